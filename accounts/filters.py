@@ -1,0 +1,21 @@
+"""Filters of user lists."""
+
+from typing import Any
+
+from django.db.models import QuerySet
+from django_filters import rest_framework as filters
+
+from accounts.models import User
+from bookit.filters import YES_NO
+
+
+class UserFilter(filters.FilterSet):
+    """Name or address contains `q`; by role; active or not."""
+
+    q = filters.CharFilter(method="search", max_length=200)
+    role = filters.ChoiceFilter(choices=User.Role.choices)
+    active = filters.TypedChoiceFilter(field_name="is_active", **YES_NO)
+
+    def search(self, queryset: Any, name: str, value: str) -> QuerySet[User]:
+        """Return the users that `value` describes."""
+        return queryset.search(value)

@@ -1,0 +1,140 @@
+"""People: who they are, what they may do, and where they are signed in."""
+
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from django.contrib.auth.base_user import AbstractBaseUser, BaseUserManager
+from django.contrib.auth.models import PermissionsMixin
+from django.contrib.postgres.indexes import GinIndex, OpClass
+from django.core.validators import MaxLengthValidator
+from django.db import models
+from django.db.models.functions import Lower, Now, Upper
+from uuid_utils.compat import uuid7
+
+from bookit.times import validate_zone
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+
+class UserQuerySet(models.QuerySet["User"]):
+    """Questions about users."""
+
+    def active_admins(self) -> "UserQuerySet":
+        """Return the users who may run the platform."""
+        return self.filter(role=User.Role.ADMIN, is_active=True)
+
+    def search(self, words: str) -> "UserQuerySet":
+        """Return the users whose name or address contains `words`, without regard to case."""
+        return self.filter(models.Q(name__icontains=words) | models.Q(email__icontains=words))
+
+
+class UserManager(BaseUserManager["User"]):
+    """The manager Django's own commands (`createsuperuser`) expect."""
+
+    def get_queryset(self) -> UserQuerySet:
+        return UserQuerySet(self.model, using=self._db)
+
+    def create_user(self, email: str, name: str, password: str | None, **fields: Any) -> "User":
+        """Store a new user with a hashed password."""
+        user = self.model(email=email.lower(), name=name, **fields)
+        user.set_password(password)
+        user.save(using=self._db)
+        return user
+
+    def create_superuser(self, email: str, name: str, password: str | None = None) -> "User":
+        """Store a new admin."""
+        return self.create_user(email, name, password, role=User.Role.ADMIN)
+
+
+class User(AbstractBaseUser, PermissionsMixin):
+    """Somebody with an account; known by their mail address, which is kept in lower case."""
+
+    class Role(models.TextChoices):
+        """What kind of user this is."""
+
+        USER = "user"
+        PROVIDER = "provider"
+        ADMIN = "admin"
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    name = models.CharField(max_length=200)
+    email = models.EmailField("email address")
+    role = models.CharField(max_length=10, choices=Role, default=Role.USER)
+    timezone = models.CharField(max_length=64, default="UTC", validators=[validate_zone])
+    is_active = models.BooleanField(
+        "active", default=True, help_text="Inactive users cannot sign in; their tokens stop at once."
+    )
+    created_at = models.DateTimeField(db_default=Now(), editable=False)
+
+    objects: ClassVar[UserManager] = UserManager.from_queryset(UserQuerySet)()  # type: ignore[assignment]
+
+    USERNAME_FIELD = "email"
+    REQUIRED_FIELDS = ["name"]
+
+    class Meta:
+        ordering = ["created_at", "id"]
+        indexes = [
+            models.Index(fields=["created_at", "id"], name="user_by_age"),
+            GinIndex(
+                OpClass(Upper("name"), name="gin_trgm_ops"),
+                OpClass(Upper("email"), name="gin_trgm_ops"),
+                name="user_search",
+            ),
+        ]
+        constraints = [
+            # With the next one, unique without regard to case.
+            models.UniqueConstraint(
+                fields=["email"],
+                name="user_email_unique",
+                violation_error_message="An account with this address exists already.",
+            ),
+            models.CheckConstraint(
+                condition=models.Q(email=Lower("email")), name="user_email_lower_case"
+            ),
+            models.CheckConstraint(
+                condition=models.Q(role__in=["user", "provider", "admin"]), name="user_role_known"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return self.email
+
+    # Rights follow from the role: there is no second flag that could disagree with it.
+    @property
+    def is_staff(self) -> bool:  # type: ignore[override]
+        """Whether the user may enter the admin site."""
+        return self.role == self.Role.ADMIN
+
+    @property
+    def is_superuser(self) -> bool:  # type: ignore[override]
+        """Whether the user holds every permission."""
+        return self.role == self.Role.ADMIN
+
+    @property
+    def is_admin(self) -> bool:
+        """Whether the user runs the platform."""
+        return self.role == self.Role.ADMIN
+
+    def clean(self) -> None:
+        """Keep the address in lower case."""
+        self.email = self.email.lower()
+
+
+class Session(models.Model):
+    """One login and every refresh token that descends from it: they live and die together."""
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    user = models.ForeignKey(User, on_delete=models.CASCADE, related_name="sessions")
+    created_at = models.DateTimeField()
+    last_used_at = models.DateTimeField()
+    expires_at = models.DateTimeField()
+    revoked_at = models.DateTimeField(null=True, blank=True)
+    address = models.GenericIPAddressField(null=True, blank=True)
+    client = models.CharField(max_length=300, blank=True, help_text="The User-Agent at login.")
+
+    class Meta:
+        ordering = ["-last_used_at", "-id"]
+        indexes = [models.Index(fields=["expires_at"], name="session_by_expiry")]
+
+    def __str__(self) -> str:
+        return f"{self.user_id} since {self.created_at:%Y-%m-%d %H:%M}"

@@ -1,0 +1,23 @@
+"""Who may do what, by role."""
+
+from typing import Any
+
+from rest_framework.permissions import BasePermission
+from rest_framework.request import Request
+
+
+class IsAdmin(BasePermission):
+    """Admins."""
+
+    def has_permission(self, request: Request, view: Any) -> bool:
+        """Return whether the user is an admin."""
+        return request.user.is_authenticated and request.user.is_admin
+
+
+class IsProviderOrAdmin(BasePermission):
+    """Providers and admins; which rows a provider may change is the service's question."""
+
+    def has_permission(self, request: Request, view: Any) -> bool:
+        """Return whether the user publishes time or runs the platform."""
+        user = request.user
+        return user.is_authenticated and user.role in (user.Role.PROVIDER, user.Role.ADMIN)

@@ -1,0 +1,117 @@
+"""Shapes of accounts."""
+
+from typing import Any
+
+from rest_framework import serializers
+
+from accounts.models import User
+from accounts.services import SignedIn
+from bookit.serializers import InputSerializer, RowSerializer
+from bookit.times import validate_zone
+
+
+class UserSerializer(RowSerializer):
+    """An account, as its owner and admins see it."""
+
+    class Meta:
+        model = User
+        fields = ["id", "name", "email", "role", "timezone", "is_active", "created_at"]
+        read_only_fields = fields
+
+
+class SessionSerializer(UserSerializer):
+    """A signed-in account with its tokens."""
+
+    access_token = serializers.CharField(read_only=True)
+    refresh_token = serializers.CharField(read_only=True)
+    token_type = serializers.ChoiceField(["Bearer"], read_only=True)
+    expires_in = serializers.IntegerField(read_only=True, help_text="Seconds.")
+
+    class Meta(UserSerializer.Meta):
+        fields = [
+            *UserSerializer.Meta.fields,
+            "access_token",
+            "refresh_token",
+            "token_type",
+            "expires_in",
+        ]
+        read_only_fields = fields
+
+    @classmethod
+    def of(cls, signed_in: SignedIn) -> dict[str, Any]:
+        """Return what the client sees of a login."""
+        return {
+            **UserSerializer.represent_instance(signed_in.user),
+            "access_token": signed_in.access_token,
+            "refresh_token": signed_in.refresh_token,
+            "token_type": "Bearer",
+            "expires_in": signed_in.expires_in,
+        }
+
+
+class PasswordField(serializers.CharField):
+    """A password, taken as it is; how strong it must be is a rule of the services."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(
+            **{"write_only": True, "trim_whitespace": False, "max_length": 128, **kwargs}
+        )
+
+
+class NameField(serializers.CharField):
+    """A person's name."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**{"max_length": 200, **kwargs})
+
+
+class RegisterSerializer(InputSerializer):
+    """What an account begins with."""
+
+    ignored = frozenset(UserSerializer.Meta.fields)
+
+    name = NameField()
+    email = serializers.EmailField(max_length=254)
+    password = PasswordField()
+    timezone = serializers.CharField(required=False, max_length=64, validators=[validate_zone])
+
+
+class LoginSerializer(InputSerializer):
+    """Mail address and password."""
+
+    # No format is asked for: a wrong one is just an unknown address.
+    email = serializers.CharField(max_length=254)
+    password = PasswordField()
+
+
+class RefreshTokenSerializer(InputSerializer):
+    """A refresh token."""
+
+    refresh_token = serializers.CharField(max_length=4096)
+
+
+class ProfileSerializer(InputSerializer):
+    """What people change about themselves."""
+
+    ignored = frozenset(UserSerializer.Meta.fields)
+
+    name = NameField(required=False)
+    email = serializers.EmailField(required=False, max_length=254)
+    timezone = serializers.CharField(required=False, max_length=64, validators=[validate_zone])
+
+
+class PasswordChangeSerializer(InputSerializer):
+    """The password that is, and the one that shall be."""
+
+    current_password = PasswordField()
+    new_password = PasswordField()
+
+
+class UserChangeSerializer(InputSerializer):
+    """What admins change about an account."""
+
+    ignored = frozenset(UserSerializer.Meta.fields)
+
+    name = NameField(required=False)
+    role = serializers.ChoiceField(User.Role.choices, required=False)
+    is_active = serializers.BooleanField(required=False)

@@ -1,0 +1,312 @@
+"""The rules of accounts, logins and tokens."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from django.contrib.auth.hashers import check_password, make_password
+from django.contrib.auth.password_validation import validate_password
+from django.core.exceptions import ValidationError
+from django.db import IntegrityError, transaction
+from rest_framework_simplejwt.settings import api_settings as token_settings
+from rest_framework_simplejwt.token_blacklist.models import BlacklistedToken, OutstandingToken
+from rest_framework_simplejwt.utils import datetime_from_epoch
+from uuid_utils.compat import uuid7
+
+from accounts.models import Session, User
+from accounts.tokens import UNREADABLE, SessionToken
+from bookit.errors import Conflict, Forbidden, Invalid, Unauthenticated, database_error_facts
+
+# Beyond it a password is a way to keep the server busy.
+LONGEST_PASSWORD = 128
+
+
+class EmailTaken(Conflict):
+    """An account with this mail address exists already."""
+
+    code = "email_taken"
+
+
+class InvalidCredentials(Unauthenticated):
+    """The mail address or the password is wrong."""
+
+    code = "invalid_credentials"
+
+
+class TokenInvalid(Unauthenticated):
+    """The token is invalid, expired or revoked."""
+
+    code = "token_invalid"
+
+
+class LastAdmin(Conflict):
+    """This is the last active admin: make somebody else one first."""
+
+    code = "last_admin"
+
+
+@dataclass(frozen=True)
+class SignedIn:
+    """A user with a fresh pair of tokens."""
+
+    user: User
+    refresh: SessionToken
+
+    @property
+    def access_token(self) -> str:
+        """The token that requests carry."""
+        return str(self.refresh.access_token)
+
+    @property
+    def refresh_token(self) -> str:
+        """The token that is exchanged, once, for the next pair."""
+        return str(self.refresh)
+
+    @property
+    def expires_in(self) -> int:
+        """Seconds for which the access token is good."""
+        return int(token_settings.ACCESS_TOKEN_LIFETIME.total_seconds())
+
+
+@dataclass(frozen=True)
+class Client:
+    """Where a login comes from, for the owner of the account to recognise."""
+
+    address: str | None = None
+    name: str = ""
+
+
+def register(
+    *, name: str, email: str, password: str, client: Client, at: datetime, timezone: str = "UTC"
+) -> SignedIn:
+    """Make an account with role `user` and sign it in.
+
+    Raises:
+        Invalid: the password is weak.
+        EmailTaken: the address has an account, in whatever case it is written.
+    """
+    user = User(name=name, email=email.lower(), timezone=timezone, created_at=at)
+    _check_strength(password, user, field="password")
+    # Said before the hash is paid for; the constraint stands behind it.
+    if User.objects.filter(email=user.email).exists():
+        raise EmailTaken
+    user.password = make_password(password)
+    with transaction.atomic():
+        _save_unique(user)
+        return _sign_in(user, client=client, at=at)
+
+
+def log_in(*, email: str, password: str, client: Client, at: datetime) -> SignedIn:
+    """Sign in with mail address and password.
+
+    Raises:
+        InvalidCredentials: no such account, a wrong password, or not active; alike, and after the
+            same work, so that nobody learns who has an account.
+    """
+    user = User.objects.filter(email=email.lower()).first()
+    if user is None:
+        make_password(password)
+        raise InvalidCredentials
+    if not check_password(password, user.password) or not user.is_active:
+        raise InvalidCredentials
+    with transaction.atomic():
+        return _sign_in(user, client=client, at=at)
+
+
+def refresh(*, refresh_token: str, at: datetime) -> SignedIn:
+    """Exchange a refresh token for the next pair.
+
+    A token that has been exchanged before was copied: either the owner or a thief holds it now, so
+    everything that descends from the same login dies (RFC 9700, section 4.14.2).
+
+    Raises:
+        TokenInvalid: it is malformed, expired, used before, or its session has ended.
+    """
+    token, session_id = _read(refresh_token)
+    with transaction.atomic():
+        # The lock makes twins come one after the other.
+        session = (
+            Session.objects.select_for_update(of=("self",), no_key=True)
+            .select_related("user")
+            .filter(pk=session_id, revoked_at=None, user__is_active=True)
+            .first()
+        )
+        if session is None:
+            raise TokenInvalid
+        reused = not _blacklist(token, session.user, at=at)
+        if reused:
+            session.revoked_at = at
+            session.save(update_fields=["revoked_at"])
+        else:
+            return _issue(session, at=at)
+    # Outside, for an exception inside would have rolled the revocation back.
+    raise TokenInvalid
+
+
+def log_out(*, refresh_token: str, at: datetime) -> None:
+    """End the session of a refresh token: it and all its descendants are dead.
+
+    Raises:
+        TokenInvalid: it is malformed or expired, or its session has ended already.
+    """
+    token, session_id = _read(refresh_token)
+    with transaction.atomic():
+        session = (
+            Session.objects.select_for_update(of=("self",), no_key=True)
+            .select_related("user")
+            .filter(pk=session_id, revoked_at=None)
+            .first()
+        )
+        if session is None:
+            raise TokenInvalid
+        _blacklist(token, session.user, at=at)
+        session.revoked_at = at
+        session.save(update_fields=["revoked_at"])
+
+
+def change_password(
+    *, user: User, current_password: str, new_password: str, at: datetime
+) -> None:
+    """Replace the password; all sessions end.
+
+    Raises:
+        Invalid: the current password is wrong, or the new one is weak.
+    """
+    if not check_password(current_password, user.password):
+        raise Invalid(
+            "The request is not valid; see `errors`.",
+            errors={"current_password": ["This is not the current password."]},
+        )
+    _check_strength(new_password, user, field="new_password")
+    user.password = make_password(new_password)
+    with transaction.atomic():
+        user.save(update_fields=["password"])
+        end_sessions(user=user, at=at)
+
+
+def end_sessions(*, user: User, at: datetime) -> None:
+    """Kill every refresh token of `user`."""
+    Session.objects.filter(user=user, revoked_at=None).update(revoked_at=at)
+
+
+def update_profile(*, user: User, changes: dict[str, Any]) -> User:
+    """Change name, mail address or time zone of an account.
+
+    Raises:
+        EmailTaken: somebody else has the address.
+    """
+    if "email" in changes:
+        changes = {**changes, "email": changes["email"].lower()}
+    for field, value in changes.items():
+        setattr(user, field, value)
+    if changes:
+        _save_unique(user, update_fields=list(changes))
+    return user
+
+
+def update_user(*, user_id: UUID, actor: User, changes: dict[str, Any], at: datetime) -> User:
+    """Change name, role or activity of an account, as an admin.
+
+    Raises:
+        User.DoesNotExist: there is no such account.
+        LastAdmin: nobody would be left to run the platform.
+    """
+    if not actor.is_admin:
+        raise Forbidden
+    with transaction.atomic():
+        # Every admin's row, in one order: of two admins who demote each other the second one waits,
+        # then sees what the first one did.
+        admins = list(
+            User.objects.active_admins().order_by("id").select_for_update(no_key=True)
+        )
+        user = User.objects.select_for_update(no_key=True).get(pk=user_id)
+        for field, value in changes.items():
+            setattr(user, field, value)
+        stays = user.is_admin and user.is_active
+        if [admin.pk for admin in admins] == [user.pk] and not stays:
+            raise LastAdmin
+        if changes:
+            user.save(update_fields=list(changes))
+        if not user.is_active:
+            end_sessions(user=user, at=at)
+    return user
+
+
+def prune_tokens(*, at: datetime) -> int:
+    """Delete sessions and tokens that have expired; return how many sessions went."""
+    OutstandingToken.objects.filter(expires_at__lt=at).delete()
+    deleted, _ = Session.objects.filter(expires_at__lt=at).delete()
+    return deleted
+
+
+def _check_strength(password: str, user: User, *, field: str) -> None:
+    if len(password) > LONGEST_PASSWORD:
+        problems = [f"This password is longer than {LONGEST_PASSWORD} characters."]
+    else:
+        try:
+            return validate_password(password, user)
+        except ValidationError as error:
+            problems = error.messages
+    raise Invalid("The request is not valid; see `errors`.", errors={field: problems})
+
+
+def _save_unique(user: User, **options: Any) -> None:
+    try:
+        with transaction.atomic():
+            user.save(**options)
+    except IntegrityError as error:
+        if database_error_facts(error)[1] == "user_email_unique":
+            raise EmailTaken from None
+        raise
+
+
+def _sign_in(user: User, *, client: Client, at: datetime) -> SignedIn:
+    session = Session(
+        id=uuid7(),
+        user=user,
+        created_at=at,
+        address=client.address,
+        client=client.name[:300],
+    )
+    return _issue(session, at=at)
+
+
+def _issue(session: Session, *, at: datetime) -> SignedIn:
+    """Make the next refresh token of a session and store what its revocation needs."""
+    token = SessionToken()
+    token["user_id"] = str(session.user_id)
+    token["session"] = str(session.pk)
+    expires_at = datetime_from_epoch(token["exp"])
+    session.last_used_at, session.expires_at = at, expires_at
+    session.save()
+    # Not the token itself: whoever reads the table must not be able to use what stands in it.
+    OutstandingToken.objects.create(
+        user=session.user, jti=token["jti"], token="", created_at=at, expires_at=expires_at
+    )
+    return SignedIn(session.user, token)
+
+
+def _blacklist(token: SessionToken, user: User, *, at: datetime) -> bool:
+    """Mark a token as used; return False when it was so already."""
+    outstanding, _ = OutstandingToken.objects.get_or_create(
+        jti=token["jti"],
+        defaults={
+            "user": user,
+            "token": "",
+            "created_at": at,
+            "expires_at": datetime_from_epoch(token["exp"]),
+        },
+    )
+    return BlacklistedToken.objects.get_or_create(token=outstanding)[1]
+
+
+def _read(raw: str) -> tuple[SessionToken, UUID]:
+    """Return a refresh token, signed by us and not expired, and its session's id."""
+    try:
+        token = SessionToken(raw)  # type: ignore[arg-type]
+        if not isinstance(token["jti"], str):
+            raise TokenInvalid
+        return token, UUID(token["session"])
+    except UNREADABLE:
+        raise TokenInvalid from None

@@ -1,0 +1,173 @@
+"""Endpoints of accounts."""
+
+from typing import Any
+
+from django.utils import timezone
+from drf_spectacular.utils import extend_schema, extend_schema_view
+from rest_framework.permissions import AllowAny, IsAuthenticated
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from accounts import services
+from accounts.filters import UserFilter
+from accounts.models import User
+from accounts.permissions import IsAdmin
+from accounts.serializers import (
+    LoginSerializer,
+    PasswordChangeSerializer,
+    ProfileSerializer,
+    RefreshTokenSerializer,
+    RegisterSerializer,
+    SessionSerializer,
+    UserChangeSerializer,
+    UserSerializer,
+)
+from bookit.schema import errors
+from bookit.throttles import SignInThrottle, client_address
+from bookit.views import GenericViewSet
+
+
+class AuthViewSet(GenericViewSet):
+    """Signing in and out. A token that comes along is not looked at."""
+
+    authentication_classes = []
+    permission_classes = [AllowAny]
+    throttle_classes = [SignInThrottle]
+    serializer_class = SessionSerializer
+    pagination_class = None
+    input_classes = {
+        "register": RegisterSerializer,
+        "login": LoginSerializer,
+        "refresh": RefreshTokenSerializer,
+        "logout": RefreshTokenSerializer,
+    }
+
+    @extend_schema(
+        tags=["Accounts"],
+        summary="Make an account and sign in",
+        responses={201: SessionSerializer},
+        extensions=errors("email_taken"),
+    )
+    def register(self, request: Request) -> Response:
+        """Make an account with the role `user`."""
+        signed_in = services.register(
+            client=self._client(), at=timezone.now(), **self.checked()
+        )
+        return Response(
+            SessionSerializer.of(signed_in),
+            status=201,
+            headers={"Location": request.build_absolute_uri("/me")},
+        )
+
+    @extend_schema(
+        tags=["Accounts"],
+        summary="Sign in",
+        responses={200: SessionSerializer},
+        extensions=errors("invalid_credentials"),
+    )
+    def login(self, request: Request) -> Response:
+        """Exchange mail address and password for a pair of tokens."""
+        return Response(
+            SessionSerializer.of(
+                services.log_in(client=self._client(), at=timezone.now(), **self.checked())
+            )
+        )
+
+    @extend_schema(
+        tags=["Accounts"],
+        summary="Exchange a refresh token",
+        responses={200: SessionSerializer},
+        extensions=errors("token_invalid"),
+    )
+    def refresh(self, request: Request) -> Response:
+        """Exchange a refresh token, once, for the next pair of tokens.
+
+        Using it a second time ends the session: whoever holds the other copy is signed out too.
+        """
+        return Response(
+            SessionSerializer.of(services.refresh(at=timezone.now(), **self.checked()))
+        )
+
+    @extend_schema(
+        tags=["Accounts"],
+        summary="Sign out",
+        responses={204: None},
+        extensions=errors("token_invalid"),
+    )
+    def logout(self, request: Request) -> Response:
+        """End the session that a refresh token belongs to."""
+        services.log_out(at=timezone.now(), **self.checked())
+        return Response(status=204)
+
+    def _client(self) -> services.Client:
+        request = self.request._request
+        return services.Client(client_address(request), request.headers.get("User-Agent", ""))
+
+
+class MeViewSet(GenericViewSet):
+    """The account of whoever asks."""
+
+    permission_classes = [IsAuthenticated]
+    serializer_class = UserSerializer
+    pagination_class = None
+    input_classes = {"partial_update": ProfileSerializer, "password": PasswordChangeSerializer}
+
+    @extend_schema(tags=["Accounts"], summary="Show one's profile")
+    def retrieve(self, request: Request, *args: Any, **kwargs: Any) -> Response:
+        """Show the signed-in account."""
+        return self.shown(request.user)
+
+    @extend_schema(
+        tags=["Accounts"],
+        summary="Change one's profile",
+        responses=UserSerializer,
+        extensions=errors("email_taken"),
+    )
+    def partial_update(self, request: Request) -> Response:
+        """Change name, mail address or time zone."""
+        return self.shown(services.update_profile(user=request.user, changes=self.checked()))
+
+    @extend_schema(tags=["Accounts"], summary="Change one's password", responses={204: None})
+    def password(self, request: Request) -> Response:
+        """Replace the password. Every refresh token of the account dies."""
+        services.change_password(user=request.user, at=timezone.now(), **self.checked())
+        return Response(status=204)
+
+
+class PasswordViewSet(MeViewSet):
+    """The password of whoever asks: throttled as signing in is, for it can be guessed at here too."""
+
+    throttle_classes = [SignInThrottle]
+
+
+@extend_schema_view(
+    list=extend_schema(tags=["Users"], summary="List accounts"),
+    retrieve=extend_schema(tags=["Users"], summary="Show an account"),
+)
+class UserViewSet(GenericViewSet):
+    """Everybody's accounts, for admins."""
+
+    permission_classes = [IsAdmin]
+    serializer_class = UserSerializer
+    filterset_class = UserFilter
+    ordering_fields = {"created_at": "created_at", "name": "name", "email": "email"}
+    default_ordering = ["created_at"]
+    cursor_pages = True
+    input_classes = {"partial_update": UserChangeSerializer}
+    queryset = User.objects.all()
+
+    @extend_schema(
+        tags=["Users"],
+        summary="Change an account",
+        responses=UserSerializer,
+        extensions=errors("last_admin"),
+    )
+    def partial_update(self, request: Request, pk: Any) -> Response:
+        """Change name, role or activity. A deactivated user's tokens stop at once."""
+        return self.shown(
+            services.update_user(
+                user_id=pk, actor=request.user, changes=self.checked(), at=timezone.now()
+            )
+        )
+
+

@@ -1,0 +1,388 @@
+"""The rules of bookings: who gets which seat, when, and what may become of it."""
+
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from django.db import IntegrityError, connection, transaction
+from django.db.backends.postgresql.psycopg_any import DateTimeTZRange
+from psycopg import errors as postgres
+from uuid_utils.compat import uuid7
+
+from accounts.models import User
+from bookings.models import Booking, BookingEvent
+from bookit.errors import CONSTRAINT_ERRORS, Conflict, Forbidden, Invalid
+from bookit.retries import retried
+from catalog.models import Calendar, Service
+
+Status = Booking.Status
+
+# From each state to those that may follow it. Providers and admins may do it all, the owner cancel.
+TRANSITIONS: dict[str, frozenset[str]] = {
+    Status.HELD: frozenset({Status.PENDING, Status.CONFIRMED, Status.CANCELLED, Status.EXPIRED}),
+    Status.PENDING: frozenset(
+        {Status.CONFIRMED, Status.CANCELLED, Status.EXPIRED, Status.COMPLETED, Status.NO_SHOW}
+    ),
+    Status.CONFIRMED: frozenset({Status.COMPLETED, Status.CANCELLED, Status.NO_SHOW}),
+    Status.COMPLETED: frozenset({Status.NO_SHOW}),
+    Status.NO_SHOW: frozenset({Status.COMPLETED}),
+    Status.CANCELLED: frozenset(),
+    Status.EXPIRED: frozenset(),
+}
+
+EVENT_OF = {
+    Status.CONFIRMED: BookingEvent.Type.CONFIRMED,
+    Status.CANCELLED: BookingEvent.Type.CANCELLED,
+    Status.COMPLETED: BookingEvent.Type.COMPLETED,
+    Status.EXPIRED: BookingEvent.Type.EXPIRED,
+    Status.NO_SHOW: BookingEvent.Type.NO_SHOW,
+}
+
+
+class BookingConflict(Conflict):
+    """This time is already booked."""
+
+    code = "booking_conflict"
+
+
+class ServiceInactive(Conflict):
+    """This service cannot be booked at present."""
+
+    code = "service_inactive"
+
+
+class InvalidTransition(Conflict):
+    """A booking in this state cannot change like that."""
+
+    code = "invalid_transition"
+
+
+class BookingStarted(Forbidden):
+    """The booking has started: only an admin can delete it now."""
+
+    code = "booking_started"
+
+
+# A service that was deleted, or moved to another calendar, while it was being booked.
+CONSTRAINT_ERRORS["booking_service_on_calendar"] = ServiceInactive
+CONSTRAINT_ERRORS["booking_seat_free"] = BookingConflict
+CONSTRAINT_ERRORS["booking_calendar_free"] = BookingConflict
+
+# The lowest seat of the service that nobody holds in the period, provided that its calendar hosts
+# no other service then. `id` is left out, for a booking does not stand in its own way.
+FREE_SEAT = """
+    SELECT seat FROM generate_series(1, %(capacity)s::int) AS seat
+    WHERE seat NOT IN (
+        SELECT taken.seat FROM bookings_booking AS taken
+        WHERE taken.service_id = %(service_id)s AND taken.blocked && %(blocked)s
+          AND taken.active AND taken.id <> %(id)s
+    ) AND NOT EXISTS (
+        SELECT FROM bookings_booking AS other
+        WHERE other.calendar_id = %(calendar_id)s AND other.service_id <> %(service_id)s
+          AND other.blocked && %(blocked)s AND other.active AND other.id <> %(id)s
+    )
+    ORDER BY seat LIMIT 1
+"""
+
+# One statement, one round trip: pick a seat, take it, and write down that it was taken.
+#
+# ON CONFLICT DO NOTHING is what makes a race cheap: whoever comes second waits for nothing but the
+# commit of the first and inserts no row; two plain INSERTs into an exclusion constraint wait for
+# each other until the deadlock detector ends one of them.
+CREATE = f"""
+WITH free AS ({FREE_SEAT}), booking AS (
+    INSERT INTO bookings_booking (
+        id, user_id, service_id, calendar_id, seat, start_time, end_time, blocked, status,
+        attendee_name, attendee_email, notes, price, currency, created_at, updated_at
+    )
+    SELECT %(id)s, %(user_id)s, %(service_id)s, %(calendar_id)s, seat, %(start_time)s, %(end_time)s,
+        %(blocked)s, %(status)s, %(attendee_name)s, %(attendee_email)s, %(notes)s, %(price)s,
+        %(currency)s, %(at)s, %(at)s
+    FROM free
+    ON CONFLICT DO NOTHING
+    RETURNING seat, status, start_time, end_time
+), event AS (
+    INSERT INTO bookings_bookingevent (booking_id, type, actor_id, at, data)
+    SELECT %(id)s, 'booking.created', %(actor_id)s, %(at)s, jsonb_build_object(
+        'status', status, 'start_time', start_time, 'end_time', end_time, 'seat', seat
+    ) FROM booking
+)
+SELECT free.seat, booking.seat IS NOT NULL FROM free LEFT JOIN booking ON true
+"""
+
+
+def create_booking(
+    *,
+    actor: User,
+    service_id: UUID,
+    start_time: datetime,
+    at: datetime,
+    end_time: datetime | None = None,
+    user_id: UUID | None = None,
+    attendee_name: str = "",
+    attendee_email: str = "",
+    notes: str = "",
+) -> Booking:
+    """Book the lowest free seat of a service for `actor` or, by an admin, for somebody else.
+
+    Args:
+        end_time: follows from the service's duration; one that is given must agree.
+        at: now.
+
+    Raises:
+        Invalid: there is no such service or user, the start is past, or the end does not agree.
+        Forbidden: a booking for somebody else, by somebody who is no admin.
+        ServiceInactive: the service cannot be booked at present.
+        BookingConflict: every seat is taken, or the calendar hosts another service then.
+    """
+    service = Service.objects.filter(pk=service_id).first()
+    if service is None:
+        raise _invalid("service_id", "There is no service with this id.")
+    if user_id is not None and user_id != actor.pk:
+        if not actor.is_admin:
+            raise Forbidden("Only admins book for somebody else.")
+        if not User.objects.filter(pk=user_id, is_active=True).exists():
+            raise _invalid("user_id", "There is no active user with this id.")
+    if not service.is_active:
+        raise ServiceInactive
+    if start_time < at:
+        raise _invalid("start_time", "The start is in the past.")
+    ends = start_time + timedelta(minutes=service.duration_minutes)
+    if end_time is not None and end_time != ends:
+        raise _invalid(
+            "end_time", f"The service takes {service.duration_minutes} minutes; leave the end out."
+        )
+    before = timedelta(minutes=service.buffer_before_minutes)
+    after = timedelta(minutes=service.buffer_after_minutes)
+    booking = Booking(
+        id=uuid7(),
+        user_id=user_id or actor.pk,
+        service_id=service.pk,
+        calendar_id=service.calendar_id,
+        start_time=start_time,
+        end_time=ends,
+        blocked=DateTimeTZRange(start_time - before, ends + after),
+        status=Status.PENDING if service.requires_confirmation else Status.CONFIRMED,
+        attendee_name=attendee_name,
+        attendee_email=attendee_email,
+        notes=notes,
+        price=service.price,
+        currency=service.currency,
+        created_at=at,
+        updated_at=at,
+    )
+    booking.seat = _take_seat(booking, capacity=service.capacity, actor=actor)
+    return booking
+
+
+@retried
+@transaction.atomic
+def reschedule_booking(
+    *, booking_id: UUID, actor: User, start_time: datetime, at: datetime
+) -> Booking:
+    """Move a booking to another start, in the lowest seat that is free then.
+
+    It keeps its length, its buffers and its price.
+
+    Raises:
+        Booking.DoesNotExist: there is no such booking.
+        Forbidden: neither the owner, nor its provider, nor an admin asks.
+        InvalidTransition: it is neither pending nor confirmed.
+        Invalid: the start is past.
+        ServiceInactive: the service cannot be booked at present.
+        BookingConflict: every seat is taken then.
+    """
+    # Movers of one calendar come one after the other: two UPDATEs into one exclusion constraint
+    # would wait for each other until the deadlock detector ends one of them.
+    Calendar.objects.select_for_update(of=("self",), no_key=True).get(bookings=booking_id)
+    booking = _locked(booking_id)
+    _check_may_touch(booking, actor)
+    if booking.status not in (Status.PENDING, Status.CONFIRMED):
+        raise InvalidTransition(f"A booking that is {booking.status} cannot be moved.")
+    if start_time == booking.start_time:
+        return booking
+    if start_time < at:
+        raise _invalid("start_time", "The start is in the past.")
+    if not booking.service.is_active:
+        raise ServiceInactive
+    was = {"start_time": booking.start_time.isoformat(), "end_time": booking.end_time.isoformat()}
+    shift = start_time - booking.start_time
+    booking.blocked = DateTimeTZRange(booking.blocked.lower + shift, booking.blocked.upper + shift)
+    booking.start_time, booking.end_time = start_time, booking.end_time + shift
+    booking.updated_at = at
+    _move_to_free_seat(booking, capacity=booking.service.capacity)
+    _record(booking, BookingEvent.Type.RESCHEDULED, actor=actor, at=at, was=was)
+    return booking
+
+
+@retried
+@transaction.atomic
+def cancel_booking(*, booking_id: UUID, actor: User, at: datetime) -> Booking:
+    """Cancel a booking and free its seat, as its owner, its provider or an admin.
+
+    Raises:
+        Booking.DoesNotExist: there is no such booking.
+        Forbidden: it is somebody else's.
+        InvalidTransition: it is over, or cancelled already.
+    """
+    booking = _locked(booking_id)
+    _check_may_touch(booking, actor)
+    return _enter(Status.CANCELLED, booking, actor=actor, at=at)
+
+
+@retried
+@transaction.atomic
+def change_status(
+    *, booking_id: UUID, status: str, actor: User, at: datetime, reason: str = ""
+) -> Booking:
+    """Change the state of a booking, as its provider or an admin.
+
+    Raises:
+        Booking.DoesNotExist: there is no such booking.
+        Forbidden: somebody else asks; its owner may cancel it, see `cancel_booking`.
+        InvalidTransition: that does not follow from the state it is in.
+    """
+    booking = _locked(booking_id)
+    if not manages(actor, booking):
+        raise Forbidden("That is up to the provider; you can move or cancel your own bookings.")
+    return _enter(status, booking, actor=actor, at=at, reason=reason)
+
+
+@retried
+@transaction.atomic
+def delete_booking(*, booking_id: UUID, actor: User, at: datetime) -> None:
+    """Delete a booking; its history stays.
+
+    Raises:
+        Booking.DoesNotExist: there is no such booking.
+        Forbidden: neither its owner nor an admin asks.
+        BookingStarted: its owner asks too late.
+    """
+    booking = _locked(booking_id)
+    if not actor.is_admin:
+        if booking.user_id != actor.pk:
+            raise Forbidden("This is somebody else's booking.")
+        if booking.start_time <= at:
+            raise BookingStarted
+    _record(booking, BookingEvent.Type.DELETED, actor=actor, at=at)
+    booking.delete()
+
+
+def manages(user: User, booking: Booking) -> bool:
+    """Return whether `user` decides about `booking`: as an admin, or because it is on their calendar."""
+    return user.is_admin or booking.calendar.provider_id == user.pk
+
+
+def may_read(user: User, booking: Booking) -> bool:
+    """Return whether `booking` is the business of `user`: their own, or one that they manage."""
+    return booking.user_id == user.pk or manages(user, booking)
+
+
+def _check_may_touch(booking: Booking, actor: User) -> None:
+    if not may_read(actor, booking):
+        raise Forbidden("This is somebody else's booking.")
+
+
+def _enter(
+    status: str, booking: Booking, *, actor: User, at: datetime, reason: str = ""
+) -> Booking:
+    """Bring a locked booking into another state and write down that it is."""
+    if status not in TRANSITIONS[booking.status]:
+        raise InvalidTransition(f"A booking that is {booking.status} cannot become {status}.")
+    was = {"status": booking.status}
+    booking.status, booking.updated_at = status, at
+    booking.save(update_fields=["status", "updated_at"])
+    _record(booking, EVENT_OF[Status(status)], actor=actor, at=at, was=was, reason=reason)
+    return booking
+
+
+def _invalid(field: str, message: str) -> Invalid:
+    return Invalid("The request is not valid; see `errors`.", errors={field: [message]})
+
+
+def _locked(booking_id: UUID) -> Booking:
+    return (
+        Booking.objects.select_for_update(of=("self",), no_key=True)
+        .select_related("service", "calendar")
+        .get(pk=booking_id)
+    )
+
+
+def _placement(booking: Booking, capacity: int) -> dict[str, Any]:
+    """Return the parameters of `FREE_SEAT`."""
+    return {
+        "id": booking.pk,
+        "service_id": booking.service_id,
+        "calendar_id": booking.calendar_id,
+        "blocked": booking.blocked,
+        "capacity": capacity,
+    }
+
+
+def _take_seat(booking: Booking, *, capacity: int, actor: User) -> int:
+    """Insert `booking` with its first event into the lowest free seat, and return that seat."""
+    parameters = {
+        **_placement(booking, capacity),
+        "user_id": booking.user_id,
+        "start_time": booking.start_time,
+        "end_time": booking.end_time,
+        "status": booking.status,
+        "attendee_name": booking.attendee_name,
+        "attendee_email": booking.attendee_email,
+        "notes": booking.notes,
+        "price": booking.price,
+        "currency": booking.currency,
+        "actor_id": actor.pk,
+        "at": booking.created_at,
+    }
+    # A seat that was free and could not be taken went to somebody who has committed since, so the
+    # next look no longer offers it: this ends after `capacity` rounds at the latest.
+    while True:
+        with connection.cursor() as cursor:
+            cursor.execute(CREATE, parameters)
+            row = cursor.fetchone()
+        if row is None:
+            raise BookingConflict
+        seat, taken = row
+        if taken:
+            return seat
+
+
+def _move_to_free_seat(booking: Booking, *, capacity: int) -> None:
+    """Store the new period of `booking` in the lowest seat that is free then."""
+    while True:
+        with connection.cursor() as cursor:
+            cursor.execute(FREE_SEAT, _placement(booking, capacity))
+            row = cursor.fetchone()
+        if row is None:
+            raise BookingConflict
+        booking.seat = row[0]
+        try:
+            with transaction.atomic():
+                booking.save(
+                    update_fields=["seat", "start_time", "end_time", "blocked", "updated_at"]
+                )
+            return
+        except IntegrityError as error:
+            # A new booking came between the look and the step; it has committed, so look again.
+            if not isinstance(error.__cause__, postgres.ExclusionViolation):
+                raise
+
+
+def _record(
+    booking: Booking, kind: BookingEvent.Type, *, actor: User | None, at: datetime, **more: Any
+) -> None:
+    """Write down what happened, with the state that came of it."""
+    BookingEvent.objects.create(
+        booking_id=booking.pk,
+        type=kind,
+        actor=actor,
+        at=at,
+        data={
+            "status": booking.status,
+            "start_time": booking.start_time.isoformat(),
+            "end_time": booking.end_time.isoformat(),
+            "seat": booking.seat,
+            **{name: value for name, value in more.items() if value},
+        },
+    )

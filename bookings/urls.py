@@ -1,0 +1,16 @@
+"""Addresses of bookings."""
+
+from django.urls import path
+
+from bookings.viewsets import BookingViewSet
+
+urlpatterns = [
+    path(
+        "bookings/<uuid:pk>",
+        BookingViewSet.as_view(
+            {"get": "retrieve", "patch": "partial_update", "delete": "destroy"}
+        ),
+    ),
+    path("bookings/<uuid:pk>/status", BookingViewSet.as_view({"patch": "status"})),
+    path("bookings", BookingViewSet.as_view({"get": "list", "post": "create"})),
+]

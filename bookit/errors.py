@@ -1,0 +1,76 @@
+"""What can go wrong, as categories. Services raise these and know nothing of HTTP.
+
+A concrete error stands beside the code that raises it: a subclass whose `code` clients switch on
+and whose docstring is what they read.
+"""
+
+import inspect
+from typing import Any, ClassVar
+
+
+class ServiceError(Exception):
+    """A refusal by a rule of BookIt.
+
+    Args:
+        detail: what to tell the client; by default the first paragraph of the class's docstring.
+        errors: field errors as `{field: [message, ...]}`.
+    """
+
+    code: ClassVar[str]
+
+    def __init__(self, detail: str = "", *, errors: dict[str, list[str]] | None = None) -> None:
+        self.detail = detail or self.describe()
+        self.errors = errors
+        super().__init__(self.detail)
+
+    @classmethod
+    def describe(cls) -> str:
+        """Return the message that goes out when the raiser gives none."""
+        return (inspect.getdoc(cls) or "").split("\n\n")[0].replace("\n", " ")
+
+    @classmethod
+    def concrete(cls) -> list[type["ServiceError"]]:
+        """Return every error below this one that has a code of its own, by code."""
+        found: dict[str, type[ServiceError]] = {}
+        for child in cls.__subclasses__():
+            if "code" in vars(child):
+                found[child.code] = child
+            found |= {error.code: error for error in child.concrete()}
+        return [found[code] for code in sorted(found)]
+
+
+class Invalid(ServiceError):
+    """The request is understood and makes no sense."""
+
+    code = "validation_error"
+
+
+class Unauthenticated(ServiceError):
+    """The caller could not prove who they are."""
+
+
+class Forbidden(ServiceError):
+    """The caller is known and may not do this."""
+
+    code = "permission_denied"
+
+
+class Conflict(ServiceError):
+    """The request is fine, the state of things is against it."""
+
+
+class Unavailable(ServiceError):
+    """Something BookIt needs does not answer. Try again shortly."""
+
+    code = "service_unavailable"
+
+
+# Names of constraints, and what each one's refusal means. Services add theirs beside their errors.
+CONSTRAINT_ERRORS: dict[str, type[ServiceError]] = {}
+
+
+def database_error_facts(error: BaseException) -> tuple[str | None, str | None]:
+    """Return the SQLSTATE and the constraint's name behind a Django database error."""
+    cause: Any = error.__cause__
+    diagnosis = getattr(cause, "diag", None)
+    return getattr(cause, "sqlstate", None), getattr(diagnosis, "constraint_name", None)

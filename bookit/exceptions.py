@@ -1,0 +1,16 @@
+"""Errors of the HTTP layer that DRF does not have."""
+
+from rest_framework.exceptions import APIException, ValidationError
+
+
+class PayloadTooLarge(APIException):
+    """The body is larger than the server reads."""
+
+    status_code = 413
+    default_detail = "The body is larger than 1 MiB."
+    default_code = "payload_too_large"
+
+
+def refuse(field: str, message: str, code: str = "invalid") -> ValidationError:
+    """Return the error of one field or parameter."""
+    return ValidationError({field: [message]}, code=code)

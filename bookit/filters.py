@@ -1,0 +1,115 @@
+"""Filters and ordering of lists, by strict query parameters."""
+
+from datetime import UTC, date, datetime
+from typing import TYPE_CHECKING, Any
+
+from django import forms
+from django.core.exceptions import ValidationError
+from django.db.models import F, QuerySet
+from django_filters import rest_framework as filters
+from rest_framework.filters import BaseFilterBackend
+from rest_framework.request import Request
+
+from bookit.times import day_end, day_start, parse_day_or_instant
+
+if TYPE_CHECKING:
+    from rest_framework.views import APIView
+from bookit.exceptions import refuse
+
+
+class FilterBackend(filters.DjangoFilterBackend):
+    """django-filter, but only where a filter is asked for: its forms cost more than a query."""
+
+    def filter_queryset(
+        self, request: Request, queryset: QuerySet[Any], view: "APIView"
+    ) -> QuerySet[Any]:
+        """Return the rows that pass the filters of the request.
+
+        Raises:
+            ValidationError: names each parameter whose value makes no sense.
+        """
+        filterset_class = self.get_filterset_class(view, queryset)
+        if filterset_class is None or not any(
+            name in request.query_params for name in filterset_class.base_filters
+        ):
+            return queryset
+        return super().filter_queryset(request, queryset, view)
+
+
+class DayOrInstantField(forms.CharField):
+    """A date or an instant, see `parse_day_or_instant`."""
+
+    def to_python(self, value: Any) -> Any:
+        """Return the date or the instant; None when nothing was given."""
+        text = super().to_python(value)
+        if not text:
+            return None
+        try:
+            return parse_day_or_instant(text)
+        except ValueError as error:
+            raise ValidationError(str(error), code="invalid") from None
+
+
+class DayOrInstantFilter(filters.Filter):
+    """Where a period begins or, with `ends=True`, ends; a date means the whole day in the request's zone."""
+
+    field_class = DayOrInstantField
+
+    def __init__(self, *args: Any, ends: bool = False, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.ends = ends
+
+    def filter(self, queryset: QuerySet[Any], value: Any) -> QuerySet[Any]:
+        """Return the rows that pass."""
+        if isinstance(value, date) and not isinstance(value, datetime):
+            tz = getattr(self.parent.request, "zone", UTC)
+            value = day_end(value, tz) if self.ends else day_start(value, tz)
+        return super().filter(queryset, value)
+
+
+class CommaSeparatedChoices(filters.BaseInFilter, filters.ChoiceFilter):
+    """One or more of the choices, comma-separated."""
+
+
+class OrderingBackend(BaseFilterBackend):
+    """Orders by the view's `ordering_fields` (name to column); ties are broken by id."""
+
+    def filter_queryset(
+        self, request: Request, queryset: QuerySet[Any], view: "APIView"
+    ) -> QuerySet[Any]:
+        """Return the rows in the order asked for, or in the view's `default_ordering`.
+
+        Raises:
+            ValidationError: there is no such order.
+        """
+        fields: dict[str, str] = getattr(view, "ordering_fields", {})
+        asked = request.query_params.get("ordering")
+        if not asked:
+            order = getattr(view, "default_ordering", ())
+        else:
+            order = []
+            for name in asked.split(","):
+                column = fields.get(name.removeprefix("-"))
+                if column is None:
+                    raise refuse(
+                        "ordering",
+                        "Order by " + ", ".join(sorted(fields)) + ", with - in front for descending.",
+                    )
+                order.append(f"-{column}" if name.startswith("-") else column)
+        if not order:
+            return queryset
+        nullable = getattr(view, "nullable_ordering_columns", ())
+        terms = [
+            (F(name[1:]).desc(nulls_last=True) if name[0] == "-" else F(name).asc(nulls_last=True))
+            if name.lstrip("-") in nullable
+            else name
+            for name in order
+        ]
+        return queryset.order_by(*terms, "-id" if order[-1].startswith("-") else "id")
+
+
+# Options of a `TypedChoiceFilter`: `true` or `false`, nothing else.
+YES_NO: dict[str, Any] = {
+    "choices": [("true", "true"), ("false", "false")],
+    "coerce": lambda text: text == "true",
+}

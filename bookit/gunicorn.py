@@ -1,0 +1,48 @@
+"""gunicorn's settings, for `manage.py serve` and for production alike.
+
+gunicorn -c python:bookit.gunicorn
+"""
+
+import gc
+import os
+from typing import Any
+
+from bookit.startup import load_settings
+
+load_settings()
+
+from django.conf import settings  # noqa: E402 - whoever looks at them earlier gets a traceback
+
+wsgi_app = "bookit.wsgi"
+bind = f"0.0.0.0:{os.environ.get('PORT', '').strip() or 8000}"
+
+worker_class = "gthread"
+workers = settings.WEB_CONCURRENCY
+threads = settings.WEB_THREADS
+# Loaded once, before the workers are forked: they start at once and share the memory of the code.
+preload_app = True
+
+# Longer than the usual 60 seconds of proxies, so that it is never us who hangs up on a request.
+keepalive = 75
+# A request may take this long to finish when the server stops.
+graceful_timeout = 20
+# The heartbeats of the workers, which must not wait for a busy disk.
+worker_tmp_dir = "/dev/shm" if os.path.isdir("/dev/shm") else None  # noqa: S108
+# It would be a socket in the home folder.
+control_socket_disable = True
+
+# Requests have their lines from the application itself.
+accesslog = None
+loglevel = settings.LOG_LEVEL.lower()
+logconfig_dict = {
+    **settings.LOGGING,
+    "loggers": {
+        **settings.LOGGING["loggers"],
+        "gunicorn.error": {"handlers": ["console"], "propagate": False},
+    },
+}
+
+
+def pre_fork(server: Any, worker: Any) -> None:
+    """Leave what was loaded alone in garbage collections, which would un-share its memory."""
+    gc.freeze()

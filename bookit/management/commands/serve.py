@@ -1,0 +1,259 @@
+"""`manage.py serve`: everything BookIt needs, in one terminal."""
+
+import ctypes
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from argparse import ArgumentParser
+from collections.abc import Callable
+from contextlib import suppress
+from http.client import HTTPConnection, HTTPException
+from importlib import import_module
+from types import FrameType
+from typing import Any
+
+from django.core.management import BaseCommand, call_command, get_commands
+from django.db import connection
+from django.db.migrations.executor import MigrationExecutor
+
+from bookit import startup
+
+# How long the web server may take to answer for the first time, and a process to stop.
+START_TIMEOUT = 30.0
+STOP_TIMEOUT = 25.0
+# A worker that ends is started again after 1, 2, 4 ... seconds; one that ran for a while counts
+# as new.
+LONGEST_PAUSE = 30.0
+RAN_FOR_A_WHILE = 60.0
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+class Stop(BaseException):
+    """Somebody pressed Ctrl-C or sent a signal."""
+
+
+class Child:
+    """A process that ends with this one, in a process group of its own.
+
+    Ctrl-C reaches every process of the terminal's group: out of it, a child is stopped by us alone,
+    once, and in order.
+    """
+
+    def __init__(self, arguments: list[str], *, pass_fds: tuple[int, ...] = ()) -> None:
+        self.started = time.monotonic()
+        self.process = subprocess.Popen(
+            [sys.executable, *arguments],
+            cwd=startup.BASE_DIR,
+            stdin=subprocess.DEVNULL,
+            pass_fds=pass_fds,
+            process_group=0,
+            preexec_fn=_ending_with_parent(),
+        )
+
+    def ended(self) -> str | None:
+        """Return how it ended, or None while it runs."""
+        status = self.process.poll()
+        if status is None:
+            return None
+        return f"status {status}" if status >= 0 else signal.Signals(-status).name
+
+    def stop(self, deadline: float) -> None:
+        """Wait until `deadline` for it to end, then kill what is left of its group."""
+        with suppress(subprocess.TimeoutExpired):
+            self.process.wait(max(0.0, deadline - time.monotonic()))
+        self.kill()
+        self.process.wait()
+
+    def kill(self) -> None:
+        """Kill it, and every process that it started."""
+        with suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+
+
+def _ending_with_parent() -> Callable[[], None] | None:
+    """Return what a child does to be told to stop when we are killed, where that is possible."""
+    if sys.platform != "linux":
+        return None
+    parent = os.getpid()
+    prctl = ctypes.CDLL(None).prctl
+
+    def set_death_signal() -> None:
+        prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
+        if os.getppid() != parent:
+            os._exit(1)
+
+    return set_death_signal
+
+
+class Command(BaseCommand):
+    """Migrates, starts web server and worker, and stops both on Ctrl-C or SIGTERM."""
+
+    help = (
+        "Run BookIt: migrate, start the web server and the worker, and, when DATABASE_URL is not"
+        " set, PostgreSQL. Ctrl-C stops all of it."
+    )
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        """Add where to listen, and whether to fill an empty database."""
+        parser.add_argument(
+            "--port",
+            type=int,
+            default=os.environ.get("PORT", "").strip() or "8000",
+            help="the port to listen on; 0: any free one (default: PORT, or 8000)",
+        )
+        parser.add_argument(
+            "--host", default="127.0.0.1", help="the address to listen on (default: %(default)s)"
+        )
+        parser.add_argument(
+            "--demo", action="store_true", help="fill an empty database with demo data"
+        )
+
+    def handle(self, *args: Any, host: str, port: int, demo: bool, **options: Any) -> None:
+        """Run until a signal comes."""
+        for number in SIGNALS:
+            signal.signal(number, _raise_stop)
+        children: list[Child] = []
+        try:
+            with _listen(host, port) as listener:
+                self.prepare(demo=demo)
+                descriptor = listener.fileno()
+                web = Child(
+                    [
+                        *("-m", "gunicorn", "-c", "python:bookit.gunicorn"),
+                        *("--bind", f"fd://{descriptor}", "--log-level", "warning"),
+                    ],
+                    pass_fds=(descriptor,),
+                )
+                children.append(web)
+                port = listener.getsockname()[1]
+            worker = self.start_worker()
+            children.append(worker)
+            reachable = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104
+            self.wait_for(web, reachable, port)
+            self.announce(f"[{reachable}]" if ":" in reachable else reachable, port, demo=demo)
+            self.watch(web, children)
+        except Stop:
+            self.stdout.write("\nStopping.")
+        finally:
+            self.stop(children)
+
+    def prepare(self, *, demo: bool) -> None:
+        """Bring the database up to date and leave no connection to it open."""
+        reason = startup.why_unreachable()
+        if reason is not None:
+            startup.fail(reason)
+        executor = MigrationExecutor(connection)
+        plan = executor.migration_plan(executor.loader.graph.leaf_nodes())
+        if plan:
+            self.say(f"Applying {len(plan)} migrations.")
+        call_command("migrate", interactive=False, verbosity=0, skip_checks=True)
+        if demo and "seed_demo" in get_commands():
+            call_command("seed_demo")
+        connection.close()
+        connection.close_pool()  # type: ignore[attr-defined]
+
+    def start_worker(self) -> Child:
+        """Start the process that does the jobs."""
+        return Child(["manage.py", "procrastinate", "worker"])
+
+    def wait_for(self, web: Child, host: str, port: int) -> None:
+        """Wait until the web server answers."""
+        deadline = time.monotonic() + START_TIMEOUT
+        while time.monotonic() < deadline:
+            ended = web.ended()
+            if ended is not None:
+                startup.fail(f"the web server did not start ({ended})")
+            client = HTTPConnection(host, port, timeout=5)
+            try:
+                client.request("GET", "/health", headers={"Host": "localhost"})
+                client.getresponse()
+            except (OSError, HTTPException):
+                time.sleep(0.1)
+            else:
+                return
+            finally:
+                client.close()
+        startup.fail(f"the web server does not answer after {START_TIMEOUT:.0f} seconds")
+
+    def announce(self, host: str, port: int, *, demo: bool) -> None:
+        """Say where everything is."""
+        base = f"http://{host}:{port}"
+        lines = [
+            "",
+            self.style.SUCCESS("BookIt is running. Ctrl-C stops it."),
+            "",
+            f"  API     {base}",
+            f"  Docs    {base}/docs",
+            f"  Admin   {base}/admin/",
+        ]
+        if startup.embedded_directory is not None:
+            lines.append(f"  Data    {startup.embedded_directory}")
+        if demo and "seed_demo" in get_commands():
+            accounts = import_module("bookit.management.commands.seed_demo").DEMO_ACCOUNTS
+            widths = [max(map(len, column)) for column in zip(*accounts, strict=True)]
+            lines += ["", "Demo accounts (role, email, password):", ""]
+            for account in accounts:
+                cells = (cell.ljust(width) for cell, width in zip(account, widths, strict=True))
+                lines.append(f"  {'   '.join(cells).rstrip()}")
+        self.say("\n".join([*lines, ""]))
+
+    def watch(self, web: Child, children: list[Child]) -> None:
+        """Keep a worker running for as long as the web server runs."""
+        pause = 1.0
+        while True:
+            time.sleep(0.2)
+            ended = web.ended()
+            if ended is not None:
+                startup.fail(f"the web server ended ({ended})")
+            worker = children[-1]
+            ended = worker.ended()
+            if ended is None:
+                continue
+            if time.monotonic() - worker.started > RAN_FOR_A_WHILE:
+                pause = 1.0
+            self.say(f"The worker ended ({ended}); it starts again in {pause:.0f} s.")
+            worker.kill()
+            until = time.monotonic() + pause
+            while time.monotonic() < until and web.ended() is None:
+                time.sleep(0.2)
+            children[-1] = self.start_worker()
+            pause = min(2 * pause, LONGEST_PAUSE)
+
+    def stop(self, children: list[Child]) -> None:
+        """Stop the children; a second signal does it at once."""
+        for number in SIGNALS:
+            signal.signal(number, lambda number, frame: [child.kill() for child in children])
+        for child in children:
+            child.process.terminate()
+        deadline = time.monotonic() + STOP_TIMEOUT
+        for child in children:
+            child.stop(deadline)
+
+    def say(self, message: str) -> None:
+        """Write a message now, also into a pipe."""
+        self.stdout.write(message)
+        self.stdout.flush()
+
+
+def _raise_stop(number: int, frame: FrameType | None) -> None:
+    raise Stop
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    """Return a listening socket, for the web server to inherit: nobody else can take the port."""
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        listener = socket.socket(family, kind, protocol)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+        listener.listen(2048)
+    except (OSError, OverflowError) as error:
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        startup.fail(f"cannot listen on {host}, port {port}: {reason}; --port takes another one")
+    return listener

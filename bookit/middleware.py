@@ -1,0 +1,102 @@
+"""The outermost layer: the request's id, its log line, and errors that no view has answered."""
+
+import logging
+import re
+from collections.abc import Callable
+from time import perf_counter
+
+from django.core.exceptions import RequestDataTooBig
+from django.db import InterfaceError, OperationalError
+from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed
+from uuid_utils import uuid7
+
+from bookit import problems
+from bookit.logs import request_id
+from bookit.throttles import client_address
+
+logger = logging.getLogger("bookit.request")
+
+REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}", re.ASCII)
+
+
+class RequestMiddleware:
+    """Names every request, answers what nobody answered, and writes one line about it."""
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        started = perf_counter()
+        given = request.headers.get("X-Request-ID", "")
+        name = given if REQUEST_ID.fullmatch(given) else str(uuid7())
+        token = request_id.set(name)
+        try:
+            response = self.get_response(request)
+            if isinstance(response, HttpResponseNotAllowed):
+                # The answer of Django's own views to a wrong method.
+                allowed = response["Allow"]
+                response = problems.response("method_not_allowed")
+                response["Allow"] = allowed
+            response["X-Request-ID"] = name
+            self.log(request, response, perf_counter() - started)
+            return response
+        finally:
+            request_id.reset(token)
+
+    def process_exception(self, request: HttpRequest, exception: Exception) -> HttpResponse | None:
+        """Answer with a 503 when a view outside DRF cannot reach PostgreSQL."""
+        if isinstance(exception, OperationalError | InterfaceError):
+            logger.error("database unavailable: %s", type(exception.__cause__ or exception).__name__)
+            return problems.response("service_unavailable")
+        return None
+
+    def log(self, request: HttpRequest, response: HttpResponse, seconds: float) -> None:
+        """Write the line of a finished request."""
+        if not logger.isEnabledFor(logging.INFO):
+            return
+        match = request.resolver_match
+        user = getattr(request, "signed_in", None)
+        logger.info(
+            "%s %s %s",
+            request.method,
+            request.path,
+            response.status_code,
+            extra={
+                "method": request.method,
+                "path": request.path,
+                "route": match.route if match else None,
+                "status": response.status_code,
+                "duration_ms": round(seconds * 1000, 2),
+                "user_id": user and str(user),
+                "client": client_address(request),
+            },
+        )
+
+
+def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
+    """Answer a request that Django itself refused (`handler400`)."""
+    if isinstance(exception, RequestDataTooBig):
+        return problems.response("payload_too_large")
+    return problems.response("validation_error", "The request is malformed.")
+
+
+def forbidden(request: HttpRequest, exception: Exception) -> HttpResponse:
+    """Answer a permission that a Django view denied (`handler403`)."""
+    return problems.response("permission_denied")
+
+
+def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
+    """Answer an address that does not exist (`handler404`)."""
+    return problems.response("not_found")
+
+
+def server_error(request: HttpRequest) -> HttpResponse:
+    """Answer a bug (`handler500`); its traceback is in the log under the request id."""
+    return problems.response("internal_error")
+
+
+def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:
+    """Answer a form without a valid CSRF token (`CSRF_FAILURE_VIEW`)."""
+    return problems.response(
+        "permission_denied", f"CSRF check failed: {reason} Reload the page and try again."
+    )

@@ -1,0 +1,28 @@
+"""Choosing a representation."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from rest_framework.negotiation import DefaultContentNegotiation
+from rest_framework.renderers import BaseRenderer
+from rest_framework.request import Request
+
+
+class JSONNegotiation(DefaultContentNegotiation):
+    """DRF's negotiation, without the work where the client takes anything or JSON."""
+
+    def select_renderer(
+        self,
+        request: Request,
+        renderers: Iterable[BaseRenderer],
+        format_suffix: str | None = None,
+    ) -> Any:
+        """Return the renderer and media type that the Accept header asks for.
+
+        Raises:
+            NotAcceptable: there is none.
+        """
+        first = next(iter(renderers))
+        if request.META.get("HTTP_ACCEPT", "*/*") in ("*/*", first.media_type):
+            return first, first.media_type
+        return super().select_renderer(request, renderers, format_suffix)

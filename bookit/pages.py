@@ -1,0 +1,86 @@
+"""What is not about bookings: documentation, the meaning of errors, and health."""
+
+from functools import lru_cache
+
+from django.db import DatabaseError, InterfaceError, connection
+from django.db.migrations.executor import MigrationExecutor
+from django.http import Http404, HttpRequest, HttpResponse
+from django.shortcuts import render
+from django.views.decorators.http import require_safe
+from drf_spectacular.generators import SchemaGenerator
+from drf_spectacular.views import SpectacularRedocView, SpectacularSwaggerView
+
+from bookit import problems
+from bookit.renderers import dumps
+
+
+class DocsView(SpectacularSwaggerView):
+    """The API, to read and to try."""
+
+    url_name = "openapi"
+
+
+class RedocView(SpectacularRedocView):
+    """The API, to read."""
+
+    url_name = "openapi"
+
+
+@lru_cache(maxsize=1)
+def schema() -> bytes:
+    """Return the OpenAPI document; made once, for it follows from the code alone."""
+    return dumps(SchemaGenerator().get_schema(request=None, public=True))
+
+
+@require_safe
+def openapi(request: HttpRequest) -> HttpResponse:
+    """Answer with the OpenAPI document."""
+    return HttpResponse(schema(), content_type="application/json")
+
+
+@require_safe
+def errors(request: HttpRequest) -> HttpResponse:
+    """Show every error there is."""
+    return render(request, "bookit/errors.html", {"problems": problems.catalogue().values()})
+
+
+@require_safe
+def error(request: HttpRequest, code: str) -> HttpResponse:
+    """Show what one error means."""
+    problem = problems.catalogue().get(code)
+    if problem is None:
+        raise Http404
+    return render(request, "bookit/errors.html", {"problems": [problem], "one": problem})
+
+
+@require_safe
+def health(request: HttpRequest) -> HttpResponse:
+    """Answer as long as the process lives."""
+    return HttpResponse(dumps({"status": "ok"}), content_type="application/json")
+
+
+@require_safe
+def ready(request: HttpRequest) -> HttpResponse:
+    """Answer whether requests can be served: PostgreSQL answers and its tables are up to date."""
+    try:
+        if _pending_migrations():
+            return problems.response(
+                "service_unavailable", "Migrations are pending: run manage.py migrate."
+            )
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT 1")
+    except (DatabaseError, InterfaceError):
+        return problems.response("service_unavailable", "PostgreSQL does not answer.")
+    return HttpResponse(dumps({"status": "ready"}), content_type="application/json")
+
+
+_migrated = False
+
+
+def _pending_migrations() -> bool:
+    # Asked until the answer is no: this process's own migrations cannot become more.
+    global _migrated
+    if not _migrated:
+        executor = MigrationExecutor(connection)
+        _migrated = not executor.migration_plan(executor.loader.graph.leaf_nodes())
+    return not _migrated

@@ -1,0 +1,189 @@
+"""Pages of lists: by number, by offset, or by a cursor that costs the same however deep."""
+
+from typing import TYPE_CHECKING, Any
+
+from django.core import signing
+from django.db.models import Q, QuerySet
+from rest_framework.pagination import BasePagination
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from bookit.renderers import dumps
+from bookit.exceptions import refuse
+
+if TYPE_CHECKING:
+    from rest_framework.views import APIView
+
+DEFAULT_LIMIT = 20
+MAX_LIMIT = 100
+# PostgreSQL counts offsets in 64 bits; nobody reads past a billion rows.
+MAX_OFFSET = 10**9
+
+# A cursor holds values that go into a comparison; signed, it can only be one that we handed out.
+signer = signing.Signer(salt="bookit.cursor")
+
+
+class Pagination(BasePagination):
+    """`limit` with `offset` or `page` gives a count; `cursor` gives keyset pages without one."""
+
+    def paginate_queryset(
+        self, queryset: QuerySet[Any], request: Request, view: "APIView | None" = None
+    ) -> list[Any]:
+        """Return the rows of the page that the request asks for.
+
+        Raises:
+            ValidationError: a parameter makes no sense, or two exclude each other.
+        """
+        self.request = request
+        query = request.query_params
+        self.limit = _number(query.get("limit"), "limit", DEFAULT_LIMIT, 1, MAX_LIMIT)
+        if "cursor" in query:
+            if "page" in query or "offset" in query:
+                raise refuse("cursor", "Use either cursor, page or offset.")
+            return self._keyset_page(queryset, query["cursor"])
+        if "page" in query:
+            if "offset" in query:
+                raise refuse("page", "Use either page or offset.")
+            page = _number(query["page"], "page", 1, 1, MAX_OFFSET // MAX_LIMIT)
+            self.offset = (page - 1) * self.limit
+        else:
+            self.offset = _number(query.get("offset"), "offset", 0, 0, MAX_OFFSET)
+        rows = list(queryset[self.offset : self.offset + self.limit])
+        if 0 < len(rows) < self.limit or (not rows and self.offset == 0):
+            self.count = self.offset + len(rows)  # The page that holds the end says how many there are.
+        else:
+            self.count = queryset.order_by().count()
+        return rows
+
+    def get_paginated_response(self, data: Any) -> Response:
+        """Answer with a page."""
+        if "cursor" in self.request.query_params:
+            return Response({"next": self.next, "previous": self.previous, "results": data})
+        return Response(
+            {
+                "count": self.count,
+                "next": (
+                    self._link(self.offset + self.limit)
+                    if self.offset + self.limit < self.count
+                    else None
+                ),
+                "previous": self._link(max(0, self.offset - self.limit)) if self.offset else None,
+                "results": data,
+            }
+        )
+
+    def get_schema_operation_parameters(self, view: Any) -> list[dict[str, Any]]:
+        """Return the parameters as the OpenAPI document shows them."""
+        integer = {"type": "integer", "minimum": 0}
+        described = {
+            "limit": (
+                {**integer, "minimum": 1, "maximum": MAX_LIMIT, "default": DEFAULT_LIMIT},
+                "Rows of a page.",
+            ),
+            "offset": (integer, "Rows to skip; not together with `page` or `cursor`."),
+            "page": ({**integer, "minimum": 1}, "Number of the page, from 1."),
+            "cursor": (
+                {"type": "string"},
+                "Empty to begin, then as in `next`: pages at the same cost however deep, without `count`.",
+            ),
+        }
+        return [
+            {"name": name, "in": "query", "required": False, "description": text, "schema": shape}
+            for name, (shape, text) in described.items()
+            if name in self.parameters(view)
+        ]
+
+    def get_paginated_response_schema(self, schema: dict[str, Any]) -> dict[str, Any]:
+        """Return the shape of a page."""
+        link = {"type": ["string", "null"], "format": "uri"}
+        return {
+            "type": "object",
+            "required": ["next", "previous", "results"],
+            "properties": {
+                "count": {"type": "integer", "description": "Of all pages; absent with `cursor`."},
+                "next": link,
+                "previous": link,
+                "results": schema,
+            },
+        }
+
+    def parameters(self, view: Any) -> set[str]:
+        """Return the names of the query parameters that page through this view."""
+        names = {"limit", "offset", "page"}
+        return names | {"cursor"} if getattr(view, "cursor_pages", False) else names
+
+    def _link(self, offset: int) -> str:
+        # A page that does not begin at a multiple of the limit has no number.
+        if "page" in self.request.query_params and offset % self.limit == 0:
+            return self._url(page=offset // self.limit + 1)
+        return self._url(offset=offset)
+
+    def _url(self, **parameters: object) -> str:
+        query = self.request.query_params.copy()
+        for name, value in parameters.items():
+            query[name] = str(value)
+        return self.request.build_absolute_uri(f"{self.request.path}?{query.urlencode()}")
+
+    def _keyset_page(self, queryset: QuerySet[Any], cursor: str) -> list[Any]:
+        """Return the rows after (or, going back, before) the one that `cursor` stands for."""
+        order = [str(name) for name in queryset.query.order_by]
+        backwards, values = _decode(cursor, order) if cursor else (False, None)
+        if backwards:
+            queryset = queryset.order_by(*(_reverse(name) for name in order))
+        if values is not None:
+            queryset = queryset.filter(_after(order, values, backwards))
+        rows = list(queryset[: self.limit + 1])
+        more, rows = len(rows) > self.limit, rows[: self.limit]
+        if backwards:
+            rows.reverse()
+        self.next = self.previous = None
+        if rows and (more or backwards):
+            self.next = self._url(cursor=_encode(order, rows[-1], backwards=False))
+        if rows and (more if backwards else values is not None):
+            self.previous = self._url(cursor=_encode(order, rows[0], backwards=True))
+        return rows
+
+
+def _number(text: str | None, name: str, default: int, least: int, most: int) -> int:
+    if text is None or text == "":
+        return default
+    if not (text.isascii() and text.isdigit()) or len(text) > 12 or not least <= int(text) <= most:
+        raise refuse(name, f"Write a whole number from {least} to {most}.")
+    return int(text)
+
+
+def _reverse(name: str) -> str:
+    return name[1:] if name.startswith("-") else f"-{name}"
+
+
+def _after(order: list[str], values: list[str], backwards: bool) -> Q:
+    """Return the condition for rows behind `values`: (a, b) > (x, y), written with an index in mind."""
+    condition = Q()
+    for name, value in reversed(list(zip(order, values, strict=True))):
+        column = name.lstrip("-")
+        beyond = "lt" if name.startswith("-") != backwards else "gt"
+        if condition:
+            # a >= x AND (a > x OR (rest)): the first half is what an index can begin at.
+            condition = Q(**{f"{column}__{beyond}e": value}) & (
+                Q(**{f"{column}__{beyond}": value}) | condition
+            )
+        else:
+            condition = Q(**{f"{column}__{beyond}": value})
+    return condition
+
+
+def _encode(order: list[str], row: dict[str, Any], *, backwards: bool) -> str:
+    values = dumps([row[name.lstrip("-")] for name in order]).decode()
+    return signer.sign_object([backwards, order, values], compress=False)
+
+
+def _decode(cursor: str, order: list[str]) -> tuple[bool, list[str]]:
+    import orjson
+
+    try:
+        backwards, made_for, values = signer.unsign_object(cursor)
+    except (signing.BadSignature, ValueError):
+        raise refuse("cursor", "This is no cursor that a page has given.") from None
+    if made_for != order:
+        raise refuse("cursor", "This cursor belongs to another ordering.")
+    return backwards, orjson.loads(values)

@@ -1,0 +1,36 @@
+"""Trying again what PostgreSQL ended to resolve a deadlock."""
+
+from collections.abc import Callable
+from functools import wraps
+from typing import ParamSpec, TypeVar
+
+from django.db import OperationalError, connection
+
+from bookit.errors import database_error_facts
+
+Parameters = ParamSpec("Parameters")
+Result = TypeVar("Result")
+
+# deadlock_detected and serialization_failure: nothing was done, and a second try finds it done by others.
+TRANSIENT = {"40P01", "40001"}
+TRIES = 3
+
+
+def retried(function: Callable[Parameters, Result]) -> Callable[Parameters, Result]:
+    """Run a whole transaction again when it lost a deadlock; goes outside `transaction.atomic`."""
+
+    @wraps(function)
+    def run(*args: Parameters.args, **kwargs: Parameters.kwargs) -> Result:
+        for _ in range(TRIES - 1):
+            try:
+                return function(*args, **kwargs)
+            except OperationalError as error:
+                # Inside an outer transaction there is nothing left to try again in.
+                if (
+                    connection.in_atomic_block
+                    or database_error_facts(error)[0] not in TRANSIENT
+                ):
+                    raise
+        return function(*args, **kwargs)
+
+    return run

@@ -1,0 +1,174 @@
+"""The OpenAPI document: what drf-spectacular cannot see by itself."""
+
+import re
+from typing import Any
+
+from drf_spectacular.extensions import OpenApiAuthenticationExtension
+from drf_spectacular.openapi import AutoSchema
+from drf_spectacular.utils import OpenApiParameter
+
+from bookit import problems
+
+ERRORS = "x-errors"
+
+REQUEST_ID = {
+    "description": "The id of the request, on every log line of it.",
+    "schema": {"type": "string"},
+}
+
+
+def errors(*codes: str) -> dict[str, list[str]]:
+    """Return the extension that names the errors an operation can answer with beside the usual."""
+    return {ERRORS: list(codes)}
+
+
+class BearerScheme(OpenApiAuthenticationExtension):
+    """How the document names the access token."""
+
+    target_class = "accounts.authentication.BearerAuthentication"
+    name = "bearer"
+
+    def get_security_definition(self, auto_schema: AutoSchema) -> dict[str, Any]:
+        """Return the security scheme."""
+        return {
+            "type": "http",
+            "scheme": "bearer",
+            "bearerFormat": "JWT",
+            "description": "The `access_token` of `POST /auth/login`.",
+        }
+
+
+class Schema(AutoSchema):
+    """Knows the parameters that BookIt's own paginator and ordering read."""
+
+    def get_operation_id(self) -> str:
+        """Return a name that client generators make a method of: `bookings_create`, `me_show`."""
+        words = [word for word in re.split(r"[/{}]", self.path) if word and word != "id"]
+        verb = {"list": "list", "retrieve": "show", "create": "create", "destroy": "delete"}
+        action = getattr(self.view, "action", "")
+        last = verb.get(action) or {"get": "show", "patch": "change"}.get(self.method.lower(), "")
+        return "_".join(word for word in [*words, last] if word).replace("-", "_")
+
+    def get_override_parameters(self) -> list[Any]:
+        """Return the parameters that are on every operation, and those of its list."""
+        parameters = [
+            OpenApiParameter("tz", str, description="IANA zone of the times in the answer."),
+            OpenApiParameter(
+                "Time-Zone", str, OpenApiParameter.HEADER, description="As `tz`, which goes first."
+            ),
+            OpenApiParameter(
+                "X-Request-ID",
+                str,
+                OpenApiParameter.HEADER,
+                description="1 to 128 of `A-Z a-z 0-9 . _ -`; comes back and is in the log.",
+            ),
+        ]
+        if getattr(self.view, "action", None) != "list":
+            return parameters
+        fields = getattr(self.view, "ordering_fields", {})
+        if fields:
+            names = sorted(fields)
+            parameters.append(
+                OpenApiParameter(
+                    "ordering",
+                    str,
+                    description="Comma-separated, `-` for descending: " + ", ".join(names) + ".",
+                )
+            )
+        return parameters
+
+
+
+def add_common_parts(
+    result: dict[str, Any], generator: Any, request: Any, public: bool
+) -> dict[str, Any]:
+    """Add the errors every operation can answer with, and the headers every answer has."""
+    catalogue = problems.catalogue()
+    components = result["components"]
+    components["schemas"]["Problem"] = {
+        "type": "object",
+        "description": "RFC 9457. `code` is stable; `/errors/{code}` explains it.",
+        "required": ["type", "title", "status", "detail", "code", "request_id"],
+        "properties": {
+            "type": {"type": "string", "format": "uri-reference"},
+            "title": {"type": "string"},
+            "status": {"type": "integer"},
+            "detail": {"type": "string"},
+            "code": {"type": "string", "enum": list(catalogue)},
+            "errors": {
+                "type": "array",
+                "items": {
+                    "type": "object",
+                    "required": ["field", "code", "message"],
+                    "properties": {
+                        "field": {"type": "string"},
+                        "code": {"type": "string"},
+                        "message": {"type": "string"},
+                    },
+                },
+            },
+            "request_id": {"type": ["string", "null"]},
+        },
+    }
+    for path, operations in result["paths"].items():
+        for method, operation in operations.items():
+            codes = _common_codes(path, method, operation) | set(operation.pop(ERRORS, []))
+            for code in sorted(codes):
+                _add_problem(operation, catalogue[code])
+            for response in operation["responses"].values():
+                response.setdefault("headers", {})["X-Request-ID"] = REQUEST_ID
+            if "201" in operation["responses"]:
+                operation["responses"]["201"]["headers"]["Location"] = {
+                    "description": "Where it is.",
+                    "schema": {"type": "string", "format": "uri-reference"},
+                }
+    return result
+
+
+def _common_codes(path: str, method: str, operation: dict[str, Any]) -> set[str]:
+    codes = {"validation_error", "not_acceptable", "throttled", "internal_error"}
+    codes.add("service_unavailable")
+    security = operation.get("security")
+    if security:
+        codes.add("token_invalid")
+        if {} not in security:
+            codes |= {"not_authenticated", "permission_denied"}
+    if "{" in path:
+        codes.add("not_found")
+    if "requestBody" in operation:
+        codes |= {"parse_error", "payload_too_large", "unsupported_media_type"}
+    return codes
+
+
+def _add_problem(operation: dict[str, Any], problem: problems.Problem) -> None:
+    response = operation["responses"].setdefault(
+        str(problem.status),
+        {
+            "description": "",
+            "content": {
+                problems.CONTENT_TYPE: {
+                    "schema": {"$ref": "#/components/schemas/Problem"},
+                    "examples": {},
+                }
+            },
+        },
+    )
+    example = {
+        "type": f"/errors/{problem.code}",
+        "title": problem.title,
+        "status": problem.status,
+        "detail": problem.meaning,
+        "code": problem.code,
+        "request_id": "0199d3a1-7c1e-7f61-b2ab-0a1c5d3f9e10",
+    }
+    response["description"] = ", ".join(
+        filter(None, [response["description"], f"`{problem.code}`"])
+    )
+    response["content"][problems.CONTENT_TYPE]["examples"][problem.code] = {"value": example}
+    if problem.status in (429, 503):
+        response.setdefault("headers", {})["Retry-After"] = {
+            "description": "Seconds.",
+            "schema": {"type": "integer"},
+        }
+    if problem.status == 401:
+        response.setdefault("headers", {})["WWW-Authenticate"] = {"schema": {"type": "string"}}

@@ -1,0 +1,351 @@
+"""All settings, read once from the environment (and `.env`), typed, and checked at start.
+
+`.env.example` explains every variable.
+"""
+
+import os
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import environ
+from django.core.exceptions import ImproperlyConfigured
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+
+env = environ.Env()
+env.read_env(BASE_DIR / ".env")  # Variables that are already set win over the file.
+
+
+def integer(name: str, default: int, *, at_least: int = 0) -> int:
+    """Return the variable as a whole number, or stop with a line that names it."""
+    raw = env.str(name, default="").strip()
+    if not raw:
+        return default
+    if not (raw.isascii() and raw.isdigit()) or int(raw) < at_least:
+        raise ImproperlyConfigured(
+            f"{name} must be a whole number of at least {at_least}, not {raw!r}."
+        )
+    return int(raw)
+
+
+def choice(name: str, *choices: str) -> str:
+    """Return the variable, which must be one of `choices`; the first is the default."""
+    value = env.str(name, default="").strip() or choices[0]
+    if value not in choices:
+        raise ImproperlyConfigured(f"{name} must be one of {', '.join(choices)}, not {value!r}.")
+    return value
+
+
+def names(name: str) -> list[str]:
+    """Return a comma-separated variable as a list."""
+    return [item.strip() for item in env.str(name, default="").split(",") if item.strip()]
+
+
+def required(name: str, development: str, how: str) -> str:
+    """Return the variable; in production it must be set, in development it has a default."""
+    value = env.str(name, default="").strip()
+    if not value and PRODUCTION:
+        raise ImproperlyConfigured(f"{name} must be set in production: {how}")
+    return value or development
+
+
+APP_ENV = choice("APP_ENV", "development", "production")
+PRODUCTION = APP_ENV == "production"
+
+# Never on: a debug page would answer in HTML and show the source. Tracebacks are in the log.
+DEBUG = False
+
+SECRET_KEY = required(
+    "SECRET_KEY",
+    "development-only-key-that-is-refused-in-production-0123456789",
+    'python -c "import secrets; print(secrets.token_urlsafe(50))" makes one.',
+)
+if PRODUCTION and (
+    len(SECRET_KEY) < 50 or len(set(SECRET_KEY)) < 10 or SECRET_KEY.startswith("development-only")
+):
+    raise ImproperlyConfigured(
+        "SECRET_KEY is too weak: it needs at least 50 random characters. "
+        'python -c "import secrets; print(secrets.token_urlsafe(50))" makes one.'
+    )
+
+if PRODUCTION:
+    required("ALLOWED_HOSTS", "", "the host names under which the API is reached, comma-separated.")
+ALLOWED_HOSTS = names("ALLOWED_HOSTS") or ["localhost", "127.0.0.1", "[::1]", "testserver"]
+
+# --- What it is made of -----------------------------------------------------------------------
+
+INSTALLED_APPS = [
+    "bookit",
+    "accounts",
+    "catalog",
+    "bookings",
+    "reviews",
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.messages",
+    "django.contrib.postgres",
+    "django.contrib.sessions",
+    "django.contrib.staticfiles",
+    "rest_framework",
+    "rest_framework_simplejwt.token_blacklist",
+    "django_filters",
+    "drf_spectacular",
+    "drf_spectacular_sidecar",
+    "procrastinate.contrib.django",
+]
+
+MIDDLEWARE = [
+    "bookit.middleware.RequestMiddleware",
+    "django.middleware.security.SecurityMiddleware",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+]
+
+CORS_ALLOWED_ORIGINS = names("CORS_ALLOWED_ORIGINS")
+if CORS_ALLOWED_ORIGINS:
+    INSTALLED_APPS.append("corsheaders")
+    MIDDLEWARE.insert(1, "corsheaders.middleware.CorsMiddleware")
+    CORS_EXPOSE_HEADERS = ["Location", "RateLimit", "RateLimit-Policy", "Retry-After", "X-Request-ID"]
+    CORS_ALLOW_HEADERS = ["accept", "authorization", "content-type", "time-zone", "x-request-id"]
+
+ROOT_URLCONF = "bookit.urls"
+WSGI_APPLICATION = "bookit.wsgi.application"
+APPEND_SLASH = False
+
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ]
+        },
+    }
+]
+
+LANGUAGE_CODE = "en-us"
+TIME_ZONE = "UTC"
+USE_TZ = True
+
+STATIC_URL = "/static/"
+STATIC_ROOT = BASE_DIR / ".static"
+# In production `collectstatic` has run when the image was built; in development files are served as they lie.
+WHITENOISE_USE_FINDERS = not PRODUCTION
+STORAGES = {
+    "default": {"BACKEND": "django.core.files.storage.InMemoryStorage"},
+    "staticfiles": {
+        "BACKEND": (
+            "whitenoise.storage.CompressedManifestStaticFilesStorage"
+            if PRODUCTION
+            else "django.contrib.staticfiles.storage.StaticFilesStorage"
+        )
+    },
+}
+
+# --- PostgreSQL -------------------------------------------------------------------------------
+
+WEB_CONCURRENCY = integer("WEB_CONCURRENCY", os.cpu_count() or 1, at_least=1)
+WEB_THREADS = integer("WEB_THREADS", 4, at_least=1)
+DATABASE_POOL_SIZE = integer("DATABASE_POOL_SIZE", WEB_THREADS)
+STATEMENT_TIMEOUT_MS = integer("STATEMENT_TIMEOUT_MS", 5000)
+
+
+def database(url: str) -> dict[str, Any]:
+    """Return Django's description of the database at `url`."""
+    try:
+        config = environ.Env.db_url_config(url)
+    except (ValueError, ImproperlyConfigured):
+        config = {}
+    if not config.get("ENGINE", "").endswith("postgresql") or not config.get("NAME"):
+        raise ImproperlyConfigured(
+            "DATABASE_URL must look like postgresql://user:password@host:5432/database."
+        )
+    options = {
+        **config.get("OPTIONS", {}),
+        # Answers are wanted at once: a database that does not answer is a 503, not a hanging client.
+        "connect_timeout": 2,
+        "options": (
+            f"-c statement_timeout={STATEMENT_TIMEOUT_MS} "
+            # Two words are alike from here on; PostgreSQL's own 0.6 misses swapped letters.
+            "-c pg_trgm.word_similarity_threshold=0.45"
+        ),
+    }
+    if DATABASE_POOL_SIZE:
+        options["pool"] = {
+            "min_size": 1,
+            "max_size": DATABASE_POOL_SIZE,
+            "timeout": 2,
+        }
+        # Prepared statements save the server a third of its time. They belong to a connection, so
+        # not behind a pooler that hands out another one for each transaction.
+        options["server_side_binding"] = True
+        options["prepare_threshold"] = 3
+    return {
+        **config,
+        "ENGINE": "bookit.postgresql",
+        "OPTIONS": options,
+        "CONN_MAX_AGE": 0,
+        "DISABLE_SERVER_SIDE_CURSORS": not DATABASE_POOL_SIZE,
+        "TEST": {"TEMPLATE": "template0"},
+    }
+
+
+DATABASES = {
+    "default": database(
+        required(
+            "DATABASE_URL",
+            # manage.py sets the variable to the embedded server's address before it comes to this.
+            "postgresql://postgres@localhost:5432/bookit",
+            "postgresql://user:password@host:5432/database.",
+        )
+    )
+}
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+
+# --- Accounts ---------------------------------------------------------------------------------
+
+AUTH_USER_MODEL = "accounts.User"
+PASSWORD_HASHERS = ["accounts.hashers.Argon2idPasswordHasher"]
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": "django.contrib.auth.password_validation.UserAttributeSimilarityValidator",
+     "OPTIONS": {"user_attributes": ["email", "name"]}},
+    {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator"},
+    {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
+    {"NAME": "django.contrib.auth.password_validation.NumericPasswordValidator"},
+]
+SIMPLE_JWT = {
+    "ACCESS_TOKEN_LIFETIME": timedelta(
+        minutes=integer("ACCESS_TOKEN_EXPIRE_MINUTES", 15, at_least=1)
+    ),
+    "REFRESH_TOKEN_LIFETIME": timedelta(days=integer("REFRESH_TOKEN_EXPIRE_DAYS", 7, at_least=1)),
+}
+
+# --- HTTP -------------------------------------------------------------------------------------
+
+RATE_LIMITS = {
+    "auth": env.str("RATE_LIMIT_AUTH", default="10/minute"),
+    "anon": env.str("RATE_LIMIT_ANON", default="300/minute"),
+    "user": env.str("RATE_LIMIT_USER", default="600/minute"),
+}
+NUM_PROXIES = integer("NUM_PROXIES", 0)
+
+REST_FRAMEWORK = {
+    "DEFAULT_AUTHENTICATION_CLASSES": ["accounts.authentication.BearerAuthentication"],
+    "DEFAULT_CONTENT_NEGOTIATION_CLASS": "bookit.negotiation.JSONNegotiation",
+    "DEFAULT_FILTER_BACKENDS": ["bookit.filters.FilterBackend", "bookit.filters.OrderingBackend"],
+    "DEFAULT_PAGINATION_CLASS": "bookit.pagination.Pagination",
+    "DEFAULT_PARSER_CLASSES": ["bookit.parsers.JSONParser"],
+    "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticated"],
+    "DEFAULT_RENDERER_CLASSES": ["bookit.renderers.JSONRenderer"],
+    "DEFAULT_SCHEMA_CLASS": "bookit.schema.Schema",
+    "DEFAULT_THROTTLE_CLASSES": ["bookit.throttles.ClientThrottle"],
+    "EXCEPTION_HANDLER": "bookit.exception_handler.exception_handler",
+    "NON_FIELD_ERRORS_KEY": "",
+    "NUM_PROXIES": NUM_PROXIES,
+    "TEST_REQUEST_DEFAULT_FORMAT": "json",
+    "UNAUTHENTICATED_USER": "django.contrib.auth.models.AnonymousUser",
+    "URL_FORMAT_OVERRIDE": None,
+}
+
+# The largest body, in bytes, that is read; a larger one is a 413.
+DATA_UPLOAD_MAX_MEMORY_SIZE = 1024 * 1024
+
+CSRF_FAILURE_VIEW = "bookit.middleware.csrf_failure"
+CSRF_TRUSTED_ORIGINS = names("CSRF_TRUSTED_ORIGINS")
+SESSION_COOKIE_HTTPONLY = True
+SECURE_REFERRER_POLICY = "same-origin"
+X_FRAME_OPTIONS = "DENY"
+if PRODUCTION:
+    SESSION_COOKIE_SECURE = True
+    CSRF_COOKIE_SECURE = True
+    SECURE_HSTS_SECONDS = 365 * 24 * 3600
+    SECURE_HSTS_INCLUDE_SUBDOMAINS = True
+    SECURE_HSTS_PRELOAD = True
+    if NUM_PROXIES:
+        # A proxy that is believed about addresses is believed about TLS too.
+        SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
+# TLS ends at the proxy, which also redirects; health checks come over plain HTTP.
+SECURE_SSL_REDIRECT = False
+SILENCED_SYSTEM_CHECKS = ["security.W008"]
+
+# --- Documentation, jobs, logs ----------------------------------------------------------------
+
+SPECTACULAR_SETTINGS: dict[str, Any] = {
+    "TITLE": "BookIt",
+    "VERSION": "0.1.0",
+    "DESCRIPTION": (
+        "Browse services, book time, review it. A double booking cannot be stored.\n\n"
+        "Sign in with `POST /auth/login` and send `Authorization: Bearer <access_token>`. "
+        "Errors are problem documents (RFC 9457); [`/errors`](/errors) lists them. "
+        "Times are RFC 3339 with an offset, periods half-open."
+    ),
+    "OAS_VERSION": "3.1.0",
+    "LICENSE": {"name": "MIT", "identifier": "MIT"},
+    "SERVERS": [{"url": "/", "description": "This server"}],
+    "SERVE_AUTHENTICATION": [],
+    "SERVE_INCLUDE_SCHEMA": False,
+    "SCHEMA_PATH_PREFIX": "",
+    "COMPONENT_SPLIT_REQUEST": True,
+    "COMPONENT_SPLIT_PATCH": True,
+    "COMPONENT_NO_READ_ONLY_REQUIRED": False,
+    "SORT_OPERATIONS": False,
+    "SWAGGER_UI_DIST": "SIDECAR",
+    "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
+    "REDOC_DIST": "SIDECAR",
+    "SWAGGER_UI_SETTINGS": {"persistAuthorization": True, "displayRequestDuration": True},
+    "POSTPROCESSING_HOOKS": [
+        "drf_spectacular.hooks.postprocess_schema_enums",
+        "bookit.schema.add_common_parts",
+    ],
+    "ENUM_NAME_OVERRIDES": {
+        "BookingStatus": "bookings.models.Booking.Status",
+        "UserRole": "accounts.models.User.Role",
+        "ServiceMode": "catalog.models.Service.Mode",
+    },
+    "TAGS": [
+        {"name": "Accounts", "description": "Who one is, and being signed in."},
+        {"name": "Users", "description": "Everybody's accounts, for admins."},
+        {"name": "Catalog", "description": "What is offered, and on whose time."},
+        {"name": "Bookings", "description": "Time that is taken."},
+        {"name": "Reviews", "description": "What people say of it."},
+    ],
+}
+
+PROCRASTINATE_ON_APP_READY = None
+
+LOG_LEVEL = choice("LOG_LEVEL", "INFO", "DEBUG", "WARNING", "ERROR")
+LOG_FORMAT = choice("LOG_FORMAT", "json", "text")
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "filters": {"request_id": {"()": "bookit.logs.RequestIdFilter"}},
+    "formatters": {
+        "json": {"()": "bookit.logs.JSONFormatter"},
+        "text": {"()": "bookit.logs.TextFormatter"},
+    },
+    "handlers": {
+        "console": {
+            "class": "logging.StreamHandler",
+            "formatter": LOG_FORMAT,
+            "filters": ["request_id"],
+        }
+    },
+    "root": {"level": LOG_LEVEL, "handlers": ["console"]},
+    "loggers": {
+        "django": {"level": LOG_LEVEL, "handlers": [], "propagate": True},
+        # The request line already tells of every 4xx; only what is our own fault is worth a second one.
+        "django.request": {"level": "ERROR"},
+        "django.server": {"handlers": [], "propagate": True},
+        # It tells of every start, command or not.
+        "procrastinate.blueprints": {"level": "WARNING"},
+    },
+}

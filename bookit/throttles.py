@@ -1,0 +1,79 @@
+"""Rate limits, counted atomically by `limits` (DRF's own throttles read, then write)."""
+
+from functools import lru_cache
+from math import ceil
+from time import time
+from typing import TYPE_CHECKING
+
+from django.conf import settings
+from django.http import HttpRequest
+from limits import RateLimitItem, parse
+from limits.storage import MemoryStorage
+from limits.strategies import SlidingWindowCounterRateLimiter
+from rest_framework.request import Request
+from rest_framework.throttling import BaseThrottle
+
+if TYPE_CHECKING:
+    from rest_framework.views import APIView
+
+limiter = SlidingWindowCounterRateLimiter(MemoryStorage())
+
+
+@lru_cache(maxsize=16)
+def parse_rate(rate: str) -> RateLimitItem | None:
+    """Return the limit that a setting such as `10/minute` means; None when it is empty."""
+    return parse(rate) if rate else None
+
+
+def client_address(request: HttpRequest) -> str | None:
+    """Return the client's address, believing NUM_PROXIES entries of X-Forwarded-For, no more."""
+    hops = settings.NUM_PROXIES
+    if hops:
+        forwarded = request.META.get("HTTP_X_FORWARDED_FOR", "").split(",")
+        return forwarded[-min(hops, len(forwarded))].strip() or request.META.get("REMOTE_ADDR")
+    return request.META.get("REMOTE_ADDR")
+
+
+class ClientThrottle(BaseThrottle):
+    """A limit per user, or per address for those without a token."""
+
+    def scope(self, request: Request) -> tuple[str, str]:
+        """Return the name of the limit and whose count it is."""
+        if request.user.is_authenticated:
+            return "user", str(request.user.pk)
+        return "anon", str(client_address(request))
+
+    def allow_request(self, request: Request, view: "APIView") -> bool:
+        """Count this request, and say whether it is within the limit."""
+        self.policy, who = self.scope(request)
+        item = parse_rate(settings.RATE_LIMITS[self.policy])
+        if item is None:
+            return True
+        allowed = limiter.hit(item, self.policy, who)
+        reset, remaining = limiter.get_window_stats(item, self.policy, who)
+        self.seconds = max(1, ceil(reset - time()))
+        # The headers of draft-ietf-httpapi-ratelimit-headers.
+        request.rate_limit = {  # type: ignore[attr-defined]
+            "RateLimit-Policy": f'"{self.policy}";q={item.amount};w={item.get_expiry()}',
+            "RateLimit": f'"{self.policy}";r={max(0, remaining)};t={self.seconds}',
+        }
+        return allowed
+
+    def wait(self) -> float:
+        """Return the seconds until the next request has a chance."""
+        return self.seconds
+
+
+class SignInThrottle(ClientThrottle):
+    """A limit per address for what guesses at passwords; counted before anything is hashed."""
+
+    def scope(self, request: Request) -> tuple[str, str]:
+        """Return the name of the limit and whose count it is."""
+        return "auth", str(client_address(request))
+
+
+def reset() -> None:
+    """Forget all counts."""
+    limiter.storage.reset()
+
+

@@ -1,0 +1,106 @@
+"""Time zones, and times as clients write them."""
+
+import re
+from datetime import UTC, date, datetime, time, timedelta, tzinfo
+from functools import lru_cache
+from zoneinfo import ZoneInfo, available_timezones
+
+from django.core.exceptions import ValidationError
+from rest_framework import serializers
+
+RFC_3339 = re.compile(
+    r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d{1,9})?([Zz]|[+-]\d\d:\d\d)", re.ASCII
+)
+
+
+@lru_cache(maxsize=1)
+def zone_names() -> frozenset[str]:
+    """Return the names of every IANA time zone."""
+    return frozenset(available_timezones())
+
+
+def zone(name: str) -> ZoneInfo:
+    """Return the IANA time zone called `name`.
+
+    Raises:
+        ValueError: there is none of that name.
+    """
+    # Checked against the list, not tried: ZoneInfo opens a file by that name.
+    if name not in zone_names():
+        raise ValueError(f"{name[:64]!r} is not an IANA time zone, such as Europe/Paris.")
+    return ZoneInfo(name)
+
+
+def validate_zone(name: str) -> None:
+    """Accept IANA time zones alone, in models and serializers."""
+    try:
+        zone(name)
+    except ValueError as error:
+        raise ValidationError(str(error), code="invalid") from None
+
+
+def parse_instant(text: str) -> datetime:
+    """Return the instant that an RFC 3339 date-time with an offset names, in UTC.
+
+    Raises:
+        ValueError: it is something else, or outside the years 1 to 9999.
+    """
+    if not RFC_3339.fullmatch(text):
+        hint = " (in a query, write + as %2B)" if re.search(r" \d\d:\d\d$", text) else ""
+        raise ValueError(
+            "Write a date and time with an offset, such as 2026-12-01T10:00:00Z"
+            f" or 2026-12-01T11:00:00+01:00{hint}."
+        )
+    try:
+        instant = datetime.fromisoformat(text.upper())
+    except ValueError:
+        raise ValueError("There is no such date or time.") from None
+    _check_year(instant)
+    return instant.astimezone(UTC)
+
+
+def parse_day_or_instant(text: str) -> date | datetime:
+    """Return a date (`2026-12-01`) or an instant, see `parse_instant`.
+
+    Raises:
+        ValueError: it is neither.
+    """
+    if re.fullmatch(r"\d{4}-\d\d-\d\d", text, re.ASCII):
+        try:
+            day = date.fromisoformat(text)
+        except ValueError:
+            raise ValueError("There is no such date.") from None
+        _check_year(day)
+        return day
+    return parse_instant(text)
+
+
+def _check_year(day: date) -> None:
+    # Far from both ends of `datetime`, so that no zone and no duration can lead beyond them.
+    if not 1900 <= day.year < 3000:
+        raise ValueError("Write a time between the years 1900 and 2999.")
+
+
+def day_start(day: date, tz: tzinfo) -> datetime:
+    """Return the instant at which `day` begins in `tz`."""
+    return datetime.combine(day, time.min, tzinfo=tz).astimezone(UTC)
+
+
+def day_end(day: date, tz: tzinfo) -> datetime:
+    """Return the instant at which `day` ends in `tz`: where the next one begins."""
+    return day_start(day + timedelta(days=1), tz)
+
+
+class InstantField(serializers.DateTimeField):
+    """A date-time with an offset (RFC 3339); naive and date-only values are refused."""
+
+    def to_internal_value(self, value: object) -> datetime:
+        """Return the instant in UTC."""
+        if not isinstance(value, str):
+            raise serializers.ValidationError(
+                "Write a date and time as text, such as 2026-12-01T10:00:00Z.", code="invalid"
+            )
+        try:
+            return parse_instant(value)
+        except ValueError as error:
+            raise serializers.ValidationError(str(error), code="invalid") from None

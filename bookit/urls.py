@@ -1,0 +1,28 @@
+"""Every address of BookIt."""
+
+from django.contrib import admin
+from django.urls import include, path
+from django.views.generic import RedirectView
+
+from bookit import pages
+
+urlpatterns = [
+    path("", include("bookings.urls")),
+    path("", include("catalog.urls")),
+    path("", include("reviews.urls")),
+    path("", include("accounts.urls")),
+    path("", RedirectView.as_view(url="/docs")),
+    path("errors", pages.errors),
+    path("errors/<slug:code>", pages.error),
+    path("health", pages.health),
+    path("health/ready", pages.ready),
+    path("docs", pages.DocsView.as_view()),
+    path("redoc", pages.RedocView.as_view()),
+    path("openapi.json", pages.openapi, name="openapi"),
+    path("admin/", admin.site.urls),
+]
+
+handler400 = "bookit.middleware.bad_request"
+handler403 = "bookit.middleware.forbidden"
+handler404 = "bookit.middleware.not_found"
+handler500 = "bookit.middleware.server_error"

@@ -1,0 +1,148 @@
+"""What every endpoint shares: the zone of its answers, strict parameters, rate-limit headers."""
+
+from collections.abc import Mapping
+from typing import Any
+from uuid import UUID
+
+from django.http import Http404, HttpRequest
+from django.http.response import HttpResponseBase
+from django.urls.converters import UUIDConverter, register_converter
+from rest_framework import serializers, viewsets
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.views import APIView
+
+from bookit.exceptions import refuse
+from bookit.serializers import RowSerializer
+from bookit.times import zone
+
+
+class AnyCaseUUIDConverter(UUIDConverter):
+    """A UUID in a path, in either case; anything else is a 404."""
+
+    regex = "[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}"
+
+
+register_converter(AnyCaseUUIDConverter, "uuid")
+
+
+class APIMixin(APIView):
+    """The base of every view."""
+
+    # Further query parameters that a view reads by itself.
+    query_parameters: frozenset[str] = frozenset()
+
+    def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
+        """Authenticate, throttle, then read what every request may say about its answer."""
+        super().initial(request, *args, **kwargs)
+        # For the log line, which is written outside of DRF.
+        request._request.signed_in = request.user.pk  # type: ignore[attr-defined]
+        query = request.META.get("QUERY_STRING")
+        if query:
+            self._check_parameters(request)
+        name = (query and request.query_params.get("tz")) or request.META.get("HTTP_TIME_ZONE")
+        if name:
+            try:
+                request.zone = zone(name)  # type: ignore[attr-defined]
+            except ValueError as error:
+                field = "tz" if query and "tz" in request.query_params else "Time-Zone"
+                raise refuse(field, str(error)) from None
+
+    def _check_parameters(self, request: Request) -> None:
+        known = self.known_parameters()
+        for name, values in request.query_params.lists():
+            if name not in known:
+                raise refuse(
+                    name[:100].replace("\0", ""),
+                    "There is no such parameter here. Known are: " + ", ".join(sorted(known)) + ".",
+                    "unknown",
+                )
+            if any("\0" in value for value in values):
+                raise refuse(name, "Null characters are not allowed.")
+
+    def known_parameters(self) -> frozenset[str]:
+        """Return the names of the query parameters that this request may carry."""
+        return self.query_parameters | {"tz"}
+
+    def finalize_response(
+        self, request: Request, response: HttpResponseBase, *args: Any, **kwargs: Any
+    ) -> Response:
+        """Add the headers of the rate limit that was counted."""
+        response = super().finalize_response(request, response, *args, **kwargs)
+        for name, value in getattr(request, "rate_limit", {}).items():
+            response[name] = value
+        return response
+
+    def options(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Response:
+        """Answer with the methods alone, in `Allow`."""
+        return Response(status=204)
+
+
+class GenericViewSet(APIMixin, viewsets.GenericViewSet[Any]):
+    """A resource: rows in, plain dictionaries out.
+
+    Reading fetches the columns that are shown and nothing else: a row is a dictionary from the
+    database to the client, no model instance and no serializer field is made for it.
+    """
+
+    serializer_class: type[RowSerializer]
+    lookup_value_converter = "uuid"
+    # Per action: the serializer that checks the body.
+    input_classes: Mapping[str, type[serializers.Serializer[Any]]] = {}
+
+    def get_serializer_class(self) -> type[serializers.BaseSerializer[Any]]:
+        """Return the class that checks this action's body, or that shows the resource."""
+        return self.input_classes.get(self.action, self.serializer_class)
+
+    def known_parameters(self) -> frozenset[str]:
+        """Return also the filters, and the parameters of pages, of a list."""
+        names = super().known_parameters()
+        if self.action != "list":
+            return names
+        names |= {"ordering"} if getattr(self, "ordering_fields", None) else set()
+        filterset = getattr(self, "filterset_class", None)
+        if filterset is not None:
+            names |= set(filterset.base_filters)
+        paginator: Any = self.paginator
+        return names | (paginator.parameters(self) if paginator is not None else set())
+
+    def list(self, request: Request, *args: Any, **kwargs: Any) -> Response:
+        """Answer with a page of the rows that pass the filters, in order."""
+        queryset = self.filter_queryset(self.get_queryset())
+        rows = self.paginate_queryset(self.serializer_class.rows(queryset))
+        represent = self.serializer_class.represent
+        return self.get_paginated_response([represent(row) for row in rows or []])
+
+    def retrieve(self, request: Request, *args: Any, **kwargs: Any) -> Response:
+        """Answer with one row."""
+        return Response(self.row(kwargs["pk"]))
+
+    def row(self, pk: UUID) -> dict[str, Any]:
+        """Return the representation of one row of the queryset.
+
+        Raises:
+            NotFound: it has none of that id.
+        """
+        row = self.serializer_class.rows(self.get_queryset().order_by()).filter(pk=pk).first()
+        if row is None:
+            raise Http404
+        return self.serializer_class.represent(row)
+
+    def checked(self, **options: Any) -> Any:
+        """Return the body of the request, checked for shape and format by the action's serializer."""
+        serializer = self.get_serializer(data=self.request.data, **options)
+        serializer.is_valid(raise_exception=True)
+        return serializer.validated_data
+
+    def created(self, instance: Any) -> Response:
+        """Answer that `instance` was made, and where it is."""
+        path = f"{self.request.path}/{instance.pk}"
+        return Response(
+            self.serializer_class.represent_instance(instance),
+            status=201,
+            headers={"Location": self.request.build_absolute_uri(path)},
+        )
+
+    def shown(self, instance: Any) -> Response:
+        """Answer with `instance` as it is now."""
+        return Response(self.serializer_class.represent_instance(instance))

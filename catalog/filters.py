@@ -1,0 +1,49 @@
+"""Filters of what is offered."""
+
+from typing import Any
+
+from django.db.models import QuerySet
+from django_filters import rest_framework as filters
+
+from catalog.models import Calendar, Service
+
+PRICE = {"max_digits": 10, "decimal_places": 2, "min_value": 0}
+
+
+class CalendarFilter(filters.FilterSet):
+    """By provider."""
+
+    provider_id = filters.UUIDFilter(field_name="provider")
+
+    class Meta:
+        model = Calendar
+        fields: list[str] = []
+
+
+class ServiceFilter(filters.FilterSet):
+    """By words, price, whose it is and what kind of service it is."""
+
+    q = filters.CharFilter(method="search", max_length=200, help_text="Words, misspelt or not.")
+    price_min = filters.NumberFilter(field_name="price", lookup_expr="gte", **PRICE)
+    price_max = filters.NumberFilter(field_name="price", lookup_expr="lte", **PRICE)
+    active = filters.ChoiceFilter(
+        method="by_activity",
+        choices=[(name, name) for name in ("true", "false", "any")],
+        help_text="`true` unless given.",
+    )
+    provider_id = filters.UUIDFilter(field_name="calendar__provider")
+    calendar_id = filters.UUIDFilter(field_name="calendar")
+    mode = filters.ChoiceFilter(choices=Service.Mode.choices)
+    category = filters.CharFilter(max_length=100)
+
+    class Meta:
+        model = Service
+        fields: list[str] = []
+
+    def search(self, queryset: Any, name: str, value: str) -> QuerySet[Service]:
+        """Return the services that `value` describes."""
+        return queryset.search(value)
+
+    def by_activity(self, queryset: Any, name: str, value: str) -> QuerySet[Service]:
+        """Return the services that can be booked, cannot, or both."""
+        return queryset if value == "any" else queryset.filter(is_active=value == "true")

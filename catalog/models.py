@@ -1,0 +1,225 @@
+"""What is offered, and on whose time."""
+
+from decimal import Decimal
+from typing import TYPE_CHECKING, ClassVar
+
+from django.conf import settings
+from django.contrib.postgres.constraints import ExclusionConstraint
+from django.contrib.postgres.fields import RangeOperators
+from django.contrib.postgres.indexes import GinIndex, OpClass
+from django.contrib.postgres.search import SearchQuery, SearchRank, SearchVector, SearchVectorField
+from django.contrib.postgres.search import TrigramWordSimilarity
+from django.core.validators import MaxValueValidator, MinValueValidator, RegexValidator
+from django.db import models
+from django.db.models import F, Func, Q, Value
+from django.db.models.functions import Cast, Now, NullIf, Round
+from uuid_utils.compat import uuid7
+
+from bookit.times import validate_zone
+
+if TYPE_CHECKING:
+    from accounts.models import User
+
+# A year; durations, buffers and notices beyond it are typing errors.
+LONGEST_MINUTES = 366 * 24 * 60
+
+
+class Calendar(models.Model):
+    """That whose time is sold: a person, a room, a court. It hosts one service at a time."""
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    name = models.CharField(max_length=200)
+    timezone = models.CharField(max_length=64, default="UTC", validators=[validate_zone])
+    provider = models.ForeignKey(
+        settings.AUTH_USER_MODEL,
+        on_delete=models.SET_NULL,
+        null=True,
+        blank=True,
+        related_name="calendars",
+    )
+    created_at = models.DateTimeField(db_default=Now(), editable=False)
+
+    class Meta:
+        ordering = ["name", "id"]
+        indexes = [models.Index(fields=["created_at", "id"], name="calendar_by_age")]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class OpeningHours(models.Model):
+    """A span of a weekday in which a calendar is open, in its own wall-clock time.
+
+    Kept as minutes after midnight, for a day's last span may end at 24:00, which is no `time`.
+    """
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    calendar = models.ForeignKey(Calendar, on_delete=models.CASCADE, related_name="opening_hours")
+    weekday = models.PositiveSmallIntegerField(help_text="0 is Monday, 6 is Sunday.")
+    opens = models.PositiveSmallIntegerField(help_text="Minutes after midnight.")
+    closes = models.PositiveSmallIntegerField(help_text="Minutes after midnight, at most 1440.")
+
+    class Meta:
+        ordering = ["calendar", "weekday", "opens", "id"]
+        verbose_name_plural = "opening hours"
+        constraints = [
+            models.CheckConstraint(condition=Q(weekday__lte=6), name="opening_hours_weekday"),
+            models.CheckConstraint(
+                condition=Q(closes__gt=F("opens"), closes__lte=1440), name="opening_hours_span"
+            ),
+            ExclusionConstraint(
+                name="opening_hours_apart",
+                expressions=[
+                    ("calendar", RangeOperators.EQUAL),
+                    ("weekday", RangeOperators.EQUAL),
+                    (
+                        Func(
+                            Cast("opens", models.IntegerField()),
+                            Cast("closes", models.IntegerField()),
+                            function="int4range",
+                        ),
+                        RangeOperators.OVERLAPS,
+                    ),
+                ],
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.weekday} {self.opens}-{self.closes}"
+
+
+class ServiceQuerySet(models.QuerySet["Service"]):
+    """Questions about services."""
+
+    def search(self, words: str) -> "ServiceQuerySet":
+        """Return the services that `words` describe, misspelt or not, with their `relevance`.
+
+        Full-text search (English stems) over title and description finds what is spelt right;
+        trigram word similarity finds the rest.
+        """
+        query = SearchQuery(words, config="english", search_type="websearch")
+        return self.annotate(
+            relevance=SearchRank(F("search"), query)
+            + TrigramWordSimilarity(words, "title")
+            + TrigramWordSimilarity(words, "description") / Value(2.0)
+        ).filter(
+            Q(search=query)
+            | Q(title__trigram_word_similar=words)
+            | Q(description__trigram_word_similar=words)
+        )
+
+    def editable_by(self, user: "User") -> "ServiceQuerySet":
+        """Return the services that `user` may change: an admin all, a provider those on own calendars."""
+        return self if user.is_admin else self.filter(calendar__provider=user)
+
+
+class Service(models.Model):
+    """What is sold on a calendar: `capacity` bookings at a time, each in a seat of its own."""
+
+    class Mode(models.TextChoices):
+        """When a service can be booked."""
+
+        OPEN = "open", "any time inside the opening hours"
+        SLOTS = "slots", "published slots only"
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    calendar = models.ForeignKey(Calendar, on_delete=models.RESTRICT, related_name="services")
+    title = models.CharField(max_length=200)
+    description = models.TextField(max_length=10_000, blank=True, default="")
+    category = models.CharField(max_length=100, blank=True, default="", db_index=True)
+    price = models.DecimalField(
+        max_digits=10, decimal_places=2, validators=[MinValueValidator(Decimal(0))]
+    )
+    currency = models.CharField(
+        max_length=3,
+        default="USD",
+        help_text="ISO 4217.",
+        validators=[
+            RegexValidator(r"\A[A-Z]{3}\Z", "Write an ISO 4217 code: three capitals, such as EUR.")
+        ],
+    )
+    duration_minutes = models.PositiveIntegerField(
+        validators=[MinValueValidator(1), MaxValueValidator(LONGEST_MINUTES)]
+    )
+    capacity = models.PositiveIntegerField(
+        default=1, validators=[MinValueValidator(1), MaxValueValidator(1000)]
+    )
+    mode = models.CharField(max_length=5, choices=Mode, default=Mode.OPEN)
+    requires_confirmation = models.BooleanField(default=True)
+    buffer_before_minutes = models.PositiveIntegerField(
+        default=0, validators=[MaxValueValidator(LONGEST_MINUTES)]
+    )
+    buffer_after_minutes = models.PositiveIntegerField(
+        default=0, validators=[MaxValueValidator(LONGEST_MINUTES)]
+    )
+    min_notice_minutes = models.PositiveIntegerField(
+        default=0, validators=[MaxValueValidator(LONGEST_MINUTES)]
+    )
+    max_advance_days = models.PositiveIntegerField(
+        null=True, blank=True, validators=[MinValueValidator(1), MaxValueValidator(3660)]
+    )
+    cancellation_notice_minutes = models.PositiveIntegerField(
+        default=0, validators=[MaxValueValidator(LONGEST_MINUTES)]
+    )
+    step_minutes = models.PositiveIntegerField(
+        null=True,
+        blank=True,
+        help_text="The grid of offered starts; empty means the duration.",
+        validators=[MinValueValidator(1), MaxValueValidator(24 * 60)],
+    )
+    is_active = models.BooleanField("active", default=True)
+    # Kept as sum and count, so that a new review needs no look at the others.
+    rating_sum = models.PositiveBigIntegerField(default=0, editable=False)
+    rating_count = models.PositiveIntegerField(default=0, editable=False)
+    rating_average = models.GeneratedField(
+        expression=Round(
+            Cast(F("rating_sum"), models.DecimalField(max_digits=20, decimal_places=2))
+            / NullIf(F("rating_count"), 0),
+            precision=2,
+        ),
+        output_field=models.DecimalField(max_digits=3, decimal_places=2, null=True),
+        db_persist=True,
+    )
+    search = models.GeneratedField(
+        expression=SearchVector("title", weight="A", config="english")
+        + SearchVector("description", weight="B", config="english"),
+        output_field=SearchVectorField(),
+        db_persist=True,
+    )
+    created_at = models.DateTimeField(db_default=Now(), editable=False)
+
+    objects: ClassVar[ServiceQuerySet] = ServiceQuerySet.as_manager()  # type: ignore[assignment]
+
+    class Meta:
+        ordering = ["title", "id"]
+        indexes = [
+            models.Index(fields=["title", "id"], name="service_by_title"),
+            models.Index(fields=["price", "id"], name="service_by_price"),
+            models.Index(fields=["created_at", "id"], name="service_by_age"),
+            models.Index(fields=["duration_minutes", "id"], name="service_by_duration"),
+            models.Index(fields=["rating_average", "id"], name="service_by_rating"),
+            GinIndex(fields=["search"], name="service_search"),
+            GinIndex(OpClass("title", name="gin_trgm_ops"), name="service_title_words"),
+            GinIndex(OpClass("description", name="gin_trgm_ops"), name="service_description_words"),
+        ]
+        constraints = [
+            # What a booking's foreign key over both columns points to.
+            models.UniqueConstraint(fields=["id", "calendar"], name="service_calendar_pair"),
+            models.CheckConstraint(condition=Q(price__gte=0), name="service_price_not_negative"),
+            models.CheckConstraint(
+                condition=Q(duration_minutes__gte=1), name="service_duration_positive"
+            ),
+            models.CheckConstraint(condition=Q(capacity__gte=1), name="service_capacity_positive"),
+            models.CheckConstraint(condition=Q(mode__in=["open", "slots"]), name="service_mode_known"),
+            models.CheckConstraint(
+                condition=Q(currency__regex=r"^[A-Z]{3}$"), name="service_currency_code"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return self.title
+
+    @property
+    def provider_id(self) -> object:
+        """Return the id of the user whose time this is, or None."""
+        return self.calendar.provider_id

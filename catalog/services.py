@@ -1,0 +1,194 @@
+"""The rules of what is offered."""
+
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from django.db import IntegrityError, transaction
+from django.db.models import RestrictedError
+
+from accounts.models import User
+from bookit.errors import Conflict, Forbidden, Invalid, database_error_facts
+from catalog.models import Calendar, OpeningHours, Service
+
+
+class ServiceInUse(Conflict):
+    """It has bookings, or services that do: deactivate it instead."""
+
+    code = "service_in_use"
+
+
+def create_calendar(
+    *, actor: User, at: datetime, opening_hours: list[dict[str, int]] | None = None, **fields: Any
+) -> Calendar:
+    """Store a calendar; a provider's own, or, by an admin, anybody's or nobody's.
+
+    Raises:
+        Invalid: there is no such provider.
+        Forbidden: a provider makes one for somebody else.
+    """
+    if not actor.is_admin:
+        fields.setdefault("provider_id", actor.pk)
+    _check_provider(actor, fields)
+    with transaction.atomic():
+        calendar = Calendar.objects.create(created_at=at, **fields)
+        _set_opening_hours(calendar, opening_hours or [])
+    return calendar
+
+
+def update_calendar(
+    *, calendar_id: UUID, actor: User, changes: dict[str, Any], at: datetime
+) -> Calendar:
+    """Change a calendar; `opening_hours`, where given, replace those it has.
+
+    Raises:
+        Calendar.DoesNotExist: there is no such calendar.
+        Invalid: there is no such provider.
+        Forbidden: it is not the actor's own, or would be somebody else's.
+    """
+    changes = dict(changes)
+    hours = changes.pop("opening_hours", None)
+    with transaction.atomic():
+        calendar = Calendar.objects.select_for_update(no_key=True).get(pk=calendar_id)
+        check_owner(calendar, actor)
+        _check_provider(actor, changes)
+        for field, value in changes.items():
+            setattr(calendar, field, value)
+        if changes:
+            calendar.save(update_fields=list(changes))
+        if hours is not None:
+            _set_opening_hours(calendar, hours)
+    return calendar
+
+
+def delete_calendar(*, calendar_id: UUID, actor: User) -> None:
+    """Delete a calendar that no service is sold on.
+
+    Raises:
+        Calendar.DoesNotExist: there is no such calendar.
+        Forbidden: it is not the actor's own.
+        ServiceInUse: it has services.
+    """
+    with transaction.atomic():
+        calendar = Calendar.objects.select_for_update().get(pk=calendar_id)
+        check_owner(calendar, actor)
+        try:
+            calendar.delete()
+        except RestrictedError:
+            raise ServiceInUse("This calendar has services: delete them first.") from None
+
+
+def create_service(
+    *, actor: User, at: datetime, calendar_id: UUID | None = None, **fields: Any
+) -> Service:
+    """Store a service; without a calendar it gets one of its own.
+
+    Raises:
+        Invalid: there is no such calendar.
+        Forbidden: the calendar is not the actor's own.
+    """
+    with transaction.atomic():
+        if calendar_id is None:
+            calendar = create_calendar(
+                actor=actor, at=at, name=fields["title"], timezone=actor.timezone
+            )
+        else:
+            calendar = _calendar_for(actor, calendar_id)
+        return Service.objects.create(calendar=calendar, created_at=at, **fields)
+
+
+def update_service(*, service_id: UUID, actor: User, changes: dict[str, Any]) -> Service:
+    """Change a service. What was booked before keeps its price, its buffers and its seat.
+
+    Raises:
+        Service.DoesNotExist: there is no such service.
+        Invalid: there is no such calendar.
+        Forbidden: the service is, or would be, on somebody else's calendar.
+        ServiceInUse: it would move to another calendar and has bookings.
+    """
+    changes = dict(changes)
+    with transaction.atomic():
+        service = (
+            Service.objects.select_for_update(of=("self",), no_key=True)
+            .select_related("calendar")
+            .get(pk=service_id)
+        )
+        check_owner(service.calendar, actor)
+        if "calendar_id" in changes:
+            changes["calendar"] = _calendar_for(actor, changes.pop("calendar_id"))
+        for field, value in changes.items():
+            setattr(service, field, value)
+        if changes:
+            try:
+                with transaction.atomic():
+                    service.save(update_fields=list(changes))
+            except IntegrityError as error:
+                if database_error_facts(error)[1] == "booking_service_on_calendar":
+                    raise ServiceInUse(
+                        "It has bookings, which cannot move to another calendar."
+                    ) from None
+                raise
+    return service
+
+
+def delete_service(*, service_id: UUID, actor: User) -> None:
+    """Delete a service that was never booked.
+
+    Raises:
+        Service.DoesNotExist: there is no such service.
+        Forbidden: it is on somebody else's calendar.
+        ServiceInUse: it has bookings.
+    """
+    with transaction.atomic():
+        # The full lock: a booking that is being made holds on to the service, and is waited for.
+        service = (
+            Service.objects.select_for_update(of=("self",))
+            .select_related("calendar")
+            .get(pk=service_id)
+        )
+        check_owner(service.calendar, actor)
+        try:
+            service.delete()
+        except RestrictedError:
+            raise ServiceInUse from None
+
+
+def check_owner(calendar: Calendar, actor: User) -> None:
+    """Let pass admins, and providers on their own calendars.
+
+    Raises:
+        Forbidden: it is neither.
+    """
+    own = actor.role == User.Role.PROVIDER and calendar.provider_id == actor.pk
+    if not (actor.is_admin or own):
+        raise Forbidden("This is on somebody else's calendar.")
+
+
+def _calendar_for(actor: User, calendar_id: UUID) -> Calendar:
+    calendar = Calendar.objects.filter(pk=calendar_id).first()
+    if calendar is None:
+        raise Invalid(
+            "The request is not valid; see `errors`.",
+            errors={"calendar_id": ["There is no calendar with this id."]},
+        )
+    check_owner(calendar, actor)
+    return calendar
+
+
+def _check_provider(actor: User, fields: dict[str, Any]) -> None:
+    provider_id = fields.get("provider_id")
+    if not actor.is_admin and "provider_id" in fields and provider_id != actor.pk:
+        raise Forbidden("A provider's calendars are their own.")
+    if provider_id is None or provider_id == actor.pk:
+        return
+    roles = [User.Role.PROVIDER, User.Role.ADMIN]
+    if not User.objects.filter(pk=provider_id, role__in=roles, is_active=True).exists():
+        raise Invalid(
+            "The request is not valid; see `errors`.",
+            errors={"provider_id": ["There is no active provider with this id."]},
+        )
+
+
+def _set_opening_hours(calendar: Calendar, spans: list[dict[str, int]]) -> None:
+    calendar.opening_hours.all().delete()
+    OpeningHours.objects.bulk_create(OpeningHours(calendar=calendar, **span) for span in spans)

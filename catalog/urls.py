@@ -1,0 +1,15 @@
+"""Addresses of what is offered."""
+
+from django.urls import path
+
+from catalog.viewsets import CalendarViewSet, ServiceViewSet
+
+LIST = {"get": "list", "post": "create"}
+ONE = {"get": "retrieve", "patch": "partial_update", "delete": "destroy"}
+
+urlpatterns = [
+    path("services/<uuid:pk>", ServiceViewSet.as_view(ONE)),
+    path("services", ServiceViewSet.as_view(LIST)),
+    path("calendars/<uuid:pk>", CalendarViewSet.as_view(ONE)),
+    path("calendars", CalendarViewSet.as_view(LIST)),
+]

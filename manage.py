@@ -1,0 +1,57 @@
+#!/usr/bin/env python
+"""BookIt's command line: `manage.py serve`, `migrate`, `seed_demo` and all of Django's own."""
+
+import signal
+import sys
+from collections.abc import Sequence
+
+# Commands for which no database has to be started.
+WITHOUT_DATABASE = {
+    "check",
+    "collectstatic",
+    "compilemessages",
+    "diffsettings",
+    "findstatic",
+    "help",
+    "makemessages",
+    "spectacular",
+    "startapp",
+    "version",
+}
+
+
+def needs_database(arguments: Sequence[str]) -> bool:
+    """Return whether the command named by `arguments` works with the database."""
+    if {"-h", "--help", "--version"} & set(arguments):
+        return False
+    return bool(arguments) and arguments[0] not in WITHOUT_DATABASE
+
+
+def main() -> None:
+    """Run the command named by the arguments."""
+    # As an exception, so that what was started is stopped on the way out.
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+    try:
+        from bookit.startup import fail, load_settings, why_unreachable
+
+        load_settings(database=needs_database(sys.argv[1:]))
+
+        from django.core.exceptions import ImproperlyConfigured
+        from django.core.management import execute_from_command_line
+        from django.db import OperationalError
+
+        try:
+            execute_from_command_line(sys.argv)
+        except ImproperlyConfigured as error:
+            fail(error)
+        except OperationalError:
+            reason = why_unreachable()
+            if reason is None:
+                raise
+            fail(reason)
+    except KeyboardInterrupt:
+        sys.exit(128 + signal.SIGINT)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,18 @@
+"""Filters of reviews."""
+
+from django_filters import rest_framework as filters
+
+from reviews.models import Review
+
+
+class ReviewFilter(filters.FilterSet):
+    """By service and rating."""
+
+    service_id = filters.UUIDFilter(field_name="service")
+    rating = filters.TypedChoiceFilter(
+        choices=[(str(stars), str(stars)) for stars in range(1, 6)], coerce=int
+    )
+
+    class Meta:
+        model = Review
+        fields: list[str] = []

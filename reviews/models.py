@@ -1,0 +1,50 @@
+"""What people say of a service they have had."""
+
+from django.conf import settings
+from django.db import models
+from django.db.models import Q
+from django.db.models.functions import Now
+from uuid_utils.compat import uuid7
+
+from bookings.models import Booking
+from catalog.models import Service
+
+
+class Review(models.Model):
+    """One rating of a completed booking, with an optional comment."""
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    # A review outlives its booking: what counted for the service goes on counting.
+    booking = models.OneToOneField(
+        Booking, on_delete=models.SET_NULL, null=True, related_name="review"
+    )
+    service = models.ForeignKey(
+        Service, on_delete=models.RESTRICT, related_name="reviews", db_index=False
+    )
+    user = models.ForeignKey(
+        settings.AUTH_USER_MODEL, on_delete=models.RESTRICT, related_name="reviews"
+    )
+    rating = models.PositiveSmallIntegerField(choices=[(stars, str(stars)) for stars in range(1, 6)])
+    comment = models.TextField(max_length=5000, blank=True, default="")
+    created_at = models.DateTimeField(db_default=Now(), editable=False)
+    updated_at = models.DateTimeField(db_default=Now(), editable=False)
+
+    class Meta:
+        ordering = ["-created_at", "-id"]
+        indexes = [
+            models.Index(fields=["service", "created_at", "id"], name="review_by_service"),
+            models.Index(fields=["created_at", "id"], name="review_by_age"),
+        ]
+        constraints = [
+            models.CheckConstraint(
+                condition=Q(rating__gte=1, rating__lte=5), name="review_rating_1_to_5"
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.rating} of 5"
+
+    @property
+    def author_name(self) -> str:
+        """The name that is shown beside the review."""
+        return self.user.name

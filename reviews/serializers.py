@@ -1,0 +1,55 @@
+"""Shapes of reviews."""
+
+from django.db.models import F
+from rest_framework import serializers
+
+from bookit.serializers import InputSerializer, RowSerializer
+from reviews.models import Review
+
+
+class ReviewSerializer(RowSerializer):
+    """A review of a completed booking."""
+
+    booking_id = serializers.UUIDField(
+        read_only=True, allow_null=True, help_text="Null once the booking has been deleted."
+    )
+    service_id = serializers.UUIDField(read_only=True)
+    user_id = serializers.UUIDField(read_only=True)
+    author_name = serializers.CharField(read_only=True)
+    rating = serializers.IntegerField(read_only=True, min_value=1, max_value=5)
+
+    annotations = {"author_name": F("user__name")}
+
+    class Meta:
+        model = Review
+        fields = [
+            "id",
+            "booking_id",
+            "service_id",
+            "user_id",
+            "author_name",
+            "rating",
+            "comment",
+            "created_at",
+            "updated_at",
+        ]
+        read_only_fields = fields
+
+
+class ReviewChangeSerializer(InputSerializer):
+    """What may be changed about a review."""
+
+    ignored = frozenset(ReviewSerializer.Meta.fields)
+
+    rating = serializers.IntegerField(min_value=1, max_value=5, required=False)
+    comment = serializers.CharField(required=False, allow_blank=True, max_length=5000)
+
+
+class ReviewCreateSerializer(InputSerializer):
+    """A rating of a booking."""
+
+    ignored = frozenset(ReviewSerializer.Meta.fields)
+
+    booking_id = serializers.UUIDField()
+    rating = serializers.IntegerField(min_value=1, max_value=5)
+    comment = serializers.CharField(required=False, allow_blank=True, max_length=5000)

@@ -1,0 +1,125 @@
+"""The rules of reviews."""
+
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from django.db import IntegrityError, transaction
+from django.db.models import F
+
+from accounts.models import User
+from bookings.models import Booking
+from bookit.errors import Conflict, Forbidden, Invalid, database_error_facts
+from catalog.models import Service
+from reviews.models import Review
+
+
+class BookingNotCompleted(Conflict):
+    """Only completed bookings can be reviewed."""
+
+    code = "booking_not_completed"
+
+
+class ReviewExists(Conflict):
+    """This booking has a review already: change that one."""
+
+    code = "review_exists"
+
+
+def create_review(
+    *, actor: User, booking_id: UUID, rating: int, at: datetime, comment: str = ""
+) -> Review:
+    """Review a completed booking and count the rating for its service.
+
+    Raises:
+        Invalid: there is no such booking.
+        Forbidden: it is somebody else's booking.
+        BookingNotCompleted: it is not over, or nobody came.
+        ReviewExists: it has been reviewed.
+    """
+    with transaction.atomic():
+        # The lock keeps the booking from being marked as a no-show meanwhile.
+        booking = (
+            Booking.objects.select_for_update(no_key=True).filter(pk=booking_id).first()
+        )
+        if booking is None:
+            raise Invalid(
+                "The request is not valid; see `errors`.",
+                errors={"booking_id": ["There is no booking with this id."]},
+            )
+        if booking.user_id != actor.pk:
+            raise Forbidden("This is somebody else's booking.")
+        if booking.status != Booking.Status.COMPLETED:
+            raise BookingNotCompleted
+        review = Review(
+            booking=booking,
+            service_id=booking.service_id,
+            user=actor,
+            rating=rating,
+            comment=comment,
+            created_at=at,
+            updated_at=at,
+        )
+        try:
+            with transaction.atomic():
+                review.save(force_insert=True)
+        except IntegrityError as error:
+            if database_error_facts(error)[0] == "23505":
+                raise ReviewExists from None
+            raise
+        _count(review.service_id, stars=rating, reviews=1)
+    return review
+
+
+def update_review(
+    *, review_id: UUID, actor: User, changes: dict[str, Any], at: datetime
+) -> Review:
+    """Change one's review.
+
+    Raises:
+        Review.DoesNotExist: there is no such review.
+        Forbidden: it is somebody else's.
+    """
+    with transaction.atomic():
+        review = _locked(review_id)
+        if review.user_id != actor.pk:
+            raise Forbidden("This is somebody else's review.")
+        if changes:
+            before = review.rating
+            for field, value in changes.items():
+                setattr(review, field, value)
+            review.updated_at = at
+            review.save(update_fields=[*changes, "updated_at"])
+            _count(review.service_id, stars=review.rating - before)
+    return review
+
+
+def delete_review(*, review_id: UUID, actor: User) -> None:
+    """Delete a review, one's own or, as an admin, any, and take its rating back.
+
+    Raises:
+        Review.DoesNotExist: there is no such review.
+        Forbidden: it is somebody else's.
+    """
+    with transaction.atomic():
+        review = _locked(review_id)
+        if review.user_id != actor.pk and not actor.is_admin:
+            raise Forbidden("This is somebody else's review.")
+        review.delete()
+        _count(review.service_id, stars=-review.rating, reviews=-1)
+
+
+def _locked(review_id: UUID) -> Review:
+    return (
+        Review.objects.select_for_update(of=("self",), no_key=True)
+        .select_related("user")
+        .get(pk=review_id)
+    )
+
+
+def _count(service_id: UUID, *, stars: int, reviews: int = 0) -> None:
+    """Add to the ratings of a service; last, for the lock on its row lasts until the commit."""
+    if stars or reviews:
+        Service.objects.filter(pk=service_id).update(
+            rating_sum=F("rating_sum") + stars, rating_count=F("rating_count") + reviews
+        )

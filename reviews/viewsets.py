@@ -1,0 +1,87 @@
+"""Endpoints of reviews."""
+
+from typing import Any
+
+from django.db.models import QuerySet
+from django.utils import timezone
+from drf_spectacular.utils import extend_schema, extend_schema_view
+from rest_framework.permissions import SAFE_METHODS, AllowAny, BasePermission, IsAuthenticated
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from bookit.schema import errors
+from bookit.views import GenericViewSet
+from catalog.models import Service
+from reviews import services
+from reviews.filters import ReviewFilter
+from reviews.models import Review
+from reviews.serializers import ReviewChangeSerializer, ReviewCreateSerializer, ReviewSerializer
+
+
+@extend_schema_view(
+    list=extend_schema(tags=["Reviews"], summary="List reviews"),
+    retrieve=extend_schema(tags=["Reviews"], summary="Show a review"),
+)
+class ReviewViewSet(GenericViewSet):
+    """What people say of what they have had."""
+
+    serializer_class = ReviewSerializer
+    filterset_class = ReviewFilter
+    ordering_fields = {"created_at": "created_at", "rating": "rating"}
+    default_ordering = ["-created_at"]
+    cursor_pages = True
+    input_classes = {
+        "create": ReviewCreateSerializer,
+        "partial_update": ReviewChangeSerializer,
+    }
+    queryset = Review.objects.all()
+
+    def get_permissions(self) -> list[BasePermission]:
+        """Return who may do this: anyone reads."""
+        return [AllowAny() if self.request.method in SAFE_METHODS else IsAuthenticated()]
+
+    @extend_schema(
+        tags=["Reviews"],
+        summary="Review a booking",
+        responses={201: ReviewSerializer},
+        extensions=errors("booking_not_completed", "review_exists"),
+    )
+    def create(self, request: Request) -> Response:
+        """Review a booking of one's own that is completed."""
+        return self.created(
+            services.create_review(actor=request.user, at=timezone.now(), **self.checked())
+        )
+
+    @extend_schema(tags=["Reviews"], summary="Change a review", responses=ReviewSerializer)
+    def partial_update(self, request: Request, pk: Any) -> Response:
+        """Change the rating or the comment of one's own review."""
+        return self.shown(
+            services.update_review(
+                review_id=pk, actor=request.user, changes=self.checked(), at=timezone.now()
+            )
+        )
+
+    @extend_schema(tags=["Reviews"], summary="Delete a review")
+    def destroy(self, request: Request, pk: Any) -> Response:
+        """Delete one's own review; admins delete any."""
+        services.delete_review(review_id=pk, actor=request.user)
+        return Response(status=204)
+
+
+@extend_schema_view(
+    list=extend_schema(tags=["Reviews"], summary="List a service's reviews, newest first")
+)
+class ServiceReviewViewSet(ReviewViewSet):
+    """The reviews of one service."""
+
+    filterset_class = None
+    ordering_fields: dict[str, str] = {}
+
+    def get_queryset(self) -> QuerySet[Review]:
+        """Return the reviews of the service that the path names.
+
+        Raises:
+            Service.DoesNotExist: there is none.
+        """
+        service = Service.objects.only("pk").get(pk=self.kwargs["service_id"])
+        return Review.objects.filter(service=service)
