@@ -12,5 +12,5 @@ urlpatterns = [
     path("me", MeViewSet.as_view({"get": "retrieve", "patch": "partial_update"})),
     path("me/password", PasswordViewSet.as_view({"post": "password"})),
     path("users", UserViewSet.as_view({"get": "list"})),
-    path("users/<uuid:pk>", UserViewSet.as_view({"get": "retrieve", "patch": "partial_update"})),
+    path("users/<id:pk>", UserViewSet.as_view({"get": "retrieve", "patch": "partial_update"})),
 ]

@@ -6,11 +6,11 @@ from bookings.viewsets import BookingViewSet
 
 urlpatterns = [
     path(
-        "bookings/<uuid:pk>",
+        "bookings/<id:pk>",
         BookingViewSet.as_view(
             {"get": "retrieve", "patch": "partial_update", "delete": "destroy"}
         ),
     ),
-    path("bookings/<uuid:pk>/status", BookingViewSet.as_view({"patch": "status"})),
+    path("bookings/<id:pk>/status", BookingViewSet.as_view({"patch": "status"})),
     path("bookings", BookingViewSet.as_view({"get": "list", "post": "create"})),
 ]

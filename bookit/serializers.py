@@ -62,8 +62,7 @@ class RowSerializer(StrictMixin, serializers.ModelSerializer[Any]):
     @classmethod
     def rows(cls, queryset: QuerySet[Any]) -> QuerySet[Any, dict[str, Any]]:
         """Return the queryset's rows as dictionaries of the columns that are shown."""
-        columns = [name for name in cls.Meta.fields if name not in cls.annotations]
-        return queryset.values(*columns, **cls.annotations)
+        return queryset.annotate(**cls.annotations).values(*cls.Meta.fields)
 
     @classmethod
     def represent(cls, row: dict[str, Any]) -> dict[str, Any]:

@@ -137,8 +137,9 @@ TIME_ZONE = "UTC"
 USE_TZ = True
 
 STATIC_URL = "/static/"
-STATIC_ROOT = BASE_DIR / ".static"
-# In production `collectstatic` has run when the image was built; in development files are served as they lie.
+# In production `collectstatic` has run when the image was built; in development files are served
+# from where they lie.
+STATIC_ROOT = BASE_DIR / ".static" if PRODUCTION else None
 WHITENOISE_USE_FINDERS = not PRODUCTION
 STORAGES = {
     "default": {"BACKEND": "django.core.files.storage.InMemoryStorage"},
@@ -175,8 +176,8 @@ def database(url: str) -> dict[str, Any]:
         "connect_timeout": 2,
         "options": (
             f"-c statement_timeout={STATEMENT_TIMEOUT_MS} "
-            # Two words are alike from here on; PostgreSQL's own 0.6 misses swapped letters.
-            "-c pg_trgm.word_similarity_threshold=0.45"
+            # Two words are alike from here on; PostgreSQL's own 0.6 misses swapped letters ("hiarcut").
+            "-c pg_trgm.word_similarity_threshold=0.35"
         ),
     }
     if DATABASE_POOL_SIZE:

@@ -23,7 +23,7 @@ class AnyCaseUUIDConverter(UUIDConverter):
     regex = "[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}"
 
 
-register_converter(AnyCaseUUIDConverter, "uuid")
+register_converter(AnyCaseUUIDConverter, "id")
 
 
 class APIMixin(APIView):
@@ -34,6 +34,9 @@ class APIMixin(APIView):
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         """Authenticate, throttle, then read what every request may say about its answer."""
+        if not hasattr(self, request.method.lower()):
+            # Before anybody is asked who they are: signing in would not help.
+            self.http_method_not_allowed(request)
         super().initial(request, *args, **kwargs)
         # For the log line, which is written outside of DRF.
         request._request.signed_in = request.user.pk  # type: ignore[attr-defined]
@@ -86,7 +89,6 @@ class GenericViewSet(APIMixin, viewsets.GenericViewSet[Any]):
     """
 
     serializer_class: type[RowSerializer]
-    lookup_value_converter = "uuid"
     # Per action: the serializer that checks the body.
     input_classes: Mapping[str, type[serializers.Serializer[Any]]] = {}
 

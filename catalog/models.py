@@ -1,7 +1,7 @@
 """What is offered, and on whose time."""
 
 from decimal import Decimal
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 from django.conf import settings
 from django.contrib.postgres.constraints import ExclusionConstraint
@@ -16,9 +16,6 @@ from django.db.models.functions import Cast, Now, NullIf, Round
 from uuid_utils.compat import uuid7
 
 from bookit.times import validate_zone
-
-if TYPE_CHECKING:
-    from accounts.models import User
 
 # A year; durations, buffers and notices beyond it are typing errors.
 LONGEST_MINUTES = 366 * 24 * 60
@@ -54,7 +51,7 @@ class OpeningHours(models.Model):
     """
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
-    calendar = models.ForeignKey(Calendar, on_delete=models.CASCADE, related_name="opening_hours")
+    calendar = models.ForeignKey(Calendar, on_delete=models.CASCADE, related_name="hours")
     weekday = models.PositiveSmallIntegerField(help_text="0 is Monday, 6 is Sunday.")
     opens = models.PositiveSmallIntegerField(help_text="Minutes after midnight.")
     closes = models.PositiveSmallIntegerField(help_text="Minutes after midnight, at most 1440.")
@@ -107,10 +104,6 @@ class ServiceQuerySet(models.QuerySet["Service"]):
             | Q(title__trigram_word_similar=words)
             | Q(description__trigram_word_similar=words)
         )
-
-    def editable_by(self, user: "User") -> "ServiceQuerySet":
-        """Return the services that `user` may change: an admin all, a provider those on own calendars."""
-        return self if user.is_admin else self.filter(calendar__provider=user)
 
 
 class Service(models.Model):

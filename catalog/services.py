@@ -190,5 +190,5 @@ def _check_provider(actor: User, fields: dict[str, Any]) -> None:
 
 
 def _set_opening_hours(calendar: Calendar, spans: list[dict[str, int]]) -> None:
-    calendar.opening_hours.all().delete()
+    calendar.hours.all().delete()
     OpeningHours.objects.bulk_create(OpeningHours(calendar=calendar, **span) for span in spans)

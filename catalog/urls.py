@@ -8,8 +8,8 @@ LIST = {"get": "list", "post": "create"}
 ONE = {"get": "retrieve", "patch": "partial_update", "delete": "destroy"}
 
 urlpatterns = [
-    path("services/<uuid:pk>", ServiceViewSet.as_view(ONE)),
+    path("services/<id:pk>", ServiceViewSet.as_view(ONE)),
     path("services", ServiceViewSet.as_view(LIST)),
-    path("calendars/<uuid:pk>", CalendarViewSet.as_view(ONE)),
+    path("calendars/<id:pk>", CalendarViewSet.as_view(ONE)),
     path("calendars", CalendarViewSet.as_view(LIST)),
 ]

@@ -45,7 +45,7 @@ class Migration(migrations.Migration):
                 ('weekday', models.PositiveSmallIntegerField(help_text='0 is Monday, 6 is Sunday.')),
                 ('opens', models.PositiveSmallIntegerField(help_text='Minutes after midnight.')),
                 ('closes', models.PositiveSmallIntegerField(help_text='Minutes after midnight, at most 1440.')),
-                ('calendar', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='opening_hours', to='catalog.calendar')),
+                ('calendar', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name="hours", to='catalog.calendar')),
             ],
             options={
                 'verbose_name_plural': 'opening hours',

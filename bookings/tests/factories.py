@@ -1,0 +1,36 @@
+"""Builders of bookings."""
+
+from datetime import UTC, datetime, timedelta
+
+import factory
+from django.db.backends.postgresql.psycopg_any import DateTimeTZRange
+from factory.django import DjangoModelFactory
+
+from accounts.tests.factories import UserFactory
+from bookings.models import Booking
+from catalog.tests.factories import ServiceFactory
+
+# A Tuesday, long enough ahead that every test can book it.
+TUESDAY = datetime(2999, 1, 1, 10, tzinfo=UTC)
+
+
+class BookingFactory(DjangoModelFactory):
+    """A pending booking of the service's duration, in seat 1."""
+
+    class Meta:
+        model = Booking
+
+    user = factory.SubFactory(UserFactory)
+    service = factory.SubFactory(ServiceFactory)
+    calendar = factory.SelfAttribute("service.calendar")
+    seat = 1
+    start_time = TUESDAY
+    end_time = factory.LazyAttribute(
+        lambda booking: booking.start_time + timedelta(minutes=booking.service.duration_minutes)
+    )
+    blocked = factory.LazyAttribute(
+        lambda booking: DateTimeTZRange(booking.start_time, booking.end_time)
+    )
+    status = Booking.Status.PENDING
+    price = factory.SelfAttribute("service.price")
+    currency = factory.SelfAttribute("service.currency")

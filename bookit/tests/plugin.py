@@ -1,0 +1,77 @@
+"""pytest's plugin: a throw-away PostgreSQL of our own for the run, named before settings are read."""
+
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+import pytest
+
+# As in production, but with room for tests that have forty clients at once, and quick hashes where
+# no test asks about them.
+ENVIRONMENT = {
+    "DATABASE_POOL_SIZE": "50",
+    "RATE_LIMIT_AUTH": "",
+    "RATE_LIMIT_ANON": "",
+    "RATE_LIMIT_USER": "",
+    "LOG_FORMAT": "json",
+    "SECRET_KEY": "",
+    "APP_ENV": "development",
+    "NUM_PROXIES": "0",
+    "CORS_ALLOWED_ORIGINS": "",
+    "ALLOWED_HOSTS": "",
+}
+# What is acknowledged need not survive the power cut of a test run.
+THROWAWAY = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_load_initial_conftests(early_config: pytest.Config) -> None:
+    """Start the server in the process that the user started; its workers inherit the address."""
+    os.environ.update(ENVIRONMENT)
+    if os.environ.get("BOOKIT_TEST_DATABASE_URL"):
+        os.environ["DATABASE_URL"] = os.environ["BOOKIT_TEST_DATABASE_URL"]
+        return
+    from bookit.embedded_postgres import acquire, release
+
+    directory = Path(tempfile.mkdtemp(prefix="bookit-tests-"))
+    os.environ["DATABASE_URL"] = acquire(directory / "postgres", settings=THROWAWAY)
+    os.environ["BOOKIT_TEST_DATABASE_URL"] = os.environ["DATABASE_URL"]
+
+    def stop() -> None:
+        release(directory / "postgres")
+        shutil.rmtree(directory, ignore_errors=True)
+
+    early_config.add_cleanup(stop)
+
+
+@pytest.fixture(autouse=True)
+def quick_password_hashes(request: pytest.FixtureRequest, settings: object) -> None:
+    """Hash passwords quickly, except where a test is marked `real_passwords`."""
+    if "real_passwords" not in request.keywords:
+        settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]  # type: ignore[attr-defined]
+
+
+@pytest.fixture(autouse=True)
+def no_counts_left() -> None:
+    """Begin every test with fresh rate limits."""
+    from bookit import throttles
+
+    throttles.reset()
+
+
+@pytest.fixture
+def api():
+    """Return a client; `api.as_(user)` gives one that is signed in."""
+    from rest_framework.test import APIClient
+    from rest_framework_simplejwt.tokens import AccessToken
+
+    class Client(APIClient):
+        def as_(self, user):
+            token = AccessToken()
+            token["user_id"] = str(user.pk)
+            client = Client()
+            client.credentials(HTTP_AUTHORIZATION=f"Bearer {token}")
+            return client
+
+    return Client()
