@@ -6,10 +6,22 @@ from rest_framework import serializers
 
 from accounts.models import User
 from accounts.services import SignedIn
+from bookit.schema import example
 from bookit.serializers import InputSerializer, RowSerializer
 from bookit.times import validate_zone
 
+ANA = {
+    "id": "0199d3a1-7c1e-7f61-b2ab-0a1c5d3f9e10",
+    "name": "Ana Silva",
+    "email": "ana@example.com",
+    "role": "user",
+    "timezone": "Europe/Lisbon",
+    "is_active": True,
+    "created_at": "2026-11-21T09:00:00Z",
+}
 
+
+@example("A user", ANA)
 class UserSerializer(RowSerializer):
     """An account, as its owner and admins see it."""
 
@@ -19,6 +31,16 @@ class UserSerializer(RowSerializer):
         read_only_fields = fields
 
 
+@example(
+    "A session",
+    {
+        **ANA,
+        "access_token": "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9.e30.c2lnbmF0dXJl",
+        "refresh_token": "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9.e30.cmVmcmVzaA",
+        "token_type": "Bearer",
+        "expires_in": 900,
+    },
+)
 class SessionSerializer(UserSerializer):
     """A signed-in account with its tokens."""
 
@@ -65,6 +87,15 @@ class NameField(serializers.CharField):
         super().__init__(**{"max_length": 200, **kwargs})
 
 
+@example(
+    "Ana registers",
+    {
+        "name": "Ana Silva",
+        "email": "ana@example.com",
+        "password": "seven quiet otters",
+        "timezone": "Europe/Lisbon",
+    },
+)
 class RegisterSerializer(InputSerializer):
     """What an account begins with."""
 
@@ -76,6 +107,7 @@ class RegisterSerializer(InputSerializer):
     timezone = serializers.CharField(required=False, max_length=64, validators=[validate_zone])
 
 
+@example("Ana signs in", {"email": "ana@example.com", "password": "seven quiet otters"})
 class LoginSerializer(InputSerializer):
     """Mail address and password."""
 

@@ -5,10 +5,33 @@ from django.db.models import UUIDField, Value
 from rest_framework import serializers
 
 from bookings.models import Booking
+from bookit.schema import example
 from bookit.serializers import InputSerializer, RowSerializer
 from bookit.times import InstantField
 
 
+@example(
+    "A confirmed booking",
+    {
+        "id": "0199d3a4-02aa-7d0c-9b1f-6f0e5b8f2a11",
+        "user_id": "0199d3a1-7c1e-7f61-b2ab-0a1c5d3f9e10",
+        "service_id": "0199d3a0-6a3b-7c55-8f0d-1f6f2b7c9d42",
+        "calendar_id": "0199d3a0-6a31-7e8a-a0f5-3e6a4c1b8d07",
+        "slot_id": None,
+        "seat": 1,
+        "start_time": "2026-12-01T10:00:00Z",
+        "end_time": "2026-12-01T10:30:00Z",
+        "status": "confirmed",
+        "attendee_name": "Ana Silva",
+        "attendee_email": "",
+        "notes": "Short at the sides, please.",
+        "price": "25.00",
+        "currency": "EUR",
+        "hold_expires_at": None,
+        "created_at": "2026-11-21T09:00:00Z",
+        "updated_at": "2026-11-21T09:05:00Z",
+    },
+)
 class BookingSerializer(RowSerializer):
     """A booking: a seat of a service for a period."""
 
@@ -45,6 +68,14 @@ class BookingSerializer(RowSerializer):
         read_only_fields = fields
 
 
+@example(
+    "Ten o'clock",
+    {
+        "service_id": "0199d3a0-6a3b-7c55-8f0d-1f6f2b7c9d42",
+        "start_time": "2026-12-01T10:00:00Z",
+        "notes": "Short at the sides, please.",
+    },
+)
 class BookingCreateSerializer(InputSerializer):
     """What to book, and for whom."""
 
@@ -61,6 +92,7 @@ class BookingCreateSerializer(InputSerializer):
     notes = serializers.CharField(required=False, allow_blank=True, max_length=2000)
 
 
+@example("An hour later", {"start_time": "2026-12-01T11:00:00Z"})
 class BookingChangeSerializer(InputSerializer):
     """Another start, or another status."""
 
@@ -70,6 +102,7 @@ class BookingChangeSerializer(InputSerializer):
     status = serializers.ChoiceField(Booking.Status.choices, required=False)
 
 
+@example("It took place", {"status": "completed"})
 class StatusChangeSerializer(InputSerializer):
     """Another status, and why."""
 

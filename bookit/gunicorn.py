@@ -7,14 +7,14 @@ import gc
 import os
 from typing import Any
 
-from bookit.startup import load_settings
+from bookit.startup import load_settings, port_number
 
 load_settings()
 
 from django.conf import settings  # noqa: E402 - whoever looks at them earlier gets a traceback
 
 wsgi_app = "bookit.wsgi"
-bind = f"0.0.0.0:{os.environ.get('PORT', '').strip() or 8000}"
+bind = f"0.0.0.0:{port_number(os.environ.get('PORT', ''))}"
 
 worker_class = "gthread"
 workers = settings.WEB_CONCURRENCY

@@ -95,12 +95,16 @@ class Pagination(BasePagination):
 
     def get_paginated_response_schema(self, schema: dict[str, Any]) -> dict[str, Any]:
         """Return the shape of a page."""
-        link = {"type": ["string", "null"], "format": "uri"}
+        link = {"type": ["string", "null"], "format": "uri", "example": None}
         return {
             "type": "object",
             "required": ["next", "previous", "results"],
             "properties": {
-                "count": {"type": "integer", "description": "Of all pages; absent with `cursor`."},
+                "count": {
+                    "type": "integer",
+                    "description": "Of all pages; absent with `cursor`.",
+                    "example": 1,
+                },
                 "next": link,
                 "previous": link,
                 "results": schema,

@@ -5,7 +5,7 @@ from typing import Any
 
 from drf_spectacular.extensions import OpenApiAuthenticationExtension
 from drf_spectacular.openapi import AutoSchema
-from drf_spectacular.utils import OpenApiParameter
+from drf_spectacular.utils import OpenApiExample, OpenApiParameter, extend_schema_serializer
 
 from bookit import problems
 
@@ -20,6 +20,11 @@ REQUEST_ID = {
 def errors(*codes: str) -> dict[str, list[str]]:
     """Return the extension that names the errors an operation can answer with beside the usual."""
     return {ERRORS: list(codes)}
+
+
+def example(name: str, value: dict[str, Any], **options: Any) -> Any:
+    """Return the decorator that shows `value` as an example of a serializer."""
+    return extend_schema_serializer(examples=[OpenApiExample(name, value=value, **options)])
 
 
 class BearerScheme(OpenApiAuthenticationExtension):
@@ -117,6 +122,7 @@ def add_common_parts(
                 _add_problem(operation, catalogue[code])
             for response in operation["responses"].values():
                 response.setdefault("headers", {})["X-Request-ID"] = REQUEST_ID
+            operation["responses"] = dict(sorted(operation["responses"].items()))
             if "201" in operation["responses"]:
                 operation["responses"]["201"]["headers"]["Location"] = {
                     "description": "Where it is.",

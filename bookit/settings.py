@@ -77,6 +77,7 @@ ALLOWED_HOSTS = names("ALLOWED_HOSTS") or ["localhost", "127.0.0.1", "[::1]", "t
 
 INSTALLED_APPS = [
     "bookit",
+    "rest_framework_simplejwt.token_blacklist",  # Before accounts, which replaces its admin pages.
     "accounts",
     "catalog",
     "bookings",
@@ -89,7 +90,6 @@ INSTALLED_APPS = [
     "django.contrib.sessions",
     "django.contrib.staticfiles",
     "rest_framework",
-    "rest_framework_simplejwt.token_blacklist",
     "django_filters",
     "drf_spectacular",
     "drf_spectacular_sidecar",
@@ -215,6 +215,8 @@ DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 # --- Accounts ---------------------------------------------------------------------------------
 
 AUTH_USER_MODEL = "accounts.User"
+# Of the admin site; the API knows bearer tokens alone.
+AUTHENTICATION_BACKENDS = ["accounts.backends.AdminSiteBackend"]
 PASSWORD_HASHERS = ["accounts.hashers.Argon2idPasswordHasher"]
 AUTH_PASSWORD_VALIDATORS = [
     {"NAME": "django.contrib.auth.password_validation.UserAttributeSimilarityValidator",
@@ -299,6 +301,7 @@ SPECTACULAR_SETTINGS: dict[str, Any] = {
     "COMPONENT_SPLIT_PATCH": True,
     "COMPONENT_NO_READ_ONLY_REQUIRED": False,
     "SORT_OPERATIONS": False,
+    "PATH_CONVERTER_OVERRIDES": {"id": {"type": "string", "format": "uuid"}},
     "SWAGGER_UI_DIST": "SIDECAR",
     "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
     "REDOC_DIST": "SIDECAR",
@@ -320,8 +323,6 @@ SPECTACULAR_SETTINGS: dict[str, Any] = {
         {"name": "Reviews", "description": "What people say of it."},
     ],
 }
-
-PROCRASTINATE_ON_APP_READY = None
 
 LOG_LEVEL = choice("LOG_LEVEL", "INFO", "DEBUG", "WARNING", "ERROR")
 LOG_FORMAT = choice("LOG_FORMAT", "json", "text")
@@ -346,7 +347,8 @@ LOGGING = {
         # The request line already tells of every 4xx; only what is our own fault is worth a second one.
         "django.request": {"level": "ERROR"},
         "django.server": {"handlers": [], "propagate": True},
-        # It tells of every start, command or not.
+        # They tell of every start, command or not.
         "procrastinate.blueprints": {"level": "WARNING"},
+        "procrastinate.periodic": {"level": "WARNING"},
     },
 }

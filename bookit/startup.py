@@ -23,6 +23,14 @@ def fail(message: object) -> NoReturn:
     sys.exit("bookit: " + " ".join(str(message).split()))
 
 
+def port_number(text: str) -> int:
+    """Return `text` (of PORT or --port) as a TCP port, or end the process; empty means 8000."""
+    text = text.strip() or "8000"
+    if not (text.isascii() and text.isdigit()) or int(text) > 65535:
+        fail(f"the port must be a whole number from 0 to 65535, not {text!r}")
+    return int(text)
+
+
 def load_settings(*, database: bool = True) -> None:
     """Load Django's settings, or end the process with the line that says what is wrong.
 

@@ -3,7 +3,7 @@
 from functools import lru_cache
 from math import ceil
 from time import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from django.conf import settings
 from django.http import HttpRequest
@@ -34,6 +34,33 @@ def client_address(request: HttpRequest) -> str | None:
     return request.META.get("REMOTE_ADDR")
 
 
+class Count(NamedTuple):
+    """What a limit says about one more request."""
+
+    allowed: bool
+    headers: dict[str, str]
+    seconds: int
+
+
+def count(policy: str, who: str) -> Count:
+    """Count a request of `who` against the limit called `policy`, and say whether it is within.
+
+    `seconds` is how long until the next request has a chance. The headers are those of
+    draft-ietf-httpapi-ratelimit-headers.
+    """
+    item = parse_rate(settings.RATE_LIMITS[policy])
+    if item is None:
+        return Count(True, {}, 0)
+    allowed = limiter.hit(item, policy, who)
+    reset_at, remaining = limiter.get_window_stats(item, policy, who)
+    seconds = max(1, ceil(reset_at - time()))
+    headers = {
+        "RateLimit-Policy": f'"{policy}";q={item.amount};w={item.get_expiry()}',
+        "RateLimit": f'"{policy}";r={max(0, remaining)};t={seconds}',
+    }
+    return Count(allowed, headers, seconds)
+
+
 class ClientThrottle(BaseThrottle):
     """A limit per user, or per address for those without a token."""
 
@@ -45,18 +72,8 @@ class ClientThrottle(BaseThrottle):
 
     def allow_request(self, request: Request, view: "APIView") -> bool:
         """Count this request, and say whether it is within the limit."""
-        self.policy, who = self.scope(request)
-        item = parse_rate(settings.RATE_LIMITS[self.policy])
-        if item is None:
-            return True
-        allowed = limiter.hit(item, self.policy, who)
-        reset, remaining = limiter.get_window_stats(item, self.policy, who)
-        self.seconds = max(1, ceil(reset - time()))
-        # The headers of draft-ietf-httpapi-ratelimit-headers.
-        request.rate_limit = {  # type: ignore[attr-defined]
-            "RateLimit-Policy": f'"{self.policy}";q={item.amount};w={item.get_expiry()}',
-            "RateLimit": f'"{self.policy}";r={max(0, remaining)};t={self.seconds}',
-        }
+        allowed, headers, self.seconds = count(*self.scope(request))
+        request.rate_limit = headers  # type: ignore[attr-defined]
         return allowed
 
     def wait(self) -> float:

@@ -91,6 +91,24 @@ def day_end(day: date, tz: tzinfo) -> datetime:
     return day_start(day + timedelta(days=1), tz)
 
 
+def parse_wall_clock(text: str) -> int:
+    """Return the minutes after midnight that a time of day from `00:00` to `24:00` names.
+
+    Raises:
+        ValueError: it is something else.
+    """
+    match = re.fullmatch(r"(\d\d):([0-5]\d)", text, re.ASCII)
+    minutes = int(match[1]) * 60 + int(match[2]) if match else -1
+    if not 0 <= minutes <= 24 * 60:
+        raise ValueError("Write a time of day from 00:00 to 24:00.")
+    return minutes
+
+
+def format_wall_clock(minutes: int) -> str:
+    """Return minutes after midnight as a time of day, `09:30`."""
+    return f"{minutes // 60:02}:{minutes % 60:02}"
+
+
 class InstantField(serializers.DateTimeField):
     """A date-time with an offset (RFC 3339); naive and date-only values are refused."""
 

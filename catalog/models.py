@@ -15,7 +15,7 @@ from django.db.models import F, Func, Q, Value
 from django.db.models.functions import Cast, Now, NullIf, Round
 from uuid_utils.compat import uuid7
 
-from bookit.times import validate_zone
+from bookit.times import format_wall_clock, validate_zone
 
 # A year; durations, buffers and notices beyond it are typing errors.
 LONGEST_MINUTES = 366 * 24 * 60
@@ -82,7 +82,7 @@ class OpeningHours(models.Model):
         ]
 
     def __str__(self) -> str:
-        return f"{self.weekday} {self.opens}-{self.closes}"
+        return f"{format_wall_clock(self.opens)}-{format_wall_clock(self.closes)}"
 
 
 class ServiceQuerySet(models.QuerySet["Service"]):

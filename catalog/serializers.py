@@ -1,6 +1,5 @@
 """Shapes of what is offered."""
 
-import re
 from typing import Any
 
 from django.contrib.postgres.expressions import ArraySubquery
@@ -9,7 +8,9 @@ from django.db.models.functions import JSONObject
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
+from bookit.schema import example
 from bookit.serializers import InputSerializer, RowSerializer
+from bookit.times import format_wall_clock, parse_wall_clock
 from catalog.models import Calendar, OpeningHours, Service
 
 
@@ -17,21 +18,16 @@ from catalog.models import Calendar, OpeningHours, Service
 class WallClockField(serializers.Field[int, str, str, Any]):
     """A time of day, `00:00` to `24:00`; in Python the minutes after midnight."""
 
-    default_error_messages = {"invalid": "Write a time of day from 00:00 to 24:00."}
-
     def to_internal_value(self, data: Any) -> int:
         """Return the minutes after midnight."""
-        match = isinstance(data, str) and re.fullmatch(r"(\d\d):(\d\d)", data, re.ASCII)
-        if not match:
-            self.fail("invalid")
-        minutes = int(match[1]) * 60 + int(match[2])
-        if int(match[2]) > 59 or minutes > 24 * 60:
-            self.fail("invalid")
-        return minutes
+        try:
+            return parse_wall_clock(str(data))
+        except ValueError as error:
+            raise serializers.ValidationError(str(error), code="invalid") from None
 
     def to_representation(self, value: int) -> str:
         """Return the time as text."""
-        return f"{value // 60:02}:{value % 60:02}"
+        return format_wall_clock(value)
 
 
 class OpeningHoursSerializer(InputSerializer):
@@ -48,6 +44,17 @@ class OpeningHoursSerializer(InputSerializer):
         return attrs
 
 
+@example(
+    "Monday to Friday",
+    {
+        "name": "Rui's chair",
+        "timezone": "Europe/Lisbon",
+        "opening_hours": [
+            {"weekday": day, "opens": "09:00", "closes": "18:00"} for day in range(5)
+        ],
+    },
+    request_only=True,
+)
 class CalendarSerializer(RowSerializer):
     """A calendar: whose time is sold."""
 
@@ -72,9 +79,8 @@ class CalendarSerializer(RowSerializer):
     @classmethod
     def represent(cls, row: dict[str, Any]) -> dict[str, Any]:
         """Write times of day as text."""
-        text = WallClockField().to_representation
         row["opening_hours"] = [
-            {**span, "opens": text(span["opens"]), "closes": text(span["closes"])}
+            {**span, "opens": format_wall_clock(span["opens"]), "closes": format_wall_clock(span["closes"])}
             for span in row["opening_hours"]
         ]
         return row
@@ -93,6 +99,18 @@ class CalendarSerializer(RowSerializer):
         return spans
 
 
+@example(
+    "A haircut",
+    {
+        "title": "Haircut",
+        "description": "Wash, cut and finish.",
+        "category": "Barber",
+        "price": "25.00",
+        "currency": "EUR",
+        "duration_minutes": 30,
+    },
+    request_only=True,
+)
 class ServiceSerializer(RowSerializer):
     """A service: what is sold on a calendar."""
 

@@ -3,6 +3,7 @@
 from django.db.models import F
 from rest_framework import serializers
 
+from bookit.schema import example
 from bookit.serializers import InputSerializer, RowSerializer
 from reviews.models import Review
 
@@ -45,6 +46,14 @@ class ReviewChangeSerializer(InputSerializer):
     comment = serializers.CharField(required=False, allow_blank=True, max_length=5000)
 
 
+@example(
+    "Five stars",
+    {
+        "booking_id": "0199d3a4-02aa-7d0c-9b1f-6f0e5b8f2a11",
+        "rating": 5,
+        "comment": "Exactly what I asked for.",
+    },
+)
 class ReviewCreateSerializer(InputSerializer):
     """A rating of a booking."""
 

@@ -101,8 +101,7 @@ class Command(BaseCommand):
         """Add where to listen, and whether to fill an empty database."""
         parser.add_argument(
             "--port",
-            type=int,
-            default=os.environ.get("PORT", "").strip() or "8000",
+            default=os.environ.get("PORT", ""),
             help="the port to listen on; 0: any free one (default: PORT, or 8000)",
         )
         parser.add_argument(
@@ -112,13 +111,13 @@ class Command(BaseCommand):
             "--demo", action="store_true", help="fill an empty database with demo data"
         )
 
-    def handle(self, *args: Any, host: str, port: int, demo: bool, **options: Any) -> None:
+    def handle(self, *args: Any, host: str, port: str, demo: bool, **options: Any) -> None:
         """Run until a signal comes."""
         for number in SIGNALS:
             signal.signal(number, _raise_stop)
         children: list[Child] = []
         try:
-            with _listen(host, port) as listener:
+            with _listen(host, startup.port_number(port)) as listener:
                 self.prepare(demo=demo)
                 descriptor = listener.fileno()
                 web = Child(
@@ -129,12 +128,14 @@ class Command(BaseCommand):
                     pass_fds=(descriptor,),
                 )
                 children.append(web)
-                port = listener.getsockname()[1]
+                listens_on = listener.getsockname()[1]
             worker = self.start_worker()
             children.append(worker)
             reachable = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104
-            self.wait_for(web, reachable, port)
-            self.announce(f"[{reachable}]" if ":" in reachable else reachable, port, demo=demo)
+            self.wait_for(web, reachable, listens_on)
+            self.announce(
+                f"[{reachable}]" if ":" in reachable else reachable, listens_on, demo=demo
+            )
             self.watch(web, children)
         except Stop:
             self.stdout.write("\nStopping.")
@@ -253,7 +254,8 @@ def _listen(host: str, port: int) -> socket.socket:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(address)
         listener.listen(2048)
-    except (OSError, OverflowError) as error:
-        reason = error.strerror if isinstance(error, OSError) else str(error)
-        startup.fail(f"cannot listen on {host}, port {port}: {reason}; --port takes another one")
+    except OSError as error:
+        startup.fail(
+            f"cannot listen on {host}, port {port}: {error.strerror}; --port takes another one"
+        )
     return listener

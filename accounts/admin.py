@@ -1,0 +1,120 @@
+"""Accounts in the admin site."""
+
+from typing import Any
+
+from django.contrib import admin, messages
+from django.contrib.auth.admin import UserAdmin as DjangoUserAdmin
+from django.contrib.auth.forms import BaseUserCreationForm
+from django.http import HttpRequest
+from django.utils import timezone
+from rest_framework_simplejwt.token_blacklist.models import BlacklistedToken, OutstandingToken
+
+from accounts import services
+from accounts.models import Session, User
+from bookit.admin import ReadOnlyAdmin
+from bookit.errors import ServiceError
+
+
+class UserCreationForm(BaseUserCreationForm):
+    """A new account with a password."""
+
+    class Meta:
+        model = User
+        fields = ["email", "name", "role"]
+
+
+@admin.register(User)
+class UserAdmin(DjangoUserAdmin):
+    """Everybody with an account."""
+
+    add_form = UserCreationForm
+    list_display = ["email", "name", "role", "is_active", "created_at", "last_login"]
+    list_filter = ["role", "is_active", "created_at"]
+    search_fields = ["email", "name", "id"]
+    ordering = ["-created_at"]
+    date_hierarchy = "created_at"
+    readonly_fields = ["id", "created_at", "last_login"]
+    filter_horizontal = []
+    fieldsets = [
+        (None, {"fields": ["id", "email", "name", "password"]}),
+        ("Rights", {"fields": ["role", "is_active"]}),
+        ("About", {"fields": ["timezone", "created_at", "last_login"]}),
+    ]
+    add_fieldsets = [(None, {"fields": ["email", "name", "role", "password1", "password2"]})]
+
+    def save_model(self, request: HttpRequest, obj: User, form: Any, change: bool) -> None:
+        """Save; what concerns rights goes through the service that keeps the last admin."""
+        rights = {name for name in ("role", "is_active") if name in form.changed_data}
+        if change and rights:
+            try:
+                services.update_user(
+                    user_id=obj.pk,
+                    actor=request.user,  # type: ignore[arg-type]
+                    changes={name: getattr(obj, name) for name in rights},
+                    at=timezone.now(),
+                )
+            except ServiceError as error:
+                self.message_user(request, error.detail, messages.ERROR)
+                obj.refresh_from_db(fields=["role", "is_active"])
+                form.changed_data = [name for name in form.changed_data if name not in rights]
+        if not change:
+            super().save_model(request, obj, form, change)
+        elif columns := [name for name in form.changed_data if name not in rights]:
+            obj.save(update_fields=columns)
+
+    def user_change_password(self, request: HttpRequest, id: str, form_url: str = "") -> Any:  # noqa: A002
+        """Change somebody's password; their sessions end with the old one."""
+        before = User.objects.filter(pk=id).values_list("password", flat=True).first()
+        response = super().user_change_password(request, id, form_url)
+        user = User.objects.filter(pk=id).exclude(password=before).first()
+        if user is not None:
+            services.end_sessions(user=user, at=timezone.now())
+        return response
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """Refuse: accounts are deactivated, for bookings refer to them."""
+        return False
+
+
+@admin.register(Session)
+class SessionAdmin(ReadOnlyAdmin):
+    """Where people are signed in."""
+
+    list_display = ["user", "created_at", "last_used_at", "expires_at", "revoked_at", "address"]
+    list_filter = ["revoked_at", "created_at"]
+    list_select_related = ["user"]
+    search_fields = ["user__email", "address"]
+    date_hierarchy = "created_at"
+
+
+# simplejwt registers these with pages that can be edited; tokens are the services' business.
+admin.site.unregister([BlacklistedToken, OutstandingToken])
+
+
+@admin.register(OutstandingToken)
+class OutstandingTokenAdmin(ReadOnlyAdmin):
+    """Refresh tokens that were handed out; not the tokens themselves, which are not kept."""
+
+    list_display = ["jti", "user", "created_at", "expires_at"]
+    list_filter = ["expires_at"]
+    list_select_related = ["user"]
+    search_fields = ["user__email", "jti"]
+    fields = list_display
+    ordering = ["-id"]
+
+
+@admin.register(BlacklistedToken)
+class BlacklistedTokenAdmin(ReadOnlyAdmin):
+    """Refresh tokens that were used or ended."""
+
+    list_display = ["token_id", "user", "blacklisted_at"]
+    list_filter = ["blacklisted_at"]
+    list_select_related = ["token__user"]
+    search_fields = ["token__user__email", "token__jti"]
+    fields = ["user", "blacklisted_at"]
+    ordering = ["-id"]
+
+    @admin.display(ordering="token__user__email")
+    def user(self, row: BlacklistedToken) -> Any:
+        """Whose token it was."""
+        return row.token.user
