@@ -7,6 +7,7 @@ from django import forms
 from django.core.exceptions import ValidationError
 from django.db.models import F, QuerySet
 from django_filters import rest_framework as filters
+from drf_spectacular.utils import extend_schema_field
 from rest_framework.filters import BaseFilterBackend
 from rest_framework.request import Request
 
@@ -50,6 +51,13 @@ class DayOrInstantField(forms.CharField):
             raise ValidationError(str(error), code="invalid") from None
 
 
+@extend_schema_field(
+    {
+        "anyOf": [{"type": "string", "format": "date"}, {"type": "string", "format": "date-time"}],
+        "description": "A time, or a date: the whole day in the request's zone.",
+        "example": "2026-12-01",
+    }
+)
 class DayOrInstantFilter(filters.Filter):
     """Where a period begins or, with `ends=True`, ends; a date means the whole day in the request's zone."""
 

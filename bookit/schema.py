@@ -1,6 +1,5 @@
 """The OpenAPI document: what drf-spectacular cannot see by itself."""
 
-import re
 from typing import Any
 
 from drf_spectacular.extensions import OpenApiAuthenticationExtension
@@ -48,7 +47,7 @@ class Schema(AutoSchema):
 
     def get_operation_id(self) -> str:
         """Return a name that client generators make a method of: `bookings_create`, `me_show`."""
-        words = [word for word in re.split(r"[/{}]", self.path) if word and word != "id"]
+        words = [word for word in self.path.split("/") if word and not word.startswith("{")]
         verb = {"list": "list", "retrieve": "show", "create": "create", "destroy": "delete"}
         action = getattr(self.view, "action", "")
         last = verb.get(action) or {"get": "show", "patch": "change"}.get(self.method.lower(), "")
@@ -90,6 +89,10 @@ def add_common_parts(
     """Add the errors every operation can answer with, and the headers every answer has."""
     catalogue = problems.catalogue()
     components = result["components"]
+    for name, schema in components["schemas"].items():
+        # What is answered with is always complete; only bodies of requests leave things out.
+        if "properties" in schema and not name.endswith("Request") and name[:9] != "Paginated":
+            schema["required"] = sorted(schema["properties"])
     components["schemas"]["Problem"] = {
         "type": "object",
         "description": "RFC 9457. `code` is stable; `/errors/{code}` explains it.",
@@ -134,8 +137,8 @@ def add_common_parts(
 def _common_codes(path: str, method: str, operation: dict[str, Any]) -> set[str]:
     codes = {"validation_error", "not_acceptable", "throttled", "internal_error"}
     codes.add("service_unavailable")
-    security = operation.get("security")
-    if security:
+    security = operation.get("security", [])
+    if any(security):
         codes.add("token_invalid")
         if {} not in security:
             codes |= {"not_authenticated", "permission_denied"}

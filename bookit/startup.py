@@ -41,14 +41,21 @@ def load_settings(*, database: bool = True) -> None:
 
     try:
         if database:
-            _provide_database()
+            provide_database()
         settings.INSTALLED_APPS  # noqa: B018 - the first look at the settings loads them
     except ImproperlyConfigured as error:
         fail(error)
 
 
-def _provide_database() -> None:
-    """Start or join the embedded server, in development without DATABASE_URL."""
+def provide_database() -> None:
+    """Set DATABASE_URL to the embedded server, in development, when it names no other.
+
+    The server is started, or joined if it runs, and is kept until this process ends. Its data is
+    in `.postgres/`, or where EMBEDDED_POSTGRES_DIR says.
+
+    Raises:
+        ImproperlyConfigured: it does not start.
+    """
     global embedded_directory
     environ.Env.read_env(BASE_DIR / ".env")  # as the settings do
     development = os.environ.get("APP_ENV", "").strip() in ("", "development")
@@ -61,7 +68,7 @@ def _provide_database() -> None:
     try:
         os.environ["DATABASE_URL"] = acquire(directory)
     except EmbeddedPostgresError as error:
-        fail(error)
+        raise ImproperlyConfigured(str(error)) from error
     embedded_directory = directory
 
 

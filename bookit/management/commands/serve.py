@@ -114,7 +114,8 @@ class Command(BaseCommand):
     def handle(self, *args: Any, host: str, port: str, demo: bool, **options: Any) -> None:
         """Run until a signal comes."""
         for number in SIGNALS:
-            signal.signal(number, _raise_stop)
+            if signal.getsignal(number) != signal.SIG_IGN or number != signal.SIGHUP:  # nohup
+                signal.signal(number, _raise_stop)
         children: list[Child] = []
         try:
             with _listen(host, startup.port_number(port)) as listener:
@@ -147,15 +148,17 @@ class Command(BaseCommand):
         reason = startup.why_unreachable()
         if reason is not None:
             startup.fail(reason)
-        executor = MigrationExecutor(connection)
-        plan = executor.migration_plan(executor.loader.graph.leaf_nodes())
-        if plan:
-            self.say(f"Applying {len(plan)} migrations.")
-        call_command("migrate", interactive=False, verbosity=0, skip_checks=True)
-        if demo and "seed_demo" in get_commands():
-            call_command("seed_demo")
-        connection.close()
-        connection.close_pool()  # type: ignore[attr-defined]
+        try:
+            executor = MigrationExecutor(connection)
+            plan = executor.migration_plan(executor.loader.graph.leaf_nodes())
+            if plan:
+                self.say(f"Applying {len(plan)} migrations.")
+            call_command("migrate", interactive=False, verbosity=0, skip_checks=True)
+            if demo and "seed_demo" in get_commands():
+                call_command("seed_demo")
+        finally:
+            connection.close()
+            connection.close_pool()  # type: ignore[attr-defined]
 
     def start_worker(self) -> Child:
         """Start the process that does the jobs."""

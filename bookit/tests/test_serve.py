@@ -1,0 +1,247 @@
+"""The `serve` command, run as a user runs it."""
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from urllib.request import urlopen
+
+import psutil
+import psycopg
+import pytest
+
+from bookit.embedded_postgres import running
+from bookit.startup import BASE_DIR
+
+MANAGE = [sys.executable, str(BASE_DIR / "manage.py")]
+
+
+def environment(**variables: str) -> dict[str, str]:
+    """The environment of a developer who has set nothing but `variables`."""
+    names = ("APP_ENV", "SECRET_KEY", "DATABASE_URL", "ALLOWED_HOSTS", "PORT")
+    unset = dict.fromkeys(names, "")  # empty, so that a .env file has no say either
+    return {**os.environ, **unset, "WEB_CONCURRENCY": "1", **variables}
+
+
+def until(condition: Callable[[], object], *, seconds: float = 30) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it takes too long"
+        time.sleep(0.05)
+
+
+def postmasters(directory: Path) -> list[psutil.Process]:
+    found = []
+    for process in psutil.process_iter(["name"]):
+        if process.info["name"] == "postgres":
+            with suppress(psutil.Error):
+                if process.cwd() == str(directory / "data"):
+                    found.append(process)
+    return found
+
+
+class Serve:
+    """A running `manage.py serve`."""
+
+    def __init__(self, directory: Path, output: Path, *arguments: str) -> None:
+        self.directory = directory
+        self.output = output
+        with output.open("w") as file:
+            self.process = subprocess.Popen(
+                [*MANAGE, "serve", "--port", "0", *arguments],
+                env=environment(EMBEDDED_POSTGRES_DIR=str(directory)),
+                stdout=file,
+                stderr=file,
+                start_new_session=True,
+            )
+
+    def wait_until_ready(self) -> None:
+        until(lambda: self.process.poll() is not None or "Ctrl-C stops it" in self.said())
+        assert self.process.poll() is None, self.said()
+        until(lambda: re.search(r"Data .*\n", self.said()))
+
+    def said(self) -> str:
+        return self.output.read_text()
+
+    def get(self, path: str) -> int:
+        found = re.search(r"API +(http://127\.0\.0\.1:\d+)\n", self.said())
+        assert found
+        with urlopen(found[1] + path, timeout=10) as response:
+            return int(response.status)
+
+    def children(self, what: str = "") -> list[psutil.Process]:
+        children = psutil.Process(self.process.pid).children()
+        return [child for child in children if what in " ".join(child.cmdline())]
+
+    def everything(self) -> list[psutil.Process]:
+        """The web server with its workers, and the worker; not PostgreSQL."""
+        mine = psutil.Process(self.process.pid).children(recursive=True)
+        return [process for process in mine if process.name() != "postgres"]
+
+    def end(self) -> None:
+        if self.process.poll() is None:
+            self.process.terminate()
+            self.process.wait(30)
+
+
+def alive(processes: list[psutil.Process]) -> list[psutil.Process]:
+    return [
+        process
+        for process in processes
+        if process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    ]
+
+
+@pytest.fixture(scope="module")
+def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the embedded server has its data: once it is migrated, the tests start quickly."""
+    return tmp_path_factory.mktemp("serve") / "with a blank"
+
+
+@pytest.fixture
+def serve(directory: Path, tmp_path: Path) -> Iterator[Callable[..., Serve]]:
+    started: list[Serve] = []
+
+    def _serve(*arguments: str) -> Serve:
+        started.append(Serve(directory, tmp_path / f"output-{len(started)}", *arguments))
+        started[-1].wait_until_ready()
+        return started[-1]
+
+    yield _serve
+    for each in started:
+        each.end()
+    for process in postmasters(directory):
+        process.kill()
+
+
+def test_it_serves_and_stops_everything_and_finds_its_data_again(
+    serve: Callable[..., Serve], directory: Path
+) -> None:
+    first = serve()
+    assert first.get("/health") == 200
+    assert len(first.children("gunicorn")) == len(first.children("procrastinate")) == 1
+    processes = first.everything()
+    with running(directory) as url, psycopg.connect(url, autocommit=True) as connection:
+        connection.execute("CREATE TABLE kept AS SELECT 42 AS answer")
+
+    first.process.send_signal(signal.SIGTERM)
+    assert first.process.wait(30) == 0
+    assert alive(processes) == []
+    assert postmasters(directory) == []
+    assert "Traceback" not in first.said()
+
+    second = serve()
+    assert "migrations" not in second.said()
+    with running(directory) as url, psycopg.connect(url, autocommit=True) as connection:
+        assert connection.execute("SELECT answer FROM kept").fetchall() == [(42,)]
+        connection.execute("DROP TABLE kept")
+    processes = second.everything()
+
+    # As a terminal does it: to the whole process group.
+    os.killpg(second.process.pid, signal.SIGINT)
+    assert second.process.wait(30) == 0
+    assert alive(processes) == []
+    assert postmasters(directory) == []
+    assert "Traceback" not in second.said()
+
+
+def test_nothing_survives_a_serve_that_was_killed_but_the_database_for_the_next_one(
+    serve: Callable[..., Serve], directory: Path
+) -> None:
+    killed = serve()
+    processes = killed.everything()
+    assert processes
+    killed.process.kill()
+    killed.process.wait()
+    until(lambda: not alive(processes))
+    [leaked] = postmasters(directory)
+    following = serve()
+    assert postmasters(directory) == [leaked]
+    following.end()
+    assert postmasters(directory) == []
+
+
+def test_a_dead_worker_is_replaced_and_a_dead_web_server_ends_it(
+    serve: Callable[..., Serve], directory: Path
+) -> None:
+    running_one = serve()
+    [worker] = running_one.children("procrastinate")
+    worker.kill()
+    until(lambda: "The worker ended (SIGKILL)" in running_one.said())
+    until(lambda: alive(running_one.children("procrastinate")))
+    assert running_one.get("/health") == 200
+
+    processes = running_one.everything()
+    [web] = running_one.children("gunicorn")
+    web.kill()
+    assert running_one.process.wait(30) == 1
+    assert "bookit: the web server ended (SIGKILL)\n" in running_one.said()
+    until(lambda: not alive(processes))
+    assert postmasters(directory) == []
+
+
+def refused(*arguments: str, **variables: str) -> str:
+    """Return the one line that `serve` ends with."""
+    result = subprocess.run(
+        [*MANAGE, "serve", *arguments],
+        env=environment(LOG_LEVEL="WARNING", **variables),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert result.returncode == 1, result.stderr
+    assert result.stdout == ""
+    assert re.fullmatch(r"bookit: [^\n]+\n", result.stderr), result.stderr
+    return result.stderr
+
+
+def test_a_busy_port_is_one_line(directory: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as busy:
+        port = busy.getsockname()[1]
+        line = refused("--port", str(port), EMBEDDED_POSTGRES_DIR=str(directory))
+    assert f"port {port}: Address already in use" in line
+    assert postmasters(directory) == []
+
+
+def test_a_postgresql_that_does_not_answer_is_one_line() -> None:
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))  # bound, but not listening: nobody else gets the port
+        port = silent.getsockname()[1]
+        line = refused("--port", "0", DATABASE_URL=f"postgresql://a:secret@127.0.0.1:{port}/a")
+    assert "PostgreSQL cannot be reached" in line
+    assert str(port) in line
+    assert "secret" not in line
+
+
+@pytest.mark.parametrize(
+    ("arguments", "variables", "named"),
+    [
+        ([], {"APP_ENV": "production"}, "SECRET_KEY"),
+        ([], {"DATABASE_URL": "nonsense"}, "DATABASE_URL"),
+        ([], {"WEB_THREADS": "many", "DATABASE_URL": "postgresql://a@b/c"}, "WEB_THREADS"),
+        ([], {"PORT": "99999", "DATABASE_URL": "postgresql://a@b/c"}, "port"),
+        ([], {"EMBEDDED_POSTGRES_DIR": "/dev/null/here"}, "/dev/null/here"),
+    ],
+)
+def test_a_wrong_setting_is_one_line(
+    arguments: list[str], variables: dict[str, str], named: str
+) -> None:
+    assert named in refused(*arguments, **variables)
+
+
+def test_help_starts_no_database(tmp_path: Path) -> None:
+    for arguments in (["help"], ["serve", "--help"], ["--version"]):
+        subprocess.run(
+            [*MANAGE, *arguments],
+            env=environment(EMBEDDED_POSTGRES_DIR=str(tmp_path / "unused")),
+            stdout=subprocess.DEVNULL,
+            check=True,
+        )
+    assert not (tmp_path / "unused").exists()
