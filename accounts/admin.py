@@ -99,7 +99,7 @@ class OutstandingTokenAdmin(ReadOnlyAdmin):
     list_filter = ["expires_at"]
     list_select_related = ["user"]
     search_fields = ["user__email", "jti"]
-    fields = list_display
+    fields = ["jti", "user", "created_at", "expires_at"]
     ordering = ["-id"]
 
 

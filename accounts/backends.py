@@ -11,7 +11,7 @@ from bookit.throttles import client_address, count
 
 
 class AdminSiteBackend(ModelBackend):
-    """Django's own, with the rate limit of `/auth/login`, and without regard to an address's case."""
+    """Django's own, with the rate limit of `/auth/login`, whatever case an address is in."""
 
     def authenticate(
         self,

@@ -1,19 +1,15 @@
 """People: who they are, what they may do, and where they are signed in."""
 
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any
 
 from django.contrib.auth.base_user import AbstractBaseUser, BaseUserManager
 from django.contrib.auth.models import PermissionsMixin
 from django.contrib.postgres.indexes import GinIndex, OpClass
-from django.core.validators import MaxLengthValidator
 from django.db import models
 from django.db.models.functions import Lower, Now, Upper
 from uuid_utils.compat import uuid7
 
 from bookit.times import validate_zone
-
-if TYPE_CHECKING:
-    from datetime import datetime
 
 
 class UserQuerySet(models.QuerySet["User"]):
@@ -30,9 +26,6 @@ class UserQuerySet(models.QuerySet["User"]):
 
 class UserManager(BaseUserManager["User"]):
     """The manager Django's own commands (`createsuperuser`) expect."""
-
-    def get_queryset(self) -> UserQuerySet:
-        return UserQuerySet(self.model, using=self._db)
 
     def create_user(self, email: str, name: str, password: str | None, **fields: Any) -> "User":
         """Store a new user with a hashed password."""
@@ -62,11 +55,13 @@ class User(AbstractBaseUser, PermissionsMixin):
     role = models.CharField(max_length=10, choices=Role, default=Role.USER)
     timezone = models.CharField(max_length=64, default="UTC", validators=[validate_zone])
     is_active = models.BooleanField(
-        "active", default=True, help_text="Inactive users cannot sign in; their tokens stop at once."
+        "active",
+        default=True,
+        help_text="Inactive users cannot sign in; their tokens stop at once.",
     )
     created_at = models.DateTimeField(db_default=Now(), editable=False)
 
-    objects: ClassVar[UserManager] = UserManager.from_queryset(UserQuerySet)()  # type: ignore[assignment]
+    objects = UserManager.from_queryset(UserQuerySet)()
 
     USERNAME_FIELD = "email"
     REQUIRED_FIELDS = ["name"]
@@ -101,7 +96,7 @@ class User(AbstractBaseUser, PermissionsMixin):
 
     # Rights follow from the role: there is no second flag that could disagree with it.
     @property
-    def is_staff(self) -> bool:  # type: ignore[override]
+    def is_staff(self) -> bool:
         """Whether the user may enter the admin site."""
         return self.role == self.Role.ADMIN
 

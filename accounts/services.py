@@ -165,9 +165,7 @@ def log_out(*, refresh_token: str, at: datetime) -> None:
         session.save(update_fields=["revoked_at"])
 
 
-def change_password(
-    *, user: User, current_password: str, new_password: str, at: datetime
-) -> None:
+def change_password(*, user: User, current_password: str, new_password: str, at: datetime) -> None:
     """Replace the password; all sessions end.
 
     Raises:
@@ -218,7 +216,7 @@ def update_user(*, user_id: UUID, actor: User, changes: dict[str, Any], at: date
         # Every admin's row, in one order: of two admins who demote each other the second one waits,
         # then sees what the first one did.
         admins = list(
-            User.objects.active_admins().order_by("id").select_for_update(no_key=True)
+            User.objects.all().active_admins().order_by("id").select_for_update(no_key=True)
         )
         user = User.objects.select_for_update(no_key=True).get(pk=user_id)
         for field, value in changes.items():

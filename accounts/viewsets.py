@@ -11,7 +11,7 @@ from rest_framework.response import Response
 from accounts import services
 from accounts.filters import UserFilter
 from accounts.models import User
-from accounts.permissions import IsAdmin
+from accounts.permissions import IsAdmin, signed_in
 from accounts.serializers import (
     LoginSerializer,
     PasswordChangeSerializer,
@@ -50,9 +50,7 @@ class AuthViewSet(GenericViewSet):
     )
     def register(self, request: Request) -> Response:
         """Make an account with the role `user`."""
-        signed_in = services.register(
-            client=self._client(), at=timezone.now(), **self.checked()
-        )
+        signed_in = services.register(client=self._client(), at=timezone.now(), **self.checked())
         return Response(
             SessionSerializer.of(signed_in),
             status=201,
@@ -84,9 +82,7 @@ class AuthViewSet(GenericViewSet):
 
         Using it a second time ends the session: whoever holds the other copy is signed out too.
         """
-        return Response(
-            SessionSerializer.of(services.refresh(at=timezone.now(), **self.checked()))
-        )
+        return Response(SessionSerializer.of(services.refresh(at=timezone.now(), **self.checked())))
 
     @extend_schema(
         tags=["Accounts"],
@@ -115,7 +111,7 @@ class MeViewSet(GenericViewSet):
     @extend_schema(tags=["Accounts"], summary="Show one's profile")
     def retrieve(self, request: Request, *args: Any, **kwargs: Any) -> Response:
         """Show the signed-in account."""
-        return self.shown(request.user)
+        return self.shown(signed_in(request))
 
     @extend_schema(
         tags=["Accounts"],
@@ -125,17 +121,17 @@ class MeViewSet(GenericViewSet):
     )
     def partial_update(self, request: Request) -> Response:
         """Change name, mail address or time zone."""
-        return self.shown(services.update_profile(user=request.user, changes=self.checked()))
+        return self.shown(services.update_profile(user=signed_in(request), changes=self.checked()))
 
     @extend_schema(tags=["Accounts"], summary="Change one's password", responses={204: None})
     def password(self, request: Request) -> Response:
         """Replace the password. Every refresh token of the account dies."""
-        services.change_password(user=request.user, at=timezone.now(), **self.checked())
+        services.change_password(user=signed_in(request), at=timezone.now(), **self.checked())
         return Response(status=204)
 
 
 class PasswordViewSet(MeViewSet):
-    """The password of whoever asks: throttled as signing in is, for it can be guessed at here too."""
+    """The password of whoever asks; throttled as signing in is, for it can be guessed at here."""
 
     throttle_classes = [SignInThrottle]
 
@@ -166,8 +162,6 @@ class UserViewSet(GenericViewSet):
         """Change name, role or activity. A deactivated user's tokens stop at once."""
         return self.shown(
             services.update_user(
-                user_id=pk, actor=request.user, changes=self.checked(), at=timezone.now()
+                user_id=pk, actor=signed_in(request), changes=self.checked(), at=timezone.now()
             )
         )
-
-

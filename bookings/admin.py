@@ -1,7 +1,7 @@
 """Time that is taken, in the admin site."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 from django.contrib import admin, messages
 from django.db.models import QuerySet
@@ -41,7 +41,7 @@ class EventInline(admin.TabularInline):
 
     model = BookingEvent
     fields = ["at", "type", "actor", "data"]
-    readonly_fields = fields
+    readonly_fields = ["at", "type", "actor", "data"]
     extra = 0
     can_delete = False
 
@@ -71,7 +71,7 @@ class BookingAdmin(admin.ModelAdmin):
     show_full_result_count = False
     inlines = [EventInline]
     exclude = ["active", "blocked"]
-    actions = [
+    actions: ClassVar[Any] = [
         _enter(Booking.Status.CONFIRMED, "Confirm"),
         _enter(Booking.Status.COMPLETED, "Mark as completed"),
         _enter(Booking.Status.NO_SHOW, "Mark as no-show"),

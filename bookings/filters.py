@@ -35,11 +35,11 @@ class BookingFilter(filters.FilterSet):
 BookingFilter.base_filters["from"] = DayOrInstantFilter(
     field_name="end_time",
     lookup_expr="gt",
-    help_text="A date or a time: bookings that end after it. A date means its beginning in the request's zone.",
+    help_text="Bookings that end after it; a date means its beginning.",
 )
 BookingFilter.base_filters["to"] = DayOrInstantFilter(
     field_name="start_time",
     lookup_expr="lt",
     ends=True,
-    help_text="A date or a time: bookings that start before it. A date means its end in the request's zone.",
+    help_text="Bookings that start before it; a date means its end.",
 )

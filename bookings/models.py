@@ -4,7 +4,7 @@ from django.conf import settings
 from django.contrib.postgres.constraints import ExclusionConstraint
 from django.contrib.postgres.fields import DateTimeRangeField, RangeOperators
 from django.db import models
-from django.db.models import F, Func, Q
+from django.db.models import ExpressionWrapper, F, Func, Q
 from django.db.models.functions import Now
 from uuid_utils.compat import uuid7
 
@@ -67,7 +67,10 @@ class Booking(models.Model):
     # A column of its own, so that a change of status that keeps the seat touches no index: nothing
     # is checked again, and nobody waits.
     active = models.GeneratedField(
-        expression=Q(status__in=["held", "pending", "confirmed", "completed", "no_show"]),
+        expression=ExpressionWrapper(
+            Q(status__in=["held", "pending", "confirmed", "completed", "no_show"]),
+            models.BooleanField(),
+        ),
         output_field=models.BooleanField(),
         db_persist=True,
     )

@@ -1,6 +1,5 @@
 """Shapes of bookings."""
 
-
 from django.db.models import UUIDField, Value
 from rest_framework import serializers
 
@@ -108,5 +107,3 @@ class StatusChangeSerializer(InputSerializer):
 
     status = serializers.ChoiceField(Booking.Status.choices)
     reason = serializers.CharField(required=False, allow_blank=True, max_length=500)
-
-

@@ -7,9 +7,7 @@ from bookings.viewsets import BookingViewSet
 urlpatterns = [
     path(
         "bookings/<id:pk>",
-        BookingViewSet.as_view(
-            {"get": "retrieve", "patch": "partial_update", "delete": "destroy"}
-        ),
+        BookingViewSet.as_view({"get": "retrieve", "patch": "partial_update", "delete": "destroy"}),
     ),
     path("bookings/<id:pk>/status", BookingViewSet.as_view({"patch": "status"})),
     path("bookings", BookingViewSet.as_view({"get": "list", "post": "create"})),

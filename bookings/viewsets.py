@@ -10,6 +10,7 @@ from rest_framework.permissions import IsAuthenticated
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from accounts.permissions import signed_in
 from bookings import services
 from bookings.filters import BookingFilter
 from bookings.models import Booking
@@ -44,8 +45,8 @@ class BookingViewSet(GenericViewSet):
     queryset = Booking.objects.all()
 
     def get_queryset(self) -> QuerySet[Booking]:
-        """Return one's own bookings, with `scope=provider` those on one's calendars, for an admin all."""
-        user = self.request.user
+        """Return one's own bookings, or those on one's calendars (`scope`); for an admin all."""
+        user = signed_in(self.request)
         if self.action != "list":
             return self.queryset.all()
         if "user_id" in self.request.query_params and not user.is_admin:
@@ -58,7 +59,7 @@ class BookingViewSet(GenericViewSet):
     def retrieve(self, request: Request, *args: Any, **kwargs: Any) -> Response:
         """Show a booking to its owner, its provider, or an admin."""
         booking = Booking.objects.select_related("calendar").get(pk=kwargs["pk"])
-        if not services.may_read(request.user, booking):
+        if not services.may_read(signed_in(request), booking):
             raise PermissionDenied
         return self.shown(booking)
 
@@ -71,7 +72,7 @@ class BookingViewSet(GenericViewSet):
     def create(self, request: Request) -> Response:
         """Book a service at a time. Of all who try for a seat at once, exactly one gets it."""
         return self.created(
-            services.create_booking(actor=request.user, at=timezone.now(), **self.checked())
+            services.create_booking(actor=signed_in(request), at=timezone.now(), **self.checked())
         )
 
     @extend_schema(
@@ -83,7 +84,7 @@ class BookingViewSet(GenericViewSet):
     def partial_update(self, request: Request, pk: Any) -> Response:
         """Move a booking (`start_time`) or change its status, one at a time.
 
-        A booking's owner can move and cancel it; its provider and admins can do what the states allow.
+        Its owner can move and cancel it; its provider and admins can do what the states allow.
         """
         changes = self.checked()
         if len(changes) == 2:
@@ -94,7 +95,7 @@ class BookingViewSet(GenericViewSet):
             }
             if len(changes) == 2:
                 raise refuse("", "Change either start_time or status, not both at once.")
-        call = {"booking_id": pk, "actor": request.user, "at": timezone.now()}
+        call = {"booking_id": pk, "actor": signed_in(request), "at": timezone.now()}
         if "start_time" in changes:
             return self.shown(services.reschedule_booking(**call, **changes))
         if changes.get("status") == Booking.Status.CANCELLED:
@@ -110,10 +111,10 @@ class BookingViewSet(GenericViewSet):
         extensions=errors("invalid_transition"),
     )
     def status(self, request: Request, pk: Any) -> Response:
-        """Confirm, complete or cancel a booking, or mark that nobody came: its provider, or an admin."""
+        """Confirm, complete or cancel a booking, or mark that nobody came."""
         return self.shown(
             services.change_status(
-                booking_id=pk, actor=request.user, at=timezone.now(), **self.checked()
+                booking_id=pk, actor=signed_in(request), at=timezone.now(), **self.checked()
             )
         )
 
@@ -122,5 +123,5 @@ class BookingViewSet(GenericViewSet):
     )
     def destroy(self, request: Request, pk: Any) -> Response:
         """Delete a booking before it starts; admins any time."""
-        services.delete_booking(booking_id=pk, actor=request.user, at=timezone.now())
+        services.delete_booking(booking_id=pk, actor=signed_in(request), at=timezone.now())
         return Response(status=204)

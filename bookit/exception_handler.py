@@ -49,8 +49,8 @@ def exception_handler(error: Exception, context: dict[str, Any]) -> Response | N
             response["Retry-After"] = "2"
         elif problem.status_code == 401:
             response["WWW-Authenticate"] = "Bearer"
-        elif problem.status_code == 429 and isinstance(error, exceptions.Throttled):
-            response["Retry-After"] = str(int(error.wait or 1))
+        elif problem.status_code == 429:
+            response["Retry-After"] = str(int(getattr(error, "wait", None) or 1))
     return response
 
 
@@ -73,7 +73,10 @@ def _translate(error: Exception) -> ProblemException | None:
         return ProblemException(400, "validation_error", "A value is out of range.")
     if isinstance(error, exceptions.ValidationError):
         return ProblemException(
-            400, "validation_error", "The request is not valid; see `errors`.", [*_fields(error.detail)]
+            400,
+            "validation_error",
+            "The request is not valid; see `errors`.",
+            [*_fields(error.detail)],
         )
     if isinstance(error, Http404 | ObjectDoesNotExist):
         return ProblemException(404, "not_found", "There is nothing at this address.")
@@ -104,7 +107,9 @@ def _fields(detail: Any, path: str = "") -> Iterator[dict[str, str]]:
     """Flatten DRF's nested error details; nested fields are dotted, the whole body is `""`."""
     if isinstance(detail, dict):
         for name, inner in detail.items():
-            yield from _fields(inner, f"{path}.{name}" if path and name != "" else path or str(name))
+            yield from _fields(
+                inner, f"{path}.{name}" if path and name != "" else path or str(name)
+            )
     elif isinstance(detail, list):
         for index, inner in enumerate(detail):
             if isinstance(inner, dict | list):

@@ -21,7 +21,7 @@ from bookit.exceptions import refuse
 class FilterBackend(filters.DjangoFilterBackend):
     """django-filter, but only where a filter is asked for: its forms cost more than a query."""
 
-    def filter_queryset(
+    def filter_queryset(  # type: ignore[override]
         self, request: Request, queryset: QuerySet[Any], view: "APIView"
     ) -> QuerySet[Any]:
         """Return the rows that pass the filters of the request.
@@ -59,7 +59,7 @@ class DayOrInstantField(forms.CharField):
     }
 )
 class DayOrInstantFilter(filters.Filter):
-    """Where a period begins or, with `ends=True`, ends; a date means the whole day in the request's zone."""
+    """Where a period begins or, with `ends=True`, ends; a date is a day in the request's zone."""
 
     field_class = DayOrInstantField
 
@@ -70,7 +70,7 @@ class DayOrInstantFilter(filters.Filter):
     def filter(self, queryset: QuerySet[Any], value: Any) -> QuerySet[Any]:
         """Return the rows that pass."""
         if isinstance(value, date) and not isinstance(value, datetime):
-            tz = getattr(self.parent.request, "zone", UTC)
+            tz = getattr(self.parent.request, "zone", UTC)  # type: ignore[attr-defined]
             value = day_end(value, tz) if self.ends else day_start(value, tz)
         return super().filter(queryset, value)
 
@@ -101,7 +101,9 @@ class OrderingBackend(BaseFilterBackend):
                 if column is None:
                     raise refuse(
                         "ordering",
-                        "Order by " + ", ".join(sorted(fields)) + ", with - in front for descending.",
+                        "Order by "
+                        + ", ".join(sorted(fields))
+                        + ", with - in front for descending.",
                     )
                 order.append(f"-{column}" if name.startswith("-") else column)
         if not order:

@@ -38,7 +38,12 @@ class JSONFormatter(OrjsonFormatter):
             "%(asctime)s %(levelname)s %(name)s %(message)s %(request_id)s",
             rename_fields={"asctime": "time", "levelname": "level", "name": "logger"},
             # Django hands over the request and the response; neither belongs in a line.
-            reserved_attrs=[*logging.makeLogRecord({}).__dict__, "request", "response", "server_time"],
+            reserved_attrs=[
+                *logging.makeLogRecord({}).__dict__,
+                "request",
+                "response",
+                "server_time",
+            ],
         )
         self.default_msec_format = "%s.%03d"
 

@@ -26,6 +26,7 @@ class RequestMiddleware:
         self.get_response = get_response
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
+        """Handle a request."""
         started = perf_counter()
         given = request.headers.get("X-Request-ID", "")
         name = given if REQUEST_ID.fullmatch(given) else str(uuid7())
@@ -46,7 +47,9 @@ class RequestMiddleware:
     def process_exception(self, request: HttpRequest, exception: Exception) -> HttpResponse | None:
         """Answer with a 503 when a view outside DRF cannot reach PostgreSQL."""
         if isinstance(exception, OperationalError | InterfaceError):
-            logger.error("database unavailable: %s", type(exception.__cause__ or exception).__name__)
+            logger.error(
+                "database unavailable: %s", type(exception.__cause__ or exception).__name__
+            )
             return problems.response("service_unavailable")
         return None
 

@@ -1,5 +1,6 @@
 """Pages of lists: by number, by offset, or by a cursor that costs the same however deep."""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from django.core import signing
@@ -8,8 +9,8 @@ from rest_framework.pagination import BasePagination
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from bookit.renderers import dumps
 from bookit.exceptions import refuse
+from bookit.renderers import dumps
 
 if TYPE_CHECKING:
     from rest_framework.views import APIView
@@ -27,13 +28,17 @@ class Pagination(BasePagination):
     """`limit` with `offset` or `page` gives a count; `cursor` gives keyset pages without one."""
 
     def paginate_queryset(
-        self, queryset: QuerySet[Any], request: Request, view: "APIView | None" = None
+        self,
+        queryset: QuerySet[Any] | Sequence[Any],
+        request: Request,
+        view: "APIView | None" = None,
     ) -> list[Any]:
         """Return the rows of the page that the request asks for.
 
         Raises:
             ValidationError: a parameter makes no sense, or two exclude each other.
         """
+        assert isinstance(queryset, QuerySet)  # noqa: S101 - nothing here is paged but querysets
         self.request = request
         query = request.query_params
         self.limit = _number(query.get("limit"), "limit", DEFAULT_LIMIT, 1, MAX_LIMIT)
@@ -50,7 +55,9 @@ class Pagination(BasePagination):
             self.offset = _number(query.get("offset"), "offset", 0, 0, MAX_OFFSET)
         rows = list(queryset[self.offset : self.offset + self.limit])
         if 0 < len(rows) < self.limit or (not rows and self.offset == 0):
-            self.count = self.offset + len(rows)  # The page that holds the end says how many there are.
+            self.count = self.offset + len(
+                rows
+            )  # The page that holds the end says how many there are.
         else:
             self.count = queryset.order_by().count()
         return rows
@@ -84,7 +91,7 @@ class Pagination(BasePagination):
             "page": ({**integer, "minimum": 1}, "Number of the page, from 1."),
             "cursor": (
                 {"type": "string"},
-                "Empty to begin, then as in `next`: pages at the same cost however deep, without `count`.",
+                "Empty to begin, then as in `next`: the same cost however deep, no `count`.",
             ),
         }
         return [
@@ -161,7 +168,7 @@ def _reverse(name: str) -> str:
 
 
 def _after(order: list[str], values: list[str], backwards: bool) -> Q:
-    """Return the condition for rows behind `values`: (a, b) > (x, y), written with an index in mind."""
+    """Return the condition for rows behind `values`: (a, b) > (x, y), in a form indexes serve."""
     condition = Q()
     for name, value in reversed(list(zip(order, values, strict=True))):
         column = name.lstrip("-")

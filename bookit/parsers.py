@@ -12,7 +12,7 @@ from bookit.exceptions import PayloadTooLarge
 
 
 class JSONParser(BaseParser):
-    """RFC 8259 to the letter: NaN, Infinity, 1e400 and bottomless nesting are errors, not surprises."""
+    """RFC 8259 to the letter: NaN, Infinity, 1e400 and bottomless nesting are errors."""
 
     media_type = "application/json"
 

@@ -28,22 +28,50 @@ class Problem(NamedTuple):
 
 # Those that come from a layer below the services.
 PLUMBING = [
-    Problem("validation_error", 400, "Something in the request is missing or makes no sense; `errors` names the fields."),
+    Problem(
+        "validation_error",
+        400,
+        "Something in the request is missing or makes no sense; `errors` names the fields.",
+    ),
     Problem("parse_error", 400, "The body could not be read as JSON."),
-    Problem("not_authenticated", 401, "This needs a signed-in user: send `Authorization: Bearer <access_token>`."),
-    Problem("token_invalid", 401, "The token is malformed, expired or revoked, or its account is not active. Refresh it or log in again."),
+    Problem(
+        "not_authenticated",
+        401,
+        "This needs a signed-in user: send `Authorization: Bearer <access_token>`.",
+    ),
+    Problem(
+        "token_invalid",
+        401,
+        "The token is malformed, expired or revoked, or its account is not active. "
+        "Refresh it or log in again.",
+    ),
     Problem("permission_denied", 403, "You are known, and may not do this."),
     Problem("not_found", 404, "There is nothing at this address."),
-    Problem("method_not_allowed", 405, "This address exists, but not for this method; `Allow` lists those it has."),
+    Problem(
+        "method_not_allowed",
+        405,
+        "This address exists, but not for this method; `Allow` lists those it has.",
+    ),
     Problem("not_acceptable", 406, "The Accept header leaves no format that BookIt can answer in."),
     Problem("payload_too_large", 413, "The body is larger than 1 MiB."),
     Problem("unsupported_media_type", 415, "Bodies are `application/json`."),
     Problem("throttled", 429, "Too many requests. Wait for the seconds in `Retry-After`."),
     Problem("internal_error", 500, "A bug of BookIt. It has been logged under the request id."),
-    Problem("service_unavailable", 503, "The database cannot be reached or is too busy. Try again after the seconds in `Retry-After`."),
+    Problem(
+        "service_unavailable",
+        503,
+        "The database cannot be reached or is too busy. "
+        "Try again after the seconds in `Retry-After`.",
+    ),
 ]
 
-STATUS_OF = {"Unauthenticated": 401, "Invalid": 400, "Forbidden": 403, "Conflict": 409, "Unavailable": 503}
+STATUS_OF = {
+    "Unauthenticated": 401,
+    "Invalid": 400,
+    "Forbidden": 403,
+    "Conflict": 409,
+    "Unavailable": 503,
+}
 
 
 def status_of(error: type[ServiceError]) -> int:

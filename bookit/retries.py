@@ -11,7 +11,7 @@ from bookit.errors import database_error_facts
 Parameters = ParamSpec("Parameters")
 Result = TypeVar("Result")
 
-# deadlock_detected and serialization_failure: nothing was done, and a second try finds it done by others.
+# deadlock_detected and serialization_failure: nothing was done, so it can be done again.
 TRANSIENT = {"40P01", "40001"}
 TRIES = 3
 
@@ -26,10 +26,7 @@ def retried(function: Callable[Parameters, Result]) -> Callable[Parameters, Resu
                 return function(*args, **kwargs)
             except OperationalError as error:
                 # Inside an outer transaction there is nothing left to try again in.
-                if (
-                    connection.in_atomic_block
-                    or database_error_facts(error)[0] not in TRANSIENT
-                ):
+                if connection.in_atomic_block or database_error_facts(error)[0] not in TRANSIENT:
                     raise
         return function(*args, **kwargs)
 

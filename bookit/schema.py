@@ -82,7 +82,6 @@ class Schema(AutoSchema):
         return parameters
 
 
-
 def add_common_parts(
     result: dict[str, Any], generator: Any, request: Any, public: bool
 ) -> dict[str, Any]:

@@ -111,7 +111,13 @@ CORS_ALLOWED_ORIGINS = names("CORS_ALLOWED_ORIGINS")
 if CORS_ALLOWED_ORIGINS:
     INSTALLED_APPS.append("corsheaders")
     MIDDLEWARE.insert(1, "corsheaders.middleware.CorsMiddleware")
-    CORS_EXPOSE_HEADERS = ["Location", "RateLimit", "RateLimit-Policy", "Retry-After", "X-Request-ID"]
+    CORS_EXPOSE_HEADERS = [
+        "Location",
+        "RateLimit",
+        "RateLimit-Policy",
+        "Retry-After",
+        "X-Request-ID",
+    ]
     CORS_ALLOW_HEADERS = ["accept", "authorization", "content-type", "time-zone", "x-request-id"]
 
 ROOT_URLCONF = "bookit.urls"
@@ -172,11 +178,11 @@ def database(url: str) -> dict[str, Any]:
         )
     options = {
         **config.get("OPTIONS", {}),
-        # Answers are wanted at once: a database that does not answer is a 503, not a hanging client.
+        # A database that does not answer is a 503 at once, not a client that hangs.
         "connect_timeout": 2,
         "options": (
             f"-c statement_timeout={STATEMENT_TIMEOUT_MS} "
-            # Two words are alike from here on; PostgreSQL's own 0.6 misses swapped letters ("hiarcut").
+            # How alike two words must be; PostgreSQL's own 0.6 misses swapped letters ("hiarcut").
             "-c pg_trgm.word_similarity_threshold=0.35"
         ),
     }
@@ -219,8 +225,10 @@ AUTH_USER_MODEL = "accounts.User"
 AUTHENTICATION_BACKENDS = ["accounts.backends.AdminSiteBackend"]
 PASSWORD_HASHERS = ["accounts.hashers.Argon2idPasswordHasher"]
 AUTH_PASSWORD_VALIDATORS = [
-    {"NAME": "django.contrib.auth.password_validation.UserAttributeSimilarityValidator",
-     "OPTIONS": {"user_attributes": ["email", "name"]}},
+    {
+        "NAME": "django.contrib.auth.password_validation.UserAttributeSimilarityValidator",
+        "OPTIONS": {"user_attributes": ["email", "name"]},
+    },
     {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator"},
     {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
     {"NAME": "django.contrib.auth.password_validation.NumericPasswordValidator"},
@@ -326,7 +334,7 @@ SPECTACULAR_SETTINGS: dict[str, Any] = {
 
 LOG_LEVEL = choice("LOG_LEVEL", "INFO", "DEBUG", "WARNING", "ERROR")
 LOG_FORMAT = choice("LOG_FORMAT", "json", "text")
-LOGGING = {
+LOGGING: dict[str, Any] = {
     "version": 1,
     "disable_existing_loggers": False,
     "filters": {"request_id": {"()": "bookit.logs.RequestIdFilter"}},
@@ -344,7 +352,7 @@ LOGGING = {
     "root": {"level": LOG_LEVEL, "handlers": ["console"]},
     "loggers": {
         "django": {"level": LOG_LEVEL, "handlers": [], "propagate": True},
-        # The request line already tells of every 4xx; only what is our own fault is worth a second one.
+        # The request line tells of every 4xx; only what is our own fault is worth another.
         "django.request": {"level": "ERROR"},
         "django.server": {"handlers": [], "propagate": True},
         # They tell of every start, command or not.

@@ -92,5 +92,3 @@ class SignInThrottle(ClientThrottle):
 def reset() -> None:
     """Forget all counts."""
     limiter.storage.reset()
-
-

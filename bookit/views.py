@@ -5,7 +5,6 @@ from typing import Any
 from uuid import UUID
 
 from django.http import Http404, HttpRequest
-from django.http.response import HttpResponseBase
 from django.urls.converters import UUIDConverter, register_converter
 from rest_framework import serializers, viewsets
 from rest_framework.request import Request
@@ -34,7 +33,7 @@ class APIMixin(APIView):
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         """Authenticate, throttle, then read what every request may say about its answer."""
-        if not hasattr(self, request.method.lower()):
+        if not hasattr(self, str(request.method).lower()):
             # Before anybody is asked who they are: signing in would not help.
             self.http_method_not_allowed(request)
         super().initial(request, *args, **kwargs)
@@ -68,7 +67,7 @@ class APIMixin(APIView):
         return self.query_parameters | {"tz"}
 
     def finalize_response(
-        self, request: Request, response: HttpResponseBase, *args: Any, **kwargs: Any
+        self, request: Request, response: Response, *args: Any, **kwargs: Any
     ) -> Response:
         """Add the headers of the rate limit that was counted."""
         response = super().finalize_response(request, response, *args, **kwargs)
@@ -131,7 +130,7 @@ class GenericViewSet(APIMixin, viewsets.GenericViewSet[Any]):
         return self.serializer_class.represent(row)
 
     def checked(self, **options: Any) -> Any:
-        """Return the body of the request, checked for shape and format by the action's serializer."""
+        """Return the request's body, checked for shape and format by the action's serializer."""
         serializer = self.get_serializer(data=self.request.data, **options)
         serializer.is_valid(raise_exception=True)
         return serializer.validated_data

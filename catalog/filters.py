@@ -7,7 +7,7 @@ from django_filters import rest_framework as filters
 
 from catalog.models import Calendar, Service
 
-PRICE = {"max_digits": 10, "decimal_places": 2, "min_value": 0}
+PRICE: dict[str, Any] = {"max_digits": 10, "decimal_places": 2, "min_value": 0}
 
 
 class CalendarFilter(filters.FilterSet):

@@ -7,8 +7,13 @@ from django.conf import settings
 from django.contrib.postgres.constraints import ExclusionConstraint
 from django.contrib.postgres.fields import RangeOperators
 from django.contrib.postgres.indexes import GinIndex, OpClass
-from django.contrib.postgres.search import SearchQuery, SearchRank, SearchVector, SearchVectorField
-from django.contrib.postgres.search import TrigramWordSimilarity
+from django.contrib.postgres.search import (
+    SearchQuery,
+    SearchRank,
+    SearchVector,
+    SearchVectorField,
+    TrigramWordSimilarity,
+)
 from django.core.validators import MaxValueValidator, MinValueValidator, RegexValidator
 from django.db import models
 from django.db.models import F, Func, Q, Value
@@ -203,7 +208,9 @@ class Service(models.Model):
                 condition=Q(duration_minutes__gte=1), name="service_duration_positive"
             ),
             models.CheckConstraint(condition=Q(capacity__gte=1), name="service_capacity_positive"),
-            models.CheckConstraint(condition=Q(mode__in=["open", "slots"]), name="service_mode_known"),
+            models.CheckConstraint(
+                condition=Q(mode__in=["open", "slots"]), name="service_mode_known"
+            ),
             models.CheckConstraint(
                 condition=Q(currency__regex=r"^[A-Z]{3}$"), name="service_currency_code"
             ),

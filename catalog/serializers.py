@@ -1,5 +1,6 @@
 """Shapes of what is offered."""
 
+from itertools import pairwise
 from typing import Any
 
 from django.contrib.postgres.expressions import ArraySubquery
@@ -14,7 +15,9 @@ from bookit.times import format_wall_clock, parse_wall_clock
 from catalog.models import Calendar, OpeningHours, Service
 
 
-@extend_schema_field({"type": "string", "pattern": r"^([01]\d|2[0-3]):[0-5]\d$|^24:00$", "example": "09:00"})
+@extend_schema_field(
+    {"type": "string", "pattern": r"^([01]\d|2[0-3]):[0-5]\d$|^24:00$", "example": "09:00"}
+)
 class WallClockField(serializers.Field[int, str, str, Any]):
     """A time of day, `00:00` to `24:00`; in Python the minutes after midnight."""
 
@@ -59,8 +62,11 @@ class CalendarSerializer(RowSerializer):
     """A calendar: whose time is sold."""
 
     provider_id = serializers.UUIDField(required=False, allow_null=True)
-    opening_hours = OpeningHoursSerializer(
-        many=True, required=False, help_text="Empty: always open.", max_length=100
+    opening_hours = OpeningHoursSerializer(  # type: ignore[call-arg]
+        many=True,
+        required=False,
+        help_text="Empty: always open.",
+        max_length=100,
     )
 
     annotations = {
@@ -80,7 +86,11 @@ class CalendarSerializer(RowSerializer):
     def represent(cls, row: dict[str, Any]) -> dict[str, Any]:
         """Write times of day as text."""
         row["opening_hours"] = [
-            {**span, "opens": format_wall_clock(span["opens"]), "closes": format_wall_clock(span["closes"])}
+            {
+                **span,
+                "opens": format_wall_clock(span["opens"]),
+                "closes": format_wall_clock(span["closes"]),
+            }
             for span in row["opening_hours"]
         ]
         return row
@@ -93,7 +103,7 @@ class CalendarSerializer(RowSerializer):
     def validate_opening_hours(self, spans: list[dict[str, int]]) -> list[dict[str, int]]:
         """Refuse spans of a day that overlap."""
         ordered = sorted(spans, key=lambda span: (span["weekday"], span["opens"]))
-        for first, second in zip(ordered, ordered[1:], strict=False):
+        for first, second in pairwise(ordered):
             if first["weekday"] == second["weekday"] and second["opens"] < first["closes"]:
                 raise serializers.ValidationError("The hours of a day must not overlap.")
         return spans
@@ -126,7 +136,11 @@ class ServiceSerializer(RowSerializer):
         help_text="The grid on which times are offered; by default the duration.",
     )
     rating_average = serializers.FloatField(
-        read_only=True, allow_null=True, min_value=1, max_value=5, help_text="Null before the first review."
+        read_only=True,
+        allow_null=True,
+        min_value=1,
+        max_value=5,
+        help_text="Null before the first review.",
     )
 
     annotations = {"provider_id": F("calendar__provider_id")}

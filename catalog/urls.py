@@ -1,11 +1,13 @@
 """Addresses of what is offered."""
 
+from typing import Any
+
 from django.urls import path
 
 from catalog.viewsets import CalendarViewSet, ServiceViewSet
 
-LIST = {"get": "list", "post": "create"}
-ONE = {"get": "retrieve", "patch": "partial_update", "delete": "destroy"}
+LIST: Any = {"get": "list", "post": "create"}
+ONE: Any = {"get": "retrieve", "patch": "partial_update", "delete": "destroy"}
 
 urlpatterns = [
     path("services/<id:pk>", ServiceViewSet.as_view(ONE)),

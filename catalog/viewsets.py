@@ -9,7 +9,7 @@ from rest_framework.permissions import SAFE_METHODS, AllowAny, BasePermission
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from accounts.permissions import IsProviderOrAdmin
+from accounts.permissions import IsProviderOrAdmin, signed_in
 from bookit.exceptions import refuse
 from bookit.schema import errors
 from bookit.views import GenericViewSet
@@ -44,7 +44,7 @@ class CalendarViewSet(CatalogViewSet):
     def create(self, request: Request) -> Response:
         """Make a calendar: a provider's own, or, by an admin, anybody's."""
         return self.created(
-            services.create_calendar(actor=request.user, at=timezone.now(), **self.checked())
+            services.create_calendar(actor=signed_in(request), at=timezone.now(), **self.checked())
         )
 
     @extend_schema(tags=["Catalog"], summary="Change a calendar")
@@ -53,7 +53,7 @@ class CalendarViewSet(CatalogViewSet):
         return self.shown(
             services.update_calendar(
                 calendar_id=pk,
-                actor=request.user,
+                actor=signed_in(request),
                 changes=self.checked(partial=True),
                 at=timezone.now(),
             )
@@ -64,7 +64,7 @@ class CalendarViewSet(CatalogViewSet):
     )
     def destroy(self, request: Request, pk: Any) -> Response:
         """Delete a calendar that no service is sold on."""
-        services.delete_calendar(calendar_id=pk, actor=request.user)
+        services.delete_calendar(calendar_id=pk, actor=signed_in(request))
         return Response(status=204)
 
 
@@ -110,7 +110,7 @@ class ServiceViewSet(CatalogViewSet):
     def create(self, request: Request) -> Response:
         """Offer something. Without `calendar_id` it gets a calendar of its own."""
         return self.created(
-            services.create_service(actor=request.user, at=timezone.now(), **self.checked())
+            services.create_service(actor=signed_in(request), at=timezone.now(), **self.checked())
         )
 
     @extend_schema(
@@ -120,7 +120,7 @@ class ServiceViewSet(CatalogViewSet):
         """Change a service. What was booked before keeps its price and its seat."""
         return self.shown(
             services.update_service(
-                service_id=pk, actor=request.user, changes=self.checked(partial=True)
+                service_id=pk, actor=signed_in(request), changes=self.checked(partial=True)
             )
         )
 
@@ -129,5 +129,5 @@ class ServiceViewSet(CatalogViewSet):
     )
     def destroy(self, request: Request, pk: Any) -> Response:
         """Delete a service that was never booked; deactivate others."""
-        services.delete_service(service_id=pk, actor=request.user)
+        services.delete_service(service_id=pk, actor=signed_in(request))
         return Response(status=204)

@@ -24,7 +24,9 @@ class Review(models.Model):
     user = models.ForeignKey(
         settings.AUTH_USER_MODEL, on_delete=models.RESTRICT, related_name="reviews"
     )
-    rating = models.PositiveSmallIntegerField(choices=[(stars, str(stars)) for stars in range(1, 6)])
+    rating = models.PositiveSmallIntegerField(
+        choices=[(stars, str(stars)) for stars in range(1, 6)]
+    )
     comment = models.TextField(max_length=5000, blank=True, default="")
     created_at = models.DateTimeField(db_default=Now(), editable=False)
     updated_at = models.DateTimeField(db_default=Now(), editable=False)

@@ -39,9 +39,7 @@ def create_review(
     """
     with transaction.atomic():
         # The lock keeps the booking from being marked as a no-show meanwhile.
-        booking = (
-            Booking.objects.select_for_update(no_key=True).filter(pk=booking_id).first()
-        )
+        booking = Booking.objects.select_for_update(no_key=True).filter(pk=booking_id).first()
         if booking is None:
             raise Invalid(
                 "The request is not valid; see `errors`.",
@@ -71,9 +69,7 @@ def create_review(
     return review
 
 
-def update_review(
-    *, review_id: UUID, actor: User, changes: dict[str, Any], at: datetime
-) -> Review:
+def update_review(*, review_id: UUID, actor: User, changes: dict[str, Any], at: datetime) -> Review:
     """Change one's review.
 
     Raises:

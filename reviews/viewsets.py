@@ -9,6 +9,7 @@ from rest_framework.permissions import SAFE_METHODS, AllowAny, BasePermission, I
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from accounts.permissions import signed_in
 from bookit.schema import errors
 from bookit.views import GenericViewSet
 from catalog.models import Service
@@ -26,8 +27,8 @@ class ReviewViewSet(GenericViewSet):
     """What people say of what they have had."""
 
     serializer_class = ReviewSerializer
-    filterset_class = ReviewFilter
-    ordering_fields = {"created_at": "created_at", "rating": "rating"}
+    filterset_class: type[ReviewFilter] | None = ReviewFilter
+    ordering_fields: dict[str, str] = {"created_at": "created_at", "rating": "rating"}
     default_ordering = ["-created_at"]
     cursor_pages = True
     input_classes = {
@@ -49,7 +50,7 @@ class ReviewViewSet(GenericViewSet):
     def create(self, request: Request) -> Response:
         """Review a booking of one's own that is completed."""
         return self.created(
-            services.create_review(actor=request.user, at=timezone.now(), **self.checked())
+            services.create_review(actor=signed_in(request), at=timezone.now(), **self.checked())
         )
 
     @extend_schema(tags=["Reviews"], summary="Change a review", responses=ReviewSerializer)
@@ -57,14 +58,14 @@ class ReviewViewSet(GenericViewSet):
         """Change the rating or the comment of one's own review."""
         return self.shown(
             services.update_review(
-                review_id=pk, actor=request.user, changes=self.checked(), at=timezone.now()
+                review_id=pk, actor=signed_in(request), changes=self.checked(), at=timezone.now()
             )
         )
 
     @extend_schema(tags=["Reviews"], summary="Delete a review")
     def destroy(self, request: Request, pk: Any) -> Response:
         """Delete one's own review; admins delete any."""
-        services.delete_review(review_id=pk, actor=request.user)
+        services.delete_review(review_id=pk, actor=signed_in(request))
         return Response(status=204)
 
 
@@ -75,7 +76,7 @@ class ServiceReviewViewSet(ReviewViewSet):
     """The reviews of one service."""
 
     filterset_class = None
-    ordering_fields: dict[str, str] = {}
+    ordering_fields = {}
 
     def get_queryset(self) -> QuerySet[Review]:
         """Return the reviews of the service that the path names.

@@ -22,7 +22,7 @@ class DatabaseWrapper(base.DatabaseWrapper):
     """Hands out pooled connections whose server is still there."""
 
     def get_new_connection(self, conn_params: dict[str, Any]) -> Any:
-        """Return a living connection; lost ones are given back closed, and the pool replaces them."""
+        """Return a living connection; lost ones are closed, and the pool replaces them."""
         connection = super().get_new_connection(conn_params)
         while self.pool and server_has_gone(connection):
             connection.close()

@@ -8,16 +8,15 @@ import stat
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from pathlib import Path
 from urllib.parse import urlsplit
 
-import psutil
 import psycopg
 import pytest
 
 from bookit import embedded_postgres
 from bookit.embedded_postgres import EmbeddedPostgresError, acquire, release, running
+from bookit.tests.processes import servers
 
 THROW_AWAY = {"fsync": "off", "shared_buffers": "16MB"}
 
@@ -64,19 +63,6 @@ class User:
     def kill(self) -> None:
         self.process.kill()
         self.process.communicate()
-
-
-def servers(home: Path) -> list[psutil.Process]:
-    """The postmasters that work in `home`."""
-    found = []
-    for process in psutil.process_iter(["name", "status"]):
-        if process.info["name"] == "postgres" and process.info["status"] != psutil.STATUS_ZOMBIE:
-            with suppress(psutil.Error):
-                if process.cwd().startswith(f"{home}/data"):
-                    parent = process.parent()
-                    if parent is None or parent.name() != "postgres":
-                        found.append(process)
-    return found
 
 
 def execute(url: str, statement: str) -> list[tuple[object, ...]]:

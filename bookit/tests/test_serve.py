@@ -8,16 +8,16 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from pathlib import Path
 from urllib.request import urlopen
 
-import psutil
+import psutil  # type: ignore[import-untyped]
 import psycopg
 import pytest
 
 from bookit.embedded_postgres import running
 from bookit.startup import BASE_DIR
+from bookit.tests.processes import alive, servers
 
 MANAGE = [sys.executable, str(BASE_DIR / "manage.py")]
 
@@ -34,16 +34,6 @@ def until(condition: Callable[[], object], *, seconds: float = 30) -> None:
     while not condition():
         assert time.monotonic() < deadline, "it takes too long"
         time.sleep(0.05)
-
-
-def postmasters(directory: Path) -> list[psutil.Process]:
-    found = []
-    for process in psutil.process_iter(["name"]):
-        if process.info["name"] == "postgres":
-            with suppress(psutil.Error):
-                if process.cwd() == str(directory / "data"):
-                    found.append(process)
-    return found
 
 
 class Serve:
@@ -90,14 +80,6 @@ class Serve:
             self.process.wait(30)
 
 
-def alive(processes: list[psutil.Process]) -> list[psutil.Process]:
-    return [
-        process
-        for process in processes
-        if process.is_running() and process.status() != psutil.STATUS_ZOMBIE
-    ]
-
-
 @pytest.fixture(scope="module")
 def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Where the embedded server has its data: once it is migrated, the tests start quickly."""
@@ -116,7 +98,7 @@ def serve(directory: Path, tmp_path: Path) -> Iterator[Callable[..., Serve]]:
     yield _serve
     for each in started:
         each.end()
-    for process in postmasters(directory):
+    for process in servers(directory):
         process.kill()
 
 
@@ -133,7 +115,7 @@ def test_it_serves_and_stops_everything_and_finds_its_data_again(
     first.process.send_signal(signal.SIGTERM)
     assert first.process.wait(30) == 0
     assert alive(processes) == []
-    assert postmasters(directory) == []
+    assert servers(directory) == []
     assert "Traceback" not in first.said()
 
     second = serve()
@@ -147,7 +129,7 @@ def test_it_serves_and_stops_everything_and_finds_its_data_again(
     os.killpg(second.process.pid, signal.SIGINT)
     assert second.process.wait(30) == 0
     assert alive(processes) == []
-    assert postmasters(directory) == []
+    assert servers(directory) == []
     assert "Traceback" not in second.said()
 
 
@@ -160,11 +142,11 @@ def test_nothing_survives_a_serve_that_was_killed_but_the_database_for_the_next_
     killed.process.kill()
     killed.process.wait()
     until(lambda: not alive(processes))
-    [leaked] = postmasters(directory)
+    [leaked] = servers(directory)
     following = serve()
-    assert postmasters(directory) == [leaked]
+    assert servers(directory) == [leaked]
     following.end()
-    assert postmasters(directory) == []
+    assert servers(directory) == []
 
 
 def test_a_dead_worker_is_replaced_and_a_dead_web_server_ends_it(
@@ -183,7 +165,7 @@ def test_a_dead_worker_is_replaced_and_a_dead_web_server_ends_it(
     assert running_one.process.wait(30) == 1
     assert "bookit: the web server ended (SIGKILL)\n" in running_one.said()
     until(lambda: not alive(processes))
-    assert postmasters(directory) == []
+    assert servers(directory) == []
 
 
 def refused(*arguments: str, **variables: str) -> str:
@@ -207,7 +189,7 @@ def test_a_busy_port_is_one_line(directory: Path) -> None:
         port = busy.getsockname()[1]
         line = refused("--port", str(port), EMBEDDED_POSTGRES_DIR=str(directory))
     assert f"port {port}: Address already in use" in line
-    assert postmasters(directory) == []
+    assert servers(directory) == []
 
 
 def test_a_postgresql_that_does_not_answer_is_one_line() -> None:

@@ -1,0 +1,136 @@
+"""Many at once: threads with connections of their own, and what PostgreSQL says of them afterwards.
+
+Tests that use it need `@pytest.mark.django_db(transaction=True)`: what one client does, the others
+see.
+"""
+
+import threading
+from collections import Counter
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from time import monotonic, perf_counter
+from typing import Any, NamedTuple
+
+from django.db import OperationalError, connection, transaction
+
+# Seconds after which a test that hangs is a test that fails.
+PATIENCE = 30
+
+
+class Outcome(NamedTuple):
+    """What became of one client's call: what it returned or raised, and after how many seconds."""
+
+    value: Any
+    error: Exception | None
+    seconds: float
+
+
+def at_once(
+    calls: Sequence[Callable[[], Any]],
+    *,
+    first: Callable[[], Any] = lambda: None,
+    meanwhile: Callable[[], Any] = lambda: None,
+) -> list[Outcome]:
+    """Set off all calls at the same moment, each on a connection of its own.
+
+    Args:
+        first: done on each connection before anybody sets off.
+        meanwhile: done here, once they have.
+    """
+    gate = threading.Barrier(len(calls) + 1, timeout=PATIENCE)
+
+    def run(call: Callable[[], Any]) -> Outcome:
+        try:
+            _connect()
+            first()
+            gate.wait()
+            started = perf_counter()
+            try:
+                return Outcome(call(), None, perf_counter() - started)
+            except Exception as error:
+                return Outcome(None, error, perf_counter() - started)
+        finally:
+            _leave()
+
+    with ThreadPoolExecutor(len(calls)) as threads:
+        running = [threads.submit(run, call) for call in calls]
+        gate.wait()
+        meanwhile()
+        return [future.result(PATIENCE) for future in running]
+
+
+def behind_a_rival(
+    calls: Sequence[Callable[[], Any]], *, rival: Callable[[], Any]
+) -> list[Outcome]:
+    """Let all calls wait for `rival`, which then comes to nothing.
+
+    That is the one moment at which clients of an exclusion constraint can begin to wait for each
+    other; left to chance it comes once in some hundred races.
+    """
+    with transaction.atomic():
+        rival()
+
+        def give_up() -> None:
+            until_waiting(len(calls))
+            transaction.set_rollback(True)
+            # Leaving `atomic` would be too late: the calls are waited for inside of it.
+            connection.connection.rollback()
+
+        return at_once(calls, meanwhile=give_up)
+
+
+def tally(outcomes: Sequence[Outcome]) -> Counter[type[Exception] | None]:
+    """Count the outcomes by what was raised; None stands for success."""
+    return Counter(outcome.error and type(outcome.error) for outcome in outcomes)
+
+
+def until_waiting(sessions: int) -> None:
+    """Return once so many sessions of this database wait for another one."""
+    deadline = monotonic() + PATIENCE
+    waiting = None
+    while waiting != sessions:
+        assert monotonic() < deadline, f"{waiting} sessions wait, not {sessions}"
+        # Inside of a transaction PostgreSQL would show the same picture again and again.
+        waiting = ask(
+            "SELECT count(*) FROM pg_stat_activity, pg_stat_clear_snapshot()"
+            " WHERE datname = current_database() AND wait_event_type = 'Lock'"
+        )
+
+
+def deadlocks() -> int:
+    """Return how often PostgreSQL has ended a deadlock in this database so far."""
+    ask("SELECT pg_stat_clear_snapshot()")
+    return ask("SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()")
+
+
+def ask(sql: str, parameters: Sequence[Any] = ()) -> Any:
+    """Return the single value that `sql` asks for."""
+    with connection.cursor() as cursor:
+        cursor.execute(sql, parameters)
+        return cursor.fetchone()[0]
+
+
+def run(sql: str, parameters: Sequence[Any] = ()) -> int:
+    """Run `sql` and return how many rows it touched."""
+    with connection.cursor() as cursor:
+        cursor.execute(sql, parameters)
+        return cursor.rowcount
+
+
+def _connect() -> None:
+    deadline = monotonic() + PATIENCE
+    while True:
+        try:
+            return connection.ensure_connection()
+        except OperationalError:
+            # A pool that has to make forty connections first can be slower than its own patience.
+            if monotonic() > deadline:
+                raise
+
+
+def _leave() -> None:
+    try:
+        # Counts of deadlocks are published about once a second, or when asked for.
+        ask("SELECT pg_stat_force_next_flush()")
+    finally:
+        connection.close()
