@@ -67,16 +67,20 @@ def behind_a_rival(
     That is the one moment at which clients of an exclusion constraint can begin to wait for each
     other; left to chance it comes once in some hundred races.
     """
-    with transaction.atomic():
+    transaction.set_autocommit(False)
+    try:
         rival()
 
         def give_up() -> None:
-            until_waiting(len(calls))
-            transaction.set_rollback(True)
-            # Leaving `atomic` would be too late: the calls are waited for inside of it.
-            connection.connection.rollback()
+            try:
+                until_waiting(len(calls))
+            finally:
+                transaction.rollback()
 
         return at_once(calls, meanwhile=give_up)
+    finally:
+        transaction.rollback()
+        transaction.set_autocommit(True)
 
 
 def tally(outcomes: Sequence[Outcome]) -> Counter[type[Exception] | None]:

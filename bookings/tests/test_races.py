@@ -1,0 +1,403 @@
+"""Of all who want the same seat at once exactly one gets it, the others hear so at once.
+
+Every promise stands beside a control: the same crowd without what keeps the promise.
+"""
+
+from collections import Counter
+from contextlib import contextmanager
+from datetime import timedelta
+from functools import partial
+
+import pytest
+from django.db import OperationalError, connection
+from django.utils import timezone
+
+from accounts.tests.factories import AdminFactory, UserFactory
+from bookings import services
+from bookings.models import Booking, BookingEvent
+from bookings.services import BookingConflict, InvalidTransition, ServiceInactive
+from bookings.tests.factories import TUESDAY, BookingFactory
+from bookit.errors import Invalid
+from bookit.tests.crowd import ask, at_once, behind_a_rival, deadlocks, run, tally
+from catalog.models import Service
+from catalog.services import ServiceInUse, delete_service, update_service
+from catalog.tests.factories import CalendarFactory, ServiceFactory
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+CROWD = 40
+# Seconds. A deadlock alone takes PostgreSQL one to notice.
+SLOWEST = 2
+Status = Booking.Status
+
+# Pairs of bookings that must not both be there: a seat taken twice, or two services on a calendar.
+DOUBLE_BOOKINGS = """
+    SELECT count(*) FROM bookings_booking AS one JOIN bookings_booking AS other
+    ON one.id < other.id AND one.calendar_id = other.calendar_id
+    AND one.active AND other.active AND one.blocked && other.blocked
+    AND (one.service_id <> other.service_id OR one.seat = other.seat)
+"""
+
+
+def hour(number):
+    return TUESDAY + timedelta(hours=number)
+
+
+def book(user, service, start_time):
+    return partial(
+        services.create_booking,
+        actor=user,
+        service_id=service.pk,
+        start_time=start_time,
+        at=timezone.now(),
+    )
+
+
+def move(booking, start_time):
+    return partial(
+        services.reschedule_booking,
+        booking_id=booking.pk,
+        actor=booking.user,
+        start_time=start_time,
+        at=timezone.now(),
+    )
+
+
+@contextmanager
+def without_constraints():
+    """Put a bare copy of the table in front of the real one, for sessions that call `look_away`."""
+    run("CREATE SCHEMA bare")
+    run(
+        "CREATE TABLE bare.bookings_booking"
+        " (LIKE public.bookings_booking INCLUDING DEFAULTS INCLUDING GENERATED)"
+    )
+    look_away()
+    try:
+        yield
+    finally:
+        run("RESET search_path")
+        run("DROP SCHEMA bare CASCADE")
+
+
+def look_away():
+    run("SET search_path TO bare, public")
+
+
+def without_protection(call):
+    """Make `call` leave its connection, which others get later, as it found it."""
+
+    def unprotected():
+        try:
+            return call()
+        finally:
+            run("RESET search_path")
+
+    return unprotected
+
+
+@pytest.fixture
+def crowd():
+    return UserFactory.create_batch(CROWD)
+
+
+def test_of_forty_clients_after_one_seat_exactly_one_gets_it(crowd):
+    service = ServiceFactory()
+    deadlocks_before = deadlocks()
+    for number in range(60):
+        outcomes = at_once([book(user, service, hour(number)) for user in crowd])
+        assert tally(outcomes) == {None: 1, BookingConflict: 39}
+        assert max(outcome.seconds for outcome in outcomes) < SLOWEST
+    assert deadlocks() == deadlocks_before
+    assert ask(DOUBLE_BOOKINGS) == 0
+    assert Booking.objects.count() == BookingEvent.objects.count() == 60
+
+
+def test_thirty_nine_of_forty_clients_are_told_that_the_time_is_taken(api, crowd):
+    service = ServiceFactory()
+    clients = [api.as_(user) for user in crowd]
+    for number in range(8):
+        body = {"service_id": str(service.pk), "start_time": hour(number).isoformat()}
+        answers = [
+            outcome.value
+            for outcome in at_once([partial(client.post, "/bookings", body) for client in clients])
+        ]
+        assert Counter(answer.status_code for answer in answers) == {201: 1, 409: 39}
+        winner = next(answer.json() for answer in answers if answer.status_code == 201)
+        assert Booking.objects.get(start_time=hour(number)).pk.hex == winner["id"].replace("-", "")
+        for answer in answers:
+            if answer.status_code == 409:
+                assert answer["Content-Type"] == "application/problem+json"
+                problem = answer.json()
+                assert problem.pop("request_id") == answer["X-Request-ID"]
+                # And nothing about whose booking it is.
+                assert problem == {
+                    "type": "/errors/booking_conflict",
+                    "title": "Conflict",
+                    "status": 409,
+                    "detail": "This time is already booked.",
+                    "code": "booking_conflict",
+                }
+
+
+def test_of_forty_clients_after_three_seats_exactly_three_get_one(crowd):
+    service = ServiceFactory(capacity=3)
+    deadlocks_before = deadlocks()
+    for number in range(15):
+        outcomes = at_once([book(user, service, hour(number)) for user in crowd])
+        assert tally(outcomes) == {None: 3, BookingConflict: 37}
+        assert max(outcome.seconds for outcome in outcomes) < SLOWEST
+        assert {outcome.value.seat for outcome in outcomes if outcome.value} == {1, 2, 3}
+    assert deadlocks() == deadlocks_before
+    assert ask(DOUBLE_BOOKINGS) == 0
+
+
+def test_of_two_services_on_a_calendar_only_one_is_booked(crowd):
+    calendar = CalendarFactory()
+    yoga, boxing = ServiceFactory.create_batch(2, calendar=calendar, capacity=20)
+    deadlocks_before = deadlocks()
+    for number in range(10):
+        # Boxing takes its time half an hour later, and would still be in the way.
+        calls = [book(user, yoga, hour(2 * number)) for user in crowd[:20]]
+        calls += [
+            book(user, boxing, hour(2 * number) + timedelta(minutes=30)) for user in crowd[20:]
+        ]
+        outcomes = at_once(calls)
+        assert tally(outcomes) == {None: 20, BookingConflict: 20}
+        assert len({outcome.value.service_id for outcome in outcomes if outcome.value}) == 1
+        assert max(outcome.seconds for outcome in outcomes) < SLOWEST
+    assert deadlocks() == deadlocks_before
+    assert ask(DOUBLE_BOOKINGS) == 0
+
+
+@pytest.mark.parametrize(("kinds", "capacity"), [(1, 1), (1, 3), (2, 20)])
+def test_control_without_the_constraints_the_same_crowd_is_booked_twice(crowd, kinds, capacity):
+    calendar = CalendarFactory()
+    kind = ServiceFactory.create_batch(kinds, calendar=calendar, capacity=capacity)
+    with without_constraints():
+        for number in range(60):
+            calls = [
+                without_protection(book(user, kind[index % kinds], hour(number)))
+                for index, user in enumerate(crowd)
+            ]
+            at_once(calls, first=look_away)
+            if ask(DOUBLE_BOOKINGS):
+                break
+        assert ask(DOUBLE_BOOKINGS) > 0
+    assert not Booking.objects.exists()
+
+
+def test_of_forty_bookings_moved_to_one_time_exactly_one_gets_there(crowd):
+    service = ServiceFactory()
+    bookings = [
+        BookingFactory(user=user, service=service, start_time=hour(number))
+        for number, user in enumerate(crowd)
+    ]
+    deadlocks_before = deadlocks()
+    for number in range(100, 125):
+        outcomes = at_once([move(booking, hour(number)) for booking in bookings])
+        assert tally(outcomes) == {None: 1, BookingConflict: 39}
+        assert max(outcome.seconds for outcome in outcomes) < SLOWEST
+    assert deadlocks() == deadlocks_before
+    assert ask(DOUBLE_BOOKINGS) == 0
+    assert BookingEvent.objects.filter(type="booking.rescheduled").count() == 25
+
+
+def test_new_and_moved_bookings_share_no_seat(crowd):
+    service = ServiceFactory(capacity=2)
+    bookings = [
+        BookingFactory(user=user, service=service, start_time=hour(number))
+        for number, user in enumerate(crowd[:20])
+    ]
+    deadlocks_before = deadlocks()
+    for number in range(100, 120):
+        calls = [move(booking, hour(number)) for booking in bookings]
+        calls += [book(user, service, hour(number)) for user in crowd[20:]]
+        outcomes = at_once(calls)
+        assert tally(outcomes) == {None: 2, BookingConflict: 38}
+        assert max(outcome.seconds for outcome in outcomes) < SLOWEST
+    assert deadlocks() == deadlocks_before
+    assert ask(DOUBLE_BOOKINGS) == 0
+
+
+class TestWaiting:
+    """Two clients wait for a third that takes their time and then comes to nothing."""
+
+    @pytest.fixture
+    def service(self):
+        return ServiceFactory()
+
+    @pytest.fixture
+    def rival(self, service):
+        return partial(BookingFactory, service=service, start_time=hour(100), user=UserFactory())
+
+    @pytest.fixture
+    def two_bookings(self, service):
+        return [
+            BookingFactory(service=service, start_time=hour(0)),
+            BookingFactory(service=service, start_time=hour(1)),
+        ]
+
+    def test_the_next_one_in_line_gets_the_seat(self, service, rival, crowd):
+        deadlocks_before = deadlocks()
+        outcomes = behind_a_rival([book(user, service, hour(100)) for user in crowd], rival=rival)
+        assert tally(outcomes) == {None: 1, BookingConflict: 39}
+        assert deadlocks() == deadlocks_before
+
+    def test_the_next_one_in_line_is_moved_there(self, rival, two_bookings):
+        deadlocks_before = deadlocks()
+        outcomes = behind_a_rival(
+            [move(booking, hour(100)) for booking in two_bookings], rival=rival
+        )
+        assert tally(outcomes) == {None: 1, BookingConflict: 1}
+        assert deadlocks() == deadlocks_before
+
+    def test_of_a_new_and_a_moved_booking_one_gets_there(self, service, rival, two_bookings):
+        deadlocks_before = deadlocks()
+        outcomes = behind_a_rival(
+            [move(two_bookings[0], hour(100)), book(UserFactory(), service, hour(100))],
+            rival=rival,
+        )
+        assert tally(outcomes) == {None: 1, BookingConflict: 1}
+        assert deadlocks() == deadlocks_before
+
+    def test_control_two_plain_inserts_wait_for_each_other(self, service, rival):
+        user = UserFactory()
+        deadlocks_before = deadlocks()
+        outcomes = behind_a_rival(
+            [partial(BookingFactory, service=service, user=user, start_time=hour(100))] * 2,
+            rival=rival,
+        )
+        assert tally(outcomes) == {None: 1, OperationalError: 1}
+        assert deadlocks() == deadlocks_before + 1
+
+    def test_control_two_plain_updates_wait_for_each_other(self, rival, two_bookings):
+        # What moving a booking comes to when movers do not queue at their calendar.
+        update = (
+            "UPDATE bookings_booking SET start_time = %(to)s, end_time = %(to)s + interval '1 hour',"
+            " blocked = tstzrange(%(to)s, %(to)s + interval '1 hour') WHERE id = %(id)s"
+        )
+        deadlocks_before = deadlocks()
+        outcomes = behind_a_rival(
+            [partial(run, update, {"id": one.pk, "to": hour(100)}) for one in two_bookings],
+            rival=rival,
+        )
+        assert tally(outcomes) == {None: 1, OperationalError: 1}
+        assert deadlocks() == deadlocks_before + 1
+
+
+def test_a_booking_is_either_cancelled_or_completed():
+    service, admin = ServiceFactory(), AdminFactory()
+    for number in range(40):
+        booking = BookingFactory(service=service, start_time=hour(number), status=Status.CONFIRMED)
+        cancel = partial(
+            services.cancel_booking,
+            booking_id=booking.pk,
+            actor=booking.user,
+            at=timezone.now(),
+        )
+        complete = partial(
+            services.change_status,
+            booking_id=booking.pk,
+            status=Status.COMPLETED,
+            actor=admin,
+            at=timezone.now(),
+        )
+        outcomes = at_once([cancel, complete, cancel, complete])
+        assert tally(outcomes) == {None: 1, InvalidTransition: 3}
+        booking.refresh_from_db()
+        event = BookingEvent.objects.get(booking_id=booking.pk)
+        assert event.data["status"] == booking.status
+        assert event.type == f"booking.{booking.status}"
+
+
+def test_control_a_status_that_was_read_without_a_lock_is_out_of_date():
+    booking = BookingFactory(status=Status.CONFIRMED)
+    one, other = (Booking.objects.get(pk=booking.pk) for _ in range(2))
+    for stale, status in ((one, Status.CANCELLED), (other, Status.COMPLETED)):
+        assert status in services.TRANSITIONS[stale.status]
+        stale.status = status
+        stale.save(update_fields=["status"])
+    assert Status.COMPLETED not in services.TRANSITIONS[Status.CANCELLED]
+    booking.refresh_from_db()
+    assert booking.status == Status.COMPLETED
+
+
+def test_a_booking_that_is_moved_and_cancelled_at_once_stays_cancelled():
+    service = ServiceFactory()
+    for number in range(20):
+        booking = BookingFactory(service=service, start_time=hour(number))
+        cancel = partial(
+            services.cancel_booking, booking_id=booking.pk, actor=booking.user, at=timezone.now()
+        )
+        moved, cancelled = at_once([move(booking, hour(number + 100)), cancel])
+        assert cancelled.error is None
+        assert moved.error is None or isinstance(moved.error, InvalidTransition)
+        booking.refresh_from_db()
+        assert booking.status == Status.CANCELLED
+        assert booking.start_time == hour(number if moved.error else number + 100)
+        last = BookingEvent.objects.filter(booking_id=booking.pk).last()
+        assert last.type == BookingEvent.Type.CANCELLED
+
+
+def test_a_booking_that_is_deleted_twice_at_once_is_deleted_once():
+    booking = BookingFactory()
+    delete = partial(
+        services.delete_booking, booking_id=booking.pk, actor=booking.user, at=timezone.now()
+    )
+    assert tally(at_once([delete] * 4)) == {None: 1, Booking.DoesNotExist: 3}
+    assert BookingEvent.objects.get().type == BookingEvent.Type.DELETED
+
+
+def test_a_service_is_either_booked_or_deleted():
+    admin, user = AdminFactory(), UserFactory()
+    seen = Counter()
+    for _ in range(40):
+        service = ServiceFactory()
+        delete = partial(delete_service, service_id=service.pk, actor=admin)
+        deleted, booked = at_once([delete, book(user, service, TUESDAY)])
+        if deleted.error:
+            assert isinstance(deleted.error, ServiceInUse)
+            assert booked.error is None
+            assert Booking.objects.get(service_id=service.pk).pk == booked.value.pk
+        else:
+            # Not there any more when it was read, or when the booking was stored.
+            assert isinstance(booked.error, Invalid | ServiceInactive) or (
+                services.CONSTRAINT_ERRORS[constraint_of(booked.error)] is ServiceInactive
+            )
+            assert not Service.objects.filter(pk=service.pk).exists()
+        seen[deleted.error is None] += 1
+    assert sum(seen.values()) == 40
+
+
+def test_a_service_is_not_booked_on_a_calendar_that_it_leaves():
+    admin, user = AdminFactory(), UserFactory()
+    calendars = CalendarFactory.create_batch(2)
+    for _ in range(30):
+        service = ServiceFactory(calendar=calendars[0])
+        leave = partial(
+            update_service,
+            service_id=service.pk,
+            actor=admin,
+            changes={"calendar_id": calendars[1].pk},
+        )
+        left, booked = at_once([leave, book(user, service, TUESDAY)])
+        service.refresh_from_db()
+        for booking in Booking.objects.filter(service=service):
+            assert booking.calendar_id == service.calendar_id
+        if left.error:
+            assert isinstance(left.error, ServiceInUse)
+        assert (
+            booked.error is None
+            or isinstance(booked.error, ServiceInactive | BookingConflict)
+            or services.CONSTRAINT_ERRORS[constraint_of(booked.error)] is ServiceInactive
+        )
+        Booking.objects.all().delete()
+
+
+def constraint_of(error):
+    return error.__cause__.diag.constraint_name
+
+
+def test_the_schema_of_the_control_is_gone():
+    assert ask("SELECT count(*) FROM pg_namespace WHERE nspname = 'bare'") == 0
+    assert connection.in_atomic_block is False
