@@ -29,8 +29,6 @@ def needs_database(arguments: Sequence[str]) -> bool:
 
 def main() -> None:
     """Run the command named by the arguments."""
-    # As an exception, so that what was started is stopped on the way out.
-    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     try:
         from bookit.startup import fail, load_settings, why_unreachable
 

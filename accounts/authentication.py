@@ -8,9 +8,15 @@ from rest_framework.exceptions import AuthenticationFailed
 from rest_framework.request import Request
 
 from accounts.models import User
+from bookit.prepared import Parameter, Prepared
 
 if TYPE_CHECKING:
     from accounts.tokens import AccessToken
+
+
+ACTIVE_USER = Prepared(
+    lambda: User.objects.order_by().filter(pk=Parameter("pk", User._meta.pk), is_active=True)
+)
 
 
 class BearerAuthentication(BaseAuthentication):
@@ -33,7 +39,7 @@ class BearerAuthentication(BaseAuthentication):
             user_id = UUID(token["user_id"])
         except UNREADABLE:
             raise AuthenticationFailed from None
-        user = User.objects.filter(pk=user_id, is_active=True).first()
+        user = ACTIVE_USER.get(pk=user_id)
         if user is None:
             raise AuthenticationFailed
         return user, token

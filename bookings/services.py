@@ -12,6 +12,7 @@ from uuid_utils.compat import uuid7
 from accounts.models import User
 from bookings.models import Booking, BookingEvent
 from bookit.errors import CONSTRAINT_ERRORS, Conflict, Forbidden, Invalid
+from bookit.prepared import Parameter, Prepared
 from bookit.retries import retried
 from catalog.models import Calendar, Service
 
@@ -67,6 +68,8 @@ class BookingStarted(Forbidden):
 CONSTRAINT_ERRORS["booking_service_on_calendar"] = ServiceInactive
 CONSTRAINT_ERRORS["booking_seat_free"] = BookingConflict
 CONSTRAINT_ERRORS["booking_calendar_free"] = BookingConflict
+
+SERVICE = Prepared(lambda: Service.objects.order_by().filter(pk=Parameter("pk", Service._meta.pk)))
 
 # The lowest seat of the service that nobody holds in the period, provided that its calendar hosts
 # no other service then. `id` is left out, for a booking does not stand in its own way.
@@ -135,7 +138,7 @@ def create_booking(
         ServiceInactive: the service cannot be booked at present.
         BookingConflict: every seat is taken, or the calendar hosts another service then.
     """
-    service = Service.objects.filter(pk=service_id).first()
+    service = SERVICE.get(pk=service_id)
     if service is None:
         raise _invalid("service_id", "There is no service with this id.")
     if user_id is not None and user_id != actor.pk:

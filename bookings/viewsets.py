@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from django.db.models import QuerySet
+from django.db.models import QuerySet, UUIDField
 from django.utils import timezone
 from drf_spectacular.utils import extend_schema, extend_schema_view
 from rest_framework.exceptions import PermissionDenied
@@ -21,8 +21,16 @@ from bookings.serializers import (
     StatusChangeSerializer,
 )
 from bookit.exceptions import refuse
+from bookit.prepared import Bound, Parameter, Prepared
 from bookit.schema import errors
 from bookit.views import GenericViewSet
+
+
+OWN_BOOKINGS = Prepared(
+    lambda: BookingSerializer.rows(
+        Booking.objects.filter(user=Parameter("user_id", UUIDField())).order_by("start_time", "id")
+    )
+)
 
 
 @extend_schema_view(
@@ -54,6 +62,11 @@ class BookingViewSet(GenericViewSet):
         if self.request.query_params.get("scope") == "provider":
             return self.queryset.filter(calendar__provider=user)
         return self.queryset.all() if user.is_admin else self.queryset.filter(user=user)
+
+    def prepared_list(self) -> Bound | None:
+        """Return one's own bookings by start."""
+        user = signed_in(self.request)
+        return None if user.is_admin else OWN_BOOKINGS(user_id=user.pk)
 
     @extend_schema(tags=["Bookings"], summary="Show a booking")
     def retrieve(self, request: Request, *args: Any, **kwargs: Any) -> Response:

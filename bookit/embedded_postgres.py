@@ -116,10 +116,12 @@ def release(directory: Path) -> None:
     uses = _uses.get(cluster.home)
     if not uses:
         return
-    with suppress(FileNotFoundError), _locked(cluster.startup_lock):
-        _leave(cluster, uses.pop())
-        return
-    os.close(uses.pop())  # somebody deleted the directory: PostgreSQL notices and ends itself
+    users = uses.pop()
+    try:
+        with _locked(cluster.startup_lock):
+            _leave(cluster, users)
+    except FileNotFoundError:
+        os.close(users)  # somebody deleted the directory: PostgreSQL notices and ends itself
 
 
 @contextmanager

@@ -18,6 +18,7 @@ from rest_framework_simplejwt.exceptions import InvalidToken, TokenError
 
 from bookit import problems
 from bookit.errors import CONSTRAINT_ERRORS, ServiceError, database_error_facts
+from bookit.renderers import JSONRenderer
 
 logger = logging.getLogger(__name__)
 
@@ -45,6 +46,9 @@ def exception_handler(error: Exception, context: dict[str, Any]) -> Response | N
             problem.status_code, problem.code, str(problem.detail), problem.errors
         )
         response.content_type = problems.CONTENT_TYPE
+        # Also where the view's own renderer writes HTML.
+        context["request"].accepted_renderer = JSONRenderer()
+        context["request"].accepted_media_type = problems.CONTENT_TYPE
         if problem.status_code == 503:
             response["Retry-After"] = "2"
         elif problem.status_code == 401:

@@ -10,6 +10,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from bookit.exceptions import refuse
+from bookit.prepared import Bound
 from bookit.renderers import dumps
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ class Pagination(BasePagination):
 
     def paginate_queryset(
         self,
-        queryset: QuerySet[Any] | Sequence[Any],
+        queryset: "QuerySet[Any] | Bound | Sequence[Any]",
         request: Request,
         view: "APIView | None" = None,
     ) -> list[Any]:
@@ -38,13 +39,14 @@ class Pagination(BasePagination):
         Raises:
             ValidationError: a parameter makes no sense, or two exclude each other.
         """
-        assert isinstance(queryset, QuerySet)  # noqa: S101 - nothing here is paged but querysets
+        assert isinstance(queryset, QuerySet | Bound)  # noqa: S101 - nothing else is paged here
         self.request = request
         query = request.query_params
         self.limit = _number(query.get("limit"), "limit", DEFAULT_LIMIT, 1, MAX_LIMIT)
         if "cursor" in query:
             if "page" in query or "offset" in query:
                 raise refuse("cursor", "Use either cursor, page or offset.")
+            assert isinstance(queryset, QuerySet)  # noqa: S101 - a cursor makes its own condition
             return self._keyset_page(queryset, query["cursor"])
         if "page" in query:
             if "offset" in query:
@@ -59,7 +61,7 @@ class Pagination(BasePagination):
                 rows
             )  # The page that holds the end says how many there are.
         else:
-            self.count = queryset.order_by().count()
+            self.count = queryset.count()
         return rows
 
     def get_paginated_response(self, data: Any) -> Response:

@@ -5,8 +5,11 @@ that wants to work calls `load_settings`.
 """
 
 import os
+import signal
 import sys
+import threading
 from pathlib import Path
+from types import FrameType
 from typing import NoReturn
 
 import environ
@@ -65,11 +68,34 @@ def provide_database() -> None:
     from bookit.embedded_postgres import EmbeddedPostgresError, acquire
 
     directory = BASE_DIR / (os.environ.get("EMBEDDED_POSTGRES_DIR", "").strip() or ".postgres")
+    # SIGTERM ends a process without its exit handlers, and so would leave the server running.
+    on_sigterm = (
+        threading.current_thread() is threading.main_thread()
+        and signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    )
+    if on_sigterm:
+        signal.signal(signal.SIGTERM, _exit)
     try:
         os.environ["DATABASE_URL"] = acquire(directory)
     except EmbeddedPostgresError as error:
         raise ImproperlyConfigured(str(error)) from error
     embedded_directory = directory
+    if on_sigterm:
+        # No exception from here on: the worker's event loop would not survive one.
+        signal.signal(signal.SIGTERM, _release_and_die)
+
+
+def _exit(number: int, frame: FrameType | None) -> None:
+    sys.exit(128 + number)
+
+
+def _release_and_die(number: int, frame: FrameType | None) -> None:
+    from bookit.embedded_postgres import release
+
+    if embedded_directory is not None:
+        release(embedded_directory)
+    signal.signal(number, signal.SIG_DFL)
+    os.kill(os.getpid(), number)
 
 
 def why_unreachable() -> str | None:

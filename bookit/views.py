@@ -4,14 +4,17 @@ from collections.abc import Mapping
 from typing import Any
 from uuid import UUID
 
+from django.core.exceptions import DisallowedHost, TooManyFieldsSent
 from django.http import Http404, HttpRequest
 from django.urls.converters import UUIDConverter, register_converter
+from django.utils.functional import classproperty
 from rest_framework import serializers, viewsets
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from bookit.exceptions import refuse
+from bookit.prepared import Bound, Parameter, Prepared
 from bookit.serializers import RowSerializer
 from bookit.times import zone
 
@@ -21,6 +24,12 @@ class AnyCaseUUIDConverter(UUIDConverter):
 
     regex = "[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}"
 
+
+# The query of one row of each resource, by its view.
+_ONE: dict[type, Prepared[Any]] = {}
+
+# Parameters that choose a page, or how it looks, and leave the query as it is.
+PAGING = frozenset({"limit", "offset", "page", "tz"})
 
 register_converter(AnyCaseUUIDConverter, "id")
 
@@ -33,12 +42,16 @@ class APIMixin(APIView):
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         """Authenticate, throttle, then read what every request may say about its answer."""
-        if not hasattr(self, str(request.method).lower()):
+        method = str(request.method).lower()
+        if method not in self.http_method_names or not hasattr(self, method):
             # Before anybody is asked who they are: signing in would not help.
             self.http_method_not_allowed(request)
+        try:
+            # Addresses in the answer begin with it, and by then it would be too late to refuse.
+            request.get_host()
+        except DisallowedHost:
+            raise refuse("Host", "There is no such host here.") from None
         super().initial(request, *args, **kwargs)
-        # For the log line, which is written outside of DRF.
-        request._request.signed_in = request.user.pk  # type: ignore[attr-defined]
         query = request.META.get("QUERY_STRING")
         if query:
             self._check_parameters(request)
@@ -50,7 +63,16 @@ class APIMixin(APIView):
                 field = "tz" if query and "tz" in request.query_params else "Time-Zone"
                 raise refuse(field, str(error)) from None
 
+    def perform_authentication(self, request: Request) -> None:
+        """Find out who asks, also for the log line, which is written outside of DRF."""
+        super().perform_authentication(request)
+        request._request.signed_in = request.user.pk  # type: ignore[attr-defined]
+
     def _check_parameters(self, request: Request) -> None:
+        try:
+            request.query_params  # noqa: B018 - the first look at them counts them
+        except TooManyFieldsSent:
+            raise refuse("", "There are too many parameters.") from None
         known = self.known_parameters()
         for name, values in request.query_params.lists():
             if name not in known:
@@ -109,10 +131,21 @@ class GenericViewSet(APIMixin, viewsets.GenericViewSet[Any]):
 
     def list(self, request: Request, *args: Any, **kwargs: Any) -> Response:
         """Answer with a page of the rows that pass the filters, in order."""
-        queryset = self.filter_queryset(self.get_queryset())
-        rows = self.paginate_queryset(self.serializer_class.rows(queryset))
+        rows = self.paginate_queryset(self._listed(request))
         represent = self.serializer_class.represent
         return self.get_paginated_response([represent(row) for row in rows or []])
+
+    def _listed(self, request: Request) -> Any:
+        """Return the rows of the list: from a prepared query where nothing but a page is asked for."""
+        if PAGING.issuperset(request.query_params):
+            prepared = self.prepared_list()
+            if prepared is not None:
+                return prepared
+        return self.serializer_class.rows(self.filter_queryset(self.get_queryset()))
+
+    def prepared_list(self) -> Bound | None:
+        """Return the query of the list that nothing narrows, where it is worth to prepare one."""
+        return None
 
     def retrieve(self, request: Request, *args: Any, **kwargs: Any) -> Response:
         """Answer with one row."""
@@ -124,10 +157,21 @@ class GenericViewSet(APIMixin, viewsets.GenericViewSet[Any]):
         Raises:
             NotFound: it has none of that id.
         """
-        row = self.serializer_class.rows(self.get_queryset().order_by()).filter(pk=pk).first()
+        row = self._one(pk=pk).first()
         if row is None:
             raise Http404
         return self.serializer_class.represent(row)
+
+    @classproperty
+    def _one(cls) -> Prepared[Any]:  # noqa: N805
+        """The query of one row."""
+        query = _ONE.get(cls)
+        if query is None:
+            pk = Parameter("pk", cls.queryset.model._meta.pk)
+            query = _ONE[cls] = Prepared(
+                lambda: cls.serializer_class.rows(cls.queryset.order_by().filter(pk=pk))
+            )
+        return query
 
     def checked(self, **options: Any) -> Any:
         """Return the request's body, checked for shape and format by the action's serializer."""

@@ -11,12 +11,18 @@ from rest_framework.response import Response
 
 from accounts.permissions import IsProviderOrAdmin, signed_in
 from bookit.exceptions import refuse
+from bookit.prepared import Bound, Prepared
 from bookit.schema import errors
 from bookit.views import GenericViewSet
 from catalog import services
 from catalog.filters import CalendarFilter, ServiceFilter
 from catalog.models import Calendar, Service
 from catalog.serializers import CalendarSerializer, ServiceSerializer
+
+
+ACTIVE_SERVICES = Prepared(
+    lambda: ServiceSerializer.rows(Service.objects.filter(is_active=True).order_by("title", "id"))
+)
 
 
 class CatalogViewSet(GenericViewSet):
@@ -87,6 +93,10 @@ class ServiceViewSet(CatalogViewSet):
     }
     nullable_ordering_columns = ["rating_average"]
     queryset = Service.objects.all()
+
+    def prepared_list(self) -> Bound:
+        """Return the services that can be booked, by title."""
+        return ACTIVE_SERVICES()
 
     @property
     def default_ordering(self) -> list[str]:

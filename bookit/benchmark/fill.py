@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import psycopg
 
 # The kinds of row whose ids are known beforehand.
-USER, CALENDAR, SERVICE, BOOKING = 1, 2, 3, 4
+USER, CALENDAR, SERVICE, BOOKING, CREATED_BY_PGBENCH = 1, 2, 3, 4, 5
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,9 @@ see.
 
 import threading
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from time import monotonic, perf_counter
 from typing import Any, NamedTuple
 
@@ -81,6 +82,40 @@ def behind_a_rival(
     finally:
         transaction.rollback()
         transaction.set_autocommit(True)
+
+
+@contextmanager
+def starting_line(table: str) -> Iterator[Callable[[Sequence[Callable[[], Any]]], list[Outcome]]]:
+    """Give an `at_once` whose calls all stand before their write to `table` when they set off.
+
+    Threads of one process take turns, so few of them are ever between looking and writing at the
+    same time. Here all are: each waits in front of the row it would write (or, queueing as it
+    should, for somebody who does) until the last one has come.
+    """
+    run(
+        "CREATE FUNCTION wait_at_line() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN"
+        " PERFORM pg_advisory_lock_shared(1); PERFORM pg_advisory_unlock_shared(1);"
+        " RETURN NEW; END $$"
+    )
+    run(
+        f"CREATE TRIGGER starting_line BEFORE INSERT OR UPDATE ON {table}"
+        " FOR EACH ROW EXECUTE FUNCTION wait_at_line()"
+    )
+
+    def from_the_line(calls: Sequence[Callable[[], Any]], **options: Any) -> list[Outcome]:
+        def set_off() -> None:
+            try:
+                until_waiting(len(calls))
+            finally:
+                ask("SELECT pg_advisory_unlock(1)")
+
+        ask("SELECT pg_advisory_lock(1)")
+        return at_once(calls, meanwhile=set_off, **options)
+
+    try:
+        yield from_the_line
+    finally:
+        run("DROP FUNCTION wait_at_line CASCADE")
 
 
 def tally(outcomes: Sequence[Outcome]) -> Counter[type[Exception] | None]:

@@ -1,0 +1,137 @@
+"""Sending requests from sixteen connections at once and measuring the answers.
+
+The load is a file of raw requests, separated by null bytes. `wrk` sends them, or, where it is not
+installed, two processes of our own: slower, so that they take more from the machine that is measured.
+"""
+
+import json
+import re
+import resource
+import shutil
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import quantiles
+
+from bookit.startup import BASE_DIR
+
+CONNECTIONS = 16
+# Nobody's rate so far; a load that must not repeat itself needs as many requests as could be sent.
+MOST_REQUESTS_PER_SECOND = 8_000
+PROCESSES = 2
+
+
+class LoadError(Exception):
+    """The load could not be sent."""
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """What one run showed. `statuses` counts answers by status, `failures` those that never came."""
+
+    seconds: float
+    p50_ms: float
+    p99_ms: float
+    failures: int
+    statuses: dict[int, int]
+    client_seconds: float
+
+    @property
+    def rate(self) -> float:
+        """Answers per second."""
+        return sum(self.statuses.values()) / self.seconds
+
+    def unexpected(self, expected: int) -> int:
+        """Return how many answers had another status, or were none."""
+        return sum(self.statuses.values()) - self.statuses.get(expected, 0) + self.failures
+
+
+def raw_request(method: str, path: str, *, token: str = "", body: object = None) -> bytes:
+    """Return an HTTP/1.1 request; `localhost` whatever the server, so that all get the same."""
+    lines = [f"{method} {path} HTTP/1.1", "Host: localhost", "Accept: */*"]
+    if token:
+        lines.append(f"Authorization: Bearer {token}")
+    content = b"" if body is None else json.dumps(body).encode()
+    if body is not None:
+        lines += ["Content-Type: application/json", f"Content-Length: {len(content)}"]
+    return "\r\n".join([*lines, "", ""]).encode() + content
+
+
+def generator() -> str:
+    """Return what sends the requests, for people."""
+    if shutil.which("wrk") is None:
+        return f"{PROCESSES} processes of our own (install wrk for a lighter one)"
+    # It has no option that shows the version alone, and calls all others a mistake.
+    shown = subprocess.run(["wrk", "-v"], capture_output=True, text=True, check=False).stdout
+    version = re.match(r"wrk (\S+)", shown)
+    return f"wrk {version[1]}" if version else "wrk"
+
+
+def send(requests: Iterable[bytes], port: int, *, seconds: float, directory: Path) -> Measurement:
+    """Send the requests to a server on this machine, over and over, for `seconds` (wrk: whole ones).
+
+    Raises:
+        LoadError: the generator failed.
+    """
+    file = directory / "requests"
+    file.write_bytes(b"\0".join(requests))
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    run = _with_wrk if shutil.which("wrk") else _with_our_own
+    found = run(file, port, seconds)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    statuses = {int(status): count for status, count in found.pop("statuses").items()}
+    if not statuses:
+        raise LoadError("No request was answered.")
+    spent = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return Measurement(**found, statuses=statuses, client_seconds=spent)
+
+
+def _with_wrk(file: Path, port: int, seconds: float) -> dict:
+    script = str(Path(__file__).with_name("drive.lua"))
+    arguments = ["wrk", "-t1", f"-c{CONNECTIONS}", f"-d{max(1, round(seconds))}s", "--timeout", "10s"]
+    output = _run([*arguments, "-s", script, f"http://127.0.0.1:{port}", "--", str(file)])
+    return json.loads(output.partition("RESULT ")[2])
+
+
+def _with_our_own(file: Path, port: int, seconds: float) -> dict:
+    arguments = [sys.executable, "-m", "bookit.benchmark.client", str(file), str(port), str(seconds)]
+    clients = [
+        subprocess.Popen(
+            [*arguments, str(CONNECTIONS // PROCESSES), str(number), str(PROCESSES)],
+            cwd=BASE_DIR,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for number in range(PROCESSES)
+    ]
+    try:
+        outputs = [client.communicate()[0] for client in clients]
+    finally:
+        for client in clients:
+            client.kill()
+            client.wait()
+    if any(client.returncode for client in clients):
+        raise LoadError("A client process failed.")
+    found = [json.loads(output) for output in outputs]
+    percentiles = quantiles([ms for one in found for ms in one["latencies"]] or [0, 0], n=100)
+    statuses: Counter[str] = Counter()
+    for one in found:
+        statuses.update(one["statuses"])
+    return {
+        "seconds": max(one["seconds"] for one in found),
+        "p50_ms": percentiles[49],
+        "p99_ms": percentiles[98],
+        "failures": sum(one["failures"] for one in found),
+        "statuses": statuses,
+    }
+
+
+def _run(arguments: list[str]) -> str:
+    result = subprocess.run(arguments, capture_output=True, text=True, check=False)
+    if result.returncode != 0 or "RESULT " not in result.stdout:
+        said = (result.stderr.strip() or result.stdout.strip()).splitlines() or ["nothing"]
+        raise LoadError(f"{arguments[0]} failed; it said: {said[-1]}")
+    return result.stdout

@@ -1,0 +1,47 @@
+"""PostgreSQL alone: the SQL of a request, sent by pgbench without any Python in between."""
+
+import re
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+
+from bookit.benchmark.load import CONNECTIONS, LoadError
+from bookit.embedded_postgres import binary
+
+
+def script(setup: list[str], statements: list[str], values: Mapping[str, str]) -> str:
+    """Return a pgbench script: `setup` lines, then statements with SQL expressions for parameters.
+
+    >>> script(["\\set n 1"], ["SELECT %(id)s"], {"id": ":n"})
+    '\\set n 1\nSELECT :n;\n'
+    """
+    lines = list(setup)
+    for statement in statements:
+        filled = re.sub(r"%\((\w+)\)s", lambda match: values[match[1]], statement)
+        lines.append(" ".join(filled.split()) + ";")
+    return "\n".join(lines) + "\n"
+
+
+def rate(text: str, url: str, *, seconds: float, directory: Path) -> float:
+    """Return how often a second PostgreSQL runs the script for sixteen clients.
+
+    Raises:
+        LoadError: pgbench failed, or one of its clients did.
+    """
+    file = directory / "pgbench.sql"
+    file.write_text(text)
+    result = subprocess.run(
+        [
+            *(binary("pgbench"), "--no-vacuum", "--protocol=prepared"),
+            *(f"--client={CONNECTIONS}", "--jobs=1", f"--time={max(1, round(seconds))}"),
+            *("--define=bookings=0", f"--file={file}", url),
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    found = re.search(r"^tps = ([\d.]+)", result.stdout, re.MULTILINE)
+    if result.returncode != 0 or found is None:
+        said = result.stderr.strip().splitlines() or ["nothing"]
+        raise LoadError(f"pgbench failed; it said: {said[-1]}")
+    return float(found[1])

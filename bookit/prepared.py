@@ -1,0 +1,124 @@
+"""Queries that the ORM writes once and that run many times.
+
+Most of what a small read costs is the ORM's work of turning a queryset into SQL, which comes out
+the same each time. A `Prepared` query does it once a process; afterwards a read is its parameters
+in and plain rows out. The SQL stays the ORM's, so models, migrations and it cannot disagree.
+"""
+
+from collections.abc import Callable, Mapping
+from functools import cached_property
+from typing import Any, Generic, TypeVar
+
+from django.db import DEFAULT_DB_ALIAS, connections
+from django.db.models import Field, Model, QuerySet, Value
+from django.db.models.sql.compiler import SQLCompiler
+
+Instance = TypeVar("Instance", bound=Model)
+
+
+class Parameter(Value):
+    """Stands in a queryset for a value that comes with each run, as in `filter(pk=Parameter(...))`."""
+
+    def __init__(self, name: str, output_field: "Field[Any, Any]") -> None:
+        super().__init__(None, output_field=output_field)
+        self.name = name
+
+    def as_sql(self, compiler: Any, connection: Any) -> tuple[str, list[Any]]:
+        """Leave a place, and say whose it is."""
+        return "%s", [self]
+
+
+class Prepared(Generic[Instance]):
+    """A query without its values: `build` returns its queryset, with a `Parameter` for each."""
+
+    def __init__(self, build: Callable[[], QuerySet[Instance, Any]]) -> None:
+        self._build = build
+
+    def __call__(self, **values: Any) -> "Bound":
+        """Return the query with its values."""
+        return Bound(self, values)
+
+    def get(self, **values: Any) -> Instance | None:
+        """Return the one instance that the query, over all columns of a model, finds; or None."""
+        rows = self.run(self._text[0], values)
+        model = self._queryset.model
+        return model.from_db(DEFAULT_DB_ALIAS, self.names, rows[0]) if rows else None
+
+    @cached_property
+    def _queryset(self) -> QuerySet[Instance, Any]:
+        return self._build()
+
+    @cached_property
+    def _compiler(self) -> SQLCompiler:
+        return self._queryset.query.get_compiler(DEFAULT_DB_ALIAS)
+
+    @cached_property
+    def _text(self) -> tuple[str, tuple[Any, ...]]:
+        return self._compiler.as_sql()
+
+    @cached_property
+    def _converters(self) -> Any:
+        self._text  # noqa: B018 - what is selected is known once it is written
+        return self._compiler.get_converters([column for column, _, _ in self._compiler.select])
+
+    @cached_property
+    def names(self) -> list[str]:
+        """The names of the columns."""
+        query = self._queryset.query
+        if query.values_select or query.annotation_select:
+            self._text  # noqa: B018 - as above
+            return [alias or column.target.attname for column, _, alias in self._compiler.select]
+        return [field.attname for field in self._queryset.model._meta.concrete_fields]
+
+    @cached_property
+    def text(self) -> str:
+        """The SQL, with `%s` for each parameter."""
+        return self._text[0]
+
+    @cached_property
+    def count_text(self) -> str:
+        """The SQL that counts the rows."""
+        unordered, _ = self._queryset.order_by().query.get_compiler(DEFAULT_DB_ALIAS).as_sql()
+        return f"SELECT count(*) FROM ({unordered}) AS counted"  # noqa: S608 - the ORM's own text
+
+    def run(self, text: str, values: Mapping[str, Any], *more: Any) -> list[tuple[Any, ...]]:
+        """Return the rows of `text`, whose parameters are the query's and then `more`."""
+        parameters = [
+            values[each.name] if isinstance(each, Parameter) else each for each in self._text[1]
+        ]
+        connection = connections[DEFAULT_DB_ALIAS]
+        with connection.cursor() as cursor:
+            cursor.execute(text, [*parameters, *more])
+            return cursor.fetchall()
+
+    def convert(self, rows: list[tuple[Any, ...]]) -> list[Any]:
+        """Return the rows as the fields of the model would read them."""
+        if not self._converters:
+            return rows
+        return list(self._compiler.apply_converters(rows, self._converters))
+
+
+class Bound:
+    """A query with its values; its rows are dictionaries, and it is cut like a queryset."""
+
+    def __init__(self, query: Prepared[Any], values: Mapping[str, Any]) -> None:
+        self.query = query
+        self.values = values
+
+    def __getitem__(self, part: slice) -> list[dict[str, Any]]:
+        """Return the rows from `part.start` to before `part.stop`."""
+        start = part.start or 0
+        rows = self.query.run(
+            self.query.text + " LIMIT %s OFFSET %s", self.values, part.stop - start, start
+        )
+        names = self.query.names
+        return [dict(zip(names, row, strict=True)) for row in self.query.convert(rows)]
+
+    def first(self) -> dict[str, Any] | None:
+        """Return the first row, or None."""
+        rows = self[:1]
+        return rows[0] if rows else None
+
+    def count(self) -> int:
+        """Return how many rows there are."""
+        return int(self.query.run(self.query.count_text, self.values)[0][0])

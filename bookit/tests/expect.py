@@ -1,0 +1,40 @@
+"""What every answer owes its client."""
+
+import json
+import re
+from typing import Any
+
+
+def problem(response: Any, status: int, code: str, *fields: str) -> dict[str, Any]:
+    """Return the problem document of `response`, which must be one to the letter of the contract.
+
+    Args:
+        fields: names of the fields that `errors` must be about; with none given, any will do.
+    """
+    shown = f"{response.status_code} {response.get('Content-Type')} {response.content[:300]!r}"
+    assert response.status_code == status, shown
+    assert response["Content-Type"] == "application/problem+json", shown
+    assert re.fullmatch(r"[A-Za-z0-9._-]{1,128}", response["X-Request-ID"])
+    content = json.loads(response.content)
+    required = {"type", "title", "status", "detail", "code", "request_id"}
+    assert required <= content.keys() <= {*required, "errors", "alternatives"}, shown
+    assert content["code"] == code, shown
+    assert content["type"] == f"/errors/{code}", shown
+    assert content["status"] == status, shown
+    assert content["title"] and content["detail"], shown
+    assert content["request_id"] == response["X-Request-ID"], shown
+    if "errors" in content:
+        assert content["errors"], "an empty list of errors says nothing"
+        for error in content["errors"]:
+            assert set(error) == {"field", "code", "message"}, error
+            assert all(isinstance(value, str) for value in error.values()), error
+            assert error["message"], error
+    if fields:
+        assert {error["field"] for error in content.get("errors", [])} == set(fields), shown
+    if status == 401:
+        assert response["WWW-Authenticate"] == "Bearer"
+    if status in (429, 503):
+        assert int(response["Retry-After"]) >= 1
+    if status == 405:
+        assert response["Allow"]
+    return content
