@@ -35,7 +35,7 @@ class BearerAuthentication(BaseAuthentication):
         if scheme.lower() != "bearer":
             return None
         try:
-            token = AccessToken(credentials.strip().encode("ascii"))  # type: ignore[arg-type]
+            token = AccessToken(credentials.strip().encode("ascii"))
             user_id = UUID(token["user_id"])
         except UNREADABLE:
             raise AuthenticationFailed from None

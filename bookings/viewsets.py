@@ -25,7 +25,6 @@ from bookit.prepared import Bound, Parameter, Prepared
 from bookit.schema import errors
 from bookit.views import GenericViewSet
 
-
 OWN_BOOKINGS = Prepared(
     lambda: BookingSerializer.rows(
         Booking.objects.filter(user=Parameter("user_id", UUIDField())).order_by("start_time", "id")

@@ -17,13 +17,13 @@ Instance = TypeVar("Instance", bound=Model)
 
 
 class Parameter(Value):
-    """Stands in a queryset for a value that comes with each run, as in `filter(pk=Parameter(...))`."""
+    """Stands in a queryset for a value that comes with each run: `filter(pk=Parameter(...))`."""
 
-    def __init__(self, name: str, output_field: "Field[Any, Any]") -> None:
+    def __init__(self, name: str, output_field: "Field[Any, Any] | None") -> None:
         super().__init__(None, output_field=output_field)
         self.name = name
 
-    def as_sql(self, compiler: Any, connection: Any) -> tuple[str, list[Any]]:
+    def as_sql(self, compiler: Any, connection: Any) -> Any:
         """Leave a place, and say whose it is."""
         return "%s", [self]
 

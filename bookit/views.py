@@ -1,13 +1,14 @@
 """What every endpoint shares: the zone of its answers, strict parameters, rate-limit headers."""
 
 from collections.abc import Mapping
+from functools import cache
 from typing import Any
 from uuid import UUID
 
 from django.core.exceptions import DisallowedHost, TooManyFieldsSent
+from django.db.models import QuerySet
 from django.http import Http404, HttpRequest
 from django.urls.converters import UUIDConverter, register_converter
-from django.utils.functional import classproperty
 from rest_framework import serializers, viewsets
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -24,9 +25,6 @@ class AnyCaseUUIDConverter(UUIDConverter):
 
     regex = "[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}"
 
-
-# The query of one row of each resource, by its view.
-_ONE: dict[type, Prepared[Any]] = {}
 
 # Parameters that choose a page, or how it looks, and leave the query as it is.
 PAGING = frozenset({"limit", "offset", "page", "tz"})
@@ -136,7 +134,7 @@ class GenericViewSet(APIMixin, viewsets.GenericViewSet[Any]):
         return self.get_paginated_response([represent(row) for row in rows or []])
 
     def _listed(self, request: Request) -> Any:
-        """Return the rows of the list: from a prepared query where nothing but a page is asked for."""
+        """Return the rows of the list, from a prepared query where nothing but a page is asked."""
         if PAGING.issuperset(request.query_params):
             prepared = self.prepared_list()
             if prepared is not None:
@@ -157,21 +155,10 @@ class GenericViewSet(APIMixin, viewsets.GenericViewSet[Any]):
         Raises:
             NotFound: it has none of that id.
         """
-        row = self._one(pk=pk).first()
+        row = _one(type(self))(pk=pk).first()
         if row is None:
             raise Http404
         return self.serializer_class.represent(row)
-
-    @classproperty
-    def _one(cls) -> Prepared[Any]:  # noqa: N805
-        """The query of one row."""
-        query = _ONE.get(cls)
-        if query is None:
-            pk = Parameter("pk", cls.queryset.model._meta.pk)
-            query = _ONE[cls] = Prepared(
-                lambda: cls.serializer_class.rows(cls.queryset.order_by().filter(pk=pk))
-            )
-        return query
 
     def checked(self, **options: Any) -> Any:
         """Return the request's body, checked for shape and format by the action's serializer."""
@@ -191,3 +178,11 @@ class GenericViewSet(APIMixin, viewsets.GenericViewSet[Any]):
     def shown(self, instance: Any) -> Response:
         """Answer with `instance` as it is now."""
         return Response(self.serializer_class.represent_instance(instance))
+
+
+@cache
+def _one(view: type[GenericViewSet]) -> Prepared[Any]:
+    """Return the query of one row of a view's resource."""
+    queryset: QuerySet[Any] = view.queryset  # type: ignore[assignment]
+    pk = Parameter("pk", queryset.model._meta.pk)
+    return Prepared(lambda: view.serializer_class.rows(queryset.order_by().filter(pk=pk)))

@@ -1,19 +1,29 @@
 """The WSGI application that gunicorn serves."""
 
 import os
+from io import BytesIO
 from typing import Any
 
 import django
+from django.conf import settings
 from django.core.handlers.wsgi import WSGIHandler, WSGIRequest
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "bookit.settings")
 
 
 class Request(WSGIRequest):
-    """Django's request, for which a senseless Content-Type is no reason to break down.
+    """Django's request, which also reads chunked bodies and survives a senseless Content-Type.
 
     Django raises while it makes the request, where no middleware can answer yet.
     """
+
+    def __init__(self, environ: dict[str, Any]) -> None:
+        if "HTTP_TRANSFER_ENCODING" in environ and environ.get("wsgi.input_terminated"):
+            # A chunked body, of which Django would see nothing: read as much as is ever looked at.
+            body = environ["wsgi.input"].read(settings.DATA_UPLOAD_MAX_MEMORY_SIZE + 1)
+            environ["wsgi.input"] = BytesIO(body)
+            environ["CONTENT_LENGTH"] = str(len(body))
+        super().__init__(environ)
 
     def _set_content_type_params(self, meta: dict[str, Any]) -> None:
         try:

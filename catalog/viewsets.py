@@ -19,7 +19,6 @@ from catalog.filters import CalendarFilter, ServiceFilter
 from catalog.models import Calendar, Service
 from catalog.serializers import CalendarSerializer, ServiceSerializer
 
-
 ACTIVE_SERVICES = Prepared(
     lambda: ServiceSerializer.rows(Service.objects.filter(is_active=True).order_by("title", "id"))
 )

@@ -1,0 +1,1024 @@
+"""What section 1 of the contract promises of every address."""
+
+import itertools
+import json
+import re
+from datetime import UTC, datetime, timedelta
+from uuid import UUID
+
+import pytest
+from django.core import signing
+from django.urls import get_resolver
+from django.utils.timezone import now
+
+from accounts.models import User
+from accounts.tests.factories import AdminFactory, ProviderFactory, UserFactory
+from bookings.models import Booking
+from bookings.tests.factories import TUESDAY, BookingFactory
+from bookit import pagination
+from bookit.tests.expect import problem
+from catalog.models import Calendar, Service
+from catalog.tests.factories import CalendarFactory, ServiceFactory
+from reviews.models import Review
+from reviews.tests.factories import ReviewFactory
+
+pytestmark = pytest.mark.django_db
+
+ANY_ID = "01980000-0000-7000-8000-000000000000"
+
+
+@pytest.fixture
+def admin(api):
+    return api.as_(AdminFactory())
+
+
+def links(answer):
+    content = answer.json()
+    return content["next"], content["previous"]
+
+
+def walk(client, url, link="next"):
+    """Follow the pages from `url` on and return the rows of each."""
+    pages = []
+    while url:
+        answer = client.get(url)
+        assert answer.status_code == 200, answer.content
+        pages.append(answer.json()["results"])
+        url = answer.json()[link]
+        assert len(pages) < 100, "the pages do not end"
+    return pages
+
+
+def ids(rows):
+    return [row["id"] for row in rows]
+
+
+# --- request ids ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["a", "A.b_c-9", "x" * 128, "0", "..", "-"])
+def test_the_clients_request_id_comes_back(api, name):
+    assert api.get("/health", headers={"x-request-id": name})["X-Request-ID"] == name
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "",
+        " ",
+        "x" * 129,
+        "a b",
+        "a\tb",
+        "a\r\nSet-Cookie: b=c",
+        "a\n",
+        "\n",
+        '","level":"ERROR"',
+        "a/b",
+        "é",
+        "\u0661",
+        "\x00",
+        "a,b",
+        "<script>",
+    ],
+)
+def test_a_request_id_of_another_form_is_replaced(client, name):
+    given = client.get("/nothing", headers={"x-request-id": name})["X-Request-ID"]
+    assert given != name
+    assert re.fullmatch(r"[0-9a-f-]{36}", given)
+    assert UUID(given).version == 7
+
+
+# --- times and zones --------------------------------------------------------------------------
+
+
+@pytest.fixture
+def calendar():
+    return CalendarFactory(created_at=datetime(2026, 7, 1, 12, 30, 5, 250000, tzinfo=UTC))
+
+
+def test_times_are_in_utc_with_a_z_unless_asked_otherwise(api, calendar):
+    path = f"/calendars/{calendar.pk}"
+    assert api.get(path).json()["created_at"] == "2026-07-01T12:30:05.250000Z"
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("Europe/Paris", "2026-07-01T14:30:05.250000+02:00"),
+        ("America/New_York", "2026-07-01T08:30:05.250000-04:00"),
+        ("Asia/Kathmandu", "2026-07-01T18:15:05.250000+05:45"),
+        ("UTC", "2026-07-01T12:30:05.250000Z"),
+    ],
+)
+def test_times_are_in_the_zone_that_the_request_names(api, calendar, name, shown):
+    path = f"/calendars/{calendar.pk}"
+    utc = ("2026-07-01T12:30:05.250000+00:00", shown)
+    assert api.get(path, headers={"time-zone": name}).json()["created_at"] in (shown, utc[0])
+    assert api.get(path, {"tz": name}).json()["created_at"] in (shown, utc[0])
+    listed = api.get("/calendars", {"tz": name}).json()["results"][0]["created_at"]
+    assert datetime.fromisoformat(listed) == calendar.created_at
+    assert listed in (shown, utc[0])
+
+
+def test_winter_and_summer_have_their_own_offsets(api):
+    CalendarFactory(name="a", created_at=datetime(2026, 1, 1, tzinfo=UTC))
+    CalendarFactory(name="b", created_at=datetime(2026, 7, 1, tzinfo=UTC))
+    rows = api.get("/calendars?tz=Europe/Berlin").json()["results"]
+    assert [row["created_at"][-6:] for row in rows] == ["+01:00", "+02:00"]
+
+
+def test_the_parameter_goes_before_the_header(api, calendar):
+    answer = api.get(
+        f"/calendars/{calendar.pk}?tz=Asia/Tokyo", headers={"time-zone": "Europe/Paris"}
+    )
+    assert answer.json()["created_at"].endswith("+09:00")
+
+
+def test_what_was_made_is_shown_in_that_zone_too(admin):
+    answer = admin.post("/calendars?tz=Asia/Tokyo", {"name": "Chair"})
+    assert answer.status_code == 201
+    assert answer.json()["created_at"].endswith("+09:00")
+
+
+UNKNOWN_ZONES = [
+    "Mars/Olympus",
+    "europe/paris",
+    "+02:00",
+    "../../etc/passwd",
+    "/etc/localtime",
+    "Europe",
+    "Europe/Paris ",
+    "\x00",
+    "x" * 1000,
+]
+
+
+@pytest.mark.parametrize("name", UNKNOWN_ZONES)
+def test_an_unknown_zone_is_a_400(api, name):
+    problem(api.get("/services", {"tz": name}), 400, "validation_error", "tz")
+    if name.strip() == name:
+        answer = api.get("/services", headers={"time-zone": name})
+        problem(answer, 400, "validation_error", "Time-Zone")
+
+
+def test_an_unknown_zone_keeps_a_write_from_being_done(admin):
+    problem(admin.post("/calendars?tz=Mars", {"name": "Chair"}), 400, "validation_error", "tz")
+    answer = admin.post("/calendars", {"name": "Chair"}, headers={"time-zone": "Mars"})
+    problem(answer, 400, "validation_error", "Time-Zone")
+    assert not Calendar.objects.exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "instant"),
+    [
+        ("2999-01-01T10:00:00Z", TUESDAY),
+        ("2999-01-01t10:00:00z", TUESDAY),
+        ("2999-01-01 10:00:00Z", TUESDAY),
+        ("2999-01-01T10:00:00.000Z", TUESDAY),
+        ("2999-01-01T10:00:00.000000000Z", TUESDAY),
+        ("2999-01-01T12:00:00+02:00", TUESDAY),
+        ("2998-12-31T23:30:00-10:30", TUESDAY),
+        ("2999-01-01T10:00:00-00:00", TUESDAY),
+    ],
+)
+def test_times_with_an_offset_are_understood(api, text, instant):
+    user = api.as_(UserFactory())
+    answer = user.post(
+        "/bookings", {"service_id": str(ServiceFactory().pk), "start_time": text}
+    )
+    assert answer.status_code == 201, answer.content
+    assert answer.json()["start_time"] == "2999-01-01T10:00:00Z"
+    assert Booking.objects.get().start_time == instant
+
+
+NO_TIMES = [
+    "2999-01-01T10:00:00",  # no offset: whose ten o'clock?
+    "2999-01-01",
+    "2999-01-01T10:00Z",
+    "2999-01-01T10Z",
+    "29990101T100000Z",
+    "2999-W01-2T10:00:00Z",
+    "2999-001T10:00:00Z",
+    "2999-01-01T10:00:00 02:00",
+    "2999-01-01T10:00:00+02",
+    "2999-01-01T10:00:00+0200",
+    "2999-01-01T10:00:00+02:00:30",
+    "2999-01-01T10:00:00+24:00",
+    "2999-01-01T10:00:00+02:60",
+    "2999-01-01T10:00:00 Z",
+    "2999-01-01T24:00:00Z",
+    "2999-01-01T10:60:00Z",
+    "2999-01-01T10:00:60Z",
+    "2999-02-29T10:00:00Z",
+    "2999-13-01T10:00:00Z",
+    "2999-00-01T10:00:00Z",
+    "0000-01-01T10:00:00Z",
+    "0001-01-01T00:00:00Z",
+    "0001-01-01T00:00:00+23:59",
+    "9999-12-31T23:59:59Z",
+    "9999-12-31T23:59:59-23:59",
+    "+12999-01-01T10:00:00Z",
+    "-2999-01-01T10:00:00Z",
+    "\uff12\uff19\uff19\uff19-01-01T10:00:00Z",
+    "2999-01-01T\u0661\u0660:00:00Z",
+    "2999-01-01T10:00:00.Z",
+    "2999-01-01T10:00:00.0000000000Z",
+    "2999-01-01T10:00:00,5Z",
+    "2999-01-01T10:00:00Z\n",
+    " 2999-01-01T10:00:00Z",
+    "2999-01-01T10:00:00UTC",
+    "2999-01-01T10:00:00Europe/Paris",
+    "2999\u22121\u22121T10:00:00Z",
+    "32472180000",
+    "tomorrow",
+    "",
+    "null",
+    32472180000,
+    1e9,
+    True,
+    None,
+    [],
+    ["2999-01-01T10:00:00Z"],
+    {},
+]
+
+
+@pytest.mark.parametrize("text", NO_TIMES, ids=repr)
+def test_what_is_no_time_with_an_offset_is_refused_in_bodies(api, text):
+    user = api.as_(UserFactory())
+    booking = BookingFactory(user=User.objects.get())
+    new = {"service_id": str(ServiceFactory().pk), "start_time": text}
+    problem(user.post("/bookings", new), 400, "validation_error", "start_time")
+    answer = user.patch(f"/bookings/{booking.pk}", {"start_time": text})
+    problem(answer, 400, "validation_error", "start_time")
+    assert Booking.objects.get().start_time == TUESDAY
+
+
+def test_a_time_in_a_gap_or_a_fold_is_no_riddle_for_it_has_an_offset(api):
+    """Twice half past two, in Berlin, on the night the clocks are put back: an hour apart."""
+    user = api.as_(UserFactory())
+    service = str(ServiceFactory().pk)
+    for offset, hour in (("+02:00", 0), ("+01:00", 1)):
+        answer = user.post(
+            "/bookings?tz=Europe/Berlin",
+            {"service_id": service, "start_time": f"2998-10-28T02:30:00{offset}"},
+        )
+        assert answer.status_code == 201, answer.content
+        assert answer.json()["start_time"] == f"2998-10-28T02:30:00{offset}"
+        instant = datetime(2998, 10, 28, hour, 30, tzinfo=UTC)
+        assert Booking.objects.filter(start_time=instant).exists()
+
+
+def test_a_period_filter_takes_dates_and_times(api):
+    user = UserFactory()
+    client = api.as_(user)
+    booking = BookingFactory(user=user)  # from ten to eleven, in UTC
+    found = [str(booking.pk)]
+
+    def listed(**query):
+        answer = client.get("/bookings", query)
+        assert answer.status_code == 200, answer.content
+        return ids(answer.json()["results"])
+
+    assert listed(**{"from": "2999-01-01", "to": "2999-01-01"}) == found
+    assert listed(**{"from": "2999-01-02"}) == []
+    assert listed(to="2998-12-31") == []
+    assert listed(**{"from": "2999-01-01T10:59:59Z"}) == found
+    assert listed(**{"from": "2999-01-01T11:00:00Z"}) == []
+    assert listed(to="2999-01-01T10:00:01Z") == found
+    assert listed(to="2999-01-01T10:00:00Z") == []
+    # In Tokyo the booking ends at eight in the evening, in Kiritimati it is the second of January.
+    assert listed(**{"from": "2999-01-02", "tz": "Asia/Tokyo"}) == []
+    assert listed(**{"from": "2999-01-02", "tz": "Pacific/Kiritimati"}) == found
+    assert listed(to="2999-01-01", tz="Pacific/Kiritimati") == []
+    assert listed(to="2999-01-01T20:00:01+10:00") == found
+
+
+NO_DAYS_OR_TIMES = [
+    text
+    for text in NO_TIMES
+    if isinstance(text, str) and text not in ("", "2999-01-01", "2999-01-01T10:00:00Z\n")
+    # A blank before or after it is taken away by the filter's form.
+    and text != " 2999-01-01T10:00:00Z"
+] + ["2999-02-29", "2999-1-1", "20990101", "0001-01-01", "9999-12-31", "\uff12\uff19\uff19\uff19-01-01"]
+
+
+@pytest.mark.parametrize("text", NO_DAYS_OR_TIMES, ids=repr)
+@pytest.mark.parametrize("name", ["from", "to"])
+def test_what_is_no_date_and_no_time_is_refused_in_filters(admin, name, text):
+    problem(admin.get("/bookings", {name: text}), 400, "validation_error", name)
+
+
+def test_a_plus_that_was_not_encoded_is_explained(admin):
+    content = problem(
+        admin.get("/bookings?from=2999-01-01T10:00:00+02:00"), 400, "validation_error", "from"
+    )
+    assert "%2B" in content["errors"][0]["message"]
+    assert admin.get("/bookings?from=2999-01-01T10:00:00%2B02:00").status_code == 200
+
+
+# --- parameters -------------------------------------------------------------------------------
+
+LISTS = ["/services", "/calendars", "/reviews", "/bookings", "/users"]
+ALL_GETS = [*LISTS, "/me", "/services/{service}", "/services/{service}/reviews"]
+
+
+@pytest.fixture
+def paths():
+    """Fills in the ids of paths."""
+    service = ServiceFactory()
+    return lambda path: path.format(service=service.pk, calendar=service.calendar_id)
+
+
+@pytest.mark.parametrize("path", ALL_GETS)
+def test_an_unknown_parameter_is_named(admin, paths, path):
+    for name in ("colour", "LIMIT", "tz ", "q[]", "created_at__gt", "x" * 99):
+        content = problem(
+            admin.get(paths(path), {name: "1"}), 400, "validation_error", name
+        )
+        assert content["errors"][0]["code"] == "unknown"
+        assert "tz" in content["errors"][0]["message"]
+
+
+def test_an_unknown_parameter_of_a_write_is_refused_and_nothing_is_written(admin):
+    answer = admin.post("/calendars?dry_run=true", {"name": "Chair"})
+    problem(answer, 400, "validation_error", "dry_run")
+    assert not Calendar.objects.exists()
+
+
+def test_a_page_parameter_of_a_single_thing_is_unknown(admin, paths):
+    problem(admin.get(paths("/services/{service}?limit=1")), 400, "validation_error", "limit")
+
+
+@pytest.mark.parametrize("path", ALL_GETS)
+def test_null_characters_in_parameters_are_refused(admin, paths, path):
+    problem(admin.get(paths(path) + "?tz=U%00TC"), 400, "validation_error", "tz")
+    problem(admin.get(paths(path) + "?a%00b=1"), 400, "validation_error", "ab")
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "/services?q=a%00b",
+        "/services?category=%00",
+        "/services?price_min=1%00",
+        "/services?provider_id=%00",
+        "/users?q=%00",
+        "/users?role=admin%00",
+        "/bookings?status=%00",
+        "/bookings?from=%00",
+        "/reviews?cursor=%00",
+        "/reviews?ordering=%00",
+        "/reviews?limit=1%00",
+    ],
+)
+def test_null_characters_in_filters_are_refused(admin, query):
+    name = query.split("?")[1].split("=")[0]
+    problem(admin.get(query), 400, "validation_error", name)
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "/services?price_min=cheap",
+        "/services?price_min=NaN",
+        "/services?price_min=sNaN",
+        "/services?price_min=Infinity",
+        "/services?price_min=1e400",
+        "/services?price_min=1e9999999999",
+        "/services?price_max=-1",
+        "/services?price_max=1.001",
+        "/services?active=yes",
+        "/services?active=True",
+        "/services?mode=closed",
+        "/services?provider_id=5",
+        "/services?calendar_id=nonsense",
+        "/services?q=" + "x" * 201,
+        "/services?category=" + "x" * 101,
+        "/services?ordering=colour",
+        "/services?ordering=-",
+        "/services?ordering=--title",
+        "/services?ordering=title,",
+        "/services?ordering=calendar__provider__password",
+        "/services?ordering=relevance",
+        "/services?cursor=",
+        "/calendars?provider_id=x",
+        "/calendars?cursor=",
+        "/users?role=emperor",
+        "/users?active=1",
+        "/users?ordering=password",
+        "/users?q=" + "x" * 201,
+        "/bookings?status=paid",
+        "/bookings?status=pending,paid",
+        "/bookings?scope=everything",
+        "/bookings?service_id=x",
+        "/bookings?user_id=x",
+        "/bookings?ordering=price",
+        "/reviews?rating=0",
+        "/reviews?rating=6",
+        "/reviews?rating=five",
+        "/reviews?service_id=x",
+        "/reviews?ordering=comment",
+    ],
+)
+def test_a_filter_that_makes_no_sense_is_named(admin, query):
+    name = query.split("?")[1].split("=")[0]
+    problem(admin.get(query), 400, "validation_error", name)
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "/services?q=",
+        "/services?q=%25",
+        "/services?q=_",
+        "/services?q='%22%5C",
+        "/services?q=%26%7C!():*<->",
+        "/services?q=the",
+        "/services?q=%F0%9F%92%88",
+        "/services?q=" + "x%20" * 100,
+        "/services?q=-",
+        "/services?q=%22unbalanced",
+        "/services?q=%FF",
+        "/services?price_min=&active=&mode=&ordering=&limit=",
+        "/users?q=%25&role=&active=",
+        "/bookings?status=&from=&to=",
+        "/bookings?status=pending,confirmed&status=held",
+        "/reviews?rating=&service_id=&cursor=",
+    ],
+)
+def test_odd_but_meaningful_filters_are_answered(admin, query):
+    ServiceFactory(title="The barber's 100% _best_ cut")
+    assert admin.get(query).status_code == 200
+
+
+# --- pages ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", [*LISTS, "/services/{service}/reviews"])
+def test_a_list_has_these_members(admin, paths, path):
+    content = admin.get(paths(path)).json()
+    assert list(content) == ["count", "next", "previous", "results"]
+    assert content["count"] == len(content["results"])
+
+
+@pytest.mark.parametrize("path", LISTS)
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("limit", "0"),
+        ("limit", "101"),
+        ("limit", "-1"),
+        ("limit", "+5"),
+        ("limit", "5.0"),
+        ("limit", "five"),
+        ("limit", " 5"),
+        ("limit", "\uff15"),
+        ("limit", "9" * 5000),
+        ("offset", "-1"),
+        ("offset", "x"),
+        ("offset", "9" * 30),
+        ("page", "0"),
+        ("page", "-1"),
+        ("page", "x"),
+        ("page", "9" * 30),
+    ],
+)
+def test_pages_that_cannot_be_are_refused(admin, path, name, value):
+    problem(admin.get(path, {name: value}), 400, "validation_error", name)
+
+
+def test_two_kinds_of_pages_at_once_are_refused(admin):
+    problem(admin.get("/users?page=1&offset=1"), 400, "validation_error", "page")
+    problem(admin.get("/users?cursor=&offset=1"), 400, "validation_error", "cursor")
+    problem(admin.get("/users?cursor=&page=1"), 400, "validation_error", "cursor")
+
+
+def test_a_page_has_twenty_rows_unless_asked_otherwise_and_at_most_a_hundred(api):
+    Calendar.objects.bulk_create(Calendar(name=f"{number:03}") for number in range(101))
+    first = api.get("/calendars").json()
+    assert (len(first["results"]), first["count"]) == (20, 101)
+    assert first["previous"] is None
+    assert first["next"] == "http://testserver/calendars?offset=20"
+    hundred = api.get("/calendars?limit=100").json()
+    assert (len(hundred["results"]), hundred["count"]) == (100, 101)
+    beyond = api.get("/calendars?offset=500").json()
+    assert (beyond["results"], beyond["count"], beyond["next"]) == ([], 101, None)
+
+
+def test_pages_have_numbers_from_one(api):
+    Calendar.objects.bulk_create(Calendar(name=f"{number:02}") for number in range(7))
+    second = api.get("/calendars?limit=3&page=2").json()
+    assert [row["name"] for row in second["results"]] == ["03", "04", "05"]
+    assert second["next"] == "http://testserver/calendars?limit=3&page=3"
+    assert second["previous"] == "http://testserver/calendars?limit=3&page=1"
+    last = api.get(second["next"]).json()
+    assert ([row["name"] for row in last["results"]], last["next"]) == (["06"], None)
+
+
+def test_links_keep_the_filters(api):
+    for number in range(3):
+        ServiceFactory(title=f"Yoga & tea {number}")
+    ServiceFactory(title="Haircut")
+    first = api.get("/services?q=yoga&limit=2&ordering=-title&tz=Asia/Tokyo").json()
+    assert first["count"] == 3
+    for part in ("q=yoga", "limit=2", "ordering=-title", "tz=Asia"):
+        assert part in first["next"]
+    assert [row["title"] for row in api.get(first["next"]).json()["results"]] == ["Yoga & tea 0"]
+
+
+def same_moment():
+    """Rows of every kind, most of which share every value that one can order by."""
+    at = now()
+    users = [UserFactory(name="Ada", created_at=at) for _ in range(6)] + [UserFactory()]
+    services = [
+        ServiceFactory(title="Haircut", created_at=at, calendar__name="Chair") for _ in range(6)
+    ]
+    for service, user in zip(services, users, strict=False):
+        Calendar.objects.update(created_at=at)
+        booking = BookingFactory(
+            service=service, user=user, created_at=at, status=Booking.Status.COMPLETED
+        )
+        ReviewFactory(booking=booking, created_at=at)
+    BookingFactory(start_time=TUESDAY + timedelta(hours=5))
+    BookingFactory(start_time=TUESDAY - timedelta(hours=5))
+
+
+MODELS = {
+    "/services": Service,
+    "/calendars": Calendar,
+    "/reviews": Review,
+    "/bookings": Booking,
+    "/users": User,
+}
+ORDERINGS = {
+    "/services": ["title", "price", "duration_minutes", "rating", "created_at"],
+    "/calendars": ["name", "created_at"],
+    "/reviews": ["created_at", "rating"],
+    "/bookings": ["start_time", "created_at"],
+    "/users": ["created_at", "name", "email"],
+}
+CURSORS = ["/reviews", "/bookings", "/users"]
+WALKS = [
+    (path, sign + name)
+    for path in LISTS
+    for name in ORDERINGS[path]
+    for sign in ("", "-")
+]
+TWO_FOLD = [
+    ("/services", "-price,title"),
+    ("/services", "title,-created_at"),
+    ("/bookings", "-start_time,created_at"),
+    ("/users", "name,-email"),
+    ("/reviews", "rating,rating"),
+]
+
+
+@pytest.mark.parametrize(("path", "ordering"), [*WALKS, *TWO_FOLD])
+def test_pages_neither_overlap_nor_leave_gaps_while_rows_are_alike(admin, path, ordering):
+    same_moment()
+    everything = {str(pk) for pk in MODELS[path].objects.values_list("pk", flat=True)}
+    for url in (f"{path}?ordering={ordering}&limit=2", f"{path}?ordering={ordering}&limit=2&page=1"):
+        listed = ids(itertools.chain.from_iterable(walk(admin, url)))
+        assert len(listed) == len(everything)
+        assert set(listed) == everything
+    at_once = admin.get(f"{path}?ordering={ordering}&limit=100").json()["results"]
+    assert ids(at_once) == listed
+    backwards = admin.get(f"{path}?limit=2&ordering={ordering}&offset={len(listed) - 1}").json()
+    assert ids(backwards["results"]) == listed[-1:]
+
+
+def reversed_ordering(ordering):
+    return ",".join(
+        name[1:] if name.startswith("-") else f"-{name}" for name in ordering.split(",")
+    )
+
+
+@pytest.mark.parametrize(("path", "ordering"), [*WALKS, *TWO_FOLD])
+def test_descending_is_ascending_backwards(admin, path, ordering):
+    same_moment()
+    down = admin.get(f"{path}?limit=100&ordering={ordering}").json()["results"]
+    up = admin.get(f"{path}?limit=100&ordering={reversed_ordering(ordering)}").json()["results"]
+    if "rating" not in ordering or path != "/services":  # there what has no rating is always last
+        assert ids(down) == ids(up)[::-1]
+    for row in down:
+        for name in ordering.replace("-", "").split(","):
+            assert row.get(name, "") is not None or path == "/services"
+
+
+@pytest.mark.parametrize(
+    ("path", "ordering"), [(path, order) for path, order in [*WALKS, *TWO_FOLD] if path in CURSORS]
+)
+def test_cursors_lead_there_and_back_without_overlap_or_gap(admin, path, ordering):
+    same_moment()
+    expected = ids(admin.get(f"{path}?limit=100&ordering={ordering}").json()["results"])
+    for limit in (1, 2, 3, 100):
+        pages, url = [], f"{path}?cursor=&limit={limit}&ordering={ordering}"
+        first, last = url, None
+        while url:
+            answer = admin.get(url)
+            assert list(answer.json()) == ["next", "previous", "results"]
+            pages.append(ids(answer.json()["results"]))
+            last, url = url, links(answer)[0]
+        assert sum(pages, []) == expected
+        assert links(admin.get(first))[1] is None
+        back, url = [pages[-1]], links(admin.get(last))[1]
+        while url:
+            answer = admin.get(url)
+            back.insert(0, ids(answer.json()["results"]))
+            url = links(answer)[1]
+        assert sum(back, []) == expected
+
+
+def test_a_cursor_stays_where_it_is_while_rows_come_and_go(admin):
+    users = [UserFactory() for _ in range(6)]
+    first = admin.get("/users?cursor=&limit=3&ordering=created_at").json()
+    seen = ids(first["results"])
+    User.objects.filter(pk=seen[0]).delete()  # an offset would now leave out a row
+    UserFactory(created_at=users[0].created_at - timedelta(days=1))  # and now repeat one
+    rest = ids(sum(walk(admin, first["next"]), []))
+    assert not set(seen) & set(rest)
+    assert set(seen) | set(rest) >= {str(user.pk) for user in users}
+
+
+def test_a_cursor_whose_row_is_gone_still_works(admin):
+    for _ in range(4):
+        UserFactory()
+    first = admin.get("/users?cursor=&limit=2&ordering=email").json()
+    User.objects.filter(pk=first["results"][1]["id"]).delete()
+    assert len(sum(walk(admin, first["next"]), [])) == 3
+
+
+def test_a_list_that_is_empty_has_one_empty_page(admin):
+    empty = admin.get("/bookings?cursor=").json()
+    assert empty == {"next": None, "previous": None, "results": []}
+
+
+def forged(*values):
+    return signing.Signer(salt="something else").sign_object(values)
+
+
+FORGED = [
+    "x",
+    ":",
+    "a:b",
+    "x" * 5000,
+    "bzoxMA==",  # DRF's own
+    "eyJhIjoxfQ:nonsense",
+    "\u00e9:\u00e9",
+    forged(False, ["created_at", "id"], ["2026-01-01T00:00:00Z", ANY_ID]),
+    "%00",
+]
+
+
+@pytest.mark.parametrize("path", CURSORS)
+@pytest.mark.parametrize("cursor", FORGED)
+def test_a_cursor_that_we_did_not_make_is_refused(admin, path, cursor):
+    problem(admin.get(path, {"cursor": cursor}), 400, "validation_error", "cursor")
+
+
+def test_a_cursor_that_was_changed_is_refused(admin):
+    UserFactory()
+    link = admin.get("/users?cursor=&limit=1").json()["next"]
+    cursor = re.search(r"cursor=([^&]+)", link)[1].replace("%3A", ":")
+    assert admin.get("/users", {"cursor": cursor, "limit": 1}).status_code == 200
+    for position in range(0, len(cursor), 7):
+        changed = cursor[:position] + ("A" if cursor[position] != "A" else "B")
+        changed += cursor[position + 1 :]
+        if changed.rstrip("=") == cursor.rstrip("="):
+            continue
+        problem(admin.get("/users", {"cursor": changed}), 400, "validation_error", "cursor")
+
+
+def test_a_cursor_of_another_ordering_is_refused(admin):
+    UserFactory()
+    link = admin.get("/users?cursor=&limit=1&ordering=name").json()["next"]
+    other = link.replace("ordering=name", "ordering=email")
+    assert other != link
+    problem(admin.get(other), 400, "validation_error", "cursor")
+
+
+def test_a_cursor_opens_no_door_to_what_one_may_not_see(api):
+    BookingFactory()
+    BookingFactory()
+    admin_link = api.as_(AdminFactory()).get("/bookings?cursor=&limit=1").json()["next"]
+    stranger = api.as_(UserFactory()).get(admin_link)
+    assert stranger.status_code == 200
+    assert stranger.json()["results"] == []
+
+
+def test_cursors_are_for_large_collections_alone():
+    """Where there is no index for every ordering, a keyset page is no cheaper than any other."""
+    with_cursor = {
+        pattern.callback.cls.__name__
+        for pattern in get_resolver().url_patterns[0].url_patterns
+        if hasattr(pattern.callback, "cls")
+        if getattr(pattern.callback.cls, "cursor_pages", False)
+    }
+    assert with_cursor == {"BookingViewSet"}
+    assert pagination.MAX_LIMIT == 100
+
+
+# --- methods ----------------------------------------------------------------------------------
+
+EVERY_PATH = [
+    *LISTS,
+    "/me",
+    "/me/password",
+    "/auth/register",
+    "/auth/login",
+    "/auth/refresh",
+    "/auth/logout",
+    f"/services/{ANY_ID}",
+    f"/services/{ANY_ID}/reviews",
+    f"/calendars/{ANY_ID}",
+    f"/reviews/{ANY_ID}",
+    f"/bookings/{ANY_ID}",
+    f"/bookings/{ANY_ID}/status",
+    f"/users/{ANY_ID}",
+]
+
+
+@pytest.mark.parametrize("path", EVERY_PATH)
+def test_there_is_no_put_for_anybody(api, path):
+    for client in (api, api.as_(UserFactory()), api.as_(AdminFactory())):
+        answer = client.put(path, {"name": "x"})
+        problem(answer, 405, "method_not_allowed")
+        assert "PUT" not in answer["Allow"]
+
+
+@pytest.mark.parametrize("path", [path for path in EVERY_PATH if "auth" not in path])
+def test_a_head_is_a_get_without_its_body(admin, paths, path):
+    if ANY_ID in path or path == "/me/password":
+        path = "/services/{service}"
+    get, head = admin.get(paths(path)), admin.head(paths(path))
+    assert (head.status_code, head.content) == (200, b"")
+    assert head["Content-Type"] == get["Content-Type"]
+
+
+@pytest.mark.parametrize("path", EVERY_PATH)
+def test_options_lists_the_methods_and_tells_nothing_else(admin, path):
+    answer = admin.options(path)
+    assert (answer.status_code, answer.content) == (204, b"")
+    assert "OPTIONS" in answer["Allow"]
+    assert "PUT" not in answer["Allow"]
+
+
+# --- bodies -----------------------------------------------------------------------------------
+
+
+def test_what_is_made_has_a_location_that_leads_to_it(admin):
+    calendar = admin.post("/calendars", {"name": "Chair"})
+    service = admin.post("/services", {"title": "Cut", "price": "25", "duration_minutes": 30})
+    booking = admin.post(
+        "/bookings",
+        {"service_id": service.json()["id"], "start_time": "2999-01-01T10:00:00Z"},
+    )
+    admin.patch(f"/bookings/{booking.json()['id']}/status", {"status": "completed"})
+    review = admin.post("/reviews", {"booking_id": booking.json()["id"], "rating": 5})
+    for made in (calendar, service, review):
+        assert made.status_code == 201, made.content
+        location = made["Location"]
+        assert location.endswith(f"/{made.json()['id']}")
+        assert admin.get(location).json() == made.json()
+    found = admin.get(booking["Location"]).json()
+    assert found.pop("updated_at") >= booking.json()["updated_at"]
+    assert found == {**booking.json(), "status": "completed", "updated_at": None} | {} or (
+        found["status"] == "completed"
+    )
+
+
+def test_what_is_deleted_answers_with_nothing(admin):
+    calendar = CalendarFactory()
+    answer = admin.delete(f"/calendars/{calendar.pk}")
+    assert (answer.status_code, answer.content) == (204, b"")
+    assert "Content-Type" not in answer
+    problem(admin.delete(f"/calendars/{calendar.pk}"), 404, "not_found")
+
+
+def test_ids_are_uuids_of_version_seven(admin):
+    made = admin.post("/calendars", {"name": "Chair"}).json()
+    assert UUID(made["id"]).version == 7
+    assert made["id"] == str(UUID(made["id"]))
+    assert [User.objects.get().pk.version, UserFactory().pk.version] == [7, 7]
+
+
+@pytest.mark.parametrize("write", [str.upper, str.title, lambda text: text])
+def test_ids_are_found_in_either_case(admin, write):
+    review = ReviewFactory()
+    for kind, row in (
+        ("services", review.service),
+        ("calendars", review.service.calendar),
+        ("bookings", review.booking),
+        ("reviews", review),
+        ("users", review.user),
+    ):
+        answer = admin.get(f"/{kind}/{write(str(row.pk))}")
+        assert answer.status_code == 200, kind
+        assert answer.json()["id"] == str(row.pk)
+
+
+def test_ids_in_bodies_and_filters_are_found_in_either_case(admin):
+    service = ServiceFactory()
+    shouted = str(service.pk).upper()
+    new = {"service_id": shouted, "start_time": "2999-01-01T10:00:00Z"}
+    assert admin.post("/bookings", new).status_code == 201
+    assert admin.get(f"/bookings?service_id={shouted}").json()["count"] == 1
+
+
+NO_IDS = [
+    "1",
+    "-1",
+    "me",
+    "01980000000070008000000000000000",
+    "{01980000-0000-7000-8000-000000000000}",
+    "01980000-0000-7000-8000-00000000000",
+    "01980000-0000-7000-8000-0000000000000",
+    "g1980000-0000-7000-8000-000000000000",
+    "01980000-0000-7000-8000-00000000000\uff10",
+    "01980000-0000-7000-8000-00000000000%0A",
+    "01980000-0000-7000-8000-000000000000%0A",
+    "01980000-0000-7000-8000-000000000000%00",
+    "%20",
+    "'; DROP TABLE accounts_user; --",
+    "x" * 3000,
+]
+
+
+@pytest.mark.parametrize("name", NO_IDS)
+@pytest.mark.parametrize("kind", ["services", "calendars", "reviews", "bookings", "users"])
+def test_what_is_no_id_is_a_404(admin, kind, name):
+    problem(admin.get(f"/{kind}/{name}"), 404, "not_found")
+    problem(admin.patch(f"/{kind}/{name}", {}), 404, "not_found")
+
+
+# Writes, with a body that is all right.
+GOOD = {
+    "POST /auth/register": {
+        "name": "Ada",
+        "email": "ada@example.com",
+        "password": "correct horse battery",
+    },
+    "POST /calendars": {"name": "Chair"},
+    "POST /services": {"title": "Cut", "price": "25.00", "duration_minutes": 30},
+    "POST /bookings": {"service_id": "{service}", "start_time": "2999-01-01T10:00:00Z"},
+    "PATCH /me": {"name": "Ada"},
+    "PATCH /users/{user}": {"name": "Ada"},
+    "PATCH /calendars/{calendar}": {"name": "Chair"},
+    "PATCH /services/{service}": {"title": "Cut"},
+    "PATCH /bookings/{booking}": {"status": "cancelled"},
+    "PATCH /bookings/{booking}/status": {"status": "confirmed"},
+    "PATCH /reviews/{review}": {"rating": 4},
+}
+
+
+@pytest.fixture
+def world():
+    """One thing of each kind, and their ids by name."""
+    review = ReviewFactory(
+        user=AdminFactory(),
+        booking__start_time=TUESDAY - timedelta(days=1),
+        booking__status=Booking.Status.COMPLETED,
+    )
+    booking = BookingFactory(user=review.user)
+    return {
+        "admin": review.user,
+        "user": UserFactory().pk,
+        "service": review.service_id,
+        "calendar": review.service.calendar_id,
+        "booking": booking.pk,
+        "review": review.pk,
+    }
+
+
+def fill(text, world):
+    return re.sub(r"\{(\w+)\}", lambda match: str(world[match[1]]), text)
+
+
+def send(client, request, body, world):
+    method, path = fill(request, world).split()
+    return client.generic(
+        method, path, fill(json.dumps(body), world), content_type="application/json"
+    )
+
+
+@pytest.mark.parametrize("request_line", GOOD)
+def test_an_unknown_field_is_refused_for_it_may_be_a_misspelt_one(api, world, request_line):
+    client = api.as_(world["admin"])
+    good = GOOD[request_line]
+    for name in ("colour", "Name", "is_superuser", "password_hash", "x" * 90):
+        answer = send(client, request_line, {**good, name: True}, world)
+        content = problem(answer, 400, "validation_error", name)
+        assert content["errors"][0]["code"] == "unknown"
+    assert send(client, request_line, good, world).status_code in (200, 201)
+
+
+@pytest.mark.parametrize("request_line", [line for line in GOOD if line.startswith("PATCH /")])
+def test_a_client_may_send_back_what_it_read(api, world, request_line):
+    client = api.as_(world["admin"])
+    if request_line.endswith("/status"):
+        return
+    path = fill(request_line.split()[1], world)
+    for zone in ("UTC", "Asia/Kathmandu"):
+        before = client.get(path, {"tz": zone}).json()
+        answer = client.patch(path, before)
+        assert answer.status_code == 200, answer.content
+        after = client.get(path, {"tz": zone}).json()
+        before.pop("updated_at", None)
+        after.pop("updated_at", None)
+        assert after == before
+
+
+READ_ONLY = {
+    "POST /auth/register": {
+        "role": "admin", "is_active": False, "created_at": "2000-01-01T00:00:00Z", "id": ANY_ID,
+    },
+    "POST /calendars": {"id": ANY_ID, "created_at": "2000-01-01T00:00:00Z"},
+    "POST /services": {
+        "id": ANY_ID, "rating_average": 5, "rating_count": 9, "created_at": None,
+        "provider_id": ANY_ID,
+    },
+    "POST /bookings": {
+        "id": ANY_ID, "status": "completed", "price": "0.01", "seat": 99, "currency": "XXX",
+        "created_at": "2000-01-01T00:00:00Z", "calendar_id": ANY_ID, "hold_expires_at": None,
+    },
+    "PATCH /me": {"role": "user", "is_active": False, "id": ANY_ID},
+    "PATCH /users/{user}": {"email": "root@example.com", "timezone": "Asia/Tokyo", "id": ANY_ID},
+    "PATCH /calendars/{calendar}": {"id": ANY_ID, "created_at": "2000-01-01T00:00:00Z"},
+    "PATCH /services/{service}": {"rating_count": 99, "rating_average": 1, "provider_id": ANY_ID},
+    "PATCH /bookings/{booking}": {"price": "0.01", "user_id": ANY_ID, "seat": 7, "notes": "!"},
+    "PATCH /reviews/{review}": {"user_id": ANY_ID, "booking_id": ANY_ID, "author_name": "!"},
+}
+
+
+@pytest.mark.parametrize("request_line", READ_ONLY)
+def test_read_only_fields_are_ignored(api, world, request_line):
+    client = api.as_(world["admin"])
+    sent = READ_ONLY[request_line]
+    answer = send(client, request_line, {**GOOD[request_line], **sent}, world)
+    assert answer.status_code in (200, 201), answer.content
+    shown = answer.json()
+    for name, value in sent.items():
+        assert shown[name] != value or value is None, name
+
+
+def test_a_patch_without_a_body_changes_nothing(api, world):
+    client = api.as_(world["admin"])
+    for line in (line for line in GOOD if line.startswith("PATCH") and "status" not in line):
+        path = fill(line.split()[1], world)
+        before = client.get(path).json()
+        assert client.patch(path, {}).json() == before
+        assert client.generic("PATCH", path).json() == before
+
+
+# --- money ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("sent", "shown"),
+    [
+        ("25", "25.00"),
+        ("25.5", "25.50"),
+        (25, "25.00"),
+        (25.5, "25.50"),
+        ("0", "0.00"),
+        ("-0", "0.00"),
+        (-0.0, "0.00"),
+        ("1e2", "100.00"),
+        ("99999999.99", "99999999.99"),
+        ("00025.00", "25.00"),
+    ],
+)
+def test_money_is_a_decimal_string_with_two_places(api, sent, shown):
+    provider = api.as_(ProviderFactory())
+    made = provider.post("/services", {"title": "Cut", "price": sent, "duration_minutes": 30})
+    assert made.status_code == 201, made.content
+    assert made.json()["price"] == shown
+    assert made.json()["currency"] == "USD"
+    assert provider.get(made["Location"]).json()["price"] == shown
+    assert provider.get("/services").json()["results"][0]["price"] == shown
+
+
+@pytest.mark.parametrize(
+    "sent",
+    ["", "free", "-0.01", "25.001", "100000000", "NaN", "sNaN", "Infinity", "1e999999999", "25,00",
+     "0x19", "25.00 USD", True, None, [], {}, "1" * 1001, "\x00"],
+    ids=repr,
+)  # fmt: skip
+def test_what_is_no_sum_of_money_is_refused(api, sent):
+    provider = api.as_(ProviderFactory())
+    answer = provider.post("/services", {"title": "Cut", "price": sent, "duration_minutes": 30})
+    problem(answer, 400, "validation_error", "price")
+    assert not Service.objects.exists()
+
+
+@pytest.mark.parametrize("code", ["usd", "US", "USDX", "U$D", "", " USD", "\uff35\uff33\uff24", 5])
+def test_a_currency_is_three_capitals(api, code):
+    answer = api.as_(ProviderFactory()).post(
+        "/services",
+        {"title": "Cut", "price": "1", "duration_minutes": 30, "currency": code},
+    )
+    if code == " USD":
+        assert answer.json()["currency"] == "USD"  # blanks around texts are taken away
+    else:
+        problem(answer, 400, "validation_error", "currency")
