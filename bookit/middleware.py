@@ -39,6 +39,8 @@ class RequestMiddleware:
                 response = problems.response("method_not_allowed")
                 response["Allow"] = allowed
             response["X-Request-ID"] = name
+            if not (response.streaming or response.status_code in (204, 304)):
+                response["Content-Length"] = str(len(response.content))
             self.log(request, response, perf_counter() - started)
             return response
         finally:

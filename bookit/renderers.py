@@ -22,7 +22,7 @@ def dumps(content: object, tz: tzinfo = UTC) -> bytes:
 
 def _plain(value: object) -> str:
     if isinstance(value, Decimal):
-        return f"{value:f}"
+        return f"{value:zf}"  # z: a sum of -0.00 is none
     # Lazy translations and their like.
     return str(value)
 

@@ -8,6 +8,8 @@ import django
 from django.conf import settings
 from django.core.handlers.wsgi import WSGIHandler, WSGIRequest
 
+from bookit.startup import provide_database
+
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "bookit.settings")
 
 
@@ -39,5 +41,6 @@ class Handler(WSGIHandler):
     request_class = Request
 
 
+provide_database()  # in development; `serve` and bookit.gunicorn have done it already
 django.setup(set_prefix=False)
 application = Handler()

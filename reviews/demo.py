@@ -45,13 +45,17 @@ ACCOUNTS = [
     ("user", "ana@example.com", CUSTOMER_PASSWORD),
     ("provider", "rui@example.com", PROVIDER_PASSWORD),
     ("provider", "helena@example.com", PROVIDER_PASSWORD),
+    ("provider", "beatriz@example.com", PROVIDER_PASSWORD),
     ("provider", "marta@example.com", PROVIDER_PASSWORD),
 ]
 
 # How many days of bookings there are behind and ahead of today.
-DAYS_BEHIND, DAYS_AHEAD = 16, 12
+DAYS_BEHIND, DAYS_AHEAD = 15, 11
 
 WEEKDAYS = ["Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun"]
+
+# How long a booking lies before its provider looks at it.
+UNANSWERED = timedelta(hours=8)
 
 # Days on which nobody in town works, as (month, day).
 HOLIDAYS = [(1, 1), (12, 25)]
@@ -202,7 +206,10 @@ BUSINESSES = (
                         "A fade from skin to whatever length you like, with clippers and patience."
                         " Bring a picture if you have one in mind.",
                         share=3,
-                        rules={"cancellation_notice_minutes": 180},
+                        rules={
+                            "requires_confirmation": False,
+                            "cancellation_notice_minutes": 180,
+                        },
                     ),
                     Offer(
                         "Kids' Haircut, up to 12",
@@ -212,7 +219,10 @@ BUSINESSES = (
                         "For small heads that do not like to sit still. There are comics, and a"
                         " booster seat shaped like a racing car.",
                         for_children=True,
-                        rules={"cancellation_notice_minutes": 60},
+                        rules={
+                            "requires_confirmation": False,
+                            "cancellation_notice_minutes": 60,
+                        },
                     ),
                 ),
                 demand=0.36,
@@ -255,7 +265,11 @@ BUSINESSES = (
                             ("Fri", "07:30"),
                             ("Sat", "10:00"),
                         ),
-                        rules={"capacity": 12, "cancellation_notice_minutes": 240},
+                        rules={
+                            "requires_confirmation": False,
+                            "capacity": 12,
+                            "cancellation_notice_minutes": 240,
+                        },
                     ),
                     Offer(
                         "Yin Yoga and Breathing",
@@ -265,7 +279,11 @@ BUSINESSES = (
                         "Long, quiet postures on the floor and fifteen minutes of breathing. No"
                         " experience needed, warm socks recommended.",
                         sessions=(("Tue", "18:30"), ("Sun", "18:30")),
-                        rules={"capacity": 12, "cancellation_notice_minutes": 240},
+                        rules={
+                            "requires_confirmation": False,
+                            "capacity": 12,
+                            "cancellation_notice_minutes": 240,
+                        },
                     ),
                 ),
                 demand=0.6,
@@ -301,7 +319,11 @@ BUSINESSES = (
                         "Slow and simple, with chairs and blocks wherever they help. A small group"
                         " of eight, most of them over fifty.",
                         sessions=(("Tue Thu", "10:00"), ("Sat", "11:30")),
-                        rules={"capacity": 8, "cancellation_notice_minutes": 240},
+                        rules={
+                            "requires_confirmation": False,
+                            "capacity": 8,
+                            "cancellation_notice_minutes": 240,
+                        },
                     ),
                 ),
                 demand=0.5,
@@ -637,7 +659,10 @@ BUSINESSES = (
                         30,
                         "Quiet, lit and with a stable line, for the call that matters. For one"
                         " person, standing or on the stool.",
-                        rules={"requires_confirmation": False, "cancellation_notice_minutes": 15},
+                        rules={
+                            "requires_confirmation": False,
+                            "cancellation_notice_minutes": 15,
+                        },
                     ),
                 ),
                 demand=0.1,
@@ -909,6 +934,7 @@ BUSINESSES = (
                         " glaze are included; fetch it after two weeks.",
                         sessions=(("Wed Thu", "18:30"), ("Sat", "10:00 15:00")),
                         rules={
+                            "requires_confirmation": False,
                             "capacity": 6,
                             "min_notice_minutes": 720,
                             "cancellation_notice_minutes": 1440,
@@ -1219,6 +1245,7 @@ class _Town:
     def bookings(self) -> tuple[Counter[str], int]:
         """Store bookings and their history; return the number in each state, and of events."""
         today = self.at.astimezone(ZONE).date()
+        # Planned place by place, each with the starts that stay free.
         for place, services in self.services:
             free: dict[Offer, list[datetime]] = {offer: [] for offer in place.offers}
             drafts: list[Draft] = []
@@ -1232,6 +1259,7 @@ class _Town:
                 if draft.booking.service.capacity == 1 and self.random.random() < 0.1:
                     self.move(draft, free)
             self.drafts += drafts
+            self.drafts += self.requests(place, services, free)
         for draft in self.drafts:
             draft.booking.updated_at = draft.steps[-1].at
         self.drafts.sort(key=lambda draft: (draft.booking.created_at, draft.booking.pk))
@@ -1331,6 +1359,32 @@ class _Town:
                 else:
                     free[offer].append(start)
 
+    def requests(
+        self, place: Place, services: dict[Offer, Service], free: dict[Offer, list[datetime]]
+    ) -> Iterator[Draft]:
+        """Yield a fresh booking of each service, so that every provider finds something to answer."""
+        first = self.guests[0]
+        for offer, starts in free.items():
+            asks = any(
+                draft.guest is first and draft.booking.status == Status.PENDING
+                for draft in self.drafts
+            )
+            for start in starts:
+                if start < self.at + timedelta(days=2) or not services[offer].requires_confirmation:
+                    continue
+                draft = self.draft(
+                    place,
+                    offer,
+                    services[offer],
+                    start,
+                    earliest=self.at - UNANSWERED,
+                    wanted=None if asks else first,
+                )
+                if draft is not None:
+                    starts.remove(start)
+                    yield draft
+                    break
+
     def session(
         self, place: Place, offer: Offer, service: Service, start: datetime, demand: float
     ) -> list[Draft]:
@@ -1374,8 +1428,12 @@ class _Town:
         start: datetime,
         *,
         earliest: datetime | None = None,
+        wanted: Guest | None = None,
     ) -> Draft | None:
-        """Make up a booking, in seat 1, made after `earliest`; None when nobody can come."""
+        """Make up a booking, in seat 1, made after `earliest`; None when nobody can come.
+
+        It is that of `wanted`, if they can come.
+        """
         end = start + timedelta(minutes=service.duration_minutes)
         notice = timedelta(minutes=max(service.min_notice_minutes, 30))
         made = self.before(min(self.at, start - notice), days=4)
@@ -1395,6 +1453,8 @@ class _Town:
         if not candidates:
             return None
         guest = self.random.choices(candidates, [guest.weight for guest in candidates])[0]
+        if wanted in candidates:
+            guest = wanted
         note = place.notes and self.random.random() < 0.12
         booking = Booking(
             id=self.id(made),
@@ -1437,6 +1497,8 @@ class _Town:
         if pending:
             if fate < 0.05 and over:
                 then(Status.EXPIRED, start + delay, None)
+                return steps
+            if booking.created_at > self.at - UNANSWERED:
                 return steps
             confirmed = self.after(booking.created_at, hours=10)
             if confirmed >= start:

@@ -25,8 +25,8 @@ from catalog.tests.factories import CalendarFactory, ServiceFactory
 pytestmark = pytest.mark.django_db(transaction=True)
 
 CROWD = 40
-# Seconds, on a machine that does other things too. In a storm of deadlocks the last of forty clients
-# waits for half a minute: PostgreSQL ends one a second.
+# Seconds, on a machine that does other things too. In a storm of deadlocks the last of forty
+# clients waits for half a minute: PostgreSQL ends one deadlock a second.
 SLOWEST = 5
 Status = Booking.Status
 

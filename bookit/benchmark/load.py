@@ -66,7 +66,7 @@ def generator() -> str:
         return f"{PROCESSES} processes of our own (install wrk for a lighter one)"
     # It has no option that shows the version alone, and calls all others a mistake.
     shown = subprocess.run(["wrk", "-v"], capture_output=True, text=True, check=False).stdout
-    version = re.match(r"wrk (\S+)", shown)
+    version = re.match(r"wrk (?:debian/)?([\d.]+)", shown)
     return f"wrk {version[1]}" if version else "wrk"
 
 
