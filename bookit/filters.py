@@ -48,7 +48,8 @@ class DayOrInstantField(forms.CharField):
         try:
             return parse_day_or_instant(text)
         except ValueError as error:
-            raise ValidationError(str(error), code="invalid") from None
+            # As a parameter, for django-filter takes the message for a template: it may hold a "%".
+            raise ValidationError("%(why)s", "invalid", {"why": error}) from None
 
 
 @extend_schema_field(

@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 import threading
+import warnings
 from pathlib import Path
 from types import FrameType
 from typing import NoReturn
@@ -45,7 +46,10 @@ def load_settings(*, database: bool = True) -> None:
     try:
         if database:
             provide_database()
-        settings.INSTALLED_APPS  # noqa: B018 - the first look at the settings loads them
+        with warnings.catch_warnings():
+            # About a DATABASE_URL that the settings refuse in words of their own.
+            warnings.filterwarnings("ignore", module="environ")
+            settings.INSTALLED_APPS  # noqa: B018 - the first look at the settings loads them
     except ImproperlyConfigured as error:
         fail(error)
 
@@ -60,7 +64,8 @@ def provide_database() -> None:
         ImproperlyConfigured: it does not start.
     """
     global embedded_directory
-    environ.Env.read_env(BASE_DIR / ".env")  # as the settings do
+    if (BASE_DIR / ".env").exists():
+        environ.Env.read_env(BASE_DIR / ".env")  # as the settings do
     development = os.environ.get("APP_ENV", "").strip() in ("", "development")
     if not development or os.environ.get("DATABASE_URL", "").strip():
         return

@@ -1259,7 +1259,7 @@ class _Town:
                 if draft.booking.service.capacity == 1 and self.random.random() < 0.1:
                     self.move(draft, free)
             self.drafts += drafts
-            self.drafts += self.requests(place, services, free)
+            self.request(place, services, free)
         for draft in self.drafts:
             draft.booking.updated_at = draft.steps[-1].at
         self.drafts.sort(key=lambda draft: (draft.booking.created_at, draft.booking.pk))
@@ -1359,30 +1359,30 @@ class _Town:
                 else:
                     free[offer].append(start)
 
-    def requests(
+    def request(
         self, place: Place, services: dict[Offer, Service], free: dict[Offer, list[datetime]]
-    ) -> Iterator[Draft]:
-        """Yield a fresh booking of each service, so that every provider finds something to answer."""
+    ) -> None:
+        """Add a fresh booking of each service, so that every provider finds something to answer."""
         first = self.guests[0]
         for offer, starts in free.items():
+            service = services[offer]
+            if not service.requires_confirmation:
+                continue
+            ahead = [start for start in starts if start > self.at + timedelta(days=2)]
             asks = any(
                 draft.guest is first and draft.booking.status == Status.PENDING
                 for draft in self.drafts
             )
-            for start in starts:
-                if start < self.at + timedelta(days=2) or not services[offer].requires_confirmation:
-                    continue
-                draft = self.draft(
-                    place,
-                    offer,
-                    services[offer],
-                    start,
-                    earliest=self.at - UNANSWERED,
-                    wanted=None if asks else first,
+            # The one whose password is known asks for something too.
+            for guests in [self.guests] if asks else [[first], self.guests]:
+                drafts = (
+                    self.draft(place, offer, service, start, guests, earliest=self.at - UNANSWERED)
+                    for start in ahead
                 )
+                draft = next((draft for draft in drafts if draft is not None), None)
                 if draft is not None:
-                    starts.remove(start)
-                    yield draft
+                    starts.remove(draft.booking.start_time)
+                    self.drafts.append(draft)
                     break
 
     def session(
@@ -1390,7 +1390,7 @@ class _Town:
     ) -> list[Draft]:
         """Return the bookings of a class, each in the lowest seat that was free at the time."""
         wanted = round(service.capacity * min(1.0, demand * self.random.uniform(0.5, 1.8)))
-        drafts = [self.draft(place, offer, service, start) for _ in range(wanted)]
+        drafts = [self.draft(place, offer, service, start, self.guests) for _ in range(wanted)]
         made = [draft for draft in drafts if draft is not None]
         made.sort(key=lambda draft: draft.booking.created_at)
         for number, draft in enumerate(made):
@@ -1410,7 +1410,7 @@ class _Town:
         """Yield the booking of an appointment; one that is given back may go to somebody else."""
         earliest = None
         while True:
-            draft = self.draft(place, offer, service, start, earliest=earliest)
+            draft = self.draft(place, offer, service, start, self.guests, earliest=earliest)
             if draft is None:
                 return
             yield draft
@@ -1426,13 +1426,13 @@ class _Town:
         offer: Offer,
         service: Service,
         start: datetime,
+        guests: list[Guest],
         *,
         earliest: datetime | None = None,
-        wanted: Guest | None = None,
     ) -> Draft | None:
-        """Make up a booking, in seat 1, made after `earliest`; None when nobody can come.
+        """Make up a booking of one of `guests`, in seat 1; None when none of them can come.
 
-        It is that of `wanted`, if they can come.
+        It is made after `earliest`, where that is given.
         """
         end = start + timedelta(minutes=service.duration_minutes)
         notice = timedelta(minutes=max(service.min_notice_minutes, 30))
@@ -1445,7 +1445,7 @@ class _Town:
                 return None
         candidates = [
             guest
-            for guest in self.guests
+            for guest in guests
             if offer.category in guest.likes
             and guest.user.created_at < made
             and guest.can_come(offer, start, end)
@@ -1453,8 +1453,6 @@ class _Town:
         if not candidates:
             return None
         guest = self.random.choices(candidates, [guest.weight for guest in candidates])[0]
-        if wanted in candidates:
-            guest = wanted
         note = place.notes and self.random.random() < 0.12
         booking = Booking(
             id=self.id(made),
@@ -1498,7 +1496,7 @@ class _Town:
             if fate < 0.05 and over:
                 then(Status.EXPIRED, start + delay, None)
                 return steps
-            if booking.created_at > self.at - UNANSWERED:
+            if booking.created_at > self.at - UNANSWERED and start > self.at:
                 return steps
             confirmed = self.after(booking.created_at, hours=10)
             if confirmed >= start:

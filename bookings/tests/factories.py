@@ -15,7 +15,7 @@ TUESDAY = datetime(2999, 1, 1, 10, tzinfo=UTC)
 
 
 class BookingFactory(DjangoModelFactory):
-    """A pending booking of the service's duration, in seat 1."""
+    """A pending booking of the service's duration and buffers, in seat 1; it has no history."""
 
     class Meta:
         model = Booking
@@ -29,7 +29,10 @@ class BookingFactory(DjangoModelFactory):
         lambda booking: booking.start_time + timedelta(minutes=booking.service.duration_minutes)
     )
     blocked = factory.LazyAttribute(
-        lambda booking: DateTimeTZRange(booking.start_time, booking.end_time)
+        lambda booking: DateTimeTZRange(
+            booking.start_time - timedelta(minutes=booking.service.buffer_before_minutes),
+            booking.end_time + timedelta(minutes=booking.service.buffer_after_minutes),
+        )
     )
     status = Booking.Status.PENDING
     price = factory.SelfAttribute("service.price")

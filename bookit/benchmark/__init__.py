@@ -1,4 +1,4 @@
-"""What `manage.py benchmark` does: BookIt under load, beside a bare WSGI function and PostgreSQL alone.
+"""`manage.py benchmark`: BookIt under load, beside a bare WSGI function and PostgreSQL alone.
 
 Run by hand, never by a server. The modules, in the order in which they come into play:
 

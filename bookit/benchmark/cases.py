@@ -7,7 +7,7 @@ from itertools import count, islice
 from math import ceil
 
 from bookit.benchmark import queries
-from bookit.benchmark.fill import CALENDAR, CREATED_BY_PGBENCH, SERVICE, USER, Size, key
+from bookit.benchmark.fill import Size, key
 from bookit.benchmark.load import MOST_REQUESTS_PER_SECOND, raw_request
 from bookit.benchmark.pgbench import script
 
@@ -17,6 +17,9 @@ BOOKERS, READERS, LOGINS = 50, 50, 200
 SERVICES_BOOKED = 200
 # So far apart are the starts of a service's new bookings: longer than any service takes.
 STEP = timedelta(hours=2)
+
+# Their ids, as pgbench makes them from its variables.
+A_SERVICE, A_USER = "benchmark.key('service', :service)", "benchmark.key('user', :user)"
 
 
 @dataclass(frozen=True)
@@ -72,10 +75,9 @@ class Cases:
 
     def all(self) -> list[Case]:
         """Return the cases in the order of measuring."""
-        one = {"service_id": f"benchmark.key({SERVICE}, :service)"}
-        me = {"user_id": f"benchmark.key({USER}, :user)"}
-        a_service = f"\\set service random(1, {self.size.services})"
-        a_user = f"\\set user random(1, {self.size.users})"
+        any_service = f"\\set service random(1, {self.size.services})"
+        any_user = f"\\set user random(1, {self.size.users})"
+        values = {"service_id": A_SERVICE, "user_id": A_USER}
         return [
             Case(
                 "service",
@@ -83,7 +85,7 @@ class Cases:
                 200,
                 self.show_service,
                 least_ratio=0.4,
-                pgbench=script([a_service], [queries.SERVICE], one),
+                pgbench=script([any_service], [queries.SERVICE], values),
             ),
             Case(
                 "services",
@@ -100,7 +102,7 @@ class Cases:
                 self.list_bookings,
                 least_ratio=0.4,
                 pgbench=script(
-                    [a_user], [queries.SIGNED_IN, queries.BOOKINGS, queries.BOOKINGS_COUNT], me
+                    [any_user], [queries.SIGNED_IN, queries.BOOKINGS, queries.BOOKINGS_COUNT], values
                 ),
             ),
             Case(
@@ -110,7 +112,7 @@ class Cases:
                 self.create,
                 least_ratio=0.5,
                 most_spread=5,
-                pgbench=self._creating(a_user),
+                pgbench=self._creating(any_user),
             ),
             Case("refused", "create, time is taken", 409, self.refused, least_ratio=0.5),
             Case("login", "login", 200, self.log_in),
@@ -119,7 +121,7 @@ class Cases:
     def show_service(self, seconds: float) -> Iterator[bytes]:
         """Yield requests for single services."""
         for number in range(1, self.size.services + 1):
-            yield raw_request("GET", f"/services/{key(SERVICE, number)}")
+            yield raw_request("GET", f"/services/{key('service', number)}")
 
     def list_services(self, seconds: float) -> Iterator[bytes]:
         """Yield the request for the first page of services."""
@@ -135,8 +137,9 @@ class Cases:
         wanted = ceil(max(seconds, 1) * MOST_REQUESTS_PER_SECOND)
         for number in islice(self.number, wanted):
             turn, nth = divmod(number, len(self.services))
-            start = self.first_day + turn * STEP
-            yield self._book(number, key(SERVICE, self.services[nth]), f"{start:%Y-%m-%dT%H:%M:%SZ}")
+            service_id = key("service", self.services[nth])
+            start_time = f"{self.first_day + turn * STEP:%Y-%m-%dT%H:%M:%SZ}"
+            yield self._book(number, service_id, start_time)
 
     def refused(self, seconds: float) -> Iterator[bytes]:
         """Yield bookings of times that are taken."""
@@ -154,7 +157,7 @@ class Cases:
         body = {"service_id": service_id, "start_time": start_time}
         return raw_request("POST", "/bookings", token=token, body=body)
 
-    def _creating(self, a_user: str) -> str:
+    def _creating(self, any_user: str) -> str:
         """Return the script that books as `create` does, years later, so that nothing collides."""
         first_day = self.first_day + timedelta(days=4000)
         start = f"(timestamptz '{first_day:%Y-%m-%d} UTC' + :turn * interval '2 hours')"
@@ -162,18 +165,17 @@ class Cases:
         # As in `Size.quiet_services`: 1, 2, 6, 7, 11, 12 ...
         service = "\\set service 5 * ((:number % {0}) / 2) + 1 + :number % {0} % 2"
         setup = [
-            a_user,
+            any_user,
             "\\set bookings :bookings + 1",
             "\\set number :bookings * 16 + :client_id",
             service.format(len(self.services)),
             f"\\set turn :number / {len(self.services)}",
         ]
-        service_id = f"benchmark.key({SERVICE}, :service)"
         values = {
-            "id": f"benchmark.key({CREATED_BY_PGBENCH}, :number)",
-            "user_id": f"benchmark.key({USER}, :user)",
-            "service_id": service_id,
-            "calendar_id": f"benchmark.key({CALENDAR}, :service)",
+            "id": "benchmark.key('new booking', :number)",
+            "user_id": A_USER,
+            "service_id": A_SERVICE,
+            "calendar_id": "benchmark.key('calendar', :service)",
             "capacity": "1",
             "start_time": start,
             "end_time": end,

@@ -4,9 +4,6 @@ from dataclasses import dataclass
 
 import psycopg
 
-# The kinds of row whose ids are known beforehand.
-USER, CALENDAR, SERVICE, BOOKING, CREATED_BY_PGBENCH = 1, 2, 3, 4, 5
-
 
 @dataclass(frozen=True)
 class Size:
@@ -30,43 +27,44 @@ class Size:
         return [n for n in range(1, self.services + 1) if n % 5 in (1, 2)][:most]
 
 
-def key(kind: int, number: int) -> str:
-    """Return the id of the row of that kind and number; `benchmark.key` is the same in SQL."""
-    return f"01940000-0000-7000-8{kind:03x}-{number:012x}"
+def key(kind: str, number: int) -> str:
+    """Return the id of a row, such as `user` 7; `benchmark.key` does the same in SQL."""
+    return f"01940000-0000-7000-8{ord(kind[0]):03x}-{number:012x}"
 
 
 PREPARE = """
 CREATE SCHEMA benchmark;
-CREATE FUNCTION benchmark.key(kind int, number bigint) RETURNS uuid
+CREATE FUNCTION benchmark.key(kind text, number bigint) RETURNS uuid
 LANGUAGE sql IMMUTABLE PARALLEL SAFE RETURN (
-    '01940000-0000-7000-8' || lpad(to_hex(kind), 3, '0') || '-' || lpad(to_hex(number), 12, '0')
+    '01940000-0000-7000-8' || lpad(to_hex(ascii(kind)), 3, '0')
+    || '-' || lpad(to_hex(number), 12, '0')
 )::uuid;
 """
 
-USERS = f"""
+USERS = """
 INSERT INTO accounts_user (id, password, name, email, role, timezone, is_active, created_at)
-SELECT benchmark.key({USER}, n), %(password)s, 'Customer ' || n, 'user' || n || '@example.com',
+SELECT benchmark.key('user', n), %(password)s, 'Customer ' || n, 'user' || n || '@example.com',
     CASE WHEN n <= %(users)s THEN 'user' ELSE 'provider' END, 'UTC', true,
     now() - make_interval(days => 100 + n %% 400)
 FROM generate_series(1, %(users)s + %(providers)s) AS n
 """
 
 # Every fifth service shares the calendar of the one before it.
-CALENDARS = f"""
+CALENDARS = """
 INSERT INTO catalog_calendar (id, name, timezone, provider_id, created_at)
-SELECT benchmark.key({CALENDAR}, n), 'Chair ' || n, 'UTC',
-    benchmark.key({USER}, %(users)s + 1 + n %% %(providers)s), now() - interval '400 days'
+SELECT benchmark.key('calendar', n), 'Chair ' || n, 'UTC',
+    benchmark.key('user', %(users)s + 1 + n %% %(providers)s), now() - interval '400 days'
 FROM generate_series(1, %(services)s) AS n WHERE n %% 5 <> 0 OR n = %(services)s
 """
 
-SERVICES = f"""
+SERVICES = """
 INSERT INTO catalog_service (
     id, calendar_id, title, description, category, price, currency, duration_minutes, capacity,
     mode, requires_confirmation, buffer_before_minutes, buffer_after_minutes, min_notice_minutes,
     cancellation_notice_minutes, is_active, rating_sum, rating_count, created_at
 )
-SELECT benchmark.key({SERVICE}, n),
-    benchmark.key({CALENDAR}, CASE WHEN n %% 5 = 0 AND n < %(services)s THEN n - 1 ELSE n END),
+SELECT benchmark.key('service', n),
+    benchmark.key('calendar', CASE WHEN n %% 5 = 0 AND n < %(services)s THEN n - 1 ELSE n END),
     (ARRAY['Haircut', 'Piano lesson', 'Yoga class', 'Massage', 'Personal training', 'Tax advice',
            'Portrait session'])[1 + n %% 7] || ' ' || n,
     'Bring what you need and come five minutes early. The price includes everything; '
@@ -81,12 +79,12 @@ FROM generate_series(1, %(services)s) AS n
 
 # Four appointments a day, every second day, so that of two services on one calendar each has its
 # days; those of a class with many seats are further apart. Seven of ten lie in the past.
-BOOKINGS = f"""
+BOOKINGS = """
 INSERT INTO bookings_booking (
     id, user_id, service_id, calendar_id, seat, start_time, end_time, blocked, status,
     attendee_name, attendee_email, notes, price, currency, created_at, updated_at
 )
-SELECT benchmark.key({BOOKING}, n), benchmark.key({USER}, 1 + (n + k) %% %(users)s),
+SELECT benchmark.key('booking', n), benchmark.key('user', 1 + (n + k) %% %(users)s),
     service.id, service.calendar_id, 1 + k - first, start_time, end_time,
     tstzrange(start_time - make_interval(mins => service.buffer_before_minutes),
               end_time + make_interval(mins => service.buffer_after_minutes)),
@@ -98,7 +96,7 @@ SELECT benchmark.key({BOOKING}, n), benchmark.key({USER}, 1 + (n + k) %% %(users
     service.price, service.currency, booked_at, booked_at
 FROM generate_series(0, %(bookings)s - 1) AS n
 CROSS JOIN LATERAL (SELECT n / %(services)s AS k, abs(hashint8(n)::bigint) AS dice) AS nth
-JOIN catalog_service AS service ON service.id = benchmark.key({SERVICE}, 1 + n %% %(services)s)
+JOIN catalog_service AS service ON service.id = benchmark.key('service', 1 + n %% %(services)s)
 CROSS JOIN LATERAL (SELECT k - k %% service.capacity AS first) AS session
 CROSS JOIN LATERAL (
     SELECT date_trunc('day', now())
@@ -148,5 +146,5 @@ def fill(url: str, size: Size, *, password: str) -> None:
 def taken_times(url: str, services: list[int]) -> list[tuple[str, str]]:
     """Return services and starts, in the future, that are booked."""
     with psycopg.connect(url) as connection:
-        found = connection.execute(TAKEN, {"services": [key(SERVICE, n) for n in services]})
+        found = connection.execute(TAKEN, {"services": [key("service", n) for n in services]})
         return [(service, start) for service, start in found]

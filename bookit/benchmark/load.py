@@ -1,7 +1,7 @@
 """Sending requests from sixteen connections at once and measuring the answers.
 
-The load is a file of raw requests, separated by null bytes. `wrk` sends them, or, where it is not
-installed, two processes of our own: slower, so that they take more from the machine that is measured.
+The load is a file of raw requests, separated by null bytes. `wrk` sends them or, where it is not
+installed, two processes of our own, which take more from the machine that is measured.
 """
 
 import json
@@ -15,6 +15,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import quantiles
+from typing import Any
 
 from bookit.startup import BASE_DIR
 
@@ -30,13 +31,15 @@ class LoadError(Exception):
 
 @dataclass(frozen=True)
 class Measurement:
-    """What one run showed. `statuses` counts answers by status, `failures` those that never came."""
+    """What one run showed."""
 
     seconds: float
     p50_ms: float
     p99_ms: float
+    # Requests without an answer, and answers by status.
     failures: int
     statuses: dict[int, int]
+    # CPU time that the load generator took.
     client_seconds: float
 
     @property
@@ -62,16 +65,18 @@ def raw_request(method: str, path: str, *, token: str = "", body: object = None)
 
 def generator() -> str:
     """Return what sends the requests, for people."""
-    if shutil.which("wrk") is None:
+    wrk = shutil.which("wrk")
+    if wrk is None:
         return f"{PROCESSES} processes of our own (install wrk for a lighter one)"
-    # It has no option that shows the version alone, and calls all others a mistake.
-    shown = subprocess.run(["wrk", "-v"], capture_output=True, text=True, check=False).stdout
+    shown = subprocess.run([wrk, "-v"], capture_output=True, text=True, check=False).stdout
     version = re.match(r"wrk (?:debian/)?([\d.]+)", shown)
     return f"wrk {version[1]}" if version else "wrk"
 
 
 def send(requests: Iterable[bytes], port: int, *, seconds: float, directory: Path) -> Measurement:
-    """Send the requests to a server on this machine, over and over, for `seconds` (wrk: whole ones).
+    """Send the requests to a server on this machine, over and over, for some seconds.
+
+    wrk knows whole seconds only. `directory` is where a file may be left.
 
     Raises:
         LoadError: the generator failed.
@@ -79,8 +84,8 @@ def send(requests: Iterable[bytes], port: int, *, seconds: float, directory: Pat
     file = directory / "requests"
     file.write_bytes(b"\0".join(requests))
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    run = _with_wrk if shutil.which("wrk") else _with_our_own
-    found = run(file, port, seconds)
+    wrk = shutil.which("wrk")
+    found = _with_wrk(wrk, file, port, seconds) if wrk else _with_our_own(file, port, seconds)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     statuses = {int(status): count for status, count in found.pop("statuses").items()}
     if not statuses:
@@ -89,18 +94,33 @@ def send(requests: Iterable[bytes], port: int, *, seconds: float, directory: Pat
     return Measurement(**found, statuses=statuses, client_seconds=spent)
 
 
-def _with_wrk(file: Path, port: int, seconds: float) -> dict:
-    script = str(Path(__file__).with_name("drive.lua"))
-    arguments = ["wrk", "-t1", f"-c{CONNECTIONS}", f"-d{max(1, round(seconds))}s", "--timeout", "10s"]
-    output = _run([*arguments, "-s", script, f"http://127.0.0.1:{port}", "--", str(file)])
-    return json.loads(output.partition("RESULT ")[2])
+def _with_wrk(wrk: str, file: Path, port: int, seconds: float) -> dict[str, Any]:
+    result = subprocess.run(
+        [
+            *(wrk, "--threads=1", f"--connections={CONNECTIONS}"),
+            *(f"--duration={max(1, round(seconds))}s", "--timeout=10s"),
+            *("--script", str(Path(__file__).with_name("drive.lua"))),
+            *(f"http://127.0.0.1:{port}", "--", str(file)),
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if result.returncode != 0 or "RESULT " not in result.stdout:
+        said = (result.stderr.strip() or result.stdout.strip()).splitlines() or ["nothing"]
+        raise LoadError(f"wrk failed; it said: {said[-1]}")
+    found: dict[str, Any] = json.loads(result.stdout.partition("RESULT ")[2])
+    return found
 
 
-def _with_our_own(file: Path, port: int, seconds: float) -> dict:
-    arguments = [sys.executable, "-m", "bookit.benchmark.client", str(file), str(port), str(seconds)]
+def _with_our_own(file: Path, port: int, seconds: float) -> dict[str, Any]:
+    share = CONNECTIONS // PROCESSES
     clients = [
         subprocess.Popen(
-            [*arguments, str(CONNECTIONS // PROCESSES), str(number), str(PROCESSES)],
+            [
+                *(sys.executable, "-m", "bookit.benchmark.client", str(file), str(port)),
+                *map(str, (seconds, share, number, PROCESSES)),
+            ],
             cwd=BASE_DIR,
             stdout=subprocess.PIPE,
             text=True,
@@ -127,11 +147,3 @@ def _with_our_own(file: Path, port: int, seconds: float) -> dict:
         "failures": sum(one["failures"] for one in found),
         "statuses": statuses,
     }
-
-
-def _run(arguments: list[str]) -> str:
-    result = subprocess.run(arguments, capture_output=True, text=True, check=False)
-    if result.returncode != 0 or "RESULT " not in result.stdout:
-        said = (result.stderr.strip() or result.stdout.strip()).splitlines() or ["nothing"]
-        raise LoadError(f"{arguments[0]} failed; it said: {said[-1]}")
-    return result.stdout

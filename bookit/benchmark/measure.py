@@ -32,7 +32,7 @@ Say = Callable[[str], None]
 class Options:
     """How much is measured, and for how long."""
 
-    size: Size = Size()
+    size: Size
     seconds: float = 5
     rounds: int = 3
     workers: int = servers.WORKERS

@@ -10,10 +10,9 @@ from bookit.embedded_postgres import binary
 
 
 def script(setup: list[str], statements: list[str], values: Mapping[str, str]) -> str:
-    """Return a pgbench script: `setup` lines, then statements with SQL expressions for parameters.
+    """Return a script for pgbench: lines that set its variables, then SQL.
 
-    >>> script(["\\set n 1"], ["SELECT %(id)s"], {"id": ":n"})
-    '\\set n 1\nSELECT :n;\n'
+    `values` says by which expressions the parameters of the statements are replaced.
     """
     lines = list(setup)
     for statement in statements:

@@ -76,8 +76,9 @@ class Result:
     def missed(self) -> list[str]:
         """Return the targets that were not reached."""
         missed = []
-        if self.least_ratio is not None and self.ratio is not None and self.ratio < self.least_ratio:
-            missed.append(f"{self.title}: {self.ratio:.2f} of the reference, not {self.least_ratio}")
+        ratio = self.ratio
+        if self.least_ratio is not None and ratio is not None and ratio < self.least_ratio:
+            missed.append(f"{self.title}: {ratio:.2f} of the reference, not {self.least_ratio}")
         if self.most_spread is not None and self.p99_ms > self.most_spread * self.p50_ms:
             spread = self.p99_ms / self.p50_ms
             missed.append(f"{self.title}: p99 is {spread:.1f} times p50, not {self.most_spread:g}")
@@ -106,16 +107,11 @@ class Report:
     def text(self) -> str:
         """Return the report for people."""
         lines = [f"{name + ':':<12}{value}" for name, value in self.setting.items()]
-        lines += ["", *table(self.results), ""]
-        lines += [
-            "req/s, p50 and p99 in ms: medians of the rounds; ratio: of BookIt's rate to the",
-            "reference's; us: CPU time of the web workers per request, BookIt and reference;",
-            "SQL alone: the same statements by pgbench.",
-            "",
-            f"Answers of an unexpected status, or none: {sum(r.unexpected for r in self.results)}",
-            f"Memory of each web worker: {', '.join(map(_memory, self.memory))}"
-            f" (reference: {', '.join(map(_memory, self.reference_memory))})",
-        ]
+        lines += ["", *table(self.results), "", *EXPLANATION, ""]
+        unexpected = sum(result.unexpected for result in self.results)
+        lines.append(f"Answers of an unexpected status, or none: {unexpected}")
+        for name, workers in (("web", self.memory), ("reference", self.reference_memory)):
+            lines.append(f"Memory of each {name} worker: {'; '.join(map(_memory, workers))}")
         missed = self.missed()
         lines += ["", "All targets reached." if not missed else "Targets not reached:"]
         return "\n".join([*lines, *(f"  {line}" for line in missed)])
@@ -144,7 +140,15 @@ class Report:
         }
 
 
-HEADINGS = ["", "req/s", "reference", "ratio", "target", "", "p50", "p99", "us", "us ref", "SQL alone"]
+HEADINGS = [
+    *("", "req/s", "reference", "ratio", "target", ""),
+    *("p50 ms", "p99 ms", "CPU us", "reference", "SQL alone"),
+]
+EXPLANATION = [
+    "req/s, p50, p99: medians of the rounds. ratio: of BookIt's rate to the reference's.",
+    "CPU us: what a request costs the web workers, in microseconds. SQL alone: transactions a second",
+    "of pgbench with the same statements, the limit of the database.",
+]
 
 
 def table(results: list[Result]) -> list[str]:

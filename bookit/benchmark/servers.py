@@ -59,9 +59,10 @@ def production(url: str, *, workers: int = WORKERS) -> dict[str, str]:
 
 @dataclass(frozen=True)
 class Memory:
-    """A worker's memory in MiB: resident, and (Linux) with what it shares divided by its sharers."""
+    """A worker's memory in MiB."""
 
     resident: float
+    # What it shares with others counted in part; Linux alone tells.
     proportional: float | None
 
 

@@ -21,7 +21,8 @@ def problem(response: Any, status: int, code: str, *fields: str) -> dict[str, An
     assert content["code"] == code, shown
     assert content["type"] == f"/errors/{code}", shown
     assert content["status"] == status, shown
-    assert content["title"] and content["detail"], shown
+    assert content["title"], shown
+    assert content["detail"], shown
     assert content["request_id"] == response["X-Request-ID"], shown
     if "errors" in content:
         assert content["errors"], "an empty list of errors says nothing"

@@ -201,7 +201,14 @@ def test_the_admin_sites_forms_have_the_same_limits(browser):
 
 @pytest.mark.parametrize(
     "accept",
-    ["text/html", "application/xml", "image/*", "nonsense", ";;;", "application/json;x*=made-up''x"],
+    [
+        "text/html",
+        "application/xml",
+        "image/*",
+        "nonsense",
+        ";;;",
+        "application/json;x*=made-up''x",
+    ],
 )
 def test_a_client_that_does_not_take_json_gets_a_406(api, accept):
     problem(api.get("/services", headers={"accept": accept}), 406, "not_acceptable")

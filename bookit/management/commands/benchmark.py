@@ -27,13 +27,13 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         """Add what is measured, how long, and where the findings go."""
-        parser.add_argument("--json", type=Path, metavar="FILE", help="write every single run there")
-        parser.add_argument("--seconds", type=_positive, default=5, help="of a run (%(default)s)")
-        parser.add_argument("--rounds", type=_positive, default=3, help="of all runs (%(default)s)")
-        parser.add_argument("--only", nargs="+", choices=CASE_NAMES, default=[], metavar="NAME",
-                            help=f"some of {', '.join(CASE_NAMES)}")
-        parser.add_argument("--services", type=_positive, default=1_000, help="(%(default)s)")
-        parser.add_argument("--bookings", type=_positive, default=100_000, help="(%(default)s)")
+        add = parser.add_argument
+        add("--json", type=Path, metavar="FILE", help="write every single run there")
+        add("--seconds", type=_positive, default=5, help="of a run (default: %(default)s)")
+        add("--rounds", type=_positive, default=3, help="of runs (default: %(default)s)")
+        add("--only", nargs="+", choices=CASE_NAMES, default=[], help="what is measured")
+        add("--services", type=_positive, default=1_000, help="(default: %(default)s)")
+        add("--bookings", type=_positive, default=100_000, help="(default: %(default)s)")
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Measure, and report; targets that were not reached are said, and no error."""

@@ -229,8 +229,13 @@ class Command(BaseCommand):
 
     def stop(self, children: list[Child]) -> None:
         """Stop the children; a second signal does it at once."""
+
+        def hurry(number: int, frame: FrameType | None) -> None:
+            for child in children:
+                child.kill()
+
         for number in SIGNALS:
-            signal.signal(number, lambda number, frame: [child.kill() for child in children])
+            signal.signal(number, hurry)
         for child in children:
             child.process.terminate()
         deadline = time.monotonic() + STOP_TIMEOUT

@@ -1,0 +1,467 @@
+"""What the database itself refuses, whoever asks: here it is asked in SQL, past all of our code."""
+
+from datetime import timedelta
+from uuid import uuid4
+
+import pytest
+from django.db import DatabaseError, DataError, connection, transaction
+from django.utils import timezone
+
+from accounts.tests.factories import AdminFactory, UserFactory
+from bookings import services
+from bookings.models import Booking, BookingEvent
+from bookings.tests.factories import TUESDAY, BookingFactory
+from bookit.errors import CONSTRAINT_ERRORS, database_error_facts
+from bookit.problems import status_of
+from bookit.tests.crowd import ask, run
+from bookit.tests.expect import problem
+from catalog.models import Service
+from catalog.services import update_service
+from catalog.tests.factories import CalendarFactory, ServiceFactory
+
+pytestmark = pytest.mark.django_db
+
+HOUR = timedelta(hours=1)
+ACTIVE = ["held", "pending", "confirmed", "completed", "no_show"]
+FREE = ["cancelled", "expired"]
+
+
+def insert(service, start=TUESDAY, end=None, **columns):
+    """Store a booking with nothing but SQL."""
+    end = end or start + HOUR
+    row = {
+        "id": uuid4(),
+        "user_id": UserFactory().pk,
+        "service_id": service.pk,
+        "calendar_id": service.calendar_id,
+        "seat": 1,
+        "start_time": start,
+        "end_time": end,
+        "status": "pending",
+        "attendee_name": "",
+        "attendee_email": "",
+        "notes": "",
+        "price": 25,
+        "currency": "USD",
+        "blocked": f"[{start},{end})",
+        **columns,
+    }
+    names, places = ", ".join(row), ", ".join(f"%({name})s" for name in row)
+    run(f"INSERT INTO bookings_booking ({names}) VALUES ({places})", row)
+    return row["id"]
+
+
+def update(booking_id, **columns):
+    """Change a booking with nothing but SQL."""
+    changes = ", ".join(f"{name} = %({name})s" for name in columns)
+    count = run(
+        f"UPDATE bookings_booking SET {changes} WHERE id = %(id)s", {**columns, "id": booking_id}
+    )
+    assert count == 1
+
+
+class refused_by:  # noqa: N801 - reads as `pytest.raises` does
+    """Expect that PostgreSQL refuses the block by the constraint of that name, and by no other."""
+
+    def __init__(self, constraint):
+        self.constraint = constraint
+
+    def __enter__(self):
+        self.savepoint = transaction.atomic()
+        self.savepoint.__enter__()
+
+    def __exit__(self, kind, error, traceback):
+        self.savepoint.__exit__(kind, error, traceback)
+        assert kind, f"not refused by {self.constraint}"
+        if not issubclass(kind, DatabaseError):
+            return False
+        assert database_error_facts(error)[1] == self.constraint
+        return True
+
+
+@pytest.fixture
+def service():
+    return ServiceFactory(capacity=3)
+
+
+@pytest.fixture
+def neighbour(service):
+    """Another service on the same calendar."""
+    return ServiceFactory(calendar=service.calendar)
+
+
+class TestSeats:
+    @pytest.mark.parametrize(
+        ("start", "end"),
+        [
+            (0, 60),
+            (-30, 30),
+            (30, 90),
+            (15, 45),
+            (-60, 120),
+            (59, 119),
+            (-59, 1),
+        ],
+    )
+    def test_a_seat_is_not_taken_twice_at_any_instant(self, service, start, end):
+        insert(service)
+        with refused_by("booking_seat_free"):
+            insert(
+                service,
+                TUESDAY + timedelta(minutes=start),
+                TUESDAY + timedelta(minutes=end),
+            )
+
+    def test_a_microsecond_is_an_instant(self, service):
+        insert(service)
+        with refused_by("booking_seat_free"):
+            insert(service, TUESDAY + HOUR - timedelta(microseconds=1))
+
+    def test_a_seat_is_taken_back_to_back(self, service):
+        for hours in (0, 1, -1):
+            insert(service, TUESDAY + hours * HOUR)
+        assert Booking.objects.count() == 3
+
+    def test_seats_are_taken_side_by_side(self, service):
+        for seat in (1, 2, 3):
+            insert(service, seat=seat)
+        assert Booking.objects.count() == 3
+
+    @pytest.mark.parametrize("status", ACTIVE)
+    @pytest.mark.parametrize("other", ACTIVE)
+    def test_every_active_state_takes_the_seat(self, service, status, other):
+        insert(service, status=status)
+        with refused_by("booking_seat_free"):
+            insert(service, status=other)
+
+    @pytest.mark.parametrize("status", FREE)
+    def test_what_was_cancelled_or_has_expired_frees_the_seat(self, service, status):
+        insert(service, status=status)
+        insert(service, status=status)
+        insert(service)
+
+    @pytest.mark.parametrize("status", FREE)
+    def test_what_freed_its_seat_cannot_come_back_to_a_taken_one(self, service, status):
+        former = insert(service, status=status)
+        insert(service)
+        with refused_by("booking_seat_free"):
+            update(former, status="confirmed")
+
+    def test_a_booking_cannot_be_moved_onto_another(self, service):
+        insert(service)
+        later = insert(service, TUESDAY + HOUR)
+        with refused_by("booking_seat_free"):
+            update(
+                later,
+                start_time=TUESDAY,
+                end_time=TUESDAY + HOUR,
+                blocked=f"[{TUESDAY},{TUESDAY + HOUR})",
+            )
+
+    def test_a_booking_cannot_change_to_a_taken_seat(self, service):
+        insert(service)
+        second = insert(service, seat=2)
+        with refused_by("booking_seat_free"):
+            update(second, seat=1)
+
+    def test_buffers_take_the_seat_too(self, service):
+        insert(service, blocked=f"[{TUESDAY},{TUESDAY + 1.5 * HOUR})")
+        with refused_by("booking_seat_free"):
+            insert(service, TUESDAY + HOUR)
+        insert(service, TUESDAY + 1.5 * HOUR)
+
+    def test_two_buffers_do_not_overlap_either(self, service):
+        insert(service, blocked=f"[{TUESDAY},{TUESDAY + 1.5 * HOUR})")
+        start = TUESDAY + 1.5 * HOUR
+        with refused_by("booking_seat_free"):
+            insert(service, start, blocked=f"[{start - HOUR / 60},{start + HOUR})")
+
+    @pytest.mark.parametrize("seat", [0, -1])
+    def test_seats_are_counted_from_one(self, service, seat):
+        with refused_by("booking_seat_positive"):
+            insert(service, seat=seat)
+
+
+class TestCalendars:
+    def test_a_calendar_hosts_one_service_at_a_time(self, service, neighbour):
+        insert(service)
+        with refused_by("booking_calendar_free"):
+            insert(neighbour, TUESDAY + HOUR / 2)
+        with refused_by("booking_calendar_free"):
+            insert(neighbour, TUESDAY - HOUR / 2, seat=2)
+
+    def test_its_services_take_turns(self, service, neighbour):
+        insert(service)
+        insert(neighbour, TUESDAY + HOUR)
+        insert(service, TUESDAY + 2 * HOUR)
+
+    def test_other_calendars_host_what_they_want(self, service):
+        insert(service)
+        insert(ServiceFactory())
+
+    @pytest.mark.parametrize("status", ACTIVE)
+    def test_every_active_state_occupies_the_calendar(self, service, neighbour, status):
+        insert(service, status=status)
+        with refused_by("booking_calendar_free"):
+            insert(neighbour)
+
+    @pytest.mark.parametrize("status", FREE)
+    def test_what_was_cancelled_or_has_expired_frees_the_calendar(self, service, neighbour, status):
+        insert(service, status=status)
+        insert(neighbour)
+
+    def test_buffers_occupy_the_calendar_too(self, service, neighbour):
+        insert(service, blocked=f"[{TUESDAY - HOUR / 4},{TUESDAY + 1.5 * HOUR})")
+        with refused_by("booking_calendar_free"):
+            insert(neighbour, TUESDAY + HOUR)
+        with refused_by("booking_calendar_free"):
+            insert(neighbour, TUESDAY - HOUR)
+        insert(neighbour, TUESDAY + 1.5 * HOUR)
+
+    def test_a_booking_stands_on_the_calendar_of_its_service(self, service, neighbour):
+        insert(service)
+        with refused_by("booking_service_on_calendar"):
+            insert(neighbour, calendar_id=CalendarFactory().pk)
+
+    def test_a_booking_cannot_be_carried_to_another_calendar(self, service):
+        booking = insert(service)
+        with refused_by("booking_service_on_calendar"):
+            update(booking, calendar_id=CalendarFactory().pk)
+
+    def test_a_service_with_bookings_cannot_be_carried_to_another_calendar(self, service):
+        insert(service, status="cancelled")
+        with refused_by("booking_service_on_calendar"):
+            run(
+                "UPDATE catalog_service SET calendar_id = %s WHERE id = %s",
+                [CalendarFactory().pk, service.pk],
+            )
+
+    def test_a_service_with_bookings_cannot_be_deleted(self, service):
+        insert(service, status="cancelled")
+        with refused_by("booking_service_on_calendar"):
+            run("DELETE FROM catalog_service WHERE id = %s", [service.pk])
+
+    def test_there_is_no_booking_of_nothing(self, service):
+        with refused_by("booking_service_on_calendar"):
+            insert(service, service_id=uuid4())
+
+
+class TestPeriods:
+    def test_a_period_has_a_length(self, service):
+        with refused_by("booking_period_not_empty"):
+            insert(service, TUESDAY, TUESDAY, blocked=f"[{TUESDAY - HOUR},{TUESDAY + HOUR})")
+
+    def test_a_period_does_not_end_before_it_begins(self, service):
+        # Which is no range at all, so that no constraint is even asked.
+        with pytest.raises(DataError), transaction.atomic():
+            insert(service, TUESDAY, TUESDAY - HOUR, blocked=f"[{TUESDAY - HOUR},{TUESDAY + HOUR})")
+
+    @pytest.mark.parametrize(
+        "blocked",
+        [
+            "empty",
+            f"[{TUESDAY},{TUESDAY})",
+            f"[{TUESDAY},{TUESDAY + HOUR / 2})",
+            f"[{TUESDAY + HOUR / 60},{TUESDAY + HOUR})",
+            f"({TUESDAY},{TUESDAY + HOUR})",
+            f"[{TUESDAY + HOUR},{TUESDAY + 2 * HOUR})",
+        ],
+    )
+    def test_what_is_blocked_contains_the_period(self, service, blocked):
+        with refused_by("booking_blocked_contains_period"):
+            insert(service, blocked=blocked)
+
+    def test_a_booking_cannot_slip_out_of_what_it_blocks(self, service):
+        booking = insert(service)
+        with refused_by("booking_blocked_contains_period"):
+            update(booking, end_time=TUESDAY + 2 * HOUR)
+
+
+class TestValues:
+    @pytest.mark.parametrize("status", ["", "done", "PENDING", " pending"])
+    def test_states_are_known(self, service, status):
+        with refused_by("booking_status_known"):
+            insert(service, status=status)
+
+    def test_whether_a_booking_is_active_follows_from_its_state(self, service):
+        booking = insert(service)
+        with pytest.raises(DatabaseError, match="active"), transaction.atomic():
+            update(booking, active=False)
+
+    def test_prices_are_not_negative(self, service):
+        with refused_by("booking_price_not_negative"):
+            insert(service, price="-0.01")
+        insert(service, price=0)
+
+    @pytest.mark.parametrize(
+        ("column", "value", "constraint"),
+        [
+            ("price", "-0.01", "service_price_not_negative"),
+            ("duration_minutes", 0, "service_duration_positive"),
+            ("capacity", 0, "service_capacity_positive"),
+            ("mode", "shut", "service_mode_known"),
+            ("currency", "usd", "service_currency_code"),
+            ("currency", "US", "service_currency_code"),
+        ],
+    )
+    def test_services_make_sense(self, service, column, value, constraint):
+        with refused_by(constraint):
+            run(f"UPDATE catalog_service SET {column} = %s WHERE id = %s", [value, service.pk])
+
+    @pytest.mark.parametrize(
+        ("weekday", "opens", "closes", "constraint"),
+        [
+            (7, 540, 600, "opening_hours_weekday"),
+            (0, 600, 600, "opening_hours_span"),
+            (0, 600, 540, "opening_hours_span"),
+            (0, 540, 1441, "opening_hours_span"),
+            (0, 500, 541, "opening_hours_apart"),
+        ],
+    )
+    def test_opening_hours_make_sense(self, weekday, opens, closes, constraint):
+        calendar = CalendarFactory()
+        sql = (
+            "INSERT INTO catalog_openinghours (id, calendar_id, weekday, opens, closes)"
+            " VALUES (%s, %s, %s, %s, %s)"
+        )
+        run(sql, [uuid4(), calendar.pk, 0, 540, 1440])
+        with refused_by(constraint):
+            run(sql, [uuid4(), calendar.pk, weekday, opens, closes])
+        run(sql, [uuid4(), calendar.pk, 0, 0, 540])
+
+
+class TestHistory:
+    @pytest.fixture
+    def event(self, service):
+        services.create_booking(
+            actor=UserFactory(), service_id=service.pk, start_time=TUESDAY, at=timezone.now()
+        )
+        return BookingEvent.objects.get()
+
+    @pytest.mark.parametrize(
+        "sql",
+        [
+            "UPDATE bookings_bookingevent SET type = 'booking.confirmed'",
+            "UPDATE bookings_bookingevent SET at = at",
+            "DELETE FROM bookings_bookingevent",
+        ],
+    )
+    def test_history_is_not_rewritten(self, event, sql):
+        with pytest.raises(DatabaseError, match="append-only"), transaction.atomic():
+            run(sql)
+        assert list(BookingEvent.objects.values("id", "type", "at")) == [
+            {"id": event.pk, "type": event.type, "at": event.at}
+        ]
+
+    def test_history_is_not_rewritten_through_models_either(self, event):
+        event.type = BookingEvent.Type.DELETED
+        with pytest.raises(DatabaseError, match="append-only"), transaction.atomic():
+            event.save()
+        with pytest.raises(DatabaseError, match="append-only"), transaction.atomic():
+            event.delete()
+
+    def test_history_outlives_its_booking(self, event):
+        run("DELETE FROM bookings_booking WHERE id = %s", [event.booking_id])
+        assert BookingEvent.objects.filter(booking_id=event.booking_id).exists()
+
+
+class TestNames:
+    """Every constraint has a name, and those that clients can run into have an answer."""
+
+    def test_no_constraint_of_the_domain_was_named_by_chance(self):
+        with connection.cursor() as cursor:
+            cursor.execute(
+                "SELECT conname FROM pg_constraint WHERE contype IN ('x', 'c')"
+                " AND conrelid IN (SELECT oid FROM pg_class WHERE relname = ANY(%s))",
+                [["bookings_booking", "catalog_service", "catalog_openinghours"]],
+            )
+            names = {name for (name,) in cursor.fetchall()}
+        # Django's own, of columns that cannot be negative.
+        ours = {name for name in names if not name.endswith("_check")}
+        assert ours == {
+            "booking_blocked_contains_period",
+            "booking_calendar_free",
+            "booking_period_not_empty",
+            "booking_price_not_negative",
+            "booking_seat_free",
+            "booking_seat_positive",
+            "booking_status_known",
+            "opening_hours_apart",
+            "opening_hours_span",
+            "opening_hours_weekday",
+            "service_capacity_positive",
+            "service_currency_code",
+            "service_duration_positive",
+            "service_mode_known",
+            "service_price_not_negative",
+        }
+
+    @pytest.mark.parametrize(
+        ("constraint", "code"),
+        [
+            ("booking_seat_free", "booking_conflict"),
+            ("booking_calendar_free", "booking_conflict"),
+            ("booking_service_on_calendar", "service_inactive"),
+        ],
+    )
+    def test_those_that_a_race_is_lost_to_are_conflicts(self, constraint, code):
+        error = CONSTRAINT_ERRORS[constraint]
+        assert (error.code, status_of(error)) == (code, 409)
+
+    def test_a_taken_seat_that_only_the_database_notices_is_a_conflict_and_names_nobody(
+        self, api, service
+    ):
+        # A row that appears between the look for a free seat and the write, as in a lost race.
+        taken = BookingFactory(service=service)
+        run(
+            "CREATE FUNCTION back_into_seat() RETURNS trigger LANGUAGE plpgsql AS"
+            " $$ BEGIN NEW.seat := 1; RETURN NEW; END $$"
+        )
+        run(
+            "CREATE TRIGGER back_into_seat BEFORE UPDATE OF status ON bookings_booking"
+            " FOR EACH ROW EXECUTE FUNCTION back_into_seat()"
+        )
+        booking = BookingFactory(service=service, seat=2)
+        response = api.as_(AdminFactory()).patch(f"/bookings/{booking.pk}", {"status": "confirmed"})
+        problem(response, 409, "booking_conflict")
+        assert str(taken.pk).encode() not in response.content
+        assert b"2999" not in response.content
+
+    def test_a_service_that_vanishes_while_it_is_booked_is_a_conflict(self, api, service):
+        # A trigger that deletes it at the last moment.
+        run(
+            "CREATE FUNCTION vanish() RETURNS trigger LANGUAGE plpgsql AS"
+            " $$ BEGIN DELETE FROM catalog_service; RETURN NEW; END $$"
+        )
+        run(
+            "CREATE TRIGGER vanish BEFORE INSERT ON bookings_booking"
+            " FOR EACH ROW EXECUTE FUNCTION vanish()"
+        )
+        body = {"service_id": str(service.pk), "start_time": TUESDAY.isoformat()}
+        problem(api.as_(UserFactory()).post("/bookings", body), 409, "service_inactive")
+
+    def test_a_booked_service_that_would_change_its_calendar_is_in_use(self, api, service):
+        BookingFactory(service=service)
+        response = api.as_(AdminFactory()).patch(
+            f"/services/{service.pk}", {"calendar_id": str(CalendarFactory().pk)}
+        )
+        problem(response, 409, "service_in_use")
+
+
+def test_changing_a_state_checks_no_seat_again(service):
+    """A change that keeps the seat is stored beside the old row, and no index hears of it."""
+    booking = BookingFactory(service=service)
+    before = ask("SELECT ctid::text FROM bookings_booking WHERE id = %s", [booking.pk])
+    update(booking.pk, status="confirmed")
+    assert ask("SELECT ctid::text FROM bookings_booking WHERE id = %s", [booking.pk]) != before
+    assert ask("SELECT pg_stat_get_xact_tuples_hot_updated('bookings_booking'::regclass)") == 1
+    update(booking.pk, status="cancelled")
+    assert ask("SELECT pg_stat_get_xact_tuples_hot_updated('bookings_booking'::regclass)") == 1
+
+
+def test_a_service_that_was_never_booked_changes_its_calendar():
+    service, calendar = ServiceFactory(), CalendarFactory()
+    update_service(
+        service_id=service.pk, actor=AdminFactory(), changes={"calendar_id": calendar.pk}
+    )
+    assert Service.objects.get().calendar_id == calendar.pk

@@ -1,0 +1,255 @@
+"""The admin site: every page of every model, and what its actions do."""
+
+import pytest
+from django.contrib import admin
+from django.urls import reverse
+from django.utils import timezone
+
+from accounts import services as accounts_services
+from accounts.models import User
+from accounts.tests.factories import PASSWORD, AdminFactory, ProviderFactory, UserFactory
+from bookings import services
+from bookings.models import Booking, BookingEvent
+from bookings.tests.factories import TUESDAY, BookingFactory
+from catalog.models import Calendar, OpeningHours, Service
+from catalog.tests.factories import CalendarFactory, ServiceFactory
+from reviews.models import Review
+from reviews.tests.factories import ReviewFactory
+
+pytestmark = pytest.mark.django_db
+
+OURS = {"accounts", "bookings", "catalog", "reviews", "token_blacklist"}
+MODELS = sorted(
+    (model for model in admin.site._registry if model._meta.app_label in OURS),
+    key=lambda model: model._meta.label,
+)
+
+
+@pytest.fixture
+def boss():
+    return AdminFactory(email="boss@example.com")
+
+
+@pytest.fixture
+def site(client, boss):
+    client.force_login(boss)
+    return client
+
+
+@pytest.fixture
+def everything(boss):
+    """One row, at least, of every model."""
+    signed_in = accounts_services.log_in(
+        email=boss.email,
+        password=PASSWORD,
+        client=accounts_services.Client("192.0.2.1", "a browser"),
+        at=timezone.now(),
+    )
+    accounts_services.refresh(refresh_token=signed_in.refresh_token, at=timezone.now())
+    calendar = CalendarFactory(provider=ProviderFactory())
+    OpeningHours.objects.create(calendar=calendar, weekday=0, opens=540, closes=1440)
+    booking = services.create_booking(
+        actor=boss,
+        service_id=ServiceFactory(calendar=calendar).pk,
+        start_time=TUESDAY,
+        at=timezone.now(),
+    )
+    services.change_status(
+        booking_id=booking.pk, status="completed", actor=boss, at=timezone.now()
+    )
+    ReviewFactory(booking=booking)
+
+
+def page(model, kind, *args):
+    return reverse(f"admin:{model._meta.app_label}_{model._meta.model_name}_{kind}", args=args)
+
+
+def test_every_model_of_ours_is_registered():
+    labels = {model._meta.label for model in MODELS}
+
+    assert labels == {
+        "accounts.Session",
+        "accounts.User",
+        "bookings.Booking",
+        "bookings.BookingEvent",
+        "catalog.Calendar",
+        "catalog.Service",
+        "reviews.Review",
+        "token_blacklist.BlacklistedToken",
+        "token_blacklist.OutstandingToken",
+    }  # opening hours are part of their calendar's page
+
+
+@pytest.mark.parametrize("model", MODELS, ids=lambda model: model._meta.label)
+def test_list_search_filters_and_page_of_a_row_open(site, everything, model):
+    options = admin.site._registry[model]
+    assert options.list_filter
+    assert options.search_fields
+
+    answer = site.get(page(model, "changelist"))
+    assert answer.status_code == 200
+    assert answer.context["cl"].result_count >= 1
+    assert site.get(page(model, "changelist"), {"q": "no such thing"}).status_code == 200
+    row = model.objects.first()
+    assert site.get(page(model, "change", row.pk)).status_code == 200
+
+
+@pytest.mark.parametrize("model", [User, Calendar, Service], ids=lambda model: model._meta.label)
+def test_a_row_can_be_added_where_people_add_rows(site, model):
+    assert site.get(page(model, "add")).status_code == 200
+
+
+@pytest.mark.parametrize("model", MODELS, ids=lambda model: model._meta.label)
+def test_lists_take_as_many_queries_for_many_rows(
+    site, everything, model, django_assert_max_num_queries
+):
+    BookingFactory.create_batch(5)
+    ReviewFactory.create_batch(5)
+
+    with django_assert_max_num_queries(12):
+        site.get(page(model, "changelist"))
+
+
+@pytest.mark.parametrize("model", [Booking, BookingEvent, Review], ids=lambda model: model.__name__)
+def test_rows_that_services_write_cannot_be_added_by_hand(site, model):
+    assert site.get(page(model, "add")).status_code == 403
+
+
+def test_somebody_without_the_role_stays_outside(client):
+    client.force_login(UserFactory())
+
+    assert client.get("/admin/").status_code == 302
+
+
+def test_actions_change_the_state_through_the_service(site, boss):
+    booking = BookingFactory()
+
+    answer = site.post(
+        page(Booking, "changelist"),
+        {"action": "mark_confirmed", "_selected_action": [str(booking.pk)]},
+        follow=True,
+    )
+
+    assert "1 changed." in answer.content.decode()
+    booking.refresh_from_db()
+    assert booking.status == "confirmed"
+    assert booking.events.get().actor == boss
+
+
+def test_an_action_that_the_states_forbid_says_why(site):
+    booking = BookingFactory(status="cancelled")
+
+    answer = site.post(
+        page(Booking, "changelist"),
+        {"action": "mark_completed", "_selected_action": [str(booking.pk)]},
+        follow=True,
+    )
+
+    assert "cannot become completed" in answer.content.decode()
+    booking.refresh_from_db()
+    assert booking.status == "cancelled"
+
+
+def test_a_booking_that_is_deleted_leaves_its_history(site):
+    booking = BookingFactory()
+
+    site.post(page(Booking, "delete", booking.pk), {"post": "yes"})
+
+    assert not Booking.objects.filter(pk=booking.pk).exists()
+    assert BookingEvent.objects.get(booking_id=booking.pk).type == "booking.deleted"
+
+
+def test_selected_bookings_are_deleted_and_leave_their_history(site):
+    bookings = BookingFactory.create_batch(2)
+
+    site.post(
+        page(Booking, "changelist"),
+        {
+            "action": "delete_selected",
+            "_selected_action": [str(booking.pk) for booking in bookings],
+            "post": "yes",
+        },
+    )
+
+    assert not Booking.objects.exists()
+    assert BookingEvent.objects.filter(type="booking.deleted").count() == 2
+
+
+def test_a_review_that_is_taken_down_no_longer_counts(site):
+    review = ReviewFactory(rating=2)
+    Service.objects.filter(pk=review.service_id).update(rating_sum=7, rating_count=2)
+
+    site.post(page(Review, "delete", review.pk), {"post": "yes"})
+
+    service = Service.objects.get(pk=review.service_id)
+    assert (service.rating_sum, service.rating_count) == (5, 1)
+
+
+def test_opening_hours_are_written_as_times_of_day(site):
+    calendar = CalendarFactory(name="Chair")
+    form = {
+        "name": "Chair",
+        "timezone": "Europe/Lisbon",
+        "provider": "",
+        "hours-TOTAL_FORMS": "1",
+        "hours-INITIAL_FORMS": "0",
+        "hours-0-weekday": "0",
+        "hours-0-opens": "09:30",
+        "hours-0-closes": "24:00",
+        "hours-0-calendar": str(calendar.pk),
+    }
+
+    site.post(page(Calendar, "change", calendar.pk), form)
+
+    hours = calendar.hours.get()
+    assert (hours.weekday, hours.opens, hours.closes) == (0, 570, 1440)
+
+    answer = site.post(
+        page(Calendar, "change", calendar.pk), {**form, "hours-0-opens": "half past nine"}
+    )
+    assert "Write a time of day" in answer.content.decode()
+
+
+def test_the_last_admin_cannot_be_demoted(site, boss):
+    answer = site.post(
+        page(User, "change", boss.pk),
+        {
+            "email": boss.email,
+            "name": "Renamed",
+            "role": "user",
+            "is_active": "on",
+            "timezone": "UTC",
+        },
+        follow=True,
+    )
+
+    assert "last active admin" in answer.content.decode()
+    boss.refresh_from_db()
+    assert (boss.role, boss.name) == ("admin", "Renamed")
+
+
+def test_a_new_password_ends_the_sessions(site, everything, boss):
+    site.post(
+        reverse("admin:auth_user_password_change", args=[boss.pk]),
+        {"password1": "quiet otters swim", "password2": "quiet otters swim"},
+    )
+
+    boss.refresh_from_db()
+    assert boss.check_password("quiet otters swim")
+    assert not boss.sessions.filter(revoked_at=None).exists()
+
+
+def test_signing_in_ignores_the_case_of_the_address(client, boss):
+    client.post("/admin/login/", {"username": "BOSS@Example.com", "password": PASSWORD})
+
+    assert client.get("/admin/").status_code == 200
+
+
+def test_signing_in_is_limited_like_the_api(client, boss, settings):
+    settings.RATE_LIMITS = {**settings.RATE_LIMITS, "auth": "3/minute"}
+    for _ in range(3):
+        client.post("/admin/login/", {"username": boss.email, "password": "wrong"})
+
+    client.post("/admin/login/", {"username": boss.email, "password": PASSWORD})
+
+    assert client.get("/admin/").status_code == 302
