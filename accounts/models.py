@@ -34,6 +34,10 @@ class UserManager(BaseUserManager["User"]):
         user.save(using=self._db)
         return user
 
+    def get_by_natural_key(self, username: str | None) -> "User":
+        """Return the user with this mail address, in whatever case it is written."""
+        return self.get(email=(username or "").lower())
+
     def create_superuser(self, email: str, name: str, password: str | None = None) -> "User":
         """Store a new admin."""
         return self.create_user(email, name, password, role=User.Role.ADMIN)

@@ -111,6 +111,13 @@ def log_in(*, email: str, password: str, client: Client, at: datetime) -> Signed
     if not check_password(password, user.password) or not user.is_active:
         raise InvalidCredentials
     with transaction.atomic():
+        # A hash takes its time: meanwhile the password may have been changed, the account closed.
+        # The lock lets whoever does that next see, and end, the session that is made here.
+        unchanged = User.objects.select_for_update(no_key=True).filter(
+            pk=user.pk, password=user.password, is_active=True
+        )
+        if unchanged.first() is None:
+            raise InvalidCredentials
         return _sign_in(user, client=client, at=at)
 
 
@@ -171,15 +178,19 @@ def change_password(*, user: User, current_password: str, new_password: str, at:
     Raises:
         Invalid: the current password is wrong, or the new one is weak.
     """
-    if not check_password(current_password, user.password):
-        raise Invalid(
-            "The request is not valid; see `errors`.",
-            errors={"current_password": ["This is not the current password."]},
-        )
+    wrong = Invalid(
+        "The request is not valid; see `errors`.",
+        errors={"current_password": ["This is not the current password."]},
+    )
+    before = user.password
+    if not check_password(current_password, before):
+        raise wrong
     _check_strength(new_password, user, field="new_password")
     user.password = make_password(new_password)
     with transaction.atomic():
-        user.save(update_fields=["password"])
+        # Of two who change it at once the second one's current password is none any more.
+        if not User.objects.filter(pk=user.pk, password=before).update(password=user.password):
+            raise wrong
         end_sessions(user=user, at=at)
 
 
@@ -254,8 +265,15 @@ def _save_unique(user: User, **options: Any) -> None:
         with transaction.atomic():
             user.save(**options)
     except IntegrityError as error:
-        if database_error_facts(error)[1] == "user_email_unique":
+        constraint = database_error_facts(error)[1]
+        if constraint == "user_email_unique":
             raise EmailTaken from None
+        if constraint == "user_email_lower_case":
+            # PostgreSQL can know capitals that are younger than this Python.
+            raise Invalid(
+                "The request is not valid; see `errors`.",
+                errors={"email": ["Write the address in lower case."]},
+            ) from None
         raise
 
 

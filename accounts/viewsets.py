@@ -1,5 +1,6 @@
 """Endpoints of accounts."""
 
+from ipaddress import ip_address
 from typing import Any
 
 from django.utils import timezone
@@ -97,7 +98,12 @@ class AuthViewSet(GenericViewSet):
 
     def _client(self) -> services.Client:
         request = self.request._request
-        return services.Client(client_address(request), request.headers.get("User-Agent", ""))
+        try:
+            # Without the zone of a link-local one, which PostgreSQL does not take.
+            address = str(ip_address((client_address(request) or "").partition("%")[0]))
+        except ValueError:
+            address = None  # a socket file, or a proxy that writes something else there
+        return services.Client(address, request.headers.get("User-Agent", ""))
 
 
 class MeViewSet(GenericViewSet):

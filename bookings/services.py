@@ -32,6 +32,8 @@ TRANSITIONS: dict[str, frozenset[str]] = {
 }
 
 EVENT_OF = {
+    # A hold that becomes a booking.
+    Status.PENDING: BookingEvent.Type.CREATED,
     Status.CONFIRMED: BookingEvent.Type.CONFIRMED,
     Status.CANCELLED: BookingEvent.Type.CANCELLED,
     Status.COMPLETED: BookingEvent.Type.COMPLETED,
@@ -72,7 +74,8 @@ CONSTRAINT_ERRORS["booking_calendar_free"] = BookingConflict
 SERVICE = Prepared(lambda: Service.objects.order_by().filter(pk=Parameter("pk", Service._meta.pk)))
 
 # The lowest seat of the service that nobody holds in the period, provided that its calendar hosts
-# no other service then. `id` is left out, for a booking does not stand in its own way.
+# no other service then. `id` is left out, for a booking does not stand in its own way. Where the
+# service once seated more, those who still sit beyond its capacity fill seats that look free.
 FREE_SEAT = """
     SELECT seat FROM generate_series(1, %(capacity)s::int) AS seat
     WHERE seat NOT IN (
@@ -84,7 +87,11 @@ FREE_SEAT = """
         WHERE other.calendar_id = %(calendar_id)s AND other.service_id <> %(service_id)s
           AND other.blocked && %(blocked)s AND other.active AND other.id <> %(id)s
     )
-    ORDER BY seat LIMIT 1
+    ORDER BY seat LIMIT 1 OFFSET (
+        SELECT count(DISTINCT beyond.seat) FROM bookings_booking AS beyond
+        WHERE beyond.service_id = %(service_id)s AND beyond.seat > %(capacity)s::int
+          AND beyond.blocked && %(blocked)s AND beyond.active AND beyond.id <> %(id)s
+    )
 """
 
 # One statement, one round trip: pick a seat, take it, and write down that it was taken.

@@ -60,9 +60,9 @@ UNANSWERED = timedelta(hours=8)
 # Days on which nobody in town works, as (month, day).
 HOLIDAYS = [(1, 1), (12, 25)]
 
-# How many days the same person leaves between two visits.
+# How many days the same person leaves, at least, between two visits to a place.
 DAYS_BETWEEN_VISITS = {
-    "Barber": 17,
+    "Barber": 10,
     "Crafts": 7,
     "Fitness": 2,
     "Languages": 6,
@@ -70,10 +70,10 @@ DAYS_BETWEEN_VISITS = {
     "Pets": 24,
     "Photography": 60,
     "Physiotherapy": 4,
-    "Tennis": 2,
+    "Tennis": 3,
     "Tutoring": 5,
-    "Workspaces": 1,
-    "Yoga": 1,
+    "Workspaces": 2,
+    "Yoga": 2,
 }
 
 # --- Who offers what --------------------------------------------------------------------------
@@ -88,6 +88,7 @@ class Offer:
             without any they come whenever it is free.
         share: how often it is chosen, next to the others of its place.
         for_children: booked by a parent.
+        comments: what is said about this one and no other, see `Place`.
         rules: further fields of `Service`.
     """
 
@@ -99,22 +100,26 @@ class Offer:
     sessions: tuple[tuple[str, str], ...] = ()
     share: int = 1
     for_children: bool = False
+    comments: tuple[tuple[int, str], ...] = ()
     rules: dict[str, Any] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Place:
     """A calendar, its opening hours by days of the week, and what is offered on it.
 
     Args:
         demand: the part of its time, or of its seats, that is booked on a usual day.
-        comments: what is said about it, with the stars that go with it.
+        regulars: how many of the customers come here.
+        comments: what is said about it, each with its stars.
     """
 
     name: str
     hours: tuple[tuple[str, str], ...]
     offers: tuple[Offer, ...]
     demand: float
+    regulars: int = 0
+    men_only: bool = False
     notes: tuple[str, ...] = ()
     comments: tuple[tuple[int, str], ...] = ()
 
@@ -155,6 +160,12 @@ BUSINESSES = (
                         "Haircut and beard in one go, shaped to suit each other. Ends with beard"
                         " oil and a warm towel.",
                         share=3,
+                        comments=(
+                            (
+                                5,
+                                "My beard has never been this tidy. Worth it for the towel alone.",
+                            ),
+                        ),
                         rules={"cancellation_notice_minutes": 120},
                     ),
                     Offer(
@@ -168,6 +179,8 @@ BUSINESSES = (
                     ),
                 ),
                 demand=0.42,
+                regulars=29,
+                men_only=True,
                 notes=(
                     "Short at the sides, longer on top, please.",
                     "Same as last time.",
@@ -179,7 +192,6 @@ BUSINESSES = (
                     (5, "Booked at eleven at night, in the chair at nine the next morning."),
                     (5, "Quick, friendly and exactly what I asked for."),
                     (4, "Very good cut. The radio could be a little quieter."),
-                    (5, "My beard has never looked this tidy. The hot towel is worth it alone."),
                     (3, "Good haircut, but he was running fifteen minutes late."),
                     (4, "Solid work and a fair price. Parking nearby is hopeless, come on foot."),
                     (5, "I have been coming for years; now without phoning three times."),
@@ -206,6 +218,12 @@ BUSINESSES = (
                         "A fade from skin to whatever length you like, with clippers and patience."
                         " Bring a picture if you have one in mind.",
                         share=3,
+                        comments=(
+                            (5, "Cleanest fade I have had since I moved here."),
+                            (3, "The fade is good, but the music was too loud to talk."),
+                            (4, "Great result, slightly cramped place."),
+                            (5, "Diego is an artist. Brought a photo, left looking like it."),
+                        ),
                         rules={
                             "requires_confirmation": False,
                             "cancellation_notice_minutes": 180,
@@ -219,6 +237,13 @@ BUSINESSES = (
                         "For small heads that do not like to sit still. There are comics, and a"
                         " booster seat shaped like a racing car.",
                         for_children=True,
+                        comments=(
+                            (
+                                5,
+                                "My son asked when he could go back. The racing car did it.",
+                            ),
+                            (4, "Good with children, quick and calm."),
+                        ),
                         rules={
                             "requires_confirmation": False,
                             "cancellation_notice_minutes": 60,
@@ -226,14 +251,12 @@ BUSINESSES = (
                     ),
                 ),
                 demand=0.36,
-                notes=("Mid fade, please.", "He is a bit shy, please be patient with him."),
+                regulars=28,
+                notes=(
+                    "Same length as last time.",
+                    "In a bit of a hurry, my train leaves on the hour.",
+                ),
                 comments=(
-                    (5, "Cleanest fade I have had since I moved here."),
-                    (5, "My son actually asked when he could go back. The racing car did it."),
-                    (4, "Great result, slightly cramped place."),
-                    (5, "Diego is an artist. Brought a photo, left looking like it."),
-                    (4, "Good with children, quick and calm."),
-                    (3, "The fade is good, but the music was too loud to talk."),
                     (5, "On time to the minute."),
                     (5, "Worth the walk up the hill."),
                 ),
@@ -265,6 +288,11 @@ BUSINESSES = (
                             ("Fri", "07:30"),
                             ("Sat", "10:00"),
                         ),
+                        comments=(
+                            (5, "Demanding in the right way. I slept like a stone afterwards."),
+                            (3, "Good class, but faster than I expected from the description."),
+                            (5, "Sunlight on the water, and nobody talks about work."),
+                        ),
                         rules={
                             "requires_confirmation": False,
                             "capacity": 12,
@@ -279,6 +307,10 @@ BUSINESSES = (
                         "Long, quiet postures on the floor and fifteen minutes of breathing. No"
                         " experience needed, warm socks recommended.",
                         sessions=(("Tue", "18:30"), ("Sun", "18:30")),
+                        comments=(
+                            (5, "After a month of this my back has stopped complaining."),
+                            (5, "Never thought that I could sit still for an hour."),
+                        ),
                         rules={
                             "requires_confirmation": False,
                             "capacity": 12,
@@ -287,24 +319,21 @@ BUSINESSES = (
                     ),
                 ),
                 demand=0.6,
+                regulars=40,
                 notes=(
-                    "First class here.",
                     "Bad left knee, I will take it easy.",
+                    "A place by the window, if possible.",
+                    "I may have to leave five minutes early.",
                     "I bring my own mat.",
                 ),
                 comments=(
                     (5, "The best hour of my week. The view of the water does the rest."),
                     (5, "Helena corrects gently and explains why. I have learned a lot."),
                     (4, "Lovely class. With twelve people it gets a little tight at the back."),
-                    (5, "Demanding in the right way. I slept like a stone afterwards."),
                     (4, "Great teacher, and the mats are clean. One shower only, though."),
-                    (3, "Good class, but faster than I expected from the description."),
-                    (5, "After a month of Tuesdays my back has stopped complaining."),
                     (5, "Calm, warm, never preachy."),
                     (4, "I wish there were one more class in the evening, they fill up fast."),
-                    (5, "Never thought that I could sit still for an hour."),
                     (2, "Started ten minutes late and ended on time."),
-                    (5, "Half past seven in the morning with the sun coming in. Just go."),
                 ),
             ),
             Place(
@@ -327,6 +356,7 @@ BUSINESSES = (
                     ),
                 ),
                 demand=0.5,
+                regulars=14,
                 notes=("New hip since March.", "My doctor told me to try this."),
                 comments=(
                     (5, "I am 67 and was afraid of it. No reason at all, everybody is welcome."),
@@ -356,6 +386,7 @@ BUSINESSES = (
                         " time. I taught at a school for eleven years.",
                         share=3,
                         for_children=True,
+                        comments=((5, "My daughter now explains equations to me."),),
                         rules={
                             "min_notice_minutes": 240,
                             "cancellation_notice_minutes": 1440,
@@ -370,6 +401,9 @@ BUSINESSES = (
                         "Old exam papers against the clock, then every mistake taken apart. For"
                         " years 11 and 12; bring your calculator.",
                         for_children=True,
+                        comments=(
+                            (4, "Patient and well prepared. Hard to get a time before an exam."),
+                        ),
                         rules={
                             "step_minutes": 30,
                             "min_notice_minutes": 240,
@@ -379,6 +413,7 @@ BUSINESSES = (
                     ),
                 ),
                 demand=0.5,
+                regulars=20,
                 notes=(
                     "Test on Thursday, mostly fractions.",
                     "Linear functions, please.",
@@ -387,8 +422,6 @@ BUSINESSES = (
                 ),
                 comments=(
                     (5, "From a 9 to a 14 in one term. Thank you, Inês!"),
-                    (5, "My daughter now explains equations to me."),
-                    (4, "Patient and well prepared. Hard to get a time before an exam."),
                     (5, "She found in one hour what had been missing for two years."),
                     (4, "Good teacher, fair price. The room is a little warm."),
                     (3, "Fine lessons, but we had hoped for more exercises to take home."),
@@ -414,6 +447,14 @@ BUSINESSES = (
                         "An hour of talking about what interests you, with the mistakes written"
                         " down for afterwards. All levels from A2 up.",
                         share=2,
+                        comments=(
+                            (
+                                5,
+                                "An hour flies by. Oliver remembers what we said last time.",
+                            ),
+                            (4, "Very helpful. I would like a little more grammar."),
+                            (3, "Nice hour, but more chat than lesson for my taste."),
+                        ),
                         rules={"min_notice_minutes": 180, "cancellation_notice_minutes": 720},
                     ),
                     Offer(
@@ -423,22 +464,25 @@ BUSINESSES = (
                         60,
                         "Mails, meetings and the interview on Friday, practised until it sits."
                         " Send me the job advertisement beforehand.",
+                        comments=(
+                            (
+                                5,
+                                "Got the job! The practice interview was harder than the real one.",
+                            ),
+                        ),
                         rules={"min_notice_minutes": 180, "cancellation_notice_minutes": 720},
                     ),
                 ),
                 demand=0.34,
+                regulars=14,
                 notes=(
                     "Interview next week, a position in logistics.",
                     "I would like to talk about the news.",
                     "Around B1, I think.",
                 ),
                 comments=(
-                    (5, "Got the job! The practice interview was harder than the real one."),
-                    (5, "An hour flies by. Oliver remembers what we talked about last time."),
-                    (4, "Very helpful. I would like a little more grammar."),
                     (5, "The list of mistakes at the end is gold."),
                     (4, "Good conversation and good coffee."),
-                    (3, "Nice hour, but more chat than lesson for my taste."),
                 ),
             ),
         ),
@@ -474,6 +518,11 @@ BUSINESSES = (
                         "Treatment and exercises after your plan, for backs, shoulders and knees."
                         " Wear something that you can move in.",
                         share=4,
+                        comments=(
+                            (5, "Two sessions and I could sleep on that side again."),
+                            (3, "Helped, but forty-five minutes were forty when it came to it."),
+                            (5, "The shoulder moves again. I should have come months ago."),
+                        ),
                         rules={
                             "step_minutes": 15,
                             "buffer_after_minutes": 15,
@@ -490,6 +539,7 @@ BUSINESSES = (
                         "Firm massage for legs and back after long runs or long days at a desk."
                         " Not while an injury is fresh: book an assessment first.",
                         share=2,
+                        comments=((5, "My legs were like new for the race."),),
                         rules={
                             "step_minutes": 15,
                             "buffer_after_minutes": 15,
@@ -500,6 +550,7 @@ BUSINESSES = (
                     ),
                 ),
                 demand=0.48,
+                regulars=26,
                 notes=(
                     "Right shoulder, since the weekend.",
                     "Lower back again.",
@@ -507,14 +558,10 @@ BUSINESSES = (
                     "Half marathon on Sunday.",
                 ),
                 comments=(
-                    (5, "The shoulder moves again. I should have come months ago."),
                     (5, "She explains what she does and why. The exercises are doable at home."),
                     (4, "Very competent. Not exactly gentle, but it works."),
                     (5, "Took my knee seriously when nobody else did."),
                     (4, "Good treatment; the waiting room is the corridor."),
-                    (5, "Two sessions and I could sleep on that side again."),
-                    (3, "Helped, but forty-five minutes were forty when it came to it."),
-                    (5, "My legs were like new for the race."),
                     (4, "Thorough and friendly. Evenings are hard to get."),
                 ),
             ),
@@ -545,6 +592,7 @@ BUSINESSES = (
                     ),
                 ),
                 demand=0.5,
+                regulars=16,
                 notes=(
                     "We are still on the first Bach minuet.",
                     "No time to practise this week, sorry.",
@@ -573,9 +621,13 @@ BUSINESSES = (
                         "Photography",
                         "95.00",
                         60,
-                        "An hour between boats and blue doors, and fifteen edited pictures within a"
-                        " week. If it rains we move, at no cost.",
+                        "An hour between boats and blue doors, and fifteen edited pictures in two"
+                        " days. If it rains we move, at no cost.",
                         share=2,
+                        comments=(
+                            (5, "The first pictures of me that I like."),
+                            (5, "It rained, we moved, no fuss. Lovely person."),
+                        ),
                         rules={
                             "buffer_before_minutes": 15,
                             "buffer_after_minutes": 30,
@@ -592,6 +644,9 @@ BUSINESSES = (
                         120,
                         "Two hours on the beach or in the old town, at the pace of your smallest."
                         " Forty edited pictures; dogs are family too.",
+                        comments=(
+                            (5, "Three children, one dog, and everybody looks at the camera."),
+                        ),
                         rules={
                             "buffer_before_minutes": 15,
                             "buffer_after_minutes": 30,
@@ -603,12 +658,10 @@ BUSINESSES = (
                     ),
                 ),
                 demand=0.3,
+                regulars=16,
                 notes=("Two children and a labrador.", "Pictures for a job application."),
                 comments=(
-                    (5, "The first pictures of me that I like."),
-                    (5, "Three children, one dog, and everybody is looking at the camera."),
-                    (4, "Beautiful pictures. They took nine days rather than seven."),
-                    (5, "It rained, we moved, no fuss. Lovely person."),
+                    (4, "Lovely pictures. A little windy out there, bring a jacket."),
                     (4, "Not cheap, but you get what you pay for."),
                 ),
             ),
@@ -639,6 +692,7 @@ BUSINESSES = (
                     ),
                 ),
                 demand=0.24,
+                regulars=12,
                 notes=("We are nine.", "Could the table be set up for a workshop?"),
                 comments=(
                     (5, "Everything worked at once, even the screen."),
@@ -666,6 +720,7 @@ BUSINESSES = (
                     ),
                 ),
                 demand=0.1,
+                regulars=12,
                 comments=(
                     (5, "Silent inside. Did two interviews in it."),
                     (4, "Does what it should. It gets warm after twenty minutes."),
@@ -692,6 +747,7 @@ BUSINESSES = (
                     ),
                 ),
                 demand=0.4,
+                regulars=14,
                 notes=("A desk by the window, if there is one.",),
                 comments=(
                     (5, "I get more done here in a day than at home in two."),
@@ -726,6 +782,7 @@ BUSINESSES = (
                     ),
                 ),
                 demand=0.17,
+                regulars=20,
                 comments=(
                     (5, "Best clay for miles, and always swept."),
                     (4, "Good court. One of the four lights has been out for a week."),
@@ -753,6 +810,7 @@ BUSINESSES = (
                     ),
                 ),
                 demand=0.12,
+                regulars=16,
                 comments=(
                     (5, "The new surface is excellent."),
                     (4, "Good court, windy corner."),
@@ -779,6 +837,7 @@ BUSINESSES = (
                     ),
                 ),
                 demand=0.22,
+                regulars=12,
                 notes=("Backhand, please!", "Complete beginner."),
                 comments=(
                     (5, "One hour with Paulo and the backhand stays in."),
@@ -819,6 +878,7 @@ BUSINESSES = (
                         90,
                         "Everything from ears to tail, with a haircut by breed or by wish. Please"
                         " tell me about allergies and sore spots.",
+                        comments=((4, "Lovely job. A little shorter than we had agreed."),),
                         rules={
                             "buffer_after_minutes": 15,
                             "step_minutes": 15,
@@ -828,6 +888,7 @@ BUSINESSES = (
                     ),
                 ),
                 demand=0.34,
+                regulars=22,
                 notes=(
                     "Pipoca is afraid of the dryer.",
                     "Rolled in something. Sorry in advance.",
@@ -836,7 +897,6 @@ BUSINESSES = (
                 comments=(
                     (5, "Bolacha came out fluffy and in a good mood. She usually hates it."),
                     (5, "Vera has a way with frightened dogs."),
-                    (4, "Lovely job. A little shorter than we had agreed."),
                     (5, "Finally somebody who gets the claws done without drama."),
                     (3, "Clean dog, but we waited twenty minutes at pick-up."),
                     (4, "Fair price, nice smell, happy dog."),
@@ -859,6 +919,10 @@ BUSINESSES = (
                         60,
                         "Strength and stamina, in the park or at your home, with a plan that fits"
                         " your week. I bring the equipment, you bring water.",
+                        comments=(
+                            (5, "Ten kilos in six months, and I enjoyed most of it."),
+                            (5, "Kofi notices when you cheat, and is nice about it."),
+                        ),
                         rules={
                             "min_notice_minutes": 240,
                             "cancellation_notice_minutes": 720,
@@ -873,6 +937,10 @@ BUSINESSES = (
                         "Running, carrying, crawling and laughing, in a group of ten at most. In"
                         " any weather except lightning.",
                         sessions=(("Tue Thu", "07:00"), ("Sat", "09:00")),
+                        comments=(
+                            (4, "Great fun. Sand in places where sand should not be."),
+                            (3, "A good workout, but the group was very mixed in level."),
+                        ),
                         rules={
                             "capacity": 10,
                             "requires_confirmation": False,
@@ -881,14 +949,11 @@ BUSINESSES = (
                     ),
                 ),
                 demand=0.3,
+                regulars=22,
                 notes=("I have not done anything for two years.", "Training for ten kilometres."),
                 comments=(
                     (5, "I could not walk downstairs the next day. Booked again."),
-                    (5, "Kofi notices when you cheat, and is nice about it."),
-                    (4, "Great fun. Sand in places where sand should not be."),
-                    (5, "Ten kilos in six months, and I enjoyed most of it."),
                     (4, "Good plan, clear goals. He is a little too awake at seven."),
-                    (3, "A good workout, but the group was very mixed in level."),
                     (5, "Motivating without shouting."),
                 ),
             ),
@@ -943,13 +1008,14 @@ BUSINESSES = (
                     ),
                 ),
                 demand=0.5,
+                regulars=26,
                 notes=("A birthday present.", "Left-handed, does that matter?"),
                 comments=(
                     (5, "My bowl leans to the left, and I love it."),
                     (5, "Two and a half hours without looking at a screen."),
                     (4, "Wonderful evening. Wear old clothes, really."),
                     (5, "Graça rescues every pot, with two fingers."),
-                    (4, "Great fun; collecting the pieces took three weeks rather than two."),
+                    (4, "Great fun. The blue glaze had run out, so mine will be green."),
                     (3, "Nice, though six people share one sink at the end."),
                 ),
             ),
@@ -960,66 +1026,68 @@ BUSINESSES = (
 # --- Who comes --------------------------------------------------------------------------------
 
 ADMIN = "Clara Fontes"
-CUSTOMERS = [
+WOMEN = [
     "Ana Ferreira",
-    "Bruno Teixeira",
     "Catarina Lopes",
-    "Daniel Pacheco",
     "Elsa Magalhães",
-    "Filipe Nunes",
     "Gabriela Sousa",
-    "Hugo Antunes",
     "Isabel Pinto",
-    "Joaquim Ribeiro",
     "Laura Esteves",
-    "Luís Cardoso",
     "Madalena Rocha",
-    "Manuel Vieira",
     "Margarida Simões",
-    "Miguel Tavares",
     "Mónica Guerreiro",
-    "Nelson Batista",
     "Olga Kravchenko",
     "Patrícia Leal",
-    "Pedro Azevedo",
     "Raquel Figueiredo",
-    "Ricardo Brito",
     "Rita Salgueiro",
-    "Rodrigo Falcão",
     "Sara Domingues",
-    "Sérgio Louro",
     "Sílvia Caldeira",
     "Susana Neves",
+    "Vitória Pires",
+    "Zulmira Coelho",
+    "Bárbara Cunha",
+    "Cristina Reis",
+    "Eduarda Campos",
+    "Francisca Amorim",
+    "Joana Bettencourt",
+    "Leonor Vaz",
+    "Mariana Torres",
+    "Paula Medeiros",
+    "Emma Whitfield",
+    "Chiara Rinaldi",
+    "Camille Durand",
+    "Larissa Prado",
+    "Maeve Gallagher",
+]
+MEN = [
+    "Bruno Teixeira",
+    "Daniel Pacheco",
+    "Filipe Nunes",
+    "Hugo Antunes",
+    "Joaquim Ribeiro",
+    "Luís Cardoso",
+    "Manuel Vieira",
+    "Miguel Tavares",
+    "Nelson Batista",
+    "Pedro Azevedo",
+    "Ricardo Brito",
+    "Rodrigo Falcão",
+    "Sérgio Louro",
     "Telmo Garcia",
     "Tiago Marques",
     "Vasco Henriques",
-    "Vitória Pires",
-    "Zulmira Coelho",
     "André Moreira",
-    "Bárbara Cunha",
     "Carlos Mendonça",
-    "Cristina Reis",
     "Duarte Sequeira",
-    "Eduarda Campos",
     "Fernando Barros",
-    "Francisca Amorim",
     "Gonçalo Freitas",
     "Henrique Duarte",
-    "Joana Bettencourt",
     "Jorge Alves",
-    "Leonor Vaz",
-    "Mariana Torres",
     "Nuno Correia",
-    "Paula Medeiros",
-    "Emma Whitfield",
     "Lukas Brandt",
-    "Chiara Rinaldi",
     "Thabo Nkosi",
-    "Camille Durand",
     "Arjun Nair",
-    "Larissa Prado",
     "Wei Chen",
-    "Maeve Gallagher",
     "Samuel Tchipenda",
 ]
 CHILDREN = [
@@ -1036,9 +1104,16 @@ CHILDREN = [
     "Simão",
     "Júlia",
 ]
-LIKES_EACH = 5
-# Of the customer whose password is known, so that there is something of everything to see.
-LIKES_OF_THE_FIRST = ["Yoga", "Physiotherapy", "Tutoring", "Crafts", "Tennis", "Pets"]
+
+# Where the first of all, whose password is known, is a regular.
+PLACES_OF_THE_FIRST = [
+    "Maré Yoga, Sea Hall",
+    "Beatriz Nogueira, physiotherapist",
+    "Inês Carvalho, mathematics",
+    "Clube de Ténis, Court 1",
+    "Patas, dog grooming",
+    "Barro, Graça's pottery",
+]
 
 REASONS = (
     "I am ill, I am sorry. Please pick another day.",
@@ -1058,20 +1133,21 @@ class Guest:
     """A customer, and where they are when."""
 
     user: User
+    man: bool
     child: str
-    likes: list[str]
     weight: float
-    periods: list[tuple[datetime, datetime]] = field(default_factory=list)
+    #: The days on which they come where they are a regular, and what they are busy with.
     visits: dict[str, list[date]] = field(default_factory=dict)
+    periods: list[tuple[datetime, datetime]] = field(default_factory=list)
 
-    def can_come(self, offer: Offer, start: datetime, end: datetime) -> bool:
-        """Return whether they want it again by then, and are nowhere else."""
-        apart = DAYS_BETWEEN_VISITS[offer.category]
-        on_foot = timedelta(minutes=20)
-        return all(
-            abs((start.date() - day).days) >= apart for day in self.visits.get(offer.category, [])
-        ) and all(
-            end + on_foot <= begins or ends + on_foot <= start for begins, ends in self.periods
+    def can_come(self, place: Place, start: datetime, end: datetime, *, apart: int) -> bool:
+        """Return whether they want to come again by then, and are nowhere else."""
+        visits = self.visits.get(place.name)
+        if visits is None:
+            return False
+        walk = timedelta(minutes=20)
+        return all(abs((start.date() - day).days) >= apart for day in visits) and all(
+            end + walk <= begins or ends + walk <= start for begins, ends in self.periods
         )
 
 
@@ -1093,6 +1169,7 @@ class Draft:
     booking: Booking
     guest: Guest
     place: Place
+    offer: Offer
     steps: list[Step]
     moved_from: datetime | None = None
 
@@ -1189,18 +1266,28 @@ class _Town:
                 User.Role.PROVIDER,
                 days_ago=self.random.randint(300, 400),
             )
-        for name in CUSTOMERS:
+        for name in WOMEN + MEN:
             days_ago = self.random.randint(60, 290)
             customer = user(name, _address(name), User.Role.USER, days_ago=days_ago)
             guest = Guest(
                 user=customer,
+                man=name in MEN,
                 child=f"{self.random.choice(CHILDREN)} {name.split()[-1]}",
-                likes=self.random.sample(sorted(DAYS_BETWEEN_VISITS), LIKES_EACH),
-                weight=self.random.uniform(0.5, 2),
+                weight=self.random.uniform(0.5, 1.5),
             )
             self.guests.append(guest)
         first = self.guests[0]
-        first.user.email, first.likes, first.weight = ACCOUNTS[1][1], LIKES_OF_THE_FIRST, 3
+        first.user.email, first.weight = ACCOUNTS[1][1], 3
+        for place in (place for business in BUSINESSES for place in business.places):
+            others = [guest for guest in self.guests[1:] if guest.man or not place.men_only]
+            regulars = self.random.sample(others, place.regulars)
+            if place.name in PLACES_OF_THE_FIRST:
+                regulars.append(first)
+            apart = DAYS_BETWEEN_VISITS[place.offers[0].category]
+            for guest in regulars:
+                # They came before all that is shown, each on another day.
+                days_ago = DAYS_BEHIND + self.random.randint(1, apart)
+                guest.visits[place.name] = [self.at.date() - timedelta(days=days_ago)]
         User.objects.bulk_create(
             [admin, *self.providers.values(), *(guest.user for guest in self.guests)]
         )
@@ -1274,15 +1361,16 @@ class _Town:
     def reviews(self) -> tuple[int, int]:
         """Store reviews and count them; return how many there are, and how many with a comment."""
         reviews: list[Review] = []
-        left = {
-            place.name: self.random.sample(place.comments, len(place.comments))
-            for place, _ in self.services
+        left: dict[Place | Offer, list[tuple[int, str]]] = {
+            source: self.random.sample(source.comments, len(source.comments))
+            for place in (place for place, _ in self.services)
+            for source in (place, *place.offers)
         }
-        heard: set[tuple[str, UUID]] = set()
+        heard: set[tuple[Place, UUID]] = set()
         for draft in self.drafts:
             booking, place, user = draft.booking, draft.place, draft.guest.user
             written = self.about(booking.end_time + self.random.random() * timedelta(days=4))
-            said = (place.name, user.pk)
+            said = (place, user.pk)
             if (
                 booking.status != Status.COMPLETED
                 or not booking.end_time < written < self.at
@@ -1291,8 +1379,9 @@ class _Town:
             ):
                 continue
             heard.add(said)
-            if left[place.name] and self.random.random() < 0.75:
-                rating, comment = left[place.name].pop()
+            comments = left[draft.offer] or left[place]
+            if comments and self.random.random() < 0.75:
+                rating, comment = comments.pop()
             else:
                 rating, comment = self.random.choices([5, 4, 3, 2], [60, 28, 9, 3])[0], ""
             reviews.append(
@@ -1376,7 +1465,9 @@ class _Town:
             # The one whose password is known asks for something too.
             for guests in [self.guests] if asks else [[first], self.guests]:
                 drafts = (
-                    self.draft(place, offer, service, start, guests, earliest=self.at - UNANSWERED)
+                    self.draft(
+                        place, offer, service, start, guests, earliest=self.at - UNANSWERED, apart=1
+                    )
                     for start in ahead
                 )
                 draft = next((draft for draft in drafts if draft is not None), None)
@@ -1429,11 +1520,15 @@ class _Town:
         guests: list[Guest],
         *,
         earliest: datetime | None = None,
+        apart: int | None = None,
     ) -> Draft | None:
         """Make up a booking of one of `guests`, in seat 1; None when none of them can come.
 
-        It is made after `earliest`, where that is given.
+        Args:
+            earliest: it is made after this.
+            apart: days between it and the guest's other visits; by default the usual number.
         """
+        apart = apart or DAYS_BETWEEN_VISITS[offer.category]
         end = start + timedelta(minutes=service.duration_minutes)
         notice = timedelta(minutes=max(service.min_notice_minutes, 30))
         made = self.before(min(self.at, start - notice), days=4)
@@ -1446,14 +1541,12 @@ class _Town:
         candidates = [
             guest
             for guest in guests
-            if offer.category in guest.likes
-            and guest.user.created_at < made
-            and guest.can_come(offer, start, end)
+            if guest.user.created_at < made and guest.can_come(place, start, end, apart=apart)
         ]
         if not candidates:
             return None
         guest = self.random.choices(candidates, [guest.weight for guest in candidates])[0]
-        note = place.notes and self.random.random() < 0.12
+        note = place.notes and self.random.random() < (0.12 if service.capacity == 1 else 0.03)
         booking = Booking(
             id=self.id(made),
             user=guest.user,
@@ -1469,11 +1562,11 @@ class _Town:
             currency=service.currency,
             created_at=made,
         )
-        draft = Draft(booking, guest, place, self.steps(booking))
+        draft = Draft(booking, guest, place, offer, self.steps(booking))
         booking.status = draft.steps[-1].status
+        guest.visits[place.name].append(start.date())
         if not draft.gives_back:
             guest.periods.append((start, end))
-            guest.visits.setdefault(offer.category, []).append(start.date())
         return draft
 
     def steps(self, booking: Booking) -> list[Step]:
@@ -1577,8 +1670,11 @@ class _Town:
         return at.replace(microsecond=0)
 
     def between(self, earliest: datetime, latest: datetime) -> datetime:
-        """Return a moment between the two."""
-        at = earliest + self.random.uniform(0.05, 0.95) * (latest - earliest)
+        """Return a moment between the two, a waking one where there are some."""
+        for _ in range(10):
+            at = earliest + self.random.uniform(0.05, 0.95) * (latest - earliest)
+            if at.astimezone(ZONE).hour >= 7:
+                break
         return at.replace(microsecond=0)
 
 
@@ -1590,7 +1686,7 @@ def _check_empty() -> None:
     if Service.objects.exists():
         raise NotEmptyError("There are services already.")
     addresses = [email for _, email, _ in ACCOUNTS] + [business.email for business in BUSINESSES]
-    addresses += [_address(name) for name in CUSTOMERS]
+    addresses += [_address(name) for name in WOMEN + MEN]
     taken = User.objects.filter(email__in=addresses).order_by("email").first()
     if taken is not None:
         raise NotEmptyError(f"{taken.email} has an account already.")

@@ -1,5 +1,6 @@
 """What the database itself refuses, whoever asks: here it is asked in SQL, past all of our code."""
 
+from contextlib import contextmanager
 from datetime import timedelta
 from uuid import uuid4
 
@@ -60,23 +61,12 @@ def update(booking_id, **columns):
     assert count == 1
 
 
-class refused_by:  # noqa: N801 - reads as `pytest.raises` does
+@contextmanager
+def refused_by(constraint):
     """Expect that PostgreSQL refuses the block by the constraint of that name, and by no other."""
-
-    def __init__(self, constraint):
-        self.constraint = constraint
-
-    def __enter__(self):
-        self.savepoint = transaction.atomic()
-        self.savepoint.__enter__()
-
-    def __exit__(self, kind, error, traceback):
-        self.savepoint.__exit__(kind, error, traceback)
-        assert kind, f"not refused by {self.constraint}"
-        if not issubclass(kind, DatabaseError):
-            return False
-        assert database_error_facts(error)[1] == self.constraint
-        return True
+    with pytest.raises(DatabaseError) as refused, transaction.atomic():
+        yield
+    assert database_error_facts(refused.value)[1] == constraint
 
 
 @pytest.fixture

@@ -102,7 +102,9 @@ class Cases:
                 self.list_bookings,
                 least_ratio=0.4,
                 pgbench=script(
-                    [any_user], [queries.SIGNED_IN, queries.BOOKINGS, queries.BOOKINGS_COUNT], values
+                    [any_user],
+                    [queries.SIGNED_IN, queries.BOOKINGS, queries.BOOKINGS_COUNT],
+                    values,
                 ),
             ),
             Case(

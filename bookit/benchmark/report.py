@@ -146,8 +146,8 @@ HEADINGS = [
 ]
 EXPLANATION = [
     "req/s, p50, p99: medians of the rounds. ratio: of BookIt's rate to the reference's.",
-    "CPU us: what a request costs the web workers, in microseconds. SQL alone: transactions a second",
-    "of pgbench with the same statements, the limit of the database.",
+    "CPU us: what a request costs the web workers, in microseconds. SQL alone: pgbench with the",
+    "same statements, the limit of the database, in requests per second.",
 ]
 
 

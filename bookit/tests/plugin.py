@@ -1,8 +1,9 @@
-"""pytest's plugin: a throw-away PostgreSQL of our own for the run, named before settings are read."""
+"""pytest's plugin: a throw-away PostgreSQL for the run, named before settings are read."""
 
 import os
 import shutil
 import tempfile
+from functools import lru_cache
 from pathlib import Path
 
 import pytest
@@ -60,13 +61,25 @@ def no_counts_left() -> None:
     throttles.reset()
 
 
+@lru_cache(maxsize=1)
+def shared_handler(middleware):
+    """Return the handler of all clients: each one's own would list all static files first."""
+    from rest_framework.test import ForceAuthClientHandler
+
+    return ForceAuthClientHandler(enforce_csrf_checks=False)
+
+
 @pytest.fixture
-def api():
+def api(settings):
     """Return a client; `api.as_(user)` gives one that is signed in."""
     from rest_framework.test import APIClient
     from rest_framework_simplejwt.tokens import AccessToken
 
     class Client(APIClient):
+        def __init__(self, *args, **kwargs):
+            super().__init__(*args, **kwargs)
+            self.handler = shared_handler(tuple(settings.MIDDLEWARE))
+
         def as_(self, user):
             token = AccessToken()
             token["user_id"] = str(user.pk)

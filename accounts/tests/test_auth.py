@@ -1,0 +1,455 @@
+"""Registering, signing in and out."""
+
+import time
+from collections import Counter
+from datetime import timedelta
+
+import pytest
+import time_machine
+from django.contrib.auth.hashers import make_password
+from django.test import Client
+from django.utils.timezone import now
+
+from accounts import services
+from accounts.hashers import Argon2idPasswordHasher
+from accounts.models import Session, User
+from accounts.tests.factories import PASSWORD, UserFactory
+from bookit.tests.crowd import at_once
+from bookit.tests.expect import problem
+
+pytestmark = pytest.mark.django_db
+
+NEW = {"name": "Ada", "email": "ada@example.com", "password": PASSWORD}
+SESSION = [
+    "id",
+    "name",
+    "email",
+    "role",
+    "timezone",
+    "is_active",
+    "created_at",
+    "access_token",
+    "refresh_token",
+    "token_type",
+    "expires_in",
+]
+
+
+def log_in(api, user, password=PASSWORD):
+    return api.post("/auth/login", {"email": user.email, "password": password})
+
+
+def me(api, access_token):
+    return api.get("/me", headers={"authorization": f"Bearer {access_token}"})
+
+
+# --- register ---------------------------------------------------------------------------------
+
+
+def test_registering_answers_with_a_session(api):
+    answer = api.post("/auth/register", {**NEW, "timezone": "Europe/Paris"})
+    assert answer.status_code == 201
+    assert answer["Location"] == "http://testserver/me"
+    session = answer.json()
+    assert list(session) == SESSION
+    assert (session["name"], session["email"]) == ("Ada", "ada@example.com")
+    assert (session["role"], session["timezone"]) == ("user", "Europe/Paris")
+    assert session["is_active"] is True
+    assert (session["token_type"], session["expires_in"]) == ("Bearer", 15 * 60)
+    profile = me(api, session["access_token"]).json()
+    assert profile == {name: session[name] for name in SESSION[:7]}
+    assert api.post("/auth/refresh", {"refresh_token": session["refresh_token"]}).status_code == 200
+
+
+def test_everybody_begins_as_a_user_whatever_they_ask_for(api):
+    answer = api.post("/auth/register", {**NEW, "role": "admin", "is_active": False})
+    assert answer.json()["role"] == "user"
+    assert User.objects.get().role == "user"
+    for name in ("is_staff", "is_superuser", "groups", "user_permissions"):
+        again = {**NEW, "email": f"{name}@example.com", name: True}
+        problem(api.post("/auth/register", again), 400, "validation_error", name)
+
+
+def test_an_address_is_kept_in_lower_case(api):
+    answer = api.post("/auth/register", {**NEW, "email": "  Ada.Lovelace@Example.COM "})
+    assert answer.json()["email"] == "ada.lovelace@example.com"
+    assert User.objects.get().email == "ada.lovelace@example.com"
+
+
+@pytest.mark.parametrize("email", ["ada@example.com", "ADA@example.com", "ada@EXAMPLE.com"])
+def test_an_address_is_taken_in_whatever_case_it_is_written(api, email):
+    UserFactory(email="ada@example.com")
+    problem(api.post("/auth/register", {**NEW, "email": email}), 409, "email_taken")
+    assert User.objects.count() == 1
+
+
+def test_the_address_of_an_inactive_account_is_taken_too(api):
+    UserFactory(email=NEW["email"], is_active=False)
+    problem(api.post("/auth/register", NEW), 409, "email_taken")
+
+
+def test_an_address_with_letters_of_other_alphabets_can_register(api):
+    for email in ("x@bücher.example", "x@ΣΊΣΥΦΟΣ.example", "x@İSTANBUL.example", "x@ǅ.example"):
+        answer = api.post("/auth/register", {**NEW, "email": email})
+        assert answer.status_code == 201, (email, answer.content)
+        problem(api.post("/auth/register", {**NEW, "email": email}), 409, "email_taken")
+
+
+def test_a_capital_that_is_younger_than_python_is_a_400(api):
+    """PostgreSQL 18 has a lower case for it, Python 3.11 has not."""
+    for capital in "\u1c89\ua7cb":
+        answer = api.post("/auth/register", {**NEW, "email": f"x@{capital}.example"})
+        if answer.status_code != 201:
+            problem(answer, 400, "validation_error", "email")
+    user = UserFactory()
+    answer = api.as_(user).patch("/me", {"email": "x@\u1c89.example"})
+    if answer.status_code != 200:
+        problem(answer, 400, "validation_error", "email")
+
+
+def test_of_ten_who_register_one_address_at_once_one_gets_it(transactional_db, api):
+    def register(number):
+        email = NEW["email"] if number % 2 else NEW["email"].upper()
+        return lambda: Client().post(
+            "/auth/register", {**NEW, "email": email}, content_type="application/json"
+        )
+
+    outcomes = at_once([register(number) for number in range(10)])
+    assert [outcome.error for outcome in outcomes] == [None] * 10
+    assert Counter(outcome.value.status_code for outcome in outcomes) == {201: 1, 409: 9}
+    for outcome in outcomes:
+        if outcome.value.status_code == 409:
+            problem(outcome.value, 409, "email_taken")
+    assert User.objects.count() == Session.objects.count() == 1
+
+
+def test_the_race_for_an_address_is_there_without_the_constraint(transactional_db, monkeypatch):
+    """The control: all ten look before any of them stores."""
+    looked = []
+    monkeypatch.setattr(services, "_save_unique", lambda user: looked.append(user.email))
+    monkeypatch.setattr(services, "_sign_in", lambda *args, **kwargs: None)
+    register = services.register
+    calls = [
+        lambda: register(**NEW, client=services.Client(), at=now()),
+    ] * 10
+    assert [outcome.error for outcome in at_once(calls)] == [None] * 10
+    assert looked == [NEW["email"]] * 10
+
+
+@pytest.mark.parametrize(
+    "password",
+    [
+        "short",
+        "1234567890",
+        "password",
+        "qwertyuiop",
+        "ada@example.com",
+        "ADA@EXAMPLE.COM",
+        "adaexample",
+        "",
+        " " * 3,
+    ],
+)
+def test_a_weak_password_is_a_400(api, password):
+    answer = api.post("/auth/register", {**NEW, "name": "Adaexample", "password": password})
+    problem(answer, 400, "validation_error", "password")
+    assert not User.objects.exists()
+
+
+def test_a_password_may_have_128_characters_and_no_more(api):
+    longest = ("correct horse " * 10)[:128]
+    assert api.post("/auth/register", {**NEW, "password": longest}).status_code == 201
+    assert log_in(api, User.objects.get(), longest).status_code == 200
+    for length in (129, 100_000):
+        again = {**NEW, "email": "b@example.com", "password": "x" * length}
+        problem(api.post("/auth/register", again), 400, "validation_error", "password")
+        answer = log_in(api, User.objects.get(), "x" * length)
+        problem(answer, 400, "validation_error", "password")
+
+
+def test_a_password_is_taken_as_it_is(api):
+    password = "  blanks and ünïcödé 💈 are kept  "
+    assert api.post("/auth/register", {**NEW, "password": password}).status_code == 201
+    assert log_in(api, User.objects.get(), password).status_code == 200
+    problem(log_in(api, User.objects.get(), password.strip()), 401, "invalid_credentials")
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("email", "ada"),
+        ("email", "ada@"),
+        ("email", "@example.com"),
+        ("email", "ada@example"),
+        ("email", "a b@example.com"),
+        ("email", "ada@example.com\nBcc: eve@example.com"),
+        ("email", "x" * 250 + "@example.com"),
+        ("email", ""),
+        ("email", None),
+        ("email", 5),
+        ("email", ["ada@example.com"]),
+        ("name", ""),
+        ("name", "   "),
+        ("name", "x" * 201),
+        ("name", None),
+        ("name", {}),
+        ("name", "A\x00da"),
+        ("password", None),
+        ("password", ["correct horse battery"]),
+        ("password", "correct\x00horse battery"),
+        ("timezone", "Mars/Olympus"),
+        ("timezone", "x" * 65),
+        ("timezone", ""),
+        ("timezone", None),
+    ],
+)
+def test_what_makes_no_account_is_refused_by_field(api, field, value):
+    problem(api.post("/auth/register", {**NEW, field: value}), 400, "validation_error", field)
+    assert not User.objects.exists()
+
+
+def test_a_token_that_comes_along_is_not_looked_at(api):
+    api.credentials(HTTP_AUTHORIZATION="Bearer expired-long-ago")
+    assert api.post("/auth/register", NEW).status_code == 201
+    assert log_in(api, User.objects.get()).status_code == 200
+
+
+# --- how passwords are kept -------------------------------------------------------------------
+
+
+@pytest.mark.real_passwords
+def test_passwords_are_kept_as_argon2id_and_never_returned(api):
+    made = api.post("/auth/register", NEW)
+    assert made.status_code == 201
+    stored = User.objects.get().password
+    assert stored.startswith("argon2$argon2id$v=19$m=19456,t=2,p=1$")
+    hashed = stored.rsplit("$", 1)[1]
+    answers = [made, log_in(api, User.objects.get()), me(api, made.json()["access_token"])]
+    for answer in answers:
+        assert answer.status_code in (200, 201)
+        assert PASSWORD.encode() not in answer.content
+        assert hashed.encode() not in answer.content
+        assert "password" not in answer.json()
+
+
+@pytest.mark.real_passwords
+def test_equal_passwords_have_different_hashes():
+    assert UserFactory().password != UserFactory().password
+
+
+# --- log in -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("write", [str, str.upper, str.title, lambda email: f" {email} "])
+def test_logging_in_answers_with_a_session_whatever_case_the_address_is_in(api, write):
+    user = UserFactory(email="ada@example.com")
+    answer = api.post("/auth/login", {"email": write(user.email), "password": PASSWORD})
+    assert answer.status_code == 200
+    assert list(answer.json()) == SESSION
+    assert answer.json()["id"] == str(user.pk)
+    assert me(api, answer.json()["access_token"]).json()["id"] == str(user.pk)
+
+
+def test_every_login_is_a_session_of_its_own(api):
+    user = UserFactory()
+    at = now().replace(microsecond=0)
+    with time_machine.travel(at, tick=False):
+        for name in ("Firefox", "curl"):
+            answer = api.post(
+                "/auth/login",
+                {"email": user.email, "password": PASSWORD},
+                headers={"user-agent": name},
+                REMOTE_ADDR="192.0.2.7",
+            )
+            assert answer.status_code == 200
+    first, second = Session.objects.order_by("id")
+    assert first.pk != second.pk
+    assert [first.client, second.client] == ["Firefox", "curl"]
+    assert first.address == "192.0.2.7"
+    assert first.user == user
+    assert first.created_at == first.last_used_at == at
+    assert first.expires_at == at + timedelta(days=7)
+
+
+@pytest.mark.parametrize(
+    ("address", "kept"),
+    [
+        ("192.0.2.7", "192.0.2.7"),
+        ("2001:db8::1", "2001:db8::1"),
+        ("fe80::1%eth0", "fe80::1"),
+        ("unknown", None),
+        ("192.0.2.7:5123", None),
+        ("", None),
+        ("x" * 500, None),
+    ],
+)
+def test_an_odd_address_keeps_nobody_from_signing_in(api, settings, address, kept):
+    settings.NUM_PROXIES = 1
+    user = UserFactory()
+    answer = api.post(
+        "/auth/login",
+        {"email": user.email, "password": PASSWORD},
+        headers={"x-forwarded-for": address},
+        REMOTE_ADDR="",
+    )
+    assert answer.status_code == 200, answer.content
+    assert Session.objects.get().address == kept
+
+
+def test_an_endless_user_agent_is_cut(api):
+    user = UserFactory()
+    answer = api.post(
+        "/auth/login",
+        {"email": user.email, "password": PASSWORD},
+        headers={"user-agent": "x" * 8000},
+    )
+    assert answer.status_code == 200
+    assert Session.objects.get().client == "x" * 300
+
+
+def refusals(api):
+    """What somebody gets who does not sign in, for each reason."""
+    user = UserFactory()
+    return {
+        "unknown": {"email": "nobody@example.com", "password": PASSWORD},
+        "wrong": {"email": user.email, "password": "not the password"},
+        "inactive": {"email": UserFactory(is_active=False).email, "password": PASSWORD},
+        "unusable": {"email": UserFactory(password=None).email, "password": PASSWORD},
+        "no address": {"email": "nobody", "password": PASSWORD},
+    }
+
+
+def test_every_refused_login_is_alike(api, django_assert_num_queries):
+    seen = set()
+    for reason, body in refusals(api).items():
+        with django_assert_num_queries(1):
+            answer = api.post("/auth/login", body, headers={"x-request-id": "same"})
+        problem(answer, 401, "invalid_credentials")
+        seen.add((answer.content, tuple(sorted(answer.headers.items()))))
+        assert len(seen) == 1, reason
+    assert not Session.objects.exists()
+
+
+@pytest.mark.real_passwords
+def test_every_refused_login_does_the_same_work(api, monkeypatch):
+    bodies = refusals(api)
+    done = []
+
+    def counted(name):
+        original = getattr(Argon2idPasswordHasher, name)
+
+        def call(self, *args, **kwargs):
+            done.append(name)
+            return original(self, *args, **kwargs)
+
+        monkeypatch.setattr(Argon2idPasswordHasher, name, call)
+
+    counted("encode")
+    counted("verify")
+    for reason, body in bodies.items():
+        done.clear()
+        assert api.post("/auth/login", body).status_code == 401
+        assert len(done) == 1, (reason, done)
+
+
+@pytest.mark.real_passwords
+def test_every_refused_login_takes_the_same_time(api):
+    """Measured as work of the processor, which is the same however busy the machine is."""
+
+    def seconds(body):
+        began = time.process_time()
+        assert api.post("/auth/login", body).status_code == 401
+        return time.process_time() - began
+
+    bodies = refusals(api)
+    rounds = [{reason: seconds(body) for reason, body in bodies.items()} for _ in range(7)]
+    # The quickest is what the work takes; the others were disturbed.
+    quickest = {reason: min(one[reason] for one in rounds) for reason in bodies}
+    assert max(quickest.values()) < 1.5 * min(quickest.values()), quickest
+    # The control: it is the hash that takes the time.
+    began = time.process_time()
+    make_password(PASSWORD)
+    assert time.process_time() - began > 0.5 * min(quickest.values())
+
+
+def test_a_login_needs_both_fields(api):
+    problem(api.post("/auth/login", {}), 400, "validation_error", "email", "password")
+    problem(
+        api.post("/auth/login", {"email": "a@example.com"}), 400, "validation_error", "password"
+    )
+    problem(api.post("/auth/login", {"password": "x"}), 400, "validation_error", "email")
+
+
+def meanwhile(monkeypatch, change):
+    """Let `change` happen while a password is being checked, which takes its time."""
+    check = services.check_password
+
+    def slow_check(*args, **kwargs):
+        result = check(*args, **kwargs)
+        change()
+        return result
+
+    monkeypatch.setattr(services, "check_password", slow_check)
+
+
+def test_a_login_that_was_overtaken_by_a_password_change_is_refused(api, monkeypatch):
+    user = UserFactory()
+
+    def change():
+        changed = User.objects.get(pk=user.pk)
+        changed.set_password("another good password")
+        changed.save()
+        services.end_sessions(user=user, at=now())
+
+    meanwhile(monkeypatch, change)
+    problem(log_in(api, user), 401, "invalid_credentials")
+    assert not Session.objects.filter(revoked_at=None).exists()
+
+
+def test_a_login_that_was_overtaken_by_a_deactivation_is_refused(api, monkeypatch):
+    user = UserFactory()
+    meanwhile(monkeypatch, lambda: User.objects.update(is_active=False))
+    problem(log_in(api, user), 401, "invalid_credentials")
+    assert not Session.objects.exists()
+
+
+# --- log out ----------------------------------------------------------------------------------
+
+
+def test_logging_out_kills_the_refresh_token_and_its_descendants(api):
+    user = UserFactory()
+    first = log_in(api, user).json()["refresh_token"]
+    second = api.post("/auth/refresh", {"refresh_token": first}).json()["refresh_token"]
+    other = log_in(api, user).json()["refresh_token"]
+    answer = api.post("/auth/logout", {"refresh_token": second})
+    assert (answer.status_code, answer.content) == (204, b"")
+    for token in (first, second):
+        problem(api.post("/auth/refresh", {"refresh_token": token}), 401, "token_invalid")
+    assert api.post("/auth/refresh", {"refresh_token": other}).status_code == 200
+
+
+def test_logging_out_with_an_old_token_kills_its_descendants_too(api):
+    first = log_in(api, UserFactory()).json()["refresh_token"]
+    second = api.post("/auth/refresh", {"refresh_token": first}).json()["refresh_token"]
+    assert api.post("/auth/logout", {"refresh_token": first}).status_code == 204
+    problem(api.post("/auth/refresh", {"refresh_token": second}), 401, "token_invalid")
+
+
+def test_logging_out_twice_is_a_401(api):
+    token = log_in(api, UserFactory()).json()["refresh_token"]
+    assert api.post("/auth/logout", {"refresh_token": token}).status_code == 204
+    problem(api.post("/auth/logout", {"refresh_token": token}), 401, "token_invalid")
+
+
+def test_an_inactive_user_can_still_log_out(api):
+    user = UserFactory()
+    token = log_in(api, user).json()["refresh_token"]
+    User.objects.update(is_active=False)
+    assert api.post("/auth/logout", {"refresh_token": token}).status_code == 204
+
+
+@pytest.mark.parametrize("path", ["/auth/refresh", "/auth/logout"])
+def test_a_token_has_to_be_there_and_to_be_text(api, path):
+    for body in ({}, {"refresh_token": ""}, {"refresh_token": None}, {"refresh_token": ["x"]}):
+        problem(api.post(path, body), 400, "validation_error", "refresh_token")
+    problem(api.post(path, {"refresh_token": "x" * 5000}), 400, "validation_error", "refresh_token")

@@ -1,0 +1,469 @@
+"""Tokens: which are good, for how long, and how often."""
+
+import base64
+import json
+from collections import Counter
+from datetime import timedelta
+from uuid import uuid4
+
+import jwt
+import pytest
+import time_machine
+from django.conf import settings as configured
+from django.db import connection
+from django.test import Client
+from django.utils.timezone import now
+from rest_framework_simplejwt.exceptions import TokenError
+from rest_framework_simplejwt.serializers import TokenRefreshSerializer, api_settings
+from rest_framework_simplejwt.token_blacklist.models import BlacklistedToken, OutstandingToken
+from rest_framework_simplejwt.tokens import RefreshToken
+
+from accounts import services
+from accounts.models import Session, User
+from accounts.tests.factories import PASSWORD, AdminFactory, UserFactory
+from bookit.tests.crowd import at_once, behind_a_rival
+from bookit.tests.expect import problem
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def session(api):
+    """What a login answered with."""
+    return log_in(api, UserFactory())
+
+
+def log_in(api, user):
+    answer = api.post("/auth/login", {"email": user.email, "password": PASSWORD})
+    assert answer.status_code == 200, answer.content
+    return answer.json()
+
+
+def refresh(api, token):
+    return api.post("/auth/refresh", {"refresh_token": token})
+
+
+def me(api, token):
+    return api.get("/me", headers={"authorization": f"Bearer {token}"})
+
+
+def claims(token):
+    return jwt.decode(token, options={"verify_signature": False})
+
+
+def signed(content, key=None, algorithm="HS256"):
+    """Return a token with these claims, signed as ours are."""
+    return jwt.encode(content, key or configured.SECRET_KEY, algorithm)
+
+
+def unsigned(content):
+    """Return a token that says of itself that it has no signature."""
+    parts = ({"alg": "none", "typ": "JWT"}, content)
+    encoded = [base64.urlsafe_b64encode(json.dumps(part).encode()).rstrip(b"=") for part in parts]
+    return b".".join([*encoded, b""]).decode()
+
+
+# --- refresh ----------------------------------------------------------------------------------
+
+
+def test_a_refresh_token_is_exchanged_for_the_next_session(api, session):
+    answer = refresh(api, session["refresh_token"])
+    assert answer.status_code == 200
+    following = answer.json()
+    assert following.keys() == session.keys()
+    for name in ("access_token", "refresh_token"):
+        assert following[name] != session[name]
+    assert {**following, "access_token": "", "refresh_token": ""} == {
+        **session,
+        "access_token": "",
+        "refresh_token": "",
+    }
+    assert me(api, following["access_token"]).json()["id"] == session["id"]
+    assert refresh(api, following["refresh_token"]).status_code == 200
+
+
+def test_using_a_refresh_token_again_kills_all_that_descends_from_the_login(api, session):
+    chain = [session["refresh_token"]]
+    for _ in range(3):
+        chain.append(refresh(api, chain[-1]).json()["refresh_token"])
+    problem(refresh(api, chain[1]), 401, "token_invalid")  # somebody kept a copy
+    for token in chain:
+        problem(refresh(api, token), 401, "token_invalid")
+
+
+def test_another_login_of_the_same_user_is_left_alone(api):
+    user = UserFactory()
+    one, other = log_in(api, user), log_in(api, user)
+    refresh(api, one["refresh_token"])
+    problem(refresh(api, one["refresh_token"]), 401, "token_invalid")
+    assert refresh(api, other["refresh_token"]).status_code == 200
+
+
+def refresh_all_at_once(token, clients):
+    def call():
+        return Client().post(
+            "/auth/refresh", {"refresh_token": token}, content_type="application/json"
+        )
+
+    outcomes = at_once([call] * clients)
+    assert [outcome.error for outcome in outcomes] == [None] * clients
+    return [outcome.value for outcome in outcomes]
+
+
+def test_of_ten_parallel_refreshes_of_one_token_one_succeeds(transactional_db, api):
+    """And as the other nine are reuses, the successor of the one is dead too."""
+    for _ in range(5):
+        answers = refresh_all_at_once(log_in(api, UserFactory())["refresh_token"], 10)
+        assert Counter(answer.status_code for answer in answers) == {200: 1, 401: 9}
+        [winner] = [answer for answer in answers if answer.status_code == 200]
+        for answer in answers:
+            if answer is not winner:
+                problem(answer, 401, "token_invalid")
+        problem(refresh(api, winner.json()["refresh_token"]), 401, "token_invalid")
+
+
+def test_the_race_for_a_refresh_is_there_with_simplejwts_own_view(transactional_db, monkeypatch):
+    """The control: of ten clients of its serializer several succeed."""
+    monkeypatch.setattr(api_settings, "ROTATE_REFRESH_TOKENS", True)
+    monkeypatch.setattr(api_settings, "BLACKLIST_AFTER_ROTATION", True)
+    for _ in range(20):
+        token = str(RefreshToken.for_user(UserFactory()))
+
+        def naive(token=token):
+            serializer = TokenRefreshSerializer(data={"refresh": token})
+            serializer.is_valid(raise_exception=True)
+            return serializer.validated_data["refresh"]
+
+        outcomes = at_once([naive] * 10)
+        successors = [outcome.value for outcome in outcomes if outcome.error is None]
+        if len(set(successors)) > 1:
+            return
+    pytest.fail("there is no race any more: this test shows nothing")
+
+
+def test_a_refresh_meanwhile_does_not_survive_a_password_change(transactional_db, api):
+    """Whichever of the two comes first."""
+    for _ in range(5):
+        user = UserFactory()
+        token = log_in(api, user)["refresh_token"]
+        [change, other] = behind_a_rival(
+            [
+                lambda user=user: services.change_password(
+                    user=user,
+                    current_password=PASSWORD,
+                    new_password="another good password",
+                    at=now(),
+                ),
+                lambda token=token: Client().post(
+                    "/auth/refresh", {"refresh_token": token}, content_type="application/json"
+                ),
+            ],
+            rival=lambda user=user: list(Session.objects.select_for_update().filter(user=user)),
+        )
+        assert change.error is None
+        if other.value.status_code == 200:
+            problem(refresh(api, other.value.json()["refresh_token"]), 401, "token_invalid")
+        else:
+            problem(other.value, 401, "token_invalid")
+
+
+def test_refreshing_says_when_the_session_was_last_used(api, session):
+    later = now().replace(microsecond=0) + timedelta(hours=1)
+    with time_machine.travel(later, tick=False):
+        assert refresh(api, session["refresh_token"]).status_code == 200
+    row = Session.objects.get()
+    assert row.last_used_at == later
+    assert row.expires_at == later + timedelta(days=7)
+    assert row.created_at < later
+
+
+# --- lifetimes --------------------------------------------------------------------------------
+
+
+def test_an_access_token_is_good_for_a_quarter_of_an_hour(api):
+    at = now()
+    with time_machine.travel(at, tick=False):
+        session = log_in(api, UserFactory())
+    with time_machine.travel(at + timedelta(seconds=session["expires_in"] - 2), tick=False):
+        assert me(api, session["access_token"]).status_code == 200
+    with time_machine.travel(at + timedelta(seconds=session["expires_in"] + 2), tick=False):
+        problem(me(api, session["access_token"]), 401, "token_invalid")
+
+
+def test_a_refresh_token_is_good_for_a_week(api):
+    at = now()
+    with time_machine.travel(at, tick=False):
+        first, second = log_in(api, UserFactory()), log_in(api, UserFactory())
+    with time_machine.travel(at + timedelta(days=7, seconds=-2), tick=False):
+        assert refresh(api, first["refresh_token"]).status_code == 200
+    with time_machine.travel(at + timedelta(days=7, seconds=2), tick=False):
+        problem(refresh(api, second["refresh_token"]), 401, "token_invalid")
+
+
+# --- which tokens are good --------------------------------------------------------------------
+
+
+def test_an_access_token_is_no_refresh_token_and_the_other_way_round(api, session):
+    problem(refresh(api, session["access_token"]), 401, "token_invalid")
+    answer = api.post("/auth/logout", {"refresh_token": session["access_token"]})
+    problem(answer, 401, "token_invalid")
+    problem(me(api, session["refresh_token"]), 401, "token_invalid")
+
+
+def test_tokens_hold_ids_and_nothing_personal(api, session):
+    for name in ("access_token", "refresh_token"):
+        assert claims(session[name]).keys() == {
+            *("token_type", "exp", "iat", "jti", "user_id", "session")
+        }
+
+
+ODD_ACCESS_CLAIMS = {
+    "no user": {"user_id": None},
+    "a user that is no text": {"user_id": 5},
+    "a user that is a list": {"user_id": []},
+    "a user that is an object": {"user_id": {}},
+    "a user that is no id": {"user_id": "nonsense"},
+    "an empty user": {"user_id": ""},
+    "a user with a null character": {"user_id": "\x00"},
+    "an endless user": {"user_id": "1" * 5000},
+    "a user who never was": {"user_id": str(uuid4())},
+    "no type": {"token_type": None},
+    "a wrong type": {"token_type": "refresh"},
+    "another wrong type": {"token_type": "sliding"},
+    "no expiry": {"exp": None},
+    "an expiry that is past": {"exp": 1},
+    "a negative expiry": {"exp": -1},
+    "a huge expiry": {"exp": 10**18},
+    "a vast expiry": {"exp": 10**300},
+    "an infinite expiry": {"exp": float("inf")},
+    "no number as expiry": {"exp": "tomorrow"},
+    "a list as expiry": {"exp": []},
+    "issued in the future": {"iat": 99999999999},
+    "issued at no number": {"iat": "x"},
+    "not valid before long": {"nbf": 99999999999},
+    "no id": {"jti": None},
+}
+
+
+def altered(token, changes):
+    content = {**claims(token), **changes}
+    return {name: value for name, value in content.items() if value is not None}
+
+
+@pytest.mark.parametrize("odd", ODD_ACCESS_CLAIMS)
+def test_a_signed_access_token_with_odd_claims_is_a_401(api, session, odd):
+    content = altered(session["access_token"], ODD_ACCESS_CLAIMS[odd])
+    problem(me(api, signed(content)), 401, "token_invalid")
+    problem(
+        api.get("/services", headers={"authorization": f"Bearer {signed(content)}"}),
+        401,
+        "token_invalid",
+    )
+
+
+ODD_REFRESH_CLAIMS = {
+    **{odd: value for odd, value in ODD_ACCESS_CLAIMS.items() if "user" not in odd},
+    "a wrong type": {"token_type": "access"},
+    "no session": {"session": None},
+    "a session that is no text": {"session": 5},
+    "a session that is a list": {"session": ["x"]},
+    "a session that is no id": {"session": "nonsense"},
+    "a session that never was": {"session": str(uuid4())},
+    "an id that is no text": {"jti": 5},
+    "an id that is an object": {"jti": {"a": 1}},
+}
+
+
+@pytest.mark.parametrize("odd", ODD_REFRESH_CLAIMS)
+def test_a_signed_refresh_token_with_odd_claims_is_a_401(api, session, odd):
+    content = altered(session["refresh_token"], ODD_REFRESH_CLAIMS[odd])
+    for path in ("/auth/refresh", "/auth/logout"):
+        problem(api.post(path, {"refresh_token": signed(content)}), 401, "token_invalid")
+
+
+def test_the_control_of_odd_claims_is_that_unaltered_ones_are_good(api, session):
+    assert me(api, signed(claims(session["access_token"]))).status_code == 200
+    assert refresh(api, signed(claims(session["refresh_token"]))).status_code == 200
+
+
+def test_a_token_that_we_did_not_sign_is_a_401(api, session):
+    for name, use in (("access_token", me), ("refresh_token", refresh)):
+        content = claims(session[name])
+        head, body, signature = session[name].split(".")
+        for forged in (
+            unsigned(content),
+            signed(content, key="another key, of more than thirty-two bytes"),
+            signed(content, algorithm="HS384"),
+            f"{head}.{body}.",
+            f"{head}.{body}",
+            f"{head}.{body}.{signature[::-1]}",
+            f"{head}.{body}.{signature}x",
+            f"{head}.{body[:-2]}.{signature}",
+            f".{body}.{signature}",
+            f"{session[name]}.{signature}",
+        ):
+            problem(use(api, forged), 401, "token_invalid")
+        assert use(api, session[name]).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        "Bearer",
+        "Bearer ",
+        "Bearer x",
+        "Bearer  ",
+        "Bearer a b",
+        "Bearer a.b.c",
+        "Bearer ...",
+        "Bearer \xff",
+        "Bearer é.é.é",
+        "Bearer " + "x" * 8000,
+        "Bearer " + "." * 8000,
+        "Bearer null",
+        "bearer nonsense",
+        "BEARER nonsense",
+    ],
+)
+def test_what_is_no_token_is_a_401(api, header):
+    problem(api.get("/me", headers={"authorization": header}), 401, "token_invalid")
+
+
+@pytest.mark.parametrize(
+    "header", ["", "nonsense", "Basic YTpi", "Bearer: x", "Bearerx y", "Token x", "\x00"]
+)
+def test_another_scheme_is_nobody(api, header):
+    problem(api.get("/me", headers={"authorization": header}), 401, "not_authenticated")
+
+
+@pytest.mark.parametrize("scheme", ["Bearer", "bearer", "BEARER", "Bearer  "])
+def test_the_scheme_is_read_in_any_case(api, session, scheme):
+    header = f"{scheme} {session['access_token']} "
+    assert api.get("/me", headers={"authorization": header}).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "token", ["x", "a.b.c", "é", "...", "\u0000.", " ", "eyJhbGciOiJub25lIn0.e30."]
+)
+def test_what_is_no_refresh_token_is_refused(api, token):
+    answer = refresh(api, token)
+    assert answer.status_code in (400, 401)
+    problem(
+        answer,
+        answer.status_code,
+        "token_invalid" if answer.status_code == 401 else "validation_error",
+    )
+
+
+# --- what ends them ---------------------------------------------------------------------------
+
+
+def test_a_deactivated_users_tokens_stop_at_once(api):
+    user = UserFactory()
+    session = log_in(api, user)
+    admin = api.as_(AdminFactory())
+    assert me(api, session["access_token"]).status_code == 200
+    assert admin.patch(f"/users/{user.pk}", {"is_active": False}).status_code == 200
+    problem(me(api, session["access_token"]), 401, "token_invalid")
+    problem(refresh(api, session["refresh_token"]), 401, "token_invalid")
+    # Who comes back signs in anew: what was stolen before stays dead.
+    assert admin.patch(f"/users/{user.pk}", {"is_active": True}).status_code == 200
+    problem(refresh(api, session["refresh_token"]), 401, "token_invalid")
+    assert log_in(api, user)
+
+
+def test_a_user_who_was_deactivated_past_the_service_cannot_refresh(api):
+    user = UserFactory()
+    session = log_in(api, user)
+    User.objects.update(is_active=False)
+    problem(refresh(api, session["refresh_token"]), 401, "token_invalid")
+    problem(me(api, session["access_token"]), 401, "token_invalid")
+
+
+def test_a_deleted_users_tokens_stop_at_once(api):
+    user = UserFactory()
+    session = log_in(api, user)
+    user.delete()
+    problem(me(api, session["access_token"]), 401, "token_invalid")
+    problem(refresh(api, session["refresh_token"]), 401, "token_invalid")
+    problem(
+        api.post("/auth/logout", {"refresh_token": session["refresh_token"]}), 401, "token_invalid"
+    )
+
+
+def test_a_new_role_counts_at_once(api):
+    user = UserFactory()
+    session = log_in(api, user)
+    header = {"authorization": f"Bearer {session['access_token']}"}
+    problem(api.get("/users", headers=header), 403, "permission_denied")
+    User.objects.update(role=User.Role.ADMIN)
+    assert api.get("/users", headers=header).status_code == 200
+
+
+# --- what is kept -----------------------------------------------------------------------------
+
+
+def test_no_table_holds_a_token(api, session):
+    following = refresh(api, session["refresh_token"]).json()
+    secrets = [
+        token.rsplit(".", 1)[1]
+        for answer in (session, following)
+        for token in (answer["access_token"], answer["refresh_token"])
+    ]
+    tables = connection.introspection.table_names()
+    assert "token_blacklist_outstandingtoken" in tables
+    with connection.cursor() as cursor:
+        for table in tables:
+            cursor.execute(f'SELECT row_to_json(t)::text FROM "{table}" AS t')
+            kept = "\n".join(row[0] for row in cursor.fetchall())
+            assert not [secret for secret in secrets if secret in kept], table
+
+
+def test_pruning_takes_what_has_expired_and_leaves_the_rest(api):
+    user = UserFactory()
+    with time_machine.travel(now() - timedelta(days=10), tick=False):
+        expired = log_in(api, user)
+        refresh(api, expired["refresh_token"])
+    with time_machine.travel(now() - timedelta(days=5), tick=False):
+        living = log_in(api, user)
+        following = refresh(api, living["refresh_token"]).json()
+    assert (Session.objects.count(), OutstandingToken.objects.count()) == (2, 4)
+    assert BlacklistedToken.objects.count() == 2
+    assert services.prune_tokens(at=now()) == 1
+    assert (Session.objects.count(), OutstandingToken.objects.count()) == (1, 2)
+    assert BlacklistedToken.objects.count() == 1
+    # A token that was used and has not expired is still known to have been used.
+    assert refresh(api, following["refresh_token"]).status_code == 200
+    problem(refresh(api, living["refresh_token"]), 401, "token_invalid")
+
+
+def test_a_session_that_is_used_lives_on_when_its_first_tokens_are_pruned(api):
+    with time_machine.travel(now() - timedelta(days=10), tick=False):
+        old = log_in(api, UserFactory())
+    with time_machine.travel(now() - timedelta(days=4), tick=False):
+        young = refresh(api, old["refresh_token"]).json()
+    assert services.prune_tokens(at=now()) == 0
+    assert refresh(api, young["refresh_token"]).status_code == 200
+
+
+def test_finding_expired_tokens_has_an_index(django_assert_num_queries):
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT count(*) FROM pg_indexes WHERE indexdef LIKE '%%(expires_at)%%'"
+            " AND tablename IN ('token_blacklist_outstandingtoken', 'accounts_session')"
+        )
+        assert cursor.fetchone()[0] == 2
+
+
+def test_a_request_asks_for_its_user_in_one_query(api, session, django_assert_num_queries):
+    me(api, session["access_token"])
+    with django_assert_num_queries(1):
+        assert me(api, session["access_token"]).status_code == 200
+
+
+def test_simplejwt_alone_would_break_down_over_a_huge_expiry(session):
+    """The control of the odd claims: this is what `UNREADABLE` is for."""
+    content = altered(session["refresh_token"], {"exp": 10**18})
+    with pytest.raises(Exception) as caught:
+        RefreshToken(signed(content))
+    assert not isinstance(caught.value, TokenError)

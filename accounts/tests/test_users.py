@@ -1,0 +1,313 @@
+"""Everybody's accounts, for admins."""
+
+from collections import Counter
+from datetime import timedelta
+from io import StringIO
+
+import pytest
+from django.core.management import CommandError, call_command
+from django.test import Client
+from django.utils.timezone import now
+
+from accounts.models import Session, User
+from accounts.tests.factories import PASSWORD, AdminFactory, ProviderFactory, UserFactory
+from bookit.tests.crowd import at_once, behind_a_rival
+from bookit.tests.expect import problem
+
+pytestmark = pytest.mark.django_db
+
+FIELDS = ["id", "name", "email", "role", "timezone", "is_active", "created_at"]
+
+
+@pytest.fixture
+def root():
+    return AdminFactory(name="Root", email="root@example.com")
+
+
+@pytest.fixture
+def admin(api, root):
+    return api.as_(root)
+
+
+def names(answer):
+    assert answer.status_code == 200, answer.content
+    return [row["name"] for row in answer.json()["results"]]
+
+
+# --- lists ------------------------------------------------------------------------------------
+
+
+def test_users_are_listed_oldest_first(admin, root):
+    for days in (2, 1, 3):
+        UserFactory(name=f"{days} days", created_at=now() - timedelta(days=days))
+    assert names(admin.get("/users")) == ["3 days", "2 days", "1 days", "Root"]
+    assert list(admin.get("/users").json()["results"][0]) == FIELDS
+
+
+@pytest.mark.parametrize(
+    ("words", "found"),
+    [
+        ("ada", ["Ada Lovelace", "Grace"]),
+        ("ADA", ["Ada Lovelace", "Grace"]),
+        ("love", ["Ada Lovelace"]),
+        ("a l", ["Ada Lovelace"]),
+        ("canada.example", ["Grace"]),
+        ("CANADA.EXAMPLE", ["Grace"]),
+        ("@", ["Ada Lovelace", "Grace", "Root", "100% _Émile_ \\o/"]),
+        ("100%", ["100% _Émile_ \\o/"]),
+        ("%", ["100% _Émile_ \\o/"]),
+        ("_é", ["100% _Émile_ \\o/"]),
+        ("\\", ["100% _Émile_ \\o/"]),
+        ("'", []),
+        ("nobody", []),
+        ("", ["Ada Lovelace", "Grace", "Root", "100% _Émile_ \\o/"]),
+    ],
+)
+def test_q_finds_part_of_a_name_or_an_address(admin, words, found):
+    UserFactory(name="Ada Lovelace", email="countess@example.com")
+    UserFactory(name="Grace", email="grace@canada.example")
+    UserFactory(name="100% _Émile_ \\o/", email="percent@example.com")
+    assert sorted(names(admin.get("/users", {"q": words}))) == sorted(found)
+
+
+def test_filters_by_role_and_activity_go_together(admin):
+    UserFactory(name="on")
+    UserFactory(name="off", is_active=False)
+    ProviderFactory(name="provider on")
+    ProviderFactory(name="provider off", is_active=False)
+    assert set(names(admin.get("/users?active=true"))) == {"Root", "on", "provider on"}
+    assert set(names(admin.get("/users?active=false"))) == {"off", "provider off"}
+    assert set(names(admin.get("/users?role=provider"))) == {"provider on", "provider off"}
+    assert names(admin.get("/users?role=provider&active=false&q=prov")) == ["provider off"]
+    assert names(admin.get("/users?role=admin&active=false")) == []
+
+
+@pytest.mark.parametrize("ordering", ["name", "-name", "email", "-email", "-created_at"])
+def test_users_can_be_ordered(admin, ordering):
+    at = now()
+    for number, letter in enumerate("bac"):
+        UserFactory(
+            name=letter, email=f"{letter}@example.com", created_at=at + timedelta(hours=number)
+        )
+    listed = admin.get(f"/users?role=user&ordering={ordering}").json()["results"]
+    key = ordering.removeprefix("-")
+    values = [row[key] for row in listed]
+    assert values == sorted(values, reverse=ordering.startswith("-"))
+    assert len(values) == 3
+
+
+def test_a_cursor_walks_a_filtered_list(admin):
+    for number in range(5):
+        UserFactory(name=f"Ada {number}")
+        UserFactory(name=f"Eve {number}")
+    seen, url = [], "/users?cursor=&limit=2&q=ada&ordering=-name"
+    while url:
+        page = admin.get(url)
+        seen += names(page)
+        assert "count" not in page.json()
+        url = page.json()["next"]
+    assert seen == [f"Ada {number}" for number in (4, 3, 2, 1, 0)]
+
+
+@pytest.mark.parametrize(
+    ("query", "queries"),
+    [
+        ("/users", 2),  # who asks, and the page
+        ("/users?limit=3", 3),  # and how many there are, for the page does not show the end
+        ("/users?cursor=&limit=3", 2),
+        ("/users?q=person&role=user&active=true&ordering=email", 2),
+    ],
+)
+def test_a_list_takes_as_many_queries_however_long_it_is(
+    admin, django_assert_num_queries, query, queries
+):
+    for size in (5, 15):
+        UserFactory.create_batch(size)
+        with django_assert_num_queries(queries):
+            assert admin.get(query).status_code == 200
+        User.objects.filter(role="user").delete()
+
+
+# --- one --------------------------------------------------------------------------------------
+
+
+def test_a_user_can_be_looked_at(admin, django_assert_num_queries):
+    user = UserFactory(name="Ada", is_active=False)
+    with django_assert_num_queries(2):
+        answer = admin.get(f"/users/{user.pk}")
+    assert answer.status_code == 200
+    assert list(answer.json()) == FIELDS
+    assert (answer.json()["name"], answer.json()["is_active"]) == ("Ada", False)
+
+
+def test_name_role_and_activity_can_be_changed(admin):
+    user = UserFactory()
+    changes = {"name": "Ada", "role": "provider", "is_active": False}
+    answer = admin.patch(f"/users/{user.pk}", changes)
+    assert answer.status_code == 200
+    assert {name: answer.json()[name] for name in changes} == changes
+    assert admin.get(f"/users/{user.pk}").json() == answer.json()
+    user.refresh_from_db()
+    assert (user.name, user.role, user.is_active) == ("Ada", "provider", False)
+    assert user.check_password(PASSWORD)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("name", ""),
+        ("name", None),
+        ("name", "x" * 201),
+        ("role", "emperor"),
+        ("role", None),
+        ("role", ""),
+        ("role", ["admin"]),
+        ("role", {}),
+        ("is_active", None),
+        ("is_active", "maybe"),
+        ("is_active", {}),
+        ("is_active", []),
+        ("password", "another good password"),
+        ("is_staff", True),
+    ],
+)
+def test_what_makes_no_sense_is_refused_by_field(admin, field, value):
+    user = UserFactory()
+    before = admin.get(f"/users/{user.pk}").json()
+    answer = admin.patch(f"/users/{user.pk}", {field: value})
+    problem(answer, 400, "validation_error", field)
+    assert admin.get(f"/users/{user.pk}").json() == before
+
+
+def test_an_admin_changes_neither_address_nor_zone_of_others(admin):
+    user = UserFactory(email="ada@example.com")
+    answer = admin.patch(
+        f"/users/{user.pk}", {"email": "eve@example.com", "timezone": "Asia/Tokyo"}
+    )
+    assert answer.status_code == 200  # they are read-only here, and ignored
+    assert (answer.json()["email"], answer.json()["timezone"]) == ("ada@example.com", "UTC")
+
+
+def test_deactivation_ends_every_session(api, admin):
+    user, stranger = UserFactory(), UserFactory()
+    for one in (user, user, stranger):
+        api.post("/auth/login", {"email": one.email, "password": PASSWORD})
+    admin.patch(f"/users/{user.pk}", {"is_active": False})
+    assert not Session.objects.filter(user=user, revoked_at=None).exists()
+    assert Session.objects.filter(user=stranger, revoked_at=None).exists()
+
+
+# --- the last admin ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("changes", [{"role": "user"}, {"role": "provider"}, {"is_active": False}])
+def test_the_last_active_admin_stays_one(admin, root, changes):
+    AdminFactory(is_active=False)
+    problem(admin.patch(f"/users/{root.pk}", {**changes, "name": "Eve"}), 409, "last_admin")
+    root.refresh_from_db()
+    assert (root.role, root.is_active, root.name) == ("admin", True, "Root")
+
+
+@pytest.mark.parametrize("changes", [{"role": "user"}, {"is_active": False}])
+def test_one_of_two_admins_can_leave(api, admin, root, changes):
+    other = AdminFactory()
+    assert admin.patch(f"/users/{root.pk}", changes).status_code == 200
+    problem(api.as_(other).patch(f"/users/{other.pk}", changes), 409, "last_admin")
+
+
+def test_the_last_admin_can_be_renamed(admin, root):
+    same = {"name": "New", "role": "admin", "is_active": True}
+    assert admin.patch(f"/users/{root.pk}", same).status_code == 200
+
+
+def test_an_admin_who_is_not_active_can_be_demoted(admin):
+    other = AdminFactory(is_active=False)
+    assert admin.patch(f"/users/{other.pk}", {"role": "user"}).status_code == 200
+
+
+def demote(client, user):
+    return lambda: client.patch(f"/users/{user.pk}", {"role": "user"})
+
+
+def test_two_admins_who_demote_each_other_leave_one(transactional_db, api):
+    """At the same moment: both wait for the rows that say who is an admin."""
+    for _ in range(3):
+        User.objects.all().delete()
+        one, other = AdminFactory(), AdminFactory()
+        outcomes = behind_a_rival(
+            [demote(api.as_(one), other), demote(api.as_(other), one)],
+            rival=lambda: list(User.objects.select_for_update()),
+        )
+        answers = [outcome.value for outcome in outcomes]
+        assert Counter(answer.status_code for answer in answers) == {200: 1, 409: 1}
+        [refused] = [answer for answer in answers if answer.status_code == 409]
+        problem(refused, 409, "last_admin")
+        assert User.objects.all().active_admins().count() == 1
+
+
+def test_of_five_admins_who_all_leave_at_once_one_stays(transactional_db, api):
+    admins = [AdminFactory() for _ in range(5)]
+    leave = [demote(api.as_(user), user) for user in admins]
+    outcomes = at_once(leave)
+    assert Counter(outcome.value.status_code for outcome in outcomes) == {200: 4, 409: 1}
+    assert User.objects.all().active_admins().count() == 1
+
+
+def test_the_race_of_two_admins_is_there_without_the_lock(transactional_db):
+    """The control: who counts first and then changes leaves nobody."""
+    import threading
+
+    both_have_counted = threading.Barrier(2, timeout=10)
+    one, other = AdminFactory(), AdminFactory()
+
+    def naive(user):
+        def call():
+            assert User.objects.all().active_admins().count() > 1
+            both_have_counted.wait()
+            User.objects.filter(pk=user.pk).update(role="user")
+
+        return call
+
+    outcomes = at_once([naive(one), naive(other)])
+    assert [outcome.error for outcome in outcomes] == [None, None]
+    assert User.objects.all().active_admins().count() == 0
+
+
+# --- the first admin --------------------------------------------------------------------------
+
+
+@pytest.fixture
+def environment(monkeypatch):
+    monkeypatch.setenv("DJANGO_SUPERUSER_EMAIL", "Root@Example.com")
+    monkeypatch.setenv("DJANGO_SUPERUSER_NAME", "Root")
+    monkeypatch.setenv("DJANGO_SUPERUSER_PASSWORD", "correct horse battery")
+
+
+def test_the_environment_makes_the_first_admin(api, environment):
+    said = StringIO()
+    call_command("createsuperuser", interactive=False, stdout=said)
+    assert "Superuser created" in said.getvalue()
+    root = User.objects.get()
+    assert (root.email, root.name, root.role) == ("root@example.com", "Root", "admin")
+    assert root.is_active
+    assert root.is_staff
+    assert root.is_superuser
+    answer = api.post("/auth/login", {"email": "root@example.com", "password": PASSWORD})
+    assert answer.json()["role"] == "admin"
+    assert Client().login(username="Root@Example.com", password=PASSWORD)
+
+
+def test_making_the_first_admin_twice_is_one_line(environment):
+    call_command("createsuperuser", interactive=False, stdout=StringIO())
+    with pytest.raises(CommandError, match="already taken"):
+        call_command("createsuperuser", interactive=False)
+    assert User.objects.count() == 1
+
+
+def test_the_first_admin_needs_an_address_and_a_name(environment, monkeypatch):
+    for name in ("EMAIL", "NAME"):
+        with monkeypatch.context() as patch:
+            patch.delenv(f"DJANGO_SUPERUSER_{name}")
+            with pytest.raises(CommandError, match=name.lower()):
+                call_command("createsuperuser", interactive=False)
+    assert not User.objects.exists()

@@ -1,0 +1,1014 @@
+"""Bookings as a client of the API makes, finds, moves, cancels and deletes them."""
+
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from uuid import UUID, uuid4
+
+import pytest
+import time_machine
+from django.db import DatabaseError
+from django.utils import timezone
+
+from accounts.tests.factories import AdminFactory, ProviderFactory, UserFactory
+from bookings import services
+from bookings.models import Booking, BookingEvent
+from bookings.tests.factories import TUESDAY, BookingFactory
+from bookit.tests.crowd import run
+from bookit.tests.expect import problem
+from catalog.tests.factories import CalendarFactory, ServiceFactory
+
+pytestmark = pytest.mark.django_db
+
+HOUR = timedelta(hours=1)
+Status = Booking.Status
+
+
+@pytest.fixture
+def user():
+    return UserFactory()
+
+
+@pytest.fixture
+def provider():
+    return ProviderFactory()
+
+
+@pytest.fixture
+def admin():
+    return AdminFactory()
+
+
+@pytest.fixture
+def service(provider):
+    return ServiceFactory(calendar=CalendarFactory(provider=provider))
+
+
+@pytest.fixture
+def as_user(api, user):
+    return api.as_(user)
+
+
+@pytest.fixture
+def as_provider(api, provider):
+    return api.as_(provider)
+
+
+@pytest.fixture
+def as_admin(api, admin):
+    return api.as_(admin)
+
+
+@pytest.fixture
+def booking(user, service):
+    """A pending booking of `user` with `provider`, made as clients make them."""
+    return services.create_booking(
+        actor=user, service_id=service.pk, start_time=TUESDAY, at=timezone.now()
+    )
+
+
+def iso(instant):
+    """Write an instant as responses do."""
+    return instant.astimezone(UTC).isoformat().replace("+00:00", "Z")
+
+
+def body(service, start_time=TUESDAY, **more):
+    return {"service_id": str(service.pk), "start_time": iso(start_time), **more}
+
+
+def history(booking):
+    return list(
+        BookingEvent.objects.filter(booking_id=getattr(booking, "pk", booking)).values_list(
+            "type", flat=True
+        )
+    )
+
+
+def stored(booking):
+    return Booking.objects.filter(pk=booking.pk).values().get()
+
+
+class TestCreate:
+    def test_a_client_books_a_time(self, as_user, user, service):
+        before = timezone.now()
+        response = as_user.post(
+            "/bookings",
+            body(service, attendee_name="Ana", attendee_email="ana@example.com", notes="Short."),
+        )
+        assert response.status_code == 201
+        answer = response.json()
+        assert UUID(answer["id"]).version == 7
+        assert before <= datetime.fromisoformat(answer["created_at"]) <= timezone.now()
+        assert answer == {
+            "id": answer["id"],
+            "user_id": str(user.pk),
+            "service_id": str(service.pk),
+            "calendar_id": str(service.calendar_id),
+            "slot_id": None,
+            "seat": 1,
+            "start_time": "2999-01-01T10:00:00Z",
+            "end_time": "2999-01-01T11:00:00Z",
+            "status": "pending",
+            "attendee_name": "Ana",
+            "attendee_email": "ana@example.com",
+            "notes": "Short.",
+            "price": "25.00",
+            "currency": "USD",
+            "hold_expires_at": None,
+            "created_at": answer["created_at"],
+            "updated_at": answer["created_at"],
+        }
+
+    def test_the_location_of_a_new_booking_shows_what_was_answered(self, as_user, service):
+        response = as_user.post("/bookings", body(service))
+        assert response["Location"] == f"http://testserver/bookings/{response.json()['id']}"
+        assert as_user.get(response["Location"]).json() == response.json()
+
+    def test_a_service_without_confirmation_is_confirmed_at_once(self, as_user):
+        service = ServiceFactory(requires_confirmation=False)
+        assert as_user.post("/bookings", body(service)).json()["status"] == "confirmed"
+
+    def test_attendee_and_notes_may_be_left_out_or_empty(self, as_user, service):
+        left_out = as_user.post("/bookings", body(service)).json()
+        empty = as_user.post(
+            "/bookings",
+            body(service, TUESDAY + HOUR, attendee_name="", attendee_email="", notes=""),
+        ).json()
+        for answer in (left_out, empty):
+            assert answer["attendee_name"] == answer["attendee_email"] == answer["notes"] == ""
+
+    def test_a_start_in_another_zone_is_the_same_instant(self, as_user, service):
+        response = as_user.post(
+            "/bookings", {**body(service), "start_time": "2999-01-01T15:30:00+05:30"}
+        )
+        assert response.json()["start_time"] == "2999-01-01T10:00:00Z"
+
+    def test_the_answer_is_in_the_zone_that_was_asked_for(self, as_user, service):
+        response = as_user.post("/bookings?tz=Asia/Tokyo", body(service))
+        assert response.json()["start_time"] == "2999-01-01T19:00:00+09:00"
+        assert response.json()["end_time"] == "2999-01-01T20:00:00+09:00"
+
+    def test_a_taken_time_is_a_conflict_and_nothing_is_stored(self, as_user, service):
+        BookingFactory(service=service)
+        problem(as_user.post("/bookings", body(service)), 409, "booking_conflict")
+        assert Booking.objects.count() == 1
+        assert not BookingEvent.objects.exists()
+
+    @pytest.mark.parametrize("minutes", [-59, -1, 1, 59])
+    def test_a_time_that_overlaps_is_a_conflict(self, as_user, service, minutes):
+        BookingFactory(service=service)
+        start = TUESDAY + timedelta(minutes=minutes)
+        problem(as_user.post("/bookings", body(service, start)), 409, "booking_conflict")
+
+    @pytest.mark.parametrize("hours", [-1, 1])
+    def test_back_to_back_is_fine(self, as_user, service, hours):
+        BookingFactory(service=service)
+        start = TUESDAY + hours * HOUR
+        assert as_user.post("/bookings", body(service, start)).status_code == 201
+
+    @pytest.mark.parametrize("status", [Status.CANCELLED, Status.EXPIRED])
+    def test_what_is_cancelled_or_expired_is_in_nobodys_way(self, as_user, service, status):
+        BookingFactory(service=service, status=status)
+        assert as_user.post("/bookings", body(service)).status_code == 201
+
+    @pytest.mark.parametrize(
+        "status", [Status.HELD, Status.CONFIRMED, Status.COMPLETED, Status.NO_SHOW]
+    )
+    def test_every_active_state_takes_the_time(self, as_user, service, status):
+        BookingFactory(service=service, status=status)
+        problem(as_user.post("/bookings", body(service)), 409, "booking_conflict")
+
+    def test_seats_are_given_from_the_lowest_until_there_are_none(self, as_user, user):
+        service = ServiceFactory(capacity=3)
+        answers = [as_user.post("/bookings", body(service)) for _ in range(4)]
+        assert [answer.json().get("seat") for answer in answers] == [1, 2, 3, None]
+        problem(answers[3], 409, "booking_conflict")
+        services.cancel_booking(booking_id=answers[1].json()["id"], actor=user, at=timezone.now())
+        assert as_user.post("/bookings", body(service)).json()["seat"] == 2
+
+    def test_a_seat_must_be_free_for_the_whole_time(self, as_user):
+        service = ServiceFactory(capacity=2)
+        BookingFactory(service=service, seat=1, start_time=TUESDAY - HOUR / 2)
+        BookingFactory(service=service, seat=2, start_time=TUESDAY + HOUR / 2)
+        problem(as_user.post("/bookings", body(service)), 409, "booking_conflict")
+        assert as_user.post("/bookings", body(service, TUESDAY + HOUR / 2)).json()["seat"] == 1
+
+    def test_a_service_that_seats_fewer_than_before_takes_in_nobody_until_there_is_room(
+        self, as_user
+    ):
+        service = ServiceFactory(capacity=3)
+        bookings = [BookingFactory(service=service, seat=seat) for seat in (1, 2, 3)]
+        service.capacity = 2
+        service.save()
+        bookings[0].delete()
+        problem(as_user.post("/bookings", body(service)), 409, "booking_conflict")
+        bookings[2].delete()
+        assert as_user.post("/bookings", body(service)).json()["seat"] == 1
+        problem(as_user.post("/bookings", body(service)), 409, "booking_conflict")
+
+    def test_a_calendar_that_hosts_another_service_is_a_conflict(self, as_user, service):
+        other = ServiceFactory(calendar=service.calendar, capacity=5)
+        BookingFactory(service=other, seat=2, start_time=TUESDAY + HOUR / 2)
+        problem(as_user.post("/bookings", body(service)), 409, "booking_conflict")
+        assert as_user.post("/bookings", body(service, TUESDAY - HOUR / 2)).status_code == 201
+
+    def test_buffers_are_kept_free_around_a_booking(self, as_user):
+        service = ServiceFactory(buffer_before_minutes=10, buffer_after_minutes=20)
+        first = as_user.post("/bookings", body(service)).json()
+        assert first["end_time"] == "2999-01-01T11:00:00Z"
+        # 20 minutes after the first, 10 before the second.
+        too_early = body(service, TUESDAY + timedelta(minutes=89))
+        problem(as_user.post("/bookings", too_early), 409, "booking_conflict")
+        right = body(service, TUESDAY + timedelta(minutes=90))
+        assert as_user.post("/bookings", right).status_code == 201
+
+    def test_a_booking_keeps_the_price_that_was_agreed(self, as_user, as_admin, service):
+        made = as_user.post("/bookings", body(service)).json()
+        response = as_admin.patch(f"/services/{service.pk}", {"price": "99.00", "currency": "EUR"})
+        assert response.status_code == 200
+        for change in ({}, {"start_time": iso(TUESDAY + HOUR)}):
+            shown = as_user.patch(f"/bookings/{made['id']}", change).json()
+            assert (shown["price"], shown["currency"]) == ("25.00", "USD")
+        new = as_user.post("/bookings", body(service, TUESDAY + 3 * HOUR)).json()
+        assert (new["price"], new["currency"]) == ("99.00", "EUR")
+
+    def test_a_booking_keeps_the_buffers_and_the_length_that_were_agreed(self, as_user, as_admin):
+        service = ServiceFactory(buffer_before_minutes=10, buffer_after_minutes=20)
+        made = as_user.post("/bookings", body(service)).json()
+        response = as_admin.patch(
+            f"/services/{service.pk}",
+            {"buffer_before_minutes": 0, "buffer_after_minutes": 0, "duration_minutes": 15},
+        )
+        assert response.status_code == 200
+        moved = as_user.patch(
+            f"/bookings/{made['id']}", {"start_time": iso(TUESDAY + 2 * HOUR)}
+        ).json()
+        assert moved["end_time"] == iso(TUESDAY + 3 * HOUR)
+        blocked = Booking.objects.get().blocked
+        assert blocked.lower == TUESDAY + 2 * HOUR - timedelta(minutes=10)
+        assert blocked.upper == TUESDAY + 3 * HOUR + timedelta(minutes=20)
+
+    def test_an_end_that_agrees_is_accepted(self, as_user, service):
+        response = as_user.post("/bookings", body(service, end_time="2999-01-01T12:00:00+01:00"))
+        assert response.status_code == 201
+
+    @pytest.mark.parametrize("minutes", [0, -60, 59, 61, 120])
+    def test_an_end_that_does_not_agree_is_refused(self, as_user, service, minutes):
+        end = iso(TUESDAY + timedelta(minutes=minutes))
+        response = as_user.post("/bookings", body(service, end_time=end))
+        problem(response, 400, "validation_error", "end_time")
+        assert not Booking.objects.exists()
+
+    def test_the_past_cannot_be_booked(self, api, user, service):
+        with time_machine.travel(TUESDAY, tick=False):
+            client = api.as_(user)
+            late = body(service, TUESDAY - timedelta(seconds=1))
+            problem(client.post("/bookings", late), 400, "validation_error", "start_time")
+            assert not Booking.objects.exists()
+            assert client.post("/bookings", body(service, TUESDAY)).status_code == 201
+
+    def test_a_service_that_does_not_exist_is_named(self, as_user, service):
+        wrong = {**body(service), "service_id": str(uuid4())}
+        problem(as_user.post("/bookings", wrong), 400, "validation_error", "service_id")
+
+    def test_an_inactive_service_is_not_booked(self, as_user):
+        service = ServiceFactory(is_active=False)
+        problem(as_user.post("/bookings", body(service)), 409, "service_inactive")
+        assert not Booking.objects.exists()
+
+    def test_what_is_missing_is_named(self, as_user):
+        response = as_user.post("/bookings", {})
+        problem(response, 400, "validation_error", "service_id", "start_time")
+
+    @pytest.mark.parametrize(
+        ("field", "value"),
+        [
+            ("service_id", None),
+            ("service_id", "x"),
+            ("service_id", 7),
+            ("service_id", ["a"]),
+            ("service_id", {"a": 1}),
+            ("start_time", None),
+            ("start_time", ""),
+            ("start_time", "2999-01-01T10:00:00"),
+            ("start_time", "2999-01-01"),
+            ("start_time", "2999-01-01T10:00Z"),
+            ("start_time", "2999-02-30T10:00:00Z"),
+            ("start_time", "2999-01-01T24:00:00Z"),
+            ("start_time", "2999-01-01T10:00:60Z"),
+            ("start_time", "2999-01-01T10:00:00+24:00"),
+            ("start_time", "9999-12-31T23:30:00Z"),
+            ("start_time", "0001-01-01T00:30:00Z"),
+            ("start_time", "2999-01-01T10:00:00 00:00"),
+            ("start_time", "２９９９-01-01T10:00:00Z"),  # noqa: RUF001 - full-width digits
+            ("start_time", "now"),
+            ("start_time", 32472144000),
+            ("start_time", True),
+            ("start_time", ["2999-01-01T10:00:00Z"]),
+            ("end_time", None),
+            ("end_time", "2999-01-01T11:00:00"),
+            ("user_id", None),
+            ("user_id", "me"),
+            ("attendee_name", None),
+            ("attendee_name", ["Ana"]),
+            ("attendee_name", "A" * 201),
+            ("attendee_name", "A\0"),
+            ("attendee_email", "ana"),
+            ("attendee_email", "ana@"),
+            ("attendee_email", "a" * 250 + "@example.com"),
+            ("attendee_email", "ana@example.com\nBcc: all@example.com"),
+            ("notes", None),
+            ("notes", {"a": "b"}),
+            ("notes", "n" * 2001),
+            ("notes", "\0"),
+            ("colour", "red"),
+            ("service", "misspelt"),
+        ],
+    )
+    def test_what_makes_no_sense_is_named_and_nothing_is_stored(
+        self, as_admin, service, field, value
+    ):
+        response = as_admin.post("/bookings", {**body(service), field: value})
+        problem(response, 400, "validation_error", field)
+        assert not Booking.objects.exists()
+
+    @pytest.mark.parametrize("content", ["[]", "null", '"text"', "7", "[[]]"])
+    def test_a_body_that_is_no_object_is_refused(self, as_user, content):
+        response = as_user.post("/bookings", content, content_type="application/json")
+        problem(response, 400, "validation_error", "")
+
+    def test_what_a_client_has_read_it_may_send_back(self, as_user, service):
+        made = as_user.post("/bookings", body(service)).json()
+        again = {
+            **made,
+            "start_time": iso(TUESDAY + HOUR),
+            "end_time": iso(TUESDAY + 2 * HOUR),
+            "seat": 9,
+            "status": "completed",
+            "price": "0.01",
+            "currency": "XXX",
+        }
+        response = as_user.post("/bookings", again)
+        assert response.status_code == 201
+        answer = response.json()
+        assert answer["id"] != made["id"]
+        assert answer["seat"] == 1
+        assert answer["status"] == "pending"
+        assert (answer["price"], answer["currency"]) == ("25.00", "USD")
+
+
+class TestCreateForSomebodyElse:
+    def test_an_admin_books_for_a_user(self, api, as_admin, admin, user, service):
+        response = as_admin.post("/bookings", body(service, user_id=str(user.pk)))
+        assert response.status_code == 201
+        assert response.json()["user_id"] == str(user.pk)
+        assert api.as_(user).get("/bookings").json()["count"] == 1
+        assert BookingEvent.objects.get().actor == admin
+
+    def test_nobody_else_does(self, as_user, as_provider, service):
+        other = UserFactory()
+        for client in (as_user, as_provider):
+            response = client.post("/bookings", body(service, user_id=str(other.pk)))
+            problem(response, 403, "permission_denied")
+        assert not Booking.objects.exists()
+
+    def test_naming_oneself_is_fine(self, as_user, user, service):
+        response = as_user.post("/bookings", body(service, user_id=str(user.pk)))
+        assert response.status_code == 201
+
+    def test_somebody_who_does_not_exist_is_named(self, as_admin, service):
+        response = as_admin.post("/bookings", body(service, user_id=str(uuid4())))
+        problem(response, 400, "validation_error", "user_id")
+
+    def test_somebody_whose_account_is_inactive_is_not_booked_for(self, as_admin, service):
+        gone = UserFactory(is_active=False)
+        response = as_admin.post("/bookings", body(service, user_id=str(gone.pk)))
+        problem(response, 400, "validation_error", "user_id")
+
+
+class TestRead:
+    def test_owner_provider_and_admin_see_a_booking(self, as_user, as_provider, as_admin, booking):
+        answers = [
+            client.get(f"/bookings/{booking.pk}") for client in (as_user, as_provider, as_admin)
+        ]
+        assert [answer.status_code for answer in answers] == [200] * 3
+        assert answers[0].json() == answers[1].json() == answers[2].json()
+
+    def test_nobody_else_does(self, api, booking):
+        for stranger in (UserFactory(), ProviderFactory()):
+            problem(api.as_(stranger).get(f"/bookings/{booking.pk}"), 403, "permission_denied")
+        problem(api.get(f"/bookings/{booking.pk}"), 401, "not_authenticated")
+
+    def test_an_id_in_capitals_is_the_same_id(self, as_user, booking):
+        assert as_user.get(f"/bookings/{str(booking.pk).upper()}").status_code == 200
+
+    @pytest.mark.parametrize("pk", [uuid4(), "x", "1", "%00", "0" * 32, "..", "null"])
+    @pytest.mark.parametrize("method", ["get", "patch", "delete"])
+    def test_what_does_not_exist_is_not_found(self, as_admin, pk, method):
+        problem(getattr(as_admin, method)(f"/bookings/{pk}"), 404, "not_found")
+
+    def test_bookings_are_not_replaced(self, as_user, booking):
+        problem(as_user.put(f"/bookings/{booking.pk}", {}), 405, "method_not_allowed")
+
+
+class TestReschedule:
+    def test_a_booking_is_moved(self, as_user, booking):
+        response = as_user.patch(f"/bookings/{booking.pk}", {"start_time": iso(TUESDAY + 5 * HOUR)})
+        assert response.status_code == 200
+        answer = response.json()
+        assert answer["start_time"] == iso(TUESDAY + 5 * HOUR)
+        assert answer["end_time"] == iso(TUESDAY + 6 * HOUR)
+        assert answer["status"] == "pending"
+        assert answer["updated_at"] > answer["created_at"]
+        assert as_user.get(f"/bookings/{booking.pk}").json() == answer
+
+    def test_its_old_time_is_free_then(self, as_user, booking, service):
+        as_user.patch(f"/bookings/{booking.pk}", {"start_time": iso(TUESDAY + HOUR)})
+        assert as_user.post("/bookings", body(service)).status_code == 201
+
+    def test_it_is_not_in_its_own_way(self, as_user, booking):
+        response = as_user.patch(f"/bookings/{booking.pk}", {"start_time": iso(TUESDAY + HOUR / 2)})
+        assert response.status_code == 200
+
+    def test_a_taken_time_is_a_conflict_and_it_stays_where_it_is(self, as_user, booking, service):
+        BookingFactory(service=service, start_time=TUESDAY + 2 * HOUR)
+        before = stored(booking)
+        response = as_user.patch(
+            f"/bookings/{booking.pk}", {"start_time": iso(TUESDAY + 1.5 * HOUR)}
+        )
+        problem(response, 409, "booking_conflict")
+        assert stored(booking) == before
+        assert history(booking) == ["booking.created"]
+
+    def test_another_service_on_the_calendar_is_a_conflict(self, as_user, booking, service):
+        other = ServiceFactory(calendar=service.calendar)
+        BookingFactory(service=other, start_time=TUESDAY + 2 * HOUR)
+        response = as_user.patch(f"/bookings/{booking.pk}", {"start_time": iso(TUESDAY + 2 * HOUR)})
+        problem(response, 409, "booking_conflict")
+
+    def test_it_takes_the_lowest_seat_that_is_free(self, as_user, user):
+        service = ServiceFactory(capacity=3)
+        booking = BookingFactory(user=user, service=service, seat=3)
+        BookingFactory(service=service, seat=1, start_time=TUESDAY + HOUR)
+        response = as_user.patch(f"/bookings/{booking.pk}", {"start_time": iso(TUESDAY + HOUR)})
+        assert response.json()["seat"] == 2
+
+    def test_a_confirmed_booking_stays_confirmed(self, as_user, user, service):
+        booking = BookingFactory(user=user, service=service, status=Status.CONFIRMED)
+        response = as_user.patch(f"/bookings/{booking.pk}", {"start_time": iso(TUESDAY + HOUR)})
+        assert response.json()["status"] == "confirmed"
+
+    @pytest.mark.parametrize(
+        "status",
+        [Status.HELD, Status.CANCELLED, Status.COMPLETED, Status.EXPIRED, Status.NO_SHOW],
+    )
+    def test_only_what_is_pending_or_confirmed_is_moved(self, as_admin, as_user, user, status):
+        booking = BookingFactory(user=user, status=status)
+        for client in (as_user, as_admin):
+            for start_time in (TUESDAY + HOUR, TUESDAY):
+                response = client.patch(f"/bookings/{booking.pk}", {"start_time": iso(start_time)})
+                problem(response, 409, "invalid_transition")
+
+    def test_the_past_is_refused(self, api, user, booking):
+        with time_machine.travel(TUESDAY - HOUR, tick=False):
+            response = api.as_(user).patch(
+                f"/bookings/{booking.pk}", {"start_time": iso(TUESDAY - 2 * HOUR)}
+            )
+        problem(response, 400, "validation_error", "start_time")
+        assert Booking.objects.get().start_time == TUESDAY
+
+    def test_an_inactive_service_takes_no_new_times(self, as_user, booking, service):
+        service.is_active = False
+        service.save()
+        response = as_user.patch(f"/bookings/{booking.pk}", {"start_time": iso(TUESDAY + HOUR)})
+        problem(response, 409, "service_inactive")
+
+    def test_the_same_time_is_no_change(self, as_user, booking):
+        before = stored(booking)
+        response = as_user.patch(f"/bookings/{booking.pk}", {"start_time": iso(TUESDAY)})
+        assert response.status_code == 200
+        assert stored(booking) == before
+        assert history(booking) == ["booking.created"]
+
+    def test_nothing_is_no_change(self, as_user, booking):
+        before = stored(booking)
+        assert as_user.patch(f"/bookings/{booking.pk}", {}).status_code == 200
+        assert stored(booking) == before
+
+    def test_what_a_client_has_read_it_may_send_back(self, as_user, booking):
+        shown = as_user.get(f"/bookings/{booking.pk}").json()
+        response = as_user.patch(f"/bookings/{booking.pk}", shown)
+        assert (response.status_code, response.json()) == (200, shown)
+        assert history(booking) == ["booking.created"]
+        moved = as_user.patch(
+            f"/bookings/{booking.pk}", {**shown, "start_time": iso(TUESDAY + HOUR)}
+        )
+        assert moved.json()["end_time"] == iso(TUESDAY + 2 * HOUR)
+        cancelled = as_user.patch(
+            f"/bookings/{booking.pk}", {**moved.json(), "status": "cancelled"}
+        )
+        assert cancelled.json()["status"] == "cancelled"
+
+    def test_time_and_status_change_one_after_the_other(self, as_admin, booking):
+        response = as_admin.patch(
+            f"/bookings/{booking.pk}",
+            {"start_time": iso(TUESDAY + HOUR), "status": "confirmed"},
+        )
+        problem(response, 400, "validation_error", "")
+        assert history(booking) == ["booking.created"]
+
+    def test_provider_and_admin_move_bookings_too(self, as_provider, as_admin, booking):
+        for hours, client in enumerate((as_provider, as_admin), start=1):
+            response = client.patch(
+                f"/bookings/{booking.pk}", {"start_time": iso(TUESDAY + hours * HOUR)}
+            )
+            assert response.status_code == 200
+
+    def test_strangers_do_not(self, api, booking):
+        for stranger in (UserFactory(), ProviderFactory()):
+            client = api.as_(stranger)
+            for change in (
+                {},
+                {"start_time": iso(TUESDAY)},
+                {"start_time": iso(TUESDAY + HOUR)},
+                {"status": "cancelled"},
+                {"status": "pending"},
+                {"start_time": iso(TUESDAY), "status": "pending"},
+            ):
+                response = client.patch(f"/bookings/{booking.pk}", change)
+                problem(response, 403, "permission_denied")
+        assert history(booking) == ["booking.created"]
+
+    @pytest.mark.parametrize(
+        ("field", "value"),
+        [
+            ("start_time", "2999-01-01T10:00:00"),
+            ("start_time", None),
+            ("start_time", 5),
+            ("status", "done"),
+            ("status", None),
+            ("status", ["cancelled"]),
+            ("status", ""),
+            ("colour", "red"),
+        ],
+    )
+    def test_what_makes_no_sense_is_named(self, as_admin, booking, field, value):
+        response = as_admin.patch(f"/bookings/{booking.pk}", {field: value})
+        problem(response, 400, "validation_error", field)
+        assert history(booking) == ["booking.created"]
+
+
+class TestCancel:
+    @pytest.mark.parametrize("who", ["as_user", "as_provider", "as_admin"])
+    def test_owner_provider_and_admin_cancel(self, request, who, booking):
+        client = request.getfixturevalue(who)
+        response = client.patch(f"/bookings/{booking.pk}", {"status": "cancelled"})
+        assert response.status_code == 200
+        assert response.json()["status"] == "cancelled"
+        assert history(booking) == ["booking.created", "booking.cancelled"]
+
+    def test_a_cancelled_booking_frees_its_time(self, as_user, booking, service):
+        as_user.patch(f"/bookings/{booking.pk}", {"status": "cancelled"})
+        assert as_user.post("/bookings", body(service)).status_code == 201
+
+    def test_it_is_cancelled_once(self, as_user, booking):
+        as_user.patch(f"/bookings/{booking.pk}", {"status": "cancelled"})
+        response = as_user.patch(f"/bookings/{booking.pk}", {"status": "cancelled"})
+        problem(response, 409, "invalid_transition")
+        assert history(booking) == ["booking.created", "booking.cancelled"]
+
+
+class TestStatus:
+    def test_a_provider_confirms_and_completes(self, as_provider, booking, provider):
+        for status in ("confirmed", "completed", "no_show"):
+            response = as_provider.patch(f"/bookings/{booking.pk}/status", {"status": status})
+            assert response.status_code == 200
+            assert response.json()["status"] == status
+        assert history(booking) == [
+            "booking.created",
+            "booking.confirmed",
+            "booking.completed",
+            "booking.no_show",
+        ]
+        assert BookingEvent.objects.last().actor == provider
+
+    def test_the_reason_is_in_the_history(self, as_provider, booking):
+        as_provider.patch(
+            f"/bookings/{booking.pk}/status", {"status": "cancelled", "reason": "Ill."}
+        )
+        event = BookingEvent.objects.last()
+        assert event.data["reason"] == "Ill."
+        assert event.data["was"] == {"status": "pending"}
+
+    def test_an_owner_cannot_even_cancel_there(self, as_user, booking):
+        for status in ("confirmed", "cancelled"):
+            response = as_user.patch(f"/bookings/{booking.pk}/status", {"status": status})
+            problem(response, 403, "permission_denied")
+
+    @pytest.mark.parametrize(
+        ("content", "field"),
+        [
+            ({}, "status"),
+            ({"status": "done"}, "status"),
+            ({"status": None}, "status"),
+            ({"status": "confirmed", "reason": None}, "reason"),
+            ({"status": "confirmed", "reason": "r" * 501}, "reason"),
+            ({"status": "confirmed", "start_time": "2999-01-01T10:00:00Z"}, "start_time"),
+        ],
+    )
+    def test_what_makes_no_sense_is_named(self, as_admin, booking, content, field):
+        response = as_admin.patch(f"/bookings/{booking.pk}/status", content)
+        problem(response, 400, "validation_error", field)
+        assert history(booking) == ["booking.created"]
+
+    def test_what_does_not_exist_is_not_found(self, as_admin):
+        response = as_admin.patch(f"/bookings/{uuid4()}/status", {"status": "confirmed"})
+        problem(response, 404, "not_found")
+
+
+class TestDelete:
+    def test_an_owner_deletes_a_booking_before_it_starts(self, as_user, booking, service):
+        response = as_user.delete(f"/bookings/{booking.pk}")
+        assert (response.status_code, response.content) == (204, b"")
+        problem(as_user.get(f"/bookings/{booking.pk}"), 404, "not_found")
+        problem(as_user.delete(f"/bookings/{booking.pk}"), 404, "not_found")
+        assert as_user.post("/bookings", body(service)).status_code == 201
+
+    def test_its_history_stays(self, as_user, booking, user):
+        as_user.delete(f"/bookings/{booking.pk}")
+        assert history(booking) == ["booking.created", "booking.deleted"]
+        assert BookingEvent.objects.last().actor == user
+
+    @pytest.mark.parametrize("seconds", [0, 1, 7200])
+    def test_an_owner_does_not_delete_what_has_started(self, api, user, booking, seconds):
+        with time_machine.travel(TUESDAY + timedelta(seconds=seconds), tick=False):
+            response = api.as_(user).delete(f"/bookings/{booking.pk}")
+        problem(response, 403, "booking_started")
+        assert Booking.objects.exists()
+
+    def test_a_second_before_the_start_is_early_enough(self, api, user, booking):
+        with time_machine.travel(TUESDAY - timedelta(seconds=1), tick=False):
+            assert api.as_(user).delete(f"/bookings/{booking.pk}").status_code == 204
+
+    def test_an_admin_deletes_what_has_started(self, api, admin, booking):
+        with time_machine.travel(TUESDAY + HOUR, tick=False):
+            assert api.as_(admin).delete(f"/bookings/{booking.pk}").status_code == 204
+
+    def test_providers_and_strangers_delete_nothing(self, api, as_provider, booking):
+        for client in (as_provider, api.as_(UserFactory()), api.as_(ProviderFactory())):
+            problem(client.delete(f"/bookings/{booking.pk}"), 403, "permission_denied")
+        assert Booking.objects.exists()
+
+
+class TestHistory:
+    def test_every_change_is_written_down_with_what_came_of_it(
+        self, as_user, as_provider, user, provider, service
+    ):
+        pk = as_user.post("/bookings", body(service)).json()["id"]
+        later = TUESDAY + 3 * HOUR
+        as_user.patch(f"/bookings/{pk}", {"start_time": iso(later)})
+        as_provider.patch(f"/bookings/{pk}", {"status": "confirmed"})
+        as_user.patch(f"/bookings/{pk}", {"status": "cancelled"})
+        as_user.delete(f"/bookings/{pk}")
+        events = list(BookingEvent.objects.filter(booking_id=pk))
+        assert [(event.type, event.actor, event.data["status"]) for event in events] == [
+            ("booking.created", user, "pending"),
+            ("booking.rescheduled", user, "pending"),
+            ("booking.confirmed", provider, "confirmed"),
+            ("booking.cancelled", user, "cancelled"),
+            ("booking.deleted", user, "cancelled"),
+        ]
+        periods = [
+            (
+                datetime.fromisoformat(event.data["start_time"]),
+                datetime.fromisoformat(event.data["end_time"]),
+            )
+            for event in events
+        ]
+        assert periods == [(TUESDAY, TUESDAY + HOUR)] + [(later, later + HOUR)] * 4
+        was = events[1].data["was"]
+        assert datetime.fromisoformat(was["start_time"]) == TUESDAY
+        assert [event.data["seat"] for event in events] == [1] * 5
+        assert [event.at for event in events] == sorted(event.at for event in events)
+
+    def test_times_are_written_alike_by_every_event(self, user, service):
+        start = TUESDAY.replace(microsecond=500000)
+        booking = services.create_booking(
+            actor=user, service_id=service.pk, start_time=start, at=timezone.now()
+        )
+        services.cancel_booking(booking_id=booking.pk, actor=user, at=timezone.now())
+        created, cancelled = BookingEvent.objects.all()
+        for name in ("start_time", "end_time"):
+            assert datetime.fromisoformat(created.data[name]) == datetime.fromisoformat(
+                cancelled.data[name]
+            )
+
+    def test_refusals_leave_no_trace(self, as_user, as_admin, booking):
+        as_user.patch(f"/bookings/{booking.pk}", {"status": "confirmed"})
+        as_admin.patch(f"/bookings/{booking.pk}", {"status": "held"})
+        assert history(booking) == ["booking.created"]
+
+
+@contextmanager
+def history_that_cannot_be_written():
+    run(
+        "CREATE FUNCTION out_of_ink() RETURNS trigger LANGUAGE plpgsql AS"
+        " $$ BEGIN RAISE EXCEPTION 'out of ink'; END $$"
+    )
+    run(
+        "CREATE TRIGGER out_of_ink BEFORE INSERT ON bookings_bookingevent"
+        " FOR EACH ROW EXECUTE FUNCTION out_of_ink()"
+    )
+    try:
+        yield
+    finally:
+        run("DROP FUNCTION out_of_ink CASCADE")
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda booking: services.create_booking(
+            actor=booking.user,
+            service_id=booking.service_id,
+            start_time=TUESDAY + 9 * HOUR,
+            at=timezone.now(),
+        ),
+        lambda booking: services.reschedule_booking(
+            booking_id=booking.pk,
+            actor=booking.user,
+            start_time=TUESDAY + 9 * HOUR,
+            at=timezone.now(),
+        ),
+        lambda booking: services.cancel_booking(
+            booking_id=booking.pk, actor=booking.user, at=timezone.now()
+        ),
+        lambda booking: services.change_status(
+            booking_id=booking.pk,
+            actor=booking.calendar.provider,
+            status="confirmed",
+            at=timezone.now(),
+        ),
+        lambda booking: services.delete_booking(
+            booking_id=booking.pk, actor=booking.user, at=timezone.now()
+        ),
+    ],
+    ids=["create", "reschedule", "cancel", "confirm", "delete"],
+)
+def test_a_change_that_cannot_be_written_down_is_not_made(change, service):
+    booking = BookingFactory(service=service)
+    before = list(Booking.objects.values())
+    with history_that_cannot_be_written(), pytest.raises(DatabaseError, match="out of ink"):
+        change(booking)
+    assert list(Booking.objects.values()) == before
+    change(booking)
+    assert list(Booking.objects.values()) != before
+    assert BookingEvent.objects.count() == 1
+
+
+def found(client, query="", **headers):
+    """Return the ids that a list holds."""
+    response = client.get(f"/bookings{query}", headers=headers)
+    assert response.status_code == 200, response.content
+    return [row["id"] for row in response.json()["results"]]
+
+
+def ids(*bookings):
+    return [str(booking.pk) for booking in bookings]
+
+
+class TestListScope:
+    def test_one_sees_ones_own(self, as_user, user):
+        own = BookingFactory(user=user)
+        BookingFactory()
+        assert found(as_user) == ids(own)
+
+    def test_a_row_is_the_booking_as_it_is_shown_alone(self, as_user, user, booking):
+        (row,) = as_user.get("/bookings").json()["results"]
+        assert row == as_user.get(f"/bookings/{booking.pk}").json()
+
+    def test_a_provider_sees_by_scope_those_on_their_calendars(
+        self, as_provider, provider, service
+    ):
+        theirs = BookingFactory(service=service)
+        own = BookingFactory(user=provider)
+        assert found(as_provider) == ids(own)
+        assert found(as_provider, "?scope=provider") == ids(theirs)
+
+    def test_somebody_without_calendars_sees_none_by_that_scope(self, as_user, user):
+        BookingFactory(user=user)
+        assert found(as_user, "?scope=provider") == []
+
+    def test_an_admin_sees_all_or_those_of_a_user(self, as_admin, user):
+        first = BookingFactory(user=user)
+        second = BookingFactory(start_time=TUESDAY + HOUR)
+        assert found(as_admin) == ids(first, second)
+        assert found(as_admin, f"?user_id={user.pk}") == ids(first)
+        assert found(as_admin, "?scope=provider") == []
+
+    def test_nobody_else_asks_for_those_of_a_user(self, as_user, as_provider, user):
+        for client in (as_user, as_provider):
+            problem(client.get(f"/bookings?user_id={user.pk}"), 403, "permission_denied")
+
+    def test_no_filter_widens_what_one_sees(self, as_user, service):
+        other = BookingFactory(service=service)
+        for query in (
+            f"?service_id={service.pk}",
+            f"?calendar_id={service.calendar_id}",
+            "?from=2999-01-01&to=2999-01-01",
+            "?status=pending",
+            "?cursor=",
+        ):
+            assert found(as_user, query) == []
+        assert other
+
+
+class TestListFilters:
+    def test_by_state_one_or_more(self, as_admin):
+        kept = {
+            status: BookingFactory(status=status, start_time=TUESDAY + number * HOUR)
+            for number, status in enumerate(Status)
+        }
+        for status, booking in kept.items():
+            assert found(as_admin, f"?status={status.value}") == ids(booking)
+        assert found(as_admin, "?status=pending,cancelled") == ids(
+            kept[Status.PENDING], kept[Status.CANCELLED]
+        )
+        assert found(as_admin, "?status=") == ids(*kept.values())
+
+    def test_by_service_and_calendar(self, as_admin, service):
+        sibling = ServiceFactory(calendar=service.calendar)
+        first = BookingFactory(service=service)
+        second = BookingFactory(service=sibling, start_time=TUESDAY + HOUR)
+        BookingFactory()
+        assert found(as_admin, f"?service_id={service.pk}") == ids(first)
+        assert found(as_admin, f"?calendar_id={service.calendar_id}") == ids(first, second)
+        assert found(as_admin, f"?calendar_id={service.calendar_id}&service_id={uuid4()}") == []
+
+    @pytest.mark.parametrize(
+        ("query", "meets"),
+        [
+            # It takes place from 10:00 to 11:00.
+            ("?from=2999-01-01T10:59:59Z", True),
+            ("?from=2999-01-01T11:00:00Z", False),
+            ("?to=2999-01-01T10:00:00Z", False),
+            ("?to=2999-01-01T10:00:01Z", True),
+            ("?from=2999-01-01T10:15:00Z&to=2999-01-01T10:45:00Z", True),
+            ("?from=2999-01-01T09:00:00Z&to=2999-01-01T12:00:00Z", True),
+            ("?from=2999-01-01T11:00:00Z&to=2999-01-01T12:00:00Z", False),
+            ("?from=2999-01-01T12:30:00%2B02:00", True),
+            ("?from=2999-01-01T13:00:00%2B02:00", False),
+            ("?from=2999-01-01", True),
+            ("?from=2999-01-02", False),
+            ("?to=2998-12-31", False),
+            ("?to=2999-01-01", True),
+            ("?from=2999-01-01&to=2999-01-01", True),
+            ("?from=2999-01-02&to=2998-12-31", False),
+        ],
+    )
+    def test_by_the_period_that_it_meets(self, as_admin, query, meets):
+        booking = BookingFactory()
+        assert found(as_admin, query) == (ids(booking) if meets else [])
+
+    @pytest.mark.parametrize(
+        ("zone", "day", "meets"),
+        [
+            # 10:00 to 11:00 in UTC is in Kiritimati 00:00 to 01:00 of the day after, and in
+            # Niue 23:00 to 24:00 of the day before.
+            ("Pacific/Kiritimati", "2999-01-01", False),
+            ("Pacific/Kiritimati", "2999-01-02", True),
+            ("Pacific/Niue", "2998-12-31", True),
+            ("Pacific/Niue", "2999-01-01", False),
+            ("Europe/Paris", "2999-01-01", True),
+        ],
+    )
+    def test_a_day_is_a_day_of_the_zone_that_was_asked_for(self, as_admin, zone, day, meets):
+        booking = BookingFactory()
+        expected = ids(booking) if meets else []
+        assert found(as_admin, f"?from={day}&to={day}&tz={zone}") == expected
+        assert found(as_admin, f"?from={day}&to={day}", **{"Time-Zone": zone}) == expected
+
+    def test_the_day_on_which_clocks_go_back_has_25_hours(self, as_admin):
+        # In Paris, 2026-10-25 lasts from 22:00 UTC to 23:00 UTC.
+        bookings = [
+            BookingFactory(start_time=datetime(2026, 10, 24, 21, tzinfo=UTC) + number * HOUR)
+            for number in (0, 1, 25, 26)
+        ]
+        query = "?from=2026-10-25&to=2026-10-25&tz=Europe/Paris"
+        assert found(as_admin, query) == ids(*bookings[1:3])
+
+    def test_filters_narrow_each_other(self, as_admin, user, service):
+        BookingFactory(user=user, service=service, status=Status.CANCELLED)
+        wanted = BookingFactory(user=user, service=service)
+        BookingFactory(user=user)
+        BookingFactory(user=user, service=service, start_time=TUESDAY + 48 * HOUR)
+        query = f"?user_id={user.pk}&service_id={service.pk}&status=pending,confirmed&to=2999-01-01"
+        assert found(as_admin, query) == ids(wanted)
+
+    @pytest.mark.parametrize(
+        ("query", "field"),
+        [
+            ("status=done", "status"),
+            ("status=pending,done", "status"),
+            ("status=PENDING", "status"),
+            ("service_id=x", "service_id"),
+            ("calendar_id=7", "calendar_id"),
+            ("user_id=me", "user_id"),
+            ("scope=all", "scope"),
+            ("from=yesterday", "from"),
+            ("from=2999-01-01T10:00:00", "from"),
+            ("from=2999-01-01T10:00:00+00:00", "from"),
+            ("from=2999-13-01", "from"),
+            ("to=2999-02-30", "to"),
+            ("to=0000-00-00", "to"),
+            ("from=9999-12-31", "from"),
+            ("to=0001-01-01", "to"),
+            ("from=%00", "from"),
+            ("ordering=price", "ordering"),
+            ("ordering=start_time,,", "ordering"),
+            ("ordering=--start_time", "ordering"),
+            ("ordering=user__password", "ordering"),
+            ("state=pending", "state"),
+            ("user=1", "user"),
+            ("tz=Mars/Olympus", "tz"),
+        ],
+    )
+    def test_what_makes_no_sense_is_named(self, as_admin, query, field):
+        problem(as_admin.get(f"/bookings?{query}"), 400, "validation_error", field)
+
+
+class TestListOrder:
+    @pytest.fixture
+    def bookings(self):
+        """Return three, whose order by start is not that by age."""
+        return [
+            BookingFactory(start_time=TUESDAY + start * HOUR, created_at=TUESDAY - created * HOUR)
+            for start, created in ((0, 2), (1, 3), (2, 1))
+        ]
+
+    @pytest.mark.parametrize(
+        ("query", "order"),
+        [
+            ("", [0, 1, 2]),
+            ("?ordering=start_time", [0, 1, 2]),
+            ("?ordering=-start_time", [2, 1, 0]),
+            ("?ordering=created_at", [1, 0, 2]),
+            ("?ordering=-created_at", [2, 0, 1]),
+            ("?ordering=start_time,created_at", [0, 1, 2]),
+        ],
+    )
+    def test_by_start_or_by_age(self, as_admin, bookings, query, order):
+        assert found(as_admin, query) == ids(*(bookings[index] for index in order))
+
+    @pytest.mark.parametrize("ordering", ["start_time", "-start_time", "-created_at"])
+    def test_pages_never_overlap_though_all_start_at_once(self, as_admin, ordering):
+        service = ServiceFactory(capacity=10)
+        everybody = {
+            str(BookingFactory(service=service, seat=seat, created_at=TUESDAY).pk)
+            for seat in range(1, 8)
+        }
+        pages = [
+            found(as_admin, f"?ordering={ordering}&limit=2&page={page}") for page in (1, 2, 3, 4)
+        ]
+        assert [len(page) for page in pages] == [2, 2, 2, 1]
+        assert {pk for page in pages for pk in page} == everybody
+
+    @pytest.mark.parametrize("ordering", ["start_time", "-start_time", "created_at"])
+    def test_a_cursor_reads_everything_once_and_the_way_back(self, as_admin, ordering):
+        service = ServiceFactory(capacity=2)
+        for number in range(7):
+            BookingFactory(
+                service=service,
+                seat=number % 2 + 1,
+                start_time=TUESDAY + number // 2 * HOUR,
+                created_at=TUESDAY,
+            )
+        expected = found(as_admin, f"?ordering={ordering}")
+        page = as_admin.get(f"/bookings?ordering={ordering}&limit=3&cursor=").json()
+        assert "count" not in page
+        assert page["previous"] is None
+        pages = [page]
+        while page["next"]:
+            page = as_admin.get(page["next"]).json()
+            pages.append(page)
+        assert [row["id"] for page in pages for row in page["results"]] == expected
+        back = [page]
+        while page["previous"]:
+            page = as_admin.get(page["previous"]).json()
+            back.insert(0, page)
+        assert [row["id"] for page in back for row in page["results"]] == expected
+
+    def test_a_booking_made_meanwhile_disturbs_no_cursor(self, as_admin):
+        first, second = (BookingFactory(start_time=TUESDAY + n * HOUR) for n in (1, 2))
+        page = as_admin.get("/bookings?limit=1&cursor=").json()
+        BookingFactory(start_time=TUESDAY)
+        first.delete()
+        assert [row["id"] for row in as_admin.get(page["next"]).json()["results"]] == ids(second)
+
+
+def test_money_is_text_to_the_cent(as_user):
+    service = ServiceFactory(price=Decimal("7"), currency="EUR")
+    answer = as_user.post("/bookings", body(service)).json()
+    assert (answer["price"], answer["currency"]) == ("7.00", "EUR")
+    assert as_user.get(f"/bookings/{answer['id']}").json()["price"] == "7.00"

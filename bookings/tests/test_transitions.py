@@ -1,0 +1,133 @@
+"""The table of states: from each one to each other one, by everybody, on both endpoints."""
+
+import pytest
+
+from accounts.tests.factories import AdminFactory, ProviderFactory, UserFactory
+from bookings.models import Booking, BookingEvent
+from bookings.services import TRANSITIONS
+from bookings.tests.factories import BookingFactory
+from bookit.tests.expect import problem
+from catalog.tests.factories import CalendarFactory, ServiceFactory
+
+pytestmark = pytest.mark.django_db
+
+STATES = ["held", "pending", "confirmed", "cancelled", "completed", "expired", "no_show"]
+
+# The contract's section 5, written down a second time.
+TABLE = {
+    "held": "pending confirmed cancelled expired",
+    "pending": "confirmed cancelled expired completed no_show",
+    "confirmed": "completed cancelled no_show",
+    "cancelled": "",
+    "completed": "no_show",
+    "expired": "",
+    "no_show": "completed",
+}
+
+PAIRS = pytest.mark.parametrize(
+    ("before", "after"), [(before, after) for before in STATES for after in STATES]
+)
+
+
+@pytest.fixture
+def owner():
+    return UserFactory()
+
+
+@pytest.fixture
+def provider():
+    return ProviderFactory()
+
+
+@pytest.fixture
+def booking_in(owner, provider):
+    """Return a function that makes a booking in a state."""
+    calendar = CalendarFactory(provider=provider)
+
+    def make(status, after):
+        # A hold becomes pending, or confirmed where the service asks for no confirmation.
+        service = ServiceFactory(calendar=calendar, requires_confirmation=after != "confirmed")
+        Booking.objects.all().delete()
+        return BookingFactory(user=owner, service=service, status=status)
+
+    return make
+
+
+def test_the_table_is_that_of_the_code():
+    assert set(STATES) == set(Booking.Status.values) == set(TABLE)
+    assert {state: set(follow.split()) for state, follow in TABLE.items()} == {
+        str(state): {str(status) for status in follow} for state, follow in TRANSITIONS.items()
+    }
+
+
+@PAIRS
+@pytest.mark.parametrize("role", ["provider", "admin"])
+def test_its_provider_and_admins_do_what_the_table_allows(
+    api, provider, booking_in, before, after, role
+):
+    actor = provider if role == "provider" else AdminFactory()
+    for path in ("/bookings/{}", "/bookings/{}/status"):
+        booking = booking_in(before, after)
+        response = api.as_(actor).patch(path.format(booking.pk), {"status": after})
+        updated_at = booking.updated_at
+        booking.refresh_from_db()
+        events = BookingEvent.objects.filter(booking_id=booking.pk)
+        if after in TABLE[before].split():
+            assert response.status_code == 200, response.content
+            assert response.json()["status"] == booking.status == after
+            event = events.get()
+            # A hold that becomes pending is when the booking is made.
+            expected = "booking.created" if after == "pending" else f"booking.{after}"
+            assert (event.type, event.actor) == (expected, actor)
+            assert event.data["status"] == after
+            assert event.data["was"] == {"status": before}
+            assert event.at == booking.updated_at > updated_at
+        else:
+            problem(response, 409, "invalid_transition")
+            assert (booking.status, booking.updated_at) == (before, updated_at)
+            assert not events.exists()
+
+
+@PAIRS
+def test_its_owner_cancels_and_does_nothing_else(api, owner, booking_in, before, after):
+    booking = booking_in(before, after)
+    response = api.as_(owner).patch(f"/bookings/{booking.pk}", {"status": after})
+    booking.refresh_from_db()
+    if after == "cancelled" and "cancelled" in TABLE[before].split():
+        assert response.status_code == 200
+        assert response.json()["status"] == booking.status == "cancelled"
+        assert BookingEvent.objects.get().type == "booking.cancelled"
+    else:
+        if after == "cancelled":
+            problem(response, 409, "invalid_transition")
+        else:
+            problem(response, 403, "permission_denied")
+        assert booking.status == before
+        assert not BookingEvent.objects.exists()
+
+
+@pytest.mark.parametrize("before", STATES)
+def test_nobody_else_changes_anything(api, owner, booking_in, before):
+    booking = booking_in(before, "pending")
+    elsewhere = CalendarFactory(provider=ProviderFactory())
+    for after in STATES:
+        refused = [
+            api.as_(owner).patch(f"/bookings/{booking.pk}/status", {"status": after}),
+            api.as_(UserFactory()).patch(f"/bookings/{booking.pk}", {"status": after}),
+            api.as_(elsewhere.provider).patch(f"/bookings/{booking.pk}", {"status": after}),
+            api.as_(elsewhere.provider).patch(f"/bookings/{booking.pk}/status", {"status": after}),
+        ]
+        for response in refused:
+            problem(response, 403, "permission_denied")
+        problem(api.patch(f"/bookings/{booking.pk}", {"status": after}), 401, "not_authenticated")
+    booking.refresh_from_db()
+    assert booking.status == before
+    assert not BookingEvent.objects.exists()
+
+
+@pytest.mark.parametrize("after", STATES)
+def test_a_provider_who_books_with_themselves_is_both(api, provider, booking_in, after):
+    booking = booking_in("pending", after)
+    Booking.objects.update(user=provider)
+    response = api.as_(provider).patch(f"/bookings/{booking.pk}", {"status": after})
+    assert response.status_code == (200 if after in TABLE["pending"].split() else 409)
