@@ -18,7 +18,9 @@ SECRETS = re.compile(
 
 def redact(text: str) -> str:
     """Return `text` with mail addresses and tokens blotted out."""
-    return SECRETS.sub("[redacted]", text)
+    if "@" in text or "%40" in text or "eyJ" in text:
+        return SECRETS.sub("[redacted]", text)
+    return text  # Most lines: the search costs more than all the rest of a line.
 
 
 class RequestIdFilter(logging.Filter):
