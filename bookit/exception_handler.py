@@ -6,6 +6,7 @@ the transaction for rollback; a bare response from here would leave half-done wo
 
 import logging
 from collections.abc import Iterator
+from itertools import islice
 from typing import Any
 
 from django.core.exceptions import ObjectDoesNotExist, PermissionDenied
@@ -21,6 +22,10 @@ from bookit.errors import CONSTRAINT_ERRORS, ServiceError, database_error_facts
 from bookit.renderers import JSONRenderer
 
 logger = logging.getLogger(__name__)
+
+# So many field errors are listed: an answer is not to be larger than the request it refuses.
+MOST_FIELDS = 100
+LONGEST_MESSAGE = 500
 
 
 class ProblemException(exceptions.APIException):
@@ -80,7 +85,7 @@ def _translate(error: Exception) -> ProblemException | None:
             400,
             "validation_error",
             "The request is not valid; see `errors`.",
-            [*_fields(error.detail)],
+            [*islice(_fields(error.detail), MOST_FIELDS)],
         )
     if isinstance(error, Http404 | ObjectDoesNotExist):
         return ProblemException(404, "not_found", "There is nothing at this address.")
@@ -121,4 +126,6 @@ def _fields(detail: Any, path: str = "") -> Iterator[dict[str, str]]:
             else:
                 yield from _fields(inner, path)
     else:
-        yield {"field": path, "code": getattr(detail, "code", "invalid"), "message": str(detail)}
+        # Some messages quote the value, which can be a mebibyte of it.
+        message = str(detail)[:LONGEST_MESSAGE]
+        yield {"field": path, "code": getattr(detail, "code", "invalid"), "message": message}

@@ -3,23 +3,35 @@
 import logging
 import re
 from contextvars import ContextVar
+from typing import Any
 
 from pythonjsonlogger.orjson import OrjsonFormatter
 
 request_id: ContextVar[str | None] = ContextVar("request_id", default=None)
 
 # What must not reach a log, wherever it came from: mail addresses (a database error quotes the
-# value it refuses) and tokens (three base64 parts, the first of which encodes `{"`).
-SECRETS = re.compile(
-    r"[A-Za-z0-9.!#$&'*+/=?^_`{|}~-]+(?:@|%40)[A-Za-z0-9.-]+"
-    r"|eyJ[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]*"
+# value it refuses), tokens (three base64 parts, the first of which encodes `{"`) and the hashes of
+# passwords. All of them begin where something else ends: tried at every letter of a long word, the
+# search would take the square of its length.
+OTHER = r"[^\s\x00-\x1f\"\\(),:;<>@\[\]]"
+BARE = (
+    rf"(?<!{OTHER}){OTHER}+(?:@|%40)(?:[\w.-]+|\[[^\]\s]*\])"
+    r"|(?<![\w-])(?=[\w-]*eyJ)[\w-]++\.[\w-]++\.[\w-]*"
+    r"|argon2\$[^\s\"')]+"
 )
+SECRETS = re.compile(BARE)
+# Also those with a part in quotes before the @, `"Ada L."@example.com`. Not in JSON, where a quote
+# can be the end of something else.
+SECRETS_OF_TEXT = re.compile(rf'"(?:[^"\\\n]|\\.)*"@[\w.-]+|{BARE}')
+
+# Characters that would begin another line, or move the cursor of a terminal.
+CONTROLS = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160), 0x2028, 0x2029)}
 
 
-def redact(text: str) -> str:
-    """Return `text` with mail addresses and tokens blotted out."""
-    if "@" in text or "%40" in text or "eyJ" in text:
-        return SECRETS.sub("[redacted]", text)
+def redact(text: str, secrets: re.Pattern[str] = SECRETS_OF_TEXT) -> str:
+    """Return `text` with mail addresses, tokens and hashes of passwords blotted out."""
+    if "@" in text or "%40" in text or "eyJ" in text or "argon2$" in text:
+        return secrets.sub("[redacted]", text)
     return text  # Most lines: the search costs more than all the rest of a line.
 
 
@@ -54,7 +66,26 @@ class JSONFormatter(OrjsonFormatter):
         # A dict as message would set any field of the line.
         if not isinstance(record.msg, str):
             record.msg = str(record.msg)
-        return redact(super().format(record))
+        return redact(super().format(record), SECRETS)
+
+    def jsonify_log_record(self, log_data: dict[str, Any]) -> str:
+        """Return the line, also of what JSON has no way to say: a lone surrogate, a huge number."""
+        try:
+            return super().jsonify_log_record(log_data)
+        except TypeError:
+            return super().jsonify_log_record(
+                {
+                    name: str(value).encode(errors="backslashreplace").decode()
+                    for name, value in log_data.items()
+                }
+            )
+
+    def process_log_record(self, log_data: dict[str, Any]) -> dict[str, Any]:
+        """Return the members of the line, with texts as they may be shown."""
+        return {
+            name: redact(value) if isinstance(value, str) else value
+            for name, value in log_data.items()
+        }
 
 
 class TextFormatter(logging.Formatter):
@@ -63,6 +94,11 @@ class TextFormatter(logging.Formatter):
     def __init__(self) -> None:
         super().__init__("%(asctime)s %(levelname)-7s %(name)s: %(message)s [%(request_id)s]")
 
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802
+        """Return the line, which stays one: a client's path may hold a line break."""
+        record.message = record.message.translate(CONTROLS)
+        return super().formatMessage(record)
+
     def format(self, record: logging.LogRecord) -> str:
-        """Return the line."""
+        """Return the line, and the traceback that belongs to it."""
         return redact(super().format(record))

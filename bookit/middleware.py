@@ -60,7 +60,10 @@ class RequestMiddleware:
         if not logger.isEnabledFor(logging.INFO):
             return
         match = request.resolver_match
-        user = getattr(request, "signed_in", None)
+        # Who has shown a token; in the admin site, to whom the session has turned out to belong.
+        user = getattr(request, "signed_in", None) or getattr(
+            getattr(request, "_cached_user", None), "pk", None
+        )
         logger.info(
             "%s %s %s",
             request.method,

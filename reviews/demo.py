@@ -318,7 +318,7 @@ BUSINESSES = (
                         },
                     ),
                 ),
-                demand=0.6,
+                demand=0.9,
                 regulars=40,
                 notes=(
                     "Bad left knee, I will take it easy.",
@@ -1244,7 +1244,9 @@ class _Town:
 
     def people(self) -> tuple[int, int]:
         """Store everybody; return how many customers and providers there are."""
-        hashes = {role: make_password(password) for role, _, password in ACCOUNTS[:3]}
+        passwords = {role: password for role, _, password in ACCOUNTS}
+        # Once for each, not for each user: a hash takes its time.
+        hashes = {role: make_password(password) for role, password in passwords.items()}
 
         def user(name: str, email: str, role: str, *, days_ago: int) -> User:
             joined = self.about(self.at - timedelta(days=days_ago))
@@ -1344,7 +1346,7 @@ class _Town:
                     drafts += self.day(place, services, day, demand, free)
             for draft in drafts:
                 if draft.booking.service.capacity == 1 and self.random.random() < 0.1:
-                    self.move(draft, free)
+                    self.move(draft, free[draft.offer])
             self.drafts += drafts
             self.request(place, services, free)
         for draft in self.drafts:
@@ -1361,10 +1363,12 @@ class _Town:
     def reviews(self) -> tuple[int, int]:
         """Store reviews and count them; return how many there are, and how many with a comment."""
         reviews: list[Review] = []
-        left: dict[Place | Offer, list[tuple[int, str]]] = {
-            source: self.random.sample(source.comments, len(source.comments))
-            for place in (place for place, _ in self.services)
-            for source in (place, *place.offers)
+        subjects: list[Place | Offer] = []
+        for place, offers in self.services:
+            subjects += [place, *offers]
+        left = {
+            subject: self.random.sample(subject.comments, len(subject.comments))
+            for subject in subjects
         }
         heard: set[tuple[Place, UUID]] = set()
         for draft in self.drafts:
@@ -1481,8 +1485,9 @@ class _Town:
     ) -> list[Draft]:
         """Return the bookings of a class, each in the lowest seat that was free at the time."""
         wanted = round(service.capacity * min(1.0, demand * self.random.uniform(0.5, 1.8)))
-        drafts = [self.draft(place, offer, service, start, self.guests) for _ in range(wanted)]
-        made = [draft for draft in drafts if draft is not None]
+        made: list[Draft] = []
+        for _ in range(wanted):
+            made += self.single(place, offer, service, start)
         made.sort(key=lambda draft: draft.booking.created_at)
         for number, draft in enumerate(made):
             held = {
@@ -1498,7 +1503,7 @@ class _Town:
     def single(
         self, place: Place, offer: Offer, service: Service, start: datetime
     ) -> Iterator[Draft]:
-        """Yield the booking of an appointment; one that is given back may go to somebody else."""
+        """Yield the booking of one seat; when it is given back, it may go to somebody else."""
         earliest = None
         while True:
             draft = self.draft(place, offer, service, start, self.guests, earliest=earliest)
@@ -1601,7 +1606,7 @@ class _Town:
             notice = timedelta(minutes=max(service.cancellation_notice_minutes, 30))
             latest = min(self.at, start - notice)
             if latest > steps[-1].at:
-                ill = self.random.random() < 0.15
+                ill = service.capacity == 1 and self.random.random() < 0.2
                 then(
                     Status.CANCELLED,
                     self.between(steps[-1].at, latest),
@@ -1615,30 +1620,23 @@ class _Town:
             then(Status.COMPLETED, end + delay, None)
         return steps
 
-    def move(self, draft: Draft, free: dict[Offer, list[datetime]]) -> None:
-        """Let a booking have been at another time first, if one near it has stayed free."""
+    def move(self, draft: Draft, starts: list[datetime]) -> None:
+        """Let a booking have been at another time first, at one near it of those that are free."""
         booking, steps = draft.booking, draft.steps
-        # Before whatever ended it.
-        place = len(steps) - (steps[-1].status not in (Status.PENDING, Status.CONFIRMED))
-        ended = steps[place].at if place < len(steps) else self.at
+        over = steps[-1].status not in (Status.PENDING, Status.CONFIRMED)
+        number = len(steps) - 1 if over else len(steps)
+        before, ended = steps[number - 1], steps[-1].at if over else self.at
         notice = timedelta(minutes=max(booking.service.cancellation_notice_minutes, 30))
-        for offer, starts in free.items():
-            if offer.title != booking.service.title:
-                continue
-            for start in starts:
-                latest = min(ended, booking.start_time - notice, start - notice)
-                near = abs(start - booking.start_time) < timedelta(days=6)
-                if near and steps[place - 1].at + timedelta(hours=1) < latest:
-                    starts.remove(start)
-                    draft.moved_from = start
-                    moved = Step(
-                        BookingEvent.Type.RESCHEDULED,
-                        steps[place - 1].status,
-                        self.between(steps[place - 1].at, latest),
-                        booking.user_id,
-                    )
-                    steps.insert(place, moved)
-                    return
+        for start in starts:
+            latest = min(ended, booking.start_time - notice, start - notice)
+            near = abs(start - booking.start_time) < timedelta(days=6)
+            if near and before.at + timedelta(hours=1) < latest:
+                starts.remove(start)
+                draft.moved_from = start
+                moved = self.between(before.at, latest)
+                kind = BookingEvent.Type.RESCHEDULED
+                steps.insert(number, Step(kind, before.status, moved, booking.user_id))
+                return
 
     # Chance
 

@@ -105,8 +105,9 @@ def serve(directory: Path, tmp_path: Path) -> Iterator[Callable[..., Serve]]:
 def test_it_serves_and_stops_everything_and_finds_its_data_again(
     serve: Callable[..., Serve], directory: Path
 ) -> None:
-    first = serve()
+    first = serve("--demo")
     assert first.get("/health") == 200
+    assert "admin@example.com" in first.said().partition("Demo accounts")[2]
     assert len(first.children("gunicorn")) == len(first.children("procrastinate")) == 1
     processes = first.everything()
     with running(directory) as url, psycopg.connect(url, autocommit=True) as connection:

@@ -11,11 +11,11 @@ from argparse import ArgumentParser
 from collections.abc import Callable
 from contextlib import suppress
 from http.client import HTTPConnection, HTTPException
-from importlib import import_module
 from types import FrameType
 from typing import Any
 
-from django.core.management import BaseCommand, call_command, get_commands
+from django.contrib.auth import get_user_model
+from django.core.management import BaseCommand, call_command, get_commands, load_command_class
 from django.db import connection
 from django.db.migrations.executor import MigrationExecutor
 
@@ -28,6 +28,9 @@ STOP_TIMEOUT = 25.0
 # as new.
 LONGEST_PAUSE = 30.0
 RAN_FOR_A_WHILE = 60.0
+
+#: Role, email and password of a demo account.
+Account = tuple[str, str, str]
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -119,7 +122,7 @@ class Command(BaseCommand):
         children: list[Child] = []
         try:
             with _listen(host, startup.port_number(port)) as listener:
-                self.prepare(demo=demo)
+                accounts = self.prepare(demo=demo)
                 descriptor = listener.fileno()
                 web = Child(
                     [
@@ -134,17 +137,18 @@ class Command(BaseCommand):
             children.append(worker)
             reachable = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104
             self.wait_for(web, reachable, listens_on)
-            self.announce(
-                f"[{reachable}]" if ":" in reachable else reachable, listens_on, demo=demo
-            )
+            self.announce(f"[{reachable}]" if ":" in reachable else reachable, listens_on, accounts)
             self.watch(web, children)
         except Stop:
             self.stdout.write("\nStopping.")
         finally:
             self.stop(children)
 
-    def prepare(self, *, demo: bool) -> None:
-        """Bring the database up to date and leave no connection to it open."""
+    def prepare(self, *, demo: bool) -> list[Account]:
+        """Bring the database up to date, and leave no connection to it open.
+
+        With `demo`, fill it if it is empty and return who can sign in.
+        """
         reason = startup.why_unreachable()
         if reason is not None:
             startup.fail(reason)
@@ -154,11 +158,21 @@ class Command(BaseCommand):
             if plan:
                 self.say(f"Applying {len(plan)} migrations.")
             call_command("migrate", interactive=False, verbosity=0, skip_checks=True)
-            if demo and "seed_demo" in get_commands():
-                call_command("seed_demo")
+            return self.fill() if demo else []
         finally:
             connection.close()
             connection.close_pool()  # type: ignore[attr-defined]
+
+    def fill(self) -> list[Account]:
+        """Store the demo data, unless there is data already; return the demo accounts there are."""
+        seed: Any = load_command_class(get_commands()["seed_demo"], "seed_demo")
+        call_command(seed)
+        accounts: list[Account] = seed.accounts
+        emails = [email for _, email, _ in accounts]
+        there = set(
+            get_user_model().objects.filter(email__in=emails).values_list("email", flat=True)
+        )
+        return [account for account in accounts if account[1] in there]
 
     def start_worker(self) -> Child:
         """Start the process that does the jobs."""
@@ -183,7 +197,7 @@ class Command(BaseCommand):
                 client.close()
         startup.fail(f"the web server does not answer after {START_TIMEOUT:.0f} seconds")
 
-    def announce(self, host: str, port: int, *, demo: bool) -> None:
+    def announce(self, host: str, port: int, accounts: list[Account]) -> None:
         """Say where everything is."""
         base = f"http://{host}:{port}"
         lines = [
@@ -196,8 +210,7 @@ class Command(BaseCommand):
         ]
         if startup.embedded_directory is not None:
             lines.append(f"  Data    {startup.embedded_directory}")
-        if demo and "seed_demo" in get_commands():
-            accounts = import_module("bookit.management.commands.seed_demo").DEMO_ACCOUNTS
+        if accounts:
             widths = [max(map(len, column)) for column in zip(*accounts, strict=True)]
             lines += ["", "Demo accounts (role, email, password):", ""]
             for account in accounts:

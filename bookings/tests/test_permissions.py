@@ -1,0 +1,300 @@
+"""Who may do what: every endpoint and method of the API against everybody who could come."""
+
+from datetime import timedelta
+from uuid import UUID
+
+import pytest
+from django.db import transaction
+from django.urls import URLPattern, get_resolver, resolve
+from django.utils import timezone
+
+from accounts.tests.factories import PASSWORD, AdminFactory, ProviderFactory, UserFactory
+from bookings.models import Booking
+from bookings.tests.factories import TUESDAY, BookingFactory
+from catalog.tests.factories import CalendarFactory, ServiceFactory
+
+pytestmark = pytest.mark.django_db
+
+PEOPLE = ["anonymous", "user", "owner", "provider", "other", "admin"]
+
+# `owner` has the bookings and the review, `provider` the calendar that they are on, `other` another
+# calendar, and `user` nothing of it.
+#
+#                                                anonymous user owner provider other admin
+TABLE = """
+POST   /auth/register                                  201  201   201      201   201   201
+POST   /auth/login                                     200  200   200      200   200   200
+POST   /auth/refresh                                   200  200   200      200   200   200
+POST   /auth/logout                                    204  204   204      204   204   204
+
+GET    /me                                             401  200   200      200   200   200
+PATCH  /me                                             401  200   200      200   200   200
+POST   /me/password                                    401  204   204      204   204   204
+
+GET    /users                                          401  403   403      403   403   200
+GET    /users/{owner}                                  401  403   403      403   403   200
+PATCH  /users/{owner}                                  401  403   403      403   403   200
+
+GET    /calendars                                      200  200   200      200   200   200
+GET    /calendars/{calendar}                           200  200   200      200   200   200
+POST   /calendars                                      401  403   403      201   201   201
+POST   /calendars    for-the-provider                  401  403   403      201   403   201
+PATCH  /calendars/{calendar}                           401  403   403      200   403   200
+PATCH  /calendars/{calendar}    to-the-other           401  403   403      403   403   200
+PATCH  /calendars/{calendar}    to-nobody              401  403   403      403   403   200
+DELETE /calendars/{empty_calendar}                     401  403   403      204   403   204
+
+GET    /services                                       200  200   200      200   200   200
+GET    /services/{service}                             200  200   200      200   200   200
+GET    /services/{inactive_service}                    200  200   200      200   200   200
+GET    /services/{service}/reviews                     200  200   200      200   200   200
+POST   /services                                       401  403   403      201   201   201
+POST   /services    on-the-calendar                    401  403   403      201   403   201
+PATCH  /services/{service}                             401  403   403      200   403   200
+PATCH  /services/{unbooked_service}    to-the-other    401  403   403      403   403   200
+DELETE /services/{unbooked_service}                    401  403   403      204   403   204
+
+GET    /bookings                                       401  200   200      200   200   200
+GET    /bookings?scope=provider                        401  200   200      200   200   200
+GET    /bookings?user_id={owner}                       401  403   403      403   403   200
+POST   /bookings                                       401  201   201      201   201   201
+POST   /bookings    for-the-owner                      401  403   201      403   403   201
+GET    /bookings/{booking}                             401  403   200      200   403   200
+PATCH  /bookings/{booking}    move                     401  403   200      200   403   200
+PATCH  /bookings/{booking}    cancel                   401  403   200      200   403   200
+PATCH  /bookings/{booking}    confirm                  401  403   403      200   403   200
+PATCH  /bookings/{booking}    nothing                  401  403   200      200   403   200
+PATCH  /bookings/{booking}/status    cancel            401  403   403      200   403   200
+PATCH  /bookings/{booking}/status    confirm           401  403   403      200   403   200
+DELETE /bookings/{booking}                             401  403   204      403   403   204
+DELETE /bookings/{past_booking}                        401  403   403      403   403   204
+
+GET    /reviews                                        200  200   200      200   200   200
+GET    /reviews/{review}                               200  200   200      200   200   200
+POST   /reviews                                        401  403   201      403   403   403
+PATCH  /reviews/{review}                               401  403   200      403   403   403
+DELETE /reviews/{review}                               401  403   204      403   403   204
+
+GET    /                                               302  302   302      302   302   302
+GET    /docs                                           200  200   200      200   200   200
+GET    /redoc                                          200  200   200      200   200   200
+GET    /openapi.json                                   200  200   200      200   200   200
+GET    /errors                                         200  200   200      200   200   200
+GET    /errors/booking_conflict                        200  200   200      200   200   200
+GET    /health                                         200  200   200      200   200   200
+GET    /health/ready                                   200  200   200      200   200   200
+"""
+
+BODIES = {
+    "/auth/register": {"name": "New", "email": "new@example.com", "password": "correct horse 9"},
+    "/auth/login": {"email": "{owner_email}", "password": PASSWORD},
+    "/auth/refresh": {"refresh_token": "{refresh_token}"},
+    "/auth/logout": {"refresh_token": "{refresh_token}"},
+    "/me": {"name": "Somebody"},
+    "/me/password": {"current_password": PASSWORD, "new_password": "correct horse 9"},
+    "/users/{owner}": {"name": "Renamed"},
+    "/calendars": {"name": "Room 1"},
+    "/calendars for-the-provider": {"name": "Room 1", "provider_id": "{provider}"},
+    "/calendars/{calendar}": {"name": "Room 2"},
+    "/calendars/{calendar} to-the-other": {"provider_id": "{other}"},
+    "/calendars/{calendar} to-nobody": {"provider_id": None},
+    "/services": {"title": "Cut", "price": "20.00", "duration_minutes": 30},
+    "/services on-the-calendar": {
+        "title": "Cut",
+        "price": "20.00",
+        "duration_minutes": 30,
+        "calendar_id": "{calendar}",
+    },
+    "/services/{service}": {"title": "Shave"},
+    "/services/{unbooked_service} to-the-other": {"calendar_id": "{others_calendar}"},
+    "/bookings": {"service_id": "{service}", "start_time": "2999-01-03T10:00:00Z"},
+    "/bookings for-the-owner": {
+        "service_id": "{service}",
+        "start_time": "2999-01-03T10:00:00Z",
+        "user_id": "{owner}",
+    },
+    "/bookings/{booking} move": {"start_time": "2999-01-04T10:00:00Z"},
+    "/bookings/{booking} cancel": {"status": "cancelled"},
+    "/bookings/{booking} confirm": {"status": "confirmed"},
+    "/bookings/{booking} nothing": {},
+    "/bookings/{booking}/status cancel": {"status": "cancelled"},
+    "/bookings/{booking}/status confirm": {"status": "confirmed"},
+    "/reviews": {"booking_id": "{completed_booking}", "rating": 4},
+    "/reviews/{review}": {"rating": 3},
+}
+
+ROWS = [
+    (method, path, " ".join(rest[:-6]), dict(zip(PEOPLE, map(int, rest[-6:]), strict=True)))
+    for method, path, *rest in (line.split() for line in TABLE.splitlines() if line)
+]
+NAMES = [" ".join(filter(None, row[:3])) for row in ROWS]
+
+
+@pytest.fixture
+def people():
+    """Return everybody by name."""
+    return {
+        "user": UserFactory(),
+        "owner": UserFactory(),
+        "provider": ProviderFactory(),
+        "other": ProviderFactory(),
+        "admin": AdminFactory(),
+    }
+
+
+@pytest.fixture
+def world(api, people):
+    """Return what the placeholders of the table stand for."""
+    calendar = CalendarFactory(provider=people["provider"])
+    service = ServiceFactory(calendar=calendar)
+
+    def booking(hours, **fields):
+        return BookingFactory(
+            user=people["owner"],
+            service=service,
+            start_time=TUESDAY + timedelta(hours=hours),
+            **fields,
+        )
+
+    reviewed = booking(1, status=Booking.Status.COMPLETED)
+    review = api.as_(people["owner"]).post(
+        "/reviews", {"booking_id": str(reviewed.pk), "rating": 5}
+    )
+    session = api.post("/auth/login", {"email": people["owner"].email, "password": PASSWORD})
+    things = {
+        "calendar": calendar,
+        "others_calendar": CalendarFactory(provider=people["other"]),
+        "empty_calendar": CalendarFactory(provider=people["provider"]),
+        "service": service,
+        "inactive_service": ServiceFactory(calendar=calendar, is_active=False),
+        "unbooked_service": ServiceFactory(calendar=calendar),
+        "booking": booking(0),
+        "completed_booking": booking(2, status=Booking.Status.COMPLETED),
+        "past_booking": BookingFactory(
+            user=people["owner"],
+            service=service,
+            start_time=timezone.now() - timedelta(days=1),
+        ),
+        **people,
+    }
+    return {
+        **{name: str(thing.pk) for name, thing in things.items()},
+        "review": review.json()["id"],
+        "owner_email": people["owner"].email,
+        "refresh_token": session.json()["refresh_token"],
+    }
+
+
+def send(client, row, world):
+    """Send the request of a row, and take back what it did."""
+    method, path, variant, _ = row
+    body = None
+    if method in ("POST", "PATCH"):
+        body = {
+            name: value.format(**world) if isinstance(value, str) else value
+            for name, value in BODIES[f"{path} {variant}".strip()].items()
+        }
+    with transaction.atomic():
+        response = client.generic(
+            method,
+            path.format(**world),
+            b"" if body is None else client._encode_data(body, "json")[0],
+            content_type="application/json",
+        )
+        transaction.set_rollback(True)
+    return response
+
+
+@pytest.mark.parametrize("row", ROWS, ids=NAMES)
+def test_everybody_may_do_what_is_theirs_and_nothing_else(api, people, world, row):
+    answers = {
+        who: send(api if who == "anonymous" else api.as_(people[who]), row, world) for who in PEOPLE
+    }
+    assert {who: answer.status_code for who, answer in answers.items()} == row[3]
+    for answer in answers.values():
+        if answer.status_code in (401, 403):
+            assert answer["Content-Type"] == "application/problem+json"
+        if answer.status_code == 401:
+            assert answer.json()["code"] == "not_authenticated"
+            assert answer["WWW-Authenticate"] == "Bearer"
+
+
+@pytest.mark.parametrize("row", ROWS, ids=NAMES)
+def test_the_token_of_a_deactivated_account_opens_nothing(api, people, world, row):
+    path = row[1]
+    client = api.as_(people["admin"])
+    people["admin"].is_active = False
+    people["admin"].save()
+    answer = send(client, row, world)
+    if reads_tokens(path, world):
+        assert answer.status_code == 401
+        assert answer.json()["code"] == "token_invalid"
+    else:
+        assert answer.status_code == row[3]["anonymous"]
+
+
+def reads_tokens(path, world):
+    """Whether it matters there who one is."""
+    kind = path.split("/")[1].split("?")[0]
+    return kind in ("me", "users", "calendars", "services", "bookings", "reviews")
+
+
+def api_routes():
+    """Return every method and route of the URL conf, but for those of the admin site."""
+
+    def walk(patterns, prefix=""):
+        for pattern in patterns:
+            route = prefix + str(pattern.pattern)
+            if isinstance(pattern, URLPattern):
+                yield route, pattern.callback
+            elif route != "admin/":
+                yield from walk(pattern.url_patterns, route)
+
+    for route, view in walk(get_resolver().url_patterns):
+        if hasattr(view, "actions"):
+            methods = view.actions
+        elif hasattr(view, "cls"):
+            methods = [name for name in view.cls.http_method_names if hasattr(view.cls, name)]
+        else:
+            methods = ["get"]
+        for method in methods:
+            if method not in ("head", "options"):
+                yield method.upper(), route
+
+
+def test_the_table_is_complete():
+    world = dict.fromkeys(
+        [
+            *("owner", "calendar", "empty_calendar", "service", "inactive_service"),
+            *("unbooked_service", "booking", "past_booking", "review"),
+        ],
+        UUID(int=0),
+    )
+    table = {
+        (method, resolve(path.format(**world).split("?")[0]).route) for method, path, *_ in ROWS
+    }
+    assert table == set(api_routes())
+
+
+@pytest.mark.parametrize("route", sorted({route for _, route in api_routes()}))
+def test_other_methods_are_refused_by_name(api, people, route):
+    admin = api.as_(people["admin"])
+    path = "/" + (
+        route.replace("<id:pk>", str(UUID(int=0)))
+        .replace("<id:service_id>", str(UUID(int=0)))
+        .replace("<slug:code>", "not_found")
+    )
+    if path == "/":
+        return  # A redirect, whatever one asks.
+    allowed = {method for method, known in api_routes() if known == route}
+    for method in {"GET", "POST", "PUT", "PATCH", "DELETE"} - allowed:
+        for client in (api, admin):
+            answer = client.generic(method, path)
+            assert answer.status_code == 405, (method, path)
+            assert answer.json()["code"] == "method_not_allowed"
+            assert allowed <= set(answer["Allow"].split(", "))
+
+
+def test_the_admin_site_takes_no_tokens(api, people):
+    answer = api.as_(people["admin"]).get("/admin/")
+    assert (answer.status_code, answer["Location"]) == (302, "/admin/login/?next=/admin/")

@@ -1,0 +1,454 @@
+"""Whatever a client sends, wherever: a problem of the 400 range, and nothing is written."""
+
+import gzip
+import json
+import re
+import time
+from datetime import timedelta
+
+import pytest
+from django.db import connection
+from django.urls import URLPattern, get_resolver
+
+from accounts.tests.factories import PASSWORD, AdminFactory, UserFactory
+from bookings.models import Booking
+from bookings.tests.factories import TUESDAY, BookingFactory
+from bookit.tests.expect import problem
+from reviews.tests.factories import ReviewFactory
+
+pytestmark = pytest.mark.django_db
+
+MEBIBYTE = 1024 * 1024
+ANY_ID = "01980000-0000-7000-8000-000000000000"
+HOURS = [{"weekday": 0, "opens": "09:00", "closes": "12:00"}]
+
+# Every write, with a body that is all right but for what a test puts into it, and what kind of
+# value each field takes.
+WRITES = {
+    "POST /auth/register": {
+        "name": ("text", "Ada"),
+        "email": ("mail", "new@example.com"),
+        "password": ("text", PASSWORD),
+        "timezone": ("choice", "UTC"),
+    },
+    "POST /auth/login": {"email": ("text", "{email}"), "password": ("text", PASSWORD)},
+    "POST /auth/refresh": {"refresh_token": ("text", "{token}")},
+    "POST /auth/logout": {"refresh_token": ("text", "{token}")},
+    "PATCH /me": {
+        "name": ("text", "Ada"),
+        "email": ("mail", "new@example.com"),
+        "timezone": ("choice", "UTC"),
+    },
+    "POST /me/password": {
+        "current_password": ("text", PASSWORD),
+        "new_password": ("text", "another good password"),
+    },
+    "PATCH /users/{user}": {
+        "name": ("text", "Ada"),
+        "role": ("choice", "provider"),
+        "is_active": ("flag", True),
+    },
+    "POST /calendars": {
+        "name": ("text", "Chair"),
+        "timezone": ("choice", "UTC"),
+        "provider_id": ("id", "{admin}"),
+        "opening_hours": ("list", HOURS),
+    },
+    "PATCH /calendars/{calendar}": {
+        "name": ("text", "Chair"),
+        "timezone": ("choice", "UTC"),
+        "provider_id": ("id", "{admin}"),
+        "opening_hours": ("list", HOURS),
+    },
+    "POST /services": {
+        "title": ("text", "Cut"),
+        "price": ("money", "25.00"),
+        "duration_minutes": ("number", 30),
+        "description": ("text", "Short"),
+        "currency": ("choice", "EUR"),
+        "capacity": ("number", 2),
+        "mode": ("choice", "open"),
+        "requires_confirmation": ("flag", False),
+        "buffer_before_minutes": ("number", 5),
+        "max_advance_days": ("number", 5),
+        "step_minutes": ("number", 15),
+        "category": ("text", "Hair"),
+        "is_active": ("flag", True),
+        "calendar_id": ("id", "{calendar}"),
+    },
+    "PATCH /services/{service}": {
+        "title": ("text", "Cut"),
+        "price": ("money", "25.00"),
+        "duration_minutes": ("number", 30),
+        "capacity": ("number", 2),
+        "buffer_after_minutes": ("number", 5),
+        "min_notice_minutes": ("number", 5),
+        "cancellation_notice_minutes": ("number", 5),
+        "requires_confirmation": ("flag", False),
+        "calendar_id": ("id", "{calendar}"),
+    },
+    "POST /bookings": {
+        "service_id": ("id", "{service}"),
+        "start_time": ("time", "2999-02-01T10:00:00Z"),
+        "end_time": ("time", "2999-02-01T11:00:00Z"),
+        "user_id": ("id", "{user}"),
+        "attendee_name": ("text", "Ada"),
+        "attendee_email": ("mail", "ada@example.com"),
+        "notes": ("text", "By the window"),
+    },
+    "PATCH /bookings/{booking}": {"start_time": ("time", "2999-02-01T10:00:00Z")},
+    "PATCH /bookings/{booking}/status": {
+        "status": ("choice", "confirmed"),
+        "reason": ("text", "Why not"),
+    },
+    "POST /reviews": {
+        "booking_id": ("id", "{completed}"),
+        "rating": ("number", 5),
+        "comment": ("text", "Fine"),
+    },
+    "PATCH /reviews/{review}": {"rating": ("number", 4), "comment": ("text", "Fine")},
+}
+
+READS = [
+    "/services",
+    "/services/{service}",
+    "/services/{service}/reviews",
+    "/calendars",
+    "/calendars/{calendar}",
+    "/reviews",
+    "/reviews/{review}",
+    "/bookings",
+    "/bookings/{booking}",
+    "/users",
+    "/users/{user}",
+    "/me",
+]
+
+NESTED = 100_000
+# Bodies that no address takes, as they go over the wire, and the status that each one gets.
+BODIES = {
+    "nothing but blanks": (b"  ", 400),
+    "cut short": (b'{"name": "A', 400),
+    "two bodies": (b"{}{}", 400),
+    "no JSON": (b"name=Ada&price=5", 400),
+    "single quotes": (b"{'name': 'Ada'}", 400),
+    "a comment": (b"{} // nothing", 400),
+    "a trailing comma": (b'{"name": "Ada",}', 400),
+    "lists nested deep": (b"[" * NESTED, 400),
+    "closed lists nested deep": (b"[" * NESTED + b"]" * NESTED, 400),
+    "objects nested deep": (b'{"name":' * NESTED, 400),
+    "closed objects nested deep": (b'{"name":' * NESTED + b"1" + b"}" * NESTED, 400),
+    "a field nested deep": (b'{"name":' + b"[" * NESTED + b"]" * NESTED + b"}", 400),
+    "a list": (b"[]", 400),
+    "a list of bodies": (b"[{}, {}]", 400),
+    "a text": (b'"name"', 400),
+    "an empty text": (b'""', 400),
+    "a number": (b"5", 400),
+    "null": (b"null", 400),
+    "true": (b"true", 400),
+    "NaN": (b"NaN", 400),
+    "NaN in a field": (b'{"name": NaN}', 400),
+    "Infinity in a field": (b'{"price": Infinity}', 400),
+    "-Infinity in a field": (b'{"price": -Infinity}', 400),
+    "1e400 in a field": (b'{"price": 1e400}', 400),
+    "a number of 400 digits": (b'{"price": ' + b"9" * 400 + b"}", 400),
+    "a lone surrogate": (b'{"name": "\\ud800"}', 400),
+    "a reversed pair of surrogates": (b'{"name": "\\udc00\\ud800"}', 400),
+    "a surrogate in UTF-8": (b'{"name": "\xed\xa0\x80"}', 400),
+    "a lone surrogate as a name": (b'{"\\ud800": 1}', 400),
+    "no UTF-8": (b'{"name": "\xff\xfe"}', 400),
+    "overlong UTF-8": (b'{"name": "\xc0\xaf"}', 400),
+    "UTF-8 cut short": (b'{"name": "\xe2\x82', 400),
+    "Latin-1": ('{"name": "é"}'.encode("latin-1"), 400),
+    "UTF-16": ('{"name": "Ada"}'.encode("utf-16"), 400),
+    "UTF-32": ('{"name": "Ada"}'.encode("utf-32"), 400),
+    "a byte order mark": (b"\xef\xbb\xbf{}", 400),
+    "a null character": (b"\x00", 400),
+    "a raw null character in a text": (b'{"name": "A\x00da"}', 400),
+    "a raw line break in a text": (b'{"name": "A\nda"}', 400),
+    "a null character in a name": (b'{"na\\u0000me": "Ada"}', 400),
+    "an endless name": (b'{"' + b"x" * 900_000 + b'": 1}', 400),
+    "many unknown fields": (json.dumps({f"f{n}": 0 for n in range(60_000)}).encode(), 400),
+    "compressed": (gzip.compress(b"{}"), 400),
+    "random bytes": (bytes(range(256)) * 4, 400),
+    "more than a mebibyte": (b'{"name": "' + b"x" * MEBIBYTE + b'"}', 413),
+    "more than a mebibyte of blanks": (b"{}" + b" " * MEBIBYTE, 413),
+}
+
+TYPES = [
+    "text/plain",
+    "text/json",
+    "application/x-www-form-urlencoded",
+    "multipart/form-data; boundary=x",
+    "application/merge-patch+json",
+    "application/problem+json",
+    "application/xml",
+    "application/octet-stream",
+    "*/*",
+    "json",
+    "",
+]
+
+TOO_LONG = "x" * 10_001
+EVERY = [
+    "a\x00b",
+    "\x00",
+    TOO_LONG,
+    "x" * 500_000,
+    {},
+    {"a": {"b": [1]}},
+    [[[]]],
+    "[" * 10_001,
+]
+NO_CHOICE = ["nonsense", "", " ", 5, -1, 1.5, 10**18, 1e300, True, None, "\u202e", "'; --"]
+REFUSED = {
+    "text": [None, True, False],
+    "mail": [None, True, "nonsense", "@", "a@b", "a b@example.com", "a@example.com\nCc: b@c.d", 5],
+    "choice": NO_CHOICE,
+    "id": ["nonsense", "", 5, -1, 1.5, 10**18, 2**63, 1e300, True, ANY_ID, "0" * 33],
+    "flag": ["nonsense", "", 2, -1, 1.5, 10**18, 1e300, None, "truely"],
+    "number": [
+        *("nonsense", "", " ", -1, 1.5, 2**31, 2**63, 2**64, 10**18, 1e300, True, "NaN", "1e5"),
+        *("0x10", "9" * 5000, "-1", "1_0_0_0_0_0_0_0"),
+    ],
+    "money": [
+        *("nonsense", "", None, True, -1, 0.001, 10**8, 2**63, 1e300, 1e-300, "NaN", "sNaN"),
+        *("Infinity", "-Infinity", "1e400", "1e999999999", "9" * 5000, "-0.01"),
+    ],
+    "time": [
+        *("nonsense", "", None, True, 5, 10**18, 1e300, "2999-02-01", "2999-02-01T10:00:00"),
+        *("0001-01-01T00:00:00Z", "9999-12-31T23:59:59Z", "0000-00-00T00:00:00Z"),
+        *("1900-01-01T00:00:00Z", "3000-01-01T00:00:00Z", "9999-12-31T23:59:59-23:59"),
+        *("\uff12999-02-01T10:00:00Z", "-2999-02-01T10:00:00Z", "12999-02-01T10:00:00Z"),
+    ],
+    "list": [
+        *(None, True, 5, "always", [None], [5], ["x"], [{}], [[]], [HOURS], HOURS * 101),
+        [{**HOURS[0], "weekday": 7}],
+        [{**HOURS[0], "weekday": 10**18}],
+        [{**HOURS[0], "opens": "\uff10\uff19:00"}],
+        [{**HOURS[0], "opens": "-1:00"}],
+        [{**HOURS[0], "closes": "24:01"}],
+        [{**HOURS[0], "closes": "00:00"}],
+        [{**HOURS[0], "closes": None}],
+        [{**HOURS[0], "closes": 10**18}],
+        [{**HOURS[0], "x" * 10_001: 1}],
+    ],
+}  # fmt: skip
+
+
+@pytest.fixture
+def world(api):
+    """One thing of each kind: their ids by name, and a client who may write to all of them."""
+    admin = AdminFactory()
+    review = ReviewFactory(
+        user=admin,
+        booking__user=admin,
+        booking__start_time=TUESDAY - timedelta(days=1),
+        booking__service__rating_sum=5,
+        booking__service__rating_count=1,
+    )
+    completed = BookingFactory(
+        user=admin, status=Booking.Status.COMPLETED, start_time=TUESDAY - timedelta(days=2)
+    )
+    session = api.post("/auth/login", {"email": admin.email, "password": PASSWORD}).json()
+    return {
+        "client": api.as_(admin),
+        "admin": admin.pk,
+        "email": admin.email,
+        "token": session["refresh_token"],
+        "user": UserFactory().pk,
+        "service": review.service_id,
+        "calendar": review.service.calendar_id,
+        "booking": BookingFactory(user=admin).pk,
+        "completed": completed.pk,
+        "review": review.pk,
+    }
+
+
+def fill(text, world):
+    return re.sub(r"\{(\w+)\}", lambda match: str(world[match[1]]), text)
+
+
+def send(world, line, body, content_type="application/json"):
+    method, path = fill(line, world).split()
+    if not isinstance(body, bytes):
+        body = fill(json.dumps(body), world).encode()
+    return world["client"].generic(method, path, body, content_type=content_type)
+
+
+def good(line):
+    return {name: value for name, (_, value) in WRITES[line].items()}
+
+
+def everything():
+    """Return all rows of all tables, short."""
+    with connection.cursor() as cursor:
+        tables = connection.introspection.table_names(cursor)
+        cursor.execute(
+            " UNION ALL ".join(
+                f"SELECT '{table}', md5(string_agg(t::text, ' ' ORDER BY t::text)) FROM {table} t"
+                for table in tables
+            )
+        )
+        return dict(cursor.fetchall())
+
+
+@pytest.fixture
+def nothing_written(world):
+    """Compares all tables before and after."""
+    before = everything()
+    assert before["accounts_user"]
+    yield
+    assert everything() == before
+
+
+def test_the_table_has_every_write_of_the_api():
+    def writes(patterns, prefix=""):
+        for pattern in patterns:
+            route = prefix + str(pattern.pattern)
+            if not isinstance(pattern, URLPattern):
+                yield from writes(pattern.url_patterns, route)
+            for method in getattr(pattern.callback, "actions", None) or {}:
+                if method in ("post", "patch", "put"):
+                    yield f"{method.upper()} /{route}"
+
+    found = {re.sub(r"<[^>]*>", "{}", line) for line in writes(get_resolver().url_patterns[:4])}
+    assert found == {re.sub(r"\{\w+\}", "{}", line) for line in WRITES}
+
+
+@pytest.mark.parametrize("line", WRITES)
+def test_the_control_is_that_each_good_body_is_taken(world, line):
+    before = everything()
+    answer = send(world, line, good(line))
+    assert answer.status_code in (200, 201, 204), answer.content
+    assert everything() != before
+
+
+@pytest.mark.parametrize("line", WRITES)
+def test_a_body_that_makes_no_sense_is_refused(world, nothing_written, line):
+    for name, (body, status) in BODIES.items():
+        answer = send(world, line, body)
+        assert answer.status_code == status, (name, answer.content[:500])
+        content = problem(
+            answer,
+            status,
+            "payload_too_large"
+            if status == 413
+            else "validation_error"
+            if "errors" in answer.json()
+            else "parse_error",
+        )
+        assert len(answer.content) < 20_000, (name, "answers with more than it was asked")
+        assert "surrogate" not in name or content["code"] == "parse_error"
+
+
+@pytest.mark.parametrize("line", WRITES)
+def test_a_body_of_another_type_is_refused(world, nothing_written, line):
+    for content_type in TYPES:
+        answer = send(world, line, good(line), content_type)
+        assert answer.status_code == 415, content_type
+        problem(answer, 415, "unsupported_media_type")
+
+
+@pytest.mark.parametrize("line", WRITES)
+def test_a_field_that_makes_no_sense_is_named(world, nothing_written, line):
+    for name, (kind, _) in WRITES[line].items():
+        for value in [*EVERY, *REFUSED[kind]]:
+            if value is None and name in ("provider_id", "max_advance_days", "step_minutes"):
+                continue  # may be null
+            answer = send(world, line, {**good(line), name: value})
+            shown = f"{name}: {str(value)[:60]!r} {answer.status_code} {answer.content[:300]!r}"
+            assert answer.status_code == 400, shown
+            content = problem(answer, 400, "validation_error")
+            fields = {error["field"].split(".")[0] for error in content["errors"]}
+            assert fields == {name}, shown
+            assert len(answer.content) < 20_000, shown[:200]
+
+
+@pytest.mark.parametrize("line", WRITES)
+def test_parameters_of_a_write_that_make_no_sense_are_refused(world, nothing_written, line):
+    method, path = line.split()
+    for query in ("?colour=red", "?tz=Mars", "?tz=%00", "?%00", "?" + "&".join(["a=1"] * 1001)):
+        answer = send(world, f"{method} {path}{query}", good(line))
+        problem(answer, 400, "validation_error")
+
+
+@pytest.mark.parametrize("line", WRITES)
+def test_headers_of_a_write_that_make_no_sense_are_refused(world, nothing_written, line):
+    method, path = fill(line, world).split()
+    body = fill(json.dumps(good(line)), world)
+
+    def send_with(**headers):
+        return world["client"].generic(method, path, body, "application/json", **headers)
+
+    problem(send_with(HTTP_TIME_ZONE="Mars"), 400, "validation_error", "Time-Zone")
+    problem(send_with(HTTP_TIME_ZONE="../../etc/passwd"), 400, "validation_error", "Time-Zone")
+    problem(send_with(HTTP_HOST="elsewhere.example"), 400, "validation_error", "Host")
+    problem(send_with(HTTP_ACCEPT="image/png"), 406, "not_acceptable")
+    if not path.startswith("/auth"):
+        world["client"].credentials(HTTP_AUTHORIZATION="Bearer x")
+        problem(send_with(), 401, "token_invalid")
+
+
+@pytest.mark.parametrize("path", READS)
+def test_queries_that_make_no_sense_are_refused(world, nothing_written, path):
+    client = world["client"]
+    path = fill(path, world)
+    for query in [
+        "a[b][c][d]=1",
+        "a" + "[a]" * 1000 + "=1",
+        "&".join(f"a{number}=1" for number in range(999)),
+        "&".join(f"a{number}=1" for number in range(1001)),
+        "&".join(["tz=UTC"] * 1001),
+        "x" * 50_000 + "=1",
+        "tz=" + "x" * 50_000,
+        "tz=%00",
+        "tz=UTC%00",
+        "%00=1",
+        "%FF%FE=%FF%FE",
+        "%ED%A0%80=1",
+        "__proto__=1",
+        "limit[$gt]=0",
+        "tz=UTC;SELECT%201",
+        "?",
+        "=",
+    ]:
+        answer = client.get(f"{path}?{query}")
+        problem(answer, 400, "validation_error")
+        assert len(answer.content) < 20_000, query[:80]
+
+
+@pytest.mark.parametrize("path", READS)
+def test_reads_do_not_look_at_bodies(world, nothing_written, path):
+    for body in (b"[" * NESTED, b"\xff", b'{"limit": 0}'):
+        answer = world["client"].generic(
+            "GET", fill(path, world), body, content_type="application/json"
+        )
+        assert answer.status_code == 200
+
+
+def test_nothing_that_is_refused_takes_long(world):
+    """The most expensive bodies there are room for."""
+    for body in (
+        {f"f{number}": 0 for number in range(60_000)},
+        {"name": "x", "opening_hours": [{f"f{n}": 0 for n in range(1000)}] * 90},
+        {"name": "x", "opening_hours": [{}] * 100},
+        {"name": "x", "opening_hours": [HOURS[0]] * 15_000},
+        {"name": "x", "timezone": "x" * 1_000_000},
+        {"name": "x", "provider_id": "1" * 1_000_000},
+    ):
+        encoded = json.dumps(body).encode()
+        assert len(encoded) <= MEBIBYTE
+        began = time.process_time()
+        answer = send(world, "POST /calendars", encoded)
+        problem(answer, 400, "validation_error")
+        assert time.process_time() - began < 1, encoded[:60]
+        assert len(answer.content) < 20_000
+    began = time.process_time()
+    answer = send(
+        world,
+        "POST /services",
+        {"title": "x", "duration_minutes": "9" * 900_000, "price": "9" * 100_000},
+    )
+    problem(answer, 400, "validation_error", "duration_minutes", "price")
+    assert time.process_time() - began < 1

@@ -1,0 +1,357 @@
+"""Calendars and their opening hours as clients of the API keep them."""
+
+from functools import partial
+from uuid import UUID, uuid4
+
+import pytest
+from django.utils import timezone
+
+from accounts.tests.factories import AdminFactory, ProviderFactory, UserFactory
+from bookit.errors import Invalid
+from bookit.tests.crowd import at_once
+from bookit.tests.expect import problem
+from catalog import services
+from catalog.models import Calendar, OpeningHours, Service
+from catalog.tests.factories import CalendarFactory, ServiceFactory
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def provider():
+    return ProviderFactory()
+
+
+@pytest.fixture
+def as_admin(api):
+    return api.as_(AdminFactory())
+
+
+@pytest.fixture
+def as_provider(api, provider):
+    return api.as_(provider)
+
+
+@pytest.fixture
+def calendar(provider):
+    return CalendarFactory(provider=provider)
+
+
+def hours(weekday, opens, closes):
+    return {"weekday": weekday, "opens": opens, "closes": closes}
+
+
+class TestCreate:
+    def test_a_name_is_enough(self, api, as_provider, provider):
+        response = as_provider.post("/calendars", {"name": "Room 1"})
+        assert response.status_code == 201
+        answer = response.json()
+        assert UUID(answer["id"]).version == 7
+        assert answer == {
+            "id": answer["id"],
+            "name": "Room 1",
+            "timezone": "UTC",
+            "provider_id": str(provider.pk),
+            "opening_hours": [],
+            "created_at": answer["created_at"],
+        }
+        assert response["Location"] == f"http://testserver/calendars/{answer['id']}"
+        assert api.get(response["Location"]).json() == answer
+
+    def test_opening_hours_come_back_in_order(self, as_provider):
+        answer = as_provider.post(
+            "/calendars",
+            {
+                "name": "Room 1",
+                "timezone": "America/New_York",
+                "opening_hours": [
+                    hours(6, "10:00", "24:00"),
+                    hours(0, "13:00", "17:30"),
+                    hours(0, "09:00", "13:00"),
+                    hours(3, "00:00", "00:01"),
+                ],
+            },
+        ).json()
+        assert answer["timezone"] == "America/New_York"
+        assert answer["opening_hours"] == [
+            hours(0, "09:00", "13:00"),
+            hours(0, "13:00", "17:30"),
+            hours(3, "00:00", "00:01"),
+            hours(6, "10:00", "24:00"),
+        ]
+
+    def test_an_admin_makes_one_for_a_provider_or_for_nobody(self, as_admin, provider):
+        for body, expected in (
+            ({}, None),
+            ({"provider_id": None}, None),
+            ({"provider_id": str(provider.pk)}, str(provider.pk)),
+        ):
+            answer = as_admin.post("/calendars", {"name": "Room", **body}).json()
+            assert answer["provider_id"] == expected
+
+    def test_a_provider_makes_ones_own_alone(self, as_provider, provider):
+        own = {"name": "Mine", "provider_id": str(provider.pk)}
+        assert as_provider.post("/calendars", own).status_code == 201
+        for somebody in (None, str(ProviderFactory().pk), str(uuid4())):
+            response = as_provider.post("/calendars", {"name": "X", "provider_id": somebody})
+            problem(response, 403, "permission_denied")
+        assert Calendar.objects.count() == 1
+
+    @pytest.mark.parametrize(
+        "somebody",
+        [
+            lambda: UserFactory(),
+            lambda: ProviderFactory(is_active=False),
+            lambda: ProviderFactory.build(),
+        ],
+        ids=["a user", "an inactive provider", "nobody"],
+    )
+    def test_whose_it_is_must_be_a_provider(self, as_admin, somebody):
+        response = as_admin.post("/calendars", {"name": "X", "provider_id": str(somebody().pk)})
+        problem(response, 400, "validation_error", "provider_id")
+
+
+MONDAY = hours(0, "09:00", "17:00")
+NONSENSE = [
+    ("name", None, "name"),
+    ("name", "", "name"),
+    ("name", "n" * 201, "name"),
+    ("name", "\0", "name"),
+    ("timezone", "Mars/Olympus", "timezone"),
+    ("timezone", "../../etc/passwd", "timezone"),
+    ("timezone", "", "timezone"),
+    ("timezone", None, "timezone"),
+    ("timezone", "europe/paris", "timezone"),
+    ("timezone", ["UTC"], "timezone"),
+    ("provider_id", "me", "provider_id"),
+    ("provider_id", 5, "provider_id"),
+    ("opening_hours", None, "opening_hours"),
+    ("opening_hours", "always", "opening_hours"),
+    ("opening_hours", {"0": "09:00-17:00"}, "opening_hours"),
+    ("opening_hours", [MONDAY] * 101, "opening_hours"),
+    ("opening_hours", ["09:00"], "opening_hours.0"),
+    ("opening_hours", [None], "opening_hours.0"),
+    ("opening_hours", [MONDAY, {**MONDAY, "weekday": 7}], "opening_hours.1.weekday"),
+    ("opening_hours", [{**MONDAY, "weekday": -1}], "opening_hours.0.weekday"),
+    ("opening_hours", [{**MONDAY, "weekday": "Monday"}], "opening_hours.0.weekday"),
+    ("opening_hours", [{**MONDAY, "weekday": None}], "opening_hours.0.weekday"),
+    ("opening_hours", [{"opens": "09:00", "closes": "17:00"}], "opening_hours.0.weekday"),
+    ("opening_hours", [{"weekday": 0, "closes": "17:00"}], "opening_hours.0.opens"),
+    ("opening_hours", [{"weekday": 0, "opens": "09:00"}], "opening_hours.0.closes"),
+    ("opening_hours", [{**MONDAY, "opens": "9:00"}], "opening_hours.0.opens"),
+    ("opening_hours", [{**MONDAY, "opens": "09:00:00"}], "opening_hours.0.opens"),
+    ("opening_hours", [{**MONDAY, "opens": "09:60"}], "opening_hours.0.opens"),
+    ("opening_hours", [{**MONDAY, "opens": "0９:00"}], "opening_hours.0.opens"),  # noqa: RUF001
+    ("opening_hours", [{**MONDAY, "opens": 540}], "opening_hours.0.opens"),
+    ("opening_hours", [{**MONDAY, "opens": None}], "opening_hours.0.opens"),
+    ("opening_hours", [{**MONDAY, "opens": ["09:00"]}], "opening_hours.0.opens"),
+    ("opening_hours", [{**MONDAY, "closes": "24:01"}], "opening_hours.0.closes"),
+    ("opening_hours", [{**MONDAY, "closes": "25:00"}], "opening_hours.0.closes"),
+    ("opening_hours", [{**MONDAY, "closes": "09:00"}], "opening_hours.0.closes"),
+    ("opening_hours", [{**MONDAY, "closes": "08:00"}], "opening_hours.0.closes"),
+    ("opening_hours", [{**MONDAY, "opens": "24:00", "closes": "24:00"}], "opening_hours.0.closes"),
+    ("opening_hours", [{**MONDAY, "day": "Monday"}], "opening_hours.0.day"),
+    ("opening_hours", [MONDAY, MONDAY], "opening_hours"),
+    ("opening_hours", [MONDAY, hours(0, "16:59", "20:00")], "opening_hours"),
+    ("opening_hours", [hours(0, "16:59", "20:00"), hours(1, "1:", "2:"), MONDAY], None),
+    ("colour", "red", "colour"),
+    ("hours", [], "hours"),
+]
+
+
+@pytest.mark.parametrize(("field", "value", "named"), NONSENSE)
+def test_what_makes_no_sense_is_named_and_nothing_is_stored(
+    as_admin, calendar, field, value, named
+):
+    for response in (
+        as_admin.post("/calendars", {"name": "Room", field: value}),
+        as_admin.patch(f"/calendars/{calendar.pk}", {field: value}),
+    ):
+        problem(response, 400, "validation_error", *([named] if named else []))
+    assert Calendar.objects.count() == 1
+    assert not OpeningHours.objects.exists()
+
+
+class TestChange:
+    def test_one_thing_is_changed_and_everything_else_stays(self, api, as_provider, calendar):
+        before = as_provider.patch(f"/calendars/{calendar.pk}", {"opening_hours": [MONDAY]}).json()
+        assert before["opening_hours"] == [MONDAY]
+        for change in (
+            {"name": "Room 2"},
+            {"timezone": "Asia/Kolkata"},
+            {"opening_hours": [hours(2, "10:00", "12:00"), hours(2, "12:00", "14:00")]},
+            {"opening_hours": []},
+        ):
+            before = {**before, **change}
+            answer = as_provider.patch(f"/calendars/{calendar.pk}", change)
+            assert (answer.status_code, answer.json()) == (200, before)
+            assert api.get(f"/calendars/{calendar.pk}").json() == before
+
+    def test_hours_that_touch_are_apart(self, as_provider, calendar):
+        spans = [hours(0, "00:00", "12:00"), hours(0, "12:00", "24:00"), hours(1, "00:00", "24:00")]
+        response = as_provider.patch(f"/calendars/{calendar.pk}", {"opening_hours": spans})
+        assert response.json()["opening_hours"] == spans
+
+    def test_the_same_hours_may_be_on_every_day(self, as_provider, calendar):
+        spans = [hours(weekday, "09:00", "17:00") for weekday in range(7)]
+        response = as_provider.patch(f"/calendars/{calendar.pk}", {"opening_hours": spans})
+        assert response.json()["opening_hours"] == spans
+
+    def test_what_a_client_has_read_it_may_send_back(self, api, as_provider, calendar):
+        as_provider.patch(f"/calendars/{calendar.pk}", {"opening_hours": [MONDAY]})
+        shown = api.get(f"/calendars/{calendar.pk}").json()
+        response = as_provider.patch(f"/calendars/{calendar.pk}", shown)
+        assert (response.status_code, response.json()) == (200, shown)
+
+    def test_also_when_its_provider_has_left_meanwhile(self, api, as_admin, calendar, provider):
+        provider.is_active = False
+        provider.save()
+        shown = api.get(f"/calendars/{calendar.pk}").json()
+        response = as_admin.patch(f"/calendars/{calendar.pk}", {**shown, "name": "Vacant"})
+        assert (response.status_code, response.json()) == (200, {**shown, "name": "Vacant"})
+
+    def test_an_admin_gives_it_to_somebody_else(self, as_admin, calendar):
+        other = ProviderFactory()
+        for provider_id in (str(other.pk), None):
+            response = as_admin.patch(f"/calendars/{calendar.pk}", {"provider_id": provider_id})
+            assert response.json()["provider_id"] == provider_id
+
+    def test_a_provider_gives_ones_calendar_to_nobody(self, as_provider, calendar, provider):
+        for provider_id in (str(ProviderFactory().pk), None):
+            response = as_provider.patch(
+                f"/calendars/{calendar.pk}", {"provider_id": provider_id, "name": "Taken"}
+            )
+            problem(response, 403, "permission_denied")
+        calendar.refresh_from_db()
+        assert (calendar.provider, calendar.name != "Taken") == (provider, True)
+
+    def test_nobody_else_changes_it(self, api, calendar):
+        for stranger in (ProviderFactory(), UserFactory()):
+            response = api.as_(stranger).patch(f"/calendars/{calendar.pk}", {"name": "Mine"})
+            problem(response, 403, "permission_denied")
+
+    def test_a_calendar_of_nobodys_is_an_admins_business(self, api, as_admin):
+        calendar = CalendarFactory()
+        response = api.as_(ProviderFactory()).patch(f"/calendars/{calendar.pk}", {"name": "Mine"})
+        problem(response, 403, "permission_denied")
+        assert as_admin.patch(f"/calendars/{calendar.pk}", {"name": "Ours"}).status_code == 200
+
+
+class TestDelete:
+    def test_a_calendar_goes_with_its_opening_hours(self, api, as_provider, calendar):
+        as_provider.patch(f"/calendars/{calendar.pk}", {"opening_hours": [MONDAY]})
+        response = as_provider.delete(f"/calendars/{calendar.pk}")
+        assert (response.status_code, response.content) == (204, b"")
+        problem(api.get(f"/calendars/{calendar.pk}"), 404, "not_found")
+        assert not OpeningHours.objects.exists()
+
+    def test_not_while_something_is_sold_on_it(self, as_provider, calendar):
+        as_provider.patch(f"/calendars/{calendar.pk}", {"opening_hours": [MONDAY]})
+        ServiceFactory(calendar=calendar, is_active=False)
+        problem(as_provider.delete(f"/calendars/{calendar.pk}"), 409, "service_in_use")
+        assert OpeningHours.objects.count() == 1
+
+
+class TestList:
+    def test_everybody_sees_every_calendar_by_name(self, api):
+        for name in ("c", "a", "b"):
+            CalendarFactory(name=name)
+        rows = api.get("/calendars").json()["results"]
+        assert [row["name"] for row in rows] == ["a", "b", "c"]
+        assert rows[0] == api.get(f"/calendars/{rows[0]['id']}").json()
+
+    def test_by_provider(self, api, calendar, provider):
+        CalendarFactory()
+        answer = api.get(f"/calendars?provider_id={provider.pk}").json()
+        assert [row["id"] for row in answer["results"]] == [str(calendar.pk)]
+        assert api.get(f"/calendars?provider_id={uuid4()}").json()["count"] == 0
+
+    def test_in_the_order_that_was_asked_for(self, api):
+        for name in ("b", "a"):
+            CalendarFactory(name=name, created_at=timezone.now())
+
+        def names(ordering):
+            rows = api.get(f"/calendars?ordering={ordering}").json()["results"]
+            return [row["name"] for row in rows]
+
+        assert names("name") == names("-created_at") == ["a", "b"]
+        assert names("-name") == names("created_at") == ["b", "a"]
+
+    @pytest.mark.parametrize(
+        ("query", "field"),
+        [
+            ("provider_id=me", "provider_id"),
+            ("ordering=timezone", "ordering"),
+            ("name=x", "name"),
+            ("cursor=", "cursor"),
+        ],
+    )
+    def test_what_makes_no_sense_is_named(self, api, query, field):
+        problem(api.get(f"/calendars?{query}"), 400, "validation_error", field)
+
+
+@pytest.mark.django_db(transaction=True)
+class TestRaces:
+    def test_a_calendar_is_either_deleted_or_sold_on(self):
+        admin = AdminFactory()
+        for _ in range(30):
+            calendar = CalendarFactory()
+            deleted, sold = at_once(
+                [
+                    partial(services.delete_calendar, calendar_id=calendar.pk, actor=admin),
+                    partial(
+                        services.create_service,
+                        actor=admin,
+                        at=timezone.now(),
+                        calendar_id=calendar.pk,
+                        title="Haircut",
+                        price=20,
+                        duration_minutes=30,
+                    ),
+                ]
+            )
+            if deleted.error:
+                assert isinstance(deleted.error, services.ServiceInUse)
+                assert sold.error is None
+            else:
+                assert isinstance(sold.error, Invalid)
+                assert not Service.objects.filter(calendar_id=calendar.pk).exists()
+
+    def test_a_calendar_is_either_deleted_or_moved_to(self):
+        admin = AdminFactory()
+        for _ in range(30):
+            calendar, service = CalendarFactory(), ServiceFactory()
+            deleted, moved = at_once(
+                [
+                    partial(services.delete_calendar, calendar_id=calendar.pk, actor=admin),
+                    partial(
+                        services.update_service,
+                        service_id=service.pk,
+                        actor=admin,
+                        changes={"calendar_id": calendar.pk},
+                    ),
+                ]
+            )
+            if deleted.error:
+                assert isinstance(deleted.error, services.ServiceInUse)
+                assert moved.error is None
+            else:
+                assert isinstance(moved.error, Invalid)
+
+    def test_of_two_who_set_the_hours_at_once_one_is_last(self):
+        admin, calendar = AdminFactory(), CalendarFactory()
+        changes = [[{"weekday": 0, "opens": 540, "closes": 600 + number}] for number in range(8)]
+        outcomes = at_once(
+            [
+                partial(
+                    services.update_calendar,
+                    calendar_id=calendar.pk,
+                    actor=admin,
+                    changes={"opening_hours": spans},
+                    at=timezone.now(),
+                )
+                for spans in changes
+            ]
+        )
+        assert [outcome.error for outcome in outcomes] == [None] * 8
+        assert OpeningHours.objects.count() == 1

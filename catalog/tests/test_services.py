@@ -1,0 +1,519 @@
+"""Services as clients of the API offer, find, change and delete them."""
+
+from datetime import timedelta
+from decimal import Decimal
+from uuid import UUID, uuid4
+
+import pytest
+from django.utils import timezone
+
+from accounts.tests.factories import AdminFactory, ProviderFactory, UserFactory
+from bookit.tests.expect import problem
+from catalog.models import Calendar, Service
+from catalog.tests.factories import CalendarFactory, ServiceFactory
+
+pytestmark = pytest.mark.django_db
+
+MINIMAL = {"title": "Haircut", "price": "25.00", "duration_minutes": 30}
+
+
+@pytest.fixture
+def provider():
+    return ProviderFactory(timezone="Europe/Lisbon")
+
+
+@pytest.fixture
+def as_admin(api):
+    return api.as_(AdminFactory())
+
+
+@pytest.fixture
+def as_provider(api, provider):
+    return api.as_(provider)
+
+
+@pytest.fixture
+def service(provider):
+    return ServiceFactory(calendar=CalendarFactory(provider=provider))
+
+
+def titles(client, query=""):
+    response = client.get(f"/services{query}")
+    assert response.status_code == 200, response.content
+    return [row["title"] for row in response.json()["results"]]
+
+
+class TestCreate:
+    def test_a_title_a_price_and_a_duration_are_enough(self, as_provider, provider):
+        response = as_provider.post("/services", MINIMAL)
+        assert response.status_code == 201
+        answer = response.json()
+        assert UUID(answer["id"]).version == 7
+        assert answer == {
+            "id": answer["id"],
+            "title": "Haircut",
+            "description": "",
+            "price": "25.00",
+            "currency": "USD",
+            "duration_minutes": 30,
+            "capacity": 1,
+            "mode": "open",
+            "requires_confirmation": True,
+            "buffer_before_minutes": 0,
+            "buffer_after_minutes": 0,
+            "min_notice_minutes": 0,
+            "max_advance_days": None,
+            "cancellation_notice_minutes": 0,
+            "step_minutes": 30,
+            "category": "",
+            "is_active": True,
+            "calendar_id": answer["calendar_id"],
+            "provider_id": str(provider.pk),
+            "rating_average": None,
+            "rating_count": 0,
+            "created_at": answer["created_at"],
+        }
+
+    def test_the_location_shows_what_was_answered(self, api, as_provider):
+        response = as_provider.post("/services", MINIMAL)
+        assert response["Location"] == f"http://testserver/services/{response.json()['id']}"
+        assert api.get(response["Location"]).json() == response.json()
+
+    def test_a_service_without_a_calendar_gets_one_of_its_own(self, as_provider, provider):
+        ids = {as_provider.post("/services", MINIMAL).json()["calendar_id"] for _ in range(2)}
+        assert len(ids) == 2
+        calendar = Calendar.objects.get(pk=ids.pop())
+        assert (calendar.name, calendar.provider, calendar.timezone) == (
+            "Haircut",
+            provider,
+            "Europe/Lisbon",
+        )
+
+    def test_that_of_an_admins_service_is_nobodys(self, as_admin):
+        assert as_admin.post("/services", MINIMAL).json()["provider_id"] is None
+
+    def test_everything_can_be_said_at_once(self, as_provider, service):
+        everything = {
+            "title": "Yoga",
+            "description": "Bring a mat.",
+            "price": "12.50",
+            "currency": "EUR",
+            "duration_minutes": 90,
+            "capacity": 12,
+            "mode": "slots",
+            "requires_confirmation": False,
+            "buffer_before_minutes": 10,
+            "buffer_after_minutes": 15,
+            "min_notice_minutes": 120,
+            "max_advance_days": 60,
+            "cancellation_notice_minutes": 1440,
+            "step_minutes": 30,
+            "category": "sport",
+            "is_active": False,
+            "calendar_id": str(service.calendar_id),
+        }
+        response = as_provider.post("/services", everything)
+        assert response.status_code == 201
+        assert everything.items() <= response.json().items()
+
+    def test_a_price_is_written_to_the_cent_however_it_came(self, as_admin):
+        for price in ("7", 7, 7.0, "7.0", "07.00"):
+            answer = as_admin.post("/services", {**MINIMAL, "price": price}).json()
+            assert answer["price"] == "7.00"
+
+    def test_a_free_service_is_a_service(self, as_admin):
+        assert as_admin.post("/services", {**MINIMAL, "price": "0"}).json()["price"] == "0.00"
+
+    def test_what_is_missing_is_named(self, as_admin):
+        response = as_admin.post("/services", {})
+        problem(response, 400, "validation_error", "title", "price", "duration_minutes")
+
+    def test_a_calendar_that_does_not_exist_is_named(self, as_admin):
+        response = as_admin.post("/services", {**MINIMAL, "calendar_id": str(uuid4())})
+        problem(response, 400, "validation_error", "calendar_id")
+
+    def test_nobody_sells_time_on_somebody_elses_calendar(self, api, service):
+        for stranger in (ProviderFactory(), UserFactory()):
+            for calendar in (service.calendar, CalendarFactory()):
+                response = api.as_(stranger).post(
+                    "/services", {**MINIMAL, "calendar_id": str(calendar.pk)}
+                )
+                problem(response, 403, "permission_denied")
+        assert Service.objects.count() == 1
+
+    def test_what_a_client_has_read_it_may_send_back(self, as_provider, service, api):
+        shown = api.get(f"/services/{service.pk}").json()
+        response = as_provider.post(
+            "/services", {**shown, "rating_average": 5, "rating_count": 100}
+        )
+        assert response.status_code == 201
+        answer = response.json()
+        assert answer["id"] != shown["id"]
+        assert (answer["rating_average"], answer["rating_count"]) == (None, 0)
+
+
+# For bodies of POST and PATCH alike.
+NONSENSE = [
+    ("title", None),
+    ("title", ""),
+    ("title", "   "),
+    ("title", "t" * 201),
+    ("title", "nul\0"),
+    ("title", ["Haircut"]),
+    ("title", {"en": "Haircut"}),
+    ("title", True),
+    ("description", None),
+    ("description", "d" * 10_001),
+    ("price", None),
+    ("price", ""),
+    ("price", "free"),
+    ("price", "-0.01"),
+    ("price", -1),
+    ("price", "1.001"),
+    ("price", "123456789.00"),
+    ("price", "NaN"),
+    ("price", "Infinity"),
+    ("price", "1e3000"),
+    ("price", [1]),
+    ("price", True),
+    ("currency", None),
+    ("currency", ""),
+    ("currency", "eur"),
+    ("currency", "EURO"),
+    ("currency", "E1R"),
+    ("currency", "ÉUR"),
+    ("duration_minutes", None),
+    ("duration_minutes", 0),
+    ("duration_minutes", -30),
+    ("duration_minutes", 30.5),
+    ("duration_minutes", "half an hour"),
+    ("duration_minutes", 366 * 24 * 60 + 1),
+    ("duration_minutes", 2**31),
+    ("duration_minutes", 2**63),
+    ("duration_minutes", [30]),
+    ("capacity", 0),
+    ("capacity", -1),
+    ("capacity", 1001),
+    ("capacity", None),
+    ("mode", "shut"),
+    ("mode", None),
+    ("mode", ["open"]),
+    ("requires_confirmation", None),
+    ("requires_confirmation", "maybe"),
+    ("requires_confirmation", 2),
+    ("requires_confirmation", []),
+    ("buffer_before_minutes", -1),
+    ("buffer_before_minutes", 366 * 24 * 60 + 1),
+    ("buffer_after_minutes", -1),
+    ("buffer_after_minutes", None),
+    ("min_notice_minutes", -1),
+    ("max_advance_days", 0),
+    ("max_advance_days", 3661),
+    ("cancellation_notice_minutes", -1),
+    ("step_minutes", 0),
+    ("step_minutes", 1441),
+    ("step_minutes", "x"),
+    ("category", None),
+    ("category", "c" * 101),
+    ("is_active", None),
+    ("is_active", "yes please"),
+    ("calendar_id", None),
+    ("calendar_id", "x"),
+    ("calendar_id", 5),
+    ("calendar_id", []),
+    ("colour", "red"),
+    ("search", "x"),
+    ("rating_sum", 5),
+]
+
+
+@pytest.mark.parametrize(("field", "value"), NONSENSE)
+def test_what_makes_no_sense_is_named_and_nothing_is_stored(as_admin, service, field, value):
+    before = list(Service.objects.values())
+    response = as_admin.post("/services", {**MINIMAL, field: value})
+    problem(response, 400, "validation_error", field)
+    response = as_admin.patch(f"/services/{service.pk}", {field: value})
+    problem(response, 400, "validation_error", field)
+    assert list(Service.objects.values()) == before
+    assert Calendar.objects.count() == 1
+
+
+class TestShow:
+    def test_everybody_sees_a_service(self, api, service, provider):
+        answer = api.get(f"/services/{service.pk}").json()
+        assert answer["id"] == str(service.pk)
+        assert answer["calendar_id"] == str(service.calendar_id)
+        assert answer["provider_id"] == str(provider.pk)
+
+    def test_also_an_inactive_one(self, api):
+        service = ServiceFactory(is_active=False)
+        assert api.get(f"/services/{service.pk}").json()["is_active"] is False
+
+    def test_a_calendar_without_provider_is_nobodys(self, api):
+        assert api.get(f"/services/{ServiceFactory().pk}").json()["provider_id"] is None
+
+    def test_the_step_is_the_duration_unless_it_was_set(self, api):
+        assert api.get(f"/services/{ServiceFactory().pk}").json()["step_minutes"] == 60
+        assert api.get(f"/services/{ServiceFactory(step_minutes=20).pk}").json()[
+            "step_minutes"
+        ] == (20)
+
+    @pytest.mark.parametrize(
+        ("total", "count", "average"), [(5, 1, 5), (13, 3, 4.33), (0, 0, None)]
+    )
+    def test_the_rating_is_an_average_to_two_places(self, api, total, count, average):
+        service = ServiceFactory(rating_sum=total, rating_count=count)
+        answer = api.get(f"/services/{service.pk}").json()
+        assert (answer["rating_average"], answer["rating_count"]) == (average, count)
+
+    @pytest.mark.parametrize("path", ["/services", "/calendars"])
+    @pytest.mark.parametrize("pk", [uuid4(), "x", "1", "%00", "0" * 32, "null"])
+    @pytest.mark.parametrize("method", ["get", "patch", "delete"])
+    def test_what_does_not_exist_is_not_found(self, as_admin, path, pk, method):
+        problem(getattr(as_admin, method)(f"{path}/{pk}"), 404, "not_found")
+
+    def test_reviews_of_what_does_not_exist_are_not_found(self, api):
+        problem(api.get(f"/services/{uuid4()}/reviews"), 404, "not_found")
+
+
+class TestChange:
+    @pytest.mark.parametrize(
+        ("field", "value"),
+        [
+            ("title", "Shave"),
+            ("description", "With a knife."),
+            ("price", "0.50"),
+            ("currency", "CHF"),
+            ("duration_minutes", 45),
+            ("capacity", 1000),
+            ("mode", "slots"),
+            ("requires_confirmation", False),
+            ("buffer_before_minutes", 5),
+            ("buffer_after_minutes", 5),
+            ("min_notice_minutes", 60),
+            ("max_advance_days", 30),
+            ("cancellation_notice_minutes", 60),
+            ("step_minutes", 15),
+            ("category", "barbers"),
+            ("is_active", False),
+        ],
+    )
+    def test_one_thing_is_changed_and_everything_else_stays(
+        self, api, as_provider, service, field, value
+    ):
+        before = api.get(f"/services/{service.pk}").json()
+        response = as_provider.patch(f"/services/{service.pk}", {field: value})
+        assert response.status_code == 200
+        expected = {**before, field: value}
+        if field == "duration_minutes":
+            expected["step_minutes"] = value
+        assert response.json() == expected
+        assert api.get(f"/services/{service.pk}").json() == expected
+
+    @pytest.mark.parametrize("field", ["max_advance_days", "step_minutes"])
+    def test_what_was_limited_is_unlimited_again(self, as_provider, service, field):
+        as_provider.patch(f"/services/{service.pk}", {field: 7})
+        answer = as_provider.patch(f"/services/{service.pk}", {field: None}).json()
+        assert answer[field] == (None if field == "max_advance_days" else 60)
+
+    def test_what_a_client_has_read_it_may_send_back(self, api, as_provider, service):
+        shown = api.get(f"/services/{service.pk}").json()
+        response = as_provider.patch(f"/services/{service.pk}", shown)
+        assert (response.status_code, response.json()) == (200, shown)
+
+    def test_what_nobody_changes_is_ignored(self, api, as_admin, service):
+        shown = api.get(f"/services/{service.pk}").json()
+        response = as_admin.patch(
+            f"/services/{service.pk}",
+            {
+                "id": str(uuid4()),
+                "provider_id": str(uuid4()),
+                "rating_average": 5,
+                "rating_count": 9,
+                "created_at": "2020-01-01T00:00:00Z",
+            },
+        )
+        assert (response.status_code, response.json()) == (200, shown)
+
+    def test_it_moves_to_another_calendar_of_its_provider(self, as_provider, provider, service):
+        calendar = CalendarFactory(provider=provider)
+        response = as_provider.patch(f"/services/{service.pk}", {"calendar_id": str(calendar.pk)})
+        assert response.json()["calendar_id"] == str(calendar.pk)
+
+    def test_but_to_nobody_elses(self, as_provider, service):
+        for calendar in (CalendarFactory(), CalendarFactory(provider=ProviderFactory())):
+            response = as_provider.patch(
+                f"/services/{service.pk}", {"calendar_id": str(calendar.pk)}
+            )
+            problem(response, 403, "permission_denied")
+        service.refresh_from_db()
+        assert service.calendar.provider is not None
+
+    def test_to_that_of_somebody_else_an_admin_moves_it(self, as_admin, service):
+        other = CalendarFactory(provider=ProviderFactory())
+        answer = as_admin.patch(f"/services/{service.pk}", {"calendar_id": str(other.pk)}).json()
+        assert answer["provider_id"] == str(other.provider_id)
+
+    def test_a_calendar_that_does_not_exist_is_named(self, as_admin, service):
+        response = as_admin.patch(f"/services/{service.pk}", {"calendar_id": str(uuid4())})
+        problem(response, 400, "validation_error", "calendar_id")
+
+    def test_somebody_who_is_no_provider_any_more_changes_nothing(self, api, provider, service):
+        provider.role = "user"
+        provider.save()
+        response = api.as_(provider).patch(f"/services/{service.pk}", {"title": "Mine"})
+        problem(response, 403, "permission_denied")
+
+
+class TestDelete:
+    def test_a_service_is_deleted(self, api, as_provider, service):
+        response = as_provider.delete(f"/services/{service.pk}")
+        assert (response.status_code, response.content) == (204, b"")
+        problem(api.get(f"/services/{service.pk}"), 404, "not_found")
+
+    def test_its_calendar_stays(self, as_provider, service):
+        as_provider.delete(f"/services/{service.pk}")
+        assert Calendar.objects.filter(pk=service.calendar_id).exists()
+
+
+class TestFilters:
+    def test_prices_are_bounded_on_both_sides(self, api):
+        for price in (10, 20, 30):
+            ServiceFactory(title=f"for {price}", price=price)
+        assert titles(api, "?price_min=20") == ["for 20", "for 30"]
+        assert titles(api, "?price_max=20") == ["for 10", "for 20"]
+        assert titles(api, "?price_min=10.01&price_max=29.99") == ["for 20"]
+        assert titles(api, "?price_min=30&price_max=10") == []
+        assert titles(api, "?price_min=0") == ["for 10", "for 20", "for 30"]
+
+    def test_inactive_ones_are_shown_when_asked_for(self, api):
+        ServiceFactory(title="active")
+        ServiceFactory(title="inactive", is_active=False)
+        assert titles(api) == titles(api, "?active=true") == titles(api, "?active=") == ["active"]
+        assert titles(api, "?active=false") == ["inactive"]
+        assert titles(api, "?active=any") == ["active", "inactive"]
+        # Other filters do not bring them back.
+        assert titles(api, "?price_min=1") == ["active"]
+
+    def test_by_whose_it_is_and_where(self, api, provider, service):
+        other = ServiceFactory(calendar=CalendarFactory(provider=provider))
+        ServiceFactory()
+        assert set(titles(api, f"?provider_id={provider.pk}")) == {service.title, other.title}
+        assert titles(api, f"?calendar_id={service.calendar_id}") == [service.title]
+        assert titles(api, f"?provider_id={uuid4()}") == []
+
+    def test_by_mode_and_category(self, api):
+        ServiceFactory(title="cut", category="barbers")
+        ServiceFactory(title="yoga", mode="slots", category="sport, indoor")
+        assert titles(api, "?mode=slots") == ["yoga"]
+        assert titles(api, "?mode=open") == ["cut"]
+        assert titles(api, "?category=barbers") == ["cut"]
+        assert titles(api, "?category=sport,%20indoor") == ["yoga"]
+        assert titles(api, "?category=barber") == []
+        assert titles(api, "?category=barbers&mode=slots") == []
+
+    @pytest.mark.parametrize(
+        ("query", "field"),
+        [
+            ("price_min=cheap", "price_min"),
+            ("price_min=-1", "price_min"),
+            ("price_min=NaN", "price_min"),
+            ("price_max=Infinity", "price_max"),
+            ("price_max=1e400", "price_max"),
+            ("price_max=1.001", "price_max"),
+            ("price_max=1000000000000", "price_max"),
+            ("active=yes", "active"),
+            ("active=True", "active"),
+            ("provider_id=me", "provider_id"),
+            ("calendar_id=1", "calendar_id"),
+            ("mode=shut", "mode"),
+            ("category=" + "c" * 101, "category"),
+            ("q=" + "q" * 201, "q"),
+            ("q=%00", "q"),
+            ("category=%00", "category"),
+            ("ordering=rating_sum", "ordering"),
+            ("ordering=relevance", "ordering"),
+            ("ordering=-relevance", "ordering"),
+            ("ordering=title;drop", "ordering"),
+            ("cursor=", "cursor"),
+            ("search=x", "search"),
+            ("price=5", "price"),
+            ("limit=0", "limit"),
+            ("limit=101", "limit"),
+            ("page=0", "page"),
+            ("offset=-1", "offset"),
+        ],
+    )
+    def test_what_makes_no_sense_is_named(self, api, query, field):
+        problem(api.get(f"/services?{query}"), 400, "validation_error", field)
+
+
+class TestOrder:
+    @pytest.fixture(autouse=True)
+    def _three_services(self):
+        now = timezone.now()
+        for title, price, minutes, rating, age in (
+            ("a", 30, 60, (9, 2), 1),
+            ("b", 10, 90, None, 3),
+            ("c", 20, 30, (5, 1), 2),
+        ):
+            ServiceFactory(
+                title=title,
+                price=Decimal(price),
+                duration_minutes=minutes,
+                rating_sum=rating[0] if rating else 0,
+                rating_count=rating[1] if rating else 0,
+                created_at=now - timedelta(days=age),
+            )
+
+    @pytest.mark.parametrize(
+        ("ordering", "expected"),
+        [
+            ("", "abc"),
+            ("title", "abc"),
+            ("-title", "cba"),
+            ("price", "bca"),
+            ("-price", "acb"),
+            ("duration_minutes", "cab"),
+            ("-duration_minutes", "bac"),
+            ("created_at", "bca"),
+            ("-created_at", "acb"),
+            # Those without a rating come last, whichever way one looks.
+            ("rating", "acb"),
+            ("-rating", "cab"),
+        ],
+    )
+    def test_services_come_in_the_order_that_was_asked_for(self, api, ordering, expected):
+        assert titles(api, f"?ordering={ordering}") == list(expected)
+
+    @pytest.mark.parametrize("ordering", ["title", "-price", "rating", "-rating"])
+    def test_ties_are_broken_so_that_pages_never_overlap(self, api, ordering):
+        Service.objects.all().delete()
+        for _ in range(7):
+            ServiceFactory(title="same")
+        pages = [
+            [
+                row["id"]
+                for row in api.get(f"/services?ordering={ordering}&limit=3&page={page}").json()[
+                    "results"
+                ]
+            ]
+            for page in (1, 2, 3)
+        ]
+        assert [len(page) for page in pages] == [3, 3, 1]
+        assert len({pk for page in pages for pk in page}) == 7
+
+    def test_several_fields_order_one_after_the_other(self, api):
+        ServiceFactory(title="a", price=5)
+        assert titles(api, "?ordering=-title,price") == ["c", "b", "a", "a"]
+        prices = [
+            row["price"] for row in api.get("/services?ordering=-title,price").json()["results"]
+        ]
+        assert prices == ["20.00", "10.00", "5.00", "30.00"]
+
+
+def test_a_row_of_the_list_is_the_service_as_it_is_shown_alone(api):
+    service = ServiceFactory(rating_sum=9, rating_count=2, step_minutes=None)
+    (row,) = api.get("/services").json()["results"]
+    (filtered,) = api.get("/services?price_min=1&ordering=price").json()["results"]
+    assert row == filtered == api.get(f"/services/{service.pk}").json()
