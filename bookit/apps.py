@@ -1,6 +1,10 @@
 """The plumbing: what no domain owns."""
 
+from typing import Any
+
 from django.apps import AppConfig
+from django.db import connections
+from django.db.models.signals import post_migrate, pre_migrate
 
 
 class BookItConfig(AppConfig):
@@ -8,3 +12,19 @@ class BookItConfig(AppConfig):
 
     name = "bookit"
     verbose_name = "BookIt"
+
+    def ready(self) -> None:
+        """Let migrations take the time they need."""
+        pre_migrate.connect(_lift_time_limit, sender=self)
+        post_migrate.connect(_restore_time_limit, sender=self)
+
+
+def _lift_time_limit(using: str, **kwargs: Any) -> None:
+    # STATEMENT_TIMEOUT_MS is for requests; to index a large table takes longer.
+    with connections[using].cursor() as cursor:
+        cursor.execute("SET statement_timeout = 0")
+
+
+def _restore_time_limit(using: str, **kwargs: Any) -> None:
+    with connections[using].cursor() as cursor:
+        cursor.execute("RESET statement_timeout")

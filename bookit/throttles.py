@@ -2,6 +2,7 @@
 
 from functools import lru_cache
 from math import ceil
+from threading import Lock
 from time import time
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from rest_framework.views import APIView
 
 limiter = SlidingWindowCounterRateLimiter(MemoryStorage())
+# The storage in memory forgets some of the counts that threads make at once.
+counting = Lock()
 
 
 @lru_cache(maxsize=16)
@@ -51,14 +54,28 @@ def count(policy: str, who: str) -> Count:
     item = parse_rate(settings.RATE_LIMITS[policy])
     if item is None:
         return Count(True, {}, 0)
-    allowed = limiter.hit(item, policy, who)
-    reset_at, remaining = limiter.get_window_stats(item, policy, who)
-    seconds = max(1, ceil(reset_at - time()))
+    with counting:
+        allowed = limiter.hit(item, policy, who)
+        reset_at, remaining = limiter.get_window_stats(item, policy, who)
+        seconds = max(1, ceil(reset_at - time())) if remaining else _wait(item, policy, who)
     headers = {
         "RateLimit-Policy": f'"{policy}";q={item.amount};w={item.get_expiry()}',
         "RateLimit": f'"{policy}";r={max(0, remaining)};t={seconds}',
     }
     return Count(allowed, headers, seconds)
+
+
+def _wait(item: RateLimitItem, policy: str, who: str) -> int:
+    """Return after how many seconds one more request is within the limit.
+
+    The window slides: of the last minute's requests so many still count as is left of it. What
+    `limits` says of this case is the moment before.
+    """
+    window = item.get_expiry()
+    before, left, current, _ = limiter.storage.get_sliding_window(item.key_for(policy, who), window)
+    if current < item.amount and before:
+        return int(max(0.0, left - (item.amount - current) * window / before)) + 1
+    return int(window - time() % window) + 1
 
 
 class ClientThrottle(BaseThrottle):

@@ -51,7 +51,8 @@ def update_calendar(
     with transaction.atomic():
         calendar = Calendar.objects.select_for_update(no_key=True).get(pk=calendar_id)
         check_owner(calendar, actor)
-        _check_provider(actor, changes)
+        if "provider_id" in changes and changes["provider_id"] != calendar.provider_id:
+            _check_provider(actor, changes)
         for field, value in changes.items():
             setattr(calendar, field, value)
         if changes:
@@ -165,7 +166,8 @@ def check_owner(calendar: Calendar, actor: User) -> None:
 
 
 def _calendar_for(actor: User, calendar_id: UUID) -> Calendar:
-    calendar = Calendar.objects.filter(pk=calendar_id).first()
+    # The lock keeps the calendar from being deleted before the service is on it.
+    calendar = Calendar.objects.select_for_update(no_key=True).filter(pk=calendar_id).first()
     if calendar is None:
         raise Invalid(
             "The request is not valid; see `errors`.",

@@ -100,7 +100,7 @@ class ServiceViewSet(CatalogViewSet):
     @property
     def default_ordering(self) -> list[str]:
         """The best match first where words are searched for, else by title."""
-        return ["-relevance"] if self.request.query_params.get("q") else ["title"]
+        return ["-relevance"] if self._words() else ["title"]
 
     def get_queryset(self) -> QuerySet[Service]:
         """Return all services; a list has inactive ones only when asked for."""
@@ -110,10 +110,12 @@ class ServiceViewSet(CatalogViewSet):
 
     def filter_queryset(self, queryset: Any) -> Any:
         """Filter and order; relevance needs words to be relevant to."""
-        query = self.request.query_params
-        if not query.get("q") and "relevance" in query.get("ordering", ""):
+        if not self._words() and "relevance" in self.request.query_params.get("ordering", ""):
             raise refuse("ordering", "Ordering by relevance needs q.")
         return super().filter_queryset(queryset)
+
+    def _words(self) -> str:
+        return self.request.query_params.get("q", "").strip()
 
     @extend_schema(tags=["Catalog"], summary="Make a service")
     def create(self, request: Request) -> Response:

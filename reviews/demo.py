@@ -50,7 +50,7 @@ ACCOUNTS = [
 ]
 
 # How many days of bookings there are behind and ahead of today.
-DAYS_BEHIND, DAYS_AHEAD = 15, 11
+DAYS_BEHIND, DAYS_AHEAD = 14, 11
 
 WEEKDAYS = ["Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun"]
 

@@ -11,9 +11,9 @@ from bookit.benchmark.fill import Size, key
 from bookit.benchmark.load import MOST_REQUESTS_PER_SECOND, raw_request
 from bookit.benchmark.pgbench import script
 
-# Customers who sign in for the run: the first ones book, the next ones look at what they have
-# booked (nobody books for them, so that their lists stay as they are).
-BOOKERS, READERS, LOGINS = 50, 50, 200
+# Customers who sign in for the run: the first fifty book, the next fifty look at what they have
+# booked, and book nothing, so that their lists stay as they are. `login` is done by any of the 200.
+BOOKERS, LOGINS = 50, 200
 SERVICES_BOOKED = 200
 # So far apart are the starts of a service's new bookings: longer than any service takes.
 STEP = timedelta(hours=2)

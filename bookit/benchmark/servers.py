@@ -142,8 +142,8 @@ def serving(application: str, environment: dict[str, str]) -> Iterator[Server]:
         server.stop()
 
 
-def migrate(environment: dict[str, str]) -> None:
-    """Bring the database up to date.
+def migrate(url: str) -> None:
+    """Bring the database at `url` up to date.
 
     Raises:
         ServerError: that failed; says why.
@@ -151,7 +151,7 @@ def migrate(environment: dict[str, str]) -> None:
     result = subprocess.run(
         [sys.executable, "manage.py", "migrate", "--no-input", "--verbosity=0"],
         cwd=BASE_DIR,
-        env=environment,
+        env=production(url),
         capture_output=True,
         text=True,
         check=False,

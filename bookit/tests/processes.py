@@ -3,7 +3,7 @@
 from contextlib import suppress
 from pathlib import Path
 
-import psutil  # type: ignore[import-untyped]
+import psutil
 
 
 def alive(processes: list[psutil.Process]) -> list[psutil.Process]:

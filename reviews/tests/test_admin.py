@@ -54,9 +54,7 @@ def everything(boss):
         start_time=TUESDAY,
         at=timezone.now(),
     )
-    services.change_status(
-        booking_id=booking.pk, status="completed", actor=boss, at=timezone.now()
-    )
+    services.change_status(booking_id=booking.pk, status="completed", actor=boss, at=timezone.now())
     ReviewFactory(booking=booking)
 
 

@@ -12,7 +12,7 @@ from django.core.management import BaseCommand, CommandError
 from bookit.benchmark.fill import Size
 from bookit.benchmark.load import LoadError
 from bookit.benchmark.measure import CASE_NAMES, Disagreement, Options, benchmark
-from bookit.benchmark.servers import ServerError
+from bookit.benchmark.servers import ServerError, migrate
 from bookit.embedded_postgres import EmbeddedPostgresError, running
 
 
@@ -47,6 +47,8 @@ class Command(BaseCommand):
         try:
             # As in production: what is answered is on disk.
             with running(directory / "postgres") as url:
+                self.say("Migrating.")
+                migrate(url)
                 report = benchmark(url, chosen, directory=directory, say=self.say)
         except (EmbeddedPostgresError, ServerError, LoadError, Disagreement) as error:
             raise CommandError(str(error)) from None

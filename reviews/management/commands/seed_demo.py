@@ -6,6 +6,8 @@ from typing import Any
 
 from django.conf import settings
 from django.core.management import BaseCommand, CommandError
+from django.db import connection
+from django.db.migrations.executor import MigrationExecutor
 from django.utils import timezone
 
 from reviews.demo import ACCOUNTS, NotEmptyError, fill_with_demo
@@ -34,9 +36,12 @@ class Command(BaseCommand):
         """Store it all, or say why not."""
         if settings.PRODUCTION and not force:
             raise CommandError(
-                "Demo accounts have known passwords and do not belong into production; "
+                "Demo accounts have known passwords and do not belong in production; "
                 "--force creates them all the same."
             )
+        executor = MigrationExecutor(connection)
+        if executor.migration_plan(executor.loader.graph.leaf_nodes()):
+            raise CommandError("The database is not up to date: run manage.py migrate first.")
         self.verbosity = verbosity
         started = monotonic()
         try:

@@ -1,0 +1,142 @@
+"""The benchmark: that it measures what it says. How fast anything is, is no test's business."""
+
+import psycopg
+import pytest
+from django.db import connection
+from psycopg.conninfo import make_conninfo
+
+from bookit.benchmark import fill, load, pgbench
+from bookit.benchmark.cases import Cases
+from bookit.benchmark.client import status_of
+from bookit.benchmark.fill import Size
+from bookit.benchmark.load import Measurement
+from bookit.benchmark.measure import CASE_NAMES, Options, benchmark
+from bookit.benchmark.report import Report, Result, Run, table
+from bookit.benchmark.servers import Memory
+
+SMALL = Size(services=20, bookings=500)
+
+
+def cases(size=SMALL):
+    return Cases(
+        size,
+        bookers=["booker-1", "booker-2"],
+        readers=["reader-1"],
+        taken=[(fill.key("service", 1), "2030-01-01T10:00:00Z")],
+        password="secret",
+    )
+
+
+def run(rate=100, *, p50=10.0, p99=20.0, statuses=None, unexpected=0):
+    statuses = statuses or {200: rate}
+    return Run(Measurement(1.0, p50, p99, 0, statuses, 0.01), 0.1, unexpected)
+
+
+def result(**fields):
+    return Result("service", "service detail", 200, least_ratio=0.4, most_spread=5, **fields)
+
+
+class TestLoad:
+    def test_a_request_says_how_long_its_body_is(self):
+        request = load.raw_request("POST", "/bookings", token="abc", body={"a": 1})
+        head, _, body = request.partition(b"\r\n\r\n")
+        assert head.startswith(b"POST /bookings HTTP/1.1\r\nHost: localhost\r\n")
+        assert b"Authorization: Bearer abc" in head
+        assert b"Content-Length: 8" in head
+        assert body == b'{"a": 1}'
+
+    def test_answers_of_another_status_and_missing_ones_are_unexpected(self):
+        measured = Measurement(2.0, 1.0, 2.0, 3, {201: 10, 409: 4}, 0.1)
+        assert measured.rate == 7
+        assert measured.unexpected(201) == 7
+        assert measured.unexpected(409) == 13
+
+    @pytest.mark.parametrize(
+        ("received", "status"),
+        [
+            (b"HTTP/1.1 200 OK\r\nContent-Len", None),
+            (b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{", None),
+            (b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}", 200),
+            (b"HTTP/1.1 409 Conflict\r\ncontent-length: 0\r\n\r\n", 409),
+            (b"HTTP/1.1 201 Created\r\nX: chunked\r\n\r\n2\r\n{}\r\n", None),
+            (b"HTTP/1.1 201 Created\r\nX: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n", 201),
+        ],
+    )
+    def test_an_answer_is_known_when_it_is_complete(self, received, status):
+        assert status_of(received) == status
+
+
+class TestCases:
+    def test_every_case_has_a_name_for_the_command_line(self):
+        assert [case.name for case in cases().all()] == CASE_NAMES
+
+    def test_no_time_is_booked_twice_in_all_rounds(self):
+        known = cases()
+        bodies = [
+            request.partition(b"\r\n\r\n")[2] for _ in range(3) for request in known.create(0.0)
+        ]
+        assert len(bodies) == len(set(bodies)) >= 3 * load.MOST_REQUESTS_PER_SECOND
+
+    def test_pgbench_gets_expressions_for_parameters(self):
+        values = {"a": ":n", "b": "1"}
+        script = pgbench.script(["\\set n 7"], ["SELECT\n  %(a)s, %(b)s::int"], values)
+        assert script == "\\set n 7\nSELECT :n, 1::int;\n"
+
+
+class TestReport:
+    def test_the_ratio_is_that_of_the_same_round(self):
+        shown = result(bookit=[run(50), run(10), run(80)], reference=[run(100), run(10), run(100)])
+        assert shown.ratio == 0.8
+        assert shown.rate == 50
+        assert shown.missed() == []
+
+    def test_what_was_not_reached_is_said(self):
+        slow = result(
+            bookit=[run(39, p50=10, p99=51, statuses={200: 38, 500: 1}, unexpected=1)],
+            reference=[run(100)],
+        )
+        report = Report({}, [slow], [Memory(91.0, 50.0)], [Memory(40.0, None)])
+        assert report.missed() == [
+            "service detail: 0.39 of the reference, not 0.4",
+            "service detail: p99 is 5.1 times p50, not 5",
+            "service detail: 1 answers were not 200",
+            "memory: 91 MiB in a worker, not 90",
+        ]
+        assert all(line in report.text() for line in report.missed())
+
+    def test_a_case_without_a_reference_has_empty_cells(self):
+        login = Result("login", "login", 200, None, None, bookit=[run(30)])
+        heading, line, other = table([login, result(bookit=[run()], reference=[run()])])
+        assert "missed" not in line
+        assert "reached" in other
+        assert len(heading) >= len(login.title)
+
+
+@pytest.fixture
+def database_url(transactional_db):
+    """The URL of the test's own database, for processes of their own."""
+    parameters = connection.get_connection_params()
+    names = ("host", "port", "user", "password", "dbname")
+    conninfo = make_conninfo(**{name: parameters[name] for name in names})
+    with psycopg.connect(conninfo) as other:
+        known = other.info
+        yield f"postgresql://{known.user}:{known.password}@{known.host}:{known.port}/{known.dbname}"
+        other.execute("DROP SCHEMA IF EXISTS benchmark CASCADE")
+
+
+@pytest.mark.real_passwords
+def test_it_compares_bookit_with_the_reference_and_measures(database_url, tmp_path, monkeypatch):
+    # Without wrk, which knows whole seconds only.
+    monkeypatch.setenv("PATH", "")
+    options = Options(SMALL, seconds=0.2, rounds=1, workers=1, only=("create",))
+    report = benchmark(database_url, options, directory=tmp_path, say=lambda message: None)
+
+    (created,) = report.results
+    assert created.unexpected == 0
+    assert created.rate > 0
+    assert created.reference_rate
+    assert created.pgbench
+    assert report.content()["results"][0]["name"] == "create"
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT count(*) FROM bookings_booking")
+        assert cursor.fetchone()[0] > SMALL.bookings

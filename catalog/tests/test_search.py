@@ -1,0 +1,193 @@
+"""Finding services by words: stems, misspellings, the best match first, and quickly."""
+
+from urllib.parse import quote
+
+import pytest
+from django.db import connection
+
+from bookit.tests.crowd import run
+from bookit.tests.expect import problem
+from catalog.models import Service
+from catalog.tests.factories import ServiceFactory
+
+pytestmark = pytest.mark.django_db
+
+TOWN = [
+    ("Haircut", "Washing, cutting and drying."),
+    ("Beard trim", "After your haircut, or without one."),
+    ("Mathematics tutoring", "Algebra and geometry for pupils."),
+    ("Yoga class", "Breathing, stretching, resting. Bring a mat."),
+    ("Deep tissue massage", "Sixty minutes for tired runners."),
+    ("Meeting room", "Twelve chairs, a projector and coffee."),
+]
+
+
+@pytest.fixture
+def town():
+    for title, description in TOWN:
+        ServiceFactory(title=title, description=description)
+
+
+def search(api, words, more=""):
+    response = api.get(f"/services?q={quote(words)}{more}")
+    assert response.status_code == 200, response.content
+    return [row["title"] for row in response.json()["results"]]
+
+
+@pytest.mark.parametrize(
+    ("words", "title"),
+    [
+        # As it is written, in any case, in title or description.
+        ("Haircut", "Haircut"),
+        ("YOGA", "Yoga class"),
+        ("projector", "Meeting room"),
+        ("yoga class", "Yoga class"),
+        # Stems.
+        ("massages", "Deep tissue massage"),
+        ("rooms", "Meeting room"),
+        ("stretch", "Yoga class"),
+        ("runner", "Deep tissue massage"),
+        ("tutor", "Mathematics tutoring"),
+        # Misspelt.
+        ("hiarcut", "Haircut"),
+        ("haircutt", "Haircut"),
+        ("hair cut", "Haircut"),
+        ("yogga", "Yoga class"),
+        ("masage", "Deep tissue massage"),
+        ("mathmatics", "Mathematics tutoring"),
+        ("projektor", "Meeting room"),
+        ("geometri", "Mathematics tutoring"),
+        # Begun.
+        ("mathem", "Mathematics tutoring"),
+        # Words that say nothing beside one that does.
+        ("a yoga class for the", "Yoga class"),
+    ],
+)
+def test_words_find_what_they_mean(api, town, words, title):
+    assert search(api, words)[:1] == [title]
+
+
+@pytest.mark.parametrize("words", ["plumber", "xyzzy", "zzzzzzzz", "qqq www eee"])
+def test_other_words_find_nothing(api, town, words):
+    assert search(api, words) == []
+
+
+def test_the_title_weighs_more_than_the_description(api, town):
+    assert search(api, "haircut") == ["Haircut", "Beard trim"]
+
+
+def test_what_is_spelt_right_comes_before_what_is_nearly(api):
+    for title in ("Massage", "Message service", "Passage"):
+        ServiceFactory(title=title)
+    assert search(api, "massage")[0] == "Massage"
+
+
+def test_quotes_and_minus_are_understood_as_search_engines_do(api, town):
+    assert "Beard trim" in search(api, "haircut")
+    assert search(api, '"beard trim"')[:1] == ["Beard trim"]
+
+
+def test_the_order_can_be_another_one(api, town):
+    assert search(api, "haircut", "&ordering=title") == ["Beard trim", "Haircut"]
+    assert search(api, "haircut", "&ordering=relevance") == ["Beard trim", "Haircut"]
+    assert search(api, "haircut", "&ordering=-relevance,title") == ["Haircut", "Beard trim"]
+
+
+def test_words_and_filters_narrow_each_other(api, town):
+    Service.objects.filter(title="Haircut").update(price=99)
+    assert search(api, "haircut", "&price_max=50") == ["Beard trim"]
+    Service.objects.filter(title="Haircut").update(is_active=False)
+    assert search(api, "haircut") == ["Beard trim"]
+    assert search(api, "haircut", "&active=any") == ["Haircut", "Beard trim"]
+
+
+def test_matches_are_counted_and_paged(api):
+    for number in range(5):
+        ServiceFactory(title=f"Yoga {number}")
+    ServiceFactory(title="Boxing")
+    pages = [api.get(f"/services?q=yoga&limit=2&page={page}").json() for page in (1, 2, 3)]
+    assert [page["count"] for page in pages] == [5, 5, 5]
+    found = [row["title"] for page in pages for row in page["results"]]
+    assert sorted(found) == [f"Yoga {number}" for number in range(5)]
+
+
+def test_a_row_found_by_words_looks_like_any_other(api, town):
+    row = api.get("/services?q=yoga").json()["results"][0]
+    assert row == api.get(f"/services/{row['id']}").json()
+
+
+def test_what_has_changed_is_found_by_its_new_words(api):
+    service = ServiceFactory(title="Haircut")
+    service.title = "Astronomy"
+    service.save()
+    assert search(api, "astronomy") == ["Astronomy"]
+    assert search(api, "haircut") == []
+
+
+@pytest.mark.parametrize("words", ["", " ", "\t \n"])
+def test_no_words_are_no_search(api, town, words):
+    assert search(api, words) == sorted(title for title, _ in TOWN)
+    assert len(search(api, words, "&ordering=price")) == len(TOWN)
+    problem(
+        api.get(f"/services?q={quote(words)}&ordering=relevance"),
+        400,
+        "validation_error",
+        "ordering",
+    )
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "'",
+        '"',
+        '"unbalanced',
+        "'; DROP TABLE catalog_service; --",
+        "\\",
+        "%",
+        "_%_",
+        "a & | ! ( ) : * <-> b",
+        "!!!",
+        "-",
+        "- -",
+        "-haircut",
+        "or",
+        "or or or",
+        "the a of",
+        ":*",
+        "hair:*",
+        "{}",
+        "%s %(name)s %d",
+        "$1",
+        "é",
+        "理发",
+        "🧘",
+        "\u202e",
+        "a" * 200,
+        "ab " * 66,
+        "\n\r\t",
+        "<script>alert(1)</script>",
+    ],
+)
+def test_no_words_break_anything(api, town, words):
+    answer = api.get(f"/services?q={quote(words)}")
+    assert answer.status_code == 200, answer.content
+    answer = api.get(f"/services?q={quote(words)}&ordering=-relevance&limit=1&offset=1")
+    assert answer.status_code == (200 if words.strip() else 400), answer.content
+    assert Service.objects.count() == len(TOWN)
+
+
+def plan(words):
+    """Return how PostgreSQL would look for `words`, if it may not simply read everything."""
+    run("SET LOCAL enable_seqscan = off")
+    sql, parameters = Service.objects.search(words).values("pk").order_by().query.sql_with_params()
+    with connection.cursor() as cursor:
+        cursor.execute(f"EXPLAIN {sql}", parameters)
+        return "\n".join(line for (line,) in cursor.fetchall())
+
+
+@pytest.mark.parametrize(
+    "index", ["service_search", "service_title_words", "service_description_words"]
+)
+def test_search_reads_indexes(town, index):
+    assert f"Bitmap Index Scan on {index}" in plan("haircut")
