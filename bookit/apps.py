@@ -15,8 +15,8 @@ class BookItConfig(AppConfig):
 
     def ready(self) -> None:
         """Let migrations take the time they need."""
-        pre_migrate.connect(_lift_time_limit, sender=self)
-        post_migrate.connect(_restore_time_limit, sender=self)
+        pre_migrate.connect(_lift_time_limit)
+        post_migrate.connect(_restore_time_limit)
 
 
 def _lift_time_limit(using: str, **kwargs: Any) -> None:

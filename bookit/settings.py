@@ -4,11 +4,14 @@
 """
 
 import os
+import re
+import warnings
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import environ
+import limits
 from django.core.exceptions import ImproperlyConfigured
 
 BASE_DIR = Path(__file__).resolve().parent.parent
@@ -17,14 +20,15 @@ env = environ.Env()
 env.read_env(BASE_DIR / ".env")  # Variables that are already set win over the file.
 
 
-def integer(name: str, default: int, *, at_least: int = 0) -> int:
+def integer(name: str, default: int, *, at_least: int = 0, at_most: int = 2**31 - 1) -> int:
     """Return the variable as a whole number, or stop with a line that names it."""
     raw = env.str(name, default="").strip()
     if not raw:
         return default
-    if not (raw.isascii() and raw.isdigit()) or int(raw) < at_least:
+    digits = raw.isascii() and raw.isdigit() and len(raw) <= 10
+    if not digits or not at_least <= int(raw) <= at_most:
         raise ImproperlyConfigured(
-            f"{name} must be a whole number of at least {at_least}, not {raw!r}."
+            f"{name} must be a whole number from {at_least} to {at_most}, not {raw[:40]!r}."
         )
     return int(raw)
 
@@ -40,6 +44,39 @@ def choice(name: str, *choices: str) -> str:
 def names(name: str) -> list[str]:
     """Return a comma-separated variable as a list."""
     return [item.strip() for item in env.str(name, default="").split(",") if item.strip()]
+
+
+def hosts(name: str) -> list[str]:
+    """Return a comma-separated variable as a list of host names."""
+    for host in names(name):
+        if not re.fullmatch(r"[\w.*-]+|\[[0-9a-fA-F:]+\]", host):
+            raise ImproperlyConfigured(
+                f"{name} takes host names without scheme and port, not {host!r}."
+            )
+    return names(name)
+
+
+def origins(name: str) -> list[str]:
+    """Return a comma-separated variable as a list of origins of browsers."""
+    for origin in names(name):
+        if not re.fullmatch(r"https?://[\w.*-]+(:\d+)?", origin):
+            raise ImproperlyConfigured(
+                f"{name} takes origins such as https://app.example.com, not {origin!r}."
+            )
+    return names(name)
+
+
+def rate(name: str, default: str) -> str:
+    """Return the variable, which must be a rate that `limits` understands, or empty."""
+    value = env.str(name, default=default).strip()
+    try:
+        if value:
+            limits.parse(value)
+    except ValueError:
+        raise ImproperlyConfigured(
+            f"{name} must be a rate such as {default}, or empty, not {value!r}."
+        ) from None
+    return value
 
 
 def required(name: str, development: str, how: str) -> str:
@@ -71,7 +108,7 @@ if PRODUCTION and (
 
 if PRODUCTION:
     required("ALLOWED_HOSTS", "", "the host names under which the API is reached, comma-separated.")
-ALLOWED_HOSTS = names("ALLOWED_HOSTS") or ["localhost", "127.0.0.1", "[::1]", "testserver"]
+ALLOWED_HOSTS = hosts("ALLOWED_HOSTS") or ["localhost", "127.0.0.1", "[::1]", "testserver"]
 
 # --- What it is made of -----------------------------------------------------------------------
 
@@ -107,7 +144,7 @@ MIDDLEWARE = [
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
 ]
 
-CORS_ALLOWED_ORIGINS = names("CORS_ALLOWED_ORIGINS")
+CORS_ALLOWED_ORIGINS = origins("CORS_ALLOWED_ORIGINS")
 if CORS_ALLOWED_ORIGINS:
     INSTALLED_APPS.append("corsheaders")
     MIDDLEWARE.insert(1, "corsheaders.middleware.CorsMiddleware")
@@ -169,7 +206,9 @@ STATEMENT_TIMEOUT_MS = integer("STATEMENT_TIMEOUT_MS", 5000)
 def database(url: str) -> dict[str, Any]:
     """Return Django's description of the database at `url`."""
     try:
-        config = environ.Env.db_url_config(url)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # It would show the password.
+            config = environ.Env.db_url_config(url)
     except (ValueError, ImproperlyConfigured):
         config = {}
     if not config.get("ENGINE", "").endswith("postgresql") or not config.get("NAME"):
@@ -235,17 +274,19 @@ AUTH_PASSWORD_VALIDATORS = [
 ]
 SIMPLE_JWT = {
     "ACCESS_TOKEN_LIFETIME": timedelta(
-        minutes=integer("ACCESS_TOKEN_EXPIRE_MINUTES", 15, at_least=1)
+        minutes=integer("ACCESS_TOKEN_EXPIRE_MINUTES", 15, at_least=1, at_most=24 * 60)
     ),
-    "REFRESH_TOKEN_LIFETIME": timedelta(days=integer("REFRESH_TOKEN_EXPIRE_DAYS", 7, at_least=1)),
+    "REFRESH_TOKEN_LIFETIME": timedelta(
+        days=integer("REFRESH_TOKEN_EXPIRE_DAYS", 7, at_least=1, at_most=3660)
+    ),
 }
 
 # --- HTTP -------------------------------------------------------------------------------------
 
 RATE_LIMITS = {
-    "auth": env.str("RATE_LIMIT_AUTH", default="10/minute"),
-    "anon": env.str("RATE_LIMIT_ANON", default="300/minute"),
-    "user": env.str("RATE_LIMIT_USER", default="600/minute"),
+    "auth": rate("RATE_LIMIT_AUTH", "10/minute"),
+    "anon": rate("RATE_LIMIT_ANON", "300/minute"),
+    "user": rate("RATE_LIMIT_USER", "600/minute"),
 }
 NUM_PROXIES = integer("NUM_PROXIES", 0)
 
@@ -271,7 +312,7 @@ REST_FRAMEWORK = {
 DATA_UPLOAD_MAX_MEMORY_SIZE = 1024 * 1024
 
 CSRF_FAILURE_VIEW = "bookit.middleware.csrf_failure"
-CSRF_TRUSTED_ORIGINS = names("CSRF_TRUSTED_ORIGINS")
+CSRF_TRUSTED_ORIGINS = origins("CSRF_TRUSTED_ORIGINS")
 SESSION_COOKIE_HTTPONLY = True
 SECURE_REFERRER_POLICY = "same-origin"
 X_FRAME_OPTIONS = "DENY"

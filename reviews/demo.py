@@ -50,7 +50,7 @@ ACCOUNTS = [
 ]
 
 # How many days of bookings there are behind and ahead of today.
-DAYS_BEHIND, DAYS_AHEAD = 14, 11
+DAYS_BEHIND, DAYS_AHEAD = 12, 10
 
 WEEKDAYS = ["Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun"]
 
@@ -277,7 +277,7 @@ BUSINESSES = (
                 ),
                 (
                     Offer(
-                        "Vinyasa Flow",
+                        "Vinyasa Yoga",
                         "Yoga",
                         "12.00",
                         60,
@@ -1591,7 +1591,7 @@ class _Town:
         over = end + delay <= self.at
         fate = self.random.random()
         if pending:
-            if fate < 0.05 and over:
+            if fate < 0.07 and over:
                 then(Status.EXPIRED, start + delay, None)
                 return steps
             if booking.created_at > self.at - UNANSWERED and start > self.at:
@@ -1602,7 +1602,7 @@ class _Town:
             if confirmed >= self.at:
                 return steps
             then(Status.CONFIRMED, confirmed, provider)
-        if 0.05 <= fate < 0.14:
+        if 0.07 <= fate < 0.15:
             notice = timedelta(minutes=max(service.cancellation_notice_minutes, 30))
             latest = min(self.at, start - notice)
             if latest > steps[-1].at:
@@ -1614,7 +1614,7 @@ class _Town:
                     self.random.choice(REASONS) if ill else "",
                 )
                 return steps
-        if over and 0.14 <= fate < 0.18:
+        if over and 0.15 <= fate < 0.18:
             then(Status.NO_SHOW, start + timedelta(minutes=10) + delay, provider)
         elif over:
             then(Status.COMPLETED, end + delay, None)

@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from http.client import HTTPConnection, HTTPException
 
-import psutil  # type: ignore[import-untyped]
+import psutil
 
 from bookit.startup import BASE_DIR
 

@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 from django.contrib.auth.password_validation import validate_password
-from django.core.management import CommandError, call_command, load_command_class
+from django.core.management import CommandError, call_command
 from django.db import transaction
 
 from accounts.models import User
@@ -20,6 +20,7 @@ from bookings.services import TRANSITIONS
 from catalog.models import Calendar, OpeningHours, Service
 from catalog.tests.factories import ServiceFactory
 from reviews.demo import fill_with_demo
+from reviews.management.commands.seed_demo import Command
 from reviews.models import Review
 
 Status = Booking.Status
@@ -31,7 +32,7 @@ MOMENTS = [
     datetime(2026, 12, 26, 23, 59, 59, tzinfo=UTC),
     datetime(2027, 3, 28, 0, 59, tzinfo=UTC),  # a minute before the clocks go forward
 ]
-ACCOUNTS = load_command_class("reviews", "seed_demo").accounts
+ACCOUNTS = Command.accounts
 
 
 def fill(at=SATURDAY):

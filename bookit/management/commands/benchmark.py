@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import signal
+import sys
 import tempfile
 from argparse import ArgumentParser
 from pathlib import Path
@@ -43,6 +45,9 @@ class Command(BaseCommand):
             rounds=options["rounds"],
             only=tuple(options["only"]),
         )
+        # As exceptions, like Ctrl-C, so that what was started is stopped on the way out.
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, lambda number, frame: sys.exit(128 + number))
         directory = Path(tempfile.mkdtemp(prefix="bookit-benchmark-"))
         try:
             # As in production: what is answered is on disk.

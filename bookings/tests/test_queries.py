@@ -1,0 +1,167 @@
+"""How many queries a request costs: a fixed number, however many rows there are."""
+
+from datetime import timedelta
+
+import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+
+from accounts.tests.factories import AdminFactory, ProviderFactory, UserFactory
+from bookings.models import Booking
+from bookings.tests.factories import TUESDAY, BookingFactory
+from bookit.tests.expect import problem
+from catalog.models import OpeningHours
+from catalog.tests.factories import CalendarFactory, ServiceFactory
+
+pytestmark = pytest.mark.django_db
+
+FEW, MANY = 2, 50
+
+
+@pytest.fixture
+def people():
+    return {"user": UserFactory(), "provider": ProviderFactory(), "admin": AdminFactory()}
+
+
+def grow(people, rows):
+    """Have so many calendars, each with opening hours, a service, and a booking by `user`."""
+    for number in range(Booking.objects.count(), rows):
+        calendar = CalendarFactory(provider=people["provider"])
+        for weekday in range(3):
+            OpeningHours.objects.create(calendar=calendar, weekday=weekday, opens=0, closes=60)
+        service = ServiceFactory(calendar=calendar, title=f"Yoga {number}")
+        BookingFactory(
+            service=service,
+            user=people["user"],
+            start_time=TUESDAY + timedelta(hours=number),
+        )
+        UserFactory()
+
+
+def queries(client, path, method="get", *body, status=200):
+    """Return the SQL that a request costs."""
+    with CaptureQueriesContext(connection) as captured:
+        response = getattr(client, method)(path, *body)
+    assert response.status_code == status, response.content
+    return [query["sql"] for query in captured.captured_queries]
+
+
+# One of these queries, where there is a token, reads the account.
+LISTS = [
+    ("anonymous", "/services", 1),
+    ("anonymous", "/services?active=any", 1),
+    ("anonymous", "/services?q=yoga", 1),
+    ("anonymous", "/services?ordering=-rating&price_min=1&category=", 1),
+    ("user", "/services", 2),
+    ("anonymous", "/calendars", 1),
+    ("anonymous", "/calendars?ordering=-created_at", 1),
+    ("user", "/bookings", 2),
+    ("user", "/bookings?status=pending&from=2999-01-01&to=2999-12-31", 2),
+    ("user", "/bookings?ordering=-created_at", 2),
+    ("user", "/bookings?cursor=", 2),
+    ("provider", "/bookings?scope=provider", 2),
+    ("admin", "/bookings", 2),
+    ("admin", "/bookings?cursor=", 2),
+    ("admin", "/users", 2),
+    ("admin", "/users?q=person&role=user", 2),
+    ("admin", "/users?cursor=", 2),
+]
+
+
+@pytest.mark.parametrize(("who", "path", "expected"), LISTS, ids=[f"{a} {b}" for a, b, _ in LISTS])
+def test_a_list_costs_the_same_with_few_rows_and_with_many(api, people, who, path, expected):
+    client = api if who == "anonymous" else api.as_(people[who])
+    all_at_once = f"{path}{'&' if '?' in path else '?'}limit=100"
+    grow(people, FEW)
+    few = queries(client, all_at_once)
+    grow(people, MANY)
+    many = queries(client, all_at_once)
+    assert (len(few), len(many)) == (expected, expected), many
+    # Pages of many rows are counted, unless a cursor reads them.
+    counted = 0 if "cursor=" in path else 1
+    page = queries(client, path)
+    assert len(page) == expected + counted, page
+
+
+DETAILS = [
+    ("anonymous", "/services/{service}", 1),
+    ("user", "/services/{service}", 2),
+    ("anonymous", "/calendars/{calendar}", 1),
+    ("user", "/bookings/{booking}", 2),
+    ("provider", "/bookings/{booking}", 2),
+    ("admin", "/bookings/{booking}", 2),
+    ("user", "/me", 1),
+    ("admin", "/users/{user}", 2),
+]
+
+
+@pytest.mark.parametrize(
+    ("who", "path", "expected"), DETAILS, ids=[f"{a} {b}" for a, b, _ in DETAILS]
+)
+def test_one_resource_costs_one_query_besides_the_account(api, people, who, path, expected):
+    grow(people, FEW)
+    booking = Booking.objects.first()
+    path = path.format(
+        service=booking.service_id,
+        calendar=booking.calendar_id,
+        booking=booking.pk,
+        user=people["user"].pk,
+    )
+    found = queries(api if who == "anonymous" else api.as_(people[who]), path)
+    assert len(found) == expected, found
+
+
+def body(service, hours):
+    start_time = TUESDAY + timedelta(hours=hours)
+    return {"service_id": str(service.pk), "start_time": start_time.isoformat()}
+
+
+@pytest.mark.parametrize("rows", [FEW, MANY])
+def test_a_booking_costs_three_queries(api, people, rows):
+    service = ServiceFactory(capacity=MANY)
+    for seat in range(1, rows):
+        BookingFactory(service=service, seat=seat, user=people["user"])
+    client = api.as_(people["user"])
+    # The account, the service, and the one that finds a seat, takes it and writes it down.
+    made = queries(client, "/bookings", "post", body(service, 0), status=201)
+    assert len(made) == 3, made
+    assert made[-1].count("INSERT INTO") == 2
+
+
+def test_a_refused_booking_costs_no_more(api, people):
+    booking = BookingFactory()
+    client = api.as_(people["user"])
+    refused = queries(client, "/bookings", "post", body(booking.service, 0), status=409)
+    assert len(refused) == 3, refused
+
+
+def test_nonsense_costs_nothing_but_the_account(api, people):
+    client = api.as_(people["user"])
+    assert len(queries(client, "/bookings", "post", {"service_id": "x"}, status=400)) == 1
+    assert queries(api, "/bookings", "post", {}, status=401) == []
+    assert queries(api, "/services?limit=x", status=400) == []
+
+
+def test_a_token_of_nobodys_costs_nothing(api):
+    api.credentials(HTTP_AUTHORIZATION="Bearer nonsense")
+    with CaptureQueriesContext(connection) as captured:
+        problem(api.get("/bookings"), 401, "token_invalid")
+    assert len(captured) == 0
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        # Account; lock calendar and booking, find a seat, move, write down; two savepoints.
+        ({"start_time": "2999-06-01T10:00:00Z"}, 10),
+        # Account; lock, change, write down; savepoint.
+        ({"status": "cancelled"}, 6),
+    ],
+)
+def test_a_change_costs_a_fixed_number(api, people, change, expected):
+    for rows in (FEW, MANY):
+        grow(people, rows)
+        booking = Booking.objects.filter(status="pending").last()
+        found = queries(api.as_(people["user"]), f"/bookings/{booking.pk}", "patch", change)
+        assert len(found) == expected, found
+        Booking.objects.filter(pk=booking.pk).delete()
