@@ -221,8 +221,11 @@ def database(url: str) -> dict[str, Any]:
         "connect_timeout": 2,
         "options": (
             f"-c statement_timeout={STATEMENT_TIMEOUT_MS} "
-            # How alike two words must be; PostgreSQL's own 0.6 misses swapped letters ("hiarcut").
-            "-c pg_trgm.word_similarity_threshold=0.35"
+            # How alike words must be to those that are searched for, in titles and in descriptions;
+            # PostgreSQL's own 0.5 and 0.6 miss swapped letters ("hiarcut") and foreign ones
+            # ("projektor").
+            "-c pg_trgm.strict_word_similarity_threshold=0.3 "
+            "-c pg_trgm.word_similarity_threshold=0.5"
         ),
     }
     if DATABASE_POOL_SIZE:

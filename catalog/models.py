@@ -12,6 +12,7 @@ from django.contrib.postgres.search import (
     SearchRank,
     SearchVector,
     SearchVectorField,
+    TrigramStrictWordSimilarity,
     TrigramWordSimilarity,
 )
 from django.core.validators import MaxValueValidator, MinValueValidator, RegexValidator
@@ -97,16 +98,16 @@ class ServiceQuerySet(models.QuerySet["Service"]):
         """Return the services that `words` describe, misspelt or not, with their `relevance`.
 
         Full-text search (English stems) over title and description finds what is spelt right;
-        trigram word similarity finds the rest.
+        trigrams find the rest: words of the title that are somewhat alike, of the description more.
         """
         query = SearchQuery(words, config="english", search_type="websearch")
         return self.annotate(
             relevance=SearchRank(F("search"), query)
-            + TrigramWordSimilarity(words, "title")
+            + TrigramStrictWordSimilarity(words, "title")
             + TrigramWordSimilarity(words, "description") / Value(2.0)
         ).filter(
             Q(search=query)
-            | Q(title__trigram_word_similar=words)
+            | Q(title__trigram_strict_word_similar=words)
             | Q(description__trigram_word_similar=words)
         )
 

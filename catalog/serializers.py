@@ -42,11 +42,11 @@ class OpeningHoursSerializer(InputSerializer):
 
     def validate(self, attrs: dict[str, int]) -> dict[str, int]:
         """Refuse spans that end before they begin."""
-        # A PATCH leaves out what it does not change, but not of a span, which is replaced as a whole.
+        # A PATCH leaves out what it does not change, but spans are replaced as a whole.
         missing = [name for name in self.fields if name not in attrs]
         if missing:
             raise serializers.ValidationError(
-                dict.fromkeys(missing, ["This field is required."]), code="required"
+                {name: ["This field is required."] for name in missing}, code="required"
             )
         if attrs["closes"] <= attrs["opens"]:
             raise serializers.ValidationError({"closes": ["Closes after it opens."]})

@@ -33,8 +33,8 @@ class Options:
     """How much is measured, and for how long."""
 
     size: Size
-    seconds: float = 5
-    rounds: int = 3
+    seconds: float = 3
+    rounds: int = 5
     workers: int = servers.WORKERS
     # Empty: all.
     only: tuple[str, ...] = ()
@@ -53,6 +53,8 @@ def benchmark(url: str, options: Options, *, directory: Path, say: Say) -> Repor
         ServerError, LoadError, Disagreement: it makes no sense to go on.
     """
     environment = servers.production(url, workers=options.workers)
+    # Before we add to it: where others are at work too, the numbers are theirs as well.
+    idle_load = os.getloadavg()[0]
     say(f"Filling in {options.size.services:,} services and {options.size.bookings:,} bookings.")
     fill.fill(url, options.size, password=make_password(PASSWORD))
     with ExitStack() as stack:
@@ -81,7 +83,8 @@ def benchmark(url: str, options: Options, *, directory: Path, say: Say) -> Repor
             result.pgbench = pgbench.rate(
                 case.pgbench, url, seconds=options.seconds, directory=directory
             )
-    return Report(_setting(url, options, environment), results, memory, reference_memory)
+    setting = _setting(url, options, environment, idle_load)
+    return Report(setting, results, memory, reference_memory)
 
 
 def _measure(
@@ -170,14 +173,17 @@ def _compare(case: Case, bookit: Server, reference: Server) -> None:
         raise Disagreement(f"{case.title}: BookIt and the reference show different things.")
 
 
-def _setting(url: str, options: Options, environment: dict[str, str]) -> dict[str, str]:
+def _setting(
+    url: str, options: Options, environment: dict[str, str], idle_load: float
+) -> dict[str, str]:
     """Return what a reader has to know to compare the numbers with others."""
     with psycopg.connect(url) as connection:
         server = connection.info.server_version // 10_000
         fsync = connection.execute("SHOW fsync").fetchone()
     packages = ("django", "djangorestframework", "psycopg", "gunicorn")
     return {
-        "machine": f"{os.cpu_count()} cores, {platform.machine()}, {platform.system()}",
+        "machine": f"{os.cpu_count()} cores, {platform.machine()}, {platform.system()}; "
+        f"load average before the run: {idle_load:.1f}",
         "software": f"Python {platform.python_version()}, PostgreSQL {server}, "
         + ", ".join(f"{name} {version(name)}" for name in packages),
         "database": f"{options.size.services:,} services, {options.size.bookings:,} bookings, "

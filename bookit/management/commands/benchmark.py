@@ -31,8 +31,8 @@ class Command(BaseCommand):
         """Add what is measured, how long, and where the findings go."""
         add = parser.add_argument
         add("--json", type=Path, metavar="FILE", help="write every single run there")
-        add("--seconds", type=_positive, default=5, help="of a run (default: %(default)s)")
-        add("--rounds", type=_positive, default=3, help="of runs (default: %(default)s)")
+        add("--seconds", type=_positive, default=3, help="of a run (default: %(default)s)")
+        add("--rounds", type=_positive, default=5, help="of runs (default: %(default)s)")
         add("--only", nargs="+", choices=CASE_NAMES, default=[], help="what is measured")
         add("--services", type=_positive, default=1_000, help="(default: %(default)s)")
         add("--bookings", type=_positive, default=100_000, help="(default: %(default)s)")

@@ -50,6 +50,8 @@ class Command(BaseCommand):
             self.say(f"{reason} Demo data goes into an empty database only: nothing was changed.")
             return
         self.say(f"The demo town is ready, after {monotonic() - started:.1f} s.")
+        if not self._called_from_command_line:
+            return  # `serve` shows them itself, at every start.
         self.say("\nAccounts (role, email, password):")
         for role, email, password in self.accounts:
             self.say(f"  {role:<10}{email:<22}{password}")

@@ -1,0 +1,232 @@
+"""How the code hangs together: which package may know which, and that models and tables agree."""
+
+import ast
+import re
+from io import StringIO
+from pathlib import Path
+
+import pytest
+from django.apps import apps
+from django.conf import settings
+from django.core.management import call_command
+
+from bookit.startup import BASE_DIR
+
+# From the bottom to the top; each may know those before it.
+LAYERS = ["bookit", "accounts", "catalog", "bookings", "reviews"]
+# What is made of all of them.
+NAMES_THE_APPS = {"bookit/settings.py", "bookit/urls.py"}
+
+
+def sources(package):
+    """Return the files of a package, without its tests and migrations."""
+    return [
+        path
+        for path in sorted((BASE_DIR / package).rglob("*.py"))
+        if not {"tests", "migrations", "__pycache__"} & set(path.parts)
+    ]
+
+
+CODE = [path for package in LAYERS for path in sources(package)]
+NAMES = [str(path.relative_to(BASE_DIR)) for path in CODE]
+
+
+def imported(path):
+    """Return the names of the modules that the code in `path` imports, wherever it does."""
+    package = path.relative_to(BASE_DIR).parent.parts
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            if node.level:
+                above = package[: len(package) - node.level + 1]
+                yield ".".join([*above, *filter(None, [node.module])])
+            else:
+                yield node.module or ""
+        elif isinstance(node, ast.Call):
+            function = ast.unparse(node.func)
+            if function.endswith(("import_module", "import_string", "__import__", "get_model")):
+                argument = node.args[0] if node.args else None
+                yield argument.value if isinstance(argument, ast.Constant) else "?"
+
+
+def test_there_is_something_to_look_at():
+    assert len(CODE) > 60
+    for package in LAYERS:
+        assert any(name.startswith(f"{package}/") for name in NAMES)
+
+
+def test_imports_point_downwards():
+    upwards = [
+        f"{name} imports {module}"
+        for name in NAMES
+        if name not in NAMES_THE_APPS
+        for module in imported(BASE_DIR / name)
+        if module.split(".")[0] in LAYERS[LAYERS.index(name.split("/")[0]) + 1 :]
+    ]
+    assert upwards == []
+
+
+def test_the_search_finds_imports_of_every_kind(tmp_path):
+    """The control: else nothing would ever be found."""
+    package = BASE_DIR / "bookit"
+    code = """
+import reviews
+import bookings.models as m
+from catalog import models
+def later():
+    from accounts.models import User
+    import_module("reviews.demo")
+    apps.get_model("bookings.Booking")
+from .errors import X
+from . import logs
+"""
+    path = tmp_path / "x.py"
+    path.write_text(code)
+
+    class InBookit(type(path)):
+        def relative_to(self, *args):
+            return package.relative_to(BASE_DIR) / "x.py"
+
+    assert set(imported(InBookit(path))) == {
+        "reviews",
+        "bookings.models",
+        "catalog",
+        "accounts.models",
+        "reviews.demo",
+        "bookings.Booking",
+        "bookit.errors",
+        "bookit",
+    }
+
+
+def names_of_apps(path):
+    """Return the texts in the code of `path` that name a module or a model of an app."""
+    pattern = re.compile(rf"({'|'.join(LAYERS[1:])})\.[A-Za-z_]")
+    tree = ast.parse(path.read_text())
+    documentation = {
+        id(node.body[0].value)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef)
+        and node.body
+        and isinstance(node.body[0], ast.Expr)
+    }
+    for node in ast.walk(tree):
+        text = node.value if isinstance(node, ast.Constant) else None
+        if isinstance(text, str) and id(node) not in documentation and pattern.match(text):
+            yield text
+
+
+def test_only_settings_and_addresses_name_the_apps():
+    naming = {
+        str(path.relative_to(BASE_DIR)): found
+        for path in sources("bookit")
+        if (found := list(names_of_apps(path)))
+    }
+    # The extension of the schema finds its class by name, as drf-spectacular wants it.
+    naming.pop("bookit/schema.py", None)
+    assert naming.keys() == NAMES_THE_APPS, naming
+
+
+def test_the_layers_are_the_apps_that_are_installed():
+    ours = [
+        config.label for config in apps.get_app_configs() if Path(config.path).parent == BASE_DIR
+    ]
+    assert set(ours) == set(LAYERS)
+    assert [app for app in settings.INSTALLED_APPS if app in LAYERS] == LAYERS
+
+
+@pytest.mark.parametrize("package", LAYERS[1:])
+def test_an_app_has_its_parts_where_people_look_for_them(package):
+    names = {path.name for path in sources(package)}
+    assert names >= {
+        *("models.py", "services.py", "serializers.py", "viewsets.py", "urls.py", "filters.py"),
+        *("admin.py", "apps.py", "__init__.py"),
+    }
+
+
+def calls(path):
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Call):
+            yield ast.unparse(node.func), node
+
+
+def test_nothing_prints():
+    for name in NAMES:
+        assert "print" not in {function for function, _ in calls(BASE_DIR / name)}, name
+
+
+SERVICES = [name for name in NAMES if name.endswith("/services.py")]
+CLOCKS = {
+    "now",
+    "timezone.now",
+    "datetime.now",
+    "datetime.utcnow",
+    "date.today",
+    "time.time",
+    "time",
+}
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_services_never_read_the_clock_and_know_no_http(name):
+    path = BASE_DIR / name
+    assert not CLOCKS & {function for function, _ in calls(path)}
+    web = ("django.http", "django.shortcuts", "rest_framework.", "requests", "httpx")
+    for module in imported(path):
+        assert not module.startswith(web), module
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_what_services_offer_is_called_by_name_alone(name):
+    tree = ast.parse((BASE_DIR / name).read_text())
+    for node in tree.body:
+        if not isinstance(node, ast.FunctionDef) or node.name.startswith("_"):
+            continue
+        takes_time_or_actor = {argument.arg for argument in node.args.kwonlyargs} & {"at", "actor"}
+        if takes_time_or_actor:
+            assert not node.args.args, f"{node.name} takes arguments by position"
+
+
+def nodes(kind):
+    """Return every node of a kind, with where it stands."""
+    for name in NAMES:
+        for node in ast.walk(ast.parse((BASE_DIR / name).read_text())):
+            if isinstance(node, kind):
+                yield f"{name}:{node.lineno}", node
+
+
+def test_nothing_is_caught_that_nobody_named():
+    """But to clean up: what ends by raising it again has caught nothing."""
+    for place, node in nodes(ast.ExceptHandler):
+        last = node.body[-1]
+        raised_again = isinstance(last, ast.Raise) and last.exc is None
+        caught = ast.unparse(node.type) if node.type else ""
+        assert raised_again or caught not in ("", "Exception", "BaseException"), place
+
+
+def test_no_serializer_shows_all_there_is():
+    for place, node in nodes(ast.Constant):
+        assert node.value != "__all__", place
+
+
+@pytest.mark.django_db
+def test_migrations_and_models_agree():
+    said = StringIO()
+    try:
+        call_command("makemigrations", check=True, dry_run=True, stdout=said)
+    except SystemExit:
+        pytest.fail(said.getvalue())
+
+
+@pytest.mark.django_db
+def test_migrations_can_be_undone():
+    """By the words of each operation: those that cannot would stop a rollback half-way."""
+    from django.db import connection
+    from django.db.migrations.loader import MigrationLoader
+
+    loader = MigrationLoader(connection)
+    for (app, name), migration in loader.disk_migrations.items():
+        if app in LAYERS:
+            for operation in migration.operations:
+                assert operation.reversible, f"{app} {name}: {operation.describe()}"
