@@ -37,6 +37,8 @@ class BookingSerializer(RowSerializer):
     user_id = serializers.UUIDField(read_only=True)
     service_id = serializers.UUIDField(read_only=True)
     calendar_id = serializers.UUIDField(read_only=True)
+    # Not an EmailField: it is empty where none was given.
+    attendee_email = serializers.CharField(read_only=True)
     slot_id = serializers.UUIDField(
         read_only=True, allow_null=True, help_text="The published slot, if it is in one."
     )

@@ -40,8 +40,11 @@ def fill(at=SATURDAY):
 
 
 def seed(**options):
+    """Run the command as somebody at a terminal does."""
     out = StringIO()
-    call_command("seed_demo", stdout=out, **options)
+    command = Command(stdout=out)
+    command._called_from_command_line = True
+    call_command(command, **options)
     return out.getvalue()
 
 
