@@ -116,12 +116,17 @@ class LoginSerializer(InputSerializer):
     password = PasswordField()
 
 
+@example(
+    "The token of the session",
+    {"refresh_token": "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9.e30.cmVmcmVzaA"},
+)
 class RefreshTokenSerializer(InputSerializer):
     """A refresh token."""
 
     refresh_token = serializers.CharField(max_length=4096)
 
 
+@example("Ana moves", {"timezone": "America/Sao_Paulo"})
 class ProfileSerializer(InputSerializer):
     """What people change about themselves."""
 
@@ -132,6 +137,10 @@ class ProfileSerializer(InputSerializer):
     timezone = serializers.CharField(required=False, max_length=64, validators=[validate_zone])
 
 
+@example(
+    "A better one",
+    {"current_password": "seven quiet otters", "new_password": "eight quiet otters"},
+)
 class PasswordChangeSerializer(InputSerializer):
     """The password that is, and the one that shall be."""
 
@@ -139,6 +148,7 @@ class PasswordChangeSerializer(InputSerializer):
     new_password = PasswordField()
 
 
+@example("Ana publishes time from now on", {"role": "provider"})
 class UserChangeSerializer(InputSerializer):
     """What admins change about an account."""
 

@@ -80,17 +80,19 @@ FREE_SEAT = """
     SELECT seat FROM generate_series(1, %(capacity)s::int) AS seat
     WHERE seat NOT IN (
         SELECT taken.seat FROM bookings_booking AS taken
-        WHERE taken.service_id = %(service_id)s AND taken.blocked && %(blocked)s
-          AND taken.active AND taken.id <> %(id)s
+        WHERE taken.service_id = %(service_id)s AND taken.active AND taken.id <> %(id)s
+          AND taken.blocked && tstzrange(%(blocked_from)s, %(blocked_until)s)
     ) AND NOT EXISTS (
         SELECT FROM bookings_booking AS other
         WHERE other.calendar_id = %(calendar_id)s AND other.service_id <> %(service_id)s
-          AND other.blocked && %(blocked)s AND other.active AND other.id <> %(id)s
+          AND other.active AND other.id <> %(id)s
+          AND other.blocked && tstzrange(%(blocked_from)s, %(blocked_until)s)
     )
     ORDER BY seat LIMIT 1 OFFSET (
         SELECT count(DISTINCT beyond.seat) FROM bookings_booking AS beyond
         WHERE beyond.service_id = %(service_id)s AND beyond.seat > %(capacity)s::int
-          AND beyond.blocked && %(blocked)s AND beyond.active AND beyond.id <> %(id)s
+          AND beyond.active AND beyond.id <> %(id)s
+          AND beyond.blocked && tstzrange(%(blocked_from)s, %(blocked_until)s)
     )
 """
 
@@ -106,8 +108,8 @@ WITH free AS ({FREE_SEAT}), booking AS (
         attendee_name, attendee_email, notes, price, currency, created_at, updated_at
     )
     SELECT %(id)s, %(user_id)s, %(service_id)s, %(calendar_id)s, seat, %(start_time)s, %(end_time)s,
-        %(blocked)s, %(status)s, %(attendee_name)s, %(attendee_email)s, %(notes)s, %(price)s,
-        %(currency)s, %(at)s, %(at)s
+        tstzrange(%(blocked_from)s, %(blocked_until)s), %(status)s, %(attendee_name)s,
+        %(attendee_email)s, %(notes)s, %(price)s, %(currency)s, %(at)s, %(at)s
     FROM free
     ON CONFLICT DO NOTHING
     RETURNING seat, status, start_time, end_time
@@ -324,7 +326,8 @@ def _placement(booking: Booking, capacity: int) -> dict[str, Any]:
         "id": booking.pk,
         "service_id": booking.service_id,
         "calendar_id": booking.calendar_id,
-        "blocked": booking.blocked,
+        "blocked_from": booking.blocked.lower,
+        "blocked_until": booking.blocked.upper,
         "capacity": capacity,
     }
 

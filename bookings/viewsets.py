@@ -26,9 +26,10 @@ from bookit.schema import errors
 from bookit.views import GenericViewSet
 
 OWN_BOOKINGS = Prepared(
-    lambda: BookingSerializer.rows(
-        Booking.objects.filter(user=Parameter("user_id", UUIDField())).order_by("start_time", "id")
-    )
+    lambda: Booking.objects.filter(user=Parameter("user_id", UUIDField())).order_by(
+        "start_time", "id"
+    ),
+    BookingSerializer.rows,
 )
 
 

@@ -5,6 +5,9 @@ import re
 from collections.abc import Callable
 from time import perf_counter
 
+from django.contrib.auth.middleware import AuthenticationMiddleware
+from django.contrib.messages.middleware import MessageMiddleware
+from django.contrib.sessions.middleware import SessionMiddleware
 from django.core.exceptions import RequestDataTooBig
 from django.db import InterfaceError, OperationalError
 from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed
@@ -79,6 +82,30 @@ class RequestMiddleware:
                 "client": client_address(request),
             },
         )
+
+
+class InAdminSite:
+    """Leaves to a middleware of Django's the pages it is there for: the API knows no cookies."""
+
+    get_response: Callable[[HttpRequest], HttpResponse]
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        """Handle a request."""
+        if request.path_info.startswith("/admin/"):
+            return super().__call__(request)  # type: ignore[misc, no-any-return]
+        return self.get_response(request)
+
+
+class AdminSessionMiddleware(InAdminSite, SessionMiddleware):
+    """Sessions of the admin site."""
+
+
+class AdminAuthenticationMiddleware(InAdminSite, AuthenticationMiddleware):
+    """The user of a session of the admin site."""
+
+
+class AdminMessageMiddleware(InAdminSite, MessageMiddleware):
+    """Messages of the admin site."""
 
 
 def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:

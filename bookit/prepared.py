@@ -29,10 +29,20 @@ class Parameter(Value):
 
 
 class Prepared(Generic[Instance]):
-    """A query without its values: `build` returns its queryset, with a `Parameter` for each."""
+    """A query without its values.
 
-    def __init__(self, build: Callable[[], QuerySet[Instance, Any]]) -> None:
+    Args:
+        build: returns its queryset, with a `Parameter` for each value.
+        shape: turns the queryset into the rows that are wanted, as `RowSerializer.rows` does.
+    """
+
+    def __init__(
+        self,
+        build: Callable[[], QuerySet[Instance, Any]],
+        shape: Callable[[QuerySet[Instance, Any]], QuerySet[Instance, Any]] = lambda rows: rows,
+    ) -> None:
         self._build = build
+        self._shape = shape
 
     def __call__(self, **values: Any) -> "Bound":
         """Return the query with its values."""
@@ -46,7 +56,7 @@ class Prepared(Generic[Instance]):
 
     @cached_property
     def _queryset(self) -> QuerySet[Instance, Any]:
-        return self._build()
+        return self._shape(self._build())
 
     @cached_property
     def _compiler(self) -> SQLCompiler:
@@ -78,8 +88,8 @@ class Prepared(Generic[Instance]):
     @cached_property
     def count_text(self) -> str:
         """The SQL that counts the rows."""
-        unordered, _ = self._queryset.order_by().query.get_compiler(DEFAULT_DB_ALIAS).as_sql()
-        return f"SELECT count(*) FROM ({unordered}) AS counted"  # noqa: S608 - the ORM's own text
+        rows = self._build().order_by().values("pk").query.get_compiler(DEFAULT_DB_ALIAS).as_sql()
+        return f"SELECT count(*) FROM ({rows[0]}) AS counted"  # noqa: S608 - the ORM's own text
 
     def run(self, text: str, values: Mapping[str, Any], *more: Any) -> list[tuple[Any, ...]]:
         """Return the rows of `text`, whose parameters are the query's and then `more`."""

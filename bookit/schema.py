@@ -10,9 +10,20 @@ from bookit import problems
 
 ERRORS = "x-errors"
 
-REQUEST_ID = {
-    "description": "The id of the request, on every log line of it.",
-    "schema": {"type": "string"},
+# Headers of every answer.
+HEADERS = {
+    "X-Request-ID": {
+        "description": "The id of the request, on every log line of it.",
+        "schema": {"type": "string"},
+    },
+    "RateLimit-Policy": {
+        "description": 'The limit that was counted: `"user";q=600;w=60` is 600 in 60 seconds.',
+        "schema": {"type": "string"},
+    },
+    "RateLimit": {
+        "description": 'What is left of it: `"user";r=599;t=42`, for 42 seconds.',
+        "schema": {"type": "string"},
+    },
 }
 
 
@@ -21,9 +32,21 @@ def errors(*codes: str) -> dict[str, list[str]]:
     return {ERRORS: list(codes)}
 
 
-def example(name: str, value: dict[str, Any], **options: Any) -> Any:
-    """Return the decorator that shows `value` as an example of a serializer."""
-    return extend_schema_serializer(examples=[OpenApiExample(name, value=value, **options)])
+def example(
+    name: str, value: dict[str, Any], *, answer: dict[str, Any] | None = None, **options: Any
+) -> Any:
+    """Return the decorator that shows `value` as an example of a serializer.
+
+    With `answer`, `value` is a body, and what it is answered with holds `answer` as well.
+    """
+    if answer is None:
+        examples = [OpenApiExample(name, value=value, **options)]
+    else:
+        examples = [
+            OpenApiExample(name, value=value, request_only=True),
+            OpenApiExample(name, value={**value, **answer}, response_only=True),
+        ]
+    return extend_schema_serializer(examples=examples)
 
 
 class BearerScheme(OpenApiAuthenticationExtension):
@@ -123,7 +146,7 @@ def add_common_parts(
             for code in sorted(codes):
                 _add_problem(operation, catalogue[code])
             for response in operation["responses"].values():
-                response.setdefault("headers", {})["X-Request-ID"] = REQUEST_ID
+                response.setdefault("headers", {}).update(HEADERS)
             operation["responses"] = dict(sorted(operation["responses"].items()))
             if "201" in operation["responses"]:
                 operation["responses"]["201"]["headers"]["Location"] = {
@@ -161,7 +184,7 @@ def _add_problem(operation: dict[str, Any], problem: problems.Problem) -> None:
             },
         },
     )
-    example = {
+    example: dict[str, Any] = {
         "type": f"/errors/{problem.code}",
         "title": problem.title,
         "status": problem.status,
@@ -169,6 +192,10 @@ def _add_problem(operation: dict[str, Any], problem: problems.Problem) -> None:
         "code": problem.code,
         "request_id": "0199d3a1-7c1e-7f61-b2ab-0a1c5d3f9e10",
     }
+    if problem.code == "validation_error":
+        example["errors"] = [
+            {"field": "name", "code": "required", "message": "This field is required."}
+        ]
     response["description"] = ", ".join(
         filter(None, [response["description"], f"`{problem.code}`"])
     )

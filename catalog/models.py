@@ -164,7 +164,7 @@ class Service(models.Model):
         null=True,
         blank=True,
         help_text="The grid of offered starts; empty means the duration.",
-        validators=[MinValueValidator(1), MaxValueValidator(24 * 60)],
+        validators=[MinValueValidator(1), MaxValueValidator(LONGEST_MINUTES)],
     )
     is_active = models.BooleanField("active", default=True)
     # Kept as sum and count, so that a new review needs no look at the others.

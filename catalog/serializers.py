@@ -12,7 +12,7 @@ from rest_framework import serializers
 from bookit.schema import example
 from bookit.serializers import InputSerializer, RowSerializer
 from bookit.times import format_wall_clock, parse_wall_clock
-from catalog.models import Calendar, OpeningHours, Service
+from catalog.models import LONGEST_MINUTES, Calendar, OpeningHours, Service
 
 
 @extend_schema_field(
@@ -62,7 +62,11 @@ class OpeningHoursSerializer(InputSerializer):
             {"weekday": day, "opens": "09:00", "closes": "18:00"} for day in range(5)
         ],
     },
-    request_only=True,
+    answer={
+        "id": "0199d3a0-6a31-7e8a-a0f5-3e6a4c1b8d07",
+        "provider_id": "0199d3a0-5b1c-7d3e-9c4b-2a7f8e6d5c31",
+        "created_at": "2026-11-21T09:00:00Z",
+    },
 )
 class CalendarSerializer(RowSerializer):
     """A calendar: whose time is sold."""
@@ -125,7 +129,24 @@ class CalendarSerializer(RowSerializer):
         "currency": "EUR",
         "duration_minutes": 30,
     },
-    request_only=True,
+    answer={
+        "id": "0199d3a0-6a3b-7c55-8f0d-1f6f2b7c9d42",
+        "capacity": 1,
+        "mode": "open",
+        "requires_confirmation": True,
+        "buffer_before_minutes": 0,
+        "buffer_after_minutes": 0,
+        "min_notice_minutes": 0,
+        "max_advance_days": None,
+        "cancellation_notice_minutes": 0,
+        "step_minutes": 30,
+        "is_active": True,
+        "calendar_id": "0199d3a0-6a31-7e8a-a0f5-3e6a4c1b8d07",
+        "provider_id": "0199d3a0-5b1c-7d3e-9c4b-2a7f8e6d5c31",
+        "rating_average": 4.67,
+        "rating_count": 3,
+        "created_at": "2026-11-21T09:00:00Z",
+    },
 )
 class ServiceSerializer(RowSerializer):
     """A service: what is sold on a calendar."""
@@ -138,7 +159,8 @@ class ServiceSerializer(RowSerializer):
         required=False,
         allow_null=True,
         min_value=1,
-        max_value=24 * 60,
+        # As the duration, which is what is shown and may come back where none was given.
+        max_value=LONGEST_MINUTES,
         help_text="The grid on which times are offered; by default the duration.",
     )
     rating_average = serializers.FloatField(

@@ -20,7 +20,7 @@ from catalog.models import Calendar, Service
 from catalog.serializers import CalendarSerializer, ServiceSerializer
 
 ACTIVE_SERVICES = Prepared(
-    lambda: ServiceSerializer.rows(Service.objects.filter(is_active=True).order_by("title", "id"))
+    lambda: Service.objects.filter(is_active=True).order_by("title", "id"), ServiceSerializer.rows
 )
 
 

@@ -1,9 +1,13 @@
 """The backend's `DatabaseWrapper`, where Django looks for it."""
 
 import select
+from datetime import UTC, datetime
+from functools import cache
 from typing import Any
 
 from django.db.backends.postgresql import base
+from psycopg.adapt import AdaptersMap
+from psycopg.types.datetime import TimestamptzLoader
 
 
 def server_has_gone(connection: Any) -> bool:
@@ -18,8 +22,33 @@ def server_has_gone(connection: Any) -> bool:
     return bool(poll.poll(0))
 
 
+class UTCLoader(TimestamptzLoader):
+    """Reads instants in UTC, the zone of every connection, with Python's parser, which is in C."""
+
+    timezone = UTC  # What Django compares with its own, to register a slower one where it differs.
+
+    def load(self, data: Any) -> datetime:
+        """Return the instant."""
+        try:
+            return datetime.fromisoformat(str(data, "ascii"))
+        except ValueError:
+            return super().load(data)  # Says what is wrong with an infinite one, or one BC.
+
+
+@cache
+def _with_utc_loader(template: AdaptersMap) -> AdaptersMap:
+    adapted = AdaptersMap(template)
+    adapted.register_loader("timestamptz", UTCLoader)
+    return adapted
+
+
 class DatabaseWrapper(base.DatabaseWrapper):
-    """Hands out pooled connections whose server is still there."""
+    """Hands out pooled connections whose server is still there, and reads instants quickly."""
+
+    def get_connection_params(self) -> dict[str, Any]:
+        """Return what a connection is made with."""
+        params = super().get_connection_params()
+        return {**params, "context": _with_utc_loader(params["context"])}
 
     def get_new_connection(self, conn_params: dict[str, Any]) -> Any:
         """Return a living connection; lost ones are closed, and the pool replaces them."""

@@ -217,7 +217,7 @@ class Migration(migrations.Migration):
                         null=True,
                         validators=[
                             django.core.validators.MinValueValidator(1),
-                            django.core.validators.MaxValueValidator(1440),
+                            django.core.validators.MaxValueValidator(527040),
                         ],
                     ),
                 ),
