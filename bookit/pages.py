@@ -24,6 +24,7 @@ class RedocView(SpectacularRedocView):
     """The API, to read."""
 
     url_name = "openapi"
+    template_name = "bookit/redoc.html"
 
 
 @lru_cache(maxsize=1)

@@ -107,6 +107,7 @@ def _measure(
         before = server.cpu_seconds()
         measurement = load.send(requests, server.port, seconds=seconds, directory=directory)
         spent = server.cpu_seconds() - before
+        server.settle()
         return Run(measurement, spent, measurement.unexpected(case.expected))
 
     say("Warming up.")

@@ -18,6 +18,7 @@ from bookit.startup import BASE_DIR
 
 START_TIMEOUT = 60.0
 STOP_TIMEOUT = 15.0
+SETTLE_TIMEOUT = 10.0
 WORKERS = 2
 
 #: The WSGI applications, as gunicorn names them.
@@ -81,6 +82,17 @@ class Server:
         """Return the CPU time that the workers have used so far."""
         times = [worker.cpu_times() for worker in self.workers()]
         return sum(each.user + each.system for each in times)
+
+    def settle(self) -> None:
+        """Wait until the workers have done what was asked of them when the load stopped.
+
+        Sixteen logins take half a second, which would be the next measurement's.
+        """
+        deadline = time.monotonic() + SETTLE_TIMEOUT
+        before = -1.0
+        while (now := self.cpu_seconds()) > before + 0.01 and time.monotonic() < deadline:
+            before = now
+            time.sleep(0.2)
 
     def memory(self) -> list[Memory]:
         """Return what each worker holds."""

@@ -76,9 +76,7 @@ def test_the_document_is_valid_openapi_3_1(document):
 
 
 def test_the_document_is_made_without_warnings(tmp_path):
-    call_command(
-        "spectacular", validate=True, fail_on_warn=True, file=str(tmp_path / "openapi.yaml")
-    )
+    call_command("spectacular", fail_on_warn=True, file=str(tmp_path / "openapi.yaml"))
     assert (tmp_path / "openapi.yaml").stat().st_size > 10_000
 
 
@@ -277,7 +275,7 @@ def test_the_document_names_no_place_and_no_other_host(document):
 # --- true -------------------------------------------------------------------------------------
 
 # Small enough for every run; by hand, set it to a thousand.
-EXAMPLES = 8
+EXAMPLES = 6
 CHECKS = [
     not_a_server_error,
     checks.status_code_conformance,

@@ -1,0 +1,179 @@
+"""The pages for people, in a real browser that reaches nothing but them."""
+
+import os
+import shutil
+from urllib.parse import urlsplit
+
+import pytest
+from django.contrib import admin
+
+from accounts.tests.factories import PASSWORD, AdminFactory, UserFactory
+from bookings.models import Booking
+from bookings.tests.factories import BookingFactory
+from catalog.models import OpeningHours
+from reviews.tests.factories import ReviewFactory
+
+CHROMIUM = next(
+    (
+        found
+        for name in ("chromium", "chromium-browser", "google-chrome")
+        if (found := shutil.which(name))
+    ),
+    None,
+)
+pytestmark = [
+    pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium on this machine"),
+    pytest.mark.django_db(transaction=True),
+]
+
+
+@pytest.fixture(scope="module")
+def chromium():
+    from playwright.sync_api import sync_playwright
+
+    # Playwright's event loop makes Django believe that this thread is asynchronous.
+    before = os.environ.get("DJANGO_ALLOW_ASYNC_UNSAFE")
+    os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "true"
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=CHROMIUM,
+            args=["--no-sandbox"] if os.geteuid() == 0 else [],
+        )
+        yield browser
+        browser.close()
+    if before is None:
+        del os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"]
+
+
+class Watched:
+    """What went wrong on a page, and what it asked other hosts for."""
+
+    def __init__(self, page, host):
+        self.page, self.host = page, host
+        self.outside, self.errors = [], []
+        page.route("**/*", self.let_through)
+        page.on("console", lambda message: message.type == "error" and self.note(message.text))
+        page.on("pageerror", lambda error: self.note(str(error)))
+        page.on("response", lambda answer: answer.status >= 400 and self.note(answer.url))
+        page.on("requestfailed", lambda request: self.note(f"{request.url} {request.failure}"))
+
+    def note(self, text):
+        self.errors.append(text)
+
+    def let_through(self, route):
+        if urlsplit(route.request.url).netloc in (self.host, ""):
+            route.continue_()
+        else:
+            self.outside.append(route.request.url)
+            route.abort()
+
+    def assert_all_is_well(self):
+        assert self.outside == []
+        assert self.errors == []
+
+
+@pytest.fixture
+def watched(chromium, live_server):
+    context = chromium.new_context(
+        base_url=live_server.url, viewport={"width": 1300, "height": 900}
+    )
+    context.set_default_timeout(10_000)
+    yield Watched(context.new_page(), urlsplit(live_server.url).netloc)
+    context.close()
+
+
+def test_docs_show_the_operations_and_can_try_them(watched):
+    page = watched.page
+    page.goto("/docs")
+    page.get_by_text("Find services").wait_for()
+    assert page.locator(".opblock").count() > 30
+    assert page.locator(".opblock-tag").count() == 5
+    operation = page.locator("#operations-Catalog-services_list")
+    operation.click()
+    operation.get_by_role("button", name="Try it out").click()
+    operation.get_by_role("button", name="Execute").click()
+    answer = operation.locator(".live-responses-table .response-col_description")
+    answer.get_by_text('"count": 0').first.wait_for()
+    watched.assert_all_is_well()
+
+
+def test_redoc_shows_the_operations(watched):
+    page = watched.page
+    page.goto("/redoc")
+    page.locator("h2", has_text="Find services").first.wait_for()
+    assert page.locator("[data-section-id^='tag/Catalog/operation/']").count() >= 10
+    watched.assert_all_is_well()
+
+
+def test_the_watch_notices_what_goes_wrong(watched):
+    """The control of the two above."""
+    page = watched.page
+    page.goto("/errors")
+    watched.assert_all_is_well()
+    page.evaluate("fetch('https://fonts.example.com/font.css').catch(() => {})")
+    page.evaluate("fetch('/nothing')")
+    page.evaluate("setTimeout(() => { throw Error('on purpose') })")
+    page.wait_for_timeout(200)
+    assert watched.outside == ["https://fonts.example.com/font.css"]
+    assert any("/nothing" in text for text in watched.errors)
+    assert any("on purpose" in text for text in watched.errors)
+
+
+def test_the_list_of_errors_leads_to_each(watched):
+    page = watched.page
+    page.goto("/errors")
+    page.get_by_role("link", name="booking_conflict").click()
+    assert page.locator("h1").inner_text() == "booking_conflict"
+    page.get_by_role("link", name="All errors").click()
+    assert page.locator("h1").inner_text() == "Errors"
+    watched.assert_all_is_well()
+
+
+def sign_in(page, user, password=PASSWORD):
+    page.goto("/admin/")
+    page.get_by_label("Email address").fill(user.email.upper())
+    page.get_by_label("Password").fill(password)
+    page.get_by_role("button", name="Log in").click()
+
+
+def test_an_admin_signs_in_looks_around_and_signs_out(watched):
+    boss = AdminFactory(name="Boss", email="boss@example.com")
+    review = ReviewFactory(comment="Exactly what I asked for.")
+    OpeningHours.objects.create(calendar=review.service.calendar, weekday=0, opens=540, closes=1080)
+    booking = BookingFactory(attendee_name="Ada Lovelace", status=Booking.Status.CONFIRMED)
+    page = watched.page
+
+    sign_in(page, boss, "not the password")
+    page.get_by_text("Please enter the correct email address and password").wait_for()
+    sign_in(page, boss)
+    page.get_by_role("link", name="Bookings", exact=True).first.wait_for()
+
+    lists = [model._meta for model in admin.site._registry]
+    assert len(lists) >= 8
+    for meta in lists:
+        page.goto(f"/admin/{meta.app_label}/{meta.model_name}/")
+        assert page.locator("#content h1").is_visible(), meta.label
+        assert page.locator("#changelist").is_visible(), meta.label
+
+    page.goto("/admin/bookings/booking/")
+    page.locator(f"a[href*='{booking.pk}']").first.click()
+    page.get_by_text("Ada Lovelace").or_(
+        page.locator("input[value='Ada Lovelace']")
+    ).first.wait_for()
+
+    page.get_by_role("button", name="Log out").click()
+    page.get_by_text("Thanks for spending some quality time").or_(
+        page.get_by_text("Logged out")
+    ).first.wait_for()
+    page.goto("/admin/bookings/booking/")
+    assert page.url.endswith("/admin/login/?next=/admin/bookings/booking/")
+    watched.assert_all_is_well()
+
+
+def test_somebody_who_is_no_admin_stays_outside(watched):
+    page = watched.page
+    sign_in(page, UserFactory(email="ada@example.com"))
+    page.get_by_text("for a staff account").wait_for()
+    page.goto("/admin/accounts/user/")
+    assert "/admin/login/" in page.url
+    watched.assert_all_is_well()
