@@ -71,7 +71,22 @@ CONSTRAINT_ERRORS["booking_service_on_calendar"] = ServiceInactive
 CONSTRAINT_ERRORS["booking_seat_free"] = BookingConflict
 CONSTRAINT_ERRORS["booking_calendar_free"] = BookingConflict
 
-SERVICE = Prepared(lambda: Service.objects.order_by().filter(pk=Parameter("pk", Service._meta.pk)))
+# What has to be known of a service to book it.
+SERVICE = Prepared(
+    lambda: Service.objects.order_by()
+    .filter(pk=Parameter("pk", Service._meta.pk))
+    .only(
+        "calendar_id",
+        "duration_minutes",
+        "capacity",
+        "requires_confirmation",
+        "buffer_before_minutes",
+        "buffer_after_minutes",
+        "price",
+        "currency",
+        "is_active",
+    )
+)
 
 # The lowest seat of the service that nobody holds in the period, provided that its calendar hosts
 # no other service then. `id` is left out, for a booking does not stand in its own way. Where the

@@ -74,11 +74,8 @@ class Prepared(Generic[Instance]):
     @cached_property
     def names(self) -> list[str]:
         """The names of the columns."""
-        query = self._queryset.query
-        if query.values_select or query.annotation_select:
-            self._text  # noqa: B018 - as above
-            return [alias or column.target.attname for column, _, alias in self._compiler.select]
-        return [field.attname for field in self._queryset.model._meta.concrete_fields]
+        self._text  # noqa: B018 - as above
+        return [alias or column.target.attname for column, _, alias in self._compiler.select]
 
     @cached_property
     def text(self) -> str:

@@ -111,9 +111,10 @@ def test_the_watch_notices_what_goes_wrong(watched):
     page.goto("/errors")
     watched.assert_all_is_well()
     page.evaluate("fetch('https://fonts.example.com/font.css').catch(() => {})")
-    page.evaluate("fetch('/nothing')")
-    page.evaluate("setTimeout(() => { throw Error('on purpose') })")
-    page.wait_for_timeout(200)
+    with page.expect_event("console"):
+        page.evaluate("fetch('/nothing')")
+    with page.expect_event("pageerror"):
+        page.evaluate("setTimeout(() => { throw Error('on purpose') })")
     assert watched.outside == ["https://fonts.example.com/font.css"]
     assert any("/nothing" in text for text in watched.errors)
     assert any("on purpose" in text for text in watched.errors)
@@ -151,7 +152,7 @@ def test_an_admin_signs_in_looks_around_and_signs_out(watched):
     lists = [model._meta for model in admin.site._registry]
     assert len(lists) >= 8
     for meta in lists:
-        page.goto(f"/admin/{meta.app_label}/{meta.model_name}/")
+        page.goto(f"/admin/{meta.app_label}/{meta.model_name}/", wait_until="domcontentloaded")
         assert page.locator("#content h1").is_visible(), meta.label
         assert page.locator("#changelist").is_visible(), meta.label
 
