@@ -228,12 +228,12 @@ def database(url: str) -> dict[str, Any]:
             "-c pg_trgm.word_similarity_threshold=0.5"
         ),
     }
+    # Each thread keeps a connection of its own, which costs a request nothing; only where there are
+    # to be fewer connections than threads do they take turns.
+    pooled = 0 < DATABASE_POOL_SIZE < WEB_THREADS
+    if pooled:
+        options["pool"] = {"min_size": 1, "max_size": DATABASE_POOL_SIZE, "timeout": 2}
     if DATABASE_POOL_SIZE:
-        options["pool"] = {
-            "min_size": 1,
-            "max_size": DATABASE_POOL_SIZE,
-            "timeout": 2,
-        }
         # Prepared statements save the server a third of its time. They belong to a connection, so
         # not behind a pooler that hands out another one for each transaction.
         options["server_side_binding"] = True
@@ -242,7 +242,8 @@ def database(url: str) -> dict[str, Any]:
         **config,
         "ENGINE": "bookit.postgresql",
         "OPTIONS": options,
-        "CONN_MAX_AGE": 0,
+        "CONN_MAX_AGE": 0 if pooled else None,
+        "CONN_HEALTH_CHECKS": not pooled,  # The pool's would ask with a query; see the backend.
         "DISABLE_SERVER_SIDE_CURSORS": not DATABASE_POOL_SIZE,
         "TEST": {"TEMPLATE": "template0"},
     }

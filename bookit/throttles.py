@@ -17,7 +17,8 @@ from rest_framework.throttling import BaseThrottle
 if TYPE_CHECKING:
     from rest_framework.views import APIView
 
-limiter = SlidingWindowCounterRateLimiter(MemoryStorage())
+storage = MemoryStorage()
+limiter = SlidingWindowCounterRateLimiter(storage)
 # The storage in memory forgets some of the counts that threads make at once.
 counting = Lock()
 
@@ -72,7 +73,7 @@ def _wait(item: RateLimitItem, policy: str, who: str) -> int:
     `limits` says of this case is the moment before.
     """
     window = item.get_expiry()
-    before, left, current, _ = limiter.storage.get_sliding_window(item.key_for(policy, who), window)
+    before, left, current, _ = storage.get_sliding_window(item.key_for(policy, who), window)
     if current < item.amount and before:
         return int(max(0.0, left - (item.amount - current) * window / before)) + 1
     return int(window - time() % window) + 1
@@ -108,4 +109,4 @@ class SignInThrottle(ClientThrottle):
 
 def reset() -> None:
     """Forget all counts."""
-    limiter.storage.reset()
+    storage.reset()

@@ -43,7 +43,7 @@ class OpeningHoursSerializer(InputSerializer):
     def validate(self, attrs: dict[str, int]) -> dict[str, int]:
         """Refuse spans that end before they begin."""
         # A PATCH leaves out what it does not change, but spans are replaced as a whole.
-        missing = [name for name in self.fields if name not in attrs]
+        missing = [str(name) for name in self.fields if name not in attrs]
         if missing:
             raise serializers.ValidationError(
                 {name: ["This field is required."] for name in missing}, code="required"

@@ -89,7 +89,7 @@ def send(requests: Iterable[bytes], port: int, *, seconds: float, directory: Pat
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     statuses = {int(status): count for status, count in found.pop("statuses").items()}
     if not statuses:
-        raise LoadError("No request was answered.")
+        raise LoadError(f"No request was answered; {found['failures']} failed.")
     spent = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     return Measurement(**found, statuses=statuses, client_seconds=spent)
 

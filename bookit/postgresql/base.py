@@ -14,8 +14,8 @@ def server_has_gone(connection: Any) -> bool:
     """Return whether the server closed `connection`, by a look at its socket.
 
     Between queries the server has nothing to say, so an idle socket that can be read holds the end
-    of the stream (the server stopped or was restarted). Django's own CONN_HEALTH_CHECKS asks with
-    a query instead, a round trip for each request.
+    of the stream (the server stopped or was restarted). Django asks with a
+    query instead, a round trip for each request.
     """
     poll = select.poll()
     poll.register(connection.pgconn.socket, select.POLLIN)
@@ -43,15 +43,19 @@ def _with_utc_loader(template: AdaptersMap) -> AdaptersMap:
 
 
 class DatabaseWrapper(base.DatabaseWrapper):
-    """Hands out pooled connections whose server is still there, and reads instants quickly."""
+    """Uses connections whose server is still there, and reads instants quickly."""
 
     def get_connection_params(self) -> dict[str, Any]:
         """Return what a connection is made with."""
         params = super().get_connection_params()
         return {**params, "context": _with_utc_loader(params["context"])}
 
+    def is_usable(self) -> bool:
+        """Return whether the connection that is kept can be used for another request."""
+        return not (self.connection.closed or server_has_gone(self.connection))
+
     def get_new_connection(self, conn_params: dict[str, Any]) -> Any:
-        """Return a living connection; lost ones are closed, and the pool replaces them."""
+        """Return a living connection; lost ones of a pool are closed, and it replaces them."""
         connection = super().get_new_connection(conn_params)
         while self.pool and server_has_gone(connection):
             connection.close()

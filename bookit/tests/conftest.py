@@ -44,7 +44,7 @@ def wsgi():
         path, _, query = target.partition("?")
         started: dict[str, Any] = {}
 
-        def start_response(status: str, headers: list[tuple[str, str]], *_: Any) -> None:
+        def start_response(status: str, headers: Any, error: Any = None, /) -> Any:
             started.update(status=int(status.split()[0]), headers=headers)
 
         chunks = application(

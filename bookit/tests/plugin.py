@@ -11,6 +11,7 @@ import pytest
 # As in production, but with room for tests that have forty clients at once, and quick hashes where
 # no test asks about them.
 ENVIRONMENT = {
+    "WEB_THREADS": "60",
     "DATABASE_POOL_SIZE": "50",
     "RATE_LIMIT_AUTH": "",
     "RATE_LIMIT_ANON": "",

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 
 import psycopg
 import pytest
-from django.db import OperationalError, connection, transaction
+from django.db import OperationalError, connection, connections, transaction
 from django.test import Client
 
 from accounts.models import User
@@ -73,6 +73,37 @@ def test_the_control_is_that_without_the_look_at_the_socket_they_are_not(wsgi, m
     # What broke is not used again.
     monkeypatch.undo()
     assert wsgi("GET", "/services").status_code == 200
+
+
+@pytest.fixture
+def kept(transactional_db):
+    """The connection of a thread that keeps it from request to request, as in production."""
+    usual = connections["default"]
+    options = {name: it for name, it in usual.settings_dict["OPTIONS"].items() if name != "pool"}
+    own = {"OPTIONS": options, "CONN_MAX_AGE": None, "CONN_HEALTH_CHECKS": True}
+    connections["default"] = wrapper = base.DatabaseWrapper(
+        {**usual.settings_dict, **own}, alias="default"
+    )
+    yield wrapper
+    wrapper.close()
+    connections["default"] = usual
+
+
+def test_a_connection_that_is_kept_is_replaced_when_the_server_closed_it(kept, wsgi):
+    assert wsgi("GET", "/services").status_code == 200
+    first = kept.connection
+    assert wsgi("GET", "/services").status_code == 200
+    assert kept.connection is first
+    end_all_sessions()
+    assert wsgi("GET", "/services").status_code == 200
+    assert kept.connection is not first
+
+
+def test_the_control_is_that_a_lost_one_that_is_kept_is_a_503(kept, wsgi, monkeypatch):
+    assert wsgi("GET", "/services").status_code == 200
+    monkeypatch.setattr(base.DatabaseWrapper, "is_usable", lambda self: True)
+    end_all_sessions()
+    problem(wsgi("GET", "/services"), 503, "service_unavailable")
 
 
 @pytest.mark.django_db(transaction=True)

@@ -191,6 +191,30 @@ def test_a_body_of_more_than_a_mebibyte_is_a_413_and_one_of_a_mebibyte_is_not(ap
     problem(send(MEBIBYTE), 400, "validation_error", "password")
 
 
+def chunked(wsgi, body, **environ):
+    """Send a body whose length no header tells, as a server hands it over."""
+    return wsgi(
+        "POST",
+        "/auth/login",
+        body,
+        CONTENT_LENGTH="",
+        HTTP_TRANSFER_ENCODING="chunked",
+        **{"wsgi.input_terminated": True},
+        **environ,
+    )
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_body_in_chunks_is_read_like_any_other(wsgi):
+    body = b'{"email": "ada@example.com", "password": "wrong"}'
+    problem(chunked(wsgi, body), 401, "invalid_credentials")
+    problem(chunked(wsgi, b"{"), 400, "parse_error")
+    problem(chunked(wsgi, b" " * (MEBIBYTE + 1)), 413, "payload_too_large")
+    problem(chunked(wsgi, b""), 400, "validation_error", "email", "password")
+    answer = chunked(wsgi, body, CONTENT_TYPE="text/plain")
+    problem(answer, 415, "unsupported_media_type")
+
+
 def test_the_admin_sites_forms_have_the_same_limits(browser):
     form = "application/x-www-form-urlencoded"
     big = browser.post("/admin/login/", b"username=" + b"x" * MEBIBYTE, content_type=form)

@@ -239,16 +239,20 @@ def test_database_urls_may_be_written_like_this(load, url, part, value):
     assert load(DATABASE_URL=url)["DATABASES"]["default"][part] == value
 
 
-def test_the_pool_can_be_left_out_and_prepared_statements_with_it(load):
-    with_pool = load(WEB_THREADS="7")["DATABASES"]["default"]
-    assert with_pool["OPTIONS"]["pool"]["max_size"] == 7
-    assert with_pool["OPTIONS"]["server_side_binding"] is True
-    without = load(DATABASE_POOL_SIZE="0")["DATABASES"]["default"]
-    assert "pool" not in without["OPTIONS"]
-    assert "server_side_binding" not in without["OPTIONS"]
-    assert without["DISABLE_SERVER_SIDE_CURSORS"] is True
-    for database in (with_pool, without):
-        assert database["CONN_MAX_AGE"] == 0
+def test_threads_keep_their_connections_unless_there_are_to_be_fewer(load):
+    own = load(WEB_THREADS="7", DATABASE_POOL_SIZE="")["DATABASES"]["default"]
+    shared = load(WEB_THREADS="7", DATABASE_POOL_SIZE="3")["DATABASES"]["default"]
+    pgbouncer = load(WEB_THREADS="7", DATABASE_POOL_SIZE="0")["DATABASES"]["default"]
+    assert shared["OPTIONS"]["pool"]["max_size"] == 3
+    assert (shared["CONN_MAX_AGE"], shared["CONN_HEALTH_CHECKS"]) == (0, False)
+    for database in (own, pgbouncer):
+        assert "pool" not in database["OPTIONS"]
+        assert (database["CONN_MAX_AGE"], database["CONN_HEALTH_CHECKS"]) == (None, True)
+    for database in (own, shared):
+        assert database["OPTIONS"]["server_side_binding"] is True
+    assert "server_side_binding" not in pgbouncer["OPTIONS"]
+    assert pgbouncer["DISABLE_SERVER_SIDE_CURSORS"] is True
+    for database in (own, shared, pgbouncer):
         assert "statement_timeout=5000" in database["OPTIONS"]["options"]
 
 

@@ -211,7 +211,7 @@ NONSENSE = [
     ("max_advance_days", 3661),
     ("cancellation_notice_minutes", -1),
     ("step_minutes", 0),
-    ("step_minutes", 1441),
+    ("step_minutes", 366 * 24 * 60 + 1),
     ("step_minutes", "x"),
     ("category", None),
     ("category", "c" * 101),
@@ -317,6 +317,12 @@ class TestChange:
         assert answer[field] == (None if field == "max_advance_days" else 60)
 
     def test_what_a_client_has_read_it_may_send_back(self, api, as_provider, service):
+        shown = api.get(f"/services/{service.pk}").json()
+        response = as_provider.patch(f"/services/{service.pk}", shown)
+        assert (response.status_code, response.json()) == (200, shown)
+
+    def test_also_where_the_step_is_a_duration_of_days(self, api, as_provider, service):
+        as_provider.patch(f"/services/{service.pk}", {"duration_minutes": 3 * 24 * 60})
         shown = api.get(f"/services/{service.pk}").json()
         response = as_provider.patch(f"/services/{service.pk}", shown)
         assert (response.status_code, response.json()) == (200, shown)
