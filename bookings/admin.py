@@ -1,7 +1,7 @@
 """Time that is taken, in the admin site."""
 
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import Any
 
 from django.contrib import admin, messages
 from django.db.models import QuerySet
@@ -71,7 +71,7 @@ class BookingAdmin(admin.ModelAdmin):
     show_full_result_count = False
     inlines = [EventInline]
     exclude = ["active", "blocked"]
-    actions: ClassVar[Any] = [
+    actions: Any = [
         _enter(Booking.Status.CONFIRMED, "Confirm"),
         _enter(Booking.Status.COMPLETED, "Mark as completed"),
         _enter(Booking.Status.NO_SHOW, "Mark as no-show"),

@@ -73,18 +73,20 @@ CONSTRAINT_ERRORS["booking_calendar_free"] = BookingConflict
 
 # What has to be known of a service to book it.
 SERVICE = Prepared(
-    lambda: Service.objects.order_by()
-    .filter(pk=Parameter("pk", Service._meta.pk))
-    .only(
-        "calendar_id",
-        "duration_minutes",
-        "capacity",
-        "requires_confirmation",
-        "buffer_before_minutes",
-        "buffer_after_minutes",
-        "price",
-        "currency",
-        "is_active",
+    lambda: (
+        Service.objects.order_by()
+        .filter(pk=Parameter("pk", Service._meta.pk))
+        .only(
+            "calendar_id",
+            "duration_minutes",
+            "capacity",
+            "requires_confirmation",
+            "buffer_before_minutes",
+            "buffer_after_minutes",
+            "price",
+            "currency",
+            "is_active",
+        )
     )
 )
 

@@ -4,6 +4,7 @@ import logging
 import re
 from collections.abc import Callable
 from time import perf_counter
+from typing import Any
 
 from django.contrib.auth.middleware import AuthenticationMiddleware
 from django.contrib.messages.middleware import MessageMiddleware
@@ -11,6 +12,7 @@ from django.contrib.sessions.middleware import SessionMiddleware
 from django.core.exceptions import RequestDataTooBig
 from django.db import InterfaceError, OperationalError
 from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed
+from django.utils.deprecation import MiddlewareMixin
 from uuid_utils import uuid7
 
 from bookit import problems
@@ -84,15 +86,13 @@ class RequestMiddleware:
         )
 
 
-class InAdminSite:
+class InAdminSite(MiddlewareMixin):
     """Leaves to a middleware of Django's the pages it is there for: the API knows no cookies."""
 
-    get_response: Callable[[HttpRequest], HttpResponse]
-
-    def __call__(self, request: HttpRequest) -> HttpResponse:
+    def __call__(self, request: HttpRequest) -> Any:
         """Handle a request."""
         if request.path_info.startswith("/admin/"):
-            return super().__call__(request)  # type: ignore[misc, no-any-return]
+            return super().__call__(request)
         return self.get_response(request)
 
 

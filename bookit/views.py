@@ -162,7 +162,8 @@ class GenericViewSet(APIMixin, viewsets.GenericViewSet[Any]):
 
     def checked(self, **options: Any) -> Any:
         """Return the request's body, checked for shape and format by the action's serializer."""
-        return _checker(self.get_serializer_class(), **options).run_validation(self.request.data)
+        serializer: Any = self.get_serializer_class()
+        return _checker(serializer, **options).run_validation(self.request.data)
 
     def created(self, instance: Any) -> Response:
         """Answer that `instance` was made, and where it is."""
@@ -179,9 +180,7 @@ class GenericViewSet(APIMixin, viewsets.GenericViewSet[Any]):
 
 
 @cache
-def _checker(
-    serializer: type[serializers.BaseSerializer[Any]], **options: Any
-) -> serializers.BaseSerializer[Any]:
+def _checker(serializer: Any, **options: Any) -> serializers.BaseSerializer[Any]:
     """Return the serializer of a body, which keeps nothing of one check that the next could see.
 
     DRF makes a new one, with copies of all its fields, for each request; half of a check's time.

@@ -120,7 +120,7 @@ def starting_line(table: str) -> Iterator[Callable[[Sequence[Callable[[], Any]]]
 
 def tally(outcomes: Sequence[Outcome]) -> Counter[type[Exception] | None]:
     """Count the outcomes by what was raised; None stands for success."""
-    return Counter(outcome.error and type(outcome.error) for outcome in outcomes)
+    return Counter(type(outcome.error) if outcome.error else None for outcome in outcomes)
 
 
 def until_waiting(sessions: int) -> None:

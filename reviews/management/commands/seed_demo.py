@@ -50,7 +50,7 @@ class Command(BaseCommand):
             self.say(f"{reason} Demo data goes into an empty database only: nothing was changed.")
             return
         self.say(f"The demo town is ready, after {monotonic() - started:.1f} s.")
-        if not self._called_from_command_line:
+        if not getattr(self, "_called_from_command_line", False):
             return  # `serve` shows them itself, at every start.
         self.say("\nAccounts (role, email, password):")
         for role, email, password in self.accounts:
