@@ -148,8 +148,8 @@ class Booking(models.Model):
 class BookingEvent(models.Model):
     """Something that happened to a booking: append-only, and written with the change itself.
 
-    It outlives its booking, so the reference is no foreign key to the database. It holds no
-    personal data: ids, times and states alone.
+    It outlives its booking, so the reference is no foreign key to the database. It holds ids, times
+    and states, and the reason that a provider gave; nothing of the attendee.
     """
 
     class Type(models.TextChoices):

@@ -417,6 +417,7 @@ class TestNames:
         assert str(taken.pk).encode() not in response.content
         assert b"2999" not in response.content
 
+    @pytest.mark.django_db(transaction=True)
     def test_a_service_that_vanishes_while_it_is_booked_is_a_conflict(self, api, service):
         # A trigger that deletes it at the last moment.
         run(
@@ -427,8 +428,13 @@ class TestNames:
             "CREATE TRIGGER vanish BEFORE INSERT ON bookings_booking"
             " FOR EACH ROW EXECUTE FUNCTION vanish()"
         )
-        body = {"service_id": str(service.pk), "start_time": TUESDAY.isoformat()}
-        problem(api.as_(UserFactory()).post("/bookings", body), 409, "service_inactive")
+        try:
+            body = {"service_id": str(service.pk), "start_time": TUESDAY.isoformat()}
+            problem(api.as_(UserFactory()).post("/bookings", body), 409, "service_inactive")
+        finally:
+            run("DROP FUNCTION vanish CASCADE")
+        assert not Booking.objects.exists()
+        assert not BookingEvent.objects.exists()
 
     def test_a_booked_service_that_would_change_its_calendar_is_in_use(self, api, service):
         BookingFactory(service=service)

@@ -355,3 +355,27 @@ class TestRaces:
         )
         assert [outcome.error for outcome in outcomes] == [None] * 8
         assert OpeningHours.objects.count() == 1
+
+    def test_of_many_bodies_at_once_each_is_read_for_itself(self, as_admin):
+        right = [
+            {
+                "name": f"Room {number}",
+                "timezone": "Asia/Tokyo" if number % 2 else "UTC",
+                "opening_hours": [hours(number % 7, f"{number:02}:00", f"{number:02}:30")],
+            }
+            for number in range(20)
+        ]
+        wrong = [
+            {"name": f"Room {number}", "opening_hours": [MONDAY] * number + [{"opens": "x"}]}
+            for number in range(20)
+        ]
+        for _ in range(3):
+            outcomes = at_once(
+                [partial(as_admin.post, "/calendars", body) for body in [*right, *wrong]]
+            )
+            answers = [outcome.value for outcome in outcomes]
+            for body, answer in zip(right, answers, strict=False):
+                assert body.items() <= answer.json().items()
+            for number, answer in enumerate(answers[20:]):
+                fields = {error["field"] for error in answer.json()["errors"]}
+                assert {field.rpartition(".")[0] for field in fields} == {f"opening_hours.{number}"}
