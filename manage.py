@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 # Commands for which no database has to be started.
 WITHOUT_DATABASE = {
+    "benchmark",  # It starts one of its own.
     "check",
     "collectstatic",
     "compilemessages",

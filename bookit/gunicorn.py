@@ -9,6 +9,8 @@ import gc
 import os
 from typing import Any
 
+from gunicorn.glogging import Logger
+
 from bookit.startup import load_settings, port_number
 
 load_settings()
@@ -33,7 +35,17 @@ worker_tmp_dir = "/dev/shm" if os.path.isdir("/dev/shm") else None  # noqa: S108
 # It would be a socket in the home folder.
 control_socket_disable = True
 
-# Requests have their lines from the application itself.
+
+class QuietLogger(Logger):
+    """gunicorn's logger, which would make a line of its own for every request, and drop it."""
+
+    access_log_enabled = False
+
+    def access(self, resp: Any, req: Any, environ: Any, request_time: Any) -> None:
+        """Do nothing: requests have their lines from the application itself."""
+
+
+logger_class = QuietLogger
 accesslog = None
 loglevel = settings.LOG_LEVEL.lower()
 logconfig_dict = {
