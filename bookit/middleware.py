@@ -33,7 +33,7 @@ class RequestMiddleware:
     def __call__(self, request: HttpRequest) -> HttpResponse:
         """Handle a request."""
         started = perf_counter()
-        given = request.headers.get("X-Request-ID", "")
+        given = request.META.get("HTTP_X_REQUEST_ID", "")
         name = given if REQUEST_ID.fullmatch(given) else str(uuid7())
         token = request_id.set(name)
         try:

@@ -592,6 +592,33 @@ def test_pages_neither_overlap_nor_leave_gaps_while_rows_are_alike(admin, path, 
     assert ids(backwards["results"]) == listed[-1:]
 
 
+@pytest.mark.parametrize("path", LISTS)
+@pytest.mark.parametrize("tz", ["", "&tz=Asia/Tokyo"])
+def test_pages_of_the_usual_order_neither_overlap_nor_leave_gaps(admin, path, tz):
+    """Without an order or a filter, for which some lists have a query of their own."""
+    same_moment()
+    total = MODELS[path].objects.count()
+    expected = ids(admin.get(f"{path}?limit=100{tz}").json()["results"])
+    assert len(set(expected)) == len(expected) == total
+    for limit in (1, 2, 3):
+        for url in (f"{path}?limit={limit}{tz}", f"{path}?limit={limit}&page=1{tz}"):
+            assert ids(joined(walk(admin, url))) == expected
+    for offset in (0, 1, total - 1, total, total + 5):
+        page = admin.get(f"{path}?offset={offset}&limit=4{tz}").json()
+        assert ids(page["results"]) == expected[offset : offset + 4]
+        assert page["count"] == total
+
+
+@pytest.mark.parametrize("path", LISTS)
+def test_a_row_of_a_list_is_the_row_itself(admin, path):
+    same_moment()
+    for tz in ("", "?tz=Asia/Kathmandu"):
+        rows = admin.get(path + tz).json()["results"]
+        assert rows
+        for row in rows:
+            assert admin.get(f"{path}/{row['id']}{tz}").json() == row
+
+
 def reversed_ordering(ordering):
     return ",".join(
         name[1:] if name.startswith("-") else f"-{name}" for name in ordering.split(",")
