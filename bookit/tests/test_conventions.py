@@ -609,6 +609,20 @@ def test_pages_of_the_usual_order_neither_overlap_nor_leave_gaps(admin, path, tz
         assert page["count"] == total
 
 
+def test_pages_of_ones_own_bookings_neither_overlap_nor_leave_gaps(api):
+    user = UserFactory()
+    for _ in range(5):
+        BookingFactory(user=user)  # all at the same time
+        BookingFactory()
+    client = api.as_(user)
+    expected = ids(client.get("/bookings").json()["results"])
+    assert set(expected) == {str(booking.pk) for booking in Booking.objects.filter(user=user)}
+    for url in ("/bookings?limit=2", "/bookings?limit=2&page=1", "/bookings?limit=2&cursor="):
+        assert ids(joined(walk(client, url))) == expected
+    page = client.get("/bookings?limit=2&offset=3&tz=Asia/Tokyo").json()
+    assert (ids(page["results"]), page["count"]) == (expected[3:5], 5)
+
+
 @pytest.mark.parametrize("path", LISTS)
 def test_a_row_of_a_list_is_the_row_itself(admin, path):
     same_moment()
