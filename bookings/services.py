@@ -369,12 +369,10 @@ def _take_seat(booking: Booking, *, capacity: int, actor: User) -> int:
     # A seat that was free and could not be taken went to somebody who has committed since, so the
     # next look no longer offers it: this ends after `capacity` rounds at the latest.
     while True:
-        with connection.cursor() as cursor:
-            cursor.execute(CREATE, parameters)
-            row = cursor.fetchone()
-        if row is None:
+        rows = connection.fetch(CREATE, parameters)  # type: ignore[attr-defined]
+        if not rows:
             raise BookingConflict
-        seat, taken = row
+        [(seat, taken)] = rows
         if taken:
             return seat
 

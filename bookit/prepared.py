@@ -93,10 +93,8 @@ class Prepared(Generic[Instance]):
         parameters = [
             values[each.name] if isinstance(each, Parameter) else each for each in self._text[1]
         ]
-        connection = connections[DEFAULT_DB_ALIAS]
-        with connection.cursor() as cursor:
-            cursor.execute(text, [*parameters, *more])
-            return cursor.fetchall()
+        connection: Any = connections[DEFAULT_DB_ALIAS]
+        return connection.fetch(text, [*parameters, *more])
 
     def convert(self, rows: list[tuple[Any, ...]]) -> list[Any]:
         """Return the rows as the fields of the model would read them."""

@@ -55,7 +55,14 @@ class Watched:
         page.on("console", lambda message: message.type == "error" and self.note(message.text))
         page.on("pageerror", lambda error: self.note(str(error)))
         page.on("response", lambda answer: answer.status >= 400 and self.note(answer.url))
-        page.on("requestfailed", lambda request: self.note(f"{request.url} {request.failure}"))
+        # A page that is left before its last picture has come does not wait for it.
+        page.on(
+            "requestfailed",
+            lambda request: (
+                request.failure == "net::ERR_ABORTED"
+                or self.note(f"{request.url} {request.failure}")
+            ),
+        )
 
     def note(self, text):
         self.errors.append(text)
