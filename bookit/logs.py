@@ -7,6 +7,11 @@ from typing import Any
 
 from pythonjsonlogger.orjson import OrjsonFormatter
 
+# No line says which thread, process or place in the code it comes from; so nobody has to find out
+# (the logging documentation, "Optimization").
+logging.logThreads = logging.logMultiprocessing = logging.logProcesses = False
+logging._srcfile = None  # type: ignore[attr-defined]
+
 request_id: ContextVar[str | None] = ContextVar("request_id", default=None)
 
 # What must not reach a log, wherever it came from: mail addresses (a database error quotes the

@@ -7,8 +7,9 @@ from django.views.generic import RedirectView
 from bookit import pages
 
 urlpatterns = [
-    path("", include("bookings.urls")),
+    # What is asked for most stands first, for they are tried in turn.
     path("", include("catalog.urls")),
+    path("", include("bookings.urls")),
     path("", include("reviews.urls")),
     path("", include("accounts.urls")),
     path("", RedirectView.as_view(url="/docs")),
