@@ -10,7 +10,7 @@ from pythonjsonlogger.orjson import OrjsonFormatter
 # No line says which thread, process or place in the code it comes from; so nobody has to find out
 # (the logging documentation, "Optimization").
 logging.logThreads = logging.logMultiprocessing = logging.logProcesses = False
-logging._srcfile = None  # type: ignore[attr-defined]
+logging._srcfile = None
 
 request_id: ContextVar[str | None] = ContextVar("request_id", default=None)
 
