@@ -179,7 +179,6 @@ def change_password(*, user: User, current_password: str, new_password: str, at:
         Invalid: the current password is wrong, or the new one is weak.
     """
     wrong = Invalid(
-        "The request is not valid; see `errors`.",
         errors={"current_password": ["This is not the current password."]},
     )
     before = user.password
@@ -257,7 +256,7 @@ def _check_strength(password: str, user: User, *, field: str) -> None:
             return validate_password(password, user)
         except ValidationError as error:
             problems = error.messages
-    raise Invalid("The request is not valid; see `errors`.", errors={field: problems})
+    raise Invalid(errors={field: problems})
 
 
 def _save_unique(user: User, **options: Any) -> None:
@@ -271,7 +270,6 @@ def _save_unique(user: User, **options: Any) -> None:
         if constraint == "user_email_lower_case":
             # PostgreSQL can know capitals that are younger than this Python.
             raise Invalid(
-                "The request is not valid; see `errors`.",
                 errors={"email": ["Write the address in lower case."]},
             ) from None
         raise

@@ -327,7 +327,7 @@ def _enter(
 
 
 def _invalid(field: str, message: str) -> Invalid:
-    return Invalid("The request is not valid; see `errors`.", errors={field: [message]})
+    return Invalid(errors={field: [message]})
 
 
 def _locked(booking_id: UUID) -> Booking:

@@ -40,7 +40,7 @@ class ServiceError(Exception):
 
 
 class Invalid(ServiceError):
-    """The request is understood and makes no sense."""
+    """The request is not valid; see `errors`."""
 
     code = "validation_error"
 

@@ -18,7 +18,7 @@ from rest_framework.views import exception_handler as drf_exception_handler
 from rest_framework_simplejwt.exceptions import InvalidToken, TokenError
 
 from bookit import problems
-from bookit.errors import CONSTRAINT_ERRORS, ServiceError, database_error_facts
+from bookit.errors import CONSTRAINT_ERRORS, Invalid, ServiceError, database_error_facts
 from bookit.renderers import JSONRenderer
 
 logger = logging.getLogger(__name__)
@@ -84,7 +84,7 @@ def _translate(error: Exception) -> ProblemException | None:
         return ProblemException(
             400,
             "validation_error",
-            "The request is not valid; see `errors`.",
+            Invalid.describe(),
             [*islice(_fields(error.detail), MOST_FIELDS)],
         )
     if isinstance(error, Http404 | ObjectDoesNotExist):

@@ -49,8 +49,8 @@ class Prepared(Generic[Instance]):
         return Bound(self, values)
 
     def get(self, **values: Any) -> Instance | None:
-        """Return the one instance that the query, over all columns of a model, finds; or None."""
-        rows = self.run(self._text[0], values)
+        """Return the one instance that the query finds, with the columns it selects; or None."""
+        rows = self.run(self.text, values)
         model = self._queryset.model
         return model.from_db(DEFAULT_DB_ALIAS, self.names, rows[0]) if rows else None
 

@@ -35,9 +35,6 @@ register_converter(AnyCaseUUIDConverter, "id")
 class APIMixin(APIView):
     """The base of every view."""
 
-    # Further query parameters that a view reads by itself.
-    query_parameters: frozenset[str] = frozenset()
-
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         """Authenticate, throttle, then read what every request may say about its answer."""
         method = str(request.method).lower()
@@ -84,7 +81,7 @@ class APIMixin(APIView):
 
     def known_parameters(self) -> frozenset[str]:
         """Return the names of the query parameters that this request may carry."""
-        return self.query_parameters | {"tz"}
+        return frozenset({"tz"})
 
     def finalize_response(
         self, request: Request, response: Response, *args: Any, **kwargs: Any

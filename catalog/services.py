@@ -170,7 +170,6 @@ def _calendar_for(actor: User, calendar_id: UUID) -> Calendar:
     calendar = Calendar.objects.select_for_update(no_key=True).filter(pk=calendar_id).first()
     if calendar is None:
         raise Invalid(
-            "The request is not valid; see `errors`.",
             errors={"calendar_id": ["There is no calendar with this id."]},
         )
     check_owner(calendar, actor)
@@ -186,7 +185,6 @@ def _check_provider(actor: User, fields: dict[str, Any]) -> None:
     roles = [User.Role.PROVIDER, User.Role.ADMIN]
     if not User.objects.filter(pk=provider_id, role__in=roles, is_active=True).exists():
         raise Invalid(
-            "The request is not valid; see `errors`.",
             errors={"provider_id": ["There is no active provider with this id."]},
         )
 

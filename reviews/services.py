@@ -42,7 +42,6 @@ def create_review(
         booking = Booking.objects.select_for_update(no_key=True).filter(pk=booking_id).first()
         if booking is None:
             raise Invalid(
-                "The request is not valid; see `errors`.",
                 errors={"booking_id": ["There is no booking with this id."]},
             )
         if booking.user_id != actor.pk:
