@@ -112,9 +112,14 @@ class Bound:
 
     def __getitem__(self, part: slice) -> list[dict[str, Any]]:
         """Return the rows from `part.start` to before `part.stop`."""
+        # The size is part of the text: of a limit or an offset that it cannot see PostgreSQL thinks
+        # so ill that it would plan the statement anew each time, for longer than it takes to run.
         start = part.start or 0
-        rows = self.query.run(
-            self.query.text + " LIMIT %s OFFSET %s", self.values, part.stop - start, start
+        text = f"{self.query.text} LIMIT {part.stop - start:d}"
+        rows = (
+            self.query.run(f"{text} OFFSET %s", self.values, start)
+            if start
+            else self.query.run(text, self.values)
         )
         names = self.query.names
         return [dict(zip(names, row, strict=True)) for row in self.query.convert(rows)]

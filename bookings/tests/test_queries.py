@@ -165,3 +165,31 @@ def test_a_change_costs_a_fixed_number(api, people, change, expected):
         found = queries(api.as_(people["user"]), f"/bookings/{booking.pk}", "patch", change)
         assert len(found) == expected, found
         Booking.objects.filter(pk=booking.pk).delete()
+
+
+HOT = {
+    "a service": ("get", "/services/{service}"),
+    "services": ("get", "/services"),
+    "own bookings": ("get", "/bookings"),
+    "a booking": ("post", "/bookings"),
+}
+
+
+@pytest.mark.parametrize("name", HOT)
+def test_what_is_asked_for_most_is_not_planned_again_each_time(api, people, name):
+    # PostgreSQL plans a prepared statement anew while it thinks that worth it, which for an unseen
+    # limit or a long series it always does; planning takes longer than such a statement runs.
+    grow(people, FEW)
+    service = Booking.objects.first().service
+    method, path = HOT[name]
+    connection.connection.execute("DEALLOCATE ALL")
+    connection.connection._prepared.clear()
+    for hours in range(20):
+        content = [body(service, 100 + hours)] if method == "post" else []
+        getattr(api.as_(people["user"]), method)(path.format(service=service.pk), *content)
+    planned = connection.connection.execute(
+        "SELECT statement, generic_plans, custom_plans FROM pg_prepared_statements"
+    ).fetchall()
+    read = [each for each in planned if each[1] + each[2] > 10]
+    assert read
+    assert [each for each in read if each[2] > 5] == []

@@ -35,17 +35,23 @@ FROM catalog_service WHERE id = %(service_id)s
 """
 CREATE = """
 WITH free AS (
-    SELECT seat FROM generate_series(1, %(capacity)s::int) AS seat
+    SELECT seat FROM unnest(ARRAY(SELECT generate_series(1, %(capacity)s::int))) AS seat
     WHERE seat NOT IN (
         SELECT taken.seat FROM bookings_booking AS taken
-        WHERE taken.service_id = %(service_id)s AND taken.blocked && %(blocked)s
-          AND taken.active AND taken.id <> %(id)s
+        WHERE taken.service_id = %(service_id)s AND taken.active AND taken.id <> %(id)s
+          AND taken.blocked && %(blocked)s
     ) AND NOT EXISTS (
         SELECT FROM bookings_booking AS other
         WHERE other.calendar_id = %(calendar_id)s AND other.service_id <> %(service_id)s
-          AND other.blocked && %(blocked)s AND other.active AND other.id <> %(id)s
+          AND other.active AND other.id <> %(id)s
+          AND other.blocked && %(blocked)s
     )
-    ORDER BY seat LIMIT 1
+    ORDER BY seat LIMIT 1 OFFSET (
+        SELECT count(DISTINCT beyond.seat) FROM bookings_booking AS beyond
+        WHERE beyond.service_id = %(service_id)s AND beyond.seat > %(capacity)s::int
+          AND beyond.active AND beyond.id <> %(id)s
+          AND beyond.blocked && %(blocked)s
+    )
 ), booking AS (
     INSERT INTO bookings_booking (
         id, user_id, service_id, calendar_id, seat, start_time, end_time, blocked, status,
