@@ -1,5 +1,6 @@
 """The `serve` command, run as a user runs it."""
 
+import json
 import os
 import re
 import signal
@@ -9,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 from urllib.request import urlopen
 
 import psutil
@@ -60,10 +62,23 @@ class Serve:
         return self.output.read_text()
 
     def get(self, path: str) -> int:
+        with urlopen(self.address() + path, timeout=10) as response:
+            return int(response.status)
+
+    def address(self) -> str:
         found = re.search(r"API +(http://127\.0\.0\.1:\d+)\n", self.said())
         assert found
-        with urlopen(found[1] + path, timeout=10) as response:
-            return int(response.status)
+        return found[1]
+
+    def send(self, request: bytes) -> tuple[str, dict[str, str], Any]:
+        """Send what may be no HTTP, and return status line, headers and JSON of the answer."""
+        port = int(self.address().rpartition(":")[2])
+        with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
+            connection.sendall(request)
+            answer = b"".join(iter(lambda: connection.recv(65536), b""))
+        head, _, content = answer.decode().partition("\r\n\r\n")
+        status, *lines = head.split("\r\n")
+        return status, dict(line.split(": ", 1) for line in lines), json.loads(content)
 
     def children(self, what: str = "") -> list[psutil.Process]:
         children = psutil.Process(self.process.pid).children()
@@ -131,6 +146,37 @@ def test_it_serves_and_stops_everything_and_finds_its_data_again(
     assert alive(processes) == []
     assert servers(directory) == []
     assert "Traceback" not in second.said()
+
+
+NO_HTTP = {
+    "no HTTP": b"hello\r\n\r\n",
+    "a method in small letters": b"get / HTTP/1.1\r\n\r\n",
+    "another version": b"GET / HTTP/3.0\r\n\r\n",
+    "a header without a name": b"GET / HTTP/1.1\r\n: x\r\n\r\n",
+    "a long line": b"GET /" + b"x" * 9000 + b" HTTP/1.1\r\n\r\n",
+    "a long header": b"GET / HTTP/1.1\r\nX: " + b"x" * 20_000 + b"\r\n\r\n",
+    "another encoding": b"POST /auth/login HTTP/1.1\r\nTransfer-Encoding: gzip\r\n\r\n",
+    "a chunk of no size": (
+        b"POST /auth/login HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+        b"Transfer-Encoding: chunked\r\n\r\nzz\r\n"
+    ),
+}
+
+
+def test_what_is_no_http_is_refused_like_anything_else(serve: Callable[..., Serve]) -> None:
+    server = serve()
+    names = set()
+    for what, request in NO_HTTP.items():
+        status, headers, content = server.send(request)
+        assert status == "HTTP/1.1 400 Bad Request", what
+        assert headers["Content-Type"] == "application/problem+json", what
+        assert (content["status"], content["code"]) == (400, "validation_error"), what
+        assert content["request_id"] == headers["X-Request-ID"], what
+        names.add(content["request_id"])
+    assert len(names) == len(NO_HTTP)
+    # What was wrong is written down under the same id.
+    assert all(name in server.said() for name in names)
+    assert server.get("/health") == 200
 
 
 def test_when_it_or_its_children_are_killed_nothing_is_left_behind(
