@@ -5,7 +5,7 @@ from typing import Any
 from django.contrib import admin, messages
 from django.contrib.auth.admin import UserAdmin as DjangoUserAdmin
 from django.contrib.auth.forms import BaseUserCreationForm
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.utils import timezone
 from rest_framework_simplejwt.token_blacklist.models import BlacklistedToken, OutstandingToken
 
@@ -55,12 +55,19 @@ class UserAdmin(DjangoUserAdmin):
                 )
             except ServiceError as error:
                 self.message_user(request, error.detail, messages.ERROR)
+                obj.refused = True  # type: ignore[attr-defined]
                 obj.refresh_from_db(fields=["role", "is_active"])
                 form.changed_data = [name for name in form.changed_data if name not in rights]
         if not change:
             super().save_model(request, obj, form, change)
         elif columns := [name for name in form.changed_data if name not in rights]:
             obj.save(update_fields=columns)
+
+    def response_change(self, request: HttpRequest, obj: User) -> HttpResponse:
+        """Say that it was saved, unless it was not."""
+        if getattr(obj, "refused", False):
+            return HttpResponseRedirect(request.path)
+        return super().response_change(request, obj)
 
     def user_change_password(self, request: HttpRequest, id: str, form_url: str = "") -> Any:  # noqa: A002
         """Change somebody's password; their sessions end with the old one."""

@@ -62,7 +62,7 @@ class EventInline(admin.TabularInline):
 class BookingAdmin(admin.ModelAdmin):
     """Bookings: to look at, and to bring into another state."""
 
-    list_display = ["start_time", "service", "user", "seat", "status", "price", "currency"]
+    list_display = ["start_time", "status", "service", "user", "seat", "price", "currency"]
     list_filter = ["status", "start_time", "created_at"]
     list_select_related = ["service", "user"]
     search_fields = ["id", "user__email", "user__name", "service__title", "attendee_name"]
@@ -87,6 +87,19 @@ class BookingAdmin(admin.ModelAdmin):
     def has_add_permission(self, request: HttpRequest) -> bool:
         """Refuse: a booking is made through the API, which finds its seat."""
         return False
+
+    def changeform_view(
+        self,
+        request: HttpRequest,
+        object_id: str | None = None,
+        form_url: str = "",
+        extra_context: dict[str, Any] | None = None,
+    ) -> Any:
+        """Show a booking without buttons that would save nothing."""
+        shown = {"show_save": False, "show_save_and_continue": False}
+        return super().changeform_view(
+            request, object_id, form_url, {**(extra_context or {}), **shown}
+        )
 
     def delete_model(self, request: HttpRequest, obj: Booking) -> None:
         """Delete one booking; its history stays."""

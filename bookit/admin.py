@@ -24,3 +24,21 @@ class ReadOnlyAdmin(admin.ModelAdmin):
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         """Refuse."""
         return False
+
+
+class StampedAdmin(admin.ModelAdmin):
+    """Rows with an id and a time of making, which a page for a new one has no use for."""
+
+    def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
+        """Return the fields, without those that only a stored row has."""
+        fieldsets = super().get_fieldsets(request, obj)
+        if obj is not None:
+            return fieldsets
+        unknown = {"id", "created_at"}
+        return [
+            (
+                name,
+                {**options, "fields": [each for each in options["fields"] if each not in unknown]},
+            )
+            for name, options in fieldsets
+        ]

@@ -238,6 +238,16 @@ class _Cluster:
                         name, sql.Literal(self.password())
                     )
                 )
+            # What a constraint refused is often a client's mail address, and no business of a log.
+            for setting, value in {
+                "log_error_verbosity": "terse",
+                "log_min_error_statement": "panic",
+            }.items():
+                connection.execute(
+                    sql.SQL("ALTER ROLE {} SET {} = {}").format(
+                        name, sql.Identifier(setting), sql.Literal(value)
+                    )
+                )
             found = connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", [DATABASE])
             if found.fetchone() is None:
                 connection.execute(sql.SQL("CREATE DATABASE {} OWNER {}").format(name, name))

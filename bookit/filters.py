@@ -80,6 +80,22 @@ class CommaSeparatedChoices(filters.BaseInFilter, filters.ChoiceFilter):
     """One or more of the choices, comma-separated."""
 
 
+class DecimalField(forms.DecimalField):
+    """A decimal in ASCII digits; Python would read those of any script."""
+
+    def to_python(self, value: Any) -> Any:
+        """Return the decimal; None when nothing was given."""
+        if not str(value).isascii():
+            raise ValidationError(self.error_messages["invalid"], "invalid")
+        return super().to_python(value)
+
+
+class DecimalFilter(filters.NumberFilter):
+    """A number in ASCII digits."""
+
+    field_class = DecimalField
+
+
 class OrderingBackend(BaseFilterBackend):
     """Orders by the view's `ordering_fields` (name to column); ties are broken by id."""
 

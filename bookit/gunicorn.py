@@ -65,6 +65,8 @@ threads = settings.WEB_THREADS
 # Loaded once, before the workers are forked: they start at once and share the memory of the code.
 preload_app = True
 
+# Search words may be 200 characters long, each of them 12 in an address.
+limit_request_line = 8190
 # Longer than the usual 60 seconds of proxies, so that it is never us who hangs up on a request.
 keepalive = 75
 # A request may take this long to finish when the server stops.

@@ -10,7 +10,7 @@ from django.contrib.auth.middleware import AuthenticationMiddleware
 from django.contrib.messages.middleware import MessageMiddleware
 from django.contrib.sessions.middleware import SessionMiddleware
 from django.core.exceptions import RequestDataTooBig
-from django.db import InterfaceError, OperationalError
+from django.db import DataError, InterfaceError, OperationalError
 from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed
 from django.utils.deprecation import MiddlewareMixin
 from uuid_utils import uuid7
@@ -52,12 +52,16 @@ class RequestMiddleware:
             request_id.reset(token)
 
     def process_exception(self, request: HttpRequest, exception: Exception) -> HttpResponse | None:
-        """Answer with a 503 when a view outside DRF cannot reach PostgreSQL."""
+        """Answer when PostgreSQL is away, or refuses a value, in a view outside DRF."""
         if isinstance(exception, OperationalError | InterfaceError):
             logger.error(
                 "database unavailable: %s", type(exception.__cause__ or exception).__name__
             )
             return problems.response("service_unavailable")
+        if isinstance(exception, DataError):
+            # A null character, or a number beyond its column, in a parameter of the admin site.
+            logger.warning("value refused by the database: %s", type(exception.__cause__).__name__)
+            return problems.response("validation_error", "A value is out of range.")
         return None
 
     def log(self, request: HttpRequest, response: HttpResponse, seconds: float) -> None:

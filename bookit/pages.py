@@ -1,11 +1,16 @@
 """What is not about bookings: documentation, the meaning of errors, and health."""
 
+import re
+from collections.abc import Callable
 from functools import lru_cache
 
 from django.db import DatabaseError, InterfaceError, connection
 from django.db.migrations.executor import MigrationExecutor
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import render
+from django.utils.html import escape
+from django.utils.safestring import mark_safe
+from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_safe
 from drf_spectacular.generators import SchemaGenerator
 from drf_spectacular.views import SpectacularRedocView, SpectacularSwaggerView
@@ -14,14 +19,23 @@ from bookit import problems
 from bookit.renderers import dumps
 
 
+def read_only(view: Callable[..., HttpResponse]) -> Callable[..., HttpResponse]:
+    """Let GET and HEAD alone pass; a wrong method is that, whatever cookies it brings."""
+    return csrf_exempt(require_safe(view))
+
+
 class DocsView(SpectacularSwaggerView):
     """The API, to read and to try."""
+
+    http_method_names = ["get", "head"]
 
     url_name = "openapi"
 
 
 class RedocView(SpectacularRedocView):
     """The API, to read."""
+
+    http_method_names = ["get", "head"]
 
     url_name = "openapi"
     template_name = "bookit/redoc.html"
@@ -33,34 +47,44 @@ def schema() -> bytes:
     return dumps(SchemaGenerator().get_schema(request=None, public=True))
 
 
-@require_safe
+@read_only
 def openapi(request: HttpRequest) -> HttpResponse:
     """Answer with the OpenAPI document."""
     return HttpResponse(schema(), content_type="application/json")
 
 
-@require_safe
+@read_only
 def errors(request: HttpRequest) -> HttpResponse:
     """Show every error there is."""
-    return render(request, "bookit/errors.html", {"problems": problems.catalogue().values()})
+    return render(
+        request,
+        "bookit/errors.html",
+        {"problems": [_in_html(problem) for problem in problems.catalogue().values()]},
+    )
 
 
-@require_safe
+@read_only
 def error(request: HttpRequest, code: str) -> HttpResponse:
     """Show what one error means."""
     problem = problems.catalogue().get(code)
     if problem is None:
         raise Http404
-    return render(request, "bookit/errors.html", {"problems": [problem], "one": problem})
+    return render(request, "bookit/errors.html", {"one": _in_html(problem)})
 
 
-@require_safe
+def _in_html(problem: problems.Problem) -> problems.Problem:
+    """Return `problem` with what stands between backticks set as code."""
+    meaning = re.sub("`(.+?)`", r"<code>\1</code>", escape(problem.meaning))
+    return problem._replace(meaning=mark_safe(meaning))  # noqa: S308 - escaped the line before
+
+
+@read_only
 def health(request: HttpRequest) -> HttpResponse:
     """Answer as long as the process lives."""
     return HttpResponse(dumps({"status": "ok"}), content_type="application/json")
 
 
-@require_safe
+@read_only
 def ready(request: HttpRequest) -> HttpResponse:
     """Answer whether requests can be served: PostgreSQL answers and its tables are up to date."""
     try:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
+from django.db.models import DecimalField as DecimalColumn
 from django.db.models import Model, QuerySet
 from rest_framework import serializers
 
@@ -52,6 +53,16 @@ class InputSerializer(StrictMixin):
     """The body of a request that is not itself a resource."""
 
 
+class DecimalField(serializers.DecimalField):
+    """A decimal in ASCII digits; Python would read those of any script."""
+
+    def to_internal_value(self, data: Any) -> Any:
+        """Return the decimal."""
+        if not str(data).isascii():
+            self.fail("invalid")
+        return super().to_internal_value(data)
+
+
 class RowSerializer(StrictMixin, serializers.ModelSerializer[Any]):
     """A resource: its fields say what bodies may hold and what the schema shows.
 
@@ -59,6 +70,10 @@ class RowSerializer(StrictMixin, serializers.ModelSerializer[Any]):
     database, by `represent`.
     """
 
+    serializer_field_mapping = {
+        **serializers.ModelSerializer.serializer_field_mapping,
+        DecimalColumn: DecimalField,
+    }
     # Annotations for fields that are no columns of their own.
     annotations: ClassVar[dict[str, Any]] = {}
 

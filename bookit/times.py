@@ -16,7 +16,8 @@ RFC_3339 = re.compile(
 @lru_cache(maxsize=1)
 def zone_names() -> frozenset[str]:
     """Return the names of every IANA time zone."""
-    return frozenset(available_timezones())
+    # Some systems keep files beside them that name no zone: the host's own, and a placeholder.
+    return frozenset(available_timezones() - {"localtime", "posixrules", "Factory"})
 
 
 def zone(name: str) -> ZoneInfo:

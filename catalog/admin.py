@@ -1,13 +1,20 @@
 """What is offered, in the admin site."""
 
+from calendar import day_name
+from itertools import pairwise
 from typing import Any
 
 from django import forms
 from django.contrib import admin
 from django.core.exceptions import ValidationError
+from django.http import HttpRequest
 
+from bookit.admin import StampedAdmin
 from bookit.times import format_wall_clock, parse_wall_clock
+from catalog import services
 from catalog.models import Calendar, OpeningHours, Service
+
+WEEKDAYS = list(enumerate(day_name))
 
 
 class WallClockFormField(forms.CharField):
@@ -34,11 +41,7 @@ class OpeningHoursForm(forms.ModelForm):
 
     weekday = forms.TypedChoiceField(
         coerce=int,
-        choices=list(
-            enumerate(
-                ["Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"]
-            )
-        ),
+        choices=WEEKDAYS,
     )
     opens = WallClockFormField(help_text="09:00")
     closes = WallClockFormField(help_text="17:00, at most 24:00")
@@ -47,17 +50,53 @@ class OpeningHoursForm(forms.ModelForm):
         model = OpeningHours
         fields = ["weekday", "opens", "closes"]
 
+    def clean(self) -> None:
+        """Refuse a span that ends before it begins, in words rather than by its constraint.
+
+        Raises:
+            ValidationError: it does.
+        """
+        super().clean()
+        opens, closes = self.cleaned_data.get("opens"), self.cleaned_data.get("closes")
+        if opens is not None and closes is not None and closes <= opens:
+            self.add_error("closes", "Closes after it opens.")
+
+
+class OpeningHoursFormSet(forms.BaseInlineFormSet):
+    """The spans of a calendar."""
+
+    def clean(self) -> None:
+        """Refuse spans of a day that overlap; rows are checked against each other, not stored ones.
+
+        Raises:
+            ValidationError: names the day.
+        """
+        super().clean()
+        spans = sorted(self.spans(), key=lambda span: (span["weekday"], span["opens"]))
+        for first, second in pairwise(spans):
+            if first["weekday"] == second["weekday"] and second["opens"] < first["closes"]:
+                raise ValidationError(f"The hours of {day_name[first['weekday']]} overlap.")
+
+    def spans(self) -> list[dict[str, int]]:
+        """Return the spans that are to be kept."""
+        return [
+            {name: form.cleaned_data[name] for name in ("weekday", "opens", "closes")}
+            for form in self.forms
+            if form.is_valid() and form.cleaned_data and not form.cleaned_data.get("DELETE")
+        ]
+
 
 class OpeningHoursInline(admin.TabularInline):
     """When a calendar is open."""
 
     model = OpeningHours
     form = OpeningHoursForm
+    formset = OpeningHoursFormSet
     extra = 0
 
 
 @admin.register(Calendar)
-class CalendarAdmin(admin.ModelAdmin):
+class CalendarAdmin(StampedAdmin):
     """Whose time is sold."""
 
     list_display = ["name", "provider", "timezone", "created_at"]
@@ -66,11 +105,17 @@ class CalendarAdmin(admin.ModelAdmin):
     search_fields = ["name", "provider__name", "provider__email", "id"]
     autocomplete_fields = ["provider"]
     readonly_fields = ["id", "created_at"]
+    fields = ["id", "name", "timezone", "provider", "created_at"]
     inlines = [OpeningHoursInline]
+
+    def save_formset(self, request: HttpRequest, form: Any, formset: Any, change: bool) -> None:
+        """Replace the opening hours all at once, as the API does."""
+        formset.save(commit=False)
+        services.set_opening_hours(form.instance, formset.spans())
 
 
 @admin.register(Service)
-class ServiceAdmin(admin.ModelAdmin):
+class ServiceAdmin(StampedAdmin):
     """What is sold."""
 
     list_display = [

@@ -5,6 +5,7 @@ from typing import Any
 from django.db.models import QuerySet
 from django_filters import rest_framework as filters
 
+from bookit.filters import DecimalFilter
 from catalog.models import Calendar, Service
 
 PRICE: dict[str, Any] = {"max_digits": 10, "decimal_places": 2, "min_value": 0}
@@ -24,8 +25,8 @@ class ServiceFilter(filters.FilterSet):
     """By words, price, whose it is and what kind of service it is."""
 
     q = filters.CharFilter(method="search", max_length=200, help_text="Words, misspelt or not.")
-    price_min = filters.NumberFilter(field_name="price", lookup_expr="gte", **PRICE)
-    price_max = filters.NumberFilter(field_name="price", lookup_expr="lte", **PRICE)
+    price_min = DecimalFilter(field_name="price", lookup_expr="gte", **PRICE)
+    price_max = DecimalFilter(field_name="price", lookup_expr="lte", **PRICE)
     active = filters.ChoiceFilter(
         method="by_activity",
         choices=[(name, name) for name in ("true", "false", "any")],

@@ -32,7 +32,7 @@ def create_calendar(
     _check_provider(actor, fields)
     with transaction.atomic():
         calendar = Calendar.objects.create(created_at=at, **fields)
-        _set_opening_hours(calendar, opening_hours or [])
+        set_opening_hours(calendar, opening_hours or [])
     return calendar
 
 
@@ -58,8 +58,14 @@ def update_calendar(
         if changes:
             calendar.save(update_fields=list(changes))
         if hours is not None:
-            _set_opening_hours(calendar, hours)
+            set_opening_hours(calendar, hours)
     return calendar
+
+
+def set_opening_hours(calendar: Calendar, spans: list[dict[str, int]]) -> None:
+    """Replace the opening hours of a calendar, all at once: one by one they could overlap."""
+    calendar.hours.all().delete()
+    OpeningHours.objects.bulk_create(OpeningHours(calendar=calendar, **span) for span in spans)
 
 
 def delete_calendar(*, calendar_id: UUID, actor: User) -> None:
@@ -187,8 +193,3 @@ def _check_provider(actor: User, fields: dict[str, Any]) -> None:
         raise Invalid(
             errors={"provider_id": ["There is no active provider with this id."]},
         )
-
-
-def _set_opening_hours(calendar: Calendar, spans: list[dict[str, int]]) -> None:
-    calendar.hours.all().delete()
-    OpeningHours.objects.bulk_create(OpeningHours(calendar=calendar, **span) for span in spans)

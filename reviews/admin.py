@@ -13,7 +13,7 @@ from reviews.models import Review
 class ReviewAdmin(ReadOnlyAdmin):
     """What people say: to read, and to take down."""
 
-    list_display = ["created_at", "service", "user", "rating", "comment"]
+    list_display = ["created_at", "rating", "comment", "service", "user"]
     list_filter = ["rating", "created_at"]
     list_select_related = ["service", "user"]
     search_fields = ["comment", "service__title", "user__email", "id"]

@@ -148,6 +148,8 @@ UNKNOWN_ZONES = [
     "+02:00",
     "../../etc/passwd",
     "/etc/localtime",
+    "localtime",
+    "Factory",
     "Europe",
     "Europe/Paris ",
     "\x00",

@@ -150,6 +150,17 @@ def test_what_is_acknowledged_is_kept_by_default(home: Path) -> None:
         assert execute(url, "SHOW synchronous_commit") == [("on",)]
 
 
+def test_what_a_constraint_refuses_is_in_no_log(home: Path) -> None:
+    with running(home, settings=THROW_AWAY) as url:
+        execute(url, "CREATE TABLE account (email text UNIQUE)")
+        execute(url, "INSERT INTO account VALUES ('ana@example.com')")
+        with pytest.raises(psycopg.errors.UniqueViolation, match=r"ana@example\.com"):
+            execute(url, "INSERT INTO account VALUES ('ana@example.com')")
+    log = (home / "server.log").read_text()
+    assert "duplicate key value violates unique constraint" in log
+    assert "ana@example.com" not in log
+
+
 def test_the_second_start_finds_the_data_again_at_the_same_address(home: Path) -> None:
     with running(home, settings=THROW_AWAY) as first:
         execute(first, "CREATE TABLE kept AS SELECT 42 AS answer")

@@ -121,8 +121,8 @@ def test_a_private_row_that_does_not_exist_is_a_404(admin, path):
         ("DELETE", "/errors", "GET, HEAD"),
         ("PATCH", "/errors/throttled", "GET, HEAD"),
         ("POST", "/openapi.json", "GET, HEAD"),
-        ("POST", "/docs", "GET, HEAD, OPTIONS"),
-        ("PUT", "/redoc", "GET, HEAD, OPTIONS"),
+        ("POST", "/docs", "GET, HEAD"),
+        ("PUT", "/redoc", "GET, HEAD"),
     ],
 )
 def test_a_wrong_method_is_a_405_that_lists_the_right_ones(api, browser, method, path, allowed):
@@ -407,7 +407,7 @@ def test_a_bug_while_answering_is_a_500_problem_too(admin, monkeypatch):
 
 
 def test_a_bug_leaves_nothing_half_done(admin, monkeypatch):
-    monkeypatch.setattr(catalog, "_set_opening_hours", bug)
+    monkeypatch.setattr(catalog, "set_opening_hours", bug)
     problem(admin.post("/calendars", {"name": "Chair"}), 500, "internal_error")
     assert not Calendar.objects.exists()
 
@@ -552,3 +552,19 @@ def test_a_migration_that_is_missing_is_a_503(browser, monkeypatch):
     assert "migrate" in content["detail"]
     monkeypatch.undo()
     call_command("migrate", "--check", verbosity=0)
+
+
+@pytest.mark.parametrize("path", ["/health", "/health/ready", "/errors", "/openapi.json", "/docs"])
+@pytest.mark.parametrize("method", ["post", "put", "patch", "delete", "options"])
+def test_a_wrong_method_of_a_page_is_just_that(path, method):
+    # With the check of CSRF that a browser's form would meet.
+    answer = Client(enforce_csrf_checks=True).generic(method.upper(), path)
+    assert "GET" in answer["Allow"]
+    problem(answer, 405, "method_not_allowed")
+
+
+def test_errors_are_explained_without_marks(browser):
+    for path in ("/errors", "/errors/validation_error"):
+        page = browser.get(path).content.decode()
+        assert "`" not in page
+        assert "<code>errors</code> names the fields" in page

@@ -121,6 +121,11 @@ class TestCreate:
             answer = as_admin.post("/services", {**MINIMAL, "price": price}).json()
             assert answer["price"] == "7.00"
 
+    @pytest.mark.parametrize("price", ["\uff11\uff12", "\u0663", "12.00 EUR"])
+    def test_a_price_is_in_plain_digits(self, as_admin, price):
+        response = as_admin.post("/services", {**MINIMAL, "price": price})
+        problem(response, 400, "validation_error", "price")
+
     def test_a_free_service_is_a_service(self, as_admin):
         assert as_admin.post("/services", {**MINIMAL, "price": "0"}).json()["price"] == "0.00"
 
@@ -424,6 +429,7 @@ class TestFilters:
             ("price_min=cheap", "price_min"),
             ("price_min=-1", "price_min"),
             ("price_min=NaN", "price_min"),
+            ("price_min=\uff15", "price_min"),
             ("price_max=Infinity", "price_max"),
             ("price_max=1e400", "price_max"),
             ("price_max=1.001", "price_max"),

@@ -251,3 +251,72 @@ def test_signing_in_is_limited_like_the_api(client, boss, settings):
     client.post("/admin/login/", {"username": boss.email, "password": PASSWORD})
 
     assert client.get("/admin/").status_code == 302
+
+
+def hours(calendar, *spans):
+    """Return a calendar's page as a browser would send it, with these opening hours."""
+    body = {
+        "name": calendar.name,
+        "timezone": "UTC",
+        "provider": "",
+        "hours-TOTAL_FORMS": len(spans),
+        "hours-INITIAL_FORMS": calendar.hours.count(),
+    }
+    ids = list(calendar.hours.order_by("opens").values_list("pk", flat=True))
+    for row, (weekday, opens, closes) in enumerate(spans):
+        stored = {"id": ids[row]} if row < len(ids) else {}
+        values = {"weekday": weekday, "opens": opens, "closes": closes, "calendar": calendar.pk}
+        body |= {f"hours-{row}-{name}": value for name, value in {**values, **stored}.items()}
+    return body
+
+
+def test_opening_hours_are_checked_against_each_other_and_replaced_at_once(site):
+    calendar = CalendarFactory()
+    path = reverse("admin:catalog_calendar_change", args=[calendar.pk])
+
+    def save(*spans):
+        return site.post(path, hours(calendar, *spans))
+
+    def stored():
+        return list(calendar.hours.order_by("opens").values_list("weekday", "opens", "closes"))
+
+    overlapping = save((0, "09:00", "12:00"), (0, "11:00", "13:00"))
+    assert overlapping.status_code == 200
+    assert "The hours of Monday overlap." in overlapping.content.decode()
+    assert "Closes after it opens." in save((0, "12:00", "12:00")).content.decode()
+    assert stored() == []
+    assert save((0, "09:00", "12:00"), (0, "12:00", "17:00")).status_code == 302
+    assert stored() == [(0, 540, 720), (0, 720, 1020)]
+    # One after the other, each of these would meet what the other one was.
+    assert save((0, "12:00", "18:00"), (0, "08:00", "12:00")).status_code == 302
+    assert stored() == [(0, 480, 720), (0, 720, 1080)]
+
+
+def test_what_the_service_refused_is_not_called_saved(site, boss):
+    path = reverse("admin:accounts_user_change", args=[boss.pk])
+    body = {"email": boss.email, "name": boss.name, "timezone": "UTC", "role": "user"}
+    page = site.post(path, {**body, "is_active": "on"}, follow=True).content.decode()
+    assert "This is the last active admin" in page
+    assert "was changed successfully" not in page
+    boss.refresh_from_db()
+    assert boss.role == "admin"
+
+
+@pytest.mark.parametrize("model", [Calendar, Service])
+def test_a_page_for_a_new_row_shows_nothing_that_only_a_stored_one_has(site, model):
+    page = site.get(reverse(f"admin:catalog_{model._meta.model_name}_add")).content.decode()
+    assert "DatabaseDefault" not in page
+    assert "Created at" not in page
+
+
+def test_a_booking_has_no_button_that_would_save_nothing(site, everything):
+    booking = Booking.objects.get()
+    page = site.get(reverse("admin:bookings_booking_change", args=[booking.pk])).content.decode()
+    assert 'name="_save"' not in page
+    assert 'name="_continue"' not in page
+
+
+@pytest.mark.parametrize("query", ["category=%00", "category__exact=%00", "q=%00"])
+def test_a_null_character_in_an_address_is_no_bug(site, everything, query):
+    answer = site.get(f"{reverse('admin:catalog_service_changelist')}?{query}")
+    assert answer.status_code < 500
