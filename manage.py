@@ -39,6 +39,9 @@ def main() -> None:
         from django.core.management import execute_from_command_line
         from django.db import OperationalError
 
+        if sys.argv[1:2] == ["procrastinate"] and (reason := why_unreachable()):
+            # It would try for half a minute, with a warning each time.
+            fail(reason)
         try:
             execute_from_command_line(sys.argv)
         except ImproperlyConfigured as error:

@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.request import urlopen
@@ -209,10 +209,10 @@ def test_when_it_or_its_children_are_killed_nothing_is_left_behind(
     assert servers(directory) == []
 
 
-def refused(*arguments: str, **variables: str) -> str:
-    """Return the one line that `serve` ends with."""
+def refused(*arguments: str, command: Sequence[str] = ("serve",), **variables: str) -> str:
+    """Return the one line that a command ends with."""
     result = subprocess.run(
-        [*MANAGE, "serve", *arguments],
+        [*MANAGE, *command, *arguments],
         env=environment(LOG_LEVEL="WARNING", **variables),
         capture_output=True,
         text=True,
@@ -233,11 +233,15 @@ def test_a_busy_port_is_one_line(directory: Path) -> None:
     assert servers(directory) == []
 
 
-def test_a_postgresql_that_does_not_answer_is_one_line() -> None:
+@pytest.mark.parametrize(
+    "command", [["serve", "--port", "0"], ["procrastinate", "worker"]], ids=" ".join
+)
+def test_a_postgresql_that_does_not_answer_is_one_line(command: list[str]) -> None:
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))  # bound, but not listening: nobody else gets the port
         port = silent.getsockname()[1]
-        line = refused("--port", "0", DATABASE_URL=f"postgresql://a:secret@127.0.0.1:{port}/a")
+        url = f"postgresql://a:secret@127.0.0.1:{port}/a"
+        line = refused(command=command, DATABASE_URL=url)
     assert "PostgreSQL cannot be reached" in line
     assert str(port) in line
     assert "secret" not in line
