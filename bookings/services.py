@@ -54,6 +54,24 @@ class ServiceInactive(Conflict):
     code = "service_inactive"
 
 
+class TooSoon(Conflict):
+    """This service is booked further ahead than that."""
+
+    code = "too_soon"
+
+
+class TooFarAhead(Conflict):
+    """This service cannot be booked that far ahead yet."""
+
+    code = "too_far_ahead"
+
+
+class CancellationTooLate(Conflict):
+    """It is too late to move or cancel this booking: ask its provider."""
+
+    code = "cancellation_too_late"
+
+
 class InvalidTransition(Conflict):
     """A booking in this state cannot change like that."""
 
@@ -83,6 +101,8 @@ SERVICE = Prepared(
             "requires_confirmation",
             "buffer_before_minutes",
             "buffer_after_minutes",
+            "min_notice_minutes",
+            "max_advance_days",
             "price",
             "currency",
             "is_active",
@@ -165,6 +185,8 @@ def create_booking(
         Invalid: there is no such service or user, the start is past, or the end does not agree.
         Forbidden: a booking for somebody else, by somebody who is no admin.
         ServiceInactive: the service cannot be booked at present.
+        TooSoon: less than the service's notice is left.
+        TooFarAhead: it is beyond the service's horizon.
         BookingConflict: every seat is taken, or the calendar hosts another service then.
     """
     service = SERVICE.get(pk=service_id)
@@ -177,8 +199,7 @@ def create_booking(
             raise _invalid("user_id", "There is no active user with this id.")
     if not service.is_active:
         raise ServiceInactive
-    if start_time < at:
-        raise _invalid("start_time", "The start is in the past.")
+    _check_start(service, start_time, at)
     ends = start_time + timedelta(minutes=service.duration_minutes)
     if end_time is not None and end_time != ends:
         raise _invalid(
@@ -220,8 +241,11 @@ def reschedule_booking(
         Booking.DoesNotExist: there is no such booking.
         Forbidden: neither the owner, nor its provider, nor an admin asks.
         InvalidTransition: it is neither pending nor confirmed.
+        CancellationTooLate: its owner asks, and less than the service's notice is left.
         Invalid: the start is past.
         ServiceInactive: the service cannot be booked at present.
+        TooSoon: the new start is nearer than the service's notice.
+        TooFarAhead: it is beyond the service's horizon.
         BookingConflict: every seat is taken then.
     """
     # Movers of one calendar come one after the other: two UPDATEs into one exclusion constraint
@@ -233,10 +257,10 @@ def reschedule_booking(
         raise InvalidTransition(f"A booking that is {booking.status} cannot be moved.")
     if start_time == booking.start_time:
         return booking
-    if start_time < at:
-        raise _invalid("start_time", "The start is in the past.")
+    _check_notice(booking, actor, at)
     if not booking.service.is_active:
         raise ServiceInactive
+    _check_start(booking.service, start_time, at)
     was = {"start_time": booking.start_time.isoformat(), "end_time": booking.end_time.isoformat()}
     shift = start_time - booking.start_time
     booking.blocked = DateTimeTZRange(booking.blocked.lower + shift, booking.blocked.upper + shift)
@@ -256,9 +280,11 @@ def cancel_booking(*, booking_id: UUID, actor: User, at: datetime) -> Booking:
         Booking.DoesNotExist: there is no such booking.
         Forbidden: it is somebody else's.
         InvalidTransition: it is over, or cancelled already.
+        CancellationTooLate: its owner asks, and less than the service's notice is left.
     """
     booking = _locked(booking_id)
     _check_may_touch(booking, actor)
+    _check_notice(booking, actor, at)
     return _enter(Status.CANCELLED, booking, actor=actor, at=at)
 
 
@@ -289,6 +315,7 @@ def delete_booking(*, booking_id: UUID, actor: User, at: datetime) -> None:
         Booking.DoesNotExist: there is no such booking.
         Forbidden: neither its owner nor an admin asks.
         BookingStarted: its owner asks too late.
+        CancellationTooLate: its owner would get round the notice that cancelling it needs.
     """
     booking = _locked(booking_id)
     if not actor.is_admin:
@@ -296,6 +323,7 @@ def delete_booking(*, booking_id: UUID, actor: User, at: datetime) -> None:
             raise Forbidden("This is somebody else's booking.")
         if booking.start_time <= at:
             raise BookingStarted
+        _check_notice(booking, actor, at)
     _record(booking, BookingEvent.Type.DELETED, actor=actor, at=at)
     booking.delete()
 
@@ -314,6 +342,25 @@ def may_read(user: User, booking: Booking) -> bool:
 def _check_may_touch(booking: Booking, actor: User) -> None:
     if not may_read(actor, booking):
         raise Forbidden("This is somebody else's booking.")
+
+
+def _check_start(service: Service, start_time: datetime, at: datetime) -> None:
+    """Refuse a start that is past, or outside of what the service wants to know ahead."""
+    ahead = start_time - at
+    if ahead < timedelta(0):
+        raise _invalid("start_time", "The start is in the past.")
+    if ahead < timedelta(minutes=service.min_notice_minutes):
+        raise TooSoon(f"Book this service at least {service.min_notice_minutes} minutes ahead.")
+    if service.max_advance_days is not None and ahead > timedelta(days=service.max_advance_days):
+        raise TooFarAhead(f"Book this service at most {service.max_advance_days} days ahead.")
+
+
+def _check_notice(booking: Booking, actor: User, at: datetime) -> None:
+    """Refuse an owner who lets go of the time of a booking when nobody else can be found for it."""
+    if booking.status not in (Status.PENDING, Status.CONFIRMED) or manages(actor, booking):
+        return
+    if booking.start_time - at < timedelta(minutes=booking.service.cancellation_notice_minutes):
+        raise CancellationTooLate
 
 
 def _enter(

@@ -80,7 +80,7 @@ class BookingViewSet(GenericViewSet):
         tags=["Bookings"],
         summary="Book",
         responses={201: BookingSerializer},
-        extensions=errors("booking_conflict", "service_inactive"),
+        extensions=errors("booking_conflict", "service_inactive", "too_soon", "too_far_ahead"),
     )
     def create(self, request: Request) -> Response:
         """Book a service at a time. Of all who try for a seat at once, exactly one gets it."""
@@ -92,7 +92,14 @@ class BookingViewSet(GenericViewSet):
         tags=["Bookings"],
         summary="Reschedule a booking, or change its status",
         responses=BookingSerializer,
-        extensions=errors("booking_conflict", "service_inactive", "invalid_transition"),
+        extensions=errors(
+            "booking_conflict",
+            "service_inactive",
+            "invalid_transition",
+            "too_soon",
+            "too_far_ahead",
+            "cancellation_too_late",
+        ),
     )
     def partial_update(self, request: Request, pk: Any) -> Response:
         """Move a booking (`start_time`) or change its status, one at a time.
@@ -132,7 +139,9 @@ class BookingViewSet(GenericViewSet):
         )
 
     @extend_schema(
-        tags=["Bookings"], summary="Delete a booking", extensions=errors("booking_started")
+        tags=["Bookings"],
+        summary="Delete a booking",
+        extensions=errors("booking_started", "cancellation_too_late"),
     )
     def destroy(self, request: Request, pk: Any) -> Response:
         """Delete a booking before it starts; admins any time."""

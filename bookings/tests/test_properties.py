@@ -45,6 +45,9 @@ class Offer:
     after: int
     capacity: int
     confirmation: bool
+    notice: int
+    horizon: int | None
+    cancellation: int
     active: bool = True
 
 
@@ -98,22 +101,36 @@ class Model:
         offer = self.offers[service]
         if not offer.active:
             raise Refused("service_inactive")
-        if start < self.now:
-            raise Refused("validation_error")
+        self.check_start(offer, start)
         seat = self.seat(service, start - offer.before, start + offer.duration + offer.after)
         status = "pending" if offer.confirmation else "confirmed"
         self.entries[key] = Entry(
             service, owner, seat, start, offer.duration, offer.before, offer.after, status
         )
 
+    def check_start(self, offer, start):
+        if start < self.now:
+            raise Refused("validation_error")
+        if start < self.now + offer.notice:
+            raise Refused("too_soon")
+        if offer.horizon is not None and start > self.now + offer.horizon:
+            raise Refused("too_far_ahead")
+
+    def check_notice(self, entry, actor):
+        notice = self.offers[entry.service].cancellation
+        if not self.decides(entry, actor) and self.now > entry.start - notice:
+            raise Refused("cancellation_too_late")
+
+    def decides(self, entry, actor):
+        return actor == "admin" or (
+            actor == "provider" and self.offers[entry.service].calendar == "theirs"
+        )
+
     def find(self, key, actor, *, owner=True):
         if key not in self.entries:
             raise Refused("not_found")
         entry = self.entries[key]
-        decides = actor == "admin" or (
-            actor == "provider" and self.offers[entry.service].calendar == "theirs"
-        )
-        if not decides and not (owner and entry.owner == actor):
+        if not self.decides(entry, actor) and not (owner and entry.owner == actor):
             raise Refused("permission_denied")
         return entry
 
@@ -123,10 +140,10 @@ class Model:
             raise Refused("invalid_transition")
         if start == entry.start:
             return
-        if start < self.now:
-            raise Refused("validation_error")
+        self.check_notice(entry, actor)
         if not self.offers[entry.service].active:
             raise Refused("service_inactive")
+        self.check_start(self.offers[entry.service], start)
         entry.seat = self.seat(
             entry.service,
             start - entry.before,
@@ -140,6 +157,8 @@ class Model:
         entry = self.find(key, actor, owner=owner)
         if status not in TABLE[entry.status].split():
             raise Refused("invalid_transition")
+        if owner:
+            self.check_notice(entry, actor)
         entry.status = status
         entry.events += 1
 
@@ -152,6 +171,8 @@ class Model:
                 raise Refused("permission_denied")
             if entry.start <= self.now:
                 raise Refused("booking_started")
+            if entry.status in ("pending", "confirmed"):
+                self.check_notice(entry, actor)
         self.deleted[key] = self.entries.pop(key).events + 1
 
 
@@ -173,12 +194,14 @@ class World:
                 duration_minutes=45,
                 buffer_after_minutes=15,
                 requires_confirmation=False,
+                cancellation_notice_minutes=45,
             ),
             "lesson": ServiceFactory(
                 calendar=theirs,
                 duration_minutes=30,
                 buffer_before_minutes=10,
                 buffer_after_minutes=5,
+                min_notice_minutes=30,
             ),
             "elsewhere": ServiceFactory(capacity=2, duration_minutes=60),
         }
@@ -193,6 +216,9 @@ class World:
                 after=service.buffer_after_minutes,
                 capacity=service.capacity,
                 confirmation=service.requires_confirmation,
+                notice=service.min_notice_minutes,
+                horizon=service.max_advance_days and service.max_advance_days * 24 * 60,
+                cancellation=service.cancellation_notice_minutes,
             )
             for name, service in self.services.items()
         }

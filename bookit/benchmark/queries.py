@@ -30,7 +30,7 @@ BOOKINGS_COUNT = "SELECT count(*) AS count FROM bookings_booking WHERE user_id =
 # The one that fetches less than BookIt may: what a booking needs to know of its service.
 BOOKABLE = """
 SELECT id, calendar_id, duration_minutes, capacity, requires_confirmation, buffer_before_minutes,
-    buffer_after_minutes, price, currency, is_active
+    buffer_after_minutes, min_notice_minutes, max_advance_days, price, currency, is_active
 FROM catalog_service WHERE id = %(service_id)s
 """
 CREATE = """

@@ -231,10 +231,17 @@ RULES = {
     "DELETE /calendars/{id}": {"service_in_use"},
     "PATCH /services/{id}": {"service_in_use"},
     "DELETE /services/{id}": {"service_in_use"},
-    "POST /bookings": {"booking_conflict", "service_inactive"},
-    "PATCH /bookings/{id}": {"booking_conflict", "service_inactive", "invalid_transition"},
+    "POST /bookings": {"booking_conflict", "service_inactive", "too_soon", "too_far_ahead"},
+    "PATCH /bookings/{id}": {
+        "booking_conflict",
+        "service_inactive",
+        "invalid_transition",
+        "too_soon",
+        "too_far_ahead",
+        "cancellation_too_late",
+    },
     "PATCH /bookings/{id}/status": {"invalid_transition"},
-    "DELETE /bookings/{id}": {"booking_started"},
+    "DELETE /bookings/{id}": {"booking_started", "cancellation_too_late"},
     "POST /reviews": {"booking_not_completed", "review_exists"},
 }
 EVERYWHERE = {known.code for known in problems.PLUMBING}

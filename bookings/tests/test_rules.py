@@ -1,0 +1,159 @@
+"""What a service wants to know ahead: its notice, its horizon, and the notice of a cancellation."""
+
+from datetime import timedelta
+
+import pytest
+from django.utils import timezone
+
+from accounts.tests.factories import AdminFactory, ProviderFactory, UserFactory
+from bookings import services
+from bookings.models import Booking
+from bookings.tests.factories import TUESDAY, BookingFactory
+from bookit.tests.expect import problem
+from catalog.tests.factories import CalendarFactory, ServiceFactory
+
+pytestmark = pytest.mark.django_db
+
+SECOND = timedelta(seconds=1)
+HOUR = timedelta(hours=1)
+DAY = timedelta(days=1)
+
+
+@pytest.fixture
+def user():
+    return UserFactory()
+
+
+@pytest.fixture
+def provider():
+    return ProviderFactory()
+
+
+@pytest.fixture
+def service(provider):
+    return ServiceFactory(
+        calendar=CalendarFactory(provider=provider),
+        min_notice_minutes=120,
+        max_advance_days=30,
+        cancellation_notice_minutes=24 * 60,
+    )
+
+
+@pytest.fixture
+def booking(service, user):
+    return BookingFactory(service=service, user=user)
+
+
+def book(service, user, *, at):
+    return services.create_booking(
+        actor=user, service_id=service.pk, start_time=TUESDAY, at=at
+    ).start_time
+
+
+def move(booking, actor, *, to, at):
+    return services.reschedule_booking(
+        booking_id=booking.pk, actor=actor, start_time=to, at=at
+    ).start_time
+
+
+class TestNotice:
+    def test_a_start_is_booked_until_the_notice_is_left(self, service, user):
+        with pytest.raises(services.TooSoon, match="120 minutes ahead"):
+            book(service, user, at=TUESDAY - 2 * HOUR + SECOND)
+        assert book(service, user, at=TUESDAY - 2 * HOUR) == TUESDAY
+
+    def test_a_booking_is_not_moved_nearer_than_that_by_anybody(self, service, booking, user):
+        for actor in (user, service.calendar.provider, AdminFactory()):
+            at = TUESDAY - 3 * DAY
+            with pytest.raises(services.TooSoon):
+                move(booking, actor, to=at + 2 * HOUR - SECOND, at=at)
+            assert move(booking, actor, to=at + 2 * HOUR, at=at) == at + 2 * HOUR
+            move(booking, service.calendar.provider, to=TUESDAY, at=at)
+
+    def test_what_is_past_is_no_question_of_notice(self, service, user):
+        with pytest.raises(services.Invalid):
+            book(service, user, at=TUESDAY + SECOND)
+
+
+class TestHorizon:
+    def test_a_start_is_booked_from_the_horizon_on(self, service, user):
+        with pytest.raises(services.TooFarAhead, match="30 days ahead"):
+            book(service, user, at=TUESDAY - 30 * DAY - SECOND)
+        assert book(service, user, at=TUESDAY - 30 * DAY) == TUESDAY
+
+    def test_a_booking_is_not_moved_beyond_it(self, booking, user):
+        at = TUESDAY - 3 * DAY
+        with pytest.raises(services.TooFarAhead):
+            move(booking, user, to=at + 30 * DAY + SECOND, at=at)
+        assert move(booking, user, to=at + 30 * DAY, at=at) == at + 30 * DAY
+
+    def test_a_service_without_one_is_booked_for_any_day(self, user):
+        assert book(ServiceFactory(), user, at=timezone.now()) == TUESDAY
+
+
+def cancel(booking, actor, at):
+    services.cancel_booking(booking_id=booking.pk, actor=actor, at=at)
+
+
+def postpone(booking, actor, at):
+    move(booking, actor, to=TUESDAY + DAY, at=at)
+
+
+def delete(booking, actor, at):
+    services.delete_booking(booking_id=booking.pk, actor=actor, at=at)
+
+
+class TestCancellationNotice:
+    @pytest.mark.parametrize("let_go", [cancel, postpone, delete])
+    @pytest.mark.parametrize("status", ["pending", "confirmed"])
+    def test_an_owner_lets_go_of_the_time_until_the_notice_is_left(
+        self, booking, user, let_go, status
+    ):
+        Booking.objects.filter(pk=booking.pk).update(status=status)
+        before = Booking.objects.values().get()
+        with pytest.raises(services.CancellationTooLate):
+            let_go(booking, user, TUESDAY - DAY + SECOND)
+        assert Booking.objects.values().get() == before
+        let_go(booking, user, TUESDAY - DAY)
+        assert Booking.objects.values().first() != before
+
+    @pytest.mark.parametrize("let_go", [cancel, postpone])
+    def test_a_provider_and_an_admin_do_so_at_any_time(self, service, user, let_go):
+        for seat, actor in enumerate((service.calendar.provider, AdminFactory()), 1):
+            booking = BookingFactory(service=service, user=user, seat=seat)
+            let_go(booking, actor, TUESDAY - 3 * HOUR)
+            assert services.Booking.objects.exclude(start_time=TUESDAY, status="pending").exists()
+            booking.delete()
+
+    def test_without_notice_it_is_the_start_that_counts(self, user):
+        booking = BookingFactory(user=user)
+        with pytest.raises(services.CancellationTooLate):
+            cancel(booking, user, TUESDAY + SECOND)
+        cancel(booking, user, TUESDAY)
+
+    def test_what_is_over_is_not_late_but_over(self, booking, user):
+        Booking.objects.update(status="completed")
+        with pytest.raises(services.InvalidTransition):
+            cancel(booking, user, TUESDAY + 2 * DAY)
+
+    def test_a_cancelled_booking_is_deleted_whenever_its_owner_likes(self, booking, user):
+        Booking.objects.update(status="cancelled")
+        delete(booking, user, TUESDAY - HOUR)
+        assert not Booking.objects.exists()
+
+
+def test_each_rule_has_its_code(api, service, user):
+    client = api.as_(user)
+    soon = timezone.now() + HOUR
+
+    def at(start):
+        return {"service_id": str(service.pk), "start_time": start.isoformat()}
+
+    problem(client.post("/bookings", at(soon)), 409, "too_soon")
+    problem(client.post("/bookings", at(soon + 40 * DAY)), 409, "too_far_ahead")
+    near = BookingFactory(service=service, user=user, start_time=soon)
+    answer = client.patch(f"/bookings/{near.pk}", {"status": "cancelled"})
+    problem(answer, 409, "cancellation_too_late")
+    later = {"start_time": (soon + 2 * DAY).isoformat()}
+    problem(client.patch(f"/bookings/{near.pk}", later), 409, "cancellation_too_late")
+    problem(client.delete(f"/bookings/{near.pk}"), 409, "cancellation_too_late")
