@@ -1,8 +1,9 @@
-"""Time that is taken: bookings and their history."""
+"""Time that is taken: published slots, bookings and their history."""
 
 from django.conf import settings
 from django.contrib.postgres.constraints import ExclusionConstraint
 from django.contrib.postgres.fields import DateTimeRangeField, RangeOperators
+from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models
 from django.db.models import ExpressionWrapper, F, Func, Q
 from django.db.models.functions import Now
@@ -16,6 +17,81 @@ class TsTzRange(Func):
 
     function = "tstzrange"
     output_field = DateTimeRangeField()
+
+
+class Slot(models.Model):
+    """A published session of a service: a class, or a specialist's appointment.
+
+    It keeps its calendar's time from the moment it is published, with no booking yet.
+    """
+
+    class Status(models.TextChoices):
+        """Whether it takes place."""
+
+        SCHEDULED = "scheduled"
+        CANCELLED = "cancelled"
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    # The database knows both as one foreign key, `slot_service_on_calendar` in the migrations.
+    service = models.ForeignKey(
+        Service,
+        on_delete=models.RESTRICT,
+        related_name="slots",
+        db_index=False,
+        db_constraint=False,
+    )
+    calendar = models.ForeignKey(
+        Calendar,
+        on_delete=models.RESTRICT,
+        related_name="slots",
+        db_index=False,
+        db_constraint=False,
+    )
+    start_time = models.DateTimeField()
+    end_time = models.DateTimeField()
+    blocked = DateTimeRangeField(help_text="The period, widened by the service's buffers.")
+    capacity = models.PositiveIntegerField(
+        validators=[MinValueValidator(1), MaxValueValidator(1000)]
+    )
+    status = models.CharField(max_length=9, choices=Status, default=Status.SCHEDULED)
+    created_at = models.DateTimeField(db_default=Now(), editable=False)
+
+    class Meta:
+        ordering = ["start_time", "id"]
+        indexes = [
+            models.Index(fields=["service", "start_time", "id"], name="slot_by_service"),
+            models.Index(fields=["calendar", "start_time", "id"], name="slot_by_calendar"),
+            models.Index(fields=["start_time", "id"], name="slot_by_start"),
+        ]
+        constraints = [
+            ExclusionConstraint(
+                name="slots_apart",
+                expressions=[
+                    ("calendar", RangeOperators.EQUAL),
+                    ("blocked", RangeOperators.OVERLAPS),
+                ],
+                condition=Q(status="scheduled"),
+            ),
+            # What the foreign key of a booking in the slot points to: its time is the slot's.
+            models.UniqueConstraint(
+                fields=["id", "service", "calendar", "start_time", "end_time", "blocked"],
+                name="slot_time",
+            ),
+            models.CheckConstraint(
+                condition=Q(end_time__gt=F("start_time")), name="slot_period_not_empty"
+            ),
+            models.CheckConstraint(
+                condition=Q(blocked__contains=TsTzRange(F("start_time"), F("end_time"))),
+                name="slot_blocked_contains_period",
+            ),
+            models.CheckConstraint(condition=Q(capacity__gte=1), name="slot_capacity_positive"),
+            models.CheckConstraint(
+                condition=Q(status__in=["scheduled", "cancelled"]), name="slot_status_known"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.start_time:%Y-%m-%d %H:%M} UTC, {self.status}"
 
 
 class Booking(models.Model):
@@ -59,6 +135,17 @@ class Booking(models.Model):
         db_index=False,
         db_constraint=False,
     )
+    # The database knows it with the slot's service, calendar and time, as `booking_in_slot`.
+    slot = models.ForeignKey(
+        Slot,
+        on_delete=models.RESTRICT,
+        null=True,
+        blank=True,
+        related_name="bookings",
+        db_index=False,
+        db_constraint=False,
+        help_text="The published slot, if it is in one.",
+    )
     seat = models.PositiveIntegerField()
     start_time = models.DateTimeField()
     end_time = models.DateTimeField()
@@ -83,9 +170,6 @@ class Booking(models.Model):
     created_at = models.DateTimeField(db_default=Now(), editable=False)
     updated_at = models.DateTimeField(db_default=Now(), editable=False)
 
-    # Published slots are not there yet: no booking is in one.
-    slot_id = None
-
     class Meta:
         ordering = ["start_time", "id"]
         indexes = [
@@ -95,6 +179,17 @@ class Booking(models.Model):
             models.Index(fields=["service", "start_time", "id"], name="booking_by_service"),
             models.Index(fields=["start_time", "id"], name="booking_by_start"),
             models.Index(fields=["created_at", "id"], name="booking_by_age"),
+            models.Index(fields=["slot"], name="booking_by_slot", condition=Q(slot__isnull=False)),
+            models.Index(
+                fields=["user", "hold_expires_at"],
+                name="booking_holds_by_user",
+                condition=Q(hold_expires_at__isnull=False),
+            ),
+            models.Index(
+                fields=["calendar", "hold_expires_at"],
+                name="booking_holds_by_calendar",
+                condition=Q(hold_expires_at__isnull=False),
+            ),
         ]
         constraints = [
             ExclusionConstraint(
@@ -139,10 +234,48 @@ class Booking(models.Model):
                 ),
                 name="booking_status_known",
             ),
+            # Without an end a hold would keep its seat for good; nothing else has one.
+            models.CheckConstraint(
+                condition=Q(status="held", hold_expires_at__isnull=False)
+                | (~Q(status="held") & Q(hold_expires_at__isnull=True)),
+                name="booking_hold_expires",
+            ),
         ]
 
     def __str__(self) -> str:
         return f"{self.start_time:%Y-%m-%d %H:%M} UTC, {self.status}"
+
+
+class Occupancy(models.Model):
+    """A calendar's time and whoever has it: a published slot, or a service booked without one.
+
+    Slots and bookings are two tables, and an exclusion constraint is about one. So both write
+    down here what they take of a calendar: triggers in the migrations do, and let nobody else.
+    """
+
+    id = models.UUIDField(primary_key=True, help_text="The slot's or the booking's.")
+    calendar = models.ForeignKey(
+        Calendar, on_delete=models.DO_NOTHING, related_name="+", db_index=False, db_constraint=False
+    )
+    occupant = models.UUIDField(help_text="The slot, or the service that is booked without one.")
+    seat = models.PositiveIntegerField(null=True, help_text="A booking's; a slot has them all.")
+    blocked = DateTimeRangeField()
+    expires_at = models.DateTimeField(null=True, help_text="When a hold ends.")
+
+    class Meta:
+        constraints = [
+            ExclusionConstraint(
+                name="occupancy_one_at_a_time",
+                expressions=[
+                    ("calendar", RangeOperators.EQUAL),
+                    ("occupant", RangeOperators.NOT_EQUAL),
+                    ("blocked", RangeOperators.OVERLAPS),
+                ],
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.occupant}, {self.blocked}"
 
 
 class BookingEvent(models.Model):
@@ -155,6 +288,7 @@ class BookingEvent(models.Model):
     class Type(models.TextChoices):
         """What happened."""
 
+        HELD = "booking.held"
         CREATED = "booking.created"
         CONFIRMED = "booking.confirmed"
         RESCHEDULED = "booking.rescheduled"

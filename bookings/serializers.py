@@ -1,6 +1,5 @@
 """Shapes of bookings."""
 
-from django.db.models import UUIDField, Value
 from rest_framework import serializers
 
 from bookings.models import Booking
@@ -42,8 +41,6 @@ class BookingSerializer(RowSerializer):
     slot_id = serializers.UUIDField(
         read_only=True, allow_null=True, help_text="The published slot, if it is in one."
     )
-
-    annotations = {"slot_id": Value(None, output_field=UUIDField())}
 
     class Meta:
         model = Booking

@@ -370,8 +370,8 @@ def _enter(
     if status not in TRANSITIONS[booking.status]:
         raise InvalidTransition(f"A booking that is {booking.status} cannot become {status}.")
     was = {"status": booking.status}
-    booking.status, booking.updated_at = status, at
-    booking.save(update_fields=["status", "updated_at"])
+    booking.status, booking.updated_at, booking.hold_expires_at = status, at, None
+    booking.save(update_fields=["status", "updated_at", "hold_expires_at"])
     _record(booking, EVENT_OF[Status(status)], actor=actor, at=at, was=was, reason=reason)
     return booking
 

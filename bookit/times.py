@@ -92,6 +92,29 @@ def day_end(day: date, tz: tzinfo) -> datetime:
     return day_start(day + timedelta(days=1), tz)
 
 
+def wall_clock(day: date, minutes: int, tz: tzinfo) -> datetime:
+    """Return the instant at which the clocks of `tz` show `minutes` after midnight of `day`.
+
+    Of a time that they show twice (the end of summer time) it is the first instant; of one that
+    they never show (its beginning, or a day that a zone left out) the one at which they jump.
+    1440 minutes are the midnight at which the day ends.
+    """
+    naive = datetime.combine(day, time.min) + timedelta(minutes=minutes)
+    instant = naive.replace(tzinfo=tz).astimezone(UTC)
+    if instant.astimezone(tz).replace(tzinfo=None) == naive:
+        return instant
+    # In a gap `fold` says which side to read from (PEP 495): the jump lies between the two.
+    before, after = naive.replace(tzinfo=tz, fold=1).astimezone(UTC), instant
+    offset = before.astimezone(tz).utcoffset()
+    while after - before > timedelta(seconds=1):
+        middle = before + (after - before) // 2
+        if middle.astimezone(tz).utcoffset() == offset:
+            before = middle
+        else:
+            after = middle
+    return after.replace(microsecond=0)
+
+
 def parse_wall_clock(text: str) -> int:
     """Return the minutes after midnight that a time of day from `00:00` to `24:00` names.
 

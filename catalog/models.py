@@ -91,6 +91,34 @@ class OpeningHours(models.Model):
         return f"{format_wall_clock(self.opens)}-{format_wall_clock(self.closes)}"
 
 
+class TimeOff(models.Model):
+    """A period in which a calendar is closed, whatever its opening hours say."""
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    calendar = models.ForeignKey(
+        Calendar, on_delete=models.CASCADE, related_name="time_off", db_index=False
+    )
+    start_time = models.DateTimeField()
+    end_time = models.DateTimeField()
+    reason = models.CharField(max_length=200, blank=True, default="")
+    created_at = models.DateTimeField(db_default=Now(), editable=False)
+
+    class Meta:
+        ordering = ["start_time", "id"]
+        verbose_name_plural = "time off"
+        indexes = [
+            models.Index(fields=["calendar", "start_time", "id"], name="time_off_by_calendar")
+        ]
+        constraints = [
+            models.CheckConstraint(
+                condition=Q(end_time__gt=F("start_time")), name="time_off_not_empty"
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.start_time:%Y-%m-%d %H:%M} to {self.end_time:%Y-%m-%d %H:%M} UTC"
+
+
 class ServiceQuerySet(models.QuerySet["Service"]):
     """Questions about services."""
 

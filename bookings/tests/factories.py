@@ -7,11 +7,32 @@ from django.db.backends.postgresql.psycopg_any import DateTimeTZRange
 from factory.django import DjangoModelFactory
 
 from accounts.tests.factories import UserFactory
-from bookings.models import Booking
+from bookings.models import Booking, Slot
 from catalog.tests.factories import ServiceFactory
 
 # A Tuesday, long enough ahead that every test can book it.
 TUESDAY = datetime(2999, 1, 1, 10, tzinfo=UTC)
+
+
+class SlotFactory(DjangoModelFactory):
+    """A scheduled slot of the service's duration, buffers and capacity."""
+
+    class Meta:
+        model = Slot
+
+    service = factory.SubFactory(ServiceFactory, mode="slots")
+    calendar = factory.SelfAttribute("service.calendar")
+    capacity = factory.SelfAttribute("service.capacity")
+    start_time = TUESDAY
+    end_time = factory.LazyAttribute(
+        lambda slot: slot.start_time + timedelta(minutes=slot.service.duration_minutes)
+    )
+    blocked = factory.LazyAttribute(
+        lambda slot: DateTimeTZRange(
+            slot.start_time - timedelta(minutes=slot.service.buffer_before_minutes),
+            slot.end_time + timedelta(minutes=slot.service.buffer_after_minutes),
+        )
+    )
 
 
 class BookingFactory(DjangoModelFactory):
@@ -35,5 +56,8 @@ class BookingFactory(DjangoModelFactory):
         )
     )
     status = Booking.Status.PENDING
+    hold_expires_at = factory.LazyAttribute(
+        lambda booking: TUESDAY if booking.status == Booking.Status.HELD else None
+    )
     price = factory.SelfAttribute("service.price")
     currency = factory.SelfAttribute("service.currency")

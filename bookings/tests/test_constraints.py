@@ -47,6 +47,8 @@ def insert(service, start=TUESDAY, end=None, **columns):
         "blocked": f"[{start},{end})",
         **columns,
     }
+    if row["status"] == "held":
+        row.setdefault("hold_expires_at", TUESDAY)
     names, places = ", ".join(row), ", ".join(f"%({name})s" for name in row)
     run(f"INSERT INTO bookings_booking ({names}) VALUES ({places})", row)
     return row["id"]
@@ -363,7 +365,12 @@ class TestNames:
             cursor.execute(
                 "SELECT conname FROM pg_constraint WHERE contype IN ('x', 'c')"
                 " AND conrelid IN (SELECT oid FROM pg_class WHERE relname = ANY(%s))",
-                [["bookings_booking", "catalog_service", "catalog_openinghours"]],
+                [
+                    [
+                        *("bookings_booking", "bookings_slot", "bookings_occupancy"),
+                        *("catalog_service", "catalog_openinghours", "catalog_timeoff"),
+                    ]
+                ],
             )
             names = {name for (name,) in cursor.fetchall()}
         # Django's own, of columns that cannot be negative.
@@ -371,11 +378,13 @@ class TestNames:
         assert ours == {
             "booking_blocked_contains_period",
             "booking_calendar_free",
+            "booking_hold_expires",
             "booking_period_not_empty",
             "booking_price_not_negative",
             "booking_seat_free",
             "booking_seat_positive",
             "booking_status_known",
+            "occupancy_one_at_a_time",
             "opening_hours_apart",
             "opening_hours_span",
             "opening_hours_weekday",
@@ -384,6 +393,12 @@ class TestNames:
             "service_duration_positive",
             "service_mode_known",
             "service_price_not_negative",
+            "slot_blocked_contains_period",
+            "slot_capacity_positive",
+            "slot_period_not_empty",
+            "slot_status_known",
+            "slots_apart",
+            "time_off_not_empty",
         }
 
     @pytest.mark.parametrize(

@@ -1,0 +1,105 @@
+"""When a calendar is open, in instants: its weekly hours in its own time zone, less its time off."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta, tzinfo
+from functools import cached_property
+from typing import NamedTuple
+
+from bookit.times import wall_clock
+
+DAY = timedelta(days=1)
+MINUTES_A_DAY = 24 * 60
+# Far beyond all times that clients can write, on both sides.
+ALWAYS = (datetime(1, 1, 3, tzinfo=UTC), datetime(9999, 12, 29, tzinfo=UTC))
+
+Period = tuple[datetime, datetime]
+
+
+class Span(NamedTuple):
+    """Opening hours of a weekday (0 is Monday), in minutes after midnight by the wall clock."""
+
+    weekday: int
+    opens: int
+    closes: int
+
+
+@dataclass(frozen=True)
+class Opening:
+    """When a calendar is open.
+
+    Args:
+        tz: the zone of its wall clock.
+        hours: its weekly opening hours; none means always.
+        time_off: when it is closed all the same.
+    """
+
+    tz: tzinfo
+    hours: tuple[Span, ...] = ()
+    time_off: tuple[Period, ...] = ()
+
+    def contains(self, start: datetime, end: datetime) -> bool:
+        """Return whether it is open from `start` to `end` without a break."""
+        if any(off_end > start and off_start < end for off_start, off_end in self.time_off):
+            return False
+        return any(opens <= start and end <= closes for opens, closes in self.periods(start, end))
+
+    def periods(self, start: datetime, end: datetime) -> list[Period]:
+        """Return the periods of its weekly hours around `start` to `end`, whole and in order.
+
+        What touches is one period: a span that ends at 24:00 goes on in the next day's. Time off
+        is not taken out. Some of them may lie before `start` or after `end`.
+        """
+        if self.is_endless:
+            return [ALWAYS]
+        periods: list[Period] = []
+        for opens, closes in self._spans(start, end):
+            if periods and opens <= periods[-1][1]:
+                periods[-1] = (periods[-1][0], max(closes, periods[-1][1]))
+            else:
+                periods.append((opens, closes))
+        return periods
+
+    @cached_property
+    def is_endless(self) -> bool:
+        """Whether its weekly hours have no gap."""
+        if not self.hours:
+            return True
+        open_until = 0
+        for span in sorted(self.hours):
+            if span.weekday * MINUTES_A_DAY + span.opens > open_until:
+                return False
+            open_until = max(open_until, span.weekday * MINUTES_A_DAY + span.closes)
+        return open_until == 7 * MINUTES_A_DAY
+
+    def _spans(self, start: datetime, end: datetime) -> Iterator[Period]:
+        """Yield the spans of each day, in order."""
+        # Where days join, what is open at `start` may have opened up to a week before.
+        more = 8 * DAY if any(span.opens == 0 for span in self.hours) else DAY
+        day = (start.astimezone(self.tz) - more).date()
+        last = (end.astimezone(self.tz) + more).date()
+        by_weekday: dict[int, list[Span]] = {}
+        for span in sorted(self.hours):
+            by_weekday.setdefault(span.weekday, []).append(span)
+        midnight = wall_clock(day, 0, self.tz)
+        while day <= last:
+            next_midnight = wall_clock(day + DAY, 0, self.tz)
+            # Asking the zone takes time, and most days have no change of clocks.
+            plain = next_midnight - midnight == DAY
+            for span in by_weekday.get(day.weekday(), ()):
+                if plain:
+                    opens = midnight + timedelta(minutes=span.opens)
+                    closes = midnight + timedelta(minutes=span.closes)
+                else:
+                    opens = wall_clock(day, span.opens, self.tz)
+                    closes = wall_clock(day, span.closes, self.tz)
+                if opens < closes:
+                    yield opens, closes
+            day, midnight = day + DAY, next_midnight
+
+
+def opening_of(
+    timezone: tzinfo, hours: Iterable[Iterable[int]], time_off: Iterable[Period]
+) -> Opening:
+    """Return when a calendar is open, from rows of the database."""
+    return Opening(timezone, tuple(Span(*span) for span in hours), tuple(time_off))
