@@ -1,6 +1,6 @@
-"""When a calendar is open, in instants: its weekly hours in its own time zone, less its time off."""
+"""When a calendar is open, in instants: its weekly hours in its own zone, less its time off."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, tzinfo
 from functools import cached_property
@@ -96,10 +96,3 @@ class Opening:
                 if opens < closes:
                     yield opens, closes
             day, midnight = day + DAY, next_midnight
-
-
-def opening_of(
-    timezone: tzinfo, hours: Iterable[Iterable[int]], time_off: Iterable[Period]
-) -> Opening:
-    """Return when a calendar is open, from rows of the database."""
-    return Opening(timezone, tuple(Span(*span) for span in hours), tuple(time_off))
