@@ -1,5 +1,8 @@
 """Time that is taken: published slots, bookings and their history."""
 
+from datetime import datetime
+from typing import ClassVar
+
 from django.conf import settings
 from django.contrib.postgres.constraints import ExclusionConstraint
 from django.contrib.postgres.fields import DateTimeRangeField, RangeOperators
@@ -94,6 +97,14 @@ class Slot(models.Model):
         return f"{self.start_time:%Y-%m-%d %H:%M} UTC, {self.status}"
 
 
+class BookingQuerySet(models.QuerySet["Booking"]):
+    """Questions about bookings."""
+
+    def live_holds(self, at: datetime) -> "BookingQuerySet":
+        """Return the holds that have not expired."""
+        return self.filter(hold_expires_at__gt=at)
+
+
 class Booking(models.Model):
     """A seat of a service for a period.
 
@@ -169,6 +180,8 @@ class Booking(models.Model):
     hold_expires_at = models.DateTimeField(null=True, blank=True)
     created_at = models.DateTimeField(db_default=Now(), editable=False)
     updated_at = models.DateTimeField(db_default=Now(), editable=False)
+
+    objects: ClassVar[BookingQuerySet] = BookingQuerySet.as_manager()  # type: ignore[assignment]
 
     class Meta:
         ordering = ["start_time", "id"]

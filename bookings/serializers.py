@@ -1,11 +1,16 @@
 """Shapes of bookings."""
 
-from rest_framework import serializers
+from typing import Any
 
+from drf_spectacular.utils import extend_schema_serializer
+from rest_framework import serializers
+from rest_framework.exceptions import ValidationError
+
+from bookings.availability import LONGEST
 from bookings.models import Booking
-from bookit.schema import example
+from bookit.schema import SOMETIMES, example
 from bookit.serializers import InputSerializer, RowSerializer
-from bookit.times import InstantField
+from bookit.times import DayOrInstantField, InstantField
 
 
 @example(
@@ -79,8 +84,18 @@ class BookingCreateSerializer(InputSerializer):
 
     ignored = frozenset(BookingSerializer.Meta.fields)
 
-    service_id = serializers.UUIDField()
-    start_time = InstantField()
+    service_id = serializers.UUIDField(required=False)
+    service_ids = serializers.ListField(
+        child=serializers.UUIDField(),
+        required=False,
+        min_length=1,
+        max_length=20,
+        help_text="In place of service_id: any of these, whichever is free; the fairest first.",
+    )
+    slot_id = serializers.UUIDField(
+        required=False, allow_null=True, help_text="A published slot, which says when."
+    )
+    start_time = InstantField(required=False, help_text="Needed unless slot_id says when.")
     end_time = InstantField(
         required=False, help_text="Follows from the duration; one that is sent must agree."
     )
@@ -88,15 +103,32 @@ class BookingCreateSerializer(InputSerializer):
     attendee_name = serializers.CharField(required=False, allow_blank=True, max_length=200)
     attendee_email = serializers.EmailField(required=False, allow_blank=True, max_length=254)
     notes = serializers.CharField(required=False, allow_blank=True, max_length=2000)
+    hold = serializers.BooleanField(
+        required=False, help_text="Only keep the seat, until hold_expires_at."
+    )
+
+    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        """Refuse a body that does not say what to book, or when."""
+        if "service_id" in attrs and "service_ids" in attrs:
+            raise ValidationError({"service_ids": ["Name one service, or several, not both."]})
+        if attrs.get("slot_id") is None:
+            missing = [] if "service_ids" in attrs else ["service_id"]
+            missing = [name for name in [*missing, "start_time"] if name not in attrs]
+            if missing:
+                raise ValidationError(
+                    {name: ["This field is required."] for name in missing}, code="required"
+                )
+        return attrs
 
 
 @example("An hour later", {"start_time": "2026-12-01T11:00:00Z"})
 class BookingChangeSerializer(InputSerializer):
-    """Another start, or another status."""
+    """Another start or slot, or another status."""
 
     ignored = frozenset(BookingSerializer.Meta.fields)
 
     start_time = InstantField(required=False)
+    slot_id = serializers.UUIDField(required=False, allow_null=True)
     status = serializers.ChoiceField(Booking.Status.choices, required=False)
 
 
@@ -106,3 +138,86 @@ class StatusChangeSerializer(InputSerializer):
 
     status = serializers.ChoiceField(Booking.Status.choices)
     reason = serializers.CharField(required=False, allow_blank=True, max_length=500)
+
+
+class SearchSerializer(InputSerializer):
+    """When to look for free times, in a query."""
+
+    ignored = frozenset({"tz"})  # The view reads it.
+
+    # `from` is a word of Python's own.
+    vars()["from"] = DayOrInstantField(
+        required=False, help_text="Times that start from then on; now, unless given."
+    )
+    to = DayOrInstantField(
+        required=False,
+        help_text="Times that start before it, a date meaning its end; a week later, unless given. "
+        f"At most {LONGEST.days} days.",
+    )
+
+
+class ServiceSearchSerializer(SearchSerializer):
+    """When to look for free times of a service, and whether to say why others are not."""
+
+    explain = serializers.BooleanField(
+        required=False,
+        help_text="Also list what is not free, and why; its provider and admins.",
+    )
+
+
+class ServicesSearchSerializer(SearchSerializer):
+    """When to look for free times of which services."""
+
+    service_id = serializers.ListField(
+        child=serializers.UUIDField(), min_length=1, max_length=50, help_text="Up to 50 services."
+    )
+
+
+class FreeTimeSerializer(InputSerializer):
+    """A time that can be booked."""
+
+    start_time = InstantField()
+    end_time = InstantField()
+    seats_left = serializers.IntegerField(min_value=1)
+    slot_id = serializers.UUIDField(allow_null=True)
+
+
+class RefusalSerializer(InputSerializer):
+    """A time that cannot be booked, and the code of the answer to who tried."""
+
+    start_time = InstantField()
+    end_time = InstantField()
+    slot_id = serializers.UUIDField(allow_null=True)
+    code = serializers.CharField()
+
+
+MORNING = {
+    "service_id": "0199d3a0-6a3b-7c55-8f0d-1f6f2b7c9d42",
+    "timezone": "Europe/Lisbon",
+    "times": [
+        {
+            "start_time": "2026-12-01T09:00:00+00:00",
+            "end_time": "2026-12-01T09:30:00+00:00",
+            "seats_left": 1,
+            "slot_id": None,
+        }
+    ],
+}
+
+
+@extend_schema_serializer(extensions={SOMETIMES: ["refused"]})
+@example("A morning", MORNING)
+class AvailabilitySerializer(InputSerializer):
+    """The free times of a service, in order."""
+
+    service_id = serializers.UUIDField()
+    timezone = serializers.CharField(help_text="The zone that the times are written in.")
+    times = FreeTimeSerializer(many=True)
+    refused = RefusalSerializer(many=True, required=False, help_text="With `explain`.")
+
+
+@example("A morning", {"results": [MORNING]})
+class AvailabilitiesSerializer(InputSerializer):
+    """The free times of several services, in the order in which they were asked for."""
+
+    results = AvailabilitySerializer(many=True)

@@ -1,20 +1,32 @@
 """The rules of bookings: who gets which seat, when, and what may become of it."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from django.db import IntegrityError, connection, transaction
+from django.conf import settings
+from django.db import connection, transaction
 from django.db.backends.postgresql.psycopg_any import DateTimeTZRange
-from psycopg import errors as postgres
 from uuid_utils.compat import uuid7
 
 from accounts.models import User
-from bookings.models import Booking, BookingEvent
-from bookit.errors import CONSTRAINT_ERRORS, Conflict, Forbidden, Invalid
-from bookit.prepared import Parameter, Prepared
+from bookings.availability import BookingConflict, SlotFull, nearest
+from bookings.models import Booking, BookingEvent, Slot
+from bookings.seats import move_to_free_seat, take_seat
+from bookings.terms import (
+    OutsideOpeningHours,
+    Place,
+    ServiceInactive,
+    Terms,
+    terms_at,
+    terms_in,
+)
+from bookit.errors import CONSTRAINT_ERRORS, Conflict, Forbidden, Invalid, ServiceError
 from bookit.retries import retried
-from catalog.models import Calendar, Service
+from bookit.times import day_end, day_start
+from catalog.models import Calendar
 
 Status = Booking.Status
 
@@ -42,34 +54,16 @@ EVENT_OF = {
 }
 
 
-class BookingConflict(Conflict):
-    """This time is already booked."""
-
-    code = "booking_conflict"
-
-
-class ServiceInactive(Conflict):
-    """This service cannot be booked at present."""
-
-    code = "service_inactive"
-
-
-class TooSoon(Conflict):
-    """This service is booked further ahead than that."""
-
-    code = "too_soon"
-
-
-class TooFarAhead(Conflict):
-    """This service cannot be booked that far ahead yet."""
-
-    code = "too_far_ahead"
-
-
 class CancellationTooLate(Conflict):
     """It is too late to move or cancel this booking: ask its provider."""
 
     code = "cancellation_too_late"
+
+
+class TooManyHolds(Conflict):
+    """You hold as many seats as one can: book them, or let one go."""
+
+    code = "too_many_holds"
 
 
 class InvalidTransition(Conflict):
@@ -88,207 +82,144 @@ class BookingStarted(Forbidden):
 CONSTRAINT_ERRORS["booking_service_on_calendar"] = ServiceInactive
 CONSTRAINT_ERRORS["booking_seat_free"] = BookingConflict
 CONSTRAINT_ERRORS["booking_calendar_free"] = BookingConflict
+CONSTRAINT_ERRORS["booking_beside_slots"] = BookingConflict
 
-# What has to be known of a service to book it.
-SERVICE = Prepared(
-    lambda: (
-        Service.objects.order_by()
-        .filter(pk=Parameter("pk", Service._meta.pk))
-        .only(
-            "calendar_id",
-            "duration_minutes",
-            "capacity",
-            "requires_confirmation",
-            "buffer_before_minutes",
-            "buffer_after_minutes",
-            "min_notice_minutes",
-            "max_advance_days",
-            "price",
-            "currency",
-            "is_active",
-        )
-    )
-)
+# Once the seat of a booking is not to be had, these say when another one is.
+WITH_A_WAY_OUT = (BookingConflict, SlotFull, OutsideOpeningHours)
 
-# The lowest seat of the service that nobody holds in the period, provided that its calendar hosts
-# no other service then. `id` is left out, for a booking does not stand in its own way. Where the
-# service once seated more, those who still sit beyond its capacity fill seats that look free.
-#
-# The seats go through an array because PostgreSQL expects 10 rows of one, and 1,000 of a series:
-# so dear that it would plan the statement anew each time, which takes longer than to run it.
-FREE_SEAT = """
-    SELECT seat FROM unnest(ARRAY(SELECT generate_series(1, %(capacity)s::int))) AS seat
-    WHERE seat NOT IN (
-        SELECT taken.seat FROM bookings_booking AS taken
-        WHERE taken.service_id = %(service_id)s AND taken.active AND taken.id <> %(id)s
-          AND taken.blocked && tstzrange(%(blocked_from)s, %(blocked_until)s)
-    ) AND NOT EXISTS (
-        SELECT FROM bookings_booking AS other
-        WHERE other.calendar_id = %(calendar_id)s AND other.service_id <> %(service_id)s
-          AND other.active AND other.id <> %(id)s
-          AND other.blocked && tstzrange(%(blocked_from)s, %(blocked_until)s)
-    )
-    ORDER BY seat LIMIT 1 OFFSET (
-        SELECT count(DISTINCT beyond.seat) FROM bookings_booking AS beyond
-        WHERE beyond.service_id = %(service_id)s AND beyond.seat > %(capacity)s::int
-          AND beyond.active AND beyond.id <> %(id)s
-          AND beyond.blocked && tstzrange(%(blocked_from)s, %(blocked_until)s)
-    )
+# So many live holds a user may have.
+MOST_HOLDS = 3
+
+# Of calendars the active bookings of a day, each calendar's own.
+BUSY = """
+SELECT day.calendar_id, count(*)
+FROM unnest(%(calendar_ids)s::uuid[], %(starts)s::timestamptz[], %(ends)s::timestamptz[])
+    AS day (calendar_id, starts, ends)
+JOIN bookings_booking AS booking ON booking.calendar_id = day.calendar_id
+    AND booking.start_time >= day.starts AND booking.start_time < day.ends
+    AND booking.active AND (booking.hold_expires_at IS NULL OR booking.hold_expires_at > %(at)s)
+GROUP BY day.calendar_id
 """
 
-# One statement, one round trip: pick a seat, take it, and write down that it was taken.
-#
-# ON CONFLICT DO NOTHING is what makes a race cheap: whoever comes second waits for nothing but the
-# commit of the first and inserts no row; two plain INSERTs into an exclusion constraint wait for
-# each other until the deadlock detector ends one of them.
-CREATE = f"""
-WITH free AS ({FREE_SEAT}), booking AS (
-    INSERT INTO bookings_booking (
-        id, user_id, service_id, calendar_id, seat, start_time, end_time, blocked, status,
-        attendee_name, attendee_email, notes, price, currency, created_at, updated_at
-    )
-    SELECT %(id)s, %(user_id)s, %(service_id)s, %(calendar_id)s, seat, %(start_time)s, %(end_time)s,
-        tstzrange(%(blocked_from)s, %(blocked_until)s), %(status)s, %(attendee_name)s,
-        %(attendee_email)s, %(notes)s, %(price)s, %(currency)s, %(at)s, %(at)s
-    FROM free
-    ON CONFLICT DO NOTHING
-    RETURNING seat, status, start_time, end_time
-), event AS (
-    INSERT INTO bookings_bookingevent (booking_id, type, actor_id, at, data)
-    SELECT %(id)s, 'booking.created', %(actor_id)s, %(at)s, jsonb_build_object(
-        'status', status, 'start_time', start_time, 'end_time', end_time, 'seat', seat
-    ) FROM booking
-)
-SELECT free.seat, booking.seat IS NOT NULL FROM free LEFT JOIN booking ON true
-"""  # noqa: S608 - one constant in another, no values
+# A service as it is at some start, and its slot that starts then.
+Offer = tuple[Terms, Place | None]
 
 
-# Holds whose time is over stand in nobody's way: whoever needs their seat closes them first.
-CLOSE_HOLDS = """
-WITH expired AS (
-    UPDATE bookings_booking SET status = 'expired', hold_expires_at = NULL, updated_at = %(at)s
-    WHERE id IN (
-        SELECT id FROM bookings_booking
-        WHERE calendar_id = %(calendar_id)s AND hold_expires_at <= %(at)s
-          AND blocked && tstzrange(%(blocked_from)s, %(blocked_until)s)
-        ORDER BY id FOR NO KEY UPDATE
-    )
-    RETURNING id, start_time, end_time, seat
-)
-INSERT INTO bookings_bookingevent (booking_id, type, at, data)
-SELECT id, 'booking.expired', %(at)s, jsonb_build_object(
-    'status', 'expired', 'start_time', start_time, 'end_time', end_time, 'seat', seat,
-    'was', jsonb_build_object('status', 'held')
-) FROM expired
-"""
+@dataclass(frozen=True)
+class Wish:
+    """What somebody wants to book, whichever service or slot it becomes."""
+
+    actor: User
+    user_id: UUID
+    at: datetime
+    end_time: datetime | None
+    is_hold: bool
+    attendee_name: str
+    attendee_email: str
+    notes: str
 
 
 def create_booking(
     *,
     actor: User,
-    service_id: UUID,
-    start_time: datetime,
     at: datetime,
+    service_id: UUID | None = None,
+    service_ids: Sequence[UUID] = (),
+    slot_id: UUID | None = None,
+    start_time: datetime | None = None,
     end_time: datetime | None = None,
+    hold: bool = False,
     user_id: UUID | None = None,
     attendee_name: str = "",
     attendee_email: str = "",
     notes: str = "",
 ) -> Booking:
-    """Book the lowest free seat of a service for `actor` or, by an admin, for somebody else.
+    """Book the lowest free seat for `actor` or, by an admin, for somebody else.
 
     Args:
-        end_time: follows from the service's duration; one that is given must agree.
+        service_id, slot_id: what to book.
+        service_ids: several, to book the first that is free at that time, in the order of how few
+            bookings their calendars have that day.
+        start_time: follows from a slot; one that is given must agree.
+        end_time: follows from the service's duration or the slot; one that is given must agree.
+        hold: keep the seat for `settings.HOLD_TIME`, until `book_hold` makes a booking of it.
         at: now.
 
     Raises:
-        Invalid: there is no such service or user, the start is past, or the end does not agree.
+        Invalid: no such service, slot or user; the start is past; or a time does not agree.
         Forbidden: a booking for somebody else, by somebody who is no admin.
-        ServiceInactive: the service cannot be booked at present.
+        ServiceInactive: the service or the slot cannot be booked.
         TooSoon: less than the service's notice is left.
         TooFarAhead: it is beyond the service's horizon.
-        BookingConflict: every seat is taken, or the calendar hosts another service then.
+        OutsideOpeningHours: the calendar is closed, or the service has no slot then.
+        BookingConflict: every seat is taken, or the calendar hosts something else then.
+        SlotFull: every seat of the slot is taken.
+        TooManyHolds: the user has as many holds as one can have.
     """
-    service = SERVICE.get(pk=service_id)
-    if service is None:
-        raise _invalid("service_id", "There is no service with this id.")
     if user_id is not None and user_id != actor.pk:
         if not actor.is_admin:
             raise Forbidden("Only admins book for somebody else.")
         if not User.objects.filter(pk=user_id, is_active=True).exists():
             raise _invalid("user_id", "There is no active user with this id.")
-    if not service.is_active:
-        raise ServiceInactive
-    _check_start(service, start_time, at)
-    ends = start_time + timedelta(minutes=service.duration_minutes)
-    if end_time is not None and end_time != ends:
-        raise _invalid(
-            "end_time", f"The service takes {service.duration_minutes} minutes; leave the end out."
-        )
-    before = timedelta(minutes=service.buffer_before_minutes)
-    after = timedelta(minutes=service.buffer_after_minutes)
-    booking = Booking(
-        id=uuid7(),
-        user_id=user_id or actor.pk,
-        service_id=service.pk,
-        calendar_id=service.calendar_id,
-        start_time=start_time,
-        end_time=ends,
-        blocked=DateTimeTZRange(start_time - before, ends + after),
-        status=Status.PENDING if service.requires_confirmation else Status.CONFIRMED,
-        attendee_name=attendee_name,
-        attendee_email=attendee_email,
-        notes=notes,
-        price=service.price,
-        currency=service.currency,
-        created_at=at,
-        updated_at=at,
+    wish = Wish(
+        actor, user_id or actor.pk, at, end_time, hold, attendee_name, attendee_email, notes
     )
-    booking.seat = _take_seat(booking, capacity=service.capacity, actor=actor)
-    return booking
+    if slot_id is not None:
+        found = terms_in(slot_id)
+        if found is None:
+            raise _invalid("slot_id", "There is no slot with this id.")
+        named = {service_id, *service_ids} - {None}
+        if named and found[0].service_id not in named:
+            raise _invalid("slot_id", "This is a slot of another service.")
+        _check_slot_starts(found[1], start_time)
+        offers: list[Offer] = [found]
+        start_time = found[1].start_time
+    elif start_time is None:
+        raise _invalid("start_time", "This field is required.")
+    else:
+        offers = _offers(service_id, service_ids, start_time)
+    try:
+        if len(offers) == 1:
+            return _book(wish, *offers[0], start_time)
+        return _book_any(wish, offers, start_time)
+    except WITH_A_WAY_OUT as refusal:
+        # After the refusal, and outside of its transaction: nobody waits for this.
+        _point_out(refusal, [terms.service_id for terms, _ in offers], start_time, at=at)
+        raise
 
 
-@retried
-@transaction.atomic
 def reschedule_booking(
-    *, booking_id: UUID, actor: User, start_time: datetime, at: datetime
+    *,
+    booking_id: UUID,
+    actor: User,
+    at: datetime,
+    start_time: datetime | None = None,
+    slot_id: UUID | None = None,
 ) -> Booking:
-    """Move a booking to another start, in the lowest seat that is free then.
+    """Move a booking to another start or slot of its service, in the lowest seat that is free then.
 
-    It keeps its length, its buffers and its price.
+    It keeps its price and, but in a slot, its length and its buffers.
 
     Raises:
         Booking.DoesNotExist: there is no such booking.
         Forbidden: neither the owner, nor its provider, nor an admin asks.
         InvalidTransition: it is neither pending nor confirmed.
         CancellationTooLate: its owner asks, and less than the service's notice is left.
-        Invalid: the start is past.
-        ServiceInactive: the service cannot be booked at present.
+        Invalid: the start is past, or the service has no such slot.
+        ServiceInactive: the service or the slot cannot be booked.
         TooSoon: the new start is nearer than the service's notice.
         TooFarAhead: it is beyond the service's horizon.
+        OutsideOpeningHours: the calendar is closed, or the service has no slot then.
         BookingConflict: every seat is taken then.
+        SlotFull: every seat of the slot is taken.
     """
-    # Movers of one calendar come one after the other: two UPDATEs into one exclusion constraint
-    # would wait for each other until the deadlock detector ends one of them.
-    Calendar.objects.select_for_update(of=("self",), no_key=True).get(bookings=booking_id)
-    booking = _locked(booking_id)
-    _check_may_touch(booking, actor)
-    if booking.status not in (Status.PENDING, Status.CONFIRMED):
-        raise InvalidTransition(f"A booking that is {booking.status} cannot be moved.")
-    if start_time == booking.start_time:
-        return booking
-    _check_notice(booking, actor, at)
-    if not booking.service.is_active:
-        raise ServiceInactive
-    _check_start(booking.service, start_time, at)
-    was = {"start_time": booking.start_time.isoformat(), "end_time": booking.end_time.isoformat()}
-    shift = start_time - booking.start_time
-    booking.blocked = DateTimeTZRange(booking.blocked.lower + shift, booking.blocked.upper + shift)
-    booking.start_time, booking.end_time = start_time, booking.end_time + shift
-    booking.updated_at = at
-    _move_to_free_seat(booking, capacity=booking.service.capacity)
-    _record(booking, BookingEvent.Type.RESCHEDULED, actor=actor, at=at, was=was)
-    return booking
+    try:
+        return _move(booking_id, actor=actor, at=at, start_time=start_time, slot_id=slot_id)
+    except WITH_A_WAY_OUT as refusal:
+        booking = Booking.objects.get(pk=booking_id)
+        asked_for = start_time or Slot.objects.get(pk=str(slot_id)).start_time
+        _point_out(refusal, [booking.service_id], asked_for, at=at, moved=booking)
+        raise
 
 
 @retried
@@ -310,6 +241,24 @@ def cancel_booking(*, booking_id: UUID, actor: User, at: datetime) -> Booking:
 
 @retried
 @transaction.atomic
+def book_hold(*, booking_id: UUID, actor: User, at: datetime) -> Booking:
+    """Make a booking of a hold: pending, or confirmed where its service needs no confirmation.
+
+    Raises:
+        Booking.DoesNotExist: there is no such booking.
+        Forbidden: somebody else asks; or its owner, and it is no hold.
+        InvalidTransition: the hold has expired, or it is none.
+    """
+    booking = _locked(booking_id)
+    if booking.status == Status.HELD:
+        _check_may_touch(booking, actor)
+    else:
+        _check_manages(booking, actor)
+    return _enter(Status.PENDING, booking, actor=actor, at=at)
+
+
+@retried
+@transaction.atomic
 def change_status(
     *, booking_id: UUID, status: str, actor: User, at: datetime, reason: str = ""
 ) -> Booking:
@@ -321,8 +270,7 @@ def change_status(
         InvalidTransition: that does not follow from the state it is in.
     """
     booking = _locked(booking_id)
-    if not manages(actor, booking):
-        raise Forbidden("That is up to the provider; you can move or cancel your own bookings.")
+    _check_manages(booking, actor)
     return _enter(status, booking, actor=actor, at=at, reason=reason)
 
 
@@ -348,29 +296,6 @@ def delete_booking(*, booking_id: UUID, actor: User, at: datetime) -> None:
     booking.delete()
 
 
-def close_expired_holds(
-    *, calendar_id: UUID, blocked_from: datetime, blocked_until: datetime, at: datetime
-) -> int:
-    """Let the holds on a calendar that end by `at` go, where they meet a period.
-
-    The caller holds the lock on the calendar, in a transaction that needs that time.
-
-    Returns:
-        How many there were.
-    """
-    with connection.cursor() as cursor:
-        cursor.execute(
-            CLOSE_HOLDS,
-            {
-                "calendar_id": calendar_id,
-                "blocked_from": blocked_from,
-                "blocked_until": blocked_until,
-                "at": at,
-            },
-        )
-        return cursor.rowcount
-
-
 def manages(user: User, booking: Booking) -> bool:
     """Return whether `user` decides about `booking`: an admin, or it is on their calendar."""
     own = user.role == User.Role.PROVIDER and booking.calendar.provider_id == user.pk
@@ -387,15 +312,9 @@ def _check_may_touch(booking: Booking, actor: User) -> None:
         raise Forbidden("This is somebody else's booking.")
 
 
-def _check_start(service: Service, start_time: datetime, at: datetime) -> None:
-    """Refuse a start that is past, or outside of what the service wants to know ahead."""
-    ahead = start_time - at
-    if ahead < timedelta(0):
-        raise _invalid("start_time", "The start is in the past.")
-    if ahead < timedelta(minutes=service.min_notice_minutes):
-        raise TooSoon(f"Book this service at least {service.min_notice_minutes} minutes ahead.")
-    if service.max_advance_days is not None and ahead > timedelta(days=service.max_advance_days):
-        raise TooFarAhead(f"Book this service at most {service.max_advance_days} days ahead.")
+def _check_manages(booking: Booking, actor: User) -> None:
+    if not manages(actor, booking):
+        raise Forbidden("That is up to the provider; you can move or cancel your own bookings.")
 
 
 def _check_notice(booking: Booking, actor: User, at: datetime) -> None:
@@ -412,10 +331,17 @@ def _enter(
     """Bring a locked booking into another state and write down that it is."""
     if status not in TRANSITIONS[booking.status]:
         raise InvalidTransition(f"A booking that is {booking.status} cannot become {status}.")
+    kind = EVENT_OF[Status(status)]
+    if booking.status == Status.HELD and status in (Status.PENDING, Status.CONFIRMED):
+        if booking.hold_expires_at and booking.hold_expires_at <= at:
+            raise InvalidTransition("This hold has expired.")
+        kind = BookingEvent.Type.CREATED
+        if not booking.service.requires_confirmation:
+            status = Status.CONFIRMED
     was = {"status": booking.status}
     booking.status, booking.updated_at, booking.hold_expires_at = status, at, None
     booking.save(update_fields=["status", "updated_at", "hold_expires_at"])
-    _record(booking, EVENT_OF[Status(status)], actor=actor, at=at, was=was, reason=reason)
+    _record(booking, kind, actor=actor, at=at, was=was, reason=reason)
     return booking
 
 
@@ -431,64 +357,175 @@ def _locked(booking_id: UUID) -> Booking:
     )
 
 
-def _placement(booking: Booking, capacity: int) -> dict[str, Any]:
-    """Return the parameters of `FREE_SEAT`."""
-    return {
-        "id": booking.pk,
-        "service_id": booking.service_id,
-        "calendar_id": booking.calendar_id,
-        "blocked_from": booking.blocked.lower,
-        "blocked_until": booking.blocked.upper,
-        "capacity": capacity,
-    }
+def _check_slot_starts(place: Place, start_time: datetime | None) -> None:
+    if start_time not in (None, place.start_time):
+        raise _invalid("start_time", "The slot starts at another time; leave the start out.")
 
 
-def _take_seat(booking: Booking, *, capacity: int, actor: User) -> int:
-    """Insert `booking` with its first event into the lowest free seat, and return that seat."""
-    parameters = {
-        **_placement(booking, capacity),
-        "user_id": booking.user_id,
-        "start_time": booking.start_time,
-        "end_time": booking.end_time,
-        "status": booking.status,
-        "attendee_name": booking.attendee_name,
-        "attendee_email": booking.attendee_email,
-        "notes": booking.notes,
-        "price": booking.price,
-        "currency": booking.currency,
-        "actor_id": actor.pk,
-        "at": booking.created_at,
-    }
-    # A seat that was free and could not be taken went to somebody who has committed since, so the
-    # next look no longer offers it: this ends after `capacity` rounds at the latest.
-    while True:
-        rows = connection.fetch(CREATE, parameters)  # type: ignore[attr-defined]
-        if not rows:
-            raise BookingConflict
-        [(seat, taken)] = rows
-        if taken:
-            return seat
+def _offers(
+    service_id: UUID | None, service_ids: Sequence[UUID], start_time: datetime
+) -> list[Offer]:
+    """Return what the services offer at that start, in the order in which they were named."""
+    wanted = [*dict.fromkeys(service_ids)] if service_id is None else [service_id]
+    found = terms_at(wanted, start_time)
+    if service_id is not None and service_id not in found:
+        raise _invalid("service_id", "There is no service with this id.")
+    unknown = [each for each in wanted if each not in found]
+    if unknown:
+        raise _invalid("service_ids", f"There is no service with the id {unknown[0]}.")
+    return [found[each] for each in wanted]
 
 
-def _move_to_free_seat(booking: Booking, *, capacity: int) -> None:
-    """Store the new period of `booking` in the lowest seat that is free then."""
-    while True:
-        with connection.cursor() as cursor:
-            cursor.execute(FREE_SEAT, _placement(booking, capacity))
-            row = cursor.fetchone()
-        if row is None:
-            raise BookingConflict
-        booking.seat = row[0]
+@retried
+def _book(wish: Wish, terms: Terms, place: Place | None, start_time: datetime) -> Booking:
+    """Book one service, in a slot or without one."""
+    terms.check_start(start_time, wish.at)
+    end_time = place.end_time if place else start_time + terms.duration
+    if wish.end_time not in (None, end_time):
+        minutes = (end_time - start_time) // timedelta(minutes=1)
+        raise _invalid("end_time", f"The service takes {minutes} minutes; leave the end out.")
+    if place:
+        terms.check_slot(place)
+        blocked = place.blocked
+    else:
+        terms.check_open(start_time, end_time)
+        blocked = DateTimeTZRange(start_time - terms.buffer_before, end_time + terms.buffer_after)
+    status = Status.PENDING if terms.requires_confirmation else Status.CONFIRMED
+    booking = Booking(
+        id=uuid7(),
+        user_id=wish.user_id,
+        service_id=terms.service_id,
+        calendar_id=terms.calendar_id,
+        slot_id=place.id if place else None,
+        start_time=start_time,
+        end_time=end_time,
+        blocked=blocked,
+        status=Status.HELD if wish.is_hold else status,
+        attendee_name=wish.attendee_name,
+        attendee_email=wish.attendee_email,
+        notes=wish.notes,
+        price=terms.price,
+        currency=terms.currency,
+        hold_expires_at=wish.at + settings.HOLD_TIME if wish.is_hold else None,
+        created_at=wish.at,
+        updated_at=wish.at,
+    )
+    capacity = place.capacity if place else terms.capacity
+    if not wish.is_hold:
+        booking.seat = take_seat(booking, capacity=capacity, actor=wish.actor)
+        return booking
+    with transaction.atomic():
+        # Of somebody's holds that are made at once each is counted by the next.
+        User.objects.select_for_update(no_key=True).get(pk=wish.user_id)
+        if Booking.objects.live_holds(wish.at).filter(user=wish.user_id).count() >= MOST_HOLDS:
+            raise TooManyHolds
+        booking.seat = take_seat(booking, capacity=capacity, actor=wish.actor)
+    return booking
+
+
+@retried
+@transaction.atomic
+def _book_any(wish: Wish, offers: list[Offer], start_time: datetime) -> Booking:
+    """Book the first of the services that is free, those with the fewest bookings that day first.
+
+    An attempt that fails is undone before the next one and keeps no lock, so that nobody waits for
+    one who waits, whatever the order.
+    """
+    busy = _busy([terms for terms, _ in offers], start_time, wish.at)
+    refusals: list[ServiceError] = []
+    for terms, place in sorted(offers, key=lambda offer: busy.get(offer[0].calendar_id, 0)):
         try:
             with transaction.atomic():
-                booking.save(
-                    update_fields=["seat", "start_time", "end_time", "blocked", "updated_at"]
-                )
-            return
-        except IntegrityError as error:
-            # A new booking came between the look and the step; it has committed, so look again.
-            if not isinstance(error.__cause__, postgres.ExclusionViolation):
-                raise
+                return _book(wish, terms, place, start_time)
+        except (Conflict, Invalid) as refusal:
+            refusals.append(refusal)
+    # Of all that was against it the one that another time would cure.
+    raise next((each for each in refusals if isinstance(each, WITH_A_WAY_OUT)), refusals[0])
+
+
+def _busy(services: list[Terms], start_time: datetime, at: datetime) -> dict[UUID, int]:
+    """Return how many active bookings the calendars of `services` have on the day, by calendar."""
+    zones = {terms.calendar_id: terms.opening.tz for terms in services}
+    days = {calendar: (start_time.astimezone(tz).date(), tz) for calendar, tz in zones.items()}
+    rows = connection.fetch(  # type: ignore[attr-defined]
+        BUSY,
+        {
+            "calendar_ids": list(days),
+            "starts": [day_start(day, tz) for day, tz in days.values()],
+            "ends": [day_end(day, tz) for day, tz in days.values()],
+            "at": at,
+        },
+    )
+    return dict(rows)
+
+
+def _point_out(
+    refusal: ServiceError,
+    service_ids: Sequence[UUID],
+    start_time: datetime,
+    *,
+    at: datetime,
+    moved: Booking | None = None,
+) -> None:
+    """Let a refusal say which times are free instead."""
+    refusal.members["alternatives"] = nearest(service_ids, start_time, at=at, moved=moved)
+
+
+def _destination(
+    booking: Booking, start_time: datetime | None, slot_id: UUID | None
+) -> tuple[Terms, Place | None, datetime]:
+    """Return where a booking is to be moved, and when that starts."""
+    if slot_id is not None:
+        found = terms_in(slot_id)
+        if found is None or found[0].service_id != booking.service_id:
+            raise _invalid("slot_id", "This booking's service has no slot with this id.")
+        _check_slot_starts(found[1], start_time)
+        return found[0].for_booking(booking), found[1], found[1].start_time
+    if start_time is None:
+        raise _invalid("start_time", "This field is required.")
+    terms, place = terms_at([booking.service_id], start_time)[booking.service_id]
+    return terms.for_booking(booking), place, start_time
+
+
+@retried
+@transaction.atomic
+def _move(
+    booking_id: UUID,
+    *,
+    actor: User,
+    at: datetime,
+    start_time: datetime | None,
+    slot_id: UUID | None,
+) -> Booking:
+    """Move a booking, see `reschedule_booking`."""
+    # Movers of one calendar come one after the other: two UPDATEs into one exclusion constraint
+    # would wait for each other until the deadlock detector ends one of them. Slots change under
+    # the same lock.
+    Calendar.objects.select_for_update(of=("self",), no_key=True).get(bookings=booking_id)
+    booking = _locked(booking_id)
+    _check_may_touch(booking, actor)
+    if booking.status not in (Status.PENDING, Status.CONFIRMED):
+        raise InvalidTransition(f"A booking that is {booking.status} cannot be moved.")
+    if start_time == booking.start_time or (slot_id and slot_id == booking.slot_id):
+        return booking
+    _check_notice(booking, actor, at)
+    terms, place, start_time = _destination(booking, start_time, slot_id)
+    terms.check_start(start_time, at)
+    was = {"start_time": booking.start_time.isoformat(), "end_time": booking.end_time.isoformat()}
+    if place:
+        terms.check_slot(place)
+        booking.end_time, booking.blocked = place.end_time, place.blocked
+    else:
+        booking.end_time = start_time + terms.duration
+        terms.check_open(start_time, booking.end_time)
+        booking.blocked = DateTimeTZRange(
+            start_time - terms.buffer_before, booking.end_time + terms.buffer_after
+        )
+    booking.start_time, booking.slot_id = start_time, place.id if place else None
+    booking.updated_at = at
+    move_to_free_seat(booking, capacity=place.capacity if place else terms.capacity)
+    _record(booking, BookingEvent.Type.RESCHEDULED, actor=actor, at=at, was=was)
+    return booking
 
 
 def _record(

@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from bookings.viewsets import BookingViewSet
+from bookings.viewsets import AvailabilityViewSet, BookingViewSet
 
 urlpatterns = [
     path(
@@ -11,4 +11,6 @@ urlpatterns = [
     ),
     path("bookings/<id:pk>/status", BookingViewSet.as_view({"patch": "status"})),
     path("bookings", BookingViewSet.as_view({"get": "list", "post": "create"})),
+    path("services/<id:pk>/availability", AvailabilityViewSet.as_view({"get": "retrieve"})),
+    path("availability", AvailabilityViewSet.as_view({"get": "many"})),
 ]

@@ -1,29 +1,40 @@
 """Endpoints of bookings."""
 
+from datetime import UTC, tzinfo
 from typing import Any
+from uuid import UUID
 
 from django.db.models import QuerySet, UUIDField
+from django.http import Http404
 from django.utils import timezone
 from drf_spectacular.utils import extend_schema, extend_schema_view
 from rest_framework.exceptions import PermissionDenied
-from rest_framework.permissions import IsAuthenticated
+from rest_framework.permissions import AllowAny, IsAuthenticated
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from accounts.models import User
 from accounts.permissions import signed_in
 from bookings import services
+from bookings.availability import Search, search, window
 from bookings.filters import BookingFilter
 from bookings.models import Booking
 from bookings.serializers import (
+    AvailabilitiesSerializer,
+    AvailabilitySerializer,
     BookingChangeSerializer,
     BookingCreateSerializer,
     BookingSerializer,
+    ServiceSearchSerializer,
+    ServicesSearchSerializer,
     StatusChangeSerializer,
 )
+from bookings.terms import Terms
 from bookit.exceptions import refuse
 from bookit.prepared import Bound, Parameter, Prepared
 from bookit.schema import errors
 from bookit.views import GenericViewSet
+from catalog.models import Service
 
 OWN_BOOKINGS = Prepared(
     lambda: Booking.objects.filter(user=Parameter("user_id", UUIDField())).order_by(
@@ -31,6 +42,16 @@ OWN_BOOKINGS = Prepared(
     ),
     BookingSerializer.rows,
 )
+
+# Why a time cannot be had.
+NOT_THEN = [
+    "booking_conflict",
+    "slot_full",
+    "outside_opening_hours",
+    "service_inactive",
+    "too_soon",
+    "too_far_ahead",
+]
 
 
 @extend_schema_view(
@@ -80,7 +101,7 @@ class BookingViewSet(GenericViewSet):
         tags=["Bookings"],
         summary="Book",
         responses={201: BookingSerializer},
-        extensions=errors("booking_conflict", "service_inactive", "too_soon", "too_far_ahead"),
+        extensions=errors(*NOT_THEN, "too_many_holds"),
     )
     def create(self, request: Request) -> Response:
         """Book a service at a time. Of all who try for a seat at once, exactly one gets it."""
@@ -92,36 +113,33 @@ class BookingViewSet(GenericViewSet):
         tags=["Bookings"],
         summary="Reschedule a booking, or change its status",
         responses=BookingSerializer,
-        extensions=errors(
-            "booking_conflict",
-            "service_inactive",
-            "invalid_transition",
-            "too_soon",
-            "too_far_ahead",
-            "cancellation_too_late",
-        ),
+        extensions=errors(*NOT_THEN, "invalid_transition", "cancellation_too_late"),
     )
     def partial_update(self, request: Request, pk: Any) -> Response:
-        """Move a booking (`start_time`) or change its status, one at a time.
+        """Move a booking (`start_time` or `slot_id`) or change its status, one at a time.
 
-        Its owner can move and cancel it; its provider and admins can do what the states allow.
+        Its owner can move and cancel it, and make a booking of a hold (`pending`); its provider and
+        admins can do what the states allow.
         """
-        changes = self.checked()
-        if len(changes) == 2:
+        changes = {name: value for name, value in self.checked().items() if value is not None}
+        if len(changes) > 1:
             # A client may send back what it has read: what is as it was is no change.
             booking = Booking.objects.get(pk=pk)
             changes = {
                 name: value for name, value in changes.items() if getattr(booking, name) != value
             }
-            if len(changes) == 2:
-                raise refuse("", "Change either start_time or status, not both at once.")
+        status = changes.pop("status", None)
+        if changes and status:
+            raise refuse("", "Change either the time or the status, not both at once.")
         call = {"booking_id": pk, "actor": signed_in(request), "at": timezone.now()}
-        if "start_time" in changes:
+        if changes:
             return self.shown(services.reschedule_booking(**call, **changes))
-        if changes.get("status") == Booking.Status.CANCELLED:
+        if status == Booking.Status.CANCELLED:
             return self.shown(services.cancel_booking(**call))
-        if "status" in changes:
-            return self.shown(services.change_status(**call, **changes))
+        if status == Booking.Status.PENDING:
+            return self.shown(services.book_hold(**call))
+        if status:
+            return self.shown(services.change_status(**call, status=status))
         return self.retrieve(request, pk=pk)
 
     @extend_schema(
@@ -147,3 +165,78 @@ class BookingViewSet(GenericViewSet):
         """Delete a booking before it starts; admins any time."""
         services.delete_booking(booking_id=pk, actor=signed_in(request), at=timezone.now())
         return Response(status=204)
+
+
+class AvailabilityViewSet(GenericViewSet):
+    """Times that can be booked."""
+
+    permission_classes = [AllowAny]
+    serializer_class = AvailabilitySerializer  # type: ignore[assignment]
+    input_classes = {"retrieve": ServiceSearchSerializer, "many": ServicesSearchSerializer}
+    queryset = Service.objects.all()
+
+    def known_parameters(self) -> frozenset[str]:
+        """Return what may be asked."""
+        return super().known_parameters() | self.input_classes[self.action]().fields.keys()
+
+    @extend_schema(
+        tags=["Catalog"],
+        summary="Find free times of a service",
+        parameters=[ServiceSearchSerializer],
+        responses=AvailabilitySerializer,
+    )
+    def retrieve(self, request: Request, pk: Any) -> Response:
+        """Find the times at which a service can be booked: whatever is offered here is accepted.
+
+        Where it can be booked at any time, those on a grid from the opening on are offered; others
+        that fit are accepted as well.
+        """
+        asked = self.asked()
+        found = self._search([pk], asked)
+        if not found.services:
+            raise Http404
+        [terms] = found.services
+        explained = asked.get("explain", False)
+        if explained:
+            user = signed_in(request)
+            if not user.is_admin and not (
+                user.role == User.Role.PROVIDER and terms.provider_id == user.pk
+            ):
+                raise PermissionDenied
+        return Response(self._shown(found, terms, explained=explained))
+
+    @extend_schema(
+        tags=["Catalog"],
+        summary="Find free times of several services",
+        parameters=[ServicesSearchSerializer],
+        responses=AvailabilitiesSerializer,
+    )
+    def many(self, request: Request) -> Response:
+        """Find the times at which each of up to 50 services can be booked, in the order asked."""
+        asked = self.asked()
+        wanted = dict.fromkeys(asked["service_id"])
+        found = self._search([*wanted], asked)
+        by_id = {terms.service_id: terms for terms in found.services}
+        for service_id in wanted:
+            if service_id not in by_id:
+                raise refuse("service_id", f"There is no service with the id {service_id}.")
+        return Response({"results": [self._shown(found, by_id[each]) for each in wanted]})
+
+    def _search(self, service_ids: list[UUID], asked: dict[str, Any]) -> Search:
+        at = timezone.now()
+        from_, until = window(asked.get("from"), asked.get("to"), self._zone, at)
+        return search(service_ids, from_, until, at=at)
+
+    @property
+    def _zone(self) -> tzinfo:
+        return getattr(self.request, "zone", UTC)
+
+    def _shown(self, found: Search, terms: Terms, *, explained: bool = False) -> dict[str, Any]:
+        shown: dict[str, Any] = {
+            "service_id": terms.service_id,
+            "timezone": str(self._zone),
+            "times": [time._asdict() for time in found.free_times(terms)],
+        }
+        if explained:
+            shown["refused"] = [refusal._asdict() for refusal in found.refusals(terms)]
+        return shown

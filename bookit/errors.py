@@ -14,6 +14,9 @@ class ServiceError(Exception):
     Args:
         detail: what to tell the client; by default the first paragraph of the class's docstring.
         errors: field errors as `{field: [message, ...]}`.
+
+    Attributes:
+        members: what else the client is told, by name (RFC 9457, section 3.2).
     """
 
     code: ClassVar[str]
@@ -21,6 +24,7 @@ class ServiceError(Exception):
     def __init__(self, detail: str = "", *, errors: dict[str, list[str]] | None = None) -> None:
         self.detail = detail or self.describe()
         self.errors = errors
+        self.members: dict[str, Any] = {}
         super().__init__(self.detail)
 
     @classmethod

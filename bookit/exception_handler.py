@@ -32,12 +32,18 @@ class ProblemException(exceptions.APIException):
     """An error on its way to the client, with everything the answer will say."""
 
     def __init__(
-        self, status: int, code: str, detail: str, errors: list[dict[str, str]] | None = None
+        self,
+        status: int,
+        code: str,
+        detail: str,
+        errors: list[dict[str, str]] | None = None,
+        **members: Any,
     ) -> None:
         super().__init__(detail, code)
         self.status_code = status
         self.code = code
         self.errors = errors
+        self.members = members
 
 
 def exception_handler(error: Exception, context: dict[str, Any]) -> Response | None:
@@ -48,7 +54,11 @@ def exception_handler(error: Exception, context: dict[str, Any]) -> Response | N
     response = drf_exception_handler(problem, context)
     if response is not None:
         response.data = problems.body(
-            problem.status_code, problem.code, str(problem.detail), problem.errors
+            problem.status_code,
+            problem.code,
+            str(problem.detail),
+            problem.errors,
+            **problem.members,
         )
         response.content_type = problems.CONTENT_TYPE
         # Also where the view's own renderer writes HTML.
@@ -108,7 +118,7 @@ def _from_service(error: ServiceError) -> ProblemException:
         for message in messages
     ]
     return ProblemException(
-        problems.status_of(type(error)), error.code, error.detail, errors or None
+        problems.status_of(type(error)), error.code, error.detail, errors or None, **error.members
     )
 
 

@@ -11,7 +11,7 @@ from drf_spectacular.utils import extend_schema_field
 from rest_framework.filters import BaseFilterBackend
 from rest_framework.request import Request
 
-from bookit.times import day_end, day_start, parse_day_or_instant
+from bookit.times import begin, end, parse_day_or_instant
 
 if TYPE_CHECKING:
     from rest_framework.views import APIView
@@ -70,10 +70,14 @@ class DayOrInstantFilter(filters.Filter):
 
     def filter(self, queryset: QuerySet[Any], value: Any) -> QuerySet[Any]:
         """Return the rows that pass."""
-        if isinstance(value, date) and not isinstance(value, datetime):
-            tz = getattr(self.parent.request, "zone", UTC)  # type: ignore[attr-defined]
-            value = day_end(value, tz) if self.ends else day_start(value, tz)
+        if value is not None:
+            value = self.instant(value)
         return super().filter(queryset, value)
+
+    def instant(self, value: date | datetime) -> datetime:
+        """Return the instant that was given, or that at which the day begins or ends."""
+        tz = getattr(self.parent.request, "zone", UTC)  # type: ignore[attr-defined]
+        return (end if self.ends else begin)(value, tz)
 
 
 class CommaSeparatedChoices(filters.BaseInFilter, filters.ChoiceFilter):

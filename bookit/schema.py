@@ -9,6 +9,8 @@ from drf_spectacular.utils import OpenApiExample, OpenApiParameter, extend_schem
 from bookit import problems
 
 ERRORS = "x-errors"
+# Of a serializer: the properties that an answer has only when they were asked for.
+SOMETIMES = "x-sometimes"
 
 # Headers of every answer.
 HEADERS = {
@@ -114,7 +116,7 @@ def add_common_parts(
     for name, schema in components["schemas"].items():
         # What is answered with is always complete; only bodies of requests leave things out.
         if "properties" in schema and not name.endswith("Request") and name[:9] != "Paginated":
-            schema["required"] = sorted(schema["properties"])
+            schema["required"] = sorted(schema["properties"].keys() - schema.pop(SOMETIMES, []))
     components["schemas"]["Problem"] = {
         "type": "object",
         "description": "RFC 9457. `code` is stable; `/errors/{code}` explains it.",
@@ -134,6 +136,19 @@ def add_common_parts(
                         "field": {"type": "string"},
                         "code": {"type": "string"},
                         "message": {"type": "string"},
+                    },
+                },
+            },
+            "alternatives": {
+                "type": "array",
+                "description": "Where another time would do: those that are free, nearest first.",
+                "items": {
+                    "type": "object",
+                    "required": ["start_time", "end_time", "slot_id"],
+                    "properties": {
+                        "start_time": {"type": "string", "format": "date-time"},
+                        "end_time": {"type": "string", "format": "date-time"},
+                        "slot_id": {"type": ["string", "null"], "format": "uuid"},
                     },
                 },
             },

@@ -3,9 +3,11 @@
 import re
 from datetime import UTC, date, datetime, time, timedelta, tzinfo
 from functools import lru_cache
+from typing import Any
 from zoneinfo import ZoneInfo, available_timezones
 
 from django.core.exceptions import ValidationError
+from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
 RFC_3339 = re.compile(
@@ -115,6 +117,16 @@ def wall_clock(day: date, minutes: int, tz: tzinfo) -> datetime:
     return after.replace(microsecond=0)
 
 
+def begin(moment: date | datetime, tz: tzinfo) -> datetime:
+    """Return an instant as it is, and of a day in `tz` the one at which it begins."""
+    return moment if isinstance(moment, datetime) else day_start(moment, tz)
+
+
+def end(moment: date | datetime, tz: tzinfo) -> datetime:
+    """Return an instant as it is, and of a day in `tz` the one at which it ends."""
+    return moment if isinstance(moment, datetime) else day_end(moment, tz)
+
+
 def parse_wall_clock(text: str) -> int:
     """Return the minutes after midnight that a time of day from `00:00` to `24:00` names.
 
@@ -144,5 +156,22 @@ class InstantField(serializers.DateTimeField):
             )
         try:
             return parse_instant(value)
+        except ValueError as error:
+            raise serializers.ValidationError(str(error), code="invalid") from None
+
+
+@extend_schema_field(
+    {
+        "anyOf": [{"type": "string", "format": "date"}, {"type": "string", "format": "date-time"}],
+        "example": "2026-12-01",
+    }
+)
+class DayOrInstantField(serializers.Field[date, str, str, Any]):
+    """A date or an instant, see `parse_day_or_instant`."""
+
+    def to_internal_value(self, data: Any) -> date:
+        """Return the date or the instant."""
+        try:
+            return parse_day_or_instant(str(data))
         except ValueError as error:
             raise serializers.ValidationError(str(error), code="invalid") from None

@@ -162,6 +162,11 @@ class GenericViewSet(APIMixin, viewsets.GenericViewSet[Any]):
         serializer: Any = self.get_serializer_class()
         return _checker(serializer, **options).run_validation(self.request.data)
 
+    def asked(self) -> Any:
+        """Return the request's parameters, checked as `checked` does its body."""
+        serializer: Any = self.get_serializer_class()
+        return _checker(serializer).run_validation(self.request.query_params)
+
     def created(self, instance: Any) -> Response:
         """Answer that `instance` was made, and where it is."""
         path = f"{self.request.path}/{instance.pk}"

@@ -40,9 +40,13 @@ class Opening:
 
     def contains(self, start: datetime, end: datetime) -> bool:
         """Return whether it is open from `start` to `end` without a break."""
-        if any(off_end > start and off_start < end for off_start, off_end in self.time_off):
-            return False
-        return any(opens <= start and end <= closes for opens, closes in self.periods(start, end))
+        return not self.is_off(start, end) and any(
+            opens <= start and end <= closes for opens, closes in self.periods(start, end)
+        )
+
+    def is_off(self, start: datetime, end: datetime) -> bool:
+        """Return whether time off meets the time from `start` to `end`."""
+        return any(off_end > start and off_start < end for off_start, off_end in self.time_off)
 
     def periods(self, start: datetime, end: datetime) -> list[Period]:
         """Return the periods of its weekly hours around `start` to `end`, whole and in order.

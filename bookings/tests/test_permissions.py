@@ -47,6 +47,9 @@ DELETE /calendars/{empty_calendar}                     401  403   403      204  
 GET    /services                                       200  200   200      200   200   200
 GET    /services/{service}                             200  200   200      200   200   200
 GET    /services/{inactive_service}                    200  200   200      200   200   200
+GET    /services/{service}/availability                200  200   200      200   200   200
+GET    /services/{service}/availability?explain=true   401  403   403      200   403   200
+GET    /availability?service_id={service}              200  200   200      200   200   200
 GET    /services/{service}/reviews                     200  200   200      200   200   200
 POST   /services                                       401  403   403      201   201   201
 POST   /services    on-the-calendar                    401  403   403      201   403   201
@@ -236,7 +239,9 @@ def test_the_token_of_a_deactivated_account_opens_nothing(api, people, world, ro
 def reads_tokens(path, world):
     """Whether it matters there who one is."""
     kind = path.split("/")[1].split("?")[0]
-    return kind in ("me", "users", "calendars", "services", "bookings", "reviews")
+    return kind in (
+        *("me", "users", "calendars", "services", "availability", "slots", "bookings", "reviews"),
+    )
 
 
 def api_routes():

@@ -27,8 +27,8 @@ def grow(people, rows):
     """Have so many calendars, each with opening hours, a service, and a booking by `user`."""
     for number in range(Booking.objects.count(), rows):
         calendar = CalendarFactory(provider=people["provider"])
-        for weekday in range(3):
-            OpeningHours.objects.create(calendar=calendar, weekday=weekday, opens=0, closes=60)
+        for weekday in range(7):
+            OpeningHours.objects.create(calendar=calendar, weekday=weekday, opens=0, closes=1439)
         service = ServiceFactory(calendar=calendar, title=f"Yoga {number}")
         BookingFactory(
             service=service,
@@ -128,11 +128,14 @@ def test_a_booking_costs_three_queries(api, people, rows):
     assert made[-1].count("INSERT INTO") == 2
 
 
-def test_a_refused_booking_costs_no_more(api, people):
-    booking = BookingFactory()
+@pytest.mark.parametrize("rows", [FEW, MANY])
+def test_a_refused_booking_costs_three_more_for_its_alternatives(api, people, rows):
+    service = ServiceFactory()
+    for hours in range(rows):
+        BookingFactory(service=service, start_time=TUESDAY + timedelta(hours=hours))
     client = api.as_(people["user"])
-    refused = queries(client, "/bookings", "post", body(booking.service, 0), status=409)
-    assert len(refused) == 3, refused
+    refused = queries(client, "/bookings", "post", body(service, 0), status=409)
+    assert len(refused) == 6, refused
 
 
 def test_nonsense_costs_nothing_but_the_account(api, people):
@@ -152,8 +155,8 @@ def test_a_token_of_nobodys_costs_nothing(api):
 @pytest.mark.parametrize(
     ("change", "expected"),
     [
-        # Account; lock calendar and booking, find a seat, move, write down; two savepoints.
-        ({"start_time": "2999-06-01T10:00:00Z"}, 10),
+        # Account; lock calendar and booking, terms, find a seat, move, write down; two savepoints.
+        ({"start_time": "2999-06-01T10:00:00Z"}, 11),
         # Account; lock, change, write down; savepoint.
         ({"status": "cancelled"}, 6),
     ],

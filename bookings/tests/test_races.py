@@ -153,6 +153,7 @@ def test_thirty_nine_of_forty_clients_are_told_that_the_time_is_taken(api, crowd
                 assert answer["Content-Type"] == "application/problem+json"
                 problem = answer.json()
                 assert problem.pop("request_id") == answer["X-Request-ID"]
+                assert len(problem.pop("alternatives")) == 3
                 # And nothing about whose booking it is.
                 assert problem == {
                     "type": "/errors/booking_conflict",

@@ -6,9 +6,10 @@ import pytest
 from django.utils import timezone
 
 from accounts.tests.factories import AdminFactory, ProviderFactory, UserFactory
-from bookings import services
+from bookings import services, terms
 from bookings.models import Booking
 from bookings.tests.factories import TUESDAY, BookingFactory
+from bookit.errors import Invalid
 from bookit.tests.expect import problem
 from catalog.tests.factories import CalendarFactory, ServiceFactory
 
@@ -58,32 +59,32 @@ def move(booking, actor, *, to, at):
 
 class TestNotice:
     def test_a_start_is_booked_until_the_notice_is_left(self, service, user):
-        with pytest.raises(services.TooSoon, match="120 minutes ahead"):
+        with pytest.raises(terms.TooSoon, match="120 minutes ahead"):
             book(service, user, at=TUESDAY - 2 * HOUR + SECOND)
         assert book(service, user, at=TUESDAY - 2 * HOUR) == TUESDAY
 
     def test_a_booking_is_not_moved_nearer_than_that_by_anybody(self, service, booking, user):
         for actor in (user, service.calendar.provider, AdminFactory()):
             at = TUESDAY - 3 * DAY
-            with pytest.raises(services.TooSoon):
+            with pytest.raises(terms.TooSoon):
                 move(booking, actor, to=at + 2 * HOUR - SECOND, at=at)
             assert move(booking, actor, to=at + 2 * HOUR, at=at) == at + 2 * HOUR
             move(booking, service.calendar.provider, to=TUESDAY, at=at)
 
     def test_what_is_past_is_no_question_of_notice(self, service, user):
-        with pytest.raises(services.Invalid):
+        with pytest.raises(Invalid):
             book(service, user, at=TUESDAY + SECOND)
 
 
 class TestHorizon:
     def test_a_start_is_booked_from_the_horizon_on(self, service, user):
-        with pytest.raises(services.TooFarAhead, match="30 days ahead"):
+        with pytest.raises(terms.TooFarAhead, match="30 days ahead"):
             book(service, user, at=TUESDAY - 30 * DAY - SECOND)
         assert book(service, user, at=TUESDAY - 30 * DAY) == TUESDAY
 
     def test_a_booking_is_not_moved_beyond_it(self, booking, user):
         at = TUESDAY - 3 * DAY
-        with pytest.raises(services.TooFarAhead):
+        with pytest.raises(terms.TooFarAhead):
             move(booking, user, to=at + 30 * DAY + SECOND, at=at)
         assert move(booking, user, to=at + 30 * DAY, at=at) == at + 30 * DAY
 

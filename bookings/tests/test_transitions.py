@@ -76,8 +76,9 @@ def test_its_provider_and_admins_do_what_the_table_allows(
             assert response.status_code == 200, response.content
             assert response.json()["status"] == booking.status == after
             event = events.get()
-            # A hold that becomes pending is when the booking is made.
-            expected = "booking.created" if after == "pending" else f"booking.{after}"
+            # When a hold is booked, the booking is made.
+            made = before == "held" and after in ("pending", "confirmed")
+            expected = "booking.created" if made else f"booking.{after}"
             assert (event.type, event.actor) == (expected, actor)
             assert event.data["status"] == after
             assert event.data["was"] == {"status": before}
@@ -89,7 +90,7 @@ def test_its_provider_and_admins_do_what_the_table_allows(
 
 
 @PAIRS
-def test_its_owner_cancels_and_does_nothing_else(api, owner, booking_in, before, after):
+def test_its_owner_cancels_or_books_a_hold_and_no_more(api, owner, booking_in, before, after):
     booking = booking_in(before, after)
     response = api.as_(owner).patch(f"/bookings/{booking.pk}", {"status": after})
     booking.refresh_from_db()
@@ -97,6 +98,10 @@ def test_its_owner_cancels_and_does_nothing_else(api, owner, booking_in, before,
         assert response.status_code == 200
         assert response.json()["status"] == booking.status == "cancelled"
         assert BookingEvent.objects.get().type == "booking.cancelled"
+    elif (before, after) == ("held", "pending"):
+        assert response.status_code == 200
+        assert response.json()["status"] == booking.status == "pending"
+        assert BookingEvent.objects.get().type == "booking.created"
     else:
         if after == "cancelled":
             problem(response, 409, "invalid_transition")

@@ -221,6 +221,14 @@ def test_every_error_that_an_operation_can_answer_with_is_described(document, op
 
 
 # What rules of its own an operation can be refused by.
+NOT_THEN = {
+    "booking_conflict",
+    "slot_full",
+    "outside_opening_hours",
+    "service_inactive",
+    "too_soon",
+    "too_far_ahead",
+}
 RULES = {
     "POST /auth/register": {"email_taken"},
     "POST /auth/login": {"invalid_credentials"},
@@ -231,15 +239,8 @@ RULES = {
     "DELETE /calendars/{id}": {"service_in_use"},
     "PATCH /services/{id}": {"service_in_use"},
     "DELETE /services/{id}": {"service_in_use"},
-    "POST /bookings": {"booking_conflict", "service_inactive", "too_soon", "too_far_ahead"},
-    "PATCH /bookings/{id}": {
-        "booking_conflict",
-        "service_inactive",
-        "invalid_transition",
-        "too_soon",
-        "too_far_ahead",
-        "cancellation_too_late",
-    },
+    "POST /bookings": {*NOT_THEN, "too_many_holds"},
+    "PATCH /bookings/{id}": {*NOT_THEN, "invalid_transition", "cancellation_too_late"},
     "PATCH /bookings/{id}/status": {"invalid_transition"},
     "DELETE /bookings/{id}": {"booking_started", "cancellation_too_late"},
     "POST /reviews": {"booking_not_completed", "review_exists"},

@@ -1,0 +1,346 @@
+"""Free times: what is offered is what a booking is given.
+
+Whether a single start is accepted is decided by `Terms` and by the statement that takes the seat;
+here the same rules are applied to all starts of a window at once, in three queries, however many
+services, days and bookings there are.
+"""
+
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import date, datetime, timedelta, tzinfo
+from itertools import accumulate
+from typing import Any, NamedTuple
+from uuid import UUID
+
+from django.db import connection
+
+from bookings.models import Booking
+from bookings.terms import OutsideOpeningHours, Terms, terms_of
+from bookit.errors import Conflict, Invalid, ServiceError
+from bookit.times import begin, end, wall_clock
+from catalog.models import Service
+from catalog.opening import ALWAYS, DAY, Opening
+
+# The longest window that is searched at once.
+LONGEST = timedelta(days=62)
+WEEK = timedelta(days=7)
+# A refusal names so many free times instead, looked for in ever wider windows around the one that
+# was asked for.
+ALTERNATIVES = 3
+REACHES = [timedelta(days=days) for days in (1, 7, 31)]
+INSTANT = timedelta(microseconds=1)
+
+
+class BookingConflict(Conflict):
+    """This time is already booked."""
+
+    code = "booking_conflict"
+
+
+class SlotFull(Conflict):
+    """Every seat of this slot is taken."""
+
+    code = "slot_full"
+
+
+class FreeTime(NamedTuple):
+    """A period that can be booked, and how many seats there are; in a slot or without one."""
+
+    start_time: datetime
+    end_time: datetime
+    seats_left: int
+    slot_id: UUID | None
+
+
+class Refusal(NamedTuple):
+    """A period that cannot be booked, with the code that an attempt would be answered with."""
+
+    start_time: datetime
+    end_time: datetime
+    slot_id: UUID | None
+    code: str
+
+
+class Session(NamedTuple):
+    """A scheduled slot and how many of its seats are left."""
+
+    slot_id: UUID
+    start_time: datetime
+    end_time: datetime
+    seats_left: int
+
+
+# Between its two ends, both excluded, no booking can start for so many seats are taken: one, or,
+# where they are counted as 0, all of them.
+Taken = tuple[int, datetime, datetime]
+
+# For each open service the starts that run into what takes its calendar's time already. A booking
+# from s on blocks [s - before, s + duration + after), which meets the taken [t, u) exactly where
+# t - duration - after < s < u + before. Seats are told apart only where a service has several.
+#
+# Ids go through an array that PostgreSQL cannot look into (as in `bookings.seats`): of one that it
+# can it knows the length, and would plan for just that, anew for each search.
+TAKEN = """
+SELECT service.id, taken.seat, lower(taken.starts), upper(taken.starts)
+FROM unnest(
+    ARRAY(SELECT unnest(%(service_ids)s::uuid[])), %(calendar_ids)s::uuid[], %(several)s::bool[],
+    %(before)s::interval[], %(after)s::interval[]
+) AS service (id, calendar_id, several, before, after)
+CROSS JOIN LATERAL (
+    SELECT seat, unnest(range_agg(tstzrange(
+        lower(blocked) - service.after, upper(blocked) + service.before, '()'
+    ))) AS starts
+    FROM (
+        SELECT blocked, CASE WHEN service.several AND occupant = service.id THEN seat ELSE 0
+        END AS seat
+        FROM bookings_occupancy
+        WHERE calendar_id = service.calendar_id
+          AND (expires_at IS NULL OR expires_at > %(at)s) AND id IS DISTINCT FROM %(but)s
+          AND blocked && tstzrange(%(from)s - service.before, %(until)s + service.after)
+    ) AS occupied
+    GROUP BY seat
+) AS taken
+"""
+
+SESSIONS = """
+SELECT slot.service_id, slot.id, slot.start_time, slot.end_time, slot.capacity - (
+    SELECT count(*) FROM bookings_booking
+    WHERE slot_id = slot.id AND active AND id IS DISTINCT FROM %(but)s
+      AND (hold_expires_at IS NULL OR hold_expires_at > %(at)s)
+)
+FROM bookings_slot AS slot
+WHERE slot.service_id = ANY(ARRAY(SELECT unnest(%(service_ids)s::uuid[])))
+  AND slot.status = 'scheduled' AND slot.start_time >= %(from)s AND slot.start_time < %(until)s
+ORDER BY slot.start_time
+"""
+
+
+class Search:
+    """The free times of services whose start lies in `[from_, until)`.
+
+    Args:
+        at: now.
+        but: the id of a booking that is to be moved, and so is not in its own way.
+    """
+
+    def __init__(
+        self,
+        services: Iterable[Terms],
+        from_: datetime,
+        until: datetime,
+        *,
+        at: datetime,
+        but: UUID | None = None,
+    ) -> None:
+        self.services = list(services)
+        self.from_, self.until, self.at = from_, until, at
+        window = {"from": from_, "until": until, "at": at, "but": but}
+        is_open = [terms for terms in self.services if terms.mode == Service.Mode.OPEN]
+        self._taken = _by_service(
+            TAKEN,
+            service_ids=[terms.service_id for terms in is_open],
+            calendar_ids=[terms.calendar_id for terms in is_open],
+            several=[terms.capacity > 1 for terms in is_open],
+            before=[terms.buffer_before for terms in is_open],
+            after=[terms.duration + terms.buffer_after for terms in is_open],
+            **window,
+        )
+        self._sessions = _by_service(
+            SESSIONS, service_ids=[terms.service_id for terms in self.services], **window
+        )
+
+    def free_times(self, terms: Terms) -> list[FreeTime]:
+        """Return the free times of one of the services, in order."""
+        if not terms.is_active:
+            return []
+        earliest = max(self.from_, self.at + terms.notice)
+        before = self.until
+        if terms.horizon is not None:
+            before = min(before, self.at + terms.horizon + INSTANT)
+        times = [
+            FreeTime(session.start_time, session.end_time, session.seats_left, session.slot_id)
+            for session in self._sessions_of(terms)
+            if earliest <= session.start_time < before
+            and session.seats_left > 0
+            and not terms.opening.is_off(session.start_time, session.end_time)
+        ]
+        if terms.mode == Service.Mode.OPEN:
+            in_slots = bool(times)
+            times += self._without_slot(terms, earliest, before)
+            if in_slots:
+                times.sort()
+        return times
+
+    def refusals(self, terms: Terms) -> list[Refusal]:
+        """Return every candidate of one of the services that is not free, in order, and why."""
+        free = {time.start_time for time in self.free_times(terms)}
+        refused = []
+        sessions = self._sessions_of(terms)
+        for session in sessions:
+            if session.start_time not in free:
+                code = self._why(terms, session.start_time, session.end_time, session.slot_id)
+                refused.append(Refusal(session.start_time, session.end_time, session.slot_id, code))
+        if terms.mode == Service.Mode.OPEN:
+            in_slots = {session.start_time for session in sessions}
+            for start in _grid(terms, self.from_, self.until, fitting=False):
+                if start not in free and start not in in_slots:
+                    end = start + terms.duration
+                    refused.append(Refusal(start, end, None, self._why(terms, start, end, None)))
+        return sorted(refused, key=lambda refusal: refusal.start_time)
+
+    def _sessions_of(self, terms: Terms) -> list[Session]:
+        return [Session(*row) for row in self._sessions.get(terms.service_id, ())]
+
+    def _without_slot(
+        self, terms: Terms, earliest: datetime, before: datetime
+    ) -> Iterator[FreeTime]:
+        """Yield the free times on the grid of an open service, in order."""
+        starts = _grid(terms, earliest, before, fitting=True)
+        # How many more seats are taken at each start than at the one before it.
+        steps = [0] * (len(starts) + 1)
+        for seats, after, until in self._not_between(terms):
+            first, end = bisect_right(starts, after), bisect_left(starts, until)
+            if first < end:
+                steps[first] += seats
+                steps[end] -= seats
+        capacity, duration = terms.capacity, terms.duration
+        for start, taken in zip(starts, accumulate(steps), strict=False):
+            if taken < capacity:
+                yield FreeTime(start, start + duration, capacity - taken, None)
+
+    def _not_between(self, terms: Terms) -> Iterator[Taken]:
+        for seat, after, until in self._taken.get(terms.service_id, ()):
+            yield 1 if seat else terms.capacity, after, until
+        for off_start, off_end in terms.opening.time_off:
+            yield terms.capacity, off_start - terms.duration, off_end
+
+    def _why(
+        self, terms: Terms, start_time: datetime, end_time: datetime, slot_id: UUID | None
+    ) -> str:
+        """Return the code of what is against a candidate, in the order of a booking's checks."""
+        try:
+            terms.check_start(start_time, self.at)
+            if slot_id is None:
+                terms.check_open(start_time, end_time)
+            elif terms.opening.is_off(start_time, end_time):
+                raise OutsideOpeningHours
+        except ServiceError as error:
+            return error.code
+        return SlotFull.code if slot_id else BookingConflict.code
+
+
+def window(
+    from_: date | datetime | None,
+    to: date | datetime | None,
+    tz: tzinfo,
+    at: datetime,
+    *,
+    field: str = "to",
+) -> tuple[datetime, datetime]:
+    """Return where a search begins and ends: now and a week later, where nothing else is said.
+
+    Raises:
+        Invalid: it ends before it begins, or is longer than `LONGEST`.
+    """
+    start = at if from_ is None else begin(from_, tz)
+    stop = start + WEEK if to is None else end(to, tz)
+    if stop <= start:
+        raise Invalid(errors={field: ["The end is not after the beginning."]})
+    if stop - start > LONGEST:
+        raise Invalid(errors={field: [f"Look at {LONGEST.days} days at most at a time."]})
+    return start, stop
+
+
+def search(
+    service_ids: Sequence[UUID],
+    from_: datetime,
+    until: datetime,
+    *,
+    at: datetime,
+) -> Search:
+    """Return the search for free times of those of the services that there are."""
+    return Search(terms_of(service_ids, from_).values(), from_, until, at=at)
+
+
+def nearest(
+    service_ids: Sequence[UUID],
+    start_time: datetime,
+    *,
+    at: datetime,
+    moved: Booking | None = None,
+) -> list[dict[str, object]]:
+    """Return the free times nearest to `start_time`, of two equally near ones the earlier first.
+
+    Of several services those of all of them, each start once.
+
+    Args:
+        moved: a booking that is to be moved there, which keeps its length and its buffers.
+    """
+    found: dict[datetime, FreeTime] = {}
+    for reach in REACHES:
+        from_, until = start_time - reach, start_time + reach + INSTANT
+        services = terms_of(service_ids, from_).values()
+        around = Search(
+            [terms.for_booking(moved) for terms in services] if moved else services,
+            from_,
+            until,
+            at=at,
+            but=moved.pk if moved else None,
+        )
+        found = {
+            time.start_time: time
+            for terms in around.services
+            for time in around.free_times(terms)
+            if moved is None or time.start_time != moved.start_time
+        }
+        if len(found) >= ALTERNATIVES:
+            break
+    times = sorted(found.values(), key=lambda time: (abs(time.start_time - start_time), time))
+    return [
+        {"start_time": time.start_time, "end_time": time.end_time, "slot_id": time.slot_id}
+        for time in times[:ALTERNATIVES]
+    ]
+
+
+def _grid(terms: Terms, from_: datetime, until: datetime, *, fitting: bool) -> list[datetime]:
+    """Return the starts of the grid in `[from_, until)`, in order; those that fit, or all of them.
+
+    Each period of opening hours has a grid of its own, from its opening on, in elapsed time.
+    """
+    starts = []
+    for opens, closes, ends in _runs(terms.opening, from_, until):
+        before = min(until, closes)
+        if fitting:
+            before = min(before, ends - terms.duration + INSTANT)
+        # Rounded up: the first of the grid that is not before `from_`.
+        start = opens + max(0, -((opens - from_) // terms.step)) * terms.step
+        while start < before:
+            starts.append(start)
+            start += terms.step
+    return starts
+
+
+def _runs(
+    opening: Opening, from_: datetime, until: datetime
+) -> Iterator[tuple[datetime, datetime, datetime]]:
+    """Yield where a grid begins, where the next one does, and until when there is time for both."""
+    if not opening.is_endless:
+        for opens, closes in opening.periods(from_, until):
+            yield opens, closes, closes
+        return
+    # What never opens begins anew at each midnight.
+    day = from_.astimezone(opening.tz).date()
+    midnight = wall_clock(day, 0, opening.tz)
+    while midnight < until:
+        day += DAY
+        next_midnight = wall_clock(day, 0, opening.tz)
+        yield midnight, next_midnight, ALWAYS[1]
+        midnight = next_midnight
+
+
+def _by_service(text: str, **values: Any) -> dict[UUID, list[Any]]:
+    """Return rows without their first column, by it."""
+    rows: dict[UUID, list[Any]] = {}
+    for service_id, *row in connection.fetch(text, values):  # type: ignore[attr-defined]
+        rows.setdefault(service_id, []).append(row)
+    return rows

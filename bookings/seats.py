@@ -1,0 +1,242 @@
+"""Seats: which one is free, and taking it, as PostgreSQL does it."""
+
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from django.db import IntegrityError, connection, transaction
+from psycopg import errors as postgres
+
+from accounts.models import User
+from bookings.availability import BookingConflict, SlotFull
+from bookings.models import Booking, BookingEvent
+from bookit.errors import Conflict
+from catalog.models import Calendar
+
+# The lowest seat of the `place` that nobody holds in the period, provided that its calendar hosts
+# nothing else then: no other service, and no slot but that of the booking. `id` is left out, for a
+# booking does not stand in its own way; holds that have expired stand in nobody's. Where the
+# service once seated more, those who still sit beyond its capacity fill seats that look free.
+#
+# The seats go through an array because PostgreSQL expects 10 rows of one, and 1,000 of a series:
+# so dear that it would plan the statement anew each time, which takes longer than to run it.
+FREE_SEAT = """
+    SELECT seat FROM unnest(
+        ARRAY(SELECT generate_series(1, (SELECT capacity FROM place)))
+    ) AS seat
+    WHERE seat NOT IN (
+        SELECT taken.seat FROM bookings_booking AS taken
+        WHERE taken.service_id = %(service_id)s AND taken.active AND taken.id <> %(id)s
+          AND taken.blocked && tstzrange(%(blocked_from)s, %(blocked_until)s)
+          AND (taken.hold_expires_at IS NULL OR taken.hold_expires_at > %(at)s)
+    ) AND NOT EXISTS (
+        SELECT FROM bookings_occupancy AS other
+        WHERE other.calendar_id = %(calendar_id)s AND other.occupant <> %(occupant)s
+          AND other.id <> %(id)s
+          AND other.blocked && tstzrange(%(blocked_from)s, %(blocked_until)s)
+          AND (other.expires_at IS NULL OR other.expires_at > %(at)s)
+    )
+    ORDER BY seat LIMIT 1 OFFSET (
+        SELECT count(DISTINCT beyond.seat) FROM bookings_booking AS beyond
+        WHERE beyond.service_id = %(service_id)s AND beyond.seat > (SELECT capacity FROM place)
+          AND beyond.active AND beyond.id <> %(id)s
+          AND beyond.blocked && tstzrange(%(blocked_from)s, %(blocked_until)s)
+          AND (beyond.hold_expires_at IS NULL OR beyond.hold_expires_at > %(at)s)
+    )
+"""
+
+# Where the seats are: a service without slots has its own; those of a slot are the slot's, which
+# neither changes nor is cancelled before the booking in it is there to be seen.
+IN_SERVICE = "place AS (SELECT %(capacity)s::int AS capacity)"
+IN_SLOT = """place AS MATERIALIZED (
+    SELECT capacity FROM bookings_slot WHERE id = %(slot_id)s AND status = 'scheduled' FOR SHARE
+)"""
+
+# One statement, one round trip: pick a seat, take it, and write down that it was taken.
+#
+# ON CONFLICT DO NOTHING is what makes a race cheap: whoever comes second waits for nothing but the
+# commit of the first and inserts no row; two plain INSERTs into an exclusion constraint wait for
+# each other until the deadlock detector ends one of them.
+#
+# It returns the seat, whether it was taken, and, if not, whether a hold that has expired may be in
+# the way, which no INSERT gets round; or nothing, where no seat is free.
+CREATE = """
+WITH {place}, free AS ({free_seat}), booking AS (
+    INSERT INTO bookings_booking (
+        id, user_id, service_id, calendar_id, slot_id, seat, start_time, end_time, blocked, status,
+        attendee_name, attendee_email, notes, price, currency, hold_expires_at, created_at,
+        updated_at
+    )
+    SELECT %(id)s, %(user_id)s, %(service_id)s, %(calendar_id)s, %(slot_id)s, seat, %(start_time)s,
+        %(end_time)s, tstzrange(%(blocked_from)s, %(blocked_until)s), %(status)s,
+        %(attendee_name)s, %(attendee_email)s, %(notes)s, %(price)s, %(currency)s,
+        %(hold_expires_at)s, %(at)s, %(at)s
+    FROM free
+    ON CONFLICT DO NOTHING
+    RETURNING seat, status, start_time, end_time
+), event AS (
+    INSERT INTO bookings_bookingevent (booking_id, type, actor_id, at, data)
+    SELECT %(id)s, %(event)s, %(actor_id)s, %(at)s, jsonb_build_object(
+        'status', status, 'start_time', start_time, 'end_time', end_time, 'seat', seat
+    ) FROM booking
+)
+SELECT free.seat, booking.seat IS NOT NULL, booking.seat IS NULL AND EXISTS (
+    SELECT FROM bookings_booking AS hold
+    WHERE hold.calendar_id = %(calendar_id)s AND hold.hold_expires_at <= %(at)s
+      AND hold.blocked && tstzrange(%(blocked_from)s, %(blocked_until)s)
+)
+FROM free LEFT JOIN booking ON true
+"""
+CREATE_IN_SERVICE = CREATE.format(place=IN_SERVICE, free_seat=FREE_SEAT)
+CREATE_IN_SLOT = CREATE.format(place=IN_SLOT, free_seat=FREE_SEAT)
+FREE_SEAT_IN_SERVICE = f"WITH {IN_SERVICE} {FREE_SEAT}"
+
+# Holds whose time is over stand in nobody's way: whoever needs their seat closes them first.
+CLOSE_HOLDS = """
+WITH expired AS (
+    UPDATE bookings_booking SET status = 'expired', hold_expires_at = NULL, updated_at = %(at)s
+    WHERE id IN (
+        SELECT id FROM bookings_booking
+        WHERE calendar_id = %(calendar_id)s AND hold_expires_at <= %(at)s
+          AND blocked && tstzrange(%(blocked_from)s, %(blocked_until)s)
+        ORDER BY id FOR NO KEY UPDATE
+    )
+    RETURNING id, start_time, end_time, seat
+)
+INSERT INTO bookings_bookingevent (booking_id, type, at, data)
+SELECT id, 'booking.expired', %(at)s, jsonb_build_object(
+    'status', 'expired', 'start_time', start_time, 'end_time', end_time, 'seat', seat,
+    'was', jsonb_build_object('status', 'held')
+) FROM expired
+"""
+
+
+def _placement(booking: Booking, at: datetime) -> dict[str, Any]:
+    """Return the parameters of `FREE_SEAT`."""
+    return {
+        "id": booking.pk,
+        "service_id": booking.service_id,
+        "calendar_id": booking.calendar_id,
+        "slot_id": booking.slot_id,
+        "occupant": booking.slot_id or booking.service_id,
+        "blocked_from": booking.blocked.lower,
+        "blocked_until": booking.blocked.upper,
+        "at": at,
+    }
+
+
+def _full(booking: Booking) -> Conflict:
+    return SlotFull() if booking.slot_id else BookingConflict()
+
+
+def take_seat(booking: Booking, *, capacity: int, actor: User) -> int:
+    """Insert `booking` with its first event into the lowest free seat, and return that seat."""
+    held = booking.status == Booking.Status.HELD
+    parameters = {
+        **_placement(booking, booking.created_at),
+        "capacity": capacity,
+        "user_id": booking.user_id,
+        "start_time": booking.start_time,
+        "end_time": booking.end_time,
+        "status": booking.status,
+        "attendee_name": booking.attendee_name,
+        "attendee_email": booking.attendee_email,
+        "notes": booking.notes,
+        "price": booking.price,
+        "currency": booking.currency,
+        "hold_expires_at": booking.hold_expires_at,
+        "event": BookingEvent.Type.HELD if held else BookingEvent.Type.CREATED,
+        "actor_id": actor.pk,
+    }
+    # A seat that was free and could not be taken went to somebody who has committed since, so the
+    # next look no longer offers it.
+    for _ in range(capacity + 1):
+        rows = _create(booking, parameters)
+        if rows and rows[0][2]:
+            with transaction.atomic():
+                _lock_calendar(booking.calendar_id)
+                _close_holds_behind(booking, booking.created_at)
+                rows = _create(booking, parameters)
+        if not rows:
+            break
+        seat, taken, _ = rows[0]
+        if taken:
+            return int(seat)
+    raise _full(booking)
+
+
+def _create(booking: Booking, parameters: dict[str, Any]) -> list[Any]:
+    try:
+        return connection.fetch(  # type: ignore[attr-defined]
+            CREATE_IN_SLOT if booking.slot_id else CREATE_IN_SERVICE, parameters
+        )
+    except IntegrityError as error:
+        # A slot that was published since the look for a free seat.
+        if not isinstance(error.__cause__, postgres.ExclusionViolation):
+            raise
+        raise _full(booking) from None
+
+
+def _lock_calendar(calendar_id: UUID) -> None:
+    Calendar.objects.select_for_update(no_key=True).get(pk=calendar_id)
+
+
+def _close_holds_behind(booking: Booking, at: datetime) -> None:
+    """Close the expired holds on the time of a booking."""
+    close_expired_holds(
+        calendar_id=booking.calendar_id,
+        blocked_from=booking.blocked.lower,
+        blocked_until=booking.blocked.upper,
+        at=at,
+    )
+
+
+def move_to_free_seat(booking: Booking, *, capacity: int) -> None:
+    """Store the new period of `booking` in the lowest seat that is free then."""
+    at = booking.updated_at
+    parameters = {**_placement(booking, at), "capacity": capacity}
+    for _ in range(capacity + 1):
+        with connection.cursor() as cursor:
+            cursor.execute(FREE_SEAT_IN_SERVICE, parameters)
+            row = cursor.fetchone()
+        if row is None:
+            break
+        booking.seat = row[0]
+        try:
+            with transaction.atomic():
+                booking.save(
+                    update_fields=[
+                        *("slot", "seat", "start_time", "end_time", "blocked", "updated_at")
+                    ]
+                )
+            return
+        except IntegrityError as error:
+            # A new booking came between the look and the step and has committed, or a hold that
+            # has expired is still there.
+            if not isinstance(error.__cause__, postgres.ExclusionViolation):
+                raise
+            _close_holds_behind(booking, at)
+    raise _full(booking)
+
+
+def close_expired_holds(
+    *, calendar_id: UUID, blocked_from: datetime, blocked_until: datetime, at: datetime
+) -> int:
+    """Let the holds on a calendar that end by `at` go, where they meet a period.
+
+    The caller holds the lock on the calendar, in a transaction that needs that time.
+
+    Returns:
+        How many there were.
+    """
+    with connection.cursor() as cursor:
+        cursor.execute(
+            CLOSE_HOLDS,
+            {
+                "calendar_id": calendar_id,
+                "blocked_from": blocked_from,
+                "blocked_until": blocked_until,
+                "at": at,
+            },
+        )
+        return cursor.rowcount

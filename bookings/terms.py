@@ -1,0 +1,224 @@
+"""On what terms a service is booked: what has to be known of it, and which starts they allow."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+from zoneinfo import ZoneInfo
+
+from django.db import connection
+from django.db.backends.postgresql.psycopg_any import DateTimeTZRange
+
+from bookings.models import Booking, Slot
+from bookit.errors import Conflict, Invalid
+from catalog.models import Service
+from catalog.opening import Opening, Span
+
+
+class ServiceInactive(Conflict):
+    """This service cannot be booked at present."""
+
+    code = "service_inactive"
+
+
+class TooSoon(Conflict):
+    """This service is booked further ahead than that."""
+
+    code = "too_soon"
+
+
+class TooFarAhead(Conflict):
+    """This service cannot be booked that far ahead yet."""
+
+    code = "too_far_ahead"
+
+
+class OutsideOpeningHours(Conflict):
+    """This time is outside of the opening hours."""
+
+    code = "outside_opening_hours"
+
+
+@dataclass(frozen=True)
+class Place:
+    """A published slot, as far as a booking in it has to know it."""
+
+    id: UUID
+    start_time: datetime
+    end_time: datetime
+    blocked: DateTimeTZRange
+    capacity: int
+    status: str
+
+
+@dataclass(frozen=True)
+class Terms:
+    """What has to be known of a service to offer and to book it."""
+
+    service_id: UUID
+    calendar_id: UUID
+    provider_id: UUID | None
+    mode: str
+    is_active: bool
+    capacity: int
+    duration: timedelta
+    step: timedelta
+    buffer_before: timedelta
+    buffer_after: timedelta
+    notice: timedelta
+    horizon: timedelta | None
+    requires_confirmation: bool
+    price: Decimal
+    currency: str
+    opening: Opening
+
+    def for_booking(self, booking: Booking) -> "Terms":
+        """Return the terms on which a booking is moved: it keeps its length and its buffers."""
+        return replace(
+            self,
+            duration=booking.end_time - booking.start_time,
+            buffer_before=booking.start_time - booking.blocked.lower,
+            buffer_after=booking.blocked.upper - booking.end_time,
+        )
+
+    def check_start(self, start_time: datetime, at: datetime) -> None:
+        """Refuse a start that the service does not allow at all.
+
+        Raises:
+            ServiceInactive: it cannot be booked at present.
+            Invalid: the start is past.
+            TooSoon: less than its notice is left.
+            TooFarAhead: it is beyond its horizon.
+        """
+        if not self.is_active:
+            raise ServiceInactive
+        ahead = start_time - at
+        if ahead < timedelta(0):
+            raise Invalid(errors={"start_time": ["The start is in the past."]})
+        if ahead < self.notice:
+            minutes = self.notice // timedelta(minutes=1)
+            raise TooSoon(f"Book this service at least {minutes} minutes ahead.")
+        if self.horizon is not None and ahead > self.horizon:
+            raise TooFarAhead(f"Book this service at most {self.horizon.days} days ahead.")
+
+    def check_open(self, start_time: datetime, end_time: datetime) -> None:
+        """Refuse a period without a slot for which the calendar is not open.
+
+        Raises:
+            OutsideOpeningHours: it is closed then, or sells published slots only.
+        """
+        if self.mode == Service.Mode.SLOTS:
+            raise OutsideOpeningHours("No slot of this service starts then.")
+        if not self.opening.contains(start_time, end_time):
+            raise OutsideOpeningHours
+
+    def check_slot(self, place: Place) -> None:
+        """Refuse a slot that does not take place.
+
+        Raises:
+            ServiceInactive: it was cancelled.
+            OutsideOpeningHours: the calendar has time off.
+        """
+        if place.status != Slot.Status.SCHEDULED:
+            raise ServiceInactive("This slot is cancelled.")
+        if self.opening.is_off(place.start_time, place.end_time):
+            raise OutsideOpeningHours("The calendar has time off then.")
+
+
+COLUMNS = """
+    service.id, service.calendar_id, calendar.provider_id, service.mode, service.is_active,
+    service.capacity, service.duration_minutes, service.step_minutes,
+    service.buffer_before_minutes, service.buffer_after_minutes, service.min_notice_minutes,
+    service.max_advance_days, service.requires_confirmation, service.price, service.currency,
+    calendar.timezone,
+    ARRAY(
+        SELECT ARRAY[weekday, opens, closes] FROM catalog_openinghours
+        WHERE calendar_id = calendar.id
+    )
+"""
+TIME_OFF = """
+    ARRAY(
+        SELECT ARRAY[start_time, end_time] FROM catalog_timeoff
+        WHERE calendar_id = calendar.id AND end_time > {}
+    )
+"""
+SLOT = "slot.id, slot.start_time, slot.end_time, slot.blocked, slot.capacity, slot.status"
+SERVICES = "FROM catalog_service AS service JOIN catalog_calendar AS calendar ON calendar.id ="
+OF_SERVICES = f"""
+SELECT {COLUMNS}, {TIME_OFF.format("%(from)s")} {SERVICES} service.calendar_id
+WHERE service.id = ANY(ARRAY(SELECT unnest(%(service_ids)s::uuid[])))
+"""
+AT_START = f"""
+SELECT {COLUMNS}, {TIME_OFF.format("%(start_time)s")}, {SLOT}
+{SERVICES} service.calendar_id
+LEFT JOIN bookings_slot AS slot ON slot.service_id = service.id
+    AND slot.start_time = %(start_time)s AND slot.status = 'scheduled'
+WHERE service.id = ANY(ARRAY(SELECT unnest(%(service_ids)s::uuid[])))
+"""
+OF_SLOT = f"""
+SELECT {COLUMNS}, {TIME_OFF.format("slot.start_time")}, {SLOT}
+{SERVICES} service.calendar_id
+JOIN bookings_slot AS slot ON slot.service_id = service.id
+WHERE slot.id = %(slot_id)s
+"""
+
+
+def terms_of(service_ids: Sequence[UUID], from_: datetime) -> dict[UUID, Terms]:
+    """Return the terms of services for starts from an instant on, by id; one query."""
+    rows = _fetch(OF_SERVICES, {"service_ids": list(service_ids), "from": from_})
+    return {row[0]: _terms(row) for row in rows}
+
+
+def terms_at(
+    service_ids: Sequence[UUID], start_time: datetime
+) -> dict[UUID, tuple[Terms, Place | None]]:
+    """Return the terms of services for one start, each with its slot then; one query."""
+    rows = _fetch(AT_START, {"service_ids": list(service_ids), "start_time": start_time})
+    return {row[0]: (_terms(row), _place(row)) for row in rows}
+
+
+def terms_in(slot_id: UUID) -> tuple[Terms, Place] | None:
+    """Return the terms of the service of a slot, and the slot, or None; one query."""
+    for row in _fetch(OF_SLOT, {"slot_id": slot_id}):
+        place = _place(row)
+        if place is not None:
+            return _terms(row), place
+    return None
+
+
+def _fetch(text: str, values: dict[str, Any]) -> list[Any]:
+    return connection.fetch(text, values)  # type: ignore[attr-defined]
+
+
+def _terms(row: Any) -> Terms:
+    service_id, calendar_id, provider_id, mode, is_active, capacity = row[:6]
+    duration, step, before, after, notice, horizon, confirmation, price, currency = row[6:15]
+    timezone, hours, time_off = row[15:18]
+    return Terms(
+        service_id,
+        calendar_id,
+        provider_id,
+        mode,
+        is_active,
+        capacity,
+        duration=timedelta(minutes=duration),
+        step=timedelta(minutes=step or duration),
+        buffer_before=timedelta(minutes=before),
+        buffer_after=timedelta(minutes=after),
+        notice=timedelta(minutes=notice),
+        horizon=None if horizon is None else timedelta(days=horizon),
+        requires_confirmation=confirmation,
+        price=price,
+        currency=currency,
+        opening=Opening(
+            ZoneInfo(timezone),
+            tuple(Span(*span) for span in hours),
+            tuple((start, end) for start, end in time_off),
+        ),
+    )
+
+
+def _place(row: Any) -> Place | None:
+    return None if row[18] is None else Place(*row[18:])
