@@ -8,8 +8,9 @@ services, days and bookings there are.
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import date, datetime, timedelta, tzinfo
-from itertools import accumulate
-from typing import Any, NamedTuple
+from itertools import accumulate, repeat
+from operator import add
+from typing import Any, TypedDict
 from uuid import UUID
 
 from django.db import connection
@@ -43,7 +44,7 @@ class SlotFull(Conflict):
     code = "slot_full"
 
 
-class FreeTime(NamedTuple):
+class FreeTime(TypedDict):
     """A period that can be booked, and how many seats there are; in a slot or without one."""
 
     start_time: datetime
@@ -52,7 +53,7 @@ class FreeTime(NamedTuple):
     slot_id: UUID | None
 
 
-class Refusal(NamedTuple):
+class Refusal(TypedDict):
     """A period that cannot be booked, with the code that an attempt would be answered with."""
 
     start_time: datetime
@@ -61,17 +62,7 @@ class Refusal(NamedTuple):
     code: str
 
 
-class Session(NamedTuple):
-    """A scheduled slot and how many of its seats are left."""
-
-    slot_id: UUID
-    start_time: datetime
-    end_time: datetime
-    seats_left: int
-
-
-# Between its two ends, both excluded, no booking can start for so many seats are taken: one, or,
-# where they are counted as 0, all of them.
+# Between its two ends, both excluded, no booking can start in a seat; in any, where the seat is 0.
 Taken = tuple[int, datetime, datetime]
 
 # For each open service the starts that run into what takes its calendar's time already. A booking
@@ -80,36 +71,38 @@ Taken = tuple[int, datetime, datetime]
 #
 # Ids go through an array that PostgreSQL cannot look into (as in `bookings.seats`): of one that it
 # can it knows the length, and would plan for just that, anew for each search.
-TAKEN = """
-SELECT service.id, taken.seat, lower(taken.starts), upper(taken.starts)
+IN_WINDOW = """
+    calendar_id = service.calendar_id
+    AND blocked && tstzrange(%(from)s - service.before, %(until)s + service.after)
+    AND (expires_at IS NULL OR expires_at > %(at)s) AND id IS DISTINCT FROM %(but)s
+"""
+TAKEN = f"""
+SELECT service.number, taken.seat, lower(taken.blocked) - service.after,
+    upper(taken.blocked) + service.before
 FROM unnest(
     ARRAY(SELECT unnest(%(service_ids)s::uuid[])), %(calendar_ids)s::uuid[], %(several)s::bool[],
     %(before)s::interval[], %(after)s::interval[]
-) AS service (id, calendar_id, several, before, after)
+) WITH ORDINALITY AS service (id, calendar_id, several, before, after, number)
 CROSS JOIN LATERAL (
-    SELECT seat, unnest(range_agg(tstzrange(
-        lower(blocked) - service.after, upper(blocked) + service.before, '()'
-    ))) AS starts
-    FROM (
-        SELECT blocked, CASE WHEN service.several AND occupant = service.id THEN seat ELSE 0
-        END AS seat
-        FROM bookings_occupancy
-        WHERE calendar_id = service.calendar_id
-          AND (expires_at IS NULL OR expires_at > %(at)s) AND id IS DISTINCT FROM %(but)s
-          AND blocked && tstzrange(%(from)s - service.before, %(until)s + service.after)
-    ) AS occupied
+    SELECT 0 AS seat, unnest(range_agg(blocked ORDER BY lower(blocked))) AS blocked
+    FROM bookings_occupancy
+    WHERE NOT (service.several AND occupant = service.id) AND {IN_WINDOW}
+    UNION ALL
+    SELECT seat, unnest(range_agg(blocked))
+    FROM bookings_occupancy
+    WHERE service.several AND occupant = service.id AND {IN_WINDOW}
     GROUP BY seat
 ) AS taken
-"""
-
-SESSIONS = """
-SELECT slot.service_id, slot.id, slot.start_time, slot.end_time, slot.capacity - (
+"""  # noqa: S608 - one constant in another, no values
+SLOTS = """
+SELECT service.number, slot.start_time, slot.end_time, slot.id, slot.capacity - (
     SELECT count(*) FROM bookings_booking
     WHERE slot_id = slot.id AND active AND id IS DISTINCT FROM %(but)s
       AND (hold_expires_at IS NULL OR hold_expires_at > %(at)s)
 )
-FROM bookings_slot AS slot
-WHERE slot.service_id = ANY(ARRAY(SELECT unnest(%(service_ids)s::uuid[])))
+FROM unnest(ARRAY(SELECT unnest(%(service_ids)s::uuid[])))
+    WITH ORDINALITY AS service (id, number)
+JOIN bookings_slot AS slot ON slot.service_id = service.id
   AND slot.status = 'scheduled' AND slot.start_time >= %(from)s AND slot.start_time < %(until)s
 ORDER BY slot.start_time
 """
@@ -136,18 +129,22 @@ class Search:
         self.from_, self.until, self.at = from_, until, at
         window = {"from": from_, "until": until, "at": at, "but": but}
         is_open = [terms for terms in self.services if terms.mode == Service.Mode.OPEN]
-        self._taken = _by_service(
+        self._taken: dict[UUID, list[Taken]] = _by_service(
             TAKEN,
-            service_ids=[terms.service_id for terms in is_open],
+            is_open,
             calendar_ids=[terms.calendar_id for terms in is_open],
             several=[terms.capacity > 1 for terms in is_open],
             before=[terms.buffer_before for terms in is_open],
             after=[terms.duration + terms.buffer_after for terms in is_open],
             **window,
         )
-        self._sessions = _by_service(
-            SESSIONS, service_ids=[terms.service_id for terms in self.services], **window
-        )
+        self._slots: dict[UUID, list[FreeTime]] = {
+            service_id: [
+                {"start_time": start, "end_time": end, "seats_left": left, "slot_id": slot_id}
+                for start, end, slot_id, left in slots
+            ]
+            for service_id, slots in _by_service(SLOTS, self.services, **window).items()
+        }
 
     def free_times(self, terms: Terms) -> list[FreeTime]:
         """Return the free times of one of the services, in order."""
@@ -158,38 +155,41 @@ class Search:
         if terms.horizon is not None:
             before = min(before, self.at + terms.horizon + INSTANT)
         times = [
-            FreeTime(session.start_time, session.end_time, session.seats_left, session.slot_id)
-            for session in self._sessions_of(terms)
-            if earliest <= session.start_time < before
-            and session.seats_left > 0
-            and not terms.opening.is_off(session.start_time, session.end_time)
+            slot
+            for slot in self._slots.get(terms.service_id, ())
+            if earliest <= slot["start_time"] < before
+            and slot["seats_left"] > 0
+            and not terms.opening.is_off(slot["start_time"], slot["end_time"])
         ]
         if terms.mode == Service.Mode.OPEN:
             in_slots = bool(times)
             times += self._without_slot(terms, earliest, before)
             if in_slots:
-                times.sort()
+                times.sort(key=_start)
         return times
 
     def refusals(self, terms: Terms) -> list[Refusal]:
         """Return every candidate of one of the services that is not free, in order, and why."""
-        free = {time.start_time for time in self.free_times(terms)}
-        refused = []
-        sessions = self._sessions_of(terms)
-        for session in sessions:
-            if session.start_time not in free:
-                code = self._why(terms, session.start_time, session.end_time, session.slot_id)
-                refused.append(Refusal(session.start_time, session.end_time, session.slot_id, code))
+        free = {time["start_time"] for time in self.free_times(terms)}
+        slots = {slot["start_time"]: slot for slot in self._slots.get(terms.service_id, ())}
+        candidates = [(start, slot["end_time"], slot["slot_id"]) for start, slot in slots.items()]
         if terms.mode == Service.Mode.OPEN:
-            in_slots = {session.start_time for session in sessions}
-            for start in _grid(terms, self.from_, self.until, fitting=False):
-                if start not in free and start not in in_slots:
-                    end = start + terms.duration
-                    refused.append(Refusal(start, end, None, self._why(terms, start, end, None)))
-        return sorted(refused, key=lambda refusal: refusal.start_time)
-
-    def _sessions_of(self, terms: Terms) -> list[Session]:
-        return [Session(*row) for row in self._sessions.get(terms.service_id, ())]
+            candidates += [
+                (start, start + terms.duration, None)
+                for start in _grid(terms, self.from_, self.until, fitting=False)
+                if start not in slots
+            ]
+        refused: list[Refusal] = [
+            {
+                "start_time": start,
+                "end_time": end,
+                "slot_id": slot_id,
+                "code": self._why(terms, start, end, slot_id),
+            }
+            for start, end, slot_id in candidates
+            if start not in free
+        ]
+        return sorted(refused, key=_start)
 
     def _without_slot(
         self, terms: Terms, earliest: datetime, before: datetime
@@ -206,9 +206,15 @@ class Search:
         capacity, duration = terms.capacity, terms.duration
         for start, taken in zip(starts, accumulate(steps), strict=False):
             if taken < capacity:
-                yield FreeTime(start, start + duration, capacity - taken, None)
+                yield {
+                    "start_time": start,
+                    "end_time": start + duration,
+                    "seats_left": capacity - taken,
+                    "slot_id": None,
+                }
 
-    def _not_between(self, terms: Terms) -> Iterator[Taken]:
+    def _not_between(self, terms: Terms) -> Iterator[tuple[int, datetime, datetime]]:
+        """Yield how many seats are taken for all starts between two, both excluded."""
         for seat, after, until in self._taken.get(terms.service_id, ()):
             yield 1 if seat else terms.capacity, after, until
         for off_start, off_end in terms.opening.time_off:
@@ -288,18 +294,22 @@ def nearest(
             but=moved.pk if moved else None,
         )
         found = {
-            time.start_time: time
+            time["start_time"]: time
             for terms in around.services
             for time in around.free_times(terms)
-            if moved is None or time.start_time != moved.start_time
+            if moved is None or time["start_time"] != moved.start_time
         }
         if len(found) >= ALTERNATIVES:
             break
-    times = sorted(found.values(), key=lambda time: (abs(time.start_time - start_time), time))
+    nearest_first = sorted(found, key=lambda start: (abs(start - start_time), start))
     return [
-        {"start_time": time.start_time, "end_time": time.end_time, "slot_id": time.slot_id}
-        for time in times[:ALTERNATIVES]
+        {name: found[start][name] for name in ("start_time", "end_time", "slot_id")}
+        for start in nearest_first[:ALTERNATIVES]
     ]
+
+
+def _start(time: FreeTime | Refusal) -> datetime:
+    return time["start_time"]
 
 
 def _grid(terms: Terms, from_: datetime, until: datetime, *, fitting: bool) -> list[datetime]:
@@ -307,16 +317,16 @@ def _grid(terms: Terms, from_: datetime, until: datetime, *, fitting: bool) -> l
 
     Each period of opening hours has a grid of its own, from its opening on, in elapsed time.
     """
-    starts = []
+    starts: list[datetime] = []
     for opens, closes, ends in _runs(terms.opening, from_, until):
         before = min(until, closes)
         if fitting:
             before = min(before, ends - terms.duration + INSTANT)
         # Rounded up: the first of the grid that is not before `from_`.
-        start = opens + max(0, -((opens - from_) // terms.step)) * terms.step
-        while start < before:
-            starts.append(start)
-            start += terms.step
+        first = opens + max(0, -((opens - from_) // terms.step)) * terms.step
+        more = -((first - before) // terms.step) - 1
+        if more >= 0:
+            starts += accumulate(repeat(terms.step, more), add, initial=first)
     return starts
 
 
@@ -338,9 +348,11 @@ def _runs(
         midnight = next_midnight
 
 
-def _by_service(text: str, **values: Any) -> dict[UUID, list[Any]]:
-    """Return rows without their first column, by it."""
+def _by_service(text: str, services: Sequence[Terms], **values: Any) -> dict[UUID, list[Any]]:
+    """Return rows without their first column, the number of the service, by the service's id."""
+    ids = [terms.service_id for terms in services]
     rows: dict[UUID, list[Any]] = {}
-    for service_id, *row in connection.fetch(text, values):  # type: ignore[attr-defined]
-        rows.setdefault(service_id, []).append(row)
+    values["service_ids"] = ids
+    for number, *row in connection.fetch(text, values):  # type: ignore[attr-defined]
+        rows.setdefault(ids[number - 1], []).append(row)
     return rows

@@ -235,8 +235,8 @@ class AvailabilityViewSet(GenericViewSet):
         shown: dict[str, Any] = {
             "service_id": terms.service_id,
             "timezone": str(self._zone),
-            "times": [time._asdict() for time in found.free_times(terms)],
+            "times": found.free_times(terms),
         }
         if explained:
-            shown["refused"] = [refusal._asdict() for refusal in found.refusals(terms)]
+            shown["refused"] = found.refusals(terms)
         return shown

@@ -2,13 +2,14 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta, tzinfo
+from datetime import UTC, datetime, time, timedelta, tzinfo
 from functools import cached_property
 from typing import NamedTuple
 
 from bookit.times import wall_clock
 
 DAY = timedelta(days=1)
+NO_OFFSET = timedelta(0)
 MINUTES_A_DAY = 24 * 60
 # Far beyond all times that clients can write, on both sides.
 ALWAYS = (datetime(1, 1, 3, tzinfo=UTC), datetime(9999, 12, 29, tzinfo=UTC))
@@ -85,18 +86,21 @@ class Opening:
         by_weekday: dict[int, list[Span]] = {}
         for span in sorted(self.hours):
             by_weekday.setdefault(span.weekday, []).append(span)
-        midnight = wall_clock(day, 0, self.tz)
+        midnight = datetime.combine(day, time.min)
+        offset = self.tz.utcoffset(midnight) or NO_OFFSET
         while day <= last:
-            next_midnight = wall_clock(day + DAY, 0, self.tz)
-            # Asking the zone takes time, and most days have no change of clocks.
-            plain = next_midnight - midnight == DAY
+            # Most days have no change of clocks; asking the zone for each time takes longer.
+            next_midnight = midnight + DAY
+            next_offset = self.tz.utcoffset(next_midnight) or NO_OFFSET
+            plain = offset == next_offset
+            begins = midnight.replace(tzinfo=UTC) - offset
             for span in by_weekday.get(day.weekday(), ()):
                 if plain:
-                    opens = midnight + timedelta(minutes=span.opens)
-                    closes = midnight + timedelta(minutes=span.closes)
+                    opens = begins + timedelta(minutes=span.opens)
+                    closes = begins + timedelta(minutes=span.closes)
                 else:
                     opens = wall_clock(day, span.opens, self.tz)
                     closes = wall_clock(day, span.closes, self.tz)
                 if opens < closes:
                     yield opens, closes
-            day, midnight = day + DAY, next_midnight
+            day, midnight, offset = day + DAY, next_midnight, next_offset
