@@ -250,7 +250,7 @@ def book_hold(*, booking_id: UUID, actor: User, at: datetime) -> Booking:
         InvalidTransition: the hold has expired, or it is none.
     """
     booking = _locked(booking_id)
-    if booking.status == Status.HELD:
+    if booking.status in (Status.HELD, Status.EXPIRED):
         _check_may_touch(booking, actor)
     else:
         _check_manages(booking, actor)

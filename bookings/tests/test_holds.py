@@ -1,0 +1,293 @@
+"""Seats that are kept for somebody who has not booked them yet."""
+
+from datetime import timedelta
+from functools import partial
+
+import pytest
+import time_machine
+from django.db.models import QuerySet
+from django.utils import timezone
+
+from accounts.tests.factories import AdminFactory, ProviderFactory, UserFactory
+from bookings import services
+from bookings.models import Booking, BookingEvent
+from bookings.tests.factories import TUESDAY, SlotFactory
+from bookit.tests.crowd import at_once, deadlocks, starting_line, tally
+from bookit.tests.expect import problem
+from catalog.tests.factories import CalendarFactory, ServiceFactory
+
+pytestmark = pytest.mark.django_db
+
+TEN_MINUTES = timedelta(minutes=10)
+SECOND = timedelta(seconds=1)
+HOUR = timedelta(hours=1)
+NOW = TUESDAY - timedelta(days=1)
+
+
+@pytest.fixture
+def user():
+    return UserFactory()
+
+
+@pytest.fixture
+def service():
+    return ServiceFactory()
+
+
+def book(service, user, *, at=NOW, hours=0, **more):
+    return services.create_booking(
+        actor=user,
+        service_id=service.pk,
+        start_time=TUESDAY + hours * HOUR,
+        at=at,
+        **more,
+    )
+
+
+def body(service, hours=0, **more):
+    start_time = TUESDAY + hours * HOUR
+    return {"service_id": str(service.pk), "start_time": start_time.isoformat(), **more}
+
+
+class TestHolding:
+    def test_a_hold_keeps_the_seat_for_ten_minutes(self, api, user, service):
+        before = timezone.now()
+        answer = api.as_(user).post("/bookings", body(service, hold=True))
+        assert answer.status_code == 201
+        booking = Booking.objects.get()
+        assert answer.json()["status"] == booking.status == "held"
+        assert booking.hold_expires_at == booking.created_at + TEN_MINUTES
+        assert before <= booking.created_at <= timezone.now()
+        problem(api.as_(UserFactory()).post("/bookings", body(service)), 409, "booking_conflict")
+        times = api.get(f"/services/{service.pk}/availability?from=2999-01-01&to=2999-01-01")
+        starts = [time["start_time"] for time in times.json()["times"]]
+        assert "2999-01-01T10:00:00Z" not in starts
+        assert "2999-01-01T11:00:00Z" in starts
+
+    def test_it_begins_its_history(self, user, service):
+        booking = book(service, user, hold=True)
+        event = BookingEvent.objects.get()
+        assert (event.booking_id, event.type, event.actor) == (booking.pk, "booking.held", user)
+        assert event.data["status"] == "held"
+
+    def test_how_long_is_a_setting(self, settings, user, service):
+        settings.HOLD_TIME = timedelta(minutes=3)
+        assert book(service, user, hold=True).hold_expires_at == NOW + timedelta(minutes=3)
+
+    def test_every_rule_of_a_booking_is_one_of_a_hold(self, user):
+        with pytest.raises(services.OutsideOpeningHours):
+            book(ServiceFactory(mode="slots"), user, hold=True)
+        with pytest.raises(services.ServiceInactive):
+            book(ServiceFactory(is_active=False), user, hold=True)
+
+    def test_a_seat_in_a_slot_is_held_too(self, user):
+        slot = SlotFactory(capacity=1)
+        held = services.create_booking(actor=user, slot_id=slot.pk, at=NOW, hold=True)
+        assert (held.status, held.slot_id) == ("held", slot.pk)
+        with pytest.raises(services.SlotFull):
+            services.create_booking(actor=user, slot_id=slot.pk, at=NOW + TEN_MINUTES - SECOND)
+        assert services.create_booking(actor=user, slot_id=slot.pk, at=NOW + TEN_MINUTES).seat == 1
+
+
+class TestBookingAHold:
+    @pytest.mark.parametrize(("needed", "status"), [(True, "pending"), (False, "confirmed")])
+    def test_its_owner_makes_a_booking_of_it(self, api, user, needed, status):
+        service = ServiceFactory(requires_confirmation=needed)
+        client = api.as_(user)
+        held = client.post("/bookings", body(service, hold=True)).json()
+        answer = client.patch(f"/bookings/{held['id']}", {"status": "pending"})
+        assert answer.status_code == 200
+        assert answer.json()["status"] == status
+        assert answer.json()["hold_expires_at"] is None
+        assert answer.json()["seat"] == held["seat"]
+        event = BookingEvent.objects.last()
+        assert (event.type, event.actor, event.data["status"]) == ("booking.created", user, status)
+
+    def test_its_provider_and_admins_do_so_too_and_nobody_else(self, api, user):
+        provider = ProviderFactory()
+        service = ServiceFactory(calendar=CalendarFactory(provider=provider))
+        for hours, actor in enumerate((provider, AdminFactory())):
+            held = book(service, user, at=timezone.now(), hours=hours, hold=True)
+            address = f"/bookings/{held.pk}"
+            stranger = api.as_(UserFactory()).patch(address, {"status": "pending"})
+            problem(stranger, 403, "permission_denied")
+            answer = api.as_(actor).patch(address, {"status": "pending"})
+            assert answer.json()["status"] == "pending"
+
+    def test_until_the_second_at_which_it_expires(self, user, service):
+        held = book(service, user, hold=True)
+        late = partial(services.book_hold, booking_id=held.pk, actor=user, at=NOW + TEN_MINUTES)
+        with pytest.raises(services.InvalidTransition, match="expired"):
+            late()
+        assert Booking.objects.get().status == "held"
+        services.book_hold(booking_id=held.pk, actor=user, at=NOW + TEN_MINUTES - SECOND)
+        assert Booking.objects.get().status == "pending"
+
+    def test_a_provider_cannot_confirm_what_has_expired(self, user, service):
+        held = book(service, user, hold=True)
+        with pytest.raises(services.InvalidTransition, match="expired"):
+            services.change_status(
+                booking_id=held.pk, status="confirmed", actor=AdminFactory(), at=NOW + TEN_MINUTES
+            )
+
+    def test_what_is_no_hold_its_owner_cannot_make_pending(self, api, user, service):
+        booking = book(service, user, at=timezone.now())
+        services.change_status(
+            booking_id=booking.pk, status="confirmed", actor=AdminFactory(), at=timezone.now()
+        )
+        answer = api.as_(user).patch(f"/bookings/{booking.pk}", {"status": "pending"})
+        problem(answer, 403, "permission_denied")
+
+    def test_a_hold_is_let_go(self, user, service):
+        held = book(service, user, hold=True)
+        services.cancel_booking(booking_id=held.pk, actor=user, at=NOW)
+        assert Booking.objects.get().status == "cancelled"
+        assert Booking.objects.get().hold_expires_at is None
+        book(service, UserFactory())
+
+
+class TestExpiry:
+    def test_an_expired_hold_is_in_the_way_until_it_expires_and_not_a_second_longer(
+        self, user, service
+    ):
+        held = book(service, user, hold=True)
+        other = UserFactory()
+        with pytest.raises(services.BookingConflict):
+            book(service, other, at=NOW + TEN_MINUTES - SECOND)
+        booking = book(service, other, at=NOW + TEN_MINUTES)
+        assert (booking.user, booking.seat, booking.status) == (other, 1, "pending")
+        held.refresh_from_db()
+        assert (held.status, held.hold_expires_at) == ("expired", None)
+        event = BookingEvent.objects.filter(booking_id=held.pk).last()
+        assert (event.type, event.actor, event.at) == (
+            "booking.expired",
+            None,
+            NOW + TEN_MINUTES,
+        )
+        assert event.data["was"] == {"status": "held"}
+
+    def test_nor_is_it_for_another_service_of_the_calendar(self, user, service):
+        book(service, user, hold=True)
+        neighbour = ServiceFactory(calendar=service.calendar)
+        with pytest.raises(services.BookingConflict):
+            book(neighbour, user)
+        assert book(neighbour, user, at=NOW + TEN_MINUTES).pk
+
+    def test_nor_for_a_booking_that_moves_there(self, user, service):
+        book(service, user, hold=True)
+        booking = book(service, user, hours=5)
+        call = partial(
+            services.reschedule_booking, booking_id=booking.pk, actor=user, start_time=TUESDAY
+        )
+        with pytest.raises(services.BookingConflict):
+            call(at=NOW)
+        assert call(at=NOW + TEN_MINUTES).start_time == TUESDAY
+
+    def test_those_that_are_not_in_the_way_stay_as_they_are(self, user, service):
+        elsewhere, later = ServiceFactory(), 3
+        book(elsewhere, user, hold=True)
+        book(service, user, hours=later, hold=True)
+        book(service, user, hold=True)
+        book(service, UserFactory(), at=NOW + TEN_MINUTES)
+        statuses = list(
+            Booking.objects.order_by("created_at", "id").values_list("status", flat=True)
+        )
+        assert sorted(statuses) == ["expired", "held", "held", "pending"]
+
+    def test_a_time_whose_hold_has_expired_is_offered(self, api, user, service):
+        book(service, user, hold=True)
+        address = f"/services/{service.pk}/availability?from=2999-01-01&to=2999-01-01"
+
+        def starts(at):
+            with time_machine.travel(at, tick=False):
+                return [time["start_time"] for time in api.get(address).json()["times"]]
+
+        assert "2999-01-01T10:00:00Z" not in starts(NOW + TEN_MINUTES - SECOND)
+        assert "2999-01-01T10:00:00Z" in starts(NOW + TEN_MINUTES)
+
+
+class TestHowMany:
+    def test_a_user_has_three_at_most(self, api, user, service):
+        client = api.as_(user)
+        for hours in range(3):
+            assert client.post("/bookings", body(service, hours, hold=True)).status_code == 201
+        problem(client.post("/bookings", body(service, 3, hold=True)), 409, "too_many_holds")
+        assert client.post("/bookings", body(service, 4)).status_code == 201
+        assert (
+            api.as_(UserFactory()).post("/bookings", body(service, 5, hold=True)).status_code == 201
+        )
+
+    def test_those_count_that_live(self, user, service):
+        for hours in range(3):
+            book(service, user, hours=hours, hold=True)
+        with pytest.raises(services.TooManyHolds):
+            book(service, user, hours=3, hold=True, at=NOW + TEN_MINUTES - SECOND)
+        book(service, user, hours=3, hold=True, at=NOW + TEN_MINUTES)
+
+    def test_an_admin_holds_for_a_user(self, user, service):
+        admin = AdminFactory()
+        for hours in range(3):
+            assert book(service, admin, hours=hours, hold=True, user_id=user.pk).user_id == user.pk
+        with pytest.raises(services.TooManyHolds):
+            book(service, user, hours=3, hold=True)
+        book(service, admin, hours=3, hold=True)
+
+
+@pytest.mark.django_db(transaction=True)
+class TestRaces:
+    def test_of_ten_holds_at_once_three_are_made(self):
+        user, service = UserFactory(), ServiceFactory()
+        for day in range(1, 6):
+            at = NOW + day * HOUR
+            calls = [
+                partial(book, service, user, at=at, hours=24 * day + hours, hold=True)
+                for hours in range(10)
+            ]
+            assert tally(at_once(calls)) == {None: 3, services.TooManyHolds: 7}
+
+    def test_control_without_the_lock_they_are_more(self, monkeypatch):
+        monkeypatch.setattr(QuerySet, "select_for_update", lambda queryset, **options: queryset)
+        user, service = UserFactory(), ServiceFactory()
+        with starting_line("bookings_booking") as all_at_the_line:
+            calls = [partial(book, service, user, hours=hours, hold=True) for hours in range(10)]
+            assert tally(all_at_the_line(calls))[None] == 10
+
+    def test_an_expired_hold_goes_to_exactly_one_of_those_who_want_its_seat(self):
+        user, service, crowd = UserFactory(), ServiceFactory(), UserFactory.create_batch(20)
+        before = deadlocks()
+        for hours in range(0, 40, 2):
+            at = NOW + hours * HOUR / 2
+            book(service, user, at=at, hours=hours, hold=True)
+            calls = [
+                partial(book, service, each, at=at + TEN_MINUTES, hours=hours) for each in crowd
+            ]
+            assert tally(at_once(calls)) == {None: 1, services.BookingConflict: 19}
+        assert deadlocks() == before
+        events = BookingEvent.objects.filter(type="booking.expired")
+        assert events.count() == Booking.objects.filter(status="expired").count() == 20
+
+    def test_a_hold_is_booked_or_expires_and_never_both(self):
+        owner, other, service = UserFactory(), UserFactory(), ServiceFactory()
+        for hours in range(0, 60, 2):
+            at = NOW + hours * HOUR / 2
+            held = book(service, owner, at=at, hours=hours, hold=True)
+            # One clock is a second behind the other.
+            booked, taken = at_once(
+                [
+                    partial(
+                        services.book_hold,
+                        booking_id=held.pk,
+                        actor=owner,
+                        at=at + TEN_MINUTES - SECOND,
+                    ),
+                    partial(book, service, other, at=at + TEN_MINUTES, hours=hours),
+                ]
+            )
+            held.refresh_from_db()
+            if booked.error is None:
+                assert held.status == "pending"
+                assert isinstance(taken.error, services.BookingConflict)
+            else:
+                assert held.status == "expired"
+                assert isinstance(booked.error, services.InvalidTransition)
+                assert taken.value.status == "pending"
