@@ -1,0 +1,231 @@
+"""`service_ids`: any of several services, whichever is free, the one with the least to do first."""
+
+from datetime import timedelta
+from functools import partial
+
+import pytest
+from django.db import transaction
+
+from accounts.tests.factories import UserFactory
+from bookings import services
+from bookings.models import Booking, BookingEvent
+from bookings.tests.factories import TUESDAY, BookingFactory, SlotFactory
+from bookings.tests.test_races import DOUBLE_BOOKINGS
+from bookit.tests.crowd import ask, at_once, deadlocks, tally
+from bookit.tests.expect import problem
+from catalog.models import Calendar, OpeningHours
+from catalog.tests.factories import CalendarFactory, ServiceFactory
+
+pytestmark = pytest.mark.django_db
+
+HOUR = timedelta(hours=1)
+NOW = TUESDAY - timedelta(days=2)
+
+
+@pytest.fixture
+def user():
+    return UserFactory()
+
+
+@pytest.fixture
+def chairs():
+    """Three barbers."""
+    return ServiceFactory.create_batch(3, category="Barber")
+
+
+def body(chairs, hours=0, **more):
+    return {
+        "service_ids": [str(chair.pk) for chair in chairs],
+        "start_time": (TUESDAY + hours * HOUR).isoformat(),
+        **more,
+    }
+
+
+def booked(answer):
+    assert answer.status_code == 201, answer.content
+    return answer.json()["service_id"]
+
+
+class TestChoice:
+    def test_the_first_that_is_named_is_booked_where_nobody_has_anything_to_do(
+        self, api, user, chairs
+    ):
+        assert booked(api.as_(user).post("/bookings", body(chairs))) == str(chairs[0].pk)
+        assert Booking.objects.count() == BookingEvent.objects.count() == 1
+
+    def test_the_one_with_the_fewest_bookings_that_day_goes_first(self, api, user, chairs):
+        for hours in (3, 4):
+            BookingFactory(service=chairs[0], start_time=TUESDAY + hours * HOUR)
+        BookingFactory(service=chairs[1], start_time=TUESDAY + 5 * HOUR)
+        # Another day's, and what was cancelled, is nothing to do.
+        BookingFactory(service=chairs[2], start_time=TUESDAY + 24 * HOUR)
+        BookingFactory(service=chairs[2], start_time=TUESDAY + 6 * HOUR, status="cancelled")
+        client = api.as_(user)
+        fairest = [booked(client.post("/bookings", body(chairs))) for _ in range(3)]
+        assert fairest == [str(chair.pk) for chair in reversed(chairs)]
+
+    def test_the_work_of_a_day_is_shared(self, user, chairs):
+        for hours in range(9):
+            services.create_booking(
+                actor=user,
+                service_ids=[chair.pk for chair in chairs],
+                start_time=TUESDAY + hours * HOUR,
+                at=NOW,
+            )
+        assert [Booking.objects.filter(service=chair).count() for chair in chairs] == [3, 3, 3]
+
+    def test_a_day_is_one_of_the_calendars_zone(self, user):
+        # 10:00 of the 1st in UTC is 23:00 there, and 12:00 UTC is the next day.
+        there = ServiceFactory(calendar=CalendarFactory(timezone="Pacific/Apia"))
+        here = ServiceFactory()
+        for chair in (there, here):
+            BookingFactory(service=chair, start_time=TUESDAY + 2 * HOUR)
+        call = partial(services.create_booking, actor=user, service_ids=[here.pk, there.pk], at=NOW)
+        assert call(start_time=TUESDAY).service_id == there.pk
+
+    def test_all_of_a_calendars_bookings_are_its_work(self, user, chairs):
+        BookingFactory(
+            service=ServiceFactory(calendar=chairs[0].calendar), start_time=TUESDAY + 3 * HOUR
+        )
+        booking = services.create_booking(
+            actor=user,
+            service_ids=[chairs[0].pk, chairs[1].pk],
+            start_time=TUESDAY,
+            at=NOW,
+        )
+        assert booking.service_id == chairs[1].pk
+
+    def test_those_that_cannot_be_booked_then_are_passed_over(self, api, user, chairs):
+        inactive = ServiceFactory(is_active=False)
+        closed = ServiceFactory()
+        OpeningHours.objects.create(calendar=closed.calendar, weekday=0, opens=0, closes=60)
+        soon = ServiceFactory(max_advance_days=1)
+        BookingFactory(service=chairs[0])
+        wanted = [inactive, closed, soon, *chairs[:2]]
+        assert booked(api.as_(user).post("/bookings", body(wanted))) == str(chairs[1].pk)
+
+    def test_a_slot_that_starts_then_is_booked_as_a_slot(self, api, user, chairs):
+        slot = SlotFactory()
+        BookingFactory(service=chairs[0])
+        answer = api.as_(user).post("/bookings", body([chairs[0], slot.service]))
+        assert answer.json()["slot_id"] == str(slot.pk)
+
+    def test_a_hold_goes_to_any_too(self, api, user, chairs):
+        client = api.as_(user)
+        for chair in chairs:
+            answer = client.post("/bookings", body(chairs, hold=True)).json()
+            assert (answer["service_id"], answer["status"]) == (str(chair.pk), "held")
+
+    def test_an_expired_hold_is_in_nobodys_way(self, user, chairs):
+        call = partial(
+            services.create_booking,
+            actor=user,
+            service_ids=[chairs[0].pk, chairs[1].pk],
+            start_time=TUESDAY,
+        )
+        for _ in range(2):
+            call(at=NOW, hold=True)
+        with pytest.raises(services.BookingConflict):
+            call(at=NOW)
+        assert {call(at=NOW + HOUR).service_id for _ in range(2)} == {chairs[0].pk, chairs[1].pk}
+
+
+class TestRefusal:
+    def test_where_none_is_free_it_is_a_conflict_that_names_times_of_any(self, api, user, chairs):
+        for hours in range(-1, 3):
+            BookingFactory(service=chairs[0], start_time=TUESDAY + hours * HOUR)
+        for hours in (0, 1):
+            BookingFactory(service=chairs[1], start_time=TUESDAY + hours * HOUR)
+        content = problem(
+            api.as_(user).post("/bookings", body(chairs[:2])), 409, "booking_conflict"
+        )
+        starts = [each["start_time"] for each in content["alternatives"]]
+        assert starts == ["2999-01-01T09:00:00Z", "2999-01-01T08:00:00Z", "2999-01-01T12:00:00Z"]
+        for start in starts:
+            answer = api.as_(user).post("/bookings", {**body(chairs[:2]), "start_time": start})
+            assert answer.status_code == 201
+
+    def test_the_refusal_is_the_one_that_another_time_would_cure(self, api, user, chairs):
+        BookingFactory(service=chairs[0])
+        inactive = ServiceFactory(is_active=False)
+        answer = api.as_(user).post("/bookings", body([inactive, chairs[0]]))
+        problem(answer, 409, "booking_conflict")
+        problem(api.as_(user).post("/bookings", body([inactive])), 409, "service_inactive")
+
+    def test_nothing_is_left_of_attempts_that_failed(self, api, user, chairs):
+        for chair in chairs:
+            BookingFactory(service=chair)
+        problem(api.as_(user).post("/bookings", body(chairs)), 409, "booking_conflict")
+        assert Booking.objects.count() == 3
+        assert not BookingEvent.objects.exists()
+
+    def test_an_unknown_service_is_named(self, api, user, chairs):
+        unknown = "0199d3a0-6a3b-7c55-8f0d-1f6f2b7c9d42"
+        wish = body(chairs)
+        wish["service_ids"].append(unknown)
+        content = problem(
+            api.as_(user).post("/bookings", wish), 400, "validation_error", "service_ids"
+        )
+        assert unknown in content["errors"][0]["message"]
+
+    @pytest.mark.parametrize("ids", [[], None, "x", ["x"], [1], {}])
+    def test_what_makes_no_sense_is_named(self, api, user, chairs, ids):
+        answer = api.as_(user).post("/bookings", {**body(chairs), "service_ids": ids})
+        content = problem(answer, 400, "validation_error")
+        assert content["errors"][0]["field"].startswith("service_ids")
+
+    def test_twenty_are_as_many_as_one_can_name(self, api, user):
+        chairs = ServiceFactory.create_batch(21)
+        problem(api.as_(user).post("/bookings", body(chairs)), 400, "validation_error")
+        assert booked(api.as_(user).post("/bookings", body(chairs[:20])))
+
+    def test_one_or_several_but_not_both(self, api, user, chairs):
+        answer = api.as_(user).post("/bookings", {**body(chairs), "service_id": str(chairs[0].pk)})
+        problem(answer, 400, "validation_error", "service_ids")
+
+    def test_one_that_is_named_twice_is_tried_once(self, api, user, chairs):
+        assert booked(api.as_(user).post("/bookings", body([chairs[0]] * 3)))
+        problem(api.as_(user).post("/bookings", body([chairs[0]] * 3)), 409, "booking_conflict")
+
+
+@pytest.mark.django_db(transaction=True)
+def test_in_whatever_order_they_are_named_nobody_waits_for_one_who_waits():
+    chairs = ServiceFactory.create_batch(4, capacity=2)
+    crowd = UserFactory.create_batch(24)
+    before = deadlocks()
+    for day in range(25):
+        calls = []
+        for number, user in enumerate(crowd):
+            turned = chairs[number % 4 :] + chairs[: number % 4]
+            named = turned if number % 2 else turned[::-1]
+            calls.append(
+                partial(
+                    services.create_booking,
+                    actor=user,
+                    service_ids=[chair.pk for chair in named],
+                    start_time=TUESDAY + day * 24 * HOUR,
+                    at=NOW,
+                )
+            )
+        outcomes = at_once(calls)
+        assert tally(outcomes) == {None: 8, services.BookingConflict: 16}
+        assert max(outcome.seconds for outcome in outcomes) < 5
+    assert deadlocks() == before
+    assert ask(DOUBLE_BOOKINGS) == 0
+
+
+@pytest.mark.django_db(transaction=True)
+def test_control_locks_that_outlive_their_attempt_are_waited_for_in_a_circle():
+    chairs = ServiceFactory.create_batch(2)
+    before = deadlocks()
+
+    def lock_all(named):
+        with transaction.atomic():
+            for chair in named:
+                Calendar.objects.select_for_update().get(pk=chair.calendar_id)
+
+    for _ in range(20):
+        at_once([partial(lock_all, chairs[:: 1 if number % 2 else -1]) for number in range(8)])
+        if deadlocks() > before:
+            break
+    assert deadlocks() > before
