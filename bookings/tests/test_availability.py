@@ -1,0 +1,565 @@
+"""What is offered, by examples; `test_availability_properties` holds it against a model."""
+
+from datetime import UTC, datetime, timedelta
+from urllib.parse import urlencode
+
+import pytest
+import time_machine
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
+
+from accounts.tests.factories import AdminFactory, ProviderFactory, UserFactory
+from bookings.models import Booking
+from bookings.tests.factories import TUESDAY, BookingFactory, SlotFactory
+from bookit.tests.expect import problem
+from catalog.models import OpeningHours, TimeOff
+from catalog.tests.factories import CalendarFactory, ServiceFactory
+
+pytestmark = pytest.mark.django_db
+
+HOUR = timedelta(hours=1)
+DAY = "from=2999-01-01&to=2999-01-01"
+
+
+def opened(*spans, tz="UTC", provider=None):
+    """Return a calendar that opens each day of the week at such hours, or on such weekdays."""
+    calendar = CalendarFactory(timezone=tz, provider=provider)
+    for span in spans:
+        weekdays, opens, closes = span if len(span) == 3 else (range(7), *span)
+        for weekday in weekdays:
+            OpeningHours.objects.create(
+                calendar=calendar, weekday=weekday, opens=opens * 60, closes=closes * 60
+            )
+    return calendar
+
+
+@pytest.fixture
+def client(api):
+    return api.as_(UserFactory())
+
+
+@pytest.fixture
+def times(api):
+    """Return a function that asks for the free times of a service: starts, as `HH:MM`."""
+
+    def ask(service, query=DAY, width=slice(11, 16)):
+        answer = api.get(f"/services/{service.pk}/availability?{query}")
+        assert answer.status_code == 200, answer.content
+        return [time["start_time"][width] for time in answer.json()["times"]]
+
+    return ask
+
+
+class TestGrid:
+    def test_times_lie_as_far_apart_as_the_service_takes_from_the_opening_on(self, times):
+        service = ServiceFactory(calendar=opened((9, 12)), duration_minutes=45)
+        assert times(service) == ["09:00", "09:45", "10:30", "11:15"]
+
+    def test_or_as_far_as_the_service_says(self, times):
+        service = ServiceFactory(calendar=opened((9, 11)), duration_minutes=60, step_minutes=20)
+        assert times(service) == ["09:00", "09:20", "09:40", "10:00"]
+
+    def test_each_span_of_a_day_has_its_own(self, times):
+        service = ServiceFactory(calendar=opened((9, 11), (13, 15)), duration_minutes=50)
+        assert times(service) == ["09:00", "09:50", "13:00", "13:50"]
+
+    def test_a_span_that_ends_at_midnight_goes_on_the_next_day(self, times):
+        service = ServiceFactory(calendar=opened((22, 24), (0, 2)), duration_minutes=80)
+        assert times(service) == ["00:40", "22:00", "23:20"]
+        assert times(service, "from=2999-01-01T23:00:00Z&to=2999-01-02T06:00:00Z") == [
+            *("23:20", "00:40"),
+        ]
+
+    def test_what_is_always_open_begins_anew_at_midnight(self, times):
+        service = ServiceFactory(duration_minutes=7 * 60)
+        assert times(service) == ["00:00", "07:00", "14:00", "21:00"]
+        by_hours = ServiceFactory(calendar=opened((0, 24)), duration_minutes=7 * 60)
+        assert times(by_hours) == times(service)
+
+    def test_hours_are_those_of_the_calendars_zone(self, times):
+        service = ServiceFactory(calendar=opened((9, 11), tz="Asia/Kathmandu"))
+        assert times(service) == ["03:15", "04:15"]
+
+    def test_times_are_written_in_the_zone_that_was_asked_for(self, api):
+        service = ServiceFactory(calendar=opened((9, 10), tz="Asia/Kathmandu"))
+        asked = f"/services/{service.pk}/availability?{DAY}&tz=Asia/Tokyo"
+        answer = api.get(asked).json()
+        assert answer == {
+            "service_id": str(service.pk),
+            "timezone": "Asia/Tokyo",
+            "times": [
+                {
+                    "start_time": "2999-01-01T12:15:00+09:00",
+                    "end_time": "2999-01-01T13:15:00+09:00",
+                    "seats_left": 1,
+                    "slot_id": None,
+                }
+            ],
+        }
+        assert api.get(f"/services/{service.pk}/availability").json()["timezone"] == "UTC"
+
+    @pytest.mark.parametrize(
+        ("tz", "day", "expected"),
+        [
+            # Clocks go from 01:00 to 02:00, and back from 02:00 to 01:00.
+            ("Europe/Lisbon", "2027-03-28", ["00:00", "02:00", "03:00"]),
+            ("Europe/Lisbon", "2027-10-31", ["00:00", "01:00", "01:00", "02:00", "03:00"]),
+            # By half an hour: from 02:00 to 02:30, and back from 02:00 to 01:30.
+            ("Australia/Lord_Howe", "2026-10-04", ["00:00", "01:00", "02:30"]),
+            ("Australia/Lord_Howe", "2027-04-04", ["00:00", "01:00", "01:30", "02:30"]),
+            # At midnight itself: the day begins at 01:00.
+            ("America/Havana", "2027-03-14", ["01:00", "02:00", "03:00"]),
+        ],
+    )
+    def test_wall_clocks_that_change_are_followed(self, times, tz, day, expected):
+        service = ServiceFactory(calendar=opened((0, 4), tz=tz))
+        with time_machine.travel(datetime(2026, 9, 1, tzinfo=UTC)):
+            assert times(service, f"from={day}&to={day}&tz={tz}") == expected
+
+    def test_a_day_that_a_zone_left_out_has_no_times(self, times):
+        service = ServiceFactory(calendar=opened((9, 10), tz="Pacific/Apia"))
+        with time_machine.travel(datetime(2011, 12, 1, tzinfo=UTC)):
+            found = times(
+                service, "from=2011-12-29&to=2011-12-31&tz=Pacific/Apia", width=slice(0, 16)
+            )
+        assert found == ["2011-12-29T09:00", "2011-12-31T09:00"]
+
+
+class TestRules:
+    def test_time_off_is_not_offered(self, times):
+        service = ServiceFactory(calendar=opened((9, 14)))
+        TimeOff.objects.create(
+            calendar=service.calendar,
+            start_time=TUESDAY + HOUR / 2,
+            end_time=TUESDAY + 2 * HOUR,
+        )
+        assert times(service) == ["09:00", "12:00", "13:00"]
+
+    def test_bookings_and_their_buffers_are_kept_free(self, times):
+        service = ServiceFactory(
+            calendar=opened((8, 14)),
+            duration_minutes=30,
+            buffer_before_minutes=10,
+            buffer_after_minutes=20,
+        )
+        BookingFactory(service=service)  # Blocks from 9:50 to 10:50.
+        assert times(service) == [
+            *("08:00", "08:30", "09:00", "11:00", "11:30", "12:00", "12:30", "13:00", "13:30"),
+        ]
+
+    def test_a_calendar_hosts_one_service_at_a_time(self, times):
+        service = ServiceFactory(calendar=opened((9, 13)), capacity=5)
+        BookingFactory(service=ServiceFactory(calendar=service.calendar))
+        assert times(service) == ["09:00", "11:00", "12:00"]
+
+    def test_seats_are_counted(self, api):
+        service = ServiceFactory(calendar=opened((9, 12)), capacity=3)
+        for seat in (1, 3):
+            BookingFactory(service=service, seat=seat)
+        for seat in (1, 2, 3):
+            BookingFactory(service=service, seat=seat, start_time=TUESDAY + HOUR)
+        answer = api.get(f"/services/{service.pk}/availability?{DAY}").json()
+        assert [(t["start_time"][11:16], t["seats_left"]) for t in answer["times"]] == [
+            ("09:00", 3),
+            ("10:00", 1),
+        ]
+
+    def test_notice_and_horizon(self, times):
+        service = ServiceFactory(min_notice_minutes=120, max_advance_days=1)
+        with time_machine.travel(TUESDAY, tick=False):
+            found = times(service, "from=2999-01-01&to=2999-01-05", slice(8, 16))
+        assert (found[0], found[-1], len(found)) == ("01T12:00", "02T10:00", 23)
+
+    def test_the_past_is_not_offered(self, times):
+        with time_machine.travel(TUESDAY + HOUR / 2, tick=False):
+            assert times(ServiceFactory())[0] == "11:00"
+
+    def test_a_service_that_is_not_active_offers_nothing(self, times):
+        assert times(ServiceFactory(is_active=False)) == []
+
+    def test_slots_are_offered_and_nothing_else_where_there_are_only_slots(self, api, times):
+        slot = SlotFactory(capacity=2)
+        SlotFactory(service=slot.service, start_time=TUESDAY + 3 * HOUR, status="cancelled")
+        BookingFactory(service=slot.service, slot=slot)
+        answer = api.get(f"/services/{slot.service_id}/availability?{DAY}").json()
+        assert answer["times"] == [
+            {
+                "start_time": "2999-01-01T10:00:00Z",
+                "end_time": "2999-01-01T11:00:00Z",
+                "seats_left": 1,
+                "slot_id": str(slot.pk),
+            }
+        ]
+        BookingFactory(service=slot.service, slot=slot, seat=2)
+        assert times(slot.service) == []
+
+    def test_a_slot_takes_its_time_from_all_services_of_the_calendar(self, times):
+        service = ServiceFactory(calendar=opened((9, 13)))
+        slot = SlotFactory(service=ServiceFactory(calendar=service.calendar, mode="slots"))
+        assert times(service) == ["09:00", "11:00", "12:00"]
+        assert times(slot.service) == ["10:00"]
+
+    def test_an_open_service_offers_its_slots_among_the_rest(self, times):
+        service = ServiceFactory(calendar=opened((9, 13)))
+        SlotFactory(service=service, start_time=TUESDAY + HOUR / 2)
+        assert times(service) == ["09:00", "10:30", "12:00"]
+
+    def test_slots_need_no_opening_hours_but_no_time_off_either(self, times):
+        slot = SlotFactory(service=ServiceFactory(calendar=opened((20, 21)), mode="slots"))
+        assert times(slot.service) == ["10:00"]
+        TimeOff.objects.create(
+            calendar=slot.calendar, start_time=TUESDAY + HOUR / 2, end_time=TUESDAY + 9 * HOUR
+        )
+        assert times(slot.service) == []
+
+
+class TestWindow:
+    def test_it_is_a_week_from_now_unless_said(self, times):
+        with time_machine.travel(TUESDAY, tick=False):
+            found = times(ServiceFactory(), "", slice(0, 16))
+        assert (found[0], found[-1]) == ("2999-01-01T10:00", "2999-01-08T09:00")
+
+    def test_it_is_a_week_from_its_beginning(self, times):
+        found = times(ServiceFactory(), "from=2999-01-01", slice(0, 16))
+        assert (found[0], found[-1]) == ("2999-01-01T00:00", "2999-01-07T23:00")
+
+    def test_it_holds_the_times_that_start_in_it(self, times):
+        service = ServiceFactory()
+        query = {"from": "2999-01-01T10:00:00Z", "to": "2999-01-01T12:00:00+00:00"}
+        assert times(service, urlencode(query)) == ["10:00", "11:00"]
+
+    def test_a_day_is_one_of_the_zone_that_was_asked_for(self, times):
+        found = times(ServiceFactory(), f"{DAY}&tz=America/New_York", slice(0, 19))
+        assert (found[0], found[-1]) == ("2999-01-01T00:00:00", "2999-01-01T23:00:00")
+
+    @pytest.mark.parametrize(
+        ("query", "field"),
+        [
+            ("from=2999-01-02&to=2999-01-01", "to"),
+            ("from=2999-01-01T10:00:00Z&to=2999-01-01T10:00:00Z", "to"),
+            ("from=2999-01-01&to=2999-03-04", "to"),
+            ("from=tomorrow", "from"),
+            ("to=2999-01-01T10:00:00", "to"),
+            ("from=2999-02-30", "from"),
+            ("explain=2", "explain"),
+            ("limit=5", "limit"),
+            ("until=2999-01-01", "until"),
+        ],
+    )
+    def test_what_makes_no_sense_is_named(self, api, query, field):
+        answer = api.get(f"/services/{ServiceFactory().pk}/availability?{query}")
+        problem(answer, 400, "validation_error", field)
+
+    def test_sixty_two_days_are_as_many_as_one_can_look_at(self, times):
+        assert (
+            len(times(ServiceFactory(duration_minutes=1440), "from=2999-01-01&to=2999-03-03")) == 62
+        )
+
+    def test_a_service_that_does_not_exist_is_not_found(self, api):
+        unknown = "0199d3a0-6a3b-7c55-8f0d-1f6f2b7c9d42"
+        problem(api.get(f"/services/{unknown}/availability"), 404, "not_found")
+
+
+class TestReasons:
+    def test_what_is_not_free_says_why(self, api):
+        provider = ProviderFactory()
+        service = ServiceFactory(
+            calendar=opened((9, 15), provider=provider), min_notice_minutes=60, max_advance_days=1
+        )
+        BookingFactory(service=service, start_time=TUESDAY + 3 * HOUR)
+        TimeOff.objects.create(
+            calendar=service.calendar,
+            start_time=TUESDAY + 4 * HOUR,
+            end_time=TUESDAY + 4 * HOUR + HOUR / 60,
+        )
+        query = "from=2999-01-01&to=2999-01-02&explain=true"
+        with time_machine.travel(TUESDAY + HOUR / 2, tick=False):
+            answer = api.as_(provider).get(f"/services/{service.pk}/availability?{query}").json()
+        assert [time["start_time"][8:13] for time in answer["times"]] == ["01T12", "02T09", "02T10"]
+        assert [(each["start_time"][8:13], each["code"]) for each in answer["refused"]] == [
+            ("01T09", "validation_error"),
+            ("01T10", "validation_error"),
+            ("01T11", "too_soon"),
+            ("01T13", "booking_conflict"),
+            ("01T14", "outside_opening_hours"),
+            ("02T11", "too_far_ahead"),
+            ("02T12", "too_far_ahead"),
+            ("02T13", "too_far_ahead"),
+            ("02T14", "too_far_ahead"),
+        ]
+
+    def test_what_does_not_fit_before_closing_is_outside_of_the_hours(self, api):
+        service = ServiceFactory(calendar=opened((9, 11)), duration_minutes=45)
+        answer = (
+            api.as_(AdminFactory())
+            .get(f"/services/{service.pk}/availability?{DAY}&explain=true")
+            .json()
+        )
+        assert [(each["start_time"][11:16], each["code"]) for each in answer["refused"]] == [
+            ("10:30", "outside_opening_hours")
+        ]
+
+    def test_a_full_slot_is_named(self, api):
+        slot = SlotFactory(capacity=1)
+        BookingFactory(service=slot.service, slot=slot)
+        answer = (
+            api.as_(AdminFactory())
+            .get(f"/services/{slot.service_id}/availability?{DAY}&explain=true")
+            .json()
+        )
+        assert (answer["times"], answer["refused"]) == (
+            [],
+            [
+                {
+                    "start_time": "2999-01-01T10:00:00Z",
+                    "end_time": "2999-01-01T11:00:00Z",
+                    "slot_id": str(slot.pk),
+                    "code": "slot_full",
+                }
+            ],
+        )
+
+    def test_of_an_inactive_service_all_is_refused(self, api):
+        service = ServiceFactory(calendar=opened((9, 11)), is_active=False)
+        answer = (
+            api.as_(AdminFactory())
+            .get(f"/services/{service.pk}/availability?{DAY}&explain=true")
+            .json()
+        )
+        assert [each["code"] for each in answer["refused"]] == ["service_inactive"] * 2
+
+    def test_nobody_else_learns_why(self, api, client):
+        address = f"/services/{ServiceFactory().pk}/availability?{DAY}&explain=true"
+        problem(api.get(address), 401, "not_authenticated")
+        problem(client.get(address), 403, "permission_denied")
+        problem(api.as_(ProviderFactory()).get(address), 403, "permission_denied")
+        assert "refused" not in client.get(address.replace("true", "false")).json()
+
+
+class TestSeveral:
+    def test_each_is_answered_as_if_alone_in_the_order_asked(self, api):
+        services = [ServiceFactory(calendar=opened((9 + n, 12 + n))) for n in range(5)]
+        BookingFactory(service=services[2], start_time=TUESDAY + 2 * HOUR)
+        asked = [services[n] for n in (3, 0, 2, 4, 1)]
+        query = "&".join(f"service_id={service.pk}" for service in asked)
+        answer = api.get(f"/availability?{query}&{DAY}").json()
+        assert answer == {
+            "results": [
+                api.get(f"/services/{service.pk}/availability?{DAY}").json() for service in asked
+            ]
+        }
+
+    def test_one_that_is_asked_for_twice_is_answered_once(self, api):
+        service = ServiceFactory()
+        answer = api.get(f"/availability?service_id={service.pk}&service_id={service.pk}").json()
+        assert len(answer["results"]) == 1
+
+    def test_fifty_at_most_and_one_at_least(self, api):
+        services = ServiceFactory.create_batch(51)
+        ids = [f"service_id={service.pk}" for service in services]
+        assert len(api.get(f"/availability?{'&'.join(ids[:50])}").json()["results"]) == 50
+        problem(api.get(f"/availability?{'&'.join(ids)}"), 400, "validation_error", "service_id")
+        problem(api.get("/availability"), 400, "validation_error", "service_id")
+
+    def test_what_does_not_exist_is_named(self, api):
+        unknown = "0199d3a0-6a3b-7c55-8f0d-1f6f2b7c9d42"
+        content = problem(
+            api.get(f"/availability?service_id={ServiceFactory().pk}&service_id={unknown}"),
+            400,
+            "validation_error",
+            "service_id",
+        )
+        assert unknown in content["errors"][0]["message"]
+        answer = api.get("/availability?service_id=x")
+        assert problem(answer, 400, "validation_error")["errors"][0]["field"] == "service_id.0"
+
+
+class TestFindingServices:
+    def find(self, api, query):
+        answer = api.get(f"/services?{query}")
+        assert answer.status_code == 200, answer.content
+        return [service["title"] for service in answer.json()["results"]]
+
+    def test_by_a_free_time_in_between(self, api):
+        early = ServiceFactory(calendar=opened((8, 10)), title="Early")
+        ServiceFactory(calendar=opened((14, 16)), title="Late")
+        SlotFactory(service__title="Slot")
+        ServiceFactory(calendar=opened((8, 10)), title="Inactive", is_active=False)
+        assert self.find(api, "available_from=2999-01-01&available_to=2999-01-01") == [
+            *("Early", "Late", "Slot")
+        ]
+        morning = "available_from=2999-01-01T07:00:00Z&available_to=2999-01-01T12:00:00Z"
+        assert self.find(api, morning) == ["Early", "Slot"]
+        for hours in (-2, -1):
+            BookingFactory(service=early, start_time=TUESDAY + hours * HOUR)
+        assert self.find(api, morning) == ["Slot"]
+
+    def test_beside_other_filters_and_in_pages(self, api):
+        for number in range(5):
+            ServiceFactory(title=f"Yoga {number}", category="Sport", price=number)
+        ServiceFactory(title="Cut", category="Barber")
+        query = "available_from=2999-01-01&available_to=2999-01-02&category=Sport"
+        assert self.find(api, f"{query}&ordering=-price&limit=2") == ["Yoga 4", "Yoga 3"]
+        assert api.get(f"/services?{query}&limit=2").json()["count"] == 5
+        assert self.find(api, f"{query}&q=yoga&price_max=1&ordering=title") == ["Yoga 0", "Yoga 1"]
+
+    @pytest.mark.parametrize(
+        ("query", "field"),
+        [
+            ("available_from=2999-01-01", "available_to"),
+            ("available_to=2999-01-01", "available_from"),
+            ("available_from=2999-01-02&available_to=2999-01-01", "available_to"),
+            ("available_from=2999-01-01&available_to=2999-12-01", "available_to"),
+            ("available_from=x&available_to=2999-12-01", "available_from"),
+        ],
+    )
+    def test_what_makes_no_sense_is_named(self, api, query, field):
+        problem(api.get(f"/services?{query}"), 400, "validation_error", field)
+
+
+class TestAlternatives:
+    def starts(self, answer, code="booking_conflict"):
+        return [each["start_time"] for each in problem(answer, 409, code)["alternatives"]]
+
+    def book(self, client, service, start_time=TUESDAY):
+        body = {"service_id": str(service.pk), "start_time": start_time.isoformat()}
+        return client.post("/bookings", body)
+
+    def test_a_taken_time_leads_to_the_three_nearest_free_ones(self, client):
+        service = ServiceFactory(calendar=opened((9, 17)))
+        for hours in (0, 1, -1):
+            BookingFactory(service=service, start_time=TUESDAY + hours * HOUR)
+        answer = self.book(client, service)
+        assert self.starts(answer) == [f"2999-01-01T{hour}:00:00Z" for hour in ("12", "13", "14")]
+        assert answer.json()["alternatives"][0] == {
+            "start_time": "2999-01-01T12:00:00Z",
+            "end_time": "2999-01-01T13:00:00Z",
+            "slot_id": None,
+        }
+
+    def test_of_two_equally_near_the_earlier_goes_first(self, client):
+        service = ServiceFactory()
+        BookingFactory(service=service)
+        assert self.starts(self.book(client, service)) == [
+            f"2999-01-01T{hour}:00:00Z" for hour in ("09", "11", "08")
+        ]
+
+    def test_outside_of_the_hours_they_are_inside(self, client):
+        service = ServiceFactory(calendar=opened(([0], 9, 11)))
+        answer = self.book(client, service)  # A Tuesday by name, a Tuesday in truth.
+        assert self.starts(answer, "outside_opening_hours") == [
+            *("2998-12-31T10:00:00Z", "2998-12-31T09:00:00Z", "2999-01-07T09:00:00Z"),
+        ]
+
+    def test_a_full_slot_leads_to_other_slots(self, client):
+        slot = SlotFactory(capacity=1)
+        BookingFactory(service=slot.service, slot=slot)
+        later = SlotFactory(service=slot.service, start_time=TUESDAY + timedelta(days=20))
+        content = problem(client.post("/bookings", {"slot_id": str(slot.pk)}), 409, "slot_full")
+        assert content["alternatives"] == [
+            {
+                "start_time": "2999-01-21T10:00:00Z",
+                "end_time": "2999-01-21T11:00:00Z",
+                "slot_id": str(later.pk),
+            }
+        ]
+        # A client may send back what it was pointed to.
+        assert client.post("/bookings", content["alternatives"][0]).status_code == 201
+
+    def test_beyond_a_month_nothing_is_looked_for(self, client):
+        service = ServiceFactory(mode="slots")
+        SlotFactory(service=service, start_time=TUESDAY + timedelta(days=32))
+        answer = self.book(client, service)
+        assert self.starts(answer, "outside_opening_hours") == []
+
+    def test_they_are_written_in_the_zone_that_was_asked_for(self, api):
+        service = ServiceFactory()
+        BookingFactory(service=service)
+        body = {"service_id": str(service.pk), "start_time": TUESDAY.isoformat()}
+        answer = api.as_(UserFactory()).post("/bookings?tz=Asia/Tokyo", body)
+        assert self.starts(answer)[0] == "2999-01-01T18:00:00+09:00"
+
+    def test_a_booking_that_cannot_move_there_is_not_in_its_own_way(self, api):
+        service = ServiceFactory(step_minutes=30)
+        booking = BookingFactory(service=service)
+        BookingFactory(service=service, start_time=TUESDAY + HOUR)
+        answer = api.as_(booking.user).patch(
+            f"/bookings/{booking.pk}", {"start_time": (TUESDAY + HOUR).isoformat()}
+        )
+        starts = self.starts(answer)
+        assert starts == [f"2999-01-01T{at}:00Z" for at in ("12:00", "09:30", "12:30")]
+        for start in starts:
+            moved = api.as_(booking.user).patch(f"/bookings/{booking.pk}", {"start_time": start})
+            assert moved.status_code == 200
+
+    def test_a_booking_that_moves_keeps_its_length_and_so_do_its_alternatives(self, api):
+        service = ServiceFactory(calendar=opened((9, 13)), duration_minutes=30)
+        booking = BookingFactory(
+            service=service,
+            start_time=TUESDAY - HOUR,
+            end_time=TUESDAY + HOUR,
+            blocked=(TUESDAY - HOUR, TUESDAY + HOUR),
+        )
+        BookingFactory(service=service, start_time=TUESDAY + 3 * HOUR / 2)
+        answer = api.as_(booking.user).patch(
+            f"/bookings/{booking.pk}", {"start_time": (TUESDAY + HOUR).isoformat()}
+        )
+        assert self.starts(answer)[0] == "2999-01-01T09:30:00Z"
+        assert Booking.objects.get(pk=booking.pk).start_time == TUESDAY - HOUR
+
+    def test_what_another_time_would_not_cure_has_none(self, client):
+        answer = self.book(client, ServiceFactory(is_active=False))
+        assert "alternatives" not in problem(answer, 409, "service_inactive")
+        answer = self.book(client, ServiceFactory(max_advance_days=1))
+        assert "alternatives" not in problem(answer, 409, "too_far_ahead")
+
+
+class TestQueries:
+    def fill(self, services, days):
+        for service in services:
+            for day in range(days):
+                start = TUESDAY + timedelta(days=day)
+                BookingFactory(service=service, start_time=start)
+                SlotFactory(service=service, start_time=start + 3 * HOUR)
+                TimeOff.objects.create(
+                    calendar=service.calendar,
+                    start_time=start + 5 * HOUR,
+                    end_time=start + 6 * HOUR,
+                )
+
+    def count(self, api, path):
+        with CaptureQueriesContext(connection) as captured:
+            answer = api.get(path)
+        assert answer.status_code == 200, answer.content
+        return len(captured)
+
+    def test_they_are_three_however_many_days_bookings_and_services_there_are(self, api):
+        services = [ServiceFactory(calendar=opened((9, 12), (13, 18))) for _ in range(6)]
+        one = f"/services/{services[0].pk}/availability?from=2999-01-01"
+        several = "&".join(f"service_id={service.pk}" for service in services)
+        assert self.count(api, f"{one}&to=2999-01-01") == 3
+        self.fill(services, 20)
+        assert self.count(api, f"{one}&to=2999-03-03") == 3
+        assert self.count(api, f"/availability?service_id={services[0].pk}") == 3
+        assert self.count(api, f"/availability?{several}&from=2999-01-01&to=2999-03-03") == 3
+
+    def test_finding_services_costs_a_fixed_number_too(self, api):
+        path = "/services?available_from=2999-01-01&available_to=2999-01-20&limit=100"
+        self.fill(ServiceFactory.create_batch(2), 2)
+        few = self.count(api, path)
+        self.fill(ServiceFactory.create_batch(20), 3)
+        # The candidates; terms, what is taken, and slots; the page.
+        assert self.count(api, path) == few == 5
+
+
+def test_what_is_offered_now_can_be_booked_now(api, client):
+    """Without a clock that stands still."""
+    service = ServiceFactory(duration_minutes=1, step_minutes=1)
+    until = (timezone.now() + timedelta(minutes=30)).isoformat()
+    query = urlencode({"to": until})
+    times = api.get(f"/services/{service.pk}/availability?{query}").json()["times"]
+    assert times
+    for time in times[1:]:
+        body = {"service_id": str(service.pk), "start_time": time["start_time"]}
+        assert client.post("/bookings", body).status_code == 201
