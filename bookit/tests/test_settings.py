@@ -29,6 +29,7 @@ EVERY = [
     "RATE_LIMIT_ANON",
     "RATE_LIMIT_USER",
     "NUM_PROXIES",
+    "HOLD_MINUTES",
     "ACCESS_TOKEN_EXPIRE_MINUTES",
     "REFRESH_TOKEN_EXPIRE_DAYS",
     "CORS_ALLOWED_ORIGINS",
@@ -148,6 +149,7 @@ NUMBERS = [
     "DATABASE_POOL_SIZE",
     "STATEMENT_TIMEOUT_MS",
     "NUM_PROXIES",
+    "HOLD_MINUTES",
     "ACCESS_TOKEN_EXPIRE_MINUTES",
     "REFRESH_TOKEN_EXPIRE_DAYS",
     "WEB_CONCURRENCY",
@@ -175,6 +177,7 @@ def test_numbers_have_defaults_and_may_have_blanks_around_them(load, name):
         ("DATABASE_POOL_SIZE", 0),
         ("STATEMENT_TIMEOUT_MS", 0),
         ("NUM_PROXIES", 0),
+        ("HOLD_MINUTES", 1),
         ("ACCESS_TOKEN_EXPIRE_MINUTES", 1),
         ("REFRESH_TOKEN_EXPIRE_DAYS", 1),
         ("WEB_CONCURRENCY", 1),
@@ -299,6 +302,11 @@ def test_tokens_live_as_long_as_said(load):
     tokens = load(ACCESS_TOKEN_EXPIRE_MINUTES="5", REFRESH_TOKEN_EXPIRE_DAYS="30")["SIMPLE_JWT"]
     assert tokens["ACCESS_TOKEN_LIFETIME"] == timedelta(minutes=5)
     assert tokens["REFRESH_TOKEN_LIFETIME"] == timedelta(days=30)
+
+
+def test_seats_are_held_as_long_as_said(load):
+    assert load()["HOLD_TIME"] == timedelta(minutes=10)
+    assert load(HOLD_MINUTES="3")["HOLD_TIME"] == timedelta(minutes=3)
 
 
 def test_a_proxy_that_is_believed_is_believed_about_tls(load):
