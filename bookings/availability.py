@@ -148,10 +148,20 @@ class Search:
 
     def free_times(self, terms: Terms) -> list[FreeTime]:
         """Return the free times of one of the services, in order."""
+        return self._between(terms, self.from_, self.until)
+
+    def has_free_time(self, terms: Terms) -> bool:
+        """Return whether one of the services has a free time."""
+        # Most that have one have it on the first day.
+        tomorrow = min(self.from_ + DAY, self.until)
+        return bool(
+            self._between(terms, self.from_, tomorrow) or self._between(terms, tomorrow, self.until)
+        )
+
+    def _between(self, terms: Terms, from_: datetime, until: datetime) -> list[FreeTime]:
         if not terms.is_active:
             return []
-        earliest = max(self.from_, self.at + terms.notice)
-        before = self.until
+        earliest, before = max(from_, self.at + terms.notice), until
         if terms.horizon is not None:
             before = min(before, self.at + terms.horizon + INSTANT)
         times = [

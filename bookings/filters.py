@@ -77,5 +77,5 @@ class BookableServiceFilter(ServiceFilter):
             bounds["available_from"], bounds["available_to"], tz, at, field="available_to"
         )
         around = search([*found.order_by().values_list("pk", flat=True)], from_, until, at=at)
-        free = [terms.service_id for terms in around.services if around.free_times(terms)]
+        free = [terms.service_id for terms in around.services if around.has_free_time(terms)]
         return found.filter(pk__in=free)

@@ -43,6 +43,9 @@ OWN_BOOKINGS = Prepared(
     BookingSerializer.rows,
 )
 
+# So many free times fit into an answer: those of one service do, whatever its grid.
+MOST_TIMES = 100_000
+
 # Why a time cannot be had.
 NOT_THEN = [
     "booking_conflict",
@@ -220,7 +223,13 @@ class AvailabilityViewSet(GenericViewSet):
         for service_id in wanted:
             if service_id not in by_id:
                 raise refuse("service_id", f"There is no service with the id {service_id}.")
-        return Response({"results": [self._shown(found, by_id[each]) for each in wanted]})
+        results, count = [], 0
+        for service_id in wanted:
+            results.append(self._shown(found, by_id[service_id]))
+            count += len(results[-1]["times"])
+            if count > MOST_TIMES:
+                raise refuse("to", f"These are more than {MOST_TIMES:,} times: ask for fewer days.")
+        return Response({"results": results})
 
     def _search(self, service_ids: list[UUID], asked: dict[str, Any]) -> Search:
         at = timezone.now()

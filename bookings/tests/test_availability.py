@@ -362,6 +362,14 @@ class TestSeveral:
         problem(api.get(f"/availability?{'&'.join(ids)}"), 400, "validation_error", "service_id")
         problem(api.get("/availability"), 400, "validation_error", "service_id")
 
+    def test_an_answer_that_would_be_enormous_is_refused(self, api):
+        services = ServiceFactory.create_batch(2, duration_minutes=1)
+        window = "from=2999-01-01&to=2999-03-03"
+        one = api.get(f"/services/{services[0].pk}/availability?{window}")
+        assert len(one.json()["times"]) == 62 * 24 * 60
+        ids = "&".join(f"service_id={service.pk}" for service in services)
+        problem(api.get(f"/availability?{ids}&{window}"), 400, "validation_error", "to")
+
     def test_what_does_not_exist_is_named(self, api):
         unknown = "0199d3a0-6a3b-7c55-8f0d-1f6f2b7c9d42"
         content = problem(
