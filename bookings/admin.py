@@ -1,15 +1,15 @@
 """Time that is taken, in the admin site."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from django.contrib import admin, messages
-from django.db.models import QuerySet
+from django.db.models import Model, QuerySet
 from django.http import HttpRequest
 from django.utils import timezone
 
-from bookings import services
-from bookings.models import Booking, BookingEvent
+from bookings import services, slots
+from bookings.models import Booking, BookingEvent, Slot
 from bookit.admin import ReadOnlyAdmin
 from bookit.errors import ServiceError
 
@@ -58,34 +58,18 @@ class EventInline(admin.TabularInline):
         return False
 
 
-@admin.register(Booking)
-class BookingAdmin(admin.ModelAdmin):
-    """Bookings: to look at, and to bring into another state."""
+class ServedAdmin(admin.ModelAdmin):
+    """Rows that services change: to look at, to delete, and to bring into another state."""
 
-    list_display = ["start_time", "status", "service", "user", "seat", "price", "currency"]
-    list_filter = ["status", "start_time", "created_at"]
-    list_select_related = ["service", "user"]
-    search_fields = ["id", "user__email", "user__name", "service__title", "attendee_name"]
-    date_hierarchy = "start_time"
-    ordering = ["-start_time"]
     show_full_result_count = False
-    inlines = [EventInline]
-    exclude = ["active", "blocked"]
-    actions: Any = [
-        _enter(Booking.Status.CONFIRMED, "Confirm"),
-        _enter(Booking.Status.COMPLETED, "Mark as completed"),
-        _enter(Booking.Status.NO_SHOW, "Mark as no-show"),
-        _enter(Booking.Status.CANCELLED, "Cancel"),
-    ]
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> list[str]:
         """Return every field: services write them."""
-        return [
-            field.name for field in Booking._meta.fields if field.name not in ("active", "blocked")
-        ]
+        hidden = self.get_exclude(request, obj) or ()
+        return [field.name for field in self.model._meta.fields if field.name not in hidden]
 
     def has_add_permission(self, request: HttpRequest) -> bool:
-        """Refuse: a booking is made through the API, which finds its seat."""
+        """Refuse: it is made through the API, which finds its place."""
         return False
 
     def changeform_view(
@@ -95,46 +79,112 @@ class BookingAdmin(admin.ModelAdmin):
         form_url: str = "",
         extra_context: dict[str, Any] | None = None,
     ) -> Any:
-        """Show a booking without buttons that would save nothing."""
+        """Show a row without buttons that would save nothing."""
         shown = {"show_save": False, "show_save_and_continue": False}
         return super().changeform_view(
             request, object_id, form_url, {**(extra_context or {}), **shown}
         )
 
-    def delete_model(self, request: HttpRequest, obj: Booking) -> None:
-        """Delete one booking; its history stays."""
-        self.apply(request, [obj], self._delete(request), say_done=False)
+    def delete_model(self, request: HttpRequest, obj: Model) -> None:
+        """Delete one row through its service."""
+        self.delete_queryset(request, [obj])
 
-    def delete_queryset(self, request: HttpRequest, queryset: QuerySet[Booking]) -> None:
-        """Delete the selected bookings; their history stays."""
-        self.apply(request, queryset, self._delete(request), say_done=False)
+    def delete_queryset(self, request: HttpRequest, queryset: Iterable[Model]) -> None:
+        """Delete the selected rows through their service."""
+        self.apply(request, queryset, lambda row: self.delete_row(request, row), say_done=False)
+
+    def delete_row(self, request: HttpRequest, row: Any) -> None:
+        """Delete one row."""
+        raise NotImplementedError
 
     def get_deleted_objects(self, objs: Any, request: HttpRequest) -> Any:
-        """Return what will be deleted: the bookings, not their history, which is kept."""
-        return [str(booking) for booking in objs], {"bookings": len(objs)}, set(), []
+        """Return what will be deleted: the rows, and nothing that refers to them."""
+        return [str(row) for row in objs], {self.opts.verbose_name_plural: len(objs)}, set(), []
 
     def apply(
         self,
         request: HttpRequest,
-        bookings: Any,
-        call: Callable[[Booking], object],
+        rows: Iterable[Any],
+        call: Callable[[Any], object],
         *,
         say_done: bool = True,
     ) -> None:
-        """Call a service for each booking, and tell which ones it refused."""
+        """Call a service for each row, and tell which ones it refused."""
         done = 0
-        for booking in bookings:
+        for row in rows:
             try:
-                call(booking)
+                call(row)
                 done += 1
             except ServiceError as error:
-                self.message_user(request, f"{booking}: {error.detail}", messages.ERROR)
+                self.message_user(request, f"{row}: {error.detail}", messages.ERROR)
         if done and say_done:
             self.message_user(request, f"{done} changed.", messages.SUCCESS)
 
-    def _delete(self, request: HttpRequest) -> Callable[[Booking], object]:
-        return lambda booking: services.delete_booking(
-            booking_id=booking.pk,
+
+@admin.register(Slot)
+class SlotAdmin(ServedAdmin):
+    """Published sessions: to look at, and to cancel."""
+
+    list_display = ["start_time", "service", "capacity", "seats_taken", "status"]
+    list_filter = ["status", "start_time", "created_at"]
+    list_select_related = ["service"]
+    search_fields = ["id", "service__title", "calendar__name"]
+    date_hierarchy = "start_time"
+    ordering = ["-start_time"]
+    exclude = ["blocked"]
+    actions = ["cancel"]
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Slot]:
+        """Return the slots with how many of their seats are taken."""
+        return super().get_queryset(request).annotate(taken=slots.SEATS_TAKEN)
+
+    @admin.display(description="Seats taken")
+    def seats_taken(self, slot: Any) -> int:
+        """Return how many seats are taken."""
+        return slot.taken
+
+    @admin.action(description="Cancel, with all bookings", permissions=["change"])
+    def cancel(self, request: HttpRequest, queryset: QuerySet[Slot]) -> None:
+        """Cancel the selected slots and their bookings."""
+        self.apply(
+            request,
+            queryset,
+            lambda slot: slots.change_slot(
+                slot_id=slot.pk,
+                status=Slot.Status.CANCELLED,
+                actor=request.user,  # type: ignore[arg-type]
+                at=timezone.now(),
+            ),
+        )
+
+    def delete_row(self, request: HttpRequest, row: Slot) -> None:
+        """Delete a slot that was never booked."""
+        slots.delete_slot(slot_id=row.pk, actor=request.user)  # type: ignore[arg-type]
+
+
+@admin.register(Booking)
+class BookingAdmin(ServedAdmin):
+    """Bookings: to look at, and to bring into another state."""
+
+    list_display = ["start_time", "status", "service", "user", "seat", "price", "currency"]
+    list_filter = ["status", "start_time", "created_at"]
+    list_select_related = ["service", "user"]
+    search_fields = ["id", "user__email", "user__name", "service__title", "attendee_name"]
+    date_hierarchy = "start_time"
+    ordering = ["-start_time"]
+    inlines = [EventInline]
+    exclude = ["active", "blocked"]
+    actions: Any = [
+        _enter(Booking.Status.CONFIRMED, "Confirm"),
+        _enter(Booking.Status.COMPLETED, "Mark as completed"),
+        _enter(Booking.Status.NO_SHOW, "Mark as no-show"),
+        _enter(Booking.Status.CANCELLED, "Cancel"),
+    ]
+
+    def delete_row(self, request: HttpRequest, row: Booking) -> None:
+        """Delete a booking; its history stays."""
+        services.delete_booking(
+            booking_id=row.pk,
             actor=request.user,  # type: ignore[arg-type]
             at=timezone.now(),
         )

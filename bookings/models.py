@@ -277,12 +277,14 @@ class Occupancy(models.Model):
 
     class Meta:
         constraints = [
+            # In this order, for its index is searched by calendar and time. Sorted by occupants
+            # first, of which there are as many as slots, all of a calendar would be looked through.
             ExclusionConstraint(
                 name="occupancy_one_at_a_time",
                 expressions=[
                     ("calendar", RangeOperators.EQUAL),
-                    ("occupant", RangeOperators.NOT_EQUAL),
                     ("blocked", RangeOperators.OVERLAPS),
+                    ("occupant", RangeOperators.NOT_EQUAL),
                 ],
             ),
         ]

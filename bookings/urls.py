@@ -2,6 +2,7 @@
 
 from django.urls import path
 
+from bookings.slot_viewsets import SlotViewSet
 from bookings.viewsets import AvailabilityViewSet, BookingViewSet
 
 urlpatterns = [
@@ -13,4 +14,9 @@ urlpatterns = [
     path("bookings", BookingViewSet.as_view({"get": "list", "post": "create"})),
     path("services/<id:pk>/availability", AvailabilityViewSet.as_view({"get": "retrieve"})),
     path("availability", AvailabilityViewSet.as_view({"get": "many"})),
+    path(
+        "slots/<id:pk>",
+        SlotViewSet.as_view({"get": "retrieve", "patch": "partial_update", "delete": "destroy"}),
+    ),
+    path("slots", SlotViewSet.as_view({"get": "list", "post": "create"})),
 ]

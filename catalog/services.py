@@ -13,7 +13,7 @@ from catalog.models import Calendar, OpeningHours, Service
 
 
 class ServiceInUse(Conflict):
-    """It has bookings, or services that do: deactivate it instead."""
+    """It has bookings or slots, or services that do: deactivate it instead."""
 
     code = "service_in_use"
 
@@ -111,7 +111,7 @@ def update_service(*, service_id: UUID, actor: User, changes: dict[str, Any]) ->
         Service.DoesNotExist: there is no such service.
         Invalid: there is no such calendar.
         Forbidden: the service is, or would be, on somebody else's calendar.
-        ServiceInUse: it would move to another calendar and has bookings.
+        ServiceInUse: it would move to another calendar and has bookings or slots.
     """
     changes = dict(changes)
     with transaction.atomic():
@@ -130,21 +130,22 @@ def update_service(*, service_id: UUID, actor: User, changes: dict[str, Any]) ->
                 with transaction.atomic():
                     service.save(update_fields=list(changes))
             except IntegrityError as error:
-                if database_error_facts(error)[1] == "booking_service_on_calendar":
+                constraints = ("booking_service_on_calendar", "slot_service_on_calendar")
+                if database_error_facts(error)[1] in constraints:
                     raise ServiceInUse(
-                        "It has bookings, which cannot move to another calendar."
+                        "It has bookings or slots, which cannot move to another calendar."
                     ) from None
                 raise
     return service
 
 
 def delete_service(*, service_id: UUID, actor: User) -> None:
-    """Delete a service that was never booked.
+    """Delete a service that was never booked and has no slots.
 
     Raises:
         Service.DoesNotExist: there is no such service.
         Forbidden: it is on somebody else's calendar.
-        ServiceInUse: it has bookings.
+        ServiceInUse: it has bookings or slots.
     """
     with transaction.atomic():
         # The full lock: a booking that is being made holds on to the service, and is waited for.

@@ -194,7 +194,7 @@ class Migration(migrations.Migration):
         migrations.AddConstraint(
             model_name="occupancy",
             constraint=django.contrib.postgres.constraints.ExclusionConstraint(
-                expressions=[("calendar", "="), ("occupant", "<>"), ("blocked", "&&")],
+                expressions=[("calendar", "="), ("blocked", "&&"), ("occupant", "<>")],
                 name="occupancy_one_at_a_time",
             ),
         ),

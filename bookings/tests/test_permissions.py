@@ -10,7 +10,7 @@ from django.utils import timezone
 
 from accounts.tests.factories import PASSWORD, AdminFactory, ProviderFactory, UserFactory
 from bookings.models import Booking
-from bookings.tests.factories import TUESDAY, BookingFactory
+from bookings.tests.factories import TUESDAY, BookingFactory, SlotFactory
 from catalog.tests.factories import CalendarFactory, ServiceFactory
 
 pytestmark = pytest.mark.django_db
@@ -56,6 +56,14 @@ POST   /services    on-the-calendar                    401  403   403      201  
 PATCH  /services/{service}                             401  403   403      200   403   200
 PATCH  /services/{unbooked_service}    to-the-other    401  403   403      403   403   200
 DELETE /services/{unbooked_service}                    401  403   403      204   403   204
+
+GET    /slots                                          200  200   200      200   200   200
+GET    /slots/{slot}                                   200  200   200      200   200   200
+POST   /slots                                          401  403   403      201   403   201
+POST   /slots    a-series                              401  403   403      201   403   201
+PATCH  /slots/{slot}                                   401  403   403      200   403   200
+PATCH  /slots/{slot}    cancel                         401  403   403      200   403   200
+DELETE /slots/{slot}                                   401  403   403      204   403   204
 
 GET    /bookings                                       401  200   200      200   200   200
 GET    /bookings?scope=provider                        401  200   200      200   200   200
@@ -110,6 +118,14 @@ BODIES = {
     },
     "/services/{service}": {"title": "Shave"},
     "/services/{unbooked_service} to-the-other": {"calendar_id": "{others_calendar}"},
+    "/slots": {"service_id": "{service}", "start_time": "{next_week}"},
+    "/slots a-series": {
+        "service_id": "{service}",
+        "start_time": "{next_week}",
+        "rrule": "FREQ=DAILY;COUNT=2",
+    },
+    "/slots/{slot}": {"capacity": 9},
+    "/slots/{slot} cancel": {"status": "cancelled"},
     "/bookings": {"service_id": "{service}", "start_time": "2999-01-03T10:00:00Z"},
     "/bookings for-the-owner": {
         "service_id": "{service}",
@@ -163,6 +179,7 @@ def world(api, people):
     review = api.as_(people["owner"]).post(
         "/reviews", {"booking_id": str(reviewed.pk), "rating": 5}
     )
+    in_a_month = timezone.now() + timedelta(days=30)
     session = api.post("/auth/login", {"email": people["owner"].email, "password": PASSWORD})
     things = {
         "calendar": calendar,
@@ -171,6 +188,7 @@ def world(api, people):
         "service": service,
         "inactive_service": ServiceFactory(calendar=calendar, is_active=False),
         "unbooked_service": ServiceFactory(calendar=calendar),
+        "slot": SlotFactory(service=ServiceFactory(calendar=calendar), start_time=in_a_month),
         "booking": booking(0),
         "completed_booking": booking(2, status=Booking.Status.COMPLETED),
         "past_booking": BookingFactory(
@@ -183,6 +201,7 @@ def world(api, people):
     return {
         **{name: str(thing.pk) for name, thing in things.items()},
         "review": review.json()["id"],
+        "next_week": (timezone.now() + timedelta(days=7)).isoformat(),
         "owner_email": people["owner"].email,
         "refresh_token": session.json()["refresh_token"],
     }
@@ -271,7 +290,7 @@ def test_the_table_is_complete():
     world = dict.fromkeys(
         [
             *("owner", "calendar", "empty_calendar", "service", "inactive_service"),
-            *("unbooked_service", "booking", "past_booking", "review"),
+            *("unbooked_service", "slot", "booking", "past_booking", "review"),
         ],
         UUID(int=0),
     )

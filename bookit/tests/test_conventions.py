@@ -12,8 +12,8 @@ from django.utils.timezone import now
 
 from accounts.models import User
 from accounts.tests.factories import AdminFactory, ProviderFactory, UserFactory
-from bookings.models import Booking
-from bookings.tests.factories import TUESDAY, BookingFactory
+from bookings.models import Booking, Slot
+from bookings.tests.factories import TUESDAY, BookingFactory, SlotFactory
 from bookit.tests.expect import problem
 from catalog.models import Calendar, Service
 from catalog.tests.factories import CalendarFactory, ServiceFactory
@@ -329,7 +329,7 @@ def test_a_plus_that_was_not_encoded_is_explained(admin):
 
 # --- parameters -------------------------------------------------------------------------------
 
-LISTS = ["/services", "/calendars", "/reviews", "/bookings", "/users"]
+LISTS = ["/services", "/calendars", "/slots", "/reviews", "/bookings", "/users"]
 ALL_GETS = [*LISTS, "/me", "/services/{service}", "/services/{service}/reviews"]
 
 
@@ -375,6 +375,8 @@ def test_null_characters_in_parameters_are_refused(admin, paths, path):
         "/users?role=admin%00",
         "/bookings?status=%00",
         "/bookings?from=%00",
+        "/slots?date=%00",
+        "/slots?available=true%00",
         "/reviews?cursor=%00",
         "/reviews?ordering=%00",
         "/reviews?limit=1%00",
@@ -548,6 +550,7 @@ def same_moment():
             service=service, user=user, created_at=at, status=Booking.Status.COMPLETED
         )
         ReviewFactory(booking=booking, created_at=at)
+        SlotFactory(service=service, start_time=TUESDAY + timedelta(days=1), created_at=at)
     BookingFactory(start_time=TUESDAY + timedelta(hours=5))
     BookingFactory(start_time=TUESDAY - timedelta(hours=5))
 
@@ -555,6 +558,7 @@ def same_moment():
 MODELS = {
     "/services": Service,
     "/calendars": Calendar,
+    "/slots": Slot,
     "/reviews": Review,
     "/bookings": Booking,
     "/users": User,
@@ -562,6 +566,7 @@ MODELS = {
 ORDERINGS = {
     "/services": ["title", "price", "duration_minutes", "rating", "created_at"],
     "/calendars": ["name", "created_at"],
+    "/slots": ["start_time", "created_at"],
     "/reviews": ["created_at", "rating"],
     "/bookings": ["start_time", "created_at"],
     "/users": ["created_at", "name", "email"],

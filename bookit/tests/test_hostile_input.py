@@ -9,10 +9,11 @@ from datetime import timedelta
 import pytest
 from django.db import connection
 from django.urls import URLPattern, get_resolver
+from django.utils import timezone
 
 from accounts.tests.factories import PASSWORD, AdminFactory, UserFactory
 from bookings.models import Booking
-from bookings.tests.factories import TUESDAY, BookingFactory
+from bookings.tests.factories import TUESDAY, BookingFactory, SlotFactory
 from bookit.tests.expect import problem
 from reviews.tests.factories import ReviewFactory
 
@@ -87,6 +88,13 @@ WRITES = {
         "requires_confirmation": ("flag", False),
         "calendar_id": ("id", "{calendar}"),
     },
+    "POST /slots": {
+        "service_id": ("id", "{service}"),
+        "start_time": ("time", "{next_week}"),
+        "capacity": ("number", 3),
+        "rrule": ("rule", "FREQ=WEEKLY;COUNT=2"),
+    },
+    "PATCH /slots/{slot}": {"capacity": ("number", 3), "status": ("choice", "cancelled")},
     "POST /bookings": {
         "service_id": ("id", "{service}"),
         "start_time": ("time", "2999-02-01T10:00:00Z"),
@@ -115,6 +123,8 @@ READS = [
     "/services/{service}/reviews",
     "/calendars",
     "/calendars/{calendar}",
+    "/slots",
+    "/slots/{slot}",
     "/reviews",
     "/reviews/{review}",
     "/bookings",
@@ -221,6 +231,15 @@ REFUSED = {
         *("1900-01-01T00:00:00Z", "3000-01-01T00:00:00Z", "9999-12-31T23:59:59-23:59"),
         *("\uff12999-02-01T10:00:00Z", "-2999-02-01T10:00:00Z", "12999-02-01T10:00:00Z"),
     ],
+    "rule": [
+        *(None, True, 5, "", " ", "nonsense", "FREQ=DAILY", "FREQ=HOURLY;COUNT=2", "RRULE:", ";=;"),
+        *("FREQ=DAILY;COUNT=0", "FREQ=DAILY;COUNT=-1", "FREQ=DAILY;COUNT=367", "COUNT=2"),
+        *("FREQ=DAILY;COUNT=\uff12", "FREQ=DAILY;COUNT=2;UNTIL=29990101", "FREQ=DAILY;COUNT=2;"),
+        *("FREQ=DAILY;COUNT=2\0", "FREQ=DAILY;COUNT=2\nEXDATE:20270101", "DTSTART:20270101"),
+        *("FREQ=DAILY;INTERVAL=999999999;COUNT=2", "FREQ=DAILY;UNTIL=99991231T235959Z"),
+        *("FREQ=DAILY;BYMONTH=2;BYMONTHDAY=30;COUNT=2", "FREQ=YEARLY;BYDAY=99MO;COUNT=2"),
+        *("FREQ=DAILY;COUNT=" + "9" * 400, "FREQ=DAILY;COUNT=2" + ";" * 400, "FREQ=\U0001f488"),
+    ],
     "list": [
         *(None, True, 5, "always", [None], [5], ["x"], [{}], [[]], [HOURS], HOURS * 101),
         [{**HOURS[0], "weekday": 7}],
@@ -261,6 +280,8 @@ def world(api):
         "calendar": review.service.calendar_id,
         "booking": BookingFactory(user=admin).pk,
         "completed": completed.pk,
+        "slot": SlotFactory().pk,
+        "next_week": (timezone.now() + timedelta(days=7)).isoformat(),
         "review": review.pk,
     }
 

@@ -22,7 +22,7 @@ from schemathesis.specs.openapi import checks
 
 from accounts.tests.factories import AdminFactory, ProviderFactory
 from bookings.models import Booking
-from bookings.tests.factories import TUESDAY, BookingFactory
+from bookings.tests.factories import TUESDAY, BookingFactory, SlotFactory
 from bookit import pages, problems
 from bookit.wsgi import application
 from reviews.tests.factories import ReviewFactory
@@ -243,6 +243,9 @@ RULES = {
     "PATCH /bookings/{id}": {*NOT_THEN, "invalid_transition", "cancellation_too_late"},
     "PATCH /bookings/{id}/status": {"invalid_transition"},
     "DELETE /bookings/{id}": {"booking_started", "cancellation_too_late"},
+    "POST /slots": {"slot_conflict", "service_inactive"},
+    "PATCH /slots/{id}": {"slot_conflict", "invalid_transition"},
+    "DELETE /slots/{id}": {"slot_conflict"},
     "POST /reviews": {"booking_not_completed", "review_exists"},
 }
 EVERYWHERE = {known.code for known in problems.PLUMBING}
@@ -324,7 +327,10 @@ def ids(api):
         completed = BookingFactory(
             user=user, service=booking.service, status=Booking.Status.COMPLETED, seat=2
         )
+        slot = SlotFactory(service__calendar__provider=provider)
         for kind, row in (
+            ("slots", slot),
+            ("services", slot.service),
             ("reviews", review),
             ("bookings", booking),
             ("bookings", completed),

@@ -9,8 +9,8 @@ from accounts import services as accounts_services
 from accounts.models import User
 from accounts.tests.factories import PASSWORD, AdminFactory, ProviderFactory, UserFactory
 from bookings import services
-from bookings.models import Booking, BookingEvent
-from bookings.tests.factories import TUESDAY, BookingFactory
+from bookings.models import Booking, BookingEvent, Slot
+from bookings.tests.factories import TUESDAY, BookingFactory, SlotFactory
 from catalog.models import Calendar, OpeningHours, Service
 from catalog.tests.factories import CalendarFactory, ServiceFactory
 from reviews.models import Review
@@ -56,6 +56,7 @@ def everything(boss):
     )
     services.change_status(booking_id=booking.pk, status="completed", actor=boss, at=timezone.now())
     ReviewFactory(booking=booking)
+    SlotFactory()
 
 
 def page(model, kind, *args):
@@ -70,6 +71,7 @@ def test_every_model_of_ours_is_registered():
         "accounts.User",
         "bookings.Booking",
         "bookings.BookingEvent",
+        "bookings.Slot",
         "catalog.Calendar",
         "catalog.Service",
         "reviews.Review",
@@ -103,12 +105,15 @@ def test_lists_take_as_many_queries_for_many_rows(
 ):
     BookingFactory.create_batch(5)
     ReviewFactory.create_batch(5)
+    SlotFactory.create_batch(5)
 
     with django_assert_max_num_queries(12):
         site.get(page(model, "changelist"))
 
 
-@pytest.mark.parametrize("model", [Booking, BookingEvent, Review], ids=lambda model: model.__name__)
+@pytest.mark.parametrize(
+    "model", [Booking, BookingEvent, Review, Slot], ids=lambda model: model.__name__
+)
 def test_rows_that_services_write_cannot_be_added_by_hand(site, model):
     assert site.get(page(model, "add")).status_code == 403
 
