@@ -118,7 +118,7 @@ def parse_rule(text: str) -> Rule:
         rrulestr(rule, dtstart=datetime(2000, 1, 1))  # noqa: DTZ001 - by the wall clock
     except (ValueError, TypeError, IndexError):
         raise ValueError(NO_RULE) from None
-    return Rule(rule, int(count) if count else None, until and _parse_until(until))
+    return Rule(rule, int(count) if count else None, _parse_until(until) if until else None)
 
 
 def _parse_until(value: str) -> date:

@@ -47,7 +47,7 @@ def everything(boss):
     )
     accounts_services.refresh(refresh_token=signed_in.refresh_token, at=timezone.now())
     calendar = CalendarFactory(provider=ProviderFactory())
-    OpeningHours.objects.create(calendar=calendar, weekday=0, opens=540, closes=1440)
+    OpeningHours.objects.create(calendar=calendar, weekday=1, opens=540, closes=1440)
     booking = services.create_booking(
         actor=boss,
         service_id=ServiceFactory(calendar=calendar).pk,
