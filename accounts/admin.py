@@ -43,25 +43,28 @@ class UserAdmin(DjangoUserAdmin):
     add_fieldsets = [(None, {"fields": ["email", "name", "role", "password1", "password2"]})]
 
     def save_model(self, request: HttpRequest, obj: User, form: Any, change: bool) -> None:
-        """Save; what concerns rights goes through the service that keeps the last admin."""
-        rights = {name for name in ("role", "is_active") if name in form.changed_data}
-        if change and rights:
+        """Save; new accounts and rights go through the services that keep their rules."""
+        actor: User = request.user  # type: ignore[assignment]
+        if not change:
+            services.add_user(user=obj, actor=actor, at=timezone.now())
+            return
+        rights = {"role", "is_active"}.intersection(form.changed_data)
+        if rights:
             try:
                 services.update_user(
                     user_id=obj.pk,
-                    actor=request.user,  # type: ignore[arg-type]
-                    changes={name: getattr(obj, name) for name in rights},
+                    actor=actor,
+                    changes={name: getattr(obj, name) for name in form.changed_data},
                     at=timezone.now(),
                 )
+                return
             except ServiceError as error:
                 self.message_user(request, error.detail, messages.ERROR)
                 obj.refused = True  # type: ignore[attr-defined]
-                obj.refresh_from_db(fields=["role", "is_active"])
+                obj.refresh_from_db(fields=rights)
                 form.changed_data = [name for name in form.changed_data if name not in rights]
-        if not change:
-            super().save_model(request, obj, form, change)
-        elif columns := [name for name in form.changed_data if name not in rights]:
-            obj.save(update_fields=columns)
+        if form.changed_data:
+            obj.save(update_fields=form.changed_data)
 
     def response_change(self, request: HttpRequest, obj: User) -> HttpResponse:
         """Say that it was saved, unless it was not."""

@@ -15,6 +15,7 @@ from rest_framework_simplejwt.utils import datetime_from_epoch
 from uuid_utils.compat import uuid7
 
 from accounts.models import Session, User
+from accounts.signals import became_provider
 from accounts.tokens import UNREADABLE, SessionToken
 from bookit.errors import Conflict, Forbidden, Invalid, Unauthenticated, database_error_facts
 
@@ -213,11 +214,29 @@ def update_profile(*, user: User, changes: dict[str, Any]) -> User:
     return user
 
 
+def add_user(*, user: User, actor: User, at: datetime) -> User:
+    """Store a new account of any role, as an admin.
+
+    Raises:
+        Forbidden: somebody else asks.
+        EmailTaken: the address has an account.
+    """
+    if not actor.is_admin:
+        raise Forbidden
+    user.created_at = at
+    with transaction.atomic():
+        _save_unique(user)
+        if user.role == User.Role.PROVIDER:
+            became_provider.send(User, user=user, at=at)
+    return user
+
+
 def update_user(*, user_id: UUID, actor: User, changes: dict[str, Any], at: datetime) -> User:
-    """Change name, role or activity of an account, as an admin.
+    """Change an account, its role and activity included, as an admin.
 
     Raises:
         User.DoesNotExist: there is no such account.
+        Forbidden: somebody else asks.
         LastAdmin: nobody would be left to run the platform.
     """
     if not actor.is_admin:
@@ -229,6 +248,7 @@ def update_user(*, user_id: UUID, actor: User, changes: dict[str, Any], at: date
             User.objects.all().active_admins().order_by("id").select_for_update(no_key=True)
         )
         user = User.objects.select_for_update(no_key=True).get(pk=user_id)
+        role = user.role
         for field, value in changes.items():
             setattr(user, field, value)
         stays = user.is_admin and user.is_active
@@ -238,6 +258,8 @@ def update_user(*, user_id: UUID, actor: User, changes: dict[str, Any], at: date
             user.save(update_fields=list(changes))
         if not user.is_active:
             end_sessions(user=user, at=at)
+        if user.role == User.Role.PROVIDER != role:
+            became_provider.send(User, user=user, at=at)
     return user
 
 

@@ -62,6 +62,14 @@ def update_calendar(
     return calendar
 
 
+def ensure_calendar(*, provider: User, at: datetime) -> None:
+    """Give a provider who has no calendar one, named as they are and in their time zone."""
+    if not Calendar.objects.filter(provider=provider).exists():
+        Calendar.objects.create(
+            provider=provider, name=provider.name, timezone=provider.timezone, created_at=at
+        )
+
+
 def set_opening_hours(calendar: Calendar, spans: list[dict[str, int]]) -> None:
     """Replace the opening hours of a calendar, all at once: one by one they could overlap."""
     calendar.hours.all().delete()

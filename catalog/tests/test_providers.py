@@ -1,0 +1,253 @@
+"""Providers: how one becomes one, and what one may then do, on one's own calendars alone."""
+
+from datetime import timedelta
+from functools import partial
+
+import pytest
+from django.urls import reverse
+from django.utils import timezone
+
+from accounts import services as accounts_services
+from accounts.models import User
+from accounts.signals import became_provider
+from accounts.tests.factories import AdminFactory, ProviderFactory, UserFactory
+from bookings.tests.factories import TUESDAY, BookingFactory
+from bookit.errors import Forbidden
+from bookit.tests.crowd import at_once
+from bookit.tests.expect import problem
+from catalog.models import Calendar
+from catalog.tests.factories import CalendarFactory, ServiceFactory
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def boss():
+    return AdminFactory(email="boss@example.com")
+
+
+@pytest.fixture
+def as_admin(api, boss):
+    return api.as_(boss)
+
+
+@pytest.fixture
+def site(client, boss):
+    client.force_login(boss)
+    return client
+
+
+@pytest.fixture
+def refusal():
+    """The error of somebody who wants no new providers, and hears of them last."""
+
+    def refuse(sender, **signal):
+        raise Forbidden
+
+    became_provider.connect(refuse)
+    yield Forbidden
+    became_provider.disconnect(refuse)
+
+
+def calendars(user):
+    """Return name and zone of somebody's calendars."""
+    return list(Calendar.objects.filter(provider=user).values_list("name", "timezone"))
+
+
+class TestBecomingOne:
+    def test_a_new_provider_has_a_calendar_named_as_they_are(self, api, as_admin):
+        user = UserFactory(name="Rui Costa", timezone="Europe/Lisbon")
+        assert as_admin.patch(f"/users/{user.pk}", {"role": "provider"}).status_code == 200
+        [calendar] = api.get(f"/calendars?provider_id={user.pk}").json()["results"]
+        assert calendar == {
+            **calendar,
+            "name": "Rui Costa",
+            "timezone": "Europe/Lisbon",
+            "provider_id": str(user.pk),
+            "opening_hours": [],
+        }
+
+    def test_the_calendar_has_the_name_that_came_with_the_role(self, as_admin):
+        user = UserFactory(name="Rui")
+        as_admin.patch(f"/users/{user.pk}", {"name": "Rui Costa", "role": "provider"})
+        assert calendars(user) == [("Rui Costa", "UTC")]
+
+    def test_whoever_has_a_calendar_gets_no_other(self, as_admin):
+        user = AdminFactory()
+        CalendarFactory(provider=user, name="Court 1")
+        as_admin.patch(f"/users/{user.pk}", {"role": "provider"})
+        assert calendars(user) == [("Court 1", "UTC")]
+
+    def test_somebody_elses_calendar_is_none_of_theirs(self, as_admin):
+        CalendarFactory(provider=ProviderFactory())
+        CalendarFactory()
+        user = UserFactory(name="Rui")
+        as_admin.patch(f"/users/{user.pk}", {"role": "provider"})
+        assert calendars(user) == [("Rui", "UTC")]
+
+    def test_becoming_one_again_makes_no_second_calendar(self, as_admin):
+        user = UserFactory(name="Rui")
+        for role in ("provider", "user", "provider", "admin", "provider"):
+            assert as_admin.patch(f"/users/{user.pk}", {"role": role}).status_code == 200
+        assert calendars(user) == [("Rui", "UTC")]
+
+    @pytest.mark.parametrize(
+        ("role", "changes"),
+        [
+            ("user", {"name": "Rui"}),
+            ("user", {"role": "user"}),
+            ("user", {"role": "admin"}),
+            ("provider", {"role": "provider"}),
+            ("provider", {"name": "Rui", "is_active": False}),
+            ("admin", {"role": "user"}),
+        ],
+    )
+    def test_nothing_else_makes_a_calendar(self, as_admin, role, changes):
+        user = UserFactory(role=role)
+        assert as_admin.patch(f"/users/{user.pk}", changes).status_code == 200
+        assert not Calendar.objects.exists()
+
+    def test_who_registers_is_no_provider_and_has_no_calendar(self, api):
+        body = {"name": "Rui", "email": "rui@example.com", "password": "correct horse 9"}
+        assert api.post("/auth/register", body).json()["role"] == "user"
+        assert not Calendar.objects.exists()
+
+    def test_a_role_and_its_calendar_come_together_or_not_at_all(self, boss, refusal):
+        user = UserFactory()
+        with pytest.raises(refusal):
+            accounts_services.update_user(
+                user_id=user.pk, actor=boss, changes={"role": "provider"}, at=timezone.now()
+            )
+        user.refresh_from_db()
+        assert (user.role, calendars(user)) == ("user", [])
+
+    @pytest.mark.django_db(transaction=True)
+    def test_made_one_by_many_at_once_one_has_one_calendar(self, api):
+        admin = api.as_(AdminFactory())
+        for _ in range(5):
+            user = UserFactory(name="Rui")
+            outcomes = at_once(
+                [partial(admin.patch, f"/users/{user.pk}", {"role": "provider"})] * 4
+            )
+            assert [outcome.value.status_code for outcome in outcomes] == [200] * 4
+            assert calendars(user) == [("Rui", "UTC")]
+
+
+class TestInTheAdminSite:
+    def test_a_user_who_is_made_a_provider_has_a_calendar(self, site):
+        user = UserFactory(name="Rui")
+        answer = site.post(
+            reverse("admin:accounts_user_change", args=[user.pk]),
+            {
+                "email": "costa@example.com",
+                "name": "Rui Costa",
+                "role": "provider",
+                "is_active": "on",
+                "timezone": "Europe/Lisbon",
+            },
+        )
+        assert answer.status_code == 302
+        user.refresh_from_db()
+        assert (user.role, user.email) == ("provider", "costa@example.com")
+        assert calendars(user) == [("Rui Costa", "Europe/Lisbon")]
+
+    @pytest.mark.parametrize(("role", "expected"), [("provider", [("Rui", "UTC")]), ("user", [])])
+    def test_somebody_new_has_one_as_a_provider(self, site, role, expected):
+        password = "seven quiet otters"
+        answer = site.post(
+            reverse("admin:accounts_user_add"),
+            {
+                "email": "Rui@Example.com",
+                "name": "Rui",
+                "role": role,
+                "password1": password,
+                "password2": password,
+            },
+        )
+        assert answer.status_code == 302, answer.content
+        user = User.objects.get(email="rui@example.com")
+        assert (user.role, user.check_password(password)) == (role, True)
+        assert calendars(user) == expected
+
+    def test_adding_an_account_is_an_admins_business(self):
+        user = User(name="Rui", email="rui@example.com", role="admin")
+        with pytest.raises(Forbidden):
+            accounts_services.add_user(user=user, actor=ProviderFactory(), at=timezone.now())
+        assert not User.objects.filter(email="rui@example.com").exists()
+
+
+@pytest.fixture
+def provider(as_admin):
+    """Somebody who has just become a provider."""
+    user = UserFactory(name="Rui")
+    as_admin.patch(f"/users/{user.pk}", {"role": "provider"})
+    user.refresh_from_db()
+    return user
+
+
+@pytest.fixture
+def calendar(provider):
+    return provider.calendars.get()
+
+
+@pytest.fixture
+def as_other(api):
+    """A provider with a calendar of their own."""
+    other = ProviderFactory()
+    CalendarFactory(provider=other)
+    return api.as_(other)
+
+
+class TestBookingsOnTheirCalendars:
+    @pytest.fixture
+    def service(self, calendar):
+        return ServiceFactory(calendar=calendar)
+
+    @pytest.fixture
+    def booked(self, service):
+        return BookingFactory(service=service)
+
+    def test_they_see_those_and_no_others(self, api, as_other, provider, booked):
+        elsewhere = BookingFactory()
+        own = BookingFactory(user=provider)
+        client = api.as_(provider)
+        listed = client.get("/bookings?scope=provider").json()["results"]
+        assert [row["id"] for row in listed] == [str(booked.pk)]
+        assert client.get(f"/bookings/{booked.pk}").json() == listed[0]
+        assert [row["id"] for row in client.get("/bookings").json()["results"]] == [str(own.pk)]
+        problem(client.get(f"/bookings/{elsewhere.pk}"), 403, "permission_denied")
+        assert as_other.get("/bookings?scope=provider").json()["count"] == 0
+        problem(as_other.get(f"/bookings/{booked.pk}"), 403, "permission_denied")
+
+    @pytest.mark.parametrize(
+        "statuses",
+        [["confirmed", "completed"], ["confirmed", "no_show"], ["cancelled"], ["completed"]],
+    )
+    @pytest.mark.parametrize("who", ["provider", "admin"])
+    def test_they_bring_them_into_the_states_there_are(
+        self, api, as_admin, as_other, provider, booked, statuses, who
+    ):
+        client = as_admin if who == "admin" else api.as_(provider)
+        for status in statuses:
+            change = {"status": status}
+            path = f"/bookings/{booked.pk}"
+            problem(as_other.patch(path, change), 403, "permission_denied")
+            problem(as_other.patch(f"{path}/status", change), 403, "permission_denied")
+            answer = client.patch(f"{path}/status", change)
+            assert (answer.status_code, answer.json()["status"]) == (200, status)
+
+    def test_they_move_them(self, api, as_other, provider, booked):
+        later = {"start_time": (TUESDAY + timedelta(days=1)).isoformat()}
+        problem(as_other.patch(f"/bookings/{booked.pk}", later), 403, "permission_denied")
+        assert api.as_(provider).patch(f"/bookings/{booked.pk}", later).status_code == 200
+
+    def test_a_calendar_that_changes_hands_takes_its_bookings_along(
+        self, api, as_admin, as_other, provider, calendar, booked
+    ):
+        other = User.objects.exclude(pk=provider.pk).get(role="provider")
+        as_admin.patch(f"/calendars/{calendar.pk}", {"provider_id": str(other.pk)})
+        assert api.as_(provider).get("/bookings?scope=provider").json()["count"] == 0
+        confirm = {"status": "confirmed"}
+        path = f"/bookings/{booked.pk}/status"
+        problem(api.as_(provider).patch(path, confirm), 403, "permission_denied")
+        assert as_other.patch(path, confirm).status_code == 200
