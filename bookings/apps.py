@@ -9,8 +9,11 @@ class BookingsConfig(AppConfig):
     name = "bookings"
 
     def ready(self) -> None:
-        """Let services be found by what bookings know of them: whether there is a free time."""
+        """Tell the catalog what only bookings know: what is free, and what lies outside of hours."""
+        from bookings import affected
         from bookings.filters import BookableServiceFilter
+        from catalog.signals import closed
         from catalog.viewsets import ServiceViewSet
 
         ServiceViewSet.filterset_class = BookableServiceFilter
+        closed.connect(affected.closed_out, dispatch_uid="closed_out")

@@ -80,6 +80,23 @@ class DayOrInstantFilter(filters.Filter):
         return (end if self.ends else begin)(value, tz)
 
 
+# For rows with a start and an end, those whose period meets the one that is asked for. They go into
+# `base_filters`, for `from` is a word of Python's own.
+PERIOD_FILTERS: dict[str, filters.Filter] = {
+    "from": DayOrInstantFilter(
+        field_name="end_time",
+        lookup_expr="gt",
+        help_text="Those that end after it; a date means its beginning.",
+    ),
+    "to": DayOrInstantFilter(
+        field_name="start_time",
+        lookup_expr="lt",
+        ends=True,
+        help_text="Those that start before it; a date means its end.",
+    ),
+}
+
+
 class CommaSeparatedChoices(filters.BaseInFilter, filters.ChoiceFilter):
     """One or more of the choices, comma-separated."""
 

@@ -5,8 +5,8 @@ from typing import Any
 from django.db.models import QuerySet
 from django_filters import rest_framework as filters
 
-from bookit.filters import DecimalFilter
-from catalog.models import Calendar, Service
+from bookit.filters import PERIOD_FILTERS, DecimalFilter
+from catalog.models import Calendar, Service, TimeOff
 
 PRICE: dict[str, Any] = {"max_digits": 10, "decimal_places": 2, "min_value": 0}
 
@@ -19,6 +19,17 @@ class CalendarFilter(filters.FilterSet):
     class Meta:
         model = Calendar
         fields: list[str] = []
+
+
+class TimeOffFilter(filters.FilterSet):
+    """By period."""
+
+    class Meta:
+        model = TimeOff
+        fields: list[str] = []
+
+
+TimeOffFilter.base_filters.update(PERIOD_FILTERS)
 
 
 class ServiceFilter(filters.FilterSet):

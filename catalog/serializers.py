@@ -1,7 +1,7 @@
 """Shapes of what is offered."""
 
 from itertools import pairwise
-from typing import Any
+from typing import Any, ClassVar
 
 from django.contrib.postgres.expressions import ArraySubquery
 from django.db.models import F, OuterRef
@@ -11,8 +11,27 @@ from rest_framework import serializers
 
 from bookit.schema import example
 from bookit.serializers import InputSerializer, RowSerializer
-from bookit.times import format_wall_clock, parse_wall_clock
-from catalog.models import LONGEST_MINUTES, Calendar, OpeningHours, Service
+from bookit.times import InstantField, format_wall_clock, parse_wall_clock
+from catalog.models import LONGEST_MINUTES, Calendar, OpeningHours, Service, TimeOff
+from catalog.signals import Affected
+
+# What answers tell beside the resource itself, and a client may send back.
+BESIDES = frozenset({"affected_bookings"})
+AFFECTED = {"count": 1, "ids": ["0199d3a4-02aa-7d0c-9b1f-6f0e5b8f2a11"]}
+
+
+class AffectedBookingsSerializer(serializers.Serializer[Any]):
+    """Upcoming bookings that a change leaves outside; they stay as they are."""
+
+    count = serializers.IntegerField(min_value=0)
+    ids = serializers.ListField(
+        child=serializers.UUIDField(), max_length=100, help_text="At most 100, the earliest first."
+    )
+
+    @classmethod
+    def represent(cls, affected: Affected) -> dict[str, Any]:
+        """Return what the client sees of them."""
+        return {"count": affected.count, "ids": [pk for pk, _ in affected.first]}
 
 
 @extend_schema_field(
@@ -53,23 +72,23 @@ class OpeningHoursSerializer(InputSerializer):
         return attrs
 
 
-@example(
-    "Monday to Friday",
-    {
-        "name": "Rui's chair",
-        "timezone": "Europe/Lisbon",
-        "opening_hours": [
-            {"weekday": day, "opens": "09:00", "closes": "18:00"} for day in range(5)
-        ],
-    },
-    answer={
-        "id": "0199d3a0-6a31-7e8a-a0f5-3e6a4c1b8d07",
-        "provider_id": "0199d3a0-5b1c-7d3e-9c4b-2a7f8e6d5c31",
-        "created_at": "2026-11-21T09:00:00Z",
-    },
-)
+MONDAY_TO_FRIDAY = {
+    "name": "Rui's chair",
+    "timezone": "Europe/Lisbon",
+    "opening_hours": [{"weekday": day, "opens": "09:00", "closes": "18:00"} for day in range(5)],
+}
+RUIS = {
+    "id": "0199d3a0-6a31-7e8a-a0f5-3e6a4c1b8d07",
+    "provider_id": "0199d3a0-5b1c-7d3e-9c4b-2a7f8e6d5c31",
+    "created_at": "2026-11-21T09:00:00Z",
+}
+
+
+@example("Monday to Friday", MONDAY_TO_FRIDAY, answer=RUIS)
 class CalendarSerializer(RowSerializer):
     """A calendar: whose time is sold."""
+
+    ignored: ClassVar[frozenset[str]] = BESIDES
 
     provider_id = serializers.UUIDField(required=False, allow_null=True)
     opening_hours = OpeningHoursSerializer(  # type: ignore[call-arg]
@@ -117,6 +136,56 @@ class CalendarSerializer(RowSerializer):
             if first["weekday"] == second["weekday"] and second["opens"] < first["closes"]:
                 raise serializers.ValidationError("The hours of a day must not overlap.")
         return spans
+
+
+@example("Monday to Friday", {**MONDAY_TO_FRIDAY, **RUIS, "affected_bookings": AFFECTED})
+class ChangedCalendarSerializer(CalendarSerializer):
+    """A calendar that was changed, and the bookings that lie outside of its hours now."""
+
+    affected_bookings = AffectedBookingsSerializer(
+        read_only=True, help_text="None, unless `opening_hours` or `timezone` were sent."
+    )
+
+    class Meta(CalendarSerializer.Meta):
+        fields = [*CalendarSerializer.Meta.fields, "affected_bookings"]
+
+
+AUGUST = {
+    "start_time": "2026-08-01T00:00:00Z",
+    "end_time": "2026-09-01T00:00:00Z",
+    "reason": "Summer holidays",
+}
+STORED = {
+    "id": "0199d3a6-4d1e-7b2a-8c3d-5e6f7a8b9c0d",
+    "calendar_id": RUIS["id"],
+    "created_at": "2026-03-01T09:00:00Z",
+}
+
+
+@example("August", AUGUST, answer=STORED)
+class TimeOffSerializer(RowSerializer):
+    """A period in which a calendar is closed, whatever its opening hours say."""
+
+    ignored: ClassVar[frozenset[str]] = BESIDES
+
+    calendar_id = serializers.UUIDField(read_only=True)
+    start_time = InstantField()
+    end_time = InstantField(help_text="Ten years after the start at most.")
+
+    class Meta:
+        model = TimeOff
+        fields = ["id", "calendar_id", "start_time", "end_time", "reason", "created_at"]
+        read_only_fields = ["id", "created_at"]
+
+
+@example("August", {**AUGUST, **STORED, "affected_bookings": AFFECTED})
+class CreatedTimeOffSerializer(TimeOffSerializer):
+    """A new time off, and the bookings in it."""
+
+    affected_bookings = AffectedBookingsSerializer(read_only=True)
+
+    class Meta(TimeOffSerializer.Meta):
+        fields = [*TimeOffSerializer.Meta.fields, "affected_bookings"]
 
 
 @example(

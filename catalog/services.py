@@ -1,6 +1,6 @@
 """The rules of what is offered."""
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -9,7 +9,12 @@ from django.db.models import RestrictedError
 
 from accounts.models import User
 from bookit.errors import Conflict, Forbidden, Invalid, database_error_facts
-from catalog.models import Calendar, OpeningHours, Service
+from catalog.models import Calendar, OpeningHours, Service, TimeOff
+from catalog.opening import Period
+from catalog.signals import Affected, closed
+
+# Ten years; what is longer is a typing error.
+LONGEST_TIME_OFF = timedelta(days=3653)
 
 
 class ServiceInUse(Conflict):
@@ -38,8 +43,11 @@ def create_calendar(
 
 def update_calendar(
     *, calendar_id: UUID, actor: User, changes: dict[str, Any], at: datetime
-) -> Calendar:
+) -> tuple[Calendar, Affected]:
     """Change a calendar; `opening_hours`, where given, replace those it has.
+
+    Bookings stay as they are. Where the hours or the zone are given, those come back that lie
+    outside now.
 
     Raises:
         Calendar.DoesNotExist: there is no such calendar.
@@ -59,7 +67,9 @@ def update_calendar(
             calendar.save(update_fields=list(changes))
         if hours is not None:
             set_opening_hours(calendar, hours)
-    return calendar
+        if hours is None and "timezone" not in changes:
+            return calendar, Affected()
+        return calendar, affected_bookings(calendar=calendar, at=at)
 
 
 def ensure_calendar(*, provider: User, at: datetime) -> None:
@@ -91,6 +101,75 @@ def delete_calendar(*, calendar_id: UUID, actor: User) -> None:
             calendar.delete()
         except RestrictedError:
             raise ServiceInUse("This calendar has services: delete them first.") from None
+
+
+def create_time_off(
+    *,
+    calendar_id: UUID,
+    actor: User,
+    start_time: datetime,
+    end_time: datetime,
+    at: datetime,
+    reason: str = "",
+) -> tuple[TimeOff, Affected]:
+    """Close a calendar for a period, and return the bookings in it, which stay as they are.
+
+    Raises:
+        Calendar.DoesNotExist: there is no such calendar.
+        Invalid: the period is empty, or longer than `LONGEST_TIME_OFF`.
+        Forbidden: it is not the actor's own.
+    """
+    with transaction.atomic():
+        calendar = Calendar.objects.select_for_update(no_key=True).get(pk=calendar_id)
+        check_owner(calendar, actor)
+        check_time_off(start_time, end_time)
+        time_off = TimeOff.objects.create(
+            calendar=calendar,
+            start_time=start_time,
+            end_time=end_time,
+            reason=reason,
+            created_at=at,
+        )
+        period = (start_time, end_time)
+        return time_off, affected_bookings(calendar=calendar, period=period, at=at)
+
+
+def check_time_off(start_time: datetime, end_time: datetime) -> None:
+    """Let pass the periods for which a calendar can be closed.
+
+    Raises:
+        Invalid: it is empty, or longer than `LONGEST_TIME_OFF`.
+    """
+    if end_time <= start_time:
+        raise Invalid(errors={"end_time": ["It ends after it starts."]})
+    if end_time - start_time > LONGEST_TIME_OFF:
+        raise Invalid(errors={"end_time": ["It takes ten years at most."]})
+
+
+def delete_time_off(*, calendar_id: UUID, time_off_id: UUID, actor: User) -> None:
+    """Open a calendar again for a period in which it was closed.
+
+    Raises:
+        Calendar.DoesNotExist: there is no such calendar.
+        TimeOff.DoesNotExist: it has no such time off.
+        Forbidden: it is not the actor's own.
+    """
+    with transaction.atomic():
+        calendar = Calendar.objects.select_for_update(no_key=True).get(pk=calendar_id)
+        check_owner(calendar, actor)
+        calendar.time_off.get(pk=time_off_id).delete()
+
+
+def affected_bookings(
+    *, calendar: Calendar, at: datetime, period: Period | None = None
+) -> Affected:
+    """Return the upcoming bookings that lie outside of a calendar's hours or meet its time off.
+
+    Args:
+        period: a time off; then those alone that meet it.
+    """
+    answers: Any = closed.send(Calendar, calendar=calendar, period=period, at=at)
+    return next((affected for _, affected in answers), Affected())
 
 
 def create_service(

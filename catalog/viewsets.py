@@ -15,9 +15,17 @@ from bookit.prepared import Bound, Prepared
 from bookit.schema import errors
 from bookit.views import GenericViewSet
 from catalog import services
-from catalog.filters import CalendarFilter, ServiceFilter
-from catalog.models import Calendar, Service
-from catalog.serializers import CalendarSerializer, ServiceSerializer
+from catalog.filters import CalendarFilter, ServiceFilter, TimeOffFilter
+from catalog.models import Calendar, Service, TimeOff
+from catalog.serializers import (
+    AffectedBookingsSerializer,
+    CalendarSerializer,
+    ChangedCalendarSerializer,
+    CreatedTimeOffSerializer,
+    ServiceSerializer,
+    TimeOffSerializer,
+)
+from catalog.signals import Affected
 
 ACTIVE_SERVICES = Prepared(
     lambda: Service.objects.filter(is_active=True).order_by("title", "id"), ServiceSerializer.rows
@@ -52,17 +60,21 @@ class CalendarViewSet(CatalogViewSet):
             services.create_calendar(actor=signed_in(request), at=timezone.now(), **self.checked())
         )
 
-    @extend_schema(tags=["Catalog"], summary="Change a calendar")
+    @extend_schema(
+        tags=["Catalog"], summary="Change a calendar", responses=ChangedCalendarSerializer
+    )
     def partial_update(self, request: Request, pk: Any) -> Response:
-        """Change a calendar. `opening_hours` replace those it has."""
-        return self.shown(
-            services.update_calendar(
-                calendar_id=pk,
-                actor=signed_in(request),
-                changes=self.checked(partial=True),
-                at=timezone.now(),
-            )
+        """Change a calendar. `opening_hours` replace those it has.
+
+        Bookings that exist stay as they are: the answer names those that lie outside now.
+        """
+        calendar, affected = services.update_calendar(
+            calendar_id=pk,
+            actor=signed_in(request),
+            changes=self.checked(partial=True),
+            at=timezone.now(),
         )
+        return _with_affected(self.shown(calendar), affected)
 
     @extend_schema(
         tags=["Catalog"], summary="Delete a calendar", extensions=errors("service_in_use")
@@ -71,6 +83,55 @@ class CalendarViewSet(CatalogViewSet):
         """Delete a calendar that no service is sold on."""
         services.delete_calendar(calendar_id=pk, actor=signed_in(request))
         return Response(status=204)
+
+
+@extend_schema_view(
+    list=extend_schema(tags=["Catalog"], summary="List a calendar's time off"),
+)
+class TimeOffViewSet(GenericViewSet):
+    """When a calendar is closed: for its provider and admins, for why is nobody else's business."""
+
+    permission_classes = [IsProviderOrAdmin]
+    serializer_class = TimeOffSerializer
+    filterset_class = TimeOffFilter
+    ordering_fields = {"start_time": "start_time"}
+    default_ordering = ["start_time"]
+    queryset = TimeOff.objects.all()
+
+    def get_queryset(self) -> QuerySet[TimeOff]:
+        """Return the time off of the calendar that the path names.
+
+        Raises:
+            Calendar.DoesNotExist: there is none.
+            Forbidden: it is somebody else's.
+        """
+        calendar = Calendar.objects.get(pk=self.kwargs["calendar_id"])
+        services.check_owner(calendar, signed_in(self.request))
+        return self.queryset.filter(calendar=calendar)
+
+    @extend_schema(
+        tags=["Catalog"],
+        summary="Close a calendar for a period",
+        responses={201: CreatedTimeOffSerializer},
+    )
+    def create(self, request: Request, calendar_id: Any) -> Response:
+        """Take time off. Bookings in it stay as they are: the answer names them."""
+        time_off, affected = services.create_time_off(
+            calendar_id=calendar_id, actor=signed_in(request), at=timezone.now(), **self.checked()
+        )
+        return _with_affected(self.created(time_off), affected)
+
+    @extend_schema(tags=["Catalog"], summary="Delete a time off")
+    def destroy(self, request: Request, calendar_id: Any, pk: Any) -> Response:
+        """Open a calendar again for a period in which it was closed."""
+        services.delete_time_off(calendar_id=calendar_id, time_off_id=pk, actor=signed_in(request))
+        return Response(status=204)
+
+
+def _with_affected(response: Response, affected: Affected) -> Response:
+    """Let an answer name the bookings that a change leaves outside."""
+    response.data["affected_bookings"] = AffectedBookingsSerializer.represent(affected)
+    return response
 
 
 @extend_schema_view(

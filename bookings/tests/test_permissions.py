@@ -11,7 +11,7 @@ from django.utils import timezone
 from accounts.tests.factories import PASSWORD, AdminFactory, ProviderFactory, UserFactory
 from bookings.models import Booking
 from bookings.tests.factories import TUESDAY, BookingFactory, SlotFactory
-from catalog.tests.factories import CalendarFactory, ServiceFactory
+from catalog.tests.factories import CalendarFactory, ServiceFactory, TimeOffFactory
 
 pytestmark = pytest.mark.django_db
 
@@ -43,6 +43,10 @@ PATCH  /calendars/{calendar}                           401  403   403      200  
 PATCH  /calendars/{calendar}    to-the-other           401  403   403      403   403   200
 PATCH  /calendars/{calendar}    to-nobody              401  403   403      403   403   200
 DELETE /calendars/{empty_calendar}                     401  403   403      204   403   204
+
+GET    /calendars/{calendar}/time-off                  401  403   403      200   403   200
+POST   /calendars/{calendar}/time-off                  401  403   403      201   403   201
+DELETE /calendars/{calendar}/time-off/{time_off}       401  403   403      204   403   204
 
 GET    /services                                       200  200   200      200   200   200
 GET    /services/{service}                             200  200   200      200   200   200
@@ -109,6 +113,10 @@ BODIES = {
     "/calendars/{calendar}": {"name": "Room 2"},
     "/calendars/{calendar} to-the-other": {"provider_id": "{other}"},
     "/calendars/{calendar} to-nobody": {"provider_id": None},
+    "/calendars/{calendar}/time-off": {
+        "start_time": "2999-08-01T00:00:00Z",
+        "end_time": "2999-09-01T00:00:00Z",
+    },
     "/services": {"title": "Cut", "price": "20.00", "duration_minutes": 30},
     "/services on-the-calendar": {
         "title": "Cut",
@@ -185,6 +193,7 @@ def world(api, people):
         "calendar": calendar,
         "others_calendar": CalendarFactory(provider=people["other"]),
         "empty_calendar": CalendarFactory(provider=people["provider"]),
+        "time_off": TimeOffFactory(calendar=calendar),
         "service": service,
         "inactive_service": ServiceFactory(calendar=calendar, is_active=False),
         "unbooked_service": ServiceFactory(calendar=calendar),
@@ -289,7 +298,7 @@ def api_routes():
 def test_the_table_is_complete():
     world = dict.fromkeys(
         [
-            *("owner", "calendar", "empty_calendar", "service", "inactive_service"),
+            *("owner", "calendar", "empty_calendar", "time_off", "service", "inactive_service"),
             *("unbooked_service", "slot", "booking", "past_booking", "review"),
         ],
         UUID(int=0),
@@ -306,6 +315,7 @@ def test_other_methods_are_refused_by_name(api, people, route):
     path = "/" + (
         route.replace("<id:pk>", str(UUID(int=0)))
         .replace("<id:service_id>", str(UUID(int=0)))
+        .replace("<id:calendar_id>", str(UUID(int=0)))
         .replace("<slug:code>", "not_found")
     )
     if path == "/":

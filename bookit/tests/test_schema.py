@@ -25,6 +25,7 @@ from bookings.models import Booking
 from bookings.tests.factories import TUESDAY, BookingFactory, SlotFactory
 from bookit import pages, problems
 from bookit.wsgi import application
+from catalog.tests.factories import TimeOffFactory
 from reviews.tests.factories import ReviewFactory
 
 PROBLEM = "application/problem+json"
@@ -336,6 +337,7 @@ def ids(api):
             ("bookings", completed),
             ("services", booking.service),
             ("calendars", booking.calendar),
+            ("time-off", TimeOffFactory(calendar=booking.calendar)),
         ):
             found.setdefault(kind, []).append(row.pk)
     return found
@@ -352,7 +354,7 @@ REFERENCES = {
 
 def point_at_what_exists(case, ids, draw):
     """Replace some of the made-up ids of a case."""
-    kind = case.path.strip("/").split("/")[0]
+    kind = case.path.partition("/{id}")[0].rpartition("/")[2]
     for holder in (case.path_parameters, case.query, case.body):
         for name in list(holder) if isinstance(holder, dict) else []:
             known = kind if name == "id" else REFERENCES.get(name)

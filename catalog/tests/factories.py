@@ -1,11 +1,12 @@
 """Builders of what is offered."""
 
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
 import factory
 from factory.django import DjangoModelFactory
 
-from catalog.models import Calendar, Service
+from catalog.models import Calendar, Service, TimeOff
 
 
 class CalendarFactory(DjangoModelFactory):
@@ -15,6 +16,17 @@ class CalendarFactory(DjangoModelFactory):
         model = Calendar
 
     name = factory.Faker("company")
+
+
+class TimeOffFactory(DjangoModelFactory):
+    """A day without a reason."""
+
+    class Meta:
+        model = TimeOff
+
+    calendar = factory.SubFactory(CalendarFactory)
+    start_time = datetime(2999, 8, 1, tzinfo=UTC)
+    end_time = factory.LazyAttribute(lambda time_off: time_off.start_time + timedelta(days=1))
 
 
 class ServiceFactory(DjangoModelFactory):

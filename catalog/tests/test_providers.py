@@ -20,6 +20,9 @@ from catalog.tests.factories import CalendarFactory, ServiceFactory
 
 pytestmark = pytest.mark.django_db
 
+MONDAY = {"weekday": 0, "opens": "09:00", "closes": "17:00"}
+HOLIDAY = {"start_time": "2999-08-01T00:00:00Z", "end_time": "2999-09-01T00:00:00Z"}
+
 
 @pytest.fixture
 def boss():
@@ -196,6 +199,83 @@ def as_other(api):
     other = ProviderFactory()
     CalendarFactory(provider=other)
     return api.as_(other)
+
+
+class TestWhatTheyPublish:
+    def test_on_their_own_calendar_they_decide(self, api, provider, calendar):
+        client = api.as_(provider)
+        path = f"/calendars/{calendar.pk}"
+        body = {"title": "Haircut", "price": "25.00", "duration_minutes": 30}
+        made = client.post("/services", {**body, "calendar_id": str(calendar.pk)})
+        assert made.status_code == 201
+        assert made.json()["provider_id"] == str(provider.pk)
+        service = f"/services/{made.json()['id']}"
+        assert client.patch(service, {"price": "30.00"}).json()["price"] == "30.00"
+        assert client.patch(service, {"is_active": False}).status_code == 200
+        hours = client.patch(path, {"opening_hours": [MONDAY]})
+        assert hours.json()["opening_hours"] == [MONDAY]
+        away = client.post(f"{path}/time-off", HOLIDAY)
+        assert away.status_code == 201
+        assert client.get(f"{path}/time-off").json()["count"] == 1
+        assert client.delete(away["Location"]).status_code == 204
+        assert client.delete(service).status_code == 204
+
+    def test_a_second_room_is_theirs_as_well(self, api, provider):
+        client = api.as_(provider)
+        room = client.post("/calendars", {"name": "Room 2"}).json()
+        assert room["provider_id"] == str(provider.pk)
+        away = client.post(f"/calendars/{room['id']}/time-off", HOLIDAY)
+        assert away.status_code == 201
+        assert client.delete(away["Location"]).status_code == 204
+        assert client.delete(f"/calendars/{room['id']}").status_code == 204
+
+    def test_on_anybody_elses_they_decide_nothing(self, as_other, as_admin, calendar):
+        service = ServiceFactory(calendar=calendar)
+        path = f"/calendars/{calendar.pk}"
+        away = as_admin.post(f"{path}/time-off", HOLIDAY)["Location"]
+        body = {"title": "Haircut", "price": "25.00", "duration_minutes": 30}
+        for answer in (
+            as_other.post("/services", {**body, "calendar_id": str(calendar.pk)}),
+            as_other.patch(f"/services/{service.pk}", {"price": "1.00"}),
+            as_other.delete(f"/services/{service.pk}"),
+            as_other.patch(path, {"opening_hours": [MONDAY]}),
+            as_other.delete(path),
+            as_other.get(f"{path}/time-off"),
+            as_other.post(f"{path}/time-off", HOLIDAY),
+            as_other.delete(away),
+        ):
+            problem(answer, 403, "permission_denied")
+
+    def test_an_admin_decides_on_all(self, as_admin, calendar):
+        service = ServiceFactory(calendar=calendar)
+        path = f"/calendars/{calendar.pk}"
+        assert as_admin.patch(f"/services/{service.pk}", {"price": "1.00"}).status_code == 200
+        assert as_admin.patch(path, {"opening_hours": [MONDAY]}).status_code == 200
+        away = as_admin.post(f"{path}/time-off", HOLIDAY)
+        assert away.status_code == 201
+        assert as_admin.delete(away["Location"]).status_code == 204
+        assert as_admin.delete(f"/services/{service.pk}").status_code == 204
+        assert as_admin.delete(path).status_code == 204
+
+    def test_who_is_none_any_more_decides_nothing(self, api, as_admin, provider, calendar):
+        service = ServiceFactory(calendar=calendar)
+        booking = BookingFactory(service=service)
+        path = f"/calendars/{calendar.pk}"
+        away = as_admin.post(f"{path}/time-off", HOLIDAY)["Location"]
+        as_admin.patch(f"/users/{provider.pk}", {"role": "user"})
+        client = api.as_(provider)
+        for answer in (
+            client.post("/calendars", {"name": "Room 2"}),
+            client.patch(path, {"name": "Mine"}),
+            client.delete(path),
+            client.get(f"{path}/time-off"),
+            client.post(f"{path}/time-off", HOLIDAY),
+            client.delete(away),
+            client.patch(f"/services/{service.pk}", {"price": "1.00"}),
+            client.get(f"/bookings/{booking.pk}"),
+            client.patch(f"/bookings/{booking.pk}/status", {"status": "confirmed"}),
+        ):
+            problem(answer, 403, "permission_denied")
 
 
 class TestBookingsOnTheirCalendars:

@@ -1,0 +1,79 @@
+"""Bookings that a calendar no longer has time for: they stay, and whoever closed it is told."""
+
+from datetime import datetime
+from functools import cache
+from typing import Any
+from uuid import UUID
+
+from django.db.backends.postgresql.psycopg_any import DateTimeTZRange
+from django.db.models import Count, Exists, OuterRef, Q, QuerySet, Window
+
+from bookings.models import Booking
+from bookit.times import zone
+from catalog.models import Calendar, TimeOff
+from catalog.opening import Opening, Period, Span
+from catalog.signals import Affected
+
+Status = Booking.Status
+
+# So many are named; of the others there is a count.
+MOST = 100
+
+
+def closed_out(
+    sender: Any, *, calendar: Calendar, period: Period | None, at: datetime, **signal: Any
+) -> Affected:
+    """Return the upcoming bookings that meet a time off; without one, all that lie outside.
+
+    Those in a slot keep their time whatever the opening hours are: only time off closes them out.
+    """
+    if period:
+        start, end = period
+        upcoming = _upcoming(calendar, start, end, at=at)
+        return _first_and_count(upcoming.filter(start_time__lt=end, end_time__gt=start))
+    upcoming = _upcoming(calendar, at, None, at=at).annotate(
+        off=Exists(
+            TimeOff.objects.filter(
+                calendar=OuterRef("calendar"),
+                start_time__lt=OuterRef("end_time"),
+                end_time__gt=OuterRef("start_time"),
+            )
+        )
+    )
+    hours = calendar.hours.values_list("weekday", "opens", "closes")
+    opening = Opening(zone(calendar.timezone), tuple(Span(*row) for row in hours))
+    if opening.is_endless:
+        return _first_and_count(upcoming.filter(off=True))
+    # All of a class are booked for one period.
+    is_open = cache(opening.contains)
+    outside = [
+        (pk, start)
+        for pk, start, end, slot_id, off in upcoming.values_list(
+            "pk", "start_time", "end_time", "slot_id", "off"
+        )
+        if off or not (slot_id or is_open(start, end))
+    ]
+    return Affected(len(outside), tuple(outside[:MOST]))
+
+
+def _upcoming(
+    calendar: Calendar, start: datetime, end: datetime | None, *, at: datetime
+) -> QuerySet[Booking]:
+    """Return the bookings that will take place on a calendar, around `start` to `end`, in order."""
+    waits = Q(status__in=[Status.PENDING, Status.CONFIRMED])
+    held = Q(status=Status.HELD, hold_expires_at__gt=at)
+    return Booking.objects.filter(
+        waits | held,
+        calendar=calendar,
+        end_time__gt=at,
+        # Says no more than the periods do, but is what an index finds them by.
+        active=True,
+        blocked__overlap=DateTimeTZRange(start, end),
+    ).order_by("start_time", "id")
+
+
+def _first_and_count(bookings: QuerySet[Booking]) -> Affected:
+    rows: list[tuple[UUID, datetime, int]] = list(
+        bookings.annotate(total=Window(Count("pk"))).values_list("pk", "start_time", "total")[:MOST]
+    )
+    return Affected(rows[0][2] if rows else 0, tuple(row[:2] for row in rows))
