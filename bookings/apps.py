@@ -9,7 +9,7 @@ class BookingsConfig(AppConfig):
     name = "bookings"
 
     def ready(self) -> None:
-        """Tell the catalog what only bookings know: what is free, and what lies outside of hours."""
+        """Tell the catalog what only bookings know: what is free, and what is closed out."""
         from bookings import affected
         from bookings.filters import BookableServiceFilter
         from catalog.signals import closed

@@ -10,7 +10,7 @@ from django_filters import rest_framework as filters
 from bookings.availability import LONGEST, search, window
 from bookings.models import Booking
 from bookit.exceptions import refuse
-from bookit.filters import CommaSeparatedChoices, DayOrInstantFilter
+from bookit.filters import PERIOD_FILTERS, CommaSeparatedChoices, DayOrInstantFilter
 from catalog.filters import ServiceFilter
 from catalog.models import Service
 
@@ -37,18 +37,7 @@ class BookingFilter(filters.FilterSet):
         return queryset
 
 
-# `from` is a word of Python's own.
-BookingFilter.base_filters["from"] = DayOrInstantFilter(
-    field_name="end_time",
-    lookup_expr="gt",
-    help_text="Bookings that end after it; a date means its beginning.",
-)
-BookingFilter.base_filters["to"] = DayOrInstantFilter(
-    field_name="start_time",
-    lookup_expr="lt",
-    ends=True,
-    help_text="Bookings that start before it; a date means its end.",
-)
+BookingFilter.base_filters.update(PERIOD_FILTERS)
 
 
 class BookableServiceFilter(ServiceFilter):

@@ -11,7 +11,7 @@ from drf_spectacular.utils import extend_schema_field
 
 from bookings.models import Slot
 from bookings.slots import SEATS_LEFT
-from bookit.filters import YES_NO, DayOrInstantField, DayOrInstantFilter
+from bookit.filters import PERIOD_FILTERS, YES_NO, DayOrInstantField
 from bookit.times import day_end, day_start
 from catalog.models import TimeOff
 
@@ -92,15 +92,4 @@ def _times(column: str, unit: timedelta) -> ExpressionWrapper:
     return ExpressionWrapper(F(column) * unit, output_field=DurationField())
 
 
-# `from` is a word of Python's own.
-SlotFilter.base_filters["from"] = DayOrInstantFilter(
-    field_name="end_time",
-    lookup_expr="gt",
-    help_text="Slots that end after it; a date means its beginning.",
-)
-SlotFilter.base_filters["to"] = DayOrInstantFilter(
-    field_name="start_time",
-    lookup_expr="lt",
-    ends=True,
-    help_text="Slots that start before it; a date means its end.",
-)
+SlotFilter.base_filters.update(PERIOD_FILTERS)
