@@ -79,8 +79,9 @@ class Opening:
 
     def _spans(self, start: datetime, end: datetime) -> Iterator[Period]:
         """Yield the spans of each day, in order."""
-        # Where days join, what is open at `start` may have opened up to a week before.
-        more = 8 * DAY if any(span.opens == 0 for span in self.hours) else DAY
+        # Where days join, what is open at `start` may have opened a week before; or two, where the
+        # clocks left out the time that it closes for (Apia, closed on Fridays, in 2011).
+        more = 15 * DAY if any(span.opens == 0 for span in self.hours) else DAY
         day = (start.astimezone(self.tz) - more).date()
         last = (end.astimezone(self.tz) + more).date()
         by_weekday: dict[int, list[Span]] = {}

@@ -125,6 +125,15 @@ class TestGrid:
             )
         assert found == ["2011-12-29T09:00", "2011-12-31T09:00"]
 
+    def test_two_weeks_are_one_period_where_the_clocks_left_out_the_closing(self, times):
+        week_but_friday = ([0, 1, 2, 3, 5, 6], 0, 24)
+        service = ServiceFactory(
+            calendar=opened(week_but_friday, tz="Pacific/Apia"), duration_minutes=1000
+        )
+        with time_machine.travel(datetime(2011, 12, 1, tzinfo=UTC)):
+            found = times(service, "from=2011-12-24&to=2012-01-04", width=slice(0, 16))
+            assert times(service, "from=2012-01-04&to=2012-01-04", width=slice(0, 16)) == found[-1:]
+
 
 class TestRules:
     def test_time_off_is_not_offered(self, times):
