@@ -2,8 +2,7 @@
 
 from django.urls import path
 
-from bookings.slot_viewsets import SlotViewSet
-from bookings.viewsets import AvailabilityViewSet, BookingViewSet
+from bookings.viewsets import AvailabilityViewSet, BookingViewSet, SlotViewSet
 
 urlpatterns = [
     path(
