@@ -174,6 +174,17 @@ class TestRules:
             ("10:00", 1),
         ]
 
+    def test_a_seat_that_is_taken_before_and_after_a_time_is_one_seat(self, api):
+        service = ServiceFactory(calendar=opened((9, 12)), capacity=2, step_minutes=45)
+        for start in (TUESDAY - HOUR, TUESDAY + HOUR / 2):
+            BookingFactory(service=service, seat=1, start_time=start)
+        answer = api.get(f"/services/{service.pk}/availability?{DAY}").json()
+        assert [(t["start_time"][11:16], t["seats_left"]) for t in answer["times"]] == [
+            ("09:00", 1),
+            ("09:45", 1),
+            ("10:30", 1),
+        ]
+
     def test_notice_and_horizon(self, times):
         service = ServiceFactory(min_notice_minutes=120, max_advance_days=1)
         with time_machine.travel(TUESDAY, tick=False):
