@@ -5,16 +5,21 @@ from itertools import pairwise
 from typing import Any
 
 from django import forms
-from django.contrib import admin
+from django.contrib import admin, messages
 from django.core.exceptions import ValidationError
+from django.db.models import QuerySet
 from django.http import HttpRequest
+from django.utils import timezone
 
 from bookit.admin import StampedAdmin
-from bookit.times import format_wall_clock, parse_wall_clock
+from bookit.errors import Invalid
+from bookit.times import format_wall_clock, parse_wall_clock, zone
 from catalog import services
-from catalog.models import Calendar, OpeningHours, Service
+from catalog.models import Calendar, OpeningHours, Service, TimeOff
 
 WEEKDAYS = list(enumerate(day_name))
+# So many bookings are named that a change leaves outside.
+A_FEW = 5
 
 
 class WallClockFormField(forms.CharField):
@@ -95,6 +100,37 @@ class OpeningHoursInline(admin.TabularInline):
     extra = 0
 
 
+class TimeOffForm(forms.ModelForm):
+    """A period in which a calendar is closed."""
+
+    class Meta:
+        model = TimeOff
+        fields = ["start_time", "end_time", "reason"]
+
+    def clean(self) -> None:
+        """Refuse what the API refuses, in its words rather than by a constraint."""
+        super().clean()
+        start, end = self.cleaned_data.get("start_time"), self.cleaned_data.get("end_time")
+        if start and end:
+            try:
+                services.check_time_off(start, end)
+            except Invalid as error:
+                for field, problems in (error.errors or {}).items():
+                    self.add_error(field, problems)
+
+
+class TimeOffInline(admin.TabularInline):
+    """When a calendar is closed all the same, from now on; what is over fills no page."""
+
+    model = TimeOff
+    form = TimeOffForm
+    extra = 0
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[TimeOff]:
+        """Return the time off that is not over."""
+        return super().get_queryset(request).filter(end_time__gt=timezone.now())
+
+
 @admin.register(Calendar)
 class CalendarAdmin(StampedAdmin):
     """Whose time is sold."""
@@ -106,12 +142,38 @@ class CalendarAdmin(StampedAdmin):
     autocomplete_fields = ["provider"]
     readonly_fields = ["id", "created_at"]
     fields = ["id", "name", "timezone", "provider", "created_at"]
-    inlines = [OpeningHoursInline]
+    inlines = [OpeningHoursInline, TimeOffInline]
 
     def save_formset(self, request: HttpRequest, form: Any, formset: Any, change: bool) -> None:
         """Replace the opening hours all at once, as the API does."""
-        formset.save(commit=False)
-        services.set_opening_hours(form.instance, formset.spans())
+        if isinstance(formset, OpeningHoursFormSet):
+            formset.save(commit=False)
+            services.set_opening_hours(form.instance, formset.spans())
+        else:
+            super().save_formset(request, form, formset, change)
+
+    def save_related(self, request: HttpRequest, form: Any, formsets: Any, change: bool) -> None:
+        """Save hours and time off, and name the bookings that lie outside now."""
+        super().save_related(request, form, formsets, change)
+        if "timezone" in form.changed_data or any(formset.has_changed() for formset in formsets):
+            self.warn_of_affected(request, form.instance)
+
+    def warn_of_affected(self, request: HttpRequest, calendar: Calendar) -> None:
+        """Say how many upcoming bookings lie outside of a calendar's time, if any, and which."""
+        affected = services.affected_bookings(calendar=calendar, at=timezone.now())
+        if not affected.count:
+            return
+        tz = zone(calendar.timezone)
+        first = ", ".join(
+            f"{start.astimezone(tz):%Y-%m-%d %H:%M} ({pk})" for pk, start in affected.first[:A_FEW]
+        )
+        more = f" and {affected.count - A_FEW} more" if affected.count > A_FEW else ""
+        words = "booking lies" if affected.count == 1 else "bookings lie"
+        self.message_user(
+            request,
+            f"{affected.count} upcoming {words} outside of its open time now: {first}{more}.",
+            messages.WARNING,
+        )
 
 
 @admin.register(Service)

@@ -77,7 +77,7 @@ def test_every_model_of_ours_is_registered():
         "reviews.Review",
         "token_blacklist.BlacklistedToken",
         "token_blacklist.OutstandingToken",
-    }  # opening hours are part of their calendar's page
+    }  # opening hours and time off are part of their calendar's page
 
 
 @pytest.mark.parametrize("model", MODELS, ids=lambda model: model._meta.label)
@@ -200,6 +200,8 @@ def test_opening_hours_are_written_as_times_of_day(site):
         "hours-0-opens": "09:30",
         "hours-0-closes": "24:00",
         "hours-0-calendar": str(calendar.pk),
+        "time_off-TOTAL_FORMS": "0",
+        "time_off-INITIAL_FORMS": "0",
     }
 
     site.post(page(Calendar, "change", calendar.pk), form)
@@ -266,6 +268,8 @@ def hours(calendar, *spans):
         "provider": "",
         "hours-TOTAL_FORMS": len(spans),
         "hours-INITIAL_FORMS": calendar.hours.count(),
+        "time_off-TOTAL_FORMS": 0,
+        "time_off-INITIAL_FORMS": 0,
     }
     ids = list(calendar.hours.order_by("opens").values_list("pk", flat=True))
     for row, (weekday, opens, closes) in enumerate(spans):

@@ -1,0 +1,193 @@
+"""A calendar's page in the admin site: its time off, and the bookings that a change leaves outside.
+
+Pages that all models have alike are tested in `reviews/tests/test_admin.py`.
+"""
+
+import re
+from datetime import UTC, datetime, timedelta
+from html import unescape
+
+import pytest
+from django.urls import reverse
+from django.utils import timezone
+
+from accounts.tests.factories import AdminFactory
+from bookings.tests.factories import TUESDAY, BookingFactory
+from catalog.models import Calendar, OpeningHours, TimeOff
+from catalog.tests.factories import CalendarFactory, ServiceFactory, TimeOffFactory
+
+pytestmark = pytest.mark.django_db
+
+HOUR = timedelta(hours=1)
+
+
+@pytest.fixture
+def site(client):
+    client.force_login(AdminFactory())
+    return client
+
+
+@pytest.fixture
+def calendar():
+    return CalendarFactory(name="Chair")
+
+
+@pytest.fixture
+def save(site, calendar):
+    """Save the calendar's page as a browser would, and return the page that follows."""
+
+    def send(*time_off, hours=(), **fields):
+        body = {
+            "name": calendar.name,
+            "timezone": "UTC",
+            "provider": "",
+            "hours-TOTAL_FORMS": len(hours),
+            "hours-INITIAL_FORMS": 0,
+            "time_off-TOTAL_FORMS": len(time_off),
+            "time_off-INITIAL_FORMS": sum("id" in row for row in time_off),
+            **fields,
+        }
+        for prefix, rows in (("hours", hours), ("time_off", time_off)):
+            for number, row in enumerate(rows):
+                row = {**row, "calendar": calendar.pk}
+                body |= {f"{prefix}-{number}-{name}": value for name, value in row.items()}
+        path = reverse("admin:catalog_calendar_change", args=[calendar.pk])
+        return site.post(path, body, follow=True)
+
+    return send
+
+
+def period(start, end, **fields):
+    """Return a row of time off, as a form holds it."""
+    (start_date, start_clock), (end_date, end_clock) = start.split(), end.split()
+    return {
+        "start_time_0": start_date,
+        "start_time_1": start_clock,
+        "end_time_0": end_date,
+        "end_time_1": end_clock,
+        "reason": "",
+        **fields,
+    }
+
+
+AUGUST = period("2999-08-01 00:00", "2999-09-01 00:00", reason="Summer holidays")
+MORNINGS = [{"weekday": day, "opens": "09:00", "closes": "12:00"} for day in range(7)]
+
+
+def warning(answer):
+    """Return the warning on a page, if there is one."""
+    found = re.search(r'<li class="warning">(.*?)</li>', answer.content.decode(), re.DOTALL)
+    return found and unescape(found[1])
+
+
+class TestTimeOff:
+    def test_it_is_added_changed_and_taken_out_on_its_calendars_page(self, save, calendar):
+        answer = save(AUGUST)
+        assert "was changed successfully" in answer.content.decode()
+        stored = calendar.time_off.get()
+        assert (stored.start_time, stored.end_time, stored.reason) == (
+            datetime(2999, 8, 1, tzinfo=UTC),
+            datetime(2999, 9, 1, tzinfo=UTC),
+            "Summer holidays",
+        )
+        save({**AUGUST, "id": stored.pk, "reason": "Sabbatical"})
+        assert calendar.time_off.get().reason == "Sabbatical"
+        save({**AUGUST, "id": stored.pk, "DELETE": "on"})
+        assert not TimeOff.objects.exists()
+
+    def test_it_is_added_with_a_new_calendar(self, site):
+        body = {
+            "name": "Court",
+            "timezone": "UTC",
+            "provider": "",
+            "hours-TOTAL_FORMS": 0,
+            "hours-INITIAL_FORMS": 0,
+            "time_off-TOTAL_FORMS": 1,
+            "time_off-INITIAL_FORMS": 0,
+            **{f"time_off-0-{name}": value for name, value in AUGUST.items()},
+        }
+        assert site.post(reverse("admin:catalog_calendar_add"), body).status_code == 302
+        assert Calendar.objects.get(name="Court").time_off.count() == 1
+
+    @pytest.mark.parametrize(
+        ("row", "words"),
+        [
+            (period("2999-08-01 10:00", "2999-08-01 10:00"), "It ends after it starts."),
+            (period("2999-08-01 10:00", "2999-08-01 09:00"), "It ends after it starts."),
+            (period("2999-08-01 10:00", "2999-08-32 09:00"), "Enter a valid date."),
+            (period("2979-08-01 10:00", "2999-08-01 10:00"), "It takes ten years at most."),
+        ],
+    )
+    def test_what_makes_no_sense_is_refused_in_words(self, save, row, words):
+        page = save(row).content.decode()
+        assert words in page
+        assert "onstraint" not in page
+        assert not TimeOff.objects.exists()
+
+    def test_what_is_over_fills_no_page_and_stays(self, site, save, calendar):
+        now = timezone.now()
+        for weeks in (-2, 2):
+            TimeOffFactory(
+                calendar=calendar,
+                start_time=now + timedelta(weeks=weeks),
+                reason=f"In {weeks} weeks",
+            )
+        page = site.get(reverse("admin:catalog_calendar_change", args=[calendar.pk]))
+        assert "In 2 weeks" in page.content.decode()
+        assert "In -2 weeks" not in page.content.decode()
+        save(name="Court")
+        assert calendar.time_off.count() == 2
+
+
+class TestAffectedBookings:
+    @pytest.fixture
+    def service(self, calendar):
+        return ServiceFactory(calendar=calendar, capacity=50)
+
+    def test_a_change_of_hours_names_who_lies_outside_now(self, save, service):
+        outside = [BookingFactory(service=service, start_time=TUESDAY + n * HOUR) for n in (3, 2)]
+        BookingFactory(service=service)
+        assert warning(save(hours=MORNINGS)) == (
+            "2 upcoming bookings lie outside of its open time now: "
+            f"2999-01-01 12:00 ({outside[1].pk}), 2999-01-01 13:00 ({outside[0].pk})."
+        )
+
+    def test_so_does_a_time_off(self, save, service):
+        booking = BookingFactory(service=service)
+        assert warning(save(period("2999-01-01 00:00", "2999-01-02 00:00"))) == (
+            "1 upcoming booking lies outside of its open time now: "
+            f"2999-01-01 10:00 ({booking.pk})."
+        )
+
+    def test_so_does_another_zone_in_whose_time_it_speaks(self, save, calendar, service):
+        booking = BookingFactory(service=service, start_time=TUESDAY + HOUR)
+        save(hours=MORNINGS)
+        ids = calendar.hours.order_by("weekday").values_list("pk", flat=True)
+        same = [{**span, "id": pk} for span, pk in zip(MORNINGS, ids, strict=True)]
+        body = {"timezone": "Europe/Paris", "hours-INITIAL_FORMS": 7}
+        assert warning(save(hours=same, **body)) == (
+            "1 upcoming booking lies outside of its open time now: "
+            f"2999-01-01 12:00 ({booking.pk})."
+        )
+
+    def test_of_many_the_first_few_are_named(self, save, service):
+        for seat in range(1, 13):
+            BookingFactory(service=service, seat=seat, start_time=TUESDAY + 5 * HOUR)
+        text = warning(save(hours=MORNINGS))
+        assert text.startswith("12 upcoming bookings lie outside")
+        assert text.endswith(" and 7 more.")
+        assert text.count("2999-01-01 15:00") == 5
+
+    def test_there_is_no_warning_where_nothing_lies_outside(self, save, service):
+        BookingFactory(service=service)
+        assert warning(save(hours=MORNINGS)) is None
+
+    def test_there_is_none_where_nothing_of_its_time_was_changed(self, save, calendar, service):
+        BookingFactory(service=service, start_time=TUESDAY + 5 * HOUR)
+        OpeningHours.objects.create(calendar=calendar, weekday=0, opens=0, closes=60)
+        stored = calendar.hours.get()
+        same = {"id": stored.pk, "weekday": 0, "opens": "00:00", "closes": "01:00"}
+        body = {"name": "Court", "hours-INITIAL_FORMS": 1}
+        assert warning(save(hours=[same], **body)) is None
+        calendar.refresh_from_db()
+        assert calendar.name == "Court"
