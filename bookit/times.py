@@ -86,7 +86,7 @@ def _check_year(day: date) -> None:
 
 def day_start(day: date, tz: tzinfo) -> datetime:
     """Return the instant at which `day` begins in `tz`."""
-    return datetime.combine(day, time.min, tzinfo=tz).astimezone(UTC)
+    return wall_clock(day, 0, tz)
 
 
 def day_end(day: date, tz: tzinfo) -> datetime:

@@ -41,9 +41,11 @@ class Opening:
 
     def contains(self, start: datetime, end: datetime) -> bool:
         """Return whether it is open from `start` to `end` without a break."""
-        return not self.is_off(start, end) and any(
-            opens <= start and end <= closes for opens, closes in self.periods(start, end)
-        )
+        if self.is_off(start, end):
+            return False
+        # Whole or not, a period around both is one.
+        around = self._joined(start, end, more=DAY)
+        return any(opens <= start and end <= closes for opens, closes in around)
 
     def is_off(self, start: datetime, end: datetime) -> bool:
         """Return whether time off meets the time from `start` to `end`."""
@@ -55,10 +57,17 @@ class Opening:
         What touches is one period: a span that ends at 24:00 goes on in the next day's. Time off
         is not taken out. Some of them may lie before `start` or after `end`.
         """
+        # Where days join, what is open at `start` may have opened up to a week before: two, if the
+        # clocks jump over the only break of one.
+        joining = any(span.opens == 0 for span in self.hours)
+        return self._joined(start, end, more=15 * DAY if joining else DAY)
+
+    def _joined(self, start: datetime, end: datetime, *, more: timedelta) -> list[Period]:
+        """Return the periods of `start` to `end` and so much `more`, where they are cut off."""
         if self.is_endless:
             return [ALWAYS]
         periods: list[Period] = []
-        for opens, closes in self._spans(start, end):
+        for opens, closes in self._spans(start - more, end + more):
             if periods and opens <= periods[-1][1]:
                 periods[-1] = (periods[-1][0], max(closes, periods[-1][1]))
             else:
@@ -78,12 +87,9 @@ class Opening:
         return open_until == 7 * MINUTES_A_DAY
 
     def _spans(self, start: datetime, end: datetime) -> Iterator[Period]:
-        """Yield the spans of each day, in order."""
-        # Where days join, what is open at `start` may have opened a week before; or two, where the
-        # clocks left out the time that it closes for (Apia, closed on Fridays, in 2011).
-        more = 15 * DAY if any(span.opens == 0 for span in self.hours) else DAY
-        day = (start.astimezone(self.tz) - more).date()
-        last = (end.astimezone(self.tz) + more).date()
+        """Yield the spans of each day from that of `start` to that of `end`, in order."""
+        day = start.astimezone(self.tz).date()
+        last = end.astimezone(self.tz).date()
         by_weekday: dict[int, list[Span]] = {}
         for span in sorted(self.hours):
             by_weekday.setdefault(span.weekday, []).append(span)

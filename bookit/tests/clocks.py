@@ -1,0 +1,47 @@
+"""A plain model of wall clocks, minute by minute, on the days on which they do odd things."""
+
+from datetime import UTC, date, datetime, time, timedelta
+from functools import cache
+from zoneinfo import ZoneInfo
+
+MINUTE = timedelta(minutes=1)
+DAY = timedelta(days=1)
+
+# A zone, and a day on which its clocks change, or do not.
+ODD_DAYS = {
+    "Lisbon springs forward": ("Europe/Lisbon", date(2026, 3, 29)),
+    "Lisbon falls back": ("Europe/Lisbon", date(2026, 10, 25)),
+    "New York springs forward": ("America/New_York", date(2026, 3, 8)),
+    "New York falls back": ("America/New_York", date(2026, 11, 1)),
+    "New York in a far year": ("America/New_York", date(2999, 11, 3)),
+    "Lord Howe by half an hour": ("Australia/Lord_Howe", date(2026, 10, 4)),
+    "Lord Howe back by half an hour": ("Australia/Lord_Howe", date(2026, 4, 5)),
+    "Kathmandu at a quarter to": ("Asia/Kathmandu", date(2026, 5, 1)),
+    "Apia leaves a day out": ("Pacific/Apia", date(2011, 12, 30)),
+    "Kwajalein leaves a day out": ("Pacific/Kwajalein", date(1993, 8, 21)),
+    "Havana skips midnight": ("America/Havana", date(2026, 3, 8)),
+    "Havana has midnight twice": ("America/Havana", date(2026, 11, 1)),
+    "Sao Paulo skips midnight": ("America/Sao_Paulo", date(2017, 10, 15)),
+    "Sao Paulo has an evening twice": ("America/Sao_Paulo", date(2018, 2, 17)),
+    "Toronto skips the time around midnight": ("America/Toronto", date(1919, 3, 31)),
+    "Casablanca begins its Ramadan": ("Africa/Casablanca", date(2026, 2, 15)),
+    "Casablanca ends its Ramadan": ("Africa/Casablanca", date(2026, 3, 22)),
+    "UTC": ("UTC", date(2026, 12, 31)),
+}
+
+
+@cache
+def faces(name: str, day: date, days: int) -> tuple[datetime, list[datetime]]:
+    """Return an instant, so many days before `day`, and what a clock shows in each minute from it.
+
+    The clock never goes back: it stands still until the hour that comes twice is over. So it shows
+    every time at the instant that counts: in a fold the first one, in a gap that of the jump.
+    """
+    tz = ZoneInfo(name)
+    start = datetime.combine(day, time.min, tzinfo=UTC) - days * DAY
+    shown = []
+    latest = datetime.combine(date.min, time.min)
+    for number in range(2 * days * 24 * 60):
+        latest = max(latest, (start + number * MINUTE).astimezone(tz).replace(tzinfo=None))
+        shown.append(latest)
+    return start, shown

@@ -1,0 +1,269 @@
+"""When a calendar is open, against a plain model that looks at a clock every minute."""
+
+from datetime import UTC, date, datetime, time, timedelta
+from functools import cache
+from itertools import groupby, pairwise
+from zoneinfo import ZoneInfo
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bookit.tests.clocks import DAY, MINUTE, ODD_DAYS, faces
+from bookit.times import wall_clock
+from catalog.opening import ALWAYS, Opening, Span
+
+# On both sides of the odd day: no period around it reaches further, unless it is endless.
+DAYS = 22
+LISBON = ZoneInfo("Europe/Lisbon")
+WEEK = range(7)
+
+
+def daily(opens, closes):
+    """Return spans of every day."""
+    return tuple(Span(weekday, opens, closes) for weekday in WEEK)
+
+
+@cache
+def minutes_of_the_week(odd):
+    """Return an instant, and which minute of its week a clock shows in each minute from it."""
+    start, shown = faces(*ODD_DAYS[odd], DAYS)
+    return start, [face.weekday() * 1440 + face.hour * 60 + face.minute for face in shown]
+
+
+class Model:
+    """The minutes around an odd day, and whether the calendar is open in each of them."""
+
+    def __init__(self, odd, hours, time_off=()):
+        self.start, shown = minutes_of_the_week(odd)
+        week = [
+            not hours
+            or any(span.opens <= minute < span.closes for span in hours if span.weekday == weekday)
+            for weekday in WEEK
+            for minute in range(1440)
+        ]
+        self.hours = [week[minute] for minute in shown]
+        self.open = list(self.hours)
+        for off_start, off_end in time_off:
+            for number in range(self.number(off_start), self.number(off_end)):
+                self.open[number] = False
+
+    def number(self, instant):
+        return (instant - self.start) // MINUTE
+
+    def contains(self, start, end):
+        return all(self.open[self.number(start) : self.number(end)])
+
+    def periods(self, start, end):
+        """Return the whole periods that meet `start` to `end`."""
+        found, number = [], 0
+        for is_open, minutes in groupby(self.hours):
+            first, number = number, number + len(list(minutes))
+            if is_open and first < self.number(end) and number > self.number(start):
+                found.append((self.start + first * MINUTE, self.start + number * MINUTE))
+        return found
+
+
+def opening(odd, hours, time_off=()):
+    return Opening(ZoneInfo(ODD_DAYS[odd][0]), tuple(hours), tuple(time_off))
+
+
+# --- any hours, on odd days -------------------------------------------------------------------
+
+# Around midnight and the times at which clocks change, and some of a working day.
+TIMES = [0, 1, 30, 60, 61, 90, 105, 119, 120, 135, 150, 180, 181, 540, 720, 1080, 1380, 1410, 1439]
+
+
+@st.composite
+def some_hours(draw):
+    """Draw spans of a week that do not overlap; some touch."""
+    hours = []
+    for weekday in WEEK:
+        cuts = draw(st.lists(st.sampled_from([*TIMES, 1440]), unique=True, max_size=6))
+        kept = draw(st.integers(0, 2**5 - 1))
+        for number, (opens, closes) in enumerate(pairwise(sorted(cuts))):
+            if kept & 2**number:
+                hours.append(Span(weekday, opens, closes))
+    return draw(st.permutations(hours))
+
+
+# What a change of clocks can swallow: an hour, half of one, a day.
+BREAKS = [(0, 30), (0, 60), (60, 120), (75, 105), (120, 150), (120, 180), (1410, 1440), (0, 1440)]
+
+
+@st.composite
+def nearly_always(draw, weekday):
+    """Draw a week whose only break is on a weekday."""
+    closes, opens = draw(st.sampled_from(BREAKS))
+    return [
+        *(Span(day, 0, 1440) for day in WEEK if day != weekday),
+        *([Span(weekday, 0, closes)] if closes else []),
+        *([Span(weekday, opens, 1440)] if opens < 1440 else []),
+    ]
+
+
+@st.composite
+def questions(draw):
+    """Draw an odd day, hours, time off, and a period to ask about."""
+    odd = draw(st.sampled_from(sorted(ODD_DAYS)))
+    day = ODD_DAYS[odd][1]
+    noon = datetime.combine(day, time(12), tzinfo=UTC)
+    always = st.sampled_from([(), daily(0, 1440)])
+    hours = draw(st.one_of(some_hours(), nearly_always(day.weekday()), always))
+
+    def period(longest):
+        start = noon + draw(st.integers(-3 * 1440, 3 * 1440)) * MINUTE
+        return start, start + draw(st.integers(1, longest)) * MINUTE
+
+    time_off = [period(600) for _ in range(draw(st.integers(0, 2)))]
+    return odd, hours, time_off, period(draw(st.sampled_from([5, 60, 1440, 3 * 1440])))
+
+
+@settings(deadline=None, max_examples=200)
+@given(questions())
+def test_it_is_open_when_its_clock_says_so_in_every_minute(question):
+    odd, hours, time_off, (start, end) = question
+    expected = Model(odd, hours, time_off).contains(start, end)
+    assert opening(odd, hours, time_off).contains(start, end) == expected
+
+
+@settings(deadline=None, max_examples=200)
+@given(questions())
+def test_its_periods_are_whole_in_order_and_apart(question):
+    odd, hours, _, (start, end) = question
+    found = opening(odd, hours).periods(start, end)
+    assert all(opens < closes for opens, closes in found)
+    assert all(first[1] < second[0] for first, second in pairwise(found))
+    if found == [ALWAYS]:
+        assert Model(odd, hours).contains(start, end)
+        return
+    around = [(opens, closes) for opens, closes in found if opens < end and closes > start]
+    assert around == Model(odd, hours).periods(start, end)
+
+
+@settings(deadline=None, max_examples=200)
+@given(questions())
+def test_it_is_endless_only_where_its_week_has_no_break(question):
+    odd, hours, _, _ = question
+    week = {
+        span.weekday * 1440 + minute for span in hours for minute in range(span.opens, span.closes)
+    }
+    assert opening(odd, hours).is_endless == (not hours or len(week) == 7 * 1440)
+
+
+@settings(deadline=None, max_examples=100)
+@given(questions(), st.sampled_from(["first", "last"]))
+def test_to_the_minute(question, edge):
+    """Whatever is inside of a period is open; a minute more is not."""
+    odd, hours, _, (start, end) = question
+    when = opening(odd, hours)
+    for opens, closes in when.periods(start, end):
+        if (opens, closes) == ALWAYS or not (opens < end and closes > start):
+            continue
+        assert when.contains(opens, closes)
+        if edge == "first":
+            assert not when.contains(opens - MINUTE, opens + MINUTE)
+        else:
+            assert not when.contains(closes - MINUTE, closes + MINUTE)
+
+
+# --- in words ---------------------------------------------------------------------------------
+
+
+def at(day, minutes, tz=LISBON):
+    return wall_clock(day, minutes, tz)
+
+
+def test_without_hours_it_is_always_open_but_for_its_time_off():
+    start = datetime(2026, 8, 1, tzinfo=UTC)
+    when = Opening(LISBON, time_off=((start, start + DAY),))
+    assert when.contains(start - 300 * DAY, start)
+    assert when.contains(start + DAY, start + 300 * DAY)
+    assert not when.contains(start - MINUTE, start + MINUTE)
+    assert not when.contains(start + DAY - MINUTE, start + DAY + MINUTE)
+    assert not when.contains(start - DAY, start + 2 * DAY)
+    assert when.periods(start, start + DAY) == [ALWAYS]
+
+
+def test_a_span_that_ends_at_midnight_goes_on_in_the_next_days():
+    monday = date(2026, 12, 7)
+    when = Opening(LISBON, (Span(0, 1200, 1440), Span(1, 0, 120), Span(1, 180, 200)))
+    assert when.contains(at(monday, 1200), at(monday + DAY, 120))
+    assert (at(monday, 1200), at(monday + DAY, 120)) in when.periods(
+        at(monday, 1200), at(monday, 1201)
+    )
+    assert not when.contains(at(monday + DAY, 60), at(monday + DAY, 200))
+
+
+def test_from_sunday_it_goes_on_into_monday():
+    sunday = date(2026, 12, 6)
+    when = Opening(LISBON, (Span(0, 0, 60), Span(6, 1380, 1440)))
+    assert when.contains(at(sunday, 1380), at(sunday + DAY, 60))
+
+
+def test_spans_that_touch_within_a_day_are_one_period_and_others_are_not():
+    monday = date(2026, 12, 7)
+    when = Opening(LISBON, (Span(0, 720, 1020), Span(0, 540, 720), Span(0, 1021, 1080)))
+    assert when.contains(at(monday, 540), at(monday, 1020))
+    assert not when.contains(at(monday, 540), at(monday, 1080))
+
+
+def test_a_week_of_whole_days_has_neither_beginning_nor_end():
+    when = Opening(LISBON, daily(0, 1440))
+    assert when.is_endless
+    assert when.contains(datetime(1900, 1, 1, tzinfo=UTC), datetime(2999, 1, 1, tzinfo=UTC))
+
+
+def test_nine_is_nine_in_summer_and_in_winter():
+    when = Opening(LISBON, daily(540, 1020))
+    for day, hour in ((date(2026, 3, 28), 9), (date(2026, 3, 29), 8)):
+        opens = datetime(day.year, day.month, day.day, hour, tzinfo=UTC)
+        assert when.contains(opens, opens + 8 * 60 * MINUTE)
+        assert not when.contains(opens - MINUTE, opens + MINUTE)
+
+
+def test_a_night_shift_is_an_hour_shorter_in_spring_and_longer_in_autumn():
+    when = Opening(LISBON, daily(0, 360))
+    for day, hours in ((date(2026, 3, 29), 5), (date(2026, 10, 25), 7), (date(2026, 12, 1), 6)):
+        [(opens, closes)] = [
+            period for period in when.periods(at(day, 60), at(day, 61)) if period[0] == at(day, 0)
+        ]
+        assert closes - opens == timedelta(hours=hours)
+
+
+def test_a_span_that_the_clocks_jump_over_is_no_time_at_all():
+    spring = date(2026, 3, 29)
+    when = Opening(LISBON, daily(70, 110))
+    periods = when.periods(at(spring, 0), at(spring, 1440))
+    assert not [opens for opens, _ in periods if opens.date() == spring]
+    assert [opens for opens, _ in periods if opens.date() == spring - DAY]
+
+
+def test_a_span_of_the_hour_that_comes_twice_is_open_the_first_time():
+    autumn = datetime(2026, 10, 25, tzinfo=UTC)
+    when = Opening(LISBON, daily(60, 120))
+    # From one o'clock to its second time at two: an hour, and the same again.
+    assert when.contains(autumn, autumn + 120 * MINUTE)
+    first_half = Opening(LISBON, daily(60, 90))
+    assert first_half.contains(autumn, autumn + 30 * MINUTE)
+    assert not first_half.contains(autumn + 60 * MINUTE, autumn + 90 * MINUTE)
+
+
+def test_a_weekday_that_was_left_out_was_never_open():
+    apia = ZoneInfo("Pacific/Apia")
+    friday = date(2011, 12, 30)
+    when = Opening(apia, (Span(3, 540, 1020), Span(4, 540, 1020), Span(5, 540, 1020)))
+    periods = when.periods(at(friday - DAY, 0, apia), at(friday + DAY, 1440, apia))
+    around = [opens for opens, _ in periods if abs(opens - at(friday, 0, apia)) < DAY]
+    assert around == [at(friday - DAY, 540, apia), at(friday + DAY, 540, apia)]
+
+
+@pytest.mark.parametrize("odd", ODD_DAYS)
+def test_the_model_is_a_clock(odd):
+    """The control: each day is there, and time goes on."""
+    name, day = ODD_DAYS[odd]
+    _, shown = faces(name, day, DAYS)
+    assert sorted(shown) == shown
+    days = {face.date() for face in shown}
+    expected = {day + number * DAY for number in range(-DAYS + 2, DAYS - 1)}
+    assert expected - days in (set(), {day})
