@@ -157,6 +157,11 @@ class SlotAdmin(ServedAdmin):
             ),
         )
 
+    def get_deleted_objects(self, objs: Any, request: HttpRequest) -> Any:
+        """Return also the bookings that stand against it."""
+        names, counts, missing, _ = super().get_deleted_objects(objs, request)
+        return names, counts, missing, [str(each) for each in Booking.objects.filter(slot__in=objs)]
+
     def delete_row(self, request: HttpRequest, row: Slot) -> None:
         """Delete a slot that was never booked."""
         slots.delete_slot(slot_id=row.pk, actor=request.user)  # type: ignore[arg-type]

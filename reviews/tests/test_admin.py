@@ -1,5 +1,7 @@
 """The admin site: every page of every model, and what its actions do."""
 
+from datetime import timedelta
+
 import pytest
 from django.contrib import admin
 from django.urls import reverse
@@ -176,6 +178,65 @@ def test_selected_bookings_are_deleted_and_leave_their_history(site):
 
     assert not Booking.objects.exists()
     assert BookingEvent.objects.filter(type="booking.deleted").count() == 2
+
+
+def booked(slot):
+    return BookingFactory(
+        slot=slot, service=slot.service, start_time=slot.start_time, blocked=slot.blocked
+    )
+
+
+def test_selected_slots_are_cancelled_with_their_bookings(site, boss):
+    slots = SlotFactory.create_batch(2)
+    booking = booked(slots[0])
+
+    answer = site.post(
+        page(Slot, "changelist"),
+        {"action": "cancel", "_selected_action": [str(slot.pk) for slot in slots]},
+        follow=True,
+    )
+
+    assert "2 changed." in answer.content.decode()
+    assert set(Slot.objects.values_list("status", flat=True)) == {"cancelled"}
+    booking.refresh_from_db()
+    assert booking.status == "cancelled"
+    assert booking.events.get().actor == boss
+
+
+def test_a_slot_that_is_over_is_not_cancelled_and_it_says_why(site):
+    slot = SlotFactory(start_time=timezone.now() - timedelta(days=1))
+
+    answer = site.post(
+        page(Slot, "changelist"),
+        {"action": "cancel", "_selected_action": [str(slot.pk)]},
+        follow=True,
+    )
+
+    assert "is over" in answer.content.decode()
+    assert Slot.objects.get().status == "scheduled"
+
+
+def test_the_list_of_slots_says_how_many_seats_are_taken(site):
+    booked(SlotFactory(capacity=7))
+
+    answer = site.get(page(Slot, "changelist"))
+
+    assert '<td class="field-seats_taken">1</td>' in answer.content.decode()
+
+
+def test_a_slot_is_deleted_unless_it_has_bookings(site):
+    slot, other = SlotFactory.create_batch(2)
+    booked(other)
+
+    for each in (slot, other):
+        answer = site.post(page(Slot, "delete", each.pk), {"post": "yes"}, follow=True)
+    assert "protected" in answer.content.decode()
+    site.post(
+        page(Slot, "changelist"),
+        {"action": "delete_selected", "_selected_action": [str(other.pk)], "post": "yes"},
+    )
+
+    assert Slot.objects.get() == other
 
 
 def test_a_review_that_is_taken_down_no_longer_counts(site):
