@@ -83,6 +83,8 @@ CONSTRAINT_ERRORS["booking_service_on_calendar"] = ServiceInactive
 CONSTRAINT_ERRORS["booking_seat_free"] = BookingConflict
 CONSTRAINT_ERRORS["booking_calendar_free"] = BookingConflict
 CONSTRAINT_ERRORS["booking_beside_slots"] = BookingConflict
+# A slot that was deleted while it was being booked.
+CONSTRAINT_ERRORS["booking_in_slot"] = ServiceInactive
 
 # Once the seat of a booking is not to be had, these say when another one is.
 WITH_A_WAY_OUT = (BookingConflict, SlotFull, OutsideOpeningHours)

@@ -407,6 +407,11 @@ class TestNames:
             ("booking_seat_free", "booking_conflict"),
             ("booking_calendar_free", "booking_conflict"),
             ("booking_service_on_calendar", "service_inactive"),
+            ("booking_beside_slots", "booking_conflict"),
+            ("booking_in_slot", "service_inactive"),
+            ("slot_beside_bookings", "slot_conflict"),
+            ("slots_apart", "slot_conflict"),
+            ("slot_service_on_calendar", "service_inactive"),
         ],
     )
     def test_those_that_a_race_is_lost_to_are_conflicts(self, constraint, code):

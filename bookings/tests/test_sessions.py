@@ -9,11 +9,11 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from accounts.tests.factories import AdminFactory, ProviderFactory, UserFactory
-from bookings import services
+from bookings import seats, services, slots
 from bookings.models import Booking, Slot
 from bookings.tests.factories import TUESDAY, BookingFactory, SlotFactory
 from bookings.tests.test_races import CROWD, DOUBLE_BOOKINGS
-from bookit.tests.crowd import ask, at_once, deadlocks, starting_line, tally
+from bookit.tests.crowd import ask, at_once, deadlocks, starting_line, tally, until_waiting
 from bookit.tests.expect import problem
 from catalog.models import Service, TimeOff
 from catalog.tests.factories import CalendarFactory, ServiceFactory
@@ -282,6 +282,53 @@ class TestRaces:
                 assert tally(outcomes) == {None: 7, services.SlotFull: 33}
         assert deadlocks() == before
         assert ask(DOUBLE_BOOKINGS) == 0
+
+    def test_a_slot_that_is_cancelled_meanwhile_leaves_nobody_in_it(self):
+        admin, crowd = AdminFactory(), UserFactory.create_batch(5)
+        service = ServiceFactory(mode="slots", capacity=9)
+        before = deadlocks()
+        for day in range(40):
+            slot = SlotFactory(service=service, start_time=TUESDAY + timedelta(days=day))
+            cancelled, *booked = at_once(
+                [partial(cancel, slot, admin), *(partial(book, slot, user) for user in crowd)]
+            )
+            assert cancelled.error is None
+            # Whoever came before has lost the seat again, whoever came after has got none.
+            for outcome in booked:
+                assert outcome.error is None or isinstance(
+                    outcome.error, services.SlotFull | services.ServiceInactive
+                )
+            slot.refresh_from_db()
+            assert slot.status == "cancelled"
+            assert not slot.bookings.filter(active=True).exists()
+        assert deadlocks() == before
+
+    def test_control_without_the_lock_on_the_slot_somebody_is_left(self, monkeypatch):
+        unlocked = seats.CREATE_IN_SLOT.replace("FOR SHARE", "")
+        monkeypatch.setattr(seats, "CREATE_IN_SLOT", unlocked)
+        admin, user, slot = AdminFactory(), UserFactory(), SlotFactory()
+        with starting_line("bookings_booking"):
+            ask("SELECT pg_advisory_lock(1)")
+
+            def cancel_meanwhile():
+                until_waiting(1)
+                cancel(slot, admin)
+                ask("SELECT pg_advisory_unlock(1)")
+
+            at_once([partial(book, slot, user)], meanwhile=cancel_meanwhile)
+        slot.refresh_from_db()
+        assert slot.status == "cancelled"
+        assert slot.bookings.filter(active=True).exists()
+
+
+def cancel(slot, actor):
+    slots.change_slot(
+        slot_id=slot.pk, actor=actor, status="cancelled", at=TUESDAY - timedelta(days=1)
+    )
+
+
+def book(slot, user):
+    services.create_booking(actor=user, slot_id=slot.pk, at=TUESDAY - timedelta(days=1))
 
 
 def test_one_sees_and_manages_bookings_in_slots_as_any_other(api, slot, user):
