@@ -2,13 +2,23 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, time, timedelta
+from functools import partial
 from itertools import count, islice
 from math import ceil
+from zoneinfo import ZoneInfo
 
 from bookit.benchmark import queries
-from bookit.benchmark.fill import Size, key
-from bookit.benchmark.load import MOST_REQUESTS_PER_SECOND, raw_request
+from bookit.benchmark.fill import (
+    CLASS_SLOTS,
+    COURSES,
+    DIARY_DAYS,
+    ZONE,
+    Size,
+    key,
+    tomorrow,
+)
+from bookit.benchmark.load import CONNECTIONS, MOST_REQUESTS_PER_SECOND, raw_request
 from bookit.benchmark.pgbench import script
 
 # Customers who sign in for the run: the first fifty book, the next fifty look at what they have
@@ -17,6 +27,11 @@ BOOKERS, LOGINS = 50, 200
 SERVICES_BOOKED = 200
 # So far apart are the starts of a service's new bookings: longer than any service takes.
 STEP = timedelta(hours=2)
+# A course is published for a year, as many times a day as there are half hours between two and
+# midnight, when no clock changes.
+SERIES, SERIES_A_DAY = 366, 44
+# Far more than can be published one after the other.
+MOST_SERIES_PER_SECOND = 100
 
 # Their ids, as pgbench makes them from its variables.
 A_SERVICE, A_USER = "benchmark.key('service', :service)", "benchmark.key('user', :user)"
@@ -37,12 +52,35 @@ class Case:
     least_ratio: float | None = None
     # The target of p99 as a multiple of p50.
     most_spread: float | None = None
+    # The target of p50, where the load leaves no request waiting for others.
+    most_ms: float | None = None
     pgbench: str | None = None
+    connections: int = CONNECTIONS
 
     @property
     def has_reference(self) -> bool:
         """Whether the reference can do it too."""
         return self.least_ratio is not None
+
+
+@dataclass(frozen=True)
+class Relation:
+    """A target between two cases: a request of `name` takes `most` times one of `other`, at most.
+
+    What a request takes is 1 / rate: both are measured with as many connections, so that this is
+    the time of an answer as well as what it costs.
+    """
+
+    name: str
+    other: str
+    most: float
+
+
+RELATIONS = [
+    Relation("free-62-2000", "free-7-100", 2),
+    Relation("free-7-100", "services", 2),
+    Relation("free-50", "free-7-100", 10),
+]
 
 
 def user_email(number: int) -> str:
@@ -59,11 +97,12 @@ class Cases:
         *,
         bookers: list[str],
         readers: list[str],
+        provider: str,
         taken: list[tuple[str, str]],
         password: str,
     ) -> None:
         self.size = size
-        self.bookers, self.readers = bookers, readers
+        self.bookers, self.readers, self.provider = bookers, readers, provider
         self.taken = taken
         self.password = password
         self.services = size.quiet_services(SERVICES_BOOKED)
@@ -72,6 +111,7 @@ class Cases:
             hour=0, minute=0, second=0, microsecond=0
         ) + timedelta(days=400)
         self.number = count()
+        self.series = count()
 
     def all(self) -> list[Case]:
         """Return the cases in the order of measuring."""
@@ -95,6 +135,17 @@ class Cases:
                 least_ratio=0.4,
                 pgbench=script([], [queries.SERVICES, queries.SERVICES_COUNT], {}),
             ),
+            *(
+                self._finding(days, appointments)
+                for days in (7, DIARY_DAYS)
+                for appointments in (0, 100, 2_000)
+            ),
+            Case(
+                "free-50",
+                "free times of 50 services, 7 days",
+                200,
+                partial(self.find_times, 7, self.size.diaries(100)),
+            ),
             Case(
                 "bookings",
                 "own bookings, 20",
@@ -117,8 +168,25 @@ class Cases:
                 pgbench=self._creating(any_user),
             ),
             Case("refused", "create, time is taken", 409, self.refused, least_ratio=0.5),
+            Case("seat", "create, seat in a class", 201, self.take_seat),
+            Case(
+                "publish",
+                f"publish {SERIES} slots, one client",
+                201,
+                self.publish,
+                most_ms=150,
+                connections=1,
+            ),
             Case("login", "login", 200, self.log_in),
         ]
+
+    def _finding(self, days: int, appointments: int) -> Case:
+        return Case(
+            f"free-{days}-{appointments}",
+            f"free times, {days} days, {appointments:,} booked",
+            200,
+            partial(self.find_times, days, self.size.diaries(appointments)[:1]),
+        )
 
     def show_service(self, seconds: float) -> Iterator[bytes]:
         """Yield requests for single services."""
@@ -148,6 +216,39 @@ class Cases:
         for number, (service_id, start_time) in enumerate(self.taken):
             yield self._book(number, service_id, start_time)
 
+    def find_times(self, days: int, services: list[int], seconds: float) -> Iterator[bytes]:
+        """Yield the request for the free times of these services from tomorrow on."""
+        ids = [key("service", number) for number in services]
+        last = tomorrow() + timedelta(days=days - 1)
+        window = f"from={tomorrow()}&to={last}"
+        if len(ids) == 1:
+            yield raw_request("GET", f"/services/{ids[0]}/availability?{window}")
+        else:
+            asked = "&".join(f"service_id={each}" for each in ids)
+            yield raw_request("GET", f"/availability?{asked}&{window}")
+
+    def take_seat(self, seconds: float) -> Iterator[bytes]:
+        """Yield bookings of seats in the slots of a class, which has many of both."""
+        for number in range(CLASS_SLOTS):
+            body = {"slot_id": key("published slot", number + 1)}
+            yield self._booking(number, body)
+
+    def publish(self, seconds: float) -> Iterator[bytes]:
+        """Yield series of slots that have not been asked for before, more than can be sent."""
+        wanted = ceil(max(seconds, 1) * MOST_SERIES_PER_SECOND)
+        first = datetime.combine(tomorrow(), time(2), ZoneInfo(ZONE))
+        for number in islice(self.series, wanted):
+            turn, course = divmod(number, COURSES)
+            year, nth = divmod(turn, SERIES_A_DAY)
+            # By the wall clock, as the days of a series follow each other.
+            start_time = first + timedelta(days=year * SERIES, minutes=nth * 30)
+            body = {
+                "service_id": key("service", self.size.course(course)),
+                "start_time": start_time.isoformat(),
+                "rrule": f"FREQ=DAILY;COUNT={SERIES}",
+            }
+            yield raw_request("POST", "/slots", token=self.provider, body=body)
+
     def log_in(self, seconds: float) -> Iterator[bytes]:
         """Yield logins."""
         for number in range(1, min(LOGINS, self.size.users) + 1):
@@ -155,8 +256,10 @@ class Cases:
             yield raw_request("POST", "/auth/login", body=body)
 
     def _book(self, number: int, service_id: str, start_time: str) -> bytes:
+        return self._booking(number, {"service_id": service_id, "start_time": start_time})
+
+    def _booking(self, number: int, body: dict[str, str]) -> bytes:
         token = self.bookers[number % len(self.bookers)]
-        body = {"service_id": service_id, "start_time": start_time}
         return raw_request("POST", "/bookings", token=token, body=body)
 
     def _creating(self, any_user: str) -> str:
@@ -177,18 +280,25 @@ class Cases:
             "id": "benchmark.key('new booking', :number)",
             "user_id": A_USER,
             "service_id": A_SERVICE,
+            "service_ids": f"ARRAY[{A_SERVICE}]",
             "calendar_id": "benchmark.key('calendar', :service)",
+            "slot_id": "NULL",
+            "occupant": A_SERVICE,
             "capacity": "1",
             "start_time": start,
             "end_time": end,
-            "blocked": f"tstzrange({start}, {end})",
+            "blocked_from": start,
+            "blocked_until": end,
             "status": "'pending'",
             "attendee_name": "''",
             "attendee_email": "''",
             "notes": "''",
             "price": "25",
             "currency": "'USD'",
-            "created_at": "now()",
-            "updated_at": "now()",
+            "hold_expires_at": "NULL",
+            "event": "'booking.created'",
+            "actor_id": A_USER,
+            "at": "now()",
         }
-        return script(setup, [queries.SIGNED_IN, queries.BOOKABLE, queries.CREATE], values)
+        statements = [queries.SIGNED_IN, queries.TERMS_AT_START, queries.CREATE]
+        return script(setup, statements, values)

@@ -1,13 +1,28 @@
-"""Filling a database with a town's services, users and bookings, by SQL alone."""
+"""Filling a database with a town's services, users and bookings, by SQL alone.
+
+Beside the town, and numbered after it, are services in Lisbon, each on a calendar of its own with
+opening hours: diaries, in which free times are looked for; a class with seats; and courses, of
+which slots are published. They are the last by title, and no customer has booked them.
+"""
 
 from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
 
 import psycopg
+
+# How many appointments of a quarter of an hour the diaries have from tomorrow on, spread over the
+# days; there is time for 36 a day. The more gaps between them the more there is to do.
+DIARIES = [0, 2_000, *[100] * 50]
+DIARY_DAYS = 62
+# As many seats as are taken in a minute, each hour from tomorrow on.
+CLASS_SLOTS, CLASS_SEATS = 1_000, 100
+COURSES = 50
+ZONE = "Europe/Lisbon"
 
 
 @dataclass(frozen=True)
 class Size:
-    """How much there is of everything."""
+    """How much there is of everything in the town."""
 
     services: int = 1_000
     bookings: int = 100_000
@@ -25,6 +40,24 @@ class Size:
     def quiet_services(self, most: int) -> list[int]:
         """Return the numbers of services with one seat on a calendar of their own."""
         return [n for n in range(1, self.services + 1) if n % 5 in (1, 2)][:most]
+
+    def diaries(self, appointments: int) -> list[int]:
+        """Return the numbers of the diaries with that many appointments."""
+        return [self.services + n for n, has in enumerate(DIARIES, 1) if has == appointments]
+
+    @property
+    def class_service(self) -> int:
+        """The number of the class."""
+        return self.services + len(DIARIES) + 1
+
+    def course(self, number: int) -> int:
+        """Return the number of the service that is the course of that number, from 0 on."""
+        return self.class_service + 1 + number
+
+    @property
+    def lisbon_provider(self) -> int:
+        """The number of the user whose all of that is in Lisbon; one of the town's providers."""
+        return self.users + 1
 
 
 def key(kind: str, number: int) -> str:
@@ -110,6 +143,66 @@ CROSS JOIN LATERAL (
 ) AS rest
 """
 
+LISBON_CALENDARS = """
+INSERT INTO catalog_calendar (id, name, timezone, provider_id, created_at)
+SELECT benchmark.key('calendar', n), 'Room ' || n, %(zone)s,
+    benchmark.key('user', %(lisbon_provider)s), now() - interval '400 days'
+FROM generate_series(%(services)s + 1, %(last)s) AS n
+"""
+OPENING_HOURS = """
+INSERT INTO catalog_openinghours (id, calendar_id, weekday, opens, closes)
+SELECT benchmark.key('hours', n * 7 + weekday), benchmark.key('calendar', n), weekday, 540, 1080
+FROM generate_series(%(services)s + 1, %(last)s) AS n, generate_series(0, 6) AS weekday
+"""
+LISBON_SERVICES = """
+INSERT INTO catalog_service (
+    id, calendar_id, title, description, category, price, currency, duration_minutes, capacity,
+    mode, requires_confirmation, buffer_before_minutes, buffer_after_minutes, min_notice_minutes,
+    cancellation_notice_minutes, is_active, rating_sum, rating_count, created_at
+)
+SELECT benchmark.key('service', n), benchmark.key('calendar', n), 'Zither lesson ' || n,
+    'Bring your own.', 'music', 25, 'EUR', CASE WHEN n < %(class_service)s THEN 15 ELSE 30 END,
+    CASE n WHEN %(class_service)s THEN %(class_seats)s ELSE 1 END,
+    CASE WHEN n < %(class_service)s THEN 'open' ELSE 'slots' END,
+    false, 0, 0, 0, 60, true, 0, 0, now()
+FROM generate_series(%(services)s + 1, %(last)s) AS n
+"""
+APPOINTMENTS = """
+INSERT INTO bookings_booking (
+    id, user_id, service_id, calendar_id, seat, start_time, end_time, blocked, status,
+    attendee_name, attendee_email, notes, price, currency, created_at, updated_at
+)
+SELECT benchmark.key('appointment', row_number() OVER ()),
+    benchmark.key('user', %(lisbon_provider)s), service.id, service.calendar_id, 1,
+    start_time, end_time, tstzrange(start_time, end_time), 'confirmed',
+    '', '', '', service.price, service.currency, now(), now()
+FROM unnest(%(diaries)s::int[]) WITH ORDINALITY AS diary (appointments, number)
+JOIN catalog_service AS service ON service.id = benchmark.key('service', %(services)s + number)
+CROSS JOIN LATERAL (
+    SELECT nth * %(diary_days)s * 36 / appointments AS quarter
+    FROM generate_series(0, appointments - 1) AS nth
+) AS spread
+CROSS JOIN LATERAL (
+    SELECT (
+        %(tomorrow)s::date + quarter / 36 + time '09:00' + quarter %% 36 * interval '15 minutes'
+    ) AT TIME ZONE %(zone)s AS start_time
+) AS begins
+CROSS JOIN LATERAL (SELECT start_time + interval '15 minutes' AS end_time) AS ends
+"""
+SLOTS = """
+INSERT INTO bookings_slot (
+    id, service_id, calendar_id, start_time, end_time, blocked, capacity, status, created_at
+)
+SELECT benchmark.key('published slot', n), service.id, service.calendar_id, start_time, end_time,
+    tstzrange(start_time, end_time), service.capacity, 'scheduled', now()
+FROM generate_series(1, %(class_slots)s) AS n
+JOIN catalog_service AS service ON service.id = benchmark.key('service', %(class_service)s)
+CROSS JOIN LATERAL (
+    SELECT %(tomorrow)s::timestamptz + n * interval '1 hour' AS start_time
+) AS begins
+CROSS JOIN LATERAL (SELECT start_time + interval '30 minutes' AS end_time) AS ends
+"""
+
 EVENTS = """
 INSERT INTO bookings_bookingevent (booking_id, type, actor_id, at, data)
 SELECT id, 'booking.created', user_id, created_at, jsonb_build_object(
@@ -117,12 +210,20 @@ SELECT id, 'booking.created', user_id, created_at, jsonb_build_object(
 ) FROM bookings_booking
 """
 
+TOWN = [USERS, CALENDARS, SERVICES, BOOKINGS]
+LISBON = [LISBON_CALENDARS, OPENING_HOURS, LISBON_SERVICES, APPOINTMENTS, SLOTS]
+
 # Times at which nobody else gets in, on the services that creating uses too.
 TAKEN = """
 SELECT service_id::text, to_char(start_time, 'YYYY-MM-DD"T"HH24:MI:SS"Z"') FROM bookings_booking
 WHERE active AND start_time > now() + interval '2 hours' AND service_id = ANY(%(services)s)
 ORDER BY id LIMIT 1000
 """
+
+
+def tomorrow() -> date:
+    """Return the first day of what is to come in Lisbon."""
+    return datetime.now(UTC).date() + timedelta(days=1)
 
 
 def fill(url: str, size: Size, *, password: str) -> None:
@@ -133,11 +234,20 @@ def fill(url: str, size: Size, *, password: str) -> None:
         "services": size.services,
         "bookings": size.bookings,
         "password": password,
+        "zone": ZONE,
+        "lisbon_provider": size.lisbon_provider,
+        "diaries": DIARIES,
+        "diary_days": DIARY_DAYS,
+        "class_service": size.class_service,
+        "class_slots": CLASS_SLOTS,
+        "class_seats": CLASS_SEATS,
+        "last": size.course(COURSES - 1),
+        "tomorrow": tomorrow(),
     }
     with psycopg.connect(url, autocommit=True) as connection:
         connection.execute(PREPARE)
         with connection.transaction():
-            for statement in (USERS, CALENDARS, SERVICES, BOOKINGS, EVENTS):
+            for statement in (*TOWN, *LISBON, EVENTS):
                 # Values as text in the statement: the planner sees how much there will be.
                 psycopg.ClientCursor(connection).execute(statement, values)
         connection.execute("VACUUM (ANALYZE)")

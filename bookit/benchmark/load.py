@@ -1,4 +1,4 @@
-"""Sending requests from sixteen connections at once and measuring the answers.
+"""Sending requests from some connections at once and measuring the answers.
 
 The load is a file of raw requests, separated by null bytes. `wrk` sends them or, where it is not
 installed, two processes of our own, which take more from the machine that is measured.
@@ -19,6 +19,7 @@ from typing import Any
 
 from bookit.startup import BASE_DIR
 
+# Unless a case says otherwise.
 CONNECTIONS = 16
 # Nobody's rate so far; a load that must not repeat itself needs as many requests as could be sent.
 MOST_REQUESTS_PER_SECOND = 8_000
@@ -73,7 +74,14 @@ def generator() -> str:
     return f"wrk {version[1]}" if version else "wrk"
 
 
-def send(requests: Iterable[bytes], port: int, *, seconds: float, directory: Path) -> Measurement:
+def send(
+    requests: Iterable[bytes],
+    port: int,
+    *,
+    seconds: float,
+    directory: Path,
+    connections: int = CONNECTIONS,
+) -> Measurement:
     """Send the requests to a server on this machine, over and over, for some seconds.
 
     wrk knows whole seconds only. `directory` is where a file may be left.
@@ -85,7 +93,10 @@ def send(requests: Iterable[bytes], port: int, *, seconds: float, directory: Pat
     file.write_bytes(b"\0".join(requests))
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     wrk = shutil.which("wrk")
-    found = _with_wrk(wrk, file, port, seconds) if wrk else _with_our_own(file, port, seconds)
+    if wrk:
+        found = _with_wrk(wrk, file, port, seconds, connections)
+    else:
+        found = _with_our_own(file, port, seconds, connections)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     statuses = {int(status): count for status, count in found.pop("statuses").items()}
     if not statuses:
@@ -94,10 +105,10 @@ def send(requests: Iterable[bytes], port: int, *, seconds: float, directory: Pat
     return Measurement(**found, statuses=statuses, client_seconds=spent)
 
 
-def _with_wrk(wrk: str, file: Path, port: int, seconds: float) -> dict[str, Any]:
+def _with_wrk(wrk: str, file: Path, port: int, seconds: float, connections: int) -> dict[str, Any]:
     result = subprocess.run(
         [
-            *(wrk, "--threads=1", f"--connections={CONNECTIONS}"),
+            *(wrk, "--threads=1", f"--connections={connections}"),
             *(f"--duration={max(1, round(seconds))}s", "--timeout=10s"),
             *("--script", str(Path(__file__).with_name("drive.lua"))),
             *(f"http://127.0.0.1:{port}", "--", str(file)),
@@ -113,19 +124,20 @@ def _with_wrk(wrk: str, file: Path, port: int, seconds: float) -> dict[str, Any]
     return found
 
 
-def _with_our_own(file: Path, port: int, seconds: float) -> dict[str, Any]:
-    share = CONNECTIONS // PROCESSES
+def _with_our_own(file: Path, port: int, seconds: float, connections: int) -> dict[str, Any]:
+    processes = min(PROCESSES, connections)
+    share = connections // processes
     clients = [
         subprocess.Popen(
             [
                 *(sys.executable, "-m", "bookit.benchmark.client", str(file), str(port)),
-                *map(str, (seconds, share, number, PROCESSES)),
+                *map(str, (seconds, share, number, processes)),
             ],
             cwd=BASE_DIR,
             stdout=subprocess.PIPE,
             text=True,
         )
-        for number in range(PROCESSES)
+        for number in range(processes)
     ]
     try:
         outputs = [client.communicate()[0] for client in clients]

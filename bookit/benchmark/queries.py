@@ -21,53 +21,130 @@ SERVICES = _SERVICE + "WHERE is_active ORDER BY title, service.id LIMIT 20"
 SERVICES_COUNT = "SELECT count(*) AS count FROM catalog_service WHERE is_active"
 
 BOOKINGS = """
-SELECT id, user_id, service_id, calendar_id, NULL AS slot_id, seat, start_time, end_time, status,
+SELECT id, user_id, service_id, calendar_id, slot_id, seat, start_time, end_time, status,
     attendee_name, attendee_email, notes, price, currency, hold_expires_at, created_at, updated_at
 FROM bookings_booking WHERE user_id = %(user_id)s ORDER BY start_time, id LIMIT 20
 """
 BOOKINGS_COUNT = "SELECT count(*) AS count FROM bookings_booking WHERE user_id = %(user_id)s"
 
-# The one that fetches less than BookIt may: what a booking needs to know of its service.
-BOOKABLE = """
-SELECT id, calendar_id, duration_minutes, capacity, requires_confirmation, buffer_before_minutes,
-    buffer_after_minutes, min_notice_minutes, max_advance_days, price, currency, is_active
-FROM catalog_service WHERE id = %(service_id)s
+# From here on word for word.
+
+_TERMS = """
+SELECT
+    service.id, service.calendar_id, calendar.provider_id, service.mode, service.is_active,
+    service.capacity, service.duration_minutes, service.step_minutes,
+    service.buffer_before_minutes, service.buffer_after_minutes, service.min_notice_minutes,
+    service.max_advance_days, service.requires_confirmation, service.price, service.currency,
+    calendar.timezone,
+    ARRAY(
+        SELECT ARRAY[weekday, opens, closes] FROM catalog_openinghours
+        WHERE calendar_id = calendar.id
+    ) ,
+    ARRAY(
+        SELECT ARRAY[start_time, end_time] FROM catalog_timeoff
+        WHERE calendar_id = calendar.id AND end_time > {since}
+    ) {slot}
+FROM catalog_service AS service JOIN catalog_calendar AS calendar
+    ON calendar.id = service.calendar_id {join}
+WHERE service.id = ANY(ARRAY(SELECT unnest(%(service_ids)s::uuid[])))
 """
+# Its columns, as far as they have names of their own.
+TERMS = [
+    *("id", "calendar_id", "provider_id", "mode", "is_active", "capacity", "duration_minutes"),
+    *("step_minutes", "buffer_before_minutes", "buffer_after_minutes", "min_notice_minutes"),
+    *("max_advance_days", "requires_confirmation", "price", "currency", "timezone"),
+]
+TERMS_AT_START = _TERMS.format(
+    since="%(start_time)s",
+    slot=", slot.id, slot.start_time, slot.end_time, slot.blocked, slot.capacity, slot.status",
+    join="""LEFT JOIN bookings_slot AS slot ON slot.service_id = service.id
+    AND slot.start_time = %(start_time)s AND slot.status = 'scheduled'""",
+)
+TERMS_OF_SERVICES = _TERMS.format(since="%(from)s", slot="", join="")
+
 CREATE = """
-WITH free AS (
-    SELECT seat FROM unnest(ARRAY(SELECT generate_series(1, %(capacity)s::int))) AS seat
+WITH place AS (SELECT %(capacity)s::int AS capacity), free AS (
+    SELECT seat FROM unnest(
+        ARRAY(SELECT generate_series(1, (SELECT capacity FROM place)))
+    ) AS seat
     WHERE seat NOT IN (
         SELECT taken.seat FROM bookings_booking AS taken
         WHERE taken.service_id = %(service_id)s AND taken.active AND taken.id <> %(id)s
-          AND taken.blocked && %(blocked)s
+          AND taken.blocked && tstzrange(%(blocked_from)s, %(blocked_until)s)
+          AND (taken.hold_expires_at IS NULL OR taken.hold_expires_at > %(at)s)
     ) AND NOT EXISTS (
-        SELECT FROM bookings_booking AS other
-        WHERE other.calendar_id = %(calendar_id)s AND other.service_id <> %(service_id)s
-          AND other.active AND other.id <> %(id)s
-          AND other.blocked && %(blocked)s
+        SELECT FROM bookings_occupancy AS other
+        WHERE other.calendar_id = %(calendar_id)s AND other.occupant <> %(occupant)s
+          AND other.id <> %(id)s
+          AND other.blocked && tstzrange(%(blocked_from)s, %(blocked_until)s)
+          AND (other.expires_at IS NULL OR other.expires_at > %(at)s)
     )
     ORDER BY seat LIMIT 1 OFFSET (
         SELECT count(DISTINCT beyond.seat) FROM bookings_booking AS beyond
-        WHERE beyond.service_id = %(service_id)s AND beyond.seat > %(capacity)s::int
+        WHERE beyond.service_id = %(service_id)s AND beyond.seat > (SELECT capacity FROM place)
           AND beyond.active AND beyond.id <> %(id)s
-          AND beyond.blocked && %(blocked)s
+          AND beyond.blocked && tstzrange(%(blocked_from)s, %(blocked_until)s)
+          AND (beyond.hold_expires_at IS NULL OR beyond.hold_expires_at > %(at)s)
     )
 ), booking AS (
     INSERT INTO bookings_booking (
-        id, user_id, service_id, calendar_id, seat, start_time, end_time, blocked, status,
-        attendee_name, attendee_email, notes, price, currency, created_at, updated_at
+        id, user_id, service_id, calendar_id, slot_id, seat, start_time, end_time, blocked, status,
+        attendee_name, attendee_email, notes, price, currency, hold_expires_at, created_at,
+        updated_at
     )
-    SELECT %(id)s, %(user_id)s, %(service_id)s, %(calendar_id)s, seat, %(start_time)s,
-        %(end_time)s, %(blocked)s, %(status)s, %(attendee_name)s, %(attendee_email)s, %(notes)s,
-        %(price)s, %(currency)s, %(created_at)s, %(updated_at)s
+    SELECT %(id)s, %(user_id)s, %(service_id)s, %(calendar_id)s, %(slot_id)s, seat, %(start_time)s,
+        %(end_time)s, tstzrange(%(blocked_from)s, %(blocked_until)s), %(status)s,
+        %(attendee_name)s, %(attendee_email)s, %(notes)s, %(price)s, %(currency)s,
+        %(hold_expires_at)s, %(at)s, %(at)s
     FROM free
     ON CONFLICT DO NOTHING
     RETURNING seat, status, start_time, end_time
 ), event AS (
     INSERT INTO bookings_bookingevent (booking_id, type, actor_id, at, data)
-    SELECT %(id)s, 'booking.created', %(user_id)s, %(created_at)s, jsonb_build_object(
+    SELECT %(id)s, %(event)s, %(actor_id)s, %(at)s, jsonb_build_object(
         'status', status, 'start_time', start_time, 'end_time', end_time, 'seat', seat
     ) FROM booking
 )
-SELECT free.seat, booking.seat IS NOT NULL AS taken FROM free LEFT JOIN booking ON true
+SELECT free.seat, booking.seat IS NOT NULL, booking.seat IS NULL AND EXISTS (
+    SELECT FROM bookings_booking AS hold
+    WHERE hold.calendar_id = %(calendar_id)s AND hold.hold_expires_at <= %(at)s
+      AND hold.blocked && tstzrange(%(blocked_from)s, %(blocked_until)s)
+)
+FROM free LEFT JOIN booking ON true
+"""
+
+_IN_WINDOW = """
+    calendar_id = service.calendar_id
+    AND blocked && tstzrange(%(from)s - service.before, %(until)s + service.after)
+    AND (expires_at IS NULL OR expires_at > %(at)s) AND id IS DISTINCT FROM %(but)s
+"""
+TAKEN = f"""
+SELECT service.number, taken.seat, lower(taken.blocked) - service.after,
+    upper(taken.blocked) + service.before
+FROM unnest(
+    ARRAY(SELECT unnest(%(service_ids)s::uuid[])), %(calendar_ids)s::uuid[], %(several)s::bool[],
+    %(before)s::interval[], %(after)s::interval[]
+) WITH ORDINALITY AS service (id, calendar_id, several, before, after, number)
+CROSS JOIN LATERAL (
+    SELECT 0 AS seat, unnest(range_agg(blocked ORDER BY lower(blocked))) AS blocked
+    FROM bookings_occupancy
+    WHERE NOT (service.several AND occupant = service.id) AND {_IN_WINDOW}
+    UNION ALL
+    SELECT seat, unnest(range_agg(blocked))
+    FROM bookings_occupancy
+    WHERE service.several AND occupant = service.id AND {_IN_WINDOW}
+    GROUP BY seat
+) AS taken
+"""  # noqa: S608 - one constant in another, no values
+SLOTS = """
+SELECT service.number, slot.start_time, slot.end_time, slot.id, slot.capacity - (
+    SELECT count(*) FROM bookings_booking
+    WHERE slot_id = slot.id AND active AND id IS DISTINCT FROM %(but)s
+      AND (hold_expires_at IS NULL OR hold_expires_at > %(at)s)
+)
+FROM unnest(ARRAY(SELECT unnest(%(service_ids)s::uuid[])))
+    WITH ORDINALITY AS service (id, number)
+JOIN bookings_slot AS slot ON slot.service_id = service.id
+  AND slot.status = 'scheduled' AND slot.start_time >= %(from)s AND slot.start_time < %(until)s
+ORDER BY slot.start_time
 """

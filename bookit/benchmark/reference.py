@@ -10,18 +10,22 @@ import os
 import threading
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from itertools import islice
+from typing import Any, TypeVar
 from uuid import UUID
 
 import jwt
 import psycopg
 from psycopg.rows import dict_row
-from psycopg.types.range import TimestamptzRange
 from uuid_utils.compat import uuid7
 
 from bookit.benchmark import queries
 
 Row = dict[str, Any]
+T = TypeVar("T")
+
+DAY = timedelta(days=1)
+INSTANT = timedelta(microseconds=1)
 
 SECRET_KEY = os.environ["SECRET_KEY"]
 DATABASE_URL = os.environ["DATABASE_URL"]
@@ -50,35 +54,36 @@ def signed_in(environ: Row) -> Row:
     """Return the active user whose token this is."""
     token = environ["HTTP_AUTHORIZATION"].removeprefix("Bearer ")
     claims = jwt.decode(token, SECRET_KEY, algorithms=["HS256"])
-    return one(queries.SIGNED_IN, user_id=UUID(claims["user_id"]))
+    return named(queries.SIGNED_IN, user_id=UUID(claims["user_id"]))[0]
 
 
 def show_service(service_id: UUID) -> Row:
     """Return a service."""
-    return represent_service(one(queries.SERVICE, service_id=service_id))
+    return represent_service(named(queries.SERVICE, service_id=service_id)[0])
 
 
 def list_services(environ: Row) -> Row:
     """Return the first page of services."""
-    rows = execute(queries.SERVICES).fetchall()
-    count = one(queries.SERVICES_COUNT)["count"]
-    return page(environ, count, [represent_service(row) for row in rows])
+    services = [represent_service(row) for row in named(queries.SERVICES)]
+    [[count]] = rows(queries.SERVICES_COUNT)
+    return page(environ, count, services)
 
 
 def list_bookings(environ: Row, user: Row) -> Row:
     """Return the first page of a user's own bookings."""
-    rows = execute(queries.BOOKINGS, user_id=user["id"]).fetchall()
-    return page(environ, one(queries.BOOKINGS_COUNT, user_id=user["id"])["count"], rows)
+    bookings = named(queries.BOOKINGS, user_id=user["id"])
+    [[count]] = rows(queries.BOOKINGS_COUNT, user_id=user["id"])
+    return page(environ, count, bookings)
 
 
 def create_booking(environ: Row, user: Row) -> tuple[str, Row]:
-    """Book the lowest free seat."""
+    """Book the lowest free seat, or say when there is one."""
     body = json.loads(environ["wsgi.input"].read(int(environ["CONTENT_LENGTH"])))
-    service = one(queries.BOOKABLE, service_id=UUID(body["service_id"]))
     now, start = datetime.now(UTC), datetime.fromisoformat(body["start_time"])
+    service = terms(
+        queries.TERMS_AT_START, service_ids=[UUID(body["service_id"])], start_time=start
+    )
     end = start + timedelta(minutes=service["duration_minutes"])
-    before = timedelta(minutes=service["buffer_before_minutes"])
-    after = timedelta(minutes=service["buffer_after_minutes"])
     booking = {
         "id": uuid7(),
         "user_id": user["id"],
@@ -98,31 +103,84 @@ def create_booking(environ: Row, user: Row) -> tuple[str, Row]:
         "created_at": now,
         "updated_at": now,
     }
-    blocked = TimestamptzRange(start - before, end + after)
-    while True:
-        row = execute(
-            queries.CREATE, **booking, blocked=blocked, capacity=service["capacity"]
-        ).fetchone()
-        if row is None:
-            return "409 Conflict", {"status": 409, "code": "booking_conflict"}
-        if row["taken"]:
-            return "201 Created", {**booking, "seat": row["seat"]}
+    more = {
+        "capacity": service["capacity"],
+        "occupant": service["id"],
+        "blocked_from": start - timedelta(minutes=service["buffer_before_minutes"]),
+        "blocked_until": end + timedelta(minutes=service["buffer_after_minutes"]),
+        "event": "booking.created",
+        "actor_id": user["id"],
+        "at": now,
+    }
+    while found := rows(queries.CREATE, **booking, **more):
+        seat, taken, _ = found[0]
+        if taken:
+            return "201 Created", {**booking, "seat": seat}
+    alternatives = nearest(service["id"], start, now)
+    return "409 Conflict", {
+        "status": 409,
+        "code": "booking_conflict",
+        "alternatives": alternatives,
+    }
 
 
-def execute(query: str, **values: object) -> psycopg.Cursor[Row]:
-    """Run a prepared statement on the thread's own connection."""
+def nearest(service_id: UUID, start: datetime, now: datetime) -> list[Row]:
+    """Return the three free times nearest to `start`.
+
+    The town's services have no opening hours, no slots and durations that divide a day, so that
+    their grid begins at any midnight; and there are three free times a day.
+    """
+    from_, until = start - DAY, start + DAY + INSTANT
+    service = terms(queries.TERMS_OF_SERVICES, service_ids=[service_id], **{"from": from_})
+    duration = timedelta(minutes=service["duration_minutes"])
+    window = {"service_ids": [service_id], "from": from_, "until": until, "at": now, "but": None}
+    taken = rows(
+        queries.TAKEN,
+        calendar_ids=[service["calendar_id"]],
+        several=[service["capacity"] > 1],
+        before=[timedelta(minutes=service["buffer_before_minutes"])],
+        after=[duration + timedelta(minutes=service["buffer_after_minutes"])],
+        **window,
+    )
+    rows(queries.SLOTS, **window)
+    midnight = from_.replace(hour=0, minute=0)
+    times = [midnight + n * duration for n in range((until - midnight) // duration + 1)]
+    times.sort(key=lambda time: abs(time - start))
+    free = (
+        {"start_time": time, "end_time": time + duration, "slot_id": None}
+        for time in times
+        if max(from_, now) <= time < until
+        and not any(first < time < last for _, _, first, last in taken)
+    )
+    return list(islice(free, 3))
+
+
+def execute(cursor: psycopg.Cursor[T], query: str, values: Row) -> list[T]:
+    """Run a prepared statement and return its rows."""
+    return cursor.execute(query, values, prepare=True).fetchall()
+
+
+def connection() -> psycopg.Connection:
+    """Return the thread's own connection."""
     if not hasattr(thread, "connection"):
-        thread.connection = psycopg.connect(DATABASE_URL, autocommit=True, row_factory=dict_row)
-    cursor: psycopg.Cursor[Row] = thread.connection.execute(query, values, prepare=True)
-    return cursor
+        thread.connection = psycopg.connect(DATABASE_URL, autocommit=True)
+    known: psycopg.Connection = thread.connection
+    return known
 
 
-def one(query: str, **values: object) -> Row:
-    """Return the row, which must exist."""
-    row = execute(query, **values).fetchone()
-    if row is None:
-        raise LookupError(query)
-    return row
+def rows(query: str, **values: object) -> list[tuple[Any, ...]]:
+    """Return rows as they come."""
+    return execute(connection().cursor(), query, values)
+
+
+def named(query: str, **values: object) -> list[Row]:
+    """Return rows by the names of their columns."""
+    return execute(connection().cursor(row_factory=dict_row), query, values)
+
+
+def terms(query: str, **values: object) -> Row:
+    """Return on what terms a service is booked, of whose columns some have the same name."""
+    return dict(zip(queries.TERMS, rows(query, **values)[0], strict=False))
 
 
 def represent_service(row: Row) -> Row:
@@ -133,14 +191,14 @@ def represent_service(row: Row) -> Row:
     return row
 
 
-def page(environ: Row, count: int, rows: list[Row]) -> Row:
+def page(environ: Row, count: int, results: list[Row]) -> Row:
     """Return a list's first page."""
     following = f"http://{environ['HTTP_HOST']}{environ['PATH_INFO']}?offset=20"
     return {
         "count": count,
         "next": following if count > 20 else None,
         "previous": None,
-        "results": rows,
+        "results": results,
     }
 
 

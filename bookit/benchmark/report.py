@@ -32,8 +32,9 @@ class Result:
     name: str
     title: str
     expected: int
-    least_ratio: float | None
-    most_spread: float | None
+    least_ratio: float | None = None
+    most_spread: float | None = None
+    most_ms: float | None = None
     bookit: list[Run] = field(default_factory=list)
     reference: list[Run] = field(default_factory=list)
     pgbench: float | None = None
@@ -82,9 +83,49 @@ class Result:
         if self.most_spread is not None and self.p99_ms > self.most_spread * self.p50_ms:
             spread = self.p99_ms / self.p50_ms
             missed.append(f"{self.title}: p99 is {spread:.1f} times p50, not {self.most_spread:g}")
+        if self.most_ms is not None and self.p50_ms > self.most_ms:
+            missed.append(f"{self.title}: p50 is {self.p50_ms:.0f} ms, not {self.most_ms:g}")
         if self.unexpected:
             missed.append(f"{self.title}: {self.unexpected} answers were not {self.expected}")
         return missed
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two cases, of which one may take `most` times as long as the other; see `Relation`."""
+
+    one: Result
+    other: Result
+    most: float
+
+    @property
+    def times(self) -> float:
+        """How many times as long a request of the one takes as one of the other, in a round."""
+        return median(
+            other.measurement.rate / one.measurement.rate
+            for one, other in zip(self.one.bookit, self.other.bookit, strict=True)
+        )
+
+    def missed(self) -> list[str]:
+        """Return the target, if it was not reached."""
+        return [f"{self._said()}, not {self.most:g}"] if self.times > self.most else []
+
+    def text(self) -> str:
+        """Return how the two compare, for people."""
+        return f"{self._said()} (at most {self.most:g}: {'missed' if self.missed() else 'reached'})"
+
+    def content(self) -> dict[str, Any]:
+        """Return how the two compare, for programs."""
+        return {
+            "name": self.one.name,
+            "other": self.other.name,
+            "most": self.most,
+            "times": self.times,
+            "missed": self.missed(),
+        }
+
+    def _said(self) -> str:
+        return f"{self.one.title}: {self.times:.2f} times {self.other.title}"
 
 
 @dataclass(frozen=True)
@@ -93,12 +134,14 @@ class Report:
 
     setting: dict[str, str]
     results: list[Result]
+    comparisons: list[Comparison]
     memory: list[Memory]
     reference_memory: list[Memory]
 
     def missed(self) -> list[str]:
         """Return all targets that were not reached."""
         missed = [line for result in self.results for line in result.missed()]
+        missed += [line for comparison in self.comparisons for line in comparison.missed()]
         most = max(worker.resident for worker in self.memory)
         if most > MOST_MEMORY:
             missed.append(f"memory: {most:.0f} MiB in a worker, not {MOST_MEMORY}")
@@ -108,6 +151,9 @@ class Report:
         """Return the report for people."""
         lines = [f"{name + ':':<12}{value}" for name, value in self.setting.items()]
         lines += ["", *table(self.results), "", *EXPLANATION, ""]
+        if self.comparisons:
+            compared = [f"  {comparison.text()}" for comparison in self.comparisons]
+            lines += ["Time of a request, at the same load:", *compared, ""]
         unexpected = sum(result.unexpected for result in self.results)
         lines.append(f"Answers of an unexpected status, or none: {unexpected}")
         for name, workers in (("web", self.memory), ("reference", self.reference_memory)):
@@ -134,6 +180,7 @@ class Report:
         return {
             "setting": self.setting,
             "results": results,
+            "comparisons": [comparison.content() for comparison in self.comparisons],
             "memory_mib": [asdict(worker) for worker in self.memory],
             "reference_memory_mib": [asdict(worker) for worker in self.reference_memory],
             "missed": self.missed(),
@@ -165,13 +212,17 @@ def table(results: list[Result]) -> list[str]:
 
 
 def _cells(result: Result) -> list[str]:
-    targets = result.least_ratio is not None or result.most_spread is not None
+    targets = []
+    if result.least_ratio is not None:
+        targets.append(f">= {result.least_ratio}")
+    if result.most_ms is not None:
+        targets.append(f"<= {result.most_ms:g} ms")
     return [
         result.title,
         _number(result.rate),
         _number(result.reference_rate),
         "" if result.ratio is None else f"{result.ratio:.2f}",
-        "" if result.least_ratio is None else f">= {result.least_ratio}",
+        ", ".join(targets),
         ("missed" if result.missed() else "reached") if targets else "",
         f"{result.p50_ms:.1f}",
         f"{result.p99_ms:.1f}",

@@ -1,17 +1,24 @@
 """The benchmark: that it measures what it says. How fast anything is, is no test's business."""
 
+import json
+import re
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
+from zoneinfo import ZoneInfo
+
 import psycopg
 import pytest
 from django.db import connection
 from psycopg.conninfo import make_conninfo
 
-from bookit.benchmark import fill, load, pgbench
-from bookit.benchmark.cases import Cases
+from bookings import availability, seats, terms
+from bookit.benchmark import fill, load, pgbench, queries
+from bookit.benchmark.cases import RELATIONS, Cases
 from bookit.benchmark.client import status_of
 from bookit.benchmark.fill import Size
 from bookit.benchmark.load import Measurement
 from bookit.benchmark.measure import CASE_NAMES, Options, benchmark
-from bookit.benchmark.report import Report, Result, Run, table
+from bookit.benchmark.report import Comparison, Report, Result, Run, table
 from bookit.benchmark.servers import Memory
 
 SMALL = Size(services=20, bookings=500)
@@ -22,6 +29,7 @@ def cases(size=SMALL):
         size,
         bookers=["booker-1", "booker-2"],
         readers=["reader-1"],
+        provider="provider",
         taken=[(fill.key("service", 1), "2030-01-01T10:00:00Z")],
         password="secret",
     )
@@ -34,6 +42,18 @@ def run(rate=100, *, p50=10.0, p99=20.0, statuses=None, unexpected=0):
 
 def result(**fields):
     return Result("service", "service detail", 200, least_ratio=0.4, most_spread=5, **fields)
+
+
+def compared(ours, theirs, *, most=2):
+    return Comparison(
+        Result("long", "long window", 200, bookit=ours),
+        Result("short", "short window", 200, bookit=theirs),
+        most,
+    )
+
+
+def bodies(requests):
+    return [json.loads(request.partition(b"\r\n\r\n")[2]) for request in requests]
 
 
 class TestLoad:
@@ -70,17 +90,63 @@ class TestCases:
     def test_every_case_has_a_name_for_the_command_line(self):
         assert [case.name for case in cases().all()] == CASE_NAMES
 
+    def test_targets_between_cases_name_cases_under_the_same_load(self):
+        by_name = {case.name: case for case in cases().all()}
+        for relation in RELATIONS:
+            assert by_name[relation.name].connections == by_name[relation.other].connections
+
     def test_no_time_is_booked_twice_in_all_rounds(self):
         known = cases()
-        bodies = [
-            request.partition(b"\r\n\r\n")[2] for _ in range(3) for request in known.create(0.0)
+        wanted = [tuple(body.values()) for _ in range(3) for body in bodies(known.create(0.0))]
+        assert len(wanted) == len(set(wanted)) >= 3 * load.MOST_REQUESTS_PER_SECOND
+
+    def test_no_slot_is_published_at_the_time_of_another(self):
+        known, length, lisbon = cases(), timedelta(minutes=30), ZoneInfo(fill.ZONE)
+        series = [body for _ in range(25) for body in bodies(known.publish(0.0))]
+        assert {body["rrule"] for body in series} == {"FREQ=DAILY;COUNT=366"}
+        first_course = [body for body in series if body["service_id"] == series[0]["service_id"]]
+        firsts = [
+            datetime.fromisoformat(body["start_time"]).astimezone(lisbon) for body in first_course
         ]
-        assert len(bodies) == len(set(bodies)) >= 3 * load.MOST_REQUESTS_PER_SECOND
+        starts = sorted(
+            (first + timedelta(days=day)).astimezone(UTC) for first in firsts for day in range(366)
+        )
+        assert len(firsts) == len(series) / fill.COURSES
+        assert max(firsts) - min(firsts) > timedelta(days=366)
+        assert all(later - earlier >= length for earlier, later in pairwise(starts))
+
+    def test_seats_are_those_of_all_slots_of_the_class(self):
+        asked = bodies(cases().take_seat(0.0))
+        assert len({body["slot_id"] for body in asked}) == len(asked) == fill.CLASS_SLOTS
+
+    def test_free_times_are_looked_for_on_whole_days(self):
+        [request] = cases().find_times(62, SMALL.diaries(2_000), 0.0)
+        path = request.decode().split(" ")[1]
+        from_, to = map(datetime.fromisoformat, re.findall(r"\d{4}-\d\d-\d\d", path))
+        assert (to - from_).days + 1 == 62
+        assert path.startswith(f"/services/{fill.key('service', 22)}/availability?")
 
     def test_pgbench_gets_expressions_for_parameters(self):
         values = {"a": ":n", "b": "1"}
         script = pgbench.script(["\\set n 7"], ["SELECT\n  %(a)s, %(b)s::int"], values)
         assert script == "\\set n 7\nSELECT :n, 1::int;\n"
+
+
+class TestQueries:
+    @pytest.mark.parametrize(
+        ("ours", "theirs"),
+        [
+            (terms.AT_START, queries.TERMS_AT_START),
+            (terms.OF_SERVICES, queries.TERMS_OF_SERVICES),
+            (seats.CREATE_IN_SERVICE, queries.CREATE),
+            (availability.TAKEN, queries.TAKEN),
+            (availability.SLOTS, queries.SLOTS),
+        ],
+        ids=["terms at a start", "terms", "create", "taken", "slots"],
+    )
+    def test_the_reference_sends_what_bookit_sends(self, ours, theirs):
+        ours, theirs = (re.sub(r"\s*([(),])\s*|\s+", r" \1 ", text) for text in (ours, theirs))
+        assert ours.split() == theirs.split()
 
 
 class TestReport:
@@ -95,17 +161,33 @@ class TestReport:
             bookit=[run(39, p50=10, p99=51, statuses={200: 38, 500: 1}, unexpected=1)],
             reference=[run(100)],
         )
-        report = Report({}, [slow], [Memory(91.0, 50.0)], [Memory(40.0, None)])
+        waited = Result("publish", "publish slots", 201, most_ms=150, bookit=[run(p50=151.0)])
+        report = Report(
+            {},
+            [slow, waited],
+            [compared([run(10)], [run(21)])],
+            [Memory(91.0, 50.0)],
+            [Memory(40.0, None)],
+        )
         assert report.missed() == [
             "service detail: 0.39 of the reference, not 0.4",
             "service detail: p99 is 5.1 times p50, not 5",
             "service detail: 1 answers were not 200",
+            "publish slots: p50 is 151 ms, not 150",
+            "long window: 2.10 times short window, not 2",
             "memory: 91 MiB in a worker, not 90",
         ]
+        assert report.content()["comparisons"][0]["times"] == 2.1
         assert all(line in report.text() for line in report.missed())
 
+    def test_two_cases_are_compared_within_a_round(self):
+        slowed_down = compared([run(50), run(10), run(40)], [run(100), run(15), run(80)])
+        assert slowed_down.times == 2
+        assert slowed_down.missed() == []
+        assert slowed_down.text() == "long window: 2.00 times short window (at most 2: reached)"
+
     def test_a_case_without_a_reference_has_empty_cells(self):
-        login = Result("login", "login", 200, None, None, bookit=[run(30)])
+        login = Result("login", "login", 200, bookit=[run(30)])
         heading, line, other = table([login, result(bookit=[run()], reference=[run()])])
         assert "missed" not in line
         assert "reached" in other
