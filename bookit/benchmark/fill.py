@@ -18,6 +18,8 @@ DIARY_DAYS = 62
 CLASS_SLOTS, CLASS_SEATS = 1_000, 100
 COURSES = 50
 ZONE = "Europe/Lisbon"
+# Milliseconds, somewhere in 2025.
+FIRST_ID = 0x0194_0000_0000
 
 
 @dataclass(frozen=True)
@@ -61,16 +63,21 @@ class Size:
 
 
 def key(kind: str, number: int) -> str:
-    """Return the id of a row, such as `user` 7; `benchmark.key` does the same in SQL."""
-    return f"01940000-0000-7000-8{ord(kind[0]):03x}-{number:012x}"
+    """Return the id of a row, such as `user` 7; `benchmark.key` does the same in SQL.
+
+    Of version 7, a millisecond after that of the row before it: where ids differ says how well
+    PostgreSQL can arrange them.
+    """
+    digits = f"{FIRST_ID + number:012x}"
+    return f"{digits[:8]}-{digits[8:]}-7000-8{ord(kind[0]):03x}-000000000000"
 
 
 PREPARE = """
 CREATE SCHEMA benchmark;
 CREATE FUNCTION benchmark.key(kind text, number bigint) RETURNS uuid
 LANGUAGE sql IMMUTABLE PARALLEL SAFE RETURN (
-    '01940000-0000-7000-8' || lpad(to_hex(ascii(kind)), 3, '0')
-    || '-' || lpad(to_hex(number), 12, '0')
+    lpad(to_hex(%(first_id)s + number), 12, '0') || '70008' || lpad(to_hex(ascii(kind)), 3, '0')
+    || '000000000000'
 )::uuid;
 """
 
@@ -241,13 +248,13 @@ def fill(url: str, size: Size, *, password: str) -> None:
         "class_service": size.class_service,
         "class_slots": CLASS_SLOTS,
         "class_seats": CLASS_SEATS,
+        "first_id": FIRST_ID,
         "last": size.course(COURSES - 1),
         "tomorrow": tomorrow(),
     }
     with psycopg.connect(url, autocommit=True) as connection:
-        connection.execute(PREPARE)
         with connection.transaction():
-            for statement in (*TOWN, *LISBON, EVENTS):
+            for statement in (PREPARE, *TOWN, *LISBON, EVENTS):
                 # Values as text in the statement: the planner sees how much there will be.
                 psycopg.ClientCursor(connection).execute(statement, values)
         connection.execute("VACUUM (ANALYZE)")
