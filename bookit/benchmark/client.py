@@ -2,7 +2,8 @@
 
 python -m bookit.benchmark.client FILE PORT SECONDS CONNECTIONS NUMBER OF
 
-Sends every OF-th request of the file, from the NUMBER-th on, and writes what it saw as JSON.
+Sends every OF-th request of the file, from the NUMBER-th on, and writes what it saw as JSON; of a
+file with fewer than OF requests all of them.
 """
 
 import json
@@ -18,6 +19,8 @@ from itertools import cycle
 from pathlib import Path
 from typing import Any
 
+# How long the first answer is waited for, where it takes longer than the run.
+PATIENCE = 10.0
 LENGTH = re.compile(rb"\r\ncontent-length: (\d+)", re.IGNORECASE)
 
 
@@ -63,7 +66,7 @@ class Connection:
 def drive(requests: Iterator[bytes], port: int, seconds: float, connections: int) -> dict[str, Any]:
     """Keep a request on its way on each connection; return counts and latencies in ms."""
     statuses: Counter[int] = Counter()
-    latencies = []
+    latencies: list[float] = []
     failures = 0
     selector = selectors.DefaultSelector()
 
@@ -75,7 +78,7 @@ def drive(requests: Iterator[bytes], port: int, seconds: float, connections: int
     started = time.perf_counter()
     for _ in range(connections):
         connect()
-    while time.perf_counter() - started < seconds:
+    while time.perf_counter() - started < (seconds if latencies else max(seconds, PATIENCE)):
         for entry, _ in selector.select(timeout=0.1):
             connection: Connection = entry.data
             try:
@@ -103,9 +106,9 @@ def main() -> None:
     """Run as the arguments say."""
     file, port, seconds, connections, number, of = sys.argv[1:]
     requests = Path(file).read_bytes().split(b"\0")
-    found = drive(
-        cycle(requests[int(number) :: int(of)]), int(port), float(seconds), int(connections)
-    )
+    if len(requests) >= int(of):
+        requests = requests[int(number) :: int(of)]
+    found = drive(cycle(requests), int(port), float(seconds), int(connections))
     json.dump(found, sys.stdout)
 
 

@@ -33,8 +33,9 @@ CASE_NAMES = [
     *("free-7-0", "free-7-100", "free-7-2000", "free-62-0", "free-62-100", "free-62-2000"),
     *("free-50", "bookings", "create", "refused", "seat", "publish", "login"),
 ]
-# Before the first round: connections are opened, statements prepared, code is warm.
-WARM_UP_SECONDS = 1.0
+# Before the first round: connections are opened, statements prepared, code is warm. Long enough for
+# sixteen logins on a busy machine.
+WARM_UP_SECONDS = 2.0
 
 Say = Callable[[str], None]
 

@@ -13,7 +13,7 @@ from psycopg.conninfo import make_conninfo
 
 from bookings import availability, seats, terms
 from bookit.benchmark import fill, load, pgbench, queries
-from bookit.benchmark.cases import RELATIONS, Cases
+from bookit.benchmark.cases import RELATIONS, SERIES, Cases
 from bookit.benchmark.client import status_of
 from bookit.benchmark.fill import Size
 from bookit.benchmark.load import Measurement
@@ -210,15 +210,24 @@ def database_url(transactional_db):
 def test_it_compares_bookit_with_the_reference_and_measures(database_url, tmp_path, monkeypatch):
     # Without wrk, which knows whole seconds only.
     monkeypatch.setenv("PATH", "")
-    options = Options(SMALL, seconds=0.2, rounds=1, workers=1, only=("create",))
+    options = Options(
+        SMALL, seconds=0.2, rounds=1, workers=1, only=("free-7-100", "free-50", "create", "publish")
+    )
     report = benchmark(database_url, options, directory=tmp_path, say=lambda message: None)
 
-    (created,) = report.results
-    assert created.unexpected == 0
+    one, many, created, published = report.results
+    assert [result.unexpected for result in report.results] == [0, 0, 0, 0]
     assert created.rate > 0
     assert created.reference_rate
     assert created.pgbench
-    assert report.content()["results"][0]["name"] == "create"
+    [compared] = report.comparisons
+    assert (compared.one, compared.other) == (many, one)
+    assert compared.times > 1
+    assert report.content()["results"][2]["name"] == "create"
     with connection.cursor() as cursor:
         cursor.execute("SELECT count(*) FROM bookings_booking")
-        assert cursor.fetchone()[0] > SMALL.bookings
+        assert cursor.fetchone()[0] > SMALL.bookings + sum(fill.DIARIES)
+        cursor.execute("SELECT count(*) FROM bookings_slot")
+        slots = cursor.fetchone()[0] - fill.CLASS_SLOTS
+    assert slots % SERIES == 0
+    assert slots // SERIES > sum(published.bookit[0].measurement.statuses.values())
