@@ -2,13 +2,14 @@
 
 Porto Claro and everybody in it are made up. The data stands first, the town's tables; how some
 weeks of bookings around now are dreamt up from it comes after. Chance decides much, from a fixed
-seed: the same moment always gives the same town, ids included.
+seed: the same moment always gives the same town, ids included (but for those of slots and time
+off).
 """
 
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import date, datetime, timedelta
 from decimal import Decimal
 from operator import attrgetter
 from random import Random
@@ -17,15 +18,20 @@ from unicodedata import normalize
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
+from django.conf import settings
 from django.contrib.auth.hashers import make_password
 from django.db import connection, transaction
 from django.db.backends.postgresql.psycopg_any import DateTimeTZRange
 
 from accounts.models import User
-from bookings.models import Booking, BookingEvent
+from bookings.models import Booking, BookingEvent, Slot
+from bookings.recurrence import parse_rule
 from bookings.services import EVENT_OF
+from bookings.slots import change_slot, publish_slots
+from bookings.terms import Terms, terms_of
+from bookit.times import day_end, day_start, wall_clock
 from catalog.models import Service
-from catalog.services import create_calendar, create_service
+from catalog.services import create_calendar, create_service, create_time_off
 from reviews.models import Review
 
 Status = Booking.Status
@@ -46,22 +52,28 @@ ACCOUNTS = [
     ("provider", "rui@example.com", PROVIDER_PASSWORD),
     ("provider", "helena@example.com", PROVIDER_PASSWORD),
     ("provider", "beatriz@example.com", PROVIDER_PASSWORD),
+    ("provider", "luisa@example.com", PROVIDER_PASSWORD),
     ("provider", "marta@example.com", PROVIDER_PASSWORD),
 ]
 
 # How many days of bookings there are behind and ahead of today.
 DAYS_BEHIND, DAYS_AHEAD = 12, 10
 
+DAY = timedelta(days=1)
 WEEKDAYS = ["Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun"]
 
 # How long a booking lies before its provider looks at it.
 UNANSWERED = timedelta(hours=8)
+
+# Slots are published up to that many days ahead, and were so for longer than anybody books.
+DAYS_PUBLISHED, DAYS_SINCE_PUBLISHED = 42, 40
 
 # Days on which nobody in town works, as (month, day).
 HOLIDAYS = [(1, 1), (12, 25)]
 
 # How many days the same person leaves, at least, between two visits to a place.
 DAYS_BETWEEN_VISITS = {
+    "Advice": 30,
     "Barber": 10,
     "Crafts": 7,
     "Fitness": 2,
@@ -71,6 +83,7 @@ DAYS_BETWEEN_VISITS = {
     "Photography": 60,
     "Physiotherapy": 4,
     "Tennis": 3,
+    "Therapy": 7,
     "Tutoring": 5,
     "Workspaces": 2,
     "Yoga": 2,
@@ -84,9 +97,10 @@ class Offer:
     """A service as the town knows it.
 
     Args:
-        sessions: the starts that people agree on, by days of the week (`("Mon Wed", "18:30")`);
-            without any they come whenever it is free.
+        sessions: the starts that are published as slots or, in mode open, that people agree on, by
+            days of the week (`("Mon Wed", "18:30")`); without any they come whenever it is free.
         share: how often it is chosen, next to the others of its place.
+        sought_after: the next session is full, and the one after it nearly so.
         for_children: booked by a parent.
         comments: what is said about this one and no other, see `Place`.
         rules: further fields of `Service`.
@@ -99,9 +113,26 @@ class Offer:
     description: str
     sessions: tuple[tuple[str, str], ...] = ()
     share: int = 1
+    sought_after: bool = False
     for_children: bool = False
     comments: tuple[tuple[int, str], ...] = ()
     rules: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Absence:
+    """Time off.
+
+    Args:
+        week: 0 is this week, 1 the next.
+        days: the first and the last, `"Mon-Sun"`.
+        hours: when it begins on the first day, and when it ends on the last.
+    """
+
+    week: int
+    days: str
+    reason: str
+    hours: str = "00:00-24:00"
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,6 +150,7 @@ class Place:
     offers: tuple[Offer, ...]
     demand: float
     regulars: int = 0
+    absences: tuple[Absence, ...] = ()
     men_only: bool = False
     notes: tuple[str, ...] = ()
     comments: tuple[tuple[int, str], ...] = ()
@@ -211,7 +243,7 @@ BUSINESSES = (
                 (("Mon Tue Thu Fri", "10:00-14:00 15:00-20:00"), ("Sat", "10:00-18:00")),
                 (
                     Offer(
-                        "Skin Fade",
+                        "Skin Fade with Diego",
                         "Barber",
                         "20.00",
                         45,
@@ -261,6 +293,33 @@ BUSINESSES = (
                     (5, "Worth the walk up the hill."),
                 ),
             ),
+            # The same hours and the same length: whoever does not mind books either.
+            Place(
+                "Navalha, Jonas's chair",
+                (("Mon Tue Thu Fri", "10:00-14:00 15:00-20:00"), ("Sat", "10:00-18:00")),
+                (
+                    Offer(
+                        "Skin Fade with Jonas",
+                        "Barber",
+                        "20.00",
+                        45,
+                        "The same fade on the other chair. Jonas is quieter than Diego, and just as"
+                        " particular about the line at the neck.",
+                        rules={
+                            "requires_confirmation": False,
+                            "cancellation_notice_minutes": 180,
+                        },
+                    ),
+                ),
+                demand=0.24,
+                regulars=18,
+                absences=(Absence(1, "Sat-Sat", "A wedding"),),
+                comments=(
+                    (5, "No small talk, a perfect cut. My kind of barber."),
+                    (4, "Very neat. He took his time, so plan the whole hour."),
+                    (5, "Got a time on the same afternoon, on the other chair."),
+                ),
+            ),
         ),
     ),
     Business(
@@ -270,10 +329,9 @@ BUSINESSES = (
             Place(
                 "Maré Yoga, Sea Hall",
                 (
-                    ("Mon Wed Fri", "07:30-08:30 18:30-19:30"),
-                    ("Tue Thu", "18:30-19:30"),
-                    ("Sat", "10:00-11:00"),
-                    ("Sun", "18:30-19:30"),
+                    ("Mon Tue Wed Thu Fri", "07:00-12:00 17:00-21:00"),
+                    ("Sat", "09:00-13:00"),
+                    ("Sun", "18:00-20:00"),
                 ),
                 (
                     Offer(
@@ -288,15 +346,18 @@ BUSINESSES = (
                             ("Fri", "07:30"),
                             ("Sat", "10:00"),
                         ),
+                        sought_after=True,
                         comments=(
                             (5, "Demanding in the right way. I slept like a stone afterwards."),
                             (3, "Good class, but faster than I expected from the description."),
                             (5, "Sunlight on the water, and nobody talks about work."),
                         ),
                         rules={
+                            "mode": "slots",
                             "requires_confirmation": False,
                             "capacity": 12,
                             "cancellation_notice_minutes": 240,
+                            "max_advance_days": 28,
                         },
                     ),
                     Offer(
@@ -312,9 +373,11 @@ BUSINESSES = (
                             (5, "Never thought that I could sit still for an hour."),
                         ),
                         rules={
+                            "mode": "slots",
                             "requires_confirmation": False,
                             "capacity": 12,
                             "cancellation_notice_minutes": 240,
+                            "max_advance_days": 28,
                         },
                     ),
                 ),
@@ -338,7 +401,7 @@ BUSINESSES = (
             ),
             Place(
                 "Maré Yoga, Garden Room",
-                (("Tue Thu", "10:00-11:15"), ("Sat", "11:30-12:45")),
+                (("Tue Thu", "09:30-12:00"), ("Sat", "11:00-13:30")),
                 (
                     Offer(
                         "Gentle Yoga for Beginners",
@@ -349,9 +412,11 @@ BUSINESSES = (
                         " of eight, most of them over fifty.",
                         sessions=(("Tue Thu", "10:00"), ("Sat", "11:30")),
                         rules={
+                            "mode": "slots",
                             "requires_confirmation": False,
                             "capacity": 8,
                             "cancellation_notice_minutes": 240,
+                            "max_advance_days": 28,
                         },
                     ),
                 ),
@@ -551,6 +616,7 @@ BUSINESSES = (
                 ),
                 demand=0.48,
                 regulars=26,
+                absences=(Absence(1, "Wed-Wed", "A course in Coimbra", "13:00-24:00"),),
                 notes=(
                     "Right shoulder, since the weekend.",
                     "Lower back again.",
@@ -659,6 +725,7 @@ BUSINESSES = (
                 ),
                 demand=0.3,
                 regulars=16,
+                absences=(Absence(2, "Mon-Sun", "A week in the Azores"),),
                 notes=("Two children and a labrador.", "Pictures for a job application."),
                 comments=(
                     (4, "Lovely pictures. A little windy out there, bring a jacket."),
@@ -942,6 +1009,7 @@ BUSINESSES = (
                             (3, "A good workout, but the group was very mixed in level."),
                         ),
                         rules={
+                            "mode": "slots",
                             "capacity": 10,
                             "requires_confirmation": False,
                             "cancellation_notice_minutes": 240,
@@ -971,6 +1039,7 @@ BUSINESSES = (
                         " September; out of season it cannot be booked.",
                         sessions=(("Sat Sun", "08:00"),),
                         rules={
+                            "mode": "slots",
                             "capacity": 6,
                             "is_active": False,
                             "min_notice_minutes": 720,
@@ -983,12 +1052,142 @@ BUSINESSES = (
         ),
     ),
     Business(
+        "Luísa Fontoura",
+        "luisa@example.com",
+        (
+            Place(
+                "Luísa Fontoura, psychotherapist",
+                (("Mon Tue Thu", "08:30-12:30 15:30-19:30"), ("Wed", "13:30-18:00")),
+                (
+                    Offer(
+                        "Psychotherapy Session",
+                        "Therapy",
+                        "60.00",
+                        50,
+                        "Fifty minutes, as always in the same quiet room. I publish my hours some"
+                        " weeks ahead; take the one that suits you.",
+                        sessions=(("Mon Tue Thu", "09:00 10:00 11:00"), ("Tue Thu", "17:00 18:00")),
+                        rules={
+                            "mode": "slots",
+                            "requires_confirmation": False,
+                            "buffer_after_minutes": 10,
+                            "min_notice_minutes": 720,
+                            "cancellation_notice_minutes": 2880,
+                        },
+                    ),
+                    Offer(
+                        "First Conversation",
+                        "Therapy",
+                        "35.00",
+                        30,
+                        "To get to know each other, and to find out whether I can help. What you"
+                        " say stays in the room, also if you do not come again.",
+                        sessions=(("Wed", "14:00 14:45 15:30"),),
+                        rules={
+                            "mode": "slots",
+                            "buffer_after_minutes": 10,
+                            "min_notice_minutes": 720,
+                            "cancellation_notice_minutes": 1440,
+                        },
+                    ),
+                ),
+                demand=0.75,
+                regulars=18,
+                absences=(Absence(3, "Wed-Thu", "A congress in Porto"),),
+                comments=(
+                    (5, "I was afraid of the first hour, and am glad of every one since."),
+                    (5, "She listens, and remembers."),
+                    (4, "It helps. Finding a time after work takes some luck."),
+                    (5, "No clock on the wall, and still always on time."),
+                ),
+            ),
+        ),
+    ),
+    Business(
+        "Artur Penedo",
+        "artur@example.com",
+        (
+            Place(
+                "Artur Penedo, tax adviser",
+                (("Wed Fri", "13:30-18:30"),),
+                (
+                    Offer(
+                        "Tax Advice",
+                        "Advice",
+                        "75.00",
+                        60,
+                        "Your return, your invoices or the letter that you do not understand. One"
+                        " hour, one table, and a list of what to do next.",
+                        sessions=(("Wed Fri", "14:00 15:15 16:30"),),
+                        rules={
+                            "mode": "slots",
+                            "buffer_after_minutes": 15,
+                            "min_notice_minutes": 1440,
+                            "cancellation_notice_minutes": 1440,
+                            "max_advance_days": 60,
+                        },
+                    ),
+                ),
+                demand=0.6,
+                regulars=24,
+                notes=("A letter from the tax office, three pages.", "I have just gone freelance."),
+                comments=(
+                    (5, "An hour with Artur, and the shoebox of receipts was a table."),
+                    (4, "Clear answers. A form that he sent was for the year before."),
+                    (5, "Got more back than it cost."),
+                    (3, "Competent, but I would have liked it in writing."),
+                ),
+            ),
+        ),
+    ),
+    Business(
+        "Jaime Salvado",
+        "jaime@example.com",
+        (
+            # Open past midnight: the night is one period.
+            Place(
+                "Cave 9, rehearsal room",
+                (
+                    ("Tue Wed Thu", "17:00-23:00"),
+                    ("Fri", "17:00-24:00"),
+                    ("Sat", "00:00-02:00 14:00-24:00"),
+                    ("Sun", "00:00-02:00 14:00-20:00"),
+                ),
+                (
+                    Offer(
+                        "Rehearsal Room with Backline",
+                        "Music",
+                        "30.00",
+                        120,
+                        "Drums, two amplifiers and a microphone, in a cellar where nobody"
+                        " hears you. On Fridays and Saturdays until two in the morning.",
+                        rules={
+                            "requires_confirmation": False,
+                            "step_minutes": 60,
+                            "min_notice_minutes": 60,
+                            "cancellation_notice_minutes": 720,
+                        },
+                    ),
+                ),
+                demand=0.45,
+                regulars=20,
+                notes=("We bring our own cymbals.", "A concert on Saturday!"),
+                comments=(
+                    (5, "Thick walls, good drums, and a fridge."),
+                    (4, "Sounds fine. The stairs and a bass amplifier are no friends."),
+                    (5, "The only place in town where one can play at midnight."),
+                    (3, "A cable was broken, and nobody was there to ask."),
+                ),
+            ),
+        ),
+    ),
+    Business(
         "Graça Lobo",
         "graca@example.com",
         (
             Place(
                 "Barro, Graça's pottery",
-                (("Wed Thu", "18:30-21:00"), ("Sat", "10:00-12:30 15:00-17:30")),
+                (("Wed Thu", "18:00-21:30"), ("Sat", "09:30-18:00")),
                 (
                     Offer(
                         "Pottery Workshop at the Wheel",
@@ -999,6 +1198,7 @@ BUSINESSES = (
                         " glaze are included; fetch it after two weeks.",
                         sessions=(("Wed Thu", "18:30"), ("Sat", "10:00 15:00")),
                         rules={
+                            "mode": "slots",
                             "requires_confirmation": False,
                             "capacity": 6,
                             "min_notice_minutes": 720,
@@ -1222,6 +1422,8 @@ def fill_with_demo(*, at: datetime, say: Callable[[str], None]) -> None:
         say(f"People: 1 admin, {providers} providers, {customers} customers.")
         calendars, services = town.catalog()
         say(f"Catalog: {calendars} calendars, {services} services.")
+        slots, absences = town.timetable()
+        say(f"Timetable: {slots} slots, {absences} times off.")
         states, events = town.bookings()
         counts = ", ".join(f"{count} {status}" for status, count in states.most_common())
         say(f"Bookings: {states.total()} ({counts}), with {events} events.")
@@ -1238,6 +1440,11 @@ class _Town:
         self.guests: list[Guest] = []
         self.providers: dict[str, User] = {}
         self.services: list[tuple[Place, dict[Offer, Service]]] = []
+        #: The scheduled slots of each service that has some, by their starts.
+        self.slots: dict[UUID, dict[datetime, Slot]] = {}
+        #: How many seats some of them are to have left.
+        self.seats_left: dict[UUID, int] = {}
+        self.terms: dict[UUID, Terms] = {}
         self.drafts: list[Draft] = []
 
     # Stages
@@ -1331,19 +1538,59 @@ class _Town:
                 self.services.append((place, services))
         return len(self.services), sum(len(services) for _, services in self.services)
 
+    def timetable(self) -> tuple[int, int]:
+        """Publish slots and close for holidays; return how many slots and times off there are."""
+        slots = absences = 0
+        owners: dict[UUID | None, User] = {user.pk: user for user in self.providers.values()}
+        published = self.about(self.at - timedelta(days=DAYS_SINCE_PUBLISHED))
+        for place, services in self.services:
+            calendar = next(iter(services.values())).calendar
+            provider = owners[calendar.provider_id]
+            closed = list(self.closed(place))
+            absences += len(closed)
+            for start, end, reason in closed:
+                create_time_off(
+                    calendar_id=calendar.pk,
+                    actor=provider,
+                    at=published,
+                    start_time=start,
+                    end_time=end,
+                    reason=reason,
+                )
+            for offer, service in services.items():
+                made = self.publish(offer, service, provider, at=published)
+                slots += len(made)
+                for slot in made:
+                    if any(
+                        slot.start_time < end and start < slot.end_time for start, end, _ in closed
+                    ):
+                        status = Slot.Status.CANCELLED
+                        change_slot(slot_id=slot.pk, actor=provider, at=published, status=status)
+                    else:
+                        self.slots.setdefault(service.pk, {})[slot.start_time] = slot
+                if offer.sought_after:
+                    full, scarce = [
+                        slot
+                        for slot in self.slots[service.pk].values()
+                        if slot.start_time > self.at + DAY
+                    ][:2]
+                    self.seats_left = {full.pk: 0, scarce.pk: 2}
+        return slots, absences
+
     def bookings(self) -> tuple[Counter[str], int]:
         """Store bookings and their history; return the number in each state, and of events."""
-        today = self.at.astimezone(ZONE).date()
+        today = self.today
+        everything = [service.pk for _, services in self.services for service in services.values()]
+        self.terms = terms_of(everything, day_start(today - timedelta(days=DAYS_BEHIND), ZONE))
         # Planned place by place, each with the starts that stay free.
         for place, services in self.services:
             free: dict[Offer, list[datetime]] = {offer: [] for offer in place.offers}
             drafts: list[Draft] = []
             for days in range(-DAYS_BEHIND, DAYS_AHEAD + 1):
+                # The further ahead, the emptier.
+                demand = place.demand * (1 - max(days, 0) / (DAYS_AHEAD + 4))
                 day = today + timedelta(days=days)
-                if (day.month, day.day) not in HOLIDAYS:
-                    # The further ahead, the emptier.
-                    demand = place.demand * (1 - max(days, 0) / (DAYS_AHEAD + 4))
-                    drafts += self.day(place, services, day, demand, free)
+                drafts += self.day(place, services, day, demand, free)
             for draft in drafts:
                 if draft.booking.service.capacity == 1 and self.random.random() < 0.1:
                     self.move(draft, free[draft.offer])
@@ -1422,30 +1669,32 @@ class _Town:
         taken: list[tuple[datetime, datetime]] = []
         for offer in place.offers:
             service = services[offer]
-            for weekday, minute in _starts(offer.sessions):
-                if weekday == day.weekday() and service.is_active:
-                    start = _instant(day, minute)
-                    taken.append(_blocked(service, start))
-                    yield from self.session(place, offer, service, start, demand)
+            for start in self.sessions(offer, service, day):
+                taken.append(self.blocked(service, start))
+                made = self.session(place, offer, service, start, demand)
+                yield from made
+                if not made and service.capacity == 1:
+                    free[offer].append(start)
         solo = [offer for offer in place.offers if not offer.sessions]
         shares = [offer.share for offer in solo]
-        for weekday, opens, closes in _spans(place.hours):
-            if weekday != day.weekday() or not solo:
+        opening = self.terms[services[place.offers[0]].pk].opening
+        for opens, closes in opening.periods(day_start(day, ZONE), day_end(day, ZONE)):
+            if opens.astimezone(ZONE).date() != day or not solo:
                 continue
-            minute = opens
+            moment = opens
             while True:
                 offer = self.random.choices(solo, shares)[0]
                 service = services[offer]
-                step = service.step_minutes or service.duration_minutes
+                terms = self.terms[service.pk]
                 # The first start of the grid that leaves room for the buffer before it.
-                offset = minute - opens + service.buffer_before_minutes
-                begins = opens + -(-offset // step) * step
-                if begins + service.duration_minutes > closes:
+                begins = moment + terms.buffer_before
+                start = opens + -((opens - begins) // terms.step) * terms.step
+                if start + terms.duration > closes:
                     break
-                start = _instant(day, begins)
-                lower, upper = _blocked(service, start)
-                minute = begins + service.duration_minutes + service.buffer_after_minutes
-                if any(lower < ends and starts < upper for starts, ends in taken):
+                lower, moment = self.blocked(service, start)
+                if opening.is_off(start, start + terms.duration) or any(
+                    lower < ends and starts < moment for starts, ends in taken
+                ):
                     continue
                 if self.random.random() < demand:
                     yield from self.single(place, offer, service, start)
@@ -1483,11 +1732,24 @@ class _Town:
     def session(
         self, place: Place, offer: Offer, service: Service, start: datetime, demand: float
     ) -> list[Draft]:
-        """Return the bookings of a class, each in the lowest seat that was free at the time."""
+        """Return the bookings of a session, each in the lowest seat that was free at the time."""
         wanted = round(service.capacity * min(1.0, demand * self.random.uniform(0.5, 1.8)))
         made: list[Draft] = []
-        for _ in range(wanted):
-            made += self.single(place, offer, service, start)
+        slot = self.slots.get(service.pk, {}).get(start)
+        left = self.seats_left.get(slot.pk) if slot else None
+        if left is None:
+            for _ in range(wanted):
+                made += self.single(place, offer, service, start)
+        else:
+            # In the one that is not quite full somebody is about to pay.
+            holds = [False] * (service.capacity - left - bool(left)) + [True] * bool(left)
+            drafts = [
+                self.draft(
+                    place, offer, service, start, self.guests, apart=1, held=held, certain=True
+                )
+                for held in holds
+            ]
+            made += [draft for draft in drafts if draft is not None]
         made.sort(key=lambda draft: draft.booking.created_at)
         for number, draft in enumerate(made):
             held = {
@@ -1526,14 +1788,20 @@ class _Town:
         *,
         earliest: datetime | None = None,
         apart: int | None = None,
+        certain: bool = False,
+        held: bool = False,
     ) -> Draft | None:
         """Make up a booking of one of `guests`, in seat 1; None when none of them can come.
 
         Args:
             earliest: it is made after this.
             apart: days between it and the guest's other visits; by default the usual number.
+            certain: nobody cancels it.
+            held: its seat has just been taken, and is to be booked in some minutes.
         """
         apart = apart or DAYS_BETWEEN_VISITS[offer.category]
+        if held:
+            earliest = self.at - settings.HOLD_TIME / 4
         end = start + timedelta(minutes=service.duration_minutes)
         notice = timedelta(minutes=max(service.min_notice_minutes, 30))
         made = self.before(min(self.at, start - notice), days=4)
@@ -1557,24 +1825,29 @@ class _Town:
             user=guest.user,
             service=service,
             calendar_id=service.calendar_id,
+            slot=self.slots.get(service.pk, {}).get(start),
             seat=1,
             start_time=start,
             end_time=end,
-            blocked=DateTimeTZRange(*_blocked(service, start)),
+            blocked=DateTimeTZRange(*self.blocked(service, start)),
             attendee_name=guest.child if offer.for_children else "",
             notes=self.random.choice(place.notes) if note else "",
             price=service.price,
             currency=service.currency,
+            hold_expires_at=made + settings.HOLD_TIME if held else None,
             created_at=made,
         )
-        draft = Draft(booking, guest, place, offer, self.steps(booking))
+        steps = [Step(BookingEvent.Type.HELD, Status.HELD, made, guest.user.pk)]
+        if not held:
+            steps = self.steps(booking, certain=certain)
+        draft = Draft(booking, guest, place, offer, steps)
         booking.status = draft.steps[-1].status
         guest.visits[place.name].append(start.date())
         if not draft.gives_back:
             guest.periods.append((start, end))
         return draft
 
-    def steps(self, booking: Booking) -> list[Step]:
+    def steps(self, booking: Booking, *, certain: bool = False) -> list[Step]:
         """Make up what happens to a booking between the moment it is made and now."""
         service, start, end = booking.service, booking.start_time, booking.end_time
         owner, provider = booking.user_id, service.calendar.provider_id
@@ -1589,7 +1862,7 @@ class _Town:
         # The clock has its minute, see section 5 of the contract.
         delay = timedelta(seconds=self.random.randint(1, 59))
         over = end + delay <= self.at
-        fate = self.random.random()
+        fate = 1.0 if certain else self.random.random()
         if pending:
             if fate < 0.07 and over:
                 then(Status.EXPIRED, start + delay, None)
@@ -1638,6 +1911,77 @@ class _Town:
                 steps.insert(number, Step(kind, before.status, moved, booking.user_id))
                 return
 
+    # Time
+
+    @property
+    def today(self) -> date:
+        """The day by the town's clocks."""
+        return self.at.astimezone(ZONE).date()
+
+    def closed(self, place: Place) -> Iterator[tuple[datetime, datetime, str]]:
+        """Yield when a place has time off, and why."""
+        for days in range(-DAYS_BEHIND, DAYS_PUBLISHED + 1):
+            day = self.today + timedelta(days=days)
+            if (day.month, day.day) in HOLIDAYS:
+                yield day_start(day, ZONE), day_end(day, ZONE), "Public holiday"
+        monday = self.today - timedelta(days=self.today.weekday())
+        for absence in place.absences:
+            first, last = (
+                monday + timedelta(days=7 * absence.week + WEEKDAYS.index(day))
+                for day in absence.days.split("-")
+            )
+            opens, closes = map(_minute, absence.hours.split("-"))
+            yield (
+                wall_clock(first, opens, ZONE),
+                wall_clock(last, closes, ZONE),
+                absence.reason,
+            )
+
+    def publish(
+        self, offer: Offer, service: Service, provider: User, *, at: datetime
+    ) -> list[Slot]:
+        """Publish the slots of a service, and return them in order."""
+        slots: list[Slot] = []
+        if service.mode != Service.Mode.SLOTS or not service.is_active:
+            return slots
+        begin = self.today - timedelta(days=DAYS_BEHIND)
+        until = self.today + timedelta(days=DAYS_PUBLISHED)
+        for days, times in offer.sessions:
+            weekdays = ",".join(day[:2].upper() for day in days.split())
+            rule = parse_rule(f"FREQ=WEEKLY;BYDAY={weekdays};UNTIL={until:%Y%m%d}")
+            first = next(
+                day
+                for day in (begin + timedelta(days=number) for number in range(7))
+                if WEEKDAYS[day.weekday()] in days
+            )
+            for start in times.split():
+                slots += publish_slots(
+                    actor=provider,
+                    service_id=service.pk,
+                    start_time=wall_clock(first, _minute(start), ZONE),
+                    rrule=rule,
+                    at=at,
+                )
+        return sorted(slots, key=attrgetter("start_time"))
+
+    def sessions(self, offer: Offer, service: Service, day: date) -> Iterator[datetime]:
+        """Yield when the sessions of a service start on a day."""
+        if service.mode == Service.Mode.SLOTS:
+            for start in self.slots.get(service.pk, ()):
+                if start.astimezone(ZONE).date() == day:
+                    yield start
+            return
+        terms = self.terms[service.pk]
+        for weekday, minute in _starts(offer.sessions):
+            start = wall_clock(day, minute, ZONE)
+            if weekday == day.weekday() and terms.opening.contains(start, start + terms.duration):
+                yield start
+
+    def blocked(self, service: Service, start: datetime) -> tuple[datetime, datetime]:
+        """Return the time that a booking takes, buffers included."""
+        terms = self.terms[service.pk]
+        return start - terms.buffer_before, start + terms.duration + terms.buffer_after
+
     # Chance
 
     def id(self, at: datetime) -> UUID:
@@ -1649,7 +1993,7 @@ class _Town:
     def about(self, at: datetime) -> datetime:
         """Return a moment of that day at which people are awake."""
         minute = self.random.randint(8 * 60, 22 * 60)
-        day = _instant(at.astimezone(ZONE).date(), minute)
+        day = wall_clock(at.astimezone(ZONE).date(), minute, ZONE)
         return day + timedelta(seconds=self.random.randint(0, 59))
 
     def before(self, latest: datetime, *, days: float) -> datetime:
@@ -1715,18 +2059,6 @@ def _spans(table: tuple[tuple[str, str], ...]) -> Iterator[tuple[int, int, int]]
             for span in spans.split():
                 opens, closes = map(_minute, span.split("-"))
                 yield WEEKDAYS.index(day), opens, closes
-
-
-def _instant(day: date, minute: int) -> datetime:
-    """Return the instant at which the town's clocks show that minute."""
-    return datetime.combine(day, time(minute // 60, minute % 60), tzinfo=ZONE).astimezone(UTC)
-
-
-def _blocked(service: Service, start: datetime) -> tuple[datetime, datetime]:
-    """Return the time that a booking takes, buffers included."""
-    after = service.duration_minutes + service.buffer_after_minutes
-    before = timedelta(minutes=service.buffer_before_minutes)
-    return start - before, start + timedelta(minutes=after)
 
 
 def _period(start: datetime, end: datetime) -> dict[str, str]:

@@ -15,9 +15,11 @@ from django.db import transaction
 
 from accounts.models import User
 from accounts.tests.factories import UserFactory
-from bookings.models import Booking, BookingEvent
+from bookings.availability import search
+from bookings.models import Booking, BookingEvent, Slot
 from bookings.services import TRANSITIONS
-from catalog.models import Calendar, OpeningHours, Service
+from bookings.terms import terms_of
+from catalog.models import Calendar, OpeningHours, Service, TimeOff
 from catalog.tests.factories import ServiceFactory
 from reviews.demo import fill_with_demo
 from reviews.management.commands.seed_demo import Command
@@ -56,9 +58,16 @@ def digest():
         *OpeningHours.objects.order_by("calendar_id", "weekday", "opens").values_list(
             "calendar_id", "weekday", "opens", "closes"
         ),
+        *TimeOff.objects.order_by("calendar_id", "start_time").values_list(
+            "calendar_id", "start_time", "end_time", "reason", "created_at"
+        ),
         *Service.objects.order_by("id").values_list("id", "title", "price", "rating_sum"),
+        *Slot.objects.order_by("service_id", "start_time").values_list(
+            "service_id", "start_time", "capacity", "status", "created_at"
+        ),
         *Booking.objects.order_by("id").values_list(
-            "id", "user_id", "service_id", "seat", "start_time", "status", "notes", "updated_at"
+            *("id", "user_id", "service_id", "slot__start_time", "seat", "start_time", "status"),
+            *("notes", "updated_at"),
         ),
         *BookingEvent.objects.order_by("id").values_list("booking_id", "type", "at", "data"),
         *Review.objects.order_by("id").values_list("id", "booking_id", "rating", "comment"),
@@ -70,13 +79,20 @@ def seen_at(at):
     """Return what the town looks like at `at`, and leave nothing of it in the database."""
     with transaction.atomic():
         fill(at)
+        services = list(Service.objects.all())
+        ids = [service.pk for service in services]
         town = SimpleNamespace(
             at=at,
             users=list(User.objects.all()),
             calendars=list(Calendar.objects.select_related("provider")),
-            hours=list(OpeningHours.objects.all()),
-            services=list(Service.objects.all()),
-            bookings=list(Booking.objects.select_related("service", "user", "calendar__provider")),
+            time_off=list(TimeOff.objects.all()),
+            services=services,
+            slots=list(Slot.objects.select_related("service")),
+            terms=terms_of(ids, at - timedelta(days=30)),
+            offered=search(ids, at, at + timedelta(days=60), at=at),
+            bookings=list(
+                Booking.objects.select_related("service", "user", "calendar__provider", "slot")
+            ),
             histories=defaultdict(list),
             reviews=list(Review.objects.select_related("booking")),
             digest=digest(),
@@ -96,10 +112,11 @@ def town(request, django_db_setup, django_db_blocker):
 
 def test_there_is_something_of_everything(town):
     states = Counter(booking.status for booking in town.bookings)
-    assert set(states) == set(Status) - {Status.HELD}
+    assert set(states) == set(Status)
     assert states.most_common(1)[0][0] == Status.COMPLETED
     assert 500 < states.total() < 1500
-    assert 20 <= len(town.services) <= 30
+    assert 25 <= len(town.services) <= 40
+    assert all(service.category for service in town.services)
     assert sum(not service.is_active for service in town.services) == 1
     assert sum(service.capacity == 12 for service in town.services) == 2
     assert sum(user.role == "user" for user in town.users) == 60
@@ -111,11 +128,53 @@ def test_there_is_something_of_everything(town):
     assert set(comments.values()) == {1}
 
 
+def test_there_are_open_hours_specialists_and_classes(town):
+    kinds = Counter((service.mode, service.capacity > 1) for service in town.services)
+    assert kinds["open", False] > 15
+    assert kinds["slots", False] == 3
+    assert kinds["slots", True] >= 5
+    ahead = Counter(slot.service_id for slot in town.slots if slot.start_time > town.at)
+    for service in town.services:
+        if service.mode == "slots" and service.is_active:
+            assert ahead[service.pk] >= 5
+        if service.is_active:
+            assert list(town.offered.free_times(town.terms[service.pk]))
+    assert any(
+        start.astimezone(LISBON).date() < end.astimezone(LISBON).date()
+        for terms in town.terms.values()
+        for start, end in terms.opening.periods(town.at, town.at + timedelta(days=7))
+    )
+
+
+def test_the_next_class_is_full_and_of_another_one_a_seat_is_held(town):
+    taken = Counter(booking.slot_id for booking in town.bookings if booking.active)
+    vinyasa = sorted(
+        (slot for slot in town.slots if slot.service.title == "Vinyasa Yoga"),
+        key=lambda slot: slot.start_time,
+    )
+    full, scarce = [slot for slot in vinyasa if slot.start_time > town.at + timedelta(days=1)][:2]
+    assert (taken[full.pk], taken[scarce.pk]) == (12, 10)
+    [hold] = [booking for booking in town.bookings if booking.status == Status.HELD]
+    assert hold.slot == scarce
+    assert hold.created_at <= town.at < hold.hold_expires_at
+
+
+def test_somebody_has_a_week_off_and_slots_on_days_off_are_cancelled(town):
+    lengths = [off.end_time - off.start_time for off in town.time_off]
+    assert max(lengths) >= timedelta(days=6, hours=23)
+    cancelled = {slot.pk for slot in town.slots if slot.status == "cancelled"}
+    assert cancelled
+    for slot in town.slots:
+        opening = town.terms[slot.service_id].opening
+        assert opening.is_off(slot.start_time, slot.end_time) == (slot.pk in cancelled)
+
+
 def test_every_booking_has_the_history_of_its_state(town):
     for booking in town.bookings:
         history = town.histories[booking.pk]
         first, last = history[0], history[-1]
-        assert first.type == "booking.created"
+        assert first.type in ("booking.created", "booking.held")
+        assert (first.type == "booking.held") == (booking.status == Status.HELD)
         assert first.at == booking.created_at
         assert first.actor_id == booking.user_id
         assert last.at == booking.updated_at <= town.at
@@ -135,7 +194,7 @@ def test_every_booking_has_the_history_of_its_state(town):
 
 def test_what_is_past_is_over_and_what_is_ahead_is_not(town):
     for booking in town.bookings:
-        if booking.status == Status.PENDING:
+        if booking.status in (Status.PENDING, Status.HELD):
             assert booking.start_time > town.at
         elif booking.status == Status.CONFIRMED:
             assert booking.end_time > town.at - timedelta(minutes=1)
@@ -143,22 +202,24 @@ def test_what_is_past_is_over_and_what_is_ahead_is_not(town):
             assert booking.end_time <= town.at
 
 
-def test_every_booking_is_on_the_grid_of_its_opening_hours(town):
-    spans = defaultdict(list)
-    for span in town.hours:
-        spans[span.calendar_id, span.weekday].append(span)
+def test_every_booking_is_in_a_slot_or_on_the_grid_of_its_opening_hours(town):
     for booking in town.bookings:
-        minutes = booking.service.duration_minutes
-        step = booking.service.step_minutes or minutes
-        start = booking.start_time.astimezone(LISBON)
-        opened = 60 * start.hour + start.minute
-        assert booking.end_time - booking.start_time == timedelta(minutes=minutes)
-        assert any(
-            span.opens <= opened
-            and opened + minutes <= span.closes
-            and (opened - span.opens) % step == 0
-            for span in spans[booking.calendar_id, start.weekday()]
-        )
+        terms, slot = town.terms[booking.service_id], booking.slot
+        assert booking.end_time - booking.start_time == terms.duration
+        assert terms.opening.contains(booking.start_time, booking.end_time)
+        if booking.service.mode == "slots":
+            assert slot.start_time == booking.start_time
+            assert slot.created_at < booking.created_at
+            assert booking.seat <= slot.capacity
+            assert slot.status == "scheduled"
+        else:
+            assert slot is None
+            assert any(
+                opens <= booking.start_time
+                and booking.end_time <= closes
+                and (booking.start_time - opens) % terms.step == timedelta(0)
+                for opens, closes in terms.opening.periods(booking.start_time, booking.end_time)
+            )
 
 
 def test_every_booking_keeps_to_the_rules_of_its_service(town):
@@ -222,8 +283,8 @@ def test_the_same_moment_gives_the_same_town_with_the_same_ids(town):
 @pytest.mark.django_db
 def test_a_second_run_changes_nothing_and_says_so():
     first = seed()
-    stages = [line.split(":")[0] for line in first.splitlines()[:4]]
-    assert stages == ["People", "Catalog", "Bookings", "Reviews"]
+    stages = [line.split(":")[0] for line in first.splitlines()[:5]]
+    assert stages == ["People", "Catalog", "Timetable", "Bookings", "Reviews"]
     for role, email, password in ACCOUNTS:
         assert f"  {role:<10}{email:<22}{password}\n" in first
     before = digest()
