@@ -10,6 +10,8 @@ from dateutil.rrule import rrulestr
 # As many as a year has days.
 MOST_STARTS = 366
 LONGEST_RULE = 500
+# dateutil takes its time for each.
+MOST_POSITIONS = 12
 WEEKDAYS = ["MO", "TU", "WE", "TH", "FR", "SA", "SU"]
 _weekday = "|".join(WEEKDAYS)
 # How the values of each part are written; those of the parts that begin with BY are lists. Other
@@ -86,8 +88,11 @@ class Rule:
 
     def _by_wall_clock(self, first: datetime) -> Iterator[datetime]:
         later = (LATEST - first.year) // CYCLE * CYCLE
-        for found in rrulestr(self.parts, dtstart=first.replace(year=first.year + later)):
-            yield found.replace(year=found.year - later, microsecond=first.microsecond)
+        try:
+            for found in rrulestr(self.parts, dtstart=first.replace(year=first.year + later)):
+                yield found.replace(year=found.year - later, microsecond=first.microsecond)
+        except IndexError:
+            raise ValueError("No month has as many weekdays as BYDAY asks for.") from None
 
     def _is_over(self, local: datetime, start: datetime) -> bool:
         """Return whether a time, by the wall clock and as an instant, is after `until`."""
@@ -117,6 +122,8 @@ def parse_rule(text: str) -> Rule:
         values = value.split(",") if name.startswith("BY") else [value]
         if not all(re.fullmatch(PARTS[name], each, re.ASCII) for each in values):
             raise ValueError(f"{name} is not written like that: see RFC 5545, section 3.3.10.")
+        if name == "BYSETPOS" and len(values) > MOST_POSITIONS:
+            raise ValueError(f"BYSETPOS takes up to {MOST_POSITIONS} numbers here.")
         parts[name] = value
     if "FREQ" not in parts:
         raise ValueError("FREQ is missing.")

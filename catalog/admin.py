@@ -221,6 +221,7 @@ class ServiceAdmin(StampedAdmin):
     ]
 
     def get_readonly_fields(self, request: Any, obj: Service | None = None) -> list[str]:
-        """Return also the calendar, once there are bookings on it."""
+        """Return also the calendar, once there are bookings or slots on it."""
         fixed = [*self.readonly_fields]
-        return [*fixed, "calendar"] if obj and obj.bookings.exists() else fixed
+        stays = obj and (obj.bookings.exists() or obj.slots.exists())
+        return [*fixed, "calendar"] if stays else fixed

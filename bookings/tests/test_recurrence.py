@@ -302,6 +302,14 @@ def test_what_is_no_rule_is_refused_with_the_reason(rule, why):
         parse_rule(rule)
 
 
+@pytest.mark.parametrize(
+    "rule", ["FREQ=MONTHLY;BYDAY=53MO;COUNT=3", "FREQ=YEARLY;BYMONTH=12;BYDAY=53MO;COUNT=3"]
+)
+def test_more_weekdays_than_a_month_has_are_refused(rule):
+    with pytest.raises(ValueError, match="No month has as many"):
+        series(rule, "2026-12-01T18:00")
+
+
 def numbers(*bounds):
     return ",".join(map(str, range(*bounds)))
 
