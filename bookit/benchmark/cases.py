@@ -11,7 +11,6 @@ from zoneinfo import ZoneInfo
 from bookit.benchmark import queries
 from bookit.benchmark.fill import (
     CLASS_SLOTS,
-    COURSES,
     DIARY_DAYS,
     ZONE,
     Size,
@@ -228,22 +227,22 @@ class Cases:
             yield raw_request("GET", f"/availability?{asked}&{window}")
 
     def take_seat(self, seconds: float) -> Iterator[bytes]:
-        """Yield bookings of seats in the slots of a class, which has many of both."""
+        """Yield bookings of seats in the slots of classes, of both of which there are many."""
         for number in range(CLASS_SLOTS):
-            body = {"slot_id": key("published slot", number + 1)}
-            yield self._booking(number, body)
+            yield self._booking(number, {"slot_id": key("published slot", number)})
 
     def publish(self, seconds: float) -> Iterator[bytes]:
         """Yield series of slots that have not been asked for before, more than can be sent."""
         wanted = ceil(max(seconds, 1) * MOST_SERIES_PER_SECOND)
+        courses = self.size.courses
         first = datetime.combine(tomorrow(), time(2), ZoneInfo(ZONE))
         for number in islice(self.series, wanted):
-            turn, course = divmod(number, COURSES)
+            turn, course = divmod(number, len(courses))
             year, nth = divmod(turn, SERIES_A_DAY)
             # By the wall clock, as the days of a series follow each other.
             start_time = first + timedelta(days=year * SERIES, minutes=nth * 30)
             body = {
-                "service_id": key("service", self.size.course(course)),
+                "service_id": key("service", courses[course]),
                 "start_time": start_time.isoformat(),
                 "rrule": f"FREQ=DAILY;COUNT={SERIES}",
             }

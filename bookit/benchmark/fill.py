@@ -1,7 +1,7 @@
 """Filling a database with a town's services, users and bookings, by SQL alone.
 
 Beside the town, and numbered after it, are services in Lisbon, each on a calendar of its own with
-opening hours: diaries, in which free times are looked for; a class with seats; and courses, of
+opening hours: diaries, in which free times are looked for; classes with seats; and courses, of
 which slots are published. They are the last by title, and no customer has booked them.
 """
 
@@ -14,8 +14,9 @@ import psycopg
 # days; there is time for 36 a day. The more gaps between them the more there is to do.
 DIARIES = [0, 2_000, *[100] * 50]
 DIARY_DAYS = 62
-# As many seats as are taken in a minute, each hour from tomorrow on.
-CLASS_SLOTS, CLASS_SEATS = 1_000, 100
+# As many seats as are taken in a minute, in slots each hour from tomorrow on.
+CLASSES, SLOTS_OF_A_CLASS, SEATS_OF_A_SLOT = 20, 50, 100
+CLASS_SLOTS = CLASSES * SLOTS_OF_A_CLASS
 COURSES = 50
 ZONE = "Europe/Lisbon"
 # Milliseconds, somewhere in 2025.
@@ -48,13 +49,15 @@ class Size:
         return [self.services + n for n, has in enumerate(DIARIES, 1) if has == appointments]
 
     @property
-    def class_service(self) -> int:
-        """The number of the class."""
-        return self.services + len(DIARIES) + 1
+    def last_diary(self) -> int:
+        """The number of the last diary; the classes come after it."""
+        return self.services + len(DIARIES)
 
-    def course(self, number: int) -> int:
-        """Return the number of the service that is the course of that number, from 0 on."""
-        return self.class_service + 1 + number
+    @property
+    def courses(self) -> list[int]:
+        """The numbers of the courses."""
+        first = self.last_diary + CLASSES + 1
+        return [*range(first, first + COURSES)]
 
     @property
     def lisbon_provider(self) -> int:
@@ -168,12 +171,13 @@ INSERT INTO catalog_service (
     cancellation_notice_minutes, is_active, rating_sum, rating_count, created_at
 )
 SELECT benchmark.key('service', n), benchmark.key('calendar', n), 'Zither lesson ' || n,
-    'Bring your own.', 'music', 25, 'EUR', CASE WHEN n < %(class_service)s THEN 15 ELSE 30 END,
-    CASE n WHEN %(class_service)s THEN %(class_seats)s ELSE 1 END,
-    CASE WHEN n < %(class_service)s THEN 'open' ELSE 'slots' END,
+    'Bring your own.', 'music', 25, 'EUR', CASE WHEN n <= %(last_diary)s THEN 15 ELSE 30 END,
+    CASE WHEN n <= %(last_diary)s THEN 1 ELSE %(seats_of_a_slot)s END,
+    CASE WHEN n <= %(last_diary)s THEN 'open' ELSE 'slots' END,
     false, 0, 0, 0, 60, true, 0, 0, now()
 FROM generate_series(%(services)s + 1, %(last)s) AS n
 """
+# In no order, as people book.
 APPOINTMENTS = """
 INSERT INTO bookings_booking (
     id, user_id, service_id, calendar_id, seat, start_time, end_time, blocked, status,
@@ -195,6 +199,7 @@ CROSS JOIN LATERAL (
     ) AT TIME ZONE %(zone)s AS start_time
 ) AS begins
 CROSS JOIN LATERAL (SELECT start_time + interval '15 minutes' AS end_time) AS ends
+ORDER BY hashint4(quarter), number
 """
 SLOTS = """
 INSERT INTO bookings_slot (
@@ -202,10 +207,11 @@ INSERT INTO bookings_slot (
 )
 SELECT benchmark.key('published slot', n), service.id, service.calendar_id, start_time, end_time,
     tstzrange(start_time, end_time), service.capacity, 'scheduled', now()
-FROM generate_series(1, %(class_slots)s) AS n
-JOIN catalog_service AS service ON service.id = benchmark.key('service', %(class_service)s)
+FROM generate_series(0, %(class_slots)s - 1) AS n
+JOIN catalog_service AS service
+    ON service.id = benchmark.key('service', %(last_diary)s + 1 + n %% %(classes)s)
 CROSS JOIN LATERAL (
-    SELECT %(tomorrow)s::timestamptz + n * interval '1 hour' AS start_time
+    SELECT %(tomorrow)s::timestamptz + n / %(classes)s * interval '1 hour' AS start_time
 ) AS begins
 CROSS JOIN LATERAL (SELECT start_time + interval '30 minutes' AS end_time) AS ends
 """
@@ -245,11 +251,12 @@ def fill(url: str, size: Size, *, password: str) -> None:
         "lisbon_provider": size.lisbon_provider,
         "diaries": DIARIES,
         "diary_days": DIARY_DAYS,
-        "class_service": size.class_service,
+        "last_diary": size.last_diary,
+        "classes": CLASSES,
         "class_slots": CLASS_SLOTS,
-        "class_seats": CLASS_SEATS,
+        "seats_of_a_slot": SEATS_OF_A_SLOT,
         "first_id": FIRST_ID,
-        "last": size.course(COURSES - 1),
+        "last": size.courses[-1],
         "tomorrow": tomorrow(),
     }
     with psycopg.connect(url, autocommit=True) as connection:

@@ -115,7 +115,7 @@ class TestCases:
         assert max(firsts) - min(firsts) > timedelta(days=366)
         assert all(later - earlier >= length for earlier, later in pairwise(starts))
 
-    def test_seats_are_those_of_all_slots_of_the_class(self):
+    def test_seats_are_those_of_all_slots_of_the_classes(self):
         asked = bodies(cases().take_seat(0.0))
         assert len({body["slot_id"] for body in asked}) == len(asked) == fill.CLASS_SLOTS
 
