@@ -408,7 +408,6 @@ def world(db):
 @given(steps=STEPS)
 @settings(
     max_examples=40,
-    deadline=None,
     # Each example leaves the world as it has found it.
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )

@@ -118,19 +118,23 @@ _IN_WINDOW = """
     AND blocked && tstzrange(%(from)s - service.before, %(until)s + service.after)
     AND (expires_at IS NULL OR expires_at > %(at)s) AND id IS DISTINCT FROM %(but)s
 """
+_STARTS = "tstzrange(lower({0}) - service.after, upper({0}) + service.before, '()')"
 TAKEN = f"""
-SELECT service.number, taken.seat, lower(taken.blocked) - service.after,
-    upper(taken.blocked) + service.before
+SELECT service.number, taken.seat, lower(taken.starts), upper(taken.starts)
 FROM unnest(
     ARRAY(SELECT unnest(%(service_ids)s::uuid[])), %(calendar_ids)s::uuid[], %(several)s::bool[],
     %(before)s::interval[], %(after)s::interval[]
 ) WITH ORDINALITY AS service (id, calendar_id, several, before, after, number)
 CROSS JOIN LATERAL (
-    SELECT 0 AS seat, unnest(range_agg(blocked ORDER BY lower(blocked))) AS blocked
-    FROM bookings_occupancy
-    WHERE NOT (service.several AND occupant = service.id) AND {_IN_WINDOW}
+    SELECT 0 AS seat, {_STARTS.format("period")} AS starts
+    FROM (
+        SELECT unnest(range_agg(blocked ORDER BY lower(blocked))) AS period
+        FROM bookings_occupancy
+        WHERE NOT (service.several AND occupant = service.id) AND {_IN_WINDOW}
+    ) AS occupied
     UNION ALL
-    SELECT seat, unnest(range_agg(blocked))
+    -- Who runs into two bookings of a seat runs into one seat.
+    SELECT seat, unnest(range_agg({_STARTS.format("blocked")}))
     FROM bookings_occupancy
     WHERE service.several AND occupant = service.id AND {_IN_WINDOW}
     GROUP BY seat

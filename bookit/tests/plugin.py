@@ -6,6 +6,7 @@ import tempfile
 from functools import lru_cache
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 # As in production, but with room for tests that have forty clients at once, and quick hashes where
@@ -45,6 +46,12 @@ def pytest_load_initial_conftests(early_config: pytest.Config) -> None:
         shutil.rmtree(directory, ignore_errors=True)
 
     early_config.add_cleanup(stop)
+
+
+def pytest_configure() -> None:
+    """Let an example take its time: how long it does is the machine's business, not a promise."""
+    hypothesis.settings.register_profile("patient", deadline=None)
+    hypothesis.settings.load_profile("patient")
 
 
 @pytest.fixture(autouse=True)

@@ -276,7 +276,7 @@ def test_errors_have_the_headers_too(api, limit):
 )
 @example(limit=3, pauses=[0, 0, 0])
 @example(limit=1, pauses=[58.5, 0])
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_who_waits_as_long_as_told_is_let_in_again_and_not_sooner(limit, pauses):
     """Whatever they did before."""
     rates = {**configured.RATE_LIMITS, "anon": f"{limit}/minute"}

@@ -119,7 +119,7 @@ def questions(draw):
     return odd, hours, time_off, period(draw(st.sampled_from([5, 60, 1440, 3 * 1440])))
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(questions())
 def test_it_is_open_when_its_clock_says_so_in_every_minute(question):
     odd, hours, time_off, (start, end) = question
@@ -127,7 +127,7 @@ def test_it_is_open_when_its_clock_says_so_in_every_minute(question):
     assert opening(odd, hours, time_off).contains(start, end) == expected
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(questions())
 def test_its_periods_are_whole_in_order_and_apart(question):
     odd, hours, _, (start, end) = question
@@ -141,7 +141,7 @@ def test_its_periods_are_whole_in_order_and_apart(question):
     assert around == Model(odd, hours).periods(start, end)
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(questions())
 def test_it_is_endless_only_where_its_week_has_no_break(question):
     odd, hours, _, _ = question
@@ -151,7 +151,7 @@ def test_it_is_endless_only_where_its_week_has_no_break(question):
     assert opening(odd, hours).is_endless == (not hours or len(week) == 7 * 1440)
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(questions(), st.sampled_from(["first", "last"]))
 def test_to_the_minute(question, edge):
     """Whatever is inside of a period is open; a minute more is not."""
