@@ -205,10 +205,8 @@ class Search:
         ]
         return sorted(refused, key=_start)
 
-    def _without_slot(
-        self, terms: Terms, earliest: datetime, before: datetime
-    ) -> Iterator[FreeTime]:
-        """Yield the free times on the grid of an open service, in order."""
+    def _without_slot(self, terms: Terms, earliest: datetime, before: datetime) -> list[FreeTime]:
+        """Return the free times on the grid of an open service, in order."""
         starts = _grid(terms, earliest, before, fitting=True)
         # How many more seats are taken at each start than at the one before it.
         steps = [0] * (len(starts) + 1)
@@ -218,14 +216,16 @@ class Search:
                 steps[first] += seats
                 steps[end] -= seats
         capacity, duration = terms.capacity, terms.duration
-        for start, taken in zip(starts, accumulate(steps), strict=False):
-            if taken < capacity:
-                yield {
-                    "start_time": start,
-                    "end_time": start + duration,
-                    "seats_left": capacity - taken,
-                    "slot_id": None,
-                }
+        return [
+            {
+                "start_time": start,
+                "end_time": start + duration,
+                "seats_left": capacity - taken,
+                "slot_id": None,
+            }
+            for start, taken in zip(starts, accumulate(steps), strict=False)
+            if taken < capacity
+        ]
 
     def _not_between(self, terms: Terms) -> Iterator[tuple[int, datetime, datetime]]:
         """Yield how many seats are taken for all starts between two, both excluded."""
