@@ -86,7 +86,7 @@ FROM unnest(
 CROSS JOIN LATERAL (
     SELECT 0 AS seat, {STARTS.format("period")} AS starts
     FROM (
-        SELECT unnest(range_agg(blocked ORDER BY lower(blocked))) AS period
+        SELECT unnest(range_agg(blocked)) AS period
         FROM bookings_occupancy
         WHERE NOT (service.several AND occupant = service.id) AND {IN_WINDOW}
     ) AS occupied
@@ -106,8 +106,13 @@ SELECT service.number, slot.start_time, slot.end_time, slot.id, slot.capacity - 
 )
 FROM unnest(ARRAY(SELECT unnest(%(service_ids)s::uuid[])))
     WITH ORDINALITY AS service (id, number)
-JOIN bookings_slot AS slot ON slot.service_id = service.id
-  AND slot.status = 'scheduled' AND slot.start_time >= %(from)s AND slot.start_time < %(until)s
+-- One service after the other, which OFFSET keeps: not all slots of the platform in the window.
+CROSS JOIN LATERAL (
+    SELECT id, start_time, end_time, capacity FROM bookings_slot
+    WHERE service_id = service.id AND status = 'scheduled'
+      AND start_time >= %(from)s AND start_time < %(until)s
+    OFFSET 0
+) AS slot
 ORDER BY slot.start_time
 """
 

@@ -2,8 +2,8 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime, time, timedelta, tzinfo
-from functools import cached_property
+from datetime import UTC, date, datetime, time, timedelta, tzinfo
+from functools import cached_property, lru_cache
 from typing import NamedTuple
 
 from bookit.times import wall_clock
@@ -60,19 +60,14 @@ class Opening:
         # Where days join, what is open at `start` may have opened up to a week before: two, if the
         # clocks jump over the only break of one.
         joining = any(span.opens == 0 for span in self.hours)
-        return self._joined(start, end, more=15 * DAY if joining else DAY)
+        return [*self._joined(start, end, more=15 * DAY if joining else DAY)]
 
-    def _joined(self, start: datetime, end: datetime, *, more: timedelta) -> list[Period]:
+    def _joined(self, start: datetime, end: datetime, *, more: timedelta) -> tuple[Period, ...]:
         """Return the periods of `start` to `end` and so much `more`, where they are cut off."""
         if self.is_endless:
-            return [ALWAYS]
-        periods: list[Period] = []
-        for opens, closes in self._spans(start - more, end + more):
-            if periods and opens <= periods[-1][1]:
-                periods[-1] = (periods[-1][0], max(closes, periods[-1][1]))
-            else:
-                periods.append((opens, closes))
-        return periods
+            return (ALWAYS,)
+        first, last = (start - more).astimezone(self.tz), (end + more).astimezone(self.tz)
+        return _periods(self.tz, self.hours, first.date(), last.date())
 
     @cached_property
     def is_endless(self) -> bool:
@@ -86,28 +81,40 @@ class Opening:
             open_until = max(open_until, span.weekday * MINUTES_A_DAY + span.closes)
         return open_until == 7 * MINUTES_A_DAY
 
-    def _spans(self, start: datetime, end: datetime) -> Iterator[Period]:
-        """Yield the spans of each day from that of `start` to that of `end`, in order."""
-        day = start.astimezone(self.tz).date()
-        last = end.astimezone(self.tz).date()
-        by_weekday: dict[int, list[Span]] = {}
-        for span in sorted(self.hours):
-            by_weekday.setdefault(span.weekday, []).append(span)
-        midnight = datetime.combine(day, time.min)
-        offset = self.tz.utcoffset(midnight) or NO_OFFSET
-        while day <= last:
-            # Most days have no change of clocks; asking the zone for each time takes longer.
-            next_midnight = midnight + DAY
-            next_offset = self.tz.utcoffset(next_midnight) or NO_OFFSET
-            plain = offset == next_offset
-            begins = midnight.replace(tzinfo=UTC) - offset
-            for span in by_weekday.get(day.weekday(), ()):
-                if plain:
-                    opens = begins + timedelta(minutes=span.opens)
-                    closes = begins + timedelta(minutes=span.closes)
-                else:
-                    opens = wall_clock(day, span.opens, self.tz)
-                    closes = wall_clock(day, span.closes, self.tz)
-                if opens < closes:
-                    yield opens, closes
-            day, midnight, offset = day + DAY, next_midnight, next_offset
+
+# Of a calendar the same weeks are asked for again and again.
+@lru_cache(maxsize=256)
+def _periods(tz: tzinfo, hours: tuple[Span, ...], first: date, last: date) -> tuple[Period, ...]:
+    """Return the periods of weekly hours on some days, those that touch as one."""
+    periods: list[Period] = []
+    for opens, closes in _spans(tz, hours, first, last):
+        if periods and opens <= periods[-1][1]:
+            periods[-1] = (periods[-1][0], max(closes, periods[-1][1]))
+        else:
+            periods.append((opens, closes))
+    return tuple(periods)
+
+
+def _spans(tz: tzinfo, hours: tuple[Span, ...], day: date, last: date) -> Iterator[Period]:
+    """Yield the spans of each day, in order."""
+    by_weekday: dict[int, list[Span]] = {}
+    for span in sorted(hours):
+        by_weekday.setdefault(span.weekday, []).append(span)
+    midnight = datetime.combine(day, time.min)
+    offset = tz.utcoffset(midnight) or NO_OFFSET
+    while day <= last:
+        # Most days have no change of clocks; asking the zone for each time takes longer.
+        next_midnight = midnight + DAY
+        next_offset = tz.utcoffset(next_midnight) or NO_OFFSET
+        plain = offset == next_offset
+        begins = midnight.replace(tzinfo=UTC) - offset
+        for span in by_weekday.get(day.weekday(), ()):
+            if plain:
+                opens = begins + timedelta(minutes=span.opens)
+                closes = begins + timedelta(minutes=span.closes)
+            else:
+                opens = wall_clock(day, span.opens, tz)
+                closes = wall_clock(day, span.closes, tz)
+            if opens < closes:
+                yield opens, closes
+        day, midnight, offset = day + DAY, next_midnight, next_offset
