@@ -6,7 +6,7 @@ services, days and bookings there are.
 """
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from datetime import date, datetime, timedelta, tzinfo
 from itertools import accumulate, repeat
 from operator import add
@@ -62,8 +62,9 @@ class Refusal(TypedDict):
     code: str
 
 
-# Between its two ends, both excluded, no booking can start in a seat; in any, where the seat is 0.
-Taken = tuple[int, datetime, datetime]
+# After the number of its service, a seat in which no booking can start between two instants, both
+# excluded; 0 stands for all seats.
+Taken = tuple[int, int, datetime, datetime]
 
 # For each open service the starts that run into what takes its calendar's time already. A booking
 # from s on blocks [s - before, s + duration + after), which meets the taken [t, u) exactly where
@@ -136,6 +137,7 @@ class Search:
     ) -> None:
         self.services = list(services)
         self.from_, self.until, self.at = from_, until, at
+        self._grids: dict[Hashable, tuple[list[datetime], list[datetime]]] = {}
         window = {"from": from_, "until": until, "at": at, "but": but}
         is_open = [terms for terms in self.services if terms.mode == Service.Mode.OPEN]
         self._taken: dict[UUID, list[Taken]] = _by_service(
@@ -150,7 +152,7 @@ class Search:
         self._slots: dict[UUID, list[FreeTime]] = {
             service_id: [
                 {"start_time": start, "end_time": end, "seats_left": left, "slot_id": slot_id}
-                for start, end, slot_id, left in slots
+                for _, start, end, slot_id, left in slots
             ]
             for service_id, slots in _by_service(SLOTS, self.services, **window).items()
         }
@@ -212,29 +214,40 @@ class Search:
 
     def _without_slot(self, terms: Terms, earliest: datetime, before: datetime) -> list[FreeTime]:
         """Return the free times on the grid of an open service, in order."""
-        starts = _grid(terms, earliest, before, fitting=True)
+        starts, ends = self._grid(terms, earliest, before)
         # How many more seats are taken at each start than at the one before it.
         steps = [0] * (len(starts) + 1)
         for seats, after, until in self._not_between(terms):
-            first, end = bisect_right(starts, after), bisect_left(starts, until)
-            if first < end:
+            first, last = bisect_right(starts, after), bisect_left(starts, until)
+            if first < last:
                 steps[first] += seats
-                steps[end] -= seats
-        capacity, duration = terms.capacity, terms.duration
+                steps[last] -= seats
+        capacity = terms.capacity
         return [
             {
                 "start_time": start,
-                "end_time": start + duration,
+                "end_time": end,
                 "seats_left": capacity - taken,
                 "slot_id": None,
             }
-            for start, taken in zip(starts, accumulate(steps), strict=False)
+            for start, end, taken in zip(starts, ends, accumulate(steps), strict=False)
             if taken < capacity
         ]
 
+    def _grid(
+        self, terms: Terms, earliest: datetime, before: datetime
+    ) -> tuple[list[datetime], list[datetime]]:
+        """Return the starts and the ends on the grid of a service, which others may share."""
+        opening = terms.opening
+        key = (opening.tz, opening.hours, terms.step, terms.duration, earliest, before)
+        if key not in self._grids:
+            starts = _grid(terms, earliest, before, fitting=True)
+            self._grids[key] = starts, [start + terms.duration for start in starts]
+        return self._grids[key]
+
     def _not_between(self, terms: Terms) -> Iterator[tuple[int, datetime, datetime]]:
         """Yield how many seats are taken for all starts between two, both excluded."""
-        for seat, after, until in self._taken.get(terms.service_id, ()):
+        for _, seat, after, until in self._taken.get(terms.service_id, ()):
             yield 1 if seat else terms.capacity, after, until
         for off_start, off_end in terms.opening.time_off:
             yield terms.capacity, off_start - terms.duration, off_end
@@ -368,10 +381,9 @@ def _runs(
 
 
 def _by_service(text: str, services: Sequence[Terms], **values: Any) -> dict[UUID, list[Any]]:
-    """Return rows without their first column, the number of the service, by the service's id."""
+    """Return rows by the id of their service, whose number is their first column."""
     ids = [terms.service_id for terms in services]
-    rows: dict[UUID, list[Any]] = {}
-    values["service_ids"] = ids
-    for number, *row in connection.fetch(text, values):  # type: ignore[attr-defined]
-        rows.setdefault(ids[number - 1], []).append(row)
-    return rows
+    rows: list[list[Any]] = [[] for _ in ids]
+    for row in connection.fetch(text, {**values, "service_ids": ids}):  # type: ignore[attr-defined]
+        rows[row[0] - 1].append(row)
+    return dict(zip(ids, rows, strict=True))
