@@ -137,7 +137,7 @@ class Search:
     ) -> None:
         self.services = list(services)
         self.from_, self.until, self.at = from_, until, at
-        self._grids: dict[Hashable, tuple[list[datetime], list[datetime]]] = {}
+        self._grids: dict[Hashable, list[datetime]] = {}
         window = {"from": from_, "until": until, "at": at, "but": but}
         is_open = [terms for terms in self.services if terms.mode == Service.Mode.OPEN]
         self._taken: dict[UUID, list[Taken]] = _by_service(
@@ -214,7 +214,7 @@ class Search:
 
     def _without_slot(self, terms: Terms, earliest: datetime, before: datetime) -> list[FreeTime]:
         """Return the free times on the grid of an open service, in order."""
-        starts, ends = self._grid(terms, earliest, before)
+        starts = self._grid(terms, earliest, before)
         # How many more seats are taken at each start than at the one before it.
         steps = [0] * (len(starts) + 1)
         for seats, after, until in self._not_between(terms):
@@ -222,27 +222,24 @@ class Search:
             if first < last:
                 steps[first] += seats
                 steps[last] -= seats
-        capacity = terms.capacity
+        capacity, duration = terms.capacity, terms.duration
         return [
             {
                 "start_time": start,
-                "end_time": end,
+                "end_time": start + duration,
                 "seats_left": capacity - taken,
                 "slot_id": None,
             }
-            for start, end, taken in zip(starts, ends, accumulate(steps), strict=False)
+            for start, taken in zip(starts, accumulate(steps), strict=False)
             if taken < capacity
         ]
 
-    def _grid(
-        self, terms: Terms, earliest: datetime, before: datetime
-    ) -> tuple[list[datetime], list[datetime]]:
-        """Return the starts and the ends on the grid of a service, which others may share."""
+    def _grid(self, terms: Terms, earliest: datetime, before: datetime) -> list[datetime]:
+        """Return the starts on the grid of a service, which services of the same hours share."""
         opening = terms.opening
         key = (opening.tz, opening.hours, terms.step, terms.duration, earliest, before)
         if key not in self._grids:
-            starts = _grid(terms, earliest, before, fitting=True)
-            self._grids[key] = starts, [start + terms.duration for start in starts]
+            self._grids[key] = _grid(terms, earliest, before, fitting=True)
         return self._grids[key]
 
     def _not_between(self, terms: Terms) -> Iterator[tuple[int, datetime, datetime]]:

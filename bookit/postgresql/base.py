@@ -2,13 +2,13 @@
 
 import select
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
 from functools import cache
 from typing import Any
 
+import psycopg
 from django.db.backends.postgresql import base
 from psycopg.adapt import AdaptersMap
-from psycopg.types.datetime import TimestamptzLoader
+from psycopg.pq import Format
 
 
 def server_has_gone(connection: Any) -> bool:
@@ -23,23 +23,16 @@ def server_has_gone(connection: Any) -> bool:
     return bool(poll.poll(0))
 
 
-class UTCLoader(TimestamptzLoader):
-    """Reads instants in UTC, the zone of every connection, with Python's parser, which is in C."""
-
-    timezone = UTC  # What Django compares with its own, to register a slower one where it differs.
-
-    def load(self, data: Any) -> datetime:
-        """Return the instant."""
-        try:
-            return datetime.fromisoformat(str(data, "ascii"))
-        except ValueError:
-            return super().load(data)  # Says what is wrong with an infinite one, or one BC.
-
-
 @cache
-def _with_utc_loader(template: AdaptersMap) -> AdaptersMap:
+def _with_own_loader(template: AdaptersMap) -> AdaptersMap:
+    """Return a copy that reads instants as psycopg does, in C, in place of Django's way.
+
+    Both give them in the zone of the connection, which is UTC; Django's sets it once more.
+    """
     adapted = AdaptersMap(template)
-    adapted.register_loader("timestamptz", UTCLoader)
+    instants = psycopg.adapters.types["timestamptz"].oid
+    loader: Any = psycopg.adapters.get_loader(instants, Format.TEXT)
+    adapted.register_loader(instants, loader)
     return adapted
 
 
@@ -49,7 +42,14 @@ class DatabaseWrapper(base.DatabaseWrapper):
     def get_connection_params(self) -> dict[str, Any]:
         """Return what a connection is made with."""
         params = super().get_connection_params()
-        return {**params, "context": _with_utc_loader(params["context"])}
+        return {**params, "context": _with_own_loader(params["context"])}
+
+    def create_cursor(self, name: str | None = None) -> Any:
+        """Return a cursor as Django does, without a look at the zone of its loader."""
+        if name:
+            held = self.connection.autocommit
+            return self.connection.cursor(name, scrollable=False, withhold=held)
+        return self.connection.cursor()
 
     def fetch(self, text: str, parameters: Sequence[Any] | Mapping[str, Any]) -> list[Any]:
         """Run one statement and return its rows, as a cursor does, but without the cursor's layers.
