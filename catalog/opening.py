@@ -106,7 +106,8 @@ def _spans(tz: tzinfo, hours: tuple[Span, ...], day: date, last: date) -> Iterat
         # Most days have no change of clocks; asking the zone for each time takes longer.
         next_midnight = midnight + DAY
         next_offset = tz.utcoffset(next_midnight) or NO_OFFSET
-        plain = offset == next_offset
+        # With the other fold it differs where clocks jump over midnight, or show it twice.
+        plain = offset == next_offset == tz.utcoffset(next_midnight.replace(fold=1))
         begins = midnight.replace(tzinfo=UTC) - offset
         for span in by_weekday.get(day.weekday(), ()):
             if plain:

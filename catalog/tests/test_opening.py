@@ -141,6 +141,16 @@ def test_its_periods_are_whole_in_order_and_apart(question):
     assert around == Model(odd, hours).periods(start, end)
 
 
+def test_a_day_ends_when_clocks_jump_over_its_midnight():
+    # From 23:30 to 00:30, on 30 March 1919 in Toronto: 04:30 in UTC.
+    break_at_night = [*(Span(day, 0, 1440) for day in WEEK if day), Span(0, 60, 1440)]
+    when = opening("Toronto skips the time around midnight", break_at_night)
+    jump = datetime(1919, 3, 31, 4, 30, tzinfo=UTC)
+    assert [closes for _, closes in when.periods(jump, jump + MINUTE) if closes <= jump][-1] == jump
+    assert not when.contains(jump, jump + MINUTE)
+    assert when.contains(jump + 30 * MINUTE, jump + 31 * MINUTE)
+
+
 @settings(max_examples=200)
 @given(questions())
 def test_it_is_endless_only_where_its_week_has_no_break(question):
