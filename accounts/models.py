@@ -1,6 +1,7 @@
 """People: who they are, what they may do, and where they are signed in."""
 
 from typing import Any
+from uuid import UUID
 
 from django.contrib.auth.base_user import AbstractBaseUser, BaseUserManager
 from django.contrib.auth.models import PermissionsMixin
@@ -113,6 +114,11 @@ class User(AbstractBaseUser, PermissionsMixin):
     def is_admin(self) -> bool:
         """Whether the user runs the platform."""
         return self.role == self.Role.ADMIN
+
+    def keeps(self, provider_id: UUID | None) -> bool:
+        """Return whether they decide about a provider's calendars: their own, or an admin any."""
+        own = self.role == self.Role.PROVIDER and provider_id == self.pk
+        return self.is_admin or own
 
     def clean(self) -> None:
         """Keep the address in lower case."""

@@ -1,5 +1,6 @@
 """Time that is taken, in the admin site."""
 
+from abc import abstractmethod
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -93,9 +94,9 @@ class ServedAdmin(admin.ModelAdmin):
         """Delete the selected rows through their service."""
         self.apply(request, queryset, lambda row: self.delete_row(request, row), say_done=False)
 
+    @abstractmethod
     def delete_row(self, request: HttpRequest, row: Any) -> None:
         """Delete one row."""
-        raise NotImplementedError
 
     def get_deleted_objects(self, objs: Any, request: HttpRequest) -> Any:
         """Return what will be deleted: the rows, and nothing that refers to them."""

@@ -16,6 +16,15 @@ from catalog.signals import Affected
 
 Status = Booking.Status
 
+# Of a booking or a slot in a query: whether its calendar has time off then.
+IN_TIME_OFF = Exists(
+    TimeOff.objects.filter(
+        calendar=OuterRef("calendar"),
+        start_time__lt=OuterRef("end_time"),
+        end_time__gt=OuterRef("start_time"),
+    )
+)
+
 # So many are named; of the others there is a count.
 MOST = 100
 
@@ -31,15 +40,7 @@ def closed_out(
         start, end = period
         upcoming = _upcoming(calendar, start, end, at=at)
         return _first_and_count(upcoming.filter(start_time__lt=end, end_time__gt=start))
-    upcoming = _upcoming(calendar, at, None, at=at).annotate(
-        off=Exists(
-            TimeOff.objects.filter(
-                calendar=OuterRef("calendar"),
-                start_time__lt=OuterRef("end_time"),
-                end_time__gt=OuterRef("start_time"),
-            )
-        )
-    )
+    upcoming = _upcoming(calendar, at, None, at=at).annotate(off=IN_TIME_OFF)
     hours = calendar.hours.values_list("weekday", "opens", "closes")
     opening = Opening(zone(calendar.timezone), tuple(Span(*row) for row in hours))
     if opening.is_endless:

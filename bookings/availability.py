@@ -16,7 +16,7 @@ from uuid import UUID
 from django.db import connection
 
 from bookings.models import Booking
-from bookings.terms import OutsideOpeningHours, Terms, terms_of
+from bookings.terms import Terms, terms_of
 from bookit.errors import Conflict, Invalid, ServiceError
 from bookit.times import begin, end, wall_clock
 from catalog.models import Service
@@ -214,7 +214,7 @@ class Search:
 
     def _without_slot(self, terms: Terms, earliest: datetime, before: datetime) -> list[FreeTime]:
         """Return the free times on the grid of an open service, in order."""
-        starts = self._grid(terms, earliest, before)
+        starts = self._shared_grid(terms, earliest, before)
         # How many more seats are taken at each start than at the one before it.
         steps = [0] * (len(starts) + 1)
         for seats, after, until in self._not_between(terms):
@@ -234,7 +234,7 @@ class Search:
             if taken < capacity
         ]
 
-    def _grid(self, terms: Terms, earliest: datetime, before: datetime) -> list[datetime]:
+    def _shared_grid(self, terms: Terms, earliest: datetime, before: datetime) -> list[datetime]:
         """Return the starts on the grid of a service, which services of the same hours share."""
         opening = terms.opening
         key = (opening.tz, opening.hours, terms.step, terms.duration, earliest, before)
@@ -257,8 +257,8 @@ class Search:
             terms.check_start(start_time, self.at)
             if slot_id is None:
                 terms.check_open(start_time, end_time)
-            elif terms.opening.is_off(start_time, end_time):
-                raise OutsideOpeningHours
+            else:
+                terms.check_time_off(start_time, end_time)
         except ServiceError as error:
             return error.code
         return SlotFull.code if slot_id else BookingConflict.code

@@ -4,12 +4,13 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from django.core.exceptions import ValidationError
-from django.db.models import DurationField, Exists, ExpressionWrapper, F, OuterRef, Q, QuerySet
+from django.db.models import DurationField, ExpressionWrapper, F, Q, QuerySet
 from django.db.models.functions import Now
 from django.utils import timezone
 from django_filters import rest_framework as filters
 from drf_spectacular.utils import extend_schema_field
 
+from bookings.affected import IN_TIME_OFF
 from bookings.availability import LONGEST, search, window
 from bookings.models import Booking, Slot
 from bookings.slots import SEATS_LEFT
@@ -23,7 +24,7 @@ from bookit.filters import (
 )
 from bookit.times import day_end, day_start
 from catalog.filters import ServiceFilter
-from catalog.models import Service, TimeOff
+from catalog.models import Service
 
 
 class BookingFilter(filters.FilterSet):
@@ -138,13 +139,7 @@ class SlotFilter(filters.FilterSet):
         available = Q(
             Q(service__max_advance_days=None)
             | Q(start_time__lte=Now() + _times("service__max_advance_days", timedelta(days=1))),
-            ~Exists(
-                TimeOff.objects.filter(
-                    calendar=OuterRef("calendar"),
-                    start_time__lt=OuterRef("end_time"),
-                    end_time__gt=OuterRef("start_time"),
-                )
-            ),
+            ~IN_TIME_OFF,
             status=Slot.Status.SCHEDULED,
             service__is_active=True,
             start_time__gte=Now() + _times("service__min_notice_minutes", timedelta(minutes=1)),

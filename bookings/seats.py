@@ -154,7 +154,7 @@ def take_seat(booking: Booking, *, capacity: int, actor: User) -> int:
         rows = _create(booking, parameters)
         if rows and rows[0][2]:
             with transaction.atomic():
-                _lock_calendar(booking.calendar_id)
+                Calendar.objects.select_for_update(no_key=True).get(pk=booking.calendar_id)
                 _close_holds_behind(booking, booking.created_at)
                 rows = _create(booking, parameters)
         if not rows:
@@ -175,10 +175,6 @@ def _create(booking: Booking, parameters: dict[str, Any]) -> list[Any]:
         if not isinstance(error.__cause__, postgres.ExclusionViolation):
             raise
         raise _full(booking) from None
-
-
-def _lock_calendar(calendar_id: UUID) -> None:
-    Calendar.objects.select_for_update(no_key=True).get(pk=calendar_id)
 
 
 def _close_holds_behind(booking: Booking, at: datetime) -> None:
@@ -221,13 +217,10 @@ def move_to_free_seat(booking: Booking, *, capacity: int) -> None:
 
 def close_expired_holds(
     *, calendar_id: UUID, blocked_from: datetime, blocked_until: datetime, at: datetime
-) -> int:
+) -> None:
     """Let the holds on a calendar that end by `at` go, where they meet a period.
 
     The caller holds the lock on the calendar, in a transaction that needs that time.
-
-    Returns:
-        How many there were.
     """
     with connection.cursor() as cursor:
         cursor.execute(
@@ -239,4 +232,3 @@ def close_expired_holds(
                 "at": at,
             },
         )
-        return cursor.rowcount

@@ -300,8 +300,7 @@ def delete_booking(*, booking_id: UUID, actor: User, at: datetime) -> None:
 
 def manages(user: User, booking: Booking) -> bool:
     """Return whether `user` decides about `booking`: an admin, or it is on their calendar."""
-    own = user.role == User.Role.PROVIDER and booking.calendar.provider_id == user.pk
-    return user.is_admin or own
+    return user.keeps(booking.calendar.provider_id)
 
 
 def may_read(user: User, booking: Booking) -> bool:

@@ -111,7 +111,7 @@ class Terms:
         """
         if self.mode == Service.Mode.SLOTS:
             raise OutsideOpeningHours("No slot of this service starts then.")
-        self._check_time_off(start_time, end_time)
+        self.check_time_off(start_time, end_time)
         if not self.opening.contains(start_time, end_time):
             raise OutsideOpeningHours
 
@@ -124,9 +124,14 @@ class Terms:
         """
         if place.status != Slot.Status.SCHEDULED:
             raise ServiceInactive("This slot is cancelled.")
-        self._check_time_off(place.start_time, place.end_time)
+        self.check_time_off(place.start_time, place.end_time)
 
-    def _check_time_off(self, start_time: datetime, end_time: datetime) -> None:
+    def check_time_off(self, start_time: datetime, end_time: datetime) -> None:
+        """Refuse a period that meets time off.
+
+        Raises:
+            OutsideOpeningHours: it does.
+        """
         if self.opening.is_off(start_time, end_time):
             raise OutsideOpeningHours("The calendar has time off then.")
 

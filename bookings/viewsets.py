@@ -14,7 +14,6 @@ from rest_framework.permissions import AllowAny, IsAuthenticated
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from accounts.models import User
 from accounts.permissions import signed_in
 from bookings import services, slots
 from bookings.availability import Search, search, window
@@ -206,12 +205,8 @@ class AvailabilityViewSet(GenericViewSet):
             raise Http404
         [terms] = found.services
         explained = asked.get("explain", False)
-        if explained:
-            user = signed_in(request)
-            if not user.is_admin and not (
-                user.role == User.Role.PROVIDER and terms.provider_id == user.pk
-            ):
-                raise PermissionDenied
+        if explained and not signed_in(request).keeps(terms.provider_id):
+            raise PermissionDenied
         return Response(self._shown(found, terms, explained=explained))
 
     @extend_schema(

@@ -254,8 +254,7 @@ def check_owner(calendar: Calendar, actor: User) -> None:
     Raises:
         Forbidden: it is neither.
     """
-    own = actor.role == User.Role.PROVIDER and calendar.provider_id == actor.pk
-    if not (actor.is_admin or own):
+    if not actor.keeps(calendar.provider_id):
         raise Forbidden("This is on somebody else's calendar.")
 
 
