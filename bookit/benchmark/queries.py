@@ -115,7 +115,7 @@ FROM free LEFT JOIN booking ON true
 
 _IN_WINDOW = """
     calendar_id = service.calendar_id
-    AND blocked && tstzrange(%(from)s - service.before, %(until)s + service.after)
+    AND upper(blocked) > %(from)s - service.before AND lower(blocked) < %(until)s + service.after
     AND (expires_at IS NULL OR expires_at > %(at)s) AND id IS DISTINCT FROM %(but)s
 """
 _STARTS = "tstzrange(lower({0}) - service.after, upper({0}) + service.before, '()')"
