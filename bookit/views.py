@@ -32,6 +32,17 @@ PAGING = frozenset({"limit", "offset", "page", "tz"})
 register_converter(AnyCaseUUIDConverter, "id")
 
 
+def _let_go(response: Response) -> None:
+    """Take a response that is written out of its cycles with itself, its view and its request.
+
+    It would keep its body and all that was in it until the next collection of garbage, which a
+    worker makes after hundreds of answers.
+    """
+    context = response.renderer_context  # type: ignore[attr-defined]
+    del context["view"].response
+    context.clear()
+
+
 class APIMixin(APIView):
     """The base of every view."""
 
@@ -90,6 +101,7 @@ class APIMixin(APIView):
         response = super().finalize_response(request, response, *args, **kwargs)
         for name, value in getattr(request, "rate_limit", {}).items():
             response[name] = value
+        response.add_post_render_callback(_let_go)
         return response
 
     def options(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Response:

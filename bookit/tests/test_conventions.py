@@ -1,13 +1,17 @@
 """What section 1 of the contract promises of every address."""
 
+import gc
 import itertools
 import json
 import re
+import weakref
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 import pytest
 from django.core import signing
+from django.test import RequestFactory
+from django.urls import resolve
 from django.utils.timezone import now
 
 from accounts.models import User
@@ -1095,3 +1099,23 @@ def test_a_currency_is_three_capitals(api, code):
         assert answer.json()["currency"] == "USD"  # blanks around texts are taken away
     else:
         problem(answer, 400, "validation_error", "currency")
+
+
+# --- memory -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", ["/services", f"/services/{ANY_ID}"])
+def test_an_answer_is_gone_from_memory_once_it_is_sent(path):
+    """It is in no cycle, which would keep it until the next collection of garbage."""
+    request = RequestFactory().get(path)
+    match = resolve(path)
+    gc.collect()
+    gc.disable()
+    try:
+        answer = match.func(request, *match.args, **match.kwargs).render()
+        assert answer.content
+        gone = weakref.ref(answer)
+        del answer
+        assert gone() is None
+    finally:
+        gc.enable()
