@@ -106,7 +106,7 @@ BODIES = {
     "/auth/refresh": {"refresh_token": "{refresh_token}"},
     "/auth/logout": {"refresh_token": "{refresh_token}"},
     "/me": {"name": "Somebody"},
-    "/me/password": {"current_password": PASSWORD, "new_password": "correct horse 9"},
+    "/me/password": {"current_password": PASSWORD, "new_password": "7431-8820-5596x"},
     "/users/{owner}": {"name": "Renamed"},
     "/calendars": {"name": "Room 1"},
     "/calendars for-the-provider": {"name": "Room 1", "provider_id": "{provider}"},
