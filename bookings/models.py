@@ -5,11 +5,11 @@ from typing import ClassVar
 
 from django.conf import settings
 from django.contrib.postgres.constraints import ExclusionConstraint
-from django.contrib.postgres.fields import DateTimeRangeField, RangeOperators
+from django.contrib.postgres.fields import ArrayField, DateTimeRangeField, RangeOperators
 from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models
 from django.db.models import ExpressionWrapper, F, Func, Q
-from django.db.models.functions import Now
+from django.db.models.functions import Cast, Now
 from uuid_utils.compat import uuid7
 
 from catalog.models import Calendar, Service
@@ -172,6 +172,15 @@ class Booking(models.Model):
         output_field=models.BooleanField(),
         db_persist=True,
     )
+    # What the clock has still to end. A column of its own for the same reason: no index knows the
+    # status itself.
+    unfinished = models.GeneratedField(
+        expression=ExpressionWrapper(
+            Q(status__in=["held", "pending", "confirmed"]), models.BooleanField()
+        ),
+        output_field=models.BooleanField(),
+        db_persist=True,
+    )
     attendee_name = models.CharField(max_length=200, blank=True, default="")
     attendee_email = models.EmailField(blank=True, default="")
     notes = models.TextField(max_length=2000, blank=True, default="")
@@ -202,6 +211,16 @@ class Booking(models.Model):
                 fields=["calendar", "hold_expires_at"],
                 name="booking_holds_by_calendar",
                 condition=Q(hold_expires_at__isnull=False),
+            ),
+            models.Index(
+                fields=["hold_expires_at"],
+                name="booking_holds_by_end",
+                condition=Q(hold_expires_at__isnull=False),
+            ),
+            models.Index(
+                fields=["start_time", "id"],
+                name="booking_unfinished",
+                condition=Q(unfinished=True),
             ),
         ]
         constraints = [
@@ -322,6 +341,8 @@ class BookingEvent(models.Model):
         EXPIRED = "booking.expired"
         NO_SHOW = "booking.no_show"
         DELETED = "booking.deleted"
+        REMINDED = "booking.reminded"
+        REVIEWED = "review.created"
 
     booking = models.ForeignKey(
         Booking,
@@ -341,9 +362,173 @@ class BookingEvent(models.Model):
     )
     at = models.DateTimeField()
     data = models.JSONField(default=dict)
+    # Ids are given before a commit, so that one may come to be seen after a higher one. Who reads
+    # events in the order of transactions, and only of those before the oldest that is still open,
+    # misses none.
+    transaction = models.BigIntegerField(
+        db_default=Cast(
+            Cast(Func(function="pg_current_xact_id"), models.TextField()), models.BigIntegerField()
+        ),
+        editable=False,
+    )
+
+    class Meta:
+        ordering = ["id"]
+        indexes = [models.Index(fields=["transaction", "id"], name="event_by_transaction")]
+
+    def __str__(self) -> str:
+        return f"{self.type} at {self.at:%Y-%m-%d %H:%M} UTC"
+
+
+class WaitlistEntry(models.Model):
+    """Somebody's place in the queue for a full slot.
+
+    A seat that becomes free is held for the first who waits; until it is, it is nobody else's.
+    """
+
+    class Status(models.TextChoices):
+        """Where one stands in the queue."""
+
+        WAITING = "waiting"
+        OFFERED = "offered"
+        BOOKED = "booked"
+        PASSED = "passed"
+        LEFT = "left"
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    slot = models.ForeignKey(
+        Slot, on_delete=models.CASCADE, related_name="waitlist", db_index=False
+    )
+    user = models.ForeignKey(
+        settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="waitlist_entries"
+    )
+    booking = models.OneToOneField(
+        Booking,
+        on_delete=models.SET_NULL,
+        null=True,
+        blank=True,
+        related_name="waitlist_entry",
+        help_text="The hold that was offered.",
+    )
+    status = models.CharField(max_length=7, choices=Status, default=Status.WAITING)
+    created_at = models.DateTimeField(db_default=Now(), editable=False)
+    updated_at = models.DateTimeField(db_default=Now(), editable=False)
+
+    class Meta:
+        ordering = ["created_at", "id"]
+        verbose_name = "waiting list entry"
+        verbose_name_plural = "waiting list entries"
+        indexes = [models.Index(fields=["slot", "created_at", "id"], name="waitlist_by_slot")]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["slot", "user"],
+                condition=Q(status__in=["waiting", "offered"]),
+                name="waitlist_once",
+            ),
+            models.CheckConstraint(
+                condition=Q(status__in=["waiting", "offered", "booked", "passed", "left"]),
+                name="waitlist_status_known",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.status} since {self.created_at:%Y-%m-%d %H:%M} UTC"
+
+
+class Feed(models.Model):
+    """How often the address of a calendar feed was renewed: the ones before are no longer valid."""
+
+    id = models.UUIDField(primary_key=True, help_text="The user's or the calendar's.")
+    version = models.PositiveIntegerField(default=0)
+
+    def __str__(self) -> str:
+        return f"{self.id}, version {self.version}"
+
+
+class Webhook(models.Model):
+    """An address that is told what happens."""
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    url = models.URLField(max_length=2000)
+    events = ArrayField(models.CharField(max_length=30), help_text="The types that it is told of.")
+    is_active = models.BooleanField(default=True)
+    secret = models.CharField(
+        max_length=100, help_text="Signs what is sent, see Standard Webhooks."
+    )
+    previous_secret = models.CharField(max_length=100, blank=True, default="")
+    previous_secret_expires_at = models.DateTimeField(null=True, blank=True)
+    failing_since = models.DateTimeField(
+        null=True, blank=True, help_text="Since when no attempt has succeeded."
+    )
+    disabled_reason = models.CharField(max_length=200, blank=True, default="")
+    created_at = models.DateTimeField(db_default=Now(), editable=False)
+    updated_at = models.DateTimeField(db_default=Now(), editable=False)
+
+    class Meta:
+        ordering = ["created_at", "id"]
+
+    def __str__(self) -> str:
+        return self.url
+
+
+class Delivery(models.Model):
+    """A message to a webhook: an event, or a test."""
+
+    class Status(models.TextChoices):
+        """Whether it has arrived."""
+
+        PENDING = "pending"
+        DELIVERED = "delivered"
+        FAILED = "failed"
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    webhook = models.ForeignKey(
+        Webhook, on_delete=models.CASCADE, related_name="deliveries", db_index=False
+    )
+    event = models.ForeignKey(
+        BookingEvent,
+        on_delete=models.RESTRICT,
+        null=True,
+        blank=True,
+        related_name="deliveries",
+        help_text="None for a test.",
+    )
+    type = models.CharField(max_length=30)
+    status = models.CharField(max_length=9, choices=Status, default=Status.PENDING)
+    next_attempt_at = models.DateTimeField(null=True, blank=True)
+    created_at = models.DateTimeField(db_default=Now(), editable=False)
+
+    class Meta:
+        ordering = ["-created_at", "-id"]
+        verbose_name_plural = "deliveries"
+        indexes = [
+            models.Index(fields=["webhook", "created_at", "id"], name="delivery_by_webhook"),
+            models.Index(fields=["created_at"], name="delivery_by_age"),
+        ]
+        constraints = [
+            models.UniqueConstraint(fields=["webhook", "event"], name="delivery_once"),
+            models.CheckConstraint(
+                condition=Q(status__in=["pending", "delivered", "failed"]),
+                name="delivery_status_known",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.type}, {self.status}"
+
+
+class Attempt(models.Model):
+    """One try of a delivery, and what came of it."""
+
+    delivery = models.ForeignKey(Delivery, on_delete=models.CASCADE, related_name="attempts")
+    at = models.DateTimeField()
+    duration_ms = models.PositiveIntegerField()
+    status_code = models.PositiveSmallIntegerField(null=True, blank=True)
+    error = models.CharField(max_length=300, blank=True, default="")
+    response = models.TextField(blank=True, default="", help_text="At most 2 KiB of the answer.")
 
     class Meta:
         ordering = ["id"]
 
     def __str__(self) -> str:
-        return f"{self.type} at {self.at:%Y-%m-%d %H:%M} UTC"
+        return self.error or f"{self.status_code}"

@@ -9,6 +9,7 @@ from psycopg import errors as postgres
 
 from accounts.models import User
 from bookings.availability import BookingConflict, SlotFull
+from bookings.events import STATE_COLUMNS, state_of
 from bookings.models import Booking, BookingEvent
 from bookit.errors import Conflict
 from catalog.models import Calendar
@@ -73,12 +74,10 @@ WITH {place}, free AS ({free_seat}), booking AS (
         %(hold_expires_at)s, %(at)s, %(at)s
     FROM free
     ON CONFLICT DO NOTHING
-    RETURNING seat, status, start_time, end_time
+    RETURNING {state_columns}
 ), event AS (
     INSERT INTO bookings_bookingevent (booking_id, type, actor_id, at, data)
-    SELECT %(id)s, %(event)s, %(actor_id)s, %(at)s, jsonb_build_object(
-        'status', status, 'start_time', start_time, 'end_time', end_time, 'seat', seat
-    ) FROM booking
+    SELECT %(id)s, %(event)s, %(actor_id)s, %(at)s, jsonb_build_object({state}) FROM booking
 )
 SELECT free.seat, booking.seat IS NOT NULL, booking.seat IS NULL AND EXISTS (
     SELECT FROM bookings_booking AS hold
@@ -87,12 +86,13 @@ SELECT free.seat, booking.seat IS NOT NULL, booking.seat IS NULL AND EXISTS (
 )
 FROM free LEFT JOIN booking ON true
 """
-CREATE_IN_SERVICE = CREATE.format(place=IN_SERVICE, free_seat=FREE_SEAT)
-CREATE_IN_SLOT = CREATE.format(place=IN_SLOT, free_seat=FREE_SEAT)
+_EVENT = {"state": state_of("booking"), "state_columns": ", ".join(STATE_COLUMNS)}
+CREATE_IN_SERVICE = CREATE.format(place=IN_SERVICE, free_seat=FREE_SEAT, **_EVENT)
+CREATE_IN_SLOT = CREATE.format(place=IN_SLOT, free_seat=FREE_SEAT, **_EVENT)
 FREE_SEAT_IN_SERVICE = f"WITH {IN_SERVICE} {FREE_SEAT}"
 
 # Holds whose time is over stand in nobody's way: whoever needs their seat closes them first.
-CLOSE_HOLDS = """
+CLOSE_HOLDS = f"""
 WITH expired AS (
     UPDATE bookings_booking SET status = 'expired', hold_expires_at = NULL, updated_at = %(at)s
     WHERE id IN (
@@ -101,14 +101,13 @@ WITH expired AS (
           AND blocked && tstzrange(%(blocked_from)s, %(blocked_until)s)
         ORDER BY id FOR NO KEY UPDATE
     )
-    RETURNING id, start_time, end_time, seat
+    RETURNING id, {", ".join(STATE_COLUMNS)}
 )
 INSERT INTO bookings_bookingevent (booking_id, type, at, data)
 SELECT id, 'booking.expired', %(at)s, jsonb_build_object(
-    'status', 'expired', 'start_time', start_time, 'end_time', end_time, 'seat', seat,
-    'was', jsonb_build_object('status', 'held')
+    {state_of("expired")}, 'was', jsonb_build_object('status', 'held')
 ) FROM expired
-"""
+"""  # noqa: S608 - names of columns, no values
 
 
 def _placement(booking: Booking, at: datetime) -> dict[str, Any]:

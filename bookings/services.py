@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
 from uuid import UUID
 
 from django.conf import settings
@@ -13,6 +12,7 @@ from uuid_utils.compat import uuid7
 
 from accounts.models import User
 from bookings.availability import BookingConflict, SlotFull, nearest
+from bookings.events import record
 from bookings.models import Booking, BookingEvent, Slot
 from bookings.seats import move_to_free_seat, take_seat
 from bookings.terms import (
@@ -294,7 +294,7 @@ def delete_booking(*, booking_id: UUID, actor: User, at: datetime) -> None:
         if booking.start_time <= at:
             raise BookingStarted
         _check_notice(booking, actor, at)
-    _record(booking, BookingEvent.Type.DELETED, actor=actor, at=at)
+    record(booking, BookingEvent.Type.DELETED, actor=actor, at=at)
     booking.delete()
 
 
@@ -342,7 +342,7 @@ def _enter(
     was = {"status": booking.status}
     booking.status, booking.updated_at, booking.hold_expires_at = status, at, None
     booking.save(update_fields=["status", "updated_at", "hold_expires_at"])
-    _record(booking, kind, actor=actor, at=at, was=was, reason=reason)
+    record(booking, kind, actor=actor, at=at, was=was, reason=reason)
     return booking
 
 
@@ -525,24 +525,5 @@ def _move(
     booking.start_time, booking.slot_id = start_time, place.id if place else None
     booking.updated_at = at
     move_to_free_seat(booking, capacity=place.capacity if place else terms.capacity)
-    _record(booking, BookingEvent.Type.RESCHEDULED, actor=actor, at=at, was=was)
+    record(booking, BookingEvent.Type.RESCHEDULED, actor=actor, at=at, was=was)
     return booking
-
-
-def _record(
-    booking: Booking, kind: BookingEvent.Type, *, actor: User | None, at: datetime, **more: Any
-) -> None:
-    """Write down what happened, with the state that came of it."""
-    BookingEvent.objects.create(
-        booking_id=booking.pk,
-        type=kind,
-        actor=actor,
-        at=at,
-        data={
-            "status": booking.status,
-            "start_time": booking.start_time.isoformat(),
-            "end_time": booking.end_time.isoformat(),
-            "seat": booking.seat,
-            **{name: value for name, value in more.items() if value},
-        },
-    )

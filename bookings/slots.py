@@ -22,6 +22,7 @@ from django.db.models.functions import Coalesce, Greatest, Now
 from psycopg import errors as postgres
 
 from accounts.models import User
+from bookings.events import state_of
 from bookings.models import Booking, Slot
 from bookings.recurrence import Rule
 from bookings.seats import close_expired_holds
@@ -83,7 +84,7 @@ PUBLISH = f"""
 """  # noqa: S608 - as above
 
 # All at once: what is still to come of the bookings in a slot is cancelled and written down.
-CANCEL_BOOKINGS = """
+CANCEL_BOOKINGS = f"""
 WITH was AS (
     SELECT id, status FROM bookings_booking
     WHERE slot_id = %(slot_id)s AND status IN ('held', 'pending', 'confirmed')
@@ -92,14 +93,14 @@ WITH was AS (
     UPDATE bookings_booking AS booking
     SET status = 'cancelled', hold_expires_at = NULL, updated_at = %(at)s
     FROM was WHERE booking.id = was.id
-    RETURNING booking.id, booking.start_time, booking.end_time, booking.seat, was.status AS was
+    RETURNING booking.*, was.status AS was
 )
 INSERT INTO bookings_bookingevent (booking_id, type, actor_id, at, data)
 SELECT id, 'booking.cancelled', %(actor_id)s, %(at)s, jsonb_build_object(
-    'status', 'cancelled', 'start_time', start_time, 'end_time', end_time, 'seat', seat,
+    {state_of("cancelled")},
     'was', jsonb_build_object('status', was), 'reason', 'The slot was cancelled.'
 ) FROM cancelled ORDER BY id
-"""
+"""  # noqa: S608 - names of columns, no values
 
 
 class SlotConflict(Conflict):

@@ -66,6 +66,31 @@ def origins(name: str) -> list[str]:
     return names(name)
 
 
+def boolean(name: str) -> bool:
+    """Return the variable as true or false, by default false."""
+    value = env.str(name, default="").strip().lower() or "false"
+    if value not in ("true", "false", "1", "0", "yes", "no", "on", "off"):
+        raise ImproperlyConfigured(f"{name} must be true or false, not {value[:40]!r}.")
+    return value in ("true", "1", "yes", "on")
+
+
+def email(name: str, default: str) -> dict[str, Any]:
+    """Return Django's settings of the mail server at the address in the variable."""
+    url = env.str(name, default="").strip() or default
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # It would show the password.
+            config = environ.Env.email_url_config(url)
+    except (KeyError, ValueError, ImproperlyConfigured):
+        config = {}
+    if not config.get("EMAIL_BACKEND"):
+        raise ImproperlyConfigured(
+            f"{name} must look like smtp+tls://user:password@host:587, smtp+ssl://..., smtp://..., "
+            "consolemail:// or dummymail://."
+        )
+    return {key: value for key, value in config.items() if key.startswith("EMAIL_")}
+
+
 def rate(name: str, default: str) -> str:
     """Return the variable, which must be a rate that `limits` understands, or empty."""
     value = env.str(name, default=default).strip()
@@ -276,8 +301,6 @@ AUTH_PASSWORD_VALIDATORS = [
     {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
     {"NAME": "django.contrib.auth.password_validation.NumericPasswordValidator"},
 ]
-# How long a seat is kept for somebody who has not booked it yet.
-HOLD_TIME = timedelta(minutes=integer("HOLD_MINUTES", 10, at_least=1, at_most=24 * 60))
 
 SIMPLE_JWT = {
     "ACCESS_TOKEN_LIFETIME": timedelta(
@@ -287,6 +310,17 @@ SIMPLE_JWT = {
         days=integer("REFRESH_TOKEN_EXPIRE_DAYS", 7, at_least=1, at_most=3660)
     ),
 }
+
+# --- Bookings ---------------------------------------------------------------------------------
+
+# How long a seat is kept for somebody who has not booked it yet, and for whom it has become free.
+HOLD_TIME = timedelta(minutes=integer("HOLD_MINUTES", 10, at_least=1, at_most=24 * 60))
+WAITLIST_OFFER_TIME = timedelta(
+    minutes=integer("WAITLIST_OFFER_MINUTES", 60, at_least=1, at_most=7 * 24 * 60)
+)
+# How long before its start somebody is reminded of a booking.
+REMINDER_TIME = timedelta(hours=integer("REMINDER_HOURS", 24, at_least=1, at_most=30 * 24))
+WEBHOOK_ALLOW_PRIVATE = boolean("WEBHOOK_ALLOW_PRIVATE")
 
 # --- HTTP -------------------------------------------------------------------------------------
 
@@ -336,7 +370,29 @@ if PRODUCTION:
 SECURE_SSL_REDIRECT = False
 SILENCED_SYSTEM_CHECKS = ["security.W008"]
 
-# --- Documentation, jobs, logs ----------------------------------------------------------------
+# --- Mail and jobs ----------------------------------------------------------------------------
+
+# Unfolded here: Django's names, as EMAIL_URL says (`EMAIL_BACKEND`, `EMAIL_HOST` and so on).
+vars().update(email("EMAIL_URL", "consolemail://"))
+# A server that does not answer is tried again later; a worker that waits for it is of no use.
+EMAIL_TIMEOUT = 10
+DEFAULT_FROM_EMAIL = env.str("DEFAULT_FROM_EMAIL", default="").strip() or "bookit@localhost"
+
+# A direct address, where DATABASE_URL leads to a pooler that hands out another connection for each
+# transaction: there a worker cannot listen for jobs.
+DATABASE_DIRECT_URL = env.str("DATABASE_DIRECT_URL", default="").strip()
+PROCRASTINATE_ON_APP_READY = "bookit.jobs.prepare"
+PROCRASTINATE_WORKER_DEFAULTS = {
+    "concurrency": integer("WORKER_CONCURRENCY", 4, at_least=1, at_most=100),
+    "listen_notify": bool(DATABASE_POOL_SIZE or DATABASE_DIRECT_URL),
+    "fetch_job_polling_interval": 2.0,
+    # Longer than any of them takes: a job that is cut off runs again.
+    "shutdown_graceful_timeout": 20.0,
+    # Those that failed stay, to be looked at.
+    "delete_jobs": "successful",
+}
+
+# --- Documentation and logs -------------------------------------------------------------------
 
 SPECTACULAR_SETTINGS: dict[str, Any] = {
     "TITLE": "BookIt",

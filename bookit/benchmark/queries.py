@@ -98,12 +98,12 @@ WITH place AS (SELECT %(capacity)s::int AS capacity), free AS (
         %(hold_expires_at)s, %(at)s, %(at)s
     FROM free
     ON CONFLICT DO NOTHING
-    RETURNING seat, status, start_time, end_time
+    RETURNING status, start_time, end_time, seat, slot_id, hold_expires_at
 ), event AS (
     INSERT INTO bookings_bookingevent (booking_id, type, actor_id, at, data)
-    SELECT %(id)s, %(event)s, %(actor_id)s, %(at)s, jsonb_build_object(
-        'status', status, 'start_time', start_time, 'end_time', end_time, 'seat', seat
-    ) FROM booking
+    SELECT %(id)s, %(event)s, %(actor_id)s, %(at)s, jsonb_build_object('status', booking.status,
+        'start_time', booking.start_time, 'end_time', booking.end_time, 'seat', booking.seat,
+        'slot_id', booking.slot_id, 'hold_expires_at', booking.hold_expires_at) FROM booking
 )
 SELECT free.seat, booking.seat IS NOT NULL, booking.seat IS NULL AND EXISTS (
     SELECT FROM bookings_booking AS hold

@@ -347,7 +347,19 @@ def test_a_program_that_cannot_start_says_why_in_one_line(command):
 
 # --- explained --------------------------------------------------------------------------------
 
-READERS = {"str", "integer", "choice", "names", "required", "hosts", "origins", "rate", "get"}
+READERS = {
+    "str",
+    "boolean",
+    "email",
+    "integer",
+    "choice",
+    "names",
+    "required",
+    "hosts",
+    "origins",
+    "rate",
+    "get",
+}
 
 
 def read_by(path: Path):

@@ -1,0 +1,19 @@
+"""What follows from events, once they are committed: mails, webhooks, offers to those who wait."""
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from django.db import transaction
+
+from bookings.models import BookingEvent
+
+
+@transaction.atomic
+def follow_up(*, event_ids: Sequence[int], at: datetime) -> None:
+    """Enqueue all that follows from some events, or, if that fails, nothing.
+
+    It may run twice, for a worker may die before it can say that it is done.
+    """
+    events = BookingEvent.objects.filter(pk__in=event_ids).select_related("booking").order_by("id")
+    for _event in events:
+        pass

@@ -1,0 +1,37 @@
+"""What bookings do later, and by the clock."""
+
+from django.utils import timezone
+from procrastinate import RetryStrategy
+from procrastinate.contrib.django import app
+
+from bookings import clock, followup
+
+# After 4, 16 and 64 seconds, and so on up to a day and a half in all.
+PATIENT = RetryStrategy(max_attempts=8, exponential_wait=4)
+
+
+@app.task(name="bookings.follow_up", retry=PATIENT)
+def follow_up(event_ids: list[int]) -> None:
+    """Do what follows from events; PostgreSQL enqueues it with them, see the migrations."""
+    followup.follow_up(event_ids=event_ids, at=timezone.now())
+
+
+@app.periodic(cron="* * * * *")
+@app.task(name="bookings.complete", queueing_lock="bookings.complete")
+def complete_bookings(timestamp: int) -> None:
+    """Complete what is over, every minute."""
+    clock.complete_bookings(at=timezone.now())
+
+
+@app.periodic(cron="* * * * *")
+@app.task(name="bookings.expire", queueing_lock="bookings.expire")
+def expire_bookings(timestamp: int) -> None:
+    """Let go what nobody confirmed in time, every minute."""
+    clock.expire_bookings(at=timezone.now())
+
+
+@app.periodic(cron="* * * * *")
+@app.task(name="bookings.remind", queueing_lock="bookings.remind")
+def send_reminders(timestamp: int) -> None:
+    """Remind of what begins soon, every minute."""
+    clock.send_reminders(at=timezone.now())
