@@ -1,31 +1,81 @@
-"""Jobs: how workers reach the queue, whose tables are in the same PostgreSQL."""
+"""Jobs: how workers reach the queue, whose tables are in the same PostgreSQL, and its upkeep."""
+
+from datetime import datetime, timedelta
+from typing import Any
 
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 from procrastinate import App
-from procrastinate.connector import BaseAsyncConnector
+from procrastinate.connector import BaseAsyncConnector, BaseConnector
+from procrastinate.contrib.django import app
 from procrastinate.contrib.django.django_connector import DjangoConnector
+from procrastinate.contrib.django.utils import connector_params
+from procrastinate.jobs import Status
 from procrastinate.psycopg_connector import PsycopgConnector
 from psycopg import ProgrammingError
 from psycopg.conninfo import conninfo_to_dict
 
+# A worker says every 10 seconds that it lives; one that is silent for so many is dead.
+SILENCE = 30
+# A job that so many workers died of, or failed at, is what they died of.
+MOST_ATTEMPTS = 10
+# How long jobs that came to nothing are kept, to be looked at.
+KEPT = timedelta(days=30)
+
 
 class Connector(DjangoConnector):
-    """Enqueues on Django's connection, in its transaction; a worker has an address of its own."""
+    """Enqueues on Django's connection, in its transaction; a worker has connections of its own."""
 
     def get_worker_connector(self) -> BaseAsyncConnector:
         """Return the connections of a worker: direct ones, where there is a pooler in between."""
         if not settings.DATABASE_DIRECT_URL:
-            return super().get_worker_connector()
+            return WorkerConnector(self, kwargs=connector_params(self.alias))
         try:
             parameters = conninfo_to_dict(settings.DATABASE_DIRECT_URL)
         except ProgrammingError:
             raise ImproperlyConfigured(
                 "DATABASE_DIRECT_URL must look like postgresql://user:password@host:5432/database."
             ) from None
-        return PsycopgConnector(kwargs={"connect_timeout": 2, **parameters})
+        return WorkerConnector(self, kwargs={"connect_timeout": 2, **parameters})
+
+
+class WorkerConnector(PsycopgConnector):
+    """Fetches jobs on connections of its own; what a job enqueues is part of its transaction."""
+
+    def __init__(self, django: Connector, **options: Any) -> None:
+        super().__init__(**options)
+        self._django = django
+
+    def get_sync_connector(self) -> BaseConnector:
+        """Return Django's connection, for jobs that enqueue others."""
+        return self._django
 
 
 def prepare(app: App) -> None:
     """Give the app its connector; procrastinate calls this once it is ready."""
-    app.connector = Connector(alias=app.connector.alias)  # type: ignore[attr-defined]
+    connector = Connector(alias=app.connector.alias)  # type: ignore[attr-defined]
+    app.connector = app.job_manager.connector = connector
+
+
+async def retry_stalled_jobs(*, at: datetime) -> int:
+    """Let other workers do the jobs of workers that died; return how many.
+
+    A job that was tried `MOST_ATTEMPTS` times fails instead.
+    """
+    stalled = [*await app.job_manager.get_stalled_jobs(seconds_since_heartbeat=SILENCE)]
+    for job in stalled:
+        if job.attempts < MOST_ATTEMPTS:
+            await app.job_manager.retry_job(job, retry_at=at)
+        else:
+            await app.job_manager.finish_job(job, status=Status.FAILED, delete_job=False)
+    return len(stalled)
+
+
+async def prune_jobs() -> None:
+    """Delete jobs that came to nothing, `KEPT` ago; those that succeeded are gone already."""
+    await app.job_manager.delete_old_jobs(
+        nb_hours=KEPT // timedelta(hours=1),
+        include_failed=True,
+        include_cancelled=True,
+        include_aborted=True,
+    )

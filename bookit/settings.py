@@ -138,6 +138,7 @@ ALLOWED_HOSTS = hosts("ALLOWED_HOSTS") or ["localhost", "127.0.0.1", "[::1]", "t
 # --- What it is made of -----------------------------------------------------------------------
 
 INSTALLED_APPS = [
+    "procrastinate.contrib.django",  # Before bookit, which replaces its admin page.
     "bookit",
     "rest_framework_simplejwt.token_blacklist",  # Before accounts, which replaces its admin pages.
     "accounts",
@@ -155,7 +156,6 @@ INSTALLED_APPS = [
     "django_filters",
     "drf_spectacular",
     "drf_spectacular_sidecar",
-    "procrastinate.contrib.django",
 ]
 
 MIDDLEWARE = [

@@ -1,0 +1,21 @@
+"""`manage.py expire_bookings`."""
+
+from typing import Any
+
+from django.core.management.base import BaseCommand
+from django.utils import timezone
+
+from bookings import clock
+
+
+class Command(BaseCommand):
+    """Lets go what nobody confirmed in time; the worker does it every minute."""
+
+    help = (
+        "Let bookings expire that were not confirmed before their start, and holds whose time is"
+        " over, as the worker does every minute."
+    )
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        """Run it once."""
+        self.stdout.write(f"{clock.expire_bookings(at=timezone.now())} bookings expired.")

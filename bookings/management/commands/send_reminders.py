@@ -1,0 +1,21 @@
+"""`manage.py send_reminders`."""
+
+from typing import Any
+
+from django.core.management.base import BaseCommand
+from django.utils import timezone
+
+from bookings import clock
+
+
+class Command(BaseCommand):
+    """Reminds of what begins soon; the worker does it every minute."""
+
+    help = (
+        "Remind of confirmed bookings that begin within REMINDER_HOURS and were made before that,"
+        " once for each start, as the worker does every minute. The worker sends the mails."
+    )
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        """Run it once."""
+        self.stdout.write(f"{clock.send_reminders(at=timezone.now())} reminders enqueued.")

@@ -1,0 +1,212 @@
+"""What becomes of bookings because time passes."""
+
+from datetime import timedelta
+from functools import partial
+
+import pytest
+from django.core.management import call_command
+from django.db import connection, transaction
+from django.test.utils import CaptureQueriesContext
+
+from accounts.tests.factories import UserFactory
+from bookings import clock, services
+from bookings.models import Booking, BookingEvent
+from bookings.tests.factories import TUESDAY, BookingFactory, SlotFactory
+from bookit.tests.crowd import at_once
+from catalog.tests.factories import ServiceFactory
+
+pytestmark = pytest.mark.django_db
+
+SECOND = timedelta(seconds=1)
+HOUR = timedelta(hours=1)
+DAY = timedelta(days=1)
+
+
+def statuses():
+    return [booking.status for booking in Booking.objects.order_by("start_time", "id")]
+
+
+def history(booking):
+    return [event.type for event in BookingEvent.objects.filter(booking_id=booking.pk)]
+
+
+class TestCompleting:
+    def test_a_confirmed_booking_is_complete_when_it_ends(self):
+        booking = BookingFactory(status="confirmed")
+        assert clock.complete_bookings(at=booking.end_time - SECOND) == 0
+        assert statuses() == ["confirmed"]
+        assert clock.complete_bookings(at=booking.end_time) == 1
+        booking.refresh_from_db()
+        assert (booking.status, booking.updated_at) == ("completed", booking.end_time)
+        event = BookingEvent.objects.get()
+        assert (event.type, event.actor, event.at) == ("booking.completed", None, booking.end_time)
+        assert event.data == {
+            "status": "completed",
+            "start_time": booking.start_time.isoformat(),
+            "end_time": booking.end_time.isoformat(),
+            "seat": 1,
+            "slot_id": None,
+            "hold_expires_at": None,
+            "was": {"status": "confirmed"},
+        }
+
+    def test_twice_completes_once(self):
+        booking = BookingFactory(status="confirmed")
+        assert clock.complete_bookings(at=booking.end_time) == 1
+        assert clock.complete_bookings(at=booking.end_time + HOUR) == 0
+        assert history(booking) == ["booking.completed"]
+
+    @pytest.mark.parametrize("status", sorted({*Booking.Status} - {"confirmed"}))
+    def test_nothing_else_is_completed(self, status):
+        booking = BookingFactory(status=status)
+        assert clock.complete_bookings(at=booking.end_time + DAY) == 0
+        assert statuses() == [status]
+
+    def test_a_stop_of_days_is_caught_up_in_batches(self, monkeypatch):
+        monkeypatch.setattr(clock, "BATCH", 3)
+        service = ServiceFactory()
+        for hours in range(7):
+            BookingFactory(service=service, start_time=TUESDAY + hours * HOUR, status="confirmed")
+        with CaptureQueriesContext(connection) as captured:
+            assert clock.complete_bookings(at=TUESDAY + 5 * DAY) == 7
+        batches = [query for query in captured if "UPDATE" in query["sql"]]
+        assert len(batches) == 3
+        assert statuses() == ["completed"] * 7
+
+    def test_a_command_runs_it_once(self, capsys):
+        start_time = TUESDAY.replace(year=2020)
+        BookingFactory(status="confirmed", start_time=start_time)
+        call_command("complete_bookings")
+        assert capsys.readouterr().out == "1 bookings completed.\n"
+        assert statuses() == ["completed"]
+
+
+class TestExpiring:
+    def test_what_nobody_confirmed_expires_when_it_starts(self):
+        booking = BookingFactory()
+        assert clock.expire_bookings(at=TUESDAY - SECOND) == 0
+        assert clock.expire_bookings(at=TUESDAY) == 1
+        booking.refresh_from_db()
+        assert booking.status == "expired"
+        assert history(booking) == ["booking.expired"]
+
+    def test_its_time_is_free_again(self):
+        booking = BookingFactory()
+        clock.expire_bookings(at=TUESDAY)
+        BookingFactory(service=booking.service)
+
+    def test_a_hold_ends_with_its_time(self):
+        ends = TUESDAY - DAY
+        booking = BookingFactory(status="held", hold_expires_at=ends)
+        assert clock.expire_bookings(at=ends - SECOND) == 0
+        assert clock.expire_bookings(at=ends) == 1
+        booking.refresh_from_db()
+        assert (booking.status, booking.hold_expires_at) == ("expired", None)
+        assert BookingEvent.objects.get().data["was"] == {"status": "held"}
+
+    @pytest.mark.parametrize("status", ["confirmed", "cancelled", "completed", "no_show"])
+    def test_nothing_else_expires(self, status):
+        BookingFactory(status=status)
+        assert clock.expire_bookings(at=TUESDAY + DAY) == 0
+        assert statuses() == [status]
+
+    def test_a_command_runs_it_once(self, capsys):
+        BookingFactory(start_time=TUESDAY.replace(year=2020))
+        call_command("expire_bookings")
+        assert capsys.readouterr().out == "1 bookings expired.\n"
+
+
+class TestReminding:
+    def made(self, **more):
+        long_ago = TUESDAY - 30 * DAY
+        return BookingFactory(
+            **{"status": "confirmed", "created_at": long_ago, "updated_at": long_ago, **more}
+        )
+
+    def test_a_booking_is_reminded_of_once_a_day_before(self):
+        booking = self.made()
+        assert clock.send_reminders(at=TUESDAY - DAY - SECOND) == 0
+        assert clock.send_reminders(at=TUESDAY - DAY) == 1
+        assert clock.send_reminders(at=TUESDAY - DAY + SECOND) == 0
+        assert history(booking) == ["booking.reminded"]
+        booking.refresh_from_db()
+        assert booking.updated_at == TUESDAY - 30 * DAY
+
+    def test_the_operator_says_how_long_before(self, settings):
+        settings.REMINDER_TIME = 2 * HOUR
+        self.made()
+        assert clock.send_reminders(at=TUESDAY - 2 * HOUR - SECOND) == 0
+        assert clock.send_reminders(at=TUESDAY - 2 * HOUR) == 1
+
+    def test_a_booking_that_is_moved_is_reminded_of_anew(self):
+        booking = self.made()
+        clock.send_reminders(at=TUESDAY - DAY)
+        services.reschedule_booking(
+            booking_id=booking.pk,
+            actor=booking.user,
+            start_time=TUESDAY + 3 * DAY,
+            at=TUESDAY - HOUR,
+        )
+        assert clock.send_reminders(at=TUESDAY) == 0
+        assert clock.send_reminders(at=TUESDAY + 2 * DAY) == 1
+        assert history(booking) == [
+            "booking.reminded",
+            "booking.rescheduled",
+            "booking.reminded",
+        ]
+
+    def test_whoever_books_on_the_day_itself_is_not_reminded_of_what_they_just_did(self):
+        self.made(updated_at=TUESDAY - 3 * HOUR)
+        assert clock.send_reminders(at=TUESDAY - HOUR) == 0
+
+    def test_after_a_stop_only_of_what_has_not_begun(self):
+        self.made()
+        assert clock.send_reminders(at=TUESDAY) == 0
+        assert clock.send_reminders(at=TUESDAY - SECOND) == 1
+
+    @pytest.mark.parametrize("status", sorted({*Booking.Status} - {"confirmed"}))
+    def test_nobody_is_reminded_of_what_is_not_to_be(self, status):
+        self.made(status=status)
+        assert clock.send_reminders(at=TUESDAY - HOUR) == 0
+
+    def test_a_command_runs_it_once(self, capsys):
+        call_command("send_reminders")
+        assert capsys.readouterr().out == "0 reminders enqueued.\n"
+
+
+@pytest.mark.django_db(transaction=True)
+class TestAtOnce:
+    @pytest.fixture
+    def overdue(self):
+        slot = SlotFactory(capacity=60)
+        for seat in range(1, 61):
+            BookingFactory(
+                service=slot.service, slot=slot, seat=seat, status="confirmed", user=UserFactory()
+            )
+        return slot
+
+    def test_many_workers_share_the_work_and_none_does_it_twice(self, overdue, monkeypatch):
+        monkeypatch.setattr(clock, "BATCH", 7)
+        run = partial(clock.complete_bookings, at=overdue.end_time)
+        outcomes = at_once([run] * 8)
+        assert [outcome.error for outcome in outcomes] == [None] * 8
+        assert sum(outcome.value for outcome in outcomes) == 60
+        assert statuses() == ["completed"] * 60
+        assert BookingEvent.objects.count() == 60
+
+    def test_a_booking_that_somebody_is_changing_is_left_for_the_next_time(self, overdue):
+        held = Booking.objects.first()
+        with transaction.atomic():
+            Booking.objects.select_for_update(no_key=True).get(pk=held.pk)
+            [outcome] = at_once([partial(clock.complete_bookings, at=overdue.end_time)])
+            assert (outcome.error, outcome.value) == (None, 59)
+        assert clock.complete_bookings(at=overdue.end_time) == 1
+
+    def test_without_skipping_what_is_locked_the_others_would_wait(self, overdue, monkeypatch):
+        """The control of the test before."""
+        waiting = clock.COMPLETE.replace("SKIP LOCKED", "NOWAIT")
+        monkeypatch.setattr(clock, "COMPLETE", waiting)
+        with transaction.atomic():
+            Booking.objects.select_for_update(no_key=True).get(pk=Booking.objects.first().pk)
+            [outcome] = at_once([partial(clock.complete_bookings, at=overdue.end_time)])
+        assert "could not obtain lock" in str(outcome.error)

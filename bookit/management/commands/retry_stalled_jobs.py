@@ -1,0 +1,20 @@
+"""`manage.py retry_stalled_jobs`."""
+
+from typing import Any
+
+from asgiref.sync import async_to_sync
+from django.core.management.base import BaseCommand
+from django.utils import timezone
+
+from bookit import jobs
+
+
+class Command(BaseCommand):
+    """Gives the jobs of workers that died to others; the workers do it every minute."""
+
+    help = "Let other workers do the jobs of workers that died, as they do every minute."
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        """Run it once."""
+        count = async_to_sync(jobs.retry_stalled_jobs)(at=timezone.now())
+        self.stdout.write(f"{count} jobs given to others.")
