@@ -1,0 +1,232 @@
+"""Jobs in the hands of real workers: what is killed, cut off or in between is done all the same."""
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import time
+
+import psycopg
+import pytest
+from django.core.management import call_command
+from procrastinate.contrib.django import app
+
+from bookings.models import Booking, BookingEvent
+from bookings.tests.factories import TUESDAY, BookingFactory
+from bookings.tests.workers import PATIENCE, Worker, database_url, until
+from bookit.benchmark.servers import migrate
+from bookit.embedded_postgres import running
+
+LONG_AGO = TUESDAY.replace(year=2020)
+COMPLETE = "bookings.complete"
+
+
+@pytest.fixture
+def no_jobs():
+    """Begin without the jobs of other tests: the queue is not among what Django empties."""
+    with psycopg.connect(database_url(), autocommit=True) as asking:
+        asking.execute("DELETE FROM procrastinate_jobs")
+
+
+@pytest.fixture
+def worker(tmp_path, no_jobs):
+    started = []
+
+    def start(**variables):
+        started.append(Worker(tmp_path / "output", **variables))
+        return started[-1]
+
+    yield start
+    for each in started:
+        each.process.kill()
+        each.process.wait()
+
+
+@pytest.fixture
+def in_the_way(transactional_db):
+    """Keep everybody out of the bookings, until it is told to let go."""
+    with psycopg.connect(database_url()) as rival:
+        rival.execute("LOCK TABLE bookings_booking")
+        yield rival
+
+
+def status_of(booking):
+    return Booking.objects.get(pk=booking.pk).status
+
+
+@pytest.mark.django_db(transaction=True)
+class TestOneWorker:
+    def test_what_follows_from_an_event_is_done_at_once(self, worker):
+        running_worker = worker()
+        until(lambda: running_worker.ask("SELECT id FROM procrastinate_workers"))
+        booking = BookingFactory(status="confirmed", start_time=LONG_AGO)
+        call_command("complete_bookings")
+        assert status_of(booking) == "completed"
+        until(lambda: running_worker.jobs("bookings.follow_up") == [], seconds=10)
+        assert running_worker.end() == 0
+
+    def test_a_worker_that_is_told_to_stop_ends_its_job_first(self, worker, request):
+        booking = BookingFactory(status="confirmed", start_time=LONG_AGO)
+        rival = request.getfixturevalue("in_the_way")
+        app.configure_task(COMPLETE).defer(timestamp=0)
+        stopped = worker()
+        until(lambda: stopped.jobs(COMPLETE) == ["doing"])
+        stopped.process.terminate()
+        time.sleep(0.5)
+        assert stopped.process.poll() is None
+        rival.rollback()
+        assert stopped.process.wait(20) == 0
+        assert status_of(booking) == "completed"
+        assert stopped.jobs(COMPLETE) == []
+
+    def test_a_job_whose_worker_was_killed_is_done_by_another(self, worker, request, capsys):
+        booking = BookingFactory(status="confirmed", start_time=LONG_AGO)
+        rival = request.getfixturevalue("in_the_way")
+        app.configure_task(COMPLETE).defer(timestamp=0)
+        killed = worker()
+        until(lambda: killed.jobs(COMPLETE) == ["doing"])
+        killed.process.send_signal(signal.SIGKILL)
+        killed.process.wait()
+        rival.rollback()
+
+        call_command("retry_stalled_jobs")
+        assert capsys.readouterr().out == "0 jobs given to others.\n"
+        assert killed.jobs(COMPLETE) == ["doing"]
+
+        # Half a minute later.
+        with psycopg.connect(database_url(), autocommit=True) as asking:
+            asking.execute(
+                "UPDATE procrastinate_workers SET last_heartbeat = now() - interval '31 s'"
+            )
+        call_command("retry_stalled_jobs")
+        assert capsys.readouterr().out == "1 jobs given to others.\n"
+        following = worker()
+        until(lambda: following.jobs(COMPLETE) == [])
+        assert status_of(booking) == "completed"
+        assert BookingEvent.objects.count() == 1
+
+    def test_a_job_that_kills_every_worker_fails_at_last(self, no_jobs):
+        app.configure_task(COMPLETE).defer(timestamp=0)
+        with psycopg.connect(database_url(), autocommit=True) as asking:
+            asking.execute("UPDATE procrastinate_jobs SET status = 'doing', attempts = 10")
+            call_command("retry_stalled_jobs")
+            [job] = asking.execute("SELECT status, attempts FROM procrastinate_jobs").fetchall()
+        assert job == ("failed", 11)
+
+
+def overdue(url):
+    """Store a booking that is to be completed, and return a question for its state."""
+    with psycopg.connect(url, autocommit=True) as filling:
+        filling.execute(
+            """
+            WITH person AS (
+                INSERT INTO accounts_user (id, password, name, email, role, timezone, is_active)
+                VALUES (gen_random_uuid(), '', 'Ana', 'ana@example.com', 'user', 'UTC', true)
+                RETURNING id
+            ), calendar AS (
+                INSERT INTO catalog_calendar (id, name, timezone)
+                VALUES (gen_random_uuid(), 'Chair', 'UTC') RETURNING id
+            ), service AS (
+                INSERT INTO catalog_service (
+                    id, calendar_id, title, description, category, price, currency,
+                    duration_minutes, capacity, mode, requires_confirmation,
+                    buffer_before_minutes, buffer_after_minutes, min_notice_minutes,
+                    cancellation_notice_minutes, is_active, rating_sum, rating_count
+                ) SELECT gen_random_uuid(), id, 'Cut', '', '', 25, 'USD', 60, 1, 'open', true,
+                    0, 0, 0, 0, true, 0, 0 FROM calendar RETURNING id, calendar_id
+            )
+            INSERT INTO bookings_booking (
+                id, user_id, service_id, calendar_id, seat, start_time, end_time, blocked, status,
+                attendee_name, attendee_email, notes, price, currency
+            ) SELECT gen_random_uuid(), person.id, service.id, calendar_id, 1, '2020-01-01 10:00Z',
+                '2020-01-01 11:00Z', '[2020-01-01 10:00Z, 2020-01-01 11:00Z)', 'confirmed',
+                '', '', '', 25, 'USD' FROM service, person
+            """
+        )
+
+
+def defer(url, task):
+    with psycopg.connect(url, autocommit=True) as queue:
+        queue.execute(
+            "SELECT procrastinate_defer_jobs_v1(ARRAY[ROW('default', %s, 0, NULL, NULL,"
+            """ '{"timestamp": 0}', NULL)::procrastinate_job_to_defer_v1])""",
+            [task],
+        )
+
+
+def test_after_a_restart_of_postgresql_the_next_worker_goes_on(tmp_path):
+    directory = tmp_path / "postgres"
+    with running(directory) as url:
+        migrate(url)
+        overdue(url)
+        first = Worker(tmp_path / "first", url=url)
+        until(lambda: first.ask("SELECT id FROM procrastinate_workers"))
+    with running(directory) as url:
+        # Its status says that it failed, for whoever starts again what has failed.
+        assert first.process.wait(PATIENCE) == 1
+        defer(url, COMPLETE)
+        second = Worker(tmp_path / "second", url=url)
+        until(lambda: second.ask("SELECT status FROM bookings_booking") == [("completed",)])
+        assert second.end() == 0
+
+
+PGBOUNCER = shutil.which("pgbouncer") or shutil.which("pgbouncer", path="/usr/sbin")
+
+
+@pytest.fixture
+def pgbouncer(transactional_db, tmp_path):
+    """Run PgBouncer in transaction mode in front of this test's database; return its address."""
+    if PGBOUNCER is None:
+        pytest.skip("PgBouncer is not installed")
+    direct = psycopg.conninfo.conninfo_to_dict(database_url())
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    target = "host={host} port={port} dbname={dbname} user={user} password={password}"
+    config = tmp_path / "pgbouncer.ini"
+    config.write_text(
+        f"[databases]\nbookit = {target.format(**direct)}\n"
+        f"[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\nunix_socket_dir =\n"
+        "auth_type = any\npool_mode = transaction\nignore_startup_parameters = options\n"
+    )
+    config.chmod(0o644)
+    as_nobody = ["-u", "nobody"] if os.geteuid() == 0 else []
+    if as_nobody:
+        # It refuses to be root, and must be able to read what root has written.
+        for folder in [tmp_path, *tmp_path.parents][:3]:
+            folder.chmod(0o755)
+    process = subprocess.Popen([PGBOUNCER, "-q", *as_nobody, str(config)])
+
+    def answers():
+        assert process.poll() is None
+        try:
+            psycopg.connect(host="127.0.0.1", port=port, dbname="bookit", user="any").close()
+        except psycopg.OperationalError:
+            return False
+        return True
+
+    try:
+        until(answers)
+        yield f"postgresql://any@127.0.0.1:{port}/bookit"
+    finally:
+        process.terminate()
+        process.wait()
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("listens", [False, True], ids=["polling", "with a direct address"])
+def test_behind_pgbouncer_jobs_are_done(worker, pgbouncer, listens):
+    direct = database_url() if listens else ""
+    running_worker = worker(url=pgbouncer, DATABASE_POOL_SIZE="0", DATABASE_DIRECT_URL=direct)
+    until(lambda: running_worker.ask("SELECT id FROM procrastinate_workers"))
+    bookings = [
+        BookingFactory(status="confirmed", start_time=LONG_AGO.replace(day=day))
+        for day in range(1, 6)
+    ]
+    for number in range(len(bookings)):
+        app.configure_task(COMPLETE, queueing_lock=str(number)).defer(timestamp=0)
+    until(lambda: running_worker.jobs(COMPLETE) == [])
+    until(lambda: running_worker.jobs("bookings.follow_up") == [])
+    assert {status_of(booking) for booking in bookings} == {"completed"}
+    assert running_worker.end() == 0
+    assert "Error" not in running_worker.output.read_text()

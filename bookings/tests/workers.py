@@ -1,0 +1,69 @@
+"""Real workers, in processes of their own."""
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import psycopg
+from django.db import connection
+
+from bookit.startup import BASE_DIR
+
+# Seconds after which a test that hangs is a test that fails.
+PATIENCE = 40
+
+
+def until(condition: Callable[[], object], *, seconds: float = PATIENCE) -> None:
+    """Wait for a condition to come true."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it takes too long"
+        time.sleep(0.05)
+
+
+def database_url() -> str:
+    """Return the address of this test's database."""
+    found = connection.settings_dict
+    return "postgresql://{USER}:{PASSWORD}@{HOST}:{PORT}/{NAME}".format(**found)
+
+
+class Worker:
+    """A running `manage.py procrastinate worker`, whose mails go nowhere unless it is told so."""
+
+    def __init__(self, output: Path, *, url: str = "", **variables: str) -> None:
+        self.url = url or database_url()
+        self.output = output
+        with output.open("a") as file:
+            self.process = subprocess.Popen(
+                [sys.executable, str(BASE_DIR / "manage.py"), "procrastinate", "worker"],
+                env={
+                    **os.environ,
+                    "DATABASE_URL": self.url,
+                    "DATABASE_POOL_SIZE": "",
+                    "EMAIL_URL": "dummymail://",
+                    **variables,
+                },
+                stdout=file,
+                stderr=file,
+            )
+
+    def ask(self, query: str) -> list[tuple[object, ...]]:
+        """Return the rows of a query, asked past Django's connection and transaction."""
+        with psycopg.connect(self.url, autocommit=True) as asking:
+            return asking.execute(query).fetchall()
+
+    def jobs(self, task: str) -> list[object]:
+        """Return the states of the jobs of a task, oldest first."""
+        rows = self.ask(
+            f"SELECT status FROM procrastinate_jobs WHERE task_name = '{task}' ORDER BY id"
+        )
+        return [status for (status,) in rows]
+
+    def end(self) -> int:
+        """Stop it as an operator would; return its exit status."""
+        if self.process.poll() is None:
+            self.process.terminate()
+        return self.process.wait(PATIENCE)
