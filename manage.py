@@ -44,12 +44,6 @@ def main() -> None:
             fail(reason)
         try:
             execute_from_command_line(sys.argv)
-            if sys.argv[1:3] == ["procrastinate", "worker"]:
-                from bookit.jobs import WorkerConnector
-
-                if WorkerConnector.lost:
-                    # For whoever starts again what has failed.
-                    fail("the worker lost PostgreSQL")
         except ImproperlyConfigured as error:
             fail(error)
         except OperationalError:

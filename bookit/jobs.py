@@ -1,17 +1,15 @@
 """Jobs: how workers reach the queue, whose tables are in the same PostgreSQL, and its upkeep."""
 
-from collections.abc import Iterable
 from datetime import datetime, timedelta
-from typing import Any, ClassVar
+from typing import Any
 
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 from procrastinate import App
-from procrastinate.connector import BaseAsyncConnector, BaseConnector, Notify
+from procrastinate.connector import BaseAsyncConnector, BaseConnector
 from procrastinate.contrib.django import app
 from procrastinate.contrib.django.django_connector import DjangoConnector
 from procrastinate.contrib.django.utils import connector_params
-from procrastinate.exceptions import ConnectorException
 from procrastinate.jobs import Status
 from procrastinate.psycopg_connector import PsycopgConnector
 from psycopg import ProgrammingError
@@ -44,9 +42,6 @@ class Connector(DjangoConnector):
 class WorkerConnector(PsycopgConnector):
     """Fetches jobs on connections of its own; what a job enqueues is part of its transaction."""
 
-    #: Whether this process has lost PostgreSQL, and with it the jobs that it was to do.
-    lost: ClassVar[bool] = False
-
     def __init__(self, django: Connector, **options: Any) -> None:
         super().__init__(**options)
         self._django = django
@@ -54,14 +49,6 @@ class WorkerConnector(PsycopgConnector):
     def get_sync_connector(self) -> BaseConnector:
         """Return Django's connection, for jobs that enqueue others."""
         return self._django
-
-    async def listen_notify(self, on_notification: Notify, channels: Iterable[str]) -> None:
-        """Listen for jobs; a worker that cannot do so any more ends, as if it had been told to."""
-        try:
-            await super().listen_notify(on_notification, channels)
-        except ConnectorException:
-            WorkerConnector.lost = True
-            raise
 
 
 def prepare(app: App) -> None:

@@ -378,14 +378,14 @@ vars().update(email("EMAIL_URL", "consolemail://"))
 EMAIL_TIMEOUT = 10
 DEFAULT_FROM_EMAIL = env.str("DEFAULT_FROM_EMAIL", default="").strip() or "bookit@localhost"
 
-# A direct address, where DATABASE_URL leads to a pooler that hands out another connection for each
-# transaction: there a worker cannot listen for jobs.
+# A direct address for what workers ask of the queue, where DATABASE_URL leads to a pooler.
 DATABASE_DIRECT_URL = env.str("DATABASE_DIRECT_URL", default="").strip()
 PROCRASTINATE_ON_APP_READY = "bookit.jobs.prepare"
 PROCRASTINATE_WORKER_DEFAULTS = {
     "concurrency": integer("WORKER_CONCURRENCY", 4, at_least=1, at_most=100),
-    "listen_notify": bool(DATABASE_POOL_SIZE or DATABASE_DIRECT_URL),
-    "fetch_job_polling_interval": 2.0,
+    # They look for jobs: to be told of each would cost whoever books, see bookings' migrations.
+    "listen_notify": False,
+    "fetch_job_polling_interval": 1.0,
     # Longer than any of them takes: a job that is cut off runs again.
     "shutdown_graceful_timeout": 20.0,
     # Those that failed stay, to be looked at.

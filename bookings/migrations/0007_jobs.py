@@ -36,4 +36,12 @@ class Migration(migrations.Migration):
             DROP FUNCTION booking_events_are_followed_up();
             """,
         ),
+        # NOTIFY makes all that commit take turns, each through its write to disk: of 16 clients
+        # that book at once it left a sixth of the rate. Workers look every second instead.
+        migrations.RunSQL(
+            "ALTER TABLE procrastinate_jobs"
+            " DISABLE TRIGGER procrastinate_jobs_notify_queue_job_inserted_v1",
+            "ALTER TABLE procrastinate_jobs"
+            " ENABLE TRIGGER procrastinate_jobs_notify_queue_job_inserted_v1",
+        ),
     ]

@@ -49,3 +49,14 @@ def test_a_statement_that_writes_no_event_enqueues_nothing():
             " SELECT id, 'booking.completed', now(), '{}' FROM bookings_booking"
         )
     assert jobs() == []
+
+
+def test_whoever_books_does_not_take_turns_to_tell_workers():
+    """NOTIFY locks the database until the commit is on disk, for one transaction at a time."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT tgname FROM pg_trigger JOIN pg_proc ON pg_proc.oid = tgfoid"
+            " WHERE tgrelid = 'procrastinate_jobs'::regclass AND tgenabled <> 'D'"
+            " AND tgtype & 4 <> 0 AND prosrc ~* 'notify'"
+        )
+        assert cursor.fetchall() == []

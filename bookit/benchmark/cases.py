@@ -55,6 +55,8 @@ class Case:
     most_ms: float | None = None
     pgbench: str | None = None
     connections: int = CONNECTIONS
+    # Measured while the database writes neither events nor jobs.
+    silent: bool = False
 
     @property
     def has_reference(self) -> bool:
@@ -79,6 +81,7 @@ RELATIONS = [
     Relation("free-62-2000", "free-7-100", 2),
     Relation("free-7-100", "services", 2),
     Relation("free-50", "free-7-100", 10),
+    Relation("create", "create-silent", 1.25),
 ]
 
 
@@ -166,6 +169,7 @@ class Cases:
                 most_spread=5,
                 pgbench=self._creating(any_user),
             ),
+            Case("create-silent", "create, no events and jobs", 201, self.create, silent=True),
             Case("refused", "create, time is taken", 409, self.refused, least_ratio=0.5),
             Case("seat", "create, seat in a class", 201, self.take_seat),
             Case(

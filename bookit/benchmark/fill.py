@@ -84,6 +84,21 @@ LANGUAGE sql IMMUTABLE PARALLEL SAFE RETURN (
 )::uuid;
 """
 
+# What bookings are without what follows from them.
+NO_EVENTS = """
+CREATE OR REPLACE FUNCTION benchmark.nothing() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    RETURN NULL;
+END $$;
+CREATE TRIGGER benchmark_nothing BEFORE INSERT ON bookings_bookingevent
+FOR EACH ROW EXECUTE FUNCTION benchmark.nothing();
+ALTER TABLE bookings_bookingevent DISABLE TRIGGER booking_events_are_followed_up;
+"""
+EVENTS_AGAIN = """
+DROP TRIGGER benchmark_nothing ON bookings_bookingevent;
+ALTER TABLE bookings_bookingevent ENABLE TRIGGER booking_events_are_followed_up;
+"""
+
 USERS = """
 INSERT INTO accounts_user (id, password, name, email, role, timezone, is_active, created_at)
 SELECT benchmark.key('user', n), %(password)s, 'Customer ' || n, 'user' || n || '@example.com',
@@ -265,6 +280,12 @@ def fill(url: str, size: Size, *, password: str) -> None:
                 # Values as text in the statement: the planner sees how much there will be.
                 psycopg.ClientCursor(connection).execute(statement, values)
         connection.execute("VACUUM (ANALYZE)")
+
+
+def write_events(url: str, *, written: bool) -> None:
+    """Let the database write events and their jobs, or neither."""
+    with psycopg.connect(url) as connection:
+        connection.execute(EVENTS_AGAIN if written else NO_EVENTS)
 
 
 def taken_times(url: str, services: list[int]) -> list[tuple[str, str]]:

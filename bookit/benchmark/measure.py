@@ -31,7 +31,7 @@ PASSWORD = "a password for the benchmark alone"  # noqa: S105
 CASE_NAMES = [
     *("service", "services"),
     *("free-7-0", "free-7-100", "free-7-2000", "free-62-0", "free-62-100", "free-62-2000"),
-    *("free-50", "bookings", "create", "refused", "seat", "publish", "login"),
+    *("free-50", "bookings", "create", "create-silent", "refused", "seat", "publish", "login"),
 ]
 # Before the first round: connections are opened, statements prepared, code is warm. Long enough for
 # sixteen logins on a busy machine.
@@ -88,7 +88,7 @@ def benchmark(url: str, options: Options, *, directory: Path, say: Say) -> Repor
         for case in cases:
             _compare(case, bookit, reference)
         cases = [case for case in cases if not options.only or case.name in options.only]
-        results = _measure(cases, bookit, reference, options, directory=directory, say=say)
+        results = _measure(cases, url, bookit, reference, options, directory=directory, say=say)
         memory, reference_memory = bookit.memory(), reference.memory()
     for case, result in zip(cases, results, strict=True):
         if case.pgbench is not None:
@@ -108,6 +108,7 @@ def benchmark(url: str, options: Options, *, directory: Path, say: Say) -> Repor
 
 def _measure(
     cases: list[Case],
+    url: str,
     bookit: Server,
     reference: Server,
     options: Options,
@@ -130,6 +131,8 @@ def _measure(
 
     def run(case: Case, server: Server, seconds: float) -> Run:
         requests = case.requests(seconds)
+        if case.silent:
+            fill.write_events(url, written=False)
         before = server.cpu_seconds()
         measurement = load.send(
             requests,
@@ -140,6 +143,8 @@ def _measure(
         )
         spent = server.cpu_seconds() - before
         server.settle()
+        if case.silent:
+            fill.write_events(url, written=True)
         return Run(measurement, spent, measurement.unexpected(case.expected))
 
     say("Warming up.")
