@@ -155,18 +155,33 @@ def defer(url, task):
         )
 
 
-def test_after_a_restart_of_postgresql_a_worker_goes_on(tmp_path):
+@pytest.fixture
+def serve(tmp_path):
+    """Return a function that starts everything, on a PostgreSQL that others may restart."""
+    started = []
+
+    def start(url):
+        started.append(Worker(tmp_path / "output", url=url, command=["serve", "--port", "0"]))
+        return started[-1]
+
+    yield start
+    for each in started:
+        each.end()
+
+
+def test_after_a_restart_of_postgresql_jobs_are_done(serve, tmp_path):
+    """By the same worker or, where that was in the middle of something, by the next one."""
     directory = tmp_path / "postgres"
     with running(directory) as url:
         migrate(url)
         overdue(url)
-        worker = Worker(tmp_path / "output", url=url)
-        until(lambda: worker.ask("SELECT id FROM procrastinate_workers"))
+        everything = serve(url)
+        until(lambda: everything.ask("SELECT id FROM procrastinate_workers"))
     with running(directory) as url:
         defer(url, COMPLETE)
-        until(lambda: worker.ask("SELECT status FROM bookings_booking") == [("completed",)])
-        until(lambda: worker.jobs("bookings.follow_up") == [])
-        assert worker.end() == 0
+        until(lambda: everything.ask("SELECT status FROM bookings_booking") == [("completed",)])
+        until(lambda: everything.jobs("bookings.follow_up") == [])
+        assert everything.end() == 0
 
 
 PGBOUNCER = shutil.which("pgbouncer") or shutil.which("pgbouncer", path="/usr/sbin")

@@ -4,7 +4,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import psycopg
@@ -31,14 +31,25 @@ def database_url() -> str:
 
 
 class Worker:
-    """A running `manage.py procrastinate worker`, whose mails go nowhere unless it is told so."""
+    """A running `manage.py procrastinate worker`, whose mails go nowhere unless it is told so.
 
-    def __init__(self, output: Path, *, url: str = "", **variables: str) -> None:
+    Args:
+        command: another one, which starts workers.
+    """
+
+    def __init__(
+        self,
+        output: Path,
+        *,
+        url: str = "",
+        command: Sequence[str] = ("procrastinate", "worker"),
+        **variables: str,
+    ) -> None:
         self.url = url or database_url()
         self.output = output
         with output.open("a") as file:
             self.process = subprocess.Popen(
-                [sys.executable, str(BASE_DIR / "manage.py"), "procrastinate", "worker"],
+                [sys.executable, str(BASE_DIR / "manage.py"), *command],
                 env={
                     **os.environ,
                     "DATABASE_URL": self.url,
