@@ -7,6 +7,8 @@ database enqueues a job for each statement that writes some, see the migrations.
 from datetime import datetime
 from typing import Any
 
+from django.db import connection
+
 from accounts.models import User
 from bookings.models import Booking, BookingEvent
 
@@ -48,3 +50,9 @@ def record(
         at=at,
         data={**state(booking), **{name: value for name, value in more.items() if value}},
     )
+
+
+def follow_nothing_up() -> None:
+    """For the rest of this transaction let nothing follow from events: they were told long ago."""
+    with connection.cursor() as cursor:
+        cursor.execute("SET LOCAL bookit.follow_up = off")

@@ -24,6 +24,7 @@ from django.db import connection, transaction
 from django.db.backends.postgresql.psycopg_any import DateTimeTZRange
 
 from accounts.models import User
+from bookings.events import follow_nothing_up
 from bookings.models import Booking, BookingEvent, Slot
 from bookings.recurrence import parse_rule
 from bookings.services import EVENT_OF
@@ -1391,6 +1392,7 @@ class Draft:
             elif status:
                 more["was"] = {"status": status}
             status = step.status
+            held_until = booking.hold_expires_at if status == Status.HELD else None
             yield BookingEvent(
                 booking_id=booking.pk,
                 type=step.type,
@@ -1398,8 +1400,10 @@ class Draft:
                 at=step.at,
                 data={
                     "status": status,
-                    "seat": booking.seat,
                     **_period(start, start + length),
+                    "seat": booking.seat,
+                    "slot_id": str(booking.slot_id) if booking.slot_id else None,
+                    "hold_expires_at": held_until.isoformat() if held_until else None,
                     **more,
                 },
             )
@@ -1417,6 +1421,8 @@ def fill_with_demo(*, at: datetime, say: Callable[[str], None]) -> None:
     """
     with transaction.atomic():
         _check_empty()
+        # Nobody is told of what they did in this past.
+        follow_nothing_up()
         town = _Town(at)
         customers, providers = town.people()
         say(f"People: 1 admin, {providers} providers, {customers} customers.")

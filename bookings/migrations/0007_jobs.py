@@ -11,7 +11,8 @@ class Migration(migrations.Migration):
 
     operations = [
         # One job for each statement, however many events it writes. Here, and not beside each
-        # statement, so that none can be forgotten: raw SQL and the admin site included.
+        # statement, so that none can be forgotten: raw SQL and the admin site included. Whoever
+        # stores a past that was told already (an import) sets `bookit.follow_up` to `off`.
         migrations.RunSQL(
             """
             CREATE FUNCTION booking_events_are_followed_up() RETURNS trigger LANGUAGE plpgsql AS $$
@@ -19,7 +20,8 @@ class Migration(migrations.Migration):
                 ids jsonb;
             BEGIN
                 SELECT jsonb_agg(id ORDER BY id) INTO ids FROM written;
-                IF ids IS NOT NULL THEN
+                IF ids IS NOT NULL AND current_setting('bookit.follow_up', true) IS DISTINCT FROM 'off'
+                THEN
                     PERFORM procrastinate_defer_jobs_v1(ARRAY[ROW(
                         'default', 'bookings.follow_up', 0, NULL, NULL,
                         jsonb_build_object('event_ids', ids), NULL

@@ -42,6 +42,14 @@ def test_what_is_rolled_back_leaves_no_job():
     assert jobs() == []
 
 
+def test_nothing_follows_from_a_past_that_is_only_stored():
+    with transaction.atomic():
+        events.follow_nothing_up()
+        events.record(BookingFactory(), BookingEvent.Type.CREATED, actor=None, at=timezone.now())
+    assert jobs() == []
+    assert BookingEvent.objects.count() == 1
+
+
 def test_a_statement_that_writes_no_event_enqueues_nothing():
     with connection.cursor() as cursor:
         cursor.execute(

@@ -276,6 +276,7 @@ def fill(url: str, size: Size, *, password: str) -> None:
     }
     with psycopg.connect(url, autocommit=True) as connection:
         with connection.transaction():
+            connection.execute("SET LOCAL bookit.follow_up = off")
             for statement in (PREPARE, *TOWN, *LISBON, EVENTS):
                 # Values as text in the statement: the planner sees how much there will be.
                 psycopg.ClientCursor(connection).execute(statement, values)

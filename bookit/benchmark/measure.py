@@ -14,7 +14,7 @@ from typing import Any
 import psycopg
 from django.contrib.auth.hashers import make_password
 
-from bookit.benchmark import fill, load, pgbench, servers
+from bookit.benchmark import fill, jobs, load, pgbench, servers
 from bookit.benchmark.cases import (
     BOOKERS,
     RELATIONS,
@@ -103,7 +103,12 @@ def benchmark(url: str, options: Options, *, directory: Path, say: Say) -> Repor
         if relation.name in found and relation.other in found
     ]
     setting = _setting(url, options, environment, idle_load)
-    return Report(setting, results, comparisons, memory, reference_memory)
+    done = [
+        measure(url, options.size, say)
+        for name, measure in jobs.MEASURES.items()
+        if not options.only or name in options.only
+    ]
+    return Report(setting, results, comparisons, memory, reference_memory, done)
 
 
 def _measure(

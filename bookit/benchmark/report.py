@@ -4,6 +4,7 @@ from dataclasses import asdict, dataclass, field
 from statistics import median
 from typing import Any
 
+from bookit.benchmark.jobs import JobsDone
 from bookit.benchmark.load import Measurement
 from bookit.benchmark.servers import Memory
 
@@ -137,6 +138,7 @@ class Report:
     comparisons: list[Comparison]
     memory: list[Memory]
     reference_memory: list[Memory]
+    jobs: list[JobsDone] = field(default_factory=list)
 
     def missed(self) -> list[str]:
         """Return all targets that were not reached."""
@@ -145,7 +147,7 @@ class Report:
         most = max(worker.resident for worker in self.memory)
         if most > MOST_MEMORY:
             missed.append(f"memory: {most:.0f} MiB in a worker, not {MOST_MEMORY}")
-        return missed
+        return missed + [line for done in self.jobs for line in done.missed()]
 
     def text(self) -> str:
         """Return the report for people."""
@@ -154,6 +156,8 @@ class Report:
         if self.comparisons:
             compared = [f"  {comparison.text()}" for comparison in self.comparisons]
             lines += ["Time of a request, at the same load:", *compared, ""]
+        if self.jobs:
+            lines += ["Jobs, by one worker:", *(f"  {done.text()}" for done in self.jobs), ""]
         unexpected = sum(result.unexpected for result in self.results)
         lines.append(f"Answers of an unexpected status, or none: {unexpected}")
         for name, workers in (("web", self.memory), ("reference", self.reference_memory)):
@@ -183,6 +187,7 @@ class Report:
             "comparisons": [comparison.content() for comparison in self.comparisons],
             "memory_mib": [asdict(worker) for worker in self.memory],
             "reference_memory_mib": [asdict(worker) for worker in self.reference_memory],
+            "jobs": [asdict(done) for done in self.jobs],
             "missed": self.missed(),
         }
 

@@ -12,10 +12,11 @@ from django.db import connection
 from psycopg.conninfo import make_conninfo
 
 from bookings import availability, seats, terms
-from bookit.benchmark import fill, load, pgbench, queries
+from bookit.benchmark import fill, jobs, load, pgbench, queries
 from bookit.benchmark.cases import RELATIONS, SERIES, Cases
 from bookit.benchmark.client import status_of
 from bookit.benchmark.fill import Size
+from bookit.benchmark.jobs import JobsDone
 from bookit.benchmark.load import Measurement
 from bookit.benchmark.measure import CASE_NAMES, Options, benchmark
 from bookit.benchmark.report import Comparison, Report, Result, Run, table
@@ -168,6 +169,10 @@ class TestReport:
             [compared([run(10)], [run(21)])],
             [Memory(91.0, 50.0)],
             [Memory(40.0, None)],
+            [
+                JobsDone("mails", 149, 1.0, memory_mib=121.0),
+                JobsDone("overdue", 100_000, 31.0, longest_lock_s=1.5),
+            ],
         )
         assert report.missed() == [
             "service detail: 0.39 of the reference, not 0.4",
@@ -176,6 +181,10 @@ class TestReport:
             "publish slots: p50 is 151 ms, not 150",
             "long window: 2.10 times short window, not 2",
             "memory: 91 MiB in a worker, not 90",
+            "mails: 149 a second, not 150",
+            "worker: 121 MiB, not 120",
+            "overdue: 31 s, not 30",
+            "overdue: a lock of 1.5 s, not 1",
         ]
         assert report.content()["comparisons"][0]["times"] == 2.1
         assert all(line in report.text() for line in report.missed())
@@ -210,19 +219,32 @@ def database_url(transactional_db):
 def test_it_compares_bookit_with_the_reference_and_measures(database_url, tmp_path, monkeypatch):
     # Without wrk, which knows whole seconds only.
     monkeypatch.setenv("PATH", "")
-    options = Options(
-        SMALL, seconds=0.2, rounds=1, workers=1, only=("free-7-100", "free-50", "create", "publish")
-    )
+    monkeypatch.setattr(jobs, "OVERDUE", 50)
+    monkeypatch.setattr(jobs, "CONFIRMED", 5)
+    measured = ("free-7-100", "free-50", "create", "create-silent", "publish")
+    options = Options(SMALL, seconds=0.2, rounds=1, workers=1, only=(*measured, "mails", "overdue"))
     report = benchmark(database_url, options, directory=tmp_path, say=lambda message: None)
 
-    one, many, created, published = report.results
-    assert [result.unexpected for result in report.results] == [0, 0, 0, 0]
+    one, many, created, silent, published = report.results
+    assert [result.unexpected for result in report.results] == [0] * 5
     assert created.rate > 0
     assert created.reference_rate
     assert created.pgbench
-    [compared] = report.comparisons
+    compared, quietly = report.comparisons
     assert (compared.one, compared.other) == (many, one)
     assert compared.times > 1
+    assert (quietly.one, quietly.other) == (created, silent)
+    # As many events as bookings, but for those that were measured without.
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT count(*) - (SELECT count(*) FROM bookings_booking) FROM bookings_bookingevent"
+            " WHERE type = 'booking.created'"
+        )
+        missing = -cursor.fetchone()[0]
+    assert missing >= sum(silent.bookit[0].measurement.statuses.values()) > 0
+    mails, overdue = report.jobs
+    assert (mails.count, overdue.count) == (10, 50)
+    assert mails.memory_mib
     assert report.content()["results"][2]["name"] == "create"
     with connection.cursor() as cursor:
         cursor.execute("SELECT count(*) FROM bookings_booking")

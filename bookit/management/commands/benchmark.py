@@ -12,6 +12,7 @@ from typing import Any
 from django.core.management import BaseCommand, CommandError
 
 from bookit.benchmark.fill import Size
+from bookit.benchmark.jobs import MEASURES, JobsError
 from bookit.benchmark.load import LoadError
 from bookit.benchmark.measure import CASE_NAMES, Disagreement, Options, benchmark
 from bookit.benchmark.servers import ServerError, migrate
@@ -33,7 +34,13 @@ class Command(BaseCommand):
         add("--json", type=Path, metavar="FILE", help="write every single run there")
         add("--seconds", type=_positive, default=3, help="of a run (default: %(default)s)")
         add("--rounds", type=_positive, default=5, help="of runs (default: %(default)s)")
-        add("--only", nargs="+", choices=CASE_NAMES, default=[], help="what is measured")
+        add(
+            "--only",
+            nargs="+",
+            choices=[*CASE_NAMES, *MEASURES],
+            default=[],
+            help="what is measured",
+        )
         add("--services", type=_positive, default=1_000, help="(default: %(default)s)")
         add("--bookings", type=_positive, default=100_000, help="(default: %(default)s)")
 
@@ -55,7 +62,7 @@ class Command(BaseCommand):
                 self.say("Migrating.")
                 migrate(url)
                 report = benchmark(url, chosen, directory=directory, say=self.say)
-        except (EmbeddedPostgresError, ServerError, LoadError, Disagreement) as error:
+        except (EmbeddedPostgresError, ServerError, LoadError, JobsError, Disagreement) as error:
             raise CommandError(str(error)) from None
         finally:
             shutil.rmtree(directory, ignore_errors=True)

@@ -1,0 +1,180 @@
+"""What a worker does by itself: mails, and the bookings that are over."""
+
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import psutil
+import psycopg
+
+from bookit.benchmark.fill import Size, key
+from bookit.benchmark.servers import production
+from bookit.startup import BASE_DIR
+
+# Bookings that are confirmed at once: each is told to the customer and to the provider.
+CONFIRMED = 2_000
+MAIL = "bookings.send_mail"
+# Bookings that have ended while no worker ran.
+OVERDUE = 100_000
+# The targets.
+LEAST_MAILS, MOST_MEMORY, MOST_SECONDS, LONGEST_LOCK = 150, 120, 30, 1
+TIMEOUT = 120.0
+
+CONFIRM = """
+INSERT INTO bookings_bookingevent (booking_id, type, at, data)
+SELECT id, 'booking.confirmed', now(), jsonb_build_object(
+    'status', 'confirmed', 'start_time', start_time, 'end_time', end_time, 'seat', seat,
+    'slot_id', slot_id, 'hold_expires_at', NULL
+) FROM bookings_booking
+WHERE status = 'confirmed' AND start_time > now() AND user_id = ANY(
+    SELECT benchmark.key('user', n) FROM generate_series(1, %(users)s) AS n
+)
+ORDER BY id LIMIT %(confirmed)s
+"""
+# Long before all others, so that no two meet.
+FORGET = """
+INSERT INTO bookings_booking (
+    id, user_id, service_id, calendar_id, seat, start_time, end_time, blocked, status,
+    attendee_name, attendee_email, notes, price, currency
+)
+SELECT benchmark.key('overdue', n), benchmark.key('user', 1 + n %% %(users)s), service.id,
+    service.calendar_id, 1, start_time, start_time + interval '1 hour',
+    tstzrange(start_time, start_time + interval '1 hour'), 'confirmed', '', '', '', 25, 'USD'
+FROM generate_series(0, %(overdue)s - 1) AS n
+JOIN catalog_service AS service
+    ON service.id = (%(services)s::uuid[])[1 + n %% cardinality(%(services)s::uuid[])]
+CROSS JOIN LATERAL (
+    SELECT timestamptz '2010-01-01 UTC'
+        + n / cardinality(%(services)s::uuid[]) * interval '1 hour' AS start_time
+) AS begins
+"""
+
+
+class JobsError(Exception):
+    """Jobs are not done."""
+
+
+@dataclass(frozen=True)
+class JobsDone:
+    """How many jobs, or bookings, were done in how many seconds, and what that took."""
+
+    name: str
+    count: int
+    seconds: float
+    memory_mib: float | None = None
+    longest_lock_s: float | None = None
+
+    @property
+    def rate(self) -> float:
+        """How many were done in a second."""
+        return self.count / self.seconds
+
+    def missed(self) -> list[str]:
+        """Return the targets that were not reached."""
+        missed = []
+        if self.name == "mails" and self.rate < LEAST_MAILS:
+            missed.append(f"mails: {self.rate:.0f} a second, not {LEAST_MAILS}")
+        if self.name == "overdue" and self.seconds > MOST_SECONDS:
+            missed.append(f"overdue: {self.seconds:.0f} s, not {MOST_SECONDS}")
+        if self.memory_mib is not None and self.memory_mib > MOST_MEMORY:
+            missed.append(f"worker: {self.memory_mib:.0f} MiB, not {MOST_MEMORY}")
+        if self.longest_lock_s is not None and self.longest_lock_s > LONGEST_LOCK:
+            missed.append(f"overdue: a lock of {self.longest_lock_s:.1f} s, not {LONGEST_LOCK}")
+        return missed
+
+    def text(self) -> str:
+        """Return what was found, for people."""
+        said = f"{self.name}: {self.count:,} in {self.seconds:.1f} s, {self.rate:,.0f} a second"
+        if self.memory_mib is not None:
+            said += f", {self.memory_mib:.0f} MiB resident"
+        if self.longest_lock_s is not None:
+            said += f", locks held for {self.longest_lock_s * 1000:.0f} ms at most"
+        return said
+
+
+def mails(url: str, size: Size, say: Callable[[str], None]) -> JobsDone:
+    """Confirm bookings, and let one worker on one core write the mails, to nowhere."""
+    say(f"The mails of {CONFIRMED:,} bookings.")
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute("DELETE FROM procrastinate_jobs")
+        connection.execute(CONFIRM, {"users": size.users, "confirmed": CONFIRMED})
+
+        def waiting() -> int:
+            row = connection.execute(
+                "SELECT count(*) FROM procrastinate_jobs WHERE task_name = %s", [MAIL]
+            ).fetchone()
+            return int(row[0]) if row else 0
+
+        with _running(url, "procrastinate", "worker") as worker:
+            _until(waiting)
+            count, begun = waiting(), time.monotonic()
+            _until(lambda: not waiting())
+            seconds = time.monotonic() - begun
+            memory = worker.memory_info().rss / 2**20
+    return JobsDone("mails", count, seconds, memory_mib=memory)
+
+
+def overdue(url: str, size: Size, say: Callable[[str], None]) -> JobsDone:
+    """Complete bookings that have ended while no worker ran."""
+    say(f"{OVERDUE:,} overdue bookings.")
+    services = [key("service", number) for number in size.quiet_services(400)]
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute(FORGET, {"users": size.users, "overdue": OVERDUE, "services": services})
+        connection.execute("VACUUM (ANALYZE) bookings_booking")
+        longest, begun = 0.0, time.monotonic()
+        with _running(url, "complete_bookings") as command:
+            while command.is_running() and command.status() != psutil.STATUS_ZOMBIE:
+                row = connection.execute(
+                    "SELECT extract(epoch FROM max(clock_timestamp() - xact_start))"
+                    " FROM pg_stat_activity WHERE pid <> pg_backend_pid()"
+                    " AND backend_type = 'client backend'"
+                ).fetchone()
+                longest = max(longest, float(row[0] or 0) if row else 0)
+                time.sleep(0.02)
+        seconds = time.monotonic() - begun
+        row = connection.execute(
+            "SELECT count(*) FROM bookings_booking WHERE status = 'completed' AND start_time <"
+            " '2025-01-01'"
+        ).fetchone()
+        if row is None or row[0] < OVERDUE:
+            raise JobsError(f"Of {OVERDUE:,} overdue bookings {row and row[0]:,} are completed.")
+    return JobsDone("overdue", OVERDUE, seconds, longest_lock_s=longest)
+
+
+#: By the name of what is measured.
+MEASURES: dict[str, Callable[[str, Size, Callable[[str], None]], JobsDone]] = {
+    "mails": mails,
+    "overdue": overdue,
+}
+
+
+@contextmanager
+def _running(url: str, *command: str) -> Iterator[psutil.Process]:
+    """Run a command of `manage.py` on one core, for the length of a `with` block."""
+    process = subprocess.Popen(
+        [sys.executable, "manage.py", *command],
+        cwd=BASE_DIR,
+        env={**production(url), "EMAIL_URL": "dummymail://"},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        watched = psutil.Process(process.pid)
+        if hasattr(watched, "cpu_affinity"):
+            watched.cpu_affinity(watched.cpu_affinity()[-1:])
+        yield watched
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def _until(condition: Callable[[], object]) -> None:
+    deadline = time.monotonic() + TIMEOUT
+    while not condition():
+        if time.monotonic() > deadline:
+            raise JobsError(f"Jobs are not done after {TIMEOUT:.0f} s.")
+        time.sleep(0.05)
