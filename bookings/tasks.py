@@ -6,7 +6,7 @@ from procrastinate.contrib.django import app
 
 from bookings import clock, followup
 
-# After 4, 16 and 64 seconds, and so on up to a day and a half in all.
+# After 4, 16 and 64 seconds, and so on; a day in all.
 PATIENT = RetryStrategy(max_attempts=8, exponential_wait=4)
 
 

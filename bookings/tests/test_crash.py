@@ -1,0 +1,199 @@
+"""What was acknowledged is not lost, whoever is killed in the middle of whatever."""
+
+import json
+import os
+import random
+import re
+import subprocess
+import sys
+import threading
+import time
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from http.client import HTTPConnection, HTTPException
+
+import psutil
+import psycopg
+from aiosmtpd.controller import Controller
+from django.contrib.auth.hashers import make_password
+
+from bookings.tests.workers import Worker, until
+from bookit.benchmark import fill
+from bookit.benchmark.servers import migrate
+from bookit.embedded_postgres import running
+from bookit.startup import BASE_DIR
+
+SIZE = fill.Size(services=40, bookings=100)
+CLIENTS = 4
+SECONDS = 8
+PASSWORD = "a password for this test"
+
+
+class Mailbox:
+    """Keeps what a real SMTP server was given."""
+
+    def __init__(self):
+        self.mails = []
+
+    async def handle_DATA(self, server, session, envelope):  # noqa: N802 - aiosmtpd's name
+        self.mails.append((envelope.rcpt_tos, envelope.content.decode()))
+        return "250 Message accepted"
+
+
+class Client(threading.Thread):
+    """Books one time after the other, and remembers what was acknowledged."""
+
+    def __init__(self, port, number, stop):
+        super().__init__()
+        self.port, self.number, self.stop = port, number, stop
+        self.booked = []
+        self.broken = 0
+
+    def ask(self, path, body, token=""):
+        connection = HTTPConnection("127.0.0.1", self.port, timeout=10)
+        try:
+            headers = {"Content-Type": "application/json", "Authorization": f"Bearer {token}"}
+            if not token:
+                del headers["Authorization"]
+            connection.request("POST", path, json.dumps(body), headers)
+            answer = connection.getresponse()
+            return answer.status, json.loads(answer.read())
+        finally:
+            connection.close()
+
+    def run(self):
+        who = {"email": f"user{self.number}@example.com", "password": PASSWORD}
+        status, session = self.ask("/auth/login", who)
+        assert status == 200, session
+        service = fill.key("service", SIZE.quiet_services(CLIENTS)[self.number - 1])
+        start_time = datetime.now(UTC).replace(minute=0, second=0, microsecond=0)
+        for hours in range(24 * 400, 24 * 4000, 2):
+            if self.stop.is_set():
+                return
+            begins = (start_time + timedelta(hours=hours)).isoformat()
+            try:
+                status, said = self.ask(
+                    "/bookings",
+                    {"service_id": service, "start_time": begins},
+                    session["access_token"],
+                )
+            except (OSError, HTTPException, ValueError):
+                self.broken += 1
+                continue
+            assert status in (201, 503), said
+            if status == 201:
+                self.booked.append(said["id"])
+
+
+def processes(serve, what):
+    """Return the processes that `serve` has started, web workers or workers of the queue."""
+    started = psutil.Process(serve.process.pid).children()
+    if what == "worker":
+        return [each for each in started if "procrastinate" in " ".join(each.cmdline())]
+    masters = [each for each in started if "gunicorn" in " ".join(each.cmdline())]
+    return [child for master in masters for child in master.children()]
+
+
+def kill_at_random(serve, seconds):
+    """Kill a process of the web or of the queue, again and again; return how often of each."""
+    killed = {"web": 0, "worker": 0}
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        time.sleep(random.uniform(0.3, 1))
+        what = random.choice(["web", "worker"])
+        with suppress(psutil.NoSuchProcess, IndexError):
+            random.choice(processes(serve, what)).kill()
+            killed[what] += 1
+    return killed
+
+
+def one_by_one(rows):
+    return [row[0] for row in rows]
+
+
+def test_what_was_acknowledged_has_its_booking_its_event_and_its_mail(tmp_path):
+    mailbox = Mailbox()
+    smtp = Controller(mailbox, hostname="127.0.0.1", port=0)
+    smtp.start()
+    port = smtp.server.sockets[0].getsockname()[1]
+    with running(tmp_path / "postgres") as url:
+        migrate(url)
+        fill.fill(url, SIZE, password=make_password(PASSWORD, hasher="argon2"))
+        serve = Worker(
+            tmp_path / "output",
+            url=url,
+            command=["serve", "--port", "0"],
+            EMAIL_URL=f"smtp://127.0.0.1:{port}",
+            WEB_CONCURRENCY="2",
+            WEB_THREADS="",
+        )
+        try:
+            check(serve, url, mailbox)
+        finally:
+            serve.end()
+            smtp.stop()
+
+
+def check(serve, url, mailbox):
+    until(lambda: "Ctrl-C stops it" in serve.output.read_text())
+    found = re.search(r"API +http://127\.0\.0\.1:(\d+)", serve.output.read_text())
+    stop = threading.Event()
+    clients = [Client(int(found[1]), number, stop) for number in range(1, CLIENTS + 1)]
+    for client in clients:
+        client.start()
+    until(lambda: all(client.booked for client in clients))
+    killed = kill_at_random(serve, SECONDS)
+    stop.set()
+    for client in clients:
+        client.join()
+    acknowledged = {booking for client in clients for booking in client.booked}
+    assert min(killed.values()) > 0
+    assert sum(client.broken for client in clients) > 0
+    assert len(acknowledged) > 50
+
+    # Half a minute later, for the jobs of those that were killed.
+    until(lambda: processes(serve, "worker"))
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute(
+            "UPDATE procrastinate_workers SET last_heartbeat = now() - interval '1 minute'"
+            " WHERE id < (SELECT max(id) FROM procrastinate_workers)"
+        )
+        retry = [sys.executable, "manage.py", "retry_stalled_jobs"]
+        subprocess.run(retry, cwd=BASE_DIR, env={**os.environ, "DATABASE_URL": url}, check=True)
+        ask = connection.execute
+        until(
+            lambda: (
+                one_by_one(
+                    ask(
+                        "SELECT count(*) FROM procrastinate_jobs WHERE task_name LIKE 'bookings.%'"
+                        " AND status IN ('todo', 'doing')"
+                    )
+                )
+                == [0]
+            ),
+            seconds=90,
+        )
+        stored = {
+            str(each)
+            for each in one_by_one(
+                ask("SELECT id FROM bookings_booking WHERE created_at > now() - interval '1 hour'")
+            )
+        }
+        events = [
+            str(each)
+            for each in one_by_one(
+                ask(
+                    "SELECT booking_id FROM bookings_bookingevent"
+                    " WHERE type = 'booking.created' AND at > now() - interval '1 hour'"
+                )
+            )
+        ]
+    # A client that got no answer may have booked all the same; whoever got one has.
+    assert acknowledged <= stored
+    assert sorted(events) == sorted(stored)
+    told = {
+        booking
+        for _, text in mailbox.mails
+        for booking in re.findall(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f-]{22}", text)
+    }
+    assert stored <= told

@@ -1,0 +1,95 @@
+"""The queue: what is enqueued with a change, and what an operator does about jobs that failed."""
+
+import pytest
+from django.core.management import call_command
+from django.db import connection, transaction
+from django.test import Client
+from procrastinate.contrib.django import app
+from procrastinate.contrib.django.models import ProcrastinateJob
+
+from accounts.tests.factories import AdminFactory
+
+pytestmark = pytest.mark.django_db
+
+TASK = "bookit.retry_stalled_jobs"
+PAGE = "/admin/procrastinate/procrastinatejob/"
+
+
+def failed_job(**options):
+    job_id = app.configure_task(TASK, **options).defer(timestamp=0)
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "UPDATE procrastinate_jobs SET status = 'failed', attempts = 8 WHERE id = %s", [job_id]
+        )
+    return ProcrastinateJob.objects.get(pk=job_id)
+
+
+@pytest.fixture
+def admin_site():
+    client = Client()
+    client.force_login(AdminFactory())
+    return client
+
+
+def retry(client, *jobs):
+    return client.post(
+        PAGE,
+        {"action": "retry_failed", "_selected_action": [job.pk for job in jobs]},
+        follow=True,
+    )
+
+
+def test_a_job_commits_with_what_caused_it():
+    with transaction.atomic():
+        app.configure_task(TASK).defer(timestamp=0)
+        transaction.set_rollback(True)
+    assert not ProcrastinateJob.objects.exists()
+
+
+def test_what_a_job_enqueues_in_a_worker_commits_with_its_changes():
+    """In a worker the queue has connections of its own, past Django's transaction."""
+    with app.replace_connector(app.connector.get_worker_connector()):
+        with transaction.atomic():
+            app.configure_task(TASK).defer(timestamp=0)
+            transaction.set_rollback(True)
+        assert not ProcrastinateJob.objects.exists()
+        app.configure_task(TASK).defer(timestamp=0)
+    assert ProcrastinateJob.objects.count() == 1
+
+
+def test_failed_jobs_are_seen_and_retried(admin_site):
+    job, other = failed_job(), app.configure_task(TASK, queueing_lock="other").defer(timestamp=0)
+    page = admin_site.get(f"{PAGE}?status=failed").content.decode()
+    assert f"{PAGE}{job.pk}/" in page
+    assert f"{PAGE}{other}/" not in page
+    answer = retry(admin_site, job)
+    assert "1 will be tried again." in answer.content.decode()
+    job.refresh_from_db()
+    assert job.status == "todo"
+
+
+def test_a_job_that_waits_is_not_done_twice(admin_site):
+    waits = ProcrastinateJob.objects.get(pk=app.configure_task(TASK).defer(timestamp=0))
+    assert "0 will be tried again." in retry(admin_site, waits).content.decode()
+    waits.refresh_from_db()
+    assert (waits.status, waits.attempts) == ("todo", 0)
+
+
+def test_a_failed_job_whose_twin_waits_stays_as_it_is(admin_site):
+    job = failed_job(queueing_lock="one")
+    app.configure_task(TASK, queueing_lock="one").defer(timestamp=0)
+    answer = retry(admin_site, job).content.decode()
+    assert "a job that does the same is waiting already" in answer
+    job.refresh_from_db()
+    assert job.status == "failed"
+
+
+def test_old_failed_jobs_are_pruned(capsys):
+    old, young = failed_job(), failed_job()
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "UPDATE procrastinate_events SET at = at - interval '31 days' WHERE job_id = %s",
+            [old.pk],
+        )
+    call_command("prune")
+    assert [job.pk for job in ProcrastinateJob.objects.all()] == [young.pk]
