@@ -5,6 +5,7 @@ from datetime import datetime
 
 from django.db import transaction
 
+from bookings import mails
 from bookings.models import BookingEvent
 
 
@@ -14,6 +15,5 @@ def follow_up(*, event_ids: Sequence[int], at: datetime) -> None:
 
     It may run twice, for a worker may die before it can say that it is done.
     """
-    events = BookingEvent.objects.filter(pk__in=event_ids).select_related("booking").order_by("id")
-    for _event in events:
-        pass
+    events = BookingEvent.objects.filter(pk__in=event_ids).order_by("id")
+    mails.enqueue(events)

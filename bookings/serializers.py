@@ -1,5 +1,6 @@
 """Shapes of bookings, of free times and of slots."""
 
+from datetime import datetime
 from typing import Any
 
 from drf_spectacular.utils import extend_schema_serializer
@@ -7,12 +8,18 @@ from rest_framework import serializers
 from rest_framework.exceptions import ValidationError
 
 from bookings.availability import LONGEST
-from bookings.models import Booking, Slot
+from bookings.models import Booking, BookingEvent, Slot
 from bookings.recurrence import LONGEST_RULE, Rule, parse_rule
 from bookings.slots import SEATS_LEFT
 from bookit.schema import SOMETIMES, example
 from bookit.serializers import InputSerializer, RowSerializer
 from bookit.times import DayOrInstantField, InstantField
+
+
+FEED = "https://bookit.example.com/{}.ics?token=WyJvd24iXQ.Lq3cP0Zk9V8Jt1s4"
+CALENDAR = "calendars/0199d3a0-6a31-7e8a-a0f5-3e6a4c1b8d07"
+# Of what an event keeps of a booking, the instants.
+EVENT_TIMES = frozenset({"start_time", "end_time", "hold_expires_at"})
 
 
 @example(
@@ -140,6 +147,77 @@ class StatusChangeSerializer(InputSerializer):
 
     status = serializers.ChoiceField(Booking.Status.choices)
     reason = serializers.CharField(required=False, allow_blank=True, max_length=500)
+
+
+@example(
+    "It was confirmed",
+    {
+        "type": "booking.confirmed",
+        "actor_id": "0199d3a1-7c1e-7f61-b2ab-0a1c5d3f9e10",
+        "at": "2026-11-21T09:05:00Z",
+        "data": {
+            "status": "confirmed",
+            "start_time": "2026-12-01T10:00:00Z",
+            "end_time": "2026-12-01T10:30:00Z",
+            "seat": 1,
+            "slot_id": None,
+            "hold_expires_at": None,
+            "was": {"status": "pending"},
+        },
+    },
+)
+class EventSerializer(RowSerializer):
+    """Something that happened to a booking."""
+
+    # Not a choice: there will be more of them.
+    type = serializers.CharField(read_only=True)
+    actor_id = serializers.UUIDField(
+        read_only=True, allow_null=True, help_text="Who did it; null when the clock did."
+    )
+    data = serializers.DictField(
+        read_only=True,
+        help_text="All of the booking that changes, as it was then, and what it `was` before.",
+    )
+
+    class Meta:
+        model = BookingEvent
+        fields = ["type", "actor_id", "at", "data"]
+        read_only_fields = fields
+
+    @classmethod
+    def represent(cls, row: dict[str, Any]) -> dict[str, Any]:
+        """Return what the client sees: the times in the event in the zone of the answer, too."""
+        data = _with_instants(row["data"])
+        if "was" in data:
+            data["was"] = _with_instants(data["was"])
+        return {**row, "data": data}
+
+
+def _with_instants(state: dict[str, Any]) -> dict[str, Any]:
+    return {
+        name: datetime.fromisoformat(value) if value and name in EVENT_TIMES else value
+        for name, value in state.items()
+    }
+
+
+@example("One's own", {"address": FEED.format("me/calendar")})
+class FeedSerializer(InputSerializer):
+    """Where calendar programs find one's bookings."""
+
+    address = serializers.CharField(read_only=True, help_text="For nobody else: it is a key.")
+
+
+@example(
+    "Two addresses",
+    {"address": FEED.format(CALENDAR), "address_with_names": FEED.format(CALENDAR)},
+)
+class CalendarFeedSerializer(InputSerializer):
+    """Where calendar programs find what a calendar's time is taken by."""
+
+    address = serializers.CharField(read_only=True, help_text="Shows when it is busy, to anyone.")
+    address_with_names = serializers.CharField(
+        read_only=True, help_text="Shows also who comes: for nobody else."
+    )
 
 
 class SearchSerializer(InputSerializer):

@@ -11,6 +11,7 @@ from django.db.backends.postgresql.psycopg_any import DateTimeTZRange
 from uuid_utils.compat import uuid7
 
 from accounts.models import User
+from bookings import mails
 from bookings.availability import BookingConflict, SlotFull, nearest
 from bookings.events import record
 from bookings.models import Booking, BookingEvent, Slot
@@ -42,6 +43,9 @@ TRANSITIONS: dict[str, frozenset[str]] = {
     Status.CANCELLED: frozenset(),
     Status.EXPIRED: frozenset(),
 }
+
+# Those that somebody still counts on, until they begin.
+TO_COME = frozenset({Status.HELD, Status.PENDING, Status.CONFIRMED})
 
 EVENT_OF = {
     # A hold that becomes a booking.
@@ -279,7 +283,7 @@ def change_status(
 @retried
 @transaction.atomic
 def delete_booking(*, booking_id: UUID, actor: User, at: datetime) -> None:
-    """Delete a booking; its history stays.
+    """Delete a booking; its history stays. One that is still to come is cancelled first.
 
     Raises:
         Booking.DoesNotExist: there is no such booking.
@@ -294,6 +298,12 @@ def delete_booking(*, booking_id: UUID, actor: User, at: datetime) -> None:
         if booking.start_time <= at:
             raise BookingStarted
         _check_notice(booking, actor, at)
+    if booking.status in TO_COME and booking.start_time > at:
+        was = {"status": booking.status}
+        booking.status, booking.hold_expires_at = Status.CANCELLED, None
+        cancelled = record(booking, BookingEvent.Type.CANCELLED, actor=actor, at=at, was=was)
+        # Whole, for when they are sent there is no booking to read it from.
+        mails.enqueue_composed(cancelled)
     record(booking, BookingEvent.Type.DELETED, actor=actor, at=at)
     booking.delete()
 

@@ -1,10 +1,12 @@
 """What bookings do later, and by the clock."""
 
+from typing import Any
+
 from django.utils import timezone
 from procrastinate import RetryStrategy
 from procrastinate.contrib.django import app
 
-from bookings import clock, followup
+from bookings import clock, followup, mails
 
 # After 4, 16 and 64 seconds, and so on; a day in all.
 PATIENT = RetryStrategy(max_attempts=8, exponential_wait=4)
@@ -14,6 +16,18 @@ PATIENT = RetryStrategy(max_attempts=8, exponential_wait=4)
 def follow_up(event_ids: list[int]) -> None:
     """Do what follows from events; PostgreSQL enqueues it with them, see the migrations."""
     followup.follow_up(event_ids=event_ids, at=timezone.now())
+
+
+@app.task(name="bookings.send_mail", retry=PATIENT)
+def send_mail(event_id: int, audience: str) -> None:
+    """Send the mail about an event to the attendee or the provider."""
+    mails.send(event_id=event_id, audience=audience)
+
+
+@app.task(name="bookings.send_composed_mail", retry=PATIENT)
+def send_composed_mail(mail: dict[str, Any]) -> None:
+    """Send a mail about a booking that is gone."""
+    mails.Mail(**mail).message().send()
 
 
 @app.periodic(cron="* * * * *")

@@ -2,7 +2,15 @@
 
 from django.urls import path
 
-from bookings.viewsets import AvailabilityViewSet, BookingViewSet, SlotViewSet
+from bookings.viewsets import (
+    AvailabilityViewSet,
+    BookingViewSet,
+    CalendarFeedViewSet,
+    CalendarFileViewSet,
+    HistoryViewSet,
+    OwnFeedViewSet,
+    SlotViewSet,
+)
 
 urlpatterns = [
     path(
@@ -10,12 +18,20 @@ urlpatterns = [
         BookingViewSet.as_view({"get": "retrieve", "patch": "partial_update", "delete": "destroy"}),
     ),
     path("bookings/<id:pk>/status", BookingViewSet.as_view({"patch": "status"})),
+    path("bookings/<id:booking_id>/history", HistoryViewSet.as_view({"get": "list"})),
+    path("bookings/<id:pk>.ics", CalendarFileViewSet.as_view({"get": "booking"})),
     path("bookings", BookingViewSet.as_view({"get": "list", "post": "create"})),
     path("services/<id:pk>/availability", AvailabilityViewSet.as_view({"get": "retrieve"})),
     path("availability", AvailabilityViewSet.as_view({"get": "many"})),
     path(
         "slots/<id:pk>",
         SlotViewSet.as_view({"get": "retrieve", "patch": "partial_update", "delete": "destroy"}),
+    ),
+    path("me/calendar.ics", CalendarFileViewSet.as_view({"get": "own"})),
+    path("me/calendar", OwnFeedViewSet.as_view({"get": "retrieve", "post": "renew"})),
+    path("calendars/<id:pk>.ics", CalendarFileViewSet.as_view({"get": "calendar"})),
+    path(
+        "calendars/<id:pk>/feed", CalendarFeedViewSet.as_view({"get": "retrieve", "post": "renew"})
     ),
     path("slots", SlotViewSet.as_view({"get": "list", "post": "create"})),
 ]

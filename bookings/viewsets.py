@@ -1,6 +1,7 @@
 """Endpoints of bookings, of free times and of slots."""
 
 from datetime import UTC, tzinfo
+from hashlib import sha256
 from typing import Any
 from urllib.parse import urlencode
 from uuid import UUID
@@ -9,17 +10,24 @@ import orjson
 from django.db.models import QuerySet, UUIDField
 from django.http import Http404
 from django.utils import timezone
-from drf_spectacular.utils import OpenApiExample, OpenApiResponse, extend_schema, extend_schema_view
+from django.utils.http import parse_etags, quote_etag
+from drf_spectacular.utils import (
+    OpenApiExample,
+    OpenApiParameter,
+    OpenApiResponse,
+    extend_schema,
+    extend_schema_view,
+)
 from rest_framework.exceptions import PermissionDenied
-from rest_framework.permissions import AllowAny, IsAuthenticated
+from rest_framework.permissions import AllowAny, BasePermission, IsAuthenticated
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from accounts.permissions import signed_in
-from bookings import services, slots
+from accounts.permissions import IsProviderOrAdmin, signed_in
+from bookings import feeds, services, slots
 from bookings.availability import Search, search, window
 from bookings.filters import BookingFilter, SlotFilter
-from bookings.models import Booking, Slot
+from bookings.models import Booking, BookingEvent, Slot
 from bookings.serializers import (
     CLASS,
     AvailabilitiesSerializer,
@@ -27,6 +35,9 @@ from bookings.serializers import (
     BookingChangeSerializer,
     BookingCreateSerializer,
     BookingSerializer,
+    CalendarFeedSerializer,
+    EventSerializer,
+    FeedSerializer,
     ServiceSearchSerializer,
     ServicesSearchSerializer,
     SlotChangeSerializer,
@@ -37,10 +48,11 @@ from bookings.serializers import (
 from bookings.terms import Terms
 from bookit.exceptions import refuse
 from bookit.prepared import Bound, Parameter, Prepared
-from bookit.renderers import dumps
+from bookit.renderers import CalendarRenderer, dumps
 from bookit.schema import errors
 from bookit.views import GenericViewSet
-from catalog.models import Service
+from catalog.models import Calendar, Service
+from catalog.services import check_owner
 from catalog.viewsets import CatalogViewSet
 
 OWN_BOOKINGS = Prepared(
@@ -62,6 +74,26 @@ NOT_THEN = [
     "too_soon",
     "too_far_ahead",
 ]
+
+
+TOKEN = OpenApiParameter("token", str, description="As in the feed's address; another is a 404.")
+CALENDAR_FILE: Any = {
+    (200, "text/calendar"): OpenApiResponse(
+        {"type": "string"},
+        examples=[
+            OpenApiExample(
+                "A calendar",
+                value=(
+                    "BEGIN:VCALENDAR\r\nVERSION:2.0\r\nPRODID:-//BookIt//BookIt//EN\r\nBEGIN:VEVENT\r\n"
+                    "UID:0199d3a4-02aa-7d0c-9b1f-6f0e5b8f2a11\r\nDTSTAMP:20261121T090500Z\r\n"
+                    "DTSTART:20261201T100000Z\r\nDTEND:20261201T103000Z\r\nSUMMARY:Haircut\r\n"
+                    "STATUS:CONFIRMED\r\nEND:VEVENT\r\nEND:VCALENDAR\r\n"
+                ),
+            )
+        ],
+    ),
+    304: OpenApiResponse(description="It is what `If-None-Match` names."),
+}
 
 
 @extend_schema_view(
@@ -102,10 +134,7 @@ class BookingViewSet(GenericViewSet):
     @extend_schema(tags=["Bookings"], summary="Show a booking")
     def retrieve(self, request: Request, *args: Any, **kwargs: Any) -> Response:
         """Show a booking to its owner, its provider, or an admin."""
-        booking = Booking.objects.select_related("calendar").get(pk=kwargs["pk"])
-        if not services.may_read(signed_in(request), booking):
-            raise PermissionDenied
-        return self.shown(booking)
+        return self.shown(_readable(request, kwargs["pk"]))
 
     @extend_schema(
         tags=["Bookings"],
@@ -175,6 +204,179 @@ class BookingViewSet(GenericViewSet):
         """Delete a booking before it starts; admins any time."""
         services.delete_booking(booking_id=pk, actor=signed_in(request), at=timezone.now())
         return Response(status=204)
+
+
+@extend_schema_view(
+    list=extend_schema(tags=["Bookings"], summary="Show a booking's history"),
+)
+class HistoryViewSet(GenericViewSet):
+    """What happened to a booking, oldest first, for whoever may see the booking."""
+
+    permission_classes = [IsAuthenticated]
+    serializer_class = EventSerializer
+    default_ordering = ["id"]
+    queryset = BookingEvent.objects.all()
+
+    def get_queryset(self) -> QuerySet[BookingEvent]:
+        """Return the events of the booking that the path names.
+
+        Raises:
+            Booking.DoesNotExist: there is none.
+            PermissionDenied: it is somebody else's.
+        """
+        return self.queryset.filter(booking=_readable(self.request, self.kwargs["booking_id"]))
+
+
+class CalendarFileViewSet(GenericViewSet):
+    """Bookings for calendar programs, in iCalendar; without a change since, a 304.
+
+    Feeds are read by programs that cannot sign in: their address holds a token.
+    """
+
+    renderer_classes = [CalendarRenderer]
+    pagination_class = None
+
+    def get_permissions(self) -> list[BasePermission]:
+        """Return who may ask: for a feed anyone, for it is the token that counts."""
+        return [IsAuthenticated() if self.action == "booking" else AllowAny()]
+
+    def known_parameters(self) -> frozenset[str]:
+        """Return also the token of a feed."""
+        return super().known_parameters() | (set() if self.action == "booking" else {"token"})
+
+    @extend_schema(
+        operation_id="bookings_file_show",
+        tags=["Bookings"],
+        summary="Download a booking",
+        responses=CALENDAR_FILE,
+    )
+    def booking(self, request: Request, pk: Any) -> Response:
+        """Download a booking for a calendar program."""
+        return self._file(feeds.booking_file(_readable(request, pk)))
+
+    @extend_schema(
+        operation_id="me_calendar_file_show",
+        tags=["Bookings"],
+        summary="Follow one's bookings",
+        parameters=[TOKEN],
+        responses=CALENDAR_FILE,
+    )
+    def own(self, request: Request) -> Response:
+        """Show the bookings of whoever has this address, see `GET /me/calendar`.
+
+        From 90 days ago on, at most 5,000; but for holds, and what was cancelled or expired.
+        """
+        return self._file(feeds.own_feed(token=self._token, at=timezone.now()))
+
+    @extend_schema(
+        operation_id="calendars_file_show",
+        tags=["Bookings"],
+        summary="Follow a calendar",
+        parameters=[TOKEN],
+        responses=CALENDAR_FILE,
+    )
+    def calendar(self, request: Request, pk: Any) -> Response:
+        """Show when a calendar is busy, see `GET /calendars/{id}/feed`.
+
+        From 90 days ago on, at most 5,000 slots and bookings beside them.
+        """
+        feed = feeds.calendar_feed(calendar_id=pk, token=self._token, at=timezone.now())
+        return self._file(feed)
+
+    @property
+    def _token(self) -> str:
+        return self.request.query_params.get("token", "")
+
+    def _file(self, content: str) -> Response:
+        """Answer with a calendar, unless the client has the same already."""
+        etag = quote_etag(sha256(content.encode()).hexdigest()[:32])
+        known = parse_etags(self.request.headers.get("If-None-Match", ""))
+        is_known = "*" in known or etag in [each.removeprefix("W/") for each in known]
+        headers = {"ETag": etag}
+        return (
+            Response(status=304, headers=headers)
+            if is_known
+            else Response(content, headers=headers)
+        )
+
+
+class OwnFeedViewSet(GenericViewSet):
+    """Where calendar programs find one's own bookings."""
+
+    permission_classes = [IsAuthenticated]
+    serializer_class = FeedSerializer  # type: ignore[assignment]
+    pagination_class = None
+
+    @extend_schema(tags=["Bookings"], summary="Show the address of one's calendar feed")
+    def retrieve(self, request: Request, *args: Any, **kwargs: Any) -> Response:
+        """Show the address at which calendar programs find one's bookings."""
+        token = feeds.own_token(signed_in(request))
+        return Response({"address": _address(request, "/me/calendar.ics", token)})
+
+    @extend_schema(
+        operation_id="me_calendar_renew",
+        tags=["Bookings"],
+        summary="Renew the address of one's calendar feed",
+        request=None,
+        responses={200: FeedSerializer},
+    )
+    def renew(self, request: Request) -> Response:
+        """Give one's feed another address; the one before answers 404 from now on."""
+        feeds.renew(owner_id=signed_in(request).pk)
+        return self.retrieve(request)
+
+
+class CalendarFeedViewSet(GenericViewSet):
+    """Where calendar programs find what a calendar's time is taken by."""
+
+    permission_classes = [IsProviderOrAdmin]
+    serializer_class = CalendarFeedSerializer  # type: ignore[assignment]
+    pagination_class = None
+
+    @extend_schema(tags=["Bookings"], summary="Show the addresses of a calendar's feed")
+    def retrieve(self, request: Request, *args: Any, **kwargs: Any) -> Response:
+        """Show two addresses: one for anyone, of the busy times alone, and one with names."""
+        return self._addresses(self._calendar(kwargs["pk"]))
+
+    @extend_schema(
+        operation_id="calendars_feed_renew",
+        tags=["Bookings"],
+        summary="Renew the addresses of a calendar's feed",
+        request=None,
+        responses={200: CalendarFeedSerializer},
+    )
+    def renew(self, request: Request, pk: Any) -> Response:
+        """Give the feed two other addresses; those before answer 404 from now on."""
+        calendar = self._calendar(pk)
+        feeds.renew(owner_id=calendar.pk)
+        return self._addresses(calendar)
+
+    def _calendar(self, pk: Any) -> Calendar:
+        calendar = Calendar.objects.get(pk=pk)
+        check_owner(calendar, signed_in(self.request))
+        return calendar
+
+    def _addresses(self, calendar: Calendar) -> Response:
+        path = f"/calendars/{calendar.pk}.ics"
+        busy, names = feeds.calendar_tokens(calendar)
+        return Response(
+            {
+                "address": _address(self.request, path, busy),
+                "address_with_names": _address(self.request, path, names),
+            }
+        )
+
+
+def _readable(request: Request, pk: Any) -> Booking:
+    """Return a booking, if it is the business of whoever asks."""
+    booking = Booking.objects.select_related("service", "calendar").get(pk=pk)
+    if not services.may_read(signed_in(request), booking):
+        raise PermissionDenied
+    return booking
+
+
+def _address(request: Request, path: str, token: str) -> str:
+    return request.build_absolute_uri(f"{path}?{urlencode({'token': token})}")
 
 
 class AvailabilityViewSet(GenericViewSet):

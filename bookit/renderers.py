@@ -52,3 +52,20 @@ class JSONRenderer(BaseRenderer):
             return b""
         request = renderer_context.get("request") if renderer_context else None
         return dumps(data, getattr(request, "zone", UTC))
+
+
+class CalendarRenderer(BaseRenderer):
+    """Hands on what is iCalendar already."""
+
+    media_type = "text/calendar"
+    format = "ics"
+    charset = "utf-8"
+
+    def render(
+        self,
+        data: Any,
+        accepted_media_type: str | None = None,
+        renderer_context: Mapping[str, Any] | None = None,
+    ) -> bytes:
+        """Return the body; empty where there is none."""
+        return b"" if data is None else data.encode()
