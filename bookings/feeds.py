@@ -4,7 +4,6 @@ An address holds a signed token that says whose feed it is and which of its addr
 stored of it until it is renewed; then those before it are no longer valid.
 """
 
-from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -100,7 +99,7 @@ def own_feed(*, token: str, at: datetime) -> str:
         ObjectDoesNotExist: it is nobody's token, or not any more.
     """
     content = _content(token)
-    user = User.objects.get(pk=content[1] if content[0] == OWN else None, is_active=True)
+    user = User.objects.get(pk=content[1], is_active=True)
     if content != _own(user):
         raise User.DoesNotExist
     rows = _rows(OWN_BOOKINGS, at, user_id=user.pk)
@@ -138,10 +137,8 @@ def calendar_feed(*, calendar_id: UUID, token: str, at: datetime) -> str:
     if not has_names and content != busy:
         raise Calendar.DoesNotExist
     rows = _rows(OF_CALENDAR, at, calendar_id=calendar_id)
-    return ical.calendar(
-        (_named(row) if has_names else ical.Entry(*row[:4], "Busy") for row in rows),
-        name=calendar.name,
-    )
+    entry = _with_names if has_names else _busy
+    return ical.calendar((entry(*row) for row in rows), name=calendar.name)
 
 
 def booking_file(booking: Booking) -> str:
@@ -164,14 +161,37 @@ def booking_file(booking: Booking) -> str:
     )
 
 
-def _named(row: Sequence[Any]) -> ical.Entry:
-    """Return the entry of a slot or a booking, with who comes."""
-    *first, status, title, capacity, names = row
-    if capacity is None:
-        summary, description = f"{title}: {', '.join(names)}", f"Booking {row[0]}"
-    else:
-        summary, description = f"{title} ({len(names)} of {capacity})", "\n".join(names)
-    return ical.Entry(*first, summary, status=ical.STATUSES[status], description=description)
+def _busy(
+    uid: UUID, start_time: datetime, end_time: datetime, updated_at: datetime, *_personal: Any
+) -> ical.Entry:
+    """Return the entry of a booking or a slot that says only when it is."""
+    return ical.Entry(uid, start_time, end_time, updated_at, summary="Busy")
+
+
+def _with_names(
+    uid: UUID,
+    start_time: datetime,
+    end_time: datetime,
+    updated_at: datetime,
+    status: str,
+    title: str,
+    capacity: int | None,
+    names: list[str],
+) -> ical.Entry:
+    """Return the entry of a booking or, if it has a capacity, of a slot, with who comes."""
+    return ical.Entry(
+        uid,
+        start_time,
+        end_time,
+        updated_at,
+        summary=(
+            f"{title}: {', '.join(names)}"
+            if capacity is None
+            else f"{title} ({len(names)} of {capacity})"
+        ),
+        status=ical.STATUSES[Booking.Status(status)],
+        description=f"Booking {uid}" if capacity is None else "\n".join(names),
+    )
 
 
 def _rows(text: str, at: datetime, **whose: UUID) -> list[Any]:

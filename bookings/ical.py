@@ -95,7 +95,7 @@ def calendar(entries: Iterable[Entry], *, method: str = "", name: str = "") -> s
 
 
 def platform(name: str) -> Party:
-    """Return who calls on behalf of `name`: the platform, for providers' addresses are their own."""
+    """Return who calls for `name`: the platform, for providers' addresses are their own."""
     return Party(name, parseaddr(settings.DEFAULT_FROM_EMAIL)[1])
 
 

@@ -252,7 +252,7 @@ def send(*, event_id: int, audience: str) -> None:
 
 
 def occasions(event_ids: Sequence[int]) -> list[Occasion]:
-    """Return what there is to tell of events, in their order, but of deleted bookings; one query."""
+    """Return what there is to tell of events, but of bookings that are gone; one query."""
     rows = connection.fetch(OCCASIONS, {"event_ids": event_ids})  # type: ignore[attr-defined]
     return [Occasion(*row) for row in rows]
 
@@ -290,8 +290,9 @@ def compose(occasion: Occasion, audience: str) -> Mail:
         "Booking": str(occasion.booking_id),
     }
     local = occasion.start_time.astimezone(zone(tz_name))
+    subject = f"{news.label}: {title}, {local:%a} {local.day} {local:%b %Y}, {_clock(local)}"
     words = {
-        "subject": f"{news.label}: {title}, {local:%a} {local.day} {local:%b %Y}, {_clock(local)}",
+        "subject": subject,
         "name": reader.name,
         "lead": lead,
         "rows": [(label, value) for label, value in rows.items() if value],
@@ -313,7 +314,7 @@ def compose(occasion: Occasion, audience: str) -> Mail:
     )
     return Mail(
         to=reader.email,
-        subject=words["subject"],
+        subject=subject,
         text=render_to_string("bookings/mails/mail.txt", words),
         html=render_to_string("bookings/mails/mail.html", words),
         # Not of an offer: nothing would take it out of a diary again if it passes on.

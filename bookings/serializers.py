@@ -15,7 +15,6 @@ from bookit.schema import SOMETIMES, example
 from bookit.serializers import InputSerializer, RowSerializer
 from bookit.times import DayOrInstantField, InstantField
 
-
 FEED = "https://bookit.example.com/{}.ics?token=WyJvd24iXQ.Lq3cP0Zk9V8Jt1s4"
 CALENDAR = "calendars/0199d3a0-6a31-7e8a-a0f5-3e6a4c1b8d07"
 # Of what an event keeps of a booking, the instants.
@@ -174,7 +173,7 @@ class EventSerializer(RowSerializer):
     actor_id = serializers.UUIDField(
         read_only=True, allow_null=True, help_text="Who did it; null when the clock did."
     )
-    data = serializers.DictField(
+    data = serializers.DictField(  # type: ignore[assignment]
         read_only=True,
         help_text="All of the booking that changes, as it was then, and what it `was` before.",
     )

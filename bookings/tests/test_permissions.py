@@ -9,6 +9,7 @@ from django.urls import URLPattern, get_resolver, resolve
 from django.utils import timezone
 
 from accounts.tests.factories import PASSWORD, AdminFactory, ProviderFactory, UserFactory
+from bookings import feeds
 from bookings.models import Booking
 from bookings.tests.factories import TUESDAY, BookingFactory, SlotFactory
 from catalog.tests.factories import CalendarFactory, ServiceFactory, TimeOffFactory
@@ -83,6 +84,18 @@ PATCH  /bookings/{booking}/status    cancel            401  403   403      200  
 PATCH  /bookings/{booking}/status    confirm           401  403   403      200   403   200
 DELETE /bookings/{booking}                             401  403   204      403   403   204
 DELETE /bookings/{past_booking}                        401  403   403      403   403   204
+GET    /bookings/{booking}/history                     401  403   200      200   403   200
+
+GET    /bookings/{booking}.ics                         401  403   200      200   403   200
+GET    /me/calendar                                    401  200   200      200   200   200
+POST   /me/calendar                                    401  200   200      200   200   200
+GET    /me/calendar.ics?token={own_token}              200  200   200      200   200   200
+GET    /me/calendar.ics?token=other                    404  404   404      404   404   404
+GET    /calendars/{calendar}/feed                      401  403   403      200   403   200
+POST   /calendars/{calendar}/feed                      401  403   403      200   403   200
+GET    /calendars/{calendar}.ics?token={busy_token}    200  200   200      200   200   200
+GET    /calendars/{calendar}.ics?token={names_token}   200  200   200      200   200   200
+GET    /calendars/{calendar}.ics?token={own_token}     404  404   404      404   404   404
 
 GET    /reviews                                        200  200   200      200   200   200
 GET    /reviews/{review}                               200  200   200      200   200   200
@@ -146,6 +159,8 @@ BODIES = {
     "/bookings/{booking} nothing": {},
     "/bookings/{booking}/status cancel": {"status": "cancelled"},
     "/bookings/{booking}/status confirm": {"status": "confirmed"},
+    "/me/calendar": {},
+    "/calendars/{calendar}/feed": {},
     "/reviews": {"booking_id": "{completed_booking}", "rating": 4},
     "/reviews/{review}": {"rating": 3},
 }
@@ -207,8 +222,12 @@ def world(api, people):
         ),
         **people,
     }
+    busy_token, names_token = feeds.calendar_tokens(calendar)
     return {
         **{name: str(thing.pk) for name, thing in things.items()},
+        "own_token": feeds.own_token(people["owner"]),
+        "busy_token": busy_token,
+        "names_token": names_token,
         "review": review.json()["id"],
         "next_week": (timezone.now() + timedelta(days=7)).isoformat(),
         "owner_email": people["owner"].email,
@@ -300,6 +319,7 @@ def test_the_table_is_complete():
         [
             *("owner", "calendar", "empty_calendar", "time_off", "service", "inactive_service"),
             *("unbooked_service", "slot", "booking", "past_booking", "review"),
+            *("own_token", "busy_token", "names_token"),
         ],
         UUID(int=0),
     )
@@ -316,6 +336,7 @@ def test_other_methods_are_refused_by_name(api, people, route):
         route.replace("<id:pk>", str(UUID(int=0)))
         .replace("<id:service_id>", str(UUID(int=0)))
         .replace("<id:calendar_id>", str(UUID(int=0)))
+        .replace("<id:booking_id>", str(UUID(int=0)))
         .replace("<slug:code>", "not_found")
     )
     if path == "/":
