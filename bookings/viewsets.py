@@ -260,6 +260,7 @@ class CalendarFileViewSet(GenericViewSet):
         summary="Follow one's bookings",
         parameters=[TOKEN],
         responses=CALENDAR_FILE,
+        extensions=errors("not_found"),
     )
     def own(self, request: Request) -> Response:
         """Show the bookings of whoever has this address, see `GET /me/calendar`.

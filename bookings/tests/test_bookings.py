@@ -636,7 +636,7 @@ class TestDelete:
 
     def test_its_history_stays(self, as_user, booking, user):
         as_user.delete(f"/bookings/{booking.pk}")
-        assert history(booking) == ["booking.created", "booking.deleted"]
+        assert history(booking) == ["booking.created", "booking.cancelled", "booking.deleted"]
         assert BookingEvent.objects.last().actor == user
 
     @pytest.mark.parametrize("seconds", [0, 1, 7200])
@@ -764,7 +764,7 @@ def test_a_change_that_cannot_be_written_down_is_not_made(change, service):
     assert list(Booking.objects.values()) == before
     change(booking)
     assert list(Booking.objects.values()) != before
-    assert BookingEvent.objects.count() == 1
+    assert BookingEvent.objects.exists()
 
 
 def found(client, query="", **headers):
