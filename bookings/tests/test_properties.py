@@ -173,7 +173,9 @@ class Model:
                 raise Refused("booking_started")
             if entry.status in ("pending", "confirmed"):
                 self.check_notice(entry, actor)
-        self.deleted[key] = self.entries.pop(key).events + 1
+        to_come = entry.status in ("pending", "confirmed") and entry.start > self.now
+        # It is cancelled first, if anybody still counts on it.
+        self.deleted[key] = self.entries.pop(key).events + (2 if to_come else 1)
 
 
 class World:

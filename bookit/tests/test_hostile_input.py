@@ -329,6 +329,10 @@ def nothing_written(world):
     assert everything() == before
 
 
+# There is nothing to say: who asks, and where, is all of it.
+WITHOUT_BODY = {"POST /me/calendar", "POST /calendars/{}/feed"}
+
+
 def test_the_table_has_every_write_of_the_api():
     def writes(patterns, prefix=""):
         for pattern in patterns:
@@ -340,7 +344,7 @@ def test_the_table_has_every_write_of_the_api():
                     yield f"{method.upper()} /{route}"
 
     found = {re.sub(r"<[^>]*>", "{}", line) for line in writes(get_resolver().url_patterns[:4])}
-    assert found == {re.sub(r"\{\w+\}", "{}", line) for line in WRITES}
+    assert found - WITHOUT_BODY == {re.sub(r"\{\w+\}", "{}", line) for line in WRITES}
 
 
 @pytest.mark.parametrize("line", WRITES)

@@ -1,0 +1,295 @@
+"""History: what the API shows of it, and that it and the state of bookings never disagree."""
+
+from collections import Counter
+from datetime import UTC, datetime, timedelta
+from random import Random
+from uuid import uuid4
+
+import pytest
+from django.core.exceptions import ObjectDoesNotExist
+from django.db import connection, transaction
+from django.test.utils import CaptureQueriesContext
+
+from accounts.tests.factories import AdminFactory, ProviderFactory, UserFactory
+from bookings import clock, services, slots
+from bookings.events import state
+from bookings.models import Booking, BookingEvent, Slot
+from bookings.tests.factories import BookingFactory, SlotFactory
+from bookings.tests.test_transitions import STATES, TABLE
+from bookit.errors import ServiceError
+from bookit.tests.expect import problem
+from catalog.tests.factories import CalendarFactory, ServiceFactory
+
+pytestmark = pytest.mark.django_db
+
+NOW = datetime(2026, 11, 21, 9, tzinfo=UTC)
+START = datetime(2026, 12, 1, 10, tzinfo=UTC)
+MINUTE, HOUR = timedelta(minutes=1), timedelta(hours=1)
+
+
+# --- what the API shows -----------------------------------------------------------------------
+
+
+@pytest.fixture
+def provider():
+    return ProviderFactory()
+
+
+@pytest.fixture
+def owner():
+    return UserFactory()
+
+
+@pytest.fixture
+def booking(provider, owner):
+    """A booking that was made, confirmed with a reason, and moved."""
+    service = ServiceFactory(calendar=CalendarFactory(provider=provider))
+    booking = services.create_booking(actor=owner, service_id=service.pk, start_time=START, at=NOW)
+    services.change_status(
+        booking_id=booking.pk, status="confirmed", actor=provider, at=NOW + HOUR, reason="Paid."
+    )
+    return services.reschedule_booking(
+        booking_id=booking.pk, actor=owner, start_time=START + HOUR, at=NOW + 2 * HOUR
+    )
+
+
+def test_it_says_what_happened_oldest_first(api, booking, owner, provider):
+    answer = api.as_(owner).get(f"/bookings/{booking.pk}/history")
+    assert answer.status_code == 200
+    content = answer.json()
+    assert (content["count"], content["next"], content["previous"]) == (3, None, None)
+    made, confirmed, moved = content["results"]
+    assert made == {
+        "type": "booking.created",
+        "actor_id": str(owner.pk),
+        "at": "2026-11-21T09:00:00Z",
+        "data": {
+            "status": "pending",
+            "start_time": "2026-12-01T10:00:00Z",
+            "end_time": "2026-12-01T11:00:00Z",
+            "seat": 1,
+            "slot_id": None,
+            "hold_expires_at": None,
+        },
+    }
+    assert (confirmed["type"], confirmed["actor_id"]) == ("booking.confirmed", str(provider.pk))
+    assert confirmed["data"]["was"] == {"status": "pending"}
+    assert confirmed["data"]["reason"] == "Paid."
+    assert moved["type"] == "booking.rescheduled"
+    assert moved["data"]["start_time"] == "2026-12-01T11:00:00Z"
+    assert moved["data"]["was"] == {
+        "start_time": "2026-12-01T10:00:00Z",
+        "end_time": "2026-12-01T11:00:00Z",
+    }
+
+
+def test_the_clock_is_nobody(api, owner):
+    booking = BookingFactory(user=owner, start_time=START)
+    clock.expire_bookings(at=START)
+    [event] = api.as_(owner).get(f"/bookings/{booking.pk}/history").json()["results"]
+    assert (event["type"], event["actor_id"]) == ("booking.expired", None)
+
+
+def test_all_of_its_times_are_in_the_zone_that_is_asked_for(api, booking, owner):
+    answer = api.as_(owner).get(f"/bookings/{booking.pk}/history?tz=Asia/Kathmandu")
+    moved = answer.json()["results"][-1]
+    assert moved["at"] == "2026-11-21T16:45:00+05:45"
+    assert moved["data"]["start_time"] == "2026-12-01T16:45:00+05:45"
+    assert moved["data"]["was"]["start_time"] == "2026-12-01T15:45:00+05:45"
+
+
+def test_it_comes_in_pages(api, booking, owner):
+    path = f"/bookings/{booking.pk}/history?limit=2"
+    first = api.as_(owner).get(path).json()
+    assert (first["count"], first["previous"]) == (3, None)
+    second = api.as_(owner).get(first["next"]).json()
+    assert (second["count"], second["next"]) == (3, None)
+    assert [event["type"] for event in first["results"] + second["results"]] == [
+        *("booking.created", "booking.confirmed", "booking.rescheduled")
+    ]
+
+
+def test_there_is_none_of_a_booking_that_does_not_exist(api, booking, owner):
+    problem(api.as_(owner).get(f"/bookings/{uuid4()}/history"), 404, "not_found")
+    services.delete_booking(booking_id=booking.pk, actor=owner, at=NOW + 3 * HOUR)
+    problem(api.as_(owner).get(f"/bookings/{booking.pk}/history"), 404, "not_found")
+
+
+def test_it_costs_three_queries(api, booking, owner):
+    with CaptureQueriesContext(connection) as queries:
+        api.as_(owner).get(f"/bookings/{booking.pk}/history")
+    # The account, the booking, its events.
+    assert len(queries) == 3
+
+
+# --- that state and history tell the same -----------------------------------------------------
+
+
+class World:
+    """A calendar with three services, and whoever comes to it; time passes in it."""
+
+    def __init__(self):
+        self.provider = ProviderFactory()
+        self.people = [UserFactory(), UserFactory(), self.provider, AdminFactory()]
+        calendar = CalendarFactory(provider=self.provider)
+        self.services = [
+            ServiceFactory(calendar=calendar, duration_minutes=60, capacity=2),
+            ServiceFactory(calendar=calendar, duration_minutes=30, requires_confirmation=False),
+            ServiceFactory(calendar=calendar, duration_minutes=60, capacity=2, mode="slots"),
+        ]
+        self.now = START - 30 * HOUR
+        for hours in (2, 6):
+            SlotFactory(service=self.services[2], start_time=START + hours * HOUR)
+
+    def one_of(self, rows, number):
+        """Return one of the rows of a table, the same each time that this is run."""
+        found = list(rows.order_by("pk"))
+        if not found:
+            raise ObjectDoesNotExist
+        return found[number % len(found)]
+
+    def change(self, number, who):
+        """Return what a service has to know to change a booking."""
+        booking = self.one_of(Booking.objects, number)
+        return {"booking_id": booking.pk, "actor": self.people[who], "at": self.now}
+
+    def make(self, number, who, *, hold):
+        service = self.services[number % 3]
+        services.create_booking(
+            actor=self.people[who],
+            service_id=service.pk,
+            start_time=START + (number // 3) * HOUR / 2,
+            hold=hold,
+            at=self.now,
+        )
+
+    def create(self, number, who):
+        self.make(number, who, hold=False)
+
+    def hold(self, number, who):
+        self.make(number, who, hold=True)
+
+    def book_hold(self, number, who):
+        services.book_hold(**self.change(number, who))
+
+    def cancel(self, number, who):
+        services.cancel_booking(**self.change(number, who))
+
+    def move(self, number, who):
+        start_time = START + (number % 16) * HOUR / 2
+        services.reschedule_booking(**self.change(number, who), start_time=start_time)
+
+    def enter(self, number, who):
+        status = STATES[number % len(STATES)]
+        services.change_status(
+            **self.change(number, who), status=status, reason="So." if number % 2 else ""
+        )
+
+    def confirm(self, number, who):
+        services.change_status(**self.change(number, 2), status="confirmed")
+
+    def end(self, number, who):
+        status = "completed" if who % 2 else "no_show"
+        services.change_status(**self.change(number, 3), status=status)
+
+    def delete(self, number, who):
+        services.delete_booking(**self.change(number, who))
+
+    def cancel_slot(self, number, who):
+        slot = self.one_of(Slot.objects, number)
+        slots.change_slot(slot_id=slot.pk, actor=self.people[who], status="cancelled", at=self.now)
+
+    def wait(self, number, who):
+        self.now += number * 8 * MINUTE
+
+    def tick(self, number, who):
+        [clock.complete_bookings, clock.expire_bookings, clock.send_reminders][number % 3](
+            at=self.now
+        )
+
+    def check(self):
+        """Rebuild every booking from its history alone, step by step."""
+        rows = {booking.pk: booking for booking in Booking.objects.all()}
+        events = {}
+        for event in BookingEvent.objects.order_by("id"):
+            events.setdefault(event.booking_id, []).append(event)
+        assert rows.keys() <= events.keys()
+        for pk, told in events.items():
+            rebuilt = replayed(told)
+            assert (rebuilt is None) == (pk not in rows)
+            if rebuilt is not None:
+                assert comparable(rebuilt) == comparable(state(rows[pk]))
+
+
+def comparable(kept):
+    """Return a state whose times can be compared, however they are written."""
+    return {
+        name: datetime.fromisoformat(value) if name.endswith(("_time", "_at")) and value else value
+        for name, value in kept.items()
+    }
+
+
+# What each event brings a booking into; those that bring it into none leave all as it is.
+INTO = {
+    "booking.held": {"held"},
+    "booking.created": {"pending", "confirmed"},
+    "booking.confirmed": {"confirmed"},
+    "booking.cancelled": {"cancelled"},
+    "booking.completed": {"completed"},
+    "booking.expired": {"expired"},
+    "booking.no_show": {"no_show"},
+}
+
+
+def replayed(told):
+    """Return the state that events lead to, or None if the booking is gone; no step is missing."""
+    known = None
+    for number, event in enumerate(told):
+        after = {name: value for name, value in event.data.items() if name not in ("was", "reason")}
+        was = event.data.get("was", {})
+        if known is None:
+            assert event.type in ("booking.held", "booking.created")
+            assert was == {}
+        elif event.type == "booking.rescheduled":
+            assert comparable(was) == {name: comparable(known)[name] for name in was}
+            assert was.keys() == {"start_time", "end_time"}
+            assert (after["status"], after["hold_expires_at"]) == (known["status"], None)
+        elif event.type in INTO:
+            assert was == {"status": known["status"]}
+            assert after["status"] in TABLE[known["status"]].split()
+            stays = {"status": "", "hold_expires_at": ""}
+            assert comparable({**after, **stays}) == comparable({**known, **stays})
+        else:
+            assert event.type in ("booking.reminded", "booking.deleted")
+            assert comparable(after) == comparable(known)
+        assert after["status"] in INTO.get(event.type, {after["status"]})
+        assert (after["status"] == "held") == (after["hold_expires_at"] is not None)
+        if event.type == "booking.deleted":
+            assert number == len(told) - 1
+            return None
+        known = after
+    return known
+
+
+OPERATIONS = [
+    *("create", "create", "create", "hold", "book_hold", "cancel", "move", "move", "delete"),
+    *("confirm", "confirm", "end", "enter", "cancel_slot", "wait", "tick", "tick"),
+]
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_every_booking_can_be_rebuilt_from_its_history(seed):
+    chance = Random(seed)
+    world = World()
+    for _ in range(200):
+        try:
+            with transaction.atomic():
+                step = chance.choice(OPERATIONS)
+                getattr(world, step)(chance.randrange(48), chance.randrange(4))
+        except (ServiceError, ObjectDoesNotExist):
+            pass  # refused; then nothing has happened, as one sees
+        world.check()
+    # The control: much of this would hold if nothing ever happened.
+    seen = Counter(event.type for event in BookingEvent.objects.all())
+    assert len(seen) >= 7, seen
+    assert seen.total() > 30
