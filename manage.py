@@ -15,6 +15,7 @@ WITHOUT_DATABASE = {
     "findstatic",
     "help",
     "makemessages",
+    "preview_mails",
     "spectacular",
     "startapp",
     "version",

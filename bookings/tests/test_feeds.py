@@ -6,7 +6,7 @@ from uuid import uuid4
 import icalendar
 import pytest
 import time_machine
-import vobject
+import vobject  # type: ignore[import-untyped]
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from hypothesis import given

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 import icalendar
 import pytest
 import time_machine
-import vobject
+import vobject  # type: ignore[import-untyped]
 from aiosmtpd.controller import Controller
 from django.core import mail
 from django.core.management import call_command
