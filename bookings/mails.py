@@ -53,7 +53,7 @@ RESCHEDULED = News("Moved", "Your booking has been moved.", "The booking of {nam
 CANCELLED = News(
     "Cancelled",
     "Your booking has been cancelled.",
-    "The booking of {name} has been cancelled; the time is free again.",
+    "The booking of {name} has been cancelled.",
 )
 EXPIRED = News(
     "Not confirmed",
