@@ -23,20 +23,22 @@ MOST_ATTEMPTS = 10
 KEPT = timedelta(days=30)
 
 
+# Who does a job need not wait for the disk before it begins and after it ends: what a crash of
+# PostgreSQL takes back is done again, as it is when a worker dies.
+WHAT_MAY_BE_LOST = "-c synchronous_commit=off"
+
+
 class Connector(DjangoConnector):
     """Enqueues on Django's connection, in its transaction; a worker has connections of its own."""
 
     def get_worker_connector(self) -> BaseAsyncConnector:
         """Return the connections of a worker: direct ones, where there is a pooler in between."""
-        if not settings.DATABASE_DIRECT_URL:
-            return WorkerConnector(self, kwargs=connector_params(self.alias))
-        try:
-            parameters = conninfo_to_dict(settings.DATABASE_DIRECT_URL)
-        except ProgrammingError:
-            raise ImproperlyConfigured(
-                "DATABASE_DIRECT_URL must look like postgresql://user:password@host:5432/database."
-            ) from None
-        return WorkerConnector(self, kwargs={"connect_timeout": 2, **parameters})
+        parameters = connector_params(self.alias)
+        if settings.DATABASE_DIRECT_URL:
+            parameters = {"connect_timeout": 2, **_direct()}
+        options = parameters.get("options", "")
+        parameters["options"] = f"{options} {WHAT_MAY_BE_LOST}".strip()
+        return WorkerConnector(self, kwargs=parameters)
 
 
 class WorkerConnector(PsycopgConnector):
@@ -49,6 +51,15 @@ class WorkerConnector(PsycopgConnector):
     def get_sync_connector(self) -> BaseConnector:
         """Return Django's connection, for jobs that enqueue others."""
         return self._django
+
+
+def _direct() -> dict[str, Any]:
+    try:
+        return {**conninfo_to_dict(settings.DATABASE_DIRECT_URL)}
+    except ProgrammingError:
+        raise ImproperlyConfigured(
+            "DATABASE_DIRECT_URL must look like postgresql://user:password@host:5432/database."
+        ) from None
 
 
 def prepare(app: App) -> None:

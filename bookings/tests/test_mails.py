@@ -8,7 +8,6 @@ import icalendar
 import pytest
 import time_machine
 import vobject  # type: ignore[import-untyped]
-from aiosmtpd.controller import Controller
 from django.core import mail
 from django.core.management import call_command
 from django.db import connection, transaction
@@ -20,6 +19,7 @@ from bookings import clock, events, followup, mails, services, slots, tasks
 from bookings.models import Booking, BookingEvent
 from bookings.tests.factories import BookingFactory, SlotFactory
 from bookings.tests.jobs import work
+from bookings.tests.smtp import AnyPort, Server
 from catalog.tests.factories import CalendarFactory, ServiceFactory
 
 NOW = datetime(2026, 11, 21, 9, tzinfo=UTC)
@@ -460,27 +460,6 @@ class TestJobs:
 
 
 # --- a real server ----------------------------------------------------------------------------
-
-
-class Server:
-    """Takes mails, or refuses them."""
-
-    def __init__(self):
-        self.mails = []
-        self.answer = "250 OK"
-
-    async def handle_DATA(self, server, session, envelope):  # noqa: N802 - aiosmtpd calls it
-        if self.answer.startswith("250"):
-            self.mails.append((envelope, email.message_from_bytes(envelope.content)))
-        return self.answer
-
-
-class AnyPort(Controller):
-    """Listens on a port that the system has chosen."""
-
-    def _trigger_server(self):
-        self.port = self.server.sockets[0].getsockname()[1]
-        super()._trigger_server()
 
 
 @pytest.fixture
