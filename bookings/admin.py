@@ -10,7 +10,7 @@ from django.http import HttpRequest
 from django.utils import timezone
 
 from bookings import services, slots
-from bookings.models import Booking, BookingEvent, Slot
+from bookings.models import Booking, BookingEvent, Slot, WaitlistEntry
 from bookit.admin import ReadOnlyAdmin
 from bookit.errors import ServiceError
 
@@ -207,4 +207,17 @@ class BookingEventAdmin(ReadOnlyAdmin):
     fields = ["at", "type", "booking_id", "actor", "data"]
     date_hierarchy = "at"
     ordering = ["-id"]
+    show_full_result_count = False
+
+
+@admin.register(WaitlistEntry)
+class WaitlistEntryAdmin(ReadOnlyAdmin):
+    """Who waits for a seat of a full slot, or did."""
+
+    list_display = ["created_at", "status", "slot", "user", "booking"]
+    list_filter = ["status", "created_at"]
+    list_select_related = ["slot", "user", "booking"]
+    search_fields = ["id", "slot__id", "user__email", "user__name"]
+    date_hierarchy = "created_at"
+    ordering = ["-created_at", "-id"]
     show_full_result_count = False

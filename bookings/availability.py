@@ -39,7 +39,7 @@ class BookingConflict(Conflict):
 
 
 class SlotFull(Conflict):
-    """Every seat of this slot is taken."""
+    """Every seat of this slot is taken, or waited for by others."""
 
     code = "slot_full"
 
@@ -104,6 +104,8 @@ SELECT service.number, slot.start_time, slot.end_time, slot.id, slot.capacity - 
     SELECT count(*) FROM bookings_booking
     WHERE slot_id = slot.id AND active AND id IS DISTINCT FROM %(but)s
       AND (hold_expires_at IS NULL OR hold_expires_at > %(at)s)
+) - (
+    SELECT count(*) FROM bookings_waitlistentry WHERE slot_id = slot.id AND status = 'waiting'
 )
 FROM unnest(ARRAY(SELECT unnest(%(service_ids)s::uuid[])))
     WITH ORDINALITY AS service (id, number)

@@ -5,7 +5,7 @@ from datetime import datetime
 
 from django.db import transaction
 
-from bookings import mails
+from bookings import mails, waitlist
 from bookings.models import BookingEvent
 
 
@@ -15,5 +15,9 @@ def follow_up(*, event_ids: Sequence[int], at: datetime) -> None:
 
     It may run twice, for a worker may die before it can say that it is done.
     """
-    events = BookingEvent.objects.filter(pk__in=event_ids).order_by("id")
+    # Prefetched, not joined: events outlive their bookings.
+    events = (
+        BookingEvent.objects.filter(pk__in=event_ids).prefetch_related("booking").order_by("id")
+    )
     mails.enqueue(events)
+    waitlist.enqueue(events, at=at)

@@ -5,7 +5,10 @@ from typing import Any
 from uuid import UUID
 
 from django.db import IntegrityError, connection, transaction
+from django.db.models import Count, OuterRef, Q, Subquery
+from django.db.models.functions import Coalesce
 from psycopg import errors as postgres
+from psycopg.types.json import Jsonb
 
 from accounts.models import User
 from bookings.availability import BookingConflict, SlotFull
@@ -17,7 +20,8 @@ from catalog.models import Calendar
 # The lowest seat of the `place` that nobody holds in the period, provided that its calendar hosts
 # nothing else then: no other service, and no slot but that of the booking. `id` is left out, for a
 # booking does not stand in its own way; holds that have expired stand in nobody's. Where the
-# service once seated more, those who still sit beyond its capacity fill seats that look free.
+# service once seated more, those who still sit beyond its capacity fill seats that look free; and
+# each who waits `ahead` of the booker has one of them to come.
 #
 # The seats go through an array because PostgreSQL expects 10 rows of one, and 1,000 of a series:
 # so dear that it would plan the statement anew each time, which takes longer than to run it.
@@ -37,7 +41,7 @@ FREE_SEAT = """
           AND other.blocked && tstzrange(%(blocked_from)s, %(blocked_until)s)
           AND (other.expires_at IS NULL OR other.expires_at > %(at)s)
     )
-    ORDER BY seat LIMIT 1 OFFSET (
+    ORDER BY seat LIMIT 1 OFFSET (SELECT ahead FROM place) + (
         SELECT count(DISTINCT beyond.seat) FROM bookings_booking AS beyond
         WHERE beyond.service_id = %(service_id)s AND beyond.seat > (SELECT capacity FROM place)
           AND beyond.active AND beyond.id <> %(id)s
@@ -46,11 +50,21 @@ FREE_SEAT = """
     )
 """
 
-# Where the seats are: a service without slots has its own; those of a slot are the slot's, which
-# neither changes nor is cancelled before the booking in it is there to be seen.
-IN_SERVICE = "place AS (SELECT %(capacity)s::int AS capacity)"
+# Where the seats are, and how many wait for one ahead of the booker: a service without slots has
+# its own and no queue; those of a slot are the slot's, which neither changes nor is cancelled
+# before the booking in it is there to be seen.
+IN_SERVICE = "place AS (SELECT %(capacity)s::int AS capacity, 0 AS ahead)"
 IN_SLOT = """place AS MATERIALIZED (
-    SELECT capacity FROM bookings_slot WHERE id = %(slot_id)s AND status = 'scheduled' FOR SHARE
+    SELECT capacity, (
+        SELECT count(*) FROM bookings_waitlistentry AS entry
+        WHERE entry.slot_id = %(slot_id)s AND entry.status = 'waiting' AND NOT EXISTS (
+            SELECT FROM bookings_waitlistentry AS own
+            WHERE own.slot_id = %(slot_id)s AND own.status = 'waiting'
+              AND own.user_id = %(user_id)s
+              AND (own.created_at, own.id) <= (entry.created_at, entry.id)
+        )
+    ) AS ahead
+    FROM bookings_slot WHERE id = %(slot_id)s AND status = 'scheduled' FOR SHARE
 )"""
 
 # One statement, one round trip: pick a seat, take it, and write down that it was taken.
@@ -77,7 +91,7 @@ WITH {place}, free AS ({free_seat}), booking AS (
     RETURNING {state_columns}
 ), event AS (
     INSERT INTO bookings_bookingevent (booking_id, type, actor_id, at, data)
-    SELECT %(id)s, %(event)s, %(actor_id)s, %(at)s, jsonb_build_object({state}) FROM booking
+    SELECT %(id)s, %(event)s, %(actor_id)s, %(at)s, {data} FROM booking
 )
 SELECT free.seat, booking.seat IS NOT NULL, booking.seat IS NULL AND EXISTS (
     SELECT FROM bookings_booking AS hold
@@ -86,10 +100,16 @@ SELECT free.seat, booking.seat IS NOT NULL, booking.seat IS NULL AND EXISTS (
 )
 FROM free LEFT JOIN booking ON true
 """
-_EVENT = {"state": state_of("booking"), "state_columns": ", ".join(STATE_COLUMNS)}
-CREATE_IN_SERVICE = CREATE.format(place=IN_SERVICE, free_seat=FREE_SEAT, **_EVENT)
-CREATE_IN_SLOT = CREATE.format(place=IN_SLOT, free_seat=FREE_SEAT, **_EVENT)
+_STATE = f"jsonb_build_object({state_of('booking')})"
+_COLUMNS = ", ".join(STATE_COLUMNS)
+CREATE_IN_SERVICE = CREATE.format(
+    place=IN_SERVICE, free_seat=FREE_SEAT, data=_STATE, state_columns=_COLUMNS
+)
+CREATE_IN_SLOT = CREATE.format(
+    place=IN_SLOT, free_seat=FREE_SEAT, data=f"{_STATE} || %(more)s", state_columns=_COLUMNS
+)
 FREE_SEAT_IN_SERVICE = f"WITH {IN_SERVICE} {FREE_SEAT}"
+FREE_SEAT_IN_SLOT = f"WITH {IN_SLOT} {FREE_SEAT}"
 
 # Holds whose time is over stand in nobody's way: whoever needs their seat closes them first.
 CLOSE_HOLDS = f"""
@@ -110,10 +130,21 @@ SELECT id, 'booking.expired', %(at)s, jsonb_build_object(
 """  # noqa: S608 - names of columns, no values
 
 
+def seats_taken(at: Any) -> Coalesce:
+    """Return how many seats of a slot are not to be had any more, in a query of slots.
+
+    A hold whose time is over `at` then counts for nothing.
+    """
+    live = Q(hold_expires_at=None) | Q(hold_expires_at__gt=at)
+    taken = Booking.objects.filter(live, slot=OuterRef("pk"), active=True).order_by()
+    return Coalesce(Subquery(taken.values("slot").annotate(seats=Count("pk")).values("seats")), 0)
+
+
 def _placement(booking: Booking, at: datetime) -> dict[str, Any]:
     """Return the parameters of `FREE_SEAT`."""
     return {
         "id": booking.pk,
+        "user_id": booking.user_id,
         "service_id": booking.service_id,
         "calendar_id": booking.calendar_id,
         "slot_id": booking.slot_id,
@@ -128,13 +159,21 @@ def _full(booking: Booking) -> Conflict:
     return SlotFull() if booking.slot_id else BookingConflict()
 
 
-def take_seat(booking: Booking, *, capacity: int, actor: User) -> int:
-    """Insert `booking` with its first event into the lowest free seat, and return that seat."""
+def take_seat(booking: Booking, *, capacity: int, actor: User | None, **more: Any) -> int:
+    """Insert `booking` with its first event into the lowest free seat, and return that seat.
+
+    Args:
+        actor: None when it is the clock.
+        more: what else the event of a booking in a slot is to say.
+
+    Raises:
+        SlotFull: every seat of its slot is taken, or somebody else waits for it.
+        BookingConflict: every seat of its service is taken, or its calendar hosts something else.
+    """
     held = booking.status == Booking.Status.HELD
     parameters = {
         **_placement(booking, booking.created_at),
         "capacity": capacity,
-        "user_id": booking.user_id,
         "start_time": booking.start_time,
         "end_time": booking.end_time,
         "status": booking.status,
@@ -145,7 +184,8 @@ def take_seat(booking: Booking, *, capacity: int, actor: User) -> int:
         "currency": booking.currency,
         "hold_expires_at": booking.hold_expires_at,
         "event": BookingEvent.Type.HELD if held else BookingEvent.Type.CREATED,
-        "actor_id": actor.pk,
+        "actor_id": actor and actor.pk,
+        "more": Jsonb(more),
     }
     # A seat that was free and could not be taken went to somebody who has committed since, so the
     # next look no longer offers it.
@@ -192,7 +232,9 @@ def move_to_free_seat(booking: Booking, *, capacity: int) -> None:
     parameters = {**_placement(booking, at), "capacity": capacity}
     for _ in range(capacity + 1):
         with connection.cursor() as cursor:
-            cursor.execute(FREE_SEAT_IN_SERVICE, parameters)
+            cursor.execute(
+                FREE_SEAT_IN_SLOT if booking.slot_id else FREE_SEAT_IN_SERVICE, parameters
+            )
             row = cursor.fetchone()
         if row is None:
             break

@@ -522,7 +522,11 @@ def _move(
     _check_notice(booking, actor, at)
     terms, place, start_time = _destination(booking, start_time, slot_id)
     terms.check_start(start_time, at)
-    was = {"start_time": booking.start_time.isoformat(), "end_time": booking.end_time.isoformat()}
+    was = {
+        "start_time": booking.start_time.isoformat(),
+        "end_time": booking.end_time.isoformat(),
+        "slot_id": str(booking.slot_id) if booking.slot_id else None,
+    }
     if place:
         terms.check_slot(place)
         booking.end_time, booking.blocked = place.end_time, place.blocked

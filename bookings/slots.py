@@ -22,10 +22,11 @@ from django.db.models.functions import Coalesce, Greatest, Now
 from psycopg import errors as postgres
 
 from accounts.models import User
+from bookings import waitlist
 from bookings.events import state_of
-from bookings.models import Booking, Slot
+from bookings.models import Slot, WaitlistEntry
 from bookings.recurrence import Rule
-from bookings.seats import close_expired_holds
+from bookings.seats import close_expired_holds, seats_taken
 from bookings.services import InvalidTransition
 from bookings.terms import ServiceInactive
 from bookit.errors import CONSTRAINT_ERRORS, Conflict, Invalid
@@ -39,22 +40,21 @@ FURTHEST = timedelta(days=3660)
 # So often a booking that is gone again may come between a look and a step.
 TRIES = 5
 
-# Seats that are not to be had any more. A hold whose time is over counts for nothing.
-SEATS_TAKEN = Coalesce(
+SEATS_TAKEN = seats_taken(Now())
+# Of the others each who waits has one to come.
+WAITING = Coalesce(
     Subquery(
-        Booking.objects.filter(
-            Q(hold_expires_at=None) | Q(hold_expires_at__gt=Now()), slot=OuterRef("pk"), active=True
-        )
+        WaitlistEntry.objects.filter(slot=OuterRef("pk"), status=WaitlistEntry.Status.WAITING)
         .order_by()
         .values("slot")
-        .annotate(seats=Count("pk"))
-        .values("seats")
+        .annotate(people=Count("pk"))
+        .values("people")
     ),
     0,
 )
 SEATS_LEFT = Case(
     When(status=Slot.Status.CANCELLED, then=0),
-    default=Greatest(F("capacity") - SEATS_TAKEN, 0),
+    default=Greatest(F("capacity") - SEATS_TAKEN - WAITING, 0),
     output_field=IntegerField(),
 )
 
@@ -194,6 +194,8 @@ def change_slot(
     slot = _locked(slot_id, actor)
     if capacity is not None and capacity != slot.capacity:
         _check_seats(slot, capacity, at)
+        if capacity > slot.capacity:
+            waitlist.offer_later([slot.pk], at=at)
         slot.capacity = capacity
         slot.save(update_fields=["capacity"])
     if status is not None and status != slot.status:
@@ -204,7 +206,7 @@ def change_slot(
 @retried
 @transaction.atomic
 def delete_slot(*, slot_id: UUID, actor: User) -> None:
-    """Delete a slot that was never booked.
+    """Delete a slot that was never booked, and whoever waits for it with it.
 
     Raises:
         Slot.DoesNotExist: there is no such slot.
@@ -311,6 +313,7 @@ def _cancel(slot: Slot, status: str, *, actor: User, at: datetime) -> None:
         raise InvalidTransition("A slot that has taken place cannot be cancelled.")
     slot.status = Slot.Status.CANCELLED
     slot.save(update_fields=["status"])
+    waitlist.pass_over(slot.pk, at=at)
 
 
 def _invalid(field: str, message: str) -> Invalid:

@@ -6,7 +6,7 @@ from django.utils import timezone
 from procrastinate import RetryStrategy
 from procrastinate.contrib.django import app
 
-from bookings import clock, followup, mails
+from bookings import clock, followup, mails, waitlist
 
 # After 4, 16 and 64 seconds, and so on; a day in all.
 PATIENT = RetryStrategy(max_attempts=8, exponential_wait=4)
@@ -49,3 +49,16 @@ def expire_bookings(timestamp: int) -> None:
 def send_reminders(timestamp: int) -> None:
     """Remind of what begins soon, every minute."""
     clock.send_reminders(at=timezone.now())
+
+
+@app.task(name="bookings.offer_seats", retry=PATIENT)
+def offer_seats(slot_ids: list[str]) -> None:
+    """Offer the free seats of slots to those who wait for them."""
+    waitlist.offer_seats(slot_ids=slot_ids, at=timezone.now())
+
+
+@app.periodic(cron="* * * * *")
+@app.task(name="bookings.offer", queueing_lock="bookings.offer")
+def offer_all_seats(timestamp: int) -> None:
+    """Offer whatever is free to those who wait for it, every minute, lest a seat be forgotten."""
+    waitlist.offer_seats(at=timezone.now())

@@ -10,6 +10,7 @@ from bookings.viewsets import (
     HistoryViewSet,
     OwnFeedViewSet,
     SlotViewSet,
+    WaitlistViewSet,
 )
 
 urlpatterns = [
@@ -32,6 +33,11 @@ urlpatterns = [
     path("calendars/<id:pk>.ics", CalendarFileViewSet.as_view({"get": "calendar"})),
     path(
         "calendars/<id:pk>/feed", CalendarFeedViewSet.as_view({"get": "retrieve", "post": "renew"})
+    ),
+    path("slots/<id:slot_id>/waitlist/<id:pk>", WaitlistViewSet.as_view({"delete": "destroy"})),
+    path(
+        "slots/<id:slot_id>/waitlist",
+        WaitlistViewSet.as_view({"get": "list", "post": "create"}),
     ),
     path("slots", SlotViewSet.as_view({"get": "list", "post": "create"})),
 ]

@@ -24,10 +24,10 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from accounts.permissions import IsProviderOrAdmin, signed_in
-from bookings import feeds, services, slots
+from bookings import feeds, services, slots, waitlist
 from bookings.availability import Search, search, window
 from bookings.filters import BookingFilter, SlotFilter
-from bookings.models import Booking, BookingEvent, Slot
+from bookings.models import Booking, BookingEvent, Slot, WaitlistEntry
 from bookings.serializers import (
     CLASS,
     AvailabilitiesSerializer,
@@ -44,6 +44,8 @@ from bookings.serializers import (
     SlotPublishSerializer,
     SlotSerializer,
     StatusChangeSerializer,
+    WaitlistEntrySerializer,
+    WaitlistJoinSerializer,
 )
 from bookings.terms import Terms
 from bookit.exceptions import refuse
@@ -537,6 +539,55 @@ class SlotViewSet(CatalogViewSet):
     def destroy(self, request: Request, pk: Any) -> Response:
         """Delete a slot that was never booked; cancel others."""
         slots.delete_slot(slot_id=pk, actor=signed_in(request))
+        return Response(status=204)
+
+
+@extend_schema_view(
+    list=extend_schema(tags=["Bookings"], summary="List who waits for a slot"),
+)
+class WaitlistViewSet(GenericViewSet):
+    """The queue for a full slot."""
+
+    permission_classes = [IsAuthenticated]
+    serializer_class = WaitlistEntrySerializer
+    ordering_fields = {"created_at": "created_at"}
+    default_ordering = ["created_at"]
+    input_classes = {"create": WaitlistJoinSerializer}
+    queryset = WaitlistEntry.objects.all()
+
+    def get_queryset(self) -> QuerySet[WaitlistEntry]:
+        """Return one's own entries for the slot of the path; for its provider and admins all.
+
+        Raises:
+            Slot.DoesNotExist: there is no such slot.
+        """
+        user = signed_in(self.request)
+        slot = Slot.objects.select_related("calendar").get(pk=self.kwargs["slot_id"])
+        entries = self.queryset.filter(slot=slot)
+        return entries if user.keeps(slot.calendar.provider_id) else entries.filter(user=user)
+
+    @extend_schema(
+        tags=["Bookings"],
+        summary="Join the queue for a full slot",
+        responses={201: WaitlistEntrySerializer},
+        extensions=errors("service_inactive", "too_soon", "too_far_ahead", "outside_opening_hours"),
+    )
+    def create(self, request: Request, slot_id: Any) -> Response:
+        """Wait for a seat. The next one that becomes free is held for the first in line.
+
+        They are told by mail, and make the hold a booking in time, or it is passed on. Nobody else
+        gets the seat meanwhile. Who waits already keeps their place, and is answered with it. Where
+        there is a free seat, or one has one, it is a 400.
+        """
+        self.checked()
+        return self.created(
+            waitlist.join(slot_id=slot_id, actor=signed_in(request), at=timezone.now())
+        )
+
+    @extend_schema(tags=["Bookings"], summary="Leave the queue for a slot")
+    def destroy(self, request: Request, slot_id: Any, pk: Any) -> Response:
+        """Wait no longer. A seat that is held for one goes to the next; a booking stays."""
+        waitlist.leave(slot_id=slot_id, entry_id=pk, actor=signed_in(request), at=timezone.now())
         return Response(status=204)
 
 

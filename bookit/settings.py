@@ -425,6 +425,7 @@ SPECTACULAR_SETTINGS: dict[str, Any] = {
     "ENUM_NAME_OVERRIDES": {
         "BookingStatus": "bookings.models.Booking.Status",
         "SlotStatus": "bookings.models.Slot.Status",
+        "WaitlistStatus": "bookings.models.WaitlistEntry.Status",
         "UserRole": "accounts.models.User.Role",
         "ServiceMode": "catalog.models.Service.Mode",
     },

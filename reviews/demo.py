@@ -1387,7 +1387,7 @@ class Draft:
         for step in self.steps:
             more: dict[str, Any] = {"reason": step.reason} if step.reason else {}
             if step.type == BookingEvent.Type.RESCHEDULED:
-                more["was"] = _period(start, start + length)
+                more["was"] = {**_period(start, start + length), "slot_id": None}
                 start = booking.start_time
             elif status:
                 more["was"] = {"status": status}

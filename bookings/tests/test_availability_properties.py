@@ -21,7 +21,8 @@ from hypothesis import HealthCheck, example, given, note, settings
 from hypothesis import strategies as st
 
 from accounts.tests.factories import AdminFactory, UserFactory
-from bookings.models import Booking, Occupancy, Slot
+from bookings import waitlist
+from bookings.models import Booking, Occupancy, Slot, WaitlistEntry
 from bookings.tests.factories import BookingFactory, SlotFactory
 from bookings.tests.test_transitions import STATES
 from bookit.tests.expect import problem
@@ -99,6 +100,14 @@ class Model:
             for row in Booking.objects.filter(calendar=calendar_id)
             if row.status in ACTIVE and (row.status != "held" or row.hold_expires_at > now)
         ]
+        self.queues = {
+            slot.pk: [
+                entry.user_id
+                for entry in slot.waitlist.order_by("created_at", "id")
+                if entry.status == "waiting"
+            ]
+            for slot in self.slots
+        }
         hours = list(OpeningHours.objects.filter(calendar=calendar_id))
         week = {(row.weekday, minute) for row in hours for minute in range(row.opens, row.closes)}
         self.always_open = not hours or len(week) == 7 * MIDNIGHT
@@ -142,11 +151,11 @@ class Model:
                     at += step
         return sorted(at for at in found if start <= at < end)
 
-    def verdict(self, service, start, *, moved=None):
+    def verdict(self, service, start, *, moved=None, user_id=None):
         """Return what becomes of who asks for that start, or to have `moved` moved there."""
         for slot in self.slots:
             if slot.service_id == service.pk and slot.start_time == start:
-                return self.in_slot(slot, moved=moved)
+                return self.in_slot(slot, moved=moved, user_id=user_id)
         before, after = (
             service.buffer_before_minutes * MINUTE,
             service.buffer_after_minutes * MINUTE,
@@ -176,8 +185,8 @@ class Model:
             return Verdict("booking_conflict", end, None)
         return Verdict(None, end, None, left)
 
-    def in_slot(self, slot, *, moved=None):
-        """Return what becomes of who asks for a scheduled slot."""
+    def in_slot(self, slot, *, moved=None, user_id=None):
+        """Return what becomes of who asks for a scheduled slot; nobody jumps its queue."""
         code = self.refusal(self.services[slot.service_id], slot.start_time)
         if not code and any(
             off.start_time < slot.end_time and slot.start_time < off.end_time
@@ -185,7 +194,10 @@ class Model:
         ):
             code = "outside_opening_hours"
         seats = {row.seat for row in self.taken if row.slot_id == slot.pk and row != moved}
-        left = slot.capacity - len(seats)
+        queue = self.queues[slot.pk]
+        user_id = moved.user_id if moved else user_id
+        ahead = queue.index(user_id) if user_id in queue else len(queue)
+        left = slot.capacity - len(seats) - ahead
         if not code and left <= 0:
             code = "slot_full"
         return Verdict(code, slot.end_time, slot.pk, 0 if code else left)
@@ -505,6 +517,7 @@ SLOTS = st.fixed_dictionaries(
         "length": LENGTHS,
         "capacity": st.integers(1, 3),
         "status": one_of("scheduled", "scheduled", "scheduled", "cancelled"),
+        "waiting": one_of(0, 0, 0, 1, 2),
     }
 )
 BOOKINGS = st.fixed_dictionaries(
@@ -638,10 +651,13 @@ class World:
         blocked = DateTimeTZRange(start - 5 * MINUTE, end + 10 * MINUTE)
         return {"service": service, "start_time": start, "end_time": end, "blocked": blocked}
 
-    def slot(self, services, *, service, start, length, **fields):
-        """Publish a slot where there is room."""
+    def slot(self, services, *, service, start, length, waiting, **fields):
+        """Publish a slot where there is room, and let people wait for it."""
         period = self.period(services[service % len(services)], start, length)
-        return unless_taken(lambda: SlotFactory(**period, **fields))
+        slot = unless_taken(lambda: SlotFactory(**period, **fields))
+        for name in ("first", "second")[: waiting if slot else 0]:
+            WaitlistEntry.objects.create(slot=slot, user=self.people[name])
+        return slot
 
     def book(self, services, slots, *, service, slot, start, length, seat, status, expires):
         """Book where there is room."""
@@ -691,7 +707,8 @@ def unless_taken(make):
 
 @pytest.fixture
 def people(db):
-    return {"admin": AdminFactory(), "user": UserFactory(), "other": UserFactory()}
+    who = ("user", "other", "first", "second")
+    return {"admin": AdminFactory(), **{name: UserFactory() for name in who}}
 
 
 @contextmanager
@@ -947,7 +964,7 @@ def check_alternatives(nearest, response, again, **body):
 
 EARLY = st.integers(0, 31).map(lambda quarters: quarters * 15)
 WHICH = st.integers(0, 7)
-WHO = one_of("user", "other", "admin")
+WHO = one_of("user", "other", "admin", "first", "second")
 HOLD = one_of(False, False, True)
 BOOK = st.tuples(st.just("book"), WHICH, EARLY, WHO, HOLD)
 MOVE = st.tuples(st.just("move"), WHICH, EARLY)
@@ -970,6 +987,10 @@ STEPS = st.lists(
         BOOK,
         st.tuples(st.just("book_slot"), WHICH, WHO, HOLD),
         st.tuples(st.just("book_slot"), WHICH, WHO, HOLD),
+        st.tuples(st.just("join"), WHICH, WHO),
+        st.tuples(st.just("join"), WHICH, WHO),
+        st.tuples(st.just("leave"), WHICH),
+        st.tuples(st.just("offer")),
         st.tuples(st.just("book_any"), EARLY, WHO),
         st.tuples(st.just("book_hold"), WHICH),
         MOVE,
@@ -1033,30 +1054,72 @@ class Run:
 
     def book(self, number, start, who, hold):
         service, start = self.service(number), self.world.instant(start)
-        verdict, holds = self.model.verdict(service, start), self.holds(who)
+        user_id = self.world.people[who].pk
+        verdict, holds = self.model.verdict(service, start, user_id=user_id), self.holds(who)
         body = {"service_id": str(service.pk), "start_time": iso(start), "hold": hold}
         response = self.world.as_(who).post("/bookings", body)
         self.check_new(response, start, verdict, hold=hold, holds=holds)
 
-    def verdict_in(self, slot, moved=None):
+    def verdict_in(self, slot, moved=None, user_id=None):
         model = self.model
         if slot.status == "scheduled":
-            return model.in_slot(slot, moved=moved)
+            return model.in_slot(slot, moved=moved, user_id=user_id)
         service = model.services[slot.service_id]
         code = model.refusal(service, slot.start_time) or "service_inactive"
         return Verdict(code, slot.end_time, slot.pk)
 
     def book_slot(self, number, who, hold):
         if slot := self.slot(number):
-            verdict, holds = self.verdict_in(slot), self.holds(who)
+            user_id = self.world.people[who].pk
+            verdict, holds = self.verdict_in(slot, user_id=user_id), self.holds(who)
             body = {"slot_id": str(slot.pk), "hold": hold}
             response = self.world.as_(who).post("/bookings", body)
             self.check_new(response, slot.start_time, verdict, hold=hold, holds=holds)
 
+    def join(self, number, who):
+        """Let somebody queue: where they would book if there were a seat, and only there."""
+        if slot := self.slot(number):
+            user_id = self.world.people[who].pk
+            waits = slot.waitlist.filter(user=user_id, status__in=["waiting", "offered"])
+            waiting = [entry.pk for entry in waits if not self.is_over(entry)]
+            seated = any(
+                row.slot_id == slot.pk and row.user_id == user_id for row in self.model.taken
+            )
+            expected = self.verdict_in(slot, user_id=user_id).code
+            if waiting:
+                expected = None
+            elif expected == "slot_full":
+                expected = "validation_error" if seated else None
+            elif expected is None:
+                expected = "validation_error"
+            response = self.world.as_(who).post(f"/slots/{slot.pk}/waitlist", {})
+            code = response.json().get("code")
+            assert code == expected, response.content
+            assert code or not waiting or response.json()["id"] == str(waiting[0])
+
+    def is_over(self, entry):
+        """Whether what was offered is no longer held, though the clock has not seen it."""
+        return entry.booking is not None and entry.booking.hold_expires_at <= self.now
+
+    def leave(self, number):
+        if entry := self.row(WaitlistEntry.objects, number):
+            path = f"/slots/{entry.slot_id}/waitlist/{entry.pk}"
+            assert outcome(self.world.as_("admin").delete(path)) is None
+
+    def offer(self):
+        """Let the worker offer what is free; nobody waits for what they could have, then."""
+        waitlist.offer_seats(at=self.now)
+        model = self.model
+        for slot in model.slots:
+            if queue := model.queues[slot.pk]:
+                assert model.in_slot(slot, user_id=queue[0]).code is not None
+
     def book_any(self, start, who):
         start, model = self.world.instant(start), self.model
+        user_id = self.world.people[who].pk
         verdicts = {
-            str(service.pk): model.verdict(service, start) for service in model.services.values()
+            str(service.pk): model.verdict(service, start, user_id=user_id)
+            for service in model.services.values()
         }
         body = {"service_ids": list(verdicts), "start_time": iso(start)}
         response = self.world.as_(who).post("/bookings", body)
@@ -1180,6 +1243,7 @@ class Run:
         """Hold what is stored against section 6 of the contract, and the model against an offer."""
         check_nothing_is_taken_twice()
         check_occupancy()
+        check_queues()
         self.check_offer(self.service(number), self.model)
 
     def check_offer(self, service, model):
@@ -1245,6 +1309,16 @@ def check_occupancy():
         "id", "calendar_id", "occupant", "seat", "blocked", "expires_at"
     )
     assert set(stored) == derived
+
+
+def check_queues():
+    """See that who has a seat does not wait, and that whatever is offered is a hold of theirs."""
+    for entry in WaitlistEntry.objects.select_related("booking"):
+        if entry.status == "waiting":
+            seats = Booking.objects.filter(slot=entry.slot_id, user=entry.user_id)
+            assert not any(row.status in ACTIVE for row in seats), "waits with a seat"
+        if entry.status == "offered":
+            assert (entry.booking.status, entry.booking.user_id) == ("held", entry.user_id)
 
 
 @st.composite

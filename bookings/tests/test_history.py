@@ -80,6 +80,7 @@ def test_it_says_what_happened_oldest_first(api, booking, owner, provider):
     assert moved["data"]["was"] == {
         "start_time": "2026-12-01T10:00:00Z",
         "end_time": "2026-12-01T11:00:00Z",
+        "slot_id": None,
     }
 
 
@@ -252,7 +253,7 @@ def replayed(told):
             assert was == {}
         elif event.type == "booking.rescheduled":
             assert comparable(was) == {name: comparable(known)[name] for name in was}
-            assert was.keys() == {"start_time", "end_time"}
+            assert was.keys() == {"start_time", "end_time", "slot_id"}
             assert (after["status"], after["hold_expires_at"]) == (known["status"], None)
         elif event.type in INTO:
             assert was == {"status": known["status"]}

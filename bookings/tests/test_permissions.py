@@ -10,7 +10,7 @@ from django.utils import timezone
 
 from accounts.tests.factories import PASSWORD, AdminFactory, ProviderFactory, UserFactory
 from bookings import feeds
-from bookings.models import Booking
+from bookings.models import Booking, WaitlistEntry
 from bookings.tests.factories import TUESDAY, BookingFactory, SlotFactory
 from catalog.tests.factories import CalendarFactory, ServiceFactory, TimeOffFactory
 
@@ -69,6 +69,10 @@ POST   /slots    a-series                              401  403   403      201  
 PATCH  /slots/{slot}                                   401  403   403      200   403   200
 PATCH  /slots/{slot}    cancel                         401  403   403      200   403   200
 DELETE /slots/{slot}                                   401  403   403      204   403   204
+
+GET    /slots/{full_slot}/waitlist                     401  200   200      200   200   200
+POST   /slots/{full_slot}/waitlist                     401  201   201      201   201   201
+DELETE /slots/{full_slot}/waitlist/{entry}             401  403   204      204   403   204
 
 GET    /bookings                                       401  200   200      200   200   200
 GET    /bookings?scope=provider                        401  200   200      200   200   200
@@ -147,6 +151,7 @@ BODIES = {
     },
     "/slots/{slot}": {"capacity": 9},
     "/slots/{slot} cancel": {"status": "cancelled"},
+    "/slots/{full_slot}/waitlist": {},
     "/bookings": {"service_id": "{service}", "start_time": "2999-01-03T10:00:00Z"},
     "/bookings for-the-owner": {
         "service_id": "{service}",
@@ -203,7 +208,9 @@ def world(api, people):
         "/reviews", {"booking_id": str(reviewed.pk), "rating": 5}
     )
     in_a_month = timezone.now() + timedelta(days=30)
+    in_two_months = timezone.now() + timedelta(days=60)
     session = api.post("/auth/login", {"email": people["owner"].email, "password": PASSWORD})
+    full_slot = SlotFactory(service=ServiceFactory(calendar=calendar), start_time=in_two_months)
     things = {
         "calendar": calendar,
         "others_calendar": CalendarFactory(provider=people["other"]),
@@ -213,6 +220,8 @@ def world(api, people):
         "inactive_service": ServiceFactory(calendar=calendar, is_active=False),
         "unbooked_service": ServiceFactory(calendar=calendar),
         "slot": SlotFactory(service=ServiceFactory(calendar=calendar), start_time=in_a_month),
+        "full_slot": full_slot,
+        "entry": WaitlistEntry.objects.create(slot=full_slot, user=people["owner"]),
         "booking": booking(0),
         "completed_booking": booking(2, status=Booking.Status.COMPLETED),
         "past_booking": BookingFactory(
@@ -318,8 +327,8 @@ def test_the_table_is_complete():
     world = dict.fromkeys(
         [
             *("owner", "calendar", "empty_calendar", "time_off", "service", "inactive_service"),
-            *("unbooked_service", "slot", "booking", "past_booking", "review"),
-            *("own_token", "busy_token", "names_token"),
+            *("unbooked_service", "slot", "full_slot", "entry", "booking", "past_booking"),
+            *("review", "own_token", "busy_token", "names_token"),
         ],
         UUID(int=0),
     )
@@ -337,6 +346,7 @@ def test_other_methods_are_refused_by_name(api, people, route):
         .replace("<id:service_id>", str(UUID(int=0)))
         .replace("<id:calendar_id>", str(UUID(int=0)))
         .replace("<id:booking_id>", str(UUID(int=0)))
+        .replace("<id:slot_id>", str(UUID(int=0)))
         .replace("<slug:code>", "not_found")
     )
     if path == "/":

@@ -63,7 +63,7 @@ TERMS_AT_START = _TERMS.format(
 TERMS_OF_SERVICES = _TERMS.format(since="%(from)s", slot="", join="")
 
 CREATE = """
-WITH place AS (SELECT %(capacity)s::int AS capacity), free AS (
+WITH place AS (SELECT %(capacity)s::int AS capacity, 0 AS ahead), free AS (
     SELECT seat FROM unnest(
         ARRAY(SELECT generate_series(1, (SELECT capacity FROM place)))
     ) AS seat
@@ -79,7 +79,7 @@ WITH place AS (SELECT %(capacity)s::int AS capacity), free AS (
           AND other.blocked && tstzrange(%(blocked_from)s, %(blocked_until)s)
           AND (other.expires_at IS NULL OR other.expires_at > %(at)s)
     )
-    ORDER BY seat LIMIT 1 OFFSET (
+    ORDER BY seat LIMIT 1 OFFSET (SELECT ahead FROM place) + (
         SELECT count(DISTINCT beyond.seat) FROM bookings_booking AS beyond
         WHERE beyond.service_id = %(service_id)s AND beyond.seat > (SELECT capacity FROM place)
           AND beyond.active AND beyond.id <> %(id)s
@@ -145,6 +145,8 @@ SELECT service.number, slot.start_time, slot.end_time, slot.id, slot.capacity - 
     SELECT count(*) FROM bookings_booking
     WHERE slot_id = slot.id AND active AND id IS DISTINCT FROM %(but)s
       AND (hold_expires_at IS NULL OR hold_expires_at > %(at)s)
+) - (
+    SELECT count(*) FROM bookings_waitlistentry WHERE slot_id = slot.id AND status = 'waiting'
 )
 FROM unnest(ARRAY(SELECT unnest(%(service_ids)s::uuid[])))
     WITH ORDINALITY AS service (id, number)

@@ -12,7 +12,7 @@ from django.urls import URLPattern, get_resolver
 from django.utils import timezone
 
 from accounts.tests.factories import PASSWORD, AdminFactory, UserFactory
-from bookings.models import Booking
+from bookings.models import Booking, WaitlistEntry
 from bookings.tests.factories import TUESDAY, BookingFactory, SlotFactory
 from bookit.tests.expect import problem
 from reviews.tests.factories import ReviewFactory
@@ -100,6 +100,7 @@ WRITES = {
         "rrule": ("rule", "FREQ=WEEKLY;COUNT=2"),
     },
     "PATCH /slots/{slot}": {"capacity": ("number", 3), "status": ("choice", "cancelled")},
+    "POST /slots/{full_slot}/waitlist": {},
     "POST /bookings": {
         "service_id": ("id", "{service}"),
         "start_time": ("time", "2999-02-01T10:00:00Z"),
@@ -130,6 +131,7 @@ READS = [
     "/calendars/{calendar}",
     "/slots",
     "/slots/{slot}",
+    "/slots/{full_slot}/waitlist",
     "/calendars/{calendar}/time-off",
     "/reviews",
     "/reviews/{review}",
@@ -276,6 +278,8 @@ def world(api):
         user=admin, status=Booking.Status.COMPLETED, start_time=TUESDAY - timedelta(days=2)
     )
     session = api.post("/auth/login", {"email": admin.email, "password": PASSWORD}).json()
+    full_slot = SlotFactory()
+    WaitlistEntry.objects.create(slot=full_slot, user=UserFactory())
     return {
         "client": api.as_(admin),
         "admin": admin.pk,
@@ -287,6 +291,7 @@ def world(api):
         "booking": BookingFactory(user=admin).pk,
         "completed": completed.pk,
         "slot": SlotFactory().pk,
+        "full_slot": full_slot.pk,
         "next_week": (timezone.now() + timedelta(days=7)).isoformat(),
         "review": review.pk,
     }

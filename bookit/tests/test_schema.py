@@ -21,7 +21,7 @@ from schemathesis.core.failures import FailureGroup
 from schemathesis.specs.openapi import checks
 
 from accounts.tests.factories import AdminFactory, ProviderFactory
-from bookings.models import Booking
+from bookings.models import Booking, WaitlistEntry
 from bookings.tests.factories import TUESDAY, BookingFactory, SlotFactory
 from bookit import pages, problems
 from bookit.wsgi import application
@@ -160,14 +160,19 @@ def test_what_needs_a_token_says_so_and_what_does_not_says_that(document, operat
             assert {} in operation["security"], label
 
 
-WITHOUT_BODY = {"POST /me/calendar", "POST /calendars/{id}/feed"}
+# Writes that say all there is to say in their path.
+WITHOUT_BODY = {
+    "POST /me/calendar",
+    "POST /calendars/{id}/feed",
+    "POST /slots/{slot_id}/waitlist",
+}
 
 
 def test_every_body_is_json_with_an_example_that_is_valid(document, operations):
     for label, operation in operations.items():
         body = operation.get("requestBody")
-        has_one = label.split()[0] in ("POST", "PATCH") and label not in WITHOUT_BODY
-        assert bool(body) == has_one, label
+        writes = label.split()[0] in ("POST", "PATCH")
+        assert bool(body) == (writes and label not in WITHOUT_BODY), label
         if not body:
             continue
         assert list(body["content"]) == ["application/json"], label
@@ -252,6 +257,9 @@ RULES = {
     "POST /slots": {"slot_conflict", "service_inactive"},
     "PATCH /slots/{id}": {"slot_conflict", "invalid_transition"},
     "DELETE /slots/{id}": {"slot_conflict"},
+    "POST /slots/{slot_id}/waitlist": {
+        *NOT_THEN - {"booking_conflict", "slot_full"},
+    },
     "POST /reviews": {"booking_not_completed", "review_exists"},
 }
 EVERYWHERE = {known.code for known in problems.PLUMBING}
@@ -338,6 +346,7 @@ def ids(api):
         slot = SlotFactory(service__calendar__provider=provider)
         for kind, row in (
             ("slots", slot),
+            ("waitlist", WaitlistEntry.objects.create(slot=slot, user=user)),
             ("services", slot.service),
             ("reviews", review),
             ("bookings", booking),
@@ -355,6 +364,7 @@ REFERENCES = {
     "calendar_id": "calendars",
     "booking_id": "bookings",
     "user_id": "users",
+    "slot_id": "slots",
     "provider_id": "users",
 }
 

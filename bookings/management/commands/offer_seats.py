@@ -1,0 +1,18 @@
+"""`manage.py offer_seats`."""
+
+from typing import Any
+
+from django.core.management.base import BaseCommand
+from django.utils import timezone
+
+from bookings import waitlist
+
+
+class Command(BaseCommand):
+    """Offers free seats to those who wait for them; the worker does it every minute."""
+
+    help = "Hold the free seats of full slots for those who wait, as the worker does every minute."
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        """Run it once."""
+        self.stdout.write(f"{waitlist.offer_seats(at=timezone.now())} seats offered.")
