@@ -151,7 +151,7 @@ def booking_file(booking: Booking) -> str:
                 end_time=booking.end_time,
                 updated_at=booking.updated_at,
                 summary=booking.service.title,
-                status=ical.STATUSES[Booking.Status(booking.status)],
+                status=ical.STATUSES[booking.status],
                 description=f"{booking.calendar.name}\nBooking {booking.pk}",
                 sequence=max(0, booking.events.count() - 1),
                 organizer=ical.platform(booking.calendar.name),
@@ -189,7 +189,7 @@ def _with_names(
             if capacity is None
             else f"{title} ({len(names)} of {capacity})"
         ),
-        status=ical.STATUSES[Booking.Status(status)],
+        status=ical.STATUSES[status],
         description=f"Booking {uid}" if capacity is None else "\n".join(names),
     )
 

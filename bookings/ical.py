@@ -21,7 +21,7 @@ LONGEST_LINE = 75
 # What no text may hold, and what some programs take for the end of a line.
 CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029]")
 # What calendar programs know of states.
-STATUSES = {
+STATUSES: dict[str, str] = {
     Booking.Status.HELD: "TENTATIVE",
     Booking.Status.PENDING: "TENTATIVE",
     Booking.Status.CONFIRMED: "CONFIRMED",

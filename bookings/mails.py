@@ -66,7 +66,7 @@ OFFERED = News(
     " by then, or it goes to whoever comes after you.",
 )
 
-ALWAYS = {
+ALWAYS: dict[str, News] = {
     Type.CONFIRMED: CONFIRMED,
     Type.RESCHEDULED: RESCHEDULED,
     Type.CANCELLED: CANCELLED,
@@ -127,7 +127,7 @@ class Occasion:
             return REMINDED if self.is_current else None
         if self.was_status == Status.HELD:
             return None  # Of a hold that ends nobody has been told that it began.
-        return ALWAYS.get(Type(self.type))
+        return ALWAYS.get(self.type)
 
     @property
     def audiences(self) -> list[str]:
@@ -306,7 +306,7 @@ def compose(occasion: Occasion, audience: str) -> Mail:
         end_time=occasion.end_time,
         updated_at=occasion.at,
         summary=title if audience == ATTENDEE else f"{title}: {attendee_name}",
-        status=ical.STATUSES[Status(occasion.status)],
+        status=ical.STATUSES[occasion.status],
         description=f"{calendar_name}\nBooking {occasion.booking_id}",
         sequence=occasion.sequence,
         organizer=organizer,
