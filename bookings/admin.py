@@ -9,8 +9,16 @@ from django.db.models import Model, QuerySet
 from django.http import HttpRequest
 from django.utils import timezone
 
-from bookings import services, slots
-from bookings.models import Booking, BookingEvent, Slot, WaitlistEntry
+from bookings import services, slots, webhooks
+from bookings.models import (
+    Attempt,
+    Booking,
+    BookingEvent,
+    Delivery,
+    Slot,
+    WaitlistEntry,
+    Webhook,
+)
 from bookit.admin import ReadOnlyAdmin
 from bookit.errors import ServiceError
 
@@ -37,18 +45,11 @@ def _enter(status: str, words: str) -> Action:
     return run
 
 
-class EventInline(admin.TabularInline):
-    """What happened to a booking."""
+class HistoryInline(admin.TabularInline):
+    """Rows that tell what happened to the one on whose page they are."""
 
-    model = BookingEvent
-    fields = ["at", "type", "actor", "data"]
-    readonly_fields = ["at", "type", "actor", "data"]
     extra = 0
     can_delete = False
-
-    def get_queryset(self, request: HttpRequest) -> QuerySet[BookingEvent]:
-        """Return the events with whoever caused them."""
-        return super().get_queryset(request).select_related("actor")
 
     def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         """Refuse: history is written by what happens."""
@@ -57,6 +58,18 @@ class EventInline(admin.TabularInline):
     def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         """Refuse: history is not changed."""
         return False
+
+
+class EventInline(HistoryInline):
+    """What happened to a booking."""
+
+    model = BookingEvent
+    fields = ["at", "type", "actor", "data"]
+    readonly_fields = ["at", "type", "actor", "data"]
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[BookingEvent]:
+        """Return the events with whoever caused them."""
+        return super().get_queryset(request).select_related("actor")
 
 
 class ServedAdmin(admin.ModelAdmin):
@@ -221,3 +234,67 @@ class WaitlistEntryAdmin(ReadOnlyAdmin):
     date_hierarchy = "created_at"
     ordering = ["-created_at", "-id"]
     show_full_result_count = False
+
+
+@admin.register(Webhook)
+class WebhookAdmin(ServedAdmin):
+    """Who is told what happens, and whether they hear it. Secrets are for nobody to see."""
+
+    list_display = ["url", "is_active", "disabled_reason", "failing_since", "created_at"]
+    list_filter = ["is_active", "created_at"]
+    search_fields = ["id", "url"]
+    exclude = ["secret", "previous_secret"]
+    actions = ["send_test"]
+
+    @admin.action(description="Send a test", permissions=["change"])
+    def send_test(self, request: HttpRequest, queryset: QuerySet[Webhook]) -> None:
+        """Send a test to the selected webhooks."""
+        self.apply(
+            request,
+            queryset,
+            lambda webhook: webhooks.send_test(webhook_id=webhook.pk, at=timezone.now()),
+        )
+
+    def delete_row(self, request: HttpRequest, row: Webhook) -> None:
+        """Delete a webhook and the log of its deliveries."""
+        webhooks.delete_webhook(webhook_id=row.pk)
+
+
+class AttemptInline(HistoryInline):
+    """How often a message was tried, and what came of it."""
+
+    model = Attempt
+    fields = ["at", "duration_ms", "status_code", "error", "response"]
+    readonly_fields = ["at", "duration_ms", "status_code", "error", "response"]
+
+
+@admin.register(Delivery)
+class DeliveryAdmin(ServedAdmin):
+    """Messages to webhooks: to look at, and to send again."""
+
+    list_display = ["created_at", "type", "webhook", "status", "next_attempt_at"]
+    list_filter = ["status", "type", "created_at"]
+    list_select_related = ["webhook"]
+    search_fields = ["id", "webhook__url"]
+    date_hierarchy = "created_at"
+    inlines = [AttemptInline]
+    actions = ["redeliver"]
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Delivery]:
+        """Return the deliveries with what they tell of."""
+        return super().get_queryset(request).select_related("webhook", "event")
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """Refuse: they go when they are old."""
+        return False
+
+    @admin.action(description="Redeliver", permissions=["change"])
+    def redeliver(self, request: HttpRequest, queryset: QuerySet[Delivery]) -> None:
+        """Send the selected messages again."""
+        self.apply(
+            request,
+            queryset,
+            lambda delivery: webhooks.redeliver(
+                webhook_id=delivery.webhook_id, delivery_id=delivery.pk, at=timezone.now()
+            ),
+        )

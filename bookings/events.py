@@ -15,6 +15,18 @@ from bookings.models import Booking, BookingEvent
 # All of a booking that changes, as each event keeps it: state and history tell the same.
 STATE_COLUMNS = ("status", "start_time", "end_time", "seat", "slot_id", "hold_expires_at")
 
+# What webhooks and `/events` tell of; the rest is between a booking and its attendee.
+TOLD = [
+    BookingEvent.Type.CREATED,
+    BookingEvent.Type.CONFIRMED,
+    BookingEvent.Type.RESCHEDULED,
+    BookingEvent.Type.CANCELLED,
+    BookingEvent.Type.COMPLETED,
+    BookingEvent.Type.EXPIRED,
+    BookingEvent.Type.NO_SHOW,
+    BookingEvent.Type.REVIEWED,
+]
+
 
 def state_of(row: str) -> str:
     """Return the SQL that makes an event's data of a row of bookings, or of its columns."""

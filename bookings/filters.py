@@ -12,7 +12,8 @@ from drf_spectacular.utils import extend_schema_field
 
 from bookings.affected import IN_TIME_OFF
 from bookings.availability import LONGEST, search, window
-from bookings.models import Booking, Slot
+from bookings.events import TOLD
+from bookings.models import Booking, BookingEvent, Delivery, Slot
 from bookings.slots import SEATS_LEFT
 from bookit.exceptions import refuse
 from bookit.filters import (
@@ -153,3 +154,28 @@ def _times(column: str, unit: timedelta) -> ExpressionWrapper:
 
 
 SlotFilter.base_filters.update(PERIOD_FILTERS)
+
+
+class EventFilter(filters.FilterSet):
+    """By what happened."""
+
+    type = CommaSeparatedChoices(
+        choices=[(kind.value, kind.label) for kind in TOLD],
+        help_text="One or more, comma-separated.",
+    )
+
+    class Meta:
+        model = BookingEvent
+        fields: list[str] = []
+
+
+class DeliveryFilter(filters.FilterSet):
+    """By whether it has arrived."""
+
+    status = CommaSeparatedChoices(
+        choices=Delivery.Status.choices, help_text="One or more, comma-separated."
+    )
+
+    class Meta:
+        model = Delivery
+        fields: list[str] = []

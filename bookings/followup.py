@@ -5,7 +5,7 @@ from datetime import datetime
 
 from django.db import transaction
 
-from bookings import mails, waitlist
+from bookings import mails, waitlist, webhooks
 from bookings.models import BookingEvent
 
 
@@ -21,3 +21,4 @@ def follow_up(*, event_ids: Sequence[int], at: datetime) -> None:
     )
     mails.enqueue(events)
     waitlist.enqueue(events, at=at)
+    webhooks.enqueue(event_ids, at=at)

@@ -1,12 +1,14 @@
 """What bookings do later, and by the clock."""
 
+from datetime import datetime
 from typing import Any
+from uuid import UUID
 
 from django.utils import timezone
 from procrastinate import RetryStrategy
 from procrastinate.contrib.django import app
 
-from bookings import clock, followup, mails, waitlist
+from bookings import clock, followup, mails, waitlist, webhooks
 
 # After 4, 16 and 64 seconds, and so on; a day in all.
 PATIENT = RetryStrategy(max_attempts=8, exponential_wait=4)
@@ -28,6 +30,14 @@ def send_mail(event_id: int, audience: str) -> None:
 def send_composed_mail(mail: dict[str, Any]) -> None:
     """Send a mail about a booking that is gone."""
     mails.Mail(**mail).message().send()
+
+
+@app.task(name="bookings.deliver", retry=PATIENT)
+def deliver(delivery_id: str, planned: str) -> None:
+    """Try to deliver a message to a webhook, as planned for a moment."""
+    webhooks.deliver(
+        delivery_id=UUID(delivery_id), planned=datetime.fromisoformat(planned), at=timezone.now()
+    )
 
 
 @app.periodic(cron="* * * * *")
@@ -62,3 +72,10 @@ def offer_seats(slot_ids: list[str]) -> None:
 def offer_all_seats(timestamp: int) -> None:
     """Offer whatever is free to those who wait for it, every minute, lest a seat be forgotten."""
     waitlist.offer_seats(at=timezone.now())
+
+
+@app.periodic(cron="27 3 * * *")
+@app.task(name="bookings.prune_deliveries", queueing_lock="bookings.prune_deliveries")
+def prune_deliveries(timestamp: int) -> None:
+    """Delete old deliveries, every night."""
+    webhooks.prune_deliveries(at=timezone.now())

@@ -23,11 +23,13 @@ from rest_framework.permissions import AllowAny, BasePermission, IsAuthenticated
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from accounts.permissions import IsProviderOrAdmin, signed_in
-from bookings import feeds, services, slots, waitlist
+from accounts.permissions import IsAdmin, IsProviderOrAdmin, signed_in
+from bookings import feeds, services, slots, waitlist, webhooks
 from bookings.availability import Search, search, window
-from bookings.filters import BookingFilter, SlotFilter
-from bookings.models import Booking, BookingEvent, Slot, WaitlistEntry
+from bookings.events import TOLD
+from bookings.filters import BookingFilter, DeliveryFilter, EventFilter, SlotFilter
+from bookings.models import Booking, BookingEvent, Delivery, Slot, WaitlistEntry, Webhook
+from bookings.payloads import payloads
 from bookings.serializers import (
     CLASS,
     AvailabilitiesSerializer,
@@ -36,8 +38,11 @@ from bookings.serializers import (
     BookingCreateSerializer,
     BookingSerializer,
     CalendarFeedSerializer,
+    DeliverySerializer,
     EventSerializer,
     FeedSerializer,
+    HistoryEventSerializer,
+    NothingSerializer,
     ServiceSearchSerializer,
     ServicesSearchSerializer,
     SlotChangeSerializer,
@@ -46,9 +51,12 @@ from bookings.serializers import (
     StatusChangeSerializer,
     WaitlistEntrySerializer,
     WaitlistJoinSerializer,
+    WebhookSecretSerializer,
+    WebhookSerializer,
 )
 from bookings.terms import Terms
 from bookit.exceptions import refuse
+from bookit.pagination import FeedPagination
 from bookit.prepared import Bound, Parameter, Prepared
 from bookit.renderers import CalendarRenderer, dumps
 from bookit.schema import errors
@@ -215,7 +223,7 @@ class HistoryViewSet(GenericViewSet):
     """What happened to a booking, oldest first, for whoever may see the booking."""
 
     permission_classes = [IsAuthenticated]
-    serializer_class = EventSerializer
+    serializer_class = HistoryEventSerializer
     default_ordering = ["id"]
     queryset = BookingEvent.objects.all()
 
@@ -589,6 +597,132 @@ class WaitlistViewSet(GenericViewSet):
         """Wait no longer. A seat that is held for one goes to the next; a booking stays."""
         waitlist.leave(slot_id=slot_id, entry_id=pk, actor=signed_in(request), at=timezone.now())
         return Response(status=204)
+
+
+@extend_schema_view(
+    list=extend_schema(tags=["Webhooks"], summary="List webhooks"),
+    retrieve=extend_schema(tags=["Webhooks"], summary="Show a webhook"),
+)
+class WebhookViewSet(GenericViewSet):
+    """Addresses that are told what happens."""
+
+    permission_classes = [IsAdmin]
+    serializer_class = WebhookSerializer
+    ordering_fields = {"created_at": "created_at"}
+    default_ordering = ["created_at"]
+    input_classes = {"rotate_secret": NothingSerializer, "test": NothingSerializer}
+    queryset = Webhook.objects.all()
+
+    @extend_schema(
+        tags=["Webhooks"], summary="Make a webhook", responses={201: WebhookSecretSerializer}
+    )
+    def create(self, request: Request) -> Response:
+        """Tell an address of events from now on. The answer alone holds the secret: keep it."""
+        webhook = webhooks.create_webhook(at=timezone.now(), **self.checked())
+        response = self.created(webhook)
+        response.data = WebhookSecretSerializer.represent_instance(webhook)
+        return response
+
+    @extend_schema(tags=["Webhooks"], summary="Change a webhook", responses=WebhookSerializer)
+    def partial_update(self, request: Request, pk: Any) -> Response:
+        """Change a webhook, or switch it off or on again."""
+        return self.shown(
+            webhooks.update_webhook(
+                webhook_id=pk, changes=self.checked(partial=True), at=timezone.now()
+            )
+        )
+
+    @extend_schema(tags=["Webhooks"], summary="Delete a webhook")
+    def destroy(self, request: Request, pk: Any) -> Response:
+        """Delete a webhook and the log of its deliveries."""
+        webhooks.delete_webhook(webhook_id=pk)
+        return Response(status=204)
+
+    @extend_schema(
+        tags=["Webhooks"],
+        summary="Give a webhook another secret",
+        request=None,
+        responses=WebhookSecretSerializer,
+    )
+    def rotate_secret(self, request: Request, pk: Any) -> Response:
+        """Make a new secret, which the answer alone holds. For a day the old one signs as well."""
+        webhook = webhooks.rotate_secret(webhook_id=pk, at=timezone.now(), **self.checked())
+        return Response(WebhookSecretSerializer.represent_instance(webhook))
+
+    @extend_schema(
+        tags=["Webhooks"],
+        summary="Send a test",
+        request=None,
+        responses={202: DeliverySerializer},
+        extensions=errors("webhook_inactive"),
+    )
+    def test(self, request: Request, pk: Any) -> Response:
+        """Send a message of type `test`, which is delivered as any other."""
+        delivery = webhooks.send_test(webhook_id=pk, at=timezone.now(), **self.checked())
+        return Response(DeliverySerializer.represent_instance(delivery), status=202)
+
+
+@extend_schema_view(
+    list=extend_schema(tags=["Webhooks"], summary="List a webhook's deliveries"),
+)
+class DeliveryViewSet(GenericViewSet):
+    """What was sent to a webhook, and what came of it."""
+
+    permission_classes = [IsAdmin]
+    serializer_class = DeliverySerializer
+    filterset_class = DeliveryFilter
+    ordering_fields = {"created_at": "created_at"}
+    default_ordering = ["-created_at"]
+    input_classes = {"redeliver": NothingSerializer}
+    queryset = Delivery.objects.all()
+
+    def get_queryset(self) -> QuerySet[Delivery]:
+        """Return the deliveries to the webhook that the path names.
+
+        Raises:
+            Webhook.DoesNotExist: there is none.
+        """
+        webhook = Webhook.objects.only("pk").get(pk=self.kwargs["webhook_id"])
+        return self.queryset.filter(webhook=webhook)
+
+    @extend_schema(
+        tags=["Webhooks"],
+        summary="Send a message again",
+        request=None,
+        responses={202: DeliverySerializer},
+        extensions=errors("webhook_inactive"),
+    )
+    def redeliver(self, request: Request, webhook_id: Any, pk: Any) -> Response:
+        """Send a message again now, under the same `webhook-id`, whatever became of it."""
+        delivery = webhooks.redeliver(
+            webhook_id=webhook_id, delivery_id=pk, at=timezone.now(), **self.checked()
+        )
+        return Response(self.serializer_class.represent_instance(delivery), status=202)
+
+
+class EventViewSet(GenericViewSet):
+    """What happened, for those who would rather ask than be told."""
+
+    permission_classes = [IsAdmin]
+    serializer_class = EventSerializer  # type: ignore[assignment]
+    filterset_class = EventFilter
+    pagination_class = FeedPagination
+    queryset = BookingEvent.objects.filter(type__in=TOLD)
+
+    @extend_schema(tags=["Webhooks"], summary="List what happened")
+    def list(self, request: Request, *args: Any, **kwargs: Any) -> Response:
+        """Answer with what webhooks are told, oldest first: none is missed, none comes twice.
+
+        Go on with `cursor`, which every page has, also an empty one. An event appears once all
+        changes that began before it are done.
+        """
+        events = self.paginate_queryset(self.filter_queryset(self.get_queryset())) or []
+        return self.get_paginated_response(
+            [
+                {"id": str(event.pk), **payload}
+                for event, payload in zip(events, payloads(events), strict=True)
+            ]
+        )
 
 
 def _instant(value: Any) -> str:

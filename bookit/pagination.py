@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from django.core import signing
+from django.db import connections
 from django.db.models import Q, QuerySet
 from rest_framework.pagination import BasePagination
 from rest_framework.request import Request
@@ -155,6 +156,77 @@ class Pagination(BasePagination):
         if rows and (more if backwards else values is not None):
             self.previous = self._url(cursor=_encode(order, rows[0], backwards=True))
         return rows
+
+
+class FeedPagination(Pagination):
+    """Rows that are only ever added, oldest first, and a cursor to go on from: none is ever missed.
+
+    Ids are given before a commit, so a row can come to be seen after one with a higher id. Here the
+    order is that of `transaction`, and only rows of transactions before the oldest that is still
+    open are shown: nothing can come to lie before them any more.
+    """
+
+    ORDER = ["transaction", "id"]
+
+    def paginate_queryset(
+        self,
+        queryset: "QuerySet[Any] | Bound | Sequence[Any]",
+        request: Request,
+        view: "APIView | None" = None,
+    ) -> list[Any]:
+        """Return the rows after the cursor, or the first ones.
+
+        Raises:
+            ValidationError: a parameter makes no sense.
+        """
+        assert isinstance(queryset, QuerySet)  # noqa: S101 - a cursor makes its own condition
+        self.request = request
+        query = request.query_params
+        self.limit = _number(query.get("limit"), "limit", DEFAULT_LIMIT, 1, MAX_LIMIT)
+        # Looked up before the rows, so that it is true of them.
+        with connections[queryset.db].cursor() as cursor:
+            cursor.execute("SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint")
+            [horizon] = cursor.fetchone()
+        rows = queryset.order_by(*self.ORDER).filter(transaction__lt=horizon)
+        if query.get("cursor"):
+            _, after = _decode(query["cursor"], self.ORDER)
+            rows = rows.filter(_after(self.ORDER, after, backwards=False))
+        page = list(rows[: self.limit + 1])
+        self.more = len(page) > self.limit
+        last = (
+            {"transaction": page[self.limit - 1].transaction, "id": page[self.limit - 1].pk}
+            if self.more
+            else {"transaction": horizon, "id": 0}  # All before it has been seen.
+        )
+        self.cursor = _encode(self.ORDER, last, backwards=False)
+        return page[: self.limit]
+
+    def get_paginated_response(self, data: Any) -> Response:
+        """Answer with a page; also the last one says where to go on from."""
+        return Response(
+            {
+                "next": self._url(cursor=self.cursor) if self.more else None,
+                "previous": None,
+                "cursor": self.cursor,
+                "results": data,
+            }
+        )
+
+    def get_paginated_response_schema(self, schema: dict[str, Any]) -> dict[str, Any]:
+        """Return the shape of a page."""
+        page = super().get_paginated_response_schema(schema)
+        del page["properties"]["count"]
+        page["properties"]["cursor"] = {
+            "type": "string",
+            "description": "Where to go on from, also when this is all there is so far.",
+            "example": "WzE3LDQyXQ:signature",
+        }
+        page["required"].append("cursor")
+        return page
+
+    def parameters(self, view: Any) -> set[str]:
+        """Return the names of the query parameters that page through this view."""
+        return {"limit", "cursor"}
 
 
 def _number(text: str | None, name: str, default: int, least: int, most: int) -> int:

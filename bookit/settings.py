@@ -426,6 +426,8 @@ SPECTACULAR_SETTINGS: dict[str, Any] = {
         "BookingStatus": "bookings.models.Booking.Status",
         "SlotStatus": "bookings.models.Slot.Status",
         "WaitlistStatus": "bookings.models.WaitlistEntry.Status",
+        "DeliveryStatus": "bookings.models.Delivery.Status",
+        "EventType": "bookings.serializers.EVENT_CHOICES",
         "UserRole": "accounts.models.User.Role",
         "ServiceMode": "catalog.models.Service.Mode",
     },
@@ -435,6 +437,13 @@ SPECTACULAR_SETTINGS: dict[str, Any] = {
         {"name": "Catalog", "description": "What is offered, and on whose time."},
         {"name": "Bookings", "description": "Time that is taken."},
         {"name": "Reviews", "description": "What people say of it."},
+        {
+            "name": "Webhooks",
+            "description": (
+                "What happens, told to other systems or polled by them. Messages are signed as "
+                "Standard Webhooks says."
+            ),
+        },
     ],
 }
 
@@ -464,5 +473,7 @@ LOGGING: dict[str, Any] = {
         # They tell of every start, command or not.
         "procrastinate.blueprints": {"level": "WARNING"},
         "procrastinate.periodic": {"level": "WARNING"},
+        # It tells the address of every call, which can hold what only its owner should know.
+        "httpx": {"level": "WARNING"},
     },
 }

@@ -8,7 +8,8 @@ from django.db import IntegrityError, transaction
 from django.db.models import F
 
 from accounts.models import User
-from bookings.models import Booking
+from bookings import events
+from bookings.models import Booking, BookingEvent
 from bookit.errors import Conflict, Forbidden, Invalid, database_error_facts
 from catalog.models import Service
 from reviews.models import Review
@@ -64,6 +65,14 @@ def create_review(
             if database_error_facts(error)[0] == "23505":
                 raise ReviewExists from None
             raise
+        events.record(
+            booking,
+            BookingEvent.Type.REVIEWED,
+            actor=actor,
+            at=at,
+            review_id=str(review.pk),
+            rating=rating,
+        )
         _count(review.service_id, stars=rating, reviews=1)
     return review
 

@@ -4,10 +4,12 @@ from datetime import UTC, datetime, timedelta
 
 import factory
 from django.db.backends.postgresql.psycopg_any import DateTimeTZRange
+from django.utils import timezone
 from factory.django import DjangoModelFactory
 
 from accounts.tests.factories import UserFactory
-from bookings.models import Booking, Slot
+from bookings.events import TOLD
+from bookings.models import Attempt, Booking, Delivery, Slot, Webhook
 from catalog.tests.factories import ServiceFactory
 
 # A Tuesday, long enough ahead that every test can book it.
@@ -61,3 +63,40 @@ class BookingFactory(DjangoModelFactory):
     )
     price = factory.SelfAttribute("service.price")
     currency = factory.SelfAttribute("service.currency")
+
+
+class WebhookFactory(DjangoModelFactory):
+    """A webhook that asks for everything."""
+
+    class Meta:
+        model = Webhook
+
+    url = "https://8.8.8.8/hook"
+    events = factory.LazyFunction(lambda: [str(kind) for kind in TOLD])
+    secret = "whsec_Tk90IGEgc2VjcmV0LCBidXQgYW4gZXhhbXBsZSE="
+
+
+class AttemptFactory(DjangoModelFactory):
+    """An attempt that was answered with an error."""
+
+    class Meta:
+        model = Attempt
+
+    at = factory.LazyFunction(timezone.now)
+    duration_ms = 84
+    status_code = 500
+    response = "No."
+
+
+class DeliveryFactory(DjangoModelFactory):
+    """A test message that has failed once."""
+
+    class Meta:
+        model = Delivery
+        skip_postgeneration_save = True
+
+    webhook = factory.SubFactory(WebhookFactory)
+    type = "test"
+    next_attempt_at = factory.LazyFunction(timezone.now)
+
+    attempt = factory.RelatedFactory(AttemptFactory, factory_related_name="delivery")

@@ -78,11 +78,13 @@ class Client(threading.Thread):
 
 def processes(serve, what):
     """Return the processes that `serve` has started, web workers or workers of the queue."""
-    started = psutil.Process(serve.process.pid).children()
-    if what == "worker":
-        return [each for each in started if "procrastinate" in " ".join(each.cmdline())]
-    masters = [each for each in started if "gunicorn" in " ".join(each.cmdline())]
-    return [child for master in masters for child in master.children()]
+    name = "procrastinate" if what == "worker" else "gunicorn"
+    found = []
+    for each in psutil.Process(serve.process.pid).children():
+        with suppress(psutil.NoSuchProcess):
+            if name in " ".join(each.cmdline()):
+                found += [each] if what == "worker" else each.children()
+    return found
 
 
 def kill_at_random(serve, seconds):

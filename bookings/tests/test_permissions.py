@@ -11,7 +11,7 @@ from django.utils import timezone
 from accounts.tests.factories import PASSWORD, AdminFactory, ProviderFactory, UserFactory
 from bookings import feeds
 from bookings.models import Booking, WaitlistEntry
-from bookings.tests.factories import TUESDAY, BookingFactory, SlotFactory
+from bookings.tests.factories import TUESDAY, BookingFactory, DeliveryFactory, SlotFactory
 from catalog.tests.factories import CalendarFactory, ServiceFactory, TimeOffFactory
 
 pytestmark = pytest.mark.django_db
@@ -107,6 +107,17 @@ POST   /reviews                                        401  403   201      403  
 PATCH  /reviews/{review}                               401  403   200      403   403   403
 DELETE /reviews/{review}                               401  403   204      403   403   204
 
+GET    /webhooks                                       401  403   403      403   403   200
+POST   /webhooks                                       401  403   403      403   403   201
+GET    /webhooks/{webhook}                             401  403   403      403   403   200
+PATCH  /webhooks/{webhook}                             401  403   403      403   403   200
+DELETE /webhooks/{webhook}                             401  403   403      403   403   204
+POST   /webhooks/{webhook}/rotate-secret               401  403   403      403   403   200
+POST   /webhooks/{webhook}/test                        401  403   403      403   403   202
+GET    /webhooks/{webhook}/deliveries                  401  403   403      403   403   200
+POST   /webhooks/{webhook}/deliveries/{delivery}/redeliver 401  403   403      403   403   202
+GET    /events                                         401  403   403      403   403   200
+
 GET    /                                               302  302   302      302   302   302
 GET    /docs                                           200  200   200      200   200   200
 GET    /redoc                                          200  200   200      200   200   200
@@ -168,6 +179,11 @@ BODIES = {
     "/calendars/{calendar}/feed": {},
     "/reviews": {"booking_id": "{completed_booking}", "rating": 4},
     "/reviews/{review}": {"rating": 3},
+    "/webhooks": {"url": "https://8.8.8.8/hook", "events": ["booking.created"]},
+    "/webhooks/{webhook}": {"events": ["review.created"]},
+    "/webhooks/{webhook}/rotate-secret": {},
+    "/webhooks/{webhook}/test": {},
+    "/webhooks/{webhook}/deliveries/{delivery}/redeliver": {},
 }
 
 ROWS = [
@@ -211,7 +227,10 @@ def world(api, people):
     in_two_months = timezone.now() + timedelta(days=60)
     session = api.post("/auth/login", {"email": people["owner"].email, "password": PASSWORD})
     full_slot = SlotFactory(service=ServiceFactory(calendar=calendar), start_time=in_two_months)
+    delivery = DeliveryFactory()
     things = {
+        "webhook": delivery.webhook,
+        "delivery": delivery,
         "calendar": calendar,
         "others_calendar": CalendarFactory(provider=people["other"]),
         "empty_calendar": CalendarFactory(provider=people["provider"]),
@@ -297,6 +316,7 @@ def reads_tokens(path, world):
     kind = path.split("/")[1].split("?")[0]
     return kind in (
         *("me", "users", "calendars", "services", "availability", "slots", "bookings", "reviews"),
+        *("webhooks", "events"),
     )
 
 
@@ -328,7 +348,7 @@ def test_the_table_is_complete():
         [
             *("owner", "calendar", "empty_calendar", "time_off", "service", "inactive_service"),
             *("unbooked_service", "slot", "full_slot", "entry", "booking", "past_booking"),
-            *("review", "own_token", "busy_token", "names_token"),
+            *("review", "own_token", "busy_token", "names_token", "webhook", "delivery"),
         ],
         UUID(int=0),
     )
@@ -347,6 +367,7 @@ def test_other_methods_are_refused_by_name(api, people, route):
         .replace("<id:calendar_id>", str(UUID(int=0)))
         .replace("<id:booking_id>", str(UUID(int=0)))
         .replace("<id:slot_id>", str(UUID(int=0)))
+        .replace("<id:webhook_id>", str(UUID(int=0)))
         .replace("<slug:code>", "not_found")
     )
     if path == "/":

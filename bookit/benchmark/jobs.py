@@ -16,7 +16,7 @@ from bookit.startup import BASE_DIR
 
 # Bookings that are confirmed at once: each is told to the customer and to the provider.
 CONFIRMED = 2_000
-MAIL = "bookings.send_mail"
+MAIL = "%.send_mail"
 # Bookings that have ended while no worker ran.
 OVERDUE = 100_000
 # The targets.
@@ -104,7 +104,7 @@ def mails(url: str, size: Size, say: Callable[[str], None]) -> JobsDone:
 
         def waiting() -> int:
             row = connection.execute(
-                "SELECT count(*) FROM procrastinate_jobs WHERE task_name = %s", [MAIL]
+                "SELECT count(*) FROM procrastinate_jobs WHERE task_name LIKE %s", [MAIL]
             ).fetchone()
             return int(row[0]) if row else 0
 

@@ -17,7 +17,7 @@ from django.utils.timezone import now
 from accounts.models import User
 from accounts.tests.factories import AdminFactory, ProviderFactory, UserFactory
 from bookings.models import Booking, Slot
-from bookings.tests.factories import TUESDAY, BookingFactory, SlotFactory
+from bookings.tests.factories import TUESDAY, BookingFactory, SlotFactory, WebhookFactory
 from bookit.tests.expect import problem
 from catalog.models import Calendar, Service
 from catalog.tests.factories import CalendarFactory, ServiceFactory
@@ -337,7 +337,7 @@ LISTS = ["/services", "/calendars", "/slots", "/reviews", "/bookings", "/users"]
 ALL_GETS = [
     *LISTS,
     *("/me", "/services/{service}", "/services/{service}/reviews"),
-    *("/calendars/{calendar}", "/calendars/{calendar}/time-off"),
+    *("/calendars/{calendar}", "/calendars/{calendar}/time-off", "/webhooks", "/events"),
 ]
 
 
@@ -437,6 +437,12 @@ def test_null_characters_in_filters_are_refused(admin, query):
         "/reviews?rating=five",
         "/reviews?service_id=x",
         "/reviews?ordering=comment",
+        "/events?type=booking.held",
+        "/events?type=nonsense",
+        "/events?limit=0",
+        "/events?cursor=nonsense",
+        "/events?offset=1",
+        "/events?page=1",
     ],
 )
 def test_a_filter_that_makes_no_sense_is_named(admin, query):
@@ -473,7 +479,7 @@ def test_odd_but_meaningful_filters_are_answered(admin, query):
 # --- pages ------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("path", [*LISTS, "/services/{service}/reviews"])
+@pytest.mark.parametrize("path", [*LISTS, "/services/{service}/reviews", "/webhooks"])
 def test_a_list_has_these_members(admin, paths, path):
     content = admin.get(paths(path)).json()
     assert list(content) == ["count", "next", "previous", "results"]
@@ -921,6 +927,8 @@ GOOD = {
     "PATCH /bookings/{booking}": {"status": "cancelled"},
     "PATCH /bookings/{booking}/status": {"status": "confirmed"},
     "PATCH /reviews/{review}": {"rating": 4},
+    "POST /webhooks": {"url": "https://8.8.8.8/hook", "events": ["booking.created"]},
+    "PATCH /webhooks/{webhook}": {"events": ["booking.created"]},
 }
 
 
@@ -942,6 +950,7 @@ def world():
         "calendar": review.service.calendar_id,
         "booking": booking.pk,
         "review": review.pk,
+        "webhook": WebhookFactory().pk,
     }
 
 
@@ -1024,6 +1033,8 @@ READ_ONLY = {
     "PATCH /services/{service}": {"rating_count": 99, "rating_average": 1, "provider_id": ANY_ID},
     "PATCH /bookings/{booking}": {"price": "0.01", "user_id": ANY_ID, "seat": 7, "notes": "!"},
     "PATCH /reviews/{review}": {"user_id": ANY_ID, "booking_id": ANY_ID, "author_name": "!"},
+    "POST /webhooks": {"id": ANY_ID, "failing_since": "2000-01-01T00:00:00Z"},
+    "PATCH /webhooks/{webhook}": {"id": ANY_ID, "disabled_reason": "!", "created_at": None},
 }
 
 

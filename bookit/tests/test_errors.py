@@ -48,6 +48,7 @@ CODES = {
     "email_taken": 409,
     "service_in_use": 409,
     "slot_conflict": 409,
+    "webhook_inactive": 409,
     "last_admin": 409,
     "payload_too_large": 413,
     "unsupported_media_type": 415,

@@ -22,7 +22,7 @@ from schemathesis.specs.openapi import checks
 
 from accounts.tests.factories import AdminFactory, ProviderFactory
 from bookings.models import Booking, WaitlistEntry
-from bookings.tests.factories import TUESDAY, BookingFactory, SlotFactory
+from bookings.tests.factories import TUESDAY, BookingFactory, DeliveryFactory, SlotFactory
 from bookit import pages, problems
 from bookit.wsgi import application
 from catalog.tests.factories import TimeOffFactory
@@ -165,6 +165,9 @@ WITHOUT_BODY = {
     "POST /me/calendar",
     "POST /calendars/{id}/feed",
     "POST /slots/{slot_id}/waitlist",
+    "POST /webhooks/{id}/rotate-secret",
+    "POST /webhooks/{id}/test",
+    "POST /webhooks/{webhook_id}/deliveries/{id}/redeliver",
 }
 
 
@@ -261,6 +264,8 @@ RULES = {
         *NOT_THEN - {"booking_conflict", "slot_full"},
     },
     "POST /reviews": {"booking_not_completed", "review_exists"},
+    "POST /webhooks/{id}/test": {"webhook_inactive"},
+    "POST /webhooks/{webhook_id}/deliveries/{id}/redeliver": {"webhook_inactive"},
 }
 EVERYWHERE = {known.code for known in problems.PLUMBING}
 
@@ -295,7 +300,8 @@ def test_no_answer_holds_a_password(document):
 def test_the_document_names_no_place_and_no_other_host(document):
     assert [server["url"] for server in document["servers"]] == ["/"]
     assert not re.search(
-        r"https?://(?!json-schema|tools\.ietf|bookit\.example\.com)", json.dumps(document)
+        r"https?://(?!json-schema|tools\.ietf|bookit\.example\.com|hooks\.example\.com)",
+        json.dumps(document),
     )
 
 
@@ -344,6 +350,7 @@ def ids(api):
             user=user, service=booking.service, status=Booking.Status.COMPLETED, seat=2
         )
         slot = SlotFactory(service__calendar__provider=provider)
+        delivery = DeliveryFactory()
         for kind, row in (
             ("slots", slot),
             ("waitlist", WaitlistEntry.objects.create(slot=slot, user=user)),
@@ -353,6 +360,8 @@ def ids(api):
             ("bookings", completed),
             ("services", booking.service),
             ("calendars", booking.calendar),
+            ("webhooks", delivery.webhook),
+            ("deliveries", delivery),
             ("time-off", TimeOffFactory(calendar=booking.calendar)),
         ):
             found.setdefault(kind, []).append(row.pk)
@@ -366,6 +375,7 @@ REFERENCES = {
     "user_id": "users",
     "slot_id": "slots",
     "provider_id": "users",
+    "webhook_id": "webhooks",
 }
 
 
@@ -380,7 +390,7 @@ def point_at_what_exists(case, ids, draw):
 
 
 @pytest.mark.django_db
-@pytest.mark.parametrize("tag", ["Accounts", "Users", "Catalog", "Bookings", "Reviews"])
+@pytest.mark.parametrize("tag", ["Accounts", "Users", "Catalog", "Bookings", "Reviews", "Webhooks"])
 @pytest.mark.parametrize("who", ["nobody", "provider", "admin"])
 def test_what_the_document_says_is_what_happens(who, tag, in_process, ids, api):
     """Made-up requests, good and bad: nothing breaks, and no answer is another than described."""

@@ -11,8 +11,8 @@ from accounts import services as accounts_services
 from accounts.models import User
 from accounts.tests.factories import PASSWORD, AdminFactory, ProviderFactory, UserFactory
 from bookings import services
-from bookings.models import Booking, BookingEvent, Slot
-from bookings.tests.factories import TUESDAY, BookingFactory, SlotFactory
+from bookings.models import Booking, BookingEvent, Slot, WaitlistEntry
+from bookings.tests.factories import TUESDAY, BookingFactory, DeliveryFactory, SlotFactory
 from catalog.models import Calendar, OpeningHours, Service
 from catalog.tests.factories import CalendarFactory, ServiceFactory
 from reviews.models import Review
@@ -58,7 +58,8 @@ def everything(boss):
     )
     services.change_status(booking_id=booking.pk, status="completed", actor=boss, at=timezone.now())
     ReviewFactory(booking=booking)
-    SlotFactory()
+    WaitlistEntry.objects.create(slot=SlotFactory(), user=boss)
+    DeliveryFactory()
 
 
 def page(model, kind, *args):
@@ -73,7 +74,10 @@ def test_every_model_of_ours_is_registered():
         "accounts.User",
         "bookings.Booking",
         "bookings.BookingEvent",
+        "bookings.Delivery",
         "bookings.Slot",
+        "bookings.WaitlistEntry",
+        "bookings.Webhook",
         "catalog.Calendar",
         "catalog.Service",
         "reviews.Review",
@@ -107,7 +111,9 @@ def test_lists_take_as_many_queries_for_many_rows(
 ):
     BookingFactory.create_batch(5)
     ReviewFactory.create_batch(5)
-    SlotFactory.create_batch(5)
+    for slot in SlotFactory.create_batch(5):
+        WaitlistEntry.objects.create(slot=slot, user=UserFactory())
+    DeliveryFactory.create_batch(5)
 
     with django_assert_max_num_queries(12):
         site.get(page(model, "changelist"))

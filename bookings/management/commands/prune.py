@@ -7,15 +7,22 @@ from django.core.management.base import BaseCommand
 from django.utils import timezone
 
 from accounts.services import prune_tokens
+from bookings.webhooks import prune_deliveries
 from bookit.jobs import prune_jobs
 
 
 class Command(BaseCommand):
     """Deletes what nobody needs any more; the worker does it every night."""
 
-    help = "Delete expired sessions and tokens, and old failed jobs, as the worker does each night."
+    help = (
+        "Delete expired sessions and tokens, old deliveries and failed jobs, as the worker does"
+        " every night."
+    )
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Run it once."""
-        self.stdout.write(f"{prune_tokens(at=timezone.now())} sessions deleted.")
+        at = timezone.now()
+        self.stdout.write(
+            f"{prune_tokens(at=at)} sessions and {prune_deliveries(at=at)} deliveries deleted."
+        )
         async_to_sync(prune_jobs)()

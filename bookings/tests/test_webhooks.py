@@ -1,0 +1,753 @@
+"""Webhooks: who asked is told, in order, signed, until it has arrived or there is no hope left."""
+
+import json
+import time
+from datetime import timedelta
+from email.utils import format_datetime
+
+import pytest
+import standardwebhooks
+import time_machine
+from django.contrib.messages import get_messages
+from django.db import connection, transaction
+from django.urls import reverse
+from django.utils import timezone
+from procrastinate.contrib.django import app
+from procrastinate.contrib.django.models import ProcrastinateJob
+
+from accounts.tests.factories import AdminFactory
+from bookings import events, followup, services, tasks, webhooks
+from bookings.models import Attempt, BookingEvent, Delivery, Webhook
+from bookings.tests.factories import (
+    TUESDAY,
+    AttemptFactory,
+    BookingFactory,
+    DeliveryFactory,
+    WebhookFactory,
+)
+from bookit.tests.crowd import at_once, run, tally, until_waiting
+from bookit.tests.expect import problem
+from bookit.tests.receiver import answer, receiver
+from catalog.tests.factories import ServiceFactory
+
+pytestmark = pytest.mark.django_db
+
+HOUR = timedelta(hours=1)
+DAY = timedelta(days=1)
+SECRET = "whsec_Tk90IGEgc2VjcmV0LCBidXQgYW4gZXhhbXBsZSE="
+
+
+@pytest.fixture(autouse=True)
+def anywhere(settings):
+    """Loopback may be called, for that is where the receivers are."""
+    settings.WEBHOOK_ALLOW_PRIVATE = True
+
+
+@pytest.fixture(autouse=True)
+def no_jobs_left(db):
+    """Jobs are in tables that are not emptied after tests that commit."""
+    run("DELETE FROM procrastinate_jobs")
+    yield
+    run("DELETE FROM procrastinate_jobs")
+
+
+@pytest.fixture
+def admin(api):
+    return api.as_(AdminFactory())
+
+
+def happen(kind=BookingEvent.Type.CONFIRMED, booking=None, at=None):
+    """Let something happen to a booking, and return the event."""
+    return events.record(booking or BookingFactory(), kind, actor=None, at=at or timezone.now())
+
+
+def follow_up(*happened, at=None):
+    followup.follow_up(event_ids=[event.pk for event in happened], at=at or timezone.now())
+
+
+def try_all(at=None):
+    """Make the attempt that each delivery waits for, in the order of their jobs."""
+    for delivery in Delivery.objects.filter(status="pending").order_by("event_id", "created_at"):
+        webhooks.deliver(
+            delivery_id=delivery.pk,
+            planned=delivery.next_attempt_at,
+            at=at or timezone.now(),
+        )
+
+
+def verified(message, secret=SECRET):
+    """Return what a receiver reads that verifies as Standard Webhooks says."""
+    return standardwebhooks.Webhook(secret).verify(message.body, message.headers)
+
+
+def jobs():
+    """Return the jobs of deliveries that wait, in the order of their making."""
+    return [*ProcrastinateJob.objects.filter(task_name="bookings.deliver").order_by("id")]
+
+
+def log(admin, webhook):
+    return admin.get(f"/webhooks/{webhook.pk}/deliveries").json()["results"]
+
+
+# --- who is told, and of what -------------------------------------------------------------------
+
+
+def test_whoever_asks_is_told_of_a_booking_as_the_api_shows_it(admin):
+    with receiver() as other:
+        made = admin.post("/webhooks", {"url": other.url, "events": ["booking.confirmed"]}).json()
+        booking = BookingFactory(notes="By the window")
+        admin.patch(f"/bookings/{booking.pk}", {"status": "confirmed"})
+        follow_up(*BookingEvent.objects.all())
+        try_all()
+    [message] = other.messages
+    told = verified(message, made["secret"])
+    shown = admin.get(f"/bookings/{booking.pk}").json()
+    assert told == {
+        "type": "booking.confirmed",
+        "timestamp": shown["updated_at"],
+        "data": shown,
+    }
+    assert message.headers["Content-Type"] == "application/json"
+    [delivery] = log(admin, Webhook.objects.get())
+    assert message.headers["webhook-id"] == delivery["id"]
+    assert delivery["status"] == "delivered"
+    assert delivery["event_id"] == str(BookingEvent.objects.get().pk)
+    assert [each["status_code"] for each in delivery["attempts"]] == [204]
+
+
+def test_what_is_told_is_the_state_that_came_of_the_event():
+    booking = BookingFactory(status="pending")
+    created = happen(BookingEvent.Type.CREATED, booking)
+    services.change_status(
+        booking_id=booking.pk, status="cancelled", actor=AdminFactory(), at=timezone.now()
+    )
+    with receiver() as other:
+        WebhookFactory(url=other.url)
+        follow_up(created)
+        try_all()
+    told = verified(other.messages[0])
+    assert told["data"]["status"] == "pending"
+    assert told["data"]["updated_at"] == told["timestamp"]
+    assert told["data"]["price"] == "25.00"
+
+
+def test_of_a_booking_that_is_gone_its_id_and_its_state_are_told():
+    booking = BookingFactory(notes="private")
+    event = happen(BookingEvent.Type.CANCELLED, booking)
+    pk = booking.pk
+    booking.delete()
+    with receiver() as other:
+        WebhookFactory(url=other.url)
+        follow_up(event)
+        try_all()
+    assert verified(other.messages[0])["data"] == {
+        "id": str(pk),
+        "status": "pending",
+        "start_time": "2999-01-01T10:00:00Z",
+        "end_time": "2999-01-01T11:00:00Z",
+        "seat": 1,
+        "slot_id": None,
+        "hold_expires_at": None,
+    }
+
+
+def test_of_what_nobody_asked_for_nobody_is_told():
+    WebhookFactory(events=["booking.cancelled"])
+    WebhookFactory(is_active=False)
+    asked = WebhookFactory(events=["booking.cancelled", "booking.created"])
+    happened = [
+        happen(kind)
+        for kind in (
+            BookingEvent.Type.HELD,
+            BookingEvent.Type.CREATED,
+            BookingEvent.Type.DELETED,
+            BookingEvent.Type.REMINDED,
+        )
+    ]
+    follow_up(*happened)
+    [delivery] = Delivery.objects.all()
+    assert (delivery.webhook, delivery.type) == (asked, "booking.created")
+
+
+def test_many_events_for_many_webhooks_are_one_statement(django_assert_num_queries):
+    booking = BookingFactory()
+    happened = [happen(booking=booking) for _ in range(30)]
+    for _ in range(3):
+        WebhookFactory()
+    with django_assert_num_queries(1):
+        webhooks.enqueue([event.pk for event in happened], at=timezone.now())
+    assert Delivery.objects.count() == len(jobs()) == 90
+    assert {delivery.pk.version for delivery in Delivery.objects.all()} == {7}
+
+
+def test_what_is_followed_up_twice_is_sent_once():
+    WebhookFactory()
+    event = happen()
+    follow_up(event)
+    follow_up(event)
+    assert Delivery.objects.count() == len(jobs()) == 1
+
+
+def test_an_event_takes_along_those_before_it_that_another_worker_still_has():
+    WebhookFactory(updated_at=timezone.now() - HOUR)
+    first, second = happen(), happen()
+    follow_up(second)
+    follow_up(first)
+    sent = {str(each.pk): each.event_id for each in Delivery.objects.all()}
+    assert [sent[job.args["delivery_id"]] for job in jobs()] == [first.pk, second.pk]
+
+
+def test_what_happened_before_a_webhook_was_made_is_not_taken_along():
+    before = happen(at=timezone.now() - HOUR)
+    WebhookFactory()
+    event = happen()
+    follow_up(event)
+    assert [each.event_id for each in Delivery.objects.all()] == [event.pk]
+    assert before.pk < event.pk
+
+
+def test_what_is_so_old_that_its_delivery_may_be_gone_is_not_taken_along():
+    WebhookFactory(updated_at=timezone.now() - 99 * DAY)
+    happen(at=timezone.now() - 31 * DAY)
+    event = happen()
+    follow_up(event)
+    assert [each.event_id for each in Delivery.objects.all()] == [event.pk]
+
+
+def test_jobs_of_a_webhook_share_a_lock_and_stand_behind_mails():
+    first, second = WebhookFactory(), WebhookFactory()
+    follow_up(happen())
+    assert {job.lock for job in jobs()} == {f"webhook-{first.pk}", f"webhook-{second.pk}"}
+    assert {job.priority for job in jobs()} == {-10}
+
+
+# --- secrets ------------------------------------------------------------------------------------
+
+
+def test_the_secret_is_shown_when_it_is_made_and_never_again(admin):
+    made = admin.post("/webhooks", {"url": "https://8.8.8.8", "events": ["review.created"]})
+    assert made.status_code == 201
+    secret = made.json()["secret"]
+    assert secret.startswith("whsec_")
+    standardwebhooks.Webhook(secret)
+    path = f"/webhooks/{made.json()['id']}"
+    assert made["Location"].endswith(path)
+    for seen in (
+        admin.get(path),
+        admin.get("/webhooks"),
+        admin.patch(path, {"is_active": True}),
+        admin.patch(path, {**made.json(), "is_active": True}),
+    ):
+        assert seen.status_code == 200
+        assert b"whsec_" not in seen.content
+        assert b"secret" not in seen.content
+
+
+def test_for_a_day_the_secret_before_signs_as_well(admin):
+    with receiver() as other:
+        webhook = WebhookFactory(url=other.url)
+        answered = admin.post(f"/webhooks/{webhook.pk}/rotate-secret")
+        assert answered.status_code == 200
+        new = answered.json()["secret"]
+        assert new != SECRET
+        follow_up(happen())
+        try_all()
+        [message] = other.messages
+        assert len(message.headers["webhook-signature"].split(" ")) == 2
+        assert verified(message, new) == verified(message, SECRET)
+
+        with time_machine.travel(timezone.now() + DAY + HOUR, tick=True):
+            follow_up(happen())
+            try_all()
+            message = other.messages[1]
+            assert len(message.headers["webhook-signature"].split(" ")) == 1
+            assert verified(message, new)
+            with pytest.raises(standardwebhooks.WebhookVerificationError):
+                verified(message, SECRET)
+    assert b"whsec_" not in admin.get(f"/webhooks/{webhook.pk}").content
+
+
+# --- again, and again ---------------------------------------------------------------------------
+
+
+def test_what_fails_is_tried_again_under_the_same_id(admin):
+    at = timezone.now()
+    with receiver(answer(500, b"Sorry."), answer(204)) as other:
+        webhook = WebhookFactory(url=other.url)
+        follow_up(happen())
+        try_all(at)
+        webhook.refresh_from_db()
+        assert webhook.failing_since == at
+        [delivery] = log(admin, webhook)
+        assert delivery["status"] == "pending"
+        [waiting] = Delivery.objects.all()
+        assert timedelta(seconds=5) <= waiting.next_attempt_at - at <= timedelta(seconds=6)
+        assert jobs()[-1].scheduled_at == waiting.next_attempt_at
+        try_all(at + timedelta(seconds=6))
+    first, second = other.messages
+    assert first.headers["webhook-id"] == second.headers["webhook-id"]
+    assert first.headers["webhook-timestamp"] < second.headers["webhook-timestamp"]
+    assert verified(first) == verified(second)
+    [delivery] = log(admin, webhook)
+    assert (delivery["status"], delivery["next_attempt_at"]) == ("delivered", None)
+    assert [each["status_code"] for each in delivery["attempts"]] == [500, 204]
+    assert [each["response"] for each in delivery["attempts"]] == ["Sorry.", ""]
+    assert all(each["duration_ms"] >= 0 and each["error"] == "" for each in delivery["attempts"])
+    webhook.refresh_from_db()
+    assert webhook.failing_since is None
+
+
+def test_pauses_grow_over_a_day_and_then_the_webhook_is_switched_off(admin):
+    began = at = timezone.now()
+    with receiver(answer(503)) as other:
+        webhook = WebhookFactory(url=other.url)
+        follow_up(happen(), at=began)
+        pauses = []
+        while at is not None:
+            try_all(at)
+            planned = Delivery.objects.get().next_attempt_at
+            if planned:
+                pauses.append(planned - at)
+            last, at = at, planned
+    assert pauses == sorted(pauses)
+    assert len(pauses) == 8
+    assert DAY <= last - began <= 1.3 * DAY
+    [delivery] = log(admin, webhook)
+    assert delivery["status"] == "failed"
+    assert len(delivery["attempts"]) == len(other.messages) == 9
+    shown = admin.get(f"/webhooks/{webhook.pk}").json()
+    assert not shown["is_active"]
+    assert "day" in shown["disabled_reason"]
+
+
+def test_pauses_differ_so_that_what_failed_together_does_not_come_back_together():
+    at = timezone.now()
+    with receiver(answer(503)) as other:
+        WebhookFactory(url=other.url)
+        booking = BookingFactory()
+        follow_up(*[happen(booking=booking) for _ in range(5)])
+        try_all(at)
+    assert len({each.next_attempt_at for each in Delivery.objects.all()}) == 5
+
+
+def test_one_success_within_the_day_keeps_a_webhook_on():
+    at = timezone.now()
+    with receiver(answer(500), answer(204), answer(500)) as other:
+        webhook = WebhookFactory(url=other.url)
+        for number in range(3):
+            follow_up(happen(), at=at)
+            for delivery in Delivery.objects.filter(status="pending", attempts=None):
+                webhooks.deliver(
+                    delivery_id=delivery.pk,
+                    planned=delivery.next_attempt_at,
+                    at=at + number * 0.9 * DAY,
+                )
+    webhook.refresh_from_db()
+    assert webhook.is_active
+    assert webhook.failing_since == at + 2 * 0.9 * DAY
+
+
+def test_a_410_switches_a_webhook_off_at_once(admin):
+    with receiver(answer(410)) as other:
+        webhook = WebhookFactory(url=other.url)
+        follow_up(happen(), happen())
+        try_all()
+    assert len(other.messages) == 1, "the second one is not even tried"
+    assert {each["status"] for each in log(admin, webhook)} == {"failed"}
+    shown = admin.get(f"/webhooks/{webhook.pk}").json()
+    assert not shown["is_active"]
+    assert "410" in shown["disabled_reason"]
+
+    back = admin.patch(f"/webhooks/{webhook.pk}", {"is_active": True}).json()
+    assert (back["is_active"], back["disabled_reason"], back["failing_since"]) == (True, "", None)
+
+
+def test_a_redirect_is_a_failure_and_nobody_follows_it(admin):
+    with receiver() as inside, receiver(answer(307, Location=inside.url)) as other:
+        webhook = WebhookFactory(url=other.url)
+        follow_up(happen())
+        try_all()
+    assert inside.messages == []
+    assert log(admin, webhook)[0]["attempts"][0]["status_code"] == 307
+    assert log(admin, webhook)[0]["status"] == "pending"
+
+
+AT = TUESDAY
+
+
+@pytest.mark.parametrize(
+    ("header", "least", "most"),
+    [
+        ("120", timedelta(minutes=2), timedelta(minutes=2)),
+        ("0", timedelta(seconds=5), timedelta(seconds=6)),
+        (format_datetime(AT + HOUR, usegmt=True), HOUR, HOUR),
+        (format_datetime(AT - HOUR, usegmt=True), timedelta(seconds=5), timedelta(seconds=6)),
+        ("999999999999999999", webhooks.LONGEST_PAUSE, webhooks.LONGEST_PAUSE),
+        (
+            format_datetime(AT + 99 * DAY, usegmt=True),
+            webhooks.LONGEST_PAUSE,
+            webhooks.LONGEST_PAUSE,
+        ),
+        ("soon", timedelta(seconds=5), timedelta(seconds=6)),
+        ("-5", timedelta(seconds=5), timedelta(seconds=6)),
+        ("1e9", timedelta(seconds=5), timedelta(seconds=6)),
+        ("Tue, 01 Jan 2999 11:00:00", timedelta(seconds=5), timedelta(seconds=6)),
+    ],
+)
+def test_who_asks_for_time_is_given_it_within_bounds(header, least, most):
+    with receiver(answer(429, Retry_After=header)) as other:
+        WebhookFactory(url=other.url)
+        follow_up(happen())
+        try_all(AT)
+    [delivery] = Delivery.objects.all()
+    assert least <= delivery.next_attempt_at - AT <= most
+
+
+def test_of_a_long_answer_two_kibibytes_are_kept(admin):
+    with receiver(answer(200, b"x" * 100_000)) as other:
+        webhook = WebhookFactory(url=other.url)
+        follow_up(happen())
+        try_all()
+    assert log(admin, webhook)[0]["attempts"][0]["response"] == "x" * 2048
+
+
+# --- twice, late, or not at all -----------------------------------------------------------------
+
+
+def test_a_job_that_runs_again_after_success_sends_nothing():
+    with receiver() as other:
+        WebhookFactory(url=other.url)
+        follow_up(happen())
+        [job] = jobs()
+        tasks.deliver(**job.args)
+        tasks.deliver(**job.args)
+    assert len(other.messages) == 1
+    assert Attempt.objects.count() == 1
+
+
+def test_a_job_that_runs_again_after_a_failure_leaves_it_to_the_next_one():
+    with receiver(answer(500)) as other:
+        WebhookFactory(url=other.url)
+        follow_up(happen())
+        [job] = jobs()
+        tasks.deliver(**job.args)
+        tasks.deliver(**job.args)
+    assert len(other.messages) == 1
+    assert len(jobs()) == 2, "itself, and one retry"
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_job_that_runs_twice_at_once_plans_one_retry():
+    def wait_for_the_other(request):
+        deadline = timezone.now() + timedelta(seconds=5)
+        while len(other.messages) < 2 and timezone.now() < deadline:
+            pass
+        answer(500)(request)
+
+    with receiver(wait_for_the_other) as other:
+        WebhookFactory(url=other.url)
+        follow_up(happen())
+        [job] = jobs()
+        outcomes = at_once([lambda: tasks.deliver(**job.args)] * 2)
+    assert tally(outcomes) == {None: 2}
+    assert len(other.messages) == 2, "both were on their way"
+    assert len(jobs()) == 2, "itself, and one retry"
+    assert Attempt.objects.count() == 2
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_webhook_that_is_deleted_while_it_is_told_takes_its_log_with_it():
+    def delete(request):
+        webhooks.delete_webhook(webhook_id=webhook.pk)
+        connection.close()
+        answer(500)(request)
+
+    with receiver(delete) as other:
+        webhook = WebhookFactory(url=other.url)
+        follow_up(happen())
+        [job] = jobs()
+        tasks.deliver(**job.args)
+    assert len(other.messages) == 1
+    assert not Delivery.objects.exists()
+    assert not Attempt.objects.exists()
+    assert jobs() == [job], "no retry"
+
+
+@pytest.mark.django_db(transaction=True)
+def test_an_attempt_that_ends_while_its_delivery_is_deleted_stands_in_nobodys_way():
+    delivery = DeliveryFactory()
+
+    transaction.set_autocommit(False)
+    Delivery.objects.select_for_update().get()
+
+    def meanwhile():
+        until_waiting(1)
+        AttemptFactory(delivery=delivery)
+        transaction.commit()
+
+    try:
+        [outcome] = at_once(
+            [lambda: webhooks.delete_webhook(webhook_id=delivery.webhook_id)], meanwhile=meanwhile
+        )
+    finally:
+        transaction.set_autocommit(True)
+    assert outcome.error is None
+    assert not Attempt.objects.exists()
+
+
+def test_deliveries_of_a_webhook_that_was_switched_off_end_as_failed(admin):
+    with receiver() as other:
+        webhook = WebhookFactory(url=other.url)
+        follow_up(happen())
+        admin.patch(f"/webhooks/{webhook.pk}", {"is_active": False})
+        try_all()
+    assert other.messages == []
+    assert log(admin, webhook)[0]["status"] == "failed"
+
+
+def test_a_name_that_leads_inside_by_the_time_of_the_attempt_is_not_called(admin, settings):
+    with receiver() as other:
+        webhook = WebhookFactory(url=other.url)
+        settings.WEBHOOK_ALLOW_PRIVATE = False
+        follow_up(happen())
+        try_all()
+    assert other.messages == []
+    [attempt] = log(admin, webhook)[0]["attempts"]
+    assert attempt["status_code"] is None
+    assert "no public address" in attempt["error"]
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "2130706433", "[64:ff9b::7f00:1]", "localhost"])
+def test_an_address_inside_is_refused_when_it_is_given(admin, settings, host):
+    settings.WEBHOOK_ALLOW_PRIVATE = False
+    body = {"url": f"http://{host}/hook", "events": ["booking.created"]}
+    content = problem(admin.post("/webhooks", body), 400, "validation_error", "url")
+    assert "no public address" in content["errors"][0]["message"]
+    webhook = WebhookFactory()
+    answered = admin.patch(f"/webhooks/{webhook.pk}", {"url": body["url"]})
+    problem(answered, 400, "validation_error", "url")
+    assert Webhook.objects.get().url == webhook.url
+    settings.WEBHOOK_ALLOW_PRIVATE = True
+    assert admin.post("/webhooks", body).status_code == 201
+
+
+# --- by hand ------------------------------------------------------------------------------------
+
+
+def test_a_test_is_delivered_as_any_other_message(admin):
+    with receiver() as other:
+        webhook = WebhookFactory(url=other.url)
+        answered = admin.post(f"/webhooks/{webhook.pk}/test")
+        assert answered.status_code == 202
+        assert answered.json()["status"] == "pending"
+        [job] = jobs()
+        tasks.deliver(**job.args)
+    told = verified(other.messages[0])
+    assert (told["type"], told["data"]) == ("test", {})
+    assert other.messages[0].headers["webhook-id"] == answered.json()["id"]
+    assert log(admin, webhook)[0]["status"] == "delivered"
+
+
+@pytest.mark.parametrize("first", [204, 500])
+def test_a_message_is_sent_again_under_the_same_id_whatever_became_of_it(admin, first):
+    with receiver(answer(first), answer(204)) as other:
+        webhook = WebhookFactory(url=other.url)
+        follow_up(happen())
+        try_all()
+        [delivery] = log(admin, webhook)
+        path = f"/webhooks/{webhook.pk}/deliveries/{delivery['id']}/redeliver"
+        answered = admin.post(path)
+        assert answered.status_code == 202
+        assert answered.json()["id"] == delivery["id"]
+        assert answered.json()["status"] == "pending"
+        for job in jobs():  # the one before included, which has nothing to do any more
+            tasks.deliver(**job.args)
+    assert [each.headers["webhook-id"] for each in other.messages] == [delivery["id"]] * 2
+    [delivery] = log(admin, webhook)
+    assert delivery["status"] == "delivered"
+    assert len(delivery["attempts"]) == 2
+
+
+def test_a_webhook_that_is_off_is_sent_nothing_by_hand(admin):
+    delivery = DeliveryFactory(webhook__is_active=False)
+    path = f"/webhooks/{delivery.webhook_id}"
+    problem(admin.post(f"{path}/test"), 409, "webhook_inactive")
+    answered = admin.post(f"{path}/deliveries/{delivery.pk}/redeliver")
+    problem(answered, 409, "webhook_inactive")
+    assert jobs() == []
+
+
+def test_deliveries_are_found_under_their_own_webhook_alone_and_by_status(admin):
+    one, other = DeliveryFactory(), DeliveryFactory(status="delivered")
+    for webhook, delivery in ((one.webhook, other), (other.webhook, one)):
+        path = f"/webhooks/{webhook.pk}/deliveries/{delivery.pk}/redeliver"
+        problem(admin.post(path), 404, "not_found")
+    path = f"/webhooks/{one.webhook_id}/deliveries"
+    assert [each["id"] for each in admin.get(path).json()["results"]] == [str(one.pk)]
+    assert admin.get(f"{path}?status=pending,failed").json()["count"] == 1
+    assert admin.get(f"{path}?status=delivered").json()["count"] == 0
+
+
+def test_the_log_takes_as_many_queries_for_many_deliveries(admin, django_assert_max_num_queries):
+    webhook = WebhookFactory()
+    DeliveryFactory.create_batch(5, webhook=webhook)
+    with django_assert_max_num_queries(4):
+        assert len(log(admin, webhook)) == 5
+
+
+def test_what_a_webhook_asks_for_is_kept_once_each(admin):
+    body = {"url": "https://8.8.8.8", "events": ["review.created", "booking.created"] * 2}
+    made = admin.post("/webhooks", body).json()
+    assert made["events"] == ["booking.created", "review.created"]
+
+
+def test_old_deliveries_are_deleted_with_their_attempts(monkeypatch):
+    monkeypatch.setattr(webhooks, "BATCH", 2)
+    at = timezone.now()
+    for _ in range(5):
+        DeliveryFactory(created_at=at - 31 * DAY)
+    kept = DeliveryFactory(created_at=at - 29 * DAY)
+    assert webhooks.prune_deliveries(at=at) == 5
+    assert webhooks.prune_deliveries(at=at) == 0
+    assert [each.delivery for each in Attempt.objects.all()] == [kept]
+
+
+# --- the admin site -----------------------------------------------------------------------------
+
+
+def test_the_admin_site_shows_why_a_webhook_is_off_and_no_secret(client):
+    client.force_login(AdminFactory())
+    webhook = WebhookFactory(
+        is_active=False, disabled_reason="It answered 410 Gone.", previous_secret=SECRET
+    )
+    for path in (
+        reverse("admin:bookings_webhook_changelist"),
+        reverse("admin:bookings_webhook_change", args=[webhook.pk]),
+    ):
+        page = client.get(path).content.decode()
+        assert "410 Gone" in page
+        assert "whsec_" not in page
+    client.post(
+        reverse("admin:bookings_webhook_delete", args=[webhook.pk]), {"post": "yes"}, follow=True
+    )
+    assert not Webhook.objects.exists()
+
+
+def test_the_admin_site_shows_attempts_and_redelivers(client):
+    client.force_login(AdminFactory())
+    delivery = DeliveryFactory(status="failed", next_attempt_at=None)
+    off = DeliveryFactory(status="failed", webhook__is_active=False, next_attempt_at=None)
+    page = client.get(reverse("admin:bookings_delivery_change", args=[delivery.pk]))
+    assert "500" in page.content.decode()
+    answered = client.post(
+        reverse("admin:bookings_delivery_changelist"),
+        {"action": "redeliver", "_selected_action": [str(delivery.pk), str(off.pk)]},
+    )
+    said = " ".join(str(each) for each in get_messages(answered.wsgi_request))
+    assert "1 changed." in said
+    assert "switched off" in said
+    delivery.refresh_from_db()
+    assert delivery.status == "pending"
+    assert [job.args["delivery_id"] for job in jobs()] == [str(delivery.pk)]
+
+
+# --- with a worker ------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def work():
+    """Return a function that does all jobs that are due, as a worker does."""
+    connector = app.connector.get_worker_connector()
+
+    def work_off():
+        before = None
+        # One that does not wait leaves when all that is left stands behind what it is doing.
+        while before != (before := {job.pk for job in ProcrastinateJob.objects.all()}):
+            with app.replace_connector(connector) as worker:
+                worker.run_worker(
+                    wait=False,
+                    install_signal_handlers=False,
+                    listen_notify=False,
+                    concurrency=4,
+                    delete_jobs="successful",
+                )
+
+    return work_off
+
+
+def due_now():
+    """Let the time of all retries have come."""
+    run("UPDATE procrastinate_jobs SET scheduled_at = now() WHERE status = 'todo'")
+
+
+def order(other, happened):
+    """Return the events in the order in which they arrived, by number."""
+    numbers = {str(each.pk): number for number, each in enumerate(happened)}
+    sent = {str(each.pk): str(each.event_id) for each in Delivery.objects.all()}
+    return [numbers[sent[each.headers["webhook-id"]]] for each in other.messages]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_events_arrive_in_their_order_from_a_worker_that_does_several_jobs_at_once(work):
+    service = ServiceFactory(capacity=9)
+    under_way, most = [], []
+
+    def take_time(request):
+        under_way.append(request)
+        most.append(len(under_way))
+        time.sleep(0.05)
+        under_way.remove(request)
+        answer()(request)
+
+    with receiver(take_time) as other:
+        WebhookFactory(url=other.url, updated_at=timezone.now() - HOUR)
+        happened = [happen(booking=BookingFactory(service=service, seat=n)) for n in range(1, 9)]
+        work()
+        assert order(other, happened) == [0, 1, 2, 3, 4, 5, 6, 7]
+    assert set(most) == {1}, "each waits for the one before it"
+    assert jobs() == []
+
+
+@pytest.mark.django_db(transaction=True)
+def test_others_wait_for_one_quick_retry_and_not_for_what_keeps_failing(work):
+    booking = BookingFactory()
+
+    def fail_the_first(request):
+        first = other.messages[0].headers["webhook-id"]
+        fails = other.messages[-1].headers["webhook-id"] == first
+        answer(500 if fails else 204)(request)
+
+    with receiver(fail_the_first) as other:
+        WebhookFactory(url=other.url, updated_at=timezone.now() - HOUR)
+        happened = [happen(booking=booking) for _ in range(3)]
+        work()
+        assert order(other, happened) == [0], "the others wait for its quick retry"
+        due_now()
+        work()
+        assert order(other, happened) == [0, 0, 1, 2], "which fails, and they go on"
+        due_now()
+        work()
+        assert order(other, happened) == [0, 0, 1, 2, 0], "and it by itself"
+
+
+@pytest.mark.django_db(transaction=True)
+def test_order_is_kept_across_a_failure_that_passes(work):
+    booking = BookingFactory()
+    with receiver(answer(500), answer(204)) as other:
+        WebhookFactory(url=other.url, updated_at=timezone.now() - HOUR)
+        happened = [happen(booking=booking) for _ in range(3)]
+        work()
+        due_now()
+        work()
+        assert order(other, happened) == [0, 0, 1, 2]
+    assert {each.status for each in Delivery.objects.all()} == {"delivered"}
+
+
+def test_a_message_is_the_same_however_it_is_written():
+    """What is signed is what is sent, with letters beyond ASCII."""
+    with receiver() as other:
+        WebhookFactory(url=other.url)
+        follow_up(happen(booking=BookingFactory(notes="Ŝalom ✂ 💈")))
+        try_all()
+    assert verified(other.messages[0])["data"]["notes"] == "Ŝalom ✂ 💈"
+    assert json.loads(other.messages[0].body)["data"]["notes"] == "Ŝalom ✂ 💈"

@@ -1,0 +1,87 @@
+"""Somebody else's server, that does what it is told: to see what it is sent, and what that does."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any, NamedTuple
+
+
+class Message(NamedTuple):
+    """A request that arrived."""
+
+    path: str
+    headers: dict[str, str]
+    body: bytes
+
+
+Behaviour = Callable[[BaseHTTPRequestHandler], None]
+
+
+def answer(status: int = 204, body: bytes = b"", **headers: str) -> Behaviour:
+    """Answer at once."""
+
+    def behave(request: BaseHTTPRequestHandler) -> None:
+        request.send_response(status)
+        for name, value in headers.items():
+            request.send_header(name.replace("_", "-"), value)
+        request.send_header("Content-Length", str(len(body)))
+        request.end_headers()
+        request.wfile.write(body)
+
+    return behave
+
+
+def drip(before: bytes, drop: bytes, pause: float = 0.05) -> Behaviour:
+    """Write `before`, and then one `drop` after another for as long as anybody listens."""
+
+    def behave(request: BaseHTTPRequestHandler) -> None:
+        request.wfile.write(before)
+        while True:
+            request.wfile.write(drop)
+            request.wfile.flush()
+            time.sleep(pause)
+
+    return behave
+
+
+class Receiver:
+    """A server; behaves as each of `behaviours` says in turn, and as the last one from then on."""
+
+    def __init__(self, url: str, behaviours: list[Behaviour]) -> None:
+        self.url = url
+        self.behaviours = behaviours
+        self.messages: list[Message] = []
+
+
+@contextmanager
+def receiver(*behaviours: Behaviour) -> Iterator[Receiver]:
+    """Listen on loopback; without behaviours everything is fine."""
+    lock = threading.Lock()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            with lock:
+                here.messages.append(Message(self.path, dict(self.headers.items()), body))
+                left = here.behaviours
+                behave = left.pop(0) if len(left) > 1 else left[0]
+            try:
+                behave(self)
+            except OSError:
+                self.close_connection = True  # Nobody listens any more.
+
+        def log_message(self, *args: Any) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    here = Receiver(f"http://127.0.0.1:{server.server_port}/hook", [*behaviours] or [answer()])
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+    thread.start()
+    try:
+        yield here
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()

@@ -1,0 +1,256 @@
+"""Calls to addresses that somebody else chose: not inside, not forever, and not more than asked."""
+
+import gzip
+import socket
+import time
+from ipaddress import ip_address
+
+import pytest
+
+from bookit import outbound
+from bookit.tests.receiver import answer, drip, receiver
+
+# Ways inside: by number, by way of IPv6, and in spellings that only the resolver understands.
+INSIDE = [
+    *(
+        "127.0.0.1",
+        "127.1",
+        "2130706433",
+        "0x7f.1",
+        "0x7f000001",
+        "0",
+        "0.0.0.0",
+        "127.255.255.254",
+    ),
+    *("10.0.0.1", "172.16.0.1", "172.31.255.255", "192.168.1.1", "169.254.169.254", "100.64.0.1"),
+    *("100.127.255.255", "192.0.0.1", "192.0.0.9", "192.0.2.1", "198.18.0.1", "198.51.100.1"),
+    *("203.0.113.1", "224.0.0.1", "239.255.255.255", "240.0.0.1", "255.255.255.255", "192.88.99.1"),
+    *("[::1]", "[::]", "[fe80::1]", "[fc00::1]", "[fd12:3456::1]", "[ff02::1]", "[fec0::1]"),
+    *("[::ffff:127.0.0.1]", "[::ffff:8.8.8.8]", "[::ffff:0:127.0.0.1]", "[::127.0.0.1]"),
+    *("[64:ff9b::7f00:1]", "[64:ff9b::808:808]", "[64:ff9b:1::1]", "[2002:7f00:1::]"),
+    *("[2002:808:808::1]", "[2001::1]", "[2001:0:4136:e378:8000:63bf:3fff:fdd2]", "[2001:db8::1]"),
+    *("[3fff::1]", "[100::1]", "[5f00::1]", "[4000::1]"),
+]
+MALFORMED = [
+    *("", " ", "x", "/hook", "//8.8.8.8", "http:8.8.8.8", "http://", "http:///hook", "http://#"),
+    *("ftp://8.8.8.8", "file:///etc/passwd", "gopher://8.8.8.8", "javascript:alert(1)", "mailto:a"),
+    *("http://user@8.8.8.8", "http://user:password@8.8.8.8", "http://8.8.8.8\\@127.0.0.1"),
+    *("http://8.8.8.8:0", "http://8.8.8.8:65536", "http://8.8.8.8:-1", "http://8.8.8.8:80:80"),
+    *(
+        "http://\uff11\uff12\uff17.0.0.1",
+        "http://\u2460\u2461\u2466.0.0.1",
+        "http://127\u30020.0.1",
+    ),
+    *(
+        "http://a b",
+        "http://a\tb",
+        "http://a\nb",
+        "http://a\0b",
+        "http://127%2e0.0.1",
+        "http://a..b",
+    ),
+    *("http://[::1", "http://[fe80::1%25eth0]", "http://[fe80::1%eth0]", "http://[v1.x]"),
+    *("http://" + "a" * 64 + ".com", "http://" + "a." * 200, "http://\ud800", "http://*.com"),
+    "http://0177.0.0.1",
+]
+
+
+@pytest.fixture
+def resolves(monkeypatch):
+    """Let names lead to the given addresses, one list after the other."""
+
+    def lead_to(*lists):
+        left = [list(addresses) for addresses in lists]
+
+        async def resolve(host, port):
+            return left.pop(0) if len(left) > 1 else left[0]
+
+        monkeypatch.setattr(outbound, "resolve", resolve)
+
+    return lead_to
+
+
+@pytest.fixture
+def anywhere(settings):
+    """Loopback may be called, for that is where the receivers are."""
+    settings.WEBHOOK_ALLOW_PRIVATE = True
+
+
+def post(url):
+    return outbound.post(url, content=b'{"a": 1}', headers={"X-Test": "yes"})
+
+
+# --- where to -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("host", INSIDE)
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_an_address_inside_is_refused(scheme, host):
+    for url in (f"{scheme}://{host}", f"{scheme}://{host}:8000/hook?a=b#c"):
+        with pytest.raises(outbound.Refused, match="no public address"):
+            outbound.check(url)
+        assert "no public address" in post(url).error
+
+
+@pytest.mark.parametrize("url", MALFORMED)
+def test_what_is_no_address_is_refused(url):
+    with pytest.raises(outbound.Refused):
+        outbound.check(url)
+    outcome = post(url)
+    assert outcome.status is None
+    assert outcome.error
+
+
+@pytest.mark.parametrize(
+    "host", ["8.8.8.8", "1.1.1.1", "[2606:4700::1111]", "[2a00:1450:4001::1]", "[2620:fe::fe]"]
+)
+def test_a_public_address_is_accepted(host):
+    for url in (f"http://{host}", f"https://{host}:8443/hook", f"HTTPS://{host}/ä?ö=ü"):
+        outbound.check(url)
+
+
+def test_a_name_is_judged_by_all_it_leads_to(resolves):
+    resolves(["8.8.8.8", "2606:4700::1111"])
+    outbound.check("https://example.com")
+    for inside in ("127.0.0.1", "::1", "10.0.0.1", "64:ff9b::7f00:1", "fe80::1"):
+        for addresses in (["8.8.8.8", inside], [inside, "8.8.8.8"]):
+            resolves(addresses)
+            with pytest.raises(outbound.Refused, match=f"leads to {inside}"):
+                outbound.check("https://example.com")
+
+
+def test_loopback_has_names():
+    for name in ("localhost", "LOCALHOST"):
+        with pytest.raises(outbound.Refused):
+            outbound.check(f"http://{name}/")
+
+
+def test_a_name_that_leads_nowhere_yet_may_be_kept_and_fails_when_it_is_called():
+    outbound.check("https://nowhere.invalid/hook")
+    assert post("https://nowhere.invalid/hook").error == (
+        "The name of the host cannot be resolved."
+    )
+
+
+def test_a_name_that_leads_elsewhere_by_the_time_of_the_call_is_refused(resolves):
+    with receiver() as other:
+        resolves(["8.8.8.8"], ["127.0.0.1"])
+        url = other.url.replace("127.0.0.1", "example.com")
+        outbound.check(url)
+        outcome = post(url)
+    assert outcome.error == "example.com leads to 127.0.0.1, which is no public address."
+    assert other.messages == []
+
+
+def test_the_call_goes_to_the_address_that_was_checked(resolves, anywhere):
+    """One look at the name: a second one would find an address at which nobody listens."""
+    with receiver() as other:
+        resolves(["127.0.0.1"], ["::1"])
+        assert post(other.url.replace("127.0.0.1", "example.com")).status == 204
+    [message] = other.messages
+    assert message.headers["Host"].startswith("example.com:")
+
+
+def test_an_address_that_does_not_answer_leaves_the_next_one(resolves, anywhere):
+    with receiver() as other:
+        resolves(["::1", "127.0.0.1"])  # Nothing listens on the first.
+        assert post(other.url.replace("127.0.0.1", "example.com")).status == 204
+    assert len(other.messages) == 1
+
+
+def test_proxies_of_the_environment_are_not_asked(monkeypatch, anywhere):
+    with receiver() as proxy, receiver() as other:
+        for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
+            monkeypatch.setenv(name, proxy.url)
+        assert post(other.url).status == 204
+    assert proxy.messages == []
+
+
+def test_every_kind_of_address_that_python_calls_global_and_is_none_is_known():
+    """The control: `is_global` by itself lets them pass."""
+    passing = [
+        host
+        for host in ("64:ff9b::7f00:1", "2002:7f00:1::", "ff0e::1", "224.0.0.1", "192.88.99.1")
+        if ip_address(host).is_global
+    ]
+    assert len(passing) >= 3
+    assert not any(outbound.is_public(ip_address(host)) for host in passing)
+
+
+# --- what comes of it ---------------------------------------------------------------------------
+
+
+def test_what_is_sent_arrives_with_its_headers(anywhere):
+    with receiver(answer(200, b"thank you")) as other:
+        outcome = post(other.url + "?token=1")
+    [message] = other.messages
+    assert (message.path, message.body) == ("/hook?token=1", b'{"a": 1}')
+    assert message.headers["X-Test"] == "yes"
+    assert message.headers["User-Agent"] == "BookIt"
+    assert (outcome.status, outcome.text, outcome.error) == (200, "thank you", "")
+    assert 0 <= outcome.duration_ms < 5000
+
+
+def test_redirects_are_not_followed(anywhere):
+    with receiver() as inside:
+        for status in (301, 302, 303, 307, 308):
+            with receiver(answer(status, Location=inside.url)) as other:
+                assert post(other.url).status == status
+                assert len(other.messages) == 1
+    assert inside.messages == []
+
+
+@pytest.mark.parametrize(
+    "behave",
+    [
+        lambda request: time.sleep(2),
+        drip(b"HTTP/1.1 200 OK\r\n", b"X-Drip: drop\r\n"),
+        drip(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", b"1\r\nx\r\n"),
+        drip(b"", b"HTTP"),
+    ],
+    ids=["nothing", "headers", "body", "nonsense"],
+)
+def test_nobody_keeps_a_call_for_longer_than_it_may_take(monkeypatch, anywhere, behave):
+    monkeypatch.setattr(outbound, "TIMEOUT", 0.5)
+    with receiver(behave) as other:
+        began = time.monotonic()
+        outcome = post(other.url)
+        assert time.monotonic() - began < 1.5
+    assert outcome.status is None
+    assert outcome.error
+
+
+def test_a_look_for_a_name_that_hangs_takes_no_longer_either(monkeypatch):
+    monkeypatch.setattr(outbound, "TIMEOUT", 0.3)
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *args, **options: time.sleep(2))
+    began = time.monotonic()
+    assert post("https://example.com").error == "No answer within 0.3 seconds."
+    assert time.monotonic() - began < 1
+
+
+def test_of_a_long_answer_the_beginning_is_kept(anywhere):
+    with receiver(answer(200, b"0123456789" * 1_000_000)) as other:
+        outcome = post(other.url)
+    assert outcome.status == 200
+    assert outcome.text == ("0123456789" * 205)[:2048]
+
+
+def test_an_answer_is_not_unpacked(anywhere):
+    bomb = gzip.compress(b"\0" * 50_000_000)
+    with receiver(answer(200, bomb, Content_Encoding="gzip")) as other:
+        outcome = post(other.url)
+    assert outcome.status == 200
+    assert len(outcome.text) <= 2048
+
+
+def test_an_answer_of_any_bytes_is_text_that_can_be_stored(anywhere):
+    with receiver(answer(200, b"a\0b\xff\xfe")) as other:
+        assert post(other.url).text == "ab\ufffd\ufffd"
+
+
+def test_a_server_that_is_not_there_or_talks_nonsense_is_an_error(anywhere):
+    with receiver(lambda request: request.wfile.write(b"nonsense\r\n\r\n")) as other:
+        assert "ProtocolError" in post(other.url).error
+    assert "ConnectError" in post(other.url).error
+    with receiver() as plain:
+        assert "ConnectError" in post(plain.url.replace("http:", "https:")).error

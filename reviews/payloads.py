@@ -1,0 +1,28 @@
+"""What others are told of reviews, by webhooks and at `/events`."""
+
+from collections.abc import Sequence
+from typing import Any
+from uuid import UUID
+
+from bookings.models import BookingEvent
+from reviews.models import Review
+from reviews.serializers import ReviewSerializer
+
+
+def reviews(events: Sequence[BookingEvent]) -> list[dict[str, Any]]:
+    """Return the review of each event, as the API shows it, with the rating it was made with.
+
+    Of one that has been deleted since there is its id, its booking's, and the rating.
+    """
+    ids = {event.pk: UUID(event.data["review_id"]) for event in events}
+    stored = Review.objects.filter(pk__in=ids.values()).order_by()
+    rows = {row["id"]: row for row in ReviewSerializer.rows(stored)}
+    return [
+        {
+            "id": ids[event.pk],
+            "booking_id": event.booking_id,
+            **rows.get(ids[event.pk], {}),
+            "rating": event.data["rating"],
+        }
+        for event in events
+    ]
