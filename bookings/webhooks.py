@@ -14,7 +14,7 @@ from base64 import b64encode
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from email.utils import parsedate_to_datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 import standardwebhooks
@@ -24,9 +24,11 @@ from procrastinate.contrib.django import app
 from bookings.events import TOLD
 from bookings.models import Attempt, Delivery, Webhook
 from bookings.payloads import payloads
-from bookit import outbound
 from bookit.errors import Conflict, Invalid
 from bookit.renderers import dumps
+
+if TYPE_CHECKING:
+    from bookit.outbound import Answer
 
 # Before each attempt after the first, and up to a fifth more, so that what failed together does not
 # come back together: 25 to 31 hours in all, more than the day after which a webhook is given up.
@@ -254,6 +256,9 @@ def deliver(*, delivery_id: UUID, planned: datetime, at: datetime) -> None:
             status=Delivery.Status.FAILED, next_attempt_at=None
         )
         return
+    # Here, for httpx is 14 MiB, of which the web needs none until somebody makes a webhook.
+    from bookit import outbound
+
     content = _content(delivery)
     answer = outbound.post(
         delivery.webhook.url, content=content, headers=_headers(delivery, content, at)
@@ -267,7 +272,7 @@ def prune_deliveries(*, at: datetime) -> int:
     return _delete_deliveries(created_at__lt=at - KEPT)
 
 
-def _record(delivery_id: UUID, planned: datetime, answer: outbound.Answer, at: datetime) -> None:
+def _record(delivery_id: UUID, planned: datetime, answer: "Answer", at: datetime) -> None:
     """Write down an attempt, and what becomes of its delivery and its webhook."""
     delivery = Delivery.objects.select_for_update(no_key=True).filter(pk=delivery_id).first()
     if delivery is None:  # It was deleted meanwhile.
@@ -372,6 +377,8 @@ def _set(row: Webhook | Delivery, **values: Any) -> None:
 
 
 def _check(url: str) -> None:
+    from bookit import outbound  # As in `deliver`.
+
     try:
         outbound.check(url)
     except outbound.Refused as refused:

@@ -16,7 +16,7 @@ from bookit.startup import BASE_DIR
 
 # Bookings that are confirmed at once: each is told to the customer and to the provider.
 CONFIRMED = 2_000
-MAIL = "%.send_mail"
+FOLLOW_UP, MAIL = "%.follow_up", "%.send_mail"
 # Bookings that have ended while no worker ran.
 OVERDUE = 100_000
 # The targets.
@@ -102,16 +102,16 @@ def mails(url: str, size: Size, say: Callable[[str], None]) -> JobsDone:
         connection.execute("DELETE FROM procrastinate_jobs")
         connection.execute(CONFIRM, {"users": size.users, "confirmed": CONFIRMED})
 
-        def waiting() -> int:
+        def waiting(task: str) -> int:
             row = connection.execute(
-                "SELECT count(*) FROM procrastinate_jobs WHERE task_name LIKE %s", [MAIL]
+                "SELECT count(*) FROM procrastinate_jobs WHERE task_name LIKE %s", [task]
             ).fetchone()
             return int(row[0]) if row else 0
 
         with _running(url, "procrastinate", "worker") as worker:
-            _until(waiting)
-            count, begun = waiting(), time.monotonic()
-            _until(lambda: not waiting())
+            _until(lambda: waiting(MAIL) and not waiting(FOLLOW_UP))
+            count, begun = waiting(MAIL), time.monotonic()
+            _until(lambda: not waiting(MAIL))
             seconds = time.monotonic() - begun
             memory = worker.memory_info().rss / 2**20
     return JobsDone("mails", count, seconds, memory_mib=memory)
