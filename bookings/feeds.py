@@ -92,7 +92,7 @@ def renew(*, owner_id: UUID) -> None:
     Feed.objects.filter(pk=owner_id).update(version=F("version") + 1)
 
 
-def own_feed(*, token: str, at: datetime) -> str:
+def own_feed(*, token: str, at: datetime) -> ical.Calendar:
     """Return the bookings of the user whose token this is.
 
     Raises:
@@ -103,8 +103,8 @@ def own_feed(*, token: str, at: datetime) -> str:
     if content != _own(user):
         raise User.DoesNotExist
     rows = _rows(OWN_BOOKINGS, at, user_id=user.pk)
-    return ical.calendar(
-        (
+    return ical.Calendar(
+        [
             ical.Entry(
                 uid=uid,
                 start_time=start_time,
@@ -115,12 +115,12 @@ def own_feed(*, token: str, at: datetime) -> str:
                 description=f"{calendar_name}\nBooking {uid}",
             )
             for uid, start_time, end_time, updated_at, status, title, calendar_name in rows
-        ),
+        ],
         name="BookIt",
     )
 
 
-def calendar_feed(*, calendar_id: UUID, token: str, at: datetime) -> str:
+def calendar_feed(*, calendar_id: UUID, token: str, at: datetime) -> ical.Calendar:
     """Return what a calendar's time is taken by, with names if the token is its provider's.
 
     Raises:
@@ -138,12 +138,12 @@ def calendar_feed(*, calendar_id: UUID, token: str, at: datetime) -> str:
         raise Calendar.DoesNotExist
     rows = _rows(OF_CALENDAR, at, calendar_id=calendar_id)
     entry = _with_names if has_names else _busy
-    return ical.calendar((entry(*row) for row in rows), name=calendar.name)
+    return ical.Calendar([entry(*row) for row in rows], name=calendar.name)
 
 
-def booking_file(booking: Booking) -> str:
+def booking_file(booking: Booking) -> ical.Calendar:
     """Return one booking as a calendar of its own."""
-    return ical.calendar(
+    return ical.Calendar(
         [
             ical.Entry(
                 uid=booking.pk,

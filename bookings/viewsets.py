@@ -1,7 +1,6 @@
 """Endpoints of bookings, of free times and of slots."""
 
 from datetime import UTC, tzinfo
-from hashlib import sha256
 from typing import Any
 from urllib.parse import urlencode
 from uuid import UUID
@@ -24,7 +23,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from accounts.permissions import IsAdmin, IsProviderOrAdmin, signed_in
-from bookings import feeds, services, slots, waitlist, webhooks
+from bookings import feeds, ical, services, slots, waitlist, webhooks
 from bookings.availability import Search, search, window
 from bookings.events import TOLD
 from bookings.filters import BookingFilter, DeliveryFilter, EventFilter, SlotFilter
@@ -298,16 +297,16 @@ class CalendarFileViewSet(GenericViewSet):
     def _token(self) -> str:
         return self.request.query_params.get("token", "")
 
-    def _file(self, content: str) -> Response:
+    def _file(self, calendar: ical.Calendar) -> Response:
         """Answer with a calendar, unless the client has the same already."""
-        etag = quote_etag(sha256(content.encode()).hexdigest()[:32])
+        etag = quote_etag(calendar.version)
         known = parse_etags(self.request.headers.get("If-None-Match", ""))
         is_known = "*" in known or etag in [each.removeprefix("W/") for each in known]
         headers = {"ETag": etag}
         return (
             Response(status=304, headers=headers)
             if is_known
-            else Response(content, headers=headers)
+            else Response(calendar.text(), headers=headers)
         )
 
 

@@ -421,7 +421,7 @@ def test_any_text_comes_back_and_any_line_is_short(text, name):
         organizer=ical.Party(name, "a@example.com"),
         attendee=ical.Party(name, "b@example.com"),
     )
-    content = ical.calendar([entry], method="REQUEST", name=text).encode()
+    content = ical.Calendar([entry], method="REQUEST", name=text).text().encode()
     assert_valid(content)
     [event] = icalendar.Calendar.from_ical(content).walk("VEVENT")
     assert event["ATTENDEE"] == "mailto:b@example.com"
