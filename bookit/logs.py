@@ -29,6 +29,9 @@ SECRETS = re.compile(BARE)
 # can be the end of something else.
 SECRETS_OF_TEXT = re.compile(rf'"(?:[^"\\\n]|\\.)*"@[\w.-]+|{BARE}')
 
+# A job as procrastinate writes it: `task[7](argument='value')`.
+CALL = re.compile(r"([\w.:-]+\[\w+\])\(.*\)", re.DOTALL)
+
 # Characters that would begin another line, or move the cursor of a terminal.
 CONTROLS = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160), 0x2028, 0x2029)}
 
@@ -47,6 +50,25 @@ class RequestIdFilter(logging.Filter):
         """Add `request_id`; never drops a record."""
         record.request_id = request_id.get()
         return True
+
+
+class JobFilter(logging.Filter):
+    """Leaves out what the jobs of a worker are about: it may be a mail, or hundreds of ids."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Let a record name the job alone; never drops one."""
+        if record.name.startswith("procrastinate"):
+            record.msg = CALL.sub(r"\1", record.getMessage())
+            record.args = None
+            if hasattr(record, "job"):
+                record.job = _job(record.job)
+            if hasattr(record, "jobs"):
+                record.jobs = [_job(job) for job in record.jobs]
+        return True
+
+
+def _job(job: dict[str, Any]) -> dict[str, Any]:
+    return {name: job.get(name) for name in ("id", "task_name", "attempts")}
 
 
 class JSONFormatter(OrjsonFormatter):

@@ -452,7 +452,10 @@ LOG_FORMAT = choice("LOG_FORMAT", "json", "text")
 LOGGING: dict[str, Any] = {
     "version": 1,
     "disable_existing_loggers": False,
-    "filters": {"request_id": {"()": "bookit.logs.RequestIdFilter"}},
+    "filters": {
+        "request_id": {"()": "bookit.logs.RequestIdFilter"},
+        "job": {"()": "bookit.logs.JobFilter"},
+    },
     "formatters": {
         "json": {"()": "bookit.logs.JSONFormatter"},
         "text": {"()": "bookit.logs.TextFormatter"},
@@ -461,7 +464,7 @@ LOGGING: dict[str, Any] = {
         "console": {
             "class": "logging.StreamHandler",
             "formatter": LOG_FORMAT,
-            "filters": ["request_id"],
+            "filters": ["request_id", "job"],
         }
     },
     "root": {"level": LOG_LEVEL, "handlers": ["console"]},

@@ -9,6 +9,7 @@ import time
 import pytest
 from django.db import connection, transaction
 from django.test import Client
+from procrastinate.contrib.django import app
 
 from accounts.models import User
 from accounts.tests.factories import PASSWORD, AdminFactory, UserFactory
@@ -459,3 +460,24 @@ def test_the_level_decides_about_the_lines_of_requests(api, written, level):
         assert len(written()) == (1 if level in ("DEBUG", "INFO") else 0)
     finally:
         logger.setLevel(logging.NOTSET)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_lines_of_a_worker_name_jobs_and_not_what_they_are_about(text):
+    with connection.cursor() as cursor:
+        cursor.execute("DELETE FROM procrastinate_jobs")
+    # It fails, which is told as well.
+    app.configure_task("bookit.prune_jobs").defer(timestamp=0, who="Ana (Lisbon), a\nbroken knee")
+    with app.replace_connector(app.connector.get_worker_connector()):
+        app.run_worker(wait=False, install_signal_handlers=False)
+    lines = [json.loads(line) for line in text.getvalue().splitlines()]
+    messages = [line["message"] for line in lines]
+    assert "Deferred 1 job" in messages
+    [started] = [
+        line for line in lines if line["message"].startswith("Starting job bookit.prune_jobs")
+    ]
+    assert re.fullmatch(r"Starting job bookit\.prune_jobs\[\d+\]", started["message"])
+    assert started["job"].keys() == {"id", "task_name", "attempts"}
+    assert any("ended with status: Error" in message for message in messages)
+    assert "Ana" not in text.getvalue()
+    assert "knee" not in text.getvalue()
