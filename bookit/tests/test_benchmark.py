@@ -243,7 +243,9 @@ def test_it_compares_bookit_with_the_reference_and_measures(database_url, tmp_pa
         missing = -cursor.fetchone()[0]
     assert missing >= sum(silent.bookit[0].measurement.statuses.values()) > 0
     mails, overdue = report.jobs
-    assert (mails.count, overdue.count) == (10, 50)
+    # Both readers of each booking; and those of what expired, if a minute has begun meanwhile.
+    assert mails.count >= 10
+    assert overdue.count == 50
     assert mails.memory_mib
     assert report.content()["results"][2]["name"] == "create"
     with connection.cursor() as cursor:
