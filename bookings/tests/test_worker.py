@@ -5,18 +5,21 @@ import shutil
 import signal
 import socket
 import subprocess
+import threading
 import time
 
 import psycopg
 import pytest
+import standardwebhooks
 from django.core.management import call_command
 from procrastinate.contrib.django import app
 
-from bookings.models import Booking, BookingEvent
-from bookings.tests.factories import TUESDAY, BookingFactory
-from bookings.tests.workers import Worker, database_url, until
+from bookings.models import Attempt, Booking, BookingEvent
+from bookings.tests.factories import TUESDAY, BookingFactory, WebhookFactory
+from bookings.tests.workers import PATIENCE, Worker, database_url, until
 from bookit.benchmark.servers import migrate
 from bookit.embedded_postgres import running
+from bookit.tests.receiver import answer, receiver
 
 LONG_AGO = TUESDAY.replace(year=2020)
 COMPLETE = "bookings.complete"
@@ -182,6 +185,54 @@ def test_after_a_restart_of_postgresql_jobs_are_done(serve, tmp_path):
         until(lambda: everything.ask("SELECT status FROM bookings_booking") == [("completed",)])
         until(lambda: everything.jobs("bookings.follow_up") == [])
         assert everything.end() == 0
+
+
+@pytest.mark.django_db(transaction=True)
+def test_webhooks_are_told_whatever_the_others_do(worker):
+    stop = threading.Event()
+
+    def hang(handler):
+        stop.wait(PATIENCE)
+
+    with (
+        receiver() as listens,
+        receiver(answer(500)) as fails,
+        receiver(hang) as hangs,
+        receiver(answer(302, Location=listens.url + "/elsewhere")) as redirects,
+        receiver(answer(410)) as is_gone,
+    ):
+        receivers = [fails, hangs, redirects, is_gone, listens]
+        hooks = [WebhookFactory(url=each.url) for each in receivers]
+        running_worker = worker(WEBHOOK_ALLOW_PRIVATE="true")
+        BookingFactory(status="confirmed", start_time=LONG_AGO)
+        call_command("complete_bookings")
+
+        def attempts():
+            return [
+                [
+                    (each.status_code, each.error)
+                    for each in Attempt.objects.filter(delivery__webhook=hook)
+                ]
+                for hook in hooks
+            ]
+
+        # The first retry comes after five seconds, and who hangs is given ten.
+        until(lambda: len(attempts()[0]) == 2 and len(attempts()[2]) == 2 and attempts()[1])
+        until(lambda: attempts()[4])
+        stop.set()
+        assert running_worker.end() == 0
+    assert attempts()[0] == [(500, "")] * 2
+    assert attempts()[1][0] == (None, "No answer within 10 seconds.")
+    assert attempts()[2] == [(302, "")] * 2
+    assert attempts()[3] == [(410, "")]
+    assert attempts()[4] == [(204, "")]
+    [message] = listens.messages
+    told = standardwebhooks.Webhook(hooks[4].secret).verify(message.body, message.headers)
+    assert (told["type"], told["data"]["status"]) == ("booking.completed", "completed")
+    for hook in hooks:
+        hook.refresh_from_db()
+    assert [hook.is_active for hook in hooks] == [True, True, True, False, True]
+    assert "410" in hooks[3].disabled_reason
 
 
 PGBOUNCER = shutil.which("pgbouncer") or shutil.which("pgbouncer", path="/usr/sbin")
