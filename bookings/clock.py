@@ -63,7 +63,7 @@ WITH due AS (
       AND NOT EXISTS (
         SELECT FROM bookings_bookingevent AS event
         WHERE event.booking_id = booking.id AND event.type = 'booking.reminded'
-          AND (event.data->>'start_time')::timestamptz = booking.start_time
+          AND event.data->>'start_time' = to_jsonb(booking.start_time)->>0
       )
     ORDER BY start_time, id LIMIT %(batch)s
     FOR NO KEY UPDATE SKIP LOCKED
@@ -71,6 +71,8 @@ WITH due AS (
 INSERT INTO bookings_bookingevent (booking_id, type, at, data)
 SELECT id, 'booking.reminded', %(at)s, jsonb_build_object({state_of("due")})
 FROM due ORDER BY start_time, id
+-- Nothing of a booking changes, so one who comes second does not see what the first has written.
+ON CONFLICT DO NOTHING
 """  # noqa: S608 - names of columns, no values
 
 

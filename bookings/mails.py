@@ -106,6 +106,7 @@ class Occasion:
     currency: str
     title: str
     calendar_name: str
+    user_id: UUID
     user_name: str
     user_email: str
     user_timezone: str
@@ -125,8 +126,11 @@ class Occasion:
             return OFFERED if self.is_offer and self.is_current else None
         if self.type == Type.REMINDED:
             return REMINDED if self.is_current else None
-        if self.was_status == Status.HELD:
-            return None  # Of a hold that ends nobody has been told that it began.
+        if self.was_status == Status.HELD and not (
+            self.is_offer and self.type == Type.CANCELLED and self.actor_id != self.user_id
+        ):
+            # Of a hold that ends nobody has been told that it began; and of an offer until when.
+            return None
         return ALWAYS.get(self.type)
 
     @property
@@ -153,12 +157,16 @@ SELECT event.id, event.type, event.at, event.actor_id, (
     (event.data->>'start_time')::timestamptz, (event.data->>'end_time')::timestamptz,
     (event.data->>'hold_expires_at')::timestamptz, event.data->'was'->>'status',
     (event.data->'was'->>'start_time')::timestamptz, (event.data->'was'->>'end_time')::timestamptz,
-    event.data->>'reason', coalesce((event.data->>'waitlist')::boolean, false),
+    event.data->>'reason', EXISTS (
+        SELECT FROM bookings_bookingevent AS offer
+        WHERE offer.booking_id = event.booking_id AND offer.type = 'booking.held'
+          AND offer.data->'waitlist' = 'true'
+    ),
     booking.status = event.data->>'status'
         AND booking.start_time = (event.data->>'start_time')::timestamptz,
     booking.id, booking.attendee_name, booking.attendee_email, booking.notes, booking.price,
     booking.currency, service.title, calendar.name,
-    attendee.name, attendee.email, attendee.timezone, attendee.is_active,
+    attendee.id, attendee.name, attendee.email, attendee.timezone, attendee.is_active,
     provider.id, provider.name, provider.email, provider.timezone, provider.is_active
 FROM bookings_bookingevent AS event
 JOIN bookings_booking AS booking ON booking.id = event.booking_id
@@ -181,6 +189,19 @@ WHERE NOT EXISTS (
     SELECT FROM procrastinate_jobs AS waiting
     WHERE waiting.queueing_lock = job.queueing_lock AND waiting.status = 'todo'
 )
+"""
+
+
+# The events of a booking that nobody has been told of, with whom, or nothing for all. The job that
+# tells of one is there to be seen from the moment at which the event is.
+PENDING = """
+SELECT event.id, job.args->>'audience'
+FROM bookings_bookingevent AS event JOIN procrastinate_jobs AS job ON CASE job.task_name
+    WHEN 'bookings.follow_up' THEN job.args->'event_ids' @> to_jsonb(event.id)
+    WHEN 'bookings.send_mail' THEN (job.args->>'event_id')::bigint = event.id
+END
+WHERE event.booking_id = %(booking_id)s AND job.status IN ('todo', 'doing')
+ORDER BY event.id
 """
 
 
@@ -228,14 +249,17 @@ def enqueue(events: Iterable[BookingEvent]) -> None:
     )
 
 
-def enqueue_composed(event: BookingEvent) -> None:
-    """Defer the mails about an event whole, for a booking that will be gone when they are sent."""
+def enqueue_composed(booking: Booking) -> None:
+    """Defer the mails about a booking that wait still whole: it will be gone when they are sent."""
+    rows = connection.fetch(PENDING, {"booking_id": booking.pk})  # type: ignore[attr-defined]
+    waiting = {*rows}
     _defer(
         "bookings.send_composed_mail",
         [
             (occasion, audience, {"mail": asdict(compose(occasion, audience))})
-            for occasion in occasions([event.pk])
+            for occasion in occasions([event_id for event_id, _ in rows])
             for audience in occasion.audiences
+            if waiting & {(occasion.event_id, None), (occasion.event_id, audience)}
         ],
     )
 

@@ -9,6 +9,7 @@ from django.contrib.postgres.fields import ArrayField, DateTimeRangeField, Range
 from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models
 from django.db.models import ExpressionWrapper, F, Func, Q
+from django.db.models.fields.json import KT
 from django.db.models.functions import Cast, Now
 from uuid_utils.compat import uuid7
 
@@ -375,6 +376,15 @@ class BookingEvent(models.Model):
     class Meta:
         ordering = ["id"]
         indexes = [models.Index(fields=["transaction", "id"], name="event_by_transaction")]
+        constraints = [
+            # However many look at once, a start is reminded of once.
+            models.UniqueConstraint(
+                "booking",
+                KT("data__start_time"),
+                condition=Q(type="booking.reminded"),
+                name="event_reminded_once",
+            ),
+        ]
 
     def __str__(self) -> str:
         return f"{self.type} at {self.at:%Y-%m-%d %H:%M} UTC"

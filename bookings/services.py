@@ -301,9 +301,9 @@ def delete_booking(*, booking_id: UUID, actor: User, at: datetime) -> None:
     if booking.status in TO_COME and booking.start_time > at:
         was = {"status": booking.status}
         booking.status, booking.hold_expires_at = Status.CANCELLED, None
-        cancelled = record(booking, BookingEvent.Type.CANCELLED, actor=actor, at=at, was=was)
-        # Whole, for when they are sent there is no booking to read it from.
-        mails.enqueue_composed(cancelled)
+        record(booking, BookingEvent.Type.CANCELLED, actor=actor, at=at, was=was)
+    # Whole, for when they are sent there is no booking to read it from.
+    mails.enqueue_composed(booking)
     record(booking, BookingEvent.Type.DELETED, actor=actor, at=at)
     booking.delete()
 
@@ -430,6 +430,9 @@ def _book(wish: Wish, terms: Terms, place: Place | None, start_time: datetime) -
         User.objects.select_for_update(no_key=True).get(pk=wish.user_id)
         if Booking.objects.live_holds(wish.at).filter(user=wish.user_id).count() >= MOST_HOLDS:
             raise TooManyHolds
+        if place:
+            # Before the slot, as everybody locks them: a hold that has expired may have to go.
+            Calendar.objects.select_for_update(no_key=True).get(pk=booking.calendar_id)
         booking.seat = take_seat(booking, capacity=capacity, actor=wish.actor)
     return booking
 

@@ -1,11 +1,13 @@
 """What bookings do later, and by the clock."""
 
-from datetime import datetime
+from datetime import datetime, timedelta
+from threading import BoundedSemaphore
 from typing import Any
 from uuid import UUID
 
+from django.conf import settings
 from django.utils import timezone
-from procrastinate import RetryStrategy
+from procrastinate import JobContext, RetryStrategy
 from procrastinate.contrib.django import app
 
 from bookings import clock, followup, mails, waitlist, webhooks
@@ -32,12 +34,35 @@ def send_composed_mail(mail: dict[str, Any]) -> None:
     mails.Mail(**mail).message().send()
 
 
-@app.task(name="bookings.deliver", retry=PATIENT)
-def deliver(delivery_id: str, planned: str) -> None:
+# So many of a worker's jobs wait for somebody's server at a time: half of what it does, so that
+# mails and the clock always find a place.
+DELIVERING = BoundedSemaphore(max(1, settings.WORKER_CONCURRENCY // 2))
+# Seconds after which a delivery that found no place tries again.
+ANOTHER_TRY = 2
+
+
+@app.task(name="bookings.deliver", retry=PATIENT, pass_context=True)
+def deliver(context: JobContext, delivery_id: str, planned: str) -> None:
     """Try to deliver a message to a webhook, as planned for a moment."""
-    webhooks.deliver(
-        delivery_id=UUID(delivery_id), planned=datetime.fromisoformat(planned), at=timezone.now()
-    )
+    if not DELIVERING.acquire(blocking=False):
+        job = context.job
+        # With a lock, before those that wait behind it: in the order in which they were.
+        priority = webhooks.PRIORITY + 1 if job.lock else job.priority
+        app.configure_task(
+            "bookings.deliver",
+            lock=job.lock,
+            priority=priority,
+            schedule_at=timezone.now() + timedelta(seconds=ANOTHER_TRY),
+        ).defer(delivery_id=delivery_id, planned=planned)
+        return
+    try:
+        webhooks.deliver(
+            delivery_id=UUID(delivery_id),
+            planned=datetime.fromisoformat(planned),
+            at=timezone.now(),
+        )
+    finally:
+        DELIVERING.release()
 
 
 @app.periodic(cron="* * * * *")

@@ -6,7 +6,7 @@ from urllib.parse import urlencode
 from uuid import UUID
 
 import orjson
-from django.db.models import QuerySet, UUIDField
+from django.db.models import Q, QuerySet, UUIDField
 from django.http import Http404
 from django.utils import timezone
 from django.utils.http import parse_etags, quote_etag
@@ -706,7 +706,13 @@ class EventViewSet(GenericViewSet):
     serializer_class = EventSerializer  # type: ignore[assignment]
     filterset_class = EventFilter
     pagination_class = FeedPagination
-    queryset = BookingEvent.objects.filter(type__in=TOLD)
+    # Of a hold that ends nobody has been told that it began.
+    queryset = BookingEvent.objects.filter(
+        ~Q(type__in=["booking.cancelled", "booking.expired"])
+        | Q(data__was__status__isnull=True)
+        | ~Q(data__was__status="held"),
+        type__in=TOLD,
+    )
 
     @extend_schema(tags=["Webhooks"], summary="List what happened")
     def list(self, request: Request, *args: Any, **kwargs: Any) -> Response:

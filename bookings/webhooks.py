@@ -58,6 +58,8 @@ BATCH = 1000
 # Behind everything else: who waits for a mail does not wait for somebody's server. A retry that
 # keeps its place in the queue of its webhook goes before those that wait behind it.
 PRIORITY = -10
+# Behind all of those: what has failed twice, lest servers that hang keep others waiting.
+LAST = -20
 TEST = "test"
 
 # Events are followed up by several workers at once. So each also takes along what happened just
@@ -79,6 +81,9 @@ WITH written AS (
     JOIN bookings_webhook AS webhook
         ON webhook.is_active AND event.type = ANY (webhook.events)
     WHERE event.id BETWEEN %(first)s::bigint - 100 AND %(last)s::bigint
+      -- Of a hold that ends nobody has been told that it began.
+      AND (event.type NOT IN ('booking.cancelled', 'booking.expired')
+           OR event.data->'was'->>'status' IS DISTINCT FROM 'held')
       AND (
         event.id = ANY (%(ids)s::bigint[])
         OR event.at > greatest(webhook.updated_at, %(at)s::timestamptz - interval '1 day')
@@ -292,8 +297,10 @@ def _record(delivery_id: UUID, planned: datetime, answer: "Answer", at: datetime
         )
         return
     webhook = _locked(delivery.webhook_id)
+    failures = delivery.attempts.count()
     was_failing = webhook.failing_since is not None
-    if not was_failing:
+    # Of one that is sent once more by hand nothing follows: it says too little of the webhook.
+    if not was_failing and failures <= len(PAUSES):
         _set(webhook, failing_since=at)
     if answer.status == 410:
         _switch_off(webhook, "It answered 410 Gone: nobody wants to be told.", at)
@@ -301,7 +308,6 @@ def _record(delivery_id: UUID, planned: datetime, answer: "Answer", at: datetime
         _switch_off(webhook, "For a day no attempt has succeeded.", at)
     if delivery.next_attempt_at != planned:  # Another job of this attempt was first.
         return
-    failures = delivery.attempts.count()
     if not webhook.is_active or failures > len(PAUSES):
         _set(delivery, status=Delivery.Status.FAILED, next_attempt_at=None)
         return
@@ -313,7 +319,7 @@ def _record(delivery_id: UUID, planned: datetime, answer: "Answer", at: datetime
     if keeps_place:
         _defer(delivery, lock=f"webhook-{webhook.pk}", priority=PRIORITY + 1)
     else:
-        _defer(delivery)
+        _defer(delivery, priority=LAST)
 
 
 def _defer(delivery: Delivery, *, lock: str | None = None, priority: int = PRIORITY) -> None:

@@ -1,5 +1,6 @@
 """Jobs: how workers reach the queue, whose tables are in the same PostgreSQL, and its upkeep."""
 
+from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -10,6 +11,7 @@ from procrastinate.connector import BaseAsyncConnector, BaseConnector
 from procrastinate.contrib.django import app
 from procrastinate.contrib.django.django_connector import DjangoConnector
 from procrastinate.contrib.django.utils import connector_params
+from procrastinate.exceptions import ConnectorException, UniqueViolation
 from procrastinate.jobs import Status
 from procrastinate.psycopg_connector import PsycopgConnector
 from psycopg import ProgrammingError
@@ -73,13 +75,19 @@ async def retry_stalled_jobs(*, at: datetime) -> int:
 
     A job that was tried `MOST_ATTEMPTS` times fails instead.
     """
-    stalled = [*await app.job_manager.get_stalled_jobs(seconds_since_heartbeat=SILENCE)]
-    for job in stalled:
-        if job.attempts < MOST_ATTEMPTS:
-            await app.job_manager.retry_job(job, retry_at=at)
-        else:
-            await app.job_manager.finish_job(job, status=Status.FAILED, delete_job=False)
-    return len(stalled)
+    given = 0
+    for job in await app.job_manager.get_stalled_jobs(seconds_since_heartbeat=SILENCE):
+        with suppress(ConnectorException):  # Somebody else has given it to another, or ended it.
+            if job.attempts >= MOST_ATTEMPTS:
+                await app.job_manager.finish_job(job, status=Status.FAILED, delete_job=False)
+                continue
+            try:
+                await app.job_manager.retry_job(job, retry_at=at)
+                given += 1
+            except UniqueViolation:
+                # One that does the same waits already.
+                await app.job_manager.finish_job(job, status=Status.ABORTED, delete_job=True)
+    return given
 
 
 async def prune_jobs() -> None:

@@ -161,12 +161,15 @@ class Pagination(BasePagination):
 class FeedPagination(Pagination):
     """Rows that are only ever added, oldest first, and a cursor to go on from: none is ever missed.
 
-    Ids are given before a commit, so a row can come to be seen after one with a higher id. Here the
-    order is that of `transaction`, and only rows of transactions before the oldest that is still
-    open are shown: nothing can come to lie before them any more.
+    Ids are given before a commit, so a row can come to be seen after one with a higher id. So only
+    rows of transactions before the oldest that is still open are shown, the horizon: nothing can
+    come to lie before it any more. Up to there is one step, in the order of ids; from there to a
+    later horizon is the next. Where one transaction waits for another, both end before a horizon
+    can pass the first: what happened to one thing is in one step, and in order.
     """
 
-    ORDER = ["transaction", "id"]
+    # A cursor: the step, from one transaction to before another (0: the horizon), and the last id.
+    STEP = ["low", "high", "id"]
 
     def paginate_queryset(
         self,
@@ -187,18 +190,27 @@ class FeedPagination(Pagination):
         with connections[queryset.db].cursor() as cursor:
             cursor.execute("SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint")
             [horizon] = cursor.fetchone()
-        rows = queryset.order_by(*self.ORDER).filter(transaction__lt=horizon)
+        low, high, last = 0, 0, 0
         if query.get("cursor"):
-            _, after = _decode(query["cursor"], self.ORDER)
-            rows = rows.filter(_after(self.ORDER, after, backwards=False))
-        page = list(rows[: self.limit + 1])
-        self.more = len(page) > self.limit
-        last = (
-            {"transaction": page[self.limit - 1].transaction, "id": page[self.limit - 1].pk}
-            if self.more
-            else {"transaction": horizon, "id": 0}  # All before it has been seen.
+            low, high, last = map(int, _decode(query["cursor"], self.STEP)[1])
+        if max(low, high) > horizon:
+            # The database was restored into another server, which counts anew.
+            raise refuse("cursor", "This cursor is from before a restore: begin without one.")
+        high = high or horizon
+        page = [
+            *queryset.order_by("id").filter(
+                transaction__gte=low, transaction__lt=high, pk__gt=last
+            )[: self.limit + 1]
+        ]
+        within = len(page) > self.limit
+        # Of this step there is more, or something has come to lie in the next.
+        self.more = within or high < horizon
+        step = (
+            {"low": low, "high": high, "id": page[self.limit - 1].pk}
+            if within
+            else {"low": high, "high": 0, "id": 0}
         )
-        self.cursor = _encode(self.ORDER, last, backwards=False)
+        self.cursor = _encode(self.STEP, step, backwards=False)
         return page[: self.limit]
 
     def get_paginated_response(self, data: Any) -> Response:

@@ -381,8 +381,9 @@ DEFAULT_FROM_EMAIL = env.str("DEFAULT_FROM_EMAIL", default="").strip() or "booki
 # A direct address for what workers ask of the queue, where DATABASE_URL leads to a pooler.
 DATABASE_DIRECT_URL = env.str("DATABASE_DIRECT_URL", default="").strip()
 PROCRASTINATE_ON_APP_READY = "bookit.jobs.prepare"
+WORKER_CONCURRENCY = integer("WORKER_CONCURRENCY", 4, at_least=1, at_most=100)
 PROCRASTINATE_WORKER_DEFAULTS = {
-    "concurrency": integer("WORKER_CONCURRENCY", 4, at_least=1, at_most=100),
+    "concurrency": WORKER_CONCURRENCY,
     # They look for jobs: to be told of each would cost whoever books, see bookings' migrations.
     "listen_notify": False,
     "fetch_job_polling_interval": 1.0,

@@ -5,7 +5,7 @@ from functools import partial
 
 import pytest
 from django.core.management import call_command
-from django.db import connection, transaction
+from django.db import IntegrityError, connection, transaction
 from django.test.utils import CaptureQueriesContext
 
 from accounts.tests.factories import UserFactory
@@ -201,6 +201,27 @@ class TestAtOnce:
             [outcome] = at_once([partial(clock.complete_bookings, at=overdue.end_time)])
             assert (outcome.error, outcome.value) == (None, 59)
         assert clock.complete_bookings(at=overdue.end_time) == 1
+
+    def test_many_workers_remind_of_each_booking_once(self, overdue):
+        Booking.objects.update(updated_at=overdue.start_time - 30 * DAY)
+        run = partial(clock.send_reminders, at=overdue.start_time - HOUR)
+        outcomes = at_once([run] * 8)
+        assert [outcome.error for outcome in outcomes] == [None] * 8
+        assert sum(outcome.value for outcome in outcomes) == 60
+        assert BookingEvent.objects.filter(type="booking.reminded").count() == 60
+
+    def test_it_is_the_constraint_that_keeps_reminders_from_coming_twice(self, overdue):
+        """The control of the test before: workers that look at the same moment see no reminder."""
+        Booking.objects.update(updated_at=overdue.start_time - 30 * DAY)
+        blind = clock.REMIND.replace("event.type = 'booking.reminded'", "false")
+        run = partial(clock._in_batches, blind, at=overdue.start_time - HOUR, ahead=DAY)
+        assert [run(), run()] == [60, 0]
+        with pytest.raises(IntegrityError, match="event_reminded_once"):
+            clock._in_batches(
+                blind.replace("ON CONFLICT DO NOTHING", ""),
+                at=overdue.start_time - HOUR,
+                ahead=DAY,
+            )
 
     def test_without_skipping_what_is_locked_the_others_would_wait(self, overdue, monkeypatch):
         """The control of the test before."""

@@ -12,6 +12,7 @@ from accounts.tests.factories import AdminFactory, UserFactory
 from bookings import events, followup
 from bookings.models import Booking, BookingEvent, Webhook
 from bookings.tests.factories import BookingFactory, WebhookFactory
+from bookit.pagination import FeedPagination, _encode
 from bookit.tests.crowd import PATIENCE, ask, run
 from bookit.tests.expect import problem
 
@@ -105,6 +106,34 @@ def test_an_event_of_a_lower_id_that_is_committed_later_is_seen_by_who_has_read_
     # The control: who goes by ids alone never hears of it.
     assert not BookingEvent.objects.filter(pk__gt=seen[-1]).exists()
     assert poll(admin, cursor)[0] == [lower]
+
+
+def test_what_happened_to_one_booking_is_in_order_though_one_waited_for_the_other(admin, booking):
+    with another_transaction() as first:
+        first.execute("SELECT pg_current_xact_id()")
+        # Begun later, done sooner.
+        confirmed = happen(booking, BookingEvent.Type.CONFIRMED)
+        first.execute(NEXT_ID)
+        [moved] = first.fetchone()
+        first.execute(WRITE, [moved, booking.pk])
+    by_transaction = BookingEvent.objects.order_by("transaction").values_list("pk", flat=True)
+    assert [*by_transaction] == [moved, confirmed.pk]  # The control.
+    assert poll(admin)[0] == [confirmed.pk, moved]
+
+
+def test_a_step_is_read_to_its_end_before_the_next_begins(admin, booking):
+    happened = [happen(booking).pk for _ in range(3)]
+    seen, cursor = poll(admin, limit=2)
+    happened.append(happen(booking).pk)
+    more, cursor = poll(admin, cursor, limit=2)
+    rest, cursor = poll(admin, cursor, limit=2)
+    assert seen + more + rest == happened
+    assert poll(admin, cursor)[0] == []
+
+
+def test_a_cursor_from_before_a_restore_is_refused(admin, booking):
+    cursor = _encode(FeedPagination.STEP, {"low": 10**15, "high": 0, "id": 0}, backwards=False)
+    problem(admin.get("/events", {"cursor": cursor}), 400, "validation_error", "cursor")
 
 
 def test_nothing_is_shown_that_something_could_still_come_before(admin, booking):

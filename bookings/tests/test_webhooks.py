@@ -4,6 +4,7 @@ import json
 import time
 from datetime import timedelta
 from email.utils import format_datetime
+from types import SimpleNamespace
 
 import pytest
 import standardwebhooks
@@ -85,6 +86,11 @@ def jobs():
     return [*ProcrastinateJob.objects.filter(task_name="bookings.deliver").order_by("id")]
 
 
+def do(job):
+    """Do a job, as a worker does."""
+    tasks.deliver(SimpleNamespace(job=job), **job.args)
+
+
 def log(admin, webhook):
     return admin.get(f"/webhooks/{webhook.pk}/deliveries").json()["results"]
 
@@ -113,6 +119,18 @@ def test_whoever_asks_is_told_of_a_booking_as_the_api_shows_it(admin):
     assert delivery["status"] == "delivered"
     assert delivery["event_id"] == str(BookingEvent.objects.get().pk)
     assert [each["status_code"] for each in delivery["attempts"]] == [204]
+
+
+@pytest.mark.parametrize("kind", ["booking.cancelled", "booking.expired"])
+def test_nobody_is_told_of_the_end_of_a_hold_of_whose_beginning_nobody_was(admin, kind):
+    booking = BookingFactory()
+    for was in ("held", "pending"):
+        events.record(
+            booking, BookingEvent.Type(kind), actor=None, at=timezone.now(), was={"status": was}
+        )
+    WebhookFactory()
+    follow_up(*BookingEvent.objects.all())
+    assert [each.event.data["was"] for each in Delivery.objects.all()] == [{"status": "pending"}]
 
 
 def test_what_is_told_is_the_state_that_came_of_the_event():
@@ -419,8 +437,8 @@ def test_a_job_that_runs_again_after_success_sends_nothing():
         WebhookFactory(url=other.url)
         follow_up(happen())
         [job] = jobs()
-        tasks.deliver(**job.args)
-        tasks.deliver(**job.args)
+        do(job)
+        do(job)
     assert len(other.messages) == 1
     assert Attempt.objects.count() == 1
 
@@ -430,8 +448,8 @@ def test_a_job_that_runs_again_after_a_failure_leaves_it_to_the_next_one():
         WebhookFactory(url=other.url)
         follow_up(happen())
         [job] = jobs()
-        tasks.deliver(**job.args)
-        tasks.deliver(**job.args)
+        do(job)
+        do(job)
     assert len(other.messages) == 1
     assert len(jobs()) == 2, "itself, and one retry"
 
@@ -448,7 +466,7 @@ def test_a_job_that_runs_twice_at_once_plans_one_retry():
         WebhookFactory(url=other.url)
         follow_up(happen())
         [job] = jobs()
-        outcomes = at_once([lambda: tasks.deliver(**job.args)] * 2)
+        outcomes = at_once([lambda: do(job)] * 2)
     assert tally(outcomes) == {None: 2}
     assert len(other.messages) == 2, "both were on their way"
     assert len(jobs()) == 2, "itself, and one retry"
@@ -466,7 +484,7 @@ def test_a_webhook_that_is_deleted_while_it_is_told_takes_its_log_with_it():
         webhook = WebhookFactory(url=other.url)
         follow_up(happen())
         [job] = jobs()
-        tasks.deliver(**job.args)
+        do(job)
     assert len(other.messages) == 1
     assert not Delivery.objects.exists()
     assert not Attempt.objects.exists()
@@ -541,7 +559,7 @@ def test_a_test_is_delivered_as_any_other_message(admin):
         assert answered.status_code == 202
         assert answered.json()["status"] == "pending"
         [job] = jobs()
-        tasks.deliver(**job.args)
+        do(job)
     told = verified(other.messages[0])
     assert (told["type"], told["data"]) == ("test", {})
     assert other.messages[0].headers["webhook-id"] == answered.json()["id"]
@@ -561,7 +579,7 @@ def test_a_message_is_sent_again_under_the_same_id_whatever_became_of_it(admin, 
         assert answered.json()["id"] == delivery["id"]
         assert answered.json()["status"] == "pending"
         for job in jobs():  # the one before included, which has nothing to do any more
-            tasks.deliver(**job.args)
+            do(job)
     assert [each.headers["webhook-id"] for each in other.messages] == [delivery["id"]] * 2
     [delivery] = log(admin, webhook)
     assert delivery["status"] == "delivered"

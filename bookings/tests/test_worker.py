@@ -14,7 +14,7 @@ import standardwebhooks
 from django.core.management import call_command
 from procrastinate.contrib.django import app
 
-from bookings.models import Attempt, Booking, BookingEvent
+from bookings.models import Attempt, Booking, BookingEvent, Delivery
 from bookings.tests.factories import TUESDAY, BookingFactory, WebhookFactory
 from bookings.tests.workers import PATIENCE, Worker, database_url, until
 from bookit.benchmark.servers import migrate
@@ -64,9 +64,10 @@ class TestOneWorker:
         running_worker = worker()
         until(lambda: running_worker.ask("SELECT id FROM procrastinate_workers"))
         booking = BookingFactory(status="confirmed", start_time=LONG_AGO)
+        WebhookFactory()
         call_command("complete_bookings")
         assert status_of(booking) == "completed"
-        until(lambda: running_worker.jobs("bookings.follow_up") == [], seconds=10)
+        until(lambda: Delivery.objects.filter(event__booking=booking).exists(), seconds=10)
         assert running_worker.end() == 0
 
     def test_a_worker_that_is_told_to_stop_ends_its_job_first(self, worker, request):
@@ -116,6 +117,19 @@ class TestOneWorker:
             call_command("retry_stalled_jobs")
             [job] = asking.execute("SELECT status, attempts FROM procrastinate_jobs").fetchall()
         assert job == ("failed", 11)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_stalled_job_whose_twin_waits_is_given_up_and_the_others_are_not(no_jobs, capsys):
+    with psycopg.connect(database_url(), autocommit=True) as asking:
+        app.configure_task(COMPLETE, queueing_lock="twin").defer(timestamp=0)
+        app.configure_task(COMPLETE, queueing_lock="other").defer(timestamp=0)
+        asking.execute("UPDATE procrastinate_jobs SET status = 'doing'")
+        app.configure_task(COMPLETE, queueing_lock="twin").defer(timestamp=0)
+        call_command("retry_stalled_jobs")
+        assert capsys.readouterr().out == "1 jobs given to others.\n"
+        left = asking.execute("SELECT queueing_lock, status FROM procrastinate_jobs ORDER BY id")
+        assert left.fetchall() == [("other", "todo"), ("twin", "todo")]
 
 
 def overdue(url):

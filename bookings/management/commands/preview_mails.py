@@ -41,6 +41,7 @@ BOOKED = Occasion(
     currency="EUR",
     title="Haircut",
     calendar_name="Helena's chair",
+    user_id=UUID("0199d3a1-7c1e-7f61-b2ab-0a1c5d3f9e10"),
     user_name="Ana Silva",
     user_email="ana@example.com",
     user_timezone="Europe/Lisbon",
