@@ -208,6 +208,22 @@ class TestWho:
         # If it passes on, nothing would take it out of a diary again.
         assert message.attachments == []
 
+    def test_whoever_was_offered_a_seat_hears_that_somebody_else_has_cancelled_it(
+        self, ana, haircut, admin
+    ):
+        offer = BookingFactory(user=ana, service=haircut, start_time=START, status="held")
+        events.record(offer, BookingEvent.Type.HELD, actor=None, at=NOW, waitlist=True)
+        sent()
+        services.change_status(booking_id=offer.pk, status="cancelled", actor=admin, at=NOW)
+        assert (TO_ANA, f"Cancelled: {ON}10:00") in sent()
+
+    def test_whoever_lets_an_offer_go_knows_it(self, ana, haircut):
+        offer = BookingFactory(user=ana, service=haircut, start_time=START, status="held")
+        events.record(offer, BookingEvent.Type.HELD, actor=None, at=NOW, waitlist=True)
+        sent()
+        services.cancel_booking(booking_id=offer.pk, actor=ana, at=NOW)
+        assert sent() == []
+
     def test_an_offer_that_has_passed_on_is_not_made(self, ana, haircut):
         offer = BookingFactory(user=ana, service=haircut, start_time=START, status="held")
         events.record(offer, BookingEvent.Type.HELD, actor=None, at=NOW, waitlist=True)
@@ -457,6 +473,16 @@ class TestJobs:
         booking = book()
         services.delete_booking(booking_id=booking.pk, actor=ana, at=NOW)
         assert {subject.partition(":")[0] for _, subject in sent()} == {"Requested", "Cancelled"}
+
+    def test_what_was_cancelled_is_told_though_it_is_deleted_before_anybody_could(self, book, ana):
+        booking = book()
+        sent()
+        services.cancel_booking(booking_id=booking.pk, actor=ana, at=NOW)
+        services.delete_booking(booking_id=booking.pk, actor=ana, at=NOW)
+        told = sent()
+        assert {subject.partition(":")[0] for _, subject in told} == {"Cancelled"}
+        assert len(told) == 2
+        assert sent() == []
 
 
 # --- a real server ----------------------------------------------------------------------------

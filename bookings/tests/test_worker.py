@@ -249,6 +249,29 @@ def test_webhooks_are_told_whatever_the_others_do(worker):
     assert "410" in hooks[3].disabled_reason
 
 
+@pytest.mark.django_db(transaction=True)
+def test_servers_that_hang_leave_room_for_everything_else(worker):
+    stop = threading.Event()
+
+    def hang(handler):
+        stop.wait(PATIENCE)
+
+    with receiver(hang) as hangs:
+        for _ in range(6):
+            WebhookFactory(url=hangs.url)
+        BookingFactory(status="confirmed", start_time=LONG_AGO)
+        call_command("complete_bookings")
+        running_worker = worker(WEBHOOK_ALLOW_PRIVATE="true", WORKER_CONCURRENCY="2")
+        until(lambda: hangs.messages)
+        BookingFactory(status="confirmed", start_time=LONG_AGO)
+        call_command("complete_bookings")
+        # Sooner than the ten seconds after which the first of them is given up.
+        until(lambda: Delivery.objects.count() == 12, seconds=6)
+        assert not Attempt.objects.exists()
+        stop.set()
+        assert running_worker.end() == 0
+
+
 PGBOUNCER = shutil.which("pgbouncer") or shutil.which("pgbouncer", path="/usr/sbin")
 
 
