@@ -8,6 +8,7 @@ from django.contrib import admin, messages
 from django.db.models import Model, QuerySet
 from django.http import HttpRequest
 from django.utils import timezone
+from django.utils.html import format_html
 
 from bookings import services, slots, webhooks
 from bookings.models import (
@@ -244,7 +245,7 @@ class WebhookAdmin(ServedAdmin):
     list_filter = ["is_active", "created_at"]
     search_fields = ["id", "url"]
     exclude = ["secret", "previous_secret"]
-    actions = ["send_test"]
+    actions = ["send_test", "switch_on", "switch_off"]
 
     @admin.action(description="Send a test", permissions=["change"])
     def send_test(self, request: HttpRequest, queryset: QuerySet[Webhook]) -> None:
@@ -253,6 +254,27 @@ class WebhookAdmin(ServedAdmin):
             request,
             queryset,
             lambda webhook: webhooks.send_test(webhook_id=webhook.pk, at=timezone.now()),
+        )
+
+    @admin.action(description="Switch on", permissions=["change"])
+    def switch_on(self, request: HttpRequest, queryset: QuerySet[Webhook]) -> None:
+        """Tell the selected webhooks again of what happens from now on."""
+        self._switch(request, queryset, is_active=True)
+
+    @admin.action(description="Switch off", permissions=["change"])
+    def switch_off(self, request: HttpRequest, queryset: QuerySet[Webhook]) -> None:
+        """Tell the selected webhooks nothing any more."""
+        self._switch(request, queryset, is_active=False)
+
+    def _switch(
+        self, request: HttpRequest, queryset: QuerySet[Webhook], *, is_active: bool
+    ) -> None:
+        self.apply(
+            request,
+            queryset,
+            lambda webhook: webhooks.update_webhook(
+                webhook_id=webhook.pk, changes={"is_active": is_active}, at=timezone.now()
+            ),
         )
 
     def delete_row(self, request: HttpRequest, row: Webhook) -> None:
@@ -264,8 +286,14 @@ class AttemptInline(HistoryInline):
     """How often a message was tried, and what came of it."""
 
     model = Attempt
-    fields = ["at", "duration_ms", "status_code", "error", "response"]
-    readonly_fields = ["at", "duration_ms", "status_code", "error", "response"]
+    fields = ["at", "duration_ms", "status_code", "error", "answer"]
+    readonly_fields = ["at", "duration_ms", "status_code", "error", "answer"]
+
+    @admin.display(description="Response")
+    def answer(self, attempt: Attempt) -> str:
+        """Return what came back, which need not have a blank to break a line at."""
+        style = "max-width: 40rem; overflow-wrap: anywhere"
+        return format_html('<div style="{}">{}</div>', style, attempt.response)
 
 
 @admin.register(Delivery)

@@ -37,7 +37,10 @@ urlpatterns = [
     path(
         "calendars/<id:pk>/feed", CalendarFeedViewSet.as_view({"get": "retrieve", "post": "renew"})
     ),
-    path("slots/<id:slot_id>/waitlist/<id:pk>", WaitlistViewSet.as_view({"delete": "destroy"})),
+    path(
+        "slots/<id:slot_id>/waitlist/<id:pk>",
+        WaitlistViewSet.as_view({"get": "retrieve", "delete": "destroy"}),
+    ),
     path(
         "slots/<id:slot_id>/waitlist",
         WaitlistViewSet.as_view({"get": "list", "post": "create"}),

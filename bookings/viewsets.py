@@ -550,7 +550,11 @@ class SlotViewSet(CatalogViewSet):
 
 
 @extend_schema_view(
-    list=extend_schema(tags=["Bookings"], summary="List who waits for a slot"),
+    list=extend_schema(
+        tags=["Bookings"],
+        summary="List who waits for a slot",
+        description="Show one's own places in the queue; its provider and admins see all.",
+    ),
 )
 class WaitlistViewSet(GenericViewSet):
     """The queue for a full slot."""
@@ -590,6 +594,17 @@ class WaitlistViewSet(GenericViewSet):
         return self.created(
             waitlist.join(slot_id=slot_id, actor=signed_in(request), at=timezone.now())
         )
+
+    @extend_schema(tags=["Bookings"], summary="Show a place in the queue for a slot")
+    def retrieve(self, request: Request, *args: Any, **kwargs: Any) -> Response:
+        """Show where one stands, to whoever waits, the provider and admins."""
+        user = signed_in(request)
+        entry = self.queryset.select_related("slot__calendar").get(
+            pk=kwargs["pk"], slot=kwargs["slot_id"]
+        )
+        if entry.user_id != user.pk and not user.keeps(entry.slot.calendar.provider_id):
+            raise PermissionDenied
+        return self.shown(entry)
 
     @extend_schema(tags=["Bookings"], summary="Leave the queue for a slot")
     def destroy(self, request: Request, slot_id: Any, pk: Any) -> Response:

@@ -72,6 +72,7 @@ DELETE /slots/{slot}                                   401  403   403      204  
 
 GET    /slots/{full_slot}/waitlist                     401  200   200      200   200   200
 POST   /slots/{full_slot}/waitlist                     401  201   201      201   201   201
+GET    /slots/{full_slot}/waitlist/{entry}             401  403   200      200   403   200
 DELETE /slots/{full_slot}/waitlist/{entry}             401  403   204      204   403   204
 
 GET    /bookings                                       401  200   200      200   200   200

@@ -135,6 +135,7 @@ class TestJoining:
         assert (first.status_code, second.status_code) == (201, 201)
         entry = second.json()
         assert second["Location"] == f"http://testserver/slots/{slot.pk}/waitlist/{entry['id']}"
+        assert api.as_(people[1]).get(second["Location"]).json() == entry
         assert datetime.fromisoformat(entry.pop("created_at")) <= timezone.now()
         assert entry == {
             "id": str(people[1].waitlist_entries.get().pk),

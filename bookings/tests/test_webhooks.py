@@ -645,6 +645,13 @@ def test_the_admin_site_shows_why_a_webhook_is_off_and_no_secret(client):
         page = client.get(path).content.decode()
         assert "410 Gone" in page
         assert "whsec_" not in page
+    for action, is_active in (("switch_on", True), ("switch_off", False)):
+        client.post(
+            reverse("admin:bookings_webhook_changelist"),
+            {"action": action, "_selected_action": [str(webhook.pk)]},
+        )
+        webhook.refresh_from_db()
+        assert (webhook.is_active, webhook.disabled_reason) == (is_active, "")
     client.post(
         reverse("admin:bookings_webhook_delete", args=[webhook.pk]), {"post": "yes"}, follow=True
     )

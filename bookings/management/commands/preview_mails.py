@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-from django.core.management import BaseCommand
+from django.core.management import BaseCommand, CommandError
 
 from bookings.mails import Occasion, compose
 from bookings.models import Booking, BookingEvent
@@ -100,7 +100,10 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, directory: Path, **options: Any) -> None:
         """Write the files."""
-        directory.mkdir(parents=True, exist_ok=True)
+        try:
+            directory.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise CommandError(f"There is no writing to {directory}: {error.strerror}.") from None
         for name, occasion in OCCASIONS.items():
             for audience in occasion.audiences:
                 mail = compose(occasion, audience)
