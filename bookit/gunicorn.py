@@ -65,6 +65,8 @@ threads = settings.WEB_THREADS
 # Loaded once, before the workers are forked: they start at once and share the memory of the code.
 preload_app = True
 
+# By default a peer on loopback may set the path with the headers SCRIPT_NAME and PATH_INFO.
+forwarder_headers = ""
 # Search words may be 200 characters long, each of them 12 in an address.
 limit_request_line = 8190
 # Longer than the usual 60 seconds of proxies, so that it is never us who hangs up on a request.

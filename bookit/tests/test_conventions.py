@@ -19,6 +19,7 @@ from accounts.tests.factories import AdminFactory, ProviderFactory, UserFactory
 from bookings.models import Booking, Slot
 from bookings.tests.factories import TUESDAY, BookingFactory, SlotFactory, WebhookFactory
 from bookit.tests.expect import problem
+from bookit.tests.routes import api_paths
 from catalog.models import Calendar, Service
 from catalog.tests.factories import CalendarFactory, ServiceFactory
 from reviews.models import Review
@@ -812,12 +813,41 @@ def test_a_head_is_a_get_without_its_body(admin, paths, path):
     assert head["Content-Length"] == get["Content-Length"] == str(len(get.content))
 
 
-def test_options_lists_the_methods_and_tells_nothing_else(admin):
-    for path in EVERY_PATH:
-        answer = admin.options(path)
-        assert (answer.status_code, answer.content) == (204, b"")
-        assert "OPTIONS" in answer["Allow"]
-        assert "PUT" not in answer["Allow"]
+# As browsers ask before they send a request of another origin: with the query of that request, and
+# without its token.
+QUERIES = ["", "?service_id=x&from=tomorrow", "?limit=0&cursor=x&tz=Mars", "?x=" + "&x=" * 2000]
+
+
+@pytest.mark.parametrize("query", QUERIES)
+@pytest.mark.parametrize("path", api_paths())
+def test_a_preflight_lists_the_methods_whatever_the_query(api, path, query):
+    answer = api.options(path + query)
+    assert (answer.status_code, answer.content) == (204, b"")
+    assert "OPTIONS" in answer["Allow"]
+    assert "PUT" not in answer["Allow"]
+
+
+@pytest.mark.parametrize("token", ["", "Bearer x", "of an admin"])
+def test_a_preflight_costs_no_query_whoever_sends_it(api, token, django_assert_num_queries):
+    client = api.as_(AdminFactory()) if token == "of an admin" else api
+    headers = {"authorization": token} if token.startswith("Bearer") else {}
+    with django_assert_num_queries(0):
+        for path in api_paths():
+            assert client.options(f"{path}?q=x", headers=headers).status_code == 204
+
+
+@pytest.mark.parametrize("method", ["TRACE", "PUT", "BREW", "LIST", "METADATA"])
+@pytest.mark.parametrize("query", QUERIES)
+def test_a_wrong_method_with_a_query_is_a_405(api, method, query):
+    for path in api_paths():
+        problem(api.generic(method, path + query), 405, "method_not_allowed")
+
+
+@pytest.mark.parametrize("path", api_paths())
+def test_a_head_checks_its_query_as_a_get_does(admin, path):
+    for query in ("?limit=0", "?service_id=x&from=tomorrow", "?nonsense=x", "?tz=Mars"):
+        get, head = admin.get(path + query), admin.head(path + query)
+        assert (head.status_code, head.content) == (get.status_code, b"")
 
 
 # --- bodies -----------------------------------------------------------------------------------

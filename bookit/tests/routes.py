@@ -1,0 +1,30 @@
+"""Every path of BookIt, as its URL configuration has them."""
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from django.urls import URLPattern, get_resolver
+
+ANY_ID = "01980000-0000-7000-8000-000000000000"
+
+
+def every_path(patterns: Any = None, prefix: str = "/") -> Iterator[tuple[str, Any]]:
+    """Yield each path, with an id that no row has, and the view behind it."""
+    for pattern in get_resolver().url_patterns if patterns is None else patterns:
+        path = prefix + _filled(str(pattern.pattern))
+        if isinstance(pattern, URLPattern):
+            yield path, pattern.callback
+        else:
+            yield from every_path(pattern.url_patterns, path)
+
+
+def _filled(route: str) -> str:
+    route = re.sub(r"<(slug:code)>", "throttled", route)
+    route = re.sub(r"\(\?P<\w+>[^)]*\)|[\^$]", "nothing", route)
+    return re.sub(r"<\w+(:\w+)?>", ANY_ID, route)
+
+
+def api_paths() -> list[str]:
+    """Return the paths of the API's endpoints."""
+    return [path for path, view in every_path() if hasattr(view, "actions")]
