@@ -4,14 +4,21 @@ from typing import Any
 
 from django.contrib import admin, messages
 from django.contrib.auth.admin import UserAdmin as DjangoUserAdmin
-from django.contrib.auth.forms import BaseUserCreationForm
+from django.contrib.auth.forms import (
+    BaseUserCreationForm,
+    ReadOnlyPasswordHashField,
+    ReadOnlyPasswordHashWidget,
+)
+from django.contrib.auth.forms import UserChangeForm as DjangoUserChangeForm
+from django.contrib.auth.hashers import is_password_usable
+from django.contrib.auth.models import Group
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.utils import timezone
 from rest_framework_simplejwt.token_blacklist.models import BlacklistedToken, OutstandingToken
 
 from accounts import services
 from accounts.models import Session, User
-from bookit.admin import ReadOnlyAdmin
+from bookit.adminsite.pages import ReadOnlyAdmin, StrictAdmin
 from bookit.errors import ServiceError
 
 
@@ -23,10 +30,31 @@ class UserCreationForm(BaseUserCreationForm):
         fields = ["email", "name", "role"]
 
 
+class PasswordWidget(ReadOnlyPasswordHashWidget):
+    """Says whether there is a password; Django's also shows the first characters of its hash."""
+
+    def get_context(self, name: str, value: Any, attrs: Any) -> dict[str, Any]:
+        """Return what the template shows, without the hash."""
+        usable = value and is_password_usable(value)
+        summary = {"label": "A password is set." if usable else "No password is set."}
+        return {**super().get_context(name, value, attrs), "summary": [summary]}
+
+
+class UserChangeForm(DjangoUserChangeForm):
+    """An account, without its hash."""
+
+    password = ReadOnlyPasswordHashField(widget=PasswordWidget)
+
+
+# Rights follow from a user's role: a group would grant nothing.
+admin.site.unregister(Group)
+
+
 @admin.register(User)
-class UserAdmin(DjangoUserAdmin):
+class UserAdmin(StrictAdmin, DjangoUserAdmin):
     """Everybody with an account."""
 
+    form = UserChangeForm
     add_form = UserCreationForm
     list_display = ["email", "name", "role", "is_active", "created_at", "last_login"]
     list_filter = ["role", "is_active", "created_at"]

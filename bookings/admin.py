@@ -20,7 +20,7 @@ from bookings.models import (
     WaitlistEntry,
     Webhook,
 )
-from bookit.admin import ReadOnlyAdmin
+from bookit.adminsite.pages import ReadOnlyAdmin, StrictAdmin
 from bookit.errors import ServiceError
 
 Action = Callable[["BookingAdmin", HttpRequest, QuerySet[Booking]], None]
@@ -73,7 +73,7 @@ class EventInline(HistoryInline):
         return super().get_queryset(request).select_related("actor")
 
 
-class ServedAdmin(admin.ModelAdmin):
+class ServedAdmin(StrictAdmin):
     """Rows that services change: to look at, to delete, and to bring into another state."""
 
     show_full_result_count = False

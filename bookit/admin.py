@@ -1,6 +1,6 @@
-"""What admin pages of several apps share."""
+"""The admin site's titles, and the pages of models that are not ours."""
 
-from typing import Any
+import json
 
 from django.contrib import admin, messages
 from django.db import transaction
@@ -12,50 +12,23 @@ from procrastinate.contrib.django.admin import ProcrastinateJobAdmin
 from procrastinate.contrib.django.models import ProcrastinateJob
 from procrastinate.exceptions import UniqueViolation
 
+from bookit.adminsite.pages import StrictAdmin
+
 admin.site.site_header = "BookIt"
 admin.site.site_title = "BookIt"
 admin.site.index_title = "Administration"
 
-
-class ReadOnlyAdmin(admin.ModelAdmin):
-    """Rows that services write and people only look at."""
-
-    def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """Refuse."""
-        return False
-
-    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """Refuse."""
-        return False
-
-    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """Refuse."""
-        return False
-
-
-class StampedAdmin(admin.ModelAdmin):
-    """Rows with an id and a time of making, which a page for a new one has no use for."""
-
-    def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
-        """Return the fields, without those that only a stored row has."""
-        fieldsets = super().get_fieldsets(request, obj)
-        if obj is not None:
-            return fieldsets
-        unknown = {"id", "created_at"}
-        return [
-            (
-                name,
-                {**options, "fields": [each for each in options["fields"] if each not in unknown]},
-            )
-            for name, options in fieldsets
-        ]
-
-
 admin.site.unregister(ProcrastinateJob)
+# Pages are titled with it. procrastinate's own shows all arguments, and so the text of a mail.
+ProcrastinateJob.__str__ = lambda job: f"Job {job.pk}, {job.task_name}"  # type: ignore[method-assign]
+
+
+# More characters than this of a job's arguments are not shown.
+LONGEST_ARGUMENTS = 500
 
 
 @admin.register(ProcrastinateJob)
-class JobAdmin(ProcrastinateJobAdmin):
+class JobAdmin(StrictAdmin, ProcrastinateJobAdmin):
     """Jobs that wait, are being done or have failed; those that succeeded are gone."""
 
     list_filter = ["status", "task_name", "scheduled_at"]
@@ -64,6 +37,15 @@ class JobAdmin(ProcrastinateJobAdmin):
     show_full_result_count = False
     # Of procrastinate's own, one runs again what is still running, and two give jobs up.
     actions = ["retry_failed"]
+
+    @admin.display(description="Args")
+    def pretty_args(self, instance: ProcrastinateJob) -> str:
+        """Return what a job is about: ids and times. The text of a mail is not for this page."""
+        shown = {
+            name: "..." if isinstance(value, dict) else value
+            for name, value in instance.args.items()
+        }
+        return json.dumps(shown)[:LONGEST_ARGUMENTS]
 
     def has_retry_permission(self, request: HttpRequest) -> bool:
         """Return whether somebody may have jobs done again; nobody changes one by hand."""

@@ -4,7 +4,7 @@ from django.contrib import admin
 from django.db.models import QuerySet
 from django.http import HttpRequest
 
-from bookit.admin import ReadOnlyAdmin
+from bookit.adminsite.pages import ReadOnlyAdmin
 from reviews import services
 from reviews.models import Review
 

@@ -1,0 +1,57 @@
+"""An admin, and one row at least of every model that the admin site shows."""
+
+import pytest
+from django.utils import timezone
+
+from accounts import services as accounts_services
+from accounts.tests.factories import PASSWORD, AdminFactory, ProviderFactory
+from bookings import services
+from bookings.models import WaitlistEntry
+from bookings.tests.factories import (
+    TUESDAY,
+    BookingFactory,
+    DeliveryFactory,
+    SlotFactory,
+    WebhookFactory,
+)
+from catalog.models import OpeningHours
+from catalog.tests.factories import CalendarFactory, ServiceFactory, TimeOffFactory
+from reviews.tests.factories import ReviewFactory
+
+
+@pytest.fixture
+def boss():
+    return AdminFactory(email="boss@example.com", name="Boss")
+
+
+@pytest.fixture
+def site(client, boss):
+    client.force_login(boss)
+    return client
+
+
+@pytest.fixture
+def world(boss):
+    """One row at least of every model; events enqueue their jobs."""
+    signed_in = accounts_services.log_in(
+        email=boss.email,
+        password=PASSWORD,
+        client=accounts_services.Client("192.0.2.1", "a browser"),
+        at=timezone.now(),
+    )
+    accounts_services.refresh(refresh_token=signed_in.refresh_token, at=timezone.now())
+    calendar = CalendarFactory(provider=ProviderFactory())
+    OpeningHours.objects.create(calendar=calendar, weekday=1, opens=540, closes=1440)
+    TimeOffFactory(calendar=calendar)
+    booking = services.create_booking(
+        actor=boss,
+        service_id=ServiceFactory(calendar=calendar, category="Barber").pk,
+        start_time=TUESDAY,
+        at=timezone.now(),
+    )
+    services.change_status(booking_id=booking.pk, status="completed", actor=boss, at=timezone.now())
+    ReviewFactory(booking=booking)
+    BookingFactory(user=boss)
+    WaitlistEntry.objects.create(slot=SlotFactory(), user=boss)
+    WebhookFactory()
+    DeliveryFactory()

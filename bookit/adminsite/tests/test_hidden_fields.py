@@ -1,0 +1,198 @@
+"""What the admin site hides cannot be read from it, neither on a page nor by asking how many."""
+
+import re
+from urllib.parse import parse_qsl
+
+import pytest
+from django.contrib import admin
+from django.contrib.admin.utils import get_fields_from_path
+from django.db import connection
+from django.db.models import Field
+from django.urls import reverse
+from rest_framework_simplejwt.token_blacklist.models import OutstandingToken
+
+from accounts.models import User
+from accounts.tests.factories import PASSWORD, UserFactory
+from bookings.models import Delivery, Webhook
+from bookings.tests.factories import DeliveryFactory, WebhookFactory
+from bookit.adminsite.pages import StrictAdmin
+
+pytestmark = pytest.mark.django_db
+
+PAGES = dict(sorted(admin.site._registry.items(), key=lambda item: item[0]._meta.label))
+every_page = pytest.mark.parametrize("model", PAGES, ids=lambda model: model._meta.label)
+
+# Columns that nobody may read, wherever a relation leads to them.
+SECRETS = {"password", "secret", "previous_secret", "token"}
+# A few of what Django's ORM can ask of a column.
+LOOKUPS = ["", "exact", "startswith", "regex", "gt", "gte", "lt", "in", "contains", "isnull"]
+
+
+def changelist(model):
+    return reverse(f"admin:{model._meta.app_label}_{model._meta.model_name}_changelist")
+
+
+def reachable(model, depth=3):
+    """Return the paths of fields that a lookup can follow from `model`, with the last field."""
+    for field in model._meta.get_fields():
+        yield field.name, field
+        if isinstance(field, Field):
+            yield field.attname, field
+        if field.is_relation and field.related_model and depth > 1:
+            for rest, last in reachable(field.related_model, depth - 1):
+                yield f"{field.name}__{rest}", last
+
+
+def filter_links(page):
+    """Return the names of the parameters in the links of a list's filters and dates."""
+    links = re.findall(r'href="\?([^"]*)"', page)
+    names = {name for link in links for name, _ in parse_qsl(link.replace("&amp;", "&"), True)}
+    return names - {"o", "p", "q", "all", "e", "_facets", "_popup", "_to_field"}
+
+
+def test_every_page_has_the_base_class():
+    assert [page for page in PAGES.values() if not isinstance(page, StrictAdmin)] == []
+
+
+@every_page
+def test_the_links_of_a_lists_own_filters_work(site, world, model):
+    page = site.get(changelist(model))
+    names = filter_links(page.content.decode())
+    assert names
+    for link in re.findall(r'href="(\?[^"]*)"', page.content.decode()):
+        assert site.get(changelist(model) + link.replace("&amp;", "&")).status_code == 200, link
+
+
+@every_page
+def test_nothing_but_the_lists_own_filters_is_a_lookup(rf, model):
+    """Three relations deep, over all lookups."""
+    page = PAGES[model]
+    filtered = {*page.list_filter, page.date_hierarchy}
+    found = 0
+    for path, _ in reachable(model):
+        for lookup in LOOKUPS:
+            name = f"{path}__{lookup}" if lookup else path
+            found += 1
+            if page.lookup_allowed(name, "x", rf.get("/")):
+                assert path in filtered, name
+    assert found > 100
+
+
+def test_the_search_reaches_the_secrets():
+    """The control of the test above: it would miss nothing that matters."""
+    paths = {f"{model.__name__}.{path}" for model in PAGES for path, _ in reachable(model)}
+    assert paths >= {
+        "Webhook.secret",
+        "Delivery.webhook__secret",
+        "BookingEvent.deliveries__webhook__secret",
+        "Session.user__password",
+        "Booking.user__password",
+        "Review.booking__user__password",
+        "Calendar.provider__password",
+        "BlacklistedToken.token__token",
+        "BlacklistedToken.token__user__password",
+    }
+
+
+@every_page
+def test_a_list_is_not_filtered_by_a_secret(site, world, model):
+    asked = [
+        path for path, field in reachable(model) if field.name in SECRETS and not field.is_relation
+    ]
+    for path in asked:
+        for lookup in ("", "__startswith", "__regex", "__gt", "__isnull"):
+            answer = site.get(changelist(model), {f"{path}{lookup}": "a"})
+            assert answer.status_code == 400, path
+
+
+def test_no_filter_tells_two_secrets_apart(site):
+    """The attack of the issue: letter by letter, by how many rows are left."""
+    for secret in ("whsec_A", "whsec_B"):
+        DeliveryFactory(webhook=WebhookFactory(secret=secret))
+    for model, path in [(Webhook, "secret"), (Delivery, "webhook__secret")]:
+        answers = {
+            site.get(changelist(model), {f"{path}__startswith": f"whsec_{letter}"}).status_code
+            for letter in "ABC"
+        }
+        assert answers == {400}
+
+
+def test_no_search_finds_a_secret(site, world):
+    secrets = hidden_values()
+    assert len(secrets) >= 4
+    for model, page in PAGES.items():
+        for path in page.search_fields:
+            assert get_fields_from_path(model, path)[-1].name not in SECRETS
+        for value in secrets:
+            found = site.get(changelist(model), {"q": value[:20]}).context["cl"].result_count
+            assert found == 0, (model, value)
+
+
+def hidden_values():
+    """Return what stands in the columns that nobody may read."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT password FROM accounts_user"
+            " UNION SELECT secret FROM bookings_webhook"
+            " UNION SELECT previous_secret FROM bookings_webhook"
+            " UNION SELECT session_key FROM django_session"
+        )
+        return [value for (value,) in cursor.fetchall() if value]
+
+
+@every_page
+def test_no_list_is_ordered_by_a_hidden_field(site, world, model):
+    changes = site.get(changelist(model)).context["cl"]
+    columns = [changes.get_ordering_field(column) for column in changes.list_display]
+    for path in [*columns, *PAGES[model].get_ordering(None), *model._meta.ordering]:
+        if isinstance(path, str):
+            field = get_fields_from_path(model, path.lstrip("-"))[-1]
+            assert field.is_relation or field.name not in SECRETS
+
+
+@every_page
+def test_no_page_shows_a_secret(site, world, model):
+    Webhook.objects.update(previous_secret="whsec_the-one-before")
+    secrets = hidden_values()
+    row = model.objects.first()
+    kind = f"admin:{model._meta.app_label}_{model._meta.model_name}"
+    pages = [changelist(model), f"{changelist(model)}?all=1"]
+    pages += [reverse(f"{kind}_{name}", args=[row.pk]) for name in ("change", "history", "delete")]
+    for path in pages:
+        answer = site.get(path)
+        assert answer.status_code in (200, 403)
+        text = answer.content.decode()
+        for value in secrets:
+            # Not even its beginning, which is enough to compare.
+            algorithm, _, rest = value.rpartition("$")
+            assert (rest or algorithm)[:6] not in text, (path, value)
+
+
+@pytest.mark.real_passwords
+def test_a_users_page_shows_no_part_of_the_hash(site):
+    user = UserFactory(password=PASSWORD)
+    page = site.get(reverse("admin:accounts_user_change", args=[user.pk])).content.decode()
+    assert "A password is set." in page
+    salt, value = user.password.split("$")[-2:]
+    assert salt[:6] not in page
+    assert value[:6] not in page
+    User.objects.filter(pk=user.pk).update(password="!")
+    page = site.get(reverse("admin:accounts_user_change", args=[user.pk])).content.decode()
+    assert "No password is set." in page
+
+
+def test_the_address_of_a_list_names_no_hidden_field_as_the_key(site, world):
+    for model, name in [(Webhook, "secret"), (User, "password"), (OutstandingToken, "token")]:
+        answer = site.get(changelist(model), {"_popup": 1, "_to_field": name})
+        assert answer.status_code == 400
+
+
+def test_the_text_of_a_mail_is_not_on_the_page_of_its_job(site):
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "INSERT INTO procrastinate_jobs (task_name, queue_name, args)"
+            """ VALUES ('x', 'default', '{"mail": {"text": "Dear Ada"}, "event_id": 7}')"""
+        )
+    page = site.get("/admin/procrastinate/procrastinatejob/").content.decode()
+    assert "Dear Ada" not in page
+    assert "event_id&quot;: 7" in page
