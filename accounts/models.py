@@ -1,6 +1,6 @@
 """People: who they are, what they may do, and where they are signed in."""
 
-from typing import Any
+from typing import Any, ClassVar
 from uuid import UUID
 
 from django.contrib.auth.base_user import AbstractBaseUser, BaseUserManager
@@ -19,6 +19,10 @@ class UserQuerySet(models.QuerySet["User"]):
     def active_admins(self) -> "UserQuerySet":
         """Return the users who may run the platform."""
         return self.filter(role=User.Role.ADMIN, is_active=True)
+
+    def keepers(self) -> "UserQuerySet":
+        """Return the users who may keep calendars, see `User.keeps`."""
+        return self.filter(role__in=User.KEEPERS, is_active=True)
 
     def search(self, words: str) -> "UserQuerySet":
         """Return the users whose name or address contains `words`, without regard to case."""
@@ -103,26 +107,57 @@ class User(AbstractBaseUser, PermissionsMixin):
     @property
     def is_staff(self) -> bool:
         """Whether the user may enter the admin site."""
-        return self.role == self.Role.ADMIN
+        return self.is_admin
 
     @property
     def is_superuser(self) -> bool:  # type: ignore[override]
         """Whether the user holds every permission."""
-        return self.role == self.Role.ADMIN
+        return self.is_admin
 
     @property
     def is_admin(self) -> bool:
         """Whether the user runs the platform."""
-        return self.role == self.Role.ADMIN
+        return self.is_active and self.role == self.Role.ADMIN
+
+    # One rule says who sees what is on a calendar and decides about it. `keeps` asks it of a row,
+    # `on_own_calendars` of many rows, and `keeps_own` in a statement that joins the calendar's
+    # provider. Lists, mails, feeds and everything else that shows or tells something use these.
+    KEEPERS: ClassVar = (Role.PROVIDER, Role.ADMIN)
+
+    @property
+    def is_keeper(self) -> bool:
+        """Whether the user may keep calendars: an active provider or admin."""
+        return self.is_active and self.role in self.KEEPERS
 
     def keeps(self, provider_id: UUID | None) -> bool:
-        """Return whether they decide about a provider's calendars: their own, or an admin any."""
-        own = self.role == self.Role.PROVIDER and provider_id == self.pk
-        return self.is_admin or own
+        """Return whether the user keeps a calendar of this provider.
+
+        Admins keep every calendar and providers their own. Nobody else keeps any, whoever its
+        provider is: a user who was demoted or deactivated keeps nothing.
+        """
+        return self.is_admin or (self.is_keeper and provider_id == self.pk)
+
+    def on_own_calendars(self, provider: str) -> models.Q:
+        """Return the condition that a row is on a calendar that the user provides and keeps.
+
+        Args:
+            provider: the path from the row to its calendar's provider.
+        """
+        return models.Q(**{provider: self}) if self.is_keeper else models.Q(pk__in=[])
 
     def clean(self) -> None:
         """Keep the address in lower case."""
         self.email = self.email.lower()
+
+
+def keeps_own(alias: str) -> str:
+    """Return the SQL that says whether a user keeps the calendars that they provide.
+
+    Args:
+        alias: the name under which the statement joins `accounts_user`.
+    """
+    roles = ", ".join(f"'{role}'" for role in User.KEEPERS)
+    return f"({alias}.is_active AND {alias}.role IN ({roles}))"
 
 
 class Session(models.Model):

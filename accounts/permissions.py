@@ -25,9 +25,8 @@ class IsAdmin(BasePermission):
 
 
 class IsProviderOrAdmin(BasePermission):
-    """Providers and admins; which rows a provider may change is the service's question."""
+    """Providers and admins."""
 
     def has_permission(self, request: Request, view: Any) -> bool:
         """Return whether the user publishes time or runs the platform."""
-        user = request.user
-        return user.is_authenticated and user.role in (user.Role.PROVIDER, user.Role.ADMIN)
+        return request.user.is_authenticated and request.user.is_keeper

@@ -251,8 +251,7 @@ def update_user(*, user_id: UUID, actor: User, changes: dict[str, Any], at: date
         role = user.role
         for field, value in changes.items():
             setattr(user, field, value)
-        stays = user.is_admin and user.is_active
-        if [admin.pk for admin in admins] == [user.pk] and not stays:
+        if [admin.pk for admin in admins] == [user.pk] and not user.is_admin:
             raise LastAdmin
         if changes:
             user.save(update_fields=list(changes))

@@ -1,7 +1,8 @@
 """Calendar feeds: addresses that calendar programs follow, which cannot sign in.
 
-An address holds a signed token that says whose feed it is and which of its addresses. Nothing is
-stored of it until it is renewed; then those before it are no longer valid.
+An address holds a signed token that says whose feed it is and which of its addresses. The address
+with names also says who asked for it, and answers only while that person keeps the calendar.
+Nothing is stored of an address until it is renewed; then those before it are no longer valid.
 """
 
 from datetime import datetime, timedelta
@@ -19,7 +20,7 @@ from catalog.models import Calendar
 
 signer = signing.Signer(salt="bookings.feed", sep=".")
 
-OWN, BUSY, NAMES = "own", "busy", "names"
+OWN, BUSY, NAMES = "own", "busy", "names-for"
 
 # Nothing that began before is in a feed, and no more than so many entries, the earliest first.
 PAST = timedelta(days=90)
@@ -79,9 +80,9 @@ def own_token(user: User) -> str:
     return signer.sign_object(_own(user))
 
 
-def calendar_tokens(calendar: Calendar) -> tuple[str, str]:
-    """Return the tokens of a calendar's feed: of the busy times alone, and with names."""
-    busy, names = _of_calendar(calendar)
+def calendar_tokens(calendar: Calendar, reader: User) -> tuple[str, str]:
+    """Return the tokens of a calendar's feed: of the busy times, and with names for `reader`."""
+    busy, names = _of_calendar(calendar, None), _of_calendar(calendar, reader)
     return signer.sign_object(busy), signer.sign_object(names)
 
 
@@ -121,23 +122,20 @@ def own_feed(*, token: str, at: datetime) -> ical.Calendar:
 
 
 def calendar_feed(*, calendar_id: UUID, token: str, at: datetime) -> ical.Calendar:
-    """Return what a calendar's time is taken by, with names if the token is its provider's.
+    """Return what a calendar's time is taken by; with names if the token says for whom.
 
     Raises:
-        ObjectDoesNotExist: there is no such calendar, or it is no token of it, or not any more.
+        ObjectDoesNotExist: there is no such calendar, it is no token of it or not any more, or the
+            person who asked for the names keeps the calendar no more.
     """
     content = _content(token)
-    calendar = Calendar.objects.select_related("provider").get(pk=calendar_id)
-    busy, names = _of_calendar(calendar)
-    provider = calendar.provider
-    # As everywhere: who is no provider any more has no calendar to look at.
-    has_names = content == names and (
-        provider is None or (provider.is_active and provider.keeps(provider.pk))
-    )
-    if not has_names and content != busy:
+    calendar = Calendar.objects.get(pk=calendar_id)
+    reader = User.objects.get(pk=content[-1]) if content[0] == NAMES else None
+    may_read = reader is None or reader.keeps(calendar.provider_id)
+    if not may_read or content != _of_calendar(calendar, reader):
         raise Calendar.DoesNotExist
     rows = _rows(OF_CALENDAR, at, calendar_id=calendar_id)
-    entry = _with_names if has_names else _busy
+    entry = _with_names if reader else _busy
     return ical.Calendar([entry(*row) for row in rows], name=calendar.name)
 
 
@@ -203,13 +201,10 @@ def _own(user: User) -> list[Any]:
     return [OWN, str(user.pk), _version(user.pk)]
 
 
-def _of_calendar(calendar: Calendar) -> tuple[list[Any], list[Any]]:
-    """Return what the tokens of a calendar say: of busy times, and with names.
-
-    The second one is its present provider's: whoever had the calendar before sees no names.
-    """
+def _of_calendar(calendar: Calendar, reader: User | None) -> list[Any]:
+    """Return what the token of a calendar says: of its busy times, or of its names for a reader."""
     pk, version = str(calendar.pk), _version(calendar.pk)
-    return [BUSY, pk, version], [NAMES, pk, version, str(calendar.provider_id)]
+    return [NAMES, pk, version, str(reader.pk)] if reader else [BUSY, pk, version]
 
 
 def _version(owner_id: UUID) -> int:

@@ -17,6 +17,7 @@ from django.core.mail import EmailMultiAlternatives
 from django.db import connection
 from django.template.loader import render_to_string
 
+from accounts.models import keeps_own
 from bookings import ical
 from bookings.models import Booking, BookingEvent
 from bookit.times import zone
@@ -81,6 +82,7 @@ class Occasion:
     Args:
         sequence: how many events of the booking came before.
         is_current: its status and its start are still those of the event.
+        provider_id: None also where the calendar's provider keeps it no more.
     """
 
     event_id: int
@@ -115,7 +117,6 @@ class Occasion:
     provider_name: str | None
     provider_email: str | None
     provider_timezone: str | None
-    provider_is_active: bool | None
 
     @property
     def news(self) -> News | None:
@@ -141,14 +142,14 @@ class Occasion:
         asked = {
             ATTENDEE: bool(self.attendee_email) or self.user_is_active,
             PROVIDER: self.news.provider
-            and self.provider_is_active
+            and self.provider_id is not None
             and self.provider_id != self.actor_id,
         }
         return [audience for audience, is_told in asked.items() if is_told]
 
 
 # In the order of the fields above.
-OCCASIONS = """
+OCCASIONS = f"""
 SELECT event.id, event.type, event.at, event.actor_id, (
         SELECT count(*) FROM bookings_bookingevent AS earlier
         WHERE earlier.booking_id = event.booking_id AND earlier.id < event.id
@@ -167,16 +168,17 @@ SELECT event.id, event.type, event.at, event.actor_id, (
     booking.id, booking.attendee_name, booking.attendee_email, booking.notes, booking.price,
     booking.currency, service.title, calendar.name,
     attendee.id, attendee.name, attendee.email, attendee.timezone, attendee.is_active,
-    provider.id, provider.name, provider.email, provider.timezone, provider.is_active
+    provider.id, provider.name, provider.email, provider.timezone
 FROM bookings_bookingevent AS event
 JOIN bookings_booking AS booking ON booking.id = event.booking_id
 JOIN catalog_service AS service ON service.id = booking.service_id
 JOIN catalog_calendar AS calendar ON calendar.id = booking.calendar_id
 JOIN accounts_user AS attendee ON attendee.id = booking.user_id
 LEFT JOIN accounts_user AS provider ON provider.id = calendar.provider_id
+    AND {keeps_own("provider")}
 WHERE event.id = ANY(%(event_ids)s)
 ORDER BY event.id
-"""
+"""  # noqa: S608 - names of columns and roles, no values
 
 # All at once, but for those that wait already. Who enqueues the same at the same moment fails here
 # as a whole, and is tried again.

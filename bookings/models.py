@@ -13,6 +13,7 @@ from django.db.models.fields.json import KT
 from django.db.models.functions import Cast, Now
 from uuid_utils.compat import uuid7
 
+from accounts.models import User
 from catalog.models import Calendar, Service
 
 
@@ -100,6 +101,10 @@ class Slot(models.Model):
 
 class BookingQuerySet(models.QuerySet["Booking"]):
     """Questions about bookings."""
+
+    def on_calendars_of(self, user: User) -> "BookingQuerySet":
+        """Return the bookings on the calendars that `user` provides and keeps."""
+        return self.filter(user.on_own_calendars("calendar__provider"))
 
     def live_holds(self, at: datetime) -> "BookingQuerySet":
         """Return the holds that have not expired."""

@@ -132,7 +132,7 @@ class BookingViewSet(GenericViewSet):
         if "user_id" in self.request.query_params and not user.is_admin:
             raise PermissionDenied
         if self.request.query_params.get("scope") == "provider":
-            return self.queryset.filter(calendar__provider=user)
+            return Booking.objects.on_calendars_of(user)
         return self.queryset.all() if user.is_admin else self.queryset.filter(user=user)
 
     def prepared_list(self) -> Bound | None:
@@ -368,7 +368,7 @@ class CalendarFeedViewSet(GenericViewSet):
 
     def _addresses(self, calendar: Calendar) -> Response:
         path = f"/calendars/{calendar.pk}.ics"
-        busy, names = feeds.calendar_tokens(calendar)
+        busy, names = feeds.calendar_tokens(calendar, signed_in(self.request))
         return Response(
             {
                 "address": _address(self.request, path, busy),

@@ -275,8 +275,7 @@ def _check_provider(actor: User, fields: dict[str, Any]) -> None:
         raise Forbidden("A provider's calendars are their own.")
     if provider_id is None or provider_id == actor.pk:
         return
-    roles = [User.Role.PROVIDER, User.Role.ADMIN]
-    if not User.objects.filter(pk=provider_id, role__in=roles, is_active=True).exists():
+    if not User.objects.all().keepers().filter(pk=provider_id).exists():
         raise Invalid(
             errors={"provider_id": ["There is no active provider with this id."]},
         )

@@ -796,6 +796,13 @@ class TestListScope:
         assert found(as_provider) == ids(own)
         assert found(as_provider, "?scope=provider") == ids(theirs)
 
+    @pytest.mark.parametrize("role", ["user", "provider", "admin"])
+    def test_a_former_provider_sees_none_by_that_scope(self, as_provider, provider, service, role):
+        BookingFactory(service=service)
+        provider.role = role
+        provider.save()
+        assert len(found(as_provider, "?scope=provider")) == (role != "user")
+
     def test_somebody_without_calendars_sees_none_by_that_scope(self, as_user, user):
         BookingFactory(user=user)
         assert found(as_user, "?scope=provider") == []

@@ -330,8 +330,12 @@ class TestCalendar:
         assert [str(event["STATUS"]) for event in events][:2] == ["CONFIRMED", "TENTATIVE"]
         assert events[2]["DESCRIPTION"] == "Eva\nMax"
 
-    def test_an_admin_finds_the_addresses_too(self, api, helena, calendar):
-        assert addresses(api, AdminFactory(), calendar) == addresses(api, helena, calendar)
+    def test_an_admin_has_an_address_with_names_of_their_own(self, api, helena, calendar, booked):
+        busy, names = addresses(api, AdminFactory(), calendar)
+        of_helena = addresses(api, helena, calendar)
+        assert busy == of_helena[0]
+        assert names != of_helena[1]
+        assert summaries(api.get(names)) == summaries(api.get(of_helena[1]))
 
     def test_renewed_addresses_replace_those_before(self, api, helena, calendar):
         before = addresses(api, helena, calendar)
@@ -351,11 +355,34 @@ class TestCalendar:
         assert api.get(busy).status_code == 200
 
     @pytest.mark.parametrize("change", [{"is_active": False}, {"role": "user"}])
-    def test_whoever_is_no_provider_any_more_sees_no_names(self, api, helena, calendar, change):
+    def test_a_former_provider_sees_no_names(self, api, helena, calendar, change):
         busy, names = addresses(api, helena, calendar)
         User.objects.filter(pk=helena.pk).update(**change)
         problem(api.get(names), 404, "not_found")
         assert api.get(busy).status_code == 200
+
+    @pytest.mark.parametrize("has_provider", [True, False])
+    @pytest.mark.parametrize(
+        "change", [{"is_active": False}, {"role": "user"}, {"role": "provider"}]
+    )
+    def test_a_former_admin_sees_no_names(self, api, calendar, booked, change, has_provider):
+        if not has_provider:
+            calendar.provider = None
+            calendar.save()
+        admin = AdminFactory()
+        busy, names = addresses(api, admin, calendar)
+        assert summaries(api.get(names))[0] == "Haircut: Ana Silva"
+        User.objects.filter(pk=admin.pk).update(**change)
+        problem(api.get(names), 404, "not_found")
+        assert api.get(busy).status_code == 200
+
+    def test_the_provider_still_sees_names_when_an_admin_no_longer_may(self, api, helena, calendar):
+        admin = AdminFactory()
+        _, names = addresses(api, helena, calendar)
+        _, of_admin = addresses(api, admin, calendar)
+        User.objects.filter(pk=admin.pk).update(role="user")
+        problem(api.get(of_admin), 404, "not_found")
+        assert api.get(names).status_code == 200
 
     def test_a_token_opens_its_own_calendar_alone(self, api, ana, helena, calendar):
         other = CalendarFactory(provider=helena)
@@ -375,7 +402,7 @@ class TestCalendar:
         assert api.get(names, headers={"if-none-match": etag}).status_code == 200
 
     def test_it_takes_as_many_queries_whatever_is_in_it(self, api, helena, calendar, haircut):
-        for address in addresses(api, helena, calendar):
+        for address, queries_of_one in zip(addresses(api, helena, calendar), (3, 4), strict=True):
             found = []
             for number in range(3):
                 BookingFactory(
@@ -385,7 +412,7 @@ class TestCalendar:
                 with CaptureQueriesContext(connection) as queries:
                     api.get(address)
                 found.append(len(queries))
-            assert set(found) == {3}
+            assert set(found) == {queries_of_one}
 
 
 # --- the format -------------------------------------------------------------------------------

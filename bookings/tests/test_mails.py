@@ -251,6 +251,20 @@ class TestWho:
         )
         assert [to for to, _ in sent()] == ["rui@example.com"]
 
+    @pytest.mark.parametrize("role", ["user", "provider", "admin"])
+    def test_a_former_provider_gets_no_mail(self, book, helena, role):
+        helena.role = role
+        helena.save()
+        book()
+        assert (TO_HELENA in [to for to, _ in sent()]) == (role != "user")
+
+    def test_a_provider_who_was_demoted_gets_no_mail_that_waits(self, book, helena):
+        followup.follow_up(event_ids=[event.pk for event in book().events.all()], at=NOW)
+        assert len(waiting()) == 2
+        helena.role = "user"
+        helena.save()
+        assert [to for to, _ in sent()] == [TO_ANA]
+
     def test_a_calendar_of_nobodys_has_nobody_to_tell(self, ana):
         room = ServiceFactory(title="Room")
         services.create_booking(actor=ana, service_id=room.pk, start_time=START, at=NOW)

@@ -251,7 +251,7 @@ def world(api, people):
         ),
         **people,
     }
-    busy_token, names_token = feeds.calendar_tokens(calendar)
+    busy_token, names_token = feeds.calendar_tokens(calendar, people["provider"])
     return {
         **{name: str(thing.pk) for name, thing in things.items()},
         "own_token": feeds.own_token(people["owner"]),

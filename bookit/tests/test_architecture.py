@@ -210,6 +210,97 @@ def test_no_serializer_shows_all_there_is():
         assert node.value != "__all__", place
 
 
+# Who keeps a calendar is said once, beside `User.keeps`. These ask something else.
+NOT_ABOUT_ACCESS = {
+    # Those who become providers get a calendar.
+    ("accounts/services.py", "user.role == User.Role.PROVIDER"),
+    ("accounts/services.py", "user.role == User.Role.PROVIDER != role"),
+    # Whose a new calendar is to be.
+    ("catalog/services.py", "changes['provider_id'] != calendar.provider_id"),
+    ("catalog/services.py", "'provider_id' in changes"),
+    ("catalog/services.py", "'provider_id' in fields"),
+    ("catalog/services.py", "provider_id != actor.pk"),
+    ("catalog/services.py", "provider_id is None"),
+    ("catalog/services.py", "provider_id == actor.pk"),
+    ("catalog/services.py", "provider=provider"),
+    # Whether there is a provider to write to, and whether it was they who did it.
+    ("bookings/mails.py", "self.provider_id is not None"),
+    ("bookings/mails.py", "self.provider_id != self.actor_id"),
+    # What anybody may see: whose calendar something is on.
+    ("catalog/filters.py", "calendar__provider"),
+    ("catalog/serializers.py", "calendar__provider_id"),
+    ("bookings/filters.py", "calendar__provider"),
+    # What a list is asked for; the rule decides what it holds.
+    ("bookings/viewsets.py", "self.request.query_params.get('scope') == 'provider'"),
+    # The name of the column that the rule itself is told to look at.
+    ("bookings/models.py", "calendar__provider"),
+}
+
+
+def rules_about_people(path):
+    """Return the expressions in the code of `path` that compare a role or a provider."""
+    name = re.compile(r"\b(role|Role|\w*provider(_id)?)\b")
+    lookup = re.compile(r"(\w+__)?(role|provider)(_id)?(__\w+)?")
+    in_text = re.compile(
+        r"\w+__provider(_id)?|.*(\brole\b\s*(=|<>|IN\b|in\b)|provider\w*\.is_active).*", re.DOTALL
+    )
+    tree = ast.parse(path.read_text())
+    documentation = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Compare) and name.search(ast.unparse(node)):
+            yield ast.unparse(node)
+        elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith(
+            ("filter", "exclude", "get", "Q")
+        ):
+            yield from (
+                ast.unparse(keyword)
+                for keyword in node.keywords
+                if keyword.arg and lookup.fullmatch(keyword.arg)
+            )
+        elif (
+            isinstance(node, ast.Constant)
+            and isinstance(node.value, str)
+            and id(node) not in documentation
+            and in_text.fullmatch(node.value)
+        ):
+            yield node.value
+
+
+def test_the_rule_of_who_keeps_a_calendar_is_written_once():
+    found = {
+        (name, expression)
+        for name in NAMES
+        # The home of the rule, the demo town, and what fills tables to be measured.
+        if name not in ("accounts/models.py", "reviews/demo.py")
+        and not name.startswith("bookit/benchmark/")
+        for expression in rules_about_people(BASE_DIR / name)
+    }
+    assert found == NOT_ABOUT_ACCESS
+
+
+def test_the_search_finds_rules_about_people_in_every_form(tmp_path):
+    """The control: without it, a search that finds nothing would pass."""
+    path = tmp_path / "x.py"
+    path.write_text("""
+booking.calendar.provider_id == user.pk
+user.role in ("provider", "admin")
+Booking.objects.filter(calendar__provider=user)
+User.objects.filter(role__in=ROLES)
+F("calendar__provider_id")
+SQL = "SELECT 1 FROM accounts_user AS provider WHERE provider.is_active"
+MORE = f"... AND {alias}.role = 'admin'"
+""")
+    assert set(rules_about_people(path)) == {
+        "booking.calendar.provider_id == user.pk",
+        "user.role in ('provider', 'admin')",
+        "calendar__provider=user",
+        "role__in=ROLES",
+        "calendar__provider_id",
+        "SELECT 1 FROM accounts_user AS provider WHERE provider.is_active",
+        ".role = 'admin'",
+    }
+
+
 @pytest.mark.django_db
 def test_migrations_and_models_agree():
     said = StringIO()

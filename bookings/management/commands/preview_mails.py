@@ -50,7 +50,6 @@ BOOKED = Occasion(
     provider_name="Helena Costa",
     provider_email="helena@example.com",
     provider_timezone="Europe/Paris",
-    provider_is_active=True,
 )
 OCCASIONS = {
     "requested": replace(BOOKED, status=Status.PENDING),

@@ -1,0 +1,58 @@
+"""One rule says who keeps a calendar; each of its forms says the same."""
+
+from itertools import product
+from uuid import uuid4
+
+import pytest
+from django.db import connection
+
+from accounts.models import User, keeps_own
+from accounts.tests.factories import UserFactory
+from catalog.models import Calendar
+from catalog.tests.factories import CalendarFactory
+
+pytestmark = pytest.mark.django_db
+
+PEOPLE = [*product(User.Role.values, [True, False])]
+
+
+@pytest.fixture(params=PEOPLE, ids=lambda person: f"{person[0]}-{person[1]}")
+def person(request):
+    role, is_active = request.param
+    return UserFactory(role=role, is_active=is_active)
+
+
+def keeps_what_is_their_own(person):
+    """Return the answers of all forms of the rule to one question."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"SELECT {keeps_own('person')} FROM accounts_user AS person WHERE id = %s", [person.pk]
+        )
+        [(in_sql,)] = cursor.fetchall()
+    CalendarFactory(provider=person)
+    return {
+        "row": person.keeps(person.pk),
+        "role": person.is_keeper,
+        "people": User.objects.all().keepers().filter(pk=person.pk).exists(),
+        "rows": Calendar.objects.filter(person.on_own_calendars("provider")).exists(),
+        "sql": in_sql,
+    }
+
+
+def test_active_providers_and_admins_keep_their_own_calendars(person):
+    expected = person.is_active and person.role in ("provider", "admin")
+    assert set(keeps_what_is_their_own(person).values()) == {expected}
+
+
+@pytest.mark.parametrize("whose", ["another's", "nobody's"])
+def test_active_admins_alone_keep_the_calendars_of_others(person, whose):
+    provider_id = uuid4() if whose == "another's" else None
+    expected = person.is_active and person.role == "admin"
+    assert person.keeps(provider_id) == person.is_admin == expected
+    assert User.objects.all().active_admins().filter(pk=person.pk).exists() == expected
+
+
+def test_the_rows_of_others_are_not_on_ones_own_calendars(person):
+    CalendarFactory(provider=UserFactory(role="provider"))
+    CalendarFactory(provider=None)
+    assert not Calendar.objects.filter(person.on_own_calendars("provider")).exists()
