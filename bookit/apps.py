@@ -6,6 +6,8 @@ from django.apps import AppConfig
 from django.db import connections
 from django.db.models.signals import post_migrate, pre_migrate
 
+from bookit.deadlines import STATEMENT_LIMIT
+
 
 class BookItConfig(AppConfig):
     """Configuration of the plumbing app, which has commands and templates but no models."""
@@ -23,8 +25,10 @@ def _lift_time_limit(using: str, **kwargs: Any) -> None:
     # STATEMENT_TIMEOUT_MS is for requests; to index a large table takes longer.
     with connections[using].cursor() as cursor:
         cursor.execute("SET statement_timeout = 0")
+        connections[using].connection.patience = None
 
 
 def _restore_time_limit(using: str, **kwargs: Any) -> None:
     with connections[using].cursor() as cursor:
         cursor.execute("RESET statement_timeout")
+        connections[using].connection.patience = STATEMENT_LIMIT

@@ -17,6 +17,8 @@ from procrastinate.psycopg_connector import PsycopgConnector
 from psycopg import ProgrammingError
 from psycopg.conninfo import conninfo_to_dict
 
+from bookit.postgresql.connections import AsyncConnection
+
 # A worker says every 10 seconds that it lives; one that is silent for so many is dead.
 SILENCE = 30
 # A job that so many workers died of, or failed at, is what they died of.
@@ -30,6 +32,16 @@ KEPT = timedelta(days=30)
 WHAT_MAY_BE_LOST = "-c synchronous_commit=off"
 
 
+class WorkerConnection(AsyncConnection):
+    """A connection that is given up when other workers think that this one is dead.
+
+    The worker then ends, and whoever started it starts it again. A shorter freeze of PostgreSQL it
+    waits out: to end would repeat the jobs that it has begun.
+    """
+
+    patience = SILENCE
+
+
 class Connector(DjangoConnector):
     """Enqueues on Django's connection, in its transaction; a worker has connections of its own."""
 
@@ -40,7 +52,7 @@ class Connector(DjangoConnector):
             parameters = {"connect_timeout": 2, **_direct()}
         options = parameters.get("options", "")
         parameters["options"] = f"{options} {WHAT_MAY_BE_LOST}".strip()
-        return WorkerConnector(self, kwargs=parameters)
+        return WorkerConnector(self, kwargs=parameters, connection_class=WorkerConnection)
 
 
 class WorkerConnector(PsycopgConnector):

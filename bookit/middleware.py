@@ -15,7 +15,7 @@ from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed
 from django.utils.deprecation import MiddlewareMixin
 from uuid_utils import uuid7
 
-from bookit import problems
+from bookit import deadlines, problems
 from bookit.logs import request_id
 from bookit.throttles import client_address
 
@@ -37,7 +37,12 @@ class RequestMiddleware:
         name = given if REQUEST_ID.fullmatch(given) else str(uuid7())
         token = request_id.set(name)
         try:
-            response = self.get_response(request)
+            if deadlines.begin():
+                response = self.get_response(request)
+            else:
+                response = problems.response(
+                    "service_unavailable", "The request waited too long for its turn."
+                )
             if isinstance(response, HttpResponseNotAllowed):
                 # The answer of Django's own views to a wrong method.
                 allowed = response["Allow"]
@@ -49,6 +54,7 @@ class RequestMiddleware:
             self.log(request, response, perf_counter() - started)
             return response
         finally:
+            deadlines.end()
             request_id.reset(token)
 
     def process_exception(self, request: HttpRequest, exception: Exception) -> HttpResponse | None:

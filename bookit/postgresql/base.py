@@ -3,12 +3,21 @@
 import select
 from collections.abc import Mapping, Sequence
 from functools import cache
+from time import monotonic
+from types import SimpleNamespace
 from typing import Any
 
 import psycopg
 from django.db.backends.postgresql import base
 from psycopg.adapt import AdaptersMap
+from psycopg.errors import ConnectionTimeout
 from psycopg.pq import Format
+
+from bookit.postgresql.connections import Connection
+
+# How long, in seconds, nobody tries to connect to a server that did not answer when somebody did.
+# Each try takes `connect_timeout`; requests that wait for a thread would wait for all those before.
+PAUSE = 1.0
 
 
 def server_has_gone(connection: Any) -> bool:
@@ -38,6 +47,21 @@ def _with_own_loader(template: AdaptersMap) -> AdaptersMap:
 
 class DatabaseWrapper(base.DatabaseWrapper):
     """Uses connections whose server is still there, and reads instants quickly."""
+
+    #: psycopg, except that it makes connections of our class.
+    Database = SimpleNamespace(  # type: ignore[assignment]
+        **{**vars(psycopg), "connect": Connection.connect}
+    )
+
+    # Until when nobody tries to connect, by host and port; shared by the wrappers of all threads.
+    _silent_until: dict[Any, float] = {}
+
+    def __init__(self, settings_dict: dict[str, Any], alias: str = "default") -> None:
+        super().__init__(settings_dict, alias)
+        options = settings_dict["OPTIONS"]
+        if options.get("pool"):
+            pool = {"connection_class": Connection, **options["pool"]}
+            settings_dict["OPTIONS"] = {**options, "pool": pool}
 
     def get_connection_params(self) -> dict[str, Any]:
         """Return what a connection is made with."""
@@ -72,9 +96,19 @@ class DatabaseWrapper(base.DatabaseWrapper):
 
     def get_new_connection(self, conn_params: dict[str, Any]) -> Any:
         """Return a living connection; lost ones of a pool are closed, and it replaces them."""
-        connection = super().get_new_connection(conn_params)
+        connection = self._connect(conn_params)
         while self.pool and server_has_gone(connection):
             connection.close()
             self.pool.putconn(connection)
-            connection = super().get_new_connection(conn_params)
+            connection = self._connect(conn_params)
         return connection
+
+    def _connect(self, conn_params: dict[str, Any]) -> Any:
+        server = (self.settings_dict["HOST"], self.settings_dict["PORT"])
+        if monotonic() < self._silent_until.get(server, 0.0):
+            raise ConnectionTimeout("PostgreSQL did not answer a moment ago.")
+        try:
+            return super().get_new_connection(conn_params)
+        except ConnectionTimeout:
+            self._silent_until[server] = monotonic() + PAUSE
+            raise

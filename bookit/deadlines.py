@@ -1,0 +1,62 @@
+"""How long a request may take, and how long a connection waits for PostgreSQL.
+
+PostgreSQL ends statements that take too long, but a PostgreSQL that has stopped (a frozen machine,
+a broken disk) ends nothing, and its kernel still acknowledges what is sent to it. So the client has
+limits of its own.
+"""
+
+import threading
+from time import monotonic
+
+from django.conf import settings
+
+# A statement that PostgreSQL itself ends needs this much longer, in seconds, to tell us.
+GRACE = 1.0
+
+#: How long a connection waits for the answer to one statement, in seconds; None: for ever.
+STATEMENT_LIMIT = (
+    settings.STATEMENT_TIMEOUT_MS / 1000 + GRACE if settings.STATEMENT_TIMEOUT_MS else None
+)
+#: How long a request may take from its arrival, in seconds; None: for ever.
+REQUEST_LIMIT = 2 * settings.STATEMENT_TIMEOUT_MS / 1000 or None
+
+
+class _Current(threading.local):
+    """The request that this thread answers."""
+
+    arrived: float | None = None
+    deadline: float | None = None
+
+
+_current = _Current()
+
+
+def arrived(at: float | None) -> None:
+    """Note when the next request of this thread arrived, on the monotonic clock.
+
+    A web server that lets requests wait for a thread calls this.
+    """
+    _current.arrived = at
+
+
+def begin() -> bool:
+    """Begin the time of a request; return False if it is over already."""
+    if REQUEST_LIMIT is None:
+        return True
+    now = monotonic()
+    _current.deadline = (_current.arrived or now) + REQUEST_LIMIT
+    return now < _current.deadline
+
+
+def end() -> None:
+    """End the time of the request."""
+    _current.arrived = _current.deadline = None
+
+
+def remaining(limit: float | None) -> float | None:
+    """Return `limit`, or what is left of the request's time if that is less."""
+    deadline = _current.deadline
+    if deadline is None:
+        return limit
+    left = max(0.0, deadline - monotonic())
+    return left if limit is None else min(limit, left)
