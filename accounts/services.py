@@ -7,6 +7,7 @@ from uuid import UUID
 
 from django.contrib.auth.hashers import check_password, make_password
 from django.contrib.auth.password_validation import validate_password
+from django.contrib.sessions.models import Session as AdminSession
 from django.core.exceptions import ValidationError
 from django.db import IntegrityError, transaction
 from rest_framework_simplejwt.settings import api_settings as token_settings
@@ -17,6 +18,7 @@ from uuid_utils.compat import uuid7
 from accounts.models import Session, User
 from accounts.signals import became_provider
 from accounts.tokens import UNREADABLE, SessionToken
+from bookit.batches import delete_in_batches
 from bookit.errors import Conflict, Forbidden, Invalid, Unauthenticated, database_error_facts
 
 # Beyond it a password is a way to keep the server busy.
@@ -263,10 +265,13 @@ def update_user(*, user_id: UUID, actor: User, changes: dict[str, Any], at: date
 
 
 def prune_tokens(*, at: datetime) -> int:
-    """Delete sessions and tokens that have expired; return how many sessions went."""
-    OutstandingToken.objects.filter(expires_at__lt=at).delete()
-    deleted, _ = Session.objects.filter(expires_at__lt=at).delete()
-    return deleted
+    """Delete the sessions and tokens that have expired; return how many sessions there were.
+
+    Sessions of the admin site included.
+    """
+    delete_in_batches(OutstandingToken.objects.filter(expires_at__lt=at), by="expires_at")
+    delete_in_batches(AdminSession.objects.filter(expire_date__lt=at), by="expire_date")
+    return delete_in_batches(Session.objects.filter(expires_at__lt=at), by="expires_at")
 
 
 def _check_strength(password: str, user: User, *, field: str) -> None:

@@ -24,6 +24,7 @@ from procrastinate.contrib.django import app
 from bookings.events import TOLD
 from bookings.models import Attempt, Delivery, Webhook
 from bookings.payloads import payloads
+from bookit.batches import delete_in_batches
 from bookit.errors import Conflict, Invalid
 from bookit.renderers import dumps
 
@@ -51,9 +52,8 @@ PATIENCE = timedelta(days=1)
 # So long the secret before goes on signing.
 ROTATION = timedelta(days=1)
 
-# How long deliveries are kept, and how many are deleted at a time.
+# How long deliveries are kept.
 KEPT = timedelta(days=30)
-BATCH = 1000
 
 # Behind everything else: who waits for a mail does not wait for somebody's server. A retry that
 # keeps its place in the queue of its webhook goes before those that wait behind it.
@@ -160,7 +160,9 @@ def delete_webhook(*, webhook_id: UUID) -> None:
     with transaction.atomic():
         _set(_locked(webhook_id), is_active=False)
     # A busy one's log is long: no lock is held for all of it.
-    _delete_deliveries(webhook_id=webhook_id)
+    delete_in_batches(
+        Delivery.objects.filter(webhook=webhook_id), by="created_at", skip_locked=False
+    )
     Webhook.objects.filter(pk=webhook_id).delete()
 
 
@@ -274,7 +276,7 @@ def deliver(*, delivery_id: UUID, planned: datetime, at: datetime) -> None:
 
 def prune_deliveries(*, at: datetime) -> int:
     """Delete the deliveries of more than 30 days ago; return how many there were."""
-    return _delete_deliveries(created_at__lt=at - KEPT)
+    return delete_in_batches(Delivery.objects.filter(created_at__lt=at - KEPT), by="created_at")
 
 
 def _record(delivery_id: UUID, planned: datetime, answer: "Answer", at: datetime) -> None:
@@ -397,17 +399,3 @@ def _in_order(events: Sequence[str]) -> list[str]:
 
 def _new_secret() -> str:
     return "whsec_" + b64encode(secrets.token_bytes(32)).decode()
-
-
-def _delete_deliveries(**which: Any) -> int:
-    """Delete deliveries with their attempts, a batch at a time; return how many there were."""
-    deleted = 0
-    while True:
-        with transaction.atomic():
-            # Locked first: no attempt is added to one whose attempts have just been deleted.
-            rows = Delivery.objects.select_for_update().filter(**which).order_by("created_at", "id")
-            batch = [*rows.values_list("pk", flat=True)[:BATCH]]
-            Delivery.objects.filter(pk__in=batch).delete()
-        deleted += len(batch)
-        if len(batch) < BATCH:
-            return deleted

@@ -6,6 +6,7 @@ from typing import Any
 
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
+from django.db import connection
 from procrastinate import App
 from procrastinate.connector import BaseAsyncConnector, BaseConnector
 from procrastinate.contrib.django import app
@@ -17,6 +18,7 @@ from procrastinate.psycopg_connector import PsycopgConnector
 from psycopg import ProgrammingError
 from psycopg.conninfo import conninfo_to_dict
 
+from bookit.batches import BATCH
 from bookit.postgresql.connections import AsyncConnection
 
 # A worker says every 10 seconds that it lives; one that is silent for so many is dead.
@@ -26,6 +28,19 @@ MOST_ATTEMPTS = 10
 # How long jobs that came to nothing are kept, to be looked at.
 KEPT = timedelta(days=30)
 
+# procrastinate's own statement deletes all of them at once, within one time limit.
+_PRUNE = """
+DELETE FROM procrastinate_jobs WHERE id = ANY(ARRAY(
+    SELECT id FROM procrastinate_jobs AS job
+    WHERE id > %(after)s AND status IN ('succeeded', 'failed', 'cancelled', 'aborted')
+      AND NOT EXISTS (
+        SELECT FROM procrastinate_events WHERE job_id = job.id AND at >= %(before)s
+      )
+    ORDER BY id LIMIT %(batch)s
+    FOR UPDATE SKIP LOCKED
+))
+RETURNING id
+"""
 
 # Who does a job need not wait for the disk before it begins and after it ends: what a crash of
 # PostgreSQL takes back is done again, as it is when a worker dies.
@@ -102,11 +117,17 @@ async def retry_stalled_jobs(*, at: datetime) -> int:
     return given
 
 
-async def prune_jobs() -> None:
-    """Delete jobs that came to nothing, `KEPT` ago; those that succeeded are gone already."""
-    await app.job_manager.delete_old_jobs(
-        nb_hours=KEPT // timedelta(hours=1),
-        include_failed=True,
-        include_cancelled=True,
-        include_aborted=True,
-    )
+def prune_jobs(*, at: datetime) -> int:
+    """Delete the jobs that ended more than `KEPT` ago; return how many there were.
+
+    Those that succeeded are usually gone already.
+    """
+    deleted, after = 0, 0
+    while True:
+        with connection.cursor() as cursor:
+            cursor.execute(_PRUNE, {"after": after, "before": at - KEPT, "batch": BATCH})
+            ids = [row[0] for row in cursor.fetchall()]
+        deleted += len(ids)
+        if len(ids) < BATCH:
+            return deleted
+        after = max(ids)

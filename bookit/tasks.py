@@ -15,6 +15,6 @@ async def retry_stalled_jobs(timestamp: int) -> None:
 
 @app.periodic(cron="37 3 * * *")
 @app.task(name="bookit.prune_jobs", queueing_lock="bookit.prune_jobs")
-async def prune_jobs(timestamp: int) -> None:
-    """Delete old failed jobs, every night."""
-    await jobs.prune_jobs()
+def prune_jobs(timestamp: int) -> None:
+    """Delete old jobs that failed, every night."""
+    jobs.prune_jobs(at=timezone.now())

@@ -620,7 +620,7 @@ def test_what_a_webhook_asks_for_is_kept_once_each(admin):
 
 
 def test_old_deliveries_are_deleted_with_their_attempts(monkeypatch):
-    monkeypatch.setattr(webhooks, "BATCH", 2)
+    monkeypatch.setattr("bookit.batches.BATCH", 2)
     at = timezone.now()
     for _ in range(5):
         DeliveryFactory(created_at=at - 31 * DAY)

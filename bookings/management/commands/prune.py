@@ -2,7 +2,6 @@
 
 from typing import Any
 
-from asgiref.sync import async_to_sync
 from django.core.management.base import BaseCommand
 from django.utils import timezone
 
@@ -25,4 +24,4 @@ class Command(BaseCommand):
         self.stdout.write(
             f"{prune_tokens(at=at)} sessions and {prune_deliveries(at=at)} deliveries deleted."
         )
-        async_to_sync(prune_jobs)()
+        prune_jobs(at=at)
