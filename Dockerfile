@@ -17,7 +17,7 @@ COPY reviews reviews
 ENV APP_ENV=production
 # Collecting static files needs settings, but neither a secret nor a database.
 RUN SECRET_KEY="$(/venv/bin/python -c 'import secrets; print(secrets.token_urlsafe(50))')" \
-    DATABASE_URL=postgresql://nobody@localhost/nothing ALLOWED_HOSTS=localhost \
+    DATABASE_URL=postgresql://nobody@localhost/nothing ALLOWED_HOSTS=localhost EMAIL_URL=dummymail:// \
     /venv/bin/python manage.py collectstatic --noinput \
     && /venv/bin/python -m compileall -q .
 

@@ -14,7 +14,7 @@ from gunicorn.glogging import Logger
 from gunicorn.workers.gthread import ThreadWorker
 from uuid_utils import uuid7
 
-from bookit.startup import load_settings, port_number
+from bookit.startup import load_settings
 
 load_settings()
 
@@ -25,7 +25,7 @@ from bookit import problems  # noqa: E402
 from bookit.logs import request_id  # noqa: E402
 
 wsgi_app = "bookit.wsgi"
-bind = f"0.0.0.0:{port_number(os.environ.get('PORT', ''))}"
+bind = f"0.0.0.0:{settings.PORT}"
 
 
 class Worker(ThreadWorker):

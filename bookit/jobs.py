@@ -5,7 +5,6 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from django.conf import settings
-from django.core.exceptions import ImproperlyConfigured
 from django.db import connection
 from procrastinate import App
 from procrastinate.connector import BaseAsyncConnector, BaseConnector
@@ -15,7 +14,6 @@ from procrastinate.contrib.django.utils import connector_params
 from procrastinate.exceptions import ConnectorException, UniqueViolation
 from procrastinate.jobs import Status
 from procrastinate.psycopg_connector import PsycopgConnector
-from psycopg import ProgrammingError
 from psycopg.conninfo import conninfo_to_dict
 
 from bookit.batches import BATCH
@@ -64,7 +62,7 @@ class Connector(DjangoConnector):
         """Return the connections of a worker: direct ones, where there is a pooler in between."""
         parameters = connector_params(self.alias)
         if settings.DATABASE_DIRECT_URL:
-            parameters = {"connect_timeout": 2, **_direct()}
+            parameters = {"connect_timeout": 2, **conninfo_to_dict(settings.DATABASE_DIRECT_URL)}
         options = parameters.get("options", "")
         parameters["options"] = f"{options} {WHAT_MAY_BE_LOST}".strip()
         return WorkerConnector(self, kwargs=parameters, connection_class=WorkerConnection)
@@ -80,15 +78,6 @@ class WorkerConnector(PsycopgConnector):
     def get_sync_connector(self) -> BaseConnector:
         """Return Django's connection, for jobs that enqueue others."""
         return self._django
-
-
-def _direct() -> dict[str, Any]:
-    try:
-        return {**conninfo_to_dict(settings.DATABASE_DIRECT_URL)}
-    except ProgrammingError:
-        raise ImproperlyConfigured(
-            "DATABASE_DIRECT_URL must look like postgresql://user:password@host:5432/database."
-        ) from None
 
 
 def prepare(app: App) -> None:

@@ -4,113 +4,20 @@
 """
 
 import os
-import re
+import sys
 import warnings
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import environ
-import limits
 from django.core.exceptions import ImproperlyConfigured
 
+from bookit import environment
+from bookit.environment import boolean, choice, hosts, integer, origins, rate, required, text
+
 BASE_DIR = Path(__file__).resolve().parent.parent
-
-env = environ.Env()
-env.read_env(BASE_DIR / ".env")  # Variables that are already set win over the file.
-
-
-def integer(name: str, default: int, *, at_least: int = 0, at_most: int = 2**31 - 1) -> int:
-    """Return the variable as a whole number, or stop with a line that names it."""
-    raw = env.str(name, default="").strip()
-    if not raw:
-        return default
-    digits = raw.isascii() and raw.isdigit() and len(raw) <= 10
-    if not digits or not at_least <= int(raw) <= at_most:
-        raise ImproperlyConfigured(
-            f"{name} must be a whole number from {at_least} to {at_most}, not {raw[:40]!r}."
-        )
-    return int(raw)
-
-
-def choice(name: str, *choices: str) -> str:
-    """Return the variable, which must be one of `choices`; the first is the default."""
-    value = env.str(name, default="").strip() or choices[0]
-    if value not in choices:
-        raise ImproperlyConfigured(f"{name} must be one of {', '.join(choices)}, not {value!r}.")
-    return value
-
-
-def names(name: str) -> list[str]:
-    """Return a comma-separated variable as a list."""
-    return [item.strip() for item in env.str(name, default="").split(",") if item.strip()]
-
-
-def hosts(name: str) -> list[str]:
-    """Return a comma-separated variable as a list of host names."""
-    for host in names(name):
-        if not re.fullmatch(r"[\w.*-]+|\[[0-9a-fA-F:]+\]", host):
-            raise ImproperlyConfigured(
-                f"{name} takes host names without scheme and port, not {host!r}."
-            )
-    return names(name)
-
-
-def origins(name: str) -> list[str]:
-    """Return a comma-separated variable as a list of origins of browsers."""
-    for origin in names(name):
-        if not re.fullmatch(r"https?://[\w.*-]+(:\d+)?", origin):
-            raise ImproperlyConfigured(
-                f"{name} takes origins such as https://app.example.com, not {origin!r}."
-            )
-    return names(name)
-
-
-def boolean(name: str) -> bool:
-    """Return the variable as true or false, by default false."""
-    value = env.str(name, default="").strip().lower() or "false"
-    if value not in ("true", "false", "1", "0", "yes", "no", "on", "off"):
-        raise ImproperlyConfigured(f"{name} must be true or false, not {value[:40]!r}.")
-    return value in ("true", "1", "yes", "on")
-
-
-def email(name: str, default: str) -> dict[str, Any]:
-    """Return Django's settings of the mail server at the address in the variable."""
-    url = env.str(name, default="").strip() or default
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # It would show the password.
-            config = environ.Env.email_url_config(url)
-    except (KeyError, ValueError, ImproperlyConfigured):
-        config = {}
-    if not config.get("EMAIL_BACKEND"):
-        raise ImproperlyConfigured(
-            f"{name} must look like smtp+tls://user:password@host:587, smtp+ssl://..., smtp://..., "
-            "consolemail:// or dummymail://."
-        )
-    return {key: value for key, value in config.items() if key.startswith("EMAIL_")}
-
-
-def rate(name: str, default: str) -> str:
-    """Return the variable, which must be a rate that `limits` understands, or empty."""
-    value = env.str(name, default=default).strip()
-    try:
-        if value:
-            limits.parse(value)
-    except ValueError:
-        raise ImproperlyConfigured(
-            f"{name} must be a rate such as {default}, or empty, not {value!r}."
-        ) from None
-    return value
-
-
-def required(name: str, development: str, how: str) -> str:
-    """Return the variable; in production it must be set, in development it has a default."""
-    value = env.str(name, default="").strip()
-    if not value and PRODUCTION:
-        raise ImproperlyConfigured(f"{name} must be set in production: {how}")
-    return value or development
-
+environment.load(BASE_DIR / ".env")
 
 APP_ENV = choice("APP_ENV", "development", "production")
 PRODUCTION = APP_ENV == "production"
@@ -120,8 +27,9 @@ DEBUG = False
 
 SECRET_KEY = required(
     "SECRET_KEY",
-    "development-only-key-that-is-refused-in-production-0123456789",
     'python -c "import secrets; print(secrets.token_urlsafe(50))" makes one.',
+    development="development-only-key-that-is-refused-in-production-0123456789",
+    production=PRODUCTION,
 )
 if PRODUCTION and (
     len(SECRET_KEY) < 50 or len(set(SECRET_KEY)) < 10 or SECRET_KEY.startswith("development-only")
@@ -131,8 +39,12 @@ if PRODUCTION and (
         'python -c "import secrets; print(secrets.token_urlsafe(50))" makes one.'
     )
 
-if PRODUCTION:
-    required("ALLOWED_HOSTS", "", "the host names under which the API is reached, comma-separated.")
+required(
+    "ALLOWED_HOSTS",
+    "the host names under which the API is reached, comma-separated.",
+    development="",
+    production=PRODUCTION,
+)
 ALLOWED_HOSTS = hosts("ALLOWED_HOSTS") or ["localhost", "127.0.0.1", "[::1]", "testserver"]
 
 # --- What it is made of -----------------------------------------------------------------------
@@ -222,6 +134,7 @@ STORAGES = {
 
 # --- PostgreSQL -------------------------------------------------------------------------------
 
+PORT = integer("PORT", 8000, at_most=65535)
 WEB_CONCURRENCY = integer("WEB_CONCURRENCY", os.cpu_count() or 1, at_least=1)
 WEB_THREADS = integer("WEB_THREADS", 4, at_least=1)
 DATABASE_POOL_SIZE = integer("DATABASE_POOL_SIZE", WEB_THREADS)
@@ -230,16 +143,9 @@ STATEMENT_TIMEOUT_MS = integer("STATEMENT_TIMEOUT_MS", 5000)
 
 def database(url: str) -> dict[str, Any]:
     """Return Django's description of the database at `url`."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # It would show the password.
-            config = environ.Env.db_url_config(url)
-    except (ValueError, ImproperlyConfigured):
-        config = {}
-    if not config.get("ENGINE", "").endswith("postgresql") or not config.get("NAME"):
-        raise ImproperlyConfigured(
-            "DATABASE_URL must look like postgresql://user:password@host:5432/database."
-        )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # It would show the password.
+        config = environ.Env.db_url_config(environment.postgres_url("DATABASE_URL", url))
     options = {
         **config.get("OPTIONS", {}),
         # A database that does not answer is a 503 at once, not a client that hangs.
@@ -278,9 +184,10 @@ DATABASES = {
     "default": database(
         required(
             "DATABASE_URL",
-            # manage.py sets the variable to the embedded server's address before it comes to this.
-            "postgresql://postgres@localhost:5432/bookit",
             "postgresql://user:password@host:5432/database.",
+            # manage.py sets the variable to the embedded server's address before it comes to this.
+            development="postgresql://postgres@localhost:5432/bookit",
+            production=PRODUCTION,
         )
     )
 }
@@ -329,7 +236,7 @@ RATE_LIMITS = {
     "anon": rate("RATE_LIMIT_ANON", "300/minute"),
     "user": rate("RATE_LIMIT_USER", "600/minute"),
 }
-NUM_PROXIES = integer("NUM_PROXIES", 0)
+NUM_PROXIES = integer("NUM_PROXIES", 0, at_most=20)
 
 REST_FRAMEWORK = {
     "DEFAULT_AUTHENTICATION_CLASSES": ["accounts.authentication.BearerAuthentication"],
@@ -373,13 +280,33 @@ SILENCED_SYSTEM_CHECKS = ["security.W008"]
 # --- Mail and jobs ----------------------------------------------------------------------------
 
 # Unfolded here: Django's names, as EMAIL_URL says (`EMAIL_BACKEND`, `EMAIL_HOST` and so on).
-vars().update(email("EMAIL_URL", "consolemail://"))
+vars().update(
+    environment.email(
+        "EMAIL_URL",
+        required(
+            "EMAIL_URL",
+            environment.EMAIL_CHOICES,
+            development="filemail://",
+            production=PRODUCTION,
+        ),
+        folder=BASE_DIR / "mails",
+    )
+)
 # A server that does not answer is tried again later; a worker that waits for it is of no use.
 EMAIL_TIMEOUT = 10
-DEFAULT_FROM_EMAIL = env.str("DEFAULT_FROM_EMAIL", default="").strip() or "bookit@localhost"
+if "EMAIL_HOST" in vars():
+    required(
+        "DEFAULT_FROM_EMAIL",
+        "the address that mails are from, such as BookIt <bookings@example.com>.",
+        development="",
+        production=PRODUCTION,
+    )
+DEFAULT_FROM_EMAIL = environment.mailbox("DEFAULT_FROM_EMAIL", "bookit@localhost")
 
 # A direct address for what workers ask of the queue, where DATABASE_URL leads to a pooler.
-DATABASE_DIRECT_URL = env.str("DATABASE_DIRECT_URL", default="").strip()
+DATABASE_DIRECT_URL = text("DATABASE_DIRECT_URL")
+if DATABASE_DIRECT_URL:
+    DATABASE_DIRECT_URL = environment.postgres_url("DATABASE_DIRECT_URL", DATABASE_DIRECT_URL)
 PROCRASTINATE_ON_APP_READY = "bookit.jobs.prepare"
 WORKER_CONCURRENCY = integer("WORKER_CONCURRENCY", 4, at_least=1, at_most=100)
 PROCRASTINATE_WORKER_DEFAULTS = {
@@ -449,7 +376,8 @@ SPECTACULAR_SETTINGS: dict[str, Any] = {
 }
 
 LOG_LEVEL = choice("LOG_LEVEL", "INFO", "DEBUG", "WARNING", "ERROR")
-LOG_FORMAT = choice("LOG_FORMAT", "json", "text")
+# At a terminal people read the log, elsewhere programs do.
+LOG_FORMAT = choice("LOG_FORMAT", "json", "text", default="text" if sys.stderr.isatty() else "json")
 LOGGING: dict[str, Any] = {
     "version": 1,
     "disable_existing_loggers": False,

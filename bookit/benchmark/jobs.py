@@ -157,7 +157,7 @@ def _running(url: str, *command: str) -> Iterator[psutil.Process]:
     process = subprocess.Popen(
         [sys.executable, "manage.py", *command],
         cwd=BASE_DIR,
-        env={**production(url), "EMAIL_URL": "dummymail://"},
+        env=production(url),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,

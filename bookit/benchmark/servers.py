@@ -42,6 +42,7 @@ def production(url: str, *, workers: int = WORKERS) -> dict[str, str]:
         "SECRET_KEY": secrets.token_urlsafe(50),
         "DATABASE_URL": url,
         "ALLOWED_HOSTS": "localhost",
+        "EMAIL_URL": "dummymail://",
         "WEB_CONCURRENCY": str(workers),
         "WEB_THREADS": os.environ.get("WEB_THREADS", ""),
         "RATE_LIMIT_AUTH": "",

@@ -1,6 +1,8 @@
 """Fixtures of the HTTP layer's tests."""
 
 import io
+import json
+import logging
 import socket
 import sys
 from collections.abc import Iterator
@@ -10,6 +12,7 @@ import pytest
 from django.db import connections
 from django.http import HttpResponse
 
+from bookit import logs
 from bookit.postgresql.base import DatabaseWrapper
 
 
@@ -78,3 +81,24 @@ def wsgi():
         return HttpResponse(content, status=started["status"], headers=dict(started["headers"]))
 
     return send
+
+
+@pytest.fixture
+def written(monkeypatch):
+    """What goes to the console: a function that returns the lines so far and forgets them."""
+    [console] = [
+        handler
+        for handler in logging.getLogger().handlers
+        if isinstance(handler.formatter, logs.JSONFormatter)
+    ]
+    stream = io.StringIO()
+    monkeypatch.setattr(console, "stream", stream)
+
+    def take():
+        text = stream.getvalue()
+        stream.seek(0)
+        stream.truncate()
+        assert text == "" or text.endswith("\n")
+        return [json.loads(line) for line in text.split("\n")[:-1]]
+
+    return take

@@ -25,27 +25,6 @@ ANY_ID = "01980000-0000-7000-8000-000000000000"
 
 
 @pytest.fixture
-def written(monkeypatch):
-    """What goes to the console: a function that returns the lines so far and forgets them."""
-    [console] = [
-        handler
-        for handler in logging.getLogger().handlers
-        if isinstance(handler.formatter, logs.JSONFormatter)
-    ]
-    stream = io.StringIO()
-    monkeypatch.setattr(console, "stream", stream)
-
-    def take():
-        text = stream.getvalue()
-        stream.seek(0)
-        stream.truncate()
-        assert text == "" or text.endswith("\n")
-        return [json.loads(line) for line in text.split("\n")[:-1]]
-
-    return take
-
-
-@pytest.fixture
 def text(monkeypatch):
     """What goes to the console, as it stands there."""
     [console] = [

@@ -7,13 +7,14 @@ import socket
 import subprocess
 import sys
 import time
-from argparse import ArgumentParser
+from argparse import ArgumentParser, ArgumentTypeError
 from collections.abc import Callable
 from contextlib import suppress
 from http.client import HTTPConnection, HTTPException
 from types import FrameType
 from typing import Any
 
+from django.conf import settings
 from django.contrib.auth import get_user_model
 from django.core.management import BaseCommand, call_command, get_commands, load_command_class
 from django.db import connection
@@ -104,7 +105,8 @@ class Command(BaseCommand):
         """Add where to listen, and whether to fill an empty database."""
         parser.add_argument(
             "--port",
-            default=os.environ.get("PORT", ""),
+            type=_port,
+            default=settings.PORT,
             help="the port to listen on; 0: any free one (default: PORT, or 8000)",
         )
         parser.add_argument(
@@ -114,14 +116,14 @@ class Command(BaseCommand):
             "--demo", action="store_true", help="fill an empty database with demo data"
         )
 
-    def handle(self, *args: Any, host: str, port: str, demo: bool, **options: Any) -> None:
+    def handle(self, *args: Any, host: str, port: int, demo: bool, **options: Any) -> None:
         """Run until a signal comes."""
         for number in SIGNALS:
             if signal.getsignal(number) != signal.SIG_IGN or number != signal.SIGHUP:  # nohup
                 signal.signal(number, _raise_stop)
         children: list[Child] = []
         try:
-            with _listen(host, startup.port_number(port)) as listener:
+            with _listen(host, port) as listener:
                 accounts = self.prepare(demo=demo)
                 descriptor = listener.fileno()
                 web = Child(
@@ -259,6 +261,12 @@ class Command(BaseCommand):
         """Write a message now, also into a pipe."""
         self.stdout.write(message)
         self.stdout.flush()
+
+
+def _port(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and int(text) <= 65535):
+        raise ArgumentTypeError(f"a port is a whole number from 0 to 65535, not {text!r}")
+    return int(text)
 
 
 def _raise_stop(number: int, frame: FrameType | None) -> None:

@@ -1,0 +1,369 @@
+"""Reads settings from the environment and from `.env`, strictly.
+
+Every error names the variable, and never shows a value that can hold a secret. Variables that are
+set in the environment win over `.env`, even if they are empty.
+"""
+
+import difflib
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, unquote
+
+import limits
+from django.core.exceptions import ImproperlyConfigured, ValidationError
+from django.core.validators import validate_email
+
+#: Every variable that has been asked for.
+known: set[str] = set()
+
+# Those that compose.yaml and commands of Django read.
+_READ_ELSEWHERE = {"DOMAIN", "POSTGRES_PASSWORD"}
+# Names in `.env` that belong to other programs.
+_OF_OTHERS = re.compile(r"COMPOSE_|DOCKER_|DJANGO_|PYTHON|PG|BOOKIT_TEST_|(LANG|LC_\w+|TZ|PATH)$")
+# In the environment, where most names are none of our business, ours begin like this.
+_OURS = ("RATE_LIMIT_", "WAITLIST_", "EMBEDDED_POSTGRES_")
+
+# --- the file ---------------------------------------------------------------------------------
+
+# Only what Docker Compose, which reads the same file, takes for the same value.
+_ASSIGNMENT = re.compile(r"(?:export[ \t]+)?(?P<name>[A-Za-z_]\w*)[ \t]*=(?P<value>.*)", re.A)
+_VALUE = re.compile(
+    r"""
+    [ \t]*
+    (?: '(?P<single>(?:[^'\\]|\\(?!'))*)'
+      | "(?P<double>[^"\\$]*)"
+      | (?P<bare>[^\s'"\#$](?:[^\s$]|[ \t](?![ \t]*\#))*)
+    )?
+    (?:[ \t]+\#.*)?
+    """,
+    re.VERBOSE,
+)
+
+# Where each variable of the file stands, by the file's name and the line.
+_places: dict[str, str] = {}
+
+
+def read_file(path: Path) -> dict[str, str]:
+    """Return the variables of an env file.
+
+    Raises:
+        ImproperlyConfigured: it cannot be read, or a line of it is not `NAME=value`.
+    """
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        return {}
+    except OSError as error:
+        raise ImproperlyConfigured(f"{path} cannot be read: {error.strerror}.") from None
+    except UnicodeDecodeError:
+        raise ImproperlyConfigured(f"{path} is not UTF-8. Save it as UTF-8.") from None
+    variables: dict[str, str] = {}
+    for number, line in enumerate(text.splitlines(), start=1):
+        if not line.strip() or line.lstrip().startswith("#"):
+            continue
+        name, value = _assignment(line.strip(), f"{path.name}, line {number}")
+        if name in variables:
+            raise ImproperlyConfigured(
+                f"{path.name}, line {number}: {name} is set twice, first in"
+                f" {_places[name].rpartition(', ')[2]}. Delete one of the lines."
+            )
+        variables[name] = value
+        _places[name] = f"{path.name}, line {number}"
+    return variables
+
+
+def _assignment(line: str, place: str) -> tuple[str, str]:
+    found = _ASSIGNMENT.fullmatch(line)
+    if found is None:
+        # Without its name: the line may be the second half of a secret.
+        raise ImproperlyConfigured(f"{place}: this is not NAME=value. Comments begin with #.")
+    name = found["name"]
+    value = _VALUE.fullmatch(found["value"])
+    if value is None:
+        raise ImproperlyConfigured(
+            f"{place}: the value of {name} is not understood."
+            f" Put it in single quotes: {name}='...' (it cannot contain a single quote itself)."
+        )
+    return name, value["single"] or value["double"] or value["bare"] or ""
+
+
+def load(path: Path) -> None:
+    """Add the variables of an env file to the environment, except those that are set already."""
+    for name, value in read_file(path).items():
+        os.environ.setdefault(name, value)
+
+
+def unknown() -> Iterator[str]:
+    """Yield a line about each variable that looks like a setting and is none.
+
+    To be called when all settings have been read.
+    """
+    names = known | _READ_ELSEWHERE | {f"{name}_FILE" for name in _IN_FILES}
+    for name in sorted({*os.environ, *_places} - names):
+        place = _places.get(name)
+        similar = difflib.get_close_matches(name, names, n=1, cutoff=0.88) if len(name) > 5 else []
+        if similar or name.startswith(_OURS) or (place and not _OF_OTHERS.match(name)):
+            hint = f" Did you mean {similar[0]}?" if similar else ""
+            yield f"{place or 'Environment'}: BookIt has no setting {name}; it is ignored.{hint}"
+
+
+# --- values -----------------------------------------------------------------------------------
+
+# Each of these can be in a file that NAME_FILE names, as Docker and Kubernetes hand out secrets.
+_IN_FILES = {"SECRET_KEY", "DATABASE_URL", "DATABASE_DIRECT_URL", "EMAIL_URL"}
+
+
+def text(name: str, default: str = "") -> str:
+    """Return the variable without blanks around it, or `default` if it is unset or empty."""
+    known.add(name)
+    value = os.environ.get(name, "").strip()
+    if not value and name in _IN_FILES:
+        value = _in_file(f"{name}_FILE")
+    return value or default
+
+
+def _in_file(name: str) -> str:
+    path = os.environ.get(name, "").strip()
+    try:
+        return Path(path).read_text().strip() if path else ""
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "it is not text"
+        raise ImproperlyConfigured(f"{name}: {path} cannot be read: {reason}.") from None
+
+
+def is_set(name: str) -> bool:
+    """Return whether the variable is in the environment, be it empty."""
+    known.add(name)
+    return name in os.environ
+
+
+def integer(name: str, default: int, *, at_least: int = 0, at_most: int = 2**31 - 1) -> int:
+    """Return the variable as a whole number."""
+    raw = text(name)
+    if not raw:
+        return default
+    digits = raw.isascii() and raw.isdigit() and len(raw) <= 10
+    if not digits or not at_least <= int(raw) <= at_most:
+        raise ImproperlyConfigured(
+            f"{name} must be a whole number from {at_least} to {at_most}, not {_shown(raw)}."
+        )
+    return int(raw)
+
+
+def choice(name: str, *choices: str, default: str | None = None) -> str:
+    """Return the variable, which must be one of `choices`, in any case."""
+    value = text(name, choices[0] if default is None else default)
+    for each in choices:
+        if value.lower() == each.lower():
+            return each
+    raise ImproperlyConfigured(f"{name} must be one of {', '.join(choices)}, not {_shown(value)}.")
+
+
+def boolean(name: str) -> bool:
+    """Return the variable as true or false, by default false."""
+    value = text(name, "false").lower()
+    if value not in ("true", "false", "1", "0", "yes", "no", "on", "off"):
+        raise ImproperlyConfigured(f"{name} must be true or false, not {_shown(value)}.")
+    return value in ("true", "1", "yes", "on")
+
+
+def names(name: str) -> list[str]:
+    """Return a comma-separated variable as a list."""
+    return [item.strip() for item in text(name).split(",") if item.strip()]
+
+
+def hosts(name: str) -> list[str]:
+    """Return a comma-separated variable as a list of host names."""
+    for host in names(name):
+        if not re.fullmatch(r"[\w.*-]+|\[[0-9a-fA-F:]+\]", host):
+            raise ImproperlyConfigured(
+                f"{name} takes host names without scheme and port, not {_shown(host)}."
+            )
+    return names(name)
+
+
+def origins(name: str) -> list[str]:
+    """Return a comma-separated variable as a list of origins of browsers."""
+    for origin in names(name):
+        if not re.fullmatch(r"https?://[\w.*-]+(:\d+)?", origin):
+            raise ImproperlyConfigured(
+                f"{name} takes origins such as https://app.example.com, not {_shown(origin)}."
+            )
+    return names(name)
+
+
+def rate(name: str, default: str) -> str:
+    """Return the variable as a rate that `limits` understands; set but empty, it is no limit."""
+    value = text(name) if is_set(name) else default
+    try:
+        if value:
+            limits.parse(value)
+    except ValueError:
+        raise ImproperlyConfigured(
+            f"{name} must be a rate such as {default}, or empty, not {_shown(value)}."
+        ) from None
+    return value
+
+
+def required(name: str, how: str, *, development: str, production: bool) -> str:
+    """Return the variable; in production it must be set, in development it has a default."""
+    value = text(name)
+    if not value and production:
+        raise ImproperlyConfigured(f"{name} must be set in production: {how}")
+    return value or development
+
+
+def _shown(value: str) -> str:
+    """Return a value as an error may quote it: short, and nothing that can hold a password."""
+    return "a value with an @" if "@" in value else repr(value[:40])
+
+
+# --- addresses --------------------------------------------------------------------------------
+
+# As RFC 3986 says, but for two kindnesses: # and @ in user and password may stand as they are. So
+# that nothing is ever taken for the host that is part of a password, no @ may stand behind it.
+_URL = re.compile(
+    r"(?P<scheme>[a-z][a-z0-9+.-]*)://"
+    r"(?:(?P<user>[^:/?\s]*)(?::(?P<password>[^/?\s]*))?@)?"
+    r"(?P<hosts>[^@/?#\s]*)"
+    r"(?P<path>/[^?#@\s]*)?"
+    r"(?:\?(?P<query>[^#@\s]*))?"
+)
+_HOST = re.compile(r"(?P<host>[A-Za-z0-9_.-]+|\[[0-9A-Fa-f:.]+\])(?::(?P<port>\d{1,5}))?")
+_ENCODE = (
+    "Percent-encode special characters in user and password (%40 for @, %2F for /, %3A for :,"
+    " %23 for #, %3F for ?, %25 for %)."
+)
+
+
+@dataclass(frozen=True)
+class _URLParts:
+    """What a URL of a server says, decoded."""
+
+    scheme: str
+    user: str
+    password: str
+    hosts: list[tuple[str, int | None]]
+    path: str
+    query: str
+
+
+def _split(url: str) -> _URLParts | None:
+    """Return the parts of a URL, or None if it is not a good one."""
+    found = _URL.fullmatch(url)
+    if found is None or re.search(r"%(?![0-9A-Fa-f]{2})", url):
+        return None
+    pairs = []
+    for part in found["hosts"].split(",") if found["hosts"] else ():
+        host = _HOST.fullmatch(part)
+        if host is None or not 0 < int(host["port"] or 1) <= 65535:
+            return None
+        pairs.append((host["host"].strip("[]"), int(host["port"]) if host["port"] else None))
+    return _URLParts(
+        found["scheme"],
+        unquote(found["user"] or ""),
+        unquote(found["password"] or ""),
+        pairs,
+        found["path"] or "",
+        found["query"] or "",
+    )
+
+
+def postgres_url(name: str, url: str) -> str:
+    """Return the address of a PostgreSQL database, written in the one way that all readers share.
+
+    django-environ, which reads it for Django, and libpq, which reads it for workers, do not agree
+    on what is special in a password.
+    """
+    from psycopg import ProgrammingError
+    from psycopg.conninfo import conninfo_to_dict
+
+    parts = _split(url)
+    if (
+        parts is None
+        or parts.scheme not in ("postgres", "postgresql")
+        or not re.fullmatch(r"/[^/]+", parts.path)
+    ):
+        raise ImproperlyConfigured(
+            f"{name} must look like postgresql://user:password@host:5432/database. {_ENCODE}"
+        )
+    hosts = ",".join(
+        (f"[{host}]" if ":" in host else host) + (f":{port}" if port else "")
+        for host, port in parts.hosts
+    )
+    user = quote(parts.user, safe="") + (
+        f":{quote(parts.password, safe='')}" * bool(parts.password)
+    )
+    query = f"?{parts.query}" if parts.query else ""
+    canonical = f"postgresql://{user}{'@' if user else ''}{hosts}{parts.path}{query}"
+    try:
+        conninfo_to_dict(canonical)
+    except ProgrammingError:
+        raise ImproperlyConfigured(
+            f"{name} has a parameter after its ? that PostgreSQL does not know; sslmode=require is"
+            " one that it knows."
+        ) from None
+    return canonical
+
+
+# Default port, and the setting of Django that says how the connection is encrypted.
+_SMTP = {"smtp": (25, ""), "smtp+tls": (587, "EMAIL_USE_TLS"), "smtp+ssl": (465, "EMAIL_USE_SSL")}
+
+EMAIL_CHOICES = (
+    "smtp+tls://user:password@host:587 (or smtp+ssl://, smtp://) sends mail, filemail:///folder"
+    " writes it to files, dummymail:// sends none."
+)
+
+
+def email(name: str, url: str, *, folder: Path) -> dict[str, Any]:
+    """Return Django's settings of the mail server at `url`; `filemail://` alone means `folder`."""
+    parts = _split(url)
+    if url.startswith("consolemail:"):
+        raise ImproperlyConfigured(
+            f"{name} cannot be consolemail://, because no log may hold a mail: {EMAIL_CHOICES}"
+        )
+    if url.rstrip("/") == "dummymail:":
+        return {"EMAIL_BACKEND": "django.core.mail.backends.dummy.EmailBackend"}
+    if parts and parts.scheme == "filemail" and not (parts.user or parts.hosts or parts.query):
+        return {
+            "EMAIL_BACKEND": "bookit.mail.FileBackend",
+            "EMAIL_FILE_PATH": str(Path(unquote(parts.path)) if parts.path[1:] else folder),
+        }
+    if (
+        parts is None
+        or parts.scheme not in _SMTP
+        or len(parts.hosts) != 1
+        or parts.path.strip("/")
+        or parts.query
+        or bool(parts.user) != bool(parts.password)
+    ):
+        raise ImproperlyConfigured(f"{name} is not understood: {EMAIL_CHOICES} {_ENCODE}")
+    [(host, port)] = parts.hosts
+    default_port, encryption = _SMTP[parts.scheme]
+    return {
+        "EMAIL_BACKEND": "django.core.mail.backends.smtp.EmailBackend",
+        "EMAIL_HOST": host,
+        "EMAIL_PORT": port or default_port,
+        "EMAIL_HOST_USER": parts.user,
+        "EMAIL_HOST_PASSWORD": parts.password,
+        **({encryption: True} if encryption else {}),
+    }
+
+
+def mailbox(name: str, default: str) -> str:
+    """Return the variable as who a mail is from: `address`, or `Name <address>`."""
+    value = text(name, default)
+    found = re.fullmatch(
+        r'(?:(?:[^<>@",;:\\]+|"[^"\\]*")\s*<(?P<named>[^<>\s]+)>|(?P<bare>\S+))', value
+    )
+    try:
+        validate_email(found and (found["named"] or found["bare"]))
+    except ValidationError:
+        raise ImproperlyConfigured(
+            f"{name} must be a mail address, bookings@example.com or BookIt <bookings@example.com>."
+        ) from None
+    return value
