@@ -31,7 +31,7 @@ def environment(**variables: str) -> dict[str, str]:
     return {**os.environ, **unset, "WEB_CONCURRENCY": "1", **variables}
 
 
-def until(condition: Callable[[], object], *, seconds: float = 30) -> None:
+def until(condition: Callable[[], object], *, seconds: float = 120) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "it takes too long"
@@ -253,7 +253,7 @@ def test_a_postgresql_that_does_not_answer_is_one_line(command: list[str]) -> No
         ([], {"APP_ENV": "production"}, "SECRET_KEY"),
         ([], {"DATABASE_URL": "nonsense"}, "DATABASE_URL"),
         ([], {"WEB_THREADS": "many", "DATABASE_URL": "postgresql://a@b/c"}, "WEB_THREADS"),
-        ([], {"PORT": "99999", "DATABASE_URL": "postgresql://a@b/c"}, "port"),
+        ([], {"PORT": "99999", "DATABASE_URL": "postgresql://a@b/c"}, "PORT"),
         ([], {"EMBEDDED_POSTGRES_DIR": "/dev/null/here"}, "/dev/null/here"),
     ],
 )
