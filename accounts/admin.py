@@ -100,15 +100,6 @@ class UserAdmin(StrictAdmin, DjangoUserAdmin):
             return HttpResponseRedirect(request.path)
         return super().response_change(request, obj)
 
-    def user_change_password(self, request: HttpRequest, id: str, form_url: str = "") -> Any:  # noqa: A002
-        """Change somebody's password; their sessions end with the old one."""
-        before = User.objects.filter(pk=id).values_list("password", flat=True).first()
-        response = super().user_change_password(request, id, form_url)
-        user = User.objects.filter(pk=id).exclude(password=before).first()
-        if user is not None:
-            services.end_sessions(user=user, at=timezone.now())
-        return response
-
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         """Refuse: accounts are deactivated, for bookings refer to them."""
         return False

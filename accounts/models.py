@@ -161,7 +161,11 @@ def keeps_own(alias: str) -> str:
 
 
 class Session(models.Model):
-    """One login and every refresh token that descends from it: they live and die together."""
+    """One login and every refresh token that descends from it: they live and die together.
+
+    A trigger (`user_sessions_end`) ends the sessions of an account when its password hash changes,
+    even if the hash is only upgraded, and when the account is deactivated.
+    """
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
     user = models.ForeignKey(User, on_delete=models.CASCADE, related_name="sessions")

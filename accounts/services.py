@@ -175,8 +175,8 @@ def log_out(*, refresh_token: str, at: datetime) -> None:
         session.save(update_fields=["revoked_at"])
 
 
-def change_password(*, user: User, current_password: str, new_password: str, at: datetime) -> None:
-    """Replace the password; all sessions end.
+def change_password(*, user: User, current_password: str, new_password: str) -> None:
+    """Replace the password. The database ends all sessions of the account.
 
     Raises:
         Invalid: the current password is wrong, or the new one is weak.
@@ -189,16 +189,9 @@ def change_password(*, user: User, current_password: str, new_password: str, at:
         raise wrong
     _check_strength(new_password, user, field="new_password")
     user.password = make_password(new_password)
-    with transaction.atomic():
-        # Of two who change it at once the second one's current password is none any more.
-        if not User.objects.filter(pk=user.pk, password=before).update(password=user.password):
-            raise wrong
-        end_sessions(user=user, at=at)
-
-
-def end_sessions(*, user: User, at: datetime) -> None:
-    """Kill every refresh token of `user`."""
-    Session.objects.filter(user=user, revoked_at=None).update(revoked_at=at)
+    # Of two concurrent changes, the second one's current password is no longer the account's.
+    if not User.objects.filter(pk=user.pk, password=before).update(password=user.password):
+        raise wrong
 
 
 def update_profile(*, user: User, changes: dict[str, Any]) -> User:
@@ -257,8 +250,6 @@ def update_user(*, user_id: UUID, actor: User, changes: dict[str, Any], at: date
             raise LastAdmin
         if changes:
             user.save(update_fields=list(changes))
-        if not user.is_active:
-            end_sessions(user=user, at=at)
         if user.role == User.Role.PROVIDER != role:
             became_provider.send(User, user=user, at=at)
     return user

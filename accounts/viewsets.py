@@ -132,7 +132,7 @@ class MeViewSet(GenericViewSet):
     @extend_schema(tags=["Accounts"], summary="Change one's password", responses={204: None})
     def password(self, request: Request) -> Response:
         """Replace the password. Every refresh token of the account dies."""
-        services.change_password(user=signed_in(request), at=timezone.now(), **self.checked())
+        services.change_password(user=signed_in(request), **self.checked())
         return Response(status=204)
 
 

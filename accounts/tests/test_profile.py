@@ -4,7 +4,6 @@ from collections import Counter
 
 import pytest
 from django.test import Client
-from django.utils.timezone import now
 
 from accounts import services
 from accounts.models import Session, User
@@ -237,9 +236,7 @@ def test_a_change_that_was_overtaken_by_another_is_refused(user, monkeypatch):
 
     monkeypatch.setattr(services, "check_password", slow_check)
     with pytest.raises(services.Invalid):
-        services.change_password(
-            user=user, current_password=PASSWORD, new_password=BETTER, at=now()
-        )
+        services.change_password(user=user, current_password=PASSWORD, new_password=BETTER)
     user.refresh_from_db()
     assert user.check_password("what the other one chose")
     assert not Session.objects.exists()

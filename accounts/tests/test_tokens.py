@@ -21,7 +21,7 @@ from rest_framework_simplejwt.tokens import RefreshToken
 from accounts import services
 from accounts.models import Session, User
 from accounts.tests.factories import PASSWORD, AdminFactory, UserFactory
-from bookit.tests.crowd import at_once, behind_a_rival
+from bookit.tests.crowd import at_once
 from bookit.tests.expect import problem
 
 pytestmark = pytest.mark.django_db
@@ -139,32 +139,6 @@ def test_the_race_for_a_refresh_is_there_with_simplejwts_own_view(transactional_
         if len(set(successors)) > 1:
             return
     pytest.fail("there is no race any more: this test shows nothing")
-
-
-def test_a_refresh_meanwhile_does_not_survive_a_password_change(transactional_db, api):
-    """Whichever of the two comes first."""
-    for _ in range(5):
-        user = UserFactory()
-        token = log_in(api, user)["refresh_token"]
-        [change, other] = behind_a_rival(
-            [
-                lambda user=user: services.change_password(
-                    user=user,
-                    current_password=PASSWORD,
-                    new_password="another good password",
-                    at=now(),
-                ),
-                lambda token=token: Client().post(
-                    "/auth/refresh", {"refresh_token": token}, content_type="application/json"
-                ),
-            ],
-            rival=lambda user=user: list(Session.objects.select_for_update().filter(user=user)),
-        )
-        assert change.error is None
-        if other.value.status_code == 200:
-            problem(refresh(api, other.value.json()["refresh_token"]), 401, "token_invalid")
-        else:
-            problem(other.value, 401, "token_invalid")
 
 
 def test_refreshing_says_when_the_session_was_last_used(api, session):

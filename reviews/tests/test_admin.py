@@ -301,17 +301,6 @@ def test_the_last_admin_cannot_be_demoted(site, boss):
     assert (boss.role, boss.name) == ("admin", "Renamed")
 
 
-def test_a_new_password_ends_the_sessions(site, everything, boss):
-    site.post(
-        reverse("admin:auth_user_password_change", args=[boss.pk]),
-        {"password1": "quiet otters swim", "password2": "quiet otters swim"},
-    )
-
-    boss.refresh_from_db()
-    assert boss.check_password("quiet otters swim")
-    assert not boss.sessions.filter(revoked_at=None).exists()
-
-
 def test_signing_in_ignores_the_case_of_the_address(client, boss):
     client.post("/admin/login/", {"username": "BOSS@Example.com", "password": PASSWORD})
 

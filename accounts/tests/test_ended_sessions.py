@@ -1,0 +1,257 @@
+"""Sessions end when the password hash changes, by whatever path, and at any moment."""
+
+import getpass
+
+import pytest
+from django.contrib.auth.hashers import PBKDF2PasswordHasher, make_password
+from django.core.management import call_command
+from django.db import connection, transaction
+from django.test import Client
+from django.test.utils import override_settings
+from django.urls import reverse
+from django.utils.timezone import now
+
+from accounts.models import Session, User
+from accounts.tests.factories import PASSWORD, AdminFactory, UserFactory
+from bookit.tests.crowd import at_once, behind_a_rival, run
+from bookit.tests.expect import problem
+
+pytestmark = pytest.mark.django_db
+
+BETTER = "another good password"
+
+
+def log_in(api, user, password=PASSWORD):
+    return api.post("/auth/login", {"email": user.email, "password": password})
+
+
+def refresh(api, session):
+    return api.post("/auth/refresh", {"refresh_token": session["refresh_token"]})
+
+
+def site(user):
+    """Return a browser that is signed in to the admin site."""
+    browser = Client()
+    form = {"username": user.email, "password": PASSWORD}
+    assert browser.post("/admin/login/?next=/admin/", form).status_code == 302
+    return browser
+
+
+# --- paths ------------------------------------------------------------------------------------
+
+
+def through_the_api(user, api, monkeypatch):
+    body = {"current_password": PASSWORD, "new_password": BETTER}
+    assert api.as_(user).post("/me/password", body).status_code == 204
+
+
+def by_an_admin_in_the_admin_site(user, api, monkeypatch):
+    page = reverse("admin:auth_user_password_change", args=[user.pk])
+    form = {"password1": BETTER, "password2": BETTER, "usable_password": "true"}
+    assert site(AdminFactory()).post(page, form).status_code == 302
+
+
+def by_an_admin_who_disables_the_password(user, api, monkeypatch):
+    page = reverse("admin:auth_user_password_change", args=[user.pk])
+    form = {"usable_password": "false", "unset-password": "1"}
+    assert site(AdminFactory()).post(page, form).status_code == 302
+
+
+def on_ones_own_page_of_the_admin_site(user, api, monkeypatch):
+    form = {"old_password": PASSWORD, "new_password1": BETTER, "new_password2": BETTER}
+    assert site(user).post("/admin/password_change/", form).status_code == 302
+
+
+def with_the_command(user, api, monkeypatch):
+    monkeypatch.setattr(getpass, "getpass", lambda prompt: BETTER)
+    call_command("changepassword", user.email, verbosity=0)
+
+
+def by_saving_the_user(user, api, monkeypatch):
+    user.set_password(BETTER)
+    user.save()
+
+
+def by_an_update_of_many(user, api, monkeypatch):
+    User.objects.update(password=make_password(BETTER))
+
+
+def in_sql(user, api, monkeypatch):
+    run("UPDATE accounts_user SET password = 'x' WHERE email = %s", [user.email])
+
+
+def by_an_upgrade_of_the_hash_when_signing_in_to_the_admin_site(user, api, monkeypatch):
+    """The password stays; the hash does not, and a hash is what a thief would have."""
+    monkeypatch.setattr(PBKDF2PasswordHasher, "iterations", 1)
+    hashers = [f"django.contrib.auth.hashers.{name}PasswordHasher" for name in ("PBKDF2", "MD5")]
+    with override_settings(PASSWORD_HASHERS=hashers):
+        site(user)
+    user.refresh_from_db()
+    assert user.password.startswith("pbkdf2")
+
+
+PATHS = [
+    through_the_api,
+    by_an_admin_in_the_admin_site,
+    by_an_admin_who_disables_the_password,
+    on_ones_own_page_of_the_admin_site,
+    with_the_command,
+    by_saving_the_user,
+    by_an_update_of_many,
+    in_sql,
+    by_an_upgrade_of_the_hash_when_signing_in_to_the_admin_site,
+]
+
+
+@pytest.mark.parametrize("change", PATHS)
+def test_a_change_of_the_hash_ends_every_session(api, monkeypatch, change):
+    user = AdminFactory()
+    first, second = (log_in(api, user).json() for _ in range(2))
+    following = refresh(api, second).json()
+    change(user, api, monkeypatch)
+    for session in (first, second, following):
+        problem(refresh(api, session), 401, "token_invalid")
+
+
+@pytest.mark.parametrize("change", PATHS)
+def test_without_the_trigger_sessions_survive(api, monkeypatch, change):
+    """The control: each of these paths changes the hash and does nothing else."""
+    run("ALTER TABLE accounts_user DISABLE TRIGGER user_sessions_end")
+    user = AdminFactory()
+    session = log_in(api, user).json()
+    change(user, api, monkeypatch)
+    assert refresh(api, session).status_code == 200
+
+
+def test_other_changes_and_other_people_keep_their_sessions(api):
+    user, stranger = AdminFactory(), UserFactory()
+    session, theirs = log_in(api, user).json(), log_in(api, stranger).json()
+    through_the_api(stranger, api, None)
+    problem(refresh(api, theirs), 401, "token_invalid")
+    session = refresh(api, session).json()
+    changes = {"email": "new@example.com", "name": "B", "timezone": "Asia/Tokyo"}
+    assert api.as_(user).patch("/me", changes).status_code == 200
+    session = refresh(api, session).json()
+    user.refresh_from_db()
+    site(user)  # writes the time of the last login
+    User.objects.update(role="provider")
+    run("UPDATE accounts_user SET password = password, is_active = is_active")
+    assert refresh(api, session).status_code == 200
+
+
+def test_a_session_that_ended_earlier_keeps_its_time(api):
+    user = UserFactory()
+    session = log_in(api, user).json()
+    api.post("/auth/logout", {"refresh_token": session["refresh_token"]})
+    ended = Session.objects.get().revoked_at
+    by_saving_the_user(user, api, None)
+    assert Session.objects.get().revoked_at == ended
+
+
+@pytest.mark.parametrize(
+    "change", [through_the_api, by_saving_the_user, by_an_update_of_many, in_sql]
+)
+def test_sessions_of_the_admin_site_end_too(api, monkeypatch, change):
+    user = AdminFactory()
+    browser = site(user)
+    assert browser.get("/admin/").status_code == 200
+    change(user, api, monkeypatch)
+    assert browser.get("/admin/")["Location"] == "/admin/login/?next=/admin/"
+
+
+def test_who_changes_it_in_the_admin_site_stays_signed_in_there(api):
+    user = AdminFactory()
+    browser = site(user)
+    form = {"old_password": PASSWORD, "new_password1": BETTER, "new_password2": BETTER}
+    assert browser.post("/admin/password_change/", form).status_code == 302
+    assert browser.get("/admin/").status_code == 200
+
+
+def test_a_deactivation_in_sql_ends_sessions_for_good(api):
+    user = UserFactory()
+    session = log_in(api, user).json()
+    run("UPDATE accounts_user SET is_active = false")
+    run("UPDATE accounts_user SET is_active = true")
+    problem(refresh(api, session), 401, "token_invalid")
+    assert log_in(api, user).status_code == 200
+
+
+# --- at the same moment -----------------------------------------------------------------------
+
+
+def change(user):
+    User.objects.filter(pk=user.pk).update(password=make_password(BETTER))
+
+
+def clients_of(api, user):
+    """Return calls that sign in and that refresh, as other threads may make them."""
+    sessions = [log_in(api, user).json()["refresh_token"] for _ in range(4)]
+
+    def post(path, body):
+        return lambda: Client().post(path, body, content_type="application/json")
+
+    return [
+        *(post("/auth/refresh", {"refresh_token": token}) for token in sessions),
+        *[post("/auth/login", {"email": user.email, "password": PASSWORD})] * 4,
+    ]
+
+
+def alive(user):
+    return Session.objects.filter(user=user, revoked_at=None).count()
+
+
+def test_whoever_signs_in_or_refreshes_at_that_moment_is_out(transactional_db, api):
+    answers = set()
+    for number in range(18):
+        user = UserFactory()
+        calls = clients_of(api, user)
+        # The change sets off at another place in the row each time, and takes as long as they do.
+        at = number % len(calls)
+        calls.insert(at, lambda user=user: through_the_api(user, api.as_(user), None))
+        outcomes = at_once(calls)
+        assert [outcome.error for outcome in outcomes] == [None] * len(calls)
+        answers |= {outcome.value.status_code for outcome in outcomes if outcome.value}
+        assert alive(user) == 0
+    assert answers == {200, 401}, "they never met"
+
+
+def test_whoever_waits_for_the_same_row_is_out(transactional_db, api):
+    """Both wait for a session that somebody else has locked, so that they go on together."""
+    for _ in range(5):
+        user = UserFactory()
+        refresh_call = clients_of(api, user)[0]
+        outcomes = behind_a_rival(
+            [lambda user=user: change(user), refresh_call],
+            rival=lambda user=user: list(Session.objects.select_for_update().filter(user=user)),
+        )
+        assert [outcome.error for outcome in outcomes] == [None, None]
+        assert alive(user) == 0
+
+
+def test_a_login_between_two_steps_survives(api):
+    """The control: without the trigger, sessions that end before the hash changes are a race."""
+    run("ALTER TABLE accounts_user DISABLE TRIGGER user_sessions_end")
+    user = UserFactory()
+    log_in(api, user)
+    Session.objects.filter(user=user).update(revoked_at=now())
+    assert log_in(api, user).status_code == 200
+    change(user)
+    assert alive(user) == 1
+
+
+def test_a_change_that_is_rolled_back_ends_nothing(transactional_db, api):
+    user = UserFactory()
+    session = log_in(api, user).json()
+    with transaction.atomic():
+        change(user)
+        transaction.set_rollback(True)
+    assert refresh(api, session).status_code == 200
+
+
+def test_the_change_finds_the_sessions_by_an_index():
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT count(*) FROM pg_indexes WHERE tablename = 'accounts_session'"
+            " AND indexdef LIKE '%%(user_id)%%'"
+        )
+        assert cursor.fetchone()[0] == 1
