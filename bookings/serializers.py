@@ -17,7 +17,7 @@ from bookings.recurrence import LONGEST_RULE, Rule, parse_rule
 from bookings.slots import SEATS_LEFT
 from bookings.waitlist import POSITION
 from bookit.schema import SOMETIMES, example
-from bookit.serializers import InputSerializer, RowSerializer
+from bookit.serializers import InputSerializer, ListField, RowSerializer
 from bookit.times import DayOrInstantField, InstantField
 
 FEED = "https://bookit.example.com/{}.ics?token=WyJvd24iXQ.Lq3cP0Zk9V8Jt1s4"
@@ -97,7 +97,7 @@ class BookingCreateSerializer(InputSerializer):
     ignored = frozenset(BookingSerializer.Meta.fields)
 
     service_id = serializers.UUIDField(required=False)
-    service_ids = serializers.ListField(
+    service_ids = ListField(
         child=serializers.UUIDField(),
         required=False,
         min_length=1,
@@ -251,7 +251,7 @@ class ServiceSearchSerializer(SearchSerializer):
 class ServicesSearchSerializer(SearchSerializer):
     """When to look for free times of which services."""
 
-    service_id = serializers.ListField(
+    service_id = ListField(
         child=serializers.UUIDField(), min_length=1, max_length=50, help_text="Up to 50 services."
     )
 
@@ -295,15 +295,15 @@ class AvailabilitySerializer(InputSerializer):
 
     service_id = serializers.UUIDField()
     timezone = serializers.CharField(help_text="The zone that the times are written in.")
-    times = FreeTimeSerializer(many=True)
-    refused = RefusalSerializer(many=True, required=False, help_text="With `explain`.")
+    times = FreeTimeSerializer(many=True, read_only=True)
+    refused = RefusalSerializer(many=True, read_only=True, help_text="With `explain`.")
 
 
 @example("A morning", {"results": [MORNING]})
 class AvailabilitiesSerializer(InputSerializer):
     """The free times of several services, in the order in which they were asked for."""
 
-    results = AvailabilitySerializer(many=True)
+    results = AvailabilitySerializer(many=True, read_only=True)
 
 
 CLASS = {
@@ -505,7 +505,7 @@ class WebhookSerializer(RowSerializer):
     """An address that is told what happens. Its secret is shown once, when it is made."""
 
     url = serializers.CharField(max_length=2000, help_text="HTTPS or HTTP, to a public address.")
-    events = serializers.ListField(
+    events = ListField(
         child=serializers.ChoiceField(EVENT_CHOICES),
         min_length=1,
         max_length=100,

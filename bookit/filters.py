@@ -7,6 +7,7 @@ from django import forms
 from django.core.exceptions import ValidationError
 from django.db.models import F, QuerySet
 from django_filters import rest_framework as filters
+from django_filters.fields import BaseCSVField
 from drf_spectacular.utils import extend_schema_field
 from rest_framework.filters import BaseFilterBackend
 from rest_framework.request import Request
@@ -97,8 +98,21 @@ PERIOD_FILTERS: dict[str, filters.Filter] = {
 }
 
 
+class CommaSeparatedField(BaseCSVField):
+    """Values that are refused for their number before any of them is looked at."""
+
+    def clean(self, value: Any) -> Any:
+        """Return the checked values; None when nothing was given."""
+        most = len(self.choices)  # type: ignore[attr-defined]
+        if value is not None and len(value) > most:
+            raise ValidationError("Name at most %(most)d values.", "max_length", {"most": most})
+        return super().clean(value)
+
+
 class CommaSeparatedChoices(filters.BaseInFilter, filters.ChoiceFilter):
     """One or more of the choices, comma-separated."""
+
+    base_field_class = CommaSeparatedField
 
 
 class DecimalField(forms.DecimalField):
@@ -133,17 +147,7 @@ class OrderingBackend(BaseFilterBackend):
         if not asked:
             order = getattr(view, "default_ordering", ())
         else:
-            order = []
-            for name in asked.split(","):
-                column = fields.get(name.removeprefix("-"))
-                if column is None:
-                    raise refuse(
-                        "ordering",
-                        "Order by "
-                        + ", ".join(sorted(fields))
-                        + ", with - in front for descending.",
-                    )
-                order.append(f"-{column}" if name.startswith("-") else column)
+            order = _columns(asked.split(","), fields)
         if not order:
             return queryset
         nullable = getattr(view, "nullable_ordering_columns", ())
@@ -154,6 +158,26 @@ class OrderingBackend(BaseFilterBackend):
             for name in order
         ]
         return queryset.order_by(*terms, "-id" if order[-1].startswith("-") else "id")
+
+
+def _columns(names: list[str], fields: dict[str, str]) -> list[str]:
+    """Return the columns to order by, with `-` for descending.
+
+    Raises:
+        ValidationError: a name is none of the fields, or a field comes twice.
+    """
+    order: list[str] = []
+    seen: set[str] = set()
+    for name in names:
+        field = name.removeprefix("-")
+        if field not in fields:
+            known = ", ".join(sorted(fields))
+            raise refuse("ordering", f"Order by {known}, with - in front for descending.")
+        if field in seen:
+            raise refuse("ordering", f"Name each field once: {field} is there twice.")
+        seen.add(field)
+        order.append(f"-{fields[field]}" if name.startswith("-") else fields[field])
+    return order
 
 
 # Options of a `TypedChoiceFilter`: `true` or `false`, nothing else.

@@ -1,14 +1,34 @@
 """What every serializer shares: strict bodies in, plain dictionaries out."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from itertools import islice
 from typing import Any, ClassVar
 
 from django.db.models import DecimalField as DecimalColumn
 from django.db.models import Model, QuerySet
 from rest_framework import serializers
 
-# So many unknown fields are named: a body of a mebibyte has room for a hundred thousand.
+# A refusal names this many unknown fields. A body of a mebibyte has room for a hundred thousand.
 MOST_UNKNOWN = 20
+
+
+class ListField(serializers.ListField):
+    """A list that is refused for its length before any item is looked at.
+
+    DRF checks the items first. A body of a mebibyte has room for 200,000 of them, and each one
+    that is wrong becomes an error of its own. `Serializer(many=True)` needs no such class, because
+    DRF's `ListSerializer` checks the length first.
+    """
+
+    def __init__(self, *, max_length: int, **kwargs: Any) -> None:
+        super().__init__(max_length=max_length, **kwargs)
+        self.most = max_length
+
+    def to_internal_value(self, data: Any) -> list[Any]:
+        """Return the checked items."""
+        if isinstance(data, list) and len(data) > self.most:
+            self.fail("max_length", max_length=self.most)
+        return super().to_internal_value(data)
 
 
 class StrictMixin(serializers.Serializer[Any]):
@@ -26,26 +46,30 @@ class StrictMixin(serializers.Serializer[Any]):
         Raises:
             ValidationError: with every field that is missing, wrong or unknown.
         """
-        unknown = (
-            sorted(map(str, data.keys() - self.fields.keys() - self.ignored))
-            if isinstance(data, Mapping)
-            else []
-        )
+        unknown = list(islice(self._unknown(data), MOST_UNKNOWN))
         try:
             values = super().to_internal_value(data)
         except serializers.ValidationError as error:
             if not unknown or not isinstance(error.detail, dict):
                 raise
-            raise serializers.ValidationError({**error.detail, **_unknown(unknown)}) from None
+            raise serializers.ValidationError({**error.detail, **_refusal(unknown)}) from None
         if unknown:
-            raise serializers.ValidationError(_unknown(unknown))
+            raise serializers.ValidationError(_refusal(unknown))
         return values
 
+    def _unknown(self, data: Any) -> Iterator[str]:
+        """Yield the names in a body that are no fields, in the order of the body."""
+        if isinstance(data, Mapping):
+            fields = self.fields
+            yield from (
+                str(name) for name in data if name not in fields and name not in self.ignored
+            )
 
-def _unknown(names: list[str]) -> dict[str, list[serializers.ErrorDetail]]:
+
+def _refusal(names: list[str]) -> dict[str, list[serializers.ErrorDetail]]:
     return {
         name[:100]: [serializers.ErrorDetail("There is no such field.", code="unknown")]
-        for name in names[:MOST_UNKNOWN]
+        for name in names
     }
 
 

@@ -10,7 +10,7 @@ from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
 from bookit.schema import example
-from bookit.serializers import InputSerializer, RowSerializer
+from bookit.serializers import InputSerializer, ListField, RowSerializer
 from bookit.times import InstantField, format_wall_clock, parse_wall_clock
 from catalog.models import LONGEST_MINUTES, Calendar, OpeningHours, Service, TimeOff
 from catalog.signals import Affected
@@ -24,7 +24,7 @@ class AffectedBookingsSerializer(serializers.Serializer[Any]):
     """Upcoming bookings that a change leaves outside; they stay as they are."""
 
     count = serializers.IntegerField(min_value=0)
-    ids = serializers.ListField(
+    ids = ListField(
         child=serializers.UUIDField(), max_length=100, help_text="At most 100, the earliest first."
     )
 

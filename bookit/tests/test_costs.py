@@ -1,0 +1,162 @@
+"""What one request may cost: lengths are checked first, and no request can hold up the others."""
+
+import json
+import time
+import tracemalloc
+from unittest.mock import patch
+
+import pytest
+from rest_framework import serializers
+
+from accounts.tests.factories import AdminFactory, UserFactory
+from bookings.models import Booking
+from bookings.tests.factories import BookingFactory
+from bookit.serializers import InputSerializer, RowSerializer, StrictMixin
+from bookit.tests.expect import problem
+
+ANY_ID = "01980000-0000-7000-8000-000000000000"
+MEBIBYTE = 1024 * 1024
+
+
+def every_serializer(base=StrictMixin):
+    """Yield each class of the API's serializers."""
+    for child in base.__subclasses__():
+        if child not in (InputSerializer, RowSerializer):
+            yield child
+        yield from every_serializer(child)
+
+
+def lists(field, path):
+    """Yield the lists that clients can send in `field`, with their paths."""
+    if field.read_only:
+        return
+    if isinstance(field, serializers.ListField | serializers.ListSerializer):
+        yield path, field
+        yield from lists(field.child, f"{path}.0")
+    elif isinstance(field, serializers.Serializer):
+        for name, inner in field.fields.items():
+            yield from lists(inner, f"{path}.{name}")
+
+
+LISTS = [
+    pytest.param(field, id=path)
+    for serializer in sorted(set(every_serializer()), key=lambda each: each.__name__)
+    for path, field in lists(serializer(), serializer.__name__)
+]
+
+
+class TestLists:
+    def test_the_lists_of_the_api_are_among_them(self):
+        found = {each.id for each in LISTS}
+        assert {
+            "BookingCreateSerializer.service_ids",
+            "ServicesSearchSerializer.service_id",
+            "WebhookSerializer.events",
+            "CalendarSerializer.opening_hours",
+        } <= found
+
+    @pytest.mark.parametrize("field", LISTS)
+    def test_a_list_that_is_too_long_is_refused_before_its_first_item_is_checked(self, field):
+        assert field.max_length
+        with patch.object(field.child, "run_validation", side_effect=AssertionError("looked")):
+            with pytest.raises(AssertionError, match="looked"):  # The control.
+                field.run_validation([None])
+            with pytest.raises(serializers.ValidationError) as refused:
+                field.run_validation([None] * (field.max_length + 1))
+        codes = refused.value.get_codes()
+        assert codes == ["max_length"] or codes == {"": ["max_length"]}
+
+    @pytest.mark.django_db
+    @pytest.mark.parametrize(
+        ("method", "path", "body", "field"),
+        [
+            ("post", "/bookings", {"service_ids": ["x"] * 200_000}, "service_ids"),
+            ("post", "/bookings", {"service_ids": [ANY_ID] * 26_000}, "service_ids"),
+            ("post", "/bookings", {"service_ids": [[]] * 200_000}, "service_ids"),
+            ("post", "/webhooks", {"url": "http://8.8.8.8", "events": ["x"] * 200_000}, "events"),
+            ("post", "/calendars", {"name": "x", "opening_hours": [{}] * 200_000}, "opening_hours"),
+        ],
+    )
+    def test_an_enormous_list_costs_no_more_than_reading_it(self, api, method, path, body, field):
+        admin = api.as_(AdminFactory())
+        encoded = json.dumps(body)
+        assert len(encoded) < MEBIBYTE
+        began = time.process_time()
+        answer = getattr(admin, method)(path, encoded, content_type="application/json")
+        spent = time.process_time() - began
+        problem(answer, 400, "validation_error", field)
+        assert len(answer.content) < 2000
+        assert spent < 1  # 3 s when each item is looked at.
+
+    @pytest.mark.django_db
+    def test_an_enormous_list_takes_little_memory(self, api):
+        admin = api.as_(AdminFactory())
+        encoded = json.dumps({"service_ids": ["x"] * 200_000})
+        tracemalloc.start()
+        try:
+            problem(
+                admin.post("/bookings", encoded, content_type="application/json"),
+                400,
+                "validation_error",
+                "service_ids",
+            )
+            _, peak = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+        assert peak < 30 * MEBIBYTE  # 250 MB when each item has an error of its own.
+
+    @pytest.mark.django_db
+    @pytest.mark.parametrize("path", ["/bookings?status=", "/events?type="])
+    def test_a_parameter_takes_no_more_values_than_there_are_choices(self, api, path):
+        admin = api.as_(AdminFactory())
+        value = "pending" if "status" in path else "booking.created"
+        assert admin.get(path + ",".join([value] * 3)).status_code == 200
+        name = path.split("?")[1][:-1]
+        content = problem(admin.get(path + ",".join([value] * 900)), 400, "validation_error", name)
+        assert "at most" in content["errors"][0]["message"]
+
+    @pytest.mark.django_db
+    def test_unknown_fields_are_named_in_the_order_of_the_body(self, api):
+        body = {"name": "x"} | {f"f{number}": 0 for number in range(60_000, 0, -1)}
+        began = time.process_time()
+        answer = api.as_(AdminFactory()).post("/calendars", body)
+        assert time.process_time() - began < 1
+        content = problem(answer, 400, "validation_error")
+        assert [each["field"] for each in content["errors"]] == [
+            f"f{number}" for number in range(60_000, 59_980, -1)
+        ]
+
+
+@pytest.mark.django_db
+class TestOrdering:
+    @pytest.mark.parametrize(
+        "ordering",
+        [
+            ",".join(["start_time"] * 200),
+            ",".join(["start_time", "-start_time"] * 100),
+            "start_time,created_at,start_time",
+            "start_time,start_time",
+        ],
+    )
+    def test_a_field_that_comes_twice_is_refused_with_or_without_a_cursor(self, api, ordering):
+        user = UserFactory()
+        BookingFactory.create_batch(3, user=user)
+        client = api.as_(user)
+        for more in ("", "&cursor=&limit=1", "&page=1"):
+            content = problem(
+                client.get(f"/bookings?ordering={ordering}{more}"),
+                400,
+                "validation_error",
+                "ordering",
+            )
+            assert "once" in content["errors"][0]["message"]
+
+    def test_every_field_once_is_an_ordering_that_cursors_follow(self, api):
+        user = UserFactory()
+        BookingFactory.create_batch(3, user=user)
+        page = api.as_(user).get("/bookings?ordering=-start_time,created_at&cursor=&limit=1")
+        seen = page.json()["results"]
+        while page.json()["next"]:
+            page = api.as_(user).get(page.json()["next"])
+            seen += page.json()["results"]
+        assert len({each["id"] for each in seen}) == Booking.objects.count() == 3
