@@ -1,7 +1,7 @@
 """Seats: which one is free, and taking it, as PostgreSQL does it."""
 
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from django.db import IntegrityError, connection, transaction
@@ -14,6 +14,7 @@ from accounts.models import User
 from bookings.availability import BookingConflict, SlotFull
 from bookings.events import STATE_COLUMNS, state_of
 from bookings.models import Booking, BookingEvent
+from bookings.terms import TermsChanged
 from bookit.errors import Conflict
 from catalog.models import Calendar
 
@@ -73,10 +74,18 @@ IN_SLOT = """place AS MATERIALIZED (
 # commit of the first and inserts no row; two plain INSERTs into an exclusion constraint wait for
 # each other until the deadlock detector ends one of them.
 #
-# It returns the seat, whether it was taken, and, if not, whether a hold that has expired may be in
-# the way, which no INSERT gets round; or nothing, where no seat is free.
+# Only those who find a free seat look whether the terms are still those that they have read, and
+# lock the version (see `bookings.terms`): the others leave the calendar alone.
+#
+# It returns an `Attempt`, or nothing where no seat is free.
 CREATE = """
-WITH {place}, free AS ({free_seat}), booking AS (
+WITH {place}, free AS ({free_seat}), seated AS MATERIALIZED (
+    SELECT free.seat, calendar.seat IS NOT NULL AS on_terms
+    FROM free LEFT JOIN LATERAL (
+        SELECT free.seat FROM catalog_calendar
+        WHERE id = %(calendar_id)s AND version = %(version)s FOR KEY SHARE
+    ) AS calendar ON true
+), booking AS (
     INSERT INTO bookings_booking (
         id, user_id, service_id, calendar_id, slot_id, seat, start_time, end_time, blocked, status,
         attendee_name, attendee_email, notes, price, currency, hold_expires_at, created_at,
@@ -86,20 +95,36 @@ WITH {place}, free AS ({free_seat}), booking AS (
         %(end_time)s, tstzrange(%(blocked_from)s, %(blocked_until)s), %(status)s,
         %(attendee_name)s, %(attendee_email)s, %(notes)s, %(price)s, %(currency)s,
         %(hold_expires_at)s, %(at)s, %(at)s
-    FROM free
+    FROM seated WHERE on_terms
     ON CONFLICT DO NOTHING
     RETURNING {state_columns}
 ), event AS (
     INSERT INTO bookings_bookingevent (booking_id, type, actor_id, at, data)
     SELECT %(id)s, %(event)s, %(actor_id)s, %(at)s, {data} FROM booking
 )
-SELECT free.seat, booking.seat IS NOT NULL, booking.seat IS NULL AND EXISTS (
+SELECT seated.seat, seated.on_terms, booking.seat IS NOT NULL, booking.seat IS NULL AND EXISTS (
     SELECT FROM bookings_booking AS hold
     WHERE hold.calendar_id = %(calendar_id)s AND hold.hold_expires_at <= %(at)s
       AND hold.blocked && tstzrange(%(blocked_from)s, %(blocked_until)s)
 )
-FROM free LEFT JOIN booking ON true
+FROM seated LEFT JOIN booking ON true
 """
+
+
+class Attempt(NamedTuple):
+    """What came of an attempt to take a seat that was free.
+
+    Args:
+        on_terms: whether the terms are still those that were read.
+        behind_hold: whether a hold that has expired may be in the way; no INSERT gets round it.
+    """
+
+    seat: int
+    on_terms: bool
+    taken: bool
+    behind_hold: bool
+
+
 _STATE = f"jsonb_build_object({state_of('booking')})"
 _COLUMNS = ", ".join(STATE_COLUMNS)
 CREATE_IN_SERVICE = CREATE.format(
@@ -159,14 +184,18 @@ def _full(booking: Booking) -> Conflict:
     return SlotFull() if booking.slot_id else BookingConflict()
 
 
-def take_seat(booking: Booking, *, capacity: int, actor: User | None, **more: Any) -> int:
+def take_seat(
+    booking: Booking, *, capacity: int, version: int, actor: User | None, **more: Any
+) -> int:
     """Insert `booking` with its first event into the lowest free seat, and return that seat.
 
     Args:
+        version: the calendar's, with which the terms were read that allow the booking.
         actor: None when it is the clock.
         more: what else the event of a booking in a slot is to say.
 
     Raises:
+        TermsChanged: the terms are others now; no seat is taken.
         SlotFull: every seat of its slot is taken, or somebody else waits for it.
         BookingConflict: every seat of its service is taken, or its calendar hosts something else.
     """
@@ -174,6 +203,7 @@ def take_seat(booking: Booking, *, capacity: int, actor: User | None, **more: An
     parameters = {
         **_placement(booking, booking.created_at),
         "capacity": capacity,
+        "version": version,
         "start_time": booking.start_time,
         "end_time": booking.end_time,
         "status": booking.status,
@@ -190,25 +220,27 @@ def take_seat(booking: Booking, *, capacity: int, actor: User | None, **more: An
     # A seat that was free and could not be taken went to somebody who has committed since, so the
     # next look no longer offers it.
     for _ in range(capacity + 1):
-        rows = _create(booking, parameters)
-        if rows and rows[0][2]:
+        attempt = _create(booking, parameters)
+        if attempt and attempt.behind_hold:
             with transaction.atomic():
                 Calendar.objects.select_for_update(no_key=True).get(pk=booking.calendar_id)
                 _close_holds_behind(booking, booking.created_at)
-                rows = _create(booking, parameters)
-        if not rows:
+                attempt = _create(booking, parameters)
+        if attempt is None:
             break
-        seat, taken, _ = rows[0]
-        if taken:
-            return int(seat)
+        if not attempt.on_terms:
+            raise TermsChanged
+        if attempt.taken:
+            return attempt.seat
     raise _full(booking)
 
 
-def _create(booking: Booking, parameters: dict[str, Any]) -> list[Any]:
+def _create(booking: Booking, parameters: dict[str, Any]) -> Attempt | None:
     try:
-        return connection.fetch(  # type: ignore[attr-defined]
+        rows = connection.fetch(  # type: ignore[attr-defined]
             CREATE_IN_SLOT if booking.slot_id else CREATE_IN_SERVICE, parameters
         )
+        return Attempt(*rows[0]) if rows else None
     except IntegrityError as error:
         # A slot that was published since the look for a free seat.
         if not isinstance(error.__cause__, postgres.ExclusionViolation):

@@ -21,6 +21,7 @@ from bookings.terms import (
     Place,
     ServiceInactive,
     Terms,
+    on_current_terms,
     terms_at,
     terms_in,
 )
@@ -161,6 +162,7 @@ def create_booking(
         BookingConflict: every seat is taken, or the calendar hosts something else then.
         SlotFull: every seat of the slot is taken.
         TooManyHolds: the user has as many holds as one can have.
+        TermsChanged: the calendar or the service is changed all the time.
     """
     if user_id is not None and user_id != actor.pk:
         if not actor.is_admin:
@@ -170,6 +172,18 @@ def create_booking(
     wish = Wish(
         actor, user_id or actor.pk, at, end_time, hold, attendee_name, attendee_email, notes
     )
+    return _create(wish, service_id, service_ids, slot_id, start_time)
+
+
+@on_current_terms
+def _create(
+    wish: Wish,
+    service_id: UUID | None,
+    service_ids: Sequence[UUID],
+    slot_id: UUID | None,
+    start_time: datetime | None,
+) -> Booking:
+    """Read the terms of what is to be booked, and book it; see `create_booking`."""
     if slot_id is not None:
         found = terms_in(slot_id)
         if found is None:
@@ -190,7 +204,7 @@ def create_booking(
         return _book_any(wish, offers, start_time)
     except WITH_A_WAY_OUT as refusal:
         # After the refusal, and outside of its transaction: nobody waits for this.
-        _point_out(refusal, [terms.service_id for terms, _ in offers], start_time, at=at)
+        _point_out(refusal, [terms.service_id for terms, _ in offers], start_time, at=wish.at)
         raise
 
 
@@ -423,7 +437,9 @@ def _book(wish: Wish, terms: Terms, place: Place | None, start_time: datetime) -
     )
     capacity = place.capacity if place else terms.capacity
     if not wish.is_hold:
-        booking.seat = take_seat(booking, capacity=capacity, actor=wish.actor)
+        booking.seat = take_seat(
+            booking, capacity=capacity, version=terms.version, actor=wish.actor
+        )
         return booking
     with transaction.atomic():
         # Of somebody's holds that are made at once each is counted by the next.
@@ -433,7 +449,9 @@ def _book(wish: Wish, terms: Terms, place: Place | None, start_time: datetime) -
         if place:
             # Before the slot, as everybody locks them: a hold that has expired may have to go.
             Calendar.objects.select_for_update(no_key=True).get(pk=booking.calendar_id)
-        booking.seat = take_seat(booking, capacity=capacity, actor=wish.actor)
+        booking.seat = take_seat(
+            booking, capacity=capacity, version=terms.version, actor=wish.actor
+        )
     return booking
 
 
@@ -514,7 +532,7 @@ def _move(
     """Move a booking, see `reschedule_booking`."""
     # Movers of one calendar come one after the other: two UPDATEs into one exclusion constraint
     # would wait for each other until the deadlock detector ends one of them. Slots change under
-    # the same lock.
+    # the same lock, and the terms, which are read below, cannot change while it is held.
     Calendar.objects.select_for_update(of=("self",), no_key=True).get(bookings=booking_id)
     booking = _locked(booking_id)
     _check_may_touch(booking, actor)

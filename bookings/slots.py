@@ -28,7 +28,7 @@ from bookings.models import Slot, WaitlistEntry
 from bookings.recurrence import Rule
 from bookings.seats import close_expired_holds, seats_taken
 from bookings.services import InvalidTransition
-from bookings.terms import ServiceInactive
+from bookings.terms import ServiceInactive, TermsChanged, on_current_terms
 from bookit.errors import CONSTRAINT_ERRORS, Conflict, Invalid
 from bookit.retries import retried
 from bookit.times import zone
@@ -115,6 +115,7 @@ CONSTRAINT_ERRORS["slot_beside_bookings"] = SlotConflict
 CONSTRAINT_ERRORS["slot_service_on_calendar"] = ServiceInactive
 
 
+@on_current_terms
 def publish_slots(
     *,
     actor: User,
@@ -136,6 +137,7 @@ def publish_slots(
         Forbidden: the service is on somebody else's calendar.
         ServiceInactive: the service cannot be booked at present.
         SlotConflict: one of them overlaps another slot or booking of the calendar.
+        TermsChanged: the calendar or the service is changed all the time.
     """
     service = Service.objects.select_related("calendar").filter(pk=service_id).first()
     if service is None:
@@ -226,7 +228,11 @@ def _publish(slots: list[Slot], calendar: Calendar) -> None:
     """Store the slots of a series, which are in order, unless one of them clashes."""
     # Publishers of one calendar come one after the other: two INSERTs into one exclusion
     # constraint would wait for each other until the deadlock detector ends one of them.
-    Calendar.objects.select_for_update(no_key=True).filter(pk=calendar.pk).first()
+    locked = Calendar.objects.select_for_update(no_key=True).filter(
+        pk=calendar.pk, version=calendar.version
+    )
+    if not locked:
+        raise TermsChanged
     first, last = slots[0], slots[-1]
     close_expired_holds(
         calendar_id=calendar.pk,

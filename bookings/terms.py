@@ -1,10 +1,39 @@
-"""On what terms a service is booked: what has to be known of it, and which starts they allow."""
+"""On what terms a service is booked: what has to be known of it, and which starts they allow.
 
-from collections.abc import Sequence
+Terms are read first and booked on later, so somebody may change them in between: take time off, or
+deactivate the service. Each calendar has a version for this. Triggers (in catalog's migrations)
+raise it with every change of the calendar's opening hours, time off or time zone, and with every
+change of a service that a booking depends on, whoever makes it. Terms carry the version with which
+they were read, and the statement that inserts a booking (`bookings.seats`) compares it:
+
+    SELECT ... FROM catalog_calendar WHERE id = ... AND version = ... FOR KEY SHARE
+
+The lock makes a booking and a change take turns, in READ COMMITTED and also where the booking is a
+single statement behind PgBouncer. A change of the version conflicts with the lock, because the
+version is part of a key (`calendar_version`).
+
+- The booking comes first: the change waits until the booking is committed. What the change asks
+  afterwards, such as which bookings are affected, is a new statement and sees the booking.
+- The change comes first: the booking waits until the change is committed. PostgreSQL then compares
+  the version again, with the row as it is now, finds no row, and nothing is inserted.
+- The change was committed between reading and inserting: the same, without the wait.
+
+The booker of the last two cases reads the terms again (`on_current_terms`). Bookings do not wait
+for each other: FOR KEY SHARE does not conflict with itself, nor with the FOR NO KEY UPDATE by which
+those who move bookings and publish slots take turns. These read the terms once they have that lock,
+which conflicts with a change of the version as well.
+
+A change locks the row FOR UPDATE at once, so it waits for bookings while it holds nothing. A
+booking in a longer transaction may come to need FOR NO KEY UPDATE (`take_seat`, behind an expired
+hold). It gets that at once, because PostgreSQL does not queue those who have locked the row before.
+"""
+
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
-from typing import Any
+from functools import wraps
+from typing import Any, ParamSpec, TypeVar
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
@@ -12,9 +41,34 @@ from django.db import connection
 from django.db.backends.postgresql.psycopg_any import DateTimeTZRange
 
 from bookings.models import Booking, Slot
-from bookit.errors import Conflict, Invalid
+from bookit.errors import Conflict, Invalid, Unavailable
 from catalog.models import Service
 from catalog.opening import Opening, Span
+
+Parameters = ParamSpec("Parameters")
+Result = TypeVar("Result")
+
+# Each attempt but the first follows a change of the calendar that was committed meanwhile.
+TRIES = 10
+
+
+class TermsChanged(Unavailable):
+    """The calendar of this service is being changed. Try again shortly."""
+
+
+def on_current_terms(function: Callable[Parameters, Result]) -> Callable[Parameters, Result]:
+    """Run a function that reads terms and books on them again if they changed in between."""
+
+    @wraps(function)
+    def run(*args: Parameters.args, **kwargs: Parameters.kwargs) -> Result:
+        for _ in range(TRIES - 1):
+            try:
+                return function(*args, **kwargs)
+            except TermsChanged:
+                continue
+        return function(*args, **kwargs)
+
+    return run
 
 
 class ServiceInactive(Conflict):
@@ -59,6 +113,8 @@ class Terms:
 
     service_id: UUID
     calendar_id: UUID
+    # The calendar's, when the terms were read.
+    version: int
     provider_id: UUID | None
     mode: str
     is_active: bool
@@ -137,8 +193,8 @@ class Terms:
 
 
 COLUMNS = """
-    service.id, service.calendar_id, calendar.provider_id, service.mode, service.is_active,
-    service.capacity, service.duration_minutes, service.step_minutes,
+    service.id, service.calendar_id, calendar.version, calendar.provider_id, service.mode,
+    service.is_active, service.capacity, service.duration_minutes, service.step_minutes,
     service.buffer_before_minutes, service.buffer_after_minutes, service.min_notice_minutes,
     service.max_advance_days, service.requires_confirmation, service.price, service.currency,
     calendar.timezone,
@@ -202,12 +258,13 @@ def _fetch(text: str, values: dict[str, Any]) -> list[Any]:
 
 
 def _terms(row: Any) -> Terms:
-    service_id, calendar_id, provider_id, mode, is_active, capacity = row[:6]
-    duration, step, before, after, notice, horizon, confirmation, price, currency = row[6:15]
-    timezone, hours, time_off = row[15:18]
+    service_id, calendar_id, version, provider_id, mode, is_active, capacity = row[:7]
+    duration, step, before, after, notice, horizon, confirmation, price, currency = row[7:16]
+    timezone, hours, time_off = row[16:19]
     return Terms(
         service_id,
         calendar_id,
+        version,
         provider_id,
         mode,
         is_active,
@@ -230,4 +287,4 @@ def _terms(row: Any) -> Terms:
 
 
 def _place(row: Any) -> Place | None:
-    return None if row[18] is None else Place(*row[18:])
+    return None if row[19] is None else Place(*row[19:])

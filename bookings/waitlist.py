@@ -219,7 +219,7 @@ def _hold(user_id: UUID, terms: Terms, place: Place, at: datetime) -> None:
         created_at=at,
         updated_at=at,
     )
-    take_seat(booking, capacity=place.capacity, actor=None, waitlist=True)
+    take_seat(booking, capacity=place.capacity, version=terms.version, actor=None, waitlist=True)
 
 
 def _locked(slot_id: UUID) -> Slot:

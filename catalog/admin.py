@@ -144,6 +144,12 @@ class CalendarAdmin(StampedAdmin):
     fields = ["id", "name", "timezone", "provider", "created_at"]
     inlines = [OpeningHoursInline, TimeOffInline]
 
+    def save_model(self, request: Any, obj: Calendar, form: Any, change: bool) -> None:
+        """Save a calendar once the bookings in flight are committed, as the API does."""
+        if change:
+            services.lock_calendar(obj.pk)
+        super().save_model(request, obj, form, change)
+
     def save_formset(self, request: HttpRequest, form: Any, formset: Any, change: bool) -> None:
         """Replace the opening hours all at once, as the API does."""
         if isinstance(formset, OpeningHoursFormSet):

@@ -40,11 +40,19 @@ class Calendar(models.Model):
         blank=True,
         related_name="calendars",
     )
+    # Triggers in the migrations raise it whenever the terms change on which the calendar's services
+    # are booked; `bookings.terms` explains how bookings use it.
+    version = models.PositiveBigIntegerField(db_default=0, editable=False)
     created_at = models.DateTimeField(db_default=Now(), editable=False)
 
     class Meta:
         ordering = ["name", "id"]
         indexes = [models.Index(fields=["created_at", "id"], name="calendar_by_age")]
+        constraints = [
+            # This makes the version part of a key, and PostgreSQL lets nobody change a key of a row
+            # that somebody else has locked FOR KEY SHARE (PostgreSQL's manual, 13.3.2).
+            models.UniqueConstraint(fields=["id", "version"], name="calendar_version"),
+        ]
 
     def __str__(self) -> str:
         return self.name

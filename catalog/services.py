@@ -57,7 +57,7 @@ def update_calendar(
     changes = dict(changes)
     hours = changes.pop("opening_hours", None)
     with transaction.atomic():
-        calendar = Calendar.objects.select_for_update(no_key=True).get(pk=calendar_id)
+        calendar = lock_calendar(calendar_id)
         check_owner(calendar, actor)
         if "provider_id" in changes and changes["provider_id"] != calendar.provider_id:
             _check_provider(actor, changes)
@@ -95,7 +95,7 @@ def delete_calendar(*, calendar_id: UUID, actor: User) -> None:
         ServiceInUse: it has services.
     """
     with transaction.atomic():
-        calendar = Calendar.objects.select_for_update().get(pk=calendar_id)
+        calendar = lock_calendar(calendar_id)
         check_owner(calendar, actor)
         try:
             calendar.delete()
@@ -120,7 +120,7 @@ def create_time_off(
         Forbidden: it is not the actor's own.
     """
     with transaction.atomic():
-        calendar = Calendar.objects.select_for_update(no_key=True).get(pk=calendar_id)
+        calendar = lock_calendar(calendar_id)
         check_owner(calendar, actor)
         check_time_off(start_time, end_time)
         time_off = TimeOff.objects.create(
@@ -155,7 +155,7 @@ def delete_time_off(*, calendar_id: UUID, time_off_id: UUID, actor: User) -> Non
         Forbidden: it is not the actor's own.
     """
     with transaction.atomic():
-        calendar = Calendar.objects.select_for_update(no_key=True).get(pk=calendar_id)
+        calendar = lock_calendar(calendar_id)
         check_owner(calendar, actor)
         calendar.time_off.get(pk=time_off_id).delete()
 
@@ -246,6 +246,17 @@ def delete_service(*, service_id: UUID, actor: User) -> None:
             service.delete()
         except RestrictedError:
             raise ServiceInUse from None
+
+
+def lock_calendar(calendar_id: UUID) -> Calendar:
+    """Return a calendar that is about to change, once the bookings in flight are committed.
+
+    With the full lock at once, which a change of the version needs; see `bookings.terms`.
+
+    Raises:
+        Calendar.DoesNotExist: there is no such calendar.
+    """
+    return Calendar.objects.select_for_update().get(pk=calendar_id)
 
 
 def check_owner(calendar: Calendar, actor: User) -> None:

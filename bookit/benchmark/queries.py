@@ -31,8 +31,8 @@ BOOKINGS_COUNT = "SELECT count(*) AS count FROM bookings_booking WHERE user_id =
 
 _TERMS = """
 SELECT
-    service.id, service.calendar_id, calendar.provider_id, service.mode, service.is_active,
-    service.capacity, service.duration_minutes, service.step_minutes,
+    service.id, service.calendar_id, calendar.version, calendar.provider_id, service.mode,
+    service.is_active, service.capacity, service.duration_minutes, service.step_minutes,
     service.buffer_before_minutes, service.buffer_after_minutes, service.min_notice_minutes,
     service.max_advance_days, service.requires_confirmation, service.price, service.currency,
     calendar.timezone,
@@ -50,9 +50,10 @@ WHERE service.id = ANY(ARRAY(SELECT unnest(%(service_ids)s::uuid[])))
 """
 # Its columns, as far as they have names of their own.
 TERMS = [
-    *("id", "calendar_id", "provider_id", "mode", "is_active", "capacity", "duration_minutes"),
-    *("step_minutes", "buffer_before_minutes", "buffer_after_minutes", "min_notice_minutes"),
-    *("max_advance_days", "requires_confirmation", "price", "currency", "timezone"),
+    *("id", "calendar_id", "version", "provider_id", "mode", "is_active", "capacity"),
+    *("duration_minutes", "step_minutes", "buffer_before_minutes", "buffer_after_minutes"),
+    *("min_notice_minutes", "max_advance_days", "requires_confirmation", "price", "currency"),
+    "timezone",
 ]
 TERMS_AT_START = _TERMS.format(
     since="%(start_time)s",
@@ -86,6 +87,12 @@ WITH place AS (SELECT %(capacity)s::int AS capacity, 0 AS ahead), free AS (
           AND beyond.blocked && tstzrange(%(blocked_from)s, %(blocked_until)s)
           AND (beyond.hold_expires_at IS NULL OR beyond.hold_expires_at > %(at)s)
     )
+), seated AS MATERIALIZED (
+    SELECT free.seat, calendar.seat IS NOT NULL AS on_terms
+    FROM free LEFT JOIN LATERAL (
+        SELECT free.seat FROM catalog_calendar
+        WHERE id = %(calendar_id)s AND version = %(version)s FOR KEY SHARE
+    ) AS calendar ON true
 ), booking AS (
     INSERT INTO bookings_booking (
         id, user_id, service_id, calendar_id, slot_id, seat, start_time, end_time, blocked, status,
@@ -96,7 +103,7 @@ WITH place AS (SELECT %(capacity)s::int AS capacity, 0 AS ahead), free AS (
         %(end_time)s, tstzrange(%(blocked_from)s, %(blocked_until)s), %(status)s,
         %(attendee_name)s, %(attendee_email)s, %(notes)s, %(price)s, %(currency)s,
         %(hold_expires_at)s, %(at)s, %(at)s
-    FROM free
+    FROM seated WHERE on_terms
     ON CONFLICT DO NOTHING
     RETURNING status, start_time, end_time, seat, slot_id, hold_expires_at
 ), event AS (
@@ -105,12 +112,12 @@ WITH place AS (SELECT %(capacity)s::int AS capacity, 0 AS ahead), free AS (
         'start_time', booking.start_time, 'end_time', booking.end_time, 'seat', booking.seat,
         'slot_id', booking.slot_id, 'hold_expires_at', booking.hold_expires_at) FROM booking
 )
-SELECT free.seat, booking.seat IS NOT NULL, booking.seat IS NULL AND EXISTS (
+SELECT seated.seat, seated.on_terms, booking.seat IS NOT NULL, booking.seat IS NULL AND EXISTS (
     SELECT FROM bookings_booking AS hold
     WHERE hold.calendar_id = %(calendar_id)s AND hold.hold_expires_at <= %(at)s
       AND hold.blocked && tstzrange(%(blocked_from)s, %(blocked_until)s)
 )
-FROM free LEFT JOIN booking ON true
+FROM seated LEFT JOIN booking ON true
 """
 
 _IN_WINDOW = """

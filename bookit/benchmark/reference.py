@@ -105,6 +105,7 @@ def create_booking(environ: Row, user: Row) -> tuple[str, Row]:
     }
     more = {
         "capacity": service["capacity"],
+        "version": service["version"],
         "occupant": service["id"],
         "blocked_from": start - timedelta(minutes=service["buffer_before_minutes"]),
         "blocked_until": end + timedelta(minutes=service["buffer_after_minutes"]),
@@ -113,7 +114,7 @@ def create_booking(environ: Row, user: Row) -> tuple[str, Row]:
         "at": now,
     }
     while found := rows(queries.CREATE, **booking, **more):
-        seat, taken, _ = found[0]
+        seat, _, taken, _ = found[0]
         if taken:
             return "201 Created", {**booking, "seat": seat}
     alternatives = nearest(service["id"], start, now)

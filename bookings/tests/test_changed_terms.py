@@ -1,0 +1,601 @@
+"""Terms that change at the moment of a booking: the booking is refused, or the change sees it.
+
+As in `test_races`, every promise stands beside a control.
+"""
+
+from contextlib import contextmanager
+from datetime import timedelta
+from functools import partial
+
+import pytest
+from django.db import connection, transaction
+from django.urls import reverse
+
+from accounts.tests.factories import AdminFactory, UserFactory
+from bookings import services, slots, waitlist
+from bookings.models import Booking, Slot, WaitlistEntry
+from bookings.recurrence import parse_rule
+from bookings.terms import TRIES, OutsideOpeningHours, ServiceInactive
+from bookings.tests.factories import TUESDAY, BookingFactory, SlotFactory
+from bookit.tests.crowd import (
+    ask,
+    at_once,
+    deadlocks,
+    run,
+    starting_line,
+    until_waiting,
+)
+from catalog.models import Calendar, OpeningHours, Service, TimeOff
+from catalog.services import create_time_off, update_calendar, update_service
+from catalog.tests.factories import CalendarFactory, ServiceFactory, TimeOffFactory
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+ROUNDS = 200
+# Seconds; see `test_races`.
+SLOWEST = 5
+HOUR = timedelta(hours=1)
+NOW = TUESDAY - timedelta(days=1)
+Status = Booking.Status
+# A day's worth of hours for every weekday but Tuesday's and Wednesday's.
+NOT_THEN = [{"weekday": day, "opens": 0, "closes": 1440} for day in (0, 3, 4, 5, 6)]
+
+
+def hour(number):
+    return TUESDAY + number * HOUR
+
+
+@pytest.fixture
+def admin():
+    return AdminFactory()
+
+
+@pytest.fixture
+def user():
+    return UserFactory()
+
+
+@pytest.fixture
+def service():
+    return ServiceFactory()
+
+
+@pytest.fixture
+def course():
+    return ServiceFactory(mode="slots", capacity=2)
+
+
+@pytest.fixture
+def close(admin):
+    """Return a call that takes time off for an hour, and returns the ids that are affected."""
+
+    def call(calendar, start):
+        period = {"start_time": start, "end_time": start + HOUR}
+        _, affected = create_time_off(calendar_id=calendar.pk, actor=admin, at=NOW, **period)
+        return {pk for pk, _ in affected.first}
+
+    return lambda calendar, start: partial(call, calendar, start)
+
+
+@pytest.fixture
+def change(admin):
+    """Return a call that changes a calendar, and returns the ids that are affected."""
+
+    def call(calendar, changes):
+        _, affected = update_calendar(calendar_id=calendar.pk, actor=admin, changes=changes, at=NOW)
+        return {pk for pk, _ in affected.first}
+
+    return lambda calendar, **changes: partial(call, calendar, changes)
+
+
+def close_by_hand(calendar, start):
+    """Take time off as somebody does who knows SQL and nothing of BookIt."""
+    with transaction.atomic():
+        run(
+            "INSERT INTO catalog_timeoff (id, calendar_id, start_time, end_time, reason)"
+            " VALUES (gen_random_uuid(), %s, %s, %s, '')",
+            [calendar.pk, start, start + HOUR],
+        )
+        return set(Booking.objects.filter(start_time=start).values_list("pk", flat=True))
+
+
+def move_to_tokyo():
+    """Change the time zone in SQL, and return how many bookings there are then."""
+    with transaction.atomic():
+        run("UPDATE catalog_calendar SET timezone = 'Asia/Tokyo'")
+        return Booking.objects.count()
+
+
+def book(user, service, start_time, **more):
+    return partial(
+        services.create_booking,
+        actor=user,
+        service_id=service.pk,
+        start_time=start_time,
+        at=NOW,
+        **more,
+    )
+
+
+def move(booking, start_time):
+    return partial(
+        services.reschedule_booking,
+        booking_id=booking.pk,
+        actor=booking.user,
+        start_time=start_time,
+        at=NOW,
+    )
+
+
+def waits_for(slot, user):
+    WaitlistEntry.objects.create(slot=slot, user=user, created_at=NOW - HOUR)
+
+
+@contextmanager
+def without_versions():
+    """Let calendars keep their version, whatever is changed."""
+    tables = ("catalog_calendar", "catalog_openinghours", "catalog_timeoff", "catalog_service")
+    for table in tables:
+        run(f"ALTER TABLE {table} DISABLE TRIGGER USER")
+    try:
+        yield
+    finally:
+        for table in tables:
+            run(f"ALTER TABLE {table} ENABLE TRIGGER USER")
+
+
+@contextmanager
+def without_the_key():
+    """Let a version change while bookings hold on to it."""
+    run("ALTER TABLE catalog_calendar DROP CONSTRAINT calendar_version")
+    try:
+        yield
+    finally:
+        run("ALTER TABLE catalog_calendar ADD CONSTRAINT calendar_version UNIQUE (id, version)")
+
+
+def is_missed(closed, booked):
+    """Return whether a booking was made that the change did not see."""
+    assert closed.error is None, closed.error
+    if isinstance(booked.error, OutsideOpeningHours):
+        return False
+    assert booked.error is None, booked.error
+    return booked.value.pk not in closed.value
+
+
+def missed_of(pairs):
+    """Set off each pair of a change and a booking at once; count the bookings that it missed."""
+    deadlocks_before, missed = deadlocks(), 0
+    for number, pair in enumerate(pairs):
+        # They set off in turns, and are told apart again.
+        turn = 1 if number % 2 else -1
+        closed, booked = at_once(list(pair)[::turn])[::turn]
+        missed += is_missed(closed, booked)
+        assert max(closed.seconds, booked.seconds) < SLOWEST
+    assert deadlocks() == deadlocks_before
+    return missed
+
+
+class TestTwoHundredRounds:
+    def test_of_a_booking_and_time_off(self, close, user, service):
+        assert not missed_of(
+            (close(service.calendar, hour(number)), book(user, service, hour(number)))
+            for number in range(ROUNDS)
+        )
+
+    def test_of_a_booking_and_time_off_in_sql(self, user, service):
+        assert not missed_of(
+            (
+                partial(close_by_hand, service.calendar, hour(number)),
+                book(user, service, hour(number)),
+            )
+            for number in range(ROUNDS)
+        )
+
+    def test_of_a_booking_and_other_hours(self, change, user, service):
+        def pairs():
+            for _ in range(ROUNDS):
+                yield change(service.calendar, opening_hours=NOT_THEN), book(user, service, TUESDAY)
+                Booking.objects.all().delete()
+                OpeningHours.objects.all().delete()
+
+        assert not missed_of(pairs())
+
+    def test_of_a_booking_and_another_zone(self, change, user, service):
+        OpeningHours.objects.create(calendar=service.calendar, weekday=1, opens=540, closes=1020)
+
+        def pairs():
+            for _ in range(ROUNDS):
+                yield change(service.calendar, timezone="Asia/Tokyo"), book(user, service, TUESDAY)
+                Booking.objects.all().delete()
+                Calendar.objects.update(timezone="UTC")
+
+        assert not missed_of(pairs())
+
+    def test_of_a_hold_and_time_off(self, close, service):
+        people = UserFactory.create_batch(ROUNDS)
+        deadlocks_before = deadlocks()
+        for number, person in enumerate(people):
+            if number % 2:
+                # One that has expired is in the way.
+                BookingFactory(
+                    service=service,
+                    user=person,
+                    start_time=hour(number),
+                    status=Status.HELD,
+                    hold_expires_at=NOW - HOUR,
+                )
+            closed, held = at_once(
+                [
+                    close(service.calendar, hour(number)),
+                    book(person, service, hour(number), hold=True),
+                ]
+            )
+            assert not is_missed(closed, held)
+            assert max(closed.seconds, held.seconds) < SLOWEST
+        assert deadlocks() == deadlocks_before
+
+    def test_of_a_booking_that_moves_and_time_off(self, close, user, service):
+        booking = BookingFactory(service=service, user=user, start_time=hour(-2))
+        assert not missed_of(
+            (close(service.calendar, hour(number)), move(booking, hour(number)))
+            for number in range(ROUNDS)
+        )
+
+    def test_of_a_booking_in_a_slot_and_time_off(self, close, user, course):
+        made = [SlotFactory(service=course, start_time=hour(number)) for number in range(ROUNDS)]
+        assert not missed_of(
+            (
+                close(course.calendar, slot.start_time),
+                partial(services.create_booking, actor=user, slot_id=slot.pk, at=NOW),
+            )
+            for slot in made
+        )
+
+    def test_of_an_offer_to_who_waits_and_time_off(self, close, user, course):
+        deadlocks_before = deadlocks()
+        for number in range(ROUNDS):
+            slot = SlotFactory(service=course, start_time=hour(number))
+            waits_for(slot, user)
+            offer = partial(waitlist.offer_seats, at=NOW, slot_ids=[str(slot.pk)])
+            closed, offered = at_once([close(course.calendar, slot.start_time), offer])
+            assert (closed.error, offered.error) == (None, None)
+            held = set(slot.bookings.values_list("pk", flat=True))
+            assert len(held) == offered.value
+            assert held <= closed.value
+        assert deadlocks() == deadlocks_before
+
+    def test_of_a_booking_and_a_service_that_is_deactivated(self, admin, user, service):
+        def deactivate():
+            update_service(service_id=service.pk, actor=admin, changes={"is_active": False})
+            return Booking.objects.count()
+
+        deadlocks_before = deadlocks()
+        for number in range(ROUNDS):
+            seen, booked = at_once([deactivate, book(user, service, hour(number))])
+            assert seen.error is None
+            assert booked.error is None or isinstance(booked.error, ServiceInactive)
+            # Whoever sees the bookings once it is inactive sees the last one.
+            assert seen.value == Booking.objects.count()
+            Service.objects.update(is_active=True)
+        assert deadlocks() == deadlocks_before
+
+    def test_control_without_versions_some_are_missed(self, close, user, service):
+        with without_versions():
+            assert missed_of(
+                (close(service.calendar, hour(number)), book(user, service, hour(number)))
+                for number in range(ROUNDS)
+            )
+
+
+class TestBookingFirst:
+    """A booking is about to be stored when its calendar is closed."""
+
+    @pytest.fixture
+    def race(self):
+        """Close once the booking stands before its row, and let it go once the change waits."""
+
+        def run_race(closing, booking):
+            def after_it():
+                until_waiting(1)
+                return closing()
+
+            with starting_line("bookings_booking") as set_off:
+                return set_off([after_it, booking])
+
+        return run_race
+
+    def test_the_change_waits_and_names_it(self, race, close, user, service):
+        closed, booked = race(close(service.calendar, TUESDAY), book(user, service, TUESDAY))
+        assert closed.value == {booked.value.pk}
+
+    def test_a_change_in_sql_waits_too(self, race, user, service):
+        closed, booked = race(
+            partial(close_by_hand, service.calendar, TUESDAY), book(user, service, TUESDAY)
+        )
+        assert closed.value == {booked.value.pk}
+
+    def test_another_zone_in_sql_waits_too(self, race, user, service):
+        changed, booked = race(move_to_tokyo, book(user, service, TUESDAY))
+        assert (changed.value, booked.error) == (1, None)
+
+    def test_control_without_the_key_another_zone_does_not_wait(self, user, service):
+        def change_meanwhile():
+            until_waiting(1)
+            seen = move_to_tokyo()
+            # Only now does this session wait, and both are set off.
+            ask("SELECT pg_advisory_lock_shared(1), pg_advisory_unlock_shared(1)")
+            return seen
+
+        with without_the_key(), starting_line("bookings_booking") as set_off:
+            changed, booked = set_off([change_meanwhile, book(user, service, TUESDAY)])
+        assert (changed.value, booked.error) == (0, None)
+
+    def test_other_bookings_do_not_wait_for_it(self, user, service):
+        with transaction.atomic():
+            book(user, service, TUESDAY)()
+            [other] = at_once([book(user, service, hour(1))])
+        assert other.error is None
+        assert Booking.objects.count() == 2
+
+
+class TestChangeFirst:
+    """A calendar is being closed when somebody books on the terms that they have read."""
+
+    @pytest.fixture
+    def race(self):
+        """Let a booking wait for a change that is open, and then commit or undo the change."""
+
+        def run_race(closing, booking, end):
+            transaction.set_autocommit(False)
+            try:
+                closing()
+
+                def finish():
+                    try:
+                        until_waiting(1)
+                    finally:
+                        end()
+
+                return at_once([booking], meanwhile=finish)[0]
+            finally:
+                transaction.rollback()
+                transaction.set_autocommit(True)
+
+        return run_race
+
+    def test_the_booking_waits_and_is_refused(self, race, close, user, service):
+        booked = race(
+            close(service.calendar, TUESDAY), book(user, service, TUESDAY), transaction.commit
+        )
+        assert isinstance(booked.error, OutsideOpeningHours)
+        assert len(booked.error.members["alternatives"]) == 3
+        assert not Booking.objects.exists()
+
+    def test_the_booking_waits_and_is_made_where_the_change_comes_to_nothing(
+        self, race, close, user, service
+    ):
+        booked = race(
+            close(service.calendar, TUESDAY), book(user, service, TUESDAY), transaction.rollback
+        )
+        assert booked.value.start_time == TUESDAY
+
+    def test_a_booking_at_another_time_is_made(self, race, close, user, service):
+        booked = race(
+            close(service.calendar, TUESDAY), book(user, service, hour(5)), transaction.commit
+        )
+        assert booked.value.start_time == hour(5)
+
+    def test_control_without_versions_the_booking_is_made(self, race, close, user, service):
+        with without_versions():
+            booked = race(
+                close(service.calendar, TUESDAY), book(user, service, TUESDAY), transaction.commit
+            )
+        assert booked.error is None
+
+
+@contextmanager
+def between_look_and_step(*calls):
+    """Make each of the calls once, before the statements that store what was checked."""
+    waiting = list(calls)
+
+    def slip_in(execute, sql, *rest):
+        steps = ("INSERT INTO bookings_booking (", 'FROM "catalog_calendar" WHERE')
+        if waiting and any(step in sql for step in steps):
+            [outcome] = at_once([waiting.pop(0)])
+            assert outcome.error is None
+        return execute(sql, *rest)
+
+    with connection.execute_wrapper(slip_in):
+        yield
+
+
+class TestBetweenLookAndStep:
+    """Terms change between being read and being booked on."""
+
+    @pytest.fixture
+    def change_service(self, admin):
+        def call(service, changes):
+            update_service(service_id=service.pk, actor=admin, changes=changes)
+
+        return lambda service, **changes: partial(call, service, changes)
+
+    def test_of_a_calendar_that_was_closed_nothing_is_booked(self, close, user, service):
+        call = book(user, service, TUESDAY)
+        closed = between_look_and_step(close(service.calendar, TUESDAY))
+        with closed, pytest.raises(OutsideOpeningHours):
+            call()
+        assert not Booking.objects.exists()
+
+    def test_control_without_versions_it_is_booked(self, close, user, service):
+        with without_versions(), between_look_and_step(close(service.calendar, TUESDAY)):
+            book(user, service, TUESDAY)()
+        assert Booking.objects.exists()
+
+    def test_a_service_that_was_deactivated_is_not_booked(self, change_service, user, service):
+        call = book(user, service, TUESDAY)
+        deactivated = between_look_and_step(change_service(service, is_active=False))
+        with deactivated, pytest.raises(ServiceInactive):
+            call()
+
+    def test_the_new_price_and_the_new_length_count(self, change_service, user, service):
+        more = {"price": 99, "currency": "EUR", "duration_minutes": 90, "buffer_after_minutes": 5}
+        with between_look_and_step(change_service(service, **more)):
+            booking = book(user, service, TUESDAY)()
+        booking.refresh_from_db()
+        assert (booking.price, booking.currency) == (99, "EUR")
+        assert booking.end_time == TUESDAY + timedelta(minutes=90)
+        assert booking.blocked.upper == TUESDAY + timedelta(minutes=95)
+
+    def test_any_of_several_services_is_booked_on_its_new_terms(
+        self, change_service, user, service
+    ):
+        other = ServiceFactory()
+        with between_look_and_step(change_service(service, is_active=False)):
+            booking = services.create_booking(
+                actor=user, service_ids=[service.pk, other.pk], start_time=TUESDAY, at=NOW
+            )
+        assert booking.service_id == other.pk
+
+    def test_slots_are_published_on_the_new_terms(self, change_service, admin, course):
+        with between_look_and_step(change_service(course, duration_minutes=45, capacity=7)):
+            [slot] = slots.publish_slots(
+                actor=admin, service_id=course.pk, start_time=TUESDAY, at=NOW
+            )
+        slot.refresh_from_db()
+        assert (slot.capacity, slot.end_time - slot.start_time) == (7, timedelta(minutes=45))
+
+    def test_a_series_keeps_the_wall_clock_of_the_new_zone(self, change, admin, course):
+        with between_look_and_step(change(course.calendar, timezone="Europe/Lisbon")):
+            slots.publish_slots(
+                actor=admin,
+                service_id=course.pk,
+                start_time=TUESDAY,
+                rrule=parse_rule("FREQ=MONTHLY;COUNT=7"),
+                at=NOW,
+            )
+        assert Slot.objects.order_by("start_time").last().start_time.hour == 9
+
+    def test_after_ten_changes_the_client_is_asked_to_try_again(self, api, close, user, service):
+        body = {"service_id": str(service.pk), "start_time": TUESDAY.isoformat()}
+        changes = [close(service.calendar, hour(number)) for number in range(1, TRIES + 1)]
+        with between_look_and_step(*changes):
+            answer = api.as_(user).post("/bookings", body)
+        assert (answer.status_code, answer.json()["code"]) == (503, "service_unavailable")
+        assert answer["Retry-After"]
+        assert not Booking.objects.exists()
+
+    def test_nine_changes_do_no_harm(self, close, user, service):
+        changes = [close(service.calendar, hour(number)) for number in range(1, TRIES)]
+        with between_look_and_step(*changes):
+            assert book(user, service, TUESDAY)().start_time == TUESDAY
+
+
+class TestVersion:
+    @pytest.fixture
+    def calendar(self, service):
+        OpeningHours.objects.create(calendar=service.calendar, weekday=1, opens=540, closes=1020)
+        TimeOffFactory(calendar=service.calendar)
+        # Another one, which nothing of this concerns.
+        CalendarFactory()
+        return service.calendar
+
+    @pytest.mark.parametrize(
+        "statement",
+        [
+            (
+                "INSERT INTO catalog_openinghours (id, calendar_id, weekday, opens, closes)"
+                " SELECT gen_random_uuid(), calendar_id, 2, 540, 1020 FROM catalog_service"
+            ),
+            "UPDATE catalog_openinghours SET closes = 1080",
+            "DELETE FROM catalog_openinghours",
+            (
+                "INSERT INTO catalog_timeoff (id, calendar_id, start_time, end_time, reason)"
+                " SELECT gen_random_uuid(), calendar_id, now(), now() + interval '1 day', ''"
+                " FROM catalog_service"
+            ),
+            "UPDATE catalog_timeoff SET end_time = end_time + interval '1 day'",
+            "DELETE FROM catalog_timeoff",
+            (
+                "UPDATE catalog_calendar SET timezone = 'Asia/Tokyo'"
+                " WHERE id = (SELECT calendar_id FROM catalog_service)"
+            ),
+            "UPDATE catalog_service SET is_active = false",
+            "UPDATE catalog_service SET mode = 'slots'",
+            "UPDATE catalog_service SET capacity = 2",
+            "UPDATE catalog_service SET duration_minutes = 90",
+            "UPDATE catalog_service SET buffer_before_minutes = 5",
+            "UPDATE catalog_service SET buffer_after_minutes = 5",
+            "UPDATE catalog_service SET min_notice_minutes = 5",
+            "UPDATE catalog_service SET max_advance_days = 5",
+            "UPDATE catalog_service SET requires_confirmation = false",
+            "UPDATE catalog_service SET price = 26",
+            "UPDATE catalog_service SET currency = 'EUR'",
+        ],
+    )
+    def test_it_rises_with_a_term(self, calendar, statement):
+        versions = dict(Calendar.objects.values_list("pk", "version"))
+        run(statement)
+        versions[calendar.pk] += 1
+        assert dict(Calendar.objects.values_list("pk", "version")) == versions
+
+    @pytest.mark.parametrize(
+        "statement",
+        [
+            "UPDATE catalog_calendar SET name = 'Chair', timezone = timezone",
+            "UPDATE catalog_service SET title = 'Cut', rating_sum = 5, rating_count = 1",
+            "UPDATE catalog_service SET capacity = capacity",
+            "DELETE FROM catalog_timeoff WHERE reason = 'There is none such.'",
+        ],
+    )
+    def test_it_stays_with_what_is_no_term(self, calendar, statement):
+        before = dict(Calendar.objects.values_list("pk", "version"))
+        run(statement)
+        assert dict(Calendar.objects.values_list("pk", "version")) == before
+
+    def test_it_rises_for_both_calendars_between_which_time_off_moves(self, calendar):
+        before = dict(Calendar.objects.values_list("pk", "version"))
+        other = Calendar.objects.exclude(pk=calendar.pk).get()
+        TimeOff.objects.update(calendar=other)
+        after = dict(Calendar.objects.values_list("pk", "version"))
+        assert after == {pk: version + 1 for pk, version in before.items()}
+
+    def test_saving_a_calendar_as_it_was_read_does_not_put_it_back(self, calendar):
+        stale = Calendar.objects.get(pk=calendar.pk)
+        TimeOffFactory(calendar=calendar)
+        current = Calendar.objects.get(pk=calendar.pk).version
+        assert current > stale.version
+        stale.name = "Chair"
+        stale.save()
+        assert Calendar.objects.get(pk=calendar.pk).version == current
+        stale.timezone = "Asia/Tokyo"
+        stale.save()
+        assert Calendar.objects.get(pk=calendar.pk).version == current + 1
+
+
+def test_the_admin_site_waits_for_a_booking_in_flight_and_names_it(client, admin, user, service):
+    client.force_login(admin)
+    path = reverse("admin:catalog_calendar_change", args=[service.calendar_id])
+    body = {
+        "name": service.calendar.name,
+        "timezone": "UTC",
+        "provider": "",
+        "hours-TOTAL_FORMS": 1,
+        "hours-INITIAL_FORMS": 0,
+        "hours-0-calendar": service.calendar_id,
+        "hours-0-weekday": 3,
+        "hours-0-opens": "09:00",
+        "hours-0-closes": "12:00",
+        "time_off-TOTAL_FORMS": 0,
+        "time_off-INITIAL_FORMS": 0,
+    }
+
+    def save():
+        until_waiting(1)
+        return client.post(path, body, follow=True)
+
+    with starting_line("bookings_booking") as set_off:
+        saved, booked = set_off([save, book(user, service, TUESDAY)])
+    page = saved.value.content.decode()
+    assert "1 upcoming booking lies outside of its open time now" in page
+    assert str(booked.value.pk) in page
