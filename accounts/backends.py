@@ -1,17 +1,25 @@
 """Signing in to the admin site."""
 
+from datetime import timedelta
 from typing import Any
 
+from django.contrib.auth import user_logged_in, user_logged_out
 from django.contrib.auth.backends import ModelBackend
-from django.core.exceptions import PermissionDenied
+from django.dispatch import receiver
 from django.http import HttpRequest
+from django.utils import timezone
 
+from accounts import services
+from accounts.guesses import Guess
 from accounts.models import User
-from bookit.throttles import client_address, count
+from bookit.addresses import client_address
+
+# Where a session of the admin site keeps the id of its row among all sessions.
+SESSION_KEY = "accounts.session"
 
 
 class AdminSiteBackend(ModelBackend):
-    """Django's own, with the rate limit of `/auth/login`, whatever case an address is in."""
+    """Django's own, with the limit on wrong passwords, and whatever case an address is in."""
 
     def authenticate(
         self,
@@ -23,10 +31,37 @@ class AdminSiteBackend(ModelBackend):
         """Return the user; None when address or password is wrong.
 
         Raises:
-            PermissionDenied: too many have been tried; counted before anything is hashed.
+            LimitExceeded: too many wrong passwords were tried.
         """
-        if request is not None and not count("auth", str(client_address(request))).allowed:
-            raise PermissionDenied
-        name = (username or kwargs.get(User.USERNAME_FIELD) or "").lower()
-        user = super().authenticate(request, username=name, password=password)
-        return user if isinstance(user, User) else None
+        email = (username or kwargs.get(User.USERNAME_FIELD) or "").lower()
+        guess = Guess(
+            user=User.objects.filter(email=email).first(),
+            email=email,
+            address=client_address(request) if request else None,
+        )
+        guess.count()
+        user = super().authenticate(request, username=email, password=password)
+        if not isinstance(user, User):
+            return None
+        guess.was_right()
+        return user
+
+
+@receiver(user_logged_in)
+def remember_session(sender: Any, *, request: HttpRequest, user: User, **signal: Any) -> None:
+    """Record who signs in to the admin site, from where."""
+    session = services.begin_session(
+        user=user,
+        client=services.Client(client_address(request), request.headers.get("User-Agent", "")),
+        lifetime=timedelta(seconds=request.session.get_expiry_age()),
+        at=timezone.now(),
+    )
+    request.session[SESSION_KEY] = str(session.pk)
+
+
+@receiver(user_logged_out)
+def end_session(sender: Any, *, request: HttpRequest, **signal: Any) -> None:
+    """Record that somebody signs out of the admin site."""
+    session_id = request.session.get(SESSION_KEY)
+    if session_id:
+        services.end_session(session_id=session_id, at=timezone.now())

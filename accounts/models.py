@@ -8,9 +8,19 @@ from django.contrib.auth.models import PermissionsMixin
 from django.contrib.postgres.indexes import GinIndex, OpClass
 from django.db import models
 from django.db.models.functions import Lower, Now, Upper
+from django.db.models.lookups import PostgresOperatorLookup
 from uuid_utils.compat import uuid7
 
 from bookit.times import validate_zone
+
+
+@models.GenericIPAddressField.register_lookup
+class Within(PostgresOperatorLookup):
+    """Whether an address is, or lies within, another address or network."""
+
+    lookup_name = "within"
+    postgres_operator = "<<="
+    prepare_rhs = False
 
 
 class UserQuerySet(models.QuerySet["User"]):

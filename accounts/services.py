@@ -1,7 +1,7 @@
 """The rules of accounts, logins and tokens."""
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -15,6 +15,7 @@ from rest_framework_simplejwt.token_blacklist.models import BlacklistedToken, Ou
 from rest_framework_simplejwt.utils import datetime_from_epoch
 from uuid_utils.compat import uuid7
 
+from accounts.guesses import Guess
 from accounts.models import Session, User
 from accounts.signals import became_provider
 from accounts.tokens import UNREADABLE, SessionToken
@@ -106,13 +107,18 @@ def log_in(*, email: str, password: str, client: Client, at: datetime) -> Signed
     Raises:
         InvalidCredentials: no such account, a wrong password, or not active; alike, and after the
             same work, so that nobody learns who has an account.
+        LimitExceeded: too many wrong passwords were tried.
     """
-    user = User.objects.filter(email=email.lower()).first()
+    email = email.lower()
+    user = User.objects.filter(email=email).first()
+    guess = Guess(user=user, email=email, address=client.address)
+    guess.count()
     if user is None:
         make_password(password)
         raise InvalidCredentials
     if not check_password(password, user.password) or not user.is_active:
         raise InvalidCredentials
+    guess.was_right()
     with transaction.atomic():
         # A hash takes its time: meanwhile the password may have been changed, the account closed.
         # The lock lets whoever does that next see, and end, the session that is made here.
@@ -175,18 +181,37 @@ def log_out(*, refresh_token: str, at: datetime) -> None:
         session.save(update_fields=["revoked_at"])
 
 
-def change_password(*, user: User, current_password: str, new_password: str) -> None:
+def begin_session(*, user: User, client: Client, lifetime: timedelta, at: datetime) -> Session:
+    """Record a login to the admin site, which has no refresh tokens."""
+    session = _session(user, client=client, at=at)
+    session.last_used_at, session.expires_at = at, at + lifetime
+    session.save()
+    return session
+
+
+def end_session(*, session_id: UUID, at: datetime) -> None:
+    """Record that a session has ended."""
+    Session.objects.filter(pk=session_id, revoked_at=None).update(revoked_at=at)
+
+
+def change_password(
+    *, user: User, current_password: str, new_password: str, client: Client
+) -> None:
     """Replace the password. The database ends all sessions of the account.
 
     Raises:
         Invalid: the current password is wrong, or the new one is weak.
+        LimitExceeded: too many wrong passwords were tried.
     """
     wrong = Invalid(
         errors={"current_password": ["This is not the current password."]},
     )
     before = user.password
+    guess = Guess(user=user, email=user.email, address=client.address)
+    guess.count()
     if not check_password(current_password, before):
         raise wrong
+    guess.was_right()
     _check_strength(new_password, user, field="new_password")
     user.password = make_password(new_password)
     # Of two concurrent changes, the second one's current password is no longer the account's.
@@ -293,14 +318,17 @@ def _save_unique(user: User, **options: Any) -> None:
 
 
 def _sign_in(user: User, *, client: Client, at: datetime) -> SignedIn:
-    session = Session(
+    return _issue(_session(user, client=client, at=at), at=at)
+
+
+def _session(user: User, *, client: Client, at: datetime) -> Session:
+    return Session(
         id=uuid7(),
         user=user,
         created_at=at,
         address=client.address,
         client=client.name[:300],
     )
-    return _issue(session, at=at)
 
 
 def _issue(session: Session, *, at: datetime) -> SignedIn:

@@ -1,6 +1,5 @@
 """Endpoints of accounts."""
 
-from ipaddress import ip_address
 from typing import Any
 
 from django.utils import timezone
@@ -23,9 +22,15 @@ from accounts.serializers import (
     UserChangeSerializer,
     UserSerializer,
 )
+from bookit.addresses import client_address
 from bookit.schema import errors
-from bookit.throttles import SignInThrottle, client_address
+from bookit.throttles import SignInThrottle
 from bookit.views import GenericViewSet
+
+
+def _client(request: Request) -> services.Client:
+    address = client_address(request._request)
+    return services.Client(address, request.headers.get("User-Agent", ""))
 
 
 class AuthViewSet(GenericViewSet):
@@ -51,7 +56,7 @@ class AuthViewSet(GenericViewSet):
     )
     def register(self, request: Request) -> Response:
         """Make an account with the role `user`."""
-        signed_in = services.register(client=self._client(), at=timezone.now(), **self.checked())
+        signed_in = services.register(client=_client(request), at=timezone.now(), **self.checked())
         return Response(
             SessionSerializer.of(signed_in),
             status=201,
@@ -68,7 +73,7 @@ class AuthViewSet(GenericViewSet):
         """Exchange mail address and password for a pair of tokens."""
         return Response(
             SessionSerializer.of(
-                services.log_in(client=self._client(), at=timezone.now(), **self.checked())
+                services.log_in(client=_client(request), at=timezone.now(), **self.checked())
             )
         )
 
@@ -96,15 +101,6 @@ class AuthViewSet(GenericViewSet):
         services.log_out(at=timezone.now(), **self.checked())
         return Response(status=204)
 
-    def _client(self) -> services.Client:
-        request = self.request._request
-        try:
-            # Without the zone of a link-local one, which PostgreSQL does not take.
-            address = str(ip_address((client_address(request) or "").partition("%")[0]))
-        except ValueError:
-            address = None  # a socket file, or a proxy that writes something else there
-        return services.Client(address, request.headers.get("User-Agent", ""))
-
 
 class MeViewSet(GenericViewSet):
     """The account of whoever asks."""
@@ -127,12 +123,16 @@ class MeViewSet(GenericViewSet):
     )
     def partial_update(self, request: Request) -> Response:
         """Change name, mail address or time zone."""
-        return self.shown(services.update_profile(user=signed_in(request), changes=self.checked()))
+        user, changes = signed_in(request), self.checked()
+        if changes.get("email", user.email) != user.email:
+            # The answer tells whether the address has an account, as that of `register` does.
+            SignInThrottle().allow_request(request, self)
+        return self.shown(services.update_profile(user=user, changes=changes))
 
     @extend_schema(tags=["Accounts"], summary="Change one's password", responses={204: None})
     def password(self, request: Request) -> Response:
         """Replace the password. Every refresh token of the account dies."""
-        services.change_password(user=signed_in(request), **self.checked())
+        services.change_password(user=signed_in(request), client=_client(request), **self.checked())
         return Response(status=204)
 
 

@@ -69,6 +69,20 @@ class Unavailable(ServiceError):
     code = "service_unavailable"
 
 
+class LimitExceeded(ServiceError):
+    """There were too many requests. Wait for the seconds in Retry-After.
+
+    Args:
+        wait: the seconds until the next request has a chance.
+    """
+
+    code = "throttled"
+
+    def __init__(self, wait: int) -> None:
+        super().__init__()
+        self.wait = wait
+
+
 # Names of constraints, and what each one's refusal means. Services add theirs beside their errors.
 CONSTRAINT_ERRORS: dict[str, type[ServiceError]] = {}
 

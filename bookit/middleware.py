@@ -15,9 +15,11 @@ from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed
 from django.utils.deprecation import MiddlewareMixin
 from uuid_utils import uuid7
 
-from bookit import deadlines, problems
+from bookit import deadlines, pages, problems
+from bookit.addresses import client_address
+from bookit.errors import LimitExceeded
 from bookit.logs import request_id
-from bookit.throttles import client_address
+from bookit.throttles import count_request, origin
 
 logger = logging.getLogger("bookit.request")
 
@@ -49,6 +51,8 @@ class RequestMiddleware:
                 response = problems.response("method_not_allowed")
                 response["Allow"] = allowed
             response["X-Request-ID"] = name
+            for header, value in getattr(request, "rate_limit", {}).items():
+                response[header] = value
             if not (response.streaming or response.status_code in (204, 304)):
                 response["Content-Length"] = str(len(response.content))
             self.log(request, response, perf_counter() - started)
@@ -58,12 +62,11 @@ class RequestMiddleware:
             request_id.reset(token)
 
     def process_exception(self, request: HttpRequest, exception: Exception) -> HttpResponse | None:
-        """Answer when PostgreSQL is away, or refuses a value, in a view outside DRF."""
+        """Answer what a view outside DRF cannot: PostgreSQL is away, or refuses a value."""
         if isinstance(exception, OperationalError | InterfaceError):
-            logger.error(
-                "database unavailable: %s", type(exception.__cause__ or exception).__name__
-            )
-            return problems.response("service_unavailable")
+            return database_failure(request, exception)
+        if isinstance(exception, LimitExceeded):
+            return too_many(request, exception)
         if isinstance(exception, DataError):
             # A null character, or a number beyond its column, in a parameter of the admin site.
             logger.warning("value refused by the database: %s", type(exception.__cause__).__name__)
@@ -96,6 +99,61 @@ class RequestMiddleware:
         )
 
 
+# Answered however often it is asked for: it costs nothing, and what does not answer is restarted.
+UNLIMITED = {pages.health}
+# With a count of its own: an orchestrator must not take a server for one that is not ready because
+# of what others ask for from the same address.
+COUNTED_APART = {pages.ready}
+PASSWORD_FORMS = {"admin:login", "admin:password_change"}
+
+
+class ThrottleMiddleware:
+    """Counts what no endpoint of the API counts: pages, the admin site, and refused requests."""
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        """Handle a request."""
+        response = self.get_response(request)
+        if not hasattr(request, "rate_limit"):
+            # An unknown path, a bad token, a request that is malformed: nobody has counted it yet.
+            try:
+                count_request(request, "anon", origin(request))
+            except LimitExceeded as error:
+                response = too_many(request, error)
+        return response
+
+    def process_view(
+        self, request: HttpRequest, view: Callable[..., HttpResponse], *arguments: Any
+    ) -> HttpResponse | None:
+        """Count a request before its page is made."""
+        if hasattr(view, "cls"):
+            return None  # One of DRF's, which counts by itself once it knows who asks.
+        if view in UNLIMITED:
+            request.rate_limit = {}  # type: ignore[attr-defined]
+            return None
+        try:
+            count_request(request, *self.scope(request, view))
+        except LimitExceeded as error:
+            return too_many(request, error)
+        except (OperationalError, InterfaceError) as error:
+            return database_failure(request, error)
+        return None
+
+    def scope(self, request: HttpRequest, view: Callable[..., HttpResponse]) -> tuple[str, str]:
+        """Return the name of the limit and whose count it is."""
+        if view in COUNTED_APART:
+            return "anon", f"{origin(request)} {request.path_info}"
+        match = request.resolver_match
+        if request.method == "POST" and match and match.view_name in PASSWORD_FORMS:
+            return "auth", origin(request)
+        user = getattr(request, "user", None)
+        if user is not None and user.is_authenticated:
+            return "user", str(user.pk)
+        return "anon", origin(request)
+
+
 class InAdminSite(MiddlewareMixin):
     """Leaves to a middleware of Django's the pages it is there for: the API knows no cookies."""
 
@@ -116,6 +174,19 @@ class AdminAuthenticationMiddleware(InAdminSite, AuthenticationMiddleware):
 
 class AdminMessageMiddleware(InAdminSite, MessageMiddleware):
     """Messages of the admin site."""
+
+
+def database_failure(request: HttpRequest, exception: Exception) -> HttpResponse:
+    """Answer when PostgreSQL is away."""
+    logger.error("database unavailable: %s", type(exception.__cause__ or exception).__name__)
+    return problems.response("service_unavailable")
+
+
+def too_many(request: HttpRequest, error: LimitExceeded) -> HttpResponse:
+    """Answer a request beyond a limit."""
+    response = problems.response("throttled")
+    response["Retry-After"] = str(error.wait)
+    return response
 
 
 def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:

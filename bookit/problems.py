@@ -70,6 +70,7 @@ STATUS_OF = {
     "Invalid": 400,
     "Forbidden": 403,
     "Conflict": 409,
+    "LimitExceeded": 429,
     "Unavailable": 503,
 }
 

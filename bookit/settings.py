@@ -74,6 +74,7 @@ MIDDLEWARE = [
     "bookit.middleware.RequestMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
+    "bookit.middleware.ThrottleMiddleware",
     "bookit.middleware.AdminSessionMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
     "bookit.middleware.AdminAuthenticationMiddleware",
@@ -233,6 +234,7 @@ WEBHOOK_ALLOW_PRIVATE = boolean("WEBHOOK_ALLOW_PRIVATE")
 
 RATE_LIMITS = {
     "auth": rate("RATE_LIMIT_AUTH", "10/minute"),
+    "password": rate("RATE_LIMIT_PASSWORD", "20/hour"),
     "anon": rate("RATE_LIMIT_ANON", "300/minute"),
     "user": rate("RATE_LIMIT_USER", "600/minute"),
 }

@@ -14,6 +14,9 @@ from limits.strategies import SlidingWindowCounterRateLimiter
 from rest_framework.request import Request
 from rest_framework.throttling import BaseThrottle
 
+from bookit.addresses import client_address, network
+from bookit.errors import LimitExceeded
+
 if TYPE_CHECKING:
     from rest_framework.views import APIView
 
@@ -27,15 +30,6 @@ counting = Lock()
 def parse_rate(rate: str) -> RateLimitItem | None:
     """Return the limit that a setting such as `10/minute` means; None when it is empty."""
     return parse(rate) if rate else None
-
-
-def client_address(request: HttpRequest) -> str | None:
-    """Return the client's address, believing NUM_PROXIES entries of X-Forwarded-For, no more."""
-    hops = settings.NUM_PROXIES
-    if hops:
-        forwarded = request.META.get("HTTP_X_FORWARDED_FOR", "").split(",")
-        return forwarded[-min(hops, len(forwarded))].strip() or request.META.get("REMOTE_ADDR")
-    return request.META.get("REMOTE_ADDR")
 
 
 class Count(NamedTuple):
@@ -75,36 +69,64 @@ def _wait(item: RateLimitItem, policy: str, who: str) -> int:
     window = item.get_expiry()
     before, left, current, _ = storage.get_sliding_window(item.key_for(policy, who), window)
     if current < item.amount and before:
-        return int(max(0.0, left - (item.amount - current) * window / before)) + 1
+        # A millisecond more, because the sum can be a little less than the second that it means.
+        return int(max(0.0, left - (item.amount - current) * window / before) + 0.001) + 1
     return int(window - time() % window) + 1
 
 
+def forget(policy: str, who: str) -> None:
+    """Forget what was counted of `who` against the limit called `policy`."""
+    item = parse_rate(settings.RATE_LIMITS[policy])
+    if item is not None:
+        with counting:
+            limiter.clear(item, policy, who)
+
+
+def count_request(request: HttpRequest, policy: str, who: str) -> None:
+    """Count a request, and keep the headers for its answer.
+
+    Raises:
+        LimitExceeded: that was one too many.
+    """
+    allowed, headers, seconds = count(policy, who)
+    request.rate_limit = headers  # type: ignore[attr-defined]
+    if not allowed:
+        raise LimitExceeded(seconds)
+
+
+def origin(request: HttpRequest) -> str:
+    """Return what counts as the client of a request that shows no token."""
+    return network(client_address(request))
+
+
 class ClientThrottle(BaseThrottle):
-    """A limit per user, or per address for those without a token."""
+    """A limit per user, or per origin for those without a token."""
 
     def scope(self, request: Request) -> tuple[str, str]:
         """Return the name of the limit and whose count it is."""
         if request.user.is_authenticated:
             return "user", str(request.user.pk)
-        return "anon", str(client_address(request))
+        return "anon", origin(request._request)
 
     def allow_request(self, request: Request, view: "APIView") -> bool:
-        """Count this request, and say whether it is within the limit."""
-        allowed, headers, self.seconds = count(*self.scope(request))
-        request.rate_limit = headers  # type: ignore[attr-defined]
-        return allowed
+        """Count this request.
 
-    def wait(self) -> float:
-        """Return the seconds until the next request has a chance."""
-        return self.seconds
+        Raises:
+            LimitExceeded: that was one too many.
+        """
+        count_request(request._request, *self.scope(request))
+        return True
 
 
 class SignInThrottle(ClientThrottle):
-    """A limit per address for what guesses at passwords; counted before anything is hashed."""
+    """A limit per origin for whatever tells who has an account, or whether a password is right.
+
+    It is counted before anything is hashed.
+    """
 
     def scope(self, request: Request) -> tuple[str, str]:
         """Return the name of the limit and whose count it is."""
-        return "auth", str(client_address(request))
+        return "auth", origin(request._request)
 
 
 def reset() -> None:

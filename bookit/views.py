@@ -1,4 +1,4 @@
-"""What every endpoint shares: the zone of its answers, strict parameters, rate-limit headers."""
+"""What every endpoint shares: the zone of its answers, strict parameters, rate limits."""
 
 from collections.abc import Mapping
 from functools import cache
@@ -61,7 +61,11 @@ class APIMixin(APIView):
             # A browser's preflight carries no token, and what it asks about is not done: nobody is
             # looked up, and the parameters belong to another method.
             request.authenticators = ()
-            self.check_throttles(request)
+        else:
+            self.perform_authentication(request)
+        # Before DRF would do it, after the permissions: what is refused counts, too.
+        self.check_throttles(request)
+        if method == "options":
             return
         super().initial(request, *args, **kwargs)
         query = request.META.get("QUERY_STRING")
@@ -79,6 +83,11 @@ class APIMixin(APIView):
         """Find out who asks, also for the log line, which is written outside of DRF."""
         super().perform_authentication(request)
         request._request.signed_in = request.user.pk  # type: ignore[attr-defined]
+
+    def check_throttles(self, request: Request) -> None:
+        """Count the request, once."""
+        if not hasattr(request._request, "rate_limit"):
+            super().check_throttles(request)
 
     def _check_parameters(self, request: Request) -> None:
         try:
@@ -103,10 +112,8 @@ class APIMixin(APIView):
     def finalize_response(
         self, request: Request, response: Response, *args: Any, **kwargs: Any
     ) -> Response:
-        """Add the headers of the rate limit that was counted."""
+        """Have the response freed as soon as it is written."""
         response = super().finalize_response(request, response, *args, **kwargs)
-        for name, value in getattr(request, "rate_limit", {}).items():
-            response[name] = value
         response.add_post_render_callback(_let_go)
         return response
 

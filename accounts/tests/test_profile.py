@@ -236,7 +236,9 @@ def test_a_change_that_was_overtaken_by_another_is_refused(user, monkeypatch):
 
     monkeypatch.setattr(services, "check_password", slow_check)
     with pytest.raises(services.Invalid):
-        services.change_password(user=user, current_password=PASSWORD, new_password=BETTER)
+        services.change_password(
+            user=user, current_password=PASSWORD, new_password=BETTER, client=services.Client()
+        )
     user.refresh_from_db()
     assert user.check_password("what the other one chose")
     assert not Session.objects.exists()

@@ -46,6 +46,7 @@ def production(url: str, *, workers: int = WORKERS) -> dict[str, str]:
         "WEB_CONCURRENCY": str(workers),
         "WEB_THREADS": os.environ.get("WEB_THREADS", ""),
         "RATE_LIMIT_AUTH": "",
+        "RATE_LIMIT_PASSWORD": "",
         "RATE_LIMIT_ANON": "",
         "RATE_LIMIT_USER": "",
         "ACCESS_TOKEN_EXPIRE_MINUTES": "1440",

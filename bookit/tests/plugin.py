@@ -15,6 +15,7 @@ ENVIRONMENT = {
     "WEB_THREADS": "60",
     "DATABASE_POOL_SIZE": "50",
     "RATE_LIMIT_AUTH": "",
+    "RATE_LIMIT_PASSWORD": "",
     "RATE_LIMIT_ANON": "",
     "RATE_LIMIT_USER": "",
     "LOG_FORMAT": "json",

@@ -30,6 +30,7 @@ EVERY = [
     "DEFAULT_FROM_EMAIL",
     "STATEMENT_TIMEOUT_MS",
     "RATE_LIMIT_AUTH",
+    "RATE_LIMIT_PASSWORD",
     "RATE_LIMIT_ANON",
     "RATE_LIMIT_USER",
     "NUM_PROXIES",
@@ -51,7 +52,7 @@ def load(monkeypatch):
     for name in EVERY:
         # Not deleted: a developer's own `.env` would fill the gap.
         monkeypatch.setenv(name, "")
-    for name in ("AUTH", "ANON", "USER"):
+    for name in ("AUTH", "PASSWORD", "ANON", "USER"):
         monkeypatch.setenv(f"RATE_LIMIT_{name}", "10/minute")
 
     def _load(**variables):
@@ -289,7 +290,9 @@ def test_threads_keep_their_connections_unless_there_are_to_be_fewer(load):
         assert "statement_timeout=5000" in database["OPTIONS"]["options"]
 
 
-@pytest.mark.parametrize("name", ["RATE_LIMIT_AUTH", "RATE_LIMIT_ANON", "RATE_LIMIT_USER"])
+@pytest.mark.parametrize(
+    "name", ["RATE_LIMIT_AUTH", "RATE_LIMIT_PASSWORD", "RATE_LIMIT_ANON", "RATE_LIMIT_USER"]
+)
 def test_a_bad_rate_is_refused(load, refuse, name):
     for value in ("ten", "10", "10/fortnight", "/minute", "-1/minute", "ten/minute"):
         assert refuse(**{name: value}).startswith(f"{name} must be a rate such as ")
@@ -664,12 +667,13 @@ def test_the_example_is_itself_good(load, monkeypatch, tmp_path):
     settings = load(**variables)
     assert settings["RATE_LIMITS"] == {
         "auth": "10/minute",
+        "password": "20/hour",
         "anon": "300/minute",
         "user": "600/minute",
     }
     assert settings["NUM_PROXIES"] == 0
     # What stands there is the default, where there is one.
     for name in ("RATE_LIMITS", "NUM_PROXIES", "SIMPLE_JWT", "STATEMENT_TIMEOUT_MS", "WEB_THREADS"):
-        for limit in ("AUTH", "ANON", "USER"):
+        for limit in ("AUTH", "PASSWORD", "ANON", "USER"):
             monkeypatch.delenv(f"RATE_LIMIT_{limit}", raising=False)
         assert load()[name] == settings[name]

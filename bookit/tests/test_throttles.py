@@ -5,6 +5,7 @@ import sys
 import threading
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 
 import pytest
 import time_machine
@@ -20,8 +21,10 @@ from rest_framework.throttling import SimpleRateThrottle
 
 from accounts import services
 from accounts.tests.factories import PASSWORD, AdminFactory, UserFactory
-from bookit import throttles
+from bookit import addresses, throttles
+from bookit.tests import crowd
 from bookit.tests.expect import problem
+from bookit.tests.routes import every_path
 
 pytestmark = pytest.mark.django_db
 
@@ -159,10 +162,15 @@ def test_the_admin_sites_form_shares_that_count(api, limit):
     wrong = {**form, "password": "wrong"}
     for _ in range(2):
         assert b"correct" in Client().post("/admin/login/", wrong).content
-    assert Client().post("/admin/login/", form).status_code == 200  # the form again, not a session
+    refused = Client().post("/admin/login/", form)
+    assert refused.status_code == 429
+    assert int(refused["Retry-After"]) >= 1
     problem(api.post("/auth/login", {}), 429, "throttled")
     other = Client(REMOTE_ADDR="192.0.2.8")
     assert other.post("/admin/login/?next=/admin/", form).status_code == 302
+    form = {"old_password": "wrong", "new_password1": "x", "new_password2": "x"}
+    for expected in (200, 429):
+        assert other.post("/admin/password_change/", form).status_code == expected
 
 
 def test_an_empty_limit_is_none(api, limit):
@@ -173,10 +181,234 @@ def test_an_empty_limit_is_none(api, limit):
     assert "RateLimit-Policy" not in answer.headers
 
 
-def test_what_operates_the_service_is_not_counted(client, limit):
+# Paths that no endpoint has, and requests that are refused before one is reached.
+REFUSED = [
+    ("GET", "/nothing", {}),
+    ("GET", "/admin", {}),
+    ("GET", "/static/nothing.css", {}),
+    ("GET", "/%00", {}),
+    ("PUT", "/services", {}),
+    ("POST", "/health/ready", {}),
+    ("GET", "/services", {"host": "other host"}),
+    ("GET", "/services", {"authorization": "Bearer x"}),
+    ("GET", "/me", {}),
+    ("GET", "/services", {"accept": "image/png"}),
+    ("OPTIONS", "/bookings", {"authorization": "Bearer x"}),
+]
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "headers"), [*[("GET", path, {}) for path, _ in every_path()], *REFUSED]
+)
+def test_whatever_is_asked_for_counts(limit, method, path, headers):
     limit(anon="1/hour", auth="1/hour", user="1/hour")
-    for path in ("/health", "/health/ready", "/errors", "/openapi.json"):
-        assert statuses(client, path, 3) == [200, 200, 200]
+    browser = Client(raise_request_exception=False)
+    first, second = (browser.generic(method, path, headers=headers) for _ in range(2))
+    if path == "/health":
+        assert (first.status_code, second.status_code) == (200, 200)
+        return
+    assert first.status_code < 500
+    assert first.status_code != 429
+    assert first["RateLimit-Policy"].endswith(";q=1;w=3600")
+    assert second.status_code == 429
+    assert 1 <= int(second["Retry-After"]) <= 7200
+    if not path.startswith("/admin/"):
+        problem(second, 429, "throttled")
+
+
+def test_static_files_do_not_count(client, limit):
+    limit(anon="1/hour")
+    assert statuses(client, "/static/admin/css/base.css", 3) == [200] * 3
+
+
+def test_a_probe_every_second_finds_room_whatever_else_its_address_asks_for(client, limit, noon):
+    limit(anon=configured.RATE_LIMITS["anon"] or "300/minute")
+    assert statuses(client, "/nothing", 301)[-1] == 429
+    for _ in range(120):
+        noon.shift(1)
+        assert client.get("/health/ready").status_code == 200
+
+
+def test_pages_of_the_admin_site_count_for_whoever_is_signed_in(limit):
+    limit(anon="9/minute", user="2/minute")
+    browser, stranger = Client(), Client()
+    browser.force_login(AdminFactory())
+    assert statuses(browser, "/admin/", 3) == [200, 200, 429]
+    assert statuses(stranger, "/admin/login/", 1) == [200]
+
+
+def test_a_refusal_counts_for_whoever_is_refused(api, limit):
+    limit(user="2/minute", anon="9/minute")
+    client = api.as_(UserFactory())
+    assert statuses(client, "/users", 3) == [403, 403, 429]
+
+
+def test_a_bad_token_leaves_the_owner_of_a_good_one_alone(api, limit):
+    limit(anon="1/minute", user="9/minute")
+    bad = {"headers": {"authorization": "Bearer x"}}
+    assert statuses(api, "/me", 2, **bad) == [401, 429]
+    assert statuses(api.as_(UserFactory()), "/me", 1) == [200]
+
+
+def test_testing_addresses_with_a_new_one_counts_as_signing_in(api, limit):
+    limit(auth="2/minute")
+    user = UserFactory(email="ada@example.com")
+    taken = UserFactory().email
+    client = api.as_(user)
+    for path_and_body in ({"email": taken}, {"email": taken.upper(), "name": "B"}):
+        problem(client.patch("/me", path_and_body), 409, "email_taken")
+    problem(client.patch("/me", {"email": "free@example.com"}), 429, "throttled")
+    user.refresh_from_db()
+    assert user.email == "ada@example.com"
+    # What tests no address is not counted: other changes, and one's own address sent back.
+    for body in ({"name": "C"}, {"email": "ada@example.com", "name": "D"}) * 3:
+        assert client.patch("/me", body).status_code == 200
+    problem(api.post("/auth/register", {}), 429, "throttled")
+
+
+# --- wrong passwords per account --------------------------------------------------------------
+
+
+def guess(api, email, number, password="wrong"):
+    """Try a password from the address of this number."""
+    return api.post(
+        "/auth/login",
+        {"email": email, "password": password},
+        REMOTE_ADDR=f"198.51.{number // 250}.{number % 250}",
+    )
+
+
+@pytest.mark.parametrize("who", ["an account", "an inactive account", "nobody", "no address"])
+def test_wrong_passwords_are_limited_per_account_from_however_many_addresses(api, limit, who):
+    limit(password="5/hour", auth="10/minute")
+    UserFactory(email="ada@example.com", is_active=who != "an inactive account")
+    email = {"nobody": "eve@example.com", "no address": "nonsense"}.get(who, "ada@example.com")
+    seen = [guess(api, email, number) for number in range(10)]
+    assert [answer.status_code for answer in seen] == [401] * 5 + [429] * 5
+    for answer in seen[5:]:
+        problem(answer, 429, "throttled")
+    # However the address is written, and whatever the password.
+    assert guess(api, email.upper(), 11, PASSWORD).status_code == 429
+    other = UserFactory()
+    assert guess(api, other.email, 12, PASSWORD).status_code == 200
+
+
+def test_the_answers_do_not_tell_whether_there_is_an_account(api, limit):
+    limit(password="3/hour")
+    UserFactory(email="ada@example.com")
+    told = set()
+    for email in ("ada@example.com", "eve@example.com"):
+        answers = [
+            api.post(
+                "/auth/login",
+                {"email": email, "password": "wrong"},
+                headers={"x-request-id": "same"},
+            )
+            for _ in range(5)
+        ]
+        told.add(
+            tuple((answer.content, tuple(sorted(answer.headers.items()))) for answer in answers)
+        )
+    assert len(told) == 1
+
+
+def test_strangers_do_not_lock_the_owner_out(api, limit):
+    limit(password="5/hour")
+    user = UserFactory()
+    assert guess(api, user.email, 1, PASSWORD).status_code == 200
+    assert [guess(api, user.email, number).status_code for number in range(10, 20)] == [
+        *[401] * 5,
+        *[429] * 5,
+    ]
+    # From where the owner has signed in before, they still can, and can mistype, too.
+    assert guess(api, user.email, 1).status_code == 401
+    assert guess(api, user.email, 1, PASSWORD).status_code == 200
+    assert guess(api, user.email, 20, PASSWORD).status_code == 429
+    # But that address has a limit as well.
+    assert [guess(api, user.email, 1).status_code for _ in range(7)] == [401] * 5 + [429] * 2
+
+
+def test_an_address_that_knows_one_account_is_a_stranger_to_another(api, limit):
+    limit(password="2/hour")
+    one, other = UserFactory(), UserFactory()
+    assert guess(api, one.email, 1, PASSWORD).status_code == 200
+    assert [guess(api, other.email, number).status_code for number in (2, 3, 1)] == [401, 401, 429]
+
+
+def test_right_passwords_do_not_count(api, limit):
+    limit(password="3/hour")
+    user = UserFactory()
+    for number in range(10):
+        assert guess(api, user.email, number, PASSWORD).status_code == 200
+    assert [guess(api, user.email, 99).status_code for _ in range(3)] == [401, 401, 401]
+    assert guess(api, user.email, 98, PASSWORD).status_code == 429
+
+
+def test_a_right_password_of_an_inactive_account_does_not_show(api, limit):
+    limit(password="3/hour")
+    user = UserFactory(is_active=False)
+    seen = [guess(api, user.email, number, PASSWORD).status_code for number in range(5)]
+    assert seen == [401, 401, 401, 429, 429]
+
+
+def test_the_current_password_and_the_admin_site_share_the_count(api, limit):
+    limit(password="4/hour")
+    user = AdminFactory()
+    client = api.as_(user)
+    wrong = {"current_password": "wrong", "new_password": "another good password"}
+    form = {"username": user.email, "password": "wrong"}
+    for number in range(2):
+        address = f"203.0.113.{number}"
+        problem(client.post("/me/password", wrong, REMOTE_ADDR=address), 400, "validation_error")
+        assert Client(REMOTE_ADDR=address).post("/admin/login/", form).status_code == 200
+    problem(client.post("/me/password", wrong), 429, "throttled")
+    refused = Client().post("/admin/login/", {**form, "password": PASSWORD})
+    assert refused.status_code == 429
+    assert int(refused["Retry-After"]) >= 1
+    assert guess(api, user.email, 7).status_code == 429
+
+
+def test_an_admin_is_known_where_they_have_signed_in_to_the_admin_site(api, limit):
+    limit(password="2/hour")
+    user = AdminFactory()
+    form = {"username": user.email, "password": PASSWORD}
+    home = Client(REMOTE_ADDR="2001:db8:0:7::1")
+    assert home.post("/admin/login/?next=/admin/", form).status_code == 302
+    assert [guess(api, user.email, number).status_code for number in range(3)] == [401, 401, 429]
+    assert Client().post("/admin/login/", form).status_code == 429
+    neighbour = Client(REMOTE_ADDR="2001:db8:0:7:1234::1")
+    assert neighbour.post("/admin/login/?next=/admin/", form).status_code == 302
+
+
+def test_of_twelve_guesses_at_once_five_are_checked(limit, transactional_db):
+    limit(password="5/hour")
+    user = UserFactory()
+
+    def ask(number):
+        return Client(REMOTE_ADDR=f"198.51.100.{number}").post(
+            "/auth/login",
+            {"email": user.email, "password": "wrong"},
+            content_type="application/json",
+        )
+
+    outcomes = crowd.at_once([lambda number=number: ask(number) for number in range(12)])
+    assert Counter(outcome.value.status_code for outcome in outcomes) == {401: 5, 429: 7}
+
+
+# --- sessions of the admin site ---------------------------------------------------------------
+
+
+def test_a_login_to_the_admin_site_is_a_session_until_its_logout():
+    user = AdminFactory()
+    browser = Client(REMOTE_ADDR="192.0.2.7", headers={"user-agent": "Firefox"})
+    form = {"username": user.email, "password": PASSWORD}
+    assert browser.post("/admin/login/?next=/admin/", form).status_code == 302
+    session = user.sessions.get()
+    assert (session.address, session.client) == ("192.0.2.7", "Firefox")
+    assert session.expires_at - session.created_at == timedelta(days=14)
+    assert session.revoked_at is None
+    browser.post("/admin/logout/")
+    assert user.sessions.get().revoked_at == now()
 
 
 # --- what proxies say -------------------------------------------------------------------------
@@ -220,12 +452,73 @@ def test_behind_one_proxy_its_own_word_is_believed_and_no_other(api, limit, sett
         (1, "192.0.2.1, ", "127.0.0.1"),
         (1, None, "127.0.0.1"),
         (1, "  2001:db8::1  ", "2001:db8::1"),
+        (1, "192.0.2.1:4711", "192.0.2.1"),
+        (1, "[2001:db8::1]:443", "2001:db8::1"),
+        (1, "[2001:db8::1]", "2001:db8::1"),
+        (1, "2001:DB8:0:0::1", "2001:db8::1"),
+        (1, "fe80::1%eth0", "fe80::1"),
+        (1, "[fe80::1%25eth0]:1", "fe80::1"),
+        (1, "::ffff:192.0.2.1", "192.0.2.1"),
+        (1, "::ffff:c000:201", "192.0.2.1"),
+        (1, "[::ffff:192.0.2.1]:443", "192.0.2.1"),
+        # What is no address counts for the peer.
+        (1, "unknown", "127.0.0.1"),
+        (1, "_hidden", "127.0.0.1"),
+        (1, "192.0.2.1:port", "127.0.0.1"),
+        (1, "192.0.2.999", "127.0.0.1"),
+        (1, "192.0.2.01", "127.0.0.1"),
+        (1, "192.0.2", "127.0.0.1"),
+        (1, "\u0661\u0662.0.0.1", "127.0.0.1"),
+        (1, "x" * 8000, "127.0.0.1"),
     ],
 )
 def test_the_clients_address(rf, settings, hops, header, address):
     settings.NUM_PROXIES = hops
     request = rf.get("/", headers={} if header is None else {"x-forwarded-for": header})
-    assert throttles.client_address(request) == address
+    assert addresses.client_address(request) == address
+
+
+@pytest.mark.parametrize(
+    ("peer", "address"),
+    [
+        ("192.0.2.7", "192.0.2.7"),
+        ("::ffff:192.0.2.7", "192.0.2.7"),
+        ("fe80::1%eth0", "fe80::1"),
+        ("2001:db8::0001", "2001:db8::1"),
+        ("", None),
+        ("unix:", None),
+    ],
+)
+def test_the_peers_address(rf, peer, address):
+    assert addresses.client_address(rf.get("/", REMOTE_ADDR=peer)) == address
+
+
+@pytest.mark.parametrize(("path", "limited"), [("/services", "anon"), ("/auth/login", "auth")])
+def test_a_slash_64_is_one_client(api, limit, path, limited):
+    limit(**{limited: "3/minute"})
+
+    def ask(address):
+        method = api.get if path == "/services" else api.post
+        return method(path, REMOTE_ADDR=address).status_code
+
+    seen = [ask(f"2001:db8:1:2:{number:x}::{number:x}") for number in range(1, 7)]
+    assert seen.count(429) == 3
+    assert seen[3:] == [429] * 3
+    assert ask("2001:db8:1:3::1") != 429
+    assert ask("192.0.2.7") != 429
+
+
+@pytest.mark.parametrize("write", ["{}:{}", "[::ffff:{}]:{}", "  {}:{}"])
+def test_ports_and_spellings_are_one_client(api, limit, settings, write):
+    limit(anon="3/minute")
+    settings.NUM_PROXIES = 1
+    seen = [
+        api.get(
+            "/services", headers={"x-forwarded-for": write.format("192.0.2.7", 1000 + number)}
+        ).status_code
+        for number in range(6)
+    ]
+    assert seen == [200] * 3 + [429] * 3
 
 
 # --- what clients are told --------------------------------------------------------------------
@@ -276,6 +569,7 @@ def test_errors_have_the_headers_too(api, limit):
 )
 @example(limit=3, pauses=[0, 0, 0])
 @example(limit=1, pauses=[58.5, 0])
+@example(limit=2, pauses=[0, 0, 61])
 @settings(max_examples=60)
 def test_who_waits_as_long_as_told_is_let_in_again_and_not_sooner(limit, pauses):
     """Whatever they did before."""
@@ -353,8 +647,9 @@ def test_who_is_throttled_costs_no_hash_and_no_query(api, limit, monkeypatch, pa
     assert len(asked) == (2 if path == "/me/password" else 0), asked
 
 
-def test_the_admin_sites_form_is_throttled_before_hashing_too(limit, monkeypatch):
-    limit(auth="1/hour")
+@pytest.mark.parametrize("limited", ["auth", "password"])
+def test_the_admin_sites_form_is_throttled_before_hashing_too(limit, monkeypatch, limited):
+    limit(**{limited: "1/hour"})
     admin = AdminFactory()
     form = {"username": admin.email, "password": "wrong"}
     Client().post("/admin/login/", form)
@@ -364,14 +659,17 @@ def test_the_admin_sites_form_is_throttled_before_hashing_too(limit, monkeypatch
 
     monkeypatch.setattr("django.contrib.auth.backends.UserModel.check_password", hashed)
     monkeypatch.setattr("django.contrib.auth.backends.UserModel.set_password", hashed)
-    answer = Client().post("/admin/login/", form)
-    assert answer.status_code == 200
-    assert "_auth_user_id" not in answer.wsgi_request.session
+    assert Client().post("/admin/login/", form).status_code == 429
 
 
 def test_the_defaults_are_those_of_the_design(monkeypatch):
-    for name in ("AUTH", "ANON", "USER"):
+    for name in ("AUTH", "PASSWORD", "ANON", "USER"):
         monkeypatch.delenv(f"RATE_LIMIT_{name}")
     fresh = runpy.run_path(str(configured.BASE_DIR / "bookit" / "settings.py"))
-    assert fresh["RATE_LIMITS"] == {"auth": "10/minute", "anon": "300/minute", "user": "600/minute"}
+    assert fresh["RATE_LIMITS"] == {
+        "auth": "10/minute",
+        "password": "20/hour",
+        "anon": "300/minute",
+        "user": "600/minute",
+    }
     assert fresh["NUM_PROXIES"] == 0
