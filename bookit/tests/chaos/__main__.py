@@ -1,0 +1,32 @@
+"""Play a bad day and say what came of it; exits with 1 when anything is wrong."""
+
+import argparse
+import random
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+
+from bookit.tests.chaos.day import Day, play
+
+
+def main() -> int:
+    """Run as the arguments say."""
+    parser = argparse.ArgumentParser(prog="python -m bookit.tests.chaos", description=__doc__)
+    add = parser.add_argument
+    add("--seconds", type=float, default=180, help="of requests and faults (default: %(default)s)")
+    add("--seed", type=int, help="repeats what actors and faults choose (default: by chance)")
+    add("--calm", action="store_true", help="without faults, as the control")
+    add("--log", type=Path, metavar="FILE", help="keep what BookIt logged there")
+    chosen = parser.parse_args()
+    seed = random.SystemRandom().getrandbits(32) if chosen.seed is None else chosen.seed
+    with tempfile.TemporaryDirectory(prefix="bookit-chaos-") as directory:
+        day: Day = play(Path(directory), seconds=chosen.seconds, seed=seed, calm=chosen.calm)
+        if chosen.log:
+            shutil.copy(Path(directory, "output"), chosen.log)
+    sys.stdout.write(day.report())
+    return 1 if day.violations else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

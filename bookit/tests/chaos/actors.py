@@ -1,0 +1,626 @@
+"""The clients: what each role tries, at random, and what it remembers of the answers."""
+
+import random
+import socket
+import threading
+import time
+import traceback
+from collections.abc import Callable
+from contextlib import suppress
+from datetime import datetime, timedelta
+from typing import Any
+
+import httpx
+
+from bookit.tests.chaos.ledger import Closure, Ledger
+from bookit.tests.chaos.town import CLOSES, EVERY_DAY, OPENS, Booking, Person, Service, Town
+
+# Seconds after which an answer is too late, whatever has been stopped or killed meanwhile.
+LATEST = 15.0
+# What anybody may be answered with at any time: a fault, or a limit.
+ALWAYS = {429, 503}
+
+
+class Actor(threading.Thread):
+    """A client that does one random thing after the other until it is told to stop."""
+
+    role = "anonymous"
+
+    def __init__(
+        self, base: str, town: Town, ledger: Ledger, person: Person | None, seed: int
+    ) -> None:
+        super().__init__(name=f"{self.role}-{seed}")
+        self.town, self.ledger = town, ledger
+        self.person = person
+        self.rng = random.Random(seed)
+        self.stopping = threading.Event()
+        headers = {"Authorization": f"Bearer {person.token}"} if person else {}
+        self.client = httpx.Client(base_url=base, headers=headers, timeout=LATEST + 5)
+        self.base = base
+
+    def run(self) -> None:
+        """Act until `stopping` is set; what goes wrong in here is a bug of the day, and said."""
+        actions = self.actions()
+        names, weights = zip(*actions, strict=True)
+        with self.client:
+            while not self.stopping.is_set():
+                try:
+                    self.rng.choices(names, weights)[0]()
+                except Exception:
+                    self.ledger.bugs.append(f"{self.name}: {traceback.format_exc()}")
+
+    def actions(self) -> list[tuple[Callable[[], None], int]]:
+        """Return what it may do, with how often."""
+        return [
+            (self.look_at_the_catalog, 6),
+            (self.look_at_free_times, 4),
+            (self.look_at_the_pages, 1),
+        ]
+
+    def ask(
+        self,
+        method: str,
+        path: str,
+        body: Any = None,
+        *,
+        allowed: set[int] | None = None,
+        **options: Any,
+    ) -> tuple[int, Any]:
+        """Return the status and the body of an answer; status 0 when there is none.
+
+        What no answer may ever be goes into the ledger as a bug: a 500, a status beyond `allowed`,
+        an error that is no problem document, or one that comes too late.
+        """
+        if body is not None:
+            options["json"] = body
+        begun = time.monotonic()
+        try:
+            response = self.client.request(method, path, **options)
+        except httpx.TransportError as error:
+            seconds = time.monotonic() - begun
+            with self.ledger.lock:
+                self.ledger.broken += 1
+                if seconds > LATEST:
+                    self.ledger.bugs.append(f"{method} {path}: {error!r} after {seconds:.1f} s")
+            return 0, None
+        seconds = time.monotonic() - begun
+        status, kind = response.status_code, response.headers.get("content-type", "")
+        said = f"{self.role}: {method} {path} {str(body)[:200]} was answered with {status}"
+        with self.ledger.lock:
+            self.ledger.statuses[self.role, status] += 1
+            self.ledger.slowest = max(self.ledger.slowest, (seconds, f"{method} {path}: {status}"))
+            if (status >= 500 and status != 503) or (
+                allowed is not None and status not in allowed | ALWAYS
+            ):
+                self.ledger.bugs.append(f"{said}: {response.text[:300]}")
+            if seconds > LATEST:
+                self.ledger.bugs.append(f"{said} after {seconds:.1f} s")
+            if status >= 400 and kind != "application/problem+json":
+                self.ledger.bugs.append(f"{said}, as {kind}")
+        return status, response.json() if "json" in kind else response.text
+
+    # What anybody looks at
+
+    def look_at_the_catalog(self) -> None:
+        service = self.rng.choice(self.town.services)
+        path = self.rng.choice(
+            [
+                "/services",
+                "/services?q=hour",
+                "/services?q=tabel",
+                f"/services?q={self.rng.choice('abcxyz')}",
+                "/services?ordering=-price&limit=100",
+                f"/services/{service.id}",
+                f"/services/{service.id}/reviews",
+                "/calendars",
+                f"/calendars/{service.calendar_id}",
+                "/slots?available=true",
+                f"/slots?service_id={service.id}",
+                "/reviews",
+            ]
+        )
+        self.ask("GET", path, allowed={200})
+
+    def look_at_free_times(self) -> None:
+        some = self.rng.sample(self.town.services, 4)
+        start = self.town.some_start(self.rng)[:10]
+        many = "&".join(f"service_id={service.id}" for service in some)
+        path = self.rng.choice(
+            [
+                f"/services/{some[0].id}/availability",
+                f"/services/{some[0].id}/availability?from={start}&tz=Asia/Kathmandu",
+                f"/availability?{many}",
+                f"/services?available_from={start}&available_to={start}",
+            ]
+        )
+        self.ask("GET", path, allowed={200})
+
+    def look_at_the_pages(self) -> None:
+        path = self.rng.choice(["/errors", "/openapi.json", "/health", "/health/ready", "/docs"])
+        self.ask("GET", path, allowed={200})
+
+
+class Visitor(Actor):
+    """Somebody without an account."""
+
+    def actions(self) -> list[tuple[Callable[[], None], int]]:
+        """Return also what only somebody may do who has signed in."""
+        return [*super().actions(), (self.try_what_needs_an_account, 1), (self.register, 1)]
+
+    def try_what_needs_an_account(self) -> None:
+        method, path = self.rng.choice(
+            [("GET", "/me"), ("GET", "/bookings"), ("POST", "/slots"), ("GET", "/users")]
+        )
+        self.ask(method, path, {} if method == "POST" else None, allowed={401})
+
+    def register(self) -> None:
+        email = f"visitor-{self.rng.getrandbits(40):x}@example.com"
+        body = {"name": "A visitor", "email": email, "password": "seven quiet otters"}
+        status, said = self.ask("POST", "/auth/register", body, allowed={201})
+        if status == 201:
+            self.ledger.made["accounts_user"].add(said["id"])
+
+
+class Troublemaker(Actor):
+    """Somebody who sends what no client should."""
+
+    role = "troublemaker"
+
+    def actions(self) -> list[tuple[Callable[[], None], int]]:
+        """Return nonsense alone."""
+        return [
+            (self.send_nonsense, 4),
+            (self.ask_for_nonsense, 4),
+            (self.hang, 1),
+        ]
+
+    def send_nonsense(self) -> None:
+        path = self.rng.choice(["/bookings", "/auth/login", "/slots", "/reviews", "/auth/register"])
+        content = self.rng.choice(
+            [
+                b"{",
+                b"[[[[" * 5000,
+                b"null",
+                b'{"start_time": 1e400}',
+                b'{"service_ids": "x"}',
+                b'{"email": "\xff\xfe"}',
+                b'{"email": "a\\u0000b@example.com", "password": "x"}',
+                b'{"slot_id": {"$ne": null}}',
+            ]
+        )
+        headers = {"Content-Type": self.rng.choice(["application/json", "text/plain", "a; b=;"])}
+        self.ask("POST", path, content=content, headers=headers, allowed={400, 401, 415})
+
+    def ask_for_nonsense(self) -> None:
+        path = self.rng.choice(
+            [
+                "/services?limit=-1",
+                "/services?offset=99999999999999999999",
+                "/services?ordering=" + ",".join(["title"] * 200),
+                "/services?cursor=x",
+                "/services/not-an-id",
+                "/services/00000000-0000-0000-0000-000000000000",
+                "/availability?from=2026-02-30",
+                "/slots?date=tomorrow",
+                "/services?q=%00",
+                "/nowhere",
+                "/bookings/00000000-0000-0000-0000-000000000000.ics?token=x",
+                "/admin/bookings/booking/nonsense/change/",
+            ]
+        )
+        token = {"Authorization": self.rng.choice(["Bearer x", "Bearer a.b.c", "Basic eA=="])}
+        headers = token if self.rng.random() < 0.5 else {}
+        if path.startswith("/admin"):
+            with suppress(httpx.TransportError):
+                status = self.client.get(path, headers=headers).status_code
+                if status >= 500 and status != 503:
+                    self.ledger.bugs.append(f"GET {path} was answered with {status}")
+            return
+        self.ask("GET", path, headers=headers, allowed={400, 401, 404})
+
+    def hang(self) -> None:
+        """Open a connection, send half a request or nothing, and leave it open for a while."""
+        host, _, port = self.base.removeprefix("http://").partition(":")
+        with suppress(OSError), socket.create_connection((host, int(port)), timeout=2) as half:
+            half.sendall(
+                self.rng.choice(
+                    [b"", b"GET / HT", b"POST /bookings HTTP/1.1\r\nContent-Length: 100\r\n\r\n{"]
+                )
+            )
+            self.stopping.wait(self.rng.uniform(0.1, 2))
+
+
+class Member(Actor):
+    """Somebody with an account."""
+
+    person: Person
+
+    def booked(self, booking: Booking, kind: str) -> None:
+        """Remember what was acknowledged of a booking."""
+        self.ledger.events.append((booking.id, kind, self.person.id))
+
+    def change_state(self, booking: Booking, status: str, path: str = "/status") -> int:
+        """Change a booking's state, and remember that it was acknowledged."""
+        body = {"status": status}
+        code, said = self.ask("PATCH", f"/bookings/{booking.id}{path}", body)
+        if code == 200 and said["status"] == status:
+            kind = "created" if status == "pending" else status
+            self.booked(booking, f"booking.{kind}")
+        return code
+
+
+class User(Member):
+    """Somebody who books."""
+
+    role = "user"
+
+    def actions(self) -> list[tuple[Callable[[], None], int]]:
+        """Return also what people do with bookings."""
+        return [
+            *super().actions(),
+            (self.book, 14),
+            (self.book_any, 2),
+            (self.book_a_seat, 6),
+            (self.hold, 4),
+            (self.reschedule, 6),
+            (self.cancel, 4),
+            (self.delete, 2),
+            (self.read_mine, 4),
+            (self.touch_what_is_not_mine, 4),
+            (self.wait_in_line, 3),
+            (self.review, 3),
+            (self.change_my_name, 1),
+            (self.send_too_much, 1),
+        ]
+
+    def create(self, body: dict[str, Any], service: Service) -> Booking | None:
+        """Book, and remember what was acknowledged."""
+        if self.rng.random() < 0.3:
+            body["notes"] = "I may be some minutes late."
+        status, said = self.ask("POST", "/bookings", body, allowed={201, 400, 409})
+        if status == 0 or status == 503:
+            with self.ledger.lock:
+                self.ledger.unanswered["POST /bookings"] += 1
+        if status != 201:
+            return None
+        if said["service_id"] != service.id:
+            service = next(each for each in self.town.services if each.id == said["service_id"])
+        booking = Booking(said["id"], self.person, service)
+        self.ledger.made["bookings_booking"].add(booking.id)
+        self.booked(booking, "booking.held" if said["status"] == "held" else "booking.created")
+        with self.town.lock:
+            self.town.bookings.append(booking)
+        return booking
+
+    def open_service(self) -> Service:
+        """Return a service that can be booked at any time."""
+        return self.rng.choice([each for each in self.town.services if each.mode == "open"])
+
+    def book(self) -> None:
+        service = self.open_service()
+        start = self.town.some_start(self.rng)
+        self.create({"service_id": service.id, "start_time": start}, service)
+
+    def book_any(self) -> None:
+        services = self.rng.sample([s for s in self.town.services if s.mode == "open"], 3)
+        start = self.town.some_start(self.rng)
+        ids = [each.id for each in services]
+        self.create({"service_ids": ids, "start_time": start}, services[0])
+
+    def book_a_seat(self) -> None:
+        slot = self.town.some(self.town.slots, self.rng)
+        if slot:
+            self.create({"slot_id": slot[0]}, slot[1])
+
+    def hold(self) -> None:
+        service = self.open_service()
+        start = self.town.some_start(self.rng)
+        held = self.create({"service_id": service.id, "start_time": start, "hold": True}, service)
+        if held and self.rng.random() < 0.7:
+            self.change_state(held, self.rng.choice(["pending", "cancelled"]), path="")
+
+    def mine(self) -> Booking | None:
+        """Return a booking of one's own, or None."""
+        with self.town.lock:
+            own = [each for each in self.town.bookings if each.user is self.person]
+        return self.rng.choice(own) if own else None
+
+    def reschedule(self) -> None:
+        booking = self.mine()
+        if booking is None:
+            return
+        start = self.town.some_start(self.rng)
+        body = {"start_time": start}
+        status, said = self.ask(
+            "PATCH", f"/bookings/{booking.id}", body, allowed={200, 400, 404, 409}
+        )
+        if status == 200:
+            known = datetime.fromisoformat(said["start_time"])
+            if known != datetime.fromisoformat(start):
+                self.ledger.bugs.append(f"{booking.id} was moved to {start}, and is at {known}")
+
+    def cancel(self) -> None:
+        booking = self.mine()
+        if booking:
+            self.change_state(booking, "cancelled", path="")
+
+    def delete(self) -> None:
+        booking = self.mine()
+        if booking is None:
+            return
+        self.ledger.dropped.add(booking.id)
+        status, _ = self.ask("DELETE", f"/bookings/{booking.id}", allowed={204, 404, 409})
+        if status == 204:
+            self.booked(booking, "booking.deleted")
+
+    def read_mine(self) -> None:
+        booking = self.mine()
+        paths = ["/bookings", "/me", "/bookings?status=pending,confirmed", "/bookings?cursor="]
+        if booking:
+            one = f"/bookings/{booking.id}"
+            paths += [one, f"{one}/history", f"{one}.ics"]
+        self.ask("GET", self.rng.choice(paths), allowed={200, 404})
+
+    def touch_what_is_not_mine(self) -> None:
+        booking = self.town.some(self.town.bookings, self.rng)
+        if booking is None or booking.user is self.person:
+            return
+        path = f"/bookings/{booking.id}"
+        method, path, body = self.rng.choice(
+            [
+                ("GET", path, None),
+                ("DELETE", path, None),
+                ("PATCH", path, {"status": "cancelled"}),
+                ("PATCH", path, {"status": "cancelled", "start_time": "nonsense"}),
+                ("PATCH", f"{path}/status", {"status": "confirmed"}),
+                ("GET", f"{path}/history", None),
+                ("PATCH", f"/services/{booking.service.id}", {"price": "1.00"}),
+                ("DELETE", f"/calendars/{booking.service.calendar_id}", None),
+            ]
+        )
+        self.ask(method, path, body, allowed={403, 404})
+
+    def wait_in_line(self) -> None:
+        slot = self.town.some(self.town.slots, self.rng)
+        if slot is None:
+            return
+        path = f"/slots/{slot[0]}/waitlist"
+        status, said = self.ask("POST", path, {}, allowed={201, 200, 404, 409, 400})
+        if status == 201 and self.rng.random() < 0.5:
+            self.ask("DELETE", f"{path}/{said['id']}", allowed={204, 404, 409})
+
+    def review(self) -> None:
+        booking = self.town.some(self.town.completed, self.rng)
+        if booking is None:
+            return
+        body = {"booking_id": booking.id, "rating": self.rng.randint(1, 5)}
+        status, said = self.ask("POST", "/reviews", body, allowed={201, 400, 403, 404, 409})
+        if status == 201:
+            self.ledger.made["reviews_review"].add(said["id"])
+            if self.rng.random() < 0.3:
+                self.ledger.dropped.add(said["id"])
+                self.ask("DELETE", f"/reviews/{said['id']}", allowed={204})
+
+    def send_too_much(self) -> None:
+        body = {"service_ids": ["x"] * 100_000, "start_time": "2030-01-01T00:00:00Z"}
+        self.ask("POST", "/bookings", body, allowed={400})
+
+    def change_my_name(self) -> None:
+        name = f"User {self.rng.getrandbits(20)}"
+        possible = self.ledger.names.get(self.person.id, [])
+        status, _ = self.ask("PATCH", "/me", {"name": name}, allowed={200})
+        # Of what was not answered nobody knows whether it was done.
+        self.ledger.names[self.person.id] = [name] if status == 200 else [*possible, name]
+
+
+class Provider(Member):
+    """Somebody who publishes time."""
+
+    role = "provider"
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.services = [each for each in self.town.services if each.provider is self.person]
+        self.time_off: list[tuple[str, str]] = []
+
+    def actions(self) -> list[tuple[Callable[[], None], int]]:
+        """Return also what providers do with their time."""
+        return [
+            *super().actions(),
+            (self.publish, 5),
+            (self.change_a_slot, 2),
+            (self.decide, 14),
+            (self.take_time_off, 3),
+            (self.come_back, 3),
+            (self.change_hours, 1),
+            (self.change_a_service, 1),
+            (self.read_mine, 3),
+            (self.touch_what_is_not_mine, 2),
+        ]
+
+    def some_service(self) -> Service:
+        """Return a service of one's own."""
+        return self.rng.choice(self.services)
+
+    def publish(self) -> None:
+        service = next(each for each in self.services if each.mode == "slots")
+        body = {"service_id": service.id, "start_time": self.town.some_start(self.rng)}
+        if self.rng.random() < 0.2:
+            body["rrule"] = "FREQ=DAILY;COUNT=3"
+        status, said = self.ask("POST", "/slots", body, allowed={201, 400, 409})
+        if status == 201:
+            for slot in said.get("results", [said]):
+                self.ledger.made["bookings_slot"].add(slot["id"])
+                with self.town.lock:
+                    self.town.slots.append((slot["id"], service))
+
+    def change_a_slot(self) -> None:
+        slot = self.town.some(self.town.slots, self.rng)
+        if slot is None:
+            return
+        path = f"/slots/{slot[0]}"
+        if slot[1].provider is not self.person:
+            self.ask("PATCH", path, {"capacity": 9}, allowed={403, 404})
+            return
+        what = self.rng.choice(["more", "cancel", "delete"])
+        if what == "more":
+            capacity = self.rng.randint(1, 8)
+            self.ask("PATCH", path, {"capacity": capacity}, allowed={200, 400, 404, 409})
+        elif what == "cancel":
+            status, _ = self.ask("PATCH", path, {"status": "cancelled"}, allowed={200, 404, 409})
+            if status == 200:
+                self.ledger.cancelled_slots.add(slot[0])
+        else:
+            self.ledger.dropped.add(slot[0])
+            self.ask("DELETE", path, allowed={204, 404, 409})
+
+    def decide(self) -> None:
+        booking = self.town.some(self.town.bookings, self.rng)
+        if booking is None or booking.service.provider is not self.person:
+            return
+        status = self.rng.choice(["confirmed", "confirmed", "completed", "no_show", "cancelled"])
+        if self.change_state(booking, status) == 200 and status == "completed":
+            with self.town.lock:
+                self.town.completed.append(booking)
+
+    def remember(self, calendar_id: str, status: int, said: Any, **closure: Any) -> None:
+        """Remember which bookings a closed calendar names; unanswered, nobody knows them."""
+        if status in (0, 503):
+            self.ledger.unclear_calendars.add(calendar_id)
+        elif status in (200, 201):
+            affected = said["affected_bookings"]
+            ids = frozenset(str(each) for each in affected["ids"])
+            self.ledger.closures.append(
+                Closure(calendar_id, ids, len(ids) == affected["count"], **closure)
+            )
+
+    def take_time_off(self) -> None:
+        calendar = self.some_service().calendar_id
+        start = self.town.some_start(self.rng)
+        end = datetime.fromisoformat(start) + timedelta(hours=self.rng.randint(1, 4))
+        body = {"start_time": start, "end_time": end.isoformat(), "reason": "Dentist"}
+        status, said = self.ask("POST", f"/calendars/{calendar}/time-off", body, allowed={201})
+        time_off = said["id"] if status == 201 else ""
+        self.remember(calendar, status, said, time_off_id=time_off)
+        if time_off:
+            self.ledger.made["catalog_timeoff"].add(time_off)
+            self.time_off.append((calendar, time_off))
+
+    def come_back(self) -> None:
+        if self.time_off:
+            calendar, time_off = self.time_off.pop(self.rng.randrange(len(self.time_off)))
+            self.ledger.dropped.add(time_off)
+            self.ask("DELETE", f"/calendars/{calendar}/time-off/{time_off}", allowed={204, 404})
+
+    def change_hours(self) -> None:
+        calendar = self.some_service().calendar_id
+        closes = self.rng.choice([CLOSES, CLOSES, CLOSES - 3])
+        hours = [{**day, "closes": f"{closes:02}:00"} for day in EVERY_DAY]
+        body = {"opening_hours": hours}
+        status, said = self.ask("PATCH", f"/calendars/{calendar}", body, allowed={200})
+        spans = tuple((day, OPENS * 60, closes * 60) for day in range(7))
+        self.remember(calendar, status, said, hours=spans)
+
+    def change_a_service(self) -> None:
+        body = self.rng.choice([{"price": "25.00"}, {"is_active": False}, {"is_active": True}])
+        self.ask("PATCH", f"/services/{self.some_service().id}", body, allowed={200})
+        if body.get("is_active") is False:
+            self.stopping.wait(0.2)
+            for service in self.services:
+                self.ask("PATCH", f"/services/{service.id}", {"is_active": True}, allowed={200})
+
+    def read_mine(self) -> None:
+        calendar = self.some_service().calendar_id
+        path = self.rng.choice(
+            [
+                "/bookings?scope=provider",
+                f"/calendars/{calendar}/time-off",
+                f"/calendars/{calendar}/feed",
+            ]
+        )
+        self.ask("GET", path, allowed={200})
+
+    def touch_what_is_not_mine(self) -> None:
+        foreign = [each for each in self.town.services if each.provider is not self.person]
+        service = self.rng.choice(foreign)
+        method, path, body = self.rng.choice(
+            [
+                ("PATCH", f"/services/{service.id}", {"is_active": False}),
+                ("PATCH", f"/calendars/{service.calendar_id}", {"opening_hours": "nonsense"}),
+                ("GET", f"/calendars/{service.calendar_id}/feed", None),
+                ("GET", "/users", None),
+                ("POST", "/webhooks", {}),
+            ]
+        )
+        self.ask(method, path, body, allowed={403})
+
+
+class Admin(Member):
+    """Somebody who runs the platform."""
+
+    role = "admin"
+
+    def actions(self) -> list[tuple[Callable[[], None], int]]:
+        """Return also what admins do."""
+        return [
+            *super().actions(),
+            (self.decide, 8),
+            (self.read_everything, 5),
+            (self.change_an_account, 1),
+            (self.delete_a_booking, 1),
+        ]
+
+    def decide(self) -> None:
+        booking = self.town.some(self.town.bookings, self.rng)
+        if booking:
+            status = self.rng.choice(["confirmed", "confirmed", "completed", "cancelled"])
+            if self.change_state(booking, status) == 200 and status == "completed":
+                with self.town.lock:
+                    self.town.completed.append(booking)
+
+    def read_everything(self) -> None:
+        path = self.rng.choice(
+            ["/bookings", "/bookings?cursor=&limit=100", "/users", "/users?q=user", "/webhooks"]
+        )
+        self.ask("GET", path, allowed={200})
+
+    def change_an_account(self) -> None:
+        person = self.rng.choice(self.town.people["user"])
+        # The last admin cannot go, whoever tries at the same moment.
+        body = self.rng.choice([{"role": "user"}, {"is_active": True}])
+        self.ask("PATCH", f"/users/{person.id}", body, allowed={200})
+
+    def delete_a_booking(self) -> None:
+        booking = self.town.some(self.town.bookings, self.rng)
+        if booking is None:
+            return
+        self.ledger.dropped.add(booking.id)
+        status, _ = self.ask("DELETE", f"/bookings/{booking.id}", allowed={204, 404})
+        if status == 204:
+            self.booked(booking, "booking.deleted")
+
+
+class Poller(Actor):
+    """A system that follows `/events` instead of receiving webhooks."""
+
+    role = "poller"
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.cursor = ""
+        self.seen: list[str] = []
+
+    def actions(self) -> list[tuple[Callable[[], None], int]]:
+        """Return the one thing it does."""
+        return [(self.follow, 1)]
+
+    def follow(self) -> None:
+        """Read the next page."""
+        status, said = self.ask(
+            "GET", "/events", params={"cursor": self.cursor, "limit": 100}, allowed={200}
+        )
+        if status == 200:
+            self.seen += [each["id"] for each in said["results"]]
+            self.cursor = said["cursor"]
+        if status != 200 or not said["results"]:
+            self.stopping.wait(0.3)

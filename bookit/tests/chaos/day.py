@@ -1,0 +1,325 @@
+"""The day from beginning to end: everything starts, everybody acts, and then it is looked over."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import psutil
+import psycopg
+
+from bookings.tests.smtp import AnyPort, Server
+from bookit.embedded_postgres import running
+from bookit.startup import BASE_DIR
+from bookit.tests.chaos import checker, town
+from bookit.tests.chaos.actors import (
+    Actor,
+    Admin,
+    Poller,
+    Provider,
+    Troublemaker,
+    User,
+    Visitor,
+)
+from bookit.tests.chaos.faults import Faults
+from bookit.tests.chaos.ledger import Ledger
+from bookit.tests.receiver import Receiver, receiver
+
+CHIEF = "chief@example.com"
+# Seconds for which the start, and the jobs that are left in the evening, are waited for.
+START_TIMEOUT, DRAIN_TIMEOUT = 60.0, 180.0
+EVENTS = [
+    *("booking.created", "booking.confirmed", "booking.rescheduled", "booking.cancelled"),
+    *("booking.completed", "booking.expired", "booking.no_show", "review.created"),
+]
+# What has its time still to come is not overdue: reminders, retries, offers of seats.
+JOBS_LEFT = """
+SELECT count(*) FROM procrastinate_jobs WHERE status = 'doing'
+    OR (status = 'todo' AND coalesce(scheduled_at, now()) <= now())
+"""
+
+
+@dataclass
+class Day:
+    """What came of a day."""
+
+    seed: int
+    seconds: float
+    ledger: Ledger
+    faults: Counter[str]
+    bookings: int
+    events: int
+    mails: int
+    messages: int
+    violations: list[str]
+
+    def report(self) -> str:
+        """Return it as text, for people."""
+        ledger = self.ledger
+        by_status = Counter[int]()
+        for (_, status), number in ledger.statuses.items():
+            by_status[status] += number
+        statuses = ", ".join(
+            f"{number:,} x {status}" for status, number in sorted(by_status.items())
+        )
+        lines = [
+            f"Seed {self.seed}, {self.seconds:.0f} seconds.",
+            f"{ledger.requests:,} requests: {statuses}; {ledger.broken:,} without an answer.",
+            "Faults: "
+            + (", ".join(f"{n} x {fault}" for fault, n in self.faults.items()) or "none")
+            + ".",
+            f"The longest answer took {ledger.slowest[0]:.1f} s ({ledger.slowest[1]}).",
+            (
+                f"{ledger.acknowledged:,} acknowledged changes, {self.bookings:,} bookings,"
+                f" {self.events:,} events, {self.mails:,} mails, {self.messages:,} messages."
+            ),
+        ]
+        if not self.violations:
+            return "\n".join([*lines, "Everything that was acknowledged is there, once.", ""])
+        shown = [f"  - {violation[:300]}" for violation in self.violations[:50]]
+        more = len(self.violations) - len(shown)
+        return "\n".join([*lines, "What must never happen, and did:", *shown, f"({more} more)", ""])
+
+
+def play(directory: Path, *, seconds: float, seed: int, calm: bool = False) -> Day:
+    """Play a day in `directory`, and look everything over in the evening.
+
+    Args:
+        seed: decides what actors and faults choose; when it happens is the machine's business.
+        calm: without faults.
+    """
+    ledger = Ledger()
+    mailbox = Server()
+    with ExitStack() as stack:
+        url = stack.enter_context(running(directory / "postgres"))
+        hook = stack.enter_context(receiver())
+        smtp = AnyPort(mailbox, hostname="127.0.0.1", port=0)
+        smtp.start()
+        stack.callback(smtp.stop)
+        environment = _environment(url, smtp.port)
+        _make_admin(environment)
+        serve, base = stack.enter_context(_serving(directory / "output", environment))
+        people = town.build(base, CHIEF)
+        chief = people.people["admin"][-1]
+        boss = Admin(base, people, ledger, chief, seed)
+        body = {"url": hook.url, "events": EVENTS}
+        boss.ask("POST", "/webhooks", body, allowed={201})
+        actors = _actors(base, people, ledger, seed)
+        faults = Faults(psutil.Process(serve.pid), directory / "postgres", seed)
+        for thread in [*actors, *([] if calm else [faults])]:
+            thread.start()
+        time.sleep(seconds)
+        for thread in [faults, *actors]:
+            thread.stopping.set()
+        for thread in [*actors, *([] if calm else [faults])]:
+            thread.join()
+        _drain(url, environment)
+        with psycopg.connect(url, autocommit=True) as connection:
+            poller = next(actor for actor in actors if isinstance(actor, Poller))
+            found = [
+                *checker.violations(connection),
+                *ledger.violations(connection),
+                *_missed_by_the_poller(connection, poller),
+                *_missed_by_the_webhook(connection, hook),
+                *_tracebacks(directory / "output"),
+            ]
+            return Day(
+                seed=seed,
+                seconds=seconds,
+                ledger=ledger,
+                faults=faults.done,
+                bookings=_count(connection, "bookings_booking"),
+                events=_count(connection, "bookings_bookingevent"),
+                mails=len(mailbox.mails),
+                messages=len(hook.messages),
+                violations=found,
+            )
+
+
+def _actors(base: str, people: town.Town, ledger: Ledger, seed: int) -> list[Actor]:
+    cast: list[tuple[type[Actor], Any]] = [
+        *((User, person) for person in people.people["user"]),
+        *((Provider, person) for person in people.people["provider"]),
+        *((Admin, person) for person in people.people["admin"]),
+        *((kind, None) for kind in (Visitor, Visitor, Troublemaker)),
+        (Poller, people.people["admin"][-1]),
+    ]
+    return [
+        kind(base, people, ledger, person, seed + number)
+        for number, (kind, person) in enumerate(cast, 1)
+    ]
+
+
+def _environment(url: str, smtp_port: int) -> dict[str, str]:
+    return {
+        **os.environ,
+        "DATABASE_URL": url,
+        "DATABASE_POOL_SIZE": "",
+        "EMAIL_URL": f"smtp://127.0.0.1:{smtp_port}",
+        "WEBHOOK_ALLOW_PRIVATE": "true",
+        "WEB_CONCURRENCY": "2",
+        "WEB_THREADS": "4",
+        "HOLD_MINUTES": "1",
+        "WAITLIST_OFFER_MINUTES": "1",
+        "ACCESS_TOKEN_EXPIRE_MINUTES": "1440",
+        "RATE_LIMIT_AUTH": "",
+        "RATE_LIMIT_ANON": "",
+        "RATE_LIMIT_USER": "",
+        "LOG_FORMAT": "json",
+        "LOG_LEVEL": "INFO",
+        "DJANGO_SUPERUSER_EMAIL": CHIEF,
+        "DJANGO_SUPERUSER_NAME": "The chief",
+        "DJANGO_SUPERUSER_PASSWORD": town.PASSWORD,
+    }
+
+
+def _manage(environment: dict[str, str], *arguments: str) -> None:
+    command = [sys.executable, "manage.py", *arguments]
+    subprocess.run(command, cwd=BASE_DIR, env=environment, check=True, stdout=subprocess.DEVNULL)
+
+
+def _make_admin(environment: dict[str, str]) -> None:
+    _manage(environment, "migrate", "--no-input", "--verbosity=0")
+    _manage(environment, "createsuperuser", "--no-input")
+
+
+@contextmanager
+def _serving(
+    output: Path, environment: dict[str, str]
+) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
+    """Run `manage.py serve`, and yield its process and the address of its API."""
+    with output.open("wb") as file:
+        process = subprocess.Popen(
+            [sys.executable, "manage.py", "serve", "--port", "0"],
+            cwd=BASE_DIR,
+            env=environment,
+            stdout=file,
+            stderr=file,
+        )
+        try:
+            yield process, _address(output, file, process)
+        finally:
+            process.terminate()
+            process.wait(60)
+
+
+def _address(output: Path, file: IO[bytes], process: subprocess.Popen[bytes]) -> str:
+    deadline = time.monotonic() + START_TIMEOUT
+    while time.monotonic() < deadline and process.poll() is None:
+        found = re.search(r"API +(http://127\.0\.0\.1:\d+)", output.read_text())
+        if found:
+            return found[1]
+        time.sleep(0.1)
+    raise RuntimeError(f"BookIt does not start: {output.read_text()[-2000:]}")
+
+
+def _drain(url: str, environment: dict[str, str]) -> None:
+    """Wait until the worker has done what is due; the jobs of dead workers go to living ones."""
+    deadline = time.monotonic() + DRAIN_TIMEOUT
+    quiet = 0
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute(
+            "UPDATE procrastinate_workers SET last_heartbeat = now() - interval '1 hour'"
+            " WHERE last_heartbeat < now() - interval '15 seconds'"
+        )
+        _manage(environment, "retry_stalled_jobs")
+        while quiet < 5 and time.monotonic() < deadline:
+            row = connection.execute(JOBS_LEFT).fetchone()
+            quiet = quiet + 1 if row == (0,) else 0
+            time.sleep(0.5)
+
+
+def _missed_by_the_poller(connection: psycopg.Connection[Any], poller: Poller) -> list[str]:
+    """Return what `/events` has not shown, or not in order, or twice, once all of it was read."""
+    with poller.client.__class__(
+        base_url=poller.base, headers=poller.client.headers, timeout=30
+    ) as poller.client:
+        caught_up = 0
+        while caught_up < 3:
+            before = len(poller.seen)
+            poller.follow()
+            caught_up = caught_up + 1 if len(poller.seen) == before else 0
+    rows = connection.execute(
+        "SELECT id::text, booking_id::text FROM bookings_bookingevent WHERE type = ANY (%s)"
+        " AND NOT (type IN ('booking.cancelled', 'booking.expired')"
+        " AND data->'was'->>'status' IS NOT DISTINCT FROM 'held') ORDER BY id",
+        [EVENTS],
+    ).fetchall()
+    found = []
+    missing = {event for event, _ in rows} - {*poller.seen}
+    if missing:
+        found.append(f"/events has not shown {len(missing)} events: {sorted(missing)[:3]} ...")
+    if len(poller.seen) != len({*poller.seen}):
+        found.append("/events has shown an event twice")
+    return found + _out_of_order(dict(rows), poller.seen, "/events")
+
+
+def _missed_by_the_webhook(connection: psycopg.Connection[Any], hook: Receiver) -> list[str]:
+    """Return what the webhook was not sent, or not in the order in which it happened."""
+    rows = connection.execute(
+        "SELECT delivery.id::text, event.id::text, event.booking_id::text, delivery.status"
+        " FROM bookings_delivery AS delivery"
+        " JOIN bookings_bookingevent AS event ON event.id = delivery.event_id"
+        " ORDER BY event.id"
+    ).fetchall()
+    events = {delivery: event for delivery, event, _, _ in rows}
+    headers = (
+        {name.lower(): text for name, text in each.headers.items()} for each in hook.messages
+    )
+    arrived = [events.get(each["webhook-id"], "") for each in headers]
+    first_seen = [*dict.fromkeys(each for each in arrived if each)]
+    found = [
+        f"{number} deliveries are {status}"
+        for status, number in Counter(status for *_, status in rows).items()
+        if status != "delivered"
+    ]
+    missing = {*events.values()} - {*first_seen}
+    if missing:
+        found.append(f"the webhook was not sent {len(missing)} events: {sorted(missing)[:3]} ...")
+    return found + _out_of_order({e: b for _, e, b, _ in rows}, first_seen, "the webhook")
+
+
+def _out_of_order(booking_of: dict[str, str], seen: list[str], where: str) -> list[str]:
+    """Return the bookings whose events were not seen in the order in which they happened."""
+    latest: dict[str, int] = {}
+    found = []
+    for event in seen:
+        booking = booking_of.get(event, "")
+        if int(event) < latest.get(booking, 0):
+            found.append(f"{where} has shown the events of booking {booking} out of order")
+        latest[booking] = int(event)
+    return found
+
+
+def _tracebacks(output: Path) -> list[str]:
+    """Return the log lines that a bug of BookIt has left."""
+    found = []
+    for line in output.read_text(errors="replace").splitlines():
+        if '"exc_info"' not in line and "Traceback" not in line:
+            continue
+        try:
+            said = json.loads(line)
+        except ValueError:
+            said = {"message": line}
+        text = f"{said.get('message')}: {str(said.get('exc_info', '')).strip()[-300:]}"
+        if not _is_of_a_fault(str(said)):
+            found.append(f"in the log: {text}")
+    return found
+
+
+def _is_of_a_fault(text: str) -> bool:
+    """Return whether an exception is what a database that goes away causes."""
+    return bool(re.search(r"OperationalError|InterfaceError|ConnectorException|PoolTimeout", text))
+
+
+def _count(connection: psycopg.Connection[Any], table: str) -> int:
+    row = connection.execute(f"SELECT count(*) FROM {table}").fetchone()
+    return int(row[0]) if row else 0

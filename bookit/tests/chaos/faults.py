@@ -1,0 +1,113 @@
+"""What goes wrong in the course of the day: processes are killed, stopped and restarted."""
+
+import random
+import signal
+import threading
+import time
+from collections import Counter
+from contextlib import suppress
+from pathlib import Path
+
+import psutil
+
+from bookit.embedded_postgres import acquire, release
+
+# Seconds between two faults, and for which PostgreSQL is frozen.
+PAUSES = (1.5, 4.0)
+FROZEN = (1.0, 7.0)
+
+# What happens, and how often beside the others.
+FAULTS = {
+    "kill -9 of a web worker": 4,
+    "kill -9 of a queue worker": 4,
+    "kill -9 of a PostgreSQL backend": 1,
+    "kill -9 of PostgreSQL": 1,
+    "restart of PostgreSQL": 1,
+    "PostgreSQL frozen": 1,
+}
+
+
+class Faults(threading.Thread):
+    """Does one fault after the other until it is told to stop.
+
+    Args:
+        serve: the process of `manage.py serve`.
+        directory: where the embedded PostgreSQL keeps its data.
+    """
+
+    def __init__(self, serve: psutil.Process, directory: Path, seed: int) -> None:
+        super().__init__(name="faults")
+        self.serve, self.directory = serve, directory
+        self.rng = random.Random(seed)
+        self.stopping = threading.Event()
+        self.done: Counter[str] = Counter()
+
+    def run(self) -> None:
+        """Wait, and break something; begin with one of each."""
+        to_come = [*FAULTS]
+        self.rng.shuffle(to_come)
+        names, weights = zip(*FAULTS.items(), strict=True)
+        while not self.stopping.wait(self.rng.uniform(*PAUSES)):
+            fault = to_come.pop() if to_come else self.rng.choices(names, weights)[0]
+            # What was there a moment ago may be gone.
+            with suppress(psutil.NoSuchProcess, IndexError, ProcessLookupError):
+                self.cause(fault)
+                self.done[fault] += 1
+
+    def cause(self, fault: str) -> None:
+        """Break what `fault` names, and mend what does not mend itself."""
+        if fault == "kill -9 of a web worker":
+            self.rng.choice(self.web_workers()).kill()
+        elif fault == "kill -9 of a queue worker":
+            self.rng.choice(self.queue_workers()).kill()
+        elif fault == "kill -9 of a PostgreSQL backend":
+            self.rng.choice(self.postgres().children()).kill()
+        elif fault == "PostgreSQL frozen":
+            self.freeze()
+        else:
+            number = signal.SIGKILL if fault.startswith("kill") else signal.SIGINT
+            self.restart(number)
+
+    def web_workers(self) -> list[psutil.Process]:
+        """Return the workers of gunicorn."""
+        return [child for each in self.started("gunicorn") for child in each.children()]
+
+    def queue_workers(self) -> list[psutil.Process]:
+        """Return the workers of the queue."""
+        return self.started("procrastinate")
+
+    def started(self, name: str) -> list[psutil.Process]:
+        """Return the children of `serve` whose command line contains `name`."""
+        found = []
+        for child in self.serve.children():
+            with suppress(psutil.NoSuchProcess):
+                if name in " ".join(child.cmdline()):
+                    found.append(child)
+        return found
+
+    def postgres(self) -> psutil.Process:
+        """Return PostgreSQL's first process."""
+        pid = int((self.directory / "data" / "postmaster.pid").read_text().splitlines()[0])
+        return psutil.Process(pid)
+
+    def freeze(self) -> None:
+        """Stop every process of PostgreSQL for some seconds: it neither answers nor hangs up."""
+        first = self.postgres()
+        stopped = [first, *first.children()]
+        for process in stopped:
+            with suppress(psutil.NoSuchProcess):
+                process.suspend()
+        time.sleep(self.rng.uniform(*FROZEN))
+        for process in stopped:
+            with suppress(psutil.NoSuchProcess):
+                process.resume()
+
+    def restart(self, number: signal.Signals) -> None:
+        """End PostgreSQL with a signal, and start it again on the same port."""
+        first = self.postgres()
+        children = first.children()
+        first.send_signal(number)
+        first.wait(30)
+        psutil.wait_procs(children, timeout=30)
+        acquire(self.directory)
+        release(self.directory)  # The use that was acquired before the day stays.

@@ -1,0 +1,166 @@
+"""What clients were told, and whether the tables still say the same."""
+
+import threading
+from collections import Counter, defaultdict
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+import psycopg
+from psycopg.rows import dict_row
+
+from bookit.tests.chaos.checker import ACTIVE, Row
+
+
+@dataclass(frozen=True)
+class Closure:
+    """A calendar's time off, or its new hours, with the bookings that the response named."""
+
+    calendar_id: str
+    affected: frozenset[str]
+    # More than the response names: nothing follows from a booking that is not among them.
+    is_complete: bool
+    time_off_id: str = ""
+    hours: tuple[tuple[int, int, int], ...] = ()
+
+
+@dataclass
+class Ledger:
+    """The memory of all clients.
+
+    Args:
+        events: what was acknowledged of bookings: id, type of event, id of the actor.
+        made: ids that were acknowledged, by table.
+        dropped: ids that somebody tried to delete, acknowledged or not.
+        unanswered: requests that would have made something, and whose outcome nobody knows.
+        bugs: what no client may ever see.
+    """
+
+    events: list[tuple[str, str, str]] = field(default_factory=list)
+    made: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
+    dropped: set[str] = field(default_factory=set)
+    cancelled_slots: set[str] = field(default_factory=set)
+    names: dict[str, list[str]] = field(default_factory=dict)
+    closures: list[Closure] = field(default_factory=list)
+    unclear_calendars: set[str] = field(default_factory=set)
+    unanswered: Counter[str] = field(default_factory=Counter)
+    statuses: Counter[tuple[str, int]] = field(default_factory=Counter)
+    broken: int = 0
+    slowest: tuple[float, str] = (0.0, "")
+    bugs: list[str] = field(default_factory=list)
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    @property
+    def requests(self) -> int:
+        """How many requests were sent."""
+        return sum(self.statuses.values()) + self.broken
+
+    @property
+    def acknowledged(self) -> int:
+        """How many changes were acknowledged."""
+        return len(self.events) + sum(map(len, self.made.values()))
+
+    def violations(self, connection: psycopg.Connection[Any]) -> list[str]:
+        """Return one sentence for each thing that was acknowledged and is not so."""
+
+        def fetch(query: str) -> list[Row]:
+            with connection.cursor(row_factory=dict_row) as cursor:
+                return cursor.execute(query).fetchall()
+
+        bookings = {str(row["id"]): row for row in fetch("SELECT * FROM bookings_booking")}
+        known: set[tuple[str, str, str]] = set()
+        for row in fetch("SELECT booking_id, type, actor_id FROM bookings_bookingevent"):
+            known.add((str(row["booking_id"]), row["type"], str(row["actor_id"])))
+        deleted = {booking for booking, kind, _ in known if kind == "booking.deleted"}
+        found = list(self.bugs)
+        for event in self.events:
+            if event not in known:
+                found.append(f"acknowledged, and not in the history: {' '.join(event)}")
+        for booking in self.made["bookings_booking"] - bookings.keys():
+            if booking not in deleted or booking not in self.dropped:
+                found.append(f"booking {booking} was acknowledged, and is gone")
+        found += self._unasked(bookings, known)
+        for table in self.made.keys() - {"bookings_booking"}:
+            rows = {str(row["id"]) for row in fetch(f"SELECT id FROM {table}")}
+            for missing in self.made[table] - rows - self.dropped:
+                found.append(f"row {missing} of {table} was acknowledged, and is gone")
+        for row in fetch("SELECT id FROM bookings_slot WHERE status <> 'cancelled'"):
+            if str(row["id"]) in self.cancelled_slots:
+                found.append(f"slot {row['id']} was cancelled, and is not")
+        for row in fetch("SELECT id, name FROM accounts_user"):
+            possible = self.names.get(str(row["id"]))
+            if possible and row["name"] not in possible:
+                found.append(f"user {row['id']} is called {row['name']}, and not {possible}")
+        return found + self._missed_by_closures(fetch, bookings)
+
+    def _unasked(self, bookings: dict[str, Row], known: set[tuple[str, str, str]]) -> list[str]:
+        """Return the bookings that nobody asked for: no more than there were unanswered requests.
+
+        What the waiting list offers is made by the worker, and by no actor.
+        """
+        by_clients = {
+            booking
+            for booking, kind, actor in known
+            if kind in ("booking.created", "booking.held") and actor != "None"
+        }
+        unasked = (by_clients & bookings.keys()) - self.made["bookings_booking"]
+        offers = {
+            booking for booking, kind, actor in known if kind == "booking.held" and actor == "None"
+        }
+        unasked -= offers
+        if len(unasked) > self.unanswered["POST /bookings"]:
+            return [f"{len(unasked)} bookings were never acknowledged: {sorted(unasked)[:3]} ..."]
+        return []
+
+    def _missed_by_closures(self, fetch: Any, bookings: dict[str, Row]) -> list[str]:
+        """Return the bookings at closed times that no response has named.
+
+        A booking made at the moment when its calendar is closed is refused, or named.
+        """
+        there = {str(row["id"]): row for row in fetch("SELECT * FROM catalog_timeoff")}
+        named: dict[str, set[str]] = defaultdict(set)
+        for closure in self.closures:
+            named[closure.calendar_id] |= closure.affected
+            if not closure.is_complete:
+                self.unclear_calendars.add(closure.calendar_id)
+        found = []
+        for closure in self.closures:
+            row = there.get(closure.time_off_id)
+            if row is None or closure.calendar_id in self.unclear_calendars:
+                continue
+            for booking in bookings.values():
+                if (
+                    booking["calendar_id"] == UUID(closure.calendar_id)
+                    and booking["status"] in ACTIVE - {"completed", "no_show"}
+                    and booking["start_time"] < row["end_time"]
+                    and booking["end_time"] > row["start_time"]
+                    and str(booking["id"]) not in named[closure.calendar_id]
+                ):
+                    found.append(f"time off {row['id']} missed booking {booking['id']}")
+        hours = {closure.calendar_id: closure for closure in self.closures if closure.hours}
+        for booking in bookings.values():
+            calendar = str(booking["calendar_id"])
+            if (
+                calendar in hours
+                and calendar not in self.unclear_calendars
+                and booking["slot_id"] is None
+                and booking["status"] in ACTIVE - {"completed", "no_show"}
+                and str(booking["id"]) not in named[calendar]
+                and not any(
+                    _is_open(closure.hours, booking["start_time"], booking["end_time"])
+                    for closure in [hours[calendar]]
+                )
+            ):
+                found.append(f"new hours of {calendar} missed booking {booking['id']}")
+        return found
+
+
+def _is_open(hours: tuple[tuple[int, int, int], ...], start: datetime, end: datetime) -> bool:
+    """Return whether a day's hours (weekday, minutes from and to, in UTC) hold a period."""
+    begins = start.hour * 60 + start.minute
+    ends = begins + (end - start).seconds // 60
+    return any(
+        weekday == start.weekday() and opens <= begins and ends <= closes
+        for weekday, opens, closes in hours
+    )
