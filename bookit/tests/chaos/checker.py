@@ -4,6 +4,7 @@ Periods are compared in Python and states are followed event by event, so that a
 missing or wrong shows here too.
 """
 
+import json
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from datetime import datetime
@@ -13,6 +14,7 @@ from uuid import UUID
 
 import psycopg
 from psycopg.rows import dict_row
+from psycopg.types.json import set_json_loads
 
 Row = dict[str, Any]
 Fetch = Callable[[str], list[Row]]
@@ -34,12 +36,18 @@ MOST_HOLDS = 3
 
 def violations(connection: psycopg.Connection[Any]) -> list[str]:
     """Return one sentence for each fact in the tables that must never be true."""
+    return [found for check in CHECKS for found in check(fetcher(connection))]
+
+
+def fetcher(connection: psycopg.Connection[Any]) -> Fetch:
+    """Return a function from a query to its rows."""
 
     def fetch(query: str) -> list[Row]:
         with connection.cursor(row_factory=dict_row) as cursor:
+            set_json_loads(json.loads, cursor)  # Django's connections return JSON as text.
             return cursor.execute(query).fetchall()
 
-    return [found for check in CHECKS for found in check(fetch)]
+    return fetch
 
 
 def seats_are_taken_once(fetch: Fetch) -> Iterator[str]:

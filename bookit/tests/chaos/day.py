@@ -114,12 +114,13 @@ def play(directory: Path, *, seconds: float, seed: int, calm: bool = False) -> D
         boss.ask("POST", "/webhooks", body, allowed={201})
         actors = _actors(base, people, ledger, seed)
         faults = Faults(psutil.Process(serve.pid), directory / "postgres", seed)
-        for thread in [*actors, *([] if calm else [faults])]:
+        threads: list[Actor | Faults] = [*actors] if calm else [*actors, faults]
+        for thread in threads:
             thread.start()
         time.sleep(seconds)
-        for thread in [faults, *actors]:
+        for thread in threads:
             thread.stopping.set()
-        for thread in [*actors, *([] if calm else [faults])]:
+        for thread in threads:
             thread.join()
         _drain(url, environment)
         with psycopg.connect(url, autocommit=True) as connection:

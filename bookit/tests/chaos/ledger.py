@@ -8,9 +8,8 @@ from typing import Any
 from uuid import UUID
 
 import psycopg
-from psycopg.rows import dict_row
 
-from bookit.tests.chaos.checker import ACTIVE, Row
+from bookit.tests.chaos.checker import ACTIVE, Fetch, Row, fetcher
 
 
 @dataclass(frozen=True)
@@ -63,11 +62,7 @@ class Ledger:
 
     def violations(self, connection: psycopg.Connection[Any]) -> list[str]:
         """Return one sentence for each thing that was acknowledged and is not so."""
-
-        def fetch(query: str) -> list[Row]:
-            with connection.cursor(row_factory=dict_row) as cursor:
-                return cursor.execute(query).fetchall()
-
+        fetch = fetcher(connection)
         bookings = {str(row["id"]): row for row in fetch("SELECT * FROM bookings_booking")}
         known: set[tuple[str, str, str]] = set()
         for row in fetch("SELECT booking_id, type, actor_id FROM bookings_bookingevent"):
@@ -113,7 +108,7 @@ class Ledger:
             return [f"{len(unasked)} bookings were never acknowledged: {sorted(unasked)[:3]} ..."]
         return []
 
-    def _missed_by_closures(self, fetch: Any, bookings: dict[str, Row]) -> list[str]:
+    def _missed_by_closures(self, fetch: Fetch, bookings: dict[str, Row]) -> list[str]:
         """Return the bookings at closed times that no response has named.
 
         A booking made at the moment when its calendar is closed is refused, or named.
