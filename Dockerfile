@@ -26,9 +26,9 @@ RUN useradd --system --no-create-home --shell /usr/sbin/nologin bookit
 COPY --from=build /venv /venv
 COPY --from=build /app /app
 WORKDIR /app
-ENV APP_ENV=production PATH=/venv/bin:$PATH PYTHONUNBUFFERED=1
+ENV APP_ENV=production PATH=/venv/bin:$PATH PYTHONUNBUFFERED=1 PORT=8000
 USER bookit
-EXPOSE 8000
+EXPOSE $PORT
 HEALTHCHECK --interval=10s --timeout=3s --start-period=20s \
-    CMD ["python", "-c", "import os, urllib.request; urllib.request.urlopen(f\"http://127.0.0.1:{os.environ.get('PORT') or 8000}/health\", timeout=2)"]
+    CMD ["python", "-c", "import os, urllib.request; urllib.request.urlopen(f\"http://127.0.0.1:{os.environ['PORT']}/health\", timeout=2)"]
 CMD ["gunicorn", "-c", "python:bookit.gunicorn"]

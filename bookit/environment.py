@@ -155,8 +155,10 @@ def integer(name: str, default: int, *, at_least: int = 0, at_most: int = 2**31 
 
 
 def choice(name: str, *choices: str, default: str | None = None) -> str:
-    """Return the variable, which must be one of `choices`, in any case."""
-    value = text(name, choices[0] if default is None else default)
+    """Return the variable, which must be one of `choices` in any case; by default the first."""
+    value = text(name)
+    if not value:
+        return choices[0] if default is None else default
     for each in choices:
         if value.lower() == each.lower():
             return each

@@ -2,7 +2,8 @@
 
 from contextlib import suppress
 from datetime import datetime, timedelta
-from typing import Any
+from pathlib import Path
+from typing import Any, LiteralString
 
 from django.conf import settings
 from django.db import connection
@@ -75,9 +76,27 @@ class WorkerConnector(PsycopgConnector):
         super().__init__(**options)
         self._django = django
 
+    async def execute_query_async(self, query: LiteralString, **arguments: Any) -> None:
+        """Run a statement, and let it count as a sign of life; one of them is the heartbeat."""
+        await super().execute_query_async(query, **arguments)
+        _show_life()
+
+    async def execute_query_one_async(
+        self, query: LiteralString, **arguments: Any
+    ) -> dict[str, Any]:
+        """Run a query, and let it count as a sign of life; workers ask for jobs with it."""
+        row = await super().execute_query_one_async(query, **arguments)
+        _show_life()
+        return row
+
     def get_sync_connector(self) -> BaseConnector:
         """Return Django's connection, for jobs that enqueue others."""
         return self._django
+
+
+def _show_life() -> None:
+    if settings.WORKER_HEARTBEAT_FILE:
+        Path(settings.WORKER_HEARTBEAT_FILE).touch()
 
 
 def prepare(app: App) -> None:

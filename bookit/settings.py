@@ -238,7 +238,13 @@ RATE_LIMITS = {
     "anon": rate("RATE_LIMIT_ANON", "300/minute"),
     "user": rate("RATE_LIMIT_USER", "600/minute"),
 }
-NUM_PROXIES = integer("NUM_PROXIES", 0, at_most=20)
+# Those that somebody has put in front, and the one that compose.yaml brings along.
+NUM_PROXIES = integer("NUM_PROXIES", 0, at_most=20) + integer("COMPOSE_PROXIES", 0, at_most=1)
+# What clients speak, where no proxy tells it in X-Forwarded-Proto.
+PUBLIC_SCHEME = choice("PUBLIC_SCHEME", "http", "https", default="")
+if NUM_PROXIES and not PUBLIC_SCHEME:
+    # A proxy that is believed about addresses is believed about TLS too.
+    SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
 
 REST_FRAMEWORK = {
     "DEFAULT_AUTHENTICATION_CLASSES": ["accounts.authentication.BearerAuthentication"],
@@ -272,9 +278,6 @@ if PRODUCTION:
     SECURE_HSTS_SECONDS = 365 * 24 * 3600
     SECURE_HSTS_INCLUDE_SUBDOMAINS = True
     SECURE_HSTS_PRELOAD = True
-    if NUM_PROXIES:
-        # A proxy that is believed about addresses is believed about TLS too.
-        SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
 # TLS ends at the proxy, which also redirects; health checks come over plain HTTP.
 SECURE_SSL_REDIRECT = False
 SILENCED_SYSTEM_CHECKS = ["security.W008"]
@@ -310,6 +313,8 @@ DATABASE_DIRECT_URL = text("DATABASE_DIRECT_URL")
 if DATABASE_DIRECT_URL:
     DATABASE_DIRECT_URL = environment.postgres_url("DATABASE_DIRECT_URL", DATABASE_DIRECT_URL)
 PROCRASTINATE_ON_APP_READY = "bookit.jobs.prepare"
+# A file that a worker touches as long as it gets answers from PostgreSQL, for health checks.
+WORKER_HEARTBEAT_FILE = text("WORKER_HEARTBEAT_FILE")
 WORKER_CONCURRENCY = integer("WORKER_CONCURRENCY", 4, at_least=1, at_most=100)
 PROCRASTINATE_WORKER_DEFAULTS = {
     "concurrency": WORKER_CONCURRENCY,

@@ -8,7 +8,7 @@ import django
 from django.conf import settings
 from django.core.handlers.wsgi import WSGIHandler, WSGIRequest
 
-from bookit.startup import provide_database
+from bookit.startup import load_settings
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "bookit.settings")
 
@@ -27,6 +27,10 @@ class Request(WSGIRequest):
             environ["CONTENT_LENGTH"] = str(len(body))
         super().__init__(environ)
 
+    def _get_scheme(self) -> str:
+        """Return `http` or `https`: Django's hook for what is not known from a header."""
+        return settings.PUBLIC_SCHEME or str(super()._get_scheme())  # type: ignore[misc]
+
     def _set_content_type_params(self, meta: dict[str, Any]) -> None:
         try:
             super()._set_content_type_params(meta)  # type: ignore[misc]
@@ -41,6 +45,6 @@ class Handler(WSGIHandler):
     request_class = Request
 
 
-provide_database()  # in development; `serve` and bookit.gunicorn have done it already
+load_settings()  # bookit.gunicorn has done it already
 django.setup(set_prefix=False)
 application = Handler()

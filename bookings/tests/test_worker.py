@@ -70,6 +70,17 @@ class TestOneWorker:
         until(lambda: Delivery.objects.filter(event__booking=booking).exists(), seconds=10)
         assert running_worker.end() == 0
 
+    def test_a_worker_shows_in_a_file_that_it_lives(self, worker, tmp_path):
+        file = tmp_path / "heartbeat"
+        living = worker(WORKER_HEARTBEAT_FILE=str(file))
+        until(file.exists)
+        os.utime(file, (0, 0))
+        until(lambda: file.stat().st_mtime > 0)
+        living.process.send_signal(signal.SIGSTOP)  # the process is there, but does nothing
+        os.utime(file, (0, 0))
+        time.sleep(3)
+        assert file.stat().st_mtime == 0
+
     def test_a_worker_that_is_told_to_stop_ends_its_job_first(self, worker, request):
         booking = BookingFactory(status="confirmed", start_time=LONG_AGO)
         rival = request.getfixturevalue("in_the_way")

@@ -348,6 +348,21 @@ def test_a_proxy_that_is_believed_is_believed_about_tls(load):
     assert settings["SECURE_PROXY_SSL_HEADER"] == ("HTTP_X_FORWARDED_PROTO", "https")
 
 
+def test_the_proxy_of_compose_counts_by_itself(load, refuse):
+    assert load(NUM_PROXIES="", COMPOSE_PROXIES="1")["NUM_PROXIES"] == 1
+    assert load(NUM_PROXIES="1", COMPOSE_PROXIES="1")["NUM_PROXIES"] == 2
+    assert refuse(COMPOSE_PROXIES="2").startswith("COMPOSE_PROXIES must be a whole number")
+
+
+def test_a_scheme_that_no_proxy_tells_is_a_setting(load, refuse):
+    settings = load(NUM_PROXIES="1", PUBLIC_SCHEME="HTTPS")
+    assert settings["PUBLIC_SCHEME"] == "https"
+    assert "SECURE_PROXY_SSL_HEADER" not in settings
+    assert load()["PUBLIC_SCHEME"] == ""
+    line = refuse(PUBLIC_SCHEME="ftp")
+    assert line == "PUBLIC_SCHEME must be one of http, https, not 'ftp'."
+
+
 def test_cors_is_there_when_it_has_origins(load):
     cors = "corsheaders.middleware.CorsMiddleware"
     assert cors not in load()["MIDDLEWARE"]

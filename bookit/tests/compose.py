@@ -1,0 +1,58 @@
+"""Reads the compose files as Docker Compose does, which is not here."""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import yaml
+
+from bookit.startup import BASE_DIR
+
+# `$$`, `${NAME}` and `${NAME:-default}`, where a default can hold another variable.
+VARIABLE = re.compile(
+    r"\$\$|\$\{(?P<name>[A-Z_]+)(?::(?P<kind>[-?])(?P<rest>(?:[^{}]|\$\{[^{}]*\})*))?\}"
+)
+
+
+class Required(Exception):
+    """A variable that has to be set is not."""
+
+
+class Loader(yaml.SafeLoader):
+    """YAML with Compose's own tags."""
+
+
+def _list(loader: Loader, node: yaml.SequenceNode) -> list[Any]:
+    return loader.construct_sequence(node, deep=True)
+
+
+Loader.add_constructor("!override", _list)
+
+
+def read(name: str, variables: Mapping[str, str]) -> dict[str, Any]:
+    """Return a compose file with the variables of `.env` in place."""
+    content: Any = yaml.load((BASE_DIR / name).read_text(), Loader)
+    filled: dict[str, Any] = _fill(content, variables)
+    return filled
+
+
+def _fill(value: Any, variables: Mapping[str, str]) -> Any:
+    if isinstance(value, dict):
+        return {key: _fill(inner, variables) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_fill(inner, variables) for inner in value]
+    return _interpolate(value, variables) if isinstance(value, str) else value
+
+
+def _interpolate(text: str, variables: Mapping[str, str]) -> str:
+    def put(found: re.Match[str]) -> str:
+        name = found["name"]
+        if name is None:
+            return "$"
+        if variables.get(name):
+            return variables[name]
+        if found["kind"] == "?":
+            raise Required(f"{name} {found['rest']}")
+        return _interpolate(found["rest"] or "", variables)
+
+    return VARIABLE.sub(put, text)

@@ -1,0 +1,190 @@
+"""compose.yaml and compose.tls.yaml: what reaches the containers, and when they are stopped."""
+
+import os
+import re
+import runpy
+import subprocess
+import time
+
+import pytest
+from django.conf import settings
+
+from bookit import environment, gunicorn
+from bookit.startup import BASE_DIR
+from bookit.tests.compose import Required, read
+
+OURS = ("migrate", "web", "worker")
+MAIL = {"EMAIL_URL": "dummymail://"}
+
+
+@pytest.fixture
+def compose():
+    return read("compose.yaml", MAIL)
+
+
+def seconds(duration):
+    number, unit = re.fullmatch(r"(\d+)(s|m)", duration).groups()
+    return int(number) * {"s": 1, "m": 60}[unit]
+
+
+@pytest.mark.parametrize("service", OURS)
+def test_every_setting_of_the_env_file_reaches_what_runs_bookit(compose, service):
+    service = compose["services"][service]
+    assert service["env_file"] == [{"path": ".env", "required": False}]
+    # All that does not pass as it is in the file.
+    assert service["environment"].keys() - {"WORKER_HEARTBEAT_FILE"} == {
+        *("APP_ENV", "PORT", "SECRET_KEY_FILE", "DATABASE_URL", "DATABASE_URL_FILE"),
+        *("EMAIL_URL", "ALLOWED_HOSTS", "COMPOSE_PROXIES"),
+    }
+
+
+@pytest.mark.parametrize("service", OURS)
+def test_bookit_starts_with_what_compose_gives_it(compose, service, monkeypatch, tmp_path):
+    """Also when the file says what suits a development machine."""
+    for name in environment.known:
+        monkeypatch.setenv(name, "")
+    variables = {"APP_ENV": "development", "PORT": "9000", "DATABASE_URL": "postgresql://a@b/c"}
+    variables |= compose["services"][service]["environment"]
+    for name, value in make_secrets(tmp_path).items():
+        variables = {k: v.replace(f"/secrets/{name}", str(value)) for k, v in variables.items()}
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    found = runpy.run_path(str(BASE_DIR / "bookit" / "settings.py"))
+    assert found["PRODUCTION"] is True
+    assert (found["PORT"], found["NUM_PROXIES"]) == (8000, 1)
+    assert found["ALLOWED_HOSTS"] == ["localhost"]
+    assert found["SECRET_KEY"] == (tmp_path / "secret_key").read_text()
+    database = found["DATABASES"]["default"]
+    password = (tmp_path / "postgres_password").read_text()
+    assert (database["HOST"], database["PASSWORD"]) == ("db", password)
+
+
+def test_without_a_way_for_mails_nothing_is_built():
+    with pytest.raises(Required, match=r"EMAIL_URL must be set in \.env\. .*dummymail://"):
+        read("compose.yaml", {})
+
+
+def test_a_domain_is_the_host_that_is_served():
+    for given, expected in (
+        ({}, "localhost"),
+        ({"DOMAIN": "a.example"}, "a.example"),
+        ({"DOMAIN": "a.example", "ALLOWED_HOSTS": "b.example"}, "b.example"),
+    ):
+        web = read("compose.yaml", {**MAIL, **given})["services"]["web"]
+        assert web["environment"]["ALLOWED_HOSTS"] == expected
+
+
+def test_the_port_is_set_in_one_place():
+    changed = read("compose.yaml", {**MAIL, "PORT": "127.0.0.1:9000"})
+    services = changed["services"]
+    assert services["proxy"]["ports"] == ["127.0.0.1:9000:80"]
+    inside = services["web"]["environment"]["PORT"]
+    assert f"server web:{inside};" in changed["configs"]["proxy"]["content"]
+    tls = read("compose.tls.yaml", {"DOMAIN": "a.example"})
+    assert f"reverse_proxy web:{inside} " in tls["configs"]["caddy"]["content"]
+
+
+def test_containers_are_given_more_time_to_stop_than_they_take(compose):
+    worker = settings.PROCRASTINATE_WORKER_DEFAULTS["shutdown_graceful_timeout"]
+    services = compose["services"]
+    for name, graceful in (
+        ("web", gunicorn.graceful_timeout),
+        ("worker", worker),
+        ("proxy", gunicorn.graceful_timeout),
+    ):
+        assert seconds(services[name]["stop_grace_period"]) >= graceful + 5, name
+
+
+def test_everything_that_keeps_running_has_a_health_check(compose):
+    """Web's is that of the image; the proxy would only ask web again."""
+    services = compose["services"]
+    assert "HEALTHCHECK" in (BASE_DIR / "Dockerfile").read_text()
+    assert "healthcheck" not in services["web"]
+    assert services["worker"]["healthcheck"]["test"][0] == "CMD-SHELL"
+    assert services["db"]["healthcheck"]["test"][0] == "CMD"
+
+
+def test_a_worker_is_healthy_for_as_long_as_it_touches_its_file(compose, tmp_path):
+    worker = compose["services"]["worker"]
+    assert worker["environment"]["WORKER_HEARTBEAT_FILE"] == "/tmp/worker"
+    file = tmp_path / "worker"
+
+    def is_healthy():
+        check = subprocess.run(
+            ["sh", "-c", worker["healthcheck"]["test"][1]],
+            env={"PATH": os.environ["PATH"], "WORKER_HEARTBEAT_FILE": str(file)},
+            capture_output=True,
+            check=False,
+        )
+        return check.returncode == 0
+
+    assert not is_healthy()
+    file.touch()
+    assert is_healthy()
+    long_ago = time.time() - 121
+    os.utime(file, (long_ago, long_ago))
+    assert not is_healthy()
+
+
+# --- secrets ----------------------------------------------------------------------------------
+
+
+def make_secrets(folder, **variables):
+    """Run what the service `secrets` runs; return the files."""
+    service = read("compose.yaml", MAIL)["services"]["secrets"]
+    [script] = service["command"]
+    subprocess.run(
+        [*service["entrypoint"], script.replace("/secrets/", f"{folder}/")],
+        env={"PATH": os.environ["PATH"], "POSTGRES_PASSWORD": "", **variables},
+        check=True,
+    )
+    return {path.name: path for path in folder.iterdir()}
+
+
+def test_secrets_are_made_once_and_kept(tmp_path):
+    first = {name: path.read_text() for name, path in make_secrets(tmp_path).items()}
+    assert first.keys() == {"secret_key", "postgres_password", "database_url"}
+    assert re.fullmatch(r"[A-Za-z0-9]{64}", first["secret_key"])
+    assert re.fullmatch(r"[A-Za-z0-9]{64}", first["postgres_password"])
+    assert first["database_url"] == (
+        f"postgresql://bookit:{first['postgres_password']}@db:5432/bookit"
+    )
+    again = make_secrets(tmp_path, POSTGRES_PASSWORD="another")
+    assert {name: path.read_text() for name, path in again.items()} == first
+
+
+def test_secrets_that_were_cut_off_are_made_again(tmp_path):
+    (tmp_path / "secret_key").touch()
+    assert len(make_secrets(tmp_path)["secret_key"].read_text()) == 64
+
+
+def test_a_password_of_ones_own_is_taken(tmp_path):
+    files = make_secrets(tmp_path, POSTGRES_PASSWORD="mine")
+    assert files["postgres_password"].read_text() == "mine"
+
+
+def test_the_readme_commands_can_be_run_again(tmp_path):
+    """Those that need no Docker are run; what Docker then runs is in the tests above."""
+    found = re.search(
+        r"```sh\n([^`]*docker compose up[^`]*)```", (BASE_DIR / "README.md").read_text()
+    )
+    own = [line for line in found[1].splitlines() if "docker" not in line]
+    assert own
+    (tmp_path / ".env.example").write_text((BASE_DIR / ".env.example").read_text())
+    subprocess.run(["sh", "-euc", "\n".join(own)], cwd=tmp_path, check=True)
+    env = tmp_path / ".env"
+    assert env.stat().st_mode & 0o777 == 0o600
+    env.write_text("EMAIL_URL=smtp://mail.example.com\n")
+    subprocess.run(["sh", "-euc", "\n".join(own)], cwd=tmp_path, check=True)
+    assert env.read_text() == "EMAIL_URL=smtp://mail.example.com\n"
+
+
+# --- TLS --------------------------------------------------------------------------------------
+
+
+def test_tls_replaces_the_proxy_and_asks_for_a_domain():
+    with pytest.raises(Required, match=r"DOMAIN must be set in \.env"):
+        read("compose.tls.yaml", {})
+    tls = read("compose.tls.yaml", {"DOMAIN": "a.example"})
+    assert tls["services"].keys() == {"proxy"}
+    assert tls["services"]["proxy"]["ports"] == ["80:80", "443:443", "443:443/udp"]
