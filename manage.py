@@ -32,21 +32,28 @@ def needs_database(arguments: Sequence[str]) -> bool:
 def main() -> None:
     """Run the command named by the arguments."""
     try:
-        from bookit.startup import fail, load_settings, why_unreachable
+        from bookit.startup import fail, load_settings, why_not_ready, why_unreachable
 
         load_settings(database=needs_database(sys.argv[1:]))
 
         from django.core.exceptions import ImproperlyConfigured
         from django.core.management import execute_from_command_line
-        from django.db import OperationalError
+        from django.db import OperationalError, ProgrammingError
 
-        if sys.argv[1:2] == ["procrastinate"] and (reason := why_unreachable()):
+        if sys.argv[1:2] == ["procrastinate"] and (reason := why_not_ready()):
             # It would try for half a minute, with a warning each time.
             fail(reason)
         try:
             execute_from_command_line(sys.argv)
         except ImproperlyConfigured as error:
             fail(error)
+        except ProgrammingError as error:
+            from bookit import pending
+
+            reason = None if sys.argv[1:2] == ["migrate"] else pending.explain(error)
+            if reason is None:
+                raise
+            fail(reason)
         except OperationalError:
             reason = why_unreachable()
             if reason is None:

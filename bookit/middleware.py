@@ -3,25 +3,30 @@
 import logging
 import re
 from collections.abc import Callable
-from time import perf_counter
+from time import monotonic, perf_counter
 from typing import Any
 
+from django.conf import settings
 from django.contrib.auth.middleware import AuthenticationMiddleware
 from django.contrib.messages.middleware import MessageMiddleware
 from django.contrib.sessions.middleware import SessionMiddleware
-from django.core.exceptions import RequestDataTooBig
+from django.core.exceptions import DisallowedHost, RequestDataTooBig
 from django.db import DataError, InterfaceError, OperationalError
 from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed
 from django.utils.deprecation import MiddlewareMixin
 from uuid_utils import uuid7
 
-from bookit import deadlines, pages, problems
+from bookit import deadlines, pages, pending, problems
 from bookit.addresses import client_address
 from bookit.errors import LimitExceeded
 from bookit.logs import request_id
 from bookit.throttles import count_request, origin
 
 logger = logging.getLogger("bookit.request")
+
+HEALTH = frozenset({"/health", "/health/ready"})
+# Seconds between two lines about hosts that are not ours.
+REFUSALS_PAUSE = 60.0
 
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}", re.ASCII)
 
@@ -67,6 +72,8 @@ class RequestMiddleware:
             return database_failure(request, exception)
         if isinstance(exception, LimitExceeded):
             return too_many(request, exception)
+        if pending.is_cause(exception):
+            return problems.response("service_unavailable", problems.UPDATING)
         if isinstance(exception, DataError):
             # A null character, or a number beyond its column, in a parameter of the admin site.
             logger.warning("value refused by the database: %s", type(exception.__cause__).__name__)
@@ -75,14 +82,17 @@ class RequestMiddleware:
 
     def log(self, request: HttpRequest, response: HttpResponse, seconds: float) -> None:
         """Write the line of a finished request."""
-        if not logger.isEnabledFor(logging.INFO):
+        # Health checks come every few seconds; only those that fail are worth a line.
+        level = logging.DEBUG if _is_good_health(request, response) else logging.INFO
+        if not logger.isEnabledFor(level):
             return
         match = request.resolver_match
         # Who has shown a token; in the admin site, to whom the session has turned out to belong.
         user = getattr(request, "signed_in", None) or getattr(
             getattr(request, "_cached_user", None), "pk", None
         )
-        logger.info(
+        logger.log(
+            level,
             "%s %s %s",
             request.method,
             request.path,
@@ -97,6 +107,49 @@ class RequestMiddleware:
                 "client": client_address(request),
             },
         )
+
+
+def _is_good_health(request: HttpRequest, response: HttpResponse) -> bool:
+    return response.status_code == 200 and request.path_info in HEALTH
+
+
+class HostMiddleware:
+    """Refuses requests to hosts that are not in ALLOWED_HOSTS, but for health checks.
+
+    Those come from inside, to any name.
+    """
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
+        self.get_response = get_response
+        self._refused_at = float("-inf")
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        """Handle a request."""
+        if request.path_info not in HEALTH:
+            try:
+                request.get_host()
+            except DisallowedHost:
+                return self.refuse(request)
+        return self.get_response(request)
+
+    def refuse(self, request: HttpRequest) -> HttpResponse:
+        """Answer, and write at most one line a minute about it.
+
+        Those who scan the internet's addresses send any number of names.
+        """
+        if monotonic() - self._refused_at >= REFUSALS_PAUSE:
+            self._refused_at = monotonic()
+            logger.warning(
+                "refused a request to host %r, which is not in ALLOWED_HOSTS (%s)",
+                request.META.get("HTTP_HOST", "")[:100],
+                ", ".join(settings.ALLOWED_HOSTS),
+            )
+        message = (
+            "This server does not answer to this host name."
+            " Its operator can add the name to the setting ALLOWED_HOSTS."
+        )
+        field = {"field": "Host", "code": "invalid", "message": message}
+        return problems.response("validation_error", message, errors=[field])
 
 
 # Answered however often it is asked for: it costs nothing, and what does not answer is restarted.

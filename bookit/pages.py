@@ -5,7 +5,6 @@ from collections.abc import Callable
 from functools import lru_cache
 
 from django.db import DatabaseError, InterfaceError, connection
-from django.db.migrations.executor import MigrationExecutor
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.utils.html import escape
@@ -15,7 +14,7 @@ from django.views.decorators.http import require_safe
 from drf_spectacular.generators import SchemaGenerator
 from drf_spectacular.views import SpectacularRedocView, SpectacularSwaggerView
 
-from bookit import problems
+from bookit import pending, problems
 from bookit.renderers import dumps
 
 
@@ -106,6 +105,5 @@ def _pending_migrations() -> bool:
     # Asked until the answer is no: this process's own migrations cannot become more.
     global _migrated
     if not _migrated:
-        executor = MigrationExecutor(connection)
-        _migrated = not executor.migration_plan(executor.loader.graph.leaf_nodes())
+        _migrated = not pending.pending_migrations()
     return not _migrated

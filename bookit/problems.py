@@ -12,6 +12,8 @@ from bookit.renderers import dumps
 
 CONTENT_TYPE = "application/problem+json"
 
+UPDATING = "BookIt is being updated. Try again shortly."
+
 
 class Problem(NamedTuple):
     """A kind of problem: what `/errors/{code}` tells people."""
@@ -60,7 +62,7 @@ PLUMBING = [
     Problem(
         "service_unavailable",
         503,
-        "The database cannot be reached or is too busy. "
+        "The database cannot be reached or is too busy, or BookIt is being updated. "
         "Try again after the seconds in `Retry-After`.",
     ),
 ]
@@ -105,11 +107,18 @@ def body(
     return {**content, **more, "request_id": request_id.get()}
 
 
-def response(code: str, detail: str = "", status: int | None = None) -> HttpResponse:
+def response(
+    code: str,
+    detail: str = "",
+    status: int | None = None,
+    errors: Iterable[dict[str, str]] | None = None,
+) -> HttpResponse:
     """Return a problem as a response, for what fails outside DRF's views."""
     problem = next(problem for problem in PLUMBING if problem.code == code)
     answer = HttpResponse(
-        dumps(body(status or problem.status, code, detail or problem.meaning.replace("`", ""))),
+        dumps(
+            body(status or problem.status, code, detail or problem.meaning.replace("`", ""), errors)
+        ),
         content_type=CONTENT_TYPE,
         status=status or problem.status,
     )

@@ -75,6 +75,7 @@ MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "bookit.middleware.ThrottleMiddleware",
+    "bookit.middleware.HostMiddleware",
     "bookit.middleware.AdminSessionMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
     "bookit.middleware.AdminAuthenticationMiddleware",
@@ -390,7 +391,9 @@ LOGGING: dict[str, Any] = {
     "disable_existing_loggers": False,
     "filters": {
         "request_id": {"()": "bookit.logs.RequestIdFilter"},
-        "job": {"()": "bookit.logs.JobFilter"},
+        # People at a terminal see what a job does: a mail, for one, is a line with its file.
+        "job": {"()": "bookit.logs.JobFilter", "successes": LOG_FORMAT == "json"},
+        "traceback": {"()": "bookit.logs.TracebackFilter"},
     },
     "formatters": {
         "json": {"()": "bookit.logs.JSONFormatter"},
@@ -406,8 +409,8 @@ LOGGING: dict[str, Any] = {
     "root": {"level": LOG_LEVEL, "handlers": ["console"]},
     "loggers": {
         "django": {"level": LOG_LEVEL, "handlers": [], "propagate": True},
-        # The request line tells of every 4xx; only what is our own fault is worth another.
-        "django.request": {"level": "ERROR"},
+        # The request line tells of every status; only a traceback is worth another.
+        "django.request": {"level": "ERROR", "filters": ["traceback"]},
         "django.server": {"handlers": [], "propagate": True},
         # They tell of every start, command or not.
         "procrastinate.blueprints": {"level": "WARNING"},

@@ -26,8 +26,8 @@ embedded_directory: Path | None = None
 
 
 def fail(message: object) -> NoReturn:
-    """End the process with status 1 and one line on stderr."""
-    sys.exit("bookit: " + " ".join(str(message).split()))
+    """End the process with status 1 and a message on stderr: one line, unless steps follow."""
+    sys.exit(f"bookit: {str(message).strip()}")
 
 
 def load_settings(*, database: bool = True) -> None:
@@ -100,6 +100,27 @@ def _release_and_die(number: int, frame: FrameType | None) -> None:
         release(embedded_directory)
     signal.signal(number, signal.SIG_DFL)
     os.kill(os.getpid(), number)
+
+
+def why_not_ready() -> str | None:
+    """Return why the database cannot be worked with, in one line, or None when it can."""
+    import django
+
+    reason = why_unreachable()
+    if reason:
+        return reason
+    django.setup(set_prefix=False)
+    from django.db import connection
+
+    from bookit.pending import explanation, pending_migrations
+
+    try:
+        count = pending_migrations()
+        return explanation(count) if count else None
+    finally:
+        # Web is about to fork.
+        connection.close()
+        connection.close_pool()  # type: ignore[attr-defined]
 
 
 def why_unreachable() -> str | None:

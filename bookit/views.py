@@ -5,7 +5,7 @@ from functools import cache
 from typing import Any
 from uuid import UUID
 
-from django.core.exceptions import DisallowedHost, TooManyFieldsSent
+from django.core.exceptions import TooManyFieldsSent
 from django.db.models import QuerySet
 from django.http import Http404, HttpRequest
 from django.urls.converters import UUIDConverter, register_converter
@@ -52,11 +52,6 @@ class APIMixin(APIView):
         if method not in self.http_method_names or not hasattr(self, method):
             # Before anybody is asked who they are: signing in would not help.
             self.http_method_not_allowed(request)
-        try:
-            # Addresses in the answer begin with it, and by then it would be too late to refuse.
-            request.get_host()
-        except DisallowedHost:
-            raise refuse("Host", "There is no such host here.") from None
         if method == "options":
             # A browser's preflight carries no token, and what it asks about is not done: nobody is
             # looked up, and the parameters belong to another method.

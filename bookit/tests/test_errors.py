@@ -267,7 +267,10 @@ def test_another_host_is_refused_before_anything_is_done(admin, host):
     answer = admin.post("/calendars", {"name": "Chair"}, headers={"host": host})
     problem(answer, 400, "validation_error", "Host")
     assert not Calendar.objects.exists()
-    problem(admin.get("/services", headers={"host": host}), 400, "validation_error", "Host")
+    for path in ("/services", "/docs", "/openapi.json", "/admin/", "/static/x", "/nothing"):
+        answer = admin.get(path, headers={"host": host})
+        content = problem(answer, 400, "validation_error", "Host")
+        assert "ALLOWED_HOSTS" in content["detail"]
 
 
 # --- fields -----------------------------------------------------------------------------------

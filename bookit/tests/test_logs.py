@@ -8,12 +8,13 @@ import time
 
 import pytest
 from django.db import connection, transaction
+from django.db.migrations.recorder import MigrationRecorder
 from django.test import Client
 from procrastinate.contrib.django import app
 
 from accounts.models import User
 from accounts.tests.factories import PASSWORD, AdminFactory, UserFactory
-from bookit import logs
+from bookit import logs, pages
 from bookit.tests.expect import problem
 from catalog import services as catalog
 
@@ -81,7 +82,6 @@ def test_a_request_is_one_line_that_says_what_happened(api, written):
         ("GET", "/services", 200, "services"),
         ("HEAD", "/services", 200, "services"),
         ("OPTIONS", "/services", 204, "services"),
-        ("GET", "/health", 200, "health"),
         ("GET", "/docs", 200, "docs"),
         ("GET", "/", 302, ""),
         ("GET", "/nothing", 404, None),
@@ -129,7 +129,7 @@ def test_the_line_names_the_user_of_the_admin_site(browser, written):
 def test_the_line_names_the_client_that_is_believed(api, written, settings, hops, client):
     settings.NUM_PROXIES = hops
     api.get(
-        "/health",
+        "/errors",
         headers={"x-forwarded-for": "198.51.100.1, 203.0.113.9"},
         REMOTE_ADDR="192.0.2.7",
     )
@@ -199,12 +199,14 @@ def test_what_a_client_does_wrong_is_no_error_of_ours(browser, api, written):
     browser.post("/auth/login", b"{", content_type="application/json")
     browser.post("/auth/login", b" " * 2**21, content_type="application/json")
     lines = written()
-    assert [line["level"] for line in lines] == ["INFO"] * 7
-    assert {line["status"] for line in lines} == {400, 403, 404, 413}
+    requests = [line for line in lines if "status" in line]
+    assert [line["level"] for line in requests] == ["INFO"] * 7
+    assert {line["status"] for line in requests} == {400, 403, 404, 413}
+    assert [line["level"] for line in lines if "status" not in line] == ["WARNING"]  # the host
 
 
 def test_outside_of_a_request_there_is_no_request_id(written, api):
-    api.get("/health")
+    api.get("/errors")
     logging.getLogger("bookit.worker").warning("on its own")
     assert [line["request_id"] is None for line in written()] == [False, True]
 
@@ -435,10 +437,96 @@ def test_the_level_decides_about_the_lines_of_requests(api, written, level):
     logger = logging.getLogger("bookit.request")
     logger.setLevel(level)
     try:
-        api.get("/health")
+        api.get("/errors")
         assert len(written()) == (1 if level in ("DEBUG", "INFO") else 0)
     finally:
         logger.setLevel(logging.NOTSET)
+
+
+def test_health_checks_are_lines_only_when_they_fail(browser, written, monkeypatch):
+    for path in ("/health", "/health/ready"):
+        assert browser.get(path).status_code == 200
+    assert written() == []
+    monkeypatch.setattr(pages, "_migrated", False)
+    MigrationRecorder.Migration.objects.filter(app="bookings").delete()
+    assert browser.get("/health/ready").status_code == 503
+    assert [line["status"] for line in written()] == [503]
+
+
+def test_another_host_is_a_line_that_names_the_setting_and_no_more_than_one(written):
+    browser = Client(raise_request_exception=False)  # a server that has not refused one yet
+    for host in ("a.example", "b.example", "c.example"):
+        assert browser.get("/services", headers={"host": host}).status_code == 400
+    warning, *requests = written()
+    assert warning["level"] == "WARNING"
+    assert warning["message"].startswith(
+        "refused a request to host 'a.example', which is not in ALLOWED_HOSTS (localhost, 127."
+    )
+    assert [line["status"] for line in requests] == [400, 400, 400]
+
+
+@pytest.fixture
+def run_job(written):
+    """Return a function that lets a worker do a job, and returns its lines about it."""
+    with connection.cursor() as cursor:
+        cursor.execute("DELETE FROM procrastinate_jobs")
+
+    def run(name, **arguments):
+        app.configure_task(name).defer(**arguments)
+        with app.replace_connector(app.connector.get_worker_connector()):
+            app.run_worker(wait=False, install_signal_handlers=False)
+        lines = [line["message"] for line in written()]
+        # It ends as soon as there are no more jobs, and may say that it waits for this one.
+        return [line for line in lines if f"{name}[" in line and not line.startswith("Waiting")]
+
+    return run
+
+
+@pytest.mark.django_db(transaction=True)
+def test_jobs_of_the_clock_are_lines_only_when_they_fail(run_job):
+    """Five of them are done each minute, whether or not there is anything to do."""
+    assert run_job("bookit.retry_stalled_jobs", timestamp=0) == []
+    [failed] = run_job("bookit.prune_jobs", timestamp=0, what="it does not take")
+    assert "ended with status: Error" in failed
+
+
+@pytest.mark.django_db(transaction=True)
+def test_another_job_is_one_line(run_job):
+    [done] = run_job("bookings.follow_up", event_ids=[])
+    assert "ended with status: Success" in done
+
+
+@pytest.mark.django_db(transaction=True)
+def test_at_level_debug_all_jobs_have_their_lines(run_job, written):
+    logging.getLogger("procrastinate").setLevel(logging.DEBUG)
+    try:
+        lines = run_job("bookit.retry_stalled_jobs", timestamp=0)
+    finally:
+        logging.getLogger("procrastinate").setLevel(logging.NOTSET)
+    assert any(line.startswith("Starting job") for line in lines)
+    assert any("ended with status: Success" in line for line in lines)
+
+
+@pytest.mark.parametrize(("successes", "expected"), [(True, True), (False, False)])
+def test_at_a_terminal_a_job_that_went_well_is_no_line(successes, expected):
+    record = logging.makeLogRecord(
+        {
+            "name": "procrastinate.worker",
+            "levelno": logging.INFO,
+            "msg": "Job bookings.send_mail[7](event_id=1) ended with status: Success",
+            "action": "job_success",
+            "job": {"id": 7, "task_name": "bookings.send_mail", "task_kwargs": {"event_id": 1}},
+        }
+    )
+    assert logs.JobFilter(successes=successes).filter(record) is expected
+
+
+def test_a_line_at_a_terminal_names_a_request_only_if_there_is_one():
+    record = logging.makeLogRecord({"msg": "hello", "levelname": "INFO", "name": "bookit"})
+    record.request_id = None
+    assert logs.TextFormatter().format(record).endswith(" INFO    bookit: hello")
+    record.request_id = "mine"
+    assert logs.TextFormatter().format(record).endswith(" INFO    bookit: hello [mine]")
 
 
 @pytest.mark.django_db(transaction=True)
@@ -452,11 +540,8 @@ def test_lines_of_a_worker_name_jobs_and_not_what_they_are_about(text):
     lines = [json.loads(line) for line in text.getvalue().splitlines()]
     messages = [line["message"] for line in lines]
     assert "Deferred 1 job" in messages
-    [started] = [
-        line for line in lines if line["message"].startswith("Starting job bookit.prune_jobs")
-    ]
-    assert re.fullmatch(r"Starting job bookit\.prune_jobs\[\d+\]", started["message"])
-    assert started["job"].keys() == {"id", "task_name", "attempts"}
-    assert any("ended with status: Error" in message for message in messages)
+    [ended] = [line for line in lines if line["message"].startswith("Job bookit.prune_jobs")]
+    assert re.match(r"Job bookit\.prune_jobs\[\d+\] ended with status: Error", ended["message"])
+    assert ended["job"].keys() == {"id", "task_name", "attempts"}
     assert "Ana" not in text.getvalue()
     assert "knee" not in text.getvalue()

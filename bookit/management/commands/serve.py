@@ -18,9 +18,8 @@ from django.conf import settings
 from django.contrib.auth import get_user_model
 from django.core.management import BaseCommand, call_command, get_commands, load_command_class
 from django.db import connection
-from django.db.migrations.executor import MigrationExecutor
 
-from bookit import startup
+from bookit import pending, startup
 
 # How long the web server may take to answer for the first time, and a process to stop.
 START_TIMEOUT = 30.0
@@ -155,10 +154,9 @@ class Command(BaseCommand):
         if reason is not None:
             startup.fail(reason)
         try:
-            executor = MigrationExecutor(connection)
-            plan = executor.migration_plan(executor.loader.graph.leaf_nodes())
-            if plan:
-                self.say(f"Applying {len(plan)} migrations.")
+            count = pending.pending_migrations()
+            if count:
+                self.say(f"Applying {count} migrations.")
             call_command("migrate", interactive=False, verbosity=0, skip_checks=True)
             return self.fill() if demo else []
         finally:
