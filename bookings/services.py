@@ -165,8 +165,7 @@ def create_booking(
         TermsChanged: the calendar or the service is changed all the time.
     """
     if user_id is not None and user_id != actor.pk:
-        if not actor.is_admin:
-            raise Forbidden("Only admins book for somebody else.")
+        check_books_for(user_id, actor)
         if not User.objects.filter(pk=user_id, is_active=True).exists():
             raise _invalid("user_id", "There is no active user with this id.")
     wish = Wish(
@@ -254,7 +253,7 @@ def cancel_booking(*, booking_id: UUID, actor: User, at: datetime) -> Booking:
         CancellationTooLate: its owner asks, and less than the service's notice is left.
     """
     booking = _locked(booking_id)
-    _check_may_touch(booking, actor)
+    check_may_read(booking, actor)
     _check_notice(booking, actor, at)
     return _enter(Status.CANCELLED, booking, actor=actor, at=at)
 
@@ -271,9 +270,9 @@ def book_hold(*, booking_id: UUID, actor: User, at: datetime) -> Booking:
     """
     booking = _locked(booking_id)
     if booking.status in (Status.HELD, Status.EXPIRED):
-        _check_may_touch(booking, actor)
+        check_may_read(booking, actor)
     else:
-        _check_manages(booking, actor)
+        check_manages(booking, actor)
     return _enter(Status.PENDING, booking, actor=actor, at=at)
 
 
@@ -290,7 +289,7 @@ def change_status(
         InvalidTransition: that does not follow from the state it is in.
     """
     booking = _locked(booking_id)
-    _check_manages(booking, actor)
+    check_manages(booking, actor)
     return _enter(status, booking, actor=actor, at=at, reason=reason)
 
 
@@ -306,9 +305,8 @@ def delete_booking(*, booking_id: UUID, actor: User, at: datetime) -> None:
         CancellationTooLate: its owner would get round the notice that cancelling it needs.
     """
     booking = _locked(booking_id)
+    check_may_delete(booking, actor)
     if not actor.is_admin:
-        if booking.user_id != actor.pk:
-            raise Forbidden("This is somebody else's booking.")
         if booking.start_time <= at:
             raise BookingStarted
         _check_notice(booking, actor, at)
@@ -327,17 +325,42 @@ def manages(user: User, booking: Booking) -> bool:
     return user.keeps(booking.calendar.provider_id)
 
 
-def may_read(user: User, booking: Booking) -> bool:
-    """Return whether `booking` is the business of `user`: their own, or one that they manage."""
-    return booking.user_id == user.pk or manages(user, booking)
+def check_books_for(user_id: UUID, actor: User) -> None:
+    """Let pass those who book for themselves, and admins.
+
+    Raises:
+        Forbidden: the booking would be somebody else's.
+    """
+    if user_id != actor.pk and not actor.is_admin:
+        raise Forbidden("Only admins book for somebody else.")
 
 
-def _check_may_touch(booking: Booking, actor: User) -> None:
-    if not may_read(actor, booking):
+def check_may_read(booking: Booking, actor: User) -> None:
+    """Let pass those whose business a booking is: its user, and those who manage it.
+
+    Raises:
+        Forbidden: it is somebody else's.
+    """
+    if booking.user_id != actor.pk and not manages(actor, booking):
         raise Forbidden("This is somebody else's booking.")
 
 
-def _check_manages(booking: Booking, actor: User) -> None:
+def check_may_delete(booking: Booking, actor: User) -> None:
+    """Let pass the user of a booking, whom its start and its notice may still stop, and admins.
+
+    Raises:
+        Forbidden: it is somebody else's.
+    """
+    if booking.user_id != actor.pk and not actor.is_admin:
+        raise Forbidden("This is somebody else's booking.")
+
+
+def check_manages(booking: Booking, actor: User) -> None:
+    """Let pass those who decide about a booking: its provider and admins.
+
+    Raises:
+        Forbidden: somebody else decides about it.
+    """
     if not manages(actor, booking):
         raise Forbidden("That is up to the provider; you can move or cancel your own bookings.")
 
@@ -535,7 +558,7 @@ def _move(
     # the same lock, and the terms, which are read below, cannot change while it is held.
     Calendar.objects.select_for_update(of=("self",), no_key=True).get(bookings=booking_id)
     booking = _locked(booking_id)
-    _check_may_touch(booking, actor)
+    check_may_read(booking, actor)
     if booking.status not in (Status.PENDING, Status.CONFIRMED):
         raise InvalidTransition(f"A booking that is {booking.status} cannot be moved.")
     if start_time == booking.start_time or (slot_id and slot_id == booking.slot_id):

@@ -17,18 +17,26 @@ from drf_spectacular.utils import (
     extend_schema,
     extend_schema_view,
 )
-from rest_framework.exceptions import PermissionDenied
+from rest_framework.fields import BooleanField
 from rest_framework.permissions import AllowAny, BasePermission, IsAuthenticated
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from accounts.permissions import IsAdmin, IsProviderOrAdmin, signed_in
+from accounts.permissions import IsAdmin, signed_in
 from bookings import feeds, ical, services, slots, waitlist, webhooks
 from bookings.availability import Search, search, window
 from bookings.events import TOLD
 from bookings.filters import BookingFilter, DeliveryFilter, EventFilter, SlotFilter
 from bookings.models import Booking, BookingEvent, Delivery, Slot, WaitlistEntry, Webhook
 from bookings.payloads import payloads
+from bookings.permissions import (
+    BooksForUser,
+    DeletesBooking,
+    HasPlace,
+    ListsBookings,
+    ManagesBooking,
+    ReadsBooking,
+)
 from bookings.serializers import (
     CLASS,
     AvailabilitiesSerializer,
@@ -61,7 +69,7 @@ from bookit.renderers import CalendarRenderer, dumps
 from bookit.schema import errors
 from bookit.views import GenericViewSet
 from catalog.models import Calendar, Service
-from catalog.services import check_owner
+from catalog.permissions import KeepsCalendar
 from catalog.viewsets import CatalogViewSet
 
 OWN_BOOKINGS = Prepared(
@@ -111,7 +119,17 @@ CALENDAR_FILE: Any = {
 class BookingViewSet(GenericViewSet):
     """Time that is taken."""
 
+    action_permissions = {
+        "list": ListsBookings,
+        "create": BooksForUser,
+        "retrieve": ReadsBooking,
+        "partial_update": ReadsBooking,
+        "status": ManagesBooking,
+        "destroy": DeletesBooking,
+    }
     permission_classes = [IsAuthenticated]
+    object_rows = Booking.objects.select_related("service", "calendar")
+    named_in_body = {"create": ("user_id", lambda pk: Booking(user_id=pk))}
     serializer_class = BookingSerializer
     filterset_class = BookingFilter
     ordering_fields = {"start_time": "start_time", "created_at": "created_at"}
@@ -129,8 +147,6 @@ class BookingViewSet(GenericViewSet):
         user = signed_in(self.request)
         if self.action != "list":
             return self.queryset.all()
-        if "user_id" in self.request.query_params and not user.is_admin:
-            raise PermissionDenied
         if self.request.query_params.get("scope") == "provider":
             return Booking.objects.on_calendars_of(user)
         return self.queryset.all() if user.is_admin else self.queryset.filter(user=user)
@@ -143,7 +159,7 @@ class BookingViewSet(GenericViewSet):
     @extend_schema(tags=["Bookings"], summary="Show a booking")
     def retrieve(self, request: Request, *args: Any, **kwargs: Any) -> Response:
         """Show a booking to its owner, its provider, or an admin."""
-        return self.shown(_readable(request, kwargs["pk"]))
+        return self.shown(self.object)
 
     @extend_schema(
         tags=["Bookings"],
@@ -172,9 +188,10 @@ class BookingViewSet(GenericViewSet):
         changes = {name: value for name, value in self.checked().items() if value is not None}
         if len(changes) > 1:
             # A client may send back what it has read: what is as it was is no change.
-            booking = Booking.objects.get(pk=pk)
             changes = {
-                name: value for name, value in changes.items() if getattr(booking, name) != value
+                name: value
+                for name, value in changes.items()
+                if getattr(self.object, name) != value
             }
         status = changes.pop("status", None)
         if changes and status:
@@ -188,7 +205,7 @@ class BookingViewSet(GenericViewSet):
             return self.shown(services.book_hold(**call))
         if status:
             return self.shown(services.change_status(**call, status=status))
-        return self.retrieve(request, pk=pk)
+        return self.shown(self.object)
 
     @extend_schema(
         tags=["Bookings"],
@@ -221,19 +238,16 @@ class BookingViewSet(GenericViewSet):
 class HistoryViewSet(GenericViewSet):
     """What happened to a booking, oldest first, for whoever may see the booking."""
 
-    permission_classes = [IsAuthenticated]
+    permission_classes = [ReadsBooking]
+    object_rows = Booking.objects.select_related("calendar")
+    object_lookup = {"pk": "booking_id"}
     serializer_class = HistoryEventSerializer
     default_ordering = ["id"]
     queryset = BookingEvent.objects.all()
 
     def get_queryset(self) -> QuerySet[BookingEvent]:
-        """Return the events of the booking that the path names.
-
-        Raises:
-            Booking.DoesNotExist: there is none.
-            PermissionDenied: it is somebody else's.
-        """
-        return self.queryset.filter(booking=_readable(self.request, self.kwargs["booking_id"]))
+        """Return the events of the booking that the path names."""
+        return self.queryset.filter(booking=self.object)
 
 
 class CalendarFileViewSet(GenericViewSet):
@@ -243,11 +257,11 @@ class CalendarFileViewSet(GenericViewSet):
     """
 
     renderer_classes = [CalendarRenderer]
+    # Anyone may ask for a feed: it is the token that counts.
+    permission_classes = [AllowAny]
+    action_permissions = {"booking": ReadsBooking}
+    object_rows = Booking.objects.select_related("service", "calendar")
     pagination_class = None
-
-    def get_permissions(self) -> list[BasePermission]:
-        """Return who may ask: for a feed anyone, for it is the token that counts."""
-        return [IsAuthenticated() if self.action == "booking" else AllowAny()]
 
     def known_parameters(self) -> frozenset[str]:
         """Return also the token of a feed."""
@@ -261,7 +275,7 @@ class CalendarFileViewSet(GenericViewSet):
     )
     def booking(self, request: Request, pk: Any) -> Response:
         """Download a booking for a calendar program."""
-        return self._file(feeds.booking_file(_readable(request, pk)))
+        return self._file(feeds.booking_file(self.object))
 
     @extend_schema(
         operation_id="me_calendar_file_show",
@@ -339,14 +353,15 @@ class OwnFeedViewSet(GenericViewSet):
 class CalendarFeedViewSet(GenericViewSet):
     """Where calendar programs find what a calendar's time is taken by."""
 
-    permission_classes = [IsProviderOrAdmin]
+    permission_classes = [KeepsCalendar]
+    object_rows = Calendar.objects.all()
     serializer_class = CalendarFeedSerializer  # type: ignore[assignment]
     pagination_class = None
 
     @extend_schema(tags=["Bookings"], summary="Show the addresses of a calendar's feed")
     def retrieve(self, request: Request, *args: Any, **kwargs: Any) -> Response:
         """Show two addresses: one for anyone, of the busy times alone, and one with names."""
-        return self._addresses(self._calendar(kwargs["pk"]))
+        return self._addresses()
 
     @extend_schema(
         operation_id="calendars_feed_renew",
@@ -357,32 +372,18 @@ class CalendarFeedViewSet(GenericViewSet):
     )
     def renew(self, request: Request, pk: Any) -> Response:
         """Give the feed two other addresses; those before answer 404 from now on."""
-        calendar = self._calendar(pk)
-        feeds.renew(owner_id=calendar.pk)
-        return self._addresses(calendar)
+        feeds.renew(owner_id=pk)
+        return self._addresses()
 
-    def _calendar(self, pk: Any) -> Calendar:
-        calendar = Calendar.objects.get(pk=pk)
-        check_owner(calendar, signed_in(self.request))
-        return calendar
-
-    def _addresses(self, calendar: Calendar) -> Response:
-        path = f"/calendars/{calendar.pk}.ics"
-        busy, names = feeds.calendar_tokens(calendar, signed_in(self.request))
+    def _addresses(self) -> Response:
+        path = f"/calendars/{self.object.pk}.ics"
+        busy, names = feeds.calendar_tokens(self.object, signed_in(self.request))
         return Response(
             {
                 "address": _address(self.request, path, busy),
                 "address_with_names": _address(self.request, path, names),
             }
         )
-
-
-def _readable(request: Request, pk: Any) -> Booking:
-    """Return a booking, if it is the business of whoever asks."""
-    booking = Booking.objects.select_related("service", "calendar").get(pk=pk)
-    if not services.may_read(signed_in(request), booking):
-        raise PermissionDenied
-    return booking
 
 
 def _address(request: Request, path: str, token: str) -> str:
@@ -393,9 +394,15 @@ class AvailabilityViewSet(GenericViewSet):
     """Times that can be booked."""
 
     permission_classes = [AllowAny]
+    object_rows = Service.objects.select_related("calendar")
     serializer_class = AvailabilitySerializer  # type: ignore[assignment]
     input_classes = {"retrieve": ServiceSearchSerializer, "many": ServicesSearchSerializer}
     queryset = Service.objects.all()
+
+    def get_permissions(self) -> list[BasePermission]:
+        """Return who may ask: anyone when a time is free, and why another is not, its provider."""
+        explained = self.request.query_params.get("explain") in BooleanField.TRUE_VALUES
+        return [KeepsCalendar() if self.action == "retrieve" and explained else AllowAny()]
 
     def known_parameters(self) -> frozenset[str]:
         """Return what may be asked."""
@@ -418,10 +425,7 @@ class AvailabilityViewSet(GenericViewSet):
         if not found.services:
             raise Http404
         [terms] = found.services
-        explained = asked.get("explain", False)
-        if explained and not signed_in(request).keeps(terms.provider_id):
-            raise PermissionDenied
-        return Response(self._shown(found, terms, explained=explained))
+        return Response(self._shown(found, terms, explained=asked.get("explain", False)))
 
     @extend_schema(
         tags=["Catalog"],
@@ -487,6 +491,13 @@ class SlotViewSet(CatalogViewSet):
         "partial_update": SlotChangeSerializer,
     }
     queryset = Slot.objects.all()
+    object_rows = Slot.objects.select_related("calendar")
+    named_in_body = {
+        "create": (
+            "service_id",
+            lambda pk: Service.objects.select_related("calendar").filter(pk=pk).first(),
+        )
+    }
 
     @extend_schema(
         tags=["Catalog"],
@@ -565,6 +576,9 @@ class WaitlistViewSet(GenericViewSet):
     default_ordering = ["created_at"]
     input_classes = {"create": WaitlistJoinSerializer}
     queryset = WaitlistEntry.objects.all()
+    action_permissions = {"retrieve": HasPlace, "destroy": HasPlace}
+    object_rows = WaitlistEntry.objects.select_related("slot__calendar")
+    object_lookup = {"pk": "pk", "slot": "slot_id"}
 
     def get_queryset(self) -> QuerySet[WaitlistEntry]:
         """Return one's own entries for the slot of the path; for its provider and admins all.
@@ -590,6 +604,7 @@ class WaitlistViewSet(GenericViewSet):
         gets the seat meanwhile. Who waits already keeps their place, and is answered with it. Where
         there is a free seat, or one has one, it is a 400.
         """
+        Slot.objects.only("pk").get(pk=slot_id)
         self.checked()
         return self.created(
             waitlist.join(slot_id=slot_id, actor=signed_in(request), at=timezone.now())
@@ -598,13 +613,7 @@ class WaitlistViewSet(GenericViewSet):
     @extend_schema(tags=["Bookings"], summary="Show a place in the queue for a slot")
     def retrieve(self, request: Request, *args: Any, **kwargs: Any) -> Response:
         """Show where one stands, to whoever waits, the provider and admins."""
-        user = signed_in(request)
-        entry = self.queryset.select_related("slot__calendar").get(
-            pk=kwargs["pk"], slot=kwargs["slot_id"]
-        )
-        if entry.user_id != user.pk and not user.keeps(entry.slot.calendar.provider_id):
-            raise PermissionDenied
-        return self.shown(entry)
+        return self.shown(self.object)
 
     @extend_schema(tags=["Bookings"], summary="Leave the queue for a slot")
     def destroy(self, request: Request, slot_id: Any, pk: Any) -> Response:
@@ -689,6 +698,7 @@ class DeliveryViewSet(GenericViewSet):
     default_ordering = ["-created_at"]
     input_classes = {"redeliver": NothingSerializer}
     queryset = Delivery.objects.all()
+    object_lookup = {"pk": "pk", "webhook": "webhook_id"}
 
     def get_queryset(self) -> QuerySet[Delivery]:
         """Return the deliveries to the webhook that the path names.

@@ -106,8 +106,7 @@ def leave(*, slot_id: UUID, entry_id: UUID, actor: User, at: datetime) -> None:
         Forbidden: neither its user, nor the provider, nor an admin asks.
     """
     entry = WaitlistEntry.objects.select_related("slot__calendar").get(pk=entry_id, slot=slot_id)
-    if entry.user_id != actor.pk and not actor.keeps(entry.slot.calendar.provider_id):
-        raise Forbidden("This is somebody else's place.")
+    check_place(entry, actor)
     # Nobody holds a seat for them at this moment, then.
     _locked(slot_id)
     left = {"status": Status.LEFT, "updated_at": at}
@@ -123,6 +122,16 @@ def leave(*, slot_id: UUID, entry_id: UUID, actor: User, at: datetime) -> None:
     if hold is not None:
         services.cancel_booking(booking_id=hold.pk, actor=actor, at=at)
         found.update(**left)
+
+
+def check_place(entry: WaitlistEntry, actor: User) -> None:
+    """Let pass the user of a place in a queue, the slot's provider, and admins.
+
+    Raises:
+        Forbidden: it is somebody else's.
+    """
+    if entry.user_id != actor.pk and not actor.keeps(entry.slot.calendar.provider_id):
+        raise Forbidden("This is somebody else's place.")
 
 
 def pass_over(slot_id: UUID, *, at: datetime) -> None:

@@ -1,6 +1,6 @@
 """What every endpoint shares: the zone of its answers, strict parameters, rate limits."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cache
 from typing import Any
 from uuid import UUID
@@ -10,6 +10,7 @@ from django.db.models import QuerySet
 from django.http import Http404, HttpRequest
 from django.urls.converters import UUIDConverter, register_converter
 from rest_framework import serializers, viewsets
+from rest_framework.permissions import SAFE_METHODS, BasePermission
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
@@ -62,8 +63,11 @@ class APIMixin(APIView):
         self.check_throttles(request)
         if method == "options":
             return
-        super().initial(request, *args, **kwargs)
         query = request.META.get("QUERY_STRING")
+        if query:
+            self._count_parameters(request)
+        super().initial(request, *args, **kwargs)
+        self.check_object()
         if query:
             self._check_parameters(request)
         name = (query and request.query_params.get("tz")) or request.META.get("HTTP_TIME_ZONE")
@@ -84,11 +88,20 @@ class APIMixin(APIView):
         if not hasattr(request._request, "rate_limit"):
             super().check_throttles(request)
 
-    def _check_parameters(self, request: Request) -> None:
+    def check_object(self) -> None:
+        """Decide whether the caller may touch what the path names, if it names something.
+
+        This happens before anything else of the request is looked at: the answer to somebody who
+        may not must depend neither on the body nor on the state of the object.
+        """
+
+    def _count_parameters(self, request: Request) -> None:
         try:
             request.query_params  # noqa: B018 - the first look at them counts them
         except TooManyFieldsSent:
             raise refuse("", "There are too many parameters.") from None
+
+    def _check_parameters(self, request: Request) -> None:
         known = self.known_parameters()
         for name, values in request.query_params.lists():
             if name not in known:
@@ -127,6 +140,63 @@ class GenericViewSet(APIMixin, viewsets.GenericViewSet[Any]):
     serializer_class: type[RowSerializer]
     # Per action: the serializer that checks the body.
     input_classes: Mapping[str, type[serializers.Serializer[Any]]] = {}
+    # Per action: who may do it, where that is not what `permission_classes` say.
+    action_permissions: Mapping[str, type[BasePermission]] = {}
+    # What the path names, as `has_object_permission` wants it: the rows (by default `queryset`),
+    # and by which parts of the path one is found.
+    object_rows: QuerySet[Any] | None = None
+    object_lookup: Mapping[str, str] = {"pk": "pk"}
+    # Per action: the field of the body that names what the action is about, and how to find that.
+    named_in_body: Mapping[str, tuple[str, Callable[[Any], Any]]] = {}
+
+    def get_permissions(self) -> list[Any]:
+        """Return who may do this action."""
+        permission = self.action_permissions.get(self.action)
+        return [permission()] if permission else [*super().get_permissions()]
+
+    def check_object(self) -> None:
+        """Find what the path names as `self.object`, and decide whether the caller may touch it.
+
+        Reading what anybody may read needs no look at it. A change needs one in any case, so that
+        what does not exist is a 404 whatever the body says.
+
+        Raises:
+            ObjectDoesNotExist: there is no such thing.
+        """
+        names = self.object_lookup.values()
+        if not self.kwargs or not self.kwargs.keys() >= {*names}:
+            return
+        if self.request.method in SAFE_METHODS and not any(
+            type(each).has_object_permission is not BasePermission.has_object_permission
+            for each in self.get_permissions()
+        ):
+            return
+        rows: Any = self.object_rows
+        if rows is None:
+            rows = self.queryset  # type: ignore[arg-type]
+        self.object = rows.get(
+            **{field: self.kwargs[name] for field, name in self.object_lookup.items()}
+        )
+        self.check_object_permissions(self.request, self.object)
+
+    def check_named(self) -> None:
+        """Decide whether the caller may do this to what a field of the body names.
+
+        Only the shape of that field is checked before; everything else about the body comes later.
+        A field of another shape, or one that names nothing, is refused with the rest.
+        """
+        field, find = self.named_in_body.get(self.action, ("", None))
+        body = self.request.data
+        if find is None or not isinstance(body, Mapping) or field not in body:
+            return
+        serializer: Any = self.get_serializer_class()
+        try:
+            fields: Any = _checker(serializer).fields  # type: ignore[attr-defined]
+            named = find(fields[field].run_validation(body[field]))
+        except serializers.ValidationError:
+            return
+        if named is not None:
+            self.check_object_permissions(self.request, named)
 
     def get_serializer_class(self) -> type[serializers.BaseSerializer[Any]]:
         """Return the class that checks this action's body, or that shows the resource."""
@@ -178,7 +248,11 @@ class GenericViewSet(APIMixin, viewsets.GenericViewSet[Any]):
         return self.serializer_class.represent(row)
 
     def checked(self, **options: Any) -> Any:
-        """Return the request's body, checked for shape and format by the action's serializer."""
+        """Return the request's body, checked for shape and format by the action's serializer.
+
+        Before that, whether the caller may touch what the body names.
+        """
+        self.check_named()
         serializer: Any = self.get_serializer_class()
         return _checker(serializer, **options).run_validation(self.request.data)
 

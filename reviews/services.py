@@ -45,8 +45,7 @@ def create_review(
             raise Invalid(
                 errors={"booking_id": ["There is no booking with this id."]},
             )
-        if booking.user_id != actor.pk:
-            raise Forbidden("This is somebody else's booking.")
+        check_booked(booking, actor)
         if booking.status != Booking.Status.COMPLETED:
             raise BookingNotCompleted
         review = Review(
@@ -86,8 +85,7 @@ def update_review(*, review_id: UUID, actor: User, changes: dict[str, Any], at: 
     """
     with transaction.atomic():
         review = _locked(review_id)
-        if review.user_id != actor.pk:
-            raise Forbidden("This is somebody else's review.")
+        check_wrote(review, actor)
         if changes:
             before = review.rating
             for field, value in changes.items():
@@ -107,10 +105,39 @@ def delete_review(*, review_id: UUID, actor: User) -> None:
     """
     with transaction.atomic():
         review = _locked(review_id)
-        if review.user_id != actor.pk and not actor.is_admin:
-            raise Forbidden("This is somebody else's review.")
+        check_may_delete(review, actor)
         review.delete()
         _count(review.service_id, stars=-review.rating, reviews=-1)
+
+
+def check_booked(booking: Booking, actor: User) -> None:
+    """Let pass the user of a booking.
+
+    Raises:
+        Forbidden: it is somebody else's.
+    """
+    if booking.user_id != actor.pk:
+        raise Forbidden("This is somebody else's booking.")
+
+
+def check_wrote(review: Review, actor: User) -> None:
+    """Let pass whoever wrote a review.
+
+    Raises:
+        Forbidden: it is somebody else's.
+    """
+    if review.user_id != actor.pk:
+        raise Forbidden("This is somebody else's review.")
+
+
+def check_may_delete(review: Review, actor: User) -> None:
+    """Let pass whoever wrote a review, and admins.
+
+    Raises:
+        Forbidden: it is somebody else's.
+    """
+    if not actor.is_admin:
+        check_wrote(review, actor)
 
 
 def _locked(review_id: UUID) -> Review:

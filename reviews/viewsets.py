@@ -5,17 +5,19 @@ from typing import Any
 from django.db.models import QuerySet
 from django.utils import timezone
 from drf_spectacular.utils import extend_schema, extend_schema_view
-from rest_framework.permissions import SAFE_METHODS, AllowAny, BasePermission, IsAuthenticated
+from rest_framework.permissions import AllowAny
 from rest_framework.request import Request
 from rest_framework.response import Response
 
 from accounts.permissions import signed_in
+from bookings.models import Booking
 from bookit.schema import errors
 from bookit.views import GenericViewSet
 from catalog.models import Service
 from reviews import services
 from reviews.filters import ReviewFilter
 from reviews.models import Review
+from reviews.permissions import DeletesReview, ReviewsBooking, WroteReview
 from reviews.serializers import ReviewChangeSerializer, ReviewCreateSerializer, ReviewSerializer
 
 
@@ -36,10 +38,16 @@ class ReviewViewSet(GenericViewSet):
         "partial_update": ReviewChangeSerializer,
     }
     queryset = Review.objects.all()
-
-    def get_permissions(self) -> list[BasePermission]:
-        """Return who may do this: anyone reads."""
-        return [AllowAny() if self.request.method in SAFE_METHODS else IsAuthenticated()]
+    # Anyone reads.
+    permission_classes = [AllowAny]
+    action_permissions = {
+        "create": ReviewsBooking,
+        "partial_update": WroteReview,
+        "destroy": DeletesReview,
+    }
+    named_in_body = {
+        "create": ("booking_id", lambda pk: Booking.objects.filter(pk=pk).first()),
+    }
 
     @extend_schema(
         tags=["Reviews"],

@@ -155,10 +155,11 @@ def test_a_token_of_nobodys_costs_nothing(api):
 @pytest.mark.parametrize(
     ("change", "expected"),
     [
-        # Account; lock calendar and booking, terms, find a seat, move, write down; two savepoints.
-        ({"start_time": "2999-06-01T10:00:00Z"}, 11),
-        # Account; lock, change, write down; savepoint.
-        ({"status": "cancelled"}, 6),
+        # Account, booking; lock calendar and booking, terms, find a seat, move, write down; two
+        # savepoints.
+        ({"start_time": "2999-06-01T10:00:00Z"}, 12),
+        # Account, booking; lock, change, write down; savepoint.
+        ({"status": "cancelled"}, 7),
     ],
 )
 def test_a_change_costs_a_fixed_number(api, people, change, expected):

@@ -248,19 +248,19 @@ class TestQueries:
         assert len(queries(lambda: client.get(f"{path}?limit=1"))) == 4
 
     @pytest.mark.parametrize("rows", [0, 30])
-    def test_a_new_one_costs_six(self, client, calendar, path, rows):
-        # The account; savepoint, calendar, time off, bookings, savepoint.
+    def test_a_new_one_costs_seven(self, client, calendar, path, rows):
+        # The account, the calendar; savepoint, calendar, time off, bookings, savepoint.
         TimeOffFactory.create_batch(rows, calendar=calendar)
         made = queries(lambda: client.post(path, AUGUST))
-        assert len(made) == 6, made
-        assert made[2].endswith("FOR UPDATE")
+        assert len(made) == 7, made
+        assert made[3].endswith("FOR UPDATE")
 
-    def test_deleting_one_costs_six(self, client, path):
-        # The account; savepoint, calendar, time off, its end, savepoint.
+    def test_deleting_one_costs_seven(self, client, path):
+        # The account, the calendar; savepoint, calendar, time off, its end, savepoint.
         location = client.post(path, AUGUST)["Location"]
         made = queries(lambda: client.delete(location))
-        assert len(made) == 6, made
-        assert made[2].endswith("FOR UPDATE")
+        assert len(made) == 7, made
+        assert made[3].endswith("FOR UPDATE")
 
 
 @pytest.mark.django_db(transaction=True)

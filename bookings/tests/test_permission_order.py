@@ -1,0 +1,220 @@
+"""Permission comes first: what somebody may not touch answers alike, whatever they send.
+
+The answer to somebody without permission depends neither on the body, nor on the parameters, nor on
+the state of what they ask about. Otherwise it would tell them about it.
+"""
+
+import json
+from datetime import timedelta
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from django.db import transaction
+from django.urls import resolve
+from django.utils import timezone
+
+from accounts.models import User
+from bookings.models import Booking, Slot, WaitlistEntry, Webhook
+from bookings.tests import test_permissions as table
+from bookings.tests.test_permissions import BODIES, PEOPLE, ROWS, api_routes, people, world
+from catalog.models import Service
+
+__all__ = ["people", "world"]  # fixtures
+
+pytestmark = pytest.mark.django_db
+
+
+def route_of(path):
+    known = dict.fromkeys(PLACEHOLDERS, str(uuid4()))
+    return resolve(path.format(**known).split("?")[0]).route
+
+
+PLACEHOLDERS = {
+    *("owner", "calendar", "empty_calendar", "time_off", "service", "inactive_service"),
+    *("unbooked_service", "slot", "full_slot", "entry", "booking", "past_booking", "review"),
+    *("own_token", "busy_token", "names_token", "webhook", "delivery"),
+}
+
+# By endpoint, how people are answered who may not do what the rows of the table ask for.
+ENDPOINTS: dict[tuple[str, str], list[Any]] = {}
+for row in ROWS:
+    ENDPOINTS.setdefault((row[0], route_of(row[1])), []).append(row)
+
+# Endpoints that are about what a field of the body names: whose it is cannot be known without it.
+NAMED = {
+    "POST calendars": ("provider_id", "for-the-provider"),
+    "PATCH calendars/<id:pk>": ("provider_id", "to-the-other"),
+    "POST services": ("calendar_id", "on-the-calendar"),
+    "PATCH services/<id:pk>": ("calendar_id", "to-the-other"),
+    "POST slots": ("service_id", ""),
+    "POST bookings": ("user_id", "for-the-owner"),
+    "POST reviews": ("booking_id", ""),
+}
+
+# Of two of these, whoever is refused whatever the body names.
+WHATEVER_IS_NAMED = {
+    ("POST", "slots"): ["anonymous", "user", "owner"],
+    ("POST", "reviews"): ["anonymous"],
+}
+
+# What else the same request could carry, and what could be asked of it.
+OTHER_BODIES = [
+    *(b"", b"{", b"null", b"[]", b"7", b"\xff", b'{"x": NaN}', b"[" * 2000),
+    json.dumps({"there_is_no_such_field": 1}).encode(),
+    json.dumps({"status": "confirmed", "start_time": "2999-02-01T10:00:00Z"}).encode(),
+    json.dumps({"status": "pending"}).encode(),
+    json.dumps({"status": 1, "start_time": "x", "name": None, "events": {}, "url": []}).encode(),
+]
+OTHER_HEADERS = [
+    {"HTTP_IF_MATCH": '"x"'},
+    {"HTTP_IDEMPOTENCY_KEY": "x" * 300},
+    {"CONTENT_TYPE": "text/csv"},
+]
+STATES = [
+    *((Booking, {"status": status}) for status in Booking.Status.values if status != "held"),
+    (Booking, {"status": "held", "hold_expires_at": timezone.now() + timedelta(minutes=5)}),
+    (Slot, {"status": "cancelled"}),
+    (WaitlistEntry, {"status": "left"}),
+    (Service, {"is_active": False}),
+    (Webhook, {"is_active": False}),
+]
+
+
+def ask(client, method, path, body=b"", query="", **headers):
+    """Return status and content of an answer, without what differs between any two of them."""
+    form = headers.pop("CONTENT_TYPE", "application/json")
+    separator = "&" if "?" in path else "?"
+    address = f"{path}{separator}{query}" if query else path
+    with transaction.atomic():
+        response = client.generic(method, address, body, content_type=form, **headers)
+        transaction.set_rollback(True)
+    said = response.json()
+    del said["request_id"]
+    return response.status_code, said
+
+
+def body_of(row, world):
+    filled = {
+        name: value.format(**world) if isinstance(value, str) else value
+        for name, value in BODIES.get(f"{row[1]} {row[2]}".strip(), {}).items()
+    }
+    return json.dumps(filled).encode()
+
+
+def strangers(key):
+    """Return those who may do nothing of what an endpoint does, whatever they send."""
+    refused = [who for who in PEOPLE if all(row[3][who] in (401, 403) for row in ENDPOINTS[key])]
+    return WHATEVER_IS_NAMED.get(key, refused)
+
+
+GUARDED = [key for key in ENDPOINTS if strangers(key)]
+
+
+def test_the_table_has_every_endpoint():
+    assert set(ENDPOINTS) == set(api_routes())
+    assert len(GUARDED) > 30
+
+
+@pytest.mark.parametrize("key", GUARDED, ids=" ".join)
+def test_strangers_get_one_answer_whatever_they_send(api, people, world, key):
+    method, rows = key[0], ENDPOINTS[key]
+    for who in strangers(key):
+        client = api if who == "anonymous" else api.as_(people[who])
+        for path in {row[1].format(**world) for row in rows}:
+            right = body_of(rows[0], world)
+            answers = [
+                ask(client, method, path, right),
+                *(ask(client, method, path, body) for body in OTHER_BODIES),
+                *(ask(client, method, path, right, **headers) for headers in OTHER_HEADERS),
+                ask(client, method, path, right, query="there_is_no_such_parameter=1"),
+                ask(client, method, path, right, query="tz=Nowhere/At/All&limit=x"),
+            ]
+            assert answers[0][0] == (401 if who == "anonymous" else 403), (who, path)
+            assert all(answer == answers[0] for answer in answers), (who, path, answers)
+
+
+@pytest.mark.parametrize("key", GUARDED, ids=" ".join)
+def test_strangers_get_one_answer_whatever_its_state(api, people, world, key):
+    method, rows = key[0], ENDPOINTS[key]
+    for who in strangers(key):
+        client = api if who == "anonymous" else api.as_(people[who])
+        for path in {row[1].format(**world) for row in rows}:
+            bodies = [body_of(row, world) for row in rows]
+            bodies += OTHER_BODIES[-3:]
+            before = ask(client, method, path, bodies[0])
+            for model, changes in STATES:
+                with transaction.atomic():
+                    if model is Booking:
+                        changes = {"hold_expires_at": None, **changes}
+                    model.objects.filter(pk__in=list(ids_in(path))).update(**changes)
+                    for body in bodies:
+                        assert ask(client, method, path, body) == before, (who, path, changes)
+                    transaction.set_rollback(True)
+
+
+def ids_in(path):
+    return (
+        part for part in path.replace("?", "/").replace(".ics", "").split("/") if len(part) == 36
+    )
+
+
+@pytest.mark.parametrize("name", NAMED)
+def test_what_a_body_names_is_judged_before_the_rest_of_the_body(api, people, world, name):
+    field, variant = NAMED[name]
+    method, route = name.split()
+    [row] = [row for row in ENDPOINTS[method, route] if row[2] == variant]
+    path, right = row[1].format(**world), json.loads(body_of(row, world))
+    wrong = {other: {"not": "that"} for other in right if other != field}
+    refused = [who for who in PEOPLE if row[3][who] in (401, 403)]
+    assert refused
+    for who in refused:
+        client = api if who == "anonymous" else api.as_(people[who])
+        answers = [
+            ask(client, method, path, json.dumps(body).encode())
+            for body in (
+                right,
+                {field: right[field]},
+                {**right, "there_is_no_such_field": 1},
+                {**right, **wrong},
+            )
+        ]
+        assert answers[0][0] == row[3][who]
+        assert all(answer == answers[0] for answer in answers), (who, answers)
+
+
+@pytest.mark.parametrize("name", NAMED)
+def test_what_a_body_names_in_another_shape_is_a_problem_of_the_body(api, people, world, name):
+    field, variant = NAMED[name]
+    method, route = name.split()
+    [row] = [row for row in ENDPOINTS[method, route] if row[2] == variant]
+    right = json.loads(body_of(row, world))
+    body = json.dumps({**right, field: "no id"}).encode()
+    status, said = ask(api.as_(people["admin"]), method, row[1].format(**world), body)
+    assert status == 400
+    assert field in [error["field"] for error in said["errors"]]
+
+
+@pytest.mark.parametrize(
+    "key", [key for key in ENDPOINTS if "<id:" in key[1] and key[0] != "GET"], ids=" ".join
+)
+def test_what_does_not_exist_is_not_found_whatever_the_body_says(api, people, key):
+    path = ENDPOINTS[key][0][1]
+    nowhere = dict.fromkeys(PLACEHOLDERS, str(uuid4()))
+    for body in (b"{", *OTHER_BODIES[-2:]):
+        answer = ask(api.as_(people["admin"]), key[0], path.format(**nowhere), body)
+        assert answer[0] == 404, answer
+
+
+@pytest.mark.parametrize("row", ROWS, ids=table.NAMES)
+def test_the_demoted_may_do_what_any_user_may(api, people, world, row):
+    expected = row[3]["user"]
+    if "{names_token}" in row[1]:
+        expected = 404  # It was the provider's.
+    for who in ("provider", "admin"):
+        client = api.as_(people[who])
+        with transaction.atomic():
+            User.objects.filter(pk=people[who].pk).update(role="user")
+            answer = table.send(client, row, world).status_code
+            transaction.set_rollback(True)
+        assert answer == (expected if who == "provider" else row[3]["user"]), who
