@@ -170,6 +170,18 @@ def keeps_own(alias: str) -> str:
     return f"({alias}.is_active AND {alias}.role IN ({roles}))"
 
 
+def has_verified_address(alias: str) -> str:
+    """Return the SQL that says whether somebody has made sure that a user's address is theirs.
+
+    Nobody proves an address by registering with it. Today only those count who hold a role that an
+    admin gave them; once accounts know which addresses are verified, that belongs here.
+
+    Args:
+        alias: the name under which the statement joins `accounts_user`.
+    """
+    return keeps_own(alias)
+
+
 class Session(models.Model):
     """One login and every refresh token that descends from it: they live and die together.
 

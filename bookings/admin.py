@@ -16,6 +16,7 @@ from bookings.models import (
     Booking,
     BookingEvent,
     Delivery,
+    MailCount,
     Slot,
     WaitlistEntry,
     Webhook,
@@ -326,3 +327,12 @@ class DeliveryAdmin(ServedAdmin):
                 webhook_id=delivery.webhook_id, delivery_id=delivery.pk, at=timezone.now()
             ),
         )
+
+
+@admin.register(MailCount)
+class MailCountAdmin(ReadOnlyAdmin):
+    """How many mails were sent, and which limits kept others back."""
+
+    list_display = ["day", "subject", "sent", "most", "withheld"]
+    list_filter = ["day"]
+    search_fields = ["subject"]

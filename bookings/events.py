@@ -15,6 +15,9 @@ from bookings.models import Booking, BookingEvent
 # All of a booking that changes, as each event keeps it: state and history tell the same.
 STATE_COLUMNS = ("status", "start_time", "end_time", "seat", "slot_id", "hold_expires_at")
 
+# The reason of bookings that are cancelled with their slot; the only one that nobody wrote.
+SLOT_CANCELLED = "The slot was cancelled."
+
 # What webhooks and `/events` tell of; the rest is between a booking and its attendee.
 TOLD = [
     BookingEvent.Type.CREATED,

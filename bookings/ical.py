@@ -30,7 +30,7 @@ STATUSES: dict[str, str] = {
 
 @dataclass(frozen=True)
 class Party:
-    """Who calls or comes: a name and a mail address."""
+    """Who calls or comes: a name, which may be empty, and a mail address."""
 
     name: str
     email: str
@@ -142,5 +142,6 @@ def _address(party: Party) -> icalendar.vCalAddress:
     """Return a name as a parameter, and the address as the value: neither can end the line."""
     address = icalendar.vCalAddress(f"mailto:{quote(party.email, safe='@+')}")
     name = CONTROLS.sub(" ", " ".join(party.name.split())).replace('"', "'")
-    address.params["cn"] = icalendar.vText(name)
+    if name:
+        address.params["cn"] = icalendar.vText(name)
     return address

@@ -1,26 +1,40 @@
 """Mails about bookings: who gets which, when, and what it says.
 
-Each event defers a job for each mail. The worker reads what the mail is about in one query and
-sends it. A mail may come twice, for a worker may die when it has sent one; by its Message-ID, which
-follows from the event and the reader, it is known for the same.
+Each event defers a job for each mail. The worker reads what the mail is about and sends it, unless
+a limit is reached (`mail_limits`). A mail may come twice, because a worker may die when it has sent
+one; its Message-ID follows from the event and the reader, so it can be known for the same.
+
+A booking can be moved again and again. So a move is told a little later, and moves that follow it
+until then are told with it: where the booking was before, and where it is now. Nothing else happens
+to a booking more than once, and is told at once.
+
+Anybody can name any address as an attendee's, or register with it. An address that nobody has
+verified gets nothing that a user wrote: no names, notes or reasons. What providers and admins chose
+stays, without anything that a mail program would turn into a link.
 """
 
+import logging
+import re
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
 import orjson
+from django.conf import settings
 from django.core.mail import EmailMultiAlternatives
 from django.db import connection
 from django.template.loader import render_to_string
 
-from accounts.models import keeps_own
-from bookings import ical
+from accounts.models import has_verified_address, keeps_own
+from bookings import ical, mail_limits
+from bookings.events import SLOT_CANCELLED
 from bookings.models import Booking, BookingEvent
 from bookit.times import zone
+
+logger = logging.getLogger(__name__)
 
 ATTENDEE, PROVIDER = "attendee", "provider"
 
@@ -67,6 +81,17 @@ OFFERED = News(
     " by then, or it goes to whoever comes after you.",
 )
 
+UNVERIFIED = (
+    "You get this because somebody gave this address when they booked. If you know nothing of it,"
+    " you need not do anything."
+)
+
+# What makes a link of the text after it.
+LINKING = re.compile(r"://|//|@|:(?=[^\W\d]|\+)|[.\u2024\u3002\uff0e\uff61](?=[^\W\d])")
+
+# A job's arguments, and when it is to run: None for at once.
+Job = tuple[dict[str, Any], datetime | None]
+
 ALWAYS: dict[str, News] = {
     Type.CONFIRMED: CONFIRMED,
     Type.RESCHEDULED: RESCHEDULED,
@@ -82,6 +107,8 @@ class Occasion:
     Args:
         sequence: how many events of the booking came before.
         is_current: its status and its start are still those of the event.
+        is_over: it is cancelled or expired by now, or its time has come.
+        user_is_verified: somebody has made sure that the address of its user's account is theirs.
         provider_id: None also where the calendar's provider keeps it no more.
     """
 
@@ -100,6 +127,7 @@ class Occasion:
     reason: str | None
     is_offer: bool
     is_current: bool
+    is_over: bool
     booking_id: UUID
     attendee_name: str
     attendee_email: str
@@ -113,6 +141,7 @@ class Occasion:
     user_email: str
     user_timezone: str
     user_is_active: bool
+    user_is_verified: bool
     provider_id: UUID | None
     provider_name: str | None
     provider_email: str | None
@@ -132,6 +161,8 @@ class Occasion:
         ):
             # Of a hold that ends nobody has been told that it began; and of an offer until when.
             return None
+        if self.type == Type.RESCHEDULED and self.is_over:
+            return None
         return ALWAYS.get(self.type)
 
     @property
@@ -146,6 +177,11 @@ class Occasion:
             and self.provider_id != self.actor_id,
         }
         return [audience for audience, is_told in asked.items() if is_told]
+
+    def is_verified(self, audience: str) -> bool:
+        """Return whether the address of a reader is known to be theirs."""
+        own = self.attendee_email.lower() in ("", self.user_email)
+        return audience == PROVIDER or (own and self.user_is_verified)
 
 
 # In the order of the fields above.
@@ -165,9 +201,11 @@ SELECT event.id, event.type, event.at, event.actor_id, (
     ),
     booking.status = event.data->>'status'
         AND booking.start_time = (event.data->>'start_time')::timestamptz,
+    booking.status NOT IN ('held', 'pending', 'confirmed'),
     booking.id, booking.attendee_name, booking.attendee_email, booking.notes, booking.price,
     booking.currency, service.title, calendar.name,
     attendee.id, attendee.name, attendee.email, attendee.timezone, attendee.is_active,
+    {has_verified_address("attendee")},
     provider.id, provider.name, provider.email, provider.timezone
 FROM bookings_bookingevent AS event
 JOIN bookings_booking AS booking ON booking.id = event.booking_id
@@ -184,15 +222,24 @@ ORDER BY event.id
 # as a whole, and is tried again.
 DEFER = """
 SELECT procrastinate_defer_jobs_v1(array_agg(ROW(
-    'default', %(task)s, 0, NULL, job.queueing_lock, job.args::jsonb, NULL
+    'default', %(task)s, 0, NULL, job.queueing_lock, job.args::jsonb, job.scheduled_at
 )::procrastinate_job_to_defer_v1))
-FROM unnest(%(locks)s::text[], %(args)s::text[]) AS job (queueing_lock, args)
+FROM unnest(%(locks)s::text[], %(args)s::text[], %(times)s::timestamptz[])
+    AS job (queueing_lock, args, scheduled_at)
 WHERE NOT EXISTS (
     SELECT FROM procrastinate_jobs AS waiting
     WHERE waiting.queueing_lock = job.queueing_lock AND waiting.status = 'todo'
 )
 """
 
+# The last move of a booking, and all that has happened since.
+SINCE_LAST_MOVE = """
+SELECT event.id FROM bookings_bookingevent AS event
+WHERE event.booking_id = %(booking_id)s AND event.id >= (
+    SELECT max(move.id) FROM bookings_bookingevent AS move
+    WHERE move.booking_id = %(booking_id)s AND move.type = 'booking.rescheduled'
+)
+"""
 
 # The events of a booking that nobody has been told of, with whom, or nothing for all. The job that
 # tells of one is there to be seen from the moment at which the event is.
@@ -223,6 +270,19 @@ class Mail:
     calendar: str
     method: str
     message_id: str
+    booking_id: str
+    audience: str
+    is_verified: bool
+
+    def limits(self) -> list[mail_limits.Limit]:
+        """Return the limits that it counts against."""
+        return mail_limits.limits_of(
+            booking_id=self.booking_id,
+            audience=self.audience,
+            address=self.to,
+            is_verified=self.is_verified,
+            is_last=self.method == "CANCEL",
+        )
 
     def message(self) -> EmailMultiAlternatives:
         """Return it as Django sends it."""
@@ -239,42 +299,93 @@ class Mail:
 
 
 def enqueue(events: Iterable[BookingEvent]) -> None:
-    """Defer a job for each mail that events ask for, unless it waits already."""
-    ids = [event.pk for event in events]
-    _defer(
-        "bookings.send_mail",
-        [
-            (occasion, audience, {"event_id": occasion.event_id, "audience": audience})
-            for occasion in occasions(ids)
-            for audience in occasion.audiences
-        ],
-    )
+    """Defer a job for each mail that events ask for, unless it waits already.
+
+    Of the moves of a booking one job waits at a time, that of the first.
+    """
+    task = "bookings.send_mail"
+    jobs: dict[str, Job] = {}
+    for occasion in occasions([event.pk for event in events]):
+        is_move = occasion.type == Type.RESCHEDULED
+        what = occasion.booking_id if is_move else occasion.event_id
+        scheduled_at = occasion.at + settings.MAIL_PAUSE if is_move else None
+        for audience in occasion.audiences:
+            args = {"event_id": occasion.event_id, "audience": audience}
+            jobs.setdefault(f"{task}/{what}/{audience}", (args, scheduled_at))
+    _defer(task, jobs)
 
 
 def enqueue_composed(booking: Booking) -> None:
     """Defer the mails about a booking that wait still whole: it will be gone when they are sent."""
     rows = connection.fetch(PENDING, {"booking_id": booking.pk})  # type: ignore[attr-defined]
     waiting = {*rows}
-    _defer(
-        "bookings.send_composed_mail",
-        [
-            (occasion, audience, {"mail": asdict(compose(occasion, audience))})
-            for occasion in occasions([event_id for event_id, _ in rows])
-            for audience in occasion.audiences
-            if waiting & {(occasion.event_id, None), (occasion.event_id, audience)}
-        ],
-    )
+    task = "bookings.send_composed_mail"
+    jobs: dict[str, Job] = {}
+    for occasion in occasions([event_id for event_id, _ in rows]):
+        if occasion.type == Type.RESCHEDULED:
+            continue  # Where it was to be is of no interest any more.
+        for audience in occasion.audiences:
+            if waiting & {(occasion.event_id, None), (occasion.event_id, audience)}:
+                mail = {"mail": asdict(compose(occasion, audience))}
+                jobs[f"{task}/{occasion.event_id}/{audience}"] = (mail, None)
+    _defer(task, jobs)
 
 
-def send(*, event_id: int, audience: str) -> None:
+def send(*, event_id: int, audience: str, at: datetime) -> None:
     """Send the mail about an event, unless the booking is gone or nobody wants to know any more.
 
     Raises:
         OSError: the mail server does not take it (`smtplib.SMTPException` is one).
     """
     for occasion in occasions([event_id]):
-        if audience in occasion.audiences:
-            compose(occasion, audience).message().send()
+        is_move = occasion.type == Type.RESCHEDULED
+        told = _with_later_moves(occasion, audience) if is_move else occasion
+        if told is not None and audience in told.audiences:
+            deliver(compose(told, audience), at=at)
+
+
+def deliver(mail: Mail, *, at: datetime) -> None:
+    """Send a mail, unless one of its limits is reached.
+
+    Raises:
+        OSError: the mail server does not take it (`smtplib.SMTPException` is one).
+    """
+    limits = mail.limits()
+    reached = mail_limits.take(limits, at=at)
+    if reached:
+        logger.warning(
+            "mail withheld: the limit of its %s is reached",
+            reached[0].name,
+            extra={"booking_id": mail.booking_id, "audience": mail.audience},
+        )
+        return
+    try:
+        mail.message().send()
+    except BaseException:
+        # It is tried again, and counted then.
+        mail_limits.give_back(limits, at=at)
+        raise
+
+
+def _with_later_moves(first: Occasion, audience: str) -> Occasion | None:
+    """Return the last move of a booking as one from where it was before the first.
+
+    None where the booking is gone, or where it was confirmed since: the mail about that says when
+    it is.
+    """
+    rows = connection.fetch(  # type: ignore[attr-defined]
+        SINCE_LAST_MOVE, {"booking_id": first.booking_id}
+    )
+    found = occasions([event_id for (event_id,) in rows])
+    if any(each.type == Type.CONFIRMED and audience in each.audiences for each in found):
+        return None
+    return next(
+        (
+            replace(last, was_start_time=first.was_start_time, was_end_time=first.was_end_time)
+            for last in found[:1]
+        ),
+        None,
+    )
 
 
 def occasions(event_ids: Sequence[int]) -> list[Occasion]:
@@ -287,32 +398,42 @@ def compose(occasion: Occasion, audience: str) -> Mail:
     """Return the mail to one of those whom an event concerns, in their own time zone."""
     news = occasion.news
     assert news is not None  # noqa: S101 - else it has no audiences
-    attendee_name = _line(occasion.attendee_name or occasion.user_name)
+    is_verified = occasion.is_verified(audience)
+    attendee_name = unlinked(_line(occasion.attendee_name or occasion.user_name))
     if audience == ATTENDEE:
-        reader = ical.Party(attendee_name, occasion.attendee_email or occasion.user_email)
+        address = occasion.attendee_email or occasion.user_email
+        reader = ical.Party(attendee_name if is_verified else "", address)
         tz_name, lead = occasion.user_timezone, news.attendee
     else:
         reader = ical.Party(_line(occasion.provider_name or ""), occasion.provider_email or "")
         tz_name, lead = occasion.provider_timezone or "UTC", news.provider
     title, calendar_name = _line(occasion.title), _line(occasion.calendar_name)
+    reason = occasion.reason or ""
+    if not is_verified:
+        title, calendar_name = unlinked(title), unlinked(calendar_name)
+        reason = reason if reason == SLOT_CANCELLED else ""
     until = occasion.hold_expires_at
     lead = lead.format(name=attendee_name, until=until and _moment(until, tz_name))
-    if news is RESCHEDULED and occasion.status == Status.PENDING:
+    if news is RESCHEDULED and occasion.status == Status.PENDING and occasion.is_current:
         lead += " It is still to be confirmed."
+    before = (
+        _period(occasion.was_start_time, occasion.was_end_time, tz_name)
+        if occasion.was_start_time and occasion.was_end_time
+        else ""
+    )
+    when = _period(occasion.start_time, occasion.end_time, tz_name)
     rows = {
         "What": title,
         "With": calendar_name if calendar_name != title else "",
-        "When": _period(occasion.start_time, occasion.end_time, tz_name),
-        "Before": (
-            _period(occasion.was_start_time, occasion.was_end_time, tz_name)
-            if occasion.was_start_time and occasion.was_end_time
-            else ""
-        ),
+        "When": when,
+        "Before": before if before != when else "",
         # No more of the attendee than the booking shows: not the address of their account.
-        "Who": ", ".join(filter(None, [attendee_name, occasion.attendee_email])),
+        "Who": (
+            ", ".join(filter(None, [attendee_name, occasion.attendee_email])) if is_verified else ""
+        ),
         "Price": f"{occasion.price} {occasion.currency}" if occasion.price else "",
-        "Notes": _indented(occasion.notes),
-        "Reason": _indented(occasion.reason or ""),
+        "Notes": _indented(occasion.notes) if is_verified else "",
+        "Reason": _indented(reason),
         "Booking": str(occasion.booking_id),
     }
     local = occasion.start_time.astimezone(zone(tz_name))
@@ -322,6 +443,7 @@ def compose(occasion: Occasion, audience: str) -> Mail:
         "name": reader.name,
         "lead": lead,
         "rows": [(label, value) for label, value in rows.items() if value],
+        "note": "" if is_verified else UNVERIFIED,
     }
     is_over = occasion.status in (Status.CANCELLED, Status.EXPIRED)
     method = "CANCEL" if is_over else "REQUEST"
@@ -350,10 +472,14 @@ def compose(occasion: Occasion, audience: str) -> Mail:
             f"<{occasion.event_id}.{audience}.{occasion.booking_id}"
             f"@{organizer.email.rpartition('@')[2] or 'bookit'}>"
         ),
+        booking_id=str(occasion.booking_id),
+        audience=audience,
+        is_verified=is_verified,
     )
 
 
-def _defer(task: str, jobs: list[tuple[Occasion, str, dict[str, Any]]]) -> None:
+def _defer(task: str, jobs: dict[str, Job]) -> None:
+    """Defer jobs, each under its queueing lock."""
     if not jobs:
         return
     with connection.cursor() as cursor:
@@ -361,12 +487,20 @@ def _defer(task: str, jobs: list[tuple[Occasion, str, dict[str, Any]]]) -> None:
             DEFER,
             {
                 "task": task,
-                "locks": [
-                    f"{task}/{occasion.event_id}/{audience}" for occasion, audience, _ in jobs
-                ],
-                "args": [orjson.dumps(args).decode() for _, _, args in jobs],
+                "locks": [*jobs],
+                "args": [orjson.dumps(args).decode() for args, _ in jobs.values()],
+                "times": [scheduled_at for _, scheduled_at in jobs.values()],
             },
         )
+
+
+def unlinked(text: str) -> str:
+    """Return a text with nothing in it that mail programs turn into a link.
+
+    They do so with what has a scheme, an at sign, or a dot before a letter. A blank after each of
+    these, and after what some of them take for a dot, is enough.
+    """
+    return " ".join(LINKING.sub(r"\g<0> ", text).split())
 
 
 def _line(text: str) -> str:

@@ -23,7 +23,7 @@ from psycopg import errors as postgres
 
 from accounts.models import User
 from bookings import waitlist
-from bookings.events import state_of
+from bookings.events import SLOT_CANCELLED, state_of
 from bookings.models import Slot, WaitlistEntry
 from bookings.recurrence import Rule
 from bookings.seats import close_expired_holds, seats_taken
@@ -98,7 +98,7 @@ WITH was AS (
 INSERT INTO bookings_bookingevent (booking_id, type, actor_id, at, data)
 SELECT id, 'booking.cancelled', %(actor_id)s, %(at)s, jsonb_build_object(
     {state_of("cancelled")},
-    'was', jsonb_build_object('status', was), 'reason', 'The slot was cancelled.'
+    'was', jsonb_build_object('status', was), 'reason', '{SLOT_CANCELLED}'
 ) FROM cancelled ORDER BY id
 """  # noqa: S608 - names of columns, no values
 

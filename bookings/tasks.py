@@ -10,7 +10,7 @@ from django.utils import timezone
 from procrastinate import JobContext, RetryStrategy
 from procrastinate.contrib.django import app
 
-from bookings import clock, followup, mails, waitlist, webhooks
+from bookings import clock, followup, mail_limits, mails, waitlist, webhooks
 
 # After 4, 16 and 64 seconds, and so on; a day in all.
 PATIENT = RetryStrategy(max_attempts=8, exponential_wait=4)
@@ -25,13 +25,13 @@ def follow_up(event_ids: list[int]) -> None:
 @app.task(name="bookings.send_mail", retry=PATIENT)
 def send_mail(event_id: int, audience: str) -> None:
     """Send the mail about an event to the attendee or the provider."""
-    mails.send(event_id=event_id, audience=audience)
+    mails.send(event_id=event_id, audience=audience, at=timezone.now())
 
 
 @app.task(name="bookings.send_composed_mail", retry=PATIENT)
 def send_composed_mail(mail: dict[str, Any]) -> None:
     """Send a mail about a booking that is gone."""
-    mails.Mail(**mail).message().send()
+    mails.deliver(mails.Mail(**mail), at=timezone.now())
 
 
 # So many of a worker's jobs wait for somebody's server at a time: half of what it does, so that
@@ -104,3 +104,10 @@ def offer_all_seats(timestamp: int) -> None:
 def prune_deliveries(timestamp: int) -> None:
     """Delete old deliveries, every night."""
     webhooks.prune_deliveries(at=timezone.now())
+
+
+@app.periodic(cron="37 3 * * *")
+@app.task(name="bookings.prune_mail_counts", queueing_lock="bookings.prune_mail_counts")
+def prune_mail_counts(timestamp: int) -> None:
+    """Delete old counts of mails, every night."""
+    mail_limits.prune_mail_counts(at=timezone.now())

@@ -227,6 +227,15 @@ HOLD_TIME = timedelta(minutes=integer("HOLD_MINUTES", 10, at_least=1, at_most=24
 WAITLIST_OFFER_TIME = timedelta(
     minutes=integer("WAITLIST_OFFER_MINUTES", 60, at_least=1, at_most=7 * 24 * 60)
 )
+MANY_MAILS = 10_000_000
+# Changes of a booking within this time of the first are told in one mail.
+MAIL_PAUSE = timedelta(seconds=integer("MAIL_PAUSE_SECONDS", 60, at_most=3600))
+# How many mails a day each reader of a booking gets about it, and how many an address gets in all.
+MAILS_PER_BOOKING = integer("MAILS_PER_BOOKING", 8, at_least=1, at_most=MANY_MAILS)
+MAILS_PER_ADDRESS = integer("MAILS_PER_ADDRESS", 20, at_least=1, at_most=MANY_MAILS)
+MAILS_PER_VERIFIED_ADDRESS = integer(
+    "MAILS_PER_VERIFIED_ADDRESS", 500, at_least=1, at_most=MANY_MAILS
+)
 # How long before its start somebody is reminded of a booking.
 REMINDER_TIME = timedelta(hours=integer("REMINDER_HOURS", 24, at_least=1, at_most=30 * 24))
 WEBHOOK_ALLOW_PRIVATE = boolean("WEBHOOK_ALLOW_PRIVATE")

@@ -119,6 +119,9 @@ def test_what_was_acknowledged_has_its_booking_its_event_and_its_mail(tmp_path):
             url=url,
             command=["serve", "--port", "0"],
             EMAIL_URL=f"smtp://127.0.0.1:{smtp.port}",
+            # Each customer books hundreds of times: every booking is to be told.
+            MAILS_PER_ADDRESS="10000000",
+            MAILS_PER_VERIFIED_ADDRESS="10000000",
             WEB_CONCURRENCY="2",
             WEB_THREADS="",
         )

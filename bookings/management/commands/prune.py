@@ -6,6 +6,7 @@ from django.core.management.base import BaseCommand
 from django.utils import timezone
 
 from accounts.services import prune_tokens
+from bookings.mail_limits import prune_mail_counts
 from bookings.webhooks import prune_deliveries
 from bookit.jobs import prune_jobs
 
@@ -14,8 +15,8 @@ class Command(BaseCommand):
     """Deletes what nobody needs any more; the worker does it every night."""
 
     help = (
-        "Delete expired sessions and tokens, old deliveries and failed jobs, as the worker does"
-        " every night."
+        "Delete expired sessions and tokens, old deliveries, counts of mails and failed jobs, as"
+        " the worker does every night."
     )
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -24,4 +25,5 @@ class Command(BaseCommand):
         self.stdout.write(
             f"{prune_tokens(at=at)} sessions and {prune_deliveries(at=at)} deliveries deleted."
         )
+        prune_mail_counts(at=at)
         prune_jobs(at=at)
