@@ -10,6 +10,7 @@ from django.http import HttpRequest
 from django.utils import timezone
 
 from accounts import services
+from accounts.emails import sought
 from accounts.guesses import Guess
 from accounts.models import User
 from bookit.addresses import client_address
@@ -33,7 +34,7 @@ class AdminSiteBackend(ModelBackend):
         Raises:
             LimitExceeded: too many wrong passwords were tried.
         """
-        email = (username or kwargs.get(User.USERNAME_FIELD) or "").lower()
+        email = sought(username or kwargs.get(User.USERNAME_FIELD) or "")
         guess = Guess(
             user=User.objects.filter(email=email).first(),
             email=email,

@@ -11,6 +11,7 @@ from django.db.models.functions import Lower, Now, Upper
 from django.db.models.lookups import PostgresOperatorLookup
 from uuid_utils.compat import uuid7
 
+from accounts.emails import canonical, sought, validate_spelling
 from bookit.times import validate_zone
 
 
@@ -44,14 +45,14 @@ class UserManager(BaseUserManager["User"]):
 
     def create_user(self, email: str, name: str, password: str | None, **fields: Any) -> "User":
         """Store a new user with a hashed password."""
-        user = self.model(email=email.lower(), name=name, **fields)
+        user = self.model(email=canonical(email), name=name, **fields)
         user.set_password(password)
         user.save(using=self._db)
         return user
 
     def get_by_natural_key(self, username: str | None) -> "User":
         """Return the user with this mail address, in whatever case it is written."""
-        return self.get(email=(username or "").lower())
+        return self.get(email=sought(username or ""))
 
     def create_superuser(self, email: str, name: str, password: str | None = None) -> "User":
         """Store a new admin."""
@@ -70,7 +71,7 @@ class User(AbstractBaseUser, PermissionsMixin):
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
     name = models.CharField(max_length=200)
-    email = models.EmailField("email address")
+    email = models.EmailField("email address", validators=[validate_spelling])
     role = models.CharField(max_length=10, choices=Role, default=Role.USER)
     timezone = models.CharField(max_length=64, default="UTC", validators=[validate_zone])
     is_active = models.BooleanField(
@@ -104,6 +105,10 @@ class User(AbstractBaseUser, PermissionsMixin):
             ),
             models.CheckConstraint(
                 condition=models.Q(email=Lower("email")), name="user_email_lower_case"
+            ),
+            # Letters of other alphabets are in the domain alone, and are written as `xn--`.
+            models.CheckConstraint(
+                condition=models.Q(email__regex="^[!-~]+$"), name="user_email_ascii"
             ),
             models.CheckConstraint(
                 condition=models.Q(role__in=["user", "provider", "admin"]), name="user_role_known"
@@ -156,8 +161,8 @@ class User(AbstractBaseUser, PermissionsMixin):
         return models.Q(**{provider: self}) if self.is_keeper else models.Q(pk__in=[])
 
     def clean(self) -> None:
-        """Keep the address in lower case."""
-        self.email = self.email.lower()
+        """Keep the one spelling of the address."""
+        self.email = sought(self.email)
 
 
 def keeps_own(alias: str) -> str:

@@ -4,6 +4,7 @@ from typing import Any
 
 from rest_framework import serializers
 
+from accounts.emails import canonical
 from accounts.models import User
 from accounts.services import SignedIn
 from bookit.schema import example
@@ -80,6 +81,18 @@ class PasswordField(serializers.CharField):
         )
 
 
+class MailAddressField(serializers.EmailField):
+    """A mail address in its one spelling, see `accounts.emails`."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**{"max_length": 254, **kwargs})
+
+    def run_validation(self, data: Any = serializers.empty) -> Any:
+        """Return the address as it is stored."""
+        address = super().run_validation(data)
+        return canonical(address) if address else address
+
+
 class NameField(serializers.CharField):
     """A person's name."""
 
@@ -102,7 +115,7 @@ class RegisterSerializer(InputSerializer):
     ignored = frozenset(UserSerializer.Meta.fields)
 
     name = NameField()
-    email = serializers.EmailField(max_length=254)
+    email = MailAddressField()
     password = PasswordField()
     timezone = serializers.CharField(required=False, max_length=64, validators=[validate_zone])
 
@@ -133,7 +146,7 @@ class ProfileSerializer(InputSerializer):
     ignored = frozenset(UserSerializer.Meta.fields)
 
     name = NameField(required=False)
-    email = serializers.EmailField(required=False, max_length=254)
+    email = MailAddressField(required=False)
     timezone = serializers.CharField(required=False, max_length=64, validators=[validate_zone])
 
 

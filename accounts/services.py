@@ -15,6 +15,7 @@ from rest_framework_simplejwt.token_blacklist.models import BlacklistedToken, Ou
 from rest_framework_simplejwt.utils import datetime_from_epoch
 from uuid_utils.compat import uuid7
 
+from accounts.emails import sought
 from accounts.guesses import Guess
 from accounts.models import Session, User
 from accounts.signals import became_provider
@@ -90,7 +91,7 @@ def register(
         Invalid: the password is weak.
         EmailTaken: the address has an account, in whatever case it is written.
     """
-    user = User(name=name, email=email.lower(), timezone=timezone, created_at=at)
+    user = User(name=name, email=email, timezone=timezone, created_at=at)
     _check_strength(password, user, field="password")
     # Said before the hash is paid for; the constraint stands behind it.
     if User.objects.filter(email=user.email).exists():
@@ -109,7 +110,7 @@ def log_in(*, email: str, password: str, client: Client, at: datetime) -> Signed
             same work, so that nobody learns who has an account.
         LimitExceeded: too many wrong passwords were tried.
     """
-    email = email.lower()
+    email = sought(email)
     user = User.objects.filter(email=email).first()
     guess = Guess(user=user, email=email, address=client.address)
     guess.count()
@@ -225,8 +226,6 @@ def update_profile(*, user: User, changes: dict[str, Any]) -> User:
     Raises:
         EmailTaken: somebody else has the address.
     """
-    if "email" in changes:
-        changes = {**changes, "email": changes["email"].lower()}
     for field, value in changes.items():
         setattr(user, field, value)
     if changes:
@@ -309,11 +308,6 @@ def _save_unique(user: User, **options: Any) -> None:
         constraint = database_error_facts(error)[1]
         if constraint == "user_email_unique":
             raise EmailTaken from None
-        if constraint == "user_email_lower_case":
-            # PostgreSQL can know capitals that are younger than this Python.
-            raise Invalid(
-                errors={"email": ["Write the address in lower case."]},
-            ) from None
         raise
 
 

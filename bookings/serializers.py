@@ -10,6 +10,7 @@ from drf_spectacular.utils import extend_schema_serializer
 from rest_framework import serializers
 from rest_framework.exceptions import ValidationError
 
+from accounts.serializers import MailAddressField
 from bookings.availability import LONGEST
 from bookings.events import TOLD
 from bookings.models import Attempt, Booking, BookingEvent, Delivery, Slot, WaitlistEntry, Webhook
@@ -113,7 +114,7 @@ class BookingCreateSerializer(InputSerializer):
     )
     user_id = serializers.UUIDField(required=False, help_text="Admins alone.")
     attendee_name = serializers.CharField(required=False, allow_blank=True, max_length=200)
-    attendee_email = serializers.EmailField(required=False, allow_blank=True, max_length=254)
+    attendee_email = MailAddressField(required=False, allow_blank=True)
     notes = serializers.CharField(required=False, allow_blank=True, max_length=2000)
     hold = serializers.BooleanField(
         required=False, help_text="Only keep the seat, until hold_expires_at."

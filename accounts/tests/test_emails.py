@@ -1,0 +1,197 @@
+"""One spelling per mail address."""
+
+import unicodedata
+from importlib import import_module
+
+import pytest
+from django.apps import apps
+from django.core.exceptions import ValidationError
+from django.core.management import CommandError, call_command
+from django.db import IntegrityError, transaction
+from django.test import Client
+from hypothesis import given
+from hypothesis import strategies as st
+
+from accounts.emails import canonical, sought
+from accounts.models import User
+from accounts.tests.factories import PASSWORD, AdminFactory, UserFactory
+from bookings.tests.factories import TUESDAY
+from bookit.tests.crowd import run
+from bookit.tests.expect import problem
+from catalog.tests.factories import ServiceFactory
+
+pytestmark = pytest.mark.django_db
+
+NEW = {"name": "Sue", "email": "sue@example.com", "password": PASSWORD}
+
+# What looks like sue@example.com, or reaches the same mailbox.
+LOOKALIKES = [
+    "\u017fue@example.com",
+    "sue@example\u3002com",
+    "sue@\uff45xample.com",
+    "sue@exam\u200bple.com",
+    "sue@exam\u200dple.com",
+    "sue@exam\u2060ple.com",
+    "sue@ex\u00adample.com",
+    "sue@ex\ufe0fample.com",
+    "sue@\u212fxample.com",
+    "sue@exam\u034fple.com",
+    "sue@example.com\u200b",
+    "\u200bsue@example.com",
+    '"sue"@example.com',
+    "sue@[127.0.0.1]",
+    "sue@example.com.",
+]
+
+
+@pytest.mark.parametrize("email", LOOKALIKES)
+def test_a_lookalike_makes_no_account(api, email):
+    UserFactory(email="sue@example.com")
+    problem(api.post("/auth/register", {**NEW, "email": email}), 400, "validation_error", "email")
+    client = api.as_(UserFactory())
+    problem(client.patch("/me", {"email": email}), 400, "validation_error", "email")
+    assert User.objects.filter(email__contains="ue").count() == 1
+
+
+@pytest.mark.parametrize("email", [*LOOKALIKES, "\u212aelvin@example.com", "sue", "@", ""])
+def test_a_lookalike_signs_nobody_in(api, email):
+    admin = AdminFactory(email="sue@example.com")
+    UserFactory(email="kelvin@example.com")
+    body = {"email": email or " x", "password": PASSWORD}
+    problem(api.post("/auth/login", body), 401, "invalid_credentials")
+    # Django's form applies NFKC to what is typed, which is then the plain address itself.
+    if unicodedata.is_normalized("NFKC", email):
+        form = {"username": email, "password": PASSWORD}
+        assert Client().post("/admin/login/", form).status_code == 200
+    assert not admin.sessions.exists()
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("sue@b\u00fccher.example", "sue@xn--bcher-kva.example"),
+        ("sue@xn--bcher-kva.example", "SUE@B\u00dcCHER.example"),
+        ("sue@stra\u00dfe.example", "sue@XN--STRAE-OQA.example"),
+        ("sue@example.com", " SUE@Example.COM "),
+    ],
+)
+def test_two_spellings_of_a_domain_are_one_account(api, one, other):
+    made = api.post("/auth/register", {**NEW, "email": one})
+    assert made.status_code == 201
+    assert made.json()["email"].isascii()
+    problem(api.post("/auth/register", {**NEW, "email": other}), 409, "email_taken")
+    problem(api.as_(UserFactory()).patch("/me", {"email": other}), 409, "email_taken")
+    for email in (one, other, made.json()["email"]):
+        signed_in = api.post("/auth/login", {"email": email, "password": PASSWORD})
+        assert signed_in.json()["id"] == made.json()["id"]
+
+
+def test_a_sharp_s_is_not_two_s(api):
+    """IDNA 2003 would send the mail of one to the other."""
+    for email in ("sue@stra\u00dfe.example", "sue@strasse.example"):
+        assert api.post("/auth/register", {**NEW, "email": email}).status_code == 201
+
+
+@pytest.mark.parametrize("email", LOOKALIKES[:3])
+def test_forms_of_the_admin_site_refuse_lookalikes(email):
+    browser, user = Client(), UserFactory()
+    browser.force_login(AdminFactory())
+    form = {"email": email, "name": "Sue", "role": "user", "timezone": "UTC", "is_active": "on"}
+    added = {**form, "password1": PASSWORD, "password2": PASSWORD, "usable_password": "true"}
+    for path, fields in (("add", added), (f"{user.pk}/change", form)):
+        answer = browser.post(f"/admin/accounts/user/{path}/", fields)
+        assert answer.status_code == 200
+        assert "errorlist" in answer.content.decode()
+    assert User.objects.count() == 2
+
+
+def test_forms_of_the_admin_site_store_the_one_spelling():
+    browser, user = Client(), UserFactory()
+    browser.force_login(AdminFactory())
+    form = {"email": "SUE@B\u00fccher.example", "name": "Sue", "role": "user", "timezone": "UTC"}
+    path = f"/admin/accounts/user/{user.pk}/change/"
+    assert browser.post(path, {**form, "is_active": "on"}).status_code == 302
+    user.refresh_from_db()
+    assert user.email == "sue@xn--bcher-kva.example"
+
+
+def test_createsuperuser_refuses_lookalikes(monkeypatch):
+    monkeypatch.setenv("DJANGO_SUPERUSER_PASSWORD", PASSWORD)
+    for email in LOOKALIKES[:3]:
+        with pytest.raises(CommandError):
+            call_command("createsuperuser", interactive=False, email=email, name="Sue")
+    call_command("createsuperuser", interactive=False, email="SUE@b\u00fccher.example", name="S")
+    assert User.objects.get().email == "sue@xn--bcher-kva.example"
+
+
+@pytest.mark.parametrize(
+    "email", [*LOOKALIKES[:12], "sue@b\u00fccher.example", "sue\n@example.com"]
+)
+def test_the_database_refuses_what_is_not_ascii(email):
+    user = UserFactory()
+    for write in (
+        lambda: User.objects.filter(pk=user.pk).update(email=email),
+        lambda: User.objects.create(email=email, name="Sue"),
+        lambda: run("UPDATE accounts_user SET email = %s", [email]),
+    ):
+        with pytest.raises(IntegrityError, match="user_email_ascii"), transaction.atomic():
+            write()
+
+
+def test_an_attendee_has_an_address_of_one_spelling(api):
+    client, service = api.as_(UserFactory()), ServiceFactory(requires_confirmation=False)
+    body = {"service_id": str(service.pk), "start_time": TUESDAY.isoformat()}
+    for email in LOOKALIKES[:5]:
+        answer = client.post("/bookings", {**body, "attendee_email": email})
+        problem(answer, 400, "validation_error", "attendee_email")
+    answer = client.post("/bookings", {**body, "attendee_email": "Sue@b\u00fccher.example"})
+    assert answer.status_code == 201
+    assert answer.json()["attendee_email"] == "sue@xn--bcher-kva.example"
+
+
+@given(
+    st.builds(
+        "{}@{}.{}".format,
+        st.text(max_size=12),
+        st.text(max_size=20),
+        st.sampled_from(["example", "com", "\u4e2d\u56fd"]),
+    )
+)
+def test_a_spelling_is_final(text):
+    """Whatever is accepted is plain ASCII, and is its own spelling."""
+    try:
+        spelled = canonical(text)
+    except ValidationError:
+        assert sought(text) == text
+        return
+    assert spelled.isascii()
+    assert spelled.isprintable()
+    assert spelled == spelled.lower()
+    assert canonical(spelled) == spelled == sought(spelled) == sought(text.upper().lower())
+
+
+def test_old_accounts_are_respelled_or_closed(capsys):
+    """As an update from a version that took any address: the migration must not fail on them."""
+    run("ALTER TABLE accounts_user DROP CONSTRAINT user_email_ascii")
+    kept = UserFactory(email="sue@example.com")
+    rows = {}
+    for email in (
+        "\u017fue@example.com",
+        "b@b\u00fccher.example",
+        "c@\uff45xample.com",
+        "d@\u2615.eu",
+    ):
+        rows[email[0]] = User.objects.create(email=email, name="Old").pk
+    migration = import_module("accounts.migrations.0004_email_spelling")
+    migration.respell(apps, None)
+    found = {user.pk: (user.email, user.is_active) for user in User.objects.all()}
+    closed = [rows["\u017f"], rows["d"]]
+    assert found == {
+        kept.pk: ("sue@example.com", True),
+        rows["b"]: ("b@xn--bcher-kva.example", True),
+        rows["c"]: ("c@example.com", True),
+        **{pk: (f"{pk}@lookalike.invalid", False) for pk in closed},
+    }
+    said = capsys.readouterr().out
+    assert all(str(pk) in said for pk in rows.values())
+    assert said.isascii()
