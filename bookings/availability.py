@@ -5,10 +5,11 @@ here the same rules are applied to all starts of a window at once, in three quer
 services, days and bookings there are.
 """
 
-from bisect import bisect_left, bisect_right
-from collections.abc import Hashable, Iterable, Iterator, Sequence
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import date, datetime, timedelta, tzinfo
-from itertools import accumulate, repeat
+from heapq import merge
+from itertools import accumulate, islice, pairwise, repeat
 from operator import add
 from typing import Any, TypedDict
 from uuid import UUID
@@ -139,7 +140,6 @@ class Search:
     ) -> None:
         self.services = list(services)
         self.from_, self.until, self.at = from_, until, at
-        self._grids: dict[Hashable, list[datetime]] = {}
         window = {"from": from_, "until": until, "at": at, "but": but}
         is_open = [terms for terms in self.services if terms.mode == Service.Mode.OPEN]
         self._taken: dict[UUID, list[Taken]] = _by_service(
@@ -159,96 +159,103 @@ class Search:
             for service_id, slots in _by_service(SLOTS, self.services, **window).items()
         }
 
-    def free_times(self, terms: Terms) -> list[FreeTime]:
-        """Return the free times of one of the services, in order."""
-        return self._between(terms, self.from_, self.until)
+    def free_times(self, terms: Terms) -> Iterator[FreeTime]:
+        """Return the free times of one of the services, in order.
 
-    def has_free_time(self, terms: Terms) -> bool:
-        """Return whether one of the services has a free time."""
-        # Most that have one have it on the first day.
-        tomorrow = min(self.from_ + DAY, self.until)
-        return bool(
-            self._between(terms, self.from_, tomorrow) or self._between(terms, tomorrow, self.until)
-        )
-
-    def _between(self, terms: Terms, from_: datetime, until: datetime) -> list[FreeTime]:
+        Each is looked for only when it is asked for.
+        """
         if not terms.is_active:
-            return []
-        earliest, before = max(from_, self.at + terms.notice), until
+            return iter(())
+        earliest, before = max(self.from_, self.at + terms.notice), self.until
         if terms.horizon is not None:
             before = min(before, self.at + terms.horizon + INSTANT)
-        times = [
+        in_slots = (
             slot
             for slot in self._slots.get(terms.service_id, ())
             if earliest <= slot["start_time"] < before
             and slot["seats_left"] > 0
             and not terms.opening.is_off(slot["start_time"], slot["end_time"])
-        ]
-        if terms.mode == Service.Mode.OPEN:
-            in_slots = bool(times)
-            times += self._without_slot(terms, earliest, before)
-            if in_slots:
-                times.sort(key=_start)
-        return times
+        )
+        if terms.mode != Service.Mode.OPEN:
+            return in_slots
+        without_slot = self._without_slot(terms, earliest, before)
+        if not self._slots.get(terms.service_id):
+            return without_slot
+        return merge(in_slots, without_slot, key=_start)
 
-    def refusals(self, terms: Terms) -> list[Refusal]:
-        """Return every candidate of one of the services that is not free, in order, and why."""
-        free = {time["start_time"] for time in self.free_times(terms)}
+    def has_free_time(self, terms: Terms) -> bool:
+        """Return whether one of the services has a free time."""
+        return next(self.free_times(terms), None) is not None
+
+    def refusals(self, terms: Terms) -> Iterator[Refusal]:
+        """Yield every candidate of one of the services that is not free, in order, and why."""
         slots = {slot["start_time"]: slot for slot in self._slots.get(terms.service_id, ())}
-        candidates = [(start, slot["end_time"], slot["slot_id"]) for start, slot in slots.items()]
+        candidates: Iterator[tuple[datetime, datetime, UUID | None]] = (
+            (start, slot["end_time"], slot["slot_id"]) for start, slot in slots.items()
+        )
         if terms.mode == Service.Mode.OPEN:
-            candidates += [
+            on_grid = (
                 (start, start + terms.duration, None)
-                for start in _grid(terms, self.from_, self.until, fitting=False)
+                for opens, before in _starts_between(terms, self.from_, self.until, fitting=False)
+                for start in _grid(opens, max(opens, self.from_), before, terms.step)
                 if start not in slots
-            ]
-        refused: list[Refusal] = [
-            {
-                "start_time": start,
-                "end_time": end,
-                "slot_id": slot_id,
-                "code": self._why(terms, start, end, slot_id),
-            }
-            for start, end, slot_id in candidates
-            if start not in free
-        ]
-        return sorted(refused, key=_start)
+            )
+            candidates = merge(candidates, on_grid, key=lambda candidate: candidate[0])
+        free = (time["start_time"] for time in self.free_times(terms))
+        next_free = next(free, None)
+        for start, ends, slot_id in candidates:
+            while next_free is not None and next_free < start:
+                next_free = next(free, None)
+            if start != next_free:
+                yield {
+                    "start_time": start,
+                    "end_time": ends,
+                    "slot_id": slot_id,
+                    "code": self._why(terms, start, ends, slot_id),
+                }
 
-    def _without_slot(self, terms: Terms, earliest: datetime, before: datetime) -> list[FreeTime]:
-        """Return the free times on the grid of an open service, in order."""
-        starts = self._shared_grid(terms, earliest, before)
-        # How many more seats are taken at each start than at the one before it.
-        steps = [0] * (len(starts) + 1)
+    def _without_slot(
+        self, terms: Terms, earliest: datetime, before: datetime
+    ) -> Iterator[FreeTime]:
+        """Yield the free times on the grid of an open service, in order."""
+        stretches = deque(self._stretches(terms, earliest, before))
+        if not stretches:
+            return
+        for opens, closes in _starts_between(terms, stretches[0][0], before, fitting=True):
+            while stretches and stretches[0][1] <= opens:
+                stretches.popleft()
+            for begins, ends, seats_left in stretches:
+                if begins >= closes:
+                    break
+                starts = _grid(opens, max(opens, begins), min(ends, closes), terms.step)
+                for start in starts:
+                    yield {
+                        "start_time": start,
+                        "end_time": start + terms.duration,
+                        "seats_left": seats_left,
+                        "slot_id": None,
+                    }
+
+    def _stretches(
+        self, terms: Terms, earliest: datetime, before: datetime
+    ) -> Iterator[tuple[datetime, datetime, int]]:
+        """Yield the stretches of `[earliest, before)` whose starts find seats, and how many."""
+        changes = [(earliest, 0), (before, 0)]
         for seats, after, until in self._not_between(terms):
-            first, last = bisect_right(starts, after), bisect_left(starts, until)
-            if first < last:
-                steps[first] += seats
-                steps[last] -= seats
-        capacity, duration = terms.capacity, terms.duration
-        return [
-            {
-                "start_time": start,
-                "end_time": start + duration,
-                "seats_left": capacity - taken,
-                "slot_id": None,
-            }
-            for start, taken in zip(starts, accumulate(steps), strict=False)
-            if taken < capacity
-        ]
-
-    def _shared_grid(self, terms: Terms, earliest: datetime, before: datetime) -> list[datetime]:
-        """Return the starts on the grid of a service, which services of the same hours share."""
-        opening = terms.opening
-        key = (opening.tz, opening.hours, terms.step, terms.duration, earliest, before)
-        if key not in self._grids:
-            self._grids[key] = _grid(terms, earliest, before, fitting=True)
-        return self._grids[key]
+            changes.append((after + INSTANT, -seats))
+            changes.append((until, seats))
+        changes.sort()
+        seats_left = terms.capacity
+        for (begins, change), (ends, _) in pairwise(changes):
+            seats_left += change
+            if seats_left > 0 and earliest <= begins < ends <= before:
+                yield begins, ends, seats_left
 
     def _not_between(self, terms: Terms) -> Iterator[tuple[int, datetime, datetime]]:
         """Yield how many seats are taken for all starts between two, both excluded."""
         for _, seat, after, until in self._taken.get(terms.service_id, ()):
             yield 1 if seat else terms.capacity, after, until
-        for off_start, off_end in terms.opening.time_off:
+        for off_start, off_end in terms.opening.closed:
             yield terms.capacity, off_start - terms.duration, off_end
 
     def _why(
@@ -327,7 +334,7 @@ def nearest(
         found = {
             time["start_time"]: time
             for terms in around.services
-            for time in around.free_times(terms)
+            for time in _nearest(around.free_times(terms), start_time)
             if moved is None or time["start_time"] != moved.start_time
         }
         if len(found) >= ALTERNATIVES:
@@ -339,26 +346,60 @@ def nearest(
     ]
 
 
+def _nearest(times: Iterator[FreeTime], start_time: datetime) -> list[FreeTime]:
+    """Return those of the times, which are in order, that can be among the nearest."""
+    # One more each way: the booking that is moved may be one of them.
+    before: deque[FreeTime] = deque(maxlen=ALTERNATIVES + 1)
+    for time in times:
+        if time["start_time"] >= start_time:
+            return [*before, time, *islice(times, ALTERNATIVES)]
+        before.append(time)
+    return [*before]
+
+
+def with_free_time(
+    service_ids: Sequence[UUID], from_: datetime, until: datetime, *, at: datetime
+) -> set[UUID]:
+    """Return the ids of those of the services that have a free time that starts in between."""
+    found: set[UUID] = set()
+    services = [*terms_of(service_ids, from_).values()]
+    # Most that have a free time have it on the first day.
+    bounds = [from_, *(from_ + reach for reach in REACHES if from_ + reach < until), until]
+    for begins, ends in pairwise(bounds):
+        around = Search(services, begins, ends, at=at)
+        found |= {each.service_id for each in services if around.has_free_time(each)}
+        services = [each for each in services if each.service_id not in found]
+        if not services:
+            break
+    return found
+
+
 def _start(time: FreeTime | Refusal) -> datetime:
     return time["start_time"]
 
 
-def _grid(terms: Terms, from_: datetime, until: datetime, *, fitting: bool) -> list[datetime]:
-    """Return the starts of the grid in `[from_, until)`, in order; those that fit, or all of them.
+def _starts_between(
+    terms: Terms, from_: datetime, until: datetime, *, fitting: bool
+) -> Iterator[tuple[datetime, datetime]]:
+    """Yield where a grid begins and before when its starts lie; those that fit, or all of them.
 
     Each period of opening hours has a grid of its own, from its opening on, in elapsed time.
     """
-    starts: list[datetime] = []
     for opens, closes, ends in _runs(terms.opening, from_, until):
         before = min(until, closes)
         if fitting:
             before = min(before, ends - terms.duration + INSTANT)
-        # Rounded up: the first of the grid that is not before `from_`.
-        first = opens + max(0, -((opens - from_) // terms.step)) * terms.step
-        more = -((first - before) // terms.step) - 1
-        if more >= 0:
-            starts += accumulate(repeat(terms.step, more), add, initial=first)
-    return starts
+        yield opens, before
+
+
+def _grid(
+    opens: datetime, from_: datetime, before: datetime, step: timedelta
+) -> Iterator[datetime]:
+    """Return the starts in `[from_, before)` of the grid that begins at `opens`, in order."""
+    # Rounded up: the first of the grid that is not before `from_`.
+    first = opens - ((opens - from_) // step) * step
+    count = -((first - before) // step)
+    return accumulate(repeat(step, count - 1), add, initial=first) if count > 0 else iter(())
 
 
 def _runs(

@@ -1,6 +1,8 @@
 """Filters of bookings and of slots, and of services by what is free."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
 from django.core.exceptions import ValidationError
@@ -11,7 +13,7 @@ from django_filters import rest_framework as filters
 from drf_spectacular.utils import extend_schema_field
 
 from bookings.affected import IN_TIME_OFF
-from bookings.availability import LONGEST, search, window
+from bookings.availability import LONGEST, window, with_free_time
 from bookings.events import TOLD
 from bookings.models import Booking, BookingEvent, Delivery, Slot
 from bookings.slots import SEATS_LEFT
@@ -25,6 +27,7 @@ from bookit.filters import (
 )
 from bookit.times import day_end, day_start
 from catalog.filters import ServiceFilter
+from catalog.listing import ENOUGH_FOR_COUNT, MOST_LOOKED_AT, Listing
 from catalog.models import Service
 
 
@@ -57,14 +60,18 @@ class BookableServiceFilter(ServiceFilter):
     """Also by whether there is a free time; what the catalog cannot know."""
 
     available_from = DayOrInstantFilter(
-        help_text="With available_to: services with a free time that starts in between."
+        help_text=(
+            "With available_to: services with a free time that starts in between. Up to "
+            f"{MOST_LOOKED_AT:,} services are looked at to fill a page, and of more than "
+            f"{ENOUGH_FOR_COUNT} the count is an estimate."
+        )
     )
     available_to = DayOrInstantFilter(
         ends=True, help_text=f"A date means its end; at most {LONGEST.days} days later."
     )
 
-    def filter_queryset(self, queryset: QuerySet[Service]) -> QuerySet[Service]:
-        """Return the services that pass; of those that pass all else, those with a free time."""
+    def filter_queryset(self, queryset: QuerySet[Service]) -> Any:
+        """Return the services that pass; a `Listing` where it takes a look at each of them."""
         bounds = {
             name: self.form.cleaned_data.pop(name) for name in ("available_from", "available_to")
         }
@@ -78,9 +85,8 @@ class BookableServiceFilter(ServiceFilter):
         from_, until = window(
             bounds["available_from"], bounds["available_to"], tz, at, field="available_to"
         )
-        around = search([*found.order_by().values_list("pk", flat=True)], from_, until, at=at)
-        free = [terms.service_id for terms in around.services if around.has_free_time(terms)]
-        return found.filter(pk__in=free)
+        listing = found if isinstance(found, Listing) else Listing(found)
+        return replace(listing, keep=partial(with_free_time, from_=from_, until=until, at=at))
 
 
 class DayField(DayOrInstantField):

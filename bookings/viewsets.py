@@ -1,9 +1,10 @@
 """Endpoints of bookings, of free times and of slots."""
 
-from datetime import UTC, tzinfo
+from collections.abc import Iterator
+from datetime import UTC, datetime, tzinfo
+from itertools import islice
 from typing import Any
 from urllib.parse import urlencode
-from uuid import UUID
 
 import orjson
 from django.db.models import Q, QuerySet, UUIDField
@@ -69,6 +70,7 @@ from bookit.renderers import CalendarRenderer, dumps
 from bookit.schema import errors
 from bookit.views import GenericViewSet
 from catalog.models import Calendar, Service
+from catalog.opening import DAY
 from catalog.permissions import KeepsCalendar
 from catalog.viewsets import CatalogViewSet
 
@@ -79,8 +81,14 @@ OWN_BOOKINGS = Prepared(
     BookingSerializer.rows,
 )
 
-# So many free times fit into an answer: those of one service do, whatever its grid.
-MOST_TIMES = 100_000
+# This many times fit into an answer: those of one service do, whatever its grid.
+MOST_TIMES = 90_000
+# Why a time is refused takes longer to find out.
+MOST_REFUSED = 10_000
+# They are written in batches, because as Python objects they take ten times as much memory.
+AT_A_TIME = 1000
+# Of several services this many days are searched at a time.
+SERVICE_DAYS = 500
 
 # Why a time cannot be had.
 NOT_THEN = [
@@ -421,11 +429,15 @@ class AvailabilityViewSet(GenericViewSet):
         that fit are accepted as well.
         """
         asked = self.asked()
-        found = self._search([pk], asked)
+        from_, until, at = self._window(asked)
+        found = search([pk], from_, until, at=at)
         if not found.services:
             raise Http404
         [terms] = found.services
-        return Response(self._shown(found, terms, explained=asked.get("explain", False)))
+        shown, _ = self._shown(found, terms, MOST_TIMES)
+        if asked.get("explain", False):
+            shown["refused"], _ = self._written(found.refusals(terms), MOST_REFUSED)
+        return Response(shown)
 
     @extend_schema(
         tags=["Catalog"],
@@ -436,40 +448,54 @@ class AvailabilityViewSet(GenericViewSet):
     def many(self, request: Request) -> Response:
         """Find the times at which each of up to 50 services can be booked, in the order asked."""
         asked = self.asked()
-        wanted = dict.fromkeys(asked["service_id"])
-        found = self._search([*wanted], asked)
-        by_id = {terms.service_id: terms for terms in found.services}
-        for service_id in wanted:
-            if service_id not in by_id:
-                raise refuse("service_id", f"There is no service with the id {service_id}.")
-        results, count = [], 0
-        for service_id in wanted:
-            shown = self._shown(found, by_id[service_id])
-            # Written at once: thousands of times take ten times as much memory as their JSON.
-            results.append(orjson.Fragment(dumps(shown, self._zone)))
-            count += len(shown["times"])
-            if count > MOST_TIMES:
-                raise refuse("to", f"These are more than {MOST_TIMES:,} times: ask for fewer days.")
+        wanted = [*dict.fromkeys(asked["service_id"])]
+        from_, until, at = self._window(asked)
+        results: list[orjson.Fragment] = []
+        left = MOST_TIMES
+        size = max(1, SERVICE_DAYS // ((until - from_) // DAY + 1))
+        for first in range(0, len(wanted), size):
+            some = wanted[first : first + size]
+            found = search(some, from_, until, at=at)
+            by_id = {terms.service_id: terms for terms in found.services}
+            for service_id in some:
+                if service_id not in by_id:
+                    raise refuse("service_id", f"There is no service with the id {service_id}.")
+                shown, left = self._shown(found, by_id[service_id], left)
+                results.append(orjson.Fragment(dumps(shown, self._zone)))
         return Response({"results": results})
 
-    def _search(self, service_ids: list[UUID], asked: dict[str, Any]) -> Search:
+    def _window(self, asked: dict[str, Any]) -> tuple[datetime, datetime, datetime]:
+        """Return where the search begins and ends, and the time that it is."""
         at = timezone.now()
-        from_, until = window(asked.get("from"), asked.get("to"), self._zone, at)
-        return search(service_ids, from_, until, at=at)
+        return *window(asked.get("from"), asked.get("to"), self._zone, at), at
 
     @property
     def _zone(self) -> tzinfo:
         return getattr(self.request, "zone", UTC)
 
-    def _shown(self, found: Search, terms: Terms, *, explained: bool = False) -> dict[str, Any]:
-        shown: dict[str, Any] = {
+    def _shown(self, found: Search, terms: Terms, most: int) -> tuple[dict[str, Any], int]:
+        """Return the free times of a service, and how many more there may be in the answer."""
+        times, left = self._written(found.free_times(terms), most)
+        return {
             "service_id": terms.service_id,
             "timezone": str(self._zone),
-            "times": found.free_times(terms),
-        }
-        if explained:
-            shown["refused"] = found.refusals(terms)
-        return shown
+            "times": times,
+        }, left
+
+    def _written(self, times: Iterator[Any], most: int) -> tuple[orjson.Fragment, int]:
+        """Return times as JSON, and how many fewer than `most` they are.
+
+        Raises:
+            ValidationError: they are more than that.
+        """
+        written = [b"["]
+        while batch := [*islice(times, AT_A_TIME)]:
+            most -= len(batch)
+            if most < 0:
+                raise refuse("to", "These are too many times for one answer: ask for fewer days.")
+            written += [dumps(batch, self._zone)[1:-1], b","]
+        written[-1:] = [b"]"] if len(written) > 1 else [b"[]"]
+        return orjson.Fragment(b"".join(written)), most
 
 
 SERIES = {"count": 1, "next": None, "previous": None, "results": [CLASS]}

@@ -1,7 +1,7 @@
 """Pages of lists: by number, by offset, or by a cursor that costs the same however deep."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from django.core import signing
 from django.db import connections
@@ -11,7 +11,6 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from bookit.exceptions import refuse
-from bookit.prepared import Bound
 from bookit.renderers import dumps
 
 if TYPE_CHECKING:
@@ -26,12 +25,26 @@ MAX_OFFSET = 10**9
 signer = signing.Signer(salt="bookit.cursor")
 
 
+@runtime_checkable
+class Rows(Protocol):
+    """Rows that are cut and counted like a queryset.
+
+    Their attribute `count_is_exact` is false where `count` has estimated.
+    """
+
+    def __getitem__(self, part: slice, /) -> Any:
+        """Return some of the rows."""
+
+    def count(self) -> int:
+        """Return how many rows there are."""
+
+
 class Pagination(BasePagination):
     """`limit` with `offset` or `page` gives a count; `cursor` gives keyset pages without one."""
 
     def paginate_queryset(
         self,
-        queryset: "QuerySet[Any] | Bound | Sequence[Any]",
+        queryset: "QuerySet[Any] | Rows | Sequence[Any]",
         request: Request,
         view: "APIView | None" = None,
     ) -> list[Any]:
@@ -40,7 +53,7 @@ class Pagination(BasePagination):
         Raises:
             ValidationError: a parameter makes no sense, or two exclude each other.
         """
-        assert isinstance(queryset, QuerySet | Bound)  # noqa: S101 - nothing else is paged here
+        assert isinstance(queryset, Rows)  # noqa: S101 - nothing else is paged here
         self.request = request
         query = request.query_params
         self.limit = _number(query.get("limit"), "limit", DEFAULT_LIMIT, 1, MAX_LIMIT)
@@ -57,21 +70,25 @@ class Pagination(BasePagination):
         else:
             self.offset = _number(query.get("offset"), "offset", 0, 0, MAX_OFFSET)
         rows = list(queryset[self.offset : self.offset + self.limit])
+        self.count_is_exact = True
         if 0 < len(rows) < self.limit or (not rows and self.offset == 0):
             self.count = self.offset + len(
                 rows
             )  # The page that holds the end says how many there are.
         else:
             self.count = queryset.count()
+            self.count_is_exact = getattr(queryset, "count_is_exact", True)
         return rows
 
     def get_paginated_response(self, data: Any) -> Response:
         """Answer with a page."""
         if "cursor" in self.request.query_params:
             return Response({"next": self.next, "previous": self.previous, "results": data})
+        estimated = {} if self.count_is_exact else {"count_exact": False}
         return Response(
             {
                 "count": self.count,
+                **estimated,
                 "next": (
                     self._link(self.offset + self.limit)
                     if self.offset + self.limit < self.count
@@ -114,6 +131,11 @@ class Pagination(BasePagination):
                     "type": "integer",
                     "description": "Of all pages; absent with `cursor`.",
                     "example": 1,
+                },
+                "count_exact": {
+                    "type": "boolean",
+                    "description": "False where `count` is an estimate, else absent.",
+                    "example": False,
                 },
                 "next": link,
                 "previous": link,
@@ -173,7 +195,7 @@ class FeedPagination(Pagination):
 
     def paginate_queryset(
         self,
-        queryset: "QuerySet[Any] | Bound | Sequence[Any]",
+        queryset: "QuerySet[Any] | Rows | Sequence[Any]",
         request: Request,
         view: "APIView | None" = None,
     ) -> list[Any]:
@@ -227,7 +249,7 @@ class FeedPagination(Pagination):
     def get_paginated_response_schema(self, schema: dict[str, Any]) -> dict[str, Any]:
         """Return the shape of a page."""
         page = super().get_paginated_response_schema(schema)
-        del page["properties"]["count"]
+        del page["properties"]["count"], page["properties"]["count_exact"]
         page["properties"]["cursor"] = {
             "type": "string",
             "description": "Where to go on from, also when this is all there is so far.",

@@ -152,14 +152,7 @@ def database(url: str) -> dict[str, Any]:
         **config.get("OPTIONS", {}),
         # A database that does not answer is a 503 at once, not a client that hangs.
         "connect_timeout": 2,
-        "options": (
-            f"-c statement_timeout={STATEMENT_TIMEOUT_MS} "
-            # How alike words must be to those that are searched for, in titles and in descriptions;
-            # PostgreSQL's own 0.5 and 0.6 miss swapped letters ("hiarcut") and foreign ones
-            # ("projektor").
-            "-c pg_trgm.strict_word_similarity_threshold=0.3 "
-            "-c pg_trgm.word_similarity_threshold=0.5"
-        ),
+        "options": f"-c statement_timeout={STATEMENT_TIMEOUT_MS}",
     }
     # Each thread keeps a connection of its own, which costs a request nothing; only where there are
     # to be fewer connections than threads do they take turns.

@@ -226,7 +226,11 @@ class GenericViewSet(APIMixin, viewsets.GenericViewSet[Any]):
             prepared = self.prepared_list()
             if prepared is not None:
                 return prepared
-        return self.serializer_class.rows(self.filter_queryset(self.get_queryset()))
+        return self.shaped(self.filter_queryset(self.get_queryset()))
+
+    def shaped(self, rows: Any) -> Any:
+        """Return the rows of a list with the columns that are shown."""
+        return self.serializer_class.rows(rows)
 
     def prepared_list(self) -> Bound | None:
         """Return the query of the list that nothing narrows, where it is worth to prepare one."""

@@ -6,7 +6,9 @@ from django.db.models import QuerySet
 from django_filters import rest_framework as filters
 
 from bookit.filters import PERIOD_FILTERS, DecimalFilter
+from catalog.listing import MOST_RANKED, Listing
 from catalog.models import Calendar, Service, TimeOff
+from catalog.search import MOST_WORDS, Words
 
 PRICE: dict[str, Any] = {"max_digits": 10, "decimal_places": 2, "min_value": 0}
 
@@ -35,7 +37,16 @@ TimeOffFilter.base_filters.update(PERIOD_FILTERS)
 class ServiceFilter(filters.FilterSet):
     """By words, price, whose it is and what kind of service it is."""
 
-    q = filters.CharFilter(method="search", max_length=200, help_text="Words, misspelt or not.")
+    q = filters.CharFilter(
+        max_length=200,
+        help_text=(
+            "Words of the title or the description, in any form (`massages` finds `massage`). "
+            f"The first {MOST_WORDS} count, and a service must have all of them; those behind a "
+            "minus it must not have. If no service has them, words that begin like them or differ "
+            "in one letter are looked for. Services with the words in their titles come first; of "
+            f"more than {MOST_RANKED:,} such services, the newest {MOST_RANKED:,}."
+        ),
+    )
     price_min = DecimalFilter(field_name="price", lookup_expr="gte", **PRICE)
     price_max = DecimalFilter(field_name="price", lookup_expr="lte", **PRICE)
     active = filters.ChoiceFilter(
@@ -52,9 +63,11 @@ class ServiceFilter(filters.FilterSet):
         model = Service
         fields: list[str] = []
 
-    def search(self, queryset: Any, name: str, value: str) -> QuerySet[Service]:
-        """Return the services that `value` describes."""
-        return queryset.search(value)
+    def filter_queryset(self, queryset: QuerySet[Service]) -> Any:
+        """Return the services that pass; those that are searched for as a `Listing`."""
+        words = self.form.cleaned_data.pop("q")
+        found = super().filter_queryset(queryset)
+        return Listing(found, Words.of(words)) if words else found
 
     def by_activity(self, queryset: Any, name: str, value: str) -> QuerySet[Service]:
         """Return the services that can be booked, cannot, or both."""

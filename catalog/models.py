@@ -1,23 +1,15 @@
 """What is offered, and on whose time."""
 
 from decimal import Decimal
-from typing import ClassVar
 
 from django.conf import settings
 from django.contrib.postgres.constraints import ExclusionConstraint
-from django.contrib.postgres.fields import RangeOperators
-from django.contrib.postgres.indexes import GinIndex, OpClass
-from django.contrib.postgres.search import (
-    SearchQuery,
-    SearchRank,
-    SearchVector,
-    SearchVectorField,
-    TrigramStrictWordSimilarity,
-    TrigramWordSimilarity,
-)
+from django.contrib.postgres.fields import ArrayField, RangeOperators
+from django.contrib.postgres.indexes import GinIndex
+from django.contrib.postgres.search import SearchVector, SearchVectorField
 from django.core.validators import MaxValueValidator, MinValueValidator, RegexValidator
 from django.db import models
-from django.db.models import F, Func, Q, Value
+from django.db.models import F, Func, Q
 from django.db.models.functions import Cast, Now, NullIf, Round
 from uuid_utils.compat import uuid7
 
@@ -127,27 +119,6 @@ class TimeOff(models.Model):
         return f"{self.start_time:%Y-%m-%d %H:%M} to {self.end_time:%Y-%m-%d %H:%M} UTC"
 
 
-class ServiceQuerySet(models.QuerySet["Service"]):
-    """Questions about services."""
-
-    def search(self, words: str) -> "ServiceQuerySet":
-        """Return the services that `words` describe, misspelt or not, with their `relevance`.
-
-        Full-text search (English stems) over title and description finds what is spelt right;
-        trigrams find the rest: words of the title that are somewhat alike, of the description more.
-        """
-        query = SearchQuery(words, config="english", search_type="websearch")
-        return self.annotate(
-            relevance=SearchRank(F("search"), query)
-            + TrigramStrictWordSimilarity(words, "title")
-            + TrigramWordSimilarity(words, "description") / Value(2.0)
-        ).filter(
-            Q(search=query)
-            | Q(title__trigram_strict_word_similar=words)
-            | Q(description__trigram_word_similar=words)
-        )
-
-
 class Service(models.Model):
     """What is sold on a calendar: `capacity` bookings at a time, each in a seat of its own."""
 
@@ -221,9 +192,13 @@ class Service(models.Model):
         output_field=SearchVectorField(),
         db_persist=True,
     )
+    # Kept apart, because what is small is stored beside the row and quick to rank.
+    title_words = models.GeneratedField(
+        expression=SearchVector("title", config="english"),
+        output_field=SearchVectorField(),
+        db_persist=True,
+    )
     created_at = models.DateTimeField(db_default=Now(), editable=False)
-
-    objects: ClassVar[ServiceQuerySet] = ServiceQuerySet.as_manager()  # type: ignore[assignment]
 
     class Meta:
         ordering = ["title", "id"]
@@ -233,9 +208,9 @@ class Service(models.Model):
             models.Index(fields=["created_at", "id"], name="service_by_age"),
             models.Index(fields=["duration_minutes", "id"], name="service_by_duration"),
             models.Index(fields=["rating_average", "id"], name="service_by_rating"),
-            GinIndex(fields=["search"], name="service_search"),
-            GinIndex(OpClass("title", name="gin_trgm_ops"), name="service_title_words"),
-            GinIndex(OpClass("description", name="gin_trgm_ops"), name="service_description_words"),
+            # Without a list of pending entries, which each search would read from end to end.
+            GinIndex(fields=["search"], name="service_search", fastupdate=False),
+            GinIndex(fields=["title_words"], name="service_title_search", fastupdate=False),
         ]
         constraints = [
             # What a booking's foreign key over both columns points to.
@@ -260,3 +235,18 @@ class Service(models.Model):
     def provider_id(self) -> object:
         """Return the id of the user whose time this is, or None."""
         return self.calendar.provider_id
+
+
+class Word(models.Model):
+    """A word of a service's title or description, for what is misspelt; a trigger adds them."""
+
+    text = models.CharField(primary_key=True, max_length=40, db_collation="C")
+    spellings = ArrayField(
+        models.TextField(), help_text="The word, and the word without each of its letters."
+    )
+
+    class Meta:
+        indexes = [GinIndex(fields=["spellings"], name="word_by_spelling", fastupdate=False)]
+
+    def __str__(self) -> str:
+        return self.text

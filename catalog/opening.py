@@ -1,9 +1,11 @@
 """When a calendar is open, in instants: its weekly hours in its own zone, less its time off."""
 
+from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta, tzinfo
 from functools import cached_property, lru_cache
+from operator import itemgetter
 from typing import NamedTuple
 
 from bookit.times import wall_clock
@@ -49,7 +51,22 @@ class Opening:
 
     def is_off(self, start: datetime, end: datetime) -> bool:
         """Return whether time off meets the time from `start` to `end`."""
-        return any(off_end > start and off_start < end for off_start, off_end in self.time_off)
+        if not self.time_off:
+            return False
+        # The first that is not over by then; those after it begin later still.
+        index = bisect_right(self.closed, start, key=itemgetter(1))
+        return index < len(self.closed) and self.closed[index][0] < end
+
+    @cached_property
+    def closed(self) -> list[Period]:
+        """Time off in order, what overlaps or touches as one period."""
+        closed: list[Period] = []
+        for start, end in sorted(self.time_off):
+            if closed and start <= closed[-1][1]:
+                closed[-1] = (closed[-1][0], max(end, closed[-1][1]))
+            else:
+                closed.append((start, end))
+        return closed
 
     def periods(self, start: datetime, end: datetime) -> list[Period]:
         """Return the periods of its weekly hours around `start` to `end`, whole and in order.
@@ -83,7 +100,7 @@ class Opening:
 
 
 # Of a calendar the same weeks are asked for again and again.
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=64)
 def _periods(tz: tzinfo, hours: tuple[Span, ...], first: date, last: date) -> tuple[Period, ...]:
     """Return the periods of weekly hours on some days, those that touch as one."""
     periods: list[Period] = []

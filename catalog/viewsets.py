@@ -1,5 +1,6 @@
 """Endpoints of what is offered."""
 
+from dataclasses import replace
 from typing import Any
 
 from django.db.models import QuerySet
@@ -16,6 +17,7 @@ from bookit.schema import errors
 from bookit.views import GenericViewSet
 from catalog import services
 from catalog.filters import CalendarFilter, ServiceFilter, TimeOffFilter
+from catalog.listing import Listing
 from catalog.models import Calendar, Service, TimeOff
 from catalog.permissions import KeepsCalendar
 from catalog.serializers import (
@@ -173,6 +175,12 @@ class ServiceViewSet(CatalogViewSet):
         if self.action == "list" and not self.request.query_params.get("active"):
             return self.queryset.filter(is_active=True)
         return self.queryset.all()
+
+    def shaped(self, rows: Any) -> Any:
+        """Return the rows of a list with the columns that are shown."""
+        if isinstance(rows, Listing):
+            return replace(rows, shape=ServiceSerializer.rows)
+        return super().shaped(rows)
 
     def filter_queryset(self, queryset: Any) -> Any:
         """Filter and order; relevance needs words to be relevant to."""

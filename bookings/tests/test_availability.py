@@ -1,6 +1,10 @@
 """What is offered, by examples; `test_availability_properties` holds it against a model."""
 
+import gc
+import time
+import tracemalloc
 from datetime import UTC, datetime, timedelta
+from unittest.mock import patch
 from urllib.parse import urlencode
 
 import pytest
@@ -382,6 +386,23 @@ class TestSeveral:
         problem(api.get(f"/availability?{'&'.join(ids)}"), 400, "validation_error", "service_id")
         problem(api.get("/availability"), 400, "validation_error", "service_id")
 
+    def test_services_are_searched_in_parts_where_the_window_is_long(self, api):
+        services = ServiceFactory.create_batch(20, calendar=opened((9, 12)))
+        BookingFactory(service=services[15], start_time=TUESDAY)
+        ids = "&".join(f"service_id={service.pk}" for service in services)
+        answer = api.get(f"/availability?{ids}&from=2999-01-01&to=2999-03-01").json()
+        assert [each["service_id"] for each in answer["results"]] == [
+            str(service.pk) for service in services
+        ]
+        assert answer["results"][15] == (
+            api.get(
+                f"/services/{services[15].pk}/availability?from=2999-01-01&to=2999-03-01"
+            ).json()
+        )
+        unknown = "0199d3a0-6a3b-7c55-8f0d-1f6f2b7c9d42"
+        answer = api.get(f"/availability?{ids}&service_id={unknown}&from=2999-01-01&to=2999-03-01")
+        problem(answer, 400, "validation_error", "service_id")
+
     def test_an_answer_that_would_be_enormous_is_refused(self, api):
         services = ServiceFactory.create_batch(2, duration_minutes=1)
         window = "from=2999-01-01&to=2999-03-03"
@@ -431,6 +452,43 @@ class TestFindingServices:
         assert self.find(api, f"{query}&ordering=-price&limit=2") == ["Yoga 4", "Yoga 3"]
         assert api.get(f"/services?{query}&limit=2").json()["count"] == 5
         assert self.find(api, f"{query}&q=yoga&price_max=1&ordering=title") == ["Yoga 0", "Yoga 1"]
+
+    def test_pages_go_on_where_the_one_before_ended(self, api):
+        for number in range(7):
+            closed = number % 2
+            ServiceFactory(title=f"Yoga {number}", calendar=opened((8, 9) if closed else (9, 17)))
+        query = "available_from=2999-01-01T10:00:00Z&available_to=2999-01-01T12:00:00Z&limit=2"
+        for more in ("", "&q=yoga&ordering=title"):
+            pages = [api.get(f"/services?{query}{more}&page={page}").json() for page in (1, 2, 3)]
+            assert [[row["title"] for row in page["results"]] for page in pages] == [
+                ["Yoga 0", "Yoga 2"],
+                ["Yoga 4", "Yoga 6"],
+                [],
+            ]
+            assert [page["count"] for page in pages] == [4, 4, 4]
+            assert [bool(page["next"]) for page in pages] == [True, False, False]
+
+    def test_of_many_services_the_count_is_an_estimate_that_says_so(self, api):
+        with (
+            patch("catalog.listing.ENOUGH_FOR_COUNT", 4),
+            patch("catalog.listing.AT_A_TIME", 2),
+        ):
+            ServiceFactory.create_batch(12)
+            query = "available_from=2999-01-01&available_to=2999-01-01"
+            page = api.get(f"/services?{query}&limit=2").json()
+            assert (page["count"], page["count_exact"]) == (12, False)
+            page = api.get(f"/services?{query}&limit=12").json()
+            assert page["count"] == 12
+            assert "count_exact" not in page
+
+    def test_more_services_than_can_be_looked_at_are_refused(self, api):
+        ServiceFactory.create_batch(5, calendar=opened((8, 9)))
+        ServiceFactory(title="Yoga", calendar=opened((9, 17)))
+        query = "available_from=2999-01-01T10:00:00Z&available_to=2999-01-01T12:00:00Z"
+        with patch("catalog.listing.MOST_LOOKED_AT", 4):
+            problem(api.get(f"/services?{query}"), 400, "validation_error", "available_from")
+            assert self.find(api, f"{query}&q=yoga") == ["Yoga"]
+        assert self.find(api, query) == ["Yoga"]
 
     @pytest.mark.parametrize(
         ("query", "field"),
@@ -581,6 +639,76 @@ class TestQueries:
         assert self.count(api, path) == few == 5
 
 
+class TestCost:
+    """What a search may cost at most, where no time is free and where all are."""
+
+    WINDOW = "from=2999-01-01&to=2999-03-02"
+
+    def peak(self, api, path, status=200):
+        """Return the most memory, in MiB, that was in use at once for an answer."""
+        api.get("/services")  # What is made once.
+        gc.collect()
+        tracemalloc.start()
+        try:
+            assert api.get(path).status_code == status
+            return tracemalloc.get_traced_memory()[1] / 2**20
+        finally:
+            tracemalloc.stop()
+
+    def closed(self, count):
+        """Return services that have time off on all days."""
+        services = ServiceFactory.create_batch(count, duration_minutes=1, step_minutes=1)
+        for service in services:
+            TimeOff.objects.create(
+                calendar=service.calendar,
+                start_time=TUESDAY - timedelta(days=2),
+                end_time=TUESDAY + timedelta(days=90),
+            )
+        return services
+
+    def test_three_hundred_closed_services_are_looked_at_with_little_memory(self, api):
+        self.closed(300)
+        path = "/services?available_from=2999-01-01&available_to=2999-03-02"
+        assert self.peak(api, path) < 30  # 1.4 GB with a grid for each.
+        began = time.process_time()
+        assert api.get(path).json()["count"] == 0
+        assert time.process_time() - began < 1
+
+    def test_fifty_closed_services_are_searched_with_little_memory(self, api):
+        ids = "&".join(f"service_id={service.pk}" for service in self.closed(50))
+        assert self.peak(api, f"/availability?{ids}&{self.WINDOW}") < 30  # 209 MB.
+
+    @pytest.mark.parametrize("tz", ["UTC", "Asia/Kathmandu"])
+    def test_the_longest_answer_is_written_with_little_memory(self, api, tz):
+        service = ServiceFactory(duration_minutes=1)
+        path = f"/services/{service.pk}/availability?{self.WINDOW}&tz={tz}"
+        assert self.peak(api, path) < 30
+        twice = f"service_id={service.pk}&service_id={ServiceFactory(duration_minutes=1).pk}"
+        assert self.peak(api, f"/availability?{twice}&{self.WINDOW}", 400) < 30
+
+    def test_an_explanation_does_not_look_at_each_time_off_for_each_time(self, api):
+        service = ServiceFactory(duration_minutes=30)
+        TimeOff.objects.bulk_create(
+            TimeOff(
+                calendar=service.calendar,
+                start_time=TUESDAY + timedelta(hours=2 * number),
+                end_time=TUESDAY + timedelta(hours=2 * number + 1),
+            )
+            for number in range(600)
+        )
+        admin = api.as_(AdminFactory())
+        began = time.process_time()
+        answer = admin.get(f"/services/{service.pk}/availability?{self.WINDOW}&explain=true")
+        assert time.process_time() - began < 0.5  # 1 s on a machine with nothing else to do.
+        assert len(answer.json()["refused"]) == 1200
+
+    def test_an_explanation_of_every_minute_is_refused(self, api):
+        [service] = self.closed(1)
+        admin = api.as_(AdminFactory())
+        answer = admin.get(f"/services/{service.pk}/availability?{self.WINDOW}&explain=true")
+        problem(answer, 400, "validation_error", "to")
+
+
 def test_what_is_offered_now_can_be_booked_now(api, client):
     """Without a clock that stands still."""
     service = ServiceFactory(duration_minutes=1, step_minutes=1)
@@ -588,6 +716,6 @@ def test_what_is_offered_now_can_be_booked_now(api, client):
     query = urlencode({"to": until})
     times = api.get(f"/services/{service.pk}/availability?{query}").json()["times"]
     assert times
-    for time in times[1:]:
-        body = {"service_id": str(service.pk), "start_time": time["start_time"]}
+    for each in times[1:]:
+        body = {"service_id": str(service.pk), "start_time": each["start_time"]}
         assert client.post("/bookings", body).status_code == 201

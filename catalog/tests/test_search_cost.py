@@ -1,0 +1,142 @@
+"""What a search for services costs, whatever the words are."""
+
+from urllib.parse import quote
+
+import pytest
+from django.db import connection
+
+from bookit.tests.crowd import ask, run
+
+pytestmark = pytest.mark.django_db
+
+# Searches that cost much where search is naive: what every service has, what none has, what no
+# index can answer.
+NASTY = [
+    "a",
+    "b",
+    "the",
+    "common",
+    "common word",
+    "b c d e f g h",
+    "-a",
+    "-common",
+    "common -word",
+    "rare -common",
+    '"common word"',
+    '"word common"',
+    "common or word or b or c or d",
+    "hiarcut",
+    "comon",
+    "everywhre",
+    "commo",
+    "xyzzy plugh",
+    "x" * 200,
+    " ".join(f"w{number}" for number in range(40)),
+    " ".join("bcdfghjklmnpqrstvwxz") * 5,
+    "b,c,d,e,f,g,h,i,j,k,l,m,n,o,p,q,r,s",
+    "b-c-d-e-f-g-h-i-j-k-l-m-n-o-p-q-r-s",
+    "%",
+    "理发",
+]
+ORDERS = ["", "&ordering=relevance", "&ordering=title", "&ordering=-price", "&page=40"]
+NARROWED = ["", "&category=Sport", "&price_max=20", "&active=any&mode=open"]
+
+
+FIFTY_MORE = """
+INSERT INTO catalog_service (id, calendar_id, title, description, category, price, currency,
+    duration_minutes, capacity, mode, requires_confirmation, buffer_before_minutes,
+    buffer_after_minutes, min_notice_minutes, cancellation_notice_minutes, is_active, rating_sum,
+    rating_count)
+SELECT gen_random_uuid(), id, 'Common service ' || name, (
+        SELECT 'common word everywhere b c d e f g h ' ||
+            string_agg('w' || (hash %% 1000 + n * 7919) %% 1000, ' ')
+        FROM generate_series(1, 1800) AS n
+    ), CASE hash %% 3 WHEN 0 THEN 'Sport' ELSE 'Barber' END, hash %% 90, 'EUR', 30, 1, 'open',
+    false, 0, 0, 0, 0, true, 0, 0
+FROM (SELECT *, abs(hashtext(name)) AS hash FROM catalog_calendar) AS calendar
+WHERE NOT EXISTS (SELECT FROM catalog_service WHERE calendar_id = calendar.id)
+LIMIT 50
+"""
+
+
+@pytest.fixture(scope="module")
+def crowded_town(django_db_setup, django_db_blocker):
+    """A town of 1,000 services whose descriptions are 10 kB long, for all tests of this module."""
+    with django_db_blocker.unblock():
+        run(
+            """
+            INSERT INTO catalog_calendar (id, name, timezone)
+            SELECT gen_random_uuid(), 'Chair ' || n, 'UTC' FROM generate_series(1, 1000) AS n
+            """
+        )
+        # In parts, because a statement may not take long.
+        while run(FIFTY_MORE):
+            pass
+        run("UPDATE catalog_service SET title = 'Haircut' WHERE title = 'Common service Chair 7'")
+        run("ANALYZE catalog_service")
+    yield
+    with django_db_blocker.unblock():
+        run("TRUNCATE catalog_calendar, catalog_word CASCADE")
+
+
+def blocks_of(statements):
+    """Return how many blocks of tables and indexes PostgreSQL reads for some statements."""
+    total = 0
+    with connection.cursor() as cursor:
+        for sql, parameters in statements:
+            cursor.execute(f"EXPLAIN (ANALYZE, BUFFERS, TIMING OFF, FORMAT JSON) {sql}", parameters)
+            [[plan]] = cursor.fetchone()
+            total += plan["Plan"]["Shared Hit Blocks"] + plan["Plan"]["Shared Read Blocks"]
+    return total
+
+
+def statements_of(api, address):
+    """Return the statements that a request runs, with their parameters."""
+    seen = []
+
+    def note(execute, sql, parameters, many, context):
+        seen.append((sql, parameters))
+        return execute(sql, parameters, many, context)
+
+    with connection.execute_wrapper(note):
+        answer = api.get(address)
+    assert answer.status_code == 200, answer.content
+    return [(sql, values) for sql, values in seen if "SELECT" in sql and "catalog" in sql]
+
+
+def titles(api, words):
+    return [row["title"] for row in api.get(f"/services?q={quote(words)}").json()["results"]]
+
+
+class TestBlocks:
+    """Blocks that are read, which are the same on every machine, in place of milliseconds.
+
+    To read the words of a service takes about five blocks, and of 1,000 services 5,000.
+    """
+
+    @pytest.mark.parametrize("words", NASTY)
+    def test_no_words_make_postgresql_read_what_services_are_described_by(
+        self, api, crowded_town, words
+    ):
+        table = ask("SELECT pg_relation_size('catalog_service') / 8192")
+        for more in [*ORDERS, *NARROWED]:
+            ran = statements_of(api, f"/services?q={quote(words)}{more}")
+            assert len(ran) <= 5
+            # The table itself a few times, and indexes.
+            assert blocks_of(ran) < 4 * table + 500, more
+
+    def test_the_control_is_a_search_that_reads_them(self, crowded_town):
+        table = ask("SELECT pg_relation_size('catalog_service') / 8192")
+        sql = "SELECT count(*) FROM catalog_service WHERE search @@ to_tsquery('english', %s)"
+        assert blocks_of([(sql, ["common<->word"])]) > 2 * (4 * table + 500)
+
+    def test_matches_are_found_in_the_crowd(self, api, crowded_town):
+        assert titles(api, "haircut") == titles(api, "hiarcut") == ["Haircut"]
+        page = api.get("/services?q=common&limit=1").json()
+        assert page["count"] == 1000
+        assert api.get("/services?q=common%20word&limit=1&page=900").json()["count"] == 1000
+
+    def test_what_was_found_last_comes_after_what_was_found_first(self, api, crowded_town):
+        pages = [api.get(f"/services?q=word&limit=100&page={page}").json() for page in (1, 2, 10)]
+        found = [row["id"] for page in pages for row in page["results"]]
+        assert len(set(found)) == 300
