@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from django.contrib import admin, messages
+from django.contrib import admin
 from django.contrib.auth.admin import UserAdmin as DjangoUserAdmin
 from django.contrib.auth.forms import (
     BaseUserCreationForm,
@@ -12,14 +12,13 @@ from django.contrib.auth.forms import (
 from django.contrib.auth.forms import UserChangeForm as DjangoUserChangeForm
 from django.contrib.auth.hashers import is_password_usable
 from django.contrib.auth.models import Group
-from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.http import HttpRequest
 from django.utils import timezone
 from rest_framework_simplejwt.token_blacklist.models import BlacklistedToken, OutstandingToken
 
 from accounts import services
 from accounts.models import Session, User
 from bookit.adminsite.pages import ReadOnlyAdmin, StrictAdmin
-from bookit.errors import ServiceError
 
 
 class UserCreationForm(BaseUserCreationForm):
@@ -76,29 +75,13 @@ class UserAdmin(StrictAdmin, DjangoUserAdmin):
         if not change:
             services.add_user(user=obj, actor=actor, at=timezone.now())
             return
-        rights = {"role", "is_active"}.intersection(form.changed_data)
-        if rights:
-            try:
-                services.update_user(
-                    user_id=obj.pk,
-                    actor=actor,
-                    changes={name: getattr(obj, name) for name in form.changed_data},
-                    at=timezone.now(),
-                )
-                return
-            except ServiceError as error:
-                self.message_user(request, error.detail, messages.ERROR)
-                obj.refused = True  # type: ignore[attr-defined]
-                obj.refresh_from_db(fields=rights)
-                form.changed_data = [name for name in form.changed_data if name not in rights]
         if form.changed_data:
-            obj.save(update_fields=form.changed_data)
-
-    def response_change(self, request: HttpRequest, obj: User) -> HttpResponse:
-        """Say that it was saved, unless it was not."""
-        if getattr(obj, "refused", False):
-            return HttpResponseRedirect(request.path)
-        return super().response_change(request, obj)
+            services.update_user(
+                user_id=obj.pk,
+                actor=actor,
+                changes={name: getattr(obj, name) for name in form.changed_data},
+                at=timezone.now(),
+            )
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         """Refuse: accounts are deactivated, for bookings refer to them."""

@@ -1,11 +1,10 @@
 """Time that is taken, in the admin site."""
 
-from abc import abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
-from django.contrib import admin, messages
-from django.db.models import Model, QuerySet
+from django.contrib import admin
+from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.utils import timezone
 from django.utils.html import format_html
@@ -21,8 +20,7 @@ from bookings.models import (
     WaitlistEntry,
     Webhook,
 )
-from bookit.adminsite.pages import ReadOnlyAdmin, StrictAdmin
-from bookit.errors import ServiceError
+from bookit.adminsite.pages import HistoryInline, ReadOnlyAdmin, ServedAdmin
 
 Action = Callable[["BookingAdmin", HttpRequest, QuerySet[Booking]], None]
 
@@ -47,21 +45,6 @@ def _enter(status: str, words: str) -> Action:
     return run
 
 
-class HistoryInline(admin.TabularInline):
-    """Rows that tell what happened to the one on whose page they are."""
-
-    extra = 0
-    can_delete = False
-
-    def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """Refuse: history is written by what happens."""
-        return False
-
-    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """Refuse: history is not changed."""
-        return False
-
-
 class EventInline(HistoryInline):
     """What happened to a booking."""
 
@@ -72,69 +55,6 @@ class EventInline(HistoryInline):
     def get_queryset(self, request: HttpRequest) -> QuerySet[BookingEvent]:
         """Return the events with whoever caused them."""
         return super().get_queryset(request).select_related("actor")
-
-
-class ServedAdmin(StrictAdmin):
-    """Rows that services change: to look at, to delete, and to bring into another state."""
-
-    show_full_result_count = False
-
-    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> list[str]:
-        """Return every field: services write them."""
-        hidden = self.get_exclude(request, obj) or ()
-        return [field.name for field in self.model._meta.fields if field.name not in hidden]
-
-    def has_add_permission(self, request: HttpRequest) -> bool:
-        """Refuse: it is made through the API, which finds its place."""
-        return False
-
-    def changeform_view(
-        self,
-        request: HttpRequest,
-        object_id: str | None = None,
-        form_url: str = "",
-        extra_context: dict[str, Any] | None = None,
-    ) -> Any:
-        """Show a row without buttons that would save nothing."""
-        shown = {"show_save": False, "show_save_and_continue": False}
-        return super().changeform_view(
-            request, object_id, form_url, {**(extra_context or {}), **shown}
-        )
-
-    def delete_model(self, request: HttpRequest, obj: Model) -> None:
-        """Delete one row through its service."""
-        self.delete_queryset(request, [obj])
-
-    def delete_queryset(self, request: HttpRequest, queryset: Iterable[Model]) -> None:
-        """Delete the selected rows through their service."""
-        self.apply(request, queryset, lambda row: self.delete_row(request, row), say_done=False)
-
-    @abstractmethod
-    def delete_row(self, request: HttpRequest, row: Any) -> None:
-        """Delete one row."""
-
-    def get_deleted_objects(self, objs: Any, request: HttpRequest) -> Any:
-        """Return what will be deleted: the rows, and nothing that refers to them."""
-        return [str(row) for row in objs], {self.opts.verbose_name_plural: len(objs)}, set(), []
-
-    def apply(
-        self,
-        request: HttpRequest,
-        rows: Iterable[Any],
-        call: Callable[[Any], object],
-        *,
-        say_done: bool = True,
-    ) -> None:
-        """Call a service for each row, and tell which ones it refused."""
-        done = 0
-        for row in rows:
-            try:
-                call(row)
-                done += 1
-            except ServiceError as error:
-                self.message_user(request, f"{row}: {error.detail}", messages.ERROR)
-        if done and say_done:
-            self.message_user(request, f"{done} changed.", messages.SUCCESS)
 
 
 @admin.register(Slot)

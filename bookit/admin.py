@@ -1,4 +1,4 @@
-"""The admin site's titles, and the pages of models that are not ours."""
+"""Jobs in the admin site."""
 
 import json
 
@@ -13,10 +13,6 @@ from procrastinate.contrib.django.models import ProcrastinateJob
 from procrastinate.exceptions import UniqueViolation
 
 from bookit.adminsite.pages import StrictAdmin
-
-admin.site.site_header = "BookIt"
-admin.site.site_title = "BookIt"
-admin.site.index_title = "Administration"
 
 admin.site.unregister(ProcrastinateJob)
 # Pages are titled with it. procrastinate's own shows all arguments, and so the text of a mail.

@@ -7,6 +7,10 @@ from time import monotonic, perf_counter
 from typing import Any
 
 from django.conf import settings
+from django.contrib.admin.exceptions import (
+    DisallowedModelAdminLookup,
+    DisallowedModelAdminToField,
+)
 from django.contrib.auth.middleware import AuthenticationMiddleware
 from django.contrib.messages.middleware import MessageMiddleware
 from django.contrib.sessions.middleware import SessionMiddleware
@@ -18,6 +22,9 @@ from uuid_utils import uuid7
 
 from bookit import deadlines, pages, pending, problems
 from bookit.addresses import client_address
+from bookit.adminsite import errors
+from bookit.adminsite.csrf import csrf_page
+from bookit.adminsite.refusals import REFUSALS, message_of
 from bookit.errors import LimitExceeded
 from bookit.logs import request_id
 from bookit.throttles import count_request, origin
@@ -47,13 +54,13 @@ class RequestMiddleware:
             if deadlines.begin():
                 response = self.get_response(request)
             else:
-                response = problems.response(
-                    "service_unavailable", "The request waited too long for its turn."
+                response = refuse(
+                    request, "service_unavailable", "The request waited too long for its turn."
                 )
             if isinstance(response, HttpResponseNotAllowed):
                 # The answer of Django's own views to a wrong method.
                 allowed = response["Allow"]
-                response = problems.response("method_not_allowed")
+                response = refuse(request, "method_not_allowed")
                 response["Allow"] = allowed
             response["X-Request-ID"] = name
             for header, value in getattr(request, "rate_limit", {}).items():
@@ -73,11 +80,14 @@ class RequestMiddleware:
         if isinstance(exception, LimitExceeded):
             return too_many(request, exception)
         if pending.is_cause(exception):
-            return problems.response("service_unavailable", problems.UPDATING)
+            return refuse(request, "service_unavailable", problems.UPDATING)
         if isinstance(exception, DataError):
             # A null character, or a number beyond its column, in a parameter of the admin site.
             logger.warning("value refused by the database: %s", type(exception.__cause__).__name__)
-            return problems.response("validation_error", "A value is out of range.")
+            return refuse(request, "validation_error", "A value is out of range.")
+        if errors.is_admin_page(request) and isinstance(exception, REFUSALS):
+            # What no form and no list has answered; the API's views have a handler of their own.
+            return errors.page(request, 400, message_of(exception))
         return None
 
     def log(self, request: HttpRequest, response: HttpResponse, seconds: float) -> None:
@@ -232,40 +242,51 @@ class AdminMessageMiddleware(InAdminSite, MessageMiddleware):
 def database_failure(request: HttpRequest, exception: Exception) -> HttpResponse:
     """Answer when PostgreSQL is away."""
     logger.error("database unavailable: %s", type(exception.__cause__ or exception).__name__)
-    return problems.response("service_unavailable")
+    return refuse(request, "service_unavailable")
 
 
 def too_many(request: HttpRequest, error: LimitExceeded) -> HttpResponse:
     """Answer a request beyond a limit."""
-    response = problems.response("throttled")
+    response = refuse(request, "throttled")
     response["Retry-After"] = str(error.wait)
     return response
+
+
+def refuse(request: HttpRequest, code: str, detail: str = "") -> HttpResponse:
+    """Answer with a problem document, or with a page where a person reads it."""
+    if errors.is_admin_page(request):
+        return errors.page(request, problems.plumbing(code).status, detail)
+    return problems.response(code, detail)
 
 
 def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
     """Answer a request that Django itself refused (`handler400`)."""
     if isinstance(exception, RequestDataTooBig):
-        return problems.response("payload_too_large")
-    return problems.response("validation_error", "The request is malformed.")
+        return refuse(request, "payload_too_large")
+    if isinstance(exception, DisallowedModelAdminLookup | DisallowedModelAdminToField):
+        return refuse(request, "validation_error", str(exception).rstrip(".") + ".")
+    return refuse(request, "validation_error", "The request is malformed.")
 
 
 def forbidden(request: HttpRequest, exception: Exception) -> HttpResponse:
     """Answer a permission that a Django view denied (`handler403`)."""
-    return problems.response("permission_denied")
+    return refuse(request, "permission_denied")
 
 
 def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
     """Answer an address that does not exist (`handler404`)."""
-    return problems.response("not_found")
+    return refuse(request, "not_found")
 
 
 def server_error(request: HttpRequest) -> HttpResponse:
     """Answer a bug (`handler500`); its traceback is in the log under the request id."""
-    return problems.response("internal_error")
+    return refuse(request, "internal_error")
 
 
 def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:
     """Answer a form without a valid CSRF token (`CSRF_FAILURE_VIEW`)."""
+    if errors.is_admin_page(request):
+        return csrf_page(request, reason)
     return problems.response(
         "permission_denied", f"CSRF check failed: {reason} Reload the page and try again."
     )

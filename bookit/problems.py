@@ -91,6 +91,11 @@ def catalogue() -> dict[str, Problem]:
     return dict(sorted(problems.items(), key=lambda item: (item[1].status, item[0])))
 
 
+def plumbing(code: str) -> Problem:
+    """Return a problem of a layer below the services."""
+    return next(problem for problem in PLUMBING if problem.code == code)
+
+
 def body(
     status: int, code: str, detail: str, errors: Iterable[dict[str, str]] | None = None, **more: Any
 ) -> dict[str, Any]:
@@ -114,7 +119,7 @@ def response(
     errors: Iterable[dict[str, str]] | None = None,
 ) -> HttpResponse:
     """Return a problem as a response, for what fails outside DRF's views."""
-    problem = next(problem for problem in PLUMBING if problem.code == code)
+    problem = plumbing(code)
     answer = HttpResponse(
         dumps(
             body(status or problem.status, code, detail or problem.meaning.replace("`", ""), errors)

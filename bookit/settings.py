@@ -57,7 +57,7 @@ INSTALLED_APPS = [
     "catalog",
     "bookings",
     "reviews",
-    "django.contrib.admin",
+    "bookit.adminsite.apps.AdminSiteConfig",
     "django.contrib.auth",
     "django.contrib.contenttypes",
     "django.contrib.messages",
@@ -119,15 +119,16 @@ TIME_ZONE = "UTC"
 USE_TZ = True
 
 STATIC_URL = "/static/"
-# In production `collectstatic` has run when the image was built; in development files are served
-# from where they lie.
+# Files that `collectstatic` has copied there are served compressed, under names that browsers may
+# keep for ever. All others are served from where they lie, so that no page depends on it.
 STATIC_ROOT = BASE_DIR / ".static" if PRODUCTION else None
-WHITENOISE_USE_FINDERS = not PRODUCTION
+WHITENOISE_USE_FINDERS = True
+warnings.filterwarnings("ignore", "No directory at", UserWarning)  # WhiteNoise, before it has run.
 STORAGES = {
     "default": {"BACKEND": "django.core.files.storage.InMemoryStorage"},
     "staticfiles": {
         "BACKEND": (
-            "whitenoise.storage.CompressedManifestStaticFilesStorage"
+            "bookit.staticfiles.CollectedFilesStorage"
             if PRODUCTION
             else "django.contrib.staticfiles.storage.StaticFilesStorage"
         )
@@ -275,15 +276,29 @@ CSRF_TRUSTED_ORIGINS = origins("CSRF_TRUSTED_ORIGINS")
 SESSION_COOKIE_HTTPONLY = True
 SECURE_REFERRER_POLICY = "same-origin"
 X_FRAME_OPTIONS = "DENY"
+# Over plain HTTP, browsers do not keep cookies that are for HTTPS only, and nobody can sign in.
+ADMIN_OVER_HTTP = boolean("ADMIN_OVER_HTTP")
+HSTS_SECONDS = integer("HSTS_SECONDS", 365 * 24 * 3600)
+# Both are promises about hosts that are not BookIt's, and hard to take back.
+HSTS_SUBDOMAINS = boolean("HSTS_SUBDOMAINS")
+HSTS_PRELOAD = boolean("HSTS_PRELOAD")
+if HSTS_PRELOAD and (not HSTS_SUBDOMAINS or HSTS_SECONDS < 365 * 24 * 3600):
+    raise ImproperlyConfigured(
+        "HSTS_PRELOAD needs HSTS_SUBDOMAINS=true and HSTS_SECONDS of a year (31536000) at least."
+    )
 if PRODUCTION:
-    SESSION_COOKIE_SECURE = True
-    CSRF_COOKIE_SECURE = True
-    SECURE_HSTS_SECONDS = 365 * 24 * 3600
-    SECURE_HSTS_INCLUDE_SUBDOMAINS = True
-    SECURE_HSTS_PRELOAD = True
+    SESSION_COOKIE_SECURE = not ADMIN_OVER_HTTP
+    CSRF_COOKIE_SECURE = not ADMIN_OVER_HTTP
+    SECURE_HSTS_SECONDS = HSTS_SECONDS
+    SECURE_HSTS_INCLUDE_SUBDOMAINS = HSTS_SUBDOMAINS
+    SECURE_HSTS_PRELOAD = HSTS_PRELOAD
 # TLS ends at the proxy, which also redirects; health checks come over plain HTTP.
 SECURE_SSL_REDIRECT = False
-SILENCED_SYSTEM_CHECKS = ["security.W008"]
+SILENCED_SYSTEM_CHECKS = [
+    "security.W008",  # No redirect to HTTPS here, as said above.
+    "security.W005",  # HSTS for subdomains, and
+    "security.W021",  # HSTS preloading, only where an operator asks for it.
+]
 
 # --- Mail and jobs ----------------------------------------------------------------------------
 

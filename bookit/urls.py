@@ -20,6 +20,7 @@ urlpatterns = [
     path("docs", pages.DocsView.as_view()),
     path("redoc", pages.RedocView.as_view()),
     path("openapi.json", pages.openapi, name="openapi"),
+    path("admin", RedirectView.as_view(url="/admin/")),
     path("admin/", admin.site.urls),
 ]
 

@@ -1,16 +1,15 @@
 """Reviews in the admin site."""
 
 from django.contrib import admin
-from django.db.models import QuerySet
 from django.http import HttpRequest
 
-from bookit.adminsite.pages import ReadOnlyAdmin
+from bookit.adminsite.pages import ServedAdmin
 from reviews import services
 from reviews.models import Review
 
 
 @admin.register(Review)
-class ReviewAdmin(ReadOnlyAdmin):
+class ReviewAdmin(ServedAdmin):
     """What people say: to read, and to take down."""
 
     list_display = ["created_at", "rating", "comment", "service", "user"]
@@ -20,15 +19,10 @@ class ReviewAdmin(ReadOnlyAdmin):
     date_hierarchy = "created_at"
     ordering = ["-created_at"]
 
-    def has_delete_permission(self, request: HttpRequest, obj: Review | None = None) -> bool:
-        """Allow it as for any model."""
-        return super(ReadOnlyAdmin, self).has_delete_permission(request, obj)
+    def has_change_permission(self, request: HttpRequest, obj: Review | None = None) -> bool:
+        """Refuse: it is somebody's own word."""
+        return False
 
-    def delete_model(self, request: HttpRequest, obj: Review) -> None:
+    def delete_row(self, request: HttpRequest, row: Review) -> None:
         """Delete a review and take its rating back."""
-        services.delete_review(review_id=obj.pk, actor=request.user)  # type: ignore[arg-type]
-
-    def delete_queryset(self, request: HttpRequest, queryset: QuerySet[Review]) -> None:
-        """Delete reviews and take their ratings back."""
-        for review in queryset:
-            self.delete_model(request, review)
+        services.delete_review(review_id=row.pk, actor=request.user)  # type: ignore[arg-type]

@@ -1,22 +1,55 @@
 """The base classes of the pages of models."""
 
+from abc import abstractmethod
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from django.contrib import admin
+from django import forms
+from django.contrib import admin, messages
+from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.contrib.admin.utils import get_fields_from_path
+from django.contrib.admin.widgets import AutocompleteSelect
+from django.core.exceptions import ValidationError
+from django.db import DatabaseError, transaction
+from django.db.models import Field, Model, QuerySet
 from django.db.models.constants import LOOKUP_SEP
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.urls import reverse
+
+from bookit.adminsite.changelist import SenselessList, StrictChangeList
+from bookit.adminsite.refusals import GONE, REFUSALS, Refused, message_of, messages_of
 
 # What the links of Django's own filters add to the name of a field, and those of a date hierarchy.
 FILTER_LOOKUPS = ["", "exact", "isnull", "gte", "lt"]
 DATE_LOOKUPS = ["year", "month", "day"]
+# An action takes this many rows at a time: it holds them all, and calls a service for each.
+MOST_ROWS = 1000
+
+
+def _is_value_of(field: "Field[Any, Any]", value: str) -> bool:
+    """Return whether `value` can be a value of `field`, as a UUID of letters cannot."""
+    try:
+        field.to_python(value)
+    except ValidationError:
+        return False
+    return "\0" not in value
+
+
+class StrictAutocomplete(AutocompleteSelect):
+    """Django's select with a search, which survives a value that is no id."""
+
+    def optgroups(self, name: str, value: Sequence[str], attr: Any = None) -> Any:
+        """Return the options that are selected, as far as they exist."""
+        key = self.field.remote_field.model._meta.pk
+        return super().optgroups(name, [each for each in value if _is_value_of(key, each)], attr)
 
 
 class StrictAdmin(admin.ModelAdmin):
-    """Pages whose lists can be filtered only by the filters that they show.
+    """Pages that trust no address and no form, and say in words what was refused.
 
-    Django lets an address filter by any field of the model, hidden or not. How many rows
-    `?secret__startswith=a` finds then reveals a secret letter by letter.
+    Their lists can be filtered only by the filters that they show: Django lets an address filter by
+    any field of the model, hidden or not. How many rows `?secret__startswith=a` finds then reveals
+    a secret letter by letter.
     """
 
     def lookup_allowed(self, lookup: str, value: str, request: HttpRequest | None = None) -> bool:
@@ -34,6 +67,140 @@ class StrictAdmin(admin.ModelAdmin):
         if self.date_hierarchy:
             names |= {LOOKUP_SEP.join([self.date_hierarchy, each]) for each in DATE_LOOKUPS}
         return names
+
+    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[StrictChangeList]:
+        """Return the class of lists."""
+        return StrictChangeList
+
+    def changelist_view(
+        self, request: HttpRequest, extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        """Show the list, or do what was chosen there; say in a message what is refused."""
+        try:
+            return super().changelist_view(request, extra_context)
+        except SenselessList:
+            here = request.path
+            text = "This list cannot be shown as its address asks; these are all rows."
+            self.message_user(request, text, messages.WARNING)
+        except REFUSALS as error:
+            here = request.get_full_path()
+            self.message_user(request, message_of(error), messages.ERROR)
+        return HttpResponseRedirect(here)
+
+    def response_action(self, request: Any, queryset: QuerySet[Any]) -> Any:  # type: ignore[override]
+        """Do what was chosen for the selected rows that still exist; say how many do not."""
+        selected = set(request.POST.getlist(ACTION_CHECKBOX_NAME))
+        ids = [each for each in selected if _is_value_of(self.opts.pk, each)]
+        if request.POST.get("select_across", "0") != "0":
+            missing, count = 0, queryset.count()
+        else:
+            count = queryset.filter(pk__in=ids).count()
+            missing = len(selected) - count
+        if missing:
+            text = f"{missing} of the {len(selected)} selected rows no longer exist."
+            self.message_user(request, text, messages.WARNING)
+        if count > MOST_ROWS:
+            text = f"Select at most {MOST_ROWS:,} rows at a time. No items have been changed."
+            self.message_user(request, text, messages.ERROR)
+        if not 0 < count <= MOST_ROWS:
+            return None
+        request.POST = request.POST.copy()
+        request.POST.setlist(ACTION_CHECKBOX_NAME, ids)
+        if "delete_selected" not in request.POST.getlist("action"):
+            return super().response_action(request, queryset)
+        # All or none: the log says of all that they were deleted, before any of them is.
+        with transaction.atomic():
+            return super().response_action(request, queryset)
+
+    def get_object(
+        self, request: HttpRequest, object_id: str, from_field: str | None = None
+    ) -> Any:
+        """Return a row, or None; an empty name (`?_to_field=`) means its id."""
+        return super().get_object(request, object_id, from_field or None)
+
+    def changeform_view(
+        self,
+        request: HttpRequest,
+        object_id: str | None = None,
+        form_url: str = "",
+        extra_context: dict[str, Any] | None = None,
+    ) -> Any:
+        """Show a row or save it; what is refused is shown on the form, with what was written."""
+        try:
+            return super().changeform_view(request, object_id, form_url, extra_context)
+        except REFUSALS as error:
+            request.refusal = error  # type: ignore[attr-defined]
+        # Once more, from the start: nothing of the first attempt is stored. The form is not valid
+        # this time, see `get_form`.
+        return super().changeform_view(request, object_id, form_url, extra_context)
+
+    def get_form(
+        self, request: HttpRequest, obj: Any = None, change: bool = False, **kwargs: Any
+    ) -> Any:
+        """Return the form; after a refusal, one that is not valid and says why."""
+        form = super().get_form(request, obj, change=change, **kwargs)
+        refusal = getattr(request, "refusal", None)
+        return form if refusal is None else _refused(form, refusal)
+
+    def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
+        """Save a row; of one that is stored, only what was changed on the page.
+
+        The rest may have changed since the row was read, as a rating does with each review.
+
+        Raises:
+            Refused: it was deleted in the meantime.
+        """
+        if not change:
+            super().save_model(request, obj, form, change)
+            return
+        columns = {field.name for field in obj._meta.concrete_fields}
+        changed = [name for name in form.changed_data if name in columns]
+        if changed:
+            _save(obj, changed)
+
+    def delete_view(
+        self, request: HttpRequest, object_id: str, extra_context: dict[str, Any] | None = None
+    ) -> Any:
+        """Delete a row; say in a message why it stays."""
+        try:
+            return super().delete_view(request, object_id, extra_context)
+        except REFUSALS as error:
+            self.message_user(request, message_of(error), messages.ERROR)
+            here = reverse(
+                f"admin:{self.opts.app_label}_{self.opts.model_name}_change", args=[object_id]
+            )
+            return HttpResponseRedirect(here)
+
+    def formfield_for_foreignkey(
+        self, db_field: Any, request: HttpRequest, **kwargs: Any
+    ) -> forms.ModelChoiceField | None:
+        """Return the field of a relation, whose search survives a value that is no id."""
+        if db_field.name in self.get_autocomplete_fields(request):
+            kwargs.setdefault("widget", StrictAutocomplete(db_field, self.admin_site))
+        return super().formfield_for_foreignkey(db_field, request, **kwargs)
+
+
+def _refused(form: Any, refusal: Exception) -> Any:
+    """Return a form that says what was wrong with what was written in it."""
+
+    class RefusedForm(form):
+        def clean(self) -> Any:
+            cleaned = super().clean()
+            for field, texts in messages_of(refusal).items():
+                self.add_error(field if field in self.fields else None, texts)
+            return cleaned
+
+    return RefusedForm
+
+
+def _save(row: Model, columns: list[str]) -> None:
+    try:
+        row.save(update_fields=columns)
+    except DatabaseError as error:
+        # Django has no class of its own for a row that is not there.
+        if type(error) is DatabaseError:
+            raise Refused(GONE) from None
+        raise
 
 
 class ReadOnlyAdmin(StrictAdmin):
@@ -68,3 +235,84 @@ class StampedAdmin(StrictAdmin):
             )
             for name, options in fieldsets
         ]
+
+
+class ServedAdmin(StrictAdmin):
+    """Rows that services change: to look at, to delete, and to bring into another state."""
+
+    show_full_result_count = False
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> list[str]:
+        """Return every field: services write them."""
+        hidden = self.get_exclude(request, obj) or ()
+        return [field.name for field in self.model._meta.fields if field.name not in hidden]
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        """Refuse: it is made through the API, which finds its place."""
+        return False
+
+    def changeform_view(
+        self,
+        request: HttpRequest,
+        object_id: str | None = None,
+        form_url: str = "",
+        extra_context: dict[str, Any] | None = None,
+    ) -> Any:
+        """Show a row without buttons that would save nothing."""
+        shown = {"show_save": False, "show_save_and_continue": False}
+        return super().changeform_view(
+            request, object_id, form_url, {**(extra_context or {}), **shown}
+        )
+
+    def delete_model(self, request: HttpRequest, obj: Model) -> None:
+        """Delete one row through its service."""
+        self.delete_row(request, obj)
+
+    def delete_queryset(self, request: HttpRequest, queryset: Iterable[Model]) -> None:
+        """Delete the selected rows through their service.
+
+        Raises:
+            Refused: names the first row that has to stay.
+        """
+        for row in queryset:
+            try:
+                self.delete_row(request, row)
+            except REFUSALS as error:
+                raise Refused(f"Nothing was deleted. {row}: {message_of(error)}") from error
+
+    @abstractmethod
+    def delete_row(self, request: HttpRequest, row: Any) -> None:
+        """Delete one row."""
+
+    def get_deleted_objects(self, objs: Any, request: HttpRequest) -> Any:
+        """Return what will be deleted: the rows, and nothing that refers to them."""
+        return [str(row) for row in objs], {self.opts.verbose_name_plural: len(objs)}, set(), []
+
+    def apply(
+        self, request: HttpRequest, rows: Iterable[Any], call: Callable[[Any], object]
+    ) -> None:
+        """Call a service for each row, and tell which ones it refused."""
+        done = 0
+        for row in rows:
+            try:
+                call(row)
+                done += 1
+            except REFUSALS as error:
+                self.message_user(request, f"{row}: {message_of(error)}", messages.ERROR)
+        if done:
+            self.message_user(request, f"{done} changed.", messages.SUCCESS)
+
+
+class HistoryInline(admin.TabularInline):
+    """Rows that tell what happened to the one on whose page they are."""
+
+    extra = 0
+    can_delete = False
+
+    def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """Refuse: history is written by what happens."""
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """Refuse: history is not changed."""
+        return False

@@ -39,3 +39,17 @@ def problem(response: Any, status: int, code: str, *fields: str) -> dict[str, An
     if status == 405:
         assert response["Allow"]
     return content
+
+
+def page(response: Any, status: int) -> str:
+    """Return the text of `response`, which must be a page that says what is wrong."""
+    text = str(response.content.decode())
+    assert response.status_code == status, f"{response.status_code} {text[:300]!r}"
+    assert response["Content-Type"] == "text/html; charset=utf-8"
+    assert "<h1>" in text
+    assert text.rstrip().endswith("</html>")
+    assert f"Request id: {response['X-Request-ID']}" in text
+    assert "Traceback" not in text
+    if status == 503:
+        assert int(response["Retry-After"]) >= 1
+    return text.replace("&#x27;", "'")

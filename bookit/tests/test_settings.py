@@ -34,6 +34,10 @@ EVERY = [
     "RATE_LIMIT_ANON",
     "RATE_LIMIT_USER",
     "NUM_PROXIES",
+    "ADMIN_OVER_HTTP",
+    "HSTS_SECONDS",
+    "HSTS_SUBDOMAINS",
+    "HSTS_PRELOAD",
     "HOLD_MINUTES",
     "ACCESS_TOKEN_EXPIRE_MINUTES",
     "REFRESH_TOKEN_EXPIRE_DAYS",
@@ -105,8 +109,26 @@ def test_production_takes_what_it_is_given(load):
     }
     assert settings["SESSION_COOKIE_SECURE"] is True
     assert settings["CSRF_COOKIE_SECURE"] is True
-    assert settings["SECURE_HSTS_SECONDS"] > 0
+    assert settings["SECURE_HSTS_SECONDS"] == 365 * 24 * 3600
     assert "SECURE_PROXY_SSL_HEADER" not in settings
+
+
+def test_hsts_reaches_no_further_than_it_is_told_to(load, refuse):
+    settings = load(**PRODUCTION)
+    assert settings["SECURE_HSTS_INCLUDE_SUBDOMAINS"] is False
+    assert settings["SECURE_HSTS_PRELOAD"] is False
+    asked = load(**PRODUCTION, HSTS_SUBDOMAINS="true", HSTS_PRELOAD="true")
+    assert asked["SECURE_HSTS_INCLUDE_SUBDOMAINS"] is True
+    assert asked["SECURE_HSTS_PRELOAD"] is True
+    assert load(**PRODUCTION, HSTS_SECONDS="0")["SECURE_HSTS_SECONDS"] == 0
+    for more in ({}, {"HSTS_SUBDOMAINS": "true", "HSTS_SECONDS": "60"}):
+        assert refuse(**PRODUCTION, HSTS_PRELOAD="true", **more).startswith("HSTS_PRELOAD needs ")
+
+
+def test_admins_sign_in_over_plain_http_only_where_that_is_asked_for(load):
+    settings = load(**PRODUCTION, ADMIN_OVER_HTTP="true")
+    assert settings["SESSION_COOKIE_SECURE"] is False
+    assert settings["CSRF_COOKIE_SECURE"] is False
 
 
 @pytest.mark.parametrize("name", ["SECRET_KEY", "DATABASE_URL", "ALLOWED_HOSTS", "EMAIL_URL"])

@@ -1,0 +1,9 @@
+"""Django's admin app, with our admin site in place of its own."""
+
+from django.contrib.admin.apps import AdminConfig
+
+
+class AdminSiteConfig(AdminConfig):
+    """Names the class of the admin site."""
+
+    default_site = "bookit.adminsite.site.Site"

@@ -1,0 +1,74 @@
+"""Why signing in to the admin site did not work, in words that an operator can act on."""
+
+import ipaddress
+import re
+
+from django.conf import settings
+from django.http import HttpRequest, HttpResponse
+from django.middleware.csrf import REASON_NO_CSRF_COOKIE
+
+from bookit.adminsite import errors
+
+USE_HTTPS = "Open the admin site by https:// and not by http://."
+BEHIND_A_PROXY = (
+    "If a proxy in front of BookIt speaks HTTPS, let it send X-Forwarded-Proto, and set "
+    "NUM_PROXIES to the number of proxies, so that BookIt believes it. If it cannot send that "
+    "header, set PUBLIC_SCHEME=https."
+)
+ON_PURPOSE = (
+    "If there is no HTTPS on purpose, on a private network, set ADMIN_OVER_HTTP=true. Passwords "
+    "then travel unencrypted."
+)
+
+
+def needs_https(request: HttpRequest) -> bool:
+    """Return whether a browser would drop the cookies of the admin site, which are for HTTPS only.
+
+    Browsers keep them for this machine's own addresses. `Sec-Fetch-Mode` is in the requests of
+    browsers for these, and for HTTPS: with it, TLS ends at a proxy that does not say so.
+    """
+    if not settings.SESSION_COOKIE_SECURE or request.is_secure():
+        return False
+    return "Sec-Fetch-Mode" not in request.headers and not _is_local(request.get_host())
+
+
+def https_page(request: HttpRequest) -> HttpResponse:
+    """Return the page that says that signing in needs HTTPS."""
+    text = "The admin site needs HTTPS: over plain HTTP, browsers do not keep its cookies."
+    return errors.page(request, 403, text, steps=[USE_HTTPS, BEHIND_A_PROXY, ON_PURPOSE])
+
+
+def csrf_page(request: HttpRequest, reason: str) -> HttpResponse:
+    """Return the page that says why a form was refused, as far as that can be known."""
+    if reason == REASON_NO_CSRF_COOKIE:
+        if settings.CSRF_COOKIE_SECURE and not request.is_secure():
+            return https_page(request)
+        text = "Your browser did not send the cookie that belongs to this form."
+        return errors.page(
+            request,
+            403,
+            text,
+            steps=["Allow cookies for this site, then reload the page and try again."],
+        )
+    origin = request.headers.get("Origin", "")
+    if "rigin checking failed" in reason and re.fullmatch(r"https?://[\w.:\[\]-]{1,255}", origin):
+        return _other_origin(request, origin)
+    text = "The form is no longer valid. It was open for too long, or you signed in again."
+    return errors.page(request, 403, text, steps=["Reload the page and try again."])
+
+
+def _other_origin(request: HttpRequest, origin: str) -> HttpResponse:
+    here = f"{request.scheme}://{request.get_host()}"
+    text = f"Your browser sent this form from {origin}, but BookIt believes to be at {here}."
+    steps = [f"Set CSRF_TRUSTED_ORIGINS={origin} and start BookIt again."]
+    if origin == f"https://{request.get_host()}":
+        steps.insert(0, f"{BEHIND_A_PROXY} Or:")
+    return errors.page(request, 403, text, steps=steps)
+
+
+def _is_local(host: str) -> bool:
+    name = re.sub(r":\d+$", "", host).strip("[]")
+    try:
+        return ipaddress.ip_address(name).is_loopback
+    except ValueError:
+        return name == "localhost" or name.endswith(".localhost")

@@ -1,0 +1,63 @@
+"""What the admin site answers when it cannot do what was asked: pages, because people read them."""
+
+import re
+from http import HTTPStatus
+
+from django.contrib import admin
+from django.http import HttpRequest, HttpResponse
+from django.template.loader import render_to_string
+
+from bookit.logs import request_id
+
+WORDS = {
+    400: "The address or the form is not valid.",
+    403: "You may not do this.",
+    404: "There is nothing at this address. If a row was here, somebody may have deleted it.",
+    405: "This address does not take such a request. Go back and use the button on the page.",
+    413: "The form is larger than 1 MiB.",
+    429: "There were too many requests from your address. Try again in a minute.",
+    500: "This is a bug of BookIt. It has been logged under the id below.",
+    503: "The database cannot be reached or is too busy. Try again in a few seconds.",
+}
+
+
+def is_admin_page(request: HttpRequest) -> bool:
+    """Return whether a request is for a page of the admin site."""
+    return request.path_info == "/admin" or request.path_info.startswith("/admin/")
+
+
+def page(
+    request: HttpRequest, status: int, text: str = "", *, steps: list[str] | None = None
+) -> HttpResponse:
+    """Return a page that says what is wrong; it asks neither the database nor the session.
+
+    Args:
+        steps: what to do about it, one thing each.
+    """
+    # Without the request: what the site tells its templates about it comes from the database.
+    text_of_page = render_to_string(
+        "bookit/admin_error.html",
+        {
+            "site_header": admin.site.site_header,
+            "site_title": admin.site.site_title,
+            "title": HTTPStatus(status).phrase,
+            "text": text or WORDS.get(status, ""),
+            "steps": steps,
+            "request_id": request_id.get(),
+            "list": _list_of(request),
+        },
+    )
+    answer = HttpResponse(text_of_page, status=status)
+    if status == 503:
+        answer["Retry-After"] = "2"
+    return answer
+
+
+def _list_of(request: HttpRequest) -> dict[str, str] | None:
+    """Return address and name of the list whose page or row was asked for."""
+    found = re.match(r"/admin/(\w+)/(\w+)/", request.path_info)
+    for model in admin.site._registry if found else ():
+        meta = model._meta
+        if found and (meta.app_label, meta.model_name) == found.groups():
+            return {"url": found[0], "name": str(meta.verbose_name_plural)}
+    return None

@@ -1,0 +1,56 @@
+"""What forms and actions of the admin site say when a rule or the database refuses them."""
+
+from django.core.exceptions import ObjectDoesNotExist, ValidationError
+from django.db import DataError, IntegrityError
+from django.db.models import ProtectedError, RestrictedError
+
+from bookit.errors import CONSTRAINT_ERRORS, ServiceError, database_error_facts
+
+GONE = "It no longer exists: somebody deleted it in the meantime."
+
+
+class Refused(Exception):
+    """Something that cannot be done; its text says why."""
+
+
+#: The mistakes of people, and the changes that others made in the meantime.
+REFUSALS = (
+    Refused,
+    ServiceError,
+    ObjectDoesNotExist,
+    ValidationError,
+    IntegrityError,
+    DataError,
+)
+
+
+def messages_of(error: Exception) -> dict[str | None, list[str]]:
+    """Return what to tell a person about one of the `REFUSALS`, by field; None is the whole."""
+    if isinstance(error, ServiceError) and error.errors:
+        return {field or None: texts for field, texts in error.errors.items()}
+    return {None: [_message_of(error)]}
+
+
+def message_of(error: Exception) -> str:
+    """Return what to tell a person about one of the `REFUSALS`, in one line."""
+    return " ".join(text for texts in messages_of(error).values() for text in texts)
+
+
+def _message_of(error: Exception) -> str:
+    if isinstance(error, ServiceError):
+        return error.detail
+    if isinstance(error, Refused):
+        return str(error)
+    if isinstance(error, ObjectDoesNotExist):
+        return GONE
+    if isinstance(error, ProtectedError | RestrictedError):
+        return "Other rows refer to it, so it cannot be deleted."
+    if isinstance(error, IntegrityError):
+        state, constraint = database_error_facts(error)
+        known = CONSTRAINT_ERRORS.get(constraint or "")
+        if known:
+            return known.describe()
+        if state == "23503":
+            return "It refers to a row that no longer exists, or other rows refer to it."
+        return f"It contradicts what is stored already (rule {constraint})."
+    return "A value is out of range, or has characters that cannot be stored."

@@ -1,0 +1,415 @@
+"""A browser without judgement: it follows every link, sends every form, and then gets them wrong.
+
+Everything is chosen by a seed, so that a run can be repeated. What it finds is told as a line of
+curl that shows the same.
+"""
+
+import random
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from html.parser import HTMLParser
+from shlex import quote
+from typing import Any
+from urllib.parse import parse_qsl, urlencode, urljoin, urlsplit
+
+from django.test import Client
+
+SEED = 20260101
+MEBIBYTE = 1024 * 1024
+
+UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
+#: An id that no row has.
+NOBODY = "01a00000-0000-7000-8000-000000000000"
+
+# Put in place of an id in a path. They are sent as they stand here, percent-encoded.
+IDS = [
+    NOBODY,
+    "abc",
+    "0",
+    "-1",
+    "9" * 40,
+    "9" * 5000,
+    "%00",
+    "a%00b",
+    "%20",
+    "_00",
+    "_ZZ",
+    "_",
+    "%ED%A0%80",
+    "%FF",
+    "%EF%BC%95",
+    "None",
+    "1.5",
+    "1e3",
+    "..%2F..",
+    "%7B%7D",
+    NOBODY.upper(),
+    NOBODY.replace("-", ""),
+    "add",
+]
+
+# Put in place of a parameter of an address.
+PARAMETERS = [
+    "",
+    "0",
+    "-1",
+    "1",
+    "abc",
+    "13",
+    "99999",
+    "9" * 40,
+    "9" * 5000,
+    "1.5",
+    "1e400",
+    "NaN",
+    "\0",
+    "a\0b",
+    "\ud800",
+    "\uff15",
+    "2024-02-31",
+    "9999-12-31 23:59:59",
+    "10000-01-01",
+    "0001-01-01 00:00:00+14:00",
+    NOBODY,
+    "True",
+    "[]",
+    "(",
+    "%",
+    "a,b",
+    "-0.-1.2.abc.-",
+    ".".join(["1", "-1"] * 400),
+    "//evil.example/",
+    "javascript:alert(1)",
+    "x" * 4000,
+]
+
+# Those that each list knows, whether a link names them or not.
+KNOWN = ["p", "o", "q", "all", "e", "_facets", "_popup", "_to_field", "_changelist_filters"]
+
+# Put in place of a field of a form.
+FIELDS = [
+    "",
+    " ",
+    "abc",
+    "0",
+    "-1",
+    "9" * 400,
+    str(2**31),
+    str(2**63),
+    "1e400",
+    "NaN",
+    "-Infinity",
+    "0.001",
+    "\0",
+    "a\0b",
+    "\ud800",
+    "\uff15",
+    "\u202e\u200b",
+    "x" * 20_000,
+    "0001-01-01",
+    "9999-12-31",
+    "10000-01-01",
+    "2024-02-31",
+    "2026-03-29",
+    "02:30:00",
+    "23:59:59.999999999",
+    "25:61",
+    "24:00",
+    NOBODY,
+    "<script>alert(1)</script>",
+    "[]",
+]
+# And of a field that counts the rows of a form.
+COUNTS = ["", "abc", "-1", "0", "999", str(10**9), "9" * 5000, "\0"]
+
+
+#: A request: its method, its address and its body.
+Case = tuple[str, str, str]
+
+
+@dataclass
+class Form:
+    """A form of a page: where it goes, and what a browser would send."""
+
+    path: str
+    method: str
+    fields: list[tuple[str, str]] = field(default_factory=list)
+    choices: dict[str, list[str]] = field(default_factory=dict)
+    buttons: list[tuple[str, str]] = field(default_factory=list)
+
+
+class Page(HTMLParser):
+    """The links and forms of a page."""
+
+    def __init__(self, path: str, text: str) -> None:
+        super().__init__()
+        self.path = path
+        self.links: list[str] = []
+        self.forms: list[Form] = []
+        self._select: tuple[str, list[str], list[str]] | None = None
+        self._area: tuple[str, list[str]] | None = None
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        of = {name: value or "" for name, value in attrs}
+        if tag == "a" and of.get("href"):
+            self.links.append(urljoin(self.path, of["href"]))
+        if tag == "form":
+            action = urljoin(self.path, of.get("action") or self.path)
+            self.forms.append(Form(action, of.get("method", "get").lower()))
+        if not self.forms:
+            return
+        form, name = self.forms[-1], of.get("name", "")
+        if tag == "input" and name and name != "csrfmiddlewaretoken":
+            kind = of.get("type", "text")
+            if kind == "submit":
+                form.buttons.append((name, of.get("value", "")))
+            elif kind not in ("checkbox", "radio") or "checked" in of:
+                form.fields.append((name, of.get("value", "on" if kind == "checkbox" else "")))
+            elif name == "_selected_action":
+                form.choices.setdefault(name, []).append(of.get("value", ""))
+        elif tag == "button" and name:
+            form.buttons.append((name, of.get("value", "")))
+        elif tag == "select" and name:
+            self._select = (name, [], [])
+        elif tag == "option" and self._select:
+            self._select[1].append(of.get("value", ""))
+            if "selected" in of:
+                self._select[2].append(of.get("value", ""))
+        elif tag == "textarea" and name:
+            self._area = (name, [])
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag == "select" and self._select:
+            name, options, selected = self._select
+            self.forms[-1].choices[name] = options
+            self.forms[-1].fields += [(name, value) for value in selected or options[:1]]
+            self._select = None
+        elif tag == "textarea" and self._area:
+            self.forms[-1].fields.append((self._area[0], "".join(self._area[1])))
+            self._area = None
+
+    def handle_data(self, data: str) -> None:
+        if self._area:
+            self._area[1].append(data)
+
+
+def encode(pairs: list[tuple[str, str]]) -> str:
+    """Return a query or a body; half a surrogate pair goes out as three bytes."""
+    return urlencode(pairs, errors="surrogatepass")
+
+
+class Crawler:
+    """Sends requests as an admin, and notes what should not have been answered like that."""
+
+    def __init__(self, user: Any, seed: int = SEED) -> None:
+        self.user = user
+        self.random = random.Random(seed)
+        self.client = Client(raise_request_exception=False)
+        self.client.force_login(user)
+        self.sent = 0
+        self.complaints: dict[str, str] = {}
+
+    # --- one request --------------------------------------------------------------------------
+
+    def get(self, address: str) -> Any:
+        """Ask for an address."""
+        return self.send("GET", address)
+
+    def post(self, address: str, pairs: list[tuple[str, str]]) -> Any:
+        """Send a form."""
+        return self.send("POST", address, encode(pairs))
+
+    def send(self, method: str, address: str, body: str = "") -> Any:
+        """Send a request and look at the answer, and at the page that it leads to."""
+        self.sent += 1
+        path, _, query = address.partition("?")
+        answer = self.client.generic(
+            method,
+            path,
+            body,
+            content_type="application/x-www-form-urlencoded",
+            QUERY_STRING=query,
+        )
+        wrong = self.what_is_wrong(address, answer)
+        if wrong:
+            self.complaints.setdefault(
+                f"{wrong} {method} {UUID.sub('ID', path)[:120]}", self.curl(method, address, body)
+            )
+        if answer.status_code in (301, 302):
+            self.arrive(answer["Location"])
+        return answer
+
+    def arrive(self, location: str) -> None:
+        """Look at where a redirect leads; sign in again when the crawler has locked itself out."""
+        if "/login/" in location:
+            self.user.__class__.objects.filter(pk=self.user.pk).update(is_active=True, role="admin")
+            self.user.refresh_from_db()
+            self.client.force_login(self.user)
+            return
+        path, _, query = location.partition("?")
+        answer = self.client.generic("GET", path, QUERY_STRING=query)
+        wrong = self.what_is_wrong(location, answer)
+        if wrong:
+            self.complaints.setdefault(
+                f"{wrong} GET {UUID.sub('ID', path)[:120]}, after a redirect",
+                self.curl("GET", location, ""),
+            )
+
+    def what_is_wrong(self, address: str, answer: Any) -> str:
+        """Return what a person in front of a browser would complain of, or nothing."""
+        kind = answer.get("Content-Type", "")
+        if answer.status_code >= 500:
+            return f"{answer.status_code}"
+        if answer.status_code in (301, 302):
+            there = urlsplit(answer["Location"])
+            return "" if not there.netloc and there.path.startswith("/") else "leads elsewhere"
+        text = "" if answer.streaming else answer.content.decode()
+        if "Traceback (most recent call last)" in text:
+            return "traceback"
+        if "/autocomplete/" in address and answer.status_code == 200:
+            return "" if kind == "application/json" else kind
+        if "/jsi18n/" in address and answer.status_code == 200:
+            return "" if kind.startswith("text/javascript") else kind
+        if not kind.startswith("text/html"):
+            return kind
+        if "</html>" not in text or ("<h1" not in text and answer.status_code >= 400):
+            return f"{answer.status_code} without a page"
+        if "Database error" in text or "database installation" in text:
+            return "blames the database"
+        return ""
+
+    def curl(self, method: str, address: str, body: str) -> str:
+        """Return the command that sends the same; the cookie is that of a signed-in admin."""
+        data = f" --data-raw {quote(body[:2000])}" if method == "POST" else ""
+        where = quote(f"http://localhost:8000{address[:2000]}")
+        return f"curl -i -X {method} -b $COOKIES {where}{data}"
+
+    # --- crawling -----------------------------------------------------------------------------
+
+    def crawl(self, start: str, inside: str) -> dict[str, Page]:
+        """Follow the links below `inside`, one of each kind, and return the pages by address."""
+        found: dict[str, Page] = {}
+        seen: dict[str, int] = {}
+        waiting = [start]
+        while waiting:
+            address = waiting.pop(0)
+            parts = urlsplit(address)
+            names = sorted({name for name, _ in parse_qsl(parts.query, True)})
+            kind = f"{re.sub(r'/[0-9]+/', '/ID/', UUID.sub('ID', parts.path))}?{names}"
+            seen[kind] = seen.get(kind, 0) + 1
+            if seen[kind] > 2 or not parts.path.startswith(inside) or parts.netloc:
+                continue
+            answer = self.get(address)
+            if answer.status_code == 200 and answer["Content-Type"].startswith("text/html"):
+                page = Page(address, answer.content.decode())
+                found[address] = page
+                waiting += [link.partition("#")[0] for link in page.links]
+        return found
+
+    # --- getting it wrong ---------------------------------------------------------------------
+
+    def try_some(self, cases: Iterator[Case], most: int) -> None:
+        """Send a fair sample of the cases, chosen by the seed; all of them if `most` is 0."""
+        every = list(cases)
+        chosen = self.random.sample(every, most) if 0 < most < len(every) else every
+        for method, address, body in chosen:
+            self.send(method, address, body)
+
+    def wrong_ids(self, pages: dict[str, Page]) -> Iterator[Case]:
+        """Yield requests for the pages of rows under ids that make no sense."""
+        for shape in sorted({shape for address in pages if (shape := _id_shape(address))}):
+            for value in IDS:
+                address = shape.replace("{id}", value)
+                yield "GET", address, ""
+                yield "POST", address, "post=yes"
+
+    def wrong_parameters(self, pages: dict[str, Page]) -> Iterator[Case]:
+        """Yield requests with parameters that make no sense, alone and together."""
+        names: dict[str, set[str]] = {}
+        for address in pages:
+            parts = urlsplit(address)
+            given = {name for name, _ in parse_qsl(parts.query, True)}
+            names.setdefault(parts.path, set()).update(given)
+        for path, given in sorted(names.items()):
+            known = list(dict.fromkeys([*sorted(given), *KNOWN]))
+            for name in known:
+                for value in PARAMETERS:
+                    yield "GET", f"{path}?{encode([(name, value)])}", ""
+            for _ in range(100):
+                several = self.random.sample(known, 3)
+                pairs = [(name, self.random.choice(PARAMETERS)) for name in several]
+                yield "GET", f"{path}?{encode(pairs)}", ""
+
+    def wrong_forms(self, pages: dict[str, Page]) -> Iterator[Case]:
+        """Yield each form with each field wrong, one after the other."""
+        sent = set()
+        for page in pages.values():
+            for form in page.forms:
+                kind = (UUID.sub("ID", form.path), tuple(sorted({n for n, _ in form.fields})))
+                if form.method == "post" and "/logout/" not in form.path and kind not in sent:
+                    sent.add(kind)
+                    yield from self.wrong_form(form)
+
+    def wrong_form(self, form: Form) -> Iterator[Case]:
+        """Yield a form with each of its fields missing, doubled, and with values of every kind."""
+        for name in dict.fromkeys(name for name, _ in form.fields):
+            for fields in self.wrong_fields(form, name):
+                yield "POST", form.path, encode(self.with_button(form, fields))
+        for _ in range(100):
+            fields = [
+                (name, self.random.choice(FIELDS) if self.random.random() < 0.2 else value)
+                for name, value in form.fields
+            ]
+            yield "POST", form.path, encode(self.with_button(form, fields))
+        for body in ("x=" + "y" * MEBIBYTE, "%ff=%ff&&&=&;", "&".join(["f="] * 1100)):
+            yield "POST", form.path, body
+
+    def wrong_fields(self, form: Form, name: str) -> Iterator[list[tuple[str, str]]]:
+        """Yield the fields of a form with one of them wrong."""
+        others = [pair for pair in form.fields if pair[0] != name]
+        yield others
+        yield [*form.fields, (name, "x"), (name, "1")]
+        for value in COUNTS if name.endswith("_FORMS") else FIELDS:
+            yield [*others, (name, value)]
+
+    def with_button(self, form: Form, fields: list[tuple[str, str]]) -> list[tuple[str, str]]:
+        """Return the fields, and one of the buttons that could have sent them."""
+        buttons = [button for button in form.buttons if button[0] != "_addanother"]
+        return [*fields, *self.random.sample(buttons, min(1, len(buttons)))]
+
+    def wrong_actions(self, address: str, page: Page) -> Iterator[Case]:
+        """Yield every action, for rows of every kind."""
+        for form in page.forms:
+            rows = form.choices.get("_selected_action", [])
+            selections = [
+                [],
+                rows[:1],
+                rows[:3],
+                [NOBODY],
+                [*rows[:1], NOBODY],
+                *([value] for value in ("abc", "", "\0", "\ud800", "9" * 40, "-1", "9" * 5000)),
+                [*rows[:1], *rows[:1]],
+                ["1"] * 900,
+            ]
+            more = [
+                [("index", "0"), ("select_across", "0")],
+                [("index", "abc")],
+                [("index", "9" * 30), ("select_across", "9" * 30)],
+                [("index", "-5"), ("select_across", "abc")],
+                [("action", "x"), ("index", "1")],
+                [("post", "yes")],
+            ]
+            for action in [*form.choices.get("action", []), "nonsense", "\0", "delete_selected"]:
+                for chosen in selections:
+                    for rest in more:
+                        ids = [("_selected_action", row) for row in chosen]
+                        yield "POST", address, encode([("action", action), *ids, *rest])
+
+
+def _id_shape(address: str) -> str | None:
+    """Return an address with `{id}` in place of the id of its row, if it has one."""
+    row = r"(/admin/\w+/\w+/)[^/]+(/(?:change|delete|history|password)/)$"
+    shape = re.sub(row, r"\1{id}\2", urlsplit(address).path)
+    return shape if "{id}" in shape else None

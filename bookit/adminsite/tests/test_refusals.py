@@ -1,0 +1,263 @@
+"""What others do in the meantime, and what rules refuse, is said in words and changes nothing."""
+
+from decimal import Decimal
+
+import pytest
+from django.contrib.admin.models import LogEntry
+from django.urls import reverse
+
+from bookings.models import Booking, Slot
+from bookings.tests.factories import BookingFactory, SlotFactory
+from bookit.adminsite import pages
+from bookit.tests.expect import page
+from catalog.admin import ServiceAdmin
+from catalog.models import Calendar, Service
+from catalog.tests.factories import CalendarFactory, ServiceFactory
+
+pytestmark = pytest.mark.django_db
+
+NOBODY = "01a00000-0000-7000-8000-000000000000"
+
+
+def address(model, kind, *args):
+    return reverse(f"admin:{model._meta.app_label}_{model._meta.model_name}_{kind}", args=args)
+
+
+def form_of(service, **changes):
+    """Return the form of a service's page, as a browser would send it."""
+    return {
+        "title": service.title,
+        "calendar": service.calendar_id,
+        "price": service.price,
+        "currency": service.currency,
+        "duration_minutes": service.duration_minutes,
+        "capacity": service.capacity,
+        "mode": service.mode,
+        "is_active": "on",
+        "requires_confirmation": "on",
+        "buffer_before_minutes": 0,
+        "buffer_after_minutes": 0,
+        "min_notice_minutes": 0,
+        "cancellation_notice_minutes": 0,
+        **changes,
+    }
+
+
+@pytest.fixture
+def meanwhile(monkeypatch):
+    """Return a function that lets something happen between reading a service's row and saving."""
+
+    def set_up(happen):
+        save_form = ServiceAdmin.save_form
+
+        def late(self, request, form, change):
+            happen()
+            return save_form(self, request, form, change)
+
+        monkeypatch.setattr(ServiceAdmin, "save_form", late)
+
+    return set_up
+
+
+# --- forms ------------------------------------------------------------------------------------
+
+
+def test_a_row_that_is_deleted_while_it_is_saved_is_not_stored_again(site, meanwhile):
+    service = ServiceFactory()
+    meanwhile(Service.objects.all().delete)
+    path = address(Service, "change", service.pk)
+    answer = site.post(path, form_of(service, title="New"))
+    assert answer.status_code == 200
+    assert "somebody deleted it in the meantime" in answer.content.decode()
+    assert 'value="New"' in answer.content.decode()
+
+
+def test_a_page_saves_what_was_changed_on_it_and_nothing_else(site, meanwhile):
+    """A review is counted while the page is open; its rating must not be undone."""
+    service = ServiceFactory()
+    meanwhile(lambda: Service.objects.update(rating_sum=5, rating_count=1, price=Decimal(30)))
+    path = address(Service, "change", service.pk)
+    assert site.post(path, form_of(service, title="New")).status_code == 302
+    service.refresh_from_db()
+    assert (service.title, service.price) == ("New", Decimal(30))
+    assert (service.rating_sum, service.rating_count) == (5, 1)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_what_only_the_database_refuses_is_shown_on_the_form(site, meanwhile):
+    """The calendar is chosen, and gone when the service is stored."""
+    calendar = CalendarFactory()
+    service = ServiceFactory.build(calendar=calendar)
+    meanwhile(Calendar.objects.all().delete)
+    answer = site.post(address(Service, "add"), form_of(service))
+    assert answer.status_code == 200
+    assert "Please correct the error below" in answer.content.decode()
+    assert not Service.objects.exists()
+
+
+@pytest.mark.parametrize("value", ["abc", "\0", NOBODY, "9" * 400])
+def test_a_search_survives_a_value_that_is_no_id(site, value):
+    service = ServiceFactory()
+    answer = site.post(address(Service, "add"), form_of(service, calendar=value))
+    assert answer.status_code == 200
+    assert site.get(address(Service, "add"), {"calendar": value}).status_code == 200
+
+
+def test_a_form_of_a_row_that_is_gone_leads_home_and_says_so(site):
+    service = ServiceFactory()
+    form = form_of(service)
+    service.delete()
+    for kind in ("change", "delete", "history"):
+        path = address(Service, kind, service.pk)
+        answer = site.get(path, follow=True)
+        assert "Perhaps it was deleted?" in answer.content.decode()
+    answer = site.post(address(Service, "change", service.pk), form, follow=True)
+    assert "Perhaps it was deleted?" in answer.content.decode()
+
+
+# --- actions ----------------------------------------------------------------------------------
+
+
+def choose(site, model, action, *ids, **more):
+    body = {"action": action, "_selected_action": ids, **more}
+    return site.post(address(model, "changelist"), body, follow=True).content.decode()
+
+
+@pytest.mark.parametrize("gone", ["abc", "", "\0", "9" * 400, NOBODY])
+def test_an_action_takes_the_rows_that_are_there_and_counts_those_that_are_not(site, gone):
+    booking = BookingFactory()
+    text = choose(site, Booking, "mark_confirmed", booking.pk, gone)
+    assert "1 changed." in text
+    assert "1 of the 2 selected rows no longer exist." in text
+
+
+def test_an_action_on_a_row_that_is_gone_changes_nothing_and_says_so(site):
+    assert "1 of the 1 selected rows no longer exist." in choose(site, Slot, "cancel", NOBODY)
+
+
+def test_an_action_takes_so_many_rows_and_no_more(site, monkeypatch):
+    monkeypatch.setattr(pages, "MOST_ROWS", 2)
+    BookingFactory.create_batch(3)
+    first = Booking.objects.first().pk
+    text = choose(site, Booking, "mark_confirmed", first, select_across="1")
+    assert "Select at most 2 rows at a time." in text
+    assert not Booking.objects.filter(status="confirmed").exists()
+
+
+def test_selected_rows_are_deleted_all_or_none(site):
+    free, booked = SlotFactory.create_batch(2)
+
+    def book_it(*args):
+        BookingFactory(
+            slot=booked,
+            service=booked.service,
+            start_time=booked.start_time,
+            blocked=booked.blocked,
+        )
+        return [], {}, set(), []
+
+    with pytest.MonkeyPatch.context() as patch:
+        # Between the page that asks and the deletion somebody books.
+        patch.setattr(pages.ServedAdmin, "get_deleted_objects", book_it)
+        patch.setattr("bookings.admin.SlotAdmin.get_deleted_objects", book_it)
+        text = choose(site, Slot, "delete_selected", free.pk, booked.pk, post="yes")
+    assert "Nothing was deleted." in text
+    assert "Successfully" not in text
+    assert Slot.objects.count() == 2
+    assert not LogEntry.objects.exists()
+
+
+def test_a_row_that_has_to_stay_is_not_called_deleted(site):
+    slot = SlotFactory()
+
+    def book_it(*args):
+        BookingFactory(
+            slot=slot, service=slot.service, start_time=slot.start_time, blocked=slot.blocked
+        )
+        return [], {}, set(), []
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("bookings.admin.SlotAdmin.get_deleted_objects", book_it)
+        path = address(Slot, "delete", slot.pk)
+        text = site.post(path, {"post": "yes"}, follow=True).content.decode()
+    assert "was deleted successfully" not in text
+    assert 'class="error"' in text
+    assert Slot.objects.exists()
+    assert not LogEntry.objects.exists()
+
+
+# --- addresses --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "start_time__year=abc",
+        "start_time__year=99999",
+        "start_time__year=9999",
+        "start_time__year=0",
+        "start_time__month=5",
+        "start_time__year=2024&start_time__month=13",
+        "start_time__year=2024&start_time__month=2&start_time__day=31",
+        "start_time__year=2024&start_time__day=3",
+        "start_time__gte=abc",
+        "status__exact=%00",
+        "q=%00&status__exact=held%00",
+        "e=1&start_time__year=abc",
+    ],
+)
+def test_an_address_that_makes_no_sense_leads_to_the_whole_list(site, query):
+    BookingFactory()
+    answer = site.get(f"{address(Booking, 'changelist')}?{query}", follow=True)
+    assert answer.status_code == 200
+    assert answer.redirect_chain[-1][0] == address(Booking, "changelist")
+    text = answer.content.decode()
+    assert "cannot be shown as its address asks" in text
+    assert "database" not in text
+
+
+@pytest.mark.parametrize("pk", ["abc", "%00", "9" * 400, "_", NOBODY])
+@pytest.mark.parametrize("kind", ["change", "delete", "history", "password"])
+def test_the_page_of_a_row_that_cannot_exist_says_so(site, kind, pk):
+    answer = site.get(f"/admin/accounts/user/{pk}/{kind}/")
+    assert answer.status_code in (302, 403, 404)
+    if answer.status_code != 302:
+        page(answer, answer.status_code)
+
+
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [
+        ("/admin/nothing/", 404),
+        ("/admin/catalog/nothing/", 404),
+        ("/admin/r/1/abc/", 404),
+        ("/admin/bookings/booking/add/", 403),
+        ("/admin/bookings/webhook/?secret__startswith=w", 400),
+        ("/admin/bookings/webhook/?_popup=1&_to_field=secret", 400),
+        ("/admin/autocomplete/?app_label=a&model_name=b&field_name=c", 403),
+        ("/admin/logout/", 405),
+    ],
+)
+def test_what_is_refused_is_refused_on_a_page(site, path, status):
+    text = page(site.get(path), status)
+    assert 'href="/admin/"' in text
+    if "/bookings/" in path:
+        assert "Back to the list of" in text
+
+
+@pytest.mark.parametrize("path", ["/admin", "/admin/catalog", "/admin/catalog/service?q=a"])
+def test_a_slash_that_was_forgotten_is_added(site, path):
+    answer = site.get(path, follow=True)
+    assert answer.status_code == 200
+    assert answer.redirect_chain[-1][0] == path.replace("service", "service/").rstrip("/") + (
+        "" if "?" in path else "/"
+    )
+
+
+def test_garbage_in_cookies_is_nobody(client, boss):
+    for name in ("sessionid", "messages", "csrftoken"):
+        for value in ("", "x", "x" * 3000, "\0", "\xff" * 9, "a.b:c", '"', "[]", "{}" * 50):
+            client.cookies.clear()
+            client.cookies[name] = value
+            assert client.get("/admin/").status_code in (302, 400)
+            assert client.get("/admin/login/").status_code in (200, 400)
