@@ -160,13 +160,23 @@ class WaitlistEntryAdmin(ReadOnlyAdmin):
 
 @admin.register(Webhook)
 class WebhookAdmin(ServedAdmin):
-    """Who is told what happens, and whether they hear it. Secrets are for nobody to see."""
+    """Addresses that are sent what happens, and whether it arrives. Nobody sees the secrets."""
 
-    list_display = ["url", "is_active", "disabled_reason", "failing_since", "created_at"]
+    list_display = ["url", "is_active", "why_off", "failing_since", "owner", "created_at"]
     list_filter = ["is_active", "created_at"]
+    list_select_related = ["owner"]
     search_fields = ["id", "url"]
     exclude = ["secret", "previous_secret"]
     actions = ["send_test", "switch_on", "switch_off"]
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> list[str]:
+        """Return every field, and why nothing is sent."""
+        return [*super().get_readonly_fields(request, obj), "why_off"]
+
+    @admin.display(description="Why nothing is sent")
+    def why_off(self, webhook: Webhook) -> str:
+        """Return what stops deliveries, other than that somebody switched them off."""
+        return webhook.disabled_reason or ("" if webhook.has_admin else Webhook.NO_ADMIN)
 
     @admin.action(description="Send a test", permissions=["change"])
     def send_test(self, request: HttpRequest, queryset: QuerySet[Webhook]) -> None:
@@ -179,7 +189,7 @@ class WebhookAdmin(ServedAdmin):
 
     @admin.action(description="Switch on", permissions=["change"])
     def switch_on(self, request: HttpRequest, queryset: QuerySet[Webhook]) -> None:
-        """Tell the selected webhooks again of what happens from now on."""
+        """Send the selected webhooks what happens from now on, as their owner."""
         self._switch(request, queryset, is_active=True)
 
     @admin.action(description="Switch off", permissions=["change"])
@@ -194,7 +204,10 @@ class WebhookAdmin(ServedAdmin):
             request,
             queryset,
             lambda webhook: webhooks.update_webhook(
-                webhook_id=webhook.pk, changes={"is_active": is_active}, at=timezone.now()
+                webhook_id=webhook.pk,
+                actor=request.user,  # type: ignore[arg-type]
+                changes={"is_active": is_active},
+                at=timezone.now(),
             ),
         )
 

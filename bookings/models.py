@@ -493,12 +493,33 @@ class Feed(models.Model):
         return f"{self.id}, version {self.version}"
 
 
+class WebhookQuerySet(models.QuerySet["Webhook"]):
+    """Questions about webhooks."""
+
+    def delivering(self) -> "WebhookQuerySet":
+        """Return those that are sent events: switched on, and owned by somebody who is an admin."""
+        return self.filter(is_active=True, owner__in=User.objects.all().active_admins())
+
+
 class Webhook(models.Model):
-    """An address that is told what happens."""
+    """An address that is sent what happens, for as long as its owner is an admin."""
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
     url = models.URLField(max_length=2000)
+    owner = models.ForeignKey(
+        settings.AUTH_USER_MODEL,
+        on_delete=models.SET_NULL,
+        null=True,
+        blank=True,
+        db_index=False,
+        related_name="+",
+        help_text="The admin who made it, or who last switched it on or renewed its secret.",
+    )
     events = ArrayField(models.CharField(max_length=30), help_text="The types that it is told of.")
+    # Ids, not times: they come from one sequence, whatever the clocks of several hosts say.
+    since = models.JSONField(
+        default=dict, help_text="By type, the last event before it asked for that type."
+    )
     is_active = models.BooleanField(default=True)
     secret = models.CharField(
         max_length=100, help_text="Signs what is sent, see Standard Webhooks."
@@ -508,15 +529,28 @@ class Webhook(models.Model):
     failing_since = models.DateTimeField(
         null=True, blank=True, help_text="Since when no attempt has succeeded."
     )
+    paused_until = models.DateTimeField(
+        null=True, blank=True, help_text="When a message is retried for which the others wait."
+    )
     disabled_reason = models.CharField(max_length=200, blank=True, default="")
     created_at = models.DateTimeField(db_default=Now(), editable=False)
     updated_at = models.DateTimeField(db_default=Now(), editable=False)
+
+    objects = models.Manager.from_queryset(WebhookQuerySet)()
+
+    # Why nothing is sent, and what to do, where no other reason is known.
+    NO_ADMIN = "Its owner is no longer an admin. Whoever switches it on becomes its owner."
 
     class Meta:
         ordering = ["created_at", "id"]
 
     def __str__(self) -> str:
         return self.url
+
+    @property
+    def has_admin(self) -> bool:
+        """Whether its owner is an admin; `WebhookQuerySet.delivering` asks the same of many."""
+        return self.owner is not None and self.owner.is_admin
 
 
 class Delivery(models.Model):
@@ -552,6 +586,14 @@ class Delivery(models.Model):
         indexes = [
             models.Index(fields=["webhook", "created_at", "id"], name="delivery_by_webhook"),
             models.Index(fields=["created_at"], name="delivery_by_age"),
+            # The queue of a webhook: tests first, then by event.
+            models.Index(
+                "webhook",
+                F("event").asc(nulls_first=True),
+                "id",
+                name="delivery_pending",
+                condition=Q(status="pending"),
+            ),
         ]
         constraints = [
             models.UniqueConstraint(fields=["webhook", "event"], name="delivery_once"),

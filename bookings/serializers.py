@@ -4,12 +4,13 @@ from datetime import datetime
 from typing import Any
 
 from django.contrib.postgres.expressions import ArraySubquery
-from django.db.models import OuterRef, QuerySet
+from django.db.models import Exists, OuterRef, QuerySet
 from django.db.models.functions import JSONObject
 from drf_spectacular.utils import extend_schema_serializer
 from rest_framework import serializers
 from rest_framework.exceptions import ValidationError
 
+from accounts.models import User
 from accounts.serializers import MailAddressField
 from bookings.availability import LONGEST
 from bookings.events import TOLD
@@ -514,12 +515,25 @@ class WebhookSerializer(RowSerializer):
     )
     is_active = serializers.BooleanField(required=False)
 
+    owner_id = serializers.UUIDField(
+        read_only=True,
+        allow_null=True,
+        help_text=(
+            "The admin who made it, or who last switched it on or renewed its secret. It is sent "
+            "nothing when they are no longer an admin."
+        ),
+    )
+
     ignored = frozenset({"secret"})
+    annotations = {
+        "has_admin": Exists(User.objects.all().active_admins().filter(pk=OuterRef("owner")))
+    }
 
     class Meta:
         model = Webhook
         fields = [
             "id",
+            "owner_id",
             "url",
             "events",
             "is_active",
@@ -529,6 +543,25 @@ class WebhookSerializer(RowSerializer):
             "updated_at",
         ]
         read_only_fields = ["failing_since", "disabled_reason"]
+
+    @classmethod
+    def rows(cls, queryset: QuerySet[Any]) -> QuerySet[Any, dict[str, Any]]:
+        """Return the queryset's rows as dictionaries of the columns that are shown."""
+        return queryset.annotate(**cls.annotations).values(*cls.Meta.fields, *cls.annotations)
+
+    @classmethod
+    def represent(cls, row: dict[str, Any]) -> dict[str, Any]:
+        """Return what the client sees of a row of `rows`."""
+        if row.pop("has_admin"):
+            return row
+        reason = row["disabled_reason"] or Webhook.NO_ADMIN
+        return {**row, "is_active": False, "disabled_reason": reason}
+
+    @classmethod
+    def represent_instance(cls, instance: Webhook) -> dict[str, Any]:  # type: ignore[override]
+        """Return what the client sees of an instance."""
+        names = [*cls.Meta.fields, *cls.annotations]
+        return cls.represent({name: getattr(instance, name) for name in names})
 
 
 @example("With its secret", {**HOOK, **HOOKED, **SECRET}, response_only=True)

@@ -1,16 +1,14 @@
 """What bookings do later, and by the clock."""
 
-from datetime import datetime, timedelta
-from threading import BoundedSemaphore
 from typing import Any
 from uuid import UUID
 
-from django.conf import settings
 from django.utils import timezone
-from procrastinate import JobContext, RetryStrategy
+from procrastinate import RetryStrategy
 from procrastinate.contrib.django import app
 
-from bookings import clock, followup, mail_limits, mails, waitlist, webhooks
+from bookings import clock, deliveries, followup, mail_limits, mails, waitlist, webhooks
+from bookit import jobs
 
 # After 4, 16 and 64 seconds, and so on; a day in all.
 PATIENT = RetryStrategy(max_attempts=8, exponential_wait=4)
@@ -22,47 +20,31 @@ def follow_up(event_ids: list[int]) -> None:
     followup.follow_up(event_ids=event_ids, at=timezone.now())
 
 
-@app.task(name="bookings.send_mail", retry=PATIENT)
+@app.task(name="bookings.send_mail", queue=jobs.MAILS, retry=PATIENT)
 def send_mail(event_id: int, audience: str) -> None:
     """Send the mail about an event to the attendee or the provider."""
     mails.send(event_id=event_id, audience=audience, at=timezone.now())
 
 
-@app.task(name="bookings.send_composed_mail", retry=PATIENT)
+@app.task(name="bookings.send_composed_mail", queue=jobs.MAILS, retry=PATIENT)
 def send_composed_mail(mail: dict[str, Any]) -> None:
     """Send a mail about a booking that is gone."""
     mails.deliver(mails.Mail(**mail), at=timezone.now())
 
 
-# So many of a worker's jobs wait for somebody's server at a time: half of what it does, so that
-# mails and the clock always find a place.
-DELIVERING = BoundedSemaphore(max(1, settings.WORKER_CONCURRENCY // 2))
-# Seconds after which a delivery that found no place tries again.
-ANOTHER_TRY = 2
+# Not retried by procrastinate, which cannot do so while the next job of the same webhook waits:
+# `wake_webhooks` sees to it.
+@app.task(name="bookings.deliver", queue=jobs.WEBHOOKS)
+async def deliver(webhook_id: str) -> None:
+    """Send a webhook the messages that are due."""
+    await deliveries.deliver(webhook_id=UUID(webhook_id), now=timezone.now)
 
 
-@app.task(name="bookings.deliver", retry=PATIENT, pass_context=True)
-def deliver(context: JobContext, delivery_id: str, planned: str) -> None:
-    """Try to deliver a message to a webhook, as planned for a moment."""
-    if not DELIVERING.acquire(blocking=False):
-        job = context.job
-        # With a lock, before those that wait behind it: in the order in which they were.
-        priority = webhooks.PRIORITY + 1 if job.lock else job.priority
-        app.configure_task(
-            "bookings.deliver",
-            lock=job.lock,
-            priority=priority,
-            schedule_at=timezone.now() + timedelta(seconds=ANOTHER_TRY),
-        ).defer(delivery_id=delivery_id, planned=planned)
-        return
-    try:
-        webhooks.deliver(
-            delivery_id=UUID(delivery_id),
-            planned=datetime.fromisoformat(planned),
-            at=timezone.now(),
-        )
-    finally:
-        DELIVERING.release()
+@app.periodic(cron="* * * * *")
+@app.task(name="bookings.wake_webhooks", queueing_lock="bookings.wake_webhooks")
+def wake_webhooks(timestamp: int) -> None:
+    """Go on with the webhooks whose job failed, every minute."""
+    webhooks.wake_forgotten()
 
 
 @app.periodic(cron="* * * * *")

@@ -666,18 +666,26 @@ class WebhookViewSet(GenericViewSet):
         tags=["Webhooks"], summary="Make a webhook", responses={201: WebhookSecretSerializer}
     )
     def create(self, request: Request) -> Response:
-        """Tell an address of events from now on. The answer alone holds the secret: keep it."""
-        webhook = webhooks.create_webhook(at=timezone.now(), **self.checked())
+        """Send an address what happens from now on. Only this answer holds the secret: keep it.
+
+        It is sent for as long as you are an admin; then another admin has to switch it on.
+        """
+        webhook = webhooks.create_webhook(
+            actor=signed_in(request), at=timezone.now(), **self.checked()
+        )
         response = self.created(webhook)
         response.data = WebhookSecretSerializer.represent_instance(webhook)
         return response
 
     @extend_schema(tags=["Webhooks"], summary="Change a webhook", responses=WebhookSerializer)
     def partial_update(self, request: Request, pk: Any) -> Response:
-        """Change a webhook, or switch it off or on again."""
+        """Change a webhook, or switch it off or on again, which makes you its owner."""
         return self.shown(
             webhooks.update_webhook(
-                webhook_id=pk, changes=self.checked(partial=True), at=timezone.now()
+                webhook_id=pk,
+                actor=signed_in(request),
+                changes=self.checked(partial=True),
+                at=timezone.now(),
             )
         )
 
@@ -695,7 +703,9 @@ class WebhookViewSet(GenericViewSet):
     )
     def rotate_secret(self, request: Request, pk: Any) -> Response:
         """Make a new secret, which the answer alone holds. For a day the old one signs as well."""
-        webhook = webhooks.rotate_secret(webhook_id=pk, at=timezone.now(), **self.checked())
+        webhook = webhooks.rotate_secret(
+            webhook_id=pk, actor=signed_in(request), at=timezone.now(), **self.checked()
+        )
         return Response(WebhookSecretSerializer.represent_instance(webhook))
 
     @extend_schema(

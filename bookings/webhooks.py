@@ -1,70 +1,38 @@
-"""Webhooks: whoever wants to know is told what happens, signed as Standard Webhooks says.
+"""Webhooks: addresses that are sent what happens.
 
-A delivery is one message to one webhook. Its jobs carry the moment for which the attempt was
-planned, and do nothing unless the delivery still waits for that very attempt: so a job that runs
-twice, or after its delivery was sent again by hand, harms nothing.
-
-Deliveries of a webhook share a lock: the next one is not tried before the one before it has come to
-its end, or has failed twice in a row. Then that one goes on by itself, and so do those after it.
+An event becomes a delivery for each webhook that asked for it: a message, with what came of it.
+Deliveries wait in their table, and one job for each webhook sends what is due, see `deliveries`.
 """
 
-import random
 import secrets
 from base64 import b64encode
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
-from email.utils import parsedate_to_datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from uuid import UUID
 
-import standardwebhooks
 from django.db import connection, transaction
-from procrastinate.contrib.django import app
+from django.db.models import Exists, OuterRef, TextField, Value
+from django.db.models.functions import Cast, Concat
+from procrastinate.contrib.django.models import ProcrastinateJob
 
+from accounts.models import User
 from bookings.events import TOLD
-from bookings.models import Attempt, Delivery, Webhook
-from bookings.payloads import payloads
+from bookings.models import Delivery, Webhook
 from bookit.batches import delete_in_batches
 from bookit.errors import Conflict, Invalid
-from bookit.renderers import dumps
 
-if TYPE_CHECKING:
-    from bookit.outbound import Answer
-
-# Before each attempt after the first, and up to a fifth more, so that what failed together does not
-# come back together: 25 to 31 hours in all, more than the day after which a webhook is given up.
-PAUSES = [
-    timedelta(seconds=5),
-    timedelta(minutes=1),
-    timedelta(minutes=5),
-    timedelta(minutes=30),
-    timedelta(hours=2),
-    timedelta(hours=5),
-    timedelta(hours=8),
-    timedelta(hours=10),
-]
-JITTER = 0.2
-# The most that a `Retry-After` can ask for.
-LONGEST_PAUSE = PAUSES[-1]
-# So long a webhook may fail without one success.
-PATIENCE = timedelta(days=1)
-
-# So long the secret before goes on signing.
+# How long the secret before goes on signing.
 ROTATION = timedelta(days=1)
 
 # How long deliveries are kept.
 KEPT = timedelta(days=30)
 
-# Behind everything else: who waits for a mail does not wait for somebody's server. A retry that
-# keeps its place in the queue of its webhook goes before those that wait behind it.
-PRIORITY = -10
-# Behind all of those: what has failed twice, lest servers that hang keep others waiting.
-LAST = -20
 TEST = "test"
 
-# Events are followed up by several workers at once. So each also takes along what happened just
-# before, in case that another one is not done with it yet: their order is the order of the events.
-# No further back than a day, for of what is older deliveries may have been deleted already.
+# Events are followed up by several workers at once. Each also takes along the events just before
+# its own, in case another worker is not done with them: deliveries are sent in the order of events.
+# No further back than a day: older deliveries may have been deleted already.
 _ENQUEUE = """
 WITH written AS (
     INSERT INTO bookings_delivery
@@ -79,14 +47,15 @@ WITH written AS (
         webhook.id, event.id, event.type, 'pending', %(at)s::timestamptz, %(at)s::timestamptz
     FROM bookings_bookingevent AS event
     JOIN bookings_webhook AS webhook
-        ON webhook.is_active AND event.type = ANY (webhook.events)
-    WHERE event.id BETWEEN %(first)s::bigint - 100 AND %(last)s::bigint
-      -- Of a hold that ends nobody has been told that it began.
+        ON webhook.id = ANY (%(webhooks)s::uuid[]) AND event.type = ANY (webhook.events)
+        AND event.id > coalesce((webhook.since->>event.type)::bigint, 0)
+    WHERE event.id BETWEEN %(first)s::bigint - %(before)s::bigint AND %(last)s::bigint
+      -- Nobody was told that a hold began, so nobody is told that it ends.
       AND (event.type NOT IN ('booking.cancelled', 'booking.expired')
            OR event.data->'was'->>'status' IS DISTINCT FROM 'held')
       AND (
         event.id = ANY (%(ids)s::bigint[])
-        OR event.at > greatest(webhook.updated_at, %(at)s::timestamptz - interval '1 day')
+        OR event.at > %(at)s::timestamptz - interval '1 day'
       )
       AND NOT EXISTS (
         SELECT FROM bookings_delivery AS already
@@ -94,14 +63,30 @@ WITH written AS (
       )
     ORDER BY event.id, webhook.id
     ON CONFLICT DO NOTHING
-    RETURNING id, webhook_id, event_id
+    RETURNING webhook_id
 )
-SELECT procrastinate_defer_jobs_v1(array_agg(ROW(
-    'default', 'bookings.deliver', %(priority)s::integer, 'webhook-' || webhook_id, NULL,
-    jsonb_build_object('delivery_id', id, 'planned', %(planned)s::text), NULL
-)::procrastinate_job_to_defer_v1 ORDER BY event_id))
-FROM written HAVING count(*) > 0
+SELECT DISTINCT webhook_id FROM written
 """
+# Of each webhook one job waits. An update also where nothing changes: it keeps the job from being
+# begun before the caller's transaction has committed the deliveries that the job is to send.
+_WAKE = """
+INSERT INTO procrastinate_jobs
+    (queue_name, task_name, priority, lock, queueing_lock, args, scheduled_at)
+SELECT 'webhooks', 'bookings.deliver', 0, 'webhook-' || id, 'webhook-' || id,
+    jsonb_build_object('webhook_id', id), %(at)s::timestamptz
+FROM unnest(%(webhooks)s::uuid[]) AS id ORDER BY id
+ON CONFLICT (queueing_lock) WHERE status = 'todo' DO UPDATE SET scheduled_at =
+    CASE WHEN procrastinate_jobs.scheduled_at > excluded.scheduled_at THEN excluded.scheduled_at
+         WHEN excluded.scheduled_at IS NOT NULL THEN procrastinate_jobs.scheduled_at END
+"""
+_LAST_EVENT = """
+SELECT coalesce(pg_sequence_last_value(
+    pg_get_serial_sequence('bookings_bookingevent', 'id')::regclass), 0)
+"""
+
+
+# What one begins with again that is switched on or moved.
+_NEVER_FAILED = {"failing_since": None, "paused_until": None}
 
 
 class WebhookInactive(Conflict):
@@ -111,17 +96,22 @@ class WebhookInactive(Conflict):
 
 
 def create_webhook(
-    *, url: str, events: Sequence[str], at: datetime, is_active: bool = True
+    *, actor: User, url: str, events: Sequence[str], at: datetime, is_active: bool = True
 ) -> Webhook:
-    """Tell `url` of events from now on. The secret is in the webhook that is returned.
+    """Send `url` what happens from now on, for as long as `actor` is an admin.
+
+    The secret is in the webhook that is returned.
 
     Raises:
         Invalid: the address is malformed or leads to a private one.
     """
     _check(url)
+    asked = _in_order(events)
     return Webhook.objects.create(
         url=url,
-        events=_in_order(events),
+        owner=actor,
+        events=asked,
+        since=_from_now(asked),
         is_active=is_active,
         secret=_new_secret(),
         created_at=at,
@@ -129,8 +119,13 @@ def create_webhook(
     )
 
 
-def update_webhook(*, webhook_id: UUID, changes: dict[str, Any], at: datetime) -> Webhook:
+def update_webhook(
+    *, webhook_id: UUID, actor: User, changes: dict[str, Any], at: datetime
+) -> Webhook:
     """Change a webhook. One that is switched on again, or moved, begins as if it had never failed.
+
+    Whoever switches it on is its owner from then on. It is not sent what happened while it was off,
+    nor, of types that are new to it, what happened before.
 
     Raises:
         Webhook.DoesNotExist: there is no such webhook.
@@ -138,16 +133,21 @@ def update_webhook(*, webhook_id: UUID, changes: dict[str, Any], at: datetime) -
     """
     if "url" in changes:
         _check(changes["url"])
-    if "events" in changes:
-        changes = {**changes, "events": _in_order(changes["events"])}
     with transaction.atomic():
         webhook = _locked(webhook_id)
-        if changes.get("is_active") and not webhook.is_active:
-            changes = {**changes, "failing_since": None, "disabled_reason": ""}
+        events = webhook.events
+        if "events" in changes:
+            events = _in_order(changes["events"])
+            known = {kind: webhook.since.get(kind, 0) for kind in webhook.events if kind in events}
+            changes = {**changes, "events": events, "since": _from_now(events) | known}
+        if changes.get("is_active") and not is_delivering(webhook_id):
+            begins = {"owner": actor, "since": _from_now(events), "disabled_reason": ""}
+            changes = {**changes, **begins, **_NEVER_FAILED}
         elif changes.get("url", webhook.url) != webhook.url:
-            changes = {**changes, "failing_since": None}
+            changes = {**changes, **_NEVER_FAILED}
         if changes:
             _set(webhook, **changes, updated_at=at)
+            wake([webhook_id])
     return webhook
 
 
@@ -166,8 +166,10 @@ def delete_webhook(*, webhook_id: UUID) -> None:
     Webhook.objects.filter(pk=webhook_id).delete()
 
 
-def rotate_secret(*, webhook_id: UUID, at: datetime) -> Webhook:
-    """Give a webhook another secret; for a day the one before signs as well.
+def rotate_secret(*, webhook_id: UUID, actor: User, at: datetime) -> Webhook:
+    """Give a webhook another secret, and make `actor` its owner.
+
+    For a day the secret before signs as well.
 
     Raises:
         Webhook.DoesNotExist: there is no such webhook.
@@ -176,6 +178,7 @@ def rotate_secret(*, webhook_id: UUID, at: datetime) -> Webhook:
         webhook = _locked(webhook_id)
         _set(
             webhook,
+            owner=actor,
             secret=_new_secret(),
             previous_secret=webhook.secret,
             previous_secret_expires_at=at + ROTATION,
@@ -189,16 +192,16 @@ def send_test(*, webhook_id: UUID, at: datetime) -> Delivery:
 
     Raises:
         Webhook.DoesNotExist: there is no such webhook.
-        WebhookInactive: it is switched off.
+        WebhookInactive: it is switched off, or its owner is no longer an admin.
     """
     with transaction.atomic():
         webhook = _locked(webhook_id)
-        if not webhook.is_active:
+        if not is_delivering(webhook_id):
             raise WebhookInactive
         delivery = Delivery.objects.create(
             webhook=webhook, type=TEST, next_attempt_at=at, created_at=at
         )
-        _defer(delivery)
+        wake([webhook_id])
     return delivery
 
 
@@ -209,7 +212,7 @@ def redeliver(*, webhook_id: UUID, delivery_id: UUID, at: datetime) -> Delivery:
 
     Raises:
         Delivery.DoesNotExist: the webhook has no such delivery.
-        WebhookInactive: it is switched off.
+        WebhookInactive: it is switched off, or its owner is no longer an admin.
     """
     with transaction.atomic():
         delivery = (
@@ -217,161 +220,68 @@ def redeliver(*, webhook_id: UUID, delivery_id: UUID, at: datetime) -> Delivery:
             .select_related("webhook")
             .get(pk=delivery_id, webhook_id=webhook_id)
         )
-        if not delivery.webhook.is_active:
+        if not is_delivering(webhook_id):
             raise WebhookInactive
+        # Neither does it wait for its own retry.
+        Webhook.objects.filter(pk=webhook_id, paused_until=delivery.next_attempt_at).update(
+            paused_until=None
+        )
         _set(delivery, status=Delivery.Status.PENDING, next_attempt_at=at)
-        _defer(delivery)
+        wake([webhook_id])
     return delivery
 
 
 def enqueue(event_ids: Sequence[int], *, at: datetime) -> None:
-    """Make the deliveries of some events, to all who asked for them, and their jobs.
+    """Make the deliveries of some events, to all who asked for them, in the caller's transaction.
 
-    In the caller's transaction, and in one statement. What has been enqueued is not enqueued again.
+    What has been enqueued is not enqueued again.
     """
-    if not event_ids:
+    webhooks = [*Webhook.objects.delivering().order_by().values_list("pk", flat=True)]
+    if not event_ids or not webhooks:
         return
     with connection.cursor() as cursor:
         cursor.execute(
             _ENQUEUE,
             {
+                "webhooks": webhooks,
                 "ids": [*event_ids],
                 "first": min(event_ids),
                 "last": max(event_ids),
+                # As many as several workers may have in hand.
+                "before": max(100, 4 * len(event_ids)),
                 "at": at,
-                "planned": at.isoformat(),
-                "priority": PRIORITY,
             },
         )
+        woken = [webhook_id for (webhook_id,) in cursor.fetchall()]
+    wake(woken)
 
 
-def deliver(*, delivery_id: UUID, planned: datetime, at: datetime) -> None:
-    """Try to deliver a message, write down what came of it, and plan what follows.
+def wake(webhook_ids: Collection[UUID], *, at: datetime | None = None) -> None:
+    """Let a worker send what is due to some webhooks, now or `at` a time."""
+    if webhook_ids:
+        with connection.cursor() as cursor:
+            cursor.execute(_WAKE, {"webhooks": [*webhook_ids], "at": at})
 
-    Args:
-        planned: for when this attempt was planned; none is made if it is not what is waited for.
-    """
-    delivery = (
-        Delivery.objects.select_related("webhook", "event")
-        .filter(pk=delivery_id, status=Delivery.Status.PENDING, next_attempt_at=planned)
-        .first()
+
+def wake_forgotten() -> None:
+    """Wake the webhooks whose deliveries wait without a job, because one failed or was cut off."""
+    key = Concat(Value("webhook-"), Cast(OuterRef("pk"), TextField()))
+    forgotten = Webhook.objects.filter(
+        Exists(Delivery.objects.filter(webhook=OuterRef("pk"), status=Delivery.Status.PENDING)),
+        ~Exists(ProcrastinateJob.objects.filter(queueing_lock=key, status="todo")),
+        ~Exists(ProcrastinateJob.objects.filter(lock=key, status="doing")),
     )
-    if delivery is None:
-        return
-    if not delivery.webhook.is_active:
-        Delivery.objects.filter(pk=delivery_id, next_attempt_at=planned).update(
-            status=Delivery.Status.FAILED, next_attempt_at=None
-        )
-        return
-    # Here, for httpx is 14 MiB, of which the web needs none until somebody makes a webhook.
-    from bookit import outbound
+    wake([*forgotten.values_list("pk", flat=True)])
 
-    content = _content(delivery)
-    answer = outbound.post(
-        delivery.webhook.url, content=content, headers=_headers(delivery, content, at)
-    )
-    with transaction.atomic():
-        _record(delivery_id, planned, answer, at)
+
+def is_delivering(webhook_id: UUID) -> bool:
+    """Return whether a webhook is sent events, see `WebhookQuerySet.delivering`."""
+    return Webhook.objects.delivering().filter(pk=webhook_id).exists()
 
 
 def prune_deliveries(*, at: datetime) -> int:
     """Delete the deliveries of more than 30 days ago; return how many there were."""
     return delete_in_batches(Delivery.objects.filter(created_at__lt=at - KEPT), by="created_at")
-
-
-def _record(delivery_id: UUID, planned: datetime, answer: "Answer", at: datetime) -> None:
-    """Write down an attempt, and what becomes of its delivery and its webhook."""
-    delivery = Delivery.objects.select_for_update(no_key=True).filter(pk=delivery_id).first()
-    if delivery is None:  # It was deleted meanwhile.
-        return
-    Attempt.objects.create(
-        delivery=delivery,
-        at=at,
-        duration_ms=answer.duration_ms,
-        status_code=answer.status,
-        error=answer.error[:300],
-        response=answer.text,
-    )
-    if answer.status is not None and 200 <= answer.status < 300:
-        _set(delivery, status=Delivery.Status.DELIVERED, next_attempt_at=None)
-        Webhook.objects.filter(pk=delivery.webhook_id, failing_since__isnull=False).update(
-            failing_since=None
-        )
-        return
-    webhook = _locked(delivery.webhook_id)
-    failures = delivery.attempts.count()
-    was_failing = webhook.failing_since is not None
-    # Of one that is sent once more by hand nothing follows: it says too little of the webhook.
-    if not was_failing and failures <= len(PAUSES):
-        _set(webhook, failing_since=at)
-    if answer.status == 410:
-        _switch_off(webhook, "It answered 410 Gone: nobody wants to be told.", at)
-    elif webhook.failing_since and at - webhook.failing_since >= PATIENCE:
-        _switch_off(webhook, "For a day no attempt has succeeded.", at)
-    if delivery.next_attempt_at != planned:  # Another job of this attempt was first.
-        return
-    if not webhook.is_active or failures > len(PAUSES):
-        _set(delivery, status=Delivery.Status.FAILED, next_attempt_at=None)
-        return
-    pause = PAUSES[failures - 1] * random.uniform(1, 1 + JITTER)  # noqa: S311 - no secret
-    asked = min(_asked_for(answer.retry_after, at), LONGEST_PAUSE)
-    _set(delivery, next_attempt_at=at + max(pause, asked))
-    # Others wait for one quick retry, and for none while the webhook fails anyway.
-    keeps_place = failures == 1 and not was_failing and asked <= pause
-    if keeps_place:
-        _defer(delivery, lock=f"webhook-{webhook.pk}", priority=PRIORITY + 1)
-    else:
-        _defer(delivery, priority=LAST)
-
-
-def _defer(delivery: Delivery, *, lock: str | None = None, priority: int = PRIORITY) -> None:
-    """Enqueue the attempt that a delivery waits for."""
-    planned = delivery.next_attempt_at
-    assert planned is not None  # noqa: S101 - it waits for one
-    app.configure_task("bookings.deliver", lock=lock, priority=priority, schedule_at=planned).defer(
-        delivery_id=str(delivery.pk), planned=planned.isoformat()
-    )
-
-
-def _content(delivery: Delivery) -> bytes:
-    """Return the message, the same at each attempt but for what a booking's people may change."""
-    if delivery.event is None:
-        return dumps({"type": TEST, "timestamp": delivery.created_at, "data": {}})
-    [payload] = payloads([delivery.event])
-    return dumps(payload)
-
-
-def _headers(delivery: Delivery, content: bytes, at: datetime) -> dict[str, str]:
-    """Return the headers of a message, signed with each secret that is valid."""
-    webhook = delivery.webhook
-    valid = [webhook.secret]
-    if webhook.previous_secret_expires_at and webhook.previous_secret_expires_at > at:
-        valid.append(webhook.previous_secret)
-    return {
-        "Content-Type": "application/json",
-        "webhook-id": str(delivery.pk),
-        "webhook-timestamp": str(int(at.timestamp())),
-        "webhook-signature": " ".join(
-            standardwebhooks.Webhook(secret).sign(str(delivery.pk), at, content.decode())
-            for secret in valid
-        ),
-    }
-
-
-def _asked_for(retry_after: str, at: datetime) -> timedelta:
-    """Return how long a `Retry-After` asks to wait: it is in seconds, or an HTTP date."""
-    text = retry_after.strip()
-    if text.isascii() and text.isdigit():
-        return timedelta(seconds=min(int(text[:12]), LONGEST_PAUSE.total_seconds()))
-    try:
-        return max(parsedate_to_datetime(text) - at, timedelta())
-    except (TypeError, ValueError, OverflowError):  # None, no date, or one without a zone
-        return timedelta()
-
-
-def _switch_off(webhook: Webhook, reason: str, at: datetime) -> None:
-    if webhook.is_active:
-        _set(webhook, is_active=False, disabled_reason=reason, updated_at=at)
 
 
 def _locked(webhook_id: UUID) -> Webhook:
@@ -385,7 +295,8 @@ def _set(row: Webhook | Delivery, **values: Any) -> None:
 
 
 def _check(url: str) -> None:
-    from bookit import outbound  # As in `deliver`.
+    # Here: httpx takes 14 MiB, which the web does not need until somebody makes a webhook.
+    from bookit import outbound
 
     try:
         outbound.check(url)
@@ -395,6 +306,14 @@ def _check(url: str) -> None:
 
 def _in_order(events: Sequence[str]) -> list[str]:
     return [str(known) for known in TOLD if known in events]
+
+
+def _from_now(events: Sequence[str]) -> dict[str, int]:
+    """Return for each type the last event that there is."""
+    with connection.cursor() as cursor:
+        cursor.execute(_LAST_EVENT)
+        (last,) = cursor.fetchone()
+    return dict.fromkeys(events, last)
 
 
 def _new_secret() -> str:

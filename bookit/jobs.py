@@ -1,5 +1,8 @@
 """Jobs: how workers reach the queue, whose tables are in the same PostgreSQL, and its upkeep."""
 
+import asyncio
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -15,6 +18,7 @@ from procrastinate.contrib.django.utils import connector_params
 from procrastinate.exceptions import ConnectorException, UniqueViolation
 from procrastinate.jobs import Status
 from procrastinate.psycopg_connector import PsycopgConnector
+from procrastinate.signals import on_stop
 from psycopg.conninfo import conninfo_to_dict
 
 from bookit.batches import BATCH
@@ -41,9 +45,22 @@ DELETE FROM procrastinate_jobs WHERE id = ANY(ARRAY(
 RETURNING id
 """
 
+# Queues of their own: their jobs wait for servers of other people.
+MAILS, WEBHOOKS = "mails", "webhooks"
+# Each of their jobs only waits, so there can be many; and one that begins late is noticed.
+WEBHOOKS_AT_A_TIME = 50
+WEBHOOK_OPTIONS: dict[str, Any] = {
+    "concurrency": WEBHOOKS_AT_A_TIME,
+    "fetch_job_polling_interval": 0.5,
+}
+
 # Who does a job need not wait for the disk before it begins and after it ends: what a crash of
 # PostgreSQL takes back is done again, as it is when a worker dies.
 WHAT_MAY_BE_LOST = "-c synchronous_commit=off"
+
+
+class UnknownQueue(Exception):
+    """A worker is to look for jobs where there are none."""
 
 
 class WorkerConnection(AsyncConnection):
@@ -97,6 +114,62 @@ class WorkerConnector(PsycopgConnector):
 def _show_life() -> None:
     if settings.WORKER_HEARTBEAT_FILE:
         Path(settings.WORKER_HEARTBEAT_FILE).touch()
+
+
+async def run_workers(app: App, *, queues: Sequence[str] | None = None, **options: Any) -> None:
+    """Do the jobs of all queues, or of some of them, until a signal comes.
+
+    Jobs that wait for somebody else's server have places of their own: neither do mails and
+    webhooks wait for each other, nor does anything else wait for them.
+
+    Args:
+        options: see `App.run_worker_async`; how many webhooks are served at a time stays the same.
+
+    Raises:
+        UnknownQueue: no task has such a queue.
+    """
+    app.perform_import_paths()
+    known = {task.queue for task in app.tasks.values()}
+    if unknown := {*(queues or ())} - known:
+        raise UnknownQueue(f"There is no queue {min(unknown)}, only {', '.join(sorted(known))}.")
+    groups = {"worker": known - {MAILS, WEBHOOKS}, MAILS: {MAILS}, WEBHOOKS: {WEBHOOKS}}
+    chosen = {
+        name: sorted(group & {*(queues or known)})
+        for name, group in groups.items()
+        if group & {*(queues or known)}
+    }
+    # Python's own number of threads depends on the number of cores, not on that of jobs.
+    asyncio.get_running_loop().set_default_executor(
+        ThreadPoolExecutor(
+            len(chosen) * options.get("concurrency", settings.WORKER_CONCURRENCY) + 1
+        )
+    )
+    workers = [
+        asyncio.create_task(
+            app.run_worker_async(
+                queues=group,
+                name=name,
+                install_signal_handlers=False,
+                **{**options, **(WEBHOOK_OPTIONS if name == WEBHOOKS else {})},
+            )
+        )
+        for name, group in chosen.items()
+    ]
+
+    def stop() -> None:
+        for worker in workers:
+            if not worker.cancelling():  # Told twice, it would not end its jobs first.
+                worker.cancel()
+
+    # One that ends by itself has failed, unless it was to end when nothing is left to do.
+    until = asyncio.FIRST_COMPLETED if options.get("wait", True) else asyncio.FIRST_EXCEPTION
+    with on_stop(stop):
+        await asyncio.wait(workers, return_when=until)
+        stop()
+        await asyncio.wait(workers)
+    for worker in workers:
+        if not worker.cancelled():
+            worker.result()
 
 
 def prepare(app: App) -> None:

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from functools import cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 from time import monotonic
+from typing import Self
 
 import httpx
 from django.conf import settings
@@ -82,29 +83,110 @@ def check(url: str) -> None:
         return
 
 
-def post(url: str, *, content: bytes, headers: Mapping[str, str]) -> Answer:
-    """Send `content` to `url`, and return what came of it; never raises because of the other side.
+class Connection:
+    """Sends messages to one address, one after the other; used in a `with` block.
 
-    Not to be called inside of a transaction, nor where an event loop runs.
+    The name is resolved, and what it leads to checked, before the first message. All messages go to
+    the very address that was checked, over a connection that is kept if the other side lets us.
     """
-    started = monotonic()
 
-    def answer(**facts: object) -> Answer:
-        return Answer(duration_ms=round((monotonic() - started) * 1000), **facts)  # type: ignore[arg-type]
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self._addresses: list[str] = []
+        self._client: httpx.AsyncClient | None = None
+        # Whether the connection that is kept has carried an answer.
+        self._is_proven = False
 
-    try:
-        status, text, retry_after = asyncio.run(_post(_parse(url), content, headers))
-    except Refused as refused:
-        return answer(error=str(refused))
-    except socket.gaierror:
-        return answer(error="The name of the host cannot be resolved.")
-    except TimeoutError:
-        return answer(error=f"No answer within {TIMEOUT:g} seconds.")
-    except httpx.TransportError as error:
-        return answer(error=f"{type(error).__name__}: {error}")
-    except OSError as error:
-        return answer(error=f"The name of the host cannot be resolved: {error}")
-    return answer(status=status, text=text, retry_after=retry_after)
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        await self._close()
+
+    async def post(self, *, content: bytes, headers: Mapping[str, str]) -> Answer:
+        """Send `content`, and return what came of it; never raises because of the other side."""
+        started = monotonic()
+
+        def answer(**facts: object) -> Answer:
+            return Answer(duration_ms=round((monotonic() - started) * 1000), **facts)  # type: ignore[arg-type]
+
+        try:
+            async with asyncio.timeout(TIMEOUT):
+                status, text, retry_after = await self._exchange(content, headers)
+        except Refused as refused:
+            failed = answer(error=str(refused))
+        except socket.gaierror:
+            failed = answer(error="The name of the host cannot be resolved.")
+        except TimeoutError:
+            failed = answer(error=f"No answer within {TIMEOUT:g} seconds.")
+        except httpx.TransportError as error:
+            failed = answer(error=f"{type(error).__name__}: {error}")
+        except OSError as error:
+            failed = answer(error=f"The name of the host cannot be resolved: {error}")
+        else:
+            self._is_proven = True
+            return answer(status=status, text=text, retry_after=retry_after)
+        await self._close()
+        return failed
+
+    async def _exchange(self, content: bytes, headers: Mapping[str, str]) -> tuple[int, str, str]:
+        """Send a message, and return status, beginning and `Retry-After` of its answer."""
+        url = _parse(self.url)
+        if not self._addresses:
+            self._addresses = await _check(url)
+        try:
+            return await self._send(url, content, headers)
+        except (httpx.ReadError, httpx.WriteError, httpx.RemoteProtocolError):
+            # A server may end a connection that is kept at any time, also when a message is on its
+            # way. One that was not answered at all may be sent again: its id is the same.
+            if not self._is_proven:
+                raise
+            await self._close()
+            return await self._send(url, content, headers)
+
+    async def _send(
+        self, url: httpx.URL, content: bytes, headers: Mapping[str, str]
+    ) -> tuple[int, str, str]:
+        if self._client is None:
+            self._client = httpx.AsyncClient(
+                verify=_certificates(),
+                trust_env=False,
+                timeout=httpx.Timeout(None, connect=CONNECT_TIMEOUT),
+            )
+        host = url.raw_host.decode("ascii")
+        for address in [*self._addresses]:
+            request = self._client.build_request(
+                "POST",
+                url.copy_with(host=address),
+                content=content,
+                headers={
+                    "User-Agent": "BookIt",
+                    "Accept-Encoding": "identity",
+                    **headers,
+                    "Host": url.netloc.decode("ascii"),
+                },
+                extensions={"sni_hostname": host.rstrip(".")},
+            )
+            try:
+                response = await self._client.send(request, stream=True)
+            except (httpx.ConnectError, httpx.ConnectTimeout):
+                if address == self._addresses[-1]:
+                    raise
+                continue
+            # The one that answers, from now on.
+            self._addresses = [address]
+            try:
+                text = await _beginning(response)
+            finally:
+                await response.aclose()
+            return response.status_code, text, response.headers.get("Retry-After", "")
+        raise socket.gaierror
+
+    async def _close(self) -> None:
+        """End the connection; the next message makes another one."""
+        client, self._client, self._is_proven = self._client, None, False
+        if client is not None:
+            await client.aclose()
 
 
 def is_public(address: IPv4Address | IPv6Address) -> bool:
@@ -175,42 +257,6 @@ async def resolve(host: str, port: int) -> list[str]:
     except UnicodeError:
         raise Refused("This is no name of a host.") from None
     return [*dict.fromkeys(str(address[0]) for *_, address in found)]
-
-
-async def _post(url: httpx.URL, content: bytes, headers: Mapping[str, str]) -> tuple[int, str, str]:
-    async with asyncio.timeout(TIMEOUT):
-        addresses = await _check(url)
-        host = url.raw_host.decode("ascii")
-        async with httpx.AsyncClient(
-            verify=_certificates(),
-            trust_env=False,
-            timeout=httpx.Timeout(None, connect=CONNECT_TIMEOUT),
-        ) as client:
-            for address in addresses:
-                request = client.build_request(
-                    "POST",
-                    url.copy_with(host=address),
-                    content=content,
-                    headers={
-                        "User-Agent": "BookIt",
-                        "Accept-Encoding": "identity",
-                        **headers,
-                        "Host": url.netloc.decode("ascii"),
-                    },
-                    extensions={"sni_hostname": host.rstrip(".")},
-                )
-                try:
-                    response = await client.send(request, stream=True)
-                except (httpx.ConnectError, httpx.ConnectTimeout):
-                    if address == addresses[-1]:
-                        raise
-                    continue
-                try:
-                    text = await _beginning(response)
-                finally:
-                    await response.aclose()
-                return response.status_code, text, response.headers.get("Retry-After", "")
-    raise socket.gaierror
 
 
 async def _beginning(response: httpx.Response) -> str:

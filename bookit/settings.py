@@ -50,8 +50,8 @@ ALLOWED_HOSTS = hosts("ALLOWED_HOSTS") or ["localhost", "127.0.0.1", "[::1]", "t
 # --- What it is made of -----------------------------------------------------------------------
 
 INSTALLED_APPS = [
-    "procrastinate.contrib.django",  # Before bookit, which replaces its admin page.
-    "bookit",
+    "bookit",  # Before procrastinate, whose command and admin page it replaces.
+    "procrastinate.contrib.django",
     "rest_framework_simplejwt.token_blacklist",  # Before accounts, which replaces its admin pages.
     "accounts",
     "catalog",

@@ -7,7 +7,7 @@ from django.db.backends.postgresql.psycopg_any import DateTimeTZRange
 from django.utils import timezone
 from factory.django import DjangoModelFactory
 
-from accounts.tests.factories import UserFactory
+from accounts.tests.factories import AdminFactory, UserFactory
 from bookings.events import TOLD
 from bookings.models import Attempt, Booking, Delivery, Slot, Webhook
 from catalog.tests.factories import ServiceFactory
@@ -71,6 +71,7 @@ class WebhookFactory(DjangoModelFactory):
     class Meta:
         model = Webhook
 
+    owner = factory.SubFactory(AdminFactory)
     url = "https://8.8.8.8/hook"
     events = factory.LazyFunction(lambda: [str(kind) for kind in TOLD])
     secret = "whsec_Tk90IGEgc2VjcmV0LCBidXQgYW4gZXhhbXBsZSE="

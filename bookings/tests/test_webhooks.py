@@ -4,11 +4,11 @@ import json
 import time
 from datetime import timedelta
 from email.utils import format_datetime
-from types import SimpleNamespace
 
 import pytest
 import standardwebhooks
 import time_machine
+from asgiref.sync import async_to_sync
 from django.contrib.messages import get_messages
 from django.db import connection, transaction
 from django.urls import reverse
@@ -17,7 +17,7 @@ from procrastinate.contrib.django import app
 from procrastinate.contrib.django.models import ProcrastinateJob
 
 from accounts.tests.factories import AdminFactory
-from bookings import events, followup, services, tasks, webhooks
+from bookings import deliveries, events, followup, services, tasks, webhooks
 from bookings.models import Attempt, BookingEvent, Delivery, Webhook
 from bookings.tests.factories import (
     TUESDAY,
@@ -66,14 +66,17 @@ def follow_up(*happened, at=None):
     followup.follow_up(event_ids=[event.pk for event in happened], at=at or timezone.now())
 
 
+def send(webhook, at=None):
+    """Send a webhook what is due, as its job does, which is no longer waiting then."""
+    run(f"DELETE FROM procrastinate_jobs WHERE lock = 'webhook-{webhook.pk}'")
+    now = (lambda: at) if at else timezone.now
+    async_to_sync(deliveries.deliver)(webhook_id=webhook.pk, now=now)
+
+
 def try_all(at=None):
-    """Make the attempt that each delivery waits for, in the order of their jobs."""
-    for delivery in Delivery.objects.filter(status="pending").order_by("event_id", "created_at"):
-        webhooks.deliver(
-            delivery_id=delivery.pk,
-            planned=delivery.next_attempt_at,
-            at=at or timezone.now(),
-        )
+    """Send each webhook what is due."""
+    for webhook in Webhook.objects.all():
+        send(webhook, at)
 
 
 def verified(message, secret=SECRET):
@@ -82,13 +85,16 @@ def verified(message, secret=SECRET):
 
 
 def jobs():
-    """Return the jobs of deliveries that wait, in the order of their making."""
-    return [*ProcrastinateJob.objects.filter(task_name="bookings.deliver").order_by("id")]
+    """Return the jobs of webhooks that wait, in the order of their making."""
+    return [
+        *ProcrastinateJob.objects.filter(task_name="bookings.deliver", status="todo").order_by("id")
+    ]
 
 
 def do(job):
     """Do a job, as a worker does."""
-    tasks.deliver(SimpleNamespace(job=job), **job.args)
+    run(f"UPDATE procrastinate_jobs SET status = 'succeeded' WHERE id = {job.pk}")
+    async_to_sync(tasks.deliver.func)(**job.args)
 
 
 def log(admin, webhook):
@@ -187,14 +193,15 @@ def test_of_what_nobody_asked_for_nobody_is_told():
     assert (delivery.webhook, delivery.type) == (asked, "booking.created")
 
 
-def test_many_events_for_many_webhooks_are_one_statement(django_assert_num_queries):
+def test_many_events_for_many_webhooks_take_as_many_queries_as_one(django_assert_num_queries):
     booking = BookingFactory()
     happened = [happen(booking=booking) for _ in range(30)]
     for _ in range(3):
         WebhookFactory()
-    with django_assert_num_queries(1):
+    with django_assert_num_queries(3):
         webhooks.enqueue([event.pk for event in happened], at=timezone.now())
-    assert Delivery.objects.count() == len(jobs()) == 90
+    assert Delivery.objects.count() == 90
+    assert len(jobs()) == 3
     assert {delivery.pk.version for delivery in Delivery.objects.all()} == {7}
 
 
@@ -207,36 +214,169 @@ def test_what_is_followed_up_twice_is_sent_once():
 
 
 def test_an_event_takes_along_those_before_it_that_another_worker_still_has():
-    WebhookFactory(updated_at=timezone.now() - HOUR)
-    first, second = happen(), happen()
-    follow_up(second)
-    follow_up(first)
-    sent = {str(each.pk): each.event_id for each in Delivery.objects.all()}
-    assert [sent[job.args["delivery_id"]] for job in jobs()] == [first.pk, second.pk]
-
-
-def test_what_happened_before_a_webhook_was_made_is_not_taken_along():
-    before = happen(at=timezone.now() - HOUR)
-    WebhookFactory()
-    event = happen()
-    follow_up(event)
-    assert [each.event_id for each in Delivery.objects.all()] == [event.pk]
-    assert before.pk < event.pk
+    with receiver() as other:
+        WebhookFactory(url=other.url)
+        first, second = happen(), happen()
+        follow_up(second)
+        follow_up(first)
+        try_all()
+        assert order(other, [first, second]) == [0, 1]
 
 
 def test_what_is_so_old_that_its_delivery_may_be_gone_is_not_taken_along():
-    WebhookFactory(updated_at=timezone.now() - 99 * DAY)
+    WebhookFactory()
     happen(at=timezone.now() - 31 * DAY)
     event = happen()
     follow_up(event)
     assert [each.event_id for each in Delivery.objects.all()] == [event.pk]
 
 
-def test_jobs_of_a_webhook_share_a_lock_and_stand_behind_mails():
+def test_a_webhook_has_one_job_however_much_waits_for_it():
     first, second = WebhookFactory(), WebhookFactory()
     follow_up(happen())
-    assert {job.lock for job in jobs()} == {f"webhook-{first.pk}", f"webhook-{second.pk}"}
-    assert {job.priority for job in jobs()} == {-10}
+    follow_up(happen(), happen())
+    locks = [f"webhook-{first.pk}", f"webhook-{second.pk}"]
+    assert [job.lock for job in jobs()] == [job.queueing_lock for job in jobs()] == locks
+    assert {job.queue_name for job in jobs()} == {"webhooks"}
+    assert Delivery.objects.count() == 6
+
+
+# --- from when on -------------------------------------------------------------------------------
+
+
+def sent():
+    """Return the events that are sent, in order."""
+    return [each.event_id for each in Delivery.objects.order_by("event")]
+
+
+def test_what_happened_before_a_webhook_was_made_is_not_sent_however_late_it_is_followed_up(admin):
+    before = happen()
+    admin.post("/webhooks", {"url": "https://8.8.8.8", "events": ["booking.confirmed"]})
+    after = happen()
+    follow_up(before)
+    follow_up(after)
+    assert sent() == [after.pk]
+
+
+@pytest.mark.parametrize("skew", [-HOUR, HOUR])
+def test_clocks_do_not_say_what_happened_before(admin, skew):
+    """The host that makes a webhook and the one that books can disagree about the time."""
+    before = happen(at=timezone.now() - skew)
+    admin.post("/webhooks", {"url": "https://8.8.8.8", "events": ["booking.confirmed"]})
+    after = happen(at=timezone.now() + skew)
+    follow_up(before, after)
+    assert sent() == [after.pk]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_what_has_its_id_before_a_webhook_is_made_and_is_committed_later_is_not_sent(admin):
+    booking = BookingFactory()
+    transaction.set_autocommit(False)
+    try:
+        before = happen(booking=booking)
+        body = {"url": "https://8.8.8.8", "events": ["booking.confirmed"]}
+        [outcome] = at_once([lambda: admin.post("/webhooks", body).status_code])
+        assert outcome.value == 201
+        transaction.commit()
+    finally:
+        transaction.set_autocommit(True)
+    follow_up(before)
+    assert sent() == []
+
+
+def test_what_happened_while_a_webhook_was_off_is_not_sent(admin):
+    webhook = WebhookFactory()
+    admin.patch(f"/webhooks/{webhook.pk}", {"is_active": False})
+    before = happen()
+    admin.patch(f"/webhooks/{webhook.pk}", {"is_active": True})
+    after = happen()
+    follow_up(before, after)
+    assert sent() == [after.pk]
+
+
+def test_a_webhook_that_asks_for_another_type_is_not_sent_what_happened_before(admin):
+    webhook = WebhookFactory(events=["booking.confirmed"])
+    known, before = happen(), happen(BookingEvent.Type.CANCELLED)
+    admin.patch(f"/webhooks/{webhook.pk}", {"events": ["booking.cancelled", "booking.confirmed"]})
+    after = happen(BookingEvent.Type.CANCELLED)
+    follow_up(known, before, after)
+    assert sent() == [known.pk, after.pk], "what it asked for already is not lost"
+
+
+def test_types_that_were_dropped_begin_anew_when_they_are_asked_for_again(admin):
+    webhook = WebhookFactory(events=["booking.confirmed", "booking.cancelled"])
+    for asked in (["booking.cancelled"], ["booking.confirmed"]):
+        before = happen()
+        admin.patch(f"/webhooks/{webhook.pk}", {"events": asked})
+    after = happen()
+    follow_up(before, after)
+    assert sent() == [after.pk]
+
+
+# --- whose they are -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("change", [{"role": "user"}, {"role": "provider"}, {"is_active": False}])
+def test_nothing_is_sent_for_an_owner_who_is_no_longer_an_admin(admin, change):
+    with receiver() as other:
+        webhook = WebhookFactory(url=other.url)
+        waiting = happen()
+        follow_up(waiting)
+        type(webhook.owner).objects.filter(pk=webhook.owner_id).update(**change)
+        follow_up(happen())
+        try_all()
+    assert other.messages == []
+    assert sent() == [waiting.pk]
+    assert log(admin, webhook)[0]["status"] == "failed"
+    path = f"/webhooks/{webhook.pk}"
+    for shown in (admin.get(path).json(), admin.get("/webhooks").json()["results"][0]):
+        assert not shown["is_active"]
+        assert "no longer an admin" in shown["disabled_reason"]
+    problem(admin.post(f"{path}/test"), 409, "webhook_inactive")
+
+
+def test_another_admin_resumes_a_webhook_by_switching_it_on(admin):
+    with receiver() as other:
+        webhook = WebhookFactory(url=other.url, owner=None)
+        before = happen()
+        back = admin.patch(f"/webhooks/{webhook.pk}", {"is_active": True}).json()
+        assert (back["is_active"], back["disabled_reason"]) == (True, "")
+        after = happen()
+        follow_up(before, after)
+        try_all()
+        assert order(other, [after]) == [0]
+    webhook.refresh_from_db()
+    assert back["owner_id"] == str(webhook.owner_id)
+
+
+def test_whoever_makes_a_webhook_or_renews_its_secret_owns_it():
+    webhook = WebhookFactory()
+    before, later = webhook.owner, AdminFactory()
+    made = webhooks.create_webhook(
+        actor=before, url=webhook.url, events=webhook.events, at=timezone.now()
+    )
+    assert made.owner == before
+    for changes in ({"is_active": True}, {"events": ["booking.created"]}):
+        webhooks.update_webhook(webhook_id=made.pk, actor=later, changes=changes, at=timezone.now())
+        assert Webhook.objects.get(pk=made.pk).owner == before, "it was on already"
+    assert webhooks.rotate_secret(webhook_id=made.pk, actor=later, at=timezone.now()).owner == later
+
+
+def test_the_admin_site_says_that_nobody_owns_a_webhook_and_switches_it_on(client):
+    admin = AdminFactory()
+    client.force_login(admin)
+    webhook = WebhookFactory(owner=None)
+    for path in (
+        reverse("admin:bookings_webhook_changelist"),
+        reverse("admin:bookings_webhook_change", args=[webhook.pk]),
+    ):
+        assert "no longer an admin" in client.get(path).content.decode()
+    client.post(
+        reverse("admin:bookings_webhook_changelist"),
+        {"action": "switch_on", "_selected_action": [str(webhook.pk)]},
+    )
+    webhook.refresh_from_db()
+    assert webhook.owner == admin
 
 
 # --- secrets ------------------------------------------------------------------------------------
@@ -292,7 +432,7 @@ def test_what_fails_is_tried_again_under_the_same_id(admin):
     at = timezone.now()
     with receiver(answer(500, b"Sorry."), answer(204)) as other:
         webhook = WebhookFactory(url=other.url)
-        follow_up(happen())
+        follow_up(happen(), at=at)
         try_all(at)
         webhook.refresh_from_db()
         assert webhook.failing_since == at
@@ -300,7 +440,7 @@ def test_what_fails_is_tried_again_under_the_same_id(admin):
         assert delivery["status"] == "pending"
         [waiting] = Delivery.objects.all()
         assert timedelta(seconds=5) <= waiting.next_attempt_at - at <= timedelta(seconds=6)
-        assert jobs()[-1].scheduled_at == waiting.next_attempt_at
+        assert [job.scheduled_at for job in jobs()] == [waiting.next_attempt_at]
         try_all(at + timedelta(seconds=6))
     first, second = other.messages
     assert first.headers["webhook-id"] == second.headers["webhook-id"]
@@ -341,9 +481,8 @@ def test_pauses_grow_over_a_day_and_then_the_webhook_is_switched_off(admin):
 def test_pauses_differ_so_that_what_failed_together_does_not_come_back_together():
     at = timezone.now()
     with receiver(answer(503)) as other:
-        WebhookFactory(url=other.url)
-        booking = BookingFactory()
-        follow_up(*[happen(booking=booking) for _ in range(5)])
+        WebhookFactory.create_batch(5, url=other.url)
+        follow_up(happen(), at=at)
         try_all(at)
     assert len({each.next_attempt_at for each in Delivery.objects.all()}) == 5
 
@@ -352,17 +491,15 @@ def test_one_success_within_the_day_keeps_a_webhook_on():
     at = timezone.now()
     with receiver(answer(500), answer(204), answer(500)) as other:
         webhook = WebhookFactory(url=other.url)
-        for number in range(3):
-            follow_up(happen(), at=at)
-            for delivery in Delivery.objects.filter(status="pending", attempts=None):
-                webhooks.deliver(
-                    delivery_id=delivery.pk,
-                    planned=delivery.next_attempt_at,
-                    at=at + number * 0.9 * DAY,
-                )
+        follow_up(happen(), at=at)
+        try_all(at)
+        try_all(at + 0.9 * DAY)
+        follow_up(happen(), at=at)
+        try_all(at + 1.8 * DAY)
+    assert len(other.messages) == 3
     webhook.refresh_from_db()
     assert webhook.is_active
-    assert webhook.failing_since == at + 2 * 0.9 * DAY
+    assert webhook.failing_since == at + 1.8 * DAY
 
 
 def test_a_410_switches_a_webhook_off_at_once(admin):
@@ -400,11 +537,11 @@ AT = TUESDAY
         ("0", timedelta(seconds=5), timedelta(seconds=6)),
         (format_datetime(AT + HOUR, usegmt=True), HOUR, HOUR),
         (format_datetime(AT - HOUR, usegmt=True), timedelta(seconds=5), timedelta(seconds=6)),
-        ("999999999999999999", webhooks.LONGEST_PAUSE, webhooks.LONGEST_PAUSE),
+        ("999999999999999999", deliveries.LONGEST_PAUSE, deliveries.LONGEST_PAUSE),
         (
             format_datetime(AT + 99 * DAY, usegmt=True),
-            webhooks.LONGEST_PAUSE,
-            webhooks.LONGEST_PAUSE,
+            deliveries.LONGEST_PAUSE,
+            deliveries.LONGEST_PAUSE,
         ),
         ("soon", timedelta(seconds=5), timedelta(seconds=6)),
         ("-5", timedelta(seconds=5), timedelta(seconds=6)),
@@ -451,7 +588,8 @@ def test_a_job_that_runs_again_after_a_failure_leaves_it_to_the_next_one():
         do(job)
         do(job)
     assert len(other.messages) == 1
-    assert len(jobs()) == 2, "itself, and one retry"
+    [job] = jobs()
+    assert job.scheduled_at == Delivery.objects.get().next_attempt_at
 
 
 @pytest.mark.django_db(transaction=True)
@@ -469,8 +607,9 @@ def test_a_job_that_runs_twice_at_once_plans_one_retry():
         outcomes = at_once([lambda: do(job)] * 2)
     assert tally(outcomes) == {None: 2}
     assert len(other.messages) == 2, "both were on their way"
-    assert len(jobs()) == 2, "itself, and one retry"
     assert Attempt.objects.count() == 2
+    [job] = jobs()
+    assert job.scheduled_at == Delivery.objects.get().next_attempt_at
 
 
 @pytest.mark.django_db(transaction=True)
@@ -488,7 +627,7 @@ def test_a_webhook_that_is_deleted_while_it_is_told_takes_its_log_with_it():
     assert len(other.messages) == 1
     assert not Delivery.objects.exists()
     assert not Attempt.objects.exists()
-    assert jobs() == [job], "no retry"
+    assert jobs() == [], "no retry"
 
 
 @pytest.mark.django_db(transaction=True)
@@ -578,8 +717,8 @@ def test_a_message_is_sent_again_under_the_same_id_whatever_became_of_it(admin, 
         assert answered.status_code == 202
         assert answered.json()["id"] == delivery["id"]
         assert answered.json()["status"] == "pending"
-        for job in jobs():  # the one before included, which has nothing to do any more
-            do(job)
+        try_all()
+        try_all()
     assert [each.headers["webhook-id"] for each in other.messages] == [delivery["id"]] * 2
     [delivery] = log(admin, webhook)
     assert delivery["status"] == "delivered"
@@ -673,7 +812,7 @@ def test_the_admin_site_shows_attempts_and_redelivers(client):
     assert "switched off" in said
     delivery.refresh_from_db()
     assert delivery.status == "pending"
-    assert [job.args["delivery_id"] for job in jobs()] == [str(delivery.pk)]
+    assert [job.args["webhook_id"] for job in jobs()] == [str(delivery.webhook_id)]
 
 
 # --- with a worker ------------------------------------------------------------------------------
@@ -702,6 +841,8 @@ def work():
 
 def due_now():
     """Let the time of all retries have come."""
+    run("UPDATE bookings_delivery SET next_attempt_at = now() WHERE status = 'pending'")
+    run("UPDATE bookings_webhook SET paused_until = NULL")
     run("UPDATE procrastinate_jobs SET scheduled_at = now() WHERE status = 'todo'")
 
 
@@ -725,7 +866,7 @@ def test_events_arrive_in_their_order_from_a_worker_that_does_several_jobs_at_on
         answer()(request)
 
     with receiver(take_time) as other:
-        WebhookFactory(url=other.url, updated_at=timezone.now() - HOUR)
+        WebhookFactory(url=other.url)
         happened = [happen(booking=BookingFactory(service=service, seat=n)) for n in range(1, 9)]
         work()
         assert order(other, happened) == [0, 1, 2, 3, 4, 5, 6, 7]
@@ -743,7 +884,7 @@ def test_others_wait_for_one_quick_retry_and_not_for_what_keeps_failing(work):
         answer(500 if fails else 204)(request)
 
     with receiver(fail_the_first) as other:
-        WebhookFactory(url=other.url, updated_at=timezone.now() - HOUR)
+        WebhookFactory(url=other.url)
         happened = [happen(booking=booking) for _ in range(3)]
         work()
         assert order(other, happened) == [0], "the others wait for its quick retry"
@@ -759,7 +900,7 @@ def test_others_wait_for_one_quick_retry_and_not_for_what_keeps_failing(work):
 def test_order_is_kept_across_a_failure_that_passes(work):
     booking = BookingFactory()
     with receiver(answer(500), answer(204)) as other:
-        WebhookFactory(url=other.url, updated_at=timezone.now() - HOUR)
+        WebhookFactory(url=other.url)
         happened = [happen(booking=booking) for _ in range(3)]
         work()
         due_now()

@@ -1,5 +1,6 @@
 """Calls to addresses that somebody else chose: not inside, not forever, and not more than asked."""
 
+import asyncio
 import gzip
 import socket
 import time
@@ -76,8 +77,16 @@ def anywhere(settings):
     settings.WEBHOOK_ALLOW_PRIVATE = True
 
 
-def post(url):
-    return outbound.post(url, content=b'{"a": 1}', headers={"X-Test": "yes"})
+def post(*urls):
+    """Return what comes of a message to each of the addresses, all over one connection."""
+
+    async def send():
+        async with outbound.Connection(urls[0]) as connection:
+            return [
+                await connection.post(content=b'{"a": 1}', headers={"X-Test": "yes"}) for _ in urls
+            ]
+
+    return asyncio.run(send())[-1]
 
 
 # --- where to -----------------------------------------------------------------------------------

@@ -1,0 +1,17 @@
+"""`manage.py procrastinate`, whose worker has places of its own for mails and for webhooks."""
+
+from typing import Any
+
+from procrastinate.contrib.django.management.commands import procrastinate
+
+from bookit import jobs
+
+
+class Command(procrastinate.Command):
+    """Procrastinate's own command, but for how its worker divides its places."""
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        """Run one of procrastinate's commands."""
+        if options["command"] == "worker":
+            options["func"] = jobs.run_workers
+        super().handle(*args, **options)
