@@ -20,6 +20,7 @@ from bookings.models import (
     WaitlistEntry,
     Webhook,
 )
+from bookit import money
 from bookit.adminsite.pages import HistoryInline, ReadOnlyAdmin, ServedAdmin
 
 Action = Callable[["BookingAdmin", HttpRequest, QuerySet[Booking]], None]
@@ -107,20 +108,29 @@ class SlotAdmin(ServedAdmin):
 class BookingAdmin(ServedAdmin):
     """Bookings: to look at, and to bring into another state."""
 
-    list_display = ["start_time", "status", "service", "user", "seat", "price", "currency"]
+    list_display = ["start_time", "status", "service", "user", "seat", "amount"]
     list_filter = ["status", "start_time", "created_at"]
     list_select_related = ["service", "user"]
     search_fields = ["id", "user__email", "user__name", "service__title", "attendee_name"]
     date_hierarchy = "start_time"
     ordering = ["-start_time"]
     inlines = [EventInline]
-    exclude = ["active", "blocked"]
+    exclude = ["active", "blocked", "price", "currency"]
     actions: Any = [
         _enter(Booking.Status.CONFIRMED, "Confirm"),
         _enter(Booking.Status.COMPLETED, "Mark as completed"),
         _enter(Booking.Status.NO_SHOW, "Mark as no-show"),
         _enter(Booking.Status.CANCELLED, "Cancel"),
     ]
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> list[str]:
+        """Return every field, the price with its currency."""
+        return [*super().get_readonly_fields(request, obj), "amount"]
+
+    @admin.display(description="price", ordering="price")
+    def amount(self, booking: Booking) -> str:
+        """Return the price with its currency."""
+        return money.written(booking.price, booking.currency)
 
     def delete_row(self, request: HttpRequest, row: Booking) -> None:
         """Delete a booking; its history stays."""

@@ -32,6 +32,7 @@ from accounts.models import has_verified_address, keeps_own
 from bookings import ical, mail_limits
 from bookings.events import SLOT_CANCELLED
 from bookings.models import Booking, BookingEvent
+from bookit import money
 from bookit.times import zone
 
 logger = logging.getLogger(__name__)
@@ -431,7 +432,7 @@ def compose(occasion: Occasion, audience: str) -> Mail:
         "Who": (
             ", ".join(filter(None, [attendee_name, occasion.attendee_email])) if is_verified else ""
         ),
-        "Price": f"{occasion.price} {occasion.currency}" if occasion.price else "",
+        "Price": money.written(occasion.price, occasion.currency) if occasion.price else "",
         "Notes": _indented(occasion.notes) if is_verified else "",
         "Reason": _indented(reason),
         "Booking": str(occasion.booking_id),

@@ -14,6 +14,7 @@ from django.db.models.functions import Cast, Now
 from uuid_utils.compat import uuid7
 
 from accounts.models import User
+from bookit import money
 from catalog.models import Calendar, Service
 
 
@@ -190,7 +191,7 @@ class Booking(models.Model):
     attendee_name = models.CharField(max_length=200, blank=True, default="")
     attendee_email = models.EmailField(blank=True, default="")
     notes = models.TextField(max_length=2000, blank=True, default="")
-    price = models.DecimalField(max_digits=10, decimal_places=2)
+    price = models.DecimalField(max_digits=money.DIGITS, decimal_places=money.DECIMALS)
     currency = models.CharField(max_length=3)
     hold_expires_at = models.DateTimeField(null=True, blank=True)
     created_at = models.DateTimeField(db_default=Now(), editable=False)

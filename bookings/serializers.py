@@ -18,6 +18,7 @@ from bookings.models import Attempt, Booking, BookingEvent, Delivery, Slot, Wait
 from bookings.recurrence import LONGEST_RULE, Rule, parse_rule
 from bookings.slots import SEATS_LEFT
 from bookings.waitlist import POSITION
+from bookit.money import in_currency
 from bookit.schema import SOMETIMES, example
 from bookit.serializers import InputSerializer, ListField, RowSerializer
 from bookit.times import DayOrInstantField, InstantField
@@ -83,6 +84,12 @@ class BookingSerializer(RowSerializer):
             "updated_at",
         ]
         read_only_fields = fields
+
+    @classmethod
+    def represent(cls, row: dict[str, Any]) -> dict[str, Any]:
+        """Write the price with the decimals of its currency."""
+        row["price"] = in_currency(row["price"], row["currency"])
+        return row
 
 
 @example(

@@ -17,6 +17,8 @@ import limits
 from django.core.exceptions import ImproperlyConfigured, ValidationError
 from django.core.validators import validate_email
 
+from bookit.money import CURRENCIES
+
 #: Every variable that has been asked for.
 known: set[str] = set()
 
@@ -163,6 +165,17 @@ def choice(name: str, *choices: str, default: str | None = None) -> str:
         if value.lower() == each.lower():
             return each
     raise ImproperlyConfigured(f"{name} must be one of {', '.join(choices)}, not {_shown(value)}.")
+
+
+def currency(name: str, default: str) -> str:
+    """Return the variable, which must be the code of a currency in use, in any case."""
+    code = text(name, default).upper()
+    if code not in CURRENCIES:
+        raise ImproperlyConfigured(
+            f"{name} must be the ISO 4217 code of a currency in use, such as EUR,"
+            f" not {_shown(code)}."
+        )
+    return code
 
 
 def boolean(name: str) -> bool:

@@ -14,7 +14,17 @@ import environ
 from django.core.exceptions import ImproperlyConfigured
 
 from bookit import environment
-from bookit.environment import boolean, choice, hosts, integer, origins, rate, required, text
+from bookit.environment import (
+    boolean,
+    choice,
+    currency,
+    hosts,
+    integer,
+    origins,
+    rate,
+    required,
+    text,
+)
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 environment.load(BASE_DIR / ".env")
@@ -213,6 +223,11 @@ SIMPLE_JWT = {
         days=integer("REFRESH_TOKEN_EXPIRE_DAYS", 7, at_least=1, at_most=3660)
     ),
 }
+
+# --- Catalog ----------------------------------------------------------------------------------
+
+# What a new service is priced in, where nobody says.
+DEFAULT_CURRENCY = currency("DEFAULT_CURRENCY", "USD")
 
 # --- Bookings ---------------------------------------------------------------------------------
 

@@ -11,6 +11,7 @@ from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.utils import timezone
 
+from bookit import money
 from bookit.adminsite.pages import StampedAdmin
 from bookit.errors import Invalid
 from bookit.times import format_wall_clock, parse_wall_clock, zone
@@ -182,16 +183,53 @@ class CalendarAdmin(StampedAdmin):
         )
 
 
+class ServiceForm(forms.ModelForm):
+    """What is sold, with a price in a currency in use."""
+
+    # Whatever decimals the currency has, which only the whole form knows.
+    price = forms.DecimalField(
+        min_value=0,
+        max_digits=money.DIGITS,
+        decimal_places=money.DECIMALS,
+        widget=forms.NumberInput(attrs={"step": "any"}),
+    )
+    currency = forms.ChoiceField()
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        stored = self.instance
+        # Whoever may only look at the page is shown no fields.
+        if "currency" in self.fields:
+            names = {code: money.NAMES[code] for code in money.CURRENCIES}
+            names.setdefault(stored.currency, "no longer in use")
+            field: Any = self.fields["currency"]
+            field.initial = stored.currency
+            field.choices = [(code, f"{code}: {name}") for code, name in names.items()]
+        if stored.price is not None:
+            self.initial["price"] = money.in_currency(stored.price, stored.currency)
+
+    def clean(self) -> None:
+        """Refuse a price that the currency has no decimals for, in the API's words."""
+        super().clean()
+        price, currency = self.cleaned_data.get("price"), self.cleaned_data.get("currency")
+        if price is not None and currency:
+            try:
+                services.check_price(price, currency)
+            except Invalid as error:
+                for field, problems in (error.errors or {}).items():
+                    self.add_error(field, problems)
+
+
 @admin.register(Service)
 class ServiceAdmin(StampedAdmin):
     """What is sold."""
 
+    form = ServiceForm
     list_display = [
         "title",
         "calendar",
         "category",
-        "price",
-        "currency",
+        "amount",
         "duration_minutes",
         "capacity",
         "is_active",
@@ -225,6 +263,11 @@ class ServiceAdmin(StampedAdmin):
         ),
         ("Ratings", {"fields": ["rating_average", "rating_count", "created_at"]}),
     ]
+
+    @admin.display(description="price", ordering="price")
+    def amount(self, service: Service) -> str:
+        """Return the price with its currency."""
+        return money.written(service.price, service.currency)
 
     def get_readonly_fields(self, request: Any, obj: Service | None = None) -> list[str]:
         """Return also the calendar, once there are bookings or slots on it."""

@@ -5,12 +5,17 @@ from typing import Any
 from django.db.models import QuerySet
 from django_filters import rest_framework as filters
 
+from bookit import money
 from bookit.filters import PERIOD_FILTERS, DecimalFilter
 from catalog.listing import MOST_RANKED, Listing
 from catalog.models import Calendar, Service, TimeOff
 from catalog.search import MOST_WORDS, Words
 
-PRICE: dict[str, Any] = {"max_digits": 10, "decimal_places": 2, "min_value": 0}
+PRICE: dict[str, Any] = {
+    "max_digits": money.DIGITS,
+    "decimal_places": money.DECIMALS,
+    "min_value": 0,
+}
 
 
 class CalendarFilter(filters.FilterSet):

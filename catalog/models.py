@@ -7,12 +7,13 @@ from django.contrib.postgres.constraints import ExclusionConstraint
 from django.contrib.postgres.fields import ArrayField, RangeOperators
 from django.contrib.postgres.indexes import GinIndex
 from django.contrib.postgres.search import SearchVector, SearchVectorField
-from django.core.validators import MaxValueValidator, MinValueValidator, RegexValidator
+from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models
 from django.db.models import F, Func, Q
 from django.db.models.functions import Cast, Now, NullIf, Round
 from uuid_utils.compat import uuid7
 
+from bookit import money
 from bookit.times import format_wall_clock, validate_zone
 
 # A year; durations, buffers and notices beyond it are typing errors.
@@ -119,6 +120,12 @@ class TimeOff(models.Model):
         return f"{self.start_time:%Y-%m-%d %H:%M} to {self.end_time:%Y-%m-%d %H:%M} UTC"
 
 
+def default_currency() -> str:
+    """Return what a service is priced in, where nobody says."""
+    code: str = settings.DEFAULT_CURRENCY
+    return code
+
+
 class Service(models.Model):
     """What is sold on a calendar: `capacity` bookings at a time, each in a seat of its own."""
 
@@ -134,15 +141,16 @@ class Service(models.Model):
     description = models.TextField(max_length=10_000, blank=True, default="")
     category = models.CharField(max_length=100, blank=True, default="", db_index=True)
     price = models.DecimalField(
-        max_digits=10, decimal_places=2, validators=[MinValueValidator(Decimal(0))]
+        max_digits=money.DIGITS,
+        decimal_places=money.DECIMALS,
+        help_text="With at most as many decimals as its currency has.",
+        validators=[MinValueValidator(Decimal(0))],
     )
     currency = models.CharField(
         max_length=3,
-        default="USD",
-        help_text="ISO 4217.",
-        validators=[
-            RegexValidator(r"\A[A-Z]{3}\Z", "Write an ISO 4217 code: three capitals, such as EUR.")
-        ],
+        default=default_currency,
+        help_text="The ISO 4217 code of a currency in use.",
+        validators=[money.validate_currency],
     )
     duration_minutes = models.PositiveIntegerField(
         validators=[MinValueValidator(1), MaxValueValidator(LONGEST_MINUTES)]

@@ -89,14 +89,19 @@ class Opening:
     @cached_property
     def is_endless(self) -> bool:
         """Whether its weekly hours have no gap."""
-        if not self.hours:
-            return True
-        open_until = 0
-        for span in sorted(self.hours):
-            if span.weekday * MINUTES_A_DAY + span.opens > open_until:
-                return False
-            open_until = max(open_until, span.weekday * MINUTES_A_DAY + span.closes)
-        return open_until == 7 * MINUTES_A_DAY
+        return is_endless(self.hours)
+
+
+def is_endless(hours: tuple[Span, ...]) -> bool:
+    """Return whether weekly hours have no gap; none at all mean always."""
+    if not hours:
+        return True
+    open_until = 0
+    for span in sorted(hours):
+        if span.weekday * MINUTES_A_DAY + span.opens > open_until:
+            return False
+        open_until = max(open_until, span.weekday * MINUTES_A_DAY + span.closes)
+    return open_until == 7 * MINUTES_A_DAY
 
 
 # Of a calendar the same weeks are asked for again and again.

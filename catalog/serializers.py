@@ -4,15 +4,17 @@ from itertools import pairwise
 from typing import Any, ClassVar
 
 from django.contrib.postgres.expressions import ArraySubquery
-from django.db.models import F, OuterRef
+from django.db.models import F, OuterRef, QuerySet
 from django.db.models.functions import JSONObject
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
+from bookit.money import in_currency
 from bookit.schema import example
 from bookit.serializers import InputSerializer, ListField, RowSerializer
 from bookit.times import InstantField, format_wall_clock, parse_wall_clock
 from catalog.models import LONGEST_MINUTES, Calendar, OpeningHours, Service, TimeOff
+from catalog.opening import Span, is_endless
 from catalog.signals import Affected
 
 # What answers tell beside the resource itself, and a client may send back.
@@ -79,6 +81,7 @@ MONDAY_TO_FRIDAY = {
 }
 RUIS = {
     "id": "0199d3a0-6a31-7e8a-a0f5-3e6a4c1b8d07",
+    "always_open": False,
     "provider_id": "0199d3a0-5b1c-7d3e-9c4b-2a7f8e6d5c31",
     "created_at": "2026-11-21T09:00:00Z",
 }
@@ -97,6 +100,10 @@ class CalendarSerializer(RowSerializer):
         help_text="Empty: always open.",
         max_length=100,
     )
+    always_open = serializers.BooleanField(
+        read_only=True,
+        help_text="Whether `opening_hours` leave no gap, or are empty; time off closes it even so.",
+    )
 
     annotations = {
         "opening_hours": ArraySubquery(
@@ -108,19 +115,29 @@ class CalendarSerializer(RowSerializer):
 
     class Meta:
         model = Calendar
-        fields = ["id", "name", "timezone", "provider_id", "opening_hours", "created_at"]
+        fields = [
+            *("id", "name", "timezone", "provider_id", "opening_hours", "always_open", "created_at")
+        ]
         read_only_fields = ["id", "created_at"]
 
     @classmethod
+    def rows(cls, queryset: QuerySet[Any]) -> QuerySet[Any, dict[str, Any]]:
+        """Return the rows without what follows from other columns."""
+        columns = [name for name in cls.Meta.fields if name != "always_open"]
+        return queryset.annotate(**cls.annotations).values(*columns)
+
+    @classmethod
     def represent(cls, row: dict[str, Any]) -> dict[str, Any]:
-        """Write times of day as text."""
+        """Say whether it is always open, and write times of day as text."""
+        hours = row["opening_hours"]
+        row["always_open"] = is_endless(tuple(Span(**span) for span in hours))
         row["opening_hours"] = [
             {
                 **span,
                 "opens": format_wall_clock(span["opens"]),
                 "closes": format_wall_clock(span["closes"]),
             }
-            for span in row["opening_hours"]
+            for span in hours
         ]
         return row
 
@@ -188,37 +205,39 @@ class CreatedTimeOffSerializer(TimeOffSerializer):
         fields = [*TimeOffSerializer.Meta.fields, "affected_bookings"]
 
 
-@example(
-    "A haircut",
-    {
-        "title": "Haircut",
-        "description": "Wash, cut and finish.",
-        "category": "Barber",
-        "price": "25.00",
-        "currency": "EUR",
-        "duration_minutes": 30,
-    },
-    answer={
-        "id": "0199d3a0-6a3b-7c55-8f0d-1f6f2b7c9d42",
-        "capacity": 1,
-        "mode": "open",
-        "requires_confirmation": True,
-        "buffer_before_minutes": 0,
-        "buffer_after_minutes": 0,
-        "min_notice_minutes": 0,
-        "max_advance_days": None,
-        "cancellation_notice_minutes": 0,
-        "step_minutes": 30,
-        "is_active": True,
-        "calendar_id": "0199d3a0-6a31-7e8a-a0f5-3e6a4c1b8d07",
-        "provider_id": "0199d3a0-5b1c-7d3e-9c4b-2a7f8e6d5c31",
-        "rating_average": 4.67,
-        "rating_count": 3,
-        "created_at": "2026-11-21T09:00:00Z",
-    },
-)
+HAIRCUT = {
+    "title": "Haircut",
+    "description": "Wash, cut and finish.",
+    "category": "Barber",
+    "price": "25.00",
+    "currency": "EUR",
+    "duration_minutes": 30,
+}
+OFFERED = {
+    "id": "0199d3a0-6a3b-7c55-8f0d-1f6f2b7c9d42",
+    "capacity": 1,
+    "mode": "open",
+    "requires_confirmation": True,
+    "buffer_before_minutes": 0,
+    "buffer_after_minutes": 0,
+    "min_notice_minutes": 0,
+    "max_advance_days": None,
+    "cancellation_notice_minutes": 0,
+    "step_minutes": 30,
+    "is_active": True,
+    "calendar_id": RUIS["id"],
+    "provider_id": RUIS["provider_id"],
+    "rating_average": 4.67,
+    "rating_count": 3,
+    "created_at": "2026-11-21T09:00:00Z",
+}
+
+
+@example("A haircut", HAIRCUT, answer=OFFERED)
 class ServiceSerializer(RowSerializer):
     """A service: what is sold on a calendar."""
+
+    ignored: ClassVar[frozenset[str]] = frozenset({"calendar"})
 
     calendar_id = serializers.UUIDField(
         required=False, help_text="Without it the service gets a calendar of its own."
@@ -272,8 +291,34 @@ class ServiceSerializer(RowSerializer):
 
     @classmethod
     def represent(cls, row: dict[str, Any]) -> dict[str, Any]:
-        """Fill in the default step, and write the average as a number."""
+        """Write the price and the average as they are read, and fill in the default step."""
+        row["price"] = in_currency(row["price"], row["currency"])
         row["step_minutes"] = row["step_minutes"] or row["duration_minutes"]
         if row["rating_average"] is not None:
             row["rating_average"] = float(row["rating_average"])
         return row
+
+
+@example(
+    "A haircut, on a calendar of its own",
+    {
+        **HAIRCUT,
+        **OFFERED,
+        "rating_average": None,
+        "rating_count": 0,
+        "calendar": {
+            **RUIS,
+            "name": "Haircut",
+            "timezone": "Europe/Lisbon",
+            "opening_hours": [],
+            "always_open": True,
+        },
+    },
+)
+class CreatedServiceSerializer(ServiceSerializer):
+    """A new service, and the calendar that it is sold on, which may be always open."""
+
+    calendar = CalendarSerializer(read_only=True)
+
+    class Meta(ServiceSerializer.Meta):
+        fields = [*ServiceSerializer.Meta.fields, "calendar"]

@@ -1,6 +1,7 @@
 """The rules of what is offered."""
 
 from datetime import datetime, timedelta
+from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
@@ -8,6 +9,7 @@ from django.db import IntegrityError, transaction
 from django.db.models import RestrictedError
 
 from accounts.models import User
+from bookit import money
 from bookit.errors import Conflict, Forbidden, Invalid, database_error_facts
 from catalog.models import Calendar, OpeningHours, Service, TimeOff
 from catalog.opening import Period
@@ -178,17 +180,35 @@ def create_service(
     """Store a service; without a calendar it gets one of its own.
 
     Raises:
-        Invalid: there is no such calendar.
+        Invalid: there is no such calendar, or the price has more decimals than its currency.
         Forbidden: the calendar is not the actor's own.
     """
+    service = Service(created_at=at, **fields)
+    check_price(service.price, service.currency)
     with transaction.atomic():
         if calendar_id is None:
-            calendar = create_calendar(
-                actor=actor, at=at, name=fields["title"], timezone=actor.timezone
+            service.calendar = create_calendar(
+                actor=actor, at=at, name=service.title, timezone=actor.timezone
             )
         else:
-            calendar = _calendar_for(actor, calendar_id)
-        return Service.objects.create(calendar=calendar, created_at=at, **fields)
+            service.calendar = _calendar_for(actor, calendar_id)
+        service.save(force_insert=True)
+    return service
+
+
+def check_price(price: Decimal, currency: str, *, field: str = "price") -> None:
+    """Let pass the prices that can be paid in a currency.
+
+    Args:
+        field: what to name in the refusal.
+
+    Raises:
+        Invalid: the price has more decimals than the currency.
+    """
+    if not money.fits(Decimal(price), currency):
+        most = money.decimals(currency)
+        rule = f"at most {most} decimals" if most else "no decimals"
+        raise Invalid(errors={field: [f"A price in {currency} has {rule}."]})
 
 
 def update_service(*, service_id: UUID, actor: User, changes: dict[str, Any]) -> Service:
@@ -196,7 +216,7 @@ def update_service(*, service_id: UUID, actor: User, changes: dict[str, Any]) ->
 
     Raises:
         Service.DoesNotExist: there is no such service.
-        Invalid: there is no such calendar.
+        Invalid: there is no such calendar, or the price has more decimals than its currency.
         Forbidden: the service is, or would be, on somebody else's calendar.
         ServiceInUse: it would move to another calendar and has bookings or slots.
     """
@@ -212,6 +232,9 @@ def update_service(*, service_id: UUID, actor: User, changes: dict[str, Any]) ->
             changes["calendar"] = _calendar_for(actor, changes.pop("calendar_id"))
         for field, value in changes.items():
             setattr(service, field, value)
+        if "price" in changes or "currency" in changes:
+            field = "price" if "price" in changes else "currency"
+            check_price(service.price, service.currency, field=field)
         if changes:
             try:
                 with transaction.atomic():

@@ -24,6 +24,7 @@ from catalog.serializers import (
     AffectedBookingsSerializer,
     CalendarSerializer,
     ChangedCalendarSerializer,
+    CreatedServiceSerializer,
     CreatedTimeOffSerializer,
     ServiceSerializer,
     TimeOffSerializer,
@@ -191,12 +192,20 @@ class ServiceViewSet(CatalogViewSet):
     def _words(self) -> str:
         return self.request.query_params.get("q", "").strip()
 
-    @extend_schema(tags=["Catalog"], summary="Make a service")
+    @extend_schema(
+        tags=["Catalog"], summary="Make a service", responses={201: CreatedServiceSerializer}
+    )
     def create(self, request: Request) -> Response:
-        """Offer something. Without `calendar_id` it gets a calendar of its own."""
-        return self.created(
-            services.create_service(actor=signed_in(request), at=timezone.now(), **self.checked())
+        """Offer something. Without `calendar_id` it gets a calendar of its own.
+
+        Such a calendar is always open until it is given opening hours; the answer shows it.
+        """
+        service = services.create_service(
+            actor=signed_in(request), at=timezone.now(), **self.checked()
         )
+        response = self.created(service)
+        response.data["calendar"] = CalendarSerializer.represent_instance(service.calendar)
+        return response
 
     @extend_schema(
         tags=["Catalog"], summary="Change a service", extensions=errors("service_in_use")

@@ -1014,6 +1014,17 @@ class TestListOrder:
         assert [row["id"] for row in as_admin.get(page["next"]).json()["results"]] == ids(second)
 
 
+@pytest.mark.parametrize(
+    ("currency", "price", "shown"), [("JPY", "1500", "1500"), ("KWD", "1.5", "1.500")]
+)
+def test_a_price_has_the_decimals_of_its_currency(as_user, currency, price, shown):
+    service = ServiceFactory(price=Decimal(price), currency=currency)
+    answer = as_user.post("/bookings", body(service)).json()
+    assert answer["price"] == shown
+    assert as_user.get(f"/bookings/{answer['id']}").json()["price"] == shown
+    assert as_user.get("/bookings").json()["results"][0]["price"] == shown
+
+
 def test_money_is_text_to_the_cent(as_user):
     service = ServiceFactory(price=Decimal("7"), currency="EUR")
     answer = as_user.post("/bookings", body(service)).json()

@@ -276,6 +276,11 @@ class TestWho:
 
 @database
 class TestContent:
+    def test_a_price_has_the_decimals_of_its_currency(self, ana):
+        bath = ServiceFactory(title="Onsen", price=1500, currency="JPY")
+        services.create_booking(actor=ana, service_id=bath.pk, start_time=START, at=NOW)
+        assert "\nPrice: 1500 JPY\n" in sent_one(TO_ANA).body
+
     def test_it_comes_as_text_and_html_with_the_booking_for_ones_calendar(self, book):
         booking = book(notes="Short, please.\nPrice: 0.00 USD")
         message = sent_one(TO_ANA)

@@ -140,7 +140,7 @@ def test_nobody_is_told_of_the_end_of_a_hold_of_whose_beginning_nobody_was(admin
 
 
 def test_what_is_told_is_the_state_that_came_of_the_event():
-    booking = BookingFactory(status="pending")
+    booking = BookingFactory(status="pending", price=1500, currency="JPY")
     created = happen(BookingEvent.Type.CREATED, booking)
     services.change_status(
         booking_id=booking.pk, status="cancelled", actor=AdminFactory(), at=timezone.now()
@@ -152,7 +152,7 @@ def test_what_is_told_is_the_state_that_came_of_the_event():
     told = verified(other.messages[0])
     assert told["data"]["status"] == "pending"
     assert told["data"]["updated_at"] == told["timestamp"]
-    assert told["data"]["price"] == "25.00"
+    assert told["data"]["price"] == "1500"
 
 
 def test_of_a_booking_that_is_gone_its_id_and_its_state_are_told():

@@ -10,6 +10,7 @@ import os
 import threading
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from itertools import islice
 from typing import Any, TypeVar
 from uuid import UUID
@@ -24,6 +25,8 @@ from bookit.benchmark import queries
 Row = dict[str, Any]
 T = TypeVar("T")
 
+# The town is paid in dollars and euros.
+CENT = Decimal("0.01")
 DAY = timedelta(days=1)
 INSTANT = timedelta(microseconds=1)
 
@@ -71,7 +74,10 @@ def list_services(environ: Row) -> Row:
 
 def list_bookings(environ: Row, user: Row) -> Row:
     """Return the first page of a user's own bookings."""
-    bookings = named(queries.BOOKINGS, user_id=user["id"])
+    bookings = [
+        {**row, "price": row["price"].quantize(CENT)}
+        for row in named(queries.BOOKINGS, user_id=user["id"])
+    ]
     [[count]] = rows(queries.BOOKINGS_COUNT, user_id=user["id"])
     return page(environ, count, bookings)
 
@@ -97,7 +103,7 @@ def create_booking(environ: Row, user: Row) -> tuple[str, Row]:
         "attendee_name": body.get("attendee_name", ""),
         "attendee_email": body.get("attendee_email", ""),
         "notes": body.get("notes", ""),
-        "price": service["price"],
+        "price": service["price"].quantize(CENT),
         "currency": service["currency"],
         "hold_expires_at": None,
         "created_at": now,
@@ -185,7 +191,8 @@ def terms(query: str, **values: object) -> Row:
 
 
 def represent_service(row: Row) -> Row:
-    """Fill in the default step, and write the average as a number."""
+    """Write the price and the average as they are read, and fill in the default step."""
+    row["price"] = row["price"].quantize(CENT)
     row["step_minutes"] = row["step_minutes"] or row["duration_minutes"]
     if row["rating_average"] is not None:
         row["rating_average"] = float(row["rating_average"])

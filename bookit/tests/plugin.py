@@ -24,6 +24,7 @@ ENVIRONMENT = {
     "NUM_PROXIES": "0",
     "CORS_ALLOWED_ORIGINS": "",
     "ALLOWED_HOSTS": "",
+    "DEFAULT_CURRENCY": "",
 }
 # What is acknowledged need not survive the power cut of a test run.
 THROWAWAY = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}

@@ -38,6 +38,7 @@ EVERY = [
     "HSTS_SECONDS",
     "HSTS_SUBDOMAINS",
     "HSTS_PRELOAD",
+    "DEFAULT_CURRENCY",
     "HOLD_MINUTES",
     "ACCESS_TOKEN_EXPIRE_MINUTES",
     "REFRESH_TOKEN_EXPIRE_DAYS",
@@ -270,6 +271,19 @@ def test_an_unknown_parameter_of_a_database_url_is_refused(load, refuse, name):
     assert line.startswith(f"{name} has a parameter after its ? that PostgreSQL does not know")
     assert PASSWORD not in line
     assert load(**{name: "postgresql://u:hunter2@h/d?sslmode=require"})
+
+
+def test_new_services_are_priced_in_the_currency_of_the_platform(load):
+    assert load()["DEFAULT_CURRENCY"] == "USD"
+    assert load(DEFAULT_CURRENCY=" EUR ")["DEFAULT_CURRENCY"] == "EUR"
+    assert load(DEFAULT_CURRENCY="eur")["DEFAULT_CURRENCY"] == "EUR"
+
+
+@pytest.mark.parametrize("code", ["EURO", "XXX", "XXZ", "XAU", "DEM", "978"])
+def test_a_currency_that_nobody_pays_with_is_refused(refuse, code):
+    line = refuse(DEFAULT_CURRENCY=code)
+    assert line.startswith("DEFAULT_CURRENCY must be the ISO 4217 code of a currency in use")
+    assert repr(code) in line
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ Pages that all models have alike are tested in `reviews/tests/test_admin.py`.
 
 import re
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from html import unescape
 
 import pytest
@@ -13,7 +14,7 @@ from django.utils import timezone
 
 from accounts.tests.factories import AdminFactory
 from bookings.tests.factories import TUESDAY, BookingFactory
-from catalog.models import Calendar, OpeningHours, TimeOff
+from catalog.models import Calendar, OpeningHours, Service, TimeOff
 from catalog.tests.factories import CalendarFactory, ServiceFactory, TimeOffFactory
 
 pytestmark = pytest.mark.django_db
@@ -191,3 +192,85 @@ class TestAffectedBookings:
         assert warning(save(hours=[same], **body)) is None
         calendar.refresh_from_db()
         assert calendar.name == "Court"
+
+
+class TestPrice:
+    """The page of a service: its price has the decimals of its currency."""
+
+    @pytest.fixture
+    def service(self):
+        return ServiceFactory(title="Cut")
+
+    @pytest.fixture
+    def page(self, service):
+        return reverse("admin:catalog_service_change", args=[service.pk])
+
+    @pytest.fixture
+    def save_service(self, site, page):
+        """Save the page as a browser would, with some fields changed, and return what follows."""
+
+        def send(**fields):
+            form = site.get(page).context["adminform"].form
+            body = {name: form[name].value() for name in form.fields}
+            body = {
+                name: value
+                for name, value in body.items()
+                if value is not None and value is not False
+            }
+            return site.post(page, {**body, **fields}, follow=True).content.decode()
+
+        return send
+
+    def test_a_new_service_is_priced_as_the_platform_says(self, site, settings):
+        settings.DEFAULT_CURRENCY = "JPY"
+        shown = site.get(reverse("admin:catalog_service_add")).content.decode()
+        assert '<option value="JPY" selected>JPY: Yen</option>' in shown
+
+    def test_it_can_be_in_any_currency_in_use_and_in_no_other(self, site, page):
+        shown = site.get(page).content.decode()
+        assert '<option value="USD" selected>USD: US Dollar</option>' in shown
+        assert '<option value="EUR">EUR: Euro</option>' in shown
+        for code in ("XXX", "XAU", "CHE", "DEM"):
+            assert f'<option value="{code}"' not in shown
+
+    @pytest.mark.parametrize(
+        ("price", "currency", "shown"),
+        [("1500", "JPY", "1500"), ("1.5", "KWD", "1.500"), ("18.5", "EUR", "18.50")],
+    )
+    def test_it_is_shown_as_its_currency_is_written(
+        self, site, page, save_service, service, price, currency, shown
+    ):
+        save_service(price=price, currency=currency)
+        service.refresh_from_db()
+        assert (service.price, service.currency) == (Decimal(price), currency)
+        assert f'name="price" value="{shown}"' in site.get(page).content.decode()
+        booking = BookingFactory(service=service)
+        for path in (
+            reverse("admin:catalog_service_changelist"),
+            reverse("admin:bookings_booking_changelist"),
+            reverse("admin:bookings_booking_change", args=[booking.pk]),
+        ):
+            assert f"{shown} {currency}" in site.get(path).content.decode()
+
+    @pytest.mark.parametrize(
+        ("price", "currency", "message"),
+        [
+            ("1.50", "JPY", "A price in JPY has no decimals."),
+            ("1.005", "EUR", "A price in EUR has at most 2 decimals."),
+            ("1", "XXX", "Select a valid choice. XXX is not one of the available choices."),
+        ],
+    )
+    def test_what_does_not_fit_is_refused_in_words(
+        self, save_service, service, price, currency, message
+    ):
+        assert message in save_service(price=price, currency=currency)
+        service.refresh_from_db()
+        assert (service.price, service.currency) == (25, "USD")
+
+    def test_a_currency_that_has_left_the_list_is_not_replaced_in_silence(
+        self, site, page, save_service
+    ):
+        Service.objects.update(currency="HRK")
+        shown = site.get(page).content.decode()
+        assert '<option value="HRK" selected>HRK: no longer in use</option>' in shown
+        assert "ISO 4217 code of a currency in use" in save_service()

@@ -56,10 +56,31 @@ class TestCreate:
             "timezone": "UTC",
             "provider_id": str(provider.pk),
             "opening_hours": [],
+            "always_open": True,
             "created_at": answer["created_at"],
         }
         assert response["Location"] == f"http://testserver/calendars/{answer['id']}"
         assert api.get(response["Location"]).json() == answer
+
+    @pytest.mark.parametrize(
+        ("spans", "always_open"),
+        [
+            ([], True),
+            ([hours(0, "09:00", "17:00")], False),
+            ([hours(day, "00:00", "24:00") for day in range(7)], True),
+            ([hours(day, "00:00", "24:00") for day in range(6)], False),
+            ([hours(day, "00:01", "24:00") for day in range(7)], False),
+        ],
+    )
+    def test_it_says_whether_it_is_always_open(self, api, as_provider, spans, always_open):
+        response = as_provider.post("/calendars", {"name": "Room 1", "opening_hours": spans})
+        assert response.json()["always_open"] is always_open
+        assert api.get(response["Location"]).json()["always_open"] is always_open
+        assert api.get("/calendars").json()["results"][0]["always_open"] is always_open
+        answer = as_provider.patch(
+            response["Location"], {"opening_hours": [], "always_open": False}
+        )
+        assert answer.json()["always_open"] is True
 
     def test_opening_hours_come_back_in_order(self, as_provider):
         answer = as_provider.post(
@@ -180,6 +201,7 @@ class TestChange:
         as_provider.patch(f"/calendars/{calendar.pk}", {"opening_hours": [MONDAY]})
         before = api.get(f"/calendars/{calendar.pk}").json()
         assert before["opening_hours"] == [MONDAY]
+        assert before["always_open"] is False
         for change in (
             {"name": "Room 2"},
             {"timezone": "Asia/Kolkata"},
@@ -187,6 +209,7 @@ class TestChange:
             {"opening_hours": []},
         ):
             before = {**before, **change}
+            before["always_open"] = not before["opening_hours"]
             answer = as_provider.patch(f"/calendars/{calendar.pk}", change)
             shown = {**before, "affected_bookings": NONE}
             assert (answer.status_code, answer.json()) == (200, shown)

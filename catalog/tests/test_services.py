@@ -9,7 +9,7 @@ from django.utils import timezone
 
 from accounts.tests.factories import AdminFactory, ProviderFactory, UserFactory
 from bookit.tests.expect import problem
-from catalog.models import Calendar, Service
+from catalog.models import Calendar, OpeningHours, Service
 from catalog.tests.factories import CalendarFactory, ServiceFactory
 
 pytestmark = pytest.mark.django_db
@@ -72,12 +72,33 @@ class TestCreate:
             "rating_average": None,
             "rating_count": 0,
             "created_at": answer["created_at"],
+            "calendar": {
+                "id": answer["calendar_id"],
+                "name": "Haircut",
+                "timezone": "Europe/Lisbon",
+                "provider_id": str(provider.pk),
+                "opening_hours": [],
+                "always_open": True,
+                "created_at": answer["calendar"]["created_at"],
+            },
         }
 
     def test_the_location_shows_what_was_answered(self, api, as_provider):
         response = as_provider.post("/services", MINIMAL)
         assert response["Location"] == f"http://testserver/services/{response.json()['id']}"
-        assert api.get(response["Location"]).json() == response.json()
+        answer = response.json()
+        calendar = answer.pop("calendar")
+        assert api.get(response["Location"]).json() == answer
+        assert api.get(f"/calendars/{answer['calendar_id']}").json() == calendar
+
+    def test_the_answer_says_that_a_calendar_with_hours_is_not_always_open(
+        self, as_provider, service
+    ):
+        OpeningHours.objects.create(calendar=service.calendar, weekday=1, opens=540, closes=1020)
+        body = {**MINIMAL, "calendar_id": str(service.calendar_id)}
+        calendar = as_provider.post("/services", body).json()["calendar"]
+        assert calendar["always_open"] is False
+        assert calendar["opening_hours"] == [{"weekday": 1, "opens": "09:00", "closes": "17:00"}]
 
     def test_a_service_without_a_calendar_gets_one_of_its_own(self, as_provider, provider):
         ids = {as_provider.post("/services", MINIMAL).json()["calendar_id"] for _ in range(2)}
@@ -115,6 +136,65 @@ class TestCreate:
         response = as_provider.post("/services", everything)
         assert response.status_code == 201
         assert everything.items() <= response.json().items()
+
+    def test_what_it_is_priced_in_is_up_to_the_platform(self, as_admin, settings):
+        settings.DEFAULT_CURRENCY = "JPY"
+        answer = as_admin.post("/services", {**MINIMAL, "price": "1500"}).json()
+        assert (answer["price"], answer["currency"]) == ("1500", "JPY")
+        response = as_admin.post("/services", {**MINIMAL, "price": "1.50"})
+        problem(response, 400, "validation_error", "price")
+
+    @pytest.mark.parametrize(
+        ("currency", "price", "shown"),
+        [
+            ("JPY", "1500", "1500"),
+            ("JPY", "1500.00", "1500"),
+            ("ISK", 0, "0"),
+            ("VND", "250000000", "250000000"),
+            ("EUR", "7", "7.00"),
+            ("EUR", "7.500", "7.50"),
+            ("KWD", "1.5", "1.500"),
+            ("BHD", "0.005", "0.005"),
+            ("XOF", "900", "900"),
+            ("XCG", "900", "900.00"),
+        ],
+    )
+    def test_a_price_has_the_decimals_of_its_currency(self, api, as_admin, currency, price, shown):
+        body = {**MINIMAL, "price": price, "currency": currency}
+        response = as_admin.post("/services", body)
+        assert response.status_code == 201, response.content
+        assert response.json()["price"] == shown
+        assert api.get(response["Location"]).json()["price"] == shown
+        assert api.get("/services").json()["results"][0]["price"] == shown
+
+    @pytest.mark.parametrize(
+        ("currency", "price", "message"),
+        [
+            ("JPY", "1.50", "A price in JPY has no decimals."),
+            ("KRW", "1500.5", "A price in KRW has no decimals."),
+            ("USD", "1.005", "A price in USD has at most 2 decimals."),
+            ("KWD", "1.0005", "Ensure that there are no more than 3 decimal places."),
+        ],
+    )
+    def test_a_price_with_more_decimals_is_refused(self, as_admin, currency, price, message):
+        body = {**MINIMAL, "price": price, "currency": currency}
+        response = as_admin.post("/services", body)
+        problem(response, 400, "validation_error", "price")
+        assert response.json()["errors"][0]["message"] == message
+        assert not Service.objects.exists()
+        assert not Calendar.objects.exists()
+
+    @pytest.mark.parametrize(
+        "currency",
+        # None, a test, gold, a fund, an index, a unit of account; and what people have paid with.
+        ["XXZ", "XXX", "XTS", "XAU", "CHE", "CLF", "UYW", "XAD", "XDR", "DEM", "HRK", "ZZZ"],
+    )
+    def test_what_nobody_pays_with_is_no_currency(self, as_admin, currency):
+        response = as_admin.post("/services", {**MINIMAL, "currency": currency})
+        problem(response, 400, "validation_error", "currency")
+        assert response.json()["errors"][0]["message"] == (
+            "Write the ISO 4217 code of a currency in use, such as EUR."
+        )
 
     def test_a_price_is_written_to_the_cent_however_it_came(self, as_admin):
         for price in ("7", 7, 7.0, "7.0", "07.00"):
@@ -175,7 +255,7 @@ NONSENSE = [
     ("price", "-0.01"),
     ("price", -1),
     ("price", "1.001"),
-    ("price", "123456789.00"),
+    ("price", "1234567890123.00"),
     ("price", "NaN"),
     ("price", "Infinity"),
     ("price", "1e3000"),
@@ -315,6 +395,44 @@ class TestChange:
         assert response.json() == expected
         assert api.get(f"/services/{service.pk}").json() == expected
 
+    @pytest.mark.parametrize(
+        ("changes", "field"),
+        [
+            ({"currency": "JPY"}, "currency"),
+            ({"price": "7.125"}, "price"),
+            ({"price": "7.125", "currency": "EUR"}, "price"),
+            ({"currency": "XXZ"}, "currency"),
+        ],
+    )
+    def test_price_and_currency_must_fit_whichever_is_sent(
+        self, api, as_provider, service, changes, field
+    ):
+        as_provider.patch(f"/services/{service.pk}", {"price": "7.50"})
+        before = api.get(f"/services/{service.pk}").json()
+        response = as_provider.patch(f"/services/{service.pk}", changes)
+        problem(response, 400, "validation_error", field)
+        assert api.get(f"/services/{service.pk}").json() == before
+
+    @pytest.mark.parametrize(
+        ("changes", "shown"),
+        [
+            ({"currency": "JPY"}, ("7", "JPY")),
+            ({"currency": "KWD"}, ("7.000", "KWD")),
+            ({"currency": "KWD", "price": "7.125"}, ("7.125", "KWD")),
+        ],
+    )
+    def test_a_price_is_written_as_in_its_new_currency(self, as_provider, service, changes, shown):
+        as_provider.patch(f"/services/{service.pk}", {"price": "7"})
+        answer = as_provider.patch(f"/services/{service.pk}", changes).json()
+        assert (answer["price"], answer["currency"]) == shown
+
+    def test_a_currency_that_is_gone_stands_in_no_other_changes_way(
+        self, api, as_provider, service
+    ):
+        Service.objects.filter(pk=service.pk).update(currency="HRK")
+        response = as_provider.patch(f"/services/{service.pk}", {"title": "Shave"})
+        assert (response.status_code, response.json()["price"]) == (200, "25.00")
+
     @pytest.mark.parametrize("field", ["max_advance_days", "step_minutes"])
     def test_what_was_limited_is_unlimited_again(self, as_provider, service, field):
         as_provider.patch(f"/services/{service.pk}", {field: 7})
@@ -432,7 +550,7 @@ class TestFilters:
             ("price_min=\uff15", "price_min"),
             ("price_max=Infinity", "price_max"),
             ("price_max=1e400", "price_max"),
-            ("price_max=1.001", "price_max"),
+            ("price_max=1.0001", "price_max"),
             ("price_max=1000000000000", "price_max"),
             ("active=yes", "active"),
             ("active=True", "active"),
