@@ -26,6 +26,7 @@ from bookit.adminsite import errors
 from bookit.adminsite.csrf import csrf_page
 from bookit.adminsite.refusals import REFUSALS, message_of
 from bookit.errors import LimitExceeded
+from bookit.headers import protect
 from bookit.logs import request_id
 from bookit.throttles import count_request, origin
 
@@ -63,6 +64,7 @@ class RequestMiddleware:
                 response = refuse(request, "method_not_allowed")
                 response["Allow"] = allowed
             response["X-Request-ID"] = name
+            protect(request, response)
             for header, value in getattr(request, "rate_limit", {}).items():
                 response[header] = value
             if not (response.streaming or response.status_code in (204, 304)):

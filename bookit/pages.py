@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable
 from functools import lru_cache
+from typing import Any
 
 from django.db import DatabaseError, InterfaceError, connection
 from django.http import Http404, HttpRequest, HttpResponse
@@ -12,10 +13,17 @@ from django.utils.safestring import mark_safe
 from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_safe
 from drf_spectacular.generators import SchemaGenerator
-from drf_spectacular.views import SpectacularRedocView, SpectacularSwaggerView
+from drf_spectacular.views import SpectacularRedocView, SpectacularSwaggerSplitView
+from rest_framework.response import Response
+from rest_framework.views import APIView
 
 from bookit import pending, problems
+from bookit.headers import content_security_policy
 from bookit.renderers import dumps
+
+DOCUMENTATION_POLICY = content_security_policy(
+    style_src="'self' 'unsafe-inline'", worker_src="'self' blob:"
+)
 
 
 def read_only(view: Callable[..., HttpResponse]) -> Callable[..., HttpResponse]:
@@ -23,7 +31,17 @@ def read_only(view: Callable[..., HttpResponse]) -> Callable[..., HttpResponse]:
     return csrf_exempt(require_safe(view))
 
 
-class DocsView(SpectacularSwaggerView):
+class StyledMixin(APIView):
+    """A page whose bundle writes its styles itself, and works in threads of its own making."""
+
+    def finalize_response(self, *args: Any, **kwargs: Any) -> Response:
+        """Add the policy that lets it."""
+        response = super().finalize_response(*args, **kwargs)
+        response.headers["Content-Security-Policy"] = DOCUMENTATION_POLICY
+        return response
+
+
+class DocsView(StyledMixin, SpectacularSwaggerSplitView):
     """The API, to read and to try."""
 
     http_method_names = ["get", "head"]
@@ -31,7 +49,7 @@ class DocsView(SpectacularSwaggerView):
     url_name = "openapi"
 
 
-class RedocView(SpectacularRedocView):
+class RedocView(StyledMixin, SpectacularRedocView):
     """The API, to read."""
 
     http_method_names = ["get", "head"]

@@ -1,0 +1,17 @@
+// Redoc shows a logo in its menu that lies on another host. A browser without the internet would
+// wait for it.
+"use strict";
+
+const nothing = "data:image/svg+xml,%3Csvg xmlns='http%3A//www.w3.org/2000/svg'/%3E";
+const ours = (address) => (String(address).startsWith("https:") ? nothing : address);
+const { setAttribute } = Element.prototype;
+Element.prototype.setAttribute = function (name, value) {
+  setAttribute.call(this, name, name === "src" ? ours(value) : value);
+};
+const src = Object.getOwnPropertyDescriptor(HTMLImageElement.prototype, "src");
+Object.defineProperty(HTMLImageElement.prototype, "src", {
+  ...src,
+  set(value) {
+    src.set.call(this, ours(value));
+  },
+});

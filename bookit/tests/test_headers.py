@@ -1,0 +1,69 @@
+"""What browsers and caches are told about an answer."""
+
+import pytest
+from django.test import Client
+
+from accounts.tests.factories import PASSWORD, AdminFactory, UserFactory
+from bookit.tests.routes import ANY_ID, every_path
+
+pytestmark = pytest.mark.django_db
+
+STRICT = (
+    "default-src 'self'; img-src 'self' data:; object-src 'none'; base-uri 'none'; "
+    "form-action 'self'; frame-ancestors 'none'"
+)
+PUBLIC = ["/services", "/calendars", "/slots", "/reviews", "/errors", "/docs", "/openapi.json"]
+
+
+@pytest.mark.parametrize("path", [path for path, _ in every_path()])
+@pytest.mark.parametrize("who", ["nobody", "an admin"])
+def test_every_page_has_a_policy_and_every_personal_answer_is_stored_nowhere(api, path, who):
+    browser, client = Client(), api
+    if who == "an admin":
+        user = AdminFactory()
+        browser.force_login(user)
+        client = api.as_(user)
+    for answer in (browser.get(path), browser.post(path), client.get(path), client.head(path)):
+        if answer.get("Content-Type", "").startswith("text/html"):
+            policy = answer["Content-Security-Policy"]
+            assert policy.startswith("default-src 'self'; ")
+            assert "script-src" not in policy
+            assert policy == STRICT or path in ("/docs", "/redoc")
+        request = answer.wsgi_request
+        is_personal = (
+            request.method == "POST"
+            or request.headers.get("authorization")
+            or path.startswith("/admin/")
+            or path.endswith(".ics")
+        )
+        assert answer.get("Cache-Control") == ("no-store" if is_personal else None)
+
+
+def test_answers_with_tokens_are_stored_nowhere(api):
+    user = UserFactory()
+    new = {"name": "Ada", "email": "ada@example.com", "password": PASSWORD}
+    signed_in = api.post("/auth/login", {"email": user.email, "password": PASSWORD})
+    token = {"refresh_token": signed_in.json()["refresh_token"]}
+    for answer in (api.post("/auth/register", new), signed_in, api.post("/auth/refresh", token)):
+        assert "access_token" in answer.json()
+        assert answer["Cache-Control"] == "no-store"
+
+
+def test_a_calendar_file_that_is_not_stored_still_has_its_etag(api):
+    feed = api.as_(UserFactory()).get("/me/calendar").json()["address"]
+    answer = api.get(feed)
+    assert (answer.status_code, answer["Cache-Control"]) == (200, "no-store")
+    known = api.get(feed, headers={"if-none-match": answer["ETag"]})
+    assert (known.status_code, known["Cache-Control"]) == (304, "no-store")
+
+
+@pytest.mark.parametrize("path", PUBLIC)
+def test_what_is_for_everybody_may_be_stored(client, path):
+    answer = client.get(path)
+    assert answer.status_code == 200
+    assert "Cache-Control" not in answer
+
+
+def test_refusals_before_a_view_have_the_headers_too(client):
+    for answer in (client.post("/health"), client.post(f"/services/{ANY_ID}"), client.put("/me")):
+        assert answer["Cache-Control"] == "no-store"
