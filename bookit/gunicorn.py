@@ -12,8 +12,6 @@ from typing import Any
 
 from gunicorn import util
 from gunicorn.glogging import Logger
-from gunicorn.workers.gthread import ThreadWorker
-from uuid_utils import uuid7
 
 from bookit.startup import load_settings, why_not_ready
 
@@ -22,40 +20,10 @@ load_settings()
 # Whoever looks at the settings earlier gets a traceback.
 from django.conf import settings  # noqa: E402
 
-from bookit import problems  # noqa: E402
-from bookit.logs import request_id  # noqa: E402
+from bookit.runtime.worker import Worker, child_exit, write_error  # noqa: E402, F401
 
 wsgi_app = "bookit.wsgi"
 bind = f"0.0.0.0:{settings.PORT}"
-
-
-class Worker(ThreadWorker):
-    """gunicorn's worker with threads; what it refuses by itself, it refuses like the API."""
-
-    def handle_error(self, *args: Any) -> None:
-        """Answer a request that is no HTTP, and never gets to the application."""
-        name = request_id.set(str(uuid7()))
-        try:
-            super().handle_error(*args)
-        finally:
-            request_id.reset(name)
-
-
-def write_error(sock: Any, status: int, reason: str, message: str) -> None:
-    """Answer with a problem document where gunicorn would answer with a page of HTML."""
-    answer = (
-        problems.response("internal_error")
-        if status == 500
-        else problems.response("validation_error", f"This is no valid HTTP request: {message}")
-    )
-    head = [
-        f"HTTP/1.1 {answer.status_code} {answer.reason_phrase}",
-        f"Content-Type: {answer['Content-Type']}",
-        f"Content-Length: {len(answer.content)}",
-        f"X-Request-ID: {request_id.get()}",
-        "Connection: close",
-    ]
-    util.write_nonblock(sock, "\r\n".join([*head, "", ""]).encode() + answer.content)
 
 
 util.write_error = write_error

@@ -55,6 +55,9 @@ PLUMBING = [
         "This address exists, but not for this method; `Allow` lists those it has.",
     ),
     Problem("not_acceptable", 406, "The Accept header leaves no format that BookIt can answer in."),
+    Problem(
+        "request_timeout", 408, "The request did not arrive completely in time. Send it again."
+    ),
     Problem("payload_too_large", 413, "The body is larger than 1 MiB."),
     Problem("unsupported_media_type", 415, "Bodies are `application/json`."),
     Problem("throttled", 429, "Too many requests. Wait for the seconds in `Retry-After`."),

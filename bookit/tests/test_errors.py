@@ -50,6 +50,7 @@ CODES = {
     "slot_conflict": 409,
     "webhook_inactive": 409,
     "last_admin": 409,
+    "request_timeout": 408,
     "payload_too_large": 413,
     "unsupported_media_type": 415,
     "throttled": 429,

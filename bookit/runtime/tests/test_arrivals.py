@@ -1,0 +1,246 @@
+"""What arrives becomes the same requests as in gunicorn, however it is cut into pieces."""
+
+from itertools import pairwise
+from typing import Any
+
+import pytest
+from django.core.exceptions import RequestDataTooBig
+from gunicorn.config import Config
+from gunicorn.http.errors import (
+    ChunkMissingTerminator,
+    InvalidHeader,
+    InvalidRequestLine,
+    LimitRequestHeaders,
+    LimitRequestLine,
+    NoMoreData,
+)
+from gunicorn.http.parser import RequestParser
+from gunicorn.http.wsgi import create
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bookit.runtime.arrivals import READ_AHEAD, Arrivals
+from bookit.runtime.outgoing import Outgoing
+
+CLIENT = ("127.0.0.1", 12345)
+MOST = 1000
+CFG = Config()
+CFG.set("limit_request_line", 8190)
+
+
+class NoSocket(Outgoing):
+    """What a request is answered to, if it were."""
+
+    def __init__(self) -> None:
+        self.sent = b""
+
+    def send(self, data: bytes) -> None:
+        self.sent += data
+
+
+def shown(request: Any, body: bytes) -> Any:
+    """Return what an application sees of a request, and whether another one may follow."""
+    _, environ = create(request, NoSocket(), CLIENT, ("127.0.0.1", 80), CFG)
+    changing = ("gunicorn.socket", "wsgi.input", "wsgi.errors", "wsgi.early_hints")
+    seen = {name: value for name, value in environ.items() if name not in changing}
+    seen["wsgi.file_wrapper"] = seen["wsgi.file_wrapper"].__name__
+    return seen, body, request.trailers, request.should_close()
+
+
+def by_gunicorn(data: bytes) -> list[Any]:
+    """Return the requests in `data`, and the error that they end with, as gunicorn reads them."""
+    parser = RequestParser(CFG, [data], CLIENT)
+    seen = []
+    try:
+        for request in parser:
+            length = int(dict(request.headers).get("CONTENT-LENGTH", 0))
+            body = request.body.read()
+            if len(body) < length:
+                raise NoMoreData
+            seen.append(shown(request, body))
+    except Exception as error:
+        seen.append(type(error))
+    return seen
+
+
+def by_us(pieces: list[bytes]) -> list[Any]:
+    """Return the same, as it arrives in pieces."""
+    arrivals = Arrivals(CFG, CLIENT, MOST)
+    seen: list[Any] = []
+    try:
+        for piece in pieces:
+            arrivals.feed(piece)
+            while (request := arrivals.take()) is not None:
+                body = request.body.read()
+                seen.append(shown(request, body))
+                if request.should_close():
+                    return seen
+    except Exception as error:
+        seen.append(type(error))
+    return seen
+
+
+REQUESTS = {
+    "a plain one": b"GET /services?limit=5 HTTP/1.1\r\nHost: localhost\r\n\r\n",
+    "without headers": b"GET / HTTP/1.1\r\n\r\n",
+    "after an empty line": b"\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n",
+    "two empty lines": b"\r\n\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n",
+    "with a body": b"POST /bookings HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\n12345",
+    "an empty body": b"POST / HTTP/1.1\r\nContent-Length: 0\r\n\r\n",
+    "a body of line ends": b"POST / HTTP/1.1\r\nContent-Length: 6\r\n\r\n\r\n\r\n\r\n",
+    "two of them": (
+        b"POST / HTTP/1.1\r\nContent-Length: 3\r\n\r\nabcGET /b HTTP/1.1\r\nHost: a\r\n\r\n"
+    ),
+    "three, and the last one closes": (
+        b"GET /a HTTP/1.1\r\n\r\nGET /b HTTP/1.1\r\n\r\nGET /c HTTP/1.0\r\n\r\n"
+        b"GET /d HTTP/1.1\r\n\r\n"
+    ),
+    "HTTP/1.0 that goes on": b"GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n",
+    "chunked": (
+        b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n"
+        b"3\r\nabc\r\nA\r\n0123456789\r\n0\r\n\r\nGET /b HTTP/1.1\r\n\r\n"
+    ),
+    "chunked, with an extension and trailers": (
+        b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n"
+        b'3;name="value"\r\nabc\r\n3 ;x\r\n\r\n\r\r\n0\r\nX-Sum: 1\r\nY: 2\r\n\r\n'
+        b"GET /b HTTP/1.1\r\n\r\n"
+    ),
+    "chunked, and nothing in it": (
+        b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\nGET / HTTP/1.1\r\n\r\n"
+    ),
+    "a chunk of no size": b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\nabc\r\n",
+    "a chunk with a sign": (
+        b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n+3\r\nabc\r\n0\r\n\r\n"
+    ),
+    "a chunk that does not end": (
+        b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabcde\r\n0\r\n\r\n"
+    ),
+    "two lengths": b"POST / HTTP/1.1\r\nContent-Length: 3\r\nContent-Length: 4\r\n\r\nabcd",
+    "a length and chunks": (
+        b"POST / HTTP/1.1\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"
+    ),
+    "a header twice": b"GET / HTTP/1.1\r\nHost: a\r\nX: 1\r\nX: 2\r\n\r\n",
+    "no HTTP": b"hello\r\n\r\n",
+    "a lone CR": b"GET / HTTP/1.1\r\nX: a\rb\r\n\r\n",
+    "a lone CR before the end": b"GET / HTTP/1.1\r\nX: a\r\r\n\r\n",
+    "lines that end with LF": b"GET / HTTP/1.1\nHost: a\n\n",
+    "headers that end with LF": b"GET / HTTP/1.1\r\nHost: a\n\n",
+    "a long line": b"GET /" + b"x" * 9000 + b" HTTP/1.1\r\n\r\n",
+    "a long header": b"GET / HTTP/1.1\r\nX: " + b"x" * 9000 + b"\r\n\r\n",
+    "many headers": b"GET / HTTP/1.1\r\n" + b"X: y\r\n" * 101 + b"\r\n",
+}
+
+
+@pytest.mark.parametrize("data", REQUESTS.values(), ids=REQUESTS.keys())
+def test_requests_are_the_same_when_they_are_split_at_any_byte(data: bytes) -> None:
+    expected = by_gunicorn(data)
+    assert expected
+    for at in range(0, len(data) + 1, max(1, len(data) // 300)):
+        assert by_us([data[:at], data[at:]]) == expected, at
+
+
+@pytest.mark.parametrize("data", REQUESTS.values(), ids=REQUESTS.keys())
+def test_requests_are_the_same_when_they_arrive_byte_by_byte(data: bytes) -> None:
+    assert by_us([data[at : at + 1] for at in range(len(data))]) == by_gunicorn(data)
+
+
+FRAGMENTS = [
+    *(b"GET / HTTP/1.1\r\n", b"POST /a HTTP/1.1\r\n", b"GET / HTTP/1.0\r\n", b"\r\n", b"\n", b"\r"),
+    *(b"Host: a\r\n", b"Content-Length: 4\r\n", b"Transfer-Encoding: chunked\r\n"),
+    *(b"Connection: close\r\n", b"Connection: keep-alive\r\n", b"X: y", b"\r\n\r\n"),
+    b"Expect: 100-continue\r\n",
+    *(b"abcd", b"4\r\nabcd\r\n", b"0\r\n", b"0\r\n\r\n", b"2;x=y\r\n", b"\x00", b"PRI * HTTP/2.0"),
+]  # fmt: skip
+
+
+@given(st.lists(st.sampled_from(FRAGMENTS), max_size=14), st.data())
+def test_whatever_arrives_is_cut_into_the_same_requests(parts: list[bytes], draw: Any) -> None:
+    data = b"".join(parts)
+    expected = by_gunicorn(data)
+    cuts = sorted(draw.draw(st.sets(st.integers(0, len(data)), max_size=8)))
+    edges = [0, *cuts, len(data)]
+    seen = by_us([data[a:b] for a, b in pairwise(edges)])
+    # Where gunicorn finds that something is missing, here it may still come.
+    if (
+        expected
+        and expected[-1] in (NoMoreData, ChunkMissingTerminator)
+        and len(seen) < len(expected)
+    ):
+        expected.pop()
+    # What it is refused for can depend on how much of it has arrived.
+    refused = [isinstance(each, type) for each in seen]
+    assert refused == [isinstance(each, type) for each in expected]
+    if refused and refused[-1]:
+        seen.pop()
+        expected.pop()
+    assert seen == expected
+
+
+def none_of(arrivals: Arrivals, data: bytes) -> None:
+    """Let `data` arrive, which holds no request."""
+    for at in range(0, len(data), 1000):
+        arrivals.feed(data[at : at + 1000])
+        assert arrivals.take() is None
+
+
+def test_a_body_that_is_too_large_is_not_collected() -> None:
+    arrivals = Arrivals(CFG, CLIENT, MOST)
+    arrivals.feed(b"POST / HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: 1001\r\n\r\nabc")
+    request = arrivals.take()
+    assert request.should_close()
+    # Nobody is told to send it.
+    assert not arrivals.expects_continue()
+    assert not request._expected_100_continue
+    for read in (request.body.read, request.body.readline, lambda: next(request.body)):
+        with pytest.raises(RequestDataTooBig):
+            read()
+
+
+def test_a_chunked_body_that_is_too_large_can_be_read_as_far_as_it_takes_to_see_that() -> None:
+    arrivals = Arrivals(CFG, CLIENT, MOST)
+    head = b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n"
+    arrivals.feed(head + b"1f4\r\n" + b"x" * 500 + b"\r\nffffff\r\n" + b"y" * 500)
+    assert arrivals.take() is None
+    arrivals.feed(b"y" * READ_AHEAD + b"y")
+    request = arrivals.take()
+    assert request.should_close()
+    assert request.body.read(MOST + 1) == b"x" * 500 + b"y" * 501
+
+
+def test_framing_that_is_larger_than_the_largest_body_is_refused() -> None:
+    arrivals = Arrivals(CFG, CLIENT, MOST)
+    arrivals.feed(b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n")
+    with pytest.raises(RequestDataTooBig):
+        none_of(arrivals, (b"1;" + b"x" * 8000 + b"\r\na\r\n") * 20)
+
+
+@pytest.mark.parametrize(
+    ("data", "error"),
+    [
+        (b"GET / HTTP/1.1\n", InvalidRequestLine),
+        (b"GET / HTTP/1.1\r\nHost: a\n", InvalidHeader),
+        (b"GET /" + b"x" * 8200, LimitRequestLine),
+        (b"GET / HTTP/1.1\r\nX: " + b"x" * 1_100_000, LimitRequestHeaders),
+    ],
+    ids=["LF", "LF in the headers", "a line without an end", "a head without an end"],
+)
+def test_what_can_become_no_request_is_refused_at_once(data: bytes, error: type[Exception]) -> None:
+    arrivals = Arrivals(CFG, CLIENT, MOST)
+    with pytest.raises(error):
+        none_of(arrivals, data)
+
+
+def test_the_phase_says_what_is_waited_for() -> None:
+    arrivals = Arrivals(CFG, CLIENT, MOST)
+    phases = []
+    data = b"POST / HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\nab"
+    for at in range(len(data)):
+        phases.append(arrivals.phase)
+        arrivals.feed(data[at : at + 1])
+        request = arrivals.take()
+        if arrivals.phase == "body":
+            # Once.
+            assert arrivals.expects_continue() == ("body" not in phases)
+    assert request is not None
+    assert [phases[0], phases[1], phases[-1]] == ["anything", "head", "body"]
+    assert arrivals.phase == "anything"

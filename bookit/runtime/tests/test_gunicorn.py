@@ -1,0 +1,87 @@
+"""What the worker replaces in gunicorn, and relies on, is as it was when the worker was written.
+
+When one of these tests fails after an upgrade: read what has changed in gunicorn, change
+`bookit/runtime` with it, and then write the new value here. Until then requirements.txt keeps
+gunicorn where it is.
+"""
+
+import hashlib
+import inspect
+import re
+import socket
+from typing import Any
+
+import gunicorn
+import pytest
+from gunicorn import http, util
+from gunicorn.arbiter import Arbiter
+from gunicorn.config import Config
+from gunicorn.http import body, message, unreader, wsgi
+from gunicorn.workers import gthread
+
+from bookit.runtime.worker import Client, Worker
+
+
+def digest(*pieces: Any) -> str:
+    """Return what a change of the source of `pieces` changes."""
+    return hashlib.sha256("".join(map(inspect.getsource, pieces)).encode()).hexdigest()[:16]
+
+
+W = gthread.ThreadWorker
+# What writes to the socket of a client.
+WRITERS = (wsgi.create, wsgi.Response, util.write, util.write_chunk, util.close_graceful)
+REPLACED = {
+    "the connection": ((gthread.TConn,), "e3a2878ba952710a"),
+    "accepting": ((W.accept, W.set_accept_enabled), "5133bdbf36b38af2"),
+    "waiting": ((W.wait_for_and_dispatch_events, W.enqueue_req), "2d6c31d03fb504a5"),
+    "what is done after an answer": ((W.finish_request,), "616e7bb15a009ff7"),
+    "deadlines": ((W.murder_keepalived, W.murder_pending, W._cap_keepalive), "43c0a719a1824a0e"),
+}
+RELIED_ON = {
+    "the loop": ((W.run, W.__init__, W.init_process), "30025f7539c01dde"),
+    "the threads": ((W.get_thread_pool, gthread.PollableMethodQueue), "f6a0c9ff4c47402b"),
+    "how a request is handled": (
+        (W.handle, W.handle_request, W._keepalive_after),
+        "598a042516bc91cc",
+    ),
+    "how an error is handled": ((W.handle_error,), "75426448389bbac9"),
+    "signals": ((W.handle_exit, W.handle_quit), "77c49ca81b3bd79c"),
+    "the parser": ((message.Message, message.Request, http.RequestParser), "4e8fba2a66369667"),
+    "bodies": (
+        (body.ChunkedReader, body.LengthReader, body.Body, unreader.Unreader),
+        "af5c2e0b315f69b0",
+    ),
+    "responses": ((wsgi.create, wsgi.Response, util.write, util.write_chunk), "02fbb2865028ba45"),
+    "how a broken answer is closed": ((util.close_graceful,), "0e5925bfc017bc4e"),
+    "the hook that a worker has ended": ((Arbiter.reap_workers,), "ebcf4187e9ebf378"),
+}
+
+
+@pytest.mark.parametrize("part", [*REPLACED, *RELIED_ON])
+def test_the_part_of_gunicorn_is_as_it_was(part: str) -> None:
+    pieces, expected = {**REPLACED, **RELIED_ON}[part]
+    assert digest(*pieces) == expected, f"gunicorn {gunicorn.__version__} has changed {part}"
+
+
+def test_every_method_that_the_worker_has_replaces_one_or_is_its_own() -> None:
+    named = {piece.__name__ for pieces, _ in {**REPLACED, **RELIED_ON}.values() for piece in pieces}
+    for name, value in vars(Worker).items():
+        if inspect.isfunction(value) and hasattr(W, name):
+            assert name in named, f"{name} replaces something that is not watched here"
+            replaced = [*inspect.signature(getattr(W, name)).parameters]
+            ours = [*inspect.signature(value).parameters]
+            assert replaced == ours or "args" in ours, name
+
+
+def test_a_client_has_what_gunicorn_uses_of_a_connection() -> None:
+    source = inspect.getsource(W.handle) + inspect.getsource(W.handle_request)
+    used = set(re.findall(r"\bconn\.(\w+)", source + inspect.getsource(W._keepalive_after)))
+    near, far = socket.socketpair()
+    with near, far:
+        client = Client(Config(), near, ("127.0.0.1", 1), ("127.0.0.1", 80))
+        # It is not asked to wait for data, since `initialized` is true.
+        assert {name for name in used if not hasattr(client, name)} == {"wait_for_data"}
+        sock = set(re.findall(r"\bsock\.(\w+)", "".join(map(inspect.getsource, WRITERS))))
+        assert {name for name in sock if not hasattr(client.sock, name)} <= {"send", "gettimeout"}
+    # `send` is for 100 Continue, which the worker has sent already.
+    assert "if req._expected_100_continue:\n        sock.send(" in inspect.getsource(wsgi.create)

@@ -1,0 +1,444 @@
+"""Clients that send nothing, half a request, or read nothing, cost the others nothing."""
+
+import json
+import os
+import signal
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from typing import Any
+
+import pytest
+from gunicorn.config import Config
+from gunicorn.glogging import Logger
+
+from bookit.benchmark.servers import Server, production, serving
+from bookit.runtime import worker as module
+from bookit.runtime.worker import BODY_TIME, HEAD_TIME, LINGER, RECEIVING, Worker, write_error
+
+MEBIBYTE = 1024 * 1024
+GET = b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n"
+HALF_HEAD = GET[:-10]
+HALF_BODY = (
+    b"POST /auth/login HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+    b'Content-Length: 100\r\n\r\n{"email": '
+)
+# A database that is not needed.
+NOWHERE = "postgresql://nobody@127.0.0.1:1/nothing"
+PATIENCE = 20
+
+
+@contextmanager
+def web(workers: int = 2, **environment: str) -> Iterator[Server]:
+    """gunicorn in processes of its own."""
+    with serving("bookit.wsgi", {**production(NOWHERE, workers=workers), **environment}) as server:
+        server.wait("/health")
+        yield server
+
+
+def connect(port: int, *, patience: float = PATIENCE) -> socket.socket:
+    return socket.create_connection(("127.0.0.1", port), timeout=patience)
+
+
+def read(connection: socket.socket) -> tuple[int, dict[str, str], bytes]:
+    """Return status, headers and body of the next answer."""
+    held = b""
+    while b"\r\n\r\n" not in held:
+        data = connection.recv(65536)
+        assert data, f"closed after {held!r}"
+        held += data
+    head, _, body = held.partition(b"\r\n\r\n")
+    status, *lines = head.decode().split("\r\n")
+    headers = {name.lower(): value for name, value in (line.split(": ", 1) for line in lines)}
+    while len(body) < int(headers.get("content-length", 0)):
+        data = connection.recv(65536)
+        assert data, "closed in the middle of the body"
+        body += data
+    return int(status.split()[1]), headers, body
+
+
+def is_closed(connection: socket.socket) -> bool:
+    """Return whether the server has closed its side, with nothing left to read."""
+    try:
+        return connection.recv(1) == b""
+    except ConnectionResetError:
+        return True
+
+
+def asked(port: int, request: bytes = GET, *, patience: float = PATIENCE) -> float:
+    """Send a request on a connection of its own, and return how many seconds its answer took."""
+    began = time.monotonic()
+    with connect(port, patience=patience) as connection:
+        connection.sendall(request)
+        status, _, _ = read(connection)
+    assert status == 200
+    return time.monotonic() - began
+
+
+def test_idle_and_half_sent_connections_do_not_hold_up_others() -> None:
+    with web() as server, ExitStack() as open_ones:
+        usual = max(asked(server.port) for _ in range(20))
+        for sent, how_many in ((b"", 300), (HALF_HEAD, 25), (HALF_BODY, 25)):
+            for _ in range(how_many):
+                connection = open_ones.enter_context(connect(server.port))
+                connection.sendall(sent)
+        with ThreadPoolExecutor(8) as clients:
+            beside = [*clients.map(lambda _: asked(server.port), range(80))]
+        # Eight at a time, on a machine that may be busy.
+        assert max(beside) < 8 * usual + 1, (usual, sorted(beside))
+
+
+def test_the_control_is_that_a_few_stop_gunicorns_own_worker() -> None:
+    with web(1, GUNICORN_CMD_ARGS="--worker-class gthread") as server, ExitStack() as open_ones:
+        for _ in range(20):
+            open_ones.enter_context(connect(server.port)).sendall(HALF_HEAD)
+        deadline = time.monotonic() + PATIENCE
+        while counts(server) != [20]:
+            assert time.monotonic() < deadline
+        with pytest.raises(TimeoutError):
+            asked(server.port, patience=2)
+
+
+def counts(server: Server) -> list[int]:
+    """Return how many connections each worker has."""
+    return sorted(
+        sum(each.status == "ESTABLISHED" for each in worker.net_connections())
+        for worker in server.workers()
+    )
+
+
+def most(server: Server) -> int:
+    """Open twelve connections at once, and return how many the worker with the most has."""
+    with ExitStack() as open_ones:
+        for _ in range(12):
+            open_ones.enter_context(connect(server.port)).sendall(GET)
+        deadline = time.monotonic() + PATIENCE
+        while sum(counts(server)) < 12:
+            assert time.monotonic() < deadline
+        found = max(counts(server))
+    while sum(counts(server)):
+        assert time.monotonic() < deadline
+    return found
+
+
+def test_connections_are_spread_over_the_workers() -> None:
+    with web(workers=3) as server:
+        # Four each, but for those that another worker has left to one that did not wake up in time.
+        found = sorted(most(server) for _ in range(5))
+    assert found[2] <= 6, found
+
+
+def test_a_worker_that_is_stuck_leaves_no_connection_unaccepted() -> None:
+    with web() as server:
+        stuck = server.workers()[0]
+        stuck.send_signal(signal.SIGSTOP)
+        try:
+            assert max(asked(server.port) for _ in range(30)) < 3
+        finally:
+            stuck.send_signal(signal.SIGCONT)
+
+
+def test_a_request_that_has_arrived_is_answered_when_the_server_stops() -> None:
+    with web(workers=1) as server:
+        idle, asking, late = (connect(server.port) for _ in range(3))
+        with idle, asking, late:
+            for connection in (idle, asking, late):
+                connection.sendall(GET)
+                read(connection)
+            late.sendall(GET[:-2])
+            stops = time.monotonic()
+            asking.sendall(GET)
+            server.process.terminate()
+            assert read(asking)[0] == 200
+            late.sendall(GET[-2:])
+            status, headers, _ = read(late)
+            assert (status, headers["connection"]) == (200, "close")
+            assert is_closed(idle)
+            server.process.wait(PATIENCE)
+            # It does not wait for idle ones until they time out.
+            assert time.monotonic() - stops < 10
+
+
+# --- one worker, in this process ----------------------------------------------------------------
+
+
+class Clock:
+    """The worker's clock, which can be put forward."""
+
+    def __init__(self) -> None:
+        self.ahead = 0.0
+
+    def __call__(self) -> float:
+        return time.monotonic() + self.ahead
+
+
+class Running:
+    """A worker with an application of these tests, in a thread."""
+
+    def __init__(self, clock: Clock, **settings: Any) -> None:
+        self.clock = clock
+        cfg = Config()
+        for name, value in {
+            "threads": 2,
+            "keepalive": 75,
+            "graceful_timeout": 5,
+            **settings,
+        }.items():
+            cfg.set(name, value)
+        listener = socket.create_server(("127.0.0.1", 0), backlog=100)
+        listener.setblocking(False)
+        self.port = listener.getsockname()[1]
+        self.worker = Worker(1, os.getppid(), [listener], None, 30, cfg, Logger(cfg))
+        self.worker.tpool = self.worker.get_thread_pool()
+        self.worker.poller = module.selectors.DefaultSelector()
+        self.worker.method_queue.init()
+        self.worker.wsgi = self.application
+        self.seen: list[tuple[str, bytes]] = []
+        self.gate = threading.Event()
+        self.gate.set()
+        self.thread = threading.Thread(target=self.worker.run)
+        self.thread.start()
+
+    def application(self, environ: Any, start_response: Any) -> Any:
+        path, body = environ["PATH_INFO"], environ["wsgi.input"].read()
+        self.seen.append((path, body))
+        self.gate.wait(PATIENCE)
+        content = b"x" * int(path[1:]) if path[1:].isdigit() else path.encode() + b" " + body
+        start_response("200 OK", [("Content-Length", str(len(content)))])
+        return [content]
+
+    def connect(self) -> socket.socket:
+        return connect(self.port)
+
+    def until(self, condition: Callable[[], object]) -> None:
+        deadline = time.monotonic() + PATIENCE
+        while not condition():
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+
+    def put_forward(self, seconds: float) -> None:
+        self.clock.ahead += seconds
+        self.worker.method_queue.defer(lambda: None)
+
+    def stop(self) -> None:
+        self.gate.set()
+        self.worker.alive = False
+        self.worker.method_queue.defer(lambda: None)
+        self.clock.ahead += 60
+        self.thread.join(PATIENCE)
+        assert not self.thread.is_alive()
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Running]]:
+    clock = Clock()
+    monkeypatch.setattr(module, "monotonic", clock)
+    monkeypatch.setattr("gunicorn.util.write_error", write_error)
+    started: list[Running] = []
+
+    def _run(**settings: Any) -> Running:
+        started.append(Running(clock, **settings))
+        return started[-1]
+
+    yield _run
+    for running in started:
+        running.stop()
+
+
+def post(path: bytes, body: bytes, *headers: bytes) -> bytes:
+    lines = [b"POST " + path + b" HTTP/1.1", b"Content-Length: %d" % len(body), *headers]
+    return b"\r\n".join([*lines, b"", body])
+
+
+@pytest.mark.parametrize(
+    ("sent", "limit"),
+    [(b"GET /a HTTP/1.1\r\nHost:", HEAD_TIME), (post(b"/a", b"12345")[:-1], BODY_TIME)],
+    ids=["half a head", "half a body"],
+)
+def test_half_a_request_is_a_408_after_its_time(
+    run: Callable[..., Running], sent: bytes, limit: float
+) -> None:
+    running = run()
+    with running.connect() as late, running.connect() as idle:
+        late.sendall(sent)
+        running.until(
+            lambda: sum(len(c.arrivals) > 0 or c.phase == "body" for c in running.worker.clients)
+        )
+        running.put_forward(limit - 2)
+        late.settimeout(0.8)
+        with pytest.raises(TimeoutError):
+            late.recv(1)
+        late.settimeout(PATIENCE)
+        running.put_forward(3)
+        status, headers, body = read(late)
+        assert (status, headers["content-type"]) == (408, "application/problem+json")
+        problem = json.loads(body)
+        assert (problem["code"], problem["request_id"]) == (
+            "request_timeout",
+            headers["x-request-id"],
+        )
+        assert is_closed(late)
+        # Those that have not begun a request may wait for longer.
+        idle.sendall(b"GET /b HTTP/1.1\r\n\r\n")
+        assert read(idle)[0] == 200
+        running.until(lambda: {client.state for client in running.worker.clients} == {RECEIVING})
+        running.put_forward(60)
+        idle.settimeout(0.8)
+        with pytest.raises(TimeoutError):
+            idle.recv(1)
+        idle.settimeout(PATIENCE)
+        running.put_forward(20)
+        assert is_closed(idle)
+    assert [path for path, _ in running.seen] == ["/b"]
+
+
+def has_moved(running: Running, size: int) -> bool:
+    return sum(client.moved for client in running.worker.clients) >= size
+
+
+def test_a_slow_but_steady_body_has_more_time(run: Callable[..., Running]) -> None:
+    running = run()
+    request = post(b"/a", b"x" * 500_000)
+    with running.connect() as slow:
+        for at in range(0, len(request), 100_000):
+            slow.sendall(request[at : at + 100_000])
+            running.until(partial(has_moved, running, at))
+            running.put_forward(6)
+        assert read(slow)[0] == 200
+
+
+def test_the_client_is_told_to_send_a_body_that_it_asked_about(run: Callable[..., Running]) -> None:
+    running = run()
+    request = post(b"/a", b"12345", b"Expect: 100-continue")
+    with running.connect() as asking:
+        asking.sendall(request[:-5])
+        assert asking.recv(100) == b"HTTP/1.1 100 Continue\r\n\r\n"
+        asking.sendall(request[-5:])
+        assert read(asking)[2] == b"/a 12345"
+        # Not when it comes uninvited.
+        asking.sendall(request)
+        assert read(asking)[2] == b"/a 12345"
+    with running.connect() as asking:
+        asking.sendall(post(b"/a", b"")[:-4].replace(b"h: 0", b"h: 9000000") + b"\r\n\r\n")
+        status, headers, _ = read(asking)
+        assert (status, headers["connection"]) == (500, "close")
+
+
+def test_requests_that_come_together_are_answered_in_order(run: Callable[..., Running]) -> None:
+    running = run()
+    requests = [post(b"/%d" % number, b"x" * number) for number in range(1, 40)]
+    with running.connect() as client:
+        client.sendall(b"".join(requests))
+        client.shutdown(socket.SHUT_WR)
+        answers = b"".join(iter(lambda: client.recv(65536), b""))
+    assert answers.count(b"HTTP/1.1 200 OK") == 39
+    assert running.seen == [(f"/{number}", b"x" * number) for number in range(1, 40)]
+
+
+@pytest.mark.parametrize("keep", [True, False], ids=["keep-alive", "close"])
+def test_an_answer_that_is_not_read_holds_no_thread(
+    run: Callable[..., Running], keep: bool
+) -> None:
+    running = run(threads=1)
+    close = b"" if keep else b"Connection: close\r\n"
+    with ExitStack() as stack:
+        slow = []
+        for _ in range(5):
+            client = socket.socket()
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            client.settimeout(PATIENCE)
+            client.connect(("127.0.0.1", running.port))
+            client.sendall(b"GET /%d HTTP/1.1\r\n%s\r\n" % (20 * MEBIBYTE // 5, close))
+            slow.append(stack.enter_context(client))
+        with running.connect() as other:
+            other.sendall(b"GET /a HTTP/1.1\r\n\r\n")
+            assert read(other)[0] == 200
+        # Whoever reads in the end gets all of it.
+        status, headers, body = read(slow[0])
+        assert (status, len(body)) == (200, int(headers["content-length"]))
+        if keep:
+            slow[0].sendall(b"GET /b HTTP/1.1\r\n\r\n")
+            assert read(slow[0])[0] == 200
+        else:
+            assert is_closed(slow[0])
+        # The others have their time.
+        running.until(lambda: sum(len(c.sock.held) > 0 for c in running.worker.clients) == 4)
+        running.put_forward(1000)
+        running.until(lambda: len(running.worker.clients) <= 1)
+
+
+def test_a_client_that_goes_on_sending_after_a_refusal_can_read_it(
+    run: Callable[..., Running],
+) -> None:
+    running = run()
+    with running.connect() as client:
+        client.sendall(b"hello\r\n\r\n" + b"x" * 300_000)
+        assert read(client)[0] == 400
+        running.put_forward(LINGER + 1)
+        running.until(lambda: not running.worker.clients)
+
+
+def test_the_longest_idle_connection_makes_room_for_another(run: Callable[..., Running]) -> None:
+    running = run(worker_connections=5)
+    with ExitStack() as stack:
+        idle = []
+        for number in range(12):
+            client = stack.enter_context(running.connect())
+            idle.append(client)
+            client.sendall(b"GET /%d HTTP/1.1\r\n\r\n" % number)
+            assert read(client)[0] == 200
+        for client in idle[:7]:
+            assert is_closed(client)
+        idle[-1].sendall(b"GET /a HTTP/1.1\r\n\r\n")
+        assert read(idle[-1])[0] == 200
+
+
+def test_half_sent_bodies_hold_a_limited_amount_of_memory(
+    run: Callable[..., Running], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "MOST_HELD", 5 * MEBIBYTE)
+    running = run()
+    request = post(b"/a", b"x" * MEBIBYTE)
+    with ExitStack() as stack:
+        clients = []
+        for _ in range(12):
+            client = stack.enter_context(running.connect())
+            client.sendall(request[:-1])
+            clients.append(client)
+            running.until(lambda: running.worker.held < 6 * MEBIBYTE)
+        # The slowest have gone; those who came last are served.
+        assert is_closed(clients[0])
+        clients[-1].sendall(request[-1:])
+        assert read(clients[-1])[0] == 200
+        running.until(lambda: running.worker.held <= 5 * MEBIBYTE)
+    running.until(lambda: not running.worker.clients)
+    assert running.worker.held == 0
+
+
+def test_a_client_that_leaves_is_forgotten(run: Callable[..., Running]) -> None:
+    running = run()
+    for sent in (b"", HALF_HEAD, HALF_BODY, GET, GET + HALF_HEAD):
+        with running.connect() as client:
+            client.sendall(sent)
+    running.until(lambda: not running.worker.clients)
+    assert running.worker.nr_conns == running.worker.held == 0
+
+
+def test_a_worker_that_stops_answers_what_it_has_received(run: Callable[..., Running]) -> None:
+    running = run(threads=1)
+    running.gate.clear()
+    with running.connect() as first, running.connect() as second, running.connect() as idle:
+        for client in (first, second):
+            client.sendall(b"GET /a HTTP/1.1\r\n\r\n")
+        running.until(lambda: running.seen and sum(c.state for c in running.worker.clients) == 2)
+        running.worker.alive = False
+        running.worker.method_queue.defer(lambda: None)
+        running.gate.set()
+        assert read(first)[0] == read(second)[0] == 200
+        assert is_closed(idle)
+        running.thread.join(PATIENCE)
+        assert not running.thread.is_alive()

@@ -1,0 +1,478 @@
+"""gunicorn's worker with threads, in which only whole requests get a thread.
+
+gunicorn 27 gives a thread to each new connection for five seconds, and to each half-sent request
+for as long as its client likes: a few idle connections, as browsers and health checks open them,
+stop a server. Here the main thread waits for all clients at once. A thread gets a request when it
+has arrived as a whole, and hands back what a slow client has not read of the answer.
+
+A proxy in front would do the same. But it would be one more process to install, configure and
+watch, also for `manage.py serve`, and the quicker worker would still take all connections. A
+worker class is the way to extend gunicorn. This one replaces how `ThreadWorker` waits, and keeps
+its loop, its threads, its parser and its way to run the application. `tests/test_gunicorn.py` fails
+when gunicorn changes what is replaced or relied on.
+"""
+
+import errno
+import selectors
+import socket
+import threading
+from functools import partial
+from time import monotonic
+from typing import Any
+
+from django.conf import settings
+from django.core.exceptions import RequestDataTooBig
+from gunicorn.http.errors import NoMoreData, ParseException
+from gunicorn.workers.gthread import ThreadWorker
+from uuid_utils import uuid7
+
+from bookit import deadlines, problems
+from bookit.logs import request_id
+from bookit.runtime.arrivals import Arrivals
+from bookit.runtime.outgoing import Outgoing
+from bookit.runtime.spread import Spread
+
+# Seconds that a client has for the head of a request, for a body, and to read an answer. Bodies and
+# answers have more time for each so many bytes.
+HEAD_TIME = 10.0
+BODY_TIME = 10.0
+SLOWEST = 10_000
+# Seconds that a connection is still read from after the last answer: to close it before the client
+# has read that answer, with something of its own unread, would take the answer back.
+LINGER = 2.0
+# Bytes of next requests that are read while one is answered.
+MOST_AHEAD = 64 * 1024
+# Bytes that all clients of a worker may have half-sent or unread; beyond that the slowest go.
+MOST_HELD = 64 * 1024 * 1024
+READ = 64 * 1024
+# Seconds that a worker with more connections than another leaves new ones alone.
+PAUSE = 0.02
+# How often, in seconds, deadlines are looked at.
+SWEEP = 0.5
+
+FULL = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+
+# Made in the master, before workers are forked.
+spread = Spread()
+
+RECEIVING, WORKING, SENDING, LINGERING, CLOSED = range(5)
+
+
+class Client:
+    """A connection, as `ThreadWorker.handle` knows it (its `TConn`).
+
+    The main thread owns it, except for `sock` and `request` while it is WORKING.
+    """
+
+    initialized = data_ready = True
+    is_http2 = False
+
+    def __init__(self, cfg: Any, connection: socket.socket, address: Any, server: Any) -> None:
+        connection.setblocking(False)
+        self.connection = connection
+        self.client = address
+        self.server = server
+        self.sock = Outgoing(connection)
+        self.arrivals = Arrivals(cfg, address, settings.DATA_UPLOAD_MAX_MEMORY_SIZE)
+        self.state = RECEIVING
+        self.watched = 0  # what the poller watches
+        self.ended = False  # the client sends no more
+        self.keep = False  # whether there may be another request after the answer
+        self.over = False  # whether the client has said that there is none
+        self.since = monotonic()  # when what is waited for began
+        self.phase = "anything"
+        self.moved = 0  # bytes since then
+        self.counted = 0  # bytes of it in the worker's count
+        self.request: Any = None
+        self.arrived = 0.0
+
+    @property
+    def parser(self) -> "Client":
+        """Where gunicorn looks for the next request."""
+        return self
+
+    def __next__(self) -> Any:
+        return self.request
+
+    def finish_body(self, deadline: float | None = None) -> bool:
+        """Return whether the connection is of use after this request.
+
+        Its body has arrived, and another request begins behind it, unless it is not what it seemed
+        to be.
+        """
+        request = self.request
+        try:
+            while request.body.read(READ):
+                pass
+        except (ParseException, OSError, RequestDataTooBig):
+            return False
+        received = request.unreader
+        return not (request.must_close or received.take_buffered() or received.pieces)
+
+    def init(self) -> None:
+        """Do nothing: it is HTTP/1, without TLS."""
+
+
+class Worker(ThreadWorker):
+    """Waits for clients in one thread, and answers whole requests in others."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.place = spread.take()
+        self.clients: set[Client] = set()
+        self.lock = threading.Lock()
+        self.held = 0
+        self.paused_until = 0.0
+        self.patient = True
+        self.swept = 0.0
+        self.stop_at: float | None = None
+
+    @classmethod
+    def check_config(cls, cfg: Any, log: Any) -> None:
+        """Refuse what clients could not be read with.
+
+        Raises:
+            ValueError: a setting asks for it.
+        """
+        super().check_config(cfg, log)
+        if cfg.is_ssl or cfg.protocol != "http" or cfg.proxy_protocol != "off":
+            raise ValueError("BookIt's worker speaks plain HTTP: TLS ends at the proxy in front.")
+
+    # --- Accepting --------------------------------------------------------------------------------
+
+    def set_accept_enabled(self, enabled: bool) -> None:
+        """Accept or not; when the worker stops, take what waits already."""
+        if not enabled and not self.alive:
+            for listener in self.sockets:
+                while self.nr_conns < self.worker_connections and self.accept_one(listener):
+                    pass
+        super().set_accept_enabled(enabled and monotonic() >= self.paused_until)
+
+    def accept(self, listener: Any) -> None:
+        """Accept a connection, unless another worker has fewer."""
+        if self.patient and spread.should_leave(self.place, self.nr_conns):
+            self.pause(PAUSE)
+            self.patient = False
+        else:
+            # After a pause at least one is taken: the other worker may be stuck.
+            self.patient = True
+            self.accept_one(listener)
+
+    def pause(self, seconds: float) -> None:
+        """Accept nothing for a moment."""
+        self.paused_until = monotonic() + seconds
+        self.set_accept_enabled(False)
+
+    def accept_one(self, listener: Any) -> bool:
+        """Accept a connection, if there is one, and let it wait for its first byte."""
+        try:
+            connection, address = listener.accept()
+        except OSError as error:
+            if error.errno in FULL:
+                self.make_room()
+                self.pause(SWEEP)
+            elif error.errno not in (errno.EAGAIN, errno.EWOULDBLOCK, errno.ECONNABORTED):
+                raise
+            return False
+        client = Client(self.cfg, connection, address, listener.getsockname())
+        self.clients.add(client)
+        self.nr_conns += 1
+        spread.note(self.place, self.nr_conns)
+        self.watch(client, selectors.EVENT_READ)
+        if self.nr_conns >= self.worker_connections:
+            self.make_room()
+        return True
+
+    def make_room(self) -> None:
+        """Close the connection that has been idle for longest, or else the slowest."""
+        waiting = [client for client in self.clients if client.state == RECEIVING]
+        if waiting:
+            self.drop(min(waiting, key=lambda client: (len(client.arrivals) > 0, client.since)))
+
+    # --- Waiting ----------------------------------------------------------------------------------
+
+    def wait_for_and_dispatch_events(self, timeout: float) -> None:
+        """Wait for events, and for the end of a pause."""
+        if not self._accepting and self.alive:
+            timeout = min(timeout, max(0.0, self.paused_until - monotonic()) or timeout)
+        elif not self.alive:
+            timeout = min(timeout, 0.1)
+        super().wait_for_and_dispatch_events(timeout)
+        spread.note(self.place, self.nr_conns)
+
+    def watch(self, client: Client, events: int) -> None:
+        """Watch a connection for `events`; 0: for nothing."""
+        if events == client.watched:
+            return
+        if not events:
+            self.poller.unregister(client.connection)
+        elif not client.watched:
+            self.poller.register(client.connection, events, partial(self.on_event, client))
+        else:
+            self.poller.modify(client.connection, events, partial(self.on_event, client))
+        client.watched = events
+
+    def on_event(self, client: Client, connection: Any) -> None:
+        """Read from, or write to, a connection that is ready for it."""
+        if client.state == SENDING:
+            self.attempt(client, self.resume)
+        elif client.state != CLOSED:  # by an event of the same turn
+            self.attempt(client, self.read)
+
+    def attempt(self, client: Client, step: Any) -> None:
+        """Do something for a client, whose connection ends if that fails: not those of others."""
+        try:
+            step(client)
+        except OSError:
+            self.drop(client)
+        except (ValueError, LookupError, RuntimeError):
+            self.log.exception("A connection was closed because of a bug.")
+            self.drop(client)
+
+    def read(self, client: Client) -> None:
+        """Take what has arrived."""
+        try:
+            data = client.connection.recv(READ)
+        except (BlockingIOError, InterruptedError):
+            return
+        except OSError:
+            data = b""
+        if client.state == LINGERING:
+            client.moved += len(data)
+            if not data:
+                self.drop(client)
+            return
+        with self.lock:  # Its thread may be about to hand it back.
+            if data:
+                client.arrivals.feed(data)
+            else:
+                client.ended = True
+            working = client.state == WORKING
+            if client.ended or (working and len(client.arrivals) > MOST_AHEAD):
+                self.watch(client, 0)
+        if not working:
+            client.moved += len(data)
+            self.advance(client)
+
+    def advance(self, client: Client) -> None:
+        """Give the next request of a client to a thread, if it is there."""
+        try:
+            request = client.arrivals.take()
+        except RequestDataTooBig:
+            self.refuse(client, "payload_too_large")
+            return
+        except (NoMoreData, StopIteration):
+            self.drop(client)
+            return
+        except (ParseException, OSError) as error:  # gunicorn's, about what is no request
+            self.handle_error(None, client.sock, client.client, error)
+            client.keep = client.over = False
+            self.resume(client)
+            return
+        if request is not None:
+            self.count(client)
+            client.request = request
+            client.state = WORKING
+            client.arrived = monotonic()
+            self.enqueue_req(client)
+        elif client.ended:
+            self.drop(client)
+        else:
+            self.wait_on(client)
+
+    def wait_on(self, client: Client) -> None:
+        """Let a client wait for the rest of its request."""
+        phase = client.arrivals.phase
+        if phase != client.phase:
+            client.phase, client.since, client.moved = phase, monotonic(), len(client.arrivals)
+        if client.arrivals.expects_continue():
+            client.connection.send(b"HTTP/1.1 100 Continue\r\n\r\n")
+        self.count(client)
+        if self.held > MOST_HELD:
+            self.make_memory()
+
+    def count(self, client: Client) -> None:
+        """Count the bytes of a client that does not wait for us, but we for it."""
+        now = 0 if client.state == CLOSED else len(client.arrivals) + len(client.sock.held)
+        self.held += now - client.counted
+        client.counted = now
+
+    def make_memory(self) -> None:
+        """Close the slowest of the connections that hold memory, until there is enough."""
+        holding = [each for each in self.clients if each.counted and each.state != WORKING]
+        for client in sorted(holding, key=lambda client: client.since):
+            if self.held <= MOST_HELD:
+                break
+            self.drop(client)
+
+    # --- Answering --------------------------------------------------------------------------------
+
+    def enqueue_req(self, conn: Client) -> None:
+        """Give a request to the threads."""
+        self.tpool.submit(self.handle, conn)
+
+    def handle(self, conn: Client) -> None:
+        """Answer a request, in a thread."""
+        deadlines.arrived(conn.arrived)
+        conn.sock.begin()
+        request = conn.request
+        conn.keep = False
+        conn.over = request.should_close() and not request.must_close
+        try:
+            conn.keep = super().handle(conn)
+            sent = conn.sock.flush()
+        except OSError:
+            conn.keep = sent = False
+        finally:
+            deadlines.end()
+            conn.request = None
+        with self.lock:  # The main thread may be reading what comes next.
+            idle = (
+                conn.keep
+                and sent
+                and conn.watched
+                and conn.state == WORKING
+                and not len(conn.arrivals)
+            )
+            if idle:
+                conn.since, conn.phase = monotonic(), "anything"
+                conn.state = RECEIVING
+        if not idle:
+            self.method_queue.defer(self.attempt, conn, self.resume)
+
+    def resume(self, client: Client) -> None:
+        """Go on after an answer: send the rest of it, wait for another request, or hang up."""
+        if client.state == CLOSED:
+            return
+        unsent = len(client.sock.held)
+        if client.state != SENDING:
+            client.state, client.since, client.moved = SENDING, monotonic(), 0
+        if not client.sock.flush():
+            client.moved += unsent - len(client.sock.held)
+            self.watch(client, selectors.EVENT_WRITE)
+            self.count(client)
+            if self.held > MOST_HELD:
+                self.make_memory()
+            return
+        self.count(client)
+        if not client.keep:
+            self.hang_up(client)
+            return
+        client.keep = False
+        client.state = RECEIVING
+        client.since, client.phase, client.moved = monotonic(), "anything", 0
+        self.watch(client, 0 if client.ended else selectors.EVENT_READ)
+        self.advance(client)
+
+    def refuse(self, client: Client, code: str) -> None:
+        """Answer with a problem of ours, and hang up."""
+        name = request_id.set(str(uuid7()))
+        try:
+            client.sock.sendall(message(problems.response(code)))
+        finally:
+            request_id.reset(name)
+        client.keep = client.over = False
+        self.resume(client)
+
+    def hang_up(self, client: Client) -> None:
+        """End our side of a connection, and wait for a moment for the client to end its own."""
+        if client.ended or (client.over and not len(client.arrivals)):
+            self.drop(client)
+            return
+        client.connection.shutdown(socket.SHUT_WR)
+        client.state, client.since, client.moved = LINGERING, monotonic(), 0
+        client.arrivals.held.clear()
+        self.count(client)
+        self.watch(client, selectors.EVENT_READ)
+
+    def drop(self, client: Client) -> None:
+        """Close a connection."""
+        if client.state == CLOSED:
+            return
+        client.state = CLOSED
+        self.watch(client, 0)
+        client.connection.close()
+        self.clients.discard(client)
+        self.count(client)
+        self.nr_conns -= 1
+        spread.note(self.place, self.nr_conns)
+
+    # --- Deadlines --------------------------------------------------------------------------------
+
+    def murder_keepalived(self, force: bool = False) -> None:
+        """End what takes too long; with `force`, everything."""
+        now = monotonic()
+        if force:
+            for client in [*self.clients]:
+                self.drop(client)
+        elif now - self.swept > (SWEEP if self.alive else 0):
+            self.swept = now
+            for client in [*self.clients]:
+                if client.state != WORKING and now > self.deadline(client):
+                    self.attempt(client, self.end)
+
+    def murder_pending(self) -> None:
+        """Do nothing: `murder_keepalived` has done it."""
+
+    def _cap_keepalive(self, deadline: float) -> None:
+        """Keep idle connections until `deadline`: requests on their way are not to be lost."""
+        self.stop_at = deadline
+
+    def deadline(self, client: Client) -> float:
+        """Return until when a client may do what is waited for."""
+        since: float = client.since
+        if client.state == LINGERING:
+            return since + LINGER
+        if client.state == SENDING or client.phase == "body":
+            return since + BODY_TIME + client.moved / SLOWEST
+        if client.phase == "head":
+            return since + HEAD_TIME
+        idle = since + self.cfg.keepalive
+        return idle if self.stop_at is None else min(idle, self.stop_at)
+
+    def end(self, client: Client) -> None:
+        """End a connection whose client is late, and say so if it has begun a request."""
+        if client.state == RECEIVING and client.phase != "anything":
+            self.log.info("A client at %s did not send its request in time.", client.client)
+            self.refuse(client, "request_timeout")
+        else:
+            self.drop(client)
+
+    def handle_error(self, *args: Any) -> None:
+        """Answer a request that is not HTTP, and never gets to the application."""
+        name = request_id.set(str(uuid7()))
+        try:
+            super().handle_error(*args)
+        finally:
+            request_id.reset(name)
+
+
+def write_error(sock: Any, status: int, reason: str, explanation: str) -> None:
+    """Answer with a problem document where gunicorn would answer with a page of HTML."""
+    sock.sendall(
+        message(
+            problems.response("internal_error")
+            if status == 500
+            else problems.response(
+                "validation_error", f"This is no valid HTTP request: {explanation}"
+            )
+        )
+    )
+
+
+def message(answer: Any) -> bytes:
+    """Return an answer as it is sent, by one who hangs up afterwards."""
+    headers = {
+        **answer.headers,
+        "Content-Length": len(answer.content),
+        "X-Request-ID": request_id.get(),
+        "Connection": "close",
+    }
+    lines = [f"{name}: {value}" for name, value in headers.items()]
+    status = f"HTTP/1.1 {answer.status_code} {answer.reason_phrase}"
+    return "\r\n".join([status, *lines, "", ""]).encode() + bytes(answer.content)
+
+
+def child_exit(server: Any, worker: Any) -> None:
+    """Give back the place of a worker that has ended (a hook of gunicorn's)."""
+    spread.free(worker.place)
