@@ -35,7 +35,9 @@ PATIENCE = 20
 @contextmanager
 def web(workers: int = 2, **environment: str) -> Iterator[Server]:
     """gunicorn in processes of its own."""
-    with serving("bookit.wsgi", {**production(NOWHERE, workers=workers), **environment}) as server:
+    # As in production; for tests in one process there are more.
+    usual = {**production(NOWHERE, workers=workers), "WEB_THREADS": "4"}
+    with serving("bookit.wsgi", {**usual, **environment}) as server:
         server.wait("/health")
         yield server
 
