@@ -223,7 +223,7 @@ ORDER BY event.id
 # as a whole, and is tried again.
 DEFER = """
 SELECT procrastinate_defer_jobs_v1(array_agg(ROW(
-    'default', %(task)s, 0, NULL, job.queueing_lock, job.args::jsonb, job.scheduled_at
+    'mails', %(task)s, 0, NULL, job.queueing_lock, job.args::jsonb, job.scheduled_at
 )::procrastinate_job_to_defer_v1))
 FROM unnest(%(locks)s::text[], %(args)s::text[], %(times)s::timestamptz[])
     AS job (queueing_lock, args, scheduled_at)

@@ -12,6 +12,8 @@ def work():
     """Do the jobs that wait, and those that they enqueue, until there is none."""
     while job := ProcrastinateJob.objects.filter(status="todo").order_by("id").first():
         task = app.tasks[job.task_name]
+        # Some jobs are enqueued by SQL, which names the queue itself.
+        assert job.queue_name == task.queue
         do = async_to_sync(task.func) if iscoroutinefunction(task.func) else task.func
         do(**job.args)
         with connection.cursor() as cursor:

@@ -26,27 +26,6 @@ COMPLETE = "bookings.complete"
 
 
 @pytest.fixture
-def no_jobs():
-    """Begin without the jobs of other tests: the queue is not among what Django empties."""
-    with psycopg.connect(database_url(), autocommit=True) as asking:
-        asking.execute("DELETE FROM procrastinate_jobs")
-
-
-@pytest.fixture
-def worker(tmp_path, no_jobs):
-    started = []
-
-    def start(**variables):
-        started.append(Worker(tmp_path / "output", **variables))
-        return started[-1]
-
-    yield start
-    for each in started:
-        each.process.kill()
-        each.process.wait()
-
-
-@pytest.fixture
 def in_the_way(transactional_db):
     """Keep everybody out of the bookings, until it is told to let go."""
     with psycopg.connect(database_url()) as rival:

@@ -33,6 +33,11 @@ def answer(status: int = 204, body: bytes = b"", **headers: str) -> Behaviour:
     return behave
 
 
+def hang_up(request: BaseHTTPRequestHandler) -> None:
+    """Close the connection without an answer."""
+    request.close_connection = True
+
+
 def drip(before: bytes, drop: bytes, pause: float = 0.05) -> Behaviour:
     """Write `before`, and then one `drop` after another for as long as anybody listens."""
 
@@ -53,6 +58,7 @@ class Receiver:
         self.url = url
         self.behaviours = behaviours
         self.messages: list[Message] = []
+        self.connections = 0
 
 
 @contextmanager
@@ -63,6 +69,11 @@ def receiver(*behaviours: Behaviour) -> Iterator[Receiver]:
     class Handler(BaseHTTPRequestHandler):
         # Connections are kept.
         protocol_version = "HTTP/1.1"
+
+        def setup(self) -> None:
+            super().setup()
+            with lock:
+                here.connections += 1
 
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["Content-Length"]))
@@ -78,7 +89,11 @@ def receiver(*behaviours: Behaviour) -> Iterator[Receiver]:
         def log_message(self, *args: Any) -> None:
             pass
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    class Server(ThreadingHTTPServer):
+        # With 5, the default, connections that begin together wait for a second.
+        request_queue_size = 128
+
+    server = Server(("127.0.0.1", 0), Handler)
     here = Receiver(f"http://127.0.0.1:{server.server_port}/hook", [*behaviours] or [answer()])
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
     thread.start()

@@ -1,0 +1,27 @@
+"""Fixtures of the tests of bookings."""
+
+import psycopg
+import pytest
+
+from bookings.tests.workers import Worker, database_url
+
+
+@pytest.fixture
+def no_jobs():
+    """Begin without the jobs of other tests: the queue is not among what Django empties."""
+    with psycopg.connect(database_url(), autocommit=True) as asking:
+        asking.execute("DELETE FROM procrastinate_jobs")
+
+
+@pytest.fixture
+def worker(tmp_path, no_jobs):
+    started = []
+
+    def start(**variables):
+        started.append(Worker(tmp_path / "output", **variables))
+        return started[-1]
+
+    yield start
+    for each in started:
+        each.process.kill()
+        each.process.wait()
