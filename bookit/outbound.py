@@ -135,18 +135,24 @@ class Connection:
         if not self._addresses:
             self._addresses = await _check(url)
         try:
-            return await self._send(url, content, headers)
+            response = await self._send(url, content, headers)
         except (httpx.ReadError, httpx.WriteError, httpx.RemoteProtocolError):
             # A server may end a connection that is kept at any time, also when a message is on its
             # way. One that was not answered at all may be sent again: its id is the same.
             if not self._is_proven:
                 raise
             await self._close()
-            return await self._send(url, content, headers)
+            response = await self._send(url, content, headers)
+        try:
+            text = await _beginning(response)
+        finally:
+            await response.aclose()
+        return response.status_code, text, response.headers.get("Retry-After", "")
 
     async def _send(
         self, url: httpx.URL, content: bytes, headers: Mapping[str, str]
-    ) -> tuple[int, str, str]:
+    ) -> httpx.Response:
+        """Send a message, and return its answer, of which the body is still to be read."""
         if self._client is None:
             self._client = httpx.AsyncClient(
                 verify=_certificates(),
@@ -175,11 +181,7 @@ class Connection:
                 continue
             # The one that answers, from now on.
             self._addresses = [address]
-            try:
-                text = await _beginning(response)
-            finally:
-                await response.aclose()
-            return response.status_code, text, response.headers.get("Retry-After", "")
+            return response
         raise socket.gaierror
 
     async def _close(self) -> None:

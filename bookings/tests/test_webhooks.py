@@ -674,6 +674,17 @@ def test_a_name_that_leads_inside_by_the_time_of_the_attempt_is_not_called(admin
     assert "no public address" in attempt["error"]
 
 
+def test_each_run_checks_the_address_and_makes_one_connection(settings):
+    with receiver() as other:
+        WebhookFactory(url=other.url)
+        follow_up(happen(), happen())
+        try_all()
+        settings.WEBHOOK_ALLOW_PRIVATE = False
+        follow_up(happen())
+        try_all()
+    assert (len(other.messages), other.connections) == (2, 1)
+
+
 @pytest.mark.parametrize("host", ["127.0.0.1", "2130706433", "[64:ff9b::7f00:1]", "localhost"])
 def test_an_address_inside_is_refused_when_it_is_given(admin, settings, host):
     settings.WEBHOOK_ALLOW_PRIVATE = False

@@ -9,7 +9,7 @@ from ipaddress import ip_address
 import pytest
 
 from bookit import outbound
-from bookit.tests.receiver import answer, drip, receiver
+from bookit.tests.receiver import answer, drip, hang_up, receiver
 
 # Ways inside: by number, by way of IPv6, and in spellings that only the resolver understands.
 INSIDE = [
@@ -263,3 +263,41 @@ def test_a_server_that_is_not_there_or_talks_nonsense_is_an_error(anywhere):
     assert "ConnectError" in post(other.url).error
     with receiver() as plain:
         assert "ConnectError" in post(plain.url.replace("http:", "https:")).error
+
+
+# --- the connection that is kept ----------------------------------------------------------------
+
+
+def cut_off(request):
+    """Begin to answer, and close the connection."""
+    request.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhal")
+    request.close_connection = True
+
+
+def test_one_connection_carries_all_messages(anywhere):
+    with receiver() as other:
+        post(*[other.url] * 5)
+        assert (len(other.messages), other.connections) == (5, 1)
+        post(other.url)
+        assert other.connections == 2
+
+
+def test_a_message_that_a_kept_connection_loses_is_repeated_once_and_is_the_same(anywhere):
+    with receiver(answer(), hang_up, answer()) as other:
+        assert post(other.url, other.url).status == 204
+    _, lost, repeated = other.messages
+    assert lost == repeated
+    assert other.connections == 2
+
+
+@pytest.mark.parametrize(
+    ("behaviours", "messages"),
+    [([hang_up], 1), ([answer(), hang_up], 3), ([answer(), cut_off], 2)],
+    ids=["on a new connection", "a second time", "in the middle of an answer"],
+)
+def test_a_message_that_is_lost_otherwise_is_an_error(anywhere, behaviours, messages):
+    with receiver(*behaviours) as other:
+        outcome = post(*[other.url] * len(behaviours))
+    assert outcome.status is None
+    assert "ProtocolError" in outcome.error
+    assert len(other.messages) == messages
