@@ -19,6 +19,8 @@ STATEMENT_LIMIT = (
 )
 #: How long a request may take from its arrival, in seconds; None: for ever.
 REQUEST_LIMIT = 2 * settings.STATEMENT_TIMEOUT_MS / 1000 or None
+#: How long a read may take for somebody without a token, in seconds; None: as long as others.
+ANON_LIMIT = settings.ANON_TIMEOUT_MS / 1000 or None
 
 
 class _Current(threading.local):
@@ -46,6 +48,13 @@ def begin() -> bool:
     now = monotonic()
     _current.deadline = (_current.arrived or now) + REQUEST_LIMIT
     return now < _current.deadline
+
+
+def shorten(limit: float | None) -> None:
+    """Let the rest of the request take no longer than `limit`; None changes nothing."""
+    if limit is not None:
+        deadline = monotonic() + limit
+        _current.deadline = min(_current.deadline or deadline, deadline)
 
 
 def end() -> None:

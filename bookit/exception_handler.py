@@ -27,6 +27,12 @@ logger = logging.getLogger(__name__)
 MOST_FIELDS = 100
 LONGEST_MESSAGE = 500
 
+# What the answer says of a database error, by its SQLSTATE.
+WHY = {
+    "57014": "This took the database too long. Ask for less at a time, or try again shortly.",
+    None: "The database is not available. Try again shortly.",
+}
+
 
 class ProblemException(exceptions.APIException):
     """An error on its way to the client, with everything the answer will say."""
@@ -83,9 +89,7 @@ def _translate(error: Exception) -> ProblemException | None:
     if isinstance(error, OperationalError | InterfaceError):
         state, _ = database_error_facts(error)
         logger.error("database unavailable: %s %s", type(error.__cause__ or error).__name__, state)
-        return ProblemException(
-            503, "service_unavailable", "The database is not available. Try again shortly."
-        )
+        return ProblemException(503, "service_unavailable", WHY.get(state, WHY[None]))
     if pending.is_cause(error):
         return ProblemException(503, "service_unavailable", problems.UPDATING)
     if isinstance(error, DataError):

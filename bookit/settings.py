@@ -152,6 +152,7 @@ WEB_CONCURRENCY = integer("WEB_CONCURRENCY", os.cpu_count() or 1, at_least=1)
 WEB_THREADS = integer("WEB_THREADS", 4, at_least=1)
 DATABASE_POOL_SIZE = integer("DATABASE_POOL_SIZE", WEB_THREADS)
 STATEMENT_TIMEOUT_MS = integer("STATEMENT_TIMEOUT_MS", 5000)
+ANON_TIMEOUT_MS = integer("ANON_TIMEOUT_MS", 2000)
 
 
 def database(url: str) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
+from bookit import deadlines
 from bookit.exceptions import refuse
 from bookit.prepared import Bound, Parameter, Prepared
 from bookit.serializers import RowSerializer
@@ -59,6 +60,8 @@ class APIMixin(APIView):
             request.authenticators = ()
         else:
             self.perform_authentication(request)
+        if method in ("get", "head") and not request.user.is_authenticated:
+            deadlines.shorten(deadlines.ANON_LIMIT)
         # Before DRF would do it, after the permissions: what is refused counts, too.
         self.check_throttles(request)
         if method == "options":

@@ -3,12 +3,15 @@
 from typing import Any
 
 import psycopg
-from psycopg.errors import OperationalError, _WaitTimeout
+from psycopg import capabilities
+from psycopg.errors import OperationalError, QueryCanceled, _WaitTimeout
 
 from bookit import deadlines
 
 # psycopg's own: how often, in seconds, a wait lets Ctrl-C through.
 INTERVAL = 0.1
+# How long, in seconds, PostgreSQL is asked to cancel a statement.
+CANCEL_TIMEOUT = 0.3
 
 
 class Connection(psycopg.Connection[Any]):
@@ -28,9 +31,24 @@ class Connection(psycopg.Connection[Any]):
         try:
             return super().wait(gen, interval, timeout)
         except _WaitTimeout:
+            is_cancelled = self._cancelled()
             # Closed without another word: a rollback would wait again.
             self.pgconn.finish()
-            raise OperationalError("PostgreSQL did not answer in time.") from None
+            error = QueryCanceled if is_cancelled else OperationalError
+            raise error("PostgreSQL did not answer in time.") from None
+
+    def _cancelled(self) -> bool:
+        """Tell PostgreSQL to end the statement, and return whether it was there to be told.
+
+        Nobody waits for the statement any more, but it would go on until its own time limit.
+        """
+        if not capabilities.has_cancel_safe():
+            return False  # An older libpq would wait for a PostgreSQL that has stopped.
+        try:
+            self.cancel_safe(timeout=CANCEL_TIMEOUT)
+        except psycopg.Error:
+            return False
+        return True
 
 
 class AsyncConnection(psycopg.AsyncConnection[Any]):

@@ -18,6 +18,7 @@ ENVIRONMENT = {
     "RATE_LIMIT_PASSWORD": "",
     "RATE_LIMIT_ANON": "",
     "RATE_LIMIT_USER": "",
+    "ANON_TIMEOUT_MS": "0",
     "LOG_FORMAT": "json",
     "SECRET_KEY": "",
     "APP_ENV": "development",

@@ -3,16 +3,24 @@
 import json
 import time
 import tracemalloc
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from unittest.mock import patch
 
+import psycopg
 import pytest
+from django.db import connection
 from rest_framework import serializers
 
 from accounts.tests.factories import AdminFactory, UserFactory
 from bookings.models import Booking
 from bookings.tests.factories import BookingFactory
+from bookings.tests.workers import database_url, until
+from bookit import deadlines
+from bookit.postgresql.connections import Connection
 from bookit.serializers import InputSerializer, RowSerializer, StrictMixin
 from bookit.tests.expect import problem
+from catalog.tests.factories import ServiceFactory
 
 ANY_ID = "01980000-0000-7000-8000-000000000000"
 MEBIBYTE = 1024 * 1024
@@ -125,6 +133,79 @@ class TestLists:
         assert [each["field"] for each in content["errors"]] == [
             f"f{number}" for number in range(60_000, 59_980, -1)
         ]
+
+
+@contextmanager
+def slow_services():
+    """Let every query of services take until the end of a `with` block."""
+    with psycopg.connect(database_url()) as holder:
+        holder.execute("LOCK TABLE catalog_service IN ACCESS EXCLUSIVE MODE")
+        yield holder
+
+
+def waiting():
+    """Return how many statements wait for a lock, asked past what they wait for."""
+    with psycopg.connect(database_url(), autocommit=True) as asking:
+        [(count,)] = asking.execute(
+            "SELECT count(*) FROM pg_stat_activity"
+            " WHERE datname = current_database() AND wait_event_type = 'Lock'"
+        ).fetchall()
+    return count
+
+
+@pytest.mark.django_db(transaction=True)
+class TestReadsWithoutAToken:
+    """One anonymous request does not keep PostgreSQL busy for long."""
+
+    @pytest.fixture(autouse=True)
+    def limit(self, monkeypatch):
+        monkeypatch.setattr(deadlines, "ANON_LIMIT", 0.3)
+
+    @pytest.fixture
+    def ask(self):
+        """Return a function that sends a GET in a thread, with a connection of its own."""
+        with ThreadPoolExecutor() as pool:
+
+            def get(client, path):
+                try:
+                    return client.get(path)
+                finally:
+                    connection.close()
+
+            yield lambda *arguments: pool.submit(get, *arguments)
+
+    def test_a_read_that_takes_too_long_is_cancelled_and_answered_with_503(self, api, ask):
+        path = f"/services/{ServiceFactory().pk}"
+        assert ask(api, path).result().status_code == 200
+        with slow_services():
+            began = time.monotonic()
+            answer = ask(api, path).result()
+            assert time.monotonic() - began < 2
+            content = problem(answer, 503, "service_unavailable")
+            assert "too long" in content["detail"]
+            assert answer["Retry-After"]
+            # Nobody waits for it any more, and PostgreSQL does not work on it either.
+            until(lambda: waiting() == 0, seconds=5)
+        assert ask(api, path).result().status_code == 200
+
+    def test_a_statement_that_is_only_given_up_goes_on_in_postgresql(self, api, ask, monkeypatch):
+        """The control: without the cancellation it waits on."""
+        monkeypatch.setattr(Connection, "_cancelled", lambda self: False)
+        path = f"/services/{ServiceFactory().pk}"
+        with slow_services():
+            problem(ask(api, path).result(), 503, "service_unavailable")
+            assert waiting() == 1
+
+    def test_a_user_may_wait_longer(self, api, ask):
+        path = f"/services/{ServiceFactory().pk}"
+        user = api.as_(UserFactory())
+        with slow_services() as holder:
+            answer = ask(user, path)
+            until(lambda: waiting() == 1, seconds=5)
+            time.sleep(0.5)  # Longer than somebody without a token may wait.
+            assert not answer.done()
+            holder.rollback()
+            assert answer.result().status_code == 200
 
 
 @pytest.mark.django_db

@@ -147,7 +147,7 @@ def test_every_request_ends_in_time_with_a_503_and_all_is_well_afterwards(
 
 def test_the_control_is_that_without_limits_requests_hang(cluster: tuple[Path, str]) -> None:
     directory, url = cluster
-    with web(url, STATEMENT_TIMEOUT_MS="0") as server:
+    with web(url, STATEMENT_TIMEOUT_MS="0", ANON_TIMEOUT_MS="0") as server:
         requests = kinds(server.port)
         with frozen(directory), pytest.raises(TimeoutError):
             requests[0](patience=LIMIT)

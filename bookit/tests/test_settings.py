@@ -29,6 +29,7 @@ EVERY = [
     "DATABASE_DIRECT_URL",
     "DEFAULT_FROM_EMAIL",
     "STATEMENT_TIMEOUT_MS",
+    "ANON_TIMEOUT_MS",
     "RATE_LIMIT_AUTH",
     "RATE_LIMIT_PASSWORD",
     "RATE_LIMIT_ANON",
@@ -176,6 +177,7 @@ def test_another_environment_is_refused(refuse, name):
 NUMBERS = [
     "DATABASE_POOL_SIZE",
     "STATEMENT_TIMEOUT_MS",
+    "ANON_TIMEOUT_MS",
     "NUM_PROXIES",
     "HOLD_MINUTES",
     "ACCESS_TOKEN_EXPIRE_MINUTES",
@@ -204,6 +206,7 @@ def test_numbers_have_defaults_and_may_have_blanks_around_them(load, name):
     [
         ("DATABASE_POOL_SIZE", 0),
         ("STATEMENT_TIMEOUT_MS", 0),
+        ("ANON_TIMEOUT_MS", 0),
         ("NUM_PROXIES", 0),
         ("HOLD_MINUTES", 1),
         ("ACCESS_TOKEN_EXPIRE_MINUTES", 1),
