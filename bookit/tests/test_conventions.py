@@ -593,7 +593,7 @@ TWO_FOLD = [
     ("/services", "title,-created_at"),
     ("/bookings", "-start_time,created_at"),
     ("/users", "name,-email"),
-    ("/reviews", "rating,rating"),
+    ("/reviews", "rating,-created_at"),
 ]
 
 
