@@ -45,7 +45,8 @@ def sought(address: str) -> str:
     try:
         return canonical(address)
     except ValidationError:
-        return address
+        # Other letters stay: in lower case some of them are plain ones, such as the Kelvin sign.
+        return "".join(letter.lower() if letter.isascii() else letter for letter in address)
 
 
 def validate_spelling(address: str) -> None:

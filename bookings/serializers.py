@@ -500,6 +500,7 @@ HOOK = {
 }
 HOOKED = {
     "id": "0199d3a6-40d1-7e52-9c3a-5b8f7d2e1a64",
+    "owner_id": "0199d3a1-7c1e-7f61-b2ab-0a1c5d3f9e10",
     "is_active": True,
     "failing_since": None,
     "disabled_reason": "",

@@ -1,14 +1,18 @@
 """What bookings do later, and by the clock."""
 
+import logging
 from typing import Any
 from uuid import UUID
 
+from django.db import InterfaceError, OperationalError
 from django.utils import timezone
 from procrastinate import RetryStrategy
 from procrastinate.contrib.django import app
 
 from bookings import clock, deliveries, followup, mail_limits, mails, waitlist, webhooks
 from bookit import jobs
+
+logger = logging.getLogger(__name__)
 
 # After 4, 16 and 64 seconds, and so on; a day in all.
 PATIENT = RetryStrategy(max_attempts=8, exponential_wait=4)
@@ -37,7 +41,11 @@ def send_composed_mail(mail: dict[str, Any]) -> None:
 @app.task(name="bookings.deliver", queue=jobs.WEBHOOKS)
 async def deliver(webhook_id: str) -> None:
     """Send a webhook the messages that are due."""
-    await deliveries.deliver(webhook_id=UUID(webhook_id), now=timezone.now)
+    try:
+        await deliveries.deliver(webhook_id=UUID(webhook_id), now=timezone.now)
+    except (OperationalError, InterfaceError) as error:
+        # PostgreSQL has gone. A failed job would stay for somebody to look at.
+        logger.warning("deliveries to a webhook were interrupted: %s", type(error).__name__)
 
 
 @app.periodic(cron="* * * * *")

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable
 from functools import lru_cache
+from threading import Lock
 from typing import Any
 
 from django.db import DatabaseError, InterfaceError, connection
@@ -58,16 +59,22 @@ class RedocView(StyledMixin, SpectacularRedocView):
     template_name = "bookit/redoc.html"
 
 
+# The generator keeps what it finds in variables of its module, which two threads would share.
+_generating = Lock()
+
+
 @lru_cache(maxsize=1)
 def schema() -> bytes:
-    """Return the OpenAPI document; made once, for it follows from the code alone."""
+    """Return the OpenAPI document; made once, because it follows from the code alone."""
     return dumps(SchemaGenerator().get_schema(request=None, public=True))
 
 
 @read_only
 def openapi(request: HttpRequest) -> HttpResponse:
     """Answer with the OpenAPI document."""
-    return HttpResponse(schema(), content_type="application/json")
+    with _generating:
+        document = schema()
+    return HttpResponse(document, content_type="application/json")
 
 
 @read_only

@@ -7,6 +7,7 @@ from typing import Any
 import django
 from django.conf import settings
 from django.core.handlers.wsgi import WSGIHandler, WSGIRequest
+from django.urls import get_resolver
 
 from bookit.startup import load_settings
 
@@ -47,4 +48,7 @@ class Handler(WSGIHandler):
 
 load_settings()  # bookit.gunicorn has done it already
 django.setup(set_prefix=False)
+# The addresses now, once for all workers: threads whose first requests import them at the same time
+# could see modules that are only half there.
+get_resolver().url_patterns  # noqa: B018 - the first look at them imports them
 application = Handler()

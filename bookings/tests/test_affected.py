@@ -274,13 +274,13 @@ class TestQueries:
     @pytest.mark.parametrize(
         ("changes", "expected"),
         [
-            # The account; savepoint, calendar, change, savepoint; the answer.
-            ({"name": "Chair"}, 6),
+            # The account, whose calendar it is; savepoint, calendar, change, savepoint; the answer.
+            ({"name": "Chair"}, 7),
             # And its hours, and bookings.
-            ({"timezone": "Europe/Paris"}, 8),
+            ({"timezone": "Europe/Paris"}, 9),
             # Also out with the hours it had, and in with the new ones.
-            ({"opening_hours": MORNINGS}, 9),
-            ({"timezone": "Europe/Paris", "opening_hours": MORNINGS}, 10),
+            ({"opening_hours": MORNINGS}, 10),
+            ({"timezone": "Europe/Paris", "opening_hours": MORNINGS}, 11),
         ],
     )
     def test_a_change_costs_a_fixed_number(

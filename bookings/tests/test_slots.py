@@ -265,8 +265,9 @@ class TestSeries:
             with CaptureQueriesContext(connection) as captured:
                 publish(client, service, SOON + number * 2 * HOUR, rrule=rrule)
             counts.append(len(captured))
-        # Account; service; lock the calendar, close holds, look, insert; read. Two savepoints.
-        assert counts == [11, 11]
+        # Account; whose service it is; service; lock the calendar, close holds, look, insert; read.
+        # Two savepoints.
+        assert counts == [12, 12]
 
 
 class TestConflicts:
@@ -691,9 +692,9 @@ class TestCancelling:
             with CaptureQueriesContext(connection) as captured:
                 assert self.cancel(client, slot).status_code == 200
             counts.append(len(captured))
-        # Account; lock calendar and slot; close holds, cancel bookings, see that none is left,
-        # cancel the slot, let nobody wait for it; read. Begin and commit.
-        assert counts == [11, 11]
+        # Account; whose slot it is; lock calendar and slot; close holds, cancel bookings, see that
+        # none is left, cancel the slot, let nobody wait for it; read. Begin and commit.
+        assert counts == [12, 12]
 
 
 class TestDeleting:

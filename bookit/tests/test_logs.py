@@ -363,7 +363,7 @@ def violate(user, **fields):
     [{"role": "emperor"}, {"email": "taken@example.com"}, {"email": "UPPER@example.com"}],
 )
 def test_database_errors_that_quote_values_leave_no_secret(api, text, monkeypatch, fields):
-    user = UserFactory(email='"ada l."@example.com')
+    user = UserFactory(email="ada.l@example.com")
     UserFactory(email="taken@example.com")
     monkeypatch.setattr(catalog, "create_calendar", lambda **kwargs: violate(user, **fields))
     client = api.as_(AdminFactory())
@@ -372,7 +372,7 @@ def test_database_errors_that_quote_values_leave_no_secret(api, text, monkeypatc
     written = text.getvalue()
     assert "IntegrityError" in written
     assert "[redacted]" in written
-    for secret in ("@", "ada l.", "taken", "UPPER@", "argon2id$", user.password):
+    for secret in ("@", "ada.l", "taken", "UPPER@", "argon2id$", user.password):
         assert secret not in written, secret
 
 

@@ -11,7 +11,7 @@ from accounts import services as accounts_services
 from accounts.models import User
 from accounts.tests.factories import PASSWORD, AdminFactory, ProviderFactory, UserFactory
 from bookings import services
-from bookings.models import Booking, BookingEvent, Slot, WaitlistEntry
+from bookings.models import Booking, BookingEvent, MailCount, Slot, WaitlistEntry
 from bookings.tests.factories import TUESDAY, BookingFactory, DeliveryFactory, SlotFactory
 from catalog.models import Calendar, OpeningHours, Service
 from catalog.tests.factories import CalendarFactory, ServiceFactory
@@ -60,6 +60,7 @@ def everything(boss):
     ReviewFactory(booking=booking)
     WaitlistEntry.objects.create(slot=SlotFactory(), user=boss)
     DeliveryFactory()
+    MailCount.objects.create(subject="a booking", day=timezone.now().date(), sent=1, most=8)
 
 
 def page(model, kind, *args):
@@ -75,6 +76,7 @@ def test_every_model_of_ours_is_registered():
         "bookings.Booking",
         "bookings.BookingEvent",
         "bookings.Delivery",
+        "bookings.MailCount",
         "bookings.Slot",
         "bookings.WaitlistEntry",
         "bookings.Webhook",

@@ -6,7 +6,7 @@ from django.utils import timezone
 from accounts import services as accounts_services
 from accounts.tests.factories import PASSWORD, AdminFactory, ProviderFactory
 from bookings import services
-from bookings.models import WaitlistEntry
+from bookings.models import MailCount, WaitlistEntry
 from bookings.tests.factories import (
     TUESDAY,
     BookingFactory,
@@ -55,3 +55,4 @@ def world(boss):
     WaitlistEntry.objects.create(slot=SlotFactory(), user=boss)
     WebhookFactory()
     DeliveryFactory()
+    MailCount.objects.create(subject="a booking", day=timezone.now().date(), sent=1, most=8)

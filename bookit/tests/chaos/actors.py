@@ -407,7 +407,7 @@ class User(Member):
 
     def change_my_name(self) -> None:
         name = f"User {self.rng.getrandbits(20)}"
-        possible = self.ledger.names.get(self.person.id, [])
+        possible = self.ledger.names.get(self.person.id, [self.person.name])
         status, _ = self.ask("PATCH", "/me", {"name": name}, allowed={200})
         # Of what was not answered nobody knows whether it was done.
         self.ledger.names[self.person.id] = [name] if status == 200 else [*possible, name]

@@ -25,6 +25,7 @@ class Person:
 
     id: str
     email: str
+    name: str
     role: str
     token: str
 
@@ -86,7 +87,9 @@ def build(base: str, admin_email: str) -> Town:
 
         def sign_in(email: str) -> Person:
             found = post("/auth/login", {"email": email, "password": PASSWORD})
-            return Person(found["id"], found["email"], found["role"], found["access_token"])
+            return Person(
+                *(found[field] for field in ("id", "email", "name", "role", "access_token"))
+            )
 
         chief = sign_in(admin_email)
         for role, number in (("user", USERS), ("provider", PROVIDERS), ("admin", ADMINS - 1)):
