@@ -1,11 +1,13 @@
-"""What a worker does by itself: mails, and the bookings that are over."""
+"""What a worker does by itself: mails, webhooks, and the bookings that are over."""
 
 import subprocess
 import sys
 import time
+from base64 import b64encode
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import IO, cast
 
 import psutil
 import psycopg
@@ -17,10 +19,12 @@ from bookit.startup import BASE_DIR
 # Bookings that are confirmed at once: each is told to the customer and to the provider.
 CONFIRMED = 2_000
 FOLLOW_UP, MAIL = "%.follow_up", "%.send_mail"
+# Events that one endpoint is sent.
+EVENTS = 2_000
 # Bookings that have ended while no worker ran.
 OVERDUE = 100_000
 # The targets.
-LEAST_MAILS, MOST_MEMORY, MOST_SECONDS, LONGEST_LOCK = 150, 120, 30, 1
+LEAST_MAILS, LEAST_DELIVERIES, MOST_MEMORY, MOST_SECONDS, LONGEST_LOCK = 150, 100, 120, 30, 1
 TIMEOUT = 120.0
 
 CONFIRM = """
@@ -33,6 +37,32 @@ WHERE status = 'confirmed' AND start_time > now() AND user_id = ANY(
     SELECT benchmark.key('user', n) FROM generate_series(1, %(users)s) AS n
 )
 ORDER BY id LIMIT %(confirmed)s
+"""
+# An admin, and what waits for a webhook of theirs, which is sent nothing else meanwhile.
+WEBHOOK = """
+WITH owner AS (
+    INSERT INTO accounts_user (id, password, name, email, role, timezone, is_active, created_at)
+    VALUES (benchmark.key('admin', 1), '', '', 'admin@example.com', 'admin', 'UTC', true, now())
+    RETURNING id
+), webhook AS (
+    INSERT INTO bookings_webhook (
+        id, owner_id, url, events, since, secret, previous_secret, is_active, disabled_reason
+    )
+    SELECT benchmark.key('webhook', 1), id, %(url)s, '{booking.created}',
+        jsonb_build_object('booking.created', %(last)s::bigint), %(secret)s, '',
+        true, ''
+    FROM owner RETURNING id
+), delivery AS (
+    INSERT INTO bookings_delivery (id, webhook_id, event_id, type, status, next_attempt_at)
+    SELECT gen_random_uuid(), webhook.id, event.id, event.type, 'pending', now()
+    FROM webhook CROSS JOIN (
+        SELECT id, type FROM bookings_bookingevent ORDER BY id LIMIT %(events)s
+    ) AS event
+)
+INSERT INTO procrastinate_jobs (queue_name, task_name, priority, lock, queueing_lock, args)
+SELECT 'webhooks', 'bookings.deliver', 0, 'webhook-' || id, 'webhook-' || id,
+    jsonb_build_object('webhook_id', id)
+FROM webhook
 """
 # Long before all others, so that no two meet.
 FORGET = """
@@ -77,6 +107,8 @@ class JobsDone:
         missed = []
         if self.name == "mails" and self.rate < LEAST_MAILS:
             missed.append(f"mails: {self.rate:.0f} a second, not {LEAST_MAILS}")
+        if self.name == "webhooks" and self.rate < LEAST_DELIVERIES:
+            missed.append(f"webhooks: {self.rate:.0f} a second, not {LEAST_DELIVERIES}")
         if self.name == "overdue" and self.seconds > MOST_SECONDS:
             missed.append(f"overdue: {self.seconds:.0f} s, not {MOST_SECONDS}")
         if self.memory_mib is not None and self.memory_mib > MOST_MEMORY:
@@ -117,6 +149,33 @@ def mails(url: str, size: Size, say: Callable[[str], None]) -> JobsDone:
     return JobsDone("mails", count, seconds, memory_mib=memory)
 
 
+def webhooks(url: str, size: Size, say: Callable[[str], None]) -> JobsDone:
+    """Let one worker on one core send events to one endpoint, which answers at once."""
+    say(f"{EVENTS:,} events for a webhook.")
+    secret = f"whsec_{b64encode(bytes(32)).decode()}"
+    with psycopg.connect(url, autocommit=True) as connection, _endpoint(EVENTS) as endpoint:
+        connection.execute("DELETE FROM procrastinate_jobs")
+        address = f"http://127.0.0.1:{int(endpoint.readline())}/"
+        connection.execute(
+            WEBHOOK, {"url": address, "secret": secret, "events": EVENTS, "last": 2**63 - 1}
+        )
+
+        def waiting() -> bool:
+            row = connection.execute(
+                "SELECT EXISTS (SELECT FROM bookings_delivery WHERE status = 'pending')"
+            ).fetchone()
+            return bool(row and row[0])
+
+        allowed = {"WEBHOOK_ALLOW_PRIVATE": "true"}
+        with _running(url, "procrastinate", "worker", **allowed) as worker:
+            _until(lambda: not waiting())
+            memory = worker.memory_info().rss / 2**20
+        seconds = float(endpoint.readline())
+        connection.execute("TRUNCATE bookings_webhook, bookings_delivery, bookings_attempt")
+        connection.execute("DELETE FROM accounts_user WHERE id = benchmark.key('admin', 1)")
+    return JobsDone("webhooks", EVENTS, seconds, memory_mib=memory)
+
+
 def overdue(url: str, size: Size, say: Callable[[str], None]) -> JobsDone:
     """Complete bookings that have ended while no worker ran."""
     say(f"{OVERDUE:,} overdue bookings.")
@@ -147,17 +206,35 @@ def overdue(url: str, size: Size, say: Callable[[str], None]) -> JobsDone:
 #: By the name of what is measured.
 MEASURES: dict[str, Callable[[str, Size, Callable[[str], None]], JobsDone]] = {
     "mails": mails,
+    "webhooks": webhooks,
     "overdue": overdue,
 }
 
 
 @contextmanager
-def _running(url: str, *command: str) -> Iterator[psutil.Process]:
+def _endpoint(messages: int) -> Iterator[IO[str]]:
+    """Run an endpoint of webhooks, for the length of a `with` block; return what it writes."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "bookit.benchmark.endpoint", str(messages)],
+        cwd=BASE_DIR,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        with cast(IO[str], process.stdout) as said:
+            yield said
+    finally:
+        process.terminate()
+        process.wait()
+
+
+@contextmanager
+def _running(url: str, *command: str, **variables: str) -> Iterator[psutil.Process]:
     """Run a command of `manage.py` on one core, for the length of a `with` block."""
     process = subprocess.Popen(
         [sys.executable, "manage.py", *command],
         cwd=BASE_DIR,
-        env=production(url),
+        env={**production(url), **variables},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,

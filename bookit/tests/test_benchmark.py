@@ -171,6 +171,7 @@ class TestReport:
             [Memory(40.0, None)],
             [
                 JobsDone("mails", 149, 1.0, memory_mib=121.0),
+                JobsDone("webhooks", 99, 1.0),
                 JobsDone("overdue", 100_000, 31.0, longest_lock_s=1.5),
             ],
         )
@@ -183,6 +184,7 @@ class TestReport:
             "memory: 91 MiB in a worker, not 90",
             "mails: 149 a second, not 150",
             "worker: 121 MiB, not 120",
+            "webhooks: 99 a second, not 100",
             "overdue: 31 s, not 30",
             "overdue: a lock of 1.5 s, not 1",
         ]
@@ -221,8 +223,9 @@ def test_it_compares_bookit_with_the_reference_and_measures(database_url, tmp_pa
     monkeypatch.setenv("PATH", "")
     monkeypatch.setattr(jobs, "OVERDUE", 50)
     monkeypatch.setattr(jobs, "CONFIRMED", 5)
+    monkeypatch.setattr(jobs, "EVENTS", 5)
     measured = ("free-7-100", "free-50", "create", "create-silent", "publish")
-    options = Options(SMALL, seconds=0.2, rounds=1, workers=1, only=(*measured, "mails", "overdue"))
+    options = Options(SMALL, seconds=0.2, rounds=1, workers=1, only=(*measured, *jobs.MEASURES))
     report = benchmark(database_url, options, directory=tmp_path, say=lambda message: None)
 
     one, many, created, silent, published = report.results
@@ -242,9 +245,11 @@ def test_it_compares_bookit_with_the_reference_and_measures(database_url, tmp_pa
         )
         missing = -cursor.fetchone()[0]
     assert missing >= sum(silent.bookit[0].measurement.statuses.values()) > 0
-    mails, overdue = report.jobs
+    mails, webhooks, overdue = report.jobs
     # Both readers of each booking; and those of what expired, if a minute has begun meanwhile.
     assert mails.count >= 10
+    assert webhooks.count == 5
+    assert webhooks.rate > 0
     assert overdue.count == 50
     assert mails.memory_mib
     assert report.content()["results"][2]["name"] == "create"
