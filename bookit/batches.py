@@ -5,7 +5,7 @@ from typing import Any
 from django.db import connection, transaction
 from django.db.models import CASCADE, Model, QuerySet
 
-# Rows of one transaction. It takes some 20 ms, so nobody waits long for a row that is locked.
+# Rows of one transaction. It takes some 50 ms, so nobody waits long for a row that is locked.
 BATCH = 1000
 
 
