@@ -15,7 +15,7 @@ from bookit.tests.chaos.ledger import Closure, Ledger
 from catalog.tests.factories import ServiceFactory, TimeOffFactory
 from reviews import services as reviews
 
-SECONDS = 12
+SECONDS = 20
 TABLES = [
     *("bookings_booking", "bookings_slot", "bookings_occupancy", "bookings_bookingevent"),
     *("bookings_delivery", "reviews_review", "catalog_service", "accounts_user"),
@@ -35,7 +35,7 @@ def test_after_a_bad_day_everything_that_was_acknowledged_is_there_once(tmp_path
     assert day.violations == [], day.report()
     # The control: something was asked, changed and broken.
     assert day.ledger.acknowledged > 50
-    assert sum(day.faults.values()) >= 3
+    assert sum(day.faults.values()) >= 2
 
 
 @pytest.fixture
