@@ -59,22 +59,27 @@ class Prepared(Generic[Instance]):
         return self._shape(self._build())
 
     @cached_property
-    def _compiler(self) -> SQLCompiler:
-        return self._queryset.query.get_compiler(DEFAULT_DB_ALIAS)
+    def _compiled(self) -> tuple[SQLCompiler, tuple[str, tuple[Any, ...]]]:
+        # Both or neither: to write the text may take a look at the server. A compiler that is kept
+        # after that failed would look with the connection of another thread, and always fail.
+        compiler = self._queryset.query.get_compiler(DEFAULT_DB_ALIAS)
+        return compiler, compiler.as_sql()
 
-    @cached_property
+    @property
+    def _compiler(self) -> SQLCompiler:
+        return self._compiled[0]
+
+    @property
     def _text(self) -> tuple[str, tuple[Any, ...]]:
-        return self._compiler.as_sql()
+        return self._compiled[1]
 
     @cached_property
     def _converters(self) -> Any:
-        self._text  # noqa: B018 - what is selected is known once it is written
         return self._compiler.get_converters([column for column, _, _ in self._compiler.select])
 
     @cached_property
     def names(self) -> list[str]:
         """The names of the columns."""
-        self._text  # noqa: B018 - as above
         return [alias or column.target.attname for column, _, alias in self._compiler.select]
 
     @cached_property

@@ -110,13 +110,15 @@ def why_not_ready() -> str | None:
     if reason:
         return reason
     django.setup(set_prefix=False)
-    from django.db import connection
+    from django.db import OperationalError, connection
 
     from bookit.pending import explanation, pending_migrations
 
     try:
         count = pending_migrations()
         return explanation(count) if count else None
+    except OperationalError as error:  # It has gone since the line before.
+        return _unreachable(error)
     finally:
         # Web is about to fork.
         connection.close()
@@ -134,6 +136,10 @@ def why_unreachable() -> str | None:
     try:
         psycopg.connect(**connection.get_connection_params()).close()
     except psycopg.OperationalError as error:
-        reason = str(error).strip().splitlines() or ["no reason is given"]
-        return f"PostgreSQL cannot be reached: {reason[0]}"
+        return _unreachable(error)
     return None
+
+
+def _unreachable(error: Exception) -> str:
+    reason = str(error).strip().splitlines() or ["no reason is given"]
+    return f"PostgreSQL cannot be reached: {reason[0]}"

@@ -2,6 +2,7 @@
 
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 import psycopg
@@ -16,11 +17,13 @@ from bookings.tests.factories import BookingFactory
 from bookit import errors, problems
 from bookit.errors import database_error_facts
 from bookit.postgresql import base
+from bookit.prepared import Parameter, Prepared
 from bookit.retries import TRIES, retried
 from bookit.tests.crowd import ask, at_once
 from bookit.tests.expect import page, problem
 from catalog import services as catalog
 from catalog.models import Calendar
+from catalog.serializers import CalendarSerializer
 from catalog.tests.factories import CalendarFactory
 
 
@@ -50,6 +53,24 @@ def end_all_sessions():
 
 
 # --- lost connections -------------------------------------------------------------------------
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_query_that_could_not_be_prepared_is_prepared_by_the_next_thread():
+    calendar = CalendarFactory()
+    pk = Parameter("pk", Calendar._meta.pk)
+    query = Prepared(lambda: Calendar.objects.order_by().filter(pk=pk), CalendarSerializer.rows)
+
+    def fail():
+        def nothing_listens(params):
+            raise psycopg.OperationalError("connection refused")
+
+        connection.get_new_connection = nothing_listens
+        query(pk=calendar.pk).first()
+
+    with ThreadPoolExecutor() as pool, pytest.raises(OperationalError):
+        pool.submit(fail).result()
+    assert query(pk=calendar.pk).first()["id"] == calendar.pk
 
 
 @pytest.mark.django_db(transaction=True)

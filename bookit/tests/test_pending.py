@@ -8,12 +8,12 @@ import sys
 import time
 
 import pytest
-from django.db import connection
+from django.db import OperationalError, connection
 from django.db.migrations.recorder import MigrationRecorder
 from django.test import Client
 
 from accounts.tests.factories import AdminFactory
-from bookit import pending
+from bookit import pending, startup
 from bookit.startup import BASE_DIR
 from bookit.tests.expect import page, problem
 
@@ -110,6 +110,17 @@ def test_a_command_ends_with_one_line(command):
     assert program.stderr.startswith("bookit: ")
     assert program.stderr.endswith(" migrations are pending. Run: python manage.py migrate\n")
     assert program.stderr.count("\n") == 1
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_database_that_goes_away_while_migrations_are_counted_is_one_line(monkeypatch):
+    def gone():
+        raise OperationalError("connection timeout expired\nIs the server running?")
+
+    monkeypatch.setattr(startup, "why_unreachable", lambda: None)
+    monkeypatch.setattr(pending, "pending_migrations", gone)
+    reason = startup.why_not_ready()
+    assert reason == "PostgreSQL cannot be reached: connection timeout expired"
 
 
 def test_web_says_it_when_it_starts_and_serves_all_the_same(tmp_path):
