@@ -215,7 +215,7 @@ def change_password(
     guess.was_right()
     _check_strength(new_password, user, field="new_password")
     user.password = make_password(new_password)
-    # Of two concurrent changes, the second one's current password is no longer the account's.
+    # If two change it at once, the second is refused: its current password has been replaced.
     if not User.objects.filter(pk=user.pk, password=before).update(password=user.password):
         raise wrong
 

@@ -59,7 +59,7 @@ BATCH_SECONDS = 1.0
 # less than a worker that is told to stop waits for its jobs.
 TURN = 5.0
 # Webhooks that fail may hang for seconds at each message. Half of a worker's places are for the
-# others; one that fails and finds no place tries again after so many seconds.
+# others; a failing one that finds no place tries again after ANOTHER_TRY.
 FAILING = BoundedSemaphore(WEBHOOKS_AT_A_TIME // 2)
 ANOTHER_TRY = timedelta(seconds=2)
 

@@ -125,7 +125,7 @@ def calendar_feed(*, calendar_id: UUID, token: str, at: datetime) -> ical.Calend
     """Return what a calendar's time is taken by; with names if the token says for whom.
 
     Raises:
-        ObjectDoesNotExist: there is no such calendar, it is no token of it or not any more, or the
+        ObjectDoesNotExist: there is no such calendar, the token is not valid for it, or the
             person who asked for the names keeps the calendar no more.
     """
     content = _content(token)

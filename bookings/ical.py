@@ -30,7 +30,7 @@ STATUSES: dict[str, str] = {
 
 @dataclass(frozen=True)
 class Party:
-    """Who calls or comes: a name, which may be empty, and a mail address."""
+    """The organizer or an attendee: a name, which may be empty, and a mail address."""
 
     name: str
     email: str

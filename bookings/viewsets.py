@@ -87,7 +87,7 @@ MOST_TIMES = 90_000
 MOST_REFUSED = 10_000
 # They are written in batches, because as Python objects they take ten times as much memory.
 AT_A_TIME = 1000
-# Of several services this many days are searched at a time.
+# A search of several services covers this many days at a time, summed over the services.
 SERVICE_DAYS = 500
 
 # Why a time cannot be had.

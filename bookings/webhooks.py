@@ -67,7 +67,7 @@ WITH written AS (
 )
 SELECT DISTINCT webhook_id FROM written
 """
-# Of each webhook one job waits. An update also where nothing changes: it keeps the job from being
+# Each webhook has one waiting job. It is updated even if nothing changes, which keeps it from being
 # begun before the caller's transaction has committed the deliveries that the job is to send.
 _WAKE = """
 INSERT INTO procrastinate_jobs

@@ -52,7 +52,7 @@ NAMED = {
     "POST reviews": ("booking_id", ""),
 }
 
-# Of two of these, whoever is refused whatever the body names.
+# The people whom these two endpoints refuse, whatever the body names.
 WHATEVER_IS_NAMED = {
     ("POST", "slots"): ["anonymous", "user", "owner"],
     ("POST", "reviews"): ["anonymous"],
