@@ -104,7 +104,8 @@ WITH {place}, free AS ({free_seat}), seated AS MATERIALIZED (
 )
 SELECT seated.seat, seated.on_terms, booking.seat IS NOT NULL, booking.seat IS NULL AND EXISTS (
     SELECT FROM bookings_booking AS hold
-    WHERE hold.calendar_id = %(calendar_id)s AND hold.hold_expires_at <= %(at)s
+    WHERE hold.calendar_id = %(calendar_id)s
+      AND hold.hold_expires_at <= (SELECT %(at)s::timestamptz)
       AND hold.blocked && tstzrange(%(blocked_from)s, %(blocked_until)s)
 )
 FROM seated LEFT JOIN booking ON true
