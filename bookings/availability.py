@@ -8,8 +8,9 @@ services, days and bookings there are.
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import date, datetime, timedelta, tzinfo
+from functools import lru_cache
 from heapq import merge
-from itertools import accumulate, islice, pairwise, repeat
+from itertools import accumulate, chain, islice, pairwise, repeat
 from operator import add
 from typing import Any, TypedDict
 from uuid import UUID
@@ -31,6 +32,8 @@ WEEK = timedelta(days=7)
 ALTERNATIVES = 3
 REACHES = [timedelta(days=days) for days in (1, 7, 31)]
 INSTANT = timedelta(microseconds=1)
+# Starts of a grid are made this many at a time.
+ROW = 100
 
 
 class BookingConflict(Conflict):
@@ -178,7 +181,7 @@ class Search:
         )
         if terms.mode != Service.Mode.OPEN:
             return in_slots
-        without_slot = self._without_slot(terms, earliest, before)
+        without_slot = chain.from_iterable(self._without_slot(terms, earliest, before))
         if not self._slots.get(terms.service_id):
             return without_slot
         return merge(in_slots, without_slot, key=_start)
@@ -195,9 +198,9 @@ class Search:
         )
         if terms.mode == Service.Mode.OPEN:
             on_grid = (
-                (start, start + terms.duration, None)
+                (start, ends, None)
                 for opens, before in _starts_between(terms, self.from_, self.until, fitting=False)
-                for start in _grid(opens, max(opens, self.from_), before, terms.step)
+                for start, ends in chain.from_iterable(_grid(terms, opens, self.from_, before))
                 if start not in slots
             )
             candidates = merge(candidates, on_grid, key=lambda candidate: candidate[0])
@@ -216,8 +219,8 @@ class Search:
 
     def _without_slot(
         self, terms: Terms, earliest: datetime, before: datetime
-    ) -> Iterator[FreeTime]:
-        """Yield the free times on the grid of an open service, in order."""
+    ) -> Iterator[list[FreeTime]]:
+        """Yield the free times on the grid of an open service, in order, some at a time."""
         stretches = deque(self._stretches(terms, earliest, before))
         if not stretches:
             return
@@ -227,14 +230,16 @@ class Search:
             for begins, ends, seats_left in stretches:
                 if begins >= closes:
                     break
-                starts = _grid(opens, max(opens, begins), min(ends, closes), terms.step)
-                for start in starts:
-                    yield {
-                        "start_time": start,
-                        "end_time": start + terms.duration,
-                        "seats_left": seats_left,
-                        "slot_id": None,
-                    }
+                for periods in _grid(terms, opens, begins, min(ends, closes)):
+                    yield [
+                        {
+                            "start_time": start,
+                            "end_time": end,
+                            "seats_left": seats_left,
+                            "slot_id": None,
+                        }
+                        for start, end in periods
+                    ]
 
     def _stretches(
         self, terms: Terms, earliest: datetime, before: datetime
@@ -393,13 +398,30 @@ def _starts_between(
 
 
 def _grid(
-    opens: datetime, from_: datetime, before: datetime, step: timedelta
-) -> Iterator[datetime]:
-    """Return the starts in `[from_, before)` of the grid that begins at `opens`, in order."""
-    # Rounded up: the first of the grid that is not before `from_`.
-    first = opens - ((opens - from_) // step) * step
-    count = -((first - before) // step)
-    return accumulate(repeat(step, count - 1), add, initial=first) if count > 0 else iter(())
+    terms: Terms, opens: datetime, from_: datetime, before: datetime
+) -> Iterator[Sequence[tuple[datetime, datetime]]]:
+    """Yield the starts in `[from_, before)` of the grid that begins at `opens`, with their ends.
+
+    They come in order, at most `ROW` at a time.
+    """
+    step = terms.step
+    # The numbers of the first start and of the one after the last; both divisions round up.
+    number = max(0, -((opens - from_) // step))
+    stop = -((opens - before) // step)
+    while number < stop:
+        row, first = divmod(number, ROW)
+        periods = _row(opens + row * ROW * step if row else opens, step, terms.duration)
+        yield periods[first : first + stop - number]
+        number += ROW - first
+
+
+@lru_cache(maxsize=64)
+def _row(
+    first: datetime, step: timedelta, duration: timedelta
+) -> Sequence[tuple[datetime, datetime]]:
+    """Return `ROW` periods of a grid; services with the same hours share them."""
+    starts = accumulate(repeat(step, ROW - 1), add, initial=first)
+    return [(start, start + duration) for start in starts]
 
 
 def _runs(
