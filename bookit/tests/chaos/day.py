@@ -222,11 +222,23 @@ def _address(output: Path, file: IO[bytes], process: subprocess.Popen[bytes]) ->
     raise RuntimeError(f"BookIt does not start: {output.read_text()[-2000:]}")
 
 
+def _connect(url: str) -> psycopg.Connection[Any]:
+    """Connect to PostgreSQL, which may still be recovering from the last fault."""
+    deadline = time.monotonic() + START_TIMEOUT
+    while True:
+        try:
+            return psycopg.connect(url, autocommit=True)
+        except psycopg.OperationalError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.2)
+
+
 def _drain(url: str, environment: dict[str, str]) -> None:
     """Wait until the worker has done what is due; the jobs of dead workers go to living ones."""
     deadline = time.monotonic() + DRAIN_TIMEOUT
     quiet = 0
-    with psycopg.connect(url, autocommit=True) as connection:
+    with _connect(url) as connection:
         connection.execute(
             "UPDATE procrastinate_workers SET last_heartbeat = now() - interval '1 hour'"
             " WHERE last_heartbeat < now() - interval '15 seconds'"
