@@ -1,6 +1,6 @@
 """A calendar's page in the admin site: its time off, and the bookings that a change leaves outside.
 
-Pages that all models have alike are tested in `reviews/tests/test_admin.py`.
+Pages that all models have alike are tested in `bookit/adminsite/tests/test_pages.py`.
 """
 
 import re

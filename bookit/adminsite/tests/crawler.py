@@ -1,19 +1,23 @@
 """A browser without judgement: it follows every link, sends every form, and then gets them wrong.
 
-Everything is chosen by a seed, so that a run can be repeated. What it finds is told as a line of
-curl that shows the same.
+There are more wrong requests than a test run has time for, so a sample is sent: at least one for
+each link, each parameter, each field and each action. A seed chooses the sample, so a run can be
+repeated. Complaints come with a curl command that shows the same.
 """
 
 import random
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from html.parser import HTMLParser
 from shlex import quote
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import parse_qsl, urlencode, urljoin, urlsplit
 
+from django.conf import settings
 from django.test import Client
+
+from bookit.tests.plugin import shared_handler
 
 SEED = 20260101
 MEBIBYTE = 1024 * 1024
@@ -84,8 +88,9 @@ PARAMETERS = [
     "x" * 4000,
 ]
 
-# Those that each list knows, whether a link names them or not.
-KNOWN = ["p", "o", "q", "all", "e", "_facets", "_popup", "_to_field", "_changelist_filters"]
+# Parameters that pages know whether a link names them or not: all pages, and lists.
+KNOWN = ["_popup", "_to_field", "_changelist_filters"]
+KNOWN_BY_LISTS = ["p", "o", "q", "all", "e", "_facets"]
 
 # Put in place of a field of a form.
 FIELDS = [
@@ -121,11 +126,25 @@ FIELDS = [
     "[]",
 ]
 # And of a field that counts the rows of a form.
-COUNTS = ["", "abc", "-1", "0", "999", str(10**9), "9" * 5000, "\0"]
+COUNTS = ["", "abc", "-1", "0", "20", str(10**9), "9" * 5000, "\0"]
+BODIES = ["x=" + "y" * MEBIBYTE, "%ff=%ff&&&=&;", "&".join(["f="] * 1100)]
+# Requests in which several things are wrong at once, for each page and each form.
+COMBINATIONS = 100
+# How often a page that redirects lead to is looked at.
+ARRIVALS = 3
 
 
-#: A request: its method, its address and its body.
-Case = tuple[str, str, str]
+class Case(NamedTuple):
+    """A request that is wrong.
+
+    Args:
+        subject: what is wrong with it. Each subject is tried at least once.
+    """
+
+    subject: str
+    method: str
+    address: str
+    body: str | list[tuple[str, str]] = ""
 
 
 @dataclass
@@ -155,6 +174,10 @@ class Page(HTMLParser):
         of = {name: value or "" for name, value in attrs}
         if tag == "a" and of.get("href"):
             self.links.append(urljoin(self.path, of["href"]))
+        if "data-ajax--url" in of:
+            names = ("app-label", "model-name", "field-name")
+            query = {name.replace("-", "_"): of[f"data-{name}"] for name in names}
+            self.links.append(f"{of['data-ajax--url']}?{urlencode({**query, 'term': 'a'})}")
         if tag == "form":
             action = urljoin(self.path, of.get("action") or self.path)
             self.forms.append(Form(action, of.get("method", "get").lower()))
@@ -200,16 +223,50 @@ def encode(pairs: list[tuple[str, str]]) -> str:
     return urlencode(pairs, errors="surrogatepass")
 
 
-class Crawler:
-    """Sends requests as an admin, and notes what should not have been answered like that."""
+class Browser(Client):
+    """Django's test client, without the record that it keeps of each template that is rendered.
 
-    def __init__(self, user: Any, seed: int = SEED) -> None:
+    Small templates render every input of a form, and a copy of the context of each takes longer
+    than the rest of the request.
+    """
+
+    def request(self, **request: Any) -> Any:
+        """Send a request and return its answer, also that to an exception."""
+        handler = shared_handler(tuple(settings.MIDDLEWARE))
+        answer = handler(self._base_environ(**request))
+        self.cookies.update(answer.cookies)
+        return answer
+
+
+class Crawler:
+    """Sends requests, and notes what should not have been answered like that.
+
+    Args:
+        user: an admin.
+        each: how many wrong requests are sent for each subject; 0 means all.
+        signed_in: whether the user signs in, at once and after being signed out.
+    """
+
+    def __init__(
+        self, user: Any, each: int = 1, seed: int = SEED, *, signed_in: bool = True
+    ) -> None:
         self.user = user
+        self.signed_in = signed_in
+        self.each = each
         self.random = random.Random(seed)
-        self.client = Client(raise_request_exception=False)
-        self.client.force_login(user)
+        self.client = Browser()
+        self.sign_in()
         self.sent = 0
+        self.subjects: set[str] = set()
         self.complaints: dict[str, str] = {}
+        self.arrivals: dict[str, int] = {}
+
+    def sign_in(self) -> None:
+        """Begin a session, or end it."""
+        if self.signed_in:
+            self.client.force_login(self.user)
+        else:
+            self.client.cookies.clear()
 
     # --- one request --------------------------------------------------------------------------
 
@@ -217,12 +274,15 @@ class Crawler:
         """Ask for an address."""
         return self.send("GET", address)
 
-    def post(self, address: str, pairs: list[tuple[str, str]]) -> Any:
-        """Send a form."""
-        return self.send("POST", address, encode(pairs))
-
     def send(self, method: str, address: str, body: str = "") -> Any:
         """Send a request and look at the answer, and at the page that it leads to."""
+        answer = self.look(method, address, body)
+        if answer.status_code in (301, 302):
+            self.arrive(answer["Location"])
+        return answer
+
+    def look(self, method: str, address: str, body: str = "", when: str = "") -> Any:
+        """Send a request and look at the answer."""
         self.sent += 1
         path, _, query = address.partition("?")
         answer = self.client.generic(
@@ -235,27 +295,23 @@ class Crawler:
         wrong = self.what_is_wrong(address, answer)
         if wrong:
             self.complaints.setdefault(
-                f"{wrong} {method} {UUID.sub('ID', path)[:120]}", self.curl(method, address, body)
+                f"{wrong} {method} {shape_of(path)[:120]}{when}", self.curl(method, address, body)
             )
-        if answer.status_code in (301, 302):
-            self.arrive(answer["Location"])
         return answer
 
     def arrive(self, location: str) -> None:
         """Look at where a redirect leads; sign in again when the crawler has locked itself out."""
-        if "/login/" in location:
+        if "/login/" in location or not self.signed_in:
             self.user.__class__.objects.filter(pk=self.user.pk).update(is_active=True, role="admin")
             self.user.refresh_from_db()
-            self.client.force_login(self.user)
+            self.sign_in()
             return
-        path, _, query = location.partition("?")
-        answer = self.client.generic("GET", path, QUERY_STRING=query)
-        wrong = self.what_is_wrong(location, answer)
-        if wrong:
-            self.complaints.setdefault(
-                f"{wrong} GET {UUID.sub('ID', path)[:120]}, after a redirect",
-                self.curl("GET", location, ""),
-            )
+        kind = shape_of(location)
+        self.arrivals[kind] = self.arrivals.get(kind, 0) + 1
+        if self.arrivals[kind] <= ARRIVALS or not self.each:
+            self.look("GET", location, when=", after a redirect")
+        else:
+            self.client.cookies.pop("messages", None)
 
     def what_is_wrong(self, address: str, answer: Any) -> str:
         """Return what a person in front of a browser would complain of, or nothing."""
@@ -263,8 +319,9 @@ class Crawler:
         if answer.status_code >= 500:
             return f"{answer.status_code}"
         if answer.status_code in (301, 302):
-            there = urlsplit(answer["Location"])
-            return "" if not there.netloc and there.path.startswith("/") else "leads elsewhere"
+            # A relative one, as `?next=abc` asks for, stays on this site.
+            there = urlsplit(urljoin(address, answer["Location"]))
+            return "" if not (there.scheme or there.netloc) else "leads elsewhere"
         text = "" if answer.streaming else answer.content.decode()
         if "Traceback (most recent call last)" in text:
             return "traceback"
@@ -288,83 +345,117 @@ class Crawler:
 
     # --- crawling -----------------------------------------------------------------------------
 
-    def crawl(self, start: str, inside: str) -> dict[str, Page]:
-        """Follow the links below `inside`, one of each kind, and return the pages by address."""
+    def crawl(self, *starts: str, inside: tuple[str, ...] = ()) -> dict[str, Page]:
+        """Follow the links below `inside`, and return the pages by address.
+
+        Two pages of a kind are enough: they may show rows in different states. A link with
+        parameters is followed if one of them is new: filters can be combined without end.
+        """
         found: dict[str, Page] = {}
         seen: dict[str, int] = {}
-        waiting = [start]
+        named: dict[str, set[str]] = {}
+        waiting = [*starts]
         while waiting:
             address = waiting.pop(0)
             parts = urlsplit(address)
-            names = sorted({name for name, _ in parse_qsl(parts.query, True)})
-            kind = f"{re.sub(r'/[0-9]+/', '/ID/', UUID.sub('ID', parts.path))}?{names}"
-            seen[kind] = seen.get(kind, 0) + 1
-            if seen[kind] > 2 or not parts.path.startswith(inside) or parts.netloc:
+            shape = shape_of(parts.path)
+            names = {name for name, _ in parse_qsl(parts.query, True)}
+            known = named.setdefault(shape, set())
+            if parts.netloc or not (address in starts or parts.path.startswith(inside)):
                 continue
+            if names <= known if names else seen.get(shape, 0) >= 2:
+                continue
+            known |= names
+            seen[shape] = seen.get(shape, 0) + (not names)
             answer = self.get(address)
-            if answer.status_code == 200 and answer["Content-Type"].startswith("text/html"):
-                page = Page(address, answer.content.decode())
-                found[address] = page
-                waiting += [link.partition("#")[0] for link in page.links]
+            if answer.status_code != 200:
+                continue
+            is_page = answer["Content-Type"].startswith("text/html")
+            page = Page(address, answer.content.decode() if is_page else "")
+            found[address] = page
+            waiting += [link.partition("#")[0] for link in page.links]
         return found
 
     # --- getting it wrong ---------------------------------------------------------------------
 
-    def try_some(self, cases: Iterator[Case], most: int) -> None:
-        """Send a fair sample of the cases, chosen by the seed; all of them if `most` is 0."""
-        every = list(cases)
-        chosen = self.random.sample(every, most) if 0 < most < len(every) else every
-        for method, address, body in chosen:
-            self.send(method, address, body)
+    def try_each(self, cases: Iterable[Case]) -> None:
+        """Send a sample of the cases, chosen by the seed: `each` for each subject, or all."""
+        subjects: dict[str, list[Case]] = {}
+        for case in cases:
+            subjects.setdefault(case.subject, []).append(case)
+        self.subjects |= subjects.keys()
+        for all_of_it in subjects.values():
+            most = min(self.each or len(all_of_it), len(all_of_it))
+            for case in self.random.sample(all_of_it, most):
+                body = case.body if isinstance(case.body, str) else encode(case.body)
+                self.send(case.method, case.address, body)
 
     def wrong_ids(self, pages: dict[str, Page]) -> Iterator[Case]:
         """Yield requests for the pages of rows under ids that make no sense."""
         for shape in sorted({shape for address in pages if (shape := _id_shape(address))}):
             for value in IDS:
                 address = shape.replace("{id}", value)
-                yield "GET", address, ""
-                yield "POST", address, "post=yes"
+                yield Case(f"GET {shape}", "GET", address)
+                yield Case(f"POST {shape}", "POST", address, "post=yes")
 
     def wrong_parameters(self, pages: dict[str, Page]) -> Iterator[Case]:
-        """Yield requests with parameters that make no sense, alone and together."""
-        names: dict[str, set[str]] = {}
-        for address in pages:
+        """Yield requests with parameters that make no sense, alone and together.
+
+        The other parameters of a link stay as they are.
+        """
+        links: dict[str, dict[str, list[tuple[str, str]]]] = {}
+        paths: dict[str, str] = {}
+        for address, page in pages.items():
             parts = urlsplit(address)
-            given = {name for name, _ in parse_qsl(parts.query, True)}
-            names.setdefault(parts.path, set()).update(given)
-        for path, given in sorted(names.items()):
-            known = list(dict.fromkeys([*sorted(given), *KNOWN]))
-            for name in known:
+            shape = shape_of(parts.path)
+            paths.setdefault(shape, parts.path)
+            known = links.setdefault(shape, {name: [] for name in KNOWN})
+            pairs = parse_qsl(parts.query, True)
+            for name, _ in pairs:
+                known.setdefault(name, [pair for pair in pairs if pair[0] != name])
+            if any("_selected_action" in form.choices for form in page.forms):
+                known |= {name: [] for name in KNOWN_BY_LISTS if name not in known}
+            if parts.path.endswith("/add/"):  # What a new row begins with, but for rows in it.
+                fields = {name for form in page.forms for name, _ in form.fields}
+                known |= {name: [] for name in fields if "-" not in name and name not in known}
+        for shape, path in sorted(paths.items()):
+            known = links[shape]
+            for name, others in sorted(known.items()):
                 for value in PARAMETERS:
-                    yield "GET", f"{path}?{encode([(name, value)])}", ""
-            for _ in range(100):
-                several = self.random.sample(known, 3)
-                pairs = [(name, self.random.choice(PARAMETERS)) for name in several]
-                yield "GET", f"{path}?{encode(pairs)}", ""
+                    query = encode([*others, (name, value)])
+                    yield Case(f"{shape}?{name}", "GET", f"{path}?{query}")
+            for _ in range(COMBINATIONS):
+                several = self.random.sample(sorted(known), 3)
+                query = encode([(name, self.random.choice(PARAMETERS)) for name in several])
+                yield Case(f"{shape}, several parameters", "GET", f"{path}?{query}")
 
     def wrong_forms(self, pages: dict[str, Page]) -> Iterator[Case]:
         """Yield each form with each field wrong, one after the other."""
         sent = set()
         for page in pages.values():
             for form in page.forms:
-                kind = (UUID.sub("ID", form.path), tuple(sorted({n for n, _ in form.fields})))
+                path = shape_of(urlsplit(form.path).path)
+                kind = (path, tuple(sorted({n for n, _ in form.fields})))
                 if form.method == "post" and "/logout/" not in form.path and kind not in sent:
                     sent.add(kind)
                     yield from self.wrong_form(form)
 
     def wrong_form(self, form: Form) -> Iterator[Case]:
         """Yield a form with each of its fields missing, doubled, and with values of every kind."""
+        shape = shape_of(urlsplit(form.path).path)
         for name in dict.fromkeys(name for name, _ in form.fields):
             for fields in self.wrong_fields(form, name):
-                yield "POST", form.path, encode(self.with_button(form, fields))
-        for _ in range(100):
+                body = self.with_button(form, fields)
+                yield Case(f"{shape}, field {name}", "POST", form.path, body)
+        for _ in range(COMBINATIONS):
             fields = [
                 (name, self.random.choice(FIELDS) if self.random.random() < 0.2 else value)
                 for name, value in form.fields
             ]
-            yield "POST", form.path, encode(self.with_button(form, fields))
-        for body in ("x=" + "y" * MEBIBYTE, "%ff=%ff&&&=&;", "&".join(["f="] * 1100)):
-            yield "POST", form.path, body
+            body = self.with_button(form, fields)
+            yield Case(f"{shape}, several fields", "POST", form.path, body)
+        for text in BODIES:
+            yield Case(f"{shape}, a body that is no form", "POST", form.path, text)
 
     def wrong_fields(self, form: Form, name: str) -> Iterator[list[tuple[str, str]]]:
         """Yield the fields of a form with one of them wrong."""
@@ -405,7 +496,13 @@ class Crawler:
                 for chosen in selections:
                     for rest in more:
                         ids = [("_selected_action", row) for row in chosen]
-                        yield "POST", address, encode([("action", action), *ids, *rest])
+                        body = [("action", action), *ids, *rest]
+                        yield Case(f"{address}, action {action}", "POST", address, body)
+
+
+def shape_of(address: str) -> str:
+    """Return an address without the ids in it, which differ from run to run."""
+    return re.sub(r"/[0-9]+/", "/ID/", UUID.sub("ID", address))
 
 
 def _id_shape(address: str) -> str | None:
