@@ -8,11 +8,9 @@ services, days and bookings there are.
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import date, datetime, timedelta, tzinfo
-from functools import lru_cache
 from heapq import merge
-from itertools import accumulate, chain, islice, pairwise, repeat
-from operator import add
-from typing import Any, TypedDict
+from itertools import islice, pairwise
+from typing import Any, NamedTuple, TypedDict
 from uuid import UUID
 
 from django.db import connection
@@ -32,8 +30,6 @@ WEEK = timedelta(days=7)
 ALTERNATIVES = 3
 REACHES = [timedelta(days=days) for days in (1, 7, 31)]
 INSTANT = timedelta(microseconds=1)
-# Starts of a grid are made this many at a time.
-ROW = 100
 
 
 class BookingConflict(Conflict):
@@ -124,6 +120,18 @@ ORDER BY slot.start_time
 """
 
 
+class Stretch(NamedTuple):
+    """Starts on a grid that find the same number of seats.
+
+    They are `opens + number * step`, from the number `first` to before `stop`.
+    """
+
+    opens: datetime
+    first: int
+    stop: int
+    seats_left: int
+
+
 class Search:
     """The free times of services whose start lies in `[from_, until)`.
 
@@ -167,24 +175,48 @@ class Search:
 
         Each is looked for only when it is asked for.
         """
-        if not terms.is_active:
-            return iter(())
-        earliest, before = max(self.from_, self.at + terms.notice), self.until
-        if terms.horizon is not None:
-            before = min(before, self.at + terms.horizon + INSTANT)
+        without_slot: Iterator[FreeTime] = (
+            {
+                "start_time": start,
+                "end_time": ends,
+                "seats_left": seats_left,
+                "slot_id": None,
+            }
+            for opens, first, stop, seats_left in self.stretches(terms)
+            for start, ends in _periods(terms, opens, first, stop)
+        )
+        if not self.has_slots(terms):
+            return without_slot
+        earliest, before = self._bounds(terms)
         in_slots = (
             slot
-            for slot in self._slots.get(terms.service_id, ())
-            if earliest <= slot["start_time"] < before
+            for slot in self._slots[terms.service_id]
+            if terms.is_active
+            and earliest <= slot["start_time"] < before
             and slot["seats_left"] > 0
             and not terms.opening.is_off(slot["start_time"], slot["end_time"])
         )
-        if terms.mode != Service.Mode.OPEN:
-            return in_slots
-        without_slot = chain.from_iterable(self._without_slot(terms, earliest, before))
-        if not self._slots.get(terms.service_id):
-            return without_slot
         return merge(in_slots, without_slot, key=_start)
+
+    def has_slots(self, terms: Terms) -> bool:
+        """Return whether one of the services has published slots, free or not."""
+        return bool(self._slots[terms.service_id])
+
+    def stretches(self, terms: Terms) -> Iterator[Stretch]:
+        """Yield the starts at which one of the services is free without a slot, in order."""
+        if not terms.is_active or terms.mode != Service.Mode.OPEN:
+            return
+        earliest, before = self._bounds(terms)
+        free = deque(self._free(terms, earliest, before))
+        if not free:
+            return
+        for opens, closes in _starts_between(terms, free[0][0], before, fitting=True):
+            while free and free[0][1] <= opens:
+                free.popleft()
+            for begins, ends, seats_left in free:
+                if begins >= closes:
+                    break
+                yield Stretch(*_numbers(terms, opens, begins, min(ends, closes)), seats_left)
 
     def has_free_time(self, terms: Terms) -> bool:
         """Return whether one of the services has a free time."""
@@ -200,7 +232,7 @@ class Search:
             on_grid = (
                 (start, ends, None)
                 for opens, before in _starts_between(terms, self.from_, self.until, fitting=False)
-                for start, ends in chain.from_iterable(_grid(terms, opens, self.from_, before))
+                for start, ends in _periods(terms, *_numbers(terms, opens, self.from_, before))
                 if start not in slots
             )
             candidates = merge(candidates, on_grid, key=lambda candidate: candidate[0])
@@ -217,34 +249,17 @@ class Search:
                     "code": self._why(terms, start, ends, slot_id),
                 }
 
-    def _without_slot(
-        self, terms: Terms, earliest: datetime, before: datetime
-    ) -> Iterator[list[FreeTime]]:
-        """Yield the free times on the grid of an open service, in order, some at a time."""
-        stretches = deque(self._stretches(terms, earliest, before))
-        if not stretches:
-            return
-        for opens, closes in _starts_between(terms, stretches[0][0], before, fitting=True):
-            while stretches and stretches[0][1] <= opens:
-                stretches.popleft()
-            for begins, ends, seats_left in stretches:
-                if begins >= closes:
-                    break
-                for periods in _grid(terms, opens, begins, min(ends, closes)):
-                    yield [
-                        {
-                            "start_time": start,
-                            "end_time": end,
-                            "seats_left": seats_left,
-                            "slot_id": None,
-                        }
-                        for start, end in periods
-                    ]
+    def _bounds(self, terms: Terms) -> tuple[datetime, datetime]:
+        """Return from when on, and before when, a service can be booked in the window."""
+        before = self.until
+        if terms.horizon is not None:
+            before = min(before, self.at + terms.horizon + INSTANT)
+        return max(self.from_, self.at + terms.notice), before
 
-    def _stretches(
+    def _free(
         self, terms: Terms, earliest: datetime, before: datetime
     ) -> Iterator[tuple[datetime, datetime, int]]:
-        """Yield the stretches of `[earliest, before)` whose starts find seats, and how many."""
+        """Yield the parts of `[earliest, before)` whose starts find seats, and how many."""
         changes = [(earliest, 0), (before, 0)]
         for seats, after, until in self._not_between(terms):
             changes.append((after + INSTANT, -seats))
@@ -397,31 +412,22 @@ def _starts_between(
         yield opens, before
 
 
-def _grid(
+def _numbers(
     terms: Terms, opens: datetime, from_: datetime, before: datetime
-) -> Iterator[Sequence[tuple[datetime, datetime]]]:
-    """Yield the starts in `[from_, before)` of the grid that begins at `opens`, with their ends.
-
-    They come in order, at most `ROW` at a time.
-    """
-    step = terms.step
-    # The numbers of the first start and of the one after the last; both divisions round up.
-    number = max(0, -((opens - from_) // step))
-    stop = -((opens - before) // step)
-    while number < stop:
-        row, first = divmod(number, ROW)
-        periods = _row(opens + row * ROW * step if row else opens, step, terms.duration)
-        yield periods[first : first + stop - number]
-        number += ROW - first
+) -> tuple[datetime, int, int]:
+    """Return which starts of the grid that begins at `opens` lie in `[from_, before)`."""
+    # Both divisions round up.
+    first = max(0, -((opens - from_) // terms.step))
+    return opens, first, -((opens - before) // terms.step)
 
 
-@lru_cache(maxsize=64)
-def _row(
-    first: datetime, step: timedelta, duration: timedelta
-) -> Sequence[tuple[datetime, datetime]]:
-    """Return `ROW` periods of a grid; services with the same hours share them."""
-    starts = accumulate(repeat(step, ROW - 1), add, initial=first)
-    return [(start, start + duration) for start in starts]
+def _periods(
+    terms: Terms, opens: datetime, first: int, stop: int
+) -> Iterator[tuple[datetime, datetime]]:
+    """Yield these starts with their ends, in order."""
+    for number in range(first, stop):
+        start = opens + number * terms.step
+        yield start, start + terms.duration
 
 
 def _runs(

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, tzinfo
-from itertools import islice
 from typing import Any
 from urllib.parse import urlencode
 
@@ -28,6 +27,7 @@ from bookings import feeds, ical, services, slots, waitlist, webhooks
 from bookings.availability import Search, search, window
 from bookings.events import TOLD
 from bookings.filters import BookingFilter, DeliveryFilter, EventFilter, SlotFilter
+from bookings.free_times import write, write_free_times
 from bookings.models import Booking, BookingEvent, Delivery, Slot, WaitlistEntry, Webhook
 from bookings.payloads import payloads
 from bookings.permissions import (
@@ -85,8 +85,6 @@ OWN_BOOKINGS = Prepared(
 MOST_TIMES = 90_000
 # Why a time is refused takes longer to find out.
 MOST_REFUSED = 10_000
-# They are written in batches, because as Python objects they take ten times as much memory.
-AT_A_TIME = 1000
 # A search of several services covers this many days at a time, summed over the services.
 SERVICE_DAYS = 500
 
@@ -436,7 +434,8 @@ class AvailabilityViewSet(GenericViewSet):
         [terms] = found.services
         shown, _ = self._shown(found, terms, MOST_TIMES)
         if asked.get("explain", False):
-            shown["refused"], _ = self._written(found.refusals(terms), MOST_REFUSED)
+            refused = write(found.refusals(terms), self._zone)
+            shown["refused"], _ = self._collected(refused, MOST_REFUSED)
         return Response(shown)
 
     @extend_schema(
@@ -475,27 +474,28 @@ class AvailabilityViewSet(GenericViewSet):
 
     def _shown(self, found: Search, terms: Terms, most: int) -> tuple[dict[str, Any], int]:
         """Return the free times of a service, and how many more there may be in the answer."""
-        times, left = self._written(found.free_times(terms), most)
+        times, left = self._collected(write_free_times(found, terms, self._zone), most)
         return {
             "service_id": terms.service_id,
             "timezone": str(self._zone),
             "times": times,
         }, left
 
-    def _written(self, times: Iterator[Any], most: int) -> tuple[orjson.Fragment, int]:
-        """Return times as JSON, and how many fewer than `most` they are.
+    def _collected(
+        self, times: Iterator[tuple[int, bytes]], most: int
+    ) -> tuple[orjson.Fragment, int]:
+        """Return times in a list, and how many fewer than `most` they are.
 
         Raises:
             ValidationError: they are more than that.
         """
-        written = [b"["]
-        while batch := [*islice(times, AT_A_TIME)]:
-            most -= len(batch)
+        written = []
+        for count, some in times:
+            most -= count
             if most < 0:
                 raise refuse("to", "These are too many times for one answer: ask for fewer days.")
-            written += [dumps(batch, self._zone)[1:-1], b","]
-        written[-1:] = [b"]"] if len(written) > 1 else [b"[]"]
-        return orjson.Fragment(b"".join(written)), most
+            written.append(some)
+        return orjson.Fragment(b"[" + b",".join(written) + b"]"), most
 
 
 SERIES = {"count": 1, "next": None, "previous": None, "results": [CLASS]}
