@@ -13,9 +13,10 @@ from psycopg.types.json import Jsonb
 from accounts.models import User
 from bookings.availability import BookingConflict, SlotFull
 from bookings.events import STATE_COLUMNS, state_of
-from bookings.models import Booking, BookingEvent
+from bookings.models import Booking, BookingEvent, Slot
 from bookings.terms import TermsChanged
 from bookit.errors import Conflict
+from catalog import turns
 from catalog.models import Calendar
 
 # The lowest seat of the `place` that nobody holds in the period, provided that its calendar hosts
@@ -65,7 +66,9 @@ IN_SLOT = """place AS MATERIALIZED (
               AND (own.created_at, own.id) <= (entry.created_at, entry.id)
         )
     ) AS ahead
-    FROM bookings_slot WHERE id = %(slot_id)s AND status = 'scheduled' FOR SHARE
+    FROM bookings_slot
+    WHERE id = %(slot_id)s AND status = 'scheduled' AND calendar_share_turn(%(calendar_id)s)
+    FOR SHARE
 )"""
 
 # One statement, one round trip: pick a seat, take it, and write down that it was taken.
@@ -74,8 +77,9 @@ IN_SLOT = """place AS MATERIALIZED (
 # commit of the first and inserts no row; two plain INSERTs into an exclusion constraint wait for
 # each other until the deadlock detector ends one of them.
 #
-# Only those who find a free seat look whether the terms are still those that they have read, and
-# lock the version (see `bookings.terms`): the others leave the calendar alone.
+# Only those who find a free seat look whether the terms are still those that they have read, share
+# a turn of the calendar (`catalog.turns`) and lock its version (`bookings.terms`): the others leave
+# the calendar alone. In a slot, the turn comes before the lock on the slot.
 #
 # It returns an `Attempt`, or nothing where no seat is free.
 CREATE = """
@@ -83,7 +87,9 @@ WITH {place}, free AS ({free_seat}), seated AS MATERIALIZED (
     SELECT free.seat, calendar.seat IS NOT NULL AS on_terms
     FROM free LEFT JOIN LATERAL (
         SELECT free.seat FROM catalog_calendar
-        WHERE id = %(calendar_id)s AND version = %(version)s FOR KEY SHARE
+        WHERE id = %(calendar_id)s AND version = %(version)s
+          AND calendar_share_turn(%(calendar_id)s)
+        FOR KEY SHARE
     ) AS calendar ON true
 ), booking AS (
     INSERT INTO bookings_booking (
@@ -224,7 +230,7 @@ def take_seat(
         attempt = _create(booking, parameters)
         if attempt and attempt.behind_hold:
             with transaction.atomic():
-                Calendar.objects.select_for_update(no_key=True).get(pk=booking.calendar_id)
+                lock_to_book(booking.calendar_id)
                 _close_holds_behind(booking, booking.created_at)
                 attempt = _create(booking, parameters)
         if attempt is None:
@@ -234,6 +240,19 @@ def take_seat(
         if attempt.taken:
             return attempt.seat
     raise _full(booking)
+
+
+def lock_to_book(calendar_id: UUID) -> None:
+    """Let nobody else move bookings, publish slots or close holds on a calendar meanwhile."""
+    rows = Calendar.objects.select_for_update(no_key=True).filter(turns.shared(calendar_id))
+    rows.get(pk=calendar_id)
+
+
+def lock_calendar_of(slot_id: UUID) -> None:
+    """Do the same as `lock_to_book` for the calendar of a slot, if there is such a slot."""
+    calendar = Slot.objects.filter(pk=slot_id).values("calendar")
+    rows = Calendar.objects.select_for_update(of=("self",), no_key=True)
+    rows.filter(turns.shared(calendar), slots=slot_id).first()
 
 
 def _create(booking: Booking, parameters: dict[str, Any]) -> Attempt | None:

@@ -15,7 +15,7 @@ from bookings import mails
 from bookings.availability import BookingConflict, SlotFull, nearest
 from bookings.events import record
 from bookings.models import Booking, BookingEvent, Slot
-from bookings.seats import move_to_free_seat, take_seat
+from bookings.seats import lock_to_book, move_to_free_seat, take_seat
 from bookings.terms import (
     OutsideOpeningHours,
     Place,
@@ -28,6 +28,7 @@ from bookings.terms import (
 from bookit.errors import CONSTRAINT_ERRORS, Conflict, Forbidden, Invalid, ServiceError
 from bookit.retries import retried
 from bookit.times import day_end, day_start
+from catalog import turns
 from catalog.models import Calendar
 
 Status = Booking.Status
@@ -471,7 +472,7 @@ def _book(wish: Wish, terms: Terms, place: Place | None, start_time: datetime) -
             raise TooManyHolds
         if place:
             # Before the slot, as everybody locks them: a hold that has expired may have to go.
-            Calendar.objects.select_for_update(no_key=True).get(pk=booking.calendar_id)
+            lock_to_book(booking.calendar_id)
         booking.seat = take_seat(
             booking, capacity=capacity, version=terms.version, actor=wish.actor
         )
@@ -556,7 +557,10 @@ def _move(
     # Movers of one calendar come one after the other: two UPDATEs into one exclusion constraint
     # would wait for each other until the deadlock detector ends one of them. Slots change under
     # the same lock, and the terms, which are read below, cannot change while it is held.
-    Calendar.objects.select_for_update(of=("self",), no_key=True).get(bookings=booking_id)
+    calendar = Booking.objects.filter(pk=booking_id).values("calendar")
+    Calendar.objects.select_for_update(of=("self",), no_key=True).filter(
+        turns.shared(calendar)
+    ).get(bookings=booking_id)
     booking = _locked(booking_id)
     check_may_read(booking, actor)
     if booking.status not in (Status.PENDING, Status.CONFIRMED):

@@ -26,12 +26,13 @@ from bookings import waitlist
 from bookings.events import SLOT_CANCELLED, state_of
 from bookings.models import Slot, WaitlistEntry
 from bookings.recurrence import Rule
-from bookings.seats import close_expired_holds, seats_taken
+from bookings.seats import close_expired_holds, lock_calendar_of, seats_taken
 from bookings.services import InvalidTransition
 from bookings.terms import ServiceInactive, TermsChanged, on_current_terms
 from bookit.errors import CONSTRAINT_ERRORS, Conflict, Invalid
 from bookit.retries import retried
 from bookit.times import zone
+from catalog import turns
 from catalog.models import Calendar, Service
 from catalog.services import check_owner
 
@@ -229,7 +230,7 @@ def _publish(slots: list[Slot], calendar: Calendar) -> None:
     # Publishers of one calendar come one after the other: two INSERTs into one exclusion
     # constraint would wait for each other until the deadlock detector ends one of them.
     locked = Calendar.objects.select_for_update(no_key=True).filter(
-        pk=calendar.pk, version=calendar.version
+        turns.shared(calendar.pk), pk=calendar.pk, version=calendar.version
     )
     if not locked:
         raise TermsChanged
@@ -285,7 +286,7 @@ def _locked(slot_id: UUID, actor: User) -> Slot:
 
     Whoever books it holds on to it, too, and is waited for: then their booking is there to be seen.
     """
-    Calendar.objects.select_for_update(of=("self",), no_key=True).filter(slots=slot_id).first()
+    lock_calendar_of(slot_id)
     slot = Slot.objects.select_for_update(of=("self",)).select_related("calendar").get(pk=slot_id)
     check_owner(slot.calendar, actor)
     return slot

@@ -23,9 +23,8 @@ for each other: FOR KEY SHARE does not conflict with itself, nor with the FOR NO
 those who move bookings and publish slots take turns. These read the terms once they have that lock,
 which conflicts with a change of the version as well.
 
-A change locks the row FOR UPDATE at once, so it waits for bookings while it holds nothing. A
-booking in a longer transaction may come to need FOR NO KEY UPDATE (`take_seat`, behind an expired
-hold). It gets that at once, because PostgreSQL does not queue those who have locked the row before.
+A change locks the row FOR UPDATE at once, so it waits for bookings while it holds no row. So that
+it does not wait for ever while bookings keep coming, both take part in turns, see `catalog.turns`.
 """
 
 from collections.abc import Callable, Sequence

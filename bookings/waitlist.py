@@ -26,11 +26,10 @@ from accounts.models import User
 from bookings import services
 from bookings.availability import SlotFull
 from bookings.models import Booking, BookingEvent, Slot, WaitlistEntry
-from bookings.seats import close_expired_holds, seats_taken, take_seat
+from bookings.seats import close_expired_holds, lock_calendar_of, seats_taken, take_seat
 from bookings.terms import Place, Terms, terms_in
 from bookit.errors import Forbidden, Invalid, ServiceError
 from bookit.retries import retried
-from catalog.models import Calendar
 
 Status = WaitlistEntry.Status
 Type = BookingEvent.Type
@@ -236,7 +235,7 @@ def _locked(slot_id: UUID) -> Slot:
 
     Its calendar first, as those do who change it, then it.
     """
-    Calendar.objects.select_for_update(of=("self",), no_key=True).filter(slots=slot_id).first()
+    lock_calendar_of(slot_id)
     return Slot.objects.select_for_update(of=("self",), no_key=True).get(pk=slot_id)
 
 

@@ -11,6 +11,7 @@ from django.db.models import RestrictedError
 from accounts.models import User
 from bookit import money
 from bookit.errors import Conflict, Forbidden, Invalid, database_error_facts
+from catalog import turns
 from catalog.models import Calendar, OpeningHours, Service, TimeOff
 from catalog.opening import Period
 from catalog.signals import Affected, closed
@@ -274,12 +275,13 @@ def delete_service(*, service_id: UUID, actor: User) -> None:
 def lock_calendar(calendar_id: UUID) -> Calendar:
     """Return a calendar that is about to change, once the bookings in flight are committed.
 
-    With the full lock at once, which a change of the version needs; see `bookings.terms`.
+    Bookings that come later wait, see `catalog.turns`. The lock is the full one, which a change of
+    the version needs, see `bookings.terms`.
 
     Raises:
         Calendar.DoesNotExist: there is no such calendar.
     """
-    return Calendar.objects.select_for_update().get(pk=calendar_id)
+    return Calendar.objects.select_for_update().filter(turns.alone(calendar_id)).get(pk=calendar_id)
 
 
 def check_owner(calendar: Calendar, actor: User) -> None:
@@ -294,7 +296,8 @@ def check_owner(calendar: Calendar, actor: User) -> None:
 
 def _calendar_for(actor: User, calendar_id: UUID) -> Calendar:
     # The lock keeps the calendar from being deleted before the service is on it.
-    calendar = Calendar.objects.select_for_update(no_key=True).filter(pk=calendar_id).first()
+    found = Calendar.objects.select_for_update(no_key=True).filter(turns.alone(calendar_id))
+    calendar = found.filter(pk=calendar_id).first()
     if calendar is None:
         raise Invalid(
             errors={"calendar_id": ["There is no calendar with this id."]},

@@ -3,6 +3,7 @@
 As in `test_races`, every promise stands beside a control.
 """
 
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import timedelta
 from functools import partial
@@ -17,6 +18,7 @@ from bookings.models import Booking, Slot, WaitlistEntry
 from bookings.recurrence import parse_rule
 from bookings.terms import TRIES, OutsideOpeningHours, ServiceInactive
 from bookings.tests.factories import TUESDAY, BookingFactory, SlotFactory
+from bookit.errors import Conflict
 from bookit.tests.crowd import (
     ask,
     at_once,
@@ -286,6 +288,126 @@ class TestTwoHundredRounds:
                 (close(service.calendar, hour(number)), book(user, service, hour(number)))
                 for number in range(ROUNDS)
             )
+
+
+@contextmanager
+def without_turns():
+    """Let nobody wait for a turn; rows are locked as ever."""
+    for name in ("calendar_share_turn", "calendar_take_turn"):
+        run(
+            f"CREATE OR REPLACE FUNCTION {name}(calendar_id uuid) RETURNS boolean LANGUAGE sql"
+            " AS 'SELECT calendar_id IS NOT NULL'"
+        )
+    try:
+        yield
+    finally:
+        for name, lock in (
+            ("calendar_share_turn", "pg_advisory_xact_lock_shared"),
+            ("calendar_take_turn", "pg_advisory_xact_lock"),
+        ):
+            run(
+                f"CREATE OR REPLACE FUNCTION {name}(calendar_id uuid) RETURNS boolean LANGUAGE sql"
+                f" AS 'SELECT {lock}(uuid_hash_extended(calendar_id, 0)) IS NOT NULL'"
+            )
+
+
+class TestTurns:
+    """Bookings keep coming: each begins before the one before it is committed."""
+
+    @pytest.fixture
+    def begin(self):
+        """Return a function that sets off a call on a connection of its own."""
+        with ThreadPoolExecutor(4) as threads:
+
+            def start(call):
+                return threads.submit(lambda: at_once([call])[0])
+
+            yield start
+
+    @pytest.fixture
+    def deactivate(self, admin, service):
+        return lambda: update_service(
+            service_id=service.pk, actor=admin, changes={"is_active": False}
+        )
+
+    def test_a_change_waits_for_the_booking_before_it_and_the_next_booking_waits_for_it(
+        self, begin, close, user, service
+    ):
+        with transaction.atomic():
+            first = book(user, service, TUESDAY)()
+            closing = begin(close(service.calendar, TUESDAY))
+            until_waiting(1)
+            second = begin(book(user, service, hour(1)))
+            until_waiting(2)
+        assert closing.result().value == {first.pk}
+        assert second.result().value.start_time == hour(1)
+
+    def test_a_change_in_sql_and_one_of_a_service_get_their_turn_too(
+        self, begin, deactivate, user, service
+    ):
+        for change in (partial(close_by_hand, service.calendar, hour(9)), deactivate):
+            with transaction.atomic():
+                book(user, service, TUESDAY)()
+                changing = begin(change)
+                until_waiting(1)
+                second = begin(book(user, service, hour(1)))
+                until_waiting(2)
+            assert changing.result().error is None
+            assert isinstance(second.result().error, (ServiceInactive, type(None)))
+            Booking.objects.all().delete()
+
+    def test_control_without_turns_the_next_booking_overtakes_the_change(
+        self, begin, close, user, service
+    ):
+        with without_turns():
+            with transaction.atomic():
+                book(user, service, TUESDAY)()
+                closing = begin(close(service.calendar, TUESDAY))
+                until_waiting(1)
+                for number in range(1, 6):
+                    assert begin(book(user, service, hour(number))).result().error is None
+                assert not closing.done()
+            assert closing.result().error is None
+
+    def test_whoever_moves_or_offers_seats_waits_for_nobody_who_waits_for_them(
+        self, admin, close, service, course
+    ):
+        """Everything that locks a calendar, all at once, and not one deadlock."""
+        before = deadlocks()
+        people = UserFactory.create_batch(4)
+        for number in range(ROUNDS // 10):
+            slot = SlotFactory(service=course, start_time=hour(number))
+            other = SlotFactory(
+                service__calendar=course.calendar, start_time=hour(1000 + 2 * number)
+            )
+            moving = BookingFactory(service=service, user=people[0], start_time=hour(-number - 2))
+            BookingFactory(
+                service=service,
+                user=people[1],
+                start_time=hour(number),
+                status=Status.HELD,
+                hold_expires_at=NOW - HOUR,
+            )
+            waits_for(slot, people[3])
+            in_slot = {"slot_id": slot.pk, "at": NOW}
+            outcomes = at_once(
+                [
+                    close(course.calendar, hour(5000)),
+                    close(service.calendar, hour(5000)),
+                    partial(services.create_booking, actor=people[0], **in_slot),
+                    partial(services.create_booking, actor=people[1], hold=True, **in_slot),
+                    partial(waitlist.offer_seats, at=NOW, slot_ids=[str(slot.pk)]),
+                    partial(slots.change_slot, slot_id=slot.pk, actor=admin, at=NOW, capacity=3),
+                    partial(slots.delete_slot, slot_id=other.pk, actor=admin),
+                    book(people[2], service, hour(number)),
+                    move(moving, hour(2000 + number)),
+                    close(course.calendar, hour(6000)),
+                ]
+            )
+            errors = [each.error for each in outcomes if each.error]
+            assert all(isinstance(each, Conflict) for each in errors), errors
+            assert max(each.seconds for each in outcomes) < SLOWEST
+        assert deadlocks() == before
 
 
 class TestBookingFirst:

@@ -91,7 +91,9 @@ WITH place AS (SELECT %(capacity)s::int AS capacity, 0 AS ahead), free AS (
     SELECT free.seat, calendar.seat IS NOT NULL AS on_terms
     FROM free LEFT JOIN LATERAL (
         SELECT free.seat FROM catalog_calendar
-        WHERE id = %(calendar_id)s AND version = %(version)s FOR KEY SHARE
+        WHERE id = %(calendar_id)s AND version = %(version)s
+          AND calendar_share_turn(%(calendar_id)s)
+        FOR KEY SHARE
     ) AS calendar ON true
 ), booking AS (
     INSERT INTO bookings_booking (
