@@ -116,7 +116,8 @@ WITH place AS (SELECT %(capacity)s::int AS capacity, 0 AS ahead), free AS (
 )
 SELECT seated.seat, seated.on_terms, booking.seat IS NOT NULL, booking.seat IS NULL AND EXISTS (
     SELECT FROM bookings_booking AS hold
-    WHERE hold.calendar_id = %(calendar_id)s AND hold.hold_expires_at <= %(at)s
+    WHERE hold.calendar_id = %(calendar_id)s
+      AND hold.hold_expires_at <= (SELECT %(at)s::timestamptz)
       AND hold.blocked && tstzrange(%(blocked_from)s, %(blocked_until)s)
 )
 FROM seated LEFT JOIN booking ON true
