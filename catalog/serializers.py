@@ -4,7 +4,7 @@ from itertools import pairwise
 from typing import Any, ClassVar
 
 from django.contrib.postgres.expressions import ArraySubquery
-from django.db.models import F, OuterRef, QuerySet
+from django.db.models import OuterRef, QuerySet, Subquery
 from django.db.models.functions import JSONObject
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
@@ -259,7 +259,13 @@ class ServiceSerializer(RowSerializer):
         help_text="Null before the first review.",
     )
 
-    annotations = {"provider_id": F("calendar__provider_id")}
+    # Looked up for each row that is shown. Of a join, PostgreSQL could read all calendars first,
+    # and does where its statistics are from before there were any.
+    annotations = {
+        "provider_id": Subquery(
+            Calendar.objects.filter(pk=OuterRef("calendar_id")).values("provider_id")
+        )
+    }
 
     class Meta:
         model = Service

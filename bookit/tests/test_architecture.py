@@ -228,7 +228,6 @@ NOT_ABOUT_ACCESS = {
     ("bookings/mails.py", "self.provider_id != self.actor_id"),
     # What anybody may see: whose calendar something is on.
     ("catalog/filters.py", "calendar__provider"),
-    ("catalog/serializers.py", "calendar__provider_id"),
     ("bookings/filters.py", "calendar__provider"),
     # What a list is asked for; the rule decides what it holds.
     ("bookings/viewsets.py", "self.request.query_params.get('scope') == 'provider'"),
