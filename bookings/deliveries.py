@@ -58,9 +58,12 @@ BATCH_SECONDS = 1.0
 # Seconds after which a job lets other webhooks go first. With the time that one message takes it is
 # less than a worker that is told to stop waits for its jobs.
 TURN = 5.0
-# Webhooks that fail may hang for seconds at each message. Half of a worker's places are for the
-# others; a failing one that finds no place tries again after ANOTHER_TRY.
-FAILING = BoundedSemaphore(WEBHOOKS_AT_A_TIME // 2)
+# So many of a worker's webhooks may be waited for: those that fail, and those whose answer is late.
+# All other places go to webhooks that answer quickly, which nobody therefore keeps waiting for
+# longer than it takes to see that an answer is late. A failing webhook that finds no place tries
+# again after ANOTHER_TRY. A late answer that finds none is not waited for: the attempt has failed.
+SLOW_AT_A_TIME = WEBHOOKS_AT_A_TIME // 4
+SLOW = BoundedSemaphore(SLOW_AT_A_TIME)
 ANOTHER_TRY = timedelta(seconds=2)
 
 # Columns of a webhook.
@@ -119,33 +122,45 @@ async def deliver(*, webhook_id: UUID, now: Callable[[], datetime]) -> None:
     async with AsyncExitStack() as stack:
         connection = None
         has_place = False
+
+        def take_place() -> bool:
+            nonlocal has_place
+            if not has_place and SLOW.acquire(blocking=False):
+                has_place = True
+                stack.callback(SLOW.release)
+            return has_place
+
         while True:
             due = await sync_to_async(_due)(webhook_id, at=now())
             if not due.messages:
                 break
-            if due.is_failing and not has_place:
-                has_place = FAILING.acquire(blocking=False)
-                if not has_place:
-                    await sync_to_async(wake)([webhook_id], at=now() + ANOTHER_TRY)
-                    return
-                stack.callback(FAILING.release)
+            if due.is_failing and not take_place():
+                await sync_to_async(wake)([webhook_id], at=now() + ANOTHER_TRY)
+                return
             if connection is None or connection.url != due.url:
                 connection = await stack.enter_async_context(outbound.Connection(due.url))
-            sent = await _send(due, connection, now)
+            sent = await _send(due, connection, now, take_place)
             await sync_to_async(_record)(webhook_id, sent)
             if monotonic() > until:
                 break
     await sync_to_async(_plan)(webhook_id, at=now())
 
 
-async def _send(due: Due, connection: "Connection", now: Callable[[], datetime]) -> list[Sent]:
+async def _send(
+    due: Due,
+    connection: "Connection",
+    now: Callable[[], datetime],
+    may_wait: Callable[[], bool],
+) -> list[Sent]:
     """Send messages, up to the first that fails, and for no longer than `BATCH_SECONDS`."""
     sent: list[Sent] = []
     until = monotonic() + BATCH_SECONDS
     for message in due.messages:
         at = now()
         answer = await connection.post(
-            content=message.content, headers=_headers(message, due.secrets, at)
+            content=message.content,
+            headers=_headers(message, due.secrets, at),
+            may_wait=may_wait,
         )
         sent.append(Sent(message, at, answer))
         if not sent[-1].arrived or monotonic() > until:

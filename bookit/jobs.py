@@ -48,7 +48,7 @@ RETURNING id
 # Queues of their own: their jobs wait for servers of other people.
 MAILS, WEBHOOKS = "mails", "webhooks"
 # Each of their jobs only waits, so there can be many; and one that begins late is noticed.
-WEBHOOKS_AT_A_TIME = 50
+WEBHOOKS_AT_A_TIME = 200
 WEBHOOK_OPTIONS: dict[str, Any] = {
     "concurrency": WEBHOOKS_AT_A_TIME,
     "fetch_job_polling_interval": 0.5,

@@ -10,7 +10,7 @@ import asyncio
 import re
 import socket
 import ssl
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
@@ -24,6 +24,8 @@ from django.conf import settings
 # Seconds that a call may take in all, from the look for the name to the end of the answer; and that
 # one of several addresses may take to be connected to, before the next is tried.
 TIMEOUT = 10.0
+# Seconds after which an answer is late: then the caller says whether to wait for it any longer.
+LATE = 1.0
 CONNECT_TIMEOUT = 3.0
 # Bytes of an answer that are read.
 LONGEST_ANSWER = 2048
@@ -103,22 +105,45 @@ class Connection:
     async def __aexit__(self, *error: object) -> None:
         await self._close()
 
-    async def post(self, *, content: bytes, headers: Mapping[str, str]) -> Answer:
-        """Send `content`, and return what came of it; never raises because of the other side."""
+    async def post(
+        self,
+        *,
+        content: bytes,
+        headers: Mapping[str, str],
+        may_wait: Callable[[], bool] = lambda: True,
+    ) -> Answer:
+        """Send `content`, and return what came of it; never raises because of the other side.
+
+        Args:
+            may_wait: asked once the answer is late. If it says no, nobody waits any longer.
+        """
         started = monotonic()
+        loop = asyncio.get_running_loop()
+        limit = asyncio.timeout(TIMEOUT)
+        is_cut_off = False
+
+        def look() -> None:
+            nonlocal is_cut_off
+            if not may_wait():
+                is_cut_off = True
+                limit.reschedule(loop.time())
 
         def answer(**facts: object) -> Answer:
             return Answer(duration_ms=round((monotonic() - started) * 1000), **facts)  # type: ignore[arg-type]
 
+        late = loop.call_later(LATE, look)
         try:
-            async with asyncio.timeout(TIMEOUT):
+            async with limit:
                 status, text, retry_after = await self._exchange(content, headers)
         except Refused as refused:
             failed = answer(error=str(refused))
         except socket.gaierror:
             failed = answer(error="The name of the host cannot be resolved.")
         except TimeoutError:
-            failed = answer(error=f"No answer within {TIMEOUT:g} seconds.")
+            text = f"No answer within {TIMEOUT:g} seconds."
+            if is_cut_off:
+                text = f"No answer within {LATE:g} second, while many other servers are late, too."
+            failed = answer(error=text)
         except httpx.TransportError as error:
             failed = answer(error=f"{type(error).__name__}: {error}")
         except OSError as error:
@@ -126,6 +151,8 @@ class Connection:
         else:
             self._is_proven = True
             return answer(status=status, text=text, retry_after=retry_after)
+        finally:
+            late.cancel()
         await self._close()
         return failed
 

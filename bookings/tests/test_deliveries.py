@@ -14,8 +14,10 @@ from django.utils import timezone
 from procrastinate.contrib.django import app
 from procrastinate.contrib.django.models import ProcrastinateJob
 
+from accounts.tests.factories import AdminFactory
 from bookings import events, webhooks
-from bookings.models import Attempt, BookingEvent, Delivery
+from bookings.deliveries import SLOW_AT_A_TIME
+from bookings.models import Attempt, BookingEvent, Delivery, Webhook
 from bookings.tests.factories import BookingFactory, DeliveryFactory, WebhookFactory
 from bookings.tests.smtp import AnyPort, Server
 from bookings.tests.workers import PATIENCE, database_url, until
@@ -48,6 +50,12 @@ def send(worker):
         return worker(command=command, WEBHOOK_ALLOW_PRIVATE="true", **variables)
 
     return start
+
+
+def make_webhooks(count, **fields):
+    """Make webhooks of one owner."""
+    owner = AdminFactory()
+    Webhook.objects.bulk_create(WebhookFactory.build_batch(count, owner=owner, **fields))
 
 
 def happen(count=1):
@@ -142,27 +150,40 @@ def test_a_mail_server_that_hangs_leaves_webhooks_alone(send, mail_server):
 def test_servers_of_webhooks_that_hang_leave_mails_alone(send, mail_server, hang):
     mailbox = Server()
     with receiver(hang) as hangs:
-        for _ in range(60):
-            WebhookFactory(url=hangs.url)
+        make_webhooks(SLOW_AT_A_TIME, url=hangs.url)
         enqueue(happen(1))
         send(EMAIL_URL=mail_server(mailbox))
-        until(lambda: len(hangs.messages) == WEBHOOKS_AT_A_TIME)
+        until(lambda: len(hangs.messages) == SLOW_AT_A_TIME)
         happen(1)
         until(lambda: mailbox.mails, seconds=SOON)
         assert not Attempt.objects.exists()
 
 
-def test_webhooks_that_fail_leave_half_of_the_places_to_others(send, hang):
+def test_servers_that_begin_to_hang_together_keep_no_other_waiting(send, hang):
+    """More of them than a worker has places: late answers are waited for in a few places only."""
     with receiver(hang) as hangs, receiver() as other:
-        for _ in range(60):
-            WebhookFactory(url=hangs.url, failing_since=timezone.now())
+        make_webhooks(WEBHOOKS_AT_A_TIME + 20, url=hangs.url)
+        happened = happen(1)
+        enqueue(happened)
+        WebhookFactory(url=other.url)
+        enqueue(happened)
+        send("--queues", "webhooks")
+        until(lambda: other.messages)
+        cut_off = Attempt.objects.filter(error__startswith="No answer within 1 second,").count()
+        assert 20 <= cut_off <= len(hangs.messages) - SLOW_AT_A_TIME
+        assert not Attempt.objects.filter(error__contains="10 seconds").exists()
+
+
+def test_webhooks_that_fail_leave_most_of_the_places_to_others(send, hang):
+    with receiver(hang) as hangs, receiver() as other:
+        make_webhooks(SLOW_AT_A_TIME + 10, url=hangs.url, failing_since=timezone.now())
         enqueue(happen(1))
         send("--queues", "webhooks")
-        until(lambda: len(hangs.messages) == WEBHOOKS_AT_A_TIME // 2)
+        until(lambda: len(hangs.messages) == SLOW_AT_A_TIME)
         WebhookFactory(url=other.url)
         enqueue(happen(1))
         until(lambda: other.messages, seconds=SOON)
-        assert len(hangs.messages) == WEBHOOKS_AT_A_TIME // 2
+        assert len(hangs.messages) == SLOW_AT_A_TIME
         assert not Attempt.objects.exclude(delivery__status="delivered").exists()
 
 

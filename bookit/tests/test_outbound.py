@@ -301,3 +301,44 @@ def test_a_message_that_is_lost_otherwise_is_an_error(anywhere, behaviours, mess
     assert outcome.status is None
     assert "ProtocolError" in outcome.error
     assert len(other.messages) == messages
+
+
+# --- late answers -----------------------------------------------------------------------------
+
+
+def late(request):
+    time.sleep(0.5)
+    answer()(request)
+
+
+@pytest.fixture
+def send(settings, monkeypatch):
+    """Return a function that sends a message, whose answer is late after a tenth of a second."""
+    settings.WEBHOOK_ALLOW_PRIVATE = True
+    monkeypatch.setattr(outbound, "LATE", 0.1)
+
+    async def exchange(url, may_wait):
+        async with outbound.Connection(url) as connection:
+            return await connection.post(content=b"{}", headers={}, may_wait=may_wait)
+
+    return lambda other, may_wait: asyncio.run(exchange(other.url, may_wait))
+
+
+def test_a_late_answer_is_not_waited_for_if_the_caller_says_no(send):
+    with receiver(late) as other:
+        came = send(other, lambda: False)
+    assert came.status is None
+    assert came.error == "No answer within 0.1 second, while many other servers are late, too."
+
+
+def test_a_late_answer_is_waited_for_if_the_caller_says_yes(send):
+    with receiver(late) as other:
+        assert send(other, lambda: True).status == 204
+
+
+def test_nobody_is_asked_about_an_answer_that_is_not_late(send, monkeypatch):
+    monkeypatch.setattr(outbound, "LATE", 5.0)
+    asked = []
+    with receiver(answer()) as other:
+        assert send(other, lambda: asked.append(1)).status == 204
+    assert asked == []
