@@ -262,6 +262,7 @@ class CalendarFileViewSet(GenericViewSet):
     Feeds are read by programs that cannot sign in: their address holds a token.
     """
 
+    costly_with = ()
     renderer_classes = [CalendarRenderer]
     # Anyone may ask for a feed: it is the token that counts.
     permission_classes = [AllowAny]
@@ -399,6 +400,7 @@ def _address(request: Request, path: str, token: str) -> str:
 class AvailabilityViewSet(GenericViewSet):
     """Times that can be booked."""
 
+    costly_with = ()
     permission_classes = [AllowAny]
     object_rows = Service.objects.select_related("calendar")
     serializer_class = AvailabilitySerializer  # type: ignore[assignment]
@@ -508,6 +510,7 @@ SERIES = {"count": 1, "next": None, "previous": None, "results": [CLASS]}
 class SlotViewSet(CatalogViewSet):
     """Published sessions of services."""
 
+    costly_with = ("available",)
     serializer_class = SlotSerializer
     filterset_class = SlotFilter
     ordering_fields = {"start_time": "start_time", "created_at": "created_at"}

@@ -1,6 +1,6 @@
 """What every endpoint shares: the zone of its answers, strict parameters, rate limits."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from functools import cache
 from typing import Any
 from uuid import UUID
@@ -47,6 +47,10 @@ def _let_go(response: Response) -> None:
 
 class APIMixin(APIView):
     """The base of every view."""
+
+    # With which parameters a read may cost much more than others; empty: always; None: never. Of
+    # those reads a web process answers only some at a time (`bookit.runtime.costly`).
+    costly_with: Collection[str] | None = None
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         """Authenticate, throttle, then read what every request may say about its answer."""

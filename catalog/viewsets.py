@@ -144,6 +144,7 @@ def _with_affected(response: Response, affected: Affected) -> Response:
 class ServiceViewSet(CatalogViewSet):
     """What is sold."""
 
+    costly_with = ("q", "available_from", "available_to")
     serializer_class = ServiceSerializer
     filterset_class = ServiceFilter
     ordering_fields = {

@@ -29,6 +29,7 @@ from uuid_utils import uuid7
 from bookit import deadlines, problems
 from bookit.logs import request_id
 from bookit.runtime.arrivals import Arrivals
+from bookit.runtime.costly import Turns, may_cost_much
 from bookit.runtime.outgoing import Outgoing
 from bookit.runtime.spread import Spread
 
@@ -84,6 +85,7 @@ class Client:
         self.moved = 0  # bytes since then
         self.counted = 0  # bytes of it in the worker's count
         self.request: Any = None
+        self.is_costly = False
         self.arrived = 0.0
 
     @property
@@ -126,6 +128,7 @@ class Worker(ThreadWorker):
         self.patient = True
         self.swept = 0.0
         self.stop_at: float | None = None
+        self.turns = Turns[Client](max(1, self.cfg.threads // 2))
 
     @classmethod
     def check_config(cls, cfg: Any, log: Any) -> None:
@@ -308,11 +311,24 @@ class Worker(ThreadWorker):
     # --- Answering --------------------------------------------------------------------------------
 
     def enqueue_req(self, conn: Client) -> None:
-        """Give a request to the threads."""
-        self.tpool.submit(self.handle, conn)
+        """Give a request to the threads; one that may cost much when it is its turn."""
+        request = conn.request
+        conn.is_costly = may_cost_much(request.method, request.path, request.query)
+        if not conn.is_costly or self.turns.take(conn):
+            self.tpool.submit(self.handle, conn)
 
     def handle(self, conn: Client) -> None:
         """Answer a request, in a thread."""
+        is_costly = conn.is_costly
+        try:
+            self.answer(conn)
+        finally:
+            following = self.turns.give_back() if is_costly else None
+            if following is not None:
+                self.tpool.submit(self.handle, following)
+
+    def answer(self, conn: Client) -> None:
+        """Answer a request, and see what comes next on its connection."""
         deadlines.arrived(conn.arrived)
         conn.sock.begin()
         request = conn.request

@@ -1,0 +1,102 @@
+"""Reads that cost much leave threads for all others."""
+
+from concurrent.futures import ThreadPoolExecutor
+from http.client import HTTPConnection
+
+import psycopg
+import pytest
+from django.db import connection
+
+from bookings.tests.factories import SlotFactory
+from bookit.benchmark.servers import production, serving
+from bookit.runtime.costly import Turns, may_cost_much
+
+EIGHT = 8
+
+
+def get(port, path):
+    client = HTTPConnection("127.0.0.1", port, timeout=30)
+    try:
+        client.request("GET", path, headers={"Host": "localhost"})
+        answer = client.getresponse()
+        answer.read()
+        return answer.status
+    finally:
+        client.close()
+
+
+@pytest.fixture
+def url(transactional_db):
+    found = connection.settings_dict
+    return "postgresql://{USER}:{PASSWORD}@{HOST}:{PORT}/{NAME}".format(**found)
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "is_costly"),
+    [
+        ("GET", "/availability?service_id=a", True),
+        ("HEAD", "/availability?service_id=a", True),
+        ("GET", "/services/01940000-000e-7000-8063-000000000000/availability", True),
+        ("GET", "/services/01940000-000e-7000-8063-000000000000/avail%61bility", True),
+        ("GET", "/services?available_from=2030-01-01&available_to=2030-01-02", True),
+        ("GET", "/services?limit=5&%61vailable_from=2030-01-01", True),
+        ("GET", "/services?q=yoga", True),
+        ("GET", "/services?q%3Dyoga&q=yoga", True),
+        ("GET", "/slots?available=true", True),
+        ("GET", "/me/calendar.ics?token=a", True),
+        ("GET", "/slots?service_id=a", False),
+        ("GET", "/services?frq=yoga", False),
+        ("GET", "/services", False),
+        ("GET", "/services/01940000-000e-7000-8063-000000000000", False),
+        ("GET", "/bookings", False),
+        ("POST", "/bookings", False),
+        ("GET", "/availability/no", False),
+        ("GET", "", False),
+    ],
+)
+def test_which_reads_may_cost_much(method, path, is_costly):
+    path, _, query = path.partition("?")
+    assert may_cost_much(method, path, query) is is_costly
+
+
+def test_those_who_wait_have_their_turns_in_order():
+    turns = Turns(2)
+    assert [turns.take(number) for number in range(5)] == [True, True, False, False, False]
+    assert [turns.give_back() for _ in range(4)] == [2, 3, 4, None]
+    assert turns.take("another")
+    assert [turns.give_back(), turns.give_back()] == [None, None]
+    assert [turns.take(number) for number in range(3)] == [True, True, False]
+
+
+@pytest.mark.parametrize(
+    ("path", "are_costly"),
+    [
+        ("/availability?service_id={service}", True),
+        # The control: others take every thread, until their time is over.
+        ("/slots", False),
+    ],
+)
+def test_eight_at_once_do_not_delay_a_service_detail(url, path, are_costly):
+    slot = SlotFactory()
+    path = path.format(service=slot.service_id)
+    detail = f"/services/{slot.service_id}"
+    environment = {**production(url, workers=1), "WEB_THREADS": "4", "ANON_TIMEOUT_MS": "1000"}
+    with (
+        serving("bookit.wsgi", environment) as server,
+        psycopg.connect(url) as lock,
+        ThreadPoolExecutor(EIGHT) as clients,
+    ):
+        server.wait("/health")
+        assert (get(server.port, path), get(server.port, detail)) == (200, 200)
+        # Every look at slots now takes as long as it may.
+        lock.execute("LOCK TABLE bookings_slot")
+        asking = [clients.submit(get, server.port, path) for _ in range(EIGHT)]
+        waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted"
+        with psycopg.connect(url, autocommit=True) as watching:
+            while watching.execute(waiting).fetchone()[0] < (2 if are_costly else 4):
+                pass
+        assert get(server.port, detail) == 200
+        answered = [each for each in asking if each.done()]
+        assert bool(answered) is not are_costly
+        lock.rollback()
+        assert {each.result() for each in asking} <= {200, 503}

@@ -1,0 +1,74 @@
+"""Requests that may cost much: a worker answers only some of them at a time.
+
+Each of them may take as long as the time limits allow. If they could have every thread, a few
+clients would keep everybody else waiting. They wait for their turn outside of the threads.
+"""
+
+import re
+from collections import deque
+from functools import cache
+from threading import Lock
+from typing import Any, Generic, TypeVar
+from urllib.parse import unquote
+
+from django.urls import URLPattern, get_resolver
+
+Item = TypeVar("Item")
+
+
+class Turns(Generic[Item]):
+    """Lets `most` items at a time go on; the others wait in line. Any thread may call it."""
+
+    def __init__(self, most: int) -> None:
+        self._left = most
+        self._waiting: deque[Item] = deque()
+        self._lock = Lock()
+
+    def take(self, item: Item) -> bool:
+        """Return whether it is the turn of `item`; otherwise `give_back` returns it later."""
+        with self._lock:
+            if self._left:
+                self._left -= 1
+                return True
+            self._waiting.append(item)
+            return False
+
+    def give_back(self) -> Item | None:
+        """End a turn, and return the item whose turn it is now, if one waits."""
+        with self._lock:
+            if self._waiting:
+                return self._waiting.popleft()
+            self._left += 1
+            return None
+
+
+def may_cost_much(method: str, path: str, query: str) -> bool:
+    """Return whether this is a read that its view calls costly (see `APIMixin.costly_with`)."""
+    if method not in ("GET", "HEAD"):
+        return False
+    # As Django reads them.
+    path = unquote(path)[1:]
+    query = unquote(query)
+    return any(
+        route.match(path) and (parameters is None or parameters.search(query))
+        for route, parameters in _routes()
+    )
+
+
+@cache
+def _routes() -> list[tuple[re.Pattern[str], re.Pattern[str] | None]]:
+    """Return the costly paths, each with the parameters that make it costly; None: always."""
+    found: list[tuple[re.Pattern[str], re.Pattern[str] | None]] = []
+    waiting: list[Any] = [*get_resolver().url_patterns]
+    while waiting:
+        pattern = waiting.pop()
+        if not isinstance(pattern, URLPattern):
+            if str(pattern.pattern) == "":
+                waiting += pattern.url_patterns
+            continue
+        names = getattr(getattr(pattern.callback, "cls", None), "costly_with", None)
+        if names is not None:
+            alternatives = "|".join(map(re.escape, names))
+            parameters = re.compile(rf"(?:^|&)(?:{alternatives})=") if names else None
+            found.append((pattern.pattern.regex, parameters))
+    return found
