@@ -96,7 +96,7 @@ class SessionAdmin(ReadOnlyAdmin):
     list_filter = ["revoked_at", "created_at"]
     list_select_related = ["user"]
     search_fields = ["user__email", "address"]
-    date_hierarchy = "created_at"
+    ordering = ["-id"]
 
 
 # simplejwt registers these with pages that can be edited; tokens are the services' business.

@@ -10,6 +10,7 @@ from django.utils import timezone
 from django.utils.html import format_html
 
 from bookings import services, slots, webhooks
+from bookings.events import TOLD
 from bookings.models import (
     Attempt,
     Booking,
@@ -21,6 +22,7 @@ from bookings.models import (
     Webhook,
 )
 from bookit import money
+from bookit.adminsite.filters import one_of
 from bookit.adminsite.pages import HistoryInline, ReadOnlyAdmin, ServedAdmin
 
 Action = Callable[["BookingAdmin", HttpRequest, QuerySet[Booking]], None]
@@ -150,9 +152,7 @@ class BookingEventAdmin(ReadOnlyAdmin):
     list_select_related = ["actor"]
     search_fields = ["booking__id", "actor__email"]
     fields = ["at", "type", "booking_id", "actor", "data"]
-    date_hierarchy = "at"
     ordering = ["-id"]
-    show_full_result_count = False
 
 
 @admin.register(WaitlistEntry)
@@ -163,9 +163,7 @@ class WaitlistEntryAdmin(ReadOnlyAdmin):
     list_filter = ["status", "created_at"]
     list_select_related = ["slot", "user", "booking"]
     search_fields = ["id", "slot__id", "user__email", "user__name"]
-    date_hierarchy = "created_at"
-    ordering = ["-created_at", "-id"]
-    show_full_result_count = False
+    ordering = ["-id"]
 
 
 @admin.register(Webhook)
@@ -245,16 +243,12 @@ class DeliveryAdmin(ServedAdmin):
     """Messages to webhooks: to look at, and to send again."""
 
     list_display = ["created_at", "type", "webhook", "status", "next_attempt_at"]
-    list_filter = ["status", "type", "created_at"]
+    list_filter = ["status", ("type", one_of(lambda: [*TOLD, webhooks.TEST])), "created_at"]
     list_select_related = ["webhook"]
     search_fields = ["id", "webhook__url"]
     date_hierarchy = "created_at"
     inlines = [AttemptInline]
     actions = ["redeliver"]
-
-    def get_queryset(self, request: HttpRequest) -> QuerySet[Delivery]:
-        """Return the deliveries with what they tell of."""
-        return super().get_queryset(request).select_related("webhook", "event")
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         """Refuse: they go when they are old."""

@@ -12,6 +12,7 @@ from procrastinate.contrib.django.admin import ProcrastinateJobAdmin
 from procrastinate.contrib.django.models import ProcrastinateJob
 from procrastinate.exceptions import UniqueViolation
 
+from bookit.adminsite.filters import one_of
 from bookit.adminsite.pages import StrictAdmin
 
 admin.site.unregister(ProcrastinateJob)
@@ -27,10 +28,9 @@ LONGEST_ARGUMENTS = 500
 class JobAdmin(StrictAdmin, ProcrastinateJobAdmin):
     """Jobs that wait, are being done or have failed; those that succeeded are gone."""
 
-    list_filter = ["status", "task_name", "scheduled_at"]
+    list_filter = ["status", ("task_name", one_of(lambda: app.tasks)), "scheduled_at"]
     search_fields = ["id", "task_name"]
     ordering = ["-id"]
-    show_full_result_count = False
     # Of procrastinate's own, one runs again what is still running, and two give jobs up.
     actions = ["retry_failed"]
 

@@ -12,6 +12,7 @@ from django.http import HttpRequest
 from django.utils import timezone
 
 from bookit import money
+from bookit.adminsite.filters import IndexedValues
 from bookit.adminsite.pages import StampedAdmin
 from bookit.errors import Invalid
 from bookit.times import format_wall_clock, parse_wall_clock, zone
@@ -137,9 +138,9 @@ class CalendarAdmin(StampedAdmin):
     """Whose time is sold."""
 
     list_display = ["name", "provider", "timezone", "created_at"]
-    list_filter = ["timezone", "created_at"]
+    list_filter = ["created_at"]
     list_select_related = ["provider"]
-    search_fields = ["name", "provider__name", "provider__email", "id"]
+    search_fields = ["name", "timezone", "provider__name", "provider__email", "id"]
     autocomplete_fields = ["provider"]
     readonly_fields = ["id", "created_at"]
     fields = ["id", "name", "timezone", "provider", "created_at"]
@@ -236,7 +237,7 @@ class ServiceAdmin(StampedAdmin):
         "rating_average",
         "rating_count",
     ]
-    list_filter = ["is_active", "mode", "category", "requires_confirmation"]
+    list_filter = ["is_active", "mode", ("category", IndexedValues), "requires_confirmation"]
     list_select_related = ["calendar"]
     search_fields = ["title", "description", "calendar__name", "id"]
     autocomplete_fields = ["calendar"]

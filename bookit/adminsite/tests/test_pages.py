@@ -1,9 +1,11 @@
 """The admin site: every page of every model, and what its actions do."""
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import pytest
 from django.contrib import admin
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 from django.utils import timezone
 
@@ -12,7 +14,7 @@ from accounts.tests.factories import PASSWORD, UserFactory
 from bookings.models import Booking, BookingEvent, Slot, WaitlistEntry
 from bookings.tests.factories import BookingFactory, DeliveryFactory, SlotFactory
 from catalog.models import Calendar, Service
-from catalog.tests.factories import CalendarFactory
+from catalog.tests.factories import CalendarFactory, ServiceFactory
 from reviews.models import Review
 from reviews.tests.factories import ReviewFactory
 
@@ -351,3 +353,60 @@ def test_a_booking_has_no_button_that_would_save_nothing(site, world):
 def test_a_null_character_in_an_address_is_no_bug(site, world, query):
     answer = site.get(f"{reverse('admin:catalog_service_changelist')}?{query}")
     assert answer.status_code < 500
+
+
+# --- what a page costs ------------------------------------------------------------------------
+
+
+def asked(site, path, **query):
+    """Return what a page asks PostgreSQL."""
+    with CaptureQueriesContext(connection) as captured:
+        answer = site.get(path, query)
+    assert answer.status_code == 200
+    return [each["sql"] for each in captured.captured_queries]
+
+
+@pytest.mark.parametrize("model", admin.site._registry, ids=lambda model: model._meta.label)
+def test_a_list_reads_no_table_as_a_whole_except_to_count_it_once(site, world, model):
+    texts = asked(site, page(model, "changelist"))
+    assert sum("COUNT(*)" in text for text in texts) == 1
+    wasteful = ("DISTINCT", "DATE_TRUNC")
+    assert [text for text in texts if any(word in text for word in wasteful)] == []
+
+
+@pytest.mark.parametrize("model", admin.site._registry, ids=lambda model: model._meta.label)
+def test_dates_and_order_of_a_list_have_an_index(model):
+    options = admin.site._registry[model]
+    with connection.cursor() as cursor:
+        described = connection.introspection.get_constraints(cursor, model._meta.db_table)
+    leading = {each["columns"][0] for each in described.values() if each["columns"]}
+    order = (options.ordering or model._meta.ordering)[0]
+    assert {options.date_hierarchy, order.lstrip("-")} - {None, "pk"} <= leading
+
+
+def test_a_search_for_an_id_looks_in_no_text(site, world):
+    booking = Booking.objects.first()
+    texts = asked(site, page(Booking, "changelist"), q=str(booking.pk))
+    assert not any("LIKE" in text for text in texts)
+    answer = site.get(page(Booking, "changelist"), {"q": str(booking.pk)})
+    assert [row.pk for row in answer.context["cl"].result_list] == [booking.pk]
+
+
+def test_the_dates_of_a_list_are_those_that_have_rows(site, settings):
+    for moment in ("2026-01-31T23:59:59", "2026-03-01T00:00:00", "2028-12-31T23:59:59"):
+        SlotFactory(start_time=datetime.fromisoformat(f"{moment}+00:00"))
+    rows = site.get(page(Slot, "changelist")).context["cl"].queryset
+    for kind in ("year", "month", "day"):
+        assert rows.datetimes("start_time", kind) == [*Slot.objects.datetimes("start_time", kind)]
+
+
+def test_categories_are_offered_and_chosen(site):
+    for category in ("Barber", "", "Yoga", "Barber"):
+        ServiceFactory(category=category)
+    path = page(Service, "changelist")
+    texts = asked(site, path)
+    assert any("WITH RECURSIVE" in text for text in texts)
+    text = site.get(path).content.decode()
+    assert "?category=Barber" in text
+    assert "?category=Yoga" in text
+    assert site.get(path, {"category": "Barber"}).context["cl"].result_count == 2
