@@ -48,8 +48,8 @@ class ServiceFilter(filters.FilterSet):
             "Words of the title or the description, in any form (`massages` finds `massage`). "
             f"The first {MOST_WORDS} count, and a service must have all of them; those behind a "
             "minus it must not have. If no service has them, words that begin like them or differ "
-            "in one letter are looked for. Services with the words in their titles come first; of "
-            f"more than {MOST_RANKED:,} such services, the newest {MOST_RANKED:,}."
+            "in one letter are looked for; for the longest word also words that are less alike. "
+            f"Services with the words in their titles come first, but at most {MOST_RANKED:,}."
         ),
     )
     price_min = DecimalFilter(field_name="price", lookup_expr="gte", **PRICE)

@@ -14,7 +14,7 @@ from catalog.search import Words
 
 # A search counts up to this many matches.
 MOST_FOUND = 10_000
-# This many of the services with wanted words in their titles are ranked, the newest ones.
+# This many of the services with wanted words in their titles are ranked.
 MOST_RANKED = 1000
 # The calendars of this many services are looked at to fill a page with those that have a free time,
 MOST_LOOKED_AT = 1000
@@ -33,24 +33,22 @@ WITH catalog_service AS NOT MATERIALIZED (
 )
 {filtered}
 """
-# Nothing is joined here, because the planner takes any search for a rare one, and would loop: IN
-# under CASE, and NOT IN, are looked up in a hash table.
+# Nothing is joined here, because the planner takes any search for a rare one, and would loop: NOT
+# IN is looked up in a hash table.
 RANKED = """
-WITH matches AS MATERIALIZED ({matches}), titled AS MATERIALIZED (
-    SELECT id FROM catalog_service WHERE title_words @@ {rank} LIMIT {most}
-), ranked AS MATERIALIZED (
-    SELECT {columns}, ts_rank(title_words, {rank}, {by_length}) AS relevance FROM (
-        SELECT * FROM matches WHERE CASE WHEN id IN (SELECT id FROM titled) THEN true END
-        ORDER BY id DESC LIMIT {most_ranked}
-    ) AS newest
+WITH matches AS MATERIALIZED ({matches}), ranked AS MATERIALIZED (
+    SELECT {columns}, ts_rank(title_words, {rank}, {by_length}) AS relevance
+    FROM matches WHERE title_words @@ {rank} LIMIT {most_ranked}
 ), found AS (
     SELECT {columns}, relevance FROM ranked
     UNION ALL
     SELECT {columns}, 0 FROM matches WHERE id NOT IN (SELECT id FROM ranked)
 )
 """
-FOUND = "WITH found AS MATERIALIZED ({matches})"
-PAGE = "SELECT id, count(*) OVER () FROM found ORDER BY {order} LIMIT %s OFFSET %s"
+FOUND = "WITH matches AS MATERIALIZED ({matches}), found AS (SELECT * FROM matches)"
+PAGE = """
+SELECT id, (SELECT count(*) FROM matches) FROM found ORDER BY {order} LIMIT %s OFFSET %s
+"""
 COUNT = "SELECT count(*) FROM ({matches}) AS found"
 
 
@@ -176,7 +174,6 @@ class Listing:
             columns=", ".join(columns),
             rank=rank,
             by_length=BY_LENGTH,
-            most=MOST_FOUND,
             most_ranked=MOST_RANKED,
         )
         return head, (*values, *ranked, *ranked)

@@ -218,7 +218,6 @@ class Service(models.Model):
             models.Index(fields=["rating_average", "id"], name="service_by_rating"),
             # Without a list of pending entries, which each search would read from end to end.
             GinIndex(fields=["search"], name="service_search", fastupdate=False),
-            GinIndex(fields=["title_words"], name="service_title_search", fastupdate=False),
         ]
         constraints = [
             # What a booking's foreign key over both columns points to.
@@ -254,7 +253,15 @@ class Word(models.Model):
     )
 
     class Meta:
-        indexes = [GinIndex(fields=["spellings"], name="word_by_spelling", fastupdate=False)]
+        indexes = [
+            GinIndex(fields=["spellings"], name="word_by_spelling", fastupdate=False),
+            GinIndex(
+                fields=["text"],
+                opclasses=["gin_trgm_ops"],
+                name="word_by_trigrams",
+                fastupdate=False,
+            ),
+        ]
 
     def __str__(self) -> str:
         return self.text

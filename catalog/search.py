@@ -9,6 +9,7 @@ What would be expensive is not done:
 - Comparing a misspelt word with all texts. It is looked up in a dictionary of the words that
   services have, where each word is listed under every spelling that lacks one of its letters. Two
   words that are one letter apart (one more, one less, another one, two swapped) share a spelling.
+  Where the longest word has none, an index of groups of three letters is asked.
 """
 
 import re
@@ -26,8 +27,10 @@ CANDIDATES = 3
 
 # Shorter words are too much alike.
 SHORTEST_WORD = 4
+# Where a word has no candidates, words that share many of its groups of three letters are. That
+# costs 1 to 8 ms in a dictionary of 100,000 words, so it is done for the longest word alone.
 LIKELY = f"""
-SELECT asked.word, ARRAY(
+SELECT asked.word, COALESCE(NULLIF(ARRAY(
     SELECT text FROM (
         (
             SELECT text FROM catalog_word WHERE spellings && catalog_spellings(asked.word)
@@ -38,7 +41,10 @@ SELECT asked.word, ARRAY(
         )
     ) AS alike
     ORDER BY similarity(text, asked.word) DESC, text LIMIT {CANDIDATES}
-)
+), '{{}}'), CASE asked.word WHEN %(longest)s THEN ARRAY(
+    SELECT text FROM catalog_word WHERE text %% asked.word
+    ORDER BY similarity(text, asked.word) DESC, text LIMIT {CANDIDATES}
+) END)
 FROM unnest(%(words)s::text[]) AS asked (word)
 """  # noqa: S608 - a number of ours
 
@@ -87,9 +93,10 @@ class Words:
     def corrected(self, using: str) -> "Words":
         """Return the words that were probably meant: others of the dictionary, or two as one."""
         asked = [word for (word, *_) in self.wanted if len(word) >= SHORTEST_WORD]
-        values = {"words": asked, "last": chr(0x10FFFF)}
+        longest = max(asked, key=len, default="")
+        values = {"words": asked, "longest": longest, "last": chr(0x10FFFF)}
         connection: Any = connections[using]
-        likely = {word: tuple(found) for word, found in connection.fetch(LIKELY, values)}
+        likely = {word: tuple(found or ()) for word, found in connection.fetch(LIKELY, values)}
         wanted = tuple(likely.get(word) or (word,) for (word, *_) in self.wanted)
         pair = ("".join(word for (word, *_) in self.wanted),) if len(wanted) == 2 else ()
         return Words(wanted, self.unwanted, pair)

@@ -50,11 +50,15 @@ def search(api, words, more=""):
         ("hiarcut", "Haircut"),
         ("haircutt", "Haircut"),
         ("hair cut", "Haircut"),
+        ("haricut", "Haircut"),
         ("yogga", "Yoga class"),
         ("masage", "Deep tissue massage"),
         ("mathmatics", "Mathematics tutoring"),
         ("projektor", "Meeting room"),
         ("geometri", "Mathematics tutoring"),
+        # Misspelt twice.
+        ("matematiks", "Mathematics tutoring"),
+        ("strechin yoga", "Yoga class"),
         # Begun.
         ("mathem", "Mathematics tutoring"),
         # Words that say nothing beside one that does.
