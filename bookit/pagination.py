@@ -1,6 +1,7 @@
 """Pages of lists: by number, by offset, or by a cursor that costs the same however deep."""
 
 from collections.abc import Sequence
+from json import loads
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from django.core import signing
@@ -10,6 +11,7 @@ from rest_framework.pagination import BasePagination
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from bookit.counts import MOST_COUNTED, bounded_count
 from bookit.exceptions import refuse
 from bookit.renderers import dumps
 
@@ -18,8 +20,8 @@ if TYPE_CHECKING:
 
 DEFAULT_LIMIT = 20
 MAX_LIMIT = 100
-# PostgreSQL counts offsets in 64 bits; nobody reads past a billion rows.
-MAX_OFFSET = 10**9
+# PostgreSQL reads and discards every row that an offset skips.
+MAX_OFFSET = 10_000
 
 # A cursor holds values that go into a comparison; signed, it can only be one that we handed out.
 signer = signing.Signer(salt="bookit.cursor")
@@ -65,10 +67,20 @@ class Pagination(BasePagination):
         if "page" in query:
             if "offset" in query:
                 raise refuse("page", "Use either page or offset.")
-            page = _number(query["page"], "page", 1, 1, MAX_OFFSET // MAX_LIMIT)
-            self.offset = (page - 1) * self.limit
+            self.offset = (_number(query["page"], "page", 1, 1) - 1) * self.limit
         else:
-            self.offset = _number(query.get("offset"), "offset", 0, 0, MAX_OFFSET)
+            self.offset = _number(query.get("offset"), "offset", 0, 0)
+        has_cursors = "cursor" in self.parameters(view)
+        if self.offset > MAX_OFFSET:
+            raise refuse(
+                "page" if "page" in query else "offset",
+                f"Pages begin at most {MAX_OFFSET:,} rows into a list. "
+                + (
+                    "To read further, page with cursor in place of page and offset."
+                    if has_cursors
+                    else _how_to_narrow(view)
+                ),
+            )
         rows = list(queryset[self.offset : self.offset + self.limit])
         self.count_is_exact = True
         if 0 < len(rows) < self.limit or (not rows and self.offset == 0):
@@ -76,8 +88,14 @@ class Pagination(BasePagination):
                 rows
             )  # The page that holds the end says how many there are.
         else:
-            self.count = queryset.count()
-            self.count_is_exact = getattr(queryset, "count_is_exact", True)
+            self.count, self.count_is_exact = _count(queryset)
+            if not self.count_is_exact:
+                # An estimate must not make a full page look like the last one.
+                self.count = max(self.count, self.offset + len(rows) + 1)
+        self.next_cursor = None
+        if has_cursors and rows and self.offset + self.limit > MAX_OFFSET:
+            order = [str(name) for name in queryset.query.order_by]  # type: ignore[union-attr]
+            self.next_cursor = _encode(order, rows[-1], backwards=False)
         return rows
 
     def get_paginated_response(self, data: Any) -> Response:
@@ -89,11 +107,7 @@ class Pagination(BasePagination):
             {
                 "count": self.count,
                 **estimated,
-                "next": (
-                    self._link(self.offset + self.limit)
-                    if self.offset + self.limit < self.count
-                    else None
-                ),
+                "next": self._next_link(),
                 "previous": self._link(max(0, self.offset - self.limit)) if self.offset else None,
                 "results": data,
             }
@@ -102,13 +116,24 @@ class Pagination(BasePagination):
     def get_schema_operation_parameters(self, view: Any) -> list[dict[str, Any]]:
         """Return the parameters as the OpenAPI document shows them."""
         integer = {"type": "integer", "minimum": 0}
+        instead = (
+            "Not together with `cursor`, which reads further."
+            if "cursor" in self.parameters(view)
+            else _how_to_narrow(view)
+        )
         described = {
             "limit": (
                 {**integer, "minimum": 1, "maximum": MAX_LIMIT, "default": DEFAULT_LIMIT},
                 "Rows of a page.",
             ),
-            "offset": (integer, "Rows to skip; not together with `page` or `cursor`."),
-            "page": ({**integer, "minimum": 1}, "Number of the page, from 1."),
+            "offset": (
+                {**integer, "maximum": MAX_OFFSET},
+                f"Rows to skip, at most {MAX_OFFSET:,}. {instead}",
+            ),
+            "page": (
+                {**integer, "minimum": 1},
+                f"Number of the page, from 1; at most {MAX_OFFSET:,} rows precede it. {instead}",
+            ),
             "cursor": (
                 {"type": "string"},
                 "Empty to begin, then as in `next`: the same cost however deep, no `count`.",
@@ -134,7 +159,10 @@ class Pagination(BasePagination):
                 },
                 "count_exact": {
                     "type": "boolean",
-                    "description": "False where `count` is an estimate, else absent.",
+                    "description": (
+                        "False where `count` is an estimate, else absent. A count of up to "
+                        f"{MOST_COUNTED:,} is exact."
+                    ),
                     "example": False,
                 },
                 "next": link,
@@ -148,6 +176,15 @@ class Pagination(BasePagination):
         names = {"limit", "offset", "page"}
         return names | {"cursor"} if getattr(view, "cursor_pages", False) else names
 
+    def _next_link(self) -> str | None:
+        if self.offset + self.limit >= self.count:
+            return None
+        if self.next_cursor:
+            return self._url(cursor=self.next_cursor)
+        # Where there is no cursor, a link beyond the deepest page is still given: it is refused,
+        # and nobody takes the rows so far for all there are.
+        return self._link(self.offset + self.limit)
+
     def _link(self, offset: int) -> str:
         # A page that does not begin at a multiple of the limit has no number.
         if "page" in self.request.query_params and offset % self.limit == 0:
@@ -156,6 +193,9 @@ class Pagination(BasePagination):
 
     def _url(self, **parameters: object) -> str:
         query = self.request.query_params.copy()
+        if "cursor" in parameters:
+            for name in ("page", "offset"):
+                query.pop(name, None)
         for name, value in parameters.items():
             query[name] = str(value)
         return self.request.build_absolute_uri(f"{self.request.path}?{query.urlencode()}")
@@ -263,11 +303,32 @@ class FeedPagination(Pagination):
         return {"limit", "cursor"}
 
 
-def _number(text: str | None, name: str, default: int, least: int, most: int) -> int:
+def _count(rows: "QuerySet[Any] | Rows") -> tuple[int, bool]:
+    """Return how many rows there are, and whether that is exact."""
+    if not isinstance(rows, QuerySet):
+        return rows.count(), getattr(rows, "count_is_exact", True)
+    bare = rows.order_by().values("pk")
+    return bounded_count(bare[: MOST_COUNTED + 1].count, lambda: loads(bare.explain(format="json")))
+
+
+def _how_to_narrow(view: Any) -> str:
+    """Return what to do where a list is too long to be read by pages."""
+    names = [*getattr(getattr(view, "filterset_class", None), "base_filters", ())]
+    if names:
+        return f"To reach other rows, narrow the list by {', '.join(names)}."
+    if getattr(view, "ordering_fields", None):
+        return "To reach the other end of the list, reverse ordering."
+    return f"Only its first {MAX_OFFSET + MAX_LIMIT:,} rows can be read."
+
+
+def _number(text: str | None, name: str, default: int, least: int, most: int | None = None) -> int:
     if text is None or text == "":
         return default
-    if not (text.isascii() and text.isdigit()) or len(text) > 12 or not least <= int(text) <= most:
-        raise refuse(name, f"Write a whole number from {least} to {most}.")
+    # Twelve digits are more than any list has rows.
+    is_number = text.isascii() and text.isdigit() and len(text) <= 12
+    if not is_number or int(text) < least or (most is not None and int(text) > most):
+        limit = f"from {least} to {most}" if most is not None else f"of at least {least}"
+        raise refuse(name, f"Write a whole number {limit}.")
     return int(text)
 
 

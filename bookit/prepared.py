@@ -5,13 +5,15 @@ the same each time. A `Prepared` query does it once a process; afterwards a read
 in and plain rows out. The SQL stays the ORM's, so models, migrations and it cannot disagree.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from typing import Any, Generic, TypeVar
 
 from django.db import DEFAULT_DB_ALIAS, connections
 from django.db.models import Field, Model, QuerySet, Value
 from django.db.models.sql.compiler import SQLCompiler
+
+from bookit.counts import MOST_COUNTED, bounded_count
 
 Instance = TypeVar("Instance", bound=Model)
 
@@ -87,11 +89,22 @@ class Prepared(Generic[Instance]):
         """The SQL, with `%s` for each parameter."""
         return self._text[0]
 
+    @property
+    def order_by(self) -> Sequence[Any]:
+        """The columns that it orders by, as `QuerySet.query.order_by` has them."""
+        return self._queryset.query.order_by
+
+    @cached_property
+    def bare_text(self) -> str:
+        """The SQL that finds the ids of the rows, in no order."""
+        rows = self._build().order_by().values("pk").query.get_compiler(DEFAULT_DB_ALIAS).as_sql()
+        return rows[0]
+
     @cached_property
     def count_text(self) -> str:
-        """The SQL that counts the rows."""
-        rows = self._build().order_by().values("pk").query.get_compiler(DEFAULT_DB_ALIAS).as_sql()
-        return f"SELECT count(*) FROM ({rows[0]}) AS counted"  # noqa: S608 - the ORM's own text
+        """The SQL that counts the rows, up to `MOST_COUNTED` and one."""
+        rows = f"{self.bare_text} LIMIT {MOST_COUNTED + 1}"
+        return f"SELECT count(*) FROM ({rows}) AS counted"  # noqa: S608 - the ORM's own text
 
     def run(self, text: str, values: Mapping[str, Any], *more: Any) -> list[tuple[Any, ...]]:
         """Return the rows of `text`, whose parameters are the query's and then `more`."""
@@ -110,6 +123,8 @@ class Prepared(Generic[Instance]):
 
 class Bound:
     """A query with its values; its rows are dictionaries, and it is cut like a queryset."""
+
+    count_is_exact = True
 
     def __init__(self, query: Prepared[Any], values: Mapping[str, Any]) -> None:
         self.query = query
@@ -135,5 +150,11 @@ class Bound:
         return rows[0] if rows else None
 
     def count(self) -> int:
-        """Return how many rows there are."""
-        return int(self.query.run(self.query.count_text, self.values)[0][0])
+        """Return how many rows there are, and set `count_is_exact`."""
+        total, self.count_is_exact = bounded_count(
+            lambda: int(self.query.run(self.query.count_text, self.values)[0][0]),
+            lambda: self.query.run(f"EXPLAIN (FORMAT JSON) {self.query.bare_text}", self.values)[0][
+                0
+            ],
+        )
+        return total
