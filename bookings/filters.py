@@ -152,7 +152,10 @@ class SlotFilter(filters.FilterSet):
             start_time__gte=Now() + _times("service__min_notice_minutes", timedelta(minutes=1)),
             free__gt=0,
         )
-        return queryset.alias(free=SEATS_LEFT).filter(available if value else ~available)
+        slots = queryset.alias(free=SEATS_LEFT)
+        # Notices are never negative, so this follows. It lets an index leave out the slots that are
+        # over before their seats are counted.
+        return slots.filter(available, start_time__gte=Now()) if value else slots.filter(~available)
 
 
 def _times(column: str, unit: timedelta) -> ExpressionWrapper:

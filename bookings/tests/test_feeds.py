@@ -1,5 +1,6 @@
 """Bookings in calendar programs: files and feeds, read back by two libraries."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
@@ -456,3 +457,30 @@ def test_any_text_comes_back_and_any_line_is_short(text, name):
     [other] = vobject.readOne(content.decode()).vevent_list
     plain = text.replace("\r\n", "\n").replace("\r", "\n")
     assert other.summary.value == ical.CONTROLS.sub(" ", plain)
+
+
+@given(
+    st.text(st.characters(exclude_categories=["Cs"]), max_size=300),
+    st.text(st.characters(exclude_categories=["Cs"]), max_size=300),
+    st.none() | st.integers(0, 50),
+)
+def test_an_entry_of_a_feed_is_written_as_the_library_writes_it(summary, description, sequence):
+    entry = ical.Entry(
+        uuid4(),
+        START,
+        START + HOUR,
+        NOW,
+        summary=summary,
+        description=description,
+        sequence=sequence,
+    )
+    assert ical._written(entry) == ical._event(entry).to_ical().decode()
+
+
+def test_entries_of_a_feed_are_not_built_as_components(monkeypatch):
+    """Each component takes the library as long as twenty entries take to write."""
+    monkeypatch.setattr(ical, "_event", None)
+    entry = ical.Entry(uuid4(), START, START + HOUR, NOW, summary="Busy")
+    assert ical.Calendar([entry] * 3).text().count("BEGIN:VEVENT") == 3
+    with pytest.raises(TypeError):  # The control.
+        ical.Calendar([replace(entry, organizer=ical.Party("", "a@example.com"))]).text()
