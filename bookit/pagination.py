@@ -81,7 +81,7 @@ class Pagination(BasePagination):
                     else _how_to_narrow(view)
                 ),
             )
-        rows = list(queryset[self.offset : self.offset + self.limit])
+        rows = list(_part(queryset, self.offset, self.offset + self.limit))
         self.count_is_exact = True
         if 0 < len(rows) < self.limit or (not rows and self.offset == 0):
             self.count = self.offset + len(
@@ -301,6 +301,15 @@ class FeedPagination(Pagination):
     def parameters(self, view: Any) -> set[str]:
         """Return the names of the query parameters that page through this view."""
         return {"limit", "cursor"}
+
+
+def _part(rows: "QuerySet[Any] | Rows", start: int, stop: int) -> Any:
+    """Return the rows from `start` to before `stop`."""
+    if start and isinstance(rows, QuerySet):
+        # PostgreSQL computes every column of a row that it skips, such as a slot's free seats. So
+        # only the ids are skipped over.
+        return rows.filter(pk__in=rows.values("pk")[start:stop])
+    return rows[start:stop]
 
 
 def _count(rows: "QuerySet[Any] | Rows") -> tuple[int, bool]:
