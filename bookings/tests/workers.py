@@ -73,6 +73,11 @@ class Worker:
         )
         return [status for (status,) in rows]
 
+    def state(self, job: int) -> object:
+        """Return the state of a job; None once it is done."""
+        rows = self.ask(f"SELECT status FROM procrastinate_jobs WHERE id = {job}")
+        return rows[0][0] if rows else None
+
     def end(self) -> int:
         """Stop it as an operator would; return its exit status."""
         if self.process.poll() is None:
