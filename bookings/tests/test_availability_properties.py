@@ -32,7 +32,7 @@ from catalog.tests.factories import CalendarFactory, ServiceFactory
 pytestmark = pytest.mark.django_db
 
 # How many worlds are tried; a thousand after a change of the engine.
-EXAMPLES = 36
+EXAMPLES = 20
 
 MINUTE = timedelta(minutes=1)
 DAY = timedelta(days=1)

@@ -175,6 +175,7 @@ def test_webhooks_are_sent_the_events_of_one_statement_in_order(monkeypatch):
 # Where the ORM deletes rows or is given a list to look for, and why there are few.
 FEW = {
     "bookit/adminsite/pages.py: pk__in=ids": "ticked rows: a form has 1,000 fields",
+    "bookit/pagination.py: pk__in=rows.values('pk')[start:stop]": "a page",
     "catalog/listing.py: pk__in=ids": "a page",
     "bookings/admin.py: slot__in=objs": "a queryset: it becomes a subquery",
     "bookings/deliveries.py: pk__in=batch": "ten batches of messages",
