@@ -1,7 +1,7 @@
-"""Free times: what is offered is what a booking is given.
+"""Free times: every time that is offered can be booked.
 
-Whether a single start is accepted is decided by `Terms` and by the statement that takes the seat;
-here the same rules are applied to all starts of a window at once, in three queries, however many
+`Terms` and the statement that takes the seat decide whether a single start is accepted. This module
+applies the same rules to all starts of a window at once. It takes three queries, however many
 services, days and bookings there are.
 """
 
@@ -25,8 +25,8 @@ from catalog.opening import ALWAYS, DAY, Opening
 # The longest window that is searched at once.
 LONGEST = timedelta(days=62)
 WEEK = timedelta(days=7)
-# A refusal names so many free times instead, looked for in ever wider windows around the one that
-# was asked for.
+# A refusal names up to this many free times instead. They are searched for around the requested
+# time, in ever wider windows.
 ALTERNATIVES = 3
 REACHES = [timedelta(days=days) for days in (1, 7, 31)]
 INSTANT = timedelta(microseconds=1)
@@ -45,7 +45,7 @@ class SlotFull(Conflict):
 
 
 class FreeTime(TypedDict):
-    """A period that can be booked, and how many seats there are; in a slot or without one."""
+    """A period that can be booked, in a slot or without one, and how many seats are left."""
 
     start_time: datetime
     end_time: datetime
@@ -54,7 +54,7 @@ class FreeTime(TypedDict):
 
 
 class Refusal(TypedDict):
-    """A period that cannot be booked, with the code that an attempt would be answered with."""
+    """A period that cannot be booked, with the error code that an attempt would get."""
 
     start_time: datetime
     end_time: datetime
@@ -62,16 +62,17 @@ class Refusal(TypedDict):
     code: str
 
 
-# After the number of its service, a seat in which no booking can start between two instants, both
-# excluded; 0 stands for all seats.
+# The number of a service, a seat, and two instants: no booking of the seat can start between the
+# instants, both excluded. Seat 0 stands for all seats.
 Taken = tuple[int, int, datetime, datetime]
 
-# For each open service the starts that run into what takes its calendar's time already. A booking
-# from s on blocks [s - before, s + duration + after), which meets the taken [t, u) exactly where
-# t - duration - after < s < u + before. Seats are told apart only where a service has several.
+# For each open service, the starts that collide with what already takes its calendar's time. A
+# booking that starts at s blocks [s - before, s + duration + after). This overlaps the taken [t, u)
+# exactly if t - duration - after < s < u + before. Seats are told apart only if a service has more
+# than one.
 #
-# Ids go through an array that PostgreSQL cannot look into (as in `bookings.seats`): of one that it
-# can it knows the length, and would plan for just that, anew for each search.
+# The ids are wrapped in a subquery, as in `bookings.seats`, so that the planner does not see the
+# array. If it saw the array, it would know its length, and would make a new plan for each search.
 IN_WINDOW = """
     calendar_id = service.calendar_id
     AND upper(blocked) > %(from)s - service.before AND lower(blocked) < %(until)s + service.after
@@ -121,9 +122,9 @@ ORDER BY slot.start_time
 
 
 class Stretch(NamedTuple):
-    """Starts on a grid that find the same number of seats.
+    """Starts on a grid that have the same number of seats left.
 
-    They are `opens + number * step`, from the number `first` to before `stop`.
+    They are `opens + number * step` for each number from `first` to before `stop`.
     """
 
     opens: datetime
@@ -133,11 +134,11 @@ class Stretch(NamedTuple):
 
 
 class Search:
-    """The free times of services whose start lies in `[from_, until)`.
+    """The free times of services that start in `[from_, until)`.
 
     Args:
-        at: now.
-        but: the id of a booking that is to be moved, and so is not in its own way.
+        at: the current time.
+        but: the id of a booking that is to be moved. Its present time counts as free.
     """
 
     def __init__(
@@ -173,7 +174,7 @@ class Search:
     def free_times(self, terms: Terms) -> Iterator[FreeTime]:
         """Return the free times of one of the services, in order.
 
-        Each is looked for only when it is asked for.
+        The iterator is lazy: it searches for the next free time only when that is requested.
         """
         without_slot: Iterator[FreeTime] = (
             {
@@ -203,7 +204,7 @@ class Search:
         return bool(self._slots[terms.service_id])
 
     def stretches(self, terms: Terms) -> Iterator[Stretch]:
-        """Yield the starts at which one of the services is free without a slot, in order."""
+        """Yield the starts at which one of the services can be booked without a slot, in order."""
         if not terms.is_active or terms.mode != Service.Mode.OPEN:
             return
         earliest, before = self._bounds(terms)
@@ -223,7 +224,7 @@ class Search:
         return next(self.free_times(terms), None) is not None
 
     def refusals(self, terms: Terms) -> Iterator[Refusal]:
-        """Yield every candidate of one of the services that is not free, in order, and why."""
+        """Yield every possible time of a service that is not free, in order, and the reason."""
         slots = {slot["start_time"]: slot for slot in self._slots.get(terms.service_id, ())}
         candidates: Iterator[tuple[datetime, datetime, UUID | None]] = (
             (start, slot["end_time"], slot["slot_id"]) for start, slot in slots.items()
@@ -250,7 +251,7 @@ class Search:
                 }
 
     def _bounds(self, terms: Terms) -> tuple[datetime, datetime]:
-        """Return from when on, and before when, a service can be booked in the window."""
+        """Return the earliest start in the window, and the time before which starts must lie."""
         before = self.until
         if terms.horizon is not None:
             before = min(before, self.at + terms.horizon + INSTANT)
@@ -259,7 +260,7 @@ class Search:
     def _free(
         self, terms: Terms, earliest: datetime, before: datetime
     ) -> Iterator[tuple[datetime, datetime, int]]:
-        """Yield the parts of `[earliest, before)` whose starts find seats, and how many."""
+        """Yield the parts of `[earliest, before)` in which seats are left, and how many."""
         changes = [(earliest, 0), (before, 0)]
         for seats, after, until in self._not_between(terms):
             changes.append((after + INSTANT, -seats))
@@ -272,7 +273,10 @@ class Search:
                 yield begins, ends, seats_left
 
     def _not_between(self, terms: Terms) -> Iterator[tuple[int, datetime, datetime]]:
-        """Yield how many seats are taken for all starts between two, both excluded."""
+        """Yield a number of seats and two instants: starts between them find those seats taken.
+
+        Both instants are excluded.
+        """
         for _, seat, after, until in self._taken.get(terms.service_id, ()):
             yield 1 if seat else terms.capacity, after, until
         for off_start, off_end in terms.opening.closed:
@@ -281,7 +285,7 @@ class Search:
     def _why(
         self, terms: Terms, start_time: datetime, end_time: datetime, slot_id: UUID | None
     ) -> str:
-        """Return the code of what is against a candidate, in the order of a booking's checks."""
+        """Return the error code that a booking of this time would get first."""
         try:
             terms.check_start(start_time, self.at)
             if slot_id is None:
@@ -301,10 +305,10 @@ def window(
     *,
     field: str = "to",
 ) -> tuple[datetime, datetime]:
-    """Return where a search begins and ends: now and a week later, where nothing else is said.
+    """Return when a search begins and ends; by default it begins now and ends a week later.
 
     Raises:
-        Invalid: it ends before it begins, or is longer than `LONGEST`.
+        Invalid: the window does not end after it begins, or it is longer than `LONGEST`.
     """
     start = at if from_ is None else begin(from_, tz)
     stop = start + WEEK if to is None else end(to, tz)
@@ -322,7 +326,7 @@ def search(
     *,
     at: datetime,
 ) -> Search:
-    """Return the search for free times of those of the services that there are."""
+    """Return the search for free times of those services that exist."""
     return Search(terms_of(service_ids, from_).values(), from_, until, at=at)
 
 
@@ -333,12 +337,13 @@ def nearest(
     at: datetime,
     moved: Booking | None = None,
 ) -> list[dict[str, object]]:
-    """Return the free times nearest to `start_time`, of two equally near ones the earlier first.
+    """Return the free times nearest to `start_time`.
 
-    Of several services those of all of them, each start once.
+    If two are equally near, the earlier one comes first. With several services, the free times of
+    all of them are considered, and each start is returned once.
 
     Args:
-        moved: a booking that is to be moved there, which keeps its length and its buffers.
+        moved: a booking that is to be moved there. It keeps its length and its buffers.
     """
     found: dict[datetime, FreeTime] = {}
     for reach in REACHES:
@@ -367,8 +372,8 @@ def nearest(
 
 
 def _nearest(times: Iterator[FreeTime], start_time: datetime) -> list[FreeTime]:
-    """Return those of the times, which are in order, that can be among the nearest."""
-    # One more each way: the booking that is moved may be one of them.
+    """Return the times that can be among the nearest; `times` must be in order."""
+    # One more in each direction: the present time of the moved booking may be among them.
     before: deque[FreeTime] = deque(maxlen=ALTERNATIVES + 1)
     for time in times:
         if time["start_time"] >= start_time:
@@ -380,10 +385,10 @@ def _nearest(times: Iterator[FreeTime], start_time: datetime) -> list[FreeTime]:
 def with_free_time(
     service_ids: Sequence[UUID], from_: datetime, until: datetime, *, at: datetime
 ) -> set[UUID]:
-    """Return the ids of those of the services that have a free time that starts in between."""
+    """Return the ids of the services with a free time that starts in `[from_, until)`."""
     found: set[UUID] = set()
     services = [*terms_of(service_ids, from_).values()]
-    # Most that have a free time have it on the first day.
+    # Most services that have a free time have one on the first day.
     bounds = [from_, *(from_ + reach for reach in REACHES if from_ + reach < until), until]
     for begins, ends in pairwise(bounds):
         around = Search(services, begins, ends, at=at)
@@ -401,9 +406,12 @@ def _start(time: FreeTime | Refusal) -> datetime:
 def _starts_between(
     terms: Terms, from_: datetime, until: datetime, *, fitting: bool
 ) -> Iterator[tuple[datetime, datetime]]:
-    """Yield where a grid begins and before when its starts lie; those that fit, or all of them.
+    """Yield where each grid begins, and the time before which its starts lie.
 
-    Each period of opening hours has a grid of its own, from its opening on, in elapsed time.
+    Each period of opening hours has its own grid, which counts elapsed time from the opening.
+
+    Args:
+        fitting: leave out starts whose bookings would end after closing.
     """
     for opens, closes, ends in _runs(terms.opening, from_, until):
         before = min(until, closes)
@@ -415,7 +423,7 @@ def _starts_between(
 def _numbers(
     terms: Terms, opens: datetime, from_: datetime, before: datetime
 ) -> tuple[datetime, int, int]:
-    """Return which starts of the grid that begins at `opens` lie in `[from_, before)`."""
+    """Return `opens`, and from and before which number its starts lie in `[from_, before)`."""
     # Both divisions round up.
     first = max(0, -((opens - from_) // terms.step))
     return opens, first, -((opens - before) // terms.step)
@@ -424,7 +432,7 @@ def _numbers(
 def _periods(
     terms: Terms, opens: datetime, first: int, stop: int
 ) -> Iterator[tuple[datetime, datetime]]:
-    """Yield these starts with their ends, in order."""
+    """Yield the starts from number `first` to before `stop`, with their ends, in order."""
     for number in range(first, stop):
         start = opens + number * terms.step
         yield start, start + terms.duration
@@ -433,12 +441,15 @@ def _periods(
 def _runs(
     opening: Opening, from_: datetime, until: datetime
 ) -> Iterator[tuple[datetime, datetime, datetime]]:
-    """Yield where a grid begins, where the next one does, and until when there is time for both."""
+    """Yield where a grid begins, the time before which its starts lie, and when bookings must end.
+
+    The second and the third differ only for a calendar that never closes.
+    """
     if not opening.is_endless:
         for opens, closes in opening.periods(from_, until):
             yield opens, closes, closes
         return
-    # What never opens begins anew at each midnight.
+    # A calendar that never closes has a new grid from each midnight.
     day = from_.astimezone(opening.tz).date()
     midnight = wall_clock(day, 0, opening.tz)
     while midnight < until:
@@ -449,7 +460,7 @@ def _runs(
 
 
 def _by_service(text: str, services: Sequence[Terms], **values: Any) -> dict[UUID, list[Any]]:
-    """Return rows by the id of their service, whose number is their first column."""
+    """Return rows by the id of their service; their first column is the number of the service."""
     ids = [terms.service_id for terms in services]
     rows: list[list[Any]] = [[] for _ in ids]
     for row in connection.fetch(text, {**values, "service_ids": ids}):  # type: ignore[attr-defined]

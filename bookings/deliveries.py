@@ -1,11 +1,11 @@
-"""Sends to a webhook what waits for it, in the order of events, signed as Standard Webhooks says.
+"""Sends pending messages to webhooks, in the order of events, signed as in Standard Webhooks.
 
-One job at a time does it for each webhook, over one connection that is kept. It writes down what
-came of its messages together: one that was sent but not written down, because a worker died, is
-sent again under the same id.
+For each webhook, one job at a time sends messages over one connection that is kept open. The job
+records the results of several messages together. If a worker dies after it has sent a message and
+before it has recorded the result, the message is sent again with the same id.
 
-A message that fails is tried once more a few seconds later, while the others wait for it. If it
-fails again, they go on, and it is retried by itself.
+A message that fails is retried a few seconds later, while the other messages of the webhook wait.
+If it fails again, the others go on, and it is retried by itself.
 """
 
 import random
@@ -33,8 +33,9 @@ from bookit.renderers import dumps
 if TYPE_CHECKING:
     from bookit.outbound import Answer, Connection
 
-# Before each attempt after the first, and up to a fifth more, so that what failed together does not
-# come back together: 25 to 31 hours in all, more than the day after which a webhook is given up.
+# The pauses before each retry. Each is extended by up to a fifth, so that messages that failed
+# together are not retried together. They add up to 25 to 31 hours, which is more than the day after
+# which a failing webhook is switched off.
 PAUSES = [
     timedelta(seconds=5),
     timedelta(minutes=1),
@@ -46,27 +47,27 @@ PAUSES = [
     timedelta(hours=10),
 ]
 JITTER = 0.2
-# The most that a `Retry-After` can ask for.
+# The longest pause that a `Retry-After` header can ask for.
 LONGEST_PAUSE = PAUSES[-1]
-# How long a webhook may fail without one success.
+# A webhook is switched off if no attempt has succeeded for this long.
 PATIENCE = timedelta(days=1)
 
-# Messages that are sent before what came of them is written down, and seconds for which it waits:
-# so much is sent again when a worker dies, or too late when a webhook is switched off.
+# Results are recorded after this many messages or seconds. Up to that many messages are sent again
+# when a worker dies, or are still sent after a webhook is switched off.
 BATCH = 100
 BATCH_SECONDS = 1.0
-# Seconds after which a job lets other webhooks go first. With the time that one message takes it is
-# less than a worker that is told to stop waits for its jobs.
+# Seconds after which a job lets other webhooks go first. Together with the time that one message
+# can take, this is less than a worker waits for its jobs when it is told to stop.
 TURN = 5.0
-# So many of a worker's webhooks may be waited for: those that fail, and those whose answer is late.
-# All other places go to webhooks that answer quickly, which nobody therefore keeps waiting for
-# longer than it takes to see that an answer is late. A failing webhook that finds no place tries
-# again after ANOTHER_TRY. A late answer that finds none is not waited for: the attempt has failed.
+# A worker waits for at most this many slow webhooks at a time: those that are failing, and those
+# whose answer is late. All other places go to webhooks that answer quickly. So these never wait for
+# a place longer than it takes to notice that an answer is late. If all slow places are taken, a
+# failing webhook tries again after ANOTHER_TRY, and an attempt whose answer is late fails at once.
 SLOW_AT_A_TIME = WEBHOOKS_AT_A_TIME // 4
 SLOW = BoundedSemaphore(SLOW_AT_A_TIME)
 ANOTHER_TRY = timedelta(seconds=2)
 
-# Columns of a webhook.
+# The columns of a webhook that a failed attempt can change.
 CHANGED_BY_FAILURES = (
     "failing_since",
     "paused_until",
@@ -78,7 +79,7 @@ CHANGED_BY_FAILURES = (
 
 @dataclass(frozen=True)
 class Message:
-    """What is sent of a delivery, and when that attempt was planned for."""
+    """The content of a delivery, and the time for which this attempt was planned."""
 
     delivery_id: UUID
     planned: datetime
@@ -87,7 +88,7 @@ class Message:
 
 @dataclass(frozen=True)
 class Due:
-    """The messages of a webhook that are due, in order, and where they go."""
+    """The messages of a webhook that are due, in order, and where to send them."""
 
     url: str
     secrets: Sequence[str]
@@ -97,7 +98,7 @@ class Due:
 
 @dataclass(frozen=True)
 class Sent:
-    """What came of a message."""
+    """A message that was sent, and its result."""
 
     message: Message
     at: datetime
@@ -105,17 +106,17 @@ class Sent:
 
     @property
     def arrived(self) -> bool:
-        """Whether the other side has taken it."""
+        """Whether the receiver has accepted the message."""
         return self.answer.status is not None and 200 <= self.answer.status < 300
 
 
 async def deliver(*, webhook_id: UUID, now: Callable[[], datetime]) -> None:
-    """Send a webhook what is due, for a few seconds, and plan when to go on.
+    """Send the messages of a webhook that are due, for a few seconds, and plan when to continue.
 
     Args:
-        now: the clock, because each message has a time of its own.
+        now: a function that returns the current time, because each message has its own timestamp.
     """
-    # Here: httpx takes 14 MiB, which only a worker needs.
+    # Imported here because httpx takes 14 MiB, which only a worker needs.
     from bookit import outbound
 
     until = monotonic() + TURN
@@ -152,7 +153,7 @@ async def _send(
     now: Callable[[], datetime],
     may_wait: Callable[[], bool],
 ) -> list[Sent]:
-    """Send messages, up to the first that fails, and for no longer than `BATCH_SECONDS`."""
+    """Send messages until one fails; begin no further message after `BATCH_SECONDS`."""
     sent: list[Sent] = []
     until = monotonic() + BATCH_SECONDS
     for message in due.messages:
@@ -169,7 +170,7 @@ async def _send(
 
 
 def _due(webhook_id: UUID, *, at: datetime) -> Due:
-    """Return what is to be sent to a webhook now."""
+    """Return the messages that are due to be sent to a webhook now."""
     nothing = Due("", (), is_failing=False, messages=())
     webhook = Webhook.objects.delivering().filter(pk=webhook_id).first()
     waiting = Delivery.objects.filter(webhook=webhook_id, status=Delivery.Status.PENDING)
@@ -204,7 +205,7 @@ def _due(webhook_id: UUID, *, at: datetime) -> Due:
 
 
 def _give_up(waiting: QuerySet[Delivery]) -> None:
-    """Let the deliveries of a webhook that is off end as failed, a batch at a time."""
+    """Mark the pending deliveries of a webhook that is off as failed, a batch at a time."""
     while True:
         batch = [*waiting.order_by().values_list("pk", flat=True)[: 10 * BATCH]]
         Delivery.objects.filter(pk__in=batch).update(
@@ -215,7 +216,7 @@ def _give_up(waiting: QuerySet[Delivery]) -> None:
 
 
 def _plan(webhook_id: UUID, *, at: datetime) -> None:
-    """Wake a webhook again when something is due."""
+    """Plan to wake a webhook when its next message is due."""
     webhook = Webhook.objects.filter(pk=webhook_id).first()
     waiting = Delivery.objects.filter(webhook=webhook_id, status=Delivery.Status.PENDING)
     due = waiting.aggregate(due=Min("next_attempt_at"))["due"]
@@ -225,7 +226,7 @@ def _plan(webhook_id: UUID, *, at: datetime) -> None:
 
 
 def _record(webhook_id: UUID, sent: Sequence[Sent]) -> None:
-    """Write down what came of messages, of which only the last can have failed."""
+    """Record the results of messages; only the last one can have failed."""
     arrived = [each for each in sent if each.arrived]
     if arrived:
         with transaction.atomic():
@@ -250,7 +251,7 @@ def _record_arrived(webhook_id: UUID, sent: Sequence[Sent]) -> None:
 
 
 def _record_failed(sent: Sent) -> None:
-    """Write down an attempt, and what becomes of its delivery and its webhook."""
+    """Record a failed attempt, and update its delivery and its webhook."""
     at, answer = sent.at, sent.answer
     delivery = _locked([sent.message.delivery_id]).first()
     if delivery is None:  # It was deleted meanwhile.
@@ -259,14 +260,14 @@ def _record_failed(sent: Sent) -> None:
     webhook = Webhook.objects.select_for_update(no_key=True).get(pk=delivery.webhook_id)
     failures = delivery.attempts.count()
     was_failing = webhook.failing_since is not None
-    # One that was sent once more by hand says too little about the webhook.
+    # A failed redelivery by hand says too little about the webhook.
     if not was_failing and failures <= len(PAUSES):
         webhook.failing_since = at
     if answer.status == 410:
         _switch_off(webhook, "It answered 410 Gone: nobody wants to be told.", at)
     elif webhook.failing_since and at - webhook.failing_since >= PATIENCE:
         _switch_off(webhook, "For a day no attempt has succeeded.", at)
-    if delivery.next_attempt_at == sent.message.planned:  # Else somebody else has planned it.
+    if delivery.next_attempt_at == sent.message.planned:  # Otherwise, it was planned anew.
         _plan_retry(delivery, webhook, failures, was_failing=was_failing, sent=sent)
     webhook.save(
         update_fields=[
@@ -282,21 +283,21 @@ def _record_failed(sent: Sent) -> None:
 def _plan_retry(
     delivery: Delivery, webhook: Webhook, failures: int, *, was_failing: bool, sent: Sent
 ) -> None:
-    """Say when a delivery that failed is tried again, if ever, and whether others wait for it."""
+    """Plan the next attempt of a failed delivery, if any, and whether others wait for it."""
     if not webhook.is_active or failures > len(PAUSES):
         delivery.status, delivery.next_attempt_at = Delivery.Status.FAILED, None
     else:
         pause = PAUSES[failures - 1] * random.uniform(1, 1 + JITTER)  # noqa: S311 - no secret
         asked = min(_asked_for(sent.answer.retry_after, sent.at), LONGEST_PAUSE)
         delivery.next_attempt_at = sent.at + max(pause, asked)
-        # Others wait for one quick retry, and for none while the webhook fails anyway.
+        # Other messages wait for one quick retry, but not if the webhook was failing already.
         if failures == 1 and not was_failing and asked <= pause:
             webhook.paused_until = delivery.next_attempt_at
     delivery.save(update_fields=["status", "next_attempt_at"])
 
 
 def _locked(ids: Sequence[UUID]) -> QuerySet[Delivery]:
-    """Return deliveries that nobody can delete meanwhile; those that are gone get no attempts."""
+    """Return and lock the deliveries that still exist, so that nobody deletes them meanwhile."""
     return Delivery.objects.select_for_update(no_key=True).filter(pk__in=ids).order_by("pk")
 
 
@@ -312,7 +313,7 @@ def _attempt(sent: Sent) -> Attempt:
 
 
 def _headers(message: Message, secrets: Sequence[str], at: datetime) -> dict[str, str]:
-    """Return the headers of a message, signed with each secret that is valid."""
+    """Return the headers of a message, with a signature for each valid secret."""
     message_id = str(message.delivery_id)
     return {
         "Content-Type": "application/json",
@@ -326,13 +327,13 @@ def _headers(message: Message, secrets: Sequence[str], at: datetime) -> dict[str
 
 
 def _asked_for(retry_after: str, at: datetime) -> timedelta:
-    """Return how long a `Retry-After` asks to wait: it is in seconds, or an HTTP date."""
+    """Return how long a `Retry-After` header asks to wait: it is in seconds, or an HTTP date."""
     text = retry_after.strip()
     if text.isascii() and text.isdigit():
         return timedelta(seconds=min(int(text[:12]), LONGEST_PAUSE.total_seconds()))
     try:
         return max(parsedate_to_datetime(text) - at, timedelta())
-    except (TypeError, ValueError, OverflowError):  # None, no date, or one without a zone
+    except (TypeError, ValueError, OverflowError):  # nothing, no date, or a date without a zone
         return timedelta()
 
 

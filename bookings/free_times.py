@@ -1,7 +1,7 @@
 """Free times as JSON.
 
-Most are on the grid of a day, where services with the same hours are free at the same times. So a
-row of a grid is written once, and what differs from service to service is put in between.
+Most free times lie on the grid of a day, and services with the same hours have the same grid. So a
+row of a grid is written once and cached, and what differs between services is inserted afterwards.
 """
 
 from collections.abc import Iterable, Iterator
@@ -14,16 +14,16 @@ from bookings.availability import Search
 from bookings.terms import Terms
 from bookit.renderers import dumps
 
-# Starts in a row.
+# The number of starts in a row.
 ROW = 25
-# Others are written in batches, because as Python objects they take ten times as much memory.
+# Other times are written in batches: Python objects take ten times as much memory as their JSON.
 BATCH = 1000
 
 
 def write_free_times(found: Search, terms: Terms, tz: tzinfo) -> Iterator[tuple[int, bytes]]:
     """Yield the free times of one of the services as JSON, with commas between them.
 
-    They come some at a time, each time after their number.
+    Each item is a part of the JSON, preceded by the number of times in it.
     """
     if found.has_slots(terms):
         yield from write(found.free_times(terms), tz)
@@ -39,7 +39,7 @@ def write_free_times(found: Search, terms: Terms, tz: tzinfo) -> Iterator[tuple[
 
 
 def write(rows: Iterable[Any], tz: tzinfo) -> Iterator[tuple[int, bytes]]:
-    """Yield any rows in that way."""
+    """Yield any rows in the same way as `write_free_times`."""
     rows = iter(rows)
     while batch := [*islice(rows, BATCH)]:
         yield len(batch), dumps(batch, tz)[1:-1]
@@ -49,7 +49,7 @@ def write(rows: Iterable[Any], tz: tzinfo) -> Iterator[tuple[int, bytes]]:
 def _row(
     step: timedelta, duration: timedelta, opens: datetime, row: int, tz: tzinfo
 ) -> list[bytes]:
-    """Return the free times of a row of a grid, each up to the number of its seats."""
+    """Return the free times of a row of a grid; each ends where its number of seats follows."""
     starts = [opens + number * step for number in range(row * ROW, (row + 1) * ROW)]
     return [
         b'{"start_time":%b,"end_time":%b,"seats_left":'

@@ -1,8 +1,8 @@
 """Limits on mails: how many a day go to an address, and to each reader of a booking.
 
-A mail counts against two limits, its booking's and its address's, and is sent only within both. The
-counts are rows of PostgreSQL: any number of workers that count at once stay within a limit, because
-each row is changed by one statement that compares and adds.
+A mail counts against the limit of its booking and the limit of its address. It is sent only if it
+is within both. The counts are rows in PostgreSQL. One statement compares and increments each row,
+so any number of workers can count at once and still stay within a limit.
 """
 
 import re
@@ -19,10 +19,10 @@ from django.utils.crypto import salted_hmac
 from bookings.models import MailCount
 from bookit.batches import delete_in_batches
 
-# How long counts are kept, for whoever wonders what was not sent.
+# How long counts are kept, so that operators can find out what was not sent.
 KEPT = timedelta(days=30)
 
-# Always in the same order, the booking's row first: two workers never wait for each other.
+# Rows are always locked in the same order, the booking's first, so that workers never deadlock.
 TAKE = """
 INSERT INTO bookings_mailcount AS counted (subject, day, sent, most, withheld)
 SELECT subject, %(day)s, 1, most, 0
@@ -47,8 +47,8 @@ class Limit:
 
     Args:
         name: `booking` or `address`.
-        subject: whose limit it is; of an address only its hash.
-        most: how many mails a day are within it.
+        subject: what the limit applies to; an address is stored only as a hash.
+        most: how many mails a day are within the limit.
     """
 
     name: str
@@ -62,8 +62,8 @@ def limits_of(
     """Return the limits that a mail counts against.
 
     Args:
-        is_last: it says that the booking is over. Such a mail has a place of its own, so that
-            whoever has moved a booking often still hears that it was cancelled.
+        is_last: the mail says that the booking is over. One more mail is allowed for it, so that
+            readers of a booking that was moved often still hear that it was cancelled.
     """
     return [
         Limit("booking", f"booking/{booking_id}/{audience}", settings.MAILS_PER_BOOKING + is_last),
@@ -76,10 +76,10 @@ def limits_of(
 
 
 def take(limits: Sequence[Limit], *, at: datetime) -> list[Limit]:
-    """Count a mail against all of its limits, or, where one is reached, against none.
+    """Count a mail against all of its limits, or against none if one of them is reached.
 
     Returns:
-        the limits that are reached: the mail may be sent if there are none.
+        the limits that are reached. The mail may be sent if there are none.
     """
     day = _day(at)
     taken = _run(TAKE, limits, day, most=[limit.most for limit in limits])
@@ -96,7 +96,7 @@ def give_back(limits: Sequence[Limit], *, at: datetime) -> None:
 
 
 def prune_mail_counts(*, at: datetime) -> int:
-    """Delete the counts of more than 30 days ago; return how many there were."""
+    """Delete counts that are more than 30 days old, and return how many were deleted."""
     return delete_in_batches(MailCount.objects.filter(day__lt=_day(at - KEPT)), by="day")
 
 
@@ -116,10 +116,10 @@ def _day(at: datetime) -> date:
 
 
 def _hash(address: str) -> str:
-    """Return the same for all addresses that lead into one mailbox, as far as one can tell.
+    """Return the same hash for all addresses of one mailbox, as far as that can be known.
 
-    What follows a plus is the mailbox's own business, and Gmail ignores dots: without this, one
-    person could be written to without end.
+    Many mailboxes ignore what follows a plus, and Gmail ignores dots. If these counted as different
+    addresses, the number of mails to one person would have no limit.
     """
     name, _, host = address.strip().lower().rpartition("@")
     name = re.sub(r"(?<=.)\+.*", "", name)

@@ -1,30 +1,33 @@
-"""On what terms a service is booked: what has to be known of it, and which starts they allow.
+"""The terms on which a service is booked: the facts that a booking needs, and the starts allowed.
 
-Terms are read first and booked on later, so somebody may change them in between: take time off, or
-deactivate the service. Each calendar has a version for this. Triggers (in catalog's migrations)
-raise it with every change of the calendar's opening hours, time off or time zone, and with every
-change of a service that a booking depends on, whoever makes it. Terms carry the version with which
-they were read, and the statement that inserts a booking (`bookings.seats`) compares it:
+Terms are read before a booking is inserted, so somebody may change them in between, for example by
+taking time off or by deactivating the service. That is why each calendar has a version. Triggers in
+the migrations of `catalog` raise it with every change of the calendar's opening hours, time off or
+time zone, and with every change of a service that bookings depend on, whichever way the change is
+made. Terms carry the version with which they were read, and the statement that inserts a booking
+(`bookings.seats`) compares it:
 
     SELECT ... FROM catalog_calendar WHERE id = ... AND version = ... FOR KEY SHARE
 
-The lock makes a booking and a change take turns, in READ COMMITTED and also where the booking is a
-single statement behind PgBouncer. A change of the version conflicts with the lock, because the
-version is part of a key (`calendar_version`).
+Because of the lock, a booking and a change wait for each other. This works in READ COMMITTED, and
+also if the booking is a single statement behind PgBouncer. A change of the version conflicts with
+the lock because the version is part of a key (`calendar_version`). There are three cases:
 
-- The booking comes first: the change waits until the booking is committed. What the change asks
-  afterwards, such as which bookings are affected, is a new statement and sees the booking.
-- The change comes first: the booking waits until the change is committed. PostgreSQL then compares
-  the version again, with the row as it is now, finds no row, and nothing is inserted.
-- The change was committed between reading and inserting: the same, without the wait.
+- The booking comes first. The change waits until the booking is committed. Later queries of the
+  change, such as the one for affected bookings, are new statements and see the booking.
+- The change comes first. The booking waits until the change is committed. PostgreSQL then compares
+  the version again with the current row, finds no match, and inserts nothing.
+- The change is committed after the terms are read and before the booking is inserted. Nothing is
+  inserted either, and nothing waits.
 
-The booker of the last two cases reads the terms again (`on_current_terms`). Bookings do not wait
-for each other: FOR KEY SHARE does not conflict with itself, nor with the FOR NO KEY UPDATE by which
-those who move bookings and publish slots take turns. These read the terms once they have that lock,
-which conflicts with a change of the version as well.
+In the last two cases, the terms are read again (`on_current_terms`). Bookings do not wait for each
+other, because FOR KEY SHARE does not conflict with itself. Nor does it conflict with FOR NO KEY
+UPDATE, the lock that serialises moving bookings and publishing slots. Those operations read the
+terms once they have their lock, which conflicts with a change of the version as well.
 
-A change locks the row FOR UPDATE at once, so it waits for bookings while it holds no row. So that
-it does not wait for ever while bookings keep coming, both take part in turns, see `catalog.turns`.
+A change locks the row FOR UPDATE as its first step, so it holds no row while it waits for bookings.
+Bookings and changes also take part in turns (see `catalog.turns`), so that a change does not wait
+for ever while bookings keep coming.
 """
 
 from collections.abc import Callable, Sequence
@@ -47,7 +50,7 @@ from catalog.opening import Opening, Span
 Parameters = ParamSpec("Parameters")
 Result = TypeVar("Result")
 
-# Each attempt but the first follows a change of the calendar that was committed meanwhile.
+# Each retry means that a change of the calendar was committed in the meantime.
 TRIES = 10
 
 
@@ -56,7 +59,7 @@ class TermsChanged(Unavailable):
 
 
 def on_current_terms(function: Callable[Parameters, Result]) -> Callable[Parameters, Result]:
-    """Run a function that reads terms and books on them again if they changed in between."""
+    """Decorate a function that reads terms and then books: retry it if they changed in between."""
 
     @wraps(function)
     def run(*args: Parameters.args, **kwargs: Parameters.kwargs) -> Result:
@@ -96,7 +99,7 @@ class OutsideOpeningHours(Conflict):
 
 @dataclass(frozen=True)
 class Place:
-    """A published slot, as far as a booking in it has to know it."""
+    """The facts about a published slot that a booking in it needs."""
 
     id: UUID
     start_time: datetime
@@ -108,11 +111,11 @@ class Place:
 
 @dataclass(frozen=True)
 class Terms:
-    """What has to be known of a service to offer and to book it."""
+    """The facts about a service that are needed to offer and to book it."""
 
     service_id: UUID
     calendar_id: UUID
-    # The calendar's, when the terms were read.
+    # The version of the calendar when the terms were read.
     version: int
     provider_id: UUID | None
     mode: str
@@ -142,10 +145,10 @@ class Terms:
         """Refuse a start that the service does not allow at all.
 
         Raises:
-            ServiceInactive: it cannot be booked at present.
-            Invalid: the start is past.
-            TooSoon: less than its notice is left.
-            TooFarAhead: it is beyond its horizon.
+            ServiceInactive: the service cannot be booked at present.
+            Invalid: the start is in the past.
+            TooSoon: the start is closer than the notice of the service.
+            TooFarAhead: the start is beyond the horizon of the service.
         """
         if not self.is_active:
             raise ServiceInactive
@@ -159,10 +162,11 @@ class Terms:
             raise TooFarAhead(f"Book this service at most {self.horizon.days} days ahead.")
 
     def check_open(self, start_time: datetime, end_time: datetime) -> None:
-        """Refuse a period without a slot for which the calendar is not open.
+        """Refuse a booking without a slot if the calendar is not open for the whole period.
 
         Raises:
-            OutsideOpeningHours: it is closed then, or sells published slots only.
+            OutsideOpeningHours: the calendar is closed at some time in the period, or the service
+                can be booked in published slots only.
         """
         if self.mode == Service.Mode.SLOTS:
             raise OutsideOpeningHours("No slot of this service starts then.")
@@ -174,18 +178,18 @@ class Terms:
         """Refuse a slot that does not take place.
 
         Raises:
-            ServiceInactive: it was cancelled.
-            OutsideOpeningHours: the calendar has time off.
+            ServiceInactive: the slot was cancelled.
+            OutsideOpeningHours: the calendar has time off then.
         """
         if place.status != Slot.Status.SCHEDULED:
             raise ServiceInactive("This slot is cancelled.")
         self.check_time_off(place.start_time, place.end_time)
 
     def check_time_off(self, start_time: datetime, end_time: datetime) -> None:
-        """Refuse a period that meets time off.
+        """Refuse a period that overlaps time off.
 
         Raises:
-            OutsideOpeningHours: it does.
+            OutsideOpeningHours: the period overlaps time off.
         """
         if self.opening.is_off(start_time, end_time):
             raise OutsideOpeningHours("The calendar has time off then.")
@@ -230,7 +234,7 @@ WHERE slot.id = %(slot_id)s
 
 
 def terms_of(service_ids: Sequence[UUID], from_: datetime) -> dict[UUID, Terms]:
-    """Return the terms of services for starts from an instant on, by id; one query."""
+    """Return the terms of services by id, for starts at or after `from_`, in one query."""
     rows = _fetch(OF_SERVICES, {"service_ids": list(service_ids), "from": from_})
     return {row[0]: _terms(row) for row in rows}
 
@@ -238,13 +242,13 @@ def terms_of(service_ids: Sequence[UUID], from_: datetime) -> dict[UUID, Terms]:
 def terms_at(
     service_ids: Sequence[UUID], start_time: datetime
 ) -> dict[UUID, tuple[Terms, Place | None]]:
-    """Return the terms of services for one start, each with its slot then; one query."""
+    """Return the terms of services by id for one start, each with its slot, in one query."""
     rows = _fetch(AT_START, {"service_ids": list(service_ids), "start_time": start_time})
     return {row[0]: (_terms(row), _place(row)) for row in rows}
 
 
 def terms_in(slot_id: UUID) -> tuple[Terms, Place] | None:
-    """Return the terms of the service of a slot, and the slot, or None; one query."""
+    """Return the terms of a slot's service, and the slot, in one query; None without a slot."""
     for row in _fetch(OF_SLOT, {"slot_id": slot_id}):
         place = _place(row)
         if place is not None:

@@ -1,8 +1,8 @@
 """How long a request may take, and how long a connection waits for PostgreSQL.
 
-PostgreSQL ends statements that take too long, but a PostgreSQL that has stopped (a frozen machine,
-a broken disk) ends nothing, and its kernel still acknowledges what is sent to it. So the client has
-limits of its own.
+PostgreSQL cancels statements that take too long. But if PostgreSQL itself has stopped (a frozen
+machine, a broken disk), it cancels nothing, while its kernel still acknowledges what is sent to it.
+So BookIt, as the client of PostgreSQL, has its own limits.
 """
 
 import threading
@@ -10,7 +10,7 @@ from time import monotonic
 
 from django.conf import settings
 
-# A statement that PostgreSQL itself ends needs this much longer, in seconds, to tell us.
+# Seconds that we wait longer, so that PostgreSQL can report a statement that it cancelled itself.
 GRACE = 1.0
 
 #: How long a connection waits for the answer to one statement, in seconds; None: for ever.
@@ -19,12 +19,12 @@ STATEMENT_LIMIT = (
 )
 #: How long a request may take from its arrival, in seconds; None: for ever.
 REQUEST_LIMIT = 2 * settings.STATEMENT_TIMEOUT_MS / 1000 or None
-#: How long a read may take for somebody without a token, in seconds; None: as long as others.
+#: How long a read without a token may take, in seconds; None: as long as other requests.
 ANON_LIMIT = settings.ANON_TIMEOUT_MS / 1000 or None
 
 
 class _Current(threading.local):
-    """The request that this thread answers."""
+    """The times of the request that this thread answers."""
 
     arrived: float | None = None
     deadline: float | None = None
@@ -36,13 +36,13 @@ _current = _Current()
 def arrived(at: float | None) -> None:
     """Note when the next request of this thread arrived, on the monotonic clock.
 
-    A web server that lets requests wait for a thread calls this.
+    A web server in which requests wait for a thread calls this.
     """
     _current.arrived = at
 
 
 def begin() -> bool:
-    """Begin the time of a request; return False if it is over already."""
+    """Start the time limit of a request; return False if it has already passed."""
     if REQUEST_LIMIT is None:
         return True
     now = monotonic()
@@ -51,14 +51,14 @@ def begin() -> bool:
 
 
 def shorten(limit: float | None) -> None:
-    """Let the rest of the request take no longer than `limit`; None changes nothing."""
+    """Limit the rest of the request to `limit` seconds; None changes nothing."""
     if limit is not None:
         deadline = monotonic() + limit
         _current.deadline = min(_current.deadline or deadline, deadline)
 
 
 def end() -> None:
-    """End the time of the request."""
+    """Forget the time limit of the request."""
     _current.arrived = _current.deadline = None
 
 

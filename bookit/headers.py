@@ -1,13 +1,13 @@
-"""What browsers and caches are told about an answer."""
+"""Response headers for browsers and caches."""
 
 from django.http import HttpRequest, HttpResponse
 
 
 def content_security_policy(**changes: str) -> str:
-    """Return the policy of a page: it loads from this server alone and runs no inline script.
+    """Return a policy under which a page loads only from this server and runs no inline scripts.
 
     Args:
-        changes: directives that differ, with underscores in their names (`style_src`).
+        changes: directives to override or add, with underscores in their names (`style_src`).
     """
     directives = {
         "default_src": "'self'",
@@ -22,12 +22,12 @@ def content_security_policy(**changes: str) -> str:
 
 
 PAGE_POLICY = content_security_policy()
-# procrastinate's list of jobs has style attributes. They cannot load or run anything.
+# procrastinate's list of jobs uses style attributes. They cannot load or run anything.
 ADMIN_POLICY = content_security_policy(style_src_attr="'unsafe-inline'")
 
 
 def protect(request: HttpRequest, response: HttpResponse) -> None:
-    """Add the policy of a page, and keep caches from storing what is not for everybody."""
+    """Add the policy to pages, and keep caches from storing answers that are not public."""
     if response.headers.get("Content-Type", "").startswith("text/html"):
         is_admin = request.path_info.startswith("/admin/")
         policy = ADMIN_POLICY if is_admin else PAGE_POLICY
@@ -37,9 +37,11 @@ def protect(request: HttpRequest, response: HttpResponse) -> None:
 
 
 def _is_public(request: HttpRequest) -> bool:
-    """Return whether anybody may be given this answer: nothing but a path was sent to get it.
+    """Return whether anybody may see this answer, so that caches may store it.
 
-    A calendar file is personal without a header, because its path or its token says whose it is.
+    This holds for reads outside the admin site without an `Authorization` header. Calendar files
+    are an exception: they are personal even without the header, because their path or their token
+    says whose they are.
     """
     return (
         request.method in ("GET", "HEAD")

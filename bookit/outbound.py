@@ -1,9 +1,9 @@
 """POST to an address that somebody else has chosen, without being led into our own network.
 
-A name is resolved once; every address that it has must be public; and the connection goes to the
-very address that was checked, for a second look at the name could find another one. Redirects are
-not followed, and nothing that the other side does takes longer than `TIMEOUT` or more memory than
-`LONGEST_ANSWER`.
+A host name is resolved once, and all of its addresses must be public. The connection goes to an
+address that was checked, because resolving the name again could return a different one. Redirects
+are not followed. No call takes longer than `TIMEOUT`, whatever the other side does, and at most
+`LONGEST_ANSWER` of an answer is kept.
 """
 
 import asyncio
@@ -21,47 +21,48 @@ from typing import Self
 import httpx
 from django.conf import settings
 
-# Seconds that a call may take in all, from the look for the name to the end of the answer; and that
-# one of several addresses may take to be connected to, before the next is tried.
+# Seconds that a call may take in all, from resolving the name to the end of the answer.
 TIMEOUT = 10.0
-# Seconds after which an answer is late: then the caller says whether to wait for it any longer.
+# Seconds after which an answer is late. The caller then decides whether to keep waiting for it.
 LATE = 1.0
+# Seconds to connect to one address, before the next address of the host is tried.
 CONNECT_TIMEOUT = 3.0
-# Bytes of an answer that are read.
+# Bytes of an answer that are kept.
 LONGEST_ANSWER = 2048
 
-# Of names: as in the DNS, and with the underscore that some have. What else Python, the system or a
-# proxy could take for a name (other digits, escapes, numbers of fewer than four parts) either does
-# not match or is judged by where it leads.
+# Names as in the DNS, and with the underscore that some names have. Python, the system or a proxy
+# could also take other texts for names: other digits, escapes, numbers of fewer than four parts.
+# These either do not match, or are judged by the address that they lead to.
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,252}")
 _IPV6 = re.compile(r"[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*")
 
-# Global by the registries' word, and yet ways into networks that are not: IPv4 in IPv6 (6to4,
-# Teredo and whatever else is in its block), the relays of 6to4, examples, protocol assignments.
+# The registries call these addresses global, but they can lead into networks that are not: IPv4 in
+# IPv6 (6to4, Teredo and the rest of its block), 6to4 relays, examples, protocol assignments.
 _NOT_PUBLIC: list[IPv4Network | IPv6Network] = [
     *map(IPv4Network, ("192.0.0.0/24", "192.88.99.0/24")),
     *map(IPv6Network, ("2001::/23", "2001:db8::/32", "2002::/16", "3fff::/20")),
 ]
-# All of IPv6 that is handed out to anybody: not NAT64 (64:ff9b::/96, 64:ff9b:1::/48), nor mapped or
-# compatible IPv4, nor what is private, local, multicast or reserved.
+# All IPv6 addresses that are assigned to the public. This excludes NAT64 (64:ff9b::/96,
+# 64:ff9b:1::/48), IPv4-mapped and IPv4-compatible addresses, and addresses that are private, local,
+# multicast or reserved.
 _GLOBAL_UNICAST = IPv6Network("2000::/3")
 
-# Threads of our own: `asyncio.run` waits for those of the loop, and a look for a name cannot be
-# stopped. One that hangs keeps its thread until the system gives up, and nobody else.
+# Names are resolved in separate threads: `asyncio.run` waits for the threads of the loop, and
+# resolving cannot be stopped. A lookup that hangs blocks only its own thread, until it times out.
 _resolvers = ThreadPoolExecutor(max_workers=16, thread_name_prefix="resolver")
 
 
 class Refused(Exception):
-    """An address that is not called; the message says why."""
+    """This address must not be called; the message says why."""
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What came of a call: a status, or else an error.
+    """The result of a call: either a status or an error.
 
     Args:
         text: the beginning of the answer's body.
-        retry_after: the header of that name.
+        retry_after: the `Retry-After` header.
     """
 
     duration_ms: int
@@ -72,12 +73,12 @@ class Answer:
 
 
 def check(url: str) -> None:
-    """Refuse an address that is malformed, or that leads to one that is not public.
+    """Refuse a URL that is malformed, or that leads to an address that is not public.
 
-    A name that cannot be resolved at present passes: whoever calls it finds out then.
+    A name that cannot be resolved at present passes: a later call reports the error.
 
     Raises:
-        Refused: says why.
+        Refused: the URL is refused; the message says why.
     """
     try:
         asyncio.run(_check(_parse(url)))
@@ -86,17 +87,17 @@ def check(url: str) -> None:
 
 
 class Connection:
-    """Sends messages to one address, one after the other; used in a `with` block.
+    """Sends messages to one URL, one after the other; used in an `async with` block.
 
-    The name is resolved, and what it leads to checked, before the first message. All messages go to
-    the very address that was checked, over a connection that is kept if the other side lets us.
+    Before the first message, the host name is resolved and its addresses are checked. All messages
+    go to the addresses that were checked, over a connection that is kept if the server allows it.
     """
 
     def __init__(self, url: str) -> None:
         self.url = url
         self._addresses: list[str] = []
         self._client: httpx.AsyncClient | None = None
-        # Whether the connection that is kept has carried an answer.
+        # Whether an answer has arrived over the present connection.
         self._is_proven = False
 
     async def __aenter__(self) -> Self:
@@ -112,10 +113,10 @@ class Connection:
         headers: Mapping[str, str],
         may_wait: Callable[[], bool] = lambda: True,
     ) -> Answer:
-        """Send `content`, and return what came of it; never raises because of the other side.
+        """Send `content` and return the result; never raise because of what the other side does.
 
         Args:
-            may_wait: asked once the answer is late. If it says no, nobody waits any longer.
+            may_wait: called when the answer is late. If it returns False, the attempt ends there.
         """
         started = monotonic()
         loop = asyncio.get_running_loop()
@@ -157,15 +158,15 @@ class Connection:
         return failed
 
     async def _exchange(self, content: bytes, headers: Mapping[str, str]) -> tuple[int, str, str]:
-        """Send a message, and return status, beginning and `Retry-After` of its answer."""
+        """Send a message; return the status, the beginning and the `Retry-After` of its answer."""
         url = _parse(self.url)
         if not self._addresses:
             self._addresses = await _check(url)
         try:
             response = await self._send(url, content, headers)
         except (httpx.ReadError, httpx.WriteError, httpx.RemoteProtocolError):
-            # A server may end a connection that is kept at any time, also when a message is on its
-            # way. One that was not answered at all may be sent again: its id is the same.
+            # A server may close a kept connection at any time, even while a message is on its way.
+            # A message that got no answer at all may be sent again, because its id is the same.
             if not self._is_proven:
                 raise
             await self._close()
@@ -179,7 +180,7 @@ class Connection:
     async def _send(
         self, url: httpx.URL, content: bytes, headers: Mapping[str, str]
     ) -> httpx.Response:
-        """Send a message, and return its answer, of which the body is still to be read."""
+        """Send a message, and return its answer, whose body is not read yet."""
         if self._client is None:
             self._client = httpx.AsyncClient(
                 verify=_certificates(),
@@ -206,20 +207,20 @@ class Connection:
                 if address == self._addresses[-1]:
                     raise
                 continue
-            # The one that answers, from now on.
+            # From now on, use only the address that answered.
             self._addresses = [address]
             return response
         raise socket.gaierror
 
     async def _close(self) -> None:
-        """End the connection; the next message makes another one."""
+        """Close the connection; the next message opens a new one."""
         client, self._client, self._is_proven = self._client, None, False
         if client is not None:
             await client.aclose()
 
 
 def is_public(address: IPv4Address | IPv6Address) -> bool:
-    """Return whether an address is one of the internet's, for one host, and no way into another."""
+    """Return whether an address is a public unicast one that cannot lead into another network."""
     if isinstance(address, IPv6Address) and address not in _GLOBAL_UNICAST:
         return False
     return (
@@ -230,10 +231,10 @@ def is_public(address: IPv4Address | IPv6Address) -> bool:
 
 
 def _parse(text: str) -> httpx.URL:
-    """Return the address in parts.
+    """Return the parsed URL.
 
     Raises:
-        Refused: it is none, or says more than where to send something.
+        Refused: it is no URL, or it contains more than the destination.
     """
     try:
         url = httpx.URL(text)
@@ -254,12 +255,12 @@ def _parse(text: str) -> httpx.URL:
 
 
 async def _check(url: httpx.URL) -> list[str]:
-    """Return the addresses that the host has, if all of them may be called.
+    """Return the addresses of the host, if all of them may be called.
 
     Raises:
-        Refused: one of them may not, or it is no name.
-        OSError: it cannot be resolved.
-        TimeoutError: in time.
+        Refused: one of them may not be called, or the host is not a valid name.
+        OSError: the host cannot be resolved.
+        TimeoutError: the host was not resolved in time.
     """
     async with asyncio.timeout(TIMEOUT):
         addresses = await resolve(
@@ -276,8 +277,8 @@ async def resolve(host: str, port: int) -> list[str]:
     """Return every address of a host, in the order in which the system would try them.
 
     Raises:
-        Refused: it can be no name.
-        OSError: it cannot be resolved.
+        Refused: the host is not a valid name.
+        OSError: the host cannot be resolved.
     """
     try:
         found = await asyncio.get_running_loop().run_in_executor(
@@ -289,17 +290,17 @@ async def resolve(host: str, port: int) -> list[str]:
 
 
 async def _beginning(response: httpx.Response) -> str:
-    """Return what an answer begins with, as it came: nothing is unpacked."""
+    """Return the beginning of an answer as it arrived, without decompressing it."""
     body = b""
     async for chunk in response.aiter_raw():
         body += chunk
         if len(body) >= LONGEST_ANSWER:
             break
-    # PostgreSQL's texts have no null characters.
+    # PostgreSQL cannot store null characters in a text.
     return body[:LONGEST_ANSWER].decode("utf-8", "replace").replace("\0", "")
 
 
 @cache
 def _certificates() -> ssl.SSLContext:
-    """Return what servers are to prove themselves with; reading it takes 20 ms."""
+    """Return the certificates by which servers are verified; reading them takes 20 ms."""
     return httpx.create_ssl_context(trust_env=False)

@@ -1,4 +1,4 @@
-"""Pages of lists: by number, by offset, or by a cursor that costs the same however deep."""
+"""Pages of lists: by number, by offset, or by a cursor, which costs the same at any depth."""
 
 from collections.abc import Sequence
 from json import loads
@@ -23,19 +23,19 @@ MAX_LIMIT = 100
 # PostgreSQL reads and discards every row that an offset skips.
 MAX_OFFSET = 10_000
 
-# A cursor holds values that go into a comparison; signed, it can only be one that we handed out.
+# A cursor holds values that are compared in SQL. It is signed, so that only our own are accepted.
 signer = signing.Signer(salt="bookit.cursor")
 
 
 @runtime_checkable
 class Rows(Protocol):
-    """Rows that are cut and counted like a queryset.
+    """Rows that can be sliced and counted like a queryset.
 
-    Their attribute `count_is_exact` is false where `count` has estimated.
+    Their attribute `count_is_exact` is false if `count` returned an estimate.
     """
 
     def __getitem__(self, part: slice, /) -> Any:
-        """Return some of the rows."""
+        """Return a slice of the rows."""
 
     def count(self) -> int:
         """Return how many rows there are."""
@@ -53,9 +53,9 @@ class Pagination(BasePagination):
         """Return the rows of the page that the request asks for.
 
         Raises:
-            ValidationError: a parameter makes no sense, or two exclude each other.
+            ValidationError: a parameter is invalid, or two parameters exclude each other.
         """
-        assert isinstance(queryset, Rows)  # noqa: S101 - nothing else is paged here
+        assert isinstance(queryset, Rows)  # noqa: S101 - nothing else has pages
         self.request = request
         query = request.query_params
         self.limit = _number(query.get("limit"), "limit", DEFAULT_LIMIT, 1, MAX_LIMIT)
@@ -84,13 +84,11 @@ class Pagination(BasePagination):
         rows = list(_part(queryset, self.offset, self.offset + self.limit))
         self.count_is_exact = True
         if 0 < len(rows) < self.limit or (not rows and self.offset == 0):
-            self.count = self.offset + len(
-                rows
-            )  # The page that holds the end says how many there are.
+            self.count = self.offset + len(rows)  # The last page shows how many rows there are.
         else:
             self.count, self.count_is_exact = _count(queryset)
             if not self.count_is_exact:
-                # An estimate must not make a full page look like the last one.
+                # A low estimate must not make a full page look like the last one.
                 self.count = max(self.count, self.offset + len(rows) + 1)
         self.next_cursor = None
         if has_cursors and rows and self.offset + self.limit > MAX_OFFSET:
@@ -181,12 +179,12 @@ class Pagination(BasePagination):
             return None
         if self.next_cursor:
             return self._url(cursor=self.next_cursor)
-        # Where there is no cursor, a link beyond the deepest page is still given: it is refused,
-        # and nobody takes the rows so far for all there are.
+        # Without cursors, even the deepest page has a `next` link. That link is refused, so clients
+        # do not mistake the rows so far for the whole list.
         return self._link(self.offset + self.limit)
 
     def _link(self, offset: int) -> str:
-        # A page that does not begin at a multiple of the limit has no number.
+        # A page has a number only if it begins at a multiple of the limit.
         if "page" in self.request.query_params and offset % self.limit == 0:
             return self._url(page=offset // self.limit + 1)
         return self._url(offset=offset)
@@ -201,7 +199,7 @@ class Pagination(BasePagination):
         return self.request.build_absolute_uri(f"{self.request.path}?{query.urlencode()}")
 
     def _keyset_page(self, queryset: QuerySet[Any], cursor: str) -> list[Any]:
-        """Return the rows after (or, going back, before) the one that `cursor` stands for."""
+        """Return the rows after the one that `cursor` stands for, or before it when going back."""
         order = [str(name) for name in queryset.query.order_by]
         backwards, values = _decode(cursor, order) if cursor else (False, None)
         if backwards:
@@ -221,16 +219,21 @@ class Pagination(BasePagination):
 
 
 class FeedPagination(Pagination):
-    """Rows that are only ever added, oldest first, and a cursor to go on from: none is ever missed.
+    """Pages of rows that are only ever added, oldest first; readers of its cursors miss no row.
 
-    Ids are given before a commit, so a row can come to be seen after one with a higher id. So only
-    rows of transactions before the oldest that is still open are shown, the horizon: nothing can
-    come to lie before it any more. Up to there is one step, in the order of ids; from there to a
-    later horizon is the next. Where one transaction waits for another, both end before a horizon
-    can pass the first: what happened to one thing is in one step, and in order.
+    Ids are assigned before a commit, so a row can become visible after a row with a higher id. That
+    is why pages show only rows of transactions before the horizon, which is the oldest transaction
+    that is still open. No more rows can appear before the horizon. The rows up to a horizon are one
+    step, in the order of ids. The rows from there to a later horizon are the next step.
+
+    Rows about one object are in order, because transactions that change it wait for each other. If
+    the waiting transaction has the lower number, the horizon passes neither until both have ended,
+    so their rows are in one step. If it has the higher number, its rows are in the same step or in
+    a later one.
     """
 
-    # A cursor: the step, from one transaction to before another (0: the horizon), and the last id.
+    # A cursor holds a step and the last id. The step is given by its first transaction and the one
+    # before which it ends; 0 stands for the horizon.
     STEP = ["low", "high", "id"]
 
     def paginate_queryset(
@@ -242,13 +245,13 @@ class FeedPagination(Pagination):
         """Return the rows after the cursor, or the first ones.
 
         Raises:
-            ValidationError: a parameter makes no sense.
+            ValidationError: a parameter is invalid.
         """
         assert isinstance(queryset, QuerySet)  # noqa: S101 - a cursor makes its own condition
         self.request = request
         query = request.query_params
         self.limit = _number(query.get("limit"), "limit", DEFAULT_LIMIT, 1, MAX_LIMIT)
-        # Looked up before the rows, so that it is true of them.
+        # Read before the rows, so that it is valid for them.
         with connections[queryset.db].cursor() as cursor:
             cursor.execute("SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint")
             [horizon] = cursor.fetchone()
@@ -256,7 +259,7 @@ class FeedPagination(Pagination):
         if query.get("cursor"):
             low, high, last = map(int, _decode(query["cursor"], self.STEP)[1])
         if max(low, high) > horizon:
-            # The database was restored into another server, which counts anew.
+            # The database was restored into another server, whose transaction ids start lower.
             raise refuse("cursor", "This cursor is from before a restore: begin without one.")
         high = high or horizon
         page = [
@@ -265,7 +268,7 @@ class FeedPagination(Pagination):
             )[: self.limit + 1]
         ]
         within = len(page) > self.limit
-        # Of this step there is more, or something has come to lie in the next.
+        # Either this step has more rows, or the next step may have some already.
         self.more = within or high < horizon
         step = (
             {"low": low, "high": high, "id": page[self.limit - 1].pk}
@@ -276,7 +279,7 @@ class FeedPagination(Pagination):
         return page[: self.limit]
 
     def get_paginated_response(self, data: Any) -> Response:
-        """Answer with a page; also the last one says where to go on from."""
+        """Answer with a page; even the last one has a cursor from which to go on."""
         return Response(
             {
                 "next": self._url(cursor=self.cursor) if self.more else None,
@@ -306,8 +309,8 @@ class FeedPagination(Pagination):
 def _part(rows: "QuerySet[Any] | Rows", start: int, stop: int) -> Any:
     """Return the rows from `start` to before `stop`."""
     if start and isinstance(rows, QuerySet):
-        # PostgreSQL computes every column of a row that it skips, such as a slot's free seats. So
-        # only the ids are skipped over.
+        # PostgreSQL computes every column of the rows that it skips, such as the free seats of a
+        # slot. So a subquery that selects only ids does the skipping.
         return rows.filter(pk__in=rows.values("pk")[start:stop])
     return rows[start:stop]
 
@@ -321,7 +324,7 @@ def _count(rows: "QuerySet[Any] | Rows") -> tuple[int, bool]:
 
 
 def _how_to_narrow(view: Any) -> str:
-    """Return what to do where a list is too long to be read by pages."""
+    """Return how to reach the rest of a list that is too long to be read by pages."""
     names = [*getattr(getattr(view, "filterset_class", None), "base_filters", ())]
     if names:
         return f"To reach other rows, narrow the list by {', '.join(names)}."
@@ -333,7 +336,7 @@ def _how_to_narrow(view: Any) -> str:
 def _number(text: str | None, name: str, default: int, least: int, most: int | None = None) -> int:
     if text is None or text == "":
         return default
-    # Twelve digits are more than any list has rows.
+    # No list has so many rows that their number has more than twelve digits.
     is_number = text.isascii() and text.isdigit() and len(text) <= 12
     if not is_number or int(text) < least or (most is not None and int(text) > most):
         limit = f"from {least} to {most}" if most is not None else f"of at least {least}"
@@ -346,13 +349,13 @@ def _reverse(name: str) -> str:
 
 
 def _after(order: list[str], values: list[str], backwards: bool) -> Q:
-    """Return the condition for rows behind `values`: (a, b) > (x, y), in a form indexes serve."""
+    """Return the condition (a, b) > (x, y) for rows after `values`; an index can serve it."""
     condition = Q()
     for name, value in reversed(list(zip(order, values, strict=True))):
         column = name.lstrip("-")
         beyond = "lt" if name.startswith("-") != backwards else "gt"
         if condition:
-            # a >= x AND (a > x OR (rest)): the first half is what an index can begin at.
+            # a >= x AND (a > x OR (rest)): an index scan can begin at the first half.
             condition = Q(**{f"{column}__{beyond}e": value}) & (
                 Q(**{f"{column}__{beyond}": value}) | condition
             )

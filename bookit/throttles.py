@@ -1,4 +1,4 @@
-"""Rate limits, counted atomically by `limits` (DRF's own throttles read, then write)."""
+"""Rate limits, counted atomically by `limits` (DRF's throttles read and write in two steps)."""
 
 from functools import lru_cache
 from math import ceil
@@ -22,18 +22,18 @@ if TYPE_CHECKING:
 
 storage = MemoryStorage()
 limiter = SlidingWindowCounterRateLimiter(storage)
-# The storage in memory forgets some of the counts that threads make at once.
+# Without this lock, the in-memory storage loses counts that threads make at the same time.
 counting = Lock()
 
 
 @lru_cache(maxsize=16)
 def parse_rate(rate: str) -> RateLimitItem | None:
-    """Return the limit that a setting such as `10/minute` means; None when it is empty."""
+    """Return the limit for a setting such as `10/minute`, or None if the setting is empty."""
     return parse(rate) if rate else None
 
 
 class Count(NamedTuple):
-    """What a limit says about one more request."""
+    """The result of counting one request against a limit."""
 
     allowed: bool
     headers: dict[str, str]
@@ -41,9 +41,9 @@ class Count(NamedTuple):
 
 
 def count(policy: str, who: str) -> Count:
-    """Count a request of `who` against the limit called `policy`, and say whether it is within.
+    """Count a request of `who` against the limit `policy`, and return whether it is within it.
 
-    `seconds` is how long until the next request has a chance. The headers are those of
+    `seconds` is the time until another request can be within the limit. The headers are those of
     draft-ietf-httpapi-ratelimit-headers.
     """
     item = parse_rate(settings.RATE_LIMITS[policy])
@@ -61,21 +61,21 @@ def count(policy: str, who: str) -> Count:
 
 
 def _wait(item: RateLimitItem, policy: str, who: str) -> int:
-    """Return after how many seconds one more request is within the limit.
+    """Return the number of seconds until one more request is within the limit.
 
-    The window slides: of the last minute's requests so many still count as is left of it. What
-    `limits` says of this case is the moment before.
+    The window slides: the requests of the previous window still count in proportion to the part of
+    it that the sliding window covers. In this case, `limits` itself returns the moment just before.
     """
     window = item.get_expiry()
     before, left, current, _ = storage.get_sliding_window(item.key_for(policy, who), window)
     if current < item.amount and before:
-        # A millisecond more, because the sum can be a little less than the second that it means.
+        # Add a millisecond, because rounding can leave the result just below a whole second.
         return int(max(0.0, left - (item.amount - current) * window / before) + 0.001) + 1
     return int(window - time() % window) + 1
 
 
 def forget(policy: str, who: str) -> None:
-    """Forget what was counted of `who` against the limit called `policy`."""
+    """Forget the requests of `who` that were counted against the limit `policy`."""
     item = parse_rate(settings.RATE_LIMITS[policy])
     if item is not None:
         with counting:
@@ -83,10 +83,10 @@ def forget(policy: str, who: str) -> None:
 
 
 def count_request(request: HttpRequest, policy: str, who: str) -> None:
-    """Count a request, and keep the headers for its answer.
+    """Count a request, and store the headers for its answer on it.
 
     Raises:
-        LimitExceeded: that was one too many.
+        LimitExceeded: the request is over the limit.
     """
     allowed, headers, seconds = count(policy, who)
     request.rate_limit = headers  # type: ignore[attr-defined]
@@ -95,12 +95,12 @@ def count_request(request: HttpRequest, policy: str, who: str) -> None:
 
 
 def origin(request: HttpRequest) -> str:
-    """Return what counts as the client of a request that shows no token."""
+    """Return what identifies the client of a request without a token: its address or network."""
     return network(client_address(request))
 
 
 class ClientThrottle(BaseThrottle):
-    """A limit per user, or per origin for those without a token."""
+    """A limit per user, or per origin for requests without a token."""
 
     def scope(self, request: Request) -> tuple[str, str]:
         """Return the name of the limit and whose count it is."""
@@ -112,16 +112,16 @@ class ClientThrottle(BaseThrottle):
         """Count this request.
 
         Raises:
-            LimitExceeded: that was one too many.
+            LimitExceeded: the request is over the limit.
         """
         count_request(request._request, *self.scope(request))
         return True
 
 
 class SignInThrottle(ClientThrottle):
-    """A limit per origin for whatever tells who has an account, or whether a password is right.
+    """A limit per origin for requests that can reveal accounts or check passwords.
 
-    It is counted before anything is hashed.
+    Requests are counted before any password is hashed.
     """
 
     def scope(self, request: Request) -> tuple[str, str]:

@@ -1,4 +1,4 @@
-"""Lists of services that words or free times narrow: only as much is looked at as is shown."""
+"""Lists of services that are filtered by words or by free times, at a bounded cost."""
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
@@ -12,29 +12,29 @@ from bookit.exceptions import refuse
 from catalog.models import Service
 from catalog.search import Words
 
-# A search counts up to this many matches.
+# A search finds and counts up to this many matches.
 MOST_FOUND = 10_000
-# This many of the services with wanted words in their titles are ranked.
+# Of the services with wanted words in their titles, up to this many are ranked.
 MOST_RANKED = 1000
-# The calendars of this many services are looked at to fill a page with those that have a free time,
+# To fill a page with services that have a free time, the calendars of up to this many are searched.
 MOST_LOOKED_AT = 1000
-# of this many to estimate their number,
+# At least this many services are searched (if there are as many), to estimate the count.
 ENOUGH_FOR_COUNT = 200
-# in steps of this many.
+# Services are searched in batches of this size.
 AT_A_TIME = 50
-# Of two titles with a word the shorter one ranks higher; it is PostgreSQL's number for that.
+# The option of `ts_rank` that divides by the length: shorter titles with a word rank higher.
 BY_LENGTH = 2
 
-# The condition stands alone in its statement, under the name of the table: beside another one the
-# planner could take that one's index, and read the words of all that it finds.
+# The subquery has the name of the table and holds no other condition. With a second condition, the
+# planner could use the index of that one, and read the words of every row that it finds there.
 MATCHES = """
 WITH catalog_service AS NOT MATERIALIZED (
     SELECT * FROM catalog_service WHERE search @@ {query} LIMIT {most}
 )
 {filtered}
 """
-# Nothing is joined here, because the planner takes any search for a rare one, and would loop: NOT
-# IN is looked up in a hash table.
+# There is no join here: the planner expects few matches from any search, and would choose a nested
+# loop. NOT IN uses a hash table.
 RANKED = """
 WITH matches AS MATERIALIZED ({matches}), ranked AS MATERIALIZED (
     SELECT {columns}, ts_rank(title_words, {rank}, {by_length}) AS relevance
@@ -54,12 +54,13 @@ COUNT = "SELECT count(*) FROM ({matches}) AS found"
 
 @dataclass
 class Listing:
-    """Services in order; it is cut and counted like a queryset.
+    """Services in order, which can be sliced and counted like a queryset.
 
     Args:
-        services: those that pass the other filters.
-        words: what a service must be described by.
-        keep: returns those of some services that may stay, such as those with a free time.
+        services: the services that pass the other filters.
+        words: the words that a service must be described by.
+        keep: takes the ids of some services and returns those that stay in the list, such as the
+            ids of services with a free time.
         shape: turns services into the rows that are shown.
     """
 
@@ -70,7 +71,7 @@ class Listing:
     order: tuple[Any, ...] = ("id",)
     total: int | None = None
     is_corrected: bool = False
-    # False where `count` has estimated.
+    # False if `count` is an estimate.
     count_is_exact: bool = True
 
     def order_by(self, *terms: Any) -> "Listing":
@@ -85,18 +86,18 @@ class Listing:
         return [rows[pk] for pk in ids if pk in rows]
 
     def count(self) -> int:
-        """Return how many services there are; an estimate where too many would be looked at."""
+        """Return the number of services, or an estimate if too many would have to be searched."""
         if self.total is None:
             self.total = self._count()
         return self.total
 
     def _kept(self, start: int, stop: int) -> list[UUID]:
-        """Return the ids of the services that may stay, from `start` to before `stop`.
+        """Return the ids of the services that `keep` lets stay, from `start` to before `stop`.
 
         Raises:
-            ValidationError: too many services would have to be looked at.
+            ValidationError: too many services would have to be searched.
         """
-        assert self.keep is not None  # noqa: S101 - `__getitem__` has seen to it
+        assert self.keep is not None  # noqa: S101 - `__getitem__` has checked it
         candidates = self._ids(0, MOST_LOOKED_AT)
         kept: list[UUID] = []
         seen = 0
@@ -125,7 +126,7 @@ class Listing:
             return [*self.services.order_by(*self.order).values_list("pk", flat=True)[start:stop]]
         ids = self._page(start, stop)
         if not ids and not self.is_corrected and self._count() == 0:
-            # Nothing is described by these words: they are misspelt, or not yet finished.
+            # No service is described by these words: they are misspelt or unfinished.
             self.is_corrected = True
             self.words = self.words.corrected(self.services.db)
             ids = self._page(start, stop)
@@ -157,16 +158,16 @@ class Listing:
         return int(self._fetch(COUNT.format(matches=text), values)[0][0])
 
     def _matches(self, columns: list[str]) -> tuple[str, tuple[Any, ...]]:
-        """Return the statement that finds the services, in no order, and its values."""
-        assert self.words is not None  # noqa: S101 - what is not searched for has no matches
+        """Return the statement that finds the services in any order, and its values."""
+        assert self.words is not None  # noqa: S101 - only called for a search by words
         query, wanted = self.words.query().as_sql(None, None)
         filtered, values = self.services.order_by().values(*columns).query.sql_with_params()
         text = MATCHES.format(query=query, most=MOST_FOUND, filtered=filtered)
         return text, (*wanted, *values)
 
     def _ranked(self, columns: list[str]) -> tuple[str, tuple[Any, ...]]:
-        """Return the statement whose `found` is the ranked matches, and its values."""
-        assert self.words is not None  # noqa: S101 - the view asks for words
+        """Return the statement whose `found` holds the ranked matches, and its values."""
+        assert self.words is not None  # noqa: S101 - only called for a search by words
         rank, ranked = self.words.rank().as_sql(None, None)
         text, values = self._matches([*columns, "title_words"])
         head = RANKED.format(

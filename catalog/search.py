@@ -1,15 +1,17 @@
 """Finding services by words, at a cost that hardly depends on the words.
 
-What would be expensive is not done:
+A search avoids three things that would be expensive:
 
-- Reading the words of many services. The index answers by itself only what combines single words,
-  so words between quotes are looked for one by one. Matches are ranked by their titles alone.
-- Searching for what everything has. The index cannot skip what lacks a word, so `-word` counts only
-  beside a word that is wanted, and stop words find nothing.
-- Comparing a misspelt word with all texts. It is looked up in a dictionary of the words that
-  services have, where each word is listed under every spelling that lacks one of its letters. Two
-  words that are one letter apart (one more, one less, another one, two swapped) share a spelling.
-  Where the longest word has none, an index of groups of three letters is asked.
+- Reading the words of many services. The index can answer a query by itself only if the query
+  combines single words, so the words of a quoted phrase are searched for one by one. Matches are
+  ranked by their titles alone.
+- Searching for what every service has. The index cannot search by the absence of a word, so `-word`
+  counts only beside a wanted word. Stop words find nothing.
+- Comparing a misspelt word with all texts. Instead, it is looked up in a dictionary of the words
+  that services have. The dictionary lists each word as it is and without each one of its letters.
+  Two words that are one edit apart (a letter added, removed or replaced, or two neighbours swapped)
+  have such a spelling in common. If nothing is found for the longest word, it is looked up in an
+  index of groups of three letters.
 """
 
 import re
@@ -20,15 +22,15 @@ from typing import Any
 from django.contrib.postgres.search import SearchQuery
 from django.db import connections
 
-# Each word is one more list of services that the index has to go through.
+# For each word, the index has to go through one more list of services.
 MOST_WORDS = 8
-# A misspelt or unfinished word stands for this many words, the likeliest ones.
+# A misspelt or unfinished word is replaced by up to this many words, the most similar ones.
 CANDIDATES = 3
 
-# Shorter words are too much alike.
+# Shorter words are not corrected: too many of them are alike.
 SHORTEST_WORD = 4
-# Where a word has no candidates, words that share many of its groups of three letters are. That
-# costs 1 to 8 ms in a dictionary of 100,000 words, so it is done for the longest word alone.
+# If a word has no candidates, the words that share many of its groups of three letters are used.
+# Finding them takes 1 to 8 ms in a dictionary of 100,000 words, so only the longest word gets this.
 LIKELY = f"""
 SELECT asked.word, COALESCE(NULLIF(ARRAY(
     SELECT text FROM (
@@ -50,10 +52,10 @@ FROM unnest(%(words)s::text[]) AS asked (word)
 
 
 class Query(SearchQuery):
-    """A text-search query in SQL, whose words the planner cannot see.
+    """A text-search query in SQL whose words are hidden from the planner.
 
-    If it saw that every service has a word, it would read all services in place of the index, and
-    with each of them its words.
+    If the planner saw that every service has a word, it would read all services and their words
+    instead of the index.
     """
 
     def __init__(self, sql: str, parameters: Iterable[str]) -> None:
@@ -61,18 +63,18 @@ class Query(SearchQuery):
         self.sql, self.parameters = sql, tuple(parameters)
 
     def as_sql(self, compiler: Any, connection: Any, *_: Any, **__: Any) -> Any:
-        """Return the query as a subquery, which is planned by itself."""
+        """Return the query as a subquery, which PostgreSQL plans separately."""
         return f"(SELECT {self.sql})", [*self.parameters]
 
 
 @dataclass(frozen=True)
 class Words:
-    """What is searched for.
+    """The words of a search.
 
     Args:
         wanted: the words that a service must have, each with its alternatives.
-        unwanted: the words that it must not have.
-        whole: what it may have in place of all wanted words.
+        unwanted: the words that a service must not have.
+        whole: words that a service may have instead of all wanted words.
     """
 
     wanted: tuple[tuple[str, ...], ...]
@@ -81,7 +83,7 @@ class Words:
 
     @classmethod
     def of(cls, text: str) -> "Words":
-        """Return the first words of a text; those behind a minus are unwanted."""
+        """Return the first words of a text; words that follow a minus are unwanted."""
         found = re.findall(r"(?:(?<!\S)(-))?[\"']*([^\W_]+)", text.lower())
         first = dict.fromkeys((word, bool(minus)) for minus, word in found)
         words = [*first][:MOST_WORDS]
@@ -91,7 +93,10 @@ class Words:
         )
 
     def corrected(self, using: str) -> "Words":
-        """Return the words that were probably meant: others of the dictionary, or two as one."""
+        """Return the words that were probably meant.
+
+        Words are replaced by similar ones of the dictionary. Two words may also be meant as one.
+        """
         asked = [word for (word, *_) in self.wanted if len(word) >= SHORTEST_WORD]
         longest = max(asked, key=len, default="")
         values = {"words": asked, "longest": longest, "last": chr(0x10FFFF)}
@@ -102,7 +107,7 @@ class Words:
         return Words(wanted, self.unwanted, pair)
 
     def query(self) -> Query:
-        """Return the query that finds the services; without a wanted word it finds none."""
+        """Return the query that finds the services; without a wanted word, it finds none."""
         wanted = " && ".join(f"({_any(words)})" for words in self.wanted) or _any(("",))
         parameters = [word for words in self.wanted for word in words] or [""]
         if self.whole:
@@ -117,7 +122,7 @@ class Words:
         return Query(wanted, parameters)
 
     def rank(self) -> Query:
-        """Return the query by which titles are ranked: the more of its words, the better."""
+        """Return the query that ranks titles: the more of its words a title has, the better."""
         words = [word for words in self.wanted for word in words] + [*self.whole]
         return Query(_any(words or [""]), words or [""])
 

@@ -1,17 +1,18 @@
-"""Turns: a calendar is changed by one at a time and booked by many, and each gets a turn.
+"""Turns: many bookings can share a calendar, a change has it alone, and each gets its turn.
 
-Rows alone cannot arrange this. PostgreSQL grants FOR KEY SHARE, by which bookings hold on to their
-calendar's version, at once to whoever comes while others hold it. As long as bookings overlap, a
-change that waits for FOR UPDATE waits without end. PostgreSQL's locks that are not on rows have a
-queue: a change waits only for the bookings that came before it, and later ones wait for the change.
+Row locks alone cannot arrange this. Bookings lock the version of their calendar FOR KEY SHARE.
+PostgreSQL grants that lock at once while other bookings hold it, even if a change is waiting for
+FOR UPDATE. As long as bookings overlap, the change would wait without end. Advisory locks have a
+queue: a change waits only for the bookings that came before it, and later bookings wait for the
+change.
 
-Bookings share a turn, and whoever changes the calendar takes one alone; the turn ends with the
+Bookings share a turn, and a change of the calendar takes a turn alone. A turn ends with its
 transaction. Two rules prevent deadlocks:
 
-- Whoever locks a calendar or one of its slots takes part in a turn first.
-- Nobody who shares a turn takes one alone in the same transaction.
+- A transaction takes its turn before it locks a calendar or one of its slots.
+- A transaction that shares a turn never takes one alone.
 
-The triggers that raise the version take a turn as well, so that raw SQL has to wait, too.
+The triggers that raise the version take a turn as well, so that raw SQL also has to wait.
 """
 
 from uuid import UUID
@@ -20,7 +21,7 @@ from django.db.models import BooleanField, Func, QuerySet, Subquery, UUIDField, 
 
 
 def _turn(function: str, calendar: "UUID | QuerySet") -> Func:
-    # Never a column: PostgreSQL could then take turns of rows that it only looks at.
+    # Never pass a column: PostgreSQL could then take the turns of rows that it only looks at.
     expression = (
         Subquery(calendar, output_field=UUIDField())
         if isinstance(calendar, QuerySet)
@@ -30,14 +31,14 @@ def _turn(function: str, calendar: "UUID | QuerySet") -> Func:
 
 
 def shared(calendar: "UUID | QuerySet") -> Func:
-    """Return the condition that shares a turn of a calendar, before the rows are locked.
+    """Return the condition that shares a turn of a calendar before the rows are locked.
 
     Args:
-        calendar: its id, or a query of its id.
+        calendar: the id of the calendar, or a query that returns it.
     """
     return _turn("calendar_share_turn", calendar)
 
 
 def alone(calendar: UUID) -> Func:
-    """Return the condition that takes a turn of a calendar alone, before the rows are locked."""
+    """Return the condition that takes a turn of a calendar alone before the rows are locked."""
     return _turn("calendar_take_turn", calendar)

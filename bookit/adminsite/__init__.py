@@ -1,1 +1,1 @@
-"""The admin site: its pages, what they refuse, and how they say so."""
+"""The admin site: its pages, what they refuse, and the messages that say so."""

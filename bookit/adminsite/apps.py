@@ -4,6 +4,6 @@ from django.contrib.admin.apps import AdminConfig
 
 
 class AdminSiteConfig(AdminConfig):
-    """Names the class of the admin site."""
+    """Sets the class of the admin site."""
 
     default_site = "bookit.adminsite.site.Site"

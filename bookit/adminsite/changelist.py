@@ -1,4 +1,4 @@
-"""Lists of rows, as their addresses ask for them."""
+"""Lists of rows, filtered and ordered by the parameters of their addresses."""
 
 from datetime import MAXYEAR, datetime
 from functools import partial
@@ -14,23 +14,23 @@ from django.db.models import DateTimeField, Max, Min, QuerySet, Value
 from django.http import HttpRequest
 from django.utils import timezone
 
-# An address that orders by more columns than this was not made by a click.
+# Addresses that order by more columns than this are not made by clicking.
 MOST_ORDERS = 20
 
 
-# More years, months or days than this are not looked for one by one.
+# If there are more years, months or days than this, they are not looked up one by one.
 MOST_PERIODS = 100
 
 
 class SenselessList(Exception):
-    """The address of a list asks for what no list can show."""
+    """The address of a list has parameters that no list can satisfy."""
 
 
 class StrictChangeList(ChangeList):
     """A list that raises `SenselessList` for every address that makes no sense.
 
-    Django redirects some of these addresses to `?e=1`, which says nothing, blames the database for
-    others, and raises for the rest, partly while the page is being rendered.
+    Django redirects some of these addresses to `?e=1`, which explains nothing. For others, it
+    blames the database. For the rest, it raises exceptions, some of them while it renders the page.
     """
 
     def __init__(self, request: HttpRequest, *args: Any, **kwargs: Any) -> None:
@@ -46,14 +46,14 @@ class StrictChangeList(ChangeList):
             raise SenselessList from error
 
     def get_queryset(self, request: HttpRequest, exclude_parameters: Any = None) -> Any:
-        """Return the rows; the years, months and days in which there are any take no whole scan."""
+        """Return the rows, whose years, months and days are found without reading all rows."""
         rows = super().get_queryset(request, exclude_parameters)
         # The template tag of the date hierarchy asks this object for them.
         rows.datetimes = partial(periods, rows)  # type: ignore[method-assign, assignment]
         return rows
 
     def get_filters(self, request: HttpRequest) -> Any:
-        """Return the filters, after a check of the dates, which the page will read again."""
+        """Return the filters after checking the dates, which the template will read again."""
         if self.date_hierarchy:
             year, month, day = (
                 self.params.get(f"{self.date_hierarchy}__{part}")
@@ -65,9 +65,10 @@ class StrictChangeList(ChangeList):
 
 
 def periods(rows: QuerySet[Any], field: str, kind: str) -> list[datetime]:
-    """Return when the years, months or days begin in which there are rows, in order.
+    """Return the beginnings of the years, months or days that have rows, in order.
 
-    `QuerySet.datetimes` reads all rows. This looks for one row in each period, through the index.
+    `QuerySet.datetimes` reads all rows. This function looks for one row in each period, through the
+    index, unless there are more than `MOST_PERIODS`.
 
     Args:
         kind: "year", "month" or "day".

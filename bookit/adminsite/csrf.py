@@ -1,4 +1,4 @@
-"""Why signing in to the admin site did not work, in words that an operator can act on."""
+"""Pages that say why signing in to the admin site failed, and what an operator can do about it."""
 
 import ipaddress
 import re
@@ -24,8 +24,9 @@ ON_PURPOSE = (
 def needs_https(request: HttpRequest) -> bool:
     """Return whether a browser would drop the cookies of the admin site, which are for HTTPS only.
 
-    Browsers keep them for this machine's own addresses. `Sec-Fetch-Mode` is in the requests of
-    browsers for these, and for HTTPS: with it, TLS ends at a proxy that does not say so.
+    Browsers keep such cookies for HTTPS and for addresses of their own machine. They also send
+    `Sec-Fetch-Mode` only to these. So if a request has this header but does not seem to use HTTPS,
+    TLS may end at a proxy that does not say so, and the browser keeps the cookies.
     """
     if not settings.SESSION_COOKIE_SECURE or request.is_secure():
         return False
@@ -33,13 +34,13 @@ def needs_https(request: HttpRequest) -> bool:
 
 
 def https_page(request: HttpRequest) -> HttpResponse:
-    """Return the page that says that signing in needs HTTPS."""
+    """Return the page that explains that signing in needs HTTPS."""
     text = "The admin site needs HTTPS: over plain HTTP, browsers do not keep its cookies."
     return errors.page(request, 403, text, steps=[USE_HTTPS, BEHIND_A_PROXY, ON_PURPOSE])
 
 
 def csrf_page(request: HttpRequest, reason: str) -> HttpResponse:
-    """Return the page that says why a form was refused, as far as that can be known."""
+    """Return the page that explains why a form was refused, as far as that is known."""
     if reason == REASON_NO_CSRF_COOKIE:
         if settings.CSRF_COOKIE_SECURE and not request.is_secure():
             return https_page(request)

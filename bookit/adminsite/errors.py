@@ -1,4 +1,4 @@
-"""What the admin site answers when it cannot do what was asked: pages, because people read them."""
+"""Error pages of the admin site, which answers people with pages and not with problem documents."""
 
 import re
 from http import HTTPStatus
@@ -29,12 +29,12 @@ def is_admin_page(request: HttpRequest) -> bool:
 def page(
     request: HttpRequest, status: int, text: str = "", *, steps: list[str] | None = None
 ) -> HttpResponse:
-    """Return a page that says what is wrong; it asks neither the database nor the session.
+    """Return a page that says what is wrong, without using the database or the session.
 
     Args:
-        steps: what to do about it, one thing each.
+        steps: what the reader can do about it, one step each.
     """
-    # Without the request: what the site tells its templates about it comes from the database.
+    # Rendered without the request: its context processors would read from the database.
     text_of_page = render_to_string(
         "bookit/admin_error.html",
         {
@@ -54,7 +54,7 @@ def page(
 
 
 def _list_of(request: HttpRequest) -> dict[str, str] | None:
-    """Return address and name of the list whose page or row was asked for."""
+    """Return the address and the name of the list that the requested page belongs to."""
     found = re.match(r"/admin/(\w+)/(\w+)/", request.path_info)
     for model in admin.site._registry if found else ():
         meta = model._meta

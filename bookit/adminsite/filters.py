@@ -1,4 +1,4 @@
-"""Filters of lists that do not read a whole table to show what can be chosen."""
+"""List filters that do not read a whole table to show their choices."""
 
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -6,10 +6,10 @@ from typing import Any
 from django.contrib.admin import AllValuesFieldListFilter
 from django.db import connection
 
-# More values than this of a column do not help anybody to choose.
+# A filter offers at most this many values: more would not help anybody to choose.
 MOST_VALUES = 100
 
-# Jumps through the index of a column from each value to the next.
+# Uses the index of a column to jump from each value to the next.
 _VALUES = """
 WITH RECURSIVE found AS (
     (SELECT {column} AS value FROM {table} ORDER BY {column} LIMIT 1)
@@ -22,7 +22,7 @@ SELECT value FROM found WHERE value IS NOT NULL LIMIT %s
 
 
 class IndexedValues(AllValuesFieldListFilter):
-    """Offers the values of a column that has an index, the first `MOST_VALUES` of them."""
+    """Offers the first `MOST_VALUES` values of a column that has an index."""
 
     def __init__(self, field: Any, *args: Any, **kwargs: Any) -> None:
         super().__init__(field, *args, **kwargs)
@@ -34,7 +34,7 @@ class IndexedValues(AllValuesFieldListFilter):
 
 
 def one_of(values: Callable[[], Iterable[str]]) -> type[AllValuesFieldListFilter]:
-    """Return a filter that offers values which the code knows."""
+    """Return a filter that offers values that are known to the code."""
 
     class KnownValues(AllValuesFieldListFilter):
         def __init__(self, *args: Any, **kwargs: Any) -> None:

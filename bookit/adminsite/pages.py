@@ -1,4 +1,4 @@
-"""The base classes of the pages of models."""
+"""The base classes of model admins."""
 
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Sequence
@@ -19,15 +19,15 @@ from django.urls import reverse
 from bookit.adminsite.changelist import SenselessList, StrictChangeList
 from bookit.adminsite.refusals import GONE, REFUSALS, Refused, message_of, messages_of
 
-# What the links of Django's own filters add to the name of a field, and those of a date hierarchy.
+# The lookups that links of Django's own filters add to a field, and those of a date hierarchy.
 FILTER_LOOKUPS = ["", "exact", "isnull", "gte", "lt"]
 DATE_LOOKUPS = ["year", "month", "day"]
-# An action takes this many rows at a time: it holds them all, and calls a service for each.
+# An action takes at most this many rows: it holds all of them, and calls a service for each one.
 MOST_ROWS = 1000
 
 
 def _is_value_of(field: "Field[Any, Any]", value: str) -> bool:
-    """Return whether `value` can be a value of `field`, as a UUID of letters cannot."""
+    """Return whether `value` can be a value of `field`; "abc", for example, cannot be a UUID."""
     try:
         field.to_python(value)
     except ValidationError:
@@ -36,23 +36,23 @@ def _is_value_of(field: "Field[Any, Any]", value: str) -> bool:
 
 
 class StrictAutocomplete(AutocompleteSelect):
-    """Django's select with a search, which survives a value that is no id."""
+    """Django's select with a search, but a value that is not an id raises no error."""
 
     def optgroups(self, name: str, value: Sequence[str], attr: Any = None) -> Any:
-        """Return the options that are selected, as far as they exist."""
+        """Return the selected options, without values that cannot be ids."""
         key = self.field.remote_field.model._meta.pk
         return super().optgroups(name, [each for each in value if _is_value_of(key, each)], attr)
 
 
 class StrictAdmin(admin.ModelAdmin):
-    """Pages that trust no address and no form, and say in words what was refused.
+    """Pages that trust no address and no form, and say what they refuse.
 
-    Their lists can be filtered only by the filters that they show: Django lets an address filter by
-    any field of the model, hidden or not. How many rows `?secret__startswith=a` finds then reveals
-    a secret letter by letter.
+    Their lists can be filtered only by the filters that they show. Django lets an address filter by
+    any field of the model, even by hidden ones. The number of rows that `?secret__startswith=a`
+    finds would then reveal a secret letter by letter.
     """
 
-    # Django would count the rows twice, with and without filters.
+    # Otherwise, Django counts the rows twice, with and without filters.
     show_full_result_count = False
 
     def lookup_allowed(self, lookup: str, value: str, request: HttpRequest | None = None) -> bool:
@@ -78,7 +78,7 @@ class StrictAdmin(admin.ModelAdmin):
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[Any], search_term: str
     ) -> tuple[QuerySet[Any], bool]:
-        """Return what a search finds: the rows with an id, through an index, or with a text."""
+        """Return the rows that a search finds: by id through an index, or else by text."""
         conditions = Q()
         for path in self.get_search_fields(request):
             field: Any = get_fields_from_path(self.model, path)[-1]
@@ -91,7 +91,7 @@ class StrictAdmin(admin.ModelAdmin):
     def changelist_view(
         self, request: HttpRequest, extra_context: dict[str, Any] | None = None
     ) -> HttpResponse:
-        """Show the list, or do what was chosen there; say in a message what is refused."""
+        """Show the list or run the chosen action; a message says what is refused."""
         try:
             return super().changelist_view(request, extra_context)
         except SenselessList:
@@ -104,7 +104,7 @@ class StrictAdmin(admin.ModelAdmin):
         return HttpResponseRedirect(here)
 
     def response_action(self, request: Any, queryset: QuerySet[Any]) -> Any:  # type: ignore[override]
-        """Do what was chosen for the selected rows that still exist; say how many do not."""
+        """Run an action on the selected rows that still exist; a message says how many do not."""
         selected = set(request.POST.getlist(ACTION_CHECKBOX_NAME))
         ids = [each for each in selected if _is_value_of(self.opts.pk, each)]
         if request.POST.get("select_across", "0") != "0":
@@ -124,14 +124,14 @@ class StrictAdmin(admin.ModelAdmin):
         request.POST.setlist(ACTION_CHECKBOX_NAME, ids)
         if "delete_selected" not in request.POST.getlist("action"):
             return super().response_action(request, queryset)
-        # All or none: the log says of all that they were deleted, before any of them is.
+        # All or none: the log entries of all rows are written before any row is deleted.
         with transaction.atomic():
             return super().response_action(request, queryset)
 
     def get_object(
         self, request: HttpRequest, object_id: str, from_field: str | None = None
     ) -> Any:
-        """Return a row, or None; an empty name (`?_to_field=`) means its id."""
+        """Return a row or None; an empty `?_to_field=` means the id."""
         return super().get_object(request, object_id, from_field or None)
 
     def changeform_view(
@@ -141,30 +141,31 @@ class StrictAdmin(admin.ModelAdmin):
         form_url: str = "",
         extra_context: dict[str, Any] | None = None,
     ) -> Any:
-        """Show a row or save it; what is refused is shown on the form, with what was written."""
+        """Show or save a row; a refusal is shown on the form, which keeps what was entered."""
         try:
             return super().changeform_view(request, object_id, form_url, extra_context)
         except REFUSALS as error:
             request.refusal = error  # type: ignore[attr-defined]
-        # Once more, from the start: nothing of the first attempt is stored. The form is not valid
-        # this time, see `get_form`.
+        # Start again: nothing of the first attempt is stored. This time, the form is not valid (see
+        # `get_form`).
         return super().changeform_view(request, object_id, form_url, extra_context)
 
     def get_form(
         self, request: HttpRequest, obj: Any = None, change: bool = False, **kwargs: Any
     ) -> Any:
-        """Return the form; after a refusal, one that is not valid and says why."""
+        """Return the form; after a refusal, return one that is not valid and says why."""
         form = super().get_form(request, obj, change=change, **kwargs)
         refusal = getattr(request, "refusal", None)
         return form if refusal is None else _refused(form, refusal)
 
     def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
-        """Save a row; of one that is stored, only what was changed on the page.
+        """Save a row; if it is stored already, save only the fields that were changed on the page.
 
-        The rest may have changed since the row was read, as a rating does with each review.
+        Other fields may have changed since the row was read: a rating, for example, changes with
+        each review.
 
         Raises:
-            Refused: it was deleted in the meantime.
+            Refused: the row was deleted in the meantime.
         """
         if not change:
             super().save_model(request, obj, form, change)
@@ -177,7 +178,7 @@ class StrictAdmin(admin.ModelAdmin):
     def delete_view(
         self, request: HttpRequest, object_id: str, extra_context: dict[str, Any] | None = None
     ) -> Any:
-        """Delete a row; say in a message why it stays."""
+        """Delete a row; if it has to stay, a message says why."""
         try:
             return super().delete_view(request, object_id, extra_context)
         except REFUSALS as error:
@@ -190,14 +191,14 @@ class StrictAdmin(admin.ModelAdmin):
     def formfield_for_foreignkey(
         self, db_field: Any, request: HttpRequest, **kwargs: Any
     ) -> forms.ModelChoiceField | None:
-        """Return the field of a relation, whose search survives a value that is no id."""
+        """Return the field of a relation, whose search raises no error for invalid ids."""
         if db_field.name in self.get_autocomplete_fields(request):
             kwargs.setdefault("widget", StrictAutocomplete(db_field, self.admin_site))
         return super().formfield_for_foreignkey(db_field, request, **kwargs)
 
 
 def _refused(form: Any, refusal: Exception) -> Any:
-    """Return a form that says what was wrong with what was written in it."""
+    """Return a form class that shows why the entered values were refused."""
 
     class RefusedForm(form):
         def clean(self) -> Any:
@@ -213,14 +214,14 @@ def _save(row: Model, columns: list[str]) -> None:
     try:
         row.save(update_fields=columns)
     except DatabaseError as error:
-        # Django has no class of its own for a row that is not there.
+        # Django raises a plain `DatabaseError` if the row no longer exists.
         if type(error) is DatabaseError:
             raise Refused(GONE) from None
         raise
 
 
 class ReadOnlyAdmin(StrictAdmin):
-    """Rows that services write and people only look at."""
+    """Rows that services write and people can only view."""
 
     def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         """Refuse."""
@@ -236,10 +237,10 @@ class ReadOnlyAdmin(StrictAdmin):
 
 
 class StampedAdmin(StrictAdmin):
-    """Rows with an id and a time of making, which a page for a new one has no use for."""
+    """Rows with an id and a creation time, which the page for a new row does not show."""
 
     def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
-        """Return the fields, without those that only a stored row has."""
+        """Return the fields; for a new row, leave out those that only a stored row has."""
         fieldsets = super().get_fieldsets(request, obj)
         if obj is not None:
             return fieldsets
@@ -254,15 +255,15 @@ class StampedAdmin(StrictAdmin):
 
 
 class ServedAdmin(StrictAdmin):
-    """Rows that services change: to look at, to delete, and to bring into another state."""
+    """Rows that services change. People can view and delete them, and change their state."""
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> list[str]:
-        """Return every field: services write them."""
+        """Return every field, because only services write them."""
         hidden = self.get_exclude(request, obj) or ()
         return [field.name for field in self.model._meta.fields if field.name not in hidden]
 
     def has_add_permission(self, request: HttpRequest) -> bool:
-        """Refuse: it is made through the API, which finds its place."""
+        """Refuse: only services add rows."""
         return False
 
     def changeform_view(
@@ -272,7 +273,7 @@ class ServedAdmin(StrictAdmin):
         form_url: str = "",
         extra_context: dict[str, Any] | None = None,
     ) -> Any:
-        """Show a row without buttons that would save nothing."""
+        """Show a row without the save buttons, which would save nothing."""
         shown = {"show_save": False, "show_save_and_continue": False}
         return super().changeform_view(
             request, object_id, form_url, {**(extra_context or {}), **shown}
@@ -286,7 +287,7 @@ class ServedAdmin(StrictAdmin):
         """Delete the selected rows through their service.
 
         Raises:
-            Refused: names the first row that has to stay.
+            Refused: a row has to stay; the message names the first one.
         """
         for row in queryset:
             try:
@@ -299,13 +300,13 @@ class ServedAdmin(StrictAdmin):
         """Delete one row."""
 
     def get_deleted_objects(self, objs: Any, request: HttpRequest) -> Any:
-        """Return what will be deleted: the rows, and nothing that refers to them."""
+        """Return what will be deleted: only the rows, without those that refer to them."""
         return [str(row) for row in objs], {self.opts.verbose_name_plural: len(objs)}, set(), []
 
     def apply(
         self, request: HttpRequest, rows: Iterable[Any], call: Callable[[Any], object]
     ) -> None:
-        """Call a service for each row, and tell which ones it refused."""
+        """Call a service for each row; messages say which rows it refused."""
         done = 0
         for row in rows:
             try:
@@ -318,15 +319,15 @@ class ServedAdmin(StrictAdmin):
 
 
 class HistoryInline(admin.TabularInline):
-    """Rows that tell what happened to the one on whose page they are."""
+    """Rows that say what happened to the row on whose page they are shown."""
 
     extra = 0
     can_delete = False
 
     def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """Refuse: history is written by what happens."""
+        """Refuse: services write the history."""
         return False
 
     def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """Refuse: history is not changed."""
+        """Refuse: history never changes."""
         return False

@@ -1,4 +1,4 @@
-"""What forms and actions of the admin site say when a rule or the database refuses them."""
+"""Messages of the admin site's forms and actions when a rule or the database refuses them."""
 
 from django.core.exceptions import ObjectDoesNotExist, ValidationError
 from django.db import DataError, IntegrityError
@@ -10,10 +10,10 @@ GONE = "It no longer exists: somebody deleted it in the meantime."
 
 
 class Refused(Exception):
-    """Something that cannot be done; its text says why."""
+    """Something cannot be done; the message says why."""
 
 
-#: The mistakes of people, and the changes that others made in the meantime.
+#: Errors that are caused by mistakes of people or by changes that others made in the meantime.
 REFUSALS = (
     Refused,
     ServiceError,
@@ -25,14 +25,14 @@ REFUSALS = (
 
 
 def messages_of(error: Exception) -> dict[str | None, list[str]]:
-    """Return what to tell a person about one of the `REFUSALS`, by field; None is the whole."""
+    """Return the messages for one of the `REFUSALS` by field; None stands for the whole form."""
     if isinstance(error, ServiceError) and error.errors:
         return {field or None: texts for field, texts in error.errors.items()}
     return {None: [_message_of(error)]}
 
 
 def message_of(error: Exception) -> str:
-    """Return what to tell a person about one of the `REFUSALS`, in one line."""
+    """Return the message for one of the `REFUSALS` in one line."""
     return " ".join(text for texts in messages_of(error).values() for text in texts)
 
 

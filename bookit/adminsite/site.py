@@ -1,4 +1,4 @@
-"""The admin site itself: its titles, and addresses that belong to no model."""
+"""The admin site itself: its titles, and the addresses that belong to no model."""
 
 from typing import Any
 
@@ -16,7 +16,7 @@ class Site(AdminSite):
     index_title = "Administration"
 
     def get_urls(self) -> list[Any]:
-        """Return the addresses, without the one that leads to pages which our rows do not have."""
+        """Return the addresses, except for "view on site", because our rows have no such pages."""
         return [each for each in super().get_urls() if getattr(each, "name", "") != "view_on_site"]
 
     def login(
@@ -28,7 +28,7 @@ class Site(AdminSite):
         return super().login(request, extra_context)
 
     def catch_all_view(self, request: HttpRequest, url: str) -> HttpResponse:
-        """Add the slash that somebody forgot; the API has none, so Django is told to add none."""
+        """Add a missing slash. Django does not do it, because paths of the API have no slash."""
         with_slash = request.get_full_path(force_append_slash=True)
         if not url.endswith("/"):
             return HttpResponsePermanentRedirect(with_slash)

@@ -1,7 +1,7 @@
 """Requests that may cost much: a worker answers only some of them at a time.
 
-Each of them may take as long as the time limits allow. If they could have every thread, a few
-clients would keep everybody else waiting. They wait for their turn outside of the threads.
+Each of them may take as long as the time limits allow. If they could occupy every thread, a few
+clients would keep everybody else waiting. Requests that wait for their turn occupy no thread.
 """
 
 import re
@@ -17,7 +17,7 @@ Item = TypeVar("Item")
 
 
 class Turns(Generic[Item]):
-    """Lets `most` items at a time go on; the others wait in line. Any thread may call it."""
+    """Gives a turn to `most` items at a time; the others wait in a queue. It is thread-safe."""
 
     def __init__(self, most: int) -> None:
         self._left = most
@@ -25,7 +25,7 @@ class Turns(Generic[Item]):
         self._lock = Lock()
 
     def take(self, item: Item) -> bool:
-        """Return whether it is the turn of `item`; otherwise `give_back` returns it later."""
+        """Return whether `item` gets a turn now; if not, `give_back` returns it when it does."""
         with self._lock:
             if self._left:
                 self._left -= 1
@@ -34,7 +34,7 @@ class Turns(Generic[Item]):
             return False
 
     def give_back(self) -> Item | None:
-        """End a turn, and return the item whose turn it is now, if one waits."""
+        """End a turn, and return the waiting item that gets it, if there is one."""
         with self._lock:
             if self._waiting:
                 return self._waiting.popleft()
@@ -43,10 +43,10 @@ class Turns(Generic[Item]):
 
 
 def may_cost_much(method: str, path: str, query: str) -> bool:
-    """Return whether this is a read that its view calls costly (see `APIMixin.costly_with`)."""
+    """Return whether this is a read that its view marks as costly (see `APIMixin.costly_with`)."""
     if method not in ("GET", "HEAD"):
         return False
-    # As Django reads them.
+    # Decoded as Django decodes them.
     path = unquote(path)[1:]
     query = unquote(query)
     return any(
@@ -57,7 +57,7 @@ def may_cost_much(method: str, path: str, query: str) -> bool:
 
 @cache
 def _routes() -> list[tuple[re.Pattern[str], re.Pattern[str] | None]]:
-    """Return the costly paths, each with the parameters that make it costly; None: always."""
+    """Return the costly paths, each with the parameters that make it costly; None means always."""
     found: list[tuple[re.Pattern[str], re.Pattern[str] | None]] = []
     waiting: list[Any] = [*get_resolver().url_patterns]
     while waiting:

@@ -1,15 +1,17 @@
-"""gunicorn's worker with threads, in which only whole requests get a thread.
+"""gunicorn's worker with threads, changed so that only complete requests get a thread.
 
 gunicorn 27 gives a thread to each new connection for five seconds, and to each half-sent request
-for as long as its client likes: a few idle connections, as browsers and health checks open them,
-stop a server. Here the main thread waits for all clients at once. A thread gets a request when it
-has arrived as a whole, and hands back what a slow client has not read of the answer.
+for as long as its client likes. A few idle connections, which browsers and health checks often
+open, can stop a server. In this worker, the main thread waits for all clients at once. A request
+gets a thread when it has arrived completely. If a slow client has not read the whole answer, the
+thread hands the rest back.
 
 A proxy in front would do the same. But it would be one more process to install, configure and
-watch, also for `manage.py serve`, and the quicker worker would still take all connections. A
-worker class is the way to extend gunicorn. This one replaces how `ThreadWorker` waits, and keeps
-its loop, its threads, its parser and its way to run the application. `tests/test_gunicorn.py` fails
-when gunicorn changes what is replaced or relied on.
+monitor, even for `manage.py serve`, and the quickest worker would still take all connections.
+gunicorn is meant to be extended by worker classes. This one replaces the way in which
+`ThreadWorker` waits, and keeps its loop, its threads, its parser and the way in which it runs the
+application. `tests/test_gunicorn.py` fails when gunicorn changes what this class replaces or relies
+on.
 """
 
 import errno
@@ -33,36 +35,37 @@ from bookit.runtime.costly import Turns, may_cost_much
 from bookit.runtime.outgoing import Outgoing
 from bookit.runtime.spread import Spread
 
-# Seconds that a client has for the head of a request, for a body, and to read an answer. Bodies and
-# answers have more time for each so many bytes.
+# Seconds that a client has to send the head of a request.
 HEAD_TIME = 10.0
+# Seconds that a client has to send a body or to read an answer. Every SLOWEST bytes add a second.
 BODY_TIME = 10.0
 SLOWEST = 10_000
-# Seconds that a connection is still read from after the last answer: to close it before the client
-# has read that answer, with something of its own unread, would take the answer back.
+# Seconds for which a connection is still read after its last answer. If it were closed with unread
+# data in it, the system would reset it, and the client could lose the end of the answer.
 LINGER = 2.0
-# Bytes of next requests that are read while one is answered.
+# Bytes of the next requests that are read while one is being answered.
 MOST_AHEAD = 64 * 1024
-# Bytes that all clients of a worker may have half-sent or unread; beyond that the slowest go.
+# Bytes that the half-sent requests and unread answers of all clients of a worker may take. Beyond
+# that, the slowest clients are disconnected.
 MOST_HELD = 64 * 1024 * 1024
 READ = 64 * 1024
-# Seconds that a worker with more connections than another leaves new ones alone.
+# Seconds for which a worker accepts no connections if another worker has fewer.
 PAUSE = 0.02
-# How often, in seconds, deadlines are looked at.
+# Seconds between two checks of the deadlines.
 SWEEP = 0.5
 
 FULL = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
-# Made in the master, before workers are forked.
+# Created in the master process, before workers are forked.
 spread = Spread()
 
 RECEIVING, WORKING, SENDING, LINGERING, CLOSED = range(5)
 
 
 class Client:
-    """A connection, as `ThreadWorker.handle` knows it (its `TConn`).
+    """A connection with the interface that `ThreadWorker.handle` expects (that of its `TConn`).
 
-    The main thread owns it, except for `sock` and `request` while it is WORKING.
+    The main thread owns it, except for `sock` and `request` while its state is WORKING.
     """
 
     initialized = data_ready = True
@@ -76,31 +79,31 @@ class Client:
         self.sock = Outgoing(connection)
         self.arrivals = Arrivals(cfg, address, settings.DATA_UPLOAD_MAX_MEMORY_SIZE)
         self.state = RECEIVING
-        self.watched = 0  # what the poller watches
-        self.ended = False  # the client sends no more
-        self.keep = False  # whether there may be another request after the answer
-        self.over = False  # whether the client has said that there is none
-        self.since = monotonic()  # when what is waited for began
+        self.watched = 0  # the events that the poller watches
+        self.ended = False  # whether the client has ended its side
+        self.keep = False  # whether the connection is kept after the answer
+        self.over = False  # whether the client has announced its last request
+        self.since = monotonic()  # when the present wait began
         self.phase = "anything"
-        self.moved = 0  # bytes since then
-        self.counted = 0  # bytes of it in the worker's count
+        self.moved = 0  # bytes received or sent since then
+        self.counted = 0  # its bytes in the worker's `held`
         self.request: Any = None
         self.is_costly = False
         self.arrived = 0.0
 
     @property
     def parser(self) -> "Client":
-        """Where gunicorn looks for the next request."""
+        """The iterator from which gunicorn takes the next request."""
         return self
 
     def __next__(self) -> Any:
         return self.request
 
     def finish_body(self, deadline: float | None = None) -> bool:
-        """Return whether the connection is of use after this request.
+        """Return whether the connection can be used again after this request.
 
-        Its body has arrived, and another request begins behind it, unless it is not what it seemed
-        to be.
+        The whole body has arrived, so the next request begins after it, unless the body turns out
+        to be malformed.
         """
         request = self.request
         try:
@@ -112,11 +115,11 @@ class Client:
         return not (request.must_close or received.take_buffered() or received.pieces)
 
     def init(self) -> None:
-        """Do nothing: it is HTTP/1, without TLS."""
+        """Do nothing: the connection is HTTP/1, without TLS."""
 
 
 class Worker(ThreadWorker):
-    """Waits for clients in one thread, and answers whole requests in others."""
+    """Waits for clients in one thread, and answers complete requests in others."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -132,10 +135,10 @@ class Worker(ThreadWorker):
 
     @classmethod
     def check_config(cls, cfg: Any, log: Any) -> None:
-        """Refuse what clients could not be read with.
+        """Refuse settings that this worker does not support.
 
         Raises:
-            ValueError: a setting asks for it.
+            ValueError: a setting asks for TLS, another protocol or the PROXY protocol.
         """
         super().check_config(cfg, log)
         if cfg.is_ssl or cfg.protocol != "http" or cfg.proxy_protocol != "off":
@@ -144,7 +147,7 @@ class Worker(ThreadWorker):
     # --- Accepting --------------------------------------------------------------------------------
 
     def set_accept_enabled(self, enabled: bool) -> None:
-        """Accept or not; when the worker stops, take what waits already."""
+        """Start or stop accepting; a worker that stops first accepts what is already waiting."""
         if not enabled and not self.alive:
             for listener in self.sockets:
                 while self.nr_conns < self.worker_connections and self.accept_one(listener):
@@ -157,17 +160,17 @@ class Worker(ThreadWorker):
             self.pause(PAUSE)
             self.patient = False
         else:
-            # After a pause at least one is taken: the other worker may be stuck.
+            # After a pause, always accept at least one: the other worker may be stuck.
             self.patient = True
             self.accept_one(listener)
 
     def pause(self, seconds: float) -> None:
-        """Accept nothing for a moment."""
+        """Accept no connections for `seconds` seconds."""
         self.paused_until = monotonic() + seconds
         self.set_accept_enabled(False)
 
     def accept_one(self, listener: Any) -> bool:
-        """Accept a connection, if there is one, and let it wait for its first byte."""
+        """Accept a connection, if there is one, and wait for its first byte."""
         try:
             connection, address = listener.accept()
         except OSError as error:
@@ -187,7 +190,7 @@ class Worker(ThreadWorker):
         return True
 
     def make_room(self) -> None:
-        """Close the connection that has been idle for longest, or else the slowest."""
+        """Close the connection that has been idle longest or, if none is idle, the slowest one."""
         waiting = [client for client in self.clients if client.state == RECEIVING]
         if waiting:
             self.drop(min(waiting, key=lambda client: (len(client.arrivals) > 0, client.since)))
@@ -204,7 +207,7 @@ class Worker(ThreadWorker):
         spread.note(self.place, self.nr_conns)
 
     def watch(self, client: Client, events: int) -> None:
-        """Watch a connection for `events`; 0: for nothing."""
+        """Watch a connection for `events`; 0 means none."""
         if events == client.watched:
             return
         if not events:
@@ -216,14 +219,14 @@ class Worker(ThreadWorker):
         client.watched = events
 
     def on_event(self, client: Client, connection: Any) -> None:
-        """Read from, or write to, a connection that is ready for it."""
+        """Read from or write to a connection that is ready for it."""
         if client.state == SENDING:
             self.attempt(client, self.resume)
-        elif client.state != CLOSED:  # by an event of the same turn
+        elif client.state != CLOSED:  # It may have been closed in this round.
             self.attempt(client, self.read)
 
     def attempt(self, client: Client, step: Any) -> None:
-        """Do something for a client, whose connection ends if that fails: not those of others."""
+        """Take a step for a client. If it fails, only the connection of this client is closed."""
         try:
             step(client)
         except OSError:
@@ -233,7 +236,7 @@ class Worker(ThreadWorker):
             self.drop(client)
 
     def read(self, client: Client) -> None:
-        """Take what has arrived."""
+        """Read the data that has arrived."""
         try:
             data = client.connection.recv(READ)
         except (BlockingIOError, InterruptedError):
@@ -245,7 +248,7 @@ class Worker(ThreadWorker):
             if not data:
                 self.drop(client)
             return
-        with self.lock:  # Its thread may be about to hand it back.
+        with self.lock:  # The client's thread may be about to hand it back.
             if data:
                 client.arrivals.feed(data)
             else:
@@ -258,7 +261,7 @@ class Worker(ThreadWorker):
             self.advance(client)
 
     def advance(self, client: Client) -> None:
-        """Give the next request of a client to a thread, if it is there."""
+        """Give the next request of a client to a thread, if it has arrived completely."""
         try:
             request = client.arrivals.take()
         except RequestDataTooBig:
@@ -267,7 +270,7 @@ class Worker(ThreadWorker):
         except (NoMoreData, StopIteration):
             self.drop(client)
             return
-        except (ParseException, OSError) as error:  # gunicorn's, about what is no request
+        except (ParseException, OSError) as error:  # gunicorn's: not a valid request
             self.handle_error(None, client.sock, client.client, error)
             client.keep = client.over = False
             self.resume(client)
@@ -295,13 +298,13 @@ class Worker(ThreadWorker):
             self.make_memory()
 
     def count(self, client: Client) -> None:
-        """Count the bytes of a client that does not wait for us, but we for it."""
+        """Update the number of bytes that are held for a client while we wait for it."""
         now = 0 if client.state == CLOSED else len(client.arrivals) + len(client.sock.held)
         self.held += now - client.counted
         client.counted = now
 
     def make_memory(self) -> None:
-        """Close the slowest of the connections that hold memory, until there is enough."""
+        """Close connections that hold memory, the slowest first, until enough is free."""
         holding = [each for each in self.clients if each.counted and each.state != WORKING]
         for client in sorted(holding, key=lambda client: client.since):
             if self.held <= MOST_HELD:
@@ -311,7 +314,7 @@ class Worker(ThreadWorker):
     # --- Answering --------------------------------------------------------------------------------
 
     def enqueue_req(self, conn: Client) -> None:
-        """Give a request to the threads; one that may cost much when it is its turn."""
+        """Give a request to the threads; one that may cost much has to wait for its turn."""
         request = conn.request
         conn.is_costly = may_cost_much(request.method, request.path, request.query)
         if not conn.is_costly or self.turns.take(conn):
@@ -328,7 +331,7 @@ class Worker(ThreadWorker):
                 self.tpool.submit(self.handle, following)
 
     def answer(self, conn: Client) -> None:
-        """Answer a request, and see what comes next on its connection."""
+        """Answer a request, and decide what happens to its connection."""
         deadlines.arrived(conn.arrived)
         conn.sock.begin()
         request = conn.request
@@ -342,7 +345,7 @@ class Worker(ThreadWorker):
         finally:
             deadlines.end()
             conn.request = None
-        with self.lock:  # The main thread may be reading what comes next.
+        with self.lock:  # The main thread may be reading the next request.
             idle = (
                 conn.keep
                 and sent
@@ -357,7 +360,7 @@ class Worker(ThreadWorker):
             self.method_queue.defer(self.attempt, conn, self.resume)
 
     def resume(self, client: Client) -> None:
-        """Go on after an answer: send the rest of it, wait for another request, or hang up."""
+        """Continue after an answer: send the rest of it, wait for another request, or hang up."""
         if client.state == CLOSED:
             return
         unsent = len(client.sock.held)
@@ -381,7 +384,7 @@ class Worker(ThreadWorker):
         self.advance(client)
 
     def refuse(self, client: Client, code: str) -> None:
-        """Answer with a problem of ours, and hang up."""
+        """Answer with a problem document, and hang up."""
         name = request_id.set(str(uuid7()))
         try:
             client.sock.sendall(message(problems.response(code)))
@@ -391,7 +394,7 @@ class Worker(ThreadWorker):
         self.resume(client)
 
     def hang_up(self, client: Client) -> None:
-        """End our side of a connection, and wait for a moment for the client to end its own."""
+        """End our side of a connection, and give the client a moment to end its side."""
         if client.ended or (client.over and not len(client.arrivals)):
             self.drop(client)
             return
@@ -416,7 +419,7 @@ class Worker(ThreadWorker):
     # --- Deadlines --------------------------------------------------------------------------------
 
     def murder_keepalived(self, force: bool = False) -> None:
-        """End what takes too long; with `force`, everything."""
+        """End connections that take too long; with `force`, close all of them."""
         now = monotonic()
         if force:
             for client in [*self.clients]:
@@ -428,14 +431,14 @@ class Worker(ThreadWorker):
                     self.attempt(client, self.end)
 
     def murder_pending(self) -> None:
-        """Do nothing: `murder_keepalived` has done it."""
+        """Do nothing: `murder_keepalived` does this as well."""
 
     def _cap_keepalive(self, deadline: float) -> None:
-        """Keep idle connections until `deadline`: requests on their way are not to be lost."""
+        """Keep idle connections until `deadline`, so that requests on their way are not lost."""
         self.stop_at = deadline
 
     def deadline(self, client: Client) -> float:
-        """Return until when a client may do what is waited for."""
+        """Return the time at which the present wait for a client ends."""
         since: float = client.since
         if client.state == LINGERING:
             return since + LINGER
@@ -447,7 +450,7 @@ class Worker(ThreadWorker):
         return idle if self.stop_at is None else min(idle, self.stop_at)
 
     def end(self, client: Client) -> None:
-        """End a connection whose client is late, and say so if it has begun a request."""
+        """End a connection whose client is too slow; send a 408 if it has begun a request."""
         if client.state == RECEIVING and client.phase != "anything":
             self.log.info("A client at %s did not send its request in time.", client.client)
             self.refuse(client, "request_timeout")
@@ -455,7 +458,7 @@ class Worker(ThreadWorker):
             self.drop(client)
 
     def handle_error(self, *args: Any) -> None:
-        """Answer a request that is not HTTP, and never gets to the application."""
+        """Answer a request that is not valid HTTP and so never reaches the application."""
         name = request_id.set(str(uuid7()))
         try:
             super().handle_error(*args)
@@ -464,7 +467,7 @@ class Worker(ThreadWorker):
 
 
 def write_error(sock: Any, status: int, reason: str, explanation: str) -> None:
-    """Answer with a problem document where gunicorn would answer with a page of HTML."""
+    """Answer with a problem document instead of gunicorn's HTML page."""
     sock.sendall(
         message(
             problems.response("internal_error")
@@ -477,7 +480,7 @@ def write_error(sock: Any, status: int, reason: str, explanation: str) -> None:
 
 
 def message(answer: Any) -> bytes:
-    """Return an answer as it is sent, by one who hangs up afterwards."""
+    """Return the bytes of an answer after which the connection is closed."""
     headers = {
         **answer.headers,
         "Content-Length": len(answer.content),
