@@ -67,15 +67,6 @@ SLOW_AT_A_TIME = WEBHOOKS_AT_A_TIME // 4
 SLOW = BoundedSemaphore(SLOW_AT_A_TIME)
 ANOTHER_TRY = timedelta(seconds=2)
 
-# The columns of a webhook that a failed attempt can change.
-CHANGED_BY_FAILURES = (
-    "failing_since",
-    "paused_until",
-    "is_active",
-    "disabled_reason",
-    "updated_at",
-)
-
 
 @dataclass(frozen=True)
 class Message:

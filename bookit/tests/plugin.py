@@ -1,5 +1,6 @@
 """pytest's plugin: a throw-away PostgreSQL for the run, named before settings are read."""
 
+import gc
 import os
 import shutil
 import tempfile
@@ -55,6 +56,12 @@ def pytest_configure() -> None:
     """Let an example take its time: how long it does is the machine's business, not a promise."""
     hypothesis.settings.register_profile("patient", deadline=None)
     hypothesis.settings.load_profile("patient")
+
+
+def pytest_collection_finish() -> None:
+    """Leave what was imported out of garbage collections, which look at all of it in vain."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)
