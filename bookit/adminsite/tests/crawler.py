@@ -233,7 +233,7 @@ class Browser(Client):
     def request(self, **request: Any) -> Any:
         """Send a request and return its answer, also that to an exception."""
         handler = shared_handler(tuple(settings.MIDDLEWARE))
-        answer = handler(self._base_environ(**request))
+        answer = handler(self._base_environ(**request))  # type: ignore[attr-defined]
         self.cookies.update(answer.cookies)
         return answer
 
