@@ -336,7 +336,7 @@ def _how_to_narrow(view: Any) -> str:
 def _number(text: str | None, name: str, default: int, least: int, most: int | None = None) -> int:
     if text is None or text == "":
         return default
-    # No list has so many rows that their number has more than twelve digits.
+    # Twelve digits are enough for any list, and Python is slow to read thousands.
     is_number = text.isascii() and text.isdigit() and len(text) <= 12
     if not is_number or int(text) < least or (most is not None and int(text) > most):
         limit = f"from {least} to {most}" if most is not None else f"of at least {least}"

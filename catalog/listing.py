@@ -14,7 +14,7 @@ from catalog.search import Words
 
 # A search finds and counts up to this many matches.
 MOST_FOUND = 10_000
-# Of the services with wanted words in their titles, up to this many are ranked.
+# At most this many services with wanted words in their titles are ranked.
 MOST_RANKED = 1000
 # To fill a page with services that have a free time, the calendars of up to this many are searched.
 MOST_LOOKED_AT = 1000

@@ -1,6 +1,7 @@
 """An endpoint of webhooks that answers at once: `python -m bookit.benchmark.endpoint <messages>`.
 
-It writes its port, and when it has got so many messages the seconds from the first to the last.
+It writes its port. Once it has received that many messages, it writes how many seconds passed
+between the first and the last.
 """
 
 import asyncio
