@@ -173,7 +173,9 @@ def _clean(text: str) -> str:
 def _address(party: Party) -> icalendar.vCalAddress:
     """Return a name as a parameter, and the address as the value: neither can end the line."""
     address = icalendar.vCalAddress(f"mailto:{quote(party.email, safe='@+')}")
-    name = CONTROLS.sub(" ", " ".join(party.name.split())).replace('"', "'")
+    name = CONTROLS.sub(" ", " ".join(party.name.split()))
+    # A quote cannot be written, and some programs take a backslash before the colon for its escape.
+    name = name.replace('"', "'").replace("\\", "/")
     if name:
         address.params["cn"] = icalendar.vText(name)
     return address

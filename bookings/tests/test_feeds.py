@@ -10,7 +10,7 @@ import time_machine
 import vobject  # type: ignore[import-untyped]
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from accounts.models import User
@@ -439,6 +439,7 @@ def test_nothing_that_somebody_wrote_breaks_the_calendar(api, ana, helena, calen
     st.text(st.characters(exclude_categories=["Cs"]), max_size=300),
     st.text(st.characters(exclude_categories=["Cs"]), max_size=100),
 )
+@example("", "Ana\\")
 def test_any_text_comes_back_and_any_line_is_short(text, name):
     entry = ical.Entry(
         uuid4(),
