@@ -87,7 +87,7 @@ class Pagination(BasePagination):
             self.count = self.offset + len(rows)  # The last page shows how many rows there are.
         else:
             self.count, self.count_is_exact = _count(queryset)
-            if not self.count_is_exact:
+            if rows and not self.count_is_exact:
                 # A low estimate must not make a full page look like the last one.
                 self.count = max(self.count, self.offset + len(rows) + 1)
         self.next_cursor = None
@@ -158,8 +158,9 @@ class Pagination(BasePagination):
                 "count_exact": {
                     "type": "boolean",
                     "description": (
-                        "False where `count` is an estimate, else absent. A count of up to "
-                        f"{MOST_COUNTED:,} is exact."
+                        "False where `count` is an estimate, else absent. Estimated are counts of "
+                        f"more than {MOST_COUNTED:,} rows, and those of lists that are filtered by "
+                        "free times and have more services than are searched at once."
                     ),
                     "example": False,
                 },

@@ -25,31 +25,48 @@ AT_A_TIME = 50
 # The option of `ts_rank` that divides by the length: shorter titles with a word rank higher.
 BY_LENGTH = 2
 
-# The subquery has the name of the table and holds no other condition. With a second condition, the
-# planner could use the index of that one, and read the words of every row that it finds there.
+# The subquery has the name of the table and holds only conditions of one index. With another one,
+# the planner could use the index of that, and read the words of every row that it finds there.
 MATCHES = """
 WITH catalog_service AS NOT MATERIALIZED (
-    SELECT * FROM catalog_service WHERE search @@ {query} LIMIT {most}
+    SELECT * FROM catalog_service WHERE {conditions} LIMIT {most}
 )
 {filtered}
 """
+DESCRIBED = "search @@ {query}"
+TITLED = "search @@ {query} AND title_words @@ {rank}"
 # There is no join here: the planner expects few matches from any search, and would choose a nested
 # loop. NOT IN uses a hash table.
 RANKED = """
-WITH matches AS MATERIALIZED ({matches}), ranked AS MATERIALIZED (
+ranked AS MATERIALIZED (
     SELECT {columns}, ts_rank(title_words, {rank}, {by_length}) AS relevance
-    FROM matches WHERE title_words @@ {rank} LIMIT {most_ranked}
+    FROM ({titled}) AS titled LIMIT {most_ranked}
 ), found AS (
     SELECT {columns}, relevance FROM ranked
     UNION ALL
-    SELECT {columns}, 0 FROM matches WHERE id NOT IN (SELECT id FROM ranked)
+    SELECT {columns}, 0 FROM matches
+    WHERE id NOT IN (SELECT id FROM ranked) AND NOT {is_full}
 )
 """
-FOUND = "WITH matches AS MATERIALIZED ({matches}), found AS (SELECT * FROM matches)"
+# If ranked services fill the page, the others are counted but not read.
+IS_FULL = "(SELECT count(*) >= {stop} FROM ranked)"
 PAGE = """
-SELECT id, (SELECT count(*) FROM matches) FROM found ORDER BY {order} LIMIT %s OFFSET %s
+WITH matches AS MATERIALIZED ({matches}), {found}
+SELECT id, {count}, {has_more} FROM found ORDER BY {order} LIMIT {limit} OFFSET {start}
 """
-COUNT = "SELECT count(*) FROM ({matches}) AS found"
+COUNT = "(SELECT count(*) FROM ({matches}) AS counted)"
+COUNT_OF_PAGE = "CASE WHEN {is_full} THEN {count} ELSE (SELECT count(*) FROM matches) END"
+# Whether there are more matches than a search finds. To learn it takes as long as to count them, so
+# it is not asked where there are not as many services.
+HAS_MORE = """
+CASE WHEN (
+    SELECT reltuples NOT BETWEEN 0 AND {most}
+    FROM pg_class WHERE oid = 'catalog_service'::regclass
+) THEN EXISTS (SELECT FROM catalog_service WHERE {conditions} OFFSET {most}) ELSE false END
+"""
+
+# A part of a statement, and its values.
+Part = tuple[str, tuple[Any, ...]]
 
 
 @dataclass
@@ -135,49 +152,82 @@ class Listing:
     def _page(self, start: int, stop: int) -> list[UUID]:
         names = [_column(term) for term in self.order]
         columns = [*dict.fromkeys(["id", *(name for name in names if name != "relevance")])]
+        matches, values = self._matches(columns)
+        is_full, found, ranked = "false", "found AS (SELECT * FROM matches)", ()
         if "relevance" in names:
-            head, values = self._ranked(columns)
-        else:
-            text, values = self._matches(columns)
-            head = FOUND.format(matches=text)
-        order = ", ".join(
-            f"{name} {'DESC' if _descends(term) else 'ASC'} NULLS LAST"
-            for name, term in zip(names, self.order, strict=True)
+            if names[0] == "relevance" and _descends(self.order[0]):
+                is_full = IS_FULL.format(stop=stop)
+            found, ranked = self._ranked(columns, is_full)
+        count, counted = self._counting()
+        has_more, asked = self._has_more()
+        text = PAGE.format(
+            matches=matches,
+            found=found,
+            count=COUNT_OF_PAGE.format(is_full=is_full, count=count),
+            has_more=has_more,
+            order=", ".join(
+                f"{name} {'DESC' if _descends(term) else 'ASC'} NULLS LAST"
+                for name, term in zip(names, self.order, strict=True)
+            ),
+            limit=stop - start,
+            start=start,
         )
-        page = PAGE.format(order=order)
-        rows = self._fetch(f"{head} {page}", (*values, stop - start, start))
+        rows = self._fetch(text, (*values, *ranked, *counted, *asked))
         if rows:
-            self.total = rows[0][1]
-            self.count_is_exact = self.total < MOST_FOUND
+            self._set_count(*rows[0][1:])
         return [row[0] for row in rows]
 
     def _count(self) -> int:
         if self.words is None:
             return self.services.count()
-        text, values = self._matches(["id"])
-        return int(self._fetch(COUNT.format(matches=text), values)[0][0])
+        count, counted = self._counting()
+        has_more, asked = self._has_more()
+        [row] = self._fetch(f"SELECT {count}, {has_more}", (*counted, *asked))
+        return self._set_count(*row)
 
-    def _matches(self, columns: list[str]) -> tuple[str, tuple[Any, ...]]:
-        """Return the statement that finds the services in any order, and its values."""
+    def _set_count(self, total: int, has_more: bool) -> int:
+        self.total, self.count_is_exact = total, not has_more
+        return total
+
+    def _counting(self) -> Part:
+        """Return the expression that counts the matches."""
+        matches, values = self._matches(["id"])
+        return COUNT.format(matches=matches), values
+
+    def _has_more(self) -> Part:
+        """Return the expression that tells whether there are more matches than a search finds."""
+        conditions, values = self._conditions(DESCRIBED)
+        return HAS_MORE.format(conditions=conditions, most=MOST_FOUND), values
+
+    def _conditions(self, template: str) -> Part:
+        """Return the conditions that the index of words answers."""
         assert self.words is not None  # noqa: S101 - only called for a search by words
         query, wanted = self.words.query().as_sql(None, None)
+        rank, ranked = self.words.rank().as_sql(None, None)
+        values = (*wanted, *ranked) if "{rank}" in template else (*wanted,)
+        return template.format(query=query, rank=rank), values
+
+    def _matches(self, columns: list[str], template: str = DESCRIBED) -> Part:
+        """Return the statement that finds services in any order."""
+        conditions, wanted = self._conditions(template)
         filtered, values = self.services.order_by().values(*columns).query.sql_with_params()
-        text = MATCHES.format(query=query, most=MOST_FOUND, filtered=filtered)
+        text = MATCHES.format(conditions=conditions, most=MOST_FOUND, filtered=filtered)
         return text, (*wanted, *values)
 
-    def _ranked(self, columns: list[str]) -> tuple[str, tuple[Any, ...]]:
-        """Return the statement whose `found` holds the ranked matches, and its values."""
+    def _ranked(self, columns: list[str], is_full: str) -> Part:
+        """Return the clauses whose `found` holds the matches with their relevance."""
         assert self.words is not None  # noqa: S101 - only called for a search by words
         rank, ranked = self.words.rank().as_sql(None, None)
-        text, values = self._matches([*columns, "title_words"])
-        head = RANKED.format(
-            matches=text,
+        titled, values = self._matches([*columns, "title_words"], TITLED)
+        text = RANKED.format(
             columns=", ".join(columns),
             rank=rank,
             by_length=BY_LENGTH,
+            titled=titled,
             most_ranked=MOST_RANKED,
+            is_full=is_full,
         )
-        return head, (*values, *ranked, *ranked)
+        return text, (*ranked, *values)
 
     def _fetch(self, text: str, values: tuple[Any, ...]) -> list[Any]:
         connection: Any = connections[self.services.db]

@@ -217,7 +217,7 @@ class Service(models.Model):
             models.Index(fields=["duration_minutes", "id"], name="service_by_duration"),
             models.Index(fields=["rating_average", "id"], name="service_by_rating"),
             # Without a list of pending entries, which each search would read from end to end.
-            GinIndex(fields=["search"], name="service_search", fastupdate=False),
+            GinIndex(fields=["search", "title_words"], name="service_words", fastupdate=False),
         ]
         constraints = [
             # What a booking's foreign key over both columns points to.

@@ -94,8 +94,8 @@ def poll_at_once(admin, cursor="", **query):
 def test_an_event_of_a_lower_id_that_is_committed_later_is_seen_by_who_has_read_past_it(
     admin, booking
 ):
-    # Taken before the transaction begins: one id in 32 (and the first after a checkpoint) is logged,
-    # which gives the transaction that takes it a number of its own, and the poll would wait for it.
+    # Taken before the transaction begins, because PostgreSQL logs one id in 32 (and the first after
+    # a checkpoint): the transaction would have a number of its own, and the poll would wait for it.
     lower = ask(NEXT_ID)
     with another_transaction() as other:
         higher = happen(booking)

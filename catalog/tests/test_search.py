@@ -5,6 +5,7 @@ from urllib.parse import quote
 import pytest
 
 from bookit.tests.expect import problem
+from catalog import listing
 from catalog.models import Service
 from catalog.tests.factories import ServiceFactory
 
@@ -111,6 +112,51 @@ def test_matches_are_counted_and_paged(api):
     assert [page["count"] for page in pages] == [5, 5, 5]
     found = [row["title"] for page in pages for row in page["results"]]
     assert sorted(found) == [f"Yoga {number}" for number in range(5)]
+
+
+class TestMoreThanASearchFinds:
+    @pytest.fixture(autouse=True)
+    def ten_matches(self, monkeypatch):
+        monkeypatch.setattr(listing, "MOST_FOUND", 10)
+        for number in range(10):
+            ServiceFactory(title=f"Yoga {number}", category="Sport" if number % 2 else "Calm")
+
+    @pytest.mark.parametrize("page", [1, 2, 9])
+    @pytest.mark.parametrize("order", ["", "&ordering=title", "&ordering=relevance"])
+    def test_as_many_as_it_finds_are_counted_exactly(self, api, page, order):
+        answer = api.get(f"/services?q=yoga&limit=5&page={page}{order}").json()
+        assert answer["count"] == 10
+        assert "count_exact" not in answer
+
+    @pytest.mark.parametrize("more", ["", "&ordering=title", "&page=9"])
+    def test_one_more_makes_the_count_an_estimate(self, api, more):
+        ServiceFactory(title="Yoga 10")
+        answer = api.get(f"/services?q=yoga&limit=2{more}").json()
+        assert (answer["count"], answer["count_exact"]) == (10, False)
+
+    @pytest.mark.parametrize("more", ["", "&ordering=title", "&page=9"])
+    def test_also_where_other_filters_keep_only_some_of_what_was_found(self, api, more):
+        address = f"/services?q=yoga&limit=2&category=Sport{more}"
+        answer = api.get(address).json()
+        assert answer["count"] == 5
+        assert "count_exact" not in answer
+        ServiceFactory(title="Yoga 10", category="Calm")
+        answer = api.get(address).json()
+        assert answer["count"] <= 5
+        assert answer["count_exact"] is False
+
+
+def test_who_has_the_words_in_the_title_comes_first_then_the_others(api, monkeypatch):
+    monkeypatch.setattr(listing, "MOST_RANKED", 3)
+    named = {ServiceFactory(title=f"Yoga {number}").title for number in range(3)}
+    others = [ServiceFactory(title=f"Class {number}", description="Yoga") for number in range(4)]
+    last = [each.title for each in sorted(others, key=lambda each: each.pk, reverse=True)]
+    assert set(search(api, "yoga", "&limit=3")) == named
+    assert set(search(api, "yoga")[:3]) == named
+    assert search(api, "yoga")[3:] == last
+    assert search(api, "yoga", "&limit=3&page=2") == last[:3]
+    assert search(api, "yoga", "&limit=2&page=2")[1:] == last[:1]
+    assert set(search(api, "yoga", "&ordering=relevance")[4:]) == named
 
 
 def test_a_row_found_by_words_looks_like_any_other(api, town):
