@@ -23,7 +23,7 @@ from django.contrib.postgres.search import SearchQuery
 from django.db import connections
 
 # For each word, the index has to go through one more list of services.
-MOST_WORDS = 8
+MOST_WORDS = 6
 # A misspelt or unfinished word is replaced by up to this many words, the most similar ones.
 CANDIDATES = 3
 
