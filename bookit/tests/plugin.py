@@ -53,8 +53,14 @@ def pytest_load_initial_conftests(early_config: pytest.Config) -> None:
 
 
 def pytest_configure() -> None:
-    """Let an example take its time: how long it does is the machine's business, not a promise."""
-    hypothesis.settings.register_profile("patient", deadline=None)
+    """Let an example take its time: how long it does is the machine's business, not a promise.
+
+    CI tries the same examples in every run, as Hypothesis recommends: whether a change passes must
+    not be chance. Runs anywhere else try new ones.
+    """
+    hypothesis.settings.register_profile(
+        "patient", deadline=None, derandomize="CI" in os.environ, print_blob=True
+    )
     hypothesis.settings.load_profile("patient")
 
 
