@@ -31,4 +31,4 @@ USER bookit
 EXPOSE $PORT
 HEALTHCHECK --interval=10s --timeout=3s --start-period=20s \
     CMD ["python", "-c", "import os, urllib.request; urllib.request.urlopen(f\"http://127.0.0.1:{os.environ['PORT']}/health\", timeout=2)"]
-CMD ["gunicorn", "-c", "python:bookit.gunicorn"]
+CMD ["gunicorn", "-c", "python:bookit.runtime.gunicorn"]

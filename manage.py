@@ -32,7 +32,7 @@ def needs_database(arguments: Sequence[str]) -> bool:
 def main() -> None:
     """Run the command named by the arguments."""
     try:
-        from bookit.startup import fail, load_settings, why_not_ready, why_unreachable
+        from bookit.runtime.startup import fail, load_settings, why_not_ready, why_unreachable
 
         load_settings(database=needs_database(sys.argv[1:]))
 
@@ -48,7 +48,7 @@ def main() -> None:
         except ImproperlyConfigured as error:
             fail(error)
         except ProgrammingError as error:
-            from bookit import pending
+            from bookit.errors import pending
 
             reason = None if sys.argv[1:2] == ["migrate"] else pending.explain(error)
             if reason is None:

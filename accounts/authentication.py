@@ -8,7 +8,7 @@ from rest_framework.exceptions import AuthenticationFailed
 from rest_framework.request import Request
 
 from accounts.models import User
-from bookit.prepared import Parameter, Prepared
+from bookit.database.prepared import Parameter, Prepared
 
 if TYPE_CHECKING:
     from accounts.tokens import AccessToken

@@ -13,7 +13,7 @@ from accounts import services
 from accounts.emails import sought
 from accounts.guesses import Guess
 from accounts.models import User
-from bookit.addresses import client_address
+from bookit.api.addresses import client_address
 
 # Where a session of the admin site keeps the id of its row among all sessions.
 SESSION_KEY = "accounts.session"

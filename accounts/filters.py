@@ -6,7 +6,7 @@ from django.db.models import QuerySet
 from django_filters import rest_framework as filters
 
 from accounts.models import User
-from bookit.filters import YES_NO
+from bookit.api.filters import YES_NO
 
 
 class UserFilter(filters.FilterSet):

@@ -9,9 +9,9 @@ from django.utils.functional import cached_property
 from uuid_utils.compat import uuid7
 
 from accounts.models import Session, User
-from bookit.addresses import network
+from bookit.api.addresses import network
+from bookit.api.throttles import count, forget
 from bookit.errors import LimitExceeded
-from bookit.throttles import count, forget
 
 
 class Guess:

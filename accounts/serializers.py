@@ -7,8 +7,8 @@ from rest_framework import serializers
 from accounts.emails import canonical
 from accounts.models import User
 from accounts.services import SignedIn
-from bookit.schema import example
-from bookit.serializers import InputSerializer, RowSerializer
+from bookit.api.schema import example
+from bookit.api.serializers import InputSerializer, RowSerializer
 from bookit.times import validate_zone
 
 ANA = {

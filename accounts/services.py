@@ -20,7 +20,7 @@ from accounts.guesses import Guess
 from accounts.models import Session, User
 from accounts.signals import became_provider
 from accounts.tokens import UNREADABLE, SessionToken
-from bookit.batches import delete_in_batches
+from bookit.database.batches import delete_in_batches
 from bookit.errors import Conflict, Forbidden, Invalid, Unauthenticated, database_error_facts
 
 # Beyond it a password is a way to keep the server busy.

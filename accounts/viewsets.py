@@ -22,10 +22,10 @@ from accounts.serializers import (
     UserChangeSerializer,
     UserSerializer,
 )
-from bookit.addresses import client_address
-from bookit.schema import errors
-from bookit.throttles import SignInThrottle
-from bookit.views import GenericViewSet
+from bookit.api.addresses import client_address
+from bookit.api.schema import errors
+from bookit.api.throttles import SignInThrottle
+from bookit.api.views import GenericViewSet
 
 
 def _client(request: Request) -> services.Client:

@@ -7,8 +7,10 @@ from django.db import transaction
 from procrastinate.contrib.django import app
 from procrastinate.types import JSONValue
 
-from bookings import mails, waitlist, webhooks
+from bookings.mails import services as mails
 from bookings.models import BookingEvent
+from bookings.waitlist import services as waitlist
+from bookings.webhooks import services as webhooks
 
 # Events whose mails and offers are worked out at a time; a statement can have written any number.
 MOST = 500

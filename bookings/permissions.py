@@ -9,8 +9,8 @@ from rest_framework.permissions import IsAuthenticated
 from rest_framework.request import Request
 
 from accounts.permissions import signed_in
-from bookings import services, waitlist
-from bookings.models import Booking, WaitlistEntry
+from bookings import services
+from bookings.models import Booking
 
 
 class ListsBookings(IsAuthenticated):
@@ -72,17 +72,4 @@ class DeletesBooking(IsAuthenticated):
             Forbidden: it is somebody else's.
         """
         services.check_may_delete(obj, signed_in(request))
-        return True
-
-
-class HasPlace(IsAuthenticated):
-    """Those whose business a place in a queue is: its user, the slot's provider and admins."""
-
-    def has_object_permission(self, request: Request, view: Any, obj: WaitlistEntry) -> bool:
-        """Return True.
-
-        Raises:
-            Forbidden: it is somebody else's.
-        """
-        waitlist.check_place(obj, signed_in(request))
         return True

@@ -11,10 +11,10 @@ from psycopg import errors as postgres
 from psycopg.types.json import Jsonb
 
 from accounts.models import User
-from bookings.availability import BookingConflict, SlotFull
+from bookings.availability.search import BookingConflict, SlotFull
+from bookings.availability.terms import TermsChanged
 from bookings.events import STATE_COLUMNS, state_of
 from bookings.models import Booking, BookingEvent, Slot
-from bookings.terms import TermsChanged
 from bookit.errors import Conflict
 from catalog import turns
 from catalog.models import Calendar

@@ -11,12 +11,8 @@ from django.db.backends.postgresql.psycopg_any import DateTimeTZRange
 from uuid_utils.compat import uuid7
 
 from accounts.models import User
-from bookings import mails
-from bookings.availability import BookingConflict, SlotFull, nearest
-from bookings.events import record
-from bookings.models import Booking, BookingEvent, Slot
-from bookings.seats import lock_to_book, move_to_free_seat, take_seat
-from bookings.terms import (
+from bookings.availability.search import BookingConflict, SlotFull, nearest
+from bookings.availability.terms import (
     OutsideOpeningHours,
     Place,
     ServiceInactive,
@@ -25,8 +21,12 @@ from bookings.terms import (
     terms_at,
     terms_in,
 )
+from bookings.events import record
+from bookings.mails import services as mails
+from bookings.models import Booking, BookingEvent, Slot
+from bookings.seats import lock_to_book, move_to_free_seat, take_seat
+from bookit.database.retries import retried
 from bookit.errors import CONSTRAINT_ERRORS, Conflict, Forbidden, Invalid, ServiceError
-from bookit.retries import retried
 from bookit.times import day_end, day_start
 from catalog import turns
 from catalog.models import Calendar

@@ -13,8 +13,8 @@ from typing import Any
 import environ
 from django.core.exceptions import ImproperlyConfigured
 
-from bookit import environment
-from bookit.environment import (
+from bookit.runtime import environment
+from bookit.runtime.environment import (
     boolean,
     choice,
     currency,
@@ -60,13 +60,15 @@ ALLOWED_HOSTS = hosts("ALLOWED_HOSTS") or ["localhost", "127.0.0.1", "[::1]", "t
 # --- What it is made of -----------------------------------------------------------------------
 
 INSTALLED_APPS = [
-    "bookit",  # Before procrastinate, whose command and admin page it replaces.
+    "bookit",  # Before procrastinate, whose command it replaces.
     "procrastinate.contrib.django",
     "rest_framework_simplejwt.token_blacklist",  # Before accounts, which replaces its admin pages.
     "accounts",
     "catalog",
     "bookings",
     "reviews",
+    "bookit.jobs",
+    "bookit.tools",
     "bookit.adminsite.apps.AdminSiteConfig",
     "django.contrib.auth",
     "django.contrib.contenttypes",
@@ -81,15 +83,15 @@ INSTALLED_APPS = [
 ]
 
 MIDDLEWARE = [
-    "bookit.middleware.RequestMiddleware",
+    "bookit.web.middleware.RequestMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
-    "bookit.middleware.ThrottleMiddleware",
-    "bookit.middleware.HostMiddleware",
-    "bookit.middleware.AdminSessionMiddleware",
+    "bookit.web.middleware.ThrottleMiddleware",
+    "bookit.web.middleware.HostMiddleware",
+    "bookit.web.middleware.AdminSessionMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
-    "bookit.middleware.AdminAuthenticationMiddleware",
-    "bookit.middleware.AdminMessageMiddleware",
+    "bookit.web.middleware.AdminAuthenticationMiddleware",
+    "bookit.web.middleware.AdminMessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
 ]
 
@@ -138,7 +140,7 @@ STORAGES = {
     "default": {"BACKEND": "django.core.files.storage.InMemoryStorage"},
     "staticfiles": {
         "BACKEND": (
-            "bookit.staticfiles.CollectedFilesStorage"
+            "bookit.web.staticfiles.CollectedFilesStorage"
             if PRODUCTION
             else "django.contrib.staticfiles.storage.StaticFilesStorage"
         )
@@ -178,7 +180,7 @@ def database(url: str) -> dict[str, Any]:
         options["prepare_threshold"] = 3
     return {
         **config,
-        "ENGINE": "bookit.postgresql",
+        "ENGINE": "bookit.database.postgresql",
         "OPTIONS": options,
         "CONN_MAX_AGE": 0 if pooled else None,
         "CONN_HEALTH_CHECKS": not pooled,  # The pool's would ask with a query; see the backend.
@@ -268,15 +270,18 @@ if NUM_PROXIES and not PUBLIC_SCHEME:
 
 REST_FRAMEWORK = {
     "DEFAULT_AUTHENTICATION_CLASSES": ["accounts.authentication.BearerAuthentication"],
-    "DEFAULT_CONTENT_NEGOTIATION_CLASS": "bookit.negotiation.JSONNegotiation",
-    "DEFAULT_FILTER_BACKENDS": ["bookit.filters.FilterBackend", "bookit.filters.OrderingBackend"],
-    "DEFAULT_PAGINATION_CLASS": "bookit.pagination.Pagination",
-    "DEFAULT_PARSER_CLASSES": ["bookit.parsers.JSONParser"],
+    "DEFAULT_CONTENT_NEGOTIATION_CLASS": "bookit.api.negotiation.JSONNegotiation",
+    "DEFAULT_FILTER_BACKENDS": [
+        "bookit.api.filters.FilterBackend",
+        "bookit.api.filters.OrderingBackend",
+    ],
+    "DEFAULT_PAGINATION_CLASS": "bookit.api.pagination.Pagination",
+    "DEFAULT_PARSER_CLASSES": ["bookit.api.parsers.JSONParser"],
     "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticated"],
-    "DEFAULT_RENDERER_CLASSES": ["bookit.renderers.JSONRenderer"],
-    "DEFAULT_SCHEMA_CLASS": "bookit.schema.Schema",
-    "DEFAULT_THROTTLE_CLASSES": ["bookit.throttles.ClientThrottle"],
-    "EXCEPTION_HANDLER": "bookit.exception_handler.exception_handler",
+    "DEFAULT_RENDERER_CLASSES": ["bookit.api.renderers.JSONRenderer"],
+    "DEFAULT_SCHEMA_CLASS": "bookit.api.schema.Schema",
+    "DEFAULT_THROTTLE_CLASSES": ["bookit.api.throttles.ClientThrottle"],
+    "EXCEPTION_HANDLER": "bookit.errors.handler.exception_handler",
     "NON_FIELD_ERRORS_KEY": "",
     "NUM_PROXIES": NUM_PROXIES,
     "TEST_REQUEST_DEFAULT_FORMAT": "json",
@@ -287,7 +292,7 @@ REST_FRAMEWORK = {
 # The largest body, in bytes, that is read; a larger one is a 413.
 DATA_UPLOAD_MAX_MEMORY_SIZE = 1024 * 1024
 
-CSRF_FAILURE_VIEW = "bookit.middleware.csrf_failure"
+CSRF_FAILURE_VIEW = "bookit.web.middleware.csrf_failure"
 CSRF_TRUSTED_ORIGINS = origins("CSRF_TRUSTED_ORIGINS")
 SESSION_COOKIE_HTTPONLY = True
 SECURE_REFERRER_POLICY = "same-origin"
@@ -346,7 +351,7 @@ DEFAULT_FROM_EMAIL = environment.mailbox("DEFAULT_FROM_EMAIL", "bookit@localhost
 DATABASE_DIRECT_URL = text("DATABASE_DIRECT_URL")
 if DATABASE_DIRECT_URL:
     DATABASE_DIRECT_URL = environment.postgres_url("DATABASE_DIRECT_URL", DATABASE_DIRECT_URL)
-PROCRASTINATE_ON_APP_READY = "bookit.jobs.prepare"
+PROCRASTINATE_ON_APP_READY = "bookit.jobs.queues.prepare"
 # A file that a worker touches as long as it gets answers from PostgreSQL, for health checks.
 WORKER_HEARTBEAT_FILE = text("WORKER_HEARTBEAT_FILE")
 WORKER_CONCURRENCY = integer("WORKER_CONCURRENCY", 4, at_least=1, at_most=100)
@@ -389,14 +394,14 @@ SPECTACULAR_SETTINGS: dict[str, Any] = {
     "SWAGGER_UI_SETTINGS": {"persistAuthorization": True, "displayRequestDuration": True},
     "POSTPROCESSING_HOOKS": [
         "drf_spectacular.hooks.postprocess_schema_enums",
-        "bookit.schema.add_common_parts",
+        "bookit.api.schema.add_common_parts",
     ],
     "ENUM_NAME_OVERRIDES": {
         "BookingStatus": "bookings.models.Booking.Status",
         "SlotStatus": "bookings.models.Slot.Status",
-        "WaitlistStatus": "bookings.models.WaitlistEntry.Status",
-        "DeliveryStatus": "bookings.models.Delivery.Status",
-        "EventType": "bookings.serializers.EVENT_CHOICES",
+        "WaitlistStatus": "bookings.waitlist.models.WaitlistEntry.Status",
+        "DeliveryStatus": "bookings.webhooks.models.Delivery.Status",
+        "EventType": "bookings.webhooks.serializers.EVENT_CHOICES",
         "UserRole": "accounts.models.User.Role",
         "ServiceMode": "catalog.models.Service.Mode",
     },
@@ -423,14 +428,14 @@ LOGGING: dict[str, Any] = {
     "version": 1,
     "disable_existing_loggers": False,
     "filters": {
-        "request_id": {"()": "bookit.logs.RequestIdFilter"},
+        "request_id": {"()": "bookit.runtime.logs.RequestIdFilter"},
         # People at a terminal see what a job does: a mail, for one, is a line with its file.
-        "job": {"()": "bookit.logs.JobFilter", "successes": LOG_FORMAT == "json"},
-        "traceback": {"()": "bookit.logs.TracebackFilter"},
+        "job": {"()": "bookit.runtime.logs.JobFilter", "successes": LOG_FORMAT == "json"},
+        "traceback": {"()": "bookit.runtime.logs.TracebackFilter"},
     },
     "formatters": {
-        "json": {"()": "bookit.logs.JSONFormatter"},
-        "text": {"()": "bookit.logs.TextFormatter"},
+        "json": {"()": "bookit.runtime.logs.JSONFormatter"},
+        "text": {"()": "bookit.runtime.logs.TextFormatter"},
     },
     "handlers": {
         "console": {

@@ -4,7 +4,7 @@ from django.contrib import admin
 from django.urls import include, path
 from django.views.generic import RedirectView
 
-from bookit import pages
+from bookit.web import pages
 
 urlpatterns = [
     # What is asked for most stands first, for they are tried in turn.
@@ -24,7 +24,7 @@ urlpatterns = [
     path("admin/", admin.site.urls),
 ]
 
-handler400 = "bookit.middleware.bad_request"
-handler403 = "bookit.middleware.forbidden"
-handler404 = "bookit.middleware.not_found"
-handler500 = "bookit.middleware.server_error"
+handler400 = "bookit.web.middleware.bad_request"
+handler403 = "bookit.web.middleware.forbidden"
+handler404 = "bookit.web.middleware.not_found"
+handler500 = "bookit.web.middleware.server_error"

@@ -9,7 +9,7 @@ from django.conf import settings
 from django.core.handlers.wsgi import WSGIHandler, WSGIRequest
 from django.urls import get_resolver
 
-from bookit.startup import load_settings
+from bookit.runtime.startup import load_settings
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "bookit.settings")
 
@@ -46,7 +46,7 @@ class Handler(WSGIHandler):
     request_class = Request
 
 
-load_settings()  # bookit.gunicorn has done it already
+load_settings()  # bookit.runtime.gunicorn has done it already
 django.setup(set_prefix=False)
 # The addresses now, once for all workers: threads whose first requests import them at the same time
 # could see modules that are only half there.

@@ -6,7 +6,7 @@ from django.db.models import QuerySet
 from django_filters import rest_framework as filters
 
 from bookit import money
-from bookit.filters import PERIOD_FILTERS, DecimalFilter
+from bookit.api.filters import PERIOD_FILTERS, DecimalFilter
 from catalog.listing import MOST_RANKED, Listing
 from catalog.models import Calendar, Service, TimeOff
 from catalog.search import MOST_WORDS, Words

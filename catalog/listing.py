@@ -8,7 +8,7 @@ from uuid import UUID
 from django.db import connections
 from django.db.models import QuerySet
 
-from bookit.exceptions import refuse
+from bookit.errors.refusals import refuse
 from catalog.models import Service
 from catalog.search import Words
 

@@ -9,9 +9,9 @@ from django.db.models.functions import JSONObject
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
+from bookit.api.schema import example
+from bookit.api.serializers import InputSerializer, ListField, RowSerializer
 from bookit.money import in_currency
-from bookit.schema import example
-from bookit.serializers import InputSerializer, ListField, RowSerializer
 from bookit.times import InstantField, format_wall_clock, parse_wall_clock
 from catalog.models import LONGEST_MINUTES, Calendar, OpeningHours, Service, TimeOff
 from catalog.opening import Span, is_endless

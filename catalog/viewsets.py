@@ -11,10 +11,10 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from accounts.permissions import signed_in
-from bookit.exceptions import refuse
-from bookit.prepared import Bound, Prepared
-from bookit.schema import errors
-from bookit.views import GenericViewSet
+from bookit.api.schema import errors
+from bookit.api.views import GenericViewSet
+from bookit.database.prepared import Bound, Prepared
+from bookit.errors.refusals import refuse
 from catalog import services
 from catalog.filters import CalendarFilter, ServiceFilter, TimeOffFilter
 from catalog.listing import Listing

@@ -3,8 +3,8 @@
 from django.db.models import F
 from rest_framework import serializers
 
-from bookit.schema import example
-from bookit.serializers import InputSerializer, RowSerializer
+from bookit.api.schema import example
+from bookit.api.serializers import InputSerializer, RowSerializer
 from reviews.models import Review
 
 

@@ -11,8 +11,8 @@ from rest_framework.response import Response
 
 from accounts.permissions import signed_in
 from bookings.models import Booking
-from bookit.schema import errors
-from bookit.views import GenericViewSet
+from bookit.api.schema import errors
+from bookit.api.views import GenericViewSet
 from catalog.models import Service
 from reviews import services
 from reviews.filters import ReviewFilter

@@ -9,7 +9,8 @@ from factory.django import DjangoModelFactory
 
 from accounts.tests.factories import AdminFactory, UserFactory
 from bookings.events import TOLD
-from bookings.models import Attempt, Booking, Delivery, Slot, Webhook
+from bookings.models import Booking, Slot
+from bookings.webhooks.models import Attempt, Delivery, Webhook
 from catalog.tests.factories import ServiceFactory
 
 # A Tuesday, long enough ahead that every test can book it.

@@ -13,11 +13,14 @@ from django.db import connection, transaction
 from django.urls import reverse
 
 from accounts.tests.factories import AdminFactory, UserFactory
-from bookings import services, slots, waitlist
-from bookings.models import Booking, Slot, WaitlistEntry
-from bookings.recurrence import parse_rule
-from bookings.terms import TRIES, OutsideOpeningHours, ServiceInactive
+from bookings import services
+from bookings.availability.terms import TRIES, OutsideOpeningHours, ServiceInactive
+from bookings.models import Booking, Slot
+from bookings.slots import services as slots
+from bookings.slots.recurrence import parse_rule
 from bookings.tests.factories import TUESDAY, BookingFactory, SlotFactory
+from bookings.waitlist import services as waitlist
+from bookings.waitlist.models import WaitlistEntry
 from bookit.errors import Conflict
 from bookit.tests.crowd import (
     ask,

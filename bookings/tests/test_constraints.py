@@ -13,7 +13,7 @@ from bookings import services
 from bookings.models import Booking, BookingEvent
 from bookings.tests.factories import TUESDAY, BookingFactory
 from bookit.errors import CONSTRAINT_ERRORS, database_error_facts
-from bookit.problems import status_of
+from bookit.errors.problems import status_of
 from bookit.tests.crowd import ask, run
 from bookit.tests.expect import problem
 from catalog.models import Service

@@ -20,10 +20,10 @@ from django.contrib.auth.hashers import make_password
 
 from bookings.tests.smtp import AnyPort, Server
 from bookings.tests.workers import Worker, until
-from bookit.benchmark import fill
-from bookit.benchmark.servers import migrate
-from bookit.embedded_postgres import running
-from bookit.startup import BASE_DIR
+from bookit.runtime.embedded_postgres import running
+from bookit.runtime.startup import BASE_DIR
+from bookit.tools.benchmark import fill
+from bookit.tools.benchmark.servers import migrate
 
 SIZE = fill.Size(services=40, bookings=100)
 CLIENTS = 3

@@ -11,9 +11,10 @@ from django.db import connection, transaction
 from django.test.utils import CaptureQueriesContext
 
 from accounts.tests.factories import AdminFactory, ProviderFactory, UserFactory
-from bookings import clock, services, slots
+from bookings import clock, services
 from bookings.events import state
 from bookings.models import Booking, BookingEvent, Slot
+from bookings.slots import services as slots
 from bookings.tests.factories import BookingFactory, SlotFactory
 from bookings.tests.test_transitions import STATES, TABLE
 from bookit.errors import ServiceError

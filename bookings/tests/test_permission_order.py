@@ -15,9 +15,11 @@ from django.urls import resolve
 from django.utils import timezone
 
 from accounts.models import User
-from bookings.models import Booking, Slot, WaitlistEntry, Webhook
+from bookings.models import Booking, Slot
 from bookings.tests import test_permissions as table
 from bookings.tests.test_permissions import BODIES, PEOPLE, ROWS, api_routes, people, world
+from bookings.waitlist.models import WaitlistEntry
+from bookings.webhooks.models import Webhook
 from catalog.models import Service
 
 __all__ = ["people", "world"]  # fixtures

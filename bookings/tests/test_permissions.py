@@ -9,9 +9,10 @@ from django.urls import URLPattern, get_resolver, resolve
 from django.utils import timezone
 
 from accounts.tests.factories import PASSWORD, AdminFactory, ProviderFactory, UserFactory
-from bookings import feeds
-from bookings.models import Booking, WaitlistEntry
+from bookings.feeds import services as feeds
+from bookings.models import Booking
 from bookings.tests.factories import TUESDAY, BookingFactory, DeliveryFactory, SlotFactory
+from bookings.waitlist.models import WaitlistEntry
 from catalog.tests.factories import CalendarFactory, ServiceFactory, TimeOffFactory
 
 pytestmark = pytest.mark.django_db

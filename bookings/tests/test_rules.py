@@ -6,7 +6,8 @@ import pytest
 from django.utils import timezone
 
 from accounts.tests.factories import AdminFactory, ProviderFactory, UserFactory
-from bookings import services, terms
+from bookings import services
+from bookings.availability import terms
 from bookings.models import Booking
 from bookings.tests.factories import TUESDAY, BookingFactory
 from bookit.errors import Invalid

@@ -15,12 +15,13 @@ import standardwebhooks
 from django.core.management import call_command
 from procrastinate.contrib.django import app
 
-from bookings.models import Attempt, Booking, BookingEvent, Delivery
+from bookings.models import Booking, BookingEvent
 from bookings.tests.factories import TUESDAY, BookingFactory, WebhookFactory
 from bookings.tests.workers import PATIENCE, Worker, database_url, until
-from bookit.benchmark.servers import migrate
-from bookit.embedded_postgres import running
+from bookings.webhooks.models import Attempt, Delivery
+from bookit.runtime.embedded_postgres import running
 from bookit.tests.receiver import answer, receiver
+from bookit.tools.benchmark.servers import migrate
 
 LONG_AGO = TUESDAY.replace(year=2020)
 COMPLETE = "bookings.complete"

@@ -10,7 +10,7 @@ from pathlib import Path
 import psycopg
 from django.db import connection
 
-from bookit.startup import BASE_DIR
+from bookit.runtime.startup import BASE_DIR
 
 # Seconds after which a test that hangs is a test that fails.
 PATIENCE = 40

@@ -7,7 +7,7 @@ from django.contrib import admin
 from django.http import HttpRequest, HttpResponse
 from django.template.loader import render_to_string
 
-from bookit.logs import request_id
+from bookit.request_id import request_id
 
 WORDS = {
     400: "The address or the form is not valid.",

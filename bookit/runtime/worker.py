@@ -28,8 +28,9 @@ from gunicorn.http.errors import NoMoreData, ParseException
 from gunicorn.workers.gthread import ThreadWorker
 from uuid_utils import uuid7
 
-from bookit import deadlines, problems
-from bookit.logs import request_id
+from bookit import deadlines
+from bookit.errors import problems
+from bookit.request_id import request_id
 from bookit.runtime.arrivals import Arrivals
 from bookit.runtime.costly import Turns, may_cost_much
 from bookit.runtime.outgoing import Outgoing

@@ -6,7 +6,7 @@ from typing import Any
 
 import yaml
 
-from bookit.startup import BASE_DIR
+from bookit.runtime.startup import BASE_DIR
 
 # `$$`, `${NAME}` and `${NAME:-default}`, where a default can hold another variable.
 VARIABLE = re.compile(

@@ -39,7 +39,7 @@ def pytest_load_initial_conftests(early_config: pytest.Config) -> None:
     if os.environ.get("BOOKIT_TEST_DATABASE_URL"):
         os.environ["DATABASE_URL"] = os.environ["BOOKIT_TEST_DATABASE_URL"]
         return
-    from bookit.embedded_postgres import acquire, release
+    from bookit.runtime.embedded_postgres import acquire, release
 
     directory = Path(tempfile.mkdtemp(prefix="bookit-tests-"))
     os.environ["DATABASE_URL"] = acquire(directory / "postgres", settings=THROWAWAY)
@@ -80,7 +80,7 @@ def quick_password_hashes(request: pytest.FixtureRequest, settings: object) -> N
 @pytest.fixture(autouse=True)
 def no_counts_left() -> None:
     """Begin every test with fresh rate limits."""
-    from bookit import throttles
+    from bookit.api import throttles
 
     throttles.reset()
 

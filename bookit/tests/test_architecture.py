@@ -10,7 +10,7 @@ from django.apps import apps
 from django.conf import settings
 from django.core.management import call_command
 
-from bookit.startup import BASE_DIR
+from bookit.runtime.startup import BASE_DIR
 
 # From the bottom to the top; each may know those before it.
 LAYERS = ["bookit", "accounts", "catalog", "bookings", "reviews"]
@@ -76,7 +76,7 @@ import bookings.models as m
 from catalog import models
 def later():
     from accounts.models import User
-    import_module("reviews.demo")
+    import_module("bookit.tools.demo")
     apps.get_model("bookings.Booking")
 from .errors import X
 from . import logs
@@ -93,7 +93,7 @@ from . import logs
         "bookings.models",
         "catalog",
         "accounts.models",
-        "reviews.demo",
+        "bookit.tools.demo",
         "bookings.Booking",
         "bookit.errors",
         "bookit",
@@ -124,7 +124,7 @@ def test_only_settings_and_addresses_name_the_apps():
         if (found := list(names_of_apps(path)))
     }
     # The extension of the schema finds its class by name, as drf-spectacular wants it.
-    naming.pop("bookit/schema.py", None)
+    naming.pop("bookit/api/schema.py", None)
     assert naming.keys() == NAMES_THE_APPS, naming
 
 
@@ -224,8 +224,8 @@ NOT_ABOUT_ACCESS = {
     ("catalog/services.py", "provider_id == actor.pk"),
     ("catalog/services.py", "provider=provider"),
     # Whether there is a provider to write to, and whether it was they who did it.
-    ("bookings/mails.py", "self.provider_id is not None"),
-    ("bookings/mails.py", "self.provider_id != self.actor_id"),
+    ("bookings/mails/services.py", "self.provider_id is not None"),
+    ("bookings/mails/services.py", "self.provider_id != self.actor_id"),
     # What anybody may see: whose calendar something is on.
     ("catalog/filters.py", "calendar__provider"),
     ("bookings/filters.py", "calendar__provider"),
@@ -270,7 +270,7 @@ def test_the_rule_of_who_keeps_a_calendar_is_written_once():
         (name, expression)
         for name in NAMES
         # The home of the rule, the demo town, and what fills tables to be measured.
-        if name not in ("accounts/models.py", "reviews/demo.py")
+        if name not in ("accounts/models.py", "bookit/tools/demo.py")
         and not name.startswith("bookit/benchmark/")
         for expression in rules_about_people(BASE_DIR / name)
     }

@@ -9,8 +9,8 @@ import time
 import pytest
 from django.conf import settings
 
-from bookit import environment, gunicorn
-from bookit.startup import BASE_DIR
+from bookit.runtime import environment, gunicorn
+from bookit.runtime.startup import BASE_DIR
 from bookit.tests.compose import Required, read
 
 OURS = ("migrate", "web", "worker")

@@ -17,8 +17,8 @@ from bookings.models import Booking
 from bookings.tests.factories import BookingFactory
 from bookings.tests.workers import database_url, until
 from bookit import deadlines
-from bookit.postgresql.connections import Connection
-from bookit.serializers import InputSerializer, RowSerializer, StrictMixin
+from bookit.api.serializers import InputSerializer, RowSerializer, StrictMixin
+from bookit.database.postgresql.connections import Connection
 from bookit.tests.expect import problem
 from catalog.tests.factories import ServiceFactory
 

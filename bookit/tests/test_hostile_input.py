@@ -12,8 +12,9 @@ from django.urls import URLPattern, get_resolver
 from django.utils import timezone
 
 from accounts.tests.factories import PASSWORD, AdminFactory, UserFactory
-from bookings.models import Booking, WaitlistEntry
+from bookings.models import Booking
 from bookings.tests.factories import TUESDAY, BookingFactory, DeliveryFactory, SlotFactory
+from bookings.waitlist.models import WaitlistEntry
 from bookit.tests.expect import problem
 from reviews.tests.factories import ReviewFactory
 

@@ -5,7 +5,7 @@ from typing import Any
 from django.core.management.base import BaseCommand
 from django.utils import timezone
 
-from bookings import waitlist
+from bookings.waitlist import services as waitlist
 
 
 class Command(BaseCommand):

@@ -10,7 +10,7 @@ from uuid import UUID
 
 from django.core.management import BaseCommand, CommandError
 
-from bookings.mails import Occasion, compose
+from bookings.mails.services import Occasion, compose
 from bookings.models import Booking, BookingEvent
 
 Type = BookingEvent.Type

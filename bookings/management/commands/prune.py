@@ -6,9 +6,9 @@ from django.core.management.base import BaseCommand
 from django.utils import timezone
 
 from accounts.services import prune_tokens
-from bookings.mail_limits import prune_mail_counts
-from bookings.webhooks import prune_deliveries
-from bookit.jobs import prune_jobs
+from bookings.mails.limits import prune_mail_counts
+from bookings.webhooks.services import prune_deliveries
+from bookit.jobs.queues import prune_jobs
 
 
 class Command(BaseCommand):

@@ -13,8 +13,8 @@ from rest_framework_simplejwt.token_blacklist.models import OutstandingToken
 
 from accounts.models import User
 from accounts.tests.factories import PASSWORD, UserFactory
-from bookings.models import Delivery, Webhook
 from bookings.tests.factories import DeliveryFactory, WebhookFactory
+from bookings.webhooks.models import Delivery, Webhook
 from bookit.adminsite.pages import StrictAdmin
 
 pytestmark = pytest.mark.django_db

@@ -11,8 +11,9 @@ from django.utils import timezone
 
 from accounts.models import User
 from accounts.tests.factories import PASSWORD, UserFactory
-from bookings.models import Booking, BookingEvent, Slot, WaitlistEntry
+from bookings.models import Booking, BookingEvent, Slot
 from bookings.tests.factories import BookingFactory, DeliveryFactory, SlotFactory
+from bookings.waitlist.models import WaitlistEntry
 from catalog.models import Calendar, Service
 from catalog.tests.factories import CalendarFactory, ServiceFactory
 from reviews.models import Review

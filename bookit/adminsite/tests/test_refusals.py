@@ -159,7 +159,7 @@ def test_selected_rows_are_deleted_all_or_none(site):
     with pytest.MonkeyPatch.context() as patch:
         # Between the page that asks and the deletion somebody books.
         patch.setattr(pages.ServedAdmin, "get_deleted_objects", book_it)
-        patch.setattr("bookings.admin.SlotAdmin.get_deleted_objects", book_it)
+        patch.setattr("bookings.slots.admin.SlotAdmin.get_deleted_objects", book_it)
         text = choose(site, Slot, "delete_selected", free.pk, booked.pk, post="yes")
     assert "Nothing was deleted." in text
     assert "Successfully" not in text
@@ -177,7 +177,7 @@ def test_a_row_that_has_to_stay_is_not_called_deleted(site):
         return [], {}, set(), []
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("bookings.admin.SlotAdmin.get_deleted_objects", book_it)
+        patch.setattr("bookings.slots.admin.SlotAdmin.get_deleted_objects", book_it)
         path = address(Slot, "delete", slot.pk)
         text = site.post(path, {"post": "yes"}, follow=True).content.decode()
     assert "was deleted successfully" not in text

@@ -4,7 +4,7 @@ from typing import Any
 
 from procrastinate.contrib.django.management.commands import procrastinate
 
-from bookit import jobs
+from bookit.jobs import queues as jobs
 
 
 class Command(procrastinate.Command):

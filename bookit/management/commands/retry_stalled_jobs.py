@@ -6,7 +6,7 @@ from asgiref.sync import async_to_sync
 from django.core.management.base import BaseCommand
 from django.utils import timezone
 
-from bookit import jobs
+from bookit.jobs import queues as jobs
 
 
 class Command(BaseCommand):

@@ -19,7 +19,8 @@ from django.contrib.auth import get_user_model
 from django.core.management import BaseCommand, call_command, get_commands, load_command_class
 from django.db import connection
 
-from bookit import pending, startup
+from bookit.errors import pending
+from bookit.runtime import startup
 
 # How long the web server may take to answer for the first time, and a process to stop.
 START_TIMEOUT = 30.0
@@ -127,7 +128,7 @@ class Command(BaseCommand):
                 descriptor = listener.fileno()
                 web = Child(
                     [
-                        *("-m", "gunicorn", "-c", "python:bookit.gunicorn"),
+                        *("-m", "gunicorn", "-c", "python:bookit.runtime.gunicorn"),
                         *("--bind", f"fd://{descriptor}", "--log-level", "warning"),
                     ],
                     pass_fds=(descriptor,),

@@ -17,8 +17,8 @@ import psutil
 import psycopg
 
 from bookings.tests.smtp import AnyPort, Server
-from bookit.embedded_postgres import running
-from bookit.startup import BASE_DIR
+from bookit.runtime.embedded_postgres import running
+from bookit.runtime.startup import BASE_DIR
 from bookit.tests.chaos import checker, town
 from bookit.tests.chaos.actors import (
     Actor,

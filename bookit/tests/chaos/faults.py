@@ -10,7 +10,7 @@ from pathlib import Path
 
 import psutil
 
-from bookit.embedded_postgres import acquire, release
+from bookit.runtime.embedded_postgres import acquire, release
 
 # Seconds between two faults, and for which PostgreSQL is frozen.
 PAUSES = (1.5, 4.0)

@@ -1,0 +1,468 @@
+"""Free times: every time that is offered can be booked.
+
+`Terms` and the statement that takes the seat decide whether a single start is accepted. This module
+applies the same rules to all starts of a window at once. It takes three queries, however many
+services, days and bookings there are.
+"""
+
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import date, datetime, timedelta, tzinfo
+from heapq import merge
+from itertools import islice, pairwise
+from typing import Any, NamedTuple, TypedDict
+from uuid import UUID
+
+from django.db import connection
+
+from bookings.availability.terms import Terms, terms_of
+from bookings.models import Booking
+from bookit.errors import Conflict, Invalid, ServiceError
+from bookit.times import begin, end, wall_clock
+from catalog.models import Service
+from catalog.opening import ALWAYS, DAY, Opening
+
+# The longest window that is searched at once.
+LONGEST = timedelta(days=62)
+WEEK = timedelta(days=7)
+# A refusal names up to this many free times instead. They are searched for around the requested
+# time, in ever wider windows.
+ALTERNATIVES = 3
+REACHES = [timedelta(days=days) for days in (1, 7, 31)]
+INSTANT = timedelta(microseconds=1)
+
+
+class BookingConflict(Conflict):
+    """This time is already booked."""
+
+    code = "booking_conflict"
+
+
+class SlotFull(Conflict):
+    """Every seat of this slot is taken, or waited for by others."""
+
+    code = "slot_full"
+
+
+class FreeTime(TypedDict):
+    """A period that can be booked, in a slot or without one, and how many seats are left."""
+
+    start_time: datetime
+    end_time: datetime
+    seats_left: int
+    slot_id: UUID | None
+
+
+class Refusal(TypedDict):
+    """A period that cannot be booked, with the error code that an attempt would get."""
+
+    start_time: datetime
+    end_time: datetime
+    slot_id: UUID | None
+    code: str
+
+
+# The number of a service, a seat, and two instants: no booking of the seat can start between the
+# instants, both excluded. Seat 0 stands for all seats.
+Taken = tuple[int, int, datetime, datetime]
+
+# For each open service, the starts that collide with what already takes its calendar's time. A
+# booking that starts at s blocks [s - before, s + duration + after). This overlaps the taken [t, u)
+# exactly if t - duration - after < s < u + before. Seats are told apart only if a service has more
+# than one.
+#
+# The ids are wrapped in a subquery, as in `bookings.seats`, so that the planner does not see the
+# array. If it saw the array, it would know its length, and would make a new plan for each search.
+IN_WINDOW = """
+    calendar_id = service.calendar_id
+    AND upper(blocked) > %(from)s - service.before AND lower(blocked) < %(until)s + service.after
+    AND (expires_at IS NULL OR expires_at > %(at)s) AND id IS DISTINCT FROM %(but)s
+"""
+STARTS = "tstzrange(lower({0}) - service.after, upper({0}) + service.before, '()')"
+TAKEN = f"""
+SELECT service.number, taken.seat, lower(taken.starts), upper(taken.starts)
+FROM unnest(
+    ARRAY(SELECT unnest(%(service_ids)s::uuid[])), %(calendar_ids)s::uuid[], %(several)s::bool[],
+    %(before)s::interval[], %(after)s::interval[]
+) WITH ORDINALITY AS service (id, calendar_id, several, before, after, number)
+CROSS JOIN LATERAL (
+    SELECT 0 AS seat, {STARTS.format("period")} AS starts
+    FROM (
+        SELECT unnest(range_agg(blocked)) AS period
+        FROM bookings_occupancy
+        WHERE NOT (service.several AND occupant = service.id) AND {IN_WINDOW}
+    ) AS occupied
+    UNION ALL
+    -- Who runs into two bookings of a seat runs into one seat.
+    SELECT seat, unnest(range_agg({STARTS.format("blocked")}))
+    FROM bookings_occupancy
+    WHERE service.several AND occupant = service.id AND {IN_WINDOW}
+    GROUP BY seat
+) AS taken
+"""  # noqa: S608 - one constant in another, no values
+SLOTS = """
+SELECT service.number, slot.start_time, slot.end_time, slot.id, slot.capacity - (
+    SELECT count(*) FROM bookings_booking
+    WHERE slot_id = slot.id AND active AND id IS DISTINCT FROM %(but)s
+      AND (hold_expires_at IS NULL OR hold_expires_at > %(at)s)
+) - (
+    SELECT count(*) FROM bookings_waitlistentry WHERE slot_id = slot.id AND status = 'waiting'
+)
+FROM unnest(ARRAY(SELECT unnest(%(service_ids)s::uuid[])))
+    WITH ORDINALITY AS service (id, number)
+-- One service after the other, which OFFSET keeps: not all slots of the platform in the window.
+CROSS JOIN LATERAL (
+    SELECT id, start_time, end_time, capacity FROM bookings_slot
+    WHERE service_id = service.id AND status = 'scheduled'
+      AND start_time >= %(from)s AND start_time < %(until)s
+    OFFSET 0
+) AS slot
+ORDER BY slot.start_time
+"""
+
+
+class Stretch(NamedTuple):
+    """Starts on a grid that have the same number of seats left.
+
+    They are `opens + number * step` for each number from `first` to before `stop`.
+    """
+
+    opens: datetime
+    first: int
+    stop: int
+    seats_left: int
+
+
+class Search:
+    """The free times of services that start in `[from_, until)`.
+
+    Args:
+        at: the current time.
+        but: the id of a booking that is to be moved. Its present time counts as free.
+    """
+
+    def __init__(
+        self,
+        services: Iterable[Terms],
+        from_: datetime,
+        until: datetime,
+        *,
+        at: datetime,
+        but: UUID | None = None,
+    ) -> None:
+        self.services = list(services)
+        self.from_, self.until, self.at = from_, until, at
+        window = {"from": from_, "until": until, "at": at, "but": but}
+        is_open = [terms for terms in self.services if terms.mode == Service.Mode.OPEN]
+        self._taken: dict[UUID, list[Taken]] = _by_service(
+            TAKEN,
+            is_open,
+            calendar_ids=[terms.calendar_id for terms in is_open],
+            several=[terms.capacity > 1 for terms in is_open],
+            before=[terms.buffer_before for terms in is_open],
+            after=[terms.duration + terms.buffer_after for terms in is_open],
+            **window,
+        )
+        self._slots: dict[UUID, list[FreeTime]] = {
+            service_id: [
+                {"start_time": start, "end_time": end, "seats_left": left, "slot_id": slot_id}
+                for _, start, end, slot_id, left in slots
+            ]
+            for service_id, slots in _by_service(SLOTS, self.services, **window).items()
+        }
+
+    def free_times(self, terms: Terms) -> Iterator[FreeTime]:
+        """Return the free times of one of the services, in order.
+
+        The iterator is lazy: it searches for the next free time only when that is requested.
+        """
+        without_slot: Iterator[FreeTime] = (
+            {
+                "start_time": start,
+                "end_time": ends,
+                "seats_left": seats_left,
+                "slot_id": None,
+            }
+            for opens, first, stop, seats_left in self.stretches(terms)
+            for start, ends in _periods(terms, opens, first, stop)
+        )
+        if not self.has_slots(terms):
+            return without_slot
+        earliest, before = self._bounds(terms)
+        in_slots = (
+            slot
+            for slot in self._slots[terms.service_id]
+            if terms.is_active
+            and earliest <= slot["start_time"] < before
+            and slot["seats_left"] > 0
+            and not terms.opening.is_off(slot["start_time"], slot["end_time"])
+        )
+        return merge(in_slots, without_slot, key=_start)
+
+    def has_slots(self, terms: Terms) -> bool:
+        """Return whether one of the services has published slots, free or not."""
+        return bool(self._slots[terms.service_id])
+
+    def stretches(self, terms: Terms) -> Iterator[Stretch]:
+        """Yield the starts at which one of the services can be booked without a slot, in order."""
+        if not terms.is_active or terms.mode != Service.Mode.OPEN:
+            return
+        earliest, before = self._bounds(terms)
+        free = deque(self._free(terms, earliest, before))
+        if not free:
+            return
+        for opens, closes in _starts_between(terms, free[0][0], before, fitting=True):
+            while free and free[0][1] <= opens:
+                free.popleft()
+            for begins, ends, seats_left in free:
+                if begins >= closes:
+                    break
+                yield Stretch(*_numbers(terms, opens, begins, min(ends, closes)), seats_left)
+
+    def has_free_time(self, terms: Terms) -> bool:
+        """Return whether one of the services has a free time."""
+        return next(self.free_times(terms), None) is not None
+
+    def refusals(self, terms: Terms) -> Iterator[Refusal]:
+        """Yield every possible time of a service that is not free, in order, and the reason."""
+        slots = {slot["start_time"]: slot for slot in self._slots.get(terms.service_id, ())}
+        candidates: Iterator[tuple[datetime, datetime, UUID | None]] = (
+            (start, slot["end_time"], slot["slot_id"]) for start, slot in slots.items()
+        )
+        if terms.mode == Service.Mode.OPEN:
+            on_grid = (
+                (start, ends, None)
+                for opens, before in _starts_between(terms, self.from_, self.until, fitting=False)
+                for start, ends in _periods(terms, *_numbers(terms, opens, self.from_, before))
+                if start not in slots
+            )
+            candidates = merge(candidates, on_grid, key=lambda candidate: candidate[0])
+        free = (time["start_time"] for time in self.free_times(terms))
+        next_free = next(free, None)
+        for start, ends, slot_id in candidates:
+            while next_free is not None and next_free < start:
+                next_free = next(free, None)
+            if start != next_free:
+                yield {
+                    "start_time": start,
+                    "end_time": ends,
+                    "slot_id": slot_id,
+                    "code": self._why(terms, start, ends, slot_id),
+                }
+
+    def _bounds(self, terms: Terms) -> tuple[datetime, datetime]:
+        """Return the earliest start in the window, and the time before which starts must lie."""
+        before = self.until
+        if terms.horizon is not None:
+            before = min(before, self.at + terms.horizon + INSTANT)
+        return max(self.from_, self.at + terms.notice), before
+
+    def _free(
+        self, terms: Terms, earliest: datetime, before: datetime
+    ) -> Iterator[tuple[datetime, datetime, int]]:
+        """Yield the parts of `[earliest, before)` in which seats are left, and how many."""
+        changes = [(earliest, 0), (before, 0)]
+        for seats, after, until in self._not_between(terms):
+            changes.append((after + INSTANT, -seats))
+            changes.append((until, seats))
+        changes.sort()
+        seats_left = terms.capacity
+        for (begins, change), (ends, _) in pairwise(changes):
+            seats_left += change
+            if seats_left > 0 and earliest <= begins < ends <= before:
+                yield begins, ends, seats_left
+
+    def _not_between(self, terms: Terms) -> Iterator[tuple[int, datetime, datetime]]:
+        """Yield a number of seats and two instants: starts between them find those seats taken.
+
+        Both instants are excluded.
+        """
+        for _, seat, after, until in self._taken.get(terms.service_id, ()):
+            yield 1 if seat else terms.capacity, after, until
+        for off_start, off_end in terms.opening.closed:
+            yield terms.capacity, off_start - terms.duration, off_end
+
+    def _why(
+        self, terms: Terms, start_time: datetime, end_time: datetime, slot_id: UUID | None
+    ) -> str:
+        """Return the error code that a booking of this time would get first."""
+        try:
+            terms.check_start(start_time, self.at)
+            if slot_id is None:
+                terms.check_open(start_time, end_time)
+            else:
+                terms.check_time_off(start_time, end_time)
+        except ServiceError as error:
+            return error.code
+        return SlotFull.code if slot_id else BookingConflict.code
+
+
+def window(
+    from_: date | datetime | None,
+    to: date | datetime | None,
+    tz: tzinfo,
+    at: datetime,
+    *,
+    field: str = "to",
+) -> tuple[datetime, datetime]:
+    """Return when a search begins and ends; by default it begins now and ends a week later.
+
+    Raises:
+        Invalid: the window does not end after it begins, or it is longer than `LONGEST`.
+    """
+    start = at if from_ is None else begin(from_, tz)
+    stop = start + WEEK if to is None else end(to, tz)
+    if stop <= start:
+        raise Invalid(errors={field: ["The end is not after the beginning."]})
+    if stop - start > LONGEST:
+        raise Invalid(errors={field: [f"Look at {LONGEST.days} days at most at a time."]})
+    return start, stop
+
+
+def search(
+    service_ids: Sequence[UUID],
+    from_: datetime,
+    until: datetime,
+    *,
+    at: datetime,
+) -> Search:
+    """Return the search for free times of those services that exist."""
+    return Search(terms_of(service_ids, from_).values(), from_, until, at=at)
+
+
+def nearest(
+    service_ids: Sequence[UUID],
+    start_time: datetime,
+    *,
+    at: datetime,
+    moved: Booking | None = None,
+) -> list[dict[str, object]]:
+    """Return the free times nearest to `start_time`.
+
+    If two are equally near, the earlier one comes first. With several services, the free times of
+    all of them are considered, and each start is returned once.
+
+    Args:
+        moved: a booking that is to be moved there. It keeps its length and its buffers.
+    """
+    found: dict[datetime, FreeTime] = {}
+    for reach in REACHES:
+        from_, until = start_time - reach, start_time + reach + INSTANT
+        services = terms_of(service_ids, from_).values()
+        around = Search(
+            [terms.for_booking(moved) for terms in services] if moved else services,
+            from_,
+            until,
+            at=at,
+            but=moved.pk if moved else None,
+        )
+        found = {
+            time["start_time"]: time
+            for terms in around.services
+            for time in _nearest(around.free_times(terms), start_time)
+            if moved is None or time["start_time"] != moved.start_time
+        }
+        if len(found) >= ALTERNATIVES:
+            break
+    nearest_first = sorted(found, key=lambda start: (abs(start - start_time), start))
+    return [
+        {name: found[start][name] for name in ("start_time", "end_time", "slot_id")}
+        for start in nearest_first[:ALTERNATIVES]
+    ]
+
+
+def _nearest(times: Iterator[FreeTime], start_time: datetime) -> list[FreeTime]:
+    """Return the times that can be among the nearest; `times` must be in order."""
+    # One more in each direction: the present time of the moved booking may be among them.
+    before: deque[FreeTime] = deque(maxlen=ALTERNATIVES + 1)
+    for time in times:
+        if time["start_time"] >= start_time:
+            return [*before, time, *islice(times, ALTERNATIVES)]
+        before.append(time)
+    return [*before]
+
+
+def with_free_time(
+    service_ids: Sequence[UUID], from_: datetime, until: datetime, *, at: datetime
+) -> set[UUID]:
+    """Return the ids of the services with a free time that starts in `[from_, until)`."""
+    found: set[UUID] = set()
+    services = [*terms_of(service_ids, from_).values()]
+    # Most services that have a free time have one on the first day.
+    bounds = [from_, *(from_ + reach for reach in REACHES if from_ + reach < until), until]
+    for begins, ends in pairwise(bounds):
+        around = Search(services, begins, ends, at=at)
+        found |= {each.service_id for each in services if around.has_free_time(each)}
+        services = [each for each in services if each.service_id not in found]
+        if not services:
+            break
+    return found
+
+
+def _start(time: FreeTime | Refusal) -> datetime:
+    return time["start_time"]
+
+
+def _starts_between(
+    terms: Terms, from_: datetime, until: datetime, *, fitting: bool
+) -> Iterator[tuple[datetime, datetime]]:
+    """Yield where each grid begins, and the time before which its starts lie.
+
+    Each period of opening hours has its own grid, which counts elapsed time from the opening.
+
+    Args:
+        fitting: leave out starts whose bookings would end after closing.
+    """
+    for opens, closes, ends in _runs(terms.opening, from_, until):
+        before = min(until, closes)
+        if fitting:
+            before = min(before, ends - terms.duration + INSTANT)
+        yield opens, before
+
+
+def _numbers(
+    terms: Terms, opens: datetime, from_: datetime, before: datetime
+) -> tuple[datetime, int, int]:
+    """Return `opens`, and from and before which number its starts lie in `[from_, before)`."""
+    # Both divisions round up.
+    first = max(0, -((opens - from_) // terms.step))
+    return opens, first, -((opens - before) // terms.step)
+
+
+def _periods(
+    terms: Terms, opens: datetime, first: int, stop: int
+) -> Iterator[tuple[datetime, datetime]]:
+    """Yield the starts from number `first` to before `stop`, with their ends, in order."""
+    for number in range(first, stop):
+        start = opens + number * terms.step
+        yield start, start + terms.duration
+
+
+def _runs(
+    opening: Opening, from_: datetime, until: datetime
+) -> Iterator[tuple[datetime, datetime, datetime]]:
+    """Yield where a grid begins, the time before which its starts lie, and when bookings must end.
+
+    The second and the third differ only for a calendar that never closes.
+    """
+    if not opening.is_endless:
+        for opens, closes in opening.periods(from_, until):
+            yield opens, closes, closes
+        return
+    # A calendar that never closes has a new grid from each midnight.
+    day = from_.astimezone(opening.tz).date()
+    midnight = wall_clock(day, 0, opening.tz)
+    while midnight < until:
+        day += DAY
+        next_midnight = wall_clock(day, 0, opening.tz)
+        yield midnight, next_midnight, ALWAYS[1]
+        midnight = next_midnight
+
+
+def _by_service(text: str, services: Sequence[Terms], **values: Any) -> dict[UUID, list[Any]]:
+    """Return rows by the id of their service; their first column is the number of the service."""
+    ids = [terms.service_id for terms in services]
+    rows: list[list[Any]] = [[] for _ in ids]
+    for row in connection.fetch(text, {**values, "service_ids": ids}):  # type: ignore[attr-defined]
+        rows[row[0] - 1].append(row)
+    return dict(zip(ids, rows, strict=True))

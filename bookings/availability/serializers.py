@@ -1,0 +1,92 @@
+"""The shape of searches for free times."""
+
+from drf_spectacular.utils import extend_schema_serializer
+from rest_framework import serializers
+
+from bookings.availability.search import LONGEST
+from bookit.api.schema import SOMETIMES, example
+from bookit.api.serializers import InputSerializer, ListField
+from bookit.times import DayOrInstantField, InstantField
+
+
+class SearchSerializer(InputSerializer):
+    """When to look for free times, in a query."""
+
+    ignored = frozenset({"tz"})  # The view reads it.
+
+    # `from` is a word of Python's own.
+    vars()["from"] = DayOrInstantField(
+        required=False, help_text="Times that start from then on; now, unless given."
+    )
+    to = DayOrInstantField(
+        required=False,
+        help_text="Times that start before it, a date meaning its end; a week later, unless given. "
+        f"At most {LONGEST.days} days.",
+    )
+
+
+class ServiceSearchSerializer(SearchSerializer):
+    """When to look for free times of a service, and whether to say why others are not."""
+
+    explain = serializers.BooleanField(
+        required=False,
+        help_text="Also list what is not free, and why; its provider and admins.",
+    )
+
+
+class ServicesSearchSerializer(SearchSerializer):
+    """When to look for free times of which services."""
+
+    service_id = ListField(
+        child=serializers.UUIDField(), min_length=1, max_length=50, help_text="Up to 50 services."
+    )
+
+
+class FreeTimeSerializer(InputSerializer):
+    """A time that can be booked."""
+
+    start_time = InstantField()
+    end_time = InstantField()
+    seats_left = serializers.IntegerField(min_value=1)
+    slot_id = serializers.UUIDField(allow_null=True)
+
+
+class RefusalSerializer(InputSerializer):
+    """A time that cannot be booked, and the code of the answer to who tried."""
+
+    start_time = InstantField()
+    end_time = InstantField()
+    slot_id = serializers.UUIDField(allow_null=True)
+    code = serializers.CharField()
+
+
+MORNING = {
+    "service_id": "0199d3a0-6a3b-7c55-8f0d-1f6f2b7c9d42",
+    "timezone": "Europe/Lisbon",
+    "times": [
+        {
+            "start_time": "2026-12-01T09:00:00+00:00",
+            "end_time": "2026-12-01T09:30:00+00:00",
+            "seats_left": 1,
+            "slot_id": None,
+        }
+    ],
+}
+
+
+@extend_schema_serializer(extensions={SOMETIMES: ["refused"]})
+@example("A morning", MORNING)
+class AvailabilitySerializer(InputSerializer):
+    """The free times of a service, in order."""
+
+    service_id = serializers.UUIDField()
+    timezone = serializers.CharField(help_text="The zone that the times are written in.")
+    times = FreeTimeSerializer(many=True, read_only=True)
+    refused = RefusalSerializer(many=True, read_only=True, help_text="With `explain`.")
+
+
+@example("A morning", {"results": [MORNING]})
+class AvailabilitiesSerializer(InputSerializer):
+    """The free times of several services, in the order in which they were asked for."""
+
+    results = AvailabilitySerializer(many=True, read_only=True)

@@ -1,0 +1,142 @@
+"""Endpoints of free times."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, tzinfo
+from typing import Any
+
+import orjson
+from django.http import Http404
+from django.utils import timezone
+from drf_spectacular.utils import (
+    extend_schema,
+)
+from rest_framework.fields import BooleanField
+from rest_framework.permissions import AllowAny, BasePermission
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from bookings.availability.free_times import write, write_free_times
+from bookings.availability.search import Search, search, window
+from bookings.availability.serializers import (
+    AvailabilitiesSerializer,
+    AvailabilitySerializer,
+    ServiceSearchSerializer,
+    ServicesSearchSerializer,
+)
+from bookings.availability.terms import Terms
+from bookit.api.views import GenericViewSet
+from bookit.errors.refusals import refuse
+from bookit.json import dumps
+from catalog.models import Service
+from catalog.opening import DAY
+from catalog.permissions import KeepsCalendar
+
+# This many times fit into an answer: those of one service do, whatever its grid.
+MOST_TIMES = 90_000
+# Why a time is refused takes longer to find out.
+MOST_REFUSED = 10_000
+# A search of several services covers this many days at a time, summed over the services.
+SERVICE_DAYS = 500
+
+
+class AvailabilityViewSet(GenericViewSet):
+    """Times that can be booked."""
+
+    costly_with = ()
+    permission_classes = [AllowAny]
+    object_rows = Service.objects.select_related("calendar")
+    serializer_class = AvailabilitySerializer  # type: ignore[assignment]
+    input_classes = {"retrieve": ServiceSearchSerializer, "many": ServicesSearchSerializer}
+    queryset = Service.objects.all()
+
+    def get_permissions(self) -> list[BasePermission]:
+        """Return who may ask: anyone when a time is free, and why another is not, its provider."""
+        explained = self.request.query_params.get("explain") in BooleanField.TRUE_VALUES
+        return [KeepsCalendar() if self.action == "retrieve" and explained else AllowAny()]
+
+    def known_parameters(self) -> frozenset[str]:
+        """Return what may be asked."""
+        return super().known_parameters() | self.input_classes[self.action]().fields.keys()
+
+    @extend_schema(
+        tags=["Catalog"],
+        summary="Find free times of a service",
+        parameters=[ServiceSearchSerializer],
+        responses=AvailabilitySerializer,
+    )
+    def retrieve(self, request: Request, pk: Any) -> Response:
+        """Find the times at which a service can be booked: whatever is offered here is accepted.
+
+        Where it can be booked at any time, those on a grid from the opening on are offered; others
+        that fit are accepted as well.
+        """
+        asked = self.asked()
+        from_, until, at = self._window(asked)
+        found = search([pk], from_, until, at=at)
+        if not found.services:
+            raise Http404
+        [terms] = found.services
+        shown, _ = self._shown(found, terms, MOST_TIMES)
+        if asked.get("explain", False):
+            refused = write(found.refusals(terms), self._zone)
+            shown["refused"], _ = self._collected(refused, MOST_REFUSED)
+        return Response(shown)
+
+    @extend_schema(
+        tags=["Catalog"],
+        summary="Find free times of several services",
+        parameters=[ServicesSearchSerializer],
+        responses=AvailabilitiesSerializer,
+    )
+    def many(self, request: Request) -> Response:
+        """Find the times at which each of up to 50 services can be booked, in the order asked."""
+        asked = self.asked()
+        wanted = [*dict.fromkeys(asked["service_id"])]
+        from_, until, at = self._window(asked)
+        results: list[orjson.Fragment] = []
+        left = MOST_TIMES
+        size = max(1, SERVICE_DAYS // ((until - from_) // DAY + 1))
+        for first in range(0, len(wanted), size):
+            some = wanted[first : first + size]
+            found = search(some, from_, until, at=at)
+            by_id = {terms.service_id: terms for terms in found.services}
+            for service_id in some:
+                if service_id not in by_id:
+                    raise refuse("service_id", f"There is no service with the id {service_id}.")
+                shown, left = self._shown(found, by_id[service_id], left)
+                results.append(orjson.Fragment(dumps(shown, self._zone)))
+        return Response({"results": results})
+
+    def _window(self, asked: dict[str, Any]) -> tuple[datetime, datetime, datetime]:
+        """Return where the search begins and ends, and the time that it is."""
+        at = timezone.now()
+        return *window(asked.get("from"), asked.get("to"), self._zone, at), at
+
+    @property
+    def _zone(self) -> tzinfo:
+        return getattr(self.request, "zone", UTC)
+
+    def _shown(self, found: Search, terms: Terms, most: int) -> tuple[dict[str, Any], int]:
+        """Return the free times of a service, and how many more there may be in the answer."""
+        times, left = self._collected(write_free_times(found, terms, self._zone), most)
+        return {
+            "service_id": terms.service_id,
+            "timezone": str(self._zone),
+            "times": times,
+        }, left
+
+    def _collected(
+        self, times: Iterator[tuple[int, bytes]], most: int
+    ) -> tuple[orjson.Fragment, int]:
+        """Return times in a list, and how many fewer than `most` they are.
+
+        Raises:
+            ValidationError: they are more than that.
+        """
+        written = []
+        for count, some in times:
+            most -= count
+            if most < 0:
+                raise refuse("to", "These are too many times for one answer: ask for fewer days.")
+            written.append(some)
+        return orjson.Fragment(b"[" + b",".join(written) + b"]"), most

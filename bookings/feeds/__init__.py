@@ -1,0 +1,1 @@
+"""Bookings in calendar programs: files and feeds."""

@@ -1,0 +1,13 @@
+"""Secret addresses of calendar feeds."""
+
+from django.db import models
+
+
+class Feed(models.Model):
+    """How often the address of a calendar feed was renewed: the ones before are no longer valid."""
+
+    id = models.UUIDField(primary_key=True, help_text="The user's or the calendar's.")
+    version = models.PositiveIntegerField(default=0)
+
+    def __str__(self) -> str:
+        return f"{self.id}, version {self.version}"

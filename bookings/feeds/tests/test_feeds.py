@@ -1,0 +1,488 @@
+"""Bookings in calendar programs: files and feeds, read back by two libraries."""
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from uuid import uuid4
+
+import icalendar
+import pytest
+import time_machine
+import vobject  # type: ignore[import-untyped]
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from accounts.models import User
+from accounts.tests.factories import AdminFactory, ProviderFactory, UserFactory
+from bookings.feeds import ical
+from bookings.feeds.models import Feed
+from bookings.feeds.services import MOST_ENTRIES
+from bookings.models import Booking
+from bookings.tests.factories import BookingFactory, SlotFactory
+from bookit.tests.expect import problem
+from catalog.tests.factories import CalendarFactory, ServiceFactory
+
+NOW = datetime(2026, 11, 21, 9, tzinfo=UTC)
+START = datetime(2026, 12, 1, 10, tzinfo=UTC)
+HOUR, DAY = timedelta(hours=1), timedelta(days=1)
+
+database = pytest.mark.django_db
+
+
+@pytest.fixture(autouse=True)
+def frozen():
+    with time_machine.travel(NOW, tick=False):
+        yield
+
+
+@pytest.fixture
+def ana():
+    return UserFactory(name="Ana Silva", email="ana@example.com")
+
+
+@pytest.fixture
+def helena():
+    return ProviderFactory(name="Helena Costa", email="helena@example.com")
+
+
+@pytest.fixture
+def calendar(helena):
+    return CalendarFactory(name="Helena's chair", provider=helena)
+
+
+@pytest.fixture
+def haircut(calendar):
+    return ServiceFactory(title="Haircut", calendar=calendar, capacity=2)
+
+
+def own_address(api, user):
+    return api.as_(user).get("/me/calendar").json()["address"]
+
+
+def addresses(api, user, calendar):
+    """Return the busy address and the one with names."""
+    answer = api.as_(user).get(f"/calendars/{calendar.pk}/feed")
+    assert answer.status_code == 200, answer.content
+    return answer.json()["address"], answer.json()["address_with_names"]
+
+
+def read(answer):
+    """Return the events of an answer, which both libraries must understand alike."""
+    assert answer.status_code == 200, answer.content
+    assert answer["Content-Type"] == "text/calendar; charset=utf-8"
+    assert_valid(answer.content)
+    found = icalendar.Calendar.from_ical(answer.content)
+    events = found.walk("VEVENT")
+    other = vobject.readOne(answer.content.decode())
+    others = other.contents.get("vevent", [])
+    assert [each.uid.value for each in others] == [event["UID"] for event in events]
+    assert [each.dtstart.value for each in others] == [event["DTSTART"].dt for event in events]
+    assert [each.summary.value for each in others] == [event["SUMMARY"] for event in events]
+    assert other.serialize()  # checks that each has what it must have
+    return events
+
+
+def assert_valid(content):
+    """What RFC 5545 says of lines, and a strict parser would refuse."""
+    assert content.endswith(b"END:VCALENDAR\r\n")
+    lines = content.removesuffix(b"\r\n").split(b"\r\n")
+    for line in lines:
+        assert len(line) <= 75
+        assert b"\n" not in line
+        assert b"\r" not in line
+        line.decode()  # no character is cut in two
+    assert lines[:3] == [b"BEGIN:VCALENDAR", b"VERSION:2.0", b"PRODID:-//BookIt//BookIt//EN"]
+    assert sum(line.startswith((b"BEGIN:VEVENT", b"BEGIN:VTIMEZONE")) for line in lines) >= 1
+
+
+def summaries(answer):
+    return [str(event["SUMMARY"]) for event in read(answer)]
+
+
+# --- a booking --------------------------------------------------------------------------------
+
+
+@database
+class TestFile:
+    def test_a_booking_can_be_downloaded(self, api, ana, haircut):
+        booking = BookingFactory(
+            user=ana, service=haircut, start_time=START, status="confirmed", updated_at=NOW
+        )
+        answer = api.as_(ana).get(f"/bookings/{booking.pk}.ics")
+        [event] = read(answer)
+        assert (event["UID"], event["SUMMARY"]) == (str(booking.pk), "Haircut")
+        assert (event["DTSTART"].dt, event["DTEND"].dt) == (START, START + HOUR)
+        assert event["DTSTAMP"].dt == NOW
+        assert event["STATUS"] == "CONFIRMED"
+        assert "Helena's chair" in event["DESCRIPTION"]
+        assert icalendar.Calendar.from_ical(answer.content)["METHOD"] == "PUBLISH"
+
+    @pytest.mark.parametrize(
+        ("status", "shown"),
+        [
+            ("held", "TENTATIVE"),
+            ("pending", "TENTATIVE"),
+            ("confirmed", "CONFIRMED"),
+            ("completed", "CONFIRMED"),
+            ("no_show", "CONFIRMED"),
+            ("cancelled", "CANCELLED"),
+            ("expired", "CANCELLED"),
+        ],
+    )
+    def test_it_says_where_it_stands(self, api, ana, status, shown):
+        booking = BookingFactory(user=ana, status=status)
+        [event] = read(api.as_(ana).get(f"/bookings/{booking.pk}.ics"))
+        assert event["STATUS"] == shown
+
+    def test_a_changed_booking_has_a_higher_sequence(self, api, ana, haircut):
+        client = api.as_(ana)
+        made = client.post(
+            "/bookings", {"service_id": str(haircut.pk), "start_time": START.isoformat()}
+        ).json()["id"]
+        [before] = read(client.get(f"/bookings/{made}.ics"))
+        client.patch(f"/bookings/{made}", {"start_time": (START + DAY).isoformat()})
+        [after] = read(client.get(f"/bookings/{made}.ics"))
+        assert (before["UID"], before["SEQUENCE"]) == (after["UID"], 0)
+        assert after["SEQUENCE"] == 1
+        assert after["DTSTART"].dt == START + DAY
+
+    def test_there_is_none_of_what_does_not_exist(self, api, ana):
+        problem(api.as_(ana).get(f"/bookings/{uuid4()}.ics"), 404, "not_found")
+
+    def test_it_is_no_json(self, api, ana):
+        booking = BookingFactory(user=ana)
+        answer = api.as_(ana).get(
+            f"/bookings/{booking.pk}.ics", headers={"accept": "application/json"}
+        )
+        problem(answer, 406, "not_acceptable")
+
+    def test_whoever_has_it_is_told_that_it_is_the_same(self, api, ana):
+        booking = BookingFactory(user=ana)
+        client = api.as_(ana)
+        etag = client.get(f"/bookings/{booking.pk}.ics")["ETag"]
+        for known in (etag, f'W/{etag}, "other"', "*"):
+            answer = client.get(f"/bookings/{booking.pk}.ics", headers={"if-none-match": known})
+            assert (answer.status_code, answer.content) == (304, b"")
+            assert answer["ETag"] == etag
+        booking.status = "confirmed"
+        booking.save()
+        changed = client.get(f"/bookings/{booking.pk}.ics", headers={"if-none-match": etag})
+        assert changed.status_code == 200
+        assert changed["ETag"] != etag
+
+    def test_its_headers_can_be_asked_for_alone(self, api, ana):
+        booking = BookingFactory(user=ana)
+        whole = api.as_(ana).get(f"/bookings/{booking.pk}.ics")
+        head = api.as_(ana).head(f"/bookings/{booking.pk}.ics")
+        assert (head.status_code, head.content) == (200, b"")
+        assert head["ETag"] == whole["ETag"]
+
+
+# --- one's own feed ---------------------------------------------------------------------------
+
+
+@database
+class TestOwn:
+    def test_it_is_read_without_signing_in(self, api, ana, haircut):
+        address = own_address(api, ana)
+        assert address.startswith("http://testserver/me/calendar.ics?token=")
+        BookingFactory(user=ana, service=haircut, start_time=START)
+        BookingFactory(service=haircut, start_time=START, seat=2)
+        assert summaries(api.get(address)) == ["Haircut"]
+
+    def test_an_empty_one_is_valid_too(self, api, ana):
+        assert read(api.get(own_address(api, ana))) == []
+
+    def test_it_shows_what_still_stands(self, api, ana):
+        for number, status in enumerate(Booking.Status.values):
+            BookingFactory(
+                user=ana,
+                status=status,
+                service__title=status,
+                start_time=START + number * HOUR,
+            )
+        shown = summaries(api.get(own_address(api, ana)))
+        assert shown == ["pending", "confirmed", "completed", "no_show"]
+
+    def test_it_begins_ninety_days_ago_and_ends_after_five_thousand(self, api, ana, haircut):
+        for days in (-91, -89):
+            BookingFactory(user=ana, service=haircut, start_time=NOW + days * DAY)
+        with connection.cursor() as cursor:
+            cursor.execute(
+                """
+                INSERT INTO bookings_booking (
+                    id, user_id, service_id, calendar_id, seat, start_time, end_time, blocked,
+                    status, attendee_name, attendee_email, notes, price, currency
+                )
+                SELECT gen_random_uuid(), user_id, service_id, calendar_id, 1, start_time + hours,
+                    end_time + hours, tstzrange(start_time + hours, end_time + hours), 'confirmed',
+                    '', '', '', 1, 'USD'
+                FROM bookings_booking, generate_series(1, %s) AS n,
+                    LATERAL (SELECT n * interval '1 hour' AS hours) AS later
+                WHERE start_time = %s
+                """,
+                [MOST_ENTRIES, NOW - 89 * DAY],
+            )
+        content = api.get(own_address(api, ana)).content
+        assert content.count(b"BEGIN:VEVENT") == MOST_ENTRIES == 5000
+        first = icalendar.Calendar.from_ical(content).walk("VEVENT")[0]
+        assert first["DTSTART"].dt == NOW - 89 * DAY
+
+    def test_it_is_the_same_until_something_changes(self, api, ana):
+        booking = BookingFactory(user=ana, start_time=START)
+        address = own_address(api, ana)
+        first = api.get(address)
+        with time_machine.travel(NOW + HOUR):
+            again = api.get(address, headers={"if-none-match": first["ETag"]})
+        assert again.status_code == 304
+        Booking.objects.filter(pk=booking.pk).update(status="confirmed")
+        assert api.get(address, headers={"if-none-match": first["ETag"]}).status_code == 200
+
+    def test_a_renewed_address_replaces_those_before(self, api, ana):
+        first = own_address(api, ana)
+        assert own_address(api, ana) == first
+        assert not Feed.objects.exists(), "looking at it has written something"
+        for _ in range(2):
+            renewed = api.as_(ana).post("/me/calendar")
+            assert renewed.status_code == 200
+            second = renewed.json()["address"]
+            assert second == own_address(api, ana) != first
+            problem(api.get(first), 404, "not_found")
+            assert api.get(second).status_code == 200
+            first = second
+
+    def test_the_address_of_a_deactivated_account_leads_nowhere(self, api, ana):
+        address = own_address(api, ana)
+        User.objects.update(is_active=False)
+        problem(api.get(address), 404, "not_found")
+
+    @pytest.mark.parametrize(
+        "token",
+        ["", "x", ".", "..", "WyJvd24iXQ.x", "é", "a" * 5000, "{other}x", "x{other}", "{cut}"],
+    )
+    def test_no_other_token_opens_it(self, api, ana, token):
+        known = own_address(api, ana).partition("token=")[2]
+        query = {"token": token.format(other=known, cut=known[:-1])}
+        problem(api.get("/me/calendar.ics", query), 404, "not_found")
+
+    def test_no_token_is_none(self, api):
+        problem(api.get("/me/calendar.ics"), 404, "not_found")
+
+    def test_it_takes_as_many_queries_whatever_is_in_it(self, api, ana, haircut):
+        address = own_address(api, ana)
+
+        def count():
+            with CaptureQueriesContext(connection) as queries:
+                api.get(address)
+            return len(queries)
+
+        BookingFactory(user=ana, service=haircut, start_time=START)
+        before = count()
+        for number in range(1, 20):
+            BookingFactory(user=ana, start_time=START + number * HOUR)
+        assert count() == before == 3
+
+
+# --- a calendar's feed ------------------------------------------------------------------------
+
+
+@database
+class TestCalendar:
+    @pytest.fixture
+    def booked(self, ana, haircut, calendar):
+        BookingFactory(
+            user=ana, service=haircut, start_time=START, notes="Short", status="confirmed"
+        )
+        BookingFactory(service=haircut, start_time=START, seat=2, attendee_name="Rui")
+        yoga = ServiceFactory(title="Yoga", calendar=calendar, mode="slots", capacity=12)
+        slot = SlotFactory(service=yoga, start_time=START + DAY)
+        for seat, name in ((1, "Eva"), (2, "Max")):
+            BookingFactory(
+                service=yoga, slot=slot, start_time=START + DAY, seat=seat, attendee_name=name
+            )
+        SlotFactory(service=yoga, start_time=START + 2 * DAY)
+        SlotFactory(service=yoga, start_time=START + 3 * DAY, status="cancelled")
+        BookingFactory(service=haircut, start_time=START + 4 * DAY, status="cancelled")
+        BookingFactory(service=haircut, start_time=START + 5 * DAY, status="held")
+
+    def test_whoever_has_the_address_sees_when_it_is_busy_and_nothing_else(
+        self, api, helena, calendar, booked
+    ):
+        busy, _ = addresses(api, helena, calendar)
+        answer = api.get(busy)
+        events = read(answer)
+        assert [event["DTSTART"].dt for event in events] == [
+            *(START, START),
+            *(START + DAY, START + 2 * DAY),
+        ]
+        assert {str(event["SUMMARY"]) for event in events} == {"Busy"}
+        for event in events:
+            assert set(event) == {"UID", "DTSTAMP", "DTSTART", "DTEND", "SUMMARY", "STATUS"}
+        for word in ("Ana", "Rui", "Eva", "Haircut", "Yoga", "Short", "example.com"):
+            assert word.encode() not in answer.content
+
+    def test_its_provider_sees_who_comes(self, api, helena, calendar, booked):
+        _, names = addresses(api, helena, calendar)
+        events = read(api.get(names))
+        assert [str(event["SUMMARY"]) for event in events] == [
+            *("Haircut: Ana Silva", "Haircut: Rui"),
+            *("Yoga (2 of 12)", "Yoga (0 of 12)"),
+        ]
+        assert [str(event["STATUS"]) for event in events][:2] == ["CONFIRMED", "TENTATIVE"]
+        assert events[2]["DESCRIPTION"] == "Eva\nMax"
+
+    def test_an_admin_has_an_address_with_names_of_their_own(self, api, helena, calendar, booked):
+        busy, names = addresses(api, AdminFactory(), calendar)
+        of_helena = addresses(api, helena, calendar)
+        assert busy == of_helena[0]
+        assert names != of_helena[1]
+        assert summaries(api.get(names)) == summaries(api.get(of_helena[1]))
+
+    def test_renewed_addresses_replace_those_before(self, api, helena, calendar):
+        before = addresses(api, helena, calendar)
+        renewed = api.as_(helena).post(f"/calendars/{calendar.pk}/feed").json()
+        after = addresses(api, helena, calendar)
+        assert tuple(renewed.values()) == after
+        for address in before:
+            problem(api.get(address), 404, "not_found")
+        for address in after:
+            assert api.get(address).status_code == 200
+
+    def test_whoever_has_the_calendar_no_more_sees_no_names(self, api, helena, calendar):
+        busy, names = addresses(api, helena, calendar)
+        calendar.provider = ProviderFactory()
+        calendar.save()
+        problem(api.get(names), 404, "not_found")
+        assert api.get(busy).status_code == 200
+
+    @pytest.mark.parametrize("change", [{"is_active": False}, {"role": "user"}])
+    def test_a_former_provider_sees_no_names(self, api, helena, calendar, change):
+        busy, names = addresses(api, helena, calendar)
+        User.objects.filter(pk=helena.pk).update(**change)
+        problem(api.get(names), 404, "not_found")
+        assert api.get(busy).status_code == 200
+
+    @pytest.mark.parametrize("has_provider", [True, False])
+    @pytest.mark.parametrize(
+        "change", [{"is_active": False}, {"role": "user"}, {"role": "provider"}]
+    )
+    def test_a_former_admin_sees_no_names(self, api, calendar, booked, change, has_provider):
+        if not has_provider:
+            calendar.provider = None
+            calendar.save()
+        admin = AdminFactory()
+        busy, names = addresses(api, admin, calendar)
+        assert summaries(api.get(names))[0] == "Haircut: Ana Silva"
+        User.objects.filter(pk=admin.pk).update(**change)
+        problem(api.get(names), 404, "not_found")
+        assert api.get(busy).status_code == 200
+
+    def test_the_provider_still_sees_names_when_an_admin_no_longer_may(self, api, helena, calendar):
+        admin = AdminFactory()
+        _, names = addresses(api, helena, calendar)
+        _, of_admin = addresses(api, admin, calendar)
+        User.objects.filter(pk=admin.pk).update(role="user")
+        problem(api.get(of_admin), 404, "not_found")
+        assert api.get(names).status_code == 200
+
+    def test_a_token_opens_its_own_calendar_alone(self, api, ana, helena, calendar):
+        other = CalendarFactory(provider=helena)
+        tokens = [each.partition("?")[2] for each in addresses(api, helena, calendar)]
+        tokens.append(own_address(api, ana).partition("?")[2])
+        for token in tokens:
+            problem(api.get(f"/calendars/{other.pk}.ics?{token}"), 404, "not_found")
+            problem(api.get(f"/calendars/{uuid4()}.ics?{token}"), 404, "not_found")
+            if token != tokens[-1]:
+                problem(api.get(f"/me/calendar.ics?{token}"), 404, "not_found")
+
+    def test_what_changes_it_changes_its_etag(self, api, helena, calendar, booked):
+        _, names = addresses(api, helena, calendar)
+        etag = api.get(names)["ETag"]
+        assert api.get(names, headers={"if-none-match": etag}).status_code == 304
+        Booking.objects.filter(attendee_name="Max").update(status="cancelled")
+        assert api.get(names, headers={"if-none-match": etag}).status_code == 200
+
+    def test_it_takes_as_many_queries_whatever_is_in_it(self, api, helena, calendar, haircut):
+        for address, queries_of_one in zip(addresses(api, helena, calendar), (3, 4), strict=True):
+            found = []
+            for number in range(3):
+                BookingFactory(
+                    service=haircut,
+                    start_time=START + (number + Booking.objects.count()) * DAY,
+                )
+                with CaptureQueriesContext(connection) as queries:
+                    api.get(address)
+                found.append(len(queries))
+            assert set(found) == {queries_of_one}
+
+
+# --- the format -------------------------------------------------------------------------------
+
+
+@database
+def test_nothing_that_somebody_wrote_breaks_the_calendar(api, ana, helena, calendar, haircut):
+    haircut.title = 'Cut\r\nEND:VEVENT\r\n;,\\:"\x07' + "ü" * 100
+    haircut.save()
+    calendar.name = "Chair\r\nBEGIN:VEVENT\u2028x"
+    calendar.save()
+    BookingFactory(
+        user=ana, service=haircut, start_time=START, attendee_name="Eva\nATTENDEE:mailto:x@y.z"
+    )
+    for address in (own_address(api, ana), *addresses(api, helena, calendar)):
+        [event] = read(api.get(address))
+        assert "ATTENDEE" not in event
+    [event] = read(api.get(own_address(api, ana)))
+    assert event["SUMMARY"] == 'Cut\nEND:VEVENT\n;,\\:" ' + "ü" * 100
+
+
+@given(
+    st.text(st.characters(exclude_categories=["Cs"]), max_size=300),
+    st.text(st.characters(exclude_categories=["Cs"]), max_size=100),
+)
+@example("", "Ana\\")
+def test_any_text_comes_back_and_any_line_is_short(text, name):
+    entry = ical.Entry(
+        uuid4(),
+        START,
+        START + HOUR,
+        NOW,
+        summary=text,
+        organizer=ical.Party(name, "a@example.com"),
+        attendee=ical.Party(name, "b@example.com"),
+    )
+    content = ical.Calendar([entry], method="REQUEST", name=text).text().encode()
+    assert_valid(content)
+    [event] = icalendar.Calendar.from_ical(content).walk("VEVENT")
+    assert event["ATTENDEE"] == "mailto:b@example.com"
+    assert event["ORGANIZER"] == "mailto:a@example.com"
+    [other] = vobject.readOne(content.decode()).vevent_list
+    plain = text.replace("\r\n", "\n").replace("\r", "\n")
+    assert other.summary.value == ical.CONTROLS.sub(" ", plain)
+
+
+@given(
+    st.text(st.characters(exclude_categories=["Cs"]), max_size=300),
+    st.text(st.characters(exclude_categories=["Cs"]), max_size=300),
+    st.none() | st.integers(0, 50),
+)
+def test_an_entry_of_a_feed_is_written_as_the_library_writes_it(summary, description, sequence):
+    entry = ical.Entry(
+        uuid4(),
+        START,
+        START + HOUR,
+        NOW,
+        summary=summary,
+        description=description,
+        sequence=sequence,
+    )
+    assert ical._written(entry) == ical._event(entry).to_ical().decode()
+
+
+def test_entries_of_a_feed_are_not_built_as_components(monkeypatch):
+    """Each component takes the library as long as twenty entries take to write."""
+    monkeypatch.setattr(ical, "_event", None)
+    entry = ical.Entry(uuid4(), START, START + HOUR, NOW, summary="Busy")
+    assert ical.Calendar([entry] * 3).text().count("BEGIN:VEVENT") == 3
+    with pytest.raises(TypeError):  # The control.
+        ical.Calendar([replace(entry, organizer=ical.Party("", "a@example.com"))]).text()

@@ -1,0 +1,188 @@
+"""Endpoints of calendar files and feeds."""
+
+from typing import Any
+from urllib.parse import urlencode
+
+from django.utils import timezone
+from django.utils.http import parse_etags, quote_etag
+from drf_spectacular.utils import (
+    OpenApiExample,
+    OpenApiParameter,
+    OpenApiResponse,
+    extend_schema,
+)
+from rest_framework.permissions import AllowAny, IsAuthenticated
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from accounts.permissions import signed_in
+from bookings.feeds import ical
+from bookings.feeds import services as feeds
+from bookings.feeds.serializers import CalendarFeedSerializer, FeedSerializer
+from bookings.models import Booking
+from bookings.permissions import ReadsBooking
+from bookit.api.renderers import CalendarRenderer
+from bookit.api.schema import errors
+from bookit.api.views import GenericViewSet
+from catalog.models import Calendar
+from catalog.permissions import KeepsCalendar
+
+TOKEN = OpenApiParameter("token", str, description="As in the feed's address; another is a 404.")
+CALENDAR_FILE: Any = {
+    (200, "text/calendar"): OpenApiResponse(
+        {"type": "string"},
+        examples=[
+            OpenApiExample(
+                "A calendar",
+                value=(
+                    "BEGIN:VCALENDAR\r\nVERSION:2.0\r\nPRODID:-//BookIt//BookIt//EN\r\nBEGIN:VEVENT\r\n"
+                    "UID:0199d3a4-02aa-7d0c-9b1f-6f0e5b8f2a11\r\nDTSTAMP:20261121T090500Z\r\n"
+                    "DTSTART:20261201T100000Z\r\nDTEND:20261201T103000Z\r\nSUMMARY:Haircut\r\n"
+                    "STATUS:CONFIRMED\r\nEND:VEVENT\r\nEND:VCALENDAR\r\n"
+                ),
+            )
+        ],
+    ),
+    304: OpenApiResponse(description="It is what `If-None-Match` names."),
+}
+
+
+class CalendarFileViewSet(GenericViewSet):
+    """Bookings for calendar programs, in iCalendar; without a change since, a 304.
+
+    Feeds are read by programs that cannot sign in: their address holds a token.
+    """
+
+    costly_with = ()
+    renderer_classes = [CalendarRenderer]
+    # Anyone may ask for a feed: it is the token that counts.
+    permission_classes = [AllowAny]
+    action_permissions = {"booking": ReadsBooking}
+    object_rows = Booking.objects.select_related("service", "calendar")
+    pagination_class = None
+
+    def known_parameters(self) -> frozenset[str]:
+        """Return also the token of a feed."""
+        return super().known_parameters() | (set() if self.action == "booking" else {"token"})
+
+    @extend_schema(
+        operation_id="bookings_file_show",
+        tags=["Bookings"],
+        summary="Download a booking",
+        responses=CALENDAR_FILE,
+    )
+    def booking(self, request: Request, pk: Any) -> Response:
+        """Download a booking for a calendar program."""
+        return self._file(feeds.booking_file(self.object))
+
+    @extend_schema(
+        operation_id="me_calendar_file_show",
+        tags=["Bookings"],
+        summary="Follow one's bookings",
+        parameters=[TOKEN],
+        responses=CALENDAR_FILE,
+        extensions=errors("not_found"),
+    )
+    def own(self, request: Request) -> Response:
+        """Show the bookings of whoever has this address, see `GET /me/calendar`.
+
+        From 90 days ago on, at most 5,000; but for holds, and what was cancelled or expired.
+        """
+        return self._file(feeds.own_feed(token=self._token, at=timezone.now()))
+
+    @extend_schema(
+        operation_id="calendars_file_show",
+        tags=["Bookings"],
+        summary="Follow a calendar",
+        parameters=[TOKEN],
+        responses=CALENDAR_FILE,
+    )
+    def calendar(self, request: Request, pk: Any) -> Response:
+        """Show when a calendar is busy, see `GET /calendars/{id}/feed`.
+
+        From 90 days ago on, at most 5,000 slots and bookings beside them.
+        """
+        feed = feeds.calendar_feed(calendar_id=pk, token=self._token, at=timezone.now())
+        return self._file(feed)
+
+    @property
+    def _token(self) -> str:
+        return self.request.query_params.get("token", "")
+
+    def _file(self, calendar: ical.Calendar) -> Response:
+        """Answer with a calendar, unless the client has the same already."""
+        etag = quote_etag(calendar.version)
+        known = parse_etags(self.request.headers.get("If-None-Match", ""))
+        is_known = "*" in known or etag in [each.removeprefix("W/") for each in known]
+        headers = {"ETag": etag}
+        return (
+            Response(status=304, headers=headers)
+            if is_known
+            else Response(calendar.text(), headers=headers)
+        )
+
+
+class OwnFeedViewSet(GenericViewSet):
+    """Where calendar programs find one's own bookings."""
+
+    permission_classes = [IsAuthenticated]
+    serializer_class = FeedSerializer  # type: ignore[assignment]
+    pagination_class = None
+
+    @extend_schema(tags=["Bookings"], summary="Show the address of one's calendar feed")
+    def retrieve(self, request: Request, *args: Any, **kwargs: Any) -> Response:
+        """Show the address at which calendar programs find one's bookings."""
+        token = feeds.own_token(signed_in(request))
+        return Response({"address": _address(request, "/me/calendar.ics", token)})
+
+    @extend_schema(
+        operation_id="me_calendar_renew",
+        tags=["Bookings"],
+        summary="Renew the address of one's calendar feed",
+        request=None,
+        responses={200: FeedSerializer},
+    )
+    def renew(self, request: Request) -> Response:
+        """Give one's feed another address; the one before answers 404 from now on."""
+        feeds.renew(owner_id=signed_in(request).pk)
+        return self.retrieve(request)
+
+
+class CalendarFeedViewSet(GenericViewSet):
+    """Where calendar programs find what a calendar's time is taken by."""
+
+    permission_classes = [KeepsCalendar]
+    object_rows = Calendar.objects.all()
+    serializer_class = CalendarFeedSerializer  # type: ignore[assignment]
+    pagination_class = None
+
+    @extend_schema(tags=["Bookings"], summary="Show the addresses of a calendar's feed")
+    def retrieve(self, request: Request, *args: Any, **kwargs: Any) -> Response:
+        """Show two addresses: one for anyone, of the busy times alone, and one with names."""
+        return self._addresses()
+
+    @extend_schema(
+        operation_id="calendars_feed_renew",
+        tags=["Bookings"],
+        summary="Renew the addresses of a calendar's feed",
+        request=None,
+        responses={200: CalendarFeedSerializer},
+    )
+    def renew(self, request: Request, pk: Any) -> Response:
+        """Give the feed two other addresses; those before answer 404 from now on."""
+        feeds.renew(owner_id=pk)
+        return self._addresses()
+
+    def _addresses(self) -> Response:
+        path = f"/calendars/{self.object.pk}.ics"
+        busy, names = feeds.calendar_tokens(self.object, signed_in(self.request))
+        return Response(
+            {
+                "address": _address(self.request, path, busy),
+                "address_with_names": _address(self.request, path, names),
+            }
+        )
+
+
+def _address(request: Request, path: str, token: str) -> str:
+    return request.build_absolute_uri(f"{path}?{urlencode({'token': token})}")

@@ -1,0 +1,15 @@
+"""Counts of mails in the admin site."""
+
+from django.contrib import admin
+
+from bookings.mails.models import MailCount
+from bookit.adminsite.pages import ReadOnlyAdmin
+
+
+@admin.register(MailCount)
+class MailCountAdmin(ReadOnlyAdmin):
+    """How many mails were sent, and which limits kept others back."""
+
+    list_display = ["day", "subject", "sent", "most", "withheld"]
+    list_filter = ["day"]
+    search_fields = ["subject"]

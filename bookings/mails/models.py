@@ -1,0 +1,27 @@
+"""How many mails an address was sent."""
+
+from django.db import models
+
+
+class MailCount(models.Model):
+    """How many mails a day a reader of a booking, or an address, was sent, and how many not."""
+
+    subject = models.CharField(
+        max_length=100, help_text="A booking and one of its readers, or the hash of an address."
+    )
+    day = models.DateField(help_text="In UTC.")
+    sent = models.PositiveIntegerField(default=0)
+    most = models.PositiveIntegerField(help_text="The limit when the last one was counted.")
+    withheld = models.PositiveIntegerField(
+        default=0, help_text="Not sent because this limit was reached."
+    )
+
+    class Meta:
+        ordering = ["-day", "-withheld", "id"]
+        indexes = [models.Index(fields=["day", "id"], name="mail_count_by_day")]
+        constraints = [
+            models.UniqueConstraint(fields=["subject", "day"], name="mail_count_once"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.subject}, {self.day}"

@@ -1,0 +1,30 @@
+"""Mails that a worker sends."""
+
+from typing import Any
+
+from django.utils import timezone
+from procrastinate.contrib.django import app
+
+from bookings.mails import limits as mail_limits
+from bookings.mails import services as mails
+from bookit.jobs import queues as jobs
+from bookit.jobs.queues import PATIENT
+
+
+@app.task(name="bookings.send_mail", queue=jobs.MAILS, retry=PATIENT)
+def send_mail(event_id: int, audience: str) -> None:
+    """Send the mail about an event to the attendee or the provider."""
+    mails.send(event_id=event_id, audience=audience, at=timezone.now())
+
+
+@app.task(name="bookings.send_composed_mail", queue=jobs.MAILS, retry=PATIENT)
+def send_composed_mail(mail: dict[str, Any]) -> None:
+    """Send a mail about a booking that is gone."""
+    mails.deliver(mails.Mail(**mail), at=timezone.now())
+
+
+@app.periodic(cron="37 3 * * *")
+@app.task(name="bookings.prune_mail_counts", queueing_lock="bookings.prune_mail_counts")
+def prune_mail_counts(timestamp: int) -> None:
+    """Delete old counts of mails, every night."""
+    mail_limits.prune_mail_counts(at=timezone.now())

@@ -1,0 +1,480 @@
+"""Mails cannot be used to harass: how many there are, and what strangers are told."""
+
+import logging
+import re
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+from uuid import uuid4
+
+import pytest
+import time_machine
+from django.core import mail
+from django.core.management import call_command
+from django.db import connection, connections
+from hypothesis import given
+from hypothesis import strategies as st
+from procrastinate.contrib.django.models import ProcrastinateJob
+
+from accounts.tests.factories import AdminFactory, ProviderFactory, UserFactory
+from bookings import clock, followup, services, tasks
+from bookings.mails import limits as mail_limits
+from bookings.mails import services as mails
+from bookings.mails.models import MailCount
+from bookings.models import BookingEvent
+from bookings.tests.jobs import work
+from catalog.tests.factories import CalendarFactory, ServiceFactory
+
+NOW = datetime(2026, 11, 21, 9, tzinfo=UTC)
+START = datetime(2026, 12, 1, 10, tzinfo=UTC)
+HOUR, DAY = timedelta(hours=1), timedelta(days=1)
+STRANGER, TO_HELENA, TO_MALLORY = "rui@example.com", "helena@example.com", "mallory@example.com"
+
+database = pytest.mark.django_db
+
+
+@pytest.fixture(autouse=True)
+def frozen():
+    with time_machine.travel(NOW, tick=False):
+        yield
+
+
+@pytest.fixture
+def mallory():
+    return UserFactory(name="Mallory", email=TO_MALLORY)
+
+
+@pytest.fixture
+def helena():
+    return ProviderFactory(name="Helena", email=TO_HELENA)
+
+
+@pytest.fixture
+def haircut(helena):
+    calendar = CalendarFactory(name="Helena's chair", provider=helena)
+    return ServiceFactory(title="Haircut", calendar=calendar)
+
+
+@pytest.fixture
+def book(haircut, mallory):
+    """Return a function that books for the stranger, unless told otherwise."""
+
+    def make(**wish):
+        usual = {"actor": mallory, "service_id": haircut.pk, "start_time": START, "at": NOW}
+        return services.create_booking(**{**usual, "attendee_email": STRANGER, **wish})
+
+    return make
+
+
+@pytest.fixture
+def move(mallory):
+    """Return a function that moves a booking by some hours from its first start."""
+
+    def to(booking, hours, actor=mallory):
+        return services.reschedule_booking(
+            booking_id=booking.pk, actor=actor, start_time=START + hours * HOUR, at=NOW
+        )
+
+    return to
+
+
+def sent():
+    """Return whom the worker has written to since the last look, and the first word of it."""
+    work()
+    found = [(message.to[0], message.subject.partition(":")[0]) for message in mail.outbox]
+    mail.outbox.clear()
+    return found
+
+
+def follow_up_all():
+    """Do what enqueues mails, and leave the mails waiting, as before their time has come."""
+    for job in ProcrastinateJob.objects.filter(task_name="bookings.follow_up").order_by("id"):
+        followup.follow_up(event_ids=job.args["event_ids"], at=NOW)
+    with connection.cursor() as cursor:
+        cursor.execute("DELETE FROM procrastinate_jobs WHERE task_name = 'bookings.follow_up'")
+    return ProcrastinateJob.objects.filter(task_name="bookings.send_mail").order_by("id")
+
+
+# --- moves that follow each other -------------------------------------------------------------
+
+
+@database
+class TestMoves:
+    def test_a_hundred_moves_are_one_mail_for_each_reader(self, book, move):
+        booking = book()
+        assert len(sent()) == 2
+        for hours in range(1, 101):
+            move(booking, hours)
+            follow_up_all()
+        assert sent() == [(STRANGER, "Moved"), (TO_HELENA, "Moved")]
+        assert sent() == []
+
+    def test_the_mail_says_where_it_was_before_all_of_them_and_where_it_is(self, book, move):
+        booking = book()
+        sent()
+        for hours in (24, 48, 72):
+            move(booking, hours)
+        work()
+        for message in mail.outbox:
+            assert "When: Friday, 4 December 2026, 10:00" in message.body
+            assert "Before: Tuesday, 1 December 2026, 10:00" in message.body
+
+    def test_moves_that_follow_a_mail_are_told_in_another(self, book, move):
+        booking = book()
+        sent()
+        for hours in (1, 2):
+            move(booking, hours)
+            assert sent() == [(STRANGER, "Moved"), (TO_HELENA, "Moved")]
+
+    def test_a_move_waits_and_everything_else_goes_at_once(self, book, move, helena, settings):
+        settings.MAIL_PAUSE = timedelta(seconds=90)
+        booking = book()
+        assert {job.scheduled_at for job in follow_up_all()} == {None}
+        sent()
+        move(booking, 1)
+        assert {job.scheduled_at for job in follow_up_all()} == {NOW + timedelta(seconds=90)}
+        sent()
+        services.change_status(booking_id=booking.pk, status="confirmed", actor=helena, at=NOW)
+        assert {job.scheduled_at for job in follow_up_all()} == {None}
+        sent()
+        services.cancel_booking(booking_id=booking.pk, actor=helena, at=NOW)
+        assert {job.scheduled_at for job in follow_up_all()} == {None}
+
+    def test_a_move_of_what_is_cancelled_is_not_told(self, book, move, mallory):
+        booking = book()
+        sent()
+        move(booking, 1)
+        services.cancel_booking(booking_id=booking.pk, actor=mallory, at=NOW)
+        assert sent() == [(STRANGER, "Cancelled"), (TO_HELENA, "Cancelled")]
+
+    def test_a_move_of_what_is_deleted_is_not_told(self, book, move, mallory):
+        booking = book()
+        sent()
+        for hours in range(1, 20):
+            move(booking, hours)
+        services.delete_booking(booking_id=booking.pk, actor=mallory, at=NOW)
+        assert sent() == [(STRANGER, "Cancelled"), (TO_HELENA, "Cancelled")]
+
+    def test_whoever_is_told_that_it_is_confirmed_learns_the_new_time_by_that(
+        self, book, move, helena
+    ):
+        booking = book()
+        sent()
+        move(booking, 24)
+        follow_up_all()
+        services.change_status(booking_id=booking.pk, status="confirmed", actor=helena, at=NOW)
+        work()
+        told = [(message.to[0], message.subject) for message in mail.outbox]
+        # Helena confirmed it herself, and has not been told yet that it was moved.
+        assert sorted(told) == [
+            (TO_HELENA, "Moved: Haircut, Wed 2 Dec 2026, 10:00"),
+            (STRANGER, "Confirmed: Haircut, Wed 2 Dec 2026, 10:00"),
+        ]
+        assert "still to be confirmed" not in "".join(message.body for message in mail.outbox)
+
+    def test_a_provider_who_moved_it_last_knows_where_it_is(self, book, move, helena):
+        booking = book()
+        sent()
+        move(booking, 1)
+        move(booking, 2, actor=helena)
+        assert sent() == [(STRANGER, "Moved")]
+
+    def test_bookings_that_are_moved_at_once_are_told_apart(self, book, move):
+        bookings = [book(start_time=START + 100 * DAY), book(start_time=START + 101 * DAY)]
+        sent()
+        ids = []
+        for number, booking in enumerate(bookings):
+            for hours in (1, 2):
+                move(booking, 10 * number + hours)
+        ids = [event.pk for event in BookingEvent.objects.filter(type="booking.rescheduled")]
+        with connection.cursor() as cursor:
+            cursor.execute("DELETE FROM procrastinate_jobs")
+        followup.follow_up(event_ids=ids, at=NOW)
+        assert [to for to, _ in sent()] == [STRANGER, TO_HELENA] * 2
+
+
+# --- limits -----------------------------------------------------------------------------------
+
+
+@database
+class TestLimits:
+    def test_a_booking_has_eight_mails_a_day_and_one_that_it_is_cancelled(
+        self, book, move, mallory, settings
+    ):
+        settings.MAILS_PER_ADDRESS = 1000
+        booking = book()
+        told = sent()
+        for hours in range(1, 12):
+            move(booking, hours)
+            told += sent()
+        assert [what for to, what in told if to == STRANGER] == ["Requested"] + 7 * ["Moved"]
+        services.cancel_booking(booking_id=booking.pk, actor=mallory, at=NOW)
+        assert sent() == [(STRANGER, "Cancelled"), (TO_HELENA, "Cancelled")]
+
+    def test_an_address_has_twenty_mails_a_day_whoever_books(self, book):
+        for number in range(25):
+            book(actor=UserFactory(), start_time=START + number * DAY)
+        told = [to for to, _ in sent()]
+        assert told.count(STRANGER) == 20
+        # Providers are told of every booking.
+        assert told.count(TO_HELENA) == 25
+        with time_machine.travel(NOW + DAY, tick=False):
+            book(start_time=START + 30 * DAY)
+            assert (STRANGER, "Requested") in sent()
+
+    @pytest.mark.parametrize(
+        "spelling",
+        ["victim+{n}@gmail.com", "Victim+{n}@GMail.com", "v.ictim+{n}@googlemail.com"],
+    )
+    def test_one_mailbox_is_one_address_however_it_is_spelt(self, book, spelling):
+        for number in range(25):
+            book(attendee_email=spelling.format(n=number), start_time=START + number * DAY)
+        assert len([to for to, _ in sent() if to != TO_HELENA]) == 20
+
+    def test_the_limit_of_an_address_counts_reminders_too(self, book, helena, settings):
+        settings.MAILS_PER_ADDRESS = 1
+        booking = book()
+        services.change_status(booking_id=booking.pk, status="confirmed", actor=helena, at=NOW)
+        sent()
+        clock.send_reminders(at=START - HOUR)
+        assert sent() == []
+
+    def test_ones_own_address_is_as_limited_as_any_that_nobody_verified(self, book):
+        for number in range(25):
+            book(attendee_email="", start_time=START + number * DAY)
+        assert [to for to, _ in sent()].count(TO_MALLORY) == 20
+
+    def test_what_is_withheld_is_logged_and_counted_without_the_address(
+        self, book, settings, caplog
+    ):
+        settings.MAILS_PER_ADDRESS = 1
+        book()
+        booking = book(start_time=START + DAY)
+        with caplog.at_level(logging.WARNING, logger="bookings.mails.services"):
+            sent()
+        [record] = [each for each in caplog.records if each.name == "bookings.mails.services"]
+        assert record.getMessage() == "mail withheld: the limit of its address is reached"
+        assert (record.booking_id, record.audience) == (str(booking.pk), "attendee")
+        assert STRANGER not in str(vars(record))
+        [count] = MailCount.objects.filter(withheld__gt=0)
+        assert (count.sent, count.most, count.withheld) == (1, 1, 1)
+        assert "rui" not in count.subject
+        # The mail that was not sent does not count against its booking.
+        assert MailCount.objects.get(subject=f"booking/{booking.pk}/attendee").sent == 0
+
+    def test_a_mail_that_the_server_refuses_is_not_counted(self, book, monkeypatch):
+        [event] = book().events.all()
+
+        class Down(OSError):
+            pass
+
+        def fail(*args, **kwargs):
+            raise Down
+
+        with monkeypatch.context() as down:
+            down.setattr(mails.EmailMultiAlternatives, "send", fail)
+            for _ in range(30):
+                with pytest.raises(Down):
+                    tasks.send_mail(event_id=event.pk, audience="attendee")
+        assert set(MailCount.objects.values_list("sent", flat=True)) == {0}
+        tasks.send_mail(event_id=event.pk, audience="attendee")
+        assert len(mail.outbox) == 1
+
+    def test_counts_are_deleted_after_a_month(self, book):
+        book()
+        sent()
+        assert MailCount.objects.count() == 4
+        with time_machine.travel(NOW + timedelta(days=29), tick=False):
+            call_command("prune")
+        assert MailCount.objects.count() == 4
+        with time_machine.travel(NOW + timedelta(days=31), tick=False):
+            call_command("prune")
+        assert MailCount.objects.count() == 0
+
+
+def limits(booking_id, most):
+    return [
+        mail_limits.Limit("booking", f"booking/{booking_id}/attendee", 1000),
+        mail_limits.Limit("address", "address/x", most),
+    ]
+
+
+def count_first(wanted, at):
+    """What `take` would be without its statement: look, then write."""
+    address = wanted[1]
+    row, _ = MailCount.objects.get_or_create(
+        subject=address.subject, day=at.date(), defaults={"most": address.most}
+    )
+    if row.sent >= address.most:
+        return [address]
+    MailCount.objects.filter(pk=row.pk).update(sent=row.sent + 1)
+    return []
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize(
+    "take",
+    [lambda wanted, at: mail_limits.take(wanted, at=at), count_first],
+    ids=["take", "control"],
+)
+def test_workers_that_count_at_once_stay_within_the_limit(take):
+    most, crowd = 10, 20
+
+    def work_once(number):
+        try:
+            return [not take(limits(uuid4(), most), NOW) for _ in range(5)]
+        finally:
+            connections.close_all()
+
+    with ThreadPoolExecutor(crowd) as pool:
+        allowed = sum(sum(each) for each in pool.map(work_once, range(crowd)))
+    if take is count_first:
+        assert allowed > most, "the control shows no race"
+    else:
+        assert allowed == most
+        [address] = MailCount.objects.filter(subject="address/x")
+        assert (address.sent, address.withheld) == (most, crowd * 5 - most)
+
+
+# --- what strangers are told ------------------------------------------------------------------
+
+EVIL = "evil"
+TEXTS = {
+    "attendee_name": "You won http://evil.example/claim evil",
+    "notes": "Pay at https://evil.example now, evil www.evil.example evil@evil.example",
+}
+
+
+def whole(message):
+    """Return all that somebody could read in a mail."""
+    parts = [message.subject, message.body, message.alternatives[0].content]
+    return "\n".join([*parts, *(str(content) for _, content, _ in message.attachments)])
+
+
+@database
+class TestStrangers:
+    @pytest.mark.parametrize("address", [STRANGER, ""], ids=["named", "registered"])
+    def test_an_address_that_nobody_verified_gets_nothing_that_a_user_wrote(
+        self, book, move, mallory, haircut, helena, address
+    ):
+        mallory.name = "Evil http://evil.example"
+        mallory.save()
+        haircut.title, haircut.calendar.name = "Cut by evil.example", "www.evil.example"
+        haircut.save()
+        haircut.calendar.save()
+        booking = book(attendee_email=address, **TEXTS)
+        sent_now = []
+        for step in (
+            lambda: move(booking, 1),
+            lambda: services.change_status(
+                booking_id=booking.pk, status="confirmed", actor=helena, at=NOW
+            ),
+            lambda: clock.send_reminders(at=START - HOUR),
+            lambda: services.change_status(
+                booking_id=booking.pk,
+                status="cancelled",
+                actor=helena,
+                at=NOW,
+                reason="See http://evil.example",
+            ),
+            lambda: None,
+        ):
+            work()
+            step()
+        told = [each for each in mail.outbox if each.to == [address or TO_MALLORY]]
+        sent_now = [message.subject.partition(":")[0] for message in told]
+        assert sent_now == ["Requested", "Moved", "Confirmed", "Reminder", "Cancelled"]
+        for message in told:
+            text = whole(message)
+            assert "http" not in re.sub(r"<!DOCTYPE.*?>", "", text).lower()
+            # What the provider chose is there, and is no link.
+            assert "Cut by evil. example" in text
+            assert not re.search(r"evil\.\S", text)
+            for word in ("Pay", "won", "Evil", "See"):
+                assert word not in text
+            assert message.body.startswith("Hello,\n")
+            assert "somebody gave this address" in message.body
+
+    def test_the_reason_that_no_user_wrote_is_told(self, haircut, mallory, helena):
+        booking = services.create_booking(
+            actor=mallory, service_id=haircut.pk, start_time=START, at=NOW
+        )
+        sent()
+        services.change_status(
+            booking_id=booking.pk,
+            status="cancelled",
+            actor=helena,
+            at=NOW,
+            reason="The slot was cancelled.",
+        )
+        work()
+        assert "Reason: The slot was cancelled." in mail.outbox[0].body
+
+    def test_the_provider_reads_it_all_and_no_name_is_a_link(self, book):
+        book(**TEXTS)
+        work()
+        [message] = [each for each in mail.outbox if each.to == [TO_HELENA]]
+        assert "You won http:// evil. example/claim evil would like to book." in message.body
+        assert "Notes: Pay at https://evil.example now" in message.body
+        assert "You won http:// evil. example/claim evil, rui@example.com" in message.body
+
+    @pytest.mark.parametrize(("role", "is_told"), [("user", False), ("provider", True)])
+    def test_whoever_has_a_role_that_an_admin_gave_them_reads_it_all(
+        self, book, mallory, role, is_told
+    ):
+        mallory.role = role
+        mallory.save()
+        book(attendee_email="", notes="By the window")
+        work()
+        [message] = [each for each in mail.outbox if each.to == [TO_MALLORY]]
+        assert ("Hello Mallory," in message.body) == is_told
+        assert ("Notes: By the window" in message.body) == is_told
+        assert ("somebody gave this address" in message.body) != is_told
+
+    def test_a_verified_user_verifies_no_other_address(self, book, mallory):
+        mallory.role = "provider"
+        mallory.save()
+        book(notes="By the window")
+        work()
+        [message] = [each for each in mail.outbox if each.to == [STRANGER]]
+        assert "By the window" not in message.body
+
+
+LINKS = re.compile(
+    r"\w+://\S|www\.\w|\S@\S|[^\W_]\.[^\W\d_]|(mailto|tel|javascript|data):\S", re.IGNORECASE
+)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("http://evil.example", "HTTPS://evil.example/x?y=z#w", "www.evil.example"),
+        *("evil.example", "evil.example:8080/x", "a@evil.example", "mailto:a@evil.example"),
+        *("tel:+351900000000", "//evil.example", "evil.рф", "javascript:alert(1)"),
+        *("ftp://1.2.3.4/", "Ana(evil.example)", "http:\\\\evil.example"),
+    ],
+)
+def test_no_link_is_left_in_a_text(text):
+    assert not LINKS.search(mails.unlinked(text)), mails.unlinked(text)
+
+
+@given(st.text(st.characters(exclude_categories=["Cs"]), max_size=100))
+def test_no_text_is_a_link_and_what_is_none_stays(text):
+    plain = mails.unlinked(text)
+    assert not re.search(r"://\S|@\S|\.[a-zA-Z]", plain)
+    assert mails.unlinked(plain) == plain
+
+
+@pytest.mark.parametrize("text", ["Haircut", "Yoga 10:30, 1.5 h", "Dr. Silva: teeth", "Zoë & Co."])
+def test_ordinary_names_stay_as_they_are(text):
+    assert mails.unlinked(text) == text
+
+
+def test_admins_see_what_was_withheld(client, db):
+    MailCount.objects.create(
+        subject="booking/1/attendee", day=NOW.date(), sent=8, most=8, withheld=92
+    )
+    client.force_login(AdminFactory())
+    page = client.get("/admin/bookings/mailcount/")
+    assert page.status_code == 200
+    assert b"booking/1/attendee" in page.content
+    assert b"92" in page.content

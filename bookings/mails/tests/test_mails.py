@@ -1,0 +1,584 @@
+"""Mails about bookings: who gets which, what they say, and that none is lost or does harm."""
+
+import email
+import smtplib
+from datetime import UTC, datetime, timedelta
+
+import icalendar
+import pytest
+import time_machine
+import vobject  # type: ignore[import-untyped]
+from django.core import mail
+from django.core.management import call_command
+from django.db import connection, transaction
+from django.test.utils import CaptureQueriesContext
+from procrastinate.contrib.django.models import ProcrastinateJob
+
+from accounts.tests.factories import AdminFactory, ProviderFactory, UserFactory
+from bookings import clock, events, followup, services, tasks
+from bookings.mails import services as mails
+from bookings.models import Booking, BookingEvent
+from bookings.slots import services as slots
+from bookings.tests.factories import BookingFactory, SlotFactory
+from bookings.tests.jobs import work
+from bookings.tests.smtp import AnyPort, Server
+from catalog.tests.factories import CalendarFactory, ServiceFactory
+
+NOW = datetime(2026, 11, 21, 9, tzinfo=UTC)
+START = datetime(2026, 12, 1, 10, tzinfo=UTC)
+DAY = timedelta(days=1)
+
+database = pytest.mark.django_db
+
+
+@pytest.fixture
+def ana():
+    return UserFactory(name="Ana Silva", email="ana@example.com", timezone="Europe/Lisbon")
+
+
+@pytest.fixture
+def helena():
+    return ProviderFactory(name="Helena", email="helena@example.com", timezone="Europe/Paris")
+
+
+@pytest.fixture
+def admin():
+    return AdminFactory(email="admin@example.com")
+
+
+@pytest.fixture
+def haircut(helena):
+    return ServiceFactory(
+        title="Haircut", calendar=CalendarFactory(name="Helena's chair", provider=helena)
+    )
+
+
+@pytest.fixture
+def book(haircut, ana):
+    """Return a function that books, a month ahead unless told otherwise."""
+
+    def make(**wish):
+        return services.create_booking(
+            **{"actor": ana, "service_id": haircut.pk, "start_time": START, "at": NOW, **wish}
+        )
+
+    return make
+
+
+def sent():
+    """Return whom the worker has written to since the last look, and about what."""
+    work()
+    found = [(message.to[0], message.subject) for message in mail.outbox]
+    mail.outbox.clear()
+    return found
+
+
+def sent_one(to):
+    """Return the one mail that the worker has sent to somebody."""
+    work()
+    [message] = [each for each in mail.outbox if each.to == [to]]
+    mail.outbox.clear()
+    return message
+
+
+def file_of(message):
+    """Return the calendar of a mail, as two libraries that know nothing of each other read it."""
+    [(name, content, form)] = message.attachments
+    assert name == "booking.ics"
+    read = icalendar.Calendar.from_ical(content)
+    [event] = read.walk("VEVENT")
+    assert form == f"text/calendar; method={read['METHOD']}"
+    other = vobject.readOne(content)
+    assert other.method.value == read["METHOD"]
+    assert other.vevent.uid.value == event["UID"]
+    assert other.vevent.dtstart.value == event["DTSTART"].dt
+    return str(read["METHOD"]), event
+
+
+# --- who gets which ---------------------------------------------------------------------------
+
+TO_ANA, TO_HELENA = "ana@example.com", "helena@example.com"
+ON = "Haircut, Tue 1 Dec 2026, "
+
+
+@database
+class TestWho:
+    def test_a_request_is_told_to_both(self, book):
+        book()
+        assert sent() == [
+            (TO_ANA, f"Requested: {ON}10:00"),
+            (TO_HELENA, f"Requested: {ON}11:00"),
+        ]
+
+    def test_a_booking_that_needs_no_confirmation_is_confirmed_at_once(self, book, haircut):
+        haircut.requires_confirmation = False
+        haircut.save()
+        book()
+        assert sent() == [
+            (TO_ANA, f"Confirmed: {ON}10:00"),
+            (TO_HELENA, f"Confirmed: {ON}11:00"),
+        ]
+
+    def test_a_provider_is_not_told_what_they_did_themselves(self, book, helena):
+        booking = book()
+        sent()
+        services.change_status(booking_id=booking.pk, status="confirmed", actor=helena, at=NOW)
+        assert sent() == [(TO_ANA, f"Confirmed: {ON}10:00")]
+        services.cancel_booking(booking_id=booking.pk, actor=helena, at=NOW)
+        assert sent() == [(TO_ANA, f"Cancelled: {ON}10:00")]
+
+    def test_both_are_told_what_an_admin_did(self, book, admin):
+        booking = book()
+        sent()
+        services.change_status(booking_id=booking.pk, status="confirmed", actor=admin, at=NOW)
+        assert [to for to, _ in sent()] == [TO_ANA, TO_HELENA]
+
+    def test_whoever_moves_or_cancels_gets_a_receipt(self, book, ana):
+        booking = book()
+        sent()
+        services.reschedule_booking(
+            booking_id=booking.pk, actor=ana, start_time=START + DAY, at=NOW
+        )
+        assert sent() == [
+            (TO_ANA, "Moved: Haircut, Wed 2 Dec 2026, 10:00"),
+            (TO_HELENA, "Moved: Haircut, Wed 2 Dec 2026, 11:00"),
+        ]
+        services.cancel_booking(booking_id=booking.pk, actor=ana, at=NOW)
+        assert [subject.partition(":")[0] for _, subject in sent()] == ["Cancelled", "Cancelled"]
+
+    def test_a_hold_is_told_to_nobody_until_it_is_booked(self, book, ana):
+        first, second, third = (book(hold=True, start_time=START + n * DAY) for n in range(3))
+        services.cancel_booking(booking_id=first.pk, actor=ana, at=NOW)
+        assert sent() == []
+        services.book_hold(booking_id=second.pk, actor=ana, at=NOW)
+        assert [to for to, _ in sent()] == [TO_ANA, TO_HELENA]
+        clock.expire_bookings(at=NOW + DAY)
+        assert Booking.objects.get(pk=third.pk).status == "expired"
+        assert sent() == []
+
+    def test_whose_request_nobody_confirmed_is_told(self, book):
+        book()
+        sent()
+        clock.expire_bookings(at=START)
+        assert sent() == [(TO_ANA, f"Not confirmed: {ON}10:00")]
+
+    def test_attendees_alone_are_reminded(self, book, admin):
+        booking = book()
+        services.change_status(booking_id=booking.pk, status="confirmed", actor=admin, at=NOW)
+        sent()
+        clock.send_reminders(at=START - timedelta(hours=23))
+        assert sent() == [(TO_ANA, f"Reminder: {ON}10:00")]
+
+    def test_nobody_is_reminded_of_what_has_been_cancelled_meanwhile(self, book, ana, admin):
+        booking = book()
+        services.change_status(booking_id=booking.pk, status="confirmed", actor=admin, at=NOW)
+        sent()
+        clock.send_reminders(at=START - timedelta(hours=23))
+        services.cancel_booking(booking_id=booking.pk, actor=ana, at=START - timedelta(hours=22))
+        assert {subject.partition(":")[0] for _, subject in sent()} == {"Cancelled"}
+
+    def test_that_it_took_place_is_no_news(self, book, admin):
+        booking = book()
+        services.change_status(booking_id=booking.pk, status="confirmed", actor=admin, at=NOW)
+        sent()
+        clock.complete_bookings(at=START + DAY)
+        services.change_status(booking_id=booking.pk, status="no_show", actor=admin, at=START + DAY)
+        assert sent() == []
+
+    def test_all_in_a_cancelled_slot_are_told_why(self, haircut, ana, helena):
+        slot = SlotFactory(service=haircut, capacity=2, start_time=START)
+        for user in (ana, UserFactory(email="ben@example.com")):
+            services.create_booking(actor=user, slot_id=slot.pk, at=NOW)
+        sent()
+        slots.change_slot(slot_id=slot.pk, actor=helena, status="cancelled", at=NOW)
+        work()
+        assert [message.to for message in mail.outbox] == [[TO_ANA], ["ben@example.com"]]
+        assert all("Reason: The slot was cancelled." in message.body for message in mail.outbox)
+
+    def test_whoever_waits_is_told_of_a_seat_and_until_when_it_is_kept(self, ana, haircut):
+        offer = BookingFactory(
+            user=ana,
+            service=haircut,
+            start_time=START,
+            status="held",
+            hold_expires_at=NOW + timedelta(hours=1),
+        )
+        events.record(offer, BookingEvent.Type.HELD, actor=None, at=NOW, waitlist=True)
+        message = sent_one(TO_ANA)
+        assert message.subject == f"A seat for you: {ON}10:00"
+        assert "until Saturday, 21 November 2026, 10:00 (Europe/Lisbon)" in message.body
+        # If it passes on, nothing would take it out of a diary again.
+        assert message.attachments == []
+
+    def test_whoever_was_offered_a_seat_hears_that_somebody_else_has_cancelled_it(
+        self, ana, haircut, admin
+    ):
+        offer = BookingFactory(user=ana, service=haircut, start_time=START, status="held")
+        events.record(offer, BookingEvent.Type.HELD, actor=None, at=NOW, waitlist=True)
+        sent()
+        services.change_status(booking_id=offer.pk, status="cancelled", actor=admin, at=NOW)
+        assert (TO_ANA, f"Cancelled: {ON}10:00") in sent()
+
+    def test_whoever_lets_an_offer_go_knows_it(self, ana, haircut):
+        offer = BookingFactory(user=ana, service=haircut, start_time=START, status="held")
+        events.record(offer, BookingEvent.Type.HELD, actor=None, at=NOW, waitlist=True)
+        sent()
+        services.cancel_booking(booking_id=offer.pk, actor=ana, at=NOW)
+        assert sent() == []
+
+    def test_an_offer_that_has_passed_on_is_not_made(self, ana, haircut):
+        offer = BookingFactory(user=ana, service=haircut, start_time=START, status="held")
+        events.record(offer, BookingEvent.Type.HELD, actor=None, at=NOW, waitlist=True)
+        clock.expire_bookings(at=offer.hold_expires_at)
+        assert sent() == []
+
+    def test_the_attendee_that_was_named_is_written_to(self, book):
+        book(attendee_name="Rui", attendee_email="rui@example.com")
+        message = sent_one("rui@example.com")
+        assert message.body.startswith("Hello,")
+
+    def test_the_provider_learns_no_address_but_the_one_that_was_given(self, book):
+        book()
+        assert TO_ANA not in sent_one(TO_HELENA).message().as_string()
+
+    def test_deactivated_accounts_get_no_mail(self, book, ana, helena):
+        booking = book()
+        ana.is_active = helena.is_active = False
+        ana.save()
+        helena.save()
+        assert sent() == []
+        Booking.objects.filter(pk=booking.pk).update(attendee_email="rui@example.com")
+        services.change_status(
+            booking_id=booking.pk, status="confirmed", actor=AdminFactory(), at=NOW
+        )
+        assert [to for to, _ in sent()] == ["rui@example.com"]
+
+    @pytest.mark.parametrize("role", ["user", "provider", "admin"])
+    def test_a_former_provider_gets_no_mail(self, book, helena, role):
+        helena.role = role
+        helena.save()
+        book()
+        assert (TO_HELENA in [to for to, _ in sent()]) == (role != "user")
+
+    def test_a_provider_who_was_demoted_gets_no_mail_that_waits(self, book, helena):
+        followup.follow_up(event_ids=[event.pk for event in book().events.all()], at=NOW)
+        assert len(waiting()) == 2
+        helena.role = "user"
+        helena.save()
+        assert [to for to, _ in sent()] == [TO_ANA]
+
+    def test_a_calendar_of_nobodys_has_nobody_to_tell(self, ana):
+        room = ServiceFactory(title="Room")
+        services.create_booking(actor=ana, service_id=room.pk, start_time=START, at=NOW)
+        assert [to for to, _ in sent()] == [TO_ANA]
+
+
+# --- what they say ----------------------------------------------------------------------------
+
+
+@database
+class TestContent:
+    def test_a_price_has_the_decimals_of_its_currency(self, ana):
+        bath = ServiceFactory(title="Onsen", price=1500, currency="JPY")
+        services.create_booking(actor=ana, service_id=bath.pk, start_time=START, at=NOW)
+        assert "\nPrice: 1500 JPY\n" in sent_one(TO_ANA).body
+
+    def test_it_comes_as_text_and_html_with_the_booking_for_ones_calendar(self, book):
+        booking = book(notes="Short, please.\nPrice: 0.00 USD")
+        message = sent_one(TO_ANA)
+        [html] = message.alternatives
+        assert html.mimetype == "text/html"
+        for text in (message.body, html.content):
+            assert "Tuesday, 1 December 2026, 10:00-11:00 (Europe/Lisbon)" in text
+            assert "Haircut" in text
+            assert "25.00 USD" in text
+            assert str(booking.pk) in text
+        # What somebody has written cannot be taken for a line of ours.
+        assert "\nPrice: 25.00 USD\n" in message.body
+        assert "\nPrice: 0.00" not in message.body
+        method, event = file_of(message)
+        assert (method, event["STATUS"], event["SEQUENCE"]) == ("REQUEST", "TENTATIVE", 0)
+        assert (event["UID"], event["SUMMARY"]) == (str(booking.pk), "Haircut")
+        assert event["DTSTART"].dt == START
+        assert event["ATTENDEE"] == "mailto:ana@example.com"
+        assert event["ORGANIZER"] == "mailto:bookit@localhost"
+
+    def test_each_reads_it_in_their_own_zone(self, book):
+        book()
+        message = sent_one(TO_HELENA)
+        assert "Tuesday, 1 December 2026, 11:00-12:00 (Europe/Paris)" in message.body
+        assert file_of(message)[1]["SUMMARY"] == "Haircut: Ana Silva"
+
+    @pytest.mark.parametrize(
+        ("zone", "start", "shown"),
+        [
+            ("Europe/Lisbon", "2027-07-01T10:00Z", "Thursday, 1 July 2027, 11:00-12:00"),
+            ("Asia/Kathmandu", "2027-07-01T10:00Z", "Thursday, 1 July 2027, 15:45-16:45"),
+            (
+                *("Pacific/Auckland", "2027-07-01T11:30Z"),
+                "Thursday, 1 July 2027, 23:30 - Friday, 2 July 2027, 00:30",
+            ),
+            # Clocks jump from 01:00 to 02:00, and from 02:00 back to 01:00.
+            ("Europe/Lisbon", "2027-03-28T00:30Z", "Sunday, 28 March 2027, 00:30-02:30"),
+            (
+                *("Europe/Lisbon", "2027-10-31T00:30Z"),
+                "Sunday, 31 October 2027, 01:30 WEST-01:30 WET",
+            ),
+        ],
+    )
+    def test_times_are_those_of_the_readers_clocks(self, book, ana, zone, start, shown):
+        ana.timezone = zone
+        ana.save()
+        book(start_time=datetime.fromisoformat(start))
+        assert f"When: {shown} ({zone})\n" in sent_one(TO_ANA).body
+
+    def test_a_move_says_from_when_and_whether_it_is_still_to_be_confirmed(self, book, ana):
+        booking = book()
+        sent()
+        services.reschedule_booking(
+            booking_id=booking.pk, actor=ana, start_time=START + DAY, at=NOW
+        )
+        text = sent_one(TO_ANA).body
+        assert "has been moved. It is still to be confirmed." in text
+        assert "When: Wednesday, 2 December 2026, 10:00" in text
+        assert "Before: Tuesday, 1 December 2026, 10:00" in text
+
+    def test_each_shows_the_booking_as_it_was_then(self, book, ana):
+        booking = book()
+        services.reschedule_booking(
+            booking_id=booking.pk, actor=ana, start_time=START + DAY, at=NOW
+        )
+        work()
+        first, second = [each for each in mail.outbox if each.to == [TO_ANA]]
+        assert "When: Tuesday, 1 December 2026" in first.body
+        assert "When: Wednesday, 2 December 2026" in second.body
+
+    def test_calendars_see_one_booking_whose_sequence_rises(self, book, ana, admin):
+        booking = book()
+        services.change_status(booking_id=booking.pk, status="confirmed", actor=admin, at=NOW)
+        services.reschedule_booking(
+            booking_id=booking.pk, actor=ana, start_time=START + DAY, at=NOW
+        )
+        work()
+        services.cancel_booking(booking_id=booking.pk, actor=ana, at=NOW)
+        work()
+        files = [file_of(each) for each in mail.outbox if each.to == [TO_ANA]]
+        assert {event["UID"] for _, event in files} == {str(booking.pk)}
+        assert [(method, event["STATUS"], event["SEQUENCE"]) for method, event in files] == [
+            ("REQUEST", "TENTATIVE", 0),
+            ("REQUEST", "CONFIRMED", 1),
+            ("REQUEST", "CONFIRMED", 2),
+            ("CANCEL", "CANCELLED", 3),
+        ]
+        assert files[-1][1]["DTSTART"].dt == START + DAY
+
+    def test_nothing_that_somebody_wrote_becomes_a_header_or_html(self, book, haircut, ana):
+        haircut.title = "Hair\r\nBcc: evil@example.com\r\n\r\n<b>cut</b>{name}"
+        haircut.save()
+        haircut.calendar.name = 'Chair\r\nATTENDEE:mailto:evil@example.com "quoted"'
+        haircut.calendar.save()
+        ana.name = "Ana\r\nBcc: evil@example.com <script>alert(1)</script>"
+        ana.role = "provider"
+        ana.save()
+        book(notes="<img src=x onerror=alert(1)>\x1b[31m")
+        message = sent_one(TO_ANA)
+        received = email.message_from_bytes(message.message().as_bytes())
+        assert received["Bcc"] is None
+        assert received["To"] == TO_ANA
+        assert message.recipients() == [TO_ANA]
+        assert "Requested: Hair Bcc: evil@example.com <b>cut</b>{name}, Tue" in message.subject
+        html = message.alternatives[0].content
+        assert not any(tag in html for tag in ("<script", "<img", "<b>"))
+        assert "&lt;script&gt;alert(1)&lt;/script&gt;" in html
+        _, event = file_of(message)
+        assert event["ATTENDEE"] == "mailto:ana@example.com"
+
+
+# --- that none is lost, and none comes twice for nothing --------------------------------------
+
+
+def waiting():
+    return [job.args for job in ProcrastinateJob.objects.filter(task_name="bookings.send_mail")]
+
+
+@database
+class TestJobs:
+    def test_whoever_does_the_same_twice_enqueues_it_once(self, book):
+        booking = book()
+        ids = [event.pk for event in booking.events.all()]
+        for _ in range(2):
+            followup.follow_up(event_ids=ids, at=NOW)
+            assert waiting() == [
+                {"event_id": ids[0], "audience": "attendee"},
+                {"event_id": ids[0], "audience": "provider"},
+            ]
+
+    def test_what_waits_does_not_keep_the_rest_from_being_enqueued(self, book):
+        first, second = book(), book(start_time=START + DAY)
+        for bookings in ([first], [first, second]):
+            ids = [event.pk for booking in bookings for event in booking.events.all()]
+            followup.follow_up(event_ids=ids, at=NOW)
+        assert len(waiting()) == 4
+
+    def test_a_mail_that_is_sent_twice_can_be_known_for_the_same(self, book):
+        [event] = book().events.all()
+        for audience in ("attendee", "attendee", "provider"):
+            mails.send(event_id=event.pk, audience=audience, at=NOW)
+        first, again, other = [message.message()["Message-ID"] for message in mail.outbox]
+        assert first == again != other
+
+    def test_many_events_are_enqueued_with_as_many_queries_as_one(self, haircut, ana):
+        def enqueue(count):
+            made = [
+                events.record(
+                    BookingFactory(service=haircut, user=ana, start_time=START + n * DAY),
+                    BookingEvent.Type.CREATED,
+                    actor=ana,
+                    at=NOW,
+                )
+                for n in range(count)
+            ]
+            ids = [event.pk for event in made]
+            Booking.objects.update(status="cancelled")
+            with CaptureQueriesContext(
+                connection,
+            ) as queries:
+                followup.follow_up(event_ids=ids, at=NOW)
+            return len(queries)
+
+        assert enqueue(1) == enqueue(20)
+        assert len(waiting()) == 42
+
+    def test_a_mail_takes_one_query_and_one_that_counts_it(self, book):
+        [event] = book().events.all()
+        with CaptureQueriesContext(connection) as queries:
+            mails.send(event_id=event.pk, audience="attendee", at=NOW)
+        assert len(queries) == 2
+        assert len(mail.outbox) == 1
+
+    def test_a_booking_that_is_deleted_is_cancelled_first_and_everybody_told(self, book, ana):
+        booking = book()
+        sent()
+        services.delete_booking(booking_id=booking.pk, actor=ana, at=NOW)
+        assert not Booking.objects.exists()
+        message = sent_one(TO_ANA)
+        assert message.subject == f"Cancelled: {ON}10:00"
+        method, event = file_of(message)
+        assert (method, event["UID"], event["SEQUENCE"]) == ("CANCEL", str(booking.pk), 1)
+        types = BookingEvent.objects.order_by("id").values_list("type", "data__status")
+        assert list(types) == [
+            ("booking.created", "pending"),
+            ("booking.cancelled", "cancelled"),
+            ("booking.deleted", "cancelled"),
+        ]
+
+    def test_of_what_is_over_or_was_only_held_nobody_is_told_that_it_is_deleted(
+        self, book, ana, admin
+    ):
+        past, held = book(), book(hold=True, start_time=START + DAY)
+        sent()
+        services.delete_booking(booking_id=held.pk, actor=ana, at=NOW)
+        services.delete_booking(booking_id=past.pk, actor=admin, at=START)
+        assert sent() == []
+        cancelled = BookingEvent.objects.filter(type="booking.cancelled")
+        assert [event.booking_id for event in cancelled] == [held.pk]
+
+    def test_a_deletion_that_is_undone_is_told_to_nobody(self, book, ana):
+        booking = book()
+        sent()
+        with transaction.atomic():
+            services.delete_booking(booking_id=booking.pk, actor=ana, at=NOW)
+            transaction.set_rollback(True)
+        assert sent() == []
+        assert Booking.objects.exists()
+
+    def test_mails_about_a_booking_that_is_gone_are_no_failure(self, book, ana):
+        booking = book()
+        services.delete_booking(booking_id=booking.pk, actor=ana, at=NOW)
+        assert {subject.partition(":")[0] for _, subject in sent()} == {"Requested", "Cancelled"}
+
+    def test_what_was_cancelled_is_told_though_it_is_deleted_before_anybody_could(self, book, ana):
+        booking = book()
+        sent()
+        services.cancel_booking(booking_id=booking.pk, actor=ana, at=NOW)
+        services.delete_booking(booking_id=booking.pk, actor=ana, at=NOW)
+        told = sent()
+        assert {subject.partition(":")[0] for _, subject in told} == {"Cancelled"}
+        assert len(told) == 2
+        assert sent() == []
+
+
+# --- a real server ----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def smtp(settings):
+    server = Server()
+    controller = AnyPort(server, hostname="127.0.0.1", port=0)
+    controller.start()
+    settings.EMAIL_BACKEND = "django.core.mail.backends.smtp.EmailBackend"
+    settings.EMAIL_HOST, settings.EMAIL_PORT = controller.hostname, controller.port
+    settings.EMAIL_USE_TLS = settings.EMAIL_USE_SSL = False
+    settings.EMAIL_HOST_USER = ""
+    yield server
+    controller.stop()
+
+
+@database
+def test_a_mail_server_gets_all_of_it(smtp, book, haircut, ana):
+    ana.name, ana.role = "Zoë 渡辺", "provider"
+    ana.save()
+    haircut.title = "Häärcut"
+    haircut.save()
+    booking = book()
+    work()
+    envelope, message = next(each for each in smtp.mails if each[0].rcpt_tos == [TO_ANA])
+    assert envelope.mail_from == "bookit@localhost"
+    subject = str(email.header.make_header(email.header.decode_header(message["Subject"])))
+    assert subject == "Requested: Häärcut, Tue 1 Dec 2026, 10:00"
+    assert message["Auto-Submitted"] == "auto-generated"
+    parts = {
+        part.get_content_type(): part.get_payload(decode=True).decode()
+        for part in message.walk()
+        if not part.is_multipart()
+    }
+    assert list(parts) == ["text/plain", "text/html", "text/calendar"]
+    assert message.get_payload()[0].get_content_type() == "multipart/alternative"
+    assert "Hello Zoë 渡辺," in parts["text/plain"]
+    assert "Hello Zoë 渡辺," in parts["text/html"]
+    [event] = icalendar.Calendar.from_ical(parts["text/calendar"]).walk("VEVENT")
+    assert (event["UID"], event["SUMMARY"]) == (str(booking.pk), "Häärcut")
+    assert event["ATTENDEE"].params["CN"] == "Zoë 渡辺"
+
+
+@database
+def test_a_mail_that_the_server_refuses_is_tried_again(smtp, book):
+    [event] = book().events.all()
+    smtp.answer = "451 Not now"
+    with pytest.raises(smtplib.SMTPException):
+        tasks.send_mail(event_id=event.pk, audience="attendee")
+    assert tasks.send_mail.retry_strategy.max_attempts > 5
+    smtp.answer = "250 OK"
+    tasks.send_mail(event_id=event.pk, audience="attendee")
+    assert len(smtp.mails) == 1
+
+
+# --- to look at -------------------------------------------------------------------------------
+
+
+def test_every_mail_can_be_looked_at_without_a_database(tmp_path, capsys):
+    with time_machine.travel(NOW):
+        call_command("preview_mails", str(tmp_path / "mails"))
+    assert str(tmp_path) in capsys.readouterr().out
+    files = {path.name for path in (tmp_path / "mails").iterdir()}
+    for kind in ("requested", "booked", "confirmed", "moved", "cancelled"):
+        for audience in ("attendee", "provider"):
+            for form in ("txt", "html", "ics", "eml"):
+                assert f"{kind}-{audience}.{form}" in files
+    assert {"reminder-attendee.txt", "not-confirmed-attendee.ics", "seat-offered-attendee.html"} < (
+        files
+    )
+    for path in (tmp_path / "mails").glob("*.ics"):
+        assert icalendar.Calendar.from_ical(path.read_bytes()).walk("VEVENT")
+    text = (tmp_path / "mails" / "moved-attendee.txt").read_text()
+    assert text.startswith("Moved: Haircut, Tue 1 Dec 2026, 10:00\n")

@@ -1,0 +1,1 @@
+"""Slots: published sessions of a service."""

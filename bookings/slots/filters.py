@@ -1,0 +1,96 @@
+"""Filters of slots."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from django.core.exceptions import ValidationError
+from django.db.models import DurationField, ExpressionWrapper, F, Q, QuerySet
+from django.db.models.functions import Now
+from django_filters import rest_framework as filters
+from drf_spectacular.utils import extend_schema_field
+
+from bookings.affected import IN_TIME_OFF
+from bookings.models import Slot
+from bookings.slots.services import SEATS_LEFT
+from bookit.api.filters import (
+    PERIOD_FILTERS,
+    YES_NO,
+    DayOrInstantField,
+)
+from bookit.times import day_end, day_start
+
+
+class DayField(DayOrInstantField):
+    """A date."""
+
+    def to_python(self, value: Any) -> Any:
+        """Return the date; None when nothing was given."""
+        day = super().to_python(value)
+        if isinstance(day, datetime):
+            raise ValidationError("Write a date, such as 2026-12-01.", "invalid")
+        return day
+
+
+@extend_schema_field(
+    {
+        "type": "string",
+        "format": "date",
+        "description": "A day in the request's zone: slots that start on it.",
+        "example": "2026-12-01",
+    }
+)
+class DayFilter(filters.Filter):
+    """Starts on a day of the request's zone."""
+
+    field_class = DayField
+
+    def filter(self, queryset: QuerySet[Any], value: Any) -> QuerySet[Any]:
+        """Return the rows that start on the day."""
+        if value is None:
+            return queryset
+        tz = getattr(self.parent.request, "zone", UTC)  # type: ignore[attr-defined]
+        return queryset.filter(
+            start_time__gte=day_start(value, tz), start_time__lt=day_end(value, tz)
+        )
+
+
+class SlotFilter(filters.FilterSet):
+    """By what it is of, whose it is, when it is, and whether it can be booked."""
+
+    service_id = filters.UUIDFilter(field_name="service")
+    calendar_id = filters.UUIDFilter(field_name="calendar")
+    provider_id = filters.UUIDFilter(field_name="calendar__provider")
+    status = filters.ChoiceFilter(choices=Slot.Status.choices)
+    date = DayFilter()
+    available = filters.TypedChoiceFilter(
+        method="by_availability",
+        help_text="Whether it can be booked now: it has seats left and keeps its service's rules.",
+        **YES_NO,
+    )
+
+    class Meta:
+        model = Slot
+        fields: list[str] = []
+
+    def by_availability(self, queryset: Any, name: str, value: bool) -> QuerySet[Slot]:
+        """Return the slots that a booking would be accepted in, or the others."""
+        available = Q(
+            Q(service__max_advance_days=None)
+            | Q(start_time__lte=Now() + _times("service__max_advance_days", timedelta(days=1))),
+            ~IN_TIME_OFF,
+            status=Slot.Status.SCHEDULED,
+            service__is_active=True,
+            start_time__gte=Now() + _times("service__min_notice_minutes", timedelta(minutes=1)),
+            free__gt=0,
+        )
+        slots = queryset.alias(free=SEATS_LEFT)
+        # Notices are never negative, so this follows. It lets an index leave out the slots that are
+        # over before their seats are counted.
+        return slots.filter(available, start_time__gte=Now()) if value else slots.filter(~available)
+
+
+def _times(column: str, unit: timedelta) -> ExpressionWrapper:
+    return ExpressionWrapper(F(column) * unit, output_field=DurationField())
+
+
+SlotFilter.base_filters.update(PERIOD_FILTERS)

@@ -1,0 +1,328 @@
+"""The rules of slots: publishing sessions of a service, and what may become of them."""
+
+from datetime import datetime, timedelta
+from itertools import pairwise
+from typing import Any
+from uuid import UUID
+
+from django.db import IntegrityError, connection, transaction
+from django.db.backends.postgresql.psycopg_any import DateTimeTZRange
+from django.db.models import (
+    Case,
+    Count,
+    F,
+    IntegerField,
+    OuterRef,
+    Q,
+    RestrictedError,
+    Subquery,
+    When,
+)
+from django.db.models.functions import Coalesce, Greatest, Now
+from psycopg import errors as postgres
+
+from accounts.models import User
+from bookings.availability.terms import ServiceInactive, TermsChanged, on_current_terms
+from bookings.events import SLOT_CANCELLED, state_of
+from bookings.models import Slot
+from bookings.seats import close_expired_holds, lock_calendar_of, seats_taken
+from bookings.services import InvalidTransition
+from bookings.slots.recurrence import Rule
+from bookings.waitlist import services as waitlist
+from bookings.waitlist.models import WaitlistEntry
+from bookit.database.retries import retried
+from bookit.errors import CONSTRAINT_ERRORS, Conflict, Invalid
+from bookit.times import zone
+from catalog import turns
+from catalog.models import Calendar, Service
+from catalog.services import check_owner
+
+# As far ahead as a service can be booked at all.
+FURTHEST = timedelta(days=3660)
+# So often a booking that is gone again may come between a look and a step.
+TRIES = 5
+
+SEATS_TAKEN = seats_taken(Now())
+# Of the others each who waits has one to come.
+WAITING = Coalesce(
+    Subquery(
+        WaitlistEntry.objects.filter(slot=OuterRef("pk"), status=WaitlistEntry.Status.WAITING)
+        .order_by()
+        .values("slot")
+        .annotate(people=Count("pk"))
+        .values("people")
+    ),
+    0,
+)
+SEATS_LEFT = Case(
+    When(status=Slot.Status.CANCELLED, then=0),
+    default=Greatest(F("capacity") - SEATS_TAKEN - WAITING, 0),
+    output_field=IntegerField(),
+)
+
+# A series goes to PostgreSQL as arrays, in one statement: the ORM's has nine values for each slot.
+SERIES = """unnest(
+    %(ids)s::uuid[], %(starts)s::timestamptz[], %(ends)s::timestamptz[],
+    %(blocked_from)s::timestamptz[], %(blocked_until)s::timestamptz[]
+) AS slot (id, start_time, end_time, blocked_from, blocked_until)"""
+
+# The first one whose time, on its calendar, belongs to something else.
+FIRST_CLASH = f"""
+    SELECT start_time FROM {SERIES} WHERE EXISTS (
+        SELECT FROM bookings_occupancy AS taken
+        WHERE taken.calendar_id = %(calendar_id)s
+          AND taken.blocked && tstzrange(slot.blocked_from, slot.blocked_until)
+    )
+    ORDER BY start_time LIMIT 1
+"""  # noqa: S608 - one constant in another, no values
+
+PUBLISH = f"""
+    INSERT INTO bookings_slot (
+        id, service_id, calendar_id, start_time, end_time, blocked, capacity, status, created_at
+    )
+    SELECT id, %(service_id)s, %(calendar_id)s, start_time, end_time,
+        tstzrange(blocked_from, blocked_until), %(capacity)s, 'scheduled', %(at)s
+    FROM {SERIES} ORDER BY start_time
+"""  # noqa: S608 - as above
+
+# All at once: what is still to come of the bookings in a slot is cancelled and written down.
+CANCEL_BOOKINGS = f"""
+WITH was AS (
+    SELECT id, status FROM bookings_booking
+    WHERE slot_id = %(slot_id)s AND status IN ('held', 'pending', 'confirmed')
+    ORDER BY id FOR NO KEY UPDATE
+), cancelled AS (
+    UPDATE bookings_booking AS booking
+    SET status = 'cancelled', hold_expires_at = NULL, updated_at = %(at)s
+    FROM was WHERE booking.id = was.id
+    RETURNING booking.*, was.status AS was
+)
+INSERT INTO bookings_bookingevent (booking_id, type, actor_id, at, data)
+SELECT id, 'booking.cancelled', %(actor_id)s, %(at)s, jsonb_build_object(
+    {state_of("cancelled")},
+    'was', jsonb_build_object('status', was), 'reason', '{SLOT_CANCELLED}'
+) FROM cancelled ORDER BY id
+"""  # noqa: S608 - names of columns, no values
+
+
+class SlotConflict(Conflict):
+    """This slot overlaps another slot or booking of the calendar, or bookings stand against it."""
+
+    code = "slot_conflict"
+
+
+CONSTRAINT_ERRORS["slots_apart"] = SlotConflict
+CONSTRAINT_ERRORS["slot_beside_bookings"] = SlotConflict
+# A service that was deleted, or moved to another calendar, while its slots were being published.
+CONSTRAINT_ERRORS["slot_service_on_calendar"] = ServiceInactive
+
+
+@on_current_terms
+def publish_slots(
+    *,
+    actor: User,
+    service_id: UUID,
+    start_time: datetime,
+    at: datetime,
+    capacity: int | None = None,
+    rrule: Rule | None = None,
+) -> list[Slot]:
+    """Publish a slot of a service, or with a rule all of a series; or, where one clashes, none.
+
+    Args:
+        capacity: by default the service's.
+        at: now.
+
+    Raises:
+        Invalid: there is no such service, the start is past or too far ahead, or `rrule` makes no
+            series of it.
+        Forbidden: the service is on somebody else's calendar.
+        ServiceInactive: the service cannot be booked at present.
+        SlotConflict: one of them overlaps another slot or booking of the calendar.
+        TermsChanged: the calendar or the service is changed all the time.
+    """
+    service = Service.objects.select_related("calendar").filter(pk=service_id).first()
+    if service is None:
+        raise _invalid("service_id", "There is no service with this id.")
+    check_owner(service.calendar, actor)
+    if not service.is_active:
+        raise ServiceInactive
+    if start_time < at:
+        raise _invalid("start_time", "The start is in the past.")
+    if start_time > at + FURTHEST:
+        raise _invalid("start_time", f"That is more than {FURTHEST.days} days ahead.")
+    starts = [start_time]
+    if rrule is not None:
+        try:
+            starts = rrule.starts(start_time, zone(service.calendar.timezone), limit=at + FURTHEST)
+        except ValueError as error:
+            raise _invalid("rrule", str(error)) from None
+    duration = timedelta(minutes=service.duration_minutes)
+    before = timedelta(minutes=service.buffer_before_minutes)
+    after = timedelta(minutes=service.buffer_after_minutes)
+    slots = [
+        Slot(
+            service_id=service.pk,
+            calendar_id=service.calendar_id,
+            start_time=start,
+            end_time=start + duration,
+            blocked=DateTimeTZRange(start - before, start + duration + after),
+            capacity=capacity or service.capacity,
+            created_at=at,
+        )
+        for start in starts
+    ]
+    _publish(slots, service.calendar)
+    return slots
+
+
+@retried
+@transaction.atomic
+def change_slot(
+    *,
+    slot_id: UUID,
+    actor: User,
+    at: datetime,
+    capacity: int | None = None,
+    status: str | None = None,
+) -> Slot:
+    """Change the capacity of a slot, or cancel it and its bookings, or both.
+
+    Raises:
+        Slot.DoesNotExist: there is no such slot.
+        Forbidden: it is on somebody else's calendar.
+        SlotConflict: more seats are taken than there would be.
+        InvalidTransition: it is over, somebody has come to it, or it was cancelled and would take
+            place again.
+    """
+    slot = _locked(slot_id, actor)
+    if capacity is not None and capacity != slot.capacity:
+        _check_seats(slot, capacity, at)
+        if capacity > slot.capacity:
+            waitlist.offer_later([slot.pk], at=at)
+        slot.capacity = capacity
+        slot.save(update_fields=["capacity"])
+    if status is not None and status != slot.status:
+        _cancel(slot, status, actor=actor, at=at)
+    return slot
+
+
+@retried
+@transaction.atomic
+def delete_slot(*, slot_id: UUID, actor: User) -> None:
+    """Delete a slot that was never booked, and whoever waits for it with it.
+
+    Raises:
+        Slot.DoesNotExist: there is no such slot.
+        Forbidden: it is on somebody else's calendar.
+        SlotConflict: it has bookings, of whatever status.
+    """
+    slot = _locked(slot_id, actor)
+    try:
+        slot.delete()
+    except RestrictedError:
+        raise SlotConflict("This slot has bookings: cancel it instead.") from None
+
+
+@retried
+@transaction.atomic
+def _publish(slots: list[Slot], calendar: Calendar) -> None:
+    """Store the slots of a series, which are in order, unless one of them clashes."""
+    # Publishers of one calendar come one after the other: two INSERTs into one exclusion
+    # constraint would wait for each other until the deadlock detector ends one of them.
+    locked = Calendar.objects.select_for_update(no_key=True).filter(
+        turns.shared(calendar.pk), pk=calendar.pk, version=calendar.version
+    )
+    if not locked:
+        raise TermsChanged
+    first, last = slots[0], slots[-1]
+    close_expired_holds(
+        calendar_id=calendar.pk,
+        blocked_from=first.blocked.lower,
+        blocked_until=last.blocked.upper,
+        at=first.created_at,
+    )
+    series: dict[str, Any] = {
+        "ids": [slot.pk for slot in slots],
+        "starts": [slot.start_time for slot in slots],
+        "ends": [slot.end_time for slot in slots],
+        "blocked_from": [slot.blocked.lower for slot in slots],
+        "blocked_until": [slot.blocked.upper for slot in slots],
+        "service_id": first.service_id,
+        "calendar_id": calendar.pk,
+        "capacity": first.capacity,
+        "at": first.created_at,
+    }
+    for _ in range(TRIES):
+        _check_clashes(slots, series, calendar)
+        try:
+            with transaction.atomic(), connection.cursor() as cursor:
+                cursor.execute(PUBLISH, series)
+            return
+        except IntegrityError as error:
+            # A booking came between the look and the step; it has committed, so look again.
+            if not isinstance(error.__cause__, postgres.ExclusionViolation):
+                raise
+    raise SlotConflict
+
+
+def _check_clashes(slots: list[Slot], series: dict[str, Any], calendar: Calendar) -> None:
+    """Refuse slots of which one overlaps another, or what else is on the calendar."""
+    clashes = [
+        (later.start_time, "the slot before it in the series")
+        for earlier, later in pairwise(slots)
+        if earlier.blocked.upper > later.blocked.lower
+    ][:1]
+    with connection.cursor() as cursor:
+        cursor.execute(FIRST_CLASH, series)
+        clashes += [(start, "another slot or booking of the calendar") for (start,) in cursor]
+    if clashes:
+        start_time, other = min(clashes)
+        local = start_time.astimezone(zone(calendar.timezone))
+        raise SlotConflict(f"{local.isoformat()} overlaps {other}; none was made.")
+
+
+def _locked(slot_id: UUID, actor: User) -> Slot:
+    """Return a slot that `actor` may change, locked as everybody does it: its calendar, then it.
+
+    Whoever books it holds on to it, too, and is waited for: then their booking is there to be seen.
+    """
+    lock_calendar_of(slot_id)
+    slot = Slot.objects.select_for_update(of=("self",)).select_related("calendar").get(pk=slot_id)
+    check_owner(slot.calendar, actor)
+    return slot
+
+
+def _check_seats(slot: Slot, capacity: int, at: datetime) -> None:
+    """Refuse a capacity below the seats that are taken."""
+    live = Q(hold_expires_at=None) | Q(hold_expires_at__gt=at)
+    taken = slot.bookings.filter(live, active=True).count()
+    if taken > capacity:
+        seats = "1 seat is" if taken == 1 else f"{taken} seats are"
+        raise SlotConflict(f"{seats} taken.")
+
+
+def _cancel(slot: Slot, status: str, *, actor: User, at: datetime) -> None:
+    """Bring a locked slot from scheduled to cancelled, which is the only way there is."""
+    if status != Slot.Status.CANCELLED:
+        raise InvalidTransition("A slot that was cancelled stays so: publish another one.")
+    if slot.end_time <= at:
+        raise InvalidTransition("A slot that is over cannot be cancelled.")
+    close_expired_holds(
+        calendar_id=slot.calendar_id,
+        blocked_from=slot.blocked.lower,
+        blocked_until=slot.blocked.upper,
+        at=at,
+    )
+    with connection.cursor() as cursor:
+        cursor.execute(CANCEL_BOOKINGS, {"slot_id": slot.pk, "actor_id": actor.pk, "at": at})
+    # What is still active was completed or a no-show, perhaps while the others were being locked.
+    if slot.bookings.filter(active=True).exists():
+        raise InvalidTransition("A slot that has taken place cannot be cancelled.")
+    slot.status = Slot.Status.CANCELLED
+    slot.save(update_fields=["status"])
+    waitlist.pass_over(slot.pk, at=at)
+
+
+def _invalid(field: str, message: str) -> Invalid:
+    return Invalid(errors={field: [message]})

@@ -1,0 +1,349 @@
+"""Slots and bookings keep out of each other's time: asked in SQL, past all of our code."""
+
+from datetime import timedelta
+from uuid import uuid4
+
+import pytest
+from django.db import DatabaseError, transaction
+
+from bookings.models import Occupancy
+from bookings.tests.factories import TUESDAY, BookingFactory, SlotFactory
+from bookings.tests.test_constraints import ACTIVE, FREE, HOUR, insert, refused_by, update
+from bookit.errors import CONSTRAINT_ERRORS, database_error_facts
+from bookit.errors.problems import status_of
+from bookit.tests.crowd import ask, run
+from catalog.tests.factories import CalendarFactory, ServiceFactory
+
+pytestmark = pytest.mark.django_db
+
+
+def publish(service, start=TUESDAY, end=None, **columns):
+    """Store a slot with nothing but SQL."""
+    end = end or start + HOUR
+    row = {
+        "id": uuid4(),
+        "service_id": service.pk,
+        "calendar_id": service.calendar_id,
+        "start_time": start,
+        "end_time": end,
+        "blocked": f"[{start},{end})",
+        "capacity": 3,
+        "status": "scheduled",
+        **columns,
+    }
+    names, places = ", ".join(row), ", ".join(f"%({name})s" for name in row)
+    run(f"INSERT INTO bookings_slot ({names}) VALUES ({places})", row)
+    return row["id"]
+
+
+def change(slot_id, **columns):
+    """Change a slot with nothing but SQL."""
+    changes = ", ".join(f"{name} = %({name})s" for name in columns)
+    count = run(f"UPDATE bookings_slot SET {changes} WHERE id = %(id)s", {**columns, "id": slot_id})
+    assert count == 1
+
+
+def to(start):
+    """The columns of an hour from `start`."""
+    end = start + HOUR
+    return {"start_time": start, "end_time": end, "blocked": f"[{start},{end})"}
+
+
+@pytest.fixture
+def service():
+    return ServiceFactory(capacity=3)
+
+
+@pytest.fixture
+def neighbour(service):
+    """Another service on the same calendar."""
+    return ServiceFactory(calendar=service.calendar)
+
+
+OVERLAPS = [(0, 60), (-30, 30), (30, 90), (15, 45), (-60, 120), (59, 119), (-59, 1)]
+
+
+def minutes(number):
+    return TUESDAY + timedelta(minutes=number)
+
+
+class TestSlotsBesideSlots:
+    @pytest.mark.parametrize(("start", "end"), OVERLAPS)
+    def test_two_slots_of_a_calendar_do_not_overlap(self, service, neighbour, start, end):
+        publish(service)
+        for other in (service, neighbour):
+            with refused_by("slots_apart"):
+                publish(other, minutes(start), minutes(end))
+
+    def test_they_follow_each_other(self, service, neighbour):
+        publish(service)
+        publish(neighbour, TUESDAY + HOUR)
+        publish(service, TUESDAY - HOUR)
+
+    def test_their_buffers_do_not_overlap_either(self, service):
+        publish(service, blocked=f"[{TUESDAY},{TUESDAY + 1.5 * HOUR})")
+        with refused_by("slots_apart"):
+            publish(service, TUESDAY + HOUR)
+
+    def test_a_slot_is_not_moved_onto_another(self, service):
+        publish(service)
+        later = publish(service, TUESDAY + HOUR)
+        with refused_by("slots_apart"):
+            change(later, **to(TUESDAY + HOUR / 2))
+
+    def test_slots_that_were_cancelled_are_in_nobodys_way(self, service):
+        for _ in range(2):
+            publish(service, status="cancelled")
+        publish(service)
+
+    def test_a_slot_that_was_cancelled_does_not_come_back_to_a_time_that_is_taken(self, service):
+        former = publish(service, status="cancelled")
+        publish(service)
+        with refused_by("slots_apart"):
+            change(former, status="scheduled")
+
+
+class TestSlotsBesideBookings:
+    @pytest.mark.parametrize("status", ACTIVE)
+    @pytest.mark.parametrize(("start", "end"), OVERLAPS)
+    def test_a_slot_is_not_published_over_a_booking(self, service, neighbour, status, start, end):
+        insert(service, status=status)
+        for other in (service, neighbour):
+            with refused_by("slot_beside_bookings"):
+                publish(other, minutes(start), minutes(end))
+
+    @pytest.mark.parametrize("status", ACTIVE)
+    @pytest.mark.parametrize(("start", "end"), OVERLAPS)
+    def test_a_booking_is_not_made_over_a_slot(self, service, neighbour, status, start, end):
+        publish(service)
+        for other in (service, neighbour):
+            with refused_by("booking_beside_slots"):
+                insert(other, minutes(start), minutes(end), status=status)
+
+    def test_they_follow_each_other(self, service, neighbour):
+        publish(service)
+        insert(neighbour, TUESDAY + HOUR)
+        insert(service, TUESDAY - HOUR)
+        publish(neighbour, TUESDAY + 2 * HOUR)
+
+    def test_buffers_count_on_both_sides(self, service):
+        publish(service, blocked=f"[{TUESDAY},{TUESDAY + 1.5 * HOUR})")
+        with refused_by("booking_beside_slots"):
+            insert(service, TUESDAY + HOUR)
+        insert(service, TUESDAY - HOUR, blocked=f"[{TUESDAY - 2 * HOUR},{TUESDAY})")
+        with refused_by("slot_beside_bookings"):
+            publish(service, TUESDAY - 2 * HOUR)
+
+    def test_other_calendars_have_their_own_time(self, service):
+        publish(service)
+        insert(ServiceFactory())
+
+    @pytest.mark.parametrize("status", FREE)
+    def test_what_came_to_nothing_is_in_nobodys_way(self, service, status):
+        insert(service, status=status)
+        publish(service)
+        insert(service, status=status)
+
+    @pytest.mark.parametrize("status", FREE)
+    def test_it_does_not_come_back_over_a_slot(self, service, status):
+        former = insert(service, status=status)
+        publish(service)
+        with refused_by("booking_beside_slots"):
+            update(former, status="confirmed")
+
+    def test_a_booking_is_not_moved_over_a_slot(self, service):
+        publish(service)
+        booking = insert(service, TUESDAY + 5 * HOUR)
+        with refused_by("booking_beside_slots"):
+            update(booking, **to(TUESDAY + HOUR / 2))
+
+    def test_a_slot_is_not_moved_over_a_booking(self, service):
+        slot = publish(service)
+        insert(service, TUESDAY + 5 * HOUR)
+        with refused_by("slot_beside_bookings"):
+            change(slot, **to(TUESDAY + 4.5 * HOUR))
+
+    def test_a_booking_that_is_moved_away_leaves_its_time(self, service):
+        booking = insert(service)
+        update(booking, **to(TUESDAY + 5 * HOUR))
+        publish(service)
+
+    def test_a_booking_that_is_cancelled_or_deleted_leaves_its_time(self, service):
+        update(insert(service), status="cancelled")
+        publish(service)
+        booking = insert(service, TUESDAY + HOUR)
+        run("DELETE FROM bookings_booking WHERE id = %s", [booking])
+        publish(service, TUESDAY + HOUR)
+
+    def test_a_slot_that_is_cancelled_or_deleted_leaves_its_time(self, service):
+        change(publish(service), status="cancelled")
+        insert(service)
+        slot = publish(service, TUESDAY + HOUR)
+        run("DELETE FROM bookings_slot WHERE id = %s", [slot])
+        insert(service, TUESDAY + HOUR)
+
+    def test_a_slot_does_not_come_back_over_a_booking(self, service):
+        former = publish(service, status="cancelled")
+        insert(service)
+        with refused_by("slot_beside_bookings"):
+            change(former, status="scheduled")
+
+    def test_bookings_of_one_service_still_sit_side_by_side(self, service):
+        for seat in (1, 2, 3):
+            insert(service, seat=seat)
+        assert Occupancy.objects.count() == 3
+
+
+class TestBookingsInSlots:
+    @pytest.fixture
+    def slot(self, service):
+        return SlotFactory(service=service)
+
+    def test_a_booking_sits_in_its_slot(self, service, slot):
+        for seat in (1, 2, 3):
+            insert(service, seat=seat, slot_id=slot.pk)
+        # The slot has its time, they add nothing to it.
+        assert [each.pk for each in Occupancy.objects.all()] == [slot.pk]
+
+    def test_a_seat_of_a_slot_is_taken_once(self, service, slot):
+        insert(service, slot_id=slot.pk)
+        with refused_by("booking_seat_free"):
+            insert(service, slot_id=slot.pk)
+
+    @pytest.mark.parametrize(
+        "columns",
+        [
+            {"start": TUESDAY + HOUR / 4, "end": TUESDAY + HOUR},
+            {"end": TUESDAY + HOUR / 2},
+            {"blocked": f"[{TUESDAY},{TUESDAY + 2 * HOUR})"},
+        ],
+        ids=["start", "end", "buffers"],
+    )
+    def test_a_booking_has_the_time_of_its_slot(self, service, slot, columns):
+        with refused_by("booking_in_slot"):
+            insert(service, slot_id=slot.pk, **columns)
+
+    def test_a_booking_has_the_service_of_its_slot(self, neighbour, slot):
+        with refused_by("booking_in_slot"):
+            insert(neighbour, slot_id=slot.pk)
+
+    def test_a_booking_does_not_leave_the_time_of_its_slot(self, service, slot):
+        booking = insert(service, slot_id=slot.pk)
+        with refused_by("booking_in_slot"):
+            update(booking, **to(TUESDAY + 5 * HOUR))
+        update(booking, slot_id=None, **to(TUESDAY + 5 * HOUR))
+        assert Occupancy.objects.filter(pk=booking).exists()
+
+    def test_a_booking_does_not_leave_its_slot_and_stay(self, service, slot):
+        booking = insert(service, slot_id=slot.pk)
+        with refused_by("booking_beside_slots"):
+            update(booking, slot_id=None)
+
+    def test_a_slot_with_bookings_does_not_move(self, service, slot):
+        insert(service, slot_id=slot.pk, status="cancelled")
+        with refused_by("booking_in_slot"):
+            change(slot.pk, **to(TUESDAY + 5 * HOUR))
+
+    def test_a_slot_with_bookings_is_not_deleted(self, service, slot):
+        insert(service, slot_id=slot.pk, status="cancelled")
+        with refused_by("booking_in_slot"):
+            run("DELETE FROM bookings_slot WHERE id = %s", [slot.pk])
+
+    def test_an_open_booking_enters_a_slot_that_takes_its_place(self, service):
+        booking = insert(service, TUESDAY + 5 * HOUR)
+        slot = publish(service)
+        update(booking, slot_id=slot, **to(TUESDAY))
+        assert [each.pk for each in Occupancy.objects.all()] == [slot]
+
+    def test_there_is_no_booking_in_no_slot(self, service):
+        with refused_by("booking_in_slot"):
+            insert(service, slot_id=uuid4())
+
+
+class TestSlots:
+    def test_a_slot_stands_on_the_calendar_of_its_service(self, service):
+        with refused_by("slot_service_on_calendar"):
+            publish(service, calendar_id=CalendarFactory().pk)
+
+    def test_there_is_no_slot_of_nothing(self, service):
+        with refused_by("slot_service_on_calendar"):
+            publish(service, service_id=uuid4())
+
+    def test_a_service_with_slots_is_neither_moved_nor_deleted(self, service):
+        publish(service, status="cancelled")
+        with refused_by("slot_service_on_calendar"):
+            run("UPDATE catalog_service SET calendar_id = %s", [CalendarFactory().pk])
+        with refused_by("slot_service_on_calendar"):
+            run("DELETE FROM catalog_service")
+
+    def test_a_slot_has_a_length(self, service):
+        around = f"[{TUESDAY - HOUR},{TUESDAY + HOUR})"
+        with refused_by("slot_period_not_empty"):
+            publish(service, TUESDAY, TUESDAY, blocked=around)
+
+    def test_a_slot_keeps_at_least_its_own_period(self, service):
+        with refused_by("slot_blocked_contains_period"):
+            publish(service, blocked=f"[{TUESDAY},{TUESDAY + HOUR / 2})")
+
+    def test_a_slot_has_a_seat_and_a_state_that_is_known(self, service):
+        with refused_by("slot_capacity_positive"):
+            publish(service, capacity=0)
+        with refused_by("slot_status_known"):
+            publish(service, status="full")
+
+
+class TestOccupancy:
+    @pytest.fixture
+    def slot(self, service):
+        return publish(service)
+
+    @pytest.mark.parametrize(
+        "sql",
+        [
+            "DELETE FROM bookings_occupancy",
+            "UPDATE bookings_occupancy SET blocked = tstzrange(now(), now() + '1 hour')",
+            """INSERT INTO bookings_occupancy (id, calendar_id, occupant, blocked)
+            SELECT gen_random_uuid(), calendar_id, id, tstzrange(now(), now() + '1 hour')
+            FROM bookings_slot""",
+        ],
+    )
+    def test_it_is_not_written_by_hand(self, slot, sql):
+        refused = pytest.raises(DatabaseError, match="follows from slots and bookings")
+        with refused, transaction.atomic():
+            run(sql)
+        assert Occupancy.objects.get().pk == slot
+
+    def test_it_is_what_is_taken_and_nothing_else(self, service, slot):
+        booking = BookingFactory(service=service, start_time=TUESDAY + HOUR, seat=2)
+        BookingFactory(service=service, start_time=TUESDAY + 2 * HOUR, status="cancelled")
+        publish(service, TUESDAY + 3 * HOUR, status="cancelled")
+        insert(service, slot_id=slot)
+        rows = Occupancy.objects.order_by("blocked").values_list("pk", "occupant", "seat")
+        assert list(rows) == [(slot, slot, None), (booking.pk, service.pk, 2)]
+
+    def test_its_index_finds_a_period_of_a_calendar_at_once(self):
+        # By calendar, then time: by occupant, of which each slot is one, it would not.
+        assert "(calendar_id WITH =, blocked WITH &&, occupant WITH <>)" in ask(
+            "SELECT pg_get_constraintdef(oid) FROM pg_constraint"
+            " WHERE conname = 'occupancy_one_at_a_time'"
+        )
+
+
+@pytest.mark.parametrize(
+    ("constraint", "code"),
+    [
+        ("slots_apart", "slot_conflict"),
+        ("slot_beside_bookings", "slot_conflict"),
+        ("slot_service_on_calendar", "service_inactive"),
+    ],
+)
+def test_what_the_database_refuses_is_a_conflict(constraint, code):
+    error = CONSTRAINT_ERRORS[constraint]
+    assert (error.code, status_of(error)) == (code, 409)
+
+
+def test_a_refusal_of_the_triggers_names_a_constraint_as_others_do(service):
+    publish(service)
+    with pytest.raises(DatabaseError) as refused, transaction.atomic():
+        insert(service)
+    assert database_error_facts(refused.value) == ("23P01", "booking_beside_slots")

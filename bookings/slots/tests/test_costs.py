@@ -1,0 +1,104 @@
+"""What a list of slots costs: free seats are counted of the slots that are shown alone."""
+
+import json
+from datetime import timedelta
+
+import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
+
+from bookings.models import Slot
+from bookings.slots.serializers import SlotSerializer
+from bookings.tests.factories import SlotFactory
+from catalog.tests.factories import ServiceFactory
+
+pytestmark = pytest.mark.django_db
+
+HOUR = timedelta(hours=1)
+
+
+def nodes(plan):
+    """Yield the nodes of a plan."""
+    yield plan
+    for inner in plan.get("Plans", ()):
+        yield from nodes(inner)
+
+
+def explained(sql):
+    """Return the nodes of the plan that PostgreSQL has followed."""
+    with connection.cursor() as cursor:
+        cursor.execute("EXPLAIN (ANALYZE, FORMAT JSON) " + sql.replace("%", "%%"), ())
+        [[plan]] = cursor.fetchall()
+    [plan] = json.loads(plan) if isinstance(plan, str) else plan
+    return [*nodes(plan["Plan"])]
+
+
+def counted(sql):
+    """Return of how many slots the bookings are looked up."""
+    return max(
+        node["Actual Loops"]
+        for node in explained(sql)
+        if node.get("Relation Name") == "bookings_booking"
+    )
+
+
+def page_of(api, path):
+    """Return the SQL that finds the slots of a page."""
+    with CaptureQueriesContext(connection) as captured:
+        assert api.get(path).status_code == 200
+    [sql] = [each["sql"] for each in captured if "seats_left" in each["sql"]]
+    return sql
+
+
+@pytest.fixture
+def slots():
+    """Thirty slots that are over and three to come, of one service."""
+    service = ServiceFactory(mode="slots")
+    now = timezone.now()
+    for number in [*range(-31, -1), 1, 2, 3]:
+        SlotFactory(service=service, start_time=now + number * 2 * HOUR)
+
+
+def test_seats_of_skipped_slots_are_not_counted(api, slots):
+    assert counted(page_of(api, "/slots?limit=3&offset=20")) == 3
+    plain = SlotSerializer.rows(Slot.objects.order_by("start_time", "id"))[20:23]
+    with CaptureQueriesContext(connection) as captured:
+        assert len(plain) == 3
+    assert counted(captured[0]["sql"]) == 23  # The control.
+
+
+def test_seats_of_slots_that_are_over_are_not_counted_to_find_those_that_can_be_booked(api, slots):
+    assert counted(page_of(api, "/slots?available=true")) == 3
+    assert counted(page_of(api, "/slots?available=false")) > 3  # The control.
+
+
+def test_a_long_queue_for_one_slot_does_not_make_the_others_dear(api, slots):
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "INSERT INTO accounts_user (id, password, name, email, role, timezone, is_active,"
+            " created_at) SELECT gen_random_uuid(), '', 'x', 'crowd' || n || '@example.com',"
+            " 'user', 'UTC', true, now() FROM generate_series(1, 5000) AS n"
+        )
+        cursor.execute(
+            "INSERT INTO bookings_waitlistentry (id, status, created_at, updated_at, slot_id,"
+            " user_id) SELECT gen_random_uuid(), 'waiting', now(), now(), %s, id"
+            " FROM accounts_user WHERE email LIKE 'crowd%%'",
+            [Slot.objects.order_by("start_time").first().pk],
+        )
+        cursor.execute("SET CONSTRAINTS ALL IMMEDIATE")
+        cursor.execute("ANALYZE bookings_waitlistentry")
+    sql = page_of(api, "/slots?limit=5&offset=10")
+
+    def reads():
+        return {
+            node["Node Type"]
+            for node in explained(sql)
+            if node.get("Relation Name") == "bookings_waitlistentry"
+        }
+
+    assert "Seq Scan" not in reads()
+    with connection.cursor() as cursor:  # The control.
+        cursor.execute("ALTER TABLE bookings_waitlistentry ALTER COLUMN slot_id RESET (n_distinct)")
+        cursor.execute("ANALYZE bookings_waitlistentry")
+    assert "Seq Scan" in reads()

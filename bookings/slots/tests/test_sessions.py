@@ -1,0 +1,344 @@
+"""Bookings in published slots: classes of n seats, and specialists' appointments."""
+
+from datetime import timedelta
+from functools import partial
+
+import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
+
+from accounts.tests.factories import AdminFactory, ProviderFactory, UserFactory
+from bookings import seats, services
+from bookings.models import Booking, Slot
+from bookings.slots import services as slots
+from bookings.tests.factories import TUESDAY, BookingFactory, SlotFactory
+from bookings.tests.test_races import CROWD, DOUBLE_BOOKINGS
+from bookit.tests.crowd import ask, at_once, deadlocks, starting_line, tally, until_waiting
+from bookit.tests.expect import problem
+from catalog.models import Service, TimeOff
+from catalog.tests.factories import CalendarFactory, ServiceFactory
+
+pytestmark = pytest.mark.django_db
+
+HOUR = timedelta(hours=1)
+
+
+@pytest.fixture
+def user():
+    return UserFactory()
+
+
+@pytest.fixture
+def client(api, user):
+    return api.as_(user)
+
+
+@pytest.fixture
+def slot():
+    """A class of two, an hour long, with a quarter of an hour to air the room."""
+    return SlotFactory(
+        service=ServiceFactory(mode="slots", capacity=2, buffer_after_minutes=15, price="12.00")
+    )
+
+
+def at(slot, **more):
+    return {
+        "service_id": str(slot.service_id),
+        "start_time": slot.start_time.isoformat(),
+        **more,
+    }
+
+
+class TestBooking:
+    def test_a_seat_in_a_slot_is_booked_by_the_slot(self, client, slot):
+        answer = client.post("/bookings", {"slot_id": str(slot.pk)})
+        assert answer.status_code == 201, answer.content
+        shown = answer.json()
+        assert shown["slot_id"] == str(slot.pk)
+        assert shown["service_id"] == str(slot.service_id)
+        assert (shown["start_time"], shown["end_time"]) == (
+            "2999-01-01T10:00:00Z",
+            "2999-01-01T11:00:00Z",
+        )
+        assert (shown["seat"], shown["price"]) == (1, "12.00")
+        booking = Booking.objects.get()
+        assert booking.blocked == slot.blocked
+        assert client.get(f"/bookings/{booking.pk}").json() == shown
+        assert client.get("/bookings").json()["results"] == [shown]
+
+    def test_or_by_the_service_and_when_it_starts(self, client, slot):
+        shown = client.post("/bookings", at(slot)).json()
+        assert shown["slot_id"] == str(slot.pk)
+
+    def test_also_where_the_service_can_be_booked_at_any_time(self, client):
+        slot = SlotFactory(service=ServiceFactory(capacity=3), capacity=1)
+        assert client.post("/bookings", at(slot)).json()["slot_id"] == str(slot.pk)
+        problem(client.post("/bookings", at(slot)), 409, "slot_full")
+        # Into its time without being in it: no.
+        later = (slot.start_time + HOUR / 2).isoformat()
+        problem(client.post("/bookings", at(slot, start_time=later)), 409, "booking_conflict")
+
+    def test_all_that_agrees_may_be_said_at_once(self, client, slot):
+        end_time = slot.end_time.isoformat()
+        body = at(slot, slot_id=str(slot.pk), end_time=end_time)
+        assert client.post("/bookings", body).status_code == 201
+        body = {"service_ids": [str(slot.service_id)], "slot_id": str(slot.pk)}
+        assert client.post("/bookings", body).status_code == 201
+
+    @pytest.mark.parametrize(
+        ("more", "field"),
+        [
+            ({"start_time": "2999-01-01T10:30:00Z"}, "start_time"),
+            ({"end_time": "2999-01-01T10:30:00Z"}, "end_time"),
+            ({"service_id": "0199d3a0-6a3b-7c55-8f0d-1f6f2b7c9d42"}, "slot_id"),
+            ({"service_ids": ["0199d3a0-6a3b-7c55-8f0d-1f6f2b7c9d42"]}, "slot_id"),
+            ({"slot_id": "0199d3a0-6a3b-7c55-8f0d-1f6f2b7c9d42"}, "slot_id"),
+            ({"slot_id": "x"}, "slot_id"),
+        ],
+    )
+    def test_what_does_not_agree_is_named(self, client, slot, more, field):
+        answer = client.post("/bookings", {"slot_id": str(slot.pk), **more})
+        problem(answer, 400, "validation_error", field)
+        assert not Booking.objects.exists()
+
+    def test_no_slot_is_as_good_as_none_named(self, client):
+        body = {"service_id": str(ServiceFactory().pk), "start_time": TUESDAY.isoformat()}
+        assert client.post("/bookings", {**body, "slot_id": None}).status_code == 201
+        problem(client.post("/bookings", {"slot_id": None}), 400, "validation_error")
+
+    def test_seats_are_those_of_the_slot_whatever_the_service_says(self, client, slot):
+        Slot.objects.update(capacity=3)
+        Service.objects.update(capacity=1)
+        seats = [client.post("/bookings", {"slot_id": str(slot.pk)}).json()["seat"] for _ in "123"]
+        assert seats == [1, 2, 3]
+        answer = client.post("/bookings", {"slot_id": str(slot.pk)})
+        assert problem(answer, 409, "slot_full")["alternatives"] == []
+
+    def test_it_lasts_as_long_as_it_was_published(self, client, slot):
+        Service.objects.update(duration_minutes=30, buffer_after_minutes=0)
+        shown = client.post("/bookings", {"slot_id": str(slot.pk)}).json()
+        assert shown["end_time"] == "2999-01-01T11:00:00Z"
+
+    def test_where_there_is_no_slot_a_service_of_slots_is_closed(self, client, slot):
+        answer = client.post("/bookings", at(slot, start_time="2999-01-01T12:00:00Z"))
+        content = problem(answer, 409, "outside_opening_hours")
+        assert content["detail"] == "No slot of this service starts then."
+        assert content["alternatives"][0]["slot_id"] == str(slot.pk)
+
+    def test_a_cancelled_slot_is_not_booked(self, client, slot):
+        Slot.objects.update(status="cancelled")
+        answer = client.post("/bookings", {"slot_id": str(slot.pk)})
+        content = problem(answer, 409, "service_inactive")
+        assert content["detail"] == "This slot is cancelled."
+        problem(client.post("/bookings", at(slot)), 409, "outside_opening_hours")
+
+    def test_time_off_closes_a_slot(self, client, slot):
+        TimeOff.objects.create(
+            calendar=slot.calendar, start_time=TUESDAY + HOUR / 2, end_time=TUESDAY + 9 * HOUR
+        )
+        problem(client.post("/bookings", {"slot_id": str(slot.pk)}), 409, "outside_opening_hours")
+
+    def test_the_rules_of_the_service_are_those_of_its_slots(self, slot, user):
+        call = partial(services.create_booking, actor=user, slot_id=slot.pk)
+        Service.objects.update(min_notice_minutes=60, max_advance_days=1)
+        with pytest.raises(services.ServiceError) as refused:
+            call(at=TUESDAY - HOUR / 2)
+        assert refused.value.code == "too_soon"
+        with pytest.raises(services.ServiceError) as refused:
+            call(at=TUESDAY - 25 * HOUR)
+        assert refused.value.code == "too_far_ahead"
+        with pytest.raises(services.Invalid):
+            call(at=TUESDAY + HOUR)
+        call(at=TUESDAY - HOUR)
+        Service.objects.update(is_active=False)
+        with pytest.raises(services.ServiceInactive):
+            call(at=TUESDAY - HOUR)
+
+    def test_it_costs_as_much_as_any_booking(self, client, slot):
+        for body in ({"slot_id": str(slot.pk)}, at(slot)):
+            with CaptureQueriesContext(connection) as captured:
+                assert client.post("/bookings", body).status_code == 201
+            assert len(captured) == 3
+
+
+class TestMoving:
+    def test_a_booking_moves_to_another_slot(self, api, slot):
+        booking = BookingFactory(service=slot.service, slot=slot, blocked=slot.blocked)
+        later = SlotFactory(service=slot.service, start_time=TUESDAY + 3 * HOUR)
+        owner = api.as_(booking.user)
+        for body in ({"slot_id": str(later.pk)}, {"start_time": slot.start_time.isoformat()}):
+            answer = owner.patch(f"/bookings/{booking.pk}", body)
+            assert answer.status_code == 200, answer.content
+            booking.refresh_from_db()
+            target = later if "slot_id" in body else slot
+            assert (booking.slot, booking.start_time, booking.blocked) == (
+                target,
+                target.start_time,
+                target.blocked,
+            )
+            assert answer.json()["slot_id"] == str(target.pk)
+
+    def test_a_full_slot_takes_in_nobody(self, api, slot):
+        booking = BookingFactory(service=slot.service, slot=slot, blocked=slot.blocked)
+        later = SlotFactory(service=slot.service, start_time=TUESDAY + 3 * HOUR, capacity=1)
+        BookingFactory(
+            service=slot.service, slot=later, start_time=later.start_time, blocked=later.blocked
+        )
+        answer = api.as_(booking.user).patch(f"/bookings/{booking.pk}", {"slot_id": str(later.pk)})
+        problem(answer, 409, "slot_full")
+        booking.refresh_from_db()
+        assert booking.slot == slot
+
+    def test_the_slot_it_is_in_is_no_change(self, api, slot):
+        booking = BookingFactory(service=slot.service, slot=slot, blocked=slot.blocked)
+        owner = api.as_(booking.user)
+        shown = owner.get(f"/bookings/{booking.pk}").json()
+        assert owner.patch(f"/bookings/{booking.pk}", {"slot_id": str(slot.pk)}).json() == shown
+        assert owner.patch(f"/bookings/{booking.pk}", shown).json() == shown
+        assert not booking.events.exists()
+
+    def test_a_slot_of_another_service_is_refused(self, api, slot):
+        booking = BookingFactory(service=slot.service, slot=slot, blocked=slot.blocked)
+        other = SlotFactory(start_time=TUESDAY + 3 * HOUR)
+        owner = api.as_(booking.user)
+        for slot_id in (other.pk, booking.pk):
+            answer = owner.patch(f"/bookings/{booking.pk}", {"slot_id": str(slot_id)})
+            problem(answer, 400, "validation_error", "slot_id")
+
+    def test_a_slot_and_a_time_must_agree(self, api, slot):
+        booking = BookingFactory(service=slot.service, slot=slot, blocked=slot.blocked)
+        later = SlotFactory(service=slot.service, start_time=TUESDAY + 3 * HOUR)
+        owner = api.as_(booking.user)
+        body = {"slot_id": str(later.pk), "start_time": "2999-01-01T14:00:00Z"}
+        problem(owner.patch(f"/bookings/{booking.pk}", body), 400, "validation_error", "start_time")
+        body["start_time"] = later.start_time.isoformat()
+        assert owner.patch(f"/bookings/{booking.pk}", body).status_code == 200
+
+    def test_a_slot_and_a_status_are_two_changes(self, api, slot):
+        booking = BookingFactory(service=slot.service, slot=slot, blocked=slot.blocked)
+        later = SlotFactory(service=slot.service, start_time=TUESDAY + 3 * HOUR)
+        body = {"slot_id": str(later.pk), "status": "cancelled"}
+        answer = api.as_(booking.user).patch(f"/bookings/{booking.pk}", body)
+        problem(answer, 400, "validation_error", "")
+
+    def test_a_booking_leaves_a_slot_where_its_service_can_be_booked_at_any_time(self, api):
+        slot = SlotFactory(service=ServiceFactory(capacity=2))
+        booking = BookingFactory(service=slot.service, slot=slot)
+        later = (TUESDAY + 5 * HOUR).isoformat()
+        answer = api.as_(booking.user).patch(f"/bookings/{booking.pk}", {"start_time": later})
+        assert (answer.status_code, answer.json()["slot_id"]) == (200, None)
+
+
+@pytest.mark.django_db(transaction=True)
+class TestRaces:
+    def test_of_forty_clients_after_the_last_seat_of_a_class_one_gets_it(self):
+        crowd = UserFactory.create_batch(CROWD)
+        service = ServiceFactory(mode="slots", capacity=5)
+        before = deadlocks()
+        for day in range(30):
+            slot = SlotFactory(service=service, start_time=TUESDAY + timedelta(days=day))
+            for seat in range(1, 5):
+                BookingFactory(
+                    service=service,
+                    slot=slot,
+                    start_time=slot.start_time,
+                    seat=seat,
+                    user=crowd[seat],
+                )
+            outcomes = at_once(
+                [
+                    partial(
+                        services.create_booking,
+                        actor=user,
+                        slot_id=slot.pk,
+                        at=TUESDAY - timedelta(days=1),
+                    )
+                    for user in crowd
+                ]
+            )
+            assert tally(outcomes) == {None: 1, services.SlotFull: 39}
+            assert [outcome.value.seat for outcome in outcomes if outcome.value] == [5]
+            assert max(outcome.seconds for outcome in outcomes) < 5
+        assert deadlocks() == before
+        assert ask(DOUBLE_BOOKINGS) == 0
+
+    def test_of_forty_who_all_saw_a_seat_free_as_many_get_one_as_there_are(self):
+        crowd = UserFactory.create_batch(CROWD)
+        service = ServiceFactory(mode="slots", capacity=7)
+        before = deadlocks()
+        with starting_line("bookings_booking") as all_at_the_line:
+            for day in range(6):
+                slot = SlotFactory(service=service, start_time=TUESDAY + timedelta(days=day))
+                calls = [
+                    partial(
+                        services.create_booking,
+                        actor=user,
+                        slot_id=slot.pk,
+                        at=TUESDAY - timedelta(days=1),
+                    )
+                    for user in crowd
+                ]
+                outcomes = all_at_the_line(calls)
+                assert tally(outcomes) == {None: 7, services.SlotFull: 33}
+        assert deadlocks() == before
+        assert ask(DOUBLE_BOOKINGS) == 0
+
+    def test_a_slot_that_is_cancelled_meanwhile_leaves_nobody_in_it(self):
+        admin, crowd = AdminFactory(), UserFactory.create_batch(5)
+        service = ServiceFactory(mode="slots", capacity=9)
+        before = deadlocks()
+        for day in range(40):
+            slot = SlotFactory(service=service, start_time=TUESDAY + timedelta(days=day))
+            cancelled, *booked = at_once(
+                [partial(cancel, slot, admin), *(partial(book, slot, user) for user in crowd)]
+            )
+            assert cancelled.error is None
+            # Whoever came before has lost the seat again, whoever came after has got none.
+            for outcome in booked:
+                assert outcome.error is None or isinstance(
+                    outcome.error, services.SlotFull | services.ServiceInactive
+                )
+            slot.refresh_from_db()
+            assert slot.status == "cancelled"
+            assert not slot.bookings.filter(active=True).exists()
+        assert deadlocks() == before
+
+    def test_control_without_the_lock_on_the_slot_somebody_is_left(self, monkeypatch):
+        unlocked = seats.CREATE_IN_SLOT.replace("FOR SHARE", "")
+        monkeypatch.setattr(seats, "CREATE_IN_SLOT", unlocked)
+        admin, user, slot = AdminFactory(), UserFactory(), SlotFactory()
+        with starting_line("bookings_booking"):
+            ask("SELECT pg_advisory_lock(1)")
+
+            def cancel_meanwhile():
+                until_waiting(1)
+                cancel(slot, admin)
+                ask("SELECT pg_advisory_unlock(1)")
+
+            at_once([partial(book, slot, user)], meanwhile=cancel_meanwhile)
+        slot.refresh_from_db()
+        assert slot.status == "cancelled"
+        assert slot.bookings.filter(active=True).exists()
+
+
+def cancel(slot, actor):
+    slots.change_slot(
+        slot_id=slot.pk, actor=actor, status="cancelled", at=TUESDAY - timedelta(days=1)
+    )
+
+
+def book(slot, user):
+    services.create_booking(actor=user, slot_id=slot.pk, at=TUESDAY - timedelta(days=1))
+
+
+def test_one_sees_and_manages_bookings_in_slots_as_any_other(api, slot, user):
+    provider = ProviderFactory()
+    slot = SlotFactory(
+        service=ServiceFactory(calendar=CalendarFactory(provider=provider), mode="slots")
+    )
+    booking = services.create_booking(actor=user, slot_id=slot.pk, at=timezone.now())
+    assert api.as_(provider).get("/bookings?scope=provider").json()["count"] == 1
+    for actor, status in ((provider, "confirmed"), (AdminFactory(), "completed")):
+        answer = api.as_(actor).patch(f"/bookings/{booking.pk}", {"status": status})
+        assert answer.json()["status"] == status

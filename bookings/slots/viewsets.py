@@ -1,0 +1,117 @@
+"""Endpoints of slots."""
+
+from typing import Any
+from urllib.parse import urlencode
+
+from django.utils import timezone
+from drf_spectacular.utils import (
+    OpenApiExample,
+    OpenApiResponse,
+    extend_schema,
+    extend_schema_view,
+)
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from accounts.permissions import signed_in
+from bookings.models import Slot
+from bookings.serializers import CLASS
+from bookings.slots import services as slots
+from bookings.slots.filters import SlotFilter
+from bookings.slots.serializers import SlotChangeSerializer, SlotPublishSerializer, SlotSerializer
+from bookit.api.schema import errors
+from catalog.models import Service
+from catalog.viewsets import CatalogViewSet
+
+SERIES = {"count": 1, "next": None, "previous": None, "results": [CLASS]}
+
+
+@extend_schema_view(
+    list=extend_schema(tags=["Catalog"], summary="Find slots"),
+    retrieve=extend_schema(tags=["Catalog"], summary="Show a slot"),
+)
+class SlotViewSet(CatalogViewSet):
+    """Published sessions of services."""
+
+    costly_with = ("available",)
+    serializer_class = SlotSerializer
+    filterset_class = SlotFilter
+    ordering_fields = {"start_time": "start_time", "created_at": "created_at"}
+    default_ordering = ["start_time"]
+    input_classes = {
+        "create": SlotPublishSerializer,
+        "partial_update": SlotChangeSerializer,
+    }
+    queryset = Slot.objects.all()
+    object_rows = Slot.objects.select_related("calendar")
+    named_in_body = {
+        "create": (
+            "service_id",
+            lambda pk: Service.objects.select_related("calendar").filter(pk=pk).first(),
+        )
+    }
+
+    @extend_schema(
+        tags=["Catalog"],
+        summary="Publish a slot, or a series",
+        responses={
+            201: OpenApiResponse(
+                {
+                    "oneOf": [
+                        {"$ref": "#/components/schemas/Slot"},
+                        {"$ref": "#/components/schemas/PaginatedSlotList"},
+                    ]
+                },
+                examples=[
+                    OpenApiExample("A slot", value=CLASS),
+                    OpenApiExample("A series", value=SERIES),
+                ],
+            )
+        },
+        extensions=errors("service_inactive", "slot_conflict"),
+    )
+    def create(self, request: Request) -> Response:
+        """Publish a session of a service; with `rrule` a series, and the answer is the list of all.
+
+        None is made if one of them overlaps another slot or booking of its calendar.
+        """
+        content = self.checked()
+        published = slots.publish_slots(actor=signed_in(request), at=timezone.now(), **content)
+        if "rrule" not in content:
+            return self.created(published[0])
+        rows = SlotSerializer.represent_many(published)
+        found = {
+            "service_id": content["service_id"],
+            "from": _instant(rows[0]["start_time"]),
+            "to": _instant(rows[-1]["end_time"]),
+        }
+        return Response(
+            {"count": len(rows), "next": None, "previous": None, "results": rows},
+            status=201,
+            headers={"Location": request.build_absolute_uri(f"{request.path}?{urlencode(found)}")},
+        )
+
+    @extend_schema(
+        tags=["Catalog"],
+        summary="Change a slot",
+        responses=SlotSerializer,
+        extensions=errors("slot_conflict", "invalid_transition"),
+    )
+    def partial_update(self, request: Request, pk: Any) -> Response:
+        """Change how many seats there are, or cancel a slot, and with it its bookings."""
+        return self.shown(
+            slots.change_slot(
+                slot_id=pk, actor=signed_in(request), at=timezone.now(), **self.checked()
+            )
+        )
+
+    @extend_schema(tags=["Catalog"], summary="Delete a slot", extensions=errors("slot_conflict"))
+    def destroy(self, request: Request, pk: Any) -> Response:
+        """Delete a slot that was never booked; cancel others."""
+        slots.delete_slot(slot_id=pk, actor=signed_in(request))
+        return Response(status=204)
+
+
+def _instant(value: Any) -> str:
+    """Return an instant in UTC as a parameter."""
+    return value.isoformat().replace("+00:00", "Z")

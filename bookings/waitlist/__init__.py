@@ -1,0 +1,1 @@
+"""The queue for a seat of a full slot."""

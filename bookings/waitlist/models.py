@@ -1,0 +1,73 @@
+"""The queue for a seat of a slot."""
+
+from django.conf import settings
+from django.db import models
+from django.db.models import Q
+from django.db.models.functions import Now
+from uuid_utils.compat import uuid7
+
+from bookings.models import Booking, Slot
+
+
+class WaitlistEntry(models.Model):
+    """Somebody's place in the queue for a full slot.
+
+    A seat that becomes free is held for the first who waits; until it is, it is nobody else's. Its
+    status follows what becomes of their booking in the slot: a trigger in the migrations does it.
+    """
+
+    class Status(models.TextChoices):
+        """Where one stands in the queue."""
+
+        WAITING = "waiting"
+        OFFERED = "offered"
+        BOOKED = "booked"
+        PASSED = "passed"
+        LEFT = "left"
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    slot = models.ForeignKey(
+        Slot, on_delete=models.CASCADE, related_name="waitlist", db_index=False
+    )
+    user = models.ForeignKey(
+        settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="waitlist_entries"
+    )
+    booking = models.OneToOneField(
+        Booking,
+        on_delete=models.SET_NULL,
+        null=True,
+        blank=True,
+        related_name="waitlist_entry",
+        help_text="The hold that was offered, or the booking they made themselves.",
+    )
+    status = models.CharField(max_length=7, choices=Status, default=Status.WAITING)
+    created_at = models.DateTimeField(db_default=Now(), editable=False)
+    updated_at = models.DateTimeField(db_default=Now(), editable=False)
+
+    class Meta:
+        ordering = ["created_at", "id"]
+        verbose_name = "waiting list entry"
+        verbose_name_plural = "waiting list entries"
+        indexes = [
+            models.Index(fields=["slot", "created_at", "id"], name="waitlist_by_slot"),
+            # Every search for free times looks here: few wait, however many once did.
+            models.Index(
+                fields=["slot", "created_at", "id"],
+                name="waitlist_waiting",
+                condition=Q(status="waiting"),
+            ),
+        ]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["slot", "user"],
+                condition=Q(status__in=["waiting", "offered"]),
+                name="waitlist_once",
+            ),
+            models.CheckConstraint(
+                condition=Q(status__in=["waiting", "offered", "booked", "passed", "left"]),
+                name="waitlist_status_known",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.status} since {self.created_at:%Y-%m-%d %H:%M} UTC"

@@ -1,0 +1,60 @@
+"""The shape of places in the queue for a slot."""
+
+from typing import Any
+
+from rest_framework import serializers
+
+from bookings.serializers import CLASS
+from bookings.waitlist.models import WaitlistEntry
+from bookings.waitlist.services import POSITION
+from bookit.api.schema import example
+from bookit.api.serializers import InputSerializer, RowSerializer
+
+
+@example(
+    "The second in line",
+    {
+        "id": "0199d3a6-4e07-7c92-b1a8-2c5d9e7f3b60",
+        "slot_id": CLASS["id"],
+        "user_id": "0199d3a1-7c1e-7f61-b2ab-0a1c5d3f9e10",
+        "status": "waiting",
+        "position": 2,
+        "booking_id": None,
+        "created_at": "2026-11-21T09:00:00Z",
+    },
+)
+class WaitlistEntrySerializer(RowSerializer):
+    """A place in the queue for a full slot."""
+
+    slot_id = serializers.UUIDField(read_only=True)
+    user_id = serializers.UUIDField(read_only=True)
+    position = serializers.IntegerField(
+        read_only=True,
+        allow_null=True,
+        min_value=1,
+        help_text="From 1; null when one waits no longer.",
+    )
+    booking_id = serializers.UUIDField(
+        read_only=True,
+        allow_null=True,
+        help_text="The hold that is offered, which `PATCH /bookings/{id}` with the status "
+        "`pending` makes a booking; then that booking.",
+    )
+
+    annotations = {"position": POSITION}
+
+    class Meta:
+        model = WaitlistEntry
+        fields = ["id", "slot_id", "user_id", "status", "position", "booking_id", "created_at"]
+        read_only_fields = fields
+
+    @classmethod
+    def represent_instance(cls, instance: WaitlistEntry) -> dict[str, Any]:  # type: ignore[override]
+        """Return what the client sees of an instance."""
+        return cls.represent(cls.rows(WaitlistEntry.objects.filter(pk=instance.pk)).get())
+
+
+class WaitlistJoinSerializer(InputSerializer):
+    """Nothing: who asks is who waits, and the path says for what."""
+
+    ignored = frozenset(WaitlistEntrySerializer.Meta.fields)

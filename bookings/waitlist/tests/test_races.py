@@ -1,0 +1,268 @@
+"""One freed seat, many who want it: whoever is first in line is offered it, and nobody else.
+
+As in `test_races`, every promise stands beside a control.
+"""
+
+from contextlib import contextmanager
+from datetime import timedelta
+from functools import partial
+
+import pytest
+
+from accounts.tests.factories import AdminFactory, UserFactory
+from bookings import services
+from bookings.availability.search import SlotFull
+from bookings.availability.terms import ServiceInactive
+from bookings.models import Booking, Slot
+from bookings.services import InvalidTransition
+from bookings.slots import services as slots
+from bookings.tests.factories import TUESDAY, BookingFactory, SlotFactory
+from bookings.waitlist import services as waitlist
+from bookings.waitlist.models import WaitlistEntry
+from bookit.errors import Forbidden
+from bookit.tests.crowd import ask, at_once, deadlocks, run, starting_line, tally
+from catalog.tests.factories import ServiceFactory
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+# Seconds; see `test_races`.
+SLOWEST = 5
+NOW = TUESDAY - timedelta(days=1)
+
+# Seats that two have at a time.
+DOUBLE_BOOKINGS = """
+    SELECT count(*) FROM bookings_booking AS one JOIN bookings_booking AS other
+    ON one.id < other.id AND one.slot_id = other.slot_id AND one.seat = other.seat
+    AND one.active AND other.active
+"""
+
+
+def offer():
+    return waitlist.offer_seats(at=NOW)
+
+
+def book(user, slot, **more):
+    return partial(services.create_booking, actor=user, slot_id=slot.pk, at=NOW, **more)
+
+
+def cancel(booking):
+    return partial(services.cancel_booking, booking_id=booking.pk, actor=booking.user, at=NOW)
+
+
+def join(user, slot, at=NOW):
+    return partial(waitlist.join, slot_id=slot.pk, actor=user, at=at)
+
+
+def leave(entry):
+    return partial(
+        waitlist.leave, slot_id=entry.slot_id, entry_id=entry.pk, actor=entry.user, at=NOW
+    )
+
+
+def seated(slot, seat):
+    return BookingFactory(
+        slot=slot,
+        service=slot.service,
+        start_time=slot.start_time,
+        end_time=slot.end_time,
+        blocked=slot.blocked,
+        seat=seat,
+    )
+
+
+def held(slot):
+    return list(slot.bookings.filter(status=Booking.Status.HELD))
+
+
+@pytest.fixture
+def service():
+    return ServiceFactory(mode="slots", capacity=2)
+
+
+@pytest.fixture
+def people():
+    return UserFactory.create_batch(10)
+
+
+@pytest.fixture
+def full(service, people):
+    """Gives full slots of two seats, each with ten who wait for it."""
+
+    def slot(number=0):
+        slot = SlotFactory(service=service, start_time=TUESDAY + number * timedelta(hours=2))
+        for seat in (1, 2):
+            seated(slot, seat)
+        for place, user in enumerate(people):
+            waited = NOW - timedelta(minutes=len(people) - place)
+            WaitlistEntry.objects.create(slot=slot, user=user, created_at=waited)
+        return slot
+
+    return slot
+
+
+@pytest.fixture
+def freed(full):
+    """A slot for which ten wait while one of its seats is free."""
+    slot = full()
+    slot.bookings.filter(seat=1).update(status=Booking.Status.CANCELLED)
+    return slot
+
+
+@pytest.fixture
+def without_the_lock(monkeypatch):
+    """Offer the seats of slots that others are offering, too."""
+    monkeypatch.setattr(waitlist, "_locked", lambda slot_id: Slot.objects.get(pk=slot_id))
+
+
+@contextmanager
+def without_the_constraint():
+    """Let a seat be taken twice, and take away what has it in the end."""
+    definition = ask(
+        "SELECT pg_get_constraintdef(oid) FROM pg_constraint WHERE conname = 'booking_seat_free'"
+    )
+    run("ALTER TABLE bookings_booking DROP CONSTRAINT booking_seat_free")
+    try:
+        yield
+    finally:
+        run("TRUNCATE bookings_occupancy, bookings_slot, bookings_booking CASCADE")
+        run(f"ALTER TABLE bookings_booking ADD CONSTRAINT booking_seat_free {definition}")
+
+
+def test_a_seat_that_becomes_free_goes_to_the_first_of_ten_in_line(full, people):
+    outsiders = UserFactory.create_batch(6)
+    deadlocks_before = deadlocks()
+    for number in range(25):
+        slot = full(number)
+        leaving = slot.bookings.get(seat=number % 2 + 1)
+        calls = [
+            cancel(leaving),
+            *[offer] * 6,
+            *[book(user, slot, hold=number % 2 == 1) for user in outsiders],
+            book(people[1], slot),
+        ]
+        outcomes = at_once(calls)
+        assert tally(outcomes[:7]) == {None: 7}
+        assert tally(outcomes[7:]) == {SlotFull: 7}
+        assert max(outcome.seconds for outcome in outcomes) < SLOWEST
+        # Those who looked before the cancellation had committed saw nothing to offer.
+        offered = sum(outcome.value for outcome in outcomes[1:7]) + offer()
+        assert offered == 1
+        [hold] = held(slot)
+        assert (hold.user, hold.seat) == (people[0], leaving.seat)
+        assert slot.waitlist.filter(status="waiting").count() == 9
+    assert deadlocks() == deadlocks_before
+    assert ask(DOUBLE_BOOKINGS) == 0
+
+
+def test_all_who_saw_the_seat_free_offer_it_once(freed, people):
+    deadlocks_before = deadlocks()
+    with starting_line("bookings_booking") as set_off:
+        outcomes = set_off([offer] * 8)
+    assert tally(outcomes) == {None: 8}
+    assert sorted(outcome.value for outcome in outcomes) == [0] * 7 + [1]
+    assert [hold.user for hold in held(freed)] == [people[0]]
+    assert deadlocks() == deadlocks_before
+
+
+def test_the_constraint_alone_keeps_a_seat_from_being_offered_twice(
+    freed, people, without_the_lock
+):
+    deadlocks_before = deadlocks()
+    with starting_line("bookings_booking") as set_off:
+        outcomes = set_off([offer] * 8)
+    assert tally(outcomes) == {None: 8}
+    assert [hold.user for hold in held(freed)] == [people[0]]
+    assert deadlocks() == deadlocks_before
+
+
+def test_control_without_both_all_who_saw_the_seat_free_offer_it(freed, without_the_lock):
+    with without_the_constraint():
+        with starting_line("bookings_booking") as set_off:
+            outcomes = set_off([offer] * 8)
+        assert tally(outcomes) == {None: 8}
+        assert len(held(freed)) == 8
+        assert ask(DOUBLE_BOOKINGS) > 0
+
+
+def test_control_where_nobody_waits_the_quickest_gets_the_seat(freed):
+    freed.waitlist.all().delete()
+    outcomes = at_once([book(user, freed) for user in UserFactory.create_batch(6)])
+    assert tally(outcomes) == {None: 1, SlotFull: 5}
+
+
+def test_the_first_in_line_gets_one_seat_however_they_come_by_it(full, people):
+    deadlocks_before = deadlocks()
+    for number in range(20):
+        slot = full(number)
+        slot.bookings.filter(seat=1).update(status=Booking.Status.CANCELLED)
+        booked, *offered = at_once([book(people[0], slot), *[offer] * 5])
+        assert tally(offered) == {None: 5}
+        assert booked.error is None or isinstance(booked.error, SlotFull)
+        seats = slot.bookings.filter(user=people[0], active=True)
+        assert [booking.status for booking in seats] == ["held" if booked.error else "pending"]
+        entry = slot.waitlist.get(user=people[0])
+        assert entry.status == ("offered" if booked.error else "booked")
+        assert slot.waitlist.filter(status="waiting").count() == 9
+    assert deadlocks() == deadlocks_before
+    assert ask(DOUBLE_BOOKINGS) == 0
+
+
+def test_a_seat_is_not_lost_with_those_who_leave(full, people):
+    deadlocks_before = deadlocks()
+    for number in range(20):
+        slot = full(number)
+        slot.bookings.filter(seat=1).update(status=Booking.Status.CANCELLED)
+        first, second = slot.waitlist.order_by("created_at")[:2]
+        outcomes = at_once([leave(first), leave(second), *[offer] * 4])
+        assert tally(outcomes) == {None: 6}
+        offer()
+        assert [hold.user for hold in held(slot)] == [people[2]]
+        gone = slot.waitlist.filter(pk__in=[first.pk, second.pk])
+        assert [entry.status for entry in gone] == ["left", "left"]
+    assert deadlocks() == deadlocks_before
+
+
+def test_an_offer_is_booked_or_given_back(full, people):
+    for number in range(20):
+        slot = full(number)
+        slot.bookings.filter(seat=1).update(status=Booking.Status.CANCELLED)
+        offer()
+        [hold] = held(slot)
+        entry = slot.waitlist.get(user=people[0])
+        confirm = partial(
+            services.book_hold, booking_id=hold.pk, actor=people[0], at=NOW + timedelta(minutes=1)
+        )
+        confirmed, left = at_once([confirm, leave(entry)])
+        assert left.error is None
+        hold.refresh_from_db()
+        entry.refresh_from_db()
+        if confirmed.error is None:
+            assert (hold.status, entry.status) == ("pending", "booked")
+        else:
+            assert isinstance(confirmed.error, Forbidden)
+            assert (hold.status, entry.status) == ("cancelled", "left")
+
+
+def test_who_joins_ten_times_at_once_waits_once(full):
+    slot, user = full(), UserFactory()
+    outcomes = at_once([join(user, slot)] * 10)
+    assert tally(outcomes) == {None: 10}
+    assert len({outcome.value.pk for outcome in outcomes}) == 1
+    assert slot.waitlist.filter(user=user).count() == 1
+
+
+def test_nobody_is_left_waiting_for_a_cancelled_slot(full):
+    admin, outsiders = AdminFactory(), UserFactory.create_batch(4)
+    deadlocks_before = deadlocks()
+    for number in range(20):
+        slot = full(number)
+        end = partial(slots.change_slot, slot_id=slot.pk, actor=admin, status="cancelled", at=NOW)
+        calls = [cancel(slot.bookings.get(seat=1)), offer, offer]
+        ended, cancelled, *rest = at_once([end, *calls, *[join(user, slot) for user in outsiders]])
+        assert ended.error is None
+        assert cancelled.error is None or isinstance(cancelled.error, InvalidTransition)
+        for outcome in rest:
+            assert outcome.error is None or isinstance(outcome.error, ServiceInactive), outcome
+        assert not slot.waitlist.filter(status__in=["waiting", "offered"]).exists()
+        assert not slot.bookings.filter(active=True).exists()
+    assert deadlocks() == deadlocks_before

@@ -1,0 +1,115 @@
+"""Webhooks and deliveries in the admin site."""
+
+from typing import Any
+
+from django.contrib import admin
+from django.db.models import QuerySet
+from django.http import HttpRequest
+from django.utils import timezone
+from django.utils.html import format_html
+
+from bookings.events import TOLD
+from bookings.webhooks import services as webhooks
+from bookings.webhooks.models import Attempt, Delivery, Webhook
+from bookit.adminsite.filters import one_of
+from bookit.adminsite.pages import HistoryInline, ServedAdmin
+
+
+@admin.register(Webhook)
+class WebhookAdmin(ServedAdmin):
+    """Addresses that are sent what happens, and whether it arrives. Nobody sees the secrets."""
+
+    list_display = ["url", "is_active", "why_off", "failing_since", "owner", "created_at"]
+    list_filter = ["is_active", "created_at"]
+    list_select_related = ["owner"]
+    search_fields = ["id", "url"]
+    exclude = ["secret", "previous_secret"]
+    actions = ["send_test", "switch_on", "switch_off"]
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> list[str]:
+        """Return every field, and why nothing is sent."""
+        return [*super().get_readonly_fields(request, obj), "why_off"]
+
+    @admin.display(description="Why nothing is sent")
+    def why_off(self, webhook: Webhook) -> str:
+        """Return what stops deliveries, other than that somebody switched them off."""
+        return webhook.disabled_reason or ("" if webhook.has_admin else Webhook.NO_ADMIN)
+
+    @admin.action(description="Send a test", permissions=["change"])
+    def send_test(self, request: HttpRequest, queryset: QuerySet[Webhook]) -> None:
+        """Send a test to the selected webhooks."""
+        self.apply(
+            request,
+            queryset,
+            lambda webhook: webhooks.send_test(webhook_id=webhook.pk, at=timezone.now()),
+        )
+
+    @admin.action(description="Switch on", permissions=["change"])
+    def switch_on(self, request: HttpRequest, queryset: QuerySet[Webhook]) -> None:
+        """Send the selected webhooks what happens from now on, as their owner."""
+        self._switch(request, queryset, is_active=True)
+
+    @admin.action(description="Switch off", permissions=["change"])
+    def switch_off(self, request: HttpRequest, queryset: QuerySet[Webhook]) -> None:
+        """Tell the selected webhooks nothing any more."""
+        self._switch(request, queryset, is_active=False)
+
+    def _switch(
+        self, request: HttpRequest, queryset: QuerySet[Webhook], *, is_active: bool
+    ) -> None:
+        self.apply(
+            request,
+            queryset,
+            lambda webhook: webhooks.update_webhook(
+                webhook_id=webhook.pk,
+                actor=request.user,  # type: ignore[arg-type]
+                changes={"is_active": is_active},
+                at=timezone.now(),
+            ),
+        )
+
+    def delete_row(self, request: HttpRequest, row: Webhook) -> None:
+        """Delete a webhook and the log of its deliveries."""
+        webhooks.delete_webhook(webhook_id=row.pk)
+
+
+class AttemptInline(HistoryInline):
+    """How often a message was tried, and what came of it."""
+
+    model = Attempt
+    fields = ["at", "duration_ms", "status_code", "error", "answer"]
+    readonly_fields = ["at", "duration_ms", "status_code", "error", "answer"]
+
+    @admin.display(description="Response")
+    def answer(self, attempt: Attempt) -> str:
+        """Return what came back, which need not have a blank to break a line at."""
+        style = "max-width: 40rem; overflow-wrap: anywhere"
+        return format_html('<div style="{}">{}</div>', style, attempt.response)
+
+
+@admin.register(Delivery)
+class DeliveryAdmin(ServedAdmin):
+    """Messages to webhooks: to look at, and to send again."""
+
+    list_display = ["created_at", "type", "webhook", "status", "next_attempt_at"]
+    list_filter = ["status", ("type", one_of(lambda: [*TOLD, webhooks.TEST])), "created_at"]
+    list_select_related = ["webhook"]
+    search_fields = ["id", "webhook__url"]
+    date_hierarchy = "created_at"
+    inlines = [AttemptInline]
+    actions = ["redeliver"]
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """Refuse: they go when they are old."""
+        return False
+
+    @admin.action(description="Redeliver", permissions=["change"])
+    def redeliver(self, request: HttpRequest, queryset: QuerySet[Delivery]) -> None:
+        """Send the selected messages again."""
+        self.apply(
+            request,
+            queryset,
+            lambda delivery: webhooks.redeliver(
+                webhook_id=delivery.webhook_id, delivery_id=delivery.pk, at=timezone.now()
+            ),
+        )

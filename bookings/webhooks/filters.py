@@ -1,0 +1,33 @@
+"""Filters of events and deliveries."""
+
+from django_filters import rest_framework as filters
+
+from bookings.events import TOLD
+from bookings.models import BookingEvent
+from bookings.webhooks.models import Delivery
+from bookit.api.filters import CommaSeparatedChoices
+
+
+class EventFilter(filters.FilterSet):
+    """By what happened."""
+
+    type = CommaSeparatedChoices(
+        choices=[(kind.value, kind.label) for kind in TOLD],
+        help_text="One or more, comma-separated.",
+    )
+
+    class Meta:
+        model = BookingEvent
+        fields: list[str] = []
+
+
+class DeliveryFilter(filters.FilterSet):
+    """By whether it has arrived."""
+
+    status = CommaSeparatedChoices(
+        choices=Delivery.Status.choices, help_text="One or more, comma-separated."
+    )
+
+    class Meta:
+        model = Delivery
+        fields: list[str] = []

@@ -1,0 +1,142 @@
+"""Webhooks and what was delivered to them."""
+
+from django.conf import settings
+from django.contrib.postgres.fields import ArrayField
+from django.db import models
+from django.db.models import F, Q
+from django.db.models.functions import Now
+from uuid_utils.compat import uuid7
+
+from accounts.models import User
+from bookings.models import BookingEvent
+
+
+class WebhookQuerySet(models.QuerySet["Webhook"]):
+    """Questions about webhooks."""
+
+    def delivering(self) -> "WebhookQuerySet":
+        """Return those that are sent events: switched on, and owned by somebody who is an admin."""
+        return self.filter(is_active=True, owner__in=User.objects.all().active_admins())
+
+
+class Webhook(models.Model):
+    """An address that is sent what happens, for as long as its owner is an admin."""
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    url = models.URLField(max_length=2000)
+    owner = models.ForeignKey(
+        settings.AUTH_USER_MODEL,
+        on_delete=models.SET_NULL,
+        null=True,
+        blank=True,
+        db_index=False,
+        related_name="+",
+        help_text="The admin who made it, or who last switched it on or renewed its secret.",
+    )
+    events = ArrayField(models.CharField(max_length=30), help_text="The types that it is told of.")
+    # Ids, not times: they come from one sequence, whatever the clocks of several hosts say.
+    since = models.JSONField(
+        default=dict, help_text="By type, the last event before it asked for that type."
+    )
+    is_active = models.BooleanField(default=True)
+    secret = models.CharField(
+        max_length=100, help_text="Signs what is sent, see Standard Webhooks."
+    )
+    previous_secret = models.CharField(max_length=100, blank=True, default="")
+    previous_secret_expires_at = models.DateTimeField(null=True, blank=True)
+    failing_since = models.DateTimeField(
+        null=True, blank=True, help_text="Since when no attempt has succeeded."
+    )
+    paused_until = models.DateTimeField(
+        null=True, blank=True, help_text="When a message is retried for which the others wait."
+    )
+    disabled_reason = models.CharField(max_length=200, blank=True, default="")
+    created_at = models.DateTimeField(db_default=Now(), editable=False)
+    updated_at = models.DateTimeField(db_default=Now(), editable=False)
+
+    objects = models.Manager.from_queryset(WebhookQuerySet)()
+
+    # Why nothing is sent, and what to do, where no other reason is known.
+    NO_ADMIN = "Its owner is no longer an admin. Whoever switches it on becomes its owner."
+
+    class Meta:
+        ordering = ["created_at", "id"]
+
+    def __str__(self) -> str:
+        return self.url
+
+    @property
+    def has_admin(self) -> bool:
+        """Whether its owner is an admin; `WebhookQuerySet.delivering` asks the same of many."""
+        return self.owner is not None and self.owner.is_admin
+
+
+class Delivery(models.Model):
+    """A message to a webhook: an event, or a test."""
+
+    class Status(models.TextChoices):
+        """Whether it has arrived."""
+
+        PENDING = "pending"
+        DELIVERED = "delivered"
+        FAILED = "failed"
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    webhook = models.ForeignKey(
+        Webhook, on_delete=models.CASCADE, related_name="deliveries", db_index=False
+    )
+    event = models.ForeignKey(
+        BookingEvent,
+        on_delete=models.RESTRICT,
+        null=True,
+        blank=True,
+        related_name="deliveries",
+        help_text="None for a test.",
+    )
+    type = models.CharField(max_length=30)
+    status = models.CharField(max_length=9, choices=Status, default=Status.PENDING)
+    next_attempt_at = models.DateTimeField(null=True, blank=True)
+    created_at = models.DateTimeField(db_default=Now(), editable=False)
+
+    class Meta:
+        ordering = ["-created_at", "-id"]
+        verbose_name_plural = "deliveries"
+        indexes = [
+            models.Index(fields=["webhook", "created_at", "id"], name="delivery_by_webhook"),
+            models.Index(fields=["created_at"], name="delivery_by_age"),
+            # The queue of a webhook: tests first, then by event.
+            models.Index(
+                "webhook",
+                F("event").asc(nulls_first=True),
+                "id",
+                name="delivery_pending",
+                condition=Q(status="pending"),
+            ),
+        ]
+        constraints = [
+            models.UniqueConstraint(fields=["webhook", "event"], name="delivery_once"),
+            models.CheckConstraint(
+                condition=Q(status__in=["pending", "delivered", "failed"]),
+                name="delivery_status_known",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.type}, {self.status}"
+
+
+class Attempt(models.Model):
+    """One try of a delivery, and what came of it."""
+
+    delivery = models.ForeignKey(Delivery, on_delete=models.CASCADE, related_name="attempts")
+    at = models.DateTimeField()
+    duration_ms = models.PositiveIntegerField()
+    status_code = models.PositiveSmallIntegerField(null=True, blank=True)
+    error = models.CharField(max_length=300, blank=True, default="")
+    response = models.TextField(blank=True, default="", help_text="At most 2 KiB of the answer.")
+
+    class Meta:
+        ordering = ["id"]
+
+    def __str__(self) -> str:
+        return self.error or f"{self.status_code}"

@@ -1,0 +1,233 @@
+"""The shape of events, webhooks and deliveries."""
+
+from datetime import datetime
+from typing import Any
+
+from django.contrib.postgres.expressions import ArraySubquery
+from django.db.models import Exists, OuterRef, QuerySet
+from django.db.models.functions import JSONObject
+from rest_framework import serializers
+
+from accounts.models import User
+from bookings.events import TOLD
+from bookings.serializers import CONFIRMED
+from bookings.webhooks.models import Attempt, Delivery, Webhook
+from bookit.api.schema import example
+from bookit.api.serializers import InputSerializer, ListField, RowSerializer
+from bookit.times import InstantField
+
+EVENT_CHOICES = [(kind.value, kind.label) for kind in TOLD]
+
+
+@example(
+    "A booking was confirmed",
+    {
+        "id": "1042",
+        "type": "booking.confirmed",
+        "timestamp": CONFIRMED["updated_at"],
+        "data": CONFIRMED,
+    },
+)
+class EventSerializer(InputSerializer):
+    """Something that happened."""
+
+    id = serializers.CharField()
+    type = serializers.ChoiceField(EVENT_CHOICES)
+    timestamp = InstantField(help_text="When it happened.")
+    data = serializers.DictField(  # type: ignore[assignment]
+        help_text="The booking, or the review, as the API shows it, in the state of that moment."
+    )
+
+
+HOOK = {
+    "url": "https://hooks.example.com/bookit",
+    "events": ["booking.created", "booking.cancelled"],
+}
+HOOKED = {
+    "id": "0199d3a6-40d1-7e52-9c3a-5b8f7d2e1a64",
+    "owner_id": "0199d3a1-7c1e-7f61-b2ab-0a1c5d3f9e10",
+    "is_active": True,
+    "failing_since": None,
+    "disabled_reason": "",
+    "created_at": "2026-11-21T09:00:00Z",
+    "updated_at": "2026-11-21T09:00:00Z",
+}
+SECRET = {"secret": "whsec_Tk90IGEgc2VjcmV0LCBidXQgYW4gZXhhbXBsZSE="}
+
+
+@example("Bookings that come and go", HOOK, answer=HOOKED)
+class WebhookSerializer(RowSerializer):
+    """An address that is told what happens. Its secret is shown once, when it is made."""
+
+    url = serializers.CharField(max_length=2000, help_text="HTTPS or HTTP, to a public address.")
+    events = ListField(
+        child=serializers.ChoiceField(EVENT_CHOICES),
+        min_length=1,
+        max_length=100,
+        help_text="The types that it is told of.",
+    )
+    is_active = serializers.BooleanField(required=False)
+
+    owner_id = serializers.UUIDField(
+        read_only=True,
+        allow_null=True,
+        help_text=(
+            "The admin who made it, or who last switched it on or renewed its secret. It is sent "
+            "nothing when they are no longer an admin."
+        ),
+    )
+
+    ignored = frozenset({"secret"})
+    annotations = {
+        "has_admin": Exists(User.objects.all().active_admins().filter(pk=OuterRef("owner")))
+    }
+
+    class Meta:
+        model = Webhook
+        fields = [
+            "id",
+            "owner_id",
+            "url",
+            "events",
+            "is_active",
+            "failing_since",
+            "disabled_reason",
+            "created_at",
+            "updated_at",
+        ]
+        read_only_fields = ["failing_since", "disabled_reason"]
+
+    @classmethod
+    def rows(cls, queryset: QuerySet[Any]) -> QuerySet[Any, dict[str, Any]]:
+        """Return the queryset's rows as dictionaries of the columns that are shown."""
+        return queryset.annotate(**cls.annotations).values(*cls.Meta.fields, *cls.annotations)
+
+    @classmethod
+    def represent(cls, row: dict[str, Any]) -> dict[str, Any]:
+        """Return what the client sees of a row of `rows`."""
+        if row.pop("has_admin"):
+            return row
+        reason = row["disabled_reason"] or Webhook.NO_ADMIN
+        return {**row, "is_active": False, "disabled_reason": reason}
+
+    @classmethod
+    def represent_instance(cls, instance: Webhook) -> dict[str, Any]:  # type: ignore[override]
+        """Return what the client sees of an instance."""
+        names = [*cls.Meta.fields, *cls.annotations]
+        return cls.represent({name: getattr(instance, name) for name in names})
+
+
+@example("With its secret", {**HOOK, **HOOKED, **SECRET}, response_only=True)
+class WebhookSecretSerializer(WebhookSerializer):
+    """A webhook with its secret."""
+
+    class Meta(WebhookSerializer.Meta):
+        fields = [*WebhookSerializer.Meta.fields, "secret"]
+        read_only_fields = [*WebhookSerializer.Meta.read_only_fields, "secret"]
+
+
+class NothingSerializer(InputSerializer):
+    """A body that has nothing to say."""
+
+
+class AttemptSerializer(InputSerializer):
+    """One try of a delivery, and what came of it."""
+
+    at = InstantField()
+    duration_ms = serializers.IntegerField(min_value=0)
+    status_code = serializers.IntegerField(allow_null=True)
+    error = serializers.CharField(help_text="Why there was no answer; empty if there was.")
+    response = serializers.CharField(help_text="How the answer begins: at most 2 KiB.")
+
+
+@example(
+    "Arrived at the second attempt",
+    {
+        "id": "0199d3a7-52e3-7a18-8f4d-6c9a0b3e2d75",
+        "webhook_id": HOOKED["id"],
+        "event_id": "1042",
+        "type": "booking.confirmed",
+        "status": "delivered",
+        "next_attempt_at": None,
+        "created_at": "2026-11-21T09:05:00Z",
+        "attempts": [
+            {
+                "at": "2026-11-21T09:05:00Z",
+                "duration_ms": 10000,
+                "status_code": None,
+                "error": "No answer within 10 seconds.",
+                "response": "",
+            },
+            {
+                "at": "2026-11-21T09:05:15Z",
+                "duration_ms": 84,
+                "status_code": 204,
+                "error": "",
+                "response": "",
+            },
+        ],
+    },
+    status_codes=[200, 202],
+)
+class DeliverySerializer(RowSerializer):
+    """A message to a webhook: an event, or a test. Its id is the `webhook-id` of each attempt."""
+
+    webhook_id = serializers.UUIDField(read_only=True)
+    event_id = serializers.CharField(
+        read_only=True, allow_null=True, help_text="As at `/events`; null for a test."
+    )
+    attempts = AttemptSerializer(many=True, read_only=True)
+
+    annotations = {
+        # Another name than that of the field, which the model has for its rows.
+        "tried": ArraySubquery(
+            Attempt.objects.filter(delivery=OuterRef("pk"))
+            .order_by("id")
+            .values(
+                attempt=JSONObject(
+                    at="at",
+                    duration_ms="duration_ms",
+                    status_code="status_code",
+                    error="error",
+                    response="response",
+                )
+            )
+        )
+    }
+
+    class Meta:
+        model = Delivery
+        fields = [
+            "id",
+            "webhook_id",
+            "event_id",
+            "type",
+            "status",
+            "next_attempt_at",
+            "created_at",
+            "attempts",
+        ]
+        read_only_fields = fields
+
+    @classmethod
+    def rows(cls, queryset: QuerySet[Any]) -> QuerySet[Any, dict[str, Any]]:
+        """Return the queryset's rows as dictionaries of the columns that are shown."""
+        columns = [name for name in cls.Meta.fields if name != "attempts"]
+        return queryset.annotate(**cls.annotations).values(*columns, *cls.annotations)
+
+    @classmethod
+    def represent(cls, row: dict[str, Any]) -> dict[str, Any]:
+        """Return what the client sees of a row of `rows`."""
+        attempts = row.pop("tried")
+        return {
+            **row,
+            "event_id": None if row["event_id"] is None else str(row["event_id"]),
+            "attempts": [
+                {**attempt, "at": datetime.fromisoformat(attempt["at"])} for attempt in attempts
+            ],
+        }
+
+    @classmethod
+    def represent_instance(cls, instance: Delivery) -> dict[str, Any]:  # type: ignore[override]
+        """Return what the client sees of an instance."""
+        return cls.represent(cls.rows(Delivery.objects.filter(pk=instance.pk)).get())

@@ -1,0 +1,40 @@
+"""Webhooks that a worker delivers."""
+
+import logging
+from uuid import UUID
+
+from django.db import InterfaceError, OperationalError
+from django.utils import timezone
+from procrastinate.contrib.django import app
+
+from bookings.webhooks import deliveries
+from bookings.webhooks import services as webhooks
+from bookit.jobs import queues as jobs
+
+logger = logging.getLogger(__name__)
+
+
+# Not retried by procrastinate, which cannot do so while the next job of the same webhook waits:
+# `wake_webhooks` sees to it.
+@app.task(name="bookings.deliver", queue=jobs.WEBHOOKS)
+async def deliver(webhook_id: str) -> None:
+    """Send a webhook the messages that are due."""
+    try:
+        await deliveries.deliver(webhook_id=UUID(webhook_id), now=timezone.now)
+    except (OperationalError, InterfaceError) as error:
+        # PostgreSQL has gone. A failed job would stay for somebody to look at.
+        logger.warning("deliveries to a webhook were interrupted: %s", type(error).__name__)
+
+
+@app.periodic(cron="* * * * *")
+@app.task(name="bookings.wake_webhooks", queueing_lock="bookings.wake_webhooks")
+def wake_webhooks(timestamp: int) -> None:
+    """Go on with the webhooks whose job failed, every minute."""
+    webhooks.wake_forgotten()
+
+
+@app.periodic(cron="27 3 * * *")
+@app.task(name="bookings.prune_deliveries", queueing_lock="bookings.prune_deliveries")
+def prune_deliveries(timestamp: int) -> None:
+    """Delete old deliveries, every night."""
+    webhooks.prune_deliveries(at=timezone.now())

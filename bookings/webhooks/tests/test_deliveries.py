@@ -1,0 +1,281 @@
+"""Webhooks in the hands of real workers: they are fast, in order, and in nobody's way."""
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+import threading
+from datetime import timedelta
+
+import pytest
+from django.core.management import call_command
+from django.utils import timezone
+from procrastinate.contrib.django import app
+from procrastinate.contrib.django.models import ProcrastinateJob
+
+from accounts.tests.factories import AdminFactory
+from bookings import events
+from bookings.models import BookingEvent
+from bookings.tests.factories import BookingFactory, DeliveryFactory, WebhookFactory
+from bookings.tests.smtp import AnyPort, Server
+from bookings.tests.workers import PATIENCE, database_url, until
+from bookings.webhooks import services as webhooks
+from bookings.webhooks.deliveries import SLOW_AT_A_TIME
+from bookings.webhooks.models import Attempt, Delivery, Webhook
+from bookit.jobs.queues import WEBHOOKS_AT_A_TIME
+from bookit.runtime.startup import BASE_DIR
+from bookit.tests.crowd import run
+from bookit.tests.receiver import answer, receiver
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+# Sooner than the ten seconds after which a server that hangs is given up.
+SOON = 7
+WAKE = "bookings.wake_webhooks"
+
+
+@pytest.fixture
+def hang():
+    """Return a behaviour of servers: to answer nothing until the test ends."""
+    stop = threading.Event()
+    yield lambda request: stop.wait(PATIENCE)
+    stop.set()
+
+
+@pytest.fixture
+def send(worker):
+    """Return a function that starts a worker that may call the receivers."""
+
+    def start(*options, **variables):
+        command = ("procrastinate", "worker", *options)
+        return worker(command=command, WEBHOOK_ALLOW_PRIVATE="true", **variables)
+
+    return start
+
+
+def make_webhooks(count, **fields):
+    """Make webhooks of one owner."""
+    owner = AdminFactory()
+    Webhook.objects.bulk_create(WebhookFactory.build_batch(count, owner=owner, **fields))
+
+
+def happen(count=1):
+    """Let something happen so often, and return the events; what follows is done by a worker."""
+    booking = BookingFactory(status="confirmed")
+    return BookingEvent.objects.bulk_create(
+        BookingEvent(
+            booking_id=booking.pk,
+            type=BookingEvent.Type.CONFIRMED,
+            at=timezone.now() + timedelta(microseconds=number),
+            data={**events.state(booking), "seat": number},
+        )
+        for number in range(count)
+    )
+
+
+def enqueue(happened):
+    """Let deliveries, and nothing else, follow from events."""
+    run("DELETE FROM procrastinate_jobs WHERE task_name = 'bookings.follow_up'")
+    webhooks.enqueue([event.pk for event in happened], at=timezone.now())
+
+
+def arrivals(other):
+    """Return what arrived, by the number that `happen` gave to it."""
+    return [json.loads(message.body)["data"]["seat"] for message in other.messages]
+
+
+def delivered():
+    return Delivery.objects.filter(status=Delivery.Status.DELIVERED).count()
+
+
+# --- speed and order ----------------------------------------------------------------------------
+
+
+def test_hundreds_of_events_arrive_in_order_before_servers_that_hang_are_given_up(send, hang):
+    """One message a second would take minutes."""
+    with receiver(hang) as first, receiver(hang) as second, receiver() as other:
+        for each in (first, second, other):
+            WebhookFactory(url=each.url)
+        enqueue(happen(300))
+        send("--queues", "webhooks")
+        until(lambda: len(other.messages) == 300)
+        assert not Attempt.objects.filter(error__contains="No answer").exists()
+        assert [len(first.messages), len(second.messages)] == [1, 1]
+    assert arrivals(other) == [*range(300)]
+    assert other.connections <= 3
+
+
+# --- beside mails -------------------------------------------------------------------------------
+
+
+class Hangs(Server):
+    """Takes no mail, and says nothing."""
+
+    def __init__(self):
+        super().__init__()
+        self.begun = 0
+
+    async def handle_MAIL(self, *args):  # noqa: N802 - aiosmtpd calls it
+        self.begun += 1
+        await asyncio.sleep(PATIENCE)
+
+
+@pytest.fixture
+def mail_server():
+    """Return a function that starts a mail server, and returns its address."""
+    started = []
+
+    def start(server):
+        started.append(AnyPort(server, hostname="127.0.0.1", port=0))
+        started[-1].start()
+        return f"smtp://127.0.0.1:{started[-1].port}"
+
+    yield start
+    for each in started:
+        each.stop()
+
+
+def test_a_mail_server_that_hangs_leaves_webhooks_alone(send, mail_server):
+    mailbox = Hangs()
+    with receiver() as other:
+        WebhookFactory(url=other.url)
+        happen(5)
+        worker = send(EMAIL_URL=mail_server(mailbox), WORKER_CONCURRENCY="2")
+        until(lambda: mailbox.begun == 2 and len(other.messages) == 5)
+        happen(1)
+        until(lambda: len(other.messages) == 6, seconds=SOON)
+        assert mailbox.begun == 2
+        assert worker.jobs("bookings.send_mail").count("doing") == 2
+
+
+def test_servers_of_webhooks_that_hang_leave_mails_alone(send, mail_server, hang):
+    mailbox = Server()
+    with receiver(hang) as hangs:
+        make_webhooks(SLOW_AT_A_TIME, url=hangs.url)
+        enqueue(happen(1))
+        send(EMAIL_URL=mail_server(mailbox))
+        until(lambda: len(hangs.messages) == SLOW_AT_A_TIME)
+        happen(1)
+        until(lambda: mailbox.mails, seconds=SOON)
+        assert not Attempt.objects.exists()
+
+
+def test_servers_that_begin_to_hang_together_keep_no_other_waiting(send, hang):
+    """More of them than a worker has places: late answers are waited for in a few places only."""
+    with receiver(hang) as hangs, receiver() as other:
+        make_webhooks(WEBHOOKS_AT_A_TIME + 20, url=hangs.url)
+        happened = happen(1)
+        enqueue(happened)
+        WebhookFactory(url=other.url)
+        enqueue(happened)
+        send("--queues", "webhooks")
+        until(lambda: other.messages)
+        cut_off = Attempt.objects.filter(error__startswith="No answer within 1 second,").count()
+        assert 20 <= cut_off <= len(hangs.messages) - SLOW_AT_A_TIME
+        assert not Attempt.objects.filter(error__contains="10 seconds").exists()
+
+
+def test_webhooks_that_fail_leave_most_of_the_places_to_others(send, hang):
+    with receiver(hang) as hangs, receiver() as other:
+        make_webhooks(SLOW_AT_A_TIME + 10, url=hangs.url, failing_since=timezone.now())
+        enqueue(happen(1))
+        send("--queues", "webhooks")
+        until(lambda: len(hangs.messages) == SLOW_AT_A_TIME)
+        WebhookFactory(url=other.url)
+        enqueue(happen(1))
+        until(lambda: other.messages, seconds=SOON)
+        assert len(hangs.messages) == SLOW_AT_A_TIME
+        assert not Attempt.objects.exclude(delivery__status="delivered").exists()
+
+
+# --- what is cut off ----------------------------------------------------------------------------
+
+
+def test_what_a_killed_worker_had_sent_is_sent_again_under_the_same_ids(send, capsys):
+    def kill(request):
+        if len(other.messages) == 30:
+            killed.process.kill()
+        answer()(request)
+
+    with receiver(kill) as other:
+        WebhookFactory(url=other.url)
+        enqueue(happen(60))
+        killed = send("--queues", "webhooks")
+        killed.process.wait(PATIENCE)
+        assert len(other.messages) == 30
+        assert delivered() < 30
+
+        # Half a minute later.
+        run("UPDATE procrastinate_workers SET last_heartbeat = now() - interval '31 s'")
+        call_command("retry_stalled_jobs")
+        assert capsys.readouterr().out == "1 jobs given to others.\n"
+        send("--queues", "webhooks")
+        until(lambda: delivered() == 60)
+    arrived = arrivals(other)
+    assert len(arrived) > 60
+    assert [*dict.fromkeys(arrived)] == [*range(60)]
+    ids = {
+        (number, message.headers["webhook-id"])
+        for number, message in zip(arrived, other.messages, strict=True)
+    }
+    assert len(ids) == 60
+
+
+def test_deliveries_whose_job_was_lost_are_sent_when_the_next_minute_begins(send):
+    periodic = {each.task.name: each.cron for each in app.periodic_registry.periodic_tasks.values()}
+    assert periodic[WAKE] == "* * * * *"
+    with receiver() as deleted, receiver() as failed:
+        WebhookFactory(url=failed.url)
+        enqueue(happen(1))
+        run("UPDATE procrastinate_jobs SET status = 'failed'")
+        WebhookFactory(url=deleted.url)
+        enqueue(happen(1))
+        run("DELETE FROM procrastinate_jobs WHERE status = 'todo'")
+        app.configure_task(WAKE).defer(timestamp=0)
+        send()
+        until(lambda: delivered() == Delivery.objects.count())
+    assert [len(failed.messages), len(deleted.messages)] == [2, 2]
+
+
+def test_a_webhook_that_waits_for_its_retry_is_not_woken(no_jobs):
+    later = timezone.now() + timedelta(hours=1)
+    waiting = DeliveryFactory(next_attempt_at=later).webhook
+    webhooks.wake([waiting.pk], at=later)
+    webhooks.wake_forgotten()
+    [job] = ProcrastinateJob.objects.filter(task_name="bookings.deliver")
+    assert job.scheduled_at == later
+
+
+# --- which queues -------------------------------------------------------------------------------
+
+
+def test_a_worker_does_the_jobs_of_all_queues_or_of_those_it_is_given(send, mail_server):
+    mailbox = Server()
+    variables = {"EMAIL_URL": mail_server(mailbox)}
+    with receiver() as other:
+        WebhookFactory(url=other.url)
+        enqueue(happen(1))
+        happen(1)
+        only = send("--queues", "webhooks", **variables)
+        until(lambda: delivered() == 1)
+        assert only.jobs("bookings.follow_up") == ["todo"]
+        assert only.end() == 0
+        send(**variables)
+        until(lambda: delivered() == 2 and mailbox.mails)
+
+
+def test_a_queue_that_does_not_exist_is_one_line_and_a_failure():
+    done = subprocess.run(
+        [sys.executable, "manage.py", "procrastinate", "worker", "--queues", "webhoks"],
+        cwd=BASE_DIR,
+        env={**os.environ, "DATABASE_URL": database_url()},
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
+    )
+    assert done.returncode != 0
+    [line] = (done.stdout + done.stderr).strip().splitlines()
+    assert "webhoks" in line
+    assert "default, mails, webhooks" in line

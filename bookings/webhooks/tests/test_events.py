@@ -1,0 +1,290 @@
+"""`GET /events`: whoever polls hears of everything once, in an order in which nothing is missed."""
+
+from contextlib import contextmanager
+from time import monotonic, sleep
+
+import pytest
+from django.db import connection
+from django.db.models import Max
+from django.utils import timezone
+
+from accounts.tests.factories import AdminFactory, UserFactory
+from bookings import events, followup
+from bookings.models import Booking, BookingEvent
+from bookings.tests.factories import BookingFactory, WebhookFactory
+from bookings.webhooks.models import Webhook
+from bookit.api.pagination import FeedPagination, _encode
+from bookit.tests.crowd import PATIENCE, ask, run
+from bookit.tests.expect import problem
+
+# Events of a transaction that is open are not shown, and a test's own would be.
+pytestmark = pytest.mark.django_db(transaction=True)
+
+WRITE = """
+INSERT INTO bookings_bookingevent (id, booking_id, type, at, data)
+VALUES (%s, %s, 'booking.created', now(), '{}')
+"""
+NEXT_ID = "SELECT nextval(pg_get_serial_sequence('bookings_bookingevent', 'id'))"
+
+
+@pytest.fixture(autouse=True)
+def no_jobs_left():
+    yield
+    run("DELETE FROM procrastinate_jobs")
+
+
+@pytest.fixture
+def admin(api):
+    return api.as_(AdminFactory())
+
+
+@pytest.fixture
+def booking():
+    return BookingFactory()
+
+
+@contextmanager
+def another_transaction():
+    """Give a cursor on a connection of its own, whose work is committed at the end."""
+    other = connection.copy()
+    try:
+        other.set_autocommit(False)
+        with other.cursor() as cursor:
+            yield cursor
+        other.commit()
+    finally:
+        other.close()
+
+
+def happen(booking, kind=BookingEvent.Type.CREATED):
+    return events.record(booking, kind, actor=None, at=timezone.now())
+
+
+def settle():
+    """Wait for the transactions of tests that run beside this one: the server counts all as one."""
+    last = BookingEvent.objects.aggregate(last=Max("transaction"))["last"] or 0
+    deadline = monotonic() + 4 * PATIENCE  # Some tests keep a transaction open for a minute.
+    while ask("SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint") <= last:
+        assert monotonic() < deadline, "somebody's transaction takes very long"
+        sleep(0.02)
+
+
+def read(admin, query=""):
+    """Return a page of the feed, once it shows all there is."""
+    settle()
+    return admin.get(query if query.startswith("http") else f"/events{query}").json()
+
+
+def poll(admin, cursor="", **query):
+    """Return what a page tells, by id, and where to go on from."""
+    settle()
+    return poll_at_once(admin, cursor, **query)
+
+
+def poll_at_once(admin, cursor="", **query):
+    """Poll while something is still going on."""
+    page = admin.get("/events", {"cursor": cursor, **query}).json()
+    assert list(page) == ["next", "previous", "cursor", "results"]
+    assert page["previous"] is None
+    return [int(each["id"]) for each in page["results"]], page["cursor"]
+
+
+# --- in which order -----------------------------------------------------------------------------
+
+
+def test_an_event_of_a_lower_id_that_is_committed_later_is_seen_by_who_has_read_past_it(
+    admin, booking
+):
+    # Taken before the transaction begins, because PostgreSQL logs one id in 32 (and the first after
+    # a checkpoint): the transaction would have a number of its own, and the poll would wait for it.
+    lower = ask(NEXT_ID)
+    with another_transaction() as other:
+        higher = happen(booking)
+        seen, cursor = poll(admin)
+        assert seen == [higher.pk]
+        other.execute(WRITE, [lower, booking.pk])
+    assert lower < higher.pk
+
+    # The control: who goes by ids alone never hears of it.
+    assert not BookingEvent.objects.filter(pk__gt=seen[-1]).exists()
+    assert poll(admin, cursor)[0] == [lower]
+
+
+def test_what_happened_to_one_booking_is_in_order_though_one_waited_for_the_other(admin, booking):
+    with another_transaction() as first:
+        first.execute("SELECT pg_current_xact_id()")
+        # Begun later, done sooner.
+        confirmed = happen(booking, BookingEvent.Type.CONFIRMED)
+        first.execute(NEXT_ID)
+        [moved] = first.fetchone()
+        first.execute(WRITE, [moved, booking.pk])
+    by_transaction = BookingEvent.objects.order_by("transaction").values_list("pk", flat=True)
+    assert [*by_transaction] == [moved, confirmed.pk]  # The control.
+    assert poll(admin)[0] == [confirmed.pk, moved]
+
+
+def test_a_step_is_read_to_its_end_before_the_next_begins(admin, booking):
+    happened = [happen(booking).pk for _ in range(3)]
+    seen, cursor = poll(admin, limit=2)
+    happened.append(happen(booking).pk)
+    more, cursor = poll(admin, cursor, limit=2)
+    rest, cursor = poll(admin, cursor, limit=2)
+    assert seen + more + rest == happened
+    assert poll(admin, cursor)[0] == []
+
+
+def test_a_cursor_from_before_a_restore_is_refused(admin, booking):
+    cursor = _encode(FeedPagination.STEP, {"low": 10**15, "high": 0, "id": 0}, backwards=False)
+    problem(admin.get("/events", {"cursor": cursor}), 400, "validation_error", "cursor")
+
+
+def test_nothing_is_shown_that_something_could_still_come_before(admin, booking):
+    with another_transaction() as other:
+        other.execute(NEXT_ID)
+        [lower] = other.fetchone()
+        other.execute(WRITE, [lower, booking.pk])
+        higher = happen(booking)
+        seen, cursor = poll_at_once(admin)
+        assert seen == [], "the other one is not done"
+    assert poll(admin, cursor)[0] == [lower, higher.pk]
+    assert poll(admin)[0] == [lower, higher.pk]
+
+
+def test_what_is_rolled_back_is_never_shown_and_holds_nobody_up(admin, booking):
+    with another_transaction() as other:
+        other.execute(NEXT_ID)
+        other.execute(WRITE, [other.fetchone()[0], booking.pk])
+        event = happen(booking)
+        assert poll_at_once(admin)[0] == []
+        other.connection.rollback()
+    assert poll(admin)[0] == [event.pk]
+
+
+def test_a_walk_by_pages_meets_each_event_once_while_more_are_written(admin, booking):
+    written = [happen(booking).pk for _ in range(5)]
+    met, cursor = [], ""
+    for _ in range(8):
+        page, cursor = poll(admin, cursor, limit=2)
+        met += page
+        if len(written) < 9:
+            written.append(happen(booking).pk)
+    assert met == written
+
+
+def test_the_last_page_says_where_to_go_on_from_and_the_others_lead_there(admin, booking):
+    happened = [happen(booking).pk for _ in range(3)]
+    first = read(admin, "?limit=2")
+    assert [int(each["id"]) for each in first["results"]] == happened[:2]
+    last = read(admin, first["next"])
+    assert [int(each["id"]) for each in last["results"]] == happened[2:]
+    assert last["next"] is None
+    for _ in range(2):
+        seen, cursor = poll(admin, last["cursor"])
+        assert seen == []
+    event = happen(booking)
+    assert poll(admin, last["cursor"])[0] == poll(admin, cursor)[0] == [event.pk]
+
+
+def test_a_page_that_is_just_full_is_the_last_one(admin, booking):
+    happened = [happen(booking).pk for _ in range(2)]
+    page = read(admin, "?limit=2")
+    assert [int(each["id"]) for each in page["results"]] == happened
+    assert page["next"] is None
+
+
+# --- what is told -------------------------------------------------------------------------------
+
+
+def test_what_is_polled_is_what_webhooks_are_told(admin):
+    user = UserFactory()
+    booking = BookingFactory(user=user, status=Booking.Status.CONFIRMED)
+    admin.patch(f"/bookings/{booking.pk}/status", {"status": "completed"})
+    shown = admin.get(f"/bookings/{booking.pk}").json()
+    [told] = read(admin)["results"]
+    assert told == {
+        "id": str(BookingEvent.objects.get().pk),
+        "type": "booking.completed",
+        "timestamp": shown["updated_at"],
+        "data": shown,
+    }
+
+
+def test_a_review_is_told_as_the_api_shows_it(api, admin):
+    user = UserFactory()
+    booking = BookingFactory(user=user, status=Booking.Status.COMPLETED)
+    body = {"booking_id": str(booking.pk), "rating": 4, "comment": "Fine."}
+    review = api.as_(user).post("/reviews", body).json()
+    [told] = read(admin, "?type=review.created")["results"]
+    assert told["data"] == review
+    assert told["timestamp"] == review["created_at"]
+
+    api.as_(user).patch(f"/reviews/{review['id']}", {"rating": 1})
+    [told] = read(admin)["results"]
+    assert told["data"]["rating"] == 4, "what it was created with"
+
+    api.as_(user).delete(f"/reviews/{review['id']}")
+    [told] = read(admin)["results"]
+    assert told["data"] == {"id": review["id"], "booking_id": str(booking.pk), "rating": 4}
+
+
+def test_a_review_that_is_refused_leaves_no_event(api, admin):
+    booking = BookingFactory(status=Booking.Status.COMPLETED)
+    client = api.as_(booking.user)
+    body = {"booking_id": str(booking.pk), "rating": 4}
+    assert client.post("/reviews", body).status_code == 201
+    problem(client.post("/reviews", body), 409, "review_exists")
+    assert len(poll(admin)[0]) == 1
+
+
+def test_webhooks_are_told_of_reviews_too(api):
+    WebhookFactory(events=["review.created"])
+    booking = BookingFactory(status=Booking.Status.COMPLETED)
+    api.as_(booking.user).post("/reviews", {"booking_id": str(booking.pk), "rating": 4})
+    followup.follow_up(event_ids=[BookingEvent.objects.get().pk], at=timezone.now())
+    [delivery] = Webhook.objects.get().deliveries.all()
+    assert delivery.type == "review.created"
+
+
+def test_only_what_webhooks_know_of_is_told_and_only_the_types_that_are_asked_for(admin, booking):
+    for kind in (
+        BookingEvent.Type.HELD,
+        BookingEvent.Type.REMINDED,
+        BookingEvent.Type.DELETED,
+    ):
+        happen(booking, kind)
+    made = happen(booking)
+    cancelled = happen(booking, BookingEvent.Type.CANCELLED)
+    assert poll(admin)[0] == [made.pk, cancelled.pk]
+    assert poll(admin, type="booking.cancelled,review.created")[0] == [cancelled.pk]
+
+
+def test_times_are_in_the_zone_that_is_asked_for(admin, booking):
+    happen(booking)
+    [told] = read(admin, "?tz=Asia/Tokyo")["results"]
+    assert told["timestamp"].endswith("+09:00")
+    assert told["data"]["start_time"] == "2999-01-01T19:00:00+09:00"
+
+
+def test_many_events_take_as_many_queries_as_one(admin, booking, django_assert_num_queries):
+    happen(booking)
+    # Who asks, how far it is safe to look, the events, their bookings.
+    settle()
+    with django_assert_num_queries(4):
+        poll_at_once(admin)
+    for _ in range(5):
+        happen(BookingFactory())
+    settle()
+    with django_assert_num_queries(4):
+        assert len(poll_at_once(admin)[0]) == 6
+
+
+@pytest.mark.parametrize("cursor", ["x", "WzEsMl0", "%00", "1:2", "a" * 5000])
+def test_a_cursor_that_no_page_has_given_is_refused(admin, cursor):
+    problem(admin.get(f"/events?cursor={cursor}"), 400, "validation_error", "cursor")
+
+
+def test_a_cursor_of_another_list_is_refused(admin):
+    BookingFactory.create_batch(2)
+    other = admin.get("/bookings?cursor=&limit=1").json()["next"]
+    cursor = other.partition("cursor=")[2].partition("&")[0]
+    problem(admin.get(f"/events?cursor={cursor}"), 400, "validation_error", "cursor")

@@ -1,0 +1,173 @@
+"""Endpoints of webhooks, deliveries and events."""
+
+from typing import Any
+
+from django.db.models import Q, QuerySet
+from django.utils import timezone
+from drf_spectacular.utils import (
+    extend_schema,
+    extend_schema_view,
+)
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from accounts.permissions import IsAdmin, signed_in
+from bookings.events import TOLD
+from bookings.models import BookingEvent
+from bookings.payloads import payloads
+from bookings.webhooks import services as webhooks
+from bookings.webhooks.filters import DeliveryFilter, EventFilter
+from bookings.webhooks.models import Delivery, Webhook
+from bookings.webhooks.serializers import (
+    DeliverySerializer,
+    EventSerializer,
+    NothingSerializer,
+    WebhookSecretSerializer,
+    WebhookSerializer,
+)
+from bookit.api.pagination import FeedPagination
+from bookit.api.schema import errors
+from bookit.api.views import GenericViewSet
+
+
+@extend_schema_view(
+    list=extend_schema(tags=["Webhooks"], summary="List webhooks"),
+    retrieve=extend_schema(tags=["Webhooks"], summary="Show a webhook"),
+)
+class WebhookViewSet(GenericViewSet):
+    """Addresses that are told what happens."""
+
+    permission_classes = [IsAdmin]
+    serializer_class = WebhookSerializer
+    ordering_fields = {"created_at": "created_at"}
+    default_ordering = ["created_at"]
+    input_classes = {"rotate_secret": NothingSerializer, "test": NothingSerializer}
+    queryset = Webhook.objects.all()
+
+    @extend_schema(
+        tags=["Webhooks"], summary="Make a webhook", responses={201: WebhookSecretSerializer}
+    )
+    def create(self, request: Request) -> Response:
+        """Send an address what happens from now on. Only this answer holds the secret: keep it.
+
+        It is sent for as long as you are an admin; then another admin has to switch it on.
+        """
+        webhook = webhooks.create_webhook(
+            actor=signed_in(request), at=timezone.now(), **self.checked()
+        )
+        response = self.created(webhook)
+        response.data = WebhookSecretSerializer.represent_instance(webhook)
+        return response
+
+    @extend_schema(tags=["Webhooks"], summary="Change a webhook", responses=WebhookSerializer)
+    def partial_update(self, request: Request, pk: Any) -> Response:
+        """Change a webhook, or switch it off or on again, which makes you its owner."""
+        return self.shown(
+            webhooks.update_webhook(
+                webhook_id=pk,
+                actor=signed_in(request),
+                changes=self.checked(partial=True),
+                at=timezone.now(),
+            )
+        )
+
+    @extend_schema(tags=["Webhooks"], summary="Delete a webhook")
+    def destroy(self, request: Request, pk: Any) -> Response:
+        """Delete a webhook and the log of its deliveries."""
+        webhooks.delete_webhook(webhook_id=pk)
+        return Response(status=204)
+
+    @extend_schema(
+        tags=["Webhooks"],
+        summary="Give a webhook another secret",
+        request=None,
+        responses=WebhookSecretSerializer,
+    )
+    def rotate_secret(self, request: Request, pk: Any) -> Response:
+        """Make a new secret, which the answer alone holds. For a day the old one signs as well."""
+        webhook = webhooks.rotate_secret(
+            webhook_id=pk, actor=signed_in(request), at=timezone.now(), **self.checked()
+        )
+        return Response(WebhookSecretSerializer.represent_instance(webhook))
+
+    @extend_schema(
+        tags=["Webhooks"],
+        summary="Send a test",
+        request=None,
+        responses={202: DeliverySerializer},
+        extensions=errors("webhook_inactive"),
+    )
+    def test(self, request: Request, pk: Any) -> Response:
+        """Send a message of type `test`, which is delivered as any other."""
+        delivery = webhooks.send_test(webhook_id=pk, at=timezone.now(), **self.checked())
+        return Response(DeliverySerializer.represent_instance(delivery), status=202)
+
+
+@extend_schema_view(
+    list=extend_schema(tags=["Webhooks"], summary="List a webhook's deliveries"),
+)
+class DeliveryViewSet(GenericViewSet):
+    """What was sent to a webhook, and what came of it."""
+
+    permission_classes = [IsAdmin]
+    serializer_class = DeliverySerializer
+    filterset_class = DeliveryFilter
+    ordering_fields = {"created_at": "created_at"}
+    default_ordering = ["-created_at"]
+    input_classes = {"redeliver": NothingSerializer}
+    queryset = Delivery.objects.all()
+    object_lookup = {"pk": "pk", "webhook": "webhook_id"}
+
+    def get_queryset(self) -> QuerySet[Delivery]:
+        """Return the deliveries to the webhook that the path names.
+
+        Raises:
+            Webhook.DoesNotExist: there is none.
+        """
+        webhook = Webhook.objects.only("pk").get(pk=self.kwargs["webhook_id"])
+        return self.queryset.filter(webhook=webhook)
+
+    @extend_schema(
+        tags=["Webhooks"],
+        summary="Send a message again",
+        request=None,
+        responses={202: DeliverySerializer},
+        extensions=errors("webhook_inactive"),
+    )
+    def redeliver(self, request: Request, webhook_id: Any, pk: Any) -> Response:
+        """Send a message again now, under the same `webhook-id`, whatever became of it."""
+        delivery = webhooks.redeliver(
+            webhook_id=webhook_id, delivery_id=pk, at=timezone.now(), **self.checked()
+        )
+        return Response(self.serializer_class.represent_instance(delivery), status=202)
+
+
+class EventViewSet(GenericViewSet):
+    """What happened, for those who would rather ask than be told."""
+
+    permission_classes = [IsAdmin]
+    serializer_class = EventSerializer  # type: ignore[assignment]
+    filterset_class = EventFilter
+    pagination_class = FeedPagination
+    # Of a hold that ends nobody has been told that it began.
+    queryset = BookingEvent.objects.filter(
+        ~Q(type__in=["booking.cancelled", "booking.expired"])
+        | Q(data__was__status__isnull=True)
+        | ~Q(data__was__status="held"),
+        type__in=TOLD,
+    )
+
+    @extend_schema(tags=["Webhooks"], summary="List what happened")
+    def list(self, request: Request, *args: Any, **kwargs: Any) -> Response:
+        """Answer with what webhooks are told, oldest first: none is missed, none comes twice.
+
+        Go on with `cursor`, which every page has, also an empty one. An event appears once all
+        changes that began before it are done.
+        """
+        events = self.paginate_queryset(self.filter_queryset(self.get_queryset())) or []
+        return self.get_paginated_response(
+            [
+                {"id": str(event.pk), **payload}
+                for event, payload in zip(events, payloads(events), strict=True)
+            ]
+        )

@@ -1,0 +1,187 @@
+"""Filters and ordering of lists, by strict query parameters."""
+
+from datetime import UTC, date, datetime
+from typing import TYPE_CHECKING, Any
+
+from django import forms
+from django.core.exceptions import ValidationError
+from django.db.models import F, QuerySet
+from django_filters import rest_framework as filters
+from django_filters.fields import BaseCSVField
+from drf_spectacular.utils import extend_schema_field
+from rest_framework.filters import BaseFilterBackend
+from rest_framework.request import Request
+
+from bookit.times import begin, end, parse_day_or_instant
+
+if TYPE_CHECKING:
+    from rest_framework.views import APIView
+from bookit.errors.refusals import refuse
+
+
+class FilterBackend(filters.DjangoFilterBackend):
+    """django-filter, but only where a filter is asked for: its forms cost more than a query."""
+
+    def filter_queryset(  # type: ignore[override]
+        self, request: Request, queryset: QuerySet[Any], view: "APIView"
+    ) -> QuerySet[Any]:
+        """Return the rows that pass the filters of the request.
+
+        Raises:
+            ValidationError: names each parameter whose value makes no sense.
+        """
+        filterset_class = self.get_filterset_class(view, queryset)
+        if filterset_class is None or not any(
+            name in request.query_params for name in filterset_class.base_filters
+        ):
+            return queryset
+        return super().filter_queryset(request, queryset, view)
+
+
+class DayOrInstantField(forms.CharField):
+    """A date or an instant, see `parse_day_or_instant`."""
+
+    def to_python(self, value: Any) -> Any:
+        """Return the date or the instant; None when nothing was given."""
+        text = super().to_python(value)
+        if not text:
+            return None
+        try:
+            return parse_day_or_instant(text)
+        except ValueError as error:
+            # As a parameter, for django-filter takes the message for a template: it may hold a "%".
+            raise ValidationError("%(why)s", "invalid", {"why": error}) from None
+
+
+@extend_schema_field(
+    {
+        "anyOf": [{"type": "string", "format": "date"}, {"type": "string", "format": "date-time"}],
+        "description": "A time, or a date: the whole day in the request's zone.",
+        "example": "2026-12-01",
+    }
+)
+class DayOrInstantFilter(filters.Filter):
+    """Where a period begins or, with `ends=True`, ends; a date is a day in the request's zone."""
+
+    field_class = DayOrInstantField
+
+    def __init__(self, *args: Any, ends: bool = False, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.ends = ends
+
+    def filter(self, queryset: QuerySet[Any], value: Any) -> QuerySet[Any]:
+        """Return the rows that pass."""
+        if value is not None:
+            value = self.instant(value)
+        return super().filter(queryset, value)
+
+    def instant(self, value: date | datetime) -> datetime:
+        """Return the instant that was given, or that at which the day begins or ends."""
+        tz = getattr(self.parent.request, "zone", UTC)  # type: ignore[attr-defined]
+        return (end if self.ends else begin)(value, tz)
+
+
+# For rows with a start and an end, those whose period meets the one that is asked for. They go into
+# `base_filters`, for `from` is a word of Python's own.
+PERIOD_FILTERS: dict[str, filters.Filter] = {
+    "from": DayOrInstantFilter(
+        field_name="end_time",
+        lookup_expr="gt",
+        help_text="Those that end after it; a date means its beginning.",
+    ),
+    "to": DayOrInstantFilter(
+        field_name="start_time",
+        lookup_expr="lt",
+        ends=True,
+        help_text="Those that start before it; a date means its end.",
+    ),
+}
+
+
+class CommaSeparatedField(BaseCSVField):
+    """Values that are refused for their number before any of them is looked at."""
+
+    def clean(self, value: Any) -> Any:
+        """Return the checked values; None when nothing was given."""
+        most = len(self.choices)  # type: ignore[attr-defined]
+        if value is not None and len(value) > most:
+            raise ValidationError("Name at most %(most)d values.", "max_length", {"most": most})
+        return super().clean(value)
+
+
+class CommaSeparatedChoices(filters.BaseInFilter, filters.ChoiceFilter):
+    """One or more of the choices, comma-separated."""
+
+    base_field_class = CommaSeparatedField
+
+
+class DecimalField(forms.DecimalField):
+    """A decimal in ASCII digits; Python would read those of any script."""
+
+    def to_python(self, value: Any) -> Any:
+        """Return the decimal; None when nothing was given."""
+        if not str(value).isascii():
+            raise ValidationError(self.error_messages["invalid"], "invalid")
+        return super().to_python(value)
+
+
+class DecimalFilter(filters.NumberFilter):
+    """A number in ASCII digits."""
+
+    field_class = DecimalField
+
+
+class OrderingBackend(BaseFilterBackend):
+    """Orders by the view's `ordering_fields` (name to column); ties are broken by id."""
+
+    def filter_queryset(
+        self, request: Request, queryset: QuerySet[Any], view: "APIView"
+    ) -> QuerySet[Any]:
+        """Return the rows in the order asked for, or in the view's `default_ordering`.
+
+        Raises:
+            ValidationError: there is no such order.
+        """
+        fields: dict[str, str] = getattr(view, "ordering_fields", {})
+        asked = request.query_params.get("ordering")
+        if not asked:
+            order = getattr(view, "default_ordering", ())
+        else:
+            order = _columns(asked.split(","), fields)
+        if not order:
+            return queryset
+        nullable = getattr(view, "nullable_ordering_columns", ())
+        terms = [
+            (F(name[1:]).desc(nulls_last=True) if name[0] == "-" else F(name).asc(nulls_last=True))
+            if name.lstrip("-") in nullable
+            else name
+            for name in order
+        ]
+        return queryset.order_by(*terms, "-id" if order[-1].startswith("-") else "id")
+
+
+def _columns(names: list[str], fields: dict[str, str]) -> list[str]:
+    """Return the columns to order by, with `-` for descending.
+
+    Raises:
+        ValidationError: a name is none of the fields, or a field comes twice.
+    """
+    order: list[str] = []
+    seen: set[str] = set()
+    for name in names:
+        field = name.removeprefix("-")
+        if field not in fields:
+            known = ", ".join(sorted(fields))
+            raise refuse("ordering", f"Order by {known}, with - in front for descending.")
+        if field in seen:
+            raise refuse("ordering", f"Name each field once: {field} is there twice.")
+        seen.add(field)
+        order.append(f"-{fields[field]}" if name.startswith("-") else fields[field])
+    return order
+
+
+# Options of a `TypedChoiceFilter`: `true` or `false`, nothing else.
+YES_NO: dict[str, Any] = {
+    "choices": [("true", "true"), ("false", "false")],
+    "coerce": lambda text: text == "true",
+}

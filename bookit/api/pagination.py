@@ -1,0 +1,382 @@
+"""Pages of lists: by number, by offset, or by a cursor, which costs the same at any depth."""
+
+from collections.abc import Sequence
+from json import loads
+from typing import TYPE_CHECKING, Any, Protocol, cast
+
+from django.core import signing
+from django.db import connections
+from django.db.models import Q, QuerySet
+from rest_framework.pagination import BasePagination
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from bookit.database.counts import MOST_COUNTED, bounded_count
+from bookit.errors.refusals import refuse
+from bookit.json import dumps
+
+if TYPE_CHECKING:
+    from rest_framework.views import APIView
+
+DEFAULT_LIMIT = 20
+MAX_LIMIT = 100
+# PostgreSQL reads and discards every row that an offset skips.
+MAX_OFFSET = 10_000
+
+# A cursor holds values that are compared in SQL. It is signed, so that only our own are accepted.
+signer = signing.Signer(salt="bookit.cursor")
+
+
+class Rows(Protocol):
+    """Rows that can be sliced and counted like a queryset.
+
+    Their attribute `count_is_exact` is false if `count` returned an estimate.
+    """
+
+    def __getitem__(self, part: slice, /) -> Any:
+        """Return a slice of the rows."""
+
+    def count(self) -> int:
+        """Return how many rows there are."""
+
+
+class Pagination(BasePagination):
+    """`limit` with `offset` or `page` gives a count; `cursor` gives keyset pages without one."""
+
+    def paginate_queryset(
+        self,
+        queryset: "QuerySet[Any] | Rows | Sequence[Any]",
+        request: Request,
+        view: "APIView | None" = None,
+    ) -> list[Any]:
+        """Return the rows of the page that the request asks for.
+
+        Raises:
+            ValidationError: a parameter is invalid, or two parameters exclude each other.
+        """
+        # A cast, because a check of the protocol takes longer than the rest of this method.
+        queryset = cast("QuerySet[Any] | Rows", queryset)
+        self.request = request
+        query = request.query_params
+        self.limit = _number(query.get("limit"), "limit", DEFAULT_LIMIT, 1, MAX_LIMIT)
+        if "cursor" in query:
+            if "page" in query or "offset" in query:
+                raise refuse("cursor", "Use either cursor, page or offset.")
+            assert isinstance(queryset, QuerySet)  # noqa: S101 - a cursor makes its own condition
+            return self._keyset_page(queryset, query["cursor"])
+        if "page" in query:
+            if "offset" in query:
+                raise refuse("page", "Use either page or offset.")
+            self.offset = (_number(query["page"], "page", 1, 1) - 1) * self.limit
+        else:
+            self.offset = _number(query.get("offset"), "offset", 0, 0)
+        has_cursors = "cursor" in self.parameters(view)
+        if self.offset > MAX_OFFSET:
+            raise refuse(
+                "page" if "page" in query else "offset",
+                f"Pages begin at most {MAX_OFFSET:,} rows into a list. "
+                + (
+                    "To read further, page with cursor in place of page and offset."
+                    if has_cursors
+                    else _how_to_narrow(view)
+                ),
+            )
+        rows = list(_part(queryset, self.offset, self.offset + self.limit))
+        self.count_is_exact = True
+        if 0 < len(rows) < self.limit or (not rows and self.offset == 0):
+            self.count = self.offset + len(rows)  # The last page shows how many rows there are.
+        else:
+            self.count, self.count_is_exact = _count(queryset)
+            if rows and not self.count_is_exact:
+                # A low estimate must not make a full page look like the last one.
+                self.count = max(self.count, self.offset + len(rows) + 1)
+        self.next_cursor = None
+        if has_cursors and rows and self.offset + self.limit > MAX_OFFSET:
+            order = [str(name) for name in queryset.query.order_by]  # type: ignore[union-attr]
+            self.next_cursor = _encode(order, rows[-1], backwards=False)
+        return rows
+
+    def get_paginated_response(self, data: Any) -> Response:
+        """Answer with a page."""
+        if "cursor" in self.request.query_params:
+            return Response({"next": self.next, "previous": self.previous, "results": data})
+        estimated = {} if self.count_is_exact else {"count_exact": False}
+        return Response(
+            {
+                "count": self.count,
+                **estimated,
+                "next": self._next_link(),
+                "previous": self._link(max(0, self.offset - self.limit)) if self.offset else None,
+                "results": data,
+            }
+        )
+
+    def get_schema_operation_parameters(self, view: Any) -> list[dict[str, Any]]:
+        """Return the parameters as the OpenAPI document shows them."""
+        integer = {"type": "integer", "minimum": 0}
+        instead = (
+            "Not together with `cursor`, which reads further."
+            if "cursor" in self.parameters(view)
+            else _how_to_narrow(view)
+        )
+        described = {
+            "limit": (
+                {**integer, "minimum": 1, "maximum": MAX_LIMIT, "default": DEFAULT_LIMIT},
+                "Rows of a page.",
+            ),
+            "offset": (
+                {**integer, "maximum": MAX_OFFSET},
+                f"Rows to skip, at most {MAX_OFFSET:,}. {instead}",
+            ),
+            "page": (
+                {**integer, "minimum": 1},
+                f"Number of the page, from 1; at most {MAX_OFFSET:,} rows precede it. {instead}",
+            ),
+            "cursor": (
+                {"type": "string"},
+                "Empty to begin, then as in `next`: the same cost however deep, no `count`.",
+            ),
+        }
+        return [
+            {"name": name, "in": "query", "required": False, "description": text, "schema": shape}
+            for name, (shape, text) in described.items()
+            if name in self.parameters(view)
+        ]
+
+    def get_paginated_response_schema(self, schema: dict[str, Any]) -> dict[str, Any]:
+        """Return the shape of a page."""
+        link = {"type": ["string", "null"], "format": "uri", "example": None}
+        return {
+            "type": "object",
+            "required": ["next", "previous", "results"],
+            "properties": {
+                "count": {
+                    "type": "integer",
+                    "description": "Of all pages; absent with `cursor`.",
+                    "example": 1,
+                },
+                "count_exact": {
+                    "type": "boolean",
+                    "description": (
+                        "False where `count` is an estimate, else absent. Estimated are counts of "
+                        f"more than {MOST_COUNTED:,} rows, and those of lists that are filtered by "
+                        "free times and have more services than are searched at once."
+                    ),
+                    "example": False,
+                },
+                "next": link,
+                "previous": link,
+                "results": schema,
+            },
+        }
+
+    def parameters(self, view: Any) -> set[str]:
+        """Return the names of the query parameters that page through this view."""
+        names = {"limit", "offset", "page"}
+        return names | {"cursor"} if getattr(view, "cursor_pages", False) else names
+
+    def _next_link(self) -> str | None:
+        if self.offset + self.limit >= self.count:
+            return None
+        if self.next_cursor:
+            return self._url(cursor=self.next_cursor)
+        # Without cursors, even the deepest page has a `next` link. That link is refused, so clients
+        # do not mistake the rows so far for the whole list.
+        return self._link(self.offset + self.limit)
+
+    def _link(self, offset: int) -> str:
+        # A page has a number only if it begins at a multiple of the limit.
+        if "page" in self.request.query_params and offset % self.limit == 0:
+            return self._url(page=offset // self.limit + 1)
+        return self._url(offset=offset)
+
+    def _url(self, **parameters: object) -> str:
+        query = self.request.query_params.copy()
+        if "cursor" in parameters:
+            for name in ("page", "offset"):
+                query.pop(name, None)
+        for name, value in parameters.items():
+            query[name] = str(value)
+        return self.request.build_absolute_uri(f"{self.request.path}?{query.urlencode()}")
+
+    def _keyset_page(self, queryset: QuerySet[Any], cursor: str) -> list[Any]:
+        """Return the rows after the one that `cursor` stands for, or before it when going back."""
+        order = [str(name) for name in queryset.query.order_by]
+        backwards, values = _decode(cursor, order) if cursor else (False, None)
+        if backwards:
+            queryset = queryset.order_by(*(_reverse(name) for name in order))
+        if values is not None:
+            queryset = queryset.filter(_after(order, values, backwards))
+        rows = list(queryset[: self.limit + 1])
+        more, rows = len(rows) > self.limit, rows[: self.limit]
+        if backwards:
+            rows.reverse()
+        self.next = self.previous = None
+        if rows and (more or backwards):
+            self.next = self._url(cursor=_encode(order, rows[-1], backwards=False))
+        if rows and (more if backwards else values is not None):
+            self.previous = self._url(cursor=_encode(order, rows[0], backwards=True))
+        return rows
+
+
+class FeedPagination(Pagination):
+    """Pages of rows that are only ever added, oldest first; readers of its cursors miss no row.
+
+    Ids are assigned before a commit, so a row can become visible after a row with a higher id. That
+    is why pages show only rows of transactions before the horizon, which is the oldest transaction
+    that is still open. No more rows can appear before the horizon. The rows up to a horizon are one
+    step, in the order of ids. The rows from there to a later horizon are the next step.
+
+    Rows about one object are in order, because transactions that change it wait for each other. If
+    the waiting transaction has the lower number, the horizon passes neither until both have ended,
+    so their rows are in one step. If it has the higher number, its rows are in the same step or in
+    a later one.
+    """
+
+    # A cursor holds a step and the last id. The step is given by its first transaction and the one
+    # before which it ends; 0 stands for the horizon.
+    STEP = ["low", "high", "id"]
+
+    def paginate_queryset(
+        self,
+        queryset: "QuerySet[Any] | Rows | Sequence[Any]",
+        request: Request,
+        view: "APIView | None" = None,
+    ) -> list[Any]:
+        """Return the rows after the cursor, or the first ones.
+
+        Raises:
+            ValidationError: a parameter is invalid.
+        """
+        assert isinstance(queryset, QuerySet)  # noqa: S101 - a cursor makes its own condition
+        self.request = request
+        query = request.query_params
+        self.limit = _number(query.get("limit"), "limit", DEFAULT_LIMIT, 1, MAX_LIMIT)
+        # Read before the rows, so that it is valid for them.
+        with connections[queryset.db].cursor() as cursor:
+            cursor.execute("SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint")
+            [horizon] = cursor.fetchone()
+        low, high, last = 0, 0, 0
+        if query.get("cursor"):
+            low, high, last = map(int, _decode(query["cursor"], self.STEP)[1])
+        if max(low, high) > horizon:
+            # The database was restored into another server, whose transaction ids start lower.
+            raise refuse("cursor", "This cursor is from before a restore: begin without one.")
+        high = high or horizon
+        page = [
+            *queryset.order_by("id").filter(
+                transaction__gte=low, transaction__lt=high, pk__gt=last
+            )[: self.limit + 1]
+        ]
+        within = len(page) > self.limit
+        # Either this step has more rows, or the next step may have some already.
+        self.more = within or high < horizon
+        step = (
+            {"low": low, "high": high, "id": page[self.limit - 1].pk}
+            if within
+            else {"low": high, "high": 0, "id": 0}
+        )
+        self.cursor = _encode(self.STEP, step, backwards=False)
+        return page[: self.limit]
+
+    def get_paginated_response(self, data: Any) -> Response:
+        """Answer with a page; even the last one has a cursor from which to go on."""
+        return Response(
+            {
+                "next": self._url(cursor=self.cursor) if self.more else None,
+                "previous": None,
+                "cursor": self.cursor,
+                "results": data,
+            }
+        )
+
+    def get_paginated_response_schema(self, schema: dict[str, Any]) -> dict[str, Any]:
+        """Return the shape of a page."""
+        page = super().get_paginated_response_schema(schema)
+        del page["properties"]["count"], page["properties"]["count_exact"]
+        page["properties"]["cursor"] = {
+            "type": "string",
+            "description": "Where to go on from, also when this is all there is so far.",
+            "example": "WzE3LDQyXQ:signature",
+        }
+        page["required"].append("cursor")
+        return page
+
+    def parameters(self, view: Any) -> set[str]:
+        """Return the names of the query parameters that page through this view."""
+        return {"limit", "cursor"}
+
+
+def _part(rows: "QuerySet[Any] | Rows", start: int, stop: int) -> Any:
+    """Return the rows from `start` to before `stop`."""
+    if start and isinstance(rows, QuerySet):
+        # PostgreSQL computes every column of the rows that it skips, such as the free seats of a
+        # slot. So a subquery that selects only ids does the skipping.
+        return rows.filter(pk__in=rows.values("pk")[start:stop])
+    return rows[start:stop]
+
+
+def _count(rows: "QuerySet[Any] | Rows") -> tuple[int, bool]:
+    """Return how many rows there are, and whether that is exact."""
+    if not isinstance(rows, QuerySet):
+        return rows.count(), getattr(rows, "count_is_exact", True)
+    bare = rows.order_by().values("pk")
+    return bounded_count(bare[: MOST_COUNTED + 1].count, lambda: loads(bare.explain(format="json")))
+
+
+def _how_to_narrow(view: Any) -> str:
+    """Return how to reach the rest of a list that is too long to be read by pages."""
+    names = [*getattr(getattr(view, "filterset_class", None), "base_filters", ())]
+    if names:
+        return f"To reach other rows, narrow the list by {', '.join(names)}."
+    if getattr(view, "ordering_fields", None):
+        return "To reach the other end of the list, reverse ordering."
+    return f"Only its first {MAX_OFFSET + MAX_LIMIT:,} rows can be read."
+
+
+def _number(text: str | None, name: str, default: int, least: int, most: int | None = None) -> int:
+    if text is None or text == "":
+        return default
+    # Twelve digits are enough for any list, and Python is slow to read thousands.
+    is_number = text.isascii() and text.isdigit() and len(text) <= 12
+    if not is_number or int(text) < least or (most is not None and int(text) > most):
+        limit = f"from {least} to {most}" if most is not None else f"of at least {least}"
+        raise refuse(name, f"Write a whole number {limit}.")
+    return int(text)
+
+
+def _reverse(name: str) -> str:
+    return name[1:] if name.startswith("-") else f"-{name}"
+
+
+def _after(order: list[str], values: list[str], backwards: bool) -> Q:
+    """Return the condition (a, b) > (x, y) for rows after `values`; an index can serve it."""
+    condition = Q()
+    for name, value in reversed(list(zip(order, values, strict=True))):
+        column = name.lstrip("-")
+        beyond = "lt" if name.startswith("-") != backwards else "gt"
+        if condition:
+            # a >= x AND (a > x OR (rest)): an index scan can begin at the first half.
+            condition = Q(**{f"{column}__{beyond}e": value}) & (
+                Q(**{f"{column}__{beyond}": value}) | condition
+            )
+        else:
+            condition = Q(**{f"{column}__{beyond}": value})
+    return condition
+
+
+def _encode(order: list[str], row: dict[str, Any], *, backwards: bool) -> str:
+    values = dumps([row[name.lstrip("-")] for name in order]).decode()
+    return signer.sign_object([backwards, order, values], compress=False)
+
+
+def _decode(cursor: str, order: list[str]) -> tuple[bool, list[str]]:
+    import orjson
+
+    try:
+        backwards, made_for, values = signer.unsign_object(cursor)
+    except (signing.BadSignature, ValueError):
+        raise refuse("cursor", "This is no cursor that a page has given.") from None
+    if made_for != order:
+        raise refuse("cursor", "This cursor belongs to another ordering.")
+    return backwards, orjson.loads(values)

@@ -1,0 +1,224 @@
+"""The OpenAPI document: what drf-spectacular cannot see by itself."""
+
+from typing import Any
+
+from drf_spectacular.extensions import OpenApiAuthenticationExtension
+from drf_spectacular.openapi import AutoSchema
+from drf_spectacular.utils import OpenApiExample, OpenApiParameter, extend_schema_serializer
+
+from bookit.errors import problems
+
+ERRORS = "x-errors"
+# Of a serializer: the properties that an answer has only when they were asked for.
+SOMETIMES = "x-sometimes"
+
+# Headers of every answer.
+HEADERS = {
+    "X-Request-ID": {
+        "description": "The id of the request, on every log line of it.",
+        "schema": {"type": "string"},
+    },
+    "RateLimit-Policy": {
+        "description": 'The limit that was counted: `"user";q=600;w=60` is 600 in 60 seconds.',
+        "schema": {"type": "string"},
+    },
+    "RateLimit": {
+        "description": 'What is left of it: `"user";r=599;t=42`, for 42 seconds.',
+        "schema": {"type": "string"},
+    },
+}
+
+
+def errors(*codes: str) -> dict[str, list[str]]:
+    """Return the extension that names the errors an operation can answer with beside the usual."""
+    return {ERRORS: list(codes)}
+
+
+def example(
+    name: str, value: dict[str, Any], *, answer: dict[str, Any] | None = None, **options: Any
+) -> Any:
+    """Return the decorator that shows `value` as an example of a serializer.
+
+    With `answer`, `value` is a body, and what it is answered with holds `answer` as well.
+    """
+    if answer is None:
+        examples = [OpenApiExample(name, value=value, **options)]
+    else:
+        examples = [
+            OpenApiExample(name, value=value, request_only=True),
+            OpenApiExample(name, value={**value, **answer}, response_only=True),
+        ]
+    return extend_schema_serializer(examples=examples)
+
+
+class BearerScheme(OpenApiAuthenticationExtension):
+    """How the document names the access token."""
+
+    target_class = "accounts.authentication.BearerAuthentication"
+    name = "bearer"
+
+    def get_security_definition(self, auto_schema: AutoSchema) -> dict[str, Any]:
+        """Return the security scheme."""
+        return {
+            "type": "http",
+            "scheme": "bearer",
+            "bearerFormat": "JWT",
+            "description": "The `access_token` of `POST /auth/login`.",
+        }
+
+
+class Schema(AutoSchema):
+    """Knows the parameters that BookIt's own paginator and ordering read."""
+
+    def get_operation_id(self) -> str:
+        """Return a name that client generators make a method of: `bookings_create`, `me_show`."""
+        words = [word for word in self.path.split("/") if word and not word.startswith("{")]
+        verb = {"list": "list", "retrieve": "show", "create": "create", "destroy": "delete"}
+        action = getattr(self.view, "action", "")
+        last = verb.get(action) or {"get": "show", "patch": "change"}.get(self.method.lower(), "")
+        return "_".join(word for word in [*words, last] if word).replace("-", "_")
+
+    def get_override_parameters(self) -> list[Any]:
+        """Return the parameters that are on every operation, and those of its list."""
+        parameters = [
+            OpenApiParameter("tz", str, description="IANA zone of the times in the answer."),
+            OpenApiParameter(
+                "Time-Zone", str, OpenApiParameter.HEADER, description="As `tz`, which goes first."
+            ),
+            OpenApiParameter(
+                "X-Request-ID",
+                str,
+                OpenApiParameter.HEADER,
+                description="1 to 128 of `A-Z a-z 0-9 . _ -`; comes back and is in the log.",
+            ),
+        ]
+        if getattr(self.view, "action", None) != "list":
+            return parameters
+        fields = getattr(self.view, "ordering_fields", {})
+        if fields:
+            names = sorted(fields)
+            parameters.append(
+                OpenApiParameter(
+                    "ordering",
+                    str,
+                    description="Comma-separated, `-` for descending: " + ", ".join(names) + ".",
+                )
+            )
+        return parameters
+
+
+def add_common_parts(
+    result: dict[str, Any], generator: Any, request: Any, public: bool
+) -> dict[str, Any]:
+    """Add the errors every operation can answer with, and the headers every answer has."""
+    catalogue = problems.catalogue()
+    components = result["components"]
+    for name, schema in components["schemas"].items():
+        # What is answered with is always complete; only bodies of requests leave things out.
+        if "properties" in schema and not name.endswith("Request") and name[:9] != "Paginated":
+            schema["required"] = sorted(schema["properties"].keys() - schema.pop(SOMETIMES, []))
+    components["schemas"]["Problem"] = {
+        "type": "object",
+        "description": "RFC 9457. `code` is stable; `/errors/{code}` explains it.",
+        "required": ["type", "title", "status", "detail", "code", "request_id"],
+        "properties": {
+            "type": {"type": "string", "format": "uri-reference"},
+            "title": {"type": "string"},
+            "status": {"type": "integer"},
+            "detail": {"type": "string"},
+            "code": {"type": "string", "enum": list(catalogue)},
+            "errors": {
+                "type": "array",
+                "items": {
+                    "type": "object",
+                    "required": ["field", "code", "message"],
+                    "properties": {
+                        "field": {"type": "string"},
+                        "code": {"type": "string"},
+                        "message": {"type": "string"},
+                    },
+                },
+            },
+            "alternatives": {
+                "type": "array",
+                "description": "Where another time would do: those that are free, nearest first.",
+                "items": {
+                    "type": "object",
+                    "required": ["start_time", "end_time", "slot_id"],
+                    "properties": {
+                        "start_time": {"type": "string", "format": "date-time"},
+                        "end_time": {"type": "string", "format": "date-time"},
+                        "slot_id": {"type": ["string", "null"], "format": "uuid"},
+                    },
+                },
+            },
+            "request_id": {"type": ["string", "null"]},
+        },
+    }
+    for path, operations in result["paths"].items():
+        for method, operation in operations.items():
+            codes = _common_codes(path, method, operation) | set(operation.pop(ERRORS, []))
+            for code in sorted(codes):
+                _add_problem(operation, catalogue[code])
+            for response in operation["responses"].values():
+                response.setdefault("headers", {}).update(HEADERS)
+            operation["responses"] = dict(sorted(operation["responses"].items()))
+            if "201" in operation["responses"]:
+                operation["responses"]["201"]["headers"]["Location"] = {
+                    "description": "Where it is.",
+                    "schema": {"type": "string", "format": "uri-reference"},
+                }
+    return result
+
+
+def _common_codes(path: str, method: str, operation: dict[str, Any]) -> set[str]:
+    codes = {"validation_error", "not_acceptable", "throttled", "internal_error"}
+    codes.add("service_unavailable")
+    security = operation.get("security", [])
+    if any(security):
+        codes.add("token_invalid")
+        if {} not in security:
+            codes |= {"not_authenticated", "permission_denied"}
+    if "{" in path:
+        codes.add("not_found")
+    if "requestBody" in operation:
+        codes |= {"parse_error", "payload_too_large", "unsupported_media_type"}
+    return codes
+
+
+def _add_problem(operation: dict[str, Any], problem: problems.Problem) -> None:
+    response = operation["responses"].setdefault(
+        str(problem.status),
+        {
+            "description": "",
+            "content": {
+                problems.CONTENT_TYPE: {
+                    "schema": {"$ref": "#/components/schemas/Problem"},
+                    "examples": {},
+                }
+            },
+        },
+    )
+    example: dict[str, Any] = {
+        "type": f"/errors/{problem.code}",
+        "title": problem.title,
+        "status": problem.status,
+        "detail": problem.meaning,
+        "code": problem.code,
+        "request_id": "0199d3a1-7c1e-7f61-b2ab-0a1c5d3f9e10",
+    }
+    if problem.code == "validation_error":
+        example["errors"] = [
+            {"field": "name", "code": "required", "message": "This field is required."}
+        ]
+    response["description"] = ", ".join(
+        filter(None, [response["description"], f"`{problem.code}`"])
+    )
+    response["content"][problems.CONTENT_TYPE]["examples"][problem.code] = {"value": example}
+    if problem.status in (429, 503):
+        response.setdefault("headers", {})["Retry-After"] = {
+            "description": "Seconds.",
+            "schema": {"type": "integer"},
+        }
+    if problem.status == 401:
+        response.setdefault("headers", {})["WWW-Authenticate"] = {"schema": {"type": "string"}}

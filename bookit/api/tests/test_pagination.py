@@ -1,0 +1,173 @@
+"""How deep pages reach, what is said beyond that, and how much is counted."""
+
+import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+
+from accounts.models import User
+from accounts.tests.factories import AdminFactory, UserFactory
+from bookings.models import Booking
+from bookings.tests.factories import BookingFactory
+from bookit.api.pagination import MAX_OFFSET
+from bookit.database.counts import MOST_COUNTED
+from bookit.tests.expect import problem
+from catalog.models import Calendar
+
+pytestmark = pytest.mark.django_db
+
+WITH_CURSOR = ["/bookings", "/users", "/reviews", "/services/{service}/reviews"]
+WITHOUT_CURSOR = {
+    "/services": "narrow the list by q, price_min",
+    "/calendars": "narrow the list by provider_id",
+    "/slots": "narrow the list by service_id",
+    "/calendars/{calendar}/time-off": "",
+    "/webhooks": "reverse ordering",
+    "/bookings/{booking}/history": "Only its first",
+}
+TOO_DEEP = [("offset", MAX_OFFSET + 1), ("offset", 10**11), ("page", MAX_OFFSET // 20 + 2)]
+
+
+@pytest.fixture
+def admin(api):
+    """An admin's client."""
+    return api.as_(AdminFactory())
+
+
+@pytest.fixture
+def paths():
+    """Fills in the ids of paths."""
+    booking = BookingFactory()
+    return lambda path: path.format(
+        service=booking.service_id, calendar=booking.calendar_id, booking=booking.pk
+    )
+
+
+def users(number):
+    """Add that many users, by SQL: they sort after the others by their creation."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "INSERT INTO accounts_user (id, password, name, email, role, timezone, is_active,"
+            " created_at) SELECT gen_random_uuid(), '', 'Crowd ' || n, 'crowd' || n ||"
+            " '@example.com', 'user', 'UTC', true, now() + n * interval '1 second'"
+            " FROM generate_series(1, %s) AS n",
+            [number],
+        )
+        cursor.execute("ANALYZE accounts_user")
+
+
+class TestDepth:
+    @pytest.mark.parametrize("path", [*WITH_CURSOR, *WITHOUT_CURSOR])
+    def test_the_deepest_page_is_answered(self, admin, paths, path):
+        for query in (f"offset={MAX_OFFSET}", f"page={MAX_OFFSET // 20 + 1}"):
+            assert admin.get(f"{paths(path)}?{query}").json()["results"] == []
+
+    @pytest.mark.parametrize("path", WITH_CURSOR)
+    @pytest.mark.parametrize(("name", "value"), TOO_DEEP)
+    def test_a_list_with_cursors_refuses_a_deeper_page_and_names_them(
+        self, admin, paths, path, name, value
+    ):
+        content = problem(admin.get(f"{paths(path)}?{name}={value}"), 400, "validation_error", name)
+        assert "page with cursor" in content["errors"][0]["message"]
+
+    @pytest.mark.parametrize("path", WITHOUT_CURSOR)
+    @pytest.mark.parametrize(("name", "value"), TOO_DEEP)
+    def test_a_list_without_cursors_refuses_a_deeper_page_and_says_how_to_narrow_it(
+        self, admin, paths, path, name, value
+    ):
+        content = problem(admin.get(f"{paths(path)}?{name}={value}"), 400, "validation_error", name)
+        message = content["errors"][0]["message"]
+        assert "cursor" not in message
+        assert WITHOUT_CURSOR[path] in message
+
+    def test_a_refused_page_asks_the_database_for_no_rows(self, admin, paths):
+        with CaptureQueriesContext(connection) as queries:
+            admin.get(f"/users?offset={MAX_OFFSET + 1}")
+        assert not [each for each in queries if "OFFSET" in each["sql"]]
+
+    @pytest.mark.parametrize("path", WITHOUT_CURSOR)
+    def test_the_message_names_only_parameters_that_the_list_has(self, admin, paths, path):
+        answer = admin.get(f"{paths(path)}?offset={MAX_OFFSET + 1}")
+        message = answer.json()["errors"][0]["message"]
+        named = message.partition("narrow the list by ")[2].rstrip(".")
+        for name in filter(None, named.split(", ")):
+            assert admin.get(f"{paths(path)}?{name}=").status_code == 200
+
+
+class TestBeyond:
+    """What follows the deepest page."""
+
+    def test_next_goes_on_by_cursor_where_there_is_one(self, admin):
+        users(MAX_OFFSET + 150)
+        page = admin.get(f"/users?limit=100&offset={MAX_OFFSET - 50}").json()
+        assert "cursor=" in page["next"]
+        assert "offset" not in page["next"]
+        seen = [each["email"] for each in page["results"]]
+        while page["next"]:
+            page = admin.get(page["next"]).json()
+            seen += [each["email"] for each in page["results"]]
+        expected = User.objects.order_by("created_at", "id").values_list("email", flat=True)
+        assert seen == list(expected)[MAX_OFFSET - 50 :]
+
+    def test_next_goes_on_by_cursor_from_a_prepared_query_too(self, api, monkeypatch):
+        monkeypatch.setattr("bookit.api.pagination.MAX_OFFSET", 2)
+        user = UserFactory()
+        BookingFactory.create_batch(5, user=user)
+        client = api.as_(user)
+        page = client.get("/bookings?limit=2&page=1").json()
+        seen = page["results"]
+        while page["next"]:
+            page = client.get(page["next"]).json()
+            seen += page["results"]
+        assert "cursor=" in page["previous"]
+        assert [each["id"] for each in seen] == [
+            str(pk)
+            for pk in Booking.objects.order_by("start_time", "id").values_list("pk", flat=True)
+        ]
+
+    def test_next_leads_to_the_refusal_where_there_is_no_cursor(self, api):
+        """A client that follows it learns that it has not read everything."""
+        Calendar.objects.bulk_create(
+            Calendar(name=f"{number:05}") for number in range(MAX_OFFSET + 150)
+        )
+        page = api.get(f"/calendars?limit=100&offset={MAX_OFFSET - 50}").json()
+        problem(api.get(page["next"]), 400, "validation_error", "offset")
+
+
+class TestCount:
+    def test_up_to_the_limit_it_is_exact(self, admin):
+        users(MOST_COUNTED - 1)
+        page = admin.get("/users").json()
+        assert page["count"] == MOST_COUNTED
+        assert "count_exact" not in page
+
+    def test_beyond_the_limit_it_is_an_estimate_and_says_so(self, admin):
+        users(MOST_COUNTED + 5_000)
+        page = admin.get("/users").json()
+        assert page["count_exact"] is False
+        assert 0.9 < page["count"] / (MOST_COUNTED + 5_001) < 1.1
+
+    def test_no_more_rows_than_the_limit_are_counted(self, admin):
+        users(MOST_COUNTED + 5_000)
+        with CaptureQueriesContext(connection) as queries:
+            admin.get("/users?active=true")
+        [count] = [each["sql"] for each in queries if "COUNT(*)" in each["sql"].upper()]
+        assert f"LIMIT {MOST_COUNTED + 1}" in count
+
+    def test_a_prepared_query_counts_no_further_and_estimates_as_well(self, api, monkeypatch):
+        monkeypatch.setattr("bookit.database.counts.MOST_COUNTED", 2)
+        user = UserFactory()
+        BookingFactory.create_batch(4, user=user)
+        page = api.as_(user).get("/bookings?limit=1").json()
+        assert page["count_exact"] is False
+        assert page["count"] >= 2
+        assert page["next"]
+
+
+def test_the_schema_says_how_deep_pages_reach(api):
+    paths = api.get("/openapi.json").json()["paths"]
+    for path, narrower in (("/bookings", "cursor"), ("/calendars", "provider_id")):
+        found = {each["name"]: each for each in paths[path]["get"]["parameters"]}
+        assert found["offset"]["schema"]["maximum"] == MAX_OFFSET
+        assert "10,000" in found["offset"]["description"]
+        assert narrower in found["offset"]["description"]
+        assert narrower in found["page"]["description"]

@@ -1,0 +1,675 @@
+"""Rate limits: who is counted, how exactly, and what clients are told of it."""
+
+import runpy
+import sys
+import threading
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+
+import pytest
+import time_machine
+from django.conf import settings as configured
+from django.core.cache import cache
+from django.db import connection
+from django.test import Client
+from django.test.utils import CaptureQueriesContext, override_settings
+from django.utils.timezone import now
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from rest_framework.throttling import SimpleRateThrottle
+
+from accounts import services
+from accounts.tests.factories import PASSWORD, AdminFactory, UserFactory
+from bookit.api import addresses, throttles
+from bookit.tests import crowd
+from bookit.tests.expect import problem
+from bookit.tests.routes import every_path
+
+pytestmark = pytest.mark.django_db
+
+# The beginning of a minute and of an hour: what is counted in a window stays in it.
+NOON = now().replace(year=2030, hour=12, minute=0, second=1, microsecond=0)
+
+
+@pytest.fixture(autouse=True)
+def noon():
+    with time_machine.travel(NOON, tick=False) as clock:
+        throttles.reset()
+        yield clock
+
+
+@pytest.fixture
+def limit(settings):
+    def set_limit(**rates):
+        settings.RATE_LIMITS = {**dict.fromkeys(configured.RATE_LIMITS, ""), **rates}
+
+    return set_limit
+
+
+def statuses(client, path, times, **headers):
+    return [client.get(path, **headers).status_code for _ in range(times)]
+
+
+# --- how exactly ------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def impatient_threads():
+    """Threads that take turns as often as they can, so that a race is a race."""
+    usual = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(usual)
+
+
+def at_once(call, clients):
+    gate = threading.Barrier(clients, timeout=10)
+
+    def run(number):
+        gate.wait()
+        return call(number)
+
+    with ThreadPoolExecutor(clients) as threads:
+        return list(threads.map(run, range(clients)))
+
+
+def test_of_forty_threads_ten_pass_a_limit_of_ten(limit, impatient_threads):
+    limit(anon="10/minute")
+    for _ in range(10):
+        throttles.reset()
+        passed = at_once(lambda number: throttles.count("anon", "192.0.2.7").allowed, 40)
+        assert Counter(passed) == {True: 10, False: 30}
+
+
+def test_of_forty_clients_ten_pass_a_limit_of_ten(limit, impatient_threads):
+    limit(anon="10/minute")
+
+    def ask(number):
+        # An address that is refused without the database, after it was counted.
+        return Client().get("/services?limit=0").status_code
+
+    assert Counter(at_once(ask, 40)) == {400: 10, 429: 30}
+
+
+def test_the_race_is_there_with_drfs_own_throttle():
+    """The control: it reads, then writes. Here everybody reads before anybody writes."""
+    all_have_read = threading.Barrier(40, timeout=10)
+
+    class Slow:
+        def get(self, key, default):
+            value = cache.get(key, default)
+            all_have_read.wait()
+            return value
+
+        def set(self, *args):
+            cache.set(*args)
+
+    class Throttle(SimpleRateThrottle):
+        rate = "10/minute"
+        cache = Slow()
+
+        def get_cache_key(self, request, view):
+            return "all"
+
+    passed = at_once(lambda number: Throttle().allow_request(None, None), 40)
+    assert Counter(passed) == {True: 40}
+
+
+# --- who is counted ---------------------------------------------------------------------------
+
+
+def test_nobody_in_particular_is_counted_by_address(api, limit):
+    limit(anon="2/minute")
+    assert statuses(api, "/services", 3, REMOTE_ADDR="192.0.2.7") == [200, 200, 429]
+    assert statuses(api, "/services", 3, REMOTE_ADDR="192.0.2.8") == [200, 200, 429]
+    assert statuses(api, "/calendars", 1, REMOTE_ADDR="192.0.2.7") == [429]
+
+
+def test_users_are_counted_one_by_one_wherever_they_are(api, limit):
+    limit(anon="1/minute", user="2/minute")
+    one, other = api.as_(UserFactory()), api.as_(UserFactory())
+    assert statuses(one, "/me", 1, REMOTE_ADDR="192.0.2.7") == [200]
+    assert statuses(one, "/me", 2, REMOTE_ADDR="192.0.2.8") == [200, 429]
+    assert statuses(other, "/me", 3, REMOTE_ADDR="192.0.2.8") == [200, 200, 429]
+    assert statuses(api, "/services", 2, REMOTE_ADDR="192.0.2.8") == [200, 429]
+
+
+@pytest.mark.parametrize("path", ["/auth/login", "/auth/register", "/auth/refresh", "/auth/logout"])
+def test_signing_in_is_counted_by_address_whatever_token_comes_along(api, limit, path):
+    limit(auth="2/minute")
+    token = api.as_(AdminFactory())._credentials
+    for expected in (400, 400, 429, 429):
+        assert api.post(path, {}, **token).status_code == expected
+    assert api.post(path, {}, REMOTE_ADDR="192.0.2.8").status_code == 400
+
+
+def test_all_that_guesses_at_passwords_shares_one_count(api, limit):
+    limit(auth="3/minute")
+    user = UserFactory()
+    assert api.post("/auth/login", {}).status_code == 400
+    assert api.post("/auth/register", {}).status_code == 400
+    assert api.as_(user).post("/me/password", {}).status_code == 400
+    problem(api.as_(user).post("/me/password", {}), 429, "throttled")
+    problem(api.post("/auth/login", {}), 429, "throttled")
+    assert api.as_(user).get("/me").status_code == 200
+
+
+def test_the_admin_sites_form_shares_that_count(api, limit):
+    limit(auth="2/minute")
+    admin = AdminFactory()
+    form = {"username": admin.email, "password": PASSWORD}
+    wrong = {**form, "password": "wrong"}
+    for _ in range(2):
+        assert b"correct" in Client().post("/admin/login/", wrong).content
+    refused = Client().post("/admin/login/", form)
+    assert refused.status_code == 429
+    assert int(refused["Retry-After"]) >= 1
+    problem(api.post("/auth/login", {}), 429, "throttled")
+    other = Client(REMOTE_ADDR="192.0.2.8")
+    assert other.post("/admin/login/?next=/admin/", form).status_code == 302
+    form = {"old_password": "wrong", "new_password1": "x", "new_password2": "x"}
+    for expected in (200, 429):
+        assert other.post("/admin/password_change/", form).status_code == expected
+
+
+def test_an_empty_limit_is_none(api, limit):
+    limit(anon="")
+    assert statuses(api, "/services", 30) == [200] * 30
+    answer = api.get("/services")
+    assert "RateLimit" not in answer.headers
+    assert "RateLimit-Policy" not in answer.headers
+
+
+# Paths that no endpoint has, and requests that are refused before one is reached.
+REFUSED = [
+    ("GET", "/nothing", {}),
+    ("GET", "/admin", {}),
+    ("GET", "/static/nothing.css", {}),
+    ("GET", "/%00", {}),
+    ("PUT", "/services", {}),
+    ("POST", "/health/ready", {}),
+    ("GET", "/services", {"host": "other host"}),
+    ("GET", "/services", {"authorization": "Bearer x"}),
+    ("GET", "/me", {}),
+    ("GET", "/services", {"accept": "image/png"}),
+    ("OPTIONS", "/bookings", {"authorization": "Bearer x"}),
+]
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "headers"), [*[("GET", path, {}) for path, _ in every_path()], *REFUSED]
+)
+def test_whatever_is_asked_for_counts(limit, method, path, headers):
+    limit(anon="1/hour", auth="1/hour", user="1/hour")
+    browser = Client(raise_request_exception=False)
+    first, second = (browser.generic(method, path, headers=headers) for _ in range(2))
+    if path == "/health":
+        assert (first.status_code, second.status_code) == (200, 200)
+        return
+    assert first.status_code < 500
+    assert first.status_code != 429
+    assert first["RateLimit-Policy"].endswith(";q=1;w=3600")
+    assert second.status_code == 429
+    assert 1 <= int(second["Retry-After"]) <= 7200
+    if not path.startswith("/admin"):
+        problem(second, 429, "throttled")
+
+
+def test_static_files_do_not_count(client, limit):
+    limit(anon="1/hour")
+    assert statuses(client, "/static/admin/css/base.css", 3) == [200] * 3
+
+
+def test_a_probe_every_second_finds_room_whatever_else_its_address_asks_for(client, limit, noon):
+    limit(anon=configured.RATE_LIMITS["anon"] or "300/minute")
+    assert statuses(client, "/nothing", 301)[-1] == 429
+    for _ in range(120):
+        noon.shift(1)
+        assert client.get("/health/ready").status_code == 200
+
+
+def test_pages_of_the_admin_site_count_for_whoever_is_signed_in(limit):
+    limit(anon="9/minute", user="2/minute")
+    browser, stranger = Client(), Client()
+    browser.force_login(AdminFactory())
+    assert statuses(browser, "/admin/", 3) == [200, 200, 429]
+    assert statuses(stranger, "/admin/login/", 1) == [200]
+
+
+def test_a_refusal_counts_for_whoever_is_refused(api, limit):
+    limit(user="2/minute", anon="9/minute")
+    client = api.as_(UserFactory())
+    assert statuses(client, "/users", 3) == [403, 403, 429]
+
+
+def test_a_bad_token_leaves_the_owner_of_a_good_one_alone(api, limit):
+    limit(anon="1/minute", user="9/minute")
+    bad = {"headers": {"authorization": "Bearer x"}}
+    assert statuses(api, "/me", 2, **bad) == [401, 429]
+    assert statuses(api.as_(UserFactory()), "/me", 1) == [200]
+
+
+def test_testing_addresses_with_a_new_one_counts_as_signing_in(api, limit):
+    limit(auth="2/minute")
+    user = UserFactory(email="ada@example.com")
+    taken = UserFactory().email
+    client = api.as_(user)
+    for path_and_body in ({"email": taken}, {"email": taken.upper(), "name": "B"}):
+        problem(client.patch("/me", path_and_body), 409, "email_taken")
+    problem(client.patch("/me", {"email": "free@example.com"}), 429, "throttled")
+    user.refresh_from_db()
+    assert user.email == "ada@example.com"
+    # What tests no address is not counted: other changes, and one's own address sent back.
+    for body in ({"name": "C"}, {"email": "ada@example.com", "name": "D"}) * 3:
+        assert client.patch("/me", body).status_code == 200
+    problem(api.post("/auth/register", {}), 429, "throttled")
+
+
+# --- wrong passwords per account --------------------------------------------------------------
+
+
+def guess(api, email, number, password="wrong"):
+    """Try a password from the address of this number."""
+    return api.post(
+        "/auth/login",
+        {"email": email, "password": password},
+        REMOTE_ADDR=f"198.51.{number // 250}.{number % 250}",
+    )
+
+
+@pytest.mark.parametrize("who", ["an account", "an inactive account", "nobody", "no address"])
+def test_wrong_passwords_are_limited_per_account_from_however_many_addresses(api, limit, who):
+    limit(password="5/hour", auth="10/minute")
+    UserFactory(email="ada@example.com", is_active=who != "an inactive account")
+    email = {"nobody": "eve@example.com", "no address": "nonsense"}.get(who, "ada@example.com")
+    seen = [guess(api, email, number) for number in range(10)]
+    assert [answer.status_code for answer in seen] == [401] * 5 + [429] * 5
+    for answer in seen[5:]:
+        problem(answer, 429, "throttled")
+    # However the address is written, and whatever the password.
+    assert guess(api, email.upper(), 11, PASSWORD).status_code == 429
+    other = UserFactory()
+    assert guess(api, other.email, 12, PASSWORD).status_code == 200
+
+
+def test_the_answers_do_not_tell_whether_there_is_an_account(api, limit):
+    limit(password="3/hour")
+    UserFactory(email="ada@example.com")
+    told = set()
+    for email in ("ada@example.com", "eve@example.com"):
+        answers = [
+            api.post(
+                "/auth/login",
+                {"email": email, "password": "wrong"},
+                headers={"x-request-id": "same"},
+            )
+            for _ in range(5)
+        ]
+        told.add(
+            tuple((answer.content, tuple(sorted(answer.headers.items()))) for answer in answers)
+        )
+    assert len(told) == 1
+
+
+def test_strangers_do_not_lock_the_owner_out(api, limit):
+    limit(password="5/hour")
+    user = UserFactory()
+    assert guess(api, user.email, 1, PASSWORD).status_code == 200
+    assert [guess(api, user.email, number).status_code for number in range(10, 20)] == [
+        *[401] * 5,
+        *[429] * 5,
+    ]
+    # From where the owner has signed in before, they still can, and can mistype, too.
+    assert guess(api, user.email, 1).status_code == 401
+    assert guess(api, user.email, 1, PASSWORD).status_code == 200
+    assert guess(api, user.email, 20, PASSWORD).status_code == 429
+    # But that address has a limit as well.
+    assert [guess(api, user.email, 1).status_code for _ in range(7)] == [401] * 5 + [429] * 2
+
+
+def test_an_address_that_knows_one_account_is_a_stranger_to_another(api, limit):
+    limit(password="2/hour")
+    one, other = UserFactory(), UserFactory()
+    assert guess(api, one.email, 1, PASSWORD).status_code == 200
+    assert [guess(api, other.email, number).status_code for number in (2, 3, 1)] == [401, 401, 429]
+
+
+def test_right_passwords_do_not_count(api, limit):
+    limit(password="3/hour")
+    user = UserFactory()
+    for number in range(10):
+        assert guess(api, user.email, number, PASSWORD).status_code == 200
+    assert [guess(api, user.email, 99).status_code for _ in range(3)] == [401, 401, 401]
+    assert guess(api, user.email, 98, PASSWORD).status_code == 429
+
+
+def test_a_right_password_of_an_inactive_account_does_not_show(api, limit):
+    limit(password="3/hour")
+    user = UserFactory(is_active=False)
+    seen = [guess(api, user.email, number, PASSWORD).status_code for number in range(5)]
+    assert seen == [401, 401, 401, 429, 429]
+
+
+def test_the_current_password_and_the_admin_site_share_the_count(api, limit):
+    limit(password="4/hour")
+    user = AdminFactory()
+    client = api.as_(user)
+    wrong = {"current_password": "wrong", "new_password": "another good password"}
+    form = {"username": user.email, "password": "wrong"}
+    for number in range(2):
+        address = f"203.0.113.{number}"
+        problem(client.post("/me/password", wrong, REMOTE_ADDR=address), 400, "validation_error")
+        assert Client(REMOTE_ADDR=address).post("/admin/login/", form).status_code == 200
+    problem(client.post("/me/password", wrong), 429, "throttled")
+    refused = Client().post("/admin/login/", {**form, "password": PASSWORD})
+    assert refused.status_code == 429
+    assert int(refused["Retry-After"]) >= 1
+    assert guess(api, user.email, 7).status_code == 429
+
+
+def test_an_admin_is_known_where_they_have_signed_in_to_the_admin_site(api, limit):
+    limit(password="2/hour")
+    user = AdminFactory()
+    form = {"username": user.email, "password": PASSWORD}
+    home = Client(REMOTE_ADDR="2001:db8:0:7::1")
+    assert home.post("/admin/login/?next=/admin/", form).status_code == 302
+    assert [guess(api, user.email, number).status_code for number in range(3)] == [401, 401, 429]
+    assert Client().post("/admin/login/", form).status_code == 429
+    neighbour = Client(REMOTE_ADDR="2001:db8:0:7:1234::1")
+    assert neighbour.post("/admin/login/?next=/admin/", form).status_code == 302
+
+
+def test_of_twelve_guesses_at_once_five_are_checked(limit, transactional_db):
+    limit(password="5/hour")
+    user = UserFactory()
+
+    def ask(number):
+        return Client(REMOTE_ADDR=f"198.51.100.{number}").post(
+            "/auth/login",
+            {"email": user.email, "password": "wrong"},
+            content_type="application/json",
+        )
+
+    outcomes = crowd.at_once([lambda number=number: ask(number) for number in range(12)])
+    assert Counter(outcome.value.status_code for outcome in outcomes) == {401: 5, 429: 7}
+
+
+# --- sessions of the admin site ---------------------------------------------------------------
+
+
+def test_a_login_to_the_admin_site_is_a_session_until_its_logout():
+    user = AdminFactory()
+    browser = Client(REMOTE_ADDR="192.0.2.7", headers={"user-agent": "Firefox"})
+    form = {"username": user.email, "password": PASSWORD}
+    assert browser.post("/admin/login/?next=/admin/", form).status_code == 302
+    session = user.sessions.get()
+    assert (session.address, session.client) == ("192.0.2.7", "Firefox")
+    assert session.expires_at - session.created_at == timedelta(days=14)
+    assert session.revoked_at is None
+    browser.post("/admin/logout/")
+    assert user.sessions.get().revoked_at == now()
+
+
+# --- what proxies say -------------------------------------------------------------------------
+
+
+def test_x_forwarded_for_is_not_believed_without_a_proxy(api, limit, settings):
+    limit(anon="2/minute")
+    settings.NUM_PROXIES = 0
+    seen = [
+        api.get("/services", headers={"x-forwarded-for": f"192.0.2.{number}"}).status_code
+        for number in range(5)
+    ]
+    assert seen == [200, 200, 429, 429, 429]
+
+
+def test_behind_one_proxy_its_own_word_is_believed_and_no_other(api, limit, settings):
+    limit(anon="2/minute")
+    settings.NUM_PROXIES = 1
+    seen = [
+        api.get(
+            "/services", headers={"x-forwarded-for": f"203.0.113.{number}, 192.0.2.7"}
+        ).status_code
+        for number in range(4)
+    ]
+    assert seen == [200, 200, 429, 429]
+    other = {"x-forwarded-for": "203.0.113.1,192.0.2.8"}
+    assert api.get("/services", headers=other).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("hops", "header", "address"),
+    [
+        (0, "192.0.2.1", "127.0.0.1"),
+        (1, "192.0.2.1", "192.0.2.1"),
+        (1, "192.0.2.1, 192.0.2.2", "192.0.2.2"),
+        (2, "192.0.2.1, 192.0.2.2", "192.0.2.1"),
+        (2, "192.0.2.0,192.0.2.1,192.0.2.2", "192.0.2.1"),
+        (2, "192.0.2.2", "192.0.2.2"),
+        (1, "", "127.0.0.1"),
+        (1, ",", "127.0.0.1"),
+        (1, "192.0.2.1, ", "127.0.0.1"),
+        (1, None, "127.0.0.1"),
+        (1, "  2001:db8::1  ", "2001:db8::1"),
+        (1, "192.0.2.1:4711", "192.0.2.1"),
+        (1, "[2001:db8::1]:443", "2001:db8::1"),
+        (1, "[2001:db8::1]", "2001:db8::1"),
+        (1, "2001:DB8:0:0::1", "2001:db8::1"),
+        (1, "fe80::1%eth0", "fe80::1"),
+        (1, "[fe80::1%25eth0]:1", "fe80::1"),
+        (1, "::ffff:192.0.2.1", "192.0.2.1"),
+        (1, "::ffff:c000:201", "192.0.2.1"),
+        (1, "[::ffff:192.0.2.1]:443", "192.0.2.1"),
+        # What is no address counts for the peer.
+        (1, "unknown", "127.0.0.1"),
+        (1, "_hidden", "127.0.0.1"),
+        (1, "192.0.2.1:port", "127.0.0.1"),
+        (1, "192.0.2.999", "127.0.0.1"),
+        (1, "192.0.2.01", "127.0.0.1"),
+        (1, "192.0.2", "127.0.0.1"),
+        (1, "\u0661\u0662.0.0.1", "127.0.0.1"),
+        (1, "x" * 8000, "127.0.0.1"),
+    ],
+)
+def test_the_clients_address(rf, settings, hops, header, address):
+    settings.NUM_PROXIES = hops
+    request = rf.get("/", headers={} if header is None else {"x-forwarded-for": header})
+    assert addresses.client_address(request) == address
+
+
+@pytest.mark.parametrize(
+    ("peer", "address"),
+    [
+        ("192.0.2.7", "192.0.2.7"),
+        ("::ffff:192.0.2.7", "192.0.2.7"),
+        ("fe80::1%eth0", "fe80::1"),
+        ("2001:db8::0001", "2001:db8::1"),
+        ("", None),
+        ("unix:", None),
+    ],
+)
+def test_the_peers_address(rf, peer, address):
+    assert addresses.client_address(rf.get("/", REMOTE_ADDR=peer)) == address
+
+
+@pytest.mark.parametrize(("path", "limited"), [("/services", "anon"), ("/auth/login", "auth")])
+def test_a_slash_64_is_one_client(api, limit, path, limited):
+    limit(**{limited: "3/minute"})
+
+    def ask(address):
+        method = api.get if path == "/services" else api.post
+        return method(path, REMOTE_ADDR=address).status_code
+
+    seen = [ask(f"2001:db8:1:2:{number:x}::{number:x}") for number in range(1, 7)]
+    assert seen.count(429) == 3
+    assert seen[3:] == [429] * 3
+    assert ask("2001:db8:1:3::1") != 429
+    assert ask("192.0.2.7") != 429
+
+
+@pytest.mark.parametrize("write", ["{}:{}", "[::ffff:{}]:{}", "  {}:{}"])
+def test_ports_and_spellings_are_one_client(api, limit, settings, write):
+    limit(anon="3/minute")
+    settings.NUM_PROXIES = 1
+    seen = [
+        api.get(
+            "/services", headers={"x-forwarded-for": write.format("192.0.2.7", 1000 + number)}
+        ).status_code
+        for number in range(6)
+    ]
+    assert seen == [200] * 3 + [429] * 3
+
+
+# --- what clients are told --------------------------------------------------------------------
+
+
+def test_the_headers_tell_the_limit_and_what_is_left(api, limit):
+    limit(anon="3/minute")
+    left = []
+    for _ in range(3):
+        answer = api.get("/services")
+        assert answer["RateLimit-Policy"] == '"anon";q=3;w=60'
+        left.append(answer["RateLimit"])
+        assert "Retry-After" not in answer.headers
+    assert [text.split(";")[:2] for text in left] == [
+        ['"anon"', "r=2"],
+        ['"anon"', "r=1"],
+        ['"anon"', "r=0"],
+    ]
+    refused = api.get("/services")
+    problem(refused, 429, "throttled")
+    assert refused["RateLimit-Policy"] == '"anon";q=3;w=60'
+    assert refused["RateLimit"].startswith('"anon";r=0;t=')
+    assert refused["RateLimit"].endswith(f"t={refused['Retry-After']}")
+
+
+@pytest.mark.parametrize(("rate", "policy"), [("5/second", "5;w=1"), ("7/hour", "7;w=3600")])
+def test_other_periods(api, limit, rate, policy):
+    limit(anon=rate)
+    assert api.get("/services")["RateLimit-Policy"] == f'"anon";q={policy}'
+
+
+def test_errors_have_the_headers_too(api, limit):
+    limit(anon="9/minute", user="9/minute", auth="9/minute")
+    user = api.as_(UserFactory())
+    for answer, policy in (
+        (api.get("/services?limit=0"), "anon"),
+        (api.get("/services/01980000-0000-7000-8000-000000000000"), "anon"),
+        (user.get("/bookings?limit=0"), "user"),
+        (api.post("/auth/login", {}), "auth"),
+    ):
+        assert answer.status_code in (400, 404)
+        assert answer["RateLimit-Policy"].startswith(f'"{policy}"')
+
+
+@given(
+    limit=st.integers(1, 12),
+    pauses=st.lists(st.floats(0, 90, allow_nan=False), max_size=40),
+)
+@example(limit=3, pauses=[0, 0, 0])
+@example(limit=1, pauses=[58.5, 0])
+@example(limit=2, pauses=[0, 0, 61])
+@settings(max_examples=60)
+def test_who_waits_as_long_as_told_is_let_in_again_and_not_sooner(limit, pauses):
+    """Whatever they did before."""
+    rates = {**configured.RATE_LIMITS, "anon": f"{limit}/minute"}
+    with (
+        override_settings(RATE_LIMITS=rates),
+        time_machine.travel(NOON, tick=False) as clock,
+    ):
+        throttles.reset()
+        for pause in [*pauses, *[0] * limit]:
+            clock.shift(pause)
+            throttles.count("anon", "somebody")
+        refused = throttles.count("anon", "somebody")
+        assert not refused.allowed
+        assert refused.headers["RateLimit"] == f'"anon";r=0;t={refused.seconds}'
+        assert 1 <= refused.seconds <= 61
+        if refused.seconds > 1:
+            clock.shift(refused.seconds - 1.01)
+            assert not throttles.count("anon", "somebody").allowed
+            clock.shift(1.01)
+        else:
+            clock.shift(refused.seconds)
+        assert throttles.count("anon", "somebody").allowed
+
+
+def test_a_refused_client_that_waits_is_let_in_again(api, limit, noon):
+    limit(anon="3/minute")
+    assert statuses(api, "/services", 4) == [200, 200, 200, 429]
+    wait = int(api.get("/services")["Retry-After"])
+    noon.shift(wait)
+    assert api.get("/services").status_code == 200
+
+
+def test_refused_requests_are_not_counted(api, limit, noon):
+    limit(anon="3/minute")
+    assert statuses(api, "/services", 50) == [200] * 3 + [429] * 47
+    noon.shift(120)
+    assert statuses(api, "/services", 4) == [200, 200, 200, 429]
+
+
+def test_there_is_no_burst_where_two_windows_meet(api, limit, noon):
+    """A fixed window would let twice the limit through within two seconds."""
+    limit(anon="10/minute")
+    noon.shift(57)  # two seconds to the minute
+    assert statuses(api, "/services", 10) == [200] * 10
+    noon.shift(3)
+    assert statuses(api, "/services", 10).count(200) <= 1
+
+
+# --- before anything costs anything -----------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", ["/auth/login", "/auth/register", "/me/password"])
+def test_who_is_throttled_costs_no_hash_and_no_query(api, limit, monkeypatch, path):
+    limit(auth="1/hour")
+    user = UserFactory()
+    client = api.as_(user)
+    body = {
+        "/auth/login": {"email": user.email, "password": PASSWORD},
+        "/auth/register": {"email": "new@example.com", "password": PASSWORD, "name": "Ada"},
+        "/me/password": {"current_password": PASSWORD, "new_password": "another good password"},
+    }[path]
+    assert client.post(path, {}).status_code == 400
+
+    def hashed(*args, **kwargs):
+        raise AssertionError("hashed a password")
+
+    monkeypatch.setattr(services, "make_password", hashed)
+    monkeypatch.setattr(services, "check_password", hashed)
+    with CaptureQueriesContext(connection) as queries:
+        problem(client.post(path, body), 429, "throttled")
+        problem(client.generic("POST", path, b"[" * 900_000), 429, "throttled")
+    asked = [query["sql"] for query in queries]
+    # A token belongs to somebody, which has to be looked up; nothing else is.
+    assert len(asked) == (2 if path == "/me/password" else 0), asked
+
+
+@pytest.mark.parametrize("limited", ["auth", "password"])
+def test_the_admin_sites_form_is_throttled_before_hashing_too(limit, monkeypatch, limited):
+    limit(**{limited: "1/hour"})
+    admin = AdminFactory()
+    form = {"username": admin.email, "password": "wrong"}
+    Client().post("/admin/login/", form)
+
+    def hashed(*args, **kwargs):
+        raise AssertionError("hashed a password")
+
+    monkeypatch.setattr("django.contrib.auth.backends.UserModel.check_password", hashed)
+    monkeypatch.setattr("django.contrib.auth.backends.UserModel.set_password", hashed)
+    assert Client().post("/admin/login/", form).status_code == 429
+
+
+def test_the_defaults_are_those_of_the_design(monkeypatch):
+    for name in ("AUTH", "PASSWORD", "ANON", "USER"):
+        monkeypatch.delenv(f"RATE_LIMIT_{name}")
+    fresh = runpy.run_path(str(configured.BASE_DIR / "bookit" / "settings.py"))
+    assert fresh["RATE_LIMITS"] == {
+        "auth": "10/minute",
+        "password": "20/hour",
+        "anon": "300/minute",
+        "user": "600/minute",
+    }
+    assert fresh["NUM_PROXIES"] == 0

@@ -1,0 +1,134 @@
+"""Rate limits, counted atomically by `limits` (DRF's throttles read and write in two steps)."""
+
+from functools import lru_cache
+from math import ceil
+from threading import Lock
+from time import time
+from typing import TYPE_CHECKING, NamedTuple
+
+from django.conf import settings
+from django.http import HttpRequest
+from limits import RateLimitItem, parse
+from limits.storage import MemoryStorage
+from limits.strategies import SlidingWindowCounterRateLimiter
+from rest_framework.request import Request
+from rest_framework.throttling import BaseThrottle
+
+from bookit.api.addresses import client_address, network
+from bookit.errors import LimitExceeded
+
+if TYPE_CHECKING:
+    from rest_framework.views import APIView
+
+storage = MemoryStorage()
+limiter = SlidingWindowCounterRateLimiter(storage)
+# Without this lock, the in-memory storage loses counts that threads make at the same time.
+counting = Lock()
+
+
+@lru_cache(maxsize=16)
+def parse_rate(rate: str) -> RateLimitItem | None:
+    """Return the limit for a setting such as `10/minute`, or None if the setting is empty."""
+    return parse(rate) if rate else None
+
+
+class Count(NamedTuple):
+    """The result of counting one request against a limit."""
+
+    allowed: bool
+    headers: dict[str, str]
+    seconds: int
+
+
+def count(policy: str, who: str) -> Count:
+    """Count a request of `who` against the limit `policy`, and return whether it is within it.
+
+    `seconds` is the time until another request can be within the limit. The headers are those of
+    draft-ietf-httpapi-ratelimit-headers.
+    """
+    item = parse_rate(settings.RATE_LIMITS[policy])
+    if item is None:
+        return Count(True, {}, 0)
+    with counting:
+        allowed = limiter.hit(item, policy, who)
+        reset_at, remaining = limiter.get_window_stats(item, policy, who)
+        seconds = max(1, ceil(reset_at - time())) if remaining else _wait(item, policy, who)
+    headers = {
+        "RateLimit-Policy": f'"{policy}";q={item.amount};w={item.get_expiry()}',
+        "RateLimit": f'"{policy}";r={max(0, remaining)};t={seconds}',
+    }
+    return Count(allowed, headers, seconds)
+
+
+def _wait(item: RateLimitItem, policy: str, who: str) -> int:
+    """Return the number of seconds until one more request is within the limit.
+
+    The window slides: the requests of the previous window still count in proportion to the part of
+    it that the sliding window covers. In this case, `limits` itself returns the moment just before.
+    """
+    window = item.get_expiry()
+    before, left, current, _ = storage.get_sliding_window(item.key_for(policy, who), window)
+    if current < item.amount and before:
+        # Add a millisecond, because rounding can leave the result just below a whole second.
+        return int(max(0.0, left - (item.amount - current) * window / before) + 0.001) + 1
+    return int(window - time() % window) + 1
+
+
+def forget(policy: str, who: str) -> None:
+    """Forget the requests of `who` that were counted against the limit `policy`."""
+    item = parse_rate(settings.RATE_LIMITS[policy])
+    if item is not None:
+        with counting:
+            limiter.clear(item, policy, who)
+
+
+def count_request(request: HttpRequest, policy: str, who: str) -> None:
+    """Count a request, and store the headers for its answer on it.
+
+    Raises:
+        LimitExceeded: the request is over the limit.
+    """
+    allowed, headers, seconds = count(policy, who)
+    request.rate_limit = headers  # type: ignore[attr-defined]
+    if not allowed:
+        raise LimitExceeded(seconds)
+
+
+def origin(request: HttpRequest) -> str:
+    """Return what identifies the client of a request without a token: its address or network."""
+    return network(client_address(request))
+
+
+class ClientThrottle(BaseThrottle):
+    """A limit per user, or per origin for requests without a token."""
+
+    def scope(self, request: Request) -> tuple[str, str]:
+        """Return the name of the limit and whose count it is."""
+        if request.user.is_authenticated:
+            return "user", str(request.user.pk)
+        return "anon", origin(request._request)
+
+    def allow_request(self, request: Request, view: "APIView") -> bool:
+        """Count this request.
+
+        Raises:
+            LimitExceeded: the request is over the limit.
+        """
+        count_request(request._request, *self.scope(request))
+        return True
+
+
+class SignInThrottle(ClientThrottle):
+    """A limit per origin for requests that can reveal accounts or check passwords.
+
+    Requests are counted before any password is hashed.
+    """
+
+    def scope(self, request: Request) -> tuple[str, str]:
+        """Return the name of the limit and whose count it is."""
+        return "auth", origin(request._request)
+
+
+def reset() -> None:
+    """Forget all counts."""
+    storage.reset()

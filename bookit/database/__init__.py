@@ -1,0 +1,1 @@
+"""The connection to PostgreSQL: prepared statements, retries, batches and bounded counts."""

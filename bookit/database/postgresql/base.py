@@ -1,0 +1,114 @@
+"""The backend's `DatabaseWrapper`, where Django looks for it."""
+
+import select
+from collections.abc import Mapping, Sequence
+from functools import cache
+from time import monotonic
+from types import SimpleNamespace
+from typing import Any
+
+import psycopg
+from django.db.backends.postgresql import base
+from psycopg.adapt import AdaptersMap
+from psycopg.errors import ConnectionTimeout
+from psycopg.pq import Format
+
+from bookit.database.postgresql.connections import Connection
+
+# How long, in seconds, nobody tries to connect to a server that did not answer when somebody did.
+# Each try takes `connect_timeout`; requests that wait for a thread would wait for all those before.
+PAUSE = 1.0
+
+
+def server_has_gone(connection: Any) -> bool:
+    """Return whether the server closed `connection`, by a look at its socket.
+
+    Between queries the server has nothing to say, so an idle socket that can be read holds the end
+    of the stream (the server stopped or was restarted). Django asks with a
+    query instead, a round trip for each request.
+    """
+    poll = select.poll()
+    poll.register(connection.pgconn.socket, select.POLLIN)
+    return bool(poll.poll(0))
+
+
+@cache
+def _with_own_loader(template: AdaptersMap) -> AdaptersMap:
+    """Return a copy that reads instants as psycopg does, in C, in place of Django's way.
+
+    Both give them in the zone of the connection, which is UTC; Django's sets it once more.
+    """
+    adapted = AdaptersMap(template)
+    instants = psycopg.adapters.types["timestamptz"].oid
+    loader: Any = psycopg.adapters.get_loader(instants, Format.TEXT)
+    adapted.register_loader(instants, loader)
+    return adapted
+
+
+class DatabaseWrapper(base.DatabaseWrapper):
+    """Uses connections whose server is still there, and reads instants quickly."""
+
+    #: psycopg, except that it makes connections of our class.
+    Database = SimpleNamespace(  # type: ignore[assignment]
+        **{**vars(psycopg), "connect": Connection.connect}
+    )
+
+    # Until when nobody tries to connect, by host and port; shared by the wrappers of all threads.
+    _silent_until: dict[Any, float] = {}
+
+    def __init__(self, settings_dict: dict[str, Any], alias: str = "default") -> None:
+        super().__init__(settings_dict, alias)
+        options = settings_dict["OPTIONS"]
+        if options.get("pool"):
+            pool = {"connection_class": Connection, **options["pool"]}
+            settings_dict["OPTIONS"] = {**options, "pool": pool}
+
+    def get_connection_params(self) -> dict[str, Any]:
+        """Return what a connection is made with."""
+        params = super().get_connection_params()
+        return {**params, "context": _with_own_loader(params["context"])}
+
+    def create_cursor(self, name: str | None = None) -> Any:
+        """Return a cursor as Django does, without a look at the zone of its loader."""
+        if name:
+            held = self.connection.autocommit
+            return self.connection.cursor(name, scrollable=False, withhold=held)
+        return self.connection.cursor()
+
+    def fetch(self, text: str, parameters: Sequence[Any] | Mapping[str, Any]) -> list[Any]:
+        """Run one statement and return its rows, as a cursor does, but without the cursor's layers.
+
+        Each of them is little; hot paths go through them for every statement.
+        """
+        if self.force_debug_cursor or self.execute_wrappers:
+            with self.cursor() as cursor:
+                cursor.execute(text, parameters)
+                return list(cursor.fetchall())
+        self.validate_no_broken_transaction()
+        self.close_if_health_check_failed()
+        self.ensure_connection()
+        with self.wrap_database_errors:
+            return list(self.connection.execute(text, parameters).fetchall())
+
+    def is_usable(self) -> bool:
+        """Return whether the connection that is kept can be used for another request."""
+        return not (self.connection.closed or server_has_gone(self.connection))
+
+    def get_new_connection(self, conn_params: dict[str, Any]) -> Any:
+        """Return a living connection; lost ones of a pool are closed, and it replaces them."""
+        connection = self._connect(conn_params)
+        while self.pool and server_has_gone(connection):
+            connection.close()
+            self.pool.putconn(connection)
+            connection = self._connect(conn_params)
+        return connection
+
+    def _connect(self, conn_params: dict[str, Any]) -> Any:
+        server = (self.settings_dict["HOST"], self.settings_dict["PORT"])
+        if monotonic() < self._silent_until.get(server, 0.0):
+            raise ConnectionTimeout("PostgreSQL did not answer a moment ago.")
+        try:
+            return super().get_new_connection(conn_params)
+        except ConnectionTimeout:
+            self._silent_until[server] = monotonic() + PAUSE
+            raise

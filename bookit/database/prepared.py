@@ -1,0 +1,160 @@
+"""Queries that the ORM writes once and that run many times.
+
+Most of what a small read costs is the ORM's work of turning a queryset into SQL, which comes out
+the same each time. A `Prepared` query does it once a process; afterwards a read is its parameters
+in and plain rows out. The SQL stays the ORM's, so models, migrations and it cannot disagree.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
+from typing import Any, Generic, TypeVar
+
+from django.db import DEFAULT_DB_ALIAS, connections
+from django.db.models import Field, Model, QuerySet, Value
+from django.db.models.sql.compiler import SQLCompiler
+
+from bookit.database.counts import MOST_COUNTED, bounded_count
+
+Instance = TypeVar("Instance", bound=Model)
+
+
+class Parameter(Value):
+    """Stands in a queryset for a value that comes with each run: `filter(pk=Parameter(...))`."""
+
+    def __init__(self, name: str, output_field: "Field[Any, Any] | None") -> None:
+        super().__init__(None, output_field=output_field)
+        self.name = name
+
+    def as_sql(self, compiler: Any, connection: Any) -> Any:
+        """Leave a place, and say whose it is."""
+        return "%s", [self]
+
+
+class Prepared(Generic[Instance]):
+    """A query without its values.
+
+    Args:
+        build: returns its queryset, with a `Parameter` for each value.
+        shape: turns the queryset into the rows that are wanted, as `RowSerializer.rows` does.
+    """
+
+    def __init__(
+        self,
+        build: Callable[[], QuerySet[Instance, Any]],
+        shape: Callable[[QuerySet[Instance, Any]], QuerySet[Instance, Any]] = lambda rows: rows,
+    ) -> None:
+        self._build = build
+        self._shape = shape
+
+    def __call__(self, **values: Any) -> "Bound":
+        """Return the query with its values."""
+        return Bound(self, values)
+
+    def get(self, **values: Any) -> Instance | None:
+        """Return the one instance that the query finds, with the columns it selects; or None."""
+        rows = self.run(self.text, values)
+        model = self._queryset.model
+        return model.from_db(DEFAULT_DB_ALIAS, self.names, rows[0]) if rows else None
+
+    @cached_property
+    def _queryset(self) -> QuerySet[Instance, Any]:
+        return self._shape(self._build())
+
+    @cached_property
+    def _compiled(self) -> tuple[SQLCompiler, tuple[str, tuple[Any, ...]]]:
+        # Both or neither: to write the text may take a look at the server. A compiler that is kept
+        # after that failed would look with the connection of another thread, and always fail.
+        compiler = self._queryset.query.get_compiler(DEFAULT_DB_ALIAS)
+        return compiler, compiler.as_sql()
+
+    @property
+    def _compiler(self) -> SQLCompiler:
+        return self._compiled[0]
+
+    @property
+    def _text(self) -> tuple[str, tuple[Any, ...]]:
+        return self._compiled[1]
+
+    @cached_property
+    def _converters(self) -> Any:
+        return self._compiler.get_converters([column for column, _, _ in self._compiler.select])
+
+    @cached_property
+    def names(self) -> list[str]:
+        """The names of the columns."""
+        return [alias or column.target.attname for column, _, alias in self._compiler.select]
+
+    @cached_property
+    def text(self) -> str:
+        """The SQL, with `%s` for each parameter."""
+        return self._text[0]
+
+    @property
+    def order_by(self) -> Sequence[Any]:
+        """The columns that it orders by, as `QuerySet.query.order_by` has them."""
+        return self._queryset.query.order_by
+
+    @cached_property
+    def bare_text(self) -> str:
+        """The SQL that finds the ids of the rows, in no order."""
+        rows = self._build().order_by().values("pk").query.get_compiler(DEFAULT_DB_ALIAS).as_sql()
+        return rows[0]
+
+    @cached_property
+    def count_text(self) -> str:
+        """The SQL that counts the rows, up to `MOST_COUNTED` and one."""
+        rows = f"{self.bare_text} LIMIT {MOST_COUNTED + 1}"
+        return f"SELECT count(*) FROM ({rows}) AS counted"  # noqa: S608 - the ORM's own text
+
+    def run(self, text: str, values: Mapping[str, Any], *more: Any) -> list[tuple[Any, ...]]:
+        """Return the rows of `text`, whose parameters are the query's and then `more`."""
+        parameters = [
+            values[each.name] if isinstance(each, Parameter) else each for each in self._text[1]
+        ]
+        connection: Any = connections[DEFAULT_DB_ALIAS]
+        return connection.fetch(text, [*parameters, *more])
+
+    def convert(self, rows: list[tuple[Any, ...]]) -> list[Any]:
+        """Return the rows as the fields of the model would read them."""
+        if not self._converters:
+            return rows
+        return list(self._compiler.apply_converters(rows, self._converters))
+
+
+class Bound:
+    """A query with its values; its rows are dictionaries, and it is cut like a queryset."""
+
+    count_is_exact = True
+
+    def __init__(self, query: Prepared[Any], values: Mapping[str, Any]) -> None:
+        self.query = query
+        self.values = values
+
+    def __getitem__(self, part: slice) -> list[dict[str, Any]]:
+        """Return the rows from `part.start` to before `part.stop`."""
+        # The size is part of the text: of a limit or an offset that it cannot see PostgreSQL thinks
+        # so ill that it would plan the statement anew each time, for longer than it takes to run.
+        start = part.start or 0
+        text = f"{self.query.text} LIMIT {part.stop - start:d}"
+        rows = (
+            self.query.run(f"{text} OFFSET %s", self.values, start)
+            if start
+            else self.query.run(text, self.values)
+        )
+        names = self.query.names
+        return [dict(zip(names, row, strict=True)) for row in self.query.convert(rows)]
+
+    def first(self) -> dict[str, Any] | None:
+        """Return the first row, or None."""
+        rows = self[:1]
+        return rows[0] if rows else None
+
+    def count(self) -> int:
+        """Return how many rows there are, and set `count_is_exact`."""
+        total, self.count_is_exact = bounded_count(
+            lambda: int(self.query.run(self.query.count_text, self.values)[0][0]),
+            lambda: self.query.run(f"EXPLAIN (FORMAT JSON) {self.query.bare_text}", self.values)[0][
+                0
+            ],
+        )
+        return total

@@ -1,0 +1,242 @@
+"""Upkeep of tables with more rows than one statement can name, and of those that grow for ever."""
+
+import ast
+import json
+import tracemalloc
+
+import pytest
+from django.core.management import call_command
+from django.db import connection, transaction
+from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
+
+from accounts.tests.factories import UserFactory
+from bookings import followup
+from bookings.tests.factories import BookingFactory, DeliveryFactory, WebhookFactory
+from bookings.webhooks.models import Attempt, Delivery
+from bookit.database import batches
+from bookit.runtime.startup import BASE_DIR
+from bookit.tests.crowd import at_once
+from bookit.tests.test_architecture import CODE
+
+# One more than a statement has parameters for.
+MANY = 65_536
+
+# By table: the statement that fills in old rows.
+FILL = {
+    "token_blacklist_outstandingtoken": """
+        INSERT INTO token_blacklist_outstandingtoken (user_id, jti, token, created_at, expires_at)
+        SELECT '{user}', n::text, '', now(), now() - interval '1 day' - n * interval '1 ms'
+        FROM generate_series(1, {many}) AS n;
+        INSERT INTO token_blacklist_blacklistedtoken (token_id, blacklisted_at)
+        SELECT id, now() FROM token_blacklist_outstandingtoken WHERE id % 10 = 0
+    """,
+    "accounts_session": """
+        INSERT INTO accounts_session (id, user_id, client, created_at, last_used_at, expires_at)
+        SELECT gen_random_uuid(), '{user}', '', now(), now(), now() - interval '1 day'
+        FROM generate_series(1, {many})
+    """,
+    "django_session": """
+        INSERT INTO django_session (session_key, session_data, expire_date)
+        SELECT n::text, '', now() - interval '1 day' FROM generate_series(1, {many}) AS n
+    """,
+    "bookings_delivery": """
+        INSERT INTO bookings_delivery (id, webhook_id, type, status, created_at)
+        SELECT gen_random_uuid(), '{webhook}', 'test', 'delivered', now() - interval '31 days'
+        FROM generate_series(1, {many});
+        INSERT INTO bookings_attempt (delivery_id, at, duration_ms, error, response)
+        SELECT id, now(), 1, '', '' FROM bookings_delivery
+    """,
+    "procrastinate_jobs": """
+        INSERT INTO procrastinate_jobs (queue_name, task_name, status)
+        SELECT 'default', 'nothing', 'failed' FROM generate_series(1, {many});
+        UPDATE procrastinate_events SET at = at - interval '31 days'
+    """,
+}
+
+
+def fill(table, many):
+    run(FILL[table].format(user=UserFactory().pk, webhook=WebhookFactory().pk, many=many))
+
+
+def run(text):
+    with connection.cursor() as cursor:
+        cursor.execute("SET statement_timeout = 0")
+        cursor.execute(text)
+        cursor.execute("RESET statement_timeout")
+
+
+def count(table):
+    with connection.cursor() as cursor:
+        cursor.execute(f"SELECT count(*) FROM {table}")
+        return cursor.fetchone()[0]
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(
+    ("table", "many"),
+    [
+        ("token_blacklist_outstandingtoken", MANY),
+        ("accounts_session", 5_000),
+        ("django_session", 5_000),
+        ("bookings_delivery", 5_000),
+        ("procrastinate_jobs", 5_000),
+    ],
+)
+def test_any_number_of_old_rows_is_deleted_in_constant_memory(table, many):
+    fill(table, many)
+    tracemalloc.start()
+    try:
+        call_command("prune")
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert count(table) == 0
+    assert peak < 4 * 2**20, f"{peak / 2**20:.1f} MiB"
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("table", FILL)
+def test_each_batch_is_a_transaction_of_its_own(table, monkeypatch):
+    monkeypatch.setattr("bookit.database.batches.BATCH", 3)
+    monkeypatch.setattr("bookit.jobs.queues.BATCH", 3)
+    run("DELETE FROM procrastinate_jobs")
+    fill(table, many=8)
+    with CaptureQueriesContext(connection) as captured:
+        call_command("prune")
+    assert count(table) == 0
+    deletes = [
+        query["sql"] for query in captured if query["sql"].startswith(f'DELETE FROM "{table}"')
+    ]
+    if table == "procrastinate_jobs":  # One statement for each batch, outside a transaction.
+        deletes = [query for query in captured if "DELETE FROM procrastinate_jobs" in query["sql"]]
+    assert len(deletes) == 3
+    commits = [query["sql"] for query in captured if query["sql"] == "COMMIT"]
+    assert len(commits) >= 3 or table == "procrastinate_jobs"
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_locked_row_is_left_for_the_next_time(monkeypatch):
+    monkeypatch.setattr(batches, "BATCH", 2)
+    old = sorted(DeliveryFactory.create_batch(5), key=lambda each: each.pk)
+    everything = Delivery.objects.all()
+    with transaction.atomic():
+        Delivery.objects.select_for_update().get(pk=old[2].pk)
+        [outcome] = at_once(
+            [lambda: batches.delete_in_batches(Delivery.objects.all(), by="created_at")]
+        )
+    assert (outcome.value, outcome.error) == (4, None)
+    assert [each.pk for each in everything] == [old[2].pk]
+    assert batches.delete_in_batches(everything, by="created_at") == 1
+    assert not Attempt.objects.exists()
+
+
+def write_events(booking, many):
+    """Write events in one statement, and return the ids that are to be followed up."""
+    run(
+        "INSERT INTO bookings_bookingevent (booking_id, type, at, data)"
+        f" SELECT '{booking.pk}', 'booking.completed', now(), '{{}}'"
+        f" FROM generate_series(1, {many})"
+    )
+    with connection.cursor() as cursor:
+        cursor.execute("DELETE FROM procrastinate_jobs RETURNING args->'event_ids'")
+        return json.loads(cursor.fetchone()[0])
+
+
+def parts():
+    """Return how many events each job is to follow up."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT jsonb_array_length(args->'event_ids') FROM procrastinate_jobs"
+            " WHERE task_name = 'bookings.follow_up' ORDER BY id"
+        )
+        return [length for (length,) in cursor.fetchall()]
+
+
+@pytest.mark.django_db
+def test_a_statement_may_write_more_events_than_another_can_name():
+    ids = write_events(BookingFactory(), MANY)
+    assert len(ids) == MANY
+    followup.follow_up(event_ids=ids, at=timezone.now())
+    assert (max(parts()), sum(parts())) == (followup.MOST, MANY)
+
+
+@pytest.mark.django_db
+def test_webhooks_are_sent_the_events_of_one_statement_in_order(monkeypatch):
+    """They do not wait for the parts, which several workers share."""
+    monkeypatch.setattr(followup, "MOST", 3)
+    WebhookFactory(events=["booking.completed"])
+    ids = write_events(BookingFactory(), 8)
+    followup.follow_up(event_ids=ids, at=timezone.now())
+    assert parts() == [3, 3, 2]
+    assert [each.event_id for each in Delivery.objects.order_by("event")] == ids
+
+
+# Where the ORM deletes rows or is given a list to look for, and why there are few.
+FEW = {
+    "bookit/adminsite/pages.py: pk__in=ids": "ticked rows: a form has 1,000 fields",
+    "bookit/api/pagination.py: pk__in=rows.values('pk')[start:stop]": "a page",
+    "catalog/listing.py: pk__in=ids": "a page",
+    "bookings/admin.py: slot__in=objs": "a queryset: it becomes a subquery",
+    "bookings/webhooks/deliveries.py: pk__in=batch": "ten batches of messages",
+    "bookings/webhooks/deliveries.py: pk__in=ids": "a batch of messages",
+    "bookings/webhooks/deliveries.py: pk__in=there": "a batch of messages",
+    "bookings/followup.py: pk__in=event_ids": "MOST events at a time",
+    "bookings/models.py: owner__in=User.objects.all().active_admins()": "a subquery",
+    "bookings/payloads.py: pk__in={event.booking_id for event in events}": "a page, or a batch",
+    "bookings/serializers.py: pk__in=[slot.pk for slot in slots]": "slots published by a request",
+    "bookings/services.py: booking.delete": "one row, and its review",
+    "bookings/slots/services.py: slot.delete": "one row, and its waiting list, which is deleted unloaded",
+    "bookings/waitlist/services.py: pk__in=slot_ids": "slots of MOST events",
+    "bookings/waitlist/services.py: slot__in=slot_ids": "slots of MOST events",
+    "bookings/webhooks/services.py: Webhook.objects.filter(pk=webhook_id).delete": "after its deliveries",
+    "bookit/management/commands/serve.py: email__in=emails": "the demo accounts",
+    "catalog/services.py: calendar.delete": "one row, and its hours and time off",
+    "catalog/services.py: calendar.hours.all().delete": "the opening hours of a week",
+    "catalog/services.py: calendar.time_off.get(pk=time_off_id).delete": "one row",
+    "catalog/services.py: service.delete": "one row: one with bookings is refused",
+    "bookit/tools/demo.py: email__in=addresses": "the demo accounts",
+    "reviews/payloads.py: pk__in=ids.values()": "a page, or a batch",
+    "reviews/services.py: review.delete": "one row",
+}
+
+
+# Lists that do not grow.
+CONSTANTS = {"TOLD", "roles", "User.KEEPERS"}
+
+
+def mass_operations(path):
+    """Return each `.delete()` of a file, and each `__in=` whose values are not written there."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if not isinstance(node, ast.Call):
+            continue
+        if isinstance(node.func, ast.Attribute) and node.func.attr in ("delete", "_raw_delete"):
+            yield ast.unparse(node.func)
+        for keyword in node.keywords:
+            if (keyword.arg or "").endswith("__in"):
+                value = ast.unparse(keyword.value)
+                if not (isinstance(keyword.value, ast.List) or value in CONSTANTS):
+                    yield f"{keyword.arg}={value}"
+
+
+def test_every_delete_and_every_list_to_look_for_is_known_to_be_short():
+    """Each value is a parameter, of which a statement takes 65,535; `.delete()` loads its rows."""
+    found = {
+        f"{path.relative_to(BASE_DIR)}: {each}" for path in CODE for each in mass_operations(path)
+    }
+    assert sorted(found) == sorted(FEW)
+
+
+def test_the_search_finds_deletes_and_lists(tmp_path):
+    """The control: without it, nothing might be found."""
+    code = tmp_path / "code.py"
+    code.write_text(
+        "Row.objects.filter(old=True).delete()\n"
+        "Row.objects.filter(pk__in=ids, status__in=['new', 'old'], type__in=TOLD)\n"
+        "Row.objects.exclude(pk__in=[row.pk for row in rows])\n"
+    )
+    assert [*mass_operations(code)] == [
+        "Row.objects.filter(old=True).delete",
+        "pk__in=ids",
+        "pk__in=[row.pk for row in rows]",
+    ]

@@ -1,0 +1,361 @@
+"""PostgreSQL under and against us: lost connections, slow statements, deadlocks, constraints."""
+
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+
+import psycopg
+import pytest
+from django.db import OperationalError, connection, connections, transaction
+from django.test import Client
+
+from accounts.models import User
+from accounts.tests.factories import AdminFactory, UserFactory
+from bookings.models import Booking
+from bookings.tests.factories import BookingFactory
+from bookit import errors
+from bookit.database.postgresql import base
+from bookit.database.prepared import Parameter, Prepared
+from bookit.database.retries import TRIES, retried
+from bookit.errors import database_error_facts, problems
+from bookit.tests.crowd import ask, at_once
+from bookit.tests.expect import page, problem
+from catalog import services as catalog
+from catalog.models import Calendar
+from catalog.serializers import CalendarSerializer
+from catalog.tests.factories import CalendarFactory
+
+
+@contextmanager
+def somebody_else():
+    """A connection of their own, past Django and its pool."""
+    with psycopg.connect(**connection.get_connection_params(), autocommit=True) as other:
+        yield other
+
+
+def end_all_sessions():
+    """End every session of this database, as a restart of the server does; return how many."""
+    with somebody_else() as other:
+        ended = other.execute(
+            "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity"
+            " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+            " AND backend_type = 'client backend'"
+        ).fetchone()[0]
+        for _ in range(1000):  # they are told at once, and take a moment
+            left = other.execute(
+                "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
+                " AND pid <> pg_backend_pid() AND backend_type = 'client backend'"
+            ).fetchone()[0]
+            if not left:
+                return ended
+    raise AssertionError("sessions do not end")
+
+
+# --- lost connections -------------------------------------------------------------------------
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_query_that_could_not_be_prepared_is_prepared_by_the_next_thread():
+    calendar = CalendarFactory()
+    pk = Parameter("pk", Calendar._meta.pk)
+    query = Prepared(lambda: Calendar.objects.order_by().filter(pk=pk), CalendarSerializer.rows)
+
+    def fail():
+        def nothing_listens(params):
+            raise psycopg.OperationalError("connection refused")
+
+        connection.get_new_connection = nothing_listens
+        query(pk=calendar.pk).first()
+
+    with ThreadPoolExecutor() as pool, pytest.raises(OperationalError):
+        pool.submit(fail).result()
+    assert query(pk=calendar.pk).first()["id"] == calendar.pk
+
+
+@pytest.mark.django_db(transaction=True)
+def test_connections_that_the_server_closed_are_replaced_without_an_error(wsgi):
+    # Threads that ask all at once leave several connections in the pool.
+    at_once([lambda: Client().get("/services").status_code] * 5)
+    assert wsgi("GET", "/services").status_code == 200
+    connection.close()
+    assert end_all_sessions() >= 5
+    for _ in range(10):
+        assert wsgi("GET", "/services").status_code == 200
+
+
+@pytest.mark.django_db(transaction=True)
+def test_the_control_is_that_without_the_look_at_the_socket_they_are_not(wsgi, monkeypatch):
+    assert wsgi("GET", "/services").status_code == 200
+    monkeypatch.setattr(base, "server_has_gone", lambda connection: False)
+    connection.close()
+    end_all_sessions()
+    problem(wsgi("GET", "/services"), 503, "service_unavailable")
+    # What broke is not used again.
+    monkeypatch.undo()
+    assert wsgi("GET", "/services").status_code == 200
+
+
+@pytest.fixture
+def kept(transactional_db):
+    """The connection of a thread that keeps it from request to request, as in production."""
+    usual = connections["default"]
+    options = {name: it for name, it in usual.settings_dict["OPTIONS"].items() if name != "pool"}
+    own = {"OPTIONS": options, "CONN_MAX_AGE": None, "CONN_HEALTH_CHECKS": True}
+    connections["default"] = wrapper = base.DatabaseWrapper(
+        {**usual.settings_dict, **own}, alias="default"
+    )
+    yield wrapper
+    wrapper.close()
+    connections["default"] = usual
+
+
+def test_a_connection_that_is_kept_is_replaced_when_the_server_closed_it(kept, wsgi):
+    assert wsgi("GET", "/services").status_code == 200
+    first = kept.connection
+    assert wsgi("GET", "/services").status_code == 200
+    assert kept.connection is first
+    end_all_sessions()
+    assert wsgi("GET", "/services").status_code == 200
+    assert kept.connection is not first
+
+
+def test_the_control_is_that_a_lost_one_that_is_kept_is_a_503(kept, wsgi, monkeypatch):
+    assert wsgi("GET", "/services").status_code == 200
+    monkeypatch.setattr(base.DatabaseWrapper, "is_usable", lambda self: True)
+    end_all_sessions()
+    problem(wsgi("GET", "/services"), 503, "service_unavailable")
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_connection_that_is_lost_in_the_middle_is_a_503_and_the_next_request_is_fine(
+    wsgi, api, monkeypatch
+):
+    token = api.as_(AdminFactory())._credentials["HTTP_AUTHORIZATION"]
+    create = catalog.create_calendar
+
+    def interrupted(**kwargs):
+        with transaction.atomic():
+            create(**kwargs)
+            with connection.cursor() as cursor:
+                cursor.execute("SELECT pg_terminate_backend(pg_backend_pid())")
+
+    monkeypatch.setattr(catalog, "create_calendar", interrupted)
+    body = b'{"name": "Chair"}'
+    answer = wsgi("POST", "/calendars", body, HTTP_AUTHORIZATION=token)
+    problem(answer, 503, "service_unavailable")
+    monkeypatch.undo()
+    assert not Calendar.objects.exists()
+    assert wsgi("POST", "/calendars", body, HTTP_AUTHORIZATION=token).status_code == 201
+    assert Calendar.objects.count() == 1
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_connection_that_is_lost_while_the_admin_site_works_is_a_503(wsgi, monkeypatch):
+    admin = AdminFactory()
+    browser = Client()
+    browser.force_login(admin)
+    cookie = f"sessionid={browser.cookies['sessionid'].value}"
+    assert wsgi("GET", "/admin/", HTTP_COOKIE=cookie).status_code == 200
+    monkeypatch.setattr(base, "server_has_gone", lambda connection: False)
+    connection.close()
+    end_all_sessions()
+    page(wsgi("GET", "/admin/", HTTP_COOKIE=cookie), 503)
+    monkeypatch.undo()
+    assert wsgi("GET", "/admin/", HTTP_COOKIE=cookie).status_code == 200
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_pool_that_is_used_up_is_a_503_and_soon_well_again(wsgi, monkeypatch):
+    pool = connection.pool
+    connection.close()
+    wait = pool.timeout
+    monkeypatch.setattr(pool, "timeout", 0.2)
+    assert wait <= 2
+    taken = [pool.getconn(timeout=5) for _ in range(pool.max_size)]
+    try:
+        began = time.monotonic()
+        problem(wsgi("GET", "/services"), 503, "service_unavailable")
+        assert time.monotonic() - began < 2
+        assert wsgi("GET", "/health").status_code == 200
+    finally:
+        for one in taken:
+            pool.putconn(one)
+    assert wsgi("GET", "/services").status_code == 200
+
+
+# --- slow statements --------------------------------------------------------------------------
+
+
+@pytest.mark.django_db
+def test_statements_have_a_limit_of_time():
+    assert ask("SHOW statement_timeout") == "5s"
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_statement_that_takes_too_long_is_a_503_and_nothing_is_written(api):
+    client = api.as_(AdminFactory())
+    with connection.cursor() as cursor:
+        cursor.execute("SET statement_timeout = 150")
+    with somebody_else() as other:
+        other.execute("BEGIN")
+        other.execute("LOCK TABLE catalog_calendar")
+        problem(client.get("/calendars"), 503, "service_unavailable")
+        problem(client.post("/calendars", {"name": "Chair"}), 503, "service_unavailable")
+        other.execute("ROLLBACK")
+    assert client.get("/calendars").json()["count"] == 0
+    connection.close()
+    connection.close_pool()  # its limit is not everybody's
+
+
+# --- deadlocks --------------------------------------------------------------------------------
+
+
+def cross(first, second, met):
+    """Change two rows, so that two who do it the other way round wait for each other.
+
+    `met` holds the barrier at which they meet between the two; a second try finds it empty.
+    """
+    User.objects.filter(pk=first.pk).update(name="first")
+    if met:
+        met.pop().wait(10)
+    User.objects.filter(pk=second.pk).update(name="second")
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("again", [True, False])
+def test_a_deadlock_is_tried_again(again):
+    """And, as the control, without a second try one of the two is lost."""
+    one, other = UserFactory(), UserFactory()
+    gate = threading.Barrier(2)
+    work = transaction.atomic(cross)
+    work = retried(work) if again else work
+    outcomes = at_once(
+        [
+            lambda met=[gate]: work(one, other, met),
+            lambda met=[gate]: work(other, one, met),
+        ]
+    )
+    failed = [outcome.error for outcome in outcomes if outcome.error]
+    if again:
+        assert failed == []
+    else:
+        assert [database_error_facts(error)[0] for error in failed] == ["40P01"]
+
+
+def fail_with(state):
+    with transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute(
+            f"DO $$ BEGIN RAISE EXCEPTION 'on purpose' USING ERRCODE = '{state}'; END $$"
+        )
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize(
+    ("state", "tries"), [("40P01", TRIES), ("40001", TRIES), ("57014", 1), ("55P03", 1)]
+)
+def test_only_what_can_be_undone_is_tried_again_and_not_for_ever(state, tries):
+    calls = []
+
+    @retried
+    def work():
+        calls.append(1)
+        fail_with(state)
+
+    with pytest.raises(OperationalError) as caught:
+        work()
+    assert database_error_facts(caught.value)[0] == state
+    assert len(calls) == tries
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_second_try_that_succeeds_is_a_success():
+    calls = []
+
+    @retried
+    def work():
+        calls.append(1)
+        if len(calls) == 1:
+            fail_with("40001")
+        return "done"
+
+    assert work() == "done"
+    assert len(calls) == 2
+
+
+@pytest.mark.django_db(transaction=True)
+def test_within_a_transaction_nothing_is_tried_again():
+    calls = []
+
+    @retried
+    def work():
+        calls.append(1)
+        fail_with("40P01")
+
+    with pytest.raises(OperationalError), transaction.atomic():
+        work()
+    assert len(calls) == 1
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_deadlock_that_stays_is_a_503(api, monkeypatch):
+    monkeypatch.setattr(catalog, "create_calendar", lambda **kwargs: fail_with("40P01"))
+    answer = api.as_(AdminFactory()).post("/calendars", {"name": "Chair"})
+    problem(answer, 503, "service_unavailable")
+
+
+# --- constraints ------------------------------------------------------------------------------
+
+
+@pytest.mark.django_db
+def test_every_constraint_that_has_an_error_exists():
+    with connection.cursor() as cursor:
+        # Those that triggers speak for have no row of their own.
+        cursor.execute(
+            "SELECT conname FROM pg_constraint UNION"
+            " SELECT (regexp_matches(prosrc, $$CONSTRAINT = '(\\w+)'$$, 'g'))[1] FROM pg_proc"
+        )
+        existing = {name for (name,) in cursor.fetchall()}
+    assert errors.CONSTRAINT_ERRORS.keys() <= existing
+
+
+@pytest.mark.django_db
+def test_every_exclusion_of_bookings_has_an_error():
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT conname FROM pg_constraint WHERE contype = 'x'"
+            f" AND conrelid = '{Booking._meta.db_table}'::regclass"
+        )
+        exclusions = {name for (name,) in cursor.fetchall()}
+    assert len(exclusions) == 2
+    for name in exclusions:
+        assert errors.CONSTRAINT_ERRORS[name].code == "booking_conflict"
+
+
+@pytest.mark.django_db
+def test_every_constraint_of_ours_has_a_name_that_was_given_to_it():
+    """Django's own end in a hash: nobody could look for one."""
+    tables = [model._meta.db_table for model in (User, Calendar, Booking)]
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT conname FROM pg_constraint WHERE contype IN ('x', 'u')"
+            " AND conrelid = ANY(%s::regclass[])",
+            [tables],
+        )
+        for (name,) in cursor.fetchall():
+            assert not name.endswith(("_uniq", "_excl")), name
+
+
+def test_every_error_that_a_constraint_means_has_a_page():
+    for known in errors.CONSTRAINT_ERRORS.values():
+        assert known.code in problems.catalogue()
+
+
+@pytest.mark.django_db
+def test_facts_are_there_for_database_errors_and_for_none_else():
+    assert database_error_facts(ValueError()) == (None, None)
+    BookingFactory()
+    with pytest.raises(Exception) as caught, transaction.atomic():
+        CalendarFactory(pk=Calendar.objects.get().pk).save(force_insert=True)
+    state, name = database_error_facts(caught.value)
+    assert (state, name) == ("23505", "catalog_calendar_pkey")

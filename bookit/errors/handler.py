@@ -1,0 +1,153 @@
+"""From an exception in a DRF view to problem+json: the one file that maps errors to HTTP.
+
+Everything is turned into an `APIException` first and then handed to DRF's own handler, which marks
+the transaction for rollback; a bare response from here would leave half-done work committed.
+"""
+
+import logging
+from collections.abc import Iterator
+from itertools import islice
+from typing import Any
+
+from django.core.exceptions import ObjectDoesNotExist, PermissionDenied
+from django.db import DataError, IntegrityError, InterfaceError, OperationalError
+from django.http import Http404
+from rest_framework import exceptions
+from rest_framework.response import Response
+from rest_framework.settings import api_settings
+from rest_framework.views import exception_handler as drf_exception_handler
+from rest_framework_simplejwt.exceptions import InvalidToken, TokenError
+
+from bookit.errors import (
+    CONSTRAINT_ERRORS,
+    Invalid,
+    ServiceError,
+    database_error_facts,
+    pending,
+    problems,
+)
+
+logger = logging.getLogger(__name__)
+
+# So many field errors are listed: an answer is not to be larger than the request it refuses.
+MOST_FIELDS = 100
+LONGEST_MESSAGE = 500
+
+# What the answer says of a database error, by its SQLSTATE.
+WHY = {
+    "57014": "This took the database too long. Ask for less at a time, or try again shortly.",
+    None: "The database is not available. Try again shortly.",
+}
+
+
+class ProblemException(exceptions.APIException):
+    """An error on its way to the client, with everything the answer will say."""
+
+    def __init__(
+        self,
+        status: int,
+        code: str,
+        detail: str,
+        errors: list[dict[str, str]] | None = None,
+        **members: Any,
+    ) -> None:
+        super().__init__(detail, code)
+        self.status_code = status
+        self.code = code
+        self.errors = errors
+        self.members = members
+
+
+def exception_handler(error: Exception, context: dict[str, Any]) -> Response | None:
+    """Return the answer to `error`; None for a bug, which Django logs and answers as a 500."""
+    problem = _translate(error)
+    if problem is None:
+        return None
+    response = drf_exception_handler(problem, context)
+    if response is not None:
+        response.data = problems.body(
+            problem.status_code,
+            problem.code,
+            str(problem.detail),
+            problem.errors,
+            **problem.members,
+        )
+        response.content_type = problems.CONTENT_TYPE
+        # Also where the view's own renderer writes HTML.
+        context["request"].accepted_renderer = api_settings.DEFAULT_RENDERER_CLASSES[0]()
+        context["request"].accepted_media_type = problems.CONTENT_TYPE
+        if problem.status_code == 503:
+            response["Retry-After"] = "2"
+        elif problem.status_code == 401:
+            response["WWW-Authenticate"] = "Bearer"
+        elif problem.status_code == 429:
+            response["Retry-After"] = str(int(getattr(error, "wait", None) or 1))
+    return response
+
+
+def _translate(error: Exception) -> ProblemException | None:
+    if isinstance(error, ServiceError):
+        return _from_service(error)
+    if isinstance(error, IntegrityError):
+        _, constraint = database_error_facts(error)
+        known = CONSTRAINT_ERRORS.get(constraint or "")
+        return _from_service(known()) if known else None
+    if isinstance(error, OperationalError | InterfaceError):
+        state, _ = database_error_facts(error)
+        logger.error("database unavailable: %s %s", type(error.__cause__ or error).__name__, state)
+        return ProblemException(503, "service_unavailable", WHY.get(state, WHY[None]))
+    if pending.is_cause(error):
+        return ProblemException(503, "service_unavailable", problems.UPDATING)
+    if isinstance(error, DataError):
+        # Serializers and filters check ranges first; this is for what they do not foresee.
+        logger.warning("value refused by the database: %s", database_error_facts(error)[0])
+        return ProblemException(400, "validation_error", "A value is out of range.")
+    if isinstance(error, exceptions.ValidationError):
+        return ProblemException(
+            400,
+            "validation_error",
+            Invalid.describe(),
+            [*islice(_fields(error.detail), MOST_FIELDS)],
+        )
+    if isinstance(error, Http404 | ObjectDoesNotExist):
+        return ProblemException(404, "not_found", "There is nothing at this address.")
+    if isinstance(error, PermissionDenied):
+        return ProblemException(403, "permission_denied", "You may not do this.")
+    if isinstance(error, InvalidToken | TokenError | exceptions.AuthenticationFailed):
+        return ProblemException(401, "token_invalid", "The token is invalid, expired or revoked.")
+    if isinstance(error, exceptions.APIException):
+        code = error.get_codes()
+        return ProblemException(
+            error.status_code, code if isinstance(code, str) else "error", str(error.detail)
+        )
+    return None
+
+
+def _from_service(error: ServiceError) -> ProblemException:
+    errors = error.errors and [
+        {"field": field, "code": "invalid", "message": message}
+        for field, messages in error.errors.items()
+        for message in messages
+    ]
+    return ProblemException(
+        problems.status_of(type(error)), error.code, error.detail, errors or None, **error.members
+    )
+
+
+def _fields(detail: Any, path: str = "") -> Iterator[dict[str, str]]:
+    """Flatten DRF's nested error details; nested fields are dotted, the whole body is `""`."""
+    if isinstance(detail, dict):
+        for name, inner in detail.items():
+            yield from _fields(
+                inner, f"{path}.{name}" if path and name != "" else path or str(name)
+            )
+    elif isinstance(detail, list):
+        for index, inner in enumerate(detail):
+            if isinstance(inner, dict | list):
+                yield from _fields(inner, f"{path}.{index}" if path else str(index))
+            else:
+                yield from _fields(inner, path)
+    else:
+        # Some messages quote the value, which can be a mebibyte of it.
+        message = str(detail)[:LONGEST_MESSAGE]
+        yield {"field": path, "code": getattr(detail, "code", "invalid"), "message": message}

@@ -1,0 +1,135 @@
+"""Errors as clients see them: RFC 9457 `application/problem+json`."""
+
+from collections.abc import Iterable
+from http import HTTPStatus
+from typing import Any, NamedTuple
+
+from django.http import HttpResponse
+
+from bookit.errors import ServiceError
+from bookit.json import dumps
+from bookit.request_id import request_id
+
+CONTENT_TYPE = "application/problem+json"
+
+UPDATING = "BookIt is being updated. Try again shortly."
+
+
+class Problem(NamedTuple):
+    """A kind of problem: what `/errors/{code}` tells people."""
+
+    code: str
+    status: int
+    meaning: str
+
+    @property
+    def title(self) -> str:
+        """The status in words."""
+        return HTTPStatus(self.status).phrase
+
+
+# Those that come from a layer below the services.
+PLUMBING = [
+    Problem(
+        "validation_error",
+        400,
+        "Something in the request is missing or makes no sense; `errors` names the fields.",
+    ),
+    Problem("parse_error", 400, "The body could not be read as JSON."),
+    Problem(
+        "not_authenticated",
+        401,
+        "This needs a signed-in user: send `Authorization: Bearer <access_token>`.",
+    ),
+    Problem(
+        "token_invalid",
+        401,
+        "The token is malformed, expired or revoked, or its account is not active. "
+        "Refresh it or log in again.",
+    ),
+    Problem("permission_denied", 403, "You are known, and may not do this."),
+    Problem("not_found", 404, "There is nothing at this address."),
+    Problem(
+        "method_not_allowed",
+        405,
+        "This address exists, but not for this method; `Allow` lists those it has.",
+    ),
+    Problem("not_acceptable", 406, "The Accept header leaves no format that BookIt can answer in."),
+    Problem(
+        "request_timeout", 408, "The request did not arrive completely in time. Send it again."
+    ),
+    Problem("payload_too_large", 413, "The body is larger than 1 MiB."),
+    Problem("unsupported_media_type", 415, "Bodies are `application/json`."),
+    Problem("throttled", 429, "Too many requests. Wait for the seconds in `Retry-After`."),
+    Problem("internal_error", 500, "A bug of BookIt. It has been logged under the request id."),
+    Problem(
+        "service_unavailable",
+        503,
+        "The database cannot be reached or is too busy, or BookIt is being updated. "
+        "Try again after the seconds in `Retry-After`.",
+    ),
+]
+
+STATUS_OF = {
+    "Unauthenticated": 401,
+    "Invalid": 400,
+    "Forbidden": 403,
+    "Conflict": 409,
+    "LimitExceeded": 429,
+    "Unavailable": 503,
+}
+
+
+def status_of(error: type[ServiceError]) -> int:
+    """Return the HTTP status of a category of errors."""
+    return next(STATUS_OF[base.__name__] for base in error.__mro__ if base.__name__ in STATUS_OF)
+
+
+def catalogue() -> dict[str, Problem]:
+    """Return every problem that can be answered with, by code."""
+    domain = [
+        Problem(error.code, status_of(error), error.describe()) for error in ServiceError.concrete()
+    ]
+    problems = {problem.code: problem for problem in [*domain, *PLUMBING]}
+    return dict(sorted(problems.items(), key=lambda item: (item[1].status, item[0])))
+
+
+def plumbing(code: str) -> Problem:
+    """Return a problem of a layer below the services."""
+    return next(problem for problem in PLUMBING if problem.code == code)
+
+
+def body(
+    status: int, code: str, detail: str, errors: Iterable[dict[str, str]] | None = None, **more: Any
+) -> dict[str, Any]:
+    """Return the members of a problem document."""
+    content: dict[str, Any] = {
+        "type": f"/errors/{code}",
+        "title": HTTPStatus(status).phrase,
+        "status": status,
+        "detail": detail,
+        "code": code,
+    }
+    if errors is not None:
+        content["errors"] = list(errors)
+    return {**content, **more, "request_id": request_id.get()}
+
+
+def response(
+    code: str,
+    detail: str = "",
+    status: int | None = None,
+    errors: Iterable[dict[str, str]] | None = None,
+) -> HttpResponse:
+    """Return a problem as a response, for what fails outside DRF's views."""
+    problem = plumbing(code)
+    answer = HttpResponse(
+        dumps(
+            body(status or problem.status, code, detail or problem.meaning.replace("`", ""), errors)
+        ),
+        content_type=CONTENT_TYPE,
+        status=status or problem.status,
+    )
+    if problem.status == 503:
+        answer["Retry-After"] = "2"
+    return answer

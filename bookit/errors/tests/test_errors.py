@@ -1,0 +1,582 @@
+"""Errors are problem documents, whichever layer they come from."""
+
+import re
+import time
+from datetime import timedelta
+
+import pytest
+from django.conf import settings as configured
+from django.core.management import call_command
+from django.db import IntegrityError, connection, transaction
+from django.test import Client
+from rest_framework_simplejwt.tokens import AccessToken
+
+from accounts.models import User
+from accounts.tests.factories import AdminFactory, UserFactory
+from bookings.tests.factories import TUESDAY, BookingFactory
+from bookit.errors import problems
+from bookit.tests.expect import page, problem
+from bookit.web import pages
+from catalog import services as catalog
+from catalog.models import Calendar
+from catalog.tests.factories import ServiceFactory
+
+pytestmark = pytest.mark.django_db
+
+# Every code of the contract whose endpoint is there.
+CODES = {
+    "validation_error": 400,
+    "parse_error": 400,
+    "not_authenticated": 401,
+    "invalid_credentials": 401,
+    "token_invalid": 401,
+    "permission_denied": 403,
+    "booking_started": 403,
+    "not_found": 404,
+    "method_not_allowed": 405,
+    "not_acceptable": 406,
+    "booking_conflict": 409,
+    "slot_full": 409,
+    "outside_opening_hours": 409,
+    "too_many_holds": 409,
+    "too_soon": 409,
+    "too_far_ahead": 409,
+    "cancellation_too_late": 409,
+    "service_inactive": 409,
+    "invalid_transition": 409,
+    "booking_not_completed": 409,
+    "review_exists": 409,
+    "email_taken": 409,
+    "service_in_use": 409,
+    "slot_conflict": 409,
+    "webhook_inactive": 409,
+    "last_admin": 409,
+    "request_timeout": 408,
+    "payload_too_large": 413,
+    "unsupported_media_type": 415,
+    "throttled": 429,
+    "internal_error": 500,
+    "service_unavailable": 503,
+}
+ANY_ID = "01980000-0000-7000-8000-000000000000"
+MEBIBYTE = 1024 * 1024
+
+
+@pytest.fixture
+def browser():
+    """A client of the pages, whose server answers bugs instead of raising them."""
+    return Client(raise_request_exception=False)
+
+
+@pytest.fixture
+def admin(api):
+    client = api.as_(AdminFactory())
+    client.raise_request_exception = False
+    return client
+
+
+# --- routing ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/nothing",
+        "/services/",
+        "/services//",
+        f"/services/{ANY_ID}/nothing",
+        f"/calendars/{ANY_ID}/",
+        "/errors/no_such_error",
+        "/errors/",
+        "/health/",
+        "/static/nothing.css",
+        "/favicon.ico",
+        "/%00",
+        "/%FF%FE",
+        "/services/%E2%98%83",
+        "/" + "x" * 4000,
+    ],
+)
+def test_an_address_that_does_not_exist_is_a_404(browser, path):
+    problem(browser.get(path), 404, "not_found")
+
+
+@pytest.mark.parametrize("path", ["services", "calendars", "reviews", "services/{}/reviews"])
+def test_a_row_that_does_not_exist_is_a_404(api, path):
+    path = path.format(ANY_ID) if "{" in path else f"{path}/{ANY_ID}"
+    problem(api.get(f"/{path}"), 404, "not_found")
+
+
+@pytest.mark.parametrize("path", ["/bookings", "/users"])
+def test_a_private_row_that_does_not_exist_is_a_404(admin, path):
+    problem(admin.get(f"{path}/{ANY_ID}"), 404, "not_found")
+    problem(admin.patch(f"{path}/{ANY_ID}", {}), 404, "not_found")
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "allowed"),
+    [
+        ("PUT", "/services", "GET, POST, HEAD, OPTIONS"),
+        ("PUT", f"/services/{ANY_ID}", "GET, PATCH, DELETE, HEAD, OPTIONS"),
+        ("DELETE", "/bookings", "GET, POST, HEAD, OPTIONS"),
+        ("PATCH", "/users", "GET, HEAD, OPTIONS"),
+        ("GET", "/auth/login", "POST, OPTIONS"),
+        ("TRACE", "/services", "GET, POST, HEAD, OPTIONS"),
+        ("BREW", "/services", "GET, POST, HEAD, OPTIONS"),
+        # Names of methods of the view, which are none of HTTP's.
+        ("LIST", "/users", "GET, HEAD, OPTIONS"),
+        ("DISPATCH", "/services", "GET, POST, HEAD, OPTIONS"),
+        ("POST", "/health", "GET, HEAD"),
+        ("POST", "/health/ready", "GET, HEAD"),
+        ("DELETE", "/errors", "GET, HEAD"),
+        ("PATCH", "/errors/throttled", "GET, HEAD"),
+        ("POST", "/openapi.json", "GET, HEAD"),
+        ("POST", "/docs", "GET, HEAD"),
+        ("PUT", "/redoc", "GET, HEAD"),
+    ],
+)
+def test_a_wrong_method_is_a_405_that_lists_the_right_ones(api, browser, method, path, allowed):
+    for client in (browser, api.as_(AdminFactory())):
+        answer = client.generic(method, path)
+        problem(answer, 405, "method_not_allowed")
+        assert sorted(answer["Allow"].split(", ")) == sorted(allowed.split(", "))
+
+
+# --- reading the request ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "body", [b"{", b"", b" ", b"{'a': 1}", b'{"a": NaN}', b'{"a": 1e400}', b'{"a": "\xff"}', b"{}x"]
+)
+def test_a_body_that_is_no_json_is_a_400(api, body):
+    if body:
+        answer = api.generic("POST", "/auth/login", body, content_type="application/json")
+        assert "errors" not in problem(answer, 400, "parse_error")
+    else:
+        answer = api.generic("POST", "/auth/login", body, content_type="application/json")
+        problem(answer, 400, "validation_error", "email", "password")
+
+
+@pytest.mark.parametrize(
+    "content_type",
+    [
+        "text/plain",
+        "application/x-www-form-urlencoded",
+        "multipart/form-data",
+        "multipart/form-data; boundary=x",
+        "application/jsonp",
+        "application/merge-patch+json",
+        "application",
+        ";",
+        "",
+        "x" * 5000,
+        # Django's request refuses the made-up encoding before any view sees it.
+        "text/plain; name*=made-up''x",
+        "application/x-www-form-urlencoded; charset*=made-up''x",
+        "multipart/form-data; boundary*=made-up''x",
+    ],
+)
+def test_a_body_of_another_type_is_a_415(wsgi, content_type):
+    answer = wsgi("POST", "/auth/login", b'{"email": "a"}', CONTENT_TYPE=content_type)
+    problem(answer, 415, "unsupported_media_type")
+
+
+@pytest.mark.parametrize(
+    "content_type",
+    ["application/json", "Application/JSON", "application/json; charset=utf-8"],
+)
+def test_json_is_read_however_its_type_is_written(wsgi, content_type):
+    answer = wsgi("POST", "/auth/login", b'{"email": "a"}', CONTENT_TYPE=content_type)
+    problem(answer, 400, "validation_error", "password")
+
+
+def test_a_body_of_more_than_a_mebibyte_is_a_413_and_one_of_a_mebibyte_is_not(api):
+    def send(length):
+        body = b'{"email": "a"' + b" " * (length - 14) + b"}"
+        assert len(body) == length
+        return api.generic("POST", "/auth/login", body, content_type="application/json")
+
+    problem(send(MEBIBYTE + 1), 413, "payload_too_large")
+    problem(send(8 * MEBIBYTE), 413, "payload_too_large")
+    problem(send(MEBIBYTE), 400, "validation_error", "password")
+
+
+def chunked(wsgi, body, **environ):
+    """Send a body whose length no header tells, as a server hands it over."""
+    return wsgi(
+        "POST",
+        "/auth/login",
+        body,
+        CONTENT_LENGTH="",
+        HTTP_TRANSFER_ENCODING="chunked",
+        **{"wsgi.input_terminated": True},
+        **environ,
+    )
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_body_in_chunks_is_read_like_any_other(wsgi):
+    body = b'{"email": "ada@example.com", "password": "wrong"}'
+    problem(chunked(wsgi, body), 401, "invalid_credentials")
+    problem(chunked(wsgi, b"{"), 400, "parse_error")
+    problem(chunked(wsgi, b" " * (MEBIBYTE + 1)), 413, "payload_too_large")
+    problem(chunked(wsgi, b""), 400, "validation_error", "email", "password")
+    answer = chunked(wsgi, body, CONTENT_TYPE="text/plain")
+    problem(answer, 415, "unsupported_media_type")
+
+
+def test_the_admin_sites_forms_have_the_same_limits(browser):
+    form = "application/x-www-form-urlencoded"
+    big = browser.post("/admin/login/", b"username=" + b"x" * MEBIBYTE, content_type=form)
+    assert "larger than 1 MiB" in page(big, 413)
+    page(browser.post("/admin/login/", b"a=1&" * 2000, content_type=form), 400)
+
+
+@pytest.mark.parametrize(
+    "accept",
+    [
+        "text/html",
+        "application/xml",
+        "image/*",
+        "nonsense",
+        ";;;",
+        "application/json;x*=made-up''x",
+    ],
+)
+def test_a_client_that_does_not_take_json_gets_a_406(api, accept):
+    problem(api.get("/services", headers={"accept": accept}), 406, "not_acceptable")
+
+
+@pytest.mark.parametrize(
+    "accept",
+    ["*/*", "application/json", "application/*", "text/html, */*;q=0.1", "application/json; q=0.5"],
+)
+def test_a_client_that_takes_json_gets_it(api, accept):
+    answer = api.get("/services", headers={"accept": accept})
+    assert answer.status_code == 200
+    assert answer["Content-Type"] == "application/json"
+
+
+@pytest.mark.parametrize("path", ["/docs", "/redoc"])
+def test_the_pages_of_the_documentation_answer_errors_as_problems_too(browser, path):
+    problem(browser.get(path, headers={"accept": "application/json"}), 406, "not_acceptable")
+    problem(browser.post(path), 405, "method_not_allowed")
+
+
+@pytest.mark.parametrize("host", ["evil.example", "a b", "testserver:port", "testserver, other"])
+def test_another_host_is_refused_before_anything_is_done(admin, host):
+    answer = admin.post("/calendars", {"name": "Chair"}, headers={"host": host})
+    problem(answer, 400, "validation_error", "Host")
+    assert not Calendar.objects.exists()
+    for path in ("/services", "/docs", "/openapi.json", "/admin/", "/static/x", "/nothing"):
+        answer = admin.get(path, headers={"host": host})
+        content = problem(answer, 400, "validation_error", "Host")
+        assert "ALLOWED_HOSTS" in content["detail"]
+
+
+# --- fields -----------------------------------------------------------------------------------
+
+
+def test_field_errors_are_listed_and_nested_ones_are_dotted(admin):
+    answer = admin.post(
+        "/calendars",
+        {
+            "name": "",
+            "timezone": "Mars/Olympus",
+            "opening_hours": [
+                {"weekday": 0, "opens": "09:00", "closes": "10:00"},
+                {"weekday": 7, "opens": "9", "closes": "25:00", "lunch": True},
+            ],
+        },
+    )
+    fields = ["name", "timezone"]
+    fields += [f"opening_hours.1.{name}" for name in ("weekday", "opens", "closes", "lunch")]
+    problem(answer, 400, "validation_error", *fields)
+
+
+def test_what_is_wrong_with_a_whole_list_has_the_lists_name(admin):
+    span = {"weekday": 0, "opens": "09:00", "closes": "12:00"}
+    answer = admin.post("/calendars", {"name": "Chair", "opening_hours": [span, span]})
+    problem(answer, 400, "validation_error", "opening_hours")
+    answer = admin.post("/calendars", {"name": "Chair", "opening_hours": "always"})
+    problem(answer, 400, "validation_error", "opening_hours")
+    answer = admin.post("/calendars", {"name": "Chair", "opening_hours": ["always"]})
+    problem(answer, 400, "validation_error", "opening_hours.0")
+
+
+@pytest.mark.parametrize("body", ["[]", '"text"', "5", "true", "null", "[{}]"])
+def test_what_is_wrong_with_the_whole_body_has_no_name(admin, body):
+    answer = admin.generic("POST", "/calendars", body, content_type="application/json")
+    problem(answer, 400, "validation_error", "")
+
+
+def test_two_changes_that_exclude_each_other_concern_the_whole_body(admin):
+    booking = BookingFactory()
+    changes = {"start_time": (TUESDAY + timedelta(hours=1)).isoformat(), "status": "cancelled"}
+    problem(admin.patch(f"/bookings/{booking.pk}", changes), 400, "validation_error", "")
+
+
+def test_a_services_field_errors_look_like_a_serializers(admin):
+    answer = admin.post("/bookings", {"service_id": ANY_ID, "start_time": TUESDAY.isoformat()})
+    content = problem(answer, 400, "validation_error", "service_id")
+    assert content["errors"][0]["code"] == "invalid"
+
+
+def test_each_error_of_a_field_has_a_code_of_its_own(api):
+    content = problem(
+        api.post("/auth/register", {"email": "nonsense", "name": "x" * 201, "colour": "red"}),
+        400,
+        "validation_error",
+        *("email", "name", "password", "colour"),
+    )
+    assert {error["field"]: error["code"] for error in content["errors"]} == {
+        "email": "invalid",
+        "name": "max_length",
+        "password": "required",
+        "colour": "unknown",
+    }
+
+
+# --- who asks ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", ["/me", "/bookings", "/users", f"/bookings/{ANY_ID}"])
+def test_nobody_in_particular_gets_a_401(api, path):
+    problem(api.get(path), 401, "not_authenticated")
+
+
+@pytest.mark.parametrize("path", ["/me", "/services", "/reviews", "/calendars"])
+def test_a_bad_token_is_a_401_on_public_addresses_too(api, path):
+    api.credentials(HTTP_AUTHORIZATION="Bearer nonsense")
+    problem(api.get(path), 401, "token_invalid")
+
+
+def test_another_scheme_is_no_token(api):
+    api.credentials(HTTP_AUTHORIZATION="Basic YTpi")
+    problem(api.get("/me"), 401, "not_authenticated")
+    assert api.get("/services").status_code == 200
+
+
+def test_an_expired_token_is_a_401(api):
+    token = AccessToken()
+    token["user_id"] = str(UserFactory().pk)
+    token.set_exp(lifetime=-timedelta(seconds=1))
+    api.credentials(HTTP_AUTHORIZATION=f"Bearer {token}")
+    problem(api.get("/me"), 401, "token_invalid")
+
+
+def test_somebody_who_is_known_and_may_not_gets_a_403(api):
+    user = api.as_(UserFactory())
+    problem(user.get("/users"), 403, "permission_denied")
+    problem(user.post("/services", {}), 403, "permission_denied")
+    problem(user.get(f"/bookings/{BookingFactory().pk}"), 403, "permission_denied")
+
+
+def test_too_many_requests_are_a_429(api, settings):
+    settings.RATE_LIMITS = {**configured.RATE_LIMITS, "anon": "1/minute"}
+    assert api.get("/services").status_code == 200
+    answer = api.get("/services")
+    problem(answer, 429, "throttled")
+    assert 1 <= int(answer["Retry-After"]) <= 120
+
+
+def test_a_rule_that_refuses_is_a_409(api):
+    booking = BookingFactory()
+    again = {"service_id": str(booking.service_id), "start_time": booking.start_time.isoformat()}
+    answer = api.as_(UserFactory()).post("/bookings", again)
+    content = problem(answer, 409, "booking_conflict")
+    assert content["detail"] == "This time is already booked."
+    assert "errors" not in content
+
+
+# --- what is our own fault --------------------------------------------------------------------
+
+
+def bug(*args, **kwargs):
+    raise RuntimeError("the launch code is 0000")
+
+
+def test_a_bug_is_a_500_that_does_not_say_what_went_wrong(admin, monkeypatch):
+    monkeypatch.setattr(catalog, "create_calendar", bug)
+    answer = admin.post("/calendars", {"name": "Chair"}, headers={"x-request-id": "found-by-me"})
+    content = problem(answer, 500, "internal_error")
+    assert content["request_id"] == "found-by-me"
+    assert b"launch" not in answer.content
+    assert b"RuntimeError" not in answer.content
+
+
+def test_a_bug_in_a_page_is_a_500_problem_too(browser, monkeypatch):
+    monkeypatch.setattr(problems, "catalogue", bug)
+    answer = browser.get("/errors")
+    problem(answer, 500, "internal_error")
+    assert b"launch" not in answer.content
+
+
+def test_a_bug_while_answering_is_a_500_problem_too(admin, monkeypatch):
+    monkeypatch.setattr("bookit.api.renderers.dumps", bug)
+    monkeypatch.setattr("bookit.api.views.APIMixin.finalize_response", bug)
+    problem(admin.get("/services"), 500, "internal_error")
+
+
+def test_a_bug_leaves_nothing_half_done(admin, monkeypatch):
+    monkeypatch.setattr(catalog, "set_opening_hours", bug)
+    problem(admin.post("/calendars", {"name": "Chair"}), 500, "internal_error")
+    assert not Calendar.objects.exists()
+
+
+def test_a_constraint_that_nobody_foresaw_does_not_quote_the_row(admin, monkeypatch):
+    def violate(**kwargs):
+        with transaction.atomic():
+            User.objects.filter(email=UserFactory(email="secret@example.com").email).update(
+                role="emperor"
+            )
+
+    monkeypatch.setattr(catalog, "create_calendar", violate)
+    answer = admin.post("/calendars", {"name": "Chair"})
+    problem(answer, 500, "internal_error")
+    assert b"secret" not in answer.content
+    assert b"emperor" not in answer.content
+
+
+def test_a_value_that_the_database_refuses_is_a_400_that_does_not_quote_it(admin, monkeypatch):
+    def overflow(**kwargs):
+        with transaction.atomic(), connection.cursor() as cursor:
+            cursor.execute("SELECT 2147483647::int + %s", [1])
+
+    monkeypatch.setattr(catalog, "create_calendar", overflow)
+    problem(admin.post("/calendars", {"name": "Chair"}), 400, "validation_error")
+
+
+@pytest.mark.parametrize("constraint", ["booking_seat_free", "booking_calendar_free"])
+def test_a_known_constraint_is_its_own_error_wherever_it_comes_up(admin, monkeypatch, constraint):
+    """As when somebody forgets to catch it."""
+    taken = BookingFactory()
+    service = taken.service
+    if constraint == "booking_calendar_free":
+        service = ServiceFactory(calendar=taken.calendar)
+
+    def book_past_the_service(**kwargs):
+        with transaction.atomic():
+            BookingFactory(service=service, attendee_name="Somebody Else")
+
+    with pytest.raises(IntegrityError, match=constraint):
+        book_past_the_service()
+    monkeypatch.setattr(catalog, "create_calendar", book_past_the_service)
+    answer = admin.post("/calendars", {"name": "Chair"})
+    problem(answer, 409, "booking_conflict")
+    assert b"Somebody" not in answer.content
+
+
+# --- PostgreSQL is away -----------------------------------------------------------------------
+
+
+@pytest.mark.django_db(databases=[])
+@pytest.mark.parametrize("path", ["/services", f"/services/{ANY_ID}", "/reviews?cursor="])
+def test_without_postgresql_the_answer_is_a_503_and_comes_soon(no_database, api, path):
+    began = time.monotonic()
+    problem(api.get(path), 503, "service_unavailable")
+    assert time.monotonic() - began < 2
+
+
+@pytest.mark.django_db(databases=[])
+def test_without_postgresql_signing_in_is_a_503(no_database, api):
+    who = {"email": "ada@example.com", "password": "correct horse battery"}
+    problem(api.post("/auth/login", who), 503, "service_unavailable")
+    problem(api.post("/auth/register", {**who, "name": "Ada"}), 503, "service_unavailable")
+
+
+@pytest.mark.django_db(databases=[])
+def test_without_postgresql_a_token_is_neither_believed_nor_refused(no_database, api):
+    client = api.as_(User(email="ada@example.com"))
+    problem(client.get("/me"), 503, "service_unavailable")
+
+
+@pytest.mark.django_db(databases=[])
+def test_without_postgresql_the_admin_site_is_a_503(no_database, browser):
+    browser.cookies["sessionid"] = "0123456789abcdef0123456789abcdef"
+    assert "Try again in a few seconds" in page(browser.get("/admin/"), 503)
+    form = {"username": "ada@example.com", "password": "correct horse battery"}
+    page(browser.post("/admin/login/", form), 503)
+
+
+@pytest.mark.django_db(databases=[])
+def test_without_postgresql_what_needs_none_still_answers(no_database, browser):
+    for path in ("/health", "/errors", "/docs", "/redoc", "/openapi.json"):
+        assert browser.get(path).status_code == 200, path
+    problem(browser.get("/health/ready"), 503, "service_unavailable")
+
+
+def test_nobody_waits_long_for_a_connection():
+    options = configured.DATABASES["default"]["OPTIONS"]
+    assert options["connect_timeout"] <= 2
+    assert options["pool"]["timeout"] <= 2
+
+
+# --- what people read -------------------------------------------------------------------------
+
+
+def test_the_catalogue_is_the_contracts():
+    assert {code: known.status for code, known in problems.catalogue().items()} == CODES
+
+
+@pytest.mark.parametrize("code", CODES)
+def test_every_error_has_a_page_that_says_what_it_means(client, code):
+    answer = client.get(f"/errors/{code}")
+    assert answer.status_code == 200
+    assert answer["Content-Type"] == "text/html; charset=utf-8"
+    assert answer["X-Request-ID"]
+    page = answer.content.decode()
+    assert code in page
+    assert str(CODES[code]) in page
+    meaning = problems.catalogue()[code].meaning
+    assert len(meaning) > 20, "says nothing"
+    assert meaning.split("`")[0].split("'")[0] in page
+
+
+def test_one_page_lists_all_errors_and_leads_to_each(client):
+    page = client.get("/errors").content.decode()
+    assert re.findall(r'href="/errors/(\w+)"', page) == list(problems.catalogue())
+
+
+def test_the_pages_of_errors_load_nothing_from_elsewhere(client):
+    for path in ("/errors", "/errors/throttled"):
+        assert not re.search(rb"(src|href)=.https?:", client.get(path).content)
+
+
+def test_the_root_leads_to_the_documentation(client):
+    assert client.get("/").headers["Location"] == "/docs"
+
+
+@pytest.mark.parametrize(
+    "path", ["/", "/services", "/nothing", "/health", "/errors", "/docs", "/static/no", "/admin/"]
+)
+def test_every_answer_has_a_request_id(browser, path):
+    assert browser.get(path, headers={"x-request-id": "mine"})["X-Request-ID"] == "mine"
+    first, second = (browser.get(path)["X-Request-ID"] for _ in range(2))
+    assert first != second
+    assert re.fullmatch(r"[0-9a-f-]{36}", first)
+
+
+def test_a_migration_that_is_missing_is_a_503(browser, monkeypatch):
+    monkeypatch.setattr(pages, "_migrated", False)
+    monkeypatch.setattr(pages, "_pending_migrations", lambda: True)
+    content = problem(browser.get("/health/ready"), 503, "service_unavailable")
+    assert "migrate" in content["detail"]
+    monkeypatch.undo()
+    call_command("migrate", "--check", verbosity=0)
+
+
+@pytest.mark.parametrize("path", ["/health", "/health/ready", "/errors", "/openapi.json", "/docs"])
+@pytest.mark.parametrize("method", ["post", "put", "patch", "delete", "options"])
+def test_a_wrong_method_of_a_page_is_just_that(path, method):
+    # With the check of CSRF that a browser's form would meet.
+    answer = Client(enforce_csrf_checks=True).generic(method.upper(), path)
+    assert "GET" in answer["Allow"]
+    problem(answer, 405, "method_not_allowed")
+
+
+def test_errors_are_explained_without_marks(browser):
+    for path in ("/errors", "/errors/validation_error"):
+        page = browser.get(path).content.decode()
+        assert "`" not in page
+        assert "<code>errors</code> names the fields" in page

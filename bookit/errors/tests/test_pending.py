@@ -1,0 +1,150 @@
+"""A database that lacks migrations: a line that says what to do, and a 503, from everything."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import pytest
+from django.db import OperationalError, connection
+from django.db.migrations.recorder import MigrationRecorder
+from django.test import Client
+
+from accounts.tests.factories import AdminFactory
+from bookit.errors import pending
+from bookit.runtime import startup
+from bookit.runtime.startup import BASE_DIR
+from bookit.tests.expect import page, problem
+
+LINE = "1 migration is pending. Run: python manage.py migrate"
+
+
+def execute(statement):
+    with connection.cursor() as cursor:
+        cursor.execute(statement)
+
+
+@pytest.fixture
+def missing_table(transactional_db, monkeypatch):
+    """Take away the table of services, which every list of them needs."""
+    monkeypatch.setattr(pending, "_watch", pending._Watch())
+    execute("ALTER TABLE catalog_service RENAME TO elsewhere")
+    yield
+    execute("ALTER TABLE elsewhere RENAME TO catalog_service")
+
+
+@pytest.fixture
+def one_pending(missing_table):
+    """As if the last migration of the catalog, which made the table, was still to be applied."""
+    last = MigrationRecorder.Migration.objects.filter(app="catalog").order_by("id").last()
+    MigrationRecorder.Migration.objects.filter(pk=last.pk).delete()
+    yield
+    last.save(force_insert=True)
+
+
+@pytest.fixture
+def browser():
+    return Client(raise_request_exception=False)
+
+
+def test_a_request_that_needs_what_is_missing_is_a_503(browser, one_pending):
+    content = problem(browser.get("/services"), 503, "service_unavailable")
+    assert content["detail"] == "BookIt is being updated. Try again shortly."
+    assert browser.get("/services")["Retry-After"] == "2"
+    assert browser.get("/health").status_code == 200
+
+
+def test_a_page_of_the_admin_site_that_needs_it_is_a_503(browser, one_pending):
+    browser.force_login(AdminFactory())
+    assert "is being updated" in page(browser.get("/admin/catalog/service/"), 503)
+
+
+def test_many_such_requests_are_one_line_and_one_look(browser, one_pending, written, monkeypatch):
+    looks = []
+    look = pending.pending_migrations
+    monkeypatch.setattr(pending, "pending_migrations", lambda: looks.append(1) or look())
+    for _ in range(3):
+        browser.get("/services")
+    errors = [line["message"] for line in written() if line["level"] != "INFO"]
+    assert errors == [f"{LINE}. Requests are answered with 503."]
+    assert len(looks) == 1
+
+
+def test_a_missing_table_without_a_pending_migration_is_still_a_bug(browser, missing_table):
+    problem(browser.get("/services"), 500, "internal_error")
+
+
+@pytest.mark.django_db
+def test_requests_that_need_nothing_of_it_are_answered(browser):
+    MigrationRecorder.Migration.objects.filter(app="bookings").order_by("id").last().delete()
+    assert browser.get("/services").status_code == 200
+
+
+# --- programs ---------------------------------------------------------------------------------
+
+
+def never_migrated():
+    """Return the variables of a program whose database is empty."""
+    return {**os.environ, "DATABASE_URL": os.environ["BOOKIT_TEST_DATABASE_URL"]}
+
+
+@pytest.mark.parametrize(
+    "command",
+    [["procrastinate", "worker"], ["complete_bookings"], ["createsuperuser", "--noinput"]],
+    ids=" ".join,
+)
+def test_a_command_ends_with_one_line(command):
+    account = {"EMAIL": "ada@example.com", "NAME": "Ada", "PASSWORD": "seven quiet otters"}
+    program = subprocess.run(
+        [sys.executable, "manage.py", *command],
+        cwd=BASE_DIR,
+        env=never_migrated()
+        | {f"DJANGO_SUPERUSER_{name}": value for name, value in account.items()},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert program.returncode == 1
+    assert program.stderr.startswith("bookit: ")
+    assert program.stderr.endswith(" migrations are pending. Run: python manage.py migrate\n")
+    assert program.stderr.count("\n") == 1
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_database_that_goes_away_while_migrations_are_counted_is_one_line(monkeypatch):
+    def gone():
+        raise OperationalError("connection timeout expired\nIs the server running?")
+
+    monkeypatch.setattr(startup, "why_unreachable", lambda: None)
+    monkeypatch.setattr(pending, "pending_migrations", gone)
+    reason = startup.why_not_ready()
+    assert reason == "PostgreSQL cannot be reached: connection timeout expired"
+
+
+def test_web_says_it_when_it_starts_and_serves_all_the_same(tmp_path):
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    output = tmp_path / "output"
+    with output.open("w") as file:
+        web = subprocess.Popen(
+            [sys.executable, "-m", "gunicorn", "-c", "python:bookit.runtime.gunicorn"],
+            cwd=BASE_DIR,
+            env=never_migrated() | {"PORT": str(port), "WEB_CONCURRENCY": "1"},
+            stdout=file,
+            stderr=file,
+        )
+    try:
+        deadline = time.monotonic() + 120
+        while "Run: python manage.py migrate" not in output.read_text():
+            assert web.poll() is None, output.read_text()
+            assert time.monotonic() < deadline, output.read_text()
+            time.sleep(0.1)
+        socket.create_connection(("127.0.0.1", port), timeout=10).close()
+    finally:
+        web.send_signal(signal.SIGTERM)
+        assert web.wait(60) == 0
+    assert output.read_text().count("are pending") == 1

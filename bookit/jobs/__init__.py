@@ -1,0 +1,1 @@
+"""Jobs: their queues, their upkeep and their admin page."""

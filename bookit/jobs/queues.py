@@ -1,0 +1,216 @@
+"""Jobs: how workers reach the queue, whose tables are in the same PostgreSQL, and its upkeep."""
+
+import asyncio
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any, LiteralString
+
+from django.conf import settings
+from django.db import connection
+from procrastinate import App, RetryStrategy
+from procrastinate.connector import BaseAsyncConnector, BaseConnector
+from procrastinate.contrib.django import app
+from procrastinate.contrib.django.django_connector import DjangoConnector
+from procrastinate.contrib.django.utils import connector_params
+from procrastinate.exceptions import ConnectorException, UniqueViolation
+from procrastinate.jobs import Status
+from procrastinate.psycopg_connector import PsycopgConnector
+from procrastinate.signals import on_stop
+from psycopg.conninfo import conninfo_to_dict
+
+from bookit.database.batches import BATCH
+from bookit.database.postgresql.connections import AsyncConnection
+
+# A worker says every 10 seconds that it lives; one that is silent for so many is dead.
+SILENCE = 30
+# A job that so many workers died of, or failed at, is what they died of.
+MOST_ATTEMPTS = 10
+# How long jobs that came to nothing are kept, to be looked at.
+KEPT = timedelta(days=30)
+
+# procrastinate's own statement deletes all of them at once, within one time limit.
+_PRUNE = """
+DELETE FROM procrastinate_jobs WHERE id = ANY(ARRAY(
+    SELECT id FROM procrastinate_jobs AS job
+    WHERE id > %(after)s AND status IN ('succeeded', 'failed', 'cancelled', 'aborted')
+      AND NOT EXISTS (
+        SELECT FROM procrastinate_events WHERE job_id = job.id AND at >= %(before)s
+      )
+    ORDER BY id LIMIT %(batch)s
+    FOR UPDATE SKIP LOCKED
+))
+RETURNING id
+"""
+
+# Queues of their own: their jobs wait for servers of other people.
+MAILS, WEBHOOKS = "mails", "webhooks"
+# Retries after 4, 16 and 64 seconds, and so on: for a day in all.
+PATIENT = RetryStrategy(max_attempts=8, exponential_wait=4)
+# Each of their jobs only waits, so there can be many; and one that begins late is noticed.
+WEBHOOKS_AT_A_TIME = 200
+WEBHOOK_OPTIONS: dict[str, Any] = {
+    "concurrency": WEBHOOKS_AT_A_TIME,
+    "fetch_job_polling_interval": 0.5,
+}
+
+# Who does a job need not wait for the disk before it begins and after it ends: what a crash of
+# PostgreSQL takes back is done again, as it is when a worker dies.
+WHAT_MAY_BE_LOST = "-c synchronous_commit=off"
+
+
+class UnknownQueue(Exception):
+    """A worker is to look for jobs where there are none."""
+
+
+class WorkerConnection(AsyncConnection):
+    """A connection that is given up when other workers think that this one is dead.
+
+    The worker then ends, and whoever started it starts it again. A shorter freeze of PostgreSQL it
+    waits out: to end would repeat the jobs that it has begun.
+    """
+
+    patience = SILENCE
+
+
+class Connector(DjangoConnector):
+    """Enqueues on Django's connection, in its transaction; a worker has connections of its own."""
+
+    def get_worker_connector(self) -> BaseAsyncConnector:
+        """Return the connections of a worker: direct ones, where there is a pooler in between."""
+        parameters = connector_params(self.alias)
+        if settings.DATABASE_DIRECT_URL:
+            parameters = {"connect_timeout": 2, **conninfo_to_dict(settings.DATABASE_DIRECT_URL)}
+        options = parameters.get("options", "")
+        parameters["options"] = f"{options} {WHAT_MAY_BE_LOST}".strip()
+        return WorkerConnector(self, kwargs=parameters, connection_class=WorkerConnection)
+
+
+class WorkerConnector(PsycopgConnector):
+    """Fetches jobs on connections of its own; what a job enqueues is part of its transaction."""
+
+    def __init__(self, django: Connector, **options: Any) -> None:
+        super().__init__(**options)
+        self._django = django
+
+    async def execute_query_async(self, query: LiteralString, **arguments: Any) -> None:
+        """Run a statement, and let it count as a sign of life; one of them is the heartbeat."""
+        await super().execute_query_async(query, **arguments)
+        _show_life()
+
+    async def execute_query_one_async(
+        self, query: LiteralString, **arguments: Any
+    ) -> dict[str, Any]:
+        """Run a query, and let it count as a sign of life; workers ask for jobs with it."""
+        row = await super().execute_query_one_async(query, **arguments)
+        _show_life()
+        return row
+
+    def get_sync_connector(self) -> BaseConnector:
+        """Return Django's connection, for jobs that enqueue others."""
+        return self._django
+
+
+def _show_life() -> None:
+    if settings.WORKER_HEARTBEAT_FILE:
+        Path(settings.WORKER_HEARTBEAT_FILE).touch()
+
+
+async def run_workers(app: App, *, queues: Sequence[str] | None = None, **options: Any) -> None:
+    """Do the jobs of all queues, or of some of them, until a signal comes.
+
+    Jobs that wait for somebody else's server have places of their own: neither do mails and
+    webhooks wait for each other, nor does anything else wait for them.
+
+    Args:
+        options: see `App.run_worker_async`; how many webhooks are served at a time stays the same.
+
+    Raises:
+        UnknownQueue: no task has such a queue.
+    """
+    app.perform_import_paths()
+    known = {task.queue for task in app.tasks.values()}
+    if unknown := {*(queues or ())} - known:
+        raise UnknownQueue(f"There is no queue {min(unknown)}, only {', '.join(sorted(known))}.")
+    groups = {"worker": known - {MAILS, WEBHOOKS}, MAILS: {MAILS}, WEBHOOKS: {WEBHOOKS}}
+    chosen = {
+        name: sorted(group & {*(queues or known)})
+        for name, group in groups.items()
+        if group & {*(queues or known)}
+    }
+    # Python's own number of threads depends on the number of cores, not on that of jobs.
+    asyncio.get_running_loop().set_default_executor(
+        ThreadPoolExecutor(
+            len(chosen) * options.get("concurrency", settings.WORKER_CONCURRENCY) + 1
+        )
+    )
+    workers = [
+        asyncio.create_task(
+            app.run_worker_async(
+                queues=group,
+                name=name,
+                install_signal_handlers=False,
+                **{**options, **(WEBHOOK_OPTIONS if name == WEBHOOKS else {})},
+            )
+        )
+        for name, group in chosen.items()
+    ]
+
+    def stop() -> None:
+        for worker in workers:
+            if not worker.cancelling():  # Told twice, it would not end its jobs first.
+                worker.cancel()
+
+    # One that ends by itself has failed, unless it was to end when nothing is left to do.
+    until = asyncio.FIRST_COMPLETED if options.get("wait", True) else asyncio.FIRST_EXCEPTION
+    with on_stop(stop):
+        await asyncio.wait(workers, return_when=until)
+        stop()
+        await asyncio.wait(workers)
+    for worker in workers:
+        if not worker.cancelled():
+            worker.result()
+
+
+def prepare(app: App) -> None:
+    """Give the app its connector; procrastinate calls this once it is ready."""
+    connector = Connector(alias=app.connector.alias)  # type: ignore[attr-defined]
+    app.connector = app.job_manager.connector = connector
+
+
+async def retry_stalled_jobs(*, at: datetime) -> int:
+    """Let other workers do the jobs of workers that died; return how many.
+
+    A job that was tried `MOST_ATTEMPTS` times fails instead.
+    """
+    given = 0
+    for job in await app.job_manager.get_stalled_jobs(seconds_since_heartbeat=SILENCE):
+        with suppress(ConnectorException):  # Somebody else has given it to another, or ended it.
+            if job.attempts >= MOST_ATTEMPTS:
+                await app.job_manager.finish_job(job, status=Status.FAILED, delete_job=False)
+                continue
+            try:
+                await app.job_manager.retry_job(job, retry_at=at)
+                given += 1
+            except UniqueViolation:
+                # One that does the same waits already.
+                await app.job_manager.finish_job(job, status=Status.ABORTED, delete_job=True)
+    return given
+
+
+def prune_jobs(*, at: datetime) -> int:
+    """Delete the jobs that ended more than `KEPT` ago; return how many there were.
+
+    Those that succeeded are usually gone already.
+    """
+    deleted, after = 0, 0
+    while True:
+        with connection.cursor() as cursor:
+            cursor.execute(_PRUNE, {"after": after, "before": at - KEPT, "batch": BATCH})
+            ids = [row[0] for row in cursor.fetchall()]
+        deleted += len(ids)
+        if len(ids) < BATCH:
+            return deleted
+        after = max(ids)

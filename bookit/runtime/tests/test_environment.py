@@ -1,0 +1,733 @@
+"""Settings: whatever an operator gets wrong is said at start, in one line that names it."""
+
+import os
+import re
+import runpy
+import shutil
+import subprocess
+import sys
+from datetime import timedelta
+
+import pytest
+from django.core.exceptions import ImproperlyConfigured
+from psycopg.conninfo import conninfo_to_dict
+
+from bookit.runtime import environment
+from bookit.runtime.startup import BASE_DIR
+
+STRONG = "T2xoYfT0T9mXq1k7cVb3nR8sLwE5uZ6pHdJ4gKyA-iMOxQNB_vFz"
+PRODUCTION = {
+    "APP_ENV": "production",
+    "SECRET_KEY": STRONG,
+    "DATABASE_URL": "postgresql://bookit:secret@db.example.com:5433/bookings",
+    "ALLOWED_HOSTS": "bookings.example.com",
+    "EMAIL_URL": "dummymail://",
+}
+EVERY = [
+    *PRODUCTION,
+    "DATABASE_POOL_SIZE",
+    "DATABASE_DIRECT_URL",
+    "DEFAULT_FROM_EMAIL",
+    "STATEMENT_TIMEOUT_MS",
+    "ANON_TIMEOUT_MS",
+    "RATE_LIMIT_AUTH",
+    "RATE_LIMIT_PASSWORD",
+    "RATE_LIMIT_ANON",
+    "RATE_LIMIT_USER",
+    "NUM_PROXIES",
+    "ADMIN_OVER_HTTP",
+    "HSTS_SECONDS",
+    "HSTS_SUBDOMAINS",
+    "HSTS_PRELOAD",
+    "DEFAULT_CURRENCY",
+    "HOLD_MINUTES",
+    "ACCESS_TOKEN_EXPIRE_MINUTES",
+    "REFRESH_TOKEN_EXPIRE_DAYS",
+    "CORS_ALLOWED_ORIGINS",
+    "CSRF_TRUSTED_ORIGINS",
+    "LOG_LEVEL",
+    "LOG_FORMAT",
+    "WEB_CONCURRENCY",
+    "WEB_THREADS",
+]
+
+
+@pytest.fixture
+def load(monkeypatch):
+    """Return a function that reads the settings afresh, from these variables alone."""
+    for name in EVERY:
+        # Not deleted: a developer's own `.env` would fill the gap.
+        monkeypatch.setenv(name, "")
+    for name in ("AUTH", "PASSWORD", "ANON", "USER"):
+        monkeypatch.setenv(f"RATE_LIMIT_{name}", "10/minute")
+
+    def _load(**variables):
+        with monkeypatch.context() as patch:
+            for name, value in variables.items():
+                patch.setenv(name, value)
+            return runpy.run_path(str(BASE_DIR / "bookit" / "settings.py"))
+
+    return _load
+
+
+@pytest.fixture
+def refuse(load):
+    """Return a function that reads the settings and returns the line that they are refused with."""
+
+    def _refuse(**variables):
+        with pytest.raises(ImproperlyConfigured) as caught:
+            load(**variables)
+        line = str(caught.value)
+        assert "\n" not in line
+        assert len(line) < 300
+        return line
+
+    return _refuse
+
+
+# --- development and production ---------------------------------------------------------------
+
+
+def test_a_development_machine_needs_none(load):
+    settings = load()
+    assert settings["APP_ENV"] == "development"
+    assert settings["ALLOWED_HOSTS"] == ["localhost", "127.0.0.1", "[::1]", "testserver"]
+    assert settings["DEBUG"] is False
+    assert "SESSION_COOKIE_SECURE" not in settings
+
+
+def test_production_takes_what_it_is_given(load):
+    settings = load(**PRODUCTION)
+    assert settings["SECRET_KEY"] == STRONG
+    assert settings["ALLOWED_HOSTS"] == ["bookings.example.com"]
+    assert settings["DEBUG"] is False
+    database = settings["DATABASES"]["default"]
+    assert {name: database[name] for name in ("USER", "PASSWORD", "HOST", "PORT", "NAME")} == {
+        "USER": "bookit",
+        "PASSWORD": "secret",
+        "HOST": "db.example.com",
+        "PORT": 5433,
+        "NAME": "bookings",
+    }
+    assert settings["SESSION_COOKIE_SECURE"] is True
+    assert settings["CSRF_COOKIE_SECURE"] is True
+    assert settings["SECURE_HSTS_SECONDS"] == 365 * 24 * 3600
+    assert "SECURE_PROXY_SSL_HEADER" not in settings
+
+
+def test_hsts_reaches_no_further_than_it_is_told_to(load, refuse):
+    settings = load(**PRODUCTION)
+    assert settings["SECURE_HSTS_INCLUDE_SUBDOMAINS"] is False
+    assert settings["SECURE_HSTS_PRELOAD"] is False
+    asked = load(**PRODUCTION, HSTS_SUBDOMAINS="true", HSTS_PRELOAD="true")
+    assert asked["SECURE_HSTS_INCLUDE_SUBDOMAINS"] is True
+    assert asked["SECURE_HSTS_PRELOAD"] is True
+    assert load(**PRODUCTION, HSTS_SECONDS="0")["SECURE_HSTS_SECONDS"] == 0
+    for more in ({}, {"HSTS_SUBDOMAINS": "true", "HSTS_SECONDS": "60"}):
+        assert refuse(**PRODUCTION, HSTS_PRELOAD="true", **more).startswith("HSTS_PRELOAD needs ")
+
+
+def test_admins_sign_in_over_plain_http_only_where_that_is_asked_for(load):
+    settings = load(**PRODUCTION, ADMIN_OVER_HTTP="true")
+    assert settings["SESSION_COOKIE_SECURE"] is False
+    assert settings["CSRF_COOKIE_SECURE"] is False
+
+
+@pytest.mark.parametrize("name", ["SECRET_KEY", "DATABASE_URL", "ALLOWED_HOSTS", "EMAIL_URL"])
+@pytest.mark.parametrize("value", ["", "   "])
+def test_production_without_what_it_needs_says_what_and_how(refuse, name, value):
+    line = refuse(**{**PRODUCTION, name: value})
+    assert line.startswith(f"{name} must be set in production: ")
+    assert len(line) > len(f"{name} must be set in production: ") + 20
+
+
+@pytest.mark.parametrize(
+    "weak",
+    [
+        "x",
+        "x" * 100,
+        "0123456789" * 4,
+        "abcabcabc" * 10,
+        STRONG[:49],
+        "development-only-key-that-is-refused-in-production-0123456789",
+    ],
+)
+def test_production_with_a_weak_key_says_how_to_make_a_better_one(refuse, load, weak):
+    line = refuse(**{**PRODUCTION, "SECRET_KEY": weak})
+    assert line.startswith("SECRET_KEY is too weak")
+    assert "secrets.token_urlsafe" in line
+    assert weak not in line
+    assert load(SECRET_KEY=weak)["SECRET_KEY"] == weak  # development takes it
+
+
+def test_the_key_of_development_is_refused_in_production(load, refuse):
+    default = load()["SECRET_KEY"]
+    assert "too weak" in refuse(**{**PRODUCTION, "SECRET_KEY": default})
+
+
+@pytest.mark.parametrize("name", ["prod", "test", "1"])
+def test_another_environment_is_refused(refuse, name):
+    assert refuse(APP_ENV=name) == (
+        f"APP_ENV must be one of development, production, not {name!r}."
+    )
+
+
+# --- one by one -------------------------------------------------------------------------------
+
+NUMBERS = [
+    "DATABASE_POOL_SIZE",
+    "STATEMENT_TIMEOUT_MS",
+    "ANON_TIMEOUT_MS",
+    "NUM_PROXIES",
+    "HOLD_MINUTES",
+    "ACCESS_TOKEN_EXPIRE_MINUTES",
+    "REFRESH_TOKEN_EXPIRE_DAYS",
+    "WEB_CONCURRENCY",
+    "WEB_THREADS",
+]
+
+
+@pytest.mark.parametrize("name", NUMBERS)
+@pytest.mark.parametrize(
+    "value", ["five", "-1", "1.5", "1e3", "0x10", "\uff15", "1 2", "5s", "9" * 11, "9" * 5000]
+)
+def test_what_is_no_number_is_refused(refuse, name, value):
+    assert refuse(**{name: value}).startswith(f"{name} must be a whole number from ")
+
+
+@pytest.mark.parametrize("name", NUMBERS)
+def test_numbers_have_defaults_and_may_have_blanks_around_them(load, name):
+    assert load(**{name: ""})
+    assert load(**{name: " 3 "})
+
+
+@pytest.mark.parametrize(
+    ("name", "least"),
+    [
+        ("DATABASE_POOL_SIZE", 0),
+        ("STATEMENT_TIMEOUT_MS", 0),
+        ("ANON_TIMEOUT_MS", 0),
+        ("NUM_PROXIES", 0),
+        ("HOLD_MINUTES", 1),
+        ("ACCESS_TOKEN_EXPIRE_MINUTES", 1),
+        ("REFRESH_TOKEN_EXPIRE_DAYS", 1),
+        ("WEB_CONCURRENCY", 1),
+        ("WEB_THREADS", 1),
+    ],
+)
+def test_numbers_have_a_least_value(load, refuse, name, least):
+    assert load(**{name: str(least)})
+    if least:
+        assert refuse(**{name: str(least - 1)}).startswith(name)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("ACCESS_TOKEN_EXPIRE_MINUTES", "999999999"),
+        ("REFRESH_TOKEN_EXPIRE_DAYS", "999999999"),
+        ("STATEMENT_TIMEOUT_MS", "2147483648"),
+    ],
+)
+def test_numbers_that_would_break_things_later_are_refused_now(refuse, name, value):
+    assert refuse(**{name: value}).startswith(name)
+
+
+PASSWORD = "hunter2"
+BAD_DATABASE_URLS = [
+    "nonsense",
+    "postgresql://",
+    "postgresql://localhost",
+    "postgresql://localhost/",
+    "postgresql://user:hunter2@localhost:port/bookit",
+    "postgresql://user:hunter2@localhost:99999/bookit",
+    "postgresql://user:hunter2@[::1/bookit",
+    "sqlite:///bookit.db",
+    "mysql://user:hunter2@localhost/bookit",
+    "postgres-ql://user:hunter2@localhost/bookit",
+    "mongodb://localhost/bookit",
+    "http://localhost/bookit",
+    "localhost:5432/bookit",
+    "://",
+    # A slash or a question mark in the password, so that what comes before it reads as a host.
+    "postgresql://user:12/hunter2@localhost/bookit",
+    "postgresql://user:12?hunter2@localhost/bookit",
+    "postgresql://user:hunter2%@localhost/bookit",
+    "postgresql://user:hunter2%zz@localhost/bookit",
+]
+
+
+@pytest.mark.parametrize("name", ["DATABASE_URL", "DATABASE_DIRECT_URL"])
+@pytest.mark.parametrize("url", BAD_DATABASE_URLS)
+def test_a_bad_database_url_is_refused_without_showing_its_password(refuse, name, url, recwarn):
+    line = refuse(**{name: url})
+    assert not list(recwarn)
+    assert line.startswith(
+        f"{name} must look like postgresql://user:password@host:5432/database. Percent-encode "
+    )
+    assert PASSWORD not in line
+
+
+@pytest.mark.parametrize("name", ["DATABASE_URL", "DATABASE_DIRECT_URL"])
+def test_an_unknown_parameter_of_a_database_url_is_refused(load, refuse, name):
+    line = refuse(**{name: "postgresql://u:hunter2@h/d?sslmod=require"})
+    assert line.startswith(f"{name} has a parameter after its ? that PostgreSQL does not know")
+    assert PASSWORD not in line
+    assert load(**{name: "postgresql://u:hunter2@h/d?sslmode=require"})
+
+
+def test_new_services_are_priced_in_the_currency_of_the_platform(load):
+    assert load()["DEFAULT_CURRENCY"] == "USD"
+    assert load(DEFAULT_CURRENCY=" EUR ")["DEFAULT_CURRENCY"] == "EUR"
+    assert load(DEFAULT_CURRENCY="eur")["DEFAULT_CURRENCY"] == "EUR"
+
+
+@pytest.mark.parametrize("code", ["EURO", "XXX", "XXZ", "XAU", "DEM", "978"])
+def test_a_currency_that_nobody_pays_with_is_refused(refuse, code):
+    line = refuse(DEFAULT_CURRENCY=code)
+    assert line.startswith("DEFAULT_CURRENCY must be the ISO 4217 code of a currency in use")
+    assert repr(code) in line
+
+
+@pytest.mark.parametrize(
+    ("url", "part", "value"),
+    [
+        ("postgres://u@h/d", "NAME", "d"),
+        ("postgresql://u:p%40ss%2Fw@h/d", "PASSWORD", "p@ss/w"),
+        ("postgresql://u:pa#ss@h/d", "PASSWORD", "pa#ss"),
+        ("postgresql://u:pa@ss@h/d", "PASSWORD", "pa@ss"),
+        ("postgresql://u:pa@ss@h/d", "HOST", "h"),
+        ("postgresql://u:p@h/d?application_name=bookit", "HOST", "h"),
+        ("postgresql://u:p@[2001:db8::1]:5433/d", "HOST", "2001:db8::1"),
+        ("postgresql:///d", "HOST", ""),
+        (" postgresql://u@h/d ", "NAME", "d"),
+    ],
+)
+def test_database_urls_may_be_written_like_this(load, url, part, value):
+    """Django and the workers' own connections understand the same by it."""
+    settings = load(DATABASE_URL=url, DATABASE_DIRECT_URL=url)
+    assert settings["DATABASES"]["default"][part] == value
+    direct = conninfo_to_dict(settings["DATABASE_DIRECT_URL"])
+    libpq = {"NAME": "dbname", "PASSWORD": "password", "HOST": "host"}
+    assert direct.get(libpq[part], "") == value
+
+
+def test_threads_keep_their_connections_unless_there_are_to_be_fewer(load):
+    own = load(WEB_THREADS="7", DATABASE_POOL_SIZE="")["DATABASES"]["default"]
+    shared = load(WEB_THREADS="7", DATABASE_POOL_SIZE="3")["DATABASES"]["default"]
+    pgbouncer = load(WEB_THREADS="7", DATABASE_POOL_SIZE="0")["DATABASES"]["default"]
+    assert shared["OPTIONS"]["pool"]["max_size"] == 3
+    assert (shared["CONN_MAX_AGE"], shared["CONN_HEALTH_CHECKS"]) == (0, False)
+    for database in (own, pgbouncer):
+        assert "pool" not in database["OPTIONS"]
+        assert (database["CONN_MAX_AGE"], database["CONN_HEALTH_CHECKS"]) == (None, True)
+    for database in (own, shared):
+        assert database["OPTIONS"]["server_side_binding"] is True
+    assert "server_side_binding" not in pgbouncer["OPTIONS"]
+    assert pgbouncer["DISABLE_SERVER_SIDE_CURSORS"] is True
+    for database in (own, shared, pgbouncer):
+        assert "statement_timeout=5000" in database["OPTIONS"]["options"]
+
+
+@pytest.mark.parametrize(
+    "name", ["RATE_LIMIT_AUTH", "RATE_LIMIT_PASSWORD", "RATE_LIMIT_ANON", "RATE_LIMIT_USER"]
+)
+def test_a_bad_rate_is_refused(load, refuse, name):
+    for value in ("ten", "10", "10/fortnight", "/minute", "-1/minute", "ten/minute"):
+        assert refuse(**{name: value}).startswith(f"{name} must be a rate such as ")
+    for value in ("", "  ", "5/second", "100/hour", "10 per minute"):
+        policy = name.removeprefix("RATE_LIMIT_").lower()
+        assert load(**{name: value})["RATE_LIMITS"][policy] == value.strip()
+
+
+@pytest.mark.parametrize("name", ["CORS_ALLOWED_ORIGINS", "CSRF_TRUSTED_ORIGINS"])
+def test_a_bad_origin_is_refused(load, refuse, name):
+    for value in (
+        "app.example.com",
+        "https://app.example.com/",
+        "https://app.example.com/path",
+        "ftp://app.example.com",
+        "https://a.example.com https://b.example.com",
+        "https://a.example.com,b.example.com",
+        "*",
+    ):
+        assert refuse(**{name: value}).startswith(f"{name} takes origins such as ")
+    good = "https://a.example.com, http://localhost:3000,,"
+    assert load(**{name: good})[name] == ["https://a.example.com", "http://localhost:3000"]
+
+
+def test_a_bad_host_is_refused(load, refuse):
+    for value in ("https://example.com", "example.com/", "example.com:8000", "a b", "::1"):
+        line = refuse(**{**PRODUCTION, "ALLOWED_HOSTS": value})
+        assert line.startswith("ALLOWED_HOSTS takes host names"), value
+    good = load(ALLOWED_HOSTS="example.com, .example.org,10.0.0.1,[::1],*")["ALLOWED_HOSTS"]
+    assert good == ["example.com", ".example.org", "10.0.0.1", "[::1]", "*"]
+
+
+def test_another_level_or_format_of_logs_is_refused(refuse, load):
+    assert load(LOG_LEVEL="info")["LOG_LEVEL"] == "INFO"
+    assert refuse(LOG_LEVEL="loud").startswith("LOG_LEVEL must be one of INFO, DEBUG,")
+    assert refuse(LOG_FORMAT="xml").startswith("LOG_FORMAT must be one of json, text,")
+    assert load(LOG_FORMAT="text")["LOGGING"]["handlers"]["console"]["formatter"] == "text"
+
+
+def test_tokens_live_as_long_as_said(load):
+    tokens = load(ACCESS_TOKEN_EXPIRE_MINUTES="5", REFRESH_TOKEN_EXPIRE_DAYS="30")["SIMPLE_JWT"]
+    assert tokens["ACCESS_TOKEN_LIFETIME"] == timedelta(minutes=5)
+    assert tokens["REFRESH_TOKEN_LIFETIME"] == timedelta(days=30)
+
+
+def test_seats_are_held_as_long_as_said(load):
+    assert load()["HOLD_TIME"] == timedelta(minutes=10)
+    assert load(HOLD_MINUTES="3")["HOLD_TIME"] == timedelta(minutes=3)
+
+
+def test_a_proxy_that_is_believed_is_believed_about_tls(load):
+    settings = load(**PRODUCTION, NUM_PROXIES="1")
+    assert settings["SECURE_PROXY_SSL_HEADER"] == ("HTTP_X_FORWARDED_PROTO", "https")
+
+
+def test_the_proxy_of_compose_counts_by_itself(load, refuse):
+    assert load(NUM_PROXIES="", COMPOSE_PROXIES="1")["NUM_PROXIES"] == 1
+    assert load(NUM_PROXIES="1", COMPOSE_PROXIES="1")["NUM_PROXIES"] == 2
+    assert refuse(COMPOSE_PROXIES="2").startswith("COMPOSE_PROXIES must be a whole number")
+
+
+def test_a_scheme_that_no_proxy_tells_is_a_setting(load, refuse):
+    settings = load(NUM_PROXIES="1", PUBLIC_SCHEME="HTTPS")
+    assert settings["PUBLIC_SCHEME"] == "https"
+    assert "SECURE_PROXY_SSL_HEADER" not in settings
+    assert load()["PUBLIC_SCHEME"] == ""
+    line = refuse(PUBLIC_SCHEME="ftp")
+    assert line == "PUBLIC_SCHEME must be one of http, https, not 'ftp'."
+
+
+def test_cors_is_there_when_it_has_origins(load):
+    cors = "corsheaders.middleware.CorsMiddleware"
+    assert cors not in load()["MIDDLEWARE"]
+    settings = load(CORS_ALLOWED_ORIGINS="https://app.example.com")
+    assert settings["MIDDLEWARE"].index(cors) == 1  # in front of whatever answers, behind the log
+    assert "corsheaders" in settings["INSTALLED_APPS"]
+
+
+# --- mail -------------------------------------------------------------------------------------
+
+
+def test_a_development_machine_writes_mails_to_files(load):
+    settings = load(EMAIL_URL="")
+    assert settings["EMAIL_BACKEND"] == "bookit.mail.FileBackend"
+    assert settings["EMAIL_FILE_PATH"] == str(BASE_DIR / "mails")
+
+
+def test_production_without_a_way_for_mails_names_the_choices(refuse):
+    line = refuse(**{**PRODUCTION, "EMAIL_URL": ""})
+    assert line.startswith("EMAIL_URL must be set in production: ")
+    for choice in ("smtp+tls://user:password@host:587", "filemail:///folder", "dummymail://"):
+        assert choice in line
+
+
+def test_mails_never_go_to_the_terminal(refuse):
+    line = refuse(EMAIL_URL="consolemail://")
+    assert line.startswith("EMAIL_URL cannot be consolemail://, because no log may hold a mail: ")
+
+
+def test_production_with_a_mail_server_says_who_mails_are_from(load, refuse):
+    server = {**PRODUCTION, "EMAIL_URL": "smtp://mail.example.com"}
+    assert refuse(**server).startswith("DEFAULT_FROM_EMAIL must be set in production: ")
+    assert load(**server, DEFAULT_FROM_EMAIL="us@example.com")
+
+
+SMTP = ("EMAIL_HOST", "EMAIL_PORT", "EMAIL_HOST_USER", "EMAIL_HOST_PASSWORD")
+
+
+@pytest.mark.parametrize(
+    ("url", "parts"),
+    [
+        ("smtp://mail.example.com", ("mail.example.com", 25, "", "")),
+        ("smtp://10.0.0.1:2525/", ("10.0.0.1", 2525, "", "")),
+        ("smtp://[2001:db8::1]:25", ("2001:db8::1", 25, "", "")),
+        ("smtp+tls://me:hunter2@h", ("h", 587, "me", "hunter2")),
+        ("smtp+ssl://me:hunter2@h", ("h", 465, "me", "hunter2")),
+        ("smtp+tls://me:a#b@h:587", ("h", 587, "me", "a#b")),
+        ("smtp+tls://me:a@b@h:587", ("h", 587, "me", "a@b")),
+        ("smtp+tls://me:a:b@h:587", ("h", 587, "me", "a:b")),
+        ("smtp+tls://me@example.com:hunter2@h", ("h", 587, "me@example.com", "hunter2")),
+        ("smtp+tls://me%40example.com:a%2Fb%3F%25@h", ("h", 587, "me@example.com", "a/b?%")),
+    ],
+)
+def test_mail_servers_may_be_written_like_this(load, url, parts):
+    settings = load(EMAIL_URL=url)
+    assert tuple(settings[name] for name in SMTP) == parts
+    assert settings.get("EMAIL_USE_TLS", False) is url.startswith("smtp+tls")
+    assert settings.get("EMAIL_USE_SSL", False) is url.startswith("smtp+ssl")
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "smtp://",
+        "smtp://:25",
+        "smtp+tls://me:hunter2@",
+        "smtp+tls://me:hunter2@:587",
+        "smtp+tls://me@mail.example.com",
+        "smtp+tls://:hunter2@mail.example.com",
+        "smtp+tls://me:hunter2@mail.example.com:port",
+        "smtp+tls://me:hunter2@mail.example.com:0",
+        "smtp+tls://me:hunter2@mail.example.com:99999",
+        "smtp+tls://me:12/hunter2@mail.example.com",
+        "smtp+tls://me:12?hunter2@mail.example.com",
+        "smtp+tls://me:hunter2%@mail.example.com",
+        "smtp+tls://me:hunter2#mail.example.com",
+        "smtp://a.example.com,b.example.com",
+        "smtp://mail.example.com/folder",
+        "smtp://mail.example.com?ssl=true",
+        "smtps://me:hunter2@mail.example.com",
+        "filemail://mails",
+        "mail.example.com",
+        "memorymail://",
+        "nonsense",
+    ],
+)
+def test_a_bad_mail_server_is_refused_without_showing_its_password(refuse, url):
+    line = refuse(EMAIL_URL=url)
+    assert line.startswith("EMAIL_URL is not understood: smtp+tls://user:password@host:587 ")
+    assert "Percent-encode special characters" in line
+    assert PASSWORD not in line
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "bookings",
+        "bookings@",
+        "@example.com",
+        "a b@example.com",
+        "BookIt bookings@example.com",
+        "BookIt <bookings>",
+        "a@example.com, b@example.com",
+        "a@example.com\nBcc: b@example.com",
+    ],
+)
+def test_a_bad_sender_is_refused(refuse, address):
+    assert refuse(DEFAULT_FROM_EMAIL=address).startswith(
+        "DEFAULT_FROM_EMAIL must be a mail address"
+    )
+
+
+@pytest.mark.parametrize(
+    "address", ["bookings@example.com", "BookIt <bookings@example.com>", '"Book, It" <a@localhost>']
+)
+def test_a_sender_may_be_written_like_this(load, address):
+    assert load(DEFAULT_FROM_EMAIL=f" {address} ")["DEFAULT_FROM_EMAIL"] == address
+
+
+# --- files ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["SECRET_KEY", "DATABASE_URL", "DATABASE_DIRECT_URL", "EMAIL_URL"])
+def test_a_secret_can_be_in_a_file(load, refuse, tmp_path, name):
+    url = "smtp://mail.example.com" if name == "EMAIL_URL" else "postgresql://u:p@h/d"
+    (tmp_path / "secret").write_text(f"{url}\n")
+    changed = load(**{f"{name}_FILE": str(tmp_path / "secret")})
+    assert (
+        "mail.example.com" in str(changed.get("EMAIL_HOST"))
+        or "'h'" in str(changed["DATABASES"])
+        or url in (changed["SECRET_KEY"], changed["DATABASE_DIRECT_URL"])
+    )
+    line = refuse(**{f"{name}_FILE": str(tmp_path / "missing")})
+    assert line == f"{name}_FILE: {tmp_path / 'missing'} cannot be read: No such file or directory."
+
+
+@pytest.mark.parametrize(
+    ("line", "value"),
+    [
+        ("NAME=value", "value"),
+        ("export NAME=value", "value"),
+        ("  NAME = value  ", "value"),
+        ("NAME=", ""),
+        ("NAME= # nothing", ""),
+        ("NAME=two words # and a comment", "two words"),
+        ("NAME=a#b", "a#b"),
+        ("NAME='a #b $c \"d\"' # and a comment", 'a #b $c "d"'),
+        ('NAME="a #b"', "a #b"),
+        ("NAME=it's", "it's"),
+        ("NAME=a=b", "a=b"),
+        ("NAME=caf\u00e9", "caf\u00e9"),
+    ],
+)
+def test_a_line_of_the_file_may_be_written_like_this(tmp_path, line, value):
+    (tmp_path / ".env").write_text(f"\ufeff# A comment.\r\n\r\n{line}\r\n")
+    assert environment.read_file(tmp_path / ".env") == {"NAME": value}
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "SECRET_KEY='hunter2",
+        'SECRET_KEY="hunter2',
+        "SECRET_KEY='hunter2'x",
+        "SECRET_KEY=hunter2$x",
+        'SECRET_KEY="hunter2$x"',
+        'SECRET_KEY="hunter2\\n"',
+        "SECRET_KEY='hunter2\\'",
+        "SECRET_KEY=#hunter2$",
+    ],
+)
+def test_a_bad_value_in_the_file_is_refused_by_line_and_name_alone(tmp_path, line):
+    (tmp_path / ".env").write_text(f"PORT=8000\n{line}\n")
+    with pytest.raises(ImproperlyConfigured) as caught:
+        environment.read_file(tmp_path / ".env")
+    assert str(caught.value).startswith(
+        ".env, line 2: the value of SECRET_KEY is not understood. Put it in single quotes"
+    )
+    assert PASSWORD not in str(caught.value)
+
+
+@pytest.mark.parametrize("line", ["hunter2", "hunter 2=x", "=hunter2", "NAME: hunter2", "-----"])
+def test_what_is_no_assignment_is_refused_by_its_line_alone(tmp_path, line):
+    (tmp_path / ".env").write_text(f"{line}\n")
+    with pytest.raises(ImproperlyConfigured) as caught:
+        environment.read_file(tmp_path / ".env")
+    assert str(caught.value) == ".env, line 1: this is not NAME=value. Comments begin with #."
+
+
+def test_a_variable_that_is_set_twice_in_the_file_is_refused(tmp_path):
+    (tmp_path / ".env").write_text("PORT=1\n\nPORT=2\n")
+    with pytest.raises(ImproperlyConfigured, match=r"line 3: PORT is set twice, first in line 1\."):
+        environment.read_file(tmp_path / ".env")
+
+
+def test_a_file_that_cannot_be_read_is_one_line(tmp_path):
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "latin").write_bytes(b"NAME=caf\xe9\n")
+    for name, line in {"folder": "Is a directory", "latin": "is not UTF-8"}.items():
+        with pytest.raises(ImproperlyConfigured, match=line):
+            environment.read_file(tmp_path / name)
+    assert environment.read_file(tmp_path / "missing") == {}
+
+
+# --- variables that are none ------------------------------------------------------------------
+
+
+@pytest.fixture
+def project(tmp_path):
+    """A copy of the code, with no `.env` yet."""
+    shutil.copy(BASE_DIR / "manage.py", tmp_path)
+    for package in ("bookit", "accounts", "catalog", "bookings", "reviews"):
+        ignored = shutil.ignore_patterns("tests", "__pycache__")
+        shutil.copytree(BASE_DIR / package, tmp_path / package, ignore=ignored)
+    return tmp_path
+
+
+def manage(project, *arguments, **variables):
+    """Run a command with nothing in its environment but what every shell has."""
+    return subprocess.run(
+        [sys.executable, "manage.py", *arguments],
+        cwd=project,
+        env={"PATH": os.environ["PATH"], "HOME": str(project), "LANG": "C.UTF-8", **variables},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def test_mistyped_variables_are_reported(project):
+    (project / ".env").write_text(
+        "RATE_LIMT_USER=5/minute\nCOLOUR=red\nCOMPOSE_FILE=compose.yaml\nLOG_LEVEL=info\n"
+    )
+    program = manage(project, "check", DATABSE_URL="postgresql://u:hunter2@h/d", COLOR="red")
+    assert program.returncode == 0
+    colour, database, limit = program.stderr.splitlines()
+    assert colour == "bookit: .env, line 2: BookIt has no setting COLOUR; it is ignored."
+    assert database == (
+        "bookit: Environment: BookIt has no setting DATABSE_URL; it is ignored."
+        " Did you mean DATABASE_URL?"
+    )
+    assert limit == (
+        "bookit: .env, line 1: BookIt has no setting RATE_LIMT_USER; it is ignored."
+        " Did you mean RATE_LIMIT_USER?"
+    )
+
+
+def test_a_good_file_and_an_ordinary_environment_are_silent(project):
+    (project / ".env").write_text("RATE_LIMIT_USER=5/minute\n")
+    names = "SHELL USER TERM HOSTNAME EDITOR SSH_CONNECTION KUBERNETES_PORT DATABASE_PUBLIC_URL"
+    names += " PGHOST REDIS_URL EMAIL WEBHOOK_SECRET DYNO"
+    ordinary = dict.fromkeys(names.split(), "x")
+    program = manage(project, "check", **ordinary)
+    assert (program.returncode, program.stderr) == (0, "")
+
+
+def test_a_bad_line_of_the_file_stops_every_program_without_showing_its_secret(project):
+    (project / ".env").write_text("SECRET_KEY='hunter2\n")
+    for arguments in (["check"], ["serve"], ["procrastinate", "worker"], ["migrate"]):
+        program = manage(project, *arguments)
+        assert program.returncode == 1
+        assert program.stdout == ""
+        assert program.stderr.startswith("bookit: .env, line 1: the value of SECRET_KEY ")
+        assert program.stderr.count("\n") == 1
+        assert PASSWORD not in program.stderr
+
+
+# --- at the start of a program ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "command", [["manage.py", "check"], ["-m", "gunicorn", "-c", "python:bookit.runtime.gunicorn"]]
+)
+def test_a_program_that_cannot_start_says_why_in_one_line(command):
+    environment = {**os.environ, **PRODUCTION, "SECRET_KEY": ""}
+    program = subprocess.run(
+        [sys.executable, *command],
+        cwd=BASE_DIR,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert program.returncode == 1
+    assert program.stdout == ""
+    assert program.stderr.count("\n") == 1
+    assert "SECRET_KEY must be set in production" in program.stderr
+
+
+# --- explained --------------------------------------------------------------------------------
+
+
+def test_every_variable_is_explained_and_every_explained_one_is_read(load):
+    load()
+    example = (BASE_DIR / ".env.example").read_text()
+    explained = set(re.findall(r"^#?([A-Z_]+)=", example, re.MULTILINE))
+    assert environment.known | {"EMBEDDED_POSTGRES_DIR"} == explained
+    assert set(EVERY) <= explained
+
+
+def test_every_variable_has_words_of_explanation():
+    lines = (BASE_DIR / ".env.example").read_text().splitlines()
+    for number, line in enumerate(lines):
+        if re.match(r"#?[A-Z_]+=", line):
+            before = lines[number - 1]
+            assert re.match(r"# .{20,}|#?[A-Z_]+=", before), line
+
+
+def test_the_example_is_itself_good(load, monkeypatch, tmp_path):
+    """Uncommented, every line of it is a value that the settings take."""
+    example = (BASE_DIR / ".env.example").read_text()
+    (tmp_path / ".env").write_text(re.sub(r"^#(?=[A-Z_]+=)", "", example, flags=re.MULTILINE))
+    variables = environment.read_file(tmp_path / ".env")
+    assert len(variables) > 25
+    settings = load(**variables)
+    assert settings["RATE_LIMITS"] == {
+        "auth": "10/minute",
+        "password": "20/hour",
+        "anon": "300/minute",
+        "user": "600/minute",
+    }
+    assert settings["NUM_PROXIES"] == 0
+    # What stands there is the default, where there is one.
+    for name in ("RATE_LIMITS", "NUM_PROXIES", "SIMPLE_JWT", "STATEMENT_TIMEOUT_MS", "WEB_THREADS"):
+        for limit in ("AUTH", "PASSWORD", "ANON", "USER"):
+            monkeypatch.delenv(f"RATE_LIMIT_{limit}", raising=False)
+        assert load()[name] == settings[name]

@@ -1,0 +1,237 @@
+"""A PostgreSQL that has stopped but is still there: nothing answers, and nothing is closed."""
+
+import asyncio
+import json
+import signal
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from http.client import HTTPConnection
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import psycopg
+import pytest
+from django.contrib.auth.hashers import make_password
+
+from bookit import deadlines
+from bookit.database.postgresql import base
+from bookit.database.postgresql.connections import Connection
+from bookit.jobs.queues import SILENCE, WorkerConnection
+from bookit.runtime.embedded_postgres import running
+from bookit.tests.expect import problem
+from bookit.tests.plugin import THROWAWAY
+from bookit.tests.processes import servers
+from bookit.tools.benchmark import fill
+from bookit.tools.benchmark.servers import Server, migrate, production, serving
+
+PASSWORD = "a password for this test"
+SIZE = fill.Size(services=40, bookings=100)
+# What a request may take when its statements may take 3 seconds, in seconds: until a statement is
+# given up, and for those who waited for their turn, until they cannot connect. Two seconds more are
+# for a busy machine.
+STATEMENT_TIMEOUT_MS = "3000"
+LIMIT = 3 + deadlines.GRACE + 2 + 2
+
+
+class Answer(NamedTuple):
+    status: int
+    headers: dict[str, str]
+    content: Any
+    seconds: float
+
+
+@contextmanager
+def frozen(directory: Path) -> Iterator[None]:
+    """Stop every process of the server in `directory` for the length of a `with` block."""
+    [postmaster] = servers(directory)
+    processes = [postmaster, *postmaster.children(recursive=True)]
+    for process in processes:
+        process.send_signal(signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for process in reversed(processes):
+            process.send_signal(signal.SIGCONT)
+
+
+def ask(
+    port: int, method: str, path: str, body: Any = None, *, patience: float = 30, **headers: str
+) -> Answer:
+    client = HTTPConnection("127.0.0.1", port, timeout=patience)
+    given = {name.replace("_", "-"): value for name, value in headers.items()}
+    began = time.monotonic()
+    try:
+        content = json.dumps(body) if body is not None else None
+        if content is not None:
+            given["Content-Type"] = "application/json"
+        client.request(method, path, content, {"Host": "localhost", **given})
+        response = client.getresponse()
+        text = response.read()
+    finally:
+        client.close()
+    answered = json.loads(text) if b"json" in response.headers["Content-Type"].encode() else text
+    return Answer(response.status, dict(response.headers), answered, time.monotonic() - began)
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, str]]:
+    """A server of these tests alone, since it is going to be frozen."""
+    directory = tmp_path_factory.mktemp("frozen") / "postgres"
+    with running(directory, settings=THROWAWAY) as url:
+        migrate(url)
+        fill.fill(url, SIZE, password=make_password(PASSWORD))
+        yield directory, url
+
+
+@contextmanager
+def web(url: str, **environment: str) -> Iterator[Server]:
+    with serving("bookit.wsgi", {**production(url, workers=2), **environment}) as server:
+        server.wait("/health/ready")
+        yield server
+
+
+def kinds(port: int) -> list[Callable[..., Answer]]:
+    """Return one request of each kind."""
+    who = {"email": "user1@example.com", "password": PASSWORD}
+    session = ask(port, "POST", "/auth/login", who)
+    assert session.status == 200, session
+    bearer = f"Bearer {session.content['access_token']}"
+    service = fill.key("service", SIZE.quiet_services(1)[0])
+    booking = {"service_id": service, "start_time": "2036-05-05T10:00:00Z"}
+
+    def request(*what: Any, **headers: str) -> Callable[..., Answer]:
+        return lambda **more: ask(port, *what, **{**headers, **more})
+
+    return [
+        request("GET", "/services"),
+        request("GET", f"/services/{service}"),
+        request("GET", "/bookings", Authorization=bearer),
+        request("POST", "/bookings", booking, Authorization=bearer),
+        request("PATCH", "/me", {"name": "Somebody Else"}, Authorization=bearer),
+        request("POST", "/auth/login", who),
+        request("GET", "/health/ready"),
+        request("GET", "/admin/", Cookie="sessionid=0123456789abcdefghijklmnopqrstuv"),
+    ]
+
+
+@pytest.mark.parametrize("pool", ["", "2"], ids=["a connection per thread", "a pool"])
+def test_every_request_ends_in_time_with_a_503_and_all_is_well_afterwards(
+    cluster: tuple[Path, str], pool: str
+) -> None:
+    directory, url = cluster
+    with web(url, STATEMENT_TIMEOUT_MS=STATEMENT_TIMEOUT_MS, DATABASE_POOL_SIZE=pool) as server:
+        requests = kinds(server.port)
+        # Every thread of the server has a connection before it freezes. Not more at once than it
+        # has threads, so that none waits for a connection of the pool for too long.
+        with ThreadPoolExecutor(4) as threads:
+            before = [*threads.map(lambda request: request(), requests * 3)]
+        assert {answer.status for answer in before} <= {200, 201, 302, 409}, before
+        with ThreadPoolExecutor(24) as threads, frozen(directory):
+            answers = [*threads.map(lambda request: request(), requests * 3)]
+            later = [*threads.map(lambda request: request(), requests * 3)]
+        for answer in answers + later:
+            assert answer.status == 503, answer
+            if isinstance(answer.content, dict):  # Pages of the admin site say it in HTML.
+                assert answer.content["code"] == "service_unavailable"
+            assert int(answer.headers["Retry-After"]) > 0
+            assert answer.seconds < LIMIT, answer
+        # PostgreSQL is back: once the pause after a failed attempt to connect is over, all is well.
+        deadline = time.monotonic() + 10
+        while ask(server.port, "GET", "/health/ready").status != 200:
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        time.sleep(base.PAUSE)
+        after = [request() for request in requests * 3]
+        assert {answer.status for answer in after} <= {200, 201, 302, 409}, after
+
+
+def test_the_control_is_that_without_limits_requests_hang(cluster: tuple[Path, str]) -> None:
+    directory, url = cluster
+    # One thread, which has a connection: one without would give up when connecting takes too long.
+    alone = {"WEB_CONCURRENCY": "1", "WEB_THREADS": "1"}
+    with web(url, STATEMENT_TIMEOUT_MS="0", ANON_TIMEOUT_MS="0", **alone) as server:
+        requests = kinds(server.port)
+        assert requests[0]().status == 200
+        with frozen(directory), pytest.raises(TimeoutError):
+            requests[0](patience=LIMIT)
+
+
+class Impatient(Connection):
+    """Gives up soon."""
+
+    patience = 0.3
+
+
+def test_a_commit_without_an_answer_closes_the_connection(cluster: tuple[Path, str]) -> None:
+    directory, url = cluster
+    connection = Impatient.connect(url)
+    connection.execute("CREATE TEMPORARY TABLE mine (id integer)")
+    with frozen(directory):
+        began = time.monotonic()
+        with pytest.raises(psycopg.OperationalError, match="did not answer in time"):
+            connection.commit()
+        assert connection.closed
+        # To take it back would wait again.
+        with pytest.raises(psycopg.OperationalError):
+            connection.rollback()
+        connection.close()
+        assert time.monotonic() - began < 3
+
+
+def test_a_transaction_without_an_answer_ends_with_that_error(cluster: tuple[Path, str]) -> None:
+    directory, url = cluster
+    connection = Impatient.connect(url, autocommit=True)
+
+    def transaction() -> None:
+        with connection.transaction():
+            connection.execute("SELECT 1")
+            with frozen(directory):
+                connection.execute("SELECT 1")
+
+    with pytest.raises(psycopg.OperationalError, match="did not answer in time"):
+        transaction()
+    assert connection.closed
+
+
+def test_a_worker_gives_up_when_others_think_that_it_is_dead(
+    cluster: tuple[Path, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    directory, url = cluster
+    assert WorkerConnection.patience == SILENCE
+    monkeypatch.setattr(WorkerConnection, "patience", 0.3)
+
+    async def fetch() -> None:
+        async with await WorkerConnection.connect(url, autocommit=True) as connection:
+            await connection.execute("SELECT 1")
+            with frozen(directory):
+                with pytest.raises(psycopg.OperationalError, match="did not answer in time"):
+                    await connection.execute("SELECT 1")
+                assert connection.closed
+
+    asyncio.run(asyncio.wait_for(fetch(), 10))
+
+
+@pytest.mark.django_db
+def test_a_request_that_waited_too_long_for_its_turn_is_a_503(wsgi: Any) -> None:
+    assert deadlines.REQUEST_LIMIT == 10
+    deadlines.arrived(time.monotonic() - 9)
+    assert wsgi("GET", "/health").status_code == 200
+    deadlines.arrived(time.monotonic() - 11)
+    problem(wsgi("GET", "/health"), 503, "service_unavailable")
+    # The next request of the thread has time of its own.
+    assert wsgi("GET", "/health").status_code == 200
+
+
+def test_the_statements_of_a_request_share_its_time() -> None:
+    assert deadlines.remaining(6) == 6
+    deadlines.arrived(time.monotonic() - 8)
+    assert deadlines.begin()
+    try:
+        assert deadlines.remaining(6) == pytest.approx(2, abs=1)
+        assert deadlines.remaining(1) == 1
+        assert deadlines.remaining(None) == pytest.approx(2, abs=1)
+    finally:
+        deadlines.end()
+    assert deadlines.remaining(None) is None

@@ -1,0 +1,548 @@
+"""What the process writes down: all that is needed to find out, and nothing that is secret."""
+
+import io
+import json
+import logging
+import re
+import time
+
+import pytest
+from django.db import connection, transaction
+from django.db.migrations.recorder import MigrationRecorder
+from django.test import Client
+from procrastinate.contrib.django import app
+
+from accounts.models import User
+from accounts.tests.factories import PASSWORD, AdminFactory, UserFactory
+from bookit.runtime import logs
+from bookit.tests.expect import problem
+from bookit.web import pages
+from catalog import services as catalog
+
+pytestmark = pytest.mark.django_db
+
+LINE = {"time", "level", "logger", "message", "request_id"}
+REQUEST_LINE = LINE | {"method", "path", "route", "status", "duration_ms", "user_id", "client"}
+ANY_ID = "01980000-0000-7000-8000-000000000000"
+
+
+@pytest.fixture
+def text(monkeypatch):
+    """What goes to the console, as it stands there."""
+    [console] = [
+        handler
+        for handler in logging.getLogger().handlers
+        if isinstance(handler.formatter, logs.JSONFormatter)
+    ]
+    stream = io.StringIO()
+    monkeypatch.setattr(console, "stream", stream)
+    return stream
+
+
+@pytest.fixture
+def browser():
+    return Client(raise_request_exception=False)
+
+
+def bug(*args, **kwargs):
+    raise RuntimeError("something is wrong")
+
+
+# --- the line of a request --------------------------------------------------------------------
+
+
+def test_a_request_is_one_line_that_says_what_happened(api, written):
+    user = UserFactory()
+    answer = api.as_(user).get(
+        f"/bookings/{ANY_ID}?tz=UTC",
+        headers={"x-request-id": "mine"},
+        REMOTE_ADDR="192.0.2.7",
+    )
+    problem(answer, 404, "not_found")
+    [line] = written()
+    assert line.keys() == REQUEST_LINE
+    assert 0 < line.pop("duration_ms") < 10_000
+    assert re.fullmatch(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3}", line.pop("time"))
+    assert line == {
+        "level": "INFO",
+        "logger": "bookit.request",
+        "message": f"GET /bookings/{ANY_ID} 404",
+        "request_id": "mine",
+        "method": "GET",
+        "path": f"/bookings/{ANY_ID}",
+        "route": "bookings/<id:pk>",
+        "status": 404,
+        "user_id": str(user.pk),
+        "client": "192.0.2.7",
+    }
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status", "route"),
+    [
+        ("GET", "/services", 200, "services"),
+        ("HEAD", "/services", 200, "services"),
+        ("OPTIONS", "/services", 204, "services"),
+        ("GET", "/docs", 200, "docs"),
+        ("GET", "/", 302, ""),
+        ("GET", "/nothing", 404, None),
+        ("GET", "/services/nothing", 404, None),
+        ("GET", "/static/nothing", 404, None),
+        ("GET", "/bookings", 401, "bookings"),
+        ("GET", "/services?colour=red", 400, "services"),
+        ("PUT", "/services", 405, "services"),
+        ("BREW", "/services", 405, "services"),
+        ("POST", "/auth/login", 400, "auth/login"),
+        ("GET", "/admin/login/", 200, "admin/login/"),
+    ],
+)
+def test_every_request_has_its_line(browser, written, method, path, status, route):
+    assert browser.generic(method, path).status_code == status
+    [line] = written()
+    assert line.keys() == REQUEST_LINE
+    assert (line["method"], line["path"]) == (method, path.split("?")[0])
+    assert (line["status"], line["route"]) == (status, route)
+    assert line["user_id"] is None
+
+
+def test_the_line_names_the_user_of_a_refused_request_too(api, written, settings):
+    user = UserFactory()
+    client = api.as_(user)
+    problem(client.get("/users"), 403, "permission_denied")
+    problem(client.get("/bookings?colour=red"), 400, "validation_error")
+    settings.RATE_LIMITS = {**settings.RATE_LIMITS, "user": "1/hour"}
+    client.get("/bookings")
+    problem(client.get("/bookings"), 429, "throttled")
+    lines = written()
+    assert [line["status"] for line in lines] == [403, 400, 200, 429]
+    assert {line["user_id"] for line in lines} == {str(user.pk)}
+
+
+def test_the_line_names_the_user_of_the_admin_site(browser, written):
+    admin = AdminFactory()
+    browser.force_login(admin)
+    assert browser.get("/admin/").status_code == 200
+    [line] = written()
+    assert line["user_id"] == str(admin.pk)
+
+
+@pytest.mark.parametrize(("hops", "client"), [(0, "192.0.2.7"), (1, "203.0.113.9")])
+def test_the_line_names_the_client_that_is_believed(api, written, settings, hops, client):
+    settings.NUM_PROXIES = hops
+    api.get(
+        "/errors",
+        headers={"x-forwarded-for": "198.51.100.1, 203.0.113.9"},
+        REMOTE_ADDR="192.0.2.7",
+    )
+    assert written()[0]["client"] == client
+
+
+def test_the_time_is_that_of_the_request(api, written, monkeypatch):
+    monkeypatch.setattr(
+        catalog, "create_calendar", lambda **kwargs: time.sleep(0.05) or bug()
+    )  # the one thing here whose duration is the subject
+    client = api.as_(AdminFactory())
+    client.raise_request_exception = False
+    client.post("/calendars", {"name": "Chair"})
+    assert 50 <= written()[-1]["duration_ms"] < 5000
+
+
+# --- warnings and errors ----------------------------------------------------------------------
+
+
+def test_a_bug_is_written_down_with_its_traceback_under_the_request_id(api, written, monkeypatch):
+    monkeypatch.setattr(catalog, "create_calendar", bug)
+    client = api.as_(AdminFactory())
+    client.raise_request_exception = False
+    answer = client.post("/calendars", {"name": "Chair"}, headers={"x-request-id": "mine"})
+    problem(answer, 500, "internal_error")
+    lines = written()
+    assert [line["level"] for line in lines] == ["ERROR", "INFO"]
+    assert {line["request_id"] for line in lines} == {"mine"}
+    assert "RuntimeError: something is wrong" in lines[0]["exc_info"]
+    assert "test_logs.py" in lines[0]["exc_info"]
+    assert lines[1]["status"] == 500
+    assert lines[0].keys() <= LINE | {"exc_info", "status_code"}
+
+
+@pytest.mark.django_db(databases=[])
+def test_a_database_that_is_away_is_an_error_under_the_request_id(no_database, browser, written):
+    for path in ("/services", "/admin/"):
+        browser.cookies["sessionid"] = "0123456789abcdef0123456789abcdef"
+        browser.get(path, headers={"x-request-id": "mine"})
+        lines = [line for line in written() if line["request_id"]]
+        assert [line["level"] for line in lines] == ["ERROR", "INFO"], path
+        assert {line["request_id"] for line in lines} == {"mine"}
+        assert "database unavailable" in lines[0]["message"]
+        assert lines[1]["status"] == 503
+
+
+def test_a_value_that_the_database_refuses_is_a_warning_under_the_request_id(
+    api, written, monkeypatch
+):
+    def overflow(**kwargs):
+        with transaction.atomic(), connection.cursor() as cursor:
+            cursor.execute("SELECT 2147483647::int + %s", [1])
+
+    monkeypatch.setattr(catalog, "create_calendar", overflow)
+    api.as_(AdminFactory()).post("/calendars", {"name": "Chair"}, headers={"x-request-id": "mine"})
+    lines = written()
+    assert [line["level"] for line in lines] == ["WARNING", "INFO"]
+    assert {line["request_id"] for line in lines} == {"mine"}
+
+
+def test_what_a_client_does_wrong_is_no_error_of_ours(browser, api, written):
+    browser.get("/nothing")
+    browser.get("/services", headers={"host": "elsewhere.example"})
+    browser.get("/services?" + "a=1&" * 2000)
+    browser.get("/services?limit=0")
+    api.as_(UserFactory()).get("/users")
+    browser.post("/auth/login", b"{", content_type="application/json")
+    browser.post("/auth/login", b" " * 2**21, content_type="application/json")
+    lines = written()
+    requests = [line for line in lines if "status" in line]
+    assert [line["level"] for line in requests] == ["INFO"] * 7
+    assert {line["status"] for line in requests} == {400, 403, 404, 413}
+    assert [line["level"] for line in lines if "status" not in line] == ["WARNING"]  # the host
+
+
+def test_outside_of_a_request_there_is_no_request_id(written, api):
+    api.get("/errors")
+    logging.getLogger("bookit.worker").warning("on its own")
+    assert [line["request_id"] is None for line in written()] == [False, True]
+
+
+def test_lines_of_requests_at_once_have_their_own_ids(written, transactional_db):
+    from bookit.tests.crowd import at_once
+
+    names = [f"request-{number}" for number in range(20)]
+    at_once(
+        [
+            lambda name=name: Client().get(f"/services/{name}", headers={"x-request-id": name})
+            for name in names
+        ]
+    )
+    lines = written()
+    assert sorted(line["request_id"] for line in lines) == sorted(names)
+    for line in lines:
+        assert line["path"] == f"/services/{line['request_id']}"
+
+
+# --- what must not be there -------------------------------------------------------------------
+
+ADDRESSES = [
+    "ada@example.com",
+    "Ada.Lovelace+x@Sub.Example.co.uk",
+    "o'neil_99@example.com",
+    "#!$%&'*+-/=?^_`{}|~@example.org",
+    "jösé@example.com",
+    "ada@bücher.example",
+    "ада@пример.рф",
+    "ada@xn--bcher-kva.example",
+    "ada@localhost",
+    "ada@[192.168.0.1]",
+    '"ada"@example.com',
+    '"Ada L."@example.com',
+    '"a\\"b"@example.com',
+    "ada%40example.com",
+]
+
+
+def parts(address):
+    """Return what of an address must not be seen."""
+    local, _, domain = address.replace("%40", "@").rpartition("@")
+    return [local.strip('"'), domain]
+
+
+@pytest.mark.parametrize("address", ADDRESSES)
+@pytest.mark.parametrize(
+    "around", ["{}", "mail to {} failed", "<{}>", "({})", "/users/{}/x", "email={}&a=b", "a,{};b"]
+)
+def test_addresses_are_blotted_out_wherever_they_stand(text, address, around):
+    logger = logging.getLogger("bookit.test")
+    logger.warning(around.format("%s"), address)
+    logger.warning("in another member", extra={"whose": around.format(address)})
+    logger.warning("nested", extra={"whose": {"list": [address]}} if '"' not in address else {})
+    try:
+        raise ValueError(around.format(address))
+    except ValueError:
+        logger.exception("in an exception")
+    written = text.getvalue()
+    assert written.count("[redacted]") >= 3
+    for line in written.splitlines():
+        content = json.dumps(json.loads(line), ensure_ascii=False)
+        for secret in parts(address):
+            if len(secret) > 3 and secret != "localhost":
+                assert secret not in content
+        assert "@" not in content.replace("[redacted]", "")
+
+
+def test_text_for_people_is_blotted_out_alike_and_stays_one_line():
+    formatter = logs.TextFormatter()
+    for address in ADDRESSES:
+        record = logging.makeLogRecord(
+            {"msg": "mail to %s failed\r\n2026 INFO forged \x1b[2J", "args": (address,)}
+        )
+        record.request_id = "mine"
+        line = formatter.format(record)
+        assert "[redacted]" in line
+        assert "\n" not in line
+        assert "\x1b" not in line
+        assert "[mine]" in line
+
+
+def test_a_path_cannot_forge_a_line(browser, text):
+    forged = '{"level":"ERROR","message":"forged"}'
+    for path in (f"/a%0A{forged}", f"/a%0D%0A{forged}%0A", '/","level":"ERROR', "/%E2%80%A8x"):
+        browser.get(path)
+    lines = text.getvalue().split("\n")[:-1]
+    assert len(lines) == 4
+    assert {json.loads(line)["level"] for line in lines} == {"INFO"}
+
+
+def test_paths_with_addresses_and_tokens_are_blotted_out(api, browser, text):
+    token = api.as_(UserFactory())._credentials["HTTP_AUTHORIZATION"].split()[1]
+    for path in (
+        "/users/ada@example.com",
+        "/users/ada%40example.com",
+        "/users/ada%2540example.com",
+        f"/auth/{token}",
+        f"/auth/x{token}",
+        "/services?q=ada@example.com",
+        f"/services?token={token}",
+        f"/errors/{token}",
+    ):
+        assert browser.get(path).status_code in (400, 404, 200)
+    written = text.getvalue()
+    assert "example" not in written
+    for part in token.split("."):
+        assert part not in written
+    assert written.count("\n") == 8
+
+
+@pytest.mark.real_passwords
+def test_a_whole_life_with_the_api_leaves_no_secret(api, browser, text):
+    secrets = [
+        PASSWORD,
+        "another good password",
+        "wrong password",
+        "ada@example.com",
+        "new@example",
+    ]
+    body = {"name": "Ada", "email": "ada@example.com", "password": PASSWORD}
+    session = api.post("/auth/register", body).json()
+    assert api.post("/auth/register", body).status_code == 409
+    for password in (PASSWORD, "wrong password"):
+        answer = api.post("/auth/login", {"email": body["email"], "password": password})
+        secrets += [answer.json().get(name) for name in ("access_token", "refresh_token")]
+    for _ in range(2):
+        answer = api.post("/auth/refresh", {"refresh_token": session["refresh_token"]})
+        secrets += [answer.json().get(name) for name in ("access_token", "refresh_token")]
+    me = api.as_(User.objects.get())
+    me.patch("/me", {"email": "new@example.com"})
+    me.post("/me/password", {"current_password": PASSWORD, "new_password": secrets[1]})
+    api.post("/auth/logout", {"refresh_token": session["refresh_token"]})
+    api.get("/me", headers={"authorization": f"Bearer {session['access_token']}x"})
+    api.post("/auth/login?email=ada@example.com&password=wrong%20password", body)
+    browser.post("/admin/login/", {"username": "ada@example.com", "password": "wrong password"})
+    secrets += [session["access_token"], session["refresh_token"], User.objects.get().password]
+    written = text.getvalue()
+    assert written.count("\n") >= 12
+    for secret in filter(None, secrets):
+        assert secret not in written
+
+
+def violate(user, **fields):
+    """Run into a constraint, whose error quotes the row."""
+    with transaction.atomic():
+        User.objects.filter(pk=user.pk).update(**fields)
+
+
+@pytest.mark.real_passwords
+@pytest.mark.parametrize(
+    "fields",
+    [{"role": "emperor"}, {"email": "taken@example.com"}, {"email": "UPPER@example.com"}],
+)
+def test_database_errors_that_quote_values_leave_no_secret(api, text, monkeypatch, fields):
+    user = UserFactory(email="ada.l@example.com")
+    UserFactory(email="taken@example.com")
+    monkeypatch.setattr(catalog, "create_calendar", lambda **kwargs: violate(user, **fields))
+    client = api.as_(AdminFactory())
+    client.raise_request_exception = False
+    problem(client.post("/calendars", {"name": "Chair"}), 500, "internal_error")
+    written = text.getvalue()
+    assert "IntegrityError" in written
+    assert "[redacted]" in written
+    for secret in ("@", "ada.l", "taken", "UPPER@", "argon2id$", user.password):
+        assert secret not in written, secret
+
+
+def test_blotting_out_takes_no_longer_than_reading():
+    """The square of the length, at a hundred thousand characters, would be minutes."""
+    for hostile in (
+        "x",
+        "%40",
+        "x@",
+        "eyJ",
+        "eyJ.",
+        "eyJa.a.",
+        '"',
+        '"a',
+        "argon2$",
+        "(@",
+        "a.eyJ",
+    ):
+        long = hostile * (100_000 // len(hostile)) + " @"
+        began = time.process_time()
+        logs.redact(long)
+        logs.redact(long, logs.SECRETS)
+        assert time.process_time() - began < 1, hostile
+
+
+# --- odd messages -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        {"level": "ERROR", "request_id": "forged", "status": 200, "exc_info": "forged"},
+        ["a", "list"],
+        None,
+        5,
+        b"bytes",
+        ValueError("an exception"),
+        object(),
+    ],
+    ids=lambda message: type(message).__name__,
+)
+def test_a_message_that_is_no_text_does_not_set_members_of_the_line(written, message):
+    logging.getLogger("bookit.test").info(message)
+    [line] = written()
+    assert line.keys() == LINE
+    assert (line["level"], line["request_id"]) == ("INFO", None)
+    assert line["message"] == str(message)
+
+
+def test_a_message_with_control_characters_stays_one_line():
+    # Not by way of a logger: pytest keeps what is logged, and cannot hand on a lone surrogate.
+    record = logging.makeLogRecord(
+        {"msg": "a\r\nb\x00\x1b\u2028c\ud800", "levelname": "INFO", "request_id": None}
+    )
+    line = logs.JSONFormatter().format(record)
+    assert len(line.split("\n")) == 1
+    assert json.loads(line).keys() == LINE
+
+
+@pytest.mark.parametrize("level", ["DEBUG", "INFO", "WARNING", "ERROR"])
+def test_the_level_decides_about_the_lines_of_requests(api, written, level):
+    logger = logging.getLogger("bookit.request")
+    logger.setLevel(level)
+    try:
+        api.get("/errors")
+        assert len(written()) == (1 if level in ("DEBUG", "INFO") else 0)
+    finally:
+        logger.setLevel(logging.NOTSET)
+
+
+def test_health_checks_are_lines_only_when_they_fail(browser, written, monkeypatch):
+    for path in ("/health", "/health/ready"):
+        assert browser.get(path).status_code == 200
+    assert written() == []
+    monkeypatch.setattr(pages, "_migrated", False)
+    MigrationRecorder.Migration.objects.filter(app="bookings").delete()
+    assert browser.get("/health/ready").status_code == 503
+    assert [line["status"] for line in written()] == [503]
+
+
+def test_another_host_is_a_line_that_names_the_setting_and_no_more_than_one(written):
+    browser = Client(raise_request_exception=False)  # a server that has not refused one yet
+    for host in ("a.example", "b.example", "c.example"):
+        assert browser.get("/services", headers={"host": host}).status_code == 400
+    warning, *requests = written()
+    assert warning["level"] == "WARNING"
+    assert warning["message"].startswith(
+        "refused a request to host 'a.example', which is not in ALLOWED_HOSTS (localhost, 127."
+    )
+    assert [line["status"] for line in requests] == [400, 400, 400]
+
+
+@pytest.fixture
+def run_job(written):
+    """Return a function that lets a worker do a job, and returns its lines about it."""
+    with connection.cursor() as cursor:
+        cursor.execute("DELETE FROM procrastinate_jobs")
+
+    def run(name, **arguments):
+        app.configure_task(name).defer(**arguments)
+        with app.replace_connector(app.connector.get_worker_connector()):
+            app.run_worker(wait=False, install_signal_handlers=False)
+        lines = [line["message"] for line in written()]
+        # It ends as soon as there are no more jobs, and may say that it waits for this one.
+        return [line for line in lines if f"{name}[" in line and not line.startswith("Waiting")]
+
+    return run
+
+
+@pytest.mark.django_db(transaction=True)
+def test_jobs_of_the_clock_are_lines_only_when_they_fail(run_job):
+    """Five of them are done each minute, whether or not there is anything to do."""
+    assert run_job("bookit.retry_stalled_jobs", timestamp=0) == []
+    [failed] = run_job("bookit.prune_jobs", timestamp=0, what="it does not take")
+    assert "ended with status: Error" in failed
+
+
+@pytest.mark.django_db(transaction=True)
+def test_another_job_is_one_line(run_job):
+    [done] = run_job("bookings.follow_up", event_ids=[])
+    assert "ended with status: Success" in done
+
+
+@pytest.mark.django_db(transaction=True)
+def test_at_level_debug_all_jobs_have_their_lines(run_job, written):
+    logging.getLogger("procrastinate").setLevel(logging.DEBUG)
+    try:
+        lines = run_job("bookit.retry_stalled_jobs", timestamp=0)
+    finally:
+        logging.getLogger("procrastinate").setLevel(logging.NOTSET)
+    assert any(line.startswith("Starting job") for line in lines)
+    assert any("ended with status: Success" in line for line in lines)
+
+
+@pytest.mark.parametrize(("successes", "expected"), [(True, True), (False, False)])
+def test_at_a_terminal_a_job_that_went_well_is_no_line(successes, expected):
+    record = logging.makeLogRecord(
+        {
+            "name": "procrastinate.worker",
+            "levelno": logging.INFO,
+            "msg": "Job bookings.send_mail[7](event_id=1) ended with status: Success",
+            "action": "job_success",
+            "job": {"id": 7, "task_name": "bookings.send_mail", "task_kwargs": {"event_id": 1}},
+        }
+    )
+    assert logs.JobFilter(successes=successes).filter(record) is expected
+
+
+def test_a_line_at_a_terminal_names_a_request_only_if_there_is_one():
+    record = logging.makeLogRecord({"msg": "hello", "levelname": "INFO", "name": "bookit"})
+    record.request_id = None
+    assert logs.TextFormatter().format(record).endswith(" INFO    bookit: hello")
+    record.request_id = "mine"
+    assert logs.TextFormatter().format(record).endswith(" INFO    bookit: hello [mine]")
+
+
+@pytest.mark.django_db(transaction=True)
+def test_lines_of_a_worker_name_jobs_and_not_what_they_are_about(text):
+    with connection.cursor() as cursor:
+        cursor.execute("DELETE FROM procrastinate_jobs")
+    # It fails, which is told as well.
+    app.configure_task("bookit.prune_jobs").defer(timestamp=0, who="Ana (Lisbon), a\nbroken knee")
+    with app.replace_connector(app.connector.get_worker_connector()):
+        app.run_worker(wait=False, install_signal_handlers=False)
+    lines = [json.loads(line) for line in text.getvalue().splitlines()]
+    messages = [line["message"] for line in lines]
+    assert "Deferred 1 job" in messages
+    [ended] = [line for line in lines if line["message"].startswith("Job bookit.prune_jobs")]
+    assert re.match(r"Job bookit\.prune_jobs\[\d+\] ended with status: Error", ended["message"])
+    assert ended["job"].keys() == {"id", "task_name", "attempts"}
+    assert "Ana" not in text.getvalue()
+    assert "knee" not in text.getvalue()

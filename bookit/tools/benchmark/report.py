@@ -1,0 +1,246 @@
+"""What the benchmark found: a table for people, JSON for programs."""
+
+from dataclasses import asdict, dataclass, field
+from statistics import median
+from typing import Any
+
+from bookit.tools.benchmark.jobs import JobsDone
+from bookit.tools.benchmark.load import Measurement
+from bookit.tools.benchmark.servers import Memory
+
+# MiB that a web worker may hold after the run.
+MOST_MEMORY = 90
+
+
+@dataclass(frozen=True)
+class Run:
+    """One measurement, and the CPU time that the web workers used meanwhile."""
+
+    measurement: Measurement
+    cpu_seconds: float
+    unexpected: int
+
+    @property
+    def cpu_us(self) -> float:
+        """Microseconds of the workers' CPU per request."""
+        return self.cpu_seconds * 1e6 / sum(self.measurement.statuses.values())
+
+
+@dataclass
+class Result:
+    """All rounds of a case. What is shown is the median of the rounds."""
+
+    name: str
+    title: str
+    expected: int
+    least_ratio: float | None = None
+    most_spread: float | None = None
+    most_ms: float | None = None
+    bookit: list[Run] = field(default_factory=list)
+    reference: list[Run] = field(default_factory=list)
+    pgbench: float | None = None
+
+    @property
+    def rate(self) -> float:
+        """Requests per second."""
+        return median(run.measurement.rate for run in self.bookit)
+
+    @property
+    def reference_rate(self) -> float | None:
+        """Requests per second of the reference."""
+        return median(run.measurement.rate for run in self.reference) if self.reference else None
+
+    @property
+    def ratio(self) -> float | None:
+        """The rate as a part of the reference's in the same round."""
+        if not self.reference:
+            return None
+        return median(
+            ours.measurement.rate / theirs.measurement.rate
+            for ours, theirs in zip(self.bookit, self.reference, strict=True)
+        )
+
+    @property
+    def p50_ms(self) -> float:
+        """What half of the requests took at most."""
+        return median(run.measurement.p50_ms for run in self.bookit)
+
+    @property
+    def p99_ms(self) -> float:
+        """What all but one of a hundred took at most."""
+        return median(run.measurement.p99_ms for run in self.bookit)
+
+    @property
+    def unexpected(self) -> int:
+        """Answers of another status than expected, and requests without one, of both sides."""
+        return sum(run.unexpected for run in [*self.bookit, *self.reference])
+
+    def missed(self) -> list[str]:
+        """Return the targets that were not reached."""
+        missed = []
+        ratio = self.ratio
+        if self.least_ratio is not None and ratio is not None and ratio < self.least_ratio:
+            missed.append(f"{self.title}: {ratio:.2f} of the reference, not {self.least_ratio}")
+        if self.most_spread is not None and self.p99_ms > self.most_spread * self.p50_ms:
+            spread = self.p99_ms / self.p50_ms
+            missed.append(f"{self.title}: p99 is {spread:.1f} times p50, not {self.most_spread:g}")
+        if self.most_ms is not None and self.p50_ms > self.most_ms:
+            missed.append(f"{self.title}: p50 is {self.p50_ms:.0f} ms, not {self.most_ms:g}")
+        if self.unexpected:
+            missed.append(f"{self.title}: {self.unexpected} answers were not {self.expected}")
+        return missed
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two cases, of which one may take `most` times as long as the other; see `Relation`."""
+
+    one: Result
+    other: Result
+    most: float
+
+    @property
+    def times(self) -> float:
+        """How many times as long a request of the one takes as one of the other, in a round."""
+        return median(
+            other.measurement.rate / one.measurement.rate
+            for one, other in zip(self.one.bookit, self.other.bookit, strict=True)
+        )
+
+    def missed(self) -> list[str]:
+        """Return the target, if it was not reached."""
+        return [f"{self._said()}, not {self.most:g}"] if self.times > self.most else []
+
+    def text(self) -> str:
+        """Return how the two compare, for people."""
+        return f"{self._said()} (at most {self.most:g}: {'missed' if self.missed() else 'reached'})"
+
+    def content(self) -> dict[str, Any]:
+        """Return how the two compare, for programs."""
+        return {
+            "name": self.one.name,
+            "other": self.other.name,
+            "most": self.most,
+            "times": self.times,
+            "missed": self.missed(),
+        }
+
+    def _said(self) -> str:
+        return f"{self.one.title}: {self.times:.2f} times {self.other.title}"
+
+
+@dataclass(frozen=True)
+class Report:
+    """Everything that was found."""
+
+    setting: dict[str, str]
+    results: list[Result]
+    comparisons: list[Comparison]
+    memory: list[Memory]
+    reference_memory: list[Memory]
+    jobs: list[JobsDone] = field(default_factory=list)
+
+    def missed(self) -> list[str]:
+        """Return all targets that were not reached."""
+        missed = [line for result in self.results for line in result.missed()]
+        missed += [line for comparison in self.comparisons for line in comparison.missed()]
+        most = max(worker.resident for worker in self.memory)
+        if most > MOST_MEMORY:
+            missed.append(f"memory: {most:.0f} MiB in a worker, not {MOST_MEMORY}")
+        return missed + [line for done in self.jobs for line in done.missed()]
+
+    def text(self) -> str:
+        """Return the report for people."""
+        lines = [f"{name + ':':<12}{value}" for name, value in self.setting.items()]
+        lines += ["", *table(self.results), "", *EXPLANATION, ""]
+        if self.comparisons:
+            compared = [f"  {comparison.text()}" for comparison in self.comparisons]
+            lines += ["Time of a request, at the same load:", *compared, ""]
+        if self.jobs:
+            lines += ["Jobs, by one worker:", *(f"  {done.text()}" for done in self.jobs), ""]
+        unexpected = sum(result.unexpected for result in self.results)
+        lines.append(f"Answers of an unexpected status, or none: {unexpected}")
+        for name, workers in (("web", self.memory), ("reference", self.reference_memory)):
+            lines.append(f"Memory of each {name} worker: {'; '.join(map(_memory, workers))}")
+        missed = self.missed()
+        lines += ["", "All targets reached." if not missed else "Targets not reached:"]
+        return "\n".join([*lines, *(f"  {line}" for line in missed)])
+
+    def content(self) -> dict[str, Any]:
+        """Return the report for programs, with every single run."""
+        results = [
+            {
+                **asdict(result),
+                "rate": result.rate,
+                "reference_rate": result.reference_rate,
+                "ratio": result.ratio,
+                "p50_ms": result.p50_ms,
+                "p99_ms": result.p99_ms,
+                "unexpected": result.unexpected,
+                "missed": result.missed(),
+            }
+            for result in self.results
+        ]
+        return {
+            "setting": self.setting,
+            "results": results,
+            "comparisons": [comparison.content() for comparison in self.comparisons],
+            "memory_mib": [asdict(worker) for worker in self.memory],
+            "reference_memory_mib": [asdict(worker) for worker in self.reference_memory],
+            "jobs": [asdict(done) for done in self.jobs],
+            "missed": self.missed(),
+        }
+
+
+HEADINGS = [
+    *("", "req/s", "reference", "ratio", "target", ""),
+    *("p50 ms", "p99 ms", "CPU us", "reference", "SQL alone"),
+]
+EXPLANATION = [
+    "req/s, p50, p99: medians of the rounds. ratio: of BookIt's rate to the reference's.",
+    "CPU us: what a request costs the web workers, in microseconds. SQL alone: pgbench with the",
+    "same statements, the limit of the database, in requests per second.",
+]
+
+
+def table(results: list[Result]) -> list[str]:
+    """Return the results as lines of equal columns."""
+    rows = [HEADINGS, *(_cells(result) for result in results)]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(
+            cell.rjust(width) if index else cell.ljust(width)
+            for index, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    ]
+
+
+def _cells(result: Result) -> list[str]:
+    targets = []
+    if result.least_ratio is not None:
+        targets.append(f">= {result.least_ratio}")
+    if result.most_ms is not None:
+        targets.append(f"<= {result.most_ms:g} ms")
+    return [
+        result.title,
+        _number(result.rate),
+        _number(result.reference_rate),
+        "" if result.ratio is None else f"{result.ratio:.2f}",
+        ", ".join(targets),
+        ("missed" if result.missed() else "reached") if targets else "",
+        f"{result.p50_ms:.1f}",
+        f"{result.p99_ms:.1f}",
+        _number(median(run.cpu_us for run in result.bookit)),
+        _number(median(run.cpu_us for run in result.reference) if result.reference else None),
+        _number(result.pgbench),
+    ]
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:,.0f}"
+
+
+def _memory(worker: Memory) -> str:
+    shared = "" if worker.proportional is None else f", {worker.proportional:.0f} proportional"
+    return f"{worker.resident:.0f} MiB resident{shared}"

@@ -1,0 +1,264 @@
+"""The benchmark: that it measures what it says. How fast anything is, is no test's business."""
+
+import json
+import re
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
+from zoneinfo import ZoneInfo
+
+import psycopg
+import pytest
+from django.db import connection
+from psycopg.conninfo import make_conninfo
+
+from bookings import seats
+from bookings.availability import search as availability
+from bookings.availability import terms
+from bookit.tools.benchmark import fill, jobs, load, pgbench, queries
+from bookit.tools.benchmark.cases import RELATIONS, SERIES, Cases
+from bookit.tools.benchmark.client import status_of
+from bookit.tools.benchmark.fill import Size
+from bookit.tools.benchmark.jobs import JobsDone
+from bookit.tools.benchmark.load import Measurement
+from bookit.tools.benchmark.measure import CASE_NAMES, Options, benchmark
+from bookit.tools.benchmark.report import Comparison, Report, Result, Run, table
+from bookit.tools.benchmark.servers import Memory
+
+SMALL = Size(services=20, bookings=500)
+
+
+def cases(size=SMALL):
+    return Cases(
+        size,
+        bookers=["booker-1", "booker-2"],
+        readers=["reader-1"],
+        provider="provider",
+        taken=[(fill.key("service", 1), "2030-01-01T10:00:00Z")],
+        password="secret",
+    )
+
+
+def run(rate=100, *, p50=10.0, p99=20.0, statuses=None, unexpected=0):
+    statuses = statuses or {200: rate}
+    return Run(Measurement(1.0, p50, p99, 0, statuses, 0.01), 0.1, unexpected)
+
+
+def result(**fields):
+    return Result("service", "service detail", 200, least_ratio=0.4, most_spread=5, **fields)
+
+
+def compared(ours, theirs, *, most=2):
+    return Comparison(
+        Result("long", "long window", 200, bookit=ours),
+        Result("short", "short window", 200, bookit=theirs),
+        most,
+    )
+
+
+def bodies(requests):
+    return [json.loads(request.partition(b"\r\n\r\n")[2]) for request in requests]
+
+
+class TestLoad:
+    def test_a_request_says_how_long_its_body_is(self):
+        request = load.raw_request("POST", "/bookings", token="abc", body={"a": 1})
+        head, _, body = request.partition(b"\r\n\r\n")
+        assert head.startswith(b"POST /bookings HTTP/1.1\r\nHost: localhost\r\n")
+        assert b"Authorization: Bearer abc" in head
+        assert b"Content-Length: 8" in head
+        assert body == b'{"a": 1}'
+
+    def test_answers_of_another_status_and_missing_ones_are_unexpected(self):
+        measured = Measurement(2.0, 1.0, 2.0, 3, {201: 10, 409: 4}, 0.1)
+        assert measured.rate == 7
+        assert measured.unexpected(201) == 7
+        assert measured.unexpected(409) == 13
+
+    @pytest.mark.parametrize(
+        ("received", "status"),
+        [
+            (b"HTTP/1.1 200 OK\r\nContent-Len", None),
+            (b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{", None),
+            (b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}", 200),
+            (b"HTTP/1.1 409 Conflict\r\ncontent-length: 0\r\n\r\n", 409),
+            (b"HTTP/1.1 201 Created\r\nX: chunked\r\n\r\n2\r\n{}\r\n", None),
+            (b"HTTP/1.1 201 Created\r\nX: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n", 201),
+        ],
+    )
+    def test_an_answer_is_known_when_it_is_complete(self, received, status):
+        assert status_of(received) == status
+
+
+class TestCases:
+    def test_every_case_has_a_name_for_the_command_line(self):
+        assert [case.name for case in cases().all()] == CASE_NAMES
+
+    def test_targets_between_cases_name_cases_under_the_same_load(self):
+        by_name = {case.name: case for case in cases().all()}
+        for relation in RELATIONS:
+            assert by_name[relation.name].connections == by_name[relation.other].connections
+
+    def test_no_time_is_booked_twice_in_all_rounds(self):
+        known = cases()
+        wanted = [tuple(body.values()) for _ in range(3) for body in bodies(known.create(0.0))]
+        assert len(wanted) == len(set(wanted)) >= 3 * load.MOST_REQUESTS_PER_SECOND
+
+    def test_no_slot_is_published_at_the_time_of_another(self):
+        known, length, lisbon = cases(), timedelta(minutes=30), ZoneInfo(fill.ZONE)
+        series = [body for _ in range(25) for body in bodies(known.publish(0.0))]
+        assert {body["rrule"] for body in series} == {"FREQ=DAILY;COUNT=366"}
+        first_course = [body for body in series if body["service_id"] == series[0]["service_id"]]
+        firsts = [
+            datetime.fromisoformat(body["start_time"]).astimezone(lisbon) for body in first_course
+        ]
+        starts = sorted(
+            (first + timedelta(days=day)).astimezone(UTC) for first in firsts for day in range(366)
+        )
+        assert len(firsts) == len(series) / fill.COURSES
+        assert max(firsts) - min(firsts) > timedelta(days=366)
+        assert all(later - earlier >= length for earlier, later in pairwise(starts))
+
+    def test_seats_are_those_of_all_slots_of_the_classes(self):
+        asked = bodies(cases().take_seat(0.0))
+        assert len({body["slot_id"] for body in asked}) == len(asked) == fill.CLASS_SLOTS
+
+    def test_free_times_are_looked_for_on_whole_days(self):
+        [request] = cases().find_times(62, SMALL.diaries(2_000), 0.0)
+        path = request.decode().split(" ")[1]
+        from_, to = map(datetime.fromisoformat, re.findall(r"\d{4}-\d\d-\d\d", path))
+        assert (to - from_).days + 1 == 62
+        assert path.startswith(f"/services/{fill.key('service', 22)}/availability?")
+
+    def test_pgbench_gets_expressions_for_parameters(self):
+        values = {"a": ":n", "b": "1"}
+        script = pgbench.script(["\\set n 7"], ["SELECT\n  %(a)s, %(b)s::int"], values)
+        assert script == "\\set n 7\nSELECT :n, 1::int;\n"
+
+
+class TestQueries:
+    @pytest.mark.parametrize(
+        ("ours", "theirs"),
+        [
+            (terms.AT_START, queries.TERMS_AT_START),
+            (terms.OF_SERVICES, queries.TERMS_OF_SERVICES),
+            (seats.CREATE_IN_SERVICE, queries.CREATE),
+            (availability.TAKEN, queries.TAKEN),
+            (availability.SLOTS, queries.SLOTS),
+        ],
+        ids=["terms at a start", "terms", "create", "taken", "slots"],
+    )
+    def test_the_reference_sends_what_bookit_sends(self, ours, theirs):
+        ours, theirs = (re.sub(r"\s*([(),])\s*|\s+", r" \1 ", text) for text in (ours, theirs))
+        assert ours.split() == theirs.split()
+
+
+class TestReport:
+    def test_the_ratio_is_that_of_the_same_round(self):
+        shown = result(bookit=[run(50), run(10), run(80)], reference=[run(100), run(10), run(100)])
+        assert shown.ratio == 0.8
+        assert shown.rate == 50
+        assert shown.missed() == []
+
+    def test_what_was_not_reached_is_said(self):
+        slow = result(
+            bookit=[run(39, p50=10, p99=51, statuses={200: 38, 500: 1}, unexpected=1)],
+            reference=[run(100)],
+        )
+        waited = Result("publish", "publish slots", 201, most_ms=150, bookit=[run(p50=151.0)])
+        report = Report(
+            {},
+            [slow, waited],
+            [compared([run(10)], [run(21)])],
+            [Memory(91.0, 50.0)],
+            [Memory(40.0, None)],
+            [
+                JobsDone("mails", 149, 1.0, memory_mib=121.0),
+                JobsDone("webhooks", 99, 1.0),
+                JobsDone("overdue", 100_000, 31.0, longest_lock_s=1.5),
+            ],
+        )
+        assert report.missed() == [
+            "service detail: 0.39 of the reference, not 0.4",
+            "service detail: p99 is 5.1 times p50, not 5",
+            "service detail: 1 answers were not 200",
+            "publish slots: p50 is 151 ms, not 150",
+            "long window: 2.10 times short window, not 2",
+            "memory: 91 MiB in a worker, not 90",
+            "mails: 149 a second, not 150",
+            "worker: 121 MiB, not 120",
+            "webhooks: 99 a second, not 100",
+            "overdue: 31 s, not 30",
+            "overdue: a lock of 1.5 s, not 1",
+        ]
+        assert report.content()["comparisons"][0]["times"] == 2.1
+        assert all(line in report.text() for line in report.missed())
+
+    def test_two_cases_are_compared_within_a_round(self):
+        slowed_down = compared([run(50), run(10), run(40)], [run(100), run(15), run(80)])
+        assert slowed_down.times == 2
+        assert slowed_down.missed() == []
+        assert slowed_down.text() == "long window: 2.00 times short window (at most 2: reached)"
+
+    def test_a_case_without_a_reference_has_empty_cells(self):
+        login = Result("login", "login", 200, bookit=[run(30)])
+        heading, line, other = table([login, result(bookit=[run()], reference=[run()])])
+        assert "missed" not in line
+        assert "reached" in other
+        assert len(heading) >= len(login.title)
+
+
+@pytest.fixture
+def database_url(transactional_db):
+    """The URL of the test's own database, for processes of their own."""
+    parameters = connection.get_connection_params()
+    names = ("host", "port", "user", "password", "dbname")
+    conninfo = make_conninfo(**{name: parameters[name] for name in names})
+    with psycopg.connect(conninfo) as other:
+        known = other.info
+        yield f"postgresql://{known.user}:{known.password}@{known.host}:{known.port}/{known.dbname}"
+        other.execute("DROP SCHEMA IF EXISTS benchmark CASCADE")
+
+
+@pytest.mark.real_passwords
+def test_it_compares_bookit_with_the_reference_and_measures(database_url, tmp_path, monkeypatch):
+    # Without wrk, which knows whole seconds only.
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.setattr(jobs, "OVERDUE", 50)
+    monkeypatch.setattr(jobs, "CONFIRMED", 5)
+    monkeypatch.setattr(jobs, "EVENTS", 5)
+    measured = ("free-7-100", "free-50", "create", "create-silent", "publish")
+    options = Options(SMALL, seconds=0.2, rounds=1, workers=1, only=(*measured, *jobs.MEASURES))
+    report = benchmark(database_url, options, directory=tmp_path, say=lambda message: None)
+
+    one, many, created, silent, published = report.results
+    assert [result.unexpected for result in report.results] == [0] * 5
+    assert created.rate > 0
+    assert created.reference_rate
+    assert created.pgbench
+    compared, quietly = report.comparisons
+    assert (compared.one, compared.other) == (many, one)
+    assert compared.times > 1
+    assert (quietly.one, quietly.other) == (created, silent)
+    # As many events as bookings, but for those that were measured without.
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT count(*) - (SELECT count(*) FROM bookings_booking) FROM bookings_bookingevent"
+            " WHERE type = 'booking.created'"
+        )
+        missing = -cursor.fetchone()[0]
+    assert missing >= sum(silent.bookit[0].measurement.statuses.values()) > 0
+    mails, webhooks, overdue = report.jobs
+    # Both readers of each booking; and those of what expired, if a minute has begun meanwhile.
+    assert mails.count >= 10
+    assert webhooks.count == 5
+    assert webhooks.rate > 0
+    assert overdue.count == 50
+    assert mails.memory_mib
+    assert report.content()["results"][2]["name"] == "create"
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT count(*) FROM bookings_booking")
+        assert cursor.fetchone()[0] > SMALL.bookings + sum(fill.DIARIES)
+        cursor.execute("SELECT count(*) FROM bookings_slot")
+        slots = cursor.fetchone()[0] - fill.CLASS_SLOTS
+    assert slots % SERIES == 0
+    assert slots // SERIES > sum(published.bookit[0].measurement.statuses.values())

@@ -1,0 +1,347 @@
+import hashlib
+from collections import Counter, defaultdict
+from datetime import UTC, datetime, timedelta
+from io import StringIO
+from itertools import pairwise
+from time import process_time
+from types import SimpleNamespace
+from unittest.mock import patch
+from zoneinfo import ZoneInfo
+
+import pytest
+from django.contrib.auth.password_validation import validate_password
+from django.core.management import CommandError, call_command
+from django.db import transaction
+
+from accounts.models import User
+from accounts.tests.factories import UserFactory
+from bookings.availability.search import search
+from bookings.availability.terms import terms_of
+from bookings.models import Booking, BookingEvent, Slot
+from bookings.services import TRANSITIONS
+from bookit.tools.demo import fill_with_demo
+from bookit.tools.management.commands.seed_demo import Command
+from catalog.models import Calendar, OpeningHours, Service, TimeOff
+from catalog.tests.factories import ServiceFactory
+from reviews.models import Review
+
+Status = Booking.Status
+
+LISBON = ZoneInfo("Europe/Lisbon")
+SATURDAY = datetime(2026, 11, 21, 9, 40, tzinfo=UTC)
+MOMENTS = [
+    SATURDAY,
+    datetime(2026, 12, 26, 23, 59, 59, tzinfo=UTC),
+    datetime(2027, 3, 28, 0, 59, tzinfo=UTC),  # a minute before the clocks go forward
+]
+ACCOUNTS = Command.accounts
+
+
+def fill(at=SATURDAY):
+    fill_with_demo(at=at, say=lambda line: None)
+
+
+def seed(**options):
+    """Run the command as somebody at a terminal does."""
+    out = StringIO()
+    command = Command(stdout=out)
+    command._called_from_command_line = True
+    call_command(command, **options)
+    return out.getvalue()
+
+
+def digest():
+    """Return a fingerprint of all that a client can see of the town."""
+    rows = [
+        *User.objects.order_by("id").values_list("id", "name", "email", "role", "created_at"),
+        *Calendar.objects.order_by("id").values_list("id", "name", "provider_id", "created_at"),
+        *OpeningHours.objects.order_by("calendar_id", "weekday", "opens").values_list(
+            "calendar_id", "weekday", "opens", "closes"
+        ),
+        *TimeOff.objects.order_by("calendar_id", "start_time").values_list(
+            "calendar_id", "start_time", "end_time", "reason", "created_at"
+        ),
+        *Service.objects.order_by("id").values_list("id", "title", "price", "rating_sum"),
+        *Slot.objects.order_by("service_id", "start_time").values_list(
+            "service_id", "start_time", "capacity", "status", "created_at"
+        ),
+        *Booking.objects.order_by("id").values_list(
+            *("id", "user_id", "service_id", "slot__start_time", "seat", "start_time", "status"),
+            *("notes", "updated_at"),
+        ),
+        *(
+            # Slots have new ids each time.
+            (event.booking_id, event.type, event.at, {**event.data, "slot_id": None})
+            for event in BookingEvent.objects.order_by("id")
+        ),
+        *Review.objects.order_by("id").values_list("id", "booking_id", "rating", "comment"),
+    ]
+    return hashlib.sha256(repr(rows).encode()).hexdigest()
+
+
+def seen_at(at):
+    """Return what the town looks like at `at`, and leave nothing of it in the database."""
+    with transaction.atomic():
+        fill(at)
+        services = list(Service.objects.all())
+        ids = [service.pk for service in services]
+        town = SimpleNamespace(
+            at=at,
+            users=list(User.objects.all()),
+            calendars=list(Calendar.objects.select_related("provider")),
+            time_off=list(TimeOff.objects.all()),
+            services=services,
+            slots=list(Slot.objects.select_related("service")),
+            terms=terms_of(ids, at - timedelta(days=30)),
+            offered=search(ids, at, at + timedelta(days=60), at=at),
+            bookings=list(
+                Booking.objects.select_related("service", "user", "calendar__provider", "slot")
+            ),
+            histories=defaultdict(list),
+            reviews=list(Review.objects.select_related("booking")),
+            digest=digest(),
+        )
+        for event in BookingEvent.objects.order_by("id"):
+            town.histories[event.booking_id].append(event)
+        transaction.set_rollback(True)
+    return town
+
+
+# Once for all the tests that only look at it.
+@pytest.fixture(scope="module", params=MOMENTS, ids=str)
+def town(request, django_db_setup, django_db_blocker):
+    with django_db_blocker.unblock():
+        return seen_at(request.param)
+
+
+def test_there_is_something_of_everything(town):
+    states = Counter(booking.status for booking in town.bookings)
+    assert set(states) == set(Status)
+    assert states.most_common(1)[0][0] == Status.COMPLETED
+    assert 500 < states.total() < 1500
+    assert 25 <= len(town.services) <= 40
+    assert all(service.category for service in town.services)
+    assert sum(not service.is_active for service in town.services) == 1
+    assert sum(service.capacity == 12 for service in town.services) == 2
+    assert sum(user.role == "user" for user in town.users) == 60
+    assert all(user.email.endswith("@example.com") for user in town.users)
+    assert all(calendar.provider.role == "provider" for calendar in town.calendars)
+    comments = Counter(review.comment for review in town.reviews)
+    assert comments.pop("") > 10
+    assert len(comments) > 50
+    assert set(comments.values()) == {1}
+
+
+def test_there_are_open_hours_specialists_and_classes(town):
+    kinds = Counter((service.mode, service.capacity > 1) for service in town.services)
+    assert kinds["open", False] > 15
+    assert kinds["slots", False] == 3
+    assert kinds["slots", True] >= 5
+    ahead = Counter(slot.service_id for slot in town.slots if slot.start_time > town.at)
+    for service in town.services:
+        if service.mode == "slots" and service.is_active:
+            assert ahead[service.pk] >= 5
+        if service.is_active:
+            assert list(town.offered.free_times(town.terms[service.pk]))
+    assert any(
+        start.astimezone(LISBON).date() < end.astimezone(LISBON).date()
+        for terms in town.terms.values()
+        for start, end in terms.opening.periods(town.at, town.at + timedelta(days=7))
+    )
+
+
+def test_the_next_class_is_full_and_of_another_one_a_seat_is_held(town):
+    taken = Counter(booking.slot_id for booking in town.bookings if booking.active)
+    vinyasa = sorted(
+        (slot for slot in town.slots if slot.service.title == "Vinyasa Yoga"),
+        key=lambda slot: slot.start_time,
+    )
+    full, scarce = [slot for slot in vinyasa if slot.start_time > town.at + timedelta(days=1)][:2]
+    assert (taken[full.pk], taken[scarce.pk]) == (12, 10)
+    [hold] = [booking for booking in town.bookings if booking.status == Status.HELD]
+    assert hold.slot == scarce
+    assert hold.created_at <= town.at < hold.hold_expires_at
+
+
+def test_somebody_has_a_week_off_and_slots_on_days_off_are_cancelled(town):
+    lengths = [off.end_time - off.start_time for off in town.time_off]
+    assert max(lengths) >= timedelta(days=6, hours=23)
+    cancelled = {slot.pk for slot in town.slots if slot.status == "cancelled"}
+    assert cancelled
+    for slot in town.slots:
+        opening = town.terms[slot.service_id].opening
+        assert opening.is_off(slot.start_time, slot.end_time) == (slot.pk in cancelled)
+
+
+def test_every_booking_has_the_history_of_its_state(town):
+    for booking in town.bookings:
+        history = town.histories[booking.pk]
+        first, last = history[0], history[-1]
+        assert first.type in ("booking.created", "booking.held")
+        assert (first.type == "booking.held") == (booking.status == Status.HELD)
+        assert first.at == booking.created_at
+        assert first.actor_id == booking.user_id
+        assert last.at == booking.updated_at <= town.at
+        assert last.data["status"] == booking.status
+        assert last.data["seat"] == booking.seat
+        assert last.data["start_time"] == booking.start_time.isoformat()
+        for before, after in pairwise(history):
+            assert before.at <= after.at
+            if after.type == "booking.rescheduled":
+                assert after.data["status"] == before.data["status"]
+                assert after.data["was"]["start_time"] == before.data["start_time"]
+            else:
+                assert after.type == f"booking.{after.data['status']}"
+                assert after.data["status"] in TRANSITIONS[before.data["status"]]
+                assert after.data["was"] == {"status": before.data["status"]}
+
+
+def test_what_is_past_is_over_and_what_is_ahead_is_not(town):
+    for booking in town.bookings:
+        if booking.status in (Status.PENDING, Status.HELD):
+            assert booking.start_time > town.at
+        elif booking.status == Status.CONFIRMED:
+            assert booking.end_time > town.at - timedelta(minutes=1)
+        elif booking.status != Status.CANCELLED:
+            assert booking.end_time <= town.at
+
+
+def test_every_booking_is_in_a_slot_or_on_the_grid_of_its_opening_hours(town):
+    for booking in town.bookings:
+        terms, slot = town.terms[booking.service_id], booking.slot
+        assert booking.end_time - booking.start_time == terms.duration
+        assert terms.opening.contains(booking.start_time, booking.end_time)
+        if booking.service.mode == "slots":
+            assert slot.start_time == booking.start_time
+            assert slot.created_at < booking.created_at
+            assert booking.seat <= slot.capacity
+            assert slot.status == "scheduled"
+        else:
+            assert slot is None
+            assert any(
+                opens <= booking.start_time
+                and booking.end_time <= closes
+                and (booking.start_time - opens) % terms.step == timedelta(0)
+                for opens, closes in terms.opening.periods(booking.start_time, booking.end_time)
+            )
+
+
+def test_every_booking_keeps_to_the_rules_of_its_service(town):
+    for booking in town.bookings:
+        service = booking.service
+        ahead = booking.start_time - booking.created_at
+        assert timedelta(minutes=service.min_notice_minutes) <= ahead
+        assert ahead <= timedelta(days=service.max_advance_days or 366)
+        assert max(booking.user.created_at, service.created_at) < booking.created_at
+        assert (booking.price, booking.currency) == (service.price, "EUR")
+        assert 1 <= booking.seat <= service.capacity
+
+
+def test_nobody_is_in_two_places_at_once(town):
+    periods = defaultdict(list)
+    for booking in town.bookings:
+        if booking.active:
+            periods[booking.user_id].append((booking.start_time, booking.end_time))
+    for taken in periods.values():
+        assert all(before[1] <= after[0] for before, after in pairwise(sorted(taken)))
+
+
+def test_ratings_are_those_of_the_reviews(town):
+    ratings = defaultdict(list)
+    for review in town.reviews:
+        ratings[review.service_id].append(review.rating)
+    for service in town.services:
+        assert service.rating_sum == sum(ratings[service.pk])
+        assert service.rating_count == len(ratings[service.pk])
+
+
+def test_reviews_are_of_completed_bookings_by_those_who_came(town):
+    for review in town.reviews:
+        assert review.booking.status == Status.COMPLETED
+        assert review.user_id == review.booking.user_id
+        assert review.service_id == review.booking.service_id
+        assert review.booking.end_time < review.created_at < town.at
+
+
+def test_the_documented_accounts_find_something_to_do(town):
+    of_ana = [booking for booking in town.bookings if booking.user.email == "ana@example.com"]
+    reviewed = {review.booking_id for review in town.reviews}
+    assert any(booking.status == Status.PENDING for booking in of_ana)
+    assert any(booking.status == Status.CONFIRMED for booking in of_ana)
+    assert any(
+        booking.status == Status.COMPLETED and booking.pk not in reviewed for booking in of_ana
+    )
+    asked = {
+        booking.calendar.provider.email
+        for booking in town.bookings
+        if booking.status == Status.PENDING
+    }
+    assert {"rui@example.com", "beatriz@example.com"} <= asked
+
+
+@pytest.mark.django_db
+def test_the_same_moment_gives_the_same_town_with_the_same_ids(town):
+    assert seen_at(town.at).digest == town.digest
+
+
+@pytest.mark.django_db
+def test_a_second_run_changes_nothing_and_says_so():
+    first = seed()
+    stages = [line.split(":")[0] for line in first.splitlines()[:5]]
+    assert stages == ["People", "Catalog", "Timetable", "Bookings", "Reviews"]
+    for role, email, password in ACCOUNTS:
+        assert f"  {role:<10}{email:<22}{password}\n" in first
+    before = digest()
+    assert "There are services already." in seed()
+    assert digest() == before
+
+
+@pytest.mark.django_db
+def test_a_database_with_a_service_is_left_alone():
+    ServiceFactory()
+    assert "nothing was changed" in seed()
+    assert Service.objects.count() == 1
+    assert not Booking.objects.exists()
+
+
+@pytest.mark.django_db
+def test_somebody_who_has_one_of_the_addresses_keeps_it():
+    UserFactory(email="rui@example.com")
+    assert "rui@example.com has an account already." in seed()
+    assert User.objects.count() == 1
+
+
+@pytest.mark.django_db
+def test_all_of_it_is_stored_or_nothing():
+    with (
+        patch.object(Review.objects, "bulk_create", side_effect=RuntimeError),
+        pytest.raises(RuntimeError),
+    ):
+        fill()
+    assert not User.objects.exists()
+    assert not BookingEvent.objects.exists()
+
+
+@pytest.mark.django_db
+@pytest.mark.real_passwords
+def test_it_takes_a_moment_and_then_the_documented_accounts_can_sign_in(api):
+    started = process_time()
+    seed()
+    assert process_time() - started < 10
+    assert {role for role, _, _ in ACCOUNTS} == {"admin", "user", "provider"}
+    for role, email, password in ACCOUNTS:
+        answer = api.post("/auth/login", {"email": email, "password": password})
+        assert answer.status_code == 200
+        assert answer.json()["role"] == role
+        validate_password(password, User.objects.get(email=email))
+
+
+@pytest.mark.django_db
+def test_production_refuses_known_passwords_unless_forced(settings):
+    settings.PRODUCTION = True
+    with pytest.raises(CommandError, match="known passwords") as refusal:
+        seed()
+    assert "\n" not in str(refusal.value)
+    assert not User.objects.exists()
+    assert seed(force=True, verbosity=0) == ""
+    assert User.objects.exists()

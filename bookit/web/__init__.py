@@ -1,0 +1,1 @@
+"""What surrounds every request: middleware, headers, pages and static files."""

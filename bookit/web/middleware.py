@@ -1,0 +1,295 @@
+"""The outermost layer: the request's id, its log line, and errors that no view has answered."""
+
+import logging
+import re
+from collections.abc import Callable
+from time import monotonic, perf_counter
+from typing import Any
+
+from django.conf import settings
+from django.contrib.admin.exceptions import (
+    DisallowedModelAdminLookup,
+    DisallowedModelAdminToField,
+)
+from django.contrib.auth.middleware import AuthenticationMiddleware
+from django.contrib.messages.middleware import MessageMiddleware
+from django.contrib.sessions.middleware import SessionMiddleware
+from django.core.exceptions import DisallowedHost, RequestDataTooBig
+from django.db import DataError, InterfaceError, OperationalError
+from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed
+from django.utils.deprecation import MiddlewareMixin
+from uuid_utils import uuid7
+
+from bookit import deadlines
+from bookit.adminsite import errors
+from bookit.adminsite.csrf import csrf_page
+from bookit.adminsite.refusals import REFUSALS, message_of
+from bookit.api.addresses import client_address
+from bookit.api.throttles import count_request, origin
+from bookit.errors import LimitExceeded, pending, problems
+from bookit.request_id import request_id
+from bookit.web import pages
+from bookit.web.headers import protect
+
+logger = logging.getLogger("bookit.request")
+
+HEALTH = frozenset({"/health", "/health/ready"})
+# Seconds between two lines about hosts that are not ours.
+REFUSALS_PAUSE = 60.0
+
+REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}", re.ASCII)
+
+
+class RequestMiddleware:
+    """Names every request, answers what nobody answered, and writes one line about it."""
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        """Handle a request."""
+        started = perf_counter()
+        given = request.META.get("HTTP_X_REQUEST_ID", "")
+        name = given if REQUEST_ID.fullmatch(given) else str(uuid7())
+        token = request_id.set(name)
+        try:
+            if deadlines.begin():
+                response = self.get_response(request)
+            else:
+                response = refuse(
+                    request, "service_unavailable", "The request waited too long for its turn."
+                )
+            if isinstance(response, HttpResponseNotAllowed):
+                # The answer of Django's own views to a wrong method.
+                allowed = response["Allow"]
+                response = refuse(request, "method_not_allowed")
+                response["Allow"] = allowed
+            response["X-Request-ID"] = name
+            protect(request, response)
+            for header, value in getattr(request, "rate_limit", {}).items():
+                response[header] = value
+            if not (response.streaming or response.status_code in (204, 304)):
+                response["Content-Length"] = str(len(response.content))
+            self.log(request, response, perf_counter() - started)
+            return response
+        finally:
+            deadlines.end()
+            request_id.reset(token)
+
+    def process_exception(self, request: HttpRequest, exception: Exception) -> HttpResponse | None:
+        """Answer what a view outside DRF cannot: PostgreSQL is away, or refuses a value."""
+        if isinstance(exception, OperationalError | InterfaceError):
+            return database_failure(request, exception)
+        if isinstance(exception, LimitExceeded):
+            return too_many(request, exception)
+        if pending.is_cause(exception):
+            return refuse(request, "service_unavailable", problems.UPDATING)
+        if isinstance(exception, DataError):
+            # A null character, or a number beyond its column, in a parameter of the admin site.
+            logger.warning("value refused by the database: %s", type(exception.__cause__).__name__)
+            return refuse(request, "validation_error", "A value is out of range.")
+        if errors.is_admin_page(request) and isinstance(exception, REFUSALS):
+            # What no form and no list has answered; the API's views have a handler of their own.
+            return errors.page(request, 400, message_of(exception))
+        return None
+
+    def log(self, request: HttpRequest, response: HttpResponse, seconds: float) -> None:
+        """Write the line of a finished request."""
+        # Health checks come every few seconds; only those that fail are worth a line.
+        level = logging.DEBUG if _is_good_health(request, response) else logging.INFO
+        if not logger.isEnabledFor(level):
+            return
+        match = request.resolver_match
+        # Who has shown a token; in the admin site, to whom the session has turned out to belong.
+        user = getattr(request, "signed_in", None) or getattr(
+            getattr(request, "_cached_user", None), "pk", None
+        )
+        logger.log(
+            level,
+            "%s %s %s",
+            request.method,
+            request.path,
+            response.status_code,
+            extra={
+                "method": request.method,
+                "path": request.path,
+                "route": match.route if match else None,
+                "status": response.status_code,
+                "duration_ms": round(seconds * 1000, 2),
+                "user_id": user and str(user),
+                "client": client_address(request),
+            },
+        )
+
+
+def _is_good_health(request: HttpRequest, response: HttpResponse) -> bool:
+    return response.status_code == 200 and request.path_info in HEALTH
+
+
+class HostMiddleware:
+    """Refuses requests to hosts that are not in ALLOWED_HOSTS, but for health checks.
+
+    Those come from inside, to any name.
+    """
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
+        self.get_response = get_response
+        self._refused_at = float("-inf")
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        """Handle a request."""
+        if request.path_info not in HEALTH:
+            try:
+                request.get_host()
+            except DisallowedHost:
+                return self.refuse(request)
+        return self.get_response(request)
+
+    def refuse(self, request: HttpRequest) -> HttpResponse:
+        """Answer, and write at most one line a minute about it.
+
+        Those who scan the internet's addresses send any number of names.
+        """
+        if monotonic() - self._refused_at >= REFUSALS_PAUSE:
+            self._refused_at = monotonic()
+            logger.warning(
+                "refused a request to host %r, which is not in ALLOWED_HOSTS (%s)",
+                request.META.get("HTTP_HOST", "")[:100],
+                ", ".join(settings.ALLOWED_HOSTS),
+            )
+        message = (
+            "This server does not answer to this host name."
+            " Its operator can add the name to the setting ALLOWED_HOSTS."
+        )
+        field = {"field": "Host", "code": "invalid", "message": message}
+        return problems.response("validation_error", message, errors=[field])
+
+
+# Answered however often it is asked for: it costs nothing, and what does not answer is restarted.
+UNLIMITED = {pages.health}
+# With a count of its own: an orchestrator must not take a server for one that is not ready because
+# of what others ask for from the same address.
+COUNTED_APART = {pages.ready}
+PASSWORD_FORMS = {"admin:login", "admin:password_change"}
+
+
+class ThrottleMiddleware:
+    """Counts what no endpoint of the API counts: pages, the admin site, and refused requests."""
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        """Handle a request."""
+        response = self.get_response(request)
+        if not hasattr(request, "rate_limit"):
+            # An unknown path, a bad token, a request that is malformed: nobody has counted it yet.
+            try:
+                count_request(request, "anon", origin(request))
+            except LimitExceeded as error:
+                response = too_many(request, error)
+        return response
+
+    def process_view(
+        self, request: HttpRequest, view: Callable[..., HttpResponse], *arguments: Any
+    ) -> HttpResponse | None:
+        """Count a request before its page is made."""
+        if hasattr(view, "cls"):
+            return None  # One of DRF's, which counts by itself once it knows who asks.
+        if view in UNLIMITED:
+            request.rate_limit = {}  # type: ignore[attr-defined]
+            return None
+        try:
+            count_request(request, *self.scope(request, view))
+        except LimitExceeded as error:
+            return too_many(request, error)
+        except (OperationalError, InterfaceError) as error:
+            return database_failure(request, error)
+        return None
+
+    def scope(self, request: HttpRequest, view: Callable[..., HttpResponse]) -> tuple[str, str]:
+        """Return the name of the limit and whose count it is."""
+        if view in COUNTED_APART:
+            return "anon", f"{origin(request)} {request.path_info}"
+        match = request.resolver_match
+        if request.method == "POST" and match and match.view_name in PASSWORD_FORMS:
+            return "auth", origin(request)
+        user = getattr(request, "user", None)
+        if user is not None and user.is_authenticated:
+            return "user", str(user.pk)
+        return "anon", origin(request)
+
+
+class InAdminSite(MiddlewareMixin):
+    """Leaves to a middleware of Django's the pages it is there for: the API knows no cookies."""
+
+    def __call__(self, request: HttpRequest) -> Any:
+        """Handle a request."""
+        if request.path_info.startswith("/admin/"):
+            return super().__call__(request)
+        return self.get_response(request)
+
+
+class AdminSessionMiddleware(InAdminSite, SessionMiddleware):
+    """Sessions of the admin site."""
+
+
+class AdminAuthenticationMiddleware(InAdminSite, AuthenticationMiddleware):
+    """The user of a session of the admin site."""
+
+
+class AdminMessageMiddleware(InAdminSite, MessageMiddleware):
+    """Messages of the admin site."""
+
+
+def database_failure(request: HttpRequest, exception: Exception) -> HttpResponse:
+    """Answer when PostgreSQL is away."""
+    logger.error("database unavailable: %s", type(exception.__cause__ or exception).__name__)
+    return refuse(request, "service_unavailable")
+
+
+def too_many(request: HttpRequest, error: LimitExceeded) -> HttpResponse:
+    """Answer a request beyond a limit."""
+    response = refuse(request, "throttled")
+    response["Retry-After"] = str(error.wait)
+    return response
+
+
+def refuse(request: HttpRequest, code: str, detail: str = "") -> HttpResponse:
+    """Answer with a problem document, or with a page where a person reads it."""
+    if errors.is_admin_page(request):
+        return errors.page(request, problems.plumbing(code).status, detail)
+    return problems.response(code, detail)
+
+
+def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
+    """Answer a request that Django itself refused (`handler400`)."""
+    if isinstance(exception, RequestDataTooBig):
+        return refuse(request, "payload_too_large")
+    if isinstance(exception, DisallowedModelAdminLookup | DisallowedModelAdminToField):
+        return refuse(request, "validation_error", str(exception).rstrip(".") + ".")
+    return refuse(request, "validation_error", "The request is malformed.")
+
+
+def forbidden(request: HttpRequest, exception: Exception) -> HttpResponse:
+    """Answer a permission that a Django view denied (`handler403`)."""
+    return refuse(request, "permission_denied")
+
+
+def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
+    """Answer an address that does not exist (`handler404`)."""
+    return refuse(request, "not_found")
+
+
+def server_error(request: HttpRequest) -> HttpResponse:
+    """Answer a bug (`handler500`); its traceback is in the log under the request id."""
+    return refuse(request, "internal_error")
+
+
+def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:
+    """Answer a form without a valid CSRF token (`CSRF_FAILURE_VIEW`)."""
+    if errors.is_admin_page(request):
+        return csrf_page(request, reason)
+    return problems.response(
+        "permission_denied", f"CSRF check failed: {reason} Reload the page and try again."
+    )
