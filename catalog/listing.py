@@ -60,7 +60,7 @@ COUNT_OF_PAGE = "CASE WHEN {is_full} THEN {count} ELSE (SELECT count(*) FROM mat
 # it is not asked where there are not as many services.
 HAS_MORE = """
 CASE WHEN (
-    SELECT reltuples NOT BETWEEN 0 AND {most}
+    SELECT reltuples NOT BETWEEN 1 AND {most}
     FROM pg_class WHERE oid = 'catalog_service'::regclass
 ) THEN EXISTS (SELECT FROM catalog_service WHERE {conditions} OFFSET {most}) ELSE false END
 """

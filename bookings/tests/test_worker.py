@@ -195,6 +195,46 @@ def test_after_a_restart_of_postgresql_jobs_are_done(serve, tmp_path):
         assert everything.end() == 0
 
 
+def crash(url):
+    """Kill a process of PostgreSQL, which ends all others and recovers, as after a power cut."""
+    with psycopg.connect(url, autocommit=True) as doomed:
+        os.kill(doomed.info.backend_pid, signal.SIGKILL)
+
+    def has_recovered():
+        try:
+            with psycopg.connect(url) as asking:
+                return asking.execute("SELECT 1").fetchone()
+        except psycopg.OperationalError:
+            return None
+
+    until(has_recovered)
+
+
+def test_a_job_that_has_ended_stays_so_when_postgresql_crashes(serve, tmp_path):
+    """Its worker lives on, so nobody would take the job for that of a dead one."""
+    # What is not waited for reaches the disk after ten seconds.
+    with running(tmp_path / "postgres", settings={"wal_writer_delay": "10s"}) as url:
+        migrate(url)
+        overdue(url)
+        everything = serve(url)
+        until(lambda: everything.ask("SELECT id FROM procrastinate_workers"))
+        defer(url, COMPLETE)
+        until(lambda: everything.ask("SELECT status FROM bookings_booking") == [("completed",)])
+        until(lambda: everything.jobs(COMPLETE) == [])
+        crash(url)
+        assert everything.ask("SELECT status FROM bookings_booking") == [("completed",)]
+        until(lambda: everything.jobs(COMPLETE) == [], seconds=10)
+
+        # The control: what is not waited for is taken back.
+        with psycopg.connect(url, autocommit=True) as other:
+            other.execute("UPDATE bookings_booking SET notes = 'on disk'")
+            other.execute("SET synchronous_commit = off")
+            other.execute("UPDATE bookings_booking SET notes = 'not on disk'")
+        crash(url)
+        assert everything.ask("SELECT notes FROM bookings_booking") == [("on disk",)]
+        assert everything.end() == 0
+
+
 @pytest.mark.django_db(transaction=True)
 def test_webhooks_are_told_whatever_the_others_do(worker):
     stop = threading.Event()

@@ -19,6 +19,7 @@ from procrastinate.exceptions import ConnectorException, UniqueViolation
 from procrastinate.jobs import Status
 from procrastinate.psycopg_connector import PsycopgConnector
 from procrastinate.signals import on_stop
+from procrastinate.sql import queries
 from psycopg.conninfo import conninfo_to_dict
 
 from bookit.database.batches import BATCH
@@ -56,9 +57,16 @@ WEBHOOK_OPTIONS: dict[str, Any] = {
     "fetch_job_polling_interval": 0.5,
 }
 
-# Who does a job need not wait for the disk before it begins and after it ends: what a crash of
-# PostgreSQL takes back is done again, as it is when a worker dies.
+# A worker need not wait for the disk before it begins a job: if PostgreSQL crashes, the job is done
+# again, as it is when a worker dies.
 WHAT_MAY_BE_LOST = "-c synchronous_commit=off"
+# But the end of a job must be on disk. If a crash took it back, the job would look as if its worker
+# were still doing it for as long as that worker lives, and would keep others with its lock waiting.
+_FINISH = queries["finish_job"]
+_FINISH_DURABLY: Any = f"""
+WITH durable AS MATERIALIZED (SELECT set_config('synchronous_commit', 'on', true))
+{_FINISH.rstrip().removesuffix(";")} FROM durable
+"""  # noqa: S608 - procrastinate's own statement
 
 
 class UnknownQueue(Exception):
@@ -97,6 +105,8 @@ class WorkerConnector(PsycopgConnector):
 
     async def execute_query_async(self, query: LiteralString, **arguments: Any) -> None:
         """Run a statement, and let it count as a sign of life; one of them is the heartbeat."""
+        if query == _FINISH:
+            query = _FINISH_DURABLY
         await super().execute_query_async(query, **arguments)
         _show_life()
 
