@@ -1,1 +1,1 @@
-"""What every endpoint shares: views, shapes, filters, pages of lists, rates and the OpenAPI document."""
+"""What every endpoint shares: views, shapes, filters, pages, rate limits and the schema."""

@@ -16,7 +16,7 @@ from django.core.exceptions import ImproperlyConfigured
 
 from bookit.runtime import environment
 
-BASE_DIR = Path(__file__).resolve().parent.parent
+BASE_DIR = Path(__file__).resolve().parents[2]
 
 # Set by a program that has warned, so that the programs that it starts do not warn again.
 WARNED = "BOOKIT_WARNED_BY"

@@ -23,7 +23,7 @@ def sources(package):
     return [
         path
         for path in sorted((BASE_DIR / package).rglob("*.py"))
-        if not {"tests", "migrations", "__pycache__"} & set(path.parts)
+        if not {"tests", "migrations", "__pycache__", "conftest.py"} & set(path.parts)
     ]
 
 

@@ -186,10 +186,12 @@ FEW = {
     "bookings/payloads.py: pk__in={event.booking_id for event in events}": "a page, or a batch",
     "bookings/serializers.py: pk__in=[slot.pk for slot in slots]": "slots published by a request",
     "bookings/services.py: booking.delete": "one row, and its review",
-    "bookings/slots/services.py: slot.delete": "one row, and its waiting list, which is deleted unloaded",
+    "bookings/slots/services.py: slot.delete": "one row, and its waiting list, unloaded",
     "bookings/waitlist/services.py: pk__in=slot_ids": "slots of MOST events",
     "bookings/waitlist/services.py: slot__in=slot_ids": "slots of MOST events",
-    "bookings/webhooks/services.py: Webhook.objects.filter(pk=webhook_id).delete": "after its deliveries",
+    "bookings/webhooks/services.py: Webhook.objects.filter(pk=webhook_id).delete": (
+        "after its deliveries"
+    ),
     "bookit/management/commands/serve.py: email__in=emails": "the demo accounts",
     "catalog/services.py: calendar.delete": "one row, and its hours and time off",
     "catalog/services.py: calendar.hours.all().delete": "the opening hours of a week",

