@@ -20,6 +20,7 @@ from procrastinate.jobs import Status
 from procrastinate.psycopg_connector import PsycopgConnector
 from procrastinate.signals import on_stop
 from procrastinate.sql import queries
+from psycopg import InterfaceError, OperationalError
 from psycopg.conninfo import conninfo_to_dict
 
 from bookit.batches import BATCH
@@ -105,7 +106,10 @@ class WorkerConnector(PsycopgConnector):
         """Run a statement, and let it count as a sign of life; one of them is the heartbeat."""
         if query == _FINISH:
             query = _FINISH_DURABLY
-        await super().execute_query_async(query, **arguments)
+        if query in (_FINISH_DURABLY, queries["retry_job"]):
+            await self._until_written(query, arguments)
+        else:
+            await super().execute_query_async(query, **arguments)
         _show_life()
 
     async def execute_query_one_async(
@@ -115,6 +119,24 @@ class WorkerConnector(PsycopgConnector):
         row = await super().execute_query_one_async(query, **arguments)
         _show_life()
         return row
+
+    async def _until_written(self, query: LiteralString, arguments: dict[str, Any]) -> None:
+        """Write what became of a job, however long PostgreSQL is away.
+
+        procrastinate drops an error of this statement, and the job would be `doing` for as long as
+        its worker lives.
+        """
+        was_tried = False
+        while True:
+            try:
+                return await super().execute_query_async(query, **arguments)
+            except ConnectorException as error:
+                if not isinstance(error.__cause__, OperationalError | InterfaceError):
+                    if was_tried:  # The first attempt has written it, but its answer was lost.
+                        return None
+                    raise
+            was_tried = True
+            await asyncio.sleep(1)
 
     def get_sync_connector(self) -> BaseConnector:
         """Return Django's connection, for jobs that enqueue others."""
