@@ -59,13 +59,17 @@ WEBHOOK_OPTIONS: dict[str, Any] = {
 # A worker need not wait for the disk before it begins a job: if PostgreSQL crashes, the job is done
 # again, as it is when a worker dies.
 WHAT_MAY_BE_LOST = "-c synchronous_commit=off"
-# But the end of a job must be on disk. If a crash took it back, the job would look as if its worker
-# were still doing it for as long as that worker lives, and would keep others with its lock waiting.
-_FINISH = queries["finish_job"]
-_FINISH_DURABLY: Any = f"""
+# But what became of a job must be on disk. If a crash took it back, the job would look as if its
+# worker were still doing it for as long as that worker lives, and others with its lock would wait.
+_DURABLY = """
 WITH durable AS MATERIALIZED (SELECT set_config('synchronous_commit', 'on', true))
-{_FINISH.rstrip().removesuffix(";")} FROM durable
-"""  # noqa: S608 - procrastinate's own statement
+{} FROM durable
+"""
+# procrastinate's statements that write what became of a job, and what is run in their place.
+_OUTCOMES: dict[str, Any] = {
+    query: _DURABLY.format(query.rstrip().removesuffix(";"))
+    for query in (queries["finish_job"], queries["retry_job"])
+}
 
 
 class UnknownQueue(Exception):
@@ -104,10 +108,8 @@ class WorkerConnector(PsycopgConnector):
 
     async def execute_query_async(self, query: LiteralString, **arguments: Any) -> None:
         """Run a statement, and let it count as a sign of life; one of them is the heartbeat."""
-        if query == _FINISH:
-            query = _FINISH_DURABLY
-        if query in (_FINISH_DURABLY, queries["retry_job"]):
-            await self._until_written(query, arguments)
+        if query in _OUTCOMES:
+            await self._until_written(_OUTCOMES[query], arguments)
         else:
             await super().execute_query_async(query, **arguments)
         _show_life()

@@ -1,5 +1,6 @@
 """Jobs in the hands of real workers: what is killed, cut off or in between is done all the same."""
 
+import asyncio
 import os
 import re
 import shutil
@@ -7,16 +8,19 @@ import signal
 import subprocess
 import threading
 import time
+from datetime import UTC, datetime, timedelta
 
 import psycopg
 import pytest
 import standardwebhooks
 from django.core.management import call_command
 from procrastinate.contrib.django import app
+from procrastinate.sql import queries
 
 from bookings.models import Attempt, Booking, BookingEvent, Delivery
 from bookings.tests.factories import TUESDAY, BookingFactory, WebhookFactory
 from bookings.tests.workers import PATIENCE, Worker, database_url, until
+from bookit import jobs
 from bookit.benchmark.servers import migrate
 from bookit.embedded_postgres import running
 from bookit.tests.processes import free_port
@@ -210,6 +214,17 @@ def crash(url):
     until(has_recovered)
 
 
+async def try_again(url, job):
+    """End a job as a worker does whose attempt has failed."""
+    options = {"conninfo": url, "kwargs": {"options": jobs.WHAT_MAY_BE_LOST}}
+    connector = jobs.WorkerConnector(app.connector, **options)
+    await connector.open_async()
+    arguments = dict.fromkeys(["new_priority", "new_queue_name", "new_lock"])
+    at = datetime.now(UTC) + timedelta(hours=1)
+    await connector.execute_query_async(queries["retry_job"], job_id=job, retry_at=at, **arguments)
+    await connector.close_async()
+
+
 def test_a_job_that_has_ended_stays_so_when_postgresql_crashes(serve, tmp_path):
     """Its worker lives on, so nobody would take the job for that of a dead one."""
     # What is not waited for reaches the disk after ten seconds.
@@ -224,6 +239,16 @@ def test_a_job_that_has_ended_stays_so_when_postgresql_crashes(serve, tmp_path):
         crash(url)
         assert everything.ask("SELECT status FROM bookings_booking") == [("completed",)]
         until(lambda: everything.jobs(COMPLETE) == [], seconds=10)
+
+        with psycopg.connect(url, autocommit=True) as other:
+            [job] = other.execute(
+                "INSERT INTO procrastinate_jobs (queue_name, task_name, status, worker_id)"
+                " SELECT 'any', 'any', 'doing', min(id) FROM procrastinate_workers RETURNING id"
+            ).fetchone()
+        asyncio.run(try_again(url, job))
+        assert everything.state(job) == "todo"
+        crash(url)
+        assert everything.state(job) == "todo"
 
         # The control: what is not waited for is taken back.
         with psycopg.connect(url, autocommit=True) as other:
