@@ -49,10 +49,10 @@ ranked AS MATERIALIZED (
 )
 """
 # If ranked services fill the page, the others are counted but not read.
-IS_FULL = "(SELECT count(*) >= {stop} FROM ranked)"
+IS_FULL = "(SELECT count(*) >= %s FROM ranked)"
 PAGE = """
 WITH matches AS MATERIALIZED ({matches}), {found}
-SELECT id, {count}, {has_more} FROM found ORDER BY {order} LIMIT {limit} OFFSET {start}
+SELECT id, {count}, {has_more} FROM found ORDER BY {order} LIMIT %s OFFSET %s
 """
 COUNT = "(SELECT count(*) FROM ({matches}) AS counted)"
 COUNT_OF_PAGE = "CASE WHEN {is_full} THEN {count} ELSE (SELECT count(*) FROM matches) END"
@@ -153,26 +153,26 @@ class Listing:
         names = [_column(term) for term in self.order]
         columns = [*dict.fromkeys(["id", *(name for name in names if name != "relevance")])]
         matches, values = self._matches(columns)
-        is_full, found, ranked = "false", "found AS (SELECT * FROM matches)", ()
+        is_full: Part = ("false", ())
+        found: Part = ("found AS (SELECT * FROM matches)", ())
         if "relevance" in names:
             if names[0] == "relevance" and _descends(self.order[0]):
-                is_full = IS_FULL.format(stop=stop)
-            found, ranked = self._ranked(columns, is_full)
+                is_full = (IS_FULL, (stop,))
+            found = self._ranked(columns, is_full)
         count, counted = self._counting()
         has_more, asked = self._has_more()
         text = PAGE.format(
             matches=matches,
-            found=found,
-            count=COUNT_OF_PAGE.format(is_full=is_full, count=count),
+            found=found[0],
+            count=COUNT_OF_PAGE.format(is_full=is_full[0], count=count),
             has_more=has_more,
             order=", ".join(
                 f"{name} {'DESC' if _descends(term) else 'ASC'} NULLS LAST"
                 for name, term in zip(names, self.order, strict=True)
             ),
-            limit=stop - start,
-            start=start,
         )
-        rows = self._fetch(text, (*values, *ranked, *counted, *asked))
+        values += (*found[1], *is_full[1], *counted, *asked, stop - start, start)
+        rows = self._fetch(text, values)
         if rows:
             self._set_count(*rows[0][1:])
         return [row[0] for row in rows]
@@ -203,9 +203,10 @@ class Listing:
         """Return the conditions that the index of words answers."""
         assert self.words is not None  # noqa: S101 - only called for a search by words
         query, wanted = self.words.query().as_sql(None, None)
+        if template == DESCRIBED:
+            return template.format(query=query), (*wanted,)
         rank, ranked = self.words.rank().as_sql(None, None)
-        values = (*wanted, *ranked) if "{rank}" in template else (*wanted,)
-        return template.format(query=query, rank=rank), values
+        return template.format(query=query, rank=rank), (*wanted, *ranked)
 
     def _matches(self, columns: list[str], template: str = DESCRIBED) -> Part:
         """Return the statement that finds services in any order."""
@@ -214,7 +215,7 @@ class Listing:
         text = MATCHES.format(conditions=conditions, most=MOST_FOUND, filtered=filtered)
         return text, (*wanted, *values)
 
-    def _ranked(self, columns: list[str], is_full: str) -> Part:
+    def _ranked(self, columns: list[str], is_full: Part) -> Part:
         """Return the clauses whose `found` holds the matches with their relevance."""
         assert self.words is not None  # noqa: S101 - only called for a search by words
         rank, ranked = self.words.rank().as_sql(None, None)
@@ -225,9 +226,9 @@ class Listing:
             by_length=BY_LENGTH,
             titled=titled,
             most_ranked=MOST_RANKED,
-            is_full=is_full,
+            is_full=is_full[0],
         )
-        return text, (*ranked, *values)
+        return text, (*ranked, *values, *is_full[1])
 
     def _fetch(self, text: str, values: tuple[Any, ...]) -> list[Any]:
         connection: Any = connections[self.services.db]

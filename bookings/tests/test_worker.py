@@ -1,25 +1,29 @@
 """Jobs in the hands of real workers: what is killed, cut off or in between is done all the same."""
 
+import asyncio
 import os
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import threading
 import time
+from datetime import UTC, datetime, timedelta
 
 import psycopg
 import pytest
 import standardwebhooks
 from django.core.management import call_command
 from procrastinate.contrib.django import app
+from procrastinate.sql import queries
 
 from bookings.models import Booking, BookingEvent
 from bookings.tests.factories import TUESDAY, BookingFactory, WebhookFactory
 from bookings.tests.workers import PATIENCE, Worker, database_url, until
 from bookings.webhooks.models import Attempt, Delivery
+from bookit.jobs import queues
 from bookit.runtime.embedded_postgres import running
+from bookit.tests.processes import free_port
 from bookit.tests.receiver import answer, receiver
 from bookit.tools.benchmark.servers import migrate
 
@@ -79,7 +83,8 @@ class TestOneWorker:
     def test_a_job_whose_worker_was_killed_is_done_by_another(self, worker, request, capsys):
         booking = BookingFactory(status="confirmed", start_time=LONG_AGO)
         rival = request.getfixturevalue("in_the_way")
-        job = app.configure_task(COMPLETE).defer(timestamp=0)
+        # Or it is given up, if the clock's own job of the next minute waits already.
+        job = app.configure_task(COMPLETE, queueing_lock="of this test").defer(timestamp=0)
         killed = worker()
         until(lambda: killed.state(job) == "doing")
         killed.process.send_signal(signal.SIGKILL)
@@ -210,6 +215,17 @@ def crash(url):
     until(has_recovered)
 
 
+async def try_again(url, job):
+    """End a job as a worker does whose attempt has failed."""
+    options = {"conninfo": url, "kwargs": {"options": queues.WHAT_MAY_BE_LOST}}
+    connector = queues.WorkerConnector(app.connector, **options)
+    await connector.open_async()
+    arguments = dict.fromkeys(["new_priority", "new_queue_name", "new_lock"])
+    at = datetime.now(UTC) + timedelta(hours=1)
+    await connector.execute_query_async(queries["retry_job"], job_id=job, retry_at=at, **arguments)
+    await connector.close_async()
+
+
 def test_a_job_that_has_ended_stays_so_when_postgresql_crashes(serve, tmp_path):
     """Its worker lives on, so nobody would take the job for that of a dead one."""
     # What is not waited for reaches the disk after ten seconds.
@@ -224,6 +240,16 @@ def test_a_job_that_has_ended_stays_so_when_postgresql_crashes(serve, tmp_path):
         crash(url)
         assert everything.ask("SELECT status FROM bookings_booking") == [("completed",)]
         until(lambda: everything.jobs(COMPLETE) == [], seconds=10)
+
+        with psycopg.connect(url, autocommit=True) as other:
+            [job] = other.execute(
+                "INSERT INTO procrastinate_jobs (queue_name, task_name, status, worker_id)"
+                " SELECT 'any', 'any', 'doing', min(id) FROM procrastinate_workers RETURNING id"
+            ).fetchone()
+        asyncio.run(try_again(url, job))
+        assert everything.state(job) == "todo"
+        crash(url)
+        assert everything.state(job) == "todo"
 
         # The control: what is not waited for is taken back.
         with psycopg.connect(url, autocommit=True) as other:
@@ -315,8 +341,7 @@ def pgbouncer(transactional_db, tmp_path):
     if PGBOUNCER is None:
         pytest.skip("PgBouncer is not installed")
     direct = psycopg.conninfo.conninfo_to_dict(database_url())
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     target = "host={host} port={port} dbname={dbname} user={user} password={password}"
     config = tmp_path / "pgbouncer.ini"
     config.write_text(

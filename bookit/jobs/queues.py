@@ -20,6 +20,7 @@ from procrastinate.jobs import Status
 from procrastinate.psycopg_connector import PsycopgConnector
 from procrastinate.signals import on_stop
 from procrastinate.sql import queries
+from psycopg import InterfaceError, OperationalError
 from psycopg.conninfo import conninfo_to_dict
 
 from bookit.database.batches import BATCH
@@ -60,13 +61,17 @@ WEBHOOK_OPTIONS: dict[str, Any] = {
 # A worker need not wait for the disk before it begins a job: if PostgreSQL crashes, the job is done
 # again, as it is when a worker dies.
 WHAT_MAY_BE_LOST = "-c synchronous_commit=off"
-# But the end of a job must be on disk. If a crash took it back, the job would look as if its worker
-# were still doing it for as long as that worker lives, and would keep others with its lock waiting.
-_FINISH = queries["finish_job"]
-_FINISH_DURABLY: Any = f"""
+# But what became of a job must be on disk. If a crash took it back, the job would look as if its
+# worker were still doing it for as long as that worker lives, and others with its lock would wait.
+_DURABLY = """
 WITH durable AS MATERIALIZED (SELECT set_config('synchronous_commit', 'on', true))
-{_FINISH.rstrip().removesuffix(";")} FROM durable
-"""  # noqa: S608 - procrastinate's own statement
+{} FROM durable
+"""
+# procrastinate's statements that write what became of a job, and what is run in their place.
+_OUTCOMES: dict[str, Any] = {
+    query: _DURABLY.format(query.rstrip().removesuffix(";"))
+    for query in (queries["finish_job"], queries["retry_job"])
+}
 
 
 class UnknownQueue(Exception):
@@ -105,9 +110,10 @@ class WorkerConnector(PsycopgConnector):
 
     async def execute_query_async(self, query: LiteralString, **arguments: Any) -> None:
         """Run a statement, and let it count as a sign of life; one of them is the heartbeat."""
-        if query == _FINISH:
-            query = _FINISH_DURABLY
-        await super().execute_query_async(query, **arguments)
+        if query in _OUTCOMES:
+            await self._until_written(_OUTCOMES[query], arguments)
+        else:
+            await super().execute_query_async(query, **arguments)
         _show_life()
 
     async def execute_query_one_async(
@@ -117,6 +123,24 @@ class WorkerConnector(PsycopgConnector):
         row = await super().execute_query_one_async(query, **arguments)
         _show_life()
         return row
+
+    async def _until_written(self, query: LiteralString, arguments: dict[str, Any]) -> None:
+        """Write what became of a job, however long PostgreSQL is away.
+
+        procrastinate drops an error of this statement, and the job would be `doing` for as long as
+        its worker lives.
+        """
+        was_tried = False
+        while True:
+            try:
+                return await super().execute_query_async(query, **arguments)
+            except ConnectorException as error:
+                if not isinstance(error.__cause__, OperationalError | InterfaceError):
+                    if was_tried:  # The first attempt has written it, but its answer was lost.
+                        return None
+                    raise
+            was_tried = True
+            await asyncio.sleep(1)
 
     def get_sync_connector(self) -> BaseConnector:
         """Return Django's connection, for jobs that enqueue others."""

@@ -1,9 +1,26 @@
-"""Who is running."""
+"""Who is running, and where more can listen."""
 
+import secrets
+import socket
 from contextlib import suppress
 from pathlib import Path
 
 import psutil
+
+# Below the ports that systems give to outgoing connections: Linux begins at 32768, others later.
+PORTS = range(10_000, 32_000)
+
+
+def free_port() -> int:
+    """Return a port for a program that cannot choose one and tell which.
+
+    A port that the system chooses may belong to an outgoing connection before the program listens.
+    Not by `random`: pytest-randomly lets all processes draw the same numbers.
+    """
+    while True:
+        with suppress(OSError), socket.socket() as probe:
+            probe.bind(("", secrets.choice(PORTS)))
+            return int(probe.getsockname()[1])
 
 
 def alive(processes: list[psutil.Process]) -> list[psutil.Process]:

@@ -1,13 +1,21 @@
 """The queue: what is enqueued with a change, and what an operator does about jobs that failed."""
 
+import asyncio
+from contextlib import suppress
+
+import psycopg
 import pytest
 from django.core.management import call_command
 from django.db import connection, transaction
 from django.test import Client
 from procrastinate.contrib.django import app
 from procrastinate.contrib.django.models import ProcrastinateJob
+from procrastinate.exceptions import ConnectorException
+from procrastinate.psycopg_connector import PsycopgConnector
+from procrastinate.sql import queries
 
 from accounts.tests.factories import AdminFactory
+from bookit import jobs
 
 pytestmark = pytest.mark.django_db
 
@@ -93,3 +101,24 @@ def test_old_failed_jobs_are_pruned(capsys):
         )
     call_command("prune")
     assert [job.pk for job in ProcrastinateJob.objects.all()] == [young.pk]
+
+
+@pytest.mark.parametrize(
+    ("query", "times"), [("finish_job", 3), ("retry_job", 3), ("update_heartbeat", 1)]
+)
+def test_what_became_of_a_job_is_written_once_postgresql_is_back(monkeypatch, query, times):
+    """Nobody hears the error of these two statements; that of any other is told, as a control."""
+    asked = []
+
+    async def execute(connector, query, **arguments):
+        asked.append(query)
+        if len(asked) < 3:
+            raise ConnectorException from psycopg.OperationalError("the server is away")
+
+    async def write():
+        await jobs.WorkerConnector(app.connector).execute_query_async(queries[query])
+
+    monkeypatch.setattr(PsycopgConnector, "execute_query_async", execute)
+    with suppress(ConnectorException):
+        asyncio.run(write())
+    assert len(asked) == times

@@ -16,6 +16,7 @@ from django.db import connection
 
 from bookit.runtime.startup import BASE_DIR
 from bookit.tests.compose import read
+from bookit.tests.processes import free_port
 from catalog.tests.factories import ServiceFactory
 
 NGINX = shutil.which("nginx", path=f"{os.environ['PATH']}:/usr/sbin")
@@ -50,12 +51,6 @@ server {{
   }}
 }}
 """
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 class Stack(ExitStack):
