@@ -14,7 +14,7 @@ from django.db import connection, transaction
 from django.db.models import F
 
 from accounts.models import User
-from bookings.feeds import ical
+from bookings import ical
 from bookings.feeds.models import Feed
 from bookings.models import Booking
 from catalog.models import Calendar

@@ -16,7 +16,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from accounts.permissions import signed_in
-from bookings.feeds import ical
+from bookings import ical
 from bookings.feeds import services as feeds
 from bookings.feeds.serializers import CalendarFeedSerializer, FeedSerializer
 from bookings.models import Booking

@@ -29,8 +29,8 @@ from django.db import connection
 from django.template.loader import render_to_string
 
 from accounts.models import has_verified_address, keeps_own
+from bookings import ical
 from bookings.events import SLOT_CANCELLED
-from bookings.feeds import ical
 from bookings.mails import limits as mail_limits
 from bookings.models import Booking, BookingEvent
 from bookit import money

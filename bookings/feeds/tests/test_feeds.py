@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from accounts.models import User
 from accounts.tests.factories import AdminFactory, ProviderFactory, UserFactory
-from bookings.feeds import ical
+from bookings import ical
 from bookings.feeds.models import Feed
 from bookings.feeds.services import MOST_ENTRIES
 from bookings.models import Booking

@@ -15,7 +15,7 @@ from procrastinate.psycopg_connector import PsycopgConnector
 from procrastinate.sql import queries
 
 from accounts.tests.factories import AdminFactory
-from bookit import jobs
+from bookit.jobs import queues
 
 pytestmark = pytest.mark.django_db
 
@@ -116,7 +116,7 @@ def test_what_became_of_a_job_is_written_once_postgresql_is_back(monkeypatch, qu
             raise ConnectorException from psycopg.OperationalError("the server is away")
 
     async def write():
-        await jobs.WorkerConnector(app.connector).execute_query_async(queries[query])
+        await queues.WorkerConnector(app.connector).execute_query_async(queries[query])
 
     monkeypatch.setattr(PsycopgConnector, "execute_query_async", execute)
     with suppress(ConnectorException):
