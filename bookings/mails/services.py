@@ -223,9 +223,7 @@ ORDER BY event.id
 # All at once, but for those that wait already. Who enqueues the same at the same moment fails here
 # as a whole, and is tried again.
 DEFER = """
-SELECT procrastinate_defer_jobs_v1(array_agg(ROW(
-    'mails', %(task)s, 0, NULL, job.queueing_lock, job.args::jsonb, job.scheduled_at
-)::procrastinate_job_to_defer_v1))
+SELECT enqueue_job('mails', %(task)s, job.args::jsonb, job.queueing_lock, job.scheduled_at)
 FROM unnest(%(locks)s::text[], %(args)s::text[], %(times)s::timestamptz[])
     AS job (queueing_lock, args, scheduled_at)
 WHERE NOT EXISTS (
