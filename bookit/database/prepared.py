@@ -9,11 +9,12 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from typing import Any, Generic, TypeVar
 
-from django.db import DEFAULT_DB_ALIAS, connections
+from django.db import DEFAULT_DB_ALIAS
 from django.db.models import Field, Model, QuerySet, Value
 from django.db.models.sql.compiler import SQLCompiler
 
 from bookit.database.counts import MOST_COUNTED, bounded_count
+from bookit.database.rows import fetch
 
 Instance = TypeVar("Instance", bound=Model)
 
@@ -111,8 +112,7 @@ class Prepared(Generic[Instance]):
         parameters = [
             values[each.name] if isinstance(each, Parameter) else each for each in self._text[1]
         ]
-        connection: Any = connections[DEFAULT_DB_ALIAS]
-        return connection.fetch(text, [*parameters, *more])
+        return fetch(text, [*parameters, *more])
 
     def convert(self, rows: list[tuple[Any, ...]]) -> list[Any]:
         """Return the rows as the fields of the model would read them."""
