@@ -84,13 +84,11 @@ class BookingStarted(Forbidden):
     code = "booking_started"
 
 
-# A service that was deleted, or moved to another calendar, while it was being booked.
-CONSTRAINT_ERRORS["booking_service_on_calendar"] = ServiceInactive
-CONSTRAINT_ERRORS["booking_seat_free"] = BookingConflict
-CONSTRAINT_ERRORS["booking_calendar_free"] = BookingConflict
-CONSTRAINT_ERRORS["booking_beside_slots"] = BookingConflict
-# A slot that was deleted while it was being booked.
-CONSTRAINT_ERRORS["booking_in_slot"] = ServiceInactive
+CONSTRAINT_ERRORS.add("booking_seat_free", "booking_calendar_free", "booking_beside_slots")(
+    BookingConflict
+)
+# A service was deleted, or moved to another calendar, while it was being booked; or a slot deleted.
+CONSTRAINT_ERRORS.add("booking_service_on_calendar", "booking_in_slot")(ServiceInactive)
 
 # Once the seat of a booking is not to be had, these say when another one is.
 WITH_A_WAY_OUT = (BookingConflict, SlotFull, OutsideOpeningHours)

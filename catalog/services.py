@@ -7,14 +7,16 @@ from uuid import UUID
 
 from django.db import IntegrityError, transaction
 from django.db.models import RestrictedError
+from psycopg.errors import ForeignKeyViolation
 
+from accounts.extensions import ON_NEW_PROVIDER
 from accounts.models import User
 from bookit import money
-from bookit.errors import Conflict, Forbidden, Invalid, database_error_facts
+from bookit.errors import Conflict, Forbidden, Invalid
 from catalog import turns
+from catalog.extensions import AFFECTED, Affected
 from catalog.models import Calendar, OpeningHours, Service, TimeOff
 from catalog.opening import Period
-from catalog.signals import Affected, closed
 
 # Ten years; what is longer is a typing error.
 LONGEST_TIME_OFF = timedelta(days=3653)
@@ -75,6 +77,7 @@ def update_calendar(
         return calendar, affected_bookings(calendar=calendar, at=at)
 
 
+@ON_NEW_PROVIDER.add("calendar")
 def ensure_calendar(*, provider: User, at: datetime) -> None:
     """Give a provider who has no calendar one, named as they are and in their time zone."""
     if not Calendar.objects.filter(provider=provider).exists():
@@ -171,8 +174,8 @@ def affected_bookings(
     Args:
         period: a time off; then those alone that meet it.
     """
-    answers: Any = closed.send(Calendar, calendar=calendar, period=period, at=at)
-    return next((affected for _, affected in answers), Affected())
+    found = [find(calendar=calendar, period=period, at=at) for find in AFFECTED.values()]
+    return found[0] if found else Affected()
 
 
 def create_service(
@@ -241,8 +244,8 @@ def update_service(*, service_id: UUID, actor: User, changes: dict[str, Any]) ->
                 with transaction.atomic():
                     service.save(update_fields=list(changes))
             except IntegrityError as error:
-                constraints = ("booking_service_on_calendar", "slot_service_on_calendar")
-                if database_error_facts(error)[1] in constraints:
+                # Whatever refers to a service refers to its calendar too.
+                if "calendar" in changes and isinstance(error.__cause__, ForeignKeyViolation):
                     raise ServiceInUse(
                         "It has bookings or slots, which cannot move to another calendar."
                     ) from None

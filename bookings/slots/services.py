@@ -105,16 +105,15 @@ SELECT id, 'booking.cancelled', %(actor_id)s, %(at)s, jsonb_build_object(
 """  # noqa: S608 - names of columns, no values
 
 
+@CONSTRAINT_ERRORS.add("slots_apart", "slot_beside_bookings")
 class SlotConflict(Conflict):
     """This slot overlaps another slot or booking of the calendar, or bookings stand against it."""
 
     code = "slot_conflict"
 
 
-CONSTRAINT_ERRORS["slots_apart"] = SlotConflict
-CONSTRAINT_ERRORS["slot_beside_bookings"] = SlotConflict
 # A service that was deleted, or moved to another calendar, while its slots were being published.
-CONSTRAINT_ERRORS["slot_service_on_calendar"] = ServiceInactive
+CONSTRAINT_ERRORS.add("slot_service_on_calendar")(ServiceInactive)
 
 
 @on_current_terms
