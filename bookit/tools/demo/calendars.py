@@ -63,7 +63,7 @@ def store_calendars(town: Town, people: People, chance: Chance) -> list[StoredCa
         provider = people.providers[business.email]
         at = provider.created_at + timedelta(hours=1)
         for entry in business.calendars:
-            with refused_entry(entry):
+            with named_in_errors(entry):
                 calendar = create_calendar(
                     actor=provider,
                     at=at,
@@ -75,7 +75,7 @@ def store_calendars(town: Town, people: People, chance: Chance) -> list[StoredCa
             stored.append(StoredCalendar(entry, calendar, provider, []))
             for service in entry.services:
                 at += timedelta(minutes=chance.random.randint(4, 15))
-                with refused_entry(service):
+                with named_in_errors(service):
                     row = create_service(
                         actor=provider,
                         at=at,
@@ -89,8 +89,8 @@ def store_calendars(town: Town, people: People, chance: Chance) -> list[StoredCa
 
 
 @contextmanager
-def refused_entry(entry: Entry) -> Iterator[None]:
-    """Name the entry when BookIt refuses to store what it says.
+def named_in_errors(entry: Entry) -> Iterator[None]:
+    """Name an entry in the error if BookIt refuses to store what the entry says.
 
     Raises:
         TownError: a service or a constraint refused.

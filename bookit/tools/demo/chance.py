@@ -33,7 +33,7 @@ class Chance:
         return start + timedelta(seconds=self.random.randint(0, 59))
 
     def before(self, latest: datetime, *, days: float) -> datetime:
-        """Return a moment about `days` before `latest`, at most five times as long before it."""
+        """Return a moment before `latest`: about `days` on average, and at most five times that."""
         ahead = min(self.random.expovariate(1 / days), 5 * days)
         at = latest - timedelta(days=ahead, seconds=20)
         if at.astimezone(self.tz).hour < 7:

@@ -19,10 +19,10 @@ from bookit.tools.demo.people import Customer
 
 Status = Booking.Status
 
-# Providers answer a booking no sooner than this, so that the newest ones are still pending.
+# Bookings that were made this recently are still pending, unless they have started.
 UNANSWERED = timedelta(hours=8)
 
-# The least notice that is given, where a service asks for none.
+# Nobody books or cancels later than this before the start, even if the service allows it.
 LEAST_NOTICE_MINUTES = 30
 
 
@@ -42,7 +42,7 @@ class Draft:
     """A booking that is being invented.
 
     Args:
-        steps: all that happens to it, in order.
+        steps: what happens to it, in order.
         moved_from: its first start, if it is moved.
     """
 
@@ -70,7 +70,7 @@ class Draft:
                 more["was"] = {
                     "start_time": was["start_time"],
                     "end_time": was["end_time"],
-                    "slot_id": None,
+                    "slot_id": None,  # The demo does not record the slot that it was moved from.
                 }
                 booking.start_time = self.booking.start_time
                 booking.end_time = self.booking.end_time
@@ -129,26 +129,9 @@ class Drafter:
         customer = self._customer(service, start, end, made, customers, days_apart)
         if customer is None:
             return None
-        notes = service.calendar.notes
-        has_note = notes and self.random.random() < (0.12 if row.capacity == 1 else 0.03)
-        booking = Booking(
-            id=self.chance.uuid(made),
-            user=customer.user,
-            service=row,
-            calendar_id=row.calendar_id,
-            slot=service.slots.get(start),
-            seat=1,
-            start_time=start,
-            end_time=end,
-            blocked=DateTimeTZRange(*service.blocked(start)),
-            attendee_name=customer.child if service.entry.for_children else "",
-            notes=self.random.choice(notes) if has_note else "",
-            price=row.price,
-            currency=row.currency,
-            hold_expires_at=made + settings.HOLD_TIME if held else None,
-            created_at=made,
-        )
+        booking = self._booking(service, start, customer, made)
         if held:
+            booking.hold_expires_at = made + settings.HOLD_TIME
             steps = [Step(BookingEvent.Type.HELD, Status.HELD, made, customer.user.pk)]
         else:
             steps = self._steps(booking, certain=certain)
@@ -197,6 +180,29 @@ class Drafter:
             return None
         return self.random.choices(candidates, [customer.weight for customer in candidates])[0]
 
+    def _booking(
+        self, service: StoredService, start: datetime, customer: Customer, made: datetime
+    ) -> Booking:
+        """Return a booking without a status."""
+        row, notes = service.service, service.calendar.notes
+        has_note = notes and self.random.random() < (0.12 if row.capacity == 1 else 0.03)
+        return Booking(
+            id=self.chance.uuid(made),
+            user=customer.user,
+            service=row,
+            calendar_id=row.calendar_id,
+            slot=service.slots.get(start),
+            seat=1,
+            start_time=start,
+            end_time=start + timedelta(minutes=row.duration_minutes),
+            blocked=DateTimeTZRange(*service.blocked(start)),
+            attendee_name=customer.child if service.entry.for_children else "",
+            notes=self.random.choice(notes) if has_note else "",
+            price=row.price,
+            currency=row.currency,
+            created_at=made,
+        )
+
     def _steps(self, booking: Booking, *, certain: bool) -> list[Step]:
         """Invent what happens to a booking from the moment it is made until now."""
         service, start, end = booking.service, booking.start_time, booking.end_time
@@ -212,8 +218,8 @@ class Drafter:
         # The clock runs once a minute, see `bookings.clock`.
         delay = timedelta(seconds=self.random.randint(1, 59))
         over = end + delay <= self.at
-        # The first 7 % expire if they are never confirmed, up to 15 % are cancelled, and up to
-        # 18 % are no-shows.
+        # Below 0.07 it expires without an answer, below 0.15 it is cancelled, and below 0.18 the
+        # customer does not come.
         fate = 1.0 if certain else self.random.random()
         if pending:
             if fate < 0.07 and over:
@@ -245,7 +251,7 @@ class Drafter:
         return steps
 
     def move(self, draft: Draft) -> None:
-        """Let a booking have been at another time first: a start near it that stayed free."""
+        """Let a booking first have been at another time: at a start near it that nobody booked."""
         booking, steps = draft.booking, draft.steps
         ended = steps[-1].status not in (Status.PENDING, Status.CONFIRMED)
         number = len(steps) - 1 if ended else len(steps)

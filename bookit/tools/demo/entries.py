@@ -71,7 +71,7 @@ class SettingsEntry(Entry):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class PersonEntry(Entry):
-    """Somebody with an address of their own choice."""
+    """A user whose address does not follow from their name."""
 
     name: str
     email: str
@@ -134,14 +134,14 @@ class TimeOffEntry(Entry):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ServiceEntry(Entry):
-    """A service, and how it is booked."""
+    """A service. The fields that have the name of one of its columns set that column."""
 
     title: str
     category: str
     price: Decimal
     duration_minutes: int
     description: str
-    # These are optional, and None leaves the service's own default.
+    # None leaves the default of the column.
     mode: str | None = None
     capacity: int | None = None
     requires_confirmation: bool | None = None
@@ -152,7 +152,7 @@ class ServiceEntry(Entry):
     min_notice_minutes: int | None = None
     max_advance_days: int | None = None
     cancellation_notice_minutes: int | None = None
-    # The rest is for the demo alone.
+    # The rest says how the demo books it.
     sessions: tuple[WeeklySessions, ...] = ()
     next_session_full: bool = False
     share: int = 1
@@ -171,14 +171,12 @@ class ServiceEntry(Entry):
     @property
     def columns(self) -> dict[str, Any]:
         """The columns of the service that this entry sets."""
-        names = [
-            *("title", "category", "price", "duration_minutes", "description", "mode", "capacity"),
-            *("requires_confirmation", "is_active", "step_minutes", "buffer_before_minutes"),
-            *("buffer_after_minutes", "min_notice_minutes", "max_advance_days"),
-            "cancellation_notice_minutes",
-        ]
-        values = {name: getattr(self, name) for name in names}
-        return {name: value for name, value in values.items() if value is not None}
+        columns = {field.name for field in Service._meta.fields}
+        return {
+            name: value
+            for name, value in vars(self).items()
+            if name in columns and value is not None
+        }
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

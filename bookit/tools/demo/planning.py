@@ -38,7 +38,7 @@ class Planner:
             # Demand falls from today on: few people book long in advance.
             days_ahead = max((day - present).days, 0)
             demand = calendar.entry.demand * (1 - days_ahead / (DAYS_AHEAD + 4))
-            drafts += self._day(calendar, day, demand)
+            drafts += self._book_day(calendar, day, demand)
         for draft in drafts:
             if draft.service.service.capacity == 1 and self.random.random() < 0.1:
                 self.drafter.move(draft)
@@ -47,20 +47,20 @@ class Planner:
             if service.service.requires_confirmation:
                 self._add_request(service)
 
-    def _day(self, calendar: StoredCalendar, day: date, demand: float) -> Iterator[Draft]:
+    def _book_day(self, calendar: StoredCalendar, day: date, demand: float) -> Iterator[Draft]:
         """Yield the bookings of a day, and note the starts that stay free."""
         taken: list[tuple[datetime, datetime]] = []
         for service in calendar.services:
-            for start in self._sessions(service, day):
+            for start in self._session_starts(service, day):
                 taken.append(service.blocked(start))
-                drafts = self._session(service, start, demand)
+                drafts = self._book_session(service, start, demand)
                 yield from drafts
                 if not drafts and service.service.capacity == 1:
                     service.free.append(start)
         if any(not service.entry.sessions for service in calendar.services):
-            yield from self._appointments(calendar, day, demand, taken)
+            yield from self._book_appointments(calendar, day, demand, taken)
 
-    def _appointments(
+    def _book_appointments(
         self,
         calendar: StoredCalendar,
         day: date,
@@ -93,11 +93,11 @@ class Planner:
                 ):
                     continue
                 if self.random.random() < demand:
-                    yield from self._seat(service, start)
+                    yield from self._book_seat(service, start)
                 else:
                     service.free.append(start)
 
-    def _sessions(self, service: StoredService, day: date) -> Iterator[datetime]:
+    def _session_starts(self, service: StoredService, day: date) -> Iterator[datetime]:
         """Yield when the sessions of a service start on a day."""
         if service.service.mode == Service.Mode.SLOTS:
             for start in service.slots:
@@ -113,7 +113,7 @@ class Planner:
                 if terms.opening.contains(start, start + terms.duration):
                     yield start
 
-    def _session(self, service: StoredService, start: datetime, demand: float) -> list[Draft]:
+    def _book_session(self, service: StoredService, start: datetime, demand: float) -> list[Draft]:
         """Return the bookings of a session, each in the lowest seat that was free at the time."""
         capacity = service.service.capacity
         wanted = round(capacity * min(1.0, demand * self.random.uniform(0.5, 1.8)))
@@ -122,15 +122,15 @@ class Planner:
         seats_left = service.seats_left.get(slot.pk) if slot else None
         if seats_left is None:
             for _ in range(wanted):
-                drafts += self._seat(service, start)
+                drafts += self._book_seat(service, start)
         else:
-            drafts += self._fill(service, start, seats_left)
+            drafts += self._book_all_but(service, start, seats_left)
         drafts.sort(key=lambda draft: draft.booking.created_at)
         for number, draft in enumerate(drafts):
             draft.booking.seat = _lowest_free_seat(draft, drafts[:number])
         return drafts
 
-    def _seat(self, service: StoredService, start: datetime) -> Iterator[Draft]:
+    def _book_seat(self, service: StoredService, start: datetime) -> Iterator[Draft]:
         """Yield the booking of one seat; if it is cancelled, somebody else may book the seat."""
         earliest = None
         while True:
@@ -142,7 +142,9 @@ class Planner:
                 return
             earliest = draft.steps[-1].at
 
-    def _fill(self, service: StoredService, start: datetime, seats_left: int) -> Iterator[Draft]:
+    def _book_all_but(
+        self, service: StoredService, start: datetime, seats_left: int
+    ) -> Iterator[Draft]:
         """Yield bookings that leave exactly `seats_left` seats free, if enough customers can come.
 
         If any are left, the last one taken is held: somebody is about to book it.

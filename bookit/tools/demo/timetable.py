@@ -8,7 +8,7 @@ from bookings.models import Slot
 from bookings.slots.recurrence import WEEKDAYS, parse_rule
 from bookings.slots.services import change_slot, publish_slots
 from bookit.times import day_end, day_start, wall_clock
-from bookit.tools.demo.calendars import StoredCalendar, StoredService, refused_entry
+from bookit.tools.demo.calendars import StoredCalendar, StoredService, named_in_errors
 from bookit.tools.demo.chance import Chance
 from bookit.tools.demo.dates import WeekTime, YearDay
 from bookit.tools.demo.entries import CalendarEntry
@@ -17,7 +17,7 @@ from bookit.tools.demo.window import DAYS_PUBLISHED, DAYS_SINCE_PUBLISHED, cover
 from catalog.models import Service
 from catalog.services import create_time_off
 
-# A sought-after service: its next session from tomorrow on is full, and the one after it nearly.
+# The seats that the next two sessions of a service have left, if `next_session_full` is set.
 SEATS_LEFT = (0, 2)
 
 
@@ -38,7 +38,7 @@ class Timetable:
         """Store the time off of a calendar and the slots of its services."""
         closed = list(self._closed(calendar.entry))
         for start, end, reason in closed:
-            with refused_entry(calendar.entry):
+            with named_in_errors(calendar.entry):
                 create_time_off(
                     calendar_id=calendar.calendar.pk,
                     actor=calendar.provider,
@@ -49,23 +49,15 @@ class Timetable:
                 )
         self.time_off += len(closed)
         for service in calendar.services:
-            for slot in self._publish(calendar, service):
-                self.slots += 1
+            slots = self._publish(calendar, service)
+            self.slots += len(slots)
+            for slot in slots:
                 if any(slot.start_time < end and start < slot.end_time for start, end, _ in closed):
-                    change_slot(
-                        slot_id=slot.pk,
-                        actor=calendar.provider,
-                        at=self.published,
-                        status=Slot.Status.CANCELLED,
-                    )
+                    self._cancel(calendar, slot)
                 else:
                     service.slots[slot.start_time] = slot
             if service.entry.next_session_full:
-                tomorrow = self.at + timedelta(days=1)
-                ahead = [slot for start, slot in service.slots.items() if start > tomorrow]
-                service.seats_left = {
-                    slot.pk: left for slot, left in zip(ahead, SEATS_LEFT, strict=False)
-                }
+                self._fill_next_sessions(service)
 
     def _closed(self, entry: CalendarEntry) -> Iterator[tuple[datetime, datetime, str]]:
         """Yield when a calendar has time off, and why."""
@@ -98,7 +90,7 @@ class Timetable:
             rule = parse_rule(f"FREQ=WEEKLY;BYDAY={weekdays};UNTIL={days[-1]:%Y%m%d}")
             first_day = next(day for day in days if day.weekday() in sessions.weekdays)
             for minute in sessions.starts:
-                with refused_entry(service.entry):
+                with named_in_errors(service.entry):
                     slots += publish_slots(
                         actor=calendar.provider,
                         service_id=row.pk,
@@ -107,3 +99,19 @@ class Timetable:
                         at=self.published,
                     )
         return sorted(slots, key=attrgetter("start_time"))
+
+    def _cancel(self, calendar: StoredCalendar, slot: Slot) -> None:
+        change_slot(
+            slot_id=slot.pk,
+            actor=calendar.provider,
+            at=self.published,
+            status=Slot.Status.CANCELLED,
+        )
+
+    def _fill_next_sessions(self, service: StoredService) -> None:
+        """Decide how many seats the next sessions from tomorrow on have left."""
+        tomorrow = self.at + timedelta(days=1)
+        ahead = [slot for start, slot in service.slots.items() if start > tomorrow]
+        service.seats_left = {
+            slot.pk: seats_left for slot, seats_left in zip(ahead, SEATS_LEFT, strict=False)
+        }

@@ -7,8 +7,8 @@ from zoneinfo import ZoneInfo
 # Bookings start on these days.
 DAYS_BEHIND, DAYS_AHEAD = 12, 10
 
-# Slots are published this far ahead. They were published earlier than anybody books: bookings are
-# made at most 20 days before they start, see `Chance.before`.
+# Slots are published up to this many days ahead. They were all published before anybody booked
+# them: `Drafter` makes no booking more than about three weeks before the last moment to do so.
 DAYS_PUBLISHED, DAYS_SINCE_PUBLISHED = 42, 40
 
 

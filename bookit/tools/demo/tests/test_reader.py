@@ -17,6 +17,7 @@ from bookit.tools.demo.entries import Entry, TownError
 from bookit.tools.demo.fill import fill_with_demo
 from bookit.tools.demo.reader import PORTO_CLARO, read_town
 from bookit.tools.management.commands import seed_demo
+from catalog.models import Calendar
 
 SATURDAY = datetime(2026, 11, 21, 9, 40, tzinfo=UTC)
 RUI = "businesses/01-barbearia-do-rui.toml"
@@ -211,6 +212,20 @@ def test_an_entry_that_bookit_refuses_to_store_is_named(changed, name, old, new,
         fill_with_demo(town, at=SATURDAY, say=lambda line: None)
     assert str(error.value).startswith(f"{source}: ")
     assert isinstance(error.value.__cause__, cause)
+
+
+@pytest.mark.django_db
+def test_a_new_file_adds_a_business(changed):
+    name = "businesses/14-artur-penedo.toml"
+    path = changed(name, "artur@example.com", "lidia@example.com") / name
+    text = path.read_text().replace("Artur Penedo", "Lídia Prata")
+    copytree(PORTO_CLARO, path.parents[1], dirs_exist_ok=True)
+    path.with_name("17-lidia-prata.toml").write_text(text)
+    fill_with_demo(read_town(path.parents[1]), at=SATURDAY, say=lambda line: None)
+    [calendar] = Calendar.objects.filter(provider__email="lidia@example.com")
+    assert calendar.name == "Lídia Prata, tax adviser"
+    assert calendar.bookings.count() > 10
+    assert Calendar.objects.count() == 24
 
 
 @pytest.mark.django_db
