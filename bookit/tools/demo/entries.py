@@ -7,8 +7,10 @@ explains each of them.
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
+from unicodedata import normalize
 from zoneinfo import ZoneInfo
 
+from django.core.exceptions import ValidationError
 from django.db.models import Model
 
 from accounts.models import User
@@ -99,7 +101,12 @@ class PeopleEntry(Entry):
     children: tuple[str, ...]
 
     def __post_init__(self) -> None:
-        """Refuse an empty list of names to choose from."""
+        """Refuse names without an address, and an empty list of names to choose from."""
+        for name in self.women + self.men:
+            try:
+                _check(User, name=name, email=email_of(name))
+            except ValidationError:
+                raise ValueError(f'The name "{name}" gives no mail address.') from None
         if not self.children:
             raise ValueError("children needs at least one name.")
 
@@ -228,6 +235,12 @@ class BusinessEntry(Entry):
     def __post_init__(self) -> None:
         """Refuse what the owner's columns refuse."""
         _check(User, name=self.owner, email=self.email)
+
+
+def email_of(name: str) -> str:
+    """Return the address of a customer, without accents: `jose.sa@example.com` for José Sá."""
+    plain = normalize("NFKD", name).encode("ascii", "ignore").decode()
+    return f"{plain.lower().replace(' ', '.')}@example.com"
 
 
 def _check(model: type[Model], **columns: Any) -> None:

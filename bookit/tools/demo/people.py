@@ -7,8 +7,8 @@ from django.contrib.auth.hashers import make_password
 
 from accounts.models import User
 from bookit.tools.demo.chance import Chance
-from bookit.tools.demo.entries import CalendarEntry
-from bookit.tools.demo.town import Town, email_of
+from bookit.tools.demo.entries import CalendarEntry, email_of
+from bookit.tools.demo.town import Town
 from bookit.tools.demo.window import DAYS_BEHIND
 
 # How often the main customer books; the others have weights from 0.5 to 1.5.

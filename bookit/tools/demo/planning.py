@@ -48,7 +48,7 @@ class Planner:
                 self._add_request(service)
 
     def _book_day(self, calendar: StoredCalendar, day: date, demand: float) -> Iterator[Draft]:
-        """Yield the bookings of a day, and note the starts that stay free."""
+        """Yield the bookings of a day, and add the starts that nobody books to `free`."""
         taken: list[tuple[datetime, datetime]] = []
         for service in calendar.services:
             for start in self._session_starts(service, day):
@@ -67,7 +67,7 @@ class Planner:
         demand: float,
         taken: list[tuple[datetime, datetime]],
     ) -> Iterator[Draft]:
-        """Yield the bookings of services without sessions, one after the other.
+        """Yield a day's bookings of services without sessions, one after the other.
 
         Args:
             taken: the periods of sessions, buffers included.
@@ -131,7 +131,7 @@ class Planner:
         return drafts
 
     def _book_seat(self, service: StoredService, start: datetime) -> Iterator[Draft]:
-        """Yield the booking of one seat; if it is cancelled, somebody else may book the seat."""
+        """Yield the booking of a seat; after a cancellation, somebody else may book the seat."""
         earliest = None
         while True:
             draft = self.drafter.draft(service, start, self.people.customers, earliest=earliest)
@@ -145,9 +145,10 @@ class Planner:
     def _book_all_but(
         self, service: StoredService, start: datetime, seats_left: int
     ) -> Iterator[Draft]:
-        """Yield bookings that leave exactly `seats_left` seats free, if enough customers can come.
+        """Yield bookings of a session that leave `seats_left` seats free.
 
-        If any are left, the last one taken is held: somebody is about to book it.
+        More seats stay free if too few customers can come. If seats are to be left, the last
+        booking is a hold, as if somebody was about to book.
         """
         taken = service.service.capacity - seats_left
         for number in range(1, taken + 1):
@@ -163,9 +164,9 @@ class Planner:
                 yield draft
 
     def _add_request(self, service: StoredService) -> None:
-        """Add a new booking of a service, so that every provider finds one to answer.
+        """Add a new booking of a service, so that its provider has one to answer.
 
-        The main customer makes one of these bookings, in the whole town.
+        The main customer makes the first of these bookings in the town for which they are free.
         """
         main_customer = self.people.main_customer
         everybody = self.people.customers

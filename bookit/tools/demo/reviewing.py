@@ -47,7 +47,7 @@ class _Writer:
         self.chance, self.random = chance, chance.random
         self.at = at
         self.reviewed: set[tuple[CalendarEntry, UUID]] = set()
-        #: The reviews of each calendar and service that nobody has written yet.
+        #: What may still be written about each calendar and service.
         self.unused: dict[CalendarEntry | ServiceEntry, list[ReviewEntry]] = {}
         for calendar in calendars:
             self._shuffle(calendar.entry)

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from unicodedata import normalize
 
 from accounts.models import User
 from bookit.tools.demo.entries import (
@@ -12,6 +11,7 @@ from bookit.tools.demo.entries import (
     PeopleEntry,
     SettingsEntry,
     TownError,
+    email_of,
 )
 
 #: Role, email and password.
@@ -77,7 +77,7 @@ class Town:
         found: set[str] = set()
         for _, email, entry in self._users():
             if email in found:
-                raise TownError(entry.source, f"Somebody else has the address {email}, too.")
+                raise TownError(entry.source, f"More than one user has the address {email}.")
             found.add(email)
 
     def _check_shown_accounts(self) -> None:
@@ -100,9 +100,3 @@ class Town:
             most = men if calendar.men_only else everybody
             if not 0 <= calendar.regulars <= most:
                 raise TownError(calendar.source, f"regulars must be a number from 0 to {most}.")
-
-
-def email_of(name: str) -> str:
-    """Return the address of a customer, without accents: `jose.sa@example.com` for José Sá."""
-    plain = normalize("NFKD", name).encode("ascii", "ignore").decode()
-    return f"{plain.lower().replace(' ', '.')}@example.com"

@@ -109,7 +109,7 @@ def test_every_value_reaches_its_entry():
             "people.toml",
             "Catarina Lopes",
             "Ana",
-            "people.toml: Somebody else has the address ana@example.com, too.",
+            "people.toml: More than one user has the address ana@example.com.",
         ),
         (
             "people.toml",
@@ -117,6 +117,7 @@ def test_every_value_reaches_its_entry():
             '"Bairro, ',
             "people.toml, main_customer: regular_at: No calendar has the name \"Bairro, Graça's",
         ),
+        ("people.toml", "Bruno Teixeira", "王伟", 'people.toml: The name "王伟" gives no mail'),
         (
             "people.toml",
             "ana@example.com",
