@@ -2,7 +2,7 @@
 
 Run: `python -m bookit.tools.benchmark.endpoint <messages>`.
 
-It writes its port. Once it has received that many messages, it writes how many seconds passed
+It prints its port. When it has received that many messages, it prints how many seconds passed
 between the first and the last.
 """
 
@@ -15,7 +15,7 @@ LENGTH = re.compile(rb"\r\ncontent-length: *([0-9]+)\r\n", re.IGNORECASE)
 
 
 async def serve(expected: int) -> None:
-    """Answer messages until all that are expected have come."""
+    """Answer messages until the expected number has arrived."""
     arrived: list[float] = []
     complete = asyncio.Event()
 
