@@ -163,6 +163,8 @@ def connected_to(url: str) -> Iterator[None]:
     other = DatabaseWrapper({**usual.settings_dict, **place, "OPTIONS": {}}, DEFAULT_DB_ALIAS)
     connections[DEFAULT_DB_ALIAS] = other
     try:
+        other.ensure_connection()
+        other.connection.patience = None
         yield
     finally:
         other.close()

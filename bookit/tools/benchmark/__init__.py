@@ -10,7 +10,6 @@ It is run by hand. The modules, in the order in which they are used:
     load        sends requests with wrk, as drive.lua tells it
     usage       what the web workers use
     pgbench     PostgreSQL alone, with the same SQL
-    jobs        mails, webhooks and overdue bookings, done by a worker; endpoint.py receives
-                the webhooks
+    jobs        mails, webhooks and overdue bookings, done by a worker
     report      the table and the JSON file
 """

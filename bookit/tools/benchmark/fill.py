@@ -10,7 +10,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
-from itertools import islice
+from itertools import chain
+from operator import attrgetter
 from random import Random
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -18,9 +19,10 @@ from zoneinfo import ZoneInfo
 from django.db import connection, transaction
 from django.db.backends.postgresql.psycopg_any import DateTimeTZRange
 from django.db.models import Model
+from django.db.models.expressions import DatabaseDefault
 
 from accounts.models import User
-from bookings.events import follow_nothing_up, state
+from bookings.events import follow_nothing_up, state_of
 from bookings.models import Booking, BookingEvent, Slot
 from catalog.models import Calendar, OpeningHours, Service
 
@@ -38,8 +40,6 @@ COURSES = 50
 ZONE = "Europe/Lisbon"
 # In milliseconds; a moment in 2025.
 FIRST_ID = 0x0194_0000_0000
-# The number of rows that are inserted at once.
-BATCH = 2_000
 
 TITLES = [
     ("Haircut", "hair"),
@@ -329,15 +329,30 @@ def fill(size: Size, *, password: str) -> None:
         for bookings in (town.bookings(), town.appointments()):
             store(bookings)
         store(town.slots())
-        store(map(_created, Booking.objects.order_by("id").iterator(BATCH)))
+        with connection.cursor() as cursor:
+            cursor.execute(_EVENTS)
     vacuum()
 
 
 def store(rows: Iterable[Model]) -> None:
-    """Insert rows of one model."""
+    """Insert rows of one model with COPY, which is several times faster than `bulk_create`.
+
+    A column that the first row leaves to the database is left to it in all rows.
+    """
     rows = iter(rows)
-    while some := [*islice(rows, BATCH)]:
-        type(some[0])._default_manager.bulk_create(some)
+    first = next(rows)
+    columns = [
+        field
+        for field in first._meta.concrete_fields
+        if not field.generated and not isinstance(getattr(first, field.attname), DatabaseDefault)
+    ]
+    values = attrgetter(*(field.attname for field in columns))
+    quote = connection.ops.quote_name
+    names = ", ".join(quote(str(field.column)) for field in columns)
+    text = f"COPY {quote(first._meta.db_table)} ({names}) FROM STDIN"
+    with connection.cursor() as cursor, cursor.copy(text) as copy:
+        for row in chain([first], rows):
+            copy.write_row(values(row))
 
 
 def vacuum() -> None:
@@ -346,16 +361,13 @@ def vacuum() -> None:
         cursor.execute("VACUUM (ANALYZE)")
 
 
-def _created(booking: Booking) -> BookingEvent:
-    return BookingEvent(
-        booking=booking,
-        type=BookingEvent.Type.CREATED,
-        actor_id=booking.user_id,
-        at=booking.created_at,
-        data={**state(booking), "status": Booking.Status.PENDING},
-    )
-
-
+# The first event of every booking, which was pending then.
+_EVENTS = f"""
+INSERT INTO bookings_bookingevent (booking_id, type, actor_id, at, data)
+SELECT id, '{BookingEvent.Type.CREATED}', user_id, created_at,
+    jsonb_build_object({state_of("booking")}, 'status', '{Booking.Status.PENDING}')
+FROM bookings_booking AS booking
+"""  # noqa: S608 - names of our own, no values
 # An event writes a job, so without events there are no jobs either.
 _SILENCE = """
 ALTER TABLE bookings_bookingevent DISABLE TRIGGER USER;

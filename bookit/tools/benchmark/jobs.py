@@ -8,11 +8,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import IO, Any, cast
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
+from typing import Any
 
 import psutil
 from django.db import connection
-from django.db.models import QuerySet
+from django.db.models import Max, Min, QuerySet
 from django.utils import timezone
 from procrastinate.contrib.django.models import ProcrastinateJob
 
@@ -20,7 +22,7 @@ from accounts.models import User
 from bookings.events import state
 from bookings.models import Booking, BookingEvent
 from bookings.webhooks import services as webhook_services
-from bookings.webhooks.models import Delivery, Webhook
+from bookings.webhooks.models import Attempt, Delivery, Webhook
 from bookit.runtime.servers import production
 from bookit.runtime.startup import BASE_DIR
 from bookit.tools.benchmark.fill import Size, booked, key, store, vacuum
@@ -97,7 +99,10 @@ def mails(url: str, size: Size, say: Callable[[str], None]) -> JobsDone:
     upcoming = Booking.objects.filter(
         status=Booking.Status.CONFIRMED, start_time__gt=at, user__role=User.Role.USER
     )
-    store(_confirmed(booking, at) for booking in upcoming.order_by("id")[:CONFIRMED])
+    BookingEvent.objects.bulk_create(
+        BookingEvent(booking=booking, type=BookingEvent.Type.CONFIRMED, at=at, data=state(booking))
+        for booking in upcoming.order_by("id")[:CONFIRMED]
+    )
     waiting = _jobs("send_mail")
     with _running(url, "procrastinate", "worker") as worker:
         _until(lambda: waiting.exists() and not _jobs("follow_up").exists())
@@ -108,23 +113,18 @@ def mails(url: str, size: Size, say: Callable[[str], None]) -> JobsDone:
     return JobsDone("mails", count, seconds, memory_mib=memory)
 
 
-def _confirmed(booking: Booking, at: datetime) -> BookingEvent:
-    return BookingEvent(
-        booking=booking, type=BookingEvent.Type.CONFIRMED, at=at, data=state(booking)
-    )
-
-
 def webhooks(url: str, size: Size, say: Callable[[str], None]) -> JobsDone:
     """Let one worker on one core send events to one endpoint, which answers at once."""
     say(f"{EVENTS:,} events for a webhook.")
     _delete_jobs()
-    with _endpoint(EVENTS) as endpoint:
-        webhook = _webhook(f"http://127.0.0.1:{int(endpoint.readline())}/")
+    with _endpoint() as address:
+        webhook = _webhook(address)
         pending = Delivery.objects.filter(status=Delivery.Status.PENDING)
         with _running(url, "procrastinate", "worker", WEBHOOK_ALLOW_PRIVATE="true") as worker:
             _until(lambda: not pending.exists())
             memory = worker.memory_info().rss / 2**20
-        seconds = float(endpoint.readline())
+    seen = Attempt.objects.aggregate(first=Min("at"), last=Max("at"))
+    seconds = (seen["last"] - seen["first"]).total_seconds()
     webhook_services.delete_webhook(webhook_id=webhook.pk)
     User.objects.filter(pk=webhook.owner_id).delete()
     return JobsDone("webhooks", EVENTS, seconds, memory_mib=memory)
@@ -141,7 +141,7 @@ def _webhook(url: str) -> Webhook:
         since={kind: 2**63 - 1},
         secret=f"whsec_{b64encode(bytes(32)).decode()}",
     )
-    store(
+    Delivery.objects.bulk_create(
         Delivery(webhook=webhook, event=event, type=event.type, next_attempt_at=at, created_at=at)
         for event in BookingEvent.objects.order_by("id")[:EVENTS]
     )
@@ -200,21 +200,29 @@ def _delete_jobs() -> None:
         cursor.execute("DELETE FROM procrastinate_jobs")
 
 
+class _Answering(BaseHTTPRequestHandler):
+    """Answers every message at once."""
+
+    protocol_version = "HTTP/1.1"
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["Content-Length"]))
+        self.send_response(204)
+        self.end_headers()
+
+    def log_request(self, *args: Any) -> None:
+        pass
+
+
 @contextmanager
-def _endpoint(messages: int) -> Iterator[IO[str]]:
-    """Run an endpoint of webhooks for the length of a `with` block, and return its output."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "bookit.tools.benchmark.endpoint", str(messages)],
-        cwd=BASE_DIR,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    try:
-        with cast(IO[str], process.stdout) as said:
-            yield said
-    finally:
-        process.terminate()
-        process.wait()
+def _endpoint() -> Iterator[str]:
+    """Run an endpoint of webhooks for the length of a `with` block, and return its URL."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), _Answering) as server:
+        thread = Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}/"
+        server.shutdown()
+        thread.join()
 
 
 @contextmanager
