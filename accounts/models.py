@@ -11,6 +11,7 @@ from django.db.models.functions import Lower, Now, Upper
 from django.db.models.lookups import PostgresOperatorLookup
 from uuid_utils.compat import uuid7
 
+from accounts import triggers
 from accounts.emails import canonical, sought, validate_spelling
 from bookit.times import validate_zone
 
@@ -113,6 +114,7 @@ class User(AbstractBaseUser, PermissionsMixin):
             models.CheckConstraint(
                 condition=models.Q(role__in=["user", "provider", "admin"]), name="user_role_known"
             ),
+            triggers.SESSIONS_END,
         ]
 
     def __str__(self) -> str:

@@ -16,9 +16,9 @@ from rest_framework_simplejwt.utils import datetime_from_epoch
 from uuid_utils.compat import uuid7
 
 from accounts.emails import sought
+from accounts.extensions import ON_NEW_PROVIDER
 from accounts.guesses import Guess
 from accounts.models import Session, User
-from accounts.signals import became_provider
 from accounts.tokens import UNREADABLE, SessionToken
 from bookit.database.batches import delete_in_batches
 from bookit.errors import Conflict, Forbidden, Invalid, Unauthenticated, database_error_facts
@@ -246,7 +246,7 @@ def add_user(*, user: User, actor: User, at: datetime) -> User:
     with transaction.atomic():
         _save_unique(user)
         if user.role == User.Role.PROVIDER:
-            became_provider.send(User, user=user, at=at)
+            _welcome_provider(user, at=at)
     return user
 
 
@@ -275,8 +275,13 @@ def update_user(*, user_id: UUID, actor: User, changes: dict[str, Any], at: date
         if changes:
             user.save(update_fields=list(changes))
         if user.role == User.Role.PROVIDER != role:
-            became_provider.send(User, user=user, at=at)
+            _welcome_provider(user, at=at)
     return user
+
+
+def _welcome_provider(user: User, *, at: datetime) -> None:
+    for welcome in ON_NEW_PROVIDER.values():
+        welcome(provider=user, at=at)
 
 
 def prune_tokens(*, at: datetime) -> int:

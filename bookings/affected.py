@@ -2,7 +2,6 @@
 
 from datetime import datetime
 from functools import cache
-from typing import Any
 from uuid import UUID
 
 from django.db.backends.postgresql.psycopg_any import DateTimeTZRange
@@ -10,9 +9,9 @@ from django.db.models import Count, Exists, OuterRef, Q, QuerySet, Window
 
 from bookings.models import Booking
 from bookit.times import zone
+from catalog.extensions import AFFECTED, Affected
 from catalog.models import Calendar, TimeOff
 from catalog.opening import Opening, Period, Span
-from catalog.signals import Affected
 
 Status = Booking.Status
 
@@ -29,9 +28,8 @@ IN_TIME_OFF = Exists(
 MOST = 100
 
 
-def closed_out(
-    sender: Any, *, calendar: Calendar, period: Period | None, at: datetime, **signal: Any
-) -> Affected:
+@AFFECTED.add("bookings")
+def closed_out(*, calendar: Calendar, period: Period | None, at: datetime) -> Affected:
     """Return the upcoming bookings that meet a time off; without one, all that lie outside.
 
     Those in a slot keep their time whatever the opening hours are: only time off closes them out.

@@ -20,14 +20,9 @@ class BookingsConfig(AppConfig):
         import_from_rooms("models")
 
     def ready(self) -> None:
-        """Tell the catalog what only bookings know: what is free, and what is closed out."""
-        from bookings import affected
-        from bookings.availability.filters import BookableServiceFilter
-        from catalog.signals import closed
-        from catalog.viewsets import ServiceViewSet
-
-        ServiceViewSet.filterset_class = BookableServiceFilter
-        closed.connect(affected.closed_out, dispatch_uid="closed_out")
+        """Add to the catalog what only bookings know: what is free, and what closing affects."""
+        from bookings import affected  # noqa: F401
+        from bookings.availability import filters  # noqa: F401
 
 
 def import_from_rooms(name: str) -> None:

@@ -14,7 +14,9 @@ from django.db.models.functions import Cast, Now
 from uuid_utils.compat import uuid7
 
 from accounts.models import User
+from bookings import triggers
 from bookit import money
+from bookit.database.constraints import CompositeForeignKey
 from catalog.models import Calendar, Service
 
 
@@ -94,6 +96,14 @@ class Slot(models.Model):
             models.CheckConstraint(
                 condition=Q(status__in=["scheduled", "cancelled"]), name="slot_status_known"
             ),
+            # Its calendar is its service's.
+            CompositeForeignKey(
+                name="slot_service_on_calendar",
+                fields=["service", "calendar"],
+                to="catalog.Service",
+                to_fields=["id", "calendar"],
+            ),
+            triggers.SLOT_OCCUPIES,
         ]
 
     def __str__(self) -> str:
@@ -279,6 +289,23 @@ class Booking(models.Model):
                 | (~Q(status="held") & Q(hold_expires_at__isnull=True)),
                 name="booking_hold_expires",
             ),
+            # Its calendar is its service's. With another one it would get around the constraint
+            # that a calendar hosts one service at a time.
+            CompositeForeignKey(
+                name="booking_service_on_calendar",
+                fields=["service", "calendar"],
+                to="catalog.Service",
+                to_fields=["id", "calendar"],
+            ),
+            # In a slot, it is where and when the slot is.
+            CompositeForeignKey(
+                name="booking_in_slot",
+                fields=["slot", "service", "calendar", "start_time", "end_time", "blocked"],
+                to="bookings.Slot",
+                to_fields=["id", "service", "calendar", "start_time", "end_time", "blocked"],
+            ),
+            triggers.BOOKING_OCCUPIES,
+            triggers.WAITLIST_FOLLOWS,
         ]
 
     def __str__(self) -> str:
@@ -323,6 +350,7 @@ class Occupancy(models.Model):
                     ("occupant", RangeOperators.NOT_EQUAL),
                 ],
             ),
+            triggers.OCCUPANCY_IS_DERIVED,
         ]
 
     def __str__(self) -> str:
@@ -390,6 +418,8 @@ class BookingEvent(models.Model):
                 condition=Q(type="booking.reminded"),
                 name="event_reminded_once",
             ),
+            triggers.EVENT_IS_FINAL,
+            triggers.EVENTS_ARE_FOLLOWED_UP,
         ]
 
     def __str__(self) -> str:

@@ -1,30 +1,25 @@
 """What others are told of events, by webhooks and at `/events`: the thing itself, as it was."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any
 
 from bookings.events import STATE_COLUMNS
+from bookings.extensions import EVENT_DATA
 from bookings.models import Booking, BookingEvent
 from bookings.serializers import BookingSerializer
-
-# From events, which are many of a type, to what is told of each.
-Shown = Callable[[Sequence[BookingEvent]], list[dict[str, Any]]]
-
-# How events that are not about the booking itself are shown. The apps above put in theirs.
-SHOWN: dict[str, Shown] = {}
 
 
 def payloads(events: Iterable[BookingEvent]) -> list[dict[str, Any]]:
     """Return `{type, timestamp, data}` of each event, in as many queries for many as for one."""
     events = list(events)
-    by_type: dict[Shown, list[BookingEvent]] = {}
+    by_source: dict[Any, list[BookingEvent]] = {}
     for event in events:
-        by_type.setdefault(SHOWN.get(event.type, _bookings), []).append(event)
+        by_source.setdefault(EVENT_DATA.get(event.type, _bookings), []).append(event)
     things = {
         event.pk: thing
-        for shown, alike in by_type.items()
-        for event, thing in zip(alike, shown(alike), strict=True)
+        for find, alike in by_source.items()
+        for event, thing in zip(alike, find(alike), strict=True)
     }
     return [
         {"type": event.type, "timestamp": event.at, "data": things[event.pk]} for event in events

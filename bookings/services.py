@@ -84,13 +84,11 @@ class BookingStarted(Forbidden):
     code = "booking_started"
 
 
-# A service that was deleted, or moved to another calendar, while it was being booked.
-CONSTRAINT_ERRORS["booking_service_on_calendar"] = ServiceInactive
-CONSTRAINT_ERRORS["booking_seat_free"] = BookingConflict
-CONSTRAINT_ERRORS["booking_calendar_free"] = BookingConflict
-CONSTRAINT_ERRORS["booking_beside_slots"] = BookingConflict
-# A slot that was deleted while it was being booked.
-CONSTRAINT_ERRORS["booking_in_slot"] = ServiceInactive
+CONSTRAINT_ERRORS.add("booking_seat_free", "booking_calendar_free", "booking_beside_slots")(
+    BookingConflict
+)
+# A service was deleted, or moved to another calendar, while it was being booked; or a slot deleted.
+CONSTRAINT_ERRORS.add("booking_service_on_calendar", "booking_in_slot")(ServiceInactive)
 
 # Once the seat of a booking is not to be had, these say when another one is.
 WITH_A_WAY_OUT = (BookingConflict, SlotFull, OutsideOpeningHours)
@@ -316,12 +314,12 @@ def delete_booking(*, booking_id: UUID, actor: User, at: datetime) -> None:
         booking.status, booking.hold_expires_at = Status.CANCELLED, None
         record(booking, BookingEvent.Type.CANCELLED, actor=actor, at=at, was=was)
     # Whole, for when they are sent there is no booking to read it from.
-    mails.enqueue_composed(booking)
+    mails.enqueue_composed(booking=booking)
     record(booking, BookingEvent.Type.DELETED, actor=actor, at=at)
     booking.delete()
 
 
-def manages(user: User, booking: Booking) -> bool:
+def _manages(user: User, booking: Booking) -> bool:
     """Return whether `user` decides about `booking`: an admin, or it is on their calendar."""
     return user.keeps(booking.calendar.provider_id)
 
@@ -342,7 +340,7 @@ def check_may_read(booking: Booking, actor: User) -> None:
     Raises:
         Forbidden: it is somebody else's.
     """
-    if booking.user_id != actor.pk and not manages(actor, booking):
+    if booking.user_id != actor.pk and not _manages(actor, booking):
         raise Forbidden("This is somebody else's booking.")
 
 
@@ -362,13 +360,13 @@ def check_manages(booking: Booking, actor: User) -> None:
     Raises:
         Forbidden: somebody else decides about it.
     """
-    if not manages(actor, booking):
+    if not _manages(actor, booking):
         raise Forbidden("That is up to the provider; you can move or cancel your own bookings.")
 
 
 def _check_notice(booking: Booking, actor: User, at: datetime) -> None:
     """Refuse an owner who lets go of the time of a booking when nobody else can be found for it."""
-    if booking.status not in (Status.PENDING, Status.CONFIRMED) or manages(actor, booking):
+    if booking.status not in (Status.PENDING, Status.CONFIRMED) or _manages(actor, booking):
         return
     if booking.start_time - at < timedelta(minutes=booking.service.cancellation_notice_minutes):
         raise CancellationTooLate

@@ -15,6 +15,7 @@ from uuid_utils.compat import uuid7
 
 from bookit import money
 from bookit.times import format_wall_clock, validate_zone
+from catalog import triggers
 
 # A year; durations, buffers and notices beyond it are typing errors.
 LONGEST_MINUTES = 366 * 24 * 60
@@ -45,6 +46,7 @@ class Calendar(models.Model):
             # This makes the version part of a key, and PostgreSQL lets nobody change a key of a row
             # that somebody else has locked FOR KEY SHARE (PostgreSQL's manual, 13.3.2).
             models.UniqueConstraint(fields=["id", "version"], name="calendar_version"),
+            triggers.VERSION_RISES,
         ]
 
     def __str__(self) -> str:
@@ -86,6 +88,7 @@ class OpeningHours(models.Model):
                     ),
                 ],
             ),
+            triggers.HOURS_CHANGE_VERSION,
         ]
 
     def __str__(self) -> str:
@@ -113,7 +116,8 @@ class TimeOff(models.Model):
         constraints = [
             models.CheckConstraint(
                 condition=Q(end_time__gt=F("start_time")), name="time_off_not_empty"
-            )
+            ),
+            triggers.TIME_OFF_CHANGES_VERSION,
         ]
 
     def __str__(self) -> str:
@@ -233,6 +237,8 @@ class Service(models.Model):
             models.CheckConstraint(
                 condition=Q(currency__regex=r"^[A-Z]{3}$"), name="service_currency_code"
             ),
+            triggers.TERMS_CHANGE_VERSION,
+            triggers.WORDS_ARE_KNOWN,
         ]
 
     def __str__(self) -> str:

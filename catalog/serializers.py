@@ -13,9 +13,9 @@ from bookit.api.schema import example
 from bookit.api.serializers import InputSerializer, ListField, RowSerializer
 from bookit.money import in_currency
 from bookit.times import InstantField, format_wall_clock, parse_wall_clock
+from catalog.extensions import Affected
 from catalog.models import LONGEST_MINUTES, Calendar, OpeningHours, Service, TimeOff
 from catalog.opening import Span, is_endless
-from catalog.signals import Affected
 
 # What answers tell beside the resource itself, and a client may send back.
 BESIDES = frozenset({"affected_bookings"})

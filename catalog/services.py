@@ -7,14 +7,16 @@ from uuid import UUID
 
 from django.db import IntegrityError, transaction
 from django.db.models import RestrictedError
+from psycopg.errors import ForeignKeyViolation
 
+from accounts.extensions import ON_NEW_PROVIDER
 from accounts.models import User
 from bookit import money
-from bookit.errors import Conflict, Forbidden, Invalid, database_error_facts
+from bookit.errors import Conflict, Forbidden, Invalid
 from catalog import turns
+from catalog.extensions import AFFECTED, Affected
 from catalog.models import Calendar, OpeningHours, Service, TimeOff
 from catalog.opening import Period
-from catalog.signals import Affected, closed
 
 # Ten years; what is longer is a typing error.
 LONGEST_TIME_OFF = timedelta(days=3653)
@@ -40,7 +42,7 @@ def create_calendar(
     _check_provider(actor, fields)
     with transaction.atomic():
         calendar = Calendar.objects.create(created_at=at, **fields)
-        set_opening_hours(calendar, opening_hours or [])
+        set_opening_hours(calendar=calendar, spans=opening_hours or [])
     return calendar
 
 
@@ -60,7 +62,7 @@ def update_calendar(
     changes = dict(changes)
     hours = changes.pop("opening_hours", None)
     with transaction.atomic():
-        calendar = lock_calendar(calendar_id)
+        calendar = lock_calendar(calendar_id=calendar_id)
         check_owner(calendar, actor)
         if "provider_id" in changes and changes["provider_id"] != calendar.provider_id:
             _check_provider(actor, changes)
@@ -69,12 +71,13 @@ def update_calendar(
         if changes:
             calendar.save(update_fields=list(changes))
         if hours is not None:
-            set_opening_hours(calendar, hours)
+            set_opening_hours(calendar=calendar, spans=hours)
         if hours is None and "timezone" not in changes:
             return calendar, Affected()
         return calendar, affected_bookings(calendar=calendar, at=at)
 
 
+@ON_NEW_PROVIDER.add("calendar")
 def ensure_calendar(*, provider: User, at: datetime) -> None:
     """Give a provider who has no calendar one, named as they are and in their time zone."""
     if not Calendar.objects.filter(provider=provider).exists():
@@ -83,7 +86,7 @@ def ensure_calendar(*, provider: User, at: datetime) -> None:
         )
 
 
-def set_opening_hours(calendar: Calendar, spans: list[dict[str, int]]) -> None:
+def set_opening_hours(*, calendar: Calendar, spans: list[dict[str, int]]) -> None:
     """Replace the opening hours of a calendar, all at once: one by one they could overlap."""
     calendar.hours.all().delete()
     OpeningHours.objects.bulk_create(OpeningHours(calendar=calendar, **span) for span in spans)
@@ -98,7 +101,7 @@ def delete_calendar(*, calendar_id: UUID, actor: User) -> None:
         ServiceInUse: it has services.
     """
     with transaction.atomic():
-        calendar = lock_calendar(calendar_id)
+        calendar = lock_calendar(calendar_id=calendar_id)
         check_owner(calendar, actor)
         try:
             calendar.delete()
@@ -123,7 +126,7 @@ def create_time_off(
         Forbidden: it is not the actor's own.
     """
     with transaction.atomic():
-        calendar = lock_calendar(calendar_id)
+        calendar = lock_calendar(calendar_id=calendar_id)
         check_owner(calendar, actor)
         check_time_off(start_time, end_time)
         time_off = TimeOff.objects.create(
@@ -158,7 +161,7 @@ def delete_time_off(*, calendar_id: UUID, time_off_id: UUID, actor: User) -> Non
         Forbidden: it is not the actor's own.
     """
     with transaction.atomic():
-        calendar = lock_calendar(calendar_id)
+        calendar = lock_calendar(calendar_id=calendar_id)
         check_owner(calendar, actor)
         calendar.time_off.get(pk=time_off_id).delete()
 
@@ -171,8 +174,8 @@ def affected_bookings(
     Args:
         period: a time off; then those alone that meet it.
     """
-    answers: Any = closed.send(Calendar, calendar=calendar, period=period, at=at)
-    return next((affected for _, affected in answers), Affected())
+    found = [find(calendar=calendar, period=period, at=at) for find in AFFECTED.values()]
+    return found[0] if found else Affected()
 
 
 def create_service(
@@ -241,8 +244,8 @@ def update_service(*, service_id: UUID, actor: User, changes: dict[str, Any]) ->
                 with transaction.atomic():
                     service.save(update_fields=list(changes))
             except IntegrityError as error:
-                constraints = ("booking_service_on_calendar", "slot_service_on_calendar")
-                if database_error_facts(error)[1] in constraints:
+                # Whatever refers to a service refers to its calendar too.
+                if "calendar" in changes and isinstance(error.__cause__, ForeignKeyViolation):
                     raise ServiceInUse(
                         "It has bookings or slots, which cannot move to another calendar."
                     ) from None
@@ -272,7 +275,7 @@ def delete_service(*, service_id: UUID, actor: User) -> None:
             raise ServiceInUse from None
 
 
-def lock_calendar(calendar_id: UUID) -> Calendar:
+def lock_calendar(*, calendar_id: UUID) -> Calendar:
     """Return a calendar that is about to change, once the bookings in flight are committed.
 
     Bookings that come later wait, see `catalog.turns`. The lock is the full one, which a change of

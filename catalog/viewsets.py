@@ -16,6 +16,7 @@ from bookit.api.views import GenericViewSet
 from bookit.database.prepared import Bound, Prepared
 from bookit.errors.refusals import refuse
 from catalog import services
+from catalog.extensions import FILTERS, Affected
 from catalog.filters import CalendarFilter, ServiceFilter, TimeOffFilter
 from catalog.listing import Listing
 from catalog.models import Calendar, Service, TimeOff
@@ -29,7 +30,6 @@ from catalog.serializers import (
     ServiceSerializer,
     TimeOffSerializer,
 )
-from catalog.signals import Affected
 
 ACTIVE_SERVICES = Prepared(
     lambda: Service.objects.filter(is_active=True).order_by("title", "id"), ServiceSerializer.rows
@@ -146,7 +146,7 @@ class ServiceViewSet(CatalogViewSet):
 
     costly_with = ("q", "available_from", "available_to")
     serializer_class = ServiceSerializer
-    filterset_class = ServiceFilter
+    filterset_class = property(lambda view: FILTERS.get("services", ServiceFilter))
     ordering_fields = {
         "title": "title",
         "price": "price",

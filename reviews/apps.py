@@ -9,9 +9,5 @@ class ReviewsConfig(AppConfig):
     name = "reviews"
 
     def ready(self) -> None:
-        """Tell bookings how an event that is about a review is shown."""
-        from bookings.models import BookingEvent
-        from bookings.payloads import SHOWN
-        from reviews.payloads import reviews
-
-        SHOWN[BookingEvent.Type.REVIEWED] = reviews
+        """Add the data of events that are about a review."""
+        from reviews import payloads  # noqa: F401

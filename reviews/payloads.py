@@ -4,11 +4,13 @@ from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
+from bookings.extensions import EVENT_DATA
 from bookings.models import BookingEvent
 from reviews.models import Review
 from reviews.serializers import ReviewSerializer
 
 
+@EVENT_DATA.add(BookingEvent.Type.REVIEWED)
 def reviews(events: Sequence[BookingEvent]) -> list[dict[str, Any]]:
     """Return the review of each event, as the API shows it, with the rating it was made with.
 

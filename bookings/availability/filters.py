@@ -13,11 +13,13 @@ from bookit.api.filters import (
     DayOrInstantFilter,
 )
 from bookit.errors.refusals import refuse
+from catalog.extensions import FILTERS
 from catalog.filters import ServiceFilter
 from catalog.listing import ENOUGH_FOR_COUNT, MOST_LOOKED_AT, Listing
 from catalog.models import Service
 
 
+@FILTERS.add("services")
 class BookableServiceFilter(ServiceFilter):
     """Also by whether there is a free time; what the catalog cannot know."""
 

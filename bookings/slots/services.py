@@ -105,16 +105,15 @@ SELECT id, 'booking.cancelled', %(actor_id)s, %(at)s, jsonb_build_object(
 """  # noqa: S608 - names of columns, no values
 
 
+@CONSTRAINT_ERRORS.add("slots_apart", "slot_beside_bookings")
 class SlotConflict(Conflict):
     """This slot overlaps another slot or booking of the calendar, or bookings stand against it."""
 
     code = "slot_conflict"
 
 
-CONSTRAINT_ERRORS["slots_apart"] = SlotConflict
-CONSTRAINT_ERRORS["slot_beside_bookings"] = SlotConflict
 # A service that was deleted, or moved to another calendar, while its slots were being published.
-CONSTRAINT_ERRORS["slot_service_on_calendar"] = ServiceInactive
+CONSTRAINT_ERRORS.add("slot_service_on_calendar")(ServiceInactive)
 
 
 @on_current_terms
@@ -199,7 +198,7 @@ def change_slot(
     if capacity is not None and capacity != slot.capacity:
         _check_seats(slot, capacity, at)
         if capacity > slot.capacity:
-            waitlist.offer_later([slot.pk], at=at)
+            waitlist.offer_later(slot_ids=[slot.pk], at=at)
         slot.capacity = capacity
         slot.save(update_fields=["capacity"])
     if status is not None and status != slot.status:
@@ -321,7 +320,7 @@ def _cancel(slot: Slot, status: str, *, actor: User, at: datetime) -> None:
         raise InvalidTransition("A slot that has taken place cannot be cancelled.")
     slot.status = Slot.Status.CANCELLED
     slot.save(update_fields=["status"])
-    waitlist.pass_over(slot.pk, at=at)
+    waitlist.pass_over(slot_id=slot.pk, at=at)
 
 
 def _invalid(field: str, message: str) -> Invalid:

@@ -7,6 +7,8 @@ and whose docstring is what they read.
 import inspect
 from typing import Any, ClassVar
 
+from bookit.extensions import Extensions
+
 
 class ServiceError(Exception):
     """A refusal by a rule of BookIt.
@@ -83,8 +85,8 @@ class LimitExceeded(ServiceError):
         self.wait = wait
 
 
-# Names of constraints, and what each one's refusal means. Services add theirs beside their errors.
-CONSTRAINT_ERRORS: dict[str, type[ServiceError]] = {}
+# The errors that violated constraints mean, by the name of the constraint.
+CONSTRAINT_ERRORS: Extensions[type[ServiceError]] = Extensions()
 
 
 def database_error_facts(error: BaseException) -> tuple[str | None, str | None]:

@@ -74,7 +74,8 @@ def exception_handler(error: Exception, context: dict[str, Any]) -> Response | N
         )
         response.content_type = problems.CONTENT_TYPE
         # Also where the view's own renderer writes HTML.
-        context["request"].accepted_renderer = api_settings.DEFAULT_RENDERER_CLASSES[0]()
+        renderer: Any = api_settings.DEFAULT_RENDERER_CLASSES[0]
+        context["request"].accepted_renderer = renderer()
         context["request"].accepted_media_type = problems.CONTENT_TYPE
         if problem.status_code == 503:
             response["Retry-After"] = "2"

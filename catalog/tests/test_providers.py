@@ -8,8 +8,8 @@ from django.urls import reverse
 from django.utils import timezone
 
 from accounts import services as accounts_services
+from accounts.extensions import ON_NEW_PROVIDER
 from accounts.models import User
-from accounts.signals import became_provider
 from accounts.tests.factories import AdminFactory, ProviderFactory, UserFactory
 from bookings.tests.factories import TUESDAY, BookingFactory
 from bookit.errors import Forbidden
@@ -42,14 +42,14 @@ def site(client, boss):
 
 @pytest.fixture
 def refusal():
-    """The error of somebody who wants no new providers, and hears of them last."""
+    """The error of an app that wants no new providers, and is asked last."""
 
-    def refuse(sender, **signal):
+    @ON_NEW_PROVIDER.add("refuse")
+    def refuse(**arguments):
         raise Forbidden
 
-    became_provider.connect(refuse)
     yield Forbidden
-    became_provider.disconnect(refuse)
+    del ON_NEW_PROVIDER["refuse"]
 
 
 def calendars(user):

@@ -1,0 +1,20 @@
+"""What PostgreSQL does when accounts change, whoever changes them and by whatever path."""
+
+from bookit.database.constraints import Trigger
+
+SESSIONS_END = Trigger(
+    name="user_sessions_end",
+    body="""
+BEGIN
+    UPDATE accounts_session SET revoked_at = now()
+    WHERE user_id = NEW.id AND revoked_at IS NULL;
+    RETURN NULL;
+END
+""",
+    triggers={
+        "user_sessions_end": """
+            AFTER UPDATE ON {table} FOR EACH ROW
+            WHEN (OLD.password IS DISTINCT FROM NEW.password OR OLD.is_active AND NOT NEW.is_active)
+        """,
+    },
+)

@@ -1,0 +1,110 @@
+"""Constraints that Django's models cannot say, declared on them like any other.
+
+Each is a `django.db.models.BaseConstraint`, so that `makemigrations` writes it into a migration and
+notices when the two differ. The database alone enforces them.
+"""
+
+from collections.abc import Mapping, Sequence
+from inspect import cleandoc
+from typing import Any
+
+from django.db.backends.ddl_references import Statement
+from django.db.models import BaseConstraint
+
+
+class _DatabaseConstraint(BaseConstraint):
+    def constraint_sql(self, model: Any, schema_editor: Any) -> Any:
+        """Add it once the table is there, which may have to refer to others."""
+        schema_editor.deferred_sql.append(self.create_sql(model, schema_editor))
+        return None
+
+    def validate(self, model: Any, instance: Any, exclude: Any = None, using: Any = None) -> None:
+        """Leave it to the database."""
+
+    def __eq__(self, other: object) -> bool:
+        return type(other) is type(self) and other.deconstruct() == self.deconstruct()
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+class Trigger(_DatabaseConstraint):
+    """A function in PL/pgSQL, and the triggers of the model's table that execute it.
+
+    Args:
+        name: of the function.
+        body: of the function, from `DECLARE` or `BEGIN` to `END`.
+        triggers: by name, when each executes it, such as
+            `AFTER INSERT ON {table} FOR EACH ROW WHEN (NEW.is_active)`.
+    """
+
+    def __init__(self, *, name: str, body: str, triggers: Mapping[str, str]) -> None:
+        super().__init__(name=name)
+        # However they are indented.
+        self.body = cleandoc(body)
+        self.triggers = {name: cleandoc(when) for name, when in triggers.items()}
+
+    def deconstruct(self) -> tuple[str, Sequence[Any], dict[str, Any]]:
+        """Return how a migration makes one."""
+        path, arguments, options = super().deconstruct()
+        return path, arguments, {**options, "body": self.body, "triggers": self.triggers}
+
+    def create_sql(self, model: Any, schema_editor: Any) -> Any:
+        """Return the statements that create it."""
+        table = schema_editor.quote_name(model._meta.db_table)
+        lines = [f"CREATE FUNCTION {self.name}() RETURNS trigger LANGUAGE plpgsql AS $$"]
+        lines += [self.body, "$$;"]
+        for name, when in self.triggers.items():
+            clause = when.format(table=table)
+            lines.append(f"CREATE TRIGGER {name} {clause} EXECUTE FUNCTION {self.name}();")
+        return _statement("\n".join(lines))
+
+    def remove_sql(self, model: Any, schema_editor: Any) -> Any:
+        """Return the statement that removes it."""
+        return _statement(f"DROP FUNCTION {self.name}() CASCADE")
+
+
+class CompositeForeignKey(_DatabaseConstraint):
+    """A foreign key over several columns; what they refer to must be unique.
+
+    Args:
+        fields: of the model.
+        to: the model that they refer to, as `app.Model`.
+        to_fields: of that model, in the same order.
+    """
+
+    def __init__(
+        self, *, name: str, fields: Sequence[str], to: str, to_fields: Sequence[str]
+    ) -> None:
+        super().__init__(name=name)
+        self.fields, self.to, self.to_fields = tuple(fields), to, tuple(to_fields)
+
+    def deconstruct(self) -> tuple[str, Sequence[Any], dict[str, Any]]:
+        """Return how a migration makes one."""
+        path, arguments, options = super().deconstruct()
+        options |= {"fields": self.fields, "to": self.to, "to_fields": self.to_fields}
+        return path, arguments, options
+
+    def create_sql(self, model: Any, schema_editor: Any) -> Any:
+        """Return the statement that creates it."""
+        to = model._meta.apps.get_model(self.to)
+        table, columns = _table_and_columns(model, self.fields, schema_editor)
+        other, others = _table_and_columns(to, self.to_fields, schema_editor)
+        return _statement(
+            f"ALTER TABLE {table} ADD CONSTRAINT {self.name} FOREIGN KEY ({columns})"
+            f" REFERENCES {other} ({others})"
+        )
+
+    def remove_sql(self, model: Any, schema_editor: Any) -> Any:
+        """Return the statement that removes it."""
+        table = schema_editor.quote_name(model._meta.db_table)
+        return _statement(f"ALTER TABLE {table} DROP CONSTRAINT {self.name}")
+
+
+def _table_and_columns(model: Any, fields: Sequence[str], schema_editor: Any) -> tuple[str, str]:
+    columns = [model._meta.get_field(name).column for name in fields]
+    quoted = [schema_editor.quote_name(name) for name in columns]
+    return schema_editor.quote_name(model._meta.db_table), ", ".join(quoted)
+
+
+def _statement(text: str) -> Statement:
+    return Statement(text.replace("%", "%%"))

@@ -1,0 +1,34 @@
+"""What an app lets the apps above it add."""
+
+import pytest
+
+from accounts.extensions import ON_NEW_PROVIDER
+from bookings.extensions import EVENT_DATA
+from bookit.errors import CONSTRAINT_ERRORS
+from bookit.extensions import Extensions
+from catalog.extensions import AFFECTED, FILTERS
+
+
+def test_what_is_added_is_found_under_each_of_its_names():
+    numbers = Extensions()
+    assert numbers.add("one", "first")(1) == 1
+    assert numbers == {"one": 1, "first": 1}
+
+
+def test_a_name_belongs_to_whoever_added_it_first():
+    numbers = Extensions()
+    numbers.add("one")(1)
+    numbers.add("one")(1)
+    with pytest.raises(ValueError, match="one was added before: 1"):
+        numbers.add("one")(2)
+    assert numbers == {"one": 1}
+
+
+def test_the_apps_have_added_what_they_are_to_add():
+    assert {name: thing.__module__ for name, thing in ON_NEW_PROVIDER.items()} == {
+        "calendar": "catalog.services"
+    }
+    assert AFFECTED.keys() == {"bookings"}
+    assert FILTERS.keys() == {"services"}
+    assert EVENT_DATA.keys() == {"review.created"}
+    assert "booking_calendar_free" in CONSTRAINT_ERRORS

@@ -1,0 +1,107 @@
+"""What PostgreSQL does when the catalog changes, whoever changes it and by whatever path.
+
+A calendar's version rises with the terms on which its services are booked. Whoever changes several
+calendars at once locks them in the order of their ids.
+"""
+
+from bookit.database.constraints import Trigger
+
+VERSION_RISES = Trigger(
+    name="calendar_version_rises",
+    body="""
+BEGIN
+    -- Saving a calendar as it was read must not put the version back.
+    NEW.version := greatest(NEW.version, OLD.version + (NEW.timezone <> OLD.timezone)::int);
+    RETURN NEW;
+END
+""",
+    triggers={
+        "calendar_version_rises": """
+            BEFORE UPDATE ON {table} FOR EACH ROW
+            WHEN (NEW.version < OLD.version OR NEW.timezone <> OLD.timezone)
+        """,
+    },
+)
+
+
+def _opening_changes(prefix: str) -> Trigger:
+    """Return the trigger of a table that says when calendars are open."""
+    return Trigger(
+        name=f"{prefix}_change_version",
+        body="""
+DECLARE
+    ids uuid[];
+BEGIN
+    IF TG_OP <> 'INSERT' THEN
+        ids := ARRAY(SELECT calendar_id FROM removed);
+    END IF;
+    IF TG_OP <> 'DELETE' THEN
+        ids := ids || ARRAY(SELECT calendar_id FROM added);
+    END IF;
+    PERFORM calendar_take_turn(id)
+    FROM (SELECT DISTINCT unnest(ids) AS id ORDER BY id) AS changed;
+    UPDATE catalog_calendar SET version = version + 1 WHERE id IN (
+        SELECT id FROM catalog_calendar WHERE id = ANY(ids) ORDER BY id FOR UPDATE
+    );
+    RETURN NULL;
+END
+""",
+        triggers={
+            f"{prefix}_added": """
+                AFTER INSERT ON {table} REFERENCING NEW TABLE AS added FOR EACH STATEMENT
+            """,
+            f"{prefix}_changed": """
+                AFTER UPDATE ON {table} REFERENCING OLD TABLE AS removed NEW TABLE AS added
+                FOR EACH STATEMENT
+            """,
+            f"{prefix}_removed": """
+                AFTER DELETE ON {table} REFERENCING OLD TABLE AS removed FOR EACH STATEMENT
+            """,
+        },
+    )
+
+
+HOURS_CHANGE_VERSION = _opening_changes("opening_hours")
+TIME_OFF_CHANGES_VERSION = _opening_changes("time_off")
+
+# Ratings and texts are no terms. Neither is the calendar: a booking's foreign key over service and
+# calendar refuses bookings of a service that has moved.
+TERMS_CHANGE_VERSION = Trigger(
+    name="service_terms_changed",
+    body="""
+BEGIN
+    PERFORM calendar_take_turn(NEW.calendar_id);
+    UPDATE catalog_calendar SET version = version + 1 WHERE id = NEW.calendar_id;
+    RETURN NULL;
+END
+""",
+    triggers={
+        "service_terms_changed": """
+            AFTER UPDATE ON {table} FOR EACH ROW WHEN (
+                (OLD.is_active, OLD.mode, OLD.capacity, OLD.duration_minutes,
+                    OLD.buffer_before_minutes, OLD.buffer_after_minutes, OLD.min_notice_minutes,
+                    OLD.max_advance_days, OLD.requires_confirmation, OLD.price, OLD.currency)
+                IS DISTINCT FROM
+                (NEW.is_active, NEW.mode, NEW.capacity, NEW.duration_minutes,
+                    NEW.buffer_before_minutes, NEW.buffer_after_minutes, NEW.min_notice_minutes,
+                    NEW.max_advance_days, NEW.requires_confirmation, NEW.price, NEW.currency)
+            )
+        """,
+    },
+)
+
+# The words of services are the dictionary in which misspelt words are looked up.
+WORDS_ARE_KNOWN = Trigger(
+    name="service_words_are_known",
+    body="""
+BEGIN
+    PERFORM catalog_learn(NEW.title || ' ' || NEW.description);
+    RETURN NULL;
+END
+""",
+    triggers={
+        "service_words_are_known": """
+            AFTER INSERT OR UPDATE OF title, description ON {table} FOR EACH ROW
+        """,
+    },
+)
