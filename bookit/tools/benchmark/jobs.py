@@ -145,7 +145,7 @@ def _webhook(url: str) -> Webhook:
         Delivery(webhook=webhook, event=event, type=event.type, next_attempt_at=at, created_at=at)
         for event in BookingEvent.objects.order_by("id")[:EVENTS]
     )
-    webhook_services.wake([webhook.pk])
+    webhook_services.wake(webhook_ids=[webhook.pk])
     return webhook
 
 
