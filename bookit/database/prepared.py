@@ -91,6 +91,11 @@ class Prepared(Generic[Instance]):
         return self._text[0]
 
     @property
+    def parameters(self) -> tuple[Any, ...]:
+        """What each `%s` stands for: a `Parameter`, or a value that is the same in every run."""
+        return self._text[1]
+
+    @property
     def order_by(self) -> Sequence[Any]:
         """The columns that it orders by, as `QuerySet.query.order_by` has them."""
         return self._queryset.query.order_by
@@ -110,7 +115,7 @@ class Prepared(Generic[Instance]):
     def run(self, text: str, values: Mapping[str, Any], *more: Any) -> list[tuple[Any, ...]]:
         """Return the rows of `text`, whose parameters are the query's and then `more`."""
         parameters = [
-            values[each.name] if isinstance(each, Parameter) else each for each in self._text[1]
+            values[each.name] if isinstance(each, Parameter) else each for each in self.parameters
         ]
         return fetch(text, [*parameters, *more])
 
