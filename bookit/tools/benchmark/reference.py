@@ -90,7 +90,7 @@ def create_booking(environ: Row, user: Row) -> tuple[str, Row]:
     booking = {
         "id": uuid7(),
         "user_id": user["id"],
-        "service_id": service["id"],
+        "service_id": service["service_id"],
         "calendar_id": service["calendar_id"],
         "slot_id": None,
         "seat": None,
@@ -109,7 +109,7 @@ def create_booking(environ: Row, user: Row) -> tuple[str, Row]:
     more = {
         "capacity": service["capacity"],
         "version": service["version"],
-        "occupant": service["id"],
+        "occupant": service["service_id"],
         "blocked_from": start - timedelta(minutes=service["buffer_before_minutes"]),
         "blocked_until": end + timedelta(minutes=service["buffer_after_minutes"]),
         "event": "booking.created",
@@ -123,7 +123,7 @@ def create_booking(environ: Row, user: Row) -> tuple[str, Row]:
     return "409 Conflict", {
         "status": 409,
         "code": "booking_conflict",
-        "alternatives": nearest(service["id"], start, now),
+        "alternatives": nearest(service["service_id"], start, now),
     }
 
 

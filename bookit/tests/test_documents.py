@@ -1,0 +1,482 @@
+"""The documents: what they name exists, what they list is complete, and their examples run."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+import tomllib
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from importlib import import_module
+from importlib.util import find_spec
+
+import httpx
+import pytest
+from django.apps import apps
+from django.core.management import get_commands
+from django.db import connection
+from django.urls import Resolver404, resolve
+from procrastinate.contrib.django import app as jobs
+from standardwebhooks.webhooks import Webhook
+
+from accounts.models import User
+from bookings.events import TOLD
+from bookings.services import TRANSITIONS
+from bookit.errors.problems import catalogue
+from bookit.jobs.queues import WEBHOOKS_AT_A_TIME
+from bookit.runtime.startup import BASE_DIR
+from bookit.tests.processes import free_port
+from bookit.tests.routes import ANY_ID
+from catalog.tests.factories import ServiceFactory
+
+DOCUMENTS = {
+    str(path.relative_to(BASE_DIR)): path.read_text()
+    for pattern in ("README.md", "docs/*.md", ".github/*.md")
+    for path in sorted(BASE_DIR.glob(pattern))
+}
+README = DOCUMENTS["README.md"]
+GUIDE, CLIENTS = DOCUMENTS["docs/guide.md"], DOCUMENTS["docs/clients.md"]
+OPERATIONS, ARCHITECTURE = DOCUMENTS["docs/operations.md"], DOCUMENTS["docs/architecture.md"]
+MIGRATING, CONTRIBUTING = DOCUMENTS["docs/migrating.md"], DOCUMENTS[".github/CONTRIBUTING.md"]
+
+PACKAGES = ("bookit", "accounts", "catalog", "bookings", "reviews")
+each_document = pytest.mark.parametrize("name", DOCUMENTS)
+
+
+def without_code(text):
+    """Return a document of the same length without its blocks of code."""
+    return re.sub(r"^```.*?^```$", lambda match: " " * len(match[0]), text, flags=re.M | re.S)
+
+
+def section(text, title):
+    """Return a section of a document, with the sections inside it."""
+    bare = without_code(text)
+    found = re.search(rf"^(#+) {re.escape(title)}\n", bare, re.MULTILINE)
+    end = re.compile(rf"^#{{1,{len(found[1])}}} ", re.MULTILINE).search(bare, found.end())
+    return text[found.end() : end.start() if end else None]
+
+
+def rows(text):
+    """Return the cells of each row of the tables in a text, without their heads."""
+    lines = [line for line in text.splitlines() if line.startswith("|")]
+    rules = {number for number, line in enumerate(lines) if set(line) <= set("|- ")}
+    return [
+        [cell.strip() for cell in line.strip("|").split("|")]
+        for number, line in enumerate(lines)
+        if not {number, number + 1} & rules
+    ]
+
+
+def quoted(text):
+    """Return what stands between backticks."""
+    return re.findall(r"`([^`\n]+)`", text)
+
+
+def blocks(text, language):
+    """Return the blocks of code in a language."""
+    return re.findall(rf"^```{language}\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+
+
+# --- what is named exists ---------------------------------------------------------------------
+
+
+def missing_paths(text):
+    """Return the files and folders of the repository that a text names and that do not exist."""
+    roots = "|".join([*PACKAGES, "docs", r"\.ci", r"\.github"])
+    named = set(re.findall(rf"(?<![\w/.<>{{-])(?:{roots})/[\w./-]*", text))
+    missing = {path for path in named if not (BASE_DIR / path.rstrip(".")).exists()}
+    # A name without a folder is at the top, or means the modules of that name.
+    for name in quoted(text):
+        if re.fullmatch(r"\.?[\w-]+\.(py|toml|yaml|md|txt|example)", name) and not (
+            (BASE_DIR / name).exists() or any(BASE_DIR.glob(f"*/{name}"))
+        ):
+            missing.add(name)
+    return missing
+
+
+@each_document
+def test_the_paths_in_a_document_exist(name):
+    assert missing_paths(DOCUMENTS[name]) == set()
+
+
+def exists(name):
+    """Return whether a dotted name is a job, a model, a module or something in one, or in SQL."""
+    module, _, attribute = name.rpartition(".")
+    if name in jobs.tasks or attribute.lower() in apps.all_models.get(module, {}):
+        return True
+    if find_spec(module) and (find_spec(name) or hasattr(import_module(module), attribute)):
+        return True
+    return any(f"'{name}'" in path.read_text() for path in BASE_DIR.glob("*/triggers.py"))
+
+
+def missing_names(text):
+    """Return the dotted names of ours that a text names and that do not exist."""
+    pattern = rf"(?<![\w./'-])(?:{'|'.join(PACKAGES)})(?:\.\w+)+(?![\w/])"
+    files = r"\.(py|toml|yaml|md|example|git)$"
+    named = {found for found in re.findall(pattern, text) if not re.search(files, found)}
+    return {found for found in named if not exists(found) and "example.com" not in found}
+
+
+@each_document
+def test_the_dotted_names_in_a_document_exist(name):
+    jobs.perform_import_paths()
+    assert missing_names(DOCUMENTS[name]) == set()
+
+
+def missing_commands(text):
+    """Return the commands that a text names and that do not exist."""
+    commands = set(re.findall(r"manage\.py ([a-z_]+)", text))
+    modules = set(re.findall(r"python -m\s+([\w.]+)", text))
+    return {found for found in commands if found not in get_commands()} | {
+        found for found in modules if not find_spec(found)
+    }
+
+
+@each_document
+def test_the_commands_in_a_document_exist(name):
+    assert missing_commands(DOCUMENTS[name]) == set()
+
+
+def missing_endpoints(text):
+    """Return the endpoints that a text names and that do not exist."""
+    missing = set()
+    for method, path in re.findall(r"\b(GET|POST|PATCH|PUT|DELETE) (/[^\s`|?,)]*)", text):
+        try:
+            view = resolve(re.sub(r"\{[^}]*\}", ANY_ID, path.rstrip(".:;"))).func
+        except Resolver404:
+            missing.add(f"{method} {path}")
+            continue
+        if method.lower() not in getattr(view, "actions", {"get": ""}):
+            missing.add(f"{method} {path}")
+    return missing
+
+
+@each_document
+def test_the_endpoints_in_a_document_exist(name):
+    text = DOCUMENTS[name]
+    if name == "docs/migrating.md":
+        # The first column is about other APIs.
+        text = "\n".join(row[1] for row in rows(text))
+    assert missing_endpoints(text) == set()
+
+
+def anchors(text):
+    """Return the anchors of a document's titles, as GitHub makes them."""
+    titles = re.findall(r"^#+ (.*)$", without_code(text), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+def broken_links(name, text):
+    """Return the links of a document that lead nowhere in the repository."""
+    broken = set()
+    for target in re.findall(r"\]\(([^)\s]+)\)", text):
+        if re.match(r"https?://", target):
+            continue
+        path, _, anchor = target.partition("#")
+        file = (BASE_DIR / name).parent / path if path else BASE_DIR / name
+        if not file.exists() or (anchor and anchor not in anchors(file.read_text())):
+            broken.add(target)
+    return broken
+
+
+@each_document
+def test_the_links_of_a_document_lead_somewhere(name):
+    assert broken_links(name, DOCUMENTS[name]) == set()
+
+
+def test_what_does_not_exist_is_noticed():
+    """The control of the tests above."""
+    assert missing_paths("`bookings/tests/test_races.py`, `compose.yaml`, `urls.py`") == set()
+    assert missing_paths("`bookings/webhooks.py`, `settings.yaml`") == {
+        "bookings/webhooks.py",
+        "settings.yaml",
+    }
+    assert missing_names("bookit.runtime.gunicorn, bookings.Webhook, bookit.follow_up") == set()
+    assert missing_names("bookit.gunicorn and bookings.Nothing") == {
+        "bookit.gunicorn",
+        "bookings.Nothing",
+    }
+    assert missing_commands("manage.py serve, python -m bookit.tests.chaos") == set()
+    assert missing_commands("manage.py start, python -m bookit.chaos") == {"start", "bookit.chaos"}
+    assert missing_endpoints("`GET /bookings/{id}.ics`, `POST /slots`, `GET /health`") == set()
+    assert missing_endpoints("`PUT /me`, `GET /classes`") == {"PUT /me", "GET /classes"}
+    good = "[a](#two-commands) [b](docs/guide.md#a-tour) [c](https://example.com)"
+    assert broken_links("README.md", good) == set()
+    bad = "[a](#three-commands) [b](docs/guide.md#a-detour) [c](docs/nothing.md)"
+    assert len(broken_links("README.md", bad)) == 3
+
+
+def unknown_identifiers(row):
+    """Return the identifiers of a row that are in none of the files in its first cell."""
+    files = [BASE_DIR / name for name in quoted(row[0]) if (BASE_DIR / name).is_file()]
+    sources = "\n".join(path.read_text() for path in files)
+    identifiers = {
+        name
+        for name in quoted(row[1])
+        if re.fullmatch(r"[A-Za-z_][\w.]*", name) and not name.endswith(".py")
+    }
+    known = {"PATCH", "OPTIONS", "None", "active"}
+    return {
+        name
+        for name in identifiers - known
+        if files and not re.search(rf"\b{name.rpartition('.')[2]}\b", sources)
+    }
+
+
+def test_the_files_to_touch_hold_what_is_to_be_touched():
+    lists = rows(section(CONTRIBUTING, "Which files to touch"))
+    assert len(lists) > 40
+    found = {name: row[0] for row in lists for name in unknown_identifiers(row)}
+    assert found == {}
+    assert unknown_identifiers(["`bookings/services.py`", "`TRANSITIONS`, `NO_SUCH`"]) == {
+        "NO_SUCH"
+    }
+
+
+# --- what is listed is complete ---------------------------------------------------------------
+
+
+def test_the_readme_is_short_and_has_a_table_of_contents():
+    assert len(README.splitlines()) <= 200
+    for title in re.findall(r"^## (.*)$", README, re.MULTILINE):
+        assert f"[{title}](#" in README, title
+    for name in DOCUMENTS.keys() - {"README.md"}:
+        assert f"]({name})" in README, name
+
+
+def test_every_setting_is_listed():
+    example = (BASE_DIR / ".env.example").read_text()
+    explained = set(re.findall(r"^#?([A-Z_]+)=", example, re.MULTILINE)) - {"COMPOSE_PROXIES"}
+    listed = {name for row in rows(section(OPERATIONS, "Settings")) for name in quoted(row[0])}
+    assert listed == explained
+
+
+def test_every_command_is_listed():
+    listed = {
+        name.split()[0] for row in rows(section(OPERATIONS, "Commands")) for name in quoted(row[0])
+    }
+    # Those of BookIt, and three of others that operators need.
+    own = {name for name, package in get_commands().items() if package.startswith(PACKAGES)}
+    assert listed == own | {"migrate", "createsuperuser", "procrastinate"}
+
+
+def test_every_error_is_listed():
+    listed = {
+        code
+        for title in ("Errors", "How to read a 409")
+        for row in rows(section(CLIENTS, title))
+        for cell in row[:2]
+        for code in quoted(cell)
+        if code in catalogue()
+    }
+    assert listed == set(catalogue())
+
+
+def test_every_event_is_listed():
+    introduction = section(CLIENTS, "Webhooks").split(". An admin")[0]
+    assert set(quoted(introduction)) == {str(kind) for kind in TOLD}
+
+
+def test_every_change_of_state_is_listed():
+    listed = {
+        before: set(quoted(row[1]))
+        for row in rows(section(GUIDE, "States of a booking"))
+        for before in quoted(row[0])
+    }
+    assert listed == {
+        str(state): {str(after) for after in follow} for state, follow in TRANSITIONS.items()
+    }
+
+
+def test_the_places_for_webhooks_are_those_of_the_code():
+    places = f"{WEBHOOKS_AT_A_TIME} places"
+    assert places in OPERATIONS
+    assert places in ARCHITECTURE
+    assert places in (BASE_DIR / ".env.example").read_text()
+
+
+@pytest.mark.django_db
+def test_the_constraints_and_triggers_that_are_named_exist():
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT conname FROM pg_constraint UNION SELECT relname FROM pg_class"
+            " UNION SELECT tgname FROM pg_trigger UNION SELECT proname FROM pg_proc"
+        )
+        known = {name for (name,) in cursor.fetchall()}
+    refused = [
+        name
+        for row in rows(section(ARCHITECTURE, "What the database refuses"))
+        for name in quoted(row[1])
+    ]
+    functions = [name for row in rows(section(ARCHITECTURE, "Triggers")) for name in quoted(row[0])]
+    assert len(refused) > 15
+    assert {*refused, *functions} <= known
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT DISTINCT proname FROM pg_trigger JOIN pg_proc ON pg_proc.oid = tgfoid"
+            " WHERE NOT tgisinternal AND proname NOT LIKE 'procrastinate%'"
+        )
+        assert {name for (name,) in cursor.fetchall()} == set(functions)
+
+
+@pytest.mark.django_db
+def test_the_constraints_of_the_guarantee_are_those_of_the_database():
+    shown = re.findall(r"ADD CONSTRAINT (\w+)\n(EXCLUDE [^;]*);", section(README, "The guarantee"))
+    assert len(shown) == 3
+    for name, definition in shown:
+        with connection.cursor() as cursor:
+            cursor.execute(
+                "SELECT pg_get_constraintdef(oid) FROM pg_constraint WHERE conname = %s", [name]
+            )
+            [[stored]] = cursor.fetchall()
+        plain = re.sub(r"::text|[() ]", "", stored)
+        assert plain == re.sub(r"[() ]", "", definition)
+
+
+@pytest.mark.parametrize(
+    ("introduction", "contract"),
+    [
+        (
+            "The packages, from top to bottom:",
+            "Apps know those below them, and nothing knows the tools",
+        ),
+        ("Inside `bookit`:", "The rooms of bookit are in order"),
+        ("Inside `bookings`:", "The rooms of bookings are in order"),
+    ],
+)
+def test_the_pictures_of_the_rooms_are_those_that_are_enforced(introduction, contract):
+    project = tomllib.loads((BASE_DIR / "pyproject.toml").read_text())
+    [layers] = [
+        each["layers"]
+        for each in project["tool"]["importlinter"]["contracts"]
+        if each["name"] == contract
+    ]
+    picture = ARCHITECTURE.split(introduction)[1].split("```text\n")[1].split("```")[0]
+    assert [re.split(r"\s{2,}", line)[0] for line in picture.splitlines()] == layers
+
+
+def test_every_extension_point_is_listed():
+    listed = {
+        quoted(row[0])[0]: quoted(row[0])[1]
+        for row in rows(section(ARCHITECTURE, "Extension points"))
+    }
+    declared = {
+        name: str(path.relative_to(BASE_DIR))
+        for package in PACKAGES
+        for path in (BASE_DIR / package).rglob("*.py")
+        if "tests" not in path.parts
+        for name in re.findall(r"^([A-Z_]+): Extensions\[", path.read_text(), re.MULTILINE)
+    }
+    assert listed == declared
+    for row in rows(section(ARCHITECTURE, "Extension points")):
+        point = quoted(row[0])[0]
+        for file in quoted(row[2]):
+            assert f"{point}.add(" in (BASE_DIR / file).read_text(), row
+
+
+# --- what is shown runs -----------------------------------------------------------------------
+
+
+@pytest.fixture
+def town(live_server, transactional_db):
+    """A server with what the examples look for in the demo town."""
+    User.objects.create_user("ana@example.com", "Ana", "morning-by-the-sea")
+    ServiceFactory(title="Classic Haircut")
+    return live_server
+
+
+def run(command, code, town, suffix, folder):
+    """Run an example against a server."""
+    file = folder / f"example{suffix}"
+    assert "http://localhost:8000" in code
+    file.write_text(code.replace("http://localhost:8000", town.url))
+    return subprocess.run([command, file], capture_output=True, text=True, timeout=60)
+
+
+def test_the_python_client_works(town, tmp_path):
+    [code] = blocks(section(CLIENTS, "A client in Python"), "python")
+    done = run(sys.executable, code, town, ".py", tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+NODE = shutil.which("node")
+
+
+@pytest.mark.skipif(NODE is None, reason="there is no Node.js on this machine")
+def test_the_javascript_client_works(town, tmp_path):
+    [code] = blocks(section(CLIENTS, "A client in JavaScript"), "js")
+    done = run(NODE, code, town, ".mjs", tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert re.fullmatch(r"booked \S+ and \S+\n", done.stdout)
+
+
+SECRET = "whsec_Tk90IGEgc2VjcmV0LCBidXQgYW4gZXhhbXBsZSE="
+
+
+@contextmanager
+def receiving(folder):
+    """Run the receiver of the documents; yield its address and its process."""
+    [code] = blocks(section(CLIENTS, "Webhooks"), "python")
+    port = free_port()
+    assert "9000" in code
+    file = folder / "receiver.py"
+    file.write_text(code.replace("9000", str(port)))
+    process = subprocess.Popen(
+        [sys.executable, file],
+        env={**os.environ, "WEBHOOK_SECRET": SECRET},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    try:
+        yield f"http://localhost:{port}", process
+    finally:
+        process.kill()
+        process.wait()
+
+
+def post(url, content, **headers):
+    """Send a message as soon as the receiver listens."""
+    deadline = time.monotonic() + 20
+    while True:
+        try:
+            return httpx.post(url, content=content, headers=headers)
+        except httpx.ConnectError:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+
+
+def test_the_receiver_of_webhooks_takes_signed_messages_once(tmp_path):
+    at = datetime.now(UTC)
+    content = (
+        '{"type": "booking.created", "timestamp": "2026-12-01T10:00:00Z", "data": {"id": "7"}}'
+    )
+    signed = {
+        "webhook-id": "msg-1",
+        "webhook-timestamp": str(int(at.timestamp())),
+        "webhook-signature": Webhook(SECRET).sign("msg-1", at, content),
+    }
+    with receiving(tmp_path) as (url, process):
+        assert post(url, content, **signed).status_code == 204
+        assert post(url, content, **signed).status_code == 204
+        assert post(url, content.replace("7", "8"), **signed).status_code == 400
+        process.terminate()
+        assert process.stdout.read() == "booking.created {'id': '7'}\n"
+
+
+def test_the_examples_that_are_not_run_are_known():
+    """Every example in Python or JavaScript is one of the three above."""
+    others = {name: blocks(text, "(?:python|py|js|javascript)") for name, text in DOCUMENTS.items()}
+    assert len(others.pop("docs/clients.md")) == 3
+    assert not any(others.values())
+
+
+def test_the_tours_are_run_by_ci():
+    """The commands of the guide need a server with the demo town: `.ci/tour` starts one."""
+    tour = (BASE_DIR / ".ci" / "tour").read_text()
+    assert "blocks <docs/guide.md" in tour
+    assert re.search(r"on = /curl/.*README\.md", tour)
+    assert len(blocks(section(README, "Ten lines of curl"), "sh")) == 1
+    assert len(blocks(GUIDE, "sh")) == 6
