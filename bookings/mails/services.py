@@ -58,34 +58,39 @@ class News:
 
 REQUESTED = News(
     "Requested",
-    "Your request has arrived. It becomes a booking once it is confirmed; until then the time is"
-    " kept for you.",
-    "{name} would like to book. Confirm or cancel it before it starts; after that it expires.",
+    "We have received your request. It becomes a booking once it is confirmed. Until then, the "
+    "time is kept for you.",
+    (
+        "{name} would like to book. Confirm or cancel the request before the start; otherwise it "
+        "expires."
+    ),
 )
 BOOKED = News("Confirmed", "Your booking is confirmed.", "{name} has booked.")
 CONFIRMED = News(
-    "Confirmed", "Your booking is confirmed.", "The booking of {name} has been confirmed."
+    "Confirmed", "Your booking is confirmed.", "The booking for {name} has been confirmed."
 )
-RESCHEDULED = News("Moved", "Your booking has been moved.", "The booking of {name} has been moved.")
+RESCHEDULED = News(
+    "Moved", "Your booking has been moved.", ("The booking for {name} has been moved.")
+)
 CANCELLED = News(
     "Cancelled",
     "Your booking has been cancelled.",
-    "The booking of {name} has been cancelled.",
+    "The booking for {name} has been cancelled.",
 )
 EXPIRED = News(
     "Not confirmed",
-    "Nobody confirmed your request before its time came, so there is no booking. Sorry.",
+    "Sorry, your request was not confirmed before its start, so there is no booking.",
 )
-REMINDED = News("Reminder", "This is to remind you of your booking.")
+REMINDED = News("Reminder", "This is a reminder of your booking.")
 OFFERED = News(
     "A seat for you",
-    "You are next in line, and a seat has become free. It is kept for you until {until}: confirm it"
-    " by then, or it goes to whoever comes after you.",
+    "A seat has become free, and you are next in line. It is kept for you until {until}. Confirm "
+    "it by then; otherwise it goes to the next person in line.",
 )
 
 UNVERIFIED = (
-    "You get this because somebody gave this address when they booked. If you know nothing of it,"
-    " you need not do anything."
+    "You receive this mail because somebody gave this address when booking. If you do not know "
+    "about the booking, you can ignore this mail."
 )
 
 # What makes a link of the text after it.
@@ -354,7 +359,7 @@ def deliver(mail: Mail, *, at: datetime) -> None:
     reached = mail_limits.take(limits, at=at)
     if reached:
         logger.warning(
-            "mail withheld: the limit of its %s is reached",
+            "mail withheld: the limit of its %s has been reached",
             reached[0].name,
             extra={"booking_id": mail.booking_id, "audience": mail.audience},
         )
@@ -415,7 +420,7 @@ def compose(occasion: Occasion, audience: str) -> Mail:
     until = occasion.hold_expires_at
     lead = lead.format(name=attendee_name, until=until and _moment(until, tz_name))
     if news is RESCHEDULED and occasion.status == Status.PENDING and occasion.is_current:
-        lead += " It is still to be confirmed."
+        lead += " It still has to be confirmed."
     before = (
         _period(occasion.was_start_time, occasion.was_end_time, tz_name)
         if occasion.was_start_time and occasion.was_end_time

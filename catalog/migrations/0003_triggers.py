@@ -2,7 +2,6 @@ from django.db import migrations
 
 from bookit.database.constraints import Trigger
 
-
 # Bookings share the turn of their calendar, and a change of it has it alone, see `catalog.turns`.
 TURNS = """
 CREATE FUNCTION calendar_share_turn(calendar_id uuid) RETURNS boolean LANGUAGE sql AS $$

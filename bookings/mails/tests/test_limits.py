@@ -169,7 +169,7 @@ class TestMoves:
             (TO_HELENA, "Moved: Haircut, Wed 2 Dec 2026, 10:00"),
             (STRANGER, "Confirmed: Haircut, Wed 2 Dec 2026, 10:00"),
         ]
-        assert "still to be confirmed" not in "".join(message.body for message in mail.outbox)
+        assert "still has to be confirmed" not in "".join(message.body for message in mail.outbox)
 
     def test_a_provider_who_moved_it_last_knows_where_it_is(self, book, move, helena):
         booking = book()

@@ -351,7 +351,7 @@ def test_a_bad_origin_is_refused(load, refuse, name):
         "https://a.example.com,b.example.com",
         "*",
     ):
-        assert refuse(**{name: value}).startswith(f"{name} takes origins such as ")
+        assert refuse(**{name: value}).startswith(f"{name} must be origins such as ")
     good = "https://a.example.com, http://localhost:3000,,"
     assert load(**{name: good})[name] == ["https://a.example.com", "http://localhost:3000"]
 
