@@ -23,7 +23,7 @@ LONGEST_TIME_OFF = timedelta(days=3653)
 
 
 class ServiceInUse(Conflict):
-    """This service has bookings or slots. Deactivate it instead of deleting it."""
+    """This is in use: the service has bookings or slots, or the calendar has services."""
 
     code = "service_in_use"
 
@@ -272,7 +272,9 @@ def delete_service(*, service_id: UUID, actor: User) -> None:
         try:
             service.delete()
         except RestrictedError:
-            raise ServiceInUse from None
+            raise ServiceInUse(
+                "This service has bookings or slots. Deactivate it instead of deleting it."
+            ) from None
 
 
 def lock_calendar(calendar_id: UUID) -> Calendar:

@@ -107,7 +107,7 @@ SELECT id, 'booking.cancelled', %(actor_id)s, %(at)s, jsonb_build_object(
 
 @CONSTRAINT_ERRORS.add("slots_apart", "slot_beside_bookings")
 class SlotConflict(Conflict):
-    """The slot overlaps another slot or booking of its calendar, or its bookings prevent this."""
+    """This slot overlaps a slot or booking of its calendar, or its bookings prevent the change."""
 
     code = "slot_conflict"
 
