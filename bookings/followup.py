@@ -26,7 +26,7 @@ def follow_up(*, event_ids: Sequence[int], at: datetime) -> None:
         parts = [event_ids[first : first + MOST] for first in range(0, len(event_ids), MOST)]
         for part in parts:
             # Here, in order: several workers share the jobs of the parts.
-            webhooks.enqueue(part, at=at)
+            webhooks.enqueue(event_ids=part, at=at)
         jobs: list[dict[str, JSONValue]] = [{"event_ids": [*part]} for part in parts]
         app.configure_task("bookings.follow_up").batch_defer(*jobs)
         return
@@ -34,6 +34,6 @@ def follow_up(*, event_ids: Sequence[int], at: datetime) -> None:
     events = (
         BookingEvent.objects.filter(pk__in=event_ids).prefetch_related("booking").order_by("id")
     )
-    mails.enqueue(events)
-    waitlist.enqueue(events, at=at)
-    webhooks.enqueue(event_ids, at=at)
+    mails.enqueue(events=events)
+    waitlist.enqueue(events=events, at=at)
+    webhooks.enqueue(event_ids=event_ids, at=at)

@@ -289,7 +289,7 @@ class Booking(models.Model):
                 | (~Q(status="held") & Q(hold_expires_at__isnull=True)),
                 name="booking_hold_expires",
             ),
-            # Its calendar is its service's. With another calendar it would get around the constraint
+            # Its calendar is its service's. With another one it would get around the constraint
             # that a calendar hosts one service at a time.
             CompositeForeignKey(
                 name="booking_service_on_calendar",

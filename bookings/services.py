@@ -314,12 +314,12 @@ def delete_booking(*, booking_id: UUID, actor: User, at: datetime) -> None:
         booking.status, booking.hold_expires_at = Status.CANCELLED, None
         record(booking, BookingEvent.Type.CANCELLED, actor=actor, at=at, was=was)
     # Whole, for when they are sent there is no booking to read it from.
-    mails.enqueue_composed(booking)
+    mails.enqueue_composed(booking=booking)
     record(booking, BookingEvent.Type.DELETED, actor=actor, at=at)
     booking.delete()
 
 
-def manages(user: User, booking: Booking) -> bool:
+def _manages(user: User, booking: Booking) -> bool:
     """Return whether `user` decides about `booking`: an admin, or it is on their calendar."""
     return user.keeps(booking.calendar.provider_id)
 
@@ -340,7 +340,7 @@ def check_may_read(booking: Booking, actor: User) -> None:
     Raises:
         Forbidden: it is somebody else's.
     """
-    if booking.user_id != actor.pk and not manages(actor, booking):
+    if booking.user_id != actor.pk and not _manages(actor, booking):
         raise Forbidden("This booking belongs to another user.")
 
 
@@ -360,7 +360,7 @@ def check_manages(booking: Booking, actor: User) -> None:
     Raises:
         Forbidden: somebody else decides about it.
     """
-    if not manages(actor, booking):
+    if not _manages(actor, booking):
         raise Forbidden(
             "Only the booking's provider or an admin can do this. You can reschedule "
             "or cancel your own bookings."
@@ -369,7 +369,7 @@ def check_manages(booking: Booking, actor: User) -> None:
 
 def _check_notice(booking: Booking, actor: User, at: datetime) -> None:
     """Refuse an owner who lets go of the time of a booking when nobody else can be found for it."""
-    if booking.status not in (Status.PENDING, Status.CONFIRMED) or manages(actor, booking):
+    if booking.status not in (Status.PENDING, Status.CONFIRMED) or _manages(actor, booking):
         return
     if booking.start_time - at < timedelta(minutes=booking.service.cancellation_notice_minutes):
         raise CancellationTooLate

@@ -149,14 +149,14 @@ class CalendarAdmin(StampedAdmin):
     def save_model(self, request: Any, obj: Calendar, form: Any, change: bool) -> None:
         """Save a calendar once the bookings in flight are committed, as the API does."""
         if change:
-            services.lock_calendar(obj.pk)
+            services.lock_calendar(calendar_id=obj.pk)
         super().save_model(request, obj, form, change)
 
     def save_formset(self, request: HttpRequest, form: Any, formset: Any, change: bool) -> None:
         """Replace the opening hours all at once, as the API does."""
         if isinstance(formset, OpeningHoursFormSet):
             formset.save(commit=False)
-            services.set_opening_hours(form.instance, formset.spans())
+            services.set_opening_hours(calendar=form.instance, spans=formset.spans())
         else:
             super().save_formset(request, form, formset, change)
 

@@ -42,7 +42,7 @@ def create_calendar(
     _check_provider(actor, fields)
     with transaction.atomic():
         calendar = Calendar.objects.create(created_at=at, **fields)
-        set_opening_hours(calendar, opening_hours or [])
+        set_opening_hours(calendar=calendar, spans=opening_hours or [])
     return calendar
 
 
@@ -62,7 +62,7 @@ def update_calendar(
     changes = dict(changes)
     hours = changes.pop("opening_hours", None)
     with transaction.atomic():
-        calendar = lock_calendar(calendar_id)
+        calendar = lock_calendar(calendar_id=calendar_id)
         check_owner(calendar, actor)
         if "provider_id" in changes and changes["provider_id"] != calendar.provider_id:
             _check_provider(actor, changes)
@@ -71,7 +71,7 @@ def update_calendar(
         if changes:
             calendar.save(update_fields=list(changes))
         if hours is not None:
-            set_opening_hours(calendar, hours)
+            set_opening_hours(calendar=calendar, spans=hours)
         if hours is None and "timezone" not in changes:
             return calendar, Affected()
         return calendar, affected_bookings(calendar=calendar, at=at)
@@ -86,7 +86,7 @@ def ensure_calendar(*, provider: User, at: datetime) -> None:
         )
 
 
-def set_opening_hours(calendar: Calendar, spans: list[dict[str, int]]) -> None:
+def set_opening_hours(*, calendar: Calendar, spans: list[dict[str, int]]) -> None:
     """Replace the opening hours of a calendar, all at once: one by one they could overlap."""
     calendar.hours.all().delete()
     OpeningHours.objects.bulk_create(OpeningHours(calendar=calendar, **span) for span in spans)
@@ -101,7 +101,7 @@ def delete_calendar(*, calendar_id: UUID, actor: User) -> None:
         ServiceInUse: it has services.
     """
     with transaction.atomic():
-        calendar = lock_calendar(calendar_id)
+        calendar = lock_calendar(calendar_id=calendar_id)
         check_owner(calendar, actor)
         try:
             calendar.delete()
@@ -126,7 +126,7 @@ def create_time_off(
         Forbidden: it is not the actor's own.
     """
     with transaction.atomic():
-        calendar = lock_calendar(calendar_id)
+        calendar = lock_calendar(calendar_id=calendar_id)
         check_owner(calendar, actor)
         check_time_off(start_time, end_time)
         time_off = TimeOff.objects.create(
@@ -161,7 +161,7 @@ def delete_time_off(*, calendar_id: UUID, time_off_id: UUID, actor: User) -> Non
         Forbidden: it is not the actor's own.
     """
     with transaction.atomic():
-        calendar = lock_calendar(calendar_id)
+        calendar = lock_calendar(calendar_id=calendar_id)
         check_owner(calendar, actor)
         calendar.time_off.get(pk=time_off_id).delete()
 
@@ -277,7 +277,7 @@ def delete_service(*, service_id: UUID, actor: User) -> None:
             ) from None
 
 
-def lock_calendar(calendar_id: UUID) -> Calendar:
+def lock_calendar(*, calendar_id: UUID) -> Calendar:
     """Return a calendar that is about to change, once the bookings in flight are committed.
 
     Bookings that come later wait, see `catalog.turns`. The lock is the full one, which a change of

@@ -76,12 +76,12 @@ ORDER BY 2, 1 LIMIT %(most)s
 """
 
 
-def own_token(user: User) -> str:
+def own_token(*, user: User) -> str:
     """Return the token of a user's feed."""
     return signer.sign_object(_own(user))
 
 
-def calendar_tokens(calendar: Calendar, reader: User) -> tuple[str, str]:
+def calendar_tokens(*, calendar: Calendar, reader: User) -> tuple[str, str]:
     """Return the tokens of a calendar's feed: of the busy times, and with names for `reader`."""
     busy, names = _of_calendar(calendar, None), _of_calendar(calendar, reader)
     return signer.sign_object(busy), signer.sign_object(names)
@@ -140,7 +140,7 @@ def calendar_feed(*, calendar_id: UUID, token: str, at: datetime) -> ical.Calend
     return ical.Calendar([entry(*row) for row in rows], name=calendar.name)
 
 
-def booking_file(booking: Booking) -> ical.Calendar:
+def booking_file(*, booking: Booking) -> ical.Calendar:
     """Return one booking as a calendar of its own."""
     return ical.Calendar(
         [

@@ -79,7 +79,7 @@ class CalendarFileViewSet(GenericViewSet):
     )
     def booking(self, request: Request, pk: Any) -> Response:
         """Download a booking for a calendar program."""
-        return self._file(feeds.booking_file(self.object))
+        return self._file(feeds.booking_file(booking=self.object))
 
     @extend_schema(
         operation_id="me_calendar_file_show",
@@ -140,7 +140,7 @@ class OwnFeedViewSet(GenericViewSet):
     @extend_schema(tags=["Bookings"], summary="Show the address of your calendar feed")
     def retrieve(self, request: Request, *args: Any, **kwargs: Any) -> Response:
         """Return the address at which calendar programs find your bookings."""
-        token = feeds.own_token(signed_in(request))
+        token = feeds.own_token(user=signed_in(request))
         return Response({"address": _address(request, "/me/calendar.ics", token)})
 
     @extend_schema(
@@ -183,7 +183,7 @@ class CalendarFeedViewSet(GenericViewSet):
 
     def _addresses(self) -> Response:
         path = f"/calendars/{self.object.pk}.ics"
-        busy, names = feeds.calendar_tokens(self.object, signed_in(self.request))
+        busy, names = feeds.calendar_tokens(calendar=self.object, reader=signed_in(self.request))
         return Response(
             {
                 "address": _address(self.request, path, busy),

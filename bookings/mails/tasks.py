@@ -7,6 +7,7 @@ from procrastinate.contrib.django import app
 
 from bookings.mails import limits as mail_limits
 from bookings.mails import services as mails
+from bookings.mails.composition import Mail
 from bookit.jobs import queues as jobs
 from bookit.jobs.queues import PATIENT
 
@@ -20,7 +21,7 @@ def send_mail(event_id: int, audience: str) -> None:
 @app.task(name="bookings.send_composed_mail", queue=jobs.MAILS, retry=PATIENT)
 def send_composed_mail(mail: dict[str, Any]) -> None:
     """Send a mail about a booking that is gone."""
-    mails.deliver(mails.Mail(**mail), at=timezone.now())
+    mails.deliver(mail=Mail(**mail), at=timezone.now())
 
 
 @app.periodic(cron="37 3 * * *")

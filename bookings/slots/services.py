@@ -198,7 +198,7 @@ def change_slot(
     if capacity is not None and capacity != slot.capacity:
         _check_seats(slot, capacity, at)
         if capacity > slot.capacity:
-            waitlist.offer_later([slot.pk], at=at)
+            waitlist.offer_later(slot_ids=[slot.pk], at=at)
         slot.capacity = capacity
         slot.save(update_fields=["capacity"])
     if status is not None and status != slot.status:
@@ -324,7 +324,7 @@ def _cancel(slot: Slot, status: str, *, actor: User, at: datetime) -> None:
         raise InvalidTransition("A slot with completed or no-show bookings cannot be cancelled.")
     slot.status = Slot.Status.CANCELLED
     slot.save(update_fields=["status"])
-    waitlist.pass_over(slot.pk, at=at)
+    waitlist.pass_over(slot_id=slot.pk, at=at)
 
 
 def _invalid(field: str, message: str) -> Invalid:

@@ -253,10 +253,10 @@ def world(api, people):
         ),
         **people,
     }
-    busy_token, names_token = feeds.calendar_tokens(calendar, people["provider"])
+    busy_token, names_token = feeds.calendar_tokens(calendar=calendar, reader=people["provider"])
     return {
         **{name: str(thing.pk) for name, thing in things.items()},
-        "own_token": feeds.own_token(people["owner"]),
+        "own_token": feeds.own_token(user=people["owner"]),
         "busy_token": busy_token,
         "names_token": names_token,
         "review": review.json()["id"],

@@ -134,22 +134,22 @@ def check_place(entry: WaitlistEntry, actor: User) -> None:
         raise Forbidden("This place in the queue belongs to another user.")
 
 
-def pass_over(slot_id: UUID, *, at: datetime) -> None:
+def pass_over(*, slot_id: UUID, at: datetime) -> None:
     """Let nobody wait any longer for a slot that there are no more seats of."""
     WaitlistEntry.objects.filter(WAITING, slot=slot_id).update(status=Status.PASSED, updated_at=at)
 
 
-def enqueue(events: Iterable[BookingEvent], *, at: datetime) -> None:
+def enqueue(*, events: Iterable[BookingEvent], at: datetime) -> None:
     """Enqueue the offers of what some events leave free, where somebody waits for it."""
     freed = set()
     for event in events:
         before = event.data["was"] if event.type == Type.RESCHEDULED else event.data
         if event.type in FREES and before.get("slot_id"):
             freed.add(UUID(before["slot_id"]))
-    offer_later(freed, at=at)
+    offer_later(slot_ids=freed, at=at)
 
 
-def offer_later(slot_ids: Collection[UUID], *, at: datetime) -> None:
+def offer_later(*, slot_ids: Collection[UUID], at: datetime) -> None:
     """Enqueue the offers of slots that are still to come, where somebody waits."""
     if not slot_ids:
         return
@@ -189,7 +189,7 @@ def _offer(slot_id: UUID, *, at: datetime) -> int:
     terms, place = _terms(slot_id)
     ahead = place.start_time - at
     if place.status != Slot.Status.SCHEDULED or ahead <= timedelta(0) or ahead < terms.notice:
-        pass_over(slot_id, at=at)
+        pass_over(slot_id=slot_id, at=at)
         return 0
     try:
         terms.check_start(place.start_time, at)

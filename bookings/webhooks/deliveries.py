@@ -127,7 +127,7 @@ async def deliver(*, webhook_id: UUID, now: Callable[[], datetime]) -> None:
             if not due.messages:
                 break
             if due.is_failing and not take_place():
-                await sync_to_async(wake)([webhook_id], at=now() + ANOTHER_TRY)
+                await sync_to_async(wake)(webhook_ids=[webhook_id], at=now() + ANOTHER_TRY)
                 return
             if connection is None or connection.url != due.url:
                 connection = await stack.enter_async_context(outbound.Connection(due.url))
@@ -213,7 +213,7 @@ def _plan(webhook_id: UUID, *, at: datetime) -> None:
     due = waiting.aggregate(due=Min("next_attempt_at"))["due"]
     if webhook and due:
         due = max(due, webhook.paused_until or due)
-        wake([webhook_id], at=due if due > at else None)
+        wake(webhook_ids=[webhook_id], at=due if due > at else None)
 
 
 def _record(webhook_id: UUID, sent: Sequence[Sent]) -> None:

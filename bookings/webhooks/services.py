@@ -140,14 +140,14 @@ def update_webhook(
             events = _in_order(changes["events"])
             known = {kind: webhook.since.get(kind, 0) for kind in webhook.events if kind in events}
             changes = {**changes, "events": events, "since": _from_now(events) | known}
-        if changes.get("is_active") and not is_delivering(webhook_id):
+        if changes.get("is_active") and not is_delivering(webhook_id=webhook_id):
             begins = {"owner": actor, "since": _from_now(events), "disabled_reason": ""}
             changes = {**changes, **begins, **_NEVER_FAILED}
         elif changes.get("url", webhook.url) != webhook.url:
             changes = {**changes, **_NEVER_FAILED}
         if changes:
             _set(webhook, **changes, updated_at=at)
-            wake([webhook_id])
+            wake(webhook_ids=[webhook_id])
     return webhook
 
 
@@ -196,12 +196,12 @@ def send_test(*, webhook_id: UUID, at: datetime) -> Delivery:
     """
     with transaction.atomic():
         webhook = _locked(webhook_id)
-        if not is_delivering(webhook_id):
+        if not is_delivering(webhook_id=webhook_id):
             raise WebhookInactive
         delivery = Delivery.objects.create(
             webhook=webhook, type=TEST, next_attempt_at=at, created_at=at
         )
-        wake([webhook_id])
+        wake(webhook_ids=[webhook_id])
     return delivery
 
 
@@ -220,18 +220,18 @@ def redeliver(*, webhook_id: UUID, delivery_id: UUID, at: datetime) -> Delivery:
             .select_related("webhook")
             .get(pk=delivery_id, webhook_id=webhook_id)
         )
-        if not is_delivering(webhook_id):
+        if not is_delivering(webhook_id=webhook_id):
             raise WebhookInactive
         # Neither does it wait for its own retry.
         Webhook.objects.filter(pk=webhook_id, paused_until=delivery.next_attempt_at).update(
             paused_until=None
         )
         _set(delivery, status=Delivery.Status.PENDING, next_attempt_at=at)
-        wake([webhook_id])
+        wake(webhook_ids=[webhook_id])
     return delivery
 
 
-def enqueue(event_ids: Sequence[int], *, at: datetime) -> None:
+def enqueue(*, event_ids: Sequence[int], at: datetime) -> None:
     """Make the deliveries of some events, to all who asked for them, in the caller's transaction.
 
     What has been enqueued is not enqueued again.
@@ -253,10 +253,10 @@ def enqueue(event_ids: Sequence[int], *, at: datetime) -> None:
             },
         )
         woken = [webhook_id for (webhook_id,) in cursor.fetchall()]
-    wake(woken)
+    wake(webhook_ids=woken)
 
 
-def wake(webhook_ids: Collection[UUID], *, at: datetime | None = None) -> None:
+def wake(*, webhook_ids: Collection[UUID], at: datetime | None = None) -> None:
     """Let a worker send what is due to some webhooks, now or `at` a time."""
     if webhook_ids:
         with connection.cursor() as cursor:
@@ -271,10 +271,10 @@ def wake_forgotten() -> None:
         ~Exists(ProcrastinateJob.objects.filter(queueing_lock=key, status="todo")),
         ~Exists(ProcrastinateJob.objects.filter(lock=key, status="doing")),
     )
-    wake([*forgotten.values_list("pk", flat=True)])
+    wake(webhook_ids=[*forgotten.values_list("pk", flat=True)])
 
 
-def is_delivering(webhook_id: UUID) -> bool:
+def is_delivering(*, webhook_id: UUID) -> bool:
     """Return whether a webhook is sent events, see `WebhookQuerySet.delivering`."""
     return Webhook.objects.delivering().filter(pk=webhook_id).exists()
 

@@ -8,15 +8,15 @@ from collections.abc import Mapping, Sequence
 from inspect import cleandoc
 from typing import Any
 
-from django.db.backends.base.schema import BaseDatabaseSchemaEditor
 from django.db.backends.ddl_references import Statement
-from django.db.models import BaseConstraint, Model
+from django.db.models import BaseConstraint
 
 
 class _DatabaseConstraint(BaseConstraint):
-    def constraint_sql(self, model: type[Model], schema_editor: BaseDatabaseSchemaEditor) -> None:
+    def constraint_sql(self, model: Any, schema_editor: Any) -> Any:
         """Add it once the table is there, which may have to refer to others."""
         schema_editor.deferred_sql.append(self.create_sql(model, schema_editor))
+        return None
 
     def validate(self, model: Any, instance: Any, exclude: Any = None, using: Any = None) -> None:
         """Leave it to the database."""
@@ -48,7 +48,7 @@ class Trigger(_DatabaseConstraint):
         path, arguments, options = super().deconstruct()
         return path, arguments, {**options, "body": self.body, "triggers": self.triggers}
 
-    def create_sql(self, model: Any, schema_editor: Any) -> Statement:
+    def create_sql(self, model: Any, schema_editor: Any) -> Any:
         """Return the statements that create it."""
         table = schema_editor.quote_name(model._meta.db_table)
         lines = [f"CREATE FUNCTION {self.name}() RETURNS trigger LANGUAGE plpgsql AS $$"]
@@ -58,7 +58,7 @@ class Trigger(_DatabaseConstraint):
             lines.append(f"CREATE TRIGGER {name} {clause} EXECUTE FUNCTION {self.name}();")
         return _statement("\n".join(lines))
 
-    def remove_sql(self, model: Any, schema_editor: Any) -> Statement:
+    def remove_sql(self, model: Any, schema_editor: Any) -> Any:
         """Return the statement that removes it."""
         return _statement(f"DROP FUNCTION {self.name}() CASCADE")
 
@@ -84,7 +84,7 @@ class CompositeForeignKey(_DatabaseConstraint):
         options |= {"fields": self.fields, "to": self.to, "to_fields": self.to_fields}
         return path, arguments, options
 
-    def create_sql(self, model: Any, schema_editor: Any) -> Statement:
+    def create_sql(self, model: Any, schema_editor: Any) -> Any:
         """Return the statement that creates it."""
         to = model._meta.apps.get_model(self.to)
         table, columns = _table_and_columns(model, self.fields, schema_editor)
@@ -94,7 +94,7 @@ class CompositeForeignKey(_DatabaseConstraint):
             f" REFERENCES {other} ({others})"
         )
 
-    def remove_sql(self, model: Any, schema_editor: Any) -> Statement:
+    def remove_sql(self, model: Any, schema_editor: Any) -> Any:
         """Return the statement that removes it."""
         table = schema_editor.quote_name(model._meta.db_table)
         return _statement(f"ALTER TABLE {table} DROP CONSTRAINT {self.name}")

@@ -91,8 +91,10 @@ def test_modules_are_not_imported_by_name():
     by_name = {
         name for name in NAMES for function, _ in calls(BASE_DIR / name) if function.endswith(names)
     }
-    # The rooms of bookings, in their order.
-    assert by_name == {"bookings/apps.py"}
+    assert by_name == {
+        "bookings/apps.py",  # its rooms, in their order
+        "bookit/database/constraints.py",  # the model that a foreign key refers to
+    }
 
 
 def names_of_apps(path):
@@ -151,7 +153,7 @@ def test_nothing_prints():
         assert "print" not in {function for function, _ in calls(BASE_DIR / name)}, name
 
 
-SERVICES = [name for name in NAMES if name.endswith(("/services.py", "/slots.py"))]
+SERVICES = [name for name in NAMES if name.endswith("/services.py")]
 CLOCKS = {
     "now",
     "timezone.now",
@@ -172,15 +174,56 @@ def test_services_never_read_the_clock_and_know_no_http(name):
         assert not module.startswith(web), module
 
 
+# Services in which nothing depends on the time, and that write none.
+TIMELESS = {
+    "accounts/services.py": {"change_password", "update_profile"},
+    "bookings/feeds/services.py": {"booking_file", "calendar_tokens", "own_token", "renew"},
+    "bookings/mails/services.py": {"enqueue", "enqueue_composed"},
+    "bookings/slots/services.py": {"delete_slot"},
+    "bookings/webhooks/services.py": {"delete_webhook", "is_delivering", "wake_forgotten"},
+    "catalog/services.py": {
+        "delete_calendar",
+        "delete_service",
+        "delete_time_off",
+        "lock_calendar",
+        "set_opening_hours",
+        "update_service",
+    },
+    "reviews/services.py": {"delete_review"},
+}
+
+
+def services(code):
+    """Return what a module of services offers, without the checks of rules."""
+    return [
+        node
+        for node in ast.parse(code).body
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        and not node.name.startswith(("_", "check_"))
+    ]
+
+
 @pytest.mark.parametrize("name", SERVICES)
-def test_what_services_offer_is_called_by_name_alone(name):
-    tree = ast.parse((BASE_DIR / name).read_text())
-    for node in tree.body:
-        if not isinstance(node, ast.FunctionDef) or node.name.startswith("_"):
-            continue
-        takes_time_or_actor = {argument.arg for argument in node.args.kwonlyargs} & {"at", "actor"}
-        if takes_time_or_actor:
-            assert not node.args.args, f"{node.name} takes arguments by position"
+def test_services_take_their_arguments_by_name(name):
+    by_position = [node.name for node in services((BASE_DIR / name).read_text()) if node.args.args]
+    assert by_position == []
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_services_are_told_the_time(name):
+    timeless = {
+        node.name
+        for node in services((BASE_DIR / name).read_text())
+        if "at" not in {argument.arg for argument in node.args.kwonlyargs}
+    }
+    assert timeless == TIMELESS.get(name, set())
+
+
+def test_services_are_found_in_every_room():
+    """The control: else there would be nothing to look at."""
+    assert len(SERVICES) == len({*SERVICES}) >= 9
+    found = services("def a(x): ...\nasync def b(*, at): ...\ndef check_c(): ...\ndef _d(): ...")
+    assert [node.name for node in found] == ["a", "b"]
 
 
 def nodes(kind):
@@ -219,11 +262,11 @@ NOT_ABOUT_ACCESS = {
     ("catalog/services.py", "provider_id == actor.pk"),
     ("catalog/services.py", "provider=provider"),
     # Whether there is a provider to write to, and whether it was they who did it.
-    ("bookings/mails/services.py", "self.provider_id is not None"),
-    ("bookings/mails/services.py", "self.provider_id != self.actor_id"),
+    ("bookings/mails/occasions.py", "self.provider_id is not None"),
+    ("bookings/mails/occasions.py", "self.provider_id != self.actor_id"),
     # What anybody may see: whose calendar something is on.
     ("catalog/filters.py", "calendar__provider"),
-    ("bookings/filters.py", "calendar__provider"),
+    ("bookings/slots/filters.py", "calendar__provider"),
     # What a list is asked for; the rule decides what it holds.
     ("bookings/viewsets.py", "self.request.query_params.get('scope') == 'provider'"),
     # The name of the column that the rule itself is told to look at.
@@ -264,9 +307,8 @@ def test_the_rule_of_who_keeps_a_calendar_is_written_once():
     found = {
         (name, expression)
         for name in NAMES
-        # The home of the rule, the demo town, and what fills tables to be measured.
-        if name not in ("accounts/models.py", "bookit/tools/demo.py")
-        and not name.startswith("bookit/benchmark/")
+        # The home of the rule, and what fills the tables of the demo and the benchmark.
+        if name != "accounts/models.py" and not name.startswith("bookit/tools/")
         for expression in rules_about_people(BASE_DIR / name)
     }
     assert found == NOT_ABOUT_ACCESS

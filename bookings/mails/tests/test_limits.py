@@ -9,6 +9,7 @@ from uuid import uuid4
 import pytest
 import time_machine
 from django.core import mail
+from django.core.mail import EmailMultiAlternatives
 from django.core.management import call_command
 from django.db import connection, connections
 from hypothesis import given
@@ -16,9 +17,9 @@ from hypothesis import strategies as st
 from procrastinate.contrib.django.models import ProcrastinateJob
 
 from accounts.tests.factories import AdminFactory, ProviderFactory, UserFactory
-from bookings import clock, followup, services, tasks
+from bookings import clock, followup, services
+from bookings.mails import composition, tasks
 from bookings.mails import limits as mail_limits
-from bookings.mails import services as mails
 from bookings.mails.models import MailCount
 from bookings.models import BookingEvent
 from bookings.tests.jobs import work
@@ -271,7 +272,7 @@ class TestLimits:
             raise Down
 
         with monkeypatch.context() as down:
-            down.setattr(mails.EmailMultiAlternatives, "send", fail)
+            down.setattr(EmailMultiAlternatives, "send", fail)
             for _ in range(30):
                 with pytest.raises(Down):
                     tasks.send_mail(event_id=event.pk, audience="attendee")
@@ -454,19 +455,19 @@ LINKS = re.compile(
     ],
 )
 def test_no_link_is_left_in_a_text(text):
-    assert not LINKS.search(mails.unlinked(text)), mails.unlinked(text)
+    assert not LINKS.search(composition.unlinked(text)), composition.unlinked(text)
 
 
 @given(st.text(st.characters(exclude_categories=["Cs"]), max_size=100))
 def test_no_text_is_a_link_and_what_is_none_stays(text):
-    plain = mails.unlinked(text)
+    plain = composition.unlinked(text)
     assert not re.search(r"://\S|@\S|\.[a-zA-Z]", plain)
-    assert mails.unlinked(plain) == plain
+    assert composition.unlinked(plain) == plain
 
 
 @pytest.mark.parametrize("text", ["Haircut", "Yoga 10:30, 1.5 h", "Dr. Silva: teeth", "Zoë & Co."])
 def test_ordinary_names_stay_as_they_are(text):
-    assert mails.unlinked(text) == text
+    assert composition.unlinked(text) == text
 
 
 def test_admins_see_what_was_withheld(client, db):

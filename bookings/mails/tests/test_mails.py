@@ -15,8 +15,9 @@ from django.test.utils import CaptureQueriesContext
 from procrastinate.contrib.django.models import ProcrastinateJob
 
 from accounts.tests.factories import AdminFactory, ProviderFactory, UserFactory
-from bookings import clock, events, followup, services, tasks
+from bookings import clock, events, followup, services
 from bookings.mails import services as mails
+from bookings.mails import tasks
 from bookings.models import Booking, BookingEvent
 from bookings.slots import services as slots
 from bookings.tests.factories import BookingFactory, SlotFactory

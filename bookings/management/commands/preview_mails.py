@@ -10,7 +10,8 @@ from uuid import UUID
 
 from django.core.management import BaseCommand, CommandError
 
-from bookings.mails.services import Occasion, compose
+from bookings.mails.composition import compose
+from bookings.mails.occasions import Occasion
 from bookings.models import Booking, BookingEvent
 
 Type = BookingEvent.Type

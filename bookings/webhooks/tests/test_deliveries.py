@@ -77,7 +77,7 @@ def happen(count=1):
 def enqueue(happened):
     """Let deliveries, and nothing else, follow from events."""
     run("DELETE FROM procrastinate_jobs WHERE task_name = 'bookings.follow_up'")
-    webhooks.enqueue([event.pk for event in happened], at=timezone.now())
+    webhooks.enqueue(event_ids=[event.pk for event in happened], at=timezone.now())
 
 
 def arrivals(other):
@@ -173,7 +173,8 @@ def test_servers_that_begin_to_hang_together_keep_no_other_waiting(send, hang):
         until(lambda: other.messages)
         cut_off = Attempt.objects.filter(error__startswith="No response within 1 second ").count()
         assert 20 <= cut_off <= len(hangs.messages) - SLOW_AT_A_TIME
-        assert not Attempt.objects.filter(error__contains="10 seconds").exists()
+        # Otherwise all of the worker's places would have waited for as long.
+        assert Attempt.objects.filter(error__contains="10 seconds").count() <= SLOW_AT_A_TIME
 
 
 def test_webhooks_that_fail_leave_most_of_the_places_to_others(send, hang):
@@ -241,7 +242,7 @@ def test_deliveries_whose_job_was_lost_are_sent_when_the_next_minute_begins(send
 def test_a_webhook_that_waits_for_its_retry_is_not_woken(no_jobs):
     later = timezone.now() + timedelta(hours=1)
     waiting = DeliveryFactory(next_attempt_at=later).webhook
-    webhooks.wake([waiting.pk], at=later)
+    webhooks.wake(webhook_ids=[waiting.pk], at=later)
     webhooks.wake_forgotten()
     [job] = ProcrastinateJob.objects.filter(task_name="bookings.deliver")
     assert job.scheduled_at == later

@@ -17,7 +17,7 @@ from procrastinate.contrib.django import app
 from procrastinate.contrib.django.models import ProcrastinateJob
 
 from accounts.tests.factories import AdminFactory
-from bookings import events, followup, services, tasks
+from bookings import events, followup, services
 from bookings.models import BookingEvent
 from bookings.tests.factories import (
     TUESDAY,
@@ -26,7 +26,7 @@ from bookings.tests.factories import (
     DeliveryFactory,
     WebhookFactory,
 )
-from bookings.webhooks import deliveries
+from bookings.webhooks import deliveries, tasks
 from bookings.webhooks import services as webhooks
 from bookings.webhooks.models import Attempt, Delivery, Webhook
 from bookit.tests.crowd import at_once, run, tally, until_waiting
@@ -202,7 +202,7 @@ def test_many_events_for_many_webhooks_take_as_many_queries_as_one(django_assert
     for _ in range(3):
         WebhookFactory()
     with django_assert_num_queries(3):
-        webhooks.enqueue([event.pk for event in happened], at=timezone.now())
+        webhooks.enqueue(event_ids=[event.pk for event in happened], at=timezone.now())
     assert Delivery.objects.count() == 90
     assert len(jobs()) == 3
     assert {delivery.pk.version for delivery in Delivery.objects.all()} == {7}

@@ -1,0 +1,198 @@
+"""What a mail says, in the reader's time zone.
+
+Anybody can name any address as an attendee's, or register with it. An address that nobody has
+verified gets nothing that a user wrote: no names, notes or reasons. What providers and admins chose
+stays, without anything that a mail program would turn into a link.
+"""
+
+import re
+from dataclasses import dataclass
+from datetime import datetime
+
+from django.core.mail import EmailMultiAlternatives
+from django.template.loader import render_to_string
+
+from bookings import ical
+from bookings.events import SLOT_CANCELLED
+from bookings.mails import limits as mail_limits
+from bookings.mails.occasions import ATTENDEE, OFFERED, RESCHEDULED, Occasion, Status
+from bookit import money
+from bookit.times import zone
+
+UNVERIFIED = (
+    "You receive this mail because somebody gave this address when booking. If you do not know "
+    "about the booking, you can ignore this mail."
+)
+
+# What makes a link of the text after it.
+LINKING = re.compile(r"://|//|@|:(?=[^\W\d]|\+)|[.\u2024\u3002\uff0e\uff61](?=[^\W\d])")
+
+
+@dataclass(frozen=True)
+class Mail:
+    """A mail as it is sent.
+
+    Args:
+        calendar: the booking in iCalendar, or empty.
+        method: what the reader's calendar is to do with it.
+    """
+
+    to: str
+    subject: str
+    text: str
+    html: str
+    calendar: str
+    method: str
+    message_id: str
+    booking_id: str
+    audience: str
+    is_verified: bool
+
+    def limits(self) -> list[mail_limits.Limit]:
+        """Return the limits that it counts against."""
+        return mail_limits.limits_of(
+            booking_id=self.booking_id,
+            audience=self.audience,
+            address=self.to,
+            is_verified=self.is_verified,
+            is_last=self.method == "CANCEL",
+        )
+
+    def message(self) -> EmailMultiAlternatives:
+        """Return it as Django sends it."""
+        message = EmailMultiAlternatives(
+            self.subject,
+            self.text,
+            to=[self.to],
+            headers={"Message-ID": self.message_id, "Auto-Submitted": "auto-generated"},
+        )
+        message.attach_alternative(self.html, "text/html")
+        if self.calendar:
+            message.attach("booking.ics", self.calendar, f"text/calendar; method={self.method}")
+        return message
+
+
+def compose(occasion: Occasion, audience: str) -> Mail:
+    """Return the mail to one of those whom an event concerns, in their own time zone."""
+    news = occasion.news
+    assert news is not None  # noqa: S101 - else it has no audiences
+    is_verified = occasion.is_verified(audience)
+    attendee_name = unlinked(_line(occasion.attendee_name or occasion.user_name))
+    if audience == ATTENDEE:
+        address = occasion.attendee_email or occasion.user_email
+        reader = ical.Party(attendee_name if is_verified else "", address)
+        tz_name, lead = occasion.user_timezone, news.attendee
+    else:
+        reader = ical.Party(_line(occasion.provider_name or ""), occasion.provider_email or "")
+        tz_name, lead = occasion.provider_timezone or "UTC", news.provider
+    title, calendar_name = _line(occasion.title), _line(occasion.calendar_name)
+    reason = occasion.reason or ""
+    if not is_verified:
+        title, calendar_name = unlinked(title), unlinked(calendar_name)
+        reason = reason if reason == SLOT_CANCELLED else ""
+    until = occasion.hold_expires_at
+    lead = lead.format(name=attendee_name, until=until and _moment(until, tz_name))
+    if news is RESCHEDULED and occasion.status == Status.PENDING and occasion.is_current:
+        lead += " It still has to be confirmed."
+    before = (
+        _period(occasion.was_start_time, occasion.was_end_time, tz_name)
+        if occasion.was_start_time and occasion.was_end_time
+        else ""
+    )
+    when = _period(occasion.start_time, occasion.end_time, tz_name)
+    rows = {
+        "What": title,
+        "With": calendar_name if calendar_name != title else "",
+        "When": when,
+        "Before": before if before != when else "",
+        # No more of the attendee than the booking shows: not the address of their account.
+        "Who": (
+            ", ".join(filter(None, [attendee_name, occasion.attendee_email])) if is_verified else ""
+        ),
+        "Price": money.written(occasion.price, occasion.currency) if occasion.price else "",
+        "Notes": _indented(occasion.notes) if is_verified else "",
+        "Reason": _indented(reason),
+        "Booking": str(occasion.booking_id),
+    }
+    local = occasion.start_time.astimezone(zone(tz_name))
+    subject = f"{news.label}: {title}, {local:%a} {local.day} {local:%b %Y}, {_clock(local)}"
+    words = {
+        "subject": subject,
+        "name": reader.name,
+        "lead": lead,
+        "rows": [(label, value) for label, value in rows.items() if value],
+        "note": "" if is_verified else UNVERIFIED,
+    }
+    is_over = occasion.status in (Status.CANCELLED, Status.EXPIRED)
+    method = "CANCEL" if is_over else "REQUEST"
+    organizer = ical.platform(calendar_name)
+    entry = ical.Entry(
+        uid=occasion.booking_id,
+        start_time=occasion.start_time,
+        end_time=occasion.end_time,
+        updated_at=occasion.at,
+        summary=title if audience == ATTENDEE else f"{title}: {attendee_name}",
+        status=ical.STATUSES[occasion.status],
+        description=f"{calendar_name}\nBooking {occasion.booking_id}",
+        sequence=occasion.sequence,
+        organizer=organizer,
+        attendee=reader,
+    )
+    return Mail(
+        to=reader.email,
+        subject=subject,
+        text=render_to_string("bookings/mails/mail.txt", words),
+        html=render_to_string("bookings/mails/mail.html", words),
+        # Not of an offer: nothing would take it out of a diary again if it passes on.
+        calendar="" if news is OFFERED else ical.Calendar([entry], method=method).text(),
+        method=method,
+        message_id=(
+            f"<{occasion.event_id}.{audience}.{occasion.booking_id}"
+            f"@{organizer.email.rpartition('@')[2] or 'bookit'}>"
+        ),
+        booking_id=str(occasion.booking_id),
+        audience=audience,
+        is_verified=is_verified,
+    )
+
+
+def unlinked(text: str) -> str:
+    """Return a text with nothing in it that mail programs turn into a link.
+
+    They do so with what has a scheme, an at sign, or a dot before a letter. A blank after each of
+    these, and after what some of them take for a dot, is enough.
+    """
+    return " ".join(LINKING.sub(r"\g<0> ", text).split())
+
+
+def _line(text: str) -> str:
+    """Return a text as one line, for it may stand in a header."""
+    return " ".join(text.split())
+
+
+def _indented(text: str) -> str:
+    """Return a text whose lines, but for the first, cannot be taken for those of the mail."""
+    return "\n    ".join(text.strip().splitlines())
+
+
+def _period(start_time: datetime, end_time: datetime, tz_name: str) -> str:
+    """Return a period in words: `Tuesday, 1 December 2026, 10:00-11:00 (Europe/Lisbon)`."""
+    start, end = (moment.astimezone(zone(tz_name)) for moment in (start_time, end_time))
+    if start.date() == end.date():
+        return f"{_day(start)}, {_clock(start)}-{_clock(end)} ({tz_name})"
+    return f"{_day(start)}, {_clock(start)} - {_day(end)}, {_clock(end)} ({tz_name})"
+
+
+def _moment(moment: datetime, tz_name: str) -> str:
+    local = moment.astimezone(zone(tz_name))
+    return f"{_day(local)}, {_clock(local)} ({tz_name})"
+
+
+def _day(local: datetime) -> str:
+    return f"{local:%A}, {local.day} {local:%B %Y}"
+
+
+def _clock(local: datetime) -> str:
+    """Return the time of day; of one that the clocks show twice also which of the two it is."""
+    shown_twice = local.replace(fold=0).utcoffset() != local.replace(fold=1).utcoffset()
+    return f"{local:%H:%M %Z}" if shown_twice else f"{local:%H:%M}"
