@@ -314,7 +314,7 @@ def _calendar_for(actor: User, calendar_id: UUID) -> Calendar:
 def _check_provider(actor: User, fields: dict[str, Any]) -> None:
     provider_id = fields.get("provider_id")
     if not actor.is_admin and "provider_id" in fields and provider_id != actor.pk:
-        raise Forbidden("Providers can create and keep calendars only for themselves.")
+        raise Forbidden("Providers can set provider_id only to their own id.")
     if provider_id is None or provider_id == actor.pk:
         return
     if not User.objects.all().keepers().filter(pk=provider_id).exists():

@@ -573,7 +573,10 @@ class Migration(migrations.Migration):
                     "paused_until",
                     models.DateTimeField(
                         blank=True,
-                        help_text="When the failed message is retried that all later messages wait for.",
+                        help_text=(
+                            "All later messages wait until this time, when the failed "
+                            "message is retried."
+                        ),
                         null=True,
                     ),
                 ),

@@ -64,10 +64,10 @@ class WaitlistViewSet(GenericViewSet):
     def create(self, request: Request, slot_id: Any) -> Response:
         """Wait for a seat. The next seat that becomes free is held for the first user in the queue.
 
-        That user gets an email and can turn the hold into a booking until it expires. Then the seat
-        goes to the next user. Nobody else can get the seat meanwhile. Users who are already waiting
-        keep their place, and the response shows it. If the slot has a free seat, or the user
-        already has one, the response is a 400.
+        That user gets an email and can turn the hold into a booking. If the hold expires first, the
+        seat goes to the next user. Nobody else can get the seat meanwhile. Users who are already
+        waiting keep their place, and the response shows it. If the slot has a free seat, or the
+        user already has one, the response is a 400.
         """
         Slot.objects.only("pk").get(pk=slot_id)
         self.checked()

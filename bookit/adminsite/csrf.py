@@ -61,7 +61,7 @@ def csrf_page(request: HttpRequest, reason: str) -> HttpResponse:
 def _other_origin(request: HttpRequest, origin: str) -> HttpResponse:
     here = f"{request.scheme}://{request.get_host()}"
     text = (
-        f"Your browser sent this form from {origin}, but BookIt takes its own address to be {here}."
+        f"Your browser sent this form from {origin}, but BookIt's own address seems to be {here}."
     )
     steps = [f"Set CSRF_TRUSTED_ORIGINS={origin} and restart BookIt."]
     if origin == f"https://{request.get_host()}":

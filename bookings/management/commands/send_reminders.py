@@ -12,9 +12,9 @@ class Command(BaseCommand):
     """Reminds of what begins soon; the worker does it every minute."""
 
     help = (
-        "Enqueue a reminder, once for each start, of every confirmed booking that starts within "
-        "REMINDER_HOURS and was made before that, as the worker does every minute. The worker "
-        "sends the mails."
+        "Enqueue reminders of confirmed bookings that start within REMINDER_HOURS and were made "
+        "earlier than that, as the worker does every minute. Each start is announced once. The "
+        "worker sends the mails."
     )
 
     def handle(self, *args: Any, **options: Any) -> None:

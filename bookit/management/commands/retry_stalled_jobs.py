@@ -12,7 +12,7 @@ from bookit.jobs import queues as jobs
 class Command(BaseCommand):
     """Gives the jobs of workers that died to others; the workers do it every minute."""
 
-    help = "Give the jobs of workers that died to other workers, as the worker does every minute."
+    help = "Reassign the jobs of workers that have died, as the worker does every minute."
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Run it once."""
