@@ -253,7 +253,7 @@ class TestLimits:
         with caplog.at_level(logging.WARNING, logger="bookings.mails.services"):
             sent()
         [record] = [each for each in caplog.records if each.name == "bookings.mails.services"]
-        assert record.getMessage() == "mail withheld: the limit of its address is reached"
+        assert record.getMessage() == "mail withheld: the limit of its address has been reached"
         assert (record.booking_id, record.audience) == (str(booking.pk), "attendee")
         assert STRANGER not in str(vars(record))
         [count] = MailCount.objects.filter(withheld__gt=0)
