@@ -49,7 +49,7 @@ class SessionSerializer(UserSerializer):
     refresh_token = serializers.CharField(read_only=True)
     token_type = serializers.ChoiceField(["Bearer"], read_only=True)
     expires_in = serializers.IntegerField(
-        read_only=True, help_text=("The lifetime of the access token in seconds.")
+        read_only=True, help_text="The lifetime of the access token in seconds."
     )
 
     class Meta(UserSerializer.Meta):

@@ -50,7 +50,7 @@ PLUMBING = [
     Problem(
         "permission_denied",
         403,
-        ("You are signed in but do not have permission to perform this action."),
+        "You are signed in but do not have permission to perform this action.",
     ),
     Problem("not_found", 404, "There is nothing at this address."),
     Problem(
@@ -64,12 +64,12 @@ PLUMBING = [
     Problem(
         "not_acceptable",
         406,
-        ("BookIt cannot respond in any format that the `Accept` header allows."),
+        "BookIt cannot respond in any format that the `Accept` header allows.",
     ),
     Problem(
         "request_timeout",
         408,
-        ("The request did not arrive in full within the time limit. Send it again."),
+        "The request did not arrive in full within the time limit. Send it again.",
     ),
     Problem("payload_too_large", 413, "The body is larger than 1 MiB."),
     Problem("unsupported_media_type", 415, "The body must be `application/json`."),

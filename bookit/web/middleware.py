@@ -59,7 +59,7 @@ class RequestMiddleware:
                 response = refuse(
                     request,
                     "service_unavailable",
-                    ("The server is busy, and the request waited too long. Try again shortly."),
+                    "The server is busy, and the request waited too long. Try again shortly.",
                 )
             if isinstance(response, HttpResponseNotAllowed):
                 # The answer of Django's own views to a wrong method.
