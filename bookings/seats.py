@@ -8,6 +8,7 @@ from django.db import IntegrityError, connection, transaction
 from django.db.models import Count, OuterRef, Q, Subquery
 from django.db.models.functions import Coalesce
 from psycopg import errors as postgres
+from psycopg.rows import class_row
 from psycopg.types.json import Jsonb
 
 from accounts.models import User
@@ -15,6 +16,7 @@ from bookings.availability.search import BookingConflict, SlotFull
 from bookings.availability.terms import TermsChanged
 from bookings.events import STATE_COLUMNS, state_of
 from bookings.models import Booking, BookingEvent, Slot
+from bookit.database.rows import fetch
 from bookit.errors import Conflict
 from catalog import turns
 from catalog.models import Calendar
@@ -108,12 +110,13 @@ WITH {place}, free AS ({free_seat}), seated AS MATERIALIZED (
     INSERT INTO bookings_bookingevent (booking_id, type, actor_id, at, data)
     SELECT %(id)s, %(event)s, %(actor_id)s, %(at)s, {data} FROM booking
 )
-SELECT seated.seat, seated.on_terms, booking.seat IS NOT NULL, booking.seat IS NULL AND EXISTS (
-    SELECT FROM bookings_booking AS hold
-    WHERE hold.calendar_id = %(calendar_id)s
-      AND hold.hold_expires_at <= (SELECT %(at)s::timestamptz)
-      AND hold.blocked && tstzrange(%(blocked_from)s, %(blocked_until)s)
-)
+SELECT seated.seat, seated.on_terms, booking.seat IS NOT NULL AS taken,
+    booking.seat IS NULL AND EXISTS (
+        SELECT FROM bookings_booking AS hold
+        WHERE hold.calendar_id = %(calendar_id)s
+          AND hold.hold_expires_at <= (SELECT %(at)s::timestamptz)
+          AND hold.blocked && tstzrange(%(blocked_from)s, %(blocked_until)s)
+    ) AS behind_hold
 FROM seated LEFT JOIN booking ON true
 """
 
@@ -257,10 +260,9 @@ def lock_calendar_of(slot_id: UUID) -> None:
 
 def _create(booking: Booking, parameters: dict[str, Any]) -> Attempt | None:
     try:
-        rows = connection.fetch(  # type: ignore[attr-defined]
-            CREATE_IN_SLOT if booking.slot_id else CREATE_IN_SERVICE, parameters
-        )
-        return Attempt(*rows[0]) if rows else None
+        text = CREATE_IN_SLOT if booking.slot_id else CREATE_IN_SERVICE
+        attempts = fetch(text, parameters, class_row(Attempt))
+        return attempts[0] if attempts else None
     except IntegrityError as error:
         # A slot that was published since the look for a free seat.
         if not isinstance(error.__cause__, postgres.ExclusionViolation):

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from uuid import UUID
 
 from django.conf import settings
-from django.db import connection, transaction
+from django.db import transaction
 from django.db.backends.postgresql.psycopg_any import DateTimeTZRange
 from uuid_utils.compat import uuid7
 
@@ -26,6 +26,7 @@ from bookings.mails import services as mails
 from bookings.models import Booking, BookingEvent, Slot
 from bookings.seats import lock_to_book, move_to_free_seat, take_seat
 from bookit.database.retries import retried
+from bookit.database.rows import fetch
 from bookit.errors import CONSTRAINT_ERRORS, Conflict, Forbidden, Invalid, ServiceError
 from bookit.times import day_end, day_start
 from catalog import turns
@@ -513,7 +514,7 @@ def _busy(services: list[Terms], start_time: datetime, at: datetime) -> dict[UUI
     """Return how many active bookings the calendars of `services` have on the day, by calendar."""
     zones = {terms.calendar_id: terms.opening.tz for terms in services}
     days = {calendar: (start_time.astimezone(tz).date(), tz) for calendar, tz in zones.items()}
-    rows = connection.fetch(  # type: ignore[attr-defined]
+    rows = fetch(
         BUSY,
         {
             "calendar_ids": list(days),

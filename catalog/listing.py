@@ -5,9 +5,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 from uuid import UUID
 
-from django.db import connections
 from django.db.models import QuerySet
 
+from bookit.database.rows import fetch
 from bookit.errors.refusals import refuse
 from catalog.models import Service
 from catalog.search import Words
@@ -231,8 +231,7 @@ class Listing:
         return text, (*ranked, *values, *is_full[1])
 
     def _fetch(self, text: str, values: tuple[Any, ...]) -> list[Any]:
-        connection: Any = connections[self.services.db]
-        return connection.fetch(text, values)
+        return fetch(text, values, using=self.services.db)
 
 
 def _column(term: Any) -> str:

@@ -20,7 +20,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from django.contrib.postgres.search import SearchQuery
-from django.db import connections
+
+from bookit.database.rows import fetch
 
 # For each word, the index has to go through one more list of services.
 MOST_WORDS = 6
@@ -100,8 +101,8 @@ class Words:
         asked = [word for (word, *_) in self.wanted if len(word) >= SHORTEST_WORD]
         longest = max(asked, key=len, default="")
         values = {"words": asked, "longest": longest, "last": chr(0x10FFFF)}
-        connection: Any = connections[using]
-        likely = {word: tuple(found or ()) for word, found in connection.fetch(LIKELY, values)}
+        found = fetch(LIKELY, values, using=using)
+        likely = {word: tuple(meant or ()) for word, meant in found}
         wanted = tuple(likely.get(word) or (word,) for (word, *_) in self.wanted)
         pair = ("".join(word for (word, *_) in self.wanted),) if len(wanted) == 2 else ()
         return Words(wanted, self.unwanted, pair)

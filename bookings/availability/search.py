@@ -13,10 +13,9 @@ from itertools import islice, pairwise
 from typing import Any, NamedTuple, TypedDict
 from uuid import UUID
 
-from django.db import connection
-
 from bookings.availability.terms import Terms, terms_of
 from bookings.models import Booking
+from bookit.database.rows import fetch
 from bookit.errors import Conflict, Invalid, ServiceError
 from bookit.times import begin, end, wall_clock
 from catalog.models import Service
@@ -80,7 +79,7 @@ IN_WINDOW = """
 """
 STARTS = "tstzrange(lower({0}) - service.after, upper({0}) + service.before, '()')"
 TAKEN = f"""
-SELECT service.number, taken.seat, lower(taken.starts), upper(taken.starts)
+SELECT service.number, taken.seat, lower(taken.starts) AS after, upper(taken.starts) AS until
 FROM unnest(
     ARRAY(SELECT unnest(%(service_ids)s::uuid[])), %(calendar_ids)s::uuid[], %(several)s::bool[],
     %(before)s::interval[], %(after)s::interval[]
@@ -101,13 +100,13 @@ CROSS JOIN LATERAL (
 ) AS taken
 """  # noqa: S608 - one constant in another, no values
 SLOTS = """
-SELECT service.number, slot.start_time, slot.end_time, slot.id, slot.capacity - (
+SELECT service.number, slot.start_time, slot.end_time, slot.id AS slot_id, slot.capacity - (
     SELECT count(*) FROM bookings_booking
     WHERE slot_id = slot.id AND active AND id IS DISTINCT FROM %(but)s
       AND (hold_expires_at IS NULL OR hold_expires_at > %(at)s)
 ) - (
     SELECT count(*) FROM bookings_waitlistentry WHERE slot_id = slot.id AND status = 'waiting'
-)
+) AS seats_left
 FROM unnest(ARRAY(SELECT unnest(%(service_ids)s::uuid[])))
     WITH ORDINALITY AS service (id, number)
 -- One service after the other, which OFFSET keeps: not all slots of the platform in the window.
@@ -463,6 +462,6 @@ def _by_service(text: str, services: Sequence[Terms], **values: Any) -> dict[UUI
     """Return rows by the id of their service; their first column is the number of the service."""
     ids = [terms.service_id for terms in services]
     rows: list[list[Any]] = [[] for _ in ids]
-    for row in connection.fetch(text, {**values, "service_ids": ids}):  # type: ignore[attr-defined]
+    for row in fetch(text, {**values, "service_ids": ids}):
         rows[row[0] - 1].append(row)
     return dict(zip(ids, rows, strict=True))

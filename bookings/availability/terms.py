@@ -39,10 +39,11 @@ from typing import Any, ParamSpec, TypeVar
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
-from django.db import connection
 from django.db.backends.postgresql.psycopg_any import DateTimeTZRange
+from psycopg.rows import namedtuple_row
 
 from bookings.models import Booking, Slot
+from bookit.database.rows import fetch
 from bookit.errors import Conflict, Invalid, Unavailable
 from catalog.models import Service
 from catalog.opening import Opening, Span
@@ -198,7 +199,8 @@ class Terms:
 
 
 COLUMNS = """
-    service.id, service.calendar_id, calendar.version, calendar.provider_id, service.mode,
+    service.id AS service_id, service.calendar_id, calendar.version, calendar.provider_id,
+    service.mode,
     service.is_active, service.capacity, service.duration_minutes, service.step_minutes,
     service.buffer_before_minutes, service.buffer_after_minutes, service.min_notice_minutes,
     service.max_advance_days, service.requires_confirmation, service.price, service.currency,
@@ -206,15 +208,18 @@ COLUMNS = """
     ARRAY(
         SELECT ARRAY[weekday, opens, closes] FROM catalog_openinghours
         WHERE calendar_id = calendar.id
-    )
+    ) AS hours
 """
 TIME_OFF = """
     ARRAY(
         SELECT ARRAY[start_time, end_time] FROM catalog_timeoff
         WHERE calendar_id = calendar.id AND end_time > {}
-    )
+    ) AS time_off
 """
-SLOT = "slot.id, slot.start_time, slot.end_time, slot.blocked, slot.capacity, slot.status"
+SLOT = """
+    slot.id AS slot_id, slot.start_time, slot.end_time, slot.blocked,
+    slot.capacity AS slot_capacity, slot.status
+"""
 SERVICES = "FROM catalog_service AS service JOIN catalog_calendar AS calendar ON calendar.id ="
 OF_SERVICES = f"""
 SELECT {COLUMNS}, {TIME_OFF.format("%(from)s")} {SERVICES} service.calendar_id
@@ -237,59 +242,58 @@ WHERE slot.id = %(slot_id)s
 
 def terms_of(service_ids: Sequence[UUID], from_: datetime) -> dict[UUID, Terms]:
     """Return the terms of services by id, for starts at or after `from_`, in one query."""
-    rows = _fetch(OF_SERVICES, {"service_ids": list(service_ids), "from": from_})
-    return {row[0]: _terms(row) for row in rows}
+    values = {"service_ids": list(service_ids), "from": from_}
+    rows: list[Any] = fetch(OF_SERVICES, values, namedtuple_row)
+    return {row.service_id: _terms(row) for row in rows}
 
 
 def terms_at(
     service_ids: Sequence[UUID], start_time: datetime
 ) -> dict[UUID, tuple[Terms, Place | None]]:
     """Return the terms of services by id for one start, each with its slot, in one query."""
-    rows = _fetch(AT_START, {"service_ids": list(service_ids), "start_time": start_time})
-    return {row[0]: (_terms(row), _place(row)) for row in rows}
+    values = {"service_ids": list(service_ids), "start_time": start_time}
+    rows: list[Any] = fetch(AT_START, values, namedtuple_row)
+    return {row.service_id: (_terms(row), _place(row)) for row in rows}
 
 
 def terms_in(slot_id: UUID) -> tuple[Terms, Place] | None:
     """Return the terms of a slot's service, and the slot, in one query; None without a slot."""
-    for row in _fetch(OF_SLOT, {"slot_id": slot_id}):
+    for row in fetch(OF_SLOT, {"slot_id": slot_id}, namedtuple_row):
         place = _place(row)
         if place is not None:
             return _terms(row), place
     return None
 
 
-def _fetch(text: str, values: dict[str, Any]) -> list[Any]:
-    return connection.fetch(text, values)  # type: ignore[attr-defined]
-
-
 def _terms(row: Any) -> Terms:
-    service_id, calendar_id, version, provider_id, mode, is_active, capacity = row[:7]
-    duration, step, before, after, notice, horizon, confirmation, price, currency = row[7:16]
-    timezone, hours, time_off = row[16:19]
     return Terms(
-        service_id,
-        calendar_id,
-        version,
-        provider_id,
-        mode,
-        is_active,
-        capacity,
-        duration=timedelta(minutes=duration),
-        step=timedelta(minutes=step or duration),
-        buffer_before=timedelta(minutes=before),
-        buffer_after=timedelta(minutes=after),
-        notice=timedelta(minutes=notice),
-        horizon=None if horizon is None else timedelta(days=horizon),
-        requires_confirmation=confirmation,
-        price=price,
-        currency=currency,
+        row.service_id,
+        row.calendar_id,
+        row.version,
+        row.provider_id,
+        row.mode,
+        row.is_active,
+        row.capacity,
+        duration=timedelta(minutes=row.duration_minutes),
+        step=timedelta(minutes=row.step_minutes or row.duration_minutes),
+        buffer_before=timedelta(minutes=row.buffer_before_minutes),
+        buffer_after=timedelta(minutes=row.buffer_after_minutes),
+        notice=timedelta(minutes=row.min_notice_minutes),
+        horizon=None if row.max_advance_days is None else timedelta(days=row.max_advance_days),
+        requires_confirmation=row.requires_confirmation,
+        price=row.price,
+        currency=row.currency,
         opening=Opening(
-            ZoneInfo(timezone),
-            tuple(Span(*span) for span in hours),
-            tuple((start, end) for start, end in time_off),
+            ZoneInfo(row.timezone),
+            tuple(Span(*span) for span in row.hours),
+            tuple((start, end) for start, end in row.time_off),
         ),
     )
 
 
 def _place(row: Any) -> Place | None:
-    return None if row[19] is None else Place(*row[19:])
+    if row.slot_id is None:
+        return None
+    return Place(
+        row.slot_id, row.start_time, row.end_time, row.blocked, row.slot_capacity, row.status
+    )

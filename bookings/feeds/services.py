@@ -10,13 +10,14 @@ from typing import Any
 from uuid import UUID
 
 from django.core import signing
-from django.db import connection, transaction
+from django.db import transaction
 from django.db.models import F
 
 from accounts.models import User
 from bookings import ical
 from bookings.feeds.models import Feed
 from bookings.models import Booking
+from bookit.database.rows import fetch
 from catalog.models import Calendar
 
 signer = signing.Signer(salt="bookings.feed", sep=".")
@@ -195,7 +196,7 @@ def _with_names(
 
 def _rows(text: str, at: datetime, **whose: UUID) -> list[Any]:
     parameters = {**whose, "shown": SHOWN, "from": at - PAST, "most": MOST_ENTRIES}
-    return connection.fetch(text, parameters)  # type: ignore[attr-defined]
+    return fetch(text, parameters)
 
 
 def _own(user: User) -> list[Any]:

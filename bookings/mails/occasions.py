@@ -6,10 +6,11 @@ from datetime import datetime
 from decimal import Decimal
 from uuid import UUID
 
-from django.db import connection
+from psycopg.rows import class_row
 
 from accounts.models import has_verified_address, keeps_own
 from bookings.models import Booking, BookingEvent
+from bookit.database.rows import fetch
 
 ATTENDEE, PROVIDER = "attendee", "provider"
 
@@ -153,29 +154,35 @@ class Occasion:
         return audience == PROVIDER or (own and self.user_is_verified)
 
 
-# In the order of the fields above.
 OCCASIONS = f"""
-SELECT event.id, event.type, event.at, event.actor_id, (
+SELECT event.id AS event_id, event.type, event.at, event.actor_id,
+    (
         SELECT count(*) FROM bookings_bookingevent AS earlier
         WHERE earlier.booking_id = event.booking_id AND earlier.id < event.id
-    ),
-    event.data->>'status',
-    (event.data->>'start_time')::timestamptz, (event.data->>'end_time')::timestamptz,
-    (event.data->>'hold_expires_at')::timestamptz, event.data->'was'->>'status',
-    (event.data->'was'->>'start_time')::timestamptz, (event.data->'was'->>'end_time')::timestamptz,
-    event.data->>'reason', EXISTS (
+    ) AS sequence,
+    event.data->>'status' AS status,
+    (event.data->>'start_time')::timestamptz AS start_time,
+    (event.data->>'end_time')::timestamptz AS end_time,
+    (event.data->>'hold_expires_at')::timestamptz AS hold_expires_at,
+    event.data->'was'->>'status' AS was_status,
+    (event.data->'was'->>'start_time')::timestamptz AS was_start_time,
+    (event.data->'was'->>'end_time')::timestamptz AS was_end_time,
+    event.data->>'reason' AS reason,
+    EXISTS (
         SELECT FROM bookings_bookingevent AS offer
         WHERE offer.booking_id = event.booking_id AND offer.type = 'booking.held'
           AND offer.data->'waitlist' = 'true'
-    ),
+    ) AS is_offer,
     booking.status = event.data->>'status'
-        AND booking.start_time = (event.data->>'start_time')::timestamptz,
-    booking.status NOT IN ('held', 'pending', 'confirmed'),
-    booking.id, booking.attendee_name, booking.attendee_email, booking.notes, booking.price,
-    booking.currency, service.title, calendar.name,
-    attendee.id, attendee.name, attendee.email, attendee.timezone, attendee.is_active,
-    {has_verified_address("attendee")},
-    provider.id, provider.name, provider.email, provider.timezone
+        AND booking.start_time = (event.data->>'start_time')::timestamptz AS is_current,
+    booking.status NOT IN ('held', 'pending', 'confirmed') AS is_over,
+    booking.id AS booking_id, booking.attendee_name, booking.attendee_email, booking.notes,
+    booking.price, booking.currency, service.title, calendar.name AS calendar_name,
+    attendee.id AS user_id, attendee.name AS user_name, attendee.email AS user_email,
+    attendee.timezone AS user_timezone, attendee.is_active AS user_is_active,
+    {has_verified_address("attendee")} AS user_is_verified,
+    provider.id AS provider_id, provider.name AS provider_name, provider.email AS provider_email,
+    provider.timezone AS provider_timezone
 FROM bookings_bookingevent AS event
 JOIN bookings_booking AS booking ON booking.id = event.booking_id
 JOIN catalog_service AS service ON service.id = booking.service_id
@@ -190,5 +197,4 @@ ORDER BY event.id
 
 def occasions(event_ids: Sequence[int]) -> list[Occasion]:
     """Return what there is to tell of events, but of bookings that are gone; one query."""
-    rows = connection.fetch(OCCASIONS, {"event_ids": event_ids})  # type: ignore[attr-defined]
-    return [Occasion(*row) for row in rows]
+    return fetch(OCCASIONS, {"event_ids": event_ids}, class_row(Occasion))

@@ -23,6 +23,7 @@ from bookings.mails import limits as mail_limits
 from bookings.mails.composition import Mail, compose
 from bookings.mails.occasions import Occasion, Type, occasions
 from bookings.models import Booking, BookingEvent
+from bookit.database.rows import fetch
 
 logger = logging.getLogger(__name__)
 
@@ -82,7 +83,7 @@ def enqueue(*, events: Iterable[BookingEvent]) -> None:
 
 def enqueue_composed(*, booking: Booking) -> None:
     """Defer the mails about a booking that wait still whole: it will be gone when they are sent."""
-    rows = connection.fetch(PENDING, {"booking_id": booking.pk})  # type: ignore[attr-defined]
+    rows = fetch(PENDING, {"booking_id": booking.pk})
     waiting = {*rows}
     task = "bookings.send_composed_mail"
     jobs: dict[str, Job] = {}
@@ -138,9 +139,7 @@ def _with_later_moves(first: Occasion, audience: str) -> Occasion | None:
     None where the booking is gone, or where it was confirmed since: the mail about that says when
     it is.
     """
-    rows = connection.fetch(  # type: ignore[attr-defined]
-        SINCE_LAST_MOVE, {"booking_id": first.booking_id}
-    )
+    rows = fetch(SINCE_LAST_MOVE, {"booking_id": first.booking_id})
     found = occasions([event_id for (event_id,) in rows])
     if any(each.type == Type.CONFIRMED and audience in each.audiences for each in found):
         return None

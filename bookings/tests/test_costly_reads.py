@@ -9,7 +9,7 @@ from django.db import connection
 
 from bookings.tests.factories import SlotFactory
 from bookit.runtime.costly import Turns, may_cost_much
-from bookit.tools.benchmark.servers import production, serving
+from bookit.runtime.servers import production, serving
 
 EIGHT = 8
 

@@ -16,28 +16,26 @@ from http.client import HTTPConnection, HTTPException
 import psutil
 import psycopg
 import pytest
-from django.contrib.auth.hashers import make_password
 
+from accounts.tests.factories import PASSWORD, ProviderFactory, UserFactory
 from bookings.tests.smtp import AnyPort, Server
 from bookings.tests.workers import Worker, until
 from bookit.runtime.embedded_postgres import running
+from bookit.runtime.servers import connected_to, migrate
 from bookit.runtime.startup import BASE_DIR
-from bookit.tools.benchmark import fill
-from bookit.tools.benchmark.servers import migrate
+from catalog.tests.factories import ServiceFactory
 
-SIZE = fill.Size(services=40, bookings=100)
 CLIENTS = 3
 # Seconds that a client waits for between two bookings, and that they are harried for.
 PAUSE, SECONDS = 0.03, 6
-PASSWORD = "a password for this test"
 
 
 class Client(threading.Thread):
     """Books one time after the other, and remembers what was acknowledged."""
 
-    def __init__(self, port, number, stop):
+    def __init__(self, port, customer, service, stop):
         super().__init__()
-        self.port, self.number, self.stop = port, number, stop
+        self.port, self.customer, self.service, self.stop = port, customer, service, stop
         self.booked = []
         self.broken = 0
 
@@ -54,10 +52,9 @@ class Client(threading.Thread):
             connection.close()
 
     def run(self):
-        who = {"email": f"user{self.number}@example.com", "password": PASSWORD}
+        who = {"email": self.customer.email, "password": PASSWORD}
         status, session = self.ask("/auth/login", who)
         assert status == 200, session
-        service = fill.key("service", SIZE.quiet_services(CLIENTS)[self.number - 1])
         start_time = datetime.now(UTC).replace(minute=0, second=0, microsecond=0)
         for hours in range(24 * 400, 24 * 4000, 2):
             if self.stop.wait(PAUSE):
@@ -66,7 +63,7 @@ class Client(threading.Thread):
             try:
                 status, said = self.ask(
                     "/bookings",
-                    {"service_id": service, "start_time": begins},
+                    {"service_id": str(self.service.pk), "start_time": begins},
                     session["access_token"],
                 )
             except (OSError, HTTPException, ValueError):
@@ -107,13 +104,16 @@ def one_by_one(rows):
 
 
 @pytest.mark.real_passwords
-def test_what_was_acknowledged_has_its_booking_its_event_and_its_mail(tmp_path):
+def test_what_was_acknowledged_has_its_booking_its_event_and_its_mail(tmp_path, django_db_blocker):
     mailbox = Server()
     smtp = AnyPort(mailbox, hostname="127.0.0.1", port=0)
     smtp.start()
     with running(tmp_path / "postgres") as url:
         migrate(url)
-        fill.fill(url, SIZE, password=make_password(PASSWORD))
+        with django_db_blocker.unblock(), connected_to(url):
+            customers = UserFactory.create_batch(CLIENTS)
+            providers = ProviderFactory.create_batch(CLIENTS)
+            services = [ServiceFactory(calendar__provider=provider) for provider in providers]
         serve = Worker(
             tmp_path / "output",
             url=url,
@@ -126,17 +126,17 @@ def test_what_was_acknowledged_has_its_booking_its_event_and_its_mail(tmp_path):
             WEB_THREADS="",
         )
         try:
-            check(serve, url, mailbox)
+            check(serve, url, mailbox, zip(customers, services, strict=True))
         finally:
             serve.end()
             smtp.stop()
 
 
-def check(serve, url, mailbox):
+def check(serve, url, mailbox, customers):
     until(lambda: "Press Ctrl-C to stop it" in serve.output.read_text())
     found = re.search(r"API +http://127\.0\.0\.1:(\d+)", serve.output.read_text())
     stop = threading.Event()
-    clients = [Client(int(found[1]), number, stop) for number in range(1, CLIENTS + 1)]
+    clients = [Client(int(found[1]), *customer, stop) for customer in customers]
     for client in clients:
         client.start()
     until(lambda: all(client.booked for client in clients))

@@ -23,9 +23,9 @@ from bookings.tests.workers import PATIENCE, Worker, database_url, until
 from bookings.webhooks.models import Attempt, Delivery
 from bookit.jobs import queues
 from bookit.runtime.embedded_postgres import running
+from bookit.runtime.servers import migrate
 from bookit.tests.processes import free_port
 from bookit.tests.receiver import answer, receiver
-from bookit.tools.benchmark.servers import migrate
 
 LONG_AGO = TUESDAY.replace(year=2020)
 COMPLETE = "bookings.complete"

@@ -9,11 +9,12 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from typing import Any, Generic, TypeVar
 
-from django.db import DEFAULT_DB_ALIAS, connections
+from django.db import DEFAULT_DB_ALIAS
 from django.db.models import Field, Model, QuerySet, Value
 from django.db.models.sql.compiler import SQLCompiler
 
 from bookit.database.counts import MOST_COUNTED, bounded_count
+from bookit.database.rows import fetch
 
 Instance = TypeVar("Instance", bound=Model)
 
@@ -90,6 +91,11 @@ class Prepared(Generic[Instance]):
         return self._text[0]
 
     @property
+    def parameters(self) -> tuple[Any, ...]:
+        """What each `%s` stands for: a `Parameter`, or a value that is the same in every run."""
+        return self._text[1]
+
+    @property
     def order_by(self) -> Sequence[Any]:
         """The columns that it orders by, as `QuerySet.query.order_by` has them."""
         return self._queryset.query.order_by
@@ -109,10 +115,9 @@ class Prepared(Generic[Instance]):
     def run(self, text: str, values: Mapping[str, Any], *more: Any) -> list[tuple[Any, ...]]:
         """Return the rows of `text`, whose parameters are the query's and then `more`."""
         parameters = [
-            values[each.name] if isinstance(each, Parameter) else each for each in self._text[1]
+            values[each.name] if isinstance(each, Parameter) else each for each in self.parameters
         ]
-        connection: Any = connections[DEFAULT_DB_ALIAS]
-        return connection.fetch(text, [*parameters, *more])
+        return fetch(text, [*parameters, *more])
 
     def convert(self, rows: list[tuple[Any, ...]]) -> list[Any]:
         """Return the rows as the fields of the model would read them."""

@@ -1,7 +1,6 @@
 """The backend's `DatabaseWrapper`, where Django looks for it."""
 
 import select
-from collections.abc import Mapping, Sequence
 from functools import cache
 from time import monotonic
 from types import SimpleNamespace
@@ -74,21 +73,6 @@ class DatabaseWrapper(base.DatabaseWrapper):
             held = self.connection.autocommit
             return self.connection.cursor(name, scrollable=False, withhold=held)
         return self.connection.cursor()
-
-    def fetch(self, text: str, parameters: Sequence[Any] | Mapping[str, Any]) -> list[Any]:
-        """Run one statement and return its rows, as a cursor does, but without the cursor's layers.
-
-        Each of them is little; hot paths go through them for every statement.
-        """
-        if self.force_debug_cursor or self.execute_wrappers:
-            with self.cursor() as cursor:
-                cursor.execute(text, parameters)
-                return list(cursor.fetchall())
-        self.validate_no_broken_transaction()
-        self.close_if_health_check_failed()
-        self.ensure_connection()
-        with self.wrap_database_errors:
-            return list(self.connection.execute(text, parameters).fetchall())
 
     def is_usable(self) -> bool:
         """Return whether the connection that is kept can be used for another request."""

@@ -5,7 +5,7 @@ import socket
 
 import pytest
 
-from bookit.tools.benchmark.servers import BOOKIT, production, serving
+from bookit.runtime.servers import BOOKIT, production, serving
 
 
 @pytest.fixture(scope="module")

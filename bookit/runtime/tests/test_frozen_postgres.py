@@ -13,21 +13,20 @@ from typing import Any, NamedTuple
 
 import psycopg
 import pytest
-from django.contrib.auth.hashers import make_password
 
+from accounts.tests.factories import PASSWORD, UserFactory
 from bookit import deadlines
 from bookit.database.postgresql import base
 from bookit.database.postgresql.connections import Connection
 from bookit.jobs.queues import SILENCE, WorkerConnection
 from bookit.runtime.embedded_postgres import running
+from bookit.runtime.servers import BOOKIT, Server, connected_to, migrate, production, serving
 from bookit.tests.expect import problem
 from bookit.tests.plugin import THROWAWAY
 from bookit.tests.processes import servers
-from bookit.tools.benchmark import fill
-from bookit.tools.benchmark.servers import Server, migrate, production, serving
+from catalog.tests.factories import ServiceFactory
 
-PASSWORD = "a password for this test"
-SIZE = fill.Size(services=40, bookings=100)
+SERVICE = "0199d3a0-6a3b-7c55-8f0d-1f6f2b7c9d42"
 # What a request may take when its statements may take 3 seconds, in seconds: until a statement is
 # given up, and for those who waited for their turn, until they cannot connect. Two seconds more are
 # for a busy machine.
@@ -76,37 +75,40 @@ def ask(
 
 
 @pytest.fixture(scope="module")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, str]]:
+def cluster(
+    tmp_path_factory: pytest.TempPathFactory, django_db_blocker: Any
+) -> Iterator[tuple[Path, str]]:
     """A server of these tests alone, since it is going to be frozen."""
     directory = tmp_path_factory.mktemp("frozen") / "postgres"
     with running(directory, settings=THROWAWAY) as url:
         migrate(url)
-        fill.fill(url, SIZE, password=make_password(PASSWORD))
+        with django_db_blocker.unblock(), connected_to(url):
+            UserFactory(email="customer@example.com")
+            ServiceFactory(id=SERVICE)
         yield directory, url
 
 
 @contextmanager
 def web(url: str, **environment: str) -> Iterator[Server]:
-    with serving("bookit.wsgi", {**production(url, workers=2), **environment}) as server:
+    with serving(BOOKIT, {**production(url), **environment}) as server:
         server.wait("/health/ready")
         yield server
 
 
 def kinds(port: int) -> list[Callable[..., Answer]]:
     """Return one request of each kind."""
-    who = {"email": "user1@example.com", "password": PASSWORD}
+    who = {"email": "customer@example.com", "password": PASSWORD}
     session = ask(port, "POST", "/auth/login", who)
     assert session.status == 200, session
     bearer = f"Bearer {session.content['access_token']}"
-    service = fill.key("service", SIZE.quiet_services(1)[0])
-    booking = {"service_id": service, "start_time": "2036-05-05T10:00:00Z"}
+    booking = {"service_id": SERVICE, "start_time": "2036-05-05T10:00:00Z"}
 
     def request(*what: Any, **headers: str) -> Callable[..., Answer]:
         return lambda **more: ask(port, *what, **{**headers, **more})
 
     return [
         request("GET", "/services"),
-        request("GET", f"/services/{service}"),
+        request("GET", f"/services/{SERVICE}"),
         request("GET", "/bookings", Authorization=bearer),
         request("POST", "/bookings", booking, Authorization=bearer),
         request("PATCH", "/me", {"name": "Somebody Else"}, Authorization=bearer),

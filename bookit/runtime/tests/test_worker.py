@@ -17,8 +17,8 @@ from gunicorn.config import Config
 from gunicorn.glogging import Logger
 
 from bookit.runtime import worker as module
+from bookit.runtime.servers import Server, production, serving
 from bookit.runtime.worker import BODY_TIME, HEAD_TIME, LINGER, RECEIVING, Worker, write_error
-from bookit.tools.benchmark.servers import Server, production, serving
 
 MEBIBYTE = 1024 * 1024
 GET = b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n"

@@ -1,14 +1,15 @@
-"""`manage.py benchmark`: BookIt under load, beside a bare WSGI function and PostgreSQL alone.
+"""`manage.py benchmark`: BookIt under load, next to a bare WSGI function and PostgreSQL alone.
 
-Run by hand, never by a server. The modules, in the order in which they come into play:
+It is run by hand. The modules, in the order in which they are used:
 
-    servers    the processes: gunicorn with BookIt, and the same gunicorn with the reference
-    fill       a database with services, users and bookings, made by SQL
-    cases      the requests that are measured, and what is expected of them
-    queries    the SQL of the cases, for those who do without BookIt
-    reference  the WSGI function that BookIt is compared with
-    load       sends requests and measures; drive.lua and client.py are its two generators
-    pgbench    PostgreSQL alone, with the same SQL
-    report     the table and the JSON file
-    measure    all of it, one after the other
+    measure     the whole benchmark, one step after the other
+    fill        a database with services, users and bookings
+    statements  the SQL of the measured requests, taken from the apps
+    reference   the WSGI function that BookIt is compared with
+    cases       the requests that are measured
+    load        sends requests with wrk, as drive.lua tells it
+    usage       what the web workers use
+    pgbench     PostgreSQL alone, with the same SQL
+    jobs        mails, webhooks and overdue bookings, done by a worker
+    report      the table and the JSON file
 """

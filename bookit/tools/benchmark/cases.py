@@ -1,4 +1,4 @@
-"""The requests that are measured, and what is expected of them."""
+"""The requests that are measured, and the answers that are expected."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -8,61 +8,58 @@ from itertools import count, islice
 from math import ceil
 from zoneinfo import ZoneInfo
 
-from bookit.tools.benchmark import queries
 from bookit.tools.benchmark.fill import CLASS_SLOTS, DIARY_DAYS, ZONE, Size, key, tomorrow
 from bookit.tools.benchmark.load import CONNECTIONS, MOST_REQUESTS_PER_SECOND, raw_request
-from bookit.tools.benchmark.pgbench import script
 
-# Customers who sign in for the run: the first fifty book, the next fifty look at what they have
-# booked, and book nothing, so that their lists stay as they are. `login` is done by any of the 200.
+# The customers who sign in. The first fifty book. The next fifty look at their bookings and make
+# none, so that their lists stay the same. The first 200 log in.
 BOOKERS, LOGINS = 50, 200
 SERVICES_BOOKED = 200
-# So far apart are the starts of a service's new bookings: longer than any service takes.
+# The time between two new bookings of a service, which is longer than any service takes.
 STEP = timedelta(hours=2)
-# A course is published for a year, as many times a day as there are half hours between two and
+# A series of slots is a year long. A day has 44 of them, one for each half hour between two and
 # midnight, when no clock changes.
 SERIES, SERIES_A_DAY = 366, 44
-# Far more than can be published one after the other.
+# Far more than one client can publish.
 MOST_SERIES_PER_SECOND = 100
-
-# Their ids, as pgbench makes them from its variables.
-A_SERVICE, A_USER = "benchmark.key('service', :service)", "benchmark.key('user', :user)"
 
 
 @dataclass(frozen=True)
 class Case:
-    """A kind of request, measured against BookIt and, where there is one, the reference.
+    """A kind of request, which is measured on BookIt and, where it can do it, on the reference.
 
-    `least_ratio` is the target: BookIt's rate as a part of the reference's.
+    Args:
+        expected: the status of the answers.
+        requests: returns the requests of a run of some seconds; in some cases, no two are alike.
+        least_ratio: the target of BookIt's rate as a part of the reference's. None: the reference
+            cannot do it.
+        most_spread: the target of p99 as a multiple of p50.
+        most_ms: the target of p50, where no request waits for others.
+        silent: whether the database writes neither events nor jobs meanwhile.
     """
 
     name: str
     title: str
     expected: int
-    # From the seconds of a run to its requests; different ones each time where they must be.
     requests: Callable[[float], Iterator[bytes]]
     least_ratio: float | None = None
-    # The target of p99 as a multiple of p50.
     most_spread: float | None = None
-    # The target of p50, where the load leaves no request waiting for others.
     most_ms: float | None = None
-    pgbench: str | None = None
     connections: int = CONNECTIONS
-    # Measured while the database writes neither events nor jobs.
     silent: bool = False
 
     @property
     def has_reference(self) -> bool:
-        """Whether the reference can do it too."""
+        """Whether the reference is measured too."""
         return self.least_ratio is not None
 
 
 @dataclass(frozen=True)
 class Relation:
-    """A target between two cases: a request of `name` takes `most` times one of `other`, at most.
+    """A target between two cases: a request of `name` takes at most `most` times one of `other`.
 
-    What a request takes is 1 / rate: both are measured with as many connections, so that this is
-    the time of an answer as well as what it costs.
+    The time of a request is 1 / rate. Both cases have the same number of connections, so this
+    compares both the time of an answer and what it costs.
     """
 
     name: str
@@ -79,12 +76,20 @@ RELATIONS = [
 
 
 def user_email(number: int) -> str:
-    """Return the mail address of the customer of that number."""
+    """Return the mail address of a customer."""
     return f"user{number}@example.com"
 
 
 class Cases:
-    """The cases for a filled database, with the tokens of those who ask."""
+    """The cases for a filled database.
+
+    Args:
+        bookers: the access tokens of the customers who book.
+        readers: those of the customers who look at their bookings.
+        provider: that of the provider in Lisbon.
+        taken: ids of services and times at which they are booked.
+        password: the password of every customer.
+    """
 
     def __init__(
         self,
@@ -101,34 +106,28 @@ class Cases:
         self.taken = taken
         self.password = password
         self.services = size.quiet_services(SERVICES_BOOKED)
-        # Beyond all that the database was filled with.
+        # Later than any booking that the database was filled with.
         self.first_day = datetime.now(UTC).replace(
             hour=0, minute=0, second=0, microsecond=0
         ) + timedelta(days=400)
         self.number = count()
         self.series = count()
 
+    @property
+    def years_later(self) -> datetime:
+        """A day long after those on which `create` books."""
+        return self.first_day + timedelta(days=4000)
+
     def all(self) -> list[Case]:
-        """Return the cases in the order of measuring."""
-        any_service = f"\\set service random(1, {self.size.services})"
-        any_user = f"\\set user random(1, {self.size.users})"
-        values = {"service_id": A_SERVICE, "user_id": A_USER}
+        """Return the cases in the order in which they are measured."""
         return [
-            Case(
-                "service",
-                "service detail",
-                200,
-                self.show_service,
-                least_ratio=0.4,
-                pgbench=script([any_service], [queries.SERVICE], values),
-            ),
+            Case("service", "service detail", 200, self.show_service, least_ratio=0.4),
             Case(
                 "services",
                 f"services, 20 of {self.size.services:,}",
                 200,
                 self.list_services,
                 least_ratio=0.4,
-                pgbench=script([], [queries.SERVICES, queries.SERVICES_COUNT], {}),
             ),
             *(
                 self._finding(days, appointments)
@@ -141,18 +140,7 @@ class Cases:
                 200,
                 partial(self.find_times, 7, self.size.diaries(100)),
             ),
-            Case(
-                "bookings",
-                "own bookings, 20",
-                200,
-                self.list_bookings,
-                least_ratio=0.4,
-                pgbench=script(
-                    [any_user],
-                    [queries.SIGNED_IN, queries.BOOKINGS, queries.BOOKINGS_COUNT],
-                    values,
-                ),
-            ),
+            Case("bookings", "own bookings, 20", 200, self.list_bookings, least_ratio=0.4),
             Case(
                 "create",
                 f"create, {len(self.services)} services",
@@ -160,7 +148,6 @@ class Cases:
                 self.create,
                 least_ratio=0.5,
                 most_spread=5,
-                pgbench=self._creating(any_user),
             ),
             Case("create-silent", "create, no events and jobs", 201, self.create, silent=True),
             Case("refused", "create, time is taken", 409, self.refused, least_ratio=0.5),
@@ -194,26 +181,26 @@ class Cases:
         yield raw_request("GET", "/services")
 
     def list_bookings(self, seconds: float) -> Iterator[bytes]:
-        """Yield requests for the first page of one's bookings."""
+        """Yield customers' requests for the first page of their bookings."""
         for token in self.readers:
             yield raw_request("GET", "/bookings", token=token)
 
     def create(self, seconds: float) -> Iterator[bytes]:
-        """Yield bookings of times that nobody else has asked for, more than can be sent."""
+        """Yield bookings of times that no other request asks for, more than can be sent."""
         wanted = ceil(max(seconds, 1) * MOST_REQUESTS_PER_SECOND)
         for number in islice(self.number, wanted):
             turn, nth = divmod(number, len(self.services))
             service_id = key("service", self.services[nth])
             start_time = f"{self.first_day + turn * STEP:%Y-%m-%dT%H:%M:%SZ}"
-            yield self._book(number, service_id, start_time)
+            yield self._book(number, service_id=service_id, start_time=start_time)
 
     def refused(self, seconds: float) -> Iterator[bytes]:
         """Yield bookings of times that are taken."""
         for number, (service_id, start_time) in enumerate(self.taken):
-            yield self._book(number, service_id, start_time)
+            yield self._book(number, service_id=service_id, start_time=start_time)
 
     def find_times(self, days: int, services: list[int], seconds: float) -> Iterator[bytes]:
-        """Yield the request for the free times of these services from tomorrow on."""
+        """Yield the request for the free times of some services from tomorrow on."""
         ids = [key("service", number) for number in services]
         last = tomorrow() + timedelta(days=days - 1)
         window = f"from={tomorrow()}&to={last}"
@@ -224,19 +211,19 @@ class Cases:
             yield raw_request("GET", f"/availability?{asked}&{window}")
 
     def take_seat(self, seconds: float) -> Iterator[bytes]:
-        """Yield bookings of seats in the slots of classes, of both of which there are many."""
+        """Yield bookings of seats, in the slots of all classes in turn."""
         for number in range(CLASS_SLOTS):
-            yield self._booking(number, {"slot_id": key("published slot", number)})
+            yield self._book(number, slot_id=key("published slot", number))
 
     def publish(self, seconds: float) -> Iterator[bytes]:
-        """Yield series of slots that have not been asked for before, more than can be sent."""
+        """Yield series of slots that no other request asks for, more than can be sent."""
         wanted = ceil(max(seconds, 1) * MOST_SERIES_PER_SECOND)
         courses = self.size.courses
         first = datetime.combine(tomorrow(), time(2), ZoneInfo(ZONE))
         for number in islice(self.series, wanted):
             turn, course = divmod(number, len(courses))
             year, nth = divmod(turn, SERIES_A_DAY)
-            # By the wall clock, as the days of a series follow each other.
+            # In wall-clock time, like the days of a series.
             start_time = first + timedelta(days=year * SERIES, minutes=nth * 30)
             body = {
                 "service_id": key("service", courses[course]),
@@ -251,53 +238,6 @@ class Cases:
             body = {"email": user_email(number), "password": self.password}
             yield raw_request("POST", "/auth/login", body=body)
 
-    def _book(self, number: int, service_id: str, start_time: str) -> bytes:
-        return self._booking(number, {"service_id": service_id, "start_time": start_time})
-
-    def _booking(self, number: int, body: dict[str, str]) -> bytes:
+    def _book(self, number: int, **body: str) -> bytes:
         token = self.bookers[number % len(self.bookers)]
         return raw_request("POST", "/bookings", token=token, body=body)
-
-    def _creating(self, any_user: str) -> str:
-        """Return the script that books as `create` does, years later, so that nothing collides."""
-        first_day = self.first_day + timedelta(days=4000)
-        start = f"(timestamptz '{first_day:%Y-%m-%d} UTC' + :turn * interval '2 hours')"
-        end = f"({start} + interval '30 minutes')"
-        # As in `Size.quiet_services`: 1, 2, 6, 7, 11, 12 ...
-        service = "\\set service 5 * ((:number % {0}) / 2) + 1 + :number % {0} % 2"
-        setup = [
-            any_user,
-            "\\set bookings :bookings + 1",
-            "\\set number :bookings * 16 + :client_id",
-            service.format(len(self.services)),
-            f"\\set turn :number / {len(self.services)}",
-        ]
-        values = {
-            "id": "benchmark.key('new booking', :number)",
-            "user_id": A_USER,
-            "service_id": A_SERVICE,
-            "service_ids": f"ARRAY[{A_SERVICE}]",
-            "calendar_id": "benchmark.key('calendar', :service)",
-            "slot_id": "NULL",
-            "occupant": A_SERVICE,
-            "capacity": "1",
-            # Nothing changes calendars during a run, so it need not come from the terms.
-            "version": "(SELECT version FROM catalog_calendar"
-            " WHERE id = benchmark.key('calendar', :service))",
-            "start_time": start,
-            "end_time": end,
-            "blocked_from": start,
-            "blocked_until": end,
-            "status": "'pending'",
-            "attendee_name": "''",
-            "attendee_email": "''",
-            "notes": "''",
-            "price": "25",
-            "currency": "'USD'",
-            "hold_expires_at": "NULL",
-            "event": "'booking.created'",
-            "actor_id": A_USER,
-            "at": "now()",
-        }
-        statements = [queries.SIGNED_IN, queries.TERMS_AT_START, queries.CREATE]
-        return script(setup, statements, values)

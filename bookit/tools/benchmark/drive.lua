@@ -1,5 +1,6 @@
--- wrk's script: sends the requests of a file one after the other, from the top again at its end,
--- and counts the answers by status. One thread, so that no request is sent twice before its turn.
+-- The script of wrk: sends the requests of a file in turn, begins again at the end of the file, and
+-- counts the answers by status. It needs a single thread; with several, each would send the whole
+-- file.
 
 local requests, last = {}, 0
 local thread

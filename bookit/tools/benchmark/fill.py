@@ -1,43 +1,76 @@
-"""Filling a database with a town's services, users and bookings, by SQL alone.
+"""Fills a database with the services, users and bookings of a town, and with some in Lisbon.
 
-Beside the town, and numbered after it, are services in Lisbon, each on a calendar of its own with
-opening hours: diaries, in which free times are looked for; classes with seats; and courses, of
-which slots are published. They are the last by title, and no customer has booked them.
+The services in Lisbon come after those of the town, by number and by title. Each has a calendar of
+its own with opening hours. There are three kinds: diaries, in which free times are searched;
+classes with many seats; and courses, whose slots are published. No customer has booked them.
 """
 
-from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, time, timedelta
+from decimal import Decimal
+from itertools import chain
+from operator import attrgetter
+from random import Random
+from typing import Any
+from zoneinfo import ZoneInfo
 
-import psycopg
+from django.db import connection, transaction
+from django.db.backends.postgresql.psycopg_any import DateTimeTZRange
+from django.db.models import Model
+from django.db.models.expressions import DatabaseDefault
 
-# How many appointments of a quarter of an hour the diaries have from tomorrow on, spread over the
-# days; there is time for 36 a day. The more gaps between them the more there is to do.
+from accounts.models import User
+from bookings.events import follow_nothing_up, state_of
+from bookings.models import Booking, BookingEvent, Slot
+from catalog.models import Calendar, OpeningHours, Service
+
+# The number of appointments in each diary. They take a quarter of an hour each and are spread over
+# the days from tomorrow on; a day has room for 36. More gaps between them are more work.
 DIARIES = [0, 2_000, *[100] * 50]
 DIARY_DAYS = 62
-# As many seats as are taken in a minute, in slots each hour from tomorrow on.
+QUARTER, QUARTERS_A_DAY = timedelta(minutes=15), 36
+OPENS, CLOSES = 9 * 60, 18 * 60
+# The slots of the classes, one an hour from tomorrow on, have more seats than a minute of load
+# takes.
 CLASSES, SLOTS_OF_A_CLASS, SEATS_OF_A_SLOT = 20, 50, 100
 CLASS_SLOTS = CLASSES * SLOTS_OF_A_CLASS
 COURSES = 50
 ZONE = "Europe/Lisbon"
-# Milliseconds, somewhere in 2025.
+# In milliseconds; a moment in 2025.
 FIRST_ID = 0x0194_0000_0000
+
+TITLES = [
+    ("Haircut", "hair"),
+    ("Piano lesson", "music"),
+    ("Yoga class", "sport"),
+    ("Massage", "health"),
+    ("Personal training", "sport"),
+    ("Tax advice", "advice"),
+    ("Portrait session", "photo"),
+]
+DESCRIPTION = (
+    "Bring what you need and come five minutes early. The price includes everything; ask at the"
+    " desk when this is your visit number one. Room {}, second floor."
+)
 
 
 @dataclass(frozen=True)
 class Size:
-    """How much there is of everything in the town."""
+    """The number of services and bookings in the town, and what follows from it."""
 
     services: int = 1_000
     bookings: int = 100_000
 
     @property
     def users(self) -> int:
-        """The customers: each has about fifty bookings, so that a page of their own is full."""
+        """The number of customers. Each has about fifty bookings: more than a page."""
         return max(self.bookings // 50, 10)
 
     @property
     def providers(self) -> int:
-        """Those whose time is sold, ten calendars each; numbered after the customers."""
+        """The number of providers, with ten calendars each. They come after the customers."""
         return max(self.services // 10, 1)
 
     def quiet_services(self, most: int) -> list[int]:
@@ -50,7 +83,7 @@ class Size:
 
     @property
     def last_diary(self) -> int:
-        """The number of the last diary; the classes come after it."""
+        """The number of the last diary. The classes come after it."""
         return self.services + len(DIARIES)
 
     @property
@@ -61,236 +94,314 @@ class Size:
 
     @property
     def lisbon_provider(self) -> int:
-        """The number of the user whose all of that is in Lisbon; one of the town's providers."""
+        """The number of the provider of everything in Lisbon, who is also one of the town's."""
         return self.users + 1
 
 
 def key(kind: str, number: int) -> str:
-    """Return the id of a row, such as `user` 7; `benchmark.key` does the same in SQL.
+    """Return the id of a row, such as user 7.
 
-    Of version 7, a millisecond after that of the row before it: where ids differ says how well
-    PostgreSQL can arrange them.
+    It is a UUID of version 7, one millisecond after the row before it. PostgreSQL stores ids that
+    follow each other in the same places of an index, as it does in production.
     """
     digits = f"{FIRST_ID + number:012x}"
-    return f"{digits[:8]}-{digits[8:]}-7000-8{ord(kind[0]):03x}-000000000000"
+    return f"{digits[:8]}-{digits[8:]}-{_ending(kind)}"
 
 
-PREPARE = """
-CREATE SCHEMA benchmark;
-CREATE FUNCTION benchmark.key(kind text, number bigint) RETURNS uuid
-LANGUAGE sql IMMUTABLE PARALLEL SAFE RETURN (
-    lpad(to_hex(%(first_id)s + number), 12, '0') || '70008' || lpad(to_hex(ascii(kind)), 3, '0')
-    || '000000000000'
-)::uuid;
-"""
+def key_sql(kind: str, number: str) -> str:
+    """Return the SQL expression of `key`, for a number that is an SQL expression."""
+    digits = f"lpad(to_hex({FIRST_ID} + {number}), 12, '0')"
+    return f"({digits} || '{_ending(kind).replace('-', '')}')::uuid"
 
-# What bookings are without what follows from them.
-NO_EVENTS = """
-CREATE OR REPLACE FUNCTION benchmark.nothing() RETURNS trigger LANGUAGE plpgsql AS $$
+
+def _ending(kind: str) -> str:
+    return f"7000-8{ord(kind[0]):03x}-000000000000"
+
+
+def tomorrow() -> date:
+    """Return the first day of the appointments and slots in Lisbon."""
+    return datetime.now(UTC).date() + timedelta(days=1)
+
+
+@dataclass
+class Town:
+    """The rows of the database. Each method yields those of one table.
+
+    Args:
+        password: the password of every user, already hashed.
+    """
+
+    size: Size
+    password: str
+    at: datetime = field(default_factory=lambda: datetime.now(UTC))
+    random: Random = field(default_factory=lambda: Random(1))  # noqa: S311 - not a secret
+    services_by_number: dict[int, Service] = field(default_factory=dict)
+
+    def users(self) -> Iterator[User]:
+        """Yield the customers, then the providers."""
+        for n in range(1, self.size.users + self.size.providers + 1):
+            yield User(
+                id=key("user", n),
+                password=self.password,
+                name=f"Customer {n}",
+                email=f"user{n}@example.com",
+                role=User.Role.USER if n <= self.size.users else User.Role.PROVIDER,
+                created_at=self.at - timedelta(days=100 + n % 400),
+            )
+
+    def calendars(self) -> Iterator[Calendar]:
+        """Yield the calendars; every fifth service of the town uses that of the one before it."""
+        for n in range(1, self.size.courses[-1] + 1):
+            in_lisbon = n > self.size.services
+            if in_lisbon or self._calendar_of(n) == n:
+                provider = self.size.users + 1 + (0 if in_lisbon else n % self.size.providers)
+                yield Calendar(
+                    id=key("calendar", n),
+                    name=f"Room {n}" if in_lisbon else f"Chair {n}",
+                    timezone=ZONE if in_lisbon else "UTC",
+                    provider_id=key("user", provider),
+                    created_at=self.at - timedelta(days=400),
+                )
+
+    def opening_hours(self) -> Iterator[OpeningHours]:
+        """Yield the opening hours in Lisbon, the same on every day."""
+        for n in range(self.size.services + 1, self.size.courses[-1] + 1):
+            for weekday in range(7):
+                yield OpeningHours(
+                    id=key("hours", n * 7 + weekday),
+                    calendar_id=key("calendar", n),
+                    weekday=weekday,
+                    opens=OPENS,
+                    closes=CLOSES,
+                )
+
+    def services(self) -> Iterator[Service]:
+        """Yield the services of the town, then those in Lisbon."""
+        for n in range(1, self.size.courses[-1] + 1):
+            in_town = n <= self.size.services
+            service = self._town_service(n) if in_town else self._lisbon_service(n)
+            service.id = key("service", n)
+            service.calendar_id = key("calendar", self._calendar_of(n))
+            service.cancellation_notice_minutes = 60
+            self.services_by_number[n] = service
+            yield service
+
+    def _calendar_of(self, service: int) -> int:
+        shares = service % 5 == 0 and service < self.size.services
+        return service - 1 if shares else service
+
+    def _town_service(self, n: int) -> Service:
+        title, category = TITLES[n % 7]
+        return Service(
+            title=f"{title} {n}",
+            description=DESCRIPTION.format(n % 40),
+            category=category,
+            price=Decimal(15 + n % 80),
+            currency="USD",
+            duration_minutes=[30, 45, 60, 90][n % 4],
+            capacity={3: 12, 8: 4}.get(n % 10, 1),
+            requires_confirmation=n % 2 == 0,
+            buffer_after_minutes=(n % 3) * 5,
+            rating_sum=n % 40 * 4,
+            rating_count=n % 40,
+            created_at=self.at - timedelta(days=n % 400),
+        )
+
+    def _lisbon_service(self, n: int) -> Service:
+        is_diary = n <= self.size.last_diary
+        return Service(
+            title=f"Zither lesson {n}",
+            description="Bring your own.",
+            category="music",
+            price=Decimal(25),
+            currency="EUR",
+            duration_minutes=15 if is_diary else 30,
+            capacity=1 if is_diary else SEATS_OF_A_SLOT,
+            mode=Service.Mode.OPEN if is_diary else Service.Mode.SLOTS,
+            requires_confirmation=False,
+            created_at=self.at,
+        )
+
+    def bookings(self) -> Iterator[Booking]:
+        """Yield the bookings of the town; seven of ten lie in the past.
+
+        Four sessions make a day of a service, and each fills its seats. A service has sessions on
+        every second day, so that two services on one calendar take turns.
+        """
+        midnight = self.at.replace(hour=0, minute=0, second=0, microsecond=0)
+        before = timedelta(days=int(self.size.bookings // self.size.services // 2 * 0.7))
+        for n in range(self.size.bookings):
+            turn, number = divmod(n, self.size.services)
+            number += 1
+            service = self.services_by_number[number]
+            first = turn - turn % service.capacity
+            day = midnight - before + timedelta(days=2 * (first // 4) + (number % 5 == 0))
+            start = day + timedelta(hours=[9, 11, 14, 16][first // service.capacity % 4])
+            created = min(start, self.at) - timedelta(hours=2 + self.random.randrange(400))
+            yield booked(
+                service,
+                start,
+                id=key("booking", n),
+                user_id=key("user", 1 + (n + turn) % self.size.users),
+                seat=1 + turn - first,
+                status=self._status(start),
+                notes="I may be some minutes late." if self.random.randrange(5) == 0 else "",
+                created_at=created,
+                updated_at=created,
+            )
+
+    def _status(self, start: datetime) -> str:
+        if start < self.at:
+            past = {0: Booking.Status.CANCELLED, 1: Booking.Status.NO_SHOW}
+            return past.get(self.random.randrange(12), Booking.Status.COMPLETED)
+        ahead = {0: Booking.Status.CANCELLED, 1: Booking.Status.PENDING}
+        return ahead.get(self.random.randrange(8), Booking.Status.CONFIRMED)
+
+    def appointments(self) -> Iterator[Booking]:
+        """Yield the appointments in the diaries, in random order, because people book like that."""
+        zone = ZoneInfo(ZONE)
+        quarters = [
+            (self.size.services + diary, nth * DIARY_DAYS * QUARTERS_A_DAY // appointments)
+            for diary, appointments in enumerate(DIARIES, 1)
+            for nth in range(appointments)
+        ]
+        self.random.shuffle(quarters)
+        for n, (number, quarter) in enumerate(quarters, 1):
+            day, nth = divmod(quarter, QUARTERS_A_DAY)
+            opens = datetime.combine(tomorrow() + timedelta(days=day), time(OPENS // 60), zone)
+            yield booked(
+                self.services_by_number[number],
+                (opens + nth * QUARTER).astimezone(UTC),
+                id=key("appointment", n),
+                user_id=key("user", self.size.lisbon_provider),
+                created_at=self.at,
+                updated_at=self.at,
+            )
+
+    def slots(self) -> Iterator[Slot]:
+        """Yield the slots of the classes."""
+        first = datetime.combine(tomorrow(), time(), UTC)
+        for n in range(CLASS_SLOTS):
+            hour, nth = divmod(n, CLASSES)
+            service = self.services_by_number[self.size.last_diary + 1 + nth]
+            start = first + timedelta(hours=hour)
+            end = start + timedelta(minutes=service.duration_minutes)
+            yield Slot(
+                id=key("published slot", n),
+                service=service,
+                calendar_id=service.calendar_id,
+                start_time=start,
+                end_time=end,
+                blocked=DateTimeTZRange(start, end),
+                capacity=service.capacity,
+                created_at=self.at,
+            )
+
+
+def booked(service: Service, start: datetime, **fields: Any) -> Booking:
+    """Return a booking of a service on its present terms, by default confirmed and in seat 1."""
+    end = start + timedelta(minutes=service.duration_minutes)
+    before = timedelta(minutes=service.buffer_before_minutes)
+    after = timedelta(minutes=service.buffer_after_minutes)
+    return Booking(
+        **{"seat": 1, "status": Booking.Status.CONFIRMED, **fields},
+        service=service,
+        calendar_id=service.calendar_id,
+        start_time=start,
+        end_time=end,
+        blocked=DateTimeTZRange(start - before, end + after),
+        price=service.price,
+        currency=service.currency,
+    )
+
+
+def fill(size: Size, *, password: str) -> None:
+    """Fill Django's database, which is migrated and empty.
+
+    Args:
+        password: the password of every user, already hashed.
+    """
+    town = Town(size, password)
+    with transaction.atomic():
+        follow_nothing_up()
+        for rows in (town.users(), town.calendars(), town.opening_hours(), town.services()):
+            store(rows)
+        for bookings in (town.bookings(), town.appointments()):
+            store(bookings)
+        store(town.slots())
+        with connection.cursor() as cursor:
+            cursor.execute(_EVENTS)
+    vacuum()
+
+
+def store(rows: Iterable[Model]) -> None:
+    """Insert rows of one model with COPY, which is several times faster than `bulk_create`.
+
+    A column that the first row leaves to the database is left to it in all rows.
+    """
+    rows = iter(rows)
+    first = next(rows)
+    columns = [
+        field
+        for field in first._meta.concrete_fields
+        if not field.generated and not isinstance(getattr(first, field.attname), DatabaseDefault)
+    ]
+    values = attrgetter(*(field.attname for field in columns))
+    quote = connection.ops.quote_name
+    names = ", ".join(quote(str(field.column)) for field in columns)
+    text = f"COPY {quote(first._meta.db_table)} ({names}) FROM STDIN"
+    with connection.cursor() as cursor, cursor.copy(text) as copy:
+        for row in chain([first], rows):
+            copy.write_row(values(row))
+
+
+def vacuum() -> None:
+    """Let PostgreSQL clean up and count its rows, so that it plans well."""
+    with connection.cursor() as cursor:
+        cursor.execute("VACUUM (ANALYZE)")
+
+
+# The first event of every booking, which was pending then.
+_EVENTS = f"""
+INSERT INTO bookings_bookingevent (booking_id, type, actor_id, at, data)
+SELECT id, '{BookingEvent.Type.CREATED}', user_id, created_at,
+    jsonb_build_object({state_of("booking")}, 'status', '{Booking.Status.PENDING}')
+FROM bookings_booking AS booking
+"""  # noqa: S608 - names of our own, no values
+# An event writes a job, so without events there are no jobs either.
+_SILENCE = """
+ALTER TABLE bookings_bookingevent DISABLE TRIGGER USER;
+CREATE FUNCTION benchmark_nothing() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     RETURN NULL;
 END $$;
 CREATE TRIGGER benchmark_nothing BEFORE INSERT ON bookings_bookingevent
-FOR EACH ROW EXECUTE FUNCTION benchmark.nothing();
-ALTER TABLE bookings_bookingevent DISABLE TRIGGER booking_events_are_followed_up;
+FOR EACH ROW EXECUTE FUNCTION benchmark_nothing();
 """
-EVENTS_AGAIN = """
+_END_SILENCE = """
 DROP TRIGGER benchmark_nothing ON bookings_bookingevent;
-ALTER TABLE bookings_bookingevent ENABLE TRIGGER booking_events_are_followed_up;
-"""
-
-USERS = """
-INSERT INTO accounts_user (id, password, name, email, role, timezone, is_active, created_at)
-SELECT benchmark.key('user', n), %(password)s, 'Customer ' || n, 'user' || n || '@example.com',
-    CASE WHEN n <= %(users)s THEN 'user' ELSE 'provider' END, 'UTC', true,
-    now() - make_interval(days => 100 + n %% 400)
-FROM generate_series(1, %(users)s + %(providers)s) AS n
-"""
-
-# Every fifth service shares the calendar of the one before it.
-CALENDARS = """
-INSERT INTO catalog_calendar (id, name, timezone, provider_id, created_at)
-SELECT benchmark.key('calendar', n), 'Chair ' || n, 'UTC',
-    benchmark.key('user', %(users)s + 1 + n %% %(providers)s), now() - interval '400 days'
-FROM generate_series(1, %(services)s) AS n WHERE n %% 5 <> 0 OR n = %(services)s
-"""
-
-SERVICES = """
-INSERT INTO catalog_service (
-    id, calendar_id, title, description, category, price, currency, duration_minutes, capacity,
-    mode, requires_confirmation, buffer_before_minutes, buffer_after_minutes, min_notice_minutes,
-    cancellation_notice_minutes, is_active, rating_sum, rating_count, created_at
-)
-SELECT benchmark.key('service', n),
-    benchmark.key('calendar', CASE WHEN n %% 5 = 0 AND n < %(services)s THEN n - 1 ELSE n END),
-    (ARRAY['Haircut', 'Piano lesson', 'Yoga class', 'Massage', 'Personal training', 'Tax advice',
-           'Portrait session'])[1 + n %% 7] || ' ' || n,
-    'Bring what you need and come five minutes early. The price includes everything; '
-    || 'ask at the desk when this is your visit number one. Room ' || n %% 40 || ', second floor.',
-    (ARRAY['hair', 'music', 'sport', 'health', 'sport', 'advice', 'photo'])[1 + n %% 7],
-    15 + n %% 80, 'USD', (ARRAY[30, 45, 60, 90])[1 + n %% 4],
-    CASE n %% 10 WHEN 3 THEN 12 WHEN 8 THEN 4 ELSE 1 END,
-    'open', n %% 2 = 0, 0, (n %% 3) * 5, 0, 60, true, n %% 40 * 4, n %% 40,
-    now() - make_interval(days => n %% 400)
-FROM generate_series(1, %(services)s) AS n
-"""
-
-# Four appointments a day, every second day, so that of two services on one calendar each has its
-# days; those of a class with many seats are further apart. Seven of ten lie in the past.
-BOOKINGS = """
-INSERT INTO bookings_booking (
-    id, user_id, service_id, calendar_id, seat, start_time, end_time, blocked, status,
-    attendee_name, attendee_email, notes, price, currency, created_at, updated_at
-)
-SELECT benchmark.key('booking', n), benchmark.key('user', 1 + (n + k) %% %(users)s),
-    service.id, service.calendar_id, 1 + k - first, start_time, end_time,
-    tstzrange(start_time - make_interval(mins => service.buffer_before_minutes),
-              end_time + make_interval(mins => service.buffer_after_minutes)),
-    CASE WHEN start_time < now()
-        THEN CASE dice %% 12 WHEN 0 THEN 'cancelled' WHEN 1 THEN 'no_show' ELSE 'completed' END
-        ELSE CASE dice %% 8 WHEN 0 THEN 'cancelled' WHEN 1 THEN 'pending' ELSE 'confirmed' END
-    END,
-    '', '', CASE WHEN dice %% 5 = 0 THEN 'I may be some minutes late.' ELSE '' END,
-    service.price, service.currency, booked_at, booked_at
-FROM generate_series(0, %(bookings)s - 1) AS n
-CROSS JOIN LATERAL (SELECT n / %(services)s AS k, abs(hashint8(n)::bigint) AS dice) AS nth
-JOIN catalog_service AS service ON service.id = benchmark.key('service', 1 + n %% %(services)s)
-CROSS JOIN LATERAL (SELECT k - k %% service.capacity AS first) AS session
-CROSS JOIN LATERAL (
-    SELECT date_trunc('day', now())
-        - make_interval(days => (%(bookings)s / %(services)s / 2 * 0.7)::int)
-        + make_interval(days => 2 * (first / 4) + (n %% 5 = 4)::int,
-                        hours => (ARRAY[9, 11, 14, 16])[1 + first / service.capacity %% 4])
-) AS begins (start_time)
-CROSS JOIN LATERAL (
-    SELECT start_time + make_interval(mins => service.duration_minutes) AS end_time,
-        least(start_time, now()) - make_interval(hours => 2 + (dice %% 400)::int) AS booked_at
-) AS rest
-"""
-
-LISBON_CALENDARS = """
-INSERT INTO catalog_calendar (id, name, timezone, provider_id, created_at)
-SELECT benchmark.key('calendar', n), 'Room ' || n, %(zone)s,
-    benchmark.key('user', %(lisbon_provider)s), now() - interval '400 days'
-FROM generate_series(%(services)s + 1, %(last)s) AS n
-"""
-OPENING_HOURS = """
-INSERT INTO catalog_openinghours (id, calendar_id, weekday, opens, closes)
-SELECT benchmark.key('hours', n * 7 + weekday), benchmark.key('calendar', n), weekday, 540, 1080
-FROM generate_series(%(services)s + 1, %(last)s) AS n, generate_series(0, 6) AS weekday
-"""
-LISBON_SERVICES = """
-INSERT INTO catalog_service (
-    id, calendar_id, title, description, category, price, currency, duration_minutes, capacity,
-    mode, requires_confirmation, buffer_before_minutes, buffer_after_minutes, min_notice_minutes,
-    cancellation_notice_minutes, is_active, rating_sum, rating_count, created_at
-)
-SELECT benchmark.key('service', n), benchmark.key('calendar', n), 'Zither lesson ' || n,
-    'Bring your own.', 'music', 25, 'EUR', CASE WHEN n <= %(last_diary)s THEN 15 ELSE 30 END,
-    CASE WHEN n <= %(last_diary)s THEN 1 ELSE %(seats_of_a_slot)s END,
-    CASE WHEN n <= %(last_diary)s THEN 'open' ELSE 'slots' END,
-    false, 0, 0, 0, 60, true, 0, 0, now()
-FROM generate_series(%(services)s + 1, %(last)s) AS n
-"""
-# In no order, as people book.
-APPOINTMENTS = """
-INSERT INTO bookings_booking (
-    id, user_id, service_id, calendar_id, seat, start_time, end_time, blocked, status,
-    attendee_name, attendee_email, notes, price, currency, created_at, updated_at
-)
-SELECT benchmark.key('appointment', row_number() OVER ()),
-    benchmark.key('user', %(lisbon_provider)s), service.id, service.calendar_id, 1,
-    start_time, end_time, tstzrange(start_time, end_time), 'confirmed',
-    '', '', '', service.price, service.currency, now(), now()
-FROM unnest(%(diaries)s::int[]) WITH ORDINALITY AS diary (appointments, number)
-JOIN catalog_service AS service ON service.id = benchmark.key('service', %(services)s + number)
-CROSS JOIN LATERAL (
-    SELECT nth * %(diary_days)s * 36 / appointments AS quarter
-    FROM generate_series(0, appointments - 1) AS nth
-) AS spread
-CROSS JOIN LATERAL (
-    SELECT (
-        %(tomorrow)s::date + quarter / 36 + time '09:00' + quarter %% 36 * interval '15 minutes'
-    ) AT TIME ZONE %(zone)s AS start_time
-) AS begins
-CROSS JOIN LATERAL (SELECT start_time + interval '15 minutes' AS end_time) AS ends
-ORDER BY hashint4(quarter), number
-"""
-SLOTS = """
-INSERT INTO bookings_slot (
-    id, service_id, calendar_id, start_time, end_time, blocked, capacity, status, created_at
-)
-SELECT benchmark.key('published slot', n), service.id, service.calendar_id, start_time, end_time,
-    tstzrange(start_time, end_time), service.capacity, 'scheduled', now()
-FROM generate_series(0, %(class_slots)s - 1) AS n
-JOIN catalog_service AS service
-    ON service.id = benchmark.key('service', %(last_diary)s + 1 + n %% %(classes)s)
-CROSS JOIN LATERAL (
-    SELECT %(tomorrow)s::timestamptz + n / %(classes)s * interval '1 hour' AS start_time
-) AS begins
-CROSS JOIN LATERAL (SELECT start_time + interval '30 minutes' AS end_time) AS ends
-"""
-
-EVENTS = """
-INSERT INTO bookings_bookingevent (booking_id, type, actor_id, at, data)
-SELECT id, 'booking.created', user_id, created_at, jsonb_build_object(
-    'status', 'pending', 'start_time', start_time, 'end_time', end_time, 'seat', seat
-) FROM bookings_booking
-"""
-
-TOWN = [USERS, CALENDARS, SERVICES, BOOKINGS]
-LISBON = [LISBON_CALENDARS, OPENING_HOURS, LISBON_SERVICES, APPOINTMENTS, SLOTS]
-
-# Times at which nobody else gets in, on the services that creating uses too.
-TAKEN = """
-SELECT service_id::text, to_char(start_time, 'YYYY-MM-DD"T"HH24:MI:SS"Z"') FROM bookings_booking
-WHERE active AND start_time > now() + interval '2 hours' AND service_id = ANY(%(services)s)
-ORDER BY id LIMIT 1000
+DROP FUNCTION benchmark_nothing;
+ALTER TABLE bookings_bookingevent ENABLE TRIGGER USER;
 """
 
 
-def tomorrow() -> date:
-    """Return the first day of what is to come in Lisbon."""
-    return datetime.now(UTC).date() + timedelta(days=1)
+@contextmanager
+def silence() -> Iterator[None]:
+    """Let the database write neither events nor jobs for the length of a `with` block."""
+    with connection.cursor() as cursor:
+        cursor.execute(_SILENCE)
+        try:
+            yield
+        finally:
+            cursor.execute(_END_SILENCE)
 
 
-def fill(url: str, size: Size, *, password: str) -> None:
-    """Fill the migrated database at `url`; `password` is every user's, hashed already."""
-    values = {
-        "users": size.users,
-        "providers": size.providers,
-        "services": size.services,
-        "bookings": size.bookings,
-        "password": password,
-        "zone": ZONE,
-        "lisbon_provider": size.lisbon_provider,
-        "diaries": DIARIES,
-        "diary_days": DIARY_DAYS,
-        "last_diary": size.last_diary,
-        "classes": CLASSES,
-        "class_slots": CLASS_SLOTS,
-        "seats_of_a_slot": SEATS_OF_A_SLOT,
-        "first_id": FIRST_ID,
-        "last": size.courses[-1],
-        "tomorrow": tomorrow(),
-    }
-    with psycopg.connect(url, autocommit=True) as connection:
-        with connection.transaction():
-            connection.execute("SET LOCAL bookit.follow_up = off")
-            for statement in (PREPARE, *TOWN, *LISBON, EVENTS):
-                # Values as text in the statement: the planner sees how much there will be.
-                psycopg.ClientCursor(connection).execute(statement, values)
-        connection.execute("VACUUM (ANALYZE)")
-
-
-def write_events(url: str, *, written: bool) -> None:
-    """Let the database write events and their jobs, or neither."""
-    with psycopg.connect(url) as connection:
-        connection.execute(EVENTS_AGAIN if written else NO_EVENTS)
-
-
-def taken_times(url: str, services: list[int]) -> list[tuple[str, str]]:
-    """Return services and starts, in the future, that are booked."""
-    with psycopg.connect(url) as connection:
-        found = connection.execute(TAKEN, {"services": [key("service", n) for n in services]})
-        return [(service, start) for service, start in found]
+def taken_times(services: list[int]) -> list[tuple[str, str]]:
+    """Return ids of services and starts in the future at which they are booked."""
+    taken = Booking.objects.filter(
+        active=True,
+        start_time__gt=datetime.now(UTC) + timedelta(hours=2),
+        service__in=[key("service", number) for number in services],
+    )
+    found = taken.order_by("id").values_list("service_id", "start_time")[:1000]
+    return [(str(service), f"{start:%Y-%m-%dT%H:%M:%SZ}") for service, start in found]

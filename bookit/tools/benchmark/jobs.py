@@ -1,4 +1,4 @@
-"""What a worker does by itself: mails, webhooks, and the bookings that are over."""
+"""What a worker does without being asked: mails, webhooks, and the bookings that are over."""
 
 import subprocess
 import sys
@@ -7,84 +7,48 @@ from base64 import b64encode
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import IO, cast
+from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
+from typing import Any
 
 import psutil
-import psycopg
+from django.db import connection
+from django.db.models import Max, Min, QuerySet
+from django.utils import timezone
+from procrastinate.contrib.django.models import ProcrastinateJob
 
+from accounts.models import User
+from bookings.events import state
+from bookings.models import Booking, BookingEvent
+from bookings.webhooks import services as webhook_services
+from bookings.webhooks.models import Attempt, Delivery, Webhook
+from bookit.runtime.servers import production
 from bookit.runtime.startup import BASE_DIR
-from bookit.tools.benchmark.fill import Size, key
-from bookit.tools.benchmark.servers import production
+from bookit.tools.benchmark.fill import Size, booked, key, store, vacuum
+from catalog.models import Service
 
-# Bookings that are confirmed at once: each is told to the customer and to the provider.
+# The number of bookings that are confirmed at once. Each is two mails: to customer and provider.
 CONFIRMED = 2_000
-FOLLOW_UP, MAIL = "%.follow_up", "%.send_mail"
-# Events that one endpoint is sent.
+# The number of events that one endpoint is sent.
 EVENTS = 2_000
-# Bookings that have ended while no worker ran.
+# The number of bookings that have ended while no worker ran.
 OVERDUE = 100_000
+# Long before all other bookings.
+LONG_AGO = datetime(2010, 1, 1, tzinfo=UTC)
 # The targets.
 LEAST_MAILS, LEAST_DELIVERIES, MOST_MEMORY, MOST_SECONDS, LONGEST_LOCK = 150, 100, 120, 30, 1
 TIMEOUT = 120.0
 
-CONFIRM = """
-INSERT INTO bookings_bookingevent (booking_id, type, at, data)
-SELECT id, 'booking.confirmed', now(), jsonb_build_object(
-    'status', 'confirmed', 'start_time', start_time, 'end_time', end_time, 'seat', seat,
-    'slot_id', slot_id, 'hold_expires_at', NULL
-) FROM bookings_booking
-WHERE status = 'confirmed' AND start_time > now() AND user_id = ANY(
-    SELECT benchmark.key('user', n) FROM generate_series(1, %(users)s) AS n
-)
-ORDER BY id LIMIT %(confirmed)s
-"""
-# An admin, and what waits for a webhook of theirs, which is sent nothing else meanwhile.
-WEBHOOK = """
-WITH owner AS (
-    INSERT INTO accounts_user (id, password, name, email, role, timezone, is_active, created_at)
-    VALUES (benchmark.key('admin', 1), '', '', 'admin@example.com', 'admin', 'UTC', true, now())
-    RETURNING id
-), webhook AS (
-    INSERT INTO bookings_webhook (
-        id, owner_id, url, events, since, secret, previous_secret, is_active, disabled_reason
-    )
-    SELECT benchmark.key('webhook', 1), id, %(url)s, '{booking.created}',
-        jsonb_build_object('booking.created', %(last)s::bigint), %(secret)s, '',
-        true, ''
-    FROM owner RETURNING id
-), delivery AS (
-    INSERT INTO bookings_delivery (id, webhook_id, event_id, type, status, next_attempt_at)
-    SELECT gen_random_uuid(), webhook.id, event.id, event.type, 'pending', now()
-    FROM webhook CROSS JOIN (
-        SELECT id, type FROM bookings_bookingevent ORDER BY id LIMIT %(events)s
-    ) AS event
-)
-INSERT INTO procrastinate_jobs (queue_name, task_name, priority, lock, queueing_lock, args)
-SELECT 'webhooks', 'bookings.deliver', 0, 'webhook-' || id, 'webhook-' || id,
-    jsonb_build_object('webhook_id', id)
-FROM webhook
-"""
-# Long before all others, so that no two meet.
-FORGET = """
-INSERT INTO bookings_booking (
-    id, user_id, service_id, calendar_id, seat, start_time, end_time, blocked, status,
-    attendee_name, attendee_email, notes, price, currency
-)
-SELECT benchmark.key('overdue', n), benchmark.key('user', 1 + n %% %(users)s), service.id,
-    service.calendar_id, 1, start_time, start_time + interval '1 hour',
-    tstzrange(start_time, start_time + interval '1 hour'), 'confirmed', '', '', '', 25, 'USD'
-FROM generate_series(0, %(overdue)s - 1) AS n
-JOIN catalog_service AS service
-    ON service.id = (%(services)s::uuid[])[1 + n %% cardinality(%(services)s::uuid[])]
-CROSS JOIN LATERAL (
-    SELECT timestamptz '2010-01-01 UTC'
-        + n / cardinality(%(services)s::uuid[]) * interval '1 hour' AS start_time
-) AS begins
+# The age, in seconds, of the oldest transaction of others.
+OLDEST_TRANSACTION = """
+SELECT extract(epoch FROM max(clock_timestamp() - xact_start)) FROM pg_stat_activity
+WHERE pid <> pg_backend_pid() AND backend_type = 'client backend'
 """
 
 
 class JobsError(Exception):
-    """Jobs are not done."""
+    """The jobs were not done."""
 
 
 @dataclass(frozen=True)
@@ -99,11 +63,11 @@ class JobsDone:
 
     @property
     def rate(self) -> float:
-        """How many were done in a second."""
+        """The number per second."""
         return self.count / self.seconds
 
     def missed(self) -> list[str]:
-        """Return the targets that were not reached."""
+        """Return the targets that were missed."""
         missed = []
         if self.name == "mails" and self.rate < LEAST_MAILS:
             missed.append(f"mails: {self.rate:.0f} a second, not {LEAST_MAILS}")
@@ -118,7 +82,7 @@ class JobsDone:
         return missed
 
     def text(self) -> str:
-        """Return what was found, for people."""
+        """Return the outcome for people."""
         said = f"{self.name}: {self.count:,} in {self.seconds:.1f} s, {self.rate:,.0f} a second"
         if self.memory_mib is not None:
             said += f", {self.memory_mib:.0f} MiB resident"
@@ -128,82 +92,98 @@ class JobsDone:
 
 
 def mails(url: str, size: Size, say: Callable[[str], None]) -> JobsDone:
-    """Confirm bookings, and let one worker on one core write the mails, to nowhere."""
+    """Confirm bookings, and let one worker on one core write the mails; they are sent nowhere."""
     say(f"The mails of {CONFIRMED:,} bookings.")
-    with psycopg.connect(url, autocommit=True) as connection:
-        connection.execute("DELETE FROM procrastinate_jobs")
-        connection.execute(CONFIRM, {"users": size.users, "confirmed": CONFIRMED})
-
-        def waiting(task: str) -> int:
-            row = connection.execute(
-                "SELECT count(*) FROM procrastinate_jobs WHERE task_name LIKE %s", [task]
-            ).fetchone()
-            return int(row[0]) if row else 0
-
-        with _running(url, "procrastinate", "worker") as worker:
-            _until(lambda: waiting(MAIL) and not waiting(FOLLOW_UP))
-            count, begun = waiting(MAIL), time.monotonic()
-            _until(lambda: not waiting(MAIL))
-            seconds = time.monotonic() - begun
-            memory = worker.memory_info().rss / 2**20
+    _delete_jobs()
+    at = timezone.now()
+    upcoming = Booking.objects.filter(
+        status=Booking.Status.CONFIRMED, start_time__gt=at, user__role=User.Role.USER
+    )
+    BookingEvent.objects.bulk_create(
+        BookingEvent(booking=booking, type=BookingEvent.Type.CONFIRMED, at=at, data=state(booking))
+        for booking in upcoming.order_by("id")[:CONFIRMED]
+    )
+    waiting = _jobs("send_mail")
+    with _running(url, "procrastinate", "worker") as worker:
+        _until(lambda: waiting.exists() and not _jobs("follow_up").exists())
+        count, begun = waiting.count(), time.monotonic()
+        _until(lambda: not waiting.exists())
+        seconds = time.monotonic() - begun
+        memory = worker.memory_info().rss / 2**20
     return JobsDone("mails", count, seconds, memory_mib=memory)
 
 
 def webhooks(url: str, size: Size, say: Callable[[str], None]) -> JobsDone:
     """Let one worker on one core send events to one endpoint, which answers at once."""
     say(f"{EVENTS:,} events for a webhook.")
-    secret = f"whsec_{b64encode(bytes(32)).decode()}"
-    with psycopg.connect(url, autocommit=True) as connection, _endpoint(EVENTS) as endpoint:
-        connection.execute("DELETE FROM procrastinate_jobs")
-        address = f"http://127.0.0.1:{int(endpoint.readline())}/"
-        connection.execute(
-            WEBHOOK, {"url": address, "secret": secret, "events": EVENTS, "last": 2**63 - 1}
-        )
-
-        def waiting() -> bool:
-            row = connection.execute(
-                "SELECT EXISTS (SELECT FROM bookings_delivery WHERE status = 'pending')"
-            ).fetchone()
-            return bool(row and row[0])
-
-        allowed = {"WEBHOOK_ALLOW_PRIVATE": "true"}
-        with _running(url, "procrastinate", "worker", **allowed) as worker:
-            _until(lambda: not waiting())
+    _delete_jobs()
+    with _endpoint() as address:
+        webhook = _webhook(address)
+        pending = Delivery.objects.filter(status=Delivery.Status.PENDING)
+        with _running(url, "procrastinate", "worker", WEBHOOK_ALLOW_PRIVATE="true") as worker:
+            _until(lambda: not pending.exists())
             memory = worker.memory_info().rss / 2**20
-        seconds = float(endpoint.readline())
-        connection.execute("TRUNCATE bookings_webhook, bookings_delivery, bookings_attempt")
-        connection.execute("DELETE FROM accounts_user WHERE id = benchmark.key('admin', 1)")
+    seen = Attempt.objects.aggregate(first=Min("at"), last=Max("at"))
+    seconds = (seen["last"] - seen["first"]).total_seconds()
+    webhook_services.delete_webhook(webhook_id=webhook.pk)
+    User.objects.filter(pk=webhook.owner_id).delete()
     return JobsDone("webhooks", EVENTS, seconds, memory_mib=memory)
 
 
+def _webhook(url: str) -> Webhook:
+    """Return a webhook that is sent the oldest events, and nothing that happens from now on."""
+    at = timezone.now()
+    kind = BookingEvent.Type.CREATED
+    webhook = Webhook.objects.create(
+        owner=User.objects.create_superuser("admin@example.com", "Admin"),
+        url=url,
+        events=[kind],
+        since={kind: 2**63 - 1},
+        secret=f"whsec_{b64encode(bytes(32)).decode()}",
+    )
+    Delivery.objects.bulk_create(
+        Delivery(webhook=webhook, event=event, type=event.type, next_attempt_at=at, created_at=at)
+        for event in BookingEvent.objects.order_by("id")[:EVENTS]
+    )
+    webhook_services.wake(webhook_ids=[webhook.pk])
+    return webhook
+
+
 def overdue(url: str, size: Size, say: Callable[[str], None]) -> JobsDone:
-    """Complete bookings that have ended while no worker ran."""
+    """Let a command complete bookings that have ended while no worker ran."""
     say(f"{OVERDUE:,} overdue bookings.")
-    services = [key("service", number) for number in size.quiet_services(400)]
-    with psycopg.connect(url, autocommit=True) as connection:
-        connection.execute(FORGET, {"users": size.users, "overdue": OVERDUE, "services": services})
-        connection.execute("VACUUM (ANALYZE) bookings_booking")
-        longest, begun = 0.0, time.monotonic()
-        with _running(url, "complete_bookings") as command:
-            while command.is_running() and command.status() != psutil.STATUS_ZOMBIE:
-                row = connection.execute(
-                    "SELECT extract(epoch FROM max(clock_timestamp() - xact_start))"
-                    " FROM pg_stat_activity WHERE pid <> pg_backend_pid()"
-                    " AND backend_type = 'client backend'"
-                ).fetchone()
-                longest = max(longest, float(row[0] or 0) if row else 0)
-                time.sleep(0.02)
-        seconds = time.monotonic() - begun
-        row = connection.execute(
-            "SELECT count(*) FROM bookings_booking WHERE status = 'completed' AND start_time <"
-            " '2025-01-01'"
-        ).fetchone()
-        if row is None or row[0] < OVERDUE:
-            raise JobsError(f"Of {OVERDUE:,} overdue bookings {row and row[0]:,} are completed.")
+    store(_overdue(size))
+    vacuum()
+    longest, begun = 0.0, time.monotonic()
+    with _running(url, "complete_bookings") as command, connection.cursor() as cursor:
+        while command.is_running() and command.status() != psutil.STATUS_ZOMBIE:
+            cursor.execute(OLDEST_TRANSACTION)
+            [age] = cursor.fetchone()
+            longest = max(longest, float(age or 0))
+            time.sleep(0.02)
+    seconds = time.monotonic() - begun
+    completed = Booking.objects.filter(
+        status=Booking.Status.COMPLETED, start_time__lt=LONG_AGO + timedelta(days=365)
+    ).count()
+    if completed < OVERDUE:
+        raise JobsError(f"Only {completed:,} of {OVERDUE:,} overdue bookings are completed.")
     return JobsDone("overdue", OVERDUE, seconds, longest_lock_s=longest)
 
 
-#: By the name of what is measured.
+def _overdue(size: Size) -> Iterator[Booking]:
+    numbers = size.quiet_services(400)
+    services = [Service.objects.get(pk=key("service", number)) for number in numbers]
+    for n in range(OVERDUE):
+        hour, nth = divmod(n, len(services))
+        yield booked(
+            services[nth],
+            LONG_AGO + timedelta(hours=2 * hour),
+            id=key("overdue", n),
+            user_id=key("user", 1 + n % size.users),
+        )
+
+
+#: By name, as the command line has it.
 MEASURES: dict[str, Callable[[str, Size, Callable[[str], None]], JobsDone]] = {
     "mails": mails,
     "webhooks": webhooks,
@@ -211,26 +191,43 @@ MEASURES: dict[str, Callable[[str, Size, Callable[[str], None]], JobsDone]] = {
 }
 
 
+def _jobs(task: str) -> QuerySet[Any]:
+    return ProcrastinateJob.objects.filter(task_name__endswith=f".{task}")
+
+
+def _delete_jobs() -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("DELETE FROM procrastinate_jobs")
+
+
+class _Answering(BaseHTTPRequestHandler):
+    """Answers every message at once."""
+
+    protocol_version = "HTTP/1.1"
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["Content-Length"]))
+        self.send_response(204)
+        self.end_headers()
+
+    def log_request(self, *args: Any) -> None:
+        pass
+
+
 @contextmanager
-def _endpoint(messages: int) -> Iterator[IO[str]]:
-    """Run an endpoint of webhooks, for the length of a `with` block; return what it writes."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "bookit.tools.benchmark.endpoint", str(messages)],
-        cwd=BASE_DIR,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    try:
-        with cast(IO[str], process.stdout) as said:
-            yield said
-    finally:
-        process.terminate()
-        process.wait()
+def _endpoint() -> Iterator[str]:
+    """Run an endpoint of webhooks for the length of a `with` block, and return its URL."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), _Answering) as server:
+        thread = Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}/"
+        server.shutdown()
+        thread.join()
 
 
 @contextmanager
 def _running(url: str, *command: str, **variables: str) -> Iterator[psutil.Process]:
-    """Run a command of `manage.py` on one core, for the length of a `with` block."""
+    """Run a command of `manage.py` on one core for the length of a `with` block."""
     process = subprocess.Popen(
         [sys.executable, "manage.py", *command],
         cwd=BASE_DIR,
@@ -253,5 +250,5 @@ def _until(condition: Callable[[], object]) -> None:
     deadline = time.monotonic() + TIMEOUT
     while not condition():
         if time.monotonic() > deadline:
-            raise JobsError(f"Jobs are not done after {TIMEOUT:.0f} s.")
+            raise JobsError(f"The jobs were not done within {TIMEOUT:.0f} s.")
         time.sleep(0.05)

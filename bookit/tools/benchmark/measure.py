@@ -1,20 +1,22 @@
-"""The whole benchmark, one thing after the other."""
+"""The whole benchmark, one step after the other."""
 
 import json
 import os
 import platform
 from collections.abc import Callable, Iterable
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass
 from http.client import HTTPConnection
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import psycopg
 from django.contrib.auth.hashers import make_password
+from django.db import connection
 
-from bookit.tools.benchmark import fill, jobs, load, pgbench, servers
+from bookit.runtime import servers
+from bookit.runtime.servers import Server
+from bookit.tools.benchmark import fill, jobs, load, pgbench, usage
 from bookit.tools.benchmark.cases import (
     BOOKERS,
     RELATIONS,
@@ -25,95 +27,134 @@ from bookit.tools.benchmark.cases import (
 )
 from bookit.tools.benchmark.fill import Size
 from bookit.tools.benchmark.report import Comparison, Report, Result, Run
-from bookit.tools.benchmark.servers import Server
+from bookit.tools.benchmark.statements import statements
 
+REFERENCE = "bookit.tools.benchmark.reference"
 PASSWORD = "a password for the benchmark alone"  # noqa: S105
 CASE_NAMES = [
     *("service", "services"),
     *("free-7-0", "free-7-100", "free-7-2000", "free-62-0", "free-62-100", "free-62-2000"),
     *("free-50", "bookings", "create", "create-silent", "refused", "seat", "publish", "login"),
 ]
-# Before the first round: connections are opened, statements prepared, code is warm. Long enough for
+# Before the first round, to open connections, prepare statements and warm up code. Long enough for
 # sixteen logins on a busy machine.
-WARM_UP_SECONDS = 2.0
+WARM_UP_SECONDS = 2
 
 Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
 class Options:
-    """How much is measured, and for how long."""
+    """What is measured, and for how long.
+
+    Args:
+        only: the names of the cases and jobs to measure; empty for all.
+    """
 
     size: Size
-    seconds: float = 3
+    seconds: int = 3
     rounds: int = 5
-    workers: int = servers.WORKERS
-    # Empty: all.
+    workers: int = 2
     only: tuple[str, ...] = ()
+
+    def wants(self, name: str) -> bool:
+        """Return whether a case or job is to be measured."""
+        return not self.only or name in self.only
+
+    @property
+    def need_load(self) -> bool:
+        """Whether requests are measured, which needs wrk."""
+        return any(self.wants(name) for name in CASE_NAMES)
 
 
 class Disagreement(Exception):
-    """BookIt and the reference give different answers: what is measured is not the same work."""
+    """BookIt and the reference give different answers, so a comparison would mean nothing."""
 
 
 def benchmark(url: str, options: Options, *, directory: Path, say: Say) -> Report:
-    """Fill the migrated, empty database at `url`, measure, and return what was found.
+    """Fill the database at `url`, which is migrated and empty, measure, and return the results.
 
-    `directory` is for files that nobody needs afterwards; `say` is told of the progress.
+    Args:
+        directory: where files may be left.
+        say: is called with lines about the progress.
 
     Raises:
-        ServerError, LoadError, Disagreement: it makes no sense to go on.
+        ServerError, LoadError, JobsError, Disagreement: it makes no sense to go on.
     """
-    environment = servers.production(url, workers=options.workers)
-    # Before we add to it: where others are at work too, the numbers are theirs as well.
+    # The load of others on this machine, before the benchmark adds its own.
     idle_load = os.getloadavg()[0]
     say(f"Filling in {options.size.services:,} services and {options.size.bookings:,} bookings.")
-    fill.fill(url, options.size, password=make_password(PASSWORD))
+    with servers.connected_to(url):
+        fill.fill(options.size, password=make_password(PASSWORD))
+        report = Report(_setting(options, idle_load))
+        if options.need_load:
+            _measure_requests(report, url, options, directory=directory, say=say)
+        report.jobs.extend(
+            measure(url, options.size, say)
+            for name, measure in jobs.MEASURES.items()
+            if options.wants(name)
+        )
+    return report
+
+
+def _measure_requests(
+    report: Report, url: str, options: Options, *, directory: Path, say: Say
+) -> None:
+    """Add to the report what requests show."""
+    known_statements = statements()
+    environment = {
+        **servers.production(url, workers=options.workers),
+        "BENCHMARK_STATEMENTS": json.dumps(known_statements),
+    }
     with ExitStack() as stack:
         bookit = stack.enter_context(servers.serving(servers.BOOKIT, environment))
-        reference = stack.enter_context(servers.serving(servers.REFERENCE, environment))
+        reference = stack.enter_context(servers.serving(REFERENCE, environment))
         bookit.wait("/health")
         reference.wait("/services")
         say("Signing in.")
-        half = min(BOOKERS, options.size.users // 2)
-        known = Cases(
-            options.size,
-            bookers=_sign_in(bookit, range(1, half + 1)),
-            readers=_sign_in(bookit, range(half + 1, 2 * half + 1)),
-            provider=_sign_in(bookit, [options.size.lisbon_provider])[0],
-            taken=fill.taken_times(url, options.size.quiet_services(SERVICES_BOOKED)),
-            password=PASSWORD,
-        )
-        cases = known.all()
-        for case in cases:
+        known = _cases(options.size, bookit)
+        for case in known.all():
             _compare(case, bookit, reference)
-        cases = [case for case in cases if not options.only or case.name in options.only]
-        results = _measure(cases, url, bookit, reference, options, directory=directory, say=say)
-        memory, reference_memory = bookit.memory(), reference.memory()
-    for case, result in zip(cases, results, strict=True):
-        if case.pgbench is not None:
-            say(f"PostgreSQL alone: {case.title}.")
-            result.pgbench = pgbench.rate(
-                case.pgbench, url, seconds=options.seconds, directory=directory
-            )
-    found = {result.name: result for result in results}
-    comparisons = [
+        cases = [case for case in known.all() if options.wants(case.name)]
+        report.results.extend(
+            _measure(cases, bookit, reference, options, directory=directory, say=say)
+        )
+        report.memory.extend(usage.memory(bookit))
+        report.reference_memory.extend(usage.memory(reference))
+    scripts = pgbench.scripts(
+        known_statements,
+        options.size,
+        services=len(known.services),
+        first_day=known.years_later,
+    )
+    found = {result.name: result for result in report.results}
+    for name in scripts.keys() & found.keys():
+        say(f"PostgreSQL alone: {found[name].title}.")
+        found[name].pgbench = pgbench.rate(
+            scripts[name], url, seconds=options.seconds, directory=directory
+        )
+    report.comparisons.extend(
         Comparison(found[relation.name], found[relation.other], relation.most)
         for relation in RELATIONS
         if relation.name in found and relation.other in found
-    ]
-    setting = _setting(url, options, environment, idle_load)
-    done = [
-        measure(url, options.size, say)
-        for name, measure in jobs.MEASURES.items()
-        if not options.only or name in options.only
-    ]
-    return Report(setting, results, comparisons, memory, reference_memory, done)
+    )
+
+
+def _cases(size: Size, bookit: Server) -> Cases:
+    """Return the cases, with the tokens of customers who sign in."""
+    half = min(BOOKERS, size.users // 2)
+    return Cases(
+        size,
+        bookers=_sign_in(bookit, range(1, half + 1)),
+        readers=_sign_in(bookit, range(half + 1, 2 * half + 1)),
+        provider=_sign_in(bookit, [size.lisbon_provider])[0],
+        taken=fill.taken_times(size.quiet_services(SERVICES_BOOKED)),
+        password=PASSWORD,
+    )
 
 
 def _measure(
     cases: list[Case],
-    url: str,
     bookit: Server,
     reference: Server,
     options: Options,
@@ -121,41 +162,28 @@ def _measure(
     directory: Path,
     say: Say,
 ) -> list[Result]:
-    """Measure every case in every round, BookIt and the reference by turns."""
-    results = [
-        Result(
-            case.name,
-            case.title,
-            case.expected,
-            least_ratio=case.least_ratio,
-            most_spread=case.most_spread,
-            most_ms=case.most_ms,
-        )
-        for case in cases
-    ]
+    """Measure every case in every round, BookIt and the reference in turn."""
 
-    def run(case: Case, server: Server, seconds: float) -> Run:
+    def run(case: Case, server: Server, seconds: int) -> Run:
         requests = case.requests(seconds)
-        if case.silent:
-            fill.write_events(url, written=False)
-        before = server.cpu_seconds()
-        measurement = load.send(
-            requests,
-            server.port,
-            seconds=seconds,
-            connections=case.connections,
-            directory=directory,
-        )
-        spent = server.cpu_seconds() - before
-        server.settle()
-        if case.silent:
-            fill.write_events(url, written=True)
+        with fill.silence() if case.silent else nullcontext():
+            before = usage.cpu_seconds(server)
+            measurement = load.send(
+                requests,
+                server.port,
+                seconds=seconds,
+                connections=case.connections,
+                directory=directory,
+            )
+            spent = usage.cpu_seconds(server) - before
+            usage.settle(server)
         return Run(measurement, spent, measurement.unexpected(case.expected))
 
     say("Warming up.")
     for case in cases:
         for server in (bookit, reference) if case.has_reference else (bookit,):
             run(case, server, min(WARM_UP_SECONDS, options.seconds))
+    results = [Result.of(case) for case in cases]
     for number in range(1, options.rounds + 1):
         for case, result in zip(cases, results, strict=True):
             say(f"Round {number} of {options.rounds}: {case.title}.")
@@ -166,7 +194,7 @@ def _measure(
 
 
 def _sign_in(server: Server, numbers: Iterable[int]) -> list[str]:
-    """Return access tokens of these customers."""
+    """Return access tokens of customers."""
     tokens = []
     for number in numbers:
         request = {"email": user_email(number), "password": PASSWORD}
@@ -176,7 +204,7 @@ def _sign_in(server: Server, numbers: Iterable[int]) -> list[str]:
 
 
 def _ask(server: Server, request: bytes) -> tuple[int, Any]:
-    """Send one raw request; return the status of its answer, and what it says."""
+    """Send one raw request, and return the status and the content of its answer."""
     head, _, body = request.partition(b"\r\n\r\n")
     line, *headers = head.decode().split("\r\n")
     method, path, _ = line.split(" ")
@@ -191,10 +219,10 @@ def _ask(server: Server, request: bytes) -> tuple[int, Any]:
 
 
 def _compare(case: Case, bookit: Server, reference: Server) -> None:
-    """Make sure that both do the same work before anybody measures how fast they do it.
+    """Check that BookIt and the reference give the same answer before their speed is compared.
 
     Raises:
-        Disagreement: an answer is not as expected, or not the same on both sides.
+        Disagreement: an answer is not the expected one, or the two differ.
     """
     requests = case.requests(0)
     request = next(requests)
@@ -203,7 +231,7 @@ def _compare(case: Case, bookit: Server, reference: Server) -> None:
         raise Disagreement(f"{case.title}: BookIt answers {status}, not {case.expected}: {ours}")
     if not case.has_reference:
         return
-    # Bookings that can be made once only are compared by their shape.
+    # A booking can be made once only, so the reference makes another one, with the same fields.
     made = case.expected == 201
     status, theirs = _ask(reference, next(requests) if made else request)
     if status != case.expected:
@@ -215,25 +243,29 @@ def _compare(case: Case, bookit: Server, reference: Server) -> None:
     else:
         same = ours["alternatives"] == theirs["alternatives"]
     if not same:
-        raise Disagreement(f"{case.title}: BookIt and the reference show different things.")
+        raise Disagreement(f"{case.title}: BookIt and the reference give different answers.")
 
 
-def _setting(
-    url: str, options: Options, environment: dict[str, str], idle_load: float
-) -> dict[str, str]:
-    """Return what a reader has to know to compare the numbers with others."""
-    with psycopg.connect(url) as connection:
-        server = connection.info.server_version // 10_000
-        fsync = connection.execute("SHOW fsync").fetchone()
+def _setting(options: Options, idle_load: float) -> dict[str, str]:
+    """Return what a reader has to know to compare the figures with others."""
+    with connection.cursor() as cursor:
+        cursor.execute("SHOW fsync")
+        [fsync] = cursor.fetchone()
     packages = ("django", "djangorestframework", "psycopg", "gunicorn")
-    return {
+    setting = {
         "machine": f"{os.cpu_count()} cores, {platform.machine()}, {platform.system()}; "
         f"load average before the run: {idle_load:.1f}",
-        "software": f"Python {platform.python_version()}, PostgreSQL {server}, "
+        "software": f"Python {platform.python_version()},"
+        f" PostgreSQL {connection.pg_version // 10_000}, "  # type: ignore[attr-defined]
         + ", ".join(f"{name} {version(name)}" for name in packages),
         "database": f"{options.size.services:,} services, {options.size.bookings:,} bookings, "
-        f"fsync {fsync[0] if fsync else 'unknown'}",
-        "web": f"gunicorn, {options.workers} workers of {environment['WEB_THREADS'] or 4} threads",
-        "load": f"{load.generator()}, {load.CONNECTIONS} connections, "
-        f"{options.rounds} rounds of {options.seconds:g} s",
+        f"fsync {fsync}",
+        "web": f"gunicorn, {options.workers} workers of"
+        f" {os.environ.get('WEB_THREADS') or 4} threads",
     }
+    if options.need_load:
+        setting["load"] = (
+            f"{load.version()}, {load.CONNECTIONS} connections, "
+            f"{options.rounds} rounds of {options.seconds} s"
+        )
+    return setting

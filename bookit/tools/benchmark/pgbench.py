@@ -1,41 +1,112 @@
-"""PostgreSQL alone: the SQL of a request, sent by pgbench without any Python in between."""
+"""PostgreSQL alone: pgbench runs the statements of a request, without any Python in between."""
 
 import re
 import subprocess
 from collections.abc import Mapping
+from datetime import datetime
 from pathlib import Path
 
+from bookings.models import Booking, BookingEvent
 from bookit.runtime.embedded_postgres import binary
+from bookit.tools.benchmark.fill import Size, key_sql
 from bookit.tools.benchmark.load import CONNECTIONS, LoadError
+
+SERVICE, USER = key_sql("service", ":service"), key_sql("user", ":user")
+
+
+def scripts(
+    statements: Mapping[str, str], size: Size, *, services: int, first_day: datetime
+) -> dict[str, str]:
+    """Return the script of each case that pgbench can run.
+
+    Args:
+        statements: see `statements.statements`.
+        services: over how many services `create` books.
+        first_day: a day from which on nothing is booked.
+    """
+    any_service = f"\\set service random(1, {size.services})"
+    any_user = f"\\set user random(1, {size.users})"
+    user = {"pk": USER, "user_id": USER}
+
+    def chosen(*names: str) -> list[str]:
+        return [statements[name] for name in names]
+
+    return {
+        "service": script([any_service], chosen("service"), {"service_id": SERVICE}),
+        "services": script([], chosen("services", "services_count"), {}),
+        "bookings": script([any_user], chosen("signed_in", "bookings", "bookings_count"), user),
+        "create": script(
+            [
+                any_user,
+                "\\set bookings :bookings + 1",
+                f"\\set number :bookings * {CONNECTIONS} + :client_id",
+                # As in `Size.quiet_services`: 1, 2, 6, 7, 11, 12 ...
+                f"\\set service 5 * ((:number % {services}) / 2) + 1 + :number % {services} % 2",
+                f"\\set turn :number / {services}",
+            ],
+            chosen("signed_in", "terms_at_start", "create"),
+            {**user, **_booking(first_day)},
+        ),
+    }
+
+
+def _booking(first_day: datetime) -> dict[str, str]:
+    """Return the parameters of a booking like those of the case `create`."""
+    start = f"(timestamptz '{first_day:%Y-%m-%d} UTC' + :turn * interval '2 hours')"
+    end = f"({start} + interval '30 minutes')"
+    calendar = key_sql("calendar", ":service")
+    return {
+        "id": key_sql("new booking", ":number"),
+        "service_id": SERVICE,
+        "service_ids": f"ARRAY[{SERVICE}]",
+        "calendar_id": calendar,
+        "slot_id": "NULL",
+        "occupant": SERVICE,
+        "capacity": "1",
+        # Nothing changes the calendars during a run, so the version need not come from the terms.
+        "version": f"(SELECT version FROM catalog_calendar WHERE id = {calendar})",  # noqa: S608
+        "start_time": start,
+        "end_time": end,
+        "blocked_from": start,
+        "blocked_until": end,
+        "status": f"'{Booking.Status.PENDING}'",
+        "attendee_name": "''",
+        "attendee_email": "''",
+        "notes": "''",
+        "price": "25",
+        "currency": "'USD'",
+        "hold_expires_at": "NULL",
+        "event": f"'{BookingEvent.Type.CREATED}'",
+        "actor_id": USER,
+        "at": "now()",
+    }
 
 
 def script(setup: list[str], statements: list[str], values: Mapping[str, str]) -> str:
-    """Return a script for pgbench: lines that set its variables, then SQL.
+    """Return a script: lines that set variables, then the statements.
 
-    `values` says by which expressions the parameters of the statements are replaced.
+    Args:
+        values: the expressions that replace the parameters of the statements.
     """
     lines = list(setup)
     for statement in statements:
         filled = re.sub(r"%\((\w+)\)s", lambda match: values[match[1]], statement)
-        lines.append(" ".join(filled.split()) + ";")
+        lines.append(f"{filled.strip()};")
     return "\n".join(lines) + "\n"
 
 
-def rate(text: str, url: str, *, seconds: float, directory: Path) -> float:
+def rate(text: str, url: str, *, seconds: int, directory: Path) -> float:
     """Return how often a second PostgreSQL runs the script for sixteen clients.
 
-    It is run a few times only where `seconds` is less than one, which shows that it works.
-
     Raises:
-        LoadError: pgbench failed, or one of its clients did.
+        LoadError: pgbench or one of its clients failed.
     """
-    extent = f"--time={round(seconds)}" if seconds >= 1 else "--transactions=3"
     file = directory / "pgbench.sql"
     file.write_text(text)
     result = subprocess.run(
         [
             *(binary("pgbench"), "--no-vacuum", "--protocol=prepared"),
-            *(f"--client={CONNECTIONS}", "--jobs=1", extent),
+            *(f"--client={CONNECTIONS}", "--jobs=1", f"--time={seconds}"),
             *("--define=bookings=0", f"--file={file}", url),
         ],
         capture_output=True,

@@ -1,8 +1,9 @@
-"""The measured requests by hand: one WSGI function, no framework. For comparison only.
+"""The measured requests by hand, for comparison: one WSGI function without a framework.
 
-It does what any implementation has to do (check the token, ask whether its user is active, run the
-same SQL, write JSON) and nothing else: no validation beyond parsing, no routing, no logs, no error
-handling. Each thread keeps one connection for good and prepares every statement.
+It does what every implementation has to do: it checks the token, asks whether the user is active,
+runs the statements that BookIt runs, and writes JSON. It leaves out all else: validation beyond
+parsing, routing, logs and error handling. Each thread keeps one connection and prepares every
+statement.
 """
 
 import json
@@ -12,26 +13,24 @@ from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from itertools import islice
-from typing import Any, TypeVar
+from typing import Any
 from uuid import UUID
 
 import jwt
 import psycopg
-from psycopg.rows import dict_row
 from uuid_utils.compat import uuid7
 
-from bookit.tools.benchmark import queries
-
 Row = dict[str, Any]
-T = TypeVar("T")
 
-# The town is paid in dollars and euros.
+# Dollars and euros have two decimals.
 CENT = Decimal("0.01")
 DAY = timedelta(days=1)
 INSTANT = timedelta(microseconds=1)
 
 SECRET_KEY = os.environ["SECRET_KEY"]
 DATABASE_URL = os.environ["DATABASE_URL"]
+# By name, see `statements`.
+STATEMENTS: dict[str, str] = json.loads(os.environ["BENCHMARK_STATEMENTS"])
 
 thread = threading.local()
 
@@ -54,21 +53,21 @@ def application(environ: Row, start_response: Callable[..., object]) -> Iterable
 
 
 def signed_in(environ: Row) -> Row:
-    """Return the active user whose token this is."""
+    """Return the active user to whom the token belongs."""
     token = environ["HTTP_AUTHORIZATION"].removeprefix("Bearer ")
     claims = jwt.decode(token, SECRET_KEY, algorithms=["HS256"])
-    return named(queries.SIGNED_IN, user_id=UUID(claims["user_id"]))[0]
+    return named("signed_in", pk=UUID(claims["user_id"]))[0]
 
 
 def show_service(service_id: UUID) -> Row:
     """Return a service."""
-    return represent_service(named(queries.SERVICE, service_id=service_id)[0])
+    return represent_service(named("service", service_id=service_id)[0])
 
 
 def list_services(environ: Row) -> Row:
     """Return the first page of services."""
-    services = [represent_service(row) for row in named(queries.SERVICES)]
-    [[count]] = rows(queries.SERVICES_COUNT)
+    services = [represent_service(row) for row in named("services")]
+    [[count]] = rows("services_count")
     return page(environ, count, services)
 
 
@@ -76,19 +75,17 @@ def list_bookings(environ: Row, user: Row) -> Row:
     """Return the first page of a user's own bookings."""
     bookings = [
         {**row, "price": row["price"].quantize(CENT)}
-        for row in named(queries.BOOKINGS, user_id=user["id"])
+        for row in named("bookings", user_id=user["id"])
     ]
-    [[count]] = rows(queries.BOOKINGS_COUNT, user_id=user["id"])
+    [[count]] = rows("bookings_count", user_id=user["id"])
     return page(environ, count, bookings)
 
 
 def create_booking(environ: Row, user: Row) -> tuple[str, Row]:
-    """Book the lowest free seat, or say when there is one."""
+    """Book the lowest free seat; if there is none, return the nearest free times."""
     body = json.loads(environ["wsgi.input"].read(int(environ["CONTENT_LENGTH"])))
     now, start = datetime.now(UTC), datetime.fromisoformat(body["start_time"])
-    service = terms(
-        queries.TERMS_AT_START, service_ids=[UUID(body["service_id"])], start_time=start
-    )
+    service = named("terms_at_start", service_ids=[UUID(body["service_id"])], start_time=start)[0]
     end = start + timedelta(minutes=service["duration_minutes"])
     booking = {
         "id": uuid7(),
@@ -119,37 +116,37 @@ def create_booking(environ: Row, user: Row) -> tuple[str, Row]:
         "actor_id": user["id"],
         "at": now,
     }
-    while found := rows(queries.CREATE, **booking, **more):
+    while found := rows("create", **booking, **more):
         seat, _, taken, _ = found[0]
         if taken:
             return "201 Created", {**booking, "seat": seat}
-    alternatives = nearest(service["id"], start, now)
     return "409 Conflict", {
         "status": 409,
         "code": "booking_conflict",
-        "alternatives": alternatives,
+        "alternatives": nearest(service["id"], start, now),
     }
 
 
 def nearest(service_id: UUID, start: datetime, now: datetime) -> list[Row]:
     """Return the three free times nearest to `start`.
 
-    The town's services have no opening hours, no slots and durations that divide a day, so that
-    their grid begins at any midnight; and there are three free times a day.
+    The town makes this simple. Its services have no opening hours, no slots, and durations that
+    divide a day, so their grid can be counted from any midnight. There are always three free times
+    within a day.
     """
     from_, until = start - DAY, start + DAY + INSTANT
-    service = terms(queries.TERMS_OF_SERVICES, service_ids=[service_id], **{"from": from_})
+    service = named("terms", service_ids=[service_id], **{"from": from_})[0]
     duration = timedelta(minutes=service["duration_minutes"])
     window = {"service_ids": [service_id], "from": from_, "until": until, "at": now, "but": None}
     taken = rows(
-        queries.TAKEN,
+        "taken",
         calendar_ids=[service["calendar_id"]],
         several=[service["capacity"] > 1],
         before=[timedelta(minutes=service["buffer_before_minutes"])],
         after=[duration + timedelta(minutes=service["buffer_after_minutes"])],
         **window,
     )
-    rows(queries.SLOTS, **window)
+    rows("slots", **window)
     midnight = from_.replace(hour=0, minute=0)
     times = [midnight + n * duration for n in range((until - midnight) // duration + 1)]
     times.sort(key=lambda time: abs(time - start))
@@ -162,36 +159,28 @@ def nearest(service_id: UUID, start: datetime, now: datetime) -> list[Row]:
     return list(islice(free, 3))
 
 
-def execute(cursor: psycopg.Cursor[T], query: str, values: Row) -> list[T]:
-    """Run a prepared statement and return its rows."""
-    return cursor.execute(query, values, prepare=True).fetchall()
-
-
-def connection() -> psycopg.Connection:
-    """Return the thread's own connection."""
+def execute(name: str, values: Row) -> psycopg.Cursor[Any]:
+    """Run a statement on the thread's own connection, which prepares it."""
     if not hasattr(thread, "connection"):
         thread.connection = psycopg.connect(DATABASE_URL, autocommit=True)
-    known: psycopg.Connection = thread.connection
-    return known
+    connection: psycopg.Connection = thread.connection
+    return connection.execute(STATEMENTS[name], values, prepare=True)
 
 
-def rows(query: str, **values: object) -> list[tuple[Any, ...]]:
-    """Return rows as they come."""
-    return execute(connection().cursor(), query, values)
+def rows(name: str, **values: object) -> list[tuple[Any, ...]]:
+    """Run a statement and return its rows as tuples."""
+    return execute(name, values).fetchall()
 
 
-def named(query: str, **values: object) -> list[Row]:
-    """Return rows by the names of their columns."""
-    return execute(connection().cursor(row_factory=dict_row), query, values)
-
-
-def terms(query: str, **values: object) -> Row:
-    """Return on what terms a service is booked, of whose columns some have the same name."""
-    return dict(zip(queries.TERMS, rows(query, **values)[0], strict=False))
+def named(name: str, **values: object) -> list[Row]:
+    """Run a statement and return its rows by column; of two columns of one name, the first."""
+    cursor = execute(name, values)
+    names = [column.name for column in reversed(cursor.description or ())]
+    return [dict(zip(names, reversed(row), strict=True)) for row in cursor]
 
 
 def represent_service(row: Row) -> Row:
-    """Write the price and the average as they are read, and fill in the default step."""
+    """Return a service as the API shows it."""
     row["price"] = row["price"].quantize(CENT)
     row["step_minutes"] = row["step_minutes"] or row["duration_minutes"]
     if row["rating_average"] is not None:
@@ -200,7 +189,7 @@ def represent_service(row: Row) -> Row:
 
 
 def page(environ: Row, count: int, results: list[Row]) -> Row:
-    """Return a list's first page."""
+    """Return the first page of a list."""
     following = f"http://{environ['HTTP_HOST']}{environ['PATH_INFO']}?offset=20"
     return {
         "count": count,
@@ -211,7 +200,7 @@ def page(environ: Row, count: int, results: list[Row]) -> Row:
 
 
 def plain(value: object) -> str:
-    """Return what JSON has no type for as text."""
+    """Return a value for which JSON has no type as text."""
     if isinstance(value, datetime):
         return value.isoformat().replace("+00:00", "Z")
     return str(value)

@@ -1,20 +1,21 @@
-"""What the benchmark found: a table for people, JSON for programs."""
+"""The results of the benchmark: a table for people, JSON for programs."""
 
 from dataclasses import asdict, dataclass, field
 from statistics import median
 from typing import Any
 
+from bookit.tools.benchmark.cases import Case
 from bookit.tools.benchmark.jobs import JobsDone
 from bookit.tools.benchmark.load import Measurement
-from bookit.tools.benchmark.servers import Memory
+from bookit.tools.benchmark.usage import Memory
 
-# MiB that a web worker may hold after the run.
+# The target of a web worker's memory after the run, in MiB.
 MOST_MEMORY = 90
 
 
 @dataclass(frozen=True)
 class Run:
-    """One measurement, and the CPU time that the web workers used meanwhile."""
+    """One measurement, and the CPU time that the web workers used for it."""
 
     measurement: Measurement
     cpu_seconds: float
@@ -22,13 +23,13 @@ class Run:
 
     @property
     def cpu_us(self) -> float:
-        """Microseconds of the workers' CPU per request."""
+        """The CPU time of a request, in microseconds."""
         return self.cpu_seconds * 1e6 / sum(self.measurement.statuses.values())
 
 
 @dataclass
 class Result:
-    """All rounds of a case. What is shown is the median of the rounds."""
+    """All rounds of a case. The properties are medians of the rounds."""
 
     name: str
     title: str
@@ -39,6 +40,18 @@ class Result:
     bookit: list[Run] = field(default_factory=list)
     reference: list[Run] = field(default_factory=list)
     pgbench: float | None = None
+
+    @classmethod
+    def of(cls, case: Case) -> "Result":
+        """Return the result of a case, before its first round."""
+        return cls(
+            case.name,
+            case.title,
+            case.expected,
+            least_ratio=case.least_ratio,
+            most_spread=case.most_spread,
+            most_ms=case.most_ms,
+        )
 
     @property
     def rate(self) -> float:
@@ -52,7 +65,7 @@ class Result:
 
     @property
     def ratio(self) -> float | None:
-        """The rate as a part of the reference's in the same round."""
+        """The rate as a part of the reference's rate in the same round."""
         if not self.reference:
             return None
         return median(
@@ -62,21 +75,21 @@ class Result:
 
     @property
     def p50_ms(self) -> float:
-        """What half of the requests took at most."""
+        """The time in which half of the requests were answered."""
         return median(run.measurement.p50_ms for run in self.bookit)
 
     @property
     def p99_ms(self) -> float:
-        """What all but one of a hundred took at most."""
+        """The time in which 99 of 100 requests were answered."""
         return median(run.measurement.p99_ms for run in self.bookit)
 
     @property
     def unexpected(self) -> int:
-        """Answers of another status than expected, and requests without one, of both sides."""
+        """Answers of an unexpected status and requests without an answer, on both sides."""
         return sum(run.unexpected for run in [*self.bookit, *self.reference])
 
     def missed(self) -> list[str]:
-        """Return the targets that were not reached."""
+        """Return the targets that were missed."""
         missed = []
         ratio = self.ratio
         if self.least_ratio is not None and ratio is not None and ratio < self.least_ratio:
@@ -93,7 +106,7 @@ class Result:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two cases, of which one may take `most` times as long as the other; see `Relation`."""
+    """Two cases, one of which may take `most` times as long as the other; see `Relation`."""
 
     one: Result
     other: Result
@@ -101,22 +114,22 @@ class Comparison:
 
     @property
     def times(self) -> float:
-        """How many times as long a request of the one takes as one of the other, in a round."""
+        """The time of a request of the one, as a multiple of one of the other in the same round."""
         return median(
             other.measurement.rate / one.measurement.rate
             for one, other in zip(self.one.bookit, self.other.bookit, strict=True)
         )
 
     def missed(self) -> list[str]:
-        """Return the target, if it was not reached."""
+        """Return the target, if it was missed."""
         return [f"{self._said()}, not {self.most:g}"] if self.times > self.most else []
 
     def text(self) -> str:
-        """Return how the two compare, for people."""
+        """Return the comparison for people."""
         return f"{self._said()} (at most {self.most:g}: {'missed' if self.missed() else 'reached'})"
 
     def content(self) -> dict[str, Any]:
-        """Return how the two compare, for programs."""
+        """Return the comparison for programs."""
         return {
             "name": self.one.name,
             "other": self.other.name,
@@ -131,20 +144,20 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Report:
-    """Everything that was found."""
+    """All results."""
 
     setting: dict[str, str]
-    results: list[Result]
-    comparisons: list[Comparison]
-    memory: list[Memory]
-    reference_memory: list[Memory]
+    results: list[Result] = field(default_factory=list)
+    comparisons: list[Comparison] = field(default_factory=list)
+    memory: list[Memory] = field(default_factory=list)
+    reference_memory: list[Memory] = field(default_factory=list)
     jobs: list[JobsDone] = field(default_factory=list)
 
     def missed(self) -> list[str]:
-        """Return all targets that were not reached."""
+        """Return all targets that were missed."""
         missed = [line for result in self.results for line in result.missed()]
         missed += [line for comparison in self.comparisons for line in comparison.missed()]
-        most = max(worker.resident for worker in self.memory)
+        most = max((worker.resident for worker in self.memory), default=0)
         if most > MOST_MEMORY:
             missed.append(f"memory: {most:.0f} MiB in a worker, not {MOST_MEMORY}")
         return missed + [line for done in self.jobs for line in done.missed()]
@@ -152,22 +165,26 @@ class Report:
     def text(self) -> str:
         """Return the report for people."""
         lines = [f"{name + ':':<12}{value}" for name, value in self.setting.items()]
-        lines += ["", *table(self.results), "", *EXPLANATION, ""]
+        if self.results:
+            lines += ["", *table(self.results), "", *EXPLANATION]
+        lines.append("")
         if self.comparisons:
             compared = [f"  {comparison.text()}" for comparison in self.comparisons]
             lines += ["Time of a request, at the same load:", *compared, ""]
         if self.jobs:
             lines += ["Jobs, by one worker:", *(f"  {done.text()}" for done in self.jobs), ""]
-        unexpected = sum(result.unexpected for result in self.results)
-        lines.append(f"Answers of an unexpected status, or none: {unexpected}")
-        for name, workers in (("web", self.memory), ("reference", self.reference_memory)):
-            lines.append(f"Memory of each {name} worker: {'; '.join(map(_memory, workers))}")
+        if self.results:
+            unexpected = sum(result.unexpected for result in self.results)
+            lines.append(f"Answers of an unexpected status, or none: {unexpected}")
+            for name, workers in (("web", self.memory), ("reference", self.reference_memory)):
+                lines.append(f"Memory of each {name} worker: {'; '.join(map(_memory, workers))}")
+            lines.append("")
         missed = self.missed()
-        lines += ["", "All targets reached." if not missed else "Targets not reached:"]
+        lines.append("All targets reached." if not missed else "Targets not reached:")
         return "\n".join([*lines, *(f"  {line}" for line in missed)])
 
     def content(self) -> dict[str, Any]:
-        """Return the report for programs, with every single run."""
+        """Return the report for programs, with every run."""
         results = [
             {
                 **asdict(result),
@@ -198,8 +215,8 @@ HEADINGS = [
 ]
 EXPLANATION = [
     "req/s, p50, p99: medians of the rounds. ratio: of BookIt's rate to the reference's.",
-    "CPU us: what a request costs the web workers, in microseconds. SQL alone: pgbench with the",
-    "same statements, the limit of the database, in requests per second.",
+    "CPU us: CPU time of a request in the web workers, in microseconds. SQL alone: requests per",
+    "second of pgbench with the same statements, the limit of the database.",
 ]
 
 

@@ -1,4 +1,4 @@
-"""`manage.py benchmark`: how fast BookIt is on this machine, and how fast it could be."""
+"""`manage.py benchmark`: measures BookIt on this machine, and what this machine could do."""
 
 import json
 import shutil
@@ -12,52 +12,54 @@ from typing import Any
 from django.core.management import BaseCommand, CommandError
 
 from bookit.runtime.embedded_postgres import EmbeddedPostgresError, running
+from bookit.runtime.servers import ServerError, migrate
 from bookit.tools.benchmark.fill import Size
 from bookit.tools.benchmark.jobs import MEASURES, JobsError
-from bookit.tools.benchmark.load import LoadError
+from bookit.tools.benchmark.load import LoadError, find_wrk
 from bookit.tools.benchmark.measure import CASE_NAMES, Disagreement, Options, benchmark
-from bookit.tools.benchmark.servers import ServerError, migrate
 
 
 class Command(BaseCommand):
-    """Measures BookIt beside a bare WSGI function and beside PostgreSQL alone."""
+    """Measures BookIt next to a bare WSGI function and PostgreSQL alone."""
 
     help = (
-        "Start a throw-away PostgreSQL and gunicorn as in production, fill in services and"
-        " bookings, and measure requests per second, latencies and memory."
+        "Start a temporary PostgreSQL and gunicorn as in production, fill in services and bookings,"
+        " and measure requests per second, latencies and memory. The load comes from wrk."
     )
     requires_system_checks = []
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        """Add what is measured, how long, and where the findings go."""
+        """Add what is measured, how long, and where the results go."""
         add = parser.add_argument
-        add("--json", type=Path, metavar="FILE", help="write every single run there")
-        add("--seconds", type=_positive, default=3, help="of a run (default: %(default)s)")
-        add("--rounds", type=_positive, default=5, help="of runs (default: %(default)s)")
+        add("--json", type=Path, metavar="FILE", help="write every run there")
+        add("--seconds", type=_positive, default=3, help="length of a run (default: %(default)s)")
+        add("--rounds", type=_positive, default=5, help="runs of each case (default: %(default)s)")
         add(
             "--only",
             nargs="+",
             choices=[*CASE_NAMES, *MEASURES],
             default=[],
-            help="what is measured",
+            help="cases and jobs to measure (default: all)",
         )
         add("--services", type=_positive, default=1_000, help="(default: %(default)s)")
         add("--bookings", type=_positive, default=100_000, help="(default: %(default)s)")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        """Measure, and report; targets that were not reached are said, and no error."""
+        """Measure and report. A missed target is reported, but is no error."""
         chosen = Options(
             size=Size(options["services"], options["bookings"]),
             seconds=options["seconds"],
             rounds=options["rounds"],
             only=tuple(options["only"]),
         )
-        # As exceptions, like Ctrl-C, so that what was started is stopped on the way out.
+        # Signals end the command with an exception, like Ctrl-C, so that it stops its processes.
         for number in (signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, lambda number, frame: sys.exit(128 + number))
         directory = Path(tempfile.mkdtemp(prefix="bookit-benchmark-"))
         try:
-            # As in production: what is answered is on disk.
+            if chosen.need_load:
+                find_wrk()
+            # With fsync, as in production.
             with running(directory / "postgres") as url:
                 self.say("Migrating.")
                 migrate(url)
@@ -71,7 +73,7 @@ class Command(BaseCommand):
             options["json"].write_text(json.dumps(report.content(), indent=2) + "\n")
 
     def say(self, message: str) -> None:
-        """Tell of the progress, apart from the report."""
+        """Write a line about the progress to stderr, apart from the report."""
         self.stderr.write(message)
 
 

@@ -1,6 +1,7 @@
-"""`manage.py seed_demo`: something to look at."""
+"""`manage.py seed_demo`: fills an empty database with the demo town."""
 
 from argparse import ArgumentParser
+from functools import cached_property
 from time import monotonic
 from typing import Any
 
@@ -10,55 +11,70 @@ from django.db import connection
 from django.db.migrations.executor import MigrationExecutor
 from django.utils import timezone
 
-from bookit.tools.demo import ACCOUNTS, NotEmptyError, fill_with_demo
+from bookit.tools.demo.entries import TownError
+from bookit.tools.demo.fill import NotEmptyError, fill_with_demo
+from bookit.tools.demo.reader import read_town
+from bookit.tools.demo.town import Account, Town
 
 
 class Command(BaseCommand):
     """Fills an empty database with a small town, its bookings and its accounts."""
 
     help = (
-        "Fill an empty database with demo data: a small town of businesses, some weeks of bookings"
-        " around today, reviews, and accounts whose passwords everybody knows."
+        "Fill an empty database with demo data: the businesses of a small town, some weeks of"
+        " bookings around today, reviews, and accounts whose passwords are published."
     )
 
-    #: Who can sign in, as (role, email, password).
-    accounts = ACCOUNTS
+    @cached_property
+    def town(self) -> Town:
+        """The town, as its files describe it."""
+        try:
+            return read_town()
+        except TownError as error:
+            raise CommandError(str(error)) from None
+
+    @property
+    def accounts(self) -> list[Account]:
+        """The accounts to show."""
+        return self.town.accounts
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        """Add the way past the refusal in production."""
+        """Add the option that allows demo data in production."""
         parser.add_argument(
             "--force",
             action="store_true",
-            help="do it in production too, where the known passwords let everybody in",
+            help="fill the database in production too, where anybody can then sign in",
         )
 
     def handle(self, *args: Any, force: bool, verbosity: int, **options: Any) -> None:
-        """Store it all, or say why not."""
+        """Store the town, or say why nothing was stored."""
         if settings.PRODUCTION and not force:
             raise CommandError(
-                "Demo accounts have known passwords and do not belong in production; "
-                "--force creates them all the same."
+                "Demo accounts have known passwords and do not belong in production. "
+                "Use --force to create them anyway."
             )
         executor = MigrationExecutor(connection)
         if executor.migration_plan(executor.loader.graph.leaf_nodes()):
-            raise CommandError("The database is not up to date: run manage.py migrate first.")
+            raise CommandError("The database is not up to date. Run manage.py migrate first.")
         self.verbosity = verbosity
         started = monotonic()
         try:
-            fill_with_demo(at=timezone.now(), say=self.say)
+            fill_with_demo(self.town, at=timezone.now(), say=self.say)
         except NotEmptyError as reason:
             self.say(f"{reason} Demo data goes into an empty database only: nothing was changed.")
             return
-        self.say(f"The demo town is ready, after {monotonic() - started:.1f} s.")
+        except TownError as error:
+            raise CommandError(str(error)) from error
+        self.say(f"The demo town is ready after {monotonic() - started:.1f} s.")
         if not getattr(self, "_called_from_command_line", False):
-            return  # `serve` shows them itself, at every start.
+            return  # `serve` shows the accounts itself, each time it starts.
         self.say("\nAccounts (role, email, password):")
         for role, email, password in self.accounts:
             self.say(f"  {role:<10}{email:<22}{password}")
-        self.say("Every other provider and customer has the same password as the one listed.")
+        self.say("All other providers and customers have the password of their role.")
 
     def say(self, line: str) -> None:
-        """Show a line now, also in a pipe; at verbosity 0 nothing."""
+        """Write a line at once, even into a pipe; write nothing at verbosity 0."""
         if self.verbosity:
             self.stdout.write(line)
             self.stdout.flush()

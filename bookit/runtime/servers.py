@@ -1,4 +1,4 @@
-"""The web servers that are measured, started as in production, and what they use."""
+"""Web servers and databases that live as long as a test or a measurement."""
 
 import os
 import secrets
@@ -9,32 +9,32 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from http.client import HTTPConnection, HTTPException
 
 import psutil
+from django.db import DEFAULT_DB_ALIAS, connections
+from psycopg.conninfo import conninfo_to_dict
 
+from bookit.database.postgresql.base import DatabaseWrapper
 from bookit.runtime.startup import BASE_DIR
 
 START_TIMEOUT = 60.0
 STOP_TIMEOUT = 15.0
-SETTLE_TIMEOUT = 10.0
-WORKERS = 2
 
-#: The WSGI applications, as gunicorn names them.
+#: BookIt's WSGI application, as gunicorn names it.
 BOOKIT = "bookit.wsgi"
-REFERENCE = "bookit.tools.benchmark.reference"
 
 
 class ServerError(Exception):
     """A server does not start."""
 
 
-def production(url: str, *, workers: int = WORKERS) -> dict[str, str]:
-    """Return a production server's environment, with rate limits off and tokens that last.
+def production(url: str, *, workers: int = 2) -> dict[str, str]:
+    """Return the environment of a production server without rate limits.
 
-    Everything that a developer's `.env` could change is named; empty means the default. The
-    number of threads alone is taken from the environment, so that it can be tried out.
+    Its access tokens last for a day. It names every variable that a developer's `.env` could
+    change; an empty one means the default. Only WEB_THREADS is taken from the environment, so that
+    other values can be tried.
     """
     return {
         **os.environ,
@@ -43,7 +43,7 @@ def production(url: str, *, workers: int = WORKERS) -> dict[str, str]:
         "DATABASE_URL": url,
         "ALLOWED_HOSTS": "localhost",
         "EMAIL_URL": "dummymail://",
-        # Mails are counted, and none is withheld: what is measured is how fast they are sent.
+        # No mail is withheld, so that all of them can be counted.
         "MAILS_PER_ADDRESS": "10000000",
         "MAILS_PER_VERIFIED_ADDRESS": "10000000",
         "WEB_CONCURRENCY": str(workers),
@@ -63,15 +63,6 @@ def production(url: str, *, workers: int = WORKERS) -> dict[str, str]:
     }
 
 
-@dataclass(frozen=True)
-class Memory:
-    """A worker's memory in MiB."""
-
-    resident: float
-    # What it shares with others counted in part; Linux alone tells.
-    proportional: float | None
-
-
 class Server:
     """gunicorn with an application, on a port of this machine."""
 
@@ -83,31 +74,11 @@ class Server:
         """Return the worker processes."""
         return list(psutil.Process(self.process.pid).children())
 
-    def cpu_seconds(self) -> float:
-        """Return the CPU time that the workers have used so far."""
-        times = [worker.cpu_times() for worker in self.workers()]
-        return sum(each.user + each.system for each in times)
-
-    def settle(self) -> None:
-        """Wait until the workers have done what was asked of them when the load stopped.
-
-        Sixteen logins take half a second, which would be the next measurement's.
-        """
-        deadline = time.monotonic() + SETTLE_TIMEOUT
-        before = -1.0
-        while (now := self.cpu_seconds()) > before + 0.01 and time.monotonic() < deadline:
-            before = now
-            time.sleep(0.2)
-
-    def memory(self) -> list[Memory]:
-        """Return what each worker holds."""
-        return [_memory(worker) for worker in self.workers()]
-
     def wait(self, path: str) -> None:
-        """Wait until the server answers at `path`.
+        """Wait until the server answers a request for `path`.
 
         Raises:
-            ServerError: it ended, or does not answer in time.
+            ServerError: the server ended, or did not answer in time.
         """
         deadline = time.monotonic() + START_TIMEOUT
         while time.monotonic() < deadline:
@@ -120,7 +91,7 @@ class Server:
                 return
             client.close()
             time.sleep(0.1)
-        raise ServerError(f"gunicorn does not answer after {START_TIMEOUT:.0f} seconds.")
+        raise ServerError(f"gunicorn did not answer within {START_TIMEOUT:.0f} seconds.")
 
     def stop(self) -> None:
         """Stop the server and all its workers."""
@@ -134,10 +105,10 @@ class Server:
 
 @contextmanager
 def serving(application: str, environment: dict[str, str]) -> Iterator[Server]:
-    """Run gunicorn as in production, with `application`, for the length of a `with` block.
+    """Run an application under gunicorn, as in production, for the length of a `with` block.
 
-    It logs as in production too, to nowhere. In a process group of its own, it does not see
-    Ctrl-C: it is stopped by us.
+    It writes the same log as in production, but to /dev/null. It runs in a process group of its
+    own, so Ctrl-C does not reach it: the end of the block stops it.
     """
     with socket.create_server(("127.0.0.1", 0), backlog=2048) as listener:
         descriptor, port = listener.fileno(), listener.getsockname()[1]
@@ -160,10 +131,10 @@ def serving(application: str, environment: dict[str, str]) -> Iterator[Server]:
 
 
 def migrate(url: str) -> None:
-    """Bring the database at `url` up to date.
+    """Migrate the database at `url`.
 
     Raises:
-        ServerError: that failed; says why.
+        ServerError: a migration failed; the message says why.
     """
     result = subprocess.run(
         [sys.executable, "manage.py", "migrate", "--no-input", "--verbosity=0"],
@@ -178,9 +149,23 @@ def migrate(url: str) -> None:
         raise ServerError(f"The database could not be migrated: {said[-1]}")
 
 
-def _memory(process: psutil.Process) -> Memory:
+@contextmanager
+def connected_to(url: str) -> Iterator[None]:
+    """Let Django use the database at `url`, in this thread, for the length of a `with` block.
+
+    Statements may take as long as they need.
+    """
+    usual = connections[DEFAULT_DB_ALIAS]
+    parts = conninfo_to_dict(url)
+    names = {"HOST": "host", "PORT": "port", "USER": "user", "PASSWORD": "password"}
+    place = {name: parts.get(part, "") for name, part in names.items()}
+    place["NAME"] = parts["dbname"]
+    other = DatabaseWrapper({**usual.settings_dict, **place, "OPTIONS": {}}, DEFAULT_DB_ALIAS)
+    connections[DEFAULT_DB_ALIAS] = other
     try:
-        proportional = process.memory_full_info().pss / 2**20
-    except (AttributeError, psutil.AccessDenied):
-        proportional = None
-    return Memory(process.memory_info().rss / 2**20, proportional)
+        other.ensure_connection()
+        other.connection.patience = None
+        yield
+    finally:
+        other.close()
+        connections[DEFAULT_DB_ALIAS] = usual

@@ -19,7 +19,8 @@ from bookings.availability.search import search
 from bookings.availability.terms import terms_of
 from bookings.models import Booking, BookingEvent, Slot
 from bookings.services import TRANSITIONS
-from bookit.tools.demo import fill_with_demo
+from bookit.tools.demo.fill import fill_with_demo
+from bookit.tools.demo.reader import read_town
 from bookit.tools.management.commands.seed_demo import Command
 from catalog.models import Calendar, OpeningHours, Service, TimeOff
 from catalog.tests.factories import ServiceFactory
@@ -34,15 +35,16 @@ MOMENTS = [
     datetime(2026, 12, 26, 23, 59, 59, tzinfo=UTC),
     datetime(2027, 3, 28, 0, 59, tzinfo=UTC),  # a minute before the clocks go forward
 ]
-ACCOUNTS = Command.accounts
+TOWN = read_town()
+ACCOUNTS = Command().accounts
 
 
 def fill(at=SATURDAY):
-    fill_with_demo(at=at, say=lambda line: None)
+    fill_with_demo(TOWN, at=at, say=lambda line: None)
 
 
 def seed(**options):
-    """Run the command as somebody at a terminal does."""
+    """Run the command as from a terminal."""
     out = StringIO()
     command = Command(stdout=out)
     command._called_from_command_line = True
@@ -51,7 +53,7 @@ def seed(**options):
 
 
 def digest():
-    """Return a fingerprint of all that a client can see of the town."""
+    """Return a fingerprint of everything that clients can see of the town."""
     rows = [
         *User.objects.order_by("id").values_list("id", "name", "email", "role", "created_at"),
         *Calendar.objects.order_by("id").values_list("id", "name", "provider_id", "created_at"),
@@ -70,7 +72,7 @@ def digest():
             *("notes", "updated_at"),
         ),
         *(
-            # Slots have new ids each time.
+            # Slots get new ids each time.
             (event.booking_id, event.type, event.at, {**event.data, "slot_id": None})
             for event in BookingEvent.objects.order_by("id")
         ),
@@ -80,7 +82,7 @@ def digest():
 
 
 def seen_at(at):
-    """Return what the town looks like at `at`, and leave nothing of it in the database."""
+    """Return the town as it is at `at`, and leave the database empty."""
     with transaction.atomic():
         fill(at)
         services = list(Service.objects.all())
@@ -107,14 +109,14 @@ def seen_at(at):
     return town
 
 
-# Once for all the tests that only look at it.
+# Filled once for all tests that only read it.
 @pytest.fixture(scope="module", params=MOMENTS, ids=str)
 def town(request, django_db_setup, django_db_blocker):
     with django_db_blocker.unblock():
         return seen_at(request.param)
 
 
-def test_there_is_something_of_everything(town):
+def test_the_town_has_some_of_everything(town):
     states = Counter(booking.status for booking in town.bookings)
     assert set(states) == set(Status)
     assert states.most_common(1)[0][0] == Status.COMPLETED
@@ -132,7 +134,7 @@ def test_there_is_something_of_everything(town):
     assert set(comments.values()) == {1}
 
 
-def test_there_are_open_hours_specialists_and_classes(town):
+def test_services_have_open_hours_or_specialists_or_classes(town):
     kinds = Counter((service.mode, service.capacity > 1) for service in town.services)
     assert kinds["open", False] > 15
     assert kinds["slots", False] == 3
@@ -150,7 +152,7 @@ def test_there_are_open_hours_specialists_and_classes(town):
     )
 
 
-def test_the_next_class_is_full_and_of_another_one_a_seat_is_held(town):
+def test_the_next_class_is_full_and_a_seat_of_the_one_after_it_is_held(town):
     taken = Counter(booking.slot_id for booking in town.bookings if booking.active)
     vinyasa = sorted(
         (slot for slot in town.slots if slot.service.title == "Vinyasa Yoga"),
@@ -163,7 +165,7 @@ def test_the_next_class_is_full_and_of_another_one_a_seat_is_held(town):
     assert hold.created_at <= town.at < hold.hold_expires_at
 
 
-def test_somebody_has_a_week_off_and_slots_on_days_off_are_cancelled(town):
+def test_a_provider_has_a_week_off_and_slots_during_time_off_are_cancelled(town):
     lengths = [off.end_time - off.start_time for off in town.time_off]
     assert max(lengths) >= timedelta(days=6, hours=23)
     cancelled = {slot.pk for slot in town.slots if slot.status == "cancelled"}
@@ -173,7 +175,7 @@ def test_somebody_has_a_week_off_and_slots_on_days_off_are_cancelled(town):
         assert opening.is_off(slot.start_time, slot.end_time) == (slot.pk in cancelled)
 
 
-def test_every_booking_has_the_history_of_its_state(town):
+def test_the_history_of_every_booking_leads_to_its_status(town):
     for booking in town.bookings:
         history = town.histories[booking.pk]
         first, last = history[0], history[-1]
@@ -196,7 +198,7 @@ def test_every_booking_has_the_history_of_its_state(town):
                 assert after.data["was"] == {"status": before.data["status"]}
 
 
-def test_what_is_past_is_over_and_what_is_ahead_is_not(town):
+def test_past_bookings_are_over_and_future_ones_are_not(town):
     for booking in town.bookings:
         if booking.status in (Status.PENDING, Status.HELD):
             assert booking.start_time > town.at
@@ -226,7 +228,7 @@ def test_every_booking_is_in_a_slot_or_on_the_grid_of_its_opening_hours(town):
             )
 
 
-def test_every_booking_keeps_to_the_rules_of_its_service(town):
+def test_every_booking_follows_the_rules_of_its_service(town):
     for booking in town.bookings:
         service = booking.service
         ahead = booking.start_time - booking.created_at
@@ -237,7 +239,7 @@ def test_every_booking_keeps_to_the_rules_of_its_service(town):
         assert 1 <= booking.seat <= service.capacity
 
 
-def test_nobody_is_in_two_places_at_once(town):
+def test_no_customer_is_in_two_places_at_once(town):
     periods = defaultdict(list)
     for booking in town.bookings:
         if booking.active:
@@ -246,7 +248,7 @@ def test_nobody_is_in_two_places_at_once(town):
         assert all(before[1] <= after[0] for before, after in pairwise(sorted(taken)))
 
 
-def test_ratings_are_those_of_the_reviews(town):
+def test_the_ratings_of_a_service_match_its_reviews(town):
     ratings = defaultdict(list)
     for review in town.reviews:
         ratings[review.service_id].append(review.rating)
@@ -255,7 +257,7 @@ def test_ratings_are_those_of_the_reviews(town):
         assert service.rating_count == len(ratings[service.pk])
 
 
-def test_reviews_are_of_completed_bookings_by_those_who_came(town):
+def test_customers_review_their_completed_bookings_only(town):
     for review in town.reviews:
         assert review.booking.status == Status.COMPLETED
         assert review.user_id == review.booking.user_id
@@ -263,7 +265,7 @@ def test_reviews_are_of_completed_bookings_by_those_who_came(town):
         assert review.booking.end_time < review.created_at < town.at
 
 
-def test_the_documented_accounts_find_something_to_do(town):
+def test_the_shown_accounts_have_bookings_to_work_with(town):
     of_ana = [booking for booking in town.bookings if booking.user.email == "ana@example.com"]
     reviewed = {review.booking_id for review in town.reviews}
     assert any(booking.status == Status.PENDING for booking in of_ana)
@@ -297,7 +299,7 @@ def test_a_second_run_changes_nothing_and_says_so():
 
 
 @pytest.mark.django_db
-def test_a_database_with_a_service_is_left_alone():
+def test_a_database_with_a_service_is_not_changed():
     ServiceFactory()
     assert "nothing was changed" in seed()
     assert Service.objects.count() == 1
@@ -305,14 +307,14 @@ def test_a_database_with_a_service_is_left_alone():
 
 
 @pytest.mark.django_db
-def test_somebody_who_has_one_of_the_addresses_keeps_it():
+def test_a_database_with_one_of_the_addresses_is_not_changed():
     UserFactory(email="rui@example.com")
     assert "rui@example.com has an account already." in seed()
     assert User.objects.count() == 1
 
 
 @pytest.mark.django_db
-def test_all_of_it_is_stored_or_nothing():
+def test_a_failure_stores_nothing():
     with (
         patch.object(Review.objects, "bulk_create", side_effect=RuntimeError),
         pytest.raises(RuntimeError),
@@ -324,7 +326,7 @@ def test_all_of_it_is_stored_or_nothing():
 
 @pytest.mark.django_db
 @pytest.mark.real_passwords
-def test_it_takes_a_moment_and_then_the_documented_accounts_can_sign_in(api):
+def test_seeding_takes_seconds_and_the_shown_accounts_can_sign_in(api):
     started = process_time()
     seed()
     assert process_time() - started < 10

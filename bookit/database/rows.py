@@ -1,0 +1,45 @@
+"""Rows of a statement, without the layers of Django's cursors."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeVar, overload
+
+from django.db import DEFAULT_DB_ALIAS, connections
+from psycopg.rows import BaseRowFactory, tuple_row
+
+Row = TypeVar("Row")
+Parameters = Sequence[Any] | Mapping[str, Any]
+
+
+@overload
+def fetch(text: str, parameters: Parameters, *, using: str = ...) -> list[tuple[Any, ...]]: ...
+
+
+@overload
+def fetch(
+    text: str, parameters: Parameters, row: BaseRowFactory[Row], *, using: str = ...
+) -> list[Row]: ...
+
+
+def fetch(
+    text: str, parameters: Parameters, row: Any = tuple_row, *, using: str = DEFAULT_DB_ALIAS
+) -> list[Any]:
+    """Run one statement on Django's connection, in its transaction, and return the rows.
+
+    Hot paths use it for every statement: it saves the layers of Django's cursor. Where the queries
+    of a connection are counted or logged, it uses that cursor, so that they are seen.
+
+    Args:
+        row: makes the rows, such as `psycopg.rows.namedtuple_row` or `class_row(...)`.
+    """
+    connection: Any = connections[using]
+    if connection.force_debug_cursor or connection.execute_wrappers:
+        with connection.cursor() as cursor:
+            cursor.execute(text, parameters)
+            cursor.cursor.row_factory = row
+            return list(cursor.fetchall())
+    connection.validate_no_broken_transaction()
+    connection.close_if_health_check_failed()
+    connection.ensure_connection()
+    with connection.wrap_database_errors:
+        cursor = connection.connection.cursor(row_factory=row)
+        return list(cursor.execute(text, parameters).fetchall())

@@ -1,0 +1,41 @@
+"""The SQL that BookIt runs for the measured requests, taken from the apps.
+
+The reference and pgbench run the same statements. Parameters are written `%(name)s`.
+"""
+
+from accounts.authentication import ACTIVE_USER
+from bookings import seats
+from bookings.availability import search, terms
+from bookings.viewsets import OWN_BOOKINGS
+from bookit.api.pagination import DEFAULT_LIMIT
+from bookit.database.prepared import Parameter, Prepared
+from catalog.models import Service
+from catalog.serializers import ServiceSerializer
+from catalog.viewsets import ACTIVE_SERVICES
+
+SERVICE = Prepared(
+    lambda: Service.objects.order_by().filter(pk=Parameter("service_id", Service._meta.pk)),
+    ServiceSerializer.rows,
+)
+
+
+def statements() -> dict[str, str]:
+    """Return the statements by name. To write them, Django may ask the database for its version."""
+    return {
+        "signed_in": _named(ACTIVE_USER, ACTIVE_USER.text),
+        "service": _named(SERVICE, f"{SERVICE.text} LIMIT 1"),
+        "services": _named(ACTIVE_SERVICES, f"{ACTIVE_SERVICES.text} LIMIT {DEFAULT_LIMIT}"),
+        "services_count": _named(ACTIVE_SERVICES, ACTIVE_SERVICES.count_text),
+        "bookings": _named(OWN_BOOKINGS, f"{OWN_BOOKINGS.text} LIMIT {DEFAULT_LIMIT}"),
+        "bookings_count": _named(OWN_BOOKINGS, OWN_BOOKINGS.count_text),
+        "terms_at_start": terms.AT_START,
+        "terms": terms.OF_SERVICES,
+        "create": seats.CREATE_IN_SERVICE,
+        "taken": search.TAKEN,
+        "slots": search.SLOTS,
+    }
+
+
+def _named(query: Prepared, text: str) -> str:
+    """Return the text of a prepared query with the names of its parameters."""
+    return text % tuple(f"%({parameter.name})s" for parameter in query.parameters)

@@ -1,0 +1,50 @@
+"""What the workers of a web server use: CPU time and memory."""
+
+import time
+from dataclasses import dataclass
+
+import psutil
+
+from bookit.runtime.servers import Server
+
+SETTLE_TIMEOUT = 10.0
+
+
+@dataclass(frozen=True)
+class Memory:
+    """The memory of a worker in MiB."""
+
+    resident: float
+    # Memory that it shares with others counts in part. Only Linux tells.
+    proportional: float | None
+
+
+def cpu_seconds(server: Server) -> float:
+    """Return the CPU time that the workers have used so far."""
+    times = [worker.cpu_times() for worker in server.workers()]
+    return sum(each.user + each.system for each in times)
+
+
+def settle(server: Server) -> None:
+    """Wait until the workers have finished the requests that were open when the load stopped.
+
+    Sixteen logins take half a second, which would otherwise count in the next measurement.
+    """
+    deadline = time.monotonic() + SETTLE_TIMEOUT
+    before = -1.0
+    while (now := cpu_seconds(server)) > before + 0.01 and time.monotonic() < deadline:
+        before = now
+        time.sleep(0.2)
+
+
+def memory(server: Server) -> list[Memory]:
+    """Return the memory of each worker."""
+    return [_memory(worker) for worker in server.workers()]
+
+
+def _memory(process: psutil.Process) -> Memory:
+    try:
+        proportional = process.memory_full_info().pss / 2**20
+    except (AttributeError, psutil.AccessDenied):
+        proportional = None
+    return Memory(process.memory_info().rss / 2**20, proportional)

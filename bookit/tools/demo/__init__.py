@@ -1,0 +1,23 @@
+"""The demo: a made-up town, Porto Claro, and some weeks of bookings around today.
+
+`manage.py seed_demo` stores it. The town itself, with its people, businesses, prices and reviews,
+is text in `porto_claro/`; the README there explains how to change it. Its bookings are invented by
+chance from a fixed seed, so the same moment always gives the same town. The ids are the same too,
+except those of slots, opening hours and time off.
+
+The modules, each of which uses only those above it:
+
+    dates      weekdays and times of day, as the files write them
+    entries    what the files contain: a dataclass for each kind of table
+    town       all files together, and the rules that concern more than one of them
+    reader     reads the files; a mistake becomes an error that names the file and the entry
+    chance     random moments and ids
+    window     the days for which bookings are invented
+    people     stores the users
+    calendars  stores the calendars and their services
+    timetable  stores time off and slots
+    drafts     invents a single booking and its history
+    planning   decides which times are booked, and stores the bookings
+    reviewing  stores the reviews
+    fill       runs all of this, in one transaction
+"""

@@ -1,0 +1,105 @@
+"""Calendars and their services."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from uuid import UUID
+
+from django.db import IntegrityError
+
+from accounts.models import User
+from bookings.availability.terms import Terms
+from bookings.models import Slot
+from bookit.errors import ServiceError
+from bookit.tools.demo.chance import Chance
+from bookit.tools.demo.entries import CalendarEntry, Entry, ServiceEntry, TownError
+from bookit.tools.demo.people import People
+from bookit.tools.demo.town import Town
+from catalog.models import Calendar, Service
+from catalog.services import create_calendar, create_service
+
+
+@dataclass(eq=False)
+class StoredService:
+    """A service that was stored, and when it can be booked.
+
+    Args:
+        calendar: the entry of the calendar that the service is on.
+        slots: the scheduled slots by their starts, in order.
+        seats_left: the ids of slots for which the number of seats left is decided in advance.
+        free: starts that nobody has booked.
+        terms: read once the slots and all time off are stored.
+    """
+
+    entry: ServiceEntry
+    calendar: CalendarEntry
+    service: Service
+    slots: dict[datetime, Slot] = field(default_factory=dict)
+    seats_left: dict[UUID, int] = field(default_factory=dict)
+    free: list[datetime] = field(default_factory=list)
+    terms: Terms = field(init=False)
+
+    def blocked(self, start: datetime) -> tuple[datetime, datetime]:
+        """Return the time that a booking takes, buffers included."""
+        terms = self.terms
+        return start - terms.buffer_before, start + terms.duration + terms.buffer_after
+
+
+@dataclass(eq=False)
+class StoredCalendar:
+    """A calendar that was stored."""
+
+    entry: CalendarEntry
+    calendar: Calendar
+    provider: User
+    services: list[StoredService]
+
+
+def store_calendars(town: Town, people: People, chance: Chance) -> list[StoredCalendar]:
+    """Store all calendars and services, in the hours after their providers joined."""
+    stored: list[StoredCalendar] = []
+    for business in town.businesses:
+        provider = people.providers[business.email]
+        at = provider.created_at + timedelta(hours=1)
+        for entry in business.calendars:
+            with named_in_errors(entry):
+                calendar = create_calendar(
+                    actor=provider,
+                    at=at,
+                    id=chance.uuid(at),
+                    name=entry.name,
+                    timezone=chance.tz.key,
+                    opening_hours=[span._asdict() for span in entry.spans],
+                )
+            stored.append(StoredCalendar(entry, calendar, provider, []))
+            for service in entry.services:
+                at += timedelta(minutes=chance.random.randint(4, 15))
+                with named_in_errors(service):
+                    row = create_service(
+                        actor=provider,
+                        at=at,
+                        id=chance.uuid(at),
+                        calendar_id=calendar.pk,
+                        currency=town.settings.currency,
+                        **service.columns,
+                    )
+                stored[-1].services.append(StoredService(service, entry, row))
+    return stored
+
+
+@contextmanager
+def named_in_errors(entry: Entry) -> Iterator[None]:
+    """Name an entry in the error if BookIt refuses to store what the entry says.
+
+    Raises:
+        TownError: a service or a constraint refused.
+    """
+    try:
+        yield
+    except ServiceError as error:
+        reasons = [message for messages in (error.errors or {}).values() for message in messages]
+        raise TownError(entry.source, " ".join(reasons) or error.detail) from error
+    except IntegrityError as error:
+        refusal = str(error).splitlines()[0]
+        raise TownError(entry.source, f"The database refuses this: {refusal}.") from error

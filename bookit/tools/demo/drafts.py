@@ -1,0 +1,274 @@
+"""A single booking: who makes it, when, and what happens to it until now."""
+
+from collections.abc import Iterator, Sequence
+from copy import copy
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from django.conf import settings
+from django.db.backends.postgresql.psycopg_any import DateTimeTZRange
+
+from bookings.events import state
+from bookings.models import Booking, BookingEvent
+from bookings.services import EVENT_OF
+from bookit.tools.demo.calendars import StoredService
+from bookit.tools.demo.chance import Chance
+from bookit.tools.demo.people import Customer
+
+Status = Booking.Status
+
+# Bookings that were made this recently are still pending, unless they have started.
+UNANSWERED = timedelta(hours=8)
+
+# Nobody books or cancels later than this before the start, even if the service allows it.
+LEAST_NOTICE_MINUTES = 30
+
+
+@dataclass(frozen=True)
+class Step:
+    """Something that happens to a booking, and the status that it has from then on."""
+
+    type: BookingEvent.Type
+    status: Status
+    at: datetime
+    actor_id: UUID | None
+    reason: str = ""
+
+
+@dataclass
+class Draft:
+    """A booking that is being invented.
+
+    Args:
+        steps: what happens to it, in order.
+        moved_from: its first start, if it is moved.
+    """
+
+    booking: Booking
+    customer: Customer
+    service: StoredService
+    steps: list[Step]
+    moved_from: datetime | None = None
+
+    @property
+    def frees_its_seat(self) -> bool:
+        """Whether somebody else can have its seat after the last step."""
+        return self.booking.status not in Booking.ACTIVE
+
+    def events(self) -> Iterator[BookingEvent]:
+        """Yield the booking's history, as `bookings.services` would have recorded it."""
+        booking = copy(self.booking)
+        length = booking.end_time - booking.start_time
+        if self.moved_from is not None:
+            booking.start_time, booking.end_time = self.moved_from, self.moved_from + length
+        for step in self.steps:
+            more: dict[str, Any] = {"reason": step.reason} if step.reason else {}
+            if step.type == BookingEvent.Type.RESCHEDULED:
+                was = state(booking)
+                more["was"] = {
+                    "start_time": was["start_time"],
+                    "end_time": was["end_time"],
+                    "slot_id": None,  # The demo does not record the slot that it was moved from.
+                }
+                booking.start_time = self.booking.start_time
+                booking.end_time = self.booking.end_time
+            elif step is not self.steps[0]:
+                more["was"] = {"status": str(booking.status)}
+            booking.status = step.status
+            yield BookingEvent(
+                booking_id=booking.pk,
+                type=step.type,
+                actor_id=step.actor_id,
+                at=step.at,
+                data={**state(booking), **more},
+            )
+
+
+class Drafter:
+    """Invents bookings.
+
+    Args:
+        reasons: what providers say when they cancel.
+        at: the present; nothing happens after it.
+    """
+
+    def __init__(self, chance: Chance, reasons: Sequence[str], *, at: datetime) -> None:
+        self.chance, self.random = chance, chance.random
+        self.reasons = reasons
+        self.at = at
+
+    def draft(
+        self,
+        service: StoredService,
+        start: datetime,
+        customers: list[Customer],
+        *,
+        earliest: datetime | None = None,
+        days_apart: int | None = None,
+        certain: bool = False,
+        held: bool = False,
+    ) -> Draft | None:
+        """Invent a booking of seat 1 by one of `customers`; return None if none of them can come.
+
+        Args:
+            earliest: the booking is made after this.
+            days_apart: the days between it and the customer's other visits; by default the usual
+                number.
+            certain: nobody cancels it.
+            held: it is a hold that was just made.
+        """
+        row = service.service
+        if held:
+            earliest = self.at - settings.HOLD_TIME / 4
+        made = self._made(service, start, earliest)
+        if made is None:
+            return None
+        end = start + timedelta(minutes=row.duration_minutes)
+        customer = self._customer(service, start, end, made, customers, days_apart)
+        if customer is None:
+            return None
+        booking = self._booking(service, start, customer, made)
+        if held:
+            booking.hold_expires_at = made + settings.HOLD_TIME
+            steps = [Step(BookingEvent.Type.HELD, Status.HELD, made, customer.user.pk)]
+        else:
+            steps = self._steps(booking, certain=certain)
+        booking.status = steps[-1].status
+        draft = Draft(booking, customer, service, steps)
+        customer.visits[service.calendar].append(start.date())
+        if not draft.frees_its_seat:
+            customer.busy.append((start, end))
+        return draft
+
+    def _made(
+        self, service: StoredService, start: datetime, earliest: datetime | None
+    ) -> datetime | None:
+        """Return when a booking is made, or None if it cannot be made in time."""
+        row = service.service
+        notice = timedelta(minutes=max(row.min_notice_minutes, LEAST_NOTICE_MINUTES))
+        latest = min(self.at, start - notice)
+        made = self.chance.before(latest, days=4)
+        if made < start - timedelta(days=row.max_advance_days or 366):
+            return None
+        if earliest is not None and made <= earliest:
+            made = self.chance.between(earliest, latest)
+            if made <= earliest:
+                return None
+        return made
+
+    def _customer(
+        self,
+        service: StoredService,
+        start: datetime,
+        end: datetime,
+        made: datetime,
+        customers: list[Customer],
+        days_apart: int | None,
+    ) -> Customer | None:
+        """Return one of the customers who can come, by their weights."""
+        calendar = service.calendar
+        apart = days_apart or calendar.days_between_visits
+        candidates = [
+            customer
+            for customer in customers
+            if customer.user.created_at < made
+            and customer.can_come(calendar, start, end, days_apart=apart)
+        ]
+        if not candidates:
+            return None
+        return self.random.choices(candidates, [customer.weight for customer in candidates])[0]
+
+    def _booking(
+        self, service: StoredService, start: datetime, customer: Customer, made: datetime
+    ) -> Booking:
+        """Return a booking without a status."""
+        row, notes = service.service, service.calendar.notes
+        has_note = notes and self.random.random() < (0.12 if row.capacity == 1 else 0.03)
+        return Booking(
+            id=self.chance.uuid(made),
+            user=customer.user,
+            service=row,
+            calendar_id=row.calendar_id,
+            slot=service.slots.get(start),
+            seat=1,
+            start_time=start,
+            end_time=start + timedelta(minutes=row.duration_minutes),
+            blocked=DateTimeTZRange(*service.blocked(start)),
+            attendee_name=customer.child if service.entry.for_children else "",
+            notes=self.random.choice(notes) if has_note else "",
+            price=row.price,
+            currency=row.currency,
+            created_at=made,
+        )
+
+    def _steps(self, booking: Booking, *, certain: bool) -> list[Step]:
+        """Invent what happens to a booking from the moment it is made until now."""
+        service, start, end = booking.service, booking.start_time, booking.end_time
+        owner, provider = booking.user_id, service.calendar.provider_id
+        pending = service.requires_confirmation
+        steps: list[Step] = []
+
+        def then(status: Status, at: datetime, actor_id: UUID | None, reason: str = "") -> None:
+            kind = EVENT_OF[status] if steps else BookingEvent.Type.CREATED
+            steps.append(Step(kind, status, at, actor_id, reason))
+
+        then(Status.PENDING if pending else Status.CONFIRMED, booking.created_at, owner)
+        # The clock runs once a minute, see `bookings.clock`.
+        delay = timedelta(seconds=self.random.randint(1, 59))
+        over = end + delay <= self.at
+        # Below 0.07 it expires without an answer, below 0.15 it is cancelled, and below 0.18 the
+        # customer does not come.
+        fate = 1.0 if certain else self.random.random()
+        if pending:
+            if fate < 0.07 and over:
+                then(Status.EXPIRED, start + delay, None)
+                return steps
+            if booking.created_at > self.at - UNANSWERED and start > self.at:
+                return steps
+            confirmed = self.chance.after(booking.created_at, hours=10)
+            if confirmed >= start:
+                confirmed = self.chance.between(booking.created_at, start)
+            if confirmed >= self.at:
+                return steps
+            then(Status.CONFIRMED, confirmed, provider)
+        if 0.07 <= fate < 0.15:
+            latest = min(self.at, start - self._cancellation_notice(booking))
+            if latest > steps[-1].at:
+                by_provider = service.capacity == 1 and self.random.random() < 0.2
+                then(
+                    Status.CANCELLED,
+                    self.chance.between(steps[-1].at, latest),
+                    provider if by_provider else owner,
+                    self.random.choice(self.reasons) if by_provider else "",
+                )
+                return steps
+        if over and 0.15 <= fate < 0.18:
+            then(Status.NO_SHOW, start + timedelta(minutes=10) + delay, provider)
+        elif over:
+            then(Status.COMPLETED, end + delay, None)
+        return steps
+
+    def move(self, draft: Draft) -> None:
+        """Let a booking first have been at another time: at a start near it that nobody booked."""
+        booking, steps = draft.booking, draft.steps
+        ended = steps[-1].status not in (Status.PENDING, Status.CONFIRMED)
+        number = len(steps) - 1 if ended else len(steps)
+        before = steps[number - 1]
+        until = steps[-1].at if ended else self.at
+        notice = self._cancellation_notice(booking)
+        for start in draft.service.free:
+            latest = min(until, booking.start_time - notice, start - notice)
+            near = abs(start - booking.start_time) < timedelta(days=6)
+            if near and before.at + timedelta(hours=1) < latest:
+                draft.service.free.remove(start)
+                draft.moved_from = start
+                moved = self.chance.between(before.at, latest)
+                kind = BookingEvent.Type.RESCHEDULED
+                steps.insert(number, Step(kind, before.status, moved, booking.user_id))
+                return
+
+    def _cancellation_notice(self, booking: Booking) -> timedelta:
+        minutes = booking.service.cancellation_notice_minutes
+        return timedelta(minutes=max(minutes, LEAST_NOTICE_MINUTES))

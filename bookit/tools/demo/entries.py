@@ -1,0 +1,253 @@
+"""What the town's files contain: a dataclass for each kind of table, a field for each key.
+
+The fields are the format: `reader` accepts exactly these keys and types. `porto_claro/README.md`
+explains each of them.
+"""
+
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any
+from unicodedata import normalize
+from zoneinfo import ZoneInfo
+
+from django.core.exceptions import ValidationError
+from django.db.models import Model
+
+from accounts.models import User
+from bookit.tools.demo.dates import WeeklyHours, WeeklySessions, WeekTime, YearDay
+from catalog.models import Calendar, Service, TimeOff
+from catalog.opening import Span, is_endless
+from reviews.models import Review
+
+
+class TownError(Exception):
+    """A file of the demo town contains a mistake.
+
+    Args:
+        source: the file, and the entry in it.
+        mistake: what is wrong, and what to write instead.
+    """
+
+    def __init__(self, source: str, mistake: str) -> None:
+        super().__init__(f"{source}: {mistake}")
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Entry:
+    """A table in a file.
+
+    Args:
+        source: the file, and where the table is in it; messages name it.
+    """
+
+    source: str
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class PasswordsEntry(Entry):
+    """The passwords, one for each role."""
+
+    admin: str
+    user: str
+    provider: str
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class SettingsEntry(Entry):
+    """The whole of `town.toml`: what applies to everybody."""
+
+    timezone: ZoneInfo
+    currency: str
+    seed: int
+    holidays: tuple[YearDay, ...]
+    cancellation_reasons: tuple[str, ...]
+    shown_accounts: tuple[str, ...]
+    passwords: PasswordsEntry
+
+    def __post_init__(self) -> None:
+        """Refuse an unknown currency, and an empty list of reasons to choose from."""
+        _check(Service, currency=self.currency)
+        if not self.cancellation_reasons:
+            raise ValueError("cancellation_reasons needs at least one reason.")
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class PersonEntry(Entry):
+    """A user whose address does not follow from their name."""
+
+    name: str
+    email: str
+
+    def __post_init__(self) -> None:
+        """Refuse what the user's columns refuse."""
+        _check(User, name=self.name, email=self.email)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class MainCustomerEntry(PersonEntry):
+    """The customer whose account is shown."""
+
+    regular_at: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class PeopleEntry(Entry):
+    """The whole of `people.toml`: everybody except the owners of businesses."""
+
+    admin: PersonEntry
+    main_customer: MainCustomerEntry
+    women: tuple[str, ...]
+    men: tuple[str, ...]
+    children: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        """Refuse names without an address, and an empty list of names to choose from."""
+        for name in self.women + self.men:
+            try:
+                _check(User, name=name, email=email_of(name))
+            except ValidationError:
+                raise ValueError(f'The name "{name}" gives no mail address.') from None
+        if not self.children:
+            raise ValueError("children needs at least one name.")
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ReviewEntry(Entry):
+    """A review that a customer may write."""
+
+    rating: int
+    comment: str
+
+    def __post_init__(self) -> None:
+        """Refuse what the review's columns refuse."""
+        _check(Review, rating=self.rating, comment=self.comment)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class TimeOffEntry(Entry):
+    """A period in which a calendar is closed."""
+
+    week: int
+    starts: WeekTime
+    ends: WeekTime
+    reason: str
+
+    def __post_init__(self) -> None:
+        """Refuse what the columns of time off refuse, and an end before the start."""
+        _check(TimeOff, reason=self.reason)
+        if self.ends <= self.starts:
+            raise ValueError("It must end after it starts, in the same week.")
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ServiceEntry(Entry):
+    """A service. The fields that have the name of one of its columns set that column."""
+
+    title: str
+    category: str
+    price: Decimal
+    duration_minutes: int
+    description: str
+    # None leaves the default of the column.
+    mode: str | None = None
+    capacity: int | None = None
+    requires_confirmation: bool | None = None
+    is_active: bool | None = None
+    step_minutes: int | None = None
+    buffer_before_minutes: int | None = None
+    buffer_after_minutes: int | None = None
+    min_notice_minutes: int | None = None
+    max_advance_days: int | None = None
+    cancellation_notice_minutes: int | None = None
+    # The rest says how the demo books it.
+    sessions: tuple[WeeklySessions, ...] = ()
+    next_session_full: bool = False
+    share: int = 1
+    for_children: bool = False
+    reviews: tuple[ReviewEntry, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Refuse what the service's columns refuse, and what the demo could not book."""
+        _check(Service, **self.columns)
+        if self.share < 1:
+            raise ValueError("share must be at least 1.")
+        has_slots = self.mode == Service.Mode.SLOTS and self.is_active is not False
+        if self.next_session_full and not (has_slots and self.sessions):
+            raise ValueError('next_session_full needs mode = "slots" and sessions.')
+
+    @property
+    def columns(self) -> dict[str, Any]:
+        """The columns of the service that this entry sets."""
+        columns = {field.name for field in Service._meta.fields}
+        return {
+            name: value
+            for name, value in vars(self).items()
+            if name in columns and value is not None
+        }
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class CalendarEntry(Entry):
+    """A calendar with its services, and how busy it is."""
+
+    name: str
+    opening_hours: tuple[WeeklyHours, ...]
+    services: tuple[ServiceEntry, ...]
+    demand: float
+    regulars: int
+    days_between_visits: int
+    men_only: bool = False
+    time_off: tuple[TimeOffEntry, ...] = ()
+    notes: tuple[str, ...] = ()
+    reviews: tuple[ReviewEntry, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Refuse what the calendar's columns refuse, and what the demo could not book."""
+        _check(Calendar, name=self.name)
+        if is_endless(self.spans):
+            raise ValueError("opening_hours must not be empty, nor cover the whole week.")
+        if not self.services:
+            raise ValueError("A calendar needs at least one service.")
+        if not 0 <= self.demand <= 1:
+            raise ValueError("demand must be a number from 0 to 1.")
+        if self.days_between_visits < 1:
+            raise ValueError("days_between_visits must be at least 1.")
+
+    @property
+    def spans(self) -> tuple[Span, ...]:
+        """The opening hours, one span after the other."""
+        return tuple(
+            Span(weekday, opens, closes)
+            for hours in self.opening_hours
+            for weekday in hours.weekdays
+            for opens, closes in hours.spans
+        )
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class BusinessEntry(Entry):
+    """The whole of a file in `businesses/`: an owner and their calendars."""
+
+    owner: str
+    email: str
+    calendars: tuple[CalendarEntry, ...]
+
+    def __post_init__(self) -> None:
+        """Refuse what the owner's columns refuse."""
+        _check(User, name=self.owner, email=self.email)
+
+
+def email_of(name: str) -> str:
+    """Return the address of a customer, without accents: `jose.sa@example.com` for José Sá."""
+    plain = normalize("NFKD", name).encode("ascii", "ignore").decode()
+    return f"{plain.lower().replace(' ', '.')}@example.com"
+
+
+def _check(model: type[Model], **columns: Any) -> None:
+    """Refuse values that the columns of a model refuse.
+
+    Raises:
+        ValidationError: with the messages of the model's own validators.
+    """
+    others = {field.name for field in model._meta.fields} - columns.keys()
+    model(**columns).clean_fields(exclude=others)

@@ -1,0 +1,125 @@
+"""Users: the admin, the providers and the customers."""
+
+from dataclasses import dataclass, field
+from datetime import date, datetime, timedelta
+
+from django.contrib.auth.hashers import make_password
+
+from accounts.models import User
+from bookit.tools.demo.chance import Chance
+from bookit.tools.demo.entries import CalendarEntry, email_of
+from bookit.tools.demo.town import Town
+from bookit.tools.demo.window import DAYS_BEHIND
+
+# How often the main customer books; the others have weights from 0.5 to 1.5.
+WEIGHT_OF_MAIN_CUSTOMER = 3.0
+
+# The time that customers need from one appointment to the next.
+WALK = timedelta(minutes=20)
+
+
+@dataclass
+class Customer:
+    """A customer, and where they are when.
+
+    Args:
+        child: the name under which they book a service for children.
+        weight: how often they book, compared with the others.
+        visits: the calendars that they visit regularly, and the days of their visits.
+        busy: the periods of their bookings.
+    """
+
+    user: User
+    is_man: bool
+    child: str
+    weight: float
+    visits: dict[CalendarEntry, list[date]] = field(default_factory=dict)
+    busy: list[tuple[datetime, datetime]] = field(default_factory=list)
+
+    def can_come(
+        self, calendar: CalendarEntry, start: datetime, end: datetime, *, days_apart: int
+    ) -> bool:
+        """Return whether they visit a calendar, are due for a visit, and are free."""
+        visits = self.visits.get(calendar)
+        if visits is None:
+            return False
+        return all(abs((start.date() - day).days) >= days_apart for day in visits) and all(
+            end + WALK <= begins or ends + WALK <= start for begins, ends in self.busy
+        )
+
+
+@dataclass(frozen=True)
+class People:
+    """Everybody except the admin.
+
+    Args:
+        providers: the owners of businesses, by address.
+        customers: the main customer is the first.
+    """
+
+    providers: dict[str, User]
+    customers: list[Customer]
+
+    @property
+    def main_customer(self) -> Customer:
+        """The customer whose account is shown."""
+        return self.customers[0]
+
+
+def store_people(town: Town, chance: Chance, *, at: datetime) -> People:
+    """Store all users, and choose the regulars of each calendar."""
+    # Each password is hashed once, not for each user, because hashing is slow on purpose.
+    hashes = {role: make_password(password) for role, password in town.passwords.items()}
+
+    def new_user(name: str, email: str, role: User.Role, *, days_ago: int) -> User:
+        joined = chance.same_day(at - timedelta(days=days_ago))
+        return User(
+            id=chance.uuid(joined),
+            name=name,
+            email=email,
+            role=role,
+            password=hashes[role],
+            timezone=chance.tz.key,
+            created_at=joined,
+        )
+
+    def new_customer(name: str, email: str, *, is_man: bool) -> Customer:
+        days_ago = chance.random.randint(60, 290)
+        return Customer(
+            user=new_user(name, email, User.Role.USER, days_ago=days_ago),
+            is_man=is_man,
+            child=f"{chance.random.choice(town.people.children)} {name.split()[-1]}",
+            weight=chance.random.uniform(0.5, 1.5),
+        )
+
+    admin, main_customer = town.people.admin, town.people.main_customer
+    users = [new_user(admin.name, admin.email, User.Role.ADMIN, days_ago=420)]
+    providers: dict[str, User] = {}
+    for business in town.businesses:
+        days_ago = chance.random.randint(300, 400)
+        providers[business.email] = new_user(
+            business.owner, business.email, User.Role.PROVIDER, days_ago=days_ago
+        )
+    customers = [
+        new_customer(main_customer.name, main_customer.email, is_man=False),
+        *(new_customer(name, email_of(name), is_man=False) for name in town.people.women),
+        *(new_customer(name, email_of(name), is_man=True) for name in town.people.men),
+    ]
+    customers[0].weight = WEIGHT_OF_MAIN_CUSTOMER
+    _choose_regulars(town, customers, chance, at)
+    users += [*providers.values(), *(customer.user for customer in customers)]
+    User.objects.bulk_create(users)
+    return People(providers, customers)
+
+
+def _choose_regulars(town: Town, customers: list[Customer], chance: Chance, at: datetime) -> None:
+    """Decide who visits which calendar, and when they came before the days that are covered."""
+    main_customer, *others = customers
+    for calendar in town.calendars:
+        eligible = [each for each in others if each.is_man or not calendar.men_only]
+        regulars = chance.random.sample(eligible, calendar.regulars)
+        if calendar.name in town.people.main_customer.regular_at:
+            regulars.append(main_customer)
+        for customer in regulars:
+            days_ago = DAYS_BEHIND + chance.random.randint(1, calendar.days_between_visits)
+            customer.visits[calendar] = [at.date() - timedelta(days=days_ago)]

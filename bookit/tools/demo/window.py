@@ -1,0 +1,24 @@
+"""The days that the demo covers, counted from today."""
+
+from collections.abc import Iterator
+from datetime import date, datetime, timedelta
+from zoneinfo import ZoneInfo
+
+# Bookings start on these days.
+DAYS_BEHIND, DAYS_AHEAD = 12, 10
+
+# Slots are published up to this many days ahead. They were all published before anybody booked
+# them: `Drafter` makes no booking more than about three weeks before the last moment to do so.
+DAYS_PUBLISHED, DAYS_SINCE_PUBLISHED = 42, 40
+
+
+def today(at: datetime, tz: ZoneInfo) -> date:
+    """Return the date that the town's clocks show."""
+    return at.astimezone(tz).date()
+
+
+def covered_days(at: datetime, tz: ZoneInfo, *, ahead: int = DAYS_AHEAD) -> Iterator[date]:
+    """Yield the days from `DAYS_BEHIND` before today to `ahead` after it."""
+    first = today(at, tz) - timedelta(days=DAYS_BEHIND)
+    for number in range(DAYS_BEHIND + ahead + 1):
+        yield first + timedelta(days=number)
