@@ -78,7 +78,7 @@ class User(AbstractBaseUser, PermissionsMixin):
     is_active = models.BooleanField(
         "active",
         default=True,
-        help_text="Inactive users cannot sign in; their tokens stop at once.",
+        help_text="Inactive users cannot sign in, and their tokens stop working at once.",
     )
     created_at = models.DateTimeField(db_default=Now(), editable=False)
 
@@ -102,7 +102,7 @@ class User(AbstractBaseUser, PermissionsMixin):
             models.UniqueConstraint(
                 fields=["email"],
                 name="user_email_unique",
-                violation_error_message="An account with this address exists already.",
+                violation_error_message="An account with this email address already exists.",
             ),
             models.CheckConstraint(
                 condition=models.Q(email=Lower("email")), name="user_email_lower_case"

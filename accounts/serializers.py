@@ -43,12 +43,14 @@ class UserSerializer(RowSerializer):
     },
 )
 class SessionSerializer(UserSerializer):
-    """A signed-in account with its tokens."""
+    """The signed-in user, with a pair of tokens."""
 
     access_token = serializers.CharField(read_only=True)
     refresh_token = serializers.CharField(read_only=True)
     token_type = serializers.ChoiceField(["Bearer"], read_only=True)
-    expires_in = serializers.IntegerField(read_only=True, help_text="Seconds.")
+    expires_in = serializers.IntegerField(
+        read_only=True, help_text="The lifetime of the access token in seconds."
+    )
 
     class Meta(UserSerializer.Meta):
         fields = [
@@ -110,7 +112,7 @@ class NameField(serializers.CharField):
     },
 )
 class RegisterSerializer(InputSerializer):
-    """What an account begins with."""
+    """The data of a new account."""
 
     ignored = frozenset(UserSerializer.Meta.fields)
 
@@ -122,7 +124,7 @@ class RegisterSerializer(InputSerializer):
 
 @example("Ana signs in", {"email": "ana@example.com", "password": "seven quiet otters"})
 class LoginSerializer(InputSerializer):
-    """Mail address and password."""
+    """An email address and a password."""
 
     # No format is asked for: a wrong one is just an unknown address.
     email = serializers.CharField(max_length=254)
@@ -130,7 +132,7 @@ class LoginSerializer(InputSerializer):
 
 
 @example(
-    "The token of the session",
+    "The refresh token of the session",
     {"refresh_token": "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9.e30.cmVmcmVzaA"},
 )
 class RefreshTokenSerializer(InputSerializer):
@@ -141,7 +143,7 @@ class RefreshTokenSerializer(InputSerializer):
 
 @example("Ana moves", {"timezone": "America/Sao_Paulo"})
 class ProfileSerializer(InputSerializer):
-    """What people change about themselves."""
+    """The fields of your own account that you can change."""
 
     ignored = frozenset(UserSerializer.Meta.fields)
 
@@ -151,19 +153,19 @@ class ProfileSerializer(InputSerializer):
 
 
 @example(
-    "A better one",
+    "A new password",
     {"current_password": "seven quiet otters", "new_password": "eight quiet otters"},
 )
 class PasswordChangeSerializer(InputSerializer):
-    """The password that is, and the one that shall be."""
+    """The current password and the new one."""
 
     current_password = PasswordField()
     new_password = PasswordField()
 
 
-@example("Ana publishes time from now on", {"role": "provider"})
+@example("Ana becomes a provider", {"role": "provider"})
 class UserChangeSerializer(InputSerializer):
-    """What admins change about an account."""
+    """The fields of an account that admins can change."""
 
     ignored = frozenset(UserSerializer.Meta.fields)
 

@@ -28,13 +28,13 @@ LONGEST_PASSWORD = 128
 
 
 class EmailTaken(Conflict):
-    """An account with this mail address exists already."""
+    """An account with this email address already exists."""
 
     code = "email_taken"
 
 
 class InvalidCredentials(Unauthenticated):
-    """The mail address or the password is wrong."""
+    """The email address or the password is wrong."""
 
     code = "invalid_credentials"
 
@@ -46,7 +46,7 @@ class TokenInvalid(Unauthenticated):
 
 
 class LastAdmin(Conflict):
-    """This is the last active admin: make somebody else one first."""
+    """This is the last active admin. Make another user an admin first."""
 
     code = "last_admin"
 
@@ -205,7 +205,7 @@ def change_password(
         LimitExceeded: too many wrong passwords were tried.
     """
     wrong = Invalid(
-        errors={"current_password": ["This is not the current password."]},
+        errors={"current_password": ["This is not your current password."]},
     )
     before = user.password
     guess = Guess(user=user, email=user.email, address=client.address)

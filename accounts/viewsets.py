@@ -50,12 +50,12 @@ class AuthViewSet(GenericViewSet):
 
     @extend_schema(
         tags=["Accounts"],
-        summary="Make an account and sign in",
+        summary="Create an account and sign in",
         responses={201: SessionSerializer},
         extensions=errors("email_taken"),
     )
     def register(self, request: Request) -> Response:
-        """Make an account with the role `user`."""
+        """Create an account with the role `user`."""
         signed_in = services.register(client=_client(request), at=timezone.now(), **self.checked())
         return Response(
             SessionSerializer.of(signed_in),
@@ -70,7 +70,7 @@ class AuthViewSet(GenericViewSet):
         extensions=errors("invalid_credentials"),
     )
     def login(self, request: Request) -> Response:
-        """Exchange mail address and password for a pair of tokens."""
+        """Exchange an email address and a password for a pair of tokens."""
         return Response(
             SessionSerializer.of(
                 services.log_in(client=_client(request), at=timezone.now(), **self.checked())
@@ -84,9 +84,9 @@ class AuthViewSet(GenericViewSet):
         extensions=errors("token_invalid"),
     )
     def refresh(self, request: Request) -> Response:
-        """Exchange a refresh token, once, for the next pair of tokens.
+        """Exchange a refresh token for a new pair of tokens. Each refresh token works only once.
 
-        Using it a second time ends the session: whoever holds the other copy is signed out too.
+        Using it a second time ends the session and revokes all of its refresh tokens.
         """
         return Response(SessionSerializer.of(services.refresh(at=timezone.now(), **self.checked())))
 
@@ -97,7 +97,7 @@ class AuthViewSet(GenericViewSet):
         extensions=errors("token_invalid"),
     )
     def logout(self, request: Request) -> Response:
-        """End the session that a refresh token belongs to."""
+        """End the session that the refresh token belongs to."""
         services.log_out(at=timezone.now(), **self.checked())
         return Response(status=204)
 
@@ -110,28 +110,28 @@ class MeViewSet(GenericViewSet):
     pagination_class = None
     input_classes = {"partial_update": ProfileSerializer, "password": PasswordChangeSerializer}
 
-    @extend_schema(tags=["Accounts"], summary="Show one's profile")
+    @extend_schema(tags=["Accounts"], summary="Show your profile")
     def retrieve(self, request: Request, *args: Any, **kwargs: Any) -> Response:
-        """Show the signed-in account."""
+        """Return the account of the signed-in user."""
         return self.shown(signed_in(request))
 
     @extend_schema(
         tags=["Accounts"],
-        summary="Change one's profile",
+        summary="Change your profile",
         responses=UserSerializer,
         extensions=errors("email_taken"),
     )
     def partial_update(self, request: Request) -> Response:
-        """Change name, mail address or time zone."""
+        """Change your name, email address or time zone."""
         user, changes = signed_in(request), self.checked()
         if changes.get("email", user.email) != user.email:
             # The answer tells whether the address has an account, as that of `register` does.
             SignInThrottle().allow_request(request, self)
         return self.shown(services.update_profile(user=user, changes=changes))
 
-    @extend_schema(tags=["Accounts"], summary="Change one's password", responses={204: None})
+    @extend_schema(tags=["Accounts"], summary="Change your password", responses={204: None})
     def password(self, request: Request) -> Response:
-        """Replace the password. Every refresh token of the account dies."""
+        """Change your password. All refresh tokens of the account are revoked."""
         services.change_password(user=signed_in(request), client=_client(request), **self.checked())
         return Response(status=204)
 
@@ -165,7 +165,10 @@ class UserViewSet(GenericViewSet):
         extensions=errors("last_admin"),
     )
     def partial_update(self, request: Request, pk: Any) -> Response:
-        """Change name, role or activity. A deactivated user's tokens stop at once."""
+        """Change an account's name or role, or whether it is active.
+
+        The tokens of a deactivated user stop working at once.
+        """
         return self.shown(
             services.update_user(
                 user_id=pk, actor=signed_in(request), changes=self.checked(), at=timezone.now()

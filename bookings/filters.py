@@ -16,13 +16,13 @@ class BookingFilter(filters.FilterSet):
     """By state, period, service and calendar."""
 
     status = CommaSeparatedChoices(
-        choices=Booking.Status.choices, help_text="One or more, comma-separated."
+        choices=Booking.Status.choices, help_text="One or more values, comma-separated."
     )
     service_id = filters.UUIDFilter(field_name="service")
     calendar_id = filters.UUIDFilter(field_name="calendar")
-    user_id = filters.UUIDFilter(field_name="user", help_text="Admins alone.")
+    user_id = filters.UUIDFilter(field_name="user", help_text="Admins only.")
     scope = filters.ChoiceFilter(
-        choices=[("provider", "bookings on one's calendars")], method="by_scope"
+        choices=[("provider", "bookings on your calendars")], method="by_scope"
     )
 
     class Meta:

@@ -319,14 +319,18 @@ class Occupancy(models.Model):
     down here what they take of a calendar: triggers in the migrations do, and let nobody else.
     """
 
-    id = models.UUIDField(primary_key=True, help_text="The slot's or the booking's.")
+    id = models.UUIDField(primary_key=True, help_text="The id of the slot or the booking.")
     calendar = models.ForeignKey(
         Calendar, on_delete=models.DO_NOTHING, related_name="+", db_index=False, db_constraint=False
     )
-    occupant = models.UUIDField(help_text="The slot, or the service that is booked without one.")
-    seat = models.PositiveIntegerField(null=True, help_text="A booking's; a slot has them all.")
+    occupant = models.UUIDField(
+        help_text="The slot, or the service if it is booked without a slot."
+    )
+    seat = models.PositiveIntegerField(
+        null=True, help_text="The seat of a booking; empty for a slot, which occupies all seats."
+    )
     blocked = DateTimeRangeField()
-    expires_at = models.DateTimeField(null=True, help_text="When a hold ends.")
+    expires_at = models.DateTimeField(null=True, help_text="When the hold expires.")
 
     class Meta:
         indexes = [
@@ -393,7 +397,7 @@ class BookingEvent(models.Model):
         blank=True,
         db_index=False,
         related_name="+",
-        help_text="Who did it; empty when the clock did.",
+        help_text="The user who caused the event; empty if it happened automatically.",
     )
     at = models.DateTimeField()
     data = models.JSONField(default=dict)

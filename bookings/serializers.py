@@ -39,7 +39,7 @@ CONFIRMED = {
 
 @example("A confirmed booking", CONFIRMED)
 class BookingSerializer(RowSerializer):
-    """A booking: a seat of a service for a period."""
+    """A booking: one seat of a service for a period."""
 
     user_id = serializers.UUIDField(read_only=True)
     service_id = serializers.UUIDField(read_only=True)
@@ -47,7 +47,7 @@ class BookingSerializer(RowSerializer):
     # Not an EmailField: it is empty where none was given.
     attendee_email = serializers.CharField(read_only=True)
     slot_id = serializers.UUIDField(
-        read_only=True, allow_null=True, help_text="The published slot, if it is in one."
+        read_only=True, allow_null=True, help_text="The published slot, if the booking is in one."
     )
 
     class Meta:
@@ -99,27 +99,32 @@ class BookingCreateSerializer(InputSerializer):
         required=False,
         min_length=1,
         max_length=20,
-        help_text="In place of service_id: any of these, whichever is free; the fairest first.",
+        help_text=(
+            "Use instead of service_id to book the first of these services that is free. "
+            "Those with the fewest bookings that day are tried first."
+        ),
     )
     slot_id = serializers.UUIDField(
-        required=False, allow_null=True, help_text="A published slot, which says when."
+        required=False, allow_null=True, help_text="A published slot. It determines the start."
     )
-    start_time = InstantField(required=False, help_text="Needed unless slot_id says when.")
+    start_time = InstantField(required=False, help_text="Required unless slot_id is sent.")
     end_time = InstantField(
-        required=False, help_text="Follows from the duration; one that is sent must agree."
+        required=False, help_text="Follows from the duration. If it is sent, it must match."
     )
-    user_id = serializers.UUIDField(required=False, help_text="Admins alone.")
+    user_id = serializers.UUIDField(required=False, help_text="Admins only.")
     attendee_name = serializers.CharField(required=False, allow_blank=True, max_length=200)
     attendee_email = MailAddressField(required=False, allow_blank=True)
     notes = serializers.CharField(required=False, allow_blank=True, max_length=2000)
     hold = serializers.BooleanField(
-        required=False, help_text="Only keep the seat, until hold_expires_at."
+        required=False, help_text="Only hold the seat, until hold_expires_at."
     )
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
         """Refuse a body that does not say what to book, or when."""
         if "service_id" in attrs and "service_ids" in attrs:
-            raise ValidationError({"service_ids": ["Name one service, or several, not both."]})
+            raise ValidationError(
+                {"service_ids": [("Send either service_id or service_ids, not both.")]}
+            )
         if attrs.get("slot_id") is None:
             missing = [] if "service_ids" in attrs else ["service_id"]
             missing = [name for name in [*missing, "start_time"] if name not in attrs]
@@ -130,9 +135,9 @@ class BookingCreateSerializer(InputSerializer):
         return attrs
 
 
-@example("An hour later", {"start_time": "2026-12-01T11:00:00Z"})
+@example("One hour later", {"start_time": "2026-12-01T11:00:00Z"})
 class BookingChangeSerializer(InputSerializer):
-    """Another start or slot, or another status."""
+    """A new start or slot, or a new status."""
 
     ignored = frozenset(BookingSerializer.Meta.fields)
 
@@ -141,16 +146,16 @@ class BookingChangeSerializer(InputSerializer):
     status = serializers.ChoiceField(Booking.Status.choices, required=False)
 
 
-@example("It took place", {"status": "completed"})
+@example("The booking took place", {"status": "completed"})
 class StatusChangeSerializer(InputSerializer):
-    """Another status, and why."""
+    """A new status, and the reason for it."""
 
     status = serializers.ChoiceField(Booking.Status.choices)
     reason = serializers.CharField(required=False, allow_blank=True, max_length=500)
 
 
 @example(
-    "It was confirmed",
+    "The booking was confirmed",
     {
         "type": "booking.confirmed",
         "actor_id": "0199d3a1-7c1e-7f61-b2ab-0a1c5d3f9e10",
@@ -167,16 +172,21 @@ class StatusChangeSerializer(InputSerializer):
     },
 )
 class HistoryEventSerializer(RowSerializer):
-    """Something that happened to a booking."""
+    """An event in the history of a booking."""
 
     # Not a choice: there will be more of them.
     type = serializers.CharField(read_only=True)
     actor_id = serializers.UUIDField(
-        read_only=True, allow_null=True, help_text="Who did it; null when the clock did."
+        read_only=True,
+        allow_null=True,
+        help_text="The user who caused the event; null if it happened automatically.",
     )
     data = serializers.DictField(  # type: ignore[assignment]
         read_only=True,
-        help_text="All of the booking that changes, as it was then, and what it `was` before.",
+        help_text=(
+            "The state of the booking after the event. `was` has the previous values of "
+            "what changed."
+        ),
     )
 
     class Meta:

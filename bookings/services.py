@@ -62,25 +62,25 @@ EVENT_OF = {
 
 
 class CancellationTooLate(Conflict):
-    """It is too late to move or cancel this booking: ask its provider."""
+    """It is too late to reschedule or cancel this booking. Contact its provider."""
 
     code = "cancellation_too_late"
 
 
 class TooManyHolds(Conflict):
-    """You hold as many seats as one can: book them, or let one go."""
+    """A user can have at most 3 live holds. Book or cancel one of them first."""
 
     code = "too_many_holds"
 
 
 class InvalidTransition(Conflict):
-    """A booking in this state cannot change like that."""
+    """The current status does not allow this change."""
 
     code = "invalid_transition"
 
 
 class BookingStarted(Forbidden):
-    """The booking has started: only an admin can delete it now."""
+    """The booking has started. Only an admin can delete it now."""
 
     code = "booking_started"
 
@@ -189,7 +189,7 @@ def _create(
             raise _invalid("slot_id", "There is no slot with this id.")
         named = {service_id, *service_ids} - {None}
         if named and found[0].service_id not in named:
-            raise _invalid("slot_id", "This is a slot of another service.")
+            raise _invalid("slot_id", "This slot belongs to another service.")
         _check_slot_starts(found[1], start_time)
         offers: list[Offer] = [found]
         start_time = found[1].start_time
@@ -332,7 +332,7 @@ def check_books_for(user_id: UUID, actor: User) -> None:
         Forbidden: the booking would be somebody else's.
     """
     if user_id != actor.pk and not actor.is_admin:
-        raise Forbidden("Only admins book for somebody else.")
+        raise Forbidden("Only admins can book for other users.")
 
 
 def check_may_read(booking: Booking, actor: User) -> None:
@@ -342,7 +342,7 @@ def check_may_read(booking: Booking, actor: User) -> None:
         Forbidden: it is somebody else's.
     """
     if booking.user_id != actor.pk and not _manages(actor, booking):
-        raise Forbidden("This is somebody else's booking.")
+        raise Forbidden("This booking belongs to another user.")
 
 
 def check_may_delete(booking: Booking, actor: User) -> None:
@@ -352,7 +352,7 @@ def check_may_delete(booking: Booking, actor: User) -> None:
         Forbidden: it is somebody else's.
     """
     if booking.user_id != actor.pk and not actor.is_admin:
-        raise Forbidden("This is somebody else's booking.")
+        raise Forbidden("This booking belongs to another user.")
 
 
 def check_manages(booking: Booking, actor: User) -> None:
@@ -362,7 +362,10 @@ def check_manages(booking: Booking, actor: User) -> None:
         Forbidden: somebody else decides about it.
     """
     if not _manages(actor, booking):
-        raise Forbidden("That is up to the provider; you can move or cancel your own bookings.")
+        raise Forbidden(
+            "Only the booking's provider or an admin can do this. You can reschedule "
+            "or cancel your own bookings."
+        )
 
 
 def _check_notice(booking: Booking, actor: User, at: datetime) -> None:
@@ -407,7 +410,13 @@ def _locked(booking_id: UUID) -> Booking:
 
 def _check_slot_starts(place: Place, start_time: datetime | None) -> None:
     if start_time not in (None, place.start_time):
-        raise _invalid("start_time", "The slot starts at another time; leave the start out.")
+        raise _invalid(
+            "start_time",
+            (
+                "The slot starts at a different time. Omit start_time, or "
+                "send the start of the slot."
+            ),
+        )
 
 
 def _offers(
@@ -431,7 +440,10 @@ def _book(wish: Wish, terms: Terms, place: Place | None, start_time: datetime) -
     end_time = place.end_time if place else start_time + terms.duration
     if wish.end_time not in (None, end_time):
         minutes = (end_time - start_time) // timedelta(minutes=1)
-        raise _invalid("end_time", f"The service takes {minutes} minutes; leave the end out.")
+        raise _invalid(
+            "end_time",
+            f"The booking would last {minutes} minutes. Omit end_time, or send the matching end.",
+        )
     if place:
         terms.check_slot(place)
         blocked = place.blocked
@@ -563,7 +575,7 @@ def _move(
     booking = _locked(booking_id)
     check_may_read(booking, actor)
     if booking.status not in (Status.PENDING, Status.CONFIRMED):
-        raise InvalidTransition(f"A booking that is {booking.status} cannot be moved.")
+        raise InvalidTransition(f"A booking that is {booking.status} cannot be rescheduled.")
     if start_time == booking.start_time or (slot_id and slot_id == booking.slot_id):
         return booking
     _check_notice(booking, actor, at)

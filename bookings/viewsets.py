@@ -98,32 +98,35 @@ class BookingViewSet(GenericViewSet):
 
     @extend_schema(tags=["Bookings"], summary="Show a booking")
     def retrieve(self, request: Request, *args: Any, **kwargs: Any) -> Response:
-        """Show a booking to its owner, its provider, or an admin."""
+        """Return a booking. Only its owner, its provider and admins can see it."""
         return self.shown(self.object)
 
     @extend_schema(
         tags=["Bookings"],
-        summary="Book",
+        summary="Create a booking",
         responses={201: BookingSerializer},
         extensions=errors(*NOT_THEN, "too_many_holds"),
     )
     def create(self, request: Request) -> Response:
-        """Book a service at a time. Of all who try for a seat at once, exactly one gets it."""
+        """Book a service at a given time.
+
+        If several requests compete for the last seat, exactly one of them gets it.
+        """
         return self.created(
             services.create_booking(actor=signed_in(request), at=timezone.now(), **self.checked())
         )
 
     @extend_schema(
         tags=["Bookings"],
-        summary="Reschedule a booking, or change its status",
+        summary="Reschedule a booking or change its status",
         responses=BookingSerializer,
         extensions=errors(*NOT_THEN, "invalid_transition", "cancellation_too_late"),
     )
     def partial_update(self, request: Request, pk: Any) -> Response:
-        """Move a booking (`start_time` or `slot_id`) or change its status, one at a time.
+        """Reschedule a booking (`start_time` or `slot_id`) or change its `status`, but not both.
 
-        Its owner can move and cancel it, and make a booking of a hold (`pending`); its provider and
-        admins can do what the states allow.
+        Its owner can reschedule it, cancel it and turn a hold into a booking (`pending`). Its
+        provider and admins can also make every other change that its status allows.
         """
         changes = {name: value for name, value in self.checked().items() if value is not None}
         if len(changes) > 1:
@@ -154,7 +157,7 @@ class BookingViewSet(GenericViewSet):
         extensions=errors("invalid_transition"),
     )
     def status(self, request: Request, pk: Any) -> Response:
-        """Confirm, complete or cancel a booking, or mark that nobody came."""
+        """Confirm, complete or cancel a booking, or mark it as a no-show."""
         return self.shown(
             services.change_status(
                 booking_id=pk, actor=signed_in(request), at=timezone.now(), **self.checked()
@@ -167,7 +170,7 @@ class BookingViewSet(GenericViewSet):
         extensions=errors("booking_started", "cancellation_too_late"),
     )
     def destroy(self, request: Request, pk: Any) -> Response:
-        """Delete a booking before it starts; admins any time."""
+        """Delete a booking. Its owner can do so until it starts, an admin at any time."""
         services.delete_booking(booking_id=pk, actor=signed_in(request), at=timezone.now())
         return Response(status=204)
 

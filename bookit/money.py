@@ -62,4 +62,4 @@ def validate_currency(code: str) -> None:
         ValidationError: it is none.
     """
     if code not in CURRENCIES:
-        raise ValidationError("Write the ISO 4217 code of a currency in use, such as EUR.")
+        raise ValidationError("Must be the ISO 4217 code of a currency in use, for example EUR.")

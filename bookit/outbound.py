@@ -139,16 +139,18 @@ class Connection:
         except Refused as refused:
             failed = answer(error=str(refused))
         except socket.gaierror:
-            failed = answer(error="The name of the host cannot be resolved.")
+            failed = answer(error="The host name cannot be resolved.")
         except TimeoutError:
-            text = f"No answer within {TIMEOUT:g} seconds."
+            text = f"No response within {TIMEOUT:g} seconds."
             if is_cut_off:
-                text = f"No answer within {LATE:g} second, while many other servers are late, too."
+                text = (
+                    f"No response within {LATE:g} second while many other servers were also slow."
+                )
             failed = answer(error=text)
         except httpx.TransportError as error:
             failed = answer(error=f"{type(error).__name__}: {error}")
         except OSError as error:
-            failed = answer(error=f"The name of the host cannot be resolved: {error}")
+            failed = answer(error=f"The host name cannot be resolved: {error}")
         else:
             self._is_proven = True
             return answer(status=status, text=text, retry_after=retry_after)
@@ -240,17 +242,17 @@ def _parse(text: str) -> httpx.URL:
         url = httpx.URL(text)
         host = url.raw_host.decode("ascii")
     except (httpx.InvalidURL, ValueError):
-        raise Refused("This is no address, such as https://example.com/hook.") from None
+        raise Refused("Not a valid URL; expected e.g. https://example.com/hook.") from None
     if url.scheme not in ("http", "https"):
-        raise Refused("An address begins with https:// or http://.")
+        raise Refused("The URL must start with https:// or http://.")
     if url.userinfo:
-        raise Refused("An address holds no user and no password.")
+        raise Refused("The URL must not contain a user name or a password.")
     if not host:
-        raise Refused("An address names a host.")
+        raise Refused("The URL must contain a host name.")
     if not (_NAME.fullmatch(host) or _IPV6.fullmatch(host)):
-        raise Refused("This is no name of a host.")
+        raise Refused("The host name in the URL is not valid.")
     if url.port is not None and not 1 <= url.port <= 65535:
-        raise Refused("Ports are from 1 to 65535.")
+        raise Refused("The port in the URL must be from 1 to 65535.")
     return url
 
 
@@ -269,7 +271,7 @@ async def _check(url: httpx.URL) -> list[str]:
     if not settings.WEBHOOK_ALLOW_PRIVATE:
         for address in addresses:
             if not is_public(ip_address(address)):
-                raise Refused(f"{url.host} leads to {address}, which is no public address.")
+                raise Refused(f"{url.host} resolves to {address}, which is not a public address.")
     return addresses
 
 
@@ -285,7 +287,7 @@ async def resolve(host: str, port: int) -> list[str]:
             _resolvers, lambda: socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
         )
     except UnicodeError:
-        raise Refused("This is no name of a host.") from None
+        raise Refused("The host name in the URL is not valid.") from None
     return [*dict.fromkeys(str(address[0]) for *_, address in found)]
 
 

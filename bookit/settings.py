@@ -305,7 +305,7 @@ HSTS_SUBDOMAINS = boolean("HSTS_SUBDOMAINS")
 HSTS_PRELOAD = boolean("HSTS_PRELOAD")
 if HSTS_PRELOAD and (not HSTS_SUBDOMAINS or HSTS_SECONDS < 365 * 24 * 3600):
     raise ImproperlyConfigured(
-        "HSTS_PRELOAD needs HSTS_SUBDOMAINS=true and HSTS_SECONDS of a year (31536000) at least."
+        "HSTS_PRELOAD needs HSTS_SUBDOMAINS=true and HSTS_SECONDS of at least one year (31536000)."
     )
 if PRODUCTION:
     SESSION_COOKIE_SECURE = not ADMIN_OVER_HTTP
@@ -341,7 +341,7 @@ EMAIL_TIMEOUT = 10
 if "EMAIL_HOST" in vars():
     required(
         "DEFAULT_FROM_EMAIL",
-        "the address that mails are from, such as BookIt <bookings@example.com>.",
+        "the sender address of mails, such as BookIt <bookings@example.com>.",
         development="",
         production=PRODUCTION,
     )
@@ -372,10 +372,11 @@ SPECTACULAR_SETTINGS: dict[str, Any] = {
     "TITLE": "BookIt",
     "VERSION": "0.1.0",
     "DESCRIPTION": (
-        "Browse services, book time, review it. A double booking cannot be stored.\n\n"
+        "Browse services, book a time and review the booking. The database itself prevents double "
+        "bookings.\n\n"
         "Sign in with `POST /auth/login` and send `Authorization: Bearer <access_token>`. "
         "Errors are problem documents (RFC 9457); [`/errors`](/errors) lists them. "
-        "Times are RFC 3339 with an offset, periods half-open."
+        "Times are RFC 3339 with an offset; periods are half-open."
     ),
     "OAS_VERSION": "3.1.0",
     "LICENSE": {"name": "MIT", "identifier": "MIT"},
@@ -406,16 +407,19 @@ SPECTACULAR_SETTINGS: dict[str, Any] = {
         "ServiceMode": "catalog.models.Service.Mode",
     },
     "TAGS": [
-        {"name": "Accounts", "description": "Who one is, and being signed in."},
-        {"name": "Users", "description": "Everybody's accounts, for admins."},
-        {"name": "Catalog", "description": "What is offered, and on whose time."},
-        {"name": "Bookings", "description": "Time that is taken."},
-        {"name": "Reviews", "description": "What people say of it."},
+        {"name": "Accounts", "description": "Sign in and manage your own account."},
+        {"name": "Users", "description": "Manage all accounts, as an admin."},
+        {
+            "name": "Catalog",
+            "description": ("Calendars, services and slots, and the times that are free."),
+        },
+        {"name": "Bookings", "description": "Bookings, waitlists and calendar feeds."},
+        {"name": "Reviews", "description": "Ratings of completed bookings."},
         {
             "name": "Webhooks",
             "description": (
-                "What happens, told to other systems or polled by them. Messages are signed as "
-                "Standard Webhooks says."
+                "Send events to other systems, or let them poll for events. Messages are signed "
+                "as Standard Webhooks specifies."
             ),
         },
     ],

@@ -30,7 +30,7 @@ def zone(name: str) -> ZoneInfo:
     """
     # Checked against the list, not tried: ZoneInfo opens a file by that name.
     if name not in zone_names():
-        raise ValueError(f"{name[:64]!r} is not an IANA time zone, such as Europe/Paris.")
+        raise ValueError(f"{name[:64]!r} is not an IANA time zone; expected e.g. Europe/Paris.")
     return ZoneInfo(name)
 
 
@@ -51,13 +51,13 @@ def parse_instant(text: str) -> datetime:
     if not RFC_3339.fullmatch(text):
         hint = " (in a query, write + as %2B)" if re.search(r" \d\d:\d\d$", text) else ""
         raise ValueError(
-            "Write a date and time with an offset, such as 2026-12-01T10:00:00Z"
+            "Must be a date and time with an offset, for example 2026-12-01T10:00:00Z"
             f" or 2026-12-01T11:00:00+01:00{hint}."
         )
     try:
         instant = datetime.fromisoformat(text.upper())
     except ValueError:
-        raise ValueError("There is no such date or time.") from None
+        raise ValueError("This date or time does not exist.") from None
     _check_year(instant)
     return instant.astimezone(UTC)
 
@@ -72,7 +72,7 @@ def parse_day_or_instant(text: str) -> date | datetime:
         try:
             day = date.fromisoformat(text)
         except ValueError:
-            raise ValueError("There is no such date.") from None
+            raise ValueError("This date does not exist.") from None
         _check_year(day)
         return day
     return parse_instant(text)
@@ -81,7 +81,7 @@ def parse_day_or_instant(text: str) -> date | datetime:
 def _check_year(day: date) -> None:
     # Far from both ends of `datetime`, so that no zone and no duration can lead beyond them.
     if not 1900 <= day.year < 3000:
-        raise ValueError("Write a time between the years 1900 and 2999.")
+        raise ValueError("Must be in the years 1900 to 2999.")
 
 
 def day_start(day: date, tz: tzinfo) -> datetime:
@@ -136,7 +136,7 @@ def parse_wall_clock(text: str) -> int:
     match = re.fullmatch(r"(\d\d):([0-5]\d)", text, re.ASCII)
     minutes = int(match[1]) * 60 + int(match[2]) if match else -1
     if not 0 <= minutes <= 24 * 60:
-        raise ValueError("Write a time of day from 00:00 to 24:00.")
+        raise ValueError("Must be a time of day from 00:00 to 24:00.")
     return minutes
 
 
@@ -152,7 +152,8 @@ class InstantField(serializers.DateTimeField):
         """Return the instant in UTC."""
         if not isinstance(value, str):
             raise serializers.ValidationError(
-                "Write a date and time as text, such as 2026-12-01T10:00:00Z.", code="invalid"
+                "Must be a string with a date and time, for example 2026-12-01T10:00:00Z.",
+                code="invalid",
             )
         try:
             return parse_instant(value)

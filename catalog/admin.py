@@ -66,7 +66,7 @@ class OpeningHoursForm(forms.ModelForm):
         super().clean()
         opens, closes = self.cleaned_data.get("opens"), self.cleaned_data.get("closes")
         if opens is not None and closes is not None and closes <= opens:
-            self.add_error("closes", "Closes after it opens.")
+            self.add_error("closes", "The closing time must be after the opening time.")
 
 
 class OpeningHoursFormSet(forms.BaseInlineFormSet):
@@ -82,7 +82,7 @@ class OpeningHoursFormSet(forms.BaseInlineFormSet):
         spans = sorted(self.spans(), key=lambda span: (span["weekday"], span["opens"]))
         for first, second in pairwise(spans):
             if first["weekday"] == second["weekday"] and second["opens"] < first["closes"]:
-                raise ValidationError(f"The hours of {day_name[first['weekday']]} overlap.")
+                raise ValidationError(f"The opening hours of {day_name[first['weekday']]} overlap.")
 
     def spans(self) -> list[dict[str, int]]:
         """Return the spans that are to be kept."""
@@ -176,10 +176,10 @@ class CalendarAdmin(StampedAdmin):
             f"{start.astimezone(tz):%Y-%m-%d %H:%M} ({pk})" for pk, start in affected.first[:A_FEW]
         )
         more = f" and {affected.count - A_FEW} more" if affected.count > A_FEW else ""
-        words = "booking lies" if affected.count == 1 else "bookings lie"
+        words = "booking is" if affected.count == 1 else "bookings are"
         self.message_user(
             request,
-            f"{affected.count} upcoming {words} outside of its open time now: {first}{more}.",
+            f"{affected.count} upcoming {words} now outside the open times: {first}{more}.",
             messages.WARNING,
         )
 

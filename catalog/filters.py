@@ -45,11 +45,12 @@ class ServiceFilter(filters.FilterSet):
     q = filters.CharFilter(
         max_length=200,
         help_text=(
-            "Words of the title or the description, in any form (`massages` finds `massage`). "
-            f"The first {MOST_WORDS} count, and a service must have all of them; those behind a "
-            "minus it must not have. If no service has them, words that begin like them or differ "
-            "in one letter are looked for; for the longest word also words that are less alike. "
-            f"Services with the words in their titles come first, but at most {MOST_RANKED:,}."
+            "Words to find in titles and descriptions, in any form (`massages` finds `massage`). "
+            f"Only the first {MOST_WORDS} words count. A service must contain all of them, except "
+            "that it must not contain a word with a minus in front. If no service matches, the "
+            "search also accepts words that start with a given word or differ from it in one "
+            "letter, and less similar words for the longest word. Services with the words in their "
+            f"titles come first, up to {MOST_RANKED:,} of them."
         ),
     )
     price_min = DecimalFilter(field_name="price", lookup_expr="gte", **PRICE)
@@ -57,7 +58,7 @@ class ServiceFilter(filters.FilterSet):
     active = filters.ChoiceFilter(
         method="by_activity",
         choices=[(name, name) for name in ("true", "false", "any")],
-        help_text="`true` unless given.",
+        help_text="Whether the services are active; `true` by default.",
     )
     provider_id = filters.UUIDFilter(field_name="calendar__provider")
     calendar_id = filters.UUIDFilter(field_name="calendar")

@@ -130,7 +130,7 @@ class Listing:
             if unseen and len(kept) < stop:
                 raise refuse(
                     "available_from",
-                    f"Only {MOST_LOOKED_AT:,} services at a time are searched for free times. "
+                    f"At most {MOST_LOOKED_AT:,} services can be searched for free times at once. "
                     "Narrow the search by q, category, provider_id or price.",
                 )
         self.total = len(kept) + (unseen * len(kept) // seen if seen else 0)

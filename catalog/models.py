@@ -147,7 +147,7 @@ class Service(models.Model):
     price = models.DecimalField(
         max_digits=money.DIGITS,
         decimal_places=money.DECIMALS,
-        help_text="With at most as many decimals as its currency has.",
+        help_text="Must not have more decimals than the currency.",
         validators=[MinValueValidator(Decimal(0))],
     )
     currency = models.CharField(
@@ -182,7 +182,7 @@ class Service(models.Model):
     step_minutes = models.PositiveIntegerField(
         null=True,
         blank=True,
-        help_text="The grid of offered starts; empty means the duration.",
+        help_text="The interval between the start times offered; if empty, the duration.",
         validators=[MinValueValidator(1), MaxValueValidator(LONGEST_MINUTES)],
     )
     is_active = models.BooleanField("active", default=True)
@@ -255,7 +255,8 @@ class Word(models.Model):
 
     text = models.CharField(primary_key=True, max_length=40, db_collation="C")
     spellings = ArrayField(
-        models.TextField(), help_text="The word, and the word without each of its letters."
+        models.TextField(),
+        help_text="The word itself, and the word with any one of its letters left out.",
     )
 
     class Meta:

@@ -23,11 +23,13 @@ AFFECTED = {"count": 1, "ids": ["0199d3a4-02aa-7d0c-9b1f-6f0e5b8f2a11"]}
 
 
 class AffectedBookingsSerializer(serializers.Serializer[Any]):
-    """Upcoming bookings that a change leaves outside; they stay as they are."""
+    """Upcoming bookings that are outside the open times after a change. They are not changed."""
 
     count = serializers.IntegerField(min_value=0)
     ids = ListField(
-        child=serializers.UUIDField(), max_length=100, help_text="At most 100, the earliest first."
+        child=serializers.UUIDField(),
+        max_length=100,
+        help_text="The ids of at most 100 bookings, the earliest first.",
     )
 
     @classmethod
@@ -55,9 +57,11 @@ class WallClockField(serializers.Field[int, str, str, Any]):
 
 
 class OpeningHoursSerializer(InputSerializer):
-    """A span of a weekday, in the calendar's wall-clock time."""
+    """A span of a weekday in which a calendar is open, in the calendar's local time."""
 
-    weekday = serializers.IntegerField(min_value=0, max_value=6, help_text="0 is Monday.")
+    weekday = serializers.IntegerField(
+        min_value=0, max_value=6, help_text="0 is Monday, 6 is Sunday."
+    )
     opens = WallClockField()
     closes = WallClockField()
 
@@ -70,7 +74,9 @@ class OpeningHoursSerializer(InputSerializer):
                 {name: ["This field is required."] for name in missing}, code="required"
             )
         if attrs["closes"] <= attrs["opens"]:
-            raise serializers.ValidationError({"closes": ["Closes after it opens."]})
+            raise serializers.ValidationError(
+                {"closes": [("The closing time must be after the opening time.")]}
+            )
         return attrs
 
 
@@ -89,7 +95,7 @@ RUIS = {
 
 @example("Monday to Friday", MONDAY_TO_FRIDAY, answer=RUIS)
 class CalendarSerializer(RowSerializer):
-    """A calendar: whose time is sold."""
+    """A calendar: a person, a room or anything else whose time can be booked."""
 
     ignored: ClassVar[frozenset[str]] = BESIDES
 
@@ -97,12 +103,15 @@ class CalendarSerializer(RowSerializer):
     opening_hours = OpeningHoursSerializer(  # type: ignore[call-arg]
         many=True,
         required=False,
-        help_text="Empty: always open.",
+        help_text="If empty, the calendar is always open.",
         max_length=100,
     )
     always_open = serializers.BooleanField(
         read_only=True,
-        help_text="Whether `opening_hours` leave no gap, or are empty; time off closes it even so.",
+        help_text=(
+            "Whether `opening_hours` is empty or leaves no gap. Time off closes the "
+            "calendar even then."
+        ),
     )
 
     annotations = {
@@ -151,16 +160,16 @@ class CalendarSerializer(RowSerializer):
         ordered = sorted(spans, key=lambda span: (span["weekday"], span["opens"]))
         for first, second in pairwise(ordered):
             if first["weekday"] == second["weekday"] and second["opens"] < first["closes"]:
-                raise serializers.ValidationError("The hours of a day must not overlap.")
+                raise serializers.ValidationError("The opening hours of a day must not overlap.")
         return spans
 
 
 @example("Monday to Friday", {**MONDAY_TO_FRIDAY, **RUIS, "affected_bookings": AFFECTED})
 class ChangedCalendarSerializer(CalendarSerializer):
-    """A calendar that was changed, and the bookings that lie outside of its hours now."""
+    """The changed calendar, and the bookings that are now outside its open times."""
 
     affected_bookings = AffectedBookingsSerializer(
-        read_only=True, help_text="None, unless `opening_hours` or `timezone` were sent."
+        read_only=True, help_text="Empty unless `opening_hours` or `timezone` was sent."
     )
 
     class Meta(CalendarSerializer.Meta):
@@ -181,13 +190,13 @@ STORED = {
 
 @example("August", AUGUST, answer=STORED)
 class TimeOffSerializer(RowSerializer):
-    """A period in which a calendar is closed, whatever its opening hours say."""
+    """A period in which a calendar is closed, whatever its opening hours."""
 
     ignored: ClassVar[frozenset[str]] = BESIDES
 
     calendar_id = serializers.UUIDField(read_only=True)
     start_time = InstantField()
-    end_time = InstantField(help_text="Ten years after the start at most.")
+    end_time = InstantField(help_text="At most 10 years after the start.")
 
     class Meta:
         model = TimeOff
@@ -197,7 +206,7 @@ class TimeOffSerializer(RowSerializer):
 
 @example("August", {**AUGUST, **STORED, "affected_bookings": AFFECTED})
 class CreatedTimeOffSerializer(TimeOffSerializer):
-    """A new time off, and the bookings in it."""
+    """New time off, and the bookings in its period."""
 
     affected_bookings = AffectedBookingsSerializer(read_only=True)
 
@@ -235,12 +244,12 @@ OFFERED = {
 
 @example("A haircut", HAIRCUT, answer=OFFERED)
 class ServiceSerializer(RowSerializer):
-    """A service: what is sold on a calendar."""
+    """A service: what can be booked on a calendar."""
 
     ignored: ClassVar[frozenset[str]] = frozenset({"calendar"})
 
     calendar_id = serializers.UUIDField(
-        required=False, help_text="Without it the service gets a calendar of its own."
+        required=False, help_text="If omitted, the service gets a calendar of its own."
     )
     provider_id = serializers.UUIDField(read_only=True, allow_null=True)
     step_minutes = serializers.IntegerField(
@@ -249,14 +258,14 @@ class ServiceSerializer(RowSerializer):
         min_value=1,
         # As the duration, which is what is shown and may come back where none was given.
         max_value=LONGEST_MINUTES,
-        help_text="The grid on which times are offered; by default the duration.",
+        help_text="The interval between the start times offered; by default the duration.",
     )
     rating_average = serializers.FloatField(
         read_only=True,
         allow_null=True,
         min_value=1,
         max_value=5,
-        help_text="Null before the first review.",
+        help_text="Null until the first review.",
     )
 
     # Looked up for each row that is shown. Of a join, PostgreSQL could read all calendars first,
@@ -306,7 +315,7 @@ class ServiceSerializer(RowSerializer):
 
 
 @example(
-    "A haircut, on a calendar of its own",
+    "A haircut on a calendar of its own",
     {
         **HAIRCUT,
         **OFFERED,
@@ -322,7 +331,7 @@ class ServiceSerializer(RowSerializer):
     },
 )
 class CreatedServiceSerializer(ServiceSerializer):
-    """A new service, and the calendar that it is sold on, which may be always open."""
+    """The new service and its calendar, which may be open at all times."""
 
     calendar = CalendarSerializer(read_only=True)
 

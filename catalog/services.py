@@ -23,7 +23,7 @@ LONGEST_TIME_OFF = timedelta(days=3653)
 
 
 class ServiceInUse(Conflict):
-    """It has bookings or slots, or services that do: deactivate it instead."""
+    """This is in use: the service has bookings or slots, or the calendar has services."""
 
     code = "service_in_use"
 
@@ -106,7 +106,7 @@ def delete_calendar(*, calendar_id: UUID, actor: User) -> None:
         try:
             calendar.delete()
         except RestrictedError:
-            raise ServiceInUse("This calendar has services: delete them first.") from None
+            raise ServiceInUse("This calendar has services. Delete them first.") from None
 
 
 def create_time_off(
@@ -147,9 +147,9 @@ def check_time_off(start_time: datetime, end_time: datetime) -> None:
         Invalid: it is empty, or longer than `LONGEST_TIME_OFF`.
     """
     if end_time <= start_time:
-        raise Invalid(errors={"end_time": ["It ends after it starts."]})
+        raise Invalid(errors={"end_time": ["The end must be after the start."]})
     if end_time - start_time > LONGEST_TIME_OFF:
-        raise Invalid(errors={"end_time": ["It takes ten years at most."]})
+        raise Invalid(errors={"end_time": ["Time off can last at most 10 years."]})
 
 
 def delete_time_off(*, calendar_id: UUID, time_off_id: UUID, actor: User) -> None:
@@ -247,7 +247,7 @@ def update_service(*, service_id: UUID, actor: User, changes: dict[str, Any]) ->
                 # Whatever refers to a service refers to its calendar too.
                 if "calendar" in changes and isinstance(error.__cause__, ForeignKeyViolation):
                     raise ServiceInUse(
-                        "It has bookings or slots, which cannot move to another calendar."
+                        "This service has bookings or slots, which cannot move to another calendar."
                     ) from None
                 raise
     return service
@@ -272,7 +272,9 @@ def delete_service(*, service_id: UUID, actor: User) -> None:
         try:
             service.delete()
         except RestrictedError:
-            raise ServiceInUse from None
+            raise ServiceInUse(
+                "This service has bookings or slots. Deactivate it instead of deleting it."
+            ) from None
 
 
 def lock_calendar(*, calendar_id: UUID) -> Calendar:
@@ -294,7 +296,7 @@ def check_owner(calendar: Calendar, actor: User) -> None:
         Forbidden: it is neither.
     """
     if not actor.keeps(calendar.provider_id):
-        raise Forbidden("This is on somebody else's calendar.")
+        raise Forbidden("You do not manage this calendar.")
 
 
 def _calendar_for(actor: User, calendar_id: UUID) -> Calendar:
@@ -312,7 +314,7 @@ def _calendar_for(actor: User, calendar_id: UUID) -> Calendar:
 def _check_provider(actor: User, fields: dict[str, Any]) -> None:
     provider_id = fields.get("provider_id")
     if not actor.is_admin and "provider_id" in fields and provider_id != actor.pk:
-        raise Forbidden("A provider's calendars are their own.")
+        raise Forbidden("Providers can set provider_id only to their own id.")
     if provider_id is None or provider_id == actor.pk:
         return
     if not User.objects.all().keepers().filter(pk=provider_id).exists():

@@ -61,9 +61,9 @@ class CalendarViewSet(CatalogViewSet):
         ["create", "partial_update"], ("provider_id", lambda pk: Calendar(provider_id=pk))
     )
 
-    @extend_schema(tags=["Catalog"], summary="Make a calendar")
+    @extend_schema(tags=["Catalog"], summary="Create a calendar")
     def create(self, request: Request) -> Response:
-        """Make a calendar: a provider's own, or, by an admin, anybody's."""
+        """Create a calendar. Providers create their own; admins create one for any provider."""
         return self.created(
             services.create_calendar(actor=signed_in(request), at=timezone.now(), **self.checked())
         )
@@ -72,9 +72,10 @@ class CalendarViewSet(CatalogViewSet):
         tags=["Catalog"], summary="Change a calendar", responses=ChangedCalendarSerializer
     )
     def partial_update(self, request: Request, pk: Any) -> Response:
-        """Change a calendar. `opening_hours` replace those it has.
+        """Change a calendar. `opening_hours` replaces all existing opening hours.
 
-        Bookings that exist stay as they are: the answer names those that lie outside now.
+        Existing bookings stay as they are. The response lists those that are now outside the open
+        times.
         """
         calendar, affected = services.update_calendar(
             calendar_id=pk,
@@ -88,7 +89,7 @@ class CalendarViewSet(CatalogViewSet):
         tags=["Catalog"], summary="Delete a calendar", extensions=errors("service_in_use")
     )
     def destroy(self, request: Request, pk: Any) -> Response:
-        """Delete a calendar that no service is sold on."""
+        """Delete a calendar that has no services."""
         services.delete_calendar(calendar_id=pk, actor=signed_in(request))
         return Response(status=204)
 
@@ -118,15 +119,15 @@ class TimeOffViewSet(GenericViewSet):
         responses={201: CreatedTimeOffSerializer},
     )
     def create(self, request: Request, calendar_id: Any) -> Response:
-        """Take time off. Bookings in it stay as they are: the answer names them."""
+        """Add time off. Bookings in the period stay as they are; the response lists them."""
         time_off, affected = services.create_time_off(
             calendar_id=calendar_id, actor=signed_in(request), at=timezone.now(), **self.checked()
         )
         return _with_affected(self.created(time_off), affected)
 
-    @extend_schema(tags=["Catalog"], summary="Delete a time off")
+    @extend_schema(tags=["Catalog"], summary="Delete time off")
     def destroy(self, request: Request, calendar_id: Any, pk: Any) -> Response:
-        """Open a calendar again for a period in which it was closed."""
+        """Reopen a calendar for a period in which it was closed."""
         services.delete_time_off(calendar_id=calendar_id, time_off_id=pk, actor=signed_in(request))
         return Response(status=204)
 
@@ -187,19 +188,19 @@ class ServiceViewSet(CatalogViewSet):
     def filter_queryset(self, queryset: Any) -> Any:
         """Filter and order; relevance needs words to be relevant to."""
         if not self._words() and "relevance" in self.request.query_params.get("ordering", ""):
-            raise refuse("ordering", "Ordering by relevance needs q.")
+            raise refuse("ordering", "Ordering by relevance requires q.")
         return super().filter_queryset(queryset)
 
     def _words(self) -> str:
         return self.request.query_params.get("q", "").strip()
 
     @extend_schema(
-        tags=["Catalog"], summary="Make a service", responses={201: CreatedServiceSerializer}
+        tags=["Catalog"], summary="Create a service", responses={201: CreatedServiceSerializer}
     )
     def create(self, request: Request) -> Response:
-        """Offer something. Without `calendar_id` it gets a calendar of its own.
+        """Create a service. Without `calendar_id`, it gets a calendar of its own.
 
-        Such a calendar is always open until it is given opening hours; the answer shows it.
+        That calendar is always open until it gets opening hours. The response includes it.
         """
         service = services.create_service(
             actor=signed_in(request), at=timezone.now(), **self.checked()
@@ -212,7 +213,7 @@ class ServiceViewSet(CatalogViewSet):
         tags=["Catalog"], summary="Change a service", extensions=errors("service_in_use")
     )
     def partial_update(self, request: Request, pk: Any) -> Response:
-        """Change a service. What was booked before keeps its price and its seat."""
+        """Change a service. Existing bookings keep their prices and seats."""
         return self.shown(
             services.update_service(
                 service_id=pk, actor=signed_in(request), changes=self.checked(partial=True)
@@ -223,6 +224,6 @@ class ServiceViewSet(CatalogViewSet):
         tags=["Catalog"], summary="Delete a service", extensions=errors("service_in_use")
     )
     def destroy(self, request: Request, pk: Any) -> Response:
-        """Delete a service that was never booked; deactivate others."""
+        """Delete a service that has no bookings or slots. Deactivate it otherwise."""
         services.delete_service(service_id=pk, actor=signed_in(request))
         return Response(status=204)

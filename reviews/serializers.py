@@ -26,7 +26,7 @@ class ReviewSerializer(RowSerializer):
     """A review of a completed booking."""
 
     booking_id = serializers.UUIDField(
-        read_only=True, allow_null=True, help_text="Null once the booking has been deleted."
+        read_only=True, allow_null=True, help_text="Null if the booking has been deleted."
     )
     service_id = serializers.UUIDField(read_only=True)
     user_id = serializers.UUIDField(read_only=True)
@@ -53,7 +53,7 @@ class ReviewSerializer(RowSerializer):
 
 @example("Four stars", {"rating": 4})
 class ReviewChangeSerializer(InputSerializer):
-    """What may be changed about a review."""
+    """The fields of a review that can be changed."""
 
     ignored = frozenset(ReviewSerializer.Meta.fields)
 
@@ -70,7 +70,7 @@ class ReviewChangeSerializer(InputSerializer):
     },
 )
 class ReviewCreateSerializer(InputSerializer):
-    """A rating of a booking."""
+    """A rating of a booking, with an optional comment."""
 
     ignored = frozenset(ReviewSerializer.Meta.fields)
 

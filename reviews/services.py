@@ -22,7 +22,7 @@ class BookingNotCompleted(Conflict):
 
 
 class ReviewExists(Conflict):
-    """This booking has a review already: change that one."""
+    """This booking already has a review. Change that review instead."""
 
     code = "review_exists"
 
@@ -117,7 +117,7 @@ def check_booked(booking: Booking, actor: User) -> None:
         Forbidden: it is somebody else's.
     """
     if booking.user_id != actor.pk:
-        raise Forbidden("This is somebody else's booking.")
+        raise Forbidden("This booking belongs to another user.")
 
 
 def check_wrote(review: Review, actor: User) -> None:
@@ -127,7 +127,7 @@ def check_wrote(review: Review, actor: User) -> None:
         Forbidden: it is somebody else's.
     """
     if review.user_id != actor.pk:
-        raise Forbidden("This is somebody else's review.")
+        raise Forbidden("This review belongs to another user.")
 
 
 def check_may_delete(review: Review, actor: User) -> None:

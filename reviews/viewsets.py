@@ -56,14 +56,14 @@ class ReviewViewSet(GenericViewSet):
         extensions=errors("booking_not_completed", "review_exists"),
     )
     def create(self, request: Request) -> Response:
-        """Review a booking of one's own that is completed."""
+        """Review one of your own bookings, once it is completed."""
         return self.created(
             services.create_review(actor=signed_in(request), at=timezone.now(), **self.checked())
         )
 
     @extend_schema(tags=["Reviews"], summary="Change a review", responses=ReviewSerializer)
     def partial_update(self, request: Request, pk: Any) -> Response:
-        """Change the rating or the comment of one's own review."""
+        """Change the rating or the comment of your own review."""
         return self.shown(
             services.update_review(
                 review_id=pk, actor=signed_in(request), changes=self.checked(), at=timezone.now()
@@ -72,7 +72,7 @@ class ReviewViewSet(GenericViewSet):
 
     @extend_schema(tags=["Reviews"], summary="Delete a review")
     def destroy(self, request: Request, pk: Any) -> Response:
-        """Delete one's own review; admins delete any."""
+        """Delete your own review. Admins can delete any review."""
         services.delete_review(review_id=pk, actor=signed_in(request))
         return Response(status=204)
 

@@ -67,7 +67,7 @@ class Migration(migrations.Migration):
                     "is_active",
                     models.BooleanField(
                         default=True,
-                        help_text="Inactive users cannot sign in; their tokens stop at once.",
+                        help_text="Inactive users cannot sign in, and their tokens stop working at once.",
                         verbose_name="active",
                     ),
                 ),

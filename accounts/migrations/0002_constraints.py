@@ -13,7 +13,7 @@ class Migration(migrations.Migration):
             constraint=models.UniqueConstraint(
                 fields=("email",),
                 name="user_email_unique",
-                violation_error_message="An account with this address exists already.",
+                violation_error_message="An account with this email address already exists.",
             ),
         ),
         migrations.AddConstraint(

@@ -25,13 +25,18 @@ class BookableServiceFilter(ServiceFilter):
 
     available_from = DayOrInstantFilter(
         help_text=(
-            "With available_to: services with a free time that starts in between. Up to "
-            f"{MOST_LOOKED_AT:,} services are looked at to fill a page, and of more than "
-            f"{ENOUGH_FOR_COUNT} the count is an estimate."
+            "Only services with a free time that starts between this time and `available_to`; "
+            "send both. A date means the start of that day in the request's zone. Up to "
+            f"{MOST_LOOKED_AT:,} services are searched to fill a page. If there are more than "
+            f"{ENOUGH_FOR_COUNT}, `count` is an estimate."
         )
     )
     available_to = DayOrInstantFilter(
-        ends=True, help_text=f"A date means its end; at most {LONGEST.days} days later."
+        ends=True,
+        help_text=(
+            f"At most {LONGEST.days} days after `available_from`. A date means the end of that day "
+            "in the request's zone."
+        ),
     )
 
     def filter_queryset(self, queryset: QuerySet[Service]) -> Any:
@@ -44,7 +49,7 @@ class BookableServiceFilter(ServiceFilter):
         if len(missing) == len(bounds):
             return found
         if missing:
-            raise refuse(missing[0], "Say both available_from and available_to.")
+            raise refuse(missing[0], "Send both available_from and available_to, or neither.")
         at, tz = timezone.now(), getattr(self.request, "zone", UTC)
         from_, until = window(
             bounds["available_from"], bounds["available_to"], tz, at, field="available_to"

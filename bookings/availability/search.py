@@ -38,7 +38,7 @@ class BookingConflict(Conflict):
 
 
 class SlotFull(Conflict):
-    """Every seat of this slot is taken, or waited for by others."""
+    """Every seat in this slot is taken or promised to users on the waitlist."""
 
     code = "slot_full"
 
@@ -312,9 +312,9 @@ def window(
     start = at if from_ is None else begin(from_, tz)
     stop = start + WEEK if to is None else end(to, tz)
     if stop <= start:
-        raise Invalid(errors={field: ["The end is not after the beginning."]})
+        raise Invalid(errors={field: ["The end must be after the start."]})
     if stop - start > LONGEST:
-        raise Invalid(errors={field: [f"Look at {LONGEST.days} days at most at a time."]})
+        raise Invalid(errors={field: [f"The search can cover at most {LONGEST.days} days."]})
     return start, stop
 
 

@@ -16,12 +16,12 @@ class SearchSerializer(InputSerializer):
 
     # `from` is a word of Python's own.
     vars()["from"] = DayOrInstantField(
-        required=False, help_text="Times that start from then on; now, unless given."
+        required=False, help_text="Only times that start at this time or later; by default now."
     )
     to = DayOrInstantField(
         required=False,
-        help_text="Times that start before it, a date meaning its end; a week later, unless given. "
-        f"At most {LONGEST.days} days.",
+        help_text="Only times that start before this time; by default one week after `from`. A "
+        f"date means the end of that day. At most {LONGEST.days} days after `from`.",
     )
 
 
@@ -30,7 +30,10 @@ class ServiceSearchSerializer(SearchSerializer):
 
     explain = serializers.BooleanField(
         required=False,
-        help_text="Also list what is not free, and why; its provider and admins.",
+        help_text=(
+            "Also list the times that cannot be booked, and why. Only for the service's "
+            "provider and admins."
+        ),
     )
 
 
@@ -52,7 +55,7 @@ class FreeTimeSerializer(InputSerializer):
 
 
 class RefusalSerializer(InputSerializer):
-    """A time that cannot be booked, and the code of the answer to who tried."""
+    """A time that cannot be booked, and the error code that booking it would return."""
 
     start_time = InstantField()
     end_time = InstantField()
@@ -77,16 +80,20 @@ MORNING = {
 @extend_schema_serializer(extensions={SOMETIMES: ["refused"]})
 @example("A morning", MORNING)
 class AvailabilitySerializer(InputSerializer):
-    """The free times of a service, in order."""
+    """The free times of a service, in chronological order."""
 
     service_id = serializers.UUIDField()
-    timezone = serializers.CharField(help_text="The zone that the times are written in.")
+    timezone = serializers.CharField(help_text="The time zone of the times.")
     times = FreeTimeSerializer(many=True, read_only=True)
-    refused = RefusalSerializer(many=True, read_only=True, help_text="With `explain`.")
+    refused = RefusalSerializer(
+        many=True,
+        read_only=True,
+        help_text="The times that cannot be booked; only with `explain`.",
+    )
 
 
 @example("A morning", {"results": [MORNING]})
 class AvailabilitiesSerializer(InputSerializer):
-    """The free times of several services, in the order in which they were asked for."""
+    """The free times of several services, in the order of the request."""
 
     results = AvailabilitySerializer(many=True, read_only=True)

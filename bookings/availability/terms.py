@@ -81,19 +81,19 @@ class ServiceInactive(Conflict):
 
 
 class TooSoon(Conflict):
-    """This service is booked further ahead than that."""
+    """This service must be booked further in advance."""
 
     code = "too_soon"
 
 
 class TooFarAhead(Conflict):
-    """This service cannot be booked that far ahead yet."""
+    """This service cannot be booked this far in advance."""
 
     code = "too_far_ahead"
 
 
 class OutsideOpeningHours(Conflict):
-    """This time is outside of the opening hours."""
+    """This time is outside the opening hours."""
 
     code = "outside_opening_hours"
 
@@ -158,9 +158,11 @@ class Terms:
             raise Invalid(errors={"start_time": ["The start is in the past."]})
         if ahead < self.notice:
             minutes = self.notice // timedelta(minutes=1)
-            raise TooSoon(f"Book this service at least {minutes} minutes ahead.")
+            raise TooSoon(f"This service must be booked at least {minutes} minutes in advance.")
         if self.horizon is not None and ahead > self.horizon:
-            raise TooFarAhead(f"Book this service at most {self.horizon.days} days ahead.")
+            raise TooFarAhead(
+                f"This service can be booked at most {self.horizon.days} days in advance."
+            )
 
     def check_open(self, start_time: datetime, end_time: datetime) -> None:
         """Refuse a booking without a slot if the calendar is not open for the whole period.
@@ -170,7 +172,7 @@ class Terms:
                 can be booked in published slots only.
         """
         if self.mode == Service.Mode.SLOTS:
-            raise OutsideOpeningHours("No slot of this service starts then.")
+            raise OutsideOpeningHours("No slot of this service starts at this time.")
         self.check_time_off(start_time, end_time)
         if not self.opening.contains(start_time, end_time):
             raise OutsideOpeningHours
@@ -183,7 +185,7 @@ class Terms:
             OutsideOpeningHours: the calendar has time off then.
         """
         if place.status != Slot.Status.SCHEDULED:
-            raise ServiceInactive("This slot is cancelled.")
+            raise ServiceInactive("This slot has been cancelled.")
         self.check_time_off(place.start_time, place.end_time)
 
     def check_time_off(self, start_time: datetime, end_time: datetime) -> None:
@@ -193,7 +195,7 @@ class Terms:
             OutsideOpeningHours: the period overlaps time off.
         """
         if self.opening.is_off(start_time, end_time):
-            raise OutsideOpeningHours("The calendar has time off then.")
+            raise OutsideOpeningHours("The calendar is closed for time off at this time.")
 
 
 COLUMNS = """

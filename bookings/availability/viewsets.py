@@ -65,10 +65,10 @@ class AvailabilityViewSet(GenericViewSet):
         responses=AvailabilitySerializer,
     )
     def retrieve(self, request: Request, pk: Any) -> Response:
-        """Find the times at which a service can be booked: whatever is offered here is accepted.
+        """Find the times at which a service can be booked. Every time offered here is accepted.
 
-        Where it can be booked at any time, those on a grid from the opening on are offered; others
-        that fit are accepted as well.
+        If the service can be booked at any time, the response lists the times on a grid that starts
+        at the opening time. Other times that fit are accepted as well.
         """
         asked = self.asked()
         from_, until, at = self._window(asked)
@@ -89,7 +89,7 @@ class AvailabilityViewSet(GenericViewSet):
         responses=AvailabilitiesSerializer,
     )
     def many(self, request: Request) -> Response:
-        """Find the times at which each of up to 50 services can be booked, in the order asked."""
+        """Find the times at which up to 50 services can be booked, in the order of the request."""
         asked = self.asked()
         wanted = [*dict.fromkeys(asked["service_id"])]
         from_, until, at = self._window(asked)
@@ -137,6 +137,10 @@ class AvailabilityViewSet(GenericViewSet):
         for count, some in times:
             most -= count
             if most < 0:
-                raise refuse("to", "These are too many times for one answer: ask for fewer days.")
+                raise refuse(
+                    "to",
+                    f"The response would contain more than {MOST_TIMES:,} times. "
+                    "Request fewer days.",
+                )
             written.append(some)
         return orjson.Fragment(b"[" + b",".join(written) + b"]"), most

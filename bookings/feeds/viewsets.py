@@ -27,7 +27,11 @@ from bookit.api.views import GenericViewSet
 from catalog.models import Calendar
 from catalog.permissions import KeepsCalendar
 
-TOKEN = OpenApiParameter("token", str, description="As in the feed's address; another is a 404.")
+TOKEN = OpenApiParameter(
+    "token",
+    str,
+    description="The token from the feed's address. With any other token, the response is a 404.",
+)
 CALENDAR_FILE: Any = {
     (200, "text/calendar"): OpenApiResponse(
         {"type": "string"},
@@ -43,7 +47,9 @@ CALENDAR_FILE: Any = {
             )
         ],
     ),
-    304: OpenApiResponse(description="It is what `If-None-Match` names."),
+    304: OpenApiResponse(
+        description="The calendar has not changed: `If-None-Match` contains its current ETag."
+    ),
 }
 
 
@@ -78,29 +84,31 @@ class CalendarFileViewSet(GenericViewSet):
     @extend_schema(
         operation_id="me_calendar_file_show",
         tags=["Bookings"],
-        summary="Follow one's bookings",
+        summary="Subscribe to your bookings",
         parameters=[TOKEN],
         responses=CALENDAR_FILE,
         extensions=errors("not_found"),
     )
     def own(self, request: Request) -> Response:
-        """Show the bookings of whoever has this address, see `GET /me/calendar`.
+        """Return the bookings of the user whose feed this is; see `GET /me/calendar`.
 
-        From 90 days ago on, at most 5,000; but for holds, and what was cancelled or expired.
+        The feed starts 90 days ago and contains at most 5,000 bookings. Holds and cancelled or
+        expired bookings are left out.
         """
         return self._file(feeds.own_feed(token=self._token, at=timezone.now()))
 
     @extend_schema(
         operation_id="calendars_file_show",
         tags=["Bookings"],
-        summary="Follow a calendar",
+        summary="Subscribe to a calendar",
         parameters=[TOKEN],
         responses=CALENDAR_FILE,
     )
     def calendar(self, request: Request, pk: Any) -> Response:
-        """Show when a calendar is busy, see `GET /calendars/{id}/feed`.
+        """Return the times at which a calendar is busy; see `GET /calendars/{id}/feed`.
 
-        From 90 days ago on, at most 5,000 slots and bookings beside them.
+        The feed starts 90 days ago and contains at most 5,000 entries: slots, and bookings that are
+        not in a slot.
         """
         feed = feeds.calendar_feed(calendar_id=pk, token=self._token, at=timezone.now())
         return self._file(feed)
@@ -129,21 +137,21 @@ class OwnFeedViewSet(GenericViewSet):
     serializer_class = FeedSerializer  # type: ignore[assignment]
     pagination_class = None
 
-    @extend_schema(tags=["Bookings"], summary="Show the address of one's calendar feed")
+    @extend_schema(tags=["Bookings"], summary="Show the address of your calendar feed")
     def retrieve(self, request: Request, *args: Any, **kwargs: Any) -> Response:
-        """Show the address at which calendar programs find one's bookings."""
+        """Return the address at which calendar programs find your bookings."""
         token = feeds.own_token(user=signed_in(request))
         return Response({"address": _address(request, "/me/calendar.ics", token)})
 
     @extend_schema(
         operation_id="me_calendar_renew",
         tags=["Bookings"],
-        summary="Renew the address of one's calendar feed",
+        summary="Renew the address of your calendar feed",
         request=None,
         responses={200: FeedSerializer},
     )
     def renew(self, request: Request) -> Response:
-        """Give one's feed another address; the one before answers 404 from now on."""
+        """Give your feed a new address. The previous address returns 404 from now on."""
         feeds.renew(owner_id=signed_in(request).pk)
         return self.retrieve(request)
 
@@ -158,7 +166,7 @@ class CalendarFeedViewSet(GenericViewSet):
 
     @extend_schema(tags=["Bookings"], summary="Show the addresses of a calendar's feed")
     def retrieve(self, request: Request, *args: Any, **kwargs: Any) -> Response:
-        """Show two addresses: one for anyone, of the busy times alone, and one with names."""
+        """Return two addresses: one for anyone, with only the busy times, and one with names."""
         return self._addresses()
 
     @extend_schema(
@@ -169,7 +177,7 @@ class CalendarFeedViewSet(GenericViewSet):
         responses={200: CalendarFeedSerializer},
     )
     def renew(self, request: Request, pk: Any) -> Response:
-        """Give the feed two other addresses; those before answer 404 from now on."""
+        """Give the feed two new addresses. The previous ones return 404 from now on."""
         feeds.renew(owner_id=pk)
         return self._addresses()
 

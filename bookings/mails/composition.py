@@ -20,8 +20,8 @@ from bookit import money
 from bookit.times import zone
 
 UNVERIFIED = (
-    "You get this because somebody gave this address when they booked. If you know nothing of it,"
-    " you need not do anything."
+    "You receive this mail because somebody gave this address when booking. If you do not know "
+    "about the booking, you can ignore this mail."
 )
 
 # What makes a link of the text after it.
@@ -93,7 +93,7 @@ def compose(occasion: Occasion, audience: str) -> Mail:
     until = occasion.hold_expires_at
     lead = lead.format(name=attendee_name, until=until and _moment(until, tz_name))
     if news is RESCHEDULED and occasion.status == Status.PENDING and occasion.is_current:
-        lead += " It is still to be confirmed."
+        lead += " It still has to be confirmed."
     before = (
         _period(occasion.was_start_time, occasion.was_end_time, tz_name)
         if occasion.was_start_time and occasion.was_end_time

@@ -7,13 +7,14 @@ class MailCount(models.Model):
     """How many mails a day a reader of a booking, or an address, was sent, and how many not."""
 
     subject = models.CharField(
-        max_length=100, help_text="A booking and one of its readers, or the hash of an address."
+        max_length=100,
+        help_text="A booking and one recipient of its mails, or the hash of an address.",
     )
-    day = models.DateField(help_text="In UTC.")
+    day = models.DateField(help_text="The day in UTC.")
     sent = models.PositiveIntegerField(default=0)
-    most = models.PositiveIntegerField(help_text="The limit when the last one was counted.")
+    most = models.PositiveIntegerField(help_text="The limit when the last mail was counted.")
     withheld = models.PositiveIntegerField(
-        default=0, help_text="Not sent because this limit was reached."
+        default=0, help_text="Mails that were not sent because the limit was reached."
     )
 
     class Meta:

@@ -32,29 +32,34 @@ class News:
 
 REQUESTED = News(
     "Requested",
-    "Your request has arrived. It becomes a booking once it is confirmed; until then the time is"
-    " kept for you.",
-    "{name} would like to book. Confirm or cancel it before it starts; after that it expires.",
+    "We have received your request. It becomes a booking once it is confirmed. Until then, the "
+    "time is kept for you.",
+    (
+        "{name} would like to book. Confirm or cancel the request before the start; otherwise it "
+        "expires."
+    ),
 )
 BOOKED = News("Confirmed", "Your booking is confirmed.", "{name} has booked.")
 CONFIRMED = News(
-    "Confirmed", "Your booking is confirmed.", "The booking of {name} has been confirmed."
+    "Confirmed", "Your booking is confirmed.", "The booking for {name} has been confirmed."
 )
-RESCHEDULED = News("Moved", "Your booking has been moved.", "The booking of {name} has been moved.")
+RESCHEDULED = News(
+    "Moved", "Your booking has been moved.", "The booking for {name} has been moved."
+)
 CANCELLED = News(
     "Cancelled",
     "Your booking has been cancelled.",
-    "The booking of {name} has been cancelled.",
+    "The booking for {name} has been cancelled.",
 )
 EXPIRED = News(
     "Not confirmed",
-    "Nobody confirmed your request before its time came, so there is no booking. Sorry.",
+    "Sorry, your request was not confirmed before its start, so there is no booking.",
 )
-REMINDED = News("Reminder", "This is to remind you of your booking.")
+REMINDED = News("Reminder", "This is a reminder of your booking.")
 OFFERED = News(
     "A seat for you",
-    "You are next in line, and a seat has become free. It is kept for you until {until}: confirm it"
-    " by then, or it goes to whoever comes after you.",
+    "A seat has become free, and you are next in line. It is kept for you until {until}. Confirm "
+    "it by then; otherwise it goes to the next person in line.",
 )
 
 ALWAYS: dict[str, News] = {

@@ -120,7 +120,7 @@ def deliver(*, mail: Mail, at: datetime) -> None:
     reached = mail_limits.take(limits, at=at)
     if reached:
         logger.warning(
-            "mail withheld: the limit of its %s is reached",
+            "mail withheld: the limit of its %s has been reached",
             reached[0].name,
             extra={"booking_id": mail.booking_id, "audience": mail.audience},
         )

@@ -296,7 +296,7 @@ class Migration(migrations.Migration):
                     models.ForeignKey(
                         blank=True,
                         db_index=False,
-                        help_text="Who did it; empty when the clock did.",
+                        help_text="The user who caused the event; empty if it happened automatically.",
                         null=True,
                         on_delete=django.db.models.deletion.RESTRICT,
                         related_name="+",
@@ -331,7 +331,9 @@ class Migration(migrations.Migration):
                 (
                     "id",
                     models.UUIDField(
-                        help_text="The slot's or the booking's.", primary_key=True, serialize=False
+                        help_text="The id of the slot or the booking.",
+                        primary_key=True,
+                        serialize=False,
                     ),
                 ),
                 (
@@ -347,17 +349,18 @@ class Migration(migrations.Migration):
                 (
                     "occupant",
                     models.UUIDField(
-                        help_text="The slot, or the service that is booked without one."
+                        help_text="The slot, or the service if it is booked without a slot."
                     ),
                 ),
                 (
                     "seat",
                     models.PositiveIntegerField(
-                        help_text="A booking's; a slot has them all.", null=True
+                        help_text="The seat of a booking; empty for a slot, which occupies all seats.",
+                        null=True,
                     ),
                 ),
                 ("blocked", django.contrib.postgres.fields.ranges.DateTimeRangeField()),
-                ("expires_at", models.DateTimeField(help_text="When a hold ends.", null=True)),
+                ("expires_at", models.DateTimeField(help_text="When the hold expires.", null=True)),
             ],
             options={
                 "indexes": [
@@ -403,7 +406,10 @@ class Migration(migrations.Migration):
                     "booking",
                     models.OneToOneField(
                         blank=True,
-                        help_text="The hold that was offered, or the booking they made themselves.",
+                        help_text=(
+                            "The hold that was offered to the user, or the booking that "
+                            "the user made."
+                        ),
                         null=True,
                         on_delete=django.db.models.deletion.SET_NULL,
                         related_name="waitlist_entry",
@@ -438,8 +444,8 @@ class Migration(migrations.Migration):
                 ),
             ],
             options={
-                "verbose_name": "waiting list entry",
-                "verbose_name_plural": "waiting list entries",
+                "verbose_name": "waitlist entry",
+                "verbose_name_plural": "waitlist entries",
                 "ordering": ["created_at", "id"],
                 "indexes": [
                     models.Index(fields=["slot", "created_at", "id"], name="waitlist_by_slot"),
@@ -457,7 +463,9 @@ class Migration(migrations.Migration):
                 (
                     "id",
                     models.UUIDField(
-                        help_text="The user's or the calendar's.", primary_key=True, serialize=False
+                        help_text="The id of the user or the calendar.",
+                        primary_key=True,
+                        serialize=False,
                     ),
                 ),
                 ("version", models.PositiveIntegerField(default=0)),
@@ -475,22 +483,23 @@ class Migration(migrations.Migration):
                 (
                     "subject",
                     models.CharField(
-                        help_text="A booking and one of its readers, or the hash of an address.",
+                        help_text="A booking and one recipient of its mails, or the hash of an address.",
                         max_length=100,
                     ),
                 ),
-                ("day", models.DateField(help_text="In UTC.")),
+                ("day", models.DateField(help_text="The day in UTC.")),
                 ("sent", models.PositiveIntegerField(default=0)),
                 (
                     "most",
                     models.PositiveIntegerField(
-                        help_text="The limit when the last one was counted."
+                        help_text="The limit when the last mail was counted."
                     ),
                 ),
                 (
                     "withheld",
                     models.PositiveIntegerField(
-                        default=0, help_text="Not sent because this limit was reached."
+                        default=0,
+                        help_text="Mails that were not sent because the limit was reached.",
                     ),
                 ),
             ],
@@ -517,7 +526,10 @@ class Migration(migrations.Migration):
                     models.ForeignKey(
                         blank=True,
                         db_index=False,
-                        help_text="The admin who made it, or who last switched it on or renewed its secret.",
+                        help_text=(
+                            "The admin who created the webhook, or who last switched it on "
+                            "or renewed its secret."
+                        ),
                         null=True,
                         on_delete=django.db.models.deletion.SET_NULL,
                         related_name="+",
@@ -528,7 +540,7 @@ class Migration(migrations.Migration):
                     "events",
                     django.contrib.postgres.fields.ArrayField(
                         base_field=models.CharField(max_length=30),
-                        help_text="The types that it is told of.",
+                        help_text="The types of events to send.",
                         size=None,
                     ),
                 ),
@@ -536,14 +548,15 @@ class Migration(migrations.Migration):
                     "since",
                     models.JSONField(
                         default=dict,
-                        help_text="By type, the last event before it asked for that type.",
+                        help_text="For each type, the last event before the webhook subscribed to it.",
                     ),
                 ),
                 ("is_active", models.BooleanField(default=True)),
                 (
                     "secret",
                     models.CharField(
-                        help_text="Signs what is sent, see Standard Webhooks.", max_length=100
+                        help_text="Signs the messages, as Standard Webhooks specifies.",
+                        max_length=100,
                     ),
                 ),
                 ("previous_secret", models.CharField(blank=True, default="", max_length=100)),
@@ -551,14 +564,19 @@ class Migration(migrations.Migration):
                 (
                     "failing_since",
                     models.DateTimeField(
-                        blank=True, help_text="Since when no attempt has succeeded.", null=True
+                        blank=True,
+                        help_text="The time since which every attempt has failed.",
+                        null=True,
                     ),
                 ),
                 (
                     "paused_until",
                     models.DateTimeField(
                         blank=True,
-                        help_text="When a message is retried for which the others wait.",
+                        help_text=(
+                            "All later messages wait until this time, when the failed "
+                            "message is retried."
+                        ),
                         null=True,
                     ),
                 ),
@@ -605,7 +623,7 @@ class Migration(migrations.Migration):
                     "event",
                     models.ForeignKey(
                         blank=True,
-                        help_text="None for a test.",
+                        help_text="Empty for a test.",
                         null=True,
                         on_delete=django.db.models.deletion.RESTRICT,
                         related_name="deliveries",
@@ -675,7 +693,9 @@ class Migration(migrations.Migration):
                 (
                     "response",
                     models.TextField(
-                        blank=True, default="", help_text="At most 2 KiB of the answer."
+                        blank=True,
+                        default="",
+                        help_text="The beginning of the response, at most 2 KiB.",
                     ),
                 ),
             ],

@@ -34,7 +34,7 @@ class SlotAdmin(ServedAdmin):
         """Return how many seats are taken."""
         return slot.taken
 
-    @admin.action(description="Cancel, with all bookings", permissions=["change"])
+    @admin.action(description="Cancel, together with all bookings", permissions=["change"])
     def cancel(self, request: HttpRequest, queryset: QuerySet[Slot]) -> None:
         """Cancel the selected slots and their bookings."""
         self.apply(

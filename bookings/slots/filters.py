@@ -27,7 +27,7 @@ class DayField(DayOrInstantField):
         """Return the date; None when nothing was given."""
         day = super().to_python(value)
         if isinstance(day, datetime):
-            raise ValidationError("Write a date, such as 2026-12-01.", "invalid")
+            raise ValidationError("Must be a date, for example 2026-12-01.", "invalid")
         return day
 
 
@@ -35,7 +35,7 @@ class DayField(DayOrInstantField):
     {
         "type": "string",
         "format": "date",
-        "description": "A day in the request's zone: slots that start on it.",
+        "description": "Only slots that start on this day in the request's zone.",
         "example": "2026-12-01",
     }
 )
@@ -64,7 +64,10 @@ class SlotFilter(filters.FilterSet):
     date = DayFilter()
     available = filters.TypedChoiceFilter(
         method="by_availability",
-        help_text="Whether it can be booked now: it has seats left and keeps its service's rules.",
+        help_text=(
+            "Whether the slot can be booked now: it has seats left, and the service's "
+            "rules allow it."
+        ),
         **YES_NO,
     )
 

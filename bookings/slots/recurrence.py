@@ -66,7 +66,7 @@ class Rule:
             ValueError: `first` is none of its starts, there are too many, or they go too far.
         """
         starts: list[datetime] = []
-        too_far = f"These go on after {limit:%Y-%m-%d}, which is too far ahead."
+        too_far = f"The series continues after {limit:%Y-%m-%d}, which is too far ahead."
         for local in self._by_wall_clock(first.astimezone(tz).replace(tzinfo=None)):
             start = local.replace(tzinfo=tz).astimezone(UTC)
             if start.astimezone(tz).replace(tzinfo=None) != local:
@@ -76,12 +76,14 @@ class Rule:
             if start > limit:
                 raise ValueError(too_far)
             if len(starts) == MOST_STARTS:
-                raise ValueError(f"These are more than {MOST_STARTS} slots.")
+                raise ValueError(f"The series has more than {MOST_STARTS} slots.")
             starts.append(start)
             if len(starts) == self.count:
                 break
         if starts[:1] != [first]:
-            raise ValueError("start_time is not a time of this rule; it must be the first one.")
+            raise ValueError(
+                "start_time does not match this rule. It must be the first start of the series."
+            )
         if self.count and len(starts) < self.count:
             raise ValueError(too_far)
         return starts
@@ -92,7 +94,9 @@ class Rule:
             for found in rrulestr(self.parts, dtstart=first.replace(year=first.year + later)):
                 yield found.replace(year=found.year - later, microsecond=first.microsecond)
         except IndexError:
-            raise ValueError("No month has as many weekdays as BYDAY asks for.") from None
+            raise ValueError(
+                "BYDAY asks for a weekday more often than it occurs in a month."
+            ) from None
 
     def _is_over(self, local: datetime, start: datetime) -> bool:
         """Return whether a time, by the wall clock and as an instant, is after `until`."""
@@ -114,26 +118,26 @@ def parse_rule(text: str) -> Rule:
         name, _, value = part.partition("=")
         if name not in PARTS:
             raise ValueError(
-                f"A rule has no part {name[:20]!r}. Write the value of an RRULE alone, such as"
-                " FREQ=WEEKLY;COUNT=10, without DTSTART, EXDATE or more lines."
+                f"{name[:20]!r} is not a part of a recurrence rule. Send only the value of one"
+                " RRULE, for example FREQ=WEEKLY;COUNT=10, without DTSTART, EXDATE or more lines."
             )
         if name in parts:
-            raise ValueError(f"{name} is there twice.")
+            raise ValueError(f"{name} appears twice.")
         values = value.split(",") if name.startswith("BY") else [value]
         if not all(re.fullmatch(PARTS[name], each, re.ASCII) for each in values):
-            raise ValueError(f"{name} is not written like that: see RFC 5545, section 3.3.10.")
+            raise ValueError(f"{name} has an invalid value; see RFC 5545, section 3.3.10.")
         if name == "BYSETPOS" and len(values) > MOST_POSITIONS:
-            raise ValueError(f"BYSETPOS takes up to {MOST_POSITIONS} numbers here.")
+            raise ValueError(f"BYSETPOS can have at most {MOST_POSITIONS} numbers.")
         parts[name] = value
     if "FREQ" not in parts:
         raise ValueError("FREQ is missing.")
     if parts["FREQ"] in ("DAILY", "WEEKLY") and re.search(r"\d", parts.get("BYDAY", "")):
-        raise ValueError("Numbers in BYDAY make sense with months and years alone.")
+        raise ValueError("BYDAY can contain numbers only if FREQ is MONTHLY or YEARLY.")
     count, until = parts.pop("COUNT", None), parts.pop("UNTIL", None)
     if (count is None) == (until is None):
-        raise ValueError("Say when the series ends: write either COUNT or UNTIL.")
+        raise ValueError("The rule must contain either COUNT or UNTIL, but not both.")
     if count is not None and int(count) > MOST_STARTS:
-        raise ValueError(f"These are more than {MOST_STARTS} slots.")
+        raise ValueError(f"The series has more than {MOST_STARTS} slots.")
     rule = ";".join("=".join(part) for part in parts.items())
     return Rule(rule, int(count) if count else None, _parse_until(until) if until else None)
 
@@ -144,5 +148,5 @@ def _parse_until(value: str) -> date:
             return datetime.strptime(value, "%Y%m%d").date()  # noqa: DTZ007 - by the wall clock
         until = datetime.strptime(value[:15], "%Y%m%dT%H%M%S")  # noqa: DTZ007 - as above
     except ValueError:
-        raise ValueError("UNTIL is no date that there is.") from None
+        raise ValueError("The date in UNTIL does not exist.") from None
     return until.replace(tzinfo=UTC) if value.endswith("Z") else until

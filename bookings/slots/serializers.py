@@ -22,7 +22,10 @@ class SlotSerializer(RowSerializer):
     seats_left = serializers.IntegerField(
         read_only=True,
         min_value=0,
-        help_text="Those that can be booked: not those that others wait for; none when cancelled.",
+        help_text=(
+            "The number of seats that can be booked, without those promised to users on "
+            "the waitlist. 0 if the slot is cancelled."
+        ),
     )
 
     annotations = {"seats_left": SEATS_LEFT}
@@ -64,20 +67,24 @@ class SlotSerializer(RowSerializer):
     },
 )
 class SlotPublishSerializer(InputSerializer):
-    """Of what, when, and how often."""
+    """The service, the first start and the recurrence to publish."""
 
     ignored = frozenset(SlotSerializer.Meta.fields)
 
     service_id = serializers.UUIDField()
-    start_time = InstantField(help_text="Of a series the first.")
+    start_time = InstantField(help_text="The start of the slot, or of the first slot of a series.")
     capacity = serializers.IntegerField(
-        required=False, min_value=1, max_value=1000, help_text="By default the service's."
+        required=False,
+        min_value=1,
+        max_value=1000,
+        help_text="By default, the capacity of the service.",
     )
     rrule = serializers.CharField(
         required=False,
         max_length=LONGEST_RULE,
-        help_text="RFC 5545: makes a series, at the same wall-clock time in the calendar's zone. "
-        "`DAILY`, `WEEKLY`, `MONTHLY` or `YEARLY`, with `COUNT` or `UNTIL`, 366 slots at most.",
+        help_text="A recurrence rule (RFC 5545) to publish a series at the same local time in "
+        "the calendar's zone: `DAILY`, `WEEKLY`, `MONTHLY` or `YEARLY`, with `COUNT` "
+        "or `UNTIL`, and at most 366 slots.",
     )
 
     def validate_rrule(self, text: str) -> Rule:
@@ -90,7 +97,7 @@ class SlotPublishSerializer(InputSerializer):
 
 @example("Room for three more", {"capacity": 15})
 class SlotChangeSerializer(InputSerializer):
-    """Another capacity, or that it does not take place."""
+    """A new capacity, or the cancellation of the slot."""
 
     ignored = frozenset(SlotSerializer.Meta.fields)
 
@@ -98,10 +105,10 @@ class SlotChangeSerializer(InputSerializer):
         required=False,
         min_value=1,
         max_value=1000,
-        help_text="Not below the seats that are taken.",
+        help_text="Cannot be lower than the number of seats taken.",
     )
     status = serializers.ChoiceField(
         Slot.Status.choices,
         required=False,
-        help_text="`cancelled` cancels its bookings, too.",
+        help_text="`cancelled` also cancels the bookings of the slot.",
     )

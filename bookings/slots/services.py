@@ -107,7 +107,7 @@ SELECT id, 'booking.cancelled', %(actor_id)s, %(at)s, jsonb_build_object(
 
 @CONSTRAINT_ERRORS.add("slots_apart", "slot_beside_bookings")
 class SlotConflict(Conflict):
-    """This slot overlaps another slot or booking of the calendar, or bookings stand against it."""
+    """This slot overlaps a slot or booking of its calendar, or its bookings prevent the change."""
 
     code = "slot_conflict"
 
@@ -149,7 +149,7 @@ def publish_slots(
     if start_time < at:
         raise _invalid("start_time", "The start is in the past.")
     if start_time > at + FURTHEST:
-        raise _invalid("start_time", f"That is more than {FURTHEST.days} days ahead.")
+        raise _invalid("start_time", f"The start must be at most {FURTHEST.days} days from now.")
     starts = [start_time]
     if rrule is not None:
         try:
@@ -220,7 +220,7 @@ def delete_slot(*, slot_id: UUID, actor: User) -> None:
     try:
         slot.delete()
     except RestrictedError:
-        raise SlotConflict("This slot has bookings: cancel it instead.") from None
+        raise SlotConflict("This slot has bookings. Cancel it instead of deleting it.") from None
 
 
 @retried
@@ -268,7 +268,7 @@ def _publish(slots: list[Slot], calendar: Calendar) -> None:
 def _check_clashes(slots: list[Slot], series: dict[str, Any], calendar: Calendar) -> None:
     """Refuse slots of which one overlaps another, or what else is on the calendar."""
     clashes = [
-        (later.start_time, "the slot before it in the series")
+        (later.start_time, "the previous slot of the series")
         for earlier, later in pairwise(slots)
         if earlier.blocked.upper > later.blocked.lower
     ][:1]
@@ -278,7 +278,9 @@ def _check_clashes(slots: list[Slot], series: dict[str, Any], calendar: Calendar
     if clashes:
         start_time, other = min(clashes)
         local = start_time.astimezone(zone(calendar.timezone))
-        raise SlotConflict(f"{local.isoformat()} overlaps {other}; none was made.")
+        raise SlotConflict(
+            f"The slot at {local.isoformat()} overlaps {other}. No slot was created."
+        )
 
 
 def _locked(slot_id: UUID, actor: User) -> Slot:
@@ -298,15 +300,17 @@ def _check_seats(slot: Slot, capacity: int, at: datetime) -> None:
     taken = slot.bookings.filter(live, active=True).count()
     if taken > capacity:
         seats = "1 seat is" if taken == 1 else f"{taken} seats are"
-        raise SlotConflict(f"{seats} taken.")
+        raise SlotConflict(f"{seats} taken. The capacity cannot be lower than that.")
 
 
 def _cancel(slot: Slot, status: str, *, actor: User, at: datetime) -> None:
     """Bring a locked slot from scheduled to cancelled, which is the only way there is."""
     if status != Slot.Status.CANCELLED:
-        raise InvalidTransition("A slot that was cancelled stays so: publish another one.")
+        raise InvalidTransition(
+            "A cancelled slot cannot be scheduled again. Publish a new slot instead."
+        )
     if slot.end_time <= at:
-        raise InvalidTransition("A slot that is over cannot be cancelled.")
+        raise InvalidTransition("A slot that has ended cannot be cancelled.")
     close_expired_holds(
         calendar_id=slot.calendar_id,
         blocked_from=slot.blocked.lower,
@@ -317,7 +321,7 @@ def _cancel(slot: Slot, status: str, *, actor: User, at: datetime) -> None:
         cursor.execute(CANCEL_BOOKINGS, {"slot_id": slot.pk, "actor_id": actor.pk, "at": at})
     # What is still active was completed or a no-show, perhaps while the others were being locked.
     if slot.bookings.filter(active=True).exists():
-        raise InvalidTransition("A slot that has taken place cannot be cancelled.")
+        raise InvalidTransition("A slot with completed or no-show bookings cannot be cancelled.")
     slot.status = Slot.Status.CANCELLED
     slot.save(update_fields=["status"])
     waitlist.pass_over(slot_id=slot.pk, at=at)

@@ -53,7 +53,7 @@ class SlotViewSet(CatalogViewSet):
 
     @extend_schema(
         tags=["Catalog"],
-        summary="Publish a slot, or a series",
+        summary="Publish a slot or a series",
         responses={
             201: OpenApiResponse(
                 {
@@ -71,9 +71,10 @@ class SlotViewSet(CatalogViewSet):
         extensions=errors("service_inactive", "slot_conflict"),
     )
     def create(self, request: Request) -> Response:
-        """Publish a session of a service; with `rrule` a series, and the answer is the list of all.
+        """Publish a slot of a service, or a series of slots with `rrule`.
 
-        None is made if one of them overlaps another slot or booking of its calendar.
+        The response to a series is the list of its slots. If one of them overlaps another slot or
+        booking of its calendar, none is created.
         """
         content = self.checked()
         published = slots.publish_slots(actor=signed_in(request), at=timezone.now(), **content)
@@ -98,7 +99,7 @@ class SlotViewSet(CatalogViewSet):
         extensions=errors("slot_conflict", "invalid_transition"),
     )
     def partial_update(self, request: Request, pk: Any) -> Response:
-        """Change how many seats there are, or cancel a slot, and with it its bookings."""
+        """Change the capacity of a slot, or cancel the slot together with its bookings."""
         return self.shown(
             slots.change_slot(
                 slot_id=pk, actor=signed_in(request), at=timezone.now(), **self.checked()
@@ -107,7 +108,7 @@ class SlotViewSet(CatalogViewSet):
 
     @extend_schema(tags=["Catalog"], summary="Delete a slot", extensions=errors("slot_conflict"))
     def destroy(self, request: Request, pk: Any) -> Response:
-        """Delete a slot that was never booked; cancel others."""
+        """Delete a slot that was never booked. Cancel it otherwise."""
         slots.delete_slot(slot_id=pk, actor=signed_in(request))
         return Response(status=204)
 

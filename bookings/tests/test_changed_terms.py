@@ -722,5 +722,5 @@ def test_the_admin_site_waits_for_a_booking_in_flight_and_names_it(client, admin
     with starting_line("bookings_booking") as set_off:
         saved, booked = set_off([save, book(user, service, TUESDAY)])
     page = saved.value.content.decode()
-    assert "1 upcoming booking lies outside of its open time now" in page
+    assert "1 upcoming booking is now outside the open times" in page
     assert str(booked.value.pk) in page

@@ -133,7 +133,7 @@ def test_what_was_acknowledged_has_its_booking_its_event_and_its_mail(tmp_path, 
 
 
 def check(serve, url, mailbox, customers):
-    until(lambda: "Ctrl-C stops it" in serve.output.read_text())
+    until(lambda: "Press Ctrl-C to stop it" in serve.output.read_text())
     found = re.search(r"API +http://127\.0\.0\.1:(\d+)", serve.output.read_text())
     stop = threading.Event()
     clients = [Client(int(found[1]), *customer, stop) for customer in customers]

@@ -92,7 +92,7 @@ class TestOneWorker:
         rival.rollback()
 
         call_command("retry_stalled_jobs")
-        assert capsys.readouterr().out == "0 jobs given to others.\n"
+        assert capsys.readouterr().out == "0 jobs given to other workers.\n"
         assert killed.state(job) == "doing"
 
         # Half a minute later.
@@ -102,7 +102,7 @@ class TestOneWorker:
             )
         call_command("retry_stalled_jobs")
         # At least one: it had begun with those of the clock, too.
-        assert re.fullmatch(r"[1-9] jobs given to others.\n", capsys.readouterr().out)
+        assert re.fullmatch(r"[1-9] jobs given to other workers.\n", capsys.readouterr().out)
         assert killed.state(job) == "todo"
         following = worker()
         until(lambda: following.state(job) is None)
@@ -126,7 +126,7 @@ def test_a_stalled_job_whose_twin_waits_is_given_up_and_the_others_are_not(no_jo
         asking.execute("UPDATE procrastinate_jobs SET status = 'doing'")
         app.configure_task(COMPLETE, queueing_lock="twin").defer(timestamp=0)
         call_command("retry_stalled_jobs")
-        assert capsys.readouterr().out == "1 jobs given to others.\n"
+        assert capsys.readouterr().out == "1 jobs given to other workers.\n"
         left = asking.execute("SELECT queueing_lock, status FROM procrastinate_jobs ORDER BY id")
         assert left.fetchall() == [("other", "todo"), ("twin", "todo")]
 
@@ -296,7 +296,7 @@ def test_webhooks_are_told_whatever_the_others_do(worker):
         stop.set()
         assert running_worker.end() == 0
     assert attempts()[0] == [(500, "")] * 2
-    assert attempts()[1][0] == (None, "No answer within 10 seconds.")
+    assert attempts()[1][0] == (None, "No response within 10 seconds.")
     assert attempts()[2] == [(302, "")] * 2
     assert attempts()[3] == [(410, "")]
     assert attempts()[4] == [(204, "")]

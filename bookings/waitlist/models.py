@@ -38,7 +38,7 @@ class WaitlistEntry(models.Model):
         null=True,
         blank=True,
         related_name="waitlist_entry",
-        help_text="The hold that was offered, or the booking they made themselves.",
+        help_text="The hold that was offered to the user, or the booking that the user made.",
     )
     status = models.CharField(max_length=7, choices=Status, default=Status.WAITING)
     created_at = models.DateTimeField(db_default=Now(), editable=False)
@@ -46,8 +46,8 @@ class WaitlistEntry(models.Model):
 
     class Meta:
         ordering = ["created_at", "id"]
-        verbose_name = "waiting list entry"
-        verbose_name_plural = "waiting list entries"
+        verbose_name = "waitlist entry"
+        verbose_name_plural = "waitlist entries"
         indexes = [
             models.Index(fields=["slot", "created_at", "id"], name="waitlist_by_slot"),
             # Every search for free times looks here: few wait, however many once did.

@@ -32,13 +32,14 @@ class WaitlistEntrySerializer(RowSerializer):
         read_only=True,
         allow_null=True,
         min_value=1,
-        help_text="From 1; null when one waits no longer.",
+        help_text="The position in the queue, from 1; null once the user is no longer waiting.",
     )
     booking_id = serializers.UUIDField(
         read_only=True,
         allow_null=True,
-        help_text="The hold that is offered, which `PATCH /bookings/{id}` with the status "
-        "`pending` makes a booking; then that booking.",
+        help_text="The hold that is offered to the user, and then the booking that it becomes. "
+        "`PATCH /bookings/{id}` with the status `pending` turns the hold into a "
+        "booking.",
     )
 
     annotations = {"position": POSITION}

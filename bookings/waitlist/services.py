@@ -88,9 +88,9 @@ def join(*, slot_id: UUID, actor: User, at: datetime) -> WaitlistEntry:
     terms.check_slot(place)
     seated = slot.bookings.filter(active=True)
     if seated.filter(user=actor).exists():
-        raise Invalid("You have a seat in this slot already.")
+        raise Invalid("You already have a seat in this slot.")
     if slot.capacity > seated.count() + slot.waitlist.filter(WAITING).count():
-        raise Invalid("This slot has free seats: book one.")
+        raise Invalid("This slot has free seats. Book one instead of joining the queue.")
     return WaitlistEntry.objects.create(slot=slot, user=actor, created_at=at, updated_at=at)
 
 
@@ -131,7 +131,7 @@ def check_place(entry: WaitlistEntry, actor: User) -> None:
         Forbidden: it is somebody else's.
     """
     if entry.user_id != actor.pk and not actor.keeps(entry.slot.calendar.provider_id):
-        raise Forbidden("This is somebody else's place.")
+        raise Forbidden("This place in the queue belongs to another user.")
 
 
 def pass_over(*, slot_id: UUID, at: datetime) -> None:

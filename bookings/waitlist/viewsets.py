@@ -25,8 +25,10 @@ from bookit.api.views import GenericViewSet
 @extend_schema_view(
     list=extend_schema(
         tags=["Bookings"],
-        summary="List who waits for a slot",
-        description="Show one's own places in the queue; its provider and admins see all.",
+        summary="List the queue for a slot",
+        description=(
+            "Return your own places in the queue. The slot's provider and admins see all places."
+        ),
     ),
 )
 class WaitlistViewSet(GenericViewSet):
@@ -60,11 +62,12 @@ class WaitlistViewSet(GenericViewSet):
         extensions=errors("service_inactive", "too_soon", "too_far_ahead", "outside_opening_hours"),
     )
     def create(self, request: Request, slot_id: Any) -> Response:
-        """Wait for a seat. The next one that becomes free is held for the first in line.
+        """Wait for a seat. The next seat that becomes free is held for the first user in the queue.
 
-        They are told by mail, and make the hold a booking in time, or it is passed on. Nobody else
-        gets the seat meanwhile. Who waits already keeps their place, and is answered with it. Where
-        there is a free seat, or one has one, it is a 400.
+        That user gets an email and can turn the hold into a booking. If the hold expires first, the
+        seat goes to the next user. Nobody else can get the seat meanwhile. Users who are already
+        waiting keep their place, and the response shows it. If the slot has a free seat, or the
+        user already has one, the response is a 400.
         """
         Slot.objects.only("pk").get(pk=slot_id)
         self.checked()
@@ -74,11 +77,15 @@ class WaitlistViewSet(GenericViewSet):
 
     @extend_schema(tags=["Bookings"], summary="Show a place in the queue for a slot")
     def retrieve(self, request: Request, *args: Any, **kwargs: Any) -> Response:
-        """Show where one stands, to whoever waits, the provider and admins."""
+        """Return a place in the queue. Only its user, the slot's provider and admins can see it."""
         return self.shown(self.object)
 
     @extend_schema(tags=["Bookings"], summary="Leave the queue for a slot")
     def destroy(self, request: Request, slot_id: Any, pk: Any) -> Response:
-        """Wait no longer. A seat that is held for one goes to the next; a booking stays."""
+        """Leave the queue.
+
+        A seat that is held for the user goes to the next user. A seat that is already booked stays
+        booked.
+        """
         waitlist.leave(slot_id=slot_id, entry_id=pk, actor=signed_in(request), at=timezone.now())
         return Response(status=204)

@@ -255,9 +255,11 @@ def _record_failed(sent: Sent) -> None:
     if not was_failing and failures <= len(PAUSES):
         webhook.failing_since = at
     if answer.status == 410:
-        _switch_off(webhook, "It answered 410 Gone: nobody wants to be told.", at)
+        _switch_off(
+            webhook, "The server responded with 410 Gone: it no longer accepts webhooks.", at
+        )
     elif webhook.failing_since and at - webhook.failing_since >= PATIENCE:
-        _switch_off(webhook, "For a day no attempt has succeeded.", at)
+        _switch_off(webhook, "No attempt has succeeded for a day.", at)
     if delivery.next_attempt_at == sent.message.planned:  # Otherwise, it was planned anew.
         _plan_retry(delivery, webhook, failures, was_failing=was_failing, sent=sent)
     webhook.save(

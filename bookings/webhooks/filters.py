@@ -13,7 +13,7 @@ class EventFilter(filters.FilterSet):
 
     type = CommaSeparatedChoices(
         choices=[(kind.value, kind.label) for kind in TOLD],
-        help_text="One or more, comma-separated.",
+        help_text="One or more values, comma-separated.",
     )
 
     class Meta:
@@ -25,7 +25,7 @@ class DeliveryFilter(filters.FilterSet):
     """By whether it has arrived."""
 
     status = CommaSeparatedChoices(
-        choices=Delivery.Status.choices, help_text="One or more, comma-separated."
+        choices=Delivery.Status.choices, help_text="One or more values, comma-separated."
     )
 
     class Meta:

@@ -31,24 +31,29 @@ class Webhook(models.Model):
         blank=True,
         db_index=False,
         related_name="+",
-        help_text="The admin who made it, or who last switched it on or renewed its secret.",
+        help_text=(
+            "The admin who created the webhook, or who last switched it on or renewed its secret."
+        ),
     )
-    events = ArrayField(models.CharField(max_length=30), help_text="The types that it is told of.")
+    events = ArrayField(models.CharField(max_length=30), help_text="The types of events to send.")
     # Ids, not times: they come from one sequence, whatever the clocks of several hosts say.
     since = models.JSONField(
-        default=dict, help_text="By type, the last event before it asked for that type."
+        default=dict,
+        help_text="For each type, the last event before the webhook subscribed to it.",
     )
     is_active = models.BooleanField(default=True)
     secret = models.CharField(
-        max_length=100, help_text="Signs what is sent, see Standard Webhooks."
+        max_length=100, help_text="Signs the messages, as Standard Webhooks specifies."
     )
     previous_secret = models.CharField(max_length=100, blank=True, default="")
     previous_secret_expires_at = models.DateTimeField(null=True, blank=True)
     failing_since = models.DateTimeField(
-        null=True, blank=True, help_text="Since when no attempt has succeeded."
+        null=True, blank=True, help_text="The time since which every attempt has failed."
     )
     paused_until = models.DateTimeField(
-        null=True, blank=True, help_text="When a message is retried for which the others wait."
+        null=True,
+        blank=True,
+        help_text="All later messages wait until this time, when the failed message is retried.",
     )
     disabled_reason = models.CharField(max_length=200, blank=True, default="")
     created_at = models.DateTimeField(db_default=Now(), editable=False)
@@ -57,7 +62,9 @@ class Webhook(models.Model):
     objects = models.Manager.from_queryset(WebhookQuerySet)()
 
     # Why nothing is sent, and what to do, where no other reason is known.
-    NO_ADMIN = "Its owner is no longer an admin. Whoever switches it on becomes its owner."
+    NO_ADMIN = (
+        "Its owner is no longer an admin. The admin who switches it on becomes its new owner."
+    )
 
     class Meta:
         ordering = ["created_at", "id"]
@@ -91,7 +98,7 @@ class Delivery(models.Model):
         null=True,
         blank=True,
         related_name="deliveries",
-        help_text="None for a test.",
+        help_text="Empty for a test.",
     )
     type = models.CharField(max_length=30)
     status = models.CharField(max_length=9, choices=Status, default=Status.PENDING)
@@ -133,7 +140,9 @@ class Attempt(models.Model):
     duration_ms = models.PositiveIntegerField()
     status_code = models.PositiveSmallIntegerField(null=True, blank=True)
     error = models.CharField(max_length=300, blank=True, default="")
-    response = models.TextField(blank=True, default="", help_text="At most 2 KiB of the answer.")
+    response = models.TextField(
+        blank=True, default="", help_text="The beginning of the response, at most 2 KiB."
+    )
 
     class Meta:
         ordering = ["id"]

@@ -29,13 +29,13 @@ EVENT_CHOICES = [(kind.value, kind.label) for kind in TOLD]
     },
 )
 class EventSerializer(InputSerializer):
-    """Something that happened."""
+    """An event: something that happened to a booking, or a new review."""
 
     id = serializers.CharField()
     type = serializers.ChoiceField(EVENT_CHOICES)
-    timestamp = InstantField(help_text="When it happened.")
+    timestamp = InstantField(help_text="When the event happened.")
     data = serializers.DictField(  # type: ignore[assignment]
-        help_text="The booking, or the review, as the API shows it, in the state of that moment."
+        help_text="The booking or the review at that moment, with the fields that the API returns."
     )
 
 
@@ -55,16 +55,18 @@ HOOKED = {
 SECRET = {"secret": "whsec_Tk90IGEgc2VjcmV0LCBidXQgYW4gZXhhbXBsZSE="}
 
 
-@example("Bookings that come and go", HOOK, answer=HOOKED)
+@example("New and cancelled bookings", HOOK, answer=HOOKED)
 class WebhookSerializer(RowSerializer):
-    """An address that is told what happens. Its secret is shown once, when it is made."""
+    """A URL that receives events. Its secret is shown once, when the webhook is created."""
 
-    url = serializers.CharField(max_length=2000, help_text="HTTPS or HTTP, to a public address.")
+    url = serializers.CharField(
+        max_length=2000, help_text="An HTTPS or HTTP URL that leads to a public address."
+    )
     events = ListField(
         child=serializers.ChoiceField(EVENT_CHOICES),
         min_length=1,
         max_length=100,
-        help_text="The types that it is told of.",
+        help_text="The types of events to send.",
     )
     is_active = serializers.BooleanField(required=False)
 
@@ -72,8 +74,8 @@ class WebhookSerializer(RowSerializer):
         read_only=True,
         allow_null=True,
         help_text=(
-            "The admin who made it, or who last switched it on or renewed its secret. It is sent "
-            "nothing when they are no longer an admin."
+            "The admin who created the webhook, or who last switched it on or renewed its "
+            "secret. Nothing is sent once the owner is no longer an admin."
         ),
     )
 
@@ -131,17 +133,17 @@ class NothingSerializer(InputSerializer):
 
 
 class AttemptSerializer(InputSerializer):
-    """One try of a delivery, and what came of it."""
+    """One attempt to deliver a message, and its result."""
 
     at = InstantField()
     duration_ms = serializers.IntegerField(min_value=0)
     status_code = serializers.IntegerField(allow_null=True)
-    error = serializers.CharField(help_text="Why there was no answer; empty if there was.")
-    response = serializers.CharField(help_text="How the answer begins: at most 2 KiB.")
+    error = serializers.CharField(help_text="Why there was no response; empty if there was one.")
+    response = serializers.CharField(help_text="The beginning of the response, at most 2 KiB.")
 
 
 @example(
-    "Arrived at the second attempt",
+    "Delivered at the second attempt",
     {
         "id": "0199d3a7-52e3-7a18-8f4d-6c9a0b3e2d75",
         "webhook_id": HOOKED["id"],
@@ -155,7 +157,7 @@ class AttemptSerializer(InputSerializer):
                 "at": "2026-11-21T09:05:00Z",
                 "duration_ms": 10000,
                 "status_code": None,
-                "error": "No answer within 10 seconds.",
+                "error": "No response within 10 seconds.",
                 "response": "",
             },
             {
@@ -170,11 +172,13 @@ class AttemptSerializer(InputSerializer):
     status_codes=[200, 202],
 )
 class DeliverySerializer(RowSerializer):
-    """A message to a webhook: an event, or a test. Its id is the `webhook-id` of each attempt."""
+    """A message to a webhook: an event or a test. Its id is the `webhook-id` of each attempt."""
 
     webhook_id = serializers.UUIDField(read_only=True)
     event_id = serializers.CharField(
-        read_only=True, allow_null=True, help_text="As at `/events`; null for a test."
+        read_only=True,
+        allow_null=True,
+        help_text="The id of the event, as in `/events`; null for a test.",
     )
     attempts = AttemptSerializer(many=True, read_only=True)
 

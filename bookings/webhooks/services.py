@@ -90,7 +90,7 @@ _NEVER_FAILED = {"failing_since": None, "paused_until": None}
 
 
 class WebhookInactive(Conflict):
-    """This webhook is switched off: switch it on first."""
+    """This webhook is switched off. Switch it on first."""
 
     code = "webhook_inactive"
 

@@ -45,12 +45,13 @@ class WebhookViewSet(GenericViewSet):
     queryset = Webhook.objects.all()
 
     @extend_schema(
-        tags=["Webhooks"], summary="Make a webhook", responses={201: WebhookSecretSerializer}
+        tags=["Webhooks"], summary="Create a webhook", responses={201: WebhookSecretSerializer}
     )
     def create(self, request: Request) -> Response:
-        """Send an address what happens from now on. Only this answer holds the secret: keep it.
+        """Send events to a URL from now on. Only this response contains the secret: store it.
 
-        It is sent for as long as you are an admin; then another admin has to switch it on.
+        Events are sent as long as you are an admin. After that, another admin must switch the
+        webhook on.
         """
         webhook = webhooks.create_webhook(
             actor=signed_in(request), at=timezone.now(), **self.checked()
@@ -61,7 +62,7 @@ class WebhookViewSet(GenericViewSet):
 
     @extend_schema(tags=["Webhooks"], summary="Change a webhook", responses=WebhookSerializer)
     def partial_update(self, request: Request, pk: Any) -> Response:
-        """Change a webhook, or switch it off or on again, which makes you its owner."""
+        """Change a webhook, or switch it off or on. Switching it on makes you its owner."""
         return self.shown(
             webhooks.update_webhook(
                 webhook_id=pk,
@@ -79,12 +80,15 @@ class WebhookViewSet(GenericViewSet):
 
     @extend_schema(
         tags=["Webhooks"],
-        summary="Give a webhook another secret",
+        summary="Renew the secret of a webhook",
         request=None,
         responses=WebhookSecretSerializer,
     )
     def rotate_secret(self, request: Request, pk: Any) -> Response:
-        """Make a new secret, which the answer alone holds. For a day the old one signs as well."""
+        """Create a new secret, which only this response contains.
+
+        For one day, messages are also signed with the previous secret.
+        """
         webhook = webhooks.rotate_secret(
             webhook_id=pk, actor=signed_in(request), at=timezone.now(), **self.checked()
         )
@@ -98,7 +102,7 @@ class WebhookViewSet(GenericViewSet):
         extensions=errors("webhook_inactive"),
     )
     def test(self, request: Request, pk: Any) -> Response:
-        """Send a message of type `test`, which is delivered as any other."""
+        """Send a message of the type `test`. It is delivered like any other message."""
         delivery = webhooks.send_test(webhook_id=pk, at=timezone.now(), **self.checked())
         return Response(DeliverySerializer.represent_instance(delivery), status=202)
 
@@ -135,7 +139,7 @@ class DeliveryViewSet(GenericViewSet):
         extensions=errors("webhook_inactive"),
     )
     def redeliver(self, request: Request, webhook_id: Any, pk: Any) -> Response:
-        """Send a message again now, under the same `webhook-id`, whatever became of it."""
+        """Send a message again now, with the same `webhook-id`, whatever its status."""
         delivery = webhooks.redeliver(
             webhook_id=webhook_id, delivery_id=pk, at=timezone.now(), **self.checked()
         )
@@ -157,11 +161,11 @@ class EventViewSet(GenericViewSet):
         type__in=TOLD,
     )
 
-    @extend_schema(tags=["Webhooks"], summary="List what happened")
+    @extend_schema(tags=["Webhooks"], summary="List events")
     def list(self, request: Request, *args: Any, **kwargs: Any) -> Response:
-        """Answer with what webhooks are told, oldest first: none is missed, none comes twice.
+        """Return the events that webhooks receive, oldest first. None is missed or repeated.
 
-        Go on with `cursor`, which every page has, also an empty one. An event appears once all
+        Continue with `cursor`, which every page has, even an empty one. An event appears once all
         changes that began before it are done.
         """
         events = self.paginate_queryset(self.filter_queryset(self.get_queryset())) or []

@@ -9,15 +9,15 @@ from django.middleware.csrf import REASON_NO_CSRF_COOKIE
 
 from bookit.adminsite import errors
 
-USE_HTTPS = "Open the admin site by https:// and not by http://."
+USE_HTTPS = "Open the admin site with https:// instead of http://."
 BEHIND_A_PROXY = (
-    "If a proxy in front of BookIt speaks HTTPS, let it send X-Forwarded-Proto, and set "
-    "NUM_PROXIES to the number of proxies, so that BookIt believes it. If it cannot send that "
-    "header, set PUBLIC_SCHEME=https."
+    "If a proxy in front of BookIt speaks HTTPS, make it send X-Forwarded-Proto, and set "
+    "NUM_PROXIES to the number of proxies so that BookIt trusts the header. If the proxy cannot "
+    "send the header, set PUBLIC_SCHEME=https."
 )
 ON_PURPOSE = (
-    "If there is no HTTPS on purpose, on a private network, set ADMIN_OVER_HTTP=true. Passwords "
-    "then travel unencrypted."
+    "If you deliberately do without HTTPS on a private network, set ADMIN_OVER_HTTP=true. "
+    "Passwords then travel unencrypted."
 )
 
 
@@ -35,7 +35,7 @@ def needs_https(request: HttpRequest) -> bool:
 
 def https_page(request: HttpRequest) -> HttpResponse:
     """Return the page that explains that signing in needs HTTPS."""
-    text = "The admin site needs HTTPS: over plain HTTP, browsers do not keep its cookies."
+    text = "The admin site needs HTTPS, because browsers do not keep its cookies over plain HTTP."
     return errors.page(request, 403, text, steps=[USE_HTTPS, BEHIND_A_PROXY, ON_PURPOSE])
 
 
@@ -60,8 +60,10 @@ def csrf_page(request: HttpRequest, reason: str) -> HttpResponse:
 
 def _other_origin(request: HttpRequest, origin: str) -> HttpResponse:
     here = f"{request.scheme}://{request.get_host()}"
-    text = f"Your browser sent this form from {origin}, but BookIt believes to be at {here}."
-    steps = [f"Set CSRF_TRUSTED_ORIGINS={origin} and start BookIt again."]
+    text = (
+        f"Your browser sent this form from {origin}, but BookIt's own address seems to be {here}."
+    )
+    steps = [f"Set CSRF_TRUSTED_ORIGINS={origin} and restart BookIt."]
     if origin == f"https://{request.get_host()}":
         steps.insert(0, f"{BEHIND_A_PROXY} Or:")
     return errors.page(request, 403, text, steps=steps)

@@ -11,12 +11,17 @@ from bookit.request_id import request_id
 
 WORDS = {
     400: "The address or the form is not valid.",
-    403: "You may not do this.",
-    404: "There is nothing at this address. If a row was here, somebody may have deleted it.",
-    405: "This address does not take such a request. Go back and use the button on the page.",
+    403: "You do not have permission to do this.",
+    404: (
+        "There is nothing at this address. If it was the page of a row, somebody may have "
+        "deleted the row."
+    ),
+    405: (
+        "This address does not accept this kind of request. Go back and use the button on the page."
+    ),
     413: "The form is larger than 1 MiB.",
     429: "There were too many requests from your address. Try again in a minute.",
-    500: "This is a bug of BookIt. It has been logged under the id below.",
+    500: "This is a bug in BookIt. It has been logged with the request id below.",
     503: "The database cannot be reached or is too busy. Try again in a few seconds.",
 }
 

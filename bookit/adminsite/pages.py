@@ -96,7 +96,7 @@ class StrictAdmin(admin.ModelAdmin):
             return super().changelist_view(request, extra_context)
         except SenselessList:
             here = request.path
-            text = "This list cannot be shown as its address asks; these are all rows."
+            text = "The address of the list contains an invalid parameter, so all rows are shown."
             self.message_user(request, text, messages.WARNING)
         except REFUSALS as error:
             here = request.get_full_path()

@@ -6,7 +6,7 @@ from django.db.models import ProtectedError, RestrictedError
 
 from bookit.errors import CONSTRAINT_ERRORS, ServiceError, database_error_facts
 
-GONE = "It no longer exists: somebody deleted it in the meantime."
+GONE = "It no longer exists, because somebody has deleted it."
 
 
 class Refused(Exception):
@@ -52,5 +52,5 @@ def _message_of(error: Exception) -> str:
             return known.describe()
         if state == "23503":
             return "It refers to a row that no longer exists, or other rows refer to it."
-        return f"It contradicts what is stored already (rule {constraint})."
-    return "A value is out of range, or has characters that cannot be stored."
+        return f"It conflicts with existing data (constraint {constraint})."
+    return "A value is out of range or contains characters that cannot be stored."

@@ -8,7 +8,7 @@ from django.core.exceptions import ValidationError
 from django.db.models import F, QuerySet
 from django_filters import rest_framework as filters
 from django_filters.fields import BaseCSVField
-from drf_spectacular.utils import extend_schema_field
+from drf_spectacular.drainage import set_override
 from rest_framework.filters import BaseFilterBackend
 from rest_framework.request import Request
 
@@ -53,13 +53,12 @@ class DayOrInstantField(forms.CharField):
             raise ValidationError("%(why)s", "invalid", {"why": error}) from None
 
 
-@extend_schema_field(
-    {
-        "anyOf": [{"type": "string", "format": "date"}, {"type": "string", "format": "date-time"}],
-        "description": "A time, or a date: the whole day in the request's zone.",
-        "example": "2026-12-01",
-    }
-)
+DAY_OR_INSTANT: dict[str, Any] = {
+    "anyOf": [{"type": "string", "format": "date"}, {"type": "string", "format": "date-time"}],
+    "example": "2026-12-01",
+}
+
+
 class DayOrInstantFilter(filters.Filter):
     """Where a period begins or, with `ends=True`, ends; a date is a day in the request's zone."""
 
@@ -68,6 +67,8 @@ class DayOrInstantFilter(filters.Filter):
     def __init__(self, *args: Any, ends: bool = False, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.ends = ends
+        # drf-spectacular leaves out the help text of a filter whose schema is overridden.
+        set_override(self, "field", {**DAY_OR_INSTANT, "description": kwargs["help_text"]})
 
     def filter(self, queryset: QuerySet[Any], value: Any) -> QuerySet[Any]:
         """Return the rows that pass."""
@@ -87,13 +88,19 @@ PERIOD_FILTERS: dict[str, filters.Filter] = {
     "from": DayOrInstantFilter(
         field_name="end_time",
         lookup_expr="gt",
-        help_text="Those that end after it; a date means its beginning.",
+        help_text=(
+            "Only those that end after this time. A date means the start of that day in "
+            "the request's zone."
+        ),
     ),
     "to": DayOrInstantFilter(
         field_name="start_time",
         lookup_expr="lt",
         ends=True,
-        help_text="Those that start before it; a date means its end.",
+        help_text=(
+            "Only those that start before this time. A date means the end of that day in "
+            "the request's zone."
+        ),
     ),
 }
 
@@ -105,7 +112,7 @@ class CommaSeparatedField(BaseCSVField):
         """Return the checked values; None when nothing was given."""
         most = len(self.choices)  # type: ignore[attr-defined]
         if value is not None and len(value) > most:
-            raise ValidationError("Name at most %(most)d values.", "max_length", {"most": most})
+            raise ValidationError("Send at most %(most)d values.", "max_length", {"most": most})
         return super().clean(value)
 
 
@@ -172,9 +179,12 @@ def _columns(names: list[str], fields: dict[str, str]) -> list[str]:
         field = name.removeprefix("-")
         if field not in fields:
             known = ", ".join(sorted(fields))
-            raise refuse("ordering", f"Order by {known}, with - in front for descending.")
+            raise refuse(
+                "ordering",
+                f"Must be one or more of {known}; prefix a field with - for descending order.",
+            )
         if field in seen:
-            raise refuse("ordering", f"Name each field once: {field} is there twice.")
+            raise refuse("ordering", f"Each field may be named only once; {field} is named twice.")
         seen.add(field)
         order.append(f"-{fields[field]}" if name.startswith("-") else fields[field])
     return order

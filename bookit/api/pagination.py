@@ -61,12 +61,12 @@ class Pagination(BasePagination):
         self.limit = _number(query.get("limit"), "limit", DEFAULT_LIMIT, 1, MAX_LIMIT)
         if "cursor" in query:
             if "page" in query or "offset" in query:
-                raise refuse("cursor", "Use either cursor, page or offset.")
+                raise refuse("cursor", "Use only one of cursor, page and offset.")
             assert isinstance(queryset, QuerySet)  # noqa: S101 - a cursor makes its own condition
             return self._keyset_page(queryset, query["cursor"])
         if "page" in query:
             if "offset" in query:
-                raise refuse("page", "Use either page or offset.")
+                raise refuse("page", "Use either page or offset, not both.")
             self.offset = (_number(query["page"], "page", 1, 1) - 1) * self.limit
         else:
             self.offset = _number(query.get("offset"), "offset", 0, 0)
@@ -74,9 +74,9 @@ class Pagination(BasePagination):
         if self.offset > MAX_OFFSET:
             raise refuse(
                 "page" if "page" in query else "offset",
-                f"Pages begin at most {MAX_OFFSET:,} rows into a list. "
+                f"A page can start at most {MAX_OFFSET:,} rows into the list. "
                 + (
-                    "To read further, page with cursor in place of page and offset."
+                    "To read further, use cursor instead of page and offset."
                     if has_cursors
                     else _how_to_narrow(view)
                 ),
@@ -115,26 +115,32 @@ class Pagination(BasePagination):
         """Return the parameters as the OpenAPI document shows them."""
         integer = {"type": "integer", "minimum": 0}
         instead = (
-            "Not together with `cursor`, which reads further."
+            "Cannot be combined with `cursor`, which can read further."
             if "cursor" in self.parameters(view)
             else _how_to_narrow(view)
         )
         described = {
             "limit": (
                 {**integer, "minimum": 1, "maximum": MAX_LIMIT, "default": DEFAULT_LIMIT},
-                "Rows of a page.",
+                "The number of rows on a page.",
             ),
             "offset": (
                 {**integer, "maximum": MAX_OFFSET},
-                f"Rows to skip, at most {MAX_OFFSET:,}. {instead}",
+                f"The number of rows to skip, at most {MAX_OFFSET:,}. {instead}",
             ),
             "page": (
                 {**integer, "minimum": 1},
-                f"Number of the page, from 1; at most {MAX_OFFSET:,} rows precede it. {instead}",
+                (
+                    f"The number of the page, from 1. A page can start at most {MAX_OFFSET:,} rows "
+                    f"into the list. {instead}"
+                ),
             ),
             "cursor": (
                 {"type": "string"},
-                "Empty to begin, then as in `next`: the same cost however deep, no `count`.",
+                (
+                    "Empty for the first page, then the value in `next`. Every page costs the "
+                    "same, however deep, and has no `count`."
+                ),
             ),
         }
         return [
@@ -152,15 +158,15 @@ class Pagination(BasePagination):
             "properties": {
                 "count": {
                     "type": "integer",
-                    "description": "Of all pages; absent with `cursor`.",
+                    "description": "The number of rows on all pages; absent with `cursor`.",
                     "example": 1,
                 },
                 "count_exact": {
                     "type": "boolean",
                     "description": (
-                        "False where `count` is an estimate, else absent. Estimated are counts of "
-                        f"more than {MOST_COUNTED:,} rows, and those of lists that are filtered by "
-                        "free times and have more services than are searched at once."
+                        "False if `count` is an estimate, otherwise absent. Counts of more than "
+                        f"{MOST_COUNTED:,} rows are estimates. So are counts of lists that are "
+                        "filtered by free times and have too many services to search at once."
                     ),
                     "example": False,
                 },
@@ -261,7 +267,13 @@ class FeedPagination(Pagination):
             low, high, last = map(int, _decode(query["cursor"], self.STEP)[1])
         if max(low, high) > horizon:
             # The database was restored into another server, whose transaction ids start lower.
-            raise refuse("cursor", "This cursor is from before a restore: begin without one.")
+            raise refuse(
+                "cursor",
+                (
+                    "This cursor was issued before the database was restored. "
+                    "Start again without a cursor."
+                ),
+            )
         high = high or horizon
         page = [
             *queryset.order_by("id").filter(
@@ -296,7 +308,7 @@ class FeedPagination(Pagination):
         del page["properties"]["count"], page["properties"]["count_exact"]
         page["properties"]["cursor"] = {
             "type": "string",
-            "description": "Where to go on from, also when this is all there is so far.",
+            "description": "Where to continue, even if there are no more rows yet.",
             "example": "WzE3LDQyXQ:signature",
         }
         page["required"].append("cursor")
@@ -328,10 +340,10 @@ def _how_to_narrow(view: Any) -> str:
     """Return how to reach the rest of a list that is too long to be read by pages."""
     names = [*getattr(getattr(view, "filterset_class", None), "base_filters", ())]
     if names:
-        return f"To reach other rows, narrow the list by {', '.join(names)}."
+        return f"To reach other rows, filter the list by {', '.join(names)}."
     if getattr(view, "ordering_fields", None):
-        return "To reach the other end of the list, reverse ordering."
-    return f"Only its first {MAX_OFFSET + MAX_LIMIT:,} rows can be read."
+        return "To reach the other end of the list, reverse the ordering."
+    return f"Only the first {MAX_OFFSET + MAX_LIMIT:,} rows can be read."
 
 
 def _number(text: str | None, name: str, default: int, least: int, most: int | None = None) -> int:
@@ -340,8 +352,8 @@ def _number(text: str | None, name: str, default: int, least: int, most: int | N
     # Twelve digits are enough for any list, and Python is slow to read thousands.
     is_number = text.isascii() and text.isdigit() and len(text) <= 12
     if not is_number or int(text) < least or (most is not None and int(text) > most):
-        limit = f"from {least} to {most}" if most is not None else f"of at least {least}"
-        raise refuse(name, f"Write a whole number {limit}.")
+        limit = f"from {least} to {most}" if most is not None else f"of {least} or more"
+        raise refuse(name, f"Must be a whole number {limit}.")
     return int(text)
 
 
@@ -376,7 +388,7 @@ def _decode(cursor: str, order: list[str]) -> tuple[bool, list[str]]:
     try:
         backwards, made_for, values = signer.unsign_object(cursor)
     except (signing.BadSignature, ValueError):
-        raise refuse("cursor", "This is no cursor that a page has given.") from None
+        raise refuse("cursor", "This cursor was not issued by this API.") from None
     if made_for != order:
-        raise refuse("cursor", "This cursor belongs to another ordering.")
+        raise refuse("cursor", "This cursor belongs to a list with a different ordering.")
     return backwards, orjson.loads(values)

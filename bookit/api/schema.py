@@ -15,15 +15,20 @@ SOMETIMES = "x-sometimes"
 # Headers of every answer.
 HEADERS = {
     "X-Request-ID": {
-        "description": "The id of the request, on every log line of it.",
+        "description": "The id of the request. It is on every log line of the request.",
         "schema": {"type": "string"},
     },
     "RateLimit-Policy": {
-        "description": 'The limit that was counted: `"user";q=600;w=60` is 600 in 60 seconds.',
+        "description": (
+            'The limit that applies: `"user";q=600;w=60` means 600 requests in 60 seconds.'
+        ),
         "schema": {"type": "string"},
     },
     "RateLimit": {
-        "description": 'What is left of it: `"user";r=599;t=42`, for 42 seconds.',
+        "description": (
+            'What is left of the limit: `"user";r=599;t=42` means 599 requests in the '
+            "next 42 seconds."
+        ),
         "schema": {"type": "string"},
     },
 }
@@ -63,7 +68,7 @@ class BearerScheme(OpenApiAuthenticationExtension):
             "type": "http",
             "scheme": "bearer",
             "bearerFormat": "JWT",
-            "description": "The `access_token` of `POST /auth/login`.",
+            "description": "The `access_token` from `POST /auth/login`.",
         }
 
 
@@ -81,15 +86,23 @@ class Schema(AutoSchema):
     def get_override_parameters(self) -> list[Any]:
         """Return the parameters that are on every operation, and those of its list."""
         parameters = [
-            OpenApiParameter("tz", str, description="IANA zone of the times in the answer."),
             OpenApiParameter(
-                "Time-Zone", str, OpenApiParameter.HEADER, description="As `tz`, which goes first."
+                "tz", str, description="The IANA time zone of the times in the response."
+            ),
+            OpenApiParameter(
+                "Time-Zone",
+                str,
+                OpenApiParameter.HEADER,
+                description="The same as `tz`, which takes precedence.",
             ),
             OpenApiParameter(
                 "X-Request-ID",
                 str,
                 OpenApiParameter.HEADER,
-                description="1 to 128 of `A-Z a-z 0-9 . _ -`; comes back and is in the log.",
+                description=(
+                    "1 to 128 characters of `A-Z a-z 0-9 . _ -`. The response and the "
+                    "log repeat it."
+                ),
             ),
         ]
         if getattr(self.view, "action", None) != "list":
@@ -101,7 +114,9 @@ class Schema(AutoSchema):
                 OpenApiParameter(
                     "ordering",
                     str,
-                    description="Comma-separated, `-` for descending: " + ", ".join(names) + ".",
+                    description="Comma-separated fields, with `-` in front for descending order: "
+                    + ", ".join(names)
+                    + ".",
                 )
             )
         return parameters
@@ -119,7 +134,9 @@ def add_common_parts(
             schema["required"] = sorted(schema["properties"].keys() - schema.pop(SOMETIMES, []))
     components["schemas"]["Problem"] = {
         "type": "object",
-        "description": "RFC 9457. `code` is stable; `/errors/{code}` explains it.",
+        "description": (
+            "An error in the format of RFC 9457. `code` is stable; `/errors/{code}` explains it."
+        ),
         "required": ["type", "title", "status", "detail", "code", "request_id"],
         "properties": {
             "type": {"type": "string", "format": "uri-reference"},
@@ -141,7 +158,9 @@ def add_common_parts(
             },
             "alternatives": {
                 "type": "array",
-                "description": "Where another time would do: those that are free, nearest first.",
+                "description": (
+                    "If another time would resolve the conflict: free times, the nearest first."
+                ),
                 "items": {
                     "type": "object",
                     "required": ["start_time", "end_time", "slot_id"],
@@ -165,7 +184,7 @@ def add_common_parts(
             operation["responses"] = dict(sorted(operation["responses"].items()))
             if "201" in operation["responses"]:
                 operation["responses"]["201"]["headers"]["Location"] = {
-                    "description": "Where it is.",
+                    "description": "The address of the new resource.",
                     "schema": {"type": "string", "format": "uri-reference"},
                 }
     return result
@@ -217,7 +236,7 @@ def _add_problem(operation: dict[str, Any], problem: problems.Problem) -> None:
     response["content"][problems.CONTENT_TYPE]["examples"][problem.code] = {"value": example}
     if problem.status in (429, 503):
         response.setdefault("headers", {})["Retry-After"] = {
-            "description": "Seconds.",
+            "description": "The number of seconds to wait.",
             "schema": {"type": "integer"},
         }
     if problem.status == 401:

@@ -106,7 +106,7 @@ class APIMixin(APIView):
         try:
             request.query_params  # noqa: B018 - the first look at them counts them
         except TooManyFieldsSent:
-            raise refuse("", "There are too many parameters.") from None
+            raise refuse("", "The query string has too many parameters.") from None
 
     def _check_parameters(self, request: Request) -> None:
         known = self.known_parameters()
@@ -114,7 +114,7 @@ class APIMixin(APIView):
             if name not in known:
                 raise refuse(
                     name[:100].replace("\0", ""),
-                    "There is no such parameter here. Known are: " + ", ".join(sorted(known)) + ".",
+                    "Unknown parameter. This endpoint accepts: " + ", ".join(sorted(known)) + ".",
                     "unknown",
                 )
             if any("\0" in value for value in values):
@@ -222,7 +222,7 @@ class GenericViewSet(APIMixin, viewsets.GenericViewSet[Any]):
         return names | (paginator.parameters(self) if paginator is not None else set())
 
     def list(self, request: Request, *args: Any, **kwargs: Any) -> Response:
-        """Answer with a page of the rows that pass the filters, in order."""
+        """Return one page of the rows that match the filters, in order."""
         rows = self.paginate_queryset(self._listed(request))
         represent = self.serializer_class.represent
         return self.get_paginated_response([represent(row) for row in rows or []])
@@ -244,7 +244,7 @@ class GenericViewSet(APIMixin, viewsets.GenericViewSet[Any]):
         return None
 
     def retrieve(self, request: Request, *args: Any, **kwargs: Any) -> Response:
-        """Answer with one row."""
+        """Return the resource with this id."""
         return Response(self.row(kwargs["pk"]))
 
     def row(self, pk: UUID) -> dict[str, Any]:

@@ -56,7 +56,7 @@ class Unauthenticated(ServiceError):
 
 
 class Forbidden(ServiceError):
-    """The caller is known and may not do this."""
+    """You do not have permission to perform this action."""
 
     code = "permission_denied"
 
@@ -66,13 +66,13 @@ class Conflict(ServiceError):
 
 
 class Unavailable(ServiceError):
-    """Something BookIt needs does not answer. Try again shortly."""
+    """A service that BookIt needs is not responding. Try again shortly."""
 
     code = "service_unavailable"
 
 
 class LimitExceeded(ServiceError):
-    """There were too many requests. Wait for the seconds in Retry-After.
+    """Too many requests. Wait for the number of seconds in Retry-After.
 
     Args:
         wait: the seconds until the next request has a chance.

@@ -35,7 +35,10 @@ LONGEST_MESSAGE = 500
 
 # What the answer says of a database error, by its SQLSTATE.
 WHY = {
-    "57014": "This took the database too long. Ask for less at a time, or try again shortly.",
+    "57014": (
+        "The database took too long to process this request. Request less at a time, or try "
+        "again shortly."
+    ),
     None: "The database is not available. Try again shortly.",
 }
 
@@ -113,7 +116,9 @@ def _translate(error: Exception) -> ProblemException | None:
     if isinstance(error, Http404 | ObjectDoesNotExist):
         return ProblemException(404, "not_found", "There is nothing at this address.")
     if isinstance(error, PermissionDenied):
-        return ProblemException(403, "permission_denied", "You may not do this.")
+        return ProblemException(
+            403, "permission_denied", ("You do not have permission to perform this action.")
+        )
     if isinstance(error, InvalidToken | TokenError | exceptions.AuthenticationFailed):
         return ProblemException(401, "token_invalid", "The token is invalid, expired or revoked.")
     if isinstance(error, exceptions.APIException):

@@ -33,40 +33,57 @@ PLUMBING = [
     Problem(
         "validation_error",
         400,
-        "Something in the request is missing or makes no sense; `errors` names the fields.",
+        "The request lacks a value or contains an invalid one; `errors` names the fields.",
     ),
-    Problem("parse_error", 400, "The body could not be read as JSON."),
+    Problem("parse_error", 400, "The body could not be parsed as JSON."),
     Problem(
         "not_authenticated",
         401,
-        "This needs a signed-in user: send `Authorization: Bearer <access_token>`.",
+        "This request requires authentication. Send `Authorization: Bearer <access_token>`.",
     ),
     Problem(
         "token_invalid",
         401,
-        "The token is malformed, expired or revoked, or its account is not active. "
-        "Refresh it or log in again.",
+        "The token is malformed, expired or revoked, or its account is not active. Refresh the "
+        "token or sign in again.",
     ),
-    Problem("permission_denied", 403, "You are known, and may not do this."),
+    Problem(
+        "permission_denied",
+        403,
+        "You are signed in but do not have permission to perform this action.",
+    ),
     Problem("not_found", 404, "There is nothing at this address."),
     Problem(
         "method_not_allowed",
         405,
-        "This address exists, but not for this method; `Allow` lists those it has.",
+        (
+            "This address does not support the method of the request. The `Allow` header lists the "
+            "methods that it supports."
+        ),
     ),
-    Problem("not_acceptable", 406, "The Accept header leaves no format that BookIt can answer in."),
     Problem(
-        "request_timeout", 408, "The request did not arrive completely in time. Send it again."
+        "not_acceptable",
+        406,
+        "BookIt cannot respond in any format that the `Accept` header allows.",
+    ),
+    Problem(
+        "request_timeout",
+        408,
+        "The request did not arrive in full within the time limit. Send it again.",
     ),
     Problem("payload_too_large", 413, "The body is larger than 1 MiB."),
-    Problem("unsupported_media_type", 415, "Bodies are `application/json`."),
-    Problem("throttled", 429, "Too many requests. Wait for the seconds in `Retry-After`."),
-    Problem("internal_error", 500, "A bug of BookIt. It has been logged under the request id."),
+    Problem("unsupported_media_type", 415, "The body must be `application/json`."),
+    Problem(
+        "throttled", 429, ("Too many requests. Wait for the number of seconds in `Retry-After`.")
+    ),
+    Problem(
+        "internal_error", 500, ("This is a bug in BookIt. It has been logged with the request id.")
+    ),
     Problem(
         "service_unavailable",
         503,
-        "The database cannot be reached or is too busy, or BookIt is being updated. "
-        "Try again after the seconds in `Retry-After`.",
+        "The database cannot be reached or is too busy, or BookIt is being updated. Try again "
+        "after the number of seconds in `Retry-After`.",
     ),
 ]
 

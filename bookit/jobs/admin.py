@@ -57,6 +57,6 @@ class JobAdmin(StrictAdmin, ProcrastinateJobAdmin):
                     app.job_manager.retry_job_by_id(job.pk, retry_at=timezone.now())
                 retried += 1
             except UniqueViolation:
-                message = f"{job}: a job that does the same is waiting already."
+                message = f"{job}: the same job is already waiting."
                 self.message_user(request, message, messages.WARNING)
-        self.message_user(request, f"{retried} will be tried again.", messages.SUCCESS)
+        self.message_user(request, f"{retried} will be retried.", messages.SUCCESS)

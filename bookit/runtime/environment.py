@@ -133,7 +133,7 @@ def _in_file(name: str) -> str:
     try:
         return Path(path).read_text().strip() if path else ""
     except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "it is not text"
+        reason = getattr(error, "strerror", None) or "the file is not text"
         raise ImproperlyConfigured(f"{name}: {path} cannot be read: {reason}.") from None
 
 
@@ -196,7 +196,7 @@ def hosts(name: str) -> list[str]:
     for host in names(name):
         if not re.fullmatch(r"[\w.*-]+|\[[0-9a-fA-F:]+\]", host):
             raise ImproperlyConfigured(
-                f"{name} takes host names without scheme and port, not {_shown(host)}."
+                f"{name} must be host names without scheme or port, not {_shown(host)}."
             )
     return names(name)
 
@@ -206,7 +206,7 @@ def origins(name: str) -> list[str]:
     for origin in names(name):
         if not re.fullmatch(r"https?://[\w.*-]+(:\d+)?", origin):
             raise ImproperlyConfigured(
-                f"{name} takes origins such as https://app.example.com, not {_shown(origin)}."
+                f"{name} must be origins such as https://app.example.com, not {_shown(origin)}."
             )
     return names(name)
 

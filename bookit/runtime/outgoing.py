@@ -65,7 +65,7 @@ class Outgoing:
             poll.poll(1000)
             self.flush()
             if monotonic() > deadline:
-                raise BrokenPipeError(errno.EPIPE, "The client does not read its answer.")
+                raise BrokenPipeError(errno.EPIPE, "The client does not read the response.")
 
     def sendfile(self, file: Any, offset: int = 0, count: int | None = None) -> None:
         """Send `count` bytes of a file, or all from `offset` on."""

@@ -143,7 +143,9 @@ class Worker(ThreadWorker):
         """
         super().check_config(cfg, log)
         if cfg.is_ssl or cfg.protocol != "http" or cfg.proxy_protocol != "off":
-            raise ValueError("BookIt's worker speaks plain HTTP: TLS ends at the proxy in front.")
+            raise ValueError(
+                "BookIt's worker speaks only plain HTTP. Terminate TLS at a proxy in front of it."
+            )
 
     # --- Accepting --------------------------------------------------------------------------------
 
@@ -474,7 +476,7 @@ def write_error(sock: Any, status: int, reason: str, explanation: str) -> None:
             problems.response("internal_error")
             if status == 500
             else problems.response(
-                "validation_error", f"This is no valid HTTP request: {explanation}"
+                "validation_error", f"This is not a valid HTTP request: {explanation}"
             )
         )
     )

@@ -57,7 +57,9 @@ class RequestMiddleware:
                 response = self.get_response(request)
             else:
                 response = refuse(
-                    request, "service_unavailable", "The request waited too long for its turn."
+                    request,
+                    "service_unavailable",
+                    "The server is busy, and the request waited too long. Try again shortly.",
                 )
             if isinstance(response, HttpResponseNotAllowed):
                 # The answer of Django's own views to a wrong method.
@@ -158,8 +160,8 @@ class HostMiddleware:
                 ", ".join(settings.ALLOWED_HOSTS),
             )
         message = (
-            "This server does not answer to this host name."
-            " Its operator can add the name to the setting ALLOWED_HOSTS."
+            "This server does not accept requests for this host name. Its operator can add the "
+            "name to the ALLOWED_HOSTS setting."
         )
         field = {"field": "Host", "code": "invalid", "message": message}
         return problems.response("validation_error", message, errors=[field])

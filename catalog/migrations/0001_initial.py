@@ -176,7 +176,7 @@ class Migration(migrations.Migration):
                     "price",
                     models.DecimalField(
                         decimal_places=3,
-                        help_text="With at most as many decimals as its currency has.",
+                        help_text="Must not have more decimals than the currency.",
                         max_digits=15,
                         validators=[django.core.validators.MinValueValidator(Decimal("0"))],
                     ),
@@ -260,7 +260,7 @@ class Migration(migrations.Migration):
                     "step_minutes",
                     models.PositiveIntegerField(
                         blank=True,
-                        help_text="The grid of offered starts; empty means the duration.",
+                        help_text="The interval between the start times offered; if empty, the duration.",
                         null=True,
                         validators=[
                             django.core.validators.MinValueValidator(1),
@@ -352,7 +352,7 @@ class Migration(migrations.Migration):
                     "spellings",
                     django.contrib.postgres.fields.ArrayField(
                         base_field=models.TextField(),
-                        help_text="The word, and the word without each of its letters.",
+                        help_text="The word itself, and the word with any one of its letters left out.",
                         size=None,
                     ),
                 ),

@@ -113,10 +113,10 @@ class TestTimeOff:
     @pytest.mark.parametrize(
         ("row", "words"),
         [
-            (period("2999-08-01 10:00", "2999-08-01 10:00"), "It ends after it starts."),
-            (period("2999-08-01 10:00", "2999-08-01 09:00"), "It ends after it starts."),
+            (period("2999-08-01 10:00", "2999-08-01 10:00"), "The end must be after the start."),
+            (period("2999-08-01 10:00", "2999-08-01 09:00"), "The end must be after the start."),
             (period("2999-08-01 10:00", "2999-08-32 09:00"), "Enter a valid date."),
-            (period("2979-08-01 10:00", "2999-08-01 10:00"), "It takes ten years at most."),
+            (period("2979-08-01 10:00", "2999-08-01 10:00"), "Time off can last at most 10 years."),
         ],
     )
     def test_what_makes_no_sense_is_refused_in_words(self, save, row, words):
@@ -149,15 +149,14 @@ class TestAffectedBookings:
         outside = [BookingFactory(service=service, start_time=TUESDAY + n * HOUR) for n in (3, 2)]
         BookingFactory(service=service)
         assert warning(save(hours=MORNINGS)) == (
-            "2 upcoming bookings lie outside of its open time now: "
+            "2 upcoming bookings are now outside the open times: "
             f"2999-01-01 12:00 ({outside[1].pk}), 2999-01-01 13:00 ({outside[0].pk})."
         )
 
     def test_so_does_a_time_off(self, save, service):
         booking = BookingFactory(service=service)
         assert warning(save(period("2999-01-01 00:00", "2999-01-02 00:00"))) == (
-            "1 upcoming booking lies outside of its open time now: "
-            f"2999-01-01 10:00 ({booking.pk})."
+            f"1 upcoming booking is now outside the open times: 2999-01-01 10:00 ({booking.pk})."
         )
 
     def test_so_does_another_zone_in_whose_time_it_speaks(self, save, calendar, service):
@@ -167,15 +166,14 @@ class TestAffectedBookings:
         same = [{**span, "id": pk} for span, pk in zip(MORNINGS, ids, strict=True)]
         body = {"timezone": "Europe/Paris", "hours-INITIAL_FORMS": 7}
         assert warning(save(hours=same, **body)) == (
-            "1 upcoming booking lies outside of its open time now: "
-            f"2999-01-01 12:00 ({booking.pk})."
+            f"1 upcoming booking is now outside the open times: 2999-01-01 12:00 ({booking.pk})."
         )
 
     def test_of_many_the_first_few_are_named(self, save, service):
         for seat in range(1, 13):
             BookingFactory(service=service, seat=seat, start_time=TUESDAY + 5 * HOUR)
         text = warning(save(hours=MORNINGS))
-        assert text.startswith("12 upcoming bookings lie outside")
+        assert text.startswith("12 upcoming bookings are now outside")
         assert text.endswith(" and 7 more.")
         assert text.count("2999-01-01 15:00") == 5
 

@@ -193,7 +193,7 @@ class TestCreate:
         response = as_admin.post("/services", {**MINIMAL, "currency": currency})
         problem(response, 400, "validation_error", "currency")
         assert response.json()["errors"][0]["message"] == (
-            "Write the ISO 4217 code of a currency in use, such as EUR."
+            "Must be the ISO 4217 code of a currency in use, for example EUR."
         )
 
     def test_a_price_is_written_to_the_cent_however_it_came(self, as_admin):

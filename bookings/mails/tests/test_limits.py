@@ -170,7 +170,7 @@ class TestMoves:
             (TO_HELENA, "Moved: Haircut, Wed 2 Dec 2026, 10:00"),
             (STRANGER, "Confirmed: Haircut, Wed 2 Dec 2026, 10:00"),
         ]
-        assert "still to be confirmed" not in "".join(message.body for message in mail.outbox)
+        assert "still has to be confirmed" not in "".join(message.body for message in mail.outbox)
 
     def test_a_provider_who_moved_it_last_knows_where_it_is(self, book, move, helena):
         booking = book()
@@ -253,7 +253,7 @@ class TestLimits:
         with caplog.at_level(logging.WARNING, logger="bookings.mails.services"):
             sent()
         [record] = [each for each in caplog.records if each.name == "bookings.mails.services"]
-        assert record.getMessage() == "mail withheld: the limit of its address is reached"
+        assert record.getMessage() == "mail withheld: the limit of its address has been reached"
         assert (record.booking_id, record.audience) == (str(booking.pk), "attendee")
         assert STRANGER not in str(vars(record))
         [count] = MailCount.objects.filter(withheld__gt=0)

@@ -340,7 +340,7 @@ class TestContent:
             booking_id=booking.pk, actor=ana, start_time=START + DAY, at=NOW
         )
         text = sent_one(TO_ANA).body
-        assert "has been moved. It is still to be confirmed." in text
+        assert "has been moved. It still has to be confirmed." in text
         assert "When: Wednesday, 2 December 2026, 10:00" in text
         assert "Before: Tuesday, 1 December 2026, 10:00" in text
 

@@ -12,8 +12,8 @@ class Command(BaseCommand):
     """Lets go what nobody confirmed in time; the worker does it every minute."""
 
     help = (
-        "Let bookings expire that were not confirmed before their start, and holds whose time is"
-        " over, as the worker does every minute."
+        "Expire bookings that were not confirmed before their start, and holds whose time has "
+        "run out, as the worker does every minute."
     )
 
     def handle(self, *args: Any, **options: Any) -> None:

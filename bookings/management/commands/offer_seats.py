@@ -11,7 +11,10 @@ from bookings.waitlist import services as waitlist
 class Command(BaseCommand):
     """Offers free seats to those who wait for them; the worker does it every minute."""
 
-    help = "Hold the free seats of full slots for those who wait, as the worker does every minute."
+    help = (
+        "Hold the free seats of slots for the users on their waitlists, as the worker does "
+        "every minute."
+    )
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Run it once."""

@@ -91,8 +91,8 @@ class Command(BaseCommand):
     """Writes every mail for every reader, about a booking that does not exist."""
 
     help = (
-        "Write every kind of mail about bookings as files (.txt, .html, .ics, and .eml with all of"
-        " it), one set for each reader. Needs no database."
+        "Write a sample of every kind of booking mail to files (.txt, .html, .ics, and .eml with "
+        "all of them), one set for each recipient. No database is needed."
     )
     requires_system_checks = []
 
@@ -105,7 +105,7 @@ class Command(BaseCommand):
         try:
             directory.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise CommandError(f"There is no writing to {directory}: {error.strerror}.") from None
+            raise CommandError(f"Cannot write to {directory}: {error.strerror}.") from None
         for name, occasion in OCCASIONS.items():
             for audience in occasion.audiences:
                 mail = compose(occasion, audience)

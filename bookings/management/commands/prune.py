@@ -15,8 +15,8 @@ class Command(BaseCommand):
     """Deletes what nobody needs any more; the worker does it every night."""
 
     help = (
-        "Delete expired sessions and tokens, old deliveries, counts of mails and failed jobs, as"
-        " the worker does every night."
+        "Delete expired sessions and tokens, and old deliveries, mail counts and failed jobs, as "
+        "the worker does every night."
     )
 
     def handle(self, *args: Any, **options: Any) -> None:

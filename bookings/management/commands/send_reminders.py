@@ -12,8 +12,9 @@ class Command(BaseCommand):
     """Reminds of what begins soon; the worker does it every minute."""
 
     help = (
-        "Remind of confirmed bookings that begin within REMINDER_HOURS and were made before that,"
-        " once for each start, as the worker does every minute. The worker sends the mails."
+        "Enqueue reminders of confirmed bookings that start within REMINDER_HOURS and were made "
+        "earlier than that, as the worker does every minute. Each start is announced once. The "
+        "worker sends the mails."
     )
 
     def handle(self, *args: Any, **options: Any) -> None:

@@ -123,14 +123,14 @@ class TestBooking:
     def test_where_there_is_no_slot_a_service_of_slots_is_closed(self, client, slot):
         answer = client.post("/bookings", at(slot, start_time="2999-01-01T12:00:00Z"))
         content = problem(answer, 409, "outside_opening_hours")
-        assert content["detail"] == "No slot of this service starts then."
+        assert content["detail"] == "No slot of this service starts at this time."
         assert content["alternatives"][0]["slot_id"] == str(slot.pk)
 
     def test_a_cancelled_slot_is_not_booked(self, client, slot):
         Slot.objects.update(status="cancelled")
         answer = client.post("/bookings", {"slot_id": str(slot.pk)})
         content = problem(answer, 409, "service_inactive")
-        assert content["detail"] == "This slot is cancelled."
+        assert content["detail"] == "This slot has been cancelled."
         problem(client.post("/bookings", at(slot)), 409, "outside_opening_hours")
 
     def test_time_off_closes_a_slot(self, client, slot):

@@ -281,8 +281,8 @@ class TestConflicts:
                 publish(client, service, start + days * DAY)
             answer = publish(client, service, start, rrule="FREQ=WEEKLY;COUNT=4")
         assert self.refusal(answer) == (
-            "2026-10-27T18:00:00+00:00 overlaps another slot or booking of the calendar;"
-            " none was made."
+            "The slot at 2026-10-27T18:00:00+00:00 overlaps another slot or booking of the"
+            " calendar. No slot was created."
         )
         assert Slot.objects.count() == 2
 
@@ -291,7 +291,7 @@ class TestConflicts:
             start = datetime(2026, 10, 20, 18, tzinfo=LISBON)
             publish(client, service, start)
             answer = publish(client, service, start.astimezone(UTC))
-        assert self.refusal(answer).startswith("2026-10-20T18:00:00+01:00 overlaps")
+        assert self.refusal(answer).startswith("The slot at 2026-10-20T18:00:00+01:00 overlaps")
 
     @pytest.mark.parametrize("minutes", [-59, 0, 59])
     def test_a_slot_does_not_overlap_another_of_any_service(self, client, service, minutes):
@@ -321,7 +321,8 @@ class TestConflicts:
             start = datetime(2026, 10, 20, 18, tzinfo=LISBON)
             answer = publish(client, service, start, rrule="FREQ=DAILY;COUNT=3")
         assert self.refusal(answer) == (
-            "2026-10-21T18:00:00+01:00 overlaps the slot before it in the series; none was made."
+            "The slot at 2026-10-21T18:00:00+01:00 overlaps the previous slot of the series. "
+            "No slot was created."
         )
         assert not Slot.objects.exists()
 
@@ -531,7 +532,7 @@ class TestCapacity:
         book(slot, 1)
         book(slot, 3)
         content = problem(client.patch(f"/slots/{slot.pk}", {"capacity": 1}), 409, "slot_conflict")
-        assert content["detail"] == "2 seats are taken."
+        assert content["detail"] == "2 seats are taken. The capacity cannot be lower than that."
         # Whichever seats they sit in.
         assert client.patch(f"/slots/{slot.pk}", {"capacity": 2}).json()["seats_left"] == 0
 
@@ -650,7 +651,7 @@ class TestCancelling:
     def test_a_slot_that_was_cancelled_stays_so(self, client, slot):
         self.cancel(client, slot)
         answer = client.patch(f"/slots/{slot.pk}", {"status": "scheduled"})
-        assert "publish another" in problem(answer, 409, "invalid_transition")["detail"]
+        assert "Publish a new slot" in problem(answer, 409, "invalid_transition")["detail"]
 
     @pytest.mark.parametrize("status", ["completed", "no_show"])
     def test_a_slot_that_somebody_was_at_is_not_cancelled(self, client, slot, status):
@@ -713,7 +714,7 @@ class TestDeleting:
         ends = timezone.now() - HOUR if status == "held" else None
         book(slot, status=status, hold_expires_at=ends)
         content = problem(client.delete(f"/slots/{slot.pk}"), 409, "slot_conflict")
-        assert "cancel it" in content["detail"]
+        assert "Cancel it instead of deleting it" in content["detail"]
         assert Slot.objects.exists()
 
     def test_there_is_nothing_to_do_where_no_slot_is(self, client, slot):

@@ -157,7 +157,9 @@ class TestJoining:
         slot = SlotFactory(service=service, start_time=SOON)
         seated(slot, 1)
         refused = problem(join(people[0], slot), 400, "validation_error")
-        assert refused["detail"] == "This slot has free seats: book one."
+        assert (
+            refused["detail"] == "This slot has free seats. Book one instead of joining the queue."
+        )
 
     def test_a_free_seat_that_others_wait_for_is_none(self, join, people, slot, queue):
         slot.bookings.first().delete()
@@ -171,7 +173,7 @@ class TestJoining:
 
     def test_who_has_a_seat_needs_none(self, join, slot):
         refused = problem(join(slot.bookings.first().user, slot), 400, "validation_error")
-        assert refused["detail"] == "You have a seat in this slot already."
+        assert refused["detail"] == "You already have a seat in this slot."
 
     def test_for_a_cancelled_slot_nobody_queues(self, join, people, slot):
         Slot.objects.update(status="cancelled")

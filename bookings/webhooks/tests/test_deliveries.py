@@ -100,7 +100,7 @@ def test_hundreds_of_events_arrive_in_order_before_servers_that_hang_are_given_u
         enqueue(happen(300))
         send("--queues", "webhooks")
         until(lambda: len(other.messages) == 300)
-        assert not Attempt.objects.filter(error__contains="No answer").exists()
+        assert not Attempt.objects.filter(error__contains="No response").exists()
         assert [len(first.messages), len(second.messages)] == [1, 1]
     assert arrivals(other) == [*range(300)]
     assert other.connections <= 3
@@ -171,7 +171,7 @@ def test_servers_that_begin_to_hang_together_keep_no_other_waiting(send, hang):
         enqueue(happened)
         send("--queues", "webhooks")
         until(lambda: other.messages)
-        cut_off = Attempt.objects.filter(error__startswith="No answer within 1 second,").count()
+        cut_off = Attempt.objects.filter(error__startswith="No response within 1 second ").count()
         assert 20 <= cut_off <= len(hangs.messages) - SLOW_AT_A_TIME
         # Otherwise all of the worker's places would have waited for as long.
         assert Attempt.objects.filter(error__contains="10 seconds").count() <= SLOW_AT_A_TIME
@@ -210,7 +210,7 @@ def test_what_a_killed_worker_had_sent_is_sent_again_under_the_same_ids(send, ca
         # Half a minute later.
         run("UPDATE procrastinate_workers SET last_heartbeat = now() - interval '31 s'")
         call_command("retry_stalled_jobs")
-        assert capsys.readouterr().out == "1 jobs given to others.\n"
+        assert capsys.readouterr().out == "1 jobs given to other workers.\n"
         send("--queues", "webhooks")
         until(lambda: delivered() == 60)
     arrived = arrivals(other)

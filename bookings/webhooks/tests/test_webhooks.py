@@ -674,7 +674,7 @@ def test_a_name_that_leads_inside_by_the_time_of_the_attempt_is_not_called(admin
     assert other.messages == []
     [attempt] = log(admin, webhook)[0]["attempts"]
     assert attempt["status_code"] is None
-    assert "no public address" in attempt["error"]
+    assert "not a public address" in attempt["error"]
 
 
 def test_each_run_checks_the_address_and_makes_one_connection(settings):
@@ -693,7 +693,7 @@ def test_an_address_inside_is_refused_when_it_is_given(admin, settings, host):
     settings.WEBHOOK_ALLOW_PRIVATE = False
     body = {"url": f"http://{host}/hook", "events": ["booking.created"]}
     content = problem(admin.post("/webhooks", body), 400, "validation_error", "url")
-    assert "no public address" in content["errors"][0]["message"]
+    assert "not a public address" in content["errors"][0]["message"]
     webhook = WebhookFactory()
     answered = admin.patch(f"/webhooks/{webhook.pk}", {"url": body["url"]})
     problem(answered, 400, "validation_error", "url")

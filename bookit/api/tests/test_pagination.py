@@ -17,12 +17,12 @@ pytestmark = pytest.mark.django_db
 
 WITH_CURSOR = ["/bookings", "/users", "/reviews", "/services/{service}/reviews"]
 WITHOUT_CURSOR = {
-    "/services": "narrow the list by q, price_min",
-    "/calendars": "narrow the list by provider_id",
-    "/slots": "narrow the list by service_id",
+    "/services": "filter the list by q, price_min",
+    "/calendars": "filter the list by provider_id",
+    "/slots": "filter the list by service_id",
     "/calendars/{calendar}/time-off": "",
-    "/webhooks": "reverse ordering",
-    "/bookings/{booking}/history": "Only its first",
+    "/webhooks": "reverse the ordering",
+    "/bookings/{booking}/history": "Only the first",
 }
 TOO_DEEP = [("offset", MAX_OFFSET + 1), ("offset", 10**11), ("page", MAX_OFFSET // 20 + 2)]
 
@@ -67,7 +67,7 @@ class TestDepth:
         self, admin, paths, path, name, value
     ):
         content = problem(admin.get(f"{paths(path)}?{name}={value}"), 400, "validation_error", name)
-        assert "page with cursor" in content["errors"][0]["message"]
+        assert "use cursor instead of page and offset" in content["errors"][0]["message"]
 
     @pytest.mark.parametrize("path", WITHOUT_CURSOR)
     @pytest.mark.parametrize(("name", "value"), TOO_DEEP)
@@ -88,7 +88,7 @@ class TestDepth:
     def test_the_message_names_only_parameters_that_the_list_has(self, admin, paths, path):
         answer = admin.get(f"{paths(path)}?offset={MAX_OFFSET + 1}")
         message = answer.json()["errors"][0]["message"]
-        named = message.partition("narrow the list by ")[2].rstrip(".")
+        named = message.partition("filter the list by ")[2].rstrip(".")
         for name in filter(None, named.split(", ")):
             assert admin.get(f"{paths(path)}?{name}=").status_code == 200
 

@@ -71,14 +71,14 @@ def test_failed_jobs_are_seen_and_retried(admin_site):
     assert f"{PAGE}{job.pk}/" in page
     assert f"{PAGE}{other}/" not in page
     answer = retry(admin_site, job)
-    assert "1 will be tried again." in answer.content.decode()
+    assert "1 will be retried." in answer.content.decode()
     job.refresh_from_db()
     assert job.status == "todo"
 
 
 def test_a_job_that_waits_is_not_done_twice(admin_site):
     waits = ProcrastinateJob.objects.get(pk=app.configure_task(TASK).defer(timestamp=0))
-    assert "0 will be tried again." in retry(admin_site, waits).content.decode()
+    assert "0 will be retried." in retry(admin_site, waits).content.decode()
     waits.refresh_from_db()
     assert (waits.status, waits.attempts) == ("todo", 0)
 
@@ -87,7 +87,7 @@ def test_a_failed_job_whose_twin_waits_stays_as_it_is(admin_site):
     job = failed_job(queueing_lock="one")
     app.configure_task(TASK, queueing_lock="one").defer(timestamp=0)
     answer = retry(admin_site, job).content.decode()
-    assert "a job that does the same is waiting already" in answer
+    assert "the same job is already waiting" in answer
     job.refresh_from_db()
     assert job.status == "failed"
 

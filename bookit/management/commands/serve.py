@@ -97,8 +97,8 @@ class Command(BaseCommand):
     """Migrates, starts web server and worker, and stops both on Ctrl-C or SIGTERM."""
 
     help = (
-        "Run BookIt: migrate, start the web server and the worker, and, when DATABASE_URL is not"
-        " set, PostgreSQL. Ctrl-C stops all of it."
+        "Run BookIt: apply migrations, and start the web server, the worker and, if DATABASE_URL "
+        "is not set, PostgreSQL. Press Ctrl-C to stop them all."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
@@ -107,7 +107,7 @@ class Command(BaseCommand):
             "--port",
             type=_port,
             default=settings.PORT,
-            help="the port to listen on; 0: any free one (default: PORT, or 8000)",
+            help="the port to listen on; 0 picks a free one (default: PORT, or 8000)",
         )
         parser.add_argument(
             "--host", default="127.0.0.1", help="the address to listen on (default: %(default)s)"
@@ -196,14 +196,14 @@ class Command(BaseCommand):
                 return
             finally:
                 client.close()
-        startup.fail(f"the web server does not answer after {START_TIMEOUT:.0f} seconds")
+        startup.fail(f"the web server did not answer within {START_TIMEOUT:.0f} seconds")
 
     def announce(self, host: str, port: int, accounts: list[Account]) -> None:
         """Say where everything is."""
         base = f"http://{host}:{port}"
         lines = [
             "",
-            self.style.SUCCESS("BookIt is running. Ctrl-C stops it."),
+            self.style.SUCCESS("BookIt is running. Press Ctrl-C to stop it."),
             "",
             f"  API     {base}",
             f"  Docs    {base}/docs",
@@ -233,7 +233,7 @@ class Command(BaseCommand):
                 continue
             if time.monotonic() - worker.started > RAN_FOR_A_WHILE:
                 pause = 1.0
-            self.say(f"The worker ended ({ended}); it starts again in {pause:.0f} s.")
+            self.say(f"The worker ended ({ended}). It restarts in {pause:.0f} s.")
             worker.kill()
             until = time.monotonic() + pause
             while time.monotonic() < until and web.ended() is None:
@@ -264,7 +264,7 @@ class Command(BaseCommand):
 
 def _port(text: str) -> int:
     if not (text.isascii() and text.isdigit() and int(text) <= 65535):
-        raise ArgumentTypeError(f"a port is a whole number from 0 to 65535, not {text!r}")
+        raise ArgumentTypeError(f"the port must be a whole number from 0 to 65535, not {text!r}")
     return int(text)
 
 
@@ -284,6 +284,6 @@ def _listen(host: str, port: int) -> socket.socket:
         listener.listen(2048)
     except OSError as error:
         startup.fail(
-            f"cannot listen on {host}, port {port}: {error.strerror}; --port takes another one"
+            f"cannot listen on {host}, port {port}: {error.strerror}; choose another with --port"
         )
     return listener

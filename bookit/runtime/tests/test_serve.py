@@ -54,7 +54,7 @@ class Serve:
             )
 
     def wait_until_ready(self) -> None:
-        until(lambda: self.process.poll() is not None or "Ctrl-C stops it" in self.said())
+        until(lambda: self.process.poll() is not None or "Press Ctrl-C to stop it" in self.said())
         assert self.process.poll() is None, self.said()
         until(lambda: re.search(r"Data .*\n", self.said()))
 
