@@ -357,7 +357,7 @@ WORKER_HEARTBEAT_FILE = text("WORKER_HEARTBEAT_FILE")
 WORKER_CONCURRENCY = integer("WORKER_CONCURRENCY", 4, at_least=1, at_most=100)
 PROCRASTINATE_WORKER_DEFAULTS = {
     "concurrency": WORKER_CONCURRENCY,
-    # They look for jobs: to be told of each would cost whoever books, see bookings' migrations.
+    # Workers poll. NOTIFY would slow down every booking, see the migration of `bookit.jobs`.
     "listen_notify": False,
     "fetch_job_polling_interval": 1.0,
     # Longer than any of them takes: a job that is cut off runs again.

@@ -251,7 +251,7 @@ def test_a_job_that_has_ended_stays_so_when_postgresql_crashes(serve, tmp_path):
         crash(url)
         assert everything.state(job) == "todo"
 
-        # The control: what is not waited for is taken back, unless somebody else waits for the disk.
+        # The control: what is not waited for is taken back. No worker may wait for the disk now.
         assert everything.end() == 0
         with psycopg.connect(url, autocommit=True) as other:
             other.execute("UPDATE bookings_booking SET notes = 'on disk'")
