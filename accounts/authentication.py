@@ -8,14 +8,14 @@ from rest_framework.exceptions import AuthenticationFailed
 from rest_framework.request import Request
 
 from accounts.models import User
-from bookit.database.prepared import Parameter, Prepared
+from bookit.database.prepared import Prepared
 
 if TYPE_CHECKING:
     from accounts.tokens import AccessToken
 
 
 ACTIVE_USER = Prepared(
-    lambda: User.objects.order_by().filter(pk=Parameter("pk", User._meta.pk), is_active=True)
+    lambda pk: User.objects.order_by().filter(pk=pk, is_active=True), pk=User._meta.pk
 )
 
 

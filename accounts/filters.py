@@ -6,10 +6,10 @@ from django.db.models import QuerySet
 from django_filters import rest_framework as filters
 
 from accounts.models import User
-from bookit.api.filters import YES_NO
+from bookit.api.filters import YES_NO, FilterSet
 
 
-class UserFilter(filters.FilterSet):
+class UserFilter(FilterSet):
     """Name or address contains `q`; by role; active or not."""
 
     q = filters.CharFilter(method="search", max_length=200)

@@ -25,7 +25,7 @@ from accounts.serializers import (
 from bookit.api.addresses import client_address
 from bookit.api.schema import errors
 from bookit.api.throttles import SignInThrottle
-from bookit.api.views import GenericViewSet
+from bookit.api.views import RowViewSet
 
 
 def _client(request: Request) -> services.Client:
@@ -33,7 +33,7 @@ def _client(request: Request) -> services.Client:
     return services.Client(address, request.headers.get("User-Agent", ""))
 
 
-class AuthViewSet(GenericViewSet):
+class AuthViewSet(RowViewSet):
     """Signing in and out. A token that comes along is not looked at."""
 
     authentication_classes = []
@@ -102,7 +102,7 @@ class AuthViewSet(GenericViewSet):
         return Response(status=204)
 
 
-class MeViewSet(GenericViewSet):
+class MeViewSet(RowViewSet):
     """The account of whoever asks."""
 
     permission_classes = [IsAuthenticated]
@@ -146,7 +146,7 @@ class PasswordViewSet(MeViewSet):
     list=extend_schema(tags=["Users"], summary="List accounts"),
     retrieve=extend_schema(tags=["Users"], summary="Show an account"),
 )
-class UserViewSet(GenericViewSet):
+class UserViewSet(RowViewSet):
     """Everybody's accounts, for admins."""
 
     permission_classes = [IsAdmin]

@@ -9,10 +9,11 @@ from bookings.models import Booking
 from bookit.api.filters import (
     PERIOD_FILTERS,
     CommaSeparatedChoices,
+    FilterSet,
 )
 
 
-class BookingFilter(filters.FilterSet):
+class BookingFilter(FilterSet):
     """By state, period, service and calendar."""
 
     status = CommaSeparatedChoices(

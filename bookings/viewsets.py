@@ -31,15 +31,14 @@ from bookings.serializers import (
     StatusChangeSerializer,
 )
 from bookit.api.schema import errors
-from bookit.api.views import GenericViewSet
-from bookit.database.prepared import Bound, Parameter, Prepared
+from bookit.api.views import RowViewSet
+from bookit.database.prepared import Bound, Prepared
 from bookit.errors.refusals import refuse
 
 OWN_BOOKINGS = Prepared(
-    lambda: Booking.objects.filter(user=Parameter("user_id", UUIDField())).order_by(
-        "start_time", "id"
-    ),
+    lambda user_id: Booking.objects.filter(user=user_id).order_by("start_time", "id"),
     BookingSerializer.rows,
+    user_id=UUIDField(),
 )
 
 # Why a time cannot be had.
@@ -56,7 +55,7 @@ NOT_THEN = [
 @extend_schema_view(
     list=extend_schema(tags=["Bookings"], summary="List bookings"),
 )
-class BookingViewSet(GenericViewSet):
+class BookingViewSet(RowViewSet):
     """Time that is taken."""
 
     action_permissions = {
@@ -82,19 +81,12 @@ class BookingViewSet(GenericViewSet):
     }
     queryset = Booking.objects.all()
 
-    def get_queryset(self) -> QuerySet[Booking]:
+    def listed(self) -> QuerySet[Booking] | Bound:
         """Return one's own bookings, or those on one's calendars (`scope`); for an admin all."""
         user = signed_in(self.request)
-        if self.action != "list":
-            return self.queryset.all()
         if self.request.query_params.get("scope") == "provider":
             return Booking.objects.on_calendars_of(user)
-        return self.queryset.all() if user.is_admin else self.queryset.filter(user=user)
-
-    def prepared_list(self) -> Bound | None:
-        """Return one's own bookings by start."""
-        user = signed_in(self.request)
-        return None if user.is_admin else OWN_BOOKINGS(user_id=user.pk)
+        return self.queryset.all() if user.is_admin else OWN_BOOKINGS(user_id=user.pk)
 
     @extend_schema(tags=["Bookings"], summary="Show a booking")
     def retrieve(self, request: Request, *args: Any, **kwargs: Any) -> Response:
@@ -178,7 +170,7 @@ class BookingViewSet(GenericViewSet):
 @extend_schema_view(
     list=extend_schema(tags=["Bookings"], summary="Show a booking's history"),
 )
-class HistoryViewSet(GenericViewSet):
+class HistoryViewSet(RowViewSet):
     """What happened to a booking, oldest first, for whoever may see the booking."""
 
     permission_classes = [ReadsBooking]
@@ -188,6 +180,6 @@ class HistoryViewSet(GenericViewSet):
     default_ordering = ["id"]
     queryset = BookingEvent.objects.all()
 
-    def get_queryset(self) -> QuerySet[BookingEvent]:
+    def listed(self) -> QuerySet[BookingEvent]:
         """Return the events of the booking that the path names."""
         return self.queryset.filter(booking=self.object)

@@ -5,8 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
-from django_filters import FilterSet
-
+from bookit.api.filters import FilterSet
 from bookit.extensions import Extensions
 
 

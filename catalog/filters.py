@@ -6,7 +6,7 @@ from django.db.models import QuerySet
 from django_filters import rest_framework as filters
 
 from bookit import money
-from bookit.api.filters import PERIOD_FILTERS, DecimalFilter
+from bookit.api.filters import PERIOD_FILTERS, DecimalFilter, FilterSet
 from catalog.listing import MOST_RANKED, Listing
 from catalog.models import Calendar, Service, TimeOff
 from catalog.search import MOST_WORDS, Words
@@ -18,7 +18,7 @@ PRICE: dict[str, Any] = {
 }
 
 
-class CalendarFilter(filters.FilterSet):
+class CalendarFilter(FilterSet):
     """By provider."""
 
     provider_id = filters.UUIDFilter(field_name="provider")
@@ -28,7 +28,7 @@ class CalendarFilter(filters.FilterSet):
         fields: list[str] = []
 
 
-class TimeOffFilter(filters.FilterSet):
+class TimeOffFilter(FilterSet):
     """By period."""
 
     class Meta:
@@ -39,7 +39,7 @@ class TimeOffFilter(filters.FilterSet):
 TimeOffFilter.base_filters.update(PERIOD_FILTERS)
 
 
-class ServiceFilter(filters.FilterSet):
+class ServiceFilter(FilterSet):
     """By words, price, whose it is and what kind of service it is."""
 
     q = filters.CharFilter(

@@ -12,7 +12,7 @@ from rest_framework.response import Response
 
 from accounts.permissions import signed_in
 from bookit.api.schema import errors
-from bookit.api.views import GenericViewSet
+from bookit.api.views import RowViewSet
 from bookit.database.prepared import Bound, Prepared
 from bookit.errors.refusals import refuse
 from catalog import services
@@ -36,7 +36,7 @@ ACTIVE_SERVICES = Prepared(
 )
 
 
-class CatalogViewSet(GenericViewSet):
+class CatalogViewSet(RowViewSet):
     """Read by anyone, changed by those whose time it is, and by admins."""
 
     def get_permissions(self) -> list[BasePermission]:
@@ -97,7 +97,7 @@ class CalendarViewSet(CatalogViewSet):
 @extend_schema_view(
     list=extend_schema(tags=["Catalog"], summary="List a calendar's time off"),
 )
-class TimeOffViewSet(GenericViewSet):
+class TimeOffViewSet(RowViewSet):
     """When a calendar is closed: for its provider and admins, for why is nobody else's business."""
 
     permission_classes = [KeepsCalendar]
@@ -109,7 +109,7 @@ class TimeOffViewSet(GenericViewSet):
     default_ordering = ["start_time"]
     queryset = TimeOff.objects.all()
 
-    def get_queryset(self) -> QuerySet[TimeOff]:
+    def listed(self) -> QuerySet[TimeOff]:
         """Return the time off of the calendar that the path names."""
         return self.queryset.filter(calendar=self.object)
 
@@ -164,20 +164,14 @@ class ServiceViewSet(CatalogViewSet):
         ("calendar_id", lambda pk: Calendar.objects.filter(pk=pk).first()),
     )
 
-    def prepared_list(self) -> Bound:
-        """Return the services that can be booked, by title."""
-        return ACTIVE_SERVICES()
-
     @property
     def default_ordering(self) -> list[str]:
         """The best match first where words are searched for, else by title."""
         return ["-relevance"] if self._words() else ["title"]
 
-    def get_queryset(self) -> QuerySet[Service]:
-        """Return all services; a list has inactive ones only when asked for."""
-        if self.action == "list" and not self.request.query_params.get("active"):
-            return self.queryset.filter(is_active=True)
-        return self.queryset.all()
+    def listed(self) -> QuerySet[Service] | Bound:
+        """Return the services that can be booked, or also the others if `active` asks for them."""
+        return self.queryset.all() if self.request.query_params.get("active") else ACTIVE_SERVICES()
 
     def shaped(self, rows: Any) -> Any:
         """Return the rows of a list with the columns that are shown."""

@@ -2,10 +2,11 @@
 
 from django_filters import rest_framework as filters
 
+from bookit.api.filters import FilterSet
 from reviews.models import Review
 
 
-class ReviewFilter(filters.FilterSet):
+class ReviewFilter(FilterSet):
     """By service and rating."""
 
     service_id = filters.UUIDFilter(field_name="service")

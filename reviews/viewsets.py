@@ -12,7 +12,7 @@ from rest_framework.response import Response
 from accounts.permissions import signed_in
 from bookings.models import Booking
 from bookit.api.schema import errors
-from bookit.api.views import GenericViewSet
+from bookit.api.views import RowViewSet
 from catalog.models import Service
 from reviews import services
 from reviews.filters import ReviewFilter
@@ -25,7 +25,7 @@ from reviews.serializers import ReviewChangeSerializer, ReviewCreateSerializer, 
     list=extend_schema(tags=["Reviews"], summary="List reviews"),
     retrieve=extend_schema(tags=["Reviews"], summary="Show a review"),
 )
-class ReviewViewSet(GenericViewSet):
+class ReviewViewSet(RowViewSet):
     """What people say of what they have had."""
 
     serializer_class = ReviewSerializer
@@ -86,7 +86,7 @@ class ServiceReviewViewSet(ReviewViewSet):
     filterset_class = None
     ordering_fields = {}
 
-    def get_queryset(self) -> QuerySet[Review]:
+    def listed(self) -> QuerySet[Review]:
         """Return the reviews of the service that the path names.
 
         Raises:

@@ -24,7 +24,7 @@ from bookings.availability.serializers import (
     ServicesSearchSerializer,
 )
 from bookings.availability.terms import Terms
-from bookit.api.views import GenericViewSet
+from bookit.api.views import RowViewSet
 from bookit.errors.refusals import refuse
 from bookit.json import dumps
 from catalog.models import Service
@@ -39,7 +39,7 @@ MOST_REFUSED = 10_000
 SERVICE_DAYS = 500
 
 
-class AvailabilityViewSet(GenericViewSet):
+class AvailabilityViewSet(RowViewSet):
     """Times that can be booked."""
 
     costly_with = ()

@@ -23,7 +23,7 @@ from bookings.models import Booking
 from bookings.permissions import ReadsBooking
 from bookit.api.renderers import CalendarRenderer
 from bookit.api.schema import errors
-from bookit.api.views import GenericViewSet
+from bookit.api.views import RowViewSet
 from catalog.models import Calendar
 from catalog.permissions import KeepsCalendar
 
@@ -53,7 +53,7 @@ CALENDAR_FILE: Any = {
 }
 
 
-class CalendarFileViewSet(GenericViewSet):
+class CalendarFileViewSet(RowViewSet):
     """Bookings for calendar programs, in iCalendar; without a change since, a 304.
 
     Feeds are read by programs that cannot sign in: their address holds a token.
@@ -130,7 +130,7 @@ class CalendarFileViewSet(GenericViewSet):
         )
 
 
-class OwnFeedViewSet(GenericViewSet):
+class OwnFeedViewSet(RowViewSet):
     """Where calendar programs find one's own bookings."""
 
     permission_classes = [IsAuthenticated]
@@ -156,7 +156,7 @@ class OwnFeedViewSet(GenericViewSet):
         return self.retrieve(request)
 
 
-class CalendarFeedViewSet(GenericViewSet):
+class CalendarFeedViewSet(RowViewSet):
     """Where calendar programs find what a calendar's time is taken by."""
 
     permission_classes = [KeepsCalendar]

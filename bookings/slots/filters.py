@@ -16,6 +16,7 @@ from bookit.api.filters import (
     PERIOD_FILTERS,
     YES_NO,
     DayOrInstantField,
+    FilterSet,
 )
 from bookit.times import day_end, day_start
 
@@ -54,7 +55,7 @@ class DayFilter(filters.Filter):
         )
 
 
-class SlotFilter(filters.FilterSet):
+class SlotFilter(FilterSet):
     """By what it is of, whose it is, when it is, and whether it can be booked."""
 
     service_id = filters.UUIDFilter(field_name="service")

@@ -19,7 +19,7 @@ from bookings.waitlist.models import WaitlistEntry
 from bookings.waitlist.permissions import HasPlace
 from bookings.waitlist.serializers import WaitlistEntrySerializer, WaitlistJoinSerializer
 from bookit.api.schema import errors
-from bookit.api.views import GenericViewSet
+from bookit.api.views import RowViewSet
 
 
 @extend_schema_view(
@@ -31,7 +31,7 @@ from bookit.api.views import GenericViewSet
         ),
     ),
 )
-class WaitlistViewSet(GenericViewSet):
+class WaitlistViewSet(RowViewSet):
     """The queue for a full slot."""
 
     permission_classes = [IsAuthenticated]
@@ -44,7 +44,7 @@ class WaitlistViewSet(GenericViewSet):
     object_rows = WaitlistEntry.objects.select_related("slot__calendar")
     object_lookup = {"pk": "pk", "slot": "slot_id"}
 
-    def get_queryset(self) -> QuerySet[WaitlistEntry]:
+    def listed(self) -> QuerySet[WaitlistEntry]:
         """Return one's own entries for the slot of the path; for its provider and admins all.
 
         Raises:

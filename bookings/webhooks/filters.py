@@ -1,14 +1,12 @@
 """Filters of events and deliveries."""
 
-from django_filters import rest_framework as filters
-
 from bookings.events import TOLD
 from bookings.models import BookingEvent
 from bookings.webhooks.models import Delivery
-from bookit.api.filters import CommaSeparatedChoices
+from bookit.api.filters import CommaSeparatedChoices, FilterSet
 
 
-class EventFilter(filters.FilterSet):
+class EventFilter(FilterSet):
     """By what happened."""
 
     type = CommaSeparatedChoices(
@@ -21,7 +19,7 @@ class EventFilter(filters.FilterSet):
         fields: list[str] = []
 
 
-class DeliveryFilter(filters.FilterSet):
+class DeliveryFilter(FilterSet):
     """By whether it has arrived."""
 
     status = CommaSeparatedChoices(

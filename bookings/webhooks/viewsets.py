@@ -27,14 +27,14 @@ from bookings.webhooks.serializers import (
 )
 from bookit.api.pagination import FeedPagination
 from bookit.api.schema import errors
-from bookit.api.views import GenericViewSet
+from bookit.api.views import RowViewSet
 
 
 @extend_schema_view(
     list=extend_schema(tags=["Webhooks"], summary="List webhooks"),
     retrieve=extend_schema(tags=["Webhooks"], summary="Show a webhook"),
 )
-class WebhookViewSet(GenericViewSet):
+class WebhookViewSet(RowViewSet):
     """Addresses that are told what happens."""
 
     permission_classes = [IsAdmin]
@@ -110,7 +110,7 @@ class WebhookViewSet(GenericViewSet):
 @extend_schema_view(
     list=extend_schema(tags=["Webhooks"], summary="List a webhook's deliveries"),
 )
-class DeliveryViewSet(GenericViewSet):
+class DeliveryViewSet(RowViewSet):
     """What was sent to a webhook, and what came of it."""
 
     permission_classes = [IsAdmin]
@@ -122,7 +122,7 @@ class DeliveryViewSet(GenericViewSet):
     queryset = Delivery.objects.all()
     object_lookup = {"pk": "pk", "webhook": "webhook_id"}
 
-    def get_queryset(self) -> QuerySet[Delivery]:
+    def listed(self) -> QuerySet[Delivery]:
         """Return the deliveries to the webhook that the path names.
 
         Raises:
@@ -146,7 +146,7 @@ class DeliveryViewSet(GenericViewSet):
         return Response(self.serializer_class.represent_instance(delivery), status=202)
 
 
-class EventViewSet(GenericViewSet):
+class EventViewSet(RowViewSet):
     """What happened, for those who would rather ask than be told."""
 
     permission_classes = [IsAdmin]

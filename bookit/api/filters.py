@@ -38,6 +38,24 @@ class FilterBackend(filters.DjangoFilterBackend):
         return super().filter_queryset(request, queryset, view)
 
 
+class FilterSet(filters.FilterSet):
+    """Filters of which none applies unless a request names one, see `FilterBackend`."""
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        """Refuse filters that would have to apply to every request.
+
+        Raises:
+            TypeError: a filter is required, or has a default.
+        """
+        super().__init_subclass__(**options)
+        for name, each in cls.declared_filters.items():
+            if each.extra.get("required") or each.extra.get("initial") is not None:
+                raise TypeError(
+                    f"{cls.__name__}.{name} would apply only where a request names a filter. Narrow"
+                    " the list in the view's `listed` instead."
+                )
+
+
 class DayOrInstantField(forms.CharField):
     """A date or an instant, see `parse_day_or_instant`."""
 

@@ -101,6 +101,20 @@ class RowSerializer(StrictMixin, serializers.ModelSerializer[Any]):
     # Annotations for fields that are no columns of their own.
     annotations: ClassVar[dict[str, Any]] = {}
 
+    def __init_subclass__(cls, **options: Any) -> None:
+        """Refuse fields whose values the representation would never show.
+
+        Raises:
+            TypeError: a field computes its value, or takes it from somewhere else.
+        """
+        super().__init_subclass__(**options)
+        for name, field in cls._declared_fields.items():
+            if field.source is not None:
+                raise TypeError(
+                    f"{cls.__name__}.{name} would not be computed: rows go to the client without"
+                    " serializer fields. Add it to `annotations`, or to the result of `represent`."
+                )
+
     @classmethod
     def rows(cls, queryset: QuerySet[Any]) -> QuerySet[Any, dict[str, Any]]:
         """Return the queryset's rows as dictionaries of the columns that are shown."""

@@ -17,7 +17,7 @@ from rest_framework.views import APIView
 
 from bookit import deadlines
 from bookit.api.serializers import RowSerializer
-from bookit.database.prepared import Bound, Parameter, Prepared
+from bookit.database.prepared import Bound, Prepared
 from bookit.errors.refusals import refuse
 from bookit.times import zone
 
@@ -43,6 +43,16 @@ def _let_go(response: Response) -> None:
     context = response.renderer_context  # type: ignore[attr-defined]
     del context["view"].response
     context.clear()
+
+
+# What DRF calls and a `RowViewSet` does not, and what to do instead.
+UNUSED = {
+    "get_queryset": (
+        "Narrow a list in `listed`. `queryset` has all rows, and `has_object_permission` decides"
+        " who may see one of them."
+    ),
+    "get_object": "Find what the path names by `object_rows` and `object_lookup`.",
+}
 
 
 class APIMixin(APIView):
@@ -137,7 +147,7 @@ class APIMixin(APIView):
         return Response(status=204)
 
 
-class GenericViewSet(APIMixin, viewsets.GenericViewSet[Any]):
+class RowViewSet(APIMixin, viewsets.GenericViewSet[Any]):
     """A resource: rows in, plain dictionaries out.
 
     Reading fetches the columns that are shown and nothing else: a row is a dictionary from the
@@ -155,6 +165,17 @@ class GenericViewSet(APIMixin, viewsets.GenericViewSet[Any]):
     object_lookup: Mapping[str, str] = {"pk": "pk"}
     # Per action: the field of the body that names what the action is about, and how to find that.
     named_in_body: Mapping[str, tuple[str, Callable[[Any], Any]]] = {}
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        """Refuse what DRF would use and this class would not.
+
+        Raises:
+            TypeError: the class overrides `get_queryset` or `get_object`.
+        """
+        super().__init_subclass__(**options)
+        for name, remedy in UNUSED.items():
+            if name in vars(cls):
+                raise TypeError(f"{cls.__name__}.{name} would not be called. {remedy}")
 
     def get_permissions(self) -> list[Any]:
         """Return who may do this action."""
@@ -223,25 +244,28 @@ class GenericViewSet(APIMixin, viewsets.GenericViewSet[Any]):
 
     def list(self, request: Request, *args: Any, **kwargs: Any) -> Response:
         """Return one page of the rows that match the filters, in order."""
-        rows = self.paginate_queryset(self._listed(request))
+        rows = self.paginate_queryset(self._rows_of_list(request))
         represent = self.serializer_class.represent
         return self.get_paginated_response([represent(row) for row in rows or []])
 
-    def _listed(self, request: Request) -> Any:
-        """Return the rows of the list, from a prepared query where nothing but a page is asked."""
-        if PAGING.issuperset(request.query_params):
-            prepared = self.prepared_list()
-            if prepared is not None:
-                return prepared
-        return self.shaped(self.filter_queryset(self.get_queryset()))
+    def listed(self) -> QuerySet[Any] | Bound:
+        """Return the rows that the caller may list, before any filter; by default all.
+
+        A prepared query is run as it is if the request asks only for a page of it.
+        """
+        return self.get_queryset()
+
+    def _rows_of_list(self, request: Request) -> Any:
+        rows = self.listed()
+        if isinstance(rows, Bound):
+            if PAGING.issuperset(request.query_params):
+                return rows
+            rows = rows.queryset()
+        return self.shaped(self.filter_queryset(rows))
 
     def shaped(self, rows: Any) -> Any:
         """Return the rows of a list with the columns that are shown."""
         return self.serializer_class.rows(rows)
-
-    def prepared_list(self) -> Bound | None:
-        """Return the query of the list that nothing narrows, where it is worth to prepare one."""
-        return None
 
     def retrieve(self, request: Request, *args: Any, **kwargs: Any) -> Response:
         """Return the resource with this id."""
@@ -296,8 +320,11 @@ def _checker(serializer: Any, **options: Any) -> serializers.BaseSerializer[Any]
 
 
 @cache
-def _one(view: type[GenericViewSet]) -> Prepared[Any]:
+def _one(view: type[RowViewSet]) -> Prepared[Any]:
     """Return the query of one row of a view's resource."""
     queryset: QuerySet[Any] = view.queryset  # type: ignore[assignment]
-    pk = Parameter("pk", queryset.model._meta.pk)
-    return Prepared(lambda: queryset.order_by().filter(pk=pk), view.serializer_class.rows)
+    return Prepared(
+        lambda pk: queryset.order_by().filter(pk=pk),
+        view.serializer_class.rows,
+        pk=queryset.model._meta.pk,
+    )

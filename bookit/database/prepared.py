@@ -20,7 +20,7 @@ Instance = TypeVar("Instance", bound=Model)
 
 
 class Parameter(Value):
-    """Stands in a queryset for a value that comes with each run: `filter(pk=Parameter(...))`."""
+    """Stands in a queryset for a value that comes with each run."""
 
     def __init__(self, name: str, output_field: "Field[Any, Any] | None") -> None:
         super().__init__(None, output_field=output_field)
@@ -35,17 +35,20 @@ class Prepared(Generic[Instance]):
     """A query without its values.
 
     Args:
-        build: returns its queryset, with a `Parameter` for each value.
+        build: returns its queryset; it takes each value by name.
         shape: turns the queryset into the rows that are wanted, as `RowSerializer.rows` does.
+        fields: the values by name, each with a field that says what it is.
     """
 
     def __init__(
         self,
-        build: Callable[[], QuerySet[Instance, Any]],
+        build: Callable[..., QuerySet[Instance, Any]],
         shape: Callable[[QuerySet[Instance, Any]], QuerySet[Instance, Any]] = lambda rows: rows,
+        **fields: "Field[Any, Any]",
     ) -> None:
-        self._build = build
+        self.queryset = build
         self._shape = shape
+        self._places = {name: Parameter(name, field) for name, field in fields.items()}
 
     def __call__(self, **values: Any) -> "Bound":
         """Return the query with its values."""
@@ -58,8 +61,12 @@ class Prepared(Generic[Instance]):
         return model.from_db(DEFAULT_DB_ALIAS, self.names, rows[0]) if rows else None
 
     @cached_property
+    def _unshaped(self) -> QuerySet[Instance, Any]:
+        return self.queryset(**self._places)
+
+    @cached_property
     def _queryset(self) -> QuerySet[Instance, Any]:
-        return self._shape(self._build())
+        return self._shape(self._unshaped)
 
     @cached_property
     def _compiled(self) -> tuple[SQLCompiler, tuple[str, tuple[Any, ...]]]:
@@ -103,7 +110,7 @@ class Prepared(Generic[Instance]):
     @cached_property
     def bare_text(self) -> str:
         """The SQL that finds the ids of the rows, in no order."""
-        rows = self._build().order_by().values("pk").query.get_compiler(DEFAULT_DB_ALIAS).as_sql()
+        rows = self._unshaped.order_by().values("pk").query.get_compiler(DEFAULT_DB_ALIAS).as_sql()
         return rows[0]
 
     @cached_property
@@ -148,6 +155,10 @@ class Bound:
         )
         names = self.query.names
         return [dict(zip(names, row, strict=True)) for row in self.query.convert(rows)]
+
+    def queryset(self) -> QuerySet[Any]:
+        """Return the query as an ordinary queryset, which can be narrowed."""
+        return self.query.queryset(**self.values)
 
     def first(self) -> dict[str, Any] | None:
         """Return the first row, or None."""

@@ -16,7 +16,7 @@ from bookings.models import Booking
 from bookings.tests.factories import BookingFactory
 from bookit import errors
 from bookit.database.postgresql import base
-from bookit.database.prepared import Parameter, Prepared
+from bookit.database.prepared import Prepared
 from bookit.database.retries import TRIES, retried
 from bookit.errors import database_error_facts, problems
 from bookit.tests.crowd import ask, at_once
@@ -58,8 +58,11 @@ def end_all_sessions():
 @pytest.mark.django_db(transaction=True)
 def test_a_query_that_could_not_be_prepared_is_prepared_by_the_next_thread():
     calendar = CalendarFactory()
-    pk = Parameter("pk", Calendar._meta.pk)
-    query = Prepared(lambda: Calendar.objects.order_by().filter(pk=pk), CalendarSerializer.rows)
+    query = Prepared(
+        lambda pk: Calendar.objects.order_by().filter(pk=pk),
+        CalendarSerializer.rows,
+        pk=Calendar._meta.pk,
+    )
 
     def fail():
         def nothing_listens(params):

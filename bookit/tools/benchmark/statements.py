@@ -8,14 +8,15 @@ from bookings import seats
 from bookings.availability import search, terms
 from bookings.viewsets import OWN_BOOKINGS
 from bookit.api.pagination import DEFAULT_LIMIT
-from bookit.database.prepared import Parameter, Prepared
+from bookit.database.prepared import Prepared
 from catalog.models import Service
 from catalog.serializers import ServiceSerializer
 from catalog.viewsets import ACTIVE_SERVICES
 
 SERVICE = Prepared(
-    lambda: Service.objects.order_by().filter(pk=Parameter("service_id", Service._meta.pk)),
+    lambda service_id: Service.objects.order_by().filter(pk=service_id),
     ServiceSerializer.rows,
+    service_id=Service._meta.pk,
 )
 
 
