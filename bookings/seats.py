@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 from uuid import UUID
 
 from django.db import IntegrityError, connection, transaction
-from django.db.models import Count, OuterRef, Q, Subquery
+from django.db.models import Count, OuterRef, Subquery
 from django.db.models.functions import Coalesce
 from psycopg import errors as postgres
 from psycopg.rows import class_row
@@ -15,6 +15,7 @@ from accounts.models import User
 from bookings.availability.search import BookingConflict, SlotFull
 from bookings.availability.terms import TermsChanged
 from bookings.events import STATE_COLUMNS, state_of
+from bookings.holds import unexpired, unexpired_sql
 from bookings.models import Booking, BookingEvent, Slot
 from bookit.database.rows import fetch
 from bookit.errors import Conflict
@@ -29,7 +30,7 @@ from catalog.models import Calendar
 #
 # The seats go through an array because PostgreSQL expects 10 rows of one, and 1,000 of a series:
 # so dear that it would plan the statement anew each time, which takes longer than to run it.
-FREE_SEAT = """
+FREE_SEAT = f"""
     SELECT seat FROM unnest(
         ARRAY(SELECT generate_series(1, (SELECT capacity FROM place)))
     ) AS seat
@@ -37,22 +38,22 @@ FREE_SEAT = """
         SELECT taken.seat FROM bookings_booking AS taken
         WHERE taken.service_id = %(service_id)s AND taken.active AND taken.id <> %(id)s
           AND taken.blocked && tstzrange(%(blocked_from)s, %(blocked_until)s)
-          AND (taken.hold_expires_at IS NULL OR taken.hold_expires_at > %(at)s)
+          AND {unexpired_sql("taken.hold_expires_at")}
     ) AND NOT EXISTS (
         SELECT FROM bookings_occupancy AS other
         WHERE other.calendar_id = %(calendar_id)s AND other.occupant <> %(occupant)s
           AND other.id <> %(id)s
           AND other.blocked && tstzrange(%(blocked_from)s, %(blocked_until)s)
-          AND (other.expires_at IS NULL OR other.expires_at > %(at)s)
+          AND {unexpired_sql("other.expires_at")}
     )
     ORDER BY seat LIMIT 1 OFFSET (SELECT ahead FROM place) + (
         SELECT count(DISTINCT beyond.seat) FROM bookings_booking AS beyond
         WHERE beyond.service_id = %(service_id)s AND beyond.seat > (SELECT capacity FROM place)
           AND beyond.active AND beyond.id <> %(id)s
           AND beyond.blocked && tstzrange(%(blocked_from)s, %(blocked_until)s)
-          AND (beyond.hold_expires_at IS NULL OR beyond.hold_expires_at > %(at)s)
+          AND {unexpired_sql("beyond.hold_expires_at")}
     )
-"""
+"""  # noqa: S608 - a condition of ours, no values
 
 # Where the seats are, and how many wait for one ahead of the booker: a service without slots has
 # its own and no queue; those of a slot are the slot's, which neither changes nor is cancelled
@@ -170,8 +171,7 @@ def seats_taken(at: Any) -> Coalesce:
 
     A hold whose time is over `at` then counts for nothing.
     """
-    live = Q(hold_expires_at=None) | Q(hold_expires_at__gt=at)
-    taken = Booking.objects.filter(live, slot=OuterRef("pk"), active=True).order_by()
+    taken = Booking.objects.filter(unexpired(at), slot=OuterRef("pk"), active=True).order_by()
     return Coalesce(Subquery(taken.values("slot").annotate(seats=Count("pk")).values("seats")), 0)
 
 

@@ -22,6 +22,7 @@ from bookings.availability.terms import (
     terms_in,
 )
 from bookings.events import record
+from bookings.holds import unexpired_sql
 from bookings.mails import services as mails
 from bookings.models import Booking, BookingEvent, Slot
 from bookings.seats import lock_to_book, move_to_free_seat, take_seat
@@ -98,15 +99,15 @@ WITH_A_WAY_OUT = (BookingConflict, SlotFull, OutsideOpeningHours)
 MOST_HOLDS = 3
 
 # Of calendars the active bookings of a day, each calendar's own.
-BUSY = """
+BUSY = f"""
 SELECT day.calendar_id, count(*)
 FROM unnest(%(calendar_ids)s::uuid[], %(starts)s::timestamptz[], %(ends)s::timestamptz[])
     AS day (calendar_id, starts, ends)
 JOIN bookings_booking AS booking ON booking.calendar_id = day.calendar_id
     AND booking.start_time >= day.starts AND booking.start_time < day.ends
-    AND booking.active AND (booking.hold_expires_at IS NULL OR booking.hold_expires_at > %(at)s)
+    AND booking.active AND {unexpired_sql("booking.hold_expires_at")}
 GROUP BY day.calendar_id
-"""
+"""  # noqa: S608 - a condition of ours, no values
 
 # A service as it is at some start, and its slot that starts then.
 Offer = tuple[Terms, Place | None]

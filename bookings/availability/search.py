@@ -14,6 +14,7 @@ from typing import Any, NamedTuple, TypedDict
 from uuid import UUID
 
 from bookings.availability.terms import Terms, terms_of
+from bookings.holds import unexpired_sql
 from bookings.models import Booking
 from bookit.database.rows import fetch
 from bookit.errors import Conflict, Invalid, ServiceError
@@ -72,10 +73,10 @@ Taken = tuple[int, int, datetime, datetime]
 #
 # The ids are wrapped in a subquery, as in `bookings.seats`, so that the planner does not see the
 # array. If it saw the array, it would know its length, and would make a new plan for each search.
-IN_WINDOW = """
+IN_WINDOW = f"""
     calendar_id = service.calendar_id
     AND upper(blocked) > %(from)s - service.before AND lower(blocked) < %(until)s + service.after
-    AND (expires_at IS NULL OR expires_at > %(at)s) AND id IS DISTINCT FROM %(but)s
+    AND {unexpired_sql("expires_at")} AND id IS DISTINCT FROM %(but)s
 """
 STARTS = "tstzrange(lower({0}) - service.after, upper({0}) + service.before, '()')"
 TAKEN = f"""
@@ -99,11 +100,11 @@ CROSS JOIN LATERAL (
     GROUP BY seat
 ) AS taken
 """  # noqa: S608 - one constant in another, no values
-SLOTS = """
+SLOTS = f"""
 SELECT service.number, slot.start_time, slot.end_time, slot.id AS slot_id, slot.capacity - (
     SELECT count(*) FROM bookings_booking
     WHERE slot_id = slot.id AND active AND id IS DISTINCT FROM %(but)s
-      AND (hold_expires_at IS NULL OR hold_expires_at > %(at)s)
+      AND {unexpired_sql("hold_expires_at")}
 ) - (
     SELECT count(*) FROM bookings_waitlistentry WHERE slot_id = slot.id AND status = 'waiting'
 ) AS seats_left
@@ -117,7 +118,7 @@ CROSS JOIN LATERAL (
     OFFSET 0
 ) AS slot
 ORDER BY slot.start_time
-"""
+"""  # noqa: S608 - a condition of ours, no values
 
 
 class Stretch(NamedTuple):

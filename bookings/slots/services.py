@@ -13,7 +13,6 @@ from django.db.models import (
     F,
     IntegerField,
     OuterRef,
-    Q,
     RestrictedError,
     Subquery,
     When,
@@ -24,6 +23,7 @@ from psycopg import errors as postgres
 from accounts.models import User
 from bookings.availability.terms import ServiceInactive, TermsChanged, on_current_terms
 from bookings.events import SLOT_CANCELLED, state_of
+from bookings.holds import unexpired
 from bookings.models import Slot
 from bookings.seats import close_expired_holds, lock_calendar_of, seats_taken
 from bookings.services import InvalidTransition
@@ -296,8 +296,7 @@ def _locked(slot_id: UUID, actor: User) -> Slot:
 
 def _check_seats(slot: Slot, capacity: int, at: datetime) -> None:
     """Refuse a capacity below the seats that are taken."""
-    live = Q(hold_expires_at=None) | Q(hold_expires_at__gt=at)
-    taken = slot.bookings.filter(live, active=True).count()
+    taken = slot.bookings.filter(unexpired(at), active=True).count()
     if taken > capacity:
         seats = "1 seat is" if taken == 1 else f"{taken} seats are"
         raise SlotConflict(f"{seats} taken. The capacity cannot be lower than that.")
