@@ -61,7 +61,7 @@ class Entry:
 
 
 @dataclass(frozen=True)
-class Calendar:
+class CalendarFile:
     """A calendar of some entries, written when it is asked for.
 
     Args:

@@ -168,7 +168,7 @@ def create_booking(
     if user_id is not None and user_id != actor.pk:
         check_books_for(user_id, actor)
         if not User.objects.filter(pk=user_id, is_active=True).exists():
-            raise _invalid("user_id", "There is no active user with this id.")
+            raise Invalid.of("user_id", "There is no active user with this id.")
     wish = Wish(
         actor, user_id or actor.pk, at, end_time, hold, attendee_name, attendee_email, notes
     )
@@ -187,15 +187,15 @@ def _create(
     if slot_id is not None:
         found = terms_in(slot_id)
         if found is None:
-            raise _invalid("slot_id", "There is no slot with this id.")
+            raise Invalid.of("slot_id", "There is no slot with this id.")
         named = {service_id, *service_ids} - {None}
         if named and found[0].service_id not in named:
-            raise _invalid("slot_id", "This slot belongs to another service.")
+            raise Invalid.of("slot_id", "This slot belongs to another service.")
         _check_slot_starts(found[1], start_time)
         offers: list[Offer] = [found]
         start_time = found[1].start_time
     elif start_time is None:
-        raise _invalid("start_time", "This field is required.")
+        raise Invalid.of("start_time", "This field is required.")
     else:
         offers = _offers(service_id, service_ids, start_time)
     try:
@@ -253,7 +253,7 @@ def cancel_booking(*, booking_id: UUID, actor: User, at: datetime) -> Booking:
         InvalidTransition: it is over, or cancelled already.
         CancellationTooLate: its owner asks, and less than the service's notice is left.
     """
-    booking = _locked(booking_id)
+    booking = _locked_booking(booking_id)
     check_may_read(booking, actor)
     _check_notice(booking, actor, at)
     return _enter(Status.CANCELLED, booking, actor=actor, at=at)
@@ -269,7 +269,7 @@ def book_hold(*, booking_id: UUID, actor: User, at: datetime) -> Booking:
         Forbidden: somebody else asks; or its owner, and it is no hold.
         InvalidTransition: the hold has expired, or it is none.
     """
-    booking = _locked(booking_id)
+    booking = _locked_booking(booking_id)
     if booking.status in (Status.HELD, Status.EXPIRED):
         check_may_read(booking, actor)
     else:
@@ -289,7 +289,7 @@ def change_status(
         Forbidden: somebody else asks; its owner may cancel it, see `cancel_booking`.
         InvalidTransition: that does not follow from the state it is in.
     """
-    booking = _locked(booking_id)
+    booking = _locked_booking(booking_id)
     check_manages(booking, actor)
     return _enter(status, booking, actor=actor, at=at, reason=reason)
 
@@ -305,7 +305,7 @@ def delete_booking(*, booking_id: UUID, actor: User, at: datetime) -> None:
         BookingStarted: its owner asks too late.
         CancellationTooLate: its owner would get round the notice that cancelling it needs.
     """
-    booking = _locked(booking_id)
+    booking = _locked_booking(booking_id)
     check_may_delete(booking, actor)
     if not actor.is_admin:
         if booking.start_time <= at:
@@ -397,11 +397,7 @@ def _enter(
     return booking
 
 
-def _invalid(field: str, message: str) -> Invalid:
-    return Invalid(errors={field: [message]})
-
-
-def _locked(booking_id: UUID) -> Booking:
+def _locked_booking(booking_id: UUID) -> Booking:
     return (
         Booking.objects.select_for_update(of=("self",), no_key=True)
         .select_related("service", "calendar")
@@ -411,7 +407,7 @@ def _locked(booking_id: UUID) -> Booking:
 
 def _check_slot_starts(place: Place, start_time: datetime | None) -> None:
     if start_time not in (None, place.start_time):
-        raise _invalid(
+        raise Invalid.of(
             "start_time",
             (
                 "The slot starts at a different time. Omit start_time, or "
@@ -427,10 +423,10 @@ def _offers(
     wanted = [*dict.fromkeys(service_ids)] if service_id is None else [service_id]
     found = terms_at(wanted, start_time)
     if service_id is not None and service_id not in found:
-        raise _invalid("service_id", "There is no service with this id.")
+        raise Invalid.of("service_id", "There is no service with this id.")
     unknown = [each for each in wanted if each not in found]
     if unknown:
-        raise _invalid("service_ids", f"There is no service with the id {unknown[0]}.")
+        raise Invalid.of("service_ids", f"There is no service with the id {unknown[0]}.")
     return [found[each] for each in wanted]
 
 
@@ -441,7 +437,7 @@ def _book(wish: Wish, terms: Terms, place: Place | None, start_time: datetime) -
     end_time = place.end_time if place else start_time + terms.duration
     if wish.end_time not in (None, end_time):
         minutes = (end_time - start_time) // timedelta(minutes=1)
-        raise _invalid(
+        raise Invalid.of(
             "end_time",
             f"The booking would last {minutes} minutes. Omit end_time, or send the matching end.",
         )
@@ -546,11 +542,11 @@ def _destination(
     if slot_id is not None:
         found = terms_in(slot_id)
         if found is None or found[0].service_id != booking.service_id:
-            raise _invalid("slot_id", "This booking's service has no slot with this id.")
+            raise Invalid.of("slot_id", "This booking's service has no slot with this id.")
         _check_slot_starts(found[1], start_time)
         return found[0].for_booking(booking), found[1], found[1].start_time
     if start_time is None:
-        raise _invalid("start_time", "This field is required.")
+        raise Invalid.of("start_time", "This field is required.")
     terms, place = terms_at([booking.service_id], start_time)[booking.service_id]
     return terms.for_booking(booking), place, start_time
 
@@ -573,7 +569,7 @@ def _move(
     Calendar.objects.select_for_update(of=("self",), no_key=True).filter(
         turns.shared(calendar)
     ).get(bookings=booking_id)
-    booking = _locked(booking_id)
+    booking = _locked_booking(booking_id)
     check_may_read(booking, actor)
     if booking.status not in (Status.PENDING, Status.CONFIRMED):
         raise InvalidTransition(f"A booking that is {booking.status} cannot be rescheduled.")

@@ -147,9 +147,9 @@ def check_time_off(start_time: datetime, end_time: datetime) -> None:
         Invalid: it is empty, or longer than `LONGEST_TIME_OFF`.
     """
     if end_time <= start_time:
-        raise Invalid(errors={"end_time": ["The end must be after the start."]})
+        raise Invalid.of("end_time", "The end must be after the start.")
     if end_time - start_time > LONGEST_TIME_OFF:
-        raise Invalid(errors={"end_time": ["Time off can last at most 10 years."]})
+        raise Invalid.of("end_time", "Time off can last at most 10 years.")
 
 
 def delete_time_off(*, calendar_id: UUID, time_off_id: UUID, actor: User) -> None:
@@ -212,7 +212,7 @@ def check_price(price: Decimal, currency: str, *, field: str = "price") -> None:
     if not money.fits(Decimal(price), currency):
         most = money.decimals(currency)
         rule = f"at most {most} decimals" if most else "no decimals"
-        raise Invalid(errors={field: [f"A price in {currency} has {rule}."]})
+        raise Invalid.of(field, f"A price in {currency} has {rule}.")
 
 
 def update_service(*, service_id: UUID, actor: User, changes: dict[str, Any]) -> Service:

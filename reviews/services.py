@@ -84,7 +84,7 @@ def update_review(*, review_id: UUID, actor: User, changes: dict[str, Any], at: 
         Forbidden: it is somebody else's.
     """
     with transaction.atomic():
-        review = _locked(review_id)
+        review = _locked_review(review_id)
         check_wrote(review, actor)
         if changes:
             before = review.rating
@@ -104,7 +104,7 @@ def delete_review(*, review_id: UUID, actor: User) -> None:
         Forbidden: it is somebody else's.
     """
     with transaction.atomic():
-        review = _locked(review_id)
+        review = _locked_review(review_id)
         check_may_delete(review, actor)
         review.delete()
         _count(review.service_id, stars=-review.rating, reviews=-1)
@@ -140,7 +140,7 @@ def check_may_delete(review: Review, actor: User) -> None:
         check_wrote(review, actor)
 
 
-def _locked(review_id: UUID) -> Review:
+def _locked_review(review_id: UUID) -> Review:
     return (
         Review.objects.select_for_update(of=("self",), no_key=True)
         .select_related("user")

@@ -313,9 +313,9 @@ def window(
     start = at if from_ is None else begin(from_, tz)
     stop = start + WEEK if to is None else end(to, tz)
     if stop <= start:
-        raise Invalid(errors={field: ["The end must be after the start."]})
+        raise Invalid.of(field, "The end must be after the start.")
     if stop - start > LONGEST:
-        raise Invalid(errors={field: [f"The search can cover at most {LONGEST.days} days."]})
+        raise Invalid.of(field, f"The search can cover at most {LONGEST.days} days.")
     return start, stop
 
 

@@ -155,7 +155,7 @@ class Terms:
             raise ServiceInactive
         ahead = start_time - at
         if ahead < timedelta(0):
-            raise Invalid(errors={"start_time": ["The start is in the past."]})
+            raise Invalid.of("start_time", "The start is in the past.")
         if ahead < self.notice:
             minutes = self.notice // timedelta(minutes=1)
             raise TooSoon(f"This service must be booked at least {minutes} minutes in advance.")

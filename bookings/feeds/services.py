@@ -95,7 +95,7 @@ def renew(*, owner_id: UUID) -> None:
     Feed.objects.filter(pk=owner_id).update(version=F("version") + 1)
 
 
-def own_feed(*, token: str, at: datetime) -> ical.Calendar:
+def own_feed(*, token: str, at: datetime) -> ical.CalendarFile:
     """Return the bookings of the user whose token this is.
 
     Raises:
@@ -106,7 +106,7 @@ def own_feed(*, token: str, at: datetime) -> ical.Calendar:
     if content != _own(user):
         raise User.DoesNotExist
     rows = _rows(OWN_BOOKINGS, at, user_id=user.pk)
-    return ical.Calendar(
+    return ical.CalendarFile(
         [
             ical.Entry(
                 uid=uid,
@@ -123,7 +123,7 @@ def own_feed(*, token: str, at: datetime) -> ical.Calendar:
     )
 
 
-def calendar_feed(*, calendar_id: UUID, token: str, at: datetime) -> ical.Calendar:
+def calendar_feed(*, calendar_id: UUID, token: str, at: datetime) -> ical.CalendarFile:
     """Return what a calendar's time is taken by; with names if the token says for whom.
 
     Raises:
@@ -138,12 +138,12 @@ def calendar_feed(*, calendar_id: UUID, token: str, at: datetime) -> ical.Calend
         raise Calendar.DoesNotExist
     rows = _rows(OF_CALENDAR, at, calendar_id=calendar_id)
     entry = _with_names if reader else _busy
-    return ical.Calendar([entry(*row) for row in rows], name=calendar.name)
+    return ical.CalendarFile([entry(*row) for row in rows], name=calendar.name)
 
 
-def booking_file(*, booking: Booking) -> ical.Calendar:
+def booking_file(*, booking: Booking) -> ical.CalendarFile:
     """Return one booking as a calendar of its own."""
-    return ical.Calendar(
+    return ical.CalendarFile(
         [
             ical.Entry(
                 uid=booking.pk,

@@ -117,7 +117,7 @@ class CalendarFileViewSet(RowViewSet):
     def _token(self) -> str:
         return self.request.query_params.get("token", "")
 
-    def _file(self, calendar: ical.Calendar) -> Response:
+    def _file(self, calendar: ical.CalendarFile) -> Response:
         """Answer with a calendar, unless the client has the same already."""
         etag = quote_etag(calendar.version)
         known = parse_etags(self.request.headers.get("If-None-Match", ""))

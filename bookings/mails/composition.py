@@ -144,7 +144,7 @@ def compose(occasion: Occasion, audience: str) -> Mail:
         text=render_to_string("bookings/mails/mail.txt", words),
         html=render_to_string("bookings/mails/mail.html", words),
         # Not of an offer: nothing would take it out of a diary again if it passes on.
-        calendar="" if news is OFFERED else ical.Calendar([entry], method=method).text(),
+        calendar="" if news is OFFERED else ical.CalendarFile([entry], method=method).text(),
         method=method,
         message_id=(
             f"<{occasion.event_id}.{audience}.{occasion.booking_id}"

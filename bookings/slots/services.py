@@ -142,20 +142,20 @@ def publish_slots(
     """
     service = Service.objects.select_related("calendar").filter(pk=service_id).first()
     if service is None:
-        raise _invalid("service_id", "There is no service with this id.")
+        raise Invalid.of("service_id", "There is no service with this id.")
     check_owner(service.calendar, actor)
     if not service.is_active:
         raise ServiceInactive
     if start_time < at:
-        raise _invalid("start_time", "The start is in the past.")
+        raise Invalid.of("start_time", "The start is in the past.")
     if start_time > at + FURTHEST:
-        raise _invalid("start_time", f"The start must be at most {FURTHEST.days} days from now.")
+        raise Invalid.of("start_time", f"The start must be at most {FURTHEST.days} days from now.")
     starts = [start_time]
     if rrule is not None:
         try:
             starts = rrule.starts(start_time, zone(service.calendar.timezone), limit=at + FURTHEST)
         except ValueError as error:
-            raise _invalid("rrule", str(error)) from None
+            raise Invalid.of("rrule", str(error)) from None
     duration = timedelta(minutes=service.duration_minutes)
     before = timedelta(minutes=service.buffer_before_minutes)
     after = timedelta(minutes=service.buffer_after_minutes)
@@ -194,7 +194,7 @@ def change_slot(
         InvalidTransition: it is over, somebody has come to it, or it was cancelled and would take
             place again.
     """
-    slot = _locked(slot_id, actor)
+    slot = _locked_slot(slot_id, actor)
     if capacity is not None and capacity != slot.capacity:
         _check_seats(slot, capacity, at)
         if capacity > slot.capacity:
@@ -216,7 +216,7 @@ def delete_slot(*, slot_id: UUID, actor: User) -> None:
         Forbidden: it is on somebody else's calendar.
         SlotConflict: it has bookings, of whatever status.
     """
-    slot = _locked(slot_id, actor)
+    slot = _locked_slot(slot_id, actor)
     try:
         slot.delete()
     except RestrictedError:
@@ -283,7 +283,7 @@ def _check_clashes(slots: list[Slot], series: dict[str, Any], calendar: Calendar
         )
 
 
-def _locked(slot_id: UUID, actor: User) -> Slot:
+def _locked_slot(slot_id: UUID, actor: User) -> Slot:
     """Return a slot that `actor` may change, locked as everybody does it: its calendar, then it.
 
     Whoever books it holds on to it, too, and is waited for: then their booking is there to be seen.
@@ -324,7 +324,3 @@ def _cancel(slot: Slot, status: str, *, actor: User, at: datetime) -> None:
     slot.status = Slot.Status.CANCELLED
     slot.save(update_fields=["status"])
     waitlist.pass_over(slot_id=slot.pk, at=at)
-
-
-def _invalid(field: str, message: str) -> Invalid:
-    return Invalid(errors={field: [message]})

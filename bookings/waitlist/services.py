@@ -73,7 +73,7 @@ def join(*, slot_id: UUID, actor: User, at: datetime) -> WaitlistEntry:
         TooFarAhead: it is beyond the service's horizon.
         OutsideOpeningHours: the calendar has time off then.
     """
-    slot = _locked(slot_id)
+    slot = _locked_slot(slot_id)
     close_expired_holds(
         calendar_id=slot.calendar_id,
         blocked_from=slot.blocked.lower,
@@ -108,7 +108,7 @@ def leave(*, slot_id: UUID, entry_id: UUID, actor: User, at: datetime) -> None:
     entry = WaitlistEntry.objects.select_related("slot__calendar").get(pk=entry_id, slot=slot_id)
     check_place(entry, actor)
     # Nobody holds a seat for them at this moment, then.
-    _locked(slot_id)
+    _locked_slot(slot_id)
     left = {"status": Status.LEFT, "updated_at": at}
     found = WaitlistEntry.objects.filter(pk=entry_id)
     if found.filter(WAITING).update(**left):
@@ -183,7 +183,7 @@ def offer_seats(*, at: datetime, slot_ids: Collection[str] | None = None) -> int
 def _offer(slot_id: UUID, *, at: datetime) -> int:
     """Hold the free seats of one slot, see `offer_seats`."""
     try:
-        slot = _locked(slot_id)
+        slot = _locked_slot(slot_id)
     except Slot.DoesNotExist:
         return 0
     terms, place = _terms(slot_id)
@@ -231,7 +231,7 @@ def _hold(user_id: UUID, terms: Terms, place: Place, at: datetime) -> None:
     take_seat(booking, capacity=place.capacity, version=terms.version, actor=None, waitlist=True)
 
 
-def _locked(slot_id: UUID) -> Slot:
+def _locked_slot(slot_id: UUID) -> Slot:
     """Return a slot that neither changes nor is booked meanwhile; locked as everybody does it.
 
     Its calendar first, as those do who change it, then it.

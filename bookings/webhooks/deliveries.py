@@ -229,7 +229,7 @@ def _record(webhook_id: UUID, sent: Sequence[Sent]) -> None:
 
 def _record_arrived(webhook_id: UUID, sent: Sequence[Sent]) -> None:
     ids = [each.message.delivery_id for each in sent]
-    there = {*_locked(ids).values_list("pk", flat=True)}
+    there = {*_locked_deliveries(ids).values_list("pk", flat=True)}
     Attempt.objects.bulk_create(
         _attempt(each) for each in sent if each.message.delivery_id in there
     )
@@ -244,7 +244,7 @@ def _record_arrived(webhook_id: UUID, sent: Sequence[Sent]) -> None:
 def _record_failed(sent: Sent) -> None:
     """Record a failed attempt, and update its delivery and its webhook."""
     at, answer = sent.at, sent.answer
-    delivery = _locked([sent.message.delivery_id]).first()
+    delivery = _locked_deliveries([sent.message.delivery_id]).first()
     if delivery is None:  # It was deleted meanwhile.
         return
     _attempt(sent).save()
@@ -289,7 +289,7 @@ def _plan_retry(
     delivery.save(update_fields=["status", "next_attempt_at"])
 
 
-def _locked(ids: Sequence[UUID]) -> QuerySet[Delivery]:
+def _locked_deliveries(ids: Sequence[UUID]) -> QuerySet[Delivery]:
     """Return and lock the deliveries that still exist, so that nobody deletes them meanwhile."""
     return Delivery.objects.select_for_update(no_key=True).filter(pk__in=ids).order_by("pk")
 

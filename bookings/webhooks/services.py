@@ -134,7 +134,7 @@ def update_webhook(
     if "url" in changes:
         _check(changes["url"])
     with transaction.atomic():
-        webhook = _locked(webhook_id)
+        webhook = _locked_webhook(webhook_id)
         events = webhook.events
         if "events" in changes:
             events = _in_order(changes["events"])
@@ -158,7 +158,7 @@ def delete_webhook(*, webhook_id: UUID) -> None:
         Webhook.DoesNotExist: there is no such webhook.
     """
     with transaction.atomic():
-        _set(_locked(webhook_id), is_active=False)
+        _set(_locked_webhook(webhook_id), is_active=False)
     # A busy one's log is long: no lock is held for all of it.
     delete_in_batches(
         Delivery.objects.filter(webhook=webhook_id), by="created_at", skip_locked=False
@@ -175,7 +175,7 @@ def rotate_secret(*, webhook_id: UUID, actor: User, at: datetime) -> Webhook:
         Webhook.DoesNotExist: there is no such webhook.
     """
     with transaction.atomic():
-        webhook = _locked(webhook_id)
+        webhook = _locked_webhook(webhook_id)
         _set(
             webhook,
             owner=actor,
@@ -195,7 +195,7 @@ def send_test(*, webhook_id: UUID, at: datetime) -> Delivery:
         WebhookInactive: it is switched off, or its owner is no longer an admin.
     """
     with transaction.atomic():
-        webhook = _locked(webhook_id)
+        webhook = _locked_webhook(webhook_id)
         if not is_delivering(webhook_id=webhook_id):
             raise WebhookInactive
         delivery = Delivery.objects.create(
@@ -284,7 +284,7 @@ def prune_deliveries(*, at: datetime) -> int:
     return delete_in_batches(Delivery.objects.filter(created_at__lt=at - KEPT), by="created_at")
 
 
-def _locked(webhook_id: UUID) -> Webhook:
+def _locked_webhook(webhook_id: UUID) -> Webhook:
     return Webhook.objects.select_for_update(no_key=True).get(pk=webhook_id)
 
 
@@ -301,7 +301,7 @@ def _check(url: str) -> None:
     try:
         outbound.check(url)
     except outbound.Refused as refused:
-        raise Invalid(errors={"url": [str(refused)]}) from None
+        raise Invalid.of("url", str(refused)) from None
 
 
 def _in_order(events: Sequence[str]) -> list[str]:

@@ -25,7 +25,7 @@ from bookings.webhooks.serializers import (
     WebhookSecretSerializer,
     WebhookSerializer,
 )
-from bookit.api.pagination import FeedPagination
+from bookit.api.pagination import EventPagination
 from bookit.api.schema import errors
 from bookit.api.views import RowViewSet
 
@@ -152,7 +152,7 @@ class EventViewSet(RowViewSet):
     permission_classes = [IsAdmin]
     serializer_class = EventSerializer  # type: ignore[assignment]
     filterset_class = EventFilter
-    pagination_class = FeedPagination
+    pagination_class = EventPagination
     # Of a hold that ends nobody has been told that it began.
     queryset = BookingEvent.objects.filter(
         ~Q(type__in=["booking.cancelled", "booking.expired"])

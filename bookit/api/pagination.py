@@ -225,7 +225,7 @@ class Pagination(BasePagination):
         return rows
 
 
-class FeedPagination(Pagination):
+class EventPagination(Pagination):
     """Pages of rows that are only ever added, oldest first; readers of its cursors miss no row.
 
     Ids are assigned before a commit, so a row can become visible after a row with a higher id. That

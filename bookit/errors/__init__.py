@@ -50,6 +50,11 @@ class Invalid(ServiceError):
 
     code = "validation_error"
 
+    @classmethod
+    def of(cls, field: str, message: str) -> "Invalid":
+        """Return the error of one field."""
+        return cls(errors={field: [message]})
+
 
 class Unauthenticated(ServiceError):
     """The caller could not prove who they are."""

@@ -451,7 +451,7 @@ def test_any_text_comes_back_and_any_line_is_short(text, name):
         organizer=ical.Party(name, "a@example.com"),
         attendee=ical.Party(name, "b@example.com"),
     )
-    content = ical.Calendar([entry], method="REQUEST", name=text).text().encode()
+    content = ical.CalendarFile([entry], method="REQUEST", name=text).text().encode()
     assert_valid(content)
     [event] = icalendar.Calendar.from_ical(content).walk("VEVENT")
     assert event["ATTENDEE"] == "mailto:b@example.com"
@@ -483,6 +483,6 @@ def test_entries_of_a_feed_are_not_built_as_components(monkeypatch):
     """Each component takes the library as long as twenty entries take to write."""
     monkeypatch.setattr(ical, "_event", None)
     entry = ical.Entry(uuid4(), START, START + HOUR, NOW, summary="Busy")
-    assert ical.Calendar([entry] * 3).text().count("BEGIN:VEVENT") == 3
+    assert ical.CalendarFile([entry] * 3).text().count("BEGIN:VEVENT") == 3
     with pytest.raises(TypeError):  # The control.
-        ical.Calendar([replace(entry, organizer=ical.Party("", "a@example.com"))]).text()
+        ical.CalendarFile([replace(entry, organizer=ical.Party("", "a@example.com"))]).text()

@@ -111,7 +111,7 @@ def freed(full):
 @pytest.fixture
 def without_the_lock(monkeypatch):
     """Offer the seats of slots that others are offering, too."""
-    monkeypatch.setattr(waitlist, "_locked", lambda slot_id: Slot.objects.get(pk=slot_id))
+    monkeypatch.setattr(waitlist, "_locked_slot", lambda slot_id: Slot.objects.get(pk=slot_id))
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from bookings import events, followup
 from bookings.models import Booking, BookingEvent
 from bookings.tests.factories import BookingFactory, WebhookFactory
 from bookings.webhooks.models import Webhook
-from bookit.api.pagination import FeedPagination, _encode
+from bookit.api.pagination import EventPagination, _encode
 from bookit.tests.crowd import PATIENCE, ask, run
 from bookit.tests.expect import problem
 
@@ -134,7 +134,7 @@ def test_a_step_is_read_to_its_end_before_the_next_begins(admin, booking):
 
 
 def test_a_cursor_from_before_a_restore_is_refused(admin, booking):
-    cursor = _encode(FeedPagination.STEP, {"low": 10**15, "high": 0, "id": 0}, backwards=False)
+    cursor = _encode(EventPagination.STEP, {"low": 10**15, "high": 0, "id": 0}, backwards=False)
     problem(admin.get("/events", {"cursor": cursor}), 400, "validation_error", "cursor")
 
 
