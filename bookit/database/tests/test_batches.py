@@ -197,6 +197,10 @@ FEW = {
     "catalog/services.py: calendar.hours.all().delete": "the opening hours of a week",
     "catalog/services.py: calendar.time_off.get(pk=time_off_id).delete": "one row",
     "catalog/services.py: service.delete": "one row: one with bookings is refused",
+    "bookit/tools/benchmark/fill.py: service__in=[key('service', number) for number in services]": (
+        "the services that the clients of the benchmark book"
+    ),
+    "bookit/tools/benchmark/jobs.py: User.objects.filter(pk=webhook.owner_id).delete": "one row",
     "bookit/tools/demo/fill.py: email__in=town.emails": "the demo accounts",
     "reviews/payloads.py: pk__in=ids.values()": "a page, or a batch",
     "reviews/services.py: review.delete": "one row",

@@ -143,7 +143,12 @@ def test_every_value_reaches_its_entry():
             "Tuesday 09:00",
             f"{BARBER}, opening_hours 1: Write weekdays (Mon Tue Wed Thu Fri Sat Sun) and times",
         ),
-        (RUI, "13:00 14:30", "13:00 14:60", f"{BARBER}, opening_hours 1: Write a time of day from"),
+        (
+            RUI,
+            "13:00 14:30",
+            "13:00 14:60",
+            f"{BARBER}, opening_hours 1: Must be a time of day from",
+        ),
         (
             RUI,
             "09:00-16:00",
