@@ -235,6 +235,25 @@ def test_the_files_to_touch_hold_what_is_to_be_touched():
     }
 
 
+def modules_that_name(column):
+    """Return the modules that name a column, without tests and migrations."""
+    return {
+        str(path.relative_to(BASE_DIR))
+        for package in PACKAGES
+        for path in (BASE_DIR / package).rglob("*.py")
+        if not {"tests", "migrations"} & {*path.parts}
+        and re.search(rf"\b{column}\b", path.read_text())
+    }
+
+
+def test_the_list_for_a_column_has_every_module_that_names_a_similar_one():
+    lists = rows(section(CONTRIBUTING, "A column of a booking"))
+    listed = {name for row in lists for name in quoted(row[0])}
+    named = modules_that_name("attendee_name")
+    assert {"bookings/seats.py", "bookings/mails/occasions.py"} <= named
+    assert named - listed == set()
+
+
 # --- what is listed is complete ---------------------------------------------------------------
 
 
