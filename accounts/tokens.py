@@ -36,10 +36,25 @@ class RememberingBackend(TokenBackend):
         return dict(self._verified(token)) if verify else super().decode(token, verify)
 
 
+_BACKEND = RememberingBackend(
+    api_settings.ALGORITHM,
+    api_settings.SIGNING_KEY,
+    api_settings.VERIFYING_KEY,
+    api_settings.AUDIENCE,
+    api_settings.ISSUER,
+    api_settings.JWK_URL,
+    api_settings.LEEWAY,
+    api_settings.JSON_ENCODER,
+)
+
+
 class AccessToken(tokens.AccessToken):
     """What requests carry."""
 
-    _token_backend = RememberingBackend(api_settings.ALGORITHM, api_settings.SIGNING_KEY)
+    @property
+    def token_backend(self) -> RememberingBackend:
+        """Return what signs and checks it, in place of simplejwt's own with the same settings."""
+        return _BACKEND
 
 
 class SessionToken(tokens.RefreshToken):

@@ -13,6 +13,7 @@ from django.conf import settings as configured
 from django.db import connection
 from django.test import Client
 from django.utils.timezone import now
+from rest_framework_simplejwt import state
 from rest_framework_simplejwt.exceptions import TokenError
 from rest_framework_simplejwt.serializers import TokenRefreshSerializer, api_settings
 from rest_framework_simplejwt.token_blacklist.models import BlacklistedToken, OutstandingToken
@@ -21,6 +22,7 @@ from rest_framework_simplejwt.tokens import RefreshToken
 from accounts import services
 from accounts.models import Session, User
 from accounts.tests.factories import PASSWORD, AdminFactory, UserFactory
+from accounts.tokens import AccessToken
 from bookit.tests.crowd import at_once
 from bookit.tests.expect import problem
 
@@ -441,3 +443,10 @@ def test_simplejwt_alone_would_break_down_over_a_huge_expiry(session):
     with pytest.raises(Exception) as caught:
         RefreshToken(signed(content))
     assert not isinstance(caught.value, TokenError)
+
+
+def test_access_tokens_heed_every_setting_of_simplejwt():
+    """simplejwt has no hook that takes over its settings; a new one would be missing here."""
+    theirs, ours = vars(state.token_backend), vars(AccessToken().token_backend)
+    assert {name: ours[name] for name in theirs} == theirs
+    assert ours.keys() - theirs.keys() == {"_verified"}
