@@ -92,6 +92,10 @@ def web(url: str, **environment: str) -> Iterator[Server]:
         yield server
 
 
+# What the requests below are answered with while all is well.
+WELL = {200, 201, 302, 409}
+
+
 def kinds(port: int) -> list[Callable[..., Answer]]:
     """Return one request of each kind."""
     who = {"email": "user1@example.com", "password": PASSWORD}
@@ -126,8 +130,11 @@ def test_every_request_ends_in_time_with_a_503_and_all_is_well_afterwards(
         # Every thread of the server has a connection before it freezes. Not more at once than it
         # has threads, so that none waits for a connection of the pool for too long.
         with ThreadPoolExecutor(4) as threads:
-            before = [*threads.map(lambda request: request(), requests * 3)]
-        assert {answer.status for answer in before} <= {200, 201, 302, 409}, before
+            for _ in range(5):  # On a busy machine one may wait for a connection for too long.
+                before = [*threads.map(lambda request: request(), requests * 3)]
+                if {answer.status for answer in before} <= WELL:
+                    break
+        assert {answer.status for answer in before} <= WELL, before
         with ThreadPoolExecutor(24) as threads, frozen(directory):
             answers = [*threads.map(lambda request: request(), requests * 3)]
             later = [*threads.map(lambda request: request(), requests * 3)]
@@ -144,7 +151,7 @@ def test_every_request_ends_in_time_with_a_503_and_all_is_well_afterwards(
             time.sleep(0.1)
         time.sleep(base.PAUSE)
         after = [request() for request in requests * 3]
-        assert {answer.status for answer in after} <= {200, 201, 302, 409}, after
+        assert {answer.status for answer in after} <= WELL, after
 
 
 def test_the_control_is_that_without_limits_requests_hang(cluster: tuple[Path, str]) -> None:
