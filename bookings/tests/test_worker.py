@@ -84,7 +84,7 @@ class TestOneWorker:
     def test_a_job_whose_worker_was_killed_is_done_by_another(self, worker, request, capsys):
         booking = BookingFactory(status="confirmed", start_time=LONG_AGO)
         rival = request.getfixturevalue("in_the_way")
-        # Or it is given up, if the clock's own job of the next minute waits already.
+        # The task's own lock may belong to the next minute's job; then this one would be given up.
         job = app.configure_task(COMPLETE, queueing_lock="of this test").defer(timestamp=0)
         killed = worker()
         until(lambda: killed.state(job) == "doing")

@@ -1,6 +1,6 @@
-"""Who is running, and where more can listen."""
+"""Running processes, and free ports for further ones."""
 
-import secrets
+import random
 import socket
 from contextlib import suppress
 from pathlib import Path
@@ -12,14 +12,14 @@ PORTS = range(10_000, 32_000)
 
 
 def free_port() -> int:
-    """Return a port for a program that cannot choose one and tell which.
+    """Return a free port.
 
-    A port that the system chooses may belong to an outgoing connection before the program listens.
-    Not by `random`: pytest-randomly lets all processes draw the same numbers.
+    Use it for programs that must be told their port. If the system chose the port, it could give
+    the same one to an outgoing connection before the program listens.
     """
     while True:
         with suppress(OSError), socket.socket() as probe:
-            probe.bind(("", secrets.choice(PORTS)))
+            probe.bind(("", random.choice(PORTS)))
             return int(probe.getsockname()[1])
 
 
