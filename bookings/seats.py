@@ -1,5 +1,6 @@
 """Seats: which one is free, and taking it, as PostgreSQL does it."""
 
+from contextlib import nullcontext
 from datetime import datetime
 from typing import Any, NamedTuple
 from uuid import UUID
@@ -261,7 +262,9 @@ def lock_calendar_of(slot_id: UUID) -> None:
 def _create(booking: Booking, parameters: dict[str, Any]) -> Attempt | None:
     try:
         text = CREATE_IN_SLOT if booking.slot_id else CREATE_IN_SERVICE
-        attempts = fetch(text, parameters, class_row(Attempt))
+        # Inside a transaction, its caller can go on after a refusal.
+        with transaction.atomic() if connection.in_atomic_block else nullcontext():
+            attempts = fetch(text, parameters, class_row(Attempt))
         return attempts[0] if attempts else None
     except IntegrityError as error:
         # A slot that was published since the look for a free seat.

@@ -34,6 +34,7 @@ from bookit.api.schema import errors
 from bookit.api.views import RowViewSet
 from bookit.database.prepared import Bound, Prepared
 from bookit.errors.refusals import refuse
+from bookit.idempotency.views import idempotent
 
 OWN_BOOKINGS = Prepared(
     lambda user_id: Booking.objects.filter(user=user_id).order_by("start_time", "id"),
@@ -99,6 +100,7 @@ class BookingViewSet(RowViewSet):
         responses={201: BookingSerializer},
         extensions=errors(*NOT_THEN, "too_many_holds"),
     )
+    @idempotent
     def create(self, request: Request) -> Response:
         """Book a service at a given time.
 

@@ -68,6 +68,7 @@ INSTALLED_APPS = [
     "bookings",
     "reviews",
     "bookit.jobs",
+    "bookit.idempotency",
     "bookit.tools",
     "bookit.adminsite.apps.AdminSiteConfig",
     "django.contrib.auth",
@@ -100,13 +101,21 @@ if CORS_ALLOWED_ORIGINS:
     INSTALLED_APPS.append("corsheaders")
     MIDDLEWARE.insert(1, "corsheaders.middleware.CorsMiddleware")
     CORS_EXPOSE_HEADERS = [
+        "Idempotent-Replayed",
         "Location",
         "RateLimit",
         "RateLimit-Policy",
         "Retry-After",
         "X-Request-ID",
     ]
-    CORS_ALLOW_HEADERS = ["accept", "authorization", "content-type", "time-zone", "x-request-id"]
+    CORS_ALLOW_HEADERS = [
+        "accept",
+        "authorization",
+        "content-type",
+        "idempotency-key",
+        "time-zone",
+        "x-request-id",
+    ]
 
 ROOT_URLCONF = "bookit.urls"
 WSGI_APPLICATION = "bookit.wsgi.application"

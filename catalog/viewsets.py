@@ -15,6 +15,7 @@ from bookit.api.schema import errors
 from bookit.api.views import RowViewSet
 from bookit.database.prepared import Bound, Prepared
 from bookit.errors.refusals import refuse
+from bookit.idempotency.views import idempotent
 from catalog import services
 from catalog.extensions import FILTERS, Affected
 from catalog.filters import CalendarFilter, ServiceFilter, TimeOffFilter
@@ -62,6 +63,7 @@ class CalendarViewSet(CatalogViewSet):
     )
 
     @extend_schema(tags=["Catalog"], summary="Create a calendar")
+    @idempotent
     def create(self, request: Request) -> Response:
         """Create a calendar. Providers create their own; admins create one for any provider."""
         return self.created(
@@ -118,6 +120,7 @@ class TimeOffViewSet(RowViewSet):
         summary="Close a calendar for a period",
         responses={201: CreatedTimeOffSerializer},
     )
+    @idempotent
     def create(self, request: Request, calendar_id: Any) -> Response:
         """Add time off. Bookings in the period stay as they are; the response lists them."""
         time_off, affected = services.create_time_off(
@@ -191,6 +194,7 @@ class ServiceViewSet(CatalogViewSet):
     @extend_schema(
         tags=["Catalog"], summary="Create a service", responses={201: CreatedServiceSerializer}
     )
+    @idempotent
     def create(self, request: Request) -> Response:
         """Create a service. Without `calendar_id`, it gets a calendar of its own.
 

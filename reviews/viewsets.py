@@ -13,6 +13,7 @@ from accounts.permissions import signed_in
 from bookings.models import Booking
 from bookit.api.schema import errors
 from bookit.api.views import RowViewSet
+from bookit.idempotency.views import idempotent
 from catalog.models import Service
 from reviews import services
 from reviews.filters import ReviewFilter
@@ -55,6 +56,7 @@ class ReviewViewSet(RowViewSet):
         responses={201: ReviewSerializer},
         extensions=errors("booking_not_completed", "review_exists"),
     )
+    @idempotent
     def create(self, request: Request) -> Response:
         """Review one of your own bookings, once it is completed."""
         return self.created(

@@ -20,6 +20,7 @@ from bookings.slots import services as slots
 from bookings.slots.filters import SlotFilter
 from bookings.slots.serializers import SlotChangeSerializer, SlotPublishSerializer, SlotSerializer
 from bookit.api.schema import errors
+from bookit.idempotency.views import idempotent
 from catalog.models import Service
 from catalog.viewsets import CatalogViewSet
 
@@ -70,6 +71,7 @@ class SlotViewSet(CatalogViewSet):
         },
         extensions=errors("service_inactive", "slot_conflict"),
     )
+    @idempotent
     def create(self, request: Request) -> Response:
         """Publish a slot of a service, or a series of slots with `rrule`.
 

@@ -116,6 +116,8 @@ def body(service, hours):
     return {"service_id": str(service.pk), "start_time": start_time.isoformat()}
 
 
+# Without a transaction around it, in which there would be a savepoint.
+@pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("rows", [FEW, MANY])
 def test_a_booking_costs_three_queries(api, people, rows):
     service = ServiceFactory(capacity=MANY)
@@ -128,6 +130,8 @@ def test_a_booking_costs_three_queries(api, people, rows):
     assert made[-1].count("INSERT INTO") == 2
 
 
+# Without a transaction around it, in which there would be a savepoint.
+@pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("rows", [FEW, MANY])
 def test_a_refused_booking_costs_three_more_for_its_alternatives(api, people, rows):
     service = ServiceFactory()

@@ -20,6 +20,7 @@ from bookings.waitlist.permissions import HasPlace
 from bookings.waitlist.serializers import WaitlistEntrySerializer, WaitlistJoinSerializer
 from bookit.api.schema import errors
 from bookit.api.views import RowViewSet
+from bookit.idempotency.views import idempotent
 
 
 @extend_schema_view(
@@ -61,6 +62,7 @@ class WaitlistViewSet(RowViewSet):
         responses={201: WaitlistEntrySerializer},
         extensions=errors("service_inactive", "too_soon", "too_far_ahead", "outside_opening_hours"),
     )
+    @idempotent
     def create(self, request: Request, slot_id: Any) -> Response:
         """Wait for a seat. The next seat that becomes free is held for the first user in the queue.
 

@@ -28,6 +28,7 @@ from bookings.webhooks.serializers import (
 from bookit.api.pagination import EventPagination
 from bookit.api.schema import errors
 from bookit.api.views import RowViewSet
+from bookit.idempotency.views import idempotent
 
 
 @extend_schema_view(
@@ -47,6 +48,7 @@ class WebhookViewSet(RowViewSet):
     @extend_schema(
         tags=["Webhooks"], summary="Create a webhook", responses={201: WebhookSecretSerializer}
     )
+    @idempotent
     def create(self, request: Request) -> Response:
         """Send events to a URL from now on. Only this response contains the secret: store it.
 
@@ -101,6 +103,7 @@ class WebhookViewSet(RowViewSet):
         responses={202: DeliverySerializer},
         extensions=errors("webhook_inactive"),
     )
+    @idempotent
     def test(self, request: Request, pk: Any) -> Response:
         """Send a message of the type `test`. It is delivered like any other message."""
         delivery = webhooks.send_test(webhook_id=pk, at=timezone.now(), **self.checked())
@@ -138,6 +141,7 @@ class DeliveryViewSet(RowViewSet):
         responses={202: DeliverySerializer},
         extensions=errors("webhook_inactive"),
     )
+    @idempotent
     def redeliver(self, request: Request, webhook_id: Any, pk: Any) -> Response:
         """Send a message again now, with the same `webhook-id`, whatever its status."""
         delivery = webhooks.redeliver(

@@ -105,6 +105,19 @@ class Schema(AutoSchema):
                 ),
             ),
         ]
+        if self._takes_idempotency_key():
+            parameters.append(
+                OpenApiParameter(
+                    "Idempotency-Key",
+                    str,
+                    OpenApiParameter.HEADER,
+                    description=(
+                        "1 to 255 characters that are different for each request. If you send the "
+                        "same request again within 24 hours, you get the first response, and "
+                        "nothing is created twice."
+                    ),
+                )
+            )
         if getattr(self.view, "action", None) != "list":
             return parameters
         fields = getattr(self.view, "ordering_fields", {})
@@ -120,6 +133,18 @@ class Schema(AutoSchema):
                 )
             )
         return parameters
+
+    def get_operation(self, *args: Any, **kwargs: Any) -> dict[str, Any] | None:
+        """Return the operation, with the errors that an idempotency key can cause."""
+        operation: dict[str, Any] | None = super().get_operation(*args, **kwargs)
+        if operation is not None and self._takes_idempotency_key():
+            codes = ["idempotency_in_progress", "idempotency_key_reused"]
+            operation[ERRORS] = [*operation.get(ERRORS, []), *codes]
+        return operation
+
+    def _takes_idempotency_key(self) -> bool:
+        takes: Any = getattr(self.view, "takes_idempotency_key", None)
+        return takes is not None and bool(takes(self.method.lower()))
 
 
 def add_common_parts(
@@ -187,7 +212,18 @@ def add_common_parts(
                     "description": "The address of the new resource.",
                     "schema": {"type": "string", "format": "uri-reference"},
                 }
+            if "422" in operation["responses"]:
+                _created(operation)["headers"]["Idempotent-Replayed"] = {
+                    "description": "`true` if this is the response to an earlier request.",
+                    "schema": {"type": "string", "enum": ["true"]},
+                }
     return result
+
+
+def _created(operation: dict[str, Any]) -> dict[str, Any]:
+    """Return the response to a request that succeeded."""
+    responses: dict[str, Any] = operation["responses"]
+    return next(responses[status] for status in ("201", "202") if status in responses)
 
 
 def _common_codes(path: str, method: str, operation: dict[str, Any]) -> set[str]:

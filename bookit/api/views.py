@@ -28,6 +28,9 @@ class AnyCaseUUIDConverter(UUIDConverter):
     regex = "[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}"
 
 
+# The header of a request that may be sent again; see `bookit.idempotency`.
+IDEMPOTENCY_KEY = "Idempotency-Key"
+
 # Parameters that choose a page, or how it looks, and leave the query as it is.
 PAGING = frozenset({"limit", "offset", "page", "tz"})
 
@@ -85,6 +88,8 @@ class APIMixin(APIView):
             self._count_parameters(request)
         super().initial(request, *args, **kwargs)
         self.check_object()
+        if "HTTP_IDEMPOTENCY_KEY" in request.META and not self.takes_idempotency_key(method):
+            raise refuse(IDEMPOTENCY_KEY, "This endpoint does not support this header.")
         if query:
             self._check_parameters(request)
         name = (query and request.query_params.get("tz")) or request.META.get("HTTP_TIME_ZONE")
@@ -94,6 +99,11 @@ class APIMixin(APIView):
             except ValueError as error:
                 field = "tz" if query and "tz" in request.query_params else "Time-Zone"
                 raise refuse(field, str(error)) from None
+
+    def takes_idempotency_key(self, method: str) -> bool:
+        """Return whether the action of this request is decorated with `idempotent`."""
+        action = getattr(self, getattr(self, "action", None) or method)
+        return getattr(action, "takes_idempotency_key", False)
 
     def perform_authentication(self, request: Request) -> None:
         """Find out who asks, also for the log line, which is written outside of DRF."""

@@ -70,6 +70,10 @@ class Conflict(ServiceError):
     """The request is fine, the state of things is against it."""
 
 
+class Unprocessable(ServiceError):
+    """The request contradicts an earlier one."""
+
+
 class Unavailable(ServiceError):
     """A service that BookIt needs is not responding. Try again shortly."""
 

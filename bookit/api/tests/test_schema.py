@@ -126,7 +126,10 @@ def test_every_parameter_of_a_route_is_described_and_no_other(operations):
         in_query = {name for name, each in described.items() if each["in"] == "query"}
         assert in_query == view.known_parameters(), f"{method} {route}"
         in_header = {name for name, each in described.items() if each["in"] == "header"}
-        assert in_header == {"Time-Zone", "X-Request-ID"}
+        takes_key = view.takes_idempotency_key(method.lower())
+        assert in_header == {"Time-Zone", "X-Request-ID"} | (
+            {"Idempotency-Key"} if takes_key else set()
+        )
         in_path = {name for name, each in described.items() if each["in"] == "path"}
         assert in_path == set(re.findall(r"{(\w+)}", route))
         for name, each in described.items():
@@ -269,6 +272,7 @@ RULES = {
     "POST /webhooks/{id}/test": {"webhook_inactive"},
     "POST /webhooks/{webhook_id}/deliveries/{id}/redeliver": {"webhook_inactive"},
 }
+OF_KEYS = {"idempotency_in_progress", "idempotency_key_reused"}
 EVERYWHERE = {known.code for known in problems.PLUMBING}
 
 
@@ -283,7 +287,9 @@ def test_every_rule_is_described_where_it_applies(operations):
         own = codes - EVERYWHERE
         if operation["security"] == [{}]:
             own |= codes & {"token_invalid"}  # of the body, where none is in a header
-        assert own == RULES.get(label, set()), label
+        parameters = {parameter["name"] for parameter in operation.get("parameters", [])}
+        key = OF_KEYS if "Idempotency-Key" in parameters else set()
+        assert own == RULES.get(label, set()) | key, label
 
 
 def test_the_documents_errors_are_the_catalogues(document):

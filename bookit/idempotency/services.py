@@ -1,0 +1,140 @@
+"""The rules of idempotency keys.
+
+While a request is processed, it holds an advisory lock on its key, so that the same request in the
+same moment is refused at once. The lock ends with the transaction, also when the process or the
+host that began it crashes. The response is kept in the transaction of the effect. The constraint
+`idempotency_key_used_once` ensures that only one request with a key can have an effect.
+"""
+
+from datetime import datetime, timedelta
+from typing import Any, NamedTuple
+from uuid import UUID
+
+from psycopg.rows import class_row
+
+from bookit.database.batches import delete_in_batches
+from bookit.database.rows import fetch
+from bookit.errors import Conflict, Unprocessable
+from bookit.idempotency.models import KeptResponse
+
+# How long a response is kept.
+KEPT = timedelta(days=1)
+
+
+class IdempotencyInProgress(Conflict):
+    """A request with this Idempotency-Key is still being processed. Try again shortly."""
+
+    code = "idempotency_in_progress"
+
+
+class IdempotencyKeyReused(Unprocessable):
+    """This Idempotency-Key was used for a different request. Use a new key for each request."""
+
+    code = "idempotency_key_reused"
+
+
+class Kept(NamedTuple):
+    """What is known of an idempotency key.
+
+    Args:
+        is_free: whether no other request with the key is in progress. Only then the rest is known.
+        fingerprint: of the first request with the key; None if there was none.
+    """
+
+    is_free: bool
+    fingerprint: bytes | None
+    status: int
+    location: str
+    body: bytes
+
+
+# Locks an idempotency key for this transaction and returns the response that is kept for it.
+#
+# Parameters: user_id uuid, key text, since timestamptz (older responses do not count).
+# Columns: those of `Kept`; always one row.
+# Invariant: the snapshot may be older than the lock, so a response that is kept in between is not
+#   seen; then KEEP returns no row.
+CLAIM = """
+WITH lock AS MATERIALIZED (
+    SELECT pg_try_advisory_xact_lock(uuid_hash_extended(
+        %(user_id)s::uuid, hashtextextended(%(key)s::text, 0)
+    )) AS is_free
+)
+SELECT is_free, fingerprint, status, location, body
+FROM lock LEFT JOIN bookit_keptresponse
+    ON is_free AND user_id = %(user_id)s::uuid AND key = %(key)s::text
+    AND created_at > %(since)s::timestamptz
+"""
+
+# Keeps a response, unless one is kept for the same key already.
+#
+# Parameters: user_id uuid, key text, fingerprint bytea, status int, location text, body bytea,
+#   at timestamptz (now), since timestamptz (older responses are replaced).
+# Columns: id bigint; no row if a response is kept already.
+# Invariant: idempotency_key_used_once.
+KEEP = """
+INSERT INTO bookit_keptresponse AS kept
+    (user_id, key, fingerprint, status, location, body, created_at)
+VALUES (%(user_id)s::uuid, %(key)s::text, %(fingerprint)s::bytea, %(status)s::int,
+    %(location)s::text, %(body)s::bytea, %(at)s::timestamptz)
+ON CONFLICT (user_id, key) DO UPDATE SET
+    fingerprint = excluded.fingerprint, status = excluded.status, location = excluded.location,
+    body = excluded.body, created_at = excluded.created_at
+WHERE kept.created_at <= %(since)s::timestamptz
+RETURNING id
+"""
+
+
+def claim(*, user_id: UUID, key: str, fingerprint: bytes, at: datetime) -> Kept | None:
+    """Reserve a key for the caller's transaction.
+
+    Returns:
+        the response to the first request with this key; None if this is the first.
+
+    Raises:
+        IdempotencyInProgress: another request with this key is in progress.
+        IdempotencyKeyReused: the first request with this key was a different one.
+    """
+    values = {"user_id": user_id, "key": key, "since": at - KEPT}
+    [kept] = fetch(CLAIM, values, class_row(Kept))
+    if not kept.is_free:
+        raise IdempotencyInProgress
+    if kept.fingerprint is None:
+        return None
+    if kept.fingerprint != fingerprint:
+        raise IdempotencyKeyReused
+    return kept
+
+
+def keep(
+    *,
+    user_id: UUID,
+    key: str,
+    fingerprint: bytes,
+    status: int,
+    location: str,
+    body: bytes,
+    at: datetime,
+) -> bool:
+    """Keep the response to a request in the caller's transaction.
+
+    Returns:
+        whether it is kept. It is not if a response to another request with this key is.
+    """
+    values: dict[str, Any] = {
+        "user_id": user_id,
+        "key": key,
+        "fingerprint": fingerprint,
+        "status": status,
+        "location": location,
+        "body": body,
+        "at": at,
+        "since": at - KEPT,
+    }
+    return bool(fetch(KEEP, values))
+
+
+def prune(*, at: datetime) -> int:
+    """Delete the responses that are no longer replayed, and return their number."""
+    old = KeptResponse.objects.filter(created_at__lte=at - KEPT)
+    return delete_in_batches(old, by="created_at")

@@ -1,0 +1,337 @@
+"""A POST that is sent again with its idempotency key is answered again and changes nothing."""
+
+import os
+import threading
+from datetime import timedelta
+from time import monotonic
+
+import psycopg
+import pytest
+import time_machine
+from django.db import connection, transaction
+from django.utils import timezone
+
+from accounts.tests.factories import AdminFactory, ProviderFactory, UserFactory
+from bookings.models import Booking, BookingEvent
+from bookings.tests.factories import TUESDAY, BookingFactory, SlotFactory
+from bookit.idempotency import services
+from bookit.idempotency.models import KeptResponse
+from bookit.tests.crowd import at_once
+from bookit.tests.expect import problem
+from catalog.tests.factories import CalendarFactory, ServiceFactory
+
+pytestmark = pytest.mark.django_db
+
+HAIRCUT = {"title": "Haircut", "price": "25.00", "currency": "EUR", "duration_minutes": 30}
+KEY = {"Idempotency-Key": "9f0c2b1e"}
+
+
+@pytest.fixture
+def user():
+    return UserFactory()
+
+
+@pytest.fixture
+def slot():
+    return SlotFactory(capacity=5)
+
+
+def book(api, slot, headers=KEY, path="/bookings", **body):
+    return api.post(path, {"slot_id": str(slot.pk), **body}, headers=headers)
+
+
+def test_a_repeated_request_gets_the_first_response_and_books_once(api, user, slot):
+    first = book(api.as_(user), slot)
+    again = book(api.as_(user), slot)
+
+    assert first.status_code == again.status_code == 201
+    assert again.content == first.content
+    assert again["Location"] == first["Location"]
+    assert again["Content-Type"] == first["Content-Type"]
+    assert "Idempotent-Replayed" not in first
+    assert again["Idempotent-Replayed"] == "true"
+    assert Booking.objects.count() == 1
+    assert BookingEvent.objects.count() == 1
+
+
+def test_without_a_key_each_request_books(api, user, slot):
+    assert [book(api.as_(user), slot, headers={}).status_code for _ in range(3)] == [201] * 3
+    assert Booking.objects.count() == 3
+
+
+@pytest.mark.parametrize(
+    ("path", "more"),
+    [("/bookings", {"notes": "Window seat"}), ("/bookings?tz=Asia/Tokyo", {})],
+)
+def test_a_different_request_under_the_same_key_is_refused(api, user, slot, path, more):
+    book(api.as_(user), slot)
+
+    problem(book(api.as_(user), slot, path=path, **more), 422, "idempotency_key_reused")
+    assert Booking.objects.count() == 1
+
+
+def test_the_order_and_spacing_of_the_json_do_not_matter(api, user, slot):
+    send = api.as_(user).generic
+    bodies = (
+        f'{{"slot_id":"{slot.pk}","notes":"a"}}',
+        f'{{ "notes": "a", "slot_id": "{slot.pk}" }}',
+    )
+    answers = [
+        send("POST", "/bookings", body, content_type="application/json", headers=KEY)
+        for body in bodies
+    ]
+
+    assert [answer.status_code for answer in answers] == [201, 201]
+    assert answers[1]["Idempotent-Replayed"] == "true"
+
+
+def test_the_same_key_of_another_user_is_another_key(api, user, slot):
+    mine, theirs = book(api.as_(user), slot), book(api.as_(UserFactory()), slot)
+
+    assert "Idempotent-Replayed" not in theirs
+    assert mine.json()["id"] != theirs.json()["id"]
+
+
+def test_a_key_lasts_for_a_day(api, user, slot):
+    now = timezone.now()
+    with time_machine.travel(now, tick=False):
+        first = book(api.as_(user), slot)
+    with time_machine.travel(now + services.KEPT - timedelta(seconds=1), tick=False):
+        assert book(api.as_(user), slot).json() == first.json()
+    with time_machine.travel(now + services.KEPT, tick=False):
+        renewed = book(api.as_(user), slot)
+        assert renewed.json()["id"] != first.json()["id"]
+        assert book(api.as_(user), slot).json() == renewed.json()
+
+
+def test_old_responses_are_deleted(api, user, slot):
+    now = timezone.now()
+    with time_machine.travel(now, tick=False):
+        book(api.as_(user), slot)
+
+    assert services.prune(at=now + services.KEPT - timedelta(seconds=1)) == 0
+    assert services.prune(at=now + services.KEPT) == 1
+    assert not KeptResponse.objects.exists()
+
+
+def test_a_conflict_is_not_kept(api, user, slot):
+    slot.capacity = 1
+    slot.save()
+    taken = BookingFactory(
+        slot=slot, service=slot.service, calendar=slot.calendar, start_time=slot.start_time
+    )
+    answer = problem(book(api.as_(user), slot), 409, "slot_full")
+    taken.delete()
+
+    assert answer["alternatives"] == []
+    assert book(api.as_(user), slot).status_code == 201
+
+
+def test_a_conflict_still_names_alternatives(api, user):
+    service = ServiceFactory()
+    BookingFactory(service=service, start_time=TUESDAY)
+    body = {"service_id": str(service.pk), "start_time": TUESDAY.isoformat()}
+
+    answer = problem(api.as_(user).post("/bookings", body, headers=KEY), 409, "booking_conflict")
+
+    assert len(answer["alternatives"]) == 3
+
+
+def test_an_invalid_request_is_kept(api, user, slot):
+    first = book(api.as_(user), slot, start_time="tomorrow")
+    again = book(api.as_(user), slot, start_time="tomorrow")
+
+    problem(first, 400, "validation_error", "start_time")
+    assert again.content == first.content
+    assert again["Content-Type"] == "application/problem+json"
+    assert again["Idempotent-Replayed"] == "true"
+
+
+def test_a_refused_request_is_kept(api, user):
+    body = {"name": "A"}
+    answers = [api.as_(user).post("/calendars", body, headers=KEY) for _ in range(2)]
+
+    # Permissions are checked before the key is looked at.
+    assert [answer.status_code for answer in answers] == [403, 403]
+    assert not KeptResponse.objects.exists()
+
+
+@pytest.mark.parametrize("key", ["", "x" * 256])
+def test_a_key_of_another_length_is_refused(api, user, slot, key):
+    answer = book(api.as_(user), slot, headers={"Idempotency-Key": key})
+
+    problem(answer, 400, "validation_error", "Idempotency-Key")
+    assert not Booking.objects.exists()
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("post", "/auth/login"),
+        ("post", "/auth/register"),
+        ("patch", "/me"),
+        ("post", "/me/password"),
+        ("get", "/bookings"),
+        ("get", "/services"),
+    ],
+)
+def test_where_no_key_is_taken_the_request_is_refused(api, user, method, path):
+    answer = getattr(api.as_(user), method)(path, headers=KEY)
+
+    problem(answer, 400, "validation_error", "Idempotency-Key")
+
+
+def test_a_bug_is_not_kept(api, user, slot, monkeypatch):
+    api = api.as_(user)
+    api.raise_request_exception = False
+    with monkeypatch.context() as patch:
+        patch.setattr(services, "keep", lambda **_: 1 / 0)
+        problem(book(api, slot), 500, "internal_error")
+    assert not Booking.objects.exists()
+
+    assert book(api, slot).status_code == 201
+
+
+def test_every_post_that_creates_takes_a_key(api):
+    admin = api.as_(AdminFactory())
+    calendar = CalendarFactory(provider=ProviderFactory())
+    calendars = f"/calendars/{calendar.pk}"
+    created = [
+        ("/calendars", {"name": "A", "provider_id": str(calendar.provider_id)}),
+        (
+            f"{calendars}/time-off",
+            {"start_time": "2999-01-01T00:00:00Z", "end_time": "2999-01-02T00:00:00Z"},
+        ),
+        ("/services", {**HAIRCUT, "calendar_id": str(calendar.pk)}),
+        ("/webhooks", {"url": "https://example.com/hook", "events": ["booking.created"]}),
+    ]
+    for number, (path, body) in enumerate(created):
+        headers = {"Idempotency-Key": f"key-{number}"}
+        first, again = (admin.post(path, body, headers=headers) for _ in range(2))
+
+        assert first.status_code == 201, first.content
+        assert again.content == first.content
+        assert again["Idempotent-Replayed"] == "true"
+
+
+def test_the_document_names_the_key_wherever_something_is_created(api):
+    paths = api.get("/openapi.json").json()["paths"]
+    operations = {
+        f"{method} {path}": operation
+        for path, methods in paths.items()
+        for method, operation in methods.items()
+    }
+    creates = {
+        name
+        for name, operation in operations.items()
+        if name.startswith("post ") and "201" in operation["responses"]
+    }
+    takes = {
+        name
+        for name, operation in operations.items()
+        if any(each["name"] == "Idempotency-Key" for each in operation.get("parameters", []))
+    }
+
+    # Nobody is signed in yet whose key it could be; the address can register only once.
+    assert creates - takes == {"post /auth/register"}
+    assert takes - creates == {
+        "post /webhooks/{id}/test",
+        "post /webhooks/{webhook_id}/deliveries/{id}/redeliver",
+    }
+    for name in takes:
+        responses = operations[name]["responses"]
+        assert "idempotency_in_progress" in responses["409"]["description"]
+        assert "idempotency_key_reused" in responses["422"]["description"]
+
+
+@pytest.mark.django_db(transaction=True)
+class TestConcurrently:
+    """The same request, sent again before the first one is answered."""
+
+    def test_the_same_request_in_the_same_moment_books_once(self, api, user, slot):
+        client = api.as_(user)
+
+        outcomes = at_once([lambda: book(client, slot)] * 10)
+
+        answers = [outcome.value for outcome in outcomes]
+        assert {answer.status_code for answer in answers} <= {201, 409}
+        created = {answer.json()["id"] for answer in answers if answer.status_code == 201}
+        assert len(created) == 1
+        for answer in answers:
+            if answer.status_code == 409:
+                problem(answer, 409, "idempotency_in_progress")
+        assert Booking.objects.count() == 1
+        assert book(client, slot).json()["id"] in created
+
+    def test_without_a_key_the_same_crowd_books_more_than_once(self, api, user, slot):
+        client = api.as_(user)
+
+        outcomes = at_once([lambda: book(client, slot, headers={})] * 3)
+
+        assert [outcome.value.status_code for outcome in outcomes] == [201] * 3
+
+    def test_a_request_in_progress_is_not_waited_for(self, api, user, slot):
+        claimed, done = threading.Event(), threading.Event()
+
+        def hold():
+            with transaction.atomic():
+                services.claim(
+                    user_id=user.pk, key=KEY["Idempotency-Key"], fingerprint=b"", at=timezone.now()
+                )
+                claimed.set()
+                assert done.wait(30)
+
+        def ask():
+            assert claimed.wait(30)
+            try:
+                return book(api.as_(user), slot)
+            finally:
+                done.set()
+
+        _, asked = at_once([hold, ask])
+
+        problem(asked.value, 409, "idempotency_in_progress")
+        assert book(api.as_(user), slot).status_code == 201
+
+    def test_the_key_of_a_crashed_attempt_is_free(self, api, user, slot):
+        """The server ends the lock with the connection of the process that held it."""
+
+        values = {
+            "user_id": user.pk,
+            "key": KEY["Idempotency-Key"],
+            "since": timezone.now() - services.KEPT,
+        }
+        session = psycopg.connect(**connection.get_connection_params())
+        session.execute(services.CLAIM, values)
+        problem(book(api.as_(user), slot), 409, "idempotency_in_progress")
+
+        # Without a word to the server, as when a process is killed.
+        os.close(session.fileno())
+
+        deadline = monotonic() + 30
+        while (answer := book(api.as_(user), slot)).status_code == 409:
+            assert monotonic() < deadline
+        assert answer.status_code == 201
+
+    def test_a_response_that_was_kept_after_the_claim_is_found(self, api, user, slot, monkeypatch):
+        """The snapshot of the claim can be older than its lock."""
+        claim, answers = services.claim, []
+
+        def late(**values):
+            kept = claim(**values)
+            if not answers:
+                answers.append(None)
+                [answers[0]] = at_once([lambda: keep_another(values)])
+            return kept
+
+        def keep_another(values):
+            services.keep(**values, status=201, location="/there", body=b'{"id":"first"}')
+
+        monkeypatch.setattr(services, "claim", late)
+
+        answer = book(api.as_(user), slot)
+
+        assert answers[0].error is None
+        assert answer.json() == {"id": "first"}
+        assert answer["Idempotent-Replayed"] == "true"
+        assert not Booking.objects.exists()

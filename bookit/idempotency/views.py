@@ -1,0 +1,118 @@
+"""How an endpoint takes idempotency keys (draft-ietf-httpapi-idempotency-key-header)."""
+
+from collections.abc import Callable
+from functools import partial, wraps
+from hashlib import sha256
+from typing import Any, Concatenate, ParamSpec, TypeVar
+
+import orjson
+from django.db import transaction
+from django.utils import timezone
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from bookit.api.renderers import JSONRenderer
+from bookit.api.views import IDEMPOTENCY_KEY, RowViewSet
+from bookit.database.retries import TRIES, retried
+from bookit.errors import problems
+from bookit.errors.refusals import refuse
+from bookit.idempotency import services
+
+View = TypeVar("View", bound=RowViewSet)
+Arguments = ParamSpec("Arguments")
+Action = Callable[Concatenate[View, Request, Arguments], Response]
+
+LONGEST_KEY = 255
+# After these, the same request can succeed, so it is processed again: signed out, timed out, in
+# conflict, or too many.
+NOT_KEPT = frozenset({401, 408, 409, 429})
+
+
+def idempotent(action: Action[View, Arguments]) -> Action[View, Arguments]:
+    """Let an action of a view take the header `Idempotency-Key`.
+
+    With it, the whole action is one transaction, which also keeps the response.
+    """
+
+    @wraps(action)
+    def run(
+        self: View, request: Request, *args: Arguments.args, **kwargs: Arguments.kwargs
+    ) -> Response:
+        key = request.headers.get(IDEMPOTENCY_KEY)
+        if key is None:
+            return action(self, request, *args, **kwargs)
+        if not 1 <= len(key) <= LONGEST_KEY:
+            raise refuse(IDEMPOTENCY_KEY, f"Use 1 to {LONGEST_KEY} characters.")
+        return _answer_once(self, request, key, partial(action, self, request, *args, **kwargs))
+
+    run.takes_idempotency_key = True  # type: ignore[attr-defined]
+    return run
+
+
+class _KeptMeanwhile(Exception):
+    """Another request with the same key was answered since the key was claimed."""
+
+
+def _answer_once(
+    view: RowViewSet, request: Request, key: str, action: Callable[[], Response]
+) -> Response:
+    """Return the response of `action`, or the one that was kept for the same request."""
+    at = timezone.now()
+    owned: dict[str, Any] = {
+        "user_id": request.user.pk,
+        "key": key,
+        "fingerprint": _fingerprint(request),
+        "at": at,
+    }
+
+    @retried
+    @transaction.atomic
+    def attempt() -> Response:
+        kept = services.claim(**owned)
+        if kept is not None:
+            return _replayed(kept)
+        response = action()
+        if not _keep(request, response, owned):
+            raise _KeptMeanwhile
+        return response
+
+    for _ in range(TRIES):
+        try:
+            return attempt()
+        except _KeptMeanwhile:
+            continue
+        except (services.IdempotencyInProgress, services.IdempotencyKeyReused):
+            raise
+        except Exception as error:
+            response = view.handle_exception(error)
+            if response.status_code < 500 and response.status_code not in NOT_KEPT:
+                with transaction.atomic():
+                    _keep(request, response, owned)
+            return response
+    raise services.IdempotencyInProgress
+
+
+def _fingerprint(request: Request) -> bytes:
+    """Return a hash of what is requested: method, path, parameters and the body's JSON."""
+    body = orjson.dumps(request.data, option=orjson.OPT_SORT_KEYS)
+    return sha256(f"{request.method} {request.get_full_path()}\n".encode() + body).digest()
+
+
+def _keep(request: Request, response: Response, owned: dict[str, Any]) -> bool:
+    body = JSONRenderer().render(response.data, renderer_context={"request": request})
+    location = response.headers.get("Location", "")
+    return services.keep(**owned, status=response.status_code, location=location, body=body)
+
+
+def _replayed(kept: services.Kept) -> Response:
+    """Return the response that was kept, with the header that says so."""
+    headers = {"Idempotent-Replayed": "true"}
+    if kept.location:
+        headers["Location"] = kept.location
+    is_problem = kept.status >= 400
+    return Response(
+        orjson.Fragment(bytes(kept.body)) if kept.body else None,
+        status=kept.status,
+        headers=headers,
+        content_type=problems.CONTENT_TYPE if is_problem else None,
+    )
