@@ -21,7 +21,7 @@ SERVICE = Prepared(
 
 
 def statements() -> dict[str, str]:
-    """Return the statements by name. To write them, Django may ask the database for its version."""
+    """Return the statements by name. Django may ask the database for its version to write them."""
     return {
         "signed_in": _named(ACTIVE_USER, ACTIVE_USER.text),
         "service": _named(SERVICE, f"{SERVICE.text} LIMIT 1"),
@@ -38,5 +38,5 @@ def statements() -> dict[str, str]:
 
 
 def _named(query: Prepared, text: str) -> str:
-    """Return the text of a prepared query with the names of its parameters."""
+    """Return the text of a prepared query with named parameters."""
     return text % tuple(f"%({parameter.name})s" for parameter in query.parameters)

@@ -11,7 +11,7 @@ WEEKDAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 
 @dataclass(frozen=True)
 class WeeklyHours:
-    """Hours on some weekdays, such as `Mon Wed 09:00-13:00 14:30-19:00`.
+    """Hours on some weekdays, for example `Mon Wed 09:00-13:00 14:30-19:00`.
 
     Args:
         weekdays: 0 is Monday.
@@ -34,7 +34,7 @@ class WeeklyHours:
 
 @dataclass(frozen=True)
 class WeeklySessions:
-    """Starts on some weekdays, such as `Mon Wed 07:30 18:30`.
+    """Start times on some weekdays, for example `Mon Wed 07:30 18:30`.
 
     Args:
         weekdays: 0 is Monday.
@@ -57,7 +57,7 @@ class WeeklySessions:
 
 @dataclass(frozen=True, order=True)
 class WeekTime:
-    """A time in a week, such as `Wed 13:00`.
+    """A time in a week, for example `Wed 13:00`.
 
     Args:
         weekday: 0 is Monday.
@@ -82,7 +82,7 @@ class WeekTime:
 
 @dataclass(frozen=True)
 class YearDay:
-    """A day of every year, such as `12-25`."""
+    """A day of every year, for example `12-25`."""
 
     month: int
     day: int
@@ -92,7 +92,7 @@ class YearDay:
         """Return the day that a text describes.
 
         Raises:
-            ValueError: the text has another form, or there is no such day.
+            ValueError: the text has another form, or the day does not exist.
         """
         try:
             day = date.fromisoformat(f"2000-{text}")  # a leap year
@@ -102,7 +102,7 @@ class YearDay:
 
 
 def _split(text: str, example: str) -> tuple[tuple[int, ...], list[str]]:
-    """Return the weekdays at the beginning of a text, and the words after them."""
+    """Return the weekdays that a text begins with, and the words after them."""
     words = text.split()
     count = 0
     while count < len(words) and words[count] in WEEKDAYS:
