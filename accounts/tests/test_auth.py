@@ -310,7 +310,7 @@ def test_a_long_user_agent_is_truncated(api):
 
 
 def refusals(api):
-    """Return the body of a login that is refused, for each reason."""
+    """Return the bodies of logins that are refused, by the reason."""
     user = UserFactory()
     return {
         "unknown": {"email": "nobody@example.com", "password": PASSWORD},

@@ -110,7 +110,7 @@ def key(kind: str, number: int) -> str:
 
 
 def key_sql(kind: str, number: str) -> str:
-    """Return an SQL expression for the same id as `key`, whose number is an SQL expression."""
+    """Return an SQL expression for the same id as `key`, for a number given as an expression."""
     digits = f"lpad(to_hex({FIRST_ID} + {number}), 12, '0')"
     return f"({digits} || '{_ending(kind).replace('-', '')}')::uuid"
 

@@ -92,7 +92,7 @@ def _value(kind: Any, value: Any, source: str) -> Any:
 
 
 def _label(item: Any) -> str:
-    """Return the name or title of a table in a list, for messages."""
+    """Return the label of a table in a list, for messages: its name or title."""
     name = isinstance(item, dict) and (item.get("name") or item.get("title"))
     return f" ({name})" if name else ""
 
