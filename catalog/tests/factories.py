@@ -19,7 +19,7 @@ class CalendarFactory(DjangoModelFactory):
 
 
 class TimeOffFactory(DjangoModelFactory):
-    """A day of time off, without a reason."""
+    """A day off without a reason."""
 
     class Meta:
         model = TimeOff

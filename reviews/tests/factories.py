@@ -9,7 +9,7 @@ from reviews.models import Review
 
 
 class ReviewFactory(DjangoModelFactory):
-    """Five stars for a completed booking. The rating of the service does not count it."""
+    """Five stars for a completed booking. They are not added to the ratings of the service."""
 
     class Meta:
         model = Review

@@ -41,7 +41,7 @@ def fill_with_demo(town: Town, *, at: datetime, say: Callable[[str], None]) -> N
         TownError: BookIt refuses to store one of the town's entries.
     """
     _check_empty(town)
-    # Nobody should receive mails or webhooks about bookings that were never made.
+    # No mails and webhooks about a past that never happened.
     follow_nothing_up()
     chance = Chance(town.settings.seed, town.settings.timezone)
     people = store_people(town, chance, at=at)

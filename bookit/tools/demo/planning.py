@@ -48,7 +48,7 @@ class Planner:
                 self._add_request(service)
 
     def _book_day(self, calendar: StoredCalendar, day: date, demand: float) -> Iterator[Draft]:
-        """Yield the bookings of a day, and add start times that nobody books to `free`."""
+        """Yield the bookings of a day, and add the starts that nobody books to `free`."""
         taken: list[tuple[datetime, datetime]] = []
         for service in calendar.services:
             for start in self._session_starts(service, day):
