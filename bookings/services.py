@@ -8,6 +8,7 @@ from uuid import UUID
 from django.conf import settings
 from django.db import transaction
 from django.db.backends.postgresql.psycopg_any import DateTimeTZRange
+from psycopg.rows import dict_row
 from uuid_utils.compat import uuid7
 
 from accounts.models import User
@@ -98,9 +99,14 @@ WITH_A_WAY_OUT = (BookingConflict, SlotFull, OutsideOpeningHours)
 # So many live holds a user may have.
 MOST_HOLDS = 3
 
-# Of calendars the active bookings of a day, each calendar's own.
+# Counts the active bookings of calendars on a day, which begins and ends at midnight in the
+# calendar's own time zone.
+#
+# Parameters: calendar_ids uuid[], starts, ends timestamptz[] (in the order of calendar_ids),
+#   at timestamptz (now).
+# Columns: calendar_id uuid, bookings bigint; no row if a calendar has none.
 BUSY = f"""
-SELECT day.calendar_id, count(*)
+SELECT day.calendar_id, count(*) AS bookings
 FROM unnest(%(calendar_ids)s::uuid[], %(starts)s::timestamptz[], %(ends)s::timestamptz[])
     AS day (calendar_id, starts, ends)
 JOIN bookings_booking AS booking ON booking.calendar_id = day.calendar_id
@@ -519,8 +525,9 @@ def _busy(services: list[Terms], start_time: datetime, at: datetime) -> dict[UUI
             "ends": [day_end(day, tz) for day, tz in days.values()],
             "at": at,
         },
+        dict_row,
     )
-    return dict(rows)
+    return {row["calendar_id"]: row["bookings"] for row in rows}
 
 
 def _point_out(

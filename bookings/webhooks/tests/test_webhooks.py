@@ -18,7 +18,9 @@ from procrastinate.contrib.django.models import ProcrastinateJob
 
 from accounts.tests.factories import AdminFactory
 from bookings import events, followup, services
-from bookings.models import BookingEvent
+from bookings.events import TOLD
+from bookings.mails.occasions import occasions
+from bookings.models import Booking, BookingEvent
 from bookings.tests.factories import (
     TUESDAY,
     AttemptFactory,
@@ -29,6 +31,7 @@ from bookings.tests.factories import (
 from bookings.webhooks import deliveries, tasks
 from bookings.webhooks import services as webhooks
 from bookings.webhooks.models import Attempt, Delivery, Webhook
+from bookings.webhooks.viewsets import EventViewSet
 from bookit.tests.crowd import at_once, run, tally, until_waiting
 from bookit.tests.expect import problem
 from bookit.tests.receiver import answer, receiver
@@ -131,7 +134,7 @@ def test_whoever_asks_is_told_of_a_booking_as_the_api_shows_it(admin):
 
 
 @pytest.mark.parametrize("kind", ["booking.cancelled", "booking.expired"])
-def test_nobody_is_told_of_the_end_of_a_hold_of_whose_beginning_nobody_was(admin, kind):
+def test_the_end_of_a_hold_is_not_announced(admin, kind):
     booking = BookingFactory()
     for was in ("held", "pending"):
         events.record(
@@ -140,6 +143,32 @@ def test_nobody_is_told_of_the_end_of_a_hold_of_whose_beginning_nobody_was(admin
     WebhookFactory()
     follow_up(*BookingEvent.objects.all())
     assert [each.event.data["was"] for each in Delivery.objects.all()] == [{"status": "pending"}]
+
+
+def test_webhooks_the_event_feed_and_mails_agree_on_which_events_are_announced():
+    """Each event type, after each status, with the old status unknown, and with no old values."""
+    old_values = [None, {"seat": 2}, *({"status": status} for status in Booking.Status)]
+    booking, at = BookingFactory(), timezone.now()
+    happened = [
+        events.record(booking, kind, actor=None, at=at, was=was)
+        for kind in TOLD
+        for was in old_values
+    ]
+    ids = [event.pk for event in happened]
+    webhook = WebhookFactory(events=[str(kind) for kind in TOLD])
+    webhooks.enqueue(event_ids=ids, at=at)
+
+    delivered = {delivery.event_id for delivery in webhook.deliveries.all()}
+    listed = {event.pk for event in EventViewSet.queryset}
+    mailed = {each.event_id for each in occasions(ids) if each.is_announced}
+    ends_of_holds = {
+        event.pk
+        for event in happened
+        if event.type in ("booking.cancelled", "booking.expired")
+        and event.data.get("was") == {"status": "held"}
+    }
+    assert len(ends_of_holds) == 2
+    assert delivered == listed == mailed == {*ids} - ends_of_holds
 
 
 def test_what_is_told_is_the_state_that_came_of_the_event():
