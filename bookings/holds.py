@@ -23,8 +23,8 @@ def unexpired_sql(column: str) -> str:
     return f"({column} IS NULL OR {column} > %(at)s)"
 
 
-# The condition on events that others are told of them. Nobody is told that a hold begins, so nobody
-# is told that it ends.
+# The condition that an event is announced to anyone but the user. The start of a hold is not
+# announced, so its end is not announced either.
 ANNOUNCED = (
     ~Q(type__in=["booking.cancelled", "booking.expired"])
     | Q(data__was__status__isnull=True)

@@ -77,7 +77,7 @@ class Occasion:
 
     Args:
         sequence: the number of earlier events of the booking.
-        is_announced: others are told of the event, see `bookings.holds.ANNOUNCED`.
+        is_announced: false for the end of a hold, see `bookings.holds.ANNOUNCED`.
         is_offer: the booking began as a seat that was offered to a user on the waitlist.
         is_current: the booking still has the status and the start that it has in the event.
         is_over: the booking is now neither held, nor pending, nor confirmed.
