@@ -1,4 +1,4 @@
-"""The rules of bookings: who gets which seat, when, and what may become of it."""
+"""The rules of bookings: who may book what and when, and how a booking may change."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,6 +8,7 @@ from uuid import UUID
 from django.conf import settings
 from django.db import transaction
 from django.db.backends.postgresql.psycopg_any import DateTimeTZRange
+from psycopg.rows import dict_row
 from uuid_utils.compat import uuid7
 
 from accounts.models import User
@@ -35,7 +36,8 @@ from catalog.models import Calendar
 
 Status = Booking.Status
 
-# From each state to those that may follow it. Providers and admins may do it all, the owner cancel.
+# The statuses that may follow each status. Providers and admins may make every change; owners may
+# only cancel, and turn a hold into a booking.
 TRANSITIONS: dict[str, frozenset[str]] = {
     Status.HELD: frozenset({Status.PENDING, Status.CONFIRMED, Status.CANCELLED, Status.EXPIRED}),
     Status.PENDING: frozenset(
@@ -48,11 +50,11 @@ TRANSITIONS: dict[str, frozenset[str]] = {
     Status.EXPIRED: frozenset(),
 }
 
-# Those that somebody still counts on, until they begin.
+# The statuses of bookings that are expected to take place, as long as they have not started.
 TO_COME = frozenset({Status.HELD, Status.PENDING, Status.CONFIRMED})
 
 EVENT_OF = {
-    # A hold that becomes a booking.
+    # A hold becomes a booking.
     Status.PENDING: BookingEvent.Type.CREATED,
     Status.CONFIRMED: BookingEvent.Type.CONFIRMED,
     Status.CANCELLED: BookingEvent.Type.CANCELLED,
@@ -89,18 +91,23 @@ class BookingStarted(Forbidden):
 CONSTRAINT_ERRORS.add("booking_seat_free", "booking_calendar_free", "booking_beside_slots")(
     BookingConflict
 )
-# A service was deleted, or moved to another calendar, while it was being booked; or a slot deleted.
+# During the booking, the service was deleted or moved to another calendar, or the slot was deleted.
 CONSTRAINT_ERRORS.add("booking_service_on_calendar", "booking_in_slot")(ServiceInactive)
 
-# Once the seat of a booking is not to be had, these say when another one is.
+# If one of these refuses a booking, the response names other times that are free.
 WITH_A_WAY_OUT = (BookingConflict, SlotFull, OutsideOpeningHours)
 
-# So many live holds a user may have.
+# How many live holds a user may have.
 MOST_HOLDS = 3
 
-# Of calendars the active bookings of a day, each calendar's own.
+# Counts the active bookings of calendars on a day, which begins and ends at midnight in the
+# calendar's own time zone.
+#
+# Parameters: calendar_ids uuid[], starts, ends timestamptz[] (in the order of calendar_ids),
+#   at timestamptz (now).
+# Columns: calendar_id uuid, bookings bigint; no row if a calendar has none.
 BUSY = f"""
-SELECT day.calendar_id, count(*)
+SELECT day.calendar_id, count(*) AS bookings
 FROM unnest(%(calendar_ids)s::uuid[], %(starts)s::timestamptz[], %(ends)s::timestamptz[])
     AS day (calendar_id, starts, ends)
 JOIN bookings_booking AS booking ON booking.calendar_id = day.calendar_id
@@ -109,13 +116,13 @@ JOIN bookings_booking AS booking ON booking.calendar_id = day.calendar_id
 GROUP BY day.calendar_id
 """  # noqa: S608 - a condition of ours, no values
 
-# A service as it is at some start, and its slot that starts then.
+# The terms of a service at a start, and the slot that starts then, if there is one.
 Offer = tuple[Terms, Place | None]
 
 
 @dataclass(frozen=True)
 class Wish:
-    """What somebody wants to book, whichever service or slot it becomes."""
+    """The parts of a booking request that do not depend on the service or slot."""
 
     actor: User
     user_id: UUID
@@ -142,28 +149,31 @@ def create_booking(
     attendee_email: str = "",
     notes: str = "",
 ) -> Booking:
-    """Book the lowest free seat for `actor` or, by an admin, for somebody else.
+    """Book the lowest free seat.
 
     Args:
         service_id, slot_id: what to book.
-        service_ids: several, to book the first that is free at that time, in the order of how few
-            bookings their calendars have that day.
-        start_time: follows from a slot; one that is given must agree.
-        end_time: follows from the service's duration or the slot; one that is given must agree.
-        hold: keep the seat for `settings.HOLD_TIME`, until `book_hold` makes a booking of it.
+        service_ids: several services, of which the first that is free is booked. Those whose
+            calendars have the fewest bookings that day are tried first.
+        start_time: follows from the slot; if it is given, it must agree.
+        end_time: follows from the service's duration or the slot; if it is given, it must agree.
+        hold: keep the seat for `settings.HOLD_TIME`, until `book_hold` turns the hold into a
+            booking.
+        user_id: the user who gets the booking, if it is not `actor`. Only admins may name one.
         at: now.
 
     Raises:
-        Invalid: no such service, slot or user; the start is past; or a time does not agree.
-        Forbidden: a booking for somebody else, by somebody who is no admin.
+        Invalid: the service, slot or user does not exist, the start is past, or a time does not
+            agree.
+        Forbidden: somebody who is not an admin books for another user.
         ServiceInactive: the service or the slot cannot be booked.
-        TooSoon: less than the service's notice is left.
-        TooFarAhead: it is beyond the service's horizon.
+        TooSoon: less than the service's minimum notice is left.
+        TooFarAhead: the start is beyond the service's booking horizon.
         OutsideOpeningHours: the calendar is closed, or the service has no slot then.
         BookingConflict: every seat is taken, or the calendar hosts something else then.
         SlotFull: every seat of the slot is taken.
-        TooManyHolds: the user has as many holds as one can have.
-        TermsChanged: the calendar or the service is changed all the time.
+        TooManyHolds: the user has the maximum number of live holds.
+        TermsChanged: the calendar or the service kept changing during every attempt.
     """
     if user_id is not None and user_id != actor.pk:
         check_books_for(user_id, actor)
@@ -183,7 +193,7 @@ def _create(
     slot_id: UUID | None,
     start_time: datetime | None,
 ) -> Booking:
-    """Read the terms of what is to be booked, and book it; see `create_booking`."""
+    """Read the current terms and book on them, see `create_booking`."""
     if slot_id is not None:
         found = terms_in(slot_id)
         if found is None:
@@ -203,8 +213,10 @@ def _create(
             return _book(wish, *offers[0], start_time)
         return _book_any(wish, offers, start_time)
     except WITH_A_WAY_OUT as refusal:
-        # After the refusal, and outside of its transaction: nobody waits for this.
-        _point_out(refusal, [terms.service_id for terms, _ in offers], start_time, at=wish.at)
+        # This runs after the transaction has ended, so that nobody waits for it.
+        _add_alternatives(
+            refusal, [terms.service_id for terms, _ in offers], start_time, at=wish.at
+        )
         raise
 
 
@@ -216,19 +228,19 @@ def reschedule_booking(
     start_time: datetime | None = None,
     slot_id: UUID | None = None,
 ) -> Booking:
-    """Move a booking to another start or slot of its service, in the lowest seat that is free then.
+    """Move a booking to another start or slot of its service, into the lowest free seat.
 
-    It keeps its price and, but in a slot, its length and its buffers.
+    The booking keeps its price. Unless it moves to a slot, it also keeps its length and buffers.
 
     Raises:
         Booking.DoesNotExist: there is no such booking.
-        Forbidden: neither the owner, nor its provider, nor an admin asks.
-        InvalidTransition: it is neither pending nor confirmed.
-        CancellationTooLate: its owner asks, and less than the service's notice is left.
+        Forbidden: `actor` is neither the owner, nor the provider, nor an admin.
+        InvalidTransition: the booking is neither pending nor confirmed.
+        CancellationTooLate: the owner asks within the service's cancellation notice.
         Invalid: the start is past, or the service has no such slot.
         ServiceInactive: the service or the slot cannot be booked.
-        TooSoon: the new start is nearer than the service's notice.
-        TooFarAhead: it is beyond the service's horizon.
+        TooSoon: the new start is nearer than the service's minimum notice.
+        TooFarAhead: the new start is beyond the service's booking horizon.
         OutsideOpeningHours: the calendar is closed, or the service has no slot then.
         BookingConflict: every seat is taken then.
         SlotFull: every seat of the slot is taken.
@@ -238,7 +250,7 @@ def reschedule_booking(
     except WITH_A_WAY_OUT as refusal:
         booking = Booking.objects.get(pk=booking_id)
         asked_for = start_time or Slot.objects.get(pk=str(slot_id)).start_time
-        _point_out(refusal, [booking.service_id], asked_for, at=at, moved=booking)
+        _add_alternatives(refusal, [booking.service_id], asked_for, at=at, moved=booking)
         raise
 
 
@@ -249,32 +261,32 @@ def cancel_booking(*, booking_id: UUID, actor: User, at: datetime) -> Booking:
 
     Raises:
         Booking.DoesNotExist: there is no such booking.
-        Forbidden: it is somebody else's.
-        InvalidTransition: it is over, or cancelled already.
-        CancellationTooLate: its owner asks, and less than the service's notice is left.
+        Forbidden: the booking belongs to somebody else.
+        InvalidTransition: the booking is over, or already cancelled.
+        CancellationTooLate: the owner asks within the service's cancellation notice.
     """
     booking = _locked_booking(booking_id)
     check_may_read(booking, actor)
     _check_notice(booking, actor, at)
-    return _enter(Status.CANCELLED, booking, actor=actor, at=at)
+    return _change_status(Status.CANCELLED, booking, actor=actor, at=at)
 
 
 @retried
 @transaction.atomic
 def book_hold(*, booking_id: UUID, actor: User, at: datetime) -> Booking:
-    """Make a booking of a hold: pending, or confirmed where its service needs no confirmation.
+    """Turn a hold into a booking: pending, or confirmed if its service needs no confirmation.
 
     Raises:
         Booking.DoesNotExist: there is no such booking.
-        Forbidden: somebody else asks; or its owner, and it is no hold.
-        InvalidTransition: the hold has expired, or it is none.
+        Forbidden: the booking belongs to somebody else, or the owner asks and it is not a hold.
+        InvalidTransition: the hold has expired, or the booking is not a hold.
     """
     booking = _locked_booking(booking_id)
     if booking.status in (Status.HELD, Status.EXPIRED):
         check_may_read(booking, actor)
     else:
         check_manages(booking, actor)
-    return _enter(Status.PENDING, booking, actor=actor, at=at)
+    return _change_status(Status.PENDING, booking, actor=actor, at=at)
 
 
 @retried
@@ -282,28 +294,28 @@ def book_hold(*, booking_id: UUID, actor: User, at: datetime) -> Booking:
 def change_status(
     *, booking_id: UUID, status: str, actor: User, at: datetime, reason: str = ""
 ) -> Booking:
-    """Change the state of a booking, as its provider or an admin.
+    """Change the status of a booking, as its provider or an admin.
 
     Raises:
         Booking.DoesNotExist: there is no such booking.
-        Forbidden: somebody else asks; its owner may cancel it, see `cancel_booking`.
-        InvalidTransition: that does not follow from the state it is in.
+        Forbidden: somebody else asks. The owner may cancel it, see `cancel_booking`.
+        InvalidTransition: the current status does not allow the change.
     """
     booking = _locked_booking(booking_id)
     check_manages(booking, actor)
-    return _enter(status, booking, actor=actor, at=at, reason=reason)
+    return _change_status(status, booking, actor=actor, at=at, reason=reason)
 
 
 @retried
 @transaction.atomic
 def delete_booking(*, booking_id: UUID, actor: User, at: datetime) -> None:
-    """Delete a booking; its history stays. One that is still to come is cancelled first.
+    """Delete a booking, but not its history. If it has yet to take place, it is cancelled first.
 
     Raises:
         Booking.DoesNotExist: there is no such booking.
-        Forbidden: neither its owner nor an admin asks.
-        BookingStarted: its owner asks too late.
-        CancellationTooLate: its owner would get round the notice that cancelling it needs.
+        Forbidden: `actor` is neither the owner nor an admin.
+        BookingStarted: the owner asks after the start.
+        CancellationTooLate: the owner asks within the service's cancellation notice.
     """
     booking = _locked_booking(booking_id)
     check_may_delete(booking, actor)
@@ -315,52 +327,54 @@ def delete_booking(*, booking_id: UUID, actor: User, at: datetime) -> None:
         was = {"status": booking.status}
         booking.status, booking.hold_expires_at = Status.CANCELLED, None
         record(booking, BookingEvent.Type.CANCELLED, actor=actor, at=at, was=was)
-    # Whole, for when they are sent there is no booking to read it from.
+    # Pending mails are composed now, because the booking is gone when they are sent.
     mails.enqueue_composed(booking=booking)
     record(booking, BookingEvent.Type.DELETED, actor=actor, at=at)
     booking.delete()
 
 
 def _manages(user: User, booking: Booking) -> bool:
-    """Return whether `user` decides about `booking`: an admin, or it is on their calendar."""
+    """Return whether `user` manages `booking`, as an admin or as its provider."""
     return user.keeps(booking.calendar.provider_id)
 
 
 def check_books_for(user_id: UUID, actor: User) -> None:
-    """Let pass those who book for themselves, and admins.
+    """Check that `actor` may book for a user: for themselves, or as an admin.
 
     Raises:
-        Forbidden: the booking would be somebody else's.
+        Forbidden: `actor` is not an admin and books for another user.
     """
     if user_id != actor.pk and not actor.is_admin:
         raise Forbidden("Only admins can book for other users.")
 
 
 def check_may_read(booking: Booking, actor: User) -> None:
-    """Let pass those whose business a booking is: its user, and those who manage it.
+    """Check that `actor` may see a booking: as its user, its provider or an admin.
 
     Raises:
-        Forbidden: it is somebody else's.
+        Forbidden: the booking belongs to somebody else.
     """
     if booking.user_id != actor.pk and not _manages(actor, booking):
         raise Forbidden("This booking belongs to another user.")
 
 
 def check_may_delete(booking: Booking, actor: User) -> None:
-    """Let pass the user of a booking, whom its start and its notice may still stop, and admins.
+    """Check that `actor` may delete a booking: as its user or an admin.
+
+    For its user, the start and the cancellation notice are checked later, under the lock.
 
     Raises:
-        Forbidden: it is somebody else's.
+        Forbidden: the booking belongs to somebody else.
     """
     if booking.user_id != actor.pk and not actor.is_admin:
         raise Forbidden("This booking belongs to another user.")
 
 
 def check_manages(booking: Booking, actor: User) -> None:
-    """Let pass those who decide about a booking: its provider and admins.
+    """Check that `actor` manages a booking: as its provider or an admin.
 
     Raises:
-        Forbidden: somebody else decides about it.
+        Forbidden: `actor` does not manage it.
     """
     if not _manages(actor, booking):
         raise Forbidden(
@@ -370,17 +384,17 @@ def check_manages(booking: Booking, actor: User) -> None:
 
 
 def _check_notice(booking: Booking, actor: User, at: datetime) -> None:
-    """Refuse an owner who lets go of the time of a booking when nobody else can be found for it."""
+    """Refuse an owner who gives up the time of a booking with less than the cancellation notice."""
     if booking.status not in (Status.PENDING, Status.CONFIRMED) or _manages(actor, booking):
         return
     if booking.start_time - at < timedelta(minutes=booking.service.cancellation_notice_minutes):
         raise CancellationTooLate
 
 
-def _enter(
+def _change_status(
     status: str, booking: Booking, *, actor: User, at: datetime, reason: str = ""
 ) -> Booking:
-    """Bring a locked booking into another state and write down that it is."""
+    """Change the status of a locked booking, and write the event."""
     if status not in TRANSITIONS[booking.status]:
         raise InvalidTransition(f"A booking that is {booking.status} cannot become {status}.")
     kind = EVENT_OF[Status(status)]
@@ -419,7 +433,7 @@ def _check_slot_starts(place: Place, start_time: datetime | None) -> None:
 def _offers(
     service_id: UUID | None, service_ids: Sequence[UUID], start_time: datetime
 ) -> list[Offer]:
-    """Return what the services offer at that start, in the order in which they were named."""
+    """Return what the services offer at a start, in the order in which they were named."""
     wanted = [*dict.fromkeys(service_ids)] if service_id is None else [service_id]
     found = terms_at(wanted, start_time)
     if service_id is not None and service_id not in found:
@@ -432,7 +446,7 @@ def _offers(
 
 @retried
 def _book(wish: Wish, terms: Terms, place: Place | None, start_time: datetime) -> Booking:
-    """Book one service, in a slot or without one."""
+    """Book one service, with or without a slot."""
     terms.check_start(start_time, wish.at)
     end_time = place.end_time if place else start_time + terms.duration
     if wish.end_time not in (None, end_time):
@@ -474,12 +488,13 @@ def _book(wish: Wish, terms: Terms, place: Place | None, start_time: datetime) -
         )
         return booking
     with transaction.atomic():
-        # Of somebody's holds that are made at once each is counted by the next.
+        # The lock makes concurrent holds of one user wait for each other, so that each is counted.
         User.objects.select_for_update(no_key=True).get(pk=wish.user_id)
         if Booking.objects.live_holds(wish.at).filter(user=wish.user_id).count() >= MOST_HOLDS:
             raise TooManyHolds
         if place:
-            # Before the slot, as everybody locks them: a hold that has expired may have to go.
+            # An expired hold may have to be closed, which needs this lock. It comes before the lock
+            # on the slot, as everywhere.
             lock_to_book(booking.calendar_id)
         booking.seat = take_seat(
             booking, capacity=capacity, version=terms.version, actor=wish.actor
@@ -490,25 +505,27 @@ def _book(wish: Wish, terms: Terms, place: Place | None, start_time: datetime) -
 @retried
 @transaction.atomic
 def _book_any(wish: Wish, offers: list[Offer], start_time: datetime) -> Booking:
-    """Book the first of the services that is free, those with the fewest bookings that day first.
+    """Book the first service that is free. Those with the fewest bookings that day are tried first.
 
-    An attempt that fails is undone before the next one and keeps no lock, so that nobody waits for
-    one who waits, whatever the order.
+    A failed attempt is rolled back before the next one and keeps no lock. So transactions that try
+    the services in different orders cannot deadlock.
     """
-    busy = _busy([terms for terms, _ in offers], start_time, wish.at)
+    bookings = _bookings_that_day([terms for terms, _ in offers], start_time, wish.at)
     refusals: list[ServiceError] = []
-    for terms, place in sorted(offers, key=lambda offer: busy.get(offer[0].calendar_id, 0)):
+    for terms, place in sorted(offers, key=lambda offer: bookings.get(offer[0].calendar_id, 0)):
         try:
             with transaction.atomic():
                 return _book(wish, terms, place, start_time)
         except (Conflict, Invalid) as refusal:
             refusals.append(refusal)
-    # Of all that was against it the one that another time would cure.
+    # Prefer a refusal that another time would avoid.
     raise next((each for each in refusals if isinstance(each, WITH_A_WAY_OUT)), refusals[0])
 
 
-def _busy(services: list[Terms], start_time: datetime, at: datetime) -> dict[UUID, int]:
-    """Return how many active bookings the calendars of `services` have on the day, by calendar."""
+def _bookings_that_day(
+    services: list[Terms], start_time: datetime, at: datetime
+) -> dict[UUID, int]:
+    """Return the number of active bookings on the day of a start, by calendar."""
     zones = {terms.calendar_id: terms.opening.tz for terms in services}
     days = {calendar: (start_time.astimezone(tz).date(), tz) for calendar, tz in zones.items()}
     rows = fetch(
@@ -519,11 +536,12 @@ def _busy(services: list[Terms], start_time: datetime, at: datetime) -> dict[UUI
             "ends": [day_end(day, tz) for day, tz in days.values()],
             "at": at,
         },
+        dict_row,
     )
-    return dict(rows)
+    return {row["calendar_id"]: row["bookings"] for row in rows}
 
 
-def _point_out(
+def _add_alternatives(
     refusal: ServiceError,
     service_ids: Sequence[UUID],
     start_time: datetime,
@@ -531,14 +549,14 @@ def _point_out(
     at: datetime,
     moved: Booking | None = None,
 ) -> None:
-    """Let a refusal say which times are free instead."""
+    """Add the nearest free times to a refusal."""
     refusal.members["alternatives"] = nearest(service_ids, start_time, at=at, moved=moved)
 
 
 def _destination(
     booking: Booking, start_time: datetime | None, slot_id: UUID | None
 ) -> tuple[Terms, Place | None, datetime]:
-    """Return where a booking is to be moved, and when that starts."""
+    """Return the terms, the slot if there is one, and the start to which a booking moves."""
     if slot_id is not None:
         found = terms_in(slot_id)
         if found is None or found[0].service_id != booking.service_id:
@@ -562,9 +580,9 @@ def _move(
     slot_id: UUID | None,
 ) -> Booking:
     """Move a booking, see `reschedule_booking`."""
-    # Movers of one calendar come one after the other: two UPDATEs into one exclusion constraint
-    # would wait for each other until the deadlock detector ends one of them. Slots change under
-    # the same lock, and the terms, which are read below, cannot change while it is held.
+    # Moves on one calendar run one after the other, because two UPDATEs into one exclusion
+    # constraint would wait for each other until the deadlock detector ends one of them. Slots
+    # change under the same lock. The terms, which are read below, cannot change while it is held.
     calendar = Booking.objects.filter(pk=booking_id).values("calendar")
     Calendar.objects.select_for_update(of=("self",), no_key=True).filter(
         turns.shared(calendar)

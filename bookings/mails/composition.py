@@ -1,8 +1,8 @@
-"""What a mail says, in the reader's time zone.
+"""Composes mails, in the reader's time zone.
 
-Anybody can name any address as an attendee's, or register with it. An address that nobody has
-verified gets nothing that a user wrote: no names, notes or reasons. What providers and admins chose
-stays, without anything that a mail program would turn into a link.
+Anybody can give any address for an attendee, or register with it. So a mail to an unverified
+address contains nothing that a user wrote: no names, notes or reasons. It does contain what
+providers and admins chose, without anything that a mail program would turn into a link.
 """
 
 import re
@@ -24,7 +24,7 @@ UNVERIFIED = (
     "about the booking, you can ignore this mail."
 )
 
-# What makes a link of the text after it.
+# What makes mail programs turn the text after it into a link.
 LINKING = re.compile(r"://|//|@|:(?=[^\W\d]|\+)|[.\u2024\u3002\uff0e\uff61](?=[^\W\d])")
 
 
@@ -33,8 +33,8 @@ class Mail:
     """A mail as it is sent.
 
     Args:
-        calendar: the booking in iCalendar, or empty.
-        method: what the reader's calendar is to do with it.
+        calendar: the booking in iCalendar format, or empty.
+        method: what the reader's calendar program should do with it.
     """
 
     to: str
@@ -49,7 +49,7 @@ class Mail:
     is_verified: bool
 
     def limits(self) -> list[mail_limits.Limit]:
-        """Return the limits that it counts against."""
+        """Return the limits that the mail counts against."""
         return mail_limits.limits_of(
             booking_id=self.booking_id,
             audience=self.audience,
@@ -59,7 +59,7 @@ class Mail:
         )
 
     def message(self) -> EmailMultiAlternatives:
-        """Return it as Django sends it."""
+        """Return the mail as a message of Django."""
         message = EmailMultiAlternatives(
             self.subject,
             self.text,
@@ -73,9 +73,9 @@ class Mail:
 
 
 def compose(occasion: Occasion, audience: str) -> Mail:
-    """Return the mail to one of those whom an event concerns, in their own time zone."""
+    """Return the mail about an event to the attendee or the provider, in their time zone."""
     news = occasion.news
-    assert news is not None  # noqa: S101 - else it has no audiences
+    assert news is not None  # noqa: S101 - otherwise it has no audiences
     is_verified = occasion.is_verified(audience)
     attendee_name = unlinked(_line(occasion.attendee_name or occasion.user_name))
     if audience == ATTENDEE:
@@ -105,7 +105,7 @@ def compose(occasion: Occasion, audience: str) -> Mail:
         "With": calendar_name if calendar_name != title else "",
         "When": when,
         "Before": before if before != when else "",
-        # No more of the attendee than the booking shows: not the address of their account.
+        # Only the address that the booking shows, not that of the user's account.
         "Who": (
             ", ".join(filter(None, [attendee_name, occasion.attendee_email])) if is_verified else ""
         ),
@@ -143,7 +143,7 @@ def compose(occasion: Occasion, audience: str) -> Mail:
         subject=subject,
         text=render_to_string("bookings/mails/mail.txt", words),
         html=render_to_string("bookings/mails/mail.html", words),
-        # Not of an offer: nothing would take it out of a diary again if it passes on.
+        # An offer has none, because nothing would remove it from the calendar if the offer expires.
         calendar="" if news is OFFERED else ical.CalendarFile([entry], method=method).text(),
         method=method,
         message_id=(
@@ -157,21 +157,21 @@ def compose(occasion: Occasion, audience: str) -> Mail:
 
 
 def unlinked(text: str) -> str:
-    """Return a text with nothing in it that mail programs turn into a link.
+    """Return a text without anything that mail programs turn into a link.
 
-    They do so with what has a scheme, an at sign, or a dot before a letter. A blank after each of
-    these, and after what some of them take for a dot, is enough.
+    They look for a scheme, an at sign, or a dot before a letter. It is enough to add a blank after
+    each of these, and after characters that some programs treat as a dot.
     """
     return " ".join(LINKING.sub(r"\g<0> ", text).split())
 
 
 def _line(text: str) -> str:
-    """Return a text as one line, for it may stand in a header."""
+    """Return a text as one line, because it may be used in a header."""
     return " ".join(text.split())
 
 
 def _indented(text: str) -> str:
-    """Return a text whose lines, but for the first, cannot be taken for those of the mail."""
+    """Indent all lines except the first, so that they cannot pass for lines of the mail."""
     return "\n    ".join(text.strip().splitlines())
 
 
@@ -193,6 +193,6 @@ def _day(local: datetime) -> str:
 
 
 def _clock(local: datetime) -> str:
-    """Return the time of day; of one that the clocks show twice also which of the two it is."""
+    """Return the time of day, with the zone's abbreviation if the clocks show that time twice."""
     shown_twice = local.replace(fold=0).utcoffset() != local.replace(fold=1).utcoffset()
     return f"{local:%H:%M %Z}" if shown_twice else f"{local:%H:%M}"

@@ -44,7 +44,7 @@ def test_what_is_rolled_back_leaves_no_job():
 
 def test_nothing_follows_from_a_past_that_is_only_stored():
     with transaction.atomic():
-        events.follow_nothing_up()
+        events.suppress_follow_up()
         events.record(BookingFactory(), BookingEvent.Type.CREATED, actor=None, at=timezone.now())
     assert jobs() == []
     assert BookingEvent.objects.count() == 1

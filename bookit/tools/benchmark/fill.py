@@ -22,7 +22,7 @@ from django.db.models import Model
 from django.db.models.expressions import DatabaseDefault
 
 from accounts.models import User
-from bookings.events import follow_nothing_up, state_of
+from bookings.events import state_of, suppress_follow_up
 from bookings.models import Booking, BookingEvent, Slot
 from catalog.models import Calendar, OpeningHours, Service
 
@@ -324,7 +324,7 @@ def fill(size: Size, *, password: str) -> None:
     """
     town = Town(size, password)
     with transaction.atomic():
-        follow_nothing_up()
+        suppress_follow_up()
         for rows in (town.users(), town.calendars(), town.opening_hours(), town.services()):
             store(rows)
         for bookings in (town.bookings(), town.appointments()):

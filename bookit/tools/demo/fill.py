@@ -7,7 +7,7 @@ from datetime import datetime
 from django.db import connection, transaction
 
 from accounts.models import User
-from bookings.events import follow_nothing_up
+from bookings.events import suppress_follow_up
 from bookit.tools.demo.calendars import store_calendars
 from bookit.tools.demo.chance import Chance
 from bookit.tools.demo.people import store_people
@@ -42,7 +42,7 @@ def fill_with_demo(town: Town, *, at: datetime, say: Callable[[str], None]) -> N
     """
     _check_empty(town)
     # No mails and webhooks about a past that never happened.
-    follow_nothing_up()
+    suppress_follow_up()
     chance = Chance(town.settings.seed, town.settings.timezone)
     people = store_people(town, chance, at=at)
     say(f"People: 1 admin, {len(people.providers)} providers, {len(people.customers)} customers.")
