@@ -59,7 +59,7 @@ def test_every_link_form_and_action_of_a_model(crawler, model):
     assert len(crawler.subjects) >= 25, sorted(crawler.subjects)
 
 
-def test_every_page_that_belongs_to_no_model(crawler):
+def test_every_page_without_a_model(crawler):
     apps = sorted({model._meta.app_label for model in MODELS})
     names = ["index", "password_change", "password_change_done", "jsi18n"]
     starts = [reverse(f"admin:{name}") for name in names]
@@ -72,7 +72,7 @@ def test_every_page_that_belongs_to_no_model(crawler):
     assert_no_complaints(crawler)
 
 
-def test_the_form_for_signing_in(boss):
+def test_the_sign_in_form(boss):
     crawler = Crawler(boss, EACH, signed_in=False)
     pages = crawler.crawl(f"{LOGIN}?next=/admin/", inside=(LOGIN,))
     [page] = pages.values()
@@ -85,7 +85,7 @@ def test_the_form_for_signing_in(boss):
     assert_no_complaints(crawler)
 
 
-def test_control_whatever_raises_for_a_wrong_request_is_found(crawler, monkeypatch):
+def test_control_the_crawler_finds_pages_that_fail_for_wrong_requests(crawler, monkeypatch):
     """Parts of the pages are broken on purpose, each of them for wrong requests only."""
 
     def break_for(owner, name, is_wrong):

@@ -55,7 +55,7 @@ def test_every_page_has_the_base_class():
 
 
 @every_page
-def test_the_links_of_a_lists_own_filters_work(site, world, model):
+def test_the_links_of_a_lists_filters_work(site, world, model):
     page = site.get(changelist(model))
     names = filter_links(page.content.decode())
     assert names
@@ -64,7 +64,7 @@ def test_the_links_of_a_lists_own_filters_work(site, world, model):
 
 
 @every_page
-def test_nothing_but_the_lists_own_filters_is_a_lookup(rf, model):
+def test_only_a_lists_own_filters_are_lookups(rf, model):
     """Three relations deep, over all lookups."""
     page = PAGES[model]
     names = [each[0] if isinstance(each, tuple) else each for each in page.list_filter]
@@ -79,7 +79,7 @@ def test_nothing_but_the_lists_own_filters_is_a_lookup(rf, model):
     assert found > 100
 
 
-def test_the_search_reaches_the_secrets():
+def test_control_the_lookups_reach_the_secrets():
     """The control of the test above: it would miss nothing that matters."""
     paths = {f"{model.__name__}.{path}" for model in PAGES for path, _ in reachable(model)}
     assert paths >= {
@@ -96,7 +96,7 @@ def test_the_search_reaches_the_secrets():
 
 
 @every_page
-def test_a_list_is_not_filtered_by_a_secret(site, world, model):
+def test_a_list_cannot_be_filtered_by_a_secret(site, world, model):
     asked = [
         path for path, field in reachable(model) if field.name in SECRETS and not field.is_relation
     ]
@@ -106,7 +106,7 @@ def test_a_list_is_not_filtered_by_a_secret(site, world, model):
             assert answer.status_code == 400, path
 
 
-def test_no_filter_tells_two_secrets_apart(site):
+def test_no_filter_can_tell_two_secrets_apart(site):
     """The attack of the issue: letter by letter, by how many rows are left."""
     for secret in ("whsec_A", "whsec_B"):
         DeliveryFactory(webhook=WebhookFactory(secret=secret))
@@ -142,7 +142,7 @@ def hidden_values():
 
 
 @every_page
-def test_no_list_is_ordered_by_a_hidden_field(site, world, model):
+def test_no_list_can_be_ordered_by_a_hidden_field(site, world, model):
     changes = site.get(changelist(model)).context["cl"]
     columns = [changes.get_ordering_field(column) for column in changes.list_display]
     for path in [*columns, *PAGES[model].get_ordering(None), *model._meta.ordering]:
@@ -182,13 +182,13 @@ def test_a_users_page_shows_no_part_of_the_hash(site):
     assert "No password is set." in page
 
 
-def test_the_address_of_a_list_names_no_hidden_field_as_the_key(site, world):
+def test_no_hidden_field_can_be_the_key_of_a_list(site, world):
     for model, name in [(Webhook, "secret"), (User, "password"), (OutstandingToken, "token")]:
         answer = site.get(changelist(model), {"_popup": 1, "_to_field": name})
         assert answer.status_code == 400
 
 
-def test_the_text_of_a_mail_is_not_on_the_page_of_its_job(site):
+def test_the_page_of_a_job_does_not_show_the_text_of_a_mail(site):
     with connection.cursor() as cursor:
         cursor.execute(
             "INSERT INTO procrastinate_jobs (task_name, queue_name, args)"

@@ -116,7 +116,7 @@ def test_each_batch_is_a_transaction_of_its_own(table, monkeypatch):
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_locked_row_is_left_for_the_next_time(monkeypatch):
+def test_a_locked_row_is_skipped_until_the_next_time(monkeypatch):
     monkeypatch.setattr(batches, "BATCH", 2)
     old = sorted(DeliveryFactory.create_batch(5), key=lambda each: each.pk)
     everything = Delivery.objects.all()
@@ -154,7 +154,7 @@ def parts():
 
 
 @pytest.mark.django_db
-def test_a_statement_may_write_more_events_than_another_can_name():
+def test_more_events_than_a_statement_has_parameters_are_followed_up():
     ids = write_events(BookingFactory(), MANY)
     assert len(ids) == MANY
     followup.follow_up(event_ids=ids, at=timezone.now())
@@ -162,7 +162,7 @@ def test_a_statement_may_write_more_events_than_another_can_name():
 
 
 @pytest.mark.django_db
-def test_webhooks_are_sent_the_events_of_one_statement_in_order(monkeypatch):
+def test_webhooks_get_the_events_of_one_statement_in_order(monkeypatch):
     """They do not wait for the parts, which several workers share."""
     monkeypatch.setattr(followup, "MOST", 3)
     WebhookFactory(events=["booking.completed"])
@@ -225,7 +225,7 @@ def mass_operations(path):
                     yield f"{keyword.arg}={value}"
 
 
-def test_every_delete_and_every_list_to_look_for_is_known_to_be_short():
+def test_every_delete_and_every_list_of_values_is_known_to_be_short():
     """Each value is a parameter, of which a statement takes 65,535; `.delete()` loads its rows."""
     found = {
         f"{path.relative_to(BASE_DIR)}: {each}" for path in CODE for each in mass_operations(path)

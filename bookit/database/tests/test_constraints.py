@@ -56,7 +56,7 @@ def test_a_trigger_that_differs_from_its_migration_is_noticed(changes):
     assert {name: getattr(added.constraint, name) for name in changes} == changes
 
 
-def test_a_trigger_that_is_only_indented_otherwise_is_the_same():
+def test_a_trigger_with_other_indentation_is_the_same():
     body = triggers.SESSIONS_END.body.replace("\n", "\n        ")
     assert drift(lambda trigger: rewritten(trigger, body=f"\n        {body}\n    ")) == []
 
@@ -119,7 +119,7 @@ def test_a_model_is_created_with_its_triggers_and_foreign_keys():
     Desk(pk=5, room=room, floor=2).full_clean()  # The database alone enforces them.
 
 
-def test_only_one_sql_function_names_those_of_procrastinate():
+def test_only_one_sql_function_names_functions_of_procrastinate():
     """procrastinate replaces its functions in minor releases."""
     naming = {
         str(path.relative_to(BASE_DIR))

@@ -154,7 +154,7 @@ FRAGMENTS = [
 
 
 @given(st.lists(st.sampled_from(FRAGMENTS), max_size=14), st.data())
-def test_whatever_arrives_is_cut_into_the_same_requests(parts: list[bytes], draw: Any) -> None:
+def test_arbitrary_bytes_are_split_into_the_same_requests(parts: list[bytes], draw: Any) -> None:
     data = b"".join(parts)
     expected = by_gunicorn(data)
     cuts = sorted(draw.draw(st.sets(st.integers(0, len(data)), max_size=8)))
@@ -196,7 +196,7 @@ def test_a_body_that_is_too_large_is_not_collected() -> None:
             read()
 
 
-def test_a_chunked_body_that_is_too_large_can_be_read_as_far_as_it_takes_to_see_that() -> None:
+def test_a_chunked_body_is_read_just_beyond_the_limit() -> None:
     arrivals = Arrivals(CFG, CLIENT, MOST)
     head = b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n"
     arrivals.feed(head + b"1f4\r\n" + b"x" * 500 + b"\r\nffffff\r\n" + b"y" * 500)
@@ -224,13 +224,15 @@ def test_framing_that_is_larger_than_the_largest_body_is_refused() -> None:
     ],
     ids=["LF", "LF in the headers", "a line without an end", "a head without an end"],
 )
-def test_what_can_become_no_request_is_refused_at_once(data: bytes, error: type[Exception]) -> None:
+def test_bytes_that_cannot_become_a_request_are_refused_at_once(
+    data: bytes, error: type[Exception]
+) -> None:
     arrivals = Arrivals(CFG, CLIENT, MOST)
     with pytest.raises(error):
         none_of(arrivals, data)
 
 
-def test_the_phase_says_what_is_waited_for() -> None:
+def test_the_phase_names_the_awaited_part() -> None:
     arrivals = Arrivals(CFG, CLIENT, MOST)
     phases = []
     data = b"POST / HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\nab"

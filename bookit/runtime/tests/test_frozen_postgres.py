@@ -123,7 +123,7 @@ def kinds(port: int) -> list[Callable[..., Answer]]:
 
 
 @pytest.mark.parametrize("pool", ["", "2"], ids=["a connection per thread", "a pool"])
-def test_every_request_ends_in_time_with_a_503_and_all_is_well_afterwards(
+def test_every_request_gets_a_503_in_time_and_works_again_afterwards(
     cluster: tuple[Path, str], pool: str
 ) -> None:
     directory, url = cluster
@@ -156,7 +156,7 @@ def test_every_request_ends_in_time_with_a_503_and_all_is_well_afterwards(
         assert {answer.status for answer in after} <= WELL, after
 
 
-def test_the_control_is_that_without_limits_requests_hang(cluster: tuple[Path, str]) -> None:
+def test_control_requests_hang_without_time_limits(cluster: tuple[Path, str]) -> None:
     directory, url = cluster
     # One thread, which has a connection: one without would give up when connecting takes too long.
     alone = {"WEB_CONCURRENCY": "1", "WEB_THREADS": "1"}
@@ -204,7 +204,7 @@ def test_a_transaction_without_an_answer_ends_with_that_error(cluster: tuple[Pat
     assert connection.closed
 
 
-def test_a_worker_gives_up_when_others_think_that_it_is_dead(
+def test_a_worker_gives_up_when_other_workers_take_it_for_dead(
     cluster: tuple[Path, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     directory, url = cluster
@@ -223,7 +223,7 @@ def test_a_worker_gives_up_when_others_think_that_it_is_dead(
 
 
 @pytest.mark.django_db
-def test_a_request_that_waited_too_long_for_its_turn_is_a_503(wsgi: Any) -> None:
+def test_a_request_that_waited_too_long_for_a_thread_gets_a_503(wsgi: Any) -> None:
     assert deadlines.REQUEST_LIMIT == 10
     deadlines.arrived(time.monotonic() - 9)
     assert wsgi("GET", "/health").status_code == 200
@@ -233,7 +233,7 @@ def test_a_request_that_waited_too_long_for_its_turn_is_a_503(wsgi: Any) -> None
     assert wsgi("GET", "/health").status_code == 200
 
 
-def test_the_statements_of_a_request_share_its_time() -> None:
+def test_the_statements_of_a_request_share_its_time_limit() -> None:
     assert deadlines.remaining(6) == 6
     deadlines.arrived(time.monotonic() - 8)
     assert deadlines.begin()

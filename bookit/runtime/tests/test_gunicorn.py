@@ -58,12 +58,12 @@ RELIED_ON = {
 
 
 @pytest.mark.parametrize("part", [*REPLACED, *RELIED_ON])
-def test_the_part_of_gunicorn_is_as_it_was(part: str) -> None:
+def test_a_part_of_gunicorn_has_not_changed(part: str) -> None:
     pieces, expected = {**REPLACED, **RELIED_ON}[part]
     assert digest(*pieces) == expected, f"gunicorn {gunicorn.__version__} has changed {part}"
 
 
-def test_every_method_that_the_worker_has_replaces_one_or_is_its_own() -> None:
+def test_every_replaced_method_is_watched() -> None:
     named = {piece.__name__ for pieces, _ in {**REPLACED, **RELIED_ON}.values() for piece in pieces}
     for name, value in vars(Worker).items():
         if inspect.isfunction(value) and hasattr(W, name):
@@ -73,7 +73,7 @@ def test_every_method_that_the_worker_has_replaces_one_or_is_its_own() -> None:
             assert replaced == ours or "args" in ours, name
 
 
-def test_a_client_has_what_gunicorn_uses_of_a_connection() -> None:
+def test_a_client_has_the_attributes_that_gunicorn_uses() -> None:
     source = inspect.getsource(W.handle) + inspect.getsource(W.handle_request)
     used = set(re.findall(r"\bconn\.(\w+)", source + inspect.getsource(W._keepalive_after)))
     near, far = socket.socketpair()

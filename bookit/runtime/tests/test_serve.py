@@ -117,7 +117,7 @@ def serve(directory: Path, tmp_path: Path) -> Iterator[Callable[..., Serve]]:
         process.kill()
 
 
-def test_it_serves_and_stops_everything_and_finds_its_data_again(
+def test_serve_stops_everything_and_keeps_its_data(
     serve: Callable[..., Serve], directory: Path
 ) -> None:
     first = serve("--demo")
@@ -163,7 +163,7 @@ NO_HTTP = {
 }
 
 
-def test_what_is_no_http_is_refused_like_anything_else(serve: Callable[..., Serve]) -> None:
+def test_invalid_http_gets_a_problem_document(serve: Callable[..., Serve]) -> None:
     server = serve()
     names = set()
     for what, request in NO_HTTP.items():
@@ -179,7 +179,7 @@ def test_what_is_no_http_is_refused_like_anything_else(serve: Callable[..., Serv
     assert server.get("/health") == 200
 
 
-def test_when_it_or_its_children_are_killed_nothing_is_left_behind(
+def test_no_process_survives_when_serve_or_a_child_is_killed(
     serve: Callable[..., Serve], directory: Path
 ) -> None:
     killed = serve()
@@ -225,7 +225,7 @@ def refused(*arguments: str, command: Sequence[str] = ("serve",), **variables: s
     return result.stderr
 
 
-def test_a_busy_port_is_one_line(directory: Path) -> None:
+def test_a_busy_port_is_reported_in_one_line(directory: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as busy:
         port = busy.getsockname()[1]
         line = refused("--port", str(port), EMBEDDED_POSTGRES_DIR=str(directory))
@@ -236,7 +236,7 @@ def test_a_busy_port_is_one_line(directory: Path) -> None:
 @pytest.mark.parametrize(
     "command", [["serve", "--port", "0"], ["procrastinate", "worker"]], ids=" ".join
 )
-def test_a_postgresql_that_does_not_answer_is_one_line(command: list[str]) -> None:
+def test_a_silent_postgresql_is_reported_in_one_line(command: list[str]) -> None:
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))  # bound, but not listening: nobody else gets the port
         port = silent.getsockname()[1]
@@ -257,7 +257,7 @@ def test_a_postgresql_that_does_not_answer_is_one_line(command: list[str]) -> No
         ([], {"EMBEDDED_POSTGRES_DIR": "/dev/null/here"}, "/dev/null/here"),
     ],
 )
-def test_a_wrong_setting_is_one_line(
+def test_a_wrong_setting_is_reported_in_one_line(
     arguments: list[str], variables: dict[str, str], named: str
 ) -> None:
     assert named in refused(*arguments, **variables)

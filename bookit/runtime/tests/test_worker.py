@@ -94,7 +94,7 @@ def test_idle_and_half_sent_connections_do_not_hold_up_others() -> None:
         assert max(beside) < 8 * usual + 1, (usual, sorted(beside))
 
 
-def test_the_control_is_that_a_few_stop_gunicorns_own_worker() -> None:
+def test_control_a_few_half_sent_requests_stop_gunicorns_own_worker() -> None:
     with web(1, GUNICORN_CMD_ARGS="--worker-class gthread") as server, ExitStack() as open_ones:
         for _ in range(20):
             open_ones.enter_context(connect(server.port)).sendall(HALF_HEAD)
@@ -134,7 +134,7 @@ def test_connections_are_spread_over_the_workers() -> None:
     assert found[2] <= 6, found
 
 
-def test_a_worker_that_is_stuck_leaves_no_connection_unaccepted() -> None:
+def test_every_connection_is_accepted_although_a_worker_is_stuck() -> None:
     with web() as server:
         stuck = server.workers()[0]
         stuck.send_signal(signal.SIGSTOP)
@@ -144,7 +144,7 @@ def test_a_worker_that_is_stuck_leaves_no_connection_unaccepted() -> None:
             stuck.send_signal(signal.SIGCONT)
 
 
-def test_a_request_that_has_arrived_is_answered_when_the_server_stops() -> None:
+def test_a_request_that_has_arrived_is_answered_while_the_server_stops() -> None:
     with web(workers=1) as server:
         idle, asking, late = (connect(server.port) for _ in range(3))
         with idle, asking, late:
@@ -263,7 +263,7 @@ def post(path: bytes, body: bytes, *headers: bytes) -> bytes:
     [(b"GET /a HTTP/1.1\r\nHost:", HEAD_TIME), (post(b"/a", b"12345")[:-1], BODY_TIME)],
     ids=["half a head", "half a body"],
 )
-def test_half_a_request_is_a_408_after_its_time(
+def test_half_a_request_gets_a_408_after_its_time_limit(
     run: Callable[..., Running], sent: bytes, limit: float
 ) -> None:
     running = run()
@@ -315,7 +315,7 @@ def test_a_slow_but_steady_body_has_more_time(run: Callable[..., Running]) -> No
         assert read(slow)[0] == 200
 
 
-def test_the_client_is_told_to_send_a_body_that_it_asked_about(run: Callable[..., Running]) -> None:
+def test_a_client_that_expects_100_continue_gets_it(run: Callable[..., Running]) -> None:
     running = run()
     request = post(b"/a", b"12345", b"Expect: 100-continue")
     with running.connect() as asking:
@@ -332,7 +332,7 @@ def test_the_client_is_told_to_send_a_body_that_it_asked_about(run: Callable[...
         assert (status, headers["connection"]) == (500, "close")
 
 
-def test_requests_that_come_together_are_answered_in_order(run: Callable[..., Running]) -> None:
+def test_pipelined_requests_are_answered_in_order(run: Callable[..., Running]) -> None:
     running = run()
     requests = [post(b"/%d" % number, b"x" * number) for number in range(1, 40)]
     with running.connect() as client:
@@ -344,9 +344,7 @@ def test_requests_that_come_together_are_answered_in_order(run: Callable[..., Ru
 
 
 @pytest.mark.parametrize("keep", [True, False], ids=["keep-alive", "close"])
-def test_an_answer_that_is_not_read_holds_no_thread(
-    run: Callable[..., Running], keep: bool
-) -> None:
+def test_an_unread_response_occupies_no_thread(run: Callable[..., Running], keep: bool) -> None:
     running = run(threads=1)
     close = b"" if keep else b"Connection: close\r\n"
     with ExitStack() as stack:
@@ -375,7 +373,7 @@ def test_an_answer_that_is_not_read_holds_no_thread(
         running.until(lambda: len(running.worker.clients) <= 1)
 
 
-def test_a_client_that_goes_on_sending_after_a_refusal_can_read_it(
+def test_a_client_that_keeps_sending_can_still_read_a_refusal(
     run: Callable[..., Running],
 ) -> None:
     running = run()
@@ -386,7 +384,7 @@ def test_a_client_that_goes_on_sending_after_a_refusal_can_read_it(
         running.until(lambda: not running.worker.clients)
 
 
-def test_the_longest_idle_connection_makes_room_for_another(run: Callable[..., Running]) -> None:
+def test_a_new_connection_replaces_the_longest_idle_one(run: Callable[..., Running]) -> None:
     running = run(worker_connections=5)
     with ExitStack() as stack:
         idle = []
@@ -401,7 +399,7 @@ def test_the_longest_idle_connection_makes_room_for_another(run: Callable[..., R
         assert read(idle[-1])[0] == 200
 
 
-def test_half_sent_bodies_hold_a_limited_amount_of_memory(
+def test_half_sent_bodies_use_a_limited_amount_of_memory(
     run: Callable[..., Running], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "MOST_HELD", 5 * MEBIBYTE)
@@ -423,7 +421,7 @@ def test_half_sent_bodies_hold_a_limited_amount_of_memory(
     assert running.worker.held == 0
 
 
-def test_a_client_that_leaves_is_forgotten(run: Callable[..., Running]) -> None:
+def test_a_client_that_disconnects_is_forgotten(run: Callable[..., Running]) -> None:
     running = run()
     for sent in (b"", HALF_HEAD, HALF_BODY, GET, GET + HALF_HEAD):
         with running.connect() as client:
@@ -432,7 +430,7 @@ def test_a_client_that_leaves_is_forgotten(run: Callable[..., Running]) -> None:
     assert running.worker.nr_conns == running.worker.held == 0
 
 
-def test_a_worker_that_stops_answers_what_it_has_received(run: Callable[..., Running]) -> None:
+def test_a_worker_that_stops_answers_received_requests(run: Callable[..., Running]) -> None:
     running = run(threads=1)
     running.gate.clear()
     with running.connect() as first, running.connect() as second, running.connect() as idle:

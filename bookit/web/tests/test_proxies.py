@@ -197,18 +197,18 @@ def test_the_proxy_of_compose_tells_clients_apart(stack):
 
 
 @with_nginx
-def test_another_proxy_in_front_ends_tls(stack):
+def test_another_proxy_in_front_can_end_tls(stack):
     inner = stack.proxy(stack.web(NUM_PROXIES="1"), NUM_PROXIES="1")
     check(stack.outer(inner), tls=True, links="https")
 
 
 @with_nginx
-def test_tls_that_ends_where_nobody_tells_is_a_setting(stack):
+def test_the_scheme_can_be_set_if_tls_ends_at_a_silent_proxy(stack):
     proxy = stack.proxy(stack.web(PUBLIC_SCHEME="https"))
     check(proxy, tls=False, links="https")
 
 
 @with_caddy
-def test_the_proxy_with_tls_included_tells_clients_apart(stack):
+def test_the_proxy_of_compose_tls_tells_clients_apart(stack):
     caddy = stack.caddy(stack.web(DOMAIN="localhost"))
     check(caddy, tls=True, links="https")

@@ -52,7 +52,7 @@ def test_collected_files_have_hashes_in_their_names_and_are_compressed(productio
 
 
 @pytest.mark.django_db
-def test_a_file_that_came_with_an_upgrade_is_served_before_it_is_collected(production):
+def test_a_new_file_of_an_upgrade_is_served_before_it_is_collected(production):
     call_command("collectstatic", interactive=False, verbosity=0)
     manifest = production.STATIC_ROOT / "staticfiles.json"
     content = json.loads(manifest.read_text())
