@@ -1,4 +1,4 @@
-"""What the admin site hides cannot be read from it, neither on a page nor by asking how many."""
+"""The admin site reveals no hidden field, either on a page or by the number of rows."""
 
 import re
 from urllib.parse import parse_qsl
@@ -22,9 +22,9 @@ pytestmark = pytest.mark.django_db
 PAGES = dict(sorted(admin.site._registry.items(), key=lambda item: item[0]._meta.label))
 every_page = pytest.mark.parametrize("model", PAGES, ids=lambda model: model._meta.label)
 
-# Columns that nobody may read, wherever a relation leads to them.
+# Columns that nobody may read, not even through a relation.
 SECRETS = {"password", "secret", "previous_secret", "token"}
-# A few of what Django's ORM can ask of a column.
+# A few of the lookups of Django's ORM.
 LOOKUPS = ["", "exact", "startswith", "regex", "gt", "gte", "lt", "in", "contains", "isnull"]
 
 
@@ -80,7 +80,7 @@ def test_only_a_lists_own_filters_are_lookups(rf, model):
 
 
 def test_control_the_lookups_reach_the_secrets():
-    """The control of the test above: it would miss nothing that matters."""
+    """The control: the test above tries all lookups that matter."""
     paths = {f"{model.__name__}.{path}" for model in PAGES for path, _ in reachable(model)}
     assert paths >= {
         "Webhook.secret",
@@ -107,7 +107,7 @@ def test_a_list_cannot_be_filtered_by_a_secret(site, world, model):
 
 
 def test_no_filter_can_tell_two_secrets_apart(site):
-    """The attack of the issue: letter by letter, by how many rows are left."""
+    """The attack finds a secret letter by letter from the number of matching rows."""
     for secret in ("whsec_A", "whsec_B"):
         DeliveryFactory(webhook=WebhookFactory(secret=secret))
     for model, path in [(Webhook, "secret"), (Delivery, "webhook__secret")]:
@@ -130,7 +130,7 @@ def test_no_search_finds_a_secret(site, world):
 
 
 def hidden_values():
-    """Return what stands in the columns that nobody may read."""
+    """Return the values of the columns that nobody may read."""
     with connection.cursor() as cursor:
         cursor.execute(
             "SELECT password FROM accounts_user"
@@ -164,7 +164,7 @@ def test_no_page_shows_a_secret(site, world, model):
         assert answer.status_code in (200, 403)
         text = answer.content.decode()
         for value in secrets:
-            # Not even its beginning, which is enough to compare.
+            # Not even the beginning of a secret may be shown, because it is enough to compare.
             algorithm, _, rest = value.rpartition("$")
             assert (rest or algorithm)[:6] not in text, (path, value)
 

@@ -1,4 +1,4 @@
-"""Signing in needs HTTPS in production; where it cannot work, a page says why and what to set."""
+"""Signing in needs HTTPS in production. Where it cannot work, a page says what to set."""
 
 import pytest
 from django.conf import settings as current
@@ -12,7 +12,7 @@ pytestmark = pytest.mark.django_db
 
 @pytest.fixture
 def production(settings):
-    """The settings of production that browsers see."""
+    """The settings of production that affect browsers."""
     settings.ALLOWED_HOSTS = ["bookings.example.com", "localhost", "127.0.0.1"]
     settings.SESSION_COOKIE_SECURE = settings.CSRF_COOKIE_SECURE = True
     settings.SECURE_HSTS_SECONDS = 31536000
@@ -113,5 +113,5 @@ def test_hsts_covers_only_this_host_and_only_over_https(production, browser):
 
 
 def test_control_the_suite_runs_as_development():
-    """What the tests above switch on is off by itself."""
+    """The settings that the tests above turn on are off by default."""
     assert not current.SESSION_COOKIE_SECURE

@@ -50,7 +50,7 @@ def test_every_model_of_bookit_is_registered():
         "reviews.Review",
         "token_blacklist.BlacklistedToken",
         "token_blacklist.OutstandingToken",
-    }  # opening hours and time off are part of their calendar's page
+    }  # Opening hours and time off are on the page of their calendar.
 
 
 @pytest.mark.parametrize("model", MODELS, ids=lambda model: model._meta.label)
@@ -93,7 +93,7 @@ def test_rows_that_services_write_cannot_be_added_by_hand(site, model):
     assert site.get(page(model, "add")).status_code == 403
 
 
-def test_a_user_who_is_not_an_admin_cannot_sign_in(client):
+def test_a_user_who_is_not_an_admin_cannot_open_the_admin_site(client):
     client.force_login(UserFactory())
 
     assert client.get("/admin/").status_code == 302
@@ -324,7 +324,7 @@ def test_opening_hours_are_checked_against_each_other_and_replaced_at_once(site)
     assert stored() == []
     assert save((0, "09:00", "12:00"), (0, "12:00", "17:00")).status_code == 302
     assert stored() == [(0, 540, 720), (0, 720, 1020)]
-    # One after the other, each of these would meet what the other one was.
+    # If they were saved one after the other, each would overlap the other's old hours.
     assert save((0, "12:00", "18:00"), (0, "08:00", "12:00")).status_code == 302
     assert stored() == [(0, 480, 720), (0, 720, 1080)]
 
@@ -359,11 +359,11 @@ def test_a_null_character_in_an_address_causes_no_500(site, world, query):
     assert answer.status_code < 500
 
 
-# --- what a page costs ------------------------------------------------------------------------
+# --- the cost of pages ------------------------------------------------------------------------
 
 
 def asked(site, path, **query):
-    """Return what a page asks PostgreSQL."""
+    """Return the queries of a page."""
     with CaptureQueriesContext(connection) as captured:
         answer = site.get(path, query)
     assert answer.status_code == 200

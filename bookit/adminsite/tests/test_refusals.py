@@ -1,4 +1,4 @@
-"""What others do in the meantime, and what rules refuse, is said in words and changes nothing."""
+"""Conflicts with other people's changes and refusals by rules get a message and change nothing."""
 
 from decimal import Decimal
 
@@ -45,7 +45,7 @@ def form_of(service, **changes):
 
 @pytest.fixture
 def meanwhile(monkeypatch):
-    """Return a function that lets something happen between reading a service's row and saving."""
+    """Return a function that makes something happen between reading and saving a service."""
 
     def set_up(happen):
         save_form = ServiceAdmin.save_form
@@ -73,7 +73,7 @@ def test_a_row_that_was_deleted_in_the_meantime_is_not_stored_again(site, meanwh
 
 
 def test_a_page_saves_only_the_fields_that_were_changed_on_it(site, meanwhile):
-    """A review is counted while the page is open; its rating must not be undone."""
+    """A review arrives while the page is open. Saving must not undo its rating."""
     service = ServiceFactory()
     meanwhile(lambda: Service.objects.update(rating_sum=5, rating_count=1, price=Decimal(30)))
     path = address(Service, "change", service.pk)
@@ -85,7 +85,7 @@ def test_a_page_saves_only_the_fields_that_were_changed_on_it(site, meanwhile):
 
 @pytest.mark.django_db(transaction=True)
 def test_a_refusal_by_the_database_is_shown_on_the_form(site, meanwhile):
-    """The calendar is chosen, and gone when the service is stored."""
+    """Somebody deletes the chosen calendar before the service is saved."""
     calendar = CalendarFactory()
     service = ServiceFactory.build(calendar=calendar)
     meanwhile(Calendar.objects.all().delete)
@@ -157,7 +157,7 @@ def test_either_all_selected_rows_are_deleted_or_none(site):
         return [], {}, set(), []
 
     with pytest.MonkeyPatch.context() as patch:
-        # Between the page that asks and the deletion somebody books.
+        # Somebody books between the confirmation page and the deletion.
         patch.setattr(pages.ServedAdmin, "get_deleted_objects", book_it)
         patch.setattr("bookings.slots.admin.SlotAdmin.get_deleted_objects", book_it)
         text = choose(site, Slot, "delete_selected", free.pk, booked.pk, post="yes")

@@ -29,7 +29,7 @@ def names_of_triggers(table):
 
 
 def drift(change):
-    """Return what `makemigrations` would write once the triggers of users have changed."""
+    """Return what `makemigrations` writes after `change` to the triggers of the user model."""
     declared = ProjectState.from_apps(apps)
     options = declared.models["accounts", "user"].options
     options["constraints"] = [
@@ -116,7 +116,7 @@ def test_a_model_is_created_with_its_triggers_and_foreign_keys():
         Desk.objects.create(pk=4, room=room, floor=2)
     with pytest.raises(DatabaseError, match="100 % odd"), transaction.atomic():
         Desk.objects.create(pk=3, room=room, floor=1)
-    Desk(pk=5, room=room, floor=2).full_clean()  # The database alone enforces them.
+    Desk(pk=5, room=room, floor=2).full_clean()  # Only the database enforces the constraints.
 
 
 def test_only_one_sql_function_names_functions_of_procrastinate():

@@ -1,4 +1,4 @@
-"""PostgreSQL under and against us: lost connections, slow statements, deadlocks, constraints."""
+"""Trouble with PostgreSQL: lost connections, slow statements, deadlocks and constraints."""
 
 import threading
 import time
@@ -28,21 +28,21 @@ from catalog.tests.factories import CalendarFactory
 
 
 @contextmanager
-def somebody_else():
-    """A connection of their own, past Django and its pool."""
+def separate_connection():
+    """Open a connection that belongs neither to Django nor to its pool."""
     with psycopg.connect(**connection.get_connection_params(), autocommit=True) as other:
         yield other
 
 
 def end_all_sessions():
-    """End every session of this database, as a restart of the server does; return how many."""
-    with somebody_else() as other:
+    """End all sessions of this database, as a restart does, and return how many there were."""
+    with separate_connection() as other:
         ended = other.execute(
             "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity"
             " WHERE datname = current_database() AND pid <> pg_backend_pid()"
             " AND backend_type = 'client backend'"
         ).fetchone()[0]
-        for _ in range(1000):  # they are told at once, and take a moment
+        for _ in range(1000):  # Sessions need a moment to end.
             left = other.execute(
                 "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
                 " AND pid <> pg_backend_pid() AND backend_type = 'client backend'"
@@ -94,14 +94,14 @@ def test_control_closed_connections_fail_without_the_check_of_the_socket(wsgi, m
     connection.close()
     end_all_sessions()
     problem(wsgi("GET", "/services"), 503, "service_unavailable")
-    # What broke is not used again.
+    # The broken connection is not used again.
     monkeypatch.undo()
     assert wsgi("GET", "/services").status_code == 200
 
 
 @pytest.fixture
 def kept(transactional_db):
-    """The connection of a thread that keeps it from request to request, as in production."""
+    """A thread's connection that is kept between requests, as in production."""
     usual = connections["default"]
     options = {name: it for name, it in usual.settings_dict["OPTIONS"].items() if name != "pool"}
     own = {"OPTIONS": options, "CONN_MAX_AGE": None, "CONN_HEALTH_CHECKS": True}
@@ -198,7 +198,7 @@ def test_a_statement_that_takes_too_long_causes_a_503_and_writes_nothing(api):
     client = api.as_(AdminFactory())
     with connection.cursor() as cursor:
         cursor.execute("SET statement_timeout = 150")
-    with somebody_else() as other:
+    with separate_connection() as other:
         other.execute("BEGIN")
         other.execute("LOCK TABLE catalog_calendar")
         problem(client.get("/calendars"), 503, "service_unavailable")
@@ -206,16 +206,16 @@ def test_a_statement_that_takes_too_long_causes_a_503_and_writes_nothing(api):
         other.execute("ROLLBACK")
     assert client.get("/calendars").json()["count"] == 0
     connection.close()
-    connection.close_pool()  # its limit is not everybody's
+    connection.close_pool()  # Other tests must not get connections with this limit.
 
 
 # --- deadlocks --------------------------------------------------------------------------------
 
 
 def cross(first, second, met):
-    """Change two rows, so that two who do it the other way round wait for each other.
+    """Change two rows. Two threads that do this in opposite orders wait for each other.
 
-    `met` holds the barrier at which they meet between the two; a second try finds it empty.
+    `met` contains the barrier at which they meet after the first change. A retry finds it empty.
     """
     User.objects.filter(pk=first.pk).update(name="first")
     if met:
@@ -226,7 +226,7 @@ def cross(first, second, met):
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("again", [True, False])
 def test_a_transaction_that_lost_a_deadlock_is_retried(again):
-    """And, as the control, without a second try one of the two is lost."""
+    """The control: without a retry, one of the two transactions fails."""
     one, other = UserFactory(), UserFactory()
     gate = threading.Barrier(2)
     work = transaction.atomic(cross)
@@ -311,7 +311,7 @@ def test_a_persistent_deadlock_causes_a_503(api, monkeypatch):
 @pytest.mark.django_db
 def test_every_constraint_that_has_an_error_exists():
     with connection.cursor() as cursor:
-        # Those that triggers speak for have no row of their own.
+        # Names that triggers report are no real constraints, so search the triggers for them.
         cursor.execute(
             "SELECT conname FROM pg_constraint UNION"
             " SELECT (regexp_matches(prosrc, $$CONSTRAINT = '(\\w+)'$$, 'g'))[1] FROM pg_proc"
@@ -335,7 +335,7 @@ def test_every_exclusion_constraint_of_bookings_has_an_error():
 
 @pytest.mark.django_db
 def test_no_constraint_has_a_generated_name():
-    """Django's own end in a hash: nobody could look for one."""
+    """Generated names end in a hash, so nobody could search for them."""
     tables = [model._meta.db_table for model in (User, Calendar, Booking)]
     with connection.cursor() as cursor:
         cursor.execute(

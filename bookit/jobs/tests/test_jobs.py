@@ -1,4 +1,4 @@
-"""The queue: what is enqueued with a change, and what an operator does about jobs that failed."""
+"""Jobs are enqueued in the transaction of their cause, and operators can retry failed jobs."""
 
 import asyncio
 from contextlib import suppress
@@ -55,7 +55,7 @@ def test_a_job_commits_with_what_caused_it():
 
 
 def test_a_job_enqueues_other_jobs_in_its_transaction():
-    """In a worker the queue has connections of its own, past Django's transaction."""
+    """A worker fetches jobs on other connections than Django's, outside of its transactions."""
     with app.replace_connector(app.connector.get_worker_connector()):
         with transaction.atomic():
             app.configure_task(TASK).defer(timestamp=0)
@@ -107,7 +107,7 @@ def test_old_failed_jobs_are_pruned(capsys):
     ("query", "times"), [("finish_job", 3), ("retry_job", 3), ("update_heartbeat", 1)]
 )
 def test_the_outcome_of_a_job_is_written_once_postgresql_is_back(monkeypatch, query, times):
-    """Nobody hears the error of these two statements; that of any other is told, as a control."""
+    """procrastinate ignores errors of these two statements. The third statement is the control."""
     asked = []
 
     async def execute(connector, query, **arguments):

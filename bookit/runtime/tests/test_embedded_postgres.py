@@ -1,4 +1,4 @@
-"""Real servers in directories of their own; none outlives its test."""
+"""Real servers in their own directories. No server outlives its test."""
 
 import os
 import shutil
@@ -77,7 +77,7 @@ def port(url: str) -> int | None:
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A stopped cluster to copy, which is quicker than to make one."""
+    """A stopped cluster that tests copy, because copying is quicker than creating one."""
     home = tmp_path_factory.mktemp("cluster") / "pg"
     with running(home, settings=THROW_AWAY):
         pass
@@ -87,12 +87,12 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def copy(cluster: Path) -> Iterator[Callable[[Path], Path]]:
-    """Copies the cluster to a path, and sees to it that no server is left there."""
+    """Return a function that copies the cluster to a path. No server is left there at the end."""
     copies = []
 
     def _copy(home: Path) -> Path:
         home.parent.mkdir(parents=True, exist_ok=True)
-        # Not shutil.copytree, which does not keep the owner.
+        # shutil.copytree would not keep the owner.
         subprocess.run(["cp", "-a", str(cluster), str(home)], check=True)
         copies.append(home)
         return home
@@ -111,7 +111,7 @@ def home(copy: Callable[[Path], Path], tmp_path: Path) -> Path:
 
 @pytest.fixture
 def user(home: Path) -> Iterator[Callable[..., User]]:
-    """Starts other processes that use the server in `home`."""
+    """Return a function that starts another process that uses the server in `home`."""
     users: list[User] = []
 
     def _user(code: str = USER) -> User:
@@ -189,7 +189,7 @@ def test_one_process_may_use_it_twice(home: Path) -> None:
     assert execute(url, "SELECT 1") == [(1,)]
     release(home)
     assert servers(home) == []
-    release(home)  # one too many does no harm
+    release(home)  # Releasing once too often does no harm.
 
 
 def test_a_server_whose_user_was_killed_is_joined_and_then_stopped(
@@ -220,11 +220,11 @@ def test_after_a_crash_the_next_start_has_the_data(home: Path, user: Callable[..
     crashed = user()
     url = crashed.line()
     execute(url, "CREATE TABLE kept AS SELECT 42 AS answer")
-    with psycopg.connect(url):  # a backend that notices late
+    with psycopg.connect(url):  # This backend notices the crash late.
         servers(home)[0].kill()
         with running(home, settings=THROW_AWAY) as recovered:
             assert execute(recovered, "SELECT answer FROM kept") == [(42,)]
-            # The other user still holds its use; its address is good again.
+            # The other process still uses the server, and its URL works again.
             assert execute(url, "SELECT answer FROM kept") == [(42,)]
     assert len(servers(home)) == 1
     crashed.leave()
@@ -273,7 +273,7 @@ def test_a_copy_of_a_running_directory_gets_a_server_of_its_own(
     home: Path, cluster: Path, tmp_path: Path
 ) -> None:
     with running(home, settings=THROW_AWAY) as url:
-        # A real copy of a running cluster is not consistent; its small files are what matters.
+        # A copy of a running cluster would be inconsistent. Only its small files matter here.
         twin = tmp_path / "twin"
         subprocess.run(["cp", "-a", str(cluster), str(twin)], check=True)
         shutil.copy(home / "data" / "postmaster.pid", twin / "data")
@@ -369,7 +369,7 @@ def test_data_of_another_major_version_is_refused_with_instructions(home: Path) 
 
 
 def test_the_programs_of_the_wheel_can_move_the_data(tmp_path: Path) -> None:
-    """What the steps for another major version do, but with one version."""
+    """This follows the instructions for another major version, but with the same version."""
 
     def program(directory: str, *arguments: str) -> str:
         environment = {**os.environ, "EMBEDDED_POSTGRES_DIR": str(tmp_path / directory)}
@@ -478,7 +478,7 @@ def test_a_server_whose_starter_was_killed_can_be_used(
     home: Path, user: Callable[..., User]
 ) -> None:
     starting = user()
-    starting.process.send_signal(signal.SIGKILL)  # wherever it is by now
+    starting.process.send_signal(signal.SIGKILL)  # at an arbitrary moment of its start
     with running(home, settings=THROW_AWAY) as url:
         assert execute(url, "SELECT 1") == [(1,)]
         assert len(servers(home)) == 1

@@ -1,4 +1,4 @@
-"""Settings: whatever an operator gets wrong is said at start, in one line that names it."""
+"""Settings: at start, one line names the variable that an operator got wrong."""
 
 import os
 import re
@@ -54,9 +54,9 @@ EVERY = [
 
 @pytest.fixture
 def load(monkeypatch):
-    """Return a function that reads the settings afresh, from these variables alone."""
+    """Return a function that reads the settings anew from only the given variables."""
     for name in EVERY:
-        # Not deleted: a developer's own `.env` would fill the gap.
+        # Set to empty instead of deleted, because a developer's own `.env` would fill the gap.
         monkeypatch.setenv(name, "")
     for name in ("AUTH", "PASSWORD", "ANON", "USER"):
         monkeypatch.setenv(f"RATE_LIMIT_{name}", "10/minute")
@@ -72,7 +72,7 @@ def load(monkeypatch):
 
 @pytest.fixture
 def refuse(load):
-    """Return a function that reads the settings and returns the line that they are refused with."""
+    """Return a function that reads invalid settings and returns the line that refuses them."""
 
     def _refuse(**variables):
         with pytest.raises(ImproperlyConfigured) as caught:
@@ -157,7 +157,7 @@ def test_a_weak_key_in_production_is_refused_with_advice(refuse, load, weak):
     assert line.startswith("SECRET_KEY is too weak")
     assert "secrets.token_urlsafe" in line
     assert weak not in line
-    assert load(SECRET_KEY=weak)["SECRET_KEY"] == weak  # development takes it
+    assert load(SECRET_KEY=weak)["SECRET_KEY"] == weak  # Development accepts it.
 
 
 def test_the_key_of_development_is_refused_in_production(load, refuse):
@@ -249,7 +249,7 @@ BAD_DATABASE_URLS = [
     "http://localhost/bookit",
     "localhost:5432/bookit",
     "://",
-    # A slash or a question mark in the password, so that what comes before it reads as a host.
+    # A slash or a question mark in the password makes the part before it look like a host.
     "postgresql://user:12/hunter2@localhost/bookit",
     "postgresql://user:12?hunter2@localhost/bookit",
     "postgresql://user:hunter2%@localhost/bookit",
@@ -304,7 +304,7 @@ def test_a_code_that_is_not_a_currency_in_use_is_refused(refuse, code):
     ],
 )
 def test_valid_database_urls_are_understood(load, url, part, value):
-    """Django and the workers' own connections understand the same by it."""
+    """Django and the workers' own connections understand them in the same way."""
     settings = load(DATABASE_URL=url, DATABASE_DIRECT_URL=url)
     assert settings["DATABASES"]["default"][part] == value
     direct = conninfo_to_dict(settings["DATABASE_DIRECT_URL"])
@@ -406,7 +406,7 @@ def test_cors_is_installed_if_it_has_origins(load):
     cors = "corsheaders.middleware.CorsMiddleware"
     assert cors not in load()["MIDDLEWARE"]
     settings = load(CORS_ALLOWED_ORIGINS="https://app.example.com")
-    assert settings["MIDDLEWARE"].index(cors) == 1  # in front of whatever answers, behind the log
+    assert settings["MIDDLEWARE"].index(cors) == 1  # After the log, before anything that answers.
     assert "corsheaders" in settings["INSTALLED_APPS"]
 
 
@@ -606,12 +606,12 @@ def test_an_unreadable_file_is_reported_in_one_line(tmp_path):
     assert environment.read_file(tmp_path / "missing") == {}
 
 
-# --- variables that are none ------------------------------------------------------------------
+# --- unknown variables ------------------------------------------------------------------------
 
 
 @pytest.fixture
 def project(tmp_path):
-    """A copy of the code, with no `.env` yet."""
+    """A copy of the code without a `.env`."""
     shutil.copy(BASE_DIR / "manage.py", tmp_path)
     for package in ("bookit", "accounts", "catalog", "bookings", "reviews"):
         ignored = shutil.ignore_patterns("tests", "__pycache__")
@@ -620,7 +620,7 @@ def project(tmp_path):
 
 
 def manage(project, *arguments, **variables):
-    """Run a command with nothing in its environment but what every shell has."""
+    """Run a command whose environment has only `variables` and those that every shell sets."""
     return subprocess.run(
         [sys.executable, "manage.py", *arguments],
         cwd=project,
@@ -693,7 +693,7 @@ def test_a_program_that_cannot_start_says_why_in_one_line(command):
     assert "SECRET_KEY must be set in production" in program.stderr
 
 
-# --- explained --------------------------------------------------------------------------------
+# --- .env.example -----------------------------------------------------------------------------
 
 
 def test_every_variable_is_in_the_example_and_no_other(load):
@@ -713,7 +713,7 @@ def test_every_variable_of_the_example_has_a_comment():
 
 
 def test_the_example_is_valid(load, monkeypatch, tmp_path):
-    """Uncommented, every line of it is a value that the settings take."""
+    """If every line is uncommented, the settings accept all values."""
     example = (BASE_DIR / ".env.example").read_text()
     (tmp_path / ".env").write_text(re.sub(r"^#(?=[A-Z_]+=)", "", example, flags=re.MULTILINE))
     variables = environment.read_file(tmp_path / ".env")
@@ -726,7 +726,7 @@ def test_the_example_is_valid(load, monkeypatch, tmp_path):
         "user": "600/minute",
     }
     assert settings["NUM_PROXIES"] == 0
-    # What stands there is the default, where there is one.
+    # The values in the example are the defaults, where there are defaults.
     for name in ("RATE_LIMITS", "NUM_PROXIES", "SIMPLE_JWT", "STATEMENT_TIMEOUT_MS", "WEB_THREADS"):
         for limit in ("AUTH", "PASSWORD", "ANON", "USER"):
             monkeypatch.delenv(f"RATE_LIMIT_{limit}", raising=False)

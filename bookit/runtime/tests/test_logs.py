@@ -1,4 +1,4 @@
-"""What the process writes down: all that is needed to find out, and nothing that is secret."""
+"""The log has everything that is needed to find the cause of a problem, but no secrets."""
 
 import io
 import json
@@ -28,7 +28,7 @@ ANY_ID = "01980000-0000-7000-8000-000000000000"
 
 @pytest.fixture
 def text(monkeypatch):
-    """What goes to the console, as it stands there."""
+    """The text that is written to the console."""
     [console] = [
         handler
         for handler in logging.getLogger().handlers
@@ -142,7 +142,7 @@ def test_the_line_names_the_client_reported_by_a_trusted_proxy(
 def test_the_line_has_the_duration_of_the_request(api, written, monkeypatch):
     monkeypatch.setattr(
         catalog, "create_calendar", lambda **kwargs: time.sleep(0.05) or bug()
-    )  # the one thing here whose duration is the subject
+    )  # The test is about this duration.
     client = api.as_(AdminFactory())
     client.raise_request_exception = False
     client.post("/calendars", {"name": "Chair"})
@@ -230,7 +230,7 @@ def test_concurrent_requests_log_their_own_ids(written, transactional_db):
         assert line["path"] == f"/services/{line['request_id']}"
 
 
-# --- what must not be there -------------------------------------------------------------------
+# --- secrets ----------------------------------------------------------------------------------
 
 ADDRESSES = [
     "ada@example.com",
@@ -251,7 +251,7 @@ ADDRESSES = [
 
 
 def parts(address):
-    """Return what of an address must not be seen."""
+    """Return the parts of an address that must not be seen."""
     local, _, domain = address.replace("%40", "@").rpartition("@")
     return [local.strip('"'), domain]
 
@@ -355,7 +355,7 @@ def test_a_complete_use_of_the_api_logs_no_secret(api, browser, text):
 
 
 def violate(user, **fields):
-    """Run into a constraint, whose error quotes the row."""
+    """Violate a constraint. The error of the database quotes the row."""
     with transaction.atomic():
         User.objects.filter(pk=user.pk).update(**fields)
 
@@ -380,7 +380,7 @@ def test_database_errors_that_quote_values_log_no_secret(api, text, monkeypatch,
 
 
 def test_redacting_takes_linear_time():
-    """The square of the length, at a hundred thousand characters, would be minutes."""
+    """With 100,000 characters, quadratic time would be minutes."""
     for hostile in (
         "x",
         "%40",
@@ -426,7 +426,7 @@ def test_a_message_that_is_not_text_sets_no_members_of_the_line(written, message
 
 
 def test_a_message_with_control_characters_stays_one_line():
-    # Not by way of a logger: pytest keeps what is logged, and cannot hand on a lone surrogate.
+    # Use no logger, because pytest captures its records and cannot pass on a lone surrogate.
     record = logging.makeLogRecord(
         {"msg": "a\r\nb\x00\x1b\u2028c\ud800", "levelname": "INFO", "request_id": None}
     )
@@ -457,7 +457,7 @@ def test_health_checks_are_logged_only_if_they_fail(browser, written, monkeypatc
 
 
 def test_refused_hosts_are_logged_once_with_the_setting(written):
-    browser = Client(raise_request_exception=False)  # a server that has not refused one yet
+    browser = Client(raise_request_exception=False)  # A new client has no earlier refusal.
     for host in ("a.example", "b.example", "c.example"):
         assert browser.get("/services", headers={"host": host}).status_code == 400
     warning, *requests = written()
@@ -470,7 +470,7 @@ def test_refused_hosts_are_logged_once_with_the_setting(written):
 
 @pytest.fixture
 def run_job(written):
-    """Return a function that lets a worker do a job, and returns its lines about it."""
+    """Return a function that lets a worker do a job and returns the log lines about the job."""
     with connection.cursor() as cursor:
         cursor.execute("DELETE FROM procrastinate_jobs")
 
@@ -479,7 +479,7 @@ def run_job(written):
         with app.replace_connector(app.connector.get_worker_connector()):
             app.run_worker(wait=False, install_signal_handlers=False)
         lines = [line["message"] for line in written()]
-        # It ends as soon as there are no more jobs, and may say that it waits for this one.
+        # The worker ends when there are no more jobs, and may log that it waits for this one.
         return [line for line in lines if f"{name}[" in line and not line.startswith("Waiting")]
 
     return run
@@ -487,7 +487,7 @@ def run_job(written):
 
 @pytest.mark.django_db(transaction=True)
 def test_periodic_jobs_are_logged_only_if_they_fail(run_job):
-    """Five of them are done each minute, whether or not there is anything to do."""
+    """Five of them run each minute, even if there is nothing to do."""
     assert run_job("bookit.retry_stalled_jobs", timestamp=0) == []
     [failed] = run_job("bookit.prune_jobs", timestamp=0, what="it does not take")
     assert "ended with status: Error" in failed
@@ -536,7 +536,7 @@ def test_a_line_on_a_terminal_names_its_request_if_it_has_one():
 def test_a_worker_logs_the_names_of_jobs_without_their_arguments(text):
     with connection.cursor() as cursor:
         cursor.execute("DELETE FROM procrastinate_jobs")
-    # It fails, which is told as well.
+    # The job fails because of an unknown argument, and its failure is logged.
     app.configure_task("bookit.prune_jobs").defer(timestamp=0, who="Ana (Lisbon), a\nbroken knee")
     with app.replace_connector(app.connector.get_worker_connector()):
         app.run_worker(wait=False, install_signal_handlers=False)

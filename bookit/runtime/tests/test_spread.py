@@ -1,4 +1,4 @@
-"""Workers have about as many connections each, and none waits for one that is stuck."""
+"""Workers get about the same number of connections, and do not wait for one that is stuck."""
 
 import os
 from typing import Any

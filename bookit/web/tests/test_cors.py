@@ -1,4 +1,4 @@
-"""Browser clients on other hosts."""
+"""Browser clients from other origins."""
 
 import pytest
 

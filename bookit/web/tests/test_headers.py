@@ -1,4 +1,4 @@
-"""What browsers and caches are told about an answer."""
+"""Response headers for browsers and caches."""
 
 import pytest
 from django.test import Client

@@ -1,4 +1,4 @@
-"""Pages for people and for machines that run the service."""
+"""The documentation, and the health checks of operators' machines."""
 
 import json
 import re
@@ -71,7 +71,7 @@ def test_every_response_has_security_headers(client, path):
 
 
 def test_health_is_ok_while_the_process_is_alive(client):
-    """Without a look at the database, which this test has none of."""
+    """It does not use the database; this test has none."""
     answer = client.get("/health")
     assert answer.status_code == 200
     assert answer["Content-Type"] == "application/json"
@@ -81,7 +81,7 @@ def test_health_is_ok_while_the_process_is_alive(client):
 @pytest.mark.django_db
 @pytest.mark.parametrize("path", ["/health", "/health/ready"])
 def test_health_checks_may_use_any_host_name(client, path):
-    """They come by the container's own address."""
+    """An orchestrator uses the container's own address."""
     assert client.get(path, headers={"host": "10.1.2.3:8000"}).status_code == 200
 
 
@@ -100,7 +100,7 @@ def test_ready_answers_503_while_a_migration_is_pending(client, monkeypatch, app
     last.delete()
     content = problem(client.get("/health/ready"), 503, "service_unavailable")
     assert "manage.py migrate" in content["detail"]
-    # And ready as soon as it has been applied, without a restart.
+    # The process is ready as soon as the migration is applied, without a restart.
     MigrationRecorder.Migration.objects.create(app=last.app, name=last.name)
     assert client.get("/health/ready").status_code == 200
 
@@ -128,7 +128,7 @@ def test_ready_answers_503_without_postgresql_at_the_first_check(client, no_data
 
 @pytest.mark.django_db
 def test_ready_answers_503_without_tables(client, monkeypatch):
-    """As when the service starts before it was ever migrated."""
+    """This is the state before the first migration."""
     monkeypatch.setattr(pages, "_migrated", False)
     with connection.cursor() as cursor:
         cursor.execute("ALTER TABLE django_migrations RENAME TO elsewhere")
