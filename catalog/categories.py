@@ -1,6 +1,6 @@
 """The categories of services, found without reading all services."""
 
-from psycopg.rows import namedtuple_row
+from psycopg.rows import scalar_row
 
 from bookit.database.rows import fetch
 
@@ -27,5 +27,4 @@ SELECT category FROM found WHERE category IS NOT NULL LIMIT %(most)s
 
 def categories() -> list[str]:
     """Return the first `MOST_CATEGORIES` categories that services have, in alphabetical order."""
-    rows = fetch(CATEGORIES, {"most": MOST_CATEGORIES}, namedtuple_row)
-    return [row.category for row in rows]
+    return fetch(CATEGORIES, {"most": MOST_CATEGORIES}, scalar_row)

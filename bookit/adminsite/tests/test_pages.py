@@ -134,8 +134,8 @@ def test_a_deleted_booking_leaves_its_history(site):
     site.post(page(Booking, "delete", booking.pk), {"post": "yes"})
 
     assert not Booking.objects.filter(pk=booking.pk).exists()
-    told = BookingEvent.objects.filter(booking_id=booking.pk).values_list("type", flat=True)
-    assert list(told) == ["booking.cancelled", "booking.deleted"]
+    events = BookingEvent.objects.filter(booking_id=booking.pk).values_list("type", flat=True)
+    assert list(events) == ["booking.cancelled", "booking.deleted"]
 
 
 def test_selected_bookings_leave_their_history_when_they_are_deleted(site):
