@@ -73,6 +73,18 @@ _START_TIMEOUT = 120.0
 _RETRY_TIMEOUT = 15.0
 _STOP_TIMEOUT = 60.0
 
+# Tells whether a role exists.
+#
+# Parameters: name text.
+# Columns: is_found boolean.
+_IS_ROLE = "SELECT EXISTS (SELECT FROM pg_roles WHERE rolname = %(name)s) AS is_found"
+
+# Tells whether a database exists.
+#
+# Parameters: name text.
+# Columns: is_found boolean.
+_IS_DATABASE = "SELECT EXISTS (SELECT FROM pg_database WHERE datname = %(name)s) AS is_found"
+
 
 class EmbeddedPostgresError(Exception):
     """The embedded server cannot be used. The message says why in one line; `steps` may follow."""
@@ -234,8 +246,8 @@ class _Cluster:
         """Create the role and the database of the applications if they are missing."""
         name = sql.Identifier(DATABASE)
         with self._connect(port) as connection:
-            found = connection.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", [DATABASE])
-            if found.fetchone() is None:
+            [(is_found,)] = connection.execute(_IS_ROLE, {"name": DATABASE}).fetchall()
+            if not is_found:
                 connection.execute(
                     sql.SQL("CREATE ROLE {} LOGIN CREATEDB PASSWORD {}").format(
                         name, sql.Literal(self.password())
@@ -252,8 +264,8 @@ class _Cluster:
                         name, sql.Identifier(setting), sql.Literal(value)
                     )
                 )
-            found = connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", [DATABASE])
-            if found.fetchone() is None:
+            [(is_found,)] = connection.execute(_IS_DATABASE, {"name": DATABASE}).fetchall()
+            if not is_found:
                 connection.execute(sql.SQL("CREATE DATABASE {} OWNER {}").format(name, name))
 
     def stop(self) -> None:
@@ -318,13 +330,11 @@ class _Cluster:
         """
         try:
             with self._connect(port) as connection:
-                answer = connection.execute("SHOW data_directory").fetchone()
+                [(directory,)] = connection.execute("SHOW data_directory").fetchall()
         except psycopg.OperationalError:
             return False
-        if answer is None:
-            return False
         with suppress(FileNotFoundError):
-            if os.path.samefile(answer[0], self.data):
+            if os.path.samefile(directory, self.data):
                 return True
         # The directory may have been renamed while the server was running. The server of a copied
         # directory has the same password, but is another process.
