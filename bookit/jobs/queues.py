@@ -168,7 +168,7 @@ async def run_workers(app: App, *, queues: Sequence[str] | None = None, **option
         options: see `App.run_worker_async`. They do not change the limit for webhooks.
 
     Raises:
-        UnknownQueue: no task uses one of these queues.
+        UnknownQueue: one of `queues` is not the queue of any task.
     """
     app.perform_import_paths()
     known = {task.queue for task in app.tasks.values()}
