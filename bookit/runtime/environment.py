@@ -326,7 +326,7 @@ def postgres_url(name: str, url: str) -> str:
     return canonical
 
 
-# The default port, and the Django setting that turns on encryption.
+# Default port, and the setting of Django that says how the connection is encrypted.
 _SMTP = {"smtp": (25, ""), "smtp+tls": (587, "EMAIL_USE_TLS"), "smtp+ssl": (465, "EMAIL_USE_SSL")}
 
 EMAIL_CHOICES = (
@@ -336,7 +336,7 @@ EMAIL_CHOICES = (
 
 
 def email(name: str, url: str, *, folder: Path) -> dict[str, Any]:
-    """Return Django's settings for the mail server at `url`; `filemail://` alone means `folder`."""
+    """Return Django's settings of the mail server at `url`; `filemail://` alone means `folder`."""
     parts = _split(url)
     if url.startswith("consolemail:"):
         raise ImproperlyConfigured(
