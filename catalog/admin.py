@@ -12,11 +12,12 @@ from django.http import HttpRequest
 from django.utils import timezone
 
 from bookit import money
-from bookit.adminsite.filters import IndexedValues
+from bookit.adminsite.filters import one_of
 from bookit.adminsite.pages import StampedAdmin
 from bookit.errors import Invalid
 from bookit.times import format_wall_clock, parse_wall_clock, zone
 from catalog import services
+from catalog.categories import categories
 from catalog.models import Calendar, OpeningHours, Service, TimeOff
 
 WEEKDAYS = list(enumerate(day_name))
@@ -237,7 +238,7 @@ class ServiceAdmin(StampedAdmin):
         "rating_average",
         "rating_count",
     ]
-    list_filter = ["is_active", "mode", ("category", IndexedValues), "requires_confirmation"]
+    list_filter = ["is_active", "mode", ("category", one_of(categories)), "requires_confirmation"]
     list_select_related = ["calendar"]
     search_fields = ["title", "description", "calendar__name", "id"]
     autocomplete_fields = ["calendar"]

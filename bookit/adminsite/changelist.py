@@ -27,10 +27,10 @@ class SenselessList(Exception):
 
 
 class StrictChangeList(ChangeList):
-    """A list that raises `SenselessList` for every address that makes no sense.
+    """A list that raises `SenselessList` for every senseless address.
 
     Django redirects some of these addresses to `?e=1`, which explains nothing. For others, it
-    blames the database. For the rest, it raises exceptions, some of them while it renders the page.
+    blames the database. For the rest, it raises exceptions, some of them while rendering the page.
     """
 
     def __init__(self, request: HttpRequest, *args: Any, **kwargs: Any) -> None:

@@ -45,7 +45,7 @@ class StrictAutocomplete(AutocompleteSelect):
 
 
 class StrictAdmin(admin.ModelAdmin):
-    """Pages that trust no address and no form, and say what they refuse.
+    """Pages that trust neither addresses nor forms, and say what they refuse.
 
     Their lists can be filtered only by the filters that they show. Django lets an address filter by
     any field of the model, even by hidden ones. The number of rows that `?secret__startswith=a`
@@ -91,7 +91,7 @@ class StrictAdmin(admin.ModelAdmin):
     def changelist_view(
         self, request: HttpRequest, extra_context: dict[str, Any] | None = None
     ) -> HttpResponse:
-        """Show the list or run the chosen action; a message says what is refused."""
+        """Show the list or run the chosen action; a message explains a refusal."""
         try:
             return super().changelist_view(request, extra_context)
         except SenselessList:
@@ -146,7 +146,7 @@ class StrictAdmin(admin.ModelAdmin):
             return super().changeform_view(request, object_id, form_url, extra_context)
         except REFUSALS as error:
             request.refusal = error  # type: ignore[attr-defined]
-        # Start again: nothing of the first attempt is stored. This time, the form is not valid (see
+        # Try again. The first attempt stored nothing, and this time the form is invalid (see
         # `get_form`).
         return super().changeform_view(request, object_id, form_url, extra_context)
 
@@ -319,7 +319,7 @@ class ServedAdmin(StrictAdmin):
 
 
 class HistoryInline(admin.TabularInline):
-    """Rows that say what happened to the row on whose page they are shown."""
+    """Rows of history, shown on the page of the row to which they belong."""
 
     extra = 0
     can_delete = False

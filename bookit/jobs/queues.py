@@ -1,4 +1,4 @@
-"""Jobs: how workers reach the queue, whose tables are in the same PostgreSQL, and its upkeep."""
+"""How workers reach the queue, whose tables are in the same PostgreSQL, and its maintenance."""
 
 import asyncio
 from collections.abc import Sequence
@@ -26,14 +26,20 @@ from psycopg.conninfo import conninfo_to_dict
 from bookit.database.batches import BATCH
 from bookit.database.postgresql.connections import AsyncConnection
 
-# A worker says every 10 seconds that it lives; one that is silent for so many is dead.
+# A worker that reports nothing for this many seconds is dead. Live ones report every 10 seconds.
 SILENCE = 30
-# A job that so many workers died of, or failed at, is what they died of.
+# If this many attempts ended in an error or in the death of their worker, the job is the cause.
 MOST_ATTEMPTS = 10
-# How long jobs that came to nothing are kept, to be looked at.
+# How long jobs that did not succeed are kept, so that people can look at them.
 KEPT = timedelta(days=30)
 
+# Deletes a batch of the jobs that ended before a moment, in the order of their ids.
+#
 # procrastinate's own statement deletes all of them at once, within one time limit.
+#
+# Parameters: after bigint (the last id of the batch before), before timestamptz, batch int.
+# Columns: id bigint of each deleted job.
+# Invariant: SKIP LOCKED leaves out rows that another transaction has locked, so no delete waits.
 _PRUNE = """
 DELETE FROM procrastinate_jobs WHERE id = ANY(ARRAY(
     SELECT id FROM procrastinate_jobs AS job
@@ -47,27 +53,27 @@ DELETE FROM procrastinate_jobs WHERE id = ANY(ARRAY(
 RETURNING id
 """
 
-# Queues of their own: their jobs wait for servers of other people.
+# These jobs have queues of their own, because they wait for other people's servers.
 MAILS, WEBHOOKS = "mails", "webhooks"
-# Retries after 4, 16 and 64 seconds, and so on: for a day in all.
+# Retries after 4, 16 and 64 seconds, and so on, for a day in total.
 PATIENT = RetryStrategy(max_attempts=8, exponential_wait=4)
-# Each of their jobs only waits, so there can be many; and one that begins late is noticed.
+# A webhook job only waits, so many can run at a time. Clients notice one that begins late.
 WEBHOOKS_AT_A_TIME = 200
 WEBHOOK_OPTIONS: dict[str, Any] = {
     "concurrency": WEBHOOKS_AT_A_TIME,
     "fetch_job_polling_interval": 0.5,
 }
 
-# A worker need not wait for the disk before it begins a job: if PostgreSQL crashes, the job is done
+# A worker need not wait for the disk before it begins a job. If PostgreSQL crashes, the job is done
 # again, as it is when a worker dies.
 WHAT_MAY_BE_LOST = "-c synchronous_commit=off"
-# But what became of a job must be on disk. If a crash took it back, the job would look as if its
-# worker were still doing it for as long as that worker lives, and others with its lock would wait.
+# The outcome of a job, however, must be on disk. If a crash undid it, the job would seem to run for
+# as long as its worker lives, and other jobs with its lock would wait.
 _DURABLY = """
 WITH durable AS MATERIALIZED (SELECT set_config('synchronous_commit', 'on', true))
 {} FROM durable
 """
-# procrastinate's statements that write what became of a job, and what is run in their place.
+# procrastinate's statements that write the outcome of a job, each with its replacement.
 _OUTCOMES: dict[str, Any] = {
     query: _DURABLY.format(query.rstrip().removesuffix(";"))
     for query in (queries["finish_job"], queries["retry_job"])
@@ -75,24 +81,24 @@ _OUTCOMES: dict[str, Any] = {
 
 
 class UnknownQueue(Exception):
-    """A worker is to look for jobs where there are none."""
+    """A worker was told to serve a queue that does not exist."""
 
 
 class WorkerConnection(AsyncConnection):
-    """A connection that is given up when other workers think that this one is dead.
+    """A connection that gives up at the moment when other workers take this worker for dead.
 
-    The worker then ends, and whoever started it starts it again. A shorter freeze of PostgreSQL it
-    waits out: to end would repeat the jobs that it has begun.
+    The worker then ends, and the program that started it starts it again. During a shorter freeze
+    of PostgreSQL, the worker waits, because ending would repeat the jobs that it has begun.
     """
 
     patience = SILENCE
 
 
 class Connector(DjangoConnector):
-    """Enqueues on Django's connection, in its transaction; a worker has connections of its own."""
+    """Enqueues in the transaction of Django's connection; workers have their own connections."""
 
     def get_worker_connector(self) -> BaseAsyncConnector:
-        """Return the connections of a worker: direct ones, where there is a pooler in between."""
+        """Return the connections of a worker, which bypass a pooler."""
         parameters = connector_params(self.alias)
         if settings.DATABASE_DIRECT_URL:
             parameters = {"connect_timeout": 2, **conninfo_to_dict(settings.DATABASE_DIRECT_URL)}
@@ -102,14 +108,14 @@ class Connector(DjangoConnector):
 
 
 class WorkerConnector(PsycopgConnector):
-    """Fetches jobs on connections of its own; what a job enqueues is part of its transaction."""
+    """Fetches jobs on connections of its own; what a job enqueues belongs to its transaction."""
 
     def __init__(self, django: Connector, **options: Any) -> None:
         super().__init__(**options)
         self._django = django
 
     async def execute_query_async(self, query: LiteralString, **arguments: Any) -> None:
-        """Run a statement, and let it count as a sign of life; one of them is the heartbeat."""
+        """Run a statement, and count it as a sign of life; the heartbeat is such a statement."""
         if query in _OUTCOMES:
             await self._until_written(_OUTCOMES[query], arguments)
         else:
@@ -119,16 +125,16 @@ class WorkerConnector(PsycopgConnector):
     async def execute_query_one_async(
         self, query: LiteralString, **arguments: Any
     ) -> dict[str, Any]:
-        """Run a query, and let it count as a sign of life; workers ask for jobs with it."""
+        """Run a query, and count it as a sign of life; workers ask for jobs with it."""
         row = await super().execute_query_one_async(query, **arguments)
         _show_life()
         return row
 
     async def _until_written(self, query: LiteralString, arguments: dict[str, Any]) -> None:
-        """Write what became of a job, however long PostgreSQL is away.
+        """Write the outcome of a job, however long PostgreSQL is down.
 
-        procrastinate drops an error of this statement, and the job would be `doing` for as long as
-        its worker lives.
+        procrastinate ignores an error of this statement. The job would then stay `doing` for as
+        long as its worker lives.
         """
         was_tried = False
         while True:
@@ -155,14 +161,14 @@ def _show_life() -> None:
 async def run_workers(app: App, *, queues: Sequence[str] | None = None, **options: Any) -> None:
     """Do the jobs of all queues, or of some of them, until a signal comes.
 
-    Jobs that wait for somebody else's server have places of their own: neither do mails and
-    webhooks wait for each other, nor does anything else wait for them.
+    Mails and webhooks each have their own limit on concurrent jobs, because they wait for other
+    people's servers. They do not wait for each other, and no other job waits for them.
 
     Args:
-        options: see `App.run_worker_async`; how many webhooks are served at a time stays the same.
+        options: see `App.run_worker_async`. They do not change the limit for webhooks.
 
     Raises:
-        UnknownQueue: no task has such a queue.
+        UnknownQueue: one of `queues` is not the queue of any task.
     """
     app.perform_import_paths()
     known = {task.queue for task in app.tasks.values()}
@@ -176,7 +182,7 @@ async def run_workers(app: App, *, queues: Sequence[str] | None = None, **option
         for name, group in groups.items()
         if group & {*(queues or known)}
     }
-    # Python's own number of threads depends on the number of cores, not on that of jobs.
+    # Python's default number of threads depends on the number of cores, not on that of jobs.
     asyncio.get_running_loop().set_default_executor(
         ThreadPoolExecutor(
             len(chosen) * options.get("concurrency", settings.WORKER_CONCURRENCY) + 1
@@ -199,7 +205,7 @@ async def run_workers(app: App, *, queues: Sequence[str] | None = None, **option
             if not worker.cancelling():  # Told twice, it would not end its jobs first.
                 worker.cancel()
 
-    # One that ends by itself has failed, unless it was to end when nothing is left to do.
+    # A worker that ends by itself has failed, unless it was told to end when no jobs are left.
     until = asyncio.FIRST_COMPLETED if options.get("wait", True) else asyncio.FIRST_EXCEPTION
     with on_stop(stop):
         await asyncio.wait(workers, return_when=until)
@@ -217,7 +223,7 @@ def prepare(app: App) -> None:
 
 
 async def retry_stalled_jobs(*, at: datetime) -> int:
-    """Let other workers do the jobs of workers that died; return how many.
+    """Give the jobs of workers that died to other workers, and return how many there were.
 
     A job that was tried `MOST_ATTEMPTS` times fails instead.
     """
@@ -231,15 +237,15 @@ async def retry_stalled_jobs(*, at: datetime) -> int:
                 await app.job_manager.retry_job(job, retry_at=at)
                 given += 1
             except UniqueViolation:
-                # One that does the same waits already.
+                # Another job that does the same is already waiting.
                 await app.job_manager.finish_job(job, status=Status.ABORTED, delete_job=True)
     return given
 
 
 def prune_jobs(*, at: datetime) -> int:
-    """Delete the jobs that ended more than `KEPT` ago; return how many there were.
+    """Delete the jobs that ended more than `KEPT` ago, and return how many there were.
 
-    Those that succeeded are usually gone already.
+    Jobs that succeeded are usually deleted already.
     """
     deleted, after = 0, 0
     while True:

@@ -1,8 +1,8 @@
-"""What the worker replaces in gunicorn, and relies on, is as it was when the worker was written.
+"""The parts of gunicorn that the worker replaces or relies on have not changed.
 
-When one of these tests fails after an upgrade: read what has changed in gunicorn, change
-`bookit/runtime` with it, and then write the new value here. Until then requirements.txt keeps
-gunicorn where it is.
+If one of these tests fails after an upgrade, read what has changed in gunicorn, adapt
+`bookit/runtime`, and then write the new value here. Until then, requirements.txt must keep the
+old version of gunicorn.
 """
 
 import hashlib
@@ -23,12 +23,12 @@ from bookit.runtime.worker import Client, Worker
 
 
 def digest(*pieces: Any) -> str:
-    """Return what a change of the source of `pieces` changes."""
+    """Return a hash of the source of `pieces`."""
     return hashlib.sha256("".join(map(inspect.getsource, pieces)).encode()).hexdigest()[:16]
 
 
 W = gthread.ThreadWorker
-# What writes to the socket of a client.
+# The parts of gunicorn that write to the socket of a client.
 WRITERS = (wsgi.create, wsgi.Response, util.write, util.write_chunk, util.close_graceful)
 REPLACED = {
     "the connection": ((gthread.TConn,), "e3a2878ba952710a"),
@@ -58,12 +58,12 @@ RELIED_ON = {
 
 
 @pytest.mark.parametrize("part", [*REPLACED, *RELIED_ON])
-def test_the_part_of_gunicorn_is_as_it_was(part: str) -> None:
+def test_a_part_of_gunicorn_has_not_changed(part: str) -> None:
     pieces, expected = {**REPLACED, **RELIED_ON}[part]
     assert digest(*pieces) == expected, f"gunicorn {gunicorn.__version__} has changed {part}"
 
 
-def test_every_method_that_the_worker_has_replaces_one_or_is_its_own() -> None:
+def test_every_replaced_method_is_watched() -> None:
     named = {piece.__name__ for pieces, _ in {**REPLACED, **RELIED_ON}.values() for piece in pieces}
     for name, value in vars(Worker).items():
         if inspect.isfunction(value) and hasattr(W, name):
@@ -73,13 +73,13 @@ def test_every_method_that_the_worker_has_replaces_one_or_is_its_own() -> None:
             assert replaced == ours or "args" in ours, name
 
 
-def test_a_client_has_what_gunicorn_uses_of_a_connection() -> None:
+def test_a_client_has_the_attributes_that_gunicorn_uses() -> None:
     source = inspect.getsource(W.handle) + inspect.getsource(W.handle_request)
     used = set(re.findall(r"\bconn\.(\w+)", source + inspect.getsource(W._keepalive_after)))
     near, far = socket.socketpair()
     with near, far:
         client = Client(Config(), near, ("127.0.0.1", 1), ("127.0.0.1", 80))
-        # It is not asked to wait for data, since `initialized` is true.
+        # gunicorn does not call `wait_for_data`, because `initialized` is true.
         assert {name for name in used if not hasattr(client, name)} == {"wait_for_data"}
         sock = set(re.findall(r"\bsock\.(\w+)", "".join(map(inspect.getsource, WRITERS))))
         assert {name for name in sock if not hasattr(client.sock, name)} <= {"send", "gettimeout"}
