@@ -414,22 +414,20 @@ class TestNames:
             ("slot_service_on_calendar", "service_inactive"),
         ],
     )
-    def test_those_that_a_race_is_lost_to_are_conflicts(self, constraint, code):
+    def test_constraints_that_concurrent_changes_can_violate_are_conflicts(self, constraint, code):
         error = CONSTRAINT_ERRORS[constraint]
         assert (error.code, status_of(error)) == (code, 409)
 
-    def test_a_taken_seat_that_only_the_database_notices_is_a_conflict_and_names_nobody(
-        self, api, service
-    ):
-        # A row that appears between the look for a free seat and the write, as in a lost race.
+    def test_a_conflict_from_the_database_shows_nothing_of_the_other_booking(self, api, service):
+        # A row appears between the search for a free seat and the write, as in a lost race.
         taken = BookingFactory(service=service)
         run(
-            "CREATE FUNCTION back_into_seat() RETURNS trigger LANGUAGE plpgsql AS"
+            "CREATE FUNCTION force_seat_one() RETURNS trigger LANGUAGE plpgsql AS"
             " $$ BEGIN NEW.seat := 1; RETURN NEW; END $$"
         )
         run(
-            "CREATE TRIGGER back_into_seat BEFORE UPDATE OF status ON bookings_booking"
-            " FOR EACH ROW EXECUTE FUNCTION back_into_seat()"
+            "CREATE TRIGGER force_seat_one BEFORE UPDATE OF status ON bookings_booking"
+            " FOR EACH ROW EXECUTE FUNCTION force_seat_one()"
         )
         booking = BookingFactory(service=service, seat=2)
         response = api.as_(AdminFactory()).patch(f"/bookings/{booking.pk}", {"status": "confirmed"})
@@ -438,25 +436,25 @@ class TestNames:
         assert b"2999" not in response.content
 
     @pytest.mark.django_db(transaction=True)
-    def test_a_service_that_vanishes_while_it_is_booked_is_a_conflict(self, api, service):
-        # A trigger that deletes it at the last moment.
+    def test_a_service_deleted_while_it_is_booked_is_a_conflict(self, api, service):
+        # A trigger deletes the service at the last moment.
         run(
-            "CREATE FUNCTION vanish() RETURNS trigger LANGUAGE plpgsql AS"
+            "CREATE FUNCTION delete_service() RETURNS trigger LANGUAGE plpgsql AS"
             " $$ BEGIN DELETE FROM catalog_service; RETURN NEW; END $$"
         )
         run(
-            "CREATE TRIGGER vanish BEFORE INSERT ON bookings_booking"
-            " FOR EACH ROW EXECUTE FUNCTION vanish()"
+            "CREATE TRIGGER delete_service BEFORE INSERT ON bookings_booking"
+            " FOR EACH ROW EXECUTE FUNCTION delete_service()"
         )
         try:
             body = {"service_id": str(service.pk), "start_time": TUESDAY.isoformat()}
             problem(api.as_(UserFactory()).post("/bookings", body), 409, "service_inactive")
         finally:
-            run("DROP FUNCTION vanish CASCADE")
+            run("DROP FUNCTION delete_service CASCADE")
         assert not Booking.objects.exists()
         assert not BookingEvent.objects.exists()
 
-    def test_a_booked_service_that_would_change_its_calendar_is_in_use(self, api, service):
+    def test_changing_the_calendar_of_a_booked_service_is_a_conflict(self, api, service):
         BookingFactory(service=service)
         response = api.as_(AdminFactory()).patch(
             f"/services/{service.pk}", {"calendar_id": str(CalendarFactory().pk)}
@@ -464,8 +462,8 @@ class TestNames:
         problem(response, 409, "service_in_use")
 
 
-def test_changing_a_state_checks_no_seat_again(service):
-    """A change that keeps the seat is stored beside the old row, and no index hears of it."""
+def test_changing_a_status_does_not_touch_the_indexes_of_seats(service):
+    """PostgreSQL stores the new row beside the old one (a HOT update) and updates no index."""
     booking = BookingFactory(service=service)
     before = ask("SELECT ctid::text FROM bookings_booking WHERE id = %s", [booking.pk])
     update(booking.pk, status="confirmed")
@@ -475,7 +473,7 @@ def test_changing_a_state_checks_no_seat_again(service):
     assert ask("SELECT pg_stat_get_xact_tuples_hot_updated('bookings_booking'::regclass)") == 1
 
 
-def test_a_service_that_was_never_booked_changes_its_calendar():
+def test_a_service_without_bookings_can_change_calendars():
     service, calendar = ServiceFactory(), CalendarFactory()
     update_service(
         service_id=service.pk, actor=AdminFactory(), changes={"calendar_id": calendar.pk}
