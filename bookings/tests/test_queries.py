@@ -202,9 +202,9 @@ ANALYZE;
 @pytest.mark.parametrize("has_crowd", [False, True])
 @pytest.mark.parametrize("name", HOT)
 def test_frequent_statements_are_not_planned_again_each_time(api, people, name, has_crowd):
-    # PostgreSQL plans a prepared statement again on each execution while it estimates that a generic
-    # plan costs more. Planning takes longer than running such a statement. The estimate depends on
-    # the table statistics.
+    # PostgreSQL plans a prepared statement again on each execution as long as it estimates that a
+    # generic plan costs more. Planning takes longer than running such a statement. The estimate
+    # depends on the table statistics.
     grow(people, FEW)
     if has_crowd:
         connection.cursor().execute(CROWD)
