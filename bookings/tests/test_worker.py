@@ -228,7 +228,7 @@ async def retry_later(url, job):
 
 
 def test_a_finished_job_stays_finished_when_postgresql_crashes(serve, tmp_path):
-    """Its worker stays alive, so the job would never count as stalled and would never be retried."""
+    """Its worker stays alive, so the job would never count as stalled and be retried."""
     # Commits that do not wait for the disk reach it after ten seconds.
     with running(tmp_path / "postgres", settings={"wal_writer_delay": "10s"}) as url:
         migrate(url)
