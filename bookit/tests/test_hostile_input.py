@@ -167,7 +167,7 @@ BODIES = {
     "two bodies": (b"{}{}", 400),
     "no JSON": (b"name=Ada&price=5", 400),
     "single quotes": (b"{'name': 'Ada'}", 400),
-    "a comment": (b"{} // nothing", 400),
+    "a comment": (b"{} // a comment", 400),
     "a trailing comma": (b'{"name": "Ada",}', 400),
     "lists nested deep": (b"[" * NESTED, 400),
     "closed lists nested deep": (b"[" * NESTED + b"]" * NESTED, 400),
