@@ -18,7 +18,7 @@ pytestmark = pytest.mark.django_db
 
 HOUR = timedelta(hours=1)
 DAY = timedelta(days=1)
-# `TUESDAY` at 10:00 is inside these hours.
+# `TUESDAY` is at 10:00, within the morning hours.
 MORNINGS = [{"weekday": day, "opens": "09:00", "closes": "12:00"} for day in range(7)]
 AFTERNOONS = [{"weekday": day, "opens": "13:00", "closes": "18:00"} for day in range(7)]
 

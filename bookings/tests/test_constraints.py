@@ -360,7 +360,7 @@ class TestHistory:
 class TestNames:
     """Every constraint has a name, and each one that clients can violate maps to an error."""
 
-    def test_every_constraint_has_a_name_of_ours(self):
+    def test_every_constraint_has_an_explicit_name(self):
         with connection.cursor() as cursor:
             cursor.execute(
                 "SELECT conname FROM pg_constraint WHERE contype IN ('x', 'c')"

@@ -61,7 +61,7 @@ class Client(threading.Thread):
                 return
             begins = (start_time + timedelta(hours=hours)).isoformat()
             try:
-                status, said = self.ask(
+                status, content = self.ask(
                     "/bookings",
                     {"service_id": str(self.service.pk), "start_time": begins},
                     session["access_token"],
@@ -69,9 +69,9 @@ class Client(threading.Thread):
             except (OSError, HTTPException, ValueError):
                 self.broken += 1
                 continue
-            assert status in (201, 503), said
+            assert status in (201, 503), content
             if status == 201:
-                self.booked.append(said["id"])
+                self.booked.append(content["id"])
 
 
 def processes(serve, what):

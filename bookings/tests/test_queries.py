@@ -79,7 +79,8 @@ def test_a_list_takes_the_same_number_of_queries_for_few_and_many_rows(
     grow(people, MANY)
     many = queries(client, all_at_once)
     assert (len(few), len(many)) == (expected, expected), many
-    # The first page of many is counted, unless it has a cursor or the search has counted already.
+    # A list longer than its page takes one more query, the count, unless it has a cursor or the
+    # search has counted already.
     counted = 0 if "cursor=" in path or "q=yoga" in path else 1
     page = queries(client, path)
     assert len(page) == expected + counted, page

@@ -59,12 +59,12 @@ def move(booking, actor, *, to, at):
 
 
 class TestNotice:
-    def test_a_booking_must_leave_the_services_notice(self, service, user):
+    def test_a_booking_closer_than_the_notice_is_refused(self, service, user):
         with pytest.raises(terms.TooSoon, match="at least 120 minutes in advance"):
             book(service, user, at=TUESDAY - 2 * HOUR + SECOND)
         assert book(service, user, at=TUESDAY - 2 * HOUR) == TUESDAY
 
-    def test_nobody_can_move_a_booking_to_less_than_the_notice(self, service, booking, user):
+    def test_nobody_can_move_a_booking_closer_than_the_notice(self, service, booking, user):
         for actor in (user, service.calendar.provider, AdminFactory()):
             at = TUESDAY - 3 * DAY
             with pytest.raises(terms.TooSoon):
@@ -78,7 +78,7 @@ class TestNotice:
 
 
 class TestHorizon:
-    def test_a_booking_must_be_within_the_horizon(self, service, user):
+    def test_a_booking_beyond_the_horizon_is_refused(self, service, user):
         with pytest.raises(terms.TooFarAhead, match="at most 30 days in advance"):
             book(service, user, at=TUESDAY - 30 * DAY - SECOND)
         assert book(service, user, at=TUESDAY - 30 * DAY) == TUESDAY

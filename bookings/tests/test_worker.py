@@ -45,7 +45,7 @@ def status_of(booking):
 
 @pytest.mark.django_db(transaction=True)
 class TestOneWorker:
-    def test_the_jobs_of_an_event_run_at_once(self, worker):
+    def test_the_jobs_of_an_event_run_immediately(self, worker):
         running_worker = worker()
         until(lambda: running_worker.ask("SELECT id FROM procrastinate_workers"))
         booking = BookingFactory(status="confirmed", start_time=LONG_AGO)
@@ -110,7 +110,7 @@ class TestOneWorker:
         assert status_of(booking) == "completed"
         assert BookingEvent.objects.count() == 1
 
-    def test_a_job_that_kills_every_worker_fails_after_ten_attempts(self, no_jobs):
+    def test_a_job_that_kills_every_worker_fails_in_the_end(self, no_jobs):
         app.configure_task(COMPLETE).defer(timestamp=0)
         with psycopg.connect(database_url(), autocommit=True) as asking:
             asking.execute("UPDATE procrastinate_jobs SET status = 'doing', attempts = 10")

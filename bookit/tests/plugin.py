@@ -10,7 +10,7 @@ from pathlib import Path
 import hypothesis
 import pytest
 
-# As in production, but with enough threads and connections for tests with forty clients at once.
+# Enough threads and connections for forty clients at once, no rate limits, and otherwise defaults.
 ENVIRONMENT = {
     "WEB_THREADS": "60",
     "DATABASE_POOL_SIZE": "50",

@@ -40,7 +40,7 @@ def test_acknowledged_changes_exist_once_after_a_day_of_faults(tmp_path):
 
 @pytest.fixture
 def town(db):
-    """Store consistent data, remove triggers and constraints, and return the ids by name."""
+    """Store consistent data, disable triggers and constraints, and return the ids by name."""
     user, admin = UserFactory(), AdminFactory()
     at = timezone.now()
     webhook = WebhookFactory(created_at=at - timedelta(hours=1))

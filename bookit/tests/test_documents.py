@@ -457,7 +457,7 @@ def receiving(folder):
 
 
 def post(url, content, **headers):
-    """Send a message, and wait until the receiver listens."""
+    """Send a message as soon as the receiver listens."""
     deadline = time.monotonic() + 20
     while True:
         try:

@@ -496,7 +496,7 @@ def test_reads_ignore_bodies(world, nothing_written, path):
 
 
 def test_the_most_expensive_invalid_bodies_are_refused_quickly(world):
-    """Each body is as large as the limit allows."""
+    """Every body is within the size limit of one mebibyte."""
     for body in (
         {f"f{number}": 0 for number in range(60_000)},
         {"name": "x", "opening_hours": [{f"f{n}": 0 for n in range(1000)}] * 90},

@@ -60,7 +60,7 @@ def test_a_wall_clock_time_maps_to_its_instant(zone, day, minutes, instant):
 
 @pytest.mark.parametrize("odd", ODD_DAYS)
 def test_every_minute_agrees_with_a_clock_model(odd):
-    """A time maps to the first minute at which the model shows it or a later time; five days."""
+    """For five days, a time maps to the first minute at which the model shows it or a later one."""
     name, day = ODD_DAYS[odd]
     start, shown = faces(name, day, 6)
     for number in range(5 * 1440):

@@ -15,7 +15,7 @@ import httpx
 from bookit.tests.chaos.ledger import Closure, Ledger
 from bookit.tests.chaos.town import CLOSES, EVERY_DAY, OPENS, Booking, Person, Service, Town
 
-# An answer after more seconds is too late, even if processes were stopped or killed meanwhile.
+# Seconds after which an answer is too late, even if processes were stopped or killed meanwhile.
 LATEST = 15.0
 # Statuses that any request may get at any time: a rate limit or a fault.
 ALWAYS = {429, 503}

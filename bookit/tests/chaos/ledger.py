@@ -18,7 +18,7 @@ class Closure:
 
     calendar_id: str
     affected: frozenset[str]
-    # False if there are more than the response lists; then a missing one proves nothing.
+    # False if the response lists only some of them; then a missing booking proves nothing.
     is_complete: bool
     time_off_id: str = ""
     hours: tuple[tuple[int, int, int], ...] = ()
