@@ -799,7 +799,7 @@ class TestListScope:
         assert found(as_provider, "?scope=provider") == ids(theirs)
 
     @pytest.mark.parametrize("role", ["user", "provider", "admin"])
-    def test_scope_provider_is_empty_for_a_former_provider(
+    def test_scope_provider_is_empty_once_a_provider_becomes_a_user(
         self, as_provider, provider, service, role
     ):
         BookingFactory(service=service)

@@ -1,4 +1,4 @@
-"""Bookings complete, expire and are reminded of as time passes."""
+"""As time passes, bookings are completed, expire, and get reminders."""
 
 from datetime import timedelta
 from functools import partial
