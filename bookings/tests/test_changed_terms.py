@@ -159,7 +159,7 @@ def without_version_key():
         run("ALTER TABLE catalog_calendar ADD CONSTRAINT calendar_version UNIQUE (id, version)")
 
 
-def is_missed(closed, booked):
+def was_missed(closed, booked):
     """Return whether a booking was made and the change did not see it."""
     assert closed.error is None, closed.error
     if isinstance(booked.error, OutsideOpeningHours):
@@ -175,7 +175,7 @@ def count_missed(pairs):
         # Alternate which of the two starts first.
         turn = 1 if number % 2 else -1
         closed, booked = at_once(list(pair)[::turn])[::turn]
-        missed += is_missed(closed, booked)
+        missed += was_missed(closed, booked)
         assert max(closed.seconds, booked.seconds) < SLOWEST
     assert deadlocks() == deadlocks_before
     return missed
@@ -239,7 +239,7 @@ class TestTwoHundredRaces:
                     book(person, service, hour(number), hold=True),
                 ]
             )
-            assert not is_missed(closed, held)
+            assert not was_missed(closed, held)
             assert max(closed.seconds, held.seconds) < SLOWEST
         assert deadlocks() == deadlocks_before
 
@@ -422,12 +422,12 @@ class TestBookingFirst:
         """Close when the booking is about to insert; let it insert once the change waits."""
 
         def run_race(closing, booking):
-            def after_it():
+            def change_after_booking():
                 until_waiting(1)
                 return closing()
 
             with starting_line("bookings_booking") as set_off:
-                return set_off([after_it, booking])
+                return set_off([change_after_booking, booking])
 
         return run_race
 
@@ -525,14 +525,14 @@ def between_check_and_insert(*calls):
     """Run each call once, just before a statement that stores what was checked."""
     waiting = list(calls)
 
-    def slip_in(execute, sql, *rest):
+    def run_call_before(execute, sql, *rest):
         steps = ("INSERT INTO bookings_booking (", 'FROM "catalog_calendar" WHERE')
         if waiting and any(step in sql for step in steps):
             [outcome] = at_once([waiting.pop(0)])
             assert outcome.error is None
         return execute(sql, *rest)
 
-    with connection.execute_wrapper(slip_in):
+    with connection.execute_wrapper(run_call_before):
         yield
 
 

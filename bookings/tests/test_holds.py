@@ -246,9 +246,9 @@ class TestRaces:
     def test_control_without_the_lock_all_ten_holds_are_made(self, monkeypatch):
         monkeypatch.setattr(QuerySet, "select_for_update", lambda queryset, **options: queryset)
         user, service = UserFactory(), ServiceFactory()
-        with starting_line("bookings_booking") as all_at_the_line:
+        with starting_line("bookings_booking") as from_the_line:
             calls = [partial(book, service, user, hours=hours, hold=True) for hours in range(10)]
-            assert tally(all_at_the_line(calls))[None] == 10
+            assert tally(from_the_line(calls))[None] == 10
 
     def test_one_of_twenty_concurrent_bookings_gets_an_expired_seat(self):
         user, service, crowd = UserFactory(), ServiceFactory(), UserFactory.create_batch(20)

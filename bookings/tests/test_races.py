@@ -108,7 +108,7 @@ def crowd():
 
 
 @pytest.fixture
-def all_at_the_line():
+def from_the_line():
     with starting_line("bookings_booking") as set_off:
         yield set_off
 
@@ -125,11 +125,11 @@ def test_one_of_forty_concurrent_bookings_wins(crowd):
     assert Booking.objects.count() == BookingEvent.objects.count() == 60
 
 
-def test_one_of_forty_clients_that_all_saw_the_seat_free_wins(crowd, all_at_the_line):
+def test_one_of_forty_clients_that_all_saw_the_seat_free_wins(crowd, from_the_line):
     service = ServiceFactory()
     deadlocks_before = deadlocks()
     for number in range(20):
-        outcomes = all_at_the_line([book(user, service, hour(number)) for user in crowd])
+        outcomes = from_the_line([book(user, service, hour(number)) for user in crowd])
         assert tally(outcomes) == {None: 1, BookingConflict: 39}
         assert max(outcome.seconds for outcome in outcomes) < SLOWEST
     assert deadlocks() == deadlocks_before
@@ -164,11 +164,11 @@ def test_thirty_nine_of_forty_clients_get_a_conflict(api, crowd):
                 }
 
 
-def test_three_of_forty_concurrent_bookings_get_the_three_seats(crowd, all_at_the_line):
+def test_three_of_forty_concurrent_bookings_get_the_three_seats(crowd, from_the_line):
     service = ServiceFactory(capacity=3)
     deadlocks_before = deadlocks()
     for number in range(15):
-        outcomes = all_at_the_line([book(user, service, hour(number)) for user in crowd])
+        outcomes = from_the_line([book(user, service, hour(number)) for user in crowd])
         assert tally(outcomes) == {None: 3, BookingConflict: 37}
         assert max(outcome.seconds for outcome in outcomes) < SLOWEST
         assert {outcome.value.seat for outcome in outcomes if outcome.value} == {1, 2, 3}
@@ -176,7 +176,7 @@ def test_three_of_forty_concurrent_bookings_get_the_three_seats(crowd, all_at_th
     assert ask(DOUBLE_BOOKINGS) == 0
 
 
-def test_only_one_of_two_services_on_a_calendar_is_booked(crowd, all_at_the_line):
+def test_only_one_of_two_services_on_a_calendar_is_booked(crowd, from_the_line):
     calendar = CalendarFactory()
     yoga, boxing = ServiceFactory.create_batch(2, calendar=calendar, capacity=20)
     deadlocks_before = deadlocks()
@@ -186,7 +186,7 @@ def test_only_one_of_two_services_on_a_calendar_is_booked(crowd, all_at_the_line
         calls += [
             book(user, boxing, hour(2 * number) + timedelta(minutes=30)) for user in crowd[20:]
         ]
-        outcomes = all_at_the_line(calls)
+        outcomes = from_the_line(calls)
         assert tally(outcomes) == {None: 20, BookingConflict: 20}
         assert len({outcome.value.service_id for outcome in outcomes if outcome.value}) == 1
         assert max(outcome.seconds for outcome in outcomes) < SLOWEST
@@ -209,7 +209,7 @@ def test_control_without_the_constraints_all_forty_are_booked(crowd, kinds, capa
     assert not Booking.objects.exists()
 
 
-def test_one_of_forty_bookings_moved_to_the_same_time_wins(crowd, all_at_the_line):
+def test_one_of_forty_bookings_moved_to_the_same_time_wins(crowd, from_the_line):
     service = ServiceFactory()
     bookings = [
         BookingFactory(user=user, service=service, start_time=hour(number))
@@ -217,7 +217,7 @@ def test_one_of_forty_bookings_moved_to_the_same_time_wins(crowd, all_at_the_lin
     ]
     deadlocks_before = deadlocks()
     for number in range(100, 120):
-        outcomes = all_at_the_line([move(booking, hour(number)) for booking in bookings])
+        outcomes = from_the_line([move(booking, hour(number)) for booking in bookings])
         assert tally(outcomes) == {None: 1, BookingConflict: 39}
         assert max(outcome.seconds for outcome in outcomes) < SLOWEST
     assert deadlocks() == deadlocks_before
@@ -225,7 +225,7 @@ def test_one_of_forty_bookings_moved_to_the_same_time_wins(crowd, all_at_the_lin
     assert BookingEvent.objects.filter(type="booking.rescheduled").count() == 20
 
 
-def test_new_and_moved_bookings_do_not_share_a_seat(crowd, all_at_the_line):
+def test_new_and_moved_bookings_do_not_share_a_seat(crowd, from_the_line):
     service = ServiceFactory(capacity=2)
     bookings = [
         BookingFactory(user=user, service=service, start_time=hour(number))
@@ -235,7 +235,7 @@ def test_new_and_moved_bookings_do_not_share_a_seat(crowd, all_at_the_line):
     for number in range(100, 112):
         calls = [move(booking, hour(number)) for booking in bookings]
         calls += [book(user, service, hour(number)) for user in crowd[20:]]
-        outcomes = all_at_the_line(calls)
+        outcomes = from_the_line(calls)
         assert tally(outcomes) == {None: 2, BookingConflict: 38}
         assert max(outcome.seconds for outcome in outcomes) < SLOWEST
     assert deadlocks() == deadlocks_before

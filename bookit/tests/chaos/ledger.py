@@ -89,7 +89,7 @@ class Ledger:
             possible = self.names.get(str(row["id"]))
             if possible and row["name"] not in possible:
                 found.append(f"user {row['id']} is called {row['name']}, not one of {possible}")
-        return found + self._missed_by_closures(fetch, bookings)
+        return found + self._bookings_missed_by_closures(fetch, bookings)
 
     def _unacknowledged(
         self, bookings: dict[str, Row], known: set[tuple[str, str, str]]
@@ -113,7 +113,7 @@ class Ledger:
             return [f"{len(unacknowledged)} bookings were never acknowledged: {some} ..."]
         return []
 
-    def _missed_by_closures(self, fetch: Fetch, bookings: dict[str, Row]) -> list[str]:
+    def _bookings_missed_by_closures(self, fetch: Fetch, bookings: dict[str, Row]) -> list[str]:
         """Return the bookings at closed times that no response has listed.
 
         A booking made at the moment its calendar closes must be refused or listed.
