@@ -12,6 +12,7 @@ import pytest
 from django.db import connection
 from rest_framework import serializers
 
+import bookit.urls  # noqa: F401 - imports every serializer, so that LISTS is complete
 from accounts.tests.factories import AdminFactory, UserFactory
 from bookings.models import Booking
 from bookings.tests.factories import BookingFactory
