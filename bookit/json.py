@@ -11,7 +11,7 @@ OPTIONS = orjson.OPT_UTC_Z
 
 def dumps(content: object, tz: tzinfo = UTC) -> bytes:
     """Return `content` as JSON; instants carry the offset of `tz`, in UTC a `Z`."""
-    if tz is UTC:
+    if str(tz) == "UTC":  # Also the IANA zone of that name.
         return orjson.dumps(content, default=_plain, option=OPTIONS)
     return orjson.dumps(
         content, default=_plain_in(tz), option=OPTIONS | orjson.OPT_PASSTHROUGH_DATETIME

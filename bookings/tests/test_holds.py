@@ -1,4 +1,4 @@
-"""Seats that are kept for somebody who has not booked them yet."""
+"""A hold keeps a seat for somebody who has not booked it yet."""
 
 from datetime import timedelta
 from functools import partial
@@ -64,17 +64,17 @@ class TestHolding:
         assert "2999-01-01T10:00:00Z" not in starts
         assert "2999-01-01T11:00:00Z" in starts
 
-    def test_it_begins_its_history(self, user, service):
+    def test_a_hold_starts_the_history(self, user, service):
         booking = book(service, user, hold=True)
         event = BookingEvent.objects.get()
         assert (event.booking_id, event.type, event.actor) == (booking.pk, "booking.held", user)
         assert event.data["status"] == "held"
 
-    def test_how_long_is_a_setting(self, settings, user, service):
+    def test_the_hold_time_is_a_setting(self, settings, user, service):
         settings.HOLD_TIME = timedelta(minutes=3)
         assert book(service, user, hold=True).hold_expires_at == NOW + timedelta(minutes=3)
 
-    def test_every_rule_of_a_booking_is_one_of_a_hold(self, user):
+    def test_holds_follow_the_rules_of_bookings(self, user):
         with pytest.raises(services.OutsideOpeningHours):
             book(ServiceFactory(mode="slots"), user, hold=True)
         with pytest.raises(services.ServiceInactive):
@@ -89,9 +89,9 @@ class TestHolding:
         assert services.create_booking(actor=user, slot_id=slot.pk, at=NOW + TEN_MINUTES).seat == 1
 
 
-class TestBookingAHold:
+class TestBookHold:
     @pytest.mark.parametrize(("needed", "status"), [(True, "pending"), (False, "confirmed")])
-    def test_its_owner_makes_a_booking_of_it(self, api, user, needed, status):
+    def test_the_owner_turns_a_hold_into_a_booking(self, api, user, needed, status):
         service = ServiceFactory(requires_confirmation=needed)
         client = api.as_(user)
         held = client.post("/bookings", body(service, hold=True)).json()
@@ -103,7 +103,7 @@ class TestBookingAHold:
         event = BookingEvent.objects.last()
         assert (event.type, event.actor, event.data["status"]) == ("booking.created", user, status)
 
-    def test_its_provider_and_admins_do_so_too_and_nobody_else(self, api, user):
+    def test_provider_and_admin_can_book_a_hold_but_strangers_cannot(self, api, user):
         provider = ProviderFactory()
         service = ServiceFactory(calendar=CalendarFactory(provider=provider))
         for hours, actor in enumerate((provider, AdminFactory())):
@@ -114,7 +114,7 @@ class TestBookingAHold:
             answer = api.as_(actor).patch(address, {"status": "pending"})
             assert answer.json()["status"] == "pending"
 
-    def test_until_the_second_at_which_it_expires(self, user, service):
+    def test_a_hold_can_be_booked_only_before_it_expires(self, user, service):
         held = book(service, user, hold=True)
         late = partial(services.book_hold, booking_id=held.pk, actor=user, at=NOW + TEN_MINUTES)
         with pytest.raises(services.InvalidTransition, match="expired"):
@@ -123,14 +123,14 @@ class TestBookingAHold:
         services.book_hold(booking_id=held.pk, actor=user, at=NOW + TEN_MINUTES - SECOND)
         assert Booking.objects.get().status == "pending"
 
-    def test_a_provider_cannot_confirm_what_has_expired(self, user, service):
+    def test_an_expired_hold_cannot_be_confirmed(self, user, service):
         held = book(service, user, hold=True)
         with pytest.raises(services.InvalidTransition, match="expired"):
             services.change_status(
                 booking_id=held.pk, status="confirmed", actor=AdminFactory(), at=NOW + TEN_MINUTES
             )
 
-    def test_what_is_no_hold_its_owner_cannot_make_pending(self, api, user, service):
+    def test_an_owner_cannot_set_a_confirmed_booking_to_pending(self, api, user, service):
         booking = book(service, user, at=timezone.now())
         services.change_status(
             booking_id=booking.pk, status="confirmed", actor=AdminFactory(), at=timezone.now()
@@ -138,7 +138,7 @@ class TestBookingAHold:
         answer = api.as_(user).patch(f"/bookings/{booking.pk}", {"status": "pending"})
         problem(answer, 403, "permission_denied")
 
-    def test_a_hold_is_let_go(self, user, service):
+    def test_a_hold_can_be_cancelled(self, user, service):
         held = book(service, user, hold=True)
         services.cancel_booking(booking_id=held.pk, actor=user, at=NOW)
         assert Booking.objects.get().status == "cancelled"
@@ -147,9 +147,7 @@ class TestBookingAHold:
 
 
 class TestExpiry:
-    def test_an_expired_hold_is_in_the_way_until_it_expires_and_not_a_second_longer(
-        self, user, service
-    ):
+    def test_a_hold_blocks_its_seat_until_the_second_it_expires(self, user, service):
         held = book(service, user, hold=True)
         other = UserFactory()
         with pytest.raises(services.BookingConflict):
@@ -166,14 +164,14 @@ class TestExpiry:
         )
         assert event.data["was"] == {"status": "held"}
 
-    def test_nor_is_it_for_another_service_of_the_calendar(self, user, service):
+    def test_an_expired_hold_does_not_block_another_service_of_the_calendar(self, user, service):
         book(service, user, hold=True)
         neighbour = ServiceFactory(calendar=service.calendar)
         with pytest.raises(services.BookingConflict):
             book(neighbour, user)
         assert book(neighbour, user, at=NOW + TEN_MINUTES).pk
 
-    def test_nor_for_a_booking_that_moves_there(self, user, service):
+    def test_an_expired_hold_does_not_block_a_booking_that_moves_there(self, user, service):
         book(service, user, hold=True)
         booking = book(service, user, hours=5)
         call = partial(
@@ -183,7 +181,7 @@ class TestExpiry:
             call(at=NOW)
         assert call(at=NOW + TEN_MINUTES).start_time == TUESDAY
 
-    def test_those_that_are_not_in_the_way_stay_as_they_are(self, user, service):
+    def test_only_expired_holds_in_the_way_are_expired(self, user, service):
         elsewhere, later = ServiceFactory(), 3
         book(elsewhere, user, hold=True)
         book(service, user, hours=later, hold=True)
@@ -206,8 +204,8 @@ class TestExpiry:
         assert "2999-01-01T10:00:00Z" in starts(NOW + TEN_MINUTES)
 
 
-class TestHowMany:
-    def test_a_user_has_three_at_most(self, api, user, service):
+class TestLimit:
+    def test_a_user_has_at_most_three_holds(self, api, user, service):
         client = api.as_(user)
         for hours in range(3):
             assert client.post("/bookings", body(service, hours, hold=True)).status_code == 201
@@ -217,14 +215,14 @@ class TestHowMany:
             api.as_(UserFactory()).post("/bookings", body(service, 5, hold=True)).status_code == 201
         )
 
-    def test_those_count_that_live(self, user, service):
+    def test_expired_holds_do_not_count(self, user, service):
         for hours in range(3):
             book(service, user, hours=hours, hold=True)
         with pytest.raises(services.TooManyHolds):
             book(service, user, hours=3, hold=True, at=NOW + TEN_MINUTES - SECOND)
         book(service, user, hours=3, hold=True, at=NOW + TEN_MINUTES)
 
-    def test_an_admin_holds_for_a_user(self, user, service):
+    def test_an_admin_can_exceed_the_limit_for_a_user(self, user, service):
         admin = AdminFactory()
         for hours in range(3):
             assert book(service, admin, hours=hours, hold=True, user_id=user.pk).user_id == user.pk
@@ -235,7 +233,7 @@ class TestHowMany:
 
 @pytest.mark.django_db(transaction=True)
 class TestRaces:
-    def test_of_ten_holds_at_once_three_are_made(self):
+    def test_three_of_ten_concurrent_holds_are_made(self):
         user, service = UserFactory(), ServiceFactory()
         for day in range(1, 6):
             at = NOW + day * HOUR
@@ -245,14 +243,14 @@ class TestRaces:
             ]
             assert tally(at_once(calls)) == {None: 3, services.TooManyHolds: 7}
 
-    def test_control_without_the_lock_they_are_more(self, monkeypatch):
+    def test_control_without_the_lock_all_ten_holds_are_made(self, monkeypatch):
         monkeypatch.setattr(QuerySet, "select_for_update", lambda queryset, **options: queryset)
         user, service = UserFactory(), ServiceFactory()
-        with starting_line("bookings_booking") as all_at_the_line:
+        with starting_line("bookings_booking") as from_the_line:
             calls = [partial(book, service, user, hours=hours, hold=True) for hours in range(10)]
-            assert tally(all_at_the_line(calls))[None] == 10
+            assert tally(from_the_line(calls))[None] == 10
 
-    def test_an_expired_hold_goes_to_exactly_one_of_those_who_want_its_seat(self):
+    def test_one_of_twenty_concurrent_bookings_gets_an_expired_seat(self):
         user, service, crowd = UserFactory(), ServiceFactory(), UserFactory.create_batch(20)
         before = deadlocks()
         for hours in range(0, 40, 2):
@@ -266,7 +264,7 @@ class TestRaces:
         events = BookingEvent.objects.filter(type="booking.expired")
         assert events.count() == Booking.objects.filter(status="expired").count() == 20
 
-    def test_a_hold_is_booked_or_expires_and_never_both(self):
+    def test_a_hold_is_either_booked_or_expired(self):
         owner, other, service = UserFactory(), UserFactory(), ServiceFactory()
         for hours in range(0, 60, 2):
             at = NOW + hours * HOUR / 2

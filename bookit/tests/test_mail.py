@@ -1,4 +1,4 @@
-"""Mails as files: where they are is said, what they say is not."""
+"""Mails are written to files; the log names the file but not its content."""
 
 import email
 import json
@@ -25,7 +25,7 @@ def send(count=1):
     return get_connection("bookit.mail.FileBackend").send_messages(mails)
 
 
-def test_each_mail_is_a_file_that_mail_programs_open(folder):
+def test_each_mail_is_a_file_that_mail_programs_can_open(folder):
     assert send(3) == 3
     files = sorted(folder.iterdir())
     assert len(files) == 3
@@ -33,16 +33,16 @@ def test_each_mail_is_a_file_that_mail_programs_open(folder):
         assert re.fullmatch(r"\d{8}-\d{6}-[0-9a-f]{6}\.eml", file.name)
         mail = email.message_from_bytes(file.read_bytes())
         assert (mail["Subject"], mail["To"]) == (SUBJECT, ADDRESS)
-        assert LINK in file.read_text()  # to be found and copied as it is
+        assert LINK in file.read_text()  # The link is not wrapped, so it can be copied.
 
 
-def test_nobody_else_on_the_machine_reads_them(folder):
+def test_other_users_of_the_machine_cannot_read_the_mails(folder):
     send()
     assert folder.stat().st_mode & 0o777 == 0o700
     assert {file.stat().st_mode & 0o777 for file in folder.iterdir()} == {0o600}
 
 
-def test_the_log_says_where_a_mail_is_and_nothing_that_it_says(folder, written):
+def test_the_log_names_the_file_but_not_the_content(folder, written):
     send()
     [file] = folder.iterdir()
     [line] = written()
