@@ -113,7 +113,8 @@ class Listing:
         ranks = any(_column(term) == "relevance" for term in self.order)
         text = search.page_by_relevance(self.order) if ranks else search.page(self.order)
         bounds = {"limit": stop - start, "offset": start, "stop": stop}
-        rows = fetch(text, {**search.parameters, **bounds}, namedtuple_row, using=self.services.db)
+        values = {**search.parameters, **bounds}
+        rows: list[Any] = fetch(text, values, namedtuple_row, using=self.services.db)
         if rows:
             self._set_count(rows[0])
         return [row.id for row in rows]

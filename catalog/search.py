@@ -5,8 +5,8 @@ A search avoids three things that would be expensive:
 - Reading the words of many services. The index can answer a query by itself only if the query
   combines single words, so the words of a quoted phrase are searched for one by one. Matches are
   ranked by their titles alone.
-- Searching for what every service has. The index cannot search by the absence of a word, so `-word`
-  counts only beside a wanted word. Stop words find nothing.
+- Reading all services. The index cannot search by the absence of a word, so `-word` counts only
+  together with a wanted word. Stop words find nothing.
 - Comparing a misspelt word with all texts. Instead, it is looked up in a dictionary of the words
   that services have. The dictionary lists each word as it is and without each one of its letters.
   Two words that are one edit apart (a letter added, removed or replaced, or two neighbours swapped)
@@ -18,6 +18,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 from psycopg.rows import namedtuple_row
 
@@ -94,7 +95,7 @@ class Words:
         asked = [word for (word, *_) in self.wanted if len(word) >= SHORTEST_WORD]
         longest = max(asked, key=len, default="")
         values = {"words": asked, "longest": longest, "last": chr(0x10FFFF)}
-        rows = fetch(SIMILAR, values, namedtuple_row, using=using)
+        rows: list[Any] = fetch(SIMILAR, values, namedtuple_row, using=using)
         similar = {row.word: tuple(row.similar or ()) for row in rows}
         wanted = tuple(similar.get(word) or (word,) for (word, *_) in self.wanted)
         pair = ("".join(word for (word, *_) in self.wanted),) if len(wanted) == 2 else ()

@@ -1,7 +1,7 @@
-"""What PostgreSQL does when the catalog changes, whoever changes it and by whatever path.
+"""What PostgreSQL does when the catalog changes, by the API, the admin site or raw SQL.
 
-A calendar's version rises with the terms on which its services are booked. Whoever changes several
-calendars at once locks them in the order of their ids.
+A change of the terms of services raises the version of their calendar. A statement that changes
+several calendars locks them in the order of their ids, to avoid deadlocks.
 """
 
 from bookit.database.constraints import Trigger
@@ -25,7 +25,7 @@ END
 
 
 def _opening_changes(prefix: str) -> Trigger:
-    """Return the trigger of a table that says when calendars are open."""
+    """Return the trigger of a table of opening hours or time off."""
     return Trigger(
         name=f"{prefix}_change_version",
         body="""
@@ -64,8 +64,8 @@ END
 HOURS_CHANGE_VERSION = _opening_changes("opening_hours")
 TIME_OFF_CHANGES_VERSION = _opening_changes("time_off")
 
-# Ratings and texts are no terms. Neither is the calendar: a booking's foreign key over service and
-# calendar refuses bookings of a service that has moved.
+# Ratings and texts are not terms. The calendar is not one either: a booking's foreign key over
+# service and calendar refuses bookings of a service that has moved.
 TERMS_CHANGE_VERSION = Trigger(
     name="service_terms_changed",
     body="""
@@ -90,7 +90,7 @@ END
     },
 )
 
-# The words of services are the dictionary in which misspelt words are looked up.
+# Adds the words of services to the dictionary in which misspelt words are looked up.
 WORDS_ARE_KNOWN = Trigger(
     name="service_words_are_known",
     body="""

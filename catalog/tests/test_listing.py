@@ -1,6 +1,7 @@
 """The statements of a search, each of which can be pasted into psql."""
 
 import re
+from uuid import UUID
 
 import pytest
 from django.db import connection
@@ -36,7 +37,7 @@ FILTERS = {
     "none": lambda: Service.objects.all(),
     "active": lambda: Service.objects.filter(is_active=True),
     "a calendar's provider": lambda: Service.objects.filter(
-        calendar__provider="01980000-0000-7000-8000-000000000000"
+        calendar__provider=UUID("01980000-0000-7000-8000-000000000000")
     ),
     "percent signs": lambda: Service.objects.filter(category__contains="50%", price__gte=5),
     "the same column twice": lambda: Service.objects.filter(price__gte=5, price__lte=50),
