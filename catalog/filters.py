@@ -19,7 +19,7 @@ PRICE: dict[str, Any] = {
 
 
 class CalendarFilter(FilterSet):
-    """By provider."""
+    """Filters calendars by provider."""
 
     provider_id = filters.UUIDFilter(field_name="provider")
 
@@ -29,7 +29,7 @@ class CalendarFilter(FilterSet):
 
 
 class TimeOffFilter(FilterSet):
-    """By period."""
+    """Filters time off by period."""
 
     class Meta:
         model = TimeOff
@@ -40,7 +40,7 @@ TimeOffFilter.base_filters.update(PERIOD_FILTERS)
 
 
 class ServiceFilter(FilterSet):
-    """By words, price, activity, provider, calendar, mode and category."""
+    """Filters services by words, price, activity, provider, calendar, mode and category."""
 
     q = filters.CharFilter(
         max_length=200,

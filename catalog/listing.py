@@ -20,7 +20,7 @@ MOST_FOUND = 10_000
 MOST_RANKED = 1000
 # To fill a page with services that have a free time, the calendars of up to this many are searched.
 MOST_LOOKED_AT = 1000
-# At least this many services are searched (if there are as many), to estimate the count.
+# To estimate the count, at least this many services are searched, or all if there are fewer.
 ENOUGH_FOR_COUNT = 200
 # Services are searched in batches of this size.
 AT_A_TIME = 50
@@ -68,7 +68,7 @@ class Listing:
         return self.total
 
     def _kept(self, start: int, stop: int) -> list[UUID]:
-        """Return the ids of the services that `keep` lets stay, from `start` to before `stop`.
+        """Return the ids of the services that `keep` returns, from `start` to before `stop`.
 
         Raises:
             ValidationError: too many services would have to be searched.

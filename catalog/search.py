@@ -10,7 +10,7 @@ A search avoids three things that would be expensive:
 - Comparing a misspelt word with all texts. Instead, it is looked up in a dictionary of the words
   that services have. The dictionary lists each word as it is and without each one of its letters.
   Two words that are one edit apart (a letter added, removed or replaced, or two neighbours swapped)
-  have such a spelling in common. If nothing is found for the longest word, it is looked up in an
+  have such a spelling in common. If the longest word has no similar words, it is looked up in an
   index of groups of three letters.
 """
 
@@ -24,7 +24,7 @@ from psycopg.rows import namedtuple_row
 
 from bookit.database.rows import fetch
 
-# For each word, the index has to go through one more list of services.
+# For each word, PostgreSQL reads one more list of services in the index.
 MOST_WORDS = 6
 # A misspelt or unfinished word is replaced by up to this many words, the most similar ones.
 CANDIDATES = 3
@@ -90,7 +90,7 @@ class Words:
     def corrected(self, using: str) -> "Words":
         """Return the words that were probably meant.
 
-        Words are replaced by similar ones of the dictionary. Two words may also be meant as one.
+        Words are replaced by similar ones from the dictionary. Two words may also be joined.
         """
         asked = [word for (word, *_) in self.wanted if len(word) >= SHORTEST_WORD]
         longest = max(asked, key=len, default="")

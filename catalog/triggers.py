@@ -6,6 +6,7 @@ several calendars locks them in the order of their ids, to avoid deadlocks.
 
 from bookit.database.constraints import Trigger
 
+# Raises the version of a calendar if its zone changes, and never lowers it.
 VERSION_RISES = Trigger(
     name="calendar_version_rises",
     body="""
@@ -25,7 +26,10 @@ END
 
 
 def _opening_changes(prefix: str) -> Trigger:
-    """Return the trigger of a table of opening hours or time off."""
+    """Return a trigger that raises the version of calendars if rows of a table change.
+
+    It is for the tables of opening hours and time off.
+    """
     return Trigger(
         name=f"{prefix}_change_version",
         body="""
@@ -64,6 +68,8 @@ END
 HOURS_CHANGE_VERSION = _opening_changes("opening_hours")
 TIME_OFF_CHANGES_VERSION = _opening_changes("time_off")
 
+# Raises the version of a calendar if the terms of a service change.
+#
 # Ratings and texts are not terms. The calendar is not one either: a booking's foreign key over
 # service and calendar refuses bookings of a service that has moved.
 TERMS_CHANGE_VERSION = Trigger(

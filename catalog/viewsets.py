@@ -37,7 +37,7 @@ ACTIVE_SERVICES = Prepared(
 
 
 class CatalogViewSet(RowViewSet):
-    """Read by anyone, changed by those whose time it is, and by admins."""
+    """Anyone can read. Only admins and the provider of the calendar can write."""
 
     def get_permissions(self) -> list[BasePermission]:
         """Return the permissions of this request."""
@@ -49,7 +49,7 @@ class CatalogViewSet(RowViewSet):
     retrieve=extend_schema(tags=["Catalog"], summary="Show a calendar"),
 )
 class CalendarViewSet(CatalogViewSet):
-    """Whose time is sold."""
+    """The endpoints of calendars."""
 
     serializer_class = CalendarSerializer
     filterset_class = CalendarFilter
@@ -98,7 +98,7 @@ class CalendarViewSet(CatalogViewSet):
     list=extend_schema(tags=["Catalog"], summary="List a calendar's time off"),
 )
 class TimeOffViewSet(RowViewSet):
-    """When a calendar is closed: for its provider and admins, for why is nobody else's business."""
+    """The endpoints of time off. It is private to the calendar's provider and admins."""
 
     permission_classes = [KeepsCalendar]
     object_rows = Calendar.objects.all()
@@ -143,7 +143,7 @@ def _with_affected(response: Response, affected: Affected) -> Response:
     retrieve=extend_schema(tags=["Catalog"], summary="Show a service"),
 )
 class ServiceViewSet(CatalogViewSet):
-    """What is sold."""
+    """The endpoints of services."""
 
     costly_with = ("q", "available_from", "available_to")
     serializer_class = ServiceSerializer

@@ -26,7 +26,7 @@ from reviews.serializers import ReviewChangeSerializer, ReviewCreateSerializer, 
     retrieve=extend_schema(tags=["Reviews"], summary="Show a review"),
 )
 class ReviewViewSet(RowViewSet):
-    """What people say of what they have had."""
+    """The endpoints of reviews."""
 
     serializer_class = ReviewSerializer
     filterset_class: type[ReviewFilter] | None = ReviewFilter

@@ -41,9 +41,13 @@ NASTY = [
 ]
 ORDERS = ["", "&ordering=relevance", "&ordering=title", "&ordering=-price", "&page=40"]
 NARROWED = ["", "&category=Sport", "&price_max=20", "&active=any&mode=open"]
-# So few services are ranked in some tests.
+# Some tests let a search rank only this many services.
 MOST_RANKED_HERE = 100
 
+# Adds a service with a description of 10 kB to each of up to fifty calendars that have none.
+#
+# Parameters: none.
+# Columns: none.
 FIFTY_MORE = """
 INSERT INTO catalog_service (id, calendar_id, title, description, category, price, currency,
     duration_minutes, capacity, mode, requires_confirmation, buffer_before_minutes,
