@@ -1,11 +1,12 @@
-"""What PostgreSQL does when the catalog changes, whoever changes it and by whatever path.
+"""What PostgreSQL does when the catalog changes, by the API, the admin site or raw SQL.
 
-A calendar's version rises with the terms on which its services are booked. Whoever changes several
-calendars at once locks them in the order of their ids.
+A change of the terms of services raises the version of their calendar. A statement that changes
+several calendars locks them in the order of their ids, to avoid deadlocks.
 """
 
 from bookit.database.constraints import Trigger
 
+# Raises the version of a calendar if its zone changes, and never lowers it.
 VERSION_RISES = Trigger(
     name="calendar_version_rises",
     body="""
@@ -25,7 +26,10 @@ END
 
 
 def _opening_changes(prefix: str) -> Trigger:
-    """Return the trigger of a table that says when calendars are open."""
+    """Return a trigger that raises the version of calendars if rows of a table change.
+
+    It is for the tables of opening hours and time off.
+    """
     return Trigger(
         name=f"{prefix}_change_version",
         body="""
@@ -64,8 +68,10 @@ END
 HOURS_CHANGE_VERSION = _opening_changes("opening_hours")
 TIME_OFF_CHANGES_VERSION = _opening_changes("time_off")
 
-# Ratings and texts are no terms. Neither is the calendar: a booking's foreign key over service and
-# calendar refuses bookings of a service that has moved.
+# Raises the version of a calendar if the terms of a service change.
+#
+# Ratings and texts are not terms. The calendar is not one either: a booking's foreign key over
+# service and calendar refuses bookings of a service that has moved.
 TERMS_CHANGE_VERSION = Trigger(
     name="service_terms_changed",
     body="""
@@ -90,7 +96,7 @@ END
     },
 )
 
-# The words of services are the dictionary in which misspelt words are looked up.
+# Adds the words of services to the dictionary in which misspelt words are looked up.
 WORDS_ARE_KNOWN = Trigger(
     name="service_words_are_known",
     body="""

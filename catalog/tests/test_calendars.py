@@ -1,4 +1,4 @@
-"""Calendars and their opening hours as clients of the API keep them."""
+"""The API of calendars and their opening hours."""
 
 from functools import partial
 from uuid import UUID, uuid4
@@ -45,7 +45,7 @@ NONE = {"count": 0, "ids": []}
 
 
 class TestCreate:
-    def test_a_name_is_enough(self, api, as_provider, provider):
+    def test_a_calendar_needs_only_a_name(self, api, as_provider, provider):
         response = as_provider.post("/calendars", {"name": "Room 1"})
         assert response.status_code == 201
         answer = response.json()
@@ -72,7 +72,7 @@ class TestCreate:
             ([hours(day, "00:01", "24:00") for day in range(7)], False),
         ],
     )
-    def test_it_says_whether_it_is_always_open(self, api, as_provider, spans, always_open):
+    def test_a_calendar_shows_whether_it_is_always_open(self, api, as_provider, spans, always_open):
         response = as_provider.post("/calendars", {"name": "Room 1", "opening_hours": spans})
         assert response.json()["always_open"] is always_open
         assert api.get(response["Location"]).json()["always_open"] is always_open
@@ -82,7 +82,7 @@ class TestCreate:
         )
         assert answer.json()["always_open"] is True
 
-    def test_opening_hours_come_back_in_order(self, as_provider):
+    def test_opening_hours_are_shown_in_order(self, as_provider):
         answer = as_provider.post(
             "/calendars",
             {
@@ -104,7 +104,7 @@ class TestCreate:
             hours(6, "10:00", "24:00"),
         ]
 
-    def test_an_admin_makes_one_for_a_provider_or_for_nobody(self, as_admin, provider):
+    def test_an_admin_creates_a_calendar_for_a_provider_or_for_nobody(self, as_admin, provider):
         for body, expected in (
             ({}, None),
             ({"provider_id": None}, None),
@@ -113,7 +113,7 @@ class TestCreate:
             answer = as_admin.post("/calendars", {"name": "Room", **body}).json()
             assert answer["provider_id"] == expected
 
-    def test_a_provider_makes_ones_own_alone(self, as_provider, provider):
+    def test_a_provider_creates_only_their_own_calendars(self, as_provider, provider):
         own = {"name": "Mine", "provider_id": str(provider.pk)}
         assert as_provider.post("/calendars", own).status_code == 201
         for somebody in (None, str(ProviderFactory().pk), str(uuid4())):
@@ -130,7 +130,7 @@ class TestCreate:
         ],
         ids=["a user", "an inactive provider", "nobody"],
     )
-    def test_whose_it_is_must_be_a_provider(self, as_admin, somebody):
+    def test_provider_id_must_be_an_active_provider(self, as_admin, somebody):
         response = as_admin.post("/calendars", {"name": "X", "provider_id": str(somebody().pk)})
         problem(response, 400, "validation_error", "provider_id")
 
@@ -184,9 +184,7 @@ NONSENSE = [
 
 
 @pytest.mark.parametrize(("field", "value", "named"), NONSENSE)
-def test_what_makes_no_sense_is_named_and_nothing_is_stored(
-    as_admin, calendar, field, value, named
-):
+def test_an_invalid_field_is_named_and_nothing_is_stored(as_admin, calendar, field, value, named):
     for response in (
         as_admin.post("/calendars", {"name": "Room", field: value}),
         as_admin.patch(f"/calendars/{calendar.pk}", {field: value}),
@@ -197,7 +195,7 @@ def test_what_makes_no_sense_is_named_and_nothing_is_stored(
 
 
 class TestChange:
-    def test_one_thing_is_changed_and_everything_else_stays(self, api, as_provider, calendar):
+    def test_changing_a_field_leaves_the_others_unchanged(self, api, as_provider, calendar):
         as_provider.patch(f"/calendars/{calendar.pk}", {"opening_hours": [MONDAY]})
         before = api.get(f"/calendars/{calendar.pk}").json()
         assert before["opening_hours"] == [MONDAY]
@@ -215,17 +213,17 @@ class TestChange:
             assert (answer.status_code, answer.json()) == (200, shown)
             assert api.get(f"/calendars/{calendar.pk}").json() == before
 
-    def test_hours_that_touch_are_apart(self, as_provider, calendar):
+    def test_opening_hours_may_touch(self, as_provider, calendar):
         spans = [hours(0, "00:00", "12:00"), hours(0, "12:00", "24:00"), hours(1, "00:00", "24:00")]
         response = as_provider.patch(f"/calendars/{calendar.pk}", {"opening_hours": spans})
         assert response.json()["opening_hours"] == spans
 
-    def test_the_same_hours_may_be_on_every_day(self, as_provider, calendar):
+    def test_every_day_may_have_the_same_hours(self, as_provider, calendar):
         spans = [hours(weekday, "09:00", "17:00") for weekday in range(7)]
         response = as_provider.patch(f"/calendars/{calendar.pk}", {"opening_hours": spans})
         assert response.json()["opening_hours"] == spans
 
-    def test_what_a_client_has_read_it_may_send_back(self, api, as_provider, calendar):
+    def test_a_client_may_send_back_what_it_has_read(self, api, as_provider, calendar):
         as_provider.patch(f"/calendars/{calendar.pk}", {"opening_hours": [MONDAY]})
         shown = api.get(f"/calendars/{calendar.pk}").json()
         for _ in range(2):
@@ -233,7 +231,9 @@ class TestChange:
             shown = {**shown, "affected_bookings": NONE}
             assert (response.status_code, response.json()) == (200, shown)
 
-    def test_also_when_its_provider_has_left_meanwhile(self, api, as_admin, calendar, provider):
+    def test_a_client_may_send_back_a_provider_who_is_no_longer_active(
+        self, api, as_admin, calendar, provider
+    ):
         provider.is_active = False
         provider.save()
         shown = api.get(f"/calendars/{calendar.pk}").json()
@@ -241,13 +241,13 @@ class TestChange:
         changed = {**shown, "name": "Vacant", "affected_bookings": NONE}
         assert (response.status_code, response.json()) == (200, changed)
 
-    def test_an_admin_gives_it_to_somebody_else(self, as_admin, calendar):
+    def test_an_admin_gives_a_calendar_to_another_provider(self, as_admin, calendar):
         other = ProviderFactory()
         for provider_id in (str(other.pk), None):
             response = as_admin.patch(f"/calendars/{calendar.pk}", {"provider_id": provider_id})
             assert response.json()["provider_id"] == provider_id
 
-    def test_a_provider_gives_ones_calendar_to_nobody(self, as_provider, calendar, provider):
+    def test_a_provider_cannot_give_their_calendar_away(self, as_provider, calendar, provider):
         for provider_id in (str(ProviderFactory().pk), None):
             response = as_provider.patch(
                 f"/calendars/{calendar.pk}", {"provider_id": provider_id, "name": "Taken"}
@@ -256,12 +256,12 @@ class TestChange:
         calendar.refresh_from_db()
         assert (calendar.provider, calendar.name != "Taken") == (provider, True)
 
-    def test_nobody_else_changes_it(self, api, calendar):
+    def test_other_users_cannot_change_a_calendar(self, api, calendar):
         for stranger in (ProviderFactory(), UserFactory()):
             response = api.as_(stranger).patch(f"/calendars/{calendar.pk}", {"name": "Mine"})
             problem(response, 403, "permission_denied")
 
-    def test_a_calendar_of_nobodys_is_an_admins_business(self, api, as_admin):
+    def test_only_admins_change_a_calendar_without_a_provider(self, api, as_admin):
         calendar = CalendarFactory()
         response = api.as_(ProviderFactory()).patch(f"/calendars/{calendar.pk}", {"name": "Mine"})
         problem(response, 403, "permission_denied")
@@ -269,14 +269,14 @@ class TestChange:
 
 
 class TestDelete:
-    def test_a_calendar_goes_with_its_opening_hours(self, api, as_provider, calendar):
+    def test_a_calendar_is_deleted_with_its_opening_hours(self, api, as_provider, calendar):
         as_provider.patch(f"/calendars/{calendar.pk}", {"opening_hours": [MONDAY]})
         response = as_provider.delete(f"/calendars/{calendar.pk}")
         assert (response.status_code, response.content) == (204, b"")
         problem(api.get(f"/calendars/{calendar.pk}"), 404, "not_found")
         assert not OpeningHours.objects.exists()
 
-    def test_not_while_something_is_sold_on_it(self, as_provider, calendar):
+    def test_a_calendar_with_services_cannot_be_deleted(self, as_provider, calendar):
         as_provider.patch(f"/calendars/{calendar.pk}", {"opening_hours": [MONDAY]})
         ServiceFactory(calendar=calendar, is_active=False)
         problem(as_provider.delete(f"/calendars/{calendar.pk}"), 409, "service_in_use")
@@ -284,20 +284,20 @@ class TestDelete:
 
 
 class TestList:
-    def test_everybody_sees_every_calendar_by_name(self, api):
+    def test_everybody_sees_all_calendars_ordered_by_name(self, api):
         for name in ("c", "a", "b"):
             CalendarFactory(name=name)
         rows = api.get("/calendars").json()["results"]
         assert [row["name"] for row in rows] == ["a", "b", "c"]
         assert rows[0] == api.get(f"/calendars/{rows[0]['id']}").json()
 
-    def test_by_provider(self, api, calendar, provider):
+    def test_calendars_are_filtered_by_provider(self, api, calendar, provider):
         CalendarFactory()
         answer = api.get(f"/calendars?provider_id={provider.pk}").json()
         assert [row["id"] for row in answer["results"]] == [str(calendar.pk)]
         assert api.get(f"/calendars?provider_id={uuid4()}").json()["count"] == 0
 
-    def test_in_the_order_that_was_asked_for(self, api):
+    def test_calendars_are_ordered(self, api):
         for name in ("b", "a"):
             CalendarFactory(name=name, created_at=timezone.now())
 
@@ -317,13 +317,13 @@ class TestList:
             ("cursor=", "cursor"),
         ],
     )
-    def test_what_makes_no_sense_is_named(self, api, query, field):
+    def test_an_invalid_parameter_is_named(self, api, query, field):
         problem(api.get(f"/calendars?{query}"), 400, "validation_error", field)
 
 
 @pytest.mark.django_db(transaction=True)
 class TestRaces:
-    def test_a_calendar_is_either_deleted_or_sold_on(self):
+    def test_a_calendar_is_either_deleted_or_gets_a_service(self):
         admin = AdminFactory()
         for _ in range(30):
             calendar = CalendarFactory()
@@ -348,7 +348,7 @@ class TestRaces:
                 assert isinstance(sold.error, Invalid)
                 assert not Service.objects.filter(calendar_id=calendar.pk).exists()
 
-    def test_a_calendar_is_either_deleted_or_moved_to(self):
+    def test_a_calendar_is_either_deleted_or_a_service_moves_to_it(self):
         admin = AdminFactory()
         for _ in range(30):
             calendar, service = CalendarFactory(), ServiceFactory()
@@ -369,7 +369,7 @@ class TestRaces:
             else:
                 assert isinstance(moved.error, Invalid)
 
-    def test_of_two_who_set_the_hours_at_once_one_is_last(self):
+    def test_concurrent_changes_of_opening_hours_leave_those_of_one(self):
         admin, calendar = AdminFactory(), CalendarFactory()
         changes = [[{"weekday": 0, "opens": 540, "closes": 600 + number}] for number in range(8)]
         outcomes = at_once(
@@ -387,7 +387,7 @@ class TestRaces:
         assert [outcome.error for outcome in outcomes] == [None] * 8
         assert OpeningHours.objects.count() == 1
 
-    def test_of_many_bodies_at_once_each_is_read_for_itself(self, as_admin):
+    def test_concurrent_bodies_are_not_mixed_up(self, as_admin):
         right = [
             {
                 "name": f"Room {number}",

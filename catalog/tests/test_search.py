@@ -37,7 +37,7 @@ def search(api, words, more=""):
 @pytest.mark.parametrize(
     ("words", "title"),
     [
-        # As it is written, in any case, in title or description.
+        # Exact words, in any case, in title or description.
         ("Haircut", "Haircut"),
         ("YOGA", "Yoga class"),
         ("projector", "Meeting room"),
@@ -58,16 +58,16 @@ def search(api, words, more=""):
         ("mathmatics", "Mathematics tutoring"),
         ("projektor", "Meeting room"),
         ("geometri", "Mathematics tutoring"),
-        # Misspelt twice.
+        # Two spelling mistakes.
         ("matematiks", "Mathematics tutoring"),
         ("strechin yoga", "Yoga class"),
-        # Begun.
+        # An unfinished word.
         ("mathem", "Mathematics tutoring"),
-        # Words that say nothing beside one that does.
+        # Stop words next to a word that is not one.
         ("a yoga class for the", "Yoga class"),
     ],
 )
-def test_words_find_what_they_mean(api, town, words, title):
+def test_words_find_the_service_that_they_mean(api, town, words, title):
     assert search(api, words)[:1] == [title]
 
 
@@ -76,28 +76,28 @@ def test_other_words_find_nothing(api, town, words):
     assert search(api, words) == []
 
 
-def test_the_title_weighs_more_than_the_description(api, town):
+def test_a_match_in_the_title_comes_before_one_in_the_description(api, town):
     assert search(api, "haircut") == ["Haircut", "Beard trim"]
 
 
-def test_what_is_spelt_right_comes_before_what_is_nearly(api):
+def test_an_exact_match_comes_before_similar_words(api):
     for title in ("Massage", "Message service", "Passage"):
         ServiceFactory(title=title)
     assert search(api, "massage")[0] == "Massage"
 
 
-def test_quotes_and_minus_are_understood_as_search_engines_do(api, town):
+def test_words_in_quotes_are_found(api, town):
     assert "Beard trim" in search(api, "haircut")
     assert search(api, '"beard trim"')[:1] == ["Beard trim"]
 
 
-def test_the_order_can_be_another_one(api, town):
+def test_matches_can_be_ordered(api, town):
     assert search(api, "haircut", "&ordering=title") == ["Beard trim", "Haircut"]
     assert search(api, "haircut", "&ordering=relevance") == ["Beard trim", "Haircut"]
     assert search(api, "haircut", "&ordering=-relevance,title") == ["Haircut", "Beard trim"]
 
 
-def test_words_and_filters_narrow_each_other(api, town):
+def test_words_and_filters_are_combined(api, town):
     Service.objects.filter(title="Haircut").update(price=99)
     assert search(api, "haircut", "&price_max=50") == ["Beard trim"]
     Service.objects.filter(title="Haircut").update(is_active=False)
@@ -129,19 +129,19 @@ class TestMoreThanASearchFinds:
 
     @pytest.mark.parametrize("page", [1, 2, 9])
     @pytest.mark.parametrize("order", ["", "&ordering=title", "&ordering=relevance"])
-    def test_as_many_as_it_finds_are_counted_exactly(self, api, page, order):
+    def test_ten_matches_are_counted_exactly(self, api, page, order):
         answer = api.get(f"/services?q=yoga&limit=5&page={page}{order}").json()
         assert answer["count"] == 10
         assert "count_exact" not in answer
 
     @pytest.mark.parametrize("more", ["", "&ordering=title", "&page=9"])
-    def test_one_more_makes_the_count_an_estimate(self, api, more):
+    def test_with_eleven_matches_the_count_is_an_estimate(self, api, more):
         self.one_more()
         answer = api.get(f"/services?q=yoga&limit=2{more}").json()
         assert (answer["count"], answer["count_exact"]) == (10, False)
 
     @pytest.mark.parametrize("more", ["", "&ordering=title", "&page=9"])
-    def test_also_where_other_filters_keep_only_some_of_what_was_found(self, api, more):
+    def test_the_count_is_also_an_estimate_if_other_filters_narrow_the_matches(self, api, more):
         address = f"/services?q=yoga&limit=2&category=Sport{more}"
         answer = api.get(address).json()
         assert answer["count"] == 5
@@ -152,7 +152,7 @@ class TestMoreThanASearchFinds:
         assert answer["count_exact"] is False
 
 
-def test_who_has_the_words_in_the_title_comes_first_then_the_others(api, monkeypatch):
+def test_services_with_the_words_in_the_title_come_before_the_others(api, monkeypatch):
     monkeypatch.setattr(listing, "MOST_RANKED", 3)
     named = {ServiceFactory(title=f"Yoga {number}").title for number in range(3)}
     others = [ServiceFactory(title=f"Class {number}", description="Yoga") for number in range(4)]
@@ -165,12 +165,12 @@ def test_who_has_the_words_in_the_title_comes_first_then_the_others(api, monkeyp
     assert set(search(api, "yoga", "&ordering=relevance")[4:]) == named
 
 
-def test_a_row_found_by_words_looks_like_any_other(api, town):
+def test_a_row_found_by_words_equals_the_service_shown_alone(api, town):
     row = api.get("/services?q=yoga").json()["results"][0]
     assert row == api.get(f"/services/{row['id']}").json()
 
 
-def test_what_has_changed_is_found_by_its_new_words(api):
+def test_a_changed_service_is_found_by_its_new_words(api):
     service = ServiceFactory(title="Haircut")
     service.title = "Astronomy"
     service.save()
@@ -179,7 +179,7 @@ def test_what_has_changed_is_found_by_its_new_words(api):
 
 
 @pytest.mark.parametrize("words", ["", " ", "\t \n"])
-def test_no_words_are_no_search(api, town, words):
+def test_blank_words_are_ignored(api, town, words):
     assert search(api, words) == sorted(title for title, _ in TOWN)
     assert len(search(api, words, "&ordering=price")) == len(TOWN)
     problem(
@@ -223,7 +223,7 @@ def test_no_words_are_no_search(api, town, words):
         "<script>alert(1)</script>",
     ],
 )
-def test_no_words_break_anything(api, town, words):
+def test_unusual_words_cause_no_error(api, town, words):
     answer = api.get(f"/services?q={quote(words)}")
     assert answer.status_code == 200, answer.content
     answer = api.get(f"/services?q={quote(words)}&ordering=-relevance&limit=1&offset=1")
