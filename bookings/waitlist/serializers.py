@@ -1,4 +1,4 @@
-"""The shape of places in the queue for a slot."""
+"""The shape of waitlist entries."""
 
 from typing import Any
 
