@@ -7,13 +7,13 @@ renewed. After that, earlier addresses are no longer valid.
 """
 
 from datetime import datetime, timedelta
-from typing import Any, NamedTuple
+from typing import Any
 from uuid import UUID
 
 from django.core import signing
 from django.db import transaction
 from django.db.models import DateTimeField, F, UUIDField
-from psycopg.rows import class_row
+from psycopg.rows import namedtuple_row
 
 from accounts.models import User
 from bookings import ical
@@ -93,24 +93,6 @@ ORDER BY start_time, id LIMIT %(most)s
 """
 
 
-class CalendarEntry(NamedTuple):
-    """An entry in the feed of a calendar.
-
-    Args:
-        capacity: the capacity of a slot; None for a booking without a slot.
-        names: the names of the attendees.
-    """
-
-    id: UUID
-    start_time: datetime
-    end_time: datetime
-    updated_at: datetime
-    status: str
-    title: str
-    capacity: int | None
-    names: list[str]
-
-
 def own_token(*, user: User) -> str:
     """Return the token of a user's feed."""
     return signer.sign_object(_own_content(user))
@@ -177,7 +159,7 @@ def calendar_feed(*, calendar_id: UUID, token: str, at: datetime) -> ical.Calend
         "most": MOST_ENTRIES,
     }
     entry = _with_names if reader else _busy
-    rows = fetch(CALENDAR_ENTRIES, values, class_row(CalendarEntry))
+    rows: list[Any] = fetch(CALENDAR_ENTRIES, values, namedtuple_row)
     return ical.CalendarFile([entry(row) for row in rows], name=calendar.name)
 
 
@@ -201,26 +183,26 @@ def booking_file(*, booking: Booking) -> ical.CalendarFile:
     )
 
 
-def _busy(entry: CalendarEntry) -> ical.Entry:
-    """Return an entry that shows only when the calendar is busy."""
-    return ical.Entry(entry.id, entry.start_time, entry.end_time, entry.updated_at, summary="Busy")
+def _busy(row: Any) -> ical.Entry:
+    """Return the entry of a row of `CALENDAR_ENTRIES`; it shows only when the calendar is busy."""
+    return ical.Entry(row.id, row.start_time, row.end_time, row.updated_at, summary="Busy")
 
 
-def _with_names(entry: CalendarEntry) -> ical.Entry:
-    """Return an entry that also shows the service and the attendees."""
-    if entry.capacity is None:
-        summary = f"{entry.title}: {', '.join(entry.names)}"
-        description = f"Booking {entry.id}"
+def _with_names(row: Any) -> ical.Entry:
+    """Return the entry of a row of `CALENDAR_ENTRIES` with its service and attendees."""
+    if row.capacity is None:
+        summary = f"{row.title}: {', '.join(row.names)}"
+        description = f"Booking {row.id}"
     else:
-        summary = f"{entry.title} ({len(entry.names)} of {entry.capacity})"
-        description = "\n".join(entry.names)
+        summary = f"{row.title} ({len(row.names)} of {row.capacity})"
+        description = "\n".join(row.names)
     return ical.Entry(
-        entry.id,
-        entry.start_time,
-        entry.end_time,
-        entry.updated_at,
+        row.id,
+        row.start_time,
+        row.end_time,
+        row.updated_at,
         summary=summary,
-        status=ical.STATUSES[entry.status],
+        status=ical.STATUSES[row.status],
         description=description,
     )
 
