@@ -1,6 +1,6 @@
 """Slots, bookings, the history of bookings, and the occupancy of calendars."""
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import ClassVar
 
 from django.conf import settings
@@ -8,6 +8,7 @@ from django.contrib.postgres.constraints import ExclusionConstraint
 from django.contrib.postgres.fields import DateTimeRangeField, RangeOperators
 from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models
+from django.db.backends.postgresql.psycopg_any import DateTimeTZRange
 from django.db.models import ExpressionWrapper, F, Func, Q
 from django.db.models.fields.json import KT
 from django.db.models.functions import Cast, Now
@@ -18,6 +19,13 @@ from bookings import triggers
 from bookit import money
 from bookit.database.constraints import CompositeForeignKey
 from catalog.models import Calendar, Service
+
+
+def blocked_period(
+    start_time: datetime, end_time: datetime, *, before: timedelta, after: timedelta
+) -> DateTimeTZRange:
+    """Return the period of a booking or a slot, widened by its buffers."""
+    return DateTimeTZRange(start_time - before, end_time + after)
 
 
 class TsTzRange(Func):

@@ -7,7 +7,6 @@ from uuid import UUID
 
 from django.conf import settings
 from django.db import transaction
-from django.db.backends.postgresql.psycopg_any import DateTimeTZRange
 from psycopg.rows import dict_row
 from uuid_utils.compat import uuid7
 
@@ -15,8 +14,8 @@ from accounts.models import User
 from bookings.availability.search import BookingConflict, SlotFull, nearest
 from bookings.availability.terms import (
     OutsideOpeningHours,
-    Place,
     ServiceInactive,
+    SlotTerms,
     Terms,
     on_current_terms,
     terms_at,
@@ -117,7 +116,7 @@ GROUP BY day.calendar_id
 """  # noqa: S608 - a condition of ours, no values
 
 # The terms of a service at a start, and the slot that starts then, if there is one.
-Offer = tuple[Terms, Place | None]
+Offer = tuple[Terms, SlotTerms | None]
 
 
 @dataclass(frozen=True)
@@ -419,8 +418,8 @@ def _locked_booking(booking_id: UUID) -> Booking:
     )
 
 
-def _check_slot_starts(place: Place, start_time: datetime | None) -> None:
-    if start_time not in (None, place.start_time):
+def _check_slot_starts(slot: SlotTerms, start_time: datetime | None) -> None:
+    if start_time not in (None, slot.start_time):
         raise Invalid.of(
             "start_time",
             (
@@ -445,29 +444,29 @@ def _offers(
 
 
 @retried
-def _book(wish: Wish, terms: Terms, place: Place | None, start_time: datetime) -> Booking:
-    """Book one service, with or without a slot."""
+def _book(wish: Wish, terms: Terms, slot: SlotTerms | None, start_time: datetime) -> Booking:
+    """Book one service, in a slot or without one."""
     terms.check_start(start_time, wish.at)
-    end_time = place.end_time if place else start_time + terms.duration
+    end_time = slot.end_time if slot else start_time + terms.duration
     if wish.end_time not in (None, end_time):
         minutes = (end_time - start_time) // timedelta(minutes=1)
         raise Invalid.of(
             "end_time",
             f"The booking would last {minutes} minutes. Omit end_time, or send the matching end.",
         )
-    if place:
-        terms.check_slot(place)
-        blocked = place.blocked
+    if slot:
+        terms.check_slot(slot)
+        blocked = slot.blocked
     else:
         terms.check_open(start_time, end_time)
-        blocked = DateTimeTZRange(start_time - terms.buffer_before, end_time + terms.buffer_after)
+        blocked = terms.blocked(start_time)
     status = Status.PENDING if terms.requires_confirmation else Status.CONFIRMED
     booking = Booking(
         id=uuid7(),
         user_id=wish.user_id,
         service_id=terms.service_id,
         calendar_id=terms.calendar_id,
-        slot_id=place.id if place else None,
+        slot_id=slot.id if slot else None,
         start_time=start_time,
         end_time=end_time,
         blocked=blocked,
@@ -481,7 +480,7 @@ def _book(wish: Wish, terms: Terms, place: Place | None, start_time: datetime) -
         created_at=wish.at,
         updated_at=wish.at,
     )
-    capacity = place.capacity if place else terms.capacity
+    capacity = slot.capacity if slot else terms.capacity
     if not wish.is_hold:
         booking.seat = take_seat(
             booking, capacity=capacity, version=terms.version, actor=wish.actor
@@ -492,7 +491,7 @@ def _book(wish: Wish, terms: Terms, place: Place | None, start_time: datetime) -
         User.objects.select_for_update(no_key=True).get(pk=wish.user_id)
         if Booking.objects.live_holds(wish.at).filter(user=wish.user_id).count() >= MOST_HOLDS:
             raise TooManyHolds
-        if place:
+        if slot:
             # An expired hold may have to be closed, which needs this lock. It comes before the lock
             # on the slot, as everywhere.
             lock_to_book(booking.calendar_id)
@@ -512,10 +511,10 @@ def _book_any(wish: Wish, offers: list[Offer], start_time: datetime) -> Booking:
     """
     bookings = _bookings_that_day([terms for terms, _ in offers], start_time, wish.at)
     refusals: list[ServiceError] = []
-    for terms, place in sorted(offers, key=lambda offer: bookings.get(offer[0].calendar_id, 0)):
+    for terms, slot in sorted(offers, key=lambda offer: bookings.get(offer[0].calendar_id, 0)):
         try:
             with transaction.atomic():
-                return _book(wish, terms, place, start_time)
+                return _book(wish, terms, slot, start_time)
         except (Conflict, Invalid) as refusal:
             refusals.append(refusal)
     # Prefer a refusal that another time would avoid.
@@ -555,7 +554,7 @@ def _add_alternatives(
 
 def _destination(
     booking: Booking, start_time: datetime | None, slot_id: UUID | None
-) -> tuple[Terms, Place | None, datetime]:
+) -> tuple[Terms, SlotTerms | None, datetime]:
     """Return the terms, the slot if there is one, and the start to which a booking moves."""
     if slot_id is not None:
         found = terms_in(slot_id)
@@ -565,8 +564,8 @@ def _destination(
         return found[0].for_booking(booking), found[1], found[1].start_time
     if start_time is None:
         raise Invalid.of("start_time", "This field is required.")
-    terms, place = terms_at([booking.service_id], start_time)[booking.service_id]
-    return terms.for_booking(booking), place, start_time
+    terms, slot = terms_at([booking.service_id], start_time)[booking.service_id]
+    return terms.for_booking(booking), slot, start_time
 
 
 @retried
@@ -594,24 +593,22 @@ def _move(
     if start_time == booking.start_time or (slot_id and slot_id == booking.slot_id):
         return booking
     _check_notice(booking, actor, at)
-    terms, place, start_time = _destination(booking, start_time, slot_id)
+    terms, slot, start_time = _destination(booking, start_time, slot_id)
     terms.check_start(start_time, at)
     was = {
         "start_time": booking.start_time.isoformat(),
         "end_time": booking.end_time.isoformat(),
         "slot_id": str(booking.slot_id) if booking.slot_id else None,
     }
-    if place:
-        terms.check_slot(place)
-        booking.end_time, booking.blocked = place.end_time, place.blocked
+    if slot:
+        terms.check_slot(slot)
+        booking.end_time, booking.blocked = slot.end_time, slot.blocked
     else:
         booking.end_time = start_time + terms.duration
         terms.check_open(start_time, booking.end_time)
-        booking.blocked = DateTimeTZRange(
-            start_time - terms.buffer_before, booking.end_time + terms.buffer_after
-        )
-    booking.start_time, booking.slot_id = start_time, place.id if place else None
+        booking.blocked = terms.blocked(start_time)
+    booking.start_time, booking.slot_id = start_time, slot.id if slot else None
     booking.updated_at = at
-    move_to_free_seat(booking, capacity=place.capacity if place else terms.capacity)
+    move_to_free_seat(booking, capacity=slot.capacity if slot else terms.capacity)
     record(booking, BookingEvent.Type.RESCHEDULED, actor=actor, at=at, was=was)
     return booking

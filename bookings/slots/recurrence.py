@@ -1,4 +1,4 @@
-"""Series of starts: recurrence rules of iCalendar (RFC 5545, section 3.3.10), by the wall clock."""
+"""Series of starts: iCalendar recurrence rules (RFC 5545, section 3.3.10) by the wall clock."""
 
 import re
 from collections.abc import Iterator
@@ -7,15 +7,15 @@ from datetime import UTC, date, datetime, tzinfo
 
 from dateutil.rrule import rrulestr
 
-# As many as a year has days.
+# A year has at most 366 days.
 MOST_STARTS = 366
 LONGEST_RULE = 500
-# dateutil takes its time for each.
+# dateutil takes long for each position.
 MOST_POSITIONS = 12
 WEEKDAYS = ["MO", "TU", "WE", "TH", "FR", "SA", "SU"]
 _weekday = "|".join(WEEKDAYS)
-# How the values of each part are written; those of the parts that begin with BY are lists. Other
-# frequencies are left out: an hour has no wall clock to keep to.
+# The format of the values of each part. The parts that begin with BY have lists of values. Hourly
+# and shorter frequencies are left out, because they have no wall-clock time to keep.
 PARTS = {
     "FREQ": "DAILY|WEEKLY|MONTHLY|YEARLY",
     "INTERVAL": r"0*[1-9]\d*",
@@ -32,9 +32,10 @@ PARTS = {
     "BYSECOND": r"[1-5]?\d",
     "BYSETPOS": r"[+-]?([1-9]|[1-9]\d|[12]\d\d|3[0-5]\d|36[0-6])",
 }
-# dateutil looks for the next occurrence until the year 9999, for seconds where there is none. The
-# calendar repeats itself every 400 years, weekdays included: from a year near the end it finds the
-# same, and sees sooner that there is nothing to be found. A decade is left for what there is.
+# dateutil looks for the next occurrence until the year 9999. If there is none, this takes seconds.
+# The calendar repeats every 400 years, weekdays included. A search from a year near the end
+# therefore finds the same occurrences, and ends sooner if there are none. `LATEST` leaves a decade
+# for the occurrences.
 CYCLE = 400
 LATEST = 9988
 
@@ -45,8 +46,8 @@ class Rule:
 
     Args:
         parts: the rule without its end.
-        count: so many starts there are, or
-        until: nothing starts after it: a day or a time by the wall clock, or an instant.
+        count: the number of starts; None if the rule ends by `until`.
+        until: the latest start: a day or a time by the wall clock, or an instant.
     """
 
     parts: str
@@ -56,14 +57,15 @@ class Rule:
     def starts(self, first: datetime, tz: tzinfo, *, limit: datetime) -> list[datetime]:
         """Return all starts of the series that begins at `first`, in UTC and in order.
 
-        They keep their time by the wall clock of `tz`. A time that the clocks skip does not exist,
-        nor does it count; of one that they show twice it is the first.
+        The starts keep their wall-clock time in `tz`. A time that the clocks skip is left out and
+        not counted. A time that the clocks show twice means the first.
 
         Args:
-            limit: refuse a series that goes beyond it.
+            limit: the latest start that is allowed.
 
         Raises:
-            ValueError: `first` is none of its starts, there are too many, or they go too far.
+            ValueError: `first` does not match the rule, there are too many starts, or one of them
+                is after `limit`.
         """
         starts: list[datetime] = []
         too_far = f"The series continues after {limit:%Y-%m-%d}, which is too far ahead."
@@ -111,7 +113,7 @@ def parse_rule(text: str) -> Rule:
     """Return the rule that the value of an RRULE describes, with or without `RRULE:` before it.
 
     Raises:
-        ValueError: it is something else, or has no end.
+        ValueError: the text is not a valid rule, or the rule has no end.
     """
     parts: dict[str, str] = {}
     for part in re.sub(r"\ARRULE:", "", text.upper()).split(";"):

@@ -23,7 +23,7 @@ from django.db.models.expressions import DatabaseDefault
 
 from accounts.models import User
 from bookings.events import state_of, suppress_follow_up
-from bookings.models import Booking, BookingEvent, Slot
+from bookings.models import Booking, BookingEvent, Slot, blocked_period
 from catalog.models import Calendar, OpeningHours, Service
 
 # The number of appointments in each diary. Each takes a quarter of an hour, and they are spread
@@ -310,7 +310,7 @@ def booked(service: Service, start: datetime, **fields: Any) -> Booking:
         calendar_id=service.calendar_id,
         start_time=start,
         end_time=end,
-        blocked=DateTimeTZRange(start - before, end + after),
+        blocked=blocked_period(start, end, before=before, after=after),
         price=service.price,
         currency=service.currency,
     )

@@ -40,11 +40,6 @@ class StoredService:
     free: list[datetime] = field(default_factory=list)
     terms: Terms = field(init=False)
 
-    def blocked(self, start: datetime) -> tuple[datetime, datetime]:
-        """Return the time that a booking takes, buffers included."""
-        terms = self.terms
-        return start - terms.buffer_before, start + terms.duration + terms.buffer_after
-
 
 @dataclass(eq=False)
 class StoredCalendar:

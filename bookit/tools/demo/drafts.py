@@ -8,7 +8,6 @@ from typing import Any
 from uuid import UUID
 
 from django.conf import settings
-from django.db.backends.postgresql.psycopg_any import DateTimeTZRange
 
 from bookings.events import state
 from bookings.models import Booking, BookingEvent
@@ -196,7 +195,7 @@ class Drafter:
             seat=1,
             start_time=start,
             end_time=start + timedelta(minutes=row.duration_minutes),
-            blocked=DateTimeTZRange(*service.blocked(start)),
+            blocked=service.terms.blocked(start),
             attendee_name=customer.child if service.entry.for_children else "",
             notes=self.random.choice(notes) if has_note else "",
             price=row.price,

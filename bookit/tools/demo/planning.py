@@ -4,6 +4,8 @@ from collections.abc import Iterator, Sequence
 from datetime import date, datetime, timedelta
 from operator import attrgetter
 
+from django.db.backends.postgresql.psycopg_any import DateTimeTZRange
+
 from bookings.availability.terms import terms_of
 from bookings.models import Booking, BookingEvent
 from bookit.times import day_end, day_start, wall_clock
@@ -49,10 +51,10 @@ class Planner:
 
     def _book_day(self, calendar: StoredCalendar, day: date, demand: float) -> Iterator[Draft]:
         """Yield the bookings of a day, and add the starts that nobody books to `free`."""
-        taken: list[tuple[datetime, datetime]] = []
+        taken: list[DateTimeTZRange] = []
         for service in calendar.services:
             for start in self._session_starts(service, day):
-                taken.append(service.blocked(start))
+                taken.append(service.terms.blocked(start))
                 drafts = self._book_session(service, start, demand)
                 yield from drafts
                 if not drafts and service.service.capacity == 1:
@@ -65,7 +67,7 @@ class Planner:
         calendar: StoredCalendar,
         day: date,
         demand: float,
-        taken: list[tuple[datetime, datetime]],
+        taken: list[DateTimeTZRange],
     ) -> Iterator[Draft]:
         """Yield a day's bookings of services without sessions, one after the other.
 
@@ -87,9 +89,10 @@ class Planner:
                 start = opens + -((opens - begins) // terms.step) * terms.step
                 if start + terms.duration > closes:
                     break
-                lower, moment = service.blocked(start)
+                blocked = terms.blocked(start)
+                moment = blocked.upper
                 if opening.is_off(start, start + terms.duration) or any(
-                    lower < ends and starts < moment for starts, ends in taken
+                    blocked.lower < each.upper and each.lower < moment for each in taken
                 ):
                     continue
                 if self.random.random() < demand:
