@@ -220,8 +220,8 @@ def _save(row: Model, columns: list[str]) -> None:
     try:
         row.save(update_fields=columns)
     except DatabaseError as error:
-        # Django raises a plain `DatabaseError` if the row no longer exists.
-        if type(error) is DatabaseError:
+        # The row no longer exists. Django before 6.0 raises a plain `DatabaseError`.
+        if type(error) is DatabaseError or isinstance(error, getattr(row, "NotUpdated", ())):
             raise Refused(GONE) from None
         raise
 
