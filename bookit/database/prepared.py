@@ -28,7 +28,7 @@ class Parameter(Value):
 
     def as_sql(self, compiler: Any, connection: Any) -> Any:
         """Leave a place, and say whose it is."""
-        return "%s", [self]
+        return "%s", (self,)
 
 
 class Prepared(Generic[Instance]):
