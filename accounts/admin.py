@@ -32,11 +32,13 @@ class UserCreationForm(BaseUserCreationForm):
 class PasswordWidget(ReadOnlyPasswordHashWidget):
     """Says whether a password is set. Django's own also shows the first characters of its hash."""
 
+    template_name = "bookit/password_widget.html"
+
     def get_context(self, name: str, value: Any, attrs: Any) -> dict[str, Any]:
         """Return the context of the template, without the hash."""
         usable = value and is_password_usable(value)
-        summary = {"label": "A password is set." if usable else "No password is set."}
-        return {**super().get_context(name, value, attrs), "summary": [summary]}
+        summary = "A password is set." if usable else "No password is set."
+        return {**super().get_context(name, None, attrs), "summary": summary}
 
 
 class UserChangeForm(DjangoUserChangeForm):

@@ -22,8 +22,9 @@ class FileBackend(BaseEmailBackend):
     program opens.
     """
 
-    def __init__(self, *args: Any, file_path: str | None = None, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, file_path: str = "", **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        # Django before 6.1 passes no options.
         self.folder = Path(file_path or settings.EMAIL_FILE_PATH)  # type: ignore[misc]
 
     def send_messages(self, email_messages: Sequence[EmailMessage]) -> int:

@@ -323,22 +323,18 @@ SILENCED_SYSTEM_CHECKS = [
 
 # --- Mail and jobs ----------------------------------------------------------------------------
 
-# Unfolded here: Django's names, as EMAIL_URL says (`EMAIL_BACKEND`, `EMAIL_HOST` and so on).
-vars().update(
-    environment.email(
+MAILER = environment.mailer(
+    "EMAIL_URL",
+    required(
         "EMAIL_URL",
-        required(
-            "EMAIL_URL",
-            environment.EMAIL_CHOICES,
-            development="filemail://",
-            production=PRODUCTION,
-        ),
-        folder=BASE_DIR / "mails",
-    )
+        environment.EMAIL_CHOICES,
+        development="filemail://",
+        production=PRODUCTION,
+    ),
+    folder=BASE_DIR / "mails",
 )
-# A server that does not answer is tried again later; a worker that waits for it is of no use.
-EMAIL_TIMEOUT = 10
-if "EMAIL_HOST" in vars():
+vars().update(environment.mail_settings(MAILER))
+if "host" in MAILER["OPTIONS"]:
     required(
         "DEFAULT_FROM_EMAIL",
         "the sender address of mails, such as BookIt <bookings@example.com>.",

@@ -6,6 +6,7 @@ from typing import Any
 
 import django
 from django.conf import settings
+from django.core.exceptions import BadRequest
 from django.core.handlers.wsgi import WSGIHandler, WSGIRequest
 from django.urls import get_resolver
 
@@ -15,29 +16,25 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "bookit.settings")
 
 
 class Request(WSGIRequest):
-    """Django's request, which also reads chunked bodies and survives a senseless Content-Type.
+    """Django's request, which also reads chunked bodies and accepts any `Content-Type`.
 
-    Django raises while it makes the request, where no middleware can answer yet.
+    Django would raise an error while it creates the request, when no middleware can answer yet.
     """
 
     def __init__(self, environ: dict[str, Any]) -> None:
         if "HTTP_TRANSFER_ENCODING" in environ and environ.get("wsgi.input_terminated"):
-            # A chunked body, of which Django would see nothing: read as much as is ever looked at.
+            # Django would not see a chunked body. Parsers read at most a byte over the limit.
             body = environ["wsgi.input"].read(settings.DATA_UPLOAD_MAX_MEMORY_SIZE + 1)
             environ["wsgi.input"] = BytesIO(body)
             environ["CONTENT_LENGTH"] = str(len(body))
-        super().__init__(environ)
-
-    def _get_scheme(self) -> str:
-        """Return `http` or `https`: Django's hook for what is not known from a header."""
-        return settings.PUBLIC_SCHEME or str(super()._get_scheme())  # type: ignore[misc]
-
-    def _set_content_type_params(self, meta: dict[str, Any]) -> None:
+        if settings.PUBLIC_SCHEME:
+            environ["wsgi.url_scheme"] = settings.PUBLIC_SCHEME
+        # Django changes the paths in the first attempt.
+        unread = {**environ, "CONTENT_TYPE": ""}
         try:
-            super()._set_content_type_params(meta)  # type: ignore[misc]
-        except ValueError:
-            meta["CONTENT_TYPE"] = self.content_type = ""
-            self.content_params = {}
+            super().__init__(environ)
+        except (BadRequest, ValueError):  # Content-Type cannot be parsed; BadRequest from 6.1 on.
+            super().__init__(unread)
 
 
 class Handler(WSGIHandler):

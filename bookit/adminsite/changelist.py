@@ -93,4 +93,7 @@ def periods(rows: QuerySet[Any], field: str, kind: str) -> list[datetime]:
         .values_list("period", flat=True)[:1]
         for begin, end in pairwise(begins)
     ]
-    return sorted(found[0].union(*found[1:], all=True))
+    if len(found) == 1:
+        return [*found[0]]
+    # Without `order_by`, Django 6.1 orders by columns that are not selected.
+    return sorted(found[0].union(*found[1:], all=True).order_by())

@@ -103,8 +103,14 @@ class StrictAdmin(admin.ModelAdmin):
             self.message_user(request, message_of(error), messages.ERROR)
         return HttpResponseRedirect(here)
 
-    def response_action(self, request: Any, queryset: QuerySet[Any]) -> Any:  # type: ignore[override]
-        """Run an action on the selected rows that still exist; a message says how many do not."""
+    def response_action(  # type: ignore[override]
+        self, request: Any, queryset: QuerySet[Any], **options: Any
+    ) -> Any:
+        """Run an action on the selected rows that still exist; a message says how many do not.
+
+        Args:
+            options: Django 6.1 passes on which page the action was chosen.
+        """
         selected = set(request.POST.getlist(ACTION_CHECKBOX_NAME))
         ids = [each for each in selected if _is_value_of(self.opts.pk, each)]
         if request.POST.get("select_across", "0") != "0":
@@ -123,10 +129,10 @@ class StrictAdmin(admin.ModelAdmin):
         request.POST = request.POST.copy()
         request.POST.setlist(ACTION_CHECKBOX_NAME, ids)
         if "delete_selected" not in request.POST.getlist("action"):
-            return super().response_action(request, queryset)
+            return super().response_action(request, queryset, **options)
         # All or none: the log entries of all rows are written before any row is deleted.
         with transaction.atomic():
-            return super().response_action(request, queryset)
+            return super().response_action(request, queryset, **options)
 
     def get_object(
         self, request: HttpRequest, object_id: str, from_field: str | None = None
@@ -214,8 +220,8 @@ def _save(row: Model, columns: list[str]) -> None:
     try:
         row.save(update_fields=columns)
     except DatabaseError as error:
-        # Django raises a plain `DatabaseError` if the row no longer exists.
-        if type(error) is DatabaseError:
+        # The row no longer exists. Django before 6.0 raises a plain `DatabaseError`.
+        if type(error) is DatabaseError or isinstance(error, getattr(row, "NotUpdated", ())):
             raise Refused(GONE) from None
         raise
 

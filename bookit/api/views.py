@@ -34,11 +34,11 @@ PAGING = frozenset({"limit", "offset", "page", "tz"})
 register_converter(AnyCaseUUIDConverter, "id")
 
 
-def _let_go(response: Response) -> None:
-    """Take a response that is written out of its cycles with itself, its view and its request.
+def _break_reference_cycle(response: Response) -> None:
+    """Break the cycles of a rendered response with itself, its view and its request.
 
-    It would keep its body and all that was in it until the next collection of garbage, which a
-    worker makes after hundreds of answers.
+    DRF makes them (`APIView.dispatch` sets `view.response`). Without this, the response and its
+    body stay in memory until the next garbage collection, which comes after hundreds of responses.
     """
     context = response.renderer_context  # type: ignore[attr-defined]
     del context["view"].response
@@ -139,7 +139,7 @@ class APIMixin(APIView):
     ) -> Response:
         """Have the response freed as soon as it is written."""
         response = super().finalize_response(request, response, *args, **kwargs)
-        response.add_post_render_callback(_let_go)
+        response.add_post_render_callback(_break_reference_cycle)
         return response
 
     def options(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Response:

@@ -28,7 +28,7 @@ class Parameter(Value):
 
     def as_sql(self, compiler: Any, connection: Any) -> Any:
         """Return a placeholder with this parameter in the place of its value."""
-        return "%s", [self]
+        return "%s", (self,)
 
 
 class Prepared(Generic[Instance]):

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote
 
+import django
 import limits
 from django.core.exceptions import ImproperlyConfigured, ValidationError
 from django.core.validators import validate_email
@@ -326,8 +327,21 @@ def postgres_url(name: str, url: str) -> str:
     return canonical
 
 
-# Default port, and the setting of Django that says how the connection is encrypted.
-_SMTP = {"smtp": (25, ""), "smtp+tls": (587, "EMAIL_USE_TLS"), "smtp+ssl": (465, "EMAIL_USE_SSL")}
+# The default port, and the option that says how the connection is encrypted.
+_SMTP = {"smtp": (25, ""), "smtp+tls": (587, "use_tls"), "smtp+ssl": (465, "use_ssl")}
+# Django before 6.1 has a setting for each option of its one mailer.
+_SETTING_OF = {
+    "file_path": "EMAIL_FILE_PATH",
+    "host": "EMAIL_HOST",
+    "port": "EMAIL_PORT",
+    "username": "EMAIL_HOST_USER",
+    "password": "EMAIL_HOST_PASSWORD",
+    "timeout": "EMAIL_TIMEOUT",
+    "use_ssl": "EMAIL_USE_SSL",
+    "use_tls": "EMAIL_USE_TLS",
+}
+# Seconds. A job that waits longer for a server keeps others from running, so it is tried again.
+_MAIL_TIMEOUT = 10
 
 EMAIL_CHOICES = (
     "smtp+tls://user:password@host:587 (or smtp+ssl://, smtp://) sends mail, filemail:///folder"
@@ -335,20 +349,22 @@ EMAIL_CHOICES = (
 )
 
 
-def email(name: str, url: str, *, folder: Path) -> dict[str, Any]:
-    """Return Django's settings of the mail server at `url`; `filemail://` alone means `folder`."""
+def mailer(name: str, url: str, *, folder: Path) -> dict[str, Any]:
+    """Return the mail server at `url` as an entry of Django's `MAILERS` setting.
+
+    Args:
+        folder: where `filemail://` without a folder writes mails.
+    """
     parts = _split(url)
     if url.startswith("consolemail:"):
         raise ImproperlyConfigured(
             f"{name} cannot be consolemail://, because no log may hold a mail: {EMAIL_CHOICES}"
         )
     if url.rstrip("/") == "dummymail:":
-        return {"EMAIL_BACKEND": "django.core.mail.backends.dummy.EmailBackend"}
+        return {"BACKEND": "django.core.mail.backends.dummy.EmailBackend", "OPTIONS": {}}
     if parts and parts.scheme == "filemail" and not (parts.user or parts.hosts or parts.query):
-        return {
-            "EMAIL_BACKEND": "bookit.mail.FileBackend",
-            "EMAIL_FILE_PATH": str(Path(unquote(parts.path)) if parts.path[1:] else folder),
-        }
+        path = str(Path(unquote(parts.path)) if parts.path[1:] else folder)
+        return {"BACKEND": "bookit.mail.FileBackend", "OPTIONS": {"file_path": path}}
     if (
         parts is None
         or parts.scheme not in _SMTP
@@ -361,13 +377,24 @@ def email(name: str, url: str, *, folder: Path) -> dict[str, Any]:
     [(host, port)] = parts.hosts
     default_port, encryption = _SMTP[parts.scheme]
     return {
-        "EMAIL_BACKEND": "django.core.mail.backends.smtp.EmailBackend",
-        "EMAIL_HOST": host,
-        "EMAIL_PORT": port or default_port,
-        "EMAIL_HOST_USER": parts.user,
-        "EMAIL_HOST_PASSWORD": parts.password,
-        **({encryption: True} if encryption else {}),
+        "BACKEND": "django.core.mail.backends.smtp.EmailBackend",
+        "OPTIONS": {
+            "host": host,
+            "port": port or default_port,
+            "username": parts.user,
+            "password": parts.password,
+            "timeout": _MAIL_TIMEOUT,
+            **({encryption: True} if encryption else {}),
+        },
     }
+
+
+def mail_settings(mailer: dict[str, Any]) -> dict[str, Any]:
+    """Return the settings that make `mailer` the one that Django sends mails with."""
+    if django.VERSION >= (6, 1):
+        return {"MAILERS": {"default": mailer}}
+    options = {_SETTING_OF[name]: value for name, value in mailer["OPTIONS"].items()}
+    return {"EMAIL_BACKEND": mailer["BACKEND"], **options}
 
 
 def mailbox(name: str, default: str) -> str:

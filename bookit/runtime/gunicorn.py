@@ -10,7 +10,6 @@ import logging
 import os
 from typing import Any
 
-from gunicorn import util
 from gunicorn.glogging import Logger
 
 from bookit.runtime.startup import load_settings, why_not_ready
@@ -20,13 +19,10 @@ load_settings()
 # These imports need the settings. Above `load_settings`, a mistake in them would be a traceback.
 from django.conf import settings  # noqa: E402
 
-from bookit.runtime.worker import Worker, child_exit, write_error  # noqa: E402, F401
+from bookit.runtime.worker import Worker, child_exit  # noqa: E402, F401
 
 wsgi_app = "bookit.wsgi"
 bind = f"0.0.0.0:{settings.PORT}"
-
-
-util.write_error = write_error
 
 worker_class = Worker
 workers = settings.WEB_CONCURRENCY

@@ -18,13 +18,20 @@ import errno
 import selectors
 import socket
 import threading
+from contextlib import suppress
 from functools import partial
 from time import monotonic
 from typing import Any
 
 from django.conf import settings
 from django.core.exceptions import RequestDataTooBig
-from gunicorn.http.errors import NoMoreData, ParseException
+from gunicorn.http.errors import (
+    ConfigurationProblem,
+    InvalidResponseHeader,
+    InvalidResponseHeaderName,
+    NoMoreData,
+    ParseException,
+)
 from gunicorn.workers.gthread import ThreadWorker
 from uuid_utils import uuid7
 
@@ -54,6 +61,9 @@ READ = 64 * 1024
 PAUSE = 0.02
 # Seconds between two checks of the deadlines.
 SWEEP = 0.5
+
+# Errors of gunicorn's that are not caused by a request, although their class says so.
+OUR_FAULT = (ConfigurationProblem, InvalidResponseHeader, InvalidResponseHeaderName)
 
 FULL = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
@@ -460,26 +470,25 @@ class Worker(ThreadWorker):
         else:
             self.drop(client)
 
-    def handle_error(self, *args: Any) -> None:
-        """Answer a request that is not valid HTTP and so never reaches the application."""
+    def handle_error(self, req: Any, client: Any, addr: Any, exc: Exception) -> None:
+        """Answer a request with a problem document if it never reaches the application, or fails.
+
+        gunicorn would answer with a page in HTML.
+        """
         name = request_id.set(str(uuid7()))
         try:
-            super().handle_error(*args)
+            if isinstance(exc, ParseException) and not isinstance(exc, OUR_FAULT):
+                self.log.warning("A client at %s sent an invalid request: %s", addr, exc)
+                answer = problems.response(
+                    "validation_error", f"This is not a valid HTTP request: {exc}"
+                )
+            else:
+                self.log.error("A request failed in gunicorn.", exc_info=exc)
+                answer = problems.response("internal_error")
+            with suppress(OSError):  # The client has gone.
+                client.sendall(message(answer))
         finally:
             request_id.reset(name)
-
-
-def write_error(sock: Any, status: int, reason: str, explanation: str) -> None:
-    """Answer with a problem document instead of gunicorn's HTML page."""
-    sock.sendall(
-        message(
-            problems.response("internal_error")
-            if status == 500
-            else problems.response(
-                "validation_error", f"This is not a valid HTTP request: {explanation}"
-            )
-        )
-    )
 
 
 def message(answer: Any) -> bytes:

@@ -11,16 +11,19 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from importlib import import_module
 from importlib.util import find_spec
+from inspect import isclass, isfunction
+from pkgutil import walk_packages
 
 import httpx
 import pytest
-from django.apps import apps
+from django.apps import AppConfig, apps
 from django.core.management import get_commands
 from django.db import connection
 from django.urls import Resolver404, resolve
 from procrastinate.contrib.django import app as jobs
 from standardwebhooks.webhooks import Webhook
 
+import bookit
 from accounts.models import User
 from bookings.events import TOLD
 from bookings.services import TRANSITIONS
@@ -40,6 +43,8 @@ README = DOCUMENTS["README.md"]
 GUIDE, CLIENTS = DOCUMENTS["docs/guide.md"], DOCUMENTS["docs/clients.md"]
 OPERATIONS, ARCHITECTURE = DOCUMENTS["docs/operations.md"], DOCUMENTS["docs/architecture.md"]
 MIGRATING, CONTRIBUTING = DOCUMENTS["docs/migrating.md"], DOCUMENTS[".github/CONTRIBUTING.md"]
+
+DJANGO_AND_DRF = DOCUMENTS["docs/django-and-drf.md"]
 
 PACKAGES = ("bookit", "accounts", "catalog", "bookings", "reviews")
 each_document = pytest.mark.parametrize("name", DOCUMENTS)
@@ -106,8 +111,10 @@ def exists(name):
     module, _, attribute = name.rpartition(".")
     if name in jobs.tasks or attribute.lower() in apps.all_models.get(module, {}):
         return True
-    if find_spec(module) and (find_spec(name) or hasattr(import_module(module), attribute)):
-        return True
+    if find_spec(module):
+        parent = import_module(module)
+        if hasattr(parent, attribute) or (hasattr(parent, "__path__") and find_spec(name)):
+            return True
     return any(f"'{name}'" in path.read_text() for path in BASE_DIR.glob("*/triggers.py"))
 
 
@@ -393,6 +400,55 @@ def test_every_extension_point_is_listed():
         point = quoted(row[0])[0]
         for file in quoted(row[2]):
             assert f"{point}.add(" in (BASE_DIR / file).read_text(), row
+
+
+FRAMEWORKS = (
+    "django",
+    "django_filters",
+    "drf_spectacular",
+    "gunicorn",
+    "procrastinate",
+    "psycopg",
+    "rest_framework",
+    "whitenoise",
+)
+
+
+def overrides():
+    """Return the dotted names of the classes of bookit that override a method of a framework."""
+    found = set()
+    for module in walk_packages(bookit.__path__, "bookit."):
+        # Tests and tools serve no request, and two modules start the application.
+        if re.search(
+            r"\.(tests|tools|management|migrations|conftest|wsgi|gunicorn)\b", module.name
+        ):
+            continue
+        for each in vars(import_module(module.name)).values():
+            if not isclass(each) or each.__module__ != module.name or issubclass(each, AppConfig):
+                continue
+            theirs = [base for base in each.__mro__ if base.__module__.startswith(FRAMEWORKS)]
+            if any(
+                isfunction(value) and not name.startswith("__") and hasattr(base, name)
+                for name, value in vars(each).items()
+                for base in theirs
+            ):
+                found.add(f"{each.__module__}.{each.__name__}")
+    return found
+
+
+def test_every_override_of_a_framework_is_listed():
+    found = overrides()
+    assert {"bookit.api.views.RowViewSet", "bookit.runtime.worker.Worker"} <= found
+    # A base class whose children are listed.
+    found -= {"bookit.database.constraints._DatabaseConstraint"}
+    assert found - {*quoted(DJANGO_AND_DRF)} == set()
+
+
+def test_the_tests_of_the_overrides_exist():
+    named = {name for name in quoted(DJANGO_AND_DRF) if name.startswith("test_")}
+    tests = "\n".join(path.read_text() for path in BASE_DIR.glob("bookit/**/tests/test_*.py"))
+    assert {name for name in named if f"def {name}(" not in tests} == set()
+    assert len(named) > 1
 
 
 # --- the examples run -------------------------------------------------------------------------

@@ -5,28 +5,29 @@ import json
 import re
 
 import pytest
-from django.core.mail import EmailMultiAlternatives, get_connection
+from django.core.mail import EmailMultiAlternatives
+
+from bookit.mail import FileBackend
 
 SUBJECT, ADDRESS, LINK = "A secret subject", "mia@example.com", "https://example.com/?token=t0k3n"
 
 
 @pytest.fixture
-def folder(settings, tmp_path):
-    settings.EMAIL_FILE_PATH = str(tmp_path / "mails")
+def folder(tmp_path):
     return tmp_path / "mails"
 
 
-def send(count=1):
+def send(folder, count=1):
     mails = [
         EmailMultiAlternatives(SUBJECT, f"Ol\u00e1! {LINK}", to=[ADDRESS]) for _ in range(count)
     ]
     for mail in mails:
         mail.attach_alternative(f"<p>{LINK}</p>", "text/html")
-    return get_connection("bookit.mail.FileBackend").send_messages(mails)
+    return FileBackend(file_path=str(folder)).send_messages(mails)
 
 
 def test_each_mail_is_a_file_that_mail_programs_can_open(folder):
-    assert send(3) == 3
+    assert send(folder, 3) == 3
     files = sorted(folder.iterdir())
     assert len(files) == 3
     for file in files:
@@ -37,13 +38,13 @@ def test_each_mail_is_a_file_that_mail_programs_can_open(folder):
 
 
 def test_other_users_of_the_machine_cannot_read_the_mails(folder):
-    send()
+    send(folder)
     assert folder.stat().st_mode & 0o777 == 0o700
     assert {file.stat().st_mode & 0o777 for file in folder.iterdir()} == {0o600}
 
 
 def test_the_log_names_the_file_but_not_the_content(folder, written):
-    send()
+    send(folder)
     [file] = folder.iterdir()
     [line] = written()
     assert line["message"] == f"mail written to {file}"
@@ -51,8 +52,7 @@ def test_the_log_names_the_file_but_not_the_content(folder, written):
         assert secret not in json.dumps(line)
 
 
-def test_a_folder_that_cannot_be_written_to_fails_the_job(settings, tmp_path):
+def test_a_folder_that_cannot_be_written_to_fails_the_job(tmp_path):
     (tmp_path / "file").touch()
-    settings.EMAIL_FILE_PATH = str(tmp_path / "file")
     with pytest.raises(FileExistsError):
-        send()
+        send(tmp_path / "file")

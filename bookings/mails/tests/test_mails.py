@@ -23,6 +23,8 @@ from bookings.slots import services as slots
 from bookings.tests.factories import BookingFactory, SlotFactory
 from bookings.tests.jobs import work
 from bookings.tests.smtp import AnyPort, Server
+from bookit.runtime import environment
+from bookit.runtime.startup import BASE_DIR
 from catalog.tests.factories import CalendarFactory, ServiceFactory
 
 NOW = datetime(2026, 11, 21, 9, tzinfo=UTC)
@@ -519,10 +521,10 @@ def smtp(settings):
     server = Server()
     controller = AnyPort(server, hostname="127.0.0.1", port=0)
     controller.start()
-    settings.EMAIL_BACKEND = "django.core.mail.backends.smtp.EmailBackend"
-    settings.EMAIL_HOST, settings.EMAIL_PORT = controller.hostname, controller.port
-    settings.EMAIL_USE_TLS = settings.EMAIL_USE_SSL = False
-    settings.EMAIL_HOST_USER = ""
+    url = f"smtp://{controller.hostname}:{controller.port}"
+    mailer = environment.mailer("EMAIL_URL", url, folder=BASE_DIR)
+    for name, value in environment.mail_settings(mailer).items():
+        setattr(settings, name, value)
     yield server
     controller.stop()
 

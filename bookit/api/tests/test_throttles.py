@@ -570,13 +570,17 @@ def test_errors_have_the_headers_too(api, limit):
 @example(limit=3, pauses=[0, 0, 0])
 @example(limit=1, pauses=[58.5, 0])
 @example(limit=2, pauses=[0, 0, 61])
+@example(limit=1, pauses=[59])
+@example(limit=7, pauses=[0, 0, 0, 0, 0, 0, 0, 59])
 @settings(max_examples=60)
 def test_who_waits_as_long_as_told_is_let_in_again_and_not_sooner(limit, pauses):
     """Whatever they did before."""
     rates = {**configured.RATE_LIMITS, "anon": f"{limit}/minute"}
     with (
         override_settings(RATE_LIMITS=rates),
-        time_machine.travel(NOON, tick=False) as clock,
+        # At the very instant at which a window begins, `limits` takes its end to have come. No real
+        # clock hits that instant, and no pause should lead to it.
+        time_machine.travel(NOON + timedelta(microseconds=1), tick=False) as clock,
     ):
         throttles.reset()
         for pause in [*pauses, *[0] * limit]:

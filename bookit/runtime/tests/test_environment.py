@@ -9,7 +9,9 @@ import sys
 from datetime import timedelta
 
 import pytest
+from django.core import mail
 from django.core.exceptions import ImproperlyConfigured
+from django.test.utils import override_settings
 from psycopg.conninfo import conninfo_to_dict
 
 from bookit.runtime import environment
@@ -414,9 +416,10 @@ def test_cors_is_installed_if_it_has_origins(load):
 
 
 def test_a_development_machine_writes_mails_to_files(load):
-    settings = load(EMAIL_URL="")
-    assert settings["EMAIL_BACKEND"] == "bookit.mail.FileBackend"
-    assert settings["EMAIL_FILE_PATH"] == str(BASE_DIR / "mails")
+    assert load(EMAIL_URL="")["MAILER"] == {
+        "BACKEND": "bookit.mail.FileBackend",
+        "OPTIONS": {"file_path": str(BASE_DIR / "mails")},
+    }
 
 
 def test_a_missing_mail_server_in_production_is_refused_with_the_choices(refuse):
@@ -437,7 +440,14 @@ def test_a_mail_server_in_production_needs_a_sender(load, refuse):
     assert load(**server, DEFAULT_FROM_EMAIL="us@example.com")
 
 
-SMTP = ("EMAIL_HOST", "EMAIL_PORT", "EMAIL_HOST_USER", "EMAIL_HOST_PASSWORD")
+def test_django_sends_mails_with_the_server_of_the_settings(load):
+    read = load(EMAIL_URL="smtp+tls://me:hunter2@mail.example.com")
+    with override_settings(**environment.mail_settings(read["MAILER"])):
+        sender = mail.mailers.default if hasattr(mail, "mailers") else mail.get_connection()
+    assert (sender.host, sender.port, sender.timeout) == ("mail.example.com", 587, 10)
+    assert (sender.username, sender.password, sender.use_tls) == ("me", "hunter2", True)
+    # Those of the settings module itself are the same.
+    assert read.items() >= environment.mail_settings(read["MAILER"]).items()
 
 
 @pytest.mark.parametrize(
@@ -456,10 +466,10 @@ SMTP = ("EMAIL_HOST", "EMAIL_PORT", "EMAIL_HOST_USER", "EMAIL_HOST_PASSWORD")
     ],
 )
 def test_mail_servers_may_be_written_like_this(load, url, parts):
-    settings = load(EMAIL_URL=url)
-    assert tuple(settings[name] for name in SMTP) == parts
-    assert settings.get("EMAIL_USE_TLS", False) is url.startswith("smtp+tls")
-    assert settings.get("EMAIL_USE_SSL", False) is url.startswith("smtp+ssl")
+    options = load(EMAIL_URL=url)["MAILER"]["OPTIONS"]
+    assert tuple(options[name] for name in ("host", "port", "username", "password")) == parts
+    assert options.get("use_tls", False) is url.startswith("smtp+tls")
+    assert options.get("use_ssl", False) is url.startswith("smtp+ssl")
 
 
 @pytest.mark.parametrize(
@@ -530,7 +540,7 @@ def test_a_secret_can_be_in_a_file(load, refuse, tmp_path, name):
     (tmp_path / "secret").write_text(f"{url}\n")
     changed = load(**{f"{name}_FILE": str(tmp_path / "secret")})
     assert (
-        "mail.example.com" in str(changed.get("EMAIL_HOST"))
+        "mail.example.com" in str(changed["MAILER"]["OPTIONS"])
         or "'h'" in str(changed["DATABASES"])
         or url in (changed["SECRET_KEY"], changed["DATABASE_DIRECT_URL"])
     )

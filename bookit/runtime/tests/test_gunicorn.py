@@ -7,8 +7,10 @@ old version of gunicorn.
 
 import hashlib
 import inspect
+import logging
 import re
 import socket
+from types import SimpleNamespace
 from typing import Any
 
 import gunicorn
@@ -16,7 +18,7 @@ import pytest
 from gunicorn import http, util
 from gunicorn.arbiter import Arbiter
 from gunicorn.config import Config
-from gunicorn.http import body, message, unreader, wsgi
+from gunicorn.http import body, errors, message, unreader, wsgi
 from gunicorn.workers import gthread
 
 from bookit.runtime.worker import Client, Worker
@@ -35,6 +37,7 @@ REPLACED = {
     "accepting": ((W.accept, W.set_accept_enabled), "5133bdbf36b38af2"),
     "waiting": ((W.wait_for_and_dispatch_events, W.enqueue_req), "2d6c31d03fb504a5"),
     "what is done after an answer": ((W.finish_request,), "616e7bb15a009ff7"),
+    "how an error is answered": ((W.handle_error,), "75426448389bbac9"),
     "deadlines": ((W.murder_keepalived, W.murder_pending, W._cap_keepalive), "43c0a719a1824a0e"),
 }
 RELIED_ON = {
@@ -44,7 +47,6 @@ RELIED_ON = {
         (W.handle, W.handle_request, W._keepalive_after),
         "598a042516bc91cc",
     ),
-    "how an error is handled": ((W.handle_error,), "75426448389bbac9"),
     "signals": ((W.handle_exit, W.handle_quit), "77c49ca81b3bd79c"),
     "the parser": ((message.Message, message.Request, http.RequestParser), "4e8fba2a66369667"),
     "bodies": (
@@ -85,3 +87,28 @@ def test_a_client_has_the_attributes_that_gunicorn_uses() -> None:
         assert {name for name in sock if not hasattr(client.sock, name)} <= {"send", "gettimeout"}
     # `send` is for 100 Continue, which the worker has sent already.
     assert "if req._expected_100_continue:\n        sock.send(" in inspect.getsource(wsgi.create)
+
+
+ERRORS = [
+    error
+    for error in vars(errors).values()
+    if isinstance(error, type) and issubclass(error, errors.ParseException)
+]
+# Those that the application or gunicorn's own settings cause.
+OUR_FAULTS = {"ConfigurationProblem", "InvalidResponseHeader", "InvalidResponseHeaderName"}
+
+
+@pytest.mark.parametrize("error", [*ERRORS, ValueError], ids=lambda error: error.__name__)
+def test_an_error_is_blamed_on_the_side_that_caused_it(error: Any) -> None:
+    sent: list[bytes] = []
+    own = inspect.isfunction(error.__init__)
+    parameters = inspect.signature(error).parameters.values() if own else ()
+    arguments = [each.default if each.default is not each.empty else "x" for each in parameters]
+    worker: Any = SimpleNamespace(log=logging.getLogger("gunicorn.error"))
+    Worker.handle_error(
+        worker, None, SimpleNamespace(sendall=sent.append), ("192.0.2.1", 1), error(*arguments)
+    )
+    is_ours = error is ValueError or error.__name__ in OUR_FAULTS
+    status = b"HTTP/1.1 500 " if is_ours else b"HTTP/1.1 400 "
+    assert sent[0].startswith(status)
+    assert {each.__name__ for each in ERRORS} > OUR_FAULTS

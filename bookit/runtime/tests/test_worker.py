@@ -18,7 +18,7 @@ from gunicorn.glogging import Logger
 
 from bookit.runtime import worker as module
 from bookit.runtime.servers import Server, production, serving
-from bookit.runtime.worker import BODY_TIME, HEAD_TIME, LINGER, RECEIVING, Worker, write_error
+from bookit.runtime.worker import BODY_TIME, HEAD_TIME, LINGER, RECEIVING, Worker
 
 MEBIBYTE = 1024 * 1024
 GET = b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n"
@@ -241,7 +241,6 @@ class Running:
 def run(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Running]]:
     clock = Clock()
     monkeypatch.setattr(module, "monotonic", clock)
-    monkeypatch.setattr("gunicorn.util.write_error", write_error)
     started: list[Running] = []
 
     def _run(**settings: Any) -> Running:
