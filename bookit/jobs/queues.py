@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, LiteralString
 
 from django.conf import settings
-from django.db import connection
 from procrastinate import App, RetryStrategy
 from procrastinate.connector import BaseAsyncConnector, BaseConnector
 from procrastinate.contrib.django import app
@@ -22,9 +21,11 @@ from procrastinate.signals import on_stop
 from procrastinate.sql import queries
 from psycopg import InterfaceError, OperationalError
 from psycopg.conninfo import conninfo_to_dict
+from psycopg.rows import scalar_row
 
 from bookit.database.batches import BATCH
 from bookit.database.postgresql.connections import AsyncConnection
+from bookit.database.rows import fetch
 
 # A worker that reports nothing for this many seconds is dead. Live ones report every 10 seconds.
 SILENCE = 30
@@ -67,16 +68,21 @@ WEBHOOK_OPTIONS: dict[str, Any] = {
 # A worker need not wait for the disk before it begins a job. If PostgreSQL crashes, the job is done
 # again, as it is when a worker dies.
 WHAT_MAY_BE_LOST = "-c synchronous_commit=off"
-# The outcome of a job, however, must be on disk. If a crash undid it, the job would seem to run for
-# as long as its worker lives, and other jobs with its lock would wait.
-_DURABLY = """
+
+
+def _durable(query: str) -> str:
+    """Return a statement of procrastinate so that its effect is on disk before it returns."""
+    return f"""
 WITH durable AS MATERIALIZED (SELECT set_config('synchronous_commit', 'on', true))
-{} FROM durable
+{query.rstrip().removesuffix(";")} FROM durable
 """
-# procrastinate's statements that write the outcome of a job, each with its replacement.
+
+
+# procrastinate's statements that write the outcome of a job, each with its replacement. The outcome
+# must be on disk: if a crash undid it, the job would seem to run for as long as its worker lives,
+# and other jobs with its lock would wait.
 _OUTCOMES: dict[str, Any] = {
-    query: _DURABLY.format(query.rstrip().removesuffix(";"))
-    for query in (queries["finish_job"], queries["retry_job"])
+    query: _durable(query) for query in (queries["finish_job"], queries["retry_job"])
 }
 
 
@@ -249,9 +255,8 @@ def prune_jobs(*, at: datetime) -> int:
     """
     deleted, after = 0, 0
     while True:
-        with connection.cursor() as cursor:
-            cursor.execute(_PRUNE, {"after": after, "before": at - KEPT, "batch": BATCH})
-            ids = [row[0] for row in cursor.fetchall()]
+        values = {"after": after, "before": at - KEPT, "batch": BATCH}
+        ids = fetch(_PRUNE, values, scalar_row)
         deleted += len(ids)
         if len(ids) < BATCH:
             return deleted
