@@ -75,7 +75,7 @@ def _durable(query: str) -> str:
     return f"""
 WITH durable AS MATERIALIZED (SELECT set_config('synchronous_commit', 'on', true))
 {query.rstrip().removesuffix(";")} FROM durable
-"""
+"""  # noqa: S608 - a statement of procrastinate
 
 
 # procrastinate's statements that write the outcome of a job, each with its replacement. The outcome
