@@ -1,7 +1,7 @@
 """How long a request may take, and how long a connection waits for PostgreSQL.
 
 PostgreSQL cancels statements that take too long. But if PostgreSQL itself has stopped (a frozen
-machine, a broken disk), it cancels nothing, while its kernel still acknowledges what is sent to it.
+machine, a broken disk), it cancels nothing, although its kernel still acknowledges received data.
 So BookIt, as the client of PostgreSQL, has its own limits.
 """
 

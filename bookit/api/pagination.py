@@ -322,8 +322,8 @@ class EventPagination(Pagination):
 def _part(rows: "QuerySet[Any] | Rows", start: int, stop: int) -> Any:
     """Return the rows from `start` to before `stop`."""
     if start and isinstance(rows, QuerySet):
-        # PostgreSQL computes every column of the rows that it skips, such as the free seats of a
-        # slot. So a subquery that selects only ids does the skipping.
+        # PostgreSQL computes every column of the rows that it skips, even the free seats of slots.
+        # So a subquery that selects only ids does the skipping.
         return rows.filter(pk__in=rows.values("pk")[start:stop])
     return rows[start:stop]
 
