@@ -38,14 +38,14 @@ class Request(WSGIRequest):
 
 
 class Handler(WSGIHandler):
-    """Django's handler with that request."""
+    """Django's handler, with the request class above."""
 
     request_class = Request
 
 
-load_settings()  # bookit.runtime.gunicorn has done it already
+load_settings()  # under gunicorn, bookit.runtime.gunicorn has already done this
 django.setup(set_prefix=False)
-# The addresses now, once for all workers: threads whose first requests import them at the same time
-# could see modules that are only half there.
-get_resolver().url_patterns  # noqa: B018 - the first look at them imports them
+# Import the URLs now, once for all workers. If the first requests of several threads imported them
+# at the same time, a thread could see a module that is only half imported.
+get_resolver().url_patterns  # noqa: B018 - the first access imports them
 application = Handler()

@@ -20,19 +20,19 @@ from django.core.validators import validate_email
 
 from bookit.money import CURRENCIES
 
-#: Every variable that some code has read.
+#: Every variable that has been read.
 known: set[str] = set()
 
 # Variables that only the Compose files read.
 _READ_ELSEWHERE = {"DOMAIN", "POSTGRES_PASSWORD"}
 # Names in `.env` that belong to other programs.
 _OF_OTHERS = re.compile(r"COMPOSE_|DOCKER_|DJANGO_|PYTHON|PG|BOOKIT_TEST_|(LANG|LC_\w+|TZ|PATH)$")
-# Most names in the environment belong to other programs. BookIt's begin like this.
+# Most names in the environment belong to other programs. A name that begins like this is BookIt's.
 _OURS = ("RATE_LIMIT_", "WAITLIST_", "EMBEDDED_POSTGRES_")
 
 # --- the file ---------------------------------------------------------------------------------
 
-# Docker Compose reads the same file. Accept only lines to which it gives the same value.
+# Docker Compose reads the same file. Accept only lines that both read in the same way.
 _ASSIGNMENT = re.compile(r"(?:export[ \t]+)?(?P<name>[A-Za-z_]\w*)[ \t]*=(?P<value>.*)", re.A)
 _VALUE = re.compile(
     r"""
@@ -46,7 +46,7 @@ _VALUE = re.compile(
     re.VERBOSE,
 )
 
-# The place of each variable of the file: the file's name and the line.
+# Where each variable of the file is set: the name of the file and the line.
 _places: dict[str, str] = {}
 
 
@@ -159,7 +159,7 @@ def integer(name: str, default: int, *, at_least: int = 0, at_most: int = 2**31 
 
 
 def choice(name: str, *choices: str, default: str | None = None) -> str:
-    """Return the choice that the variable names in any case; without a default, the first one."""
+    """Return the choice that the variable names, in any case; the default is the first choice."""
     value = text(name)
     if not value:
         return choices[0] if default is None else default
@@ -214,7 +214,7 @@ def origins(name: str) -> list[str]:
 
 
 def rate(name: str, default: str) -> str:
-    """Return the variable as a rate that `limits` understands; set but empty, it means no limit."""
+    """Return the variable as a rate for `limits`; if it is set but empty, there is no limit."""
     value = text(name) if is_set(name) else default
     try:
         if value:
@@ -340,7 +340,7 @@ _SETTING_OF = {
     "use_ssl": "EMAIL_USE_SSL",
     "use_tls": "EMAIL_USE_TLS",
 }
-# Seconds. A job that waits longer for a server keeps others from running, so it is tried again.
+# Seconds. A job that waits longer for a server would block other jobs, so it is retried later.
 _MAIL_TIMEOUT = 10
 
 EMAIL_CHOICES = (
@@ -390,7 +390,7 @@ def mailer(name: str, url: str, *, folder: Path) -> dict[str, Any]:
 
 
 def mail_settings(mailer: dict[str, Any]) -> dict[str, Any]:
-    """Return the settings that make `mailer` the one that Django sends mails with."""
+    """Return the settings that make Django send mails with `mailer`."""
     if django.VERSION >= (6, 1):
         return {"MAILERS": {"default": mailer}}
     options = {_SETTING_OF[name]: value for name, value in mailer["OPTIONS"].items()}

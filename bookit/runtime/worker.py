@@ -62,7 +62,7 @@ PAUSE = 0.02
 # Seconds between two checks of the deadlines.
 SWEEP = 0.5
 
-# Errors of gunicorn's that are not caused by a request, although their class says so.
+# Errors in gunicorn that a request does not cause, although their class suggests it.
 OUR_FAULT = (ConfigurationProblem, InvalidResponseHeader, InvalidResponseHeaderName)
 
 FULL = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
@@ -94,17 +94,17 @@ class Client:
         self.ended = False  # whether the client has ended its side
         self.keep = False  # whether the connection is kept after the answer
         self.over = False  # whether the client has announced its last request
-        self.since = monotonic()  # when the present wait began
+        self.since = monotonic()  # when the current wait began
         self.phase = "anything"
-        self.moved = 0  # bytes received or sent since then
-        self.counted = 0  # its bytes in the worker's `held`
+        self.moved = 0  # bytes received or sent during the current wait
+        self.counted = 0  # the client's share of the worker's `held`
         self.request: Any = None
         self.is_costly = False
         self.arrived = 0.0
 
     @property
     def parser(self) -> "Client":
-        """The iterator from which gunicorn takes the next request."""
+        """The iterator that gives gunicorn the next request."""
         return self
 
     def __next__(self) -> Any:
@@ -327,7 +327,7 @@ class Worker(ThreadWorker):
     # --- Answering --------------------------------------------------------------------------------
 
     def enqueue_req(self, conn: Client) -> None:
-        """Give a request to the threads; a costly request has to wait for its turn."""
+        """Queue a request for the threads; a costly request may have to wait for its turn."""
         request = conn.request
         conn.is_costly = may_cost_much(request.method, request.path, request.query)
         if not conn.is_costly or self.turns.take(conn):
@@ -473,7 +473,7 @@ class Worker(ThreadWorker):
     def handle_error(self, req: Any, client: Any, addr: Any, exc: Exception) -> None:
         """Answer a request with a problem document if it never reaches the application, or fails.
 
-        gunicorn would answer with a page in HTML.
+        gunicorn would answer with an HTML page.
         """
         name = request_id.set(str(uuid7()))
         try:
@@ -505,5 +505,5 @@ def message(answer: Any) -> bytes:
 
 
 def child_exit(server: Any, worker: Any) -> None:
-    """Free the place of a worker that has ended (a hook of gunicorn)."""
+    """Free the place of a worker that has ended; gunicorn calls this hook."""
     spread.free(worker.place)
