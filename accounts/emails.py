@@ -1,4 +1,4 @@
-"""One spelling per mail address, so that an address has one account."""
+"""A single spelling for each email address, so that each address has at most one account."""
 
 import re
 import unicodedata
@@ -7,16 +7,17 @@ import idna
 from django.core.exceptions import ValidationError
 
 # The form of an address whose domain is in ASCII. Quoted local parts and address literals are not
-# accepted, because the same mailboxes have a plain spelling too.
+# accepted, because such a mailbox also has a plain spelling.
 SPELLING = re.compile(r"[a-z0-9!#$%&'*+/=?^_`{|}~.-]+@[a-z0-9-]+(?:\.[a-z0-9-]+)*")
 
 
 def canonical(address: str) -> str:
-    """Return a mail address as it is stored: in lower case, with its domain in ASCII.
+    """Return an email address as it is stored: in lower case, with its domain in ASCII.
 
-    A domain in other letters and its `xn--` form are the same domain, like upper and lower case.
-    Everything else that Unicode normalisation or IDNA would change is refused: a long s, full-width
-    letters, zero-width characters. They look like another address, or are invisible.
+    A domain with non-ASCII letters is the same as its `xn--` form, and upper case is the same as
+    lower case. An address with anything else that Unicode normalisation or IDNA would change is
+    refused, for example a long s, full-width letters or zero-width characters: it would look like a
+    different address, or contain something invisible.
 
     Source: Unicode Standard Annex 15 (NFKC), Unicode Technical Standard 46 (IDNA).
 
@@ -25,7 +26,7 @@ def canonical(address: str) -> str:
     """
     address = address.strip()
     local, _, domain = address.rpartition("@")
-    # One letter at a time, as in UTS 46, because Python lowers a sigma differently at a word's end.
+    # Letter by letter, as in UTS 46, because Python lowers a sigma differently at a word's end.
     lower = "".join(letter.lower() for letter in domain)
     try:
         mapped = idna.uts46_remap(lower, std3_rules=True, transitional=False)
@@ -42,15 +43,15 @@ def canonical(address: str) -> str:
 
 
 def lookup_form(address: str) -> str:
-    """Return an address as it is stored, to look it up.
+    """Return the form of an address under which it can be looked up.
 
-    If the address is not valid, the result is one that no account can have.
+    If the address is not valid, return one that no account can have.
     """
     try:
         return canonical(address)
     except ValidationError:
-        # Only ASCII letters are lowered: some other letters, for example the Kelvin sign, become
-        # ASCII letters in lower case.
+        # Only ASCII letters are lowered: a few others, for example the Kelvin sign, would turn into
+        # ASCII letters.
         return "".join(letter.lower() if letter.isascii() else letter for letter in address)
 
 

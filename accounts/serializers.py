@@ -1,4 +1,4 @@
-"""The shapes of requests and responses about accounts."""
+"""The bodies of requests and responses about accounts."""
 
 from typing import Any
 
@@ -126,7 +126,7 @@ class RegisterSerializer(InputSerializer):
 class LoginSerializer(InputSerializer):
     """An email address and a password."""
 
-    # The format is not checked: a malformed address is treated as an unknown one.
+    # The format is not checked: a malformed address is treated like one without an account.
     email = serializers.CharField(max_length=254)
     password = PasswordField()
 

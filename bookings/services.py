@@ -1,4 +1,4 @@
-"""The rules of bookings: who may book what and when, and how a booking may change."""
+"""The rules for bookings: who may book what and when, and how a booking may change."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -35,8 +35,8 @@ from catalog.models import Calendar
 
 Status = Booking.Status
 
-# The statuses that may follow each status. Providers and admins may make every change; owners may
-# only cancel, and turn a hold into a booking.
+# The statuses that may follow each status. Providers and admins may make all of these changes.
+# Owners may only cancel a booking or turn a hold into a booking.
 TRANSITIONS: dict[str, frozenset[str]] = {
     Status.HELD: frozenset({Status.PENDING, Status.CONFIRMED, Status.CANCELLED, Status.EXPIRED}),
     Status.PENDING: frozenset(
@@ -49,11 +49,12 @@ TRANSITIONS: dict[str, frozenset[str]] = {
     Status.EXPIRED: frozenset(),
 }
 
-# The statuses of bookings that are expected to take place, as long as they have not started.
+# A booking with one of these statuses is expected to take place, provided that its start is still
+# ahead.
 TO_COME = frozenset({Status.HELD, Status.PENDING, Status.CONFIRMED})
 
 EVENT_OF = {
-    # A hold becomes a booking.
+    # A hold has become a booking.
     Status.PENDING: BookingEvent.Type.CREATED,
     Status.CONFIRMED: BookingEvent.Type.CONFIRMED,
     Status.CANCELLED: BookingEvent.Type.CANCELLED,
@@ -90,21 +91,22 @@ class BookingStarted(Forbidden):
 CONSTRAINT_ERRORS.add("booking_seat_free", "booking_calendar_free", "booking_beside_slots")(
     BookingConflict
 )
-# During the booking, the service was deleted or moved to another calendar, or the slot was deleted.
+# While the booking was being made, the service was deleted or moved to another calendar, or the
+# slot was deleted.
 CONSTRAINT_ERRORS.add("booking_service_on_calendar", "booking_in_slot")(ServiceInactive)
 
-# If one of these refuses a booking, the response names other times that are free.
+# When a booking is refused with one of these errors, the response lists free times as alternatives.
 WITH_A_WAY_OUT = (BookingConflict, SlotFull, OutsideOpeningHours)
 
-# How many live holds a user may have.
-MOST_HOLDS = 3
+# The maximum number of live holds per user.
+MAX_HOLDS = 3
 
-# Counts the active bookings of calendars on a day, which begins and ends at midnight in the
+# Counts the active bookings of each calendar on one day. The day begins and ends at midnight in the
 # calendar's own time zone.
 #
 # Parameters: calendar_ids uuid[], starts, ends timestamptz[] (in the order of calendar_ids),
 #   at timestamptz (now).
-# Columns: calendar_id uuid, bookings bigint; no row if a calendar has none.
+# Columns: calendar_id uuid, bookings bigint; no row for a calendar without such bookings.
 BUSY = f"""
 SELECT day.calendar_id, count(*) AS bookings
 FROM unnest(%(calendar_ids)s::uuid[], %(starts)s::timestamptz[], %(ends)s::timestamptz[])
@@ -113,9 +115,9 @@ JOIN bookings_booking AS booking ON booking.calendar_id = day.calendar_id
     AND booking.start_time >= day.starts AND booking.start_time < day.ends
     AND booking.active AND {unexpired_sql("booking.hold_expires_at")}
 GROUP BY day.calendar_id
-"""  # noqa: S608 - a condition of ours, no values
+"""  # noqa: S608 - only our own SQL condition is interpolated, no values
 
-# The terms of a service at a start, and the slot that starts then, if there is one.
+# The terms of a service at a given start time, and the slot that starts at that time, if any.
 Offer = tuple[Terms, SlotTerms | None]
 
 
@@ -151,28 +153,32 @@ def create_booking(
     """Book the lowest free seat.
 
     Args:
-        service_id, slot_id: what to book.
-        service_ids: several services, of which the first that is free is booked. Those whose
-            calendars have the fewest bookings that day are tried first.
-        start_time: follows from the slot; if it is given, it must agree.
-        end_time: follows from the service's duration or the slot; if it is given, it must agree.
-        hold: keep the seat for `settings.HOLD_TIME`, until `book_hold` turns the hold into a
-            booking.
-        user_id: the user who gets the booking, if it is not `actor`. Only admins may name one.
-        at: now.
+        service_id, slot_id: the service or the slot to book.
+        service_ids: alternatives to choose from. Services whose calendars have the fewest bookings
+            that day are tried first, and the first free one is booked.
+        start_time: required unless `slot_id` is given. If both are given, it must be the start of
+            the slot.
+        end_time: optional. If given, it must match the end that follows from the slot or from the
+            service's duration.
+        hold: only hold the seat. The hold expires after `settings.HOLD_TIME` unless `book_hold`
+            turns it into a booking first.
+        user_id: the user who gets the booking; by default, `actor`. Only admins may book for
+            another user.
+        at: the current time.
 
     Raises:
-        Invalid: the service, slot or user does not exist, the start is past, or a time does not
-            agree.
-        Forbidden: somebody who is not an admin books for another user.
+        Invalid: the service, slot or user does not exist; the slot belongs to another service; the
+            start is missing or in the past; or `start_time` or `end_time` does not match.
+        Forbidden: `actor` is not an admin and books for another user.
         ServiceInactive: the service or the slot cannot be booked.
-        TooSoon: less than the service's minimum notice is left.
+        TooSoon: less than the service's minimum notice is left before the start.
         TooFarAhead: the start is beyond the service's booking horizon.
-        OutsideOpeningHours: the calendar is closed, or the service has no slot then.
-        BookingConflict: every seat is taken, or the calendar hosts something else then.
-        SlotFull: every seat of the slot is taken.
-        TooManyHolds: the user has the maximum number of live holds.
-        TermsChanged: the calendar or the service kept changing during every attempt.
+        OutsideOpeningHours: the calendar is closed at that time, or the service can be booked only
+            in slots and none starts at that time.
+        BookingConflict: at that time, every seat is taken or the calendar hosts something else.
+        SlotFull: every seat of the slot is taken or promised to the waitlist.
+        TooManyHolds: the user already has the maximum number of live holds.
+        TermsChanged: the calendar or the service changed during each attempt.
     """
     if user_id is not None and user_id != actor.pk:
         check_books_for(user_id, actor)
@@ -192,7 +198,7 @@ def _create(
     slot_id: UUID | None,
     start_time: datetime | None,
 ) -> Booking:
-    """Read the current terms and book on them, see `create_booking`."""
+    """Read the current terms and book on them; see `create_booking`."""
     if slot_id is not None:
         found = terms_in(slot_id)
         if found is None:
@@ -212,7 +218,7 @@ def _create(
             return _book(wish, *offers[0], start_time)
         return _book_any(wish, offers, start_time)
     except WITH_A_WAY_OUT as refusal:
-        # This runs after the transaction has ended, so that nobody waits for it.
+        # This search runs after the transaction has ended, so that it keeps nobody waiting.
         _add_alternatives(
             refusal, [terms.service_id for terms, _ in offers], start_time, at=wish.at
         )
@@ -227,7 +233,7 @@ def reschedule_booking(
     start_time: datetime | None = None,
     slot_id: UUID | None = None,
 ) -> Booking:
-    """Move a booking to another start or slot of its service, into the lowest free seat.
+    """Move a booking to another start time or slot of the same service, into the lowest free seat.
 
     The booking keeps its price. Unless it moves to a slot, it also keeps its length and buffers.
 
@@ -235,14 +241,17 @@ def reschedule_booking(
         Booking.DoesNotExist: there is no such booking.
         Forbidden: `actor` is neither the owner, nor the provider, nor an admin.
         InvalidTransition: the booking is neither pending nor confirmed.
-        CancellationTooLate: the owner asks within the service's cancellation notice.
-        Invalid: the start is past, or the service has no such slot.
+        CancellationTooLate: `actor` is the owner, and less than the service's cancellation notice
+            is left before the present start.
+        Invalid: the new start is missing or in the past, the service has no such slot, or
+            `start_time` is not the start of the slot.
         ServiceInactive: the service or the slot cannot be booked.
-        TooSoon: the new start is nearer than the service's minimum notice.
+        TooSoon: less than the service's minimum notice is left before the new start.
         TooFarAhead: the new start is beyond the service's booking horizon.
-        OutsideOpeningHours: the calendar is closed, or the service has no slot then.
-        BookingConflict: every seat is taken then.
-        SlotFull: every seat of the slot is taken.
+        OutsideOpeningHours: the calendar is closed at the new time, or the service can be booked
+            only in slots and none starts at that time.
+        BookingConflict: at the new time, every seat is taken or the calendar hosts something else.
+        SlotFull: every seat of the slot is taken or promised to the waitlist.
     """
     try:
         return _move(booking_id, actor=actor, at=at, start_time=start_time, slot_id=slot_id)
@@ -260,9 +269,10 @@ def cancel_booking(*, booking_id: UUID, actor: User, at: datetime) -> Booking:
 
     Raises:
         Booking.DoesNotExist: there is no such booking.
-        Forbidden: the booking belongs to somebody else.
-        InvalidTransition: the booking is over, or already cancelled.
-        CancellationTooLate: the owner asks within the service's cancellation notice.
+        Forbidden: `actor` is neither the owner, nor the provider, nor an admin.
+        InvalidTransition: the booking is already completed, cancelled, expired or a no-show.
+        CancellationTooLate: `actor` is the owner, and less than the service's cancellation notice
+            is left before the start.
     """
     booking = _locked_booking(booking_id)
     check_may_read(booking, actor)
@@ -273,11 +283,14 @@ def cancel_booking(*, booking_id: UUID, actor: User, at: datetime) -> Booking:
 @retried
 @transaction.atomic
 def book_hold(*, booking_id: UUID, actor: User, at: datetime) -> Booking:
-    """Turn a hold into a booking: pending, or confirmed if its service needs no confirmation.
+    """Turn a hold into a booking.
+
+    The booking is pending if its service requires confirmation. Otherwise, it is confirmed.
 
     Raises:
         Booking.DoesNotExist: there is no such booking.
-        Forbidden: the booking belongs to somebody else, or the owner asks and it is not a hold.
+        Forbidden: `actor` is neither the owner, nor the provider, nor an admin. The owner is also
+            refused if the booking is neither held nor expired.
         InvalidTransition: the hold has expired, or the booking is not a hold.
     """
     booking = _locked_booking(booking_id)
@@ -297,7 +310,8 @@ def change_status(
 
     Raises:
         Booking.DoesNotExist: there is no such booking.
-        Forbidden: somebody else asks. The owner may cancel it, see `cancel_booking`.
+        Forbidden: `actor` is neither the provider nor an admin. To cancel a booking as its owner,
+            use `cancel_booking`.
         InvalidTransition: the current status does not allow the change.
     """
     booking = _locked_booking(booking_id)
@@ -308,13 +322,14 @@ def change_status(
 @retried
 @transaction.atomic
 def delete_booking(*, booking_id: UUID, actor: User, at: datetime) -> None:
-    """Delete a booking, but not its history. If it has yet to take place, it is cancelled first.
+    """Delete a booking, but keep its history. A booking that is still to come is cancelled first.
 
     Raises:
         Booking.DoesNotExist: there is no such booking.
         Forbidden: `actor` is neither the owner nor an admin.
-        BookingStarted: the owner asks after the start.
-        CancellationTooLate: the owner asks within the service's cancellation notice.
+        BookingStarted: `actor` is the owner, and the booking has started.
+        CancellationTooLate: `actor` is the owner, and less than the service's cancellation notice
+            is left before the start.
     """
     booking = _locked_booking(booking_id)
     check_may_delete(booking, actor)
@@ -326,19 +341,19 @@ def delete_booking(*, booking_id: UUID, actor: User, at: datetime) -> None:
         was = {"status": booking.status}
         booking.status, booking.hold_expires_at = Status.CANCELLED, None
         record(booking, BookingEvent.Type.CANCELLED, actor=actor, at=at, was=was)
-    # Pending mails are composed now, because the booking is gone when they are sent.
+    # Pending emails are composed now, because the booking will be gone when they are sent.
     mails.enqueue_composed(booking=booking)
     record(booking, BookingEvent.Type.DELETED, actor=actor, at=at)
     booking.delete()
 
 
 def _manages(user: User, booking: Booking) -> bool:
-    """Return whether `user` manages `booking`, as an admin or as its provider."""
+    """Return whether `user` manages `booking`, as its provider or as an admin."""
     return user.keeps(booking.calendar.provider_id)
 
 
 def check_books_for(user_id: UUID, actor: User) -> None:
-    """Check that `actor` may book for a user: for themselves, or as an admin.
+    """Check that `actor` may book for a user: all users may book for themselves, admins for anyone.
 
     Raises:
         Forbidden: `actor` is not an admin and books for another user.
@@ -348,32 +363,33 @@ def check_books_for(user_id: UUID, actor: User) -> None:
 
 
 def check_may_read(booking: Booking, actor: User) -> None:
-    """Check that `actor` may see a booking: as its user, its provider or an admin.
+    """Check that `actor` may see a booking, as its owner, its provider or an admin.
 
     Raises:
-        Forbidden: the booking belongs to somebody else.
+        Forbidden: `actor` is none of these.
     """
     if booking.user_id != actor.pk and not _manages(actor, booking):
         raise Forbidden("This booking belongs to another user.")
 
 
 def check_may_delete(booking: Booking, actor: User) -> None:
-    """Check that `actor` may delete a booking: as its user or an admin.
+    """Check that `actor` may delete a booking, as its owner or an admin.
 
-    For its user, the start and the cancellation notice are checked later, under the lock.
+    For the owner, `delete_booking` also checks the start and the cancellation notice, once it has
+    locked the booking.
 
     Raises:
-        Forbidden: the booking belongs to somebody else.
+        Forbidden: `actor` is neither the owner nor an admin.
     """
     if booking.user_id != actor.pk and not actor.is_admin:
         raise Forbidden("This booking belongs to another user.")
 
 
 def check_manages(booking: Booking, actor: User) -> None:
-    """Check that `actor` manages a booking: as its provider or an admin.
+    """Check that `actor` manages a booking, as its provider or an admin.
 
     Raises:
-        Forbidden: `actor` does not manage it.
+        Forbidden: `actor` is neither the provider nor an admin.
     """
     if not _manages(actor, booking):
         raise Forbidden(
@@ -383,7 +399,11 @@ def check_manages(booking: Booking, actor: User) -> None:
 
 
 def _check_notice(booking: Booking, actor: User, at: datetime) -> None:
-    """Refuse an owner who gives up the time of a booking with less than the cancellation notice."""
+    """Check that an owner who moves, cancels or deletes a booking gives the required notice.
+
+    Raises:
+        CancellationTooLate: less than the service's cancellation notice is left before the start.
+    """
     if booking.status not in (Status.PENDING, Status.CONFIRMED) or _manages(actor, booking):
         return
     if booking.start_time - at < timedelta(minutes=booking.service.cancellation_notice_minutes):
@@ -393,7 +413,7 @@ def _check_notice(booking: Booking, actor: User, at: datetime) -> None:
 def _change_status(
     status: str, booking: Booking, *, actor: User, at: datetime, reason: str = ""
 ) -> Booking:
-    """Change the status of a locked booking, and write the event."""
+    """Change the status of a locked booking, and record the event."""
     if status not in TRANSITIONS[booking.status]:
         raise InvalidTransition(f"A booking that is {booking.status} cannot become {status}.")
     kind = EVENT_OF[Status(status)]
@@ -432,7 +452,11 @@ def _check_slot_starts(slot: SlotTerms, start_time: datetime | None) -> None:
 def _offers(
     service_id: UUID | None, service_ids: Sequence[UUID], start_time: datetime
 ) -> list[Offer]:
-    """Return what the services offer at a start, in the order in which they were named."""
+    """Return the offer of each service at `start_time`, in the order of the ids.
+
+    Raises:
+        Invalid: there is no service with one of the ids.
+    """
     wanted = [*dict.fromkeys(service_ids)] if service_id is None else [service_id]
     found = terms_at(wanted, start_time)
     if service_id is not None and service_id not in found:
@@ -445,7 +469,7 @@ def _offers(
 
 @retried
 def _book(wish: Wish, terms: Terms, slot: SlotTerms | None, start_time: datetime) -> Booking:
-    """Book one service, in a slot or without one."""
+    """Book one service, with or without a slot."""
     terms.check_start(start_time, wish.at)
     end_time = slot.end_time if slot else start_time + terms.duration
     if wish.end_time not in (None, end_time):
@@ -487,13 +511,14 @@ def _book(wish: Wish, terms: Terms, slot: SlotTerms | None, start_time: datetime
         )
         return booking
     with transaction.atomic():
-        # The lock makes concurrent holds of one user wait for each other, so that each is counted.
+        # The lock makes concurrent holds of the same user wait for each other, so that all of them
+        # are counted.
         User.objects.select_for_update(no_key=True).get(pk=wish.user_id)
-        if Booking.objects.live_holds(wish.at).filter(user=wish.user_id).count() >= MOST_HOLDS:
+        if Booking.objects.live_holds(wish.at).filter(user=wish.user_id).count() >= MAX_HOLDS:
             raise TooManyHolds
         if slot:
-            # An expired hold may have to be closed, which needs this lock. It comes before the lock
-            # on the slot, as everywhere.
+            # `take_seat` may have to close an expired hold, which needs this lock on the calendar.
+            # As everywhere, the calendar is locked before the slot.
             lock_to_book(booking.calendar_id)
         booking.seat = take_seat(
             booking, capacity=capacity, version=terms.version, actor=wish.actor
@@ -504,10 +529,10 @@ def _book(wish: Wish, terms: Terms, slot: SlotTerms | None, start_time: datetime
 @retried
 @transaction.atomic
 def _book_any(wish: Wish, offers: list[Offer], start_time: datetime) -> Booking:
-    """Book the first service that is free. Those with the fewest bookings that day are tried first.
+    """Book the first free service; those with the least busy calendars that day are tried first.
 
-    A failed attempt is rolled back before the next one and keeps no lock. So transactions that try
-    the services in different orders cannot deadlock.
+    A failed attempt is rolled back before the next one begins, so it keeps no locks. Therefore,
+    transactions that try the services in different orders cannot deadlock.
     """
     bookings = _bookings_that_day([terms for terms, _ in offers], start_time, wish.at)
     refusals: list[ServiceError] = []
@@ -517,14 +542,14 @@ def _book_any(wish: Wish, offers: list[Offer], start_time: datetime) -> Booking:
                 return _book(wish, terms, slot, start_time)
         except (Conflict, Invalid) as refusal:
             refusals.append(refusal)
-    # Prefer a refusal that another time would avoid.
+    # Prefer an error that could be avoided by choosing another time.
     raise next((each for each in refusals if isinstance(each, WITH_A_WAY_OUT)), refusals[0])
 
 
 def _bookings_that_day(
     services: list[Terms], start_time: datetime, at: datetime
 ) -> dict[UUID, int]:
-    """Return the number of active bookings on the day of a start, by calendar."""
+    """Return the number of active bookings on the day of `start_time`, by calendar id."""
     zones = {terms.calendar_id: terms.opening.tz for terms in services}
     days = {calendar: (start_time.astimezone(tz).date(), tz) for calendar, tz in zones.items()}
     rows = fetch(
@@ -548,14 +573,14 @@ def _add_alternatives(
     at: datetime,
     moved: Booking | None = None,
 ) -> None:
-    """Add the nearest free times to a refusal."""
+    """Add the free times nearest to `start_time` to an error."""
     refusal.members["alternatives"] = nearest(service_ids, start_time, at=at, moved=moved)
 
 
 def _destination(
     booking: Booking, start_time: datetime | None, slot_id: UUID | None
 ) -> tuple[Terms, SlotTerms | None, datetime]:
-    """Return the terms, the slot if there is one, and the start to which a booking moves."""
+    """Return the terms, the slot (if any) and the start time to which a booking is to be moved."""
     if slot_id is not None:
         found = terms_in(slot_id)
         if found is None or found[0].service_id != booking.service_id:
@@ -578,10 +603,11 @@ def _move(
     start_time: datetime | None,
     slot_id: UUID | None,
 ) -> Booking:
-    """Move a booking, see `reschedule_booking`."""
-    # Moves on one calendar run one after the other, because two UPDATEs into one exclusion
-    # constraint would wait for each other until the deadlock detector ends one of them. Slots
-    # change under the same lock. The terms, which are read below, cannot change while it is held.
+    """Move a booking; see `reschedule_booking`."""
+    # Moves on the same calendar run one after another. If they ran at once, two UPDATEs that are
+    # checked by the same exclusion constraint could wait for each other until the deadlock detector
+    # ends one of them. Slots are changed under the same lock. The terms, which are read below,
+    # cannot change while this lock is held.
     calendar = Booking.objects.filter(pk=booking_id).values("calendar")
     Calendar.objects.select_for_update(of=("self",), no_key=True).filter(
         turns.shared(calendar)

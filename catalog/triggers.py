@@ -1,7 +1,8 @@
-"""What PostgreSQL does when the catalog changes, by the API, the admin site or raw SQL.
+"""What PostgreSQL does when the catalog is changed, whether by the API, the admin site or raw SQL.
 
-A change of the terms of services raises the version of their calendar. A statement that changes
-several calendars locks them in the order of their ids, to avoid deadlocks.
+A change to the terms of a service raises the version of its calendar, as does a change to the
+calendar's opening hours, time off or time zone. If one statement changes the opening hours or time
+off of several calendars, these are locked in the order of their ids, to avoid deadlocks.
 """
 
 from bookit.database.constraints import Trigger
@@ -26,9 +27,9 @@ END
 
 
 def _opening_changes(prefix: str) -> Trigger:
-    """Return a trigger that raises the version of calendars if rows of a table change.
+    """Return a trigger for the table of opening hours or that of time off.
 
-    It is for the tables of opening hours and time off.
+    It raises the versions of the calendars whose rows are added, changed or removed.
     """
     return Trigger(
         name=f"{prefix}_change_version",
@@ -70,8 +71,9 @@ TIME_OFF_CHANGES_VERSION = _opening_changes("time_off")
 
 # Raises the version of a calendar if the terms of a service change.
 #
-# Ratings and texts are not terms. The calendar is not one either: a booking's foreign key over
-# service and calendar refuses bookings of a service that has moved.
+# Ratings and texts are not terms. Neither is the service's calendar: if the service has moved to
+# another calendar in the meantime, a booking is refused by its foreign key, which covers both the
+# service and the calendar.
 TERMS_CHANGE_VERSION = Trigger(
     name="service_terms_changed",
     body="""
@@ -96,7 +98,7 @@ END
     },
 )
 
-# Adds the words of services to the dictionary in which misspelt words are looked up.
+# Adds the words in a service's texts to the dictionary in which misspelt words are looked up.
 WORDS_ARE_KNOWN = Trigger(
     name="service_words_are_known",
     body="""

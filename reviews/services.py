@@ -1,4 +1,4 @@
-"""The rules of reviews."""
+"""The rules for reviews."""
 
 from datetime import datetime
 from typing import Any
@@ -30,12 +30,12 @@ class ReviewExists(Conflict):
 def create_review(
     *, actor: User, booking_id: UUID, rating: int, at: datetime, comment: str = ""
 ) -> Review:
-    """Review a completed booking, and add the rating to those of its service.
+    """Review a completed booking, and add the rating to the totals of the service.
 
     Raises:
         Invalid: the booking does not exist.
-        Forbidden: the booking is another user's.
-        BookingNotCompleted: the booking has another status.
+        Forbidden: the booking belongs to another user.
+        BookingNotCompleted: the booking is not completed.
         ReviewExists: the booking already has a review.
     """
     with transaction.atomic():
@@ -77,11 +77,11 @@ def create_review(
 
 
 def update_review(*, review_id: UUID, actor: User, changes: dict[str, Any], at: datetime) -> Review:
-    """Change a review of the actor.
+    """Change a review that `actor` wrote.
 
     Raises:
         Review.DoesNotExist: the review does not exist.
-        Forbidden: the review is another user's.
+        Forbidden: `actor` is not the author.
     """
     with transaction.atomic():
         review = _locked_review(review_id)
@@ -97,11 +97,11 @@ def update_review(*, review_id: UUID, actor: User, changes: dict[str, Any], at: 
 
 
 def delete_review(*, review_id: UUID, actor: User) -> None:
-    """Delete a review and subtract its rating. Admins can delete any review.
+    """Delete a review, and subtract its rating from the totals of the service.
 
     Raises:
         Review.DoesNotExist: the review does not exist.
-        Forbidden: the review is another user's.
+        Forbidden: `actor` is neither the author nor an admin.
     """
     with transaction.atomic():
         review = _locked_review(review_id)
@@ -111,30 +111,30 @@ def delete_review(*, review_id: UUID, actor: User) -> None:
 
 
 def check_booked(booking: Booking, actor: User) -> None:
-    """Check that the actor is the user of a booking.
+    """Check that a booking belongs to `actor`.
 
     Raises:
-        Forbidden: the booking is another user's.
+        Forbidden: the booking belongs to another user.
     """
     if booking.user_id != actor.pk:
         raise Forbidden("This booking belongs to another user.")
 
 
 def check_wrote(review: Review, actor: User) -> None:
-    """Check that the actor is the author of a review.
+    """Check that `actor` is the author of a review.
 
     Raises:
-        Forbidden: the review is another user's.
+        Forbidden: the review belongs to another user.
     """
     if review.user_id != actor.pk:
         raise Forbidden("This review belongs to another user.")
 
 
 def check_may_delete(review: Review, actor: User) -> None:
-    """Check that the actor is the author of a review or an admin.
+    """Check that `actor` may delete a review, as its author or an admin.
 
     Raises:
-        Forbidden: the review is another user's.
+        Forbidden: `actor` is neither the author nor an admin.
     """
     if not actor.is_admin:
         check_wrote(review, actor)
@@ -149,9 +149,9 @@ def _locked_review(review_id: UUID) -> Review:
 
 
 def _add_to_ratings(service_id: UUID, *, stars: int, reviews: int = 0) -> None:
-    """Add to the ratings of a service.
+    """Add to the totals of a service's ratings.
 
-    Call it last, because it locks the row of the service until the commit.
+    Call this last in a transaction, because it locks the row of the service until the commit.
     """
     if stars or reviews:
         Service.objects.filter(pk=service_id).update(

@@ -1,4 +1,4 @@
-"""Endpoints of the waitlist of a slot."""
+"""Endpoints for the waitlist of a slot."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""How workers reach the queue, whose tables are in the same PostgreSQL, and its maintenance."""
+"""How workers connect to the queues, which are tables in the same PostgreSQL, and their upkeep."""
 
 import asyncio
 from collections.abc import Sequence
@@ -27,18 +27,20 @@ from bookit.database.batches import BATCH
 from bookit.database.postgresql.connections import AsyncConnection
 from bookit.database.rows import fetch
 
-# A worker that reports nothing for this many seconds is dead. Live ones report every 10 seconds.
+# A worker that has reported nothing for this many seconds counts as dead. Live workers report every
+# 10 seconds.
 SILENCE = 30
-# If this many attempts ended in an error or in the death of their worker, the job is the cause.
-MOST_ATTEMPTS = 10
+# If this many attempts ended in an error or in the death of their worker, the job is to blame.
+MAX_ATTEMPTS = 10
 # How long jobs that did not succeed are kept, so that people can look at them.
 KEPT = timedelta(days=30)
 
-# Deletes a batch of the jobs that ended before a moment, in the order of their ids.
+# Deletes a batch of the jobs that ended before a given time, in the order of their ids.
 #
-# procrastinate's own statement deletes all of them at once, within one time limit.
+# procrastinate's own statement deletes all of them at once, so all jobs would have to be deleted
+# within one time limit.
 #
-# Parameters: after bigint (the last id of the batch before), before timestamptz, batch int.
+# Parameters: after bigint (the last id of the previous batch), before timestamptz, batch int.
 # Columns: id bigint of each deleted job.
 # Invariant: SKIP LOCKED leaves out rows that another transaction has locked, so no delete waits.
 _PRUNE = """
@@ -54,11 +56,12 @@ DELETE FROM procrastinate_jobs WHERE id = ANY(ARRAY(
 RETURNING id
 """
 
-# These jobs have queues of their own, because they wait for other people's servers.
+# Jobs that send emails or webhooks have their own queues, because they wait for other people's
+# servers.
 MAILS, WEBHOOKS = "mails", "webhooks"
 # Retries after 4, 16 and 64 seconds, and so on, for a day in total.
 PATIENT = RetryStrategy(max_attempts=8, exponential_wait=4)
-# A webhook job only waits, so many can run at a time. Clients notice one that begins late.
+# A webhook job only waits, so many can run at a time. Clients notice if one begins late.
 WEBHOOKS_AT_A_TIME = 200
 WEBHOOK_OPTIONS: dict[str, Any] = {
     "concurrency": WEBHOOKS_AT_A_TIME,
@@ -71,7 +74,7 @@ WHAT_MAY_BE_LOST = "-c synchronous_commit=off"
 
 
 def _durable(query: str) -> str:
-    """Return a statement of procrastinate so that its effect is on disk before it returns."""
+    """Change a statement of procrastinate so that its effect is on disk before it returns."""
     return f"""
 WITH durable AS MATERIALIZED (SELECT set_config('synchronous_commit', 'on', true))
 {query.rstrip().removesuffix(";")} FROM durable
@@ -79,8 +82,8 @@ WITH durable AS MATERIALIZED (SELECT set_config('synchronous_commit', 'on', true
 
 
 # procrastinate's statements that write the outcome of a job, each with its replacement. The outcome
-# must be on disk: if a crash undid it, the job would seem to run for as long as its worker lives,
-# and other jobs with its lock would wait.
+# must be on disk: if a crash undid it, the job would seem to be running for as long as its worker
+# lives, and other jobs with the same lock would wait.
 _OUTCOMES: dict[str, Any] = {
     query: _durable(query) for query in (queries["finish_job"], queries["retry_job"])
 }
@@ -91,17 +94,17 @@ class UnknownQueue(Exception):
 
 
 class WorkerConnection(AsyncConnection):
-    """A connection that gives up at the moment when other workers take this worker for dead.
+    """A connection that gives up when other workers begin to regard this worker as dead.
 
-    The worker then ends, and the program that started it starts it again. During a shorter freeze
-    of PostgreSQL, the worker waits, because ending would repeat the jobs that it has begun.
+    The worker then exits, and the program that started it starts it again. If PostgreSQL freezes
+    for a shorter time, the worker waits, because exiting would repeat the jobs that it has begun.
     """
 
     patience = SILENCE
 
 
 class Connector(DjangoConnector):
-    """Enqueues in the transaction of Django's connection; workers have their own connections."""
+    """Enqueues jobs in the transaction of Django's connection; workers have other connections."""
 
     def get_worker_connector(self) -> BaseAsyncConnector:
         """Return the connections of a worker, which bypass a pooler."""
@@ -114,14 +117,17 @@ class Connector(DjangoConnector):
 
 
 class WorkerConnector(PsycopgConnector):
-    """Fetches jobs on connections of its own; what a job enqueues belongs to its transaction."""
+    """Fetches jobs over its own connections.
+
+    A job that enqueues other jobs does so in its own transaction, over Django's connection.
+    """
 
     def __init__(self, django: Connector, **options: Any) -> None:
         super().__init__(**options)
         self._django = django
 
     async def execute_query_async(self, query: LiteralString, **arguments: Any) -> None:
-        """Run a statement, and count it as a sign of life; the heartbeat is such a statement."""
+        """Run a statement, for example the heartbeat, and count it as a sign of life."""
         if query in _OUTCOMES:
             await self._until_written(_OUTCOMES[query], arguments)
         else:
@@ -131,7 +137,7 @@ class WorkerConnector(PsycopgConnector):
     async def execute_query_one_async(
         self, query: LiteralString, **arguments: Any
     ) -> dict[str, Any]:
-        """Run a query, and count it as a sign of life; workers ask for jobs with it."""
+        """Run a query, for example for the next job, and count it as a sign of life."""
         row = await super().execute_query_one_async(query, **arguments)
         _show_life()
         return row
@@ -139,7 +145,7 @@ class WorkerConnector(PsycopgConnector):
     async def _until_written(self, query: LiteralString, arguments: dict[str, Any]) -> None:
         """Write the outcome of a job, however long PostgreSQL is down.
 
-        procrastinate ignores an error of this statement. The job would then stay `doing` for as
+        procrastinate would ignore an error in this statement, and the job would stay `doing` for as
         long as its worker lives.
         """
         was_tried = False
@@ -148,14 +154,14 @@ class WorkerConnector(PsycopgConnector):
                 return await super().execute_query_async(query, **arguments)
             except ConnectorException as error:
                 if not isinstance(error.__cause__, OperationalError | InterfaceError):
-                    if was_tried:  # The first attempt has written it, but its answer was lost.
+                    if was_tried:  # An earlier attempt wrote it, but the reply was lost.
                         return None
                     raise
             was_tried = True
             await asyncio.sleep(1)
 
     def get_sync_connector(self) -> BaseConnector:
-        """Return Django's connection, for jobs that enqueue others."""
+        """Return Django's connection, for jobs that enqueue other jobs."""
         return self._django
 
 
@@ -165,10 +171,10 @@ def _show_life() -> None:
 
 
 async def run_workers(app: App, *, queues: Sequence[str] | None = None, **options: Any) -> None:
-    """Do the jobs of all queues, or of some of them, until a signal comes.
+    """Run the jobs of all queues, or of the given `queues`, until a signal arrives.
 
-    Mails and webhooks each have their own limit on concurrent jobs, because they wait for other
-    people's servers. They do not wait for each other, and no other job waits for them.
+    Emails, webhooks and all other jobs each have their own limit on concurrent jobs, because emails
+    and webhooks wait for other people's servers. So none of these three waits for another.
 
     Args:
         options: see `App.run_worker_async`. They do not change the limit for webhooks.
@@ -188,7 +194,7 @@ async def run_workers(app: App, *, queues: Sequence[str] | None = None, **option
         for name, group in groups.items()
         if group & {*(queues or known)}
     }
-    # Python's default number of threads depends on the number of cores, not on that of jobs.
+    # Python's default number of threads depends on the number of cores, not on the number of jobs.
     asyncio.get_running_loop().set_default_executor(
         ThreadPoolExecutor(
             len(chosen) * options.get("concurrency", settings.WORKER_CONCURRENCY) + 1
@@ -208,10 +214,10 @@ async def run_workers(app: App, *, queues: Sequence[str] | None = None, **option
 
     def stop() -> None:
         for worker in workers:
-            if not worker.cancelling():  # Told twice, it would not end its jobs first.
+            if not worker.cancelling():  # Told twice, it would not wait for its jobs to end.
                 worker.cancel()
 
-    # A worker that ends by itself has failed, unless it was told to end when no jobs are left.
+    # A worker that ends of its own accord has failed, unless it is to end when no jobs are left.
     until = asyncio.FIRST_COMPLETED if options.get("wait", True) else asyncio.FIRST_EXCEPTION
     with on_stop(stop):
         await asyncio.wait(workers, return_when=until)
@@ -223,35 +229,36 @@ async def run_workers(app: App, *, queues: Sequence[str] | None = None, **option
 
 
 def prepare(app: App) -> None:
-    """Give the app its connector; procrastinate calls this once it is ready."""
+    """Give the app its connector. procrastinate calls this once the app is ready."""
     connector = Connector(alias=app.connector.alias)  # type: ignore[attr-defined]
     app.connector = app.job_manager.connector = connector
 
 
 async def retry_stalled_jobs(*, at: datetime) -> int:
-    """Give the jobs of workers that died to other workers, and return how many there were.
+    """Put the jobs of dead workers back in their queues, and return how many were put back.
 
-    A job that was tried `MOST_ATTEMPTS` times fails instead.
+    A job that has been attempted `MAX_ATTEMPTS` times is marked as failed instead. A job is deleted
+    if another one that does the same is already waiting. Neither of these is counted.
     """
-    given = 0
+    retried = 0
     for job in await app.job_manager.get_stalled_jobs(seconds_since_heartbeat=SILENCE):
-        with suppress(ConnectorException):  # Somebody else has given it to another, or ended it.
-            if job.attempts >= MOST_ATTEMPTS:
+        with suppress(ConnectorException):  # Another process has already retried or ended it.
+            if job.attempts >= MAX_ATTEMPTS:
                 await app.job_manager.finish_job(job, status=Status.FAILED, delete_job=False)
                 continue
             try:
                 await app.job_manager.retry_job(job, retry_at=at)
-                given += 1
+                retried += 1
             except UniqueViolation:
                 # Another job that does the same is already waiting.
                 await app.job_manager.finish_job(job, status=Status.ABORTED, delete_job=True)
-    return given
+    return retried
 
 
 def prune_jobs(*, at: datetime) -> int:
-    """Delete the jobs that ended more than `KEPT` ago, and return how many there were.
+    """Delete the jobs that ended longer than `KEPT` ago, and return how many were deleted.
 
-    Jobs that succeeded are usually deleted already.
+    Jobs that succeed are usually deleted as soon as they end.
     """
     deleted, after = 0, 0
     while True:

@@ -1,31 +1,32 @@
 """Balances connections between gunicorn's workers.
 
-All workers accept connections from the same socket, so the quickest one would take them all.
-Because clients keep their connections, one worker could then be busy while another is idle.
+All workers accept connections from the same socket, so the quickest worker would take them all.
+Because clients keep their connections open, one worker could then be busy while another is idle.
 """
 
 from mmap import mmap
 from time import monotonic
 
-# The number of workers that can have a place. A worker without one accepts every connection.
+# The number of workers for which there is a place in the table. A worker that has no place accepts
+# every connection.
 PLACES = 128
-# A worker that reports nothing for this many seconds is stuck or dead.
+# A worker that has reported nothing for this many seconds counts as stuck or dead.
 SILENCE = 2.5
 
 
 class Spread:
-    """A table in shared memory: each worker's connections, and when it last reported them."""
+    """A table in shared memory: how many connections each worker has, and when it last reported."""
 
     def __init__(self, places: int = PLACES) -> None:
         memory = memoryview(mmap(-1, places * 16 + 8))
         self._counts = memory[: places * 8].cast("q")
         self._beats = memory[places * 8 : places * 16].cast("d")
-        self._used = memory[places * 16 :].cast("q")  # the number of places that were ever taken
+        self._used = memory[places * 16 :].cast("q")  # how many of the first places were ever taken
         self._places = places
         self._taken: set[int] = set()
 
     def take(self) -> int | None:
-        """Return a free place for a worker that is about to be forked."""
+        """Take a place for a worker that is about to be forked; return None if none is free."""
         place = next((each for each in range(self._places) if each not in self._taken), None)
         if place is not None:
             self._taken.add(place)
@@ -45,7 +46,7 @@ class Spread:
             self._counts[place], self._beats[place] = connections, monotonic()
 
     def others(self, place: int | None) -> int | None:
-        """Return the smallest number of connections of a live worker, apart from `place`."""
+        """Return the smallest number of connections that any other live worker has, or None."""
         if place is None:
             return None
         alive = monotonic() - SILENCE

@@ -1,4 +1,4 @@
-"""A pytest plugin that starts a temporary PostgreSQL before settings are read."""
+"""A pytest plugin that starts a temporary PostgreSQL server before the settings are read."""
 
 import gc
 import os
@@ -10,7 +10,9 @@ from pathlib import Path
 import hypothesis
 import pytest
 
-# Enough threads and connections for forty clients at once, no rate limits, and otherwise defaults.
+# Enough threads and connections for forty clients at once, no rate limits, and no special time
+# limit for anonymous reads. All other values are the defaults. LOG_FORMAT defaults to "json" unless
+# stderr is a terminal.
 ENVIRONMENT = {
     "WEB_THREADS": "60",
     "DATABASE_POOL_SIZE": "50",
@@ -33,7 +35,7 @@ THROWAWAY = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "o
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_load_initial_conftests(early_config: pytest.Config) -> None:
-    """Start the server in pytest's main process; xdist workers inherit its address."""
+    """Start the server in pytest's main process; xdist workers inherit its URL."""
     os.environ.update(ENVIRONMENT)
     if os.environ.get("BOOKIT_TEST_DATABASE_URL"):
         os.environ["DATABASE_URL"] = os.environ["BOOKIT_TEST_DATABASE_URL"]
@@ -52,10 +54,10 @@ def pytest_load_initial_conftests(early_config: pytest.Config) -> None:
 
 
 def pytest_configure() -> None:
-    """Turn off Hypothesis's deadline, because the duration of an example depends on the machine.
+    """Turn off Hypothesis's deadline: how long an example takes depends on the machine.
 
-    CI tries the same examples in every run, as Hypothesis recommends, because chance must not
-    decide whether a change passes. Other runs try new examples.
+    In CI, every run tries the same examples, as Hypothesis recommends, because chance must not
+    decide whether a change passes. Elsewhere, each run tries new examples.
     """
     hypothesis.settings.register_profile(
         "patient", deadline=None, derandomize="CI" in os.environ, print_blob=True
@@ -64,14 +66,14 @@ def pytest_configure() -> None:
 
 
 def pytest_collection_finish() -> None:
-    """Exclude imported modules from garbage collection, which would scan them for nothing."""
+    """Exclude imported modules from garbage collection, which would scan them to no avail."""
     gc.collect()
     gc.freeze()
 
 
 @pytest.fixture(autouse=True)
 def quick_password_hashes(request: pytest.FixtureRequest, settings: object) -> None:
-    """Hash passwords quickly, except where a test is marked `real_passwords`."""
+    """Hash passwords quickly, except in tests that are marked `real_passwords`."""
     if "real_passwords" not in request.keywords:
         settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]  # type: ignore[attr-defined]
 
@@ -86,7 +88,10 @@ def reset_rate_limits() -> None:
 
 @lru_cache(maxsize=1)
 def shared_handler(middleware):
-    """Return one handler for all clients, because each new one lists all static files first."""
+    """Return the handler that all clients with the same middleware share.
+
+    They share it because each new handler begins by listing all static files.
+    """
     from rest_framework.test import ForceAuthClientHandler
 
     return ForceAuthClientHandler(enforce_csrf_checks=False)
@@ -94,7 +99,7 @@ def shared_handler(middleware):
 
 @pytest.fixture
 def api(settings):
-    """Return a client; `api.as_(user)` returns one that is signed in."""
+    """Return an API client; `api.as_(user)` returns a new one that is signed in as that user."""
     from rest_framework.test import APIClient
     from rest_framework_simplejwt.tokens import AccessToken
 

@@ -11,7 +11,7 @@ from dateutil import rrule
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from bookings.slots.recurrence import LONGEST_RULE, MOST_STARTS, WEEKDAYS, parse_rule
+from bookings.slots.recurrence import LONGEST_RULE, MAX_STARTS, WEEKDAYS, parse_rule
 
 LISBON = ZoneInfo("Europe/Lisbon")
 NEW_YORK = ZoneInfo("America/New_York")
@@ -196,7 +196,7 @@ class TestEnds:
         assert len(series("FREQ=DAILY;UNTIL=20260602", late)) == 2
 
     def test_a_series_can_have_366_starts(self):
-        assert len(series(f"FREQ=DAILY;COUNT={MOST_STARTS}", "2026-12-01T18:00")) == 366
+        assert len(series(f"FREQ=DAILY;COUNT={MAX_STARTS}", "2026-12-01T18:00")) == 366
         assert len(series("FREQ=DAILY;UNTIL=20271201", "2026-12-01T18:00")) == 366
 
     @pytest.mark.parametrize("rule", ["FREQ=DAILY;COUNT=367", "FREQ=DAILY;UNTIL=20271202"])
