@@ -162,7 +162,9 @@ class TestPlans:
         monkeypatch.setattr(listing, "MOST_RANKED", MOST_RANKED_HERE)
         for order in ORDERS:
             parts = plans_of(statements_of(api, f"/services?q={quote(words)}{order}"))
-            reads = [part for part in parts if part["Node Type"] == "Bitmap Heap Scan"]
+            scans = [part for part in parts if part["Node Type"] == "Bitmap Heap Scan"]
+            # The search for a match beyond the limit is planned, but not executed here.
+            reads = [part for part in scans if part["Actual Loops"]]
             everything = [part for part in reads if part["Actual Rows"] > MOST_RANKED_HERE]
             assert len(everything) == 1, order
             assert len(reads) <= 2, order

@@ -274,8 +274,9 @@ def _measure(
 
 
 def _requests(size: Size) -> dict[str, list[Request]]:
-    readers = [_token(number) for number in range(51, 100)]
-    services = [key("service", number) for number in range(1, 101)]
+    first = size.users // 2 + 1
+    readers = [_token(number) for number in range(first, min(first + 50, size.users + 1))]
+    services = [key("service", number) for number in range(1, min(100, size.services) + 1)]
     taken = [
         json.dumps({"service_id": pk, "start_time": start}).encode()
         for pk, start in taken_times(size.quiet_services(200))
