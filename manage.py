@@ -5,9 +5,9 @@ import signal
 import sys
 from collections.abc import Sequence
 
-# Commands for which no database has to be started.
+# Commands that need no database.
 WITHOUT_DATABASE = {
-    "benchmark",  # It starts one of its own.
+    "benchmark",  # It starts a database of its own.
     "check",
     "collectstatic",
     "compilemessages",
@@ -41,7 +41,7 @@ def main() -> None:
         from django.db import OperationalError, ProgrammingError
 
         if sys.argv[1:2] == ["procrastinate"] and (reason := why_not_ready()):
-            # It would try for half a minute, with a warning each time.
+            # procrastinate would retry for half a minute, with a warning each time.
             fail(reason)
         try:
             execute_from_command_line(sys.argv)

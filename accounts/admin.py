@@ -30,28 +30,30 @@ class UserCreationForm(BaseUserCreationForm):
 
 
 class PasswordWidget(ReadOnlyPasswordHashWidget):
-    """Says whether there is a password; Django's also shows the first characters of its hash."""
+    """Says whether a password is set. Django's own also shows the first characters of its hash."""
+
+    template_name = "bookit/password_widget.html"
 
     def get_context(self, name: str, value: Any, attrs: Any) -> dict[str, Any]:
-        """Return what the template shows, without the hash."""
+        """Return the context of the template, without the hash."""
         usable = value and is_password_usable(value)
-        summary = {"label": "A password is set." if usable else "No password is set."}
-        return {**super().get_context(name, value, attrs), "summary": [summary]}
+        summary = "A password is set." if usable else "No password is set."
+        return {**super().get_context(name, None, attrs), "summary": summary}
 
 
 class UserChangeForm(DjangoUserChangeForm):
-    """An account, without its hash."""
+    """An account, without the hash of its password."""
 
     password = ReadOnlyPasswordHashField(widget=PasswordWidget)
 
 
-# Rights follow from a user's role: a group would grant nothing.
+# A user's rights follow from the role, so a group would grant nothing.
 admin.site.unregister(Group)
 
 
 @admin.register(User)
 class UserAdmin(StrictAdmin, DjangoUserAdmin):
-    """Everybody with an account."""
+    """All accounts."""
 
     form = UserChangeForm
     add_form = UserCreationForm
@@ -70,7 +72,7 @@ class UserAdmin(StrictAdmin, DjangoUserAdmin):
     add_fieldsets = [(None, {"fields": ["email", "name", "role", "password1", "password2"]})]
 
     def save_model(self, request: HttpRequest, obj: User, form: Any, change: bool) -> None:
-        """Save; new accounts and rights go through the services that keep their rules."""
+        """Save the account through the services, which enforce the rules."""
         actor: User = request.user  # type: ignore[assignment]
         if not change:
             services.add_user(user=obj, actor=actor, at=timezone.now())
@@ -84,13 +86,13 @@ class UserAdmin(StrictAdmin, DjangoUserAdmin):
             )
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """Refuse: accounts are deactivated, for bookings refer to them."""
+        """Refuse, because bookings refer to accounts. Accounts are deactivated instead."""
         return False
 
 
 @admin.register(Session)
 class SessionAdmin(ReadOnlyAdmin):
-    """Where people are signed in."""
+    """The places where users are signed in."""
 
     list_display = ["user", "created_at", "last_used_at", "expires_at", "revoked_at", "address"]
     list_filter = ["revoked_at", "created_at"]
@@ -99,13 +101,13 @@ class SessionAdmin(ReadOnlyAdmin):
     ordering = ["-id"]
 
 
-# simplejwt registers these with pages that can be edited; tokens are the services' business.
+# simplejwt registers both with pages that can be edited, but only the services may change tokens.
 admin.site.unregister([BlacklistedToken, OutstandingToken])
 
 
 @admin.register(OutstandingToken)
 class OutstandingTokenAdmin(ReadOnlyAdmin):
-    """Refresh tokens that were handed out; not the tokens themselves, which are not kept."""
+    """The refresh tokens that were issued. The tokens themselves are not stored."""
 
     list_display = ["jti", "user", "created_at", "expires_at"]
     list_filter = ["expires_at"]
@@ -117,7 +119,7 @@ class OutstandingTokenAdmin(ReadOnlyAdmin):
 
 @admin.register(BlacklistedToken)
 class BlacklistedTokenAdmin(ReadOnlyAdmin):
-    """Refresh tokens that were used or ended."""
+    """The refresh tokens that were used or revoked."""
 
     list_display = ["token_id", "user", "blacklisted_at"]
     list_filter = ["blacklisted_at"]
@@ -128,5 +130,5 @@ class BlacklistedTokenAdmin(ReadOnlyAdmin):
 
     @admin.display(ordering="token__user__email")
     def user(self, row: BlacklistedToken) -> Any:
-        """Whose token it was."""
+        """Return the user to whom the token was issued."""
         return row.token.user

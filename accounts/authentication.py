@@ -1,4 +1,4 @@
-"""Who is asking: bearer tokens."""
+"""Authentication with bearer tokens."""
 
 from typing import TYPE_CHECKING
 from uuid import UUID
@@ -20,15 +20,16 @@ ACTIVE_USER = Prepared(
 
 
 class BearerAuthentication(BaseAuthentication):
-    """`Authorization: Bearer <access_token>`; the account must be active at this very moment."""
+    """`Authorization: Bearer <access_token>`. The account must be active at that moment."""
 
     def authenticate(self, request: Request) -> "tuple[User, AccessToken] | None":
-        """Return the user and the token; None when there is no token.
+        """Return the user and the token, or None if there is no token.
 
         Raises:
-            AuthenticationFailed: the token is malformed, expired, or its account is not active.
+            AuthenticationFailed: the token is malformed or expired, or its account is not active.
         """
-        # Not at the top: simplejwt's tokens need the models, this class is named by DRF's settings.
+        # Not at the top: DRF's settings import this class before the models that simplejwt's tokens
+        # need are loaded.
         from accounts.tokens import UNREADABLE, AccessToken
 
         scheme, _, credentials = request.META.get("HTTP_AUTHORIZATION", "").partition(" ")
@@ -45,5 +46,5 @@ class BearerAuthentication(BaseAuthentication):
         return user, token
 
     def authenticate_header(self, request: Request) -> str:
-        """Return the challenge of a 401."""
+        """Return the `WWW-Authenticate` header of a 401."""
         return "Bearer"

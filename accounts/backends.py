@@ -10,17 +10,17 @@ from django.http import HttpRequest
 from django.utils import timezone
 
 from accounts import services
-from accounts.emails import sought
+from accounts.emails import lookup_form
 from accounts.guesses import Guess
 from accounts.models import User
 from bookit.api.addresses import client_address
 
-# Where a session of the admin site keeps the id of its row among all sessions.
+# The key under which a session of the admin site stores the id of its `Session`.
 SESSION_KEY = "accounts.session"
 
 
 class AdminSiteBackend(ModelBackend):
-    """Django's own, with the limit on wrong passwords, and whatever case an address is in."""
+    """Django's own backend, with a limit on wrong passwords. It ignores the case of addresses."""
 
     def authenticate(
         self,
@@ -29,12 +29,12 @@ class AdminSiteBackend(ModelBackend):
         password: str | None = None,
         **kwargs: Any,
     ) -> User | None:
-        """Return the user; None when address or password is wrong.
+        """Return the user, or None if the address or the password is wrong.
 
         Raises:
             LimitExceeded: too many wrong passwords were tried.
         """
-        email = sought(username or kwargs.get(User.USERNAME_FIELD) or "")
+        email = lookup_form(username or kwargs.get(User.USERNAME_FIELD) or "")
         guess = Guess(
             user=User.objects.filter(email=email).first(),
             email=email,
@@ -44,13 +44,13 @@ class AdminSiteBackend(ModelBackend):
         user = super().authenticate(request, username=email, password=password)
         if not isinstance(user, User):
             return None
-        guess.was_right()
+        guess.forgive()
         return user
 
 
 @receiver(user_logged_in)
 def remember_session(sender: Any, *, request: HttpRequest, user: User, **signal: Any) -> None:
-    """Record who signs in to the admin site, from where."""
+    """Record that a user signs in to the admin site, and where they sign in from."""
     session = services.begin_session(
         user=user,
         client=services.Client(client_address(request), request.headers.get("User-Agent", "")),
@@ -62,7 +62,7 @@ def remember_session(sender: Any, *, request: HttpRequest, user: User, **signal:
 
 @receiver(user_logged_out)
 def end_session(sender: Any, *, request: HttpRequest, **signal: Any) -> None:
-    """Record that somebody signs out of the admin site."""
+    """Record that a user signs out of the admin site."""
     session_id = request.session.get(SESSION_KEY)
     if session_id:
         services.end_session(session_id=session_id, at=timezone.now())

@@ -1,4 +1,4 @@
-"""One spelling per mail address, so that an address has one account."""
+"""A single spelling for each email address, so that each address has at most one account."""
 
 import re
 import unicodedata
@@ -6,26 +6,27 @@ import unicodedata
 import idna
 from django.core.exceptions import ValidationError
 
-# What is left once the domain is in ASCII. Quoted local parts and address literals are not
-# accepted: they are further spellings of mailboxes that have a plain one.
+# The form of an address whose domain is in ASCII. Quoted local parts and address literals are not
+# accepted, because such a mailbox also has a plain spelling.
 SPELLING = re.compile(r"[a-z0-9!#$%&'*+/=?^_`{|}~.-]+@[a-z0-9-]+(?:\.[a-z0-9-]+)*")
 
 
 def canonical(address: str) -> str:
-    """Return a mail address as it is stored: in lower case, with its domain in ASCII.
+    """Return an email address as it is stored: in lower case, with its domain in ASCII.
 
-    A domain in other letters and its `xn--` form are one domain, as upper and lower case are.
-    Everything else that Unicode normalisation or IDNA would change looks like another address, or
-    like nothing at all, and is refused: a long s, full-width letters, zero-width characters.
+    A domain with non-ASCII letters is the same as its `xn--` form, and upper case is the same as
+    lower case. An address with anything else that Unicode normalisation or IDNA would change is
+    refused, for example a long s, full-width letters or zero-width characters: it would look like a
+    different address, or contain something invisible.
 
     Source: Unicode Standard Annex 15 (NFKC), Unicode Technical Standard 46 (IDNA).
 
     Raises:
-        ValidationError: it is refused.
+        ValidationError: no account can have this address.
     """
     address = address.strip()
     local, _, domain = address.rpartition("@")
-    # One letter at a time, as UTS 46 does it: Python writes a sigma differently at a word's end.
+    # Letter by letter, as in UTS 46, because Python lowers a sigma differently at a word's end.
     lower = "".join(letter.lower() for letter in domain)
     try:
         mapped = idna.uts46_remap(lower, std3_rules=True, transitional=False)
@@ -41,12 +42,16 @@ def canonical(address: str) -> str:
     return spelled
 
 
-def sought(address: str) -> str:
-    """Return the address to look for; one that no account can have, if it is not a mail address."""
+def lookup_form(address: str) -> str:
+    """Return the form of an address under which it can be looked up.
+
+    If the address is not valid, return one that no account can have.
+    """
     try:
         return canonical(address)
     except ValidationError:
-        # Other letters stay: in lower case some of them are plain ones, such as the Kelvin sign.
+        # Only ASCII letters are lowered: a few others, for example the Kelvin sign, would turn into
+        # ASCII letters.
         return "".join(letter.lower() if letter.isascii() else letter for letter in address)
 
 

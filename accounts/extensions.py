@@ -1,9 +1,9 @@
-"""What the apps above add to accounts."""
+"""The calls that higher apps add to accounts."""
 
 from collections.abc import Callable
 from typing import Any
 
 from bookit.extensions import Extensions
 
-# Called with `provider` and `at`, in the transaction in which a user becomes a provider.
+# They are called with `provider` and `at`, in the transaction in which a user becomes a provider.
 ON_NEW_PROVIDER: Extensions[Callable[..., Any]] = Extensions()

@@ -10,12 +10,12 @@ from bookit.api.filters import YES_NO, FilterSet
 
 
 class UserFilter(FilterSet):
-    """Name or address contains `q`; by role; active or not."""
+    """Filters of users: part of the name or address, the role, and whether they are active."""
 
     q = filters.CharFilter(method="search", max_length=200)
     role = filters.ChoiceFilter(choices=User.Role.choices)
     active = filters.TypedChoiceFilter(field_name="is_active", **YES_NO)
 
     def search(self, queryset: Any, name: str, value: str) -> QuerySet[User]:
-        """Return the users that `value` describes."""
+        """Return the users whose name or address contains `value`."""
         return queryset.search(value)

@@ -1,8 +1,8 @@
-"""A limit on wrong passwords per account, from however many addresses they come.
+"""A limit on wrong passwords per account, no matter from how many client addresses they come.
 
-It is counted before a password is checked and forgotten when the password is right, so that of
-many concurrent guesses no more than the limit are checked. Accounts that do not exist are counted
-alike: the limit does not tell who has an account.
+An attempt is counted before its password is checked, and forgotten if the password is right. The
+limit therefore also holds for concurrent guesses. Attempts on accounts that do not exist are
+counted in the same way, so the limit does not reveal who has an account.
 """
 
 from django.utils.functional import cached_property
@@ -17,37 +17,38 @@ from bookit.errors import LimitExceeded
 class Guess:
     """One attempt to give the password of an account.
 
-    All strangers share one allowance per account. An origin from which somebody has signed in to
-    the account has an allowance of its own: strangers who use up theirs do not lock the owner out.
+    All unknown networks share one limit per account. A network from which somebody has signed in to
+    the account has a limit of its own. Strangers who use up their limit therefore do not lock the
+    owner out.
 
     Args:
-        user: whose password it is; None for an address without an account.
-        email: the address that was given.
-        address: where the attempt comes from.
+        user: the owner of the account, or None if no account has the address.
+        email: the mail address that was given.
+        address: the client address that the attempt comes from.
     """
 
     def __init__(self, *, user: User | None, email: str, address: str | None) -> None:
-        self.user, self.email, self.origin = user, email, network(address)
+        self.user, self.email, self.network = user, email, network(address)
 
     @cached_property
-    def _who(self) -> str:
-        # The same query without an account, so that the answer takes as long.
+    def _counter(self) -> str:
+        # Without an account, the same query is made, so that the response takes the same time.
         pk = uuid7() if self.user is None else self.user.pk
-        is_known = Session.objects.filter(user=pk, address__within=self.origin).exists()
+        is_known = Session.objects.filter(user=pk, address__within=self.network).exists()
         if self.user is None:
             return f"address {self.email}"
-        return f"account {pk} {self.origin if is_known else 'strangers'}"
+        return f"account {pk} {self.network if is_known else 'strangers'}"
 
     def count(self) -> None:
         """Count this attempt.
 
         Raises:
-            LimitExceeded: there were too many wrong ones.
+            LimitExceeded: too many wrong passwords were tried.
         """
-        counted = count("password", self._who)
+        counted = count("password", self._counter)
         if not counted.allowed:
             raise LimitExceeded(counted.seconds)
 
-    def was_right(self) -> None:
-        """Forget this attempt and those before it: only wrong ones count."""
-        forget("password", self._who)
+    def forgive(self) -> None:
+        """Forget this attempt and those before it, because the password was right."""
+        forget("password", self._counter)

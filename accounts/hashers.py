@@ -6,8 +6,9 @@ from django.contrib.auth.hashers import Argon2PasswordHasher
 class Argon2idPasswordHasher(Argon2PasswordHasher):
     """Argon2id with the second of OWASP's recommended parameter sets, one lane.
 
-    19 MiB and two passes cost a web worker of two threads at a time less than 40 MiB; Django's own
-    100 MiB and eight lanes are sized for a machine that does nothing else.
+    A hash takes 19 MiB and two passes, so two threads of a web worker that hash at the same time
+    need less than 40 MiB. Django's default of 100 MiB and eight lanes is meant for a machine that
+    has no other work.
 
     Source: OWASP Password Storage Cheat Sheet (m=19456 KiB, t=2, p=1).
     """

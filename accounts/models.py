@@ -1,4 +1,4 @@
-"""People: who they are, what they may do, and where they are signed in."""
+"""Users, their rights and their sessions."""
 
 from typing import Any, ClassVar
 from uuid import UUID
@@ -12,13 +12,13 @@ from django.db.models.lookups import PostgresOperatorLookup
 from uuid_utils.compat import uuid7
 
 from accounts import triggers
-from accounts.emails import canonical, sought, validate_spelling
+from accounts.emails import canonical, lookup_form, validate_spelling
 from bookit.times import validate_zone
 
 
 @models.GenericIPAddressField.register_lookup
 class Within(PostgresOperatorLookup):
-    """Whether an address is, or lies within, another address or network."""
+    """Whether an IP address equals another one, or lies within a network."""
 
     lookup_name = "within"
     postgres_operator = "<<="
@@ -33,16 +33,16 @@ class UserQuerySet(models.QuerySet["User"]):
         return self.filter(role=User.Role.ADMIN, is_active=True)
 
     def keepers(self) -> "UserQuerySet":
-        """Return the users who may keep calendars, see `User.keeps`."""
+        """Return the users who may keep calendars; see `User.keeps`."""
         return self.filter(role__in=User.KEEPERS, is_active=True)
 
     def search(self, words: str) -> "UserQuerySet":
-        """Return the users whose name or address contains `words`, without regard to case."""
+        """Return the users whose name or address contains `words`, in upper or lower case."""
         return self.filter(models.Q(name__icontains=words) | models.Q(email__icontains=words))
 
 
 class UserManager(BaseUserManager["User"]):
-    """The manager Django's own commands (`createsuperuser`) expect."""
+    """The methods that Django's own commands (`createsuperuser`) expect."""
 
     def create_user(self, email: str, name: str, password: str | None, **fields: Any) -> "User":
         """Store a new user with a hashed password."""
@@ -52,8 +52,8 @@ class UserManager(BaseUserManager["User"]):
         return user
 
     def get_by_natural_key(self, username: str | None) -> "User":
-        """Return the user with this mail address, in whatever case it is written."""
-        return self.get(email=sought(username or ""))
+        """Return the user with this mail address, whatever its case."""
+        return self.get(email=lookup_form(username or ""))
 
     def create_superuser(self, email: str, name: str, password: str | None = None) -> "User":
         """Store a new admin."""
@@ -61,7 +61,7 @@ class UserManager(BaseUserManager["User"]):
 
 
 class User(AbstractBaseUser, PermissionsMixin):
-    """Somebody with an account; known by their mail address, which is kept in lower case."""
+    """Somebody with an account. They sign in with a mail address, which is stored in lower case."""
 
     class Role(models.TextChoices):
         """What kind of user this is."""
@@ -98,7 +98,7 @@ class User(AbstractBaseUser, PermissionsMixin):
             ),
         ]
         constraints = [
-            # With the next one, unique without regard to case.
+            # Together with the next constraint, it makes addresses unique regardless of case.
             models.UniqueConstraint(
                 fields=["email"],
                 name="user_email_unique",
@@ -107,7 +107,7 @@ class User(AbstractBaseUser, PermissionsMixin):
             models.CheckConstraint(
                 condition=models.Q(email=Lower("email")), name="user_email_lower_case"
             ),
-            # Letters of other alphabets are in the domain alone, and are written as `xn--`.
+            # Only the domain can have letters of other alphabets. They are stored as `xn--`.
             models.CheckConstraint(
                 condition=models.Q(email__regex="^[!-~]+$"), name="user_email_ascii"
             ),
@@ -120,7 +120,7 @@ class User(AbstractBaseUser, PermissionsMixin):
     def __str__(self) -> str:
         return self.email
 
-    # Rights follow from the role: there is no second flag that could disagree with it.
+    # Rights follow from the role. A second flag could disagree with it, so there is none.
     @property
     def is_staff(self) -> bool:
         """Whether the user may enter the admin site."""
@@ -136,9 +136,10 @@ class User(AbstractBaseUser, PermissionsMixin):
         """Whether the user runs the platform."""
         return self.is_active and self.role == self.Role.ADMIN
 
-    # One rule says who sees what is on a calendar and decides about it. `keeps` asks it of a row,
-    # `on_own_calendars` of many rows, and `keeps_own` in a statement that joins the calendar's
-    # provider. Lists, mails, feeds and everything else that shows or tells something use these.
+    # One rule decides who may see a calendar's bookings and change them. It comes in three forms:
+    # `keeps` for one row, `on_own_calendars` for a query, and `keeps_own` for an SQL statement that
+    # joins the calendar's provider. Lists, mails, feeds and everything else that shows bookings use
+    # them.
     KEEPERS: ClassVar = (Role.PROVIDER, Role.ADMIN)
 
     @property
@@ -149,26 +150,26 @@ class User(AbstractBaseUser, PermissionsMixin):
     def keeps(self, provider_id: UUID | None) -> bool:
         """Return whether the user keeps a calendar of this provider.
 
-        Admins keep every calendar and providers their own. Nobody else keeps any, whoever its
-        provider is: a user who was demoted or deactivated keeps nothing.
+        Admins keep all calendars, and providers keep their own. Nobody else keeps a calendar. A
+        user who was demoted or deactivated does not keep the calendars that they provide.
         """
         return self.is_admin or (self.is_keeper and provider_id == self.pk)
 
     def on_own_calendars(self, provider: str) -> models.Q:
-        """Return the condition that a row is on a calendar that the user provides and keeps.
+        """Return the condition that a row belongs to a calendar that the user provides and keeps.
 
         Args:
-            provider: the path from the row to its calendar's provider.
+            provider: the lookup from the row to its calendar's provider.
         """
         return models.Q(**{provider: self}) if self.is_keeper else models.Q(pk__in=[])
 
     def clean(self) -> None:
-        """Keep the one spelling of the address."""
-        self.email = sought(self.email)
+        """Replace the address by its canonical spelling."""
+        self.email = lookup_form(self.email)
 
 
 def keeps_own(alias: str) -> str:
-    """Return the SQL that says whether a user keeps the calendars that they provide.
+    """Return the SQL condition that a user keeps the calendars that they provide.
 
     Args:
         alias: the name under which the statement joins `accounts_user`.
@@ -178,10 +179,11 @@ def keeps_own(alias: str) -> str:
 
 
 def has_verified_address(alias: str) -> str:
-    """Return the SQL that says whether somebody has made sure that a user's address is theirs.
+    """Return the SQL condition that a user's mail address is verified.
 
-    Nobody proves an address by registering with it. Today only those count who hold a role that an
-    admin gave them; once accounts know which addresses are verified, that belongs here.
+    Registering does not verify an address. Today, an address counts as verified if an admin gave
+    its user a role. Once accounts record which addresses are verified, this condition has to use
+    that.
 
     Args:
         alias: the name under which the statement joins `accounts_user`.
@@ -190,10 +192,10 @@ def has_verified_address(alias: str) -> str:
 
 
 class Session(models.Model):
-    """One login and every refresh token that descends from it: they live and die together.
+    """One login and every refresh token that descends from it. They end together.
 
-    A trigger (`user_sessions_end`) ends the sessions of an account when its password hash changes,
-    even if the hash is only upgraded, and when the account is deactivated.
+    A trigger (`user_sessions_end`) ends all sessions of an account when the account is deactivated
+    and when its password hash changes, even if the hash is only upgraded.
     """
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)

@@ -1,4 +1,4 @@
-"""Who may do what, by role."""
+"""Permissions that follow from the user's role."""
 
 from typing import Any
 
@@ -10,14 +10,18 @@ from accounts.models import User
 
 
 def signed_in(request: Request) -> User:
-    """Return who asks, in a view whose permissions let nobody in without an account."""
+    """Return the user of a request to a view that only signed-in users may call.
+
+    Raises:
+        NotAuthenticated: the view lets anonymous clients in.
+    """
     if not isinstance(request.user, User):
         raise NotAuthenticated
     return request.user
 
 
 class IsAdmin(BasePermission):
-    """Admins."""
+    """Lets admins in."""
 
     def has_permission(self, request: Request, view: Any) -> bool:
         """Return whether the user is an admin."""
@@ -25,8 +29,8 @@ class IsAdmin(BasePermission):
 
 
 class IsProviderOrAdmin(BasePermission):
-    """Providers and admins."""
+    """Lets providers and admins in."""
 
     def has_permission(self, request: Request, view: Any) -> bool:
-        """Return whether the user publishes time or runs the platform."""
+        """Return whether the user is a provider or an admin."""
         return request.user.is_authenticated and request.user.is_keeper

@@ -1,4 +1,4 @@
-"""Shapes of accounts."""
+"""The bodies of requests and responses about accounts."""
 
 from typing import Any
 
@@ -64,7 +64,7 @@ class SessionSerializer(UserSerializer):
 
     @classmethod
     def of(cls, signed_in: SignedIn) -> dict[str, Any]:
-        """Return what the client sees of a login."""
+        """Return the session that the client sees after a login."""
         return {
             **UserSerializer.represent_instance(signed_in.user),
             "access_token": signed_in.access_token,
@@ -75,7 +75,7 @@ class SessionSerializer(UserSerializer):
 
 
 class PasswordField(serializers.CharField):
-    """A password, taken as it is; how strong it must be is a rule of the services."""
+    """A password, which is not changed in any way. The services check its strength."""
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(
@@ -84,7 +84,7 @@ class PasswordField(serializers.CharField):
 
 
 class MailAddressField(serializers.EmailField):
-    """A mail address in its one spelling, see `accounts.emails`."""
+    """A mail address in its canonical spelling; see `accounts.emails`."""
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**{"max_length": 254, **kwargs})
@@ -126,7 +126,7 @@ class RegisterSerializer(InputSerializer):
 class LoginSerializer(InputSerializer):
     """An email address and a password."""
 
-    # No format is asked for: a wrong one is just an unknown address.
+    # The format is not checked: a malformed address is treated like one without an account.
     email = serializers.CharField(max_length=254)
     password = PasswordField()
 

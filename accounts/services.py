@@ -15,7 +15,7 @@ from rest_framework_simplejwt.token_blacklist.models import BlacklistedToken, Ou
 from rest_framework_simplejwt.utils import datetime_from_epoch
 from uuid_utils.compat import uuid7
 
-from accounts.emails import sought
+from accounts.emails import lookup_form
 from accounts.extensions import ON_NEW_PROVIDER
 from accounts.guesses import Guess
 from accounts.models import Session, User
@@ -23,7 +23,7 @@ from accounts.tokens import UNREADABLE, SessionToken
 from bookit.database.batches import delete_in_batches
 from bookit.errors import Conflict, Forbidden, Invalid, Unauthenticated, database_error_facts
 
-# Beyond it a password is a way to keep the server busy.
+# Longer passwords would only keep the server busy.
 LONGEST_PASSWORD = 128
 
 
@@ -60,23 +60,23 @@ class SignedIn:
 
     @property
     def access_token(self) -> str:
-        """The token that requests carry."""
+        """The token that authenticates requests."""
         return str(self.refresh.access_token)
 
     @property
     def refresh_token(self) -> str:
-        """The token that is exchanged, once, for the next pair."""
+        """The token that can be exchanged once for the next pair."""
         return str(self.refresh)
 
     @property
     def expires_in(self) -> int:
-        """Seconds for which the access token is good."""
+        """The number of seconds for which the access token is valid."""
         return int(token_settings.ACCESS_TOKEN_LIFETIME.total_seconds())
 
 
 @dataclass(frozen=True)
 class Client:
-    """Where a login comes from, for the owner of the account to recognise."""
+    """Where a login comes from. It lets the owner of the account recognise their logins."""
 
     address: str | None = None
     name: str = ""
@@ -85,15 +85,15 @@ class Client:
 def register(
     *, name: str, email: str, password: str, client: Client, at: datetime, timezone: str = "UTC"
 ) -> SignedIn:
-    """Make an account with role `user` and sign it in.
+    """Create an account with the role `user` and sign it in.
 
     Raises:
         Invalid: the password is weak.
-        EmailTaken: the address has an account, in whatever case it is written.
+        EmailTaken: the address has an account already, perhaps in another case.
     """
     user = User(name=name, email=email, timezone=timezone, created_at=at)
     _check_strength(password, user, field="password")
-    # Said before the hash is paid for; the constraint stands behind it.
+    # Checked before the slow hashing. The constraint catches what changes in between.
     if User.objects.filter(email=user.email).exists():
         raise EmailTaken
     user.password = make_password(password)
@@ -103,14 +103,15 @@ def register(
 
 
 def log_in(*, email: str, password: str, client: Client, at: datetime) -> SignedIn:
-    """Sign in with mail address and password.
+    """Sign in with a mail address and a password.
 
     Raises:
-        InvalidCredentials: no such account, a wrong password, or not active; alike, and after the
-            same work, so that nobody learns who has an account.
+        InvalidCredentials: the account does not exist or is not active, or the password is wrong.
+            All three take the same work and look the same, so that they do not reveal who has an
+            account.
         LimitExceeded: too many wrong passwords were tried.
     """
-    email = sought(email)
+    email = lookup_form(email)
     user = User.objects.filter(email=email).first()
     guess = Guess(user=user, email=email, address=client.address)
     guess.count()
@@ -119,10 +120,10 @@ def log_in(*, email: str, password: str, client: Client, at: datetime) -> Signed
         raise InvalidCredentials
     if not check_password(password, user.password) or not user.is_active:
         raise InvalidCredentials
-    guess.was_right()
+    guess.forgive()
     with transaction.atomic():
-        # A hash takes its time: meanwhile the password may have been changed, the account closed.
-        # The lock lets whoever does that next see, and end, the session that is made here.
+        # Hashing is slow: in the meantime, the password may have been changed, or the account
+        # deactivated. Any later change waits for this lock, and then ends the session made here.
         unchanged = User.objects.select_for_update(no_key=True).filter(
             pk=user.pk, password=user.password, is_active=True
         )
@@ -134,15 +135,15 @@ def log_in(*, email: str, password: str, client: Client, at: datetime) -> Signed
 def refresh(*, refresh_token: str, at: datetime) -> SignedIn:
     """Exchange a refresh token for the next pair.
 
-    A token that has been exchanged before was copied: either the owner or a thief holds it now, so
-    everything that descends from the same login dies (RFC 9700, section 4.14.2).
+    If a token is used twice, somebody copied it, and it is unknown whether the owner or the thief
+    uses it now. The session is therefore revoked, with all its tokens (RFC 9700, section 4.14.2).
 
     Raises:
-        TokenInvalid: it is malformed, expired, used before, or its session has ended.
+        TokenInvalid: the token is malformed, expired or was used before, or its session has ended.
     """
-    token, session_id = _read(refresh_token)
+    token, session_id = _parse_token(refresh_token)
     with transaction.atomic():
-        # The lock makes twins come one after the other.
+        # The lock serialises requests with the same token.
         session = (
             Session.objects.select_for_update(of=("self",), no_key=True)
             .select_related("user")
@@ -157,17 +158,17 @@ def refresh(*, refresh_token: str, at: datetime) -> SignedIn:
             session.save(update_fields=["revoked_at"])
         else:
             return _issue(session, at=at)
-    # Outside, for an exception inside would have rolled the revocation back.
+    # Raised outside the transaction, because inside it would roll back the revocation.
     raise TokenInvalid
 
 
 def log_out(*, refresh_token: str, at: datetime) -> None:
-    """End the session of a refresh token: it and all its descendants are dead.
+    """End the session of a refresh token, which revokes all tokens of the session.
 
     Raises:
-        TokenInvalid: it is malformed or expired, or its session has ended already.
+        TokenInvalid: the token is malformed or expired, or its session has ended already.
     """
-    token, session_id = _read(refresh_token)
+    token, session_id = _parse_token(refresh_token)
     with transaction.atomic():
         session = (
             Session.objects.select_for_update(of=("self",), no_key=True)
@@ -184,7 +185,7 @@ def log_out(*, refresh_token: str, at: datetime) -> None:
 
 def begin_session(*, user: User, client: Client, lifetime: timedelta, at: datetime) -> Session:
     """Record a login to the admin site, which has no refresh tokens."""
-    session = _session(user, client=client, at=at)
+    session = _new_session(user, client=client, at=at)
     session.last_used_at, session.expires_at = at, at + lifetime
     session.save()
     return session
@@ -198,7 +199,7 @@ def end_session(*, session_id: UUID, at: datetime) -> None:
 def change_password(
     *, user: User, current_password: str, new_password: str, client: Client
 ) -> None:
-    """Replace the password. The database ends all sessions of the account.
+    """Replace the password. A trigger ends all sessions of the account.
 
     Raises:
         Invalid: the current password is wrong, or the new one is weak.
@@ -212,19 +213,19 @@ def change_password(
     guess.count()
     if not check_password(current_password, before):
         raise wrong
-    guess.was_right()
+    guess.forgive()
     _check_strength(new_password, user, field="new_password")
     user.password = make_password(new_password)
-    # If two change it at once, the second is refused: its current password has been replaced.
+    # If two requests change it at once, the second is refused: its current password is outdated.
     if not User.objects.filter(pk=user.pk, password=before).update(password=user.password):
         raise wrong
 
 
 def update_profile(*, user: User, changes: dict[str, Any]) -> User:
-    """Change name, mail address or time zone of an account.
+    """Change the name, mail address or time zone of an account.
 
     Raises:
-        EmailTaken: somebody else has the address.
+        EmailTaken: another account has the address.
     """
     for field, value in changes.items():
         setattr(user, field, value)
@@ -237,8 +238,8 @@ def add_user(*, user: User, actor: User, at: datetime) -> User:
     """Store a new account of any role, as an admin.
 
     Raises:
-        Forbidden: somebody else asks.
-        EmailTaken: the address has an account.
+        Forbidden: the actor is not an admin.
+        EmailTaken: the address has an account already.
     """
     if not actor.is_admin:
         raise Forbidden
@@ -251,18 +252,18 @@ def add_user(*, user: User, actor: User, at: datetime) -> User:
 
 
 def update_user(*, user_id: UUID, actor: User, changes: dict[str, Any], at: datetime) -> User:
-    """Change an account, its role and activity included, as an admin.
+    """Change an account, including its role and whether it is active, as an admin.
 
     Raises:
-        User.DoesNotExist: there is no such account.
-        Forbidden: somebody else asks.
-        LastAdmin: nobody would be left to run the platform.
+        User.DoesNotExist: no account has this id.
+        Forbidden: the actor is not an admin.
+        LastAdmin: no active admin would be left.
     """
     if not actor.is_admin:
         raise Forbidden
     with transaction.atomic():
-        # Every admin's row, in one order: of two admins who demote each other the second one waits,
-        # then sees what the first one did.
+        # The rows of all admins are locked, always in the same order. If two admins demote each
+        # other, the second one waits and then sees the first change.
         admins = list(
             User.objects.all().active_admins().order_by("id").select_for_update(no_key=True)
         )
@@ -285,9 +286,9 @@ def _welcome_provider(user: User, *, at: datetime) -> None:
 
 
 def prune_tokens(*, at: datetime) -> int:
-    """Delete the sessions and tokens that have expired; return how many sessions there were.
+    """Delete expired sessions and tokens, including Django's own sessions of the admin site.
 
-    Sessions of the admin site included.
+    Return the number of rows of `Session` that were deleted.
     """
     delete_in_batches(OutstandingToken.objects.filter(expires_at__lt=at), by="expires_at")
     delete_in_batches(AdminSession.objects.filter(expire_date__lt=at), by="expire_date")
@@ -317,10 +318,10 @@ def _save_unique(user: User, **options: Any) -> None:
 
 
 def _sign_in(user: User, *, client: Client, at: datetime) -> SignedIn:
-    return _issue(_session(user, client=client, at=at), at=at)
+    return _issue(_new_session(user, client=client, at=at), at=at)
 
 
-def _session(user: User, *, client: Client, at: datetime) -> Session:
+def _new_session(user: User, *, client: Client, at: datetime) -> Session:
     return Session(
         id=uuid7(),
         user=user,
@@ -331,14 +332,14 @@ def _session(user: User, *, client: Client, at: datetime) -> Session:
 
 
 def _issue(session: Session, *, at: datetime) -> SignedIn:
-    """Make the next refresh token of a session and store what its revocation needs."""
+    """Create the next refresh token of a session, and store what is needed to revoke it."""
     token = SessionToken()
     token["user_id"] = str(session.user_id)
     token["session"] = str(session.pk)
     expires_at = datetime_from_epoch(token["exp"])
     session.last_used_at, session.expires_at = at, expires_at
     session.save()
-    # Not the token itself: whoever reads the table must not be able to use what stands in it.
+    # The token itself is not stored, so that somebody who reads the table cannot use it.
     OutstandingToken.objects.create(
         user=session.user, jti=token["jti"], token="", created_at=at, expires_at=expires_at
     )
@@ -346,7 +347,7 @@ def _issue(session: Session, *, at: datetime) -> SignedIn:
 
 
 def _blacklist(token: SessionToken, user: User, *, at: datetime) -> bool:
-    """Mark a token as used; return False when it was so already."""
+    """Mark a token as used. Return False if it was marked already."""
     outstanding, _ = OutstandingToken.objects.get_or_create(
         jti=token["jti"],
         defaults={
@@ -359,8 +360,12 @@ def _blacklist(token: SessionToken, user: User, *, at: datetime) -> bool:
     return BlacklistedToken.objects.get_or_create(token=outstanding)[1]
 
 
-def _read(raw: str) -> tuple[SessionToken, UUID]:
-    """Return a refresh token, signed by us and not expired, and its session's id."""
+def _parse_token(raw: str) -> tuple[SessionToken, UUID]:
+    """Return a refresh token with its session's id, once its signature and expiry are checked.
+
+    Raises:
+        TokenInvalid: the token is malformed, expired or not signed with our key.
+    """
     try:
         token = SessionToken(raw)  # type: ignore[arg-type]
         if not isinstance(token["jti"], str):

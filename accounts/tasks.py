@@ -1,4 +1,4 @@
-"""What accounts do by the clock."""
+"""Periodic jobs of accounts."""
 
 from django.utils import timezone
 from procrastinate.contrib.django import app

@@ -1,4 +1,4 @@
-"""The two kinds of token: what requests carry, and what is exchanged for the next pair."""
+"""The two kinds of token: access tokens in requests, and refresh tokens to get the next pair."""
 
 from functools import lru_cache
 from typing import Any
@@ -8,7 +8,8 @@ from rest_framework_simplejwt.backends import TokenBackend
 from rest_framework_simplejwt.exceptions import TokenError
 from rest_framework_simplejwt.settings import api_settings
 
-# What reading a token can raise: simplejwt lets through what a signed token with odd claims causes.
+# The errors that reading a token can raise. simplejwt does not catch all errors that a signed token
+# with unusual claims causes.
 UNREADABLE = (
     TokenError,
     AttributeError,
@@ -21,10 +22,11 @@ UNREADABLE = (
 )
 
 
-class RememberingBackend(TokenBackend):
-    """Checks the signature of a token once, not with each request that carries it.
+class CachingTokenBackend(TokenBackend):
+    """Verifies the signature of a token once, not in each request with that token.
 
-    When it expires is looked at each time, by the token; whether its account is active, by a query.
+    The expiry is still checked in each request, by the token. A query checks whether the account is
+    active.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -32,11 +34,11 @@ class RememberingBackend(TokenBackend):
         self._verified = lru_cache(maxsize=1024)(super().decode)
 
     def decode(self, token: Any, verify: bool = True) -> dict[str, Any]:
-        """Return the claims of a token whose signature is ours."""
+        """Return the claims of a token, once its signature is verified."""
         return dict(self._verified(token)) if verify else super().decode(token, verify)
 
 
-_BACKEND = RememberingBackend(
+_BACKEND = CachingTokenBackend(
     api_settings.ALGORITHM,
     api_settings.SIGNING_KEY,
     api_settings.VERIFYING_KEY,
@@ -49,16 +51,16 @@ _BACKEND = RememberingBackend(
 
 
 class AccessToken(tokens.AccessToken):
-    """What requests carry."""
+    """The token that authenticates a request."""
 
     @property
-    def token_backend(self) -> RememberingBackend:
-        """Return what signs and checks it, in place of simplejwt's own with the same settings."""
+    def token_backend(self) -> CachingTokenBackend:
+        """Return our backend, which has the same settings as simplejwt's own."""
         return _BACKEND
 
 
 class SessionToken(tokens.RefreshToken):
-    """A refresh token: belongs to a session, and is good once."""
+    """A refresh token, which belongs to a session and can be used once."""
 
     def check_blacklist(self) -> None:
-        """Do nothing: whether it was used before is asked under its session's lock."""
+        """Do nothing: the services check under the session's lock whether it was used before."""

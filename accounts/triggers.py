@@ -1,4 +1,4 @@
-"""What PostgreSQL does when accounts change, whoever changes them and by whatever path."""
+"""The triggers of accounts. They run for every change, no matter which program makes it."""
 
 from bookit.database.constraints import Trigger
 

@@ -34,7 +34,7 @@ def _client(request: Request) -> services.Client:
 
 
 class AuthViewSet(RowViewSet):
-    """Signing in and out. A token that comes along is not looked at."""
+    """Registering, signing in and signing out. The `Authorization` header is ignored."""
 
     authentication_classes = []
     permission_classes = [AllowAny]
@@ -103,7 +103,7 @@ class AuthViewSet(RowViewSet):
 
 
 class MeViewSet(RowViewSet):
-    """The account of whoever asks."""
+    """The signed-in user's own account."""
 
     permission_classes = [IsAuthenticated]
     serializer_class = UserSerializer
@@ -125,7 +125,7 @@ class MeViewSet(RowViewSet):
         """Change your name, email address or time zone."""
         user, changes = signed_in(request), self.checked()
         if changes.get("email", user.email) != user.email:
-            # The answer tells whether the address has an account, as that of `register` does.
+            # Like `register`, the response reveals whether the address has an account.
             SignInThrottle().allow_request(request, self)
         return self.shown(services.update_profile(user=user, changes=changes))
 
@@ -137,7 +137,7 @@ class MeViewSet(RowViewSet):
 
 
 class PasswordViewSet(MeViewSet):
-    """The password of whoever asks; throttled as signing in is, for it can be guessed at here."""
+    """The signed-in user's own password. It can be guessed here, so the limit of logins applies."""
 
     throttle_classes = [SignInThrottle]
 
@@ -147,7 +147,7 @@ class PasswordViewSet(MeViewSet):
     retrieve=extend_schema(tags=["Users"], summary="Show an account"),
 )
 class UserViewSet(RowViewSet):
-    """Everybody's accounts, for admins."""
+    """All accounts, for admins."""
 
     permission_classes = [IsAdmin]
     serializer_class = UserSerializer

@@ -1,4 +1,4 @@
-"""Time that is taken, in the admin site."""
+"""Bookings and their history in the admin site."""
 
 from collections.abc import Callable
 from typing import Any
@@ -17,8 +17,8 @@ from bookit.adminsite.pages import HistoryInline, ReadOnlyAdmin, ServedAdmin
 Action = Callable[["BookingAdmin", HttpRequest, QuerySet[Booking]], None]
 
 
-def _enter(status: str, words: str) -> Action:
-    """Return the action that brings the selected bookings into `status`."""
+def _change_status(status: str, words: str) -> Action:
+    """Return the action that changes the status of the selected bookings to `status`."""
 
     @admin.action(description=words, permissions=["change"])
     def run(page: "BookingAdmin", request: HttpRequest, queryset: QuerySet[Booking]) -> None:
@@ -45,13 +45,13 @@ class EventInline(HistoryInline):
     readonly_fields = ["at", "type", "actor", "data"]
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[BookingEvent]:
-        """Return the events with whoever caused them."""
+        """Return the events together with their actors."""
         return super().get_queryset(request).select_related("actor")
 
 
 @admin.register(Booking)
 class BookingAdmin(ServedAdmin):
-    """Bookings: to look at, and to bring into another state."""
+    """Bookings. Actions change their status; all other fields are read-only."""
 
     list_display = ["start_time", "status", "service", "user", "seat", "amount"]
     list_filter = ["status", "start_time", "created_at"]
@@ -62,14 +62,14 @@ class BookingAdmin(ServedAdmin):
     inlines = [EventInline]
     exclude = ["active", "blocked", "price", "currency"]
     actions: Any = [
-        _enter(Booking.Status.CONFIRMED, "Confirm"),
-        _enter(Booking.Status.COMPLETED, "Mark as completed"),
-        _enter(Booking.Status.NO_SHOW, "Mark as no-show"),
-        _enter(Booking.Status.CANCELLED, "Cancel"),
+        _change_status(Booking.Status.CONFIRMED, "Confirm"),
+        _change_status(Booking.Status.COMPLETED, "Mark as completed"),
+        _change_status(Booking.Status.NO_SHOW, "Mark as no-show"),
+        _change_status(Booking.Status.CANCELLED, "Cancel"),
     ]
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> list[str]:
-        """Return every field, the price with its currency."""
+        """Return every field, and the price with its currency."""
         return [*super().get_readonly_fields(request, obj), "amount"]
 
     @admin.display(description="price", ordering="price")
@@ -78,7 +78,7 @@ class BookingAdmin(ServedAdmin):
         return money.written(booking.price, booking.currency)
 
     def delete_row(self, request: HttpRequest, row: Booking) -> None:
-        """Delete a booking; its history stays."""
+        """Delete a booking, but not its history."""
         services.delete_booking(
             booking_id=row.pk,
             actor=request.user,  # type: ignore[arg-type]
@@ -88,7 +88,7 @@ class BookingAdmin(ServedAdmin):
 
 @admin.register(BookingEvent)
 class BookingEventAdmin(ReadOnlyAdmin):
-    """What happened to bookings, those included that are deleted."""
+    """What happened to bookings, including deleted ones."""
 
     list_display = ["at", "type", "booking_id", "actor"]
     list_filter = ["type", "at"]

@@ -1,4 +1,4 @@
-"""Bookings that a calendar no longer has time for: they stay, and whoever closed it is told."""
+"""Bookings that no longer fit their calendar. They stay; the response to the change names them."""
 
 from datetime import datetime
 from functools import cache
@@ -15,7 +15,7 @@ from catalog.opening import Opening, Period, Span
 
 Status = Booking.Status
 
-# Of a booking or a slot in a query: whether its calendar has time off then.
+# In a query of bookings or slots: whether the calendar has time off during the period.
 IN_TIME_OFF = Exists(
     TimeOff.objects.filter(
         calendar=OuterRef("calendar"),
@@ -24,15 +24,18 @@ IN_TIME_OFF = Exists(
     )
 )
 
-# So many are named; of the others there is a count.
+# How many bookings are named; the others are only counted.
 MOST = 100
 
 
 @AFFECTED.add("bookings")
 def closed_out(*, calendar: Calendar, period: Period | None, at: datetime) -> Affected:
-    """Return the upcoming bookings that meet a time off; without one, all that lie outside.
+    """Return the upcoming bookings that overlap `period`, or all that no longer fit the calendar.
 
-    Those in a slot keep their time whatever the opening hours are: only time off closes them out.
+    Opening hours do not affect a booking in a slot; only time off does.
+
+    Args:
+        period: a new time off; None if something else about the calendar has changed.
     """
     if period:
         start, end = period
@@ -43,7 +46,7 @@ def closed_out(*, calendar: Calendar, period: Period | None, at: datetime) -> Af
     opening = Opening(zone(calendar.timezone), tuple(Span(*row) for row in hours))
     if opening.is_endless:
         return _first_and_count(upcoming.filter(off=True))
-    # All of a class are booked for one period.
+    # The bookings of a class share one period, so it is checked once.
     is_open = cache(opening.contains)
     outside = [
         (pk, start)
@@ -58,14 +61,14 @@ def closed_out(*, calendar: Calendar, period: Period | None, at: datetime) -> Af
 def _upcoming(
     calendar: Calendar, start: datetime, end: datetime | None, *, at: datetime
 ) -> QuerySet[Booking]:
-    """Return the bookings that will take place on a calendar, around `start` to `end`, in order."""
-    waits = Q(status__in=[Status.PENDING, Status.CONFIRMED])
+    """Return the upcoming bookings that block time between `start` and `end`, in order."""
+    booked = Q(status__in=[Status.PENDING, Status.CONFIRMED])
     held = Q(status=Status.HELD, hold_expires_at__gt=at)
     return Booking.objects.filter(
-        waits | held,
+        booked | held,
         calendar=calendar,
         end_time__gt=at,
-        # Says no more than the periods do, but is what an index finds them by.
+        # Implied by the statuses and the periods, but needed for the index.
         active=True,
         blocked__overlap=DateTimeTZRange(start, end),
     ).order_by("start_time", "id")

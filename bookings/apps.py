@@ -5,12 +5,12 @@ from importlib.util import find_spec
 
 from django.apps import AppConfig
 
-# From the bottom to the top: each room may use those before it.
+# In the order of imports: each room may import the rooms before it.
 ROOMS = ["feeds", "mails", "availability", "waitlist", "slots", "webhooks"]
 
 
 class BookingsConfig(AppConfig):
-    """Configuration of the bookings app, whose subjects are in rooms: packages of their own."""
+    """Configuration of the bookings app. Its rooms are packages, each with one subject."""
 
     name = "bookings"
 
@@ -20,7 +20,7 @@ class BookingsConfig(AppConfig):
         import_from_rooms("models")
 
     def ready(self) -> None:
-        """Add to the catalog what only bookings know: what is free, and what closing affects."""
+        """Register what bookings add to the catalog: free times, and affected bookings."""
         from bookings import affected  # noqa: F401
         from bookings.availability import filters  # noqa: F401
 

@@ -1,4 +1,4 @@
-"""What becomes of bookings because time passes."""
+"""What happens to bookings as time passes: they are completed, expired and reminded of."""
 
 from collections.abc import Iterator
 from datetime import datetime
@@ -7,59 +7,82 @@ from typing import Any
 from django.conf import settings
 from django.db import connection, transaction
 
-from bookings.events import STATE_COLUMNS, state_of
+from bookings.events import state_of
 
-# So many bookings are changed in one transaction: no lock is held for long, and whoever stops a
-# worker waits no longer than for one batch.
+# How many bookings one transaction changes. No lock is held for long, and a worker that is told to
+# stop needs to finish only one batch.
 BATCH = 500
 
-# Ends some bookings that are due and writes down that it did. Those that somebody else is changing
-# at this moment are left for the next time; so two that run at once share the work.
-_END = """
-WITH due AS (
-    SELECT id, status FROM bookings_booking
-    WHERE {due}
-    ORDER BY {order} LIMIT %(batch)s
-    FOR NO KEY UPDATE SKIP LOCKED
-), ended AS (
+# Ends the bookings that are `due` and writes their events, in statements that begin with `due`.
+END = f"""ended AS (
     UPDATE bookings_booking AS booking
-    SET status = '{status}', hold_expires_at = NULL, updated_at = %(at)s
+    SET status = due.becomes, hold_expires_at = NULL, updated_at = %(at)s
     FROM due WHERE booking.id = due.id
-    RETURNING booking.id, {columns}, due.status AS was
+    RETURNING booking.*, due.was
 )
 INSERT INTO bookings_bookingevent (booking_id, type, at, data)
-SELECT id, 'booking.{status}', %(at)s, jsonb_build_object(
-    {state}, 'was', jsonb_build_object('status', was)
-) FROM ended ORDER BY id
-"""
+SELECT id, 'booking.' || status, %(at)s, jsonb_build_object(
+    {state_of("ended")}, 'was', jsonb_build_object('status', was)
+) FROM ended ORDER BY id"""  # noqa: S608 - names of columns, no values
 
+# Completes a batch of the confirmed bookings that have ended. The index knows `unfinished` and the
+# start; few bookings are between start and end.
+#
+# Parameters: at timestamptz (now), batch bigint.
+# Columns: none; the row count is the number of bookings.
+# Invariant: rows that another transaction has locked are left for the next run, so two runs at once
+#   share the work and end each booking once.
+COMPLETE = f"""
+WITH due AS (
+    SELECT id, status AS was, 'completed' AS becomes FROM bookings_booking
+    WHERE unfinished AND start_time <= %(at)s AND end_time <= %(at)s AND status = 'confirmed'
+    ORDER BY start_time LIMIT %(batch)s
+    FOR NO KEY UPDATE SKIP LOCKED
+), {END}
+"""  # noqa: S608 - a fragment of ours, no values
 
-def _end(status: str, due: str, order: str = "start_time") -> str:
-    return _END.format(
-        status=status,
-        due=due,
-        order=order,
-        columns=", ".join(f"booking.{column}" for column in STATE_COLUMNS),
-        state=state_of("ended"),
-    )
+# Expires a batch of the bookings that were not confirmed before their start.
+#
+# Parameters: at timestamptz (now), batch bigint.
+# Columns: none; the row count is the number of bookings.
+# Invariant: as in COMPLETE.
+EXPIRE = f"""
+WITH due AS (
+    SELECT id, status AS was, 'expired' AS becomes FROM bookings_booking
+    WHERE unfinished AND start_time <= %(at)s AND status = 'pending'
+    ORDER BY start_time LIMIT %(batch)s
+    FOR NO KEY UPDATE SKIP LOCKED
+), {END}
+"""  # noqa: S608 - a fragment of ours, no values
 
+# Expires a batch of the holds whose time has run out.
+#
+# Parameters: at timestamptz (now), batch bigint.
+# Columns: none; the row count is the number of holds.
+# Invariant: as in COMPLETE.
+EXPIRE_HOLDS = f"""
+WITH due AS (
+    SELECT id, status AS was, 'expired' AS becomes FROM bookings_booking
+    WHERE hold_expires_at <= %(at)s
+    ORDER BY hold_expires_at LIMIT %(batch)s
+    FOR NO KEY UPDATE SKIP LOCKED
+), {END}
+"""  # noqa: S608 - a fragment of ours, no values
 
-# `unfinished` and the start are what the index knows; few bookings are between start and end.
-COMPLETE = _end(
-    "completed",
-    "unfinished AND start_time <= %(at)s AND end_time <= %(at)s AND status = 'confirmed'",
-)
-EXPIRE = _end("expired", "unfinished AND start_time <= %(at)s AND status = 'pending'")
-EXPIRE_HOLDS = _end("expired", "hold_expires_at <= %(at)s", order="hold_expires_at")
-
-# Once for each start of a booking: one that is moved is reminded of anew. Whoever booked or moved
-# it when the time for a reminder had passed already has just been told.
+# Writes the events that cause reminders, for a batch of the confirmed bookings that start soon.
+# Each start is reminded of once, so a booking that is moved gets another reminder. A booking that
+# was made or moved after the time of its reminder needs none: its attendee has just had a mail.
+#
+# Parameters: at timestamptz (now), ahead interval (how long before the start), batch bigint.
+# Columns: none; the row count is the number of reminders.
+# Invariant: event_reminded_once. The bookings do not change, so a second run does not see what the
+#   first one is writing; the constraint makes it write nothing.
 REMIND = f"""
 WITH due AS (
     SELECT booking.* FROM bookings_booking AS booking
     WHERE unfinished AND status = 'confirmed'
-      AND start_time > %(at)s AND start_time <= %(at)s + %(ahead)s
-      AND updated_at <= start_time - %(ahead)s
+      AND start_time > %(at)s AND start_time <= %(at)s + %(ahead)s::interval
+      AND updated_at <= start_time - %(ahead)s::interval
       AND NOT EXISTS (
         SELECT FROM bookings_bookingevent AS event
         WHERE event.booking_id = booking.id AND event.type = 'booking.reminded'
@@ -71,32 +94,35 @@ WITH due AS (
 INSERT INTO bookings_bookingevent (booking_id, type, at, data)
 SELECT id, 'booking.reminded', %(at)s, jsonb_build_object({state_of("due")})
 FROM due ORDER BY start_time, id
--- Nothing of a booking changes, so one who comes second does not see what the first has written.
 ON CONFLICT DO NOTHING
 """  # noqa: S608 - names of columns, no values
 
 
 def complete_bookings(*, at: datetime) -> int:
-    """Complete the confirmed bookings that have ended by `at`; return how many there were."""
+    """Complete the confirmed bookings that have ended by `at`, and return their number."""
     return _in_batches(COMPLETE, at=at)
 
 
 def expire_bookings(*, at: datetime) -> int:
-    """Let bookings go that nobody confirmed before they began, and holds whose time is over.
+    """Expire bookings that were not confirmed before their start, and holds that have run out.
 
     Returns:
-        how many there were.
+        the number of bookings and holds.
     """
     return _in_batches(EXPIRE, at=at) + _in_batches(EXPIRE_HOLDS, at=at)
 
 
 def send_reminders(*, at: datetime) -> int:
-    """Remind of confirmed bookings that begin within `settings.REMINDER_TIME`; return how many."""
+    """Remind of confirmed bookings that start within `settings.REMINDER_TIME`.
+
+    Returns:
+        the number of reminders.
+    """
     return _in_batches(REMIND, at=at, ahead=settings.REMINDER_TIME)
 
 
 def _in_batches(text: str, **values: Any) -> int:
-    """Run a statement for a batch at a time, until one finds less than it could take."""
+    """Run a statement for one batch after another, until a batch is not full."""
     return sum(_batches(text, {**values, "batch": BATCH}))
 
 

@@ -1,4 +1,4 @@
-"""Fixtures of the tests of bookings."""
+"""Fixtures for the tests of bookings."""
 
 import psycopg
 import pytest
@@ -8,7 +8,7 @@ from bookings.tests.workers import Worker, database_url
 
 @pytest.fixture
 def no_jobs():
-    """Begin without the jobs of other tests: the queue is not among what Django empties."""
+    """Delete the jobs of other tests, because Django does not empty the table of jobs."""
     with psycopg.connect(database_url(), autocommit=True) as asking:
         asking.execute("DELETE FROM procrastinate_jobs")
 

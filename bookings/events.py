@@ -1,7 +1,7 @@
-"""History: what happened to bookings, written in the transaction in which it happened.
+"""History: what happened to bookings, written in the transaction of the change.
 
-Whatever follows from it (mails, webhooks, an offer to those who wait) hangs on these rows: the
-database enqueues a job for each statement that writes some, see the migrations.
+Mails, webhooks and offers to the waitlist all follow from these rows. The database enqueues a job
+for each statement that writes events, see `bookings/triggers.py`.
 """
 
 from datetime import datetime
@@ -12,13 +12,13 @@ from django.db import connection
 from accounts.models import User
 from bookings.models import Booking, BookingEvent
 
-# All of a booking that changes, as each event keeps it: state and history tell the same.
+# The columns of a booking that can change. Each event keeps them, so that state and history agree.
 STATE_COLUMNS = ("status", "start_time", "end_time", "seat", "slot_id", "hold_expires_at")
 
-# The reason of bookings that are cancelled with their slot; the only one that nobody wrote.
+# The reason of bookings that are cancelled with their slot. All other reasons are written by users.
 SLOT_CANCELLED = "The slot was cancelled."
 
-# What webhooks and `/events` tell of; the rest is between a booking and its attendee.
+# The types that webhooks and `/events` report. All others concern only the attendee.
 TOLD = [
     BookingEvent.Type.CREATED,
     BookingEvent.Type.CONFIRMED,
@@ -32,12 +32,16 @@ TOLD = [
 
 
 def state_of(row: str) -> str:
-    """Return the SQL that makes an event's data of a row of bookings, or of its columns."""
+    """Return the arguments of `jsonb_build_object` that make an event's data from a booking.
+
+    Args:
+        row: the name of the row in the statement.
+    """
     return ", ".join(f"'{column}', {row}.{column}" for column in STATE_COLUMNS)
 
 
 def state(booking: Booking) -> dict[str, Any]:
-    """Return what an event keeps of a booking."""
+    """Return the data that an event keeps of a booking."""
     return {
         "status": str(booking.status),
         "start_time": booking.start_time.isoformat(),
@@ -53,10 +57,10 @@ def state(booking: Booking) -> dict[str, Any]:
 def record(
     booking: Booking, kind: BookingEvent.Type, *, actor: User | None, at: datetime, **more: Any
 ) -> BookingEvent:
-    """Write down what happened, with the state that came of it.
+    """Write an event with the new state of the booking.
 
     Args:
-        more: what else is to be known, such as what it `was`; empty values are left out.
+        more: additional data, for example the old values as `was`. Empty values are left out.
     """
     return BookingEvent.objects.create(
         booking_id=booking.pk,
@@ -67,7 +71,10 @@ def record(
     )
 
 
-def follow_nothing_up() -> None:
-    """For the rest of this transaction let nothing follow from events: they were told long ago."""
+def suppress_follow_up() -> None:
+    """Let no mails, webhooks or offers follow from the events of this transaction.
+
+    This is for imports of events that happened long ago.
+    """
     with connection.cursor() as cursor:
         cursor.execute("SET LOCAL bookit.follow_up = off")

@@ -1,4 +1,4 @@
-"""What the apps above add to bookings."""
+"""What higher apps add to bookings."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -6,6 +6,6 @@ from typing import Any
 from bookings.models import BookingEvent
 from bookit.extensions import Extensions
 
-# The `data` of events of a type that is not about the booking itself, by type. Called with events
-# of that type, so that many take as many queries as one.
+# By event type: a function that returns the `data` of events whose data is not the booking. It gets
+# all events of the type at once, so that the number of queries does not depend on their number.
 EVENT_DATA: Extensions[Callable[[Sequence[BookingEvent]], list[dict[str, Any]]]] = Extensions()

@@ -1,4 +1,4 @@
-"""Filters of bookings and of slots, and of services by what is free."""
+"""Filters of bookings."""
 
 from typing import Any
 
@@ -31,7 +31,7 @@ class BookingFilter(FilterSet):
         fields: list[str] = []
 
     def by_scope(self, queryset: Any, name: str, value: str) -> QuerySet[Booking]:
-        """Leave the rows as they are: the view chose them by scope already."""
+        """Return the rows unchanged, because the view has already applied the scope."""
         return queryset
 
 

@@ -1,4 +1,4 @@
-"""What follows from events, once they are committed: mails, webhooks, offers to those who wait."""
+"""What follows from committed events: mails, webhooks, and offers to the waitlist."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -12,25 +12,25 @@ from bookings.models import BookingEvent
 from bookings.waitlist import services as waitlist
 from bookings.webhooks import services as webhooks
 
-# Events whose mails and offers are worked out at a time; a statement can have written any number.
+# How many events one job follows up. A single statement can write any number of events.
 MOST = 500
 
 
 @transaction.atomic
 def follow_up(*, event_ids: Sequence[int], at: datetime) -> None:
-    """Enqueue all that follows from some events, or, if that fails, nothing.
+    """Enqueue everything that follows from some events, or nothing if that fails.
 
-    It may run twice, because a worker may die before it can say that it is done.
+    It can safely run twice, because a worker may die before it has marked the job as done.
     """
     if len(event_ids) > MOST:
         parts = [event_ids[first : first + MOST] for first in range(0, len(event_ids), MOST)]
         for part in parts:
-            # Here, in order: several workers share the jobs of the parts.
+            # Webhooks are enqueued here, in order, because several workers share the jobs below.
             webhooks.enqueue(event_ids=part, at=at)
         jobs: list[dict[str, JSONValue]] = [{"event_ids": [*part]} for part in parts]
         app.configure_task("bookings.follow_up").batch_defer(*jobs)
         return
-    # Prefetched, not joined: events outlive their bookings.
+    # Bookings are prefetched and not joined, because events outlive them.
     events = (
         BookingEvent.objects.filter(pk__in=event_ids).prefetch_related("booking").order_by("id")
     )

@@ -1,4 +1,7 @@
-"""Which bookings still count: all but holds that have expired."""
+"""Conditions about holds: whether one still counts, and whether its end is announced.
+
+Each condition is written for the ORM and for SQL statements.
+"""
 
 from typing import Any
 
@@ -6,10 +9,36 @@ from django.db.models import Q
 
 
 def unexpired(at: Any) -> Q:
-    """Return the condition that a booking is no hold, or a hold that lasts beyond `at`."""
+    """Return the condition that a booking is not a hold, or that it is held beyond `at`."""
     return Q(hold_expires_at=None) | Q(hold_expires_at__gt=at)
 
 
 def unexpired_sql(column: str) -> str:
-    """Return the same in SQL, where `column` says when a hold ends, at the parameter `at`."""
+    """Return the same condition in SQL.
+
+    Args:
+        column: the column with the time at which a hold expires. It is compared with the parameter
+            `at`.
+    """
     return f"({column} IS NULL OR {column} > %(at)s)"
+
+
+# The condition that an event is announced to anyone but the user. The start of a hold is not
+# announced, so its end is not announced either.
+ANNOUNCED = (
+    ~Q(type__in=["booking.cancelled", "booking.expired"])
+    | Q(data__was__status__isnull=True)
+    | ~Q(data__was__status="held")
+)
+
+
+def announced_sql(event: str) -> str:
+    """Return the condition `ANNOUNCED` in SQL.
+
+    Args:
+        event: the name of the row in the statement.
+    """
+    return (
+        f"({event}.type NOT IN ('booking.cancelled', 'booking.expired')"
+        f" OR {event}.data->'was'->>'status' IS DISTINCT FROM 'held')"
+    )

@@ -1,4 +1,4 @@
-"""iCalendar (RFC 5545): bookings as calendar programs read them."""
+"""iCalendar (RFC 5545): bookings in the form that calendar programs read."""
 
 import re
 from collections.abc import Sequence
@@ -15,9 +15,9 @@ from icalendar.parser import Contentline
 
 from bookings.models import Booking
 
-# What no text may hold, and what some programs take for the end of a line.
+# Characters that no text may contain, and those that some programs treat as the end of a line.
 CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029]")
-# What calendar programs know of states.
+# The iCalendar status for each status of a booking.
 STATUSES: dict[str, str] = {
     Booking.Status.HELD: "TENTATIVE",
     Booking.Status.PENDING: "TENTATIVE",
@@ -39,13 +39,14 @@ class Party:
 
 @dataclass(frozen=True)
 class Entry:
-    """Something in a calendar. All of its times are written in UTC, so no zone has to be described.
+    """An entry in a calendar. All of its times are written in UTC, so no time zone is described.
 
     Args:
-        uid: for ever the same, whatever happens to it.
-        updated_at: since when it is as it is.
+        uid: stays the same, whatever happens to the entry.
+        updated_at: when the entry was last changed.
         status: `TENTATIVE`, `CONFIRMED` or `CANCELLED`.
-        sequence: higher with each change, where programs compare what they get.
+        sequence: a number that rises with each change. Programs need it if they receive several
+            versions of the entry.
     """
 
     uid: UUID
@@ -62,11 +63,11 @@ class Entry:
 
 @dataclass(frozen=True)
 class CalendarFile:
-    """A calendar of some entries, written when it is asked for.
+    """A calendar of some entries. Its text is written only when it is needed.
 
     Args:
-        method: what to do with it (RFC 5546): `PUBLISH`, `REQUEST` or `CANCEL`.
-        name: what programs call it.
+        method: what programs should do with it (RFC 5546): `PUBLISH`, `REQUEST` or `CANCEL`.
+        name: the name that programs show.
     """
 
     entries: Sequence[Entry]
@@ -75,11 +76,11 @@ class CalendarFile:
 
     @property
     def version(self) -> str:
-        """The same for as long as its text is; a tenth of the work of writing it."""
+        """A hash that changes when the text changes. It costs a tenth of writing the text."""
         return sha256(repr(self).encode()).hexdigest()[:32]
 
     def text(self) -> str:
-        """Return it to the letter of RFC 5545."""
+        """Return the text, exactly as RFC 5545 specifies."""
         calendar = icalendar.Calendar()
         calendar.add("version", "2.0")
         calendar.add("prodid", "-//BookIt//BookIt//EN")
@@ -88,22 +89,22 @@ class CalendarFile:
         if self.name:
             calendar.add("x-wr-calname", icalendar.vText(_clean(self.name)))
         if not self.entries:
-            # One without any component is not valid: an empty one says that its times are in UTC.
+            # A calendar without a component is not valid, so an empty one describes the zone UTC.
             calendar.add_component(_utc())
         head, end = calendar.to_ical().decode().rsplit("END:", 1)
         return "".join([head, *map(_written, self.entries), "END:", end])
 
 
 def platform(name: str) -> Party:
-    """Return who calls for `name`: the platform, for providers' addresses are their own."""
+    """Return the platform as the organizer `name`, because providers' addresses are private."""
     return Party(name, parseaddr(settings.DEFAULT_FROM_EMAIL)[1])
 
 
 def _written(entry: Entry) -> str:
     """Return the text of an entry.
 
-    Entries of feeds name nobody as organizer or attendee, and there are thousands of them. The
-    library takes 0.4 ms for each, so they are written here, in the same letters.
+    Entries of feeds have no organizer and no attendee, and a feed can have thousands of them. The
+    library takes 0.4 ms for each, so this function writes them, with the same text.
     """
     if entry.organizer or entry.attendee:
         return _event(entry).to_ical().decode()
@@ -156,7 +157,7 @@ def _event(entry: Entry) -> icalendar.Event:
 
 def _utc() -> icalendar.Timezone:
     standard = icalendar.TimezoneStandard()
-    standard.add("dtstart", datetime(1970, 1, 1))  # noqa: DTZ001 - by the wall clock, as it has to be
+    standard.add("dtstart", datetime(1970, 1, 1))  # noqa: DTZ001 - RFC 5545 requires a local time here
     standard.add("tzoffsetfrom", timedelta())
     standard.add("tzoffsetto", timedelta())
     zone = icalendar.Timezone()
@@ -166,15 +167,15 @@ def _utc() -> icalendar.Timezone:
 
 
 def _clean(text: str) -> str:
-    r"""Return a text as the library can write it: line ends become `\n`, controls blanks."""
+    r"""Return a text that the library can write: line ends become `\n`, and controls blanks."""
     return CONTROLS.sub(" ", text.replace("\r\n", "\n").replace("\r", "\n"))
 
 
 def _address(party: Party) -> icalendar.vCalAddress:
-    """Return a name as a parameter, and the address as the value: neither can end the line."""
+    """Return the address as a value with the name as its parameter. Neither can end the line."""
     address = icalendar.vCalAddress(f"mailto:{quote(party.email, safe='@+')}")
     name = CONTROLS.sub(" ", " ".join(party.name.split()))
-    # A quote cannot be written, and some programs take a backslash before the colon for its escape.
+    # Quotes cannot be written. Some programs treat a backslash before the colon as its escape.
     name = name.replace('"', "'").replace("\\", "/")
     if name:
         address.params["cn"] = icalendar.vText(name)

@@ -1,6 +1,6 @@
-"""Time that is taken: published slots, bookings and their history."""
+"""Slots, bookings, the history of bookings, and the occupancy of calendars."""
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import ClassVar
 
 from django.conf import settings
@@ -8,6 +8,7 @@ from django.contrib.postgres.constraints import ExclusionConstraint
 from django.contrib.postgres.fields import DateTimeRangeField, RangeOperators
 from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models
+from django.db.backends.postgresql.psycopg_any import DateTimeTZRange
 from django.db.models import ExpressionWrapper, F, Func, Q
 from django.db.models.fields.json import KT
 from django.db.models.functions import Cast, Now
@@ -20,6 +21,13 @@ from bookit.database.constraints import CompositeForeignKey
 from catalog.models import Calendar, Service
 
 
+def blocked_period(
+    start_time: datetime, end_time: datetime, *, before: timedelta, after: timedelta
+) -> DateTimeTZRange:
+    """Return the period of a booking or a slot, widened by its buffers."""
+    return DateTimeTZRange(start_time - before, end_time + after)
+
+
 class TsTzRange(Func):
     """PostgreSQL's `tstzrange(start, end)`, half-open."""
 
@@ -30,7 +38,7 @@ class TsTzRange(Func):
 class Slot(models.Model):
     """A published session of a service: a class, or a specialist's appointment.
 
-    It keeps its calendar's time from the moment it is published, with no booking yet.
+    It occupies its calendar's time as soon as it is published, even without a booking.
     """
 
     class Status(models.TextChoices):
@@ -40,7 +48,7 @@ class Slot(models.Model):
         CANCELLED = "cancelled"
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
-    # The database knows both as one foreign key, `slot_service_on_calendar` in the migrations.
+    # In the database, both are one foreign key, `slot_service_on_calendar`.
     service = models.ForeignKey(
         Service,
         on_delete=models.RESTRICT,
@@ -80,7 +88,7 @@ class Slot(models.Model):
                 ],
                 condition=Q(status="scheduled"),
             ),
-            # What the foreign key of a booking in the slot points to: its time is the slot's.
+            # The foreign key of a booking in the slot refers to this, so that their times agree.
             models.UniqueConstraint(
                 fields=["id", "service", "calendar", "start_time", "end_time", "blocked"],
                 name="slot_time",
@@ -96,7 +104,7 @@ class Slot(models.Model):
             models.CheckConstraint(
                 condition=Q(status__in=["scheduled", "cancelled"]), name="slot_status_known"
             ),
-            # Its calendar is its service's.
+            # The calendar of a slot is that of its service.
             CompositeForeignKey(
                 name="slot_service_on_calendar",
                 fields=["service", "calendar"],
@@ -130,7 +138,7 @@ class Booking(models.Model):
     """
 
     class Status(models.TextChoices):
-        """Where a booking stands; `bookings.services.TRANSITIONS` says what may follow."""
+        """The state of a booking; `bookings.services.TRANSITIONS` says which one may follow."""
 
         HELD = "held"
         PENDING = "pending"
@@ -140,15 +148,15 @@ class Booking(models.Model):
         EXPIRED = "expired"
         NO_SHOW = "no_show"
 
-    # Those that take time: no two of them share a seat.
+    # The statuses of bookings that occupy their seat.
     ACTIVE = [Status.HELD, Status.PENDING, Status.CONFIRMED, Status.COMPLETED, Status.NO_SHOW]
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
     user = models.ForeignKey(
         settings.AUTH_USER_MODEL, on_delete=models.RESTRICT, related_name="bookings", db_index=False
     )
-    # The database knows both as one foreign key, `booking_service_on_calendar` in the migrations: a
-    # booking's calendar is its service's.
+    # In the database, both are one foreign key, `booking_service_on_calendar`: the calendar of a
+    # booking is that of its service.
     service = models.ForeignKey(
         Service,
         on_delete=models.RESTRICT,
@@ -163,7 +171,8 @@ class Booking(models.Model):
         db_index=False,
         db_constraint=False,
     )
-    # The database knows it with the slot's service, calendar and time, as `booking_in_slot`.
+    # In the database, this is a foreign key together with the slot's service, calendar and time,
+    # `booking_in_slot`.
     slot = models.ForeignKey(
         Slot,
         on_delete=models.RESTRICT,
@@ -179,8 +188,8 @@ class Booking(models.Model):
     end_time = models.DateTimeField()
     blocked = DateTimeRangeField(help_text="The period, widened by the service's buffers.")
     status = models.CharField(max_length=9, choices=Status)
-    # A column of its own, so that a change of status that keeps the seat touches no index: nothing
-    # is checked again, and nobody waits.
+    # Indexes and constraints use this column instead of the status. So a change of status that
+    # keeps the seat touches no index: no constraint is checked again, and nobody waits.
     active = models.GeneratedField(
         expression=ExpressionWrapper(
             Q(status__in=["held", "pending", "confirmed", "completed", "no_show"]),
@@ -189,8 +198,7 @@ class Booking(models.Model):
         output_field=models.BooleanField(),
         db_persist=True,
     )
-    # What the clock has still to end. A column of its own for the same reason: no index knows the
-    # status itself.
+    # Whether time will still change the status. It is a column for the same reason.
     unfinished = models.GeneratedField(
         expression=ExpressionWrapper(
             Q(status__in=["held", "pending", "confirmed"]), models.BooleanField()
@@ -259,7 +267,7 @@ class Booking(models.Model):
                 ],
                 condition=Q(active=True),
             ),
-            # An empty period is a range that overlaps nothing, which no exclusion would see.
+            # An empty period overlaps nothing, so no exclusion constraint would stop it.
             models.CheckConstraint(
                 condition=Q(end_time__gt=F("start_time")), name="booking_period_not_empty"
             ),
@@ -283,21 +291,21 @@ class Booking(models.Model):
                 ),
                 name="booking_status_known",
             ),
-            # Without an end a hold would keep its seat for good; nothing else has one.
+            # A hold without an end would keep its seat for ever. Other bookings have no such end.
             models.CheckConstraint(
                 condition=Q(status="held", hold_expires_at__isnull=False)
                 | (~Q(status="held") & Q(hold_expires_at__isnull=True)),
                 name="booking_hold_expires",
             ),
-            # Its calendar is its service's. With another one it would get around the constraint
-            # that a calendar hosts one service at a time.
+            # The calendar of a booking is that of its service. With another calendar, it would get
+            # around the constraint that a calendar hosts one service at a time.
             CompositeForeignKey(
                 name="booking_service_on_calendar",
                 fields=["service", "calendar"],
                 to="catalog.Service",
                 to_fields=["id", "calendar"],
             ),
-            # In a slot, it is where and when the slot is.
+            # A booking in a slot has the service, the calendar and the time of the slot.
             CompositeForeignKey(
                 name="booking_in_slot",
                 fields=["slot", "service", "calendar", "start_time", "end_time", "blocked"],
@@ -313,10 +321,10 @@ class Booking(models.Model):
 
 
 class Occupancy(models.Model):
-    """A calendar's time and whoever has it: a published slot, or a service booked without one.
+    """Time of a calendar, and what occupies it: a slot, or a service that is booked without one.
 
-    Slots and bookings are two tables, and an exclusion constraint is about one. So both write
-    down here what they take of a calendar: triggers in the migrations do, and let nobody else.
+    Slots and bookings are two tables, but an exclusion constraint covers only one. So triggers copy
+    the time that both occupy into this table. Nothing else may write to it.
     """
 
     id = models.UUIDField(primary_key=True, help_text="The id of the slot or the booking.")
@@ -334,8 +342,8 @@ class Occupancy(models.Model):
 
     class Meta:
         indexes = [
-            # Searches for free times read whole weeks of a calendar: from here three times as fast
-            # as from the constraint's index, and in order, so that there is nothing to sort.
+            # Searches for free times read whole weeks of a calendar. This index is three times as
+            # fast for them as that of the constraint, and returns the rows in order.
             models.Index(
                 F("calendar"),
                 F("blocked__endswith"),
@@ -344,8 +352,9 @@ class Occupancy(models.Model):
             ),
         ]
         constraints = [
-            # In this order, for its index is searched by calendar and time. Sorted by occupants
-            # first, of which there are as many as slots, all of a calendar would be looked through.
+            # The order of the columns matters, because its index is searched by calendar and time.
+            # If the occupant came before the time, a search would read everything on a calendar,
+            # because there are as many occupants as slots.
             ExclusionConstraint(
                 name="occupancy_one_at_a_time",
                 expressions=[
@@ -362,10 +371,10 @@ class Occupancy(models.Model):
 
 
 class BookingEvent(models.Model):
-    """Something that happened to a booking: append-only, and written with the change itself.
+    """Something that happened to a booking. It is written with the change, and never changed.
 
-    It outlives its booking, so the reference is no foreign key to the database. It holds ids, times
-    and states, and the reason that a provider gave; nothing of the attendee.
+    It outlives its booking, so the reference is not a foreign key in the database. It contains ids,
+    times, states and the reason that a provider gave, but nothing about the attendee.
     """
 
     class Type(models.TextChoices):
@@ -401,9 +410,9 @@ class BookingEvent(models.Model):
     )
     at = models.DateTimeField()
     data = models.JSONField(default=dict)
-    # Ids are given before a commit, so that one may come to be seen after a higher one. Who reads
-    # events in the order of transactions, and only of those before the oldest that is still open,
-    # misses none.
+    # Ids are assigned before the commit, so an event may become visible after one with a higher id.
+    # A reader misses none by reading events in the order of their transactions, and only those of
+    # transactions before the oldest one that is still open.
     transaction = models.BigIntegerField(
         db_default=Cast(
             Cast(Func(function="pg_current_xact_id"), models.TextField()), models.BigIntegerField()
@@ -415,7 +424,7 @@ class BookingEvent(models.Model):
         ordering = ["id"]
         indexes = [models.Index(fields=["transaction", "id"], name="event_by_transaction")]
         constraints = [
-            # However many look at once, a start is reminded of once.
+            # A start is reminded of once, even if several workers look for reminders at once.
             models.UniqueConstraint(
                 "booking",
                 KT("data__start_time"),

@@ -1,4 +1,4 @@
-"""What others are told of events, by webhooks and at `/events`: the thing itself, as it was."""
+"""What webhooks and `/events` report of an event: the booking or the review at that moment."""
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime
@@ -11,26 +11,27 @@ from bookings.serializers import BookingSerializer
 
 
 def payloads(events: Iterable[BookingEvent]) -> list[dict[str, Any]]:
-    """Return `{type, timestamp, data}` of each event, in as many queries for many as for one."""
+    """Return `{type, timestamp, data}` of each event.
+
+    The number of queries does not depend on the number of events.
+    """
     events = list(events)
     by_source: dict[Any, list[BookingEvent]] = {}
     for event in events:
         by_source.setdefault(EVENT_DATA.get(event.type, _bookings), []).append(event)
-    things = {
-        event.pk: thing
+    data = {
+        event.pk: found
         for find, alike in by_source.items()
-        for event, thing in zip(alike, find(alike), strict=True)
+        for event, found in zip(alike, find(alike), strict=True)
     }
-    return [
-        {"type": event.type, "timestamp": event.at, "data": things[event.pk]} for event in events
-    ]
+    return [{"type": event.type, "timestamp": event.at, "data": data[event.pk]} for event in events]
 
 
 def _bookings(events: Sequence[BookingEvent]) -> list[dict[str, Any]]:
-    """Return the booking of each event, as the API shows it, in the state that came of the event.
+    """Return the booking of each event as the API shows it, in its state after the event.
 
-    What never changes, and what an attendee may, is as it is now; of a booking that has been
-    deleted since there is its id and its state.
+    Columns that are not part of the state have their current values. If the booking has been
+    deleted since, only its id and its state are returned.
     """
     stored = Booking.objects.filter(pk__in={event.booking_id for event in events})
     rows = {row["id"]: row for row in BookingSerializer.rows(stored.order_by())}
@@ -44,7 +45,7 @@ def _bookings(events: Sequence[BookingEvent]) -> list[dict[str, Any]]:
 
 
 def _state(event: BookingEvent) -> dict[str, Any]:
-    """Return the state that an event keeps, with its times as times."""
+    """Return the state that an event keeps, with its times as `datetime` objects."""
     return {
         name: datetime.fromisoformat(event.data[name])
         if name.endswith(("_time", "_at")) and event.data[name]

@@ -1,6 +1,6 @@
-"""Who may do what with bookings and places in a queue.
+"""Who may do what with bookings.
 
-The rules are the services', which ask them again under their locks.
+The rules are functions of the services, which check them again under their locks.
 """
 
 from typing import Any
@@ -14,62 +14,62 @@ from bookings.models import Booking
 
 
 class ListsBookings(IsAuthenticated):
-    """Everybody; those of a certain user only admins."""
+    """Everybody may list bookings; only admins may filter them by user."""
 
     def has_permission(self, request: Request, view: Any) -> bool:
-        """Return whether the user may list what they ask for."""
+        """Return whether the user may list bookings with the filters of the request."""
         return super().has_permission(request, view) and (
             "user_id" not in request.query_params or signed_in(request).is_admin
         )
 
 
 class BooksForUser(IsAuthenticated):
-    """Everybody for themselves; admins for any user."""
+    """Everybody may book for themselves, admins for any user."""
 
     def has_object_permission(self, request: Request, view: Any, obj: Booking) -> bool:
         """Return True.
 
         Raises:
-            Forbidden: the booking would be somebody else's.
+            Forbidden: somebody who is not an admin books for another user.
         """
         services.check_books_for(obj.user_id, signed_in(request))
         return True
 
 
 class ReadsBooking(IsAuthenticated):
-    """Those whose business a booking is: its user, its provider and admins."""
+    """The user of a booking, its provider and admins may see it."""
 
     def has_object_permission(self, request: Request, view: Any, obj: Booking) -> bool:
         """Return True.
 
         Raises:
-            Forbidden: it is somebody else's.
+            Forbidden: the booking belongs to somebody else.
         """
         services.check_may_read(obj, signed_in(request))
         return True
 
 
 class ManagesBooking(IsAuthenticated):
-    """Those who decide about a booking: its provider and admins."""
+    """The provider of a booking and admins manage it."""
 
     def has_object_permission(self, request: Request, view: Any, obj: Booking) -> bool:
         """Return True.
 
         Raises:
-            Forbidden: somebody else decides about it.
+            Forbidden: the user does not manage the booking.
         """
         services.check_manages(obj, signed_in(request))
         return True
 
 
 class DeletesBooking(IsAuthenticated):
-    """Those who may delete a booking: its user, as long as it has not started, and admins."""
+    """The user of a booking may delete it until it starts, admins at any time."""
 
     def has_object_permission(self, request: Request, view: Any, obj: Booking) -> bool:
         """Return True.
 
         Raises:
-            Forbidden: it is somebody else's.
+            Forbidden: the booking belongs to somebody else.
         """
         services.check_may_delete(obj, signed_in(request))
         return True

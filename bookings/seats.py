@@ -1,4 +1,4 @@
-"""Seats: which one is free, and taking it, as PostgreSQL does it."""
+"""Seats: the SQL that finds a free seat and takes it."""
 
 from contextlib import nullcontext
 from datetime import datetime
@@ -23,15 +23,38 @@ from bookit.errors import Conflict
 from catalog import turns
 from catalog.models import Calendar
 
-# The lowest seat of the `place` that nobody holds in the period, provided that its calendar hosts
-# nothing else then: no other service, and no slot but that of the booking. `id` is left out, for a
-# booking does not stand in its own way; holds that have expired stand in nobody's. Where the
-# service once seated more, those who still sit beyond its capacity fill seats that look free; and
-# each who waits `ahead` of the booker has one of them to come.
+# Fragments of the statements below. All except ATTEMPT are parts of a WITH clause. A condition that
+# is needed for several tables comes from a function.
+
+# How many seats there are, and how many users are ahead of the booker on the waitlist. A service
+# without slots has its own seats and no waitlist.
+PLACE_IN_SERVICE = "place AS (SELECT %(capacity)s::int AS capacity, 0 AS ahead)"
+
+# The same for a slot. The lock keeps the slot from being changed or cancelled before the booking in
+# it is visible.
+PLACE_IN_SLOT = """place AS MATERIALIZED (
+    SELECT capacity, (
+        SELECT count(*) FROM bookings_waitlistentry AS entry
+        WHERE entry.slot_id = %(slot_id)s AND entry.status = 'waiting' AND NOT EXISTS (
+            SELECT FROM bookings_waitlistentry AS own
+            WHERE own.slot_id = %(slot_id)s AND own.status = 'waiting'
+              AND own.user_id = %(user_id)s
+              AND (own.created_at, own.id) <= (entry.created_at, entry.id)
+        )
+    ) AS ahead
+    FROM bookings_slot
+    WHERE id = %(slot_id)s AND status = 'scheduled' AND calendar_share_turn(%(calendar_id)s)
+    FOR SHARE
+)"""
+
+# The lowest free seat of the `place` in the period, if the calendar hosts nothing else then: no
+# other service, and no slot except that of the booking. The booking itself (`id`) and expired holds
+# do not count. If the capacity was reduced, each booking in a seat beyond it uses up a seat that
+# looks free. Each user who is ahead on the waitlist uses up one more.
 #
-# The seats go through an array because PostgreSQL expects 10 rows of one, and 1,000 of a series:
-# so dear that it would plan the statement anew each time, which takes longer than to run it.
-FREE_SEAT = f"""
+# The seats go through an array because PostgreSQL expects 10 rows from an array and 1,000 from a
+# series. With 1,000, it would make a new plan for each run, which takes longer than the run itself.
+FREE_SEAT = f"""free AS (
     SELECT seat FROM unnest(
         ARRAY(SELECT generate_series(1, (SELECT capacity FROM place)))
     ) AS seat
@@ -54,40 +77,18 @@ FREE_SEAT = f"""
           AND beyond.blocked && tstzrange(%(blocked_from)s, %(blocked_until)s)
           AND {unexpired_sql("beyond.hold_expires_at")}
     )
-"""  # noqa: S608 - a condition of ours, no values
+)"""  # noqa: S608 - a condition of ours, no values
 
-# Where the seats are, and how many wait for one ahead of the booker: a service without slots has
-# its own and no queue; those of a slot are the slot's, which neither changes nor is cancelled
-# before the booking in it is there to be seen.
-IN_SERVICE = "place AS (SELECT %(capacity)s::int AS capacity, 0 AS ahead)"
-IN_SLOT = """place AS MATERIALIZED (
-    SELECT capacity, (
-        SELECT count(*) FROM bookings_waitlistentry AS entry
-        WHERE entry.slot_id = %(slot_id)s AND entry.status = 'waiting' AND NOT EXISTS (
-            SELECT FROM bookings_waitlistentry AS own
-            WHERE own.slot_id = %(slot_id)s AND own.status = 'waiting'
-              AND own.user_id = %(user_id)s
-              AND (own.created_at, own.id) <= (entry.created_at, entry.id)
-        )
-    ) AS ahead
-    FROM bookings_slot
-    WHERE id = %(slot_id)s AND status = 'scheduled' AND calendar_share_turn(%(calendar_id)s)
-    FOR SHARE
-)"""
-
-# One statement, one round trip: pick a seat, take it, and write down that it was taken.
+# Inserts the booking into the free seat, if the terms have not changed since they were read.
 #
-# ON CONFLICT DO NOTHING is what makes a race cheap: whoever comes second waits for nothing but the
-# commit of the first and inserts no row; two plain INSERTs into an exclusion constraint wait for
-# each other until the deadlock detector ends one of them.
+# Only a booker who finds a free seat compares the terms, shares a turn of the calendar
+# (`catalog.turns`) and locks its version (`bookings.availability.terms`). All others leave the
+# calendar alone. In a slot, the turn comes before the lock on the slot.
 #
-# Only those who find a free seat look whether the terms are still those that they have read, share
-# a turn of the calendar (`catalog.turns`) and lock its version (`bookings.terms`): the others leave
-# the calendar alone. In a slot, the turn comes before the lock on the slot.
-#
-# It returns an `Attempt`, or nothing where no seat is free.
-CREATE = """
-WITH {place}, free AS ({free_seat}), seated AS MATERIALIZED (
+# ON CONFLICT DO NOTHING makes a race cheap: the second booker waits only until the first commits,
+# and then inserts no row. Two plain INSERTs into an exclusion constraint can wait for each other
+# until the deadlock detector ends one of them.
+TAKE_SEAT = f"""seated AS MATERIALIZED (
     SELECT free.seat, calendar.seat IS NOT NULL AS on_terms
     FROM free LEFT JOIN LATERAL (
         SELECT free.seat FROM catalog_calendar
@@ -107,28 +108,27 @@ WITH {place}, free AS ({free_seat}), seated AS MATERIALIZED (
         %(hold_expires_at)s, %(at)s, %(at)s
     FROM seated WHERE on_terms
     ON CONFLICT DO NOTHING
-    RETURNING {state_columns}
-), event AS (
-    INSERT INTO bookings_bookingevent (booking_id, type, actor_id, at, data)
-    SELECT %(id)s, %(event)s, %(actor_id)s, %(at)s, {data} FROM booking
-)
-SELECT seated.seat, seated.on_terms, booking.seat IS NOT NULL AS taken,
+    RETURNING {", ".join(STATE_COLUMNS)}
+)"""  # noqa: S608 - names of columns, no values
+
+# The columns of an `Attempt`.
+ATTEMPT = """
+    seated.seat, seated.on_terms, booking.seat IS NOT NULL AS taken,
     booking.seat IS NULL AND EXISTS (
         SELECT FROM bookings_booking AS hold
         WHERE hold.calendar_id = %(calendar_id)s
           AND hold.hold_expires_at <= (SELECT %(at)s::timestamptz)
           AND hold.blocked && tstzrange(%(blocked_from)s, %(blocked_until)s)
     ) AS behind_hold
-FROM seated LEFT JOIN booking ON true
 """
 
 
 class Attempt(NamedTuple):
-    """What came of an attempt to take a seat that was free.
+    """The result of an attempt to take a seat that was free.
 
     Args:
         on_terms: whether the terms are still those that were read.
-        behind_hold: whether a hold that has expired may be in the way; no INSERT gets round it.
+        behind_hold: whether an expired hold may be in the way. ON CONFLICT cannot skip it.
     """
 
     seat: int
@@ -137,18 +137,71 @@ class Attempt(NamedTuple):
     behind_hold: bool
 
 
-_STATE = f"jsonb_build_object({state_of('booking')})"
-_COLUMNS = ", ".join(STATE_COLUMNS)
-CREATE_IN_SERVICE = CREATE.format(
-    place=IN_SERVICE, free_seat=FREE_SEAT, data=_STATE, state_columns=_COLUMNS
+# Books the lowest free seat of a service without slots, and writes the event, in one round trip.
+#
+# Parameters: id uuid, user_id uuid, service_id uuid, calendar_id uuid, slot_id uuid (null),
+#   occupant uuid (the service), capacity int, version bigint (of the calendar, when the terms were
+#   read), start_time, end_time, blocked_from, blocked_until timestamptz, status text,
+#   attendee_name, attendee_email, notes text, price numeric, currency text,
+#   hold_expires_at timestamptz, event text (its type), actor_id uuid, at timestamptz (now).
+# Columns: those of `Attempt`; no row if no seat is free.
+# Invariant: booking_seat_free, booking_calendar_free and the trigger booking_occupies refuse a
+#   booking that overlaps another, so this only has to find a seat.
+CREATE_IN_SERVICE = f"""
+WITH {PLACE_IN_SERVICE}, {FREE_SEAT}, {TAKE_SEAT}, event AS (
+    INSERT INTO bookings_bookingevent (booking_id, type, actor_id, at, data)
+    SELECT %(id)s, %(event)s, %(actor_id)s, %(at)s, jsonb_build_object({state_of("booking")})
+    FROM booking
 )
-CREATE_IN_SLOT = CREATE.format(
-    place=IN_SLOT, free_seat=FREE_SEAT, data=f"{_STATE} || %(more)s", state_columns=_COLUMNS
-)
-FREE_SEAT_IN_SERVICE = f"WITH {IN_SERVICE} {FREE_SEAT}"
-FREE_SEAT_IN_SLOT = f"WITH {IN_SLOT} {FREE_SEAT}"
+SELECT {ATTEMPT} FROM seated LEFT JOIN booking ON true
+"""  # noqa: S608 - fragments of ours, no values
 
-# Holds whose time is over stand in nobody's way: whoever needs their seat closes them first.
+# Books the lowest free seat of a slot, and writes the event, in one round trip.
+#
+# Parameters: as in CREATE_IN_SERVICE, with slot_id uuid, occupant uuid (the slot), no capacity, and
+#   more jsonb (additional data of the event).
+# Columns: those of `Attempt`; no row if no seat is free or the slot was cancelled.
+# Invariant: as in CREATE_IN_SERVICE. In addition, booking_in_slot refuses a booking whose time is
+#   not the slot's.
+CREATE_IN_SLOT = f"""
+WITH {PLACE_IN_SLOT}, {FREE_SEAT}, {TAKE_SEAT}, event AS (
+    INSERT INTO bookings_bookingevent (booking_id, type, actor_id, at, data)
+    SELECT %(id)s, %(event)s, %(actor_id)s, %(at)s,
+        jsonb_build_object({state_of("booking")}) || %(more)s
+    FROM booking
+)
+SELECT {ATTEMPT} FROM seated LEFT JOIN booking ON true
+"""  # noqa: S608 - fragments of ours, no values
+
+# Finds the lowest free seat of a service without slots.
+#
+# Parameters: id uuid (of the booking that is moved), service_id uuid, calendar_id uuid,
+#   occupant uuid (the service), capacity int, blocked_from, blocked_until timestamptz,
+#   at timestamptz (now).
+# Columns: seat int; no row if no seat is free.
+# Invariant: booking_seat_free and booking_calendar_free refuse the move if the seat is taken first.
+FREE_SEAT_IN_SERVICE = f"""
+WITH {PLACE_IN_SERVICE}, {FREE_SEAT}
+SELECT seat FROM free
+"""  # noqa: S608 - fragments of ours, no values
+
+# Finds the lowest free seat of a slot.
+#
+# Parameters: as in FREE_SEAT_IN_SERVICE, with slot_id uuid, occupant uuid (the slot), user_id uuid
+#   (whose booking it is), and no capacity.
+# Columns: seat int; no row if no seat is free or the slot was cancelled.
+# Invariant: as in FREE_SEAT_IN_SERVICE.
+FREE_SEAT_IN_SLOT = f"""
+WITH {PLACE_IN_SLOT}, {FREE_SEAT}
+SELECT seat FROM free
+"""  # noqa: S608 - fragments of ours, no values
+
+# Ends the expired holds on a calendar that overlap a period, and writes their events. An expired
+# hold takes no seat, but the constraints still see it until it is ended.
+#
+# Parameters: calendar_id uuid, blocked_from, blocked_until timestamptz, at timestamptz (now).
+# Columns: none.
+# Invariant: the rows are locked in the order of their ids, so that two runs cannot deadlock.
 CLOSE_HOLDS = f"""
 WITH expired AS (
     UPDATE bookings_booking SET status = 'expired', hold_expires_at = NULL, updated_at = %(at)s
@@ -168,16 +221,16 @@ SELECT id, 'booking.expired', %(at)s, jsonb_build_object(
 
 
 def seats_taken(at: Any) -> Coalesce:
-    """Return how many seats of a slot are not to be had any more, in a query of slots.
+    """Return the number of seats that are taken, for each slot of a query.
 
-    A hold whose time is over `at` then counts for nothing.
+    Holds that have expired by `at` do not count.
     """
     taken = Booking.objects.filter(unexpired(at), slot=OuterRef("pk"), active=True).order_by()
     return Coalesce(Subquery(taken.values("slot").annotate(seats=Count("pk")).values("seats")), 0)
 
 
 def _placement(booking: Booking, at: datetime) -> dict[str, Any]:
-    """Return the parameters of `FREE_SEAT`."""
+    """Return the parameters of `FREE_SEAT` and `PLACE_IN_SLOT`."""
     return {
         "id": booking.pk,
         "user_id": booking.user_id,
@@ -191,7 +244,7 @@ def _placement(booking: Booking, at: datetime) -> dict[str, Any]:
     }
 
 
-def _full(booking: Booking) -> Conflict:
+def _full_error(booking: Booking) -> Conflict:
     return SlotFull() if booking.slot_id else BookingConflict()
 
 
@@ -201,14 +254,14 @@ def take_seat(
     """Insert `booking` with its first event into the lowest free seat, and return that seat.
 
     Args:
-        version: the calendar's, with which the terms were read that allow the booking.
-        actor: None when it is the clock.
-        more: what else the event of a booking in a slot is to say.
+        version: the version of the calendar when the terms were read that allow the booking.
+        actor: None if the worker books.
+        more: additional data for the event of a booking in a slot.
 
     Raises:
-        TermsChanged: the terms are others now; no seat is taken.
-        SlotFull: every seat of its slot is taken, or somebody else waits for it.
-        BookingConflict: every seat of its service is taken, or its calendar hosts something else.
+        TermsChanged: the terms have changed; no seat is taken.
+        SlotFull: every seat of the slot is taken, or promised to the waitlist.
+        BookingConflict: every seat of the service is taken, or its calendar hosts something else.
     """
     held = booking.status == Booking.Status.HELD
     parameters = {
@@ -228,14 +281,14 @@ def take_seat(
         "actor_id": actor and actor.pk,
         "more": Jsonb(more),
     }
-    # A seat that was free and could not be taken went to somebody who has committed since, so the
-    # next look no longer offers it.
+    # A seat that was free but could not be taken went to a transaction that has committed since. So
+    # the next attempt no longer finds it free.
     for _ in range(capacity + 1):
         attempt = _create(booking, parameters)
         if attempt and attempt.behind_hold:
             with transaction.atomic():
                 lock_to_book(booking.calendar_id)
-                _close_holds_behind(booking, booking.created_at)
+                _close_holds_in_the_way(booking, booking.created_at)
                 attempt = _create(booking, parameters)
         if attempt is None:
             break
@@ -243,17 +296,17 @@ def take_seat(
             raise TermsChanged
         if attempt.taken:
             return attempt.seat
-    raise _full(booking)
+    raise _full_error(booking)
 
 
 def lock_to_book(calendar_id: UUID) -> None:
-    """Let nobody else move bookings, publish slots or close holds on a calendar meanwhile."""
+    """Keep others from moving bookings, publishing slots or closing holds on a calendar."""
     rows = Calendar.objects.select_for_update(no_key=True).filter(turns.shared(calendar_id))
     rows.get(pk=calendar_id)
 
 
 def lock_calendar_of(slot_id: UUID) -> None:
-    """Do the same as `lock_to_book` for the calendar of a slot, if there is such a slot."""
+    """Lock the calendar of a slot as `lock_to_book` does, if the slot exists."""
     calendar = Slot.objects.filter(pk=slot_id).values("calendar")
     rows = Calendar.objects.select_for_update(of=("self",), no_key=True)
     rows.filter(turns.shared(calendar), slots=slot_id).first()
@@ -267,14 +320,14 @@ def _create(booking: Booking, parameters: dict[str, Any]) -> Attempt | None:
             attempts = fetch(text, parameters, class_row(Attempt))
         return attempts[0] if attempts else None
     except IntegrityError as error:
-        # A slot that was published since the look for a free seat.
+        # A slot was published after the free seat was found.
         if not isinstance(error.__cause__, postgres.ExclusionViolation):
             raise
-        raise _full(booking) from None
+        raise _full_error(booking) from None
 
 
-def _close_holds_behind(booking: Booking, at: datetime) -> None:
-    """Close the expired holds on the time of a booking."""
+def _close_holds_in_the_way(booking: Booking, at: datetime) -> None:
+    """End the expired holds that overlap the period of a booking."""
     close_expired_holds(
         calendar_id=booking.calendar_id,
         blocked_from=booking.blocked.lower,
@@ -284,18 +337,20 @@ def _close_holds_behind(booking: Booking, at: datetime) -> None:
 
 
 def move_to_free_seat(booking: Booking, *, capacity: int) -> None:
-    """Store the new period of `booking` in the lowest seat that is free then."""
+    """Store the new period of `booking`, in the lowest seat that is free in that period.
+
+    Raises:
+        SlotFull: every seat of the slot is taken, or promised to the waitlist.
+        BookingConflict: every seat of the service is taken, or its calendar hosts something else.
+    """
     at = booking.updated_at
     parameters = {**_placement(booking, at), "capacity": capacity}
+    text = FREE_SEAT_IN_SLOT if booking.slot_id else FREE_SEAT_IN_SERVICE
     for _ in range(capacity + 1):
-        with connection.cursor() as cursor:
-            cursor.execute(
-                FREE_SEAT_IN_SLOT if booking.slot_id else FREE_SEAT_IN_SERVICE, parameters
-            )
-            row = cursor.fetchone()
-        if row is None:
+        found = fetch(text, parameters)
+        if not found:
             break
-        booking.seat = row[0]
+        [(booking.seat,)] = found
         try:
             with transaction.atomic():
                 booking.save(
@@ -305,20 +360,20 @@ def move_to_free_seat(booking: Booking, *, capacity: int) -> None:
                 )
             return
         except IntegrityError as error:
-            # A new booking came between the look and the step and has committed, or a hold that
-            # has expired is still there.
+            # Another booking has taken the seat and committed since, or an expired hold is still in
+            # the way.
             if not isinstance(error.__cause__, postgres.ExclusionViolation):
                 raise
-            _close_holds_behind(booking, at)
-    raise _full(booking)
+            _close_holds_in_the_way(booking, at)
+    raise _full_error(booking)
 
 
 def close_expired_holds(
     *, calendar_id: UUID, blocked_from: datetime, blocked_until: datetime, at: datetime
 ) -> None:
-    """Let the holds on a calendar that end by `at` go, where they meet a period.
+    """End the holds on a calendar that expired by `at` and overlap a period.
 
-    The caller holds the lock on the calendar, in a transaction that needs that time.
+    The caller holds the lock on the calendar, in the transaction that needs the period.
     """
     with connection.cursor() as cursor:
         cursor.execute(

@@ -1,4 +1,4 @@
-"""The rules of bookings: who gets which seat, when, and what may become of it."""
+"""The rules for bookings: who may book what and when, and how a booking may change."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,15 +7,15 @@ from uuid import UUID
 
 from django.conf import settings
 from django.db import transaction
-from django.db.backends.postgresql.psycopg_any import DateTimeTZRange
+from psycopg.rows import dict_row
 from uuid_utils.compat import uuid7
 
 from accounts.models import User
 from bookings.availability.search import BookingConflict, SlotFull, nearest
 from bookings.availability.terms import (
     OutsideOpeningHours,
-    Place,
     ServiceInactive,
+    SlotTerms,
     Terms,
     on_current_terms,
     terms_at,
@@ -35,7 +35,8 @@ from catalog.models import Calendar
 
 Status = Booking.Status
 
-# From each state to those that may follow it. Providers and admins may do it all, the owner cancel.
+# The statuses that may follow each status. Providers and admins may make all of these changes.
+# Owners may only cancel a booking or turn a hold into a booking.
 TRANSITIONS: dict[str, frozenset[str]] = {
     Status.HELD: frozenset({Status.PENDING, Status.CONFIRMED, Status.CANCELLED, Status.EXPIRED}),
     Status.PENDING: frozenset(
@@ -48,11 +49,12 @@ TRANSITIONS: dict[str, frozenset[str]] = {
     Status.EXPIRED: frozenset(),
 }
 
-# Those that somebody still counts on, until they begin.
+# A booking with one of these statuses is expected to take place, provided that its start is still
+# ahead.
 TO_COME = frozenset({Status.HELD, Status.PENDING, Status.CONFIRMED})
 
 EVENT_OF = {
-    # A hold that becomes a booking.
+    # A hold has become a booking.
     Status.PENDING: BookingEvent.Type.CREATED,
     Status.CONFIRMED: BookingEvent.Type.CONFIRMED,
     Status.CANCELLED: BookingEvent.Type.CANCELLED,
@@ -89,33 +91,39 @@ class BookingStarted(Forbidden):
 CONSTRAINT_ERRORS.add("booking_seat_free", "booking_calendar_free", "booking_beside_slots")(
     BookingConflict
 )
-# A service was deleted, or moved to another calendar, while it was being booked; or a slot deleted.
+# While the booking was being made, the service was deleted or moved to another calendar, or the
+# slot was deleted.
 CONSTRAINT_ERRORS.add("booking_service_on_calendar", "booking_in_slot")(ServiceInactive)
 
-# Once the seat of a booking is not to be had, these say when another one is.
+# When a booking is refused with one of these errors, the response lists free times as alternatives.
 WITH_A_WAY_OUT = (BookingConflict, SlotFull, OutsideOpeningHours)
 
-# So many live holds a user may have.
-MOST_HOLDS = 3
+# The maximum number of live holds per user.
+MAX_HOLDS = 3
 
-# Of calendars the active bookings of a day, each calendar's own.
+# Counts the active bookings of each calendar on one day. The day begins and ends at midnight in the
+# calendar's own time zone.
+#
+# Parameters: calendar_ids uuid[], starts, ends timestamptz[] (in the order of calendar_ids),
+#   at timestamptz (now).
+# Columns: calendar_id uuid, bookings bigint; no row for a calendar without such bookings.
 BUSY = f"""
-SELECT day.calendar_id, count(*)
+SELECT day.calendar_id, count(*) AS bookings
 FROM unnest(%(calendar_ids)s::uuid[], %(starts)s::timestamptz[], %(ends)s::timestamptz[])
     AS day (calendar_id, starts, ends)
 JOIN bookings_booking AS booking ON booking.calendar_id = day.calendar_id
     AND booking.start_time >= day.starts AND booking.start_time < day.ends
     AND booking.active AND {unexpired_sql("booking.hold_expires_at")}
 GROUP BY day.calendar_id
-"""  # noqa: S608 - a condition of ours, no values
+"""  # noqa: S608 - only our own SQL condition is interpolated, no values
 
-# A service as it is at some start, and its slot that starts then.
-Offer = tuple[Terms, Place | None]
+# The terms of a service at a given start time, and the slot that starts at that time, if any.
+Offer = tuple[Terms, SlotTerms | None]
 
 
 @dataclass(frozen=True)
 class Wish:
-    """What somebody wants to book, whichever service or slot it becomes."""
+    """The parts of a booking request that do not depend on the service or slot."""
 
     actor: User
     user_id: UUID
@@ -142,28 +150,35 @@ def create_booking(
     attendee_email: str = "",
     notes: str = "",
 ) -> Booking:
-    """Book the lowest free seat for `actor` or, by an admin, for somebody else.
+    """Book the lowest free seat.
 
     Args:
-        service_id, slot_id: what to book.
-        service_ids: several, to book the first that is free at that time, in the order of how few
-            bookings their calendars have that day.
-        start_time: follows from a slot; one that is given must agree.
-        end_time: follows from the service's duration or the slot; one that is given must agree.
-        hold: keep the seat for `settings.HOLD_TIME`, until `book_hold` makes a booking of it.
-        at: now.
+        service_id, slot_id: the service or the slot to book.
+        service_ids: alternatives to choose from. Services whose calendars have the fewest bookings
+            that day are tried first, and the first free one is booked.
+        start_time: required unless `slot_id` is given. If both are given, it must be the start of
+            the slot.
+        end_time: optional. If given, it must match the end that follows from the slot or from the
+            service's duration.
+        hold: only hold the seat. The hold expires after `settings.HOLD_TIME` unless `book_hold`
+            turns it into a booking first.
+        user_id: the user who gets the booking; by default, `actor`. Only admins may book for
+            another user.
+        at: the current time.
 
     Raises:
-        Invalid: no such service, slot or user; the start is past; or a time does not agree.
-        Forbidden: a booking for somebody else, by somebody who is no admin.
+        Invalid: the service, slot or user does not exist; the slot belongs to another service; the
+            start is missing or in the past; or `start_time` or `end_time` does not match.
+        Forbidden: `actor` is not an admin and books for another user.
         ServiceInactive: the service or the slot cannot be booked.
-        TooSoon: less than the service's notice is left.
-        TooFarAhead: it is beyond the service's horizon.
-        OutsideOpeningHours: the calendar is closed, or the service has no slot then.
-        BookingConflict: every seat is taken, or the calendar hosts something else then.
-        SlotFull: every seat of the slot is taken.
-        TooManyHolds: the user has as many holds as one can have.
-        TermsChanged: the calendar or the service is changed all the time.
+        TooSoon: less than the service's minimum notice is left before the start.
+        TooFarAhead: the start is beyond the service's booking horizon.
+        OutsideOpeningHours: the calendar is closed at that time, or the service can be booked only
+            in slots and none starts at that time.
+        BookingConflict: at that time, every seat is taken or the calendar hosts something else.
+        SlotFull: every seat of the slot is taken or promised to the waitlist.
+        TooManyHolds: the user already has the maximum number of live holds.
+        TermsChanged: the calendar or the service changed during each attempt.
     """
     if user_id is not None and user_id != actor.pk:
         check_books_for(user_id, actor)
@@ -183,7 +198,7 @@ def _create(
     slot_id: UUID | None,
     start_time: datetime | None,
 ) -> Booking:
-    """Read the terms of what is to be booked, and book it; see `create_booking`."""
+    """Read the current terms and book on them; see `create_booking`."""
     if slot_id is not None:
         found = terms_in(slot_id)
         if found is None:
@@ -203,8 +218,10 @@ def _create(
             return _book(wish, *offers[0], start_time)
         return _book_any(wish, offers, start_time)
     except WITH_A_WAY_OUT as refusal:
-        # After the refusal, and outside of its transaction: nobody waits for this.
-        _point_out(refusal, [terms.service_id for terms, _ in offers], start_time, at=wish.at)
+        # This search runs after the transaction has ended, so that it keeps nobody waiting.
+        _add_alternatives(
+            refusal, [terms.service_id for terms, _ in offers], start_time, at=wish.at
+        )
         raise
 
 
@@ -216,29 +233,32 @@ def reschedule_booking(
     start_time: datetime | None = None,
     slot_id: UUID | None = None,
 ) -> Booking:
-    """Move a booking to another start or slot of its service, in the lowest seat that is free then.
+    """Move a booking to another start time or slot of the same service, into the lowest free seat.
 
-    It keeps its price and, but in a slot, its length and its buffers.
+    The booking keeps its price. Unless it moves to a slot, it also keeps its length and buffers.
 
     Raises:
         Booking.DoesNotExist: there is no such booking.
-        Forbidden: neither the owner, nor its provider, nor an admin asks.
-        InvalidTransition: it is neither pending nor confirmed.
-        CancellationTooLate: its owner asks, and less than the service's notice is left.
-        Invalid: the start is past, or the service has no such slot.
+        Forbidden: `actor` is neither the owner, nor the provider, nor an admin.
+        InvalidTransition: the booking is neither pending nor confirmed.
+        CancellationTooLate: `actor` is the owner, and less than the service's cancellation notice
+            is left before the present start.
+        Invalid: the new start is missing or in the past, the service has no such slot, or
+            `start_time` is not the start of the slot.
         ServiceInactive: the service or the slot cannot be booked.
-        TooSoon: the new start is nearer than the service's notice.
-        TooFarAhead: it is beyond the service's horizon.
-        OutsideOpeningHours: the calendar is closed, or the service has no slot then.
-        BookingConflict: every seat is taken then.
-        SlotFull: every seat of the slot is taken.
+        TooSoon: less than the service's minimum notice is left before the new start.
+        TooFarAhead: the new start is beyond the service's booking horizon.
+        OutsideOpeningHours: the calendar is closed at the new time, or the service can be booked
+            only in slots and none starts at that time.
+        BookingConflict: at the new time, every seat is taken or the calendar hosts something else.
+        SlotFull: every seat of the slot is taken or promised to the waitlist.
     """
     try:
         return _move(booking_id, actor=actor, at=at, start_time=start_time, slot_id=slot_id)
     except WITH_A_WAY_OUT as refusal:
         booking = Booking.objects.get(pk=booking_id)
         asked_for = start_time or Slot.objects.get(pk=str(slot_id)).start_time
-        _point_out(refusal, [booking.service_id], asked_for, at=at, moved=booking)
+        _add_alternatives(refusal, [booking.service_id], asked_for, at=at, moved=booking)
         raise
 
 
@@ -249,32 +269,36 @@ def cancel_booking(*, booking_id: UUID, actor: User, at: datetime) -> Booking:
 
     Raises:
         Booking.DoesNotExist: there is no such booking.
-        Forbidden: it is somebody else's.
-        InvalidTransition: it is over, or cancelled already.
-        CancellationTooLate: its owner asks, and less than the service's notice is left.
+        Forbidden: `actor` is neither the owner, nor the provider, nor an admin.
+        InvalidTransition: the booking is already completed, cancelled, expired or a no-show.
+        CancellationTooLate: `actor` is the owner, and less than the service's cancellation notice
+            is left before the start.
     """
     booking = _locked_booking(booking_id)
     check_may_read(booking, actor)
     _check_notice(booking, actor, at)
-    return _enter(Status.CANCELLED, booking, actor=actor, at=at)
+    return _change_status(Status.CANCELLED, booking, actor=actor, at=at)
 
 
 @retried
 @transaction.atomic
 def book_hold(*, booking_id: UUID, actor: User, at: datetime) -> Booking:
-    """Make a booking of a hold: pending, or confirmed where its service needs no confirmation.
+    """Turn a hold into a booking.
+
+    The booking is pending if its service requires confirmation. Otherwise, it is confirmed.
 
     Raises:
         Booking.DoesNotExist: there is no such booking.
-        Forbidden: somebody else asks; or its owner, and it is no hold.
-        InvalidTransition: the hold has expired, or it is none.
+        Forbidden: `actor` is neither the owner, nor the provider, nor an admin. The owner is also
+            refused if the booking is neither held nor expired.
+        InvalidTransition: the hold has expired, or the booking is not a hold.
     """
     booking = _locked_booking(booking_id)
     if booking.status in (Status.HELD, Status.EXPIRED):
         check_may_read(booking, actor)
     else:
         check_manages(booking, actor)
-    return _enter(Status.PENDING, booking, actor=actor, at=at)
+    return _change_status(Status.PENDING, booking, actor=actor, at=at)
 
 
 @retried
@@ -282,28 +306,30 @@ def book_hold(*, booking_id: UUID, actor: User, at: datetime) -> Booking:
 def change_status(
     *, booking_id: UUID, status: str, actor: User, at: datetime, reason: str = ""
 ) -> Booking:
-    """Change the state of a booking, as its provider or an admin.
+    """Change the status of a booking, as its provider or an admin.
 
     Raises:
         Booking.DoesNotExist: there is no such booking.
-        Forbidden: somebody else asks; its owner may cancel it, see `cancel_booking`.
-        InvalidTransition: that does not follow from the state it is in.
+        Forbidden: `actor` is neither the provider nor an admin. To cancel a booking as its owner,
+            use `cancel_booking`.
+        InvalidTransition: the current status does not allow the change.
     """
     booking = _locked_booking(booking_id)
     check_manages(booking, actor)
-    return _enter(status, booking, actor=actor, at=at, reason=reason)
+    return _change_status(status, booking, actor=actor, at=at, reason=reason)
 
 
 @retried
 @transaction.atomic
 def delete_booking(*, booking_id: UUID, actor: User, at: datetime) -> None:
-    """Delete a booking; its history stays. One that is still to come is cancelled first.
+    """Delete a booking, but keep its history. A booking that is still to come is cancelled first.
 
     Raises:
         Booking.DoesNotExist: there is no such booking.
-        Forbidden: neither its owner nor an admin asks.
-        BookingStarted: its owner asks too late.
-        CancellationTooLate: its owner would get round the notice that cancelling it needs.
+        Forbidden: `actor` is neither the owner nor an admin.
+        BookingStarted: `actor` is the owner, and the booking has started.
+        CancellationTooLate: `actor` is the owner, and less than the service's cancellation notice
+            is left before the start.
     """
     booking = _locked_booking(booking_id)
     check_may_delete(booking, actor)
@@ -315,52 +341,55 @@ def delete_booking(*, booking_id: UUID, actor: User, at: datetime) -> None:
         was = {"status": booking.status}
         booking.status, booking.hold_expires_at = Status.CANCELLED, None
         record(booking, BookingEvent.Type.CANCELLED, actor=actor, at=at, was=was)
-    # Whole, for when they are sent there is no booking to read it from.
+    # Pending emails are composed now, because the booking will be gone when they are sent.
     mails.enqueue_composed(booking=booking)
     record(booking, BookingEvent.Type.DELETED, actor=actor, at=at)
     booking.delete()
 
 
 def _manages(user: User, booking: Booking) -> bool:
-    """Return whether `user` decides about `booking`: an admin, or it is on their calendar."""
+    """Return whether `user` manages `booking`, as its provider or as an admin."""
     return user.keeps(booking.calendar.provider_id)
 
 
 def check_books_for(user_id: UUID, actor: User) -> None:
-    """Let pass those who book for themselves, and admins.
+    """Check that `actor` may book for a user: all users may book for themselves, admins for anyone.
 
     Raises:
-        Forbidden: the booking would be somebody else's.
+        Forbidden: `actor` is not an admin and books for another user.
     """
     if user_id != actor.pk and not actor.is_admin:
         raise Forbidden("Only admins can book for other users.")
 
 
 def check_may_read(booking: Booking, actor: User) -> None:
-    """Let pass those whose business a booking is: its user, and those who manage it.
+    """Check that `actor` may see a booking, as its owner, its provider or an admin.
 
     Raises:
-        Forbidden: it is somebody else's.
+        Forbidden: `actor` is none of these.
     """
     if booking.user_id != actor.pk and not _manages(actor, booking):
         raise Forbidden("This booking belongs to another user.")
 
 
 def check_may_delete(booking: Booking, actor: User) -> None:
-    """Let pass the user of a booking, whom its start and its notice may still stop, and admins.
+    """Check that `actor` may delete a booking, as its owner or an admin.
+
+    For the owner, `delete_booking` also checks the start and the cancellation notice, once it has
+    locked the booking.
 
     Raises:
-        Forbidden: it is somebody else's.
+        Forbidden: `actor` is neither the owner nor an admin.
     """
     if booking.user_id != actor.pk and not actor.is_admin:
         raise Forbidden("This booking belongs to another user.")
 
 
 def check_manages(booking: Booking, actor: User) -> None:
-    """Let pass those who decide about a booking: its provider and admins.
+    """Check that `actor` manages a booking, as its provider or an admin.
 
     Raises:
-        Forbidden: somebody else decides about it.
+        Forbidden: `actor` is neither the provider nor an admin.
     """
     if not _manages(actor, booking):
         raise Forbidden(
@@ -370,17 +399,21 @@ def check_manages(booking: Booking, actor: User) -> None:
 
 
 def _check_notice(booking: Booking, actor: User, at: datetime) -> None:
-    """Refuse an owner who lets go of the time of a booking when nobody else can be found for it."""
+    """Check that an owner who moves, cancels or deletes a booking gives the required notice.
+
+    Raises:
+        CancellationTooLate: less than the service's cancellation notice is left before the start.
+    """
     if booking.status not in (Status.PENDING, Status.CONFIRMED) or _manages(actor, booking):
         return
     if booking.start_time - at < timedelta(minutes=booking.service.cancellation_notice_minutes):
         raise CancellationTooLate
 
 
-def _enter(
+def _change_status(
     status: str, booking: Booking, *, actor: User, at: datetime, reason: str = ""
 ) -> Booking:
-    """Bring a locked booking into another state and write down that it is."""
+    """Change the status of a locked booking, and record the event."""
     if status not in TRANSITIONS[booking.status]:
         raise InvalidTransition(f"A booking that is {booking.status} cannot become {status}.")
     kind = EVENT_OF[Status(status)]
@@ -405,8 +438,8 @@ def _locked_booking(booking_id: UUID) -> Booking:
     )
 
 
-def _check_slot_starts(place: Place, start_time: datetime | None) -> None:
-    if start_time not in (None, place.start_time):
+def _check_slot_starts(slot: SlotTerms, start_time: datetime | None) -> None:
+    if start_time not in (None, slot.start_time):
         raise Invalid.of(
             "start_time",
             (
@@ -419,7 +452,11 @@ def _check_slot_starts(place: Place, start_time: datetime | None) -> None:
 def _offers(
     service_id: UUID | None, service_ids: Sequence[UUID], start_time: datetime
 ) -> list[Offer]:
-    """Return what the services offer at that start, in the order in which they were named."""
+    """Return the offer of each service at `start_time`, in the order of the ids.
+
+    Raises:
+        Invalid: there is no service with one of the ids.
+    """
     wanted = [*dict.fromkeys(service_ids)] if service_id is None else [service_id]
     found = terms_at(wanted, start_time)
     if service_id is not None and service_id not in found:
@@ -431,29 +468,29 @@ def _offers(
 
 
 @retried
-def _book(wish: Wish, terms: Terms, place: Place | None, start_time: datetime) -> Booking:
-    """Book one service, in a slot or without one."""
+def _book(wish: Wish, terms: Terms, slot: SlotTerms | None, start_time: datetime) -> Booking:
+    """Book one service, with or without a slot."""
     terms.check_start(start_time, wish.at)
-    end_time = place.end_time if place else start_time + terms.duration
+    end_time = slot.end_time if slot else start_time + terms.duration
     if wish.end_time not in (None, end_time):
         minutes = (end_time - start_time) // timedelta(minutes=1)
         raise Invalid.of(
             "end_time",
             f"The booking would last {minutes} minutes. Omit end_time, or send the matching end.",
         )
-    if place:
-        terms.check_slot(place)
-        blocked = place.blocked
+    if slot:
+        terms.check_slot(slot)
+        blocked = slot.blocked
     else:
         terms.check_open(start_time, end_time)
-        blocked = DateTimeTZRange(start_time - terms.buffer_before, end_time + terms.buffer_after)
+        blocked = terms.blocked(start_time)
     status = Status.PENDING if terms.requires_confirmation else Status.CONFIRMED
     booking = Booking(
         id=uuid7(),
         user_id=wish.user_id,
         service_id=terms.service_id,
         calendar_id=terms.calendar_id,
-        slot_id=place.id if place else None,
+        slot_id=slot.id if slot else None,
         start_time=start_time,
         end_time=end_time,
         blocked=blocked,
@@ -467,19 +504,21 @@ def _book(wish: Wish, terms: Terms, place: Place | None, start_time: datetime) -
         created_at=wish.at,
         updated_at=wish.at,
     )
-    capacity = place.capacity if place else terms.capacity
+    capacity = slot.capacity if slot else terms.capacity
     if not wish.is_hold:
         booking.seat = take_seat(
             booking, capacity=capacity, version=terms.version, actor=wish.actor
         )
         return booking
     with transaction.atomic():
-        # Of somebody's holds that are made at once each is counted by the next.
+        # The lock makes concurrent holds of the same user wait for each other, so that all of them
+        # are counted.
         User.objects.select_for_update(no_key=True).get(pk=wish.user_id)
-        if Booking.objects.live_holds(wish.at).filter(user=wish.user_id).count() >= MOST_HOLDS:
+        if Booking.objects.live_holds(wish.at).filter(user=wish.user_id).count() >= MAX_HOLDS:
             raise TooManyHolds
-        if place:
-            # Before the slot, as everybody locks them: a hold that has expired may have to go.
+        if slot:
+            # `take_seat` may have to close an expired hold, which needs this lock on the calendar.
+            # As everywhere, the calendar is locked before the slot.
             lock_to_book(booking.calendar_id)
         booking.seat = take_seat(
             booking, capacity=capacity, version=terms.version, actor=wish.actor
@@ -490,25 +529,27 @@ def _book(wish: Wish, terms: Terms, place: Place | None, start_time: datetime) -
 @retried
 @transaction.atomic
 def _book_any(wish: Wish, offers: list[Offer], start_time: datetime) -> Booking:
-    """Book the first of the services that is free, those with the fewest bookings that day first.
+    """Book the first free service; those with the least busy calendars that day are tried first.
 
-    An attempt that fails is undone before the next one and keeps no lock, so that nobody waits for
-    one who waits, whatever the order.
+    A failed attempt is rolled back before the next one begins, so it keeps no locks. Therefore,
+    transactions that try the services in different orders cannot deadlock.
     """
-    busy = _busy([terms for terms, _ in offers], start_time, wish.at)
+    bookings = _bookings_that_day([terms for terms, _ in offers], start_time, wish.at)
     refusals: list[ServiceError] = []
-    for terms, place in sorted(offers, key=lambda offer: busy.get(offer[0].calendar_id, 0)):
+    for terms, slot in sorted(offers, key=lambda offer: bookings.get(offer[0].calendar_id, 0)):
         try:
             with transaction.atomic():
-                return _book(wish, terms, place, start_time)
+                return _book(wish, terms, slot, start_time)
         except (Conflict, Invalid) as refusal:
             refusals.append(refusal)
-    # Of all that was against it the one that another time would cure.
+    # Prefer an error that could be avoided by choosing another time.
     raise next((each for each in refusals if isinstance(each, WITH_A_WAY_OUT)), refusals[0])
 
 
-def _busy(services: list[Terms], start_time: datetime, at: datetime) -> dict[UUID, int]:
-    """Return how many active bookings the calendars of `services` have on the day, by calendar."""
+def _bookings_that_day(
+    services: list[Terms], start_time: datetime, at: datetime
+) -> dict[UUID, int]:
+    """Return the number of active bookings on the day of `start_time`, by calendar id."""
     zones = {terms.calendar_id: terms.opening.tz for terms in services}
     days = {calendar: (start_time.astimezone(tz).date(), tz) for calendar, tz in zones.items()}
     rows = fetch(
@@ -519,11 +560,12 @@ def _busy(services: list[Terms], start_time: datetime, at: datetime) -> dict[UUI
             "ends": [day_end(day, tz) for day, tz in days.values()],
             "at": at,
         },
+        dict_row,
     )
-    return dict(rows)
+    return {row["calendar_id"]: row["bookings"] for row in rows}
 
 
-def _point_out(
+def _add_alternatives(
     refusal: ServiceError,
     service_ids: Sequence[UUID],
     start_time: datetime,
@@ -531,14 +573,14 @@ def _point_out(
     at: datetime,
     moved: Booking | None = None,
 ) -> None:
-    """Let a refusal say which times are free instead."""
+    """Add the free times nearest to `start_time` to an error."""
     refusal.members["alternatives"] = nearest(service_ids, start_time, at=at, moved=moved)
 
 
 def _destination(
     booking: Booking, start_time: datetime | None, slot_id: UUID | None
-) -> tuple[Terms, Place | None, datetime]:
-    """Return where a booking is to be moved, and when that starts."""
+) -> tuple[Terms, SlotTerms | None, datetime]:
+    """Return the terms, the slot (if any) and the start time to which a booking is to be moved."""
     if slot_id is not None:
         found = terms_in(slot_id)
         if found is None or found[0].service_id != booking.service_id:
@@ -547,8 +589,8 @@ def _destination(
         return found[0].for_booking(booking), found[1], found[1].start_time
     if start_time is None:
         raise Invalid.of("start_time", "This field is required.")
-    terms, place = terms_at([booking.service_id], start_time)[booking.service_id]
-    return terms.for_booking(booking), place, start_time
+    terms, slot = terms_at([booking.service_id], start_time)[booking.service_id]
+    return terms.for_booking(booking), slot, start_time
 
 
 @retried
@@ -561,10 +603,11 @@ def _move(
     start_time: datetime | None,
     slot_id: UUID | None,
 ) -> Booking:
-    """Move a booking, see `reschedule_booking`."""
-    # Movers of one calendar come one after the other: two UPDATEs into one exclusion constraint
-    # would wait for each other until the deadlock detector ends one of them. Slots change under
-    # the same lock, and the terms, which are read below, cannot change while it is held.
+    """Move a booking; see `reschedule_booking`."""
+    # Moves on the same calendar run one after another. If they ran at once, two UPDATEs that are
+    # checked by the same exclusion constraint could wait for each other until the deadlock detector
+    # ends one of them. Slots are changed under the same lock. The terms, which are read below,
+    # cannot change while this lock is held.
     calendar = Booking.objects.filter(pk=booking_id).values("calendar")
     Calendar.objects.select_for_update(of=("self",), no_key=True).filter(
         turns.shared(calendar)
@@ -576,24 +619,22 @@ def _move(
     if start_time == booking.start_time or (slot_id and slot_id == booking.slot_id):
         return booking
     _check_notice(booking, actor, at)
-    terms, place, start_time = _destination(booking, start_time, slot_id)
+    terms, slot, start_time = _destination(booking, start_time, slot_id)
     terms.check_start(start_time, at)
     was = {
         "start_time": booking.start_time.isoformat(),
         "end_time": booking.end_time.isoformat(),
         "slot_id": str(booking.slot_id) if booking.slot_id else None,
     }
-    if place:
-        terms.check_slot(place)
-        booking.end_time, booking.blocked = place.end_time, place.blocked
+    if slot:
+        terms.check_slot(slot)
+        booking.end_time, booking.blocked = slot.end_time, slot.blocked
     else:
         booking.end_time = start_time + terms.duration
         terms.check_open(start_time, booking.end_time)
-        booking.blocked = DateTimeTZRange(
-            start_time - terms.buffer_before, booking.end_time + terms.buffer_after
-        )
-    booking.start_time, booking.slot_id = start_time, place.id if place else None
+        booking.blocked = terms.blocked(start_time)
+    booking.start_time, booking.slot_id = start_time, slot.id if slot else None
     booking.updated_at = at
-    move_to_free_seat(booking, capacity=place.capacity if place else terms.capacity)
+    move_to_free_seat(booking, capacity=slot.capacity if slot else terms.capacity)
     record(booking, BookingEvent.Type.RESCHEDULED, actor=actor, at=at, was=was)
     return booking

@@ -1,4 +1,4 @@
-"""What bookings do later, and by the clock."""
+"""Jobs of bookings: following up events, and what happens every minute."""
 
 from django.utils import timezone
 from procrastinate.contrib.django import app
@@ -10,28 +10,28 @@ from bookit.jobs.queues import PATIENT
 
 @app.task(name="bookings.follow_up", retry=PATIENT)
 def follow_up(event_ids: list[int]) -> None:
-    """Do what follows from events; PostgreSQL enqueues it with them, see the migrations."""
+    """Follow up events. A trigger enqueues this job when they are written."""
     followup.follow_up(event_ids=event_ids, at=timezone.now())
 
 
 @app.periodic(cron="* * * * *")
 @app.task(name="bookings.complete", queueing_lock="bookings.complete")
 def complete_bookings(timestamp: int) -> None:
-    """Complete what is over, every minute."""
+    """Complete bookings that have ended, every minute."""
     clock.complete_bookings(at=timezone.now())
 
 
 @app.periodic(cron="* * * * *")
 @app.task(name="bookings.expire", queueing_lock="bookings.expire")
 def expire_bookings(timestamp: int) -> None:
-    """Let go what nobody confirmed in time, every minute."""
+    """Expire bookings that were not confirmed in time, and holds, every minute."""
     clock.expire_bookings(at=timezone.now())
 
 
 @app.periodic(cron="* * * * *")
 @app.task(name="bookings.remind", queueing_lock="bookings.remind")
 def send_reminders(timestamp: int) -> None:
-    """Remind of what begins soon, every minute."""
+    """Remind of bookings that start soon, every minute."""
     clock.send_reminders(at=timezone.now())
 
 

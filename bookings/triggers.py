@@ -1,10 +1,10 @@
-"""What PostgreSQL does when bookings change, whoever changes them and by whatever path."""
+"""Triggers: what PostgreSQL does when bookings change, whichever path the change takes."""
 
 from bookit.database.constraints import Trigger
 
-# Bookings without a slot and slots take the time of their calendar in one table, where one
-# exclusion constraint sees both. ON CONFLICT DO NOTHING, because plain INSERTs into an exclusion
-# constraint could wait for each other.
+# Slots, and bookings without a slot, occupy the time of their calendar in one table, so that one
+# exclusion constraint covers both. ON CONFLICT DO NOTHING is used because plain INSERTs into an
+# exclusion constraint can wait for each other.
 BOOKING_OCCUPIES = Trigger(
     name="booking_occupies",
     body="""
@@ -73,7 +73,7 @@ OCCUPANCY_IS_DERIVED = Trigger(
     name="occupancy_is_derived",
     body="""
 BEGIN
-    RAISE EXCEPTION 'occupancy follows from slots and bookings: change those'
+    RAISE EXCEPTION 'bookings_occupancy cannot be changed directly: change the slot or the booking'
     USING ERRCODE = 'restrict_violation';
 END
 """,
@@ -85,8 +85,9 @@ END
     },
 )
 
-# A waiting list entry follows what becomes of its user's booking in the slot. It keeps the booking
-# that it came to: one that moves here may belong to another entry.
+# The status of a waitlist entry follows that of its user's booking in the slot. The entry keeps the
+# booking that it was first linked to, because a booking that moves to this slot may belong to
+# another entry.
 WAITLIST_FOLLOWS = Trigger(
     name="waitlist_follows",
     body="""
@@ -126,7 +127,7 @@ END
     },
 )
 
-# History is written once.
+# Events are never changed or deleted.
 EVENT_IS_FINAL = Trigger(
     name="booking_event_is_final",
     body="""
@@ -139,9 +140,8 @@ END
     },
 )
 
-# What follows from events is enqueued with them: one job for each statement, however many events it
-# writes. Whoever stores a past that was announced already (an import) sets `bookit.follow_up` to
-# `off`.
+# Each statement that writes events enqueues one job that follows them up, whatever the number of
+# events. An import of events that were announced long ago sets `bookit.follow_up` to `off`.
 EVENTS_ARE_FOLLOWED_UP = Trigger(
     name="booking_events_are_followed_up",
     body="""

@@ -1,4 +1,4 @@
-"""Addresses of bookings."""
+"""URLs of bookings and of the rooms."""
 
 from django.urls import path
 

@@ -1,4 +1,4 @@
-"""Endpoints of bookings, of free times and of slots."""
+"""Endpoints of bookings and their history."""
 
 from typing import Any
 
@@ -42,7 +42,7 @@ OWN_BOOKINGS = Prepared(
     user_id=UUIDField(),
 )
 
-# Why a time cannot be had.
+# The codes of refusals that depend on the time.
 NOT_THEN = [
     "booking_conflict",
     "slot_full",
@@ -57,7 +57,7 @@ NOT_THEN = [
     list=extend_schema(tags=["Bookings"], summary="List bookings"),
 )
 class BookingViewSet(RowViewSet):
-    """Time that is taken."""
+    """Bookings."""
 
     action_permissions = {
         "list": ListsBookings,
@@ -83,7 +83,7 @@ class BookingViewSet(RowViewSet):
     queryset = Booking.objects.all()
 
     def listed(self) -> QuerySet[Booking] | Bound:
-        """Return one's own bookings, or those on one's calendars (`scope`); for an admin all."""
+        """Return the user's bookings, those on their calendars (`scope`), or all for an admin."""
         user = signed_in(self.request)
         if self.request.query_params.get("scope") == "provider":
             return Booking.objects.on_calendars_of(user)
@@ -124,7 +124,7 @@ class BookingViewSet(RowViewSet):
         """
         changes = {name: value for name, value in self.checked().items() if value is not None}
         if len(changes) > 1:
-            # A client may send back what it has read: what is as it was is no change.
+            # A client may send back what it has read. A field with the old value is not a change.
             changes = {
                 name: value
                 for name, value in changes.items()
@@ -173,7 +173,7 @@ class BookingViewSet(RowViewSet):
     list=extend_schema(tags=["Bookings"], summary="Show a booking's history"),
 )
 class HistoryViewSet(RowViewSet):
-    """What happened to a booking, oldest first, for whoever may see the booking."""
+    """What happened to a booking, oldest first, for those who may see the booking."""
 
     permission_classes = [ReadsBooking]
     object_rows = Booking.objects.select_related("calendar")
@@ -183,5 +183,5 @@ class HistoryViewSet(RowViewSet):
     queryset = BookingEvent.objects.all()
 
     def listed(self) -> QuerySet[BookingEvent]:
-        """Return the events of the booking that the path names."""
+        """Return the events of the booking in the path."""
         return self.queryset.filter(booking=self.object)

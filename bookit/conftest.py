@@ -1,4 +1,4 @@
-"""Fixtures of the HTTP layer's tests."""
+"""Fixtures for the tests of several rooms."""
 
 import io
 import json
@@ -18,29 +18,29 @@ from bookit.runtime import logs
 
 @pytest.fixture(params=["pooled", "not pooled"])
 def no_database(request: pytest.FixtureRequest, django_db_blocker: Any) -> Iterator[None]:
-    """Nothing listens where PostgreSQL should be."""
+    """Make PostgreSQL unreachable: nothing listens on the port that Django connects to."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         port = listener.getsockname()[1]
     usual = connections["default"]
     options = dict(usual.settings_dict["OPTIONS"])
     if request.param == "pooled":
-        # As in production, only that nobody wants to wait for two seconds in a test.
+        # As in production, but with a shorter timeout, because a test should not take two seconds.
         options["pool"] = {**options["pool"], "timeout": 0.2}
     else:
         del options["pool"]
-    nowhere = {**usual.settings_dict, "HOST": "127.0.0.1", "PORT": port, "OPTIONS": options}
-    connections["default"] = gone = DatabaseWrapper(nowhere, alias="gone")
+    changed = {**usual.settings_dict, "HOST": "127.0.0.1", "PORT": port, "OPTIONS": options}
+    connections["default"] = unreachable = DatabaseWrapper(changed, alias="unreachable")
     with django_db_blocker.unblock():
         yield
-    gone.close()
-    gone.close_pool()
+    unreachable.close()
+    unreachable.close_pool()
     connections["default"] = usual
 
 
 @pytest.fixture
 def wsgi():
-    """Return a function that sends a request through the whole application, as a server would."""
+    """Return a function that sends a request to the WSGI application, as a server would."""
     from bookit.wsgi import application
 
     def send(method: str, target: str, body: bytes = b"", **environ: str) -> HttpResponse:
@@ -85,7 +85,7 @@ def wsgi():
 
 @pytest.fixture
 def written(monkeypatch):
-    """What goes to the console: a function that returns the lines so far and forgets them."""
+    """Return a function that returns the log lines written to the console since its last call."""
     [console] = [
         handler
         for handler in logging.getLogger().handlers

@@ -1,7 +1,7 @@
 """How long a request may take, and how long a connection waits for PostgreSQL.
 
 PostgreSQL cancels statements that take too long. But if PostgreSQL itself has stopped (a frozen
-machine, a broken disk), it cancels nothing, while its kernel still acknowledges what is sent to it.
+machine, a broken disk), it cancels nothing, although its kernel still acknowledges received data.
 So BookIt, as the client of PostgreSQL, has its own limits.
 """
 
@@ -10,14 +10,14 @@ from time import monotonic
 
 from django.conf import settings
 
-# Seconds that we wait longer, so that PostgreSQL can report a statement that it cancelled itself.
+# Seconds added to PostgreSQL's own limit, so that it can report a statement that it cancelled.
 GRACE = 1.0
 
-#: How long a connection waits for the answer to one statement, in seconds; None: for ever.
+#: How long a connection waits for the result of one statement, in seconds; None: forever.
 STATEMENT_LIMIT = (
     settings.STATEMENT_TIMEOUT_MS / 1000 + GRACE if settings.STATEMENT_TIMEOUT_MS else None
 )
-#: How long a request may take from its arrival, in seconds; None: for ever.
+#: How long a request may take from its arrival, in seconds; None: forever.
 REQUEST_LIMIT = 2 * settings.STATEMENT_TIMEOUT_MS / 1000 or None
 #: How long a read without a token may take, in seconds; None: as long as other requests.
 ANON_LIMIT = settings.ANON_TIMEOUT_MS / 1000 or None
@@ -34,9 +34,9 @@ _current = _Current()
 
 
 def arrived(at: float | None) -> None:
-    """Note when the next request of this thread arrived, on the monotonic clock.
+    """Set when the next request of this thread arrived, on the monotonic clock.
 
-    A web server in which requests wait for a thread calls this.
+    The web server calls this, because requests may wait in it for a thread.
     """
     _current.arrived = at
 
@@ -63,7 +63,7 @@ def end() -> None:
 
 
 def remaining(limit: float | None) -> float | None:
-    """Return `limit`, or what is left of the request's time if that is less."""
+    """Return `limit`, or the remaining time of the request if that is shorter."""
     deadline = _current.deadline
     if deadline is None:
         return limit

@@ -1,4 +1,4 @@
-"""What an app lets the apps above it add."""
+"""Extension points: an app declares them, and the apps above it add to them."""
 
 from collections.abc import Callable
 from typing import TypeVar
@@ -8,10 +8,10 @@ Added = TypeVar("Added")
 
 
 class Extensions(dict[str, Value]):
-    """Things that an app uses and that the apps above it add, by name.
+    """An extension point: values that an app uses and that the apps above it add, by name.
 
-    An app that knows nothing of those above it declares one and reads it like a dictionary. An app
-    above adds to it beside the definition of the thing, in a module that its `AppConfig.ready()`
+    An app declares one and reads it like a dictionary, without importing the apps above it. An app
+    above it adds a value where it defines the value, in a module that its `AppConfig.ready()`
     imports::
 
         @EVENT_DATA.add("review.created")
@@ -19,10 +19,10 @@ class Extensions(dict[str, Value]):
     """
 
     def add(self, *names: str) -> Callable[[Added], Added]:
-        """Return a decorator that adds a thing under these names.
+        """Return a decorator that adds a function or class under these names.
 
         Raises:
-            ValueError: there is something under one of the names.
+            ValueError: one of the names is taken.
         """
 
         def add(thing: Added) -> Added:

@@ -1,4 +1,4 @@
-"""Writes JSON: the one place that knows how an instant, a sum of money and an id are written."""
+"""Writes JSON. Only this module defines the format of instants, money and ids."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime, tzinfo
@@ -10,8 +10,8 @@ OPTIONS = orjson.OPT_UTC_Z
 
 
 def dumps(content: object, tz: tzinfo = UTC) -> bytes:
-    """Return `content` as JSON; instants carry the offset of `tz`, in UTC a `Z`."""
-    if tz is UTC:
+    """Return `content` as JSON; instants have the offset of `tz`, written as `Z` for UTC."""
+    if str(tz) == "UTC":  # This includes the IANA zone of that name.
         return orjson.dumps(content, default=_plain, option=OPTIONS)
     return orjson.dumps(
         content, default=_plain_in(tz), option=OPTIONS | orjson.OPT_PASSTHROUGH_DATETIME
@@ -20,8 +20,8 @@ def dumps(content: object, tz: tzinfo = UTC) -> bytes:
 
 def _plain(value: object) -> str:
     if isinstance(value, Decimal):
-        return f"{value:zf}"  # z: a sum of -0.00 is none
-    # Lazy translations and their like.
+        return f"{value:zf}"  # z: write -0.00 as 0.00
+    # For example lazy translations.
     return str(value)
 
 

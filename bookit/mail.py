@@ -1,4 +1,4 @@
-"""Mail as files, which is how a developer receives it."""
+"""Writes mails to files, for development."""
 
 import logging
 import os
@@ -16,18 +16,19 @@ logger = logging.getLogger(__name__)
 
 
 class FileBackend(BaseEmailBackend):
-    """Writes each mail to a file of its own, and a line about it that says no more than where.
+    """Writes each mail to its own file, and logs only the path of the file.
 
-    Django's backend of this kind writes a log file for each connection, not mails that a mail
-    program opens.
+    Django's file backend writes one log file per connection, which mail programs cannot open as a
+    mail.
     """
 
-    def __init__(self, *args: Any, file_path: str | None = None, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, file_path: str = "", **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        # Django before 6.1 does not pass `file_path`.
         self.folder = Path(file_path or settings.EMAIL_FILE_PATH)  # type: ignore[misc]
 
     def send_messages(self, email_messages: Sequence[EmailMessage]) -> int:
-        """Write the mails; return how many.
+        """Write the mails; return their number.
 
         Raises:
             OSError: the folder cannot be written to.
@@ -36,12 +37,12 @@ class FileBackend(BaseEmailBackend):
         for message in email_messages:
             name = f"{timezone.now():%Y%m%d-%H%M%S}-{uuid7().hex[-6:]}.eml"
             path = self.folder / name
-            # For the eyes of whoever runs BookIt: it may hold a link that resets a password.
+            # Only the operator may read it, because it may contain a link that resets a password.
             with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
                 file.write(message.message().as_bytes())
-            logger.info("mail written to %s", _short(path))
+            logger.info("mail written to %s", _relative(path))
         return len(email_messages)
 
 
-def _short(path: Path) -> Path:
+def _relative(path: Path) -> Path:
     return path.relative_to(settings.BASE_DIR) if path.is_relative_to(settings.BASE_DIR) else path

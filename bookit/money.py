@@ -1,52 +1,52 @@
-"""Money: the currencies that prices can have, each with its decimals."""
+"""Money: the currencies of prices, and the decimals of each currency."""
 
 from decimal import Decimal
 
 from django.core.exceptions import ValidationError
 from iso4217 import Currency, raw_xml
 
-# What a column of prices has room for.
+# The size of a price column.
 DECIMALS = 3
 DIGITS = 12 + DECIMALS
 
-# The Arab Monetary Fund counts in it, and nobody pays with it.
-_NOT_PAID = {"XAD"}
+# The unit of account of the Arab Monetary Fund. It is not a means of payment.
+_ACCOUNTING_UNITS = {"XAD"}
 _FUNDS = {
     entry.findtext("Ccy")
     for entry in raw_xml.iter("CcyNtry")
     if (name := entry.find("CcyNm")) is not None and name.get("IsFund")
 }
 
-# From their codes to how many decimals they have. The library brings the ISO's list of currencies
-# in use, which names more than people pay with: funds, which it marks; metals, bonds and tests,
-# which have no number of decimals; and an index with four.
+# The number of decimals of each currency, by code. The ISO's list of currencies in use, which the
+# library provides, also contains entries that are not means of payment: funds, which it marks;
+# metals, bonds and test codes, which have no number of decimals; and an index with four decimals.
 CURRENCIES: dict[str, int] = {
     each.code: each.exponent
     for each in sorted(Currency, key=lambda currency: currency.code)
     if each.exponent is not None
     and each.exponent <= DECIMALS
-    and each.code not in _FUNDS | _NOT_PAID
+    and each.code not in _FUNDS | _ACCOUNTING_UNITS
 }
 NAMES: dict[str, str] = {each.code: each.currency_name for each in Currency}
 
-# A stored price may be in a currency that has left the list since.
+# For stored prices in a currency that has since left the list.
 _CENTS = 2
 _LAST_PLACES = {code: Decimal(1).scaleb(-decimals) for code, decimals in CURRENCIES.items()}
 _CENT = Decimal(1).scaleb(-_CENTS)
 
 
 def decimals(currency: str) -> int:
-    """Return how many decimals a currency has."""
+    """Return the number of decimals of a currency."""
     return CURRENCIES.get(currency, _CENTS)
 
 
 def in_currency(amount: Decimal, currency: str) -> Decimal:
-    """Return the amount with the decimals of its currency."""
+    """Return the amount, rounded to the decimals of its currency."""
     return amount.quantize(_LAST_PLACES.get(currency, _CENT))
 
 
 def written(amount: Decimal, currency: str) -> str:
-    """Return the amount and its currency, such as `25.00 EUR`."""
+    """Return the amount and its currency as text, for example `25.00 EUR`."""
     return f"{in_currency(amount, currency)} {currency}"
 
 
@@ -56,10 +56,10 @@ def fits(amount: Decimal, currency: str) -> bool:
 
 
 def validate_currency(code: str) -> None:
-    """Let pass the codes of currencies in use.
+    """Check that `code` is the code of a currency in use.
 
     Raises:
-        ValidationError: it is none.
+        ValidationError: it is not.
     """
     if code not in CURRENCIES:
         raise ValidationError("Must be the ISO 4217 code of a currency in use, for example EUR.")

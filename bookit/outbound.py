@@ -1,9 +1,9 @@
-"""POST to an address that somebody else has chosen, without being led into our own network.
+"""Sends POST requests to URLs chosen by users, but never into our own network.
 
 A host name is resolved once, and all of its addresses must be public. The connection goes to an
 address that was checked, because resolving the name again could return a different one. Redirects
 are not followed. No call takes longer than `TIMEOUT`, whatever the other side does, and at most
-`LONGEST_ANSWER` of an answer is kept.
+`LONGEST_ANSWER` bytes of an answer are kept.
 """
 
 import asyncio
@@ -21,7 +21,7 @@ from typing import Self
 import httpx
 from django.conf import settings
 
-# Seconds that a call may take in all, from resolving the name to the end of the answer.
+# Seconds that a call may take in total, from resolving the name to the end of the answer.
 TIMEOUT = 10.0
 # Seconds after which an answer is late. The caller then decides whether to keep waiting for it.
 LATE = 1.0
@@ -30,9 +30,9 @@ CONNECT_TIMEOUT = 3.0
 # Bytes of an answer that are kept.
 LONGEST_ANSWER = 2048
 
-# Names as in the DNS, and with the underscore that some names have. Python, the system or a proxy
-# could also take other texts for names: other digits, escapes, numbers of fewer than four parts.
-# These either do not match, or are judged by the address that they lead to.
+# Host names as in the DNS, plus the underscore that some names have. Python, the system or a proxy
+# may accept other texts as names: other digits, escapes, numbers with fewer than four parts. These
+# either do not match here, or are judged by the address to which they resolve.
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,252}")
 _IPV6 = re.compile(r"[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*")
 
@@ -53,7 +53,7 @@ _resolvers = ThreadPoolExecutor(max_workers=16, thread_name_prefix="resolver")
 
 
 class Refused(Exception):
-    """This address must not be called; the message says why."""
+    """This URL must not be called; the message says why."""
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,7 @@ class Connection:
         self.url = url
         self._addresses: list[str] = []
         self._client: httpx.AsyncClient | None = None
-        # Whether an answer has arrived over the present connection.
+        # Whether an answer has arrived over the current connection.
         self._is_proven = False
 
     async def __aenter__(self) -> Self:
@@ -123,7 +123,7 @@ class Connection:
         limit = asyncio.timeout(TIMEOUT)
         is_cut_off = False
 
-        def look() -> None:
+        def stop_unless_waiting_is_allowed() -> None:
             nonlocal is_cut_off
             if not may_wait():
                 is_cut_off = True
@@ -132,7 +132,7 @@ class Connection:
         def answer(**facts: object) -> Answer:
             return Answer(duration_ms=round((monotonic() - started) * 1000), **facts)  # type: ignore[arg-type]
 
-        late = loop.call_later(LATE, look)
+        late = loop.call_later(LATE, stop_unless_waiting_is_allowed)
         try:
             async with limit:
                 status, text, retry_after = await self._exchange(content, headers)
@@ -182,7 +182,7 @@ class Connection:
     async def _send(
         self, url: httpx.URL, content: bytes, headers: Mapping[str, str]
     ) -> httpx.Response:
-        """Send a message, and return its answer, whose body is not read yet."""
+        """Send a message, and return the answer before its body is read."""
         if self._client is None:
             self._client = httpx.AsyncClient(
                 verify=_certificates(),
@@ -236,7 +236,7 @@ def _parse(text: str) -> httpx.URL:
     """Return the parsed URL.
 
     Raises:
-        Refused: it is no URL, or it contains more than the destination.
+        Refused: the text is not a valid URL, or it contains a user name or a password.
     """
     try:
         url = httpx.URL(text)
@@ -304,5 +304,5 @@ async def _beginning(response: httpx.Response) -> str:
 
 @cache
 def _certificates() -> ssl.SSLContext:
-    """Return the certificates by which servers are verified; reading them takes 20 ms."""
+    """Return the SSL context that verifies servers; creating it takes 20 ms."""
     return httpx.create_ssl_context(trust_env=False)

@@ -1,4 +1,4 @@
-"""The id of the request that is being answered."""
+"""The id of the current request."""
 
 from contextvars import ContextVar
 

@@ -1,4 +1,4 @@
-"""All settings, read once from the environment (and `.env`), typed, and checked at start.
+"""All settings, which are read once from the environment and `.env`, and checked at the start.
 
 `.env.example` explains every variable.
 """
@@ -32,7 +32,7 @@ environment.load(BASE_DIR / ".env")
 APP_ENV = choice("APP_ENV", "development", "production")
 PRODUCTION = APP_ENV == "production"
 
-# Never on: a debug page would answer in HTML and show the source. Tracebacks are in the log.
+# Always off, because debug pages are HTML and show source code. The log has the tracebacks.
 DEBUG = False
 
 SECRET_KEY = required(
@@ -57,7 +57,7 @@ required(
 )
 ALLOWED_HOSTS = hosts("ALLOWED_HOSTS") or ["localhost", "127.0.0.1", "[::1]", "testserver"]
 
-# --- What it is made of -----------------------------------------------------------------------
+# --- Apps and middleware ----------------------------------------------------------------------
 
 INSTALLED_APPS = [
     "bookit",  # Before procrastinate, whose command it replaces.
@@ -140,11 +140,13 @@ TIME_ZONE = "UTC"
 USE_TZ = True
 
 STATIC_URL = "/static/"
-# Files that `collectstatic` has copied there are served compressed, under names that browsers may
-# keep for ever. All others are served from where they lie, so that no page depends on it.
+# Files that `collectstatic` has copied to this folder are served compressed, under names that
+# browsers may cache forever. Other files are served from their source, so no page depends on
+# `collectstatic`.
 STATIC_ROOT = BASE_DIR / ".static" if PRODUCTION else None
 WHITENOISE_USE_FINDERS = True
-warnings.filterwarnings("ignore", "No directory at", UserWarning)  # WhiteNoise, before it has run.
+# WhiteNoise warns if `collectstatic` has not been run.
+warnings.filterwarnings("ignore", "No directory at", UserWarning)
 STORAGES = {
     "default": {"BACKEND": "django.core.files.storage.InMemoryStorage"},
     "staticfiles": {
@@ -169,22 +171,22 @@ ANON_TIMEOUT_MS = integer("ANON_TIMEOUT_MS", 2000)
 def database(url: str) -> dict[str, Any]:
     """Return Django's description of the database at `url`."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # It would show the password.
+        warnings.simplefilter("ignore")  # A warning would show the password.
         config = environ.Env.db_url_config(environment.postgres_url("DATABASE_URL", url))
     options = {
         **config.get("OPTIONS", {}),
-        # A database that does not answer is a 503 at once, not a client that hangs.
+        # If the database does not answer, the client gets a 503 soon instead of waiting.
         "connect_timeout": 2,
         "options": f"-c statement_timeout={STATEMENT_TIMEOUT_MS}",
     }
-    # Each thread keeps a connection of its own, which costs a request nothing; only where there are
-    # to be fewer connections than threads do they take turns.
+    # Each thread keeps its own connection, which costs nothing per request. Threads share a pool
+    # only if there must be fewer connections than threads.
     pooled = 0 < DATABASE_POOL_SIZE < WEB_THREADS
     if pooled:
         options["pool"] = {"min_size": 1, "max_size": DATABASE_POOL_SIZE, "timeout": 2}
     if DATABASE_POOL_SIZE:
-        # Prepared statements save the server a third of its time. They belong to a connection, so
-        # not behind a pooler that hands out another one for each transaction.
+        # Prepared statements save a third of the server's time. They belong to a connection, so
+        # they do not work behind a pooler that assigns a new connection to each transaction.
         options["server_side_binding"] = True
         options["prepare_threshold"] = 3
     return {
@@ -192,7 +194,7 @@ def database(url: str) -> dict[str, Any]:
         "ENGINE": "bookit.database.postgresql",
         "OPTIONS": options,
         "CONN_MAX_AGE": 0 if pooled else None,
-        "CONN_HEALTH_CHECKS": not pooled,  # The pool's would ask with a query; see the backend.
+        "CONN_HEALTH_CHECKS": not pooled,  # The pool would check with a query; see the backend.
         "DISABLE_SERVER_SIDE_CURSORS": not DATABASE_POOL_SIZE,
         "TEST": {"TEMPLATE": "template0"},
     }
@@ -203,7 +205,7 @@ DATABASES = {
         required(
             "DATABASE_URL",
             "postgresql://user:password@host:5432/database.",
-            # manage.py sets the variable to the embedded server's address before it comes to this.
+            # With the embedded server, manage.py sets the variable before this is read.
             development="postgresql://postgres@localhost:5432/bookit",
             production=PRODUCTION,
         )
@@ -214,7 +216,7 @@ DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 # --- Accounts ---------------------------------------------------------------------------------
 
 AUTH_USER_MODEL = "accounts.User"
-# Of the admin site; the API knows bearer tokens alone.
+# For the admin site; the API accepts only bearer tokens.
 AUTHENTICATION_BACKENDS = ["accounts.backends.AdminSiteBackend"]
 PASSWORD_HASHERS = ["accounts.hashers.Argon2idPasswordHasher"]
 AUTH_PASSWORD_VALIDATORS = [
@@ -238,26 +240,26 @@ SIMPLE_JWT = {
 
 # --- Catalog ----------------------------------------------------------------------------------
 
-# What a new service is priced in, where nobody says.
+# The currency of a new service, if the request does not name one.
 DEFAULT_CURRENCY = currency("DEFAULT_CURRENCY", "USD")
 
 # --- Bookings ---------------------------------------------------------------------------------
 
-# How long a seat is kept for somebody who has not booked it yet, and for whom it has become free.
+# How long a hold keeps a seat, and how long a seat is offered to somebody on the waitlist.
 HOLD_TIME = timedelta(minutes=integer("HOLD_MINUTES", 10, at_least=1, at_most=24 * 60))
 WAITLIST_OFFER_TIME = timedelta(
     minutes=integer("WAITLIST_OFFER_MINUTES", 60, at_least=1, at_most=7 * 24 * 60)
 )
 MANY_MAILS = 10_000_000
-# Changes of a booking within this time of the first are told in one mail.
+# One mail reports all changes of a booking within this time after the first change.
 MAIL_PAUSE = timedelta(seconds=integer("MAIL_PAUSE_SECONDS", 60, at_most=3600))
-# How many mails a day each reader of a booking gets about it, and how many an address gets in all.
+# The most mails per day that a recipient gets about one booking, and that an address gets in total.
 MAILS_PER_BOOKING = integer("MAILS_PER_BOOKING", 8, at_least=1, at_most=MANY_MAILS)
 MAILS_PER_ADDRESS = integer("MAILS_PER_ADDRESS", 20, at_least=1, at_most=MANY_MAILS)
 MAILS_PER_VERIFIED_ADDRESS = integer(
     "MAILS_PER_VERIFIED_ADDRESS", 500, at_least=1, at_most=MANY_MAILS
 )
-# How long before its start somebody is reminded of a booking.
+# How long before the start of a booking its reminder is sent.
 REMINDER_TIME = timedelta(hours=integer("REMINDER_HOURS", 24, at_least=1, at_most=30 * 24))
 WEBHOOK_ALLOW_PRIVATE = boolean("WEBHOOK_ALLOW_PRIVATE")
 
@@ -269,12 +271,12 @@ RATE_LIMITS = {
     "anon": rate("RATE_LIMIT_ANON", "300/minute"),
     "user": rate("RATE_LIMIT_USER", "600/minute"),
 }
-# Those that somebody has put in front, and the one that compose.yaml brings along.
+# The operator's own proxies, and the one that compose.yaml adds.
 NUM_PROXIES = integer("NUM_PROXIES", 0, at_most=20) + integer("COMPOSE_PROXIES", 0, at_most=1)
-# What clients speak, where no proxy tells it in X-Forwarded-Proto.
+# The scheme that clients use, if no proxy reports it in X-Forwarded-Proto.
 PUBLIC_SCHEME = choice("PUBLIC_SCHEME", "http", "https", default="")
 if NUM_PROXIES and not PUBLIC_SCHEME:
-    # A proxy that is believed about addresses is believed about TLS too.
+    # BookIt trusts a proxy about addresses, so it also trusts it about TLS.
     SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
 
 REST_FRAMEWORK = {
@@ -298,7 +300,7 @@ REST_FRAMEWORK = {
     "URL_FORMAT_OVERRIDE": None,
 }
 
-# The largest body, in bytes, that is read; a larger one is a 413.
+# The largest body that is accepted, in bytes; a larger one is a 413.
 DATA_UPLOAD_MAX_MEMORY_SIZE = 1024 * 1024
 
 CSRF_FAILURE_VIEW = "bookit.web.middleware.csrf_failure"
@@ -306,10 +308,10 @@ CSRF_TRUSTED_ORIGINS = origins("CSRF_TRUSTED_ORIGINS")
 SESSION_COOKIE_HTTPONLY = True
 SECURE_REFERRER_POLICY = "same-origin"
 X_FRAME_OPTIONS = "DENY"
-# Over plain HTTP, browsers do not keep cookies that are for HTTPS only, and nobody can sign in.
+# Allows signing in over plain HTTP, where browsers do not keep cookies that require HTTPS.
 ADMIN_OVER_HTTP = boolean("ADMIN_OVER_HTTP")
 HSTS_SECONDS = integer("HSTS_SECONDS", 365 * 24 * 3600)
-# Both are promises about hosts that are not BookIt's, and hard to take back.
+# Both also affect hosts other than BookIt's, and are hard to undo.
 HSTS_SUBDOMAINS = boolean("HSTS_SUBDOMAINS")
 HSTS_PRELOAD = boolean("HSTS_PRELOAD")
 if HSTS_PRELOAD and (not HSTS_SUBDOMAINS or HSTS_SECONDS < 365 * 24 * 3600):
@@ -325,29 +327,25 @@ if PRODUCTION:
 # TLS ends at the proxy, which also redirects; health checks come over plain HTTP.
 SECURE_SSL_REDIRECT = False
 SILENCED_SYSTEM_CHECKS = [
-    "security.W008",  # No redirect to HTTPS here, as said above.
-    "security.W005",  # HSTS for subdomains, and
-    "security.W021",  # HSTS preloading, only where an operator asks for it.
+    "security.W008",  # The proxy redirects to HTTPS, see above.
+    "security.W005",  # Operators decide about HSTS for subdomains.
+    "security.W021",  # Operators decide about HSTS preloading.
 ]
 
 # --- Mail and jobs ----------------------------------------------------------------------------
 
-# Unfolded here: Django's names, as EMAIL_URL says (`EMAIL_BACKEND`, `EMAIL_HOST` and so on).
-vars().update(
-    environment.email(
+MAILER = environment.mailer(
+    "EMAIL_URL",
+    required(
         "EMAIL_URL",
-        required(
-            "EMAIL_URL",
-            environment.EMAIL_CHOICES,
-            development="filemail://",
-            production=PRODUCTION,
-        ),
-        folder=BASE_DIR / "mails",
-    )
+        environment.EMAIL_CHOICES,
+        development="filemail://",
+        production=PRODUCTION,
+    ),
+    folder=BASE_DIR / "mails",
 )
-# A server that does not answer is tried again later; a worker that waits for it is of no use.
-EMAIL_TIMEOUT = 10
-if "EMAIL_HOST" in vars():
+vars().update(environment.mail_settings(MAILER))
+if "host" in MAILER["OPTIONS"]:
     required(
         "DEFAULT_FROM_EMAIL",
         "the sender address of mails, such as BookIt <bookings@example.com>.",
@@ -356,12 +354,12 @@ if "EMAIL_HOST" in vars():
     )
 DEFAULT_FROM_EMAIL = environment.mailbox("DEFAULT_FROM_EMAIL", "bookit@localhost")
 
-# A direct address for what workers ask of the queue, where DATABASE_URL leads to a pooler.
+# The direct address that workers use for the queue, if DATABASE_URL leads to a pooler.
 DATABASE_DIRECT_URL = text("DATABASE_DIRECT_URL")
 if DATABASE_DIRECT_URL:
     DATABASE_DIRECT_URL = environment.postgres_url("DATABASE_DIRECT_URL", DATABASE_DIRECT_URL)
 PROCRASTINATE_ON_APP_READY = "bookit.jobs.queues.prepare"
-# A file that a worker touches as long as it gets answers from PostgreSQL, for health checks.
+# For health checks: a file that a worker touches while PostgreSQL answers it.
 WORKER_HEARTBEAT_FILE = text("WORKER_HEARTBEAT_FILE")
 WORKER_CONCURRENCY = integer("WORKER_CONCURRENCY", 4, at_least=1, at_most=100)
 PROCRASTINATE_WORKER_DEFAULTS = {
@@ -369,9 +367,9 @@ PROCRASTINATE_WORKER_DEFAULTS = {
     # Workers poll. NOTIFY would slow down every booking, see the migration of `bookit.jobs`.
     "listen_notify": False,
     "fetch_job_polling_interval": 1.0,
-    # Longer than any of them takes: a job that is cut off runs again.
+    # Longer than any job takes. A job that is cut off runs again.
     "shutdown_graceful_timeout": 20.0,
-    # Those that failed stay, to be looked at.
+    # Failed jobs stay, so that operators can inspect them.
     "delete_jobs": "successful",
 }
 
@@ -435,14 +433,14 @@ SPECTACULAR_SETTINGS: dict[str, Any] = {
 }
 
 LOG_LEVEL = choice("LOG_LEVEL", "INFO", "DEBUG", "WARNING", "ERROR")
-# At a terminal people read the log, elsewhere programs do.
+# People read the log at a terminal; programs read it elsewhere.
 LOG_FORMAT = choice("LOG_FORMAT", "json", "text", default="text" if sys.stderr.isatty() else "json")
 LOGGING: dict[str, Any] = {
     "version": 1,
     "disable_existing_loggers": False,
     "filters": {
         "request_id": {"()": "bookit.runtime.logs.RequestIdFilter"},
-        # People at a terminal see what a job does: a mail, for one, is a line with its file.
+        # Text logs omit jobs that succeed, because their effects have lines, for example mails.
         "job": {"()": "bookit.runtime.logs.JobFilter", "successes": LOG_FORMAT == "json"},
         "traceback": {"()": "bookit.runtime.logs.TracebackFilter"},
     },
@@ -460,13 +458,13 @@ LOGGING: dict[str, Any] = {
     "root": {"level": LOG_LEVEL, "handlers": ["console"]},
     "loggers": {
         "django": {"level": LOG_LEVEL, "handlers": [], "propagate": True},
-        # The request line tells of every status; only a traceback is worth another.
+        # The request line has every status; only a traceback needs a line of its own.
         "django.request": {"level": "ERROR", "filters": ["traceback"]},
         "django.server": {"handlers": [], "propagate": True},
-        # They tell of every start, command or not.
+        # They would log a line at every start, even of commands that run no jobs.
         "procrastinate.blueprints": {"level": "WARNING"},
         "procrastinate.periodic": {"level": "WARNING"},
-        # It tells the address of every call, which can hold what only its owner should know.
+        # It would log the URL of every call, which can contain secrets of its owner.
         "httpx": {"level": "WARNING"},
     },
 }

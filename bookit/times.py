@@ -1,4 +1,4 @@
-"""Time zones, and times as clients write them."""
+"""Time zones, and the formats in which clients write times."""
 
 import re
 from datetime import UTC, date, datetime, time, timedelta, tzinfo
@@ -18,7 +18,7 @@ RFC_3339 = re.compile(
 @lru_cache(maxsize=1)
 def zone_names() -> frozenset[str]:
     """Return the names of every IANA time zone."""
-    # Some systems keep files beside them that name no zone: the host's own, and a placeholder.
+    # Some systems also list files that are not IANA zones: the host's own zone, and a placeholder.
     return frozenset(available_timezones() - {"localtime", "posixrules", "Factory"})
 
 
@@ -26,16 +26,16 @@ def zone(name: str) -> ZoneInfo:
     """Return the IANA time zone called `name`.
 
     Raises:
-        ValueError: there is none of that name.
+        ValueError: no zone has this name.
     """
-    # Checked against the list, not tried: ZoneInfo opens a file by that name.
+    # Check the list first, because ZoneInfo opens a file of that name.
     if name not in zone_names():
         raise ValueError(f"{name[:64]!r} is not an IANA time zone; expected e.g. Europe/Paris.")
     return ZoneInfo(name)
 
 
 def validate_zone(name: str) -> None:
-    """Accept IANA time zones alone, in models and serializers."""
+    """Accept only IANA time zones, in models and serializers."""
     try:
         zone(name)
     except ValueError as error:
@@ -43,10 +43,10 @@ def validate_zone(name: str) -> None:
 
 
 def parse_instant(text: str) -> datetime:
-    """Return the instant that an RFC 3339 date-time with an offset names, in UTC.
+    """Return the instant of an RFC 3339 date-time with an offset, in UTC.
 
     Raises:
-        ValueError: it is something else, or outside the years 1 to 9999.
+        ValueError: the text is not such a date-time, or its year is not from 1900 to 2999.
     """
     if not RFC_3339.fullmatch(text):
         hint = " (in a query, write + as %2B)" if re.search(r" \d\d:\d\d$", text) else ""
@@ -66,7 +66,7 @@ def parse_day_or_instant(text: str) -> date | datetime:
     """Return a date (`2026-12-01`) or an instant, see `parse_instant`.
 
     Raises:
-        ValueError: it is neither.
+        ValueError: the text is neither.
     """
     if re.fullmatch(r"\d{4}-\d\d-\d\d", text, re.ASCII):
         try:
@@ -90,22 +90,22 @@ def day_start(day: date, tz: tzinfo) -> datetime:
 
 
 def day_end(day: date, tz: tzinfo) -> datetime:
-    """Return the instant at which `day` ends in `tz`: where the next one begins."""
+    """Return the instant at which `day` ends in `tz` and the next day begins."""
     return day_start(day + timedelta(days=1), tz)
 
 
 def wall_clock(day: date, minutes: int, tz: tzinfo) -> datetime:
     """Return the instant at which the clocks of `tz` show `minutes` after midnight of `day`.
 
-    Of a time that they show twice (the end of summer time) it is the first instant; of one that
-    they never show (its beginning, or a day that a zone left out) the one at which they jump.
+    If the clocks show that time twice (summer time ends), return the first instant. If they never
+    show it (summer time begins, or a zone skips a day), return the instant at which they jump.
     1440 minutes are the midnight at which the day ends.
     """
     naive = datetime.combine(day, time.min) + timedelta(minutes=minutes)
     instant = naive.replace(tzinfo=tz).astimezone(UTC)
     if instant.astimezone(tz).replace(tzinfo=None) == naive:
         return instant
-    # In a gap `fold` says which side to read from (PEP 495): the jump lies between the two.
+    # In a gap, the jump lies between the instants with fold=1 and fold=0 (PEP 495).
     before, after = naive.replace(tzinfo=tz, fold=1).astimezone(UTC), instant
     offset = before.astimezone(tz).utcoffset()
     while after - before > timedelta(seconds=1):
@@ -118,20 +118,20 @@ def wall_clock(day: date, minutes: int, tz: tzinfo) -> datetime:
 
 
 def begin(moment: date | datetime, tz: tzinfo) -> datetime:
-    """Return an instant as it is, and of a day in `tz` the one at which it begins."""
+    """Return an instant unchanged, and for a day the instant at which it begins in `tz`."""
     return moment if isinstance(moment, datetime) else day_start(moment, tz)
 
 
 def end(moment: date | datetime, tz: tzinfo) -> datetime:
-    """Return an instant as it is, and of a day in `tz` the one at which it ends."""
+    """Return an instant unchanged, and for a day the instant at which it ends in `tz`."""
     return moment if isinstance(moment, datetime) else day_end(moment, tz)
 
 
 def parse_wall_clock(text: str) -> int:
-    """Return the minutes after midnight that a time of day from `00:00` to `24:00` names.
+    """Return the minutes after midnight of a time of day from `00:00` to `24:00`.
 
     Raises:
-        ValueError: it is something else.
+        ValueError: the text is not such a time.
     """
     match = re.fullmatch(r"(\d\d):([0-5]\d)", text, re.ASCII)
     minutes = int(match[1]) * 60 + int(match[2]) if match else -1
@@ -141,7 +141,7 @@ def parse_wall_clock(text: str) -> int:
 
 
 def format_wall_clock(minutes: int) -> str:
-    """Return minutes after midnight as a time of day, `09:30`."""
+    """Return minutes after midnight as a time of day, for example `09:30`."""
     return f"{minutes // 60:02}:{minutes % 60:02}"
 
 

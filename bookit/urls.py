@@ -1,4 +1,4 @@
-"""Every address of BookIt."""
+"""All URLs of BookIt."""
 
 from django.contrib import admin
 from django.urls import include, path
@@ -7,7 +7,7 @@ from django.views.generic import RedirectView
 from bookit.web import pages
 
 urlpatterns = [
-    # What is asked for most stands first, for they are tried in turn.
+    # Django tries these in order, so the most frequent ones come first.
     path("", include("catalog.urls")),
     path("", include("bookings.urls")),
     path("", include("reviews.urls")),

@@ -1,4 +1,4 @@
-"""What is offered, in the admin site."""
+"""Calendars and services in the admin site."""
 
 from calendar import day_name
 from itertools import pairwise
@@ -12,23 +12,24 @@ from django.http import HttpRequest
 from django.utils import timezone
 
 from bookit import money
-from bookit.adminsite.filters import IndexedValues
+from bookit.adminsite.filters import one_of
 from bookit.adminsite.pages import StampedAdmin
 from bookit.errors import Invalid
 from bookit.times import format_wall_clock, parse_wall_clock, zone
 from catalog import services
+from catalog.categories import categories
 from catalog.models import Calendar, OpeningHours, Service, TimeOff
 
 WEEKDAYS = list(enumerate(day_name))
-# So many bookings are named that a change leaves outside.
+# A warning names up to this many affected bookings.
 A_FEW = 5
 
 
 class WallClockFormField(forms.CharField):
-    """Minutes after midnight, written as a time of day."""
+    """A time of day, stored as minutes after midnight."""
 
     def prepare_value(self, value: Any) -> Any:
-        """Return what stands in the input."""
+        """Return the text of the input."""
         return format_wall_clock(value) if isinstance(value, int) else value
 
     def to_python(self, value: Any) -> Any:
@@ -39,7 +40,7 @@ class WallClockFormField(forms.CharField):
             raise ValidationError(str(error), code="invalid") from None
 
     def has_changed(self, initial: Any, data: Any) -> bool:
-        """Return whether another time was written."""
+        """Return whether the time was changed."""
         return self.prepare_value(initial) != data
 
 
@@ -58,25 +59,27 @@ class OpeningHoursForm(forms.ModelForm):
         fields = ["weekday", "opens", "closes"]
 
     def clean(self) -> None:
-        """Refuse a span that ends before it begins, in words rather than by its constraint.
-
-        Raises:
-            ValidationError: it does.
-        """
+        """Refuse a span that ends before it begins, with a better message than the constraint's."""
         super().clean()
         opens, closes = self.cleaned_data.get("opens"), self.cleaned_data.get("closes")
         if opens is not None and closes is not None and closes <= opens:
             self.add_error("closes", "The closing time must be after the opening time.")
+
+    def validate_constraints(self) -> None:
+        """Compare nothing with stored rows: Django 6.1 would, but all of them may change at once.
+
+        The formset compares the rows with each other.
+        """
 
 
 class OpeningHoursFormSet(forms.BaseInlineFormSet):
     """The spans of a calendar."""
 
     def clean(self) -> None:
-        """Refuse spans of a day that overlap; rows are checked against each other, not stored ones.
+        """Refuse spans of a day that overlap each other. Stored spans will be replaced.
 
         Raises:
-            ValidationError: names the day.
+            ValidationError: spans overlap; the message names the day.
         """
         super().clean()
         spans = sorted(self.spans(), key=lambda span: (span["weekday"], span["opens"]))
@@ -85,7 +88,7 @@ class OpeningHoursFormSet(forms.BaseInlineFormSet):
                 raise ValidationError(f"The opening hours of {day_name[first['weekday']]} overlap.")
 
     def spans(self) -> list[dict[str, int]]:
-        """Return the spans that are to be kept."""
+        """Return the valid spans that are not marked for deletion."""
         return [
             {name: form.cleaned_data[name] for name in ("weekday", "opens", "closes")}
             for form in self.forms
@@ -94,7 +97,7 @@ class OpeningHoursFormSet(forms.BaseInlineFormSet):
 
 
 class OpeningHoursInline(admin.TabularInline):
-    """When a calendar is open."""
+    """The opening hours of a calendar."""
 
     model = OpeningHours
     form = OpeningHoursForm
@@ -110,7 +113,7 @@ class TimeOffForm(forms.ModelForm):
         fields = ["start_time", "end_time", "reason"]
 
     def clean(self) -> None:
-        """Refuse what the API refuses, in its words rather than by a constraint."""
+        """Refuse what the API refuses, with its messages instead of the constraints'."""
         super().clean()
         start, end = self.cleaned_data.get("start_time"), self.cleaned_data.get("end_time")
         if start and end:
@@ -122,20 +125,20 @@ class TimeOffForm(forms.ModelForm):
 
 
 class TimeOffInline(admin.TabularInline):
-    """When a calendar is closed all the same, from now on; what is over fills no page."""
+    """The current and future time off of a calendar. Past time off would only fill the page."""
 
     model = TimeOff
     form = TimeOffForm
     extra = 0
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[TimeOff]:
-        """Return the time off that is not over."""
+        """Return the current and future time off."""
         return super().get_queryset(request).filter(end_time__gt=timezone.now())
 
 
 @admin.register(Calendar)
 class CalendarAdmin(StampedAdmin):
-    """Whose time is sold."""
+    """The page of a calendar, with its opening hours and time off."""
 
     list_display = ["name", "provider", "timezone", "created_at"]
     list_filter = ["created_at"]
@@ -147,13 +150,13 @@ class CalendarAdmin(StampedAdmin):
     inlines = [OpeningHoursInline, TimeOffInline]
 
     def save_model(self, request: Any, obj: Calendar, form: Any, change: bool) -> None:
-        """Save a calendar once the bookings in flight are committed, as the API does."""
+        """Lock the calendar before saving it, as the API does."""
         if change:
             services.lock_calendar(calendar_id=obj.pk)
         super().save_model(request, obj, form, change)
 
     def save_formset(self, request: HttpRequest, form: Any, formset: Any, change: bool) -> None:
-        """Replace the opening hours all at once, as the API does."""
+        """Replace all opening hours at once, as the API does."""
         if isinstance(formset, OpeningHoursFormSet):
             formset.save(commit=False)
             services.set_opening_hours(calendar=form.instance, spans=formset.spans())
@@ -161,13 +164,13 @@ class CalendarAdmin(StampedAdmin):
             super().save_formset(request, form, formset, change)
 
     def save_related(self, request: HttpRequest, form: Any, formsets: Any, change: bool) -> None:
-        """Save hours and time off, and name the bookings that lie outside now."""
+        """Save hours and time off, and warn of bookings that are now outside the open times."""
         super().save_related(request, form, formsets, change)
         if "timezone" in form.changed_data or any(formset.has_changed() for formset in formsets):
             self.warn_of_affected(request, form.instance)
 
     def warn_of_affected(self, request: HttpRequest, calendar: Calendar) -> None:
-        """Say how many upcoming bookings lie outside of a calendar's time, if any, and which."""
+        """Warn of upcoming bookings that are outside the open times, if there are any."""
         affected = services.affected_bookings(calendar=calendar, at=timezone.now())
         if not affected.count:
             return
@@ -185,9 +188,9 @@ class CalendarAdmin(StampedAdmin):
 
 
 class ServiceForm(forms.ModelForm):
-    """What is sold, with a price in a currency in use."""
+    """The form of a service, with a price in a currency that is in use."""
 
-    # Whatever decimals the currency has, which only the whole form knows.
+    # Any number of decimals; `clean` compares it with the currency.
     price = forms.DecimalField(
         min_value=0,
         max_digits=money.DIGITS,
@@ -199,7 +202,7 @@ class ServiceForm(forms.ModelForm):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         stored = self.instance
-        # Whoever may only look at the page is shown no fields.
+        # Users who may only view the page get a form without fields.
         if "currency" in self.fields:
             names = {code: money.NAMES[code] for code in money.CURRENCIES}
             names.setdefault(stored.currency, "no longer in use")
@@ -210,7 +213,7 @@ class ServiceForm(forms.ModelForm):
             self.initial["price"] = money.in_currency(stored.price, stored.currency)
 
     def clean(self) -> None:
-        """Refuse a price that the currency has no decimals for, in the API's words."""
+        """Refuse a price with more decimals than its currency, with the API's message."""
         super().clean()
         price, currency = self.cleaned_data.get("price"), self.cleaned_data.get("currency")
         if price is not None and currency:
@@ -223,7 +226,7 @@ class ServiceForm(forms.ModelForm):
 
 @admin.register(Service)
 class ServiceAdmin(StampedAdmin):
-    """What is sold."""
+    """The page of a service."""
 
     form = ServiceForm
     list_display = [
@@ -237,7 +240,7 @@ class ServiceAdmin(StampedAdmin):
         "rating_average",
         "rating_count",
     ]
-    list_filter = ["is_active", "mode", ("category", IndexedValues), "requires_confirmation"]
+    list_filter = ["is_active", "mode", ("category", one_of(categories)), "requires_confirmation"]
     list_select_related = ["calendar"]
     search_fields = ["title", "description", "calendar__name", "id"]
     autocomplete_fields = ["calendar"]
@@ -271,7 +274,7 @@ class ServiceAdmin(StampedAdmin):
         return money.written(service.price, service.currency)
 
     def get_readonly_fields(self, request: Any, obj: Service | None = None) -> list[str]:
-        """Return also the calendar, once there are bookings or slots on it."""
+        """Make the calendar read-only if the service has bookings or slots."""
         fixed = [*self.readonly_fields]
         stays = obj and (obj.bookings.exists() or obj.slots.exists())
         return [*fixed, "calendar"] if stays else fixed

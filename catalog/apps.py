@@ -9,5 +9,5 @@ class CatalogConfig(AppConfig):
     name = "catalog"
 
     def ready(self) -> None:
-        """Add the calendar that everybody gets who becomes a provider."""
+        """Register the function that gives new providers a calendar."""
         from catalog import services  # noqa: F401

@@ -1,4 +1,4 @@
-"""What the apps above add to the catalog."""
+"""What higher apps add to the catalog."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,10 +11,10 @@ from bookit.extensions import Extensions
 
 @dataclass(frozen=True)
 class Affected:
-    """The upcoming bookings that a change leaves outside of a calendar's hours.
+    """The upcoming bookings that a change leaves outside a calendar's opening hours.
 
     Args:
-        count: how many there are.
+        count: the number of bookings.
         first: id and start of the first hundred, in order.
     """
 
@@ -22,10 +22,9 @@ class Affected:
     first: tuple[tuple[UUID, datetime], ...] = ()
 
 
-# Called with `calendar`, `period` (a new time off, or None if the hours or the zone have changed)
-# and `at`, in the transaction that closes a calendar at times at which it may have been open.
+# Functions that return the affected bookings. They are called with `calendar`, `period` (a new time
+# off, or None if the hours or the zone have changed) and `at`, in the transaction of the change.
 AFFECTED: Extensions[Callable[..., Affected]] = Extensions()
 
-# Filters that replace those of a list, by the name of the list: they extend the class that they
-# replace.
+# Filter classes by the name of a list. Each extends the class of that list and replaces it.
 FILTERS: Extensions[type[FilterSet]] = Extensions()

@@ -1,4 +1,4 @@
-"""Filters of what is offered."""
+"""Filters of calendars, time off and services."""
 
 from typing import Any
 
@@ -19,7 +19,7 @@ PRICE: dict[str, Any] = {
 
 
 class CalendarFilter(FilterSet):
-    """By provider."""
+    """Filters calendars by provider."""
 
     provider_id = filters.UUIDFilter(field_name="provider")
 
@@ -29,7 +29,7 @@ class CalendarFilter(FilterSet):
 
 
 class TimeOffFilter(FilterSet):
-    """By period."""
+    """Filters time off by period."""
 
     class Meta:
         model = TimeOff
@@ -40,7 +40,7 @@ TimeOffFilter.base_filters.update(PERIOD_FILTERS)
 
 
 class ServiceFilter(FilterSet):
-    """By words, price, whose it is and what kind of service it is."""
+    """Filters services by words, price, activity, provider, calendar, mode and category."""
 
     q = filters.CharFilter(
         max_length=200,
@@ -70,11 +70,11 @@ class ServiceFilter(FilterSet):
         fields: list[str] = []
 
     def filter_queryset(self, queryset: QuerySet[Service]) -> Any:
-        """Return the services that pass; those that are searched for as a `Listing`."""
+        """Return the services that pass; a `Listing` if there are words to search for."""
         words = self.form.cleaned_data.pop("q")
         found = super().filter_queryset(queryset)
         return Listing(found, Words.of(words)) if words else found
 
     def by_activity(self, queryset: Any, name: str, value: str) -> QuerySet[Service]:
-        """Return the services that can be booked, cannot, or both."""
+        """Return the active services, the inactive ones, or both."""
         return queryset if value == "any" else queryset.filter(is_active=value == "true")

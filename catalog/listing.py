@@ -1,11 +1,13 @@
 """Lists of services that are filtered by words or by free times, at a bounded cost."""
 
+import re
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 from uuid import UUID
 
 from django.db.models import QuerySet
+from psycopg.rows import namedtuple_row
 
 from bookit.database.rows import fetch
 from bookit.errors.refusals import refuse
@@ -18,55 +20,12 @@ MOST_FOUND = 10_000
 MOST_RANKED = 1000
 # To fill a page with services that have a free time, the calendars of up to this many are searched.
 MOST_LOOKED_AT = 1000
-# At least this many services are searched (if there are as many), to estimate the count.
+# To estimate the count, at least this many services are searched, or all if there are fewer.
 ENOUGH_FOR_COUNT = 200
 # Services are searched in batches of this size.
 AT_A_TIME = 50
 # The option of `ts_rank` that divides by the length: shorter titles with a word rank higher.
 BY_LENGTH = 2
-
-# The subquery has the name of the table and holds only conditions of one index. With another one,
-# the planner could use the index of that, and read the words of every row that it finds there.
-MATCHES = """
-WITH catalog_service AS NOT MATERIALIZED (
-    SELECT * FROM catalog_service WHERE {conditions} LIMIT {most}
-)
-{filtered}
-"""
-DESCRIBED = "search @@ {query}"
-TITLED = "search @@ {query} AND title_words @@ {rank}"
-# There is no join here: the planner expects few matches from any search, and would choose a nested
-# loop. NOT IN uses a hash table.
-RANKED = """
-ranked AS MATERIALIZED (
-    SELECT {columns}, ts_rank(title_words, {rank}, {by_length}) AS relevance
-    FROM ({titled}) AS titled LIMIT {most_ranked}
-), found AS (
-    SELECT {columns}, relevance FROM ranked
-    UNION ALL
-    SELECT {columns}, 0 FROM matches
-    WHERE id NOT IN (SELECT id FROM ranked) AND NOT {is_full}
-)
-"""
-# If ranked services fill the page, the others are counted but not read.
-IS_FULL = "(SELECT count(*) >= %s FROM ranked)"
-PAGE = """
-WITH matches AS MATERIALIZED ({matches}), {found}
-SELECT id, {count}, {has_more} FROM found ORDER BY {order} LIMIT %s OFFSET %s
-"""
-COUNT = "(SELECT count(*) FROM ({matches}) AS counted)"
-COUNT_OF_PAGE = "CASE WHEN {is_full} THEN {count} ELSE (SELECT count(*) FROM matches) END"
-# Whether there are more matches than a search finds. To learn it takes as long as to count them, so
-# it is not asked where there are not as many services.
-HAS_MORE = """
-CASE WHEN (
-    SELECT reltuples NOT BETWEEN 1 AND {most}
-    FROM pg_class WHERE oid = 'catalog_service'::regclass
-) THEN EXISTS (SELECT FROM catalog_service WHERE {conditions} OFFSET {most}) ELSE false END
-"""
-
-# A part of a statement, and its values.
-Part = tuple[str, tuple[Any, ...]]
 
 
 @dataclass
@@ -76,8 +35,8 @@ class Listing:
     Args:
         services: the services that pass the other filters.
         words: the words that a service must be described by.
-        keep: takes the ids of some services and returns those that stay in the list, such as the
-            ids of services with a free time.
+        keep: takes the ids of some services and returns those that stay in the list, for example
+            the ids of services with a free time.
         shape: turns services into the rows that are shown.
     """
 
@@ -109,7 +68,7 @@ class Listing:
         return self.total
 
     def _kept(self, start: int, stop: int) -> list[UUID]:
-        """Return the ids of the services that `keep` lets stay, from `start` to before `stop`.
+        """Return the ids of the services that `keep` returns, from `start` to before `stop`.
 
         Raises:
             ValidationError: too many services would have to be searched.
@@ -141,97 +100,179 @@ class Listing:
         """Return the ids of the services from `start` to before `stop`."""
         if self.words is None:
             return [*self.services.order_by(*self.order).values_list("pk", flat=True)[start:stop]]
-        ids = self._page(start, stop)
+        ids = self._page(self.words, start, stop)
         if not ids and not self.is_corrected and self._count() == 0:
             # No service is described by these words: they are misspelt or unfinished.
             self.is_corrected = True
             self.words = self.words.corrected(self.services.db)
-            ids = self._page(start, stop)
+            ids = self._page(self.words, start, stop)
         return ids
 
-    def _page(self, start: int, stop: int) -> list[UUID]:
-        names = [_column(term) for term in self.order]
-        columns = [*dict.fromkeys(["id", *(name for name in names if name != "relevance")])]
-        matches, values = self._matches(columns)
-        is_full: Part = ("false", ())
-        found: Part = ("found AS (SELECT * FROM matches)", ())
-        if "relevance" in names:
-            if names[0] == "relevance" and _descends(self.order[0]):
-                is_full = (IS_FULL, (stop,))
-            found = self._ranked(columns, is_full)
-        count, counted = self._counting()
-        has_more, asked = self._has_more()
-        text = PAGE.format(
-            matches=matches,
-            found=found[0],
-            count=COUNT_OF_PAGE.format(is_full=is_full[0], count=count),
-            has_more=has_more,
-            order=", ".join(
-                f"{name} {'DESC' if _descends(term) else 'ASC'} NULLS LAST"
-                for name, term in zip(names, self.order, strict=True)
-            ),
-        )
-        values += (*found[1], *is_full[1], *counted, *asked, stop - start, start)
-        rows = self._fetch(text, values)
+    def _page(self, words: Words, start: int, stop: int) -> list[UUID]:
+        search = Search(self.services, words)
+        ranks = any(_column(term) == "relevance" for term in self.order)
+        text = search.page_by_relevance(self.order) if ranks else search.page(self.order)
+        bounds = {"limit": stop - start, "offset": start, "stop": stop}
+        values = {**search.parameters, **bounds}
+        rows: list[Any] = fetch(text, values, namedtuple_row, using=self.services.db)
         if rows:
-            self._set_count(*rows[0][1:])
-        return [row[0] for row in rows]
+            self._set_count(rows[0])
+        return [row.id for row in rows]
 
     def _count(self) -> int:
         if self.words is None:
             return self.services.count()
-        count, counted = self._counting()
-        has_more, asked = self._has_more()
-        [row] = self._fetch(f"SELECT {count}, {has_more}", (*counted, *asked))
-        return self._set_count(*row)
+        search = Search(self.services, self.words)
+        [row] = fetch(search.count(), search.parameters, namedtuple_row, using=self.services.db)
+        return self._set_count(row)
 
-    def _set_count(self, total: int, has_more: bool) -> int:
-        self.total, self.count_is_exact = total, not has_more
-        return total
+    def _set_count(self, row: Any) -> int:
+        self.total, self.count_is_exact = row.total, not row.has_more
+        return self.total
 
-    def _counting(self) -> Part:
-        """Return the expression that counts the matches."""
-        matches, values = self._matches(["id"])
-        return COUNT.format(matches=matches), values
 
-    def _has_more(self) -> Part:
-        """Return the expression that tells whether there are more matches than a search finds."""
-        conditions, values = self._conditions(DESCRIBED)
-        return HAS_MORE.format(conditions=conditions, most=MOST_FOUND), values
+class Search:
+    """The statements that find services by words.
 
-    def _conditions(self, template: str) -> Part:
-        """Return the conditions that the index of words answers."""
-        assert self.words is not None  # noqa: S101 - only called for a search by words
-        query, wanted = self.words.query().as_sql(None, None)
-        if template == DESCRIBED:
-            return template.format(query=query), (*wanted,)
-        rank, ranked = self.words.rank().as_sql(None, None)
-        return template.format(query=query, rank=rank), (*wanted, *ranked)
+    The conditions of other filters are the ORM's. All parameters have names:
 
-    def _matches(self, columns: list[str], template: str = DESCRIBED) -> Part:
-        """Return the statement that finds services in any order."""
-        conditions, wanted = self._conditions(template)
-        filtered, values = self.services.order_by().values(*columns).query.sql_with_params()
-        text = MATCHES.format(conditions=conditions, most=MOST_FOUND, filtered=filtered)
-        return text, (*wanted, *values)
+    - `word_1`, `word_2` and so on, text: the words.
+    - `filter_1`, `filter_2` and so on: the values of the other filters.
+    - `limit` and `offset`, bigint: the size of the page and the number of services before it.
+    - `stop`, bigint: the sum of both.
+    """
 
-    def _ranked(self, columns: list[str], is_full: Part) -> Part:
-        """Return the clauses whose `found` holds the matches with their relevance."""
-        assert self.words is not None  # noqa: S101 - only called for a search by words
-        rank, ranked = self.words.rank().as_sql(None, None)
-        titled, values = self._matches([*columns, "title_words"], TITLED)
-        text = RANKED.format(
-            columns=", ".join(columns),
-            rank=rank,
-            by_length=BY_LENGTH,
-            titled=titled,
-            most_ranked=MOST_RANKED,
-            is_full=is_full[0],
-        )
-        return text, (*ranked, *values, *is_full[1])
+    def __init__(self, services: QuerySet[Service], words: Words) -> None:
+        self.services, self.words = services, words
+        # All but those of the page.
+        self.parameters: dict[str, Any] = dict(words.parameters)
 
-    def _fetch(self, text: str, values: tuple[Any, ...]) -> list[Any]:
-        return fetch(text, values, using=self.services.db)
+    # Finds a page of services, and counts the services of all pages.
+    #
+    # Parameters: word_*, filter_*, limit, offset.
+    # Columns: id uuid; total bigint and has_more boolean, the same in each row. There is no row if
+    #     the page is empty.
+    # Invariant: `order` ends in the id, so pages do not overlap.
+    def page(self, order: Sequence[Any]) -> str:
+        """Return the statement for a page of services in some order."""
+        columns = [*dict.fromkeys(["id", *map(_column, order)])]
+        return f"""
+{self._query}, matches AS MATERIALIZED (
+{self._matches(columns)}
+)
+SELECT id, (SELECT count(*) FROM matches) AS total, {self._has_more} AS has_more
+FROM matches
+ORDER BY {_in_order(order)} LIMIT %(limit)s OFFSET %(offset)s
+"""  # noqa: S608 - names of columns, and the ORM's own text
+
+    # Does the same if the relevance is part of the order.
+    #
+    # Only services that have a wanted word in the title are ranked. All others have the relevance
+    # 0, and only the first of them can be on the page. If one of these two groups fills the page,
+    # the other is neither sorted nor ranked.
+    #
+    # There is no join. The planner expects few matches from any search, and would choose a nested
+    # loop. NOT IN uses a hash table.
+    #
+    # Parameters: word_*, filter_*, limit, offset, stop.
+    # Columns: as above.
+    # Invariant: as above.
+    def page_by_relevance(self, order: Sequence[Any]) -> str:
+        """Return the statement for a page of services in an order that includes the relevance."""
+        others_order = [term for term in order if _column(term) != "relevance"]
+        columns = [*dict.fromkeys(["id", *map(_column, others_order)])]
+        selected = ", ".join(columns)
+        titled_suffice = others_suffice = "false"
+        if _column(order[0]) == "relevance" and _descends(order[0]):
+            titled_suffice = "(SELECT count(*) >= %(stop)s FROM titled)"
+        elif _column(order[0]) == "relevance":
+            others_suffice = "(SELECT count(*) >= %(stop)s FROM others)"
+        return f"""
+{self._query}, matches AS MATERIALIZED (
+{self._matches(columns)}
+), titled AS MATERIALIZED (
+    SELECT {selected}, title_words FROM (
+{self._matches([*columns, "title_words"], by_title=True)}
+    ) AS by_title LIMIT {MOST_RANKED}
+), others AS MATERIALIZED (
+    SELECT {selected}, 0 AS relevance FROM matches
+    WHERE id NOT IN (SELECT id FROM titled) AND NOT {titled_suffice}
+    ORDER BY {_in_order(others_order)} LIMIT %(stop)s
+), found AS (
+    SELECT {selected}, relevance FROM others
+    UNION ALL
+    SELECT {selected}, ts_rank(title_words, (SELECT any_wanted FROM query), {BY_LENGTH})
+    FROM titled WHERE NOT {others_suffice}
+)
+SELECT id, (SELECT count(*) FROM matches) AS total, {self._has_more} AS has_more
+FROM found
+ORDER BY {_in_order(order)} LIMIT %(limit)s OFFSET %(offset)s
+"""  # noqa: S608 - names of columns, and the ORM's own text
+
+    # Counts the services.
+    #
+    # Parameters: word_*, filter_*.
+    # Columns: total bigint, has_more boolean.
+    def count(self) -> str:
+        """Return the statement that counts the services."""
+        return f"""
+{self._query}
+SELECT count(*) AS total, {self._has_more} AS has_more FROM (
+{self._matches(["id"])}
+) AS matches
+"""  # noqa: S608 - the ORM's own text
+
+    # The planner must not see the words. If it saw that every service has a word, it would read all
+    # services and their words instead of the index.
+    @property
+    def _query(self) -> str:
+        """The clause that holds the words."""
+        return f"""WITH query AS MATERIALIZED (
+    SELECT {self.words.query} AS wanted, {self.words.any_wanted} AS any_wanted
+)"""
+
+    # The inner query has the name of the table, and the ORM's text reads it instead of the table.
+    # Its conditions use only one index. If there were a condition with another index, the planner
+    # could use that one and read the words of every row that it finds there.
+    #
+    # It selects only the columns that the ORM's text uses: selecting all of them takes a fifth
+    # longer.
+    def _matches(self, columns: Sequence[str], *, by_title: bool = False) -> str:
+        """Return the query that finds services, in any order."""
+        filtered = self._filtered(columns)
+        used = sorted({*re.findall(r'"catalog_service"\."(\w+)"', filtered)})
+        titled = " AND title_words @@ (SELECT any_wanted FROM query)" if by_title else ""
+        return f"""    WITH catalog_service AS NOT MATERIALIZED (
+        SELECT {", ".join(used)} FROM catalog_service
+        WHERE search @@ (SELECT wanted FROM query){titled} LIMIT {MOST_FOUND}
+    )
+    {filtered}"""  # noqa: S608 - names of columns, and the ORM's own text
+
+    def _filtered(self, columns: Sequence[str]) -> str:
+        """Return the ORM's query, with names for its parameters."""
+        text, values = self.services.order_by().values(*columns).query.sql_with_params()
+        parameters = {f"filter_{number}": value for number, value in enumerate(values, start=1)}
+        self.parameters |= parameters
+        names = iter(parameters)
+        # `%%` is a percent sign.
+        return re.sub("%%|%s", lambda at: at[0] if at[0] == "%%" else f"%({next(names)})s", text)
+
+    # Finding out takes as long as counting, so it is skipped if there are not that many services.
+    @property
+    def _has_more(self) -> str:
+        """The expression that says whether there are more matches than a search finds."""
+        return f"""CASE WHEN (
+    SELECT reltuples NOT BETWEEN 1 AND {MOST_FOUND}
+    FROM pg_class WHERE oid = 'catalog_service'::regclass
+) THEN EXISTS (
+    SELECT FROM catalog_service WHERE search @@ (SELECT wanted FROM query) OFFSET {MOST_FOUND}
+) ELSE false END"""  # noqa: S608 - a number of ours
+
+
+def _in_order(order: Sequence[Any]) -> str:
+    return ", ".join(
+        f"{_column(term)} {'DESC' if _descends(term) else 'ASC'} NULLS LAST" for term in order
+    )
 
 
 def _column(term: Any) -> str:

@@ -1,4 +1,4 @@
-"""What is offered, and on whose time."""
+"""Calendars, their opening hours and time off, and the services that are booked on them."""
 
 from decimal import Decimal
 
@@ -22,7 +22,7 @@ LONGEST_MINUTES = 366 * 24 * 60
 
 
 class Calendar(models.Model):
-    """That whose time is sold: a person, a room, a court. It hosts one service at a time."""
+    """The time of a person, a room, a court and so on. It hosts one service at a time."""
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
     name = models.CharField(max_length=200)
@@ -34,8 +34,8 @@ class Calendar(models.Model):
         blank=True,
         related_name="calendars",
     )
-    # Triggers in the migrations raise it whenever the terms change on which the calendar's services
-    # are booked; `bookings.terms` explains how bookings use it.
+    # Triggers raise it whenever the terms of the calendar's services change (`catalog.triggers`).
+    # `bookings.availability.terms` explains how bookings use it.
     version = models.PositiveBigIntegerField(db_default=0, editable=False)
     created_at = models.DateTimeField(db_default=Now(), editable=False)
 
@@ -43,8 +43,8 @@ class Calendar(models.Model):
         ordering = ["name", "id"]
         indexes = [models.Index(fields=["created_at", "id"], name="calendar_by_age")]
         constraints = [
-            # This makes the version part of a key, and PostgreSQL lets nobody change a key of a row
-            # that somebody else has locked FOR KEY SHARE (PostgreSQL's manual, 13.3.2).
+            # This makes the version part of a key. While one transaction has locked a row FOR KEY
+            # SHARE, no other transaction can change its keys (PostgreSQL's manual, 13.3.2).
             models.UniqueConstraint(fields=["id", "version"], name="calendar_version"),
             triggers.VERSION_RISES,
         ]
@@ -56,7 +56,7 @@ class Calendar(models.Model):
 class OpeningHours(models.Model):
     """A span of a weekday in which a calendar is open, in its own wall-clock time.
 
-    Kept as minutes after midnight, for a day's last span may end at 24:00, which is no `time`.
+    Times are stored as minutes after midnight, because `time` has no 24:00.
     """
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
@@ -125,13 +125,13 @@ class TimeOff(models.Model):
 
 
 def default_currency() -> str:
-    """Return what a service is priced in, where nobody says."""
+    """Return the currency of services that are created without one."""
     code: str = settings.DEFAULT_CURRENCY
     return code
 
 
 class Service(models.Model):
-    """What is sold on a calendar: `capacity` bookings at a time, each in a seat of its own."""
+    """Something to book on a calendar: `capacity` bookings at a time, each in its own seat."""
 
     class Mode(models.TextChoices):
         """When a service can be booked."""
@@ -186,7 +186,7 @@ class Service(models.Model):
         validators=[MinValueValidator(1), MaxValueValidator(LONGEST_MINUTES)],
     )
     is_active = models.BooleanField("active", default=True)
-    # Kept as sum and count, so that a new review needs no look at the others.
+    # Stored as sum and count, so that a new review can be added without reading the others.
     rating_sum = models.PositiveBigIntegerField(default=0, editable=False)
     rating_count = models.PositiveIntegerField(default=0, editable=False)
     rating_average = models.GeneratedField(
@@ -204,7 +204,7 @@ class Service(models.Model):
         output_field=SearchVectorField(),
         db_persist=True,
     )
-    # Kept apart, because what is small is stored beside the row and quick to rank.
+    # A separate column, because a small value is stored in the row itself and is quick to rank.
     title_words = models.GeneratedField(
         expression=SearchVector("title", config="english"),
         output_field=SearchVectorField(),
@@ -220,11 +220,11 @@ class Service(models.Model):
             models.Index(fields=["created_at", "id"], name="service_by_age"),
             models.Index(fields=["duration_minutes", "id"], name="service_by_duration"),
             models.Index(fields=["rating_average", "id"], name="service_by_rating"),
-            # Without a list of pending entries, which each search would read from end to end.
+            # Without a list of pending entries, because each search would read the whole list.
             GinIndex(fields=["search", "title_words"], name="service_words", fastupdate=False),
         ]
         constraints = [
-            # What a booking's foreign key over both columns points to.
+            # A booking's foreign key refers to both columns.
             models.UniqueConstraint(fields=["id", "calendar"], name="service_calendar_pair"),
             models.CheckConstraint(condition=Q(price__gte=0), name="service_price_not_negative"),
             models.CheckConstraint(
@@ -246,12 +246,15 @@ class Service(models.Model):
 
     @property
     def provider_id(self) -> object:
-        """Return the id of the user whose time this is, or None."""
+        """The id of the calendar's provider, or None."""
         return self.calendar.provider_id
 
 
 class Word(models.Model):
-    """A word of a service's title or description, for what is misspelt; a trigger adds them."""
+    """A word that services have. Misspelt words are looked up here.
+
+    A trigger adds the words of titles and descriptions.
+    """
 
     text = models.CharField(primary_key=True, max_length=40, db_collation="C")
     spellings = ArrayField(

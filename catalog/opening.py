@@ -1,4 +1,4 @@
-"""When a calendar is open, in instants: its weekly hours in its own zone, less its time off."""
+"""The times at which a calendar is open: its weekly hours in its own zone, minus its time off."""
 
 from bisect import bisect_right
 from collections.abc import Iterator
@@ -13,14 +13,14 @@ from bookit.times import wall_clock
 DAY = timedelta(days=1)
 NO_OFFSET = timedelta(0)
 MINUTES_A_DAY = 24 * 60
-# Far beyond all times that clients can write, on both sides.
+# Earlier and later than any time that clients can send.
 ALWAYS = (datetime(1, 1, 3, tzinfo=UTC), datetime(9999, 12, 29, tzinfo=UTC))
 
 Period = tuple[datetime, datetime]
 
 
 class Span(NamedTuple):
-    """Opening hours of a weekday (0 is Monday), in minutes after midnight by the wall clock."""
+    """Opening hours of a weekday (0 is Monday), in wall-clock minutes after midnight."""
 
     weekday: int
     opens: int
@@ -29,12 +29,12 @@ class Span(NamedTuple):
 
 @dataclass(frozen=True)
 class Opening:
-    """When a calendar is open.
+    """The opening hours and the time off of a calendar.
 
     Args:
-        tz: the zone of its wall clock.
-        hours: its weekly opening hours; none means always.
-        time_off: when it is closed all the same.
+        tz: the time zone of the opening hours.
+        hours: the weekly opening hours; if empty, the calendar is always open.
+        time_off: periods in which the calendar is closed, whatever its opening hours.
     """
 
     tz: tzinfo
@@ -42,24 +42,24 @@ class Opening:
     time_off: tuple[Period, ...] = ()
 
     def contains(self, start: datetime, end: datetime) -> bool:
-        """Return whether it is open from `start` to `end` without a break."""
+        """Return whether the calendar is open from `start` to `end` without a break."""
         if self.is_off(start, end):
             return False
-        # Whole or not, a period around both is one.
+        # It does not matter if a period that contains both is cut off at its ends.
         around = self._joined(start, end, more=DAY)
         return any(opens <= start and end <= closes for opens, closes in around)
 
     def is_off(self, start: datetime, end: datetime) -> bool:
-        """Return whether time off meets the time from `start` to `end`."""
+        """Return whether time off overlaps the period from `start` to `end`."""
         if not self.time_off:
             return False
-        # The first that is not over by then; those after it begin later still.
+        # The first time off that ends after `start`; all others after it begin even later.
         index = bisect_right(self.closed, start, key=itemgetter(1))
         return index < len(self.closed) and self.closed[index][0] < end
 
     @cached_property
     def closed(self) -> list[Period]:
-        """Time off in order, what overlaps or touches as one period."""
+        """Time off in order. Periods that overlap or touch are merged."""
         closed: list[Period] = []
         for start, end in sorted(self.time_off):
             if closed and start <= closed[-1][1]:
@@ -69,18 +69,19 @@ class Opening:
         return closed
 
     def periods(self, start: datetime, end: datetime) -> list[Period]:
-        """Return the periods of its weekly hours around `start` to `end`, whole and in order.
+        """Return the periods of the weekly hours around `start` to `end`, in order and not cut off.
 
-        What touches is one period: a span that ends at 24:00 goes on in the next day's. Time off
-        is not taken out. Some of them may lie before `start` or after `end`.
+        Periods that touch are merged: a span that ends at 24:00 continues with a span that begins
+        at 0:00 on the next day. Time off is not subtracted. Some periods may be before `start` or
+        after `end`.
         """
-        # Where days join, what is open at `start` may have opened up to a week before: two, if the
-        # clocks jump over the only break of one.
+        # If spans continue over midnight, the calendar may have opened up to a week before `start`,
+        # or two weeks, if a change of clocks skips the only break of a week.
         joining = any(span.opens == 0 for span in self.hours)
         return [*self._joined(start, end, more=15 * DAY if joining else DAY)]
 
     def _joined(self, start: datetime, end: datetime, *, more: timedelta) -> tuple[Period, ...]:
-        """Return the periods of `start` to `end` and so much `more`, where they are cut off."""
+        """Return the periods from `more` before `start` to `more` after `end`, cut off there."""
         if self.is_endless:
             return (ALWAYS,)
         first, last = (start - more).astimezone(self.tz), (end + more).astimezone(self.tz)
@@ -88,12 +89,12 @@ class Opening:
 
     @cached_property
     def is_endless(self) -> bool:
-        """Whether its weekly hours have no gap."""
+        """Whether the weekly hours have no gap."""
         return is_endless(self.hours)
 
 
 def is_endless(hours: tuple[Span, ...]) -> bool:
-    """Return whether weekly hours have no gap; none at all mean always."""
+    """Return whether weekly hours have no gap. Without hours, a calendar is always open."""
     if not hours:
         return True
     open_until = 0
@@ -104,10 +105,10 @@ def is_endless(hours: tuple[Span, ...]) -> bool:
     return open_until == 7 * MINUTES_A_DAY
 
 
-# Of a calendar the same weeks are asked for again and again.
+# The same weeks of a calendar are requested again and again.
 @lru_cache(maxsize=64)
 def _periods(tz: tzinfo, hours: tuple[Span, ...], first: date, last: date) -> tuple[Period, ...]:
-    """Return the periods of weekly hours on some days, those that touch as one."""
+    """Return the periods of weekly hours on some days. Periods that touch are merged."""
     periods: list[Period] = []
     for opens, closes in _spans(tz, hours, first, last):
         if periods and opens <= periods[-1][1]:
@@ -125,10 +126,10 @@ def _spans(tz: tzinfo, hours: tuple[Span, ...], day: date, last: date) -> Iterat
     midnight = datetime.combine(day, time.min)
     offset = tz.utcoffset(midnight) or NO_OFFSET
     while day <= last:
-        # Most days have no change of clocks; asking the zone for each time takes longer.
+        # Most days have no change of clocks. Converting each time by its zone takes longer.
         next_midnight = midnight + DAY
         next_offset = tz.utcoffset(next_midnight) or NO_OFFSET
-        # With the other fold it differs where clocks jump over midnight, or show it twice.
+        # The offsets of both folds differ if a change of clocks skips or repeats midnight.
         plain = offset == next_offset == tz.utcoffset(next_midnight.replace(fold=1))
         begins = midnight.replace(tzinfo=UTC) - offset
         for span in by_weekday.get(day.weekday(), ()):

@@ -1,4 +1,4 @@
-"""Who may do what with calendars and what is on them."""
+"""Permissions on calendars, their services and their time off."""
 
 from typing import Any
 
@@ -10,13 +10,13 @@ from catalog.services import check_owner
 
 
 class KeepsCalendar(IsProviderOrAdmin):
-    """Those who keep a calendar, or the one that something is on: its provider and admins."""
+    """Admins, and the provider of the calendar or of the calendar that the object belongs to."""
 
     def has_object_permission(self, request: Request, view: Any, obj: Any) -> bool:
         """Return True.
 
         Raises:
-            Forbidden: the calendar is somebody else's.
+            Forbidden: the calendar is another user's.
         """
         check_owner(obj if isinstance(obj, Calendar) else obj.calendar, signed_in(request))
         return True

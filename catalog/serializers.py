@@ -1,4 +1,4 @@
-"""Shapes of what is offered."""
+"""Serializers of calendars, time off and services."""
 
 from itertools import pairwise
 from typing import Any, ClassVar
@@ -17,7 +17,7 @@ from catalog.extensions import Affected
 from catalog.models import LONGEST_MINUTES, Calendar, OpeningHours, Service, TimeOff
 from catalog.opening import Span, is_endless
 
-# What answers tell beside the resource itself, and a client may send back.
+# Fields that responses carry beside the resource itself; a client may send them back.
 BESIDES = frozenset({"affected_bookings"})
 AFFECTED = {"count": 1, "ids": ["0199d3a4-02aa-7d0c-9b1f-6f0e5b8f2a11"]}
 
@@ -34,7 +34,7 @@ class AffectedBookingsSerializer(serializers.Serializer[Any]):
 
     @classmethod
     def represent(cls, affected: Affected) -> dict[str, Any]:
-        """Return what the client sees of them."""
+        """Return what a client sees of the affected bookings."""
         return {"count": affected.count, "ids": [pk for pk, _ in affected.first]}
 
 
@@ -67,7 +67,7 @@ class OpeningHoursSerializer(InputSerializer):
 
     def validate(self, attrs: dict[str, int]) -> dict[str, int]:
         """Refuse spans that end before they begin."""
-        # A PATCH leaves out what it does not change, but spans are replaced as a whole.
+        # In a PATCH no field is required, but each span must be complete.
         missing = [str(name) for name in self.fields if name not in attrs]
         if missing:
             raise serializers.ValidationError(
@@ -131,13 +131,13 @@ class CalendarSerializer(RowSerializer):
 
     @classmethod
     def rows(cls, queryset: QuerySet[Any]) -> QuerySet[Any, dict[str, Any]]:
-        """Return the rows without what follows from other columns."""
+        """Return the rows without `always_open`, which follows from other columns."""
         columns = [name for name in cls.Meta.fields if name != "always_open"]
         return queryset.annotate(**cls.annotations).values(*columns)
 
     @classmethod
     def represent(cls, row: dict[str, Any]) -> dict[str, Any]:
-        """Say whether it is always open, and write times of day as text."""
+        """Add `always_open`, and format times of day."""
         hours = row["opening_hours"]
         row["always_open"] = is_endless(tuple(Span(**span) for span in hours))
         row["opening_hours"] = [
@@ -152,7 +152,7 @@ class CalendarSerializer(RowSerializer):
 
     @classmethod
     def represent_instance(cls, instance: Calendar) -> dict[str, Any]:  # type: ignore[override]
-        """Return what the client sees of an instance."""
+        """Return what a client sees of an instance."""
         return cls.represent(cls.rows(Calendar.objects.filter(pk=instance.pk)).get())
 
     def validate_opening_hours(self, spans: list[dict[str, int]]) -> list[dict[str, int]]:
@@ -256,7 +256,7 @@ class ServiceSerializer(RowSerializer):
         required=False,
         allow_null=True,
         min_value=1,
-        # As the duration, which is what is shown and may come back where none was given.
+        # The limit of the duration: the duration is shown if no step is set, and may be sent back.
         max_value=LONGEST_MINUTES,
         help_text="The interval between the start times offered; by default the duration.",
     )
@@ -268,8 +268,8 @@ class ServiceSerializer(RowSerializer):
         help_text="Null until the first review.",
     )
 
-    # Looked up for each row that is shown. Of a join, PostgreSQL could read all calendars first,
-    # and does where its statistics are from before there were any.
+    # A subquery for each row that is shown. With a join, PostgreSQL reads all calendars first if
+    # its statistics are older than the calendars.
     annotations = {
         "provider_id": Subquery(
             Calendar.objects.filter(pk=OuterRef("calendar_id")).values("provider_id")
@@ -306,7 +306,7 @@ class ServiceSerializer(RowSerializer):
 
     @classmethod
     def represent(cls, row: dict[str, Any]) -> dict[str, Any]:
-        """Write the price and the average as they are read, and fill in the default step."""
+        """Format the price, convert the average, and fill in the default step."""
         row["price"] = in_currency(row["price"], row["currency"])
         row["step_minutes"] = row["step_minutes"] or row["duration_minutes"]
         if row["rating_average"] is not None:

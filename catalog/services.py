@@ -1,4 +1,4 @@
-"""The rules of what is offered."""
+"""The rules of calendars, time off and services."""
 
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -18,7 +18,7 @@ from catalog.extensions import AFFECTED, Affected
 from catalog.models import Calendar, OpeningHours, Service, TimeOff
 from catalog.opening import Period
 
-# Ten years; what is longer is a typing error.
+# Ten years; anything longer is a typing error.
 LONGEST_TIME_OFF = timedelta(days=3653)
 
 
@@ -31,11 +31,13 @@ class ServiceInUse(Conflict):
 def create_calendar(
     *, actor: User, at: datetime, opening_hours: list[dict[str, int]] | None = None, **fields: Any
 ) -> Calendar:
-    """Store a calendar; a provider's own, or, by an admin, anybody's or nobody's.
+    """Create a calendar.
+
+    Providers create their own. Admins create one for any provider or for none.
 
     Raises:
-        Invalid: there is no such provider.
-        Forbidden: a provider makes one for somebody else.
+        Invalid: the provider does not exist.
+        Forbidden: a provider creates a calendar for another user.
     """
     if not actor.is_admin:
         fields.setdefault("provider_id", actor.pk)
@@ -49,15 +51,15 @@ def create_calendar(
 def update_calendar(
     *, calendar_id: UUID, actor: User, changes: dict[str, Any], at: datetime
 ) -> tuple[Calendar, Affected]:
-    """Change a calendar; `opening_hours`, where given, replace those it has.
+    """Change a calendar. `opening_hours` replaces all existing opening hours.
 
-    Bookings stay as they are. Where the hours or the zone are given, those come back that lie
-    outside now.
+    Bookings stay as they are. If the hours or the zone are given, the bookings that are now outside
+    the opening hours are returned.
 
     Raises:
-        Calendar.DoesNotExist: there is no such calendar.
-        Invalid: there is no such provider.
-        Forbidden: it is not the actor's own, or would be somebody else's.
+        Calendar.DoesNotExist: the calendar does not exist.
+        Invalid: the provider does not exist.
+        Forbidden: the calendar is, or would be, another user's.
     """
     changes = dict(changes)
     hours = changes.pop("opening_hours", None)
@@ -79,7 +81,7 @@ def update_calendar(
 
 @ON_NEW_PROVIDER.add("calendar")
 def ensure_calendar(*, provider: User, at: datetime) -> None:
-    """Give a provider who has no calendar one, named as they are and in their time zone."""
+    """Create a calendar with the provider's name and time zone, unless they already have one."""
     if not Calendar.objects.filter(provider=provider).exists():
         Calendar.objects.create(
             provider=provider, name=provider.name, timezone=provider.timezone, created_at=at
@@ -87,18 +89,18 @@ def ensure_calendar(*, provider: User, at: datetime) -> None:
 
 
 def set_opening_hours(*, calendar: Calendar, spans: list[dict[str, int]]) -> None:
-    """Replace the opening hours of a calendar, all at once: one by one they could overlap."""
+    """Replace all opening hours of a calendar at once. Changed one by one, they could overlap."""
     calendar.hours.all().delete()
     OpeningHours.objects.bulk_create(OpeningHours(calendar=calendar, **span) for span in spans)
 
 
 def delete_calendar(*, calendar_id: UUID, actor: User) -> None:
-    """Delete a calendar that no service is sold on.
+    """Delete a calendar that has no services.
 
     Raises:
-        Calendar.DoesNotExist: there is no such calendar.
-        Forbidden: it is not the actor's own.
-        ServiceInUse: it has services.
+        Calendar.DoesNotExist: the calendar does not exist.
+        Forbidden: the calendar is another user's.
+        ServiceInUse: the calendar has services.
     """
     with transaction.atomic():
         calendar = lock_calendar(calendar_id=calendar_id)
@@ -118,12 +120,12 @@ def create_time_off(
     at: datetime,
     reason: str = "",
 ) -> tuple[TimeOff, Affected]:
-    """Close a calendar for a period, and return the bookings in it, which stay as they are.
+    """Close a calendar for a period. Bookings in that period stay as they are and are returned.
 
     Raises:
-        Calendar.DoesNotExist: there is no such calendar.
+        Calendar.DoesNotExist: the calendar does not exist.
         Invalid: the period is empty, or longer than `LONGEST_TIME_OFF`.
-        Forbidden: it is not the actor's own.
+        Forbidden: the calendar is another user's.
     """
     with transaction.atomic():
         calendar = lock_calendar(calendar_id=calendar_id)
@@ -141,10 +143,10 @@ def create_time_off(
 
 
 def check_time_off(start_time: datetime, end_time: datetime) -> None:
-    """Let pass the periods for which a calendar can be closed.
+    """Check that a calendar can be closed for a period.
 
     Raises:
-        Invalid: it is empty, or longer than `LONGEST_TIME_OFF`.
+        Invalid: the period is empty, or longer than `LONGEST_TIME_OFF`.
     """
     if end_time <= start_time:
         raise Invalid.of("end_time", "The end must be after the start.")
@@ -153,12 +155,12 @@ def check_time_off(start_time: datetime, end_time: datetime) -> None:
 
 
 def delete_time_off(*, calendar_id: UUID, time_off_id: UUID, actor: User) -> None:
-    """Open a calendar again for a period in which it was closed.
+    """Delete time off, so that the calendar is open again in that period.
 
     Raises:
-        Calendar.DoesNotExist: there is no such calendar.
-        TimeOff.DoesNotExist: it has no such time off.
-        Forbidden: it is not the actor's own.
+        Calendar.DoesNotExist: the calendar does not exist.
+        TimeOff.DoesNotExist: the calendar does not have this time off.
+        Forbidden: the calendar is another user's.
     """
     with transaction.atomic():
         calendar = lock_calendar(calendar_id=calendar_id)
@@ -169,10 +171,10 @@ def delete_time_off(*, calendar_id: UUID, time_off_id: UUID, actor: User) -> Non
 def affected_bookings(
     *, calendar: Calendar, at: datetime, period: Period | None = None
 ) -> Affected:
-    """Return the upcoming bookings that lie outside of a calendar's hours or meet its time off.
+    """Return the upcoming bookings that are outside a calendar's opening hours or in its time off.
 
     Args:
-        period: a time off; then those alone that meet it.
+        period: a time off. If it is given, only bookings that overlap it are returned.
     """
     found = [find(calendar=calendar, period=period, at=at) for find in AFFECTED.values()]
     return found[0] if found else Affected()
@@ -181,11 +183,11 @@ def affected_bookings(
 def create_service(
     *, actor: User, at: datetime, calendar_id: UUID | None = None, **fields: Any
 ) -> Service:
-    """Store a service; without a calendar it gets one of its own.
+    """Create a service. Without `calendar_id`, it gets a calendar of its own.
 
     Raises:
-        Invalid: there is no such calendar, or the price has more decimals than its currency.
-        Forbidden: the calendar is not the actor's own.
+        Invalid: the calendar does not exist, or the price has more decimals than its currency.
+        Forbidden: the calendar is another user's.
     """
     service = Service(created_at=at, **fields)
     check_price(service.price, service.currency)
@@ -201,10 +203,10 @@ def create_service(
 
 
 def check_price(price: Decimal, currency: str, *, field: str = "price") -> None:
-    """Let pass the prices that can be paid in a currency.
+    """Check that a price can be paid in a currency.
 
     Args:
-        field: what to name in the refusal.
+        field: the field that the error names.
 
     Raises:
         Invalid: the price has more decimals than the currency.
@@ -216,13 +218,13 @@ def check_price(price: Decimal, currency: str, *, field: str = "price") -> None:
 
 
 def update_service(*, service_id: UUID, actor: User, changes: dict[str, Any]) -> Service:
-    """Change a service. What was booked before keeps its price, its buffers and its seat.
+    """Change a service. Existing bookings keep their prices, buffers and seats.
 
     Raises:
-        Service.DoesNotExist: there is no such service.
-        Invalid: there is no such calendar, or the price has more decimals than its currency.
-        Forbidden: the service is, or would be, on somebody else's calendar.
-        ServiceInUse: it would move to another calendar and has bookings or slots.
+        Service.DoesNotExist: the service does not exist.
+        Invalid: the calendar does not exist, or the price has more decimals than its currency.
+        Forbidden: the service is, or would be, on another user's calendar.
+        ServiceInUse: the service would move to another calendar, but has bookings or slots.
     """
     changes = dict(changes)
     with transaction.atomic():
@@ -257,12 +259,12 @@ def delete_service(*, service_id: UUID, actor: User) -> None:
     """Delete a service that was never booked and has no slots.
 
     Raises:
-        Service.DoesNotExist: there is no such service.
-        Forbidden: it is on somebody else's calendar.
-        ServiceInUse: it has bookings or slots.
+        Service.DoesNotExist: the service does not exist.
+        Forbidden: the service is on another user's calendar.
+        ServiceInUse: the service has bookings or slots.
     """
     with transaction.atomic():
-        # The full lock: a booking that is being made holds on to the service, and is waited for.
+        # The full lock waits for transactions that are creating a booking of this service.
         service = (
             Service.objects.select_for_update(of=("self",))
             .select_related("calendar")
@@ -278,29 +280,30 @@ def delete_service(*, service_id: UUID, actor: User) -> None:
 
 
 def lock_calendar(*, calendar_id: UUID) -> Calendar:
-    """Return a calendar that is about to change, once the bookings in flight are committed.
+    """Lock and return a calendar that is about to change.
 
-    Bookings that come later wait, see `catalog.turns`. The lock is the full one, which a change of
-    the version needs, see `bookings.terms`.
+    The lock waits until earlier bookings are committed, and later bookings wait for the lock (see
+    `catalog.turns`). It is the full lock, which a change of the version requires (see
+    `bookings.availability.terms`).
 
     Raises:
-        Calendar.DoesNotExist: there is no such calendar.
+        Calendar.DoesNotExist: the calendar does not exist.
     """
     return Calendar.objects.select_for_update().filter(turns.alone(calendar_id)).get(pk=calendar_id)
 
 
 def check_owner(calendar: Calendar, actor: User) -> None:
-    """Let pass admins, and providers on their own calendars.
+    """Check that a user is an admin or the calendar's provider.
 
     Raises:
-        Forbidden: it is neither.
+        Forbidden: the user is neither.
     """
     if not actor.keeps(calendar.provider_id):
         raise Forbidden("You do not manage this calendar.")
 
 
 def _calendar_for(actor: User, calendar_id: UUID) -> Calendar:
-    # The lock keeps the calendar from being deleted before the service is on it.
+    # The lock prevents the calendar from being deleted before the service is on it.
     found = Calendar.objects.select_for_update(no_key=True).filter(turns.alone(calendar_id))
     calendar = found.filter(pk=calendar_id).first()
     if calendar is None:

@@ -1,11 +1,13 @@
-"""What PostgreSQL does when the catalog changes, whoever changes it and by whatever path.
+"""What PostgreSQL does when the catalog is changed, whether by the API, the admin site or raw SQL.
 
-A calendar's version rises with the terms on which its services are booked. Whoever changes several
-calendars at once locks them in the order of their ids.
+A change to the terms of a service raises the version of its calendar, as does a change to the
+calendar's opening hours, time off or time zone. If one statement changes the opening hours or time
+off of several calendars, these are locked in the order of their ids, to avoid deadlocks.
 """
 
 from bookit.database.constraints import Trigger
 
+# Raises the version of a calendar if its zone changes, and never lowers it.
 VERSION_RISES = Trigger(
     name="calendar_version_rises",
     body="""
@@ -25,7 +27,10 @@ END
 
 
 def _opening_changes(prefix: str) -> Trigger:
-    """Return the trigger of a table that says when calendars are open."""
+    """Return a trigger for the table of opening hours or that of time off.
+
+    It raises the versions of the calendars whose rows are added, changed or removed.
+    """
     return Trigger(
         name=f"{prefix}_change_version",
         body="""
@@ -64,8 +69,11 @@ END
 HOURS_CHANGE_VERSION = _opening_changes("opening_hours")
 TIME_OFF_CHANGES_VERSION = _opening_changes("time_off")
 
-# Ratings and texts are no terms. Neither is the calendar: a booking's foreign key over service and
-# calendar refuses bookings of a service that has moved.
+# Raises the version of a calendar if the terms of a service change.
+#
+# Ratings and texts are not terms. Neither is the service's calendar: if the service has moved to
+# another calendar in the meantime, a booking is refused by its foreign key, which covers both the
+# service and the calendar.
 TERMS_CHANGE_VERSION = Trigger(
     name="service_terms_changed",
     body="""
@@ -90,7 +98,7 @@ END
     },
 )
 
-# The words of services are the dictionary in which misspelt words are looked up.
+# Adds the words in a service's texts to the dictionary in which misspelt words are looked up.
 WORDS_ARE_KNOWN = Trigger(
     name="service_words_are_known",
     body="""

@@ -1,6 +1,6 @@
-"""Turns: many bookings can share a calendar, a change has it alone, and each gets its turn.
+"""Turns: many bookings can share a calendar, but a change needs the calendar alone.
 
-Row locks alone cannot arrange this. Bookings lock the version of their calendar FOR KEY SHARE.
+Row locks alone cannot do this. Bookings lock the version of their calendar FOR KEY SHARE.
 PostgreSQL grants that lock at once while other bookings hold it, even if a change is waiting for
 FOR UPDATE. As long as bookings overlap, the change would wait without end. Advisory locks have a
 queue: a change waits only for the bookings that came before it, and later bookings wait for the

@@ -1,4 +1,4 @@
-"""Addresses of what is offered."""
+"""URLs of calendars, time off and services."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Endpoints of what is offered."""
+"""Endpoints of calendars, time off and services."""
 
 from dataclasses import replace
 from typing import Any
@@ -38,10 +38,10 @@ ACTIVE_SERVICES = Prepared(
 
 
 class CatalogViewSet(RowViewSet):
-    """Read by anyone, changed by those whose time it is, and by admins."""
+    """Anyone can read. Only admins and the provider of the calendar can write."""
 
     def get_permissions(self) -> list[BasePermission]:
-        """Return who may do this."""
+        """Return the permissions of this request."""
         return [AllowAny() if self.request.method in SAFE_METHODS else KeepsCalendar()]
 
 
@@ -50,14 +50,14 @@ class CatalogViewSet(RowViewSet):
     retrieve=extend_schema(tags=["Catalog"], summary="Show a calendar"),
 )
 class CalendarViewSet(CatalogViewSet):
-    """Whose time is sold."""
+    """The endpoints of calendars."""
 
     serializer_class = CalendarSerializer
     filterset_class = CalendarFilter
     ordering_fields = {"name": "name", "created_at": "created_at"}
     default_ordering = ["name"]
     queryset = Calendar.objects.all()
-    # It is to be the calendar of that provider.
+    # A calendar of the provider that the body names.
     named_in_body = dict.fromkeys(
         ["create", "partial_update"], ("provider_id", lambda pk: Calendar(provider_id=pk))
     )
@@ -100,7 +100,7 @@ class CalendarViewSet(CatalogViewSet):
     list=extend_schema(tags=["Catalog"], summary="List a calendar's time off"),
 )
 class TimeOffViewSet(RowViewSet):
-    """When a calendar is closed: for its provider and admins, for why is nobody else's business."""
+    """The endpoints of time off. It is private to the calendar's provider and admins."""
 
     permission_classes = [KeepsCalendar]
     object_rows = Calendar.objects.all()
@@ -136,7 +136,7 @@ class TimeOffViewSet(RowViewSet):
 
 
 def _with_affected(response: Response, affected: Affected) -> Response:
-    """Let an answer name the bookings that a change leaves outside."""
+    """Add the affected bookings to a response."""
     response.data["affected_bookings"] = AffectedBookingsSerializer.represent(affected)
     return response
 
@@ -146,7 +146,7 @@ def _with_affected(response: Response, affected: Affected) -> Response:
     retrieve=extend_schema(tags=["Catalog"], summary="Show a service"),
 )
 class ServiceViewSet(CatalogViewSet):
-    """What is sold."""
+    """The endpoints of services."""
 
     costly_with = ("q", "available_from", "available_to")
     serializer_class = ServiceSerializer
@@ -169,11 +169,11 @@ class ServiceViewSet(CatalogViewSet):
 
     @property
     def default_ordering(self) -> list[str]:
-        """The best match first where words are searched for, else by title."""
+        """By relevance if words are searched for, otherwise by title."""
         return ["-relevance"] if self._words() else ["title"]
 
     def listed(self) -> QuerySet[Service] | Bound:
-        """Return the services that can be booked, or also the others if `active` asks for them."""
+        """Return the active services; all services if there is a filter by `active`."""
         return self.queryset.all() if self.request.query_params.get("active") else ACTIVE_SERVICES()
 
     def shaped(self, rows: Any) -> Any:
@@ -183,7 +183,7 @@ class ServiceViewSet(CatalogViewSet):
         return super().shaped(rows)
 
     def filter_queryset(self, queryset: Any) -> Any:
-        """Filter and order; relevance needs words to be relevant to."""
+        """Filter and order. Ordering by relevance requires words."""
         if not self._words() and "relevance" in self.request.query_params.get("ordering", ""):
             raise refuse("ordering", "Ordering by relevance requires q.")
         return super().filter_queryset(queryset)

@@ -10,7 +10,7 @@ from reviews.models import Review
 
 @admin.register(Review)
 class ReviewAdmin(ServedAdmin):
-    """What people say: to read, and to take down."""
+    """The pages of reviews, which can be read and deleted."""
 
     list_display = ["created_at", "rating", "comment", "service", "user"]
     list_filter = ["rating", "created_at"]
@@ -20,9 +20,9 @@ class ReviewAdmin(ServedAdmin):
     ordering = ["-created_at"]
 
     def has_change_permission(self, request: HttpRequest, obj: Review | None = None) -> bool:
-        """Refuse: it is somebody's own word."""
+        """Return False: only its author may change a review."""
         return False
 
     def delete_row(self, request: HttpRequest, row: Review) -> None:
-        """Delete a review and take its rating back."""
+        """Delete a review and subtract its rating."""
         services.delete_review(review_id=row.pk, actor=request.user)  # type: ignore[arg-type]

@@ -9,5 +9,5 @@ class ReviewsConfig(AppConfig):
     name = "reviews"
 
     def ready(self) -> None:
-        """Add the data of events that are about a review."""
+        """Register the data of events about reviews."""
         from reviews import payloads  # noqa: F401

@@ -7,7 +7,7 @@ from reviews.models import Review
 
 
 class ReviewFilter(FilterSet):
-    """By service and rating."""
+    """Filters reviews by service and rating."""
 
     service_id = filters.UUIDFilter(field_name="service")
     rating = filters.TypedChoiceFilter(

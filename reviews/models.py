@@ -1,4 +1,4 @@
-"""What people say of a service they have had."""
+"""Reviews of completed bookings."""
 
 from django.conf import settings
 from django.db import models
@@ -14,7 +14,7 @@ class Review(models.Model):
     """One rating of a completed booking, with an optional comment."""
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
-    # A review outlives its booking: what counted for the service goes on counting.
+    # A review outlives its booking, and its rating still counts for the service.
     booking = models.OneToOneField(
         Booking, on_delete=models.SET_NULL, null=True, related_name="review"
     )

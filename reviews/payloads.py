@@ -1,4 +1,4 @@
-"""What others are told of reviews, by webhooks and at `/events`."""
+"""The data of review events, for webhooks and `/events`."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -12,9 +12,9 @@ from reviews.serializers import ReviewSerializer
 
 @EVENT_DATA.add(BookingEvent.Type.REVIEWED)
 def reviews(events: Sequence[BookingEvent]) -> list[dict[str, Any]]:
-    """Return the review of each event, as the API shows it, with the rating it was made with.
+    """Return the review of each event as the API shows it, with the rating of that time.
 
-    Of one that has been deleted since there is its id, its booking's, and the rating.
+    If the review has been deleted since, only its id, its booking's id and the rating remain.
     """
     ids = {event.pk: UUID(event.data["review_id"]) for event in events}
     stored = Review.objects.filter(pk__in=ids.values()).order_by()

@@ -1,4 +1,4 @@
-"""Who may do what with reviews."""
+"""Permissions on reviews."""
 
 from typing import Any
 
@@ -12,39 +12,39 @@ from reviews.models import Review
 
 
 class ReviewsBooking(IsAuthenticated):
-    """Those who booked what is reviewed."""
+    """The user of the booking that is reviewed."""
 
     def has_object_permission(self, request: Request, view: Any, obj: Booking) -> bool:
         """Return True.
 
         Raises:
-            Forbidden: it is somebody else's booking.
+            Forbidden: the booking is another user's.
         """
         services.check_booked(obj, signed_in(request))
         return True
 
 
 class WroteReview(IsAuthenticated):
-    """Those who wrote a review."""
+    """The author of a review."""
 
     def has_object_permission(self, request: Request, view: Any, obj: Review) -> bool:
         """Return True.
 
         Raises:
-            Forbidden: it is somebody else's.
+            Forbidden: the review is another user's.
         """
         services.check_wrote(obj, signed_in(request))
         return True
 
 
 class DeletesReview(IsAuthenticated):
-    """Those who may delete a review: whoever wrote it, and admins."""
+    """The author of a review, and admins."""
 
     def has_object_permission(self, request: Request, view: Any, obj: Review) -> bool:
         """Return True.
 
         Raises:
-            Forbidden: it is somebody else's.
+            Forbidden: the review is another user's.
         """
         services.check_may_delete(obj, signed_in(request))
         return True

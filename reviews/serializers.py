@@ -1,4 +1,4 @@
-"""Shapes of reviews."""
+"""Serializers of reviews."""
 
 from django.db.models import F
 from rest_framework import serializers

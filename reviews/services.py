@@ -1,4 +1,4 @@
-"""The rules of reviews."""
+"""The rules for reviews."""
 
 from datetime import datetime
 from typing import Any
@@ -30,16 +30,16 @@ class ReviewExists(Conflict):
 def create_review(
     *, actor: User, booking_id: UUID, rating: int, at: datetime, comment: str = ""
 ) -> Review:
-    """Review a completed booking and count the rating for its service.
+    """Review a completed booking, and add the rating to the totals of the service.
 
     Raises:
-        Invalid: there is no such booking.
-        Forbidden: it is somebody else's booking.
-        BookingNotCompleted: it is not over, or nobody came.
-        ReviewExists: it has been reviewed.
+        Invalid: the booking does not exist.
+        Forbidden: the booking belongs to another user.
+        BookingNotCompleted: the booking is not completed.
+        ReviewExists: the booking already has a review.
     """
     with transaction.atomic():
-        # The lock keeps the booking from being marked as a no-show meanwhile.
+        # The lock prevents the booking from being marked as a no-show in the meantime.
         booking = Booking.objects.select_for_update(no_key=True).filter(pk=booking_id).first()
         if booking is None:
             raise Invalid(
@@ -72,16 +72,16 @@ def create_review(
             review_id=str(review.pk),
             rating=rating,
         )
-        _count(review.service_id, stars=rating, reviews=1)
+        _add_to_ratings(review.service_id, stars=rating, reviews=1)
     return review
 
 
 def update_review(*, review_id: UUID, actor: User, changes: dict[str, Any], at: datetime) -> Review:
-    """Change one's review.
+    """Change a review that `actor` wrote.
 
     Raises:
-        Review.DoesNotExist: there is no such review.
-        Forbidden: it is somebody else's.
+        Review.DoesNotExist: the review does not exist.
+        Forbidden: `actor` is not the author.
     """
     with transaction.atomic():
         review = _locked_review(review_id)
@@ -92,49 +92,49 @@ def update_review(*, review_id: UUID, actor: User, changes: dict[str, Any], at: 
                 setattr(review, field, value)
             review.updated_at = at
             review.save(update_fields=[*changes, "updated_at"])
-            _count(review.service_id, stars=review.rating - before)
+            _add_to_ratings(review.service_id, stars=review.rating - before)
     return review
 
 
 def delete_review(*, review_id: UUID, actor: User) -> None:
-    """Delete a review, one's own or, as an admin, any, and take its rating back.
+    """Delete a review, and subtract its rating from the totals of the service.
 
     Raises:
-        Review.DoesNotExist: there is no such review.
-        Forbidden: it is somebody else's.
+        Review.DoesNotExist: the review does not exist.
+        Forbidden: `actor` is neither the author nor an admin.
     """
     with transaction.atomic():
         review = _locked_review(review_id)
         check_may_delete(review, actor)
         review.delete()
-        _count(review.service_id, stars=-review.rating, reviews=-1)
+        _add_to_ratings(review.service_id, stars=-review.rating, reviews=-1)
 
 
 def check_booked(booking: Booking, actor: User) -> None:
-    """Let pass the user of a booking.
+    """Check that a booking belongs to `actor`.
 
     Raises:
-        Forbidden: it is somebody else's.
+        Forbidden: the booking belongs to another user.
     """
     if booking.user_id != actor.pk:
         raise Forbidden("This booking belongs to another user.")
 
 
 def check_wrote(review: Review, actor: User) -> None:
-    """Let pass whoever wrote a review.
+    """Check that `actor` is the author of a review.
 
     Raises:
-        Forbidden: it is somebody else's.
+        Forbidden: the review belongs to another user.
     """
     if review.user_id != actor.pk:
         raise Forbidden("This review belongs to another user.")
 
 
 def check_may_delete(review: Review, actor: User) -> None:
-    """Let pass whoever wrote a review, and admins.
+    """Check that `actor` may delete a review, as its author or an admin.
 
     Raises:
-        Forbidden: it is somebody else's.
+        Forbidden: `actor` is neither the author nor an admin.
     """
     if not actor.is_admin:
         check_wrote(review, actor)
@@ -148,8 +148,11 @@ def _locked_review(review_id: UUID) -> Review:
     )
 
 
-def _count(service_id: UUID, *, stars: int, reviews: int = 0) -> None:
-    """Add to the ratings of a service; last, for the lock on its row lasts until the commit."""
+def _add_to_ratings(service_id: UUID, *, stars: int, reviews: int = 0) -> None:
+    """Add to the totals of a service's ratings.
+
+    Call this last in a transaction, because it locks the row of the service until the commit.
+    """
     if stars or reviews:
         Service.objects.filter(pk=service_id).update(
             rating_sum=F("rating_sum") + stars, rating_count=F("rating_count") + reviews

@@ -27,7 +27,7 @@ from reviews.serializers import ReviewChangeSerializer, ReviewCreateSerializer, 
     retrieve=extend_schema(tags=["Reviews"], summary="Show a review"),
 )
 class ReviewViewSet(RowViewSet):
-    """What people say of what they have had."""
+    """The endpoints of reviews."""
 
     serializer_class = ReviewSerializer
     filterset_class: type[ReviewFilter] | None = ReviewFilter
@@ -39,7 +39,7 @@ class ReviewViewSet(RowViewSet):
         "partial_update": ReviewChangeSerializer,
     }
     queryset = Review.objects.all()
-    # Anyone reads.
+    # Anyone can read reviews.
     permission_classes = [AllowAny]
     action_permissions = {
         "create": ReviewsBooking,
@@ -92,7 +92,7 @@ class ServiceReviewViewSet(ReviewViewSet):
         """Return the reviews of the service that the path names.
 
         Raises:
-            Service.DoesNotExist: there is none.
+            Service.DoesNotExist: the service does not exist.
         """
         service = Service.objects.only("pk").get(pk=self.kwargs["service_id"])
         return Review.objects.filter(service=service)

@@ -19,8 +19,8 @@ class Migration(migrations.Migration):
     ]
 
     operations = [
-        # For exclusion constraints over ids and ranges, and for search that forgives typing errors.
-        # Both are trusted extensions: the owner of a database may create them.
+        # The first is for exclusion constraints over ids and ranges, the second for a search that
+        # tolerates typos. Both are trusted extensions, which the owner of a database may create.
         django.contrib.postgres.operations.BtreeGistExtension(),
         django.contrib.postgres.operations.TrigramExtension(),
         migrations.CreateModel(

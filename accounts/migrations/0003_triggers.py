@@ -29,7 +29,7 @@ class Migration(migrations.Migration):
                 },
             ),
         ),
-        # The daily pruning finds expired tokens by it; simplejwt has no index for that.
+        # The daily pruning uses it to find expired tokens. simplejwt has no index on that column.
         migrations.RunSQL(
             "CREATE INDEX outstanding_token_by_expiry ON token_blacklist_outstandingtoken (expires_at)",
             "DROP INDEX outstanding_token_by_expiry",

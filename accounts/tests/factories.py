@@ -14,7 +14,7 @@ class UserFactory(DjangoModelFactory):
     class Meta:
         model = User
 
-    # None that is by chance like a password of some test, which would then be refused.
+    # Not random: a test's password is refused if it resembles the name.
     name = factory.Sequence(lambda number: f"Ana Silva {number}")
     email = factory.Sequence(lambda number: f"person{number}@example.com")
 
@@ -25,7 +25,7 @@ class UserFactory(DjangoModelFactory):
 
 
 class ProviderFactory(UserFactory):
-    """A user who publishes time."""
+    """A user who provides calendars."""
 
     role = User.Role.PROVIDER
 

@@ -1,4 +1,4 @@
-"""Registering, signing in and out."""
+"""Registering, signing in and signing out."""
 
 import time
 from collections import Counter
@@ -46,7 +46,7 @@ def me(api, access_token):
 # --- register ---------------------------------------------------------------------------------
 
 
-def test_registering_answers_with_a_session(api):
+def test_registering_returns_a_session(api):
     answer = api.post("/auth/register", {**NEW, "timezone": "Europe/Paris"})
     assert answer.status_code == 201
     assert answer["Location"] == "http://testserver/me"
@@ -61,7 +61,7 @@ def test_registering_answers_with_a_session(api):
     assert api.post("/auth/refresh", {"refresh_token": session["refresh_token"]}).status_code == 200
 
 
-def test_everybody_begins_as_a_user_whatever_they_ask_for(api):
+def test_a_new_account_has_the_role_user_whatever_role_is_requested(api):
     answer = api.post("/auth/register", {**NEW, "role": "admin", "is_active": False})
     assert answer.json()["role"] == "user"
     assert User.objects.get().role == "user"
@@ -70,14 +70,14 @@ def test_everybody_begins_as_a_user_whatever_they_ask_for(api):
         problem(api.post("/auth/register", again), 400, "validation_error", name)
 
 
-def test_an_address_is_kept_in_lower_case(api):
+def test_an_address_is_stored_in_lower_case(api):
     answer = api.post("/auth/register", {**NEW, "email": "  Ada.Lovelace@Example.COM "})
     assert answer.json()["email"] == "ada.lovelace@example.com"
     assert User.objects.get().email == "ada.lovelace@example.com"
 
 
 @pytest.mark.parametrize("email", ["ada@example.com", "ADA@example.com", "ada@EXAMPLE.com"])
-def test_an_address_is_taken_in_whatever_case_it_is_written(api, email):
+def test_an_address_is_taken_regardless_of_its_case(api, email):
     UserFactory(email="ada@example.com")
     problem(api.post("/auth/register", {**NEW, "email": email}), 409, "email_taken")
     assert User.objects.count() == 1
@@ -95,8 +95,8 @@ def test_an_address_with_letters_of_other_alphabets_can_register(api):
         problem(api.post("/auth/register", {**NEW, "email": email}), 409, "email_taken")
 
 
-def test_a_capital_that_is_younger_than_python_is_a_400(api):
-    """PostgreSQL 18 has a lower case for it, Python 3.11 has not."""
+def test_a_capital_letter_that_is_newer_than_python_is_accepted_or_a_400(api):
+    """PostgreSQL 18 knows its lower case, and Python 3.11 does not."""
     for capital in "\u1c89\ua7cb":
         answer = api.post("/auth/register", {**NEW, "email": f"x@{capital}.example"})
         if answer.status_code != 201:
@@ -107,7 +107,7 @@ def test_a_capital_that_is_younger_than_python_is_a_400(api):
         problem(answer, 400, "validation_error", "email")
 
 
-def test_of_ten_who_register_one_address_at_once_one_gets_it(transactional_db, api):
+def test_one_of_ten_concurrent_registrations_of_an_address_succeeds(transactional_db, api):
     def register(number):
         email = NEW["email"] if number % 2 else NEW["email"].upper()
         return lambda: Client().post(
@@ -123,17 +123,17 @@ def test_of_ten_who_register_one_address_at_once_one_gets_it(transactional_db, a
     assert User.objects.count() == Session.objects.count() == 1
 
 
-def test_the_race_for_an_address_is_there_without_the_constraint(transactional_db, monkeypatch):
-    """The control: all ten look before any of them stores."""
-    looked = []
-    monkeypatch.setattr(services, "_save_unique", lambda user: looked.append(user.email))
+def test_without_the_constraint_concurrent_registrations_race(transactional_db, monkeypatch):
+    """The control: all ten find the address free before any of them stores it."""
+    found_free = []
+    monkeypatch.setattr(services, "_save_unique", lambda user: found_free.append(user.email))
     monkeypatch.setattr(services, "_sign_in", lambda *args, **kwargs: None)
     register = services.register
     calls = [
         lambda: register(**NEW, client=services.Client(), at=now()),
     ] * 10
     assert [outcome.error for outcome in at_once(calls)] == [None] * 10
-    assert looked == [NEW["email"]] * 10
+    assert found_free == [NEW["email"]] * 10
 
 
 @pytest.mark.parametrize(
@@ -156,7 +156,7 @@ def test_a_weak_password_is_a_400(api, password):
     assert not User.objects.exists()
 
 
-def test_a_password_may_have_128_characters_and_no_more(api):
+def test_a_password_may_have_at_most_128_characters(api):
     longest = ("correct horse " * 10)[:128]
     assert api.post("/auth/register", {**NEW, "password": longest}).status_code == 201
     assert log_in(api, User.objects.get(), longest).status_code == 200
@@ -167,7 +167,7 @@ def test_a_password_may_have_128_characters_and_no_more(api):
         problem(answer, 400, "validation_error", "password")
 
 
-def test_a_password_is_taken_as_it_is(api):
+def test_a_password_is_not_trimmed_or_changed(api):
     password = "  blanks and ünïcödé 💈 are kept  "
     assert api.post("/auth/register", {**NEW, "password": password}).status_code == 201
     assert log_in(api, User.objects.get(), password).status_code == 200
@@ -203,22 +203,22 @@ def test_a_password_is_taken_as_it_is(api):
         ("timezone", None),
     ],
 )
-def test_what_makes_no_account_is_refused_by_field(api, field, value):
+def test_an_invalid_value_is_refused_and_its_field_is_named(api, field, value):
     problem(api.post("/auth/register", {**NEW, field: value}), 400, "validation_error", field)
     assert not User.objects.exists()
 
 
-def test_a_token_that_comes_along_is_not_looked_at(api):
+def test_a_token_in_the_request_is_ignored(api):
     api.credentials(HTTP_AUTHORIZATION="Bearer expired-long-ago")
     assert api.post("/auth/register", NEW).status_code == 201
     assert log_in(api, User.objects.get()).status_code == 200
 
 
-# --- how passwords are kept -------------------------------------------------------------------
+# --- how passwords are stored -----------------------------------------------------------------
 
 
 @pytest.mark.real_passwords
-def test_passwords_are_kept_as_argon2id_and_never_returned(api):
+def test_passwords_are_stored_as_argon2id_and_never_returned(api):
     made = api.post("/auth/register", NEW)
     assert made.status_code == 201
     stored = User.objects.get().password
@@ -241,7 +241,7 @@ def test_equal_passwords_have_different_hashes():
 
 
 @pytest.mark.parametrize("write", [str, str.upper, str.title, lambda email: f" {email} "])
-def test_logging_in_answers_with_a_session_whatever_case_the_address_is_in(api, write):
+def test_logging_in_returns_a_session_regardless_of_the_case_of_the_address(api, write):
     user = UserFactory(email="ada@example.com")
     answer = api.post("/auth/login", {"email": write(user.email), "password": PASSWORD})
     assert answer.status_code == 200
@@ -250,7 +250,7 @@ def test_logging_in_answers_with_a_session_whatever_case_the_address_is_in(api, 
     assert me(api, answer.json()["access_token"]).json()["id"] == str(user.pk)
 
 
-def test_every_login_is_a_session_of_its_own(api):
+def test_every_login_starts_a_session_of_its_own(api):
     user = UserFactory()
     at = now().replace(microsecond=0)
     with time_machine.travel(at, tick=False):
@@ -285,7 +285,7 @@ def test_every_login_is_a_session_of_its_own(api):
         ("x" * 500, None),
     ],
 )
-def test_an_odd_address_keeps_nobody_from_signing_in(api, settings, address, kept):
+def test_signing_in_works_from_a_malformed_client_address(api, settings, address, kept):
     settings.NUM_PROXIES = 1
     user = UserFactory()
     answer = api.post(
@@ -298,7 +298,7 @@ def test_an_odd_address_keeps_nobody_from_signing_in(api, settings, address, kep
     assert Session.objects.get().address == kept
 
 
-def test_an_endless_user_agent_is_cut(api):
+def test_a_long_user_agent_is_truncated(api):
     user = UserFactory()
     answer = api.post(
         "/auth/login",
@@ -310,7 +310,7 @@ def test_an_endless_user_agent_is_cut(api):
 
 
 def refusals(api):
-    """What somebody gets who does not sign in, for each reason."""
+    """Return the bodies of logins that are refused, by the reason."""
     user = UserFactory()
     return {
         "unknown": {"email": "nobody@example.com", "password": PASSWORD},
@@ -321,10 +321,10 @@ def refusals(api):
     }
 
 
-def test_every_refused_login_is_alike(api, django_assert_num_queries):
+def test_every_refused_login_gets_the_same_response(api, django_assert_num_queries):
     seen = set()
     for reason, body in refusals(api).items():
-        # The account, and whether somebody has signed in to it from here.
+        # One reads the account. The other asks whether anybody has signed in to it from here.
         with django_assert_num_queries(2):
             answer = api.post("/auth/login", body, headers={"x-request-id": "same"})
         problem(answer, 401, "invalid_credentials")
@@ -357,7 +357,7 @@ def test_every_refused_login_does_the_same_work(api, monkeypatch):
 
 @pytest.mark.real_passwords
 def test_every_refused_login_takes_the_same_time(api):
-    """Measured as work of the processor, which is the same however busy the machine is."""
+    """CPU time is measured, because it does not depend on the load of the machine."""
 
     def seconds(body):
         began = time.process_time()
@@ -366,10 +366,10 @@ def test_every_refused_login_takes_the_same_time(api):
 
     bodies = refusals(api)
     rounds = [{reason: seconds(body) for reason, body in bodies.items()} for _ in range(7)]
-    # The quickest is what the work takes; the others were disturbed.
+    # The quickest run shows the work alone. The others were disturbed.
     quickest = {reason: min(one[reason] for one in rounds) for reason in bodies}
     assert max(quickest.values()) < 1.5 * min(quickest.values()), quickest
-    # The control: it is the hash that takes the time.
+    # The control: hashing takes most of the time.
     began = time.process_time()
     make_password(PASSWORD)
     assert time.process_time() - began > 0.5 * min(quickest.values())
@@ -384,7 +384,7 @@ def test_a_login_needs_both_fields(api):
 
 
 def meanwhile(monkeypatch, change):
-    """Let `change` happen while a password is being checked, which takes its time."""
+    """Call `change` while a password is being checked, which is slow."""
     check = services.check_password
 
     def slow_check(*args, **kwargs):
@@ -395,7 +395,7 @@ def meanwhile(monkeypatch, change):
     monkeypatch.setattr(services, "check_password", slow_check)
 
 
-def test_a_login_that_was_overtaken_by_a_password_change_is_refused(api, monkeypatch):
+def test_a_login_is_refused_if_the_password_changes_meanwhile(api, monkeypatch):
     user = UserFactory()
 
     def change():
@@ -408,7 +408,7 @@ def test_a_login_that_was_overtaken_by_a_password_change_is_refused(api, monkeyp
     assert not Session.objects.filter(revoked_at=None).exists()
 
 
-def test_a_login_that_was_overtaken_by_a_deactivation_is_refused(api, monkeypatch):
+def test_a_login_is_refused_if_the_account_is_deactivated_meanwhile(api, monkeypatch):
     user = UserFactory()
     meanwhile(monkeypatch, lambda: User.objects.update(is_active=False))
     problem(log_in(api, user), 401, "invalid_credentials")
@@ -418,7 +418,7 @@ def test_a_login_that_was_overtaken_by_a_deactivation_is_refused(api, monkeypatc
 # --- log out ----------------------------------------------------------------------------------
 
 
-def test_logging_out_kills_the_refresh_token_and_its_descendants(api):
+def test_logging_out_revokes_all_refresh_tokens_of_the_session(api):
     user = UserFactory()
     first = log_in(api, user).json()["refresh_token"]
     second = api.post("/auth/refresh", {"refresh_token": first}).json()["refresh_token"]
@@ -430,7 +430,7 @@ def test_logging_out_kills_the_refresh_token_and_its_descendants(api):
     assert api.post("/auth/refresh", {"refresh_token": other}).status_code == 200
 
 
-def test_logging_out_with_an_old_token_kills_its_descendants_too(api):
+def test_logging_out_with_a_used_token_revokes_the_tokens_that_followed_it(api):
     first = log_in(api, UserFactory()).json()["refresh_token"]
     second = api.post("/auth/refresh", {"refresh_token": first}).json()["refresh_token"]
     assert api.post("/auth/logout", {"refresh_token": first}).status_code == 204
@@ -443,7 +443,7 @@ def test_logging_out_twice_is_a_401(api):
     problem(api.post("/auth/logout", {"refresh_token": token}), 401, "token_invalid")
 
 
-def test_a_deactivated_user_is_logged_out_already(api):
+def test_logging_out_a_deactivated_user_is_a_401(api):
     user = UserFactory()
     token = log_in(api, user).json()["refresh_token"]
     User.objects.update(is_active=False)
@@ -451,7 +451,7 @@ def test_a_deactivated_user_is_logged_out_already(api):
 
 
 @pytest.mark.parametrize("path", ["/auth/refresh", "/auth/logout"])
-def test_a_token_has_to_be_there_and_to_be_text(api, path):
+def test_the_refresh_token_is_required_and_must_be_text(api, path):
     for body in ({}, {"refresh_token": ""}, {"refresh_token": None}, {"refresh_token": ["x"]}):
         problem(api.post(path, body), 400, "validation_error", "refresh_token")
     problem(api.post(path, {"refresh_token": "x" * 5000}), 400, "validation_error", "refresh_token")

@@ -1,4 +1,4 @@
-"""One spelling per mail address."""
+"""Each mail address has one spelling."""
 
 import unicodedata
 
@@ -10,7 +10,7 @@ from django.test import Client
 from hypothesis import given
 from hypothesis import strategies as st
 
-from accounts.emails import canonical, sought
+from accounts.emails import canonical, lookup_form
 from accounts.models import User
 from accounts.tests.factories import PASSWORD, AdminFactory, UserFactory
 from bookings.tests.factories import TUESDAY
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.django_db
 
 NEW = {"name": "Sue", "email": "sue@example.com", "password": PASSWORD}
 
-# What looks like sue@example.com, or reaches the same mailbox.
+# Addresses that look like sue@example.com, or belong to the same mailbox.
 LOOKALIKES = [
     "\u017fue@example.com",
     "sue@example\u3002com",
@@ -43,7 +43,7 @@ LOOKALIKES = [
 
 
 @pytest.mark.parametrize("email", LOOKALIKES)
-def test_a_lookalike_makes_no_account(api, email):
+def test_a_lookalike_cannot_register(api, email):
     UserFactory(email="sue@example.com")
     problem(api.post("/auth/register", {**NEW, "email": email}), 400, "validation_error", "email")
     client = api.as_(UserFactory())
@@ -52,12 +52,12 @@ def test_a_lookalike_makes_no_account(api, email):
 
 
 @pytest.mark.parametrize("email", [*LOOKALIKES, "\u212aelvin@example.com", "sue", "@", ""])
-def test_a_lookalike_signs_nobody_in(api, email):
+def test_a_lookalike_cannot_sign_in(api, email):
     admin = AdminFactory(email="sue@example.com")
     UserFactory(email="kelvin@example.com")
     body = {"email": email or " x", "password": PASSWORD}
     problem(api.post("/auth/login", body), 401, "invalid_credentials")
-    # Django's form applies NFKC to what is typed, which is then the plain address itself.
+    # Django's form applies NFKC to the input, which can turn it into the plain address itself.
     if unicodedata.is_normalized("NFKC", email):
         form = {"username": email, "password": PASSWORD}
         assert Client().post("/admin/login/", form).status_code == 200
@@ -73,7 +73,7 @@ def test_a_lookalike_signs_nobody_in(api, email):
         ("sue@example.com", " SUE@Example.COM "),
     ],
 )
-def test_two_spellings_of_a_domain_are_one_account(api, one, other):
+def test_two_spellings_of_a_domain_lead_to_one_account(api, one, other):
     made = api.post("/auth/register", {**NEW, "email": one})
     assert made.status_code == 201
     assert made.json()["email"].isascii()
@@ -84,8 +84,8 @@ def test_two_spellings_of_a_domain_are_one_account(api, one, other):
         assert signed_in.json()["id"] == made.json()["id"]
 
 
-def test_a_sharp_s_is_not_two_s(api):
-    """IDNA 2003 would send the mail of one to the other."""
+def test_a_domain_with_a_sharp_s_differs_from_one_with_two_s(api):
+    """IDNA 2003 would deliver the mail of one to the other."""
     for email in ("sue@stra\u00dfe.example", "sue@strasse.example"):
         assert api.post("/auth/register", {**NEW, "email": email}).status_code == 201
 
@@ -103,7 +103,7 @@ def test_forms_of_the_admin_site_refuse_lookalikes(email):
     assert User.objects.count() == 2
 
 
-def test_forms_of_the_admin_site_store_the_one_spelling():
+def test_forms_of_the_admin_site_store_the_canonical_spelling():
     browser, user = Client(), UserFactory()
     browser.force_login(AdminFactory())
     form = {"email": "SUE@B\u00fccher.example", "name": "Sue", "role": "user", "timezone": "UTC"}
@@ -125,7 +125,7 @@ def test_createsuperuser_refuses_lookalikes(monkeypatch):
 @pytest.mark.parametrize(
     "email", [*LOOKALIKES[:12], "sue@b\u00fccher.example", "sue\n@example.com"]
 )
-def test_the_database_refuses_what_is_not_ascii(email):
+def test_the_database_refuses_addresses_that_are_not_ascii(email):
     user = UserFactory()
     for write in (
         lambda: User.objects.filter(pk=user.pk).update(email=email),
@@ -136,7 +136,7 @@ def test_the_database_refuses_what_is_not_ascii(email):
             write()
 
 
-def test_an_attendee_has_an_address_of_one_spelling(api):
+def test_the_address_of_an_attendee_is_stored_in_its_canonical_spelling(api):
     client, service = api.as_(UserFactory()), ServiceFactory(requires_confirmation=False)
     body = {"service_id": str(service.pk), "start_time": TUESDAY.isoformat()}
     for email in LOOKALIKES[:5]:
@@ -155,17 +155,18 @@ def test_an_attendee_has_an_address_of_one_spelling(api):
         st.sampled_from(["example", "com", "\u4e2d\u56fd"]),
     )
 )
-def test_a_spelling_is_final(text):
-    """Whatever is accepted is plain ASCII, and is its own spelling."""
+def test_the_canonical_spelling_of_a_spelling_is_itself(text):
+    """Every accepted address becomes plain ASCII, and `canonical` does not change it again."""
     try:
         spelled = canonical(text)
     except ValidationError:
-        # An address that no account can have, in whatever case its plain letters are written.
+        # No account can have this address, in upper or lower case.
         with pytest.raises(ValidationError):
-            canonical(sought(text))
-        assert sought(sought(text)) == sought(text)
+            canonical(lookup_form(text))
+        assert lookup_form(lookup_form(text)) == lookup_form(text)
         return
     assert spelled.isascii()
     assert spelled.isprintable()
     assert spelled == spelled.lower()
-    assert canonical(spelled) == spelled == sought(spelled) == sought(text.upper().lower())
+    assert canonical(spelled) == spelled == lookup_form(spelled)
+    assert lookup_form(text.upper().lower()) == spelled

@@ -1,4 +1,4 @@
-"""Sessions end when the password hash changes, by whatever path, and at any moment."""
+"""Sessions end when the password hash changes, no matter how and when it is changed."""
 
 import getpass
 
@@ -37,7 +37,7 @@ def site(user):
     return browser
 
 
-# --- paths ------------------------------------------------------------------------------------
+# --- ways to change a hash --------------------------------------------------------------------
 
 
 def through_the_api(user, api, monkeypatch):
@@ -57,7 +57,7 @@ def by_an_admin_who_disables_the_password(user, api, monkeypatch):
     assert site(AdminFactory()).post(page, form).status_code == 302
 
 
-def on_ones_own_page_of_the_admin_site(user, api, monkeypatch):
+def by_the_user_in_the_admin_site(user, api, monkeypatch):
     form = {"old_password": PASSWORD, "new_password1": BETTER, "new_password2": BETTER}
     assert site(user).post("/admin/password_change/", form).status_code == 302
 
@@ -72,7 +72,7 @@ def by_saving_the_user(user, api, monkeypatch):
     user.save()
 
 
-def by_an_update_of_many(user, api, monkeypatch):
+def by_a_bulk_update(user, api, monkeypatch):
     User.objects.update(password=make_password(BETTER))
 
 
@@ -80,8 +80,8 @@ def in_sql(user, api, monkeypatch):
     run("UPDATE accounts_user SET password = 'x' WHERE email = %s", [user.email])
 
 
-def by_an_upgrade_of_the_hash_when_signing_in_to_the_admin_site(user, api, monkeypatch):
-    """The password stays; the hash does not, and a hash is what a thief would have."""
+def by_a_hash_upgrade_at_sign_in_to_the_admin_site(user, api, monkeypatch):
+    """The password stays the same, but its hash changes. A thief may have the old hash."""
     monkeypatch.setattr(PBKDF2PasswordHasher, "iterations", 1)
     hashers = [f"django.contrib.auth.hashers.{name}PasswordHasher" for name in ("PBKDF2", "MD5")]
     with override_settings(PASSWORD_HASHERS=hashers):
@@ -90,20 +90,20 @@ def by_an_upgrade_of_the_hash_when_signing_in_to_the_admin_site(user, api, monke
     assert user.password.startswith("pbkdf2")
 
 
-PATHS = [
+WAYS = [
     through_the_api,
     by_an_admin_in_the_admin_site,
     by_an_admin_who_disables_the_password,
-    on_ones_own_page_of_the_admin_site,
+    by_the_user_in_the_admin_site,
     with_the_command,
     by_saving_the_user,
-    by_an_update_of_many,
+    by_a_bulk_update,
     in_sql,
-    by_an_upgrade_of_the_hash_when_signing_in_to_the_admin_site,
+    by_a_hash_upgrade_at_sign_in_to_the_admin_site,
 ]
 
 
-@pytest.mark.parametrize("change", PATHS)
+@pytest.mark.parametrize("change", WAYS)
 def test_a_change_of_the_hash_ends_every_session(api, monkeypatch, change):
     user = AdminFactory()
     first, second = (log_in(api, user).json() for _ in range(2))
@@ -113,9 +113,9 @@ def test_a_change_of_the_hash_ends_every_session(api, monkeypatch, change):
         problem(refresh(api, session), 401, "token_invalid")
 
 
-@pytest.mark.parametrize("change", PATHS)
+@pytest.mark.parametrize("change", WAYS)
 def test_without_the_trigger_sessions_survive(api, monkeypatch, change):
-    """The control: each of these paths changes the hash and does nothing else."""
+    """The control: each of these changes the hash and ends no session by itself."""
     run("ALTER TABLE accounts_user DISABLE TRIGGER user_sessions_end")
     user = AdminFactory()
     session = log_in(api, user).json()
@@ -123,7 +123,7 @@ def test_without_the_trigger_sessions_survive(api, monkeypatch, change):
     assert refresh(api, session).status_code == 200
 
 
-def test_other_changes_and_other_people_keep_their_sessions(api):
+def test_other_changes_and_changes_of_other_users_end_no_session(api):
     user, stranger = AdminFactory(), UserFactory()
     session, theirs = log_in(api, user).json(), log_in(api, stranger).json()
     through_the_api(stranger, api, None)
@@ -139,7 +139,7 @@ def test_other_changes_and_other_people_keep_their_sessions(api):
     assert refresh(api, session).status_code == 200
 
 
-def test_a_session_that_ended_earlier_keeps_its_time(api):
+def test_a_session_that_ended_earlier_keeps_the_time_of_its_end(api):
     user = UserFactory()
     session = log_in(api, user).json()
     api.post("/auth/logout", {"refresh_token": session["refresh_token"]})
@@ -148,10 +148,8 @@ def test_a_session_that_ended_earlier_keeps_its_time(api):
     assert Session.objects.get().revoked_at == ended
 
 
-@pytest.mark.parametrize(
-    "change", [through_the_api, by_saving_the_user, by_an_update_of_many, in_sql]
-)
-def test_sessions_of_the_admin_site_end_too(api, monkeypatch, change):
+@pytest.mark.parametrize("change", [through_the_api, by_saving_the_user, by_a_bulk_update, in_sql])
+def test_a_change_of_the_hash_ends_sessions_of_the_admin_site_too(api, monkeypatch, change):
     user = AdminFactory()
     browser = site(user)
     assert browser.get("/admin/").status_code == 200
@@ -159,7 +157,7 @@ def test_sessions_of_the_admin_site_end_too(api, monkeypatch, change):
     assert browser.get("/admin/")["Location"] == "/admin/login/?next=/admin/"
 
 
-def test_who_changes_it_in_the_admin_site_stays_signed_in_there(api):
+def test_a_user_who_changes_their_password_in_the_admin_site_stays_signed_in_there(api):
     user = AdminFactory()
     browser = site(user)
     form = {"old_password": PASSWORD, "new_password1": BETTER, "new_password2": BETTER}
@@ -167,7 +165,7 @@ def test_who_changes_it_in_the_admin_site_stays_signed_in_there(api):
     assert browser.get("/admin/").status_code == 200
 
 
-def test_a_deactivation_in_sql_ends_sessions_for_good(api):
+def test_sessions_ended_by_a_deactivation_in_sql_stay_ended_after_a_reactivation(api):
     user = UserFactory()
     session = log_in(api, user).json()
     run("UPDATE accounts_user SET is_active = false")
@@ -176,7 +174,7 @@ def test_a_deactivation_in_sql_ends_sessions_for_good(api):
     assert log_in(api, user).status_code == 200
 
 
-# --- at the same moment -----------------------------------------------------------------------
+# --- concurrent requests ----------------------------------------------------------------------
 
 
 def change(user):
@@ -184,7 +182,7 @@ def change(user):
 
 
 def clients_of(api, user):
-    """Return calls that sign in and that refresh, as other threads may make them."""
+    """Return calls that sign in and calls that refresh, for other threads."""
     sessions = [log_in(api, user).json()["refresh_token"] for _ in range(4)]
 
     def post(path, body):
@@ -196,30 +194,30 @@ def clients_of(api, user):
     ]
 
 
-def alive(user):
+def open_sessions(user):
     return Session.objects.filter(user=user, revoked_at=None).count()
 
 
-def test_whoever_signs_in_or_refreshes_at_that_moment_is_out(transactional_db, api):
+def test_no_session_survives_a_concurrent_change_of_the_password(transactional_db, api):
     answers = set()
-    # Until some came before a change and some after it, and 18 times at least.
+    # At least 18 rounds, until some requests came before a change and some after it.
     for number in range(200):
         if number >= 18 and answers == {200, 401}:
             break
         user = UserFactory()
         calls = clients_of(api, user)
-        # The change sets off at another place in the row each time, and takes as long as they do.
+        # The change starts at another position in each round, and takes as long as the requests.
         at = number % len(calls)
         calls.insert(at, lambda user=user: through_the_api(user, api.as_(user), None))
         outcomes = at_once(calls)
         assert [outcome.error for outcome in outcomes] == [None] * len(calls)
         answers |= {outcome.value.status_code for outcome in outcomes if outcome.value}
-        assert alive(user) == 0
-    assert answers == {200, 401}, "they never met"
+        assert open_sessions(user) == 0
+    assert answers == {200, 401}, "no request ran at the same time as a change"
 
 
-def test_whoever_waits_for_the_same_row_is_out(transactional_db, api):
-    """Both wait for a session that somebody else has locked, so that they go on together."""
+def test_no_session_survives_if_a_change_and_a_refresh_wait_for_the_same_row(transactional_db, api):
+    """Both wait for a session that another transaction has locked, so that they go on together."""
     for _ in range(5):
         user = UserFactory()
         refresh_call = clients_of(api, user)[0]
@@ -228,18 +226,18 @@ def test_whoever_waits_for_the_same_row_is_out(transactional_db, api):
             rival=lambda user=user: list(Session.objects.select_for_update().filter(user=user)),
         )
         assert [outcome.error for outcome in outcomes] == [None, None]
-        assert alive(user) == 0
+        assert open_sessions(user) == 0
 
 
-def test_a_login_between_two_steps_survives(api):
-    """The control: without the trigger, sessions that end before the hash changes are a race."""
+def test_without_the_trigger_a_login_survives_a_change_in_two_steps(api):
+    """The control: if the sessions end before the hash changes, a login in between survives."""
     run("ALTER TABLE accounts_user DISABLE TRIGGER user_sessions_end")
     user = UserFactory()
     log_in(api, user)
     Session.objects.filter(user=user).update(revoked_at=now())
     assert log_in(api, user).status_code == 200
     change(user)
-    assert alive(user) == 1
+    assert open_sessions(user) == 1
 
 
 def test_a_change_that_is_rolled_back_ends_nothing(transactional_db, api):
@@ -251,10 +249,11 @@ def test_a_change_that_is_rolled_back_ends_nothing(transactional_db, api):
     assert refresh(api, session).status_code == 200
 
 
-def test_the_change_finds_the_sessions_by_an_index():
+def test_the_trigger_finds_the_sessions_of_a_user_by_an_index():
     with connection.cursor() as cursor:
         cursor.execute(
             "SELECT count(*) FROM pg_indexes WHERE tablename = 'accounts_session'"
             " AND indexdef LIKE '%%(user_id)%%'"
         )
-        assert cursor.fetchone()[0] == 1
+        [(indexes,)] = cursor.fetchall()
+    assert indexes == 1

@@ -1,4 +1,4 @@
-"""One's own profile and password."""
+"""The user's own profile and password."""
 
 from collections import Counter
 
@@ -38,7 +38,7 @@ def change(client, current=PASSWORD, new=BETTER):
 # --- profile ----------------------------------------------------------------------------------
 
 
-def test_the_profile_is_the_user_who_asks(me, user):
+def test_the_profile_shows_the_signed_in_user(me, user):
     answer = me.get("/me")
     assert answer.status_code == 200
     assert list(answer.json()) == FIELDS
@@ -66,20 +66,20 @@ def test_name_address_and_zone_can_be_changed(me, user):
     assert user.email == "lovelace@example.com"
 
 
-def test_one_signs_in_with_the_new_address(api, me):
+def test_a_user_signs_in_with_the_new_address(api, me):
     assert me.patch("/me", {"email": "new@example.com"}).status_code == 200
     assert log_in(api, User(email="NEW@example.com")).status_code == 200
     problem(log_in(api, User(email="ada@example.com")), 401, "invalid_credentials")
 
 
 @pytest.mark.parametrize("field", ["name", "email", "timezone"])
-def test_a_change_of_one_thing_leaves_the_others(me, user, field):
+def test_a_change_of_one_field_leaves_the_others(me, user, field):
     value = {"name": "B", "email": "b@example.com", "timezone": "Asia/Tokyo"}[field]
     before = me.get("/me").json()
     assert me.patch("/me", {field: value}).json() == {**before, field: value}
 
 
-def test_an_address_that_somebody_else_has_is_a_409(me, user):
+def test_the_address_of_another_account_is_a_409(me, user):
     UserFactory(email="taken@example.com")
     for email in ("taken@example.com", "TAKEN@example.com"):
         problem(me.patch("/me", {"email": email}), 409, "email_taken")
@@ -88,11 +88,11 @@ def test_an_address_that_somebody_else_has_is_a_409(me, user):
     assert (user.email, user.name) == ("ada@example.com", "Ada")
 
 
-def test_ones_own_address_is_not_taken(me):
+def test_the_users_own_address_does_not_count_as_taken(me):
     assert me.patch("/me", {"email": "ADA@example.com"}).status_code == 200
 
 
-def test_of_ten_who_take_one_address_at_once_one_gets_it(transactional_db, api):
+def test_one_of_ten_concurrent_changes_to_the_same_address_succeeds(transactional_db, api):
     clients = [api.as_(UserFactory()) for _ in range(10)]
     outcomes = at_once(
         [
@@ -125,20 +125,20 @@ def test_of_ten_who_take_one_address_at_once_one_gets_it(transactional_db, api):
         ("is_superuser", True),
     ],
 )
-def test_what_makes_no_sense_is_refused_by_field(me, field, value):
+def test_an_invalid_value_is_refused_and_its_field_is_named(me, field, value):
     before = me.get("/me").json()
     problem(me.patch("/me", {field: value}), 400, "validation_error", field)
     assert me.get("/me").json() == before
 
 
-def test_nobody_makes_themselves_an_admin(me, user):
+def test_users_cannot_make_themselves_admins(me, user):
     answer = me.patch("/me", {"role": "admin", "is_active": False, "id": str(AdminFactory().pk)})
     assert answer.status_code == 200
     user.refresh_from_db()
     assert (user.role, user.is_active) == ("user", True)
 
 
-def test_the_profile_takes_no_queries_beyond_its_user(me, django_assert_num_queries):
+def test_the_profile_needs_only_the_query_for_the_user(me, django_assert_num_queries):
     me.get("/me")
     with django_assert_num_queries(1):
         me.get("/me")
@@ -159,13 +159,13 @@ def test_a_new_password_replaces_the_old_one(api, me, user):
 
 
 @pytest.mark.real_passwords
-def test_a_new_password_is_kept_as_argon2id(me, user):
+def test_a_new_password_is_stored_as_argon2id(me, user):
     assert change(me).status_code == 204
     user.refresh_from_db()
     assert user.password.startswith("argon2$argon2id$")
 
 
-def test_all_refresh_tokens_die_with_the_old_password(api, me, user):
+def test_a_new_password_revokes_all_refresh_tokens(api, me, user):
     first = log_in(api, user).json()
     second = api.post("/auth/refresh", {"refresh_token": first["refresh_token"]}).json()
     third = log_in(api, user).json()
@@ -202,11 +202,11 @@ def test_both_passwords_are_needed(me):
 
 
 def test_the_current_password_is_checked_first(me):
-    """Else the answer about the new one would come for free."""
+    """Otherwise, the response about the new password would cost no attempt."""
     problem(change(me, current="wrong", new="short"), 400, "validation_error", "current_password")
 
 
-def test_of_five_changes_at_once_one_is_made(transactional_db, api):
+def test_one_of_five_concurrent_password_changes_succeeds(transactional_db, api):
     user = UserFactory()
     header = api.as_(user)._credentials
 
@@ -224,13 +224,13 @@ def test_of_five_changes_at_once_one_is_made(transactional_db, api):
     assert log_in(api, user, f"good password number {winner}").status_code == 200
 
 
-def test_a_change_that_was_overtaken_by_another_is_refused(user, monkeypatch):
+def test_a_password_change_is_refused_if_another_one_happens_meanwhile(user, monkeypatch):
     check = services.check_password
 
     def slow_check(*args):
         result = check(*args)
         other = User.objects.get(pk=user.pk)
-        other.set_password("what the other one chose")
+        other.set_password("the password of the other change")
         other.save()
         return result
 
@@ -240,5 +240,5 @@ def test_a_change_that_was_overtaken_by_another_is_refused(user, monkeypatch):
             user=user, current_password=PASSWORD, new_password=BETTER, client=services.Client()
         )
     user.refresh_from_db()
-    assert user.check_password("what the other one chose")
+    assert user.check_password("the password of the other change")
     assert not Session.objects.exists()

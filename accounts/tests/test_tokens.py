@@ -1,4 +1,4 @@
-"""Tokens: which are good, for how long, and how often."""
+"""Tokens: which ones are valid, for how long, and how often."""
 
 import base64
 import json
@@ -31,7 +31,7 @@ pytestmark = pytest.mark.django_db
 
 @pytest.fixture
 def session(api):
-    """What a login answered with."""
+    """The response of a login."""
     return log_in(api, UserFactory())
 
 
@@ -54,12 +54,12 @@ def claims(token):
 
 
 def signed(content, key=None, algorithm="HS256"):
-    """Return a token with these claims, signed as ours are."""
+    """Return a token with these claims, by default signed with our key."""
     return jwt.encode(content, key or configured.SECRET_KEY, algorithm)
 
 
 def unsigned(content):
-    """Return a token that says of itself that it has no signature."""
+    """Return a token whose header says that it has no signature."""
     parts = ({"alg": "none", "typ": "JWT"}, content)
     encoded = [base64.urlsafe_b64encode(json.dumps(part).encode()).rstrip(b"=") for part in parts]
     return b".".join([*encoded, b""]).decode()
@@ -84,7 +84,7 @@ def test_a_refresh_token_is_exchanged_for_the_next_session(api, session):
     assert refresh(api, following["refresh_token"]).status_code == 200
 
 
-def test_using_a_refresh_token_again_kills_all_that_descends_from_the_login(api, session):
+def test_using_a_refresh_token_again_revokes_all_tokens_of_its_session(api, session):
     chain = [session["refresh_token"]]
     for _ in range(3):
         chain.append(refresh(api, chain[-1]).json()["refresh_token"])
@@ -93,7 +93,7 @@ def test_using_a_refresh_token_again_kills_all_that_descends_from_the_login(api,
         problem(refresh(api, token), 401, "token_invalid")
 
 
-def test_another_login_of_the_same_user_is_left_alone(api):
+def test_using_a_refresh_token_again_leaves_other_sessions_of_the_user_alone(api):
     user = UserFactory()
     one, other = log_in(api, user), log_in(api, user)
     refresh(api, one["refresh_token"])
@@ -112,8 +112,8 @@ def refresh_all_at_once(token, clients):
     return [outcome.value for outcome in outcomes]
 
 
-def test_of_ten_parallel_refreshes_of_one_token_one_succeeds(transactional_db, api):
-    """And as the other nine are reuses, the successor of the one is dead too."""
+def test_one_of_ten_concurrent_refreshes_of_a_token_succeeds(transactional_db, api):
+    """The other nine count as reuse, so the new token of the first one is revoked as well."""
     for _ in range(5):
         answers = refresh_all_at_once(log_in(api, UserFactory())["refresh_token"], 10)
         assert Counter(answer.status_code for answer in answers) == {200: 1, 401: 9}
@@ -124,8 +124,8 @@ def test_of_ten_parallel_refreshes_of_one_token_one_succeeds(transactional_db, a
         problem(refresh(api, winner.json()["refresh_token"]), 401, "token_invalid")
 
 
-def test_the_race_for_a_refresh_is_there_with_simplejwts_own_view(transactional_db, monkeypatch):
-    """The control: of ten clients of its serializer several succeed."""
+def test_with_simplejwts_own_serializer_concurrent_refreshes_race(transactional_db, monkeypatch):
+    """The control: several of ten concurrent refreshes succeed."""
     monkeypatch.setattr(api_settings, "ROTATE_REFRESH_TOKENS", True)
     monkeypatch.setattr(api_settings, "BLACKLIST_AFTER_ROTATION", True)
     for _ in range(20):
@@ -140,10 +140,10 @@ def test_the_race_for_a_refresh_is_there_with_simplejwts_own_view(transactional_
         successors = [outcome.value for outcome in outcomes if outcome.error is None]
         if len(set(successors)) > 1:
             return
-    pytest.fail("there is no race any more: this test shows nothing")
+    pytest.fail("The race no longer happens, so this control shows nothing.")
 
 
-def test_refreshing_says_when_the_session_was_last_used(api, session):
+def test_refreshing_updates_when_the_session_was_last_used(api, session):
     later = now().replace(microsecond=0) + timedelta(hours=1)
     with time_machine.travel(later, tick=False):
         assert refresh(api, session["refresh_token"]).status_code == 200
@@ -156,7 +156,7 @@ def test_refreshing_says_when_the_session_was_last_used(api, session):
 # --- lifetimes --------------------------------------------------------------------------------
 
 
-def test_an_access_token_is_good_for_a_quarter_of_an_hour(api):
+def test_an_access_token_is_valid_for_a_quarter_of_an_hour(api):
     at = now()
     with time_machine.travel(at, tick=False):
         session = log_in(api, UserFactory())
@@ -166,7 +166,7 @@ def test_an_access_token_is_good_for_a_quarter_of_an_hour(api):
         problem(me(api, session["access_token"]), 401, "token_invalid")
 
 
-def test_a_refresh_token_is_good_for_a_week(api):
+def test_a_refresh_token_is_valid_for_a_week(api):
     at = now()
     with time_machine.travel(at, tick=False):
         first, second = log_in(api, UserFactory()), log_in(api, UserFactory())
@@ -176,17 +176,17 @@ def test_a_refresh_token_is_good_for_a_week(api):
         problem(refresh(api, second["refresh_token"]), 401, "token_invalid")
 
 
-# --- which tokens are good --------------------------------------------------------------------
+# --- which tokens are valid -------------------------------------------------------------------
 
 
-def test_an_access_token_is_no_refresh_token_and_the_other_way_round(api, session):
+def test_access_and_refresh_tokens_cannot_replace_each_other(api, session):
     problem(refresh(api, session["access_token"]), 401, "token_invalid")
     answer = api.post("/auth/logout", {"refresh_token": session["access_token"]})
     problem(answer, 401, "token_invalid")
     problem(me(api, session["refresh_token"]), 401, "token_invalid")
 
 
-def test_tokens_hold_ids_and_nothing_personal(api, session):
+def test_tokens_contain_ids_but_no_personal_data(api, session):
     for name in ("access_token", "refresh_token"):
         assert claims(session[name]).keys() == {
             *("token_type", "exp", "iat", "jti", "user_id", "session")
@@ -195,28 +195,28 @@ def test_tokens_hold_ids_and_nothing_personal(api, session):
 
 ODD_ACCESS_CLAIMS = {
     "no user": {"user_id": None},
-    "a user that is no text": {"user_id": 5},
+    "a user that is not text": {"user_id": 5},
     "a user that is a list": {"user_id": []},
     "a user that is an object": {"user_id": {}},
-    "a user that is no id": {"user_id": "nonsense"},
+    "a user that is not an id": {"user_id": "nonsense"},
     "an empty user": {"user_id": ""},
     "a user with a null character": {"user_id": "\x00"},
-    "an endless user": {"user_id": "1" * 5000},
-    "a user who never was": {"user_id": str(uuid4())},
+    "a very long user": {"user_id": "1" * 5000},
+    "a user who does not exist": {"user_id": str(uuid4())},
     "no type": {"token_type": None},
     "a wrong type": {"token_type": "refresh"},
     "another wrong type": {"token_type": "sliding"},
     "no expiry": {"exp": None},
-    "an expiry that is past": {"exp": 1},
+    "an expiry in the past": {"exp": 1},
     "a negative expiry": {"exp": -1},
     "a huge expiry": {"exp": 10**18},
-    "a vast expiry": {"exp": 10**300},
+    "a still larger expiry": {"exp": 10**300},
     "an infinite expiry": {"exp": float("inf")},
-    "no number as expiry": {"exp": "tomorrow"},
-    "a list as expiry": {"exp": []},
+    "an expiry that is not a number": {"exp": "tomorrow"},
+    "an expiry that is a list": {"exp": []},
     "issued in the future": {"iat": 99999999999},
-    "issued at no number": {"iat": "x"},
-    "not valid before long": {"nbf": 99999999999},
+    "an issue time that is not a number": {"iat": "x"},
+    "not valid until the far future": {"nbf": 99999999999},
     "no id": {"jti": None},
 }
 
@@ -241,11 +241,11 @@ ODD_REFRESH_CLAIMS = {
     **{odd: value for odd, value in ODD_ACCESS_CLAIMS.items() if "user" not in odd},
     "a wrong type": {"token_type": "access"},
     "no session": {"session": None},
-    "a session that is no text": {"session": 5},
+    "a session that is not text": {"session": 5},
     "a session that is a list": {"session": ["x"]},
-    "a session that is no id": {"session": "nonsense"},
-    "a session that never was": {"session": str(uuid4())},
-    "an id that is no text": {"jti": 5},
+    "a session that is not an id": {"session": "nonsense"},
+    "a session that does not exist": {"session": str(uuid4())},
+    "an id that is not text": {"jti": 5},
     "an id that is an object": {"jti": {"a": 1}},
 }
 
@@ -257,7 +257,8 @@ def test_a_signed_refresh_token_with_odd_claims_is_a_401(api, session, odd):
         problem(api.post(path, {"refresh_token": signed(content)}), 401, "token_invalid")
 
 
-def test_the_control_of_odd_claims_is_that_unaltered_ones_are_good(api, session):
+def test_a_token_that_is_signed_with_unaltered_claims_is_accepted(api, session):
+    """The control: the claims are what makes the odd tokens invalid."""
     assert me(api, signed(claims(session["access_token"]))).status_code == 200
     assert refresh(api, signed(claims(session["refresh_token"]))).status_code == 200
 
@@ -301,19 +302,19 @@ def test_a_token_that_we_did_not_sign_is_a_401(api, session):
         "BEARER nonsense",
     ],
 )
-def test_what_is_no_token_is_a_401(api, header):
+def test_a_malformed_access_token_is_a_401(api, header):
     problem(api.get("/me", headers={"authorization": header}), 401, "token_invalid")
 
 
 @pytest.mark.parametrize(
     "header", ["", "nonsense", "Basic YTpi", "Bearer: x", "Bearerx y", "Token x", "\x00"]
 )
-def test_another_scheme_is_nobody(api, header):
+def test_a_request_with_another_scheme_is_not_authenticated(api, header):
     problem(api.get("/me", headers={"authorization": header}), 401, "not_authenticated")
 
 
 @pytest.mark.parametrize("scheme", ["Bearer", "bearer", "BEARER", "Bearer  "])
-def test_the_scheme_is_read_in_any_case(api, session, scheme):
+def test_the_scheme_may_be_in_any_case(api, session, scheme):
     header = f"{scheme} {session['access_token']} "
     assert api.get("/me", headers={"authorization": header}).status_code == 200
 
@@ -321,7 +322,7 @@ def test_the_scheme_is_read_in_any_case(api, session, scheme):
 @pytest.mark.parametrize(
     "token", ["x", "a.b.c", "é", "...", "\u0000.", " ", "eyJhbGciOiJub25lIn0.e30."]
 )
-def test_what_is_no_refresh_token_is_refused(api, token):
+def test_a_malformed_refresh_token_is_refused(api, token):
     answer = refresh(api, token)
     assert answer.status_code in (400, 401)
     problem(
@@ -331,10 +332,10 @@ def test_what_is_no_refresh_token_is_refused(api, token):
     )
 
 
-# --- what ends them ---------------------------------------------------------------------------
+# --- what ends tokens -------------------------------------------------------------------------
 
 
-def test_a_deactivated_users_tokens_stop_at_once(api):
+def test_the_tokens_of_a_deactivated_user_stop_working_at_once(api):
     user = UserFactory()
     session = log_in(api, user)
     admin = api.as_(AdminFactory())
@@ -342,13 +343,13 @@ def test_a_deactivated_users_tokens_stop_at_once(api):
     assert admin.patch(f"/users/{user.pk}", {"is_active": False}).status_code == 200
     problem(me(api, session["access_token"]), 401, "token_invalid")
     problem(refresh(api, session["refresh_token"]), 401, "token_invalid")
-    # Who comes back signs in anew: what was stolen before stays dead.
+    # After a reactivation, the user has to sign in again. Tokens stolen before stay revoked.
     assert admin.patch(f"/users/{user.pk}", {"is_active": True}).status_code == 200
     problem(refresh(api, session["refresh_token"]), 401, "token_invalid")
     assert log_in(api, user)
 
 
-def test_a_user_who_was_deactivated_past_the_service_cannot_refresh(api):
+def test_a_user_who_was_deactivated_without_the_service_cannot_refresh(api):
     user = UserFactory()
     session = log_in(api, user)
     User.objects.update(is_active=False)
@@ -356,7 +357,7 @@ def test_a_user_who_was_deactivated_past_the_service_cannot_refresh(api):
     problem(me(api, session["access_token"]), 401, "token_invalid")
 
 
-def test_a_deleted_users_tokens_stop_at_once(api):
+def test_the_tokens_of_a_deleted_user_stop_working_at_once(api):
     user = UserFactory()
     session = log_in(api, user)
     user.delete()
@@ -367,7 +368,7 @@ def test_a_deleted_users_tokens_stop_at_once(api):
     )
 
 
-def test_a_new_role_counts_at_once(api):
+def test_a_new_role_applies_at_once(api):
     user = UserFactory()
     session = log_in(api, user)
     header = {"authorization": f"Bearer {session['access_token']}"}
@@ -376,10 +377,10 @@ def test_a_new_role_counts_at_once(api):
     assert api.get("/users", headers=header).status_code == 200
 
 
-# --- what is kept -----------------------------------------------------------------------------
+# --- what is stored ---------------------------------------------------------------------------
 
 
-def test_no_table_holds_a_token(api, session):
+def test_no_table_contains_a_token(api, session):
     following = refresh(api, session["refresh_token"]).json()
     secrets = [
         token.rsplit(".", 1)[1]
@@ -391,11 +392,11 @@ def test_no_table_holds_a_token(api, session):
     with connection.cursor() as cursor:
         for table in tables:
             cursor.execute(f'SELECT row_to_json(t)::text FROM "{table}" AS t')
-            kept = "\n".join(row[0] for row in cursor.fetchall())
-            assert not [secret for secret in secrets if secret in kept], table
+            stored = "\n".join(text for (text,) in cursor)
+            assert not [secret for secret in secrets if secret in stored], table
 
 
-def test_pruning_takes_what_has_expired_and_leaves_the_rest(api):
+def test_pruning_deletes_expired_sessions_and_tokens_and_leaves_the_rest(api):
     user = UserFactory()
     with time_machine.travel(now() - timedelta(days=10), tick=False):
         expired = log_in(api, user)
@@ -408,12 +409,12 @@ def test_pruning_takes_what_has_expired_and_leaves_the_rest(api):
     assert services.prune_tokens(at=now()) == 1
     assert (Session.objects.count(), OutstandingToken.objects.count()) == (1, 2)
     assert BlacklistedToken.objects.count() == 1
-    # A token that was used and has not expired is still known to have been used.
+    # A used token that has not expired is still marked as used.
     assert refresh(api, following["refresh_token"]).status_code == 200
     problem(refresh(api, living["refresh_token"]), 401, "token_invalid")
 
 
-def test_a_session_that_is_used_lives_on_when_its_first_tokens_are_pruned(api):
+def test_a_session_in_use_survives_the_pruning_of_its_first_tokens(api):
     with time_machine.travel(now() - timedelta(days=10), tick=False):
         old = log_in(api, UserFactory())
     with time_machine.travel(now() - timedelta(days=4), tick=False):
@@ -422,23 +423,24 @@ def test_a_session_that_is_used_lives_on_when_its_first_tokens_are_pruned(api):
     assert refresh(api, young["refresh_token"]).status_code == 200
 
 
-def test_finding_expired_tokens_has_an_index(django_assert_num_queries):
+def test_the_pruning_finds_expired_rows_by_an_index(django_assert_num_queries):
     with connection.cursor() as cursor:
         cursor.execute(
             "SELECT count(*) FROM pg_indexes WHERE indexdef LIKE '%%(expires_at)%%'"
             " AND tablename IN ('token_blacklist_outstandingtoken', 'accounts_session')"
         )
-        assert cursor.fetchone()[0] == 2
+        [(indexes,)] = cursor.fetchall()
+    assert indexes == 2
 
 
-def test_a_request_asks_for_its_user_in_one_query(api, session, django_assert_num_queries):
+def test_a_request_reads_its_user_in_one_query(api, session, django_assert_num_queries):
     me(api, session["access_token"])
     with django_assert_num_queries(1):
         assert me(api, session["access_token"]).status_code == 200
 
 
-def test_simplejwt_alone_would_break_down_over_a_huge_expiry(session):
-    """The control of the odd claims: this is what `UNREADABLE` is for."""
+def test_simplejwt_raises_an_error_of_another_kind_for_a_huge_expiry(session):
+    """The control of the odd claims: this is why `UNREADABLE` contains more than `TokenError`."""
     content = altered(session["refresh_token"], {"exp": 10**18})
     with pytest.raises(Exception) as caught:
         RefreshToken(signed(content))
@@ -446,7 +448,7 @@ def test_simplejwt_alone_would_break_down_over_a_huge_expiry(session):
 
 
 def test_access_tokens_heed_every_setting_of_simplejwt():
-    """simplejwt has no hook that takes over its settings; a new one would be missing here."""
+    """simplejwt has no hook that passes its settings on, so a new setting could be missing here."""
     theirs, ours = vars(state.token_backend), vars(AccessToken().token_backend)
     assert {name: ours[name] for name in theirs} == theirs
     assert ours.keys() - theirs.keys() == {"_verified"}

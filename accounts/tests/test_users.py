@@ -1,4 +1,4 @@
-"""Everybody's accounts, for admins."""
+"""All accounts, for admins."""
 
 from collections import Counter
 from datetime import timedelta
@@ -63,14 +63,14 @@ def test_users_are_listed_oldest_first(admin, root):
         ("", ["Ada Lovelace", "Grace", "Root", "100% _Émile_ \\o/"]),
     ],
 )
-def test_q_finds_part_of_a_name_or_an_address(admin, words, found):
+def test_q_searches_for_part_of_a_name_or_an_address(admin, words, found):
     UserFactory(name="Ada Lovelace", email="countess@example.com")
     UserFactory(name="Grace", email="grace@canada.example")
     UserFactory(name="100% _Émile_ \\o/", email="percent@example.com")
     assert sorted(names(admin.get("/users", {"q": words}))) == sorted(found)
 
 
-def test_filters_by_role_and_activity_go_together(admin):
+def test_filters_by_role_and_activity_can_be_combined(admin):
     UserFactory(name="on")
     UserFactory(name="off", is_active=False)
     ProviderFactory(name="provider on")
@@ -96,7 +96,7 @@ def test_users_can_be_ordered(admin, ordering):
     assert len(values) == 3
 
 
-def test_a_cursor_walks_a_filtered_list(admin):
+def test_cursors_lead_through_a_filtered_list(admin):
     for number in range(5):
         UserFactory(name=f"Ada {number}")
         UserFactory(name=f"Eve {number}")
@@ -112,13 +112,13 @@ def test_a_cursor_walks_a_filtered_list(admin):
 @pytest.mark.parametrize(
     ("query", "queries"),
     [
-        ("/users", 2),  # who asks, and the page
-        ("/users?limit=3", 3),  # and how many there are, for the page does not show the end
+        ("/users", 2),  # the signed-in user, and the page
+        ("/users?limit=3", 3),  # also the count, because the page does not reach the end
         ("/users?cursor=&limit=3", 2),
         ("/users?q=person&role=user&active=true&ordering=email", 2),
     ],
 )
-def test_a_list_takes_as_many_queries_however_long_it_is(
+def test_the_number_of_queries_of_a_list_does_not_depend_on_its_length(
     admin, django_assert_num_queries, query, queries
 ):
     for size in (5, 15):
@@ -128,10 +128,10 @@ def test_a_list_takes_as_many_queries_however_long_it_is(
         User.objects.filter(role="user").delete()
 
 
-# --- one --------------------------------------------------------------------------------------
+# --- single users -----------------------------------------------------------------------------
 
 
-def test_a_user_can_be_looked_at(admin, django_assert_num_queries):
+def test_an_admin_can_see_a_user(admin, django_assert_num_queries):
     user = UserFactory(name="Ada", is_active=False)
     with django_assert_num_queries(2):
         answer = admin.get(f"/users/{user.pk}")
@@ -140,7 +140,7 @@ def test_a_user_can_be_looked_at(admin, django_assert_num_queries):
     assert (answer.json()["name"], answer.json()["is_active"]) == ("Ada", False)
 
 
-def test_name_role_and_activity_can_be_changed(admin):
+def test_an_admin_can_change_name_role_and_activity(admin):
     user = UserFactory()
     changes = {"name": "Ada", "role": "provider", "is_active": False}
     answer = admin.patch(f"/users/{user.pk}", changes)
@@ -171,7 +171,7 @@ def test_name_role_and_activity_can_be_changed(admin):
         ("is_staff", True),
     ],
 )
-def test_what_makes_no_sense_is_refused_by_field(admin, field, value):
+def test_an_invalid_value_is_refused_and_its_field_is_named(admin, field, value):
     user = UserFactory()
     before = admin.get(f"/users/{user.pk}").json()
     answer = admin.patch(f"/users/{user.pk}", {field: value})
@@ -179,7 +179,7 @@ def test_what_makes_no_sense_is_refused_by_field(admin, field, value):
     assert admin.get(f"/users/{user.pk}").json() == before
 
 
-def test_an_admin_changes_neither_address_nor_zone_of_others(admin):
+def test_an_admin_cannot_change_the_address_or_time_zone_of_others(admin):
     user = UserFactory(email="ada@example.com")
     answer = admin.patch(
         f"/users/{user.pk}", {"email": "eve@example.com", "timezone": "Asia/Tokyo"}
@@ -190,8 +190,8 @@ def test_an_admin_changes_neither_address_nor_zone_of_others(admin):
 
 def test_deactivation_ends_every_session(api, admin):
     user, stranger = UserFactory(), UserFactory()
-    for one in (user, user, stranger):
-        api.post("/auth/login", {"email": one.email, "password": PASSWORD})
+    for each in (user, user, stranger):
+        api.post("/auth/login", {"email": each.email, "password": PASSWORD})
     admin.patch(f"/users/{user.pk}", {"is_active": False})
     assert not Session.objects.filter(user=user, revoked_at=None).exists()
     assert Session.objects.filter(user=stranger, revoked_at=None).exists()
@@ -201,7 +201,7 @@ def test_deactivation_ends_every_session(api, admin):
 
 
 @pytest.mark.parametrize("changes", [{"role": "user"}, {"role": "provider"}, {"is_active": False}])
-def test_the_last_active_admin_stays_one(admin, root, changes):
+def test_the_last_active_admin_cannot_be_demoted_or_deactivated(admin, root, changes):
     AdminFactory(is_active=False)
     problem(admin.patch(f"/users/{root.pk}", {**changes, "name": "Eve"}), 409, "last_admin")
     root.refresh_from_db()
@@ -209,7 +209,7 @@ def test_the_last_active_admin_stays_one(admin, root, changes):
 
 
 @pytest.mark.parametrize("changes", [{"role": "user"}, {"is_active": False}])
-def test_one_of_two_admins_can_leave(api, admin, root, changes):
+def test_one_of_two_admins_can_be_demoted_or_deactivated(api, admin, root, changes):
     other = AdminFactory()
     assert admin.patch(f"/users/{root.pk}", changes).status_code == 200
     problem(api.as_(other).patch(f"/users/{other.pk}", changes), 409, "last_admin")
@@ -220,7 +220,7 @@ def test_the_last_admin_can_be_renamed(admin, root):
     assert admin.patch(f"/users/{root.pk}", same).status_code == 200
 
 
-def test_an_admin_who_is_not_active_can_be_demoted(admin):
+def test_an_inactive_admin_can_be_demoted(admin):
     other = AdminFactory(is_active=False)
     assert admin.patch(f"/users/{other.pk}", {"role": "user"}).status_code == 200
 
@@ -229,8 +229,8 @@ def demote(client, user):
     return lambda: client.patch(f"/users/{user.pk}", {"role": "user"})
 
 
-def test_two_admins_who_demote_each_other_leave_one(transactional_db, api):
-    """At the same moment: both wait for the rows that say who is an admin."""
+def test_if_two_admins_demote_each_other_at_once_one_stays_admin(transactional_db, api):
+    """Both requests wait for the rows of all admins."""
     for _ in range(3):
         User.objects.all().delete()
         one, other = AdminFactory(), AdminFactory()
@@ -245,7 +245,7 @@ def test_two_admins_who_demote_each_other_leave_one(transactional_db, api):
         assert User.objects.all().active_admins().count() == 1
 
 
-def test_of_five_admins_who_all_leave_at_once_one_stays(transactional_db, api):
+def test_if_five_admins_demote_themselves_at_once_one_stays_admin(transactional_db, api):
     admins = [AdminFactory() for _ in range(5)]
     leave = [demote(api.as_(user), user) for user in admins]
     outcomes = at_once(leave)
@@ -253,8 +253,8 @@ def test_of_five_admins_who_all_leave_at_once_one_stays(transactional_db, api):
     assert User.objects.all().active_admins().count() == 1
 
 
-def test_the_race_of_two_admins_is_there_without_the_lock(transactional_db):
-    """The control: who counts first and then changes leaves nobody."""
+def test_without_the_lock_two_admins_race(transactional_db):
+    """The control: if both count the admins first and then change one, no admin is left."""
     import threading
 
     both_have_counted = threading.Barrier(2, timeout=10)
@@ -283,7 +283,7 @@ def environment(monkeypatch):
     monkeypatch.setenv("DJANGO_SUPERUSER_PASSWORD", "correct horse battery")
 
 
-def test_the_environment_makes_the_first_admin(api, environment):
+def test_the_first_admin_is_created_from_the_environment(api, environment):
     said = StringIO()
     call_command("createsuperuser", interactive=False, stdout=said)
     assert "Superuser created" in said.getvalue()
@@ -297,7 +297,7 @@ def test_the_environment_makes_the_first_admin(api, environment):
     assert Client().login(username="Root@Example.com", password=PASSWORD)
 
 
-def test_making_the_first_admin_twice_is_one_line(environment):
+def test_creating_the_first_admin_twice_is_an_error_that_says_why(environment):
     call_command("createsuperuser", interactive=False, stdout=StringIO())
     with pytest.raises(CommandError, match="already taken"):
         call_command("createsuperuser", interactive=False)

@@ -21,7 +21,7 @@ from catalog.models import Service
 
 @FILTERS.add("services")
 class BookableServiceFilter(ServiceFilter):
-    """Also by whether there is a free time; what the catalog cannot know."""
+    """Also finds services by their free times, which the catalog does not know."""
 
     available_from = DayOrInstantFilter(
         help_text=(
@@ -40,7 +40,7 @@ class BookableServiceFilter(ServiceFilter):
     )
 
     def filter_queryset(self, queryset: QuerySet[Service]) -> Any:
-        """Return the services that pass; a `Listing` where it takes a look at each of them."""
+        """Return the services that pass, as a `Listing` if each of them has to be searched."""
         bounds = {
             name: self.form.cleaned_data.pop(name) for name in ("available_from", "available_to")
         }

@@ -1,7 +1,9 @@
 """Free times as JSON.
 
-Most free times lie on the grid of a day, and services with the same hours have the same grid. So a
-row of a grid is written once and cached, and what differs between services is inserted afterwards.
+Most free times lie on a grid of starts that are one step apart. Each opening period has its own
+grid. A grid is divided into rows, and the JSON of each row is written once and cached. Services
+share cached rows only if they have the same opening hours, step and duration. The number of seats
+left is not cached, but inserted afterwards.
 """
 
 from collections.abc import Iterable, Iterator
@@ -14,16 +16,18 @@ from bookings.availability.search import Search
 from bookings.availability.terms import Terms
 from bookit.json import dumps
 
-# The number of starts in a row.
+# The number of starts in a row of a grid.
 ROW = 25
-# Other times are written in batches: Python objects take ten times as much memory as their JSON.
+# The number of times in a batch. Times that do not come from cached rows are written in batches,
+# because Python objects take ten times as much memory as their JSON.
 BATCH = 1000
 
 
 def write_free_times(found: Search, terms: Terms, tz: tzinfo) -> Iterator[tuple[int, bytes]]:
-    """Yield the free times of one of the services as JSON, with commas between them.
+    """Yield the free times of one of the services as parts of a JSON list.
 
-    Each item is a part of the JSON, preceded by the number of times in it.
+    Each item is a pair: the number of free times in the part, and the part itself. Within a part,
+    the times are separated by commas; there are no brackets.
     """
     if found.has_slots(terms):
         yield from write(found.free_times(terms), tz)
@@ -39,7 +43,7 @@ def write_free_times(found: Search, terms: Terms, tz: tzinfo) -> Iterator[tuple[
 
 
 def write(rows: Iterable[Any], tz: tzinfo) -> Iterator[tuple[int, bytes]]:
-    """Yield any rows in the same way as `write_free_times`."""
+    """Yield rows of any kind as JSON, in the same form as `write_free_times`."""
     rows = iter(rows)
     while batch := [*islice(rows, BATCH)]:
         yield len(batch), dumps(batch, tz)[1:-1]
@@ -49,7 +53,7 @@ def write(rows: Iterable[Any], tz: tzinfo) -> Iterator[tuple[int, bytes]]:
 def _row(
     step: timedelta, duration: timedelta, opens: datetime, row: int, tz: tzinfo
 ) -> list[bytes]:
-    """Return the free times of a row of a grid; each ends where its number of seats follows."""
+    """Return the free times in a row of a grid as JSON; each stops short of the number of seats."""
     starts = [opens + number * step for number in range(row * ROW, (row + 1) * ROW)]
     return [
         b'{"start_time":%b,"end_time":%b,"seats_left":'

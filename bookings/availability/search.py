@@ -13,6 +13,8 @@ from itertools import islice, pairwise
 from typing import Any, NamedTuple, TypedDict
 from uuid import UUID
 
+from psycopg.rows import namedtuple_row
+
 from bookings.availability.terms import Terms, terms_of
 from bookings.holds import unexpired_sql
 from bookings.models import Booking
@@ -62,23 +64,39 @@ class Refusal(TypedDict):
     code: str
 
 
-# The number of a service, a seat, and two instants: no booking of the seat can start between the
-# instants, both excluded. Seat 0 stands for all seats.
-Taken = tuple[int, int, datetime, datetime]
+# The condition of a row of `bookings_occupancy` on the calendar of a service, which collides with
+# starts in the window.
+IN_WINDOW = """
+    calendar_id = service.calendar_id
+    AND upper(blocked) > %(from)s::timestamptz - service.before
+    AND lower(blocked) < %(until)s::timestamptz + service.after
+    AND id IS DISTINCT FROM %(but)s
+"""
 
-# For each open service, the starts that collide with what already takes its calendar's time. A
-# booking that starts at s blocks [s - before, s + duration + after). This overlaps the taken [t, u)
-# exactly if t - duration - after < s < u + before. Seats are told apart only if a service has more
-# than one.
+
+def colliding_starts(period: str) -> str:
+    """Return the SQL range of the starts that collide with a period, an SQL expression."""
+    return f"tstzrange(lower({period}) - service.after, upper({period}) + service.before, '()')"
+
+
+# Finds the starts of open services that collide with what already takes their calendars' time.
+#
+# A booking that starts at s blocks [s - before, s + duration + after). This overlaps the taken
+# [t, u) exactly if t - duration - after < s < u + before. Seats are told apart only if a service
+# has more than one. `range_agg` merges ranges that overlap, so a start that overlaps two bookings
+# of one seat loses one seat.
 #
 # The ids are wrapped in a subquery, as in `bookings.seats`, so that the planner does not see the
 # array. If it saw the array, it would know its length, and would make a new plan for each search.
-IN_WINDOW = f"""
-    calendar_id = service.calendar_id
-    AND upper(blocked) > %(from)s - service.before AND lower(blocked) < %(until)s + service.after
-    AND {unexpired_sql("expires_at")} AND id IS DISTINCT FROM %(but)s
-"""
-STARTS = "tstzrange(lower({0}) - service.after, upper({0}) + service.before, '()')"
+#
+# Parameters: service_ids uuid[] and, for each service, calendar_ids uuid[], several bool[] (whether
+#     it has several seats), before interval[] (the buffer before), after interval[] (the duration
+#     and the buffer after); from timestamptz, until timestamptz (the window); but uuid (a booking
+#     to ignore, or null); at timestamptz (now).
+# Columns: number bigint (of the service, from 1), seat int (0: all seats), after timestamptz, until
+#     timestamptz (no booking of the seat can start between them, both excluded).
+# Invariant: triggers keep a row in `bookings_occupancy` for each scheduled slot and for each active
+#     booking without a slot.
 TAKEN = f"""
 SELECT service.number, taken.seat, lower(taken.starts) AS after, upper(taken.starts) AS until
 FROM unnest(
@@ -86,20 +104,31 @@ FROM unnest(
     %(before)s::interval[], %(after)s::interval[]
 ) WITH ORDINALITY AS service (id, calendar_id, several, before, after, number)
 CROSS JOIN LATERAL (
-    SELECT 0 AS seat, {STARTS.format("period")} AS starts
+    SELECT 0 AS seat, {colliding_starts("period")} AS starts
     FROM (
         SELECT unnest(range_agg(blocked)) AS period
         FROM bookings_occupancy
-        WHERE NOT (service.several AND occupant = service.id) AND {IN_WINDOW}
+        WHERE NOT (service.several AND occupant = service.id)
+          AND {IN_WINDOW} AND {unexpired_sql("expires_at")}
     ) AS occupied
     UNION ALL
-    -- Who runs into two bookings of a seat runs into one seat.
-    SELECT seat, unnest(range_agg({STARTS.format("blocked")}))
+    SELECT seat, unnest(range_agg({colliding_starts("blocked")}))
     FROM bookings_occupancy
-    WHERE service.several AND occupant = service.id AND {IN_WINDOW}
+    WHERE service.several AND occupant = service.id
+      AND {IN_WINDOW} AND {unexpired_sql("expires_at")}
     GROUP BY seat
 ) AS taken
-"""  # noqa: S608 - one constant in another, no values
+"""  # noqa: S608 - fragments of ours, no values
+
+# Finds the scheduled slots of services that start in a window, with the number of seats left.
+#
+# It reads one service after the other, which OFFSET enforces. Otherwise the planner may read all
+# slots of the platform in the window.
+#
+# Parameters: service_ids uuid[]; from timestamptz, until timestamptz (the window); but uuid (a
+#     booking to ignore, or null); at timestamptz (now).
+# Columns: number bigint (of the service, from 1), start_time timestamptz, end_time timestamptz,
+#     slot_id uuid, seats_left bigint (zero or less if the slot is full); in order of start_time.
 SLOTS = f"""
 SELECT service.number, slot.start_time, slot.end_time, slot.id AS slot_id, slot.capacity - (
     SELECT count(*) FROM bookings_booking
@@ -110,7 +139,6 @@ SELECT service.number, slot.start_time, slot.end_time, slot.id AS slot_id, slot.
 ) AS seats_left
 FROM unnest(ARRAY(SELECT unnest(%(service_ids)s::uuid[])))
     WITH ORDINALITY AS service (id, number)
--- One service after the other, which OFFSET keeps: not all slots of the platform in the window.
 CROSS JOIN LATERAL (
     SELECT id, start_time, end_time, capacity FROM bookings_slot
     WHERE service_id = service.id AND status = 'scheduled'
@@ -138,7 +166,7 @@ class Search:
 
     Args:
         at: the current time.
-        but: the id of a booking that is to be moved. Its present time counts as free.
+        but: the id of a booking that is being moved. Its present time counts as free.
     """
 
     def __init__(
@@ -154,7 +182,7 @@ class Search:
         self.from_, self.until, self.at = from_, until, at
         window = {"from": from_, "until": until, "at": at, "but": but}
         is_open = [terms for terms in self.services if terms.mode == Service.Mode.OPEN]
-        self._taken: dict[UUID, list[Taken]] = _by_service(
+        self._taken = _by_service(
             TAKEN,
             is_open,
             calendar_ids=[terms.calendar_id for terms in is_open],
@@ -165,8 +193,13 @@ class Search:
         )
         self._slots: dict[UUID, list[FreeTime]] = {
             service_id: [
-                {"start_time": start, "end_time": end, "seats_left": left, "slot_id": slot_id}
-                for _, start, end, slot_id, left in slots
+                {
+                    "start_time": slot.start_time,
+                    "end_time": slot.end_time,
+                    "seats_left": slot.seats_left,
+                    "slot_id": slot.slot_id,
+                }
+                for slot in slots
             ]
             for service_id, slots in _by_service(SLOTS, self.services, **window).items()
         }
@@ -277,8 +310,8 @@ class Search:
 
         Both instants are excluded.
         """
-        for _, seat, after, until in self._taken.get(terms.service_id, ()):
-            yield 1 if seat else terms.capacity, after, until
+        for taken in self._taken.get(terms.service_id, ()):
+            yield 1 if taken.seat else terms.capacity, taken.after, taken.until
         for off_start, off_end in terms.opening.closed:
             yield terms.capacity, off_start - terms.duration, off_end
 
@@ -343,7 +376,7 @@ def nearest(
     all of them are considered, and each start is returned once.
 
     Args:
-        moved: a booking that is to be moved there. It keeps its length and its buffers.
+        moved: the booking that is being moved there. It keeps its length and its buffers.
     """
     found: dict[datetime, FreeTime] = {}
     for reach in REACHES:
@@ -460,9 +493,10 @@ def _runs(
 
 
 def _by_service(text: str, services: Sequence[Terms], **values: Any) -> dict[UUID, list[Any]]:
-    """Return rows by the id of their service; their first column is the number of the service."""
+    """Return rows by the id of their service; their column `number` counts the services from 1."""
     ids = [terms.service_id for terms in services]
     rows: list[list[Any]] = [[] for _ in ids]
-    for row in fetch(text, {**values, "service_ids": ids}):
-        rows[row[0] - 1].append(row)
+    found: list[Any] = fetch(text, {**values, "service_ids": ids}, namedtuple_row)
+    for row in found:
+        rows[row.number - 1].append(row)
     return dict(zip(ids, rows, strict=True))

@@ -42,7 +42,7 @@ from zoneinfo import ZoneInfo
 from django.db.backends.postgresql.psycopg_any import DateTimeTZRange
 from psycopg.rows import namedtuple_row
 
-from bookings.models import Booking, Slot
+from bookings.models import Booking, Slot, blocked_period
 from bookit.database.rows import fetch
 from bookit.errors import Conflict, Invalid, Unavailable
 from catalog.models import Service
@@ -99,8 +99,8 @@ class OutsideOpeningHours(Conflict):
 
 
 @dataclass(frozen=True)
-class Place:
-    """The facts about a published slot that a booking in it needs."""
+class SlotTerms:
+    """The facts about a published slot that are needed to book it."""
 
     id: UUID
     start_time: datetime
@@ -142,6 +142,15 @@ class Terms:
             buffer_after=booking.blocked.upper - booking.end_time,
         )
 
+    def blocked(self, start_time: datetime) -> DateTimeTZRange:
+        """Return the time that a booking with this start takes, buffers included."""
+        return blocked_period(
+            start_time,
+            start_time + self.duration,
+            before=self.buffer_before,
+            after=self.buffer_after,
+        )
+
     def check_start(self, start_time: datetime, at: datetime) -> None:
         """Refuse a start that the service does not allow at all.
 
@@ -177,16 +186,16 @@ class Terms:
         if not self.opening.contains(start_time, end_time):
             raise OutsideOpeningHours
 
-    def check_slot(self, place: Place) -> None:
-        """Refuse a slot that does not take place.
+    def check_slot(self, slot: SlotTerms) -> None:
+        """Refuse a slot that cannot be booked.
 
         Raises:
             ServiceInactive: the slot was cancelled.
             OutsideOpeningHours: the calendar has time off then.
         """
-        if place.status != Slot.Status.SCHEDULED:
+        if slot.status != Slot.Status.SCHEDULED:
             raise ServiceInactive("This slot has been cancelled.")
-        self.check_time_off(place.start_time, place.end_time)
+        self.check_time_off(slot.start_time, slot.end_time)
 
     def check_time_off(self, start_time: datetime, end_time: datetime) -> None:
         """Refuse a period that overlaps time off.
@@ -198,70 +207,98 @@ class Terms:
             raise OutsideOpeningHours("The calendar is closed for time off at this time.")
 
 
-COLUMNS = """
+# The columns of the terms of a service; `service` and `calendar` are its rows.
+SERVICE_COLUMNS = """
     service.id AS service_id, service.calendar_id, calendar.version, calendar.provider_id,
-    service.mode,
-    service.is_active, service.capacity, service.duration_minutes, service.step_minutes,
-    service.buffer_before_minutes, service.buffer_after_minutes, service.min_notice_minutes,
-    service.max_advance_days, service.requires_confirmation, service.price, service.currency,
-    calendar.timezone,
+    service.mode, service.is_active, service.capacity, service.duration_minutes,
+    service.step_minutes, service.buffer_before_minutes, service.buffer_after_minutes,
+    service.min_notice_minutes, service.max_advance_days, service.requires_confirmation,
+    service.price, service.currency, calendar.timezone,
     ARRAY(
         SELECT ARRAY[weekday, opens, closes] FROM catalog_openinghours
         WHERE calendar_id = calendar.id
     ) AS hours
 """
-TIME_OFF = """
+# The columns of a slot beside them; all are null if no slot was joined.
+SLOT_COLUMNS = """
+    slot.id AS slot_id, slot.start_time, slot.end_time, slot.blocked,
+    slot.capacity AS slot_capacity, slot.status AS slot_status
+"""
+
+
+def time_off_after(instant: str) -> str:
+    """Return the SQL column with the calendar's time off that ends after an SQL expression."""
+    return f"""
     ARRAY(
         SELECT ARRAY[start_time, end_time] FROM catalog_timeoff
-        WHERE calendar_id = calendar.id AND end_time > {}
+        WHERE calendar_id = calendar.id AND end_time > {instant}
     ) AS time_off
-"""
-SLOT = """
-    slot.id AS slot_id, slot.start_time, slot.end_time, slot.blocked,
-    slot.capacity AS slot_capacity, slot.status
-"""
-SERVICES = "FROM catalog_service AS service JOIN catalog_calendar AS calendar ON calendar.id ="
-OF_SERVICES = f"""
-SELECT {COLUMNS}, {TIME_OFF.format("%(from)s")} {SERVICES} service.calendar_id
+"""  # noqa: S608 - an expression of ours, no values
+
+
+# Reads the terms of services.
+#
+# The ids are wrapped in a subquery, so that the planner does not see the array (`bookings.seats`).
+#
+# Parameters: service_ids uuid[], from timestamptz (time off that ends by then is left out).
+# Columns: those of a service, time_off timestamptz[][]; one row for each service that exists.
+TERMS_OF_SERVICES = f"""
+SELECT {SERVICE_COLUMNS}, {time_off_after("%(from)s")}
+FROM catalog_service AS service
+JOIN catalog_calendar AS calendar ON calendar.id = service.calendar_id
 WHERE service.id = ANY(ARRAY(SELECT unnest(%(service_ids)s::uuid[])))
-"""
-AT_START = f"""
-SELECT {COLUMNS}, {TIME_OFF.format("%(start_time)s")}, {SLOT}
-{SERVICES} service.calendar_id
+"""  # noqa: S608 - columns of ours, no values
+
+# Reads the terms of services for one start, each with its scheduled slot that starts then.
+#
+# Parameters: service_ids uuid[], start_time timestamptz.
+# Columns: those of a service, time_off timestamptz[][], those of a slot; one row for each service
+#     that exists.
+# Invariant: `slots_apart` allows a service only one scheduled slot with the same start.
+TERMS_AT_START = f"""
+SELECT {SERVICE_COLUMNS}, {time_off_after("%(start_time)s")}, {SLOT_COLUMNS}
+FROM catalog_service AS service
+JOIN catalog_calendar AS calendar ON calendar.id = service.calendar_id
 LEFT JOIN bookings_slot AS slot ON slot.service_id = service.id
     AND slot.start_time = %(start_time)s AND slot.status = 'scheduled'
 WHERE service.id = ANY(ARRAY(SELECT unnest(%(service_ids)s::uuid[])))
-"""
-OF_SLOT = f"""
-SELECT {COLUMNS}, {TIME_OFF.format("slot.start_time")}, {SLOT}
-{SERVICES} service.calendar_id
-JOIN bookings_slot AS slot ON slot.service_id = service.id
+"""  # noqa: S608 - as above
+
+# Reads a slot, whatever its status, and the terms of its service.
+#
+# Parameters: slot_id uuid.
+# Columns: those of a service, time_off timestamptz[][], those of a slot; no row without the slot.
+TERMS_IN_SLOT = f"""
+SELECT {SERVICE_COLUMNS}, {time_off_after("slot.start_time")}, {SLOT_COLUMNS}
+FROM bookings_slot AS slot
+JOIN catalog_service AS service ON service.id = slot.service_id
+JOIN catalog_calendar AS calendar ON calendar.id = service.calendar_id
 WHERE slot.id = %(slot_id)s
-"""
+"""  # noqa: S608 - as above
 
 
 def terms_of(service_ids: Sequence[UUID], from_: datetime) -> dict[UUID, Terms]:
     """Return the terms of services by id, for starts at or after `from_`, in one query."""
     values = {"service_ids": list(service_ids), "from": from_}
-    rows: list[Any] = fetch(OF_SERVICES, values, namedtuple_row)
+    rows: list[Any] = fetch(TERMS_OF_SERVICES, values, namedtuple_row)
     return {row.service_id: _terms(row) for row in rows}
 
 
 def terms_at(
     service_ids: Sequence[UUID], start_time: datetime
-) -> dict[UUID, tuple[Terms, Place | None]]:
+) -> dict[UUID, tuple[Terms, SlotTerms | None]]:
     """Return the terms of services by id for one start, each with its slot, in one query."""
     values = {"service_ids": list(service_ids), "start_time": start_time}
-    rows: list[Any] = fetch(AT_START, values, namedtuple_row)
-    return {row.service_id: (_terms(row), _place(row)) for row in rows}
+    rows: list[Any] = fetch(TERMS_AT_START, values, namedtuple_row)
+    return {row.service_id: (_terms(row), _slot_terms(row)) for row in rows}
 
 
-def terms_in(slot_id: UUID) -> tuple[Terms, Place] | None:
+def terms_in(slot_id: UUID) -> tuple[Terms, SlotTerms] | None:
     """Return the terms of a slot's service, and the slot, in one query; None without a slot."""
-    for row in fetch(OF_SLOT, {"slot_id": slot_id}, namedtuple_row):
-        place = _place(row)
-        if place is not None:
-            return _terms(row), place
+    for row in fetch(TERMS_IN_SLOT, {"slot_id": slot_id}, namedtuple_row):
+        slot = _slot_terms(row)
+        if slot is not None:
+            return _terms(row), slot
     return None
 
 
@@ -291,9 +328,9 @@ def _terms(row: Any) -> Terms:
     )
 
 
-def _place(row: Any) -> Place | None:
+def _slot_terms(row: Any) -> SlotTerms | None:
     if row.slot_id is None:
         return None
-    return Place(
-        row.slot_id, row.start_time, row.end_time, row.blocked, row.slot_capacity, row.status
+    return SlotTerms(
+        row.slot_id, row.start_time, row.end_time, row.blocked, row.slot_capacity, row.slot_status
     )

@@ -31,9 +31,9 @@ from catalog.models import Service
 from catalog.opening import DAY
 from catalog.permissions import KeepsCalendar
 
-# This many times fit into an answer: those of one service do, whatever its grid.
+# The most times in a response. The times of one service always fit, whatever its grid.
 MOST_TIMES = 90_000
-# Why a time is refused takes longer to find out.
+# The limit for refused times is lower, because finding the reason takes longer.
 MOST_REFUSED = 10_000
 # A search of several services covers this many days at a time, summed over the services.
 SERVICE_DAYS = 500
@@ -50,12 +50,12 @@ class AvailabilityViewSet(RowViewSet):
     queryset = Service.objects.all()
 
     def get_permissions(self) -> list[BasePermission]:
-        """Return who may ask: anyone when a time is free, and why another is not, its provider."""
+        """Return the permissions: anyone may search, but only a keeper gets explanations."""
         explained = self.request.query_params.get("explain") in BooleanField.TRUE_VALUES
         return [KeepsCalendar() if self.action == "retrieve" and explained else AllowAny()]
 
     def known_parameters(self) -> frozenset[str]:
-        """Return what may be asked."""
+        """Return also the parameters of the search."""
         return super().known_parameters() | self.input_classes[self.action]().fields.keys()
 
     @extend_schema(
@@ -108,7 +108,7 @@ class AvailabilityViewSet(RowViewSet):
         return Response({"results": results})
 
     def _window(self, asked: dict[str, Any]) -> tuple[datetime, datetime, datetime]:
-        """Return where the search begins and ends, and the time that it is."""
+        """Return the begin and the end of the search, and the current time."""
         at = timezone.now()
         return *window(asked.get("from"), asked.get("to"), self._zone, at), at
 
@@ -117,7 +117,7 @@ class AvailabilityViewSet(RowViewSet):
         return getattr(self.request, "zone", UTC)
 
     def _shown(self, found: Search, terms: Terms, most: int) -> tuple[dict[str, Any], int]:
-        """Return the free times of a service, and how many more there may be in the answer."""
+        """Return the free times of a service, and how many more times the response can take."""
         times, left = self._collected(write_free_times(found, terms, self._zone), most)
         return {
             "service_id": terms.service_id,
@@ -128,10 +128,10 @@ class AvailabilityViewSet(RowViewSet):
     def _collected(
         self, times: Iterator[tuple[int, bytes]], most: int
     ) -> tuple[orjson.Fragment, int]:
-        """Return times in a list, and how many fewer than `most` they are.
+        """Return times as a JSON list, and the rest of `most`.
 
         Raises:
-            ValidationError: they are more than that.
+            ValidationError: there are more than `most` times.
         """
         written = []
         for count, some in times:

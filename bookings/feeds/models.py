@@ -4,7 +4,7 @@ from django.db import models
 
 
 class Feed(models.Model):
-    """How often the address of a calendar feed was renewed: the ones before are no longer valid."""
+    """How often the address of a feed was renewed. Earlier addresses are no longer valid."""
 
     id = models.UUIDField(primary_key=True, help_text="The id of the user or the calendar.")
     version = models.PositiveIntegerField(default=0)

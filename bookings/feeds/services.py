@@ -1,8 +1,9 @@
-"""Calendar feeds: addresses that calendar programs follow, which cannot sign in.
+"""Calendar feeds: addresses for calendar programs, which cannot sign in.
 
-An address holds a signed token that says whose feed it is and which of its addresses. The address
-with names also says who asked for it, and answers only while that person keeps the calendar.
-Nothing is stored of an address until it is renewed; then those before it are no longer valid.
+The address of a feed holds a signed token. The token names the owner of the feed and the kind of
+the address. For an address with names, it also names the user who asked for it, and the address
+works only while that user keeps the calendar. Nothing is stored about an address until it is
+renewed. After that, earlier addresses are no longer valid.
 """
 
 from datetime import datetime, timedelta
@@ -11,12 +12,14 @@ from uuid import UUID
 
 from django.core import signing
 from django.db import transaction
-from django.db.models import F
+from django.db.models import DateTimeField, F, UUIDField
+from psycopg.rows import namedtuple_row
 
 from accounts.models import User
 from bookings import ical
 from bookings.feeds.models import Feed
 from bookings.models import Booking
+from bookit.database.prepared import Prepared
 from bookit.database.rows import fetch
 from catalog.models import Calendar
 
@@ -24,125 +27,144 @@ signer = signing.Signer(salt="bookings.feed", sep=".")
 
 OWN, BUSY, NAMES = "own", "busy", "names-for"
 
-# Nothing that began before is in a feed, and no more than so many entries, the earliest first.
+# A feed starts this long ago. It holds at most this many entries, the earliest first.
 PAST = timedelta(days=90)
 MOST_ENTRIES = 5000
 
-# Programs take a feed for all there is: what is left out of it is gone. So what was cancelled or
-# expired is not there, and holds, which are for minutes, never are.
+# Programs remove entries that disappear from a feed. So cancelled and expired bookings are left
+# out. Holds are left out because they last only minutes.
 SHOWN = [
     *(Booking.Status.PENDING, Booking.Status.CONFIRMED),
     *(Booking.Status.COMPLETED, Booking.Status.NO_SHOW),
 ]
 
-OWN_BOOKINGS = """
-SELECT booking.id, booking.start_time, booking.end_time, booking.updated_at, booking.status,
-    service.title, calendar.name
-FROM bookings_booking AS booking
-JOIN catalog_service AS service ON service.id = booking.service_id
-JOIN catalog_calendar AS calendar ON calendar.id = booking.calendar_id
-WHERE booking.user_id = %(user_id)s AND booking.status = ANY(%(shown)s)
-    AND booking.start_time >= %(from)s
-ORDER BY booking.start_time, booking.id LIMIT %(most)s
-"""
-
-# A slot keeps its time whether it is booked or not, and stands for all who are in it.
-OF_CALENDAR = """
-(
-    SELECT slot.id, slot.start_time, slot.end_time,
-        greatest(slot.created_at, (
-            SELECT max(updated_at) FROM bookings_booking WHERE slot_id = slot.id
-        )), 'confirmed', service.title, slot.capacity, ARRAY(
-            SELECT coalesce(nullif(booking.attendee_name, ''), attendee.name)
-            FROM bookings_booking AS booking JOIN accounts_user AS attendee
-                ON attendee.id = booking.user_id
-            WHERE booking.slot_id = slot.id AND booking.status = ANY(%(shown)s)
-            ORDER BY booking.seat, booking.id
-        )
-    FROM bookings_slot AS slot JOIN catalog_service AS service ON service.id = slot.service_id
-    WHERE slot.calendar_id = %(calendar_id)s AND slot.status = 'scheduled'
-        AND slot.start_time >= %(from)s
-    ORDER BY slot.start_time, slot.id LIMIT %(most)s
-) UNION ALL (
-    SELECT booking.id, booking.start_time, booking.end_time, booking.updated_at, booking.status,
-        service.title, NULL, ARRAY[coalesce(nullif(booking.attendee_name, ''), attendee.name)]
-    FROM bookings_booking AS booking
-    JOIN catalog_service AS service ON service.id = booking.service_id
-    JOIN accounts_user AS attendee ON attendee.id = booking.user_id
-    WHERE booking.calendar_id = %(calendar_id)s AND booking.slot_id IS NULL
-        AND booking.status = ANY(%(shown)s) AND booking.start_time >= %(from)s
-    ORDER BY booking.start_time, booking.id LIMIT %(most)s
+# The bookings in the feed of a user.
+OWN_ENTRIES = Prepared(
+    lambda user_id, since: Booking.objects.filter(
+        user=user_id, status__in=SHOWN, start_time__gte=since
+    ).order_by("start_time", "id"),
+    lambda bookings: bookings.values(
+        *("id", "start_time", "end_time", "updated_at", "status"),
+        title=F("service__title"),
+        calendar_name=F("calendar__name"),
+    ),
+    user_id=UUIDField(),
+    since=DateTimeField(),
 )
-ORDER BY 2, 1 LIMIT %(most)s
+
+# Reads the entries in the feed of a calendar: its scheduled slots, each as one entry whether it is
+# booked or not, and its bookings without a slot.
+#
+# Parameters: calendar_id uuid, shown text[] (statuses of bookings), since timestamptz (the earliest
+#     start), most bigint (the largest number of entries).
+# Columns: id uuid, start_time timestamptz, end_time timestamptz, updated_at timestamptz, status
+#     text, title text, capacity int (null for a booking), names text[] (of the attendees); in order
+#     of start_time and id.
+CALENDAR_ENTRIES = """
+SELECT * FROM (
+    (
+        SELECT slot.id, slot.start_time, slot.end_time, greatest(slot.created_at, (
+                SELECT max(updated_at) FROM bookings_booking WHERE slot_id = slot.id
+            )) AS updated_at, 'confirmed' AS status, service.title, slot.capacity, ARRAY(
+                SELECT coalesce(nullif(booking.attendee_name, ''), attendee.name)
+                FROM bookings_booking AS booking
+                JOIN accounts_user AS attendee ON attendee.id = booking.user_id
+                WHERE booking.slot_id = slot.id AND booking.status = ANY(%(shown)s)
+                ORDER BY booking.seat, booking.id
+            ) AS names
+        FROM bookings_slot AS slot
+        JOIN catalog_service AS service ON service.id = slot.service_id
+        WHERE slot.calendar_id = %(calendar_id)s AND slot.status = 'scheduled'
+          AND slot.start_time >= %(since)s
+        ORDER BY slot.start_time, slot.id LIMIT %(most)s
+    ) UNION ALL (
+        SELECT booking.id, booking.start_time, booking.end_time, booking.updated_at,
+            booking.status, service.title, NULL,
+            ARRAY[coalesce(nullif(booking.attendee_name, ''), attendee.name)]
+        FROM bookings_booking AS booking
+        JOIN catalog_service AS service ON service.id = booking.service_id
+        JOIN accounts_user AS attendee ON attendee.id = booking.user_id
+        WHERE booking.calendar_id = %(calendar_id)s AND booking.slot_id IS NULL
+          AND booking.status = ANY(%(shown)s) AND booking.start_time >= %(since)s
+        ORDER BY booking.start_time, booking.id LIMIT %(most)s
+    )
+) AS entry
+ORDER BY start_time, id LIMIT %(most)s
 """
 
 
 def own_token(*, user: User) -> str:
     """Return the token of a user's feed."""
-    return signer.sign_object(_own(user))
+    return signer.sign_object(_own_content(user))
 
 
 def calendar_tokens(*, calendar: Calendar, reader: User) -> tuple[str, str]:
-    """Return the tokens of a calendar's feed: of the busy times, and with names for `reader`."""
-    busy, names = _of_calendar(calendar, None), _of_calendar(calendar, reader)
+    """Return the tokens of a calendar's feed: without names, and with names for `reader`."""
+    busy, names = _calendar_content(calendar, None), _calendar_content(calendar, reader)
     return signer.sign_object(busy), signer.sign_object(names)
 
 
 @transaction.atomic
 def renew(*, owner_id: UUID) -> None:
-    """Give the feed of a user or of a calendar another address, and let none before it be valid."""
+    """Give the feed of a user or a calendar a new address; earlier addresses become invalid."""
     Feed.objects.get_or_create(pk=owner_id)
     Feed.objects.filter(pk=owner_id).update(version=F("version") + 1)
 
 
 def own_feed(*, token: str, at: datetime) -> ical.CalendarFile:
-    """Return the bookings of the user whose token this is.
+    """Return the bookings of the user that a token names.
 
     Raises:
-        ObjectDoesNotExist: it is nobody's token, or not any more.
+        ObjectDoesNotExist: the token is not valid, or no longer valid.
     """
     content = _content(token)
     user = User.objects.get(pk=content[1], is_active=True)
-    if content != _own(user):
+    if content != _own_content(user):
         raise User.DoesNotExist
-    rows = _rows(OWN_BOOKINGS, at, user_id=user.pk)
+    rows = OWN_ENTRIES(user_id=user.pk, since=at - PAST)[:MOST_ENTRIES]
     return ical.CalendarFile(
         [
             ical.Entry(
-                uid=uid,
-                start_time=start_time,
-                end_time=end_time,
-                updated_at=updated_at,
-                summary=title,
-                status=ical.STATUSES[status],
-                description=f"{calendar_name}\nBooking {uid}",
+                uid=row["id"],
+                start_time=row["start_time"],
+                end_time=row["end_time"],
+                updated_at=row["updated_at"],
+                summary=row["title"],
+                status=ical.STATUSES[row["status"]],
+                description=f"{row['calendar_name']}\nBooking {row['id']}",
             )
-            for uid, start_time, end_time, updated_at, status, title, calendar_name in rows
+            for row in rows
         ],
         name="BookIt",
     )
 
 
 def calendar_feed(*, calendar_id: UUID, token: str, at: datetime) -> ical.CalendarFile:
-    """Return what a calendar's time is taken by; with names if the token says for whom.
+    """Return the times at which a calendar is busy, with names if the token names a reader.
 
     Raises:
         ObjectDoesNotExist: there is no such calendar, the token is not valid for it, or the
-            person who asked for the names keeps the calendar no more.
+            reader no longer keeps the calendar.
     """
     content = _content(token)
     calendar = Calendar.objects.get(pk=calendar_id)
     reader = User.objects.get(pk=content[-1]) if content[0] == NAMES else None
     may_read = reader is None or reader.keeps(calendar.provider_id)
-    if not may_read or content != _of_calendar(calendar, reader):
+    if not may_read or content != _calendar_content(calendar, reader):
         raise Calendar.DoesNotExist
-    rows = _rows(OF_CALENDAR, at, calendar_id=calendar_id)
+    values = {
+        "calendar_id": calendar_id,
+        "shown": SHOWN,
+        "since": at - PAST,
+        "most": MOST_ENTRIES,
+    }
     entry = _with_names if reader else _busy
-    return ical.CalendarFile([entry(*row) for row in rows], name=calendar.name)
+    rows: list[Any] = fetch(CALENDAR_ENTRIES, values, namedtuple_row)
+    return ical.CalendarFile([entry(row) for row in rows], name=calendar.name)
 
 
 def booking_file(*, booking: Booking) -> ical.CalendarFile:
-    """Return one booking as a calendar of its own."""
+    """Return a calendar that contains only one booking."""
     return ical.CalendarFile(
         [
             ical.Entry(
@@ -161,50 +183,37 @@ def booking_file(*, booking: Booking) -> ical.CalendarFile:
     )
 
 
-def _busy(
-    uid: UUID, start_time: datetime, end_time: datetime, updated_at: datetime, *_personal: Any
-) -> ical.Entry:
-    """Return the entry of a booking or a slot that says only when it is."""
-    return ical.Entry(uid, start_time, end_time, updated_at, summary="Busy")
+def _busy(row: Any) -> ical.Entry:
+    """Return the entry of a row of `CALENDAR_ENTRIES`; it shows only when the calendar is busy."""
+    return ical.Entry(row.id, row.start_time, row.end_time, row.updated_at, summary="Busy")
 
 
-def _with_names(
-    uid: UUID,
-    start_time: datetime,
-    end_time: datetime,
-    updated_at: datetime,
-    status: str,
-    title: str,
-    capacity: int | None,
-    names: list[str],
-) -> ical.Entry:
-    """Return the entry of a booking or, if it has a capacity, of a slot, with who comes."""
+def _with_names(row: Any) -> ical.Entry:
+    """Return the entry of a row of `CALENDAR_ENTRIES` with its service and attendees."""
+    if row.capacity is None:
+        summary = f"{row.title}: {', '.join(row.names)}"
+        description = f"Booking {row.id}"
+    else:
+        summary = f"{row.title} ({len(row.names)} of {row.capacity})"
+        description = "\n".join(row.names)
     return ical.Entry(
-        uid,
-        start_time,
-        end_time,
-        updated_at,
-        summary=(
-            f"{title}: {', '.join(names)}"
-            if capacity is None
-            else f"{title} ({len(names)} of {capacity})"
-        ),
-        status=ical.STATUSES[status],
-        description=f"Booking {uid}" if capacity is None else "\n".join(names),
+        row.id,
+        row.start_time,
+        row.end_time,
+        row.updated_at,
+        summary=summary,
+        status=ical.STATUSES[row.status],
+        description=description,
     )
 
 
-def _rows(text: str, at: datetime, **whose: UUID) -> list[Any]:
-    parameters = {**whose, "shown": SHOWN, "from": at - PAST, "most": MOST_ENTRIES}
-    return fetch(text, parameters)
-
-
-def _own(user: User) -> list[Any]:
+def _own_content(user: User) -> list[Any]:
+    """Return the content of the token of a user's feed."""
     return [OWN, str(user.pk), _version(user.pk)]
 
 
-def _of_calendar(calendar: Calendar, reader: User | None) -> list[Any]:
-    """Return what the token of a calendar says: of its busy times, or of its names for a reader."""
+def _calendar_content(calendar: Calendar, reader: User | None) -> list[Any]:
+    """Return the content of a token of a calendar's feed, with names if there is a reader."""
     pk, version = str(calendar.pk), _version(calendar.pk)
     return [NAMES, pk, version, str(reader.pk)] if reader else [BUSY, pk, version]
 
@@ -214,10 +223,10 @@ def _version(owner_id: UUID) -> int:
 
 
 def _content(token: str) -> list[Any]:
-    """Return what a token says, if we have signed it; it is compared in constant time.
+    """Return the content of a token. The signature is compared in constant time.
 
     Raises:
-        Feed.DoesNotExist: we have not.
+        Feed.DoesNotExist: the signature is not ours.
     """
     try:
         content: list[Any] = signer.unsign_object(token)

@@ -54,21 +54,21 @@ CALENDAR_FILE: Any = {
 
 
 class CalendarFileViewSet(RowViewSet):
-    """Bookings for calendar programs, in iCalendar; without a change since, a 304.
+    """Bookings in iCalendar for calendar programs; a 304 if nothing has changed.
 
-    Feeds are read by programs that cannot sign in: their address holds a token.
+    The programs that read feeds cannot sign in, so the address of a feed holds a token.
     """
 
     costly_with = ()
     renderer_classes = [CalendarRenderer]
-    # Anyone may ask for a feed: it is the token that counts.
+    # Anyone may request a feed; the token grants access.
     permission_classes = [AllowAny]
     action_permissions = {"booking": ReadsBooking}
     object_rows = Booking.objects.select_related("service", "calendar")
     pagination_class = None
 
     def known_parameters(self) -> frozenset[str]:
-        """Return also the token of a feed."""
+        """Return also the `token` parameter of feeds."""
         return super().known_parameters() | (set() if self.action == "booking" else {"token"})
 
     @extend_schema(
@@ -118,7 +118,7 @@ class CalendarFileViewSet(RowViewSet):
         return self.request.query_params.get("token", "")
 
     def _file(self, calendar: ical.CalendarFile) -> Response:
-        """Answer with a calendar, unless the client has the same already."""
+        """Return a calendar, or a 304 if the client already has it."""
         etag = quote_etag(calendar.version)
         known = parse_etags(self.request.headers.get("If-None-Match", ""))
         is_known = "*" in known or etag in [each.removeprefix("W/") for each in known]
@@ -131,7 +131,7 @@ class CalendarFileViewSet(RowViewSet):
 
 
 class OwnFeedViewSet(RowViewSet):
-    """Where calendar programs find one's own bookings."""
+    """The address of the user's own feed."""
 
     permission_classes = [IsAuthenticated]
     serializer_class = FeedSerializer  # type: ignore[assignment]
@@ -157,7 +157,7 @@ class OwnFeedViewSet(RowViewSet):
 
 
 class CalendarFeedViewSet(RowViewSet):
-    """Where calendar programs find what a calendar's time is taken by."""
+    """The addresses of the feed of a calendar."""
 
     permission_classes = [KeepsCalendar]
     object_rows = Calendar.objects.all()

@@ -1,8 +1,8 @@
-"""What a mail says, in the reader's time zone.
+"""Composes emails, with times in the reader's time zone.
 
-Anybody can name any address as an attendee's, or register with it. An address that nobody has
-verified gets nothing that a user wrote: no names, notes or reasons. What providers and admins chose
-stays, without anything that a mail program would turn into a link.
+Anybody can enter any address for an attendee, or register with it. So an email to an unverified
+address contains nothing that a user wrote: no names, notes or reasons. It does contain texts by
+providers and admins, but without anything that an email client would turn into a link.
 """
 
 import re
@@ -24,17 +24,18 @@ UNVERIFIED = (
     "about the booking, you can ignore this mail."
 )
 
-# What makes a link of the text after it.
+# Matches whatever makes email clients turn the text after it into a link.
 LINKING = re.compile(r"://|//|@|:(?=[^\W\d]|\+)|[.\u2024\u3002\uff0e\uff61](?=[^\W\d])")
 
 
 @dataclass(frozen=True)
 class Mail:
-    """A mail as it is sent.
+    """An email as it is sent.
 
     Args:
-        calendar: the booking in iCalendar, or empty.
-        method: what the reader's calendar is to do with it.
+        calendar: the booking in iCalendar format, or empty.
+        method: the iCalendar method, which tells the reader's calendar client what to do with the
+            booking: `REQUEST` adds or updates it, and `CANCEL` removes it.
     """
 
     to: str
@@ -49,7 +50,7 @@ class Mail:
     is_verified: bool
 
     def limits(self) -> list[mail_limits.Limit]:
-        """Return the limits that it counts against."""
+        """Return the limits that the email counts towards."""
         return mail_limits.limits_of(
             booking_id=self.booking_id,
             audience=self.audience,
@@ -59,7 +60,7 @@ class Mail:
         )
 
     def message(self) -> EmailMultiAlternatives:
-        """Return it as Django sends it."""
+        """Return the email as a Django message."""
         message = EmailMultiAlternatives(
             self.subject,
             self.text,
@@ -73,9 +74,9 @@ class Mail:
 
 
 def compose(occasion: Occasion, audience: str) -> Mail:
-    """Return the mail to one of those whom an event concerns, in their own time zone."""
+    """Return the email that tells the attendee or the provider about an event."""
     news = occasion.news
-    assert news is not None  # noqa: S101 - else it has no audiences
+    assert news is not None  # noqa: S101 - without news, nobody is sent an email
     is_verified = occasion.is_verified(audience)
     attendee_name = unlinked(_line(occasion.attendee_name or occasion.user_name))
     if audience == ATTENDEE:
@@ -105,7 +106,7 @@ def compose(occasion: Occasion, audience: str) -> Mail:
         "With": calendar_name if calendar_name != title else "",
         "When": when,
         "Before": before if before != when else "",
-        # No more of the attendee than the booking shows: not the address of their account.
+        # Only the attendee's address as given in the booking, not that of the user's account.
         "Who": (
             ", ".join(filter(None, [attendee_name, occasion.attendee_email])) if is_verified else ""
         ),
@@ -143,7 +144,7 @@ def compose(occasion: Occasion, audience: str) -> Mail:
         subject=subject,
         text=render_to_string("bookings/mails/mail.txt", words),
         html=render_to_string("bookings/mails/mail.html", words),
-        # Not of an offer: nothing would take it out of a diary again if it passes on.
+        # Not for an offer: nothing would remove it from the reader's calendar if it expired.
         calendar="" if news is OFFERED else ical.CalendarFile([entry], method=method).text(),
         method=method,
         message_id=(
@@ -157,21 +158,21 @@ def compose(occasion: Occasion, audience: str) -> Mail:
 
 
 def unlinked(text: str) -> str:
-    """Return a text with nothing in it that mail programs turn into a link.
+    """Return a text without anything that email clients turn into a link.
 
-    They do so with what has a scheme, an at sign, or a dot before a letter. A blank after each of
-    these, and after what some of them take for a dot, is enough.
+    Clients look for a scheme, an at sign, or a dot before a letter. It is enough to add a space
+    after each of these, and after characters that some clients treat as a dot.
     """
     return " ".join(LINKING.sub(r"\g<0> ", text).split())
 
 
 def _line(text: str) -> str:
-    """Return a text as one line, for it may stand in a header."""
+    """Return a text as a single line, because it may be used in a header."""
     return " ".join(text.split())
 
 
 def _indented(text: str) -> str:
-    """Return a text whose lines, but for the first, cannot be taken for those of the mail."""
+    """Indent all lines but the first, so that they cannot pass for lines of the email itself."""
     return "\n    ".join(text.strip().splitlines())
 
 
@@ -193,6 +194,6 @@ def _day(local: datetime) -> str:
 
 
 def _clock(local: datetime) -> str:
-    """Return the time of day; of one that the clocks show twice also which of the two it is."""
+    """Return the time of day, with the zone's abbreviation if clocks show it twice that day."""
     shown_twice = local.replace(fold=0).utcoffset() != local.replace(fold=1).utcoffset()
     return f"{local:%H:%M %Z}" if shown_twice else f"{local:%H:%M}"

@@ -9,35 +9,34 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
-from typing import Any
 from uuid import UUID
 
 from django.conf import settings
-from django.db import connection
+from django.db.models import F, QuerySet
 from django.utils.crypto import salted_hmac
+from psycopg.rows import dict_row
 
 from bookings.mails.models import MailCount
 from bookit.database.batches import delete_in_batches
+from bookit.database.rows import fetch
 
 # How long counts are kept, so that operators can find out what was not sent.
 KEPT = timedelta(days=30)
 
-# Rows are always locked in the same order, the booking's first, so that workers never deadlock.
+# Counts a mail against each of its limits that is not reached.
+#
+# Parameters: subjects text[], limits integer[] (in the order of subjects), day date.
+# Columns: subject text, of each limit that was not reached.
+# Invariant: mail_count_once makes one row per subject and day, which one statement compares and
+#   increments. Rows are always locked in the same order, the booking's first, so that workers never
+#   deadlock.
 TAKE = """
 INSERT INTO bookings_mailcount AS counted (subject, day, sent, most, withheld)
-SELECT subject, %(day)s, 1, most, 0
+SELECT subject, %(day)s::date, 1, most, 0
 FROM unnest(%(subjects)s::text[], %(limits)s::integer[]) AS wanted (subject, most)
 ON CONFLICT (subject, day) DO UPDATE SET sent = counted.sent + 1, most = excluded.most
 WHERE counted.sent < excluded.most
 RETURNING subject
-"""
-GIVE_BACK = """
-UPDATE bookings_mailcount SET sent = sent - 1
-WHERE subject = ANY(%(subjects)s) AND day = %(day)s AND sent > 0
-"""
-WITHHOLD = """
-UPDATE bookings_mailcount SET withheld = withheld + 1
-WHERE subject = ANY(%(subjects)s) AND day = %(day)s
 """
 
 
@@ -81,18 +80,22 @@ def take(limits: Sequence[Limit], *, at: datetime) -> list[Limit]:
     Returns:
         the limits that are reached. The mail may be sent if there are none.
     """
-    day = _day(at)
-    taken = _run(TAKE, limits, day, most=[limit.most for limit in limits])
+    parameters = {
+        "subjects": [limit.subject for limit in limits],
+        "limits": [limit.most for limit in limits],
+        "day": _day(at),
+    }
+    taken = {row["subject"] for row in fetch(TAKE, parameters, dict_row)}
     reached = [limit for limit in limits if limit.subject not in taken]
     if reached:
-        _run(GIVE_BACK, [limit for limit in limits if limit.subject in taken], day)
-        _run(WITHHOLD, reached, day)
+        give_back([limit for limit in limits if limit.subject in taken], at=at)
+        _counts(reached, at).update(withheld=F("withheld") + 1)
     return reached
 
 
 def give_back(limits: Sequence[Limit], *, at: datetime) -> None:
     """Take back the count of a mail that was not sent after all."""
-    _run(GIVE_BACK, limits, _day(at))
+    _counts(limits, at).filter(sent__gt=0).update(sent=F("sent") - 1)
 
 
 def prune_mail_counts(*, at: datetime) -> int:
@@ -100,15 +103,9 @@ def prune_mail_counts(*, at: datetime) -> int:
     return delete_in_batches(MailCount.objects.filter(day__lt=_day(at - KEPT)), by="day")
 
 
-def _run(text: str, limits: Sequence[Limit], day: date, most: Sequence[int] = ()) -> set[str]:
-    values: dict[str, Any] = {
-        "subjects": [limit.subject for limit in limits],
-        "limits": [*most],
-        "day": day,
-    }
-    with connection.cursor() as cursor:
-        cursor.execute(text, values)
-        return {subject for (subject,) in cursor.fetchall()} if cursor.description else set()
+def _counts(limits: Sequence[Limit], at: datetime) -> QuerySet[MailCount]:
+    """Return the counts of some limits on the day of `at`."""
+    return MailCount.objects.filter(subject__in=[limit.subject for limit in limits], day=_day(at))
 
 
 def _day(at: datetime) -> date:

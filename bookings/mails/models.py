@@ -1,10 +1,10 @@
-"""How many mails an address was sent."""
+"""Counts of mails."""
 
 from django.db import models
 
 
 class MailCount(models.Model):
-    """How many mails a day a reader of a booking, or an address, was sent, and how many not."""
+    """How many mails were sent and withheld on a day, for a reader of a booking or an address."""
 
     subject = models.CharField(
         max_length=100,

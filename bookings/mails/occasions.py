@@ -1,4 +1,4 @@
-"""Occasions: events of which a mail tells, with all that it says, and who gets one."""
+"""Occasions: events that cause mails, with everything that a mail says, and who gets one."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,6 +9,7 @@ from uuid import UUID
 from psycopg.rows import class_row
 
 from accounts.models import has_verified_address, keeps_own
+from bookings.holds import announced_sql
 from bookings.models import Booking, BookingEvent
 from bookit.database.rows import fetch
 
@@ -22,7 +23,7 @@ Status = Booking.Status
 class News:
     """What a kind of mail says: the first word of its subject, and a sentence for each reader.
 
-    Who has none gets no mail.
+    A reader whose sentence is empty gets no mail.
     """
 
     label: str
@@ -72,14 +73,16 @@ ALWAYS: dict[str, News] = {
 
 @dataclass(frozen=True)
 class Occasion:
-    """An event, and all that a mail about it says: the booking as it was then.
+    """An event, and everything that a mail about it says: the booking as it was at that moment.
 
     Args:
-        sequence: how many events of the booking came before.
-        is_current: its status and its start are still those of the event.
-        is_over: it is cancelled or expired by now, or its time has come.
-        user_is_verified: somebody has made sure that the address of its user's account is theirs.
-        provider_id: None also where the calendar's provider keeps it no more.
+        sequence: the number of earlier events of the booking.
+        is_announced: false for the end of a hold, see `bookings.holds.ANNOUNCED`.
+        is_offer: the booking began as a seat that was offered to a user on the waitlist.
+        is_current: the booking still has the status and the start that it has in the event.
+        is_over: the booking is now neither held, nor pending, nor confirmed.
+        user_is_verified: it is known that the address of the user's account belongs to them.
+        provider_id: None also if the calendar's provider no longer keeps it.
     """
 
     event_id: int
@@ -91,7 +94,7 @@ class Occasion:
     start_time: datetime
     end_time: datetime
     hold_expires_at: datetime | None
-    was_status: str | None
+    is_announced: bool
     was_start_time: datetime | None
     was_end_time: datetime | None
     reason: str | None
@@ -119,41 +122,51 @@ class Occasion:
 
     @property
     def news(self) -> News | None:
-        """What there is to say about it, if anybody wants to know."""
+        """What the mail says, or None if the event causes no mail."""
         if self.type == Type.CREATED:
             return BOOKED if self.status == Status.CONFIRMED else REQUESTED
         if self.type == Type.HELD:
             return OFFERED if self.is_offer and self.is_current else None
         if self.type == Type.REMINDED:
             return REMINDED if self.is_current else None
-        if self.was_status == Status.HELD and not (
-            self.is_offer and self.type == Type.CANCELLED and self.actor_id != self.user_id
-        ):
-            # Of a hold that ends nobody has been told that it began; and of an offer until when.
+        if not self.is_announced and not self.withdraws_offer:
             return None
         if self.type == Type.RESCHEDULED and self.is_over:
             return None
         return ALWAYS.get(self.type)
 
     @property
+    def withdraws_offer(self) -> bool:
+        """Whether somebody else has cancelled a seat that was offered to the user.
+
+        The mail with the offer said until when the seat is kept. So a mail is needed if it is lost
+        earlier, but not if it expires or the user cancels it.
+        """
+        return self.is_offer and self.type == Type.CANCELLED and self.actor_id != self.user_id
+
+    @property
     def audiences(self) -> list[str]:
-        """Who gets a mail: the attendee, as a receipt, and the provider of what others did."""
+        """Who gets the mail: the attendee, and the provider if they did not cause the event."""
         if self.news is None:
             return []
-        asked = {
+        gets_mail = {
             ATTENDEE: bool(self.attendee_email) or self.user_is_active,
             PROVIDER: self.news.provider
             and self.provider_id is not None
             and self.provider_id != self.actor_id,
         }
-        return [audience for audience, is_told in asked.items() if is_told]
+        return [audience for audience, gets_it in gets_mail.items() if gets_it]
 
     def is_verified(self, audience: str) -> bool:
-        """Return whether the address of a reader is known to be theirs."""
+        """Return whether it is known that the address of a reader belongs to them."""
         own = self.attendee_email.lower() in ("", self.user_email)
         return audience == PROVIDER or (own and self.user_is_verified)
 
 
+# Reads the occasions of some events, except those whose bookings were deleted.
+#
+# Parameters: event_ids bigint[].
+# Columns: the fields of `Occasion`, by name.
 OCCASIONS = f"""
 SELECT event.id AS event_id, event.type, event.at, event.actor_id,
     (
@@ -164,7 +177,7 @@ SELECT event.id AS event_id, event.type, event.at, event.actor_id,
     (event.data->>'start_time')::timestamptz AS start_time,
     (event.data->>'end_time')::timestamptz AS end_time,
     (event.data->>'hold_expires_at')::timestamptz AS hold_expires_at,
-    event.data->'was'->>'status' AS was_status,
+    {announced_sql("event")} AS is_announced,
     (event.data->'was'->>'start_time')::timestamptz AS was_start_time,
     (event.data->'was'->>'end_time')::timestamptz AS was_end_time,
     event.data->>'reason' AS reason,
@@ -190,11 +203,11 @@ JOIN catalog_calendar AS calendar ON calendar.id = booking.calendar_id
 JOIN accounts_user AS attendee ON attendee.id = booking.user_id
 LEFT JOIN accounts_user AS provider ON provider.id = calendar.provider_id
     AND {keeps_own("provider")}
-WHERE event.id = ANY(%(event_ids)s)
+WHERE event.id = ANY(%(event_ids)s::bigint[])
 ORDER BY event.id
 """  # noqa: S608 - names of columns and roles, no values
 
 
 def occasions(event_ids: Sequence[int]) -> list[Occasion]:
-    """Return what there is to tell of events, but of bookings that are gone; one query."""
+    """Return the occasions of some events, in one query. Deleted bookings have none."""
     return fetch(OCCASIONS, {"event_ids": event_ids}, class_row(Occasion))

@@ -1,12 +1,13 @@
-"""Mails about bookings: who gets which, when, and what it says.
+"""Sends mails about bookings.
 
-Each event defers a job for each mail. The worker reads what the mail is about and sends it, unless
-a limit is reached (`mail_limits`). A mail may come twice, because a worker may die when it has sent
-one; its Message-ID follows from the event and the reader, so it can be known for the same.
+Each event defers one job per mail. The worker composes the mail and sends it, unless a limit is
+reached (`mail_limits`). A mail may arrive twice, because a worker may die between sending it and
+finishing the job. Its Message-ID follows from the event and the reader, so that mail programs can
+recognise the copy.
 
-A booking can be moved again and again. So a move is told a little later, and moves that follow it
-until then are told with it: where the booking was before, and where it is now. Nothing else happens
-to a booking more than once, and is told at once.
+A booking can be moved again and again. So the mail about a move is sent a little later, and covers
+the moves that follow until then: it says when the booking was before, and when it is now. All other
+events happen to a booking only once, and are announced at once.
 """
 
 import logging
@@ -18,6 +19,7 @@ from typing import Any
 import orjson
 from django.conf import settings
 from django.db import connection
+from psycopg.rows import dict_row
 
 from bookings.mails import limits as mail_limits
 from bookings.mails.composition import Mail, compose
@@ -27,13 +29,18 @@ from bookit.database.rows import fetch
 
 logger = logging.getLogger(__name__)
 
-# A job's arguments, and when it is to run: None for at once.
+# The arguments of a job, and the time at which it runs: None for now.
 Job = tuple[dict[str, Any], datetime | None]
 
-# All at once, but for those that wait already. Who enqueues the same at the same moment fails here
-# as a whole, and is tried again.
+# Defers jobs for mails, except those that are waiting already.
+#
+# Parameters: task text (the name of the task), locks text[] (their queueing locks), args text[]
+#   (their arguments as JSON), times timestamptz[] (when they run; null for now).
+# Columns: id bigint, of each new job.
+# Invariant: a unique index of procrastinate allows one waiting job per queueing lock. If two
+#   transactions enqueue the same mail at once, the second one fails as a whole, and is retried.
 DEFER = """
-SELECT enqueue_job('mails', %(task)s, job.args::jsonb, job.queueing_lock, job.scheduled_at)
+SELECT enqueue_job('mails', %(task)s, job.args::jsonb, job.queueing_lock, job.scheduled_at) AS id
 FROM unnest(%(locks)s::text[], %(args)s::text[], %(times)s::timestamptz[])
     AS job (queueing_lock, args, scheduled_at)
 WHERE NOT EXISTS (
@@ -42,19 +49,26 @@ WHERE NOT EXISTS (
 )
 """
 
-# The last move of a booking, and all that has happened since.
+# Finds the last move of a booking, and the events after it.
+#
+# Parameters: booking_id uuid.
+# Columns: event_id bigint.
 SINCE_LAST_MOVE = """
-SELECT event.id FROM bookings_bookingevent AS event
+SELECT event.id AS event_id FROM bookings_bookingevent AS event
 WHERE event.booking_id = %(booking_id)s AND event.id >= (
     SELECT max(move.id) FROM bookings_bookingevent AS move
     WHERE move.booking_id = %(booking_id)s AND move.type = 'booking.rescheduled'
 )
 """
 
-# The events of a booking that nobody has been told of, with whom, or nothing for all. The job that
-# tells of one is there to be seen from the moment at which the event is.
+# Finds the events of a booking whose mails have not been sent yet.
+#
+# Parameters: booking_id uuid.
+# Columns: event_id bigint, audience text (who has not been sent the mail; null for everybody).
+# Invariant: an event and the job that announces it are committed together, so every event that is
+#   visible here has its job.
 PENDING = """
-SELECT event.id, job.args->>'audience'
+SELECT event.id AS event_id, job.args->>'audience' AS audience
 FROM bookings_bookingevent AS event JOIN procrastinate_jobs AS job ON CASE job.task_name
     WHEN 'bookings.follow_up' THEN job.args->'event_ids' @> to_jsonb(event.id)
     WHEN 'bookings.send_mail' THEN (job.args->>'event_id')::bigint = event.id
@@ -65,56 +79,56 @@ ORDER BY event.id
 
 
 def enqueue(*, events: Iterable[BookingEvent]) -> None:
-    """Defer a job for each mail that events ask for, unless it waits already.
+    """Defer a job for each mail that some events cause, unless it is waiting already.
 
-    Of the moves of a booking one job waits at a time, that of the first.
+    All moves of a booking share one job per reader: the one that was deferred by the first move.
     """
     task = "bookings.send_mail"
     jobs: dict[str, Job] = {}
     for occasion in occasions([event.pk for event in events]):
         is_move = occasion.type == Type.RESCHEDULED
-        what = occasion.booking_id if is_move else occasion.event_id
+        subject = occasion.booking_id if is_move else occasion.event_id
         scheduled_at = occasion.at + settings.MAIL_PAUSE if is_move else None
         for audience in occasion.audiences:
             args = {"event_id": occasion.event_id, "audience": audience}
-            jobs.setdefault(f"{task}/{what}/{audience}", (args, scheduled_at))
+            jobs.setdefault(f"{task}/{subject}/{audience}", (args, scheduled_at))
     _defer(task, jobs)
 
 
 def enqueue_composed(*, booking: Booking) -> None:
-    """Defer the mails about a booking that wait still whole: it will be gone when they are sent."""
-    rows = fetch(PENDING, {"booking_id": booking.pk})
-    waiting = {*rows}
+    """Compose the pending mails about a booking that is about to be deleted, and defer them."""
+    rows = fetch(PENDING, {"booking_id": booking.pk}, dict_row)
+    pending = {(row["event_id"], row["audience"]) for row in rows}
     task = "bookings.send_composed_mail"
     jobs: dict[str, Job] = {}
-    for occasion in occasions([event_id for event_id, _ in rows]):
+    for occasion in occasions([row["event_id"] for row in rows]):
         if occasion.type == Type.RESCHEDULED:
-            continue  # Where it was to be is of no interest any more.
+            continue  # The new time no longer matters.
         for audience in occasion.audiences:
-            if waiting & {(occasion.event_id, None), (occasion.event_id, audience)}:
+            if pending & {(occasion.event_id, None), (occasion.event_id, audience)}:
                 mail = {"mail": asdict(compose(occasion, audience))}
                 jobs[f"{task}/{occasion.event_id}/{audience}"] = (mail, None)
     _defer(task, jobs)
 
 
 def send(*, event_id: int, audience: str, at: datetime) -> None:
-    """Send the mail about an event, unless the booking is gone or nobody wants to know any more.
+    """Send the mail about an event, unless the booking is gone or the mail no longer applies.
 
     Raises:
-        OSError: the mail server does not take it (`smtplib.SMTPException` is one).
+        OSError: the mail server does not accept it (`smtplib.SMTPException` is an `OSError`).
     """
     for occasion in occasions([event_id]):
         is_move = occasion.type == Type.RESCHEDULED
-        told = _with_later_moves(occasion, audience) if is_move else occasion
-        if told is not None and audience in told.audiences:
-            deliver(mail=compose(told, audience), at=at)
+        announced = _with_later_moves(occasion, audience) if is_move else occasion
+        if announced is not None and audience in announced.audiences:
+            deliver(mail=compose(announced, audience), at=at)
 
 
 def deliver(*, mail: Mail, at: datetime) -> None:
     """Send a mail, unless one of its limits is reached.
 
     Raises:
-        OSError: the mail server does not take it (`smtplib.SMTPException` is one).
+        OSError: the mail server does not accept it (`smtplib.SMTPException` is an `OSError`).
     """
     limits = mail.limits()
     reached = mail_limits.take(limits, at=at)
@@ -128,19 +142,19 @@ def deliver(*, mail: Mail, at: datetime) -> None:
     try:
         mail.message().send()
     except BaseException:
-        # It is tried again, and counted then.
+        # The job is retried, and the mail is counted then.
         mail_limits.give_back(limits, at=at)
         raise
 
 
 def _with_later_moves(first: Occasion, audience: str) -> Occasion | None:
-    """Return the last move of a booking as one from where it was before the first.
+    """Return the last move of a booking, with the time before the first move as its old time.
 
-    None where the booking is gone, or where it was confirmed since: the mail about that says when
-    it is.
+    Returns None if the booking is gone, or was confirmed after its last move: the mail about the
+    confirmation says when the booking is.
     """
-    rows = fetch(SINCE_LAST_MOVE, {"booking_id": first.booking_id})
-    found = occasions([event_id for (event_id,) in rows])
+    rows = fetch(SINCE_LAST_MOVE, {"booking_id": first.booking_id}, dict_row)
+    found = occasions([row["event_id"] for row in rows])
     if any(each.type == Type.CONFIRMED and audience in each.audiences for each in found):
         return None
     return next(

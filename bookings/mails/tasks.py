@@ -1,4 +1,4 @@
-"""Mails that a worker sends."""
+"""Jobs that send mails."""
 
 from typing import Any
 
@@ -20,7 +20,7 @@ def send_mail(event_id: int, audience: str) -> None:
 
 @app.task(name="bookings.send_composed_mail", queue=jobs.MAILS, retry=PATIENT)
 def send_composed_mail(mail: dict[str, Any]) -> None:
-    """Send a mail about a booking that is gone."""
+    """Send a mail about a booking that has been deleted."""
     mails.deliver(mail=Mail(**mail), at=timezone.now())
 
 

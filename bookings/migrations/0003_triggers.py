@@ -158,7 +158,7 @@ class Migration(migrations.Migration):
             constraint=Trigger(
                 body="""
                     BEGIN
-                        RAISE EXCEPTION 'occupancy follows from slots and bookings: change those'
+                        RAISE EXCEPTION 'bookings_occupancy cannot be changed directly: change the slot or the booking'
                         USING ERRCODE = 'restrict_violation';
                     END
                 """,
@@ -171,9 +171,9 @@ class Migration(migrations.Migration):
                 },
             ),
         ),
-        # Where nearly all who wait do so for one popular slot, PostgreSQL takes every slot's queue
-        # to be that long, and reads the whole table for each slot that it shows (0.9 ms a slot at
-        # 9,000 entries). Told how they are spread, it uses the index.
+        # If nearly all waitlist entries are for one popular slot, PostgreSQL expects as many for
+        # every slot, and reads the whole table for each slot that it shows (0.9 ms a slot at 9,000
+        # entries). With this estimate, it uses the index.
         migrations.RunSQL(
             "ALTER TABLE bookings_waitlistentry ALTER COLUMN slot_id SET (n_distinct = -0.2)",
             "ALTER TABLE bookings_waitlistentry ALTER COLUMN slot_id RESET (n_distinct)",

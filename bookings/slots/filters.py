@@ -25,7 +25,7 @@ class DayField(DayOrInstantField):
     """A date."""
 
     def to_python(self, value: Any) -> Any:
-        """Return the date; None when nothing was given."""
+        """Return the date, or None if the parameter is empty."""
         day = super().to_python(value)
         if isinstance(day, datetime):
             raise ValidationError("Must be a date, for example 2026-12-01.", "invalid")
@@ -41,7 +41,7 @@ class DayField(DayOrInstantField):
     }
 )
 class DayFilter(filters.Filter):
-    """Starts on a day of the request's zone."""
+    """Finds rows that start on a day in the request's zone."""
 
     field_class = DayField
 
@@ -56,7 +56,7 @@ class DayFilter(filters.Filter):
 
 
 class SlotFilter(FilterSet):
-    """By what it is of, whose it is, when it is, and whether it can be booked."""
+    """Finds slots by service, calendar, provider, status, time and availability."""
 
     service_id = filters.UUIDFilter(field_name="service")
     calendar_id = filters.UUIDFilter(field_name="calendar")
@@ -77,7 +77,7 @@ class SlotFilter(FilterSet):
         fields: list[str] = []
 
     def by_availability(self, queryset: Any, name: str, value: bool) -> QuerySet[Slot]:
-        """Return the slots that a booking would be accepted in, or the others."""
+        """Return the slots that can be booked, or the other slots."""
         available = Q(
             Q(service__max_advance_days=None)
             | Q(start_time__lte=Now() + _times("service__max_advance_days", timedelta(days=1))),
@@ -88,8 +88,8 @@ class SlotFilter(FilterSet):
             free__gt=0,
         )
         slots = queryset.alias(free=SEATS_LEFT)
-        # Notices are never negative, so this follows. It lets an index leave out the slots that are
-        # over before their seats are counted.
+        # The second condition follows from the first, because notices are never negative. With it,
+        # an index skips the slots that have started, so their seats are not counted.
         return slots.filter(available, start_time__gte=Now()) if value else slots.filter(~available)
 
 

@@ -1,4 +1,4 @@
-"""Series of starts: recurrence rules of iCalendar (RFC 5545, section 3.3.10), by the wall clock."""
+"""Series of starts: iCalendar recurrence rules (RFC 5545, section 3.3.10) in wall-clock time."""
 
 import re
 from collections.abc import Iterator
@@ -7,15 +7,17 @@ from datetime import UTC, date, datetime, tzinfo
 
 from dateutil.rrule import rrulestr
 
-# As many as a year has days.
-MOST_STARTS = 366
+# Enough for a daily series that lasts a year, which has at most 366 days.
+MAX_STARTS = 366
+# The maximum number of characters in a rule.
 LONGEST_RULE = 500
-# dateutil takes its time for each.
-MOST_POSITIONS = 12
+# The maximum number of positions in BYSETPOS. dateutil takes a long time for each of them.
+MAX_POSITIONS = 12
 WEEKDAYS = ["MO", "TU", "WE", "TH", "FR", "SA", "SU"]
 _weekday = "|".join(WEEKDAYS)
-# How the values of each part are written; those of the parts that begin with BY are lists. Other
-# frequencies are left out: an hour has no wall clock to keep to.
+# The parts that a rule may have, and the format of their values. Parts whose names begin with BY
+# take lists of values. HOURLY and shorter frequencies are left out, because their starts have no
+# wall-clock time to keep.
 PARTS = {
     "FREQ": "DAILY|WEEKLY|MONTHLY|YEARLY",
     "INTERVAL": r"0*[1-9]\d*",
@@ -32,21 +34,23 @@ PARTS = {
     "BYSECOND": r"[1-5]?\d",
     "BYSETPOS": r"[+-]?([1-9]|[1-9]\d|[12]\d\d|3[0-5]\d|36[0-6])",
 }
-# dateutil looks for the next occurrence until the year 9999, for seconds where there is none. The
-# calendar repeats itself every 400 years, weekdays included: from a year near the end it finds the
-# same, and sees sooner that there is nothing to be found. A decade is left for what there is.
+# dateutil searches for the next occurrence up to the year 9999. If there is none, this takes
+# seconds. The calendar, including its weekdays, repeats every 400 years. The search is therefore
+# moved by whole cycles to a year near the end: it finds the same occurrences, and ends sooner if
+# there are none. It begins in `LATEST` at the latest, which leaves a decade for the occurrences.
 CYCLE = 400
 LATEST = 9988
 
 
 @dataclass(frozen=True)
 class Rule:
-    """A recurrence rule that ends; `parse_rule` makes one.
+    """A recurrence rule that has an end; see `parse_rule`.
 
     Args:
-        parts: the rule without its end.
-        count: so many starts there are, or
-        until: nothing starts after it: a day or a time by the wall clock, or an instant.
+        parts: the rule without COUNT and UNTIL.
+        count: the number of starts, or None if the rule has `until` instead.
+        until: the last possible start, or None if the rule has `count` instead. It is a date or a
+            naive datetime in wall-clock time, or an aware datetime.
     """
 
     parts: str
@@ -56,14 +60,15 @@ class Rule:
     def starts(self, first: datetime, tz: tzinfo, *, limit: datetime) -> list[datetime]:
         """Return all starts of the series that begins at `first`, in UTC and in order.
 
-        They keep their time by the wall clock of `tz`. A time that the clocks skip does not exist,
-        nor does it count; of one that they show twice it is the first.
+        The starts keep their wall-clock time in `tz`. A time that the clocks skip is left out and
+        does not count. If the clocks show a time twice, the first of the two is meant.
 
         Args:
-            limit: refuse a series that goes beyond it.
+            limit: the latest start that is allowed.
 
         Raises:
-            ValueError: `first` is none of its starts, there are too many, or they go too far.
+            ValueError: `first` does not match the rule, there are more than `MAX_STARTS` starts,
+                or one of the starts is after `limit`.
         """
         starts: list[datetime] = []
         too_far = f"The series continues after {limit:%Y-%m-%d}, which is too far ahead."
@@ -75,8 +80,8 @@ class Rule:
                 break
             if start > limit:
                 raise ValueError(too_far)
-            if len(starts) == MOST_STARTS:
-                raise ValueError(f"The series has more than {MOST_STARTS} slots.")
+            if len(starts) == MAX_STARTS:
+                raise ValueError(f"The series has more than {MAX_STARTS} slots.")
             starts.append(start)
             if len(starts) == self.count:
                 break
@@ -89,6 +94,7 @@ class Rule:
         return starts
 
     def _by_wall_clock(self, first: datetime) -> Iterator[datetime]:
+        """Yield the starts in wall-clock time, including times that the clocks skip."""
         later = (LATEST - first.year) // CYCLE * CYCLE
         try:
             for found in rrulestr(self.parts, dtstart=first.replace(year=first.year + later)):
@@ -99,7 +105,7 @@ class Rule:
             ) from None
 
     def _is_over(self, local: datetime, start: datetime) -> bool:
-        """Return whether a time, by the wall clock and as an instant, is after `until`."""
+        """Return whether a start, given in wall-clock time and in UTC, is after `until`."""
         if self.until is None:
             return False
         if not isinstance(self.until, datetime):
@@ -108,10 +114,10 @@ class Rule:
 
 
 def parse_rule(text: str) -> Rule:
-    """Return the rule that the value of an RRULE describes, with or without `RRULE:` before it.
+    """Parse the value of an RRULE, which may be preceded by `RRULE:`.
 
     Raises:
-        ValueError: it is something else, or has no end.
+        ValueError: the text is not a valid rule, or the rule has no end.
     """
     parts: dict[str, str] = {}
     for part in re.sub(r"\ARRULE:", "", text.upper()).split(";"):
@@ -126,8 +132,8 @@ def parse_rule(text: str) -> Rule:
         values = value.split(",") if name.startswith("BY") else [value]
         if not all(re.fullmatch(PARTS[name], each, re.ASCII) for each in values):
             raise ValueError(f"{name} has an invalid value; see RFC 5545, section 3.3.10.")
-        if name == "BYSETPOS" and len(values) > MOST_POSITIONS:
-            raise ValueError(f"BYSETPOS can have at most {MOST_POSITIONS} numbers.")
+        if name == "BYSETPOS" and len(values) > MAX_POSITIONS:
+            raise ValueError(f"BYSETPOS can have at most {MAX_POSITIONS} numbers.")
         parts[name] = value
     if "FREQ" not in parts:
         raise ValueError("FREQ is missing.")
@@ -136,8 +142,8 @@ def parse_rule(text: str) -> Rule:
     count, until = parts.pop("COUNT", None), parts.pop("UNTIL", None)
     if (count is None) == (until is None):
         raise ValueError("The rule must contain either COUNT or UNTIL, but not both.")
-    if count is not None and int(count) > MOST_STARTS:
-        raise ValueError(f"The series has more than {MOST_STARTS} slots.")
+    if count is not None and int(count) > MAX_STARTS:
+        raise ValueError(f"The series has more than {MAX_STARTS} slots.")
     rule = ";".join("=".join(part) for part in parts.items())
     return Rule(rule, int(count) if count else None, _parse_until(until) if until else None)
 
@@ -145,8 +151,9 @@ def parse_rule(text: str) -> Rule:
 def _parse_until(value: str) -> date:
     try:
         if len(value) == len("20261231"):
-            return datetime.strptime(value, "%Y%m%d").date()  # noqa: DTZ007 - by the wall clock
+            return datetime.strptime(value, "%Y%m%d").date()  # noqa: DTZ007 - wall-clock time
         until = datetime.strptime(value[:15], "%Y%m%dT%H%M%S")  # noqa: DTZ007 - as above
     except ValueError:
+        # There is no such date, or no such time of day.
         raise ValueError("The date in UNTIL does not exist.") from None
     return until.replace(tzinfo=UTC) if value.endswith("Z") else until

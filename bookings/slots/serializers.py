@@ -47,12 +47,12 @@ class SlotSerializer(RowSerializer):
 
     @classmethod
     def represent_instance(cls, instance: Slot) -> dict[str, Any]:  # type: ignore[override]
-        """Return what the client sees of an instance."""
+        """Return the representation of an instance."""
         return cls.represent_many([instance])[0]
 
     @classmethod
     def represent_many(cls, slots: list[Slot]) -> list[dict[str, Any]]:
-        """Return what the client sees of instances, by their starts."""
+        """Return the representations of instances, in order of their starts."""
         stored = Slot.objects.filter(pk__in=[slot.pk for slot in slots])
         return [cls.represent(row) for row in cls.rows(stored.order_by("start_time", "id"))]
 

@@ -1,4 +1,4 @@
-"""The rules of slots: publishing sessions of a service, and what may become of them."""
+"""The rules of slots: publishing, changing, cancelling and deleting them."""
 
 from datetime import datetime, timedelta
 from itertools import pairwise
@@ -6,7 +6,6 @@ from typing import Any
 from uuid import UUID
 
 from django.db import IntegrityError, connection, transaction
-from django.db.backends.postgresql.psycopg_any import DateTimeTZRange
 from django.db.models import (
     Case,
     Count,
@@ -24,26 +23,28 @@ from accounts.models import User
 from bookings.availability.terms import ServiceInactive, TermsChanged, on_current_terms
 from bookings.events import SLOT_CANCELLED, state_of
 from bookings.holds import unexpired
-from bookings.models import Slot
+from bookings.models import Slot, blocked_period
 from bookings.seats import close_expired_holds, lock_calendar_of, seats_taken
 from bookings.services import InvalidTransition
 from bookings.slots.recurrence import Rule
 from bookings.waitlist import services as waitlist
 from bookings.waitlist.models import WaitlistEntry
 from bookit.database.retries import retried
+from bookit.database.rows import fetch
 from bookit.errors import CONSTRAINT_ERRORS, Conflict, Invalid
 from bookit.times import zone
 from catalog import turns
 from catalog.models import Calendar, Service
 from catalog.services import check_owner
 
-# As far ahead as a service can be booked at all.
+# No service can be booked further ahead than this.
 FURTHEST = timedelta(days=3660)
-# So often a booking that is gone again may come between a look and a step.
+# A booking can come between the check and the insert, and be gone at the next check. After this
+# many such bookings, publishing gives up.
 TRIES = 5
 
 SEATS_TAKEN = seats_taken(Now())
-# Of the others each who waits has one to come.
+# Each user who waits has a claim to one of the other seats.
 WAITING = Coalesce(
     Subquery(
         WaitlistEntry.objects.filter(slot=OuterRef("pk"), status=WaitlistEntry.Status.WAITING)
@@ -60,32 +61,53 @@ SEATS_LEFT = Case(
     output_field=IntegerField(),
 )
 
-# A series goes to PostgreSQL as arrays, in one statement: the ORM's has nine values for each slot.
+# The slots of a series as rows. They are sent as arrays, because the ORM would send nine values for
+# each slot.
 SERIES = """unnest(
     %(ids)s::uuid[], %(starts)s::timestamptz[], %(ends)s::timestamptz[],
     %(blocked_from)s::timestamptz[], %(blocked_until)s::timestamptz[]
 ) AS slot (id, start_time, end_time, blocked_from, blocked_until)"""
 
-# The first one whose time, on its calendar, belongs to something else.
+# Finds the first slot of a series that overlaps a slot or a booking of its calendar.
+#
+# Parameters: calendar_id uuid; for each slot ids uuid[], starts timestamptz[], ends timestamptz[],
+#     blocked_from timestamptz[], blocked_until timestamptz[].
+# Columns: start_time timestamptz; no row if all slots are free.
+# Invariant: triggers keep a row in `bookings_occupancy` for each scheduled slot and for each active
+#     booking without a slot.
 FIRST_CLASH = f"""
-    SELECT start_time FROM {SERIES} WHERE EXISTS (
-        SELECT FROM bookings_occupancy AS taken
-        WHERE taken.calendar_id = %(calendar_id)s
-          AND taken.blocked && tstzrange(slot.blocked_from, slot.blocked_until)
-    )
-    ORDER BY start_time LIMIT 1
+SELECT start_time FROM {SERIES} WHERE EXISTS (
+    SELECT FROM bookings_occupancy AS taken
+    WHERE taken.calendar_id = %(calendar_id)s
+      AND taken.blocked && tstzrange(slot.blocked_from, slot.blocked_until)
+)
+ORDER BY start_time LIMIT 1
 """  # noqa: S608 - one constant in another, no values
 
+# Stores the slots of a series.
+#
+# Parameters: service_id uuid, calendar_id uuid, capacity int, at timestamptz (now); for each slot
+#     ids uuid[], starts timestamptz[], ends timestamptz[], blocked_from timestamptz[],
+#     blocked_until timestamptz[].
+# Columns: none.
+# Invariant: `slots_apart` refuses a slot that overlaps another slot, and `occupancy_one_at_a_time`
+#     one that overlaps a booking. The caller's lock on the calendar prevents deadlocks between
+#     publishers.
 PUBLISH = f"""
-    INSERT INTO bookings_slot (
-        id, service_id, calendar_id, start_time, end_time, blocked, capacity, status, created_at
-    )
-    SELECT id, %(service_id)s, %(calendar_id)s, start_time, end_time,
-        tstzrange(blocked_from, blocked_until), %(capacity)s, 'scheduled', %(at)s
-    FROM {SERIES} ORDER BY start_time
+INSERT INTO bookings_slot (
+    id, service_id, calendar_id, start_time, end_time, blocked, capacity, status, created_at
+)
+SELECT id, %(service_id)s, %(calendar_id)s, start_time, end_time,
+    tstzrange(blocked_from, blocked_until), %(capacity)s, 'scheduled', %(at)s
+FROM {SERIES} ORDER BY start_time
 """  # noqa: S608 - as above
 
-# All at once: what is still to come of the bookings in a slot is cancelled and written down.
+# Cancels the unfinished bookings in a slot and records an event for each of them.
+#
+# Parameters: slot_id uuid, actor_id uuid, at timestamptz (now).
+# Columns: none.
+# Invariant: the slot is locked, so no new booking joins it. Bookings are locked in the order of
+#     their ids, so that two such statements cannot deadlock.
 CANCEL_BOOKINGS = f"""
 WITH was AS (
     SELECT id, status FROM bookings_booking
@@ -112,7 +134,7 @@ class SlotConflict(Conflict):
     code = "slot_conflict"
 
 
-# A service that was deleted, or moved to another calendar, while its slots were being published.
+# The service was deleted, or moved to another calendar, while its slots were being published.
 CONSTRAINT_ERRORS.add("slot_service_on_calendar")(ServiceInactive)
 
 
@@ -126,19 +148,20 @@ def publish_slots(
     capacity: int | None = None,
     rrule: Rule | None = None,
 ) -> list[Slot]:
-    """Publish a slot of a service, or with a rule all of a series; or, where one clashes, none.
+    """Publish a slot of a service, or a series of slots. If one of them clashes, publish none.
 
     Args:
-        capacity: by default the service's.
+        capacity: by default the capacity of the service.
         at: now.
+        rrule: the recurrence of a series that begins at `start_time`.
 
     Raises:
-        Invalid: there is no such service, the start is past or too far ahead, or `rrule` makes no
-            series of it.
+        Invalid: there is no such service, the start is in the past or too far ahead, or `rrule`
+            does not produce a series from `start_time`.
         Forbidden: the service is on somebody else's calendar.
         ServiceInactive: the service cannot be booked at present.
-        SlotConflict: one of them overlaps another slot or booking of the calendar.
-        TermsChanged: the calendar or the service is changed all the time.
+        SlotConflict: one of the slots overlaps another slot or booking of the calendar.
+        TermsChanged: the calendar or the service changed during every try.
     """
     service = Service.objects.select_related("calendar").filter(pk=service_id).first()
     if service is None:
@@ -165,7 +188,7 @@ def publish_slots(
             calendar_id=service.calendar_id,
             start_time=start,
             end_time=start + duration,
-            blocked=DateTimeTZRange(start - before, start + duration + after),
+            blocked=blocked_period(start, start + duration, before=before, after=after),
             capacity=capacity or service.capacity,
             created_at=at,
         )
@@ -189,10 +212,10 @@ def change_slot(
 
     Raises:
         Slot.DoesNotExist: there is no such slot.
-        Forbidden: it is on somebody else's calendar.
-        SlotConflict: more seats are taken than there would be.
-        InvalidTransition: it is over, somebody has come to it, or it was cancelled and would take
-            place again.
+        Forbidden: the slot is on somebody else's calendar.
+        SlotConflict: more seats are taken than the new capacity has.
+        InvalidTransition: the slot has ended, one of its bookings is completed or a no-show, or the
+            slot is cancelled already and would be scheduled again.
     """
     slot = _locked_slot(slot_id, actor)
     if capacity is not None and capacity != slot.capacity:
@@ -209,12 +232,12 @@ def change_slot(
 @retried
 @transaction.atomic
 def delete_slot(*, slot_id: UUID, actor: User) -> None:
-    """Delete a slot that was never booked, and whoever waits for it with it.
+    """Delete a slot that was never booked, together with its waitlist.
 
     Raises:
         Slot.DoesNotExist: there is no such slot.
-        Forbidden: it is on somebody else's calendar.
-        SlotConflict: it has bookings, of whatever status.
+        Forbidden: the slot is on somebody else's calendar.
+        SlotConflict: the slot has bookings, whatever their status.
     """
     slot = _locked_slot(slot_id, actor)
     try:
@@ -226,8 +249,8 @@ def delete_slot(*, slot_id: UUID, actor: User) -> None:
 @retried
 @transaction.atomic
 def _publish(slots: list[Slot], calendar: Calendar) -> None:
-    """Store the slots of a series, which are in order, unless one of them clashes."""
-    # Publishers of one calendar come one after the other: two INSERTs into one exclusion
+    """Store the slots of a series, which must be in order, unless one of them clashes."""
+    # The lock serialises the publishers of a calendar. Without it, two INSERTs into one exclusion
     # constraint would wait for each other until the deadlock detector ends one of them.
     locked = Calendar.objects.select_for_update(no_key=True).filter(
         turns.shared(calendar.pk), pk=calendar.pk, version=calendar.version
@@ -259,22 +282,24 @@ def _publish(slots: list[Slot], calendar: Calendar) -> None:
                 cursor.execute(PUBLISH, series)
             return
         except IntegrityError as error:
-            # A booking came between the look and the step; it has committed, so look again.
+            # A booking came between the check and the insert. It is committed, so the next check
+            # sees it.
             if not isinstance(error.__cause__, postgres.ExclusionViolation):
                 raise
     raise SlotConflict
 
 
 def _check_clashes(slots: list[Slot], series: dict[str, Any], calendar: Calendar) -> None:
-    """Refuse slots of which one overlaps another, or what else is on the calendar."""
+    """Refuse a series if a slot overlaps another of the series, or time that is taken."""
     clashes = [
         (later.start_time, "the previous slot of the series")
         for earlier, later in pairwise(slots)
         if earlier.blocked.upper > later.blocked.lower
     ][:1]
-    with connection.cursor() as cursor:
-        cursor.execute(FIRST_CLASH, series)
-        clashes += [(start, "another slot or booking of the calendar") for (start,) in cursor]
+    clashes += [
+        (start, "another slot or booking of the calendar")
+        for (start,) in fetch(FIRST_CLASH, series)
+    ]
     if clashes:
         start_time, other = min(clashes)
         local = start_time.astimezone(zone(calendar.timezone))
@@ -284,9 +309,10 @@ def _check_clashes(slots: list[Slot], series: dict[str, Any], calendar: Calendar
 
 
 def _locked_slot(slot_id: UUID, actor: User) -> Slot:
-    """Return a slot that `actor` may change, locked as everybody does it: its calendar, then it.
+    """Return a slot that `actor` may change, after locking its calendar and then the slot.
 
-    Whoever books it holds on to it, too, and is waited for: then their booking is there to be seen.
+    All code locks in this order. New bookings lock the slot as well, so this waits until they are
+    committed, and the caller sees them.
     """
     lock_calendar_of(slot_id)
     slot = Slot.objects.select_for_update(of=("self",)).select_related("calendar").get(pk=slot_id)
@@ -295,7 +321,7 @@ def _locked_slot(slot_id: UUID, actor: User) -> Slot:
 
 
 def _check_seats(slot: Slot, capacity: int, at: datetime) -> None:
-    """Refuse a capacity below the seats that are taken."""
+    """Refuse a capacity below the number of seats that are taken."""
     taken = slot.bookings.filter(unexpired(at), active=True).count()
     if taken > capacity:
         seats = "1 seat is" if taken == 1 else f"{taken} seats are"
@@ -303,7 +329,7 @@ def _check_seats(slot: Slot, capacity: int, at: datetime) -> None:
 
 
 def _cancel(slot: Slot, status: str, *, actor: User, at: datetime) -> None:
-    """Bring a locked slot from scheduled to cancelled, which is the only way there is."""
+    """Cancel a locked slot. A slot can only go from scheduled to cancelled."""
     if status != Slot.Status.CANCELLED:
         raise InvalidTransition(
             "A cancelled slot cannot be scheduled again. Publish a new slot instead."
@@ -318,7 +344,8 @@ def _cancel(slot: Slot, status: str, *, actor: User, at: datetime) -> None:
     )
     with connection.cursor() as cursor:
         cursor.execute(CANCEL_BOOKINGS, {"slot_id": slot.pk, "actor_id": actor.pk, "at": at})
-    # What is still active was completed or a no-show, perhaps while the others were being locked.
+    # Bookings that are still active are completed or no-shows. They may have become so while the
+    # others were being locked.
     if slot.bookings.filter(active=True).exists():
         raise InvalidTransition("A slot with completed or no-show bookings cannot be cancelled.")
     slot.status = Slot.Status.CANCELLED

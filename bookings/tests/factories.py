@@ -13,7 +13,7 @@ from bookings.models import Booking, Slot
 from bookings.webhooks.models import Attempt, Delivery, Webhook
 from catalog.tests.factories import ServiceFactory
 
-# A Tuesday, long enough ahead that every test can book it.
+# A Tuesday, far enough in the future for every test to book it.
 TUESDAY = datetime(2999, 1, 1, 10, tzinfo=UTC)
 
 
@@ -67,7 +67,7 @@ class BookingFactory(DjangoModelFactory):
 
 
 class WebhookFactory(DjangoModelFactory):
-    """A webhook that asks for everything."""
+    """A webhook that subscribes to every event."""
 
     class Meta:
         model = Webhook

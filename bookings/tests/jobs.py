@@ -1,4 +1,4 @@
-"""What a worker does, in the process and the transaction of a test."""
+"""Runs jobs as a worker does, but in the process and the transaction of a test."""
 
 from inspect import iscoroutinefunction
 
@@ -9,7 +9,7 @@ from procrastinate.contrib.django.models import ProcrastinateJob
 
 
 def work():
-    """Do the jobs that wait, and those that they enqueue, until there is none."""
+    """Run the jobs in the queue, and the jobs that these enqueue, until the queue is empty."""
     while job := ProcrastinateJob.objects.filter(status="todo").order_by("id").first():
         task = app.tasks[job.task_name]
         # Some jobs are enqueued by SQL, which names the queue itself.

@@ -6,7 +6,7 @@ from aiosmtpd.controller import Controller
 
 
 class Server:
-    """Takes mails, or refuses them."""
+    """Accepts mails, or refuses them if `answer` says so."""
 
     def __init__(self):
         self.mails = []
@@ -19,7 +19,7 @@ class Server:
 
 
 class AnyPort(Controller):
-    """Listens on a port that the system has chosen."""
+    """Listens on a free port, which the system chooses."""
 
     def _trigger_server(self):
         self.port = self.server.sockets[0].getsockname()[1]

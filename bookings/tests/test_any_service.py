@@ -1,4 +1,4 @@
-"""`service_ids`: any of several services, whichever is free, the one with the least to do first."""
+"""`service_ids` books the first free one of several services, least busy calendars first."""
 
 from datetime import timedelta
 from functools import partial
@@ -29,7 +29,7 @@ def user():
 
 @pytest.fixture
 def chairs():
-    """Three barbers."""
+    """Return three services of barbers, each on its own calendar."""
     return ServiceFactory.create_batch(3, category="Barber")
 
 
@@ -41,30 +41,29 @@ def body(chairs, hours=0, **more):
     }
 
 
-def booked(answer):
-    assert answer.status_code == 201, answer.content
-    return answer.json()["service_id"]
+def booked_service(response):
+    """Check that a booking was made, and return the id of its service."""
+    assert response.status_code == 201, response.content
+    return response.json()["service_id"]
 
 
 class TestChoice:
-    def test_the_first_that_is_named_is_booked_where_nobody_has_anything_to_do(
-        self, api, user, chairs
-    ):
-        assert booked(api.as_(user).post("/bookings", body(chairs))) == str(chairs[0].pk)
+    def test_the_first_service_is_booked_if_no_calendar_has_bookings(self, api, user, chairs):
+        assert booked_service(api.as_(user).post("/bookings", body(chairs))) == str(chairs[0].pk)
         assert Booking.objects.count() == BookingEvent.objects.count() == 1
 
-    def test_the_one_with_the_fewest_bookings_that_day_goes_first(self, api, user, chairs):
+    def test_the_calendar_with_the_fewest_bookings_that_day_is_tried_first(self, api, user, chairs):
         for hours in (3, 4):
             BookingFactory(service=chairs[0], start_time=TUESDAY + hours * HOUR)
         BookingFactory(service=chairs[1], start_time=TUESDAY + 5 * HOUR)
-        # Another day's, and what was cancelled, is nothing to do.
+        # Cancelled bookings and bookings on other days do not count.
         BookingFactory(service=chairs[2], start_time=TUESDAY + 24 * HOUR)
         BookingFactory(service=chairs[2], start_time=TUESDAY + 6 * HOUR, status="cancelled")
         client = api.as_(user)
-        fairest = [booked(client.post("/bookings", body(chairs))) for _ in range(3)]
-        assert fairest == [str(chair.pk) for chair in reversed(chairs)]
+        chosen = [booked_service(client.post("/bookings", body(chairs))) for _ in range(3)]
+        assert chosen == [str(chair.pk) for chair in reversed(chairs)]
 
-    def test_the_work_of_a_day_is_shared(self, user, chairs):
+    def test_the_bookings_of_a_day_are_spread_evenly(self, user, chairs):
         for hours in range(9):
             services.create_booking(
                 actor=user,
@@ -74,8 +73,8 @@ class TestChoice:
             )
         assert [Booking.objects.filter(service=chair).count() for chair in chairs] == [3, 3, 3]
 
-    def test_a_day_is_one_of_the_calendars_zone(self, user):
-        # 10:00 of the 1st in UTC is 23:00 there, and 12:00 UTC is the next day.
+    def test_days_begin_at_midnight_in_the_calendars_time_zone(self, user):
+        # 10:00 UTC is 23:00 in Apia, so a booking at 12:00 UTC is on the next day there.
         there = ServiceFactory(calendar=CalendarFactory(timezone="Pacific/Apia"))
         here = ServiceFactory()
         for chair in (there, here):
@@ -83,7 +82,7 @@ class TestChoice:
         call = partial(services.create_booking, actor=user, service_ids=[here.pk, there.pk], at=NOW)
         assert call(start_time=TUESDAY).service_id == there.pk
 
-    def test_all_of_a_calendars_bookings_are_its_work(self, user, chairs):
+    def test_bookings_of_other_services_on_the_same_calendar_count(self, user, chairs):
         BookingFactory(
             service=ServiceFactory(calendar=chairs[0].calendar), start_time=TUESDAY + 3 * HOUR
         )
@@ -95,28 +94,28 @@ class TestChoice:
         )
         assert booking.service_id == chairs[1].pk
 
-    def test_those_that_cannot_be_booked_then_are_passed_over(self, api, user, chairs):
+    def test_services_that_cannot_be_booked_at_that_time_are_skipped(self, api, user, chairs):
         inactive = ServiceFactory(is_active=False)
         closed = ServiceFactory()
         OpeningHours.objects.create(calendar=closed.calendar, weekday=0, opens=0, closes=60)
-        soon = ServiceFactory(max_advance_days=1)
+        short_horizon = ServiceFactory(max_advance_days=1)
         BookingFactory(service=chairs[0])
-        wanted = [inactive, closed, soon, *chairs[:2]]
-        assert booked(api.as_(user).post("/bookings", body(wanted))) == str(chairs[1].pk)
+        wanted = [inactive, closed, short_horizon, *chairs[:2]]
+        assert booked_service(api.as_(user).post("/bookings", body(wanted))) == str(chairs[1].pk)
 
-    def test_a_slot_that_starts_then_is_booked_as_a_slot(self, api, user, chairs):
+    def test_a_service_is_booked_in_its_slot_that_starts_at_that_time(self, api, user, chairs):
         slot = SlotFactory()
         BookingFactory(service=chairs[0])
-        answer = api.as_(user).post("/bookings", body([chairs[0], slot.service]))
-        assert answer.json()["slot_id"] == str(slot.pk)
+        response = api.as_(user).post("/bookings", body([chairs[0], slot.service]))
+        assert response.json()["slot_id"] == str(slot.pk)
 
-    def test_a_hold_goes_to_any_too(self, api, user, chairs):
+    def test_a_hold_can_be_placed_on_any_of_the_services(self, api, user, chairs):
         client = api.as_(user)
         for chair in chairs:
-            answer = client.post("/bookings", body(chairs, hold=True)).json()
-            assert (answer["service_id"], answer["status"]) == (str(chair.pk), "held")
+            held = client.post("/bookings", body(chairs, hold=True)).json()
+            assert (held["service_id"], held["status"]) == (str(chair.pk), "held")
 
-    def test_an_expired_hold_is_in_nobodys_way(self, user, chairs):
+    def test_an_expired_hold_does_not_block_a_service(self, user, chairs):
         call = partial(
             services.create_booking,
             actor=user,
@@ -131,7 +130,7 @@ class TestChoice:
 
 
 class TestRefusal:
-    def test_where_none_is_free_it_is_a_conflict_that_names_times_of_any(self, api, user, chairs):
+    def test_a_conflict_offers_free_times_of_all_the_services(self, api, user, chairs):
         for hours in range(-1, 3):
             BookingFactory(service=chairs[0], start_time=TUESDAY + hours * HOUR)
         for hours in (0, 1):
@@ -142,62 +141,64 @@ class TestRefusal:
         starts = [each["start_time"] for each in content["alternatives"]]
         assert starts == ["2999-01-01T09:00:00Z", "2999-01-01T08:00:00Z", "2999-01-01T12:00:00Z"]
         for start in starts:
-            answer = api.as_(user).post("/bookings", {**body(chairs[:2]), "start_time": start})
-            assert answer.status_code == 201
+            response = api.as_(user).post("/bookings", {**body(chairs[:2]), "start_time": start})
+            assert response.status_code == 201
 
-    def test_the_refusal_is_the_one_that_another_time_would_cure(self, api, user, chairs):
+    def test_a_conflict_takes_precedence_over_an_inactive_service(self, api, user, chairs):
         BookingFactory(service=chairs[0])
         inactive = ServiceFactory(is_active=False)
-        answer = api.as_(user).post("/bookings", body([inactive, chairs[0]]))
-        problem(answer, 409, "booking_conflict")
+        response = api.as_(user).post("/bookings", body([inactive, chairs[0]]))
+        problem(response, 409, "booking_conflict")
         problem(api.as_(user).post("/bookings", body([inactive])), 409, "service_inactive")
 
-    def test_nothing_is_left_of_attempts_that_failed(self, api, user, chairs):
+    def test_failed_attempts_leave_no_rows(self, api, user, chairs):
         for chair in chairs:
             BookingFactory(service=chair)
         problem(api.as_(user).post("/bookings", body(chairs)), 409, "booking_conflict")
         assert Booking.objects.count() == 3
         assert not BookingEvent.objects.exists()
 
-    def test_an_unknown_service_is_named(self, api, user, chairs):
+    def test_the_error_names_an_unknown_service(self, api, user, chairs):
         unknown = "0199d3a0-6a3b-7c55-8f0d-1f6f2b7c9d42"
-        wish = body(chairs)
-        wish["service_ids"].append(unknown)
+        request_body = body(chairs)
+        request_body["service_ids"].append(unknown)
         content = problem(
-            api.as_(user).post("/bookings", wish), 400, "validation_error", "service_ids"
+            api.as_(user).post("/bookings", request_body), 400, "validation_error", "service_ids"
         )
         assert unknown in content["errors"][0]["message"]
 
     @pytest.mark.parametrize("ids", [[], None, "x", ["x"], [1], {}])
-    def test_what_makes_no_sense_is_named(self, api, user, chairs, ids):
-        answer = api.as_(user).post("/bookings", {**body(chairs), "service_ids": ids})
-        content = problem(answer, 400, "validation_error")
+    def test_invalid_service_ids_are_refused(self, api, user, chairs, ids):
+        response = api.as_(user).post("/bookings", {**body(chairs), "service_ids": ids})
+        content = problem(response, 400, "validation_error")
         assert content["errors"][0]["field"].startswith("service_ids")
 
-    def test_twenty_are_as_many_as_one_can_name(self, api, user):
+    def test_at_most_twenty_services_are_accepted(self, api, user):
         chairs = ServiceFactory.create_batch(21)
         problem(api.as_(user).post("/bookings", body(chairs)), 400, "validation_error")
-        assert booked(api.as_(user).post("/bookings", body(chairs[:20])))
+        assert booked_service(api.as_(user).post("/bookings", body(chairs[:20])))
 
-    def test_one_or_several_but_not_both(self, api, user, chairs):
-        answer = api.as_(user).post("/bookings", {**body(chairs), "service_id": str(chairs[0].pk)})
-        problem(answer, 400, "validation_error", "service_ids")
+    def test_service_id_and_service_ids_cannot_be_combined(self, api, user, chairs):
+        response = api.as_(user).post(
+            "/bookings", {**body(chairs), "service_id": str(chairs[0].pk)}
+        )
+        problem(response, 400, "validation_error", "service_ids")
 
-    def test_one_that_is_named_twice_is_tried_once(self, api, user, chairs):
-        assert booked(api.as_(user).post("/bookings", body([chairs[0]] * 3)))
+    def test_a_service_named_three_times_is_booked_once(self, api, user, chairs):
+        assert booked_service(api.as_(user).post("/bookings", body([chairs[0]] * 3)))
         problem(api.as_(user).post("/bookings", body([chairs[0]] * 3)), 409, "booking_conflict")
 
 
 @pytest.mark.django_db(transaction=True)
-def test_in_whatever_order_they_are_named_nobody_waits_for_one_who_waits():
+def test_concurrent_bookings_in_any_order_do_not_deadlock():
     chairs = ServiceFactory.create_batch(4, capacity=2)
     crowd = UserFactory.create_batch(24)
     before = deadlocks()
     for day in range(25):
         calls = []
         for number, user in enumerate(crowd):
-            turned = chairs[number % 4 :] + chairs[: number % 4]
-            named = turned if number % 2 else turned[::-1]
+            rotated = chairs[number % 4 :] + chairs[: number % 4]
+            named = rotated if number % 2 else rotated[::-1]
             calls.append(
                 partial(
                     services.create_booking,
@@ -215,7 +216,8 @@ def test_in_whatever_order_they_are_named_nobody_waits_for_one_who_waits():
 
 
 @pytest.mark.django_db(transaction=True)
-def test_control_locks_that_outlive_their_attempt_are_waited_for_in_a_circle():
+def test_locks_that_are_kept_across_attempts_deadlock():
+    """Control for the test above."""
     chairs = ServiceFactory.create_batch(2)
     before = deadlocks()
 

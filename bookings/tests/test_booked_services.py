@@ -1,4 +1,4 @@
-"""What bookings mean for the service and the calendar that they are on."""
+"""How bookings restrict changes to their service and calendar."""
 
 import pytest
 from django.utils import timezone
@@ -30,33 +30,33 @@ def client(request, api, provider):
 
 
 @pytest.mark.parametrize("status", Booking.Status)
-def test_a_service_that_was_ever_booked_is_not_deleted(client, service, status):
+def test_a_service_with_any_booking_cannot_be_deleted(client, service, status):
     BookingFactory(service=service, status=status)
     problem(client.delete(f"/services/{service.pk}"), 409, "service_in_use")
     problem(client.delete(f"/calendars/{service.calendar_id}"), 409, "service_in_use")
     assert Service.objects.count() == Calendar.objects.count() == Booking.objects.count() == 1
 
 
-def test_it_is_deactivated_instead(client, api, service):
+def test_a_booked_service_can_be_deactivated(client, api, service):
     booking = BookingFactory(service=service)
     answer = client.patch(f"/services/{service.pk}", {"is_active": False})
     assert (answer.status_code, answer.json()["is_active"]) == (200, False)
     assert api.get("/services").json()["count"] == 0
-    # What was booked goes on.
+    # Its bookings continue.
     owner = api.as_(booking.user)
     assert owner.get(f"/bookings/{booking.pk}").json()["status"] == "pending"
     assert client.patch(f"/bookings/{booking.pk}", {"status": "confirmed"}).status_code == 200
     assert owner.patch(f"/bookings/{booking.pk}", {"status": "cancelled"}).status_code == 200
 
 
-def test_once_its_bookings_are_deleted_it_can_go_too(client, service):
+def test_a_service_can_be_deleted_once_its_bookings_are(client, service):
     booking = BookingFactory(service=service)
     services.delete_booking(booking_id=booking.pk, actor=booking.user, at=timezone.now())
     assert client.delete(f"/services/{service.pk}").status_code == 204
     assert client.delete(f"/calendars/{service.calendar_id}").status_code == 204
 
 
-def test_a_service_that_was_ever_booked_stays_on_its_calendar(client, provider, service):
+def test_a_service_with_any_booking_cannot_change_calendars(client, provider, service):
     BookingFactory(service=service, status=Booking.Status.CANCELLED)
     other = CalendarFactory(provider=provider)
     answer = client.patch(f"/services/{service.pk}", {"calendar_id": str(other.pk), "price": "1"})
@@ -65,14 +65,14 @@ def test_a_service_that_was_ever_booked_stays_on_its_calendar(client, provider, 
     assert (service.calendar != other, service.price) == (True, 25)
 
 
-def test_naming_the_calendar_that_it_is_on_moves_nothing(client, service):
+def test_sending_the_current_calendar_of_a_booked_service_is_accepted(client, service):
     BookingFactory(service=service)
     body = {"calendar_id": str(service.calendar_id), "price": "30.00"}
     answer = client.patch(f"/services/{service.pk}", body)
     assert (answer.status_code, answer.json()["price"]) == (200, "30.00")
 
 
-def test_a_calendar_that_changes_hands_takes_its_bookings_along(api, service, provider):
+def test_a_new_provider_of_a_calendar_sees_its_bookings(api, service, provider):
     booking = BookingFactory(service=service)
     successor = ProviderFactory()
     api.as_(AdminFactory()).patch(
@@ -84,7 +84,7 @@ def test_a_calendar_that_changes_hands_takes_its_bookings_along(api, service, pr
     assert api.as_(provider).get("/bookings?scope=provider").json()["count"] == 0
 
 
-def test_a_service_that_seats_more_than_before_takes_in_more(client, api, service):
+def test_a_raised_capacity_accepts_more_bookings(client, api, service):
     BookingFactory(service=service)
     body = {"service_id": str(service.pk), "start_time": TUESDAY.isoformat()}
     as_user = api.as_(UserFactory())

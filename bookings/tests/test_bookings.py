@@ -1,4 +1,4 @@
-"""Bookings as a client of the API makes, finds, moves, cancels and deletes them."""
+"""Clients create, list, reschedule, cancel and delete bookings through the API."""
 
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -61,14 +61,14 @@ def as_admin(api, admin):
 
 @pytest.fixture
 def booking(user, service):
-    """A pending booking of `user` with `provider`, made as clients make them."""
+    """Return a pending booking of `user` with `provider`, created as clients create it."""
     return services.create_booking(
         actor=user, service_id=service.pk, start_time=TUESDAY, at=timezone.now()
     )
 
 
 def iso(instant):
-    """Write an instant as responses do."""
+    """Format an instant as responses do."""
     return instant.astimezone(UTC).isoformat().replace("+00:00", "Z")
 
 
@@ -119,12 +119,12 @@ class TestCreate:
             "updated_at": answer["created_at"],
         }
 
-    def test_the_location_of_a_new_booking_shows_what_was_answered(self, as_user, service):
+    def test_the_location_of_a_new_booking_returns_the_same_booking(self, as_user, service):
         response = as_user.post("/bookings", body(service))
         assert response["Location"] == f"http://testserver/bookings/{response.json()['id']}"
         assert as_user.get(response["Location"]).json() == response.json()
 
-    def test_a_service_without_confirmation_is_confirmed_at_once(self, as_user):
+    def test_a_booking_is_confirmed_at_once_if_the_service_needs_no_confirmation(self, as_user):
         service = ServiceFactory(requires_confirmation=False)
         assert as_user.post("/bookings", body(service)).json()["status"] == "confirmed"
 
@@ -143,7 +143,7 @@ class TestCreate:
         )
         assert response.json()["start_time"] == "2999-01-01T10:00:00Z"
 
-    def test_the_answer_is_in_the_zone_that_was_asked_for(self, as_user, service):
+    def test_the_answer_is_in_the_requested_zone(self, as_user, service):
         response = as_user.post("/bookings?tz=Asia/Tokyo", body(service))
         assert response.json()["start_time"] == "2999-01-01T19:00:00+09:00"
         assert response.json()["end_time"] == "2999-01-01T20:00:00+09:00"
@@ -155,19 +155,19 @@ class TestCreate:
         assert not BookingEvent.objects.exists()
 
     @pytest.mark.parametrize("minutes", [-59, -1, 1, 59])
-    def test_a_time_that_overlaps_is_a_conflict(self, as_user, service, minutes):
+    def test_an_overlapping_time_is_a_conflict(self, as_user, service, minutes):
         BookingFactory(service=service)
         start = TUESDAY + timedelta(minutes=minutes)
         problem(as_user.post("/bookings", body(service, start)), 409, "booking_conflict")
 
     @pytest.mark.parametrize("hours", [-1, 1])
-    def test_back_to_back_is_fine(self, as_user, service, hours):
+    def test_back_to_back_bookings_are_accepted(self, as_user, service, hours):
         BookingFactory(service=service)
         start = TUESDAY + hours * HOUR
         assert as_user.post("/bookings", body(service, start)).status_code == 201
 
     @pytest.mark.parametrize("status", [Status.CANCELLED, Status.EXPIRED])
-    def test_what_is_cancelled_or_expired_is_in_nobodys_way(self, as_user, service, status):
+    def test_a_cancelled_or_expired_booking_frees_its_time(self, as_user, service, status):
         BookingFactory(service=service, status=status)
         assert as_user.post("/bookings", body(service)).status_code == 201
 
@@ -178,7 +178,7 @@ class TestCreate:
         BookingFactory(service=service, status=status)
         problem(as_user.post("/bookings", body(service)), 409, "booking_conflict")
 
-    def test_seats_are_given_from_the_lowest_until_there_are_none(self, as_user, user):
+    def test_the_lowest_free_seat_is_given_until_none_is_left(self, as_user, user):
         service = ServiceFactory(capacity=3)
         answers = [as_user.post("/bookings", body(service)) for _ in range(4)]
         assert [answer.json().get("seat") for answer in answers] == [1, 2, 3, None]
@@ -193,9 +193,7 @@ class TestCreate:
         problem(as_user.post("/bookings", body(service)), 409, "booking_conflict")
         assert as_user.post("/bookings", body(service, TUESDAY + HOUR / 2)).json()["seat"] == 1
 
-    def test_a_service_that_seats_fewer_than_before_takes_in_nobody_until_there_is_room(
-        self, as_user
-    ):
+    def test_a_lowered_capacity_refuses_bookings_until_a_seat_is_free(self, as_user):
         service = ServiceFactory(capacity=3)
         bookings = [BookingFactory(service=service, seat=seat) for seat in (1, 2, 3)]
         service.capacity = 2
@@ -206,7 +204,7 @@ class TestCreate:
         assert as_user.post("/bookings", body(service)).json()["seat"] == 1
         problem(as_user.post("/bookings", body(service)), 409, "booking_conflict")
 
-    def test_a_calendar_that_hosts_another_service_is_a_conflict(self, as_user, service):
+    def test_a_booking_of_another_service_on_the_calendar_is_a_conflict(self, as_user, service):
         other = ServiceFactory(calendar=service.calendar, capacity=5)
         BookingFactory(service=other, seat=2, start_time=TUESDAY + HOUR / 2)
         problem(as_user.post("/bookings", body(service)), 409, "booking_conflict")
@@ -216,13 +214,13 @@ class TestCreate:
         service = ServiceFactory(buffer_before_minutes=10, buffer_after_minutes=20)
         first = as_user.post("/bookings", body(service)).json()
         assert first["end_time"] == "2999-01-01T11:00:00Z"
-        # 20 minutes after the first, 10 before the second.
+        # 20 minutes after the first booking and 10 before the second.
         too_early = body(service, TUESDAY + timedelta(minutes=89))
         problem(as_user.post("/bookings", too_early), 409, "booking_conflict")
         right = body(service, TUESDAY + timedelta(minutes=90))
         assert as_user.post("/bookings", right).status_code == 201
 
-    def test_a_booking_keeps_the_price_that_was_agreed(self, as_user, as_admin, service):
+    def test_a_booking_keeps_the_price_at_booking_time(self, as_user, as_admin, service):
         made = as_user.post("/bookings", body(service)).json()
         response = as_admin.patch(f"/services/{service.pk}", {"price": "99.00", "currency": "EUR"})
         assert response.status_code == 200
@@ -232,7 +230,7 @@ class TestCreate:
         new = as_user.post("/bookings", body(service, TUESDAY + 3 * HOUR)).json()
         assert (new["price"], new["currency"]) == ("99.00", "EUR")
 
-    def test_a_booking_keeps_the_buffers_and_the_length_that_were_agreed(self, as_user, as_admin):
+    def test_a_booking_keeps_the_buffers_and_duration_at_booking_time(self, as_user, as_admin):
         service = ServiceFactory(buffer_before_minutes=10, buffer_after_minutes=20)
         made = as_user.post("/bookings", body(service)).json()
         response = as_admin.patch(
@@ -248,18 +246,18 @@ class TestCreate:
         assert blocked.lower == TUESDAY + 2 * HOUR - timedelta(minutes=10)
         assert blocked.upper == TUESDAY + 3 * HOUR + timedelta(minutes=20)
 
-    def test_an_end_that_agrees_is_accepted(self, as_user, service):
+    def test_a_matching_end_time_is_accepted(self, as_user, service):
         response = as_user.post("/bookings", body(service, end_time="2999-01-01T12:00:00+01:00"))
         assert response.status_code == 201
 
     @pytest.mark.parametrize("minutes", [0, -60, 59, 61, 120])
-    def test_an_end_that_does_not_agree_is_refused(self, as_user, service, minutes):
+    def test_a_wrong_end_time_is_refused(self, as_user, service, minutes):
         end = iso(TUESDAY + timedelta(minutes=minutes))
         response = as_user.post("/bookings", body(service, end_time=end))
         problem(response, 400, "validation_error", "end_time")
         assert not Booking.objects.exists()
 
-    def test_the_past_cannot_be_booked(self, api, user, service):
+    def test_a_time_in_the_past_is_refused(self, api, user, service):
         with time_machine.travel(TUESDAY, tick=False):
             client = api.as_(user)
             late = body(service, TUESDAY - timedelta(seconds=1))
@@ -267,16 +265,16 @@ class TestCreate:
             assert not Booking.objects.exists()
             assert client.post("/bookings", body(service, TUESDAY)).status_code == 201
 
-    def test_a_service_that_does_not_exist_is_named(self, as_user, service):
+    def test_an_unknown_service_is_refused(self, as_user, service):
         wrong = {**body(service), "service_id": str(uuid4())}
         problem(as_user.post("/bookings", wrong), 400, "validation_error", "service_id")
 
-    def test_an_inactive_service_is_not_booked(self, as_user):
+    def test_an_inactive_service_cannot_be_booked(self, as_user):
         service = ServiceFactory(is_active=False)
         problem(as_user.post("/bookings", body(service)), 409, "service_inactive")
         assert not Booking.objects.exists()
 
-    def test_what_is_missing_is_named(self, as_user):
+    def test_missing_fields_are_named(self, as_user):
         response = as_user.post("/bookings", {})
         problem(response, 400, "validation_error", "service_id", "start_time")
 
@@ -325,19 +323,17 @@ class TestCreate:
             ("service", "misspelt"),
         ],
     )
-    def test_what_makes_no_sense_is_named_and_nothing_is_stored(
-        self, as_admin, service, field, value
-    ):
+    def test_an_invalid_field_is_named_and_nothing_is_stored(self, as_admin, service, field, value):
         response = as_admin.post("/bookings", {**body(service), field: value})
         problem(response, 400, "validation_error", field)
         assert not Booking.objects.exists()
 
     @pytest.mark.parametrize("content", ["[]", "null", '"text"', "7", "[[]]"])
-    def test_a_body_that_is_no_object_is_refused(self, as_user, content):
+    def test_a_body_that_is_not_an_object_is_refused(self, as_user, content):
         response = as_user.post("/bookings", content, content_type="application/json")
         problem(response, 400, "validation_error", "")
 
-    def test_what_a_client_has_read_it_may_send_back(self, as_user, service):
+    def test_read_only_fields_of_a_new_booking_are_ignored(self, as_user, service):
         made = as_user.post("/bookings", body(service)).json()
         again = {
             **made,
@@ -357,7 +353,7 @@ class TestCreate:
         assert (answer["price"], answer["currency"]) == ("25.00", "USD")
 
 
-class TestCreateForSomebodyElse:
+class TestCreateForAnotherUser:
     def test_an_admin_books_for_a_user(self, api, as_admin, admin, user, service):
         response = as_admin.post("/bookings", body(service, user_id=str(user.pk)))
         assert response.status_code == 201
@@ -365,22 +361,22 @@ class TestCreateForSomebodyElse:
         assert api.as_(user).get("/bookings").json()["count"] == 1
         assert BookingEvent.objects.get().actor == admin
 
-    def test_nobody_else_does(self, as_user, as_provider, service):
+    def test_only_an_admin_books_for_another_user(self, as_user, as_provider, service):
         other = UserFactory()
         for client in (as_user, as_provider):
             response = client.post("/bookings", body(service, user_id=str(other.pk)))
             problem(response, 403, "permission_denied")
         assert not Booking.objects.exists()
 
-    def test_naming_oneself_is_fine(self, as_user, user, service):
+    def test_a_user_may_send_their_own_id(self, as_user, user, service):
         response = as_user.post("/bookings", body(service, user_id=str(user.pk)))
         assert response.status_code == 201
 
-    def test_somebody_who_does_not_exist_is_named(self, as_admin, service):
+    def test_an_unknown_user_is_refused(self, as_admin, service):
         response = as_admin.post("/bookings", body(service, user_id=str(uuid4())))
         problem(response, 400, "validation_error", "user_id")
 
-    def test_somebody_whose_account_is_inactive_is_not_booked_for(self, as_admin, service):
+    def test_an_inactive_user_cannot_be_booked_for(self, as_admin, service):
         gone = UserFactory(is_active=False)
         response = as_admin.post("/bookings", body(service, user_id=str(gone.pk)))
         problem(response, 400, "validation_error", "user_id")
@@ -394,20 +390,20 @@ class TestRead:
         assert [answer.status_code for answer in answers] == [200] * 3
         assert answers[0].json() == answers[1].json() == answers[2].json()
 
-    def test_nobody_else_does(self, api, booking):
+    def test_strangers_cannot_see_a_booking(self, api, booking):
         for stranger in (UserFactory(), ProviderFactory()):
             problem(api.as_(stranger).get(f"/bookings/{booking.pk}"), 403, "permission_denied")
         problem(api.get(f"/bookings/{booking.pk}"), 401, "not_authenticated")
 
-    def test_an_id_in_capitals_is_the_same_id(self, as_user, booking):
+    def test_an_uppercase_id_is_the_same_id(self, as_user, booking):
         assert as_user.get(f"/bookings/{str(booking.pk).upper()}").status_code == 200
 
     @pytest.mark.parametrize("pk", [uuid4(), "x", "1", "%00", "0" * 32, "..", "null"])
     @pytest.mark.parametrize("method", ["get", "patch", "delete"])
-    def test_what_does_not_exist_is_not_found(self, as_admin, pk, method):
+    def test_an_unknown_booking_is_not_found(self, as_admin, pk, method):
         problem(getattr(as_admin, method)(f"/bookings/{pk}"), 404, "not_found")
 
-    def test_bookings_are_not_replaced(self, as_user, booking):
+    def test_put_is_not_allowed(self, as_user, booking):
         problem(as_user.put(f"/bookings/{booking.pk}", {}), 405, "method_not_allowed")
 
 
@@ -422,15 +418,17 @@ class TestReschedule:
         assert answer["updated_at"] > answer["created_at"]
         assert as_user.get(f"/bookings/{booking.pk}").json() == answer
 
-    def test_its_old_time_is_free_then(self, as_user, booking, service):
+    def test_a_moved_booking_frees_its_old_time(self, as_user, booking, service):
         as_user.patch(f"/bookings/{booking.pk}", {"start_time": iso(TUESDAY + HOUR)})
         assert as_user.post("/bookings", body(service)).status_code == 201
 
-    def test_it_is_not_in_its_own_way(self, as_user, booking):
+    def test_a_booking_can_move_to_a_time_that_overlaps_its_own(self, as_user, booking):
         response = as_user.patch(f"/bookings/{booking.pk}", {"start_time": iso(TUESDAY + HOUR / 2)})
         assert response.status_code == 200
 
-    def test_a_taken_time_is_a_conflict_and_it_stays_where_it_is(self, as_user, booking, service):
+    def test_moving_to_a_taken_time_is_a_conflict_and_changes_nothing(
+        self, as_user, booking, service
+    ):
         BookingFactory(service=service, start_time=TUESDAY + 2 * HOUR)
         before = stored(booking)
         response = as_user.patch(
@@ -440,20 +438,22 @@ class TestReschedule:
         assert stored(booking) == before
         assert history(booking) == ["booking.created"]
 
-    def test_another_service_on_the_calendar_is_a_conflict(self, as_user, booking, service):
+    def test_moving_onto_another_service_of_the_calendar_is_a_conflict(
+        self, as_user, booking, service
+    ):
         other = ServiceFactory(calendar=service.calendar)
         BookingFactory(service=other, start_time=TUESDAY + 2 * HOUR)
         response = as_user.patch(f"/bookings/{booking.pk}", {"start_time": iso(TUESDAY + 2 * HOUR)})
         problem(response, 409, "booking_conflict")
 
-    def test_it_takes_the_lowest_seat_that_is_free(self, as_user, user):
+    def test_a_moved_booking_takes_the_lowest_free_seat(self, as_user, user):
         service = ServiceFactory(capacity=3)
         booking = BookingFactory(user=user, service=service, seat=3)
         BookingFactory(service=service, seat=1, start_time=TUESDAY + HOUR)
         response = as_user.patch(f"/bookings/{booking.pk}", {"start_time": iso(TUESDAY + HOUR)})
         assert response.json()["seat"] == 2
 
-    def test_a_confirmed_booking_stays_confirmed(self, as_user, user, service):
+    def test_a_moved_booking_stays_confirmed(self, as_user, user, service):
         booking = BookingFactory(user=user, service=service, status=Status.CONFIRMED)
         response = as_user.patch(f"/bookings/{booking.pk}", {"start_time": iso(TUESDAY + HOUR)})
         assert response.json()["status"] == "confirmed"
@@ -462,14 +462,16 @@ class TestReschedule:
         "status",
         [Status.HELD, Status.CANCELLED, Status.COMPLETED, Status.EXPIRED, Status.NO_SHOW],
     )
-    def test_only_what_is_pending_or_confirmed_is_moved(self, as_admin, as_user, user, status):
+    def test_only_a_pending_or_confirmed_booking_can_be_moved(
+        self, as_admin, as_user, user, status
+    ):
         booking = BookingFactory(user=user, status=status)
         for client in (as_user, as_admin):
             for start_time in (TUESDAY + HOUR, TUESDAY):
                 response = client.patch(f"/bookings/{booking.pk}", {"start_time": iso(start_time)})
                 problem(response, 409, "invalid_transition")
 
-    def test_the_past_is_refused(self, api, user, booking):
+    def test_moving_into_the_past_is_refused(self, api, user, booking):
         with time_machine.travel(TUESDAY - HOUR, tick=False):
             response = api.as_(user).patch(
                 f"/bookings/{booking.pk}", {"start_time": iso(TUESDAY - 2 * HOUR)}
@@ -477,25 +479,25 @@ class TestReschedule:
         problem(response, 400, "validation_error", "start_time")
         assert Booking.objects.get().start_time == TUESDAY
 
-    def test_an_inactive_service_takes_no_new_times(self, as_user, booking, service):
+    def test_a_booking_of_an_inactive_service_cannot_be_moved(self, as_user, booking, service):
         service.is_active = False
         service.save()
         response = as_user.patch(f"/bookings/{booking.pk}", {"start_time": iso(TUESDAY + HOUR)})
         problem(response, 409, "service_inactive")
 
-    def test_the_same_time_is_no_change(self, as_user, booking):
+    def test_moving_to_the_same_time_changes_nothing(self, as_user, booking):
         before = stored(booking)
         response = as_user.patch(f"/bookings/{booking.pk}", {"start_time": iso(TUESDAY)})
         assert response.status_code == 200
         assert stored(booking) == before
         assert history(booking) == ["booking.created"]
 
-    def test_nothing_is_no_change(self, as_user, booking):
+    def test_an_empty_patch_changes_nothing(self, as_user, booking):
         before = stored(booking)
         assert as_user.patch(f"/bookings/{booking.pk}", {}).status_code == 200
         assert stored(booking) == before
 
-    def test_what_a_client_has_read_it_may_send_back(self, as_user, booking):
+    def test_a_client_can_send_back_the_booking_it_has_read(self, as_user, booking):
         shown = as_user.get(f"/bookings/{booking.pk}").json()
         response = as_user.patch(f"/bookings/{booking.pk}", shown)
         assert (response.status_code, response.json()) == (200, shown)
@@ -509,7 +511,7 @@ class TestReschedule:
         )
         assert cancelled.json()["status"] == "cancelled"
 
-    def test_time_and_status_change_one_after_the_other(self, as_admin, booking):
+    def test_time_and_status_cannot_change_in_one_request(self, as_admin, booking):
         response = as_admin.patch(
             f"/bookings/{booking.pk}",
             {"start_time": iso(TUESDAY + HOUR), "status": "confirmed"},
@@ -524,7 +526,7 @@ class TestReschedule:
             )
             assert response.status_code == 200
 
-    def test_strangers_do_not(self, api, booking):
+    def test_strangers_cannot_change_a_booking(self, api, booking):
         for stranger in (UserFactory(), ProviderFactory()):
             client = api.as_(stranger)
             for change in (
@@ -552,7 +554,7 @@ class TestReschedule:
             ("colour", "red"),
         ],
     )
-    def test_what_makes_no_sense_is_named(self, as_admin, booking, field, value):
+    def test_an_invalid_field_is_named_and_nothing_changes(self, as_admin, booking, field, value):
         response = as_admin.patch(f"/bookings/{booking.pk}", {field: value})
         problem(response, 400, "validation_error", field)
         assert history(booking) == ["booking.created"]
@@ -571,7 +573,7 @@ class TestCancel:
         as_user.patch(f"/bookings/{booking.pk}", {"status": "cancelled"})
         assert as_user.post("/bookings", body(service)).status_code == 201
 
-    def test_it_is_cancelled_once(self, as_user, booking):
+    def test_a_cancelled_booking_cannot_be_cancelled_again(self, as_user, booking):
         as_user.patch(f"/bookings/{booking.pk}", {"status": "cancelled"})
         response = as_user.patch(f"/bookings/{booking.pk}", {"status": "cancelled"})
         problem(response, 409, "invalid_transition")
@@ -592,7 +594,7 @@ class TestStatus:
         ]
         assert BookingEvent.objects.last().actor == provider
 
-    def test_the_reason_is_in_the_history(self, as_provider, booking):
+    def test_the_reason_is_stored_in_the_history(self, as_provider, booking):
         as_provider.patch(
             f"/bookings/{booking.pk}/status", {"status": "cancelled", "reason": "Ill."}
         )
@@ -600,7 +602,7 @@ class TestStatus:
         assert event.data["reason"] == "Ill."
         assert event.data["was"] == {"status": "pending"}
 
-    def test_an_owner_cannot_even_cancel_there(self, as_user, booking):
+    def test_an_owner_cannot_use_the_status_endpoint_even_to_cancel(self, as_user, booking):
         for status in ("confirmed", "cancelled"):
             response = as_user.patch(f"/bookings/{booking.pk}/status", {"status": status})
             problem(response, 403, "permission_denied")
@@ -616,12 +618,12 @@ class TestStatus:
             ({"status": "confirmed", "start_time": "2999-01-01T10:00:00Z"}, "start_time"),
         ],
     )
-    def test_what_makes_no_sense_is_named(self, as_admin, booking, content, field):
+    def test_an_invalid_status_request_is_refused(self, as_admin, booking, content, field):
         response = as_admin.patch(f"/bookings/{booking.pk}/status", content)
         problem(response, 400, "validation_error", field)
         assert history(booking) == ["booking.created"]
 
-    def test_what_does_not_exist_is_not_found(self, as_admin):
+    def test_an_unknown_booking_is_not_found(self, as_admin):
         response = as_admin.patch(f"/bookings/{uuid4()}/status", {"status": "confirmed"})
         problem(response, 404, "not_found")
 
@@ -634,34 +636,34 @@ class TestDelete:
         problem(as_user.delete(f"/bookings/{booking.pk}"), 404, "not_found")
         assert as_user.post("/bookings", body(service)).status_code == 201
 
-    def test_its_history_stays(self, as_user, booking, user):
+    def test_the_history_of_a_deleted_booking_is_kept(self, as_user, booking, user):
         as_user.delete(f"/bookings/{booking.pk}")
         assert history(booking) == ["booking.created", "booking.cancelled", "booking.deleted"]
         assert BookingEvent.objects.last().actor == user
 
     @pytest.mark.parametrize("seconds", [0, 1, 7200])
-    def test_an_owner_does_not_delete_what_has_started(self, api, user, booking, seconds):
+    def test_an_owner_cannot_delete_a_booking_that_has_started(self, api, user, booking, seconds):
         with time_machine.travel(TUESDAY + timedelta(seconds=seconds), tick=False):
             response = api.as_(user).delete(f"/bookings/{booking.pk}")
         problem(response, 403, "booking_started")
         assert Booking.objects.exists()
 
-    def test_a_second_before_the_start_is_early_enough(self, api, user, booking):
+    def test_an_owner_can_delete_a_booking_one_second_before_it_starts(self, api, user, booking):
         with time_machine.travel(TUESDAY - timedelta(seconds=1), tick=False):
             assert api.as_(user).delete(f"/bookings/{booking.pk}").status_code == 204
 
-    def test_an_admin_deletes_what_has_started(self, api, admin, booking):
+    def test_an_admin_can_delete_a_booking_that_has_started(self, api, admin, booking):
         with time_machine.travel(TUESDAY + HOUR, tick=False):
             assert api.as_(admin).delete(f"/bookings/{booking.pk}").status_code == 204
 
-    def test_providers_and_strangers_delete_nothing(self, api, as_provider, booking):
+    def test_providers_and_strangers_cannot_delete_a_booking(self, api, as_provider, booking):
         for client in (as_provider, api.as_(UserFactory()), api.as_(ProviderFactory())):
             problem(client.delete(f"/bookings/{booking.pk}"), 403, "permission_denied")
         assert Booking.objects.exists()
 
 
 class TestHistory:
-    def test_every_change_is_written_down_with_what_came_of_it(
+    def test_every_change_is_recorded_with_its_actor_and_outcome(
         self, as_user, as_provider, user, provider, service
     ):
         pk = as_user.post("/bookings", body(service)).json()["id"]
@@ -691,7 +693,7 @@ class TestHistory:
         assert [event.data["seat"] for event in events] == [1] * 5
         assert [event.at for event in events] == sorted(event.at for event in events)
 
-    def test_times_are_written_alike_by_every_event(self, user, service):
+    def test_every_event_stores_the_same_times(self, user, service):
         start = TUESDAY.replace(microsecond=500000)
         booking = services.create_booking(
             actor=user, service_id=service.pk, start_time=start, at=timezone.now()
@@ -703,26 +705,26 @@ class TestHistory:
                 cancelled.data[name]
             )
 
-    def test_refusals_leave_no_trace(self, as_user, as_admin, booking):
+    def test_refused_changes_are_not_recorded(self, as_user, as_admin, booking):
         as_user.patch(f"/bookings/{booking.pk}", {"status": "confirmed"})
         as_admin.patch(f"/bookings/{booking.pk}", {"status": "held"})
         assert history(booking) == ["booking.created"]
 
 
 @contextmanager
-def history_that_cannot_be_written():
+def failing_history():
     run(
-        "CREATE FUNCTION out_of_ink() RETURNS trigger LANGUAGE plpgsql AS"
-        " $$ BEGIN RAISE EXCEPTION 'out of ink'; END $$"
+        "CREATE FUNCTION event_insert_fails() RETURNS trigger LANGUAGE plpgsql AS"
+        " $$ BEGIN RAISE EXCEPTION 'event insert fails'; END $$"
     )
     run(
-        "CREATE TRIGGER out_of_ink BEFORE INSERT ON bookings_bookingevent"
-        " FOR EACH ROW EXECUTE FUNCTION out_of_ink()"
+        "CREATE TRIGGER event_insert_fails BEFORE INSERT ON bookings_bookingevent"
+        " FOR EACH ROW EXECUTE FUNCTION event_insert_fails()"
     )
     try:
         yield
     finally:
-        run("DROP FUNCTION out_of_ink CASCADE")
+        run("DROP FUNCTION event_insert_fails CASCADE")
 
 
 @pytest.mark.django_db(transaction=True)
@@ -756,10 +758,10 @@ def history_that_cannot_be_written():
     ],
     ids=["create", "reschedule", "cancel", "confirm", "delete"],
 )
-def test_a_change_that_cannot_be_written_down_is_not_made(change, service):
+def test_a_change_whose_event_cannot_be_stored_is_rolled_back(change, service):
     booking = BookingFactory(service=service)
     before = list(Booking.objects.values())
-    with history_that_cannot_be_written(), pytest.raises(DatabaseError, match="out of ink"):
+    with failing_history(), pytest.raises(DatabaseError, match="event insert fails"):
         change(booking)
     assert list(Booking.objects.values()) == before
     change(booking)
@@ -768,7 +770,7 @@ def test_a_change_that_cannot_be_written_down_is_not_made(change, service):
 
 
 def found(client, query="", **headers):
-    """Return the ids that a list holds."""
+    """Return the ids of the bookings on a list."""
     response = client.get(f"/bookings{query}", headers=headers)
     assert response.status_code == 200, response.content
     return [row["id"] for row in response.json()["results"]]
@@ -779,16 +781,16 @@ def ids(*bookings):
 
 
 class TestListScope:
-    def test_one_sees_ones_own(self, as_user, user):
+    def test_a_user_sees_only_their_own_bookings(self, as_user, user):
         own = BookingFactory(user=user)
         BookingFactory()
         assert found(as_user) == ids(own)
 
-    def test_a_row_is_the_booking_as_it_is_shown_alone(self, as_user, user, booking):
+    def test_a_row_of_the_list_equals_the_booking_endpoint(self, as_user, user, booking):
         (row,) = as_user.get("/bookings").json()["results"]
         assert row == as_user.get(f"/bookings/{booking.pk}").json()
 
-    def test_a_provider_sees_by_scope_those_on_their_calendars(
+    def test_scope_provider_lists_bookings_on_the_providers_calendars(
         self, as_provider, provider, service
     ):
         theirs = BookingFactory(service=service)
@@ -797,28 +799,30 @@ class TestListScope:
         assert found(as_provider, "?scope=provider") == ids(theirs)
 
     @pytest.mark.parametrize("role", ["user", "provider", "admin"])
-    def test_a_former_provider_sees_none_by_that_scope(self, as_provider, provider, service, role):
+    def test_scope_provider_is_empty_once_a_provider_becomes_a_user(
+        self, as_provider, provider, service, role
+    ):
         BookingFactory(service=service)
         provider.role = role
         provider.save()
         assert len(found(as_provider, "?scope=provider")) == (role != "user")
 
-    def test_somebody_without_calendars_sees_none_by_that_scope(self, as_user, user):
+    def test_scope_provider_is_empty_without_calendars(self, as_user, user):
         BookingFactory(user=user)
         assert found(as_user, "?scope=provider") == []
 
-    def test_an_admin_sees_all_or_those_of_a_user(self, as_admin, user):
+    def test_an_admin_sees_all_bookings_or_those_of_one_user(self, as_admin, user):
         first = BookingFactory(user=user)
         second = BookingFactory(start_time=TUESDAY + HOUR)
         assert found(as_admin) == ids(first, second)
         assert found(as_admin, f"?user_id={user.pk}") == ids(first)
         assert found(as_admin, "?scope=provider") == []
 
-    def test_nobody_else_asks_for_those_of_a_user(self, as_user, as_provider, user):
+    def test_only_an_admin_can_filter_by_user(self, as_user, as_provider, user):
         for client in (as_user, as_provider):
             problem(client.get(f"/bookings?user_id={user.pk}"), 403, "permission_denied")
 
-    def test_no_filter_widens_what_one_sees(self, as_user, service):
+    def test_no_filter_shows_bookings_of_other_users(self, as_user, service):
         other = BookingFactory(service=service)
         for query in (
             f"?service_id={service.pk}",
@@ -832,7 +836,7 @@ class TestListScope:
 
 
 class TestListFilters:
-    def test_by_state_one_or_more(self, as_admin):
+    def test_filter_by_one_or_more_states(self, as_admin):
         kept = {
             status: BookingFactory(status=status, start_time=TUESDAY + number * HOUR)
             for number, status in enumerate(Status)
@@ -844,7 +848,7 @@ class TestListFilters:
         )
         assert found(as_admin, "?status=") == ids(*kept.values())
 
-    def test_by_service_and_calendar(self, as_admin, service):
+    def test_filter_by_service_and_calendar(self, as_admin, service):
         sibling = ServiceFactory(calendar=service.calendar)
         first = BookingFactory(service=service)
         second = BookingFactory(service=sibling, start_time=TUESDAY + HOUR)
@@ -854,9 +858,9 @@ class TestListFilters:
         assert found(as_admin, f"?calendar_id={service.calendar_id}&service_id={uuid4()}") == []
 
     @pytest.mark.parametrize(
-        ("query", "meets"),
+        ("query", "overlaps"),
         [
-            # It takes place from 10:00 to 11:00.
+            # The booking takes place from 10:00 to 11:00.
             ("?from=2999-01-01T10:59:59Z", True),
             ("?from=2999-01-01T11:00:00Z", False),
             ("?to=2999-01-01T10:00:00Z", False),
@@ -874,15 +878,15 @@ class TestListFilters:
             ("?from=2999-01-02&to=2998-12-31", False),
         ],
     )
-    def test_by_the_period_that_it_meets(self, as_admin, query, meets):
+    def test_filter_by_a_period_that_the_booking_overlaps(self, as_admin, query, overlaps):
         booking = BookingFactory()
-        assert found(as_admin, query) == (ids(booking) if meets else [])
+        assert found(as_admin, query) == (ids(booking) if overlaps else [])
 
     @pytest.mark.parametrize(
-        ("zone", "day", "meets"),
+        ("zone", "day", "overlaps"),
         [
-            # 10:00 to 11:00 in UTC is in Kiritimati 00:00 to 01:00 of the day after, and in
-            # Niue 23:00 to 24:00 of the day before.
+            # 10:00 to 11:00 UTC is 00:00 to 01:00 of the next day in Kiritimati, and 23:00 to
+            # 24:00 of the previous day in Niue.
             ("Pacific/Kiritimati", "2999-01-01", False),
             ("Pacific/Kiritimati", "2999-01-02", True),
             ("Pacific/Niue", "2998-12-31", True),
@@ -890,14 +894,14 @@ class TestListFilters:
             ("Europe/Paris", "2999-01-01", True),
         ],
     )
-    def test_a_day_is_a_day_of_the_zone_that_was_asked_for(self, as_admin, zone, day, meets):
+    def test_a_day_is_a_day_in_the_requested_zone(self, as_admin, zone, day, overlaps):
         booking = BookingFactory()
-        expected = ids(booking) if meets else []
+        expected = ids(booking) if overlaps else []
         assert found(as_admin, f"?from={day}&to={day}&tz={zone}") == expected
         assert found(as_admin, f"?from={day}&to={day}", **{"Time-Zone": zone}) == expected
 
     def test_the_day_on_which_clocks_go_back_has_25_hours(self, as_admin):
-        # In Paris, 2026-10-25 lasts from 22:00 UTC to 23:00 UTC.
+        # In Paris, 2026-10-25 lasts from 22:00 UTC of the day before to 23:00 UTC.
         bookings = [
             BookingFactory(start_time=datetime(2026, 10, 24, 21, tzinfo=UTC) + number * HOUR)
             for number in (0, 1, 25, 26)
@@ -905,7 +909,7 @@ class TestListFilters:
         query = "?from=2026-10-25&to=2026-10-25&tz=Europe/Paris"
         assert found(as_admin, query) == ids(*bookings[1:3])
 
-    def test_filters_narrow_each_other(self, as_admin, user, service):
+    def test_filters_are_combined(self, as_admin, user, service):
         BookingFactory(user=user, service=service, status=Status.CANCELLED)
         wanted = BookingFactory(user=user, service=service)
         BookingFactory(user=user)
@@ -941,14 +945,14 @@ class TestListFilters:
             ("tz=Mars/Olympus", "tz"),
         ],
     )
-    def test_what_makes_no_sense_is_named(self, as_admin, query, field):
+    def test_an_invalid_filter_is_named(self, as_admin, query, field):
         problem(as_admin.get(f"/bookings?{query}"), 400, "validation_error", field)
 
 
 class TestListOrder:
     @pytest.fixture
     def bookings(self):
-        """Return three, whose order by start is not that by age."""
+        """Return three bookings, which sort differently by start and by creation time."""
         return [
             BookingFactory(start_time=TUESDAY + start * HOUR, created_at=TUESDAY - created * HOUR)
             for start, created in ((0, 2), (1, 3), (2, 1))
@@ -965,11 +969,11 @@ class TestListOrder:
             ("?ordering=start_time,created_at", [0, 1, 2]),
         ],
     )
-    def test_by_start_or_by_age(self, as_admin, bookings, query, order):
+    def test_the_list_is_ordered_by_start_or_creation_time(self, as_admin, bookings, query, order):
         assert found(as_admin, query) == ids(*(bookings[index] for index in order))
 
     @pytest.mark.parametrize("ordering", ["start_time", "-start_time", "-created_at"])
-    def test_pages_never_overlap_though_all_start_at_once(self, as_admin, ordering):
+    def test_pages_do_not_overlap_although_all_bookings_start_at_once(self, as_admin, ordering):
         service = ServiceFactory(capacity=10)
         everybody = {
             str(BookingFactory(service=service, seat=seat, created_at=TUESDAY).pk)
@@ -982,7 +986,7 @@ class TestListOrder:
         assert {pk for page in pages for pk in page} == everybody
 
     @pytest.mark.parametrize("ordering", ["start_time", "-start_time", "created_at"])
-    def test_a_cursor_reads_everything_once_and_the_way_back(self, as_admin, ordering):
+    def test_cursors_read_every_booking_once_forwards_and_backwards(self, as_admin, ordering):
         service = ServiceFactory(capacity=2)
         for number in range(7):
             BookingFactory(
@@ -1006,7 +1010,7 @@ class TestListOrder:
             back.insert(0, page)
         assert [row["id"] for page in back for row in page["results"]] == expected
 
-    def test_a_booking_made_meanwhile_disturbs_no_cursor(self, as_admin):
+    def test_a_cursor_is_not_disturbed_by_new_or_deleted_bookings(self, as_admin):
         first, second = (BookingFactory(start_time=TUESDAY + n * HOUR) for n in (1, 2))
         page = as_admin.get("/bookings?limit=1&cursor=").json()
         BookingFactory(start_time=TUESDAY)
@@ -1017,7 +1021,7 @@ class TestListOrder:
 @pytest.mark.parametrize(
     ("currency", "price", "shown"), [("JPY", "1500", "1500"), ("KWD", "1.5", "1.500")]
 )
-def test_a_price_has_the_decimals_of_its_currency(as_user, currency, price, shown):
+def test_a_price_shows_the_decimals_of_its_currency(as_user, currency, price, shown):
     service = ServiceFactory(price=Decimal(price), currency=currency)
     answer = as_user.post("/bookings", body(service)).json()
     assert answer["price"] == shown
@@ -1025,7 +1029,7 @@ def test_a_price_has_the_decimals_of_its_currency(as_user, currency, price, show
     assert as_user.get("/bookings").json()["results"][0]["price"] == shown
 
 
-def test_money_is_text_to_the_cent(as_user):
+def test_a_price_is_a_string_with_two_decimals(as_user):
     service = ServiceFactory(price=Decimal("7"), currency="EUR")
     answer = as_user.post("/bookings", body(service)).json()
     assert (answer["price"], answer["currency"]) == ("7.00", "EUR")

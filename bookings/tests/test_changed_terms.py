@@ -1,6 +1,6 @@
-"""Terms that change at the moment of a booking: the booking is refused, or the change sees it.
+"""If terms change while somebody books, the booking is refused or the change sees it.
 
-As in `test_races`, every promise stands beside a control.
+As in `test_races`, every promise has a control.
 """
 
 from concurrent.futures import ThreadPoolExecutor
@@ -42,8 +42,8 @@ SLOWEST = 5
 HOUR = timedelta(hours=1)
 NOW = TUESDAY - timedelta(days=1)
 Status = Booking.Status
-# A day's worth of hours for every weekday but Tuesday's and Wednesday's.
-NOT_THEN = [{"weekday": day, "opens": 0, "closes": 1440} for day in (0, 3, 4, 5, 6)]
+# Open all day, except on Tuesdays and Wednesdays.
+CLOSED_THEN = [{"weekday": day, "opens": 0, "closes": 1440} for day in (0, 3, 4, 5, 6)]
 
 
 def hour(number):
@@ -72,7 +72,7 @@ def course():
 
 @pytest.fixture
 def close(admin):
-    """Return a call that takes time off for an hour, and returns the ids that are affected."""
+    """Return a call that takes an hour off and returns the ids of the affected bookings."""
 
     def call(calendar, start):
         period = {"start_time": start, "end_time": start + HOUR}
@@ -84,7 +84,7 @@ def close(admin):
 
 @pytest.fixture
 def change(admin):
-    """Return a call that changes a calendar, and returns the ids that are affected."""
+    """Return a call that changes a calendar and returns the ids of the affected bookings."""
 
     def call(calendar, changes):
         _, affected = update_calendar(calendar_id=calendar.pk, actor=admin, changes=changes, at=NOW)
@@ -93,8 +93,8 @@ def change(admin):
     return lambda calendar, **changes: partial(call, calendar, changes)
 
 
-def close_by_hand(calendar, start):
-    """Take time off as somebody does who knows SQL and nothing of BookIt."""
+def close_in_sql(calendar, start):
+    """Take time off in plain SQL, without BookIt's code; return the ids of the bookings it sees."""
     with transaction.atomic():
         run(
             "INSERT INTO catalog_timeoff (id, calendar_id, start_time, end_time, reason)"
@@ -105,7 +105,7 @@ def close_by_hand(calendar, start):
 
 
 def move_to_tokyo():
-    """Change the time zone in SQL, and return how many bookings there are then."""
+    """Change the time zone in SQL, and return the number of bookings it sees."""
     with transaction.atomic():
         run("UPDATE catalog_calendar SET timezone = 'Asia/Tokyo'")
         return Booking.objects.count()
@@ -132,13 +132,13 @@ def move(booking, start_time):
     )
 
 
-def waits_for(slot, user):
+def join_waitlist(slot, user):
     WaitlistEntry.objects.create(slot=slot, user=user, created_at=NOW - HOUR)
 
 
 @contextmanager
 def without_versions():
-    """Let calendars keep their version, whatever is changed."""
+    """Disable the triggers that raise a calendar's version."""
     tables = ("catalog_calendar", "catalog_openinghours", "catalog_timeoff", "catalog_service")
     for table in tables:
         run(f"ALTER TABLE {table} DISABLE TRIGGER USER")
@@ -150,8 +150,8 @@ def without_versions():
 
 
 @contextmanager
-def without_the_key():
-    """Let a version change while bookings hold on to it."""
+def without_version_key():
+    """Drop the key that keeps a version from changing while a booking refers to it."""
     run("ALTER TABLE catalog_calendar DROP CONSTRAINT calendar_version")
     try:
         yield
@@ -159,8 +159,8 @@ def without_the_key():
         run("ALTER TABLE catalog_calendar ADD CONSTRAINT calendar_version UNIQUE (id, version)")
 
 
-def is_missed(closed, booked):
-    """Return whether a booking was made that the change did not see."""
+def was_missed(closed, booked):
+    """Return whether a booking was made and the change did not see it."""
     assert closed.error is None, closed.error
     if isinstance(booked.error, OutsideOpeningHours):
         return False
@@ -168,45 +168,48 @@ def is_missed(closed, booked):
     return booked.value.pk not in closed.value
 
 
-def missed_of(pairs):
-    """Set off each pair of a change and a booking at once; count the bookings that it missed."""
+def count_missed(pairs):
+    """Run each pair of a change and a booking at once; count the bookings the changes missed."""
     deadlocks_before, missed = deadlocks(), 0
     for number, pair in enumerate(pairs):
-        # They set off in turns, and are told apart again.
+        # Alternate which of the two starts first.
         turn = 1 if number % 2 else -1
         closed, booked = at_once(list(pair)[::turn])[::turn]
-        missed += is_missed(closed, booked)
+        missed += was_missed(closed, booked)
         assert max(closed.seconds, booked.seconds) < SLOWEST
     assert deadlocks() == deadlocks_before
     return missed
 
 
-class TestTwoHundredRounds:
-    def test_of_a_booking_and_time_off(self, close, user, service):
-        assert not missed_of(
+class TestTwoHundredRaces:
+    def test_time_off_sees_every_booking(self, close, user, service):
+        assert not count_missed(
             (close(service.calendar, hour(number)), book(user, service, hour(number)))
             for number in range(ROUNDS)
         )
 
-    def test_of_a_booking_and_time_off_in_sql(self, user, service):
-        assert not missed_of(
+    def test_time_off_in_sql_sees_every_booking(self, user, service):
+        assert not count_missed(
             (
-                partial(close_by_hand, service.calendar, hour(number)),
+                partial(close_in_sql, service.calendar, hour(number)),
                 book(user, service, hour(number)),
             )
             for number in range(ROUNDS)
         )
 
-    def test_of_a_booking_and_other_hours(self, change, user, service):
+    def test_new_opening_hours_see_every_booking(self, change, user, service):
         def pairs():
             for _ in range(ROUNDS):
-                yield change(service.calendar, opening_hours=NOT_THEN), book(user, service, TUESDAY)
+                yield (
+                    change(service.calendar, opening_hours=CLOSED_THEN),
+                    book(user, service, TUESDAY),
+                )
                 Booking.objects.all().delete()
                 OpeningHours.objects.all().delete()
 
-        assert not missed_of(pairs())
+        assert not count_missed(pairs())
 
-    def test_of_a_booking_and_another_zone(self, change, user, service):
+    def test_a_new_time_zone_sees_every_booking(self, change, user, service):
         OpeningHours.objects.create(calendar=service.calendar, weekday=1, opens=540, closes=1020)
 
         def pairs():
@@ -215,14 +218,14 @@ class TestTwoHundredRounds:
                 Booking.objects.all().delete()
                 Calendar.objects.update(timezone="UTC")
 
-        assert not missed_of(pairs())
+        assert not count_missed(pairs())
 
-    def test_of_a_hold_and_time_off(self, close, service):
+    def test_time_off_sees_every_hold(self, close, service):
         people = UserFactory.create_batch(ROUNDS)
         deadlocks_before = deadlocks()
         for number, person in enumerate(people):
             if number % 2:
-                # One that has expired is in the way.
+                # An expired hold is in the way.
                 BookingFactory(
                     service=service,
                     user=person,
@@ -236,20 +239,20 @@ class TestTwoHundredRounds:
                     book(person, service, hour(number), hold=True),
                 ]
             )
-            assert not is_missed(closed, held)
+            assert not was_missed(closed, held)
             assert max(closed.seconds, held.seconds) < SLOWEST
         assert deadlocks() == deadlocks_before
 
-    def test_of_a_booking_that_moves_and_time_off(self, close, user, service):
+    def test_time_off_sees_every_moved_booking(self, close, user, service):
         booking = BookingFactory(service=service, user=user, start_time=hour(-2))
-        assert not missed_of(
+        assert not count_missed(
             (close(service.calendar, hour(number)), move(booking, hour(number)))
             for number in range(ROUNDS)
         )
 
-    def test_of_a_booking_in_a_slot_and_time_off(self, close, user, course):
+    def test_time_off_sees_every_booking_in_a_slot(self, close, user, course):
         made = [SlotFactory(service=course, start_time=hour(number)) for number in range(ROUNDS)]
-        assert not missed_of(
+        assert not count_missed(
             (
                 close(course.calendar, slot.start_time),
                 partial(services.create_booking, actor=user, slot_id=slot.pk, at=NOW),
@@ -257,11 +260,11 @@ class TestTwoHundredRounds:
             for slot in made
         )
 
-    def test_of_an_offer_to_who_waits_and_time_off(self, close, user, course):
+    def test_time_off_sees_every_seat_offered_from_the_waitlist(self, close, user, course):
         deadlocks_before = deadlocks()
         for number in range(ROUNDS):
             slot = SlotFactory(service=course, start_time=hour(number))
-            waits_for(slot, user)
+            join_waitlist(slot, user)
             offer = partial(waitlist.offer_seats, at=NOW, slot_ids=[str(slot.pk)])
             closed, offered = at_once([close(course.calendar, slot.start_time), offer])
             assert (closed.error, offered.error) == (None, None)
@@ -270,7 +273,7 @@ class TestTwoHundredRounds:
             assert held <= closed.value
         assert deadlocks() == deadlocks_before
 
-    def test_of_a_booking_and_a_service_that_is_deactivated(self, admin, user, service):
+    def test_a_deactivated_service_gets_no_later_booking(self, admin, user, service):
         def deactivate():
             update_service(service_id=service.pk, actor=admin, changes={"is_active": False})
             return Booking.objects.count()
@@ -280,14 +283,14 @@ class TestTwoHundredRounds:
             seen, booked = at_once([deactivate, book(user, service, hour(number))])
             assert seen.error is None
             assert booked.error is None or isinstance(booked.error, ServiceInactive)
-            # Whoever sees the bookings once it is inactive sees the last one.
+            # The count taken after the deactivation includes the last booking.
             assert seen.value == Booking.objects.count()
             Service.objects.update(is_active=True)
         assert deadlocks() == deadlocks_before
 
-    def test_control_without_versions_some_are_missed(self, close, user, service):
+    def test_control_without_versions_some_bookings_are_missed(self, close, user, service):
         with without_versions():
-            assert missed_of(
+            assert count_missed(
                 (close(service.calendar, hour(number)), book(user, service, hour(number)))
                 for number in range(ROUNDS)
             )
@@ -295,7 +298,7 @@ class TestTwoHundredRounds:
 
 @contextmanager
 def without_turns():
-    """Let nobody wait for a turn; rows are locked as ever."""
+    """Disable the advisory locks that order bookings and changes; row locks stay."""
     for name in ("calendar_share_turn", "calendar_take_turn"):
         run(
             f"CREATE OR REPLACE FUNCTION {name}(calendar_id uuid) RETURNS boolean LANGUAGE sql"
@@ -315,11 +318,11 @@ def without_turns():
 
 
 class TestTurns:
-    """Bookings keep coming: each begins before the one before it is committed."""
+    """Bookings keep coming; each begins before the previous one is committed."""
 
     @pytest.fixture
     def begin(self):
-        """Return a function that sets off a call on a connection of its own."""
+        """Return a function that starts a call on a connection of its own."""
         with ThreadPoolExecutor(4) as threads:
 
             def start(call):
@@ -333,7 +336,7 @@ class TestTurns:
             service_id=service.pk, actor=admin, changes={"is_active": False}
         )
 
-    def test_a_change_waits_for_the_booking_before_it_and_the_next_booking_waits_for_it(
+    def test_a_change_waits_for_the_booking_before_and_blocks_the_next(
         self, begin, close, user, service
     ):
         with transaction.atomic():
@@ -345,10 +348,10 @@ class TestTurns:
         assert closing.result().value == {first.pk}
         assert second.result().value.start_time == hour(1)
 
-    def test_a_change_in_sql_and_one_of_a_service_get_their_turn_too(
+    def test_a_change_in_sql_and_one_of_a_service_also_block_the_next(
         self, begin, deactivate, user, service
     ):
-        for change in (partial(close_by_hand, service.calendar, hour(9)), deactivate):
+        for change in (partial(close_in_sql, service.calendar, hour(9)), deactivate):
             with transaction.atomic():
                 book(user, service, TUESDAY)()
                 changing = begin(change)
@@ -372,10 +375,8 @@ class TestTurns:
                 assert not closing.done()
             assert closing.result().error is None
 
-    def test_whoever_moves_or_offers_seats_waits_for_nobody_who_waits_for_them(
-        self, admin, close, service, course
-    ):
-        """Everything that locks a calendar, all at once, and not one deadlock."""
+    def test_calls_that_lock_calendars_do_not_deadlock(self, admin, close, service, course):
+        """Every kind of call that locks a calendar runs at once, without a deadlock."""
         before = deadlocks()
         people = UserFactory.create_batch(4)
         for number in range(ROUNDS // 10):
@@ -391,7 +392,7 @@ class TestTurns:
                 status=Status.HELD,
                 hold_expires_at=NOW - HOUR,
             )
-            waits_for(slot, people[3])
+            join_waitlist(slot, people[3])
             in_slot = {"slot_id": slot.pk, "at": NOW}
             outcomes = at_once(
                 [
@@ -414,49 +415,49 @@ class TestTurns:
 
 
 class TestBookingFirst:
-    """A booking is about to be stored when its calendar is closed."""
+    """The calendar closes when a booking is about to be stored."""
 
     @pytest.fixture
     def race(self):
-        """Close once the booking stands before its row, and let it go once the change waits."""
+        """Close when the booking is about to insert; let it insert once the change waits."""
 
         def run_race(closing, booking):
-            def after_it():
+            def change_after_booking():
                 until_waiting(1)
                 return closing()
 
             with starting_line("bookings_booking") as set_off:
-                return set_off([after_it, booking])
+                return set_off([change_after_booking, booking])
 
         return run_race
 
-    def test_the_change_waits_and_names_it(self, race, close, user, service):
+    def test_the_change_waits_and_lists_the_booking(self, race, close, user, service):
         closed, booked = race(close(service.calendar, TUESDAY), book(user, service, TUESDAY))
         assert closed.value == {booked.value.pk}
 
     def test_a_change_in_sql_waits_too(self, race, user, service):
         closed, booked = race(
-            partial(close_by_hand, service.calendar, TUESDAY), book(user, service, TUESDAY)
+            partial(close_in_sql, service.calendar, TUESDAY), book(user, service, TUESDAY)
         )
         assert closed.value == {booked.value.pk}
 
-    def test_another_zone_in_sql_waits_too(self, race, user, service):
+    def test_a_new_zone_in_sql_waits_too(self, race, user, service):
         changed, booked = race(move_to_tokyo, book(user, service, TUESDAY))
         assert (changed.value, booked.error) == (1, None)
 
-    def test_control_without_the_key_another_zone_does_not_wait(self, user, service):
+    def test_control_without_the_key_a_new_zone_does_not_wait(self, user, service):
         def change_meanwhile():
             until_waiting(1)
             seen = move_to_tokyo()
-            # Only now does this session wait, and both are set off.
+            # This session waits only now, so that both start.
             ask("SELECT pg_advisory_lock_shared(1), pg_advisory_unlock_shared(1)")
             return seen
 
-        with without_the_key(), starting_line("bookings_booking") as set_off:
+        with without_version_key(), starting_line("bookings_booking") as set_off:
             changed, booked = set_off([change_meanwhile, book(user, service, TUESDAY)])
         assert (changed.value, booked.error) == (0, None)
 
-    def test_other_bookings_do_not_wait_for_it(self, user, service):
+    def test_other_bookings_do_not_wait_for_a_booking(self, user, service):
         with transaction.atomic():
             book(user, service, TUESDAY)()
             [other] = at_once([book(user, service, hour(1))])
@@ -465,11 +466,11 @@ class TestBookingFirst:
 
 
 class TestChangeFirst:
-    """A calendar is being closed when somebody books on the terms that they have read."""
+    """Somebody books on terms they have read while the calendar is being closed."""
 
     @pytest.fixture
     def race(self):
-        """Let a booking wait for a change that is open, and then commit or undo the change."""
+        """Make a booking wait for an open change, then commit or roll back the change."""
 
         def run_race(closing, booking, end):
             transaction.set_autocommit(False)
@@ -497,7 +498,7 @@ class TestChangeFirst:
         assert len(booked.error.members["alternatives"]) == 3
         assert not Booking.objects.exists()
 
-    def test_the_booking_waits_and_is_made_where_the_change_comes_to_nothing(
+    def test_the_booking_waits_and_is_made_if_the_change_is_rolled_back(
         self, race, close, user, service
     ):
         booked = race(
@@ -520,23 +521,23 @@ class TestChangeFirst:
 
 
 @contextmanager
-def between_look_and_step(*calls):
-    """Make each of the calls once, before the statements that store what was checked."""
+def between_check_and_insert(*calls):
+    """Run each call once, just before a statement that stores what was checked."""
     waiting = list(calls)
 
-    def slip_in(execute, sql, *rest):
+    def run_call_before(execute, sql, *rest):
         steps = ("INSERT INTO bookings_booking (", 'FROM "catalog_calendar" WHERE')
         if waiting and any(step in sql for step in steps):
             [outcome] = at_once([waiting.pop(0)])
             assert outcome.error is None
         return execute(sql, *rest)
 
-    with connection.execute_wrapper(slip_in):
+    with connection.execute_wrapper(run_call_before):
         yield
 
 
-class TestBetweenLookAndStep:
-    """Terms change between being read and being booked on."""
+class TestBetweenCheckAndInsert:
+    """Terms change after a booking has read them and before it is stored."""
 
     @pytest.fixture
     def change_service(self, admin):
@@ -545,45 +546,43 @@ class TestBetweenLookAndStep:
 
         return lambda service, **changes: partial(call, service, changes)
 
-    def test_of_a_calendar_that_was_closed_nothing_is_booked(self, close, user, service):
+    def test_a_calendar_that_was_closed_is_not_booked(self, close, user, service):
         call = book(user, service, TUESDAY)
-        closed = between_look_and_step(close(service.calendar, TUESDAY))
+        closed = between_check_and_insert(close(service.calendar, TUESDAY))
         with closed, pytest.raises(OutsideOpeningHours):
             call()
         assert not Booking.objects.exists()
 
-    def test_control_without_versions_it_is_booked(self, close, user, service):
-        with without_versions(), between_look_and_step(close(service.calendar, TUESDAY)):
+    def test_control_without_versions_a_closed_calendar_is_booked(self, close, user, service):
+        with without_versions(), between_check_and_insert(close(service.calendar, TUESDAY)):
             book(user, service, TUESDAY)()
         assert Booking.objects.exists()
 
     def test_a_service_that_was_deactivated_is_not_booked(self, change_service, user, service):
         call = book(user, service, TUESDAY)
-        deactivated = between_look_and_step(change_service(service, is_active=False))
+        deactivated = between_check_and_insert(change_service(service, is_active=False))
         with deactivated, pytest.raises(ServiceInactive):
             call()
 
-    def test_the_new_price_and_the_new_length_count(self, change_service, user, service):
+    def test_the_new_price_and_duration_apply(self, change_service, user, service):
         more = {"price": 99, "currency": "EUR", "duration_minutes": 90, "buffer_after_minutes": 5}
-        with between_look_and_step(change_service(service, **more)):
+        with between_check_and_insert(change_service(service, **more)):
             booking = book(user, service, TUESDAY)()
         booking.refresh_from_db()
         assert (booking.price, booking.currency) == (99, "EUR")
         assert booking.end_time == TUESDAY + timedelta(minutes=90)
         assert booking.blocked.upper == TUESDAY + timedelta(minutes=95)
 
-    def test_any_of_several_services_is_booked_on_its_new_terms(
-        self, change_service, user, service
-    ):
+    def test_a_choice_of_services_is_booked_on_the_new_terms(self, change_service, user, service):
         other = ServiceFactory()
-        with between_look_and_step(change_service(service, is_active=False)):
+        with between_check_and_insert(change_service(service, is_active=False)):
             booking = services.create_booking(
                 actor=user, service_ids=[service.pk, other.pk], start_time=TUESDAY, at=NOW
             )
         assert booking.service_id == other.pk
 
     def test_slots_are_published_on_the_new_terms(self, change_service, admin, course):
-        with between_look_and_step(change_service(course, duration_minutes=45, capacity=7)):
+        with between_check_and_insert(change_service(course, duration_minutes=45, capacity=7)):
             [slot] = slots.publish_slots(
                 actor=admin, service_id=course.pk, start_time=TUESDAY, at=NOW
             )
@@ -591,7 +590,7 @@ class TestBetweenLookAndStep:
         assert (slot.capacity, slot.end_time - slot.start_time) == (7, timedelta(minutes=45))
 
     def test_a_series_keeps_the_wall_clock_of_the_new_zone(self, change, admin, course):
-        with between_look_and_step(change(course.calendar, timezone="Europe/Lisbon")):
+        with between_check_and_insert(change(course.calendar, timezone="Europe/Lisbon")):
             slots.publish_slots(
                 actor=admin,
                 service_id=course.pk,
@@ -604,15 +603,15 @@ class TestBetweenLookAndStep:
     def test_after_ten_changes_the_client_is_asked_to_try_again(self, api, close, user, service):
         body = {"service_id": str(service.pk), "start_time": TUESDAY.isoformat()}
         changes = [close(service.calendar, hour(number)) for number in range(1, TRIES + 1)]
-        with between_look_and_step(*changes):
+        with between_check_and_insert(*changes):
             answer = api.as_(user).post("/bookings", body)
         assert (answer.status_code, answer.json()["code"]) == (503, "service_unavailable")
         assert answer["Retry-After"]
         assert not Booking.objects.exists()
 
-    def test_nine_changes_do_no_harm(self, close, user, service):
+    def test_after_nine_changes_the_booking_is_made(self, close, user, service):
         changes = [close(service.calendar, hour(number)) for number in range(1, TRIES)]
-        with between_look_and_step(*changes):
+        with between_check_and_insert(*changes):
             assert book(user, service, TUESDAY)().start_time == TUESDAY
 
 
@@ -621,7 +620,7 @@ class TestVersion:
     def calendar(self, service):
         OpeningHours.objects.create(calendar=service.calendar, weekday=1, opens=540, closes=1020)
         TimeOffFactory(calendar=service.calendar)
-        # Another one, which nothing of this concerns.
+        # Another calendar, which must not change.
         CalendarFactory()
         return service.calendar
 
@@ -658,7 +657,7 @@ class TestVersion:
             "UPDATE catalog_service SET currency = 'EUR'",
         ],
     )
-    def test_it_rises_with_a_term(self, calendar, statement):
+    def test_the_version_rises_when_a_term_changes(self, calendar, statement):
         versions = dict(Calendar.objects.values_list("pk", "version"))
         run(statement)
         versions[calendar.pk] += 1
@@ -670,22 +669,22 @@ class TestVersion:
             "UPDATE catalog_calendar SET name = 'Chair', timezone = timezone",
             "UPDATE catalog_service SET title = 'Cut', rating_sum = 5, rating_count = 1",
             "UPDATE catalog_service SET capacity = capacity",
-            "DELETE FROM catalog_timeoff WHERE reason = 'There is none such.'",
+            "DELETE FROM catalog_timeoff WHERE reason = 'No row has this reason.'",
         ],
     )
-    def test_it_stays_with_what_is_no_term(self, calendar, statement):
+    def test_the_version_stays_when_no_term_changes(self, calendar, statement):
         before = dict(Calendar.objects.values_list("pk", "version"))
         run(statement)
         assert dict(Calendar.objects.values_list("pk", "version")) == before
 
-    def test_it_rises_for_both_calendars_between_which_time_off_moves(self, calendar):
+    def test_moving_time_off_raises_the_version_of_both_calendars(self, calendar):
         before = dict(Calendar.objects.values_list("pk", "version"))
         other = Calendar.objects.exclude(pk=calendar.pk).get()
         TimeOff.objects.update(calendar=other)
         after = dict(Calendar.objects.values_list("pk", "version"))
         assert after == {pk: version + 1 for pk, version in before.items()}
 
-    def test_saving_a_calendar_as_it_was_read_does_not_put_it_back(self, calendar):
+    def test_saving_a_stale_calendar_does_not_restore_an_old_version(self, calendar):
         stale = Calendar.objects.get(pk=calendar.pk)
         TimeOffFactory(calendar=calendar)
         current = Calendar.objects.get(pk=calendar.pk).version
@@ -698,7 +697,7 @@ class TestVersion:
         assert Calendar.objects.get(pk=calendar.pk).version == current + 1
 
 
-def test_the_admin_site_waits_for_a_booking_in_flight_and_names_it(client, admin, user, service):
+def test_the_admin_site_waits_for_a_booking_in_progress_and_lists_it(client, admin, user, service):
     client.force_login(admin)
     path = reverse("admin:catalog_calendar_change", args=[service.calendar_id])
     body = {

@@ -1,4 +1,4 @@
-"""What becomes of bookings because time passes."""
+"""As time passes, bookings are completed, expire, and get reminders."""
 
 from datetime import timedelta
 from functools import partial
@@ -31,7 +31,7 @@ def history(booking):
 
 
 class TestCompleting:
-    def test_a_confirmed_booking_is_complete_when_it_ends(self):
+    def test_a_confirmed_booking_is_completed_when_it_ends(self):
         booking = BookingFactory(status="confirmed")
         assert clock.complete_bookings(at=booking.end_time - SECOND) == 0
         assert statuses() == ["confirmed"]
@@ -50,19 +50,19 @@ class TestCompleting:
             "was": {"status": "confirmed"},
         }
 
-    def test_twice_completes_once(self):
+    def test_a_booking_is_completed_once(self):
         booking = BookingFactory(status="confirmed")
         assert clock.complete_bookings(at=booking.end_time) == 1
         assert clock.complete_bookings(at=booking.end_time + HOUR) == 0
         assert history(booking) == ["booking.completed"]
 
     @pytest.mark.parametrize("status", sorted({*Booking.Status} - {"confirmed"}))
-    def test_nothing_else_is_completed(self, status):
+    def test_only_confirmed_bookings_are_completed(self, status):
         booking = BookingFactory(status=status)
         assert clock.complete_bookings(at=booking.end_time + DAY) == 0
         assert statuses() == [status]
 
-    def test_a_stop_of_days_is_caught_up_in_batches(self, monkeypatch):
+    def test_a_backlog_of_days_is_completed_in_batches(self, monkeypatch):
         monkeypatch.setattr(clock, "BATCH", 3)
         service = ServiceFactory()
         for hours in range(7):
@@ -73,7 +73,7 @@ class TestCompleting:
         assert len(batches) == 3
         assert statuses() == ["completed"] * 7
 
-    def test_a_command_runs_it_once(self, capsys):
+    def test_the_command_runs_once(self, capsys):
         start_time = TUESDAY.replace(year=2020)
         BookingFactory(status="confirmed", start_time=start_time)
         call_command("complete_bookings")
@@ -82,7 +82,7 @@ class TestCompleting:
 
 
 class TestExpiring:
-    def test_what_nobody_confirmed_expires_when_it_starts(self):
+    def test_an_unconfirmed_booking_expires_when_it_starts(self):
         booking = BookingFactory()
         assert clock.expire_bookings(at=TUESDAY - SECOND) == 0
         assert clock.expire_bookings(at=TUESDAY) == 1
@@ -90,12 +90,12 @@ class TestExpiring:
         assert booking.status == "expired"
         assert history(booking) == ["booking.expired"]
 
-    def test_its_time_is_free_again(self):
+    def test_an_expired_booking_frees_its_time(self):
         booking = BookingFactory()
         clock.expire_bookings(at=TUESDAY)
         BookingFactory(service=booking.service)
 
-    def test_a_hold_ends_with_its_time(self):
+    def test_a_hold_expires_at_its_expiry_time(self):
         ends = TUESDAY - DAY
         booking = BookingFactory(status="held", hold_expires_at=ends)
         assert clock.expire_bookings(at=ends - SECOND) == 0
@@ -105,12 +105,12 @@ class TestExpiring:
         assert BookingEvent.objects.get().data["was"] == {"status": "held"}
 
     @pytest.mark.parametrize("status", ["confirmed", "cancelled", "completed", "no_show"])
-    def test_nothing_else_expires(self, status):
+    def test_bookings_in_other_states_do_not_expire(self, status):
         BookingFactory(status=status)
         assert clock.expire_bookings(at=TUESDAY + DAY) == 0
         assert statuses() == [status]
 
-    def test_a_command_runs_it_once(self, capsys):
+    def test_the_command_runs_once(self, capsys):
         BookingFactory(start_time=TUESDAY.replace(year=2020))
         call_command("expire_bookings")
         assert capsys.readouterr().out == "1 bookings expired.\n"
@@ -123,7 +123,7 @@ class TestReminding:
             **{"status": "confirmed", "created_at": long_ago, "updated_at": long_ago, **more}
         )
 
-    def test_a_booking_is_reminded_of_once_a_day_before(self):
+    def test_one_reminder_is_sent_a_day_before_the_booking(self):
         booking = self.made()
         assert clock.send_reminders(at=TUESDAY - DAY - SECOND) == 0
         assert clock.send_reminders(at=TUESDAY - DAY) == 1
@@ -132,13 +132,13 @@ class TestReminding:
         booking.refresh_from_db()
         assert booking.updated_at == TUESDAY - 30 * DAY
 
-    def test_the_operator_says_how_long_before(self, settings):
+    def test_the_reminder_time_is_a_setting(self, settings):
         settings.REMINDER_TIME = 2 * HOUR
         self.made()
         assert clock.send_reminders(at=TUESDAY - 2 * HOUR - SECOND) == 0
         assert clock.send_reminders(at=TUESDAY - 2 * HOUR) == 1
 
-    def test_a_booking_that_is_moved_is_reminded_of_anew(self):
+    def test_a_moved_booking_is_reminded_of_again(self):
         booking = self.made()
         clock.send_reminders(at=TUESDAY - DAY)
         services.reschedule_booking(
@@ -155,21 +155,21 @@ class TestReminding:
             "booking.reminded",
         ]
 
-    def test_whoever_books_on_the_day_itself_is_not_reminded_of_what_they_just_did(self):
+    def test_a_booking_made_or_changed_on_the_day_itself_gets_no_reminder(self):
         self.made(updated_at=TUESDAY - 3 * HOUR)
         assert clock.send_reminders(at=TUESDAY - HOUR) == 0
 
-    def test_after_a_stop_only_of_what_has_not_begun(self):
+    def test_no_reminder_is_sent_once_the_booking_has_begun(self):
         self.made()
         assert clock.send_reminders(at=TUESDAY) == 0
         assert clock.send_reminders(at=TUESDAY - SECOND) == 1
 
     @pytest.mark.parametrize("status", sorted({*Booking.Status} - {"confirmed"}))
-    def test_nobody_is_reminded_of_what_is_not_to_be(self, status):
+    def test_only_confirmed_bookings_are_reminded_of(self, status):
         self.made(status=status)
         assert clock.send_reminders(at=TUESDAY - HOUR) == 0
 
-    def test_a_command_runs_it_once(self, capsys):
+    def test_the_command_runs_once(self, capsys):
         call_command("send_reminders")
         assert capsys.readouterr().out == "0 reminders enqueued.\n"
 
@@ -185,7 +185,7 @@ class TestAtOnce:
             )
         return slot
 
-    def test_many_workers_share_the_work_and_none_does_it_twice(self, overdue, monkeypatch):
+    def test_concurrent_workers_complete_each_booking_once(self, overdue, monkeypatch):
         monkeypatch.setattr(clock, "BATCH", 7)
         run = partial(clock.complete_bookings, at=overdue.end_time)
         outcomes = at_once([run] * 8)
@@ -194,7 +194,7 @@ class TestAtOnce:
         assert statuses() == ["completed"] * 60
         assert BookingEvent.objects.count() == 60
 
-    def test_a_booking_that_somebody_is_changing_is_left_for_the_next_time(self, overdue):
+    def test_a_locked_booking_is_completed_on_the_next_run(self, overdue):
         held = Booking.objects.first()
         with transaction.atomic():
             Booking.objects.select_for_update(no_key=True).get(pk=held.pk)
@@ -202,7 +202,7 @@ class TestAtOnce:
             assert (outcome.error, outcome.value) == (None, 59)
         assert clock.complete_bookings(at=overdue.end_time) == 1
 
-    def test_many_workers_remind_of_each_booking_once(self, overdue):
+    def test_concurrent_workers_send_each_reminder_once(self, overdue):
         Booking.objects.update(updated_at=overdue.start_time - 30 * DAY)
         run = partial(clock.send_reminders, at=overdue.start_time - HOUR)
         outcomes = at_once([run] * 8)
@@ -210,8 +210,8 @@ class TestAtOnce:
         assert sum(outcome.value for outcome in outcomes) == 60
         assert BookingEvent.objects.filter(type="booking.reminded").count() == 60
 
-    def test_it_is_the_constraint_that_keeps_reminders_from_coming_twice(self, overdue):
-        """The control of the test before: workers that look at the same moment see no reminder."""
+    def test_control_a_constraint_refuses_a_second_reminder(self, overdue):
+        """Workers that look at the same moment see no reminder of each other."""
         Booking.objects.update(updated_at=overdue.start_time - 30 * DAY)
         blind = clock.REMIND.replace("event.type = 'booking.reminded'", "false")
         run = partial(clock._in_batches, blind, at=overdue.start_time - HOUR, ahead=DAY)
@@ -223,8 +223,8 @@ class TestAtOnce:
                 ahead=DAY,
             )
 
-    def test_without_skipping_what_is_locked_the_others_would_wait(self, overdue, monkeypatch):
-        """The control of the test before."""
+    def test_control_without_skip_locked_a_run_meets_the_lock(self, overdue, monkeypatch):
+        """The control of `test_a_locked_booking_is_completed_on_the_next_run`."""
         waiting = clock.COMPLETE.replace("SKIP LOCKED", "NOWAIT")
         monkeypatch.setattr(clock, "COMPLETE", waiting)
         with transaction.atomic():

@@ -1,4 +1,4 @@
-"""What the database itself refuses, whoever asks: here it is asked in SQL, past all of our code."""
+"""PostgreSQL itself refuses bad data: these tests use SQL and bypass BookIt's code."""
 
 from contextlib import contextmanager
 from datetime import timedelta
@@ -28,7 +28,7 @@ FREE = ["cancelled", "expired"]
 
 
 def insert(service, start=TUESDAY, end=None, **columns):
-    """Store a booking with nothing but SQL."""
+    """Store a booking in plain SQL."""
     end = end or start + HOUR
     row = {
         "id": uuid4(),
@@ -55,7 +55,7 @@ def insert(service, start=TUESDAY, end=None, **columns):
 
 
 def update(booking_id, **columns):
-    """Change a booking with nothing but SQL."""
+    """Change a booking in plain SQL."""
     changes = ", ".join(f"{name} = %({name})s" for name in columns)
     count = run(
         f"UPDATE bookings_booking SET {changes} WHERE id = %(id)s", {**columns, "id": booking_id}
@@ -65,7 +65,7 @@ def update(booking_id, **columns):
 
 @contextmanager
 def refused_by(constraint):
-    """Expect that PostgreSQL refuses the block by the constraint of that name, and by no other."""
+    """Expect that the constraint of this name, and no other, refuses the block."""
     with pytest.raises(DatabaseError) as refused, transaction.atomic():
         yield
     assert database_error_facts(refused.value)[1] == constraint
@@ -95,7 +95,7 @@ class TestSeats:
             (-59, 1),
         ],
     )
-    def test_a_seat_is_not_taken_twice_at_any_instant(self, service, start, end):
+    def test_overlapping_bookings_of_a_seat_are_refused(self, service, start, end):
         insert(service)
         with refused_by("booking_seat_free"):
             insert(
@@ -104,17 +104,17 @@ class TestSeats:
                 TUESDAY + timedelta(minutes=end),
             )
 
-    def test_a_microsecond_is_an_instant(self, service):
+    def test_an_overlap_of_one_microsecond_is_refused(self, service):
         insert(service)
         with refused_by("booking_seat_free"):
             insert(service, TUESDAY + HOUR - timedelta(microseconds=1))
 
-    def test_a_seat_is_taken_back_to_back(self, service):
+    def test_a_seat_can_be_booked_back_to_back(self, service):
         for hours in (0, 1, -1):
             insert(service, TUESDAY + hours * HOUR)
         assert Booking.objects.count() == 3
 
-    def test_seats_are_taken_side_by_side(self, service):
+    def test_seats_can_be_booked_side_by_side(self, service):
         for seat in (1, 2, 3):
             insert(service, seat=seat)
         assert Booking.objects.count() == 3
@@ -127,13 +127,13 @@ class TestSeats:
             insert(service, status=other)
 
     @pytest.mark.parametrize("status", FREE)
-    def test_what_was_cancelled_or_has_expired_frees_the_seat(self, service, status):
+    def test_a_cancelled_or_expired_booking_frees_the_seat(self, service, status):
         insert(service, status=status)
         insert(service, status=status)
         insert(service)
 
     @pytest.mark.parametrize("status", FREE)
-    def test_what_freed_its_seat_cannot_come_back_to_a_taken_one(self, service, status):
+    def test_a_booking_cannot_become_active_again_in_a_taken_seat(self, service, status):
         former = insert(service, status=status)
         insert(service)
         with refused_by("booking_seat_free"):
@@ -169,7 +169,7 @@ class TestSeats:
             insert(service, start, blocked=f"[{start - HOUR / 60},{start + HOUR})")
 
     @pytest.mark.parametrize("seat", [0, -1])
-    def test_seats_are_counted_from_one(self, service, seat):
+    def test_seat_numbers_start_at_one(self, service, seat):
         with refused_by("booking_seat_positive"):
             insert(service, seat=seat)
 
@@ -182,12 +182,12 @@ class TestCalendars:
         with refused_by("booking_calendar_free"):
             insert(neighbour, TUESDAY - HOUR / 2, seat=2)
 
-    def test_its_services_take_turns(self, service, neighbour):
+    def test_services_of_a_calendar_can_follow_each_other(self, service, neighbour):
         insert(service)
         insert(neighbour, TUESDAY + HOUR)
         insert(service, TUESDAY + 2 * HOUR)
 
-    def test_other_calendars_host_what_they_want(self, service):
+    def test_other_calendars_are_independent(self, service):
         insert(service)
         insert(ServiceFactory())
 
@@ -198,7 +198,7 @@ class TestCalendars:
             insert(neighbour)
 
     @pytest.mark.parametrize("status", FREE)
-    def test_what_was_cancelled_or_has_expired_frees_the_calendar(self, service, neighbour, status):
+    def test_a_cancelled_or_expired_booking_frees_the_calendar(self, service, neighbour, status):
         insert(service, status=status)
         insert(neighbour)
 
@@ -210,17 +210,17 @@ class TestCalendars:
             insert(neighbour, TUESDAY - HOUR)
         insert(neighbour, TUESDAY + 1.5 * HOUR)
 
-    def test_a_booking_stands_on_the_calendar_of_its_service(self, service, neighbour):
+    def test_a_booking_must_be_on_the_calendar_of_its_service(self, service, neighbour):
         insert(service)
         with refused_by("booking_service_on_calendar"):
             insert(neighbour, calendar_id=CalendarFactory().pk)
 
-    def test_a_booking_cannot_be_carried_to_another_calendar(self, service):
+    def test_a_booking_cannot_change_calendars(self, service):
         booking = insert(service)
         with refused_by("booking_service_on_calendar"):
             update(booking, calendar_id=CalendarFactory().pk)
 
-    def test_a_service_with_bookings_cannot_be_carried_to_another_calendar(self, service):
+    def test_a_service_with_bookings_cannot_change_calendars(self, service):
         insert(service, status="cancelled")
         with refused_by("booking_service_on_calendar"):
             run(
@@ -233,18 +233,18 @@ class TestCalendars:
         with refused_by("booking_service_on_calendar"):
             run("DELETE FROM catalog_service WHERE id = %s", [service.pk])
 
-    def test_there_is_no_booking_of_nothing(self, service):
+    def test_a_booking_needs_an_existing_service(self, service):
         with refused_by("booking_service_on_calendar"):
             insert(service, service_id=uuid4())
 
 
 class TestPeriods:
-    def test_a_period_has_a_length(self, service):
+    def test_a_period_cannot_be_empty(self, service):
         with refused_by("booking_period_not_empty"):
             insert(service, TUESDAY, TUESDAY, blocked=f"[{TUESDAY - HOUR},{TUESDAY + HOUR})")
 
-    def test_a_period_does_not_end_before_it_begins(self, service):
-        # Which is no range at all, so that no constraint is even asked.
+    def test_a_period_cannot_end_before_it_starts(self, service):
+        # This is not a valid range, so PostgreSQL fails before it checks a constraint.
         with pytest.raises(DataError), transaction.atomic():
             insert(service, TUESDAY, TUESDAY - HOUR, blocked=f"[{TUESDAY - HOUR},{TUESDAY + HOUR})")
 
@@ -259,11 +259,11 @@ class TestPeriods:
             f"[{TUESDAY + HOUR},{TUESDAY + 2 * HOUR})",
         ],
     )
-    def test_what_is_blocked_contains_the_period(self, service, blocked):
+    def test_the_blocked_range_contains_the_period(self, service, blocked):
         with refused_by("booking_blocked_contains_period"):
             insert(service, blocked=blocked)
 
-    def test_a_booking_cannot_slip_out_of_what_it_blocks(self, service):
+    def test_a_booking_cannot_grow_beyond_its_blocked_range(self, service):
         booking = insert(service)
         with refused_by("booking_blocked_contains_period"):
             update(booking, end_time=TUESDAY + 2 * HOUR)
@@ -271,16 +271,16 @@ class TestPeriods:
 
 class TestValues:
     @pytest.mark.parametrize("status", ["", "done", "PENDING", " pending"])
-    def test_states_are_known(self, service, status):
+    def test_an_unknown_status_is_refused(self, service, status):
         with refused_by("booking_status_known"):
             insert(service, status=status)
 
-    def test_whether_a_booking_is_active_follows_from_its_state(self, service):
+    def test_the_active_column_is_computed_from_the_status(self, service):
         booking = insert(service)
         with pytest.raises(DatabaseError, match="active"), transaction.atomic():
             update(booking, active=False)
 
-    def test_prices_are_not_negative(self, service):
+    def test_a_negative_price_is_refused(self, service):
         with refused_by("booking_price_not_negative"):
             insert(service, price="-0.01")
         insert(service, price=0)
@@ -296,7 +296,7 @@ class TestValues:
             ("currency", "US", "service_currency_code"),
         ],
     )
-    def test_services_make_sense(self, service, column, value, constraint):
+    def test_invalid_values_of_a_service_are_refused(self, service, column, value, constraint):
         with refused_by(constraint):
             run(f"UPDATE catalog_service SET {column} = %s WHERE id = %s", [value, service.pk])
 
@@ -310,7 +310,7 @@ class TestValues:
             (0, 500, 541, "opening_hours_apart"),
         ],
     )
-    def test_opening_hours_make_sense(self, weekday, opens, closes, constraint):
+    def test_invalid_opening_hours_are_refused(self, weekday, opens, closes, constraint):
         calendar = CalendarFactory()
         sql = (
             "INSERT INTO catalog_openinghours (id, calendar_id, weekday, opens, closes)"
@@ -338,14 +338,14 @@ class TestHistory:
             "DELETE FROM bookings_bookingevent",
         ],
     )
-    def test_history_is_not_rewritten(self, event, sql):
+    def test_history_cannot_be_rewritten(self, event, sql):
         with pytest.raises(DatabaseError, match="append-only"), transaction.atomic():
             run(sql)
         assert list(BookingEvent.objects.values("id", "type", "at")) == [
             {"id": event.pk, "type": event.type, "at": event.at}
         ]
 
-    def test_history_is_not_rewritten_through_models_either(self, event):
+    def test_history_cannot_be_rewritten_through_models(self, event):
         event.type = BookingEvent.Type.DELETED
         with pytest.raises(DatabaseError, match="append-only"), transaction.atomic():
             event.save()
@@ -358,9 +358,9 @@ class TestHistory:
 
 
 class TestNames:
-    """Every constraint has a name, and those that clients can run into have an answer."""
+    """Every constraint has a name, and each one that clients can violate maps to an error."""
 
-    def test_no_constraint_of_the_domain_was_named_by_chance(self):
+    def test_every_constraint_has_an_explicit_name(self):
         with connection.cursor() as cursor:
             cursor.execute(
                 "SELECT conname FROM pg_constraint WHERE contype IN ('x', 'c')"
@@ -373,7 +373,7 @@ class TestNames:
                 ],
             )
             names = {name for (name,) in cursor.fetchall()}
-        # Django's own, of columns that cannot be negative.
+        # Django adds `..._check` to columns that cannot be negative.
         ours = {name for name in names if not name.endswith("_check")}
         assert ours == {
             "booking_blocked_contains_period",
@@ -414,22 +414,20 @@ class TestNames:
             ("slot_service_on_calendar", "service_inactive"),
         ],
     )
-    def test_those_that_a_race_is_lost_to_are_conflicts(self, constraint, code):
+    def test_constraints_that_concurrent_changes_can_violate_are_conflicts(self, constraint, code):
         error = CONSTRAINT_ERRORS[constraint]
         assert (error.code, status_of(error)) == (code, 409)
 
-    def test_a_taken_seat_that_only_the_database_notices_is_a_conflict_and_names_nobody(
-        self, api, service
-    ):
-        # A row that appears between the look for a free seat and the write, as in a lost race.
+    def test_a_conflict_from_the_database_shows_nothing_of_the_other_booking(self, api, service):
+        # A row appears between the search for a free seat and the write, as in a lost race.
         taken = BookingFactory(service=service)
         run(
-            "CREATE FUNCTION back_into_seat() RETURNS trigger LANGUAGE plpgsql AS"
+            "CREATE FUNCTION force_seat_one() RETURNS trigger LANGUAGE plpgsql AS"
             " $$ BEGIN NEW.seat := 1; RETURN NEW; END $$"
         )
         run(
-            "CREATE TRIGGER back_into_seat BEFORE UPDATE OF status ON bookings_booking"
-            " FOR EACH ROW EXECUTE FUNCTION back_into_seat()"
+            "CREATE TRIGGER force_seat_one BEFORE UPDATE OF status ON bookings_booking"
+            " FOR EACH ROW EXECUTE FUNCTION force_seat_one()"
         )
         booking = BookingFactory(service=service, seat=2)
         response = api.as_(AdminFactory()).patch(f"/bookings/{booking.pk}", {"status": "confirmed"})
@@ -438,25 +436,25 @@ class TestNames:
         assert b"2999" not in response.content
 
     @pytest.mark.django_db(transaction=True)
-    def test_a_service_that_vanishes_while_it_is_booked_is_a_conflict(self, api, service):
-        # A trigger that deletes it at the last moment.
+    def test_a_service_deleted_while_it_is_booked_is_a_conflict(self, api, service):
+        # A trigger deletes the service at the last moment.
         run(
-            "CREATE FUNCTION vanish() RETURNS trigger LANGUAGE plpgsql AS"
+            "CREATE FUNCTION delete_service() RETURNS trigger LANGUAGE plpgsql AS"
             " $$ BEGIN DELETE FROM catalog_service; RETURN NEW; END $$"
         )
         run(
-            "CREATE TRIGGER vanish BEFORE INSERT ON bookings_booking"
-            " FOR EACH ROW EXECUTE FUNCTION vanish()"
+            "CREATE TRIGGER delete_service BEFORE INSERT ON bookings_booking"
+            " FOR EACH ROW EXECUTE FUNCTION delete_service()"
         )
         try:
             body = {"service_id": str(service.pk), "start_time": TUESDAY.isoformat()}
             problem(api.as_(UserFactory()).post("/bookings", body), 409, "service_inactive")
         finally:
-            run("DROP FUNCTION vanish CASCADE")
+            run("DROP FUNCTION delete_service CASCADE")
         assert not Booking.objects.exists()
         assert not BookingEvent.objects.exists()
 
-    def test_a_booked_service_that_would_change_its_calendar_is_in_use(self, api, service):
+    def test_changing_the_calendar_of_a_booked_service_is_a_conflict(self, api, service):
         BookingFactory(service=service)
         response = api.as_(AdminFactory()).patch(
             f"/services/{service.pk}", {"calendar_id": str(CalendarFactory().pk)}
@@ -464,8 +462,8 @@ class TestNames:
         problem(response, 409, "service_in_use")
 
 
-def test_changing_a_state_checks_no_seat_again(service):
-    """A change that keeps the seat is stored beside the old row, and no index hears of it."""
+def test_changing_a_status_does_not_touch_the_indexes_of_seats(service):
+    """PostgreSQL stores the new row beside the old one (a HOT update) and updates no index."""
     booking = BookingFactory(service=service)
     before = ask("SELECT ctid::text FROM bookings_booking WHERE id = %s", [booking.pk])
     update(booking.pk, status="confirmed")
@@ -475,7 +473,7 @@ def test_changing_a_state_checks_no_seat_again(service):
     assert ask("SELECT pg_stat_get_xact_tuples_hot_updated('bookings_booking'::regclass)") == 1
 
 
-def test_a_service_that_was_never_booked_changes_its_calendar():
+def test_a_service_without_bookings_can_change_calendars():
     service, calendar = ServiceFactory(), CalendarFactory()
     update_service(
         service_id=service.pk, actor=AdminFactory(), changes={"calendar_id": calendar.pk}

@@ -1,4 +1,4 @@
-"""Reads that cost much leave threads for all others."""
+"""Expensive reads leave threads free for other requests."""
 
 from concurrent.futures import ThreadPoolExecutor
 from http.client import HTTPConnection
@@ -32,7 +32,7 @@ def url(transactional_db):
 
 
 @pytest.mark.parametrize(
-    ("method", "path", "is_costly"),
+    ("method", "path", "is_expensive"),
     [
         ("GET", "/availability?service_id=a", True),
         ("HEAD", "/availability?service_id=a", True),
@@ -54,12 +54,12 @@ def url(transactional_db):
         ("GET", "", False),
     ],
 )
-def test_which_reads_may_cost_much(method, path, is_costly):
+def test_expensive_reads_are_recognized(method, path, is_expensive):
     path, _, query = path.partition("?")
-    assert may_cost_much(method, path, query) is is_costly
+    assert may_cost_much(method, path, query) is is_expensive
 
 
-def test_those_who_wait_have_their_turns_in_order():
+def test_waiting_requests_take_their_turns_in_order():
     turns = Turns(2)
     assert [turns.take(number) for number in range(5)] == [True, True, False, False, False]
     assert [turns.give_back() for _ in range(4)] == [2, 3, 4, None]
@@ -69,14 +69,14 @@ def test_those_who_wait_have_their_turns_in_order():
 
 
 @pytest.mark.parametrize(
-    ("path", "are_costly"),
+    ("path", "are_expensive"),
     [
         ("/availability?service_id={service}", True),
-        # The control: others take every thread, until their time is over.
+        # The control: other reads take every thread until they time out.
         ("/slots", False),
     ],
 )
-def test_eight_at_once_do_not_delay_a_service_detail(url, path, are_costly):
+def test_eight_expensive_reads_do_not_delay_a_service_detail(url, path, are_expensive):
     slot = SlotFactory()
     path = path.format(service=slot.service_id)
     detail = f"/services/{slot.service_id}"
@@ -88,15 +88,15 @@ def test_eight_at_once_do_not_delay_a_service_detail(url, path, are_costly):
     ):
         server.wait("/health")
         assert (get(server.port, path), get(server.port, detail)) == (200, 200)
-        # Every look at slots now takes as long as it may.
+        # Every read of slots now takes until its timeout.
         lock.execute("LOCK TABLE bookings_slot")
         asking = [clients.submit(get, server.port, path) for _ in range(EIGHT)]
         waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted"
         with psycopg.connect(url, autocommit=True) as watching:
-            while watching.execute(waiting).fetchone()[0] < (2 if are_costly else 4):
+            while watching.execute(waiting).fetchone()[0] < (2 if are_expensive else 4):
                 pass
         assert get(server.port, detail) == 200
         answered = [each for each in asking if each.done()]
-        assert bool(answered) is not are_costly
+        assert bool(answered) is not are_expensive
         lock.rollback()
         assert {each.result() for each in asking} <= {200, 503}

@@ -1,4 +1,4 @@
-"""What was acknowledged is not lost, whoever is killed in the middle of whatever."""
+"""Acknowledged bookings are not lost when processes are killed at random."""
 
 import itertools
 import json
@@ -26,12 +26,12 @@ from bookit.runtime.startup import BASE_DIR
 from catalog.tests.factories import ServiceFactory
 
 CLIENTS = 3
-# Seconds that a client waits for between two bookings, and that they are harried for.
+# Seconds that a client waits between two bookings, and seconds of random kills.
 PAUSE, SECONDS = 0.03, 6
 
 
 class Client(threading.Thread):
-    """Books one time after the other, and remembers what was acknowledged."""
+    """Books one time after another, and remembers the acknowledged bookings."""
 
     def __init__(self, port, customer, service, stop):
         super().__init__()
@@ -61,7 +61,7 @@ class Client(threading.Thread):
                 return
             begins = (start_time + timedelta(hours=hours)).isoformat()
             try:
-                status, said = self.ask(
+                status, content = self.ask(
                     "/bookings",
                     {"service_id": str(self.service.pk), "start_time": begins},
                     session["access_token"],
@@ -69,13 +69,13 @@ class Client(threading.Thread):
             except (OSError, HTTPException, ValueError):
                 self.broken += 1
                 continue
-            assert status in (201, 503), said
+            assert status in (201, 503), content
             if status == 201:
-                self.booked.append(said["id"])
+                self.booked.append(content["id"])
 
 
 def processes(serve, what):
-    """Return the processes that `serve` has started, web workers or workers of the queue."""
+    """Return the web workers or queue workers that `serve` has started."""
     name = "procrastinate" if what == "worker" else "gunicorn"
     found = []
     for each in psutil.Process(serve.process.pid).children():
@@ -86,7 +86,7 @@ def processes(serve, what):
 
 
 def kill_at_random(serve, seconds):
-    """Kill a process of the web or of the queue, again and again; return how often of each."""
+    """Kill web workers and queue workers in turn; return how many of each were killed."""
     killed = {"web": 0, "worker": 0}
     deadline = time.monotonic() + seconds
     for what in itertools.cycle(killed):
@@ -99,12 +99,12 @@ def kill_at_random(serve, seconds):
     return killed
 
 
-def one_by_one(rows):
+def first_column(rows):
     return [row[0] for row in rows]
 
 
 @pytest.mark.real_passwords
-def test_what_was_acknowledged_has_its_booking_its_event_and_its_mail(tmp_path, django_db_blocker):
+def test_acknowledged_bookings_keep_their_row_event_and_mails(tmp_path, django_db_blocker):
     mailbox = Server()
     smtp = AnyPort(mailbox, hostname="127.0.0.1", port=0)
     smtp.start()
@@ -119,7 +119,7 @@ def test_what_was_acknowledged_has_its_booking_its_event_and_its_mail(tmp_path, 
             url=url,
             command=["serve", "--port", "0"],
             EMAIL_URL=f"smtp://127.0.0.1:{smtp.port}",
-            # Each customer books hundreds of times: every booking is to be told.
+            # Each customer books hundreds of times, and every booking must be mailed.
             MAILS_PER_ADDRESS="10000000",
             MAILS_PER_VERIFIED_ADDRESS="10000000",
             WEB_CONCURRENCY="2",
@@ -148,7 +148,7 @@ def check(serve, url, mailbox, customers):
     assert min(killed.values()) > 0
     assert len(acknowledged) > 50
 
-    # Half a minute later, for the jobs of those that were killed.
+    # Age the heartbeats of killed workers, so that their jobs count as stalled.
     until(lambda: processes(serve, "worker"))
     with psycopg.connect(url, autocommit=True) as connection:
         connection.execute(
@@ -160,7 +160,7 @@ def check(serve, url, mailbox, customers):
         ask = connection.execute
         until(
             lambda: (
-                one_by_one(
+                first_column(
                     ask(
                         "SELECT count(*) FROM procrastinate_jobs WHERE task_name LIKE 'bookings.%'"
                         " AND status IN ('todo', 'doing')"
@@ -172,13 +172,13 @@ def check(serve, url, mailbox, customers):
         )
         stored = {
             str(each)
-            for each in one_by_one(
+            for each in first_column(
                 ask("SELECT id FROM bookings_booking WHERE start_time > now() + interval '399 d'")
             )
         }
         events = [
             str(each)
-            for each in one_by_one(
+            for each in first_column(
                 ask(
                     "SELECT booking_id FROM bookings_bookingevent"
                     " WHERE type = 'booking.created'"
@@ -186,12 +186,12 @@ def check(serve, url, mailbox, customers):
                 )
             )
         ]
-    # A client that got no answer may have booked all the same; whoever got one has.
+    # A client without an answer may have booked anyway; a client with an answer has.
     assert acknowledged <= stored
     assert sorted(events) == sorted(stored)
-    # <event.reader.booking@host>; some came twice, it may be, but as the same mail.
+    # <event.reader.booking@host>; a mail that is sent twice has the same Message-ID.
     mails = {message["Message-ID"] for _, message in mailbox.mails}
-    told = sorted(tuple(re.split(r"[.@]", mail)[1:3]) for mail in mails)
-    assert [each for each in told if each[1] in stored] == sorted(
+    sent = sorted(tuple(re.split(r"[.@]", mail)[1:3]) for mail in mails)
+    assert [each for each in sent if each[1] in stored] == sorted(
         (reader, booking) for reader in ("attendee", "provider") for booking in stored
     )

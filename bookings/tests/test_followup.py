@@ -1,4 +1,4 @@
-"""Events and the jobs that follow from them: enqueued together, or not at all."""
+"""An event and its job are stored together or not at all."""
 
 import pytest
 from django.db import connection, transaction
@@ -16,14 +16,14 @@ def jobs():
     return [job.args for job in ProcrastinateJob.objects.filter(task_name="bookings.follow_up")]
 
 
-def test_an_event_is_written_with_its_job():
+def test_an_event_is_stored_with_its_job():
     event = events.record(
         BookingFactory(), BookingEvent.Type.CREATED, actor=None, at=timezone.now()
     )
     assert jobs() == [{"event_ids": [event.pk]}]
 
 
-def test_events_of_one_statement_share_a_job_whoever_writes_them():
+def test_events_inserted_by_one_statement_share_a_job():
     first, second = BookingFactory(), BookingFactory()
     with connection.cursor() as cursor:
         cursor.execute(
@@ -35,22 +35,22 @@ def test_events_of_one_statement_share_a_job_whoever_writes_them():
     assert jobs() == [{"event_ids": ids}]
 
 
-def test_what_is_rolled_back_leaves_no_job():
+def test_an_event_that_is_rolled_back_leaves_no_job():
     with transaction.atomic():
         events.record(BookingFactory(), BookingEvent.Type.CREATED, actor=None, at=timezone.now())
         transaction.set_rollback(True)
     assert jobs() == []
 
 
-def test_nothing_follows_from_a_past_that_is_only_stored():
+def test_no_job_follows_events_recorded_with_follow_up_off():
     with transaction.atomic():
-        events.follow_nothing_up()
+        events.suppress_follow_up()
         events.record(BookingFactory(), BookingEvent.Type.CREATED, actor=None, at=timezone.now())
     assert jobs() == []
     assert BookingEvent.objects.count() == 1
 
 
-def test_a_statement_that_writes_no_event_enqueues_nothing():
+def test_a_statement_that_inserts_no_event_enqueues_nothing():
     with connection.cursor() as cursor:
         cursor.execute(
             "INSERT INTO bookings_bookingevent (booking_id, type, at, data)"
@@ -59,8 +59,8 @@ def test_a_statement_that_writes_no_event_enqueues_nothing():
     assert jobs() == []
 
 
-def test_whoever_books_does_not_take_turns_to_tell_workers():
-    """NOTIFY locks the database until the commit is on disk, for one transaction at a time."""
+def test_inserting_a_job_sends_no_notify():
+    """NOTIFY holds a database-wide lock until the commit is on disk, so commits would queue."""
     with connection.cursor() as cursor:
         cursor.execute(
             "SELECT tgname FROM pg_trigger JOIN pg_proc ON pg_proc.oid = tgfoid"

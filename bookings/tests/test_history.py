@@ -1,4 +1,4 @@
-"""History: what the API shows of it, and that it and the state of bookings never disagree."""
+"""The API shows a booking's history, which always agrees with the booking's state."""
 
 from collections import Counter
 from datetime import UTC, datetime, timedelta
@@ -43,7 +43,7 @@ def owner():
 
 @pytest.fixture
 def booking(provider, owner):
-    """A booking that was made, confirmed with a reason, and moved."""
+    """Return a booking that was made, confirmed with a reason, and moved."""
     service = ServiceFactory(calendar=CalendarFactory(provider=provider))
     booking = services.create_booking(actor=owner, service_id=service.pk, start_time=START, at=NOW)
     services.change_status(
@@ -54,7 +54,7 @@ def booking(provider, owner):
     )
 
 
-def test_it_says_what_happened_oldest_first(api, booking, owner, provider):
+def test_the_history_lists_events_oldest_first(api, booking, owner, provider):
     answer = api.as_(owner).get(f"/bookings/{booking.pk}/history")
     assert answer.status_code == 200
     content = answer.json()
@@ -85,14 +85,14 @@ def test_it_says_what_happened_oldest_first(api, booking, owner, provider):
     }
 
 
-def test_the_clock_is_nobody(api, owner):
+def test_an_event_caused_by_the_clock_has_no_actor(api, owner):
     booking = BookingFactory(user=owner, start_time=START)
     clock.expire_bookings(at=START)
     [event] = api.as_(owner).get(f"/bookings/{booking.pk}/history").json()["results"]
     assert (event["type"], event["actor_id"]) == ("booking.expired", None)
 
 
-def test_all_of_its_times_are_in_the_zone_that_is_asked_for(api, booking, owner):
+def test_all_times_of_the_history_are_in_the_requested_zone(api, booking, owner):
     answer = api.as_(owner).get(f"/bookings/{booking.pk}/history?tz=Asia/Kathmandu")
     moved = answer.json()["results"][-1]
     assert moved["at"] == "2026-11-21T16:45:00+05:45"
@@ -100,7 +100,7 @@ def test_all_of_its_times_are_in_the_zone_that_is_asked_for(api, booking, owner)
     assert moved["data"]["was"]["start_time"] == "2026-12-01T15:45:00+05:45"
 
 
-def test_it_comes_in_pages(api, booking, owner):
+def test_the_history_is_paged(api, booking, owner):
     path = f"/bookings/{booking.pk}/history?limit=2"
     first = api.as_(owner).get(path).json()
     assert (first["count"], first["previous"]) == (3, None)
@@ -111,24 +111,24 @@ def test_it_comes_in_pages(api, booking, owner):
     ]
 
 
-def test_there_is_none_of_a_booking_that_does_not_exist(api, booking, owner):
+def test_the_history_of_a_missing_booking_is_not_found(api, booking, owner):
     problem(api.as_(owner).get(f"/bookings/{uuid4()}/history"), 404, "not_found")
     services.delete_booking(booking_id=booking.pk, actor=owner, at=NOW + 3 * HOUR)
     problem(api.as_(owner).get(f"/bookings/{booking.pk}/history"), 404, "not_found")
 
 
-def test_it_costs_three_queries(api, booking, owner):
+def test_the_history_takes_three_queries(api, booking, owner):
     with CaptureQueriesContext(connection) as queries:
         api.as_(owner).get(f"/bookings/{booking.pk}/history")
     # The account, the booking, its events.
     assert len(queries) == 3
 
 
-# --- that state and history tell the same -----------------------------------------------------
+# --- the state agrees with the history --------------------------------------------------------
 
 
 class World:
-    """A calendar with three services, and whoever comes to it; time passes in it."""
+    """A calendar with three services, the people who use it, and a clock."""
 
     def __init__(self):
         self.provider = ProviderFactory()
@@ -144,14 +144,14 @@ class World:
             SlotFactory(service=self.services[2], start_time=START + hours * HOUR)
 
     def one_of(self, rows, number):
-        """Return one of the rows of a table, the same each time that this is run."""
+        """Return a row chosen by `number`; the choice is the same in every run."""
         found = list(rows.order_by("pk"))
         if not found:
             raise ObjectDoesNotExist
         return found[number % len(found)]
 
     def change(self, number, who):
-        """Return what a service has to know to change a booking."""
+        """Return the arguments of a service call that changes a booking."""
         booking = self.one_of(Booking.objects, number)
         return {"booking_id": booking.pk, "actor": self.people[who], "at": self.now}
 
@@ -210,29 +210,29 @@ class World:
         )
 
     def check(self):
-        """Rebuild every booking from its history alone, step by step."""
+        """Check that every booking can be rebuilt, step by step, from its history alone."""
         rows = {booking.pk: booking for booking in Booking.objects.all()}
         events = {}
         for event in BookingEvent.objects.order_by("id"):
             events.setdefault(event.booking_id, []).append(event)
         assert rows.keys() <= events.keys()
-        for pk, told in events.items():
-            rebuilt = replayed(told)
+        for pk, recorded in events.items():
+            rebuilt = replayed(recorded)
             assert (rebuilt is None) == (pk not in rows)
             if rebuilt is not None:
                 assert comparable(rebuilt) == comparable(state(rows[pk]))
 
 
 def comparable(kept):
-    """Return a state whose times can be compared, however they are written."""
+    """Return a state with parsed times, so that their format does not matter."""
     return {
         name: datetime.fromisoformat(value) if name.endswith(("_time", "_at")) and value else value
         for name, value in kept.items()
     }
 
 
-# What each event brings a booking into; those that bring it into none leave all as it is.
-INTO = {
+# The states that each event can lead to. An event that is not listed changes no state.
+STATES_AFTER = {
     "booking.held": {"held"},
     "booking.created": {"pending", "confirmed"},
     "booking.confirmed": {"confirmed"},
@@ -243,10 +243,10 @@ INTO = {
 }
 
 
-def replayed(told):
-    """Return the state that events lead to, or None if the booking is gone; no step is missing."""
+def replayed(recorded):
+    """Return the state that a booking's events lead to, None if deleted; check every step."""
     known = None
-    for number, event in enumerate(told):
+    for number, event in enumerate(recorded):
         after = {name: value for name, value in event.data.items() if name not in ("was", "reason")}
         was = event.data.get("was", {})
         if known is None:
@@ -256,7 +256,7 @@ def replayed(told):
             assert comparable(was) == {name: comparable(known)[name] for name in was}
             assert was.keys() == {"start_time", "end_time", "slot_id"}
             assert (after["status"], after["hold_expires_at"]) == (known["status"], None)
-        elif event.type in INTO:
+        elif event.type in STATES_AFTER:
             assert was == {"status": known["status"]}
             assert after["status"] in TABLE[known["status"]].split()
             stays = {"status": "", "hold_expires_at": ""}
@@ -264,10 +264,10 @@ def replayed(told):
         else:
             assert event.type in ("booking.reminded", "booking.deleted")
             assert comparable(after) == comparable(known)
-        assert after["status"] in INTO.get(event.type, {after["status"]})
+        assert after["status"] in STATES_AFTER.get(event.type, {after["status"]})
         assert (after["status"] == "held") == (after["hold_expires_at"] is not None)
         if event.type == "booking.deleted":
-            assert number == len(told) - 1
+            assert number == len(recorded) - 1
             return None
         known = after
     return known
@@ -289,9 +289,9 @@ def test_every_booking_can_be_rebuilt_from_its_history(seed):
                 step = chance.choice(OPERATIONS)
                 getattr(world, step)(chance.randrange(48), chance.randrange(4))
         except (ServiceError, ObjectDoesNotExist):
-            pass  # refused; then nothing has happened, as one sees
+            pass  # A refused step changes nothing; `check` below would notice.
         world.check()
-    # The control: much of this would hold if nothing ever happened.
+    # The control: the checks above would also pass if no step ever succeeded.
     seen = Counter(event.type for event in BookingEvent.objects.all())
     assert len(seen) >= 7, seen
     assert seen.total() > 30

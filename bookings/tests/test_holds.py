@@ -1,4 +1,4 @@
-"""Seats that are kept for somebody who has not booked them yet."""
+"""A hold keeps a seat for a user who has not booked it yet."""
 
 from datetime import timedelta
 from functools import partial
@@ -52,10 +52,10 @@ def body(service, hours=0, **more):
 class TestHolding:
     def test_a_hold_keeps_the_seat_for_ten_minutes(self, api, user, service):
         before = timezone.now()
-        answer = api.as_(user).post("/bookings", body(service, hold=True))
-        assert answer.status_code == 201
+        response = api.as_(user).post("/bookings", body(service, hold=True))
+        assert response.status_code == 201
         booking = Booking.objects.get()
-        assert answer.json()["status"] == booking.status == "held"
+        assert response.json()["status"] == booking.status == "held"
         assert booking.hold_expires_at == booking.created_at + TEN_MINUTES
         assert before <= booking.created_at <= timezone.now()
         problem(api.as_(UserFactory()).post("/bookings", body(service)), 409, "booking_conflict")
@@ -64,23 +64,23 @@ class TestHolding:
         assert "2999-01-01T10:00:00Z" not in starts
         assert "2999-01-01T11:00:00Z" in starts
 
-    def test_it_begins_its_history(self, user, service):
+    def test_a_hold_is_the_first_event_in_the_history(self, user, service):
         booking = book(service, user, hold=True)
         event = BookingEvent.objects.get()
         assert (event.booking_id, event.type, event.actor) == (booking.pk, "booking.held", user)
         assert event.data["status"] == "held"
 
-    def test_how_long_is_a_setting(self, settings, user, service):
+    def test_the_hold_time_is_a_setting(self, settings, user, service):
         settings.HOLD_TIME = timedelta(minutes=3)
         assert book(service, user, hold=True).hold_expires_at == NOW + timedelta(minutes=3)
 
-    def test_every_rule_of_a_booking_is_one_of_a_hold(self, user):
+    def test_holds_follow_the_rules_for_bookings(self, user):
         with pytest.raises(services.OutsideOpeningHours):
             book(ServiceFactory(mode="slots"), user, hold=True)
         with pytest.raises(services.ServiceInactive):
             book(ServiceFactory(is_active=False), user, hold=True)
 
-    def test_a_seat_in_a_slot_is_held_too(self, user):
+    def test_a_seat_in_a_slot_can_be_held(self, user):
         slot = SlotFactory(capacity=1)
         held = services.create_booking(actor=user, slot_id=slot.pk, at=NOW, hold=True)
         assert (held.status, held.slot_id) == ("held", slot.pk)
@@ -89,32 +89,34 @@ class TestHolding:
         assert services.create_booking(actor=user, slot_id=slot.pk, at=NOW + TEN_MINUTES).seat == 1
 
 
-class TestBookingAHold:
-    @pytest.mark.parametrize(("needed", "status"), [(True, "pending"), (False, "confirmed")])
-    def test_its_owner_makes_a_booking_of_it(self, api, user, needed, status):
-        service = ServiceFactory(requires_confirmation=needed)
+class TestBookHold:
+    @pytest.mark.parametrize(
+        ("needs_confirmation", "status"), [(True, "pending"), (False, "confirmed")]
+    )
+    def test_the_owner_can_turn_a_hold_into_a_booking(self, api, user, needs_confirmation, status):
+        service = ServiceFactory(requires_confirmation=needs_confirmation)
         client = api.as_(user)
         held = client.post("/bookings", body(service, hold=True)).json()
-        answer = client.patch(f"/bookings/{held['id']}", {"status": "pending"})
-        assert answer.status_code == 200
-        assert answer.json()["status"] == status
-        assert answer.json()["hold_expires_at"] is None
-        assert answer.json()["seat"] == held["seat"]
+        response = client.patch(f"/bookings/{held['id']}", {"status": "pending"})
+        assert response.status_code == 200
+        assert response.json()["status"] == status
+        assert response.json()["hold_expires_at"] is None
+        assert response.json()["seat"] == held["seat"]
         event = BookingEvent.objects.last()
         assert (event.type, event.actor, event.data["status"]) == ("booking.created", user, status)
 
-    def test_its_provider_and_admins_do_so_too_and_nobody_else(self, api, user):
+    def test_the_provider_and_admins_can_book_a_hold_but_strangers_cannot(self, api, user):
         provider = ProviderFactory()
         service = ServiceFactory(calendar=CalendarFactory(provider=provider))
         for hours, actor in enumerate((provider, AdminFactory())):
             held = book(service, user, at=timezone.now(), hours=hours, hold=True)
-            address = f"/bookings/{held.pk}"
-            stranger = api.as_(UserFactory()).patch(address, {"status": "pending"})
+            url = f"/bookings/{held.pk}"
+            stranger = api.as_(UserFactory()).patch(url, {"status": "pending"})
             problem(stranger, 403, "permission_denied")
-            answer = api.as_(actor).patch(address, {"status": "pending"})
-            assert answer.json()["status"] == "pending"
+            response = api.as_(actor).patch(url, {"status": "pending"})
+            assert response.json()["status"] == "pending"
 
-    def test_until_the_second_at_which_it_expires(self, user, service):
+    def test_a_hold_can_be_booked_only_before_it_expires(self, user, service):
         held = book(service, user, hold=True)
         late = partial(services.book_hold, booking_id=held.pk, actor=user, at=NOW + TEN_MINUTES)
         with pytest.raises(services.InvalidTransition, match="expired"):
@@ -123,22 +125,22 @@ class TestBookingAHold:
         services.book_hold(booking_id=held.pk, actor=user, at=NOW + TEN_MINUTES - SECOND)
         assert Booking.objects.get().status == "pending"
 
-    def test_a_provider_cannot_confirm_what_has_expired(self, user, service):
+    def test_an_expired_hold_cannot_be_confirmed(self, user, service):
         held = book(service, user, hold=True)
         with pytest.raises(services.InvalidTransition, match="expired"):
             services.change_status(
                 booking_id=held.pk, status="confirmed", actor=AdminFactory(), at=NOW + TEN_MINUTES
             )
 
-    def test_what_is_no_hold_its_owner_cannot_make_pending(self, api, user, service):
+    def test_an_owner_cannot_set_a_confirmed_booking_to_pending(self, api, user, service):
         booking = book(service, user, at=timezone.now())
         services.change_status(
             booking_id=booking.pk, status="confirmed", actor=AdminFactory(), at=timezone.now()
         )
-        answer = api.as_(user).patch(f"/bookings/{booking.pk}", {"status": "pending"})
-        problem(answer, 403, "permission_denied")
+        response = api.as_(user).patch(f"/bookings/{booking.pk}", {"status": "pending"})
+        problem(response, 403, "permission_denied")
 
-    def test_a_hold_is_let_go(self, user, service):
+    def test_a_hold_can_be_cancelled(self, user, service):
         held = book(service, user, hold=True)
         services.cancel_booking(booking_id=held.pk, actor=user, at=NOW)
         assert Booking.objects.get().status == "cancelled"
@@ -147,9 +149,7 @@ class TestBookingAHold:
 
 
 class TestExpiry:
-    def test_an_expired_hold_is_in_the_way_until_it_expires_and_not_a_second_longer(
-        self, user, service
-    ):
+    def test_a_hold_blocks_its_seat_until_the_second_it_expires(self, user, service):
         held = book(service, user, hold=True)
         other = UserFactory()
         with pytest.raises(services.BookingConflict):
@@ -166,14 +166,14 @@ class TestExpiry:
         )
         assert event.data["was"] == {"status": "held"}
 
-    def test_nor_is_it_for_another_service_of_the_calendar(self, user, service):
+    def test_an_expired_hold_does_not_block_another_service_on_the_calendar(self, user, service):
         book(service, user, hold=True)
         neighbour = ServiceFactory(calendar=service.calendar)
         with pytest.raises(services.BookingConflict):
             book(neighbour, user)
         assert book(neighbour, user, at=NOW + TEN_MINUTES).pk
 
-    def test_nor_for_a_booking_that_moves_there(self, user, service):
+    def test_a_booking_can_be_moved_to_the_time_of_an_expired_hold(self, user, service):
         book(service, user, hold=True)
         booking = book(service, user, hours=5)
         call = partial(
@@ -183,10 +183,10 @@ class TestExpiry:
             call(at=NOW)
         assert call(at=NOW + TEN_MINUTES).start_time == TUESDAY
 
-    def test_those_that_are_not_in_the_way_stay_as_they_are(self, user, service):
-        elsewhere, later = ServiceFactory(), 3
+    def test_a_booking_ends_only_the_expired_hold_in_its_way(self, user, service):
+        elsewhere = ServiceFactory()
         book(elsewhere, user, hold=True)
-        book(service, user, hours=later, hold=True)
+        book(service, user, hours=3, hold=True)
         book(service, user, hold=True)
         book(service, UserFactory(), at=NOW + TEN_MINUTES)
         statuses = list(
@@ -194,20 +194,20 @@ class TestExpiry:
         )
         assert sorted(statuses) == ["expired", "held", "held", "pending"]
 
-    def test_a_time_whose_hold_has_expired_is_offered(self, api, user, service):
+    def test_a_time_is_offered_again_once_its_hold_has_expired(self, api, user, service):
         book(service, user, hold=True)
-        address = f"/services/{service.pk}/availability?from=2999-01-01&to=2999-01-01"
+        url = f"/services/{service.pk}/availability?from=2999-01-01&to=2999-01-01"
 
         def starts(at):
             with time_machine.travel(at, tick=False):
-                return [time["start_time"] for time in api.get(address).json()["times"]]
+                return [time["start_time"] for time in api.get(url).json()["times"]]
 
         assert "2999-01-01T10:00:00Z" not in starts(NOW + TEN_MINUTES - SECOND)
         assert "2999-01-01T10:00:00Z" in starts(NOW + TEN_MINUTES)
 
 
-class TestHowMany:
-    def test_a_user_has_three_at_most(self, api, user, service):
+class TestLimit:
+    def test_a_user_can_have_at_most_three_holds(self, api, user, service):
         client = api.as_(user)
         for hours in range(3):
             assert client.post("/bookings", body(service, hours, hold=True)).status_code == 201
@@ -217,25 +217,26 @@ class TestHowMany:
             api.as_(UserFactory()).post("/bookings", body(service, 5, hold=True)).status_code == 201
         )
 
-    def test_those_count_that_live(self, user, service):
+    def test_expired_holds_do_not_count_against_the_limit(self, user, service):
         for hours in range(3):
             book(service, user, hours=hours, hold=True)
         with pytest.raises(services.TooManyHolds):
             book(service, user, hours=3, hold=True, at=NOW + TEN_MINUTES - SECOND)
         book(service, user, hours=3, hold=True, at=NOW + TEN_MINUTES)
 
-    def test_an_admin_holds_for_a_user(self, user, service):
+    def test_holds_that_an_admin_places_for_a_user_count_for_that_user_only(self, user, service):
         admin = AdminFactory()
         for hours in range(3):
             assert book(service, admin, hours=hours, hold=True, user_id=user.pk).user_id == user.pk
         with pytest.raises(services.TooManyHolds):
             book(service, user, hours=3, hold=True)
-        book(service, admin, hours=3, hold=True)
+        # The admin can still place a hold of their own.
+        assert book(service, admin, hours=3, hold=True).user_id == admin.pk
 
 
 @pytest.mark.django_db(transaction=True)
 class TestRaces:
-    def test_of_ten_holds_at_once_three_are_made(self):
+    def test_only_three_of_ten_concurrent_holds_are_placed(self):
         user, service = UserFactory(), ServiceFactory()
         for day in range(1, 6):
             at = NOW + day * HOUR
@@ -245,14 +246,15 @@ class TestRaces:
             ]
             assert tally(at_once(calls)) == {None: 3, services.TooManyHolds: 7}
 
-    def test_control_without_the_lock_they_are_more(self, monkeypatch):
+    def test_all_ten_holds_are_placed_without_the_lock(self, monkeypatch):
+        """Control for the test above."""
         monkeypatch.setattr(QuerySet, "select_for_update", lambda queryset, **options: queryset)
         user, service = UserFactory(), ServiceFactory()
-        with starting_line("bookings_booking") as all_at_the_line:
+        with starting_line("bookings_booking") as from_the_line:
             calls = [partial(book, service, user, hours=hours, hold=True) for hours in range(10)]
-            assert tally(all_at_the_line(calls))[None] == 10
+            assert tally(from_the_line(calls))[None] == 10
 
-    def test_an_expired_hold_goes_to_exactly_one_of_those_who_want_its_seat(self):
+    def test_one_of_twenty_concurrent_bookings_gets_the_seat_of_an_expired_hold(self):
         user, service, crowd = UserFactory(), ServiceFactory(), UserFactory.create_batch(20)
         before = deadlocks()
         for hours in range(0, 40, 2):
@@ -266,12 +268,12 @@ class TestRaces:
         events = BookingEvent.objects.filter(type="booking.expired")
         assert events.count() == Booking.objects.filter(status="expired").count() == 20
 
-    def test_a_hold_is_booked_or_expires_and_never_both(self):
+    def test_a_hold_is_either_booked_or_expired(self):
         owner, other, service = UserFactory(), UserFactory(), ServiceFactory()
         for hours in range(0, 60, 2):
             at = NOW + hours * HOUR / 2
             held = book(service, owner, at=at, hours=hours, hold=True)
-            # One clock is a second behind the other.
+            # The owner's request is handled by a server whose clock is one second behind.
             booked, taken = at_once(
                 [
                     partial(

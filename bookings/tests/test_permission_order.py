@@ -1,7 +1,7 @@
-"""Permission comes first: what somebody may not touch answers alike, whatever they send.
+"""Permission is checked first: people without it always get the same answer.
 
-The answer to somebody without permission depends neither on the body, nor on the parameters, nor on
-the state of what they ask about. Otherwise it would tell them about it.
+This answer does not depend on the body, the parameters or the state of the object. Otherwise it
+would reveal something about the object.
 """
 
 import json
@@ -38,12 +38,12 @@ PLACEHOLDERS = {
     *("own_token", "busy_token", "names_token", "webhook", "delivery"),
 }
 
-# By endpoint, how people are answered who may not do what the rows of the table ask for.
+# The rows of the permission table, by endpoint.
 ENDPOINTS: dict[tuple[str, str], list[Any]] = {}
 for row in ROWS:
     ENDPOINTS.setdefault((row[0], route_of(row[1])), []).append(row)
 
-# Endpoints that are about what a field of the body names: whose it is cannot be known without it.
+# Endpoints whose permission depends on the object that a field of the body names.
 NAMED = {
     "POST calendars": ("provider_id", "for-the-provider"),
     "PATCH calendars/<id:pk>": ("provider_id", "to-the-other"),
@@ -54,16 +54,16 @@ NAMED = {
     "POST reviews": ("booking_id", ""),
 }
 
-# The people whom these two endpoints refuse, whatever the body names.
-WHATEVER_IS_NAMED = {
+# The people that these two endpoints refuse, whatever object the body names.
+ALWAYS_REFUSED = {
     ("POST", "slots"): ["anonymous", "user", "owner"],
     ("POST", "reviews"): ["anonymous"],
 }
 
-# What else the same request could carry, and what could be asked of it.
+# Other bodies, headers and object states that must not change the answer.
 OTHER_BODIES = [
     *(b"", b"{", b"null", b"[]", b"7", b"\xff", b'{"x": NaN}', b"[" * 2000),
-    json.dumps({"there_is_no_such_field": 1}).encode(),
+    json.dumps({"unknown_field": 1}).encode(),
     json.dumps({"status": "confirmed", "start_time": "2999-02-01T10:00:00Z"}).encode(),
     json.dumps({"status": "pending"}).encode(),
     json.dumps({"status": 1, "start_time": "x", "name": None, "events": {}, "url": []}).encode(),
@@ -84,16 +84,16 @@ STATES = [
 
 
 def ask(client, method, path, body=b"", query="", **headers):
-    """Return status and content of an answer, without what differs between any two of them."""
+    """Return the status and content of an answer, without its unique request id."""
     form = headers.pop("CONTENT_TYPE", "application/json")
     separator = "&" if "?" in path else "?"
     address = f"{path}{separator}{query}" if query else path
     with transaction.atomic():
         response = client.generic(method, address, body, content_type=form, **headers)
         transaction.set_rollback(True)
-    said = response.json()
-    del said["request_id"]
-    return response.status_code, said
+    content = response.json()
+    del content["request_id"]
+    return response.status_code, content
 
 
 def body_of(row, world):
@@ -105,21 +105,21 @@ def body_of(row, world):
 
 
 def strangers(key):
-    """Return those who may do nothing of what an endpoint does, whatever they send."""
+    """Return the people whom an endpoint refuses, whatever they send."""
     refused = [who for who in PEOPLE if all(row[3][who] in (401, 403) for row in ENDPOINTS[key])]
-    return WHATEVER_IS_NAMED.get(key, refused)
+    return ALWAYS_REFUSED.get(key, refused)
 
 
 GUARDED = [key for key in ENDPOINTS if strangers(key)]
 
 
-def test_the_table_has_every_endpoint():
+def test_the_table_lists_every_endpoint():
     assert set(ENDPOINTS) == set(api_routes())
     assert len(GUARDED) > 30
 
 
 @pytest.mark.parametrize("key", GUARDED, ids=" ".join)
-def test_strangers_get_one_answer_whatever_they_send(api, people, world, key):
+def test_the_answer_to_strangers_does_not_depend_on_the_request(api, people, world, key):
     method, rows = key[0], ENDPOINTS[key]
     for who in strangers(key):
         client = api if who == "anonymous" else api.as_(people[who])
@@ -129,7 +129,7 @@ def test_strangers_get_one_answer_whatever_they_send(api, people, world, key):
                 ask(client, method, path, right),
                 *(ask(client, method, path, body) for body in OTHER_BODIES),
                 *(ask(client, method, path, right, **headers) for headers in OTHER_HEADERS),
-                ask(client, method, path, right, query="there_is_no_such_parameter=1"),
+                ask(client, method, path, right, query="unknown_parameter=1"),
                 ask(client, method, path, right, query="tz=Nowhere/At/All&limit=x"),
             ]
             assert answers[0][0] == (401 if who == "anonymous" else 403), (who, path)
@@ -137,7 +137,7 @@ def test_strangers_get_one_answer_whatever_they_send(api, people, world, key):
 
 
 @pytest.mark.parametrize("key", GUARDED, ids=" ".join)
-def test_strangers_get_one_answer_whatever_its_state(api, people, world, key):
+def test_the_answer_to_strangers_does_not_depend_on_the_state(api, people, world, key):
     method, rows = key[0], ENDPOINTS[key]
     for who in strangers(key):
         client = api if who == "anonymous" else api.as_(people[who])
@@ -162,7 +162,7 @@ def ids_in(path):
 
 
 @pytest.mark.parametrize("name", NAMED)
-def test_what_a_body_names_is_judged_before_the_rest_of_the_body(api, people, world, name):
+def test_permission_for_the_named_object_is_checked_before_other_fields(api, people, world, name):
     field, variant = NAMED[name]
     method, route = name.split()
     [row] = [row for row in ENDPOINTS[method, route] if row[2] == variant]
@@ -177,7 +177,7 @@ def test_what_a_body_names_is_judged_before_the_rest_of_the_body(api, people, wo
             for body in (
                 right,
                 {field: right[field]},
-                {**right, "there_is_no_such_field": 1},
+                {**right, "unknown_field": 1},
                 {**right, **wrong},
             )
         ]
@@ -186,21 +186,21 @@ def test_what_a_body_names_is_judged_before_the_rest_of_the_body(api, people, wo
 
 
 @pytest.mark.parametrize("name", NAMED)
-def test_what_a_body_names_in_another_shape_is_a_problem_of_the_body(api, people, world, name):
+def test_a_malformed_id_of_the_named_object_is_a_validation_error(api, people, world, name):
     field, variant = NAMED[name]
     method, route = name.split()
     [row] = [row for row in ENDPOINTS[method, route] if row[2] == variant]
     right = json.loads(body_of(row, world))
     body = json.dumps({**right, field: "no id"}).encode()
-    status, said = ask(api.as_(people["admin"]), method, row[1].format(**world), body)
+    status, content = ask(api.as_(people["admin"]), method, row[1].format(**world), body)
     assert status == 400
-    assert field in [error["field"] for error in said["errors"]]
+    assert field in [error["field"] for error in content["errors"]]
 
 
 @pytest.mark.parametrize(
     "key", [key for key in ENDPOINTS if "<id:" in key[1] and key[0] != "GET"], ids=" ".join
 )
-def test_what_does_not_exist_is_not_found_whatever_the_body_says(api, people, key):
+def test_a_missing_object_is_not_found_whatever_the_body(api, people, key):
     path = ENDPOINTS[key][0][1]
     nowhere = dict.fromkeys(PLACEHOLDERS, str(uuid4()))
     for body in (b"{", *OTHER_BODIES[-2:]):
@@ -209,10 +209,10 @@ def test_what_does_not_exist_is_not_found_whatever_the_body_says(api, people, ke
 
 
 @pytest.mark.parametrize("row", ROWS, ids=table.NAMES)
-def test_the_demoted_may_do_what_any_user_may(api, people, world, row):
+def test_demoted_providers_and_admins_have_the_rights_of_a_user(api, people, world, row):
     expected = row[3]["user"]
     if "{names_token}" in row[1]:
-        expected = 404  # It was the provider's.
+        expected = 404  # The token belongs to the provider.
     for who in ("provider", "admin"):
         client = api.as_(people[who])
         with transaction.atomic():

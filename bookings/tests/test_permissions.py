@@ -1,4 +1,4 @@
-"""Who may do what: every endpoint and method of the API against everybody who could come."""
+"""Permissions: every endpoint and method of the API against every kind of user."""
 
 from datetime import timedelta
 from uuid import UUID
@@ -19,8 +19,8 @@ pytestmark = pytest.mark.django_db
 
 PEOPLE = ["anonymous", "user", "owner", "provider", "other", "admin"]
 
-# `owner` has the bookings and the review, `provider` the calendar that they are on, `other` another
-# calendar, and `user` nothing of it.
+# `owner` owns the bookings and the review, `provider` the calendar of the bookings, `other` another
+# calendar, and `user` none of these.
 #
 #                                                anonymous user owner provider other admin
 TABLE = """
@@ -198,7 +198,7 @@ NAMES = [" ".join(filter(None, row[:3])) for row in ROWS]
 
 @pytest.fixture
 def people():
-    """Return everybody by name."""
+    """Return a user of each kind by name."""
     return {
         "user": UserFactory(),
         "owner": UserFactory(),
@@ -210,7 +210,7 @@ def people():
 
 @pytest.fixture
 def world(api, people):
-    """Return what the placeholders of the table stand for."""
+    """Return the values of the table's placeholders."""
     calendar = CalendarFactory(provider=people["provider"])
     service = ServiceFactory(calendar=calendar)
 
@@ -267,7 +267,7 @@ def world(api, people):
 
 
 def send(client, row, world):
-    """Send the request of a row, and take back what it did."""
+    """Send the request of a row, and roll its changes back."""
     method, path, variant, _ = row
     body = None
     if method in ("POST", "PATCH"):
@@ -287,7 +287,7 @@ def send(client, row, world):
 
 
 @pytest.mark.parametrize("row", ROWS, ids=NAMES)
-def test_everybody_may_do_what_is_theirs_and_nothing_else(api, people, world, row):
+def test_every_endpoint_answers_each_user_as_the_table_says(api, people, world, row):
     answers = {
         who: send(api if who == "anonymous" else api.as_(people[who]), row, world) for who in PEOPLE
     }
@@ -301,7 +301,7 @@ def test_everybody_may_do_what_is_theirs_and_nothing_else(api, people, world, ro
 
 
 @pytest.mark.parametrize("row", ROWS, ids=NAMES)
-def test_the_token_of_a_deactivated_account_opens_nothing(api, people, world, row):
+def test_the_token_of_a_deactivated_account_is_refused(api, people, world, row):
     path = row[1]
     client = api.as_(people["admin"])
     people["admin"].is_active = False
@@ -315,7 +315,7 @@ def test_the_token_of_a_deactivated_account_opens_nothing(api, people, world, ro
 
 
 def reads_tokens(path, world):
-    """Whether it matters there who one is."""
+    """Return whether the endpoints under this path authenticate the client."""
     kind = path.split("/")[1].split("?")[0]
     return kind in (
         *("me", "users", "calendars", "services", "availability", "slots", "bookings", "reviews"),
@@ -324,7 +324,7 @@ def reads_tokens(path, world):
 
 
 def api_routes():
-    """Return every method and route of the URL conf, but for those of the admin site."""
+    """Return every method and route of the URL conf, except those of the admin site."""
 
     def walk(patterns, prefix=""):
         for pattern in patterns:
@@ -346,7 +346,7 @@ def api_routes():
                 yield method.upper(), route
 
 
-def test_the_table_is_complete():
+def test_the_table_lists_every_endpoint_and_method():
     world = dict.fromkeys(
         [
             *("owner", "calendar", "empty_calendar", "time_off", "service", "inactive_service"),
@@ -362,7 +362,7 @@ def test_the_table_is_complete():
 
 
 @pytest.mark.parametrize("route", sorted({route for _, route in api_routes()}))
-def test_other_methods_are_refused_by_name(api, people, route):
+def test_unsupported_methods_are_refused(api, people, route):
     admin = api.as_(people["admin"])
     path = "/" + (
         route.replace("<id:pk>", str(UUID(int=0)))
@@ -373,8 +373,10 @@ def test_other_methods_are_refused_by_name(api, people, route):
         .replace("<id:webhook_id>", str(UUID(int=0)))
         .replace("<slug:code>", "not_found")
     )
-    if path in ("/", "/admin"):
-        return  # A redirect, whatever one asks.
+    if path in ("/", "/admin"):  # These redirect every method.
+        for method in ("POST", "PUT", "PATCH", "DELETE"):
+            assert api.generic(method, path).status_code == 302, (method, path)
+        return
     allowed = {method for method, known in api_routes() if known == route}
     for method in {"GET", "POST", "PUT", "PATCH", "DELETE"} - allowed:
         for client in (api, admin):
@@ -384,6 +386,6 @@ def test_other_methods_are_refused_by_name(api, people, route):
             assert allowed <= set(answer["Allow"].split(", "))
 
 
-def test_the_admin_site_takes_no_tokens(api, people):
+def test_the_admin_site_does_not_accept_tokens(api, people):
     answer = api.as_(people["admin"]).get("/admin/")
     assert (answer.status_code, answer["Location"]) == (302, "/admin/login/?next=/admin/")

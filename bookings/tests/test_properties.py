@@ -1,6 +1,6 @@
-"""Whatever clients do, and in whatever order: a plain model decides as BookIt does.
+"""BookIt and a plain model agree on every random sequence of requests.
 
-The model knows no database: lists, loops and the words of the contract's sections 4 to 6.
+The model uses no database, only lists and loops. It follows sections 4 to 6 of the contract.
 """
 
 from dataclasses import dataclass
@@ -26,18 +26,18 @@ from catalog.tests.factories import CalendarFactory, ServiceFactory
 
 MINUTE = timedelta(minutes=1)
 ACTIVE = {"held", "pending", "confirmed", "completed", "no_show"}
-# Starts on a grid so narrow that bookings meet all the time.
+# Minutes between possible starts. They are so close together that bookings often overlap.
 STEP = 15
 PEOPLE = ["one", "two", "provider", "admin"]
 
 
 class Refused(Exception):
-    """The model says no, with the code that a client would read."""
+    """The model refuses a step, with the error code that a client would get."""
 
 
 @dataclass
 class Offer:
-    """What a service was when something was booked."""
+    """The terms of a service."""
 
     calendar: str
     duration: int
@@ -72,7 +72,7 @@ class Entry:
 
 
 class Model:
-    """The rules, as one would explain them."""
+    """The rules in plain Python."""
 
     def __init__(self, offers):
         self.offers = offers
@@ -91,7 +91,7 @@ class Model:
             elif self.offers[entry.service].calendar == offer.calendar:
                 raise Refused("booking_conflict")
         free = [seat for seat in range(1, offer.capacity + 1) if seat not in taken]
-        # Those who sit beyond the capacity, which was larger once, count.
+        # Bookings in seats beyond the current capacity, which was larger before, count too.
         beyond = [seat for seat in taken if seat > offer.capacity]
         if len(free) <= len(beyond):
             raise Refused("booking_conflict")
@@ -118,10 +118,10 @@ class Model:
 
     def check_notice(self, entry, actor):
         notice = self.offers[entry.service].cancellation
-        if not self.decides(entry, actor) and self.now > entry.start - notice:
+        if not self.may_decide(entry, actor) and self.now > entry.start - notice:
             raise Refused("cancellation_too_late")
 
-    def decides(self, entry, actor):
+    def may_decide(self, entry, actor):
         return actor == "admin" or (
             actor == "provider" and self.offers[entry.service].calendar == "theirs"
         )
@@ -130,7 +130,7 @@ class Model:
         if key not in self.entries:
             raise Refused("not_found")
         entry = self.entries[key]
-        if not self.decides(entry, actor) and not (owner and entry.owner == actor):
+        if not self.may_decide(entry, actor) and not (owner and entry.owner == actor):
             raise Refused("permission_denied")
         return entry
 
@@ -174,12 +174,12 @@ class Model:
             if entry.status in ("pending", "confirmed"):
                 self.check_notice(entry, actor)
         to_come = entry.status in ("pending", "confirmed") and entry.start > self.now
-        # It is cancelled first, if anybody still counts on it.
+        # A booking that would still take place is cancelled first, which is an event of its own.
         self.deleted[key] = self.entries.pop(key).events + (2 if to_come else 1)
 
 
 class World:
-    """The same in BookIt."""
+    """The people and services in BookIt that the model mirrors."""
 
     def __init__(self):
         self.people = {
@@ -209,7 +209,7 @@ class World:
         }
 
     def offers(self):
-        """Return what the model knows of the services."""
+        """Return the terms of the services for the model."""
         return {
             name: Offer(
                 calendar="elsewhere" if name == "elsewhere" else "theirs",
@@ -231,7 +231,7 @@ def instant(minutes):
 
 
 class Run:
-    """One sequence of steps, done by both, and compared after each."""
+    """Runs a sequence of steps in the model and in BookIt, and compares both after each step."""
 
     def __init__(self, world):
         self.world, self.model = world, Model(world.offers())
@@ -243,7 +243,7 @@ class Run:
         return instant(self.model.now)
 
     def key(self, number):
-        """Return the key of a booking that there is or was; or of one that never was."""
+        """Return the key of an existing or deleted booking, or None if there never was one."""
         return self.keys[number % len(self.keys)] if self.keys else None
 
     def booking(self, key, actor):
@@ -254,7 +254,7 @@ class Run:
         }
 
     def compare(self, by_model, by_service):
-        """Let both do the same; return what the service did, or None where both refuse."""
+        """Run a step in both; return the service's result, or None if both refuse it."""
         try:
             by_model()
             expected = None
@@ -320,8 +320,8 @@ class Run:
     def wait(self, steps):
         self.model.now += steps * STEP
 
-    def seat_others(self, service, capacity, active):
-        """Change a service under its bookings."""
+    def change_capacity(self, service, capacity, active):
+        """Change the capacity and the active flag of a service that may have bookings."""
         self.model.offers[service].capacity = capacity
         self.model.offers[service].active = active
         Service.objects.filter(pk=self.world.services[service].pk).update(
@@ -329,7 +329,7 @@ class Run:
         )
 
     def check(self):
-        """Compare what is stored with the model, and hold both against the contract."""
+        """Compare the stored rows with the model, and check that no seat is booked twice."""
         rows = {
             row.pk: (
                 row.service_id,
@@ -363,19 +363,19 @@ class Run:
         events = {}
         for event in BookingEvent.objects.all():
             events.setdefault(event.booking_id, []).append(event)
-        assert {pk: len(told) for pk, told in events.items()} == {
+        assert {pk: len(recorded) for pk, recorded in events.items()} == {
             **{self.ids[key]: entry.events for key, entry in self.model.entries.items()},
             **{self.ids[key]: count for key, count in self.model.deleted.items()},
         }
-        for pk, told in events.items():
-            assert told[0].type == "booking.created"
-            assert [event.type == "booking.deleted" for event in told[:-1]] == [False] * (
-                len(told) - 1
+        for pk, recorded in events.items():
+            assert recorded[0].type == "booking.created"
+            assert [event.type == "booking.deleted" for event in recorded[:-1]] == [False] * (
+                len(recorded) - 1
             )
             row = Booking.objects.filter(pk=pk).first()
-            assert (told[-1].type == "booking.deleted") == (row is None)
+            assert (recorded[-1].type == "booking.deleted") == (row is None)
             if row:
-                data = told[-1].data
+                data = recorded[-1].data
                 assert data["status"] == row.status
                 assert data["seat"] == row.seat
                 assert datetime.fromisoformat(data["start_time"]) == row.start_time
@@ -395,7 +395,7 @@ STEPS = st.lists(
         st.tuples(st.just("enter"), which, st.sampled_from(STATES), people),
         st.tuples(st.just("delete"), which, people),
         st.tuples(st.just("wait"), st.integers(1, 3)),
-        st.tuples(st.just("seat_others"), offered, st.integers(1, 4), st.booleans()),
+        st.tuples(st.just("change_capacity"), offered, st.integers(1, 4), st.booleans()),
     ),
     min_size=10,
     max_size=30,
@@ -410,10 +410,10 @@ def world(db):
 @given(steps=STEPS)
 @settings(
     max_examples=40,
-    # Each example leaves the world as it has found it.
+    # Each example rolls its changes back.
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
-def test_a_plain_model_decides_the_same(world, steps):
+def test_a_plain_model_makes_the_same_decisions(world, steps):
     with transaction.atomic():
         run = Run(world)
         for name, *arguments in steps:

@@ -1,4 +1,4 @@
-"""How many queries a request costs: a fixed number, however many rows there are."""
+"""A request takes a fixed number of queries, however many rows there are."""
 
 from datetime import timedelta
 
@@ -24,7 +24,7 @@ def people():
 
 
 def grow(people, rows):
-    """Have so many calendars, each with opening hours, a service, and a booking by `user`."""
+    """Add calendars up to `rows`, each with opening hours, a service and a booking by `user`."""
     for number in range(Booking.objects.count(), rows):
         calendar = CalendarFactory(provider=people["provider"])
         for weekday in range(7):
@@ -39,14 +39,14 @@ def grow(people, rows):
 
 
 def queries(client, path, method="get", *body, status=200):
-    """Return the SQL that a request costs."""
+    """Return the SQL statements that a request runs."""
     with CaptureQueriesContext(connection) as captured:
         response = getattr(client, method)(path, *body)
     assert response.status_code == status, response.content
     return [query["sql"] for query in captured.captured_queries]
 
 
-# One of these queries, where there is a token, reads the account.
+# With a token, one of these queries reads the account.
 LISTS = [
     ("anonymous", "/services", 1),
     ("anonymous", "/services?active=any", 1),
@@ -69,7 +69,9 @@ LISTS = [
 
 
 @pytest.mark.parametrize(("who", "path", "expected"), LISTS, ids=[f"{a} {b}" for a, b, _ in LISTS])
-def test_a_list_costs_the_same_with_few_rows_and_with_many(api, people, who, path, expected):
+def test_a_list_takes_the_same_number_of_queries_for_few_and_many_rows(
+    api, people, who, path, expected
+):
     client = api if who == "anonymous" else api.as_(people[who])
     all_at_once = f"{path}{'&' if '?' in path else '?'}limit=100"
     grow(people, FEW)
@@ -77,7 +79,8 @@ def test_a_list_costs_the_same_with_few_rows_and_with_many(api, people, who, pat
     grow(people, MANY)
     many = queries(client, all_at_once)
     assert (len(few), len(many)) == (expected, expected), many
-    # Pages of many rows are counted, unless a cursor reads them, or a search has counted already.
+    # A list longer than its page takes one more query, the count, unless it has a cursor or the
+    # search has counted already.
     counted = 0 if "cursor=" in path or "q=yoga" in path else 1
     page = queries(client, path)
     assert len(page) == expected + counted, page
@@ -98,7 +101,7 @@ DETAILS = [
 @pytest.mark.parametrize(
     ("who", "path", "expected"), DETAILS, ids=[f"{a} {b}" for a, b, _ in DETAILS]
 )
-def test_one_resource_costs_one_query_besides_the_account(api, people, who, path, expected):
+def test_one_resource_takes_one_query_besides_the_account(api, people, who, path, expected):
     grow(people, FEW)
     booking = Booking.objects.first()
     path = path.format(
@@ -119,12 +122,12 @@ def body(service, hours):
 # Without a transaction around it, in which there would be a savepoint.
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("rows", [FEW, MANY])
-def test_a_booking_costs_three_queries(api, people, rows):
+def test_a_booking_takes_three_queries(api, people, rows):
     service = ServiceFactory(capacity=MANY)
     for seat in range(1, rows):
         BookingFactory(service=service, seat=seat, user=people["user"])
     client = api.as_(people["user"])
-    # The account, the service, and the one that finds a seat, takes it and writes it down.
+    # The account, the service, and one statement that finds a seat, books it and records the event.
     made = queries(client, "/bookings", "post", body(service, 0), status=201)
     assert len(made) == 3, made
     assert made[-1].count("INSERT INTO") == 2
@@ -133,7 +136,7 @@ def test_a_booking_costs_three_queries(api, people, rows):
 # Without a transaction around it, in which there would be a savepoint.
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("rows", [FEW, MANY])
-def test_a_refused_booking_costs_three_more_for_its_alternatives(api, people, rows):
+def test_a_refused_booking_takes_three_more_queries_for_alternatives(api, people, rows):
     service = ServiceFactory()
     for hours in range(rows):
         BookingFactory(service=service, start_time=TUESDAY + timedelta(hours=hours))
@@ -142,14 +145,14 @@ def test_a_refused_booking_costs_three_more_for_its_alternatives(api, people, ro
     assert len(refused) == 6, refused
 
 
-def test_nonsense_costs_nothing_but_the_account(api, people):
+def test_an_invalid_request_queries_at_most_the_account(api, people):
     client = api.as_(people["user"])
     assert len(queries(client, "/bookings", "post", {"service_id": "x"}, status=400)) == 1
     assert queries(api, "/bookings", "post", {}, status=401) == []
     assert queries(api, "/services?limit=x", status=400) == []
 
 
-def test_a_token_of_nobodys_costs_nothing(api):
+def test_an_invalid_token_takes_no_query(api):
     api.credentials(HTTP_AUTHORIZATION="Bearer nonsense")
     with CaptureQueriesContext(connection) as captured:
         problem(api.get("/bookings"), 401, "token_invalid")
@@ -159,14 +162,14 @@ def test_a_token_of_nobodys_costs_nothing(api):
 @pytest.mark.parametrize(
     ("change", "expected"),
     [
-        # Account, booking; lock calendar and booking, terms, find a seat, move, write down; two
-        # savepoints.
+        # Account, booking; lock calendar and booking, terms, find a seat, move, record the event;
+        # two savepoints.
         ({"start_time": "2999-06-01T10:00:00Z"}, 12),
-        # Account, booking; lock, change, write down; savepoint.
+        # Account, booking; lock, change, record the event; savepoint.
         ({"status": "cancelled"}, 7),
     ],
 )
-def test_a_change_costs_a_fixed_number(api, people, change, expected):
+def test_a_change_takes_a_fixed_number_of_queries(api, people, change, expected):
     for rows in (FEW, MANY):
         grow(people, rows)
         booking = Booking.objects.filter(status="pending").last()
@@ -182,7 +185,7 @@ HOT = {
     "a booking": ("post", "/bookings"),
     "a seat": ("post", "/bookings"),
 }
-# Bookings of one service, one each hour, without what their triggers write.
+# Inserts hourly bookings of one service, and skips the rows that their triggers would add.
 CROWD = """
 SET CONSTRAINTS ALL IMMEDIATE;
 ALTER TABLE bookings_booking DISABLE TRIGGER USER;
@@ -203,10 +206,10 @@ ANALYZE;
 
 @pytest.mark.parametrize("has_crowd", [False, True])
 @pytest.mark.parametrize("name", HOT)
-def test_what_is_asked_for_most_is_not_planned_again_each_time(api, people, name, has_crowd):
-    # PostgreSQL plans a prepared statement anew for as long as it expects less of a plan without
-    # the values; planning takes longer than such a statement runs. What it expects depends on what
-    # it knows of the tables.
+def test_frequent_statements_are_not_planned_again_each_time(api, people, name, has_crowd):
+    # PostgreSQL plans a prepared statement again on each execution as long as it estimates that a
+    # generic plan costs more. Planning takes longer than running such a statement. The estimate
+    # depends on the table statistics.
     grow(people, FEW)
     if has_crowd:
         connection.cursor().execute(CROWD)

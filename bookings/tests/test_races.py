@@ -1,6 +1,6 @@
-"""Of all who want the same seat at once exactly one gets it, the others hear so at once.
+"""One of many concurrent bookings of a seat wins, and the others are refused at once.
 
-Every promise stands beside a control: the same crowd without what keeps the promise.
+Every promise has a control, which runs the same crowd without the protection.
 """
 
 from collections import Counter
@@ -25,12 +25,12 @@ from catalog.tests.factories import CalendarFactory, ServiceFactory
 pytestmark = pytest.mark.django_db(transaction=True)
 
 CROWD = 40
-# Seconds, on a machine that does other things too. In a storm of deadlocks the last of forty
-# clients waits for half a minute: PostgreSQL ends one deadlock a second.
+# Seconds, generous for a busy machine. In a storm of deadlocks, the last of forty clients waits for
+# half a minute, because PostgreSQL ends one deadlock a second.
 SLOWEST = 5
 Status = Booking.Status
 
-# Pairs of bookings that must not both be there: a seat taken twice, or two services on a calendar.
+# Counts forbidden pairs of bookings: a seat booked twice, or two services of a calendar at once.
 DOUBLE_BOOKINGS = """
     SELECT count(*) FROM bookings_booking AS one JOIN bookings_booking AS other
     ON one.id < other.id AND one.calendar_id = other.calendar_id
@@ -64,7 +64,7 @@ def move(booking, start_time):
 
 
 def is_service_inactive(error):
-    """Whether the API answers `error` with `service_inactive`."""
+    """Return whether the API answers `error` with `service_inactive`."""
     if isinstance(error, IntegrityError):
         return CONSTRAINT_ERRORS[database_error_facts(error)[1]] is ServiceInactive
     return isinstance(error, ServiceInactive)
@@ -72,13 +72,13 @@ def is_service_inactive(error):
 
 @contextmanager
 def without_constraints():
-    """Put a bare copy of the table in front of the real one, for sessions that call `look_away`."""
+    """Create a copy of the table without constraints, for sessions that call `use_bare_table`."""
     run("CREATE SCHEMA bare")
     run(
         "CREATE TABLE bare.bookings_booking"
         " (LIKE public.bookings_booking INCLUDING DEFAULTS INCLUDING GENERATED)"
     )
-    look_away()
+    use_bare_table()
     try:
         yield
     finally:
@@ -86,20 +86,20 @@ def without_constraints():
         run("DROP SCHEMA bare CASCADE")
 
 
-def look_away():
+def use_bare_table():
     run("SET search_path TO bare, public")
 
 
-def without_protection(call):
-    """Make `call` leave its connection, which others get later, as it found it."""
+def on_bare_table(call):
+    """Reset the search path after `call`, because later calls reuse its connection."""
 
-    def unprotected():
+    def call_and_reset():
         try:
             return call()
         finally:
             run("RESET search_path")
 
-    return unprotected
+    return call_and_reset
 
 
 @pytest.fixture
@@ -108,12 +108,12 @@ def crowd():
 
 
 @pytest.fixture
-def all_at_the_line():
+def from_the_line():
     with starting_line("bookings_booking") as set_off:
         yield set_off
 
 
-def test_of_forty_clients_after_one_seat_exactly_one_gets_it(crowd):
+def test_one_of_forty_concurrent_bookings_wins(crowd):
     service = ServiceFactory()
     deadlocks_before = deadlocks()
     for number in range(60):
@@ -125,18 +125,18 @@ def test_of_forty_clients_after_one_seat_exactly_one_gets_it(crowd):
     assert Booking.objects.count() == BookingEvent.objects.count() == 60
 
 
-def test_of_forty_clients_who_all_saw_the_seat_free_exactly_one_gets_it(crowd, all_at_the_line):
+def test_one_of_forty_clients_that_all_saw_the_seat_free_wins(crowd, from_the_line):
     service = ServiceFactory()
     deadlocks_before = deadlocks()
     for number in range(20):
-        outcomes = all_at_the_line([book(user, service, hour(number)) for user in crowd])
+        outcomes = from_the_line([book(user, service, hour(number)) for user in crowd])
         assert tally(outcomes) == {None: 1, BookingConflict: 39}
         assert max(outcome.seconds for outcome in outcomes) < SLOWEST
     assert deadlocks() == deadlocks_before
     assert ask(DOUBLE_BOOKINGS) == 0
 
 
-def test_thirty_nine_of_forty_clients_are_told_that_the_time_is_taken(api, crowd):
+def test_thirty_nine_of_forty_clients_get_a_conflict(api, crowd):
     service = ServiceFactory()
     clients = [api.as_(user) for user in crowd]
     for number in range(5):
@@ -154,7 +154,7 @@ def test_thirty_nine_of_forty_clients_are_told_that_the_time_is_taken(api, crowd
                 problem = answer.json()
                 assert problem.pop("request_id") == answer["X-Request-ID"]
                 assert len(problem.pop("alternatives")) == 3
-                # And nothing about whose booking it is.
+                # Nothing shows whose booking it is.
                 assert problem == {
                     "type": "/errors/booking_conflict",
                     "title": "Conflict",
@@ -164,11 +164,11 @@ def test_thirty_nine_of_forty_clients_are_told_that_the_time_is_taken(api, crowd
                 }
 
 
-def test_of_forty_clients_after_three_seats_exactly_three_get_one(crowd, all_at_the_line):
+def test_three_of_forty_concurrent_bookings_get_the_three_seats(crowd, from_the_line):
     service = ServiceFactory(capacity=3)
     deadlocks_before = deadlocks()
     for number in range(15):
-        outcomes = all_at_the_line([book(user, service, hour(number)) for user in crowd])
+        outcomes = from_the_line([book(user, service, hour(number)) for user in crowd])
         assert tally(outcomes) == {None: 3, BookingConflict: 37}
         assert max(outcome.seconds for outcome in outcomes) < SLOWEST
         assert {outcome.value.seat for outcome in outcomes if outcome.value} == {1, 2, 3}
@@ -176,17 +176,17 @@ def test_of_forty_clients_after_three_seats_exactly_three_get_one(crowd, all_at_
     assert ask(DOUBLE_BOOKINGS) == 0
 
 
-def test_of_two_services_on_a_calendar_only_one_is_booked(crowd, all_at_the_line):
+def test_only_one_of_two_services_on_a_calendar_is_booked(crowd, from_the_line):
     calendar = CalendarFactory()
     yoga, boxing = ServiceFactory.create_batch(2, calendar=calendar, capacity=20)
     deadlocks_before = deadlocks()
     for number in range(10):
-        # Boxing takes its time half an hour later, and would still be in the way.
+        # Boxing starts half an hour later, which still overlaps yoga.
         calls = [book(user, yoga, hour(2 * number)) for user in crowd[:20]]
         calls += [
             book(user, boxing, hour(2 * number) + timedelta(minutes=30)) for user in crowd[20:]
         ]
-        outcomes = all_at_the_line(calls)
+        outcomes = from_the_line(calls)
         assert tally(outcomes) == {None: 20, BookingConflict: 20}
         assert len({outcome.value.service_id for outcome in outcomes if outcome.value}) == 1
         assert max(outcome.seconds for outcome in outcomes) < SLOWEST
@@ -195,21 +195,21 @@ def test_of_two_services_on_a_calendar_only_one_is_booked(crowd, all_at_the_line
 
 
 @pytest.mark.parametrize(("kinds", "capacity"), [(1, 1), (1, 3), (2, 20)])
-def test_control_without_the_constraints_the_same_crowd_is_booked_twice(crowd, kinds, capacity):
+def test_control_without_the_constraints_all_forty_are_booked(crowd, kinds, capacity):
     calendar = CalendarFactory()
     kind = ServiceFactory.create_batch(kinds, calendar=calendar, capacity=capacity)
     with without_constraints(), starting_line("bare.bookings_booking") as set_off:
         calls = [
-            without_protection(book(user, kind[index % kinds], TUESDAY))
+            on_bare_table(book(user, kind[index % kinds], TUESDAY))
             for index, user in enumerate(crowd)
         ]
-        assert tally(set_off(calls, first=look_away)) == {None: 40}
-        # Every one of them with every other.
+        assert tally(set_off(calls, first=use_bare_table)) == {None: 40}
+        # Each booking overlaps every other one.
         assert ask(DOUBLE_BOOKINGS) == 40 * 39 / 2
     assert not Booking.objects.exists()
 
 
-def test_of_forty_bookings_moved_to_one_time_exactly_one_gets_there(crowd, all_at_the_line):
+def test_one_of_forty_bookings_moved_to_the_same_time_wins(crowd, from_the_line):
     service = ServiceFactory()
     bookings = [
         BookingFactory(user=user, service=service, start_time=hour(number))
@@ -217,7 +217,7 @@ def test_of_forty_bookings_moved_to_one_time_exactly_one_gets_there(crowd, all_a
     ]
     deadlocks_before = deadlocks()
     for number in range(100, 120):
-        outcomes = all_at_the_line([move(booking, hour(number)) for booking in bookings])
+        outcomes = from_the_line([move(booking, hour(number)) for booking in bookings])
         assert tally(outcomes) == {None: 1, BookingConflict: 39}
         assert max(outcome.seconds for outcome in outcomes) < SLOWEST
     assert deadlocks() == deadlocks_before
@@ -225,7 +225,7 @@ def test_of_forty_bookings_moved_to_one_time_exactly_one_gets_there(crowd, all_a
     assert BookingEvent.objects.filter(type="booking.rescheduled").count() == 20
 
 
-def test_new_and_moved_bookings_share_no_seat(crowd, all_at_the_line):
+def test_new_and_moved_bookings_do_not_share_a_seat(crowd, from_the_line):
     service = ServiceFactory(capacity=2)
     bookings = [
         BookingFactory(user=user, service=service, start_time=hour(number))
@@ -235,7 +235,7 @@ def test_new_and_moved_bookings_share_no_seat(crowd, all_at_the_line):
     for number in range(100, 112):
         calls = [move(booking, hour(number)) for booking in bookings]
         calls += [book(user, service, hour(number)) for user in crowd[20:]]
-        outcomes = all_at_the_line(calls)
+        outcomes = from_the_line(calls)
         assert tally(outcomes) == {None: 2, BookingConflict: 38}
         assert max(outcome.seconds for outcome in outcomes) < SLOWEST
     assert deadlocks() == deadlocks_before
@@ -243,7 +243,7 @@ def test_new_and_moved_bookings_share_no_seat(crowd, all_at_the_line):
 
 
 class TestWaiting:
-    """Two clients wait for a third that takes their time and then comes to nothing."""
+    """Clients wait for another one that takes their time and is then rolled back."""
 
     @pytest.fixture
     def service(self):
@@ -260,13 +260,13 @@ class TestWaiting:
             BookingFactory(service=service, start_time=hour(1)),
         ]
 
-    def test_the_next_one_in_line_gets_the_seat(self, service, rival, crowd):
+    def test_one_waiting_client_gets_the_seat(self, service, rival, crowd):
         deadlocks_before = deadlocks()
         outcomes = behind_a_rival([book(user, service, hour(100)) for user in crowd], rival=rival)
         assert tally(outcomes) == {None: 1, BookingConflict: 39}
         assert deadlocks() == deadlocks_before
 
-    def test_the_next_one_in_line_is_moved_there(self, rival, two_bookings):
+    def test_one_waiting_booking_is_moved(self, rival, two_bookings):
         deadlocks_before = deadlocks()
         outcomes = behind_a_rival(
             [move(booking, hour(100)) for booking in two_bookings], rival=rival
@@ -274,7 +274,7 @@ class TestWaiting:
         assert tally(outcomes) == {None: 1, BookingConflict: 1}
         assert deadlocks() == deadlocks_before
 
-    def test_of_a_new_and_a_moved_booking_one_gets_there(self, service, rival, two_bookings):
+    def test_either_the_new_or_the_moved_booking_gets_the_time(self, service, rival, two_bookings):
         deadlocks_before = deadlocks()
         outcomes = behind_a_rival(
             [move(two_bookings[0], hour(100)), book(UserFactory(), service, hour(100))],
@@ -283,7 +283,7 @@ class TestWaiting:
         assert tally(outcomes) == {None: 1, BookingConflict: 1}
         assert deadlocks() == deadlocks_before
 
-    def test_control_two_plain_inserts_wait_for_each_other(self, service, rival):
+    def test_control_two_plain_inserts_deadlock(self, service, rival):
         user = UserFactory()
         deadlocks_before = deadlocks()
         outcomes = behind_a_rival(
@@ -293,8 +293,8 @@ class TestWaiting:
         assert tally(outcomes) == {None: 1, OperationalError: 1}
         assert deadlocks() == deadlocks_before + 1
 
-    def test_control_two_plain_updates_wait_for_each_other(self, rival, two_bookings):
-        # What moving a booking comes to when movers do not queue at their calendar.
+    def test_control_two_plain_updates_deadlock(self, rival, two_bookings):
+        # Moves a booking as BookIt does, but without first locking the calendar.
         update = (
             "UPDATE bookings_booking SET start_time = start_time + %(by)s,"
             " end_time = end_time + %(by)s,"
@@ -337,7 +337,7 @@ def test_a_booking_is_either_cancelled_or_completed():
         assert event.type == f"booking.{booking.status}"
 
 
-def test_control_a_status_that_was_read_without_a_lock_is_out_of_date():
+def test_control_a_status_read_without_a_lock_is_out_of_date():
     booking = BookingFactory(status=Status.CONFIRMED)
     one, other = (Booking.objects.get(pk=booking.pk) for _ in range(2))
     for stale, status in ((one, Status.CANCELLED), (other, Status.COMPLETED)):
@@ -349,7 +349,7 @@ def test_control_a_status_that_was_read_without_a_lock_is_out_of_date():
     assert booking.status == Status.COMPLETED
 
 
-def test_a_booking_that_is_moved_and_cancelled_at_once_stays_cancelled():
+def test_a_booking_moved_and_cancelled_at_once_stays_cancelled():
     service = ServiceFactory()
     for number in range(20):
         booking = BookingFactory(service=service, start_time=hour(number))
@@ -366,14 +366,14 @@ def test_a_booking_that_is_moved_and_cancelled_at_once_stays_cancelled():
         assert last.type == BookingEvent.Type.CANCELLED
 
 
-def test_a_booking_that_is_deleted_twice_at_once_is_deleted_once():
+def test_a_booking_deleted_four_times_at_once_is_deleted_once():
     booking = BookingFactory()
     delete = partial(
         services.delete_booking, booking_id=booking.pk, actor=booking.user, at=timezone.now()
     )
     assert tally(at_once([delete] * 4)) == {None: 1, Booking.DoesNotExist: 3}
-    told = BookingEvent.objects.values_list("type", flat=True)
-    assert list(told) == [BookingEvent.Type.CANCELLED, BookingEvent.Type.DELETED]
+    recorded = BookingEvent.objects.values_list("type", flat=True)
+    assert list(recorded) == [BookingEvent.Type.CANCELLED, BookingEvent.Type.DELETED]
 
 
 def test_a_service_is_either_booked_or_deleted():
@@ -386,12 +386,12 @@ def test_a_service_is_either_booked_or_deleted():
             assert isinstance(deleted.error, ServiceInUse)
             assert Booking.objects.get(service_id=service.pk).pk == booked.value.pk
         else:
-            # Gone when it was read, or when the booking was stored.
+            # The service was deleted before it was read or before the booking was stored.
             assert isinstance(booked.error, Invalid) or is_service_inactive(booked.error)
             assert not Booking.objects.filter(service_id=service.pk).exists()
 
 
-def test_a_service_is_not_booked_on_a_calendar_that_it_leaves():
+def test_a_service_is_not_booked_on_a_calendar_it_has_left():
     admin, user = AdminFactory(), UserFactory()
     calendars = CalendarFactory.create_batch(2)
     for _ in range(30):

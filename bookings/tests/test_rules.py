@@ -1,4 +1,4 @@
-"""What a service wants to know ahead: its notice, its horizon, and the notice of a cancellation."""
+"""A service's notice, horizon and cancellation notice limit bookings and changes."""
 
 from datetime import timedelta
 
@@ -59,12 +59,12 @@ def move(booking, actor, *, to, at):
 
 
 class TestNotice:
-    def test_a_start_is_booked_until_the_notice_is_left(self, service, user):
+    def test_a_booking_closer_than_the_notice_is_refused(self, service, user):
         with pytest.raises(terms.TooSoon, match="at least 120 minutes in advance"):
             book(service, user, at=TUESDAY - 2 * HOUR + SECOND)
         assert book(service, user, at=TUESDAY - 2 * HOUR) == TUESDAY
 
-    def test_a_booking_is_not_moved_nearer_than_that_by_anybody(self, service, booking, user):
+    def test_nobody_can_move_a_booking_closer_than_the_notice(self, service, booking, user):
         for actor in (user, service.calendar.provider, AdminFactory()):
             at = TUESDAY - 3 * DAY
             with pytest.raises(terms.TooSoon):
@@ -72,24 +72,24 @@ class TestNotice:
             assert move(booking, actor, to=at + 2 * HOUR, at=at) == at + 2 * HOUR
             move(booking, service.calendar.provider, to=TUESDAY, at=at)
 
-    def test_what_is_past_is_no_question_of_notice(self, service, user):
+    def test_a_past_start_is_invalid_rather_than_too_soon(self, service, user):
         with pytest.raises(Invalid):
             book(service, user, at=TUESDAY + SECOND)
 
 
 class TestHorizon:
-    def test_a_start_is_booked_from_the_horizon_on(self, service, user):
+    def test_a_booking_beyond_the_horizon_is_refused(self, service, user):
         with pytest.raises(terms.TooFarAhead, match="at most 30 days in advance"):
             book(service, user, at=TUESDAY - 30 * DAY - SECOND)
         assert book(service, user, at=TUESDAY - 30 * DAY) == TUESDAY
 
-    def test_a_booking_is_not_moved_beyond_it(self, booking, user):
+    def test_a_booking_cannot_be_moved_beyond_the_horizon(self, booking, user):
         at = TUESDAY - 3 * DAY
         with pytest.raises(terms.TooFarAhead):
             move(booking, user, to=at + 30 * DAY + SECOND, at=at)
         assert move(booking, user, to=at + 30 * DAY, at=at) == at + 30 * DAY
 
-    def test_a_service_without_one_is_booked_for_any_day(self, user):
+    def test_a_service_without_a_horizon_can_be_booked_for_any_day(self, user):
         assert book(ServiceFactory(), user, at=timezone.now()) == TUESDAY
 
 
@@ -106,45 +106,45 @@ def delete(booking, actor, at):
 
 
 class TestCancellationNotice:
-    @pytest.mark.parametrize("let_go", [cancel, postpone, delete])
+    @pytest.mark.parametrize("give_up", [cancel, postpone, delete])
     @pytest.mark.parametrize("status", ["pending", "confirmed"])
-    def test_an_owner_lets_go_of_the_time_until_the_notice_is_left(
-        self, booking, user, let_go, status
+    def test_an_owner_can_give_up_the_time_only_before_the_notice(
+        self, booking, user, give_up, status
     ):
         Booking.objects.filter(pk=booking.pk).update(status=status)
         before = Booking.objects.values().get()
         with pytest.raises(services.CancellationTooLate):
-            let_go(booking, user, TUESDAY - DAY + SECOND)
+            give_up(booking, user, TUESDAY - DAY + SECOND)
         assert Booking.objects.values().get() == before
-        let_go(booking, user, TUESDAY - DAY)
+        give_up(booking, user, TUESDAY - DAY)
         assert Booking.objects.values().first() != before
 
-    @pytest.mark.parametrize("let_go", [cancel, postpone])
-    def test_a_provider_and_an_admin_do_so_at_any_time(self, service, user, let_go):
+    @pytest.mark.parametrize("give_up", [cancel, postpone])
+    def test_providers_and_admins_ignore_the_cancellation_notice(self, service, user, give_up):
         for seat, actor in enumerate((service.calendar.provider, AdminFactory()), 1):
             booking = BookingFactory(service=service, user=user, seat=seat)
-            let_go(booking, actor, TUESDAY - 3 * HOUR)
+            give_up(booking, actor, TUESDAY - 3 * HOUR)
             assert services.Booking.objects.exclude(start_time=TUESDAY, status="pending").exists()
             booking.delete()
 
-    def test_without_notice_it_is_the_start_that_counts(self, user):
+    def test_without_a_notice_an_owner_can_cancel_until_the_start(self, user):
         booking = BookingFactory(user=user)
         with pytest.raises(services.CancellationTooLate):
             cancel(booking, user, TUESDAY + SECOND)
         cancel(booking, user, TUESDAY)
 
-    def test_what_is_over_is_not_late_but_over(self, booking, user):
+    def test_cancelling_a_completed_booking_is_an_invalid_transition(self, booking, user):
         Booking.objects.update(status="completed")
         with pytest.raises(services.InvalidTransition):
             cancel(booking, user, TUESDAY + 2 * DAY)
 
-    def test_a_cancelled_booking_is_deleted_whenever_its_owner_likes(self, booking, user):
+    def test_an_owner_can_delete_a_cancelled_booking_within_the_notice(self, booking, user):
         Booking.objects.update(status="cancelled")
         delete(booking, user, TUESDAY - HOUR)
         assert not Booking.objects.exists()
 
 
-def test_each_rule_has_its_code(api, service, user):
+def test_each_rule_has_its_error_code(api, service, user):
     client = api.as_(user)
     soon = timezone.now() + HOUR
 

@@ -1,4 +1,4 @@
-"""The table of states: from each one to each other one, by everybody, on both endpoints."""
+"""Every state change is allowed or refused as the table says, for each role and endpoint."""
 
 import pytest
 
@@ -13,7 +13,7 @@ pytestmark = pytest.mark.django_db
 
 STATES = ["held", "pending", "confirmed", "cancelled", "completed", "expired", "no_show"]
 
-# The contract's section 5, written down a second time.
+# A second copy of the contract's section 5.
 TABLE = {
     "held": "pending confirmed cancelled expired",
     "pending": "confirmed cancelled expired completed no_show",
@@ -45,7 +45,7 @@ def booking_in(owner, provider):
     calendar = CalendarFactory(provider=provider)
 
     def make(status, after):
-        # A hold becomes pending, or confirmed where the service asks for no confirmation.
+        # A booked hold is pending, or confirmed if the service needs no confirmation.
         service = ServiceFactory(calendar=calendar, requires_confirmation=after != "confirmed")
         Booking.objects.all().delete()
         return BookingFactory(user=owner, service=service, status=status)
@@ -53,7 +53,7 @@ def booking_in(owner, provider):
     return make
 
 
-def test_the_table_is_that_of_the_code():
+def test_the_table_equals_the_one_in_the_code():
     assert set(STATES) == set(Booking.Status.values) == set(TABLE)
     assert {state: set(follow.split()) for state, follow in TABLE.items()} == {
         str(state): {str(status) for status in follow} for state, follow in TRANSITIONS.items()
@@ -62,7 +62,7 @@ def test_the_table_is_that_of_the_code():
 
 @PAIRS
 @pytest.mark.parametrize("role", ["provider", "admin"])
-def test_its_provider_and_admins_do_what_the_table_allows(
+def test_providers_and_admins_can_do_what_the_table_allows(
     api, provider, booking_in, before, after, role
 ):
     actor = provider if role == "provider" else AdminFactory()
@@ -76,7 +76,7 @@ def test_its_provider_and_admins_do_what_the_table_allows(
             assert response.status_code == 200, response.content
             assert response.json()["status"] == booking.status == after
             event = events.get()
-            # When a hold is booked, the booking is made.
+            # Booking a hold is recorded as the creation of the booking.
             made = before == "held" and after in ("pending", "confirmed")
             expected = "booking.created" if made else f"booking.{after}"
             assert (event.type, event.actor) == (expected, actor)
@@ -90,7 +90,7 @@ def test_its_provider_and_admins_do_what_the_table_allows(
 
 
 @PAIRS
-def test_its_owner_cancels_or_books_a_hold_and_no_more(api, owner, booking_in, before, after):
+def test_an_owner_can_only_cancel_or_book_a_hold(api, owner, booking_in, before, after):
     booking = booking_in(before, after)
     response = api.as_(owner).patch(f"/bookings/{booking.pk}", {"status": after})
     booking.refresh_from_db()
@@ -103,7 +103,7 @@ def test_its_owner_cancels_or_books_a_hold_and_no_more(api, owner, booking_in, b
         assert response.json()["status"] == booking.status == "pending"
         assert BookingEvent.objects.get().type == "booking.created"
     else:
-        # Of a hold that has expired they hear just that.
+        # An owner who books an expired hold is told that it has expired.
         if after == "cancelled" or (before, after) == ("expired", "pending"):
             problem(response, 409, "invalid_transition")
         else:
@@ -113,7 +113,7 @@ def test_its_owner_cancels_or_books_a_hold_and_no_more(api, owner, booking_in, b
 
 
 @pytest.mark.parametrize("before", STATES)
-def test_nobody_else_changes_anything(api, owner, booking_in, before):
+def test_other_people_cannot_change_the_status(api, owner, booking_in, before):
     booking = booking_in(before, "pending")
     elsewhere = CalendarFactory(provider=ProviderFactory())
     for after in STATES:
@@ -132,7 +132,7 @@ def test_nobody_else_changes_anything(api, owner, booking_in, before):
 
 
 @pytest.mark.parametrize("after", STATES)
-def test_a_provider_who_books_with_themselves_is_both(api, provider, booking_in, after):
+def test_a_provider_who_books_their_own_service_keeps_both_roles(api, provider, booking_in, after):
     booking = booking_in("pending", after)
     Booking.objects.update(user=provider)
     response = api.as_(provider).patch(f"/bookings/{booking.pk}", {"status": after})

@@ -1,4 +1,4 @@
-"""Jobs in the hands of real workers: what is killed, cut off or in between is done all the same."""
+"""Real workers run every job, even after a crash, a disconnection or a restart."""
 
 import asyncio
 import os
@@ -32,8 +32,8 @@ COMPLETE = "bookings.complete"
 
 
 @pytest.fixture
-def in_the_way(transactional_db):
-    """Keep everybody out of the bookings, until it is told to let go."""
+def table_lock(transactional_db):
+    """Lock the table of bookings until the test rolls this connection back."""
     with psycopg.connect(database_url()) as rival:
         rival.execute("LOCK TABLE bookings_booking")
         yield rival
@@ -45,31 +45,31 @@ def status_of(booking):
 
 @pytest.mark.django_db(transaction=True)
 class TestOneWorker:
-    def test_what_follows_from_an_event_is_done_at_once(self, worker):
+    def test_the_jobs_of_an_event_run_immediately(self, worker):
         running_worker = worker()
         until(lambda: running_worker.ask("SELECT id FROM procrastinate_workers"))
         booking = BookingFactory(status="confirmed", start_time=LONG_AGO)
         WebhookFactory()
         call_command("complete_bookings")
-        # The command leaves alone what the worker itself has just begun to complete.
+        # The command skips the booking if the worker has just begun to complete it.
         until(lambda: status_of(booking) == "completed")
         until(lambda: Delivery.objects.filter(event__booking=booking).exists(), seconds=10)
         assert running_worker.end() == 0
 
-    def test_a_worker_shows_in_a_file_that_it_lives(self, worker, tmp_path):
+    def test_a_worker_updates_its_heartbeat_file(self, worker, tmp_path):
         file = tmp_path / "heartbeat"
         living = worker(WORKER_HEARTBEAT_FILE=str(file))
         until(file.exists)
         os.utime(file, (0, 0))
         until(lambda: file.stat().st_mtime > 0)
-        living.process.send_signal(signal.SIGSTOP)  # the process is there, but does nothing
+        living.process.send_signal(signal.SIGSTOP)  # The process exists but does nothing.
         os.utime(file, (0, 0))
         time.sleep(3)
         assert file.stat().st_mtime == 0
 
-    def test_a_worker_that_is_told_to_stop_ends_its_job_first(self, worker, request):
+    def test_a_worker_finishes_its_job_before_it_stops(self, worker, request):
         booking = BookingFactory(status="confirmed", start_time=LONG_AGO)
-        rival = request.getfixturevalue("in_the_way")
+        rival = request.getfixturevalue("table_lock")
         job = app.configure_task(COMPLETE).defer(timestamp=0)
         stopped = worker()
         until(lambda: stopped.state(job) == "doing")
@@ -81,10 +81,10 @@ class TestOneWorker:
         assert status_of(booking) == "completed"
         assert stopped.state(job) is None
 
-    def test_a_job_whose_worker_was_killed_is_done_by_another(self, worker, request, capsys):
+    def test_a_job_of_a_killed_worker_is_done_by_another(self, worker, request, capsys):
         booking = BookingFactory(status="confirmed", start_time=LONG_AGO)
-        rival = request.getfixturevalue("in_the_way")
-        # The task's own lock may belong to the next minute's job; then this one would be given up.
+        rival = request.getfixturevalue("table_lock")
+        # With the task's own lock, this job would be dropped if the next minute's job holds it.
         job = app.configure_task(COMPLETE, queueing_lock="of this test").defer(timestamp=0)
         killed = worker()
         until(lambda: killed.state(job) == "doing")
@@ -96,13 +96,13 @@ class TestOneWorker:
         assert capsys.readouterr().out == "0 jobs given to other workers.\n"
         assert killed.state(job) == "doing"
 
-        # Half a minute later.
+        # Make the heartbeats half a minute old.
         with psycopg.connect(database_url(), autocommit=True) as asking:
             asking.execute(
                 "UPDATE procrastinate_workers SET last_heartbeat = now() - interval '31 s'"
             )
         call_command("retry_stalled_jobs")
-        # At least one: it had begun with those of the clock, too.
+        # At least one: the killed worker had also begun periodic jobs.
         assert re.fullmatch(r"[1-9] jobs given to other workers.\n", capsys.readouterr().out)
         assert killed.state(job) == "todo"
         following = worker()
@@ -110,7 +110,7 @@ class TestOneWorker:
         assert status_of(booking) == "completed"
         assert BookingEvent.objects.count() == 1
 
-    def test_a_job_that_kills_every_worker_fails_at_last(self, no_jobs):
+    def test_a_job_that_kills_every_worker_fails_in_the_end(self, no_jobs):
         app.configure_task(COMPLETE).defer(timestamp=0)
         with psycopg.connect(database_url(), autocommit=True) as asking:
             asking.execute("UPDATE procrastinate_jobs SET status = 'doing', attempts = 10")
@@ -120,7 +120,7 @@ class TestOneWorker:
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_stalled_job_whose_twin_waits_is_given_up_and_the_others_are_not(no_jobs, capsys):
+def test_a_stalled_job_is_dropped_if_its_twin_is_queued(no_jobs, capsys):
     with psycopg.connect(database_url(), autocommit=True) as asking:
         app.configure_task(COMPLETE, queueing_lock="twin").defer(timestamp=0)
         app.configure_task(COMPLETE, queueing_lock="other").defer(timestamp=0)
@@ -133,7 +133,7 @@ def test_a_stalled_job_whose_twin_waits_is_given_up_and_the_others_are_not(no_jo
 
 
 def overdue(url):
-    """Store a booking that is to be completed, and return a question for its state."""
+    """Store a confirmed booking that is over, so that a worker has to complete it."""
     with psycopg.connect(url, autocommit=True) as filling:
         filling.execute(
             """
@@ -174,7 +174,7 @@ def defer(url, task):
 
 @pytest.fixture
 def serve(tmp_path):
-    """Return a function that starts everything, on a PostgreSQL that others may restart."""
+    """Return a function that runs `manage.py serve` on a PostgreSQL that the test can restart."""
     started = []
 
     def start(url):
@@ -186,8 +186,8 @@ def serve(tmp_path):
         each.end()
 
 
-def test_after_a_restart_of_postgresql_jobs_are_done(serve, tmp_path):
-    """By the same worker or, where that was in the middle of something, by the next one."""
+def test_jobs_are_done_after_postgresql_restarts(serve, tmp_path):
+    """The same worker does them or, if the restart interrupted it, the next one."""
     directory = tmp_path / "postgres"
     with running(directory) as url:
         migrate(url)
@@ -202,7 +202,7 @@ def test_after_a_restart_of_postgresql_jobs_are_done(serve, tmp_path):
 
 
 def crash(url):
-    """Kill a process of PostgreSQL, which ends all others and recovers, as after a power cut."""
+    """Kill a PostgreSQL process, so that the server recovers as after a power cut."""
     with psycopg.connect(url, autocommit=True) as doomed:
         os.kill(doomed.info.backend_pid, signal.SIGKILL)
 
@@ -216,8 +216,8 @@ def crash(url):
     until(has_recovered)
 
 
-async def try_again(url, job):
-    """End a job as a worker does whose attempt has failed."""
+async def retry_later(url, job):
+    """Put a job back as a worker does after a failed attempt."""
     options = {"conninfo": url, "kwargs": {"options": queues.WHAT_MAY_BE_LOST}}
     connector = queues.WorkerConnector(app.connector, **options)
     await connector.open_async()
@@ -227,9 +227,9 @@ async def try_again(url, job):
     await connector.close_async()
 
 
-def test_a_job_that_has_ended_stays_so_when_postgresql_crashes(serve, tmp_path):
-    """Its worker lives on, so nobody would take the job for that of a dead one."""
-    # What is not waited for reaches the disk after ten seconds.
+def test_a_finished_job_stays_finished_when_postgresql_crashes(serve, tmp_path):
+    """Its worker stays alive, so the job would never count as stalled and be retried."""
+    # Commits that do not wait for the disk reach it after ten seconds.
     with running(tmp_path / "postgres", settings={"wal_writer_delay": "10s"}) as url:
         migrate(url)
         overdue(url)
@@ -247,12 +247,12 @@ def test_a_job_that_has_ended_stays_so_when_postgresql_crashes(serve, tmp_path):
                 "INSERT INTO procrastinate_jobs (queue_name, task_name, status, worker_id)"
                 " SELECT 'any', 'any', 'doing', min(id) FROM procrastinate_workers RETURNING id"
             ).fetchone()
-        asyncio.run(try_again(url, job))
+        asyncio.run(retry_later(url, job))
         assert everything.state(job) == "todo"
         crash(url)
         assert everything.state(job) == "todo"
 
-        # The control: what is not waited for is taken back. No worker may wait for the disk now.
+        # The control: a commit that did not wait for the disk is lost. No worker may flush it now.
         assert everything.end() == 0
         with psycopg.connect(url, autocommit=True) as other:
             other.execute("UPDATE bookings_booking SET notes = 'on disk'")
@@ -263,7 +263,7 @@ def test_a_job_that_has_ended_stays_so_when_postgresql_crashes(serve, tmp_path):
 
 
 @pytest.mark.django_db(transaction=True)
-def test_webhooks_are_told_whatever_the_others_do(worker):
+def test_a_failing_webhook_does_not_delay_the_others(worker):
     stop = threading.Event()
 
     def hang(handler):
@@ -291,7 +291,7 @@ def test_webhooks_are_told_whatever_the_others_do(worker):
                 for hook in hooks
             ]
 
-        # The first retry comes after five seconds, and who hangs is given ten.
+        # The first retry comes after five seconds; a receiver that hangs has ten seconds.
         until(lambda: len(attempts()[0]) == 2 and len(attempts()[2]) == 2 and attempts()[1])
         until(lambda: attempts()[4])
         stop.set()
@@ -302,8 +302,8 @@ def test_webhooks_are_told_whatever_the_others_do(worker):
     assert attempts()[3] == [(410, "")]
     assert attempts()[4] == [(204, "")]
     [message] = listens.messages
-    told = standardwebhooks.Webhook(hooks[4].secret).verify(message.body, message.headers)
-    assert (told["type"], told["data"]["status"]) == ("booking.completed", "completed")
+    event = standardwebhooks.Webhook(hooks[4].secret).verify(message.body, message.headers)
+    assert (event["type"], event["data"]["status"]) == ("booking.completed", "completed")
     for hook in hooks:
         hook.refresh_from_db()
     assert [hook.is_active for hook in hooks] == [True, True, True, False, True]
@@ -311,7 +311,7 @@ def test_webhooks_are_told_whatever_the_others_do(worker):
 
 
 @pytest.mark.django_db(transaction=True)
-def test_servers_that_hang_leave_room_for_everything_else(worker):
+def test_servers_that_hang_do_not_delay_other_jobs(worker):
     stop = threading.Event()
 
     def hang(handler):
@@ -326,7 +326,7 @@ def test_servers_that_hang_leave_room_for_everything_else(worker):
         until(lambda: hangs.messages)
         BookingFactory(status="confirmed", start_time=LONG_AGO)
         call_command("complete_bookings")
-        # Sooner than the ten seconds after which the first of them is given up.
+        # This is sooner than the ten seconds after which the first delivery times out.
         until(lambda: Delivery.objects.count() == 12, seconds=6)
         assert not Attempt.objects.exists()
         stop.set()
@@ -353,7 +353,7 @@ def pgbouncer(transactional_db, tmp_path):
     config.chmod(0o644)
     as_nobody = ["-u", "nobody"] if os.geteuid() == 0 else []
     if as_nobody:
-        # It refuses to be root, and must be able to read what root has written.
+        # PgBouncer refuses to run as root, and must be able to read the file that root has written.
         for folder in [tmp_path, *tmp_path.parents][:3]:
             folder.chmod(0o755)
     process = subprocess.Popen([PGBOUNCER, "-q", *as_nobody, str(config)])
@@ -376,7 +376,7 @@ def pgbouncer(transactional_db, tmp_path):
 
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("direct", [False, True], ids=["alone", "with a direct address"])
-def test_behind_pgbouncer_jobs_are_done(worker, pgbouncer, direct):
+def test_jobs_are_done_behind_pgbouncer(worker, pgbouncer, direct):
     running_worker = worker(
         url=pgbouncer,
         DATABASE_POOL_SIZE="0",

@@ -12,15 +12,15 @@ from django.db import connection
 
 from bookit.runtime.startup import BASE_DIR
 
-# Seconds after which a test that hangs is a test that fails.
+# A test that waits longer than this many seconds has failed.
 PATIENCE = 40
 
 
 def until(condition: Callable[[], object], *, seconds: float = PATIENCE) -> None:
-    """Wait for a condition to come true."""
+    """Wait until a condition is true."""
     deadline = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < deadline, "it takes too long"
+        assert time.monotonic() < deadline, f"the condition is not true after {seconds} s"
         time.sleep(0.05)
 
 
@@ -31,10 +31,10 @@ def database_url() -> str:
 
 
 class Worker:
-    """A running `manage.py procrastinate worker`, whose mails go nowhere unless it is told so.
+    """A running `manage.py procrastinate worker`, which discards its mails unless told otherwise.
 
     Args:
-        command: another one, which starts workers.
+        command: another `manage.py` command that starts workers.
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class Worker:
             )
 
     def ask(self, query: str) -> list[tuple[object, ...]]:
-        """Return the rows of a query, asked past Django's connection and transaction."""
+        """Return the rows of a query, which runs outside Django's connection and transaction."""
         with psycopg.connect(self.url, autocommit=True) as asking:
             return asking.execute(query).fetchall()
 
@@ -74,12 +74,12 @@ class Worker:
         return [status for (status,) in rows]
 
     def state(self, job: int) -> object:
-        """Return the state of a job; None once it is done."""
+        """Return the state of a job, or None once it is done."""
         rows = self.ask(f"SELECT status FROM procrastinate_jobs WHERE id = {job}")
         return rows[0][0] if rows else None
 
     def end(self) -> int:
-        """Stop it as an operator would; return its exit status."""
+        """Stop the worker as an operator would, and return its exit status."""
         if self.process.poll() is None:
             self.process.terminate()
         return self.process.wait(PATIENCE)

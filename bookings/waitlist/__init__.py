@@ -1,1 +1,1 @@
-"""The queue for a seat of a full slot."""
+"""The waitlist of a full slot."""

@@ -1,4 +1,4 @@
-"""The queue for slots in the admin site."""
+"""Waitlists in the admin site."""
 
 from django.contrib import admin
 
@@ -8,7 +8,7 @@ from bookit.adminsite.pages import ReadOnlyAdmin
 
 @admin.register(WaitlistEntry)
 class WaitlistEntryAdmin(ReadOnlyAdmin):
-    """Who waits for a seat of a full slot, or did."""
+    """Users who wait, or waited, for a seat of a full slot."""
 
     list_display = ["created_at", "status", "slot", "user", "booking"]
     list_filter = ["status", "created_at"]

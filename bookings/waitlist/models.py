@@ -1,4 +1,4 @@
-"""The queue for a seat of a slot."""
+"""The waitlist of a slot."""
 
 from django.conf import settings
 from django.db import models
@@ -10,14 +10,14 @@ from bookings.models import Booking, Slot
 
 
 class WaitlistEntry(models.Model):
-    """Somebody's place in the queue for a full slot.
+    """A user who waits for a seat of a full slot.
 
-    A seat that becomes free is held for the first who waits; until it is, it is nobody else's. Its
-    status follows what becomes of their booking in the slot: a trigger in the migrations does it.
+    A seat that becomes free is held for the first user who waits. Nobody else can get it before
+    that. A trigger in the migrations keeps the status in step with the user's booking in the slot.
     """
 
     class Status(models.TextChoices):
-        """Where one stands in the queue."""
+        """What became of the wait."""
 
         WAITING = "waiting"
         OFFERED = "offered"
@@ -50,7 +50,7 @@ class WaitlistEntry(models.Model):
         verbose_name_plural = "waitlist entries"
         indexes = [
             models.Index(fields=["slot", "created_at", "id"], name="waitlist_by_slot"),
-            # Every search for free times looks here: few wait, however many once did.
+            # Every search for free times counts these. Few users wait, however many once did.
             models.Index(
                 fields=["slot", "created_at", "id"],
                 name="waitlist_waiting",

@@ -1,4 +1,4 @@
-"""Who may see and leave a place in the queue."""
+"""Who may see and delete an entry of a waitlist."""
 
 from typing import Any
 
@@ -10,14 +10,14 @@ from bookings.waitlist import services as waitlist
 from bookings.waitlist.models import WaitlistEntry
 
 
-class HasPlace(IsAuthenticated):
-    """Those whose business a place in a queue is: its user, the slot's provider and admins."""
+class ReadsWaitlistEntry(IsAuthenticated):
+    """Allows access to the user of an entry, the slot's provider and admins."""
 
     def has_object_permission(self, request: Request, view: Any, obj: WaitlistEntry) -> bool:
         """Return True.
 
         Raises:
-            Forbidden: it is somebody else's.
+            Forbidden: the entry belongs to another user.
         """
-        waitlist.check_place(obj, signed_in(request))
+        waitlist.check_may_read(obj, signed_in(request))
         return True

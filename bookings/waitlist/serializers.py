@@ -1,4 +1,4 @@
-"""The shape of places in the queue for a slot."""
+"""The shape of waitlist entries."""
 
 from typing import Any
 
@@ -51,7 +51,7 @@ class WaitlistEntrySerializer(RowSerializer):
 
     @classmethod
     def represent_instance(cls, instance: WaitlistEntry) -> dict[str, Any]:  # type: ignore[override]
-        """Return what the client sees of an instance."""
+        """Return the representation of an instance."""
         return cls.represent(cls.rows(WaitlistEntry.objects.filter(pk=instance.pk)).get())
 
 

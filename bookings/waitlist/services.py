@@ -1,13 +1,13 @@
-"""The queue for a full slot: joining and leaving it, and offering its seats to who is first.
+"""The waitlist of a full slot: joining it, leaving it, and offering its seats to the first user.
 
-A seat that becomes free is theirs who wait for it, from the moment it does: whoever takes a seat
-leaves one to each who waits ahead of them (`bookings.seats`). A worker holds it for the first in
-line and tells them; `booking.held` with `waitlist` in its data is the event. What they make of the
-hold is up to them, as with any: booked, it is theirs; expired or cancelled, the next one's.
+A seat that becomes free belongs to the waitlist at once, because a booking leaves one free seat for
+each user who waits ahead of it (`bookings.seats`). A worker then holds the seat for the first user
+and notifies them. The event is `booking.held` with `waitlist` in its data. The user can book the
+hold, as any other hold. If it expires or is cancelled, the seat goes to the next user.
 
-The status of an entry follows the booking in the transaction that changes it, by a trigger in the
-migrations: `waiting` becomes `offered` or `booked` with whatever seat of the slot its user takes,
-and `offered` becomes `booked` or `passed` with the hold.
+A trigger in the migrations changes the status of an entry in the transaction that changes the
+booking: `waiting` becomes `offered` or `booked` when its user takes a seat of the slot, and
+`offered` becomes `booked` or `passed` with the hold.
 """
 
 from collections.abc import Collection, Iterable
@@ -25,7 +25,7 @@ from uuid_utils.compat import uuid7
 from accounts.models import User
 from bookings import services
 from bookings.availability.search import SlotFull
-from bookings.availability.terms import Place, Terms, terms_in
+from bookings.availability.terms import SlotTerms, Terms, terms_in
 from bookings.models import Booking, BookingEvent, Slot
 from bookings.seats import close_expired_holds, lock_calendar_of, seats_taken, take_seat
 from bookings.waitlist.models import WaitlistEntry
@@ -36,7 +36,7 @@ Status = WaitlistEntry.Status
 Type = BookingEvent.Type
 
 WAITING = Q(status=Status.WAITING)
-# From 1; of those who no longer wait None.
+# The position from 1; None once the user no longer waits.
 POSITION = Case(
     When(
         WAITING,
@@ -56,21 +56,21 @@ POSITION = Case(
     default=None,
 )
 
-# What leaves a seat of its slot free.
+# Events that free a seat of the slot.
 FREES = {Type.CANCELLED, Type.EXPIRED, Type.RESCHEDULED, Type.DELETED}
 
 
 @retried
 @transaction.atomic
 def join(*, slot_id: UUID, actor: User, at: datetime) -> WaitlistEntry:
-    """Queue for a seat of a full slot; who queues for one already keeps their place.
+    """Join the waitlist of a full slot. Users who already wait keep their position.
 
     Raises:
         Slot.DoesNotExist: there is no such slot.
-        Invalid: it has started, there is a seat for them, or they have one.
+        Invalid: the slot has started, it has a free seat, or the user already has a seat.
         ServiceInactive: the service or the slot cannot be booked.
         TooSoon: less than the service's notice is left.
-        TooFarAhead: it is beyond the service's horizon.
+        TooFarAhead: the slot is beyond the service's horizon.
         OutsideOpeningHours: the calendar has time off then.
     """
     slot = _locked_slot(slot_id)
@@ -83,9 +83,9 @@ def join(*, slot_id: UUID, actor: User, at: datetime) -> WaitlistEntry:
     own = slot.waitlist.filter(user=actor, status__in=[Status.WAITING, Status.OFFERED]).first()
     if own is not None:
         return own
-    terms, place = _terms(slot_id)
-    terms.check_start(place.start_time, at)
-    terms.check_slot(place)
+    terms, slot_terms = _terms(slot_id)
+    terms.check_start(slot_terms.start_time, at)
+    terms.check_slot(slot_terms)
     seated = slot.bookings.filter(active=True)
     if seated.filter(user=actor).exists():
         raise Invalid("You already have a seat in this slot.")
@@ -97,23 +97,23 @@ def join(*, slot_id: UUID, actor: User, at: datetime) -> WaitlistEntry:
 @retried
 @transaction.atomic
 def leave(*, slot_id: UUID, entry_id: UUID, actor: User, at: datetime) -> None:
-    """Take somebody out of the queue; a seat that is held for them goes to the next.
+    """Take a user off the waitlist. A seat that is held for them goes to the next user.
 
-    What is over already stays as it is.
+    An entry that no longer waits and has no hold does not change.
 
     Raises:
         WaitlistEntry.DoesNotExist: there is no such entry.
-        Forbidden: neither its user, nor the provider, nor an admin asks.
+        Forbidden: `actor` is not its user, the slot's provider or an admin.
     """
     entry = WaitlistEntry.objects.select_related("slot__calendar").get(pk=entry_id, slot=slot_id)
-    check_place(entry, actor)
-    # Nobody holds a seat for them at this moment, then.
+    check_may_read(entry, actor)
+    # While the slot is locked, no worker holds a seat for them.
     _locked_slot(slot_id)
     left = {"status": Status.LEFT, "updated_at": at}
     found = WaitlistEntry.objects.filter(pk=entry_id)
     if found.filter(WAITING).update(**left):
         return
-    # They may have booked it at this moment: then it is no hold any more, and stays.
+    # The user may book the hold at this moment. Then it is no longer a hold, and stays.
     hold = (
         Booking.objects.select_for_update(of=("self",), no_key=True)
         .filter(waitlist_entry=entry, status=Booking.Status.HELD)
@@ -124,23 +124,23 @@ def leave(*, slot_id: UUID, entry_id: UUID, actor: User, at: datetime) -> None:
         found.update(**left)
 
 
-def check_place(entry: WaitlistEntry, actor: User) -> None:
-    """Let pass the user of a place in a queue, the slot's provider, and admins.
+def check_may_read(entry: WaitlistEntry, actor: User) -> None:
+    """Allow access to an entry only to its user, the slot's provider and admins.
 
     Raises:
-        Forbidden: it is somebody else's.
+        Forbidden: the entry belongs to another user.
     """
     if entry.user_id != actor.pk and not actor.keeps(entry.slot.calendar.provider_id):
         raise Forbidden("This place in the queue belongs to another user.")
 
 
 def pass_over(*, slot_id: UUID, at: datetime) -> None:
-    """Let nobody wait any longer for a slot that there are no more seats of."""
+    """End the waitlist of a slot that has no more seats to offer."""
     WaitlistEntry.objects.filter(WAITING, slot=slot_id).update(status=Status.PASSED, updated_at=at)
 
 
 def enqueue(*, events: Iterable[BookingEvent], at: datetime) -> None:
-    """Enqueue the offers of what some events leave free, where somebody waits for it."""
+    """Enqueue offers for the seats that events free, if somebody waits for them."""
     freed = set()
     for event in events:
         before = event.data["was"] if event.type == Type.RESCHEDULED else event.data
@@ -150,7 +150,7 @@ def enqueue(*, events: Iterable[BookingEvent], at: datetime) -> None:
 
 
 def offer_later(*, slot_ids: Collection[UUID], at: datetime) -> None:
-    """Enqueue the offers of slots that are still to come, where somebody waits."""
+    """Enqueue offers for the slots that have not started, if somebody waits for them."""
     if not slot_ids:
         return
     waiting = WaitlistEntry.objects.filter(WAITING, slot__in=slot_ids, slot__start_time__gt=at)
@@ -161,14 +161,14 @@ def offer_later(*, slot_ids: Collection[UUID], at: datetime) -> None:
 
 
 def offer_seats(*, at: datetime, slot_ids: Collection[str] | None = None) -> int:
-    """Hold the free seats of slots for those who wait for them, in order; return how many.
+    """Hold the free seats of slots for the users who wait, in order; return the number of holds.
 
     Args:
-        slot_ids: those to look at; by default all that somebody waits for.
+        slot_ids: the slots to look at; by default all slots that somebody waits for.
     """
     slots = Slot.objects.alias(taken=seats_taken(at)).filter(
         Exists(WaitlistEntry.objects.filter(WAITING, slot=OuterRef("pk"))),
-        # A seat to offer, or nothing any more.
+        # The slot has a seat to offer, or its waitlist has to end.
         Q(taken__lt=F("capacity"))
         | Q(start_time__lte=at + F("service__min_notice_minutes") * timedelta(minutes=1))
         | ~Q(status=Slot.Status.SCHEDULED),
@@ -181,21 +181,21 @@ def offer_seats(*, at: datetime, slot_ids: Collection[str] | None = None) -> int
 @retried
 @transaction.atomic
 def _offer(slot_id: UUID, *, at: datetime) -> int:
-    """Hold the free seats of one slot, see `offer_seats`."""
+    """Hold the free seats of one slot; see `offer_seats`."""
     try:
         slot = _locked_slot(slot_id)
     except Slot.DoesNotExist:
         return 0
-    terms, place = _terms(slot_id)
-    ahead = place.start_time - at
-    if place.status != Slot.Status.SCHEDULED or ahead <= timedelta(0) or ahead < terms.notice:
+    terms, slot_terms = _terms(slot_id)
+    ahead = slot_terms.start_time - at
+    if slot_terms.status != Slot.Status.SCHEDULED or ahead <= timedelta(0) or ahead < terms.notice:
         pass_over(slot_id=slot_id, at=at)
         return 0
     try:
-        terms.check_start(place.start_time, at)
-        terms.check_slot(place)
+        terms.check_start(slot_terms.start_time, at)
+        terms.check_slot(slot_terms)
     except ServiceError:
-        # Not to be had at present; that may change.
+        # The slot cannot be booked at present, but this may change.
         return 0
     waiting = slot.waitlist.filter(WAITING)
     waiting.filter(user__is_active=False).update(status=Status.PASSED, updated_at=at)
@@ -203,44 +203,44 @@ def _offer(slot_id: UUID, *, at: datetime) -> int:
     for entry in waiting.order_by("created_at", "id"):
         try:
             with transaction.atomic():
-                _hold(entry.user_id, terms, place, at)
+                _hold(entry.user_id, terms, slot_terms, at)
         except SlotFull:
             break
         offered += 1
     return offered
 
 
-def _hold(user_id: UUID, terms: Terms, place: Place, at: datetime) -> None:
-    """Hold the lowest free seat of a slot for somebody who waits, of whom nobody is ahead."""
+def _hold(user_id: UUID, terms: Terms, slot: SlotTerms, at: datetime) -> None:
+    """Hold the lowest free seat of a slot for the first user on its waitlist."""
     booking = Booking(
         id=uuid7(),
         user_id=user_id,
         service_id=terms.service_id,
         calendar_id=terms.calendar_id,
-        slot_id=place.id,
-        start_time=place.start_time,
-        end_time=place.end_time,
-        blocked=place.blocked,
+        slot_id=slot.id,
+        start_time=slot.start_time,
+        end_time=slot.end_time,
+        blocked=slot.blocked,
         status=Booking.Status.HELD,
         price=terms.price,
         currency=terms.currency,
-        hold_expires_at=min(at + settings.WAITLIST_OFFER_TIME, place.start_time),
+        hold_expires_at=min(at + settings.WAITLIST_OFFER_TIME, slot.start_time),
         created_at=at,
         updated_at=at,
     )
-    take_seat(booking, capacity=place.capacity, version=terms.version, actor=None, waitlist=True)
+    take_seat(booking, capacity=slot.capacity, version=terms.version, actor=None, waitlist=True)
 
 
 def _locked_slot(slot_id: UUID) -> Slot:
-    """Return a slot that neither changes nor is booked meanwhile; locked as everybody does it.
+    """Return a slot that neither changes nor is booked until the transaction ends.
 
-    Its calendar first, as those do who change it, then it.
+    The calendar is locked first and then the slot, as in all code that changes slots.
     """
     lock_calendar_of(slot_id)
     return Slot.objects.select_for_update(of=("self",), no_key=True).get(pk=slot_id)
 
 
-def _terms(slot_id: UUID) -> tuple[Terms, Place]:
-    """Return the terms of a slot that is locked, so that it is there."""
+def _terms(slot_id: UUID) -> tuple[Terms, SlotTerms]:
+    """Return the terms of a slot that is locked and therefore exists."""
     found: Any = terms_in(slot_id)
     return found

@@ -1,4 +1,4 @@
-"""Seats that a worker offers to those who wait."""
+"""Jobs that offer free seats to the users who wait."""
 
 from django.utils import timezone
 from procrastinate.contrib.django import app
@@ -9,12 +9,12 @@ from bookit.jobs.queues import PATIENT
 
 @app.task(name="bookings.offer_seats", retry=PATIENT)
 def offer_seats(slot_ids: list[str]) -> None:
-    """Offer the free seats of slots to those who wait for them."""
+    """Offer the free seats of slots to the users who wait for them."""
     waitlist.offer_seats(slot_ids=slot_ids, at=timezone.now())
 
 
 @app.periodic(cron="* * * * *")
 @app.task(name="bookings.offer", queueing_lock="bookings.offer")
 def offer_all_seats(timestamp: int) -> None:
-    """Offer whatever is free to those who wait for it, every minute, lest a seat be forgotten."""
+    """Offer all free seats to the users who wait. Runs every minute, so that none is missed."""
     waitlist.offer_seats(at=timezone.now())

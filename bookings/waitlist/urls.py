@@ -1,4 +1,4 @@
-"""Addresses of the queue for a slot."""
+"""Addresses of the waitlist of a slot."""
 
 from django.urls import path
 

@@ -1,4 +1,4 @@
-"""Endpoints of the queue for a slot."""
+"""Endpoints for the waitlist of a slot."""
 
 from typing import Any
 
@@ -16,7 +16,7 @@ from accounts.permissions import signed_in
 from bookings.models import Slot
 from bookings.waitlist import services as waitlist
 from bookings.waitlist.models import WaitlistEntry
-from bookings.waitlist.permissions import HasPlace
+from bookings.waitlist.permissions import ReadsWaitlistEntry
 from bookings.waitlist.serializers import WaitlistEntrySerializer, WaitlistJoinSerializer
 from bookit.api.schema import errors
 from bookit.api.views import RowViewSet
@@ -33,7 +33,7 @@ from bookit.idempotency.views import idempotent
     ),
 )
 class WaitlistViewSet(RowViewSet):
-    """The queue for a full slot."""
+    """The waitlist of a full slot."""
 
     permission_classes = [IsAuthenticated]
     serializer_class = WaitlistEntrySerializer
@@ -41,12 +41,12 @@ class WaitlistViewSet(RowViewSet):
     default_ordering = ["created_at"]
     input_classes = {"create": WaitlistJoinSerializer}
     queryset = WaitlistEntry.objects.all()
-    action_permissions = {"retrieve": HasPlace, "destroy": HasPlace}
+    action_permissions = {"retrieve": ReadsWaitlistEntry, "destroy": ReadsWaitlistEntry}
     object_rows = WaitlistEntry.objects.select_related("slot__calendar")
     object_lookup = {"pk": "pk", "slot": "slot_id"}
 
     def listed(self) -> QuerySet[WaitlistEntry]:
-        """Return one's own entries for the slot of the path; for its provider and admins all.
+        """Return the user's entries for the slot; for its provider and admins, all entries.
 
         Raises:
             Slot.DoesNotExist: there is no such slot.

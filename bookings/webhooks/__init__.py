@@ -1,1 +1,1 @@
-"""Webhooks, their deliveries, and the feed of events."""
+"""Webhooks, their deliveries, and the event feed."""

@@ -17,7 +17,7 @@ from bookit.adminsite.pages import HistoryInline, ServedAdmin
 
 @admin.register(Webhook)
 class WebhookAdmin(ServedAdmin):
-    """Addresses that are sent what happens, and whether it arrives. Nobody sees the secrets."""
+    """Webhooks, and whether their deliveries arrive. The secrets are hidden."""
 
     list_display = ["url", "is_active", "why_off", "failing_since", "owner", "created_at"]
     list_filter = ["is_active", "created_at"]
@@ -27,12 +27,12 @@ class WebhookAdmin(ServedAdmin):
     actions = ["send_test", "switch_on", "switch_off"]
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> list[str]:
-        """Return every field, and why nothing is sent."""
+        """Return every field, and the reason why nothing is sent."""
         return [*super().get_readonly_fields(request, obj), "why_off"]
 
     @admin.display(description="Why nothing is sent")
     def why_off(self, webhook: Webhook) -> str:
-        """Return what stops deliveries, other than that somebody switched them off."""
+        """Return why nothing is sent, unless an admin has switched the webhook off."""
         return webhook.disabled_reason or ("" if webhook.has_admin else Webhook.NO_ADMIN)
 
     @admin.action(description="Send a test", permissions=["change"])
@@ -46,12 +46,12 @@ class WebhookAdmin(ServedAdmin):
 
     @admin.action(description="Switch on", permissions=["change"])
     def switch_on(self, request: HttpRequest, queryset: QuerySet[Webhook]) -> None:
-        """Send the selected webhooks what happens from now on, as their owner."""
+        """Switch the selected webhooks on, and become their owner."""
         self._switch(request, queryset, is_active=True)
 
     @admin.action(description="Switch off", permissions=["change"])
     def switch_off(self, request: HttpRequest, queryset: QuerySet[Webhook]) -> None:
-        """Tell the selected webhooks nothing any more."""
+        """Switch the selected webhooks off."""
         self._switch(request, queryset, is_active=False)
 
     def _switch(
@@ -74,7 +74,7 @@ class WebhookAdmin(ServedAdmin):
 
 
 class AttemptInline(HistoryInline):
-    """How often a message was tried, and what came of it."""
+    """The attempts to deliver a message, and their results."""
 
     model = Attempt
     fields = ["at", "duration_ms", "status_code", "error", "answer"]
@@ -82,14 +82,14 @@ class AttemptInline(HistoryInline):
 
     @admin.display(description="Response")
     def answer(self, attempt: Attempt) -> str:
-        """Return what came back, which need not have a blank to break a line at."""
+        """Return the response, which can wrap even if it contains no blanks."""
         style = "max-width: 40rem; overflow-wrap: anywhere"
         return format_html('<div style="{}">{}</div>', style, attempt.response)
 
 
 @admin.register(Delivery)
 class DeliveryAdmin(ServedAdmin):
-    """Messages to webhooks: to look at, and to send again."""
+    """Messages to webhooks. They can be sent again."""
 
     list_display = ["created_at", "type", "webhook", "status", "next_attempt_at"]
     list_filter = ["status", ("type", one_of(lambda: [*TOLD, webhooks.TEST])), "created_at"]
@@ -100,7 +100,7 @@ class DeliveryAdmin(ServedAdmin):
     actions = ["redeliver"]
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """Refuse: they go when they are old."""
+        """Refuse, because a job deletes them when they are old."""
         return False
 
     @admin.action(description="Redeliver", permissions=["change"])

@@ -1,11 +1,11 @@
-"""Sends pending messages to webhooks, in the order of events, signed as in Standard Webhooks.
+"""Sends pending messages to webhooks, in the order of events, signed as per Standard Webhooks.
 
-For each webhook, one job at a time sends messages over one connection that is kept open. The job
-records the results of several messages together. If a worker dies after it has sent a message and
-before it has recorded the result, the message is sent again with the same id.
+Each webhook has at most one job running at a time, which sends messages over one connection that is
+kept open. The job records the results of several messages together. If a worker dies after sending
+a message but before recording the result, the message is sent again with the same id.
 
-A message that fails is retried a few seconds later, while the other messages of the webhook wait.
-If it fails again, the others go on, and it is retried by itself.
+A message that fails is retried a few seconds later, while the webhook's other messages wait. If the
+retry fails too, the other messages are sent, and the failed one has its own schedule of retries.
 """
 
 import random
@@ -33,9 +33,9 @@ from bookit.json import dumps
 if TYPE_CHECKING:
     from bookit.outbound import Answer, Connection
 
-# The pauses before each retry. Each is extended by up to a fifth, so that messages that failed
-# together are not retried together. They add up to 25 to 31 hours, which is more than the day after
-# which a failing webhook is switched off.
+# The pause before each retry. Each pause is extended at random by up to a fifth (`JITTER`), so that
+# messages that failed together are not retried together. In total, the pauses take 25 to 31 hours,
+# which is longer than `PATIENCE`.
 PAUSES = [
     timedelta(seconds=5),
     timedelta(minutes=1),
@@ -49,31 +49,33 @@ PAUSES = [
 JITTER = 0.2
 # The longest pause that a `Retry-After` header can ask for.
 LONGEST_PAUSE = PAUSES[-1]
-# A webhook is switched off if no attempt has succeeded for this long.
+# A webhook is switched off once no attempt has succeeded for this long.
 PATIENCE = timedelta(days=1)
 
-# Results are recorded after this many messages or seconds. Up to that many messages are sent again
-# when a worker dies, or are still sent after a webhook is switched off.
+# Results are recorded after this many messages or this many seconds, whichever comes first. When a
+# worker dies, up to `BATCH` messages are sent again. When a webhook is switched off, up to `BATCH`
+# messages are still sent.
 BATCH = 100
 BATCH_SECONDS = 1.0
-# Seconds after which a job lets other webhooks go first. Together with the time that one message
-# can take, this is less than a worker waits for its jobs when it is told to stop.
+# Seconds after which a job makes way for the jobs of other webhooks. Even with the time that one
+# more message can take, this is less than the time that a stopping worker gives its jobs to end.
 TURN = 5.0
-# A worker waits for at most this many slow webhooks at a time: those that are failing, and those
-# whose answer is late. All other places go to webhooks that answer quickly. So these never wait for
-# a place longer than it takes to notice that an answer is late. If all slow places are taken, a
-# failing webhook tries again after ANOTHER_TRY, and an attempt whose answer is late fails at once.
+# A worker serves each webhook in a slot, and has `WEBHOOKS_AT_A_TIME` slots. At most this many are
+# taken by slow webhooks: those that are failing, and those whose response is late. All other slots
+# go to webhooks that respond quickly, so these never wait for a slot longer than it takes to notice
+# that a response is late. If all slow slots are taken, a failing webhook tries again after
+# `ANOTHER_TRY`, and an attempt whose response is late fails at once.
 SLOW_AT_A_TIME = WEBHOOKS_AT_A_TIME // 4
-SLOW = BoundedSemaphore(SLOW_AT_A_TIME)
+SLOW_SLOTS = BoundedSemaphore(SLOW_AT_A_TIME)
 ANOTHER_TRY = timedelta(seconds=2)
 
 
 @dataclass(frozen=True)
 class Message:
-    """The content of a delivery, and the time for which this attempt was planned."""
+    """The content of a delivery, and the time for which this attempt was scheduled."""
 
     delivery_id: UUID
-    planned: datetime
+    scheduled_for: datetime
     content: bytes
 
 
@@ -102,40 +104,40 @@ class Sent:
 
 
 async def deliver(*, webhook_id: UUID, now: Callable[[], datetime]) -> None:
-    """Send the messages of a webhook that are due, for a few seconds, and plan when to continue.
+    """Send a webhook's due messages for a few seconds, and schedule the job that continues.
 
     Args:
-        now: a function that returns the current time, because each message has its own timestamp.
+        now: returns the current time. It is a function because each message has its own timestamp.
     """
-    # Imported here because httpx takes 14 MiB, which only a worker needs.
+    # Imported here because only workers need httpx, which takes 14 MiB of memory.
     from bookit import outbound
 
     until = monotonic() + TURN
     async with AsyncExitStack() as stack:
         connection = None
-        has_place = False
+        has_slow_slot = False
 
-        def take_place() -> bool:
-            nonlocal has_place
-            if not has_place and SLOW.acquire(blocking=False):
-                has_place = True
-                stack.callback(SLOW.release)
-            return has_place
+        def take_slow_slot() -> bool:
+            nonlocal has_slow_slot
+            if not has_slow_slot and SLOW_SLOTS.acquire(blocking=False):
+                has_slow_slot = True
+                stack.callback(SLOW_SLOTS.release)
+            return has_slow_slot
 
         while True:
             due = await sync_to_async(_due)(webhook_id, at=now())
             if not due.messages:
                 break
-            if due.is_failing and not take_place():
+            if due.is_failing and not take_slow_slot():
                 await sync_to_async(wake)(webhook_ids=[webhook_id], at=now() + ANOTHER_TRY)
                 return
             if connection is None or connection.url != due.url:
                 connection = await stack.enter_async_context(outbound.Connection(due.url))
-            sent = await _send(due, connection, now, take_place)
+            sent = await _send(due, connection, now, take_slow_slot)
             await sync_to_async(_record)(webhook_id, sent)
             if monotonic() > until:
                 break
-    await sync_to_async(_plan)(webhook_id, at=now())
+    await sync_to_async(_schedule)(webhook_id, at=now())
 
 
 async def _send(
@@ -144,7 +146,11 @@ async def _send(
     now: Callable[[], datetime],
     may_wait: Callable[[], bool],
 ) -> list[Sent]:
-    """Send messages until one fails; begin no further message after `BATCH_SECONDS`."""
+    """Send messages until one fails or `BATCH_SECONDS` have passed, and return the results.
+
+    Args:
+        may_wait: see `Connection.post`.
+    """
     sent: list[Sent] = []
     until = monotonic() + BATCH_SECONDS
     for message in due.messages:
@@ -161,7 +167,10 @@ async def _send(
 
 
 def _due(webhook_id: UUID, *, at: datetime) -> Due:
-    """Return the messages that are due to be sent to a webhook now."""
+    """Return the messages that are due at the time `at`.
+
+    If nothing may be sent to the webhook any longer, mark its pending deliveries as failed instead.
+    """
     nothing = Due("", (), is_failing=False, messages=())
     webhook = Webhook.objects.delivering().filter(pk=webhook_id).first()
     waiting = Delivery.objects.filter(webhook=webhook_id, status=Delivery.Status.PENDING)
@@ -196,7 +205,7 @@ def _due(webhook_id: UUID, *, at: datetime) -> Due:
 
 
 def _give_up(waiting: QuerySet[Delivery]) -> None:
-    """Mark the pending deliveries of a webhook that is off as failed, a batch at a time."""
+    """Mark the pending deliveries of a webhook as failed, in batches."""
     while True:
         batch = [*waiting.order_by().values_list("pk", flat=True)[: 10 * BATCH]]
         Delivery.objects.filter(pk__in=batch).update(
@@ -206,8 +215,8 @@ def _give_up(waiting: QuerySet[Delivery]) -> None:
             return
 
 
-def _plan(webhook_id: UUID, *, at: datetime) -> None:
-    """Plan to wake a webhook when its next message is due."""
+def _schedule(webhook_id: UUID, *, at: datetime) -> None:
+    """Schedule the next job of a webhook for the time when its next message is due."""
     webhook = Webhook.objects.filter(pk=webhook_id).first()
     waiting = Delivery.objects.filter(webhook=webhook_id, status=Delivery.Status.PENDING)
     due = waiting.aggregate(due=Min("next_attempt_at"))["due"]
@@ -217,7 +226,7 @@ def _plan(webhook_id: UUID, *, at: datetime) -> None:
 
 
 def _record(webhook_id: UUID, sent: Sequence[Sent]) -> None:
-    """Record the results of messages; only the last one can have failed."""
+    """Record the results of messages, of which only the last can have failed."""
     arrived = [each for each in sent if each.arrived]
     if arrived:
         with transaction.atomic():
@@ -245,13 +254,13 @@ def _record_failed(sent: Sent) -> None:
     """Record a failed attempt, and update its delivery and its webhook."""
     at, answer = sent.at, sent.answer
     delivery = _locked_deliveries([sent.message.delivery_id]).first()
-    if delivery is None:  # It was deleted meanwhile.
+    if delivery is None:  # It was deleted in the meantime.
         return
     _attempt(sent).save()
     webhook = Webhook.objects.select_for_update(no_key=True).get(pk=delivery.webhook_id)
     failures = delivery.attempts.count()
     was_failing = webhook.failing_since is not None
-    # A failed redelivery by hand says too little about the webhook.
+    # The failure of a redelivery that somebody requested says too little about the webhook.
     if not was_failing and failures <= len(PAUSES):
         webhook.failing_since = at
     if answer.status == 410:
@@ -260,8 +269,8 @@ def _record_failed(sent: Sent) -> None:
         )
     elif webhook.failing_since and at - webhook.failing_since >= PATIENCE:
         _switch_off(webhook, "No attempt has succeeded for a day.", at)
-    if delivery.next_attempt_at == sent.message.planned:  # Otherwise, it was planned anew.
-        _plan_retry(delivery, webhook, failures, was_failing=was_failing, sent=sent)
+    if delivery.next_attempt_at == sent.message.scheduled_for:  # Otherwise, it was rescheduled.
+        _schedule_retry(delivery, webhook, failures, was_failing=was_failing, sent=sent)
     webhook.save(
         update_fields=[
             "failing_since",
@@ -273,24 +282,24 @@ def _record_failed(sent: Sent) -> None:
     )
 
 
-def _plan_retry(
+def _schedule_retry(
     delivery: Delivery, webhook: Webhook, failures: int, *, was_failing: bool, sent: Sent
 ) -> None:
-    """Plan the next attempt of a failed delivery, if any, and whether others wait for it."""
+    """Schedule the retry of a failed delivery, if any, and decide whether others wait for it."""
     if not webhook.is_active or failures > len(PAUSES):
         delivery.status, delivery.next_attempt_at = Delivery.Status.FAILED, None
     else:
         pause = PAUSES[failures - 1] * random.uniform(1, 1 + JITTER)  # noqa: S311 - no secret
         asked = min(_asked_for(sent.answer.retry_after, sent.at), LONGEST_PAUSE)
         delivery.next_attempt_at = sent.at + max(pause, asked)
-        # Other messages wait for one quick retry, but not if the webhook was failing already.
+        # Other messages wait for one quick retry, unless the webhook was already failing before.
         if failures == 1 and not was_failing and asked <= pause:
             webhook.paused_until = delivery.next_attempt_at
     delivery.save(update_fields=["status", "next_attempt_at"])
 
 
 def _locked_deliveries(ids: Sequence[UUID]) -> QuerySet[Delivery]:
-    """Return and lock the deliveries that still exist, so that nobody deletes them meanwhile."""
+    """Return the deliveries that still exist, locked so that nobody can delete them."""
     return Delivery.objects.select_for_update(no_key=True).filter(pk__in=ids).order_by("pk")
 
 
@@ -320,13 +329,13 @@ def _headers(message: Message, secrets: Sequence[str], at: datetime) -> dict[str
 
 
 def _asked_for(retry_after: str, at: datetime) -> timedelta:
-    """Return how long a `Retry-After` header asks to wait: it is in seconds, or an HTTP date."""
+    """Return how long a `Retry-After` header asks to wait, in seconds or until an HTTP date."""
     text = retry_after.strip()
     if text.isascii() and text.isdigit():
         return timedelta(seconds=min(int(text[:12]), LONGEST_PAUSE.total_seconds()))
     try:
         return max(parsedate_to_datetime(text) - at, timedelta())
-    except (TypeError, ValueError, OverflowError):  # nothing, no date, or a date without a zone
+    except (TypeError, ValueError, OverflowError):  # empty, not a date, or without a time zone
         return timedelta()
 
 

@@ -7,7 +7,7 @@ from bookit.api.filters import CommaSeparatedChoices, FilterSet
 
 
 class EventFilter(FilterSet):
-    """By what happened."""
+    """Filters events by type."""
 
     type = CommaSeparatedChoices(
         choices=[(kind.value, kind.label) for kind in TOLD],
@@ -20,7 +20,7 @@ class EventFilter(FilterSet):
 
 
 class DeliveryFilter(FilterSet):
-    """By whether it has arrived."""
+    """Filters deliveries by status."""
 
     status = CommaSeparatedChoices(
         choices=Delivery.Status.choices, help_text="One or more values, comma-separated."

@@ -1,4 +1,4 @@
-"""Webhooks and what was delivered to them."""
+"""Webhooks, their deliveries, and the attempts of each delivery."""
 
 from django.conf import settings
 from django.contrib.postgres.fields import ArrayField
@@ -15,12 +15,12 @@ class WebhookQuerySet(models.QuerySet["Webhook"]):
     """Questions about webhooks."""
 
     def delivering(self) -> "WebhookQuerySet":
-        """Return those that are sent events: switched on, and owned by somebody who is an admin."""
+        """Return the webhooks that are sent events: they are on, and their owner is an admin."""
         return self.filter(is_active=True, owner__in=User.objects.all().active_admins())
 
 
 class Webhook(models.Model):
-    """An address that is sent what happens, for as long as its owner is an admin."""
+    """A URL to which events are sent, as long as its owner is an admin."""
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
     url = models.URLField(max_length=2000)
@@ -36,7 +36,7 @@ class Webhook(models.Model):
         ),
     )
     events = ArrayField(models.CharField(max_length=30), help_text="The types of events to send.")
-    # Ids, not times: they come from one sequence, whatever the clocks of several hosts say.
+    # Ids and not times, because the ids come from one sequence, but the clocks of hosts differ.
     since = models.JSONField(
         default=dict,
         help_text="For each type, the last event before the webhook subscribed to it.",
@@ -61,7 +61,7 @@ class Webhook(models.Model):
 
     objects = models.Manager.from_queryset(WebhookQuerySet)()
 
-    # Why nothing is sent, and what to do, where no other reason is known.
+    # Why nothing is sent, and what to do about it, if `disabled_reason` is empty.
     NO_ADMIN = (
         "Its owner is no longer an admin. The admin who switches it on becomes its new owner."
     )
@@ -74,7 +74,7 @@ class Webhook(models.Model):
 
     @property
     def has_admin(self) -> bool:
-        """Whether its owner is an admin; `WebhookQuerySet.delivering` asks the same of many."""
+        """Whether its owner is an admin. `WebhookQuerySet.delivering` is the same for a query."""
         return self.owner is not None and self.owner.is_admin
 
 
@@ -82,7 +82,7 @@ class Delivery(models.Model):
     """A message to a webhook: an event, or a test."""
 
     class Status(models.TextChoices):
-        """Whether it has arrived."""
+        """Whether the message has arrived."""
 
         PENDING = "pending"
         DELIVERED = "delivered"
@@ -133,7 +133,7 @@ class Delivery(models.Model):
 
 
 class Attempt(models.Model):
-    """One try of a delivery, and what came of it."""
+    """One attempt to send a delivery, and its result."""
 
     delivery = models.ForeignKey(Delivery, on_delete=models.CASCADE, related_name="attempts")
     at = models.DateTimeField()

@@ -1,4 +1,4 @@
-"""The shape of events, webhooks and deliveries."""
+"""Shapes of events, webhooks and deliveries."""
 
 from datetime import datetime
 from typing import Any
@@ -129,7 +129,7 @@ class WebhookSecretSerializer(WebhookSerializer):
 
 
 class NothingSerializer(InputSerializer):
-    """A body that has nothing to say."""
+    """A body without fields."""
 
 
 class AttemptSerializer(InputSerializer):
@@ -183,7 +183,7 @@ class DeliverySerializer(RowSerializer):
     attempts = AttemptSerializer(many=True, read_only=True)
 
     annotations = {
-        # Another name than that of the field, which the model has for its rows.
+        # Not named like the field, because the model uses that name for the related attempts.
         "tried": ArraySubquery(
             Attempt.objects.filter(delivery=OuterRef("pk"))
             .order_by("id")

@@ -1,7 +1,8 @@
-"""Webhooks: addresses that are sent what happens.
+"""Webhooks: addresses to which events are sent.
 
-An event becomes a delivery for each webhook that asked for it: a message, with what came of it.
-Deliveries wait in their table, and one job for each webhook sends what is due, see `deliveries`.
+For each webhook that subscribed to its type, an event becomes a delivery: a message and the results
+of its attempts. Deliveries wait in their table, and one job per webhook sends those that are due,
+see `deliveries`.
 """
 
 import secrets
@@ -15,14 +16,17 @@ from django.db import connection, transaction
 from django.db.models import Exists, OuterRef, TextField, Value
 from django.db.models.functions import Cast, Concat
 from procrastinate.contrib.django.models import ProcrastinateJob
+from psycopg.rows import dict_row
 
 from accounts.models import User
 from bookings.events import TOLD
+from bookings.holds import announced_sql
 from bookings.webhooks.models import Delivery, Webhook
 from bookit.database.batches import delete_in_batches
+from bookit.database.rows import fetch
 from bookit.errors import Conflict, Invalid
 
-# How long the secret before goes on signing.
+# How long the previous secret is used in addition to the new one.
 ROTATION = timedelta(days=1)
 
 # How long deliveries are kept.
@@ -30,15 +34,22 @@ KEPT = timedelta(days=30)
 
 TEST = "test"
 
-# Events are followed up by several workers at once. Each also takes along the events just before
-# its own, in case another worker is not done with them: deliveries are sent in the order of events.
-# No further back than a day: older deliveries may have been deleted already.
-_ENQUEUE = """
+# Writes the deliveries of events to the webhooks that subscribed to them.
+#
+# Deliveries are sent in the order of events, but several workers follow up events at once. So each
+# also writes the deliveries of the events just before its own, in case another worker has not done
+# so yet. It goes back no further than a day, because older deliveries may have been deleted.
+#
+# Parameters: webhooks uuid[], ids bigint[] (the events), first, last bigint (the lowest and the
+#   highest of ids), before bigint (how many ids to go back), at timestamptz (now).
+# Columns: webhook_id uuid, each webhook that has new deliveries.
+# Invariant: delivery_once allows one delivery of an event to a webhook.
+ENQUEUE = f"""
 WITH written AS (
     INSERT INTO bookings_delivery
         (id, webhook_id, event_id, type, status, next_attempt_at, created_at)
     SELECT
-        -- A UUID of version 7, as RFC 9562 makes it: milliseconds, then chance.
+        -- A UUID of version 7 (RFC 9562): milliseconds, then random bits.
         encode(set_bit(set_bit(overlay(
             uuid_send(gen_random_uuid())
             PLACING substring(int8send(floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint)
@@ -50,9 +61,7 @@ WITH written AS (
         ON webhook.id = ANY (%(webhooks)s::uuid[]) AND event.type = ANY (webhook.events)
         AND event.id > coalesce((webhook.since->>event.type)::bigint, 0)
     WHERE event.id BETWEEN %(first)s::bigint - %(before)s::bigint AND %(last)s::bigint
-      -- Nobody was told that a hold began, so nobody is told that it ends.
-      AND (event.type NOT IN ('booking.cancelled', 'booking.expired')
-           OR event.data->'was'->>'status' IS DISTINCT FROM 'held')
+      AND {announced_sql("event")}
       AND (
         event.id = ANY (%(ids)s::bigint[])
         OR event.at > %(at)s::timestamptz - interval '1 day'
@@ -66,10 +75,17 @@ WITH written AS (
     RETURNING webhook_id
 )
 SELECT DISTINCT webhook_id FROM written
-"""
-# Each webhook has one waiting job. It is updated even if nothing changes, which keeps it from being
-# begun before the caller's transaction has committed the deliveries that the job is to send.
-_WAKE = """
+"""  # noqa: S608 - a condition of ours, no values
+
+# Plans the job that sends what is due, for each of some webhooks. A job that is waiting already
+# runs at the earlier of its time and the new one.
+#
+# Parameters: webhooks uuid[], at timestamptz (when to run; null for now).
+# Columns: none.
+# Invariant: each webhook has one waiting job, because of its queueing lock. The job is updated even
+#   if nothing changes. This locks it, so that no worker starts it before the caller's transaction
+#   has committed the deliveries that it has to send.
+WAKE = """
 INSERT INTO procrastinate_jobs
     (queue_name, task_name, priority, lock, queueing_lock, args, scheduled_at)
 SELECT 'webhooks', 'bookings.deliver', 0, 'webhook-' || id, 'webhook-' || id,
@@ -79,13 +95,17 @@ ON CONFLICT (queueing_lock) WHERE status = 'todo' DO UPDATE SET scheduled_at =
     CASE WHEN procrastinate_jobs.scheduled_at > excluded.scheduled_at THEN excluded.scheduled_at
          WHEN excluded.scheduled_at IS NOT NULL THEN procrastinate_jobs.scheduled_at END
 """
-_LAST_EVENT = """
+
+# Reads the last id that an event has been given, even if its transaction has not committed.
+#
+# Parameters: none.
+# Columns: last bigint; 0 if there has been no event.
+LAST_EVENT = """
 SELECT coalesce(pg_sequence_last_value(
-    pg_get_serial_sequence('bookings_bookingevent', 'id')::regclass), 0)
+    pg_get_serial_sequence('bookings_bookingevent', 'id')::regclass), 0) AS last
 """
 
-
-# What one begins with again that is switched on or moved.
+# The state of a webhook that is switched on, or gets another URL.
 _NEVER_FAILED = {"failing_since": None, "paused_until": None}
 
 
@@ -98,9 +118,9 @@ class WebhookInactive(Conflict):
 def create_webhook(
     *, actor: User, url: str, events: Sequence[str], at: datetime, is_active: bool = True
 ) -> Webhook:
-    """Send `url` what happens from now on, for as long as `actor` is an admin.
+    """Send events to `url` from now on, for as long as `actor` is an admin.
 
-    The secret is in the webhook that is returned.
+    The webhook that is returned contains the secret.
 
     Raises:
         Invalid: the address is malformed or leads to a private one.
@@ -122,10 +142,10 @@ def create_webhook(
 def update_webhook(
     *, webhook_id: UUID, actor: User, changes: dict[str, Any], at: datetime
 ) -> Webhook:
-    """Change a webhook. One that is switched on again, or moved, begins as if it had never failed.
+    """Change a webhook. If it is switched on or gets another URL, its failures are forgotten.
 
-    Whoever switches it on is its owner from then on. It is not sent what happened while it was off,
-    nor, of types that are new to it, what happened before.
+    The admin who switches a webhook on becomes its owner. Events that happened while it was off are
+    not sent. Neither are earlier events of the types that the change adds.
 
     Raises:
         Webhook.DoesNotExist: there is no such webhook.
@@ -141,8 +161,8 @@ def update_webhook(
             known = {kind: webhook.since.get(kind, 0) for kind in webhook.events if kind in events}
             changes = {**changes, "events": events, "since": _from_now(events) | known}
         if changes.get("is_active") and not is_delivering(webhook_id=webhook_id):
-            begins = {"owner": actor, "since": _from_now(events), "disabled_reason": ""}
-            changes = {**changes, **begins, **_NEVER_FAILED}
+            restart = {"owner": actor, "since": _from_now(events), "disabled_reason": ""}
+            changes = {**changes, **restart, **_NEVER_FAILED}
         elif changes.get("url", webhook.url) != webhook.url:
             changes = {**changes, **_NEVER_FAILED}
         if changes:
@@ -159,7 +179,7 @@ def delete_webhook(*, webhook_id: UUID) -> None:
     """
     with transaction.atomic():
         _set(_locked_webhook(webhook_id), is_active=False)
-    # A busy one's log is long: no lock is held for all of it.
+    # The log of a busy webhook is long, so it is deleted in batches that hold no lock for long.
     delete_in_batches(
         Delivery.objects.filter(webhook=webhook_id), by="created_at", skip_locked=False
     )
@@ -167,9 +187,9 @@ def delete_webhook(*, webhook_id: UUID) -> None:
 
 
 def rotate_secret(*, webhook_id: UUID, actor: User, at: datetime) -> Webhook:
-    """Give a webhook another secret, and make `actor` its owner.
+    """Give a webhook a new secret, and make `actor` its owner.
 
-    For a day the secret before signs as well.
+    For a day, messages are also signed with the previous secret.
 
     Raises:
         Webhook.DoesNotExist: there is no such webhook.
@@ -188,7 +208,7 @@ def rotate_secret(*, webhook_id: UUID, actor: User, at: datetime) -> Webhook:
 
 
 def send_test(*, webhook_id: UUID, at: datetime) -> Delivery:
-    """Send a message of type `test`, which is delivered and retried as any other.
+    """Send a message of type `test`. It is delivered and retried like any other message.
 
     Raises:
         Webhook.DoesNotExist: there is no such webhook.
@@ -206,9 +226,9 @@ def send_test(*, webhook_id: UUID, at: datetime) -> Delivery:
 
 
 def redeliver(*, webhook_id: UUID, delivery_id: UUID, at: datetime) -> Delivery:
-    """Send a message again now, under the same id; also one that has arrived, or still waits.
+    """Send a message again now, under the same id, whatever its status.
 
-    It is retried as often as is left of its attempts.
+    Its earlier attempts count: the more there were, the fewer retries follow.
 
     Raises:
         Delivery.DoesNotExist: the webhook has no such delivery.
@@ -222,7 +242,7 @@ def redeliver(*, webhook_id: UUID, delivery_id: UUID, at: datetime) -> Delivery:
         )
         if not is_delivering(webhook_id=webhook_id):
             raise WebhookInactive
-        # Neither does it wait for its own retry.
+        # If the webhook is paused for the retry of this message, end the pause.
         Webhook.objects.filter(pk=webhook_id, paused_until=delivery.next_attempt_at).update(
             paused_until=None
         )
@@ -232,39 +252,38 @@ def redeliver(*, webhook_id: UUID, delivery_id: UUID, at: datetime) -> Delivery:
 
 
 def enqueue(*, event_ids: Sequence[int], at: datetime) -> None:
-    """Make the deliveries of some events, to all who asked for them, in the caller's transaction.
+    """Write the deliveries of some events to the webhooks that subscribed to them.
 
-    What has been enqueued is not enqueued again.
+    This happens in the caller's transaction. An event that is enqueued twice is delivered once.
     """
     webhooks = [*Webhook.objects.delivering().order_by().values_list("pk", flat=True)]
     if not event_ids or not webhooks:
         return
-    with connection.cursor() as cursor:
-        cursor.execute(
-            _ENQUEUE,
-            {
-                "webhooks": webhooks,
-                "ids": [*event_ids],
-                "first": min(event_ids),
-                "last": max(event_ids),
-                # As many as several workers may have in hand.
-                "before": max(100, 4 * len(event_ids)),
-                "at": at,
-            },
-        )
-        woken = [webhook_id for (webhook_id,) in cursor.fetchall()]
-    wake(webhook_ids=woken)
+    rows = fetch(
+        ENQUEUE,
+        {
+            "webhooks": webhooks,
+            "ids": [*event_ids],
+            "first": min(event_ids),
+            "last": max(event_ids),
+            # The number of events that several workers may be working on.
+            "before": max(100, 4 * len(event_ids)),
+            "at": at,
+        },
+        dict_row,
+    )
+    wake(webhook_ids=[row["webhook_id"] for row in rows])
 
 
 def wake(*, webhook_ids: Collection[UUID], at: datetime | None = None) -> None:
-    """Let a worker send what is due to some webhooks, now or `at` a time."""
+    """Let a worker send the messages of some webhooks that are due, now or at the time `at`."""
     if webhook_ids:
         with connection.cursor() as cursor:
-            cursor.execute(_WAKE, {"webhooks": [*webhook_ids], "at": at})
+            cursor.execute(WAKE, {"webhooks": [*webhook_ids], "at": at})
 
 
 def wake_forgotten() -> None:
-    """Wake the webhooks whose deliveries wait without a job, because one failed or was cut off."""
+    """Wake the webhooks with pending deliveries whose job has failed or was lost."""
     key = Concat(Value("webhook-"), Cast(OuterRef("pk"), TextField()))
     forgotten = Webhook.objects.filter(
         Exists(Delivery.objects.filter(webhook=OuterRef("pk"), status=Delivery.Status.PENDING)),
@@ -280,7 +299,7 @@ def is_delivering(*, webhook_id: UUID) -> bool:
 
 
 def prune_deliveries(*, at: datetime) -> int:
-    """Delete the deliveries of more than 30 days ago; return how many there were."""
+    """Delete the deliveries that are more than 30 days old, and return their number."""
     return delete_in_batches(Delivery.objects.filter(created_at__lt=at - KEPT), by="created_at")
 
 
@@ -295,7 +314,7 @@ def _set(row: Webhook | Delivery, **values: Any) -> None:
 
 
 def _check(url: str) -> None:
-    # Here: httpx takes 14 MiB, which the web does not need until somebody makes a webhook.
+    # Imported here because httpx takes 14 MiB, which a web process needs only to create webhooks.
     from bookit import outbound
 
     try:
@@ -309,10 +328,8 @@ def _in_order(events: Sequence[str]) -> list[str]:
 
 
 def _from_now(events: Sequence[str]) -> dict[str, int]:
-    """Return for each type the last event that there is."""
-    with connection.cursor() as cursor:
-        cursor.execute(_LAST_EVENT)
-        (last,) = cursor.fetchone()
+    """Return the id of the last event so far, for each type."""
+    [(last,)] = fetch(LAST_EVENT, {})
     return dict.fromkeys(events, last)
 
 

@@ -1,4 +1,4 @@
-"""Webhooks that a worker delivers."""
+"""Jobs that deliver webhooks."""
 
 import logging
 from uuid import UUID
@@ -14,22 +14,22 @@ from bookit.jobs import queues as jobs
 logger = logging.getLogger(__name__)
 
 
-# Not retried by procrastinate, which cannot do so while the next job of the same webhook waits:
-# `wake_webhooks` sees to it.
+# procrastinate does not retry this job, because it cannot do so while the next job of the webhook
+# waits. `wake_webhooks` takes care of that.
 @app.task(name="bookings.deliver", queue=jobs.WEBHOOKS)
 async def deliver(webhook_id: str) -> None:
     """Send a webhook the messages that are due."""
     try:
         await deliveries.deliver(webhook_id=UUID(webhook_id), now=timezone.now)
     except (OperationalError, InterfaceError) as error:
-        # PostgreSQL has gone. A failed job would stay for somebody to look at.
+        # PostgreSQL is unreachable. A job that failed would be kept for operators to look at.
         logger.warning("deliveries to a webhook were interrupted: %s", type(error).__name__)
 
 
 @app.periodic(cron="* * * * *")
 @app.task(name="bookings.wake_webhooks", queueing_lock="bookings.wake_webhooks")
 def wake_webhooks(timestamp: int) -> None:
-    """Go on with the webhooks whose job failed, every minute."""
+    """Wake webhooks whose job failed, every minute."""
     webhooks.wake_forgotten()
 
 

@@ -1,4 +1,4 @@
-"""Addresses of webhooks, deliveries and events."""
+"""URLs of webhooks, deliveries and events."""
 
 from django.urls import path
 

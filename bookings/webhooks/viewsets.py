@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from django.db.models import Q, QuerySet
+from django.db.models import QuerySet
 from django.utils import timezone
 from drf_spectacular.utils import (
     extend_schema,
@@ -13,6 +13,7 @@ from rest_framework.response import Response
 
 from accounts.permissions import IsAdmin, signed_in
 from bookings.events import TOLD
+from bookings.holds import ANNOUNCED
 from bookings.models import BookingEvent
 from bookings.payloads import payloads
 from bookings.webhooks import services as webhooks
@@ -36,7 +37,7 @@ from bookit.idempotency.views import idempotent
     retrieve=extend_schema(tags=["Webhooks"], summary="Show a webhook"),
 )
 class WebhookViewSet(RowViewSet):
-    """Addresses that are told what happens."""
+    """URLs to which events are sent."""
 
     permission_classes = [IsAdmin]
     serializer_class = WebhookSerializer
@@ -114,7 +115,7 @@ class WebhookViewSet(RowViewSet):
     list=extend_schema(tags=["Webhooks"], summary="List a webhook's deliveries"),
 )
 class DeliveryViewSet(RowViewSet):
-    """What was sent to a webhook, and what came of it."""
+    """Messages to a webhook, and the results of their attempts."""
 
     permission_classes = [IsAdmin]
     serializer_class = DeliverySerializer
@@ -126,10 +127,10 @@ class DeliveryViewSet(RowViewSet):
     object_lookup = {"pk": "pk", "webhook": "webhook_id"}
 
     def listed(self) -> QuerySet[Delivery]:
-        """Return the deliveries to the webhook that the path names.
+        """Return the deliveries to the webhook in the path.
 
         Raises:
-            Webhook.DoesNotExist: there is none.
+            Webhook.DoesNotExist: there is no such webhook.
         """
         webhook = Webhook.objects.only("pk").get(pk=self.kwargs["webhook_id"])
         return self.queryset.filter(webhook=webhook)
@@ -151,19 +152,13 @@ class DeliveryViewSet(RowViewSet):
 
 
 class EventViewSet(RowViewSet):
-    """What happened, for those who would rather ask than be told."""
+    """Events, for clients that poll instead of receiving webhooks."""
 
     permission_classes = [IsAdmin]
     serializer_class = EventSerializer  # type: ignore[assignment]
     filterset_class = EventFilter
     pagination_class = EventPagination
-    # Of a hold that ends nobody has been told that it began.
-    queryset = BookingEvent.objects.filter(
-        ~Q(type__in=["booking.cancelled", "booking.expired"])
-        | Q(data__was__status__isnull=True)
-        | ~Q(data__was__status="held"),
-        type__in=TOLD,
-    )
+    queryset = BookingEvent.objects.filter(ANNOUNCED, type__in=TOLD)
 
     @extend_schema(tags=["Webhooks"], summary="List events")
     def list(self, request: Request, *args: Any, **kwargs: Any) -> Response:

@@ -1,1 +1,1 @@
-"""The admin site: its pages, what they refuse, and the messages that say so."""
+"""The admin site: its pages, and the messages that say what they refuse."""

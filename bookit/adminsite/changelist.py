@@ -27,10 +27,10 @@ class SenselessList(Exception):
 
 
 class StrictChangeList(ChangeList):
-    """A list that raises `SenselessList` for every address that makes no sense.
+    """A list that raises `SenselessList` for every senseless address.
 
     Django redirects some of these addresses to `?e=1`, which explains nothing. For others, it
-    blames the database. For the rest, it raises exceptions, some of them while it renders the page.
+    blames the database. For the rest, it raises exceptions, some of them while rendering the page.
     """
 
     def __init__(self, request: HttpRequest, *args: Any, **kwargs: Any) -> None:
@@ -93,4 +93,7 @@ def periods(rows: QuerySet[Any], field: str, kind: str) -> list[datetime]:
         .values_list("period", flat=True)[:1]
         for begin, end in pairwise(begins)
     ]
-    return sorted(found[0].union(*found[1:], all=True))
+    if len(found) == 1:
+        return [*found[0]]
+    # Without `order_by`, Django 6.1 orders by columns that are not selected.
+    return sorted(found[0].union(*found[1:], all=True).order_by())

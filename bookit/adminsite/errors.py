@@ -3,6 +3,7 @@
 import re
 from http import HTTPStatus
 
+from django.apps import apps
 from django.contrib import admin
 from django.http import HttpRequest, HttpResponse
 from django.template.loader import render_to_string
@@ -61,8 +62,12 @@ def page(
 def _list_of(request: HttpRequest) -> dict[str, str] | None:
     """Return the address and the name of the list that the requested page belongs to."""
     found = re.match(r"/admin/(\w+)/(\w+)/", request.path_info)
-    for model in admin.site._registry if found else ():
+    for model in apps.get_models() if found else ():
         meta = model._meta
-        if found and (meta.app_label, meta.model_name) == found.groups():
+        if (
+            found
+            and (meta.app_label, meta.model_name) == found.groups()
+            and admin.site.is_registered(model)
+        ):
             return {"url": found[0], "name": str(meta.verbose_name_plural)}
     return None

@@ -1,4 +1,4 @@
-"""The base classes of model admins."""
+"""Base classes for model admins."""
 
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Sequence
@@ -19,10 +19,11 @@ from django.urls import reverse
 from bookit.adminsite.changelist import SenselessList, StrictChangeList
 from bookit.adminsite.refusals import GONE, REFUSALS, Refused, message_of, messages_of
 
-# The lookups that links of Django's own filters add to a field, and those of a date hierarchy.
+# The lookups that Django's own filters append to the name of a field in their links, and those that
+# a date hierarchy appends.
 FILTER_LOOKUPS = ["", "exact", "isnull", "gte", "lt"]
 DATE_LOOKUPS = ["year", "month", "day"]
-# An action takes at most this many rows: it holds all of them, and calls a service for each one.
+# The most rows that an action takes: it holds all of them in memory and calls a service for each.
 MOST_ROWS = 1000
 
 
@@ -36,27 +37,27 @@ def _is_value_of(field: "Field[Any, Any]", value: str) -> bool:
 
 
 class StrictAutocomplete(AutocompleteSelect):
-    """Django's select with a search, but a value that is not an id raises no error."""
+    """Django's select with a search, except that a value that is not an id raises no error."""
 
     def optgroups(self, name: str, value: Sequence[str], attr: Any = None) -> Any:
-        """Return the selected options, without values that cannot be ids."""
+        """Return the selected options, ignoring values that cannot be ids."""
         key = self.field.remote_field.model._meta.pk
         return super().optgroups(name, [each for each in value if _is_value_of(key, each)], attr)
 
 
 class StrictAdmin(admin.ModelAdmin):
-    """Pages that trust no address and no form, and say what they refuse.
+    """Admin pages that trust neither URLs nor forms, and say what they refuse.
 
-    Their lists can be filtered only by the filters that they show. Django lets an address filter by
-    any field of the model, even by hidden ones. The number of rows that `?secret__startswith=a`
-    finds would then reveal a secret letter by letter.
+    A list can be filtered only by the filters that it shows. Django lets a URL filter by any field
+    of the model, even by a hidden one. Without this restriction, a secret could be found out letter
+    by letter from the number of rows that `?secret__startswith=a` finds.
     """
 
-    # Otherwise, Django counts the rows twice, with and without filters.
+    # Otherwise, Django would count the rows twice, with and without filters.
     show_full_result_count = False
 
     def lookup_allowed(self, lookup: str, value: str, request: HttpRequest | None = None) -> bool:
-        """Return whether a parameter belongs to one of the list's own filters."""
+        """Return whether a URL parameter belongs to one of the list's own filters."""
         return lookup in self._filter_parameters(request)
 
     def _filter_parameters(self, request: Any) -> set[str]:
@@ -72,13 +73,17 @@ class StrictAdmin(admin.ModelAdmin):
         return names
 
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[StrictChangeList]:
-        """Return the class of lists."""
+        """Return the class of the change list."""
         return StrictChangeList
 
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[Any], search_term: str
     ) -> tuple[QuerySet[Any], bool]:
-        """Return the rows that a search finds: by id through an index, or else by text."""
+        """Return the rows that a search finds.
+
+        If the search term can be an id, rows are found by id, through an index. Otherwise, they are
+        found by text.
+        """
         conditions = Q()
         for path in self.get_search_fields(request):
             field: Any = get_fields_from_path(self.model, path)[-1]
@@ -91,7 +96,7 @@ class StrictAdmin(admin.ModelAdmin):
     def changelist_view(
         self, request: HttpRequest, extra_context: dict[str, Any] | None = None
     ) -> HttpResponse:
-        """Show the list or run the chosen action; a message says what is refused."""
+        """Show the list or run the chosen action; if that is refused, a message explains why."""
         try:
             return super().changelist_view(request, extra_context)
         except SenselessList:
@@ -103,8 +108,14 @@ class StrictAdmin(admin.ModelAdmin):
             self.message_user(request, message_of(error), messages.ERROR)
         return HttpResponseRedirect(here)
 
-    def response_action(self, request: Any, queryset: QuerySet[Any]) -> Any:  # type: ignore[override]
-        """Run an action on the selected rows that still exist; a message says how many do not."""
+    def response_action(  # type: ignore[override]
+        self, request: Any, queryset: QuerySet[Any], **options: Any
+    ) -> Any:
+        """Run an action on those selected rows that still exist; a message says how many do not.
+
+        Args:
+            options: in Django 6.1, these tell on which page the action was chosen.
+        """
         selected = set(request.POST.getlist(ACTION_CHECKBOX_NAME))
         ids = [each for each in selected if _is_value_of(self.opts.pk, each)]
         if request.POST.get("select_across", "0") != "0":
@@ -123,15 +134,15 @@ class StrictAdmin(admin.ModelAdmin):
         request.POST = request.POST.copy()
         request.POST.setlist(ACTION_CHECKBOX_NAME, ids)
         if "delete_selected" not in request.POST.getlist("action"):
-            return super().response_action(request, queryset)
-        # All or none: the log entries of all rows are written before any row is deleted.
+            return super().response_action(request, queryset, **options)
+        # Delete all rows or none: Django writes the log entries for all rows before it deletes any.
         with transaction.atomic():
-            return super().response_action(request, queryset)
+            return super().response_action(request, queryset, **options)
 
     def get_object(
         self, request: HttpRequest, object_id: str, from_field: str | None = None
     ) -> Any:
-        """Return a row or None; an empty `?_to_field=` means the id."""
+        """Return a row, or None if there is none. An empty `?_to_field=` stands for the id."""
         return super().get_object(request, object_id, from_field or None)
 
     def changeform_view(
@@ -141,28 +152,28 @@ class StrictAdmin(admin.ModelAdmin):
         form_url: str = "",
         extra_context: dict[str, Any] | None = None,
     ) -> Any:
-        """Show or save a row; a refusal is shown on the form, which keeps what was entered."""
+        """Show or save a row; after a refusal, the form says why and keeps what was entered."""
         try:
             return super().changeform_view(request, object_id, form_url, extra_context)
         except REFUSALS as error:
             request.refusal = error  # type: ignore[attr-defined]
-        # Start again: nothing of the first attempt is stored. This time, the form is not valid (see
-        # `get_form`).
+        # Try again: the first attempt stored nothing, and this time `get_form` makes the form
+        # invalid.
         return super().changeform_view(request, object_id, form_url, extra_context)
 
     def get_form(
         self, request: HttpRequest, obj: Any = None, change: bool = False, **kwargs: Any
     ) -> Any:
-        """Return the form; after a refusal, return one that is not valid and says why."""
+        """Return the form class; after a refusal, return one that is never valid and says why."""
         form = super().get_form(request, obj, change=change, **kwargs)
         refusal = getattr(request, "refusal", None)
         return form if refusal is None else _refused(form, refusal)
 
     def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
-        """Save a row; if it is stored already, save only the fields that were changed on the page.
+        """Save a row. If it is already stored, save only the fields that were changed on the page.
 
-        Other fields may have changed since the row was read: a rating, for example, changes with
-        each review.
+        The other fields may have been changed since the row was read: a rating, for example,
+        changes with each review.
 
         Raises:
             Refused: the row was deleted in the meantime.
@@ -178,7 +189,7 @@ class StrictAdmin(admin.ModelAdmin):
     def delete_view(
         self, request: HttpRequest, object_id: str, extra_context: dict[str, Any] | None = None
     ) -> Any:
-        """Delete a row; if it has to stay, a message says why."""
+        """Delete a row; if it cannot be deleted, a message says why."""
         try:
             return super().delete_view(request, object_id, extra_context)
         except REFUSALS as error:
@@ -191,14 +202,14 @@ class StrictAdmin(admin.ModelAdmin):
     def formfield_for_foreignkey(
         self, db_field: Any, request: HttpRequest, **kwargs: Any
     ) -> forms.ModelChoiceField | None:
-        """Return the field of a relation, whose search raises no error for invalid ids."""
+        """Return the form field of a relation; the search in it raises no error for invalid ids."""
         if db_field.name in self.get_autocomplete_fields(request):
             kwargs.setdefault("widget", StrictAutocomplete(db_field, self.admin_site))
         return super().formfield_for_foreignkey(db_field, request, **kwargs)
 
 
 def _refused(form: Any, refusal: Exception) -> Any:
-    """Return a form class that shows why the entered values were refused."""
+    """Return a subclass of `form` that shows why the entered values were refused."""
 
     class RefusedForm(form):
         def clean(self) -> Any:
@@ -214,56 +225,59 @@ def _save(row: Model, columns: list[str]) -> None:
     try:
         row.save(update_fields=columns)
     except DatabaseError as error:
-        # Django raises a plain `DatabaseError` if the row no longer exists.
-        if type(error) is DatabaseError:
+        # The row no longer exists. Django before 6.0 raises a plain `DatabaseError`.
+        if type(error) is DatabaseError or isinstance(error, getattr(row, "NotUpdated", ())):
             raise Refused(GONE) from None
         raise
 
 
 class ReadOnlyAdmin(StrictAdmin):
-    """Rows that services write and people can only view."""
+    """An admin for rows that services write and that people can only view."""
 
     def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """Refuse."""
+        """Return False: only services add rows."""
         return False
 
     def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """Refuse."""
+        """Return False: only services change rows."""
         return False
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """Refuse."""
+        """Return False: only services delete rows."""
         return False
 
 
 class StampedAdmin(StrictAdmin):
-    """Rows with an id and a creation time, which the page for a new row does not show."""
+    """An admin for rows with an id and a creation time; the page for a new row shows neither."""
 
     def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
-        """Return the fields; for a new row, leave out those that only a stored row has."""
+        """Return the fieldsets; for a new row, leave out the fields that only a stored row has."""
         fieldsets = super().get_fieldsets(request, obj)
         if obj is not None:
             return fieldsets
-        unknown = {"id", "created_at"}
+        hidden = {"id", "created_at"}
         return [
             (
                 name,
-                {**options, "fields": [each for each in options["fields"] if each not in unknown]},
+                {**options, "fields": [each for each in options["fields"] if each not in hidden]},
             )
             for name, options in fieldsets
         ]
 
 
 class ServedAdmin(StrictAdmin):
-    """Rows that services change. People can view and delete them, and change their state."""
+    """An admin for rows that services change.
+
+    People can view and delete the rows, and change their state.
+    """
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> list[str]:
-        """Return every field, because only services write them."""
+        """Return all fields that are shown, because only services write them."""
         hidden = self.get_exclude(request, obj) or ()
         return [field.name for field in self.model._meta.fields if field.name not in hidden]
 
     def has_add_permission(self, request: HttpRequest) -> bool:
-        """Refuse: only services add rows."""
+        """Return False: only services add rows."""
         return False
 
     def changeform_view(
@@ -280,14 +294,14 @@ class ServedAdmin(StrictAdmin):
         )
 
     def delete_model(self, request: HttpRequest, obj: Model) -> None:
-        """Delete one row through its service."""
+        """Delete one row by calling a service."""
         self.delete_row(request, obj)
 
     def delete_queryset(self, request: HttpRequest, queryset: Iterable[Model]) -> None:
-        """Delete the selected rows through their service.
+        """Delete the selected rows by calling a service for each.
 
         Raises:
-            Refused: a row has to stay; the message names the first one.
+            Refused: a row cannot be deleted; the message names the first such row.
         """
         for row in queryset:
             try:
@@ -297,16 +311,16 @@ class ServedAdmin(StrictAdmin):
 
     @abstractmethod
     def delete_row(self, request: HttpRequest, row: Any) -> None:
-        """Delete one row."""
+        """Delete one row by calling a service."""
 
     def get_deleted_objects(self, objs: Any, request: HttpRequest) -> Any:
-        """Return what will be deleted: only the rows, without those that refer to them."""
+        """Return what will be deleted: only the given rows, not those that refer to them."""
         return [str(row) for row in objs], {self.opts.verbose_name_plural: len(objs)}, set(), []
 
     def apply(
         self, request: HttpRequest, rows: Iterable[Any], call: Callable[[Any], object]
     ) -> None:
-        """Call a service for each row; messages say which rows it refused."""
+        """Call a service for each row; messages say which rows were refused, and why."""
         done = 0
         for row in rows:
             try:
@@ -319,15 +333,15 @@ class ServedAdmin(StrictAdmin):
 
 
 class HistoryInline(admin.TabularInline):
-    """Rows that say what happened to the row on whose page they are shown."""
+    """Rows of history, shown on the page of the row to which they belong."""
 
     extra = 0
     can_delete = False
 
     def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """Refuse: services write the history."""
+        """Return False: only services write the history."""
         return False
 
     def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """Refuse: history never changes."""
+        """Return False: history never changes."""
         return False

@@ -1,1 +1,1 @@
-"""What every endpoint shares: views, shapes, filters, pages, rate limits and the schema."""
+"""Shared by all endpoints: views, serializers, filters, pagination, throttles and the schema."""

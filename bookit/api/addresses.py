@@ -7,20 +7,20 @@ from ipaddress import IPv6Address, ip_address, ip_network
 from django.conf import settings
 from django.http import HttpRequest
 
-# As proxies write it: 192.0.2.7:443, [2001:db8::1] and [2001:db8::1]:443.
+# Addresses as proxies write them: 192.0.2.7:443, [2001:db8::1] and [2001:db8::1]:443.
 WITH_PORT = re.compile(r"(?:\[([^]]+)\]|([\d.]+))(?::\d{1,5})?")
-# Longer ones are no address, and are not worth remembering.
+# No address is longer. A longer text must not take memory in the caches below.
 LONGEST = 60
-# Stands for all clients without an address, such as those of a socket file.
+# Stands for every client without an address, for example one that connects to a socket file.
 UNKNOWN = "0.0.0.0"  # noqa: S104
 
 
 def client_address(request: HttpRequest) -> str | None:
-    """Return the address of the client as `canonical` writes it; None for a socket file.
+    """Return the client's address in the form of `canonical`; None for a socket file.
 
-    The last NUM_PROXIES entries of X-Forwarded-For were written by our own proxies, and the first
-    of these is the client's. Everything before it is the client's word, and is ignored. If the
-    entry is not an address, the peer's counts.
+    Our own proxies wrote the last NUM_PROXIES entries of X-Forwarded-For, and the first of these is
+    the client's address. The client may have forged the entries before it, so they are ignored. If
+    the entry is not an address, the address of the peer is used.
     """
     hops = settings.NUM_PROXIES
     if hops:
@@ -33,9 +33,9 @@ def client_address(request: HttpRequest) -> str | None:
 
 @lru_cache(maxsize=4096)
 def canonical(text: str) -> str | None:
-    """Return the one spelling of an IP address, without port and zone; None if it is not one.
+    """Return the canonical form of an IP address, without port and zone; None if it is not one.
 
-    IPv4 that is mapped into IPv6 is IPv4.
+    An IPv4 address that is mapped into IPv6 becomes IPv4.
     """
     with_port = WITH_PORT.fullmatch(text)
     bare = with_port[1] or with_port[2] if with_port else text
@@ -49,10 +49,10 @@ def canonical(text: str) -> str | None:
 
 @lru_cache(maxsize=4096)
 def network(address: str | None) -> str:
-    """Return what a limit counts as one client: an IPv4 address, or the /64 of an IPv6 address.
+    """Return the network that limits count as one client: an IPv4 address, or an IPv6 /64.
 
-    A /64 is what one subscriber has at least. Counted one by one, its addresses would be 2^64
-    clients.
+    Every IPv6 subscriber has at least a /64. If limits counted single addresses, a subscriber would
+    be 2^64 clients.
     """
     if address is None or ":" not in address:
         return address or UNKNOWN

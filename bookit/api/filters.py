@@ -20,7 +20,7 @@ from bookit.errors.refusals import refuse
 
 
 class FilterBackend(filters.DjangoFilterBackend):
-    """django-filter, but only where a filter is asked for: its forms cost more than a query."""
+    """Runs django-filter only if the request names a filter: its forms cost more than a query."""
 
     def filter_queryset(  # type: ignore[override]
         self, request: Request, queryset: QuerySet[Any], view: "APIView"
@@ -28,7 +28,7 @@ class FilterBackend(filters.DjangoFilterBackend):
         """Return the rows that pass the filters of the request.
 
         Raises:
-            ValidationError: names each parameter whose value makes no sense.
+            ValidationError: names each parameter whose value is invalid.
         """
         filterset_class = self.get_filterset_class(view, queryset)
         if filterset_class is None or not any(
@@ -39,7 +39,7 @@ class FilterBackend(filters.DjangoFilterBackend):
 
 
 class FilterSet(filters.FilterSet):
-    """Filters of which none applies unless a request names one, see `FilterBackend`."""
+    """Filters that apply only if the request names at least one of them, see `FilterBackend`."""
 
     def __init_subclass__(cls, **options: Any) -> None:
         """Refuse filters that would have to apply to every request.
@@ -60,14 +60,14 @@ class DayOrInstantField(forms.CharField):
     """A date or an instant, see `parse_day_or_instant`."""
 
     def to_python(self, value: Any) -> Any:
-        """Return the date or the instant; None when nothing was given."""
+        """Return the date or the instant; None if the value is empty."""
         text = super().to_python(value)
         if not text:
             return None
         try:
             return parse_day_or_instant(text)
         except ValueError as error:
-            # As a parameter, for django-filter takes the message for a template: it may hold a "%".
+            # As a parameter, because Django treats the message as a template and it may hold "%".
             raise ValidationError("%(why)s", "invalid", {"why": error}) from None
 
 
@@ -78,7 +78,7 @@ DAY_OR_INSTANT: dict[str, Any] = {
 
 
 class DayOrInstantFilter(filters.Filter):
-    """Where a period begins or, with `ends=True`, ends; a date is a day in the request's zone."""
+    """The start of a period, or its end with `ends=True`; a date is a day in the request's zone."""
 
     field_class = DayOrInstantField
 
@@ -95,13 +95,13 @@ class DayOrInstantFilter(filters.Filter):
         return super().filter(queryset, value)
 
     def instant(self, value: date | datetime) -> datetime:
-        """Return the instant that was given, or that at which the day begins or ends."""
+        """Return the given instant, or the start or end of the given day."""
         tz = getattr(self.parent.request, "zone", UTC)  # type: ignore[attr-defined]
         return (end if self.ends else begin)(value, tz)
 
 
-# For rows with a start and an end, those whose period meets the one that is asked for. They go into
-# `base_filters`, for `from` is a word of Python's own.
+# Filters for rows with a start and an end; they keep rows that overlap the given period. They go
+# into `base_filters`, because `from` is a Python keyword and cannot be a class attribute.
 PERIOD_FILTERS: dict[str, filters.Filter] = {
     "from": DayOrInstantFilter(
         field_name="end_time",
@@ -124,10 +124,10 @@ PERIOD_FILTERS: dict[str, filters.Filter] = {
 
 
 class CommaSeparatedField(BaseCSVField):
-    """Values that are refused for their number before any of them is looked at."""
+    """A field that checks the number of its values before it validates any of them."""
 
     def clean(self, value: Any) -> Any:
-        """Return the checked values; None when nothing was given."""
+        """Return the validated values; None if there are none."""
         most = len(self.choices)  # type: ignore[attr-defined]
         if value is not None and len(value) > most:
             raise ValidationError("Send at most %(most)d values.", "max_length", {"most": most})
@@ -141,10 +141,10 @@ class CommaSeparatedChoices(filters.BaseInFilter, filters.ChoiceFilter):
 
 
 class DecimalField(forms.DecimalField):
-    """A decimal in ASCII digits; Python would read those of any script."""
+    """A decimal in ASCII digits; Python's `Decimal` accepts digits of any script."""
 
     def to_python(self, value: Any) -> Any:
-        """Return the decimal; None when nothing was given."""
+        """Return the decimal; None if the value is empty."""
         if not str(value).isascii():
             raise ValidationError(self.error_messages["invalid"], "invalid")
         return super().to_python(value)
@@ -162,10 +162,10 @@ class OrderingBackend(BaseFilterBackend):
     def filter_queryset(
         self, request: Request, queryset: QuerySet[Any], view: "APIView"
     ) -> QuerySet[Any]:
-        """Return the rows in the order asked for, or in the view's `default_ordering`.
+        """Return the rows in the requested order, or in the view's `default_ordering`.
 
         Raises:
-            ValidationError: there is no such order.
+            ValidationError: the `ordering` parameter is invalid.
         """
         fields: dict[str, str] = getattr(view, "ordering_fields", {})
         asked = request.query_params.get("ordering")
@@ -189,7 +189,7 @@ def _columns(names: list[str], fields: dict[str, str]) -> list[str]:
     """Return the columns to order by, with `-` for descending.
 
     Raises:
-        ValidationError: a name is none of the fields, or a field comes twice.
+        ValidationError: a name is not a field, or a field is named twice.
     """
     order: list[str] = []
     seen: set[str] = set()
@@ -208,7 +208,7 @@ def _columns(names: list[str], fields: dict[str, str]) -> list[str]:
     return order
 
 
-# Options of a `TypedChoiceFilter`: `true` or `false`, nothing else.
+# Options of a `TypedChoiceFilter` that accepts only `true` and `false`.
 YES_NO: dict[str, Any] = {
     "choices": [("true", "true"), ("false", "false")],
     "coerce": lambda text: text == "true",

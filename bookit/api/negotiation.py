@@ -10,10 +10,10 @@ from rest_framework.request import Request
 
 
 class JSONNegotiation(DefaultContentNegotiation):
-    """DRF's negotiation, without the work where the client takes anything or JSON."""
+    """DRF's negotiation, with a shortcut for clients that accept anything or JSON."""
 
     def select_parser(self, request: Request, parsers: Iterable[BaseParser]) -> BaseParser | None:
-        """Return the parser of the body's very type; `*/*` is none that a body can have."""
+        """Return the parser of exactly the body's type; unlike in DRF, `*/*` matches no parser."""
         given = (request.content_type or "").partition(";")[0].strip().lower()
         return next((parser for parser in parsers if parser.media_type == given), None)
 
@@ -26,7 +26,7 @@ class JSONNegotiation(DefaultContentNegotiation):
         """Return the renderer and media type that the Accept header asks for.
 
         Raises:
-            NotAcceptable: there is none.
+            NotAcceptable: no renderer matches the header.
         """
         first = next(iter(renderers))
         if request.META.get("HTTP_ACCEPT", "*/*") in ("*/*", first.media_type):

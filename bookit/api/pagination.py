@@ -62,7 +62,7 @@ class Pagination(BasePagination):
         if "cursor" in query:
             if "page" in query or "offset" in query:
                 raise refuse("cursor", "Use only one of cursor, page and offset.")
-            assert isinstance(queryset, QuerySet)  # noqa: S101 - a cursor makes its own condition
+            assert isinstance(queryset, QuerySet)  # noqa: S101 - only a queryset can be filtered
             return self._keyset_page(queryset, query["cursor"])
         if "page" in query:
             if "offset" in query:
@@ -84,7 +84,7 @@ class Pagination(BasePagination):
         rows = list(_part(queryset, self.offset, self.offset + self.limit))
         self.count_is_exact = True
         if 0 < len(rows) < self.limit or (not rows and self.offset == 0):
-            self.count = self.offset + len(rows)  # The last page shows how many rows there are.
+            self.count = self.offset + len(rows)  # This is the last page, so the count is known.
         else:
             self.count, self.count_is_exact = _count(queryset)
             if rows and not self.count_is_exact:
@@ -206,7 +206,7 @@ class Pagination(BasePagination):
         return self.request.build_absolute_uri(f"{self.request.path}?{query.urlencode()}")
 
     def _keyset_page(self, queryset: QuerySet[Any], cursor: str) -> list[Any]:
-        """Return the rows after the one that `cursor` stands for, or before it when going back."""
+        """Return the rows after the cursor's row, or before it if the cursor points backwards."""
         order = [str(name) for name in queryset.query.order_by]
         backwards, values = _decode(cursor, order) if cursor else (False, None)
         if backwards:
@@ -254,11 +254,11 @@ class EventPagination(Pagination):
         Raises:
             ValidationError: a parameter is invalid.
         """
-        assert isinstance(queryset, QuerySet)  # noqa: S101 - a cursor makes its own condition
+        assert isinstance(queryset, QuerySet)  # noqa: S101 - only a queryset can be filtered
         self.request = request
         query = request.query_params
         self.limit = _number(query.get("limit"), "limit", DEFAULT_LIMIT, 1, MAX_LIMIT)
-        # Read before the rows, so that it is valid for them.
+        # Read the horizon before the rows, so that it is valid for them.
         with connections[queryset.db].cursor() as cursor:
             cursor.execute("SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint")
             [horizon] = cursor.fetchone()
@@ -292,7 +292,7 @@ class EventPagination(Pagination):
         return page[: self.limit]
 
     def get_paginated_response(self, data: Any) -> Response:
-        """Answer with a page; even the last one has a cursor from which to go on."""
+        """Answer with a page; even the last page has a cursor for later rows."""
         return Response(
             {
                 "next": self._url(cursor=self.cursor) if self.more else None,
@@ -322,8 +322,8 @@ class EventPagination(Pagination):
 def _part(rows: "QuerySet[Any] | Rows", start: int, stop: int) -> Any:
     """Return the rows from `start` to before `stop`."""
     if start and isinstance(rows, QuerySet):
-        # PostgreSQL computes every column of the rows that it skips, such as the free seats of a
-        # slot. So a subquery that selects only ids does the skipping.
+        # PostgreSQL computes every column of the rows that it skips, even the free seats of slots.
+        # So a subquery that selects only ids does the skipping.
         return rows.filter(pk__in=rows.values("pk")[start:stop])
     return rows[start:stop]
 
@@ -337,7 +337,7 @@ def _count(rows: "QuerySet[Any] | Rows") -> tuple[int, bool]:
 
 
 def _how_to_narrow(view: Any) -> str:
-    """Return how to reach the rest of a list that is too long to be read by pages."""
+    """Return how to reach rows beyond the deepest page."""
     names = [*getattr(getattr(view, "filterset_class", None), "base_filters", ())]
     if names:
         return f"To reach other rows, filter the list by {', '.join(names)}."

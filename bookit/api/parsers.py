@@ -1,4 +1,4 @@
-"""JSON in, strictly."""
+"""A strict JSON parser."""
 
 from collections.abc import Mapping
 from typing import IO, Any
@@ -12,7 +12,7 @@ from bookit.errors.refusals import PayloadTooLarge
 
 
 class JSONParser(BaseParser):
-    """RFC 8259 to the letter: NaN, Infinity, 1e400 and bottomless nesting are errors."""
+    """Accepts only RFC 8259: NaN, Infinity, 1e400 and very deep nesting are errors."""
 
     media_type = "application/json"
 
@@ -22,11 +22,11 @@ class JSONParser(BaseParser):
         media_type: str | None = None,
         parser_context: Mapping[str, Any] | None = None,
     ) -> Any:
-        """Return what the body says.
+        """Return the parsed body.
 
         Raises:
-            PayloadTooLarge: it has more than DATA_UPLOAD_MAX_MEMORY_SIZE bytes.
-            ParseError: it is no JSON in UTF-8.
+            PayloadTooLarge: the body has more than DATA_UPLOAD_MAX_MEMORY_SIZE bytes.
+            ParseError: the body is not JSON in UTF-8.
         """
         limit = settings.DATA_UPLOAD_MAX_MEMORY_SIZE
         body = stream.read(limit + 1)

@@ -1,4 +1,4 @@
-"""Renderers of answers."""
+"""Renderers of responses."""
 
 from collections.abc import Mapping
 from datetime import UTC
@@ -22,7 +22,7 @@ class JSONRenderer(BaseRenderer):
         accepted_media_type: str | None = None,
         renderer_context: Mapping[str, Any] | None = None,
     ) -> bytes:
-        """Return the body; empty where there is none."""
+        """Return the body; empty if there is no content."""
         if data is None:
             return b""
         request = renderer_context.get("request") if renderer_context else None
@@ -30,7 +30,7 @@ class JSONRenderer(BaseRenderer):
 
 
 class CalendarRenderer(BaseRenderer):
-    """Hands on what is iCalendar already."""
+    """Passes on text that is already iCalendar."""
 
     media_type = "text/calendar"
     format = "ics"
@@ -42,5 +42,5 @@ class CalendarRenderer(BaseRenderer):
         accepted_media_type: str | None = None,
         renderer_context: Mapping[str, Any] | None = None,
     ) -> bytes:
-        """Return the body; empty where there is none."""
+        """Return the body; empty if there is no content."""
         return b"" if data is None else data.encode()

@@ -1,4 +1,4 @@
-"""The OpenAPI document: what drf-spectacular cannot see by itself."""
+"""The parts of the OpenAPI document that drf-spectacular cannot find out by itself."""
 
 from typing import Any
 
@@ -9,10 +9,10 @@ from drf_spectacular.utils import OpenApiExample, OpenApiParameter, extend_schem
 from bookit.errors import problems
 
 ERRORS = "x-errors"
-# Of a serializer: the properties that an answer has only when they were asked for.
+# The extension that lists a serializer's properties that a response has only on request.
 SOMETIMES = "x-sometimes"
 
-# Headers of every answer.
+# Headers of every response.
 HEADERS = {
     "X-Request-ID": {
         "description": "The id of the request. It is on every log line of the request.",
@@ -35,7 +35,7 @@ HEADERS = {
 
 
 def errors(*codes: str) -> dict[str, list[str]]:
-    """Return the extension that names the errors an operation can answer with beside the usual."""
+    """Return the extension that lists an operation's errors beyond those of `_common_codes`."""
     return {ERRORS: list(codes)}
 
 
@@ -44,7 +44,7 @@ def example(
 ) -> Any:
     """Return the decorator that shows `value` as an example of a serializer.
 
-    With `answer`, `value` is a body, and what it is answered with holds `answer` as well.
+    With `answer`, `value` is the request body, and the response is `value` with `answer` added.
     """
     if answer is None:
         examples = [OpenApiExample(name, value=value, **options)]
@@ -57,7 +57,7 @@ def example(
 
 
 class BearerScheme(OpenApiAuthenticationExtension):
-    """How the document names the access token."""
+    """How the document describes the access token."""
 
     target_class = "accounts.authentication.BearerAuthentication"
     name = "bearer"
@@ -73,10 +73,10 @@ class BearerScheme(OpenApiAuthenticationExtension):
 
 
 class Schema(AutoSchema):
-    """Knows the parameters that BookIt's own paginator and ordering read."""
+    """Adds the parameters that every operation shares, and `ordering`."""
 
     def get_operation_id(self) -> str:
-        """Return a name that client generators make a method of: `bookings_create`, `me_show`."""
+        """Return the name that client generators give a method: `bookings_create`, `me_show`."""
         words = [word for word in self.path.split("/") if word and not word.startswith("{")]
         verb = {"list": "list", "retrieve": "show", "create": "create", "destroy": "delete"}
         action = getattr(self.view, "action", "")
@@ -84,7 +84,7 @@ class Schema(AutoSchema):
         return "_".join(word for word in [*words, last] if word).replace("-", "_")
 
     def get_override_parameters(self) -> list[Any]:
-        """Return the parameters that are on every operation, and those of its list."""
+        """Return the parameters of every operation, and for a list `ordering`."""
         parameters = [
             OpenApiParameter(
                 "tz", str, description="The IANA time zone of the times in the response."
@@ -150,11 +150,11 @@ class Schema(AutoSchema):
 def add_common_parts(
     result: dict[str, Any], generator: Any, request: Any, public: bool
 ) -> dict[str, Any]:
-    """Add the errors every operation can answer with, and the headers every answer has."""
+    """Add the errors that operations share, and the headers of every response."""
     catalogue = problems.catalogue()
     components = result["components"]
     for name, schema in components["schemas"].items():
-        # What is answered with is always complete; only bodies of requests leave things out.
+        # Responses are always complete; only request bodies may leave properties out.
         if "properties" in schema and not name.endswith("Request") and name[:9] != "Paginated":
             schema["required"] = sorted(schema["properties"].keys() - schema.pop(SOMETIMES, []))
     components["schemas"]["Problem"] = {

@@ -1,4 +1,4 @@
-"""What every serializer shares: strict bodies in, plain dictionaries out."""
+"""The base classes of all serializers: strict bodies in, plain dictionaries out."""
 
 from collections.abc import Iterator, Mapping
 from itertools import islice
@@ -8,16 +8,16 @@ from django.db.models import DecimalField as DecimalColumn
 from django.db.models import Model, QuerySet
 from rest_framework import serializers
 
-# A refusal names this many unknown fields. A body of a mebibyte has room for a hundred thousand.
+# The most unknown fields that an error names. A body of 1 MiB has room for 100,000 of them.
 MOST_UNKNOWN = 20
 
 
 class ListField(serializers.ListField):
-    """A list that is refused for its length before any item is looked at.
+    """A list field that checks its length before it validates any item.
 
-    DRF checks the items first. A body of a mebibyte has room for 200,000 of them, and each one
-    that is wrong becomes an error of its own. `Serializer(many=True)` needs no such class, because
-    DRF's `ListSerializer` checks the length first.
+    DRF validates the items first. A body of 1 MiB has room for 200,000 items, and each invalid item
+    becomes an error of its own. `Serializer(many=True)` needs no class like this, because DRF's
+    `ListSerializer` checks the length first.
     """
 
     def __init__(self, *, max_length: int, **kwargs: Any) -> None:
@@ -25,26 +25,26 @@ class ListField(serializers.ListField):
         self.most = max_length
 
     def to_internal_value(self, data: Any) -> list[Any]:
-        """Return the checked items."""
+        """Return the validated items."""
         if isinstance(data, list) and len(data) > self.most:
             self.fail("max_length", max_length=self.most)
         return super().to_internal_value(data)
 
 
 class StrictMixin(serializers.Serializer[Any]):
-    """Refuses fields that do not exist, for a misspelt one would be ignored in silence.
+    """Refuses unknown fields, because a misspelt field would otherwise be ignored silently.
 
-    Read-only fields are ignored, so that a client may send back what it has read.
+    Read-only fields are ignored, so that a client can send back what it has read.
     """
 
-    # Fields that the representation has and this body has not.
+    # Fields of the representation that this serializer lacks; a body may contain them.
     ignored: ClassVar[frozenset[str]] = frozenset()
 
     def to_internal_value(self, data: Any) -> Any:
-        """Return the checked values.
+        """Return the validated values.
 
         Raises:
-            ValidationError: with every field that is missing, wrong or unknown.
+            ValidationError: names every field that is missing, invalid or unknown.
         """
         unknown = list(islice(self._unknown(data), MOST_UNKNOWN))
         try:
@@ -58,7 +58,7 @@ class StrictMixin(serializers.Serializer[Any]):
         return values
 
     def _unknown(self, data: Any) -> Iterator[str]:
-        """Yield the names in a body that are no fields, in the order of the body."""
+        """Yield the names in the body that are not fields, in the order of the body."""
         if isinstance(data, Mapping):
             fields = self.fields
             yield from (
@@ -78,7 +78,7 @@ class InputSerializer(StrictMixin):
 
 
 class DecimalField(serializers.DecimalField):
-    """A decimal in ASCII digits; Python would read those of any script."""
+    """A decimal in ASCII digits; Python's `Decimal` accepts digits of any script."""
 
     def to_internal_value(self, data: Any) -> Any:
         """Return the decimal."""
@@ -88,24 +88,24 @@ class DecimalField(serializers.DecimalField):
 
 
 class RowSerializer(StrictMixin, serializers.ModelSerializer[Any]):
-    """A resource: its fields say what bodies may hold and what the schema shows.
+    """A resource, whose fields define the bodies it accepts and its OpenAPI schema.
 
-    Its representation does not go through them: it is made of `Meta.fields`, straight from the
-    database, by `represent`.
+    Its representation does not use the serializer fields: `represent` gets the columns in
+    `Meta.fields` directly from the database.
     """
 
     serializer_field_mapping = {
         **serializers.ModelSerializer.serializer_field_mapping,
         DecimalColumn: DecimalField,
     }
-    # Annotations for fields that are no columns of their own.
+    # Annotations for fields that are not columns of the model.
     annotations: ClassVar[dict[str, Any]] = {}
 
     def __init_subclass__(cls, **options: Any) -> None:
-        """Refuse fields whose values the representation would never show.
+        """Refuse fields whose values the representation cannot show.
 
         Raises:
-            TypeError: a field computes its value, or takes it from somewhere else.
+            TypeError: a field has a `source`, so its value comes from elsewhere.
         """
         super().__init_subclass__(**options)
         for name, field in cls._declared_fields.items():
@@ -117,21 +117,21 @@ class RowSerializer(StrictMixin, serializers.ModelSerializer[Any]):
 
     @classmethod
     def rows(cls, queryset: QuerySet[Any]) -> QuerySet[Any, dict[str, Any]]:
-        """Return the queryset's rows as dictionaries of the columns that are shown."""
+        """Return the queryset's rows as dictionaries of the shown columns."""
         return queryset.annotate(**cls.annotations).values(*cls.Meta.fields)
 
     @classmethod
     def represent(cls, row: dict[str, Any]) -> dict[str, Any]:
-        """Return what the client sees of a row of `rows`."""
+        """Return the representation of a row of `rows`."""
         return row
 
     @classmethod
     def represent_instance(cls, instance: Model) -> dict[str, Any]:
-        """Return what the client sees of an instance."""
+        """Return the representation of an instance."""
         return cls.represent({name: getattr(instance, name) for name in cls.Meta.fields})
 
     def to_representation(self, instance: Any) -> dict[str, Any]:
-        """Return what the client sees of a row or an instance."""
+        """Return the representation of a row or an instance."""
         if isinstance(instance, dict):
             return self.represent(instance)
         return self.represent_instance(instance)

@@ -52,26 +52,14 @@ def count(policy: str, who: str) -> Count:
     with counting:
         allowed = limiter.hit(item, policy, who)
         reset_at, remaining = limiter.get_window_stats(item, policy, who)
-        seconds = max(1, ceil(reset_at - time())) if remaining else _wait(item, policy, who)
+        # With none remaining, `limits` returns the last moment at which a request is still refused.
+        # Waiting a millisecond longer is enough.
+        seconds = max(1, ceil(reset_at - time() + (0 if remaining else 0.001)))
     headers = {
         "RateLimit-Policy": f'"{policy}";q={item.amount};w={item.get_expiry()}',
         "RateLimit": f'"{policy}";r={max(0, remaining)};t={seconds}',
     }
     return Count(allowed, headers, seconds)
-
-
-def _wait(item: RateLimitItem, policy: str, who: str) -> int:
-    """Return the number of seconds until one more request is within the limit.
-
-    The window slides: the requests of the previous window still count in proportion to the part of
-    it that the sliding window covers. In this case, `limits` itself returns the moment just before.
-    """
-    window = item.get_expiry()
-    before, left, current, _ = storage.get_sliding_window(item.key_for(policy, who), window)
-    if current < item.amount and before:
-        # Add a millisecond, because rounding can leave the result just below a whole second.
-        return int(max(0.0, left - (item.amount - current) * window / before) + 0.001) + 1
-    return int(window - time() % window) + 1
 
 
 def forget(policy: str, who: str) -> None:

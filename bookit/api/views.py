@@ -1,4 +1,4 @@
-"""What every endpoint shares: the zone of its answers, strict parameters, rate limits."""
+"""The base classes of all views: response time zone, strict parameters, rate limits."""
 
 from collections.abc import Callable, Collection, Mapping
 from functools import cache
@@ -31,24 +31,24 @@ class AnyCaseUUIDConverter(UUIDConverter):
 # The header of a request that may be sent again; see `bookit.idempotency`.
 IDEMPOTENCY_KEY = "Idempotency-Key"
 
-# Parameters that choose a page, or how it looks, and leave the query as it is.
+# Parameters that choose a page or the time zone of its times. They do not change the query.
 PAGING = frozenset({"limit", "offset", "page", "tz"})
 
 register_converter(AnyCaseUUIDConverter, "id")
 
 
-def _let_go(response: Response) -> None:
-    """Take a response that is written out of its cycles with itself, its view and its request.
+def _break_reference_cycle(response: Response) -> None:
+    """Break the reference cycle between a rendered response, its view and its request.
 
-    It would keep its body and all that was in it until the next collection of garbage, which a
-    worker makes after hundreds of answers.
+    DRF creates it (`APIView.dispatch` sets `view.response`). Without this, the response and its
+    body stay in memory until the next garbage collection, which comes after hundreds of responses.
     """
     context = response.renderer_context  # type: ignore[attr-defined]
     del context["view"].response
     context.clear()
 
 
-# What DRF calls and a `RowViewSet` does not, and what to do instead.
+# Methods that DRF calls but `RowViewSet` does not, and what to do instead.
 UNUSED = {
     "get_queryset": (
         "Narrow a list in `listed`. `queryset` has all rows, and `has_object_permission` decides"
@@ -61,25 +61,26 @@ UNUSED = {
 class APIMixin(APIView):
     """The base of every view."""
 
-    # With which parameters a read may cost much more than others; empty: always; None: never. Of
-    # those reads a web process answers only some at a time (`bookit.runtime.costly`).
+    # The parameters that can make a read much more expensive than others. If empty, every read is
+    # expensive; if None, no read is. `bookit.runtime.costly` limits how many expensive reads a web
+    # process runs at once.
     costly_with: Collection[str] | None = None
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
-        """Authenticate, throttle, then read what every request may say about its answer."""
+        """Authenticate and throttle, then check the parameters and read the time zone."""
         method = str(request.method).lower()
         if method not in self.http_method_names or not hasattr(self, method):
-            # Before anybody is asked who they are: signing in would not help.
+            # Before authentication, because signing in would not help.
             self.http_method_not_allowed(request)
         if method == "options":
-            # A browser's preflight carries no token, and what it asks about is not done: nobody is
-            # looked up, and the parameters belong to another method.
+            # A browser's preflight carries no token and changes nothing, so there is no user to
+            # look up. Its parameters belong to the request that follows, so they are not checked.
             request.authenticators = ()
         else:
             self.perform_authentication(request)
         if method in ("get", "head") and not request.user.is_authenticated:
             deadlines.shorten(deadlines.ANON_LIMIT)
-        # Before DRF would do it, after the permissions: what is refused counts, too.
+        # DRF throttles after it checks permissions. Here refused requests count, too.
         self.check_throttles(request)
         if method == "options":
             return
@@ -106,7 +107,10 @@ class APIMixin(APIView):
         return getattr(action, "takes_idempotency_key", False)
 
     def perform_authentication(self, request: Request) -> None:
-        """Find out who asks, also for the log line, which is written outside of DRF."""
+        """Authenticate the request, and store the user's id for the log line.
+
+        The log line is written outside DRF.
+        """
         super().perform_authentication(request)
         request._request.signed_in = request.user.pk  # type: ignore[attr-defined]
 
@@ -116,15 +120,15 @@ class APIMixin(APIView):
             super().check_throttles(request)
 
     def check_object(self) -> None:
-        """Decide whether the caller may touch what the path names, if it names something.
+        """Check whether the caller may access the object that the path names, if any.
 
-        This happens before anything else of the request is looked at: the answer to somebody who
-        may not must depend neither on the body nor on the state of the object.
+        This comes before the body is read, because a refusal must not depend on the body or on the
+        state of the object.
         """
 
     def _count_parameters(self, request: Request) -> None:
         try:
-            request.query_params  # noqa: B018 - the first look at them counts them
+            request.query_params  # noqa: B018 - Django counts them on first access
         except TooManyFieldsSent:
             raise refuse("", "The query string has too many parameters.") from None
 
@@ -147,37 +151,37 @@ class APIMixin(APIView):
     def finalize_response(
         self, request: Request, response: Response, *args: Any, **kwargs: Any
     ) -> Response:
-        """Have the response freed as soon as it is written."""
+        """Make sure that the response is freed as soon as it is written."""
         response = super().finalize_response(request, response, *args, **kwargs)
-        response.add_post_render_callback(_let_go)
+        response.add_post_render_callback(_break_reference_cycle)
         return response
 
     def options(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Response:
-        """Answer with the methods alone, in `Allow`."""
+        """Answer with the allowed methods in the `Allow` header, and no body."""
         return Response(status=204)
 
 
 class RowViewSet(APIMixin, viewsets.GenericViewSet[Any]):
     """A resource: rows in, plain dictionaries out.
 
-    Reading fetches the columns that are shown and nothing else: a row is a dictionary from the
-    database to the client, no model instance and no serializer field is made for it.
+    A read fetches only the columns that are shown. A row stays a dictionary from the database to
+    the client, without a model instance or serializer fields.
     """
 
     serializer_class: type[RowSerializer]
     # Per action: the serializer that checks the body.
     input_classes: Mapping[str, type[serializers.Serializer[Any]]] = {}
-    # Per action: who may do it, where that is not what `permission_classes` say.
+    # Per action: the permission that replaces `permission_classes`.
     action_permissions: Mapping[str, type[BasePermission]] = {}
-    # What the path names, as `has_object_permission` wants it: the rows (by default `queryset`),
-    # and by which parts of the path one is found.
+    # How to find the object that the path names, which `has_object_permission` receives: the rows
+    # to search (by default `queryset`), and per field the part of the path with its value.
     object_rows: QuerySet[Any] | None = None
     object_lookup: Mapping[str, str] = {"pk": "pk"}
-    # Per action: the field of the body that names what the action is about, and how to find that.
+    # Per action: the field of the body that names another object, and a function that finds it.
     named_in_body: Mapping[str, tuple[str, Callable[[Any], Any]]] = {}
 
     def __init_subclass__(cls, **options: Any) -> None:
-        """Refuse what DRF would use and this class would not.
+        """Refuse overrides that DRF would call but this class does not.
 
         Raises:
             TypeError: the class overrides `get_queryset` or `get_object`.
@@ -188,18 +192,18 @@ class RowViewSet(APIMixin, viewsets.GenericViewSet[Any]):
                 raise TypeError(f"{cls.__name__}.{name} would not be called. {remedy}")
 
     def get_permissions(self) -> list[Any]:
-        """Return who may do this action."""
+        """Return the permissions of this action."""
         permission = self.action_permissions.get(self.action)
         return [permission()] if permission else [*super().get_permissions()]
 
     def check_object(self) -> None:
-        """Find what the path names as `self.object`, and decide whether the caller may touch it.
+        """Store the object that the path names in `self.object`, and check the caller's permission.
 
-        Reading what anybody may read needs no look at it. A change needs one in any case, so that
-        what does not exist is a 404 whatever the body says.
+        A read without object permissions skips this. A change never does, so that a path which
+        names no object is a 404 whatever the body says.
 
         Raises:
-            ObjectDoesNotExist: there is no such thing.
+            ObjectDoesNotExist: the path names no object.
         """
         names = self.object_lookup.values()
         if not self.kwargs or not self.kwargs.keys() >= {*names}:
@@ -218,10 +222,10 @@ class RowViewSet(APIMixin, viewsets.GenericViewSet[Any]):
         self.check_object_permissions(self.request, self.object)
 
     def check_named(self) -> None:
-        """Decide whether the caller may do this to what a field of the body names.
+        """Check whether the caller may act on the object that a field of the body names.
 
-        Only the shape of that field is checked before; everything else about the body comes later.
-        A field of another shape, or one that names nothing, is refused with the rest.
+        Only this field is validated first; the rest of the body comes later. If the field is
+        invalid or names no object, the validation of the whole body reports it.
         """
         field, find = self.named_in_body.get(self.action, ("", None))
         body = self.request.data
@@ -237,11 +241,11 @@ class RowViewSet(APIMixin, viewsets.GenericViewSet[Any]):
             self.check_object_permissions(self.request, named)
 
     def get_serializer_class(self) -> type[serializers.BaseSerializer[Any]]:
-        """Return the class that checks this action's body, or that shows the resource."""
+        """Return the serializer of this action's body, or else that of the resource."""
         return self.input_classes.get(self.action, self.serializer_class)
 
     def known_parameters(self) -> frozenset[str]:
-        """Return also the filters, and the parameters of pages, of a list."""
+        """Return the parameters; a list adds those of its filters, ordering and pages."""
         names = super().known_parameters()
         if self.action != "list":
             return names
@@ -259,9 +263,9 @@ class RowViewSet(APIMixin, viewsets.GenericViewSet[Any]):
         return self.get_paginated_response([represent(row) for row in rows or []])
 
     def listed(self) -> QuerySet[Any] | Bound:
-        """Return the rows that the caller may list, before any filter; by default all.
+        """Return the rows that the caller may list, before any filter; by default all rows.
 
-        A prepared query is run as it is if the request asks only for a page of it.
+        A prepared query runs unchanged if the request has no filter and no ordering.
         """
         return self.get_queryset()
 
@@ -274,7 +278,7 @@ class RowViewSet(APIMixin, viewsets.GenericViewSet[Any]):
         return self.shaped(self.filter_queryset(rows))
 
     def shaped(self, rows: Any) -> Any:
-        """Return the rows of a list with the columns that are shown."""
+        """Return the rows of a list, with only the columns that are shown."""
         return self.serializer_class.rows(rows)
 
     def retrieve(self, request: Request, *args: Any, **kwargs: Any) -> Response:
@@ -285,29 +289,29 @@ class RowViewSet(APIMixin, viewsets.GenericViewSet[Any]):
         """Return the representation of one row of the queryset.
 
         Raises:
-            NotFound: it has none of that id.
+            Http404: no row has this id.
         """
-        row = _one(type(self))(pk=pk).first()
+        row = _row_query(type(self))(pk=pk).first()
         if row is None:
             raise Http404
         return self.serializer_class.represent(row)
 
     def checked(self, **options: Any) -> Any:
-        """Return the request's body, checked for shape and format by the action's serializer.
+        """Return the request's body, validated by the action's serializer.
 
-        Before that, whether the caller may touch what the body names.
+        Before that, check whether the caller may act on the object that the body names.
         """
         self.check_named()
         serializer: Any = self.get_serializer_class()
         return _checker(serializer, **options).run_validation(self.request.data)
 
     def asked(self) -> Any:
-        """Return the request's parameters, checked as `checked` does its body."""
+        """Return the request's query parameters, validated by the action's serializer."""
         serializer: Any = self.get_serializer_class()
         return _checker(serializer).run_validation(self.request.query_params)
 
     def created(self, instance: Any) -> Response:
-        """Answer that `instance` was made, and where it is."""
+        """Answer 201 with `instance`, and with its address in `Location`."""
         path = f"{self.request.path}/{instance.pk}"
         return Response(
             self.serializer_class.represent_instance(instance),
@@ -316,22 +320,23 @@ class RowViewSet(APIMixin, viewsets.GenericViewSet[Any]):
         )
 
     def shown(self, instance: Any) -> Response:
-        """Answer with `instance` as it is now."""
+        """Answer with the representation of `instance`."""
         return Response(self.serializer_class.represent_instance(instance))
 
 
 @cache
 def _checker(serializer: Any, **options: Any) -> serializers.BaseSerializer[Any]:
-    """Return the serializer of a body, which keeps nothing of one check that the next could see.
+    """Return the serializer that validates a body, shared by all requests.
 
-    DRF makes a new one, with copies of all its fields, for each request; half of a check's time.
+    It keeps no state between two validations. DRF makes a new serializer, with copies of all its
+    fields, for each request, which takes half the time of a validation.
     """
     return serializer(**options)
 
 
 @cache
-def _one(view: type[RowViewSet]) -> Prepared[Any]:
-    """Return the query of one row of a view's resource."""
+def _row_query(view: type[RowViewSet]) -> Prepared[Any]:
+    """Return the prepared query that finds one row of a view's resource."""
     queryset: QuerySet[Any] = view.queryset  # type: ignore[assignment]
     return Prepared(
         lambda pk: queryset.order_by().filter(pk=pk),

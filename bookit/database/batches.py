@@ -4,26 +4,34 @@ from typing import Any
 
 from django.db import connection, transaction
 from django.db.models import CASCADE, Model, QuerySet
+from psycopg import sql
 
-# Rows of one transaction. It takes some 50 ms, so nobody waits long for a row that is locked.
+# Rows of one transaction. It takes some 50 ms, so nobody waits long for a locked row.
 BATCH = 1000
+
+# Deletes the rows of a table in which a column has one of the given keys.
+#
+# Parameters: keys, an array of the column's type. The table and the column are inserted by name.
+# Columns: none.
+_DELETE = sql.SQL("DELETE FROM {table} WHERE {column} = ANY(%(keys)s)")
 
 
 def delete_in_batches(rows: QuerySet[Any], *, by: str, skip_locked: bool = True) -> int:
-    """Delete rows, with those that refer to them, and return how many there were.
+    """Delete rows and the rows that refer to them, and return how many `rows` there were.
 
-    Each batch is a transaction of its own, so what is deleted stays deleted if a later batch fails.
+    Each batch is a transaction of its own, so a batch stays deleted if a later one fails.
 
     Args:
-        by: the indexed column in whose order they are deleted. Each batch begins where the one
-            before ended, and so passes over the index entries of rows that are gone already.
-        skip_locked: whether to leave out rows that somebody has locked; otherwise it waits.
+        by: the indexed column that gives the order. Each batch begins where the last one ended, so
+            it does not read the index entries of rows that are already deleted.
+        skip_locked: whether to leave out rows that another transaction has locked, instead of
+            waiting for them.
     """
     deleted, last = 0, None
     while True:
         left = rows if last is None else rows.filter(**{f"{by}__gte": last})
         with transaction.atomic():
-            # Locked first: a row that refers to one of them cannot appear in between.
+            # Lock the rows first, so that no new row can refer to one of them.
             locked = left.select_for_update(skip_locked=skip_locked).order_by(by, "pk")
             batch = [*locked.values_list("pk", by)[:BATCH]]
             _delete(rows.model, [pk for pk, _ in batch])
@@ -34,14 +42,14 @@ def delete_in_batches(rows: QuerySet[Any], *, by: str, skip_locked: bool = True)
 
 
 def _delete(model: type[Model], pks: list[Any]) -> None:
-    """Delete rows by an array of keys: one parameter, where the ORM takes one for each key."""
+    """Delete rows by an array of keys, which is one parameter. The ORM needs one for each key."""
     columns: list[tuple[str, Any]] = [
         (relation.related_model._meta.db_table, relation.field.column)
         for relation in model._meta.related_objects
         if relation.on_delete is CASCADE
     ]
     columns.append((model._meta.db_table, model._meta.pk.column))
-    quote = connection.ops.quote_name
     with connection.cursor() as cursor:
         for table, column in columns:
-            cursor.execute(f"DELETE FROM {quote(table)} WHERE {quote(column)} = ANY(%s)", [pks])  # noqa: S608 - names of our own
+            statement = _DELETE.format(table=sql.Identifier(table), column=sql.Identifier(column))
+            cursor.execute(statement, {"keys": pks})

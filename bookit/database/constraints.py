@@ -1,7 +1,7 @@
-"""Constraints that Django's models cannot say, declared on them like any other.
+"""Kinds of constraints that Django lacks, declared on models like any other constraint.
 
-Each is a `django.db.models.BaseConstraint`, so that `makemigrations` writes it into a migration and
-notices when the two differ. The database alone enforces them.
+Each is a `django.db.models.BaseConstraint`, so `makemigrations` writes it into a migration and
+notices when the two differ. Only the database enforces these constraints.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,12 +14,12 @@ from django.db.models import BaseConstraint
 
 class _DatabaseConstraint(BaseConstraint):
     def constraint_sql(self, model: Any, schema_editor: Any) -> Any:
-        """Add it once the table is there, which may have to refer to others."""
+        """Add the constraint after all tables exist, because it may refer to other tables."""
         schema_editor.deferred_sql.append(self.create_sql(model, schema_editor))
         return None
 
     def validate(self, model: Any, instance: Any, exclude: Any = None, using: Any = None) -> None:
-        """Leave it to the database."""
+        """Do nothing: the database enforces the constraint."""
 
     def __eq__(self, other: object) -> bool:
         return type(other) is type(self) and other.deconstruct() == self.deconstruct()
@@ -31,25 +31,25 @@ class Trigger(_DatabaseConstraint):
     """A function in PL/pgSQL, and the triggers of the model's table that execute it.
 
     Args:
-        name: of the function.
-        body: of the function, from `DECLARE` or `BEGIN` to `END`.
-        triggers: by name, when each executes it, such as
+        name: the name of the function.
+        body: the body of the function, from `DECLARE` or `BEGIN` to `END`.
+        triggers: the event and condition of each trigger by its name, for example
             `AFTER INSERT ON {table} FOR EACH ROW WHEN (NEW.is_active)`.
     """
 
     def __init__(self, *, name: str, body: str, triggers: Mapping[str, str]) -> None:
         super().__init__(name=name)
-        # However they are indented.
+        # Indentation in the source does not count as a change.
         self.body = cleandoc(body)
         self.triggers = {name: cleandoc(when) for name, when in triggers.items()}
 
     def deconstruct(self) -> tuple[str, Sequence[Any], dict[str, Any]]:
-        """Return how a migration makes one."""
+        """Return what a migration needs to create the constraint."""
         path, arguments, options = super().deconstruct()
         return path, arguments, {**options, "body": self.body, "triggers": self.triggers}
 
     def create_sql(self, model: Any, schema_editor: Any) -> Any:
-        """Return the statements that create it."""
+        """Return the statements that create the function and its triggers."""
         table = schema_editor.quote_name(model._meta.db_table)
         lines = [f"CREATE FUNCTION {self.name}() RETURNS trigger LANGUAGE plpgsql AS $$"]
         lines += [self.body, "$$;"]
@@ -64,12 +64,12 @@ class Trigger(_DatabaseConstraint):
 
 
 class CompositeForeignKey(_DatabaseConstraint):
-    """A foreign key over several columns; what they refer to must be unique.
+    """A foreign key over several columns. The columns that it refers to must be unique together.
 
     Args:
-        fields: of the model.
+        fields: the fields of the model.
         to: the model that they refer to, as `app.Model`.
-        to_fields: of that model, in the same order.
+        to_fields: the fields of that model, in the same order.
     """
 
     def __init__(
@@ -79,13 +79,13 @@ class CompositeForeignKey(_DatabaseConstraint):
         self.fields, self.to, self.to_fields = tuple(fields), to, tuple(to_fields)
 
     def deconstruct(self) -> tuple[str, Sequence[Any], dict[str, Any]]:
-        """Return how a migration makes one."""
+        """Return what a migration needs to create the constraint."""
         path, arguments, options = super().deconstruct()
         options |= {"fields": self.fields, "to": self.to, "to_fields": self.to_fields}
         return path, arguments, options
 
     def create_sql(self, model: Any, schema_editor: Any) -> Any:
-        """Return the statement that creates it."""
+        """Return the statement that creates the constraint."""
         to = model._meta.apps.get_model(self.to)
         table, columns = _table_and_columns(model, self.fields, schema_editor)
         other, others = _table_and_columns(to, self.to_fields, schema_editor)

@@ -1,4 +1,4 @@
-"""How many rows a list has: counted if that is cheap, otherwise estimated."""
+"""The number of rows of a list: counted if that is cheap, otherwise estimated."""
 
 from collections.abc import Callable
 from typing import Any

@@ -1,8 +1,8 @@
-"""Queries that the ORM writes once and that run many times.
+"""Queries whose SQL the ORM writes once and that run many times.
 
-Most of what a small read costs is the ORM's work of turning a queryset into SQL, which comes out
-the same each time. A `Prepared` query does it once a process; afterwards a read is its parameters
-in and plain rows out. The SQL stays the ORM's, so models, migrations and it cannot disagree.
+Turning a queryset into SQL is most of the cost of a small read, although the SQL is the same each
+time. A `Prepared` query does this work once per process. Afterwards, a read only sends parameters
+and receives plain rows. The ORM still writes the SQL, so it cannot disagree with the models.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -20,24 +20,24 @@ Instance = TypeVar("Instance", bound=Model)
 
 
 class Parameter(Value):
-    """Stands in a queryset for a value that comes with each run."""
+    """Stands in a queryset for a value that each run provides."""
 
     def __init__(self, name: str, output_field: "Field[Any, Any] | None") -> None:
         super().__init__(None, output_field=output_field)
         self.name = name
 
     def as_sql(self, compiler: Any, connection: Any) -> Any:
-        """Leave a place, and say whose it is."""
-        return "%s", [self]
+        """Return a placeholder with this parameter in the place of its value."""
+        return "%s", (self,)
 
 
 class Prepared(Generic[Instance]):
     """A query without its values.
 
     Args:
-        build: returns its queryset; it takes each value by name.
-        shape: turns the queryset into the rows that are wanted, as `RowSerializer.rows` does.
-        fields: the values by name, each with a field that says what it is.
+        build: returns the queryset, and takes each value by name.
+        shape: selects the columns of the queryset, as `RowSerializer.rows` does.
+        fields: the names of the values, each with a model field of its type.
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class Prepared(Generic[Instance]):
         return Bound(self, values)
 
     def get(self, **values: Any) -> Instance | None:
-        """Return the one instance that the query finds, with the columns it selects; or None."""
+        """Return the one instance that the query finds, with the selected columns, or None."""
         rows = self.run(self.text, values)
         model = self._queryset.model
         return model.from_db(DEFAULT_DB_ALIAS, self.names, rows[0]) if rows else None
@@ -70,8 +70,8 @@ class Prepared(Generic[Instance]):
 
     @cached_property
     def _compiled(self) -> tuple[SQLCompiler, tuple[str, tuple[Any, ...]]]:
-        # Both or neither: to write the text may take a look at the server. A compiler that is kept
-        # after that failed would look with the connection of another thread, and always fail.
+        # Keep both or neither. Writing the text may query the server. If that failed and the
+        # compiler were kept, it would query on another thread's connection and always fail.
         compiler = self._queryset.query.get_compiler(DEFAULT_DB_ALIAS)
         return compiler, compiler.as_sql()
 
@@ -99,42 +99,42 @@ class Prepared(Generic[Instance]):
 
     @property
     def parameters(self) -> tuple[Any, ...]:
-        """What each `%s` stands for: a `Parameter`, or a value that is the same in every run."""
+        """What each `%s` stands for: a `Parameter`, or a value that never changes."""
         return self._text[1]
 
     @property
     def order_by(self) -> Sequence[Any]:
-        """The columns that it orders by, as `QuerySet.query.order_by` has them."""
+        """The ordering, in the form of `QuerySet.query.order_by`."""
         return self._queryset.query.order_by
 
     @cached_property
     def bare_text(self) -> str:
-        """The SQL that finds the ids of the rows, in no order."""
+        """The SQL that finds the ids of the rows, without an order."""
         rows = self._unshaped.order_by().values("pk").query.get_compiler(DEFAULT_DB_ALIAS).as_sql()
         return rows[0]
 
     @cached_property
     def count_text(self) -> str:
-        """The SQL that counts the rows, up to `MOST_COUNTED` and one."""
+        """The SQL that counts the rows, up to `MOST_COUNTED` + 1."""
         rows = f"{self.bare_text} LIMIT {MOST_COUNTED + 1}"
         return f"SELECT count(*) FROM ({rows}) AS counted"  # noqa: S608 - the ORM's own text
 
     def run(self, text: str, values: Mapping[str, Any], *more: Any) -> list[tuple[Any, ...]]:
-        """Return the rows of `text`, whose parameters are the query's and then `more`."""
+        """Return the rows of `text`, which takes the query's parameters followed by `more`."""
         parameters = [
             values[each.name] if isinstance(each, Parameter) else each for each in self.parameters
         ]
         return fetch(text, [*parameters, *more])
 
     def convert(self, rows: list[tuple[Any, ...]]) -> list[Any]:
-        """Return the rows as the fields of the model would read them."""
+        """Return the rows with their values converted by the fields of the model."""
         if not self._converters:
             return rows
         return list(self._compiler.apply_converters(rows, self._converters))
 
 
 class Bound:
-    """A query with its values; its rows are dictionaries, and it is cut like a queryset."""
+    """A query with its values. Its rows are dictionaries. It can be sliced like a queryset."""
 
     count_is_exact = True
 
@@ -144,8 +144,9 @@ class Bound:
 
     def __getitem__(self, part: slice) -> list[dict[str, Any]]:
         """Return the rows from `part.start` to before `part.stop`."""
-        # The size is part of the text: of a limit or an offset that it cannot see PostgreSQL thinks
-        # so ill that it would plan the statement anew each time, for longer than it takes to run.
+        # The size is part of the text. If the limit were a parameter, PostgreSQL would estimate a
+        # generic plan as so costly that it would plan the statement anew each time, which takes
+        # longer than running it.
         start = part.start or 0
         text = f"{self.query.text} LIMIT {part.stop - start:d}"
         rows = (

@@ -1,4 +1,4 @@
-"""Trying again what PostgreSQL ended to resolve a deadlock."""
+"""Repeats transactions that PostgreSQL ended to resolve a deadlock."""
 
 from collections.abc import Callable
 from functools import wraps
@@ -11,13 +11,13 @@ from bookit.errors import database_error_facts
 Parameters = ParamSpec("Parameters")
 Result = TypeVar("Result")
 
-# deadlock_detected and serialization_failure: nothing was done, so it can be done again.
+# deadlock_detected and serialization_failure: the transaction changed nothing, so it can run again.
 TRANSIENT = {"40P01", "40001"}
 TRIES = 3
 
 
 def retried(function: Callable[Parameters, Result]) -> Callable[Parameters, Result]:
-    """Run a whole transaction again when it lost a deadlock; goes outside `transaction.atomic`."""
+    """Repeat a whole transaction if it lost a deadlock; goes outside of `transaction.atomic`."""
 
     @wraps(function)
     def run(*args: Parameters.args, **kwargs: Parameters.kwargs) -> Result:
@@ -25,7 +25,7 @@ def retried(function: Callable[Parameters, Result]) -> Callable[Parameters, Resu
             try:
                 return function(*args, **kwargs)
             except OperationalError as error:
-                # Inside an outer transaction there is nothing left to try again in.
+                # Within an outer transaction, a retry is pointless: that transaction has failed.
                 if connection.in_atomic_block or database_error_facts(error)[0] not in TRANSIENT:
                     raise
         return function(*args, **kwargs)

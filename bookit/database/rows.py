@@ -1,4 +1,4 @@
-"""Rows of a statement, without the layers of Django's cursors."""
+"""Reads the rows of a statement without the layers of Django's cursors."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar, overload
@@ -25,11 +25,11 @@ def fetch(
 ) -> list[Any]:
     """Run one statement on Django's connection, in its transaction, and return the rows.
 
-    Hot paths use it for every statement: it saves the layers of Django's cursor. Where the queries
-    of a connection are counted or logged, it uses that cursor, so that they are seen.
+    Hot paths use this for every statement, because it saves the layers of Django's cursor. If the
+    connection's queries are counted or logged, it uses Django's cursor, so that none is missed.
 
     Args:
-        row: makes the rows, such as `psycopg.rows.namedtuple_row` or `class_row(...)`.
+        row: the row factory, for example `psycopg.rows.namedtuple_row` or `class_row(...)`.
     """
     connection: Any = connections[using]
     if connection.force_debug_cursor or connection.execute_wrappers:

@@ -1,7 +1,7 @@
-"""What can go wrong, as categories. Services raise these and know nothing of HTTP.
+"""Categories of errors that services raise, independent of HTTP.
 
-A concrete error stands beside the code that raises it: a subclass whose `code` clients switch on
-and whose docstring is what they read.
+A concrete error is a subclass, defined beside the code that raises it. Clients switch on its `code`
+and read its docstring.
 """
 
 import inspect
@@ -11,14 +11,14 @@ from bookit.extensions import Extensions
 
 
 class ServiceError(Exception):
-    """A refusal by a rule of BookIt.
+    """A request that breaks a rule of BookIt.
 
     Args:
-        detail: what to tell the client; by default the first paragraph of the class's docstring.
+        detail: the message for the client; by default the first paragraph of the class's docstring.
         errors: field errors as `{field: [message, ...]}`.
 
     Attributes:
-        members: what else the client is told, by name (RFC 9457, section 3.2).
+        members: additional members of the problem document, by name (RFC 9457, section 3.2).
     """
 
     code: ClassVar[str]
@@ -31,12 +31,12 @@ class ServiceError(Exception):
 
     @classmethod
     def describe(cls) -> str:
-        """Return the message that goes out when the raiser gives none."""
+        """Return the default message."""
         return (inspect.getdoc(cls) or "").split("\n\n")[0].replace("\n", " ")
 
     @classmethod
     def concrete(cls) -> list[type["ServiceError"]]:
-        """Return every error below this one that has a code of its own, by code."""
+        """Return every subclass that defines its own code, sorted by code."""
         found: dict[str, type[ServiceError]] = {}
         for child in cls.__subclasses__():
             if "code" in vars(child):
@@ -67,7 +67,7 @@ class Forbidden(ServiceError):
 
 
 class Conflict(ServiceError):
-    """The request is fine, the state of things is against it."""
+    """The request is valid, but it conflicts with the current state."""
 
 
 class Unprocessable(ServiceError):
@@ -84,7 +84,7 @@ class LimitExceeded(ServiceError):
     """Too many requests. Wait for the number of seconds in Retry-After.
 
     Args:
-        wait: the seconds until the next request has a chance.
+        wait: the seconds until the next request can succeed.
     """
 
     code = "throttled"
@@ -94,7 +94,7 @@ class LimitExceeded(ServiceError):
         self.wait = wait
 
 
-# The errors that violated constraints mean, by the name of the constraint.
+# The error to raise when a constraint is violated, by the name of the constraint.
 CONSTRAINT_ERRORS: Extensions[type[ServiceError]] = Extensions()
 
 

@@ -1,7 +1,7 @@
-"""From an exception in a DRF view to problem+json: the one file that maps errors to HTTP.
+"""Turns an exception in a DRF view into problem+json. Only this module maps errors to HTTP.
 
-Everything is turned into an `APIException` first and then handed to DRF's own handler, which marks
-the transaction for rollback; a bare response from here would leave half-done work committed.
+Every error becomes an `APIException` first. DRF's own handler then marks the transaction for
+rollback. Without it, the response would be right, but unfinished work would be committed.
 """
 
 import logging
@@ -29,11 +29,11 @@ from bookit.errors import (
 
 logger = logging.getLogger(__name__)
 
-# So many field errors are listed: an answer is not to be larger than the request it refuses.
+# The most field errors that a response lists, so that it is not larger than the refused request.
 MOST_FIELDS = 100
 LONGEST_MESSAGE = 500
 
-# What the answer says of a database error, by its SQLSTATE.
+# The message for an unavailable database, by SQLSTATE; None for any other.
 WHY = {
     "57014": (
         "The database took too long to process this request. Request less at a time, or try "
@@ -44,7 +44,7 @@ WHY = {
 
 
 class ProblemException(exceptions.APIException):
-    """An error on its way to the client, with everything the answer will say."""
+    """An error with all members of the problem document that the client gets."""
 
     def __init__(
         self,
@@ -62,7 +62,7 @@ class ProblemException(exceptions.APIException):
 
 
 def exception_handler(error: Exception, context: dict[str, Any]) -> Response | None:
-    """Return the answer to `error`; None for a bug, which Django logs and answers as a 500."""
+    """Return the response to `error`; None for a bug, which Django logs and answers with a 500."""
     problem = _translate(error)
     if problem is None:
         return None
@@ -76,7 +76,7 @@ def exception_handler(error: Exception, context: dict[str, Any]) -> Response | N
             **problem.members,
         )
         response.content_type = problems.CONTENT_TYPE
-        # Also where the view's own renderer writes HTML.
+        # Problem documents are JSON even if the view renders another format.
         renderer: Any = api_settings.DEFAULT_RENDERER_CLASSES[0]
         context["request"].accepted_renderer = renderer()
         context["request"].accepted_media_type = problems.CONTENT_TYPE
@@ -103,7 +103,7 @@ def _translate(error: Exception) -> ProblemException | None:
     if pending.is_cause(error):
         return ProblemException(503, "service_unavailable", problems.UPDATING)
     if isinstance(error, DataError):
-        # Serializers and filters check ranges first; this is for what they do not foresee.
+        # Serializers and filters check ranges first; this handles the values that they miss.
         logger.warning("value refused by the database: %s", database_error_facts(error)[0])
         return ProblemException(400, "validation_error", "A value is out of range.")
     if isinstance(error, exceptions.ValidationError):
@@ -141,7 +141,10 @@ def _from_service(error: ServiceError) -> ProblemException:
 
 
 def _fields(detail: Any, path: str = "") -> Iterator[dict[str, str]]:
-    """Flatten DRF's nested error details; nested fields are dotted, the whole body is `""`."""
+    """Yield DRF's nested error details as a flat list.
+
+    The path of a nested field is dotted; `""` is the whole body.
+    """
     if isinstance(detail, dict):
         for name, inner in detail.items():
             yield from _fields(
@@ -154,6 +157,6 @@ def _fields(detail: Any, path: str = "") -> Iterator[dict[str, str]]:
             else:
                 yield from _fields(inner, path)
     else:
-        # Some messages quote the value, which can be a mebibyte of it.
+        # Some messages quote the value, which can be as long as 1 MiB.
         message = str(detail)[:LONGEST_MESSAGE]
         yield {"field": path, "code": getattr(detail, "code", "invalid"), "message": message}

@@ -1,4 +1,4 @@
-"""Migrations that this version of BookIt needs and the database does not have yet."""
+"""Pending migrations, which this version of BookIt needs but the database does not have yet."""
 
 import logging
 import time
@@ -11,47 +11,47 @@ from bookit.errors import database_error_facts
 
 logger = logging.getLogger(__name__)
 
-# PostgreSQL's codes for a table, a column, a function and a type that it does not know.
+# PostgreSQL's error codes for an unknown table, column, function and type.
 _UNDEFINED = {"42P01", "42703", "42883", "42704"}
-# While migrations are pending, many requests fail at once: seconds between two looks.
+# Seconds between two checks. While migrations are pending, many requests fail at once.
 _PAUSE = 5.0
 
 
 def pending_migrations() -> int:
-    """Return how many migrations the database lacks.
+    """Return the number of pending migrations.
 
     Raises:
-        DatabaseError, InterfaceError: it does not answer.
+        DatabaseError, InterfaceError: the database does not answer.
     """
     executor = MigrationExecutor(connection)
     return len(executor.migration_plan(executor.loader.graph.leaf_nodes()))
 
 
 def explanation(count: int) -> str:
-    """Return the line about `count` pending migrations that says what to do."""
+    """Return a message that reports `count` pending migrations and how to run them."""
     migrations = "1 migration is" if count == 1 else f"{count} migrations are"
     return f"{migrations} pending. Run: python manage.py migrate"
 
 
 class _Watch:
-    """Knows whether failing statements fail because of pending migrations."""
+    """Remembers how many migrations are pending, and checks again at most every few seconds."""
 
     def __init__(self) -> None:
         self._lock = Lock()
-        self._looked_at = float("-inf")
+        self._checked_at = float("-inf")
         self._count = 0
 
     def count(self) -> int:
-        """Return how many are pending; log it when it changes."""
+        """Return the number of pending migrations; log an error when it changes."""
         with self._lock:
-            if time.monotonic() - self._looked_at < _PAUSE:
+            if time.monotonic() - self._checked_at < _PAUSE:
                 return self._count
             before = self._count
             try:
                 self._count = pending_migrations()
             except (DatabaseError, InterfaceError):
                 return before
-            self._looked_at = time.monotonic()
+            self._checked_at = time.monotonic()
             if self._count and self._count != before:
                 logger.error("%s. Requests are answered with 503.", explanation(self._count))
             return self._count
@@ -61,15 +61,15 @@ _watch = _Watch()
 
 
 def is_cause(error: BaseException) -> bool:
-    """Return whether a request fails because migrations are pending; log it, but only once."""
-    return _misses_something(error) and _watch.count() > 0
+    """Return whether a request fails because migrations are pending; log this once."""
+    return _is_undefined_object(error) and _watch.count() > 0
 
 
 def explain(error: BaseException) -> str | None:
-    """Return the line about the pending migrations that a command fails because of, if it does."""
-    count = pending_migrations() if _misses_something(error) else 0
+    """Return the message for a command that fails because of pending migrations; None otherwise."""
+    count = pending_migrations() if _is_undefined_object(error) else 0
     return explanation(count) if count else None
 
 
-def _misses_something(error: BaseException) -> bool:
+def _is_undefined_object(error: BaseException) -> bool:
     return isinstance(error, ProgrammingError) and database_error_facts(error)[0] in _UNDEFINED

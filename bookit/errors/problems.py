@@ -16,7 +16,7 @@ UPDATING = "BookIt is being updated. Try again shortly."
 
 
 class Problem(NamedTuple):
-    """A kind of problem: what `/errors/{code}` tells people."""
+    """A type of problem, as `/errors/{code}` explains it."""
 
     code: str
     status: int
@@ -24,11 +24,11 @@ class Problem(NamedTuple):
 
     @property
     def title(self) -> str:
-        """The status in words."""
+        """The reason phrase of the status."""
         return HTTPStatus(self.status).phrase
 
 
-# Those that come from a layer below the services.
+# Problems from layers below the services.
 PLUMBING = [
     Problem(
         "validation_error",
@@ -104,7 +104,7 @@ def status_of(error: type[ServiceError]) -> int:
 
 
 def catalogue() -> dict[str, Problem]:
-    """Return every problem that can be answered with, by code."""
+    """Return every problem that a response can report, by code."""
     domain = [
         Problem(error.code, status_of(error), error.describe()) for error in ServiceError.concrete()
     ]
@@ -113,7 +113,7 @@ def catalogue() -> dict[str, Problem]:
 
 
 def plumbing(code: str) -> Problem:
-    """Return a problem of a layer below the services."""
+    """Return the problem of `PLUMBING` with this code."""
     return next(problem for problem in PLUMBING if problem.code == code)
 
 
@@ -139,7 +139,7 @@ def response(
     status: int | None = None,
     errors: Iterable[dict[str, str]] | None = None,
 ) -> HttpResponse:
-    """Return a problem as a response, for what fails outside DRF's views."""
+    """Return a problem as a response, for errors outside DRF's views."""
     problem = plumbing(code)
     answer = HttpResponse(
         dumps(

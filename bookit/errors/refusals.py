@@ -4,7 +4,7 @@ from rest_framework.exceptions import APIException, ValidationError
 
 
 class PayloadTooLarge(APIException):
-    """The body is larger than the server reads."""
+    """The body is larger than the server accepts."""
 
     status_code = 413
     default_detail = "The body is larger than 1 MiB."

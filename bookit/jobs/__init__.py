@@ -1,1 +1,1 @@
-"""Jobs: their queues, their upkeep and their admin page."""
+"""Jobs: their queues, their maintenance and their admin page."""

@@ -16,27 +16,28 @@ from bookit.adminsite.filters import one_of
 from bookit.adminsite.pages import StrictAdmin
 
 admin.site.unregister(ProcrastinateJob)
-# Pages are titled with it. procrastinate's own shows all arguments, and so the text of a mail.
+# This is the title of pages. procrastinate's own shows all arguments, including the text of a mail.
 ProcrastinateJob.__str__ = lambda job: f"Job {job.pk}, {job.task_name}"  # type: ignore[method-assign]
 
 
-# More characters than this of a job's arguments are not shown.
+# The page shows at most this many characters of a job's arguments.
 LONGEST_ARGUMENTS = 500
 
 
 @admin.register(ProcrastinateJob)
 class JobAdmin(StrictAdmin, ProcrastinateJobAdmin):
-    """Jobs that wait, are being done or have failed; those that succeeded are gone."""
+    """Jobs that wait, run or have failed. Jobs that succeeded are already deleted."""
 
     list_filter = ["status", ("task_name", one_of(lambda: app.tasks)), "scheduled_at"]
     search_fields = ["id", "task_name"]
     ordering = ["-id"]
-    # Of procrastinate's own, one runs again what is still running, and two give jobs up.
+    # This replaces procrastinate's own actions: one restarts jobs that still run, and two give up
+    # jobs.
     actions = ["retry_failed"]
 
     @admin.display(description="Args")
     def pretty_args(self, instance: ProcrastinateJob) -> str:
-        """Return what a job is about: ids and times. The text of a mail is not for this page."""
+        """Return the arguments of a job: ids and times, but not the text of a mail."""
         shown = {
             name: "..." if isinstance(value, dict) else value
             for name, value in instance.args.items()
@@ -44,12 +45,12 @@ class JobAdmin(StrictAdmin, ProcrastinateJobAdmin):
         return json.dumps(shown)[:LONGEST_ARGUMENTS]
 
     def has_retry_permission(self, request: HttpRequest) -> bool:
-        """Return whether somebody may have jobs done again; nobody changes one by hand."""
+        """Return whether the user may retry jobs; nobody may edit one."""
         return request.user.has_perm("procrastinate.change_procrastinatejob")
 
     @admin.action(description="Retry failed jobs", permissions=["retry"])
     def retry_failed(self, request: HttpRequest, queryset: QuerySet[ProcrastinateJob]) -> None:
-        """Have the selected jobs done again, as far as they failed."""
+        """Retry those of the selected jobs that failed."""
         retried = 0
         for job in queryset.filter(status="failed"):
             try:

@@ -1,4 +1,4 @@
-"""Jobs: how workers reach the queue, whose tables are in the same PostgreSQL, and its upkeep."""
+"""How workers connect to the queues, which are tables in the same PostgreSQL, and their upkeep."""
 
 import asyncio
 from collections.abc import Sequence
@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, LiteralString
 
 from django.conf import settings
-from django.db import connection
 from procrastinate import App, RetryStrategy
 from procrastinate.connector import BaseAsyncConnector, BaseConnector
 from procrastinate.contrib.django import app
@@ -22,18 +21,28 @@ from procrastinate.signals import on_stop
 from procrastinate.sql import queries
 from psycopg import InterfaceError, OperationalError
 from psycopg.conninfo import conninfo_to_dict
+from psycopg.rows import scalar_row
 
 from bookit.database.batches import BATCH
 from bookit.database.postgresql.connections import AsyncConnection
+from bookit.database.rows import fetch
 
-# A worker says every 10 seconds that it lives; one that is silent for so many is dead.
+# A worker that has reported nothing for this many seconds counts as dead. Live workers report every
+# 10 seconds.
 SILENCE = 30
-# A job that so many workers died of, or failed at, is what they died of.
-MOST_ATTEMPTS = 10
-# How long jobs that came to nothing are kept, to be looked at.
+# If this many attempts ended in an error or in the death of their worker, the job is to blame.
+MAX_ATTEMPTS = 10
+# How long jobs that did not succeed are kept, so that people can look at them.
 KEPT = timedelta(days=30)
 
-# procrastinate's own statement deletes all of them at once, within one time limit.
+# Deletes a batch of the jobs that ended before a given time, in the order of their ids.
+#
+# procrastinate's own statement deletes all of them at once, so all jobs would have to be deleted
+# within one time limit.
+#
+# Parameters: after bigint (the last id of the previous batch), before timestamptz, batch int.
+# Columns: id bigint of each deleted job.
+# Invariant: SKIP LOCKED leaves out rows that another transaction has locked, so no delete waits.
 _PRUNE = """
 DELETE FROM procrastinate_jobs WHERE id = ANY(ARRAY(
     SELECT id FROM procrastinate_jobs AS job
@@ -47,52 +56,58 @@ DELETE FROM procrastinate_jobs WHERE id = ANY(ARRAY(
 RETURNING id
 """
 
-# Queues of their own: their jobs wait for servers of other people.
+# Jobs that send emails or webhooks have their own queues, because they wait for other people's
+# servers.
 MAILS, WEBHOOKS = "mails", "webhooks"
-# Retries after 4, 16 and 64 seconds, and so on: for a day in all.
+# Retries after 4, 16 and 64 seconds, and so on, for a day in total.
 PATIENT = RetryStrategy(max_attempts=8, exponential_wait=4)
-# Each of their jobs only waits, so there can be many; and one that begins late is noticed.
+# A webhook job only waits, so many can run at a time. Clients notice if one begins late.
 WEBHOOKS_AT_A_TIME = 200
 WEBHOOK_OPTIONS: dict[str, Any] = {
     "concurrency": WEBHOOKS_AT_A_TIME,
     "fetch_job_polling_interval": 0.5,
 }
 
-# A worker need not wait for the disk before it begins a job: if PostgreSQL crashes, the job is done
+# A worker need not wait for the disk before it begins a job. If PostgreSQL crashes, the job is done
 # again, as it is when a worker dies.
 WHAT_MAY_BE_LOST = "-c synchronous_commit=off"
-# But what became of a job must be on disk. If a crash took it back, the job would look as if its
-# worker were still doing it for as long as that worker lives, and others with its lock would wait.
-_DURABLY = """
+
+
+def _durable(query: str) -> str:
+    """Change a statement of procrastinate so that its effect is on disk before it returns."""
+    return f"""
 WITH durable AS MATERIALIZED (SELECT set_config('synchronous_commit', 'on', true))
-{} FROM durable
-"""
-# procrastinate's statements that write what became of a job, and what is run in their place.
+{query.rstrip().removesuffix(";")} FROM durable
+"""  # noqa: S608 - a statement of procrastinate
+
+
+# procrastinate's statements that write the outcome of a job, each with its replacement. The outcome
+# must be on disk: if a crash undid it, the job would seem to be running for as long as its worker
+# lives, and other jobs with the same lock would wait.
 _OUTCOMES: dict[str, Any] = {
-    query: _DURABLY.format(query.rstrip().removesuffix(";"))
-    for query in (queries["finish_job"], queries["retry_job"])
+    query: _durable(query) for query in (queries["finish_job"], queries["retry_job"])
 }
 
 
 class UnknownQueue(Exception):
-    """A worker is to look for jobs where there are none."""
+    """A worker was told to serve a queue that does not exist."""
 
 
 class WorkerConnection(AsyncConnection):
-    """A connection that is given up when other workers think that this one is dead.
+    """A connection that gives up when other workers begin to regard this worker as dead.
 
-    The worker then ends, and whoever started it starts it again. A shorter freeze of PostgreSQL it
-    waits out: to end would repeat the jobs that it has begun.
+    The worker then exits, and the program that started it starts it again. If PostgreSQL freezes
+    for a shorter time, the worker waits, because exiting would repeat the jobs that it has begun.
     """
 
     patience = SILENCE
 
 
 class Connector(DjangoConnector):
-    """Enqueues on Django's connection, in its transaction; a worker has connections of its own."""
+    """Enqueues jobs in the transaction of Django's connection; workers have other connections."""
 
     def get_worker_connector(self) -> BaseAsyncConnector:
-        """Return the connections of a worker: direct ones, where there is a pooler in between."""
+        """Return the connections of a worker, which bypass a pooler."""
         parameters = connector_params(self.alias)
         if settings.DATABASE_DIRECT_URL:
             parameters = {"connect_timeout": 2, **conninfo_to_dict(settings.DATABASE_DIRECT_URL)}
@@ -102,14 +117,17 @@ class Connector(DjangoConnector):
 
 
 class WorkerConnector(PsycopgConnector):
-    """Fetches jobs on connections of its own; what a job enqueues is part of its transaction."""
+    """Fetches jobs over its own connections.
+
+    A job that enqueues other jobs does so in its own transaction, over Django's connection.
+    """
 
     def __init__(self, django: Connector, **options: Any) -> None:
         super().__init__(**options)
         self._django = django
 
     async def execute_query_async(self, query: LiteralString, **arguments: Any) -> None:
-        """Run a statement, and let it count as a sign of life; one of them is the heartbeat."""
+        """Run a statement, for example the heartbeat, and count it as a sign of life."""
         if query in _OUTCOMES:
             await self._until_written(_OUTCOMES[query], arguments)
         else:
@@ -119,16 +137,16 @@ class WorkerConnector(PsycopgConnector):
     async def execute_query_one_async(
         self, query: LiteralString, **arguments: Any
     ) -> dict[str, Any]:
-        """Run a query, and let it count as a sign of life; workers ask for jobs with it."""
+        """Run a query, for example for the next job, and count it as a sign of life."""
         row = await super().execute_query_one_async(query, **arguments)
         _show_life()
         return row
 
     async def _until_written(self, query: LiteralString, arguments: dict[str, Any]) -> None:
-        """Write what became of a job, however long PostgreSQL is away.
+        """Write the outcome of a job, however long PostgreSQL is down.
 
-        procrastinate drops an error of this statement, and the job would be `doing` for as long as
-        its worker lives.
+        procrastinate would ignore an error in this statement, and the job would stay `doing` for as
+        long as its worker lives.
         """
         was_tried = False
         while True:
@@ -136,14 +154,14 @@ class WorkerConnector(PsycopgConnector):
                 return await super().execute_query_async(query, **arguments)
             except ConnectorException as error:
                 if not isinstance(error.__cause__, OperationalError | InterfaceError):
-                    if was_tried:  # The first attempt has written it, but its answer was lost.
+                    if was_tried:  # An earlier attempt wrote it, but the reply was lost.
                         return None
                     raise
             was_tried = True
             await asyncio.sleep(1)
 
     def get_sync_connector(self) -> BaseConnector:
-        """Return Django's connection, for jobs that enqueue others."""
+        """Return Django's connection, for jobs that enqueue other jobs."""
         return self._django
 
 
@@ -153,16 +171,16 @@ def _show_life() -> None:
 
 
 async def run_workers(app: App, *, queues: Sequence[str] | None = None, **options: Any) -> None:
-    """Do the jobs of all queues, or of some of them, until a signal comes.
+    """Run the jobs of all queues, or of the given `queues`, until a signal arrives.
 
-    Jobs that wait for somebody else's server have places of their own: neither do mails and
-    webhooks wait for each other, nor does anything else wait for them.
+    Emails, webhooks and all other jobs each have their own limit on concurrent jobs, because emails
+    and webhooks wait for other people's servers. So none of these three waits for another.
 
     Args:
-        options: see `App.run_worker_async`; how many webhooks are served at a time stays the same.
+        options: see `App.run_worker_async`. They do not change the limit for webhooks.
 
     Raises:
-        UnknownQueue: no task has such a queue.
+        UnknownQueue: one of `queues` is not the queue of any task.
     """
     app.perform_import_paths()
     known = {task.queue for task in app.tasks.values()}
@@ -176,7 +194,7 @@ async def run_workers(app: App, *, queues: Sequence[str] | None = None, **option
         for name, group in groups.items()
         if group & {*(queues or known)}
     }
-    # Python's own number of threads depends on the number of cores, not on that of jobs.
+    # Python's default number of threads depends on the number of cores, not on the number of jobs.
     asyncio.get_running_loop().set_default_executor(
         ThreadPoolExecutor(
             len(chosen) * options.get("concurrency", settings.WORKER_CONCURRENCY) + 1
@@ -196,10 +214,10 @@ async def run_workers(app: App, *, queues: Sequence[str] | None = None, **option
 
     def stop() -> None:
         for worker in workers:
-            if not worker.cancelling():  # Told twice, it would not end its jobs first.
+            if not worker.cancelling():  # Told twice, it would not wait for its jobs to end.
                 worker.cancel()
 
-    # One that ends by itself has failed, unless it was to end when nothing is left to do.
+    # A worker that ends of its own accord has failed, unless it is to end when no jobs are left.
     until = asyncio.FIRST_COMPLETED if options.get("wait", True) else asyncio.FIRST_EXCEPTION
     with on_stop(stop):
         await asyncio.wait(workers, return_when=until)
@@ -211,41 +229,41 @@ async def run_workers(app: App, *, queues: Sequence[str] | None = None, **option
 
 
 def prepare(app: App) -> None:
-    """Give the app its connector; procrastinate calls this once it is ready."""
+    """Give the app its connector. procrastinate calls this once the app is ready."""
     connector = Connector(alias=app.connector.alias)  # type: ignore[attr-defined]
     app.connector = app.job_manager.connector = connector
 
 
 async def retry_stalled_jobs(*, at: datetime) -> int:
-    """Let other workers do the jobs of workers that died; return how many.
+    """Put the jobs of dead workers back in their queues, and return how many were put back.
 
-    A job that was tried `MOST_ATTEMPTS` times fails instead.
+    A job that has been attempted `MAX_ATTEMPTS` times is marked as failed instead. A job is deleted
+    if another one that does the same is already waiting. Neither of these is counted.
     """
-    given = 0
+    retried = 0
     for job in await app.job_manager.get_stalled_jobs(seconds_since_heartbeat=SILENCE):
-        with suppress(ConnectorException):  # Somebody else has given it to another, or ended it.
-            if job.attempts >= MOST_ATTEMPTS:
+        with suppress(ConnectorException):  # Another process has already retried or ended it.
+            if job.attempts >= MAX_ATTEMPTS:
                 await app.job_manager.finish_job(job, status=Status.FAILED, delete_job=False)
                 continue
             try:
                 await app.job_manager.retry_job(job, retry_at=at)
-                given += 1
+                retried += 1
             except UniqueViolation:
-                # One that does the same waits already.
+                # Another job that does the same is already waiting.
                 await app.job_manager.finish_job(job, status=Status.ABORTED, delete_job=True)
-    return given
+    return retried
 
 
 def prune_jobs(*, at: datetime) -> int:
-    """Delete the jobs that ended more than `KEPT` ago; return how many there were.
+    """Delete the jobs that ended longer than `KEPT` ago, and return how many were deleted.
 
-    Those that succeeded are usually gone already.
+    Jobs that succeed are usually deleted as soon as they end.
     """
     deleted, after = 0, 0
     while True:
-        with connection.cursor() as cursor:
-            cursor.execute(_PRUNE, {"after": after, "before": at - KEPT, "batch": BATCH})
-            ids = [row[0] for row in cursor.fetchall()]
+        values = {"after": after, "before": at - KEPT, "batch": BATCH}
+        ids = fetch(_PRUNE, values, scalar_row)
         deleted += len(ids)
         if len(ids) < BATCH:
             return deleted

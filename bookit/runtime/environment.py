@@ -1,7 +1,7 @@
-"""Reads settings from the environment and from `.env`, strictly.
+"""Reads settings strictly from the environment and from `.env`.
 
-Every error names the variable, and never shows a value that can hold a secret. Variables that are
-set in the environment win over `.env`, even if they are empty.
+Every error names the variable and never shows a value that may contain a secret. The environment
+takes precedence over `.env`, even if a variable is empty there.
 """
 
 import difflib
@@ -13,25 +13,26 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote
 
+import django
 import limits
 from django.core.exceptions import ImproperlyConfigured, ValidationError
 from django.core.validators import validate_email
 
 from bookit.money import CURRENCIES
 
-#: Every variable that has been asked for.
+#: Every variable that has been read.
 known: set[str] = set()
 
-# Those that compose.yaml and commands of Django read.
+# Variables that only the Compose files read.
 _READ_ELSEWHERE = {"DOMAIN", "POSTGRES_PASSWORD"}
 # Names in `.env` that belong to other programs.
 _OF_OTHERS = re.compile(r"COMPOSE_|DOCKER_|DJANGO_|PYTHON|PG|BOOKIT_TEST_|(LANG|LC_\w+|TZ|PATH)$")
-# In the environment, where most names are none of our business, ours begin like this.
+# Most names in the environment belong to other programs. A name that begins like this is BookIt's.
 _OURS = ("RATE_LIMIT_", "WAITLIST_", "EMBEDDED_POSTGRES_")
 
 # --- the file ---------------------------------------------------------------------------------
 
-# Only what Docker Compose, which reads the same file, takes for the same value.
+# Docker Compose reads the same file. Accept only lines that both read in the same way.
 _ASSIGNMENT = re.compile(r"(?:export[ \t]+)?(?P<name>[A-Za-z_]\w*)[ \t]*=(?P<value>.*)", re.A)
 _VALUE = re.compile(
     r"""
@@ -45,7 +46,7 @@ _VALUE = re.compile(
     re.VERBOSE,
 )
 
-# Where each variable of the file stands, by the file's name and the line.
+# Where each variable of the file is set: the name of the file and the line.
 _places: dict[str, str] = {}
 
 
@@ -53,7 +54,7 @@ def read_file(path: Path) -> dict[str, str]:
     """Return the variables of an env file.
 
     Raises:
-        ImproperlyConfigured: it cannot be read, or a line of it is not `NAME=value`.
+        ImproperlyConfigured: the file cannot be read, or a line is not `NAME=value`.
     """
     try:
         text = path.read_text(encoding="utf-8-sig")
@@ -81,7 +82,7 @@ def read_file(path: Path) -> dict[str, str]:
 def _assignment(line: str, place: str) -> tuple[str, str]:
     found = _ASSIGNMENT.fullmatch(line)
     if found is None:
-        # Without its name: the line may be the second half of a secret.
+        # Do not quote the line: it may be the second half of a secret.
         raise ImproperlyConfigured(f"{place}: this is not NAME=value. Comments begin with #.")
     name = found["name"]
     value = _VALUE.fullmatch(found["value"])
@@ -94,15 +95,15 @@ def _assignment(line: str, place: str) -> tuple[str, str]:
 
 
 def load(path: Path) -> None:
-    """Add the variables of an env file to the environment, except those that are set already."""
+    """Add the variables of an env file to the environment, unless they are set already."""
     for name, value in read_file(path).items():
         os.environ.setdefault(name, value)
 
 
 def unknown() -> Iterator[str]:
-    """Yield a line about each variable that looks like a setting and is none.
+    """Yield a line about each variable that looks like a setting but is not one.
 
-    To be called when all settings have been read.
+    Call it after all settings have been read.
     """
     names = known | _READ_ELSEWHERE | {f"{name}_FILE" for name in _IN_FILES}
     for name in sorted({*os.environ, *_places} - names):
@@ -115,12 +116,13 @@ def unknown() -> Iterator[str]:
 
 # --- values -----------------------------------------------------------------------------------
 
-# Each of these can be in a file that NAME_FILE names, as Docker and Kubernetes hand out secrets.
+# Each of these can be read from the file that NAME_FILE names, because Docker and Kubernetes
+# provide secrets as files.
 _IN_FILES = {"SECRET_KEY", "DATABASE_URL", "DATABASE_DIRECT_URL", "EMAIL_URL"}
 
 
 def text(name: str, default: str = "") -> str:
-    """Return the variable without blanks around it, or `default` if it is unset or empty."""
+    """Return the variable without surrounding blanks, or `default` if it is unset or empty."""
     known.add(name)
     value = os.environ.get(name, "").strip()
     if not value and name in _IN_FILES:
@@ -138,7 +140,7 @@ def _in_file(name: str) -> str:
 
 
 def is_set(name: str) -> bool:
-    """Return whether the variable is in the environment, be it empty."""
+    """Return whether the variable is in the environment, even if it is empty."""
     known.add(name)
     return name in os.environ
 
@@ -157,7 +159,7 @@ def integer(name: str, default: int, *, at_least: int = 0, at_most: int = 2**31 
 
 
 def choice(name: str, *choices: str, default: str | None = None) -> str:
-    """Return the variable, which must be one of `choices` in any case; by default the first."""
+    """Return the choice that the variable names, in any case; the default is the first choice."""
     value = text(name)
     if not value:
         return choices[0] if default is None else default
@@ -168,7 +170,7 @@ def choice(name: str, *choices: str, default: str | None = None) -> str:
 
 
 def currency(name: str, default: str) -> str:
-    """Return the variable, which must be the code of a currency in use, in any case."""
+    """Return the variable in upper case; it must be the code of a currency in use."""
     code = text(name, default).upper()
     if code not in CURRENCIES:
         raise ImproperlyConfigured(
@@ -179,7 +181,7 @@ def currency(name: str, default: str) -> str:
 
 
 def boolean(name: str) -> bool:
-    """Return the variable as true or false, by default false."""
+    """Return the variable as a boolean; the default is false."""
     value = text(name, "false").lower()
     if value not in ("true", "false", "1", "0", "yes", "no", "on", "off"):
         raise ImproperlyConfigured(f"{name} must be true or false, not {_shown(value)}.")
@@ -202,7 +204,7 @@ def hosts(name: str) -> list[str]:
 
 
 def origins(name: str) -> list[str]:
-    """Return a comma-separated variable as a list of origins of browsers."""
+    """Return a comma-separated variable as a list of browser origins."""
     for origin in names(name):
         if not re.fullmatch(r"https?://[\w.*-]+(:\d+)?", origin):
             raise ImproperlyConfigured(
@@ -212,7 +214,7 @@ def origins(name: str) -> list[str]:
 
 
 def rate(name: str, default: str) -> str:
-    """Return the variable as a rate that `limits` understands; set but empty, it is no limit."""
+    """Return the variable as a rate for `limits`; if it is set but empty, there is no limit."""
     value = text(name) if is_set(name) else default
     try:
         if value:
@@ -225,7 +227,7 @@ def rate(name: str, default: str) -> str:
 
 
 def required(name: str, how: str, *, development: str, production: bool) -> str:
-    """Return the variable; in production it must be set, in development it has a default."""
+    """Return the variable; it must be set in production and has a default in development."""
     value = text(name)
     if not value and production:
         raise ImproperlyConfigured(f"{name} must be set in production: {how}")
@@ -233,14 +235,14 @@ def required(name: str, how: str, *, development: str, production: bool) -> str:
 
 
 def _shown(value: str) -> str:
-    """Return a value as an error may quote it: short, and nothing that can hold a password."""
+    """Return a short form of a value for an error, without anything that may be a password."""
     return "a value with an @" if "@" in value else repr(value[:40])
 
 
 # --- addresses --------------------------------------------------------------------------------
 
-# As RFC 3986 says, but for two kindnesses: # and @ in user and password may stand as they are. So
-# that nothing is ever taken for the host that is part of a password, no @ may stand behind it.
+# RFC 3986, but user and password may also contain a plain # or @. No @ may follow the host, so that
+# a part of a password is never taken for the host.
 _URL = re.compile(
     r"(?P<scheme>[a-z][a-z0-9+.-]*)://"
     r"(?:(?P<user>[^:/?\s]*)(?::(?P<password>[^/?\s]*))?@)?"
@@ -257,7 +259,7 @@ _ENCODE = (
 
 @dataclass(frozen=True)
 class _URLParts:
-    """What a URL of a server says, decoded."""
+    """The decoded parts of a server's URL."""
 
     scheme: str
     user: str
@@ -268,7 +270,7 @@ class _URLParts:
 
 
 def _split(url: str) -> _URLParts | None:
-    """Return the parts of a URL, or None if it is not a good one."""
+    """Return the parts of a URL, or None if it is not valid."""
     found = _URL.fullmatch(url)
     if found is None or re.search(r"%(?![0-9A-Fa-f]{2})", url):
         return None
@@ -289,10 +291,10 @@ def _split(url: str) -> _URLParts | None:
 
 
 def postgres_url(name: str, url: str) -> str:
-    """Return the address of a PostgreSQL database, written in the one way that all readers share.
+    """Return the address of a PostgreSQL database in a form that every reader understands.
 
-    django-environ, which reads it for Django, and libpq, which reads it for workers, do not agree
-    on what is special in a password.
+    django-environ parses it for Django, and libpq for workers. They disagree about which characters
+    in a password are special.
     """
     from psycopg import ProgrammingError
     from psycopg.conninfo import conninfo_to_dict
@@ -325,8 +327,21 @@ def postgres_url(name: str, url: str) -> str:
     return canonical
 
 
-# Default port, and the setting of Django that says how the connection is encrypted.
-_SMTP = {"smtp": (25, ""), "smtp+tls": (587, "EMAIL_USE_TLS"), "smtp+ssl": (465, "EMAIL_USE_SSL")}
+# The default port, and the option that says how the connection is encrypted.
+_SMTP = {"smtp": (25, ""), "smtp+tls": (587, "use_tls"), "smtp+ssl": (465, "use_ssl")}
+# Django before 6.1 has a setting for each option of its one mailer.
+_SETTING_OF = {
+    "file_path": "EMAIL_FILE_PATH",
+    "host": "EMAIL_HOST",
+    "port": "EMAIL_PORT",
+    "username": "EMAIL_HOST_USER",
+    "password": "EMAIL_HOST_PASSWORD",
+    "timeout": "EMAIL_TIMEOUT",
+    "use_ssl": "EMAIL_USE_SSL",
+    "use_tls": "EMAIL_USE_TLS",
+}
+# Seconds. A job that waits longer for a server would block other jobs, so it is retried later.
+_MAIL_TIMEOUT = 10
 
 EMAIL_CHOICES = (
     "smtp+tls://user:password@host:587 (or smtp+ssl://, smtp://) sends mail, filemail:///folder"
@@ -334,20 +349,22 @@ EMAIL_CHOICES = (
 )
 
 
-def email(name: str, url: str, *, folder: Path) -> dict[str, Any]:
-    """Return Django's settings of the mail server at `url`; `filemail://` alone means `folder`."""
+def mailer(name: str, url: str, *, folder: Path) -> dict[str, Any]:
+    """Return the mail server at `url` as an entry of Django's `MAILERS` setting.
+
+    Args:
+        folder: where `filemail://` without a folder writes mails.
+    """
     parts = _split(url)
     if url.startswith("consolemail:"):
         raise ImproperlyConfigured(
             f"{name} cannot be consolemail://, because no log may hold a mail: {EMAIL_CHOICES}"
         )
     if url.rstrip("/") == "dummymail:":
-        return {"EMAIL_BACKEND": "django.core.mail.backends.dummy.EmailBackend"}
+        return {"BACKEND": "django.core.mail.backends.dummy.EmailBackend", "OPTIONS": {}}
     if parts and parts.scheme == "filemail" and not (parts.user or parts.hosts or parts.query):
-        return {
-            "EMAIL_BACKEND": "bookit.mail.FileBackend",
-            "EMAIL_FILE_PATH": str(Path(unquote(parts.path)) if parts.path[1:] else folder),
-        }
+        path = str(Path(unquote(parts.path)) if parts.path[1:] else folder)
+        return {"BACKEND": "bookit.mail.FileBackend", "OPTIONS": {"file_path": path}}
     if (
         parts is None
         or parts.scheme not in _SMTP
@@ -360,17 +377,28 @@ def email(name: str, url: str, *, folder: Path) -> dict[str, Any]:
     [(host, port)] = parts.hosts
     default_port, encryption = _SMTP[parts.scheme]
     return {
-        "EMAIL_BACKEND": "django.core.mail.backends.smtp.EmailBackend",
-        "EMAIL_HOST": host,
-        "EMAIL_PORT": port or default_port,
-        "EMAIL_HOST_USER": parts.user,
-        "EMAIL_HOST_PASSWORD": parts.password,
-        **({encryption: True} if encryption else {}),
+        "BACKEND": "django.core.mail.backends.smtp.EmailBackend",
+        "OPTIONS": {
+            "host": host,
+            "port": port or default_port,
+            "username": parts.user,
+            "password": parts.password,
+            "timeout": _MAIL_TIMEOUT,
+            **({encryption: True} if encryption else {}),
+        },
     }
 
 
+def mail_settings(mailer: dict[str, Any]) -> dict[str, Any]:
+    """Return the settings that make Django send mails with `mailer`."""
+    if django.VERSION >= (6, 1):
+        return {"MAILERS": {"default": mailer}}
+    options = {_SETTING_OF[name]: value for name, value in mailer["OPTIONS"].items()}
+    return {"EMAIL_BACKEND": mailer["BACKEND"], **options}
+
+
 def mailbox(name: str, default: str) -> str:
-    """Return the variable as who a mail is from: `address`, or `Name <address>`."""
+    """Return the variable as the sender of mails: `address` or `Name <address>`."""
     value = text(name, default)
     found = re.fullmatch(
         r'(?:(?:[^<>@",;:\\]+|"[^"\\]*")\s*<(?P<named>[^<>\s]+)>|(?P<bare>\S+))', value

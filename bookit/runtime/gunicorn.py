@@ -1,4 +1,4 @@
-"""gunicorn's settings, for `manage.py serve` and for production alike.
+"""gunicorn's settings, for both `manage.py serve` and production.
 
 gunicorn -c python:bookit.runtime.gunicorn
 """
@@ -10,51 +10,48 @@ import logging
 import os
 from typing import Any
 
-from gunicorn import util
 from gunicorn.glogging import Logger
 
 from bookit.runtime.startup import load_settings, why_not_ready
 
 load_settings()
 
-# Whoever looks at the settings earlier gets a traceback.
+# These imports need the settings. Above `load_settings`, a mistake in them would be a traceback.
 from django.conf import settings  # noqa: E402
 
-from bookit.runtime.worker import Worker, child_exit, write_error  # noqa: E402, F401
+from bookit.runtime.worker import Worker, child_exit  # noqa: E402, F401
 
 wsgi_app = "bookit.wsgi"
 bind = f"0.0.0.0:{settings.PORT}"
 
-
-util.write_error = write_error
-
 worker_class = Worker
 workers = settings.WEB_CONCURRENCY
 threads = settings.WEB_THREADS
-# Loaded once, before the workers are forked: they start at once and share the memory of the code.
+# The code is loaded once, before the fork, so that workers start at once and share its memory.
 preload_app = True
 
-# By default a peer on loopback may set the path with the headers SCRIPT_NAME and PATH_INFO.
+# By default, a peer on loopback may set the path with the headers SCRIPT_NAME and PATH_INFO.
 forwarder_headers = ""
-# Search words may be 200 characters long, each of them 12 in an address.
+# A search text may have 200 characters, and each can take 12 in an encoded address.
 limit_request_line = 8190
-# Longer than the usual 60 seconds of proxies, so that it is never us who hangs up on a request.
+# Longer than the usual 60 seconds of proxies, so that the proxy closes idle connections first and
+# never sends a request on a connection that BookIt is closing.
 keepalive = 75
-# A request may take this long to finish when the server stops.
+# When the server stops, a request has this many seconds to finish.
 graceful_timeout = 20
-# The heartbeats of the workers, which must not wait for a busy disk.
+# The workers' heartbeats must not wait for a busy disk.
 worker_tmp_dir = "/dev/shm" if os.path.isdir("/dev/shm") else None  # noqa: S108
-# It would be a socket in the home folder.
+# The control socket would be in the home folder.
 control_socket_disable = True
 
 
 class QuietLogger(Logger):
-    """gunicorn's logger, which would make a line of its own for every request, and drop it."""
+    """gunicorn's logger, which otherwise formats an access line for each request and drops it."""
 
     access_log_enabled = False
 
     def access(self, resp: Any, req: Any, environ: Any, request_time: Any) -> None:
-        """Do nothing: requests have their lines from the application itself."""
+        """Do nothing: the application itself logs requests."""
 
 
 logger_class = QuietLogger
@@ -69,28 +66,28 @@ logconfig_dict = {
 }
 
 
-# From glibc's malloc.h.
+# Constants from glibc's malloc.h.
 M_MMAP_THRESHOLD = -3
 M_ARENA_MAX = -8
 
 
 def when_ready(server: Any) -> None:
-    """Say what keeps requests from being served; they get a 503 until it is put right."""
+    """Log what prevents BookIt from serving requests; they get a 503 until it is fixed."""
     reason = why_not_ready()
     if reason:
         logging.getLogger("bookit.runtime.startup").error(reason)
 
 
 def pre_fork(server: Any, worker: Any) -> None:
-    """Leave what was loaded alone in garbage collections, which would un-share its memory."""
+    """Exclude loaded objects from garbage collection, which would unshare their memory."""
     gc.freeze()
 
 
 def post_fork(server: Any, worker: Any) -> None:
-    """Give memory back: glibc would keep what each thread has ever used at once.
+    """Make glibc return memory to the system. By default, it keeps the peak use of each thread.
 
-    To hash a password takes 19 MiB. Blocks from 1 MiB on are to come from, and go back to, the
-    system (M_MMAP_THRESHOLD), and two arenas are enough for threads that take turns (M_ARENA_MAX).
+    Hashing a password takes 19 MiB. Blocks of 1 MiB and more come from the system and go back to it
+    (M_MMAP_THRESHOLD). Two arenas are enough for threads that take turns (M_ARENA_MAX).
     """
     with contextlib.suppress(OSError, AttributeError):  # another C library
         libc = ctypes.CDLL(None)

@@ -1,4 +1,4 @@
-"""Log lines: one JSON object each, with the id of the request they belong to, without secrets."""
+"""Log lines: one JSON object each, with the id of its request, and without secrets."""
 
 import logging
 import re
@@ -8,15 +8,15 @@ from pythonjsonlogger.orjson import OrjsonFormatter
 
 from bookit.request_id import request_id
 
-# No line says which thread, process or place in the code it comes from; so nobody has to find out
-# (the logging documentation, "Optimization").
+# No line names its thread, process or place in the code, so skip the work of finding them (see
+# "Optimization" in the documentation of `logging`).
 logging.logThreads = logging.logMultiprocessing = logging.logProcesses = False
 logging._srcfile = None
 
-# What must not reach a log, wherever it came from: mail addresses (a database error quotes the
-# value it refuses), tokens (three base64 parts, the first of which encodes `{"`) and the hashes of
-# passwords. All of them begin where something else ends: tried at every letter of a long word, the
-# search would take the square of its length.
+# A log must never contain mail addresses (a database error quotes the value it refuses), tokens
+# (three base64 parts, the first of which encodes `{"`) or password hashes. Addresses and tokens
+# match only at the start of a word. A search from every letter of a long word would take quadratic
+# time.
 OTHER = r"[^\s\x00-\x1f\"\\(),:;<>@\[\]]"
 BARE = (
     rf"(?<!{OTHER}){OTHER}+(?:@|%40)(?:[\w.-]+|\[[^\]\s]*\])"
@@ -24,11 +24,11 @@ BARE = (
     r"|argon2\$[^\s\"')]+"
 )
 SECRETS = re.compile(BARE)
-# Also those with a part in quotes before the @, `"Ada L."@example.com`. Not in JSON, where a quote
-# can be the end of something else.
+# Also finds addresses with a quoted part before the @, as in `"Ada L."@example.com`. It does not
+# suit JSON, where a quote can end something else.
 SECRETS_OF_TEXT = re.compile(rf'"(?:[^"\\\n]|\\.)*"@[\w.-]+|{BARE}')
 
-# A job as procrastinate writes it: `task[7](argument='value')`.
+# How procrastinate writes a job: `task[7](argument='value')`.
 CALL = re.compile(r"([\w.:-]+\[\w+\])\(.*\)", re.DOTALL)
 
 # Characters that would begin another line, or move the cursor of a terminal.
@@ -36,26 +36,26 @@ CONTROLS = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160), 0x
 
 
 def redact(text: str, secrets: re.Pattern[str] = SECRETS_OF_TEXT) -> str:
-    """Return `text` with mail addresses, tokens and hashes of passwords blotted out."""
+    """Return `text` with mail addresses, tokens and password hashes replaced."""
     if "@" in text or "%40" in text or "eyJ" in text or "argon2$" in text:
         return secrets.sub("[redacted]", text)
-    return text  # Most lines: the search costs more than all the rest of a line.
+    return text  # Most lines end up here. The search costs more than the rest of a line.
 
 
 class RequestIdFilter(logging.Filter):
-    """Gives every record the id of the request that it belongs to."""
+    """Gives every record the id of its request."""
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Add `request_id`; never drops a record."""
+        """Add `request_id`; keep every record."""
         record.request_id = request_id.get()
         return True
 
 
 class JobFilter(logging.Filter):
-    """Leaves out what the jobs of a worker are about: it may be a mail, or hundreds of ids.
+    """Removes the arguments of jobs from records, because they may hold a mail or hundreds of ids.
 
     Args:
-        successes: whether a job that went well gets a line, if it is not one of those by the clock.
+        successes: whether to log the success of jobs that are not periodic.
     """
 
     def __init__(self, *, successes: bool = True) -> None:
@@ -63,7 +63,7 @@ class JobFilter(logging.Filter):
         self.successes = successes
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Let a record name the job alone; drop those that say what happens all the time."""
+        """Reduce the jobs of a record to their names; return False for a routine record."""
         if record.name.startswith("procrastinate"):
             if self._is_routine(record) and not logging.getLogger(record.name).isEnabledFor(
                 logging.DEBUG
@@ -79,9 +79,9 @@ class JobFilter(logging.Filter):
 
     def _is_routine(self, record: logging.LogRecord) -> bool:
         action = getattr(record, "action", None)
-        by_the_clock = "timestamp" in (getattr(record, "job", None) or {}).get("task_kwargs", {})
+        is_periodic = "timestamp" in (getattr(record, "job", None) or {}).get("task_kwargs", {})
         return action == "start_job" or (
-            action == "job_success" and (by_the_clock or not self.successes)
+            action == "job_success" and (is_periodic or not self.successes)
         )
 
 
@@ -89,7 +89,7 @@ class TracebackFilter(logging.Filter):
     """Drops records that come without an exception."""
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Return whether there is something to find out."""
+        """Return whether the record has an exception."""
         return bool(record.exc_info)
 
 
@@ -98,13 +98,13 @@ def _job(job: dict[str, Any]) -> dict[str, Any]:
 
 
 class JSONFormatter(OrjsonFormatter):
-    """One JSON object a line."""
+    """Formats a record as one JSON object on one line."""
 
     def __init__(self) -> None:
         super().__init__(
             "%(asctime)s %(levelname)s %(name)s %(message)s %(request_id)s",
             rename_fields={"asctime": "time", "levelname": "level", "name": "logger"},
-            # Django hands over the request and the response; neither belongs in a line.
+            # Django adds the request and the response to some records. Neither belongs in a line.
             reserved_attrs=[
                 *logging.makeLogRecord({}).__dict__,
                 "request",
@@ -116,13 +116,13 @@ class JSONFormatter(OrjsonFormatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the line."""
-        # A dict as message would set any field of the line.
+        # A dict as the message could set any field of the line.
         if not isinstance(record.msg, str):
             record.msg = str(record.msg)
         return redact(super().format(record), SECRETS)
 
     def jsonify_log_record(self, log_data: dict[str, Any]) -> str:
-        """Return the line, also of what JSON has no way to say: a lone surrogate, a huge number."""
+        """Return the line, even if orjson refuses a value (a lone surrogate, a huge number)."""
         try:
             return super().jsonify_log_record(log_data)
         except TypeError:
@@ -134,7 +134,7 @@ class JSONFormatter(OrjsonFormatter):
             )
 
     def process_log_record(self, log_data: dict[str, Any]) -> dict[str, Any]:
-        """Return the members of the line, with texts as they may be shown."""
+        """Return the members of the line without secrets in their texts."""
         return {
             name: redact(value) if isinstance(value, str) else value
             for name, value in log_data.items()
@@ -142,18 +142,18 @@ class JSONFormatter(OrjsonFormatter):
 
 
 class TextFormatter(logging.Formatter):
-    """A line for people at a terminal."""
+    """Formats a record as a line for people at a terminal."""
 
     def __init__(self) -> None:
         super().__init__("%(asctime)s %(levelname)-7s %(name)s: %(message)s%(of_request)s")
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802
-        """Return the line, which stays one: a client's path may hold a line break."""
+        """Return a single line, even if a client's path contains a line break."""
         record.message = record.message.translate(CONTROLS)
         name = getattr(record, "request_id", None)
         record.of_request = f" [{name}]" if name else ""
         return super().formatMessage(record)
 
     def format(self, record: logging.LogRecord) -> str:
-        """Return the line, and the traceback that belongs to it."""
+        """Return the line with its traceback, without secrets."""
         return redact(super().format(record))

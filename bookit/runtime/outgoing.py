@@ -1,4 +1,4 @@
-"""What is sent to a client, without ever waiting for one that does not read."""
+"""Sends responses without waiting for a client that does not read."""
 
 import errno
 import os
@@ -7,20 +7,20 @@ import socket
 from time import monotonic
 from typing import Any
 
-# An answer that is larger than this, in bytes, waits in its thread for the client to read.
+# If a client leaves more bytes than this unread, the thread waits until it has read some.
 MOST_HELD = 4 * 1024 * 1024
-# What is collected at most before the first byte is sent: the head, for its body to follow.
+# A head smaller than this many bytes is kept until its body follows, so that both go out together.
 MOST_COLLECTED = 16 * 1024
-# Seconds that a thread waits for the client of such an answer.
+# Seconds that a thread waits for such a client.
 PATIENCE = 10.0
 BLOCK = 256 * 1024
 
 
 class Outgoing:
-    """The socket as gunicorn's responses see it.
+    """Stands in for the socket that gunicorn's responses write to.
 
-    They write to it; what the client does not read is kept for the worker to send later. The head
-    is sent together with the first part of the body, in one call of the system.
+    It keeps bytes that the client does not read yet; the worker sends them later. It sends the head
+    together with the first part of the body, in one system call.
     """
 
     def __init__(self, sock: socket.socket) -> None:
@@ -44,10 +44,10 @@ class Outgoing:
             self._wait()
 
     def flush(self) -> bool:
-        """Send what the client takes; return whether that is all.
+        """Send as much as the client accepts, and return whether nothing is left.
 
         Raises:
-            OSError: the client has gone.
+            OSError: the client has disconnected.
         """
         while self.held:
             try:
@@ -68,7 +68,7 @@ class Outgoing:
                 raise BrokenPipeError(errno.EPIPE, "The client does not read the response.")
 
     def sendfile(self, file: Any, offset: int = 0, count: int | None = None) -> None:
-        """Send `count` bytes of a file, or all from `offset` on."""
+        """Send `count` bytes of a file from `offset` on; by default, the rest of the file."""
         left = os.fstat(file.fileno()).st_size - offset if count is None else count
         self.flush()
         while left > 0:
@@ -81,24 +81,24 @@ class Outgoing:
             self.sendall(data)
 
     def fileno(self) -> int:
-        """Return the number of the socket."""
+        """Return the file descriptor of the socket."""
         return self.socket.fileno()
 
-    # What gunicorn does to a socket that it waits for, or closes after a broken answer. The worker
-    # does either, when all is sent.
+    # gunicorn calls these to wait for a socket, or to close it after a broken response. The worker
+    # waits and closes instead, once everything is sent.
 
     def setblocking(self, flag: bool) -> None:
         """Do nothing: the socket never blocks."""
 
     def settimeout(self, seconds: float | None) -> None:
-        """Do nothing, likewise."""
+        """Do nothing: the socket never blocks."""
 
     def shutdown(self, how: int) -> None:
-        """Do nothing."""
+        """Do nothing: the worker ends the connection."""
 
     def recv(self, size: int) -> bytes:
         """Return nothing: the worker reads."""
         return b""
 
     def close(self) -> None:
-        """Do nothing."""
+        """Do nothing: the worker closes the connection."""

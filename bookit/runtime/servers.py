@@ -1,4 +1,4 @@
-"""Web servers and databases that live as long as a test or a measurement."""
+"""Web servers and databases that run for the length of a test or a measurement."""
 
 import os
 import secrets
@@ -26,15 +26,15 @@ BOOKIT = "bookit.wsgi"
 
 
 class ServerError(Exception):
-    """A server does not start."""
+    """A server did not start."""
 
 
 def production(url: str, *, workers: int = 2) -> dict[str, str]:
     """Return the environment of a production server without rate limits.
 
-    Its access tokens last for a day. It names every variable that a developer's `.env` could
-    change; an empty one means the default. Only WEB_THREADS is taken from the environment, so that
-    other values can be tried.
+    Access tokens last for a day. The result sets every variable that a developer's `.env` could
+    change; an empty value means the default. Only WEB_THREADS comes from the caller's environment,
+    so that other values can be tried.
     """
     return {
         **os.environ,
@@ -43,7 +43,7 @@ def production(url: str, *, workers: int = 2) -> dict[str, str]:
         "DATABASE_URL": url,
         "ALLOWED_HOSTS": "localhost",
         "EMAIL_URL": "dummymail://",
-        # No mail is withheld, so that all of them can be counted.
+        # No limit withholds a mail, so that all mails can be counted.
         "MAILS_PER_ADDRESS": "10000000",
         "MAILS_PER_VERIFIED_ADDRESS": "10000000",
         "WEB_CONCURRENCY": str(workers),
@@ -64,7 +64,7 @@ def production(url: str, *, workers: int = 2) -> dict[str, str]:
 
 
 class Server:
-    """gunicorn with an application, on a port of this machine."""
+    """A running gunicorn that serves an application on a local port."""
 
     def __init__(self, process: subprocess.Popen[bytes], port: int) -> None:
         self.process = process
@@ -107,8 +107,8 @@ class Server:
 def serving(application: str, environment: dict[str, str]) -> Iterator[Server]:
     """Run an application under gunicorn, as in production, for the length of a `with` block.
 
-    It writes the same log as in production, but to /dev/null. It runs in a process group of its
-    own, so Ctrl-C does not reach it: the end of the block stops it.
+    The server writes the same log as in production, but to /dev/null. It runs in a process group of
+    its own, so Ctrl-C does not reach it. The end of the block stops it.
     """
     with socket.create_server(("127.0.0.1", 0), backlog=2048) as listener:
         descriptor, port = listener.fileno(), listener.getsockname()[1]
@@ -153,7 +153,7 @@ def migrate(url: str) -> None:
 def connected_to(url: str) -> Iterator[None]:
     """Let Django use the database at `url`, in this thread, for the length of a `with` block.
 
-    Statements may take as long as they need.
+    Statements have no time limit.
     """
     usual = connections[DEFAULT_DB_ALIAS]
     parts = conninfo_to_dict(url)

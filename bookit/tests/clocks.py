@@ -1,4 +1,4 @@
-"""A plain model of wall clocks, minute by minute, on the days on which they do odd things."""
+"""A plain minute-by-minute model of wall clocks, on days with unusual clock changes."""
 
 from datetime import UTC, date, datetime, time, timedelta
 from functools import cache
@@ -7,7 +7,7 @@ from zoneinfo import ZoneInfo
 MINUTE = timedelta(minutes=1)
 DAY = timedelta(days=1)
 
-# A zone, and a day on which its clocks change, or do not.
+# Zones with days on which their clocks change; a few of them have no change.
 ODD_DAYS = {
     "Lisbon springs forward": ("Europe/Lisbon", date(2026, 3, 29)),
     "Lisbon falls back": ("Europe/Lisbon", date(2026, 10, 25)),
@@ -32,10 +32,10 @@ ODD_DAYS = {
 
 @cache
 def faces(name: str, day: date, days: int) -> tuple[datetime, list[datetime]]:
-    """Return an instant, so many days before `day`, and what a clock shows in each minute from it.
+    """Return the instant `days` before `day`, and the clock's time at each minute after it.
 
-    The clock never goes back: it stands still until the hour that comes twice is over. So it shows
-    every time at the instant that counts: in a fold the first one, in a gap that of the jump.
+    This clock never goes back: it stands still while an hour repeats. So a time in a fold appears
+    at its first occurrence, and a time in a gap at the instant of the jump.
     """
     tz = ZoneInfo(name)
     start = datetime.combine(day, time.min, tzinfo=UTC) - days * DAY

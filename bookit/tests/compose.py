@@ -1,4 +1,4 @@
-"""Reads the compose files as Docker Compose does, which is not here."""
+"""Reads the compose files as Docker Compose does, without Docker."""
 
 import re
 from collections.abc import Mapping
@@ -15,7 +15,7 @@ VARIABLE = re.compile(
 
 
 class Required(Exception):
-    """A variable that has to be set is not."""
+    """A required variable is not set."""
 
 
 class Loader(yaml.SafeLoader):
@@ -30,7 +30,7 @@ Loader.add_constructor("!override", _list)
 
 
 def read(name: str, variables: Mapping[str, str]) -> dict[str, Any]:
-    """Return a compose file with the variables of `.env` in place."""
+    """Return a compose file with the variables of `.env` filled in."""
     content: Any = yaml.load((BASE_DIR / name).read_text(), Loader)
     filled: dict[str, Any] = _fill(content, variables)
     return filled
@@ -45,7 +45,7 @@ def _fill(value: Any, variables: Mapping[str, str]) -> Any:
 
 
 def _interpolate(text: str, variables: Mapping[str, str]) -> str:
-    def put(found: re.Match[str]) -> str:
+    def replacement(found: re.Match[str]) -> str:
         name = found["name"]
         if name is None:
             return "$"
@@ -55,4 +55,4 @@ def _interpolate(text: str, variables: Mapping[str, str]) -> str:
             raise Required(f"{name} {found['rest']}")
         return _interpolate(found["rest"] or "", variables)
 
-    return VARIABLE.sub(put, text)
+    return VARIABLE.sub(replacement, text)

@@ -1,7 +1,7 @@
-"""Many at once: threads with connections of their own, and what PostgreSQL says of them afterwards.
+"""Runs many calls at once, in threads with their own connections, and counts deadlocks.
 
-Tests that use it need `@pytest.mark.django_db(transaction=True)`: what one client does, the others
-see.
+Tests that use it need `@pytest.mark.django_db(transaction=True)`, because the connections must see
+each other's changes.
 """
 
 import threading
@@ -14,12 +14,12 @@ from typing import Any, NamedTuple
 
 from django.db import OperationalError, connection, transaction
 
-# Seconds after which a test that hangs is a test that fails.
+# A test that waits longer than this many seconds has failed.
 PATIENCE = 30
 
 
 class Outcome(NamedTuple):
-    """What became of one client's call: what it returned or raised, and after how many seconds."""
+    """The result of one call: its return value or exception, and its duration in seconds."""
 
     value: Any
     error: Exception | None
@@ -32,11 +32,11 @@ def at_once(
     first: Callable[[], Any] = lambda: None,
     meanwhile: Callable[[], Any] = lambda: None,
 ) -> list[Outcome]:
-    """Set off all calls at the same moment, each on a connection of its own.
+    """Start all calls at the same moment, each on a connection of its own.
 
     Args:
-        first: done on each connection before anybody sets off.
-        meanwhile: done here, once they have.
+        first: called on each connection before any call starts.
+        meanwhile: called in this thread once the calls have started.
     """
     gate = threading.Barrier(len(calls) + 1, timeout=PATIENCE)
 
@@ -63,22 +63,22 @@ def at_once(
 def behind_a_rival(
     calls: Sequence[Callable[[], Any]], *, rival: Callable[[], Any]
 ) -> list[Outcome]:
-    """Let all calls wait for `rival`, which then comes to nothing.
+    """Make all calls wait for `rival`, which is then rolled back.
 
-    That is the one moment at which clients of an exclusion constraint can begin to wait for each
-    other; left to chance it comes once in some hundred races.
+    Only at this moment can clients of an exclusion constraint start to wait for each other. Without
+    this help it happens once in about a hundred races.
     """
     transaction.set_autocommit(False)
     try:
         rival()
 
-        def give_up() -> None:
+        def roll_back() -> None:
             try:
                 until_waiting(len(calls))
             finally:
                 transaction.rollback()
 
-        return at_once(calls, meanwhile=give_up)
+        return at_once(calls, meanwhile=roll_back)
     finally:
         transaction.rollback()
         transaction.set_autocommit(True)
@@ -86,11 +86,11 @@ def behind_a_rival(
 
 @contextmanager
 def starting_line(table: str) -> Iterator[Callable[[Sequence[Callable[[], Any]]], list[Outcome]]]:
-    """Give an `at_once` whose calls all stand before their write to `table` when they set off.
+    """Yield a function like `at_once` whose calls write to `table` at the same moment.
 
-    Threads of one process take turns, so few of them are ever between looking and writing at the
-    same time. Here all are: each waits in front of the row it would write (or, queueing as it
-    should, for somebody who does) until the last one has come.
+    Threads of one process take turns, so few of them are between reading and writing at the same
+    time. This function makes all of them be: each call waits just before it writes its row (or
+    queues behind a call that does) until the last one has arrived.
     """
     run(
         "CREATE FUNCTION wait_at_line() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN"
@@ -124,12 +124,12 @@ def tally(outcomes: Sequence[Outcome]) -> Counter[type[Exception] | None]:
 
 
 def until_waiting(sessions: int) -> None:
-    """Return once so many sessions of this database wait for another one."""
+    """Return once this number of sessions of this database wait for a lock."""
     deadline = monotonic() + PATIENCE
     waiting = None
     while waiting != sessions:
         assert monotonic() < deadline, f"{waiting} sessions wait, not {sessions}"
-        # Inside of a transaction PostgreSQL would show the same picture again and again.
+        # Within a transaction, PostgreSQL would return the same snapshot again and again.
         waiting = ask(
             "SELECT count(*) FROM pg_stat_activity, pg_stat_clear_snapshot()"
             " WHERE datname = current_database() AND wait_event_type = 'Lock'"
@@ -137,20 +137,20 @@ def until_waiting(sessions: int) -> None:
 
 
 def deadlocks() -> int:
-    """Return how often PostgreSQL has ended a deadlock in this database so far."""
+    """Return the number of deadlocks that PostgreSQL has ended in this database so far."""
     ask("SELECT pg_stat_clear_snapshot()")
     return ask("SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()")
 
 
 def ask(sql: str, parameters: Sequence[Any] = ()) -> Any:
-    """Return the single value that `sql` asks for."""
+    """Return the single value that `sql` selects."""
     with connection.cursor() as cursor:
         cursor.execute(sql, parameters)
         return cursor.fetchone()[0]
 
 
 def run(sql: str, parameters: Sequence[Any] = ()) -> int:
-    """Run `sql` and return how many rows it touched."""
+    """Run `sql` and return the number of affected rows."""
     with connection.cursor() as cursor:
         cursor.execute(sql, parameters)
         return cursor.rowcount
@@ -162,14 +162,14 @@ def _connect() -> None:
         try:
             return connection.ensure_connection()
         except OperationalError:
-            # A pool that has to make forty connections first can be slower than its own patience.
+            # Opening forty connections can take longer than the pool's own timeout.
             if monotonic() > deadline:
                 raise
 
 
 def _leave() -> None:
     try:
-        # Counts of deadlocks are published about once a second, or when asked for.
+        # PostgreSQL publishes deadlock counts about once a second, or on request.
         ask("SELECT pg_stat_force_next_flush()")
     finally:
         connection.close()

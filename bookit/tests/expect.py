@@ -1,4 +1,4 @@
-"""What every answer owes its client."""
+"""Checks that every problem and error page follows the contract."""
 
 import json
 import re
@@ -6,10 +6,10 @@ from typing import Any
 
 
 def problem(response: Any, status: int, code: str, *fields: str) -> dict[str, Any]:
-    """Return the problem document of `response`, which must be one to the letter of the contract.
+    """Return the problem document of `response`; check that it follows the contract exactly.
 
     Args:
-        fields: names of the fields that `errors` must be about; with none given, any will do.
+        fields: the names of exactly the fields that `errors` must name; without any, not checked.
     """
     shown = f"{response.status_code} {response.get('Content-Type')} {response.content[:300]!r}"
     assert response.status_code == status, shown
@@ -25,7 +25,7 @@ def problem(response: Any, status: int, code: str, *fields: str) -> dict[str, An
     assert content["detail"], shown
     assert content["request_id"] == response["X-Request-ID"], shown
     if "errors" in content:
-        assert content["errors"], "an empty list of errors says nothing"
+        assert content["errors"], "the list of errors is empty"
         for error in content["errors"]:
             assert set(error) == {"field", "code", "message"}, error
             assert all(isinstance(value, str) for value in error.values()), error
@@ -42,7 +42,7 @@ def problem(response: Any, status: int, code: str, *fields: str) -> dict[str, An
 
 
 def page(response: Any, status: int) -> str:
-    """Return the text of `response`, which must be a page that says what is wrong."""
+    """Return the text of `response`; check that it is an HTML error page."""
     text = str(response.content.decode())
     assert response.status_code == status, f"{response.status_code} {text[:300]!r}"
     assert response["Content-Type"] == "text/html; charset=utf-8"

@@ -1,4 +1,4 @@
-"""pytest's plugin: a throw-away PostgreSQL for the run, named before settings are read."""
+"""A pytest plugin that starts a temporary PostgreSQL server before the settings are read."""
 
 import gc
 import os
@@ -10,8 +10,9 @@ from pathlib import Path
 import hypothesis
 import pytest
 
-# As in production, but with room for tests that have forty clients at once, and quick hashes where
-# no test asks about them.
+# Enough threads and connections for forty clients at once, no rate limits, and no special time
+# limit for anonymous reads. All other values are the defaults. LOG_FORMAT defaults to "json" unless
+# stderr is a terminal.
 ENVIRONMENT = {
     "WEB_THREADS": "60",
     "DATABASE_POOL_SIZE": "50",
@@ -28,13 +29,13 @@ ENVIRONMENT = {
     "ALLOWED_HOSTS": "",
     "DEFAULT_CURRENCY": "",
 }
-# What is acknowledged need not survive the power cut of a test run.
+# The data of a test run need not survive a power cut.
 THROWAWAY = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_load_initial_conftests(early_config: pytest.Config) -> None:
-    """Start the server in the process that the user started; its workers inherit the address."""
+    """Start the server in pytest's main process; xdist workers inherit its URL."""
     os.environ.update(ENVIRONMENT)
     if os.environ.get("BOOKIT_TEST_DATABASE_URL"):
         os.environ["DATABASE_URL"] = os.environ["BOOKIT_TEST_DATABASE_URL"]
@@ -53,10 +54,10 @@ def pytest_load_initial_conftests(early_config: pytest.Config) -> None:
 
 
 def pytest_configure() -> None:
-    """Let an example take its time: how long it does is the machine's business, not a promise.
+    """Turn off Hypothesis's deadline: how long an example takes depends on the machine.
 
-    CI tries the same examples in every run, as Hypothesis recommends: whether a change passes must
-    not be chance. Runs anywhere else try new ones.
+    In CI, every run tries the same examples, as Hypothesis recommends, because chance must not
+    decide whether a change passes. Elsewhere, each run tries new examples.
     """
     hypothesis.settings.register_profile(
         "patient", deadline=None, derandomize="CI" in os.environ, print_blob=True
@@ -65,21 +66,21 @@ def pytest_configure() -> None:
 
 
 def pytest_collection_finish() -> None:
-    """Leave what was imported out of garbage collections, which look at all of it in vain."""
+    """Exclude imported modules from garbage collection, which would scan them to no avail."""
     gc.collect()
     gc.freeze()
 
 
 @pytest.fixture(autouse=True)
 def quick_password_hashes(request: pytest.FixtureRequest, settings: object) -> None:
-    """Hash passwords quickly, except where a test is marked `real_passwords`."""
+    """Hash passwords quickly, except in tests that are marked `real_passwords`."""
     if "real_passwords" not in request.keywords:
         settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]  # type: ignore[attr-defined]
 
 
 @pytest.fixture(autouse=True)
-def no_counts_left() -> None:
-    """Begin every test with fresh rate limits."""
+def reset_rate_limits() -> None:
+    """Start every test with fresh rate limits."""
     from bookit.api import throttles
 
     throttles.reset()
@@ -87,7 +88,10 @@ def no_counts_left() -> None:
 
 @lru_cache(maxsize=1)
 def shared_handler(middleware):
-    """Return the handler of all clients: each one's own would list all static files first."""
+    """Return the handler that all clients with the same middleware share.
+
+    They share it because each new handler begins by listing all static files.
+    """
     from rest_framework.test import ForceAuthClientHandler
 
     return ForceAuthClientHandler(enforce_csrf_checks=False)
@@ -95,7 +99,7 @@ def shared_handler(middleware):
 
 @pytest.fixture
 def api(settings):
-    """Return a client; `api.as_(user)` gives one that is signed in."""
+    """Return an API client; `api.as_(user)` returns a new one that is signed in as that user."""
     from rest_framework.test import APIClient
     from rest_framework_simplejwt.tokens import AccessToken
 

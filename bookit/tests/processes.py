@@ -1,4 +1,4 @@
-"""Running processes, and free ports for further ones."""
+"""Running processes, and free ports for new ones."""
 
 import random
 import socket
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import psutil
 
-# Below the ports that systems give to outgoing connections: Linux begins at 32768, others later.
+# Below the ports of outgoing connections, which start at 32768 on Linux and higher elsewhere.
 PORTS = range(10_000, 32_000)
 
 
@@ -24,7 +24,7 @@ def free_port() -> int:
 
 
 def alive(processes: list[psutil.Process]) -> list[psutil.Process]:
-    """Those of `processes` that still run."""
+    """Return those of `processes` that are still running."""
     return [
         process
         for process in processes
@@ -33,7 +33,7 @@ def alive(processes: list[psutil.Process]) -> list[psutil.Process]:
 
 
 def servers(directory: Path) -> list[psutil.Process]:
-    """The PostgreSQL servers that work in `directory`, without their children."""
+    """Return the PostgreSQL servers that run in `directory`, without their child processes."""
     found = []
     for process in psutil.process_iter(["name", "status"]):
         if process.info["name"] == "postgres" and process.info["status"] != psutil.STATUS_ZOMBIE:

@@ -1,4 +1,4 @@
-"""Somebody else's server, that does what it is told: to see what it is sent, and what that does."""
+"""A server that receives webhooks, records the messages and answers as a test wants."""
 
 import threading
 import time
@@ -39,7 +39,7 @@ def hang_up(request: BaseHTTPRequestHandler) -> None:
 
 
 def drip(before: bytes, drop: bytes, pause: float = 0.05) -> Behaviour:
-    """Write `before`, and then one `drop` after another for as long as anybody listens."""
+    """Write `before`, then one `drop` after another until the client closes the connection."""
 
     def behave(request: BaseHTTPRequestHandler) -> None:
         request.wfile.write(before)
@@ -52,7 +52,7 @@ def drip(before: bytes, drop: bytes, pause: float = 0.05) -> Behaviour:
 
 
 class Receiver:
-    """A server; behaves as each of `behaviours` says in turn, and as the last one from then on."""
+    """A server that uses each of `behaviours` in turn, then keeps using the last one."""
 
     def __init__(self, url: str, behaviours: list[Behaviour]) -> None:
         self.url = url
@@ -63,11 +63,11 @@ class Receiver:
 
 @contextmanager
 def receiver(*behaviours: Behaviour) -> Iterator[Receiver]:
-    """Listen on loopback; without behaviours everything is fine."""
+    """Listen on loopback; without behaviours, answer every message with 204."""
     lock = threading.Lock()
 
     class Handler(BaseHTTPRequestHandler):
-        # Connections are kept.
+        # HTTP/1.1 keeps connections open.
         protocol_version = "HTTP/1.1"
 
         def setup(self) -> None:
@@ -84,13 +84,13 @@ def receiver(*behaviours: Behaviour) -> Iterator[Receiver]:
             try:
                 behave(self)
             except OSError:
-                self.close_connection = True  # Nobody listens any more.
+                self.close_connection = True  # The client has closed the connection.
 
         def log_message(self, *args: Any) -> None:
             pass
 
     class Server(ThreadingHTTPServer):
-        # With 5, the default, connections that begin together wait for a second.
+        # With the default of 5, simultaneous connections can wait for a second.
         request_queue_size = 128
 
     server = Server(("127.0.0.1", 0), Handler)

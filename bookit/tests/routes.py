@@ -1,4 +1,4 @@
-"""Every path of BookIt, as its URL configuration has them."""
+"""Lists the paths of BookIt's URL configuration."""
 
 import re
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""How the code hangs together: which package may know which, and that models and tables agree."""
+"""Rules of the code's structure: the order of imports, services, and migrations."""
 
 import ast
 import re
@@ -14,9 +14,9 @@ from django.core.management import call_command
 
 from bookit.runtime.startup import BASE_DIR
 
-# From the bottom to the top; each may know those before it.
+# From the lowest to the highest; each may import those before it.
 LAYERS = ["bookit", "accounts", "catalog", "bookings", "reviews"]
-# What is made of all of them.
+# These two combine all apps.
 NAMES_THE_APPS = {"bookit/settings.py", "bookit/urls.py"}
 
 
@@ -34,7 +34,7 @@ NAMES = [str(path.relative_to(BASE_DIR)) for path in CODE]
 
 
 def imported(path):
-    """Return the names of the modules that the code in `path` imports, wherever it does."""
+    """Return the names of the modules that the code in `path` imports, anywhere in it."""
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
@@ -43,7 +43,7 @@ def imported(path):
 
 
 def lint_imports(*arguments):
-    """Check the contracts in pyproject.toml; return the exit status and what was printed."""
+    """Check the contracts in pyproject.toml; return the exit status and the output."""
     run = subprocess.run(
         [Path(sys.executable).parent / "lint-imports", "--no-cache", *arguments],
         cwd=BASE_DIR,
@@ -53,15 +53,15 @@ def lint_imports(*arguments):
     return run.returncode, run.stdout
 
 
-def test_there_is_something_to_look_at():
+def test_modules_of_every_package_are_found():
     assert len(CODE) > 60
     for package in LAYERS:
         assert any(name.startswith(f"{package}/") for name in NAMES)
 
 
-def test_imports_point_downwards():
-    status, said = lint_imports()
-    assert status == 0, said
+def test_imports_follow_the_layers():
+    status, output = lint_imports()
+    assert status == 0, output
 
 
 @pytest.mark.parametrize(
@@ -72,33 +72,33 @@ def test_imports_point_downwards():
         ("bookit.api", "bookit.errors"),
     ],
 )
-def test_an_import_that_points_upwards_is_found(tmp_path, above, below):
-    """The control: the contract with two of its layers exchanged is broken."""
+def test_control_an_upward_import_is_found(tmp_path, above, below):
+    """A contract with two of its layers swapped is broken."""
     path = tmp_path / "importlinter.ini"
     path.write_text(
         "[importlinter]\nroot_packages =\n  bookit\n  bookings\n  reviews\n"
-        "[importlinter:contract:1]\nname = exchanged\ntype = layers\n"
+        "[importlinter:contract:1]\nname = swapped\ntype = layers\n"
         f"layers =\n  {below}\n  {above}\n"
     )
-    status, said = lint_imports("--config", str(path))
+    status, output = lint_imports("--config", str(path))
     assert status == 1
-    assert f"{above} is not allowed to import {below}" in said
+    assert f"{above} is not allowed to import {below}" in output
 
 
 def test_modules_are_not_imported_by_name():
-    """Such imports are in no contract."""
+    """Import contracts do not see such imports."""
     names = ("import_module", "import_string", "__import__", "get_model")
     by_name = {
         name for name in NAMES for function, _ in calls(BASE_DIR / name) if function.endswith(names)
     }
     assert by_name == {
-        "bookings/apps.py",  # its rooms, in their order
-        "bookit/database/constraints.py",  # the model that a foreign key refers to
+        "bookings/apps.py",  # imports its rooms in order
+        "bookit/database/constraints.py",  # looks up the model that a foreign key refers to
     }
 
 
 def names_of_apps(path):
-    """Return the texts in the code of `path` that name a module or a model of an app."""
+    """Return the strings in the code of `path` that name a module or a model of an app."""
     pattern = re.compile(rf"({'|'.join(LAYERS[1:])})\.[A-Za-z_]")
     tree = ast.parse(path.read_text())
     documentation = {
@@ -114,18 +114,18 @@ def names_of_apps(path):
             yield text
 
 
-def test_only_settings_and_addresses_name_the_apps():
+def test_only_settings_and_urls_name_the_apps():
     naming = {
         str(path.relative_to(BASE_DIR)): found
         for path in sources("bookit")
         if (found := list(names_of_apps(path)))
     }
-    # The extension of the schema finds its class by name, as drf-spectacular wants it.
+    # drf-spectacular requires the schema extension to name its class by path.
     naming.pop("bookit/api/schema.py", None)
     assert naming.keys() == NAMES_THE_APPS, naming
 
 
-def test_the_layers_are_the_apps_that_are_installed():
+def test_the_layers_are_the_installed_apps():
     ours = [
         config.label for config in apps.get_app_configs() if Path(config.path).parent == BASE_DIR
     ]
@@ -134,7 +134,7 @@ def test_the_layers_are_the_apps_that_are_installed():
 
 
 @pytest.mark.parametrize("package", LAYERS[1:])
-def test_an_app_has_its_parts_where_people_look_for_them(package):
+def test_every_app_has_the_usual_modules(package):
     names = {path.name for path in sources(package)}
     assert names >= {
         *("models.py", "services.py", "serializers.py", "viewsets.py", "urls.py", "filters.py"),
@@ -148,7 +148,7 @@ def calls(path):
             yield ast.unparse(node.func), node
 
 
-def test_nothing_prints():
+def test_no_code_prints():
     for name in NAMES:
         assert "print" not in {function for function, _ in calls(BASE_DIR / name)}, name
 
@@ -166,7 +166,7 @@ CLOCKS = {
 
 
 @pytest.mark.parametrize("name", SERVICES)
-def test_services_never_read_the_clock_and_know_no_http(name):
+def test_services_do_not_read_the_clock_or_import_http(name):
     path = BASE_DIR / name
     assert not CLOCKS & {function for function, _ in calls(path)}
     web = ("django.http", "django.shortcuts", "rest_framework.", "requests", "httpx")
@@ -174,7 +174,7 @@ def test_services_never_read_the_clock_and_know_no_http(name):
         assert not module.startswith(web), module
 
 
-# Services in which nothing depends on the time, and that write none.
+# Services that neither depend on the time nor store it.
 TIMELESS = {
     "accounts/services.py": {"change_password", "update_profile"},
     "bookings/feeds/services.py": {"booking_file", "calendar_tokens", "own_token", "renew"},
@@ -194,7 +194,7 @@ TIMELESS = {
 
 
 def services(code):
-    """Return what a module of services offers, without the checks of rules."""
+    """Return the public functions of a services module, without its `check_` functions."""
     return [
         node
         for node in ast.parse(code).body
@@ -204,13 +204,13 @@ def services(code):
 
 
 @pytest.mark.parametrize("name", SERVICES)
-def test_services_take_their_arguments_by_name(name):
+def test_services_take_only_keyword_arguments(name):
     by_position = [node.name for node in services((BASE_DIR / name).read_text()) if node.args.args]
     assert by_position == []
 
 
 @pytest.mark.parametrize("name", SERVICES)
-def test_services_are_told_the_time(name):
+def test_services_take_the_time_as_an_argument(name):
     timeless = {
         node.name
         for node in services((BASE_DIR / name).read_text())
@@ -220,22 +220,22 @@ def test_services_are_told_the_time(name):
 
 
 def test_services_are_found_in_every_room():
-    """The control: else there would be nothing to look at."""
+    """The control: without services to check, the tests above would pass."""
     assert len(SERVICES) == len({*SERVICES}) >= 9
     found = services("def a(x): ...\nasync def b(*, at): ...\ndef check_c(): ...\ndef _d(): ...")
     assert [node.name for node in found] == ["a", "b"]
 
 
 def nodes(kind):
-    """Return every node of a kind, with where it stands."""
+    """Return every node of a kind and its place."""
     for name in NAMES:
         for node in ast.walk(ast.parse((BASE_DIR / name).read_text())):
             if isinstance(node, kind):
                 yield f"{name}:{node.lineno}", node
 
 
-def test_nothing_is_caught_that_nobody_named():
-    """But to clean up: what ends by raising it again has caught nothing."""
+def test_no_handler_catches_every_exception():
+    """A handler that ends with `raise` is allowed, because it only cleans up."""
     for place, node in nodes(ast.ExceptHandler):
         last = node.body[-1]
         raised_again = isinstance(last, ast.Raise) and last.exc is None
@@ -243,17 +243,17 @@ def test_nothing_is_caught_that_nobody_named():
         assert raised_again or caught not in ("", "Exception", "BaseException"), place
 
 
-def test_no_serializer_shows_all_there_is():
+def test_no_serializer_shows_all_fields():
     for place, node in nodes(ast.Constant):
         assert node.value != "__all__", place
 
 
-# Who keeps a calendar is said once, beside `User.keeps`. These ask something else.
+# The rule of who keeps a calendar is written once, next to `User.keeps`. These ask other things.
 NOT_ABOUT_ACCESS = {
-    # Those who become providers get a calendar.
+    # A user who becomes a provider gets a calendar.
     ("accounts/services.py", "user.role == User.Role.PROVIDER"),
     ("accounts/services.py", "user.role == User.Role.PROVIDER != role"),
-    # Whose a new calendar is to be.
+    # The provider of a new calendar.
     ("catalog/services.py", "changes['provider_id'] != calendar.provider_id"),
     ("catalog/services.py", "'provider_id' in changes"),
     ("catalog/services.py", "'provider_id' in fields"),
@@ -261,15 +261,15 @@ NOT_ABOUT_ACCESS = {
     ("catalog/services.py", "provider_id is None"),
     ("catalog/services.py", "provider_id == actor.pk"),
     ("catalog/services.py", "provider=provider"),
-    # Whether there is a provider to write to, and whether it was they who did it.
+    # Whether there is a provider to mail, and whether the provider caused the event.
     ("bookings/mails/occasions.py", "self.provider_id is not None"),
     ("bookings/mails/occasions.py", "self.provider_id != self.actor_id"),
-    # What anybody may see: whose calendar something is on.
+    # Everybody may see the provider of a calendar.
     ("catalog/filters.py", "calendar__provider"),
     ("bookings/slots/filters.py", "calendar__provider"),
-    # What a list is asked for; the rule decides what it holds.
+    # The requested scope of a list; the rule decides what the list contains.
     ("bookings/viewsets.py", "self.request.query_params.get('scope') == 'provider'"),
-    # The name of the column that the rule itself is told to look at.
+    # The column name that is passed to the rule itself.
     ("bookings/models.py", "calendar__provider"),
 }
 
@@ -307,15 +307,15 @@ def test_the_rule_of_who_keeps_a_calendar_is_written_once():
     found = {
         (name, expression)
         for name in NAMES
-        # The home of the rule, and what fills the tables of the demo and the benchmark.
+        # Skip the home of the rule, and the tools that fill tables for demo and benchmark.
         if name != "accounts/models.py" and not name.startswith("bookit/tools/")
         for expression in rules_about_people(BASE_DIR / name)
     }
     assert found == NOT_ABOUT_ACCESS
 
 
-def test_the_search_finds_rules_about_people_in_every_form(tmp_path):
-    """The control: without it, a search that finds nothing would pass."""
+def test_control_the_search_finds_rules_about_people_in_every_form(tmp_path):
+    """A search that finds nothing would pass the test above."""
     path = tmp_path / "x.py"
     path.write_text("""
 booking.calendar.provider_id == user.pk
@@ -339,16 +339,16 @@ MORE = f"... AND {alias}.role = 'admin'"
 
 @pytest.mark.django_db
 def test_migrations_and_models_agree():
-    said = StringIO()
+    output = StringIO()
     try:
-        call_command("makemigrations", check=True, dry_run=True, stdout=said)
+        call_command("makemigrations", check=True, dry_run=True, stdout=output)
     except SystemExit:
-        pytest.fail(said.getvalue())
+        pytest.fail(output.getvalue())
 
 
 @pytest.mark.django_db
 def test_migrations_can_be_undone():
-    """By the words of each operation: those that cannot would stop a rollback half-way."""
+    """Every operation says that it is reversible; one that is not stops a rollback half-way."""
     from django.db import connection
     from django.db.migrations.loader import MigrationLoader
 

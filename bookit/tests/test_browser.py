@@ -1,4 +1,4 @@
-"""The pages for people, in a real browser that reaches nothing but them."""
+"""The HTML pages work in a real browser that can reach no other host."""
 
 import os
 import shutil
@@ -22,7 +22,7 @@ CHROMIUM = next(
     None,
 )
 pytestmark = [
-    pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium on this machine"),
+    pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed"),
     pytest.mark.django_db(transaction=True),
 ]
 
@@ -46,7 +46,7 @@ def chromium():
 
 
 class Watched:
-    """What went wrong on a page, and what it asked other hosts for."""
+    """Records a page's errors and its requests to other hosts."""
 
     def __init__(self, page, host):
         self.page, self.host = page, host
@@ -55,7 +55,7 @@ class Watched:
         page.on("console", lambda message: message.type == "error" and self.note(message.text))
         page.on("pageerror", lambda error: self.note(str(error)))
         page.on("response", lambda answer: answer.status >= 400 and self.note(answer.url))
-        # A page that is left before its last picture has come does not wait for it.
+        # A page that is left before its last picture has loaded aborts that request.
         page.on(
             "requestfailed",
             lambda request: (
@@ -74,7 +74,7 @@ class Watched:
             self.outside.append(route.request.url)
             route.abort()
 
-    def assert_all_is_well(self):
+    def assert_no_errors(self):
         assert self.outside == []
         assert self.errors == []
 
@@ -89,7 +89,7 @@ def watched(chromium, live_server):
     context.close()
 
 
-def test_docs_show_the_operations_and_can_try_them(watched):
+def test_docs_show_the_operations_and_can_run_them(watched):
     page = watched.page
     page.goto("/docs")
     page.get_by_text("Find services").wait_for()
@@ -101,7 +101,7 @@ def test_docs_show_the_operations_and_can_try_them(watched):
     operation.get_by_role("button", name="Execute").click()
     answer = operation.locator(".live-responses-table .response-col_description")
     answer.get_by_text('"count": 0').first.wait_for()
-    watched.assert_all_is_well()
+    watched.assert_no_errors()
 
 
 def test_redoc_shows_the_operations(watched):
@@ -109,14 +109,14 @@ def test_redoc_shows_the_operations(watched):
     page.goto("/redoc")
     page.locator("h2", has_text="Find services").first.wait_for()
     assert page.locator("[data-section-id^='tag/Catalog/operation/']").count() >= 10
-    watched.assert_all_is_well()
+    watched.assert_no_errors()
 
 
-def test_the_watch_notices_what_goes_wrong(watched):
-    """The control of the two above, at a page without a policy that would stop it."""
+def test_control_errors_and_foreign_requests_are_recorded(watched):
+    """Uses a page without a content security policy, which would block the requests."""
     page = watched.page
     page.goto("/health")
-    watched.assert_all_is_well()
+    watched.assert_no_errors()
     page.evaluate("fetch('https://fonts.example.com/font.css').catch(() => {})")
     with page.expect_event("console"):
         page.evaluate("fetch('/nothing')")
@@ -127,14 +127,14 @@ def test_the_watch_notices_what_goes_wrong(watched):
     assert any("on purpose" in text for text in watched.errors)
 
 
-def test_the_list_of_errors_leads_to_each(watched):
+def test_the_list_of_errors_links_to_each_error(watched):
     page = watched.page
     page.goto("/errors")
     page.get_by_role("link", name="booking_conflict").click()
     assert page.locator("h1").inner_text() == "booking_conflict"
     page.get_by_role("link", name="All errors").click()
     assert page.locator("h1").inner_text() == "Errors"
-    watched.assert_all_is_well()
+    watched.assert_no_errors()
 
 
 def sign_in(page, user, password=PASSWORD):
@@ -175,13 +175,13 @@ def test_an_admin_signs_in_looks_around_and_signs_out(watched):
     ).first.wait_for()
     page.goto("/admin/bookings/booking/")
     assert page.url.endswith("/admin/login/?next=/admin/bookings/booking/")
-    watched.assert_all_is_well()
+    watched.assert_no_errors()
 
 
-def test_somebody_who_is_no_admin_stays_outside(watched):
+def test_a_user_without_admin_rights_cannot_sign_in(watched):
     page = watched.page
     sign_in(page, UserFactory(email="ada@example.com"))
     page.get_by_text("for a staff account").wait_for()
     page.goto("/admin/accounts/user/")
     assert "/admin/login/" in page.url
-    watched.assert_all_is_well()
+    watched.assert_no_errors()

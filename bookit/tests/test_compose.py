@@ -1,4 +1,4 @@
-"""compose.yaml and compose.tls.yaml: what reaches the containers, and when they are stopped."""
+"""compose.yaml and compose.tls.yaml pass settings, make secrets and stop containers properly."""
 
 import os
 import re
@@ -28,10 +28,10 @@ def seconds(duration):
 
 
 @pytest.mark.parametrize("service", OURS)
-def test_every_setting_of_the_env_file_reaches_what_runs_bookit(compose, service):
+def test_every_setting_of_the_env_file_reaches_bookit(compose, service):
     service = compose["services"][service]
     assert service["env_file"] == [{"path": ".env", "required": False}]
-    # All that does not pass as it is in the file.
+    # The variables that compose.yaml itself sets or overrides.
     assert service["environment"].keys() - {"WORKER_HEARTBEAT_FILE"} == {
         *("APP_ENV", "PORT", "SECRET_KEY_FILE", "DATABASE_URL", "DATABASE_URL_FILE"),
         *("EMAIL_URL", "ALLOWED_HOSTS", "COMPOSE_PROXIES"),
@@ -39,8 +39,8 @@ def test_every_setting_of_the_env_file_reaches_what_runs_bookit(compose, service
 
 
 @pytest.mark.parametrize("service", OURS)
-def test_bookit_starts_with_what_compose_gives_it(compose, service, monkeypatch, tmp_path):
-    """Also when the file says what suits a development machine."""
+def test_bookit_starts_with_the_settings_of_compose(compose, service, monkeypatch, tmp_path):
+    """Even if the `.env` file holds settings for development."""
     for name in environment.known:
         monkeypatch.setenv(name, "")
     variables = {"APP_ENV": "development", "PORT": "9000", "DATABASE_URL": "postgresql://a@b/c"}
@@ -59,12 +59,12 @@ def test_bookit_starts_with_what_compose_gives_it(compose, service, monkeypatch,
     assert (database["HOST"], database["PASSWORD"]) == ("db", password)
 
 
-def test_without_a_way_for_mails_nothing_is_built():
+def test_compose_requires_an_email_url():
     with pytest.raises(Required, match=r"EMAIL_URL must be set in \.env\. .*dummymail://"):
         read("compose.yaml", {})
 
 
-def test_a_domain_is_the_host_that_is_served():
+def test_the_domain_is_the_allowed_host_unless_hosts_are_set():
     for given, expected in (
         ({}, "localhost"),
         ({"DOMAIN": "a.example"}, "a.example"),
@@ -84,7 +84,7 @@ def test_the_port_is_set_in_one_place():
     assert f"reverse_proxy web:{inside} " in tls["configs"]["caddy"]["content"]
 
 
-def test_containers_are_given_more_time_to_stop_than_they_take(compose):
+def test_containers_get_more_time_to_stop_than_they_need(compose):
     worker = settings.PROCRASTINATE_WORKER_DEFAULTS["shutdown_graceful_timeout"]
     services = compose["services"]
     for name, graceful in (
@@ -95,8 +95,8 @@ def test_containers_are_given_more_time_to_stop_than_they_take(compose):
         assert seconds(services[name]["stop_grace_period"]) >= graceful + 5, name
 
 
-def test_everything_that_keeps_running_has_a_health_check(compose):
-    """Web's is that of the image; the proxy would only ask web again."""
+def test_every_long_running_container_has_a_health_check(compose):
+    """Web uses the image's check; the proxy needs none, because it would only ask web again."""
     services = compose["services"]
     assert "HEALTHCHECK" in (BASE_DIR / "Dockerfile").read_text()
     assert "healthcheck" not in services["web"]
@@ -104,7 +104,7 @@ def test_everything_that_keeps_running_has_a_health_check(compose):
     assert services["db"]["healthcheck"]["test"][0] == "CMD"
 
 
-def test_a_worker_is_healthy_for_as_long_as_it_touches_its_file(compose, tmp_path):
+def test_a_worker_is_healthy_while_it_touches_its_file(compose, tmp_path):
     worker = compose["services"]["worker"]
     assert worker["environment"]["WORKER_HEARTBEAT_FILE"] == "/tmp/worker"
     file = tmp_path / "worker"
@@ -130,7 +130,7 @@ def test_a_worker_is_healthy_for_as_long_as_it_touches_its_file(compose, tmp_pat
 
 
 def make_secrets(folder, **variables):
-    """Run what the service `secrets` runs; return the files."""
+    """Run the command of the service `secrets`; return the files it wrote."""
     service = read("compose.yaml", MAIL)["services"]["secrets"]
     [script] = service["command"]
     subprocess.run(
@@ -141,7 +141,7 @@ def make_secrets(folder, **variables):
     return {path.name: path for path in folder.iterdir()}
 
 
-def test_secrets_are_made_once_and_kept(tmp_path):
+def test_secrets_are_created_once_and_kept(tmp_path):
     first = {name: path.read_text() for name, path in make_secrets(tmp_path).items()}
     assert first.keys() == {"secret_key", "postgres_password", "database_url"}
     assert re.fullmatch(r"[A-Za-z0-9]{64}", first["secret_key"])
@@ -153,37 +153,37 @@ def test_secrets_are_made_once_and_kept(tmp_path):
     assert {name: path.read_text() for name, path in again.items()} == first
 
 
-def test_secrets_that_were_cut_off_are_made_again(tmp_path):
+def test_empty_secrets_are_created_again(tmp_path):
     (tmp_path / "secret_key").touch()
     assert len(make_secrets(tmp_path)["secret_key"].read_text()) == 64
 
 
-def test_a_password_of_ones_own_is_taken(tmp_path):
+def test_a_given_password_is_used(tmp_path):
     files = make_secrets(tmp_path, POSTGRES_PASSWORD="mine")
     assert files["postgres_password"].read_text() == "mine"
 
 
 def test_the_documented_commands_can_be_run_again(tmp_path):
-    """Those that need no Docker are run; what Docker then runs is in the tests above."""
+    """Runs the commands that need no Docker; the tests above cover what Docker runs."""
     found = re.search(
         r"```sh\n([^`]*docker compose up[^`]*)```",
         (BASE_DIR / "docs" / "operations.md").read_text(),
     )
-    own = [line for line in found[1].splitlines() if "docker" not in line]
-    assert own
+    without_docker = [line for line in found[1].splitlines() if "docker" not in line]
+    assert without_docker
     (tmp_path / ".env.example").write_text((BASE_DIR / ".env.example").read_text())
-    subprocess.run(["sh", "-euc", "\n".join(own)], cwd=tmp_path, check=True)
+    subprocess.run(["sh", "-euc", "\n".join(without_docker)], cwd=tmp_path, check=True)
     env = tmp_path / ".env"
     assert env.stat().st_mode & 0o777 == 0o600
     env.write_text("EMAIL_URL=smtp://mail.example.com\n")
-    subprocess.run(["sh", "-euc", "\n".join(own)], cwd=tmp_path, check=True)
+    subprocess.run(["sh", "-euc", "\n".join(without_docker)], cwd=tmp_path, check=True)
     assert env.read_text() == "EMAIL_URL=smtp://mail.example.com\n"
 
 
 # --- TLS --------------------------------------------------------------------------------------
 
 
-def test_tls_replaces_the_proxy_and_asks_for_a_domain():
+def test_tls_replaces_the_proxy_and_requires_a_domain():
     with pytest.raises(Required, match=r"DOMAIN must be set in \.env"):
         read("compose.tls.yaml", {})
     tls = read("compose.tls.yaml", {"DOMAIN": "a.example"})

@@ -1,4 +1,4 @@
-"""What one request may cost: lengths are checked first, and no request can hold up the others."""
+"""No request can cost too much: lengths are checked first, and slow reads are cancelled."""
 
 import json
 import time
@@ -12,6 +12,7 @@ import pytest
 from django.db import connection
 from rest_framework import serializers
 
+import bookit.urls  # noqa: F401 - imports every serializer, so that LISTS is complete
 from accounts.tests.factories import AdminFactory, UserFactory
 from bookings.models import Booking
 from bookings.tests.factories import BookingFactory
@@ -54,7 +55,7 @@ LISTS = [
 
 
 class TestLists:
-    def test_the_lists_of_the_api_are_among_them(self):
+    def test_the_lists_of_the_api_are_found(self):
         found = {each.id for each in LISTS}
         assert {
             "BookingCreateSerializer.service_ids",
@@ -64,10 +65,10 @@ class TestLists:
         } <= found
 
     @pytest.mark.parametrize("field", LISTS)
-    def test_a_list_that_is_too_long_is_refused_before_its_first_item_is_checked(self, field):
+    def test_a_too_long_list_is_refused_before_its_items_are_checked(self, field):
         assert field.max_length
-        with patch.object(field.child, "run_validation", side_effect=AssertionError("looked")):
-            with pytest.raises(AssertionError, match="looked"):  # The control.
+        with patch.object(field.child, "run_validation", side_effect=AssertionError("checked")):
+            with pytest.raises(AssertionError, match="checked"):  # The control.
                 field.run_validation([None])
             with pytest.raises(serializers.ValidationError) as refused:
                 field.run_validation([None] * (field.max_length + 1))
@@ -85,7 +86,7 @@ class TestLists:
             ("post", "/calendars", {"name": "x", "opening_hours": [{}] * 200_000}, "opening_hours"),
         ],
     )
-    def test_an_enormous_list_costs_no_more_than_reading_it(self, api, method, path, body, field):
+    def test_an_enormous_list_is_refused_quickly(self, api, method, path, body, field):
         admin = api.as_(AdminFactory())
         encoded = json.dumps(body)
         assert len(encoded) < MEBIBYTE
@@ -94,10 +95,10 @@ class TestLists:
         spent = time.process_time() - began
         problem(answer, 400, "validation_error", field)
         assert len(answer.content) < 2000
-        assert spent < 1  # 3 s when each item is looked at.
+        assert spent < 1  # It takes 3 s if every item is checked.
 
     @pytest.mark.django_db
-    def test_an_enormous_list_takes_little_memory(self, api):
+    def test_an_enormous_list_is_refused_with_little_memory(self, api):
         admin = api.as_(AdminFactory())
         encoded = json.dumps({"service_ids": ["x"] * 200_000})
         tracemalloc.start()
@@ -111,11 +112,11 @@ class TestLists:
             _, peak = tracemalloc.get_traced_memory()
         finally:
             tracemalloc.stop()
-        assert peak < 30 * MEBIBYTE  # 250 MB when each item has an error of its own.
+        assert peak < 30 * MEBIBYTE  # It takes 250 MB if every item has an error of its own.
 
     @pytest.mark.django_db
     @pytest.mark.parametrize("path", ["/bookings?status=", "/events?type="])
-    def test_a_parameter_takes_no_more_values_than_there_are_choices(self, api, path):
+    def test_a_parameter_with_too_many_values_is_refused(self, api, path):
         admin = api.as_(AdminFactory())
         value = "pending" if "status" in path else "booking.created"
         assert admin.get(path + ",".join([value] * 3)).status_code == 200
@@ -137,14 +138,14 @@ class TestLists:
 
 @contextmanager
 def slow_services():
-    """Let every query of services take until the end of a `with` block."""
+    """Make every query of services wait until the end of the `with` block."""
     with psycopg.connect(database_url()) as holder:
         holder.execute("LOCK TABLE catalog_service IN ACCESS EXCLUSIVE MODE")
         yield holder
 
 
 def waiting():
-    """Return how many statements wait for a lock, asked past what they wait for."""
+    """Return how many statements wait for a lock; the query itself does not wait."""
     with psycopg.connect(database_url(), autocommit=True) as asking:
         [(count,)] = asking.execute(
             "SELECT count(*) FROM pg_stat_activity"
@@ -155,7 +156,7 @@ def waiting():
 
 @pytest.mark.django_db(transaction=True)
 class TestReadsWithoutAToken:
-    """One anonymous request does not keep PostgreSQL busy for long."""
+    """An anonymous request cannot keep PostgreSQL busy for long."""
 
     @pytest.fixture(autouse=True)
     def limit(self, monkeypatch):
@@ -174,7 +175,7 @@ class TestReadsWithoutAToken:
 
             yield lambda *arguments: pool.submit(get, *arguments)
 
-    def test_a_read_that_takes_too_long_is_cancelled_and_answered_with_503(self, api, ask):
+    def test_a_slow_read_is_cancelled_and_answered_with_503(self, api, ask):
         path = f"/services/{ServiceFactory().pk}"
         assert ask(api, path).result().status_code == 200
         with slow_services():
@@ -184,25 +185,25 @@ class TestReadsWithoutAToken:
             content = problem(answer, 503, "service_unavailable")
             assert "too long" in content["detail"]
             assert answer["Retry-After"]
-            # Nobody waits for it any more, and PostgreSQL does not work on it either.
+            # PostgreSQL has stopped working on it, too.
             until(lambda: waiting() == 0, seconds=5)
         assert ask(api, path).result().status_code == 200
 
-    def test_a_statement_that_is_only_given_up_goes_on_in_postgresql(self, api, ask, monkeypatch):
-        """The control: without the cancellation it waits on."""
+    def test_control_without_the_cancellation_postgresql_goes_on(self, api, ask, monkeypatch):
+        """Without the cancellation, the statement keeps waiting in PostgreSQL."""
         monkeypatch.setattr(Connection, "_cancelled", lambda self: False)
         path = f"/services/{ServiceFactory().pk}"
         with slow_services():
             problem(ask(api, path).result(), 503, "service_unavailable")
             assert waiting() == 1
 
-    def test_a_user_may_wait_longer(self, api, ask):
+    def test_the_read_of_a_signed_in_user_may_take_longer(self, api, ask):
         path = f"/services/{ServiceFactory().pk}"
         user = api.as_(UserFactory())
         with slow_services() as holder:
             answer = ask(user, path)
             until(lambda: waiting() == 1, seconds=5)
-            time.sleep(0.5)  # Longer than somebody without a token may wait.
+            time.sleep(0.5)  # Longer than the limit of anonymous reads.
             assert not answer.done()
             holder.rollback()
             assert answer.result().status_code == 200
@@ -219,7 +220,7 @@ class TestOrdering:
             "start_time,start_time",
         ],
     )
-    def test_a_field_that_comes_twice_is_refused_with_or_without_a_cursor(self, api, ordering):
+    def test_an_ordering_with_a_repeated_field_is_refused(self, api, ordering):
         user = UserFactory()
         BookingFactory.create_batch(3, user=user)
         client = api.as_(user)
@@ -232,7 +233,7 @@ class TestOrdering:
             )
             assert "once" in content["errors"][0]["message"]
 
-    def test_every_field_once_is_an_ordering_that_cursors_follow(self, api):
+    def test_a_cursor_follows_an_ordering_with_every_field_once(self, api):
         user = UserFactory()
         BookingFactory.create_batch(3, user=user)
         page = api.as_(user).get("/bookings?ordering=-start_time,created_at&cursor=&limit=1")

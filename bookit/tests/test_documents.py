@@ -1,4 +1,4 @@
-"""The documents: what they name exists, what they list is complete, and their examples run."""
+"""The names in the documents exist, their lists are complete, and their examples run."""
 
 import os
 import re
@@ -11,16 +11,19 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from importlib import import_module
 from importlib.util import find_spec
+from inspect import isclass, isfunction
+from pkgutil import walk_packages
 
 import httpx
 import pytest
-from django.apps import apps
+from django.apps import AppConfig, apps
 from django.core.management import get_commands
 from django.db import connection
 from django.urls import Resolver404, resolve
 from procrastinate.contrib.django import app as jobs
 from standardwebhooks.webhooks import Webhook
 
+import bookit
 from accounts.models import User
 from bookings.events import TOLD
 from bookings.services import TRANSITIONS
@@ -40,6 +43,8 @@ README = DOCUMENTS["README.md"]
 GUIDE, CLIENTS = DOCUMENTS["docs/guide.md"], DOCUMENTS["docs/clients.md"]
 OPERATIONS, ARCHITECTURE = DOCUMENTS["docs/operations.md"], DOCUMENTS["docs/architecture.md"]
 MIGRATING, CONTRIBUTING = DOCUMENTS["docs/migrating.md"], DOCUMENTS[".github/CONTRIBUTING.md"]
+
+DJANGO_AND_DRF = DOCUMENTS["docs/django-and-drf.md"]
 
 PACKAGES = ("bookit", "accounts", "catalog", "bookings", "reviews")
 each_document = pytest.mark.parametrize("name", DOCUMENTS)
@@ -70,7 +75,7 @@ def rows(text):
 
 
 def quoted(text):
-    """Return what stands between backticks."""
+    """Return the text between backticks."""
     return re.findall(r"`([^`\n]+)`", text)
 
 
@@ -79,15 +84,15 @@ def blocks(text, language):
     return re.findall(rf"^```{language}\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
 
 
-# --- what is named exists ---------------------------------------------------------------------
+# --- the names exist --------------------------------------------------------------------------
 
 
 def missing_paths(text):
-    """Return the files and folders of the repository that a text names and that do not exist."""
+    """Return the missing files and folders of the repository that a text names."""
     roots = "|".join([*PACKAGES, "docs", r"\.ci", r"\.github"])
     named = set(re.findall(rf"(?<![\w/.<>{{-])(?:{roots})/[\w./-]*", text))
     missing = {path for path in named if not (BASE_DIR / path.rstrip(".")).exists()}
-    # A name without a folder is at the top, or means the modules of that name.
+    # A name without a folder is a file at the top level, or stands for all modules of that name.
     for name in quoted(text):
         if re.fullmatch(r"\.?[\w-]+\.(py|toml|yaml|md|txt|example)", name) and not (
             (BASE_DIR / name).exists() or any(BASE_DIR.glob(f"*/{name}"))
@@ -102,17 +107,19 @@ def test_the_paths_in_a_document_exist(name):
 
 
 def exists(name):
-    """Return whether a dotted name is a job, a model, a module or something in one, or in SQL."""
+    """Return whether a dotted name is a job, a model, a module or its attribute, or in SQL."""
     module, _, attribute = name.rpartition(".")
     if name in jobs.tasks or attribute.lower() in apps.all_models.get(module, {}):
         return True
-    if find_spec(module) and (find_spec(name) or hasattr(import_module(module), attribute)):
-        return True
+    if find_spec(module):
+        parent = import_module(module)
+        if hasattr(parent, attribute) or (hasattr(parent, "__path__") and find_spec(name)):
+            return True
     return any(f"'{name}'" in path.read_text() for path in BASE_DIR.glob("*/triggers.py"))
 
 
 def missing_names(text):
-    """Return the dotted names of ours that a text names and that do not exist."""
+    """Return the missing dotted names of our packages that a text names."""
     pattern = rf"(?<![\w./'-])(?:{'|'.join(PACKAGES)})(?:\.\w+)+(?![\w/])"
     files = r"\.(py|toml|yaml|md|example|git)$"
     named = {found for found in re.findall(pattern, text) if not re.search(files, found)}
@@ -126,7 +133,7 @@ def test_the_dotted_names_in_a_document_exist(name):
 
 
 def missing_commands(text):
-    """Return the commands that a text names and that do not exist."""
+    """Return the missing commands that a text names."""
     commands = set(re.findall(r"manage\.py ([a-z_]+)", text))
     modules = set(re.findall(r"python -m\s+([\w.]+)", text))
     return {found for found in commands if found not in get_commands()} | {
@@ -140,7 +147,7 @@ def test_the_commands_in_a_document_exist(name):
 
 
 def missing_endpoints(text):
-    """Return the endpoints that a text names and that do not exist."""
+    """Return the missing endpoints that a text names."""
     missing = set()
     for method, path in re.findall(r"\b(GET|POST|PATCH|PUT|DELETE) (/[^\s`|?,)]*)", text):
         try:
@@ -157,7 +164,7 @@ def missing_endpoints(text):
 def test_the_endpoints_in_a_document_exist(name):
     text = DOCUMENTS[name]
     if name == "docs/migrating.md":
-        # The first column is about other APIs.
+        # The first column names endpoints of other APIs.
         text = "\n".join(row[1] for row in rows(text))
     assert missing_endpoints(text) == set()
 
@@ -169,7 +176,7 @@ def anchors(text):
 
 
 def broken_links(name, text):
-    """Return the links of a document that lead nowhere in the repository."""
+    """Return the links of a document whose target in the repository does not exist."""
     broken = set()
     for target in re.findall(r"\]\(([^)\s]+)\)", text):
         if re.match(r"https?://", target):
@@ -182,12 +189,12 @@ def broken_links(name, text):
 
 
 @each_document
-def test_the_links_of_a_document_lead_somewhere(name):
+def test_the_links_of_a_document_have_a_target(name):
     assert broken_links(name, DOCUMENTS[name]) == set()
 
 
-def test_what_does_not_exist_is_noticed():
-    """The control of the tests above."""
+def test_control_missing_names_are_found():
+    """Without this control, a search that finds nothing would pass the tests above."""
     assert missing_paths("`bookings/tests/test_races.py`, `compose.yaml`, `urls.py`") == set()
     assert missing_paths("`bookings/webhooks.py`, `settings.yaml`") == {
         "bookings/webhooks.py",
@@ -225,13 +232,13 @@ def unknown_identifiers(row):
     }
 
 
-def test_the_files_to_touch_hold_what_is_to_be_touched():
+def test_the_files_to_touch_contain_the_listed_names():
     lists = rows(section(CONTRIBUTING, "Which files to touch"))
     assert len(lists) > 40
     found = {name: row[0] for row in lists for name in unknown_identifiers(row)}
     assert found == {}
-    assert unknown_identifiers(["`bookings/services.py`", "`TRANSITIONS`, `NO_SUCH`"]) == {
-        "NO_SUCH"
+    assert unknown_identifiers(["`bookings/services.py`", "`TRANSITIONS`, `UNKNOWN`"]) == {
+        "UNKNOWN"
     }
 
 
@@ -246,7 +253,7 @@ def modules_that_name(column):
     }
 
 
-def test_the_list_for_a_column_has_every_module_that_names_a_similar_one():
+def test_the_list_for_a_new_column_is_complete():
     lists = rows(section(CONTRIBUTING, "A column of a booking"))
     listed = {name for row in lists for name in quoted(row[0])}
     named = modules_that_name("attendee_name")
@@ -254,7 +261,7 @@ def test_the_list_for_a_column_has_every_module_that_names_a_similar_one():
     assert named - listed == set()
 
 
-# --- what is listed is complete ---------------------------------------------------------------
+# --- the lists are complete -------------------------------------------------------------------
 
 
 def test_the_readme_is_short_and_has_a_table_of_contents():
@@ -276,7 +283,7 @@ def test_every_command_is_listed():
     listed = {
         name.split()[0] for row in rows(section(OPERATIONS, "Commands")) for name in quoted(row[0])
     }
-    # Those of BookIt, and three of others that operators need.
+    # BookIt's own commands, and three of other packages that operators need.
     own = {name for name, package in get_commands().items() if package.startswith(PACKAGES)}
     assert listed == own | {"migrate", "createsuperuser", "procrastinate"}
 
@@ -309,7 +316,7 @@ def test_every_change_of_state_is_listed():
     }
 
 
-def test_the_places_for_webhooks_are_those_of_the_code():
+def test_the_number_of_webhook_places_matches_the_code():
     places = f"{WEBHOOKS_AT_A_TIME} places"
     assert places in OPERATIONS
     assert places in ARCHITECTURE
@@ -317,7 +324,7 @@ def test_the_places_for_webhooks_are_those_of_the_code():
 
 
 @pytest.mark.django_db
-def test_the_constraints_and_triggers_that_are_named_exist():
+def test_the_named_constraints_and_triggers_exist():
     with connection.cursor() as cursor:
         cursor.execute(
             "SELECT conname FROM pg_constraint UNION SELECT relname FROM pg_class"
@@ -341,7 +348,7 @@ def test_the_constraints_and_triggers_that_are_named_exist():
 
 
 @pytest.mark.django_db
-def test_the_constraints_of_the_guarantee_are_those_of_the_database():
+def test_the_constraints_of_the_guarantee_match_the_database():
     shown = re.findall(r"ADD CONSTRAINT (\w+)\n(EXCLUDE [^;]*);", section(README, "The guarantee"))
     assert len(shown) == 3
     for name, definition in shown:
@@ -365,7 +372,7 @@ def test_the_constraints_of_the_guarantee_are_those_of_the_database():
         ("Inside `bookings`:", "The rooms of bookings are in order"),
     ],
 )
-def test_the_pictures_of_the_rooms_are_those_that_are_enforced(introduction, contract):
+def test_the_pictures_of_the_rooms_match_the_import_contracts(introduction, contract):
     project = tomllib.loads((BASE_DIR / "pyproject.toml").read_text())
     [layers] = [
         each["layers"]
@@ -395,12 +402,61 @@ def test_every_extension_point_is_listed():
             assert f"{point}.add(" in (BASE_DIR / file).read_text(), row
 
 
-# --- what is shown runs -----------------------------------------------------------------------
+FRAMEWORKS = (
+    "django",
+    "django_filters",
+    "drf_spectacular",
+    "gunicorn",
+    "procrastinate",
+    "psycopg",
+    "rest_framework",
+    "whitenoise",
+)
+
+
+def overrides():
+    """Return the dotted names of the classes of bookit that override a method of a framework."""
+    found = set()
+    for module in walk_packages(bookit.__path__, "bookit."):
+        # Tests and tools serve no request, and two modules start the application.
+        if re.search(
+            r"\.(tests|tools|management|migrations|conftest|wsgi|gunicorn)\b", module.name
+        ):
+            continue
+        for each in vars(import_module(module.name)).values():
+            if not isclass(each) or each.__module__ != module.name or issubclass(each, AppConfig):
+                continue
+            theirs = [base for base in each.__mro__ if base.__module__.startswith(FRAMEWORKS)]
+            if any(
+                isfunction(value) and not name.startswith("__") and hasattr(base, name)
+                for name, value in vars(each).items()
+                for base in theirs
+            ):
+                found.add(f"{each.__module__}.{each.__name__}")
+    return found
+
+
+def test_every_override_of_a_framework_is_listed():
+    found = overrides()
+    assert {"bookit.api.views.RowViewSet", "bookit.runtime.worker.Worker"} <= found
+    # A base class whose children are listed.
+    found -= {"bookit.database.constraints._DatabaseConstraint"}
+    assert found - {*quoted(DJANGO_AND_DRF)} == set()
+
+
+def test_the_tests_of_the_overrides_exist():
+    named = {name for name in quoted(DJANGO_AND_DRF) if name.startswith("test_")}
+    tests = "\n".join(path.read_text() for path in BASE_DIR.glob("bookit/**/tests/test_*.py"))
+    assert {name for name in named if f"def {name}(" not in tests} == set()
+    assert len(named) > 1
+
+
+# --- the examples run -------------------------------------------------------------------------
 
 
 @pytest.fixture
 def town(live_server, transactional_db):
-    """A server with what the examples look for in the demo town."""
+    """Return a server with the user and the service that the examples use."""
     User.objects.create_user("ana@example.com", "Ana", "morning-by-the-sea")
     ServiceFactory(title="Classic Haircut")
     return live_server
@@ -423,7 +479,7 @@ def test_the_python_client_works(town, tmp_path):
 NODE = shutil.which("node")
 
 
-@pytest.mark.skipif(NODE is None, reason="there is no Node.js on this machine")
+@pytest.mark.skipif(NODE is None, reason="Node.js is not installed")
 def test_the_javascript_client_works(town, tmp_path):
     [code] = blocks(section(CLIENTS, "A client in JavaScript"), "js")
     done = run(NODE, code, town, ".mjs", tmp_path)
@@ -436,7 +492,7 @@ SECRET = "whsec_Tk90IGEgc2VjcmV0LCBidXQgYW4gZXhhbXBsZSE="
 
 @contextmanager
 def receiving(folder):
-    """Run the receiver of the documents; yield its address and its process."""
+    """Run the documented webhook receiver; yield its address and its process."""
     [code] = blocks(section(CLIENTS, "Webhooks"), "python")
     port = free_port()
     assert "9000" in code
@@ -467,7 +523,7 @@ def post(url, content, **headers):
             time.sleep(0.05)
 
 
-def test_the_receiver_of_webhooks_takes_signed_messages_once(tmp_path):
+def test_the_webhook_receiver_accepts_each_signed_message_once(tmp_path):
     at = datetime.now(UTC)
     content = (
         '{"type": "booking.created", "timestamp": "2026-12-01T10:00:00Z", "data": {"id": "7"}}'
@@ -485,14 +541,14 @@ def test_the_receiver_of_webhooks_takes_signed_messages_once(tmp_path):
         assert process.stdout.read() == "booking.created {'id': '7'}\n"
 
 
-def test_the_examples_that_are_not_run_are_known():
-    """Every example in Python or JavaScript is one of the three above."""
+def test_every_python_and_javascript_example_is_run():
+    """The documents have no such examples besides the three above."""
     others = {name: blocks(text, "(?:python|py|js|javascript)") for name, text in DOCUMENTS.items()}
     assert len(others.pop("docs/clients.md")) == 3
     assert not any(others.values())
 
 
-def test_the_tours_are_run_by_ci():
+def test_ci_runs_the_tours():
     """The commands of the guide need a server with the demo town: `.ci/tour` starts one."""
     tour = (BASE_DIR / ".ci" / "tour").read_text()
     assert "blocks <docs/guide.md" in tour

@@ -1,4 +1,4 @@
-"""What an app lets the apps above it add."""
+"""Extension points, through which a higher app adds to a lower one."""
 
 import pytest
 
@@ -9,13 +9,13 @@ from bookit.extensions import Extensions
 from catalog.extensions import AFFECTED, FILTERS
 
 
-def test_what_is_added_is_found_under_each_of_its_names():
+def test_an_addition_is_found_under_each_of_its_names():
     numbers = Extensions()
     assert numbers.add("one", "first")(1) == 1
     assert numbers == {"one": 1, "first": 1}
 
 
-def test_a_name_belongs_to_whoever_added_it_first():
+def test_a_name_cannot_be_added_twice_with_another_value():
     numbers = Extensions()
     numbers.add("one")(1)
     numbers.add("one")(1)
@@ -24,7 +24,7 @@ def test_a_name_belongs_to_whoever_added_it_first():
     assert numbers == {"one": 1}
 
 
-def test_the_apps_have_added_what_they_are_to_add():
+def test_the_apps_use_the_extension_points():
     assert {name: thing.__module__ for name, thing in ON_NEW_PROVIDER.items()} == {
         "calendar": "catalog.services"
     }

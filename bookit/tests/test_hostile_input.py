@@ -1,4 +1,4 @@
-"""Whatever a client sends, wherever: a problem of the 400 range, and nothing is written."""
+"""Invalid requests to any endpoint get a 4xx problem, and nothing is written."""
 
 import gzip
 import json
@@ -24,8 +24,7 @@ MEBIBYTE = 1024 * 1024
 ANY_ID = "01980000-0000-7000-8000-000000000000"
 HOURS = [{"weekday": 0, "opens": "09:00", "closes": "12:00"}]
 
-# Every write, with a body that is all right but for what a test puts into it, and what kind of
-# value each field takes.
+# Every write with a valid body and the kind of each field. Tests replace parts of the body.
 WRITES = {
     "POST /auth/register": {
         "name": ("text", "Ada"),
@@ -161,14 +160,14 @@ READS = [
 ]
 
 NESTED = 100_000
-# Bodies that no address takes, as they go over the wire, and the status that each one gets.
+# Raw bodies that no endpoint accepts, and the status of each answer.
 BODIES = {
-    "nothing but blanks": (b"  ", 400),
+    "only blanks": (b"  ", 400),
     "cut short": (b'{"name": "A', 400),
     "two bodies": (b"{}{}", 400),
     "no JSON": (b"name=Ada&price=5", 400),
     "single quotes": (b"{'name': 'Ada'}", 400),
-    "a comment": (b"{} // nothing", 400),
+    "a comment": (b"{} // a comment", 400),
     "a trailing comma": (b'{"name": "Ada",}', 400),
     "lists nested deep": (b"[" * NESTED, 400),
     "closed lists nested deep": (b"[" * NESTED + b"]" * NESTED, 400),
@@ -236,11 +235,11 @@ EVERY = [
     [[[]]],
     "[" * 10_001,
 ]
-NO_CHOICE = ["nonsense", "", " ", 5, -1, 1.5, 10**18, 1e300, True, None, "\u202e", "'; --"]
+INVALID_CHOICES = ["nonsense", "", " ", 5, -1, 1.5, 10**18, 1e300, True, None, "\u202e", "'; --"]
 REFUSED = {
     "text": [None, True, False],
     "mail": [None, True, "nonsense", "@", "a@b", "a b@example.com", "a@example.com\nCc: b@c.d", 5],
-    "choice": NO_CHOICE,
+    "choice": INVALID_CHOICES,
     "id": ["nonsense", "", 5, -1, 1.5, 10**18, 2**63, 1e300, True, ANY_ID, "0" * 33],
     "flag": ["nonsense", "", 2, -1, 1.5, 10**18, 1e300, None, "truely"],
     "number": [
@@ -294,7 +293,7 @@ REFUSED = {
 
 @pytest.fixture
 def world(api):
-    """One thing of each kind: their ids by name, and a client who may write to all of them."""
+    """Create one object of each kind; return their ids by name, and an admin's client."""
     admin = AdminFactory()
     review = ReviewFactory(
         user=admin,
@@ -344,8 +343,8 @@ def good(line):
     return {name: value for name, (_, value) in WRITES[line].items()}
 
 
-def everything():
-    """Return all rows of all tables, short."""
+def table_hashes():
+    """Return a hash of each table's rows."""
     with connection.cursor() as cursor:
         tables = connection.introspection.table_names(cursor)
         cursor.execute(
@@ -359,18 +358,18 @@ def everything():
 
 @pytest.fixture
 def nothing_written(world):
-    """Compares all tables before and after."""
-    before = everything()
+    """Check that the test leaves all tables unchanged."""
+    before = table_hashes()
     assert before["accounts_user"]
     yield
-    assert everything() == before
+    assert table_hashes() == before
 
 
-# There is nothing to say: who asks, and where, is all of it.
+# These writes take no body.
 WITHOUT_BODY = {"POST /me/calendar", "POST /calendars/{}/feed"}
 
 
-def test_the_table_has_every_write_of_the_api():
+def test_the_table_lists_every_write_of_the_api():
     def writes(patterns, prefix=""):
         for pattern in patterns:
             route = prefix + str(pattern.pattern)
@@ -385,15 +384,15 @@ def test_the_table_has_every_write_of_the_api():
 
 
 @pytest.mark.parametrize("line", WRITES)
-def test_the_control_is_that_each_good_body_is_taken(world, line):
-    before = everything()
+def test_control_each_valid_body_is_accepted(world, line):
+    before = table_hashes()
     answer = send(world, line, good(line))
     assert answer.status_code in (200, 201, 202, 204), answer.content
-    assert everything() != before
+    assert table_hashes() != before
 
 
 @pytest.mark.parametrize("line", WRITES)
-def test_a_body_that_makes_no_sense_is_refused(world, nothing_written, line):
+def test_an_invalid_body_is_refused(world, nothing_written, line):
     for name, (body, status) in BODIES.items():
         answer = send(world, line, body)
         assert answer.status_code == status, (name, answer.content[:500])
@@ -406,7 +405,7 @@ def test_a_body_that_makes_no_sense_is_refused(world, nothing_written, line):
             if "errors" in answer.json()
             else "parse_error",
         )
-        assert len(answer.content) < 20_000, (name, "answers with more than it was asked")
+        assert len(answer.content) < 20_000, (name, "the answer is too long")
         assert "surrogate" not in name or content["code"] == "parse_error"
 
 
@@ -419,7 +418,7 @@ def test_a_body_of_another_type_is_refused(world, nothing_written, line):
 
 
 @pytest.mark.parametrize("line", WRITES)
-def test_a_field_that_makes_no_sense_is_named(world, nothing_written, line):
+def test_an_invalid_field_is_named(world, nothing_written, line):
     for name, (kind, _) in WRITES[line].items():
         for value in [*EVERY, *REFUSED[kind]]:
             if value is None and name in ("provider_id", "max_advance_days", "step_minutes"):
@@ -429,13 +428,13 @@ def test_a_field_that_makes_no_sense_is_named(world, nothing_written, line):
             assert answer.status_code == 400, shown
             content = problem(answer, 400, "validation_error")
             fields = {error["field"].split(".")[0] for error in content["errors"]}
-            # Against a start that makes no sense the end is wrong.
+            # With an invalid start, the error may be about the end.
             assert fields == {name} or (name, fields) == ("start_time", {"end_time"}), shown
             assert len(answer.content) < 20_000, shown[:200]
 
 
 @pytest.mark.parametrize("line", WRITES)
-def test_parameters_of_a_write_that_make_no_sense_are_refused(world, nothing_written, line):
+def test_invalid_parameters_of_a_write_are_refused(world, nothing_written, line):
     method, path = line.split()
     for query in ("?colour=red", "?tz=Mars", "?tz=%00", "?%00", "?" + "&".join(["a=1"] * 1001)):
         answer = send(world, f"{method} {path}{query}", good(line))
@@ -443,7 +442,7 @@ def test_parameters_of_a_write_that_make_no_sense_are_refused(world, nothing_wri
 
 
 @pytest.mark.parametrize("line", WRITES)
-def test_headers_of_a_write_that_make_no_sense_are_refused(world, nothing_written, line):
+def test_invalid_headers_of_a_write_are_refused(world, nothing_written, line):
     method, path = fill(line, world).split()
     body = fill(json.dumps(good(line)), world)
 
@@ -460,7 +459,7 @@ def test_headers_of_a_write_that_make_no_sense_are_refused(world, nothing_writte
 
 
 @pytest.mark.parametrize("path", READS)
-def test_queries_that_make_no_sense_are_refused(world, nothing_written, path):
+def test_invalid_queries_are_refused(world, nothing_written, path):
     client = world["client"]
     path = fill(path, world)
     for query in [
@@ -488,7 +487,7 @@ def test_queries_that_make_no_sense_are_refused(world, nothing_written, path):
 
 
 @pytest.mark.parametrize("path", READS)
-def test_reads_do_not_look_at_bodies(world, nothing_written, path):
+def test_reads_ignore_bodies(world, nothing_written, path):
     for body in (b"[" * NESTED, b"\xff", b'{"limit": 0}'):
         answer = world["client"].generic(
             "GET", fill(path, world), body, content_type="application/json"
@@ -496,8 +495,8 @@ def test_reads_do_not_look_at_bodies(world, nothing_written, path):
         assert answer.status_code == 200
 
 
-def test_nothing_that_is_refused_takes_long(world):
-    """The most expensive bodies there are room for."""
+def test_the_most_expensive_invalid_bodies_are_refused_quickly(world):
+    """Every body is within the size limit of one mebibyte."""
     for body in (
         {f"f{number}": 0 for number in range(60_000)},
         {"name": "x", "opening_hours": [{f"f{n}": 0 for n in range(1000)}] * 90},

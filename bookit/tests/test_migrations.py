@@ -1,4 +1,4 @@
-"""Migrations."""
+"""Migrations run without the time limits of requests."""
 
 import pytest
 from django.core.management.sql import emit_post_migrate_signal, emit_pre_migrate_signal

@@ -1,4 +1,4 @@
-"""Calls to addresses that somebody else chose: not inside, not forever, and not more than asked."""
+"""Calls to URLs that users choose reach no private network, end in time and stay small."""
 
 import asyncio
 import gzip
@@ -11,8 +11,8 @@ import pytest
 from bookit import outbound
 from bookit.tests.receiver import answer, drip, hang_up, receiver
 
-# Ways inside: by number, by way of IPv6, and in spellings that only the resolver understands.
-INSIDE = [
+# Addresses inside the network: as numbers, through IPv6, and in forms that only resolvers accept.
+PRIVATE = [
     *(
         "127.0.0.1",
         "127.1",
@@ -58,9 +58,9 @@ MALFORMED = [
 
 @pytest.fixture
 def resolves(monkeypatch):
-    """Let names lead to the given addresses, one list after the other."""
+    """Return a function that makes host names resolve to the given lists, one after another."""
 
-    def lead_to(*lists):
+    def resolve_to(*lists):
         left = [list(addresses) for addresses in lists]
 
         async def resolve(host, port):
@@ -68,17 +68,17 @@ def resolves(monkeypatch):
 
         monkeypatch.setattr(outbound, "resolve", resolve)
 
-    return lead_to
+    return resolve_to
 
 
 @pytest.fixture
-def anywhere(settings):
-    """Loopback may be called, for that is where the receivers are."""
+def allow_private(settings):
+    """Allow calls to loopback, where the receivers listen."""
     settings.WEBHOOK_ALLOW_PRIVATE = True
 
 
 def post(*urls):
-    """Return what comes of a message to each of the addresses, all over one connection."""
+    """Send a message to each URL over one connection; return the outcome of the last one."""
 
     async def send():
         async with outbound.Connection(urls[0]) as connection:
@@ -89,12 +89,12 @@ def post(*urls):
     return asyncio.run(send())[-1]
 
 
-# --- where to -----------------------------------------------------------------------------------
+# --- the target ---------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("host", INSIDE)
+@pytest.mark.parametrize("host", PRIVATE)
 @pytest.mark.parametrize("scheme", ["http", "https"])
-def test_an_address_inside_is_refused(scheme, host):
+def test_a_private_address_is_refused(scheme, host):
     for url in (f"{scheme}://{host}", f"{scheme}://{host}:8000/hook?a=b#c"):
         with pytest.raises(outbound.Refused, match="not a public address"):
             outbound.check(url)
@@ -102,7 +102,7 @@ def test_an_address_inside_is_refused(scheme, host):
 
 
 @pytest.mark.parametrize("url", MALFORMED)
-def test_what_is_no_address_is_refused(url):
+def test_a_malformed_url_is_refused(url):
     with pytest.raises(outbound.Refused):
         outbound.check(url)
     outcome = post(url)
@@ -118,7 +118,7 @@ def test_a_public_address_is_accepted(host):
         outbound.check(url)
 
 
-def test_a_name_is_judged_by_all_it_leads_to(resolves):
+def test_a_name_is_refused_if_any_of_its_addresses_is_private(resolves):
     resolves(["8.8.8.8", "2606:4700::1111"])
     outbound.check("https://example.com")
     for inside in ("127.0.0.1", "::1", "10.0.0.1", "64:ff9b::7f00:1", "fe80::1"):
@@ -128,18 +128,18 @@ def test_a_name_is_judged_by_all_it_leads_to(resolves):
                 outbound.check("https://example.com")
 
 
-def test_loopback_has_names():
+def test_names_of_loopback_are_refused():
     for name in ("localhost", "LOCALHOST"):
         with pytest.raises(outbound.Refused):
             outbound.check(f"http://{name}/")
 
 
-def test_a_name_that_leads_nowhere_yet_may_be_kept_and_fails_when_it_is_called():
+def test_an_unresolvable_name_is_accepted_and_fails_when_called():
     outbound.check("https://nowhere.invalid/hook")
     assert post("https://nowhere.invalid/hook").error == "The host name cannot be resolved."
 
 
-def test_a_name_that_leads_elsewhere_by_the_time_of_the_call_is_refused(resolves):
+def test_a_name_that_resolves_to_a_private_address_later_is_refused(resolves):
     with receiver() as other:
         resolves(["8.8.8.8"], ["127.0.0.1"])
         url = other.url.replace("127.0.0.1", "example.com")
@@ -149,8 +149,8 @@ def test_a_name_that_leads_elsewhere_by_the_time_of_the_call_is_refused(resolves
     assert other.messages == []
 
 
-def test_the_call_goes_to_the_address_that_was_checked(resolves, anywhere):
-    """One look at the name: a second one would find an address at which nobody listens."""
+def test_the_call_uses_the_address_that_was_checked(resolves, allow_private):
+    """The name is resolved once; a second lookup would return an address without a server."""
     with receiver() as other:
         resolves(["127.0.0.1"], ["::1"])
         assert post(other.url.replace("127.0.0.1", "example.com")).status == 204
@@ -158,14 +158,14 @@ def test_the_call_goes_to_the_address_that_was_checked(resolves, anywhere):
     assert message.headers["Host"].startswith("example.com:")
 
 
-def test_an_address_that_does_not_answer_leaves_the_next_one(resolves, anywhere):
+def test_the_next_address_is_tried_if_the_first_does_not_answer(resolves, allow_private):
     with receiver() as other:
         resolves(["::1", "127.0.0.1"])  # Nothing listens on the first.
         assert post(other.url.replace("127.0.0.1", "example.com")).status == 204
     assert len(other.messages) == 1
 
 
-def test_proxies_of_the_environment_are_not_asked(monkeypatch, anywhere):
+def test_proxies_of_the_environment_are_not_used(monkeypatch, allow_private):
     with receiver() as proxy, receiver() as other:
         for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
             monkeypatch.setenv(name, proxy.url)
@@ -173,8 +173,8 @@ def test_proxies_of_the_environment_are_not_asked(monkeypatch, anywhere):
     assert proxy.messages == []
 
 
-def test_every_kind_of_address_that_python_calls_global_and_is_none_is_known():
-    """The control: `is_global` by itself lets them pass."""
+def test_addresses_that_python_wrongly_calls_global_are_refused():
+    """The control: `is_global` alone accepts at least three of them."""
     passing = [
         host
         for host in ("64:ff9b::7f00:1", "2002:7f00:1::", "ff0e::1", "224.0.0.1", "192.88.99.1")
@@ -184,10 +184,10 @@ def test_every_kind_of_address_that_python_calls_global_and_is_none_is_known():
     assert not any(outbound.is_public(ip_address(host)) for host in passing)
 
 
-# --- what comes of it ---------------------------------------------------------------------------
+# --- the outcome --------------------------------------------------------------------------------
 
 
-def test_what_is_sent_arrives_with_its_headers(anywhere):
+def test_a_message_arrives_with_its_headers(allow_private):
     with receiver(answer(200, b"thank you")) as other:
         outcome = post(other.url + "?token=1")
     [message] = other.messages
@@ -198,7 +198,7 @@ def test_what_is_sent_arrives_with_its_headers(anywhere):
     assert 0 <= outcome.duration_ms < 5000
 
 
-def test_redirects_are_not_followed(anywhere):
+def test_redirects_are_not_followed(allow_private):
     with receiver() as inside:
         for status in (301, 302, 303, 307, 308):
             with receiver(answer(status, Location=inside.url)) as other:
@@ -217,7 +217,7 @@ def test_redirects_are_not_followed(anywhere):
     ],
     ids=["nothing", "headers", "body", "nonsense"],
 )
-def test_nobody_keeps_a_call_for_longer_than_it_may_take(monkeypatch, anywhere, behave):
+def test_a_slow_server_cannot_exceed_the_timeout(monkeypatch, allow_private, behave):
     monkeypatch.setattr(outbound, "TIMEOUT", 0.5)
     with receiver(behave) as other:
         began = time.monotonic()
@@ -227,7 +227,7 @@ def test_nobody_keeps_a_call_for_longer_than_it_may_take(monkeypatch, anywhere, 
     assert outcome.error
 
 
-def test_a_look_for_a_name_that_hangs_takes_no_longer_either(monkeypatch):
+def test_a_hanging_name_lookup_cannot_exceed_the_timeout(monkeypatch):
     monkeypatch.setattr(outbound, "TIMEOUT", 0.3)
     monkeypatch.setattr(socket, "getaddrinfo", lambda *args, **options: time.sleep(2))
     began = time.monotonic()
@@ -235,14 +235,14 @@ def test_a_look_for_a_name_that_hangs_takes_no_longer_either(monkeypatch):
     assert time.monotonic() - began < 1
 
 
-def test_of_a_long_answer_the_beginning_is_kept(anywhere):
+def test_only_the_beginning_of_a_long_answer_is_kept(allow_private):
     with receiver(answer(200, b"0123456789" * 1_000_000)) as other:
         outcome = post(other.url)
     assert outcome.status == 200
     assert outcome.text == ("0123456789" * 205)[:2048]
 
 
-def test_an_answer_is_not_unpacked(anywhere):
+def test_an_answer_is_not_decompressed(allow_private):
     bomb = gzip.compress(b"\0" * 50_000_000)
     with receiver(answer(200, bomb, Content_Encoding="gzip")) as other:
         outcome = post(other.url)
@@ -250,12 +250,12 @@ def test_an_answer_is_not_unpacked(anywhere):
     assert len(outcome.text) <= 2048
 
 
-def test_an_answer_of_any_bytes_is_text_that_can_be_stored(anywhere):
+def test_an_answer_of_any_bytes_becomes_text_that_can_be_stored(allow_private):
     with receiver(answer(200, b"a\0b\xff\xfe")) as other:
         assert post(other.url).text == "ab\ufffd\ufffd"
 
 
-def test_a_server_that_is_not_there_or_talks_nonsense_is_an_error(anywhere):
+def test_a_missing_server_or_an_invalid_answer_is_an_error(allow_private):
     with receiver(lambda request: request.wfile.write(b"nonsense\r\n\r\n")) as other:
         assert "ProtocolError" in post(other.url).error
     assert "ConnectError" in post(other.url).error
@@ -263,16 +263,16 @@ def test_a_server_that_is_not_there_or_talks_nonsense_is_an_error(anywhere):
         assert "ConnectError" in post(plain.url.replace("http:", "https:")).error
 
 
-# --- the connection that is kept ----------------------------------------------------------------
+# --- the kept connection ------------------------------------------------------------------------
 
 
-def cut_off(request):
-    """Begin to answer, and close the connection."""
+def break_off(request):
+    """Close the connection in the middle of an answer."""
     request.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhal")
     request.close_connection = True
 
 
-def test_one_connection_carries_all_messages(anywhere):
+def test_one_connection_carries_all_messages(allow_private):
     with receiver() as other:
         post(*[other.url] * 5)
         assert (len(other.messages), other.connections) == (5, 1)
@@ -280,7 +280,7 @@ def test_one_connection_carries_all_messages(anywhere):
         assert other.connections == 2
 
 
-def test_a_message_that_a_kept_connection_loses_is_repeated_once_and_is_the_same(anywhere):
+def test_a_message_lost_on_a_kept_connection_is_repeated_once(allow_private):
     with receiver(answer(), hang_up, answer()) as other:
         assert post(other.url, other.url).status == 204
     _, lost, repeated = other.messages
@@ -290,10 +290,10 @@ def test_a_message_that_a_kept_connection_loses_is_repeated_once_and_is_the_same
 
 @pytest.mark.parametrize(
     ("behaviours", "messages"),
-    [([hang_up], 1), ([answer(), hang_up], 3), ([answer(), cut_off], 2)],
+    [([hang_up], 1), ([answer(), hang_up], 3), ([answer(), break_off], 2)],
     ids=["on a new connection", "a second time", "in the middle of an answer"],
 )
-def test_a_message_that_is_lost_otherwise_is_an_error(anywhere, behaviours, messages):
+def test_a_message_lost_in_another_way_is_an_error(allow_private, behaviours, messages):
     with receiver(*behaviours) as other:
         outcome = post(*[other.url] * len(behaviours))
     assert outcome.status is None
@@ -311,7 +311,7 @@ def late(request):
 
 @pytest.fixture
 def send(settings, monkeypatch):
-    """Return a function that sends a message, whose answer is late after a tenth of a second."""
+    """Return a function that sends a message; an answer counts as late after 0.1 s."""
     settings.WEBHOOK_ALLOW_PRIVATE = True
     monkeypatch.setattr(outbound, "LATE", 0.1)
 
@@ -334,7 +334,7 @@ def test_a_late_answer_is_waited_for_if_the_caller_says_yes(send):
         assert send(other, lambda: True).status == 204
 
 
-def test_nobody_is_asked_about_an_answer_that_is_not_late(send, monkeypatch):
+def test_the_caller_is_not_asked_if_the_answer_is_in_time(send, monkeypatch):
     monkeypatch.setattr(outbound, "LATE", 5.0)
     asked = []
     with receiver(answer()) as other:

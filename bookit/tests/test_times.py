@@ -1,4 +1,4 @@
-"""What a wall clock shows, and when."""
+"""A wall-clock time in a zone maps to the right instant."""
 
 from bisect import bisect_left
 from datetime import UTC, date, datetime, time, timedelta
@@ -20,31 +20,31 @@ from bookit.times import day_end, day_start, wall_clock
         ("Asia/Kathmandu", date(2026, 5, 1), 0, "2026-04-30T18:15Z"),
         ("Europe/Lisbon", date(2026, 7, 1), 540, "2026-07-01T08:00Z"),
         ("Europe/Lisbon", date(2026, 12, 1), 540, "2026-12-01T09:00Z"),
-        # From one o'clock to two there is nothing: all of it is the moment of the jump.
+        # 01:00 to 02:00 does not exist; all of it maps to the instant of the jump.
         ("Europe/Lisbon", date(2026, 3, 29), 59, "2026-03-29T00:59Z"),
         ("Europe/Lisbon", date(2026, 3, 29), 60, "2026-03-29T01:00Z"),
         ("Europe/Lisbon", date(2026, 3, 29), 90, "2026-03-29T01:00Z"),
         ("Europe/Lisbon", date(2026, 3, 29), 119, "2026-03-29T01:00Z"),
         ("Europe/Lisbon", date(2026, 3, 29), 120, "2026-03-29T01:00Z"),
         ("Europe/Lisbon", date(2026, 3, 29), 121, "2026-03-29T01:01Z"),
-        # From one o'clock to two comes twice: the first time counts.
+        # 01:00 to 02:00 comes twice; the first occurrence counts.
         ("Europe/Lisbon", date(2026, 10, 25), 60, "2026-10-25T00:00Z"),
         ("Europe/Lisbon", date(2026, 10, 25), 119, "2026-10-25T00:59Z"),
         ("Europe/Lisbon", date(2026, 10, 25), 120, "2026-10-25T02:00Z"),
-        # Half an hour, from two o'clock.
+        # The clock jumps by half an hour at 02:00.
         ("Australia/Lord_Howe", date(2026, 10, 4), 135, "2026-10-03T15:30Z"),
         ("Australia/Lord_Howe", date(2026, 10, 4), 150, "2026-10-03T15:30Z"),
         ("Australia/Lord_Howe", date(2026, 4, 5), 105, "2026-04-04T14:45Z"),
-        # A day that starts at one o'clock, and one whose midnight comes twice.
+        # A day that starts at 01:00, and a day whose midnight comes twice.
         ("America/Sao_Paulo", date(2017, 10, 15), 0, "2017-10-15T03:00Z"),
         ("America/Sao_Paulo", date(2017, 10, 15), 60, "2017-10-15T03:00Z"),
         ("America/Sao_Paulo", date(2017, 10, 14), 1440, "2017-10-15T03:00Z"),
         ("America/Havana", date(2026, 11, 1), 0, "2026-11-01T04:00Z"),
         ("America/Havana", date(2026, 11, 1), 60, "2026-11-01T06:00Z"),
-        # An evening that comes twice, before the midnight that comes once.
+        # An evening hour that comes twice, before a midnight that comes once.
         ("America/Sao_Paulo", date(2018, 2, 17), 1380, "2018-02-18T01:00Z"),
         ("America/Sao_Paulo", date(2018, 2, 17), 1440, "2018-02-18T03:00Z"),
-        # All of a day that never was.
+        # A whole day that does not exist.
         ("Pacific/Apia", date(2011, 12, 29), 1440, "2011-12-30T10:00Z"),
         ("Pacific/Apia", date(2011, 12, 30), 0, "2011-12-30T10:00Z"),
         ("Pacific/Apia", date(2011, 12, 30), 600, "2011-12-30T10:00Z"),
@@ -52,15 +52,15 @@ from bookit.times import day_end, day_start, wall_clock
         ("Pacific/Apia", date(2011, 12, 31), 1, "2011-12-30T10:01Z"),
     ],
 )
-def test_a_wall_clock_shows_it_then(zone, day, minutes, instant):
+def test_a_wall_clock_time_maps_to_its_instant(zone, day, minutes, instant):
     found = wall_clock(day, minutes, ZoneInfo(zone))
     assert found == datetime.fromisoformat(instant)
     assert found.tzinfo is UTC
 
 
 @pytest.mark.parametrize("odd", ODD_DAYS)
-def test_the_first_instant_that_a_clock_shows_a_time_or_a_later_one_is_when_it_is(odd):
-    """Against a clock that is looked at every minute; each minute of five days."""
+def test_every_minute_agrees_with_a_clock_model(odd):
+    """For five days, a time maps to the first minute at which the model shows it or a later one."""
     name, day = ODD_DAYS[odd]
     start, shown = faces(name, day, 6)
     for number in range(5 * 1440):
@@ -77,7 +77,7 @@ def test_the_first_instant_that_a_clock_shows_a_time_or_a_later_one_is_when_it_i
     days=st.integers(-400, 400),
     minutes=st.tuples(st.integers(0, 1440), st.integers(0, 1440)),
 )
-def test_what_a_clock_shows_later_is_never_earlier(odd, days, minutes):
+def test_a_later_wall_clock_time_is_never_an_earlier_instant(odd, days, minutes):
     name, day = ODD_DAYS[odd]
     tz = ZoneInfo(name)
     first, last = sorted(minutes)
@@ -87,7 +87,7 @@ def test_what_a_clock_shows_later_is_never_earlier(odd, days, minutes):
 
 
 @pytest.mark.parametrize("odd", ODD_DAYS)
-def test_a_day_ends_where_the_next_one_begins(odd):
+def test_a_day_ends_when_the_next_one_starts(odd):
     name, day = ODD_DAYS[odd]
     tz = ZoneInfo(name)
     for number in range(-3, 4):

@@ -1,1 +1,1 @@
-"""What surrounds every request: middleware, headers, pages and static files."""
+"""Middleware, response headers, pages and static files."""

@@ -27,7 +27,7 @@ ADMIN_POLICY = content_security_policy(style_src_attr="'unsafe-inline'")
 
 
 def protect(request: HttpRequest, response: HttpResponse) -> None:
-    """Add the policy to pages, and keep caches from storing answers that are not public."""
+    """Add the policy to pages, and forbid caches to store responses that are not public."""
     if response.headers.get("Content-Type", "").startswith("text/html"):
         is_admin = request.path_info.startswith("/admin/")
         policy = ADMIN_POLICY if is_admin else PAGE_POLICY
@@ -37,7 +37,7 @@ def protect(request: HttpRequest, response: HttpResponse) -> None:
 
 
 def _is_public(request: HttpRequest) -> bool:
-    """Return whether anybody may see this answer, so that caches may store it.
+    """Return whether anybody may see this response, so that caches may store it.
 
     This holds for reads outside the admin site without an `Authorization` header. Calendar files
     are an exception: they are personal even without the header, because their path or their token

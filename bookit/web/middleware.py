@@ -1,4 +1,4 @@
-"""The outermost layer: the request's id, its log line, and errors that no view has answered."""
+"""The outermost layer: request ids, log lines, and errors that no view has handled."""
 
 import logging
 import re
@@ -34,14 +34,14 @@ from bookit.web.headers import protect
 logger = logging.getLogger("bookit.request")
 
 HEALTH = frozenset({"/health", "/health/ready"})
-# Seconds between two lines about hosts that are not ours.
+# Seconds between two log lines about refused hosts.
 REFUSALS_PAUSE = 60.0
 
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}", re.ASCII)
 
 
 class RequestMiddleware:
-    """Names every request, answers what nobody answered, and writes one line about it."""
+    """Gives every request an id, handles errors that no view handled, and logs one line."""
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
         self.get_response = get_response
@@ -62,7 +62,7 @@ class RequestMiddleware:
                     "The server is busy, and the request waited too long. Try again shortly.",
                 )
             if isinstance(response, HttpResponseNotAllowed):
-                # The answer of Django's own views to a wrong method.
+                # Django's own views answer a wrong method like this.
                 allowed = response["Allow"]
                 response = refuse(request, "method_not_allowed")
                 response["Allow"] = allowed
@@ -79,7 +79,7 @@ class RequestMiddleware:
             request_id.reset(token)
 
     def process_exception(self, request: HttpRequest, exception: Exception) -> HttpResponse | None:
-        """Answer what a view outside DRF cannot: PostgreSQL is away, or refuses a value."""
+        """Answer for a view outside DRF that raised an exception which is not a bug."""
         if isinstance(exception, OperationalError | InterfaceError):
             return database_failure(request, exception)
         if isinstance(exception, LimitExceeded):
@@ -87,22 +87,22 @@ class RequestMiddleware:
         if pending.is_cause(exception):
             return refuse(request, "service_unavailable", problems.UPDATING)
         if isinstance(exception, DataError):
-            # A null character, or a number beyond its column, in a parameter of the admin site.
+            # A parameter of the admin site has a null character or a number out of range.
             logger.warning("value refused by the database: %s", type(exception.__cause__).__name__)
             return refuse(request, "validation_error", "A value is out of range.")
         if errors.is_admin_page(request) and isinstance(exception, REFUSALS):
-            # What no form and no list has answered; the API's views have a handler of their own.
+            # Neither a form nor a list has shown this. The API's views have their own handler.
             return errors.page(request, 400, message_of(exception))
         return None
 
     def log(self, request: HttpRequest, response: HttpResponse, seconds: float) -> None:
-        """Write the line of a finished request."""
-        # Health checks come every few seconds; only those that fail are worth a line.
+        """Write the log line of a finished request."""
+        # Health checks come every few seconds. Only failed ones are worth a line.
         level = logging.DEBUG if _is_good_health(request, response) else logging.INFO
         if not logger.isEnabledFor(level):
             return
         match = request.resolver_match
-        # Who has shown a token; in the admin site, to whom the session has turned out to belong.
+        # The user of the token or, in the admin site, the user of the session if it was loaded.
         user = getattr(request, "signed_in", None) or getattr(
             getattr(request, "_cached_user", None), "pk", None
         )
@@ -129,9 +129,9 @@ def _is_good_health(request: HttpRequest, response: HttpResponse) -> bool:
 
 
 class HostMiddleware:
-    """Refuses requests to hosts that are not in ALLOWED_HOSTS, but for health checks.
+    """Refuses requests to hosts that are not in ALLOWED_HOSTS, except health checks.
 
-    Those come from inside, to any name.
+    Health checks come from the internal network and may use any host name.
     """
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
@@ -148,9 +148,9 @@ class HostMiddleware:
         return self.get_response(request)
 
     def refuse(self, request: HttpRequest) -> HttpResponse:
-        """Answer, and write at most one line a minute about it.
+        """Refuse the request, and log at most one such refusal a minute.
 
-        Those who scan the internet's addresses send any number of names.
+        Scanners of the internet send any number of host names.
         """
         if monotonic() - self._refused_at >= REFUSALS_PAUSE:
             self._refused_at = monotonic()
@@ -167,16 +167,16 @@ class HostMiddleware:
         return problems.response("validation_error", message, errors=[field])
 
 
-# Answered however often it is asked for: it costs nothing, and what does not answer is restarted.
+# Never limited: it costs nothing, and an orchestrator restarts a server that does not answer it.
 UNLIMITED = {pages.health}
-# With a count of its own: an orchestrator must not take a server for one that is not ready because
-# of what others ask for from the same address.
+# Counted separately: other requests from the orchestrator's address must not make the server seem
+# unready.
 COUNTED_APART = {pages.ready}
 PASSWORD_FORMS = {"admin:login", "admin:password_change"}
 
 
 class ThrottleMiddleware:
-    """Counts what no endpoint of the API counts: pages, the admin site, and refused requests."""
+    """Counts requests that no endpoint of the API counts: pages, the admin site, and refusals."""
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
         self.get_response = get_response
@@ -185,7 +185,7 @@ class ThrottleMiddleware:
         """Handle a request."""
         response = self.get_response(request)
         if not hasattr(request, "rate_limit"):
-            # An unknown path, a bad token, a request that is malformed: nobody has counted it yet.
+            # Nothing has counted an unknown path, an invalid token or a malformed request yet.
             try:
                 count_request(request, "anon", origin(request))
             except LimitExceeded as error:
@@ -195,9 +195,9 @@ class ThrottleMiddleware:
     def process_view(
         self, request: HttpRequest, view: Callable[..., HttpResponse], *arguments: Any
     ) -> HttpResponse | None:
-        """Count a request before its page is made."""
+        """Count a request before its view runs."""
         if hasattr(view, "cls"):
-            return None  # One of DRF's, which counts by itself once it knows who asks.
+            return None  # A DRF view counts the request itself once it knows the user.
         if view in UNLIMITED:
             request.rate_limit = {}  # type: ignore[attr-defined]
             return None
@@ -210,7 +210,7 @@ class ThrottleMiddleware:
         return None
 
     def scope(self, request: HttpRequest, view: Callable[..., HttpResponse]) -> tuple[str, str]:
-        """Return the name of the limit and whose count it is."""
+        """Return the name of the limit and the key of the count."""
         if view in COUNTED_APART:
             return "anon", f"{origin(request)} {request.path_info}"
         match = request.resolver_match
@@ -223,7 +223,7 @@ class ThrottleMiddleware:
 
 
 class InAdminSite(MiddlewareMixin):
-    """Leaves to a middleware of Django's the pages it is there for: the API knows no cookies."""
+    """Restricts a middleware of Django to the admin site, because the API uses no cookies."""
 
     def __call__(self, request: HttpRequest) -> Any:
         """Handle a request."""
@@ -245,27 +245,27 @@ class AdminMessageMiddleware(InAdminSite, MessageMiddleware):
 
 
 def database_failure(request: HttpRequest, exception: Exception) -> HttpResponse:
-    """Answer when PostgreSQL is away."""
+    """Answer when PostgreSQL is unavailable."""
     logger.error("database unavailable: %s", type(exception.__cause__ or exception).__name__)
     return refuse(request, "service_unavailable")
 
 
 def too_many(request: HttpRequest, error: LimitExceeded) -> HttpResponse:
-    """Answer a request beyond a limit."""
+    """Answer a request that exceeds a rate limit."""
     response = refuse(request, "throttled")
     response["Retry-After"] = str(error.wait)
     return response
 
 
 def refuse(request: HttpRequest, code: str, detail: str = "") -> HttpResponse:
-    """Answer with a problem document, or with a page where a person reads it."""
+    """Answer with a problem document or, in the admin site, with a page."""
     if errors.is_admin_page(request):
         return errors.page(request, problems.plumbing(code).status, detail)
     return problems.response(code, detail)
 
 
 def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
-    """Answer a request that Django itself refused (`handler400`)."""
+    """Answer a request that Django refused (`handler400`)."""
     if isinstance(exception, RequestDataTooBig):
         return refuse(request, "payload_too_large")
     if isinstance(exception, DisallowedModelAdminLookup | DisallowedModelAdminToField):
@@ -274,22 +274,22 @@ def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
 
 
 def forbidden(request: HttpRequest, exception: Exception) -> HttpResponse:
-    """Answer a permission that a Django view denied (`handler403`)."""
+    """Answer a request for which a Django view denied permission (`handler403`)."""
     return refuse(request, "permission_denied")
 
 
 def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
-    """Answer an address that does not exist (`handler404`)."""
+    """Answer a request for an address that does not exist (`handler404`)."""
     return refuse(request, "not_found")
 
 
 def server_error(request: HttpRequest) -> HttpResponse:
-    """Answer a bug (`handler500`); its traceback is in the log under the request id."""
+    """Answer after a bug (`handler500`); the log has its traceback with the request id."""
     return refuse(request, "internal_error")
 
 
 def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:
-    """Answer a form without a valid CSRF token (`CSRF_FAILURE_VIEW`)."""
+    """Answer a request without a valid CSRF token (`CSRF_FAILURE_VIEW`)."""
     if errors.is_admin_page(request):
         return csrf_page(request, reason)
     return problems.response(

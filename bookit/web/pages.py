@@ -1,4 +1,4 @@
-"""What is not about bookings: documentation, the meaning of errors, and health."""
+"""Pages that are not about bookings: the documentation, the meaning of errors, and health."""
 
 import re
 from collections.abc import Callable
@@ -28,22 +28,22 @@ DOCUMENTATION_POLICY = content_security_policy(
 
 
 def read_only(view: Callable[..., HttpResponse]) -> Callable[..., HttpResponse]:
-    """Let GET and HEAD alone pass; a wrong method is that, whatever cookies it brings."""
+    """Accept only GET and HEAD; another method gets a 405, even without a valid CSRF token."""
     return csrf_exempt(require_safe(view))
 
 
 class StyledMixin(APIView):
-    """A page whose bundle writes its styles itself, and works in threads of its own making."""
+    """A page whose JavaScript bundle creates inline styles and web workers."""
 
     def finalize_response(self, *args: Any, **kwargs: Any) -> Response:
-        """Add the policy that lets it."""
+        """Add the policy that allows this."""
         response = super().finalize_response(*args, **kwargs)
         response.headers["Content-Security-Policy"] = DOCUMENTATION_POLICY
         return response
 
 
 class DocsView(StyledMixin, SpectacularSwaggerSplitView):
-    """The API, to read and to try."""
+    """Documentation of the API, to read and to try out."""
 
     http_method_names = ["get", "head"]
 
@@ -51,7 +51,7 @@ class DocsView(StyledMixin, SpectacularSwaggerSplitView):
 
 
 class RedocView(StyledMixin, SpectacularRedocView):
-    """The API, to read."""
+    """Documentation of the API, to read."""
 
     http_method_names = ["get", "head"]
 
@@ -59,13 +59,13 @@ class RedocView(StyledMixin, SpectacularRedocView):
     template_name = "bookit/redoc.html"
 
 
-# The generator keeps what it finds in variables of its module, which two threads would share.
+# The generator keeps its state in variables of its module, which two threads would share.
 _generating = Lock()
 
 
 @lru_cache(maxsize=1)
 def schema() -> bytes:
-    """Return the OpenAPI document; made once, because it follows from the code alone."""
+    """Return the OpenAPI document, which is generated once because it depends only on the code."""
     return dumps(SchemaGenerator().get_schema(request=None, public=True))
 
 
@@ -79,7 +79,7 @@ def openapi(request: HttpRequest) -> HttpResponse:
 
 @read_only
 def errors(request: HttpRequest) -> HttpResponse:
-    """Show every error there is."""
+    """List all errors."""
     return render(
         request,
         "bookit/errors.html",
@@ -97,20 +97,20 @@ def error(request: HttpRequest, code: str) -> HttpResponse:
 
 
 def _in_html(problem: problems.Problem) -> problems.Problem:
-    """Return `problem` with what stands between backticks set as code."""
+    """Return `problem` with the text between backticks marked up as code."""
     meaning = re.sub("`(.+?)`", r"<code>\1</code>", escape(problem.meaning))
     return problem._replace(meaning=mark_safe(meaning))  # noqa: S308 - escaped the line before
 
 
 @read_only
 def health(request: HttpRequest) -> HttpResponse:
-    """Answer as long as the process lives."""
+    """Answer with 200 as long as the process is alive."""
     return HttpResponse(dumps({"status": "ok"}), content_type="application/json")
 
 
 @read_only
 def ready(request: HttpRequest) -> HttpResponse:
-    """Answer whether requests can be served: PostgreSQL answers and its tables are up to date."""
+    """Answer with 200 if PostgreSQL answers and no migrations are pending, otherwise with 503."""
     try:
         if _pending_migrations():
             return problems.response(
@@ -127,7 +127,7 @@ _migrated = False
 
 
 def _pending_migrations() -> bool:
-    # Asked until the answer is no: this process's own migrations cannot become more.
+    # Checked only until none is pending: a running process does not get new migrations.
     global _migrated
     if not _migrated:
         _migrated = not pending.pending_migrations()

@@ -1,13 +1,13 @@
-"""The files that pages need: scripts, styles and pictures."""
+"""How static files are stored: scripts, styles and pictures."""
 
 from whitenoise.storage import CompressedManifestStaticFilesStorage
 
 
 class CollectedFilesStorage(CompressedManifestStaticFilesStorage):
-    """Names collected files by their hashes, and files that were never collected by their own.
+    """Serves collected files under hashed names, and other files under their own names.
 
-    WhiteNoise would raise for the latter: without `collectstatic`, and after an upgrade until it
-    has run again, no page would open.
+    WhiteNoise raises an error for a file that was not collected. No page would open before
+    `collectstatic` has run, or after an upgrade until it has run again.
     """
 
     def stored_name(self, name: str) -> str:

@@ -1,4 +1,4 @@
-"""Builders of what is offered."""
+"""Builders of calendars, time off and services."""
 
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -19,7 +19,7 @@ class CalendarFactory(DjangoModelFactory):
 
 
 class TimeOffFactory(DjangoModelFactory):
-    """A day without a reason."""
+    """A day off without a reason."""
 
     class Meta:
         model = TimeOff

@@ -1,4 +1,4 @@
-"""One rule says who keeps a calendar; each of its forms says the same."""
+"""The rule who manages a calendar. All its forms, in Python and in SQL, must agree."""
 
 from itertools import product
 from uuid import uuid4
@@ -23,7 +23,7 @@ def person(request):
 
 
 def keeps_what_is_their_own(person):
-    """Return the answers of all forms of the rule to one question."""
+    """Return whether a person manages their own calendars, by each form of the rule."""
     with connection.cursor() as cursor:
         cursor.execute(
             f"SELECT {keeps_own('person')} FROM accounts_user AS person WHERE id = %s", [person.pk]
@@ -39,20 +39,20 @@ def keeps_what_is_their_own(person):
     }
 
 
-def test_active_providers_and_admins_keep_their_own_calendars(person):
+def test_active_providers_and_admins_manage_their_own_calendars(person):
     expected = person.is_active and person.role in ("provider", "admin")
     assert set(keeps_what_is_their_own(person).values()) == {expected}
 
 
 @pytest.mark.parametrize("whose", ["another's", "nobody's"])
-def test_active_admins_alone_keep_the_calendars_of_others(person, whose):
+def test_only_active_admins_manage_the_calendars_of_others(person, whose):
     provider_id = uuid4() if whose == "another's" else None
     expected = person.is_active and person.role == "admin"
     assert person.keeps(provider_id) == person.is_admin == expected
     assert User.objects.all().active_admins().filter(pk=person.pk).exists() == expected
 
 
-def test_the_rows_of_others_are_not_on_ones_own_calendars(person):
+def test_other_calendars_are_not_among_a_persons_own(person):
     CalendarFactory(provider=UserFactory(role="provider"))
     CalendarFactory(provider=None)
     assert not Calendar.objects.filter(person.on_own_calendars("provider")).exists()

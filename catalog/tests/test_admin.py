@@ -1,4 +1,4 @@
-"""A calendar's page in the admin site: its time off, and the bookings that a change leaves outside.
+"""The pages of calendars and services in the admin site.
 
 Pages that all models have alike are tested in `bookit/adminsite/tests/test_pages.py`.
 """
@@ -82,7 +82,7 @@ def warning(answer):
 
 
 class TestTimeOff:
-    def test_it_is_added_changed_and_taken_out_on_its_calendars_page(self, save, calendar):
+    def test_time_off_is_added_changed_and_deleted_on_the_calendars_page(self, save, calendar):
         answer = save(AUGUST)
         assert "was changed successfully" in answer.content.decode()
         stored = calendar.time_off.get()
@@ -96,7 +96,7 @@ class TestTimeOff:
         save({**AUGUST, "id": stored.pk, "DELETE": "on"})
         assert not TimeOff.objects.exists()
 
-    def test_it_is_added_with_a_new_calendar(self, site):
+    def test_time_off_is_added_with_a_new_calendar(self, site):
         body = {
             "name": "Court",
             "timezone": "UTC",
@@ -119,13 +119,13 @@ class TestTimeOff:
             (period("2979-08-01 10:00", "2999-08-01 10:00"), "Time off can last at most 10 years."),
         ],
     )
-    def test_what_makes_no_sense_is_refused_in_words(self, save, row, words):
+    def test_invalid_time_off_is_refused_with_a_clear_message(self, save, row, words):
         page = save(row).content.decode()
         assert words in page
         assert "onstraint" not in page
         assert not TimeOff.objects.exists()
 
-    def test_what_is_over_fills_no_page_and_stays(self, site, save, calendar):
+    def test_past_time_off_is_not_shown_and_not_deleted(self, site, save, calendar):
         now = timezone.now()
         for weeks in (-2, 2):
             TimeOffFactory(
@@ -145,7 +145,7 @@ class TestAffectedBookings:
     def service(self, calendar):
         return ServiceFactory(calendar=calendar, capacity=50)
 
-    def test_a_change_of_hours_names_who_lies_outside_now(self, save, service):
+    def test_a_change_of_hours_names_bookings_that_are_now_outside(self, save, service):
         outside = [BookingFactory(service=service, start_time=TUESDAY + n * HOUR) for n in (3, 2)]
         BookingFactory(service=service)
         assert warning(save(hours=MORNINGS)) == (
@@ -153,13 +153,13 @@ class TestAffectedBookings:
             f"2999-01-01 12:00 ({outside[1].pk}), 2999-01-01 13:00 ({outside[0].pk})."
         )
 
-    def test_so_does_a_time_off(self, save, service):
+    def test_new_time_off_names_the_bookings_in_it(self, save, service):
         booking = BookingFactory(service=service)
         assert warning(save(period("2999-01-01 00:00", "2999-01-02 00:00"))) == (
             f"1 upcoming booking is now outside the open times: 2999-01-01 10:00 ({booking.pk})."
         )
 
-    def test_so_does_another_zone_in_whose_time_it_speaks(self, save, calendar, service):
+    def test_a_change_of_zone_names_bookings_in_the_new_zone(self, save, calendar, service):
         booking = BookingFactory(service=service, start_time=TUESDAY + HOUR)
         save(hours=MORNINGS)
         ids = calendar.hours.order_by("weekday").values_list("pk", flat=True)
@@ -169,7 +169,7 @@ class TestAffectedBookings:
             f"1 upcoming booking is now outside the open times: 2999-01-01 12:00 ({booking.pk})."
         )
 
-    def test_of_many_the_first_few_are_named(self, save, service):
+    def test_only_the_first_few_bookings_are_named(self, save, service):
         for seat in range(1, 13):
             BookingFactory(service=service, seat=seat, start_time=TUESDAY + 5 * HOUR)
         text = warning(save(hours=MORNINGS))
@@ -177,11 +177,11 @@ class TestAffectedBookings:
         assert text.endswith(" and 7 more.")
         assert text.count("2999-01-01 15:00") == 5
 
-    def test_there_is_no_warning_where_nothing_lies_outside(self, save, service):
+    def test_there_is_no_warning_if_no_booking_is_outside(self, save, service):
         BookingFactory(service=service)
         assert warning(save(hours=MORNINGS)) is None
 
-    def test_there_is_none_where_nothing_of_its_time_was_changed(self, save, calendar, service):
+    def test_there_is_no_warning_if_the_open_times_are_unchanged(self, save, calendar, service):
         BookingFactory(service=service, start_time=TUESDAY + 5 * HOUR)
         OpeningHours.objects.create(calendar=calendar, weekday=0, opens=0, closes=60)
         stored = calendar.hours.get()
@@ -193,7 +193,7 @@ class TestAffectedBookings:
 
 
 class TestPrice:
-    """The page of a service: its price has the decimals of its currency."""
+    """On the page of a service, the price has the decimals of its currency."""
 
     @pytest.fixture
     def service(self):
@@ -219,12 +219,12 @@ class TestPrice:
 
         return send
 
-    def test_a_new_service_is_priced_as_the_platform_says(self, site, settings):
+    def test_a_new_service_has_the_default_currency(self, site, settings):
         settings.DEFAULT_CURRENCY = "JPY"
         shown = site.get(reverse("admin:catalog_service_add")).content.decode()
         assert '<option value="JPY" selected>JPY: Yen</option>' in shown
 
-    def test_it_can_be_in_any_currency_in_use_and_in_no_other(self, site, page):
+    def test_only_currencies_in_use_can_be_chosen(self, site, page):
         shown = site.get(page).content.decode()
         assert '<option value="USD" selected>USD: US Dollar</option>' in shown
         assert '<option value="EUR">EUR: Euro</option>' in shown
@@ -235,7 +235,7 @@ class TestPrice:
         ("price", "currency", "shown"),
         [("1500", "JPY", "1500"), ("1.5", "KWD", "1.500"), ("18.5", "EUR", "18.50")],
     )
-    def test_it_is_shown_as_its_currency_is_written(
+    def test_a_price_is_shown_with_the_decimals_of_its_currency(
         self, site, page, save_service, service, price, currency, shown
     ):
         save_service(price=price, currency=currency)
@@ -258,16 +258,14 @@ class TestPrice:
             ("1", "XXX", "Select a valid choice. XXX is not one of the available choices."),
         ],
     )
-    def test_what_does_not_fit_is_refused_in_words(
+    def test_an_invalid_price_is_refused_with_a_clear_message(
         self, save_service, service, price, currency, message
     ):
         assert message in save_service(price=price, currency=currency)
         service.refresh_from_db()
         assert (service.price, service.currency) == (25, "USD")
 
-    def test_a_currency_that_has_left_the_list_is_not_replaced_in_silence(
-        self, site, page, save_service
-    ):
+    def test_an_obsolete_currency_is_not_silently_replaced(self, site, page, save_service):
         Service.objects.update(currency="HRK")
         shown = site.get(page).content.decode()
         assert '<option value="HRK" selected>HRK: no longer in use</option>' in shown

@@ -1,4 +1,4 @@
-"""Calendars and their opening hours as clients of the API keep them."""
+"""The API for calendars and their opening hours."""
 
 from functools import partial
 from uuid import UUID, uuid4
@@ -41,11 +41,11 @@ def hours(weekday, opens, closes):
     return {"weekday": weekday, "opens": opens, "closes": closes}
 
 
-NONE = {"count": 0, "ids": []}
+NO_BOOKINGS = {"count": 0, "ids": []}
 
 
 class TestCreate:
-    def test_a_name_is_enough(self, api, as_provider, provider):
+    def test_a_calendar_needs_only_a_name(self, api, as_provider, provider):
         response = as_provider.post("/calendars", {"name": "Room 1"})
         assert response.status_code == 201
         answer = response.json()
@@ -72,17 +72,17 @@ class TestCreate:
             ([hours(day, "00:01", "24:00") for day in range(7)], False),
         ],
     )
-    def test_it_says_whether_it_is_always_open(self, api, as_provider, spans, always_open):
+    def test_a_calendar_shows_whether_it_is_always_open(self, api, as_provider, spans, always_open):
         response = as_provider.post("/calendars", {"name": "Room 1", "opening_hours": spans})
         assert response.json()["always_open"] is always_open
         assert api.get(response["Location"]).json()["always_open"] is always_open
         assert api.get("/calendars").json()["results"][0]["always_open"] is always_open
-        answer = as_provider.patch(
+        response = as_provider.patch(
             response["Location"], {"opening_hours": [], "always_open": False}
         )
-        assert answer.json()["always_open"] is True
+        assert response.json()["always_open"] is True
 
-    def test_opening_hours_come_back_in_order(self, as_provider):
+    def test_opening_hours_are_shown_in_order(self, as_provider):
         answer = as_provider.post(
             "/calendars",
             {
@@ -104,7 +104,7 @@ class TestCreate:
             hours(6, "10:00", "24:00"),
         ]
 
-    def test_an_admin_makes_one_for_a_provider_or_for_nobody(self, as_admin, provider):
+    def test_an_admin_can_create_a_calendar_with_or_without_a_provider(self, as_admin, provider):
         for body, expected in (
             ({}, None),
             ({"provider_id": None}, None),
@@ -113,30 +113,32 @@ class TestCreate:
             answer = as_admin.post("/calendars", {"name": "Room", **body}).json()
             assert answer["provider_id"] == expected
 
-    def test_a_provider_makes_ones_own_alone(self, as_provider, provider):
+    def test_a_provider_can_create_calendars_only_for_themselves(self, as_provider, provider):
         own = {"name": "Mine", "provider_id": str(provider.pk)}
         assert as_provider.post("/calendars", own).status_code == 201
-        for somebody in (None, str(ProviderFactory().pk), str(uuid4())):
-            response = as_provider.post("/calendars", {"name": "X", "provider_id": somebody})
+        for provider_id in (None, str(ProviderFactory().pk), str(uuid4())):
+            response = as_provider.post("/calendars", {"name": "X", "provider_id": provider_id})
             problem(response, 403, "permission_denied")
         assert Calendar.objects.count() == 1
 
     @pytest.mark.parametrize(
-        "somebody",
+        "make_user",
         [
             lambda: UserFactory(),
             lambda: ProviderFactory(is_active=False),
             lambda: ProviderFactory.build(),
         ],
-        ids=["a user", "an inactive provider", "nobody"],
+        ids=["a customer", "an inactive provider", "a user that does not exist"],
     )
-    def test_whose_it_is_must_be_a_provider(self, as_admin, somebody):
-        response = as_admin.post("/calendars", {"name": "X", "provider_id": str(somebody().pk)})
+    def test_provider_id_must_be_that_of_an_active_provider(self, as_admin, make_user):
+        response = as_admin.post("/calendars", {"name": "X", "provider_id": str(make_user().pk)})
         problem(response, 400, "validation_error", "provider_id")
 
 
 MONDAY = hours(0, "09:00", "17:00")
-NONSENSE = [
+# Each row: a field, an invalid value for it, and the only field that the errors must name. If that
+# is None, the names are not checked.
+INVALID_FIELDS = [
     ("name", None, "name"),
     ("name", "", "name"),
     ("name", "n" * 201, "name"),
@@ -183,21 +185,21 @@ NONSENSE = [
 ]
 
 
-@pytest.mark.parametrize(("field", "value", "named"), NONSENSE)
-def test_what_makes_no_sense_is_named_and_nothing_is_stored(
-    as_admin, calendar, field, value, named
+@pytest.mark.parametrize(("field", "value", "named_field"), INVALID_FIELDS)
+def test_an_invalid_field_is_named_and_nothing_is_stored(
+    as_admin, calendar, field, value, named_field
 ):
     for response in (
         as_admin.post("/calendars", {"name": "Room", field: value}),
         as_admin.patch(f"/calendars/{calendar.pk}", {field: value}),
     ):
-        problem(response, 400, "validation_error", *([named] if named else []))
+        problem(response, 400, "validation_error", *([named_field] if named_field else []))
     assert Calendar.objects.count() == 1
     assert not OpeningHours.objects.exists()
 
 
 class TestChange:
-    def test_one_thing_is_changed_and_everything_else_stays(self, api, as_provider, calendar):
+    def test_changing_a_field_leaves_the_others_unchanged(self, api, as_provider, calendar):
         as_provider.patch(f"/calendars/{calendar.pk}", {"opening_hours": [MONDAY]})
         before = api.get(f"/calendars/{calendar.pk}").json()
         assert before["opening_hours"] == [MONDAY]
@@ -210,44 +212,46 @@ class TestChange:
         ):
             before = {**before, **change}
             before["always_open"] = not before["opening_hours"]
-            answer = as_provider.patch(f"/calendars/{calendar.pk}", change)
-            shown = {**before, "affected_bookings": NONE}
-            assert (answer.status_code, answer.json()) == (200, shown)
+            response = as_provider.patch(f"/calendars/{calendar.pk}", change)
+            shown = {**before, "affected_bookings": NO_BOOKINGS}
+            assert (response.status_code, response.json()) == (200, shown)
             assert api.get(f"/calendars/{calendar.pk}").json() == before
 
-    def test_hours_that_touch_are_apart(self, as_provider, calendar):
+    def test_a_span_may_begin_when_another_span_ends(self, as_provider, calendar):
         spans = [hours(0, "00:00", "12:00"), hours(0, "12:00", "24:00"), hours(1, "00:00", "24:00")]
         response = as_provider.patch(f"/calendars/{calendar.pk}", {"opening_hours": spans})
         assert response.json()["opening_hours"] == spans
 
-    def test_the_same_hours_may_be_on_every_day(self, as_provider, calendar):
+    def test_every_day_may_have_the_same_hours(self, as_provider, calendar):
         spans = [hours(weekday, "09:00", "17:00") for weekday in range(7)]
         response = as_provider.patch(f"/calendars/{calendar.pk}", {"opening_hours": spans})
         assert response.json()["opening_hours"] == spans
 
-    def test_what_a_client_has_read_it_may_send_back(self, api, as_provider, calendar):
+    def test_a_client_may_send_back_what_it_has_read(self, api, as_provider, calendar):
         as_provider.patch(f"/calendars/{calendar.pk}", {"opening_hours": [MONDAY]})
         shown = api.get(f"/calendars/{calendar.pk}").json()
         for _ in range(2):
             response = as_provider.patch(f"/calendars/{calendar.pk}", shown)
-            shown = {**shown, "affected_bookings": NONE}
+            shown = {**shown, "affected_bookings": NO_BOOKINGS}
             assert (response.status_code, response.json()) == (200, shown)
 
-    def test_also_when_its_provider_has_left_meanwhile(self, api, as_admin, calendar, provider):
+    def test_a_client_may_send_back_a_provider_who_is_no_longer_active(
+        self, api, as_admin, calendar, provider
+    ):
         provider.is_active = False
         provider.save()
         shown = api.get(f"/calendars/{calendar.pk}").json()
         response = as_admin.patch(f"/calendars/{calendar.pk}", {**shown, "name": "Vacant"})
-        changed = {**shown, "name": "Vacant", "affected_bookings": NONE}
+        changed = {**shown, "name": "Vacant", "affected_bookings": NO_BOOKINGS}
         assert (response.status_code, response.json()) == (200, changed)
 
-    def test_an_admin_gives_it_to_somebody_else(self, as_admin, calendar):
+    def test_an_admin_can_change_or_remove_the_provider_of_a_calendar(self, as_admin, calendar):
         other = ProviderFactory()
         for provider_id in (str(other.pk), None):
             response = as_admin.patch(f"/calendars/{calendar.pk}", {"provider_id": provider_id})
             assert response.json()["provider_id"] == provider_id
 
-    def test_a_provider_gives_ones_calendar_to_nobody(self, as_provider, calendar, provider):
+    def test_a_provider_cannot_give_their_calendar_away(self, as_provider, calendar, provider):
         for provider_id in (str(ProviderFactory().pk), None):
             response = as_provider.patch(
                 f"/calendars/{calendar.pk}", {"provider_id": provider_id, "name": "Taken"}
@@ -256,12 +260,12 @@ class TestChange:
         calendar.refresh_from_db()
         assert (calendar.provider, calendar.name != "Taken") == (provider, True)
 
-    def test_nobody_else_changes_it(self, api, calendar):
+    def test_other_users_cannot_change_a_calendar(self, api, calendar):
         for stranger in (ProviderFactory(), UserFactory()):
             response = api.as_(stranger).patch(f"/calendars/{calendar.pk}", {"name": "Mine"})
             problem(response, 403, "permission_denied")
 
-    def test_a_calendar_of_nobodys_is_an_admins_business(self, api, as_admin):
+    def test_only_admins_can_change_a_calendar_without_a_provider(self, api, as_admin):
         calendar = CalendarFactory()
         response = api.as_(ProviderFactory()).patch(f"/calendars/{calendar.pk}", {"name": "Mine"})
         problem(response, 403, "permission_denied")
@@ -269,14 +273,14 @@ class TestChange:
 
 
 class TestDelete:
-    def test_a_calendar_goes_with_its_opening_hours(self, api, as_provider, calendar):
+    def test_a_calendar_is_deleted_with_its_opening_hours(self, api, as_provider, calendar):
         as_provider.patch(f"/calendars/{calendar.pk}", {"opening_hours": [MONDAY]})
         response = as_provider.delete(f"/calendars/{calendar.pk}")
         assert (response.status_code, response.content) == (204, b"")
         problem(api.get(f"/calendars/{calendar.pk}"), 404, "not_found")
         assert not OpeningHours.objects.exists()
 
-    def test_not_while_something_is_sold_on_it(self, as_provider, calendar):
+    def test_a_calendar_with_services_cannot_be_deleted(self, as_provider, calendar):
         as_provider.patch(f"/calendars/{calendar.pk}", {"opening_hours": [MONDAY]})
         ServiceFactory(calendar=calendar, is_active=False)
         problem(as_provider.delete(f"/calendars/{calendar.pk}"), 409, "service_in_use")
@@ -284,20 +288,20 @@ class TestDelete:
 
 
 class TestList:
-    def test_everybody_sees_every_calendar_by_name(self, api):
+    def test_everybody_can_see_all_calendars_ordered_by_name(self, api):
         for name in ("c", "a", "b"):
             CalendarFactory(name=name)
         rows = api.get("/calendars").json()["results"]
         assert [row["name"] for row in rows] == ["a", "b", "c"]
         assert rows[0] == api.get(f"/calendars/{rows[0]['id']}").json()
 
-    def test_by_provider(self, api, calendar, provider):
+    def test_calendars_can_be_filtered_by_provider(self, api, calendar, provider):
         CalendarFactory()
         answer = api.get(f"/calendars?provider_id={provider.pk}").json()
         assert [row["id"] for row in answer["results"]] == [str(calendar.pk)]
         assert api.get(f"/calendars?provider_id={uuid4()}").json()["count"] == 0
 
-    def test_in_the_order_that_was_asked_for(self, api):
+    def test_calendars_can_be_ordered(self, api):
         for name in ("b", "a"):
             CalendarFactory(name=name, created_at=timezone.now())
 
@@ -317,17 +321,17 @@ class TestList:
             ("cursor=", "cursor"),
         ],
     )
-    def test_what_makes_no_sense_is_named(self, api, query, field):
+    def test_an_invalid_parameter_is_named(self, api, query, field):
         problem(api.get(f"/calendars?{query}"), 400, "validation_error", field)
 
 
 @pytest.mark.django_db(transaction=True)
 class TestRaces:
-    def test_a_calendar_is_either_deleted_or_sold_on(self):
+    def test_a_calendar_either_is_deleted_or_gets_a_service(self):
         admin = AdminFactory()
         for _ in range(30):
             calendar = CalendarFactory()
-            deleted, sold = at_once(
+            deleted, created = at_once(
                 [
                     partial(services.delete_calendar, calendar_id=calendar.pk, actor=admin),
                     partial(
@@ -343,12 +347,12 @@ class TestRaces:
             )
             if deleted.error:
                 assert isinstance(deleted.error, services.ServiceInUse)
-                assert sold.error is None
+                assert created.error is None
             else:
-                assert isinstance(sold.error, Invalid)
+                assert isinstance(created.error, Invalid)
                 assert not Service.objects.filter(calendar_id=calendar.pk).exists()
 
-    def test_a_calendar_is_either_deleted_or_moved_to(self):
+    def test_either_a_calendar_is_deleted_or_a_service_is_moved_to_it(self):
         admin = AdminFactory()
         for _ in range(30):
             calendar, service = CalendarFactory(), ServiceFactory()
@@ -369,7 +373,7 @@ class TestRaces:
             else:
                 assert isinstance(moved.error, Invalid)
 
-    def test_of_two_who_set_the_hours_at_once_one_is_last(self):
+    def test_only_one_of_several_concurrent_changes_to_opening_hours_is_kept(self):
         admin, calendar = AdminFactory(), CalendarFactory()
         changes = [[{"weekday": 0, "opens": 540, "closes": 600 + number}] for number in range(8)]
         outcomes = at_once(
@@ -387,8 +391,8 @@ class TestRaces:
         assert [outcome.error for outcome in outcomes] == [None] * 8
         assert OpeningHours.objects.count() == 1
 
-    def test_of_many_bodies_at_once_each_is_read_for_itself(self, as_admin):
-        right = [
+    def test_concurrent_request_bodies_are_not_mixed_up(self, as_admin):
+        valid = [
             {
                 "name": f"Room {number}",
                 "timezone": "Asia/Tokyo" if number % 2 else "UTC",
@@ -396,17 +400,17 @@ class TestRaces:
             }
             for number in range(20)
         ]
-        wrong = [
+        invalid = [
             {"name": f"Room {number}", "opening_hours": [MONDAY] * number + [{"opens": "x"}]}
             for number in range(20)
         ]
         for _ in range(3):
             outcomes = at_once(
-                [partial(as_admin.post, "/calendars", body) for body in [*right, *wrong]]
+                [partial(as_admin.post, "/calendars", body) for body in [*valid, *invalid]]
             )
-            answers = [outcome.value for outcome in outcomes]
-            for body, answer in zip(right, answers, strict=False):
-                assert body.items() <= answer.json().items()
-            for number, answer in enumerate(answers[20:]):
-                fields = {error["field"] for error in answer.json()["errors"]}
+            responses = [outcome.value for outcome in outcomes]
+            for body, response in zip(valid, responses, strict=False):
+                assert body.items() <= response.json().items()
+            for number, response in enumerate(responses[20:]):
+                fields = {error["field"] for error in response.json()["errors"]}
                 assert {field.rpartition(".")[0] for field in fields} == {f"opening_hours.{number}"}

@@ -1,4 +1,4 @@
-"""When a calendar is open, against a plain model that looks at a clock every minute."""
+"""The times at which a calendar is open, compared with a plain model that checks every minute."""
 
 from datetime import UTC, date, datetime, time, timedelta
 from functools import cache
@@ -13,20 +13,20 @@ from bookit.tests.clocks import DAY, MINUTE, ODD_DAYS, faces
 from bookit.times import wall_clock
 from catalog.opening import ALWAYS, Opening, Span
 
-# On both sides of the odd day: no period around it reaches further, unless it is endless.
+# Days on both sides of the odd day. No period around it is longer, unless it is endless.
 DAYS = 22
 LISBON = ZoneInfo("Europe/Lisbon")
 WEEK = range(7)
 
 
 def daily(opens, closes):
-    """Return spans of every day."""
+    """Return the same span on every day."""
     return tuple(Span(weekday, opens, closes) for weekday in WEEK)
 
 
 @cache
 def minutes_of_the_week(odd):
-    """Return an instant, and which minute of its week a clock shows in each minute from it."""
+    """Return an instant, and the minute of the week that a clock shows in each minute after it."""
     start, shown = faces(*ODD_DAYS[odd], DAYS)
     return start, [face.weekday() * 1440 + face.hour * 60 + face.minute for face in shown]
 
@@ -55,7 +55,7 @@ class Model:
         return all(self.open[self.number(start) : self.number(end)])
 
     def periods(self, start, end):
-        """Return the whole periods that meet `start` to `end`."""
+        """Return the periods that overlap `start` to `end`, not cut off."""
         found, number = [], 0
         for is_open, minutes in groupby(self.hours):
             first, number = number, number + len(list(minutes))
@@ -70,7 +70,7 @@ def opening(odd, hours, time_off=()):
 
 # --- any hours, on odd days -------------------------------------------------------------------
 
-# Around midnight and the times at which clocks change, and some of a working day.
+# Times around midnight, around changes of clocks, and on a working day.
 TIMES = [0, 1, 30, 60, 61, 90, 105, 119, 120, 135, 150, 180, 181, 540, 720, 1080, 1380, 1410, 1439]
 
 
@@ -87,7 +87,7 @@ def some_hours(draw):
     return draw(st.permutations(hours))
 
 
-# What a change of clocks can swallow: an hour, half of one, a day.
+# Periods that a change of clocks can skip: an hour, half an hour, a day.
 BREAKS = [(0, 30), (0, 60), (60, 120), (75, 105), (120, 150), (120, 180), (1410, 1440), (0, 1440)]
 
 
@@ -104,7 +104,7 @@ def nearly_always(draw, weekday):
 
 @st.composite
 def questions(draw):
-    """Draw an odd day, hours, time off, and a period to ask about."""
+    """Draw an odd day, opening hours, time off and a period."""
     odd = draw(st.sampled_from(sorted(ODD_DAYS)))
     day = ODD_DAYS[odd][1]
     noon = datetime.combine(day, time(12), tzinfo=UTC)
@@ -121,7 +121,7 @@ def questions(draw):
 
 @settings(max_examples=200)
 @given(questions())
-def test_it_is_open_when_its_clock_says_so_in_every_minute(question):
+def test_a_calendar_is_open_in_the_minutes_in_which_its_clock_says_so(question):
     odd, hours, time_off, (start, end) = question
     expected = Model(odd, hours, time_off).contains(start, end)
     assert opening(odd, hours, time_off).contains(start, end) == expected
@@ -129,7 +129,7 @@ def test_it_is_open_when_its_clock_says_so_in_every_minute(question):
 
 @settings(max_examples=200)
 @given(questions())
-def test_its_periods_are_whole_in_order_and_apart(question):
+def test_periods_are_complete_ordered_and_separate(question):
     odd, hours, _, (start, end) = question
     found = opening(odd, hours).periods(start, end)
     assert all(opens < closes for opens, closes in found)
@@ -141,7 +141,7 @@ def test_its_periods_are_whole_in_order_and_apart(question):
     assert around == Model(odd, hours).periods(start, end)
 
 
-def test_a_day_ends_when_clocks_jump_over_its_midnight():
+def test_a_day_ends_when_a_change_of_clocks_skips_midnight():
     # From 23:30 to 00:30, on 30 March 1919 in Toronto: 04:30 in UTC.
     break_at_night = [*(Span(day, 0, 1440) for day in WEEK if day), Span(0, 60, 1440)]
     when = opening("Toronto skips the time around midnight", break_at_night)
@@ -153,7 +153,7 @@ def test_a_day_ends_when_clocks_jump_over_its_midnight():
 
 @settings(max_examples=200)
 @given(questions())
-def test_it_is_endless_only_where_its_week_has_no_break(question):
+def test_opening_hours_are_endless_only_if_the_week_has_no_break(question):
     odd, hours, _, _ = question
     week = {
         span.weekday * 1440 + minute for span in hours for minute in range(span.opens, span.closes)
@@ -163,8 +163,8 @@ def test_it_is_endless_only_where_its_week_has_no_break(question):
 
 @settings(max_examples=100)
 @given(questions(), st.sampled_from(["first", "last"]))
-def test_to_the_minute(question, edge):
-    """Whatever is inside of a period is open; a minute more is not."""
+def test_periods_are_exact_to_the_minute(question, edge):
+    """The calendar is open inside a period, and not in the minutes around it."""
     odd, hours, _, (start, end) = question
     when = opening(odd, hours)
     for opens, closes in when.periods(start, end):
@@ -184,7 +184,7 @@ def at(day, minutes, tz=LISBON):
     return wall_clock(day, minutes, tz)
 
 
-def test_without_hours_it_is_always_open_but_for_its_time_off():
+def test_a_calendar_without_hours_is_open_except_in_its_time_off():
     start = datetime(2026, 8, 1, tzinfo=UTC)
     when = Opening(LISBON, time_off=((start, start + DAY),))
     assert when.contains(start - 300 * DAY, start)
@@ -195,7 +195,7 @@ def test_without_hours_it_is_always_open_but_for_its_time_off():
     assert when.periods(start, start + DAY) == [ALWAYS]
 
 
-def test_a_span_that_ends_at_midnight_goes_on_in_the_next_days():
+def test_a_span_that_ends_at_midnight_continues_on_the_next_day():
     monday = date(2026, 12, 7)
     when = Opening(LISBON, (Span(0, 1200, 1440), Span(1, 0, 120), Span(1, 180, 200)))
     assert when.contains(at(monday, 1200), at(monday + DAY, 120))
@@ -205,26 +205,26 @@ def test_a_span_that_ends_at_midnight_goes_on_in_the_next_days():
     assert not when.contains(at(monday + DAY, 60), at(monday + DAY, 200))
 
 
-def test_from_sunday_it_goes_on_into_monday():
+def test_a_span_continues_from_sunday_to_monday():
     sunday = date(2026, 12, 6)
     when = Opening(LISBON, (Span(0, 0, 60), Span(6, 1380, 1440)))
     assert when.contains(at(sunday, 1380), at(sunday + DAY, 60))
 
 
-def test_spans_that_touch_within_a_day_are_one_period_and_others_are_not():
+def test_only_spans_that_touch_are_merged():
     monday = date(2026, 12, 7)
     when = Opening(LISBON, (Span(0, 720, 1020), Span(0, 540, 720), Span(0, 1021, 1080)))
     assert when.contains(at(monday, 540), at(monday, 1020))
     assert not when.contains(at(monday, 540), at(monday, 1080))
 
 
-def test_a_week_of_whole_days_has_neither_beginning_nor_end():
+def test_a_week_of_whole_days_is_endless():
     when = Opening(LISBON, daily(0, 1440))
     assert when.is_endless
     assert when.contains(datetime(1900, 1, 1, tzinfo=UTC), datetime(2999, 1, 1, tzinfo=UTC))
 
 
-def test_nine_is_nine_in_summer_and_in_winter():
+def test_a_span_begins_at_the_same_wall_clock_time_in_summer_and_winter():
     when = Opening(LISBON, daily(540, 1020))
     for day, hour in ((date(2026, 3, 28), 9), (date(2026, 3, 29), 8)):
         opens = datetime(day.year, day.month, day.day, hour, tzinfo=UTC)
@@ -232,7 +232,7 @@ def test_nine_is_nine_in_summer_and_in_winter():
         assert not when.contains(opens - MINUTE, opens + MINUTE)
 
 
-def test_a_night_shift_is_an_hour_shorter_in_spring_and_longer_in_autumn():
+def test_a_night_is_an_hour_shorter_in_spring_and_longer_in_autumn():
     when = Opening(LISBON, daily(0, 360))
     for day, hours in ((date(2026, 3, 29), 5), (date(2026, 10, 25), 7), (date(2026, 12, 1), 6)):
         [(opens, closes)] = [
@@ -241,7 +241,7 @@ def test_a_night_shift_is_an_hour_shorter_in_spring_and_longer_in_autumn():
         assert closes - opens == timedelta(hours=hours)
 
 
-def test_a_span_that_the_clocks_jump_over_is_no_time_at_all():
+def test_a_span_that_a_change_of_clocks_skips_does_not_exist():
     spring = date(2026, 3, 29)
     when = Opening(LISBON, daily(70, 110))
     periods = when.periods(at(spring, 0), at(spring, 1440))
@@ -249,17 +249,17 @@ def test_a_span_that_the_clocks_jump_over_is_no_time_at_all():
     assert [opens for opens, _ in periods if opens.date() == spring - DAY]
 
 
-def test_a_span_of_the_hour_that_comes_twice_is_open_the_first_time():
+def test_a_span_in_a_repeated_hour_is_open_the_first_time():
     autumn = datetime(2026, 10, 25, tzinfo=UTC)
     when = Opening(LISBON, daily(60, 120))
-    # From one o'clock to its second time at two: an hour, and the same again.
+    # From the first one o'clock to two o'clock are two hours.
     assert when.contains(autumn, autumn + 120 * MINUTE)
     first_half = Opening(LISBON, daily(60, 90))
     assert first_half.contains(autumn, autumn + 30 * MINUTE)
     assert not first_half.contains(autumn + 60 * MINUTE, autumn + 90 * MINUTE)
 
 
-def test_a_weekday_that_was_left_out_was_never_open():
+def test_a_calendar_is_not_open_on_a_skipped_day():
     apia = ZoneInfo("Pacific/Apia")
     friday = date(2011, 12, 30)
     when = Opening(apia, (Span(3, 540, 1020), Span(4, 540, 1020), Span(5, 540, 1020)))
@@ -269,8 +269,8 @@ def test_a_weekday_that_was_left_out_was_never_open():
 
 
 @pytest.mark.parametrize("odd", ODD_DAYS)
-def test_the_model_is_a_clock(odd):
-    """The control: each day is there, and time goes on."""
+def test_control_the_model_shows_every_day_in_order(odd):
+    """Only the odd day may be missing, and time never goes back."""
     name, day = ODD_DAYS[odd]
     _, shown = faces(name, day, DAYS)
     assert sorted(shown) == shown

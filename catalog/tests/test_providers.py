@@ -1,4 +1,4 @@
-"""Providers: how one becomes one, and what one may then do, on one's own calendars alone."""
+"""Becoming a provider, and what providers may do on their own calendars."""
 
 from datetime import timedelta
 from functools import partial
@@ -42,7 +42,7 @@ def site(client, boss):
 
 @pytest.fixture
 def refusal():
-    """The error of an app that wants no new providers, and is asked last."""
+    """The error of an app that refuses new providers. It is called last."""
 
     @ON_NEW_PROVIDER.add("refuse")
     def refuse(**arguments):
@@ -53,12 +53,12 @@ def refusal():
 
 
 def calendars(user):
-    """Return name and zone of somebody's calendars."""
+    """Return names and zones of a user's calendars."""
     return list(Calendar.objects.filter(provider=user).values_list("name", "timezone"))
 
 
-class TestBecomingOne:
-    def test_a_new_provider_has_a_calendar_named_as_they_are(self, api, as_admin):
+class TestBecomingAProvider:
+    def test_a_new_provider_gets_a_calendar_with_their_name(self, api, as_admin):
         user = UserFactory(name="Rui Costa", timezone="Europe/Lisbon")
         assert as_admin.patch(f"/users/{user.pk}", {"role": "provider"}).status_code == 200
         [calendar] = api.get(f"/calendars?provider_id={user.pk}").json()["results"]
@@ -70,25 +70,25 @@ class TestBecomingOne:
             "opening_hours": [],
         }
 
-    def test_the_calendar_has_the_name_that_came_with_the_role(self, as_admin):
+    def test_the_calendar_gets_a_name_that_changes_with_the_role(self, as_admin):
         user = UserFactory(name="Rui")
         as_admin.patch(f"/users/{user.pk}", {"name": "Rui Costa", "role": "provider"})
         assert calendars(user) == [("Rui Costa", "UTC")]
 
-    def test_whoever_has_a_calendar_gets_no_other(self, as_admin):
+    def test_a_user_with_a_calendar_gets_no_other(self, as_admin):
         user = AdminFactory()
         CalendarFactory(provider=user, name="Court 1")
         as_admin.patch(f"/users/{user.pk}", {"role": "provider"})
         assert calendars(user) == [("Court 1", "UTC")]
 
-    def test_somebody_elses_calendar_is_none_of_theirs(self, as_admin):
+    def test_calendars_of_others_do_not_count(self, as_admin):
         CalendarFactory(provider=ProviderFactory())
         CalendarFactory()
         user = UserFactory(name="Rui")
         as_admin.patch(f"/users/{user.pk}", {"role": "provider"})
         assert calendars(user) == [("Rui", "UTC")]
 
-    def test_becoming_one_again_makes_no_second_calendar(self, as_admin):
+    def test_becoming_a_provider_again_creates_no_second_calendar(self, as_admin):
         user = UserFactory(name="Rui")
         for role in ("provider", "user", "provider", "admin", "provider"):
             assert as_admin.patch(f"/users/{user.pk}", {"role": role}).status_code == 200
@@ -105,17 +105,17 @@ class TestBecomingOne:
             ("admin", {"role": "user"}),
         ],
     )
-    def test_nothing_else_makes_a_calendar(self, as_admin, role, changes):
+    def test_other_changes_of_a_user_create_no_calendar(self, as_admin, role, changes):
         user = UserFactory(role=role)
         assert as_admin.patch(f"/users/{user.pk}", changes).status_code == 200
         assert not Calendar.objects.exists()
 
-    def test_who_registers_is_no_provider_and_has_no_calendar(self, api):
+    def test_a_user_who_registers_gets_no_calendar(self, api):
         body = {"name": "Rui", "email": "rui@example.com", "password": "correct horse 9"}
         assert api.post("/auth/register", body).json()["role"] == "user"
         assert not Calendar.objects.exists()
 
-    def test_a_role_and_its_calendar_come_together_or_not_at_all(self, boss, refusal):
+    def test_the_role_is_not_stored_if_the_calendar_is_refused(self, boss, refusal):
         user = UserFactory()
         with pytest.raises(refusal):
             accounts_services.update_user(
@@ -125,7 +125,7 @@ class TestBecomingOne:
         assert (user.role, calendars(user)) == ("user", [])
 
     @pytest.mark.django_db(transaction=True)
-    def test_made_one_by_many_at_once_one_has_one_calendar(self, api):
+    def test_concurrent_promotions_create_one_calendar(self, api):
         admin = api.as_(AdminFactory())
         for _ in range(5):
             user = UserFactory(name="Rui")
@@ -137,7 +137,7 @@ class TestBecomingOne:
 
 
 class TestInTheAdminSite:
-    def test_a_user_who_is_made_a_provider_has_a_calendar(self, site):
+    def test_a_user_who_becomes_a_provider_gets_a_calendar(self, site):
         user = UserFactory(name="Rui")
         answer = site.post(
             reverse("admin:accounts_user_change", args=[user.pk]),
@@ -155,7 +155,7 @@ class TestInTheAdminSite:
         assert calendars(user) == [("Rui Costa", "Europe/Lisbon")]
 
     @pytest.mark.parametrize(("role", "expected"), [("provider", [("Rui", "UTC")]), ("user", [])])
-    def test_somebody_new_has_one_as_a_provider(self, site, role, expected):
+    def test_a_new_account_gets_a_calendar_if_it_is_a_provider(self, site, role, expected):
         password = "seven quiet otters"
         answer = site.post(
             reverse("admin:accounts_user_add"),
@@ -172,7 +172,7 @@ class TestInTheAdminSite:
         assert (user.role, user.check_password(password)) == (role, True)
         assert calendars(user) == expected
 
-    def test_adding_an_account_is_an_admins_business(self):
+    def test_only_admins_add_accounts(self):
         user = User(name="Rui", email="rui@example.com", role="admin")
         with pytest.raises(Forbidden):
             accounts_services.add_user(user=user, actor=ProviderFactory(), at=timezone.now())
@@ -181,7 +181,7 @@ class TestInTheAdminSite:
 
 @pytest.fixture
 def provider(as_admin):
-    """Somebody who has just become a provider."""
+    """A user who has just become a provider."""
     user = UserFactory(name="Rui")
     as_admin.patch(f"/users/{user.pk}", {"role": "provider"})
     user.refresh_from_db()
@@ -201,8 +201,8 @@ def as_other(api):
     return api.as_(other)
 
 
-class TestWhatTheyPublish:
-    def test_on_their_own_calendar_they_decide(self, api, provider, calendar):
+class TestPublishing:
+    def test_a_provider_manages_their_own_calendar(self, api, provider, calendar):
         client = api.as_(provider)
         path = f"/calendars/{calendar.pk}"
         body = {"title": "Haircut", "price": "25.00", "duration_minutes": 30}
@@ -220,7 +220,7 @@ class TestWhatTheyPublish:
         assert client.delete(away["Location"]).status_code == 204
         assert client.delete(service).status_code == 204
 
-    def test_a_second_room_is_theirs_as_well(self, api, provider):
+    def test_a_provider_manages_a_second_calendar(self, api, provider):
         client = api.as_(provider)
         room = client.post("/calendars", {"name": "Room 2"}).json()
         assert room["provider_id"] == str(provider.pk)
@@ -229,7 +229,7 @@ class TestWhatTheyPublish:
         assert client.delete(away["Location"]).status_code == 204
         assert client.delete(f"/calendars/{room['id']}").status_code == 204
 
-    def test_on_anybody_elses_they_decide_nothing(self, as_other, as_admin, calendar):
+    def test_a_provider_cannot_change_other_calendars(self, as_other, as_admin, calendar):
         service = ServiceFactory(calendar=calendar)
         path = f"/calendars/{calendar.pk}"
         away = as_admin.post(f"{path}/time-off", HOLIDAY)["Location"]
@@ -246,7 +246,7 @@ class TestWhatTheyPublish:
         ):
             problem(answer, 403, "permission_denied")
 
-    def test_an_admin_decides_on_all(self, as_admin, calendar):
+    def test_an_admin_manages_all_calendars(self, as_admin, calendar):
         service = ServiceFactory(calendar=calendar)
         path = f"/calendars/{calendar.pk}"
         assert as_admin.patch(f"/services/{service.pk}", {"price": "1.00"}).status_code == 200
@@ -257,7 +257,7 @@ class TestWhatTheyPublish:
         assert as_admin.delete(f"/services/{service.pk}").status_code == 204
         assert as_admin.delete(path).status_code == 204
 
-    def test_who_is_none_any_more_decides_nothing(self, api, as_admin, provider, calendar):
+    def test_a_former_provider_cannot_change_anything(self, api, as_admin, provider, calendar):
         service = ServiceFactory(calendar=calendar)
         booking = BookingFactory(service=service)
         path = f"/calendars/{calendar.pk}"
@@ -287,7 +287,7 @@ class TestBookingsOnTheirCalendars:
     def booked(self, service):
         return BookingFactory(service=service)
 
-    def test_they_see_those_and_no_others(self, api, as_other, provider, booked):
+    def test_providers_see_only_bookings_on_their_calendars(self, api, as_other, provider, booked):
         elsewhere = BookingFactory()
         own = BookingFactory(user=provider)
         client = api.as_(provider)
@@ -304,7 +304,7 @@ class TestBookingsOnTheirCalendars:
         [["confirmed", "completed"], ["confirmed", "no_show"], ["cancelled"], ["completed"]],
     )
     @pytest.mark.parametrize("who", ["provider", "admin"])
-    def test_they_bring_them_into_the_states_there_are(
+    def test_providers_and_admins_change_the_status(
         self, api, as_admin, as_other, provider, booked, statuses, who
     ):
         client = as_admin if who == "admin" else api.as_(provider)
@@ -316,12 +316,14 @@ class TestBookingsOnTheirCalendars:
             answer = client.patch(f"{path}/status", change)
             assert (answer.status_code, answer.json()["status"]) == (200, status)
 
-    def test_they_move_them(self, api, as_other, provider, booked):
+    def test_providers_reschedule_bookings_on_their_calendars(
+        self, api, as_other, provider, booked
+    ):
         later = {"start_time": (TUESDAY + timedelta(days=1)).isoformat()}
         problem(as_other.patch(f"/bookings/{booked.pk}", later), 403, "permission_denied")
         assert api.as_(provider).patch(f"/bookings/{booked.pk}", later).status_code == 200
 
-    def test_a_calendar_that_changes_hands_takes_its_bookings_along(
+    def test_bookings_follow_their_calendar_to_another_provider(
         self, api, as_admin, as_other, provider, calendar, booked
     ):
         other = User.objects.exclude(pk=provider.pk).get(role="provider")

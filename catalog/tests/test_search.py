@@ -1,4 +1,4 @@
-"""Finding services by words: stems, misspellings, the best match first, and quickly."""
+"""Searching for services by words: stems and misspellings match, and the best match is first."""
 
 from urllib.parse import quote
 
@@ -37,7 +37,7 @@ def search(api, words, more=""):
 @pytest.mark.parametrize(
     ("words", "title"),
     [
-        # As it is written, in any case, in title or description.
+        # Exact words, in upper or lower case, in the title or the description.
         ("Haircut", "Haircut"),
         ("YOGA", "Yoga class"),
         ("projector", "Meeting room"),
@@ -48,7 +48,7 @@ def search(api, words, more=""):
         ("stretch", "Yoga class"),
         ("runner", "Deep tissue massage"),
         ("tutor", "Mathematics tutoring"),
-        # Misspelt.
+        # Misspelled words.
         ("hiarcut", "Haircut"),
         ("haircutt", "Haircut"),
         ("hair cut", "Haircut"),
@@ -58,46 +58,46 @@ def search(api, words, more=""):
         ("mathmatics", "Mathematics tutoring"),
         ("projektor", "Meeting room"),
         ("geometri", "Mathematics tutoring"),
-        # Misspelt twice.
+        # Two spelling mistakes.
         ("matematiks", "Mathematics tutoring"),
         ("strechin yoga", "Yoga class"),
-        # Begun.
+        # An unfinished word.
         ("mathem", "Mathematics tutoring"),
-        # Words that say nothing beside one that does.
+        # Stop words together with words that are not stop words.
         ("a yoga class for the", "Yoga class"),
     ],
 )
-def test_words_find_what_they_mean(api, town, words, title):
+def test_words_find_the_intended_service(api, town, words, title):
     assert search(api, words)[:1] == [title]
 
 
 @pytest.mark.parametrize("words", ["plumber", "xyzzy", "zzzzzzzz", "qqq www eee"])
-def test_other_words_find_nothing(api, town, words):
+def test_unrelated_words_find_nothing(api, town, words):
     assert search(api, words) == []
 
 
-def test_the_title_weighs_more_than_the_description(api, town):
+def test_a_match_in_the_title_comes_before_one_in_the_description(api, town):
     assert search(api, "haircut") == ["Haircut", "Beard trim"]
 
 
-def test_what_is_spelt_right_comes_before_what_is_nearly(api):
+def test_an_exact_match_comes_before_similar_words(api):
     for title in ("Massage", "Message service", "Passage"):
         ServiceFactory(title=title)
     assert search(api, "massage")[0] == "Massage"
 
 
-def test_quotes_and_minus_are_understood_as_search_engines_do(api, town):
+def test_a_phrase_in_quotes_can_be_found(api, town):
     assert "Beard trim" in search(api, "haircut")
     assert search(api, '"beard trim"')[:1] == ["Beard trim"]
 
 
-def test_the_order_can_be_another_one(api, town):
+def test_matches_can_be_ordered(api, town):
     assert search(api, "haircut", "&ordering=title") == ["Beard trim", "Haircut"]
     assert search(api, "haircut", "&ordering=relevance") == ["Beard trim", "Haircut"]
     assert search(api, "haircut", "&ordering=-relevance,title") == ["Haircut", "Beard trim"]
 
 
-def test_words_and_filters_narrow_each_other(api, town):
+def test_words_and_filters_are_combined(api, town):
     Service.objects.filter(title="Haircut").update(price=99)
     assert search(api, "haircut", "&price_max=50") == ["Beard trim"]
     Service.objects.filter(title="Haircut").update(is_active=False)
@@ -115,7 +115,7 @@ def test_matches_are_counted_and_paged(api):
     assert sorted(found) == [f"Yoga {number}" for number in range(5)]
 
 
-class TestMoreThanASearchFinds:
+class TestMoreMatchesThanASearchCounts:
     @pytest.fixture(autouse=True)
     def ten_matches(self, monkeypatch):
         monkeypatch.setattr(listing, "MOST_FOUND", 10)
@@ -123,54 +123,58 @@ class TestMoreThanASearchFinds:
             ServiceFactory(title=f"Yoga {number}", category="Sport" if number % 2 else "Calm")
         run("ANALYZE catalog_service")
 
-    def one_more(self):
+    def add_an_eleventh_match(self):
         ServiceFactory(title="Yoga 10", category="Calm")
         run("ANALYZE catalog_service")
 
     @pytest.mark.parametrize("page", [1, 2, 9])
     @pytest.mark.parametrize("order", ["", "&ordering=title", "&ordering=relevance"])
-    def test_as_many_as_it_finds_are_counted_exactly(self, api, page, order):
+    def test_ten_matches_are_counted_exactly(self, api, page, order):
         answer = api.get(f"/services?q=yoga&limit=5&page={page}{order}").json()
         assert answer["count"] == 10
         assert "count_exact" not in answer
 
     @pytest.mark.parametrize("more", ["", "&ordering=title", "&page=9"])
-    def test_one_more_makes_the_count_an_estimate(self, api, more):
-        self.one_more()
+    def test_the_count_of_eleven_matches_is_an_estimate(self, api, more):
+        self.add_an_eleventh_match()
         answer = api.get(f"/services?q=yoga&limit=2{more}").json()
         assert (answer["count"], answer["count_exact"]) == (10, False)
 
     @pytest.mark.parametrize("more", ["", "&ordering=title", "&page=9"])
-    def test_also_where_other_filters_keep_only_some_of_what_was_found(self, api, more):
-        address = f"/services?q=yoga&limit=2&category=Sport{more}"
-        answer = api.get(address).json()
+    def test_the_count_is_also_an_estimate_if_filters_narrow_the_matches(self, api, more):
+        url = f"/services?q=yoga&limit=2&category=Sport{more}"
+        answer = api.get(url).json()
         assert answer["count"] == 5
         assert "count_exact" not in answer
-        self.one_more()
-        answer = api.get(address).json()
+        self.add_an_eleventh_match()
+        answer = api.get(url).json()
         assert answer["count"] <= 5
         assert answer["count_exact"] is False
 
 
-def test_who_has_the_words_in_the_title_comes_first_then_the_others(api, monkeypatch):
+def test_services_with_the_words_in_the_title_come_first(api, monkeypatch):
     monkeypatch.setattr(listing, "MOST_RANKED", 3)
-    named = {ServiceFactory(title=f"Yoga {number}").title for number in range(3)}
-    others = [ServiceFactory(title=f"Class {number}", description="Yoga") for number in range(4)]
-    last = [each.title for each in sorted(others, key=lambda each: each.pk, reverse=True)]
-    assert set(search(api, "yoga", "&limit=3")) == named
-    assert set(search(api, "yoga")[:3]) == named
-    assert search(api, "yoga")[3:] == last
-    assert search(api, "yoga", "&limit=3&page=2") == last[:3]
-    assert search(api, "yoga", "&limit=2&page=2")[1:] == last[:1]
-    assert set(search(api, "yoga", "&ordering=relevance")[4:]) == named
+    in_title = {ServiceFactory(title=f"Yoga {number}").title for number in range(3)}
+    in_description = [
+        ServiceFactory(title=f"Class {number}", description="Yoga") for number in range(4)
+    ]
+    newest_first = [
+        each.title for each in sorted(in_description, key=lambda each: each.pk, reverse=True)
+    ]
+    assert set(search(api, "yoga", "&limit=3")) == in_title
+    assert set(search(api, "yoga")[:3]) == in_title
+    assert search(api, "yoga")[3:] == newest_first
+    assert search(api, "yoga", "&limit=3&page=2") == newest_first[:3]
+    assert search(api, "yoga", "&limit=2&page=2")[1:] == newest_first[:1]
+    assert set(search(api, "yoga", "&ordering=relevance")[4:]) == in_title
 
 
-def test_a_row_found_by_words_looks_like_any_other(api, town):
+def test_a_search_result_equals_the_service_shown_on_its_own(api, town):
     row = api.get("/services?q=yoga").json()["results"][0]
     assert row == api.get(f"/services/{row['id']}").json()
 
 
-def test_what_has_changed_is_found_by_its_new_words(api):
+def test_a_changed_service_is_found_only_by_its_new_words(api):
     service = ServiceFactory(title="Haircut")
     service.title = "Astronomy"
     service.save()
@@ -179,7 +183,7 @@ def test_what_has_changed_is_found_by_its_new_words(api):
 
 
 @pytest.mark.parametrize("words", ["", " ", "\t \n"])
-def test_no_words_are_no_search(api, town, words):
+def test_blank_words_are_ignored(api, town, words):
     assert search(api, words) == sorted(title for title, _ in TOWN)
     assert len(search(api, words, "&ordering=price")) == len(TOWN)
     problem(
@@ -223,9 +227,9 @@ def test_no_words_are_no_search(api, town, words):
         "<script>alert(1)</script>",
     ],
 )
-def test_no_words_break_anything(api, town, words):
-    answer = api.get(f"/services?q={quote(words)}")
-    assert answer.status_code == 200, answer.content
-    answer = api.get(f"/services?q={quote(words)}&ordering=-relevance&limit=1&offset=1")
-    assert answer.status_code == (200 if words.strip() else 400), answer.content
+def test_unusual_words_cause_no_error(api, town, words):
+    response = api.get(f"/services?q={quote(words)}")
+    assert response.status_code == 200, response.content
+    response = api.get(f"/services?q={quote(words)}&ordering=-relevance&limit=1&offset=1")
+    assert response.status_code == (200 if words.strip() else 400), response.content
     assert Service.objects.count() == len(TOWN)

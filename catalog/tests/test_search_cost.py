@@ -1,4 +1,4 @@
-"""What a search for services costs, whatever the words are."""
+"""The cost of a search for services, whatever the words are."""
 
 from urllib.parse import quote
 
@@ -6,11 +6,12 @@ import pytest
 from django.db import connection
 
 from bookit.tests.crowd import ask, run
+from catalog import listing
 
 pytestmark = pytest.mark.django_db
 
-# Searches that cost much where search is naive: what every service has, what none has, what no
-# index can answer.
+# Searches that are expensive if they are implemented naively: words that every service has, words
+# that no service has, and questions that no index can answer.
 NASTY = [
     "a",
     "b",
@@ -40,8 +41,13 @@ NASTY = [
 ]
 ORDERS = ["", "&ordering=relevance", "&ordering=title", "&ordering=-price", "&page=40"]
 NARROWED = ["", "&category=Sport", "&price_max=20", "&active=any&mode=open"]
+# Some tests let a search rank only this many services.
+MOST_RANKED_HERE = 100
 
-
+# Adds a service with a description of 10 kB to each of up to fifty calendars that have none.
+#
+# Parameters: none.
+# Columns: none.
 FIFTY_MORE = """
 INSERT INTO catalog_service (id, calendar_id, title, description, category, price, currency,
     duration_minutes, capacity, mode, requires_confirmation, buffer_before_minutes,
@@ -63,7 +69,7 @@ LIMIT 50
 def crowded_town(django_db_setup, django_db_blocker):
     """A town of 1,000 services whose descriptions are 10 kB long, for all tests of this module."""
     with django_db_blocker.unblock():
-        # The statistics of calendars say that there are none, as those of a new town may.
+        # As in a new town, the statistics say that there are no calendars.
         run("INSERT INTO catalog_calendar (id, name, timezone) SELECT gen_random_uuid(), '', 'UTC'")
         run("DELETE FROM catalog_calendar")
         run("ANALYZE catalog_calendar")
@@ -73,7 +79,7 @@ def crowded_town(django_db_setup, django_db_blocker):
             SELECT gen_random_uuid(), 'Chair ' || n, 'UTC' FROM generate_series(1, 1000) AS n
             """
         )
-        # In parts, because a statement may not take long.
+        # In parts, because of the statement timeout.
         while run(FIFTY_MORE):
             pass
         run("UPDATE catalog_service SET title = 'Haircut' WHERE title = 'Common service Chair 7'")
@@ -84,7 +90,7 @@ def crowded_town(django_db_setup, django_db_blocker):
 
 
 def blocks_of(statements):
-    """Return how many blocks of tables and indexes PostgreSQL reads for some statements."""
+    """Return the number of blocks that PostgreSQL reads for some statements."""
     total = 0
     with connection.cursor() as cursor:
         for sql, parameters in statements:
@@ -92,6 +98,21 @@ def blocks_of(statements):
             [[plan]] = cursor.fetchone()
             total += plan["Plan"]["Shared Hit Blocks"] + plan["Plan"]["Shared Read Blocks"]
     return total
+
+
+def plans_of(statements):
+    """Return the parts of the plans of some statements, as they were executed."""
+    parts = []
+    with connection.cursor() as cursor:
+        for sql, parameters in statements:
+            cursor.execute(f"EXPLAIN (ANALYZE, TIMING OFF, FORMAT JSON) {sql}", parameters)
+            [[plan]] = cursor.fetchone()
+            waiting = [plan["Plan"]]
+            while waiting:
+                part = waiting.pop()
+                waiting += part.get("Plans", [])
+                parts += [part] if part["Actual Loops"] else []
+    return parts
 
 
 def statements_of(api, address):
@@ -115,25 +136,62 @@ def titles(api, words):
 class TestBlocks:
     """Blocks that are read, which are the same on every machine, in place of milliseconds.
 
-    To read the words of a service takes about five blocks, and of 1,000 services 5,000.
+    Reading the words of a service takes about five blocks, and of 1,000 services 5,000.
     """
 
     @pytest.mark.parametrize("words", NASTY)
-    def test_no_words_make_postgresql_read_what_services_are_described_by(
-        self, api, crowded_town, words
-    ):
+    def test_no_search_reads_the_descriptions(self, api, crowded_town, words):
         table = ask("SELECT pg_relation_size('catalog_service') / 8192")
         for more in [*ORDERS, *NARROWED]:
             ran = statements_of(api, f"/services?q={quote(words)}{more}")
             assert len(ran) <= 5
-            # The table itself a few times, and indexes.
-            assert blocks_of(ran) < 4 * table + 500, more
+            # The table twice, indexes, and the rows of the page.
+            assert blocks_of(ran) < 2 * table + 500, more
 
-    def test_the_control_is_a_search_that_reads_them(self, crowded_town):
+    def test_control_a_phrase_search_reads_them(self, crowded_town):
         table = ask("SELECT pg_relation_size('catalog_service') / 8192")
         sql = "SELECT count(*) FROM catalog_service WHERE search @@ to_tsquery('english', %s)"
-        assert blocks_of([(sql, ["common<->word"])]) > 2 * (4 * table + 500)
+        assert blocks_of([(sql, ["common<->word"])]) > 2 * (2 * table + 500)
 
+
+class TestPlans:
+    """How many rows the parts of a plan handle, which is the same on every machine, too."""
+
+    @pytest.mark.parametrize("words", ["common", "common word", "b c d e f g", "everywhere"])
+    def test_a_page_finds_all_matches_once(self, api, crowded_town, monkeypatch, words):
+        monkeypatch.setattr(listing, "MOST_RANKED", MOST_RANKED_HERE)
+        for order in ORDERS:
+            parts = plans_of(statements_of(api, f"/services?q={quote(words)}{order}"))
+            scans = [part for part in parts if part["Node Type"] == "Bitmap Heap Scan"]
+            # The search for a match beyond the limit is planned, but not executed here.
+            reads = [part for part in scans if part["Actual Loops"]]
+            everything = [part for part in reads if part["Actual Rows"] > MOST_RANKED_HERE]
+            assert len(everything) == 1, order
+            assert len(reads) <= 2, order
+
+    @pytest.mark.parametrize(
+        ("order", "expected"),
+        [
+            # Services with the words in the title fill the page.
+            ("", MOST_RANKED_HERE),
+            ("&ordering=-relevance,title", MOST_RANKED_HERE),
+            # Services without the words in the title fill the page.
+            ("&ordering=relevance", 20),
+            # The page needs both.
+            ("&ordering=title,relevance", MOST_RANKED_HERE + 20),
+            ("&page=6", MOST_RANKED_HERE + 120),
+        ],
+    )
+    def test_only_rows_that_can_be_on_the_page_are_ranked_and_sorted(
+        self, api, crowded_town, monkeypatch, order, expected
+    ):
+        monkeypatch.setattr(listing, "MOST_RANKED", MOST_RANKED_HERE)
+        parts = plans_of(statements_of(api, f"/services?q=common{order}"))
+        [ranked] = [part for part in parts if part.get("Alias") == "found"]
+        assert ranked["Actual Rows"] == expected
+
+
+class TestResults:
     def test_matches_are_found_in_the_crowd(self, api, crowded_town):
         assert titles(api, "haircut") == titles(api, "hiarcut") == ["Haircut"]
         assert titles(api, "haercutt") == ["Haircut"]
@@ -141,7 +199,7 @@ class TestBlocks:
         assert page["count"] == 1000
         assert api.get("/services?q=common%20word&limit=1&page=900").json()["count"] == 1000
 
-    def test_what_was_found_last_comes_after_what_was_found_first(self, api, crowded_town):
+    def test_pages_do_not_overlap(self, api, crowded_town):
         pages = [api.get(f"/services?q=word&limit=100&page={page}").json() for page in (1, 2, 10)]
         found = [row["id"] for page in pages for row in page["results"]]
         assert len(set(found)) == 300

@@ -1,4 +1,4 @@
-"""Services as clients of the API offer, find, change and delete them."""
+"""The API of services: creating, finding, changing and deleting them."""
 
 from datetime import timedelta
 from decimal import Decimal
@@ -44,7 +44,7 @@ def titles(client, query=""):
 
 
 class TestCreate:
-    def test_a_title_a_price_and_a_duration_are_enough(self, as_provider, provider):
+    def test_a_service_needs_only_a_title_a_price_and_a_duration(self, as_provider, provider):
         response = as_provider.post("/services", MINIMAL)
         assert response.status_code == 201
         answer = response.json()
@@ -83,7 +83,7 @@ class TestCreate:
             },
         }
 
-    def test_the_location_shows_what_was_answered(self, api, as_provider):
+    def test_the_location_shows_the_created_service(self, api, as_provider):
         response = as_provider.post("/services", MINIMAL)
         assert response["Location"] == f"http://testserver/services/{response.json()['id']}"
         answer = response.json()
@@ -91,7 +91,7 @@ class TestCreate:
         assert api.get(response["Location"]).json() == answer
         assert api.get(f"/calendars/{answer['calendar_id']}").json() == calendar
 
-    def test_the_answer_says_that_a_calendar_with_hours_is_not_always_open(
+    def test_the_response_shows_that_a_calendar_with_hours_is_not_always_open(
         self, as_provider, service
     ):
         OpeningHours.objects.create(calendar=service.calendar, weekday=1, opens=540, closes=1020)
@@ -110,10 +110,10 @@ class TestCreate:
             "Europe/Lisbon",
         )
 
-    def test_that_of_an_admins_service_is_nobodys(self, as_admin):
+    def test_the_calendar_of_an_admins_service_has_no_provider(self, as_admin):
         assert as_admin.post("/services", MINIMAL).json()["provider_id"] is None
 
-    def test_everything_can_be_said_at_once(self, as_provider, service):
+    def test_all_fields_can_be_set_at_once(self, as_provider, service):
         everything = {
             "title": "Yoga",
             "description": "Bring a mat.",
@@ -137,7 +137,7 @@ class TestCreate:
         assert response.status_code == 201
         assert everything.items() <= response.json().items()
 
-    def test_what_it_is_priced_in_is_up_to_the_platform(self, as_admin, settings):
+    def test_the_platform_sets_the_default_currency(self, as_admin, settings):
         settings.DEFAULT_CURRENCY = "JPY"
         answer = as_admin.post("/services", {**MINIMAL, "price": "1500"}).json()
         assert (answer["price"], answer["currency"]) == ("1500", "JPY")
@@ -186,38 +186,39 @@ class TestCreate:
 
     @pytest.mark.parametrize(
         "currency",
-        # None, a test, gold, a fund, an index, a unit of account; and what people have paid with.
+        # Codes that are not money: none, a test, gold, a fund, an index, a unit of account. Then
+        # currencies of the past.
         ["XXZ", "XXX", "XTS", "XAU", "CHE", "CLF", "UYW", "XAD", "XDR", "DEM", "HRK", "ZZZ"],
     )
-    def test_what_nobody_pays_with_is_no_currency(self, as_admin, currency):
+    def test_a_currency_must_be_in_use(self, as_admin, currency):
         response = as_admin.post("/services", {**MINIMAL, "currency": currency})
         problem(response, 400, "validation_error", "currency")
         assert response.json()["errors"][0]["message"] == (
             "Must be the ISO 4217 code of a currency in use, for example EUR."
         )
 
-    def test_a_price_is_written_to_the_cent_however_it_came(self, as_admin):
+    def test_a_price_is_shown_with_cents_however_it_was_sent(self, as_admin):
         for price in ("7", 7, 7.0, "7.0", "07.00"):
             answer = as_admin.post("/services", {**MINIMAL, "price": price}).json()
             assert answer["price"] == "7.00"
 
     @pytest.mark.parametrize("price", ["\uff11\uff12", "\u0663", "12.00 EUR"])
-    def test_a_price_is_in_plain_digits(self, as_admin, price):
+    def test_a_price_must_be_in_ascii_digits(self, as_admin, price):
         response = as_admin.post("/services", {**MINIMAL, "price": price})
         problem(response, 400, "validation_error", "price")
 
-    def test_a_free_service_is_a_service(self, as_admin):
+    def test_a_service_may_be_free(self, as_admin):
         assert as_admin.post("/services", {**MINIMAL, "price": "0"}).json()["price"] == "0.00"
 
-    def test_what_is_missing_is_named(self, as_admin):
+    def test_missing_fields_are_named(self, as_admin):
         response = as_admin.post("/services", {})
         problem(response, 400, "validation_error", "title", "price", "duration_minutes")
 
-    def test_a_calendar_that_does_not_exist_is_named(self, as_admin):
+    def test_an_unknown_calendar_is_refused(self, as_admin):
         response = as_admin.post("/services", {**MINIMAL, "calendar_id": str(uuid4())})
         problem(response, 400, "validation_error", "calendar_id")
 
-    def test_nobody_sells_time_on_somebody_elses_calendar(self, api, service):
+    def test_nobody_creates_a_service_on_another_users_calendar(self, api, service):
         for stranger in (ProviderFactory(), UserFactory()):
             for calendar in (service.calendar, CalendarFactory()):
                 response = api.as_(stranger).post(
@@ -226,7 +227,7 @@ class TestCreate:
                 problem(response, 403, "permission_denied")
         assert Service.objects.count() == 1
 
-    def test_what_a_client_has_read_it_may_send_back(self, as_provider, service, api):
+    def test_a_client_may_send_back_what_it_has_read(self, as_provider, service, api):
         shown = api.get(f"/services/{service.pk}").json()
         response = as_provider.post(
             "/services", {**shown, "rating_average": 5, "rating_count": 100}
@@ -237,7 +238,7 @@ class TestCreate:
         assert (answer["rating_average"], answer["rating_count"]) == (None, 0)
 
 
-# For bodies of POST and PATCH alike.
+# Invalid in a POST and in a PATCH.
 NONSENSE = [
     ("title", None),
     ("title", ""),
@@ -313,7 +314,7 @@ NONSENSE = [
 
 
 @pytest.mark.parametrize(("field", "value"), NONSENSE)
-def test_what_makes_no_sense_is_named_and_nothing_is_stored(as_admin, service, field, value):
+def test_an_invalid_field_is_named_and_nothing_is_stored(as_admin, service, field, value):
     before = list(Service.objects.values())
     response = as_admin.post("/services", {**MINIMAL, field: value})
     problem(response, 400, "validation_error", field)
@@ -330,14 +331,14 @@ class TestShow:
         assert answer["calendar_id"] == str(service.calendar_id)
         assert answer["provider_id"] == str(provider.pk)
 
-    def test_also_an_inactive_one(self, api):
+    def test_everybody_sees_an_inactive_service(self, api):
         service = ServiceFactory(is_active=False)
         assert api.get(f"/services/{service.pk}").json()["is_active"] is False
 
-    def test_a_calendar_without_provider_is_nobodys(self, api):
+    def test_a_service_on_a_calendar_without_a_provider_has_none(self, api):
         assert api.get(f"/services/{ServiceFactory().pk}").json()["provider_id"] is None
 
-    def test_the_step_is_the_duration_unless_it_was_set(self, api):
+    def test_the_default_step_is_the_duration(self, api):
         assert api.get(f"/services/{ServiceFactory().pk}").json()["step_minutes"] == 60
         assert api.get(f"/services/{ServiceFactory(step_minutes=20).pk}").json()[
             "step_minutes"
@@ -346,7 +347,7 @@ class TestShow:
     @pytest.mark.parametrize(
         ("total", "count", "average"), [(5, 1, 5), (13, 3, 4.33), (0, 0, None)]
     )
-    def test_the_rating_is_an_average_to_two_places(self, api, total, count, average):
+    def test_the_rating_is_an_average_with_two_decimals(self, api, total, count, average):
         service = ServiceFactory(rating_sum=total, rating_count=count)
         answer = api.get(f"/services/{service.pk}").json()
         assert (answer["rating_average"], answer["rating_count"]) == (average, count)
@@ -354,10 +355,10 @@ class TestShow:
     @pytest.mark.parametrize("path", ["/services", "/calendars"])
     @pytest.mark.parametrize("pk", [uuid4(), "x", "1", "%00", "0" * 32, "null"])
     @pytest.mark.parametrize("method", ["get", "patch", "delete"])
-    def test_what_does_not_exist_is_not_found(self, as_admin, path, pk, method):
+    def test_an_unknown_id_is_not_found(self, as_admin, path, pk, method):
         problem(getattr(as_admin, method)(f"{path}/{pk}"), 404, "not_found")
 
-    def test_reviews_of_what_does_not_exist_are_not_found(self, api):
+    def test_reviews_of_an_unknown_service_are_not_found(self, api):
         problem(api.get(f"/services/{uuid4()}/reviews"), 404, "not_found")
 
 
@@ -383,7 +384,7 @@ class TestChange:
             ("is_active", False),
         ],
     )
-    def test_one_thing_is_changed_and_everything_else_stays(
+    def test_changing_a_field_leaves_the_others_unchanged(
         self, api, as_provider, service, field, value
     ):
         before = api.get(f"/services/{service.pk}").json()
@@ -404,7 +405,7 @@ class TestChange:
             ({"currency": "XXZ"}, "currency"),
         ],
     )
-    def test_price_and_currency_must_fit_whichever_is_sent(
+    def test_a_changed_price_or_currency_must_fit_the_other(
         self, api, as_provider, service, changes, field
     ):
         as_provider.patch(f"/services/{service.pk}", {"price": "7.50"})
@@ -421,12 +422,14 @@ class TestChange:
             ({"currency": "KWD", "price": "7.125"}, ("7.125", "KWD")),
         ],
     )
-    def test_a_price_is_written_as_in_its_new_currency(self, as_provider, service, changes, shown):
+    def test_a_price_is_shown_with_the_decimals_of_its_new_currency(
+        self, as_provider, service, changes, shown
+    ):
         as_provider.patch(f"/services/{service.pk}", {"price": "7"})
         answer = as_provider.patch(f"/services/{service.pk}", changes).json()
         assert (answer["price"], answer["currency"]) == shown
 
-    def test_a_currency_that_is_gone_stands_in_no_other_changes_way(
+    def test_a_service_with_an_obsolete_currency_can_still_be_changed(
         self, api, as_provider, service
     ):
         Service.objects.filter(pk=service.pk).update(currency="HRK")
@@ -434,23 +437,23 @@ class TestChange:
         assert (response.status_code, response.json()["price"]) == (200, "25.00")
 
     @pytest.mark.parametrize("field", ["max_advance_days", "step_minutes"])
-    def test_what_was_limited_is_unlimited_again(self, as_provider, service, field):
+    def test_a_limit_can_be_removed(self, as_provider, service, field):
         as_provider.patch(f"/services/{service.pk}", {field: 7})
         answer = as_provider.patch(f"/services/{service.pk}", {field: None}).json()
         assert answer[field] == (None if field == "max_advance_days" else 60)
 
-    def test_what_a_client_has_read_it_may_send_back(self, api, as_provider, service):
+    def test_a_client_may_send_back_what_it_has_read(self, api, as_provider, service):
         shown = api.get(f"/services/{service.pk}").json()
         response = as_provider.patch(f"/services/{service.pk}", shown)
         assert (response.status_code, response.json()) == (200, shown)
 
-    def test_also_where_the_step_is_a_duration_of_days(self, api, as_provider, service):
+    def test_a_client_may_send_back_a_step_of_several_days(self, api, as_provider, service):
         as_provider.patch(f"/services/{service.pk}", {"duration_minutes": 3 * 24 * 60})
         shown = api.get(f"/services/{service.pk}").json()
         response = as_provider.patch(f"/services/{service.pk}", shown)
         assert (response.status_code, response.json()) == (200, shown)
 
-    def test_what_nobody_changes_is_ignored(self, api, as_admin, service):
+    def test_read_only_fields_are_ignored(self, api, as_admin, service):
         shown = api.get(f"/services/{service.pk}").json()
         response = as_admin.patch(
             f"/services/{service.pk}",
@@ -464,12 +467,14 @@ class TestChange:
         )
         assert (response.status_code, response.json()) == (200, shown)
 
-    def test_it_moves_to_another_calendar_of_its_provider(self, as_provider, provider, service):
+    def test_a_provider_moves_a_service_to_another_of_their_calendars(
+        self, as_provider, provider, service
+    ):
         calendar = CalendarFactory(provider=provider)
         response = as_provider.patch(f"/services/{service.pk}", {"calendar_id": str(calendar.pk)})
         assert response.json()["calendar_id"] == str(calendar.pk)
 
-    def test_but_to_nobody_elses(self, as_provider, service):
+    def test_a_provider_cannot_move_a_service_to_another_users_calendar(self, as_provider, service):
         for calendar in (CalendarFactory(), CalendarFactory(provider=ProviderFactory())):
             response = as_provider.patch(
                 f"/services/{service.pk}", {"calendar_id": str(calendar.pk)}
@@ -478,16 +483,16 @@ class TestChange:
         service.refresh_from_db()
         assert service.calendar.provider is not None
 
-    def test_to_that_of_somebody_else_an_admin_moves_it(self, as_admin, service):
+    def test_an_admin_moves_a_service_to_another_providers_calendar(self, as_admin, service):
         other = CalendarFactory(provider=ProviderFactory())
         answer = as_admin.patch(f"/services/{service.pk}", {"calendar_id": str(other.pk)}).json()
         assert answer["provider_id"] == str(other.provider_id)
 
-    def test_a_calendar_that_does_not_exist_is_named(self, as_admin, service):
+    def test_an_unknown_calendar_is_refused(self, as_admin, service):
         response = as_admin.patch(f"/services/{service.pk}", {"calendar_id": str(uuid4())})
         problem(response, 400, "validation_error", "calendar_id")
 
-    def test_somebody_who_is_no_provider_any_more_changes_nothing(self, api, provider, service):
+    def test_a_former_provider_cannot_change_a_service(self, api, provider, service):
         provider.role = "user"
         provider.save()
         response = api.as_(provider).patch(f"/services/{service.pk}", {"title": "Mine"})
@@ -500,13 +505,13 @@ class TestDelete:
         assert (response.status_code, response.content) == (204, b"")
         problem(api.get(f"/services/{service.pk}"), 404, "not_found")
 
-    def test_its_calendar_stays(self, as_provider, service):
+    def test_deleting_a_service_keeps_its_calendar(self, as_provider, service):
         as_provider.delete(f"/services/{service.pk}")
         assert Calendar.objects.filter(pk=service.calendar_id).exists()
 
 
 class TestFilters:
-    def test_prices_are_bounded_on_both_sides(self, api):
+    def test_services_are_filtered_by_price(self, api):
         for price in (10, 20, 30):
             ServiceFactory(title=f"for {price}", price=price)
         assert titles(api, "?price_min=20") == ["for 20", "for 30"]
@@ -515,23 +520,23 @@ class TestFilters:
         assert titles(api, "?price_min=30&price_max=10") == []
         assert titles(api, "?price_min=0") == ["for 10", "for 20", "for 30"]
 
-    def test_inactive_ones_are_shown_when_asked_for(self, api):
+    def test_inactive_services_are_shown_only_on_request(self, api):
         ServiceFactory(title="active")
         ServiceFactory(title="inactive", is_active=False)
         assert titles(api) == titles(api, "?active=true") == titles(api, "?active=") == ["active"]
         assert titles(api, "?active=false") == ["inactive"]
         assert titles(api, "?active=any") == ["active", "inactive"]
-        # Other filters do not bring them back.
+        # Other filters do not include inactive services.
         assert titles(api, "?price_min=1") == ["active"]
 
-    def test_by_whose_it_is_and_where(self, api, provider, service):
+    def test_services_are_filtered_by_provider_and_calendar(self, api, provider, service):
         other = ServiceFactory(calendar=CalendarFactory(provider=provider))
         ServiceFactory()
         assert set(titles(api, f"?provider_id={provider.pk}")) == {service.title, other.title}
         assert titles(api, f"?calendar_id={service.calendar_id}") == [service.title]
         assert titles(api, f"?provider_id={uuid4()}") == []
 
-    def test_by_mode_and_category(self, api):
+    def test_services_are_filtered_by_mode_and_category(self, api):
         ServiceFactory(title="cut", category="barbers")
         ServiceFactory(title="yoga", mode="slots", category="sport, indoor")
         assert titles(api, "?mode=slots") == ["yoga"]
@@ -574,7 +579,7 @@ class TestFilters:
             ("offset=-1", "offset"),
         ],
     )
-    def test_what_makes_no_sense_is_named(self, api, query, field):
+    def test_an_invalid_parameter_is_named(self, api, query, field):
         problem(api.get(f"/services?{query}"), 400, "validation_error", field)
 
 
@@ -608,12 +613,12 @@ class TestOrder:
             ("-duration_minutes", "bac"),
             ("created_at", "bca"),
             ("-created_at", "acb"),
-            # Those without a rating come last, whichever way one looks.
+            # Services without a rating come last in both directions.
             ("rating", "acb"),
             ("-rating", "cab"),
         ],
     )
-    def test_services_come_in_the_order_that_was_asked_for(self, api, ordering, expected):
+    def test_services_are_ordered(self, api, ordering, expected):
         assert titles(api, f"?ordering={ordering}") == list(expected)
 
     @pytest.mark.parametrize("ordering", ["title", "-price", "rating", "-rating"])
@@ -633,7 +638,7 @@ class TestOrder:
         assert [len(page) for page in pages] == [3, 3, 1]
         assert len({pk for page in pages for pk in page}) == 7
 
-    def test_several_fields_order_one_after_the_other(self, api):
+    def test_services_are_ordered_by_several_fields(self, api):
         ServiceFactory(title="a", price=5)
         assert titles(api, "?ordering=-title,price") == ["c", "b", "a", "a"]
         prices = [
@@ -642,7 +647,7 @@ class TestOrder:
         assert prices == ["20.00", "10.00", "5.00", "30.00"]
 
 
-def test_a_row_of_the_list_is_the_service_as_it_is_shown_alone(api):
+def test_a_row_of_the_list_equals_the_service_shown_alone(api):
     service = ServiceFactory(rating_sum=9, rating_count=2, step_minutes=None)
     (row,) = api.get("/services").json()["results"]
     (filtered,) = api.get("/services?price_min=1&ordering=price").json()["results"]

@@ -1,4 +1,4 @@
-"""Time off: when a calendar is closed, whatever its opening hours say."""
+"""Time off, in which a calendar is closed whatever its opening hours."""
 
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -69,23 +69,23 @@ class TestCreate:
         del answer["affected_bookings"]
         assert client.get(path).json()["results"] == [answer]
 
-    def test_a_reason_need_not_be_given(self, client, path):
+    def test_the_reason_is_optional(self, client, path):
         period = {name: AUGUST[name] for name in ("start_time", "end_time")}
         for body in (period, {**period, "reason": ""}, {**period, "reason": "  "}):
             assert client.post(path, body).json()["reason"] == ""
 
-    def test_several_may_overlap_or_be_the_same(self, client, path):
+    def test_time_off_may_overlap_or_repeat(self, client, path):
         for _ in range(2):
             assert client.post(path, AUGUST).status_code == 201
         weekend = {"start_time": "2999-08-31T00:00:00Z", "end_time": "2999-09-02T00:00:00Z"}
         assert client.post(path, weekend).status_code == 201
         assert client.get(path).json()["count"] == 3
 
-    def test_it_may_be_past(self, client, path):
+    def test_time_off_may_be_in_the_past(self, client, path):
         past = {"start_time": "2001-08-01T00:00:00Z", "end_time": "2001-08-01T00:00:01Z"}
         assert client.post(path, past).status_code == 201
 
-    def test_times_are_read_and_shown_with_their_offset(self, client, path):
+    def test_times_are_shown_with_the_offset_of_the_requested_zone(self, client, path):
         local = {"start_time": "2026-08-01T00:00:00+02:00", "end_time": "2026-08-02T00:00:00+02:00"}
         answer = client.post(f"{path}?tz=Europe/Paris", local).json()
         assert {name: answer[name] for name in local} == local
@@ -111,15 +111,15 @@ class TestCreate:
             ({"why": "Holidays"}, "why"),
         ],
     )
-    def test_what_makes_no_sense_is_named_and_nothing_is_stored(self, client, path, change, named):
+    def test_an_invalid_field_is_named_and_nothing_is_stored(self, client, path, change, named):
         problem(client.post(path, {**AUGUST, **change}), 400, "validation_error", named)
         assert not TimeOff.objects.exists()
 
-    def test_both_ends_are_needed(self, client, path):
+    def test_start_and_end_are_required(self, client, path):
         response = client.post(path, {"reason": "Holidays"})
         problem(response, 400, "validation_error", "start_time", "end_time")
 
-    def test_ten_years_are_the_most(self, client, path):
+    def test_time_off_lasts_at_most_ten_years(self, client, path):
         start = datetime(2027, 8, 1, tzinfo=UTC)
         for end, status in (
             (start.replace(year=2037), 201),
@@ -130,7 +130,7 @@ class TestCreate:
 
 
 class TestList:
-    def test_the_first_comes_first(self, client, calendar, path):
+    def test_time_off_is_ordered_by_start(self, client, calendar, path):
         later, first = (
             TimeOffFactory(calendar=calendar, start_time=datetime(2999, month, 1, tzinfo=UTC))
             for month in (8, 2)
@@ -139,7 +139,7 @@ class TestList:
         assert ids(client.get(path)) == [str(first.pk), str(later.pk)]
         assert ids(client.get(f"{path}?ordering=-start_time")) == [str(later.pk), str(first.pk)]
 
-    def test_pages_are_the_usual_ones(self, client, calendar, path):
+    def test_time_off_is_paged(self, client, calendar, path):
         rows = [TimeOffFactory(calendar=calendar) for _ in range(5)]
         expected = [str(row.pk) for row in rows]
         seen, url = [], f"{path}?limit=2"
@@ -162,12 +162,14 @@ class TestList:
             ("to=2999-08-01T12:00:00Z", []),
             ("to=2999-08-01T12:00:01Z", ["noon"]),
             ("from=2999-08-01T13:00:00Z&to=2999-08-01T13:00:01Z", ["noon"]),
-            # Where the second of August has begun by then.
+            # In Kiritimati, the second of August has already begun.
             ("from=2999-08-02&tz=Pacific/Kiritimati", ["noon"]),
             ("to=2999-08-01&tz=Pacific/Kiritimati", []),
         ],
     )
-    def test_from_and_to_find_what_meets_a_period(self, client, calendar, path, query, found):
+    def test_from_and_to_find_time_off_that_overlaps_the_range(
+        self, client, calendar, path, query, found
+    ):
         TimeOffFactory(
             calendar=calendar,
             reason="noon",
@@ -180,34 +182,34 @@ class TestList:
     @pytest.mark.parametrize(
         "query", ["from=x", "to=2999-13-01", "ordering=reason", "cursor=", "reason=x", "limit=x"]
     )
-    def test_what_makes_no_sense_is_named(self, client, path, query):
+    def test_an_invalid_parameter_is_named(self, client, path, query):
         problem(client.get(f"{path}?{query}"), 400, "validation_error", query.split("=")[0])
 
 
 class TestDelete:
-    def test_a_calendar_opens_again(self, client, path):
+    def test_time_off_is_deleted(self, client, path):
         response = client.delete(client.post(path, AUGUST)["Location"])
         assert (response.status_code, response.content) == (204, b"")
         assert not TimeOff.objects.exists()
 
-    def test_only_by_the_address_of_its_own_calendar(self, client, provider, path):
+    def test_time_off_is_deleted_only_under_its_own_calendar(self, client, provider, path):
         elsewhere = TimeOffFactory(calendar=CalendarFactory(provider=provider))
         problem(client.delete(f"{path}/{elsewhere.pk}"), 404, "not_found")
         assert TimeOff.objects.count() == 1
 
-    def test_twice_is_once_too_often(self, client, path):
+    def test_deleted_time_off_is_not_found(self, client, path):
         location = client.post(path, AUGUST)["Location"]
         assert client.delete(location).status_code == 204
         problem(client.delete(location), 404, "not_found")
 
-    def test_a_calendar_goes_with_its_time_off(self, client, calendar, path):
+    def test_a_calendar_is_deleted_with_its_time_off(self, client, calendar, path):
         client.post(path, AUGUST)
         assert client.delete(f"/calendars/{calendar.pk}").status_code == 204
         assert not TimeOff.objects.exists()
 
 
-class TestWhoMay:
-    def test_a_calendar_that_does_not_exist_is_a_404(self, client, api):
+class TestPermissions:
+    def test_an_unknown_calendar_is_not_found(self, client, api):
         for who in (client, api.as_(AdminFactory())):
             for calendar_id in (uuid4(), ANY_ID):
                 path = f"/calendars/{calendar_id}/time-off"
@@ -215,7 +217,7 @@ class TestWhoMay:
                 problem(who.post(path, AUGUST), 404, "not_found")
                 problem(who.delete(f"{path}/{ANY_ID}"), 404, "not_found")
 
-    def test_why_somebody_is_away_is_nobody_elses_business(self, api, client, path):
+    def test_other_users_neither_see_nor_change_time_off(self, api, client, path):
         location = client.post(path, AUGUST)["Location"]
         for stranger in (UserFactory(), ProviderFactory()):
             other = api.as_(stranger)
@@ -226,14 +228,14 @@ class TestWhoMay:
             problem(response, 401, "not_authenticated")
         assert TimeOff.objects.count() == 1
 
-    def test_a_calendar_of_nobodys_is_an_admins_business(self, api, client):
+    def test_only_admins_close_a_calendar_without_a_provider(self, api, client):
         path = f"/calendars/{CalendarFactory().pk}/time-off"
         problem(client.post(path, AUGUST), 403, "permission_denied")
         assert api.as_(AdminFactory()).post(path, AUGUST).status_code == 201
 
 
 def queries(call):
-    """Return the SQL that a call costs."""
+    """Return the statements that a call runs."""
     with CaptureQueriesContext(connection) as captured:
         call()
     return [query["sql"] for query in captured.captured_queries]
@@ -241,21 +243,21 @@ def queries(call):
 
 class TestQueries:
     @pytest.mark.parametrize("rows", [2, 30])
-    def test_a_list_costs_three_and_one_to_count(self, client, calendar, path, rows):
+    def test_a_list_takes_three_queries_and_one_to_count(self, client, calendar, path, rows):
         # The account, the calendar, its time off.
         TimeOffFactory.create_batch(rows, calendar=calendar)
         assert len(queries(lambda: client.get(f"{path}?limit=100"))) == 3
         assert len(queries(lambda: client.get(f"{path}?limit=1"))) == 4
 
     @pytest.mark.parametrize("rows", [0, 30])
-    def test_a_new_one_costs_seven(self, client, calendar, path, rows):
+    def test_creating_time_off_takes_seven_queries(self, client, calendar, path, rows):
         # The account, the calendar; savepoint, calendar, time off, bookings, savepoint.
         TimeOffFactory.create_batch(rows, calendar=calendar)
         made = queries(lambda: client.post(path, AUGUST))
         assert len(made) == 7, made
         assert made[3].endswith("FOR UPDATE")
 
-    def test_deleting_one_costs_seven(self, client, path):
+    def test_deleting_time_off_takes_seven_queries(self, client, path):
         # The account, the calendar; savepoint, calendar, time off, its end, savepoint.
         location = client.post(path, AUGUST)["Location"]
         made = queries(lambda: client.delete(location))

@@ -9,7 +9,7 @@ from reviews.models import Review
 
 
 class ReviewFactory(DjangoModelFactory):
-    """Five stars for a completed booking; not counted for the service, as services would."""
+    """Five stars for a completed booking. They are not added to the ratings of the service."""
 
     class Meta:
         model = Review

@@ -1,4 +1,4 @@
-"""Reviews as clients write, read, change and delete them, and the ratings they add up to."""
+"""The API of reviews, and the ratings of services that they add up to."""
 
 from datetime import timedelta
 from functools import partial
@@ -60,7 +60,7 @@ def booking(user, service):
 
 
 def write(booking, rating=5, comment=""):
-    """Review a booking as its user does."""
+    """Review a booking as its user."""
     return services.create_review(
         actor=booking.user, booking_id=booking.pk, rating=rating, comment=comment, at=timezone.now()
     )
@@ -72,7 +72,7 @@ def review(booking):
 
 
 def rating(service):
-    """Return count, sum and average, as they are stored."""
+    """Return the stored count, sum and average."""
     return Service.objects.values_list("rating_count", "rating_sum", "rating_average").get(
         pk=service.pk
     )
@@ -98,13 +98,13 @@ class TestCreate:
             "updated_at": answer["created_at"],
         }
 
-    def test_the_location_shows_what_was_answered(self, api, as_user, booking):
+    def test_the_location_shows_the_created_review(self, api, as_user, booking):
         response = as_user.post("/reviews", {"booking_id": str(booking.pk), "rating": 5})
         assert response["Location"] == f"http://testserver/reviews/{response.json()['id']}"
         assert api.get(response["Location"]).json() == response.json()
 
     @pytest.mark.parametrize("status", [status for status in Status if status != "completed"])
-    def test_only_what_is_completed_is_reviewed(self, as_user, user, service, status):
+    def test_only_completed_bookings_are_reviewed(self, as_user, user, service, status):
         booking = BookingFactory(user=user, service=service, status=status)
         response = as_user.post("/reviews", {"booking_id": str(booking.pk), "rating": 5})
         problem(response, 409, "booking_not_completed")
@@ -116,23 +116,25 @@ class TestCreate:
         problem(response, 409, "review_exists")
         assert rating(service) == (1, 4, 4)
 
-    def test_a_deleted_review_makes_room_for_another(self, as_user, review, booking):
+    def test_a_booking_can_be_reviewed_again_once_its_review_is_deleted(
+        self, as_user, review, booking
+    ):
         as_user.delete(f"/reviews/{review.pk}")
         response = as_user.post("/reviews", {"booking_id": str(booking.pk), "rating": 1})
         assert response.status_code == 201
 
-    def test_nobody_reviews_somebody_elses_booking(self, api, as_admin, booking, service):
+    def test_nobody_reviews_another_users_booking(self, api, as_admin, booking, service):
         provider = api.as_(service.calendar.provider)
         for client in (api.as_(UserFactory()), provider, as_admin):
             response = client.post("/reviews", {"booking_id": str(booking.pk), "rating": 5})
             problem(response, 403, "permission_denied")
         assert not Review.objects.exists()
 
-    def test_a_booking_that_does_not_exist_is_named(self, as_user):
+    def test_an_unknown_booking_is_refused(self, as_user):
         response = as_user.post("/reviews", {"booking_id": str(uuid4()), "rating": 5})
         problem(response, 400, "validation_error", "booking_id")
 
-    def test_what_is_missing_is_named(self, as_user):
+    def test_missing_fields_are_named(self, as_user):
         problem(as_user.post("/reviews", {}), 400, "validation_error", "booking_id", "rating")
 
     @pytest.mark.parametrize(
@@ -154,7 +156,7 @@ class TestCreate:
             ("stars", 5),
         ],
     )
-    def test_what_makes_no_sense_is_named_and_nothing_is_stored(
+    def test_an_invalid_field_is_named_and_nothing_is_stored(
         self, as_user, user, service, review, field, value
     ):
         other = completed(service, user, seat=2)
@@ -166,11 +168,11 @@ class TestCreate:
         assert Review.objects.values_list("rating", "comment").get() == (4, "Good.")
 
     @pytest.mark.parametrize("value", [None, "", "x", 5, []])
-    def test_an_id_that_is_none_is_named(self, as_user, value):
+    def test_an_invalid_id_is_named(self, as_user, value):
         response = as_user.post("/reviews", {"booking_id": value, "rating": 5})
         problem(response, 400, "validation_error", "booking_id")
 
-    def test_what_a_client_has_read_it_may_send_back(self, as_user, user, service, review):
+    def test_a_client_may_send_back_what_it_has_read(self, as_user, user, service, review):
         shown = as_user.get(f"/reviews/{review.pk}").json()
         other = completed(service, user, seat=2)
         body = {**shown, "booking_id": str(other.pk), "user_id": str(uuid4())}
@@ -185,7 +187,7 @@ class TestRead:
         assert row == api.get(f"/reviews/{review.pk}").json()
         assert row["comment"] == "Good."
 
-    def test_the_author_goes_by_the_name_they_have_now(self, api, review, user):
+    def test_a_review_shows_the_current_name_of_its_author(self, api, review, user):
         user.name = "Ana Costa"
         user.save()
         assert api.get(f"/reviews/{review.pk}").json()["author_name"] == "Ana Costa"
@@ -193,7 +195,7 @@ class TestRead:
     def test_no_review_shows_a_mail_address(self, api, review, user):
         assert user.email.encode() not in api.get("/reviews").content
 
-    def test_the_newest_come_first(self, api, service):
+    def test_the_newest_reviews_come_first(self, api, service):
         for seat in (1, 2, 3):
             with time_machine.travel(TUESDAY + timedelta(seconds=seat)):
                 write(completed(service, seat=seat), rating=seat)
@@ -201,7 +203,7 @@ class TestRead:
             rows = api.get(path).json()["results"]
             assert [row["rating"] for row in rows] == [3, 2, 1]
 
-    def test_by_service_and_rating(self, api, service):
+    def test_reviews_are_filtered_by_service_and_rating(self, api, service):
         other = ServiceFactory()
         for seat in (1, 2):
             write(completed(service, seat=seat), rating=seat)
@@ -228,7 +230,7 @@ class TestRead:
             ("-rating", [3, 2, 1]),
         ],
     )
-    def test_in_the_order_that_was_asked_for(self, api, service, ordering, expected):
+    def test_reviews_are_ordered(self, api, service, ordering, expected):
         for seat, stars in enumerate((3, 1, 2), start=1):
             with time_machine.travel(TUESDAY + timedelta(seconds=seat)):
                 write(completed(service, seat=seat), rating=stars)
@@ -258,12 +260,12 @@ class TestRead:
             ("user_id=1", "user_id"),
         ],
     )
-    def test_what_makes_no_sense_is_named(self, api, query, field):
+    def test_an_invalid_parameter_is_named(self, api, query, field):
         problem(api.get(f"/reviews?{query}"), 400, "validation_error", field)
 
     @pytest.mark.parametrize("pk", [uuid4(), "x", "1", "0" * 32])
     @pytest.mark.parametrize("method", ["get", "patch", "delete"])
-    def test_what_does_not_exist_is_not_found(self, as_admin, pk, method):
+    def test_an_unknown_review_is_not_found(self, as_admin, pk, method):
         problem(getattr(as_admin, method)(f"/reviews/{pk}"), 404, "not_found")
 
 
@@ -286,18 +288,18 @@ class TestChange:
             ({}, (4, "Good.")),
         ],
     )
-    def test_what_is_left_out_stays(self, as_user, review, service, body, expected):
+    def test_omitted_fields_stay_unchanged(self, as_user, review, service, body, expected):
         answer = as_user.patch(f"/reviews/{review.pk}", body).json()
         assert (answer["rating"], answer["comment"]) == expected
         assert rating(service)[:2] == (1, expected[0])
 
-    def test_what_a_client_has_read_it_may_send_back(self, as_user, review):
+    def test_a_client_may_send_back_what_it_has_read(self, as_user, review):
         shown = as_user.get(f"/reviews/{review.pk}").json()
         answer = as_user.patch(f"/reviews/{review.pk}", {**shown, "service_id": str(uuid4())})
         assert answer.status_code == 200
         assert answer.json() == {**shown, "updated_at": answer.json()["updated_at"]}
 
-    def test_nobody_else_does(self, api, as_admin, review, service):
+    def test_other_users_cannot_change_a_review(self, api, as_admin, review, service):
         provider = api.as_(service.calendar.provider)
         for client in (api.as_(UserFactory()), provider, as_admin):
             response = client.patch(f"/reviews/{review.pk}", {"rating": 1})
@@ -307,7 +309,7 @@ class TestChange:
 
 class TestDelete:
     @pytest.mark.parametrize("who", ["as_user", "as_admin"])
-    def test_its_author_and_admins_delete_a_review(self, request, who, api, review, service):
+    def test_the_author_and_admins_delete_a_review(self, request, who, api, review, service):
         client = request.getfixturevalue(who)
         response = client.delete(f"/reviews/{review.pk}")
         assert (response.status_code, response.content) == (204, b"")
@@ -315,20 +317,20 @@ class TestDelete:
         problem(client.delete(f"/reviews/{review.pk}"), 404, "not_found")
         assert rating(service) == (0, 0, None)
 
-    def test_nobody_else_does(self, api, review, service):
+    def test_other_users_cannot_delete_a_review(self, api, review, service):
         for client in (api.as_(UserFactory()), api.as_(service.calendar.provider)):
             problem(client.delete(f"/reviews/{review.pk}"), 403, "permission_denied")
         assert rating(service) == (1, 4, 4)
 
 
 class TestRating:
-    def test_a_service_carries_the_average_of_its_reviews(self, api, service):
+    def test_a_service_shows_the_average_of_its_reviews(self, api, service):
         for seat, stars in enumerate((5, 4, 4), start=1):
             write(completed(service, seat=seat), rating=stars)
         answer = api.get(f"/services/{service.pk}").json()
         assert (answer["rating_average"], answer["rating_count"]) == (4.33, 3)
 
-    def test_it_follows_every_change(self, service):
+    def test_every_change_of_a_review_updates_the_rating(self, service):
         first, second = (write(completed(service, seat=seat), rating=5) for seat in (1, 2))
         assert rating(service) == (2, 10, 5)
         services.update_review(
@@ -338,12 +340,12 @@ class TestRating:
         services.delete_review(review_id=second.pk, actor=second.user)
         assert rating(service) == (1, 2, 2)
 
-    def test_other_services_keep_theirs(self, service):
+    def test_a_review_does_not_change_the_rating_of_other_services(self, service):
         other = ServiceFactory()
         write(completed(service), rating=5)
         assert rating(other) == (0, 0, None)
 
-    def test_a_deleted_booking_leaves_its_review(self, api, as_admin, review, booking, service):
+    def test_a_review_outlives_its_booking(self, api, as_admin, review, booking, service):
         assert as_admin.delete(f"/bookings/{booking.pk}").status_code == 204
         answer = api.get(f"/reviews/{review.pk}").json()
         assert answer["booking_id"] is None
@@ -351,7 +353,9 @@ class TestRating:
         assert rating(service) == (1, 4, 4)
         assert api.get(f"/services/{service.pk}/reviews").json()["count"] == 1
 
-    def test_which_its_author_may_still_change_and_delete(self, as_admin, as_user, review, booking):
+    def test_the_author_changes_and_deletes_a_review_whose_booking_was_deleted(
+        self, as_admin, as_user, review, booking
+    ):
         as_admin.delete(f"/bookings/{booking.pk}")
         assert as_user.patch(f"/reviews/{review.pk}", {"rating": 5}).json()["rating"] == 5
         assert as_user.delete(f"/reviews/{review.pk}").status_code == 204
@@ -362,7 +366,7 @@ class TestRating:
         as_admin.delete(f"/bookings/{booking.pk}")
         problem(as_admin.delete(f"/services/{service.pk}"), 409, "service_in_use")
 
-    def test_a_booking_that_turns_out_a_no_show_keeps_its_review(self, as_admin, review, booking):
+    def test_a_booking_marked_as_no_show_keeps_its_review(self, as_admin, review, booking):
         response = as_admin.patch(f"/bookings/{booking.pk}", {"status": "no_show"})
         assert response.status_code == 200
         assert Review.objects.get().booking == booking
@@ -382,7 +386,7 @@ class TestRating:
 
 
 class TestQueries:
-    """How many queries a request costs: a fixed number, however many reviews there are."""
+    """The number of queries does not depend on the number of reviews."""
 
     @pytest.mark.parametrize(
         ("path", "expected"),
@@ -390,11 +394,11 @@ class TestQueries:
             ("/reviews?limit=100", 1),
             ("/reviews?limit=100&rating=5&ordering=-rating", 1),
             ("/reviews?limit=100&cursor=", 1),
-            # Whether there is such a service, and its reviews.
+            # The service, and its reviews.
             ("/services/{}/reviews?limit=100", 2),
         ],
     )
-    def test_a_list_costs_the_same_with_few_rows_and_with_many(
+    def test_a_list_takes_the_same_number_of_queries_with_any_number_of_rows(
         self, api, service, path, expected, django_assert_num_queries
     ):
         for rows in (2, 50):
@@ -404,7 +408,7 @@ class TestQueries:
                 answer = api.get(path.format(service.pk))
             assert len(answer.json()["results"]) == rows
 
-    def test_one_costs_one(self, api, review, django_assert_num_queries):
+    def test_showing_a_review_takes_one_query(self, api, review, django_assert_num_queries):
         with django_assert_num_queries(1):
             api.get(f"/reviews/{review.pk}")
 
@@ -428,7 +432,7 @@ class TestDatabase:
 
 @pytest.mark.django_db(transaction=True)
 class TestRaces:
-    def test_of_ten_reviews_of_a_booking_one_is_stored(self, api, booking, service):
+    def test_one_of_ten_concurrent_reviews_of_a_booking_is_stored(self, api, booking, service):
         client = api.as_(booking.user)
         body = {"booking_id": str(booking.pk), "rating": 5}
         outcomes = at_once([partial(client.post, "/reviews", body) for _ in range(10)])
@@ -439,8 +443,8 @@ class TestRaces:
                 problem(answer, 409, "review_exists")
         assert rating(service) == (1, 5, 5)
 
-    def test_also_when_each_has_seen_that_there_is_none(self, booking):
-        # The constraint alone, without the lock that makes them come one after the other.
+    def test_the_constraint_alone_lets_one_of_five_reviews_in(self, booking):
+        # Without the lock of `create_review`, which would let them in one after the other.
         review = {
             "booking": booking,
             "service": booking.service,
@@ -451,7 +455,7 @@ class TestRaces:
             outcomes = set_off([partial(Review.objects.create, **review) for _ in range(5)])
         assert tally(outcomes) == {None: 1, IntegrityError: 4}
 
-    def test_ratings_of_many_at_once_add_up(self, service):
+    def test_concurrent_ratings_add_up(self, service):
         bookings = [completed(service, seat=seat) for seat in range(1, 21)]
         deadlocks_before = deadlocks()
         stars = [number % 5 + 1 for number in range(20)]
@@ -479,12 +483,12 @@ class TestRaces:
             for review in reviews[:10]
         ]
         outcomes = at_once(changes + deletions)
-        # A review that was deleted first is not there to be changed.
+        # A review that is deleted first cannot be changed.
         assert set(tally(outcomes)) <= {None, Review.DoesNotExist}
         assert rating(service) == (10, 10, 1)
         assert deadlocks() == deadlocks_before
 
-    def test_control_a_sum_that_is_read_and_written_back_is_lost(self, service):
+    def test_control_a_rating_is_lost_if_the_sum_is_read_and_written_back(self, service):
         one, other = (Service.objects.get(pk=service.pk) for _ in range(2))
         for stale in (one, other):
             stale.rating_sum += 5
@@ -492,7 +496,7 @@ class TestRaces:
             stale.save(update_fields=["rating_sum", "rating_count"])
         assert rating(service) == (1, 5, 5)
 
-    def test_a_booking_is_not_reviewed_and_marked_as_no_show_unseen(self, service):
+    def test_a_concurrent_no_show_is_either_before_or_after_the_review(self, service):
         admin = AdminFactory()
         for seat in range(1, 21):
             booking = completed(service, seat=seat)
@@ -512,7 +516,7 @@ class TestRaces:
             assert reviewed.error is None or isinstance(reviewed.error, BookingNotCompleted)
         assert rating(service)[0] == Review.objects.count()
 
-    def test_a_booking_that_is_deleted_and_reviewed_at_once_is_either(self, service):
+    def test_a_concurrent_deletion_is_either_before_or_after_the_review(self, service):
         admin = AdminFactory()
         for seat in range(1, 21):
             booking = completed(service, seat=seat)
@@ -529,13 +533,13 @@ class TestRaces:
                 assert reviewed.error.errors.keys() == {"booking_id"}
         assert rating(service)[0] == Review.objects.count()
 
-    def test_a_review_that_is_deleted_twice_at_once_is_taken_back_once(self, service):
+    def test_concurrent_deletions_of_a_review_subtract_its_rating_once(self, service):
         write(completed(service, seat=2), rating=3)
         review = write(completed(service), rating=5)
         delete = partial(services.delete_review, review_id=review.pk, actor=review.user)
         assert tally(at_once([delete] * 4)) == {None: 1, Review.DoesNotExist: 3}
         assert rating(service) == (1, 3, 3)
 
-    def test_one_booking_one_review_whoever_asks(self, booking):
+    def test_concurrent_calls_of_the_service_create_one_review(self, booking):
         outcomes = at_once([partial(write, booking) for _ in range(6)])
         assert tally(outcomes) == {None: 1, ReviewExists: 5}

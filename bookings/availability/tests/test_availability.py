@@ -1,4 +1,4 @@
-"""What is offered, by examples; `test_availability_properties` holds it against a model."""
+"""Examples of free times. `test_availability_properties` compares them with a model."""
 
 import gc
 import time
@@ -27,7 +27,7 @@ DAY = "from=2999-01-01&to=2999-01-01"
 
 
 def opened(*spans, tz="UTC", provider=None):
-    """Return a calendar that opens each day of the week at such hours, or on such weekdays."""
+    """Return a calendar with these opening hours, by default on each day of the week."""
     calendar = CalendarFactory(timezone=tz, provider=provider)
     for span in spans:
         weekdays, opens, closes = span if len(span) == 3 else (range(7), *span)
@@ -45,7 +45,7 @@ def client(api):
 
 @pytest.fixture
 def times(api):
-    """Return a function that asks for the free times of a service: starts, as `HH:MM`."""
+    """Return a function that returns the free starts of a service as `HH:MM`."""
 
     def ask(service, query=DAY, width=slice(11, 16)):
         answer = api.get(f"/services/{service.pk}/availability?{query}")
@@ -56,36 +56,36 @@ def times(api):
 
 
 class TestGrid:
-    def test_times_lie_as_far_apart_as_the_service_takes_from_the_opening_on(self, times):
+    def test_starts_are_one_duration_apart_from_the_opening(self, times):
         service = ServiceFactory(calendar=opened((9, 12)), duration_minutes=45)
         assert times(service) == ["09:00", "09:45", "10:30", "11:15"]
 
-    def test_or_as_far_as_the_service_says(self, times):
+    def test_a_service_can_set_its_own_step(self, times):
         service = ServiceFactory(calendar=opened((9, 11)), duration_minutes=60, step_minutes=20)
         assert times(service) == ["09:00", "09:20", "09:40", "10:00"]
 
-    def test_each_span_of_a_day_has_its_own(self, times):
+    def test_each_span_of_a_day_has_its_own_grid(self, times):
         service = ServiceFactory(calendar=opened((9, 11), (13, 15)), duration_minutes=50)
         assert times(service) == ["09:00", "09:50", "13:00", "13:50"]
 
-    def test_a_span_that_ends_at_midnight_goes_on_the_next_day(self, times):
+    def test_a_span_that_ends_at_midnight_continues_on_the_next_day(self, times):
         service = ServiceFactory(calendar=opened((22, 24), (0, 2)), duration_minutes=80)
         assert times(service) == ["00:40", "22:00", "23:20"]
         assert times(service, "from=2999-01-01T23:00:00Z&to=2999-01-02T06:00:00Z") == [
             *("23:20", "00:40"),
         ]
 
-    def test_what_is_always_open_begins_anew_at_midnight(self, times):
+    def test_the_grid_of_a_calendar_that_never_closes_restarts_at_midnight(self, times):
         service = ServiceFactory(duration_minutes=7 * 60)
         assert times(service) == ["00:00", "07:00", "14:00", "21:00"]
         by_hours = ServiceFactory(calendar=opened((0, 24)), duration_minutes=7 * 60)
         assert times(by_hours) == times(service)
 
-    def test_hours_are_those_of_the_calendars_zone(self, times):
+    def test_opening_hours_are_in_the_calendars_zone(self, times):
         service = ServiceFactory(calendar=opened((9, 11), tz="Asia/Kathmandu"))
         assert times(service) == ["03:15", "04:15"]
 
-    def test_times_are_written_in_the_zone_that_was_asked_for(self, api):
+    def test_times_are_in_the_requested_zone(self, api):
         service = ServiceFactory(calendar=opened((9, 10), tz="Asia/Kathmandu"))
         asked = f"/services/{service.pk}/availability?{DAY}&tz=Asia/Tokyo"
         answer = api.get(asked).json()
@@ -109,19 +109,19 @@ class TestGrid:
             # Clocks go from 01:00 to 02:00, and back from 02:00 to 01:00.
             ("Europe/Lisbon", "2027-03-28", ["00:00", "02:00", "03:00"]),
             ("Europe/Lisbon", "2027-10-31", ["00:00", "01:00", "01:00", "02:00", "03:00"]),
-            # By half an hour: from 02:00 to 02:30, and back from 02:00 to 01:30.
+            # The clocks change by half an hour: from 02:00 to 02:30, and back from 02:00 to 01:30.
             ("Australia/Lord_Howe", "2026-10-04", ["00:00", "01:00", "02:30"]),
             ("Australia/Lord_Howe", "2027-04-04", ["00:00", "01:00", "01:30", "02:30"]),
-            # At midnight itself: the day begins at 01:00.
+            # The clocks change at midnight, so the day begins at 01:00.
             ("America/Havana", "2027-03-14", ["01:00", "02:00", "03:00"]),
         ],
     )
-    def test_wall_clocks_that_change_are_followed(self, times, tz, day, expected):
+    def test_opening_hours_follow_changes_of_the_clock(self, times, tz, day, expected):
         service = ServiceFactory(calendar=opened((0, 4), tz=tz))
         with time_machine.travel(datetime(2026, 9, 1, tzinfo=UTC)):
             assert times(service, f"from={day}&to={day}&tz={tz}") == expected
 
-    def test_a_day_that_a_zone_left_out_has_no_times(self, times):
+    def test_a_day_that_the_zone_skipped_has_no_times(self, times):
         service = ServiceFactory(calendar=opened((9, 10), tz="Pacific/Apia"))
         with time_machine.travel(datetime(2011, 12, 1, tzinfo=UTC)):
             found = times(
@@ -129,7 +129,7 @@ class TestGrid:
             )
         assert found == ["2011-12-29T09:00", "2011-12-31T09:00"]
 
-    def test_two_weeks_are_one_period_where_the_clocks_left_out_the_closing(self, times):
+    def test_two_weeks_become_one_period_if_the_clocks_skip_the_closing_time(self, times):
         week_but_friday = ([0, 1, 2, 3, 5, 6], 0, 24)
         service = ServiceFactory(
             calendar=opened(week_but_friday, tz="Pacific/Apia"), duration_minutes=1000
@@ -149,7 +149,7 @@ class TestRules:
         )
         assert times(service) == ["09:00", "12:00", "13:00"]
 
-    def test_bookings_and_their_buffers_are_kept_free(self, times):
+    def test_times_that_overlap_a_booking_or_its_buffers_are_not_offered(self, times):
         service = ServiceFactory(
             calendar=opened((8, 14)),
             duration_minutes=30,
@@ -166,7 +166,7 @@ class TestRules:
         BookingFactory(service=ServiceFactory(calendar=service.calendar))
         assert times(service) == ["09:00", "11:00", "12:00"]
 
-    def test_seats_are_counted(self, api):
+    def test_seats_left_are_counted(self, api):
         service = ServiceFactory(calendar=opened((9, 12)), capacity=3)
         for seat in (1, 3):
             BookingFactory(service=service, seat=seat)
@@ -178,7 +178,7 @@ class TestRules:
             ("10:00", 1),
         ]
 
-    def test_a_seat_that_is_taken_before_and_after_a_time_is_one_seat(self, api):
+    def test_a_time_that_overlaps_two_bookings_of_a_seat_loses_one_seat(self, api):
         service = ServiceFactory(calendar=opened((9, 12)), capacity=2, step_minutes=45)
         for start in (TUESDAY - HOUR, TUESDAY + HOUR / 2):
             BookingFactory(service=service, seat=1, start_time=start)
@@ -189,7 +189,7 @@ class TestRules:
             ("10:30", 1),
         ]
 
-    def test_notice_and_horizon(self, times):
+    def test_only_times_between_notice_and_horizon_are_offered(self, times):
         service = ServiceFactory(min_notice_minutes=120, max_advance_days=1)
         with time_machine.travel(TUESDAY, tick=False):
             found = times(service, "from=2999-01-01&to=2999-01-05", slice(8, 16))
@@ -199,10 +199,10 @@ class TestRules:
         with time_machine.travel(TUESDAY + HOUR / 2, tick=False):
             assert times(ServiceFactory())[0] == "11:00"
 
-    def test_a_service_that_is_not_active_offers_nothing(self, times):
+    def test_an_inactive_service_offers_nothing(self, times):
         assert times(ServiceFactory(is_active=False)) == []
 
-    def test_slots_are_offered_and_nothing_else_where_there_are_only_slots(self, api, times):
+    def test_a_service_in_slots_mode_offers_only_its_slots(self, api, times):
         slot = SlotFactory(capacity=2)
         SlotFactory(service=slot.service, start_time=TUESDAY + 3 * HOUR, status="cancelled")
         BookingFactory(service=slot.service, slot=slot)
@@ -218,18 +218,18 @@ class TestRules:
         BookingFactory(service=slot.service, slot=slot, seat=2)
         assert times(slot.service) == []
 
-    def test_a_slot_takes_its_time_from_all_services_of_the_calendar(self, times):
+    def test_the_time_of_a_slot_is_taken_for_all_services_of_the_calendar(self, times):
         service = ServiceFactory(calendar=opened((9, 13)))
         slot = SlotFactory(service=ServiceFactory(calendar=service.calendar, mode="slots"))
         assert times(service) == ["09:00", "11:00", "12:00"]
         assert times(slot.service) == ["10:00"]
 
-    def test_an_open_service_offers_its_slots_among_the_rest(self, times):
+    def test_an_open_service_offers_its_slots_and_other_times_in_order(self, times):
         service = ServiceFactory(calendar=opened((9, 13)))
         SlotFactory(service=service, start_time=TUESDAY + HOUR / 2)
         assert times(service) == ["09:00", "10:30", "12:00"]
 
-    def test_slots_need_no_opening_hours_but_no_time_off_either(self, times):
+    def test_slots_ignore_opening_hours_but_not_time_off(self, times):
         slot = SlotFactory(service=ServiceFactory(calendar=opened((20, 21)), mode="slots"))
         assert times(slot.service) == ["10:00"]
         TimeOff.objects.create(
@@ -239,21 +239,21 @@ class TestRules:
 
 
 class TestWindow:
-    def test_it_is_a_week_from_now_unless_said(self, times):
+    def test_the_default_window_is_a_week_from_now(self, times):
         with time_machine.travel(TUESDAY, tick=False):
             found = times(ServiceFactory(), "", slice(0, 16))
         assert (found[0], found[-1]) == ("2999-01-01T10:00", "2999-01-08T09:00")
 
-    def test_it_is_a_week_from_its_beginning(self, times):
+    def test_without_an_end_the_window_is_a_week_long(self, times):
         found = times(ServiceFactory(), "from=2999-01-01", slice(0, 16))
         assert (found[0], found[-1]) == ("2999-01-01T00:00", "2999-01-07T23:00")
 
-    def test_it_holds_the_times_that_start_in_it(self, times):
+    def test_the_window_contains_the_times_that_start_in_it(self, times):
         service = ServiceFactory()
         query = {"from": "2999-01-01T10:00:00Z", "to": "2999-01-01T12:00:00+00:00"}
         assert times(service, urlencode(query)) == ["10:00", "11:00"]
 
-    def test_a_day_is_one_of_the_zone_that_was_asked_for(self, times):
+    def test_a_date_is_a_day_in_the_requested_zone(self, times):
         found = times(ServiceFactory(), f"{DAY}&tz=America/New_York", slice(0, 19))
         assert (found[0], found[-1]) == ("2999-01-01T00:00:00", "2999-01-01T23:00:00")
 
@@ -271,11 +271,11 @@ class TestWindow:
             ("until=2999-01-01", "until"),
         ],
     )
-    def test_what_makes_no_sense_is_named(self, api, query, field):
+    def test_a_refusal_names_the_invalid_parameter(self, api, query, field):
         answer = api.get(f"/services/{ServiceFactory().pk}/availability?{query}")
         problem(answer, 400, "validation_error", field)
 
-    def test_sixty_two_days_are_as_many_as_one_can_look_at(self, times):
+    def test_a_window_is_at_most_sixty_two_days_long(self, times):
         assert (
             len(times(ServiceFactory(duration_minutes=1440), "from=2999-01-01&to=2999-03-03")) == 62
         )
@@ -286,7 +286,7 @@ class TestWindow:
 
 
 class TestReasons:
-    def test_what_is_not_free_says_why(self, api):
+    def test_each_refused_time_has_its_reason(self, api):
         provider = ProviderFactory()
         service = ServiceFactory(
             calendar=opened((9, 15), provider=provider), min_notice_minutes=60, max_advance_days=1
@@ -313,7 +313,7 @@ class TestReasons:
             ("02T14", "too_far_ahead"),
         ]
 
-    def test_what_does_not_fit_before_closing_is_outside_of_the_hours(self, api):
+    def test_a_time_that_does_not_fit_before_closing_is_outside_the_opening_hours(self, api):
         service = ServiceFactory(calendar=opened((9, 11)), duration_minutes=45)
         answer = (
             api.as_(AdminFactory())
@@ -324,7 +324,7 @@ class TestReasons:
             ("10:30", "outside_opening_hours")
         ]
 
-    def test_a_full_slot_is_named(self, api):
+    def test_a_full_slot_is_explained(self, api):
         slot = SlotFactory(capacity=1)
         BookingFactory(service=slot.service, slot=slot)
         answer = (
@@ -344,7 +344,7 @@ class TestReasons:
             ],
         )
 
-    def test_of_an_inactive_service_all_is_refused(self, api):
+    def test_all_times_of_an_inactive_service_are_refused(self, api):
         service = ServiceFactory(calendar=opened((9, 11)), is_active=False)
         answer = (
             api.as_(AdminFactory())
@@ -353,7 +353,7 @@ class TestReasons:
         )
         assert [each["code"] for each in answer["refused"]] == ["service_inactive"] * 2
 
-    def test_nobody_else_learns_why(self, api, client):
+    def test_others_may_not_ask_for_explanations(self, api, client):
         address = f"/services/{ServiceFactory().pk}/availability?{DAY}&explain=true"
         problem(api.get(address), 401, "not_authenticated")
         problem(client.get(address), 403, "permission_denied")
@@ -362,7 +362,7 @@ class TestReasons:
 
 
 class TestSeveral:
-    def test_each_is_answered_as_if_alone_in_the_order_asked(self, api):
+    def test_each_service_has_the_result_it_has_alone_in_the_requested_order(self, api):
         services = [ServiceFactory(calendar=opened((9 + n, 12 + n))) for n in range(5)]
         BookingFactory(service=services[2], start_time=TUESDAY + 2 * HOUR)
         asked = [services[n] for n in (3, 0, 2, 4, 1)]
@@ -374,19 +374,19 @@ class TestSeveral:
             ]
         }
 
-    def test_one_that_is_asked_for_twice_is_answered_once(self, api):
+    def test_a_service_that_is_named_twice_has_one_result(self, api):
         service = ServiceFactory()
         answer = api.get(f"/availability?service_id={service.pk}&service_id={service.pk}").json()
         assert len(answer["results"]) == 1
 
-    def test_fifty_at_most_and_one_at_least(self, api):
+    def test_one_to_fifty_services_can_be_searched(self, api):
         services = ServiceFactory.create_batch(51)
         ids = [f"service_id={service.pk}" for service in services]
         assert len(api.get(f"/availability?{'&'.join(ids[:50])}").json()["results"]) == 50
         problem(api.get(f"/availability?{'&'.join(ids)}"), 400, "validation_error", "service_id")
         problem(api.get("/availability"), 400, "validation_error", "service_id")
 
-    def test_services_are_searched_in_parts_where_the_window_is_long(self, api):
+    def test_a_search_over_a_long_window_is_split_into_parts(self, api):
         services = ServiceFactory.create_batch(20, calendar=opened((9, 12)))
         BookingFactory(service=services[15], start_time=TUESDAY)
         ids = "&".join(f"service_id={service.pk}" for service in services)
@@ -403,7 +403,7 @@ class TestSeveral:
         answer = api.get(f"/availability?{ids}&service_id={unknown}&from=2999-01-01&to=2999-03-01")
         problem(answer, 400, "validation_error", "service_id")
 
-    def test_an_answer_that_would_be_enormous_is_refused(self, api):
+    def test_a_search_with_too_many_times_is_refused(self, api):
         services = ServiceFactory.create_batch(2, duration_minutes=1)
         window = "from=2999-01-01&to=2999-03-03"
         one = api.get(f"/services/{services[0].pk}/availability?{window}")
@@ -411,7 +411,7 @@ class TestSeveral:
         ids = "&".join(f"service_id={service.pk}" for service in services)
         problem(api.get(f"/availability?{ids}&{window}"), 400, "validation_error", "to")
 
-    def test_what_does_not_exist_is_named(self, api):
+    def test_a_refusal_names_the_unknown_service(self, api):
         unknown = "0199d3a0-6a3b-7c55-8f0d-1f6f2b7c9d42"
         content = problem(
             api.get(f"/availability?service_id={ServiceFactory().pk}&service_id={unknown}"),
@@ -430,7 +430,7 @@ class TestFindingServices:
         assert answer.status_code == 200, answer.content
         return [service["title"] for service in answer.json()["results"]]
 
-    def test_by_a_free_time_in_between(self, api):
+    def test_services_are_found_by_a_free_time_in_a_window(self, api):
         early = ServiceFactory(calendar=opened((8, 10)), title="Early")
         ServiceFactory(calendar=opened((14, 16)), title="Late")
         SlotFactory(service__title="Slot")
@@ -444,7 +444,7 @@ class TestFindingServices:
             BookingFactory(service=early, start_time=TUESDAY + hours * HOUR)
         assert self.find(api, morning) == ["Slot"]
 
-    def test_beside_other_filters_and_in_pages(self, api):
+    def test_the_filter_combines_with_other_filters_and_pages(self, api):
         for number in range(5):
             ServiceFactory(title=f"Yoga {number}", category="Sport", price=number)
         ServiceFactory(title="Cut", category="Barber")
@@ -453,7 +453,7 @@ class TestFindingServices:
         assert api.get(f"/services?{query}&limit=2").json()["count"] == 5
         assert self.find(api, f"{query}&q=yoga&price_max=1&ordering=title") == ["Yoga 0", "Yoga 1"]
 
-    def test_pages_go_on_where_the_one_before_ended(self, api):
+    def test_each_page_continues_after_the_previous_one(self, api):
         for number in range(7):
             closed = number % 2
             ServiceFactory(title=f"Yoga {number}", calendar=opened((8, 9) if closed else (9, 17)))
@@ -468,7 +468,7 @@ class TestFindingServices:
             assert [page["count"] for page in pages] == [4, 4, 4]
             assert [bool(page["next"]) for page in pages] == [True, False, False]
 
-    def test_of_many_services_the_count_is_an_estimate_that_says_so(self, api):
+    def test_the_count_of_many_services_is_marked_as_an_estimate(self, api):
         with (
             patch("catalog.listing.ENOUGH_FOR_COUNT", 4),
             patch("catalog.listing.AT_A_TIME", 2),
@@ -481,7 +481,7 @@ class TestFindingServices:
             assert page["count"] == 12
             assert "count_exact" not in page
 
-    def test_more_services_than_can_be_looked_at_are_refused(self, api):
+    def test_a_search_over_too_many_services_is_refused(self, api):
         ServiceFactory.create_batch(5, calendar=opened((8, 9)))
         ServiceFactory(title="Yoga", calendar=opened((9, 17)))
         query = "available_from=2999-01-01T10:00:00Z&available_to=2999-01-01T12:00:00Z"
@@ -500,7 +500,7 @@ class TestFindingServices:
             ("available_from=x&available_to=2999-12-01", "available_from"),
         ],
     )
-    def test_what_makes_no_sense_is_named(self, api, query, field):
+    def test_a_refusal_names_the_invalid_parameter(self, api, query, field):
         problem(api.get(f"/services?{query}"), 400, "validation_error", field)
 
 
@@ -512,7 +512,7 @@ class TestAlternatives:
         body = {"service_id": str(service.pk), "start_time": start_time.isoformat()}
         return client.post("/bookings", body)
 
-    def test_a_taken_time_leads_to_the_three_nearest_free_ones(self, client):
+    def test_a_conflict_names_the_three_nearest_free_times(self, client):
         service = ServiceFactory(calendar=opened((9, 17)))
         for hours in (0, 1, -1):
             BookingFactory(service=service, start_time=TUESDAY + hours * HOUR)
@@ -524,21 +524,21 @@ class TestAlternatives:
             "slot_id": None,
         }
 
-    def test_of_two_equally_near_the_earlier_goes_first(self, client):
+    def test_the_earlier_of_two_equally_near_times_comes_first(self, client):
         service = ServiceFactory()
         BookingFactory(service=service)
         assert self.starts(self.book(client, service)) == [
             f"2999-01-01T{hour}:00:00Z" for hour in ("09", "11", "08")
         ]
 
-    def test_outside_of_the_hours_they_are_inside(self, client):
+    def test_alternatives_to_a_time_outside_the_opening_hours_are_inside_them(self, client):
         service = ServiceFactory(calendar=opened(([0], 9, 11)))
-        answer = self.book(client, service)  # A Tuesday by name, a Tuesday in truth.
+        answer = self.book(client, service)  # TUESDAY is a Tuesday.
         assert self.starts(answer, "outside_opening_hours") == [
             *("2998-12-31T10:00:00Z", "2998-12-31T09:00:00Z", "2999-01-07T09:00:00Z"),
         ]
 
-    def test_a_full_slot_leads_to_other_slots(self, client):
+    def test_alternatives_to_a_full_slot_are_other_slots(self, client):
         slot = SlotFactory(capacity=1)
         BookingFactory(service=slot.service, slot=slot)
         later = SlotFactory(service=slot.service, start_time=TUESDAY + timedelta(days=20))
@@ -550,23 +550,23 @@ class TestAlternatives:
                 "slot_id": str(later.pk),
             }
         ]
-        # A client may send back what it was pointed to.
+        # A client can send an alternative back as it is.
         assert client.post("/bookings", content["alternatives"][0]).status_code == 201
 
-    def test_beyond_a_month_nothing_is_looked_for(self, client):
+    def test_alternatives_are_at_most_a_month_away(self, client):
         service = ServiceFactory(mode="slots")
         SlotFactory(service=service, start_time=TUESDAY + timedelta(days=32))
         answer = self.book(client, service)
         assert self.starts(answer, "outside_opening_hours") == []
 
-    def test_they_are_written_in_the_zone_that_was_asked_for(self, api):
+    def test_alternatives_are_in_the_requested_zone(self, api):
         service = ServiceFactory()
         BookingFactory(service=service)
         body = {"service_id": str(service.pk), "start_time": TUESDAY.isoformat()}
         answer = api.as_(UserFactory()).post("/bookings?tz=Asia/Tokyo", body)
         assert self.starts(answer)[0] == "2999-01-01T18:00:00+09:00"
 
-    def test_a_booking_that_cannot_move_there_is_not_in_its_own_way(self, api):
+    def test_alternatives_for_a_move_ignore_the_booking_itself(self, api):
         service = ServiceFactory(step_minutes=30)
         booking = BookingFactory(service=service)
         BookingFactory(service=service, start_time=TUESDAY + HOUR)
@@ -579,7 +579,7 @@ class TestAlternatives:
             moved = api.as_(booking.user).patch(f"/bookings/{booking.pk}", {"start_time": start})
             assert moved.status_code == 200
 
-    def test_a_booking_that_moves_keeps_its_length_and_so_do_its_alternatives(self, api):
+    def test_alternatives_for_a_move_have_the_length_of_the_booking(self, api):
         service = ServiceFactory(calendar=opened((9, 13)), duration_minutes=30)
         booking = BookingFactory(
             service=service,
@@ -594,7 +594,7 @@ class TestAlternatives:
         assert self.starts(answer)[0] == "2999-01-01T09:30:00Z"
         assert Booking.objects.get(pk=booking.pk).start_time == TUESDAY - HOUR
 
-    def test_what_another_time_would_not_cure_has_none(self, client):
+    def test_a_refusal_that_another_time_cannot_resolve_has_no_alternatives(self, client):
         answer = self.book(client, ServiceFactory(is_active=False))
         assert "alternatives" not in problem(answer, 409, "service_inactive")
         answer = self.book(client, ServiceFactory(max_advance_days=1))
@@ -620,7 +620,7 @@ class TestQueries:
         assert answer.status_code == 200, answer.content
         return len(captured)
 
-    def test_they_are_three_however_many_days_bookings_and_services_there_are(self, api):
+    def test_a_search_takes_three_queries_for_any_number_of_days_bookings_and_services(self, api):
         services = [ServiceFactory(calendar=opened((9, 12), (13, 18))) for _ in range(6)]
         one = f"/services/{services[0].pk}/availability?from=2999-01-01"
         several = "&".join(f"service_id={service.pk}" for service in services)
@@ -630,23 +630,23 @@ class TestQueries:
         assert self.count(api, f"/availability?service_id={services[0].pk}") == 3
         assert self.count(api, f"/availability?{several}&from=2999-01-01&to=2999-03-03") == 3
 
-    def test_finding_services_costs_a_fixed_number_too(self, api):
+    def test_the_filter_of_services_takes_a_fixed_number_of_queries(self, api):
         path = "/services?available_from=2999-01-01&available_to=2999-01-20&limit=100"
         self.fill(ServiceFactory.create_batch(2), 2)
         few = self.count(api, path)
         self.fill(ServiceFactory.create_batch(20), 3)
-        # The candidates; terms, what is taken, and slots; the page.
+        # The candidates; terms, taken time and slots; the page.
         assert self.count(api, path) == few == 5
 
 
 class TestCost:
-    """What a search may cost at most, where no time is free and where all are."""
+    """The most that a search may cost when no time is free, and when all times are free."""
 
     WINDOW = "from=2999-01-01&to=2999-03-02"
 
     def peak(self, api, path, status=200):
-        """Return the most memory, in MiB, that was in use at once for an answer."""
-        api.get("/services")  # What is made once.
+        """Return the peak memory of a response, in MiB."""
+        api.get("/services")  # Fill what is cached for later requests.
         gc.collect()
         tracemalloc.start()
         try:
@@ -656,7 +656,7 @@ class TestCost:
             tracemalloc.stop()
 
     def closed(self, count):
-        """Return services that have time off on all days."""
+        """Return services whose calendars have time off on all days."""
         services = ServiceFactory.create_batch(count, duration_minutes=1, step_minutes=1)
         for service in services:
             TimeOff.objects.create(
@@ -666,7 +666,7 @@ class TestCost:
             )
         return services
 
-    def test_three_hundred_closed_services_are_looked_at_with_little_memory(self, api):
+    def test_a_filter_over_three_hundred_closed_services_uses_little_memory(self, api):
         self.closed(300)
         path = "/services?available_from=2999-01-01&available_to=2999-03-02"
         assert self.peak(api, path) < 30  # 1.4 GB with a grid for each.
@@ -674,19 +674,19 @@ class TestCost:
         assert api.get(path).json()["count"] == 0
         assert time.process_time() - began < 1
 
-    def test_fifty_closed_services_are_searched_with_little_memory(self, api):
+    def test_a_search_of_fifty_closed_services_uses_little_memory(self, api):
         ids = "&".join(f"service_id={service.pk}" for service in self.closed(50))
         assert self.peak(api, f"/availability?{ids}&{self.WINDOW}") < 30  # 209 MB.
 
     @pytest.mark.parametrize("tz", ["UTC", "Asia/Kathmandu"])
-    def test_the_longest_answer_is_written_with_little_memory(self, api, tz):
+    def test_the_longest_response_uses_little_memory(self, api, tz):
         service = ServiceFactory(duration_minutes=1)
         path = f"/services/{service.pk}/availability?{self.WINDOW}&tz={tz}"
         assert self.peak(api, path) < 30
         twice = f"service_id={service.pk}&service_id={ServiceFactory(duration_minutes=1).pk}"
         assert self.peak(api, f"/availability?{twice}&{self.WINDOW}", 400) < 30
 
-    def test_an_explanation_does_not_look_at_each_time_off_for_each_time(self, api):
+    def test_an_explanation_with_much_time_off_is_fast(self, api):
         service = ServiceFactory(duration_minutes=30)
         TimeOff.objects.bulk_create(
             TimeOff(
@@ -709,8 +709,8 @@ class TestCost:
         problem(answer, 400, "validation_error", "to")
 
 
-def test_what_is_offered_now_can_be_booked_now(api, client):
-    """Without a clock that stands still."""
+def test_a_time_that_is_offered_now_can_be_booked_now(api, client):
+    """The clock is not frozen here."""
     service = ServiceFactory(duration_minutes=1, step_minutes=1)
     until = (timezone.now() + timedelta(minutes=30)).isoformat()
     query = urlencode({"to": until})

@@ -1,6 +1,6 @@
-"""Whatever is offered is accepted, and what is not is refused as explained: a plain model knows.
+"""Offered times are accepted, and other times are refused as explained, as in a plain model.
 
-The model reads the rows and loops; it knows no multiranges, no SQL, and nothing of BookIt's code.
+The model loops over rows. It uses no multiranges, no SQL and none of BookIt's code.
 """
 
 import random
@@ -32,7 +32,7 @@ from catalog.tests.factories import CalendarFactory, ServiceFactory
 
 pytestmark = pytest.mark.django_db
 
-# How many worlds are tried; a thousand after a change of the engine.
+# The number of worlds per run. Try a thousand after a change of the engine.
 EXAMPLES = 20
 
 MINUTE = timedelta(minutes=1)
@@ -43,7 +43,7 @@ WITH_A_WAY_OUT = {"booking_conflict", "slot_full", "outside_opening_hours"}
 
 PROPERTY = settings(
     max_examples=EXAMPLES,
-    # Each example leaves the database as it has found it.
+    # Each example leaves the database as it found it.
     suppress_health_check=[
         HealthCheck.function_scoped_fixture,
         HealthCheck.too_slow,
@@ -55,15 +55,15 @@ PROPERTY = settings(
 # --- The model ----------------------------------------------------------------------------------
 
 
-# No clock is further from UTC, and none is changed twice in twice that time.
+# No zone is further from UTC than this, and no clock changes twice within twice this time.
 REACH = timedelta(hours=15)
 
 
 @lru_cache(maxsize=100_000)
 def first(zone, day, minutes):
-    """Return when the clocks of `zone` first show, or have passed, `minutes` of `day`."""
+    """Return when the clocks of `zone` first show `minutes` of `day`, or a later time."""
     wanted = datetime.combine(day, time.min, UTC) + minutes * MINUTE
-    # With the easternmost of its offsets: before `at` no clock shows it.
+    # This uses the easternmost offset, so no clock shows the time before `at`.
     around = [(wanted + side).astimezone(zone).utcoffset() for side in (-REACH, REACH)]
     at = wanted - max(around)
     while at.astimezone(zone).replace(tzinfo=UTC) < wanted:
@@ -72,13 +72,13 @@ def first(zone, day, minutes):
 
 
 def days(zone, start, end):
-    """Return the days of `zone` from that of `start` to that of `end`."""
+    """Return the days of `zone` from the day of `start` to the day of `end`."""
     day, last = start.astimezone(zone).date(), end.astimezone(zone).date()
     return [day + number * DAY for number in range((last - day).days + 1)]
 
 
 class Verdict(NamedTuple):
-    """What becomes of who asks for a start; `code` is None where it can be had."""
+    """What a request for a start returns; `code` is None if the start can be booked."""
 
     code: str | None
     end: datetime
@@ -87,10 +87,10 @@ class Verdict(NamedTuple):
 
 
 class Model:
-    """One calendar at one moment, and the rules as one would explain them."""
+    """One calendar at one moment, and the rules in their plainest form."""
 
     def __init__(self, calendar_id, now, around):
-        """Look at the calendar; `around` is the pair of instants of which it will be asked."""
+        """Read the calendar; all questions are about the time between the instants `around`."""
         self.now = now
         self.zone = ZoneInfo(Calendar.objects.get(pk=calendar_id).timezone)
         self.services = {row.pk: row for row in Service.objects.filter(calendar=calendar_id)}
@@ -113,8 +113,8 @@ class Model:
         week = {(row.weekday, minute) for row in hours for minute in range(row.opens, row.closes)}
         self.always_open = not hours or len(week) == 7 * MIDNIGHT
         self.periods = []
-        # A period can be two weeks long: where hours are open but for an hour of the week, and
-        # summer time begins in that hour.
+        # A period can be two weeks long: the calendar is closed for one hour a week, and summer
+        # time begins in that hour.
         for day in days(self.zone, around[0] - 16 * DAY, around[1] + 16 * DAY):
             for row in sorted(hours, key=lambda row: row.opens):
                 if row.weekday == day.weekday():
@@ -135,7 +135,7 @@ class Model:
         )
 
     def candidates(self, service, start, end):
-        """Return what could be offered from `start` to `end`: starts, in order."""
+        """Return the starts that could be offered from `start` to `end`, in order."""
         found = {slot.start_time for slot in self.slots if slot.service_id == service.pk}
         if service.mode == "open":
             grids = self.periods
@@ -153,7 +153,7 @@ class Model:
         return sorted(at for at in found if start <= at < end)
 
     def verdict(self, service, start, *, moved=None, user_id=None):
-        """Return what becomes of who asks for that start, or to have `moved` moved there."""
+        """Return what a request for a start returns, or a request to move `moved` there."""
         for slot in self.slots:
             if slot.service_id == service.pk and slot.start_time == start:
                 return self.in_slot(slot, moved=moved, user_id=user_id)
@@ -187,7 +187,7 @@ class Model:
         return Verdict(None, end, None, left)
 
     def in_slot(self, slot, *, moved=None, user_id=None):
-        """Return what becomes of who asks for a scheduled slot; nobody jumps its queue."""
+        """Return what a request for a scheduled slot returns; nobody can jump its waitlist."""
         code = self.refusal(self.services[slot.service_id], slot.start_time)
         if not code and any(
             off.start_time < slot.end_time and slot.start_time < off.end_time
@@ -204,7 +204,7 @@ class Model:
         return Verdict(code, slot.end_time, slot.pk, 0 if code else left)
 
     def refusal(self, service, start):
-        """Return what stands against a start, whatever is open or taken then."""
+        """Return why a start is refused, without regard to opening hours and taken time."""
         if not service.is_active:
             return "service_inactive"
         if start < self.now:
@@ -216,7 +216,7 @@ class Model:
         return None
 
     def answers(self, service, start, end):
-        """Return what is offered and what is refused from `start` to `end`, in order."""
+        """Return the offered and the refused times from `start` to `end`, in order."""
         found = [(at, self.verdict(service, at)) for at in self.candidates(service, start, end)]
         return (
             [(at, verdict) for at, verdict in found if not verdict.code],
@@ -224,7 +224,7 @@ class Model:
         )
 
     def edges(self, service):
-        """Return starts at which something ends, or before which it would begin."""
+        """Return starts at which a booking or a slot ends, or before which one would begin."""
         length = service.duration_minutes * MINUTE
         before = service.buffer_before_minutes * MINUTE
         after = service.buffer_after_minutes * MINUTE
@@ -238,7 +238,7 @@ class Model:
         return edges
 
     def nearest(self, service, start, *, moved=None):
-        """Return the three free starts that are nearest to `start`, and what there is then."""
+        """Return the three free starts that are nearest to `start`, with their ends and slots."""
         near = sorted(
             self.candidates(service, start - 31 * DAY, start + 31 * DAY + MINUTE),
             key=lambda at: (abs(at - start), at),
@@ -246,14 +246,14 @@ class Model:
         found = []
         for at in near:
             verdict = self.verdict(service, at, moved=moved)
-            # Where it is already a booking need not be told to go.
+            # The present start of a booking is not an alternative.
             if not verdict.code and not (moved and at == moved.start_time):
                 found.append((at, verdict))
         return found[:3]
 
 
 class TestModel:
-    """What the model says of the days that are not like others, written out by hand."""
+    """Expected results for unusual days, written by hand, which check the model itself."""
 
     @pytest.mark.parametrize(
         ("zone", "hours", "terms", "window", "starts"),
@@ -358,7 +358,7 @@ class TestModel:
             shown = api.get(path, {"from": window[0], "to": window[1]}).json()
         assert [datetime.fromisoformat(free["start_time"]) for free in shown["times"]] == expected
 
-    def test_refusals_come_in_their_order(self):
+    def test_the_first_broken_rule_is_the_reason(self):
         service = ServiceFactory(
             capacity=2, buffer_after_minutes=15, min_notice_minutes=60, max_advance_days=1
         )
@@ -398,7 +398,7 @@ class TestModel:
 
 # --- Worlds -------------------------------------------------------------------------------------
 
-# Days on which clocks are changed, and some on which nothing happens.
+# Days on which clocks change, and some ordinary days.
 CHANGES = [
     ("UTC", date(2031, 3, 30)),
     ("Europe/Lisbon", date(2031, 3, 30)),
@@ -408,23 +408,23 @@ CHANGES = [
     ("Australia/Lord_Howe", date(2031, 4, 6)),
     ("Australia/Lord_Howe", date(2031, 10, 5)),
     ("Asia/Kathmandu", date(2031, 3, 30)),
-    ("Asia/Kathmandu", date(1986, 1, 1)),  # 15 minutes were left out.
-    ("Pacific/Apia", date(2011, 12, 30)),  # So was this day.
+    ("Asia/Kathmandu", date(1986, 1, 1)),  # 15 minutes were skipped.
+    ("Pacific/Apia", date(2011, 12, 30)),  # This day was skipped.
     ("Pacific/Apia", date(2012, 4, 1)),
     ("Africa/Casablanca", date(2031, 12, 14)),
     ("Africa/Casablanca", date(2032, 1, 18)),
-    ("America/Havana", date(2031, 3, 9)),  # Midnight was left out,
+    ("America/Havana", date(2031, 3, 9)),  # Midnight was skipped,
     ("America/Havana", date(2031, 11, 2)),  # and came twice.
     ("America/Santiago", date(2031, 4, 6)),
     ("America/Santiago", date(2031, 9, 7)),
-    ("America/St_Johns", date(2010, 11, 7)),  # So did the last hour of the day before.
+    ("America/St_Johns", date(2010, 11, 7)),  # The last hour of the previous day came twice.
 ]
 ZONES = sorted({zone for zone, _ in CHANGES})
 
 
 @dataclass
 class Plan:
-    """A calendar to be; times are minutes after the midnight, in UTC, at which `begin` begins."""
+    """A planned calendar; times are minutes after the UTC midnight at which `begin` begins."""
 
     zone: str
     hours: list[tuple[int, int, int]]
@@ -436,7 +436,7 @@ class Plan:
 
 @dataclass
 class Window:
-    """What is asked, and when."""
+    """The request, and its time."""
 
     begin: date
     now: datetime
@@ -448,7 +448,7 @@ class Window:
 
 
 WHOLE_DAY = [(0, MIDNIGHT)]
-# Minutes of a day, most of them near where clocks are changed.
+# Minutes of a day, most of them near the hours at which clocks change.
 CUTS = [0, 15, 30, 60, 75, 90, 105, 120, 135, 150, 165, 180, 240, 540, 720, 1080, 1380, 1425, 1440]
 
 
@@ -458,14 +458,14 @@ def one_of(*values):
 
 @st.composite
 def day_plans(draw):
-    """Draw the spans of a day: some touch."""
+    """Draw the spans of a day; some touch each other."""
     cuts = sorted(draw(st.lists(st.sampled_from(CUTS), min_size=2, max_size=5, unique=True)))
     return [span for span in pairwise(cuts) if draw(st.sampled_from([True, True, False]))]
 
 
 @st.composite
 def weeks(draw):
-    """Draw opening hours: none, all of the week or nearly, or any."""
+    """Draw opening hours: none, the whole week or nearly, or any."""
     kind = draw(
         st.sampled_from(["none", "any", "any", "any", "whole", "but one day", "but a span"])
     )
@@ -485,7 +485,7 @@ def weeks(draw):
         closes, opens = sorted(
             draw(st.lists(st.sampled_from(CUTS[1:-1]), min_size=2, max_size=2, unique=True))
         )
-        # Most clocks are changed on a Sunday.
+        # Most clocks change on a Sunday.
         week[draw(st.sampled_from([6, 6, 5, 0]))] = [(0, closes), (opens, MIDNIGHT)]
     return [(weekday, *span) for weekday, spans in enumerate(week) for span in spans]
 
@@ -505,11 +505,11 @@ SERVICES = st.fixed_dictionaries(
         "requires_confirmation": st.booleans(),
     }
 )
-# Most of them on the first day of the window, near each other.
+# Most starts are on the first day of the window, near each other.
 MOMENTS = st.one_of(st.integers(0, 32), st.integers(0, 96), st.integers(-96, 6 * 96)).map(
     lambda quarters: quarters * 15
 )
-# What a service was before it was changed; None: as it is.
+# The terms of a service before it was changed; None if it was not changed.
 LENGTHS = one_of(None, None, None, None, 15, 50, 120, 1600)
 SLOTS = st.fixed_dictionaries(
     {
@@ -548,7 +548,7 @@ def plans(zone, *, services=3, rows=12):
 
 
 def crowds(zone):
-    """Draw a calendar on which much is booked in few hours."""
+    """Draw a calendar with many bookings in a few hours."""
     calm = {"mode": "open", "min_notice_minutes": 0, "max_advance_days": None, "is_active": True}
     return st.builds(
         Plan,
@@ -571,7 +571,7 @@ def midnight(day):
 
 @st.composite
 def windows(draw, change):
-    """Draw what is asked for around `change`: days of the request's zone, instants, or neither."""
+    """Draw the bounds of a window around `change`: dates, instants, or neither."""
     begin = change - draw(st.integers(0, 2)) * DAY
     length = draw(one_of(1, 1, 1, 2, 4))
     ago = draw(st.one_of(st.integers(0, 96), st.integers(96, 3 * 96), st.integers(-96, 0)))
@@ -602,7 +602,7 @@ def iso(instant):
 
 @st.composite
 def cases(draw, **sizes):
-    """Draw a window around a change of clocks, and a calendar or two to be asked for."""
+    """Draw a window around a change of the clocks, and one or two calendars."""
     zone, change = draw(st.sampled_from(CHANGES))
     window = draw(windows(change))
     planned = [draw(st.one_of(crowds(st.just(zone)), plans(st.just(zone), **sizes)))]
@@ -612,7 +612,7 @@ def cases(draw, **sizes):
 
 
 class World:
-    """What was planned, in BookIt."""
+    """The planned calendars, stored in BookIt."""
 
     def __init__(self, api, people, window, planned, clock):
         self.window, self.people, self.clock = window, people, clock
@@ -644,7 +644,7 @@ class World:
         return self.origin + minutes * MINUTE
 
     def period(self, service, start, length):
-        """Return fields of a slot or booking; `length`: there were other terms once."""
+        """Return fields of a slot or booking; `length` if it was made on earlier terms."""
         start = self.instant(start)
         if length is None:
             return {"service": service, "start_time": start}
@@ -653,7 +653,7 @@ class World:
         return {"service": service, "start_time": start, "end_time": end, "blocked": blocked}
 
     def slot(self, services, *, service, start, length, waiting, **fields):
-        """Publish a slot where there is room, and let people wait for it."""
+        """Publish a slot if there is room, and put people on its waitlist."""
         period = self.period(services[service % len(services)], start, length)
         slot = unless_taken(lambda: SlotFactory(**period, **fields))
         for name in ("first", "second")[: waiting if slot else 0]:
@@ -661,7 +661,7 @@ class World:
         return slot
 
     def book(self, services, slots, *, service, slot, start, length, seat, status, expires):
-        """Book where there is room."""
+        """Book if there is room."""
         period = self.period(services[service % len(services)], start, length)
         if slot is not None and slots:
             slot = slots[slot % len(slots)]
@@ -679,26 +679,26 @@ class World:
         )
 
     def model(self, service, *, margin=5 * DAY):
-        """Return what the model makes of the calendar of `service`."""
+        """Return the model of the calendar of `service`."""
         around = (self.window.start - margin, self.window.end + margin)
         return Model(service.calendar_id, self.window.now, around)
 
     def as_(self, name):
-        """Return a client of somebody who has just signed in: time may have passed."""
+        """Return a client that has just signed in, because time may have passed."""
         return self.anonymous.as_(self.people[name])
 
     def ask(self, client, path, **params):
         return client.get(path, {**self.window.params, **params}, headers=self.window.headers)
 
     def moment(self, text):
-        """Return the instant that an answer names, which must be written in the request's zone."""
+        """Return the instant in a response, which must be written in the request's zone."""
         moment = datetime.fromisoformat(text)
         assert moment.utcoffset() == moment.astimezone(self.window.zone).utcoffset(), text
         return moment
 
 
 def unless_taken(make):
-    """Return what `make` makes, or None where the database has no room for it."""
+    """Return the result of `make`, or None if the database refuses it."""
     try:
         with transaction.atomic():
             return make()
@@ -714,7 +714,7 @@ def people(db):
 
 @contextmanager
 def undone():
-    """Let nothing be left of what is done here."""
+    """Roll back everything that is done inside."""
     with transaction.atomic():
         yield
         transaction.set_rollback(True)
@@ -722,7 +722,7 @@ def undone():
 
 @contextmanager
 def arranged(api, people, case):
-    """Give the world of a case at its moment."""
+    """Yield the world of a case at its moment."""
     window, planned = case
     with undone(), time_machine.travel(window.now, tick=False) as clock:
         note(f"{window.start} to {window.end}, now {window.now}, {planned}")
@@ -730,7 +730,7 @@ def arranged(api, people, case):
 
 
 def outcome(response):
-    """Return the code of a refusal, which must be to the letter of the contract; None: accepted."""
+    """Return the code of a refusal, which must follow the contract; None if accepted."""
     if response.status_code in (200, 201, 204):
         return None
     code = response.json()["code"]
@@ -740,13 +740,13 @@ def outcome(response):
 
 
 def book(client, **body):
-    """Book, look at the answer, and undo it."""
+    """Book, return the response, and undo it."""
     with undone():
         return client.post("/bookings", body)
 
 
 def move(client, booking, **body):
-    """Move, look at the answer, and undo it."""
+    """Move, return the response, and undo it."""
     with undone():
         return client.patch(f"/bookings/{booking.pk}", body)
 
@@ -776,7 +776,7 @@ def after_two_weeks(zone, begin, hours):
 
 @given(case=cases(), seed=st.integers(0, 2**32))
 @example(
-    # Closed on Fridays, and there was none.
+    # The calendar is closed on Fridays, and the zone skipped that Friday.
     case=after_two_weeks(
         "Pacific/Apia",
         date(2012, 1, 4),
@@ -785,7 +785,7 @@ def after_two_weeks(zone, begin, hours):
     seed=1,
 )
 @example(
-    # Closed for half an hour of the week, which the clocks left out.
+    # The calendar is closed for half an hour a week, which the clocks skipped.
     case=after_two_weeks(
         "Europe/Lisbon",
         date(2031, 4, 5),
@@ -794,11 +794,11 @@ def after_two_weeks(zone, begin, hours):
     seed=1,
 )
 @PROPERTY
-def test_what_is_offered_is_accepted_and_the_rest_refused_as_explained(api, people, case, seed):
+def test_offered_times_are_accepted_and_other_times_refused_as_explained(api, people, case, seed):
     chance = random.Random(seed)
     with arranged(api, people, case) as world:
         if world.window.start >= world.window.end:
-            # Of a day that a zone left out there is nothing to ask.
+            # A day that the zone skipped has no window.
             path = f"/services/{world.services[0].pk}/availability"
             problem(world.ask(world.anonymous, path), 400, "validation_error")
             return
@@ -816,7 +816,7 @@ def test_what_is_offered_is_accepted_and_the_rest_refused_as_explained(api, peop
 
 
 def check_answer(world, service, offered, refused):
-    """Compare with the model what is offered of one service; return that."""
+    """Compare the free times of one service with the model; return them."""
     response = world.ask(world.as_("admin"), f"/services/{service.pk}/availability", explain="true")
     assert response.status_code == 200, response.content
     shown = response.json()
@@ -848,7 +848,7 @@ def text(uuid):
 
 
 def check_bookings(world, service, model, starts, chance):
-    """Book and move to starts of the grid and off it, and compare with the model."""
+    """Book and move to starts on the grid and off it, and compare with the model."""
     slots = list(Slot.objects.filter(service=service)[:2])
     span = (world.window.end - world.window.start) // MINUTE
     starts = [
@@ -869,7 +869,7 @@ def check_bookings(world, service, model, starts, chance):
             body["end_time"] = iso(verdict.end)
         check_booking(book(world.as_("user"), **body), start, verdict)
     for slot in slots:
-        # A slot can be asked for by its id as well, even after it was cancelled.
+        # A slot can also be booked by its id, even after it was cancelled.
         if slot.status == "scheduled":
             verdict = model.in_slot(slot)
         else:
@@ -885,7 +885,7 @@ def check_bookings(world, service, model, starts, chance):
 
 
 def check_booking(response, start, verdict):
-    """Compare an answer with the model's verdict about that start."""
+    """Compare a response with the verdict of the model on that start."""
     assert outcome(response) == verdict.code, (start, verdict, response.content)
     if not verdict.code:
         booking = response.json()
@@ -895,7 +895,7 @@ def check_booking(response, start, verdict):
 
 
 def check_answers_of_all(world, shown):
-    """Ask for all services at once, and compare with what was shown of each."""
+    """Search all services at once, and compare with the result of each."""
     ids = [str(service.pk) for service in reversed(world.services)]
     response = world.ask(world.anonymous, "/availability", service_id=ids)
     assert response.status_code == 200, response.content
@@ -943,7 +943,7 @@ def test_alternatives_are_the_nearest_free_times(api, people, case, seed):
 
 
 def check_alternatives(nearest, response, again, **body):
-    """Compare the alternatives of a refusal with the model's, and try them."""
+    """Compare the alternatives of a refusal with those of the model, and try them."""
     if outcome(response) not in WITH_A_WAY_OUT:
         return
     alternatives = response.json()["alternatives"]
@@ -1016,7 +1016,7 @@ LESSON = PLAIN | {"duration_minutes": 45, "step_minutes": 15}
 
 
 class Run:
-    """A sequence of what clients do on one calendar, each compared with the model's verdict."""
+    """A sequence of requests on one calendar, each compared with the verdict of the model."""
 
     def __init__(self, world):
         self.world = world
@@ -1046,7 +1046,7 @@ class Run:
 
     def check_new(self, response, start, verdict, *, hold, holds):
         if hold and holds >= 3 and verdict.code in (None, "slot_full", "booking_conflict"):
-            # Of two reasons either may be given.
+            # If there are two reasons, either may be given.
             assert outcome(response) in {"too_many_holds", verdict.code} - {None}
             return
         check_booking(response, start, verdict)
@@ -1078,7 +1078,7 @@ class Run:
             self.check_new(response, slot.start_time, verdict, hold=hold, holds=holds)
 
     def join(self, number, who):
-        """Let somebody queue: where they would book if there were a seat, and only there."""
+        """Let somebody join a waitlist, which works only if they could book a free seat."""
         if slot := self.slot(number):
             user_id = self.world.people[who].pk
             waits = slot.waitlist.filter(user=user_id, status__in=["waiting", "offered"])
@@ -1099,7 +1099,7 @@ class Run:
             assert code or not waiting or response.json()["id"] == str(waiting[0])
 
     def is_over(self, entry):
-        """Whether what was offered is no longer held, though the clock has not seen it."""
+        """Whether an offered hold has expired but is still stored as held."""
         return entry.booking is not None and entry.booking.hold_expires_at <= self.now
 
     def leave(self, number):
@@ -1108,7 +1108,7 @@ class Run:
             assert outcome(self.world.as_("admin").delete(path)) is None
 
     def offer(self):
-        """Let the worker offer what is free; nobody waits for what they could have, then."""
+        """Let the worker offer the free seats; afterwards nobody waits for a free seat."""
         waitlist.offer_seats(at=self.now)
         model = self.model
         for slot in model.slots:
@@ -1132,7 +1132,7 @@ class Run:
             check_booking(response, start, verdicts[response.json()["service_id"]])
 
     def change(self, number, path="", **body):
-        """Let an admin change a booking; return the row as it was, and what the answer was."""
+        """Let an admin change a booking; return the previous row and the response."""
         booking = self.booking(number)
         if booking is None:
             return None, None
@@ -1241,21 +1241,21 @@ class Run:
         assert outcome(response) is None
 
     def check(self, number):
-        """Hold what is stored against section 6 of the contract, and the model against an offer."""
+        """Check the rows against section 6 of the contract, and an offer against the model."""
         check_nothing_is_taken_twice()
         check_occupancy()
         check_queues()
         self.check_offer(self.service(number), self.model)
 
     def check_offer(self, service, model):
-        """Compare what is offered of a service; return that."""
+        """Compare the free times of a service with the model; return them."""
         window = self.world.window
         offered, refused = model.answers(service, window.start, window.end)
         check_answer(self.world, service, offered, refused)
         return offered
 
     def check_offers(self):
-        """See that what is offered is still accepted."""
+        """Check that offered times are still accepted."""
         model = self.model
         for service in model.services.values():
             for start, verdict in self.check_offer(service, model)[:6]:
@@ -1272,7 +1272,7 @@ def overlap(one, other):
 
 
 def check_nothing_is_taken_twice():
-    """Hold the rows against invariants 1 and 2 of the contract's section 6, pair by pair."""
+    """Check each pair of rows against promises 1 and 2 of section 6 of the contract."""
     bookings = [row for row in Booking.objects.select_related("slot") if row.status in ACTIVE]
     slots = list(Slot.objects.filter(status="scheduled"))
     for number, one in enumerate(bookings):
@@ -1290,7 +1290,7 @@ def check_nothing_is_taken_twice():
 
 
 def check_occupancy():
-    """Derive what is taken from slots and bookings, and compare."""
+    """Derive the occupancy from slots and bookings, and compare."""
     derived = {
         (row.pk, row.calendar_id, row.pk, None, row.blocked, None)
         for row in Slot.objects.filter(status="scheduled")
@@ -1313,7 +1313,7 @@ def check_occupancy():
 
 
 def check_queues():
-    """See that who has a seat does not wait, and that whatever is offered is a hold of theirs."""
+    """Check that nobody who has a seat waits, and that each offer is a hold of its user."""
     for entry in WaitlistEntry.objects.select_related("booking"):
         if entry.status == "waiting":
             seats = Booking.objects.filter(slot=entry.slot_id, user=entry.user_id)
@@ -1324,7 +1324,7 @@ def check_queues():
 
 @st.composite
 def beginnings(draw):
-    """Draw a calendar with three services around a change of clocks, and nothing booked."""
+    """Draw a calendar with three services and no bookings, around a change of the clocks."""
     zone, change = draw(st.sampled_from(CHANGES))
     zone = ZoneInfo(zone)
     now = midnight(change) - draw(st.integers(0, 90)) * MINUTE
@@ -1337,7 +1337,7 @@ def beginnings(draw):
 
 @given(case=beginnings(), steps=STEPS)
 @settings(PROPERTY, max_examples=EXAMPLES // 3)
-def test_whatever_clients_do_nothing_is_taken_twice(api, people, case, steps):
+def test_no_sequence_of_requests_takes_a_seat_twice(api, people, case, steps):
     with arranged(api, people, case) as world:
         run = Run(world)
         for number, (name, *arguments) in enumerate(steps):

@@ -68,7 +68,7 @@ def addresses(api, user, calendar):
 
 
 def read(answer):
-    """Return the events of an answer, which both libraries must understand alike."""
+    """Return the events of a response, which both libraries must read alike."""
     assert answer.status_code == 200, answer.content
     assert answer["Content-Type"] == "text/calendar; charset=utf-8"
     assert_valid(answer.content)
@@ -79,19 +79,19 @@ def read(answer):
     assert [each.uid.value for each in others] == [event["UID"] for event in events]
     assert [each.dtstart.value for each in others] == [event["DTSTART"].dt for event in events]
     assert [each.summary.value for each in others] == [event["SUMMARY"] for event in events]
-    assert other.serialize()  # checks that each has what it must have
+    assert other.serialize()  # checks that each component has its required properties
     return events
 
 
 def assert_valid(content):
-    """What RFC 5545 says of lines, and a strict parser would refuse."""
+    """Check what RFC 5545 says about lines; a strict parser refuses anything else."""
     assert content.endswith(b"END:VCALENDAR\r\n")
     lines = content.removesuffix(b"\r\n").split(b"\r\n")
     for line in lines:
         assert len(line) <= 75
         assert b"\n" not in line
         assert b"\r" not in line
-        line.decode()  # no character is cut in two
+        line.decode()  # no character is split
     assert lines[:3] == [b"BEGIN:VCALENDAR", b"VERSION:2.0", b"PRODID:-//BookIt//BookIt//EN"]
     assert sum(line.startswith((b"BEGIN:VEVENT", b"BEGIN:VTIMEZONE")) for line in lines) >= 1
 
@@ -130,7 +130,7 @@ class TestFile:
             ("expired", "CANCELLED"),
         ],
     )
-    def test_it_says_where_it_stands(self, api, ana, status, shown):
+    def test_the_file_shows_the_status_of_the_booking(self, api, ana, status, shown):
         booking = BookingFactory(user=ana, status=status)
         [event] = read(api.as_(ana).get(f"/bookings/{booking.pk}.ics"))
         assert event["STATUS"] == shown
@@ -147,17 +147,17 @@ class TestFile:
         assert after["SEQUENCE"] == 1
         assert after["DTSTART"].dt == START + DAY
 
-    def test_there_is_none_of_what_does_not_exist(self, api, ana):
+    def test_the_file_of_an_unknown_booking_is_not_found(self, api, ana):
         problem(api.as_(ana).get(f"/bookings/{uuid4()}.ics"), 404, "not_found")
 
-    def test_it_is_no_json(self, api, ana):
+    def test_the_file_is_not_available_as_json(self, api, ana):
         booking = BookingFactory(user=ana)
         answer = api.as_(ana).get(
             f"/bookings/{booking.pk}.ics", headers={"accept": "application/json"}
         )
         problem(answer, 406, "not_acceptable")
 
-    def test_whoever_has_it_is_told_that_it_is_the_same(self, api, ana):
+    def test_an_unchanged_file_is_not_sent_again(self, api, ana):
         booking = BookingFactory(user=ana)
         client = api.as_(ana)
         etag = client.get(f"/bookings/{booking.pk}.ics")["ETag"]
@@ -171,7 +171,7 @@ class TestFile:
         assert changed.status_code == 200
         assert changed["ETag"] != etag
 
-    def test_its_headers_can_be_asked_for_alone(self, api, ana):
+    def test_head_returns_only_the_headers(self, api, ana):
         booking = BookingFactory(user=ana)
         whole = api.as_(ana).get(f"/bookings/{booking.pk}.ics")
         head = api.as_(ana).head(f"/bookings/{booking.pk}.ics")
@@ -179,22 +179,22 @@ class TestFile:
         assert head["ETag"] == whole["ETag"]
 
 
-# --- one's own feed ---------------------------------------------------------------------------
+# --- the feed of a user ---------------------------------------------------------------------------
 
 
 @database
 class TestOwn:
-    def test_it_is_read_without_signing_in(self, api, ana, haircut):
+    def test_the_feed_is_read_without_signing_in(self, api, ana, haircut):
         address = own_address(api, ana)
         assert address.startswith("http://testserver/me/calendar.ics?token=")
         BookingFactory(user=ana, service=haircut, start_time=START)
         BookingFactory(service=haircut, start_time=START, seat=2)
         assert summaries(api.get(address)) == ["Haircut"]
 
-    def test_an_empty_one_is_valid_too(self, api, ana):
+    def test_an_empty_feed_is_valid(self, api, ana):
         assert read(api.get(own_address(api, ana))) == []
 
-    def test_it_shows_what_still_stands(self, api, ana):
+    def test_the_feed_leaves_out_holds_and_cancelled_and_expired_bookings(self, api, ana):
         for number, status in enumerate(Booking.Status.values):
             BookingFactory(
                 user=ana,
@@ -205,7 +205,9 @@ class TestOwn:
         shown = summaries(api.get(own_address(api, ana)))
         assert shown == ["pending", "confirmed", "completed", "no_show"]
 
-    def test_it_begins_ninety_days_ago_and_ends_after_five_thousand(self, api, ana, haircut):
+    def test_the_feed_begins_ninety_days_ago_and_has_at_most_five_thousand_entries(
+        self, api, ana, haircut
+    ):
         for days in (-91, -89):
             BookingFactory(user=ana, service=haircut, start_time=NOW + days * DAY)
         with connection.cursor() as cursor:
@@ -229,7 +231,7 @@ class TestOwn:
         first = icalendar.Calendar.from_ical(content).walk("VEVENT")[0]
         assert first["DTSTART"].dt == NOW - 89 * DAY
 
-    def test_it_is_the_same_until_something_changes(self, api, ana):
+    def test_the_etag_of_a_feed_changes_only_with_its_bookings(self, api, ana):
         booking = BookingFactory(user=ana, start_time=START)
         address = own_address(api, ana)
         first = api.get(address)
@@ -239,10 +241,10 @@ class TestOwn:
         Booking.objects.filter(pk=booking.pk).update(status="confirmed")
         assert api.get(address, headers={"if-none-match": first["ETag"]}).status_code == 200
 
-    def test_a_renewed_address_replaces_those_before(self, api, ana):
+    def test_a_renewed_address_replaces_earlier_addresses(self, api, ana):
         first = own_address(api, ana)
         assert own_address(api, ana) == first
-        assert not Feed.objects.exists(), "looking at it has written something"
+        assert not Feed.objects.exists(), "reading the address has written something"
         for _ in range(2):
             renewed = api.as_(ana).post("/me/calendar")
             assert renewed.status_code == 200
@@ -252,7 +254,7 @@ class TestOwn:
             assert api.get(second).status_code == 200
             first = second
 
-    def test_the_address_of_a_deactivated_account_leads_nowhere(self, api, ana):
+    def test_the_feed_of_a_deactivated_account_is_not_found(self, api, ana):
         address = own_address(api, ana)
         User.objects.update(is_active=False)
         problem(api.get(address), 404, "not_found")
@@ -261,15 +263,15 @@ class TestOwn:
         "token",
         ["", "x", ".", "..", "WyJvd24iXQ.x", "é", "a" * 5000, "{other}x", "x{other}", "{cut}"],
     )
-    def test_no_other_token_opens_it(self, api, ana, token):
+    def test_other_tokens_are_not_found(self, api, ana, token):
         known = own_address(api, ana).partition("token=")[2]
         query = {"token": token.format(other=known, cut=known[:-1])}
         problem(api.get("/me/calendar.ics", query), 404, "not_found")
 
-    def test_no_token_is_none(self, api):
+    def test_a_missing_token_is_not_found(self, api):
         problem(api.get("/me/calendar.ics"), 404, "not_found")
 
-    def test_it_takes_as_many_queries_whatever_is_in_it(self, api, ana, haircut):
+    def test_the_number_of_queries_does_not_depend_on_the_entries(self, api, ana, haircut):
         address = own_address(api, ana)
 
         def count():
@@ -306,7 +308,7 @@ class TestCalendar:
         BookingFactory(service=haircut, start_time=START + 4 * DAY, status="cancelled")
         BookingFactory(service=haircut, start_time=START + 5 * DAY, status="held")
 
-    def test_whoever_has_the_address_sees_when_it_is_busy_and_nothing_else(
+    def test_the_busy_address_shows_only_when_the_calendar_is_busy(
         self, api, helena, calendar, booked
     ):
         busy, _ = addresses(api, helena, calendar)
@@ -322,7 +324,7 @@ class TestCalendar:
         for word in ("Ana", "Rui", "Eva", "Haircut", "Yoga", "Short", "example.com"):
             assert word.encode() not in answer.content
 
-    def test_its_provider_sees_who_comes(self, api, helena, calendar, booked):
+    def test_the_address_with_names_shows_the_attendees(self, api, helena, calendar, booked):
         _, names = addresses(api, helena, calendar)
         events = read(api.get(names))
         assert [str(event["SUMMARY"]) for event in events] == [
@@ -332,14 +334,14 @@ class TestCalendar:
         assert [str(event["STATUS"]) for event in events][:2] == ["CONFIRMED", "TENTATIVE"]
         assert events[2]["DESCRIPTION"] == "Eva\nMax"
 
-    def test_an_admin_has_an_address_with_names_of_their_own(self, api, helena, calendar, booked):
+    def test_an_admin_has_their_own_address_with_names(self, api, helena, calendar, booked):
         busy, names = addresses(api, AdminFactory(), calendar)
         of_helena = addresses(api, helena, calendar)
         assert busy == of_helena[0]
         assert names != of_helena[1]
         assert summaries(api.get(names)) == summaries(api.get(of_helena[1]))
 
-    def test_renewed_addresses_replace_those_before(self, api, helena, calendar):
+    def test_renewed_addresses_replace_earlier_addresses(self, api, helena, calendar):
         before = addresses(api, helena, calendar)
         renewed = api.as_(helena).post(f"/calendars/{calendar.pk}/feed").json()
         after = addresses(api, helena, calendar)
@@ -349,7 +351,7 @@ class TestCalendar:
         for address in after:
             assert api.get(address).status_code == 200
 
-    def test_whoever_has_the_calendar_no_more_sees_no_names(self, api, helena, calendar):
+    def test_the_previous_provider_of_a_calendar_sees_no_names(self, api, helena, calendar):
         busy, names = addresses(api, helena, calendar)
         calendar.provider = ProviderFactory()
         calendar.save()
@@ -386,7 +388,7 @@ class TestCalendar:
         problem(api.get(of_admin), 404, "not_found")
         assert api.get(names).status_code == 200
 
-    def test_a_token_opens_its_own_calendar_alone(self, api, ana, helena, calendar):
+    def test_a_token_opens_only_its_own_calendar(self, api, ana, helena, calendar):
         other = CalendarFactory(provider=helena)
         tokens = [each.partition("?")[2] for each in addresses(api, helena, calendar)]
         tokens.append(own_address(api, ana).partition("?")[2])
@@ -396,14 +398,16 @@ class TestCalendar:
             if token != tokens[-1]:
                 problem(api.get(f"/me/calendar.ics?{token}"), 404, "not_found")
 
-    def test_what_changes_it_changes_its_etag(self, api, helena, calendar, booked):
+    def test_a_change_of_the_calendar_changes_the_etag(self, api, helena, calendar, booked):
         _, names = addresses(api, helena, calendar)
         etag = api.get(names)["ETag"]
         assert api.get(names, headers={"if-none-match": etag}).status_code == 304
         Booking.objects.filter(attendee_name="Max").update(status="cancelled")
         assert api.get(names, headers={"if-none-match": etag}).status_code == 200
 
-    def test_it_takes_as_many_queries_whatever_is_in_it(self, api, helena, calendar, haircut):
+    def test_the_number_of_queries_does_not_depend_on_the_entries(
+        self, api, helena, calendar, haircut
+    ):
         for address, queries_of_one in zip(addresses(api, helena, calendar), (3, 4), strict=True):
             found = []
             for number in range(3):
@@ -421,7 +425,7 @@ class TestCalendar:
 
 
 @database
-def test_nothing_that_somebody_wrote_breaks_the_calendar(api, ana, helena, calendar, haircut):
+def test_no_text_of_a_user_breaks_the_calendar(api, ana, helena, calendar, haircut):
     haircut.title = 'Cut\r\nEND:VEVENT\r\n;,\\:"\x07' + "ü" * 100
     haircut.save()
     calendar.name = "Chair\r\nBEGIN:VEVENT\u2028x"
@@ -441,7 +445,7 @@ def test_nothing_that_somebody_wrote_breaks_the_calendar(api, ana, helena, calen
     st.text(st.characters(exclude_categories=["Cs"]), max_size=100),
 )
 @example("", "Ana\\")
-def test_any_text_comes_back_and_any_line_is_short(text, name):
+def test_any_text_survives_and_every_line_is_short(text, name):
     entry = ical.Entry(
         uuid4(),
         START,
@@ -480,7 +484,7 @@ def test_an_entry_of_a_feed_is_written_as_the_library_writes_it(summary, descrip
 
 
 def test_entries_of_a_feed_are_not_built_as_components(monkeypatch):
-    """Each component takes the library as long as twenty entries take to write."""
+    """The library takes as long for one component as BookIt for twenty entries."""
     monkeypatch.setattr(ical, "_event", None)
     entry = ical.Entry(uuid4(), START, START + HOUR, NOW, summary="Busy")
     assert ical.CalendarFile([entry] * 3).text().count("BEGIN:VEVENT") == 3

@@ -1,4 +1,4 @@
-"""Mails cannot be used to harass: how many there are, and what strangers are told."""
+"""Mails cannot be used to harass people: their number is limited, and so is their content."""
 
 import logging
 import re
@@ -57,7 +57,7 @@ def haircut(helena):
 
 @pytest.fixture
 def book(haircut, mallory):
-    """Return a function that books for the stranger, unless told otherwise."""
+    """Return a function that books for the stranger, unless other arguments are given."""
 
     def make(**wish):
         usual = {"actor": mallory, "service_id": haircut.pk, "start_time": START, "at": NOW}
@@ -68,7 +68,7 @@ def book(haircut, mallory):
 
 @pytest.fixture
 def move(mallory):
-    """Return a function that moves a booking by some hours from its first start."""
+    """Return a function that moves a booking to some hours after its first start."""
 
     def to(booking, hours, actor=mallory):
         return services.reschedule_booking(
@@ -79,7 +79,7 @@ def move(mallory):
 
 
 def sent():
-    """Return whom the worker has written to since the last look, and the first word of it."""
+    """Return the recipient and the first word of each mail that was sent since the last call."""
     work()
     found = [(message.to[0], message.subject.partition(":")[0]) for message in mail.outbox]
     mail.outbox.clear()
@@ -87,7 +87,7 @@ def sent():
 
 
 def follow_up_all():
-    """Do what enqueues mails, and leave the mails waiting, as before their time has come."""
+    """Run the jobs that enqueue mails, but leave the mails waiting."""
     for job in ProcrastinateJob.objects.filter(task_name="bookings.follow_up").order_by("id"):
         followup.follow_up(event_ids=job.args["event_ids"], at=NOW)
     with connection.cursor() as cursor:
@@ -95,12 +95,12 @@ def follow_up_all():
     return ProcrastinateJob.objects.filter(task_name="bookings.send_mail").order_by("id")
 
 
-# --- moves that follow each other -------------------------------------------------------------
+# --- consecutive moves ------------------------------------------------------------------------
 
 
 @database
 class TestMoves:
-    def test_a_hundred_moves_are_one_mail_for_each_reader(self, book, move):
+    def test_a_hundred_moves_cause_one_mail_per_reader(self, book, move):
         booking = book()
         assert len(sent()) == 2
         for hours in range(1, 101):
@@ -109,7 +109,7 @@ class TestMoves:
         assert sent() == [(STRANGER, "Moved"), (TO_HELENA, "Moved")]
         assert sent() == []
 
-    def test_the_mail_says_where_it_was_before_all_of_them_and_where_it_is(self, book, move):
+    def test_the_mail_shows_the_time_before_all_moves_and_the_current_time(self, book, move):
         booking = book()
         sent()
         for hours in (24, 48, 72):
@@ -119,14 +119,14 @@ class TestMoves:
             assert "When: Friday, 4 December 2026, 10:00" in message.body
             assert "Before: Tuesday, 1 December 2026, 10:00" in message.body
 
-    def test_moves_that_follow_a_mail_are_told_in_another(self, book, move):
+    def test_moves_after_a_mail_cause_another_mail(self, book, move):
         booking = book()
         sent()
         for hours in (1, 2):
             move(booking, hours)
             assert sent() == [(STRANGER, "Moved"), (TO_HELENA, "Moved")]
 
-    def test_a_move_waits_and_everything_else_goes_at_once(self, book, move, helena, settings):
+    def test_only_mails_about_moves_are_delayed(self, book, move, helena, settings):
         settings.MAIL_PAUSE = timedelta(seconds=90)
         booking = book()
         assert {job.scheduled_at for job in follow_up_all()} == {None}
@@ -140,14 +140,16 @@ class TestMoves:
         services.cancel_booking(booking_id=booking.pk, actor=helena, at=NOW)
         assert {job.scheduled_at for job in follow_up_all()} == {None}
 
-    def test_a_move_of_what_is_cancelled_is_not_told(self, book, move, mallory):
+    def test_a_move_is_not_announced_if_the_booking_is_cancelled_meanwhile(
+        self, book, move, mallory
+    ):
         booking = book()
         sent()
         move(booking, 1)
         services.cancel_booking(booking_id=booking.pk, actor=mallory, at=NOW)
         assert sent() == [(STRANGER, "Cancelled"), (TO_HELENA, "Cancelled")]
 
-    def test_a_move_of_what_is_deleted_is_not_told(self, book, move, mallory):
+    def test_a_move_is_not_announced_if_the_booking_is_deleted_meanwhile(self, book, move, mallory):
         booking = book()
         sent()
         for hours in range(1, 20):
@@ -155,9 +157,7 @@ class TestMoves:
         services.delete_booking(booking_id=booking.pk, actor=mallory, at=NOW)
         assert sent() == [(STRANGER, "Cancelled"), (TO_HELENA, "Cancelled")]
 
-    def test_whoever_is_told_that_it_is_confirmed_learns_the_new_time_by_that(
-        self, book, move, helena
-    ):
+    def test_a_mail_about_a_confirmation_also_announces_earlier_moves(self, book, move, helena):
         booking = book()
         sent()
         move(booking, 24)
@@ -165,21 +165,21 @@ class TestMoves:
         services.change_status(booking_id=booking.pk, status="confirmed", actor=helena, at=NOW)
         work()
         told = [(message.to[0], message.subject) for message in mail.outbox]
-        # Helena confirmed it herself, and has not been told yet that it was moved.
+        # Helena confirmed it herself, so she gets only the mail about the move.
         assert sorted(told) == [
             (TO_HELENA, "Moved: Haircut, Wed 2 Dec 2026, 10:00"),
             (STRANGER, "Confirmed: Haircut, Wed 2 Dec 2026, 10:00"),
         ]
         assert "still has to be confirmed" not in "".join(message.body for message in mail.outbox)
 
-    def test_a_provider_who_moved_it_last_knows_where_it_is(self, book, move, helena):
+    def test_a_provider_gets_no_mail_if_the_last_move_was_their_own(self, book, move, helena):
         booking = book()
         sent()
         move(booking, 1)
         move(booking, 2, actor=helena)
         assert sent() == [(STRANGER, "Moved")]
 
-    def test_bookings_that_are_moved_at_once_are_told_apart(self, book, move):
+    def test_bookings_that_are_moved_together_get_separate_mails(self, book, move):
         bookings = [book(start_time=START + 100 * DAY), book(start_time=START + 101 * DAY)]
         sent()
         ids = []
@@ -198,7 +198,7 @@ class TestMoves:
 
 @database
 class TestLimits:
-    def test_a_booking_has_eight_mails_a_day_and_one_that_it_is_cancelled(
+    def test_a_booking_causes_at_most_eight_mails_a_day_and_one_about_its_cancellation(
         self, book, move, mallory, settings
     ):
         settings.MAILS_PER_ADDRESS = 1000
@@ -211,12 +211,12 @@ class TestLimits:
         services.cancel_booking(booking_id=booking.pk, actor=mallory, at=NOW)
         assert sent() == [(STRANGER, "Cancelled"), (TO_HELENA, "Cancelled")]
 
-    def test_an_address_has_twenty_mails_a_day_whoever_books(self, book):
+    def test_an_address_gets_at_most_twenty_mails_a_day_from_all_users_together(self, book):
         for number in range(25):
             book(actor=UserFactory(), start_time=START + number * DAY)
         told = [to for to, _ in sent()]
         assert told.count(STRANGER) == 20
-        # Providers are told of every booking.
+        # The provider gets a mail about every booking.
         assert told.count(TO_HELENA) == 25
         with time_machine.travel(NOW + DAY, tick=False):
             book(start_time=START + 30 * DAY)
@@ -226,12 +226,12 @@ class TestLimits:
         "spelling",
         ["victim+{n}@gmail.com", "Victim+{n}@GMail.com", "v.ictim+{n}@googlemail.com"],
     )
-    def test_one_mailbox_is_one_address_however_it_is_spelt(self, book, spelling):
+    def test_all_spellings_of_a_mailbox_count_as_one_address(self, book, spelling):
         for number in range(25):
             book(attendee_email=spelling.format(n=number), start_time=START + number * DAY)
         assert len([to for to, _ in sent() if to != TO_HELENA]) == 20
 
-    def test_the_limit_of_an_address_counts_reminders_too(self, book, helena, settings):
+    def test_reminders_count_against_the_limit_of_an_address(self, book, helena, settings):
         settings.MAILS_PER_ADDRESS = 1
         booking = book()
         services.change_status(booking_id=booking.pk, status="confirmed", actor=helena, at=NOW)
@@ -239,12 +239,12 @@ class TestLimits:
         clock.send_reminders(at=START - HOUR)
         assert sent() == []
 
-    def test_ones_own_address_is_as_limited_as_any_that_nobody_verified(self, book):
+    def test_the_users_own_unverified_address_has_the_same_limit(self, book):
         for number in range(25):
             book(attendee_email="", start_time=START + number * DAY)
         assert [to for to, _ in sent()].count(TO_MALLORY) == 20
 
-    def test_what_is_withheld_is_logged_and_counted_without_the_address(
+    def test_a_withheld_mail_is_logged_and_counted_without_the_address(
         self, book, settings, caplog
     ):
         settings.MAILS_PER_ADDRESS = 1
@@ -300,7 +300,7 @@ def limits(booking_id, most):
 
 
 def count_first(wanted, at):
-    """What `take` would be without its statement: look, then write."""
+    """Count without the statement of `take`: read, then write."""
     address = wanted[1]
     row, _ = MailCount.objects.get_or_create(
         subject=address.subject, day=at.date(), defaults={"most": address.most}
@@ -317,7 +317,7 @@ def count_first(wanted, at):
     [lambda wanted, at: mail_limits.take(wanted, at=at), count_first],
     ids=["take", "control"],
 )
-def test_workers_that_count_at_once_stay_within_the_limit(take):
+def test_concurrent_workers_stay_within_a_limit(take):
     most, crowd = 10, 20
 
     def work_once(number):
@@ -336,7 +336,7 @@ def test_workers_that_count_at_once_stay_within_the_limit(take):
         assert (address.sent, address.withheld) == (most, crowd * 5 - most)
 
 
-# --- what strangers are told ------------------------------------------------------------------
+# --- what strangers are sent ------------------------------------------------------------------
 
 EVIL = "evil"
 TEXTS = {
@@ -346,7 +346,7 @@ TEXTS = {
 
 
 def whole(message):
-    """Return all that somebody could read in a mail."""
+    """Return all text of a mail."""
     parts = [message.subject, message.body, message.alternatives[0].content]
     return "\n".join([*parts, *(str(content) for _, content, _ in message.attachments)])
 
@@ -354,7 +354,7 @@ def whole(message):
 @database
 class TestStrangers:
     @pytest.mark.parametrize("address", [STRANGER, ""], ids=["named", "registered"])
-    def test_an_address_that_nobody_verified_gets_nothing_that_a_user_wrote(
+    def test_an_unverified_address_gets_nothing_that_a_user_wrote(
         self, book, move, mallory, haircut, helena, address
     ):
         mallory.name = "Evil http://evil.example"
@@ -387,7 +387,7 @@ class TestStrangers:
         for message in told:
             text = whole(message)
             assert "http" not in re.sub(r"<!DOCTYPE.*?>", "", text).lower()
-            # What the provider chose is there, and is no link.
+            # The text that the provider chose is there, but it is not a link.
             assert "Cut by evil. example" in text
             assert not re.search(r"evil\.\S", text)
             for word in ("Pay", "won", "Evil", "See"):
@@ -395,7 +395,9 @@ class TestStrangers:
             assert message.body.startswith("Hello,\n")
             assert "somebody gave this address" in message.body
 
-    def test_the_reason_that_no_user_wrote_is_told(self, haircut, mallory, helena):
+    def test_an_unverified_address_gets_the_reason_that_bookit_wrote(
+        self, haircut, mallory, helena
+    ):
         booking = services.create_booking(
             actor=mallory, service_id=haircut.pk, start_time=START, at=NOW
         )
@@ -410,7 +412,7 @@ class TestStrangers:
         work()
         assert "Reason: The slot was cancelled." in mail.outbox[0].body
 
-    def test_the_provider_reads_it_all_and_no_name_is_a_link(self, book):
+    def test_the_provider_gets_everything_and_no_name_is_a_link(self, book):
         book(**TEXTS)
         work()
         [message] = [each for each in mail.outbox if each.to == [TO_HELENA]]
@@ -419,7 +421,7 @@ class TestStrangers:
         assert "You won http:// evil. example/claim evil, rui@example.com" in message.body
 
     @pytest.mark.parametrize(("role", "is_told"), [("user", False), ("provider", True)])
-    def test_whoever_has_a_role_that_an_admin_gave_them_reads_it_all(
+    def test_a_user_whose_role_was_given_by_an_admin_gets_everything(
         self, book, mallory, role, is_told
     ):
         mallory.role = role
@@ -431,7 +433,7 @@ class TestStrangers:
         assert ("Notes: By the window" in message.body) == is_told
         assert ("somebody gave this address" in message.body) != is_told
 
-    def test_a_verified_user_verifies_no_other_address(self, book, mallory):
+    def test_a_verified_user_does_not_make_another_address_verified(self, book, mallory):
         mallory.role = "provider"
         mallory.save()
         book(notes="By the window")
@@ -454,23 +456,23 @@ LINKS = re.compile(
         *("ftp://1.2.3.4/", "Ana(evil.example)", "http:\\\\evil.example"),
     ],
 )
-def test_no_link_is_left_in_a_text(text):
+def test_links_are_broken_up(text):
     assert not LINKS.search(composition.unlinked(text)), composition.unlinked(text)
 
 
 @given(st.text(st.characters(exclude_categories=["Cs"]), max_size=100))
-def test_no_text_is_a_link_and_what_is_none_stays(text):
+def test_no_link_is_left_in_any_text_and_a_text_without_links_stays(text):
     plain = composition.unlinked(text)
     assert not re.search(r"://\S|@\S|\.[a-zA-Z]", plain)
     assert composition.unlinked(plain) == plain
 
 
 @pytest.mark.parametrize("text", ["Haircut", "Yoga 10:30, 1.5 h", "Dr. Silva: teeth", "Zoë & Co."])
-def test_ordinary_names_stay_as_they_are(text):
+def test_ordinary_names_are_not_changed(text):
     assert composition.unlinked(text) == text
 
 
-def test_admins_see_what_was_withheld(client, db):
+def test_admins_see_how_many_mails_were_withheld(client, db):
     MailCount.objects.create(
         subject="booking/1/attendee", day=NOW.date(), sent=8, most=8, withheld=92
     )

@@ -1,4 +1,4 @@
-"""Mails about bookings: who gets which, what they say, and that none is lost or does harm."""
+"""Mails about bookings: who gets which, what they say, and that none is lost or harmful."""
 
 import email
 import smtplib
@@ -23,6 +23,8 @@ from bookings.slots import services as slots
 from bookings.tests.factories import BookingFactory, SlotFactory
 from bookings.tests.jobs import work
 from bookings.tests.smtp import AnyPort, Server
+from bookit.runtime import environment
+from bookit.runtime.startup import BASE_DIR
 from catalog.tests.factories import CalendarFactory, ServiceFactory
 
 NOW = datetime(2026, 11, 21, 9, tzinfo=UTC)
@@ -56,7 +58,7 @@ def haircut(helena):
 
 @pytest.fixture
 def book(haircut, ana):
-    """Return a function that books, a month ahead unless told otherwise."""
+    """Return a function that books, by default at START."""
 
     def make(**wish):
         return services.create_booking(
@@ -67,7 +69,7 @@ def book(haircut, ana):
 
 
 def sent():
-    """Return whom the worker has written to since the last look, and about what."""
+    """Return the recipient and the subject of each mail that was sent since the last call."""
     work()
     found = [(message.to[0], message.subject) for message in mail.outbox]
     mail.outbox.clear()
@@ -75,7 +77,7 @@ def sent():
 
 
 def sent_one(to):
-    """Return the one mail that the worker has sent to somebody."""
+    """Send what is due, and return the only mail to an address."""
     work()
     [message] = [each for each in mail.outbox if each.to == [to]]
     mail.outbox.clear()
@@ -83,7 +85,7 @@ def sent_one(to):
 
 
 def file_of(message):
-    """Return the calendar of a mail, as two libraries that know nothing of each other read it."""
+    """Return the method and the event of a mail's calendar, which two libraries read alike."""
     [(name, content, form)] = message.attachments
     assert name == "booking.ics"
     read = icalendar.Calendar.from_ical(content)
@@ -96,7 +98,7 @@ def file_of(message):
     return str(read["METHOD"]), event
 
 
-# --- who gets which ---------------------------------------------------------------------------
+# --- who gets which mail ----------------------------------------------------------------------
 
 TO_ANA, TO_HELENA = "ana@example.com", "helena@example.com"
 ON = "Haircut, Tue 1 Dec 2026, "
@@ -104,7 +106,7 @@ ON = "Haircut, Tue 1 Dec 2026, "
 
 @database
 class TestWho:
-    def test_a_request_is_told_to_both(self, book):
+    def test_the_attendee_and_the_provider_get_a_mail_about_a_request(self, book):
         book()
         assert sent() == [
             (TO_ANA, f"Requested: {ON}10:00"),
@@ -120,7 +122,7 @@ class TestWho:
             (TO_HELENA, f"Confirmed: {ON}11:00"),
         ]
 
-    def test_a_provider_is_not_told_what_they_did_themselves(self, book, helena):
+    def test_a_provider_gets_no_mail_about_their_own_actions(self, book, helena):
         booking = book()
         sent()
         services.change_status(booking_id=booking.pk, status="confirmed", actor=helena, at=NOW)
@@ -128,13 +130,15 @@ class TestWho:
         services.cancel_booking(booking_id=booking.pk, actor=helena, at=NOW)
         assert sent() == [(TO_ANA, f"Cancelled: {ON}10:00")]
 
-    def test_both_are_told_what_an_admin_did(self, book, admin):
+    def test_the_attendee_and_the_provider_get_a_mail_about_an_action_of_an_admin(
+        self, book, admin
+    ):
         booking = book()
         sent()
         services.change_status(booking_id=booking.pk, status="confirmed", actor=admin, at=NOW)
         assert [to for to, _ in sent()] == [TO_ANA, TO_HELENA]
 
-    def test_whoever_moves_or_cancels_gets_a_receipt(self, book, ana):
+    def test_an_attendee_who_moves_or_cancels_a_booking_gets_a_receipt(self, book, ana):
         booking = book()
         sent()
         services.reschedule_booking(
@@ -147,7 +151,7 @@ class TestWho:
         services.cancel_booking(booking_id=booking.pk, actor=ana, at=NOW)
         assert [subject.partition(":")[0] for _, subject in sent()] == ["Cancelled", "Cancelled"]
 
-    def test_a_hold_is_told_to_nobody_until_it_is_booked(self, book, ana):
+    def test_a_hold_causes_no_mails_until_it_is_booked(self, book, ana):
         first, second, third = (book(hold=True, start_time=START + n * DAY) for n in range(3))
         services.cancel_booking(booking_id=first.pk, actor=ana, at=NOW)
         assert sent() == []
@@ -157,20 +161,20 @@ class TestWho:
         assert Booking.objects.get(pk=third.pk).status == "expired"
         assert sent() == []
 
-    def test_whose_request_nobody_confirmed_is_told(self, book):
+    def test_an_attendee_gets_a_mail_if_the_request_was_not_confirmed(self, book):
         book()
         sent()
         clock.expire_bookings(at=START)
         assert sent() == [(TO_ANA, f"Not confirmed: {ON}10:00")]
 
-    def test_attendees_alone_are_reminded(self, book, admin):
+    def test_only_attendees_get_reminders(self, book, admin):
         booking = book()
         services.change_status(booking_id=booking.pk, status="confirmed", actor=admin, at=NOW)
         sent()
         clock.send_reminders(at=START - timedelta(hours=23))
         assert sent() == [(TO_ANA, f"Reminder: {ON}10:00")]
 
-    def test_nobody_is_reminded_of_what_has_been_cancelled_meanwhile(self, book, ana, admin):
+    def test_no_reminder_is_sent_if_the_booking_was_cancelled_meanwhile(self, book, ana, admin):
         booking = book()
         services.change_status(booking_id=booking.pk, status="confirmed", actor=admin, at=NOW)
         sent()
@@ -178,7 +182,7 @@ class TestWho:
         services.cancel_booking(booking_id=booking.pk, actor=ana, at=START - timedelta(hours=22))
         assert {subject.partition(":")[0] for _, subject in sent()} == {"Cancelled"}
 
-    def test_that_it_took_place_is_no_news(self, book, admin):
+    def test_completion_and_no_show_cause_no_mails(self, book, admin):
         booking = book()
         services.change_status(booking_id=booking.pk, status="confirmed", actor=admin, at=NOW)
         sent()
@@ -186,7 +190,7 @@ class TestWho:
         services.change_status(booking_id=booking.pk, status="no_show", actor=admin, at=START + DAY)
         assert sent() == []
 
-    def test_all_in_a_cancelled_slot_are_told_why(self, haircut, ana, helena):
+    def test_all_attendees_of_a_cancelled_slot_get_the_reason(self, haircut, ana, helena):
         slot = SlotFactory(service=haircut, capacity=2, start_time=START)
         for user in (ana, UserFactory(email="ben@example.com")):
             services.create_booking(actor=user, slot_id=slot.pk, at=NOW)
@@ -196,7 +200,7 @@ class TestWho:
         assert [message.to for message in mail.outbox] == [[TO_ANA], ["ben@example.com"]]
         assert all("Reason: The slot was cancelled." in message.body for message in mail.outbox)
 
-    def test_whoever_waits_is_told_of_a_seat_and_until_when_it_is_kept(self, ana, haircut):
+    def test_an_offer_to_the_waitlist_says_until_when_the_seat_is_kept(self, ana, haircut):
         offer = BookingFactory(
             user=ana,
             service=haircut,
@@ -208,10 +212,10 @@ class TestWho:
         message = sent_one(TO_ANA)
         assert message.subject == f"A seat for you: {ON}10:00"
         assert "until Saturday, 21 November 2026, 10:00 (Europe/Lisbon)" in message.body
-        # If it passes on, nothing would take it out of a diary again.
+        # If the offer expires, nothing would remove it from the user's calendar.
         assert message.attachments == []
 
-    def test_whoever_was_offered_a_seat_hears_that_somebody_else_has_cancelled_it(
+    def test_a_user_gets_a_mail_if_somebody_else_cancels_the_seat_that_was_offered(
         self, ana, haircut, admin
     ):
         offer = BookingFactory(user=ana, service=haircut, start_time=START, status="held")
@@ -220,25 +224,25 @@ class TestWho:
         services.change_status(booking_id=offer.pk, status="cancelled", actor=admin, at=NOW)
         assert (TO_ANA, f"Cancelled: {ON}10:00") in sent()
 
-    def test_whoever_lets_an_offer_go_knows_it(self, ana, haircut):
+    def test_a_user_who_declines_an_offer_gets_no_mail(self, ana, haircut):
         offer = BookingFactory(user=ana, service=haircut, start_time=START, status="held")
         events.record(offer, BookingEvent.Type.HELD, actor=None, at=NOW, waitlist=True)
         sent()
         services.cancel_booking(booking_id=offer.pk, actor=ana, at=NOW)
         assert sent() == []
 
-    def test_an_offer_that_has_passed_on_is_not_made(self, ana, haircut):
+    def test_an_offer_that_has_expired_is_not_sent(self, ana, haircut):
         offer = BookingFactory(user=ana, service=haircut, start_time=START, status="held")
         events.record(offer, BookingEvent.Type.HELD, actor=None, at=NOW, waitlist=True)
         clock.expire_bookings(at=offer.hold_expires_at)
         assert sent() == []
 
-    def test_the_attendee_that_was_named_is_written_to(self, book):
+    def test_mails_go_to_the_attendee_who_was_named(self, book):
         book(attendee_name="Rui", attendee_email="rui@example.com")
         message = sent_one("rui@example.com")
         assert message.body.startswith("Hello,")
 
-    def test_the_provider_learns_no_address_but_the_one_that_was_given(self, book):
+    def test_the_provider_does_not_see_the_address_of_the_users_account(self, book):
         book()
         assert TO_ANA not in sent_one(TO_HELENA).message().as_string()
 
@@ -261,14 +265,14 @@ class TestWho:
         book()
         assert (TO_HELENA in [to for to, _ in sent()]) == (role != "user")
 
-    def test_a_provider_who_was_demoted_gets_no_mail_that_waits(self, book, helena):
+    def test_a_provider_who_was_demoted_gets_no_pending_mails(self, book, helena):
         followup.follow_up(event_ids=[event.pk for event in book().events.all()], at=NOW)
         assert len(waiting()) == 2
         helena.role = "user"
         helena.save()
         assert [to for to, _ in sent()] == [TO_ANA]
 
-    def test_a_calendar_of_nobodys_has_nobody_to_tell(self, ana):
+    def test_a_calendar_without_a_provider_causes_mails_to_the_attendee_only(self, ana):
         room = ServiceFactory(title="Room")
         services.create_booking(actor=ana, service_id=room.pk, start_time=START, at=NOW)
         assert [to for to, _ in sent()] == [TO_ANA]
@@ -284,7 +288,7 @@ class TestContent:
         services.create_booking(actor=ana, service_id=bath.pk, start_time=START, at=NOW)
         assert "\nPrice: 1500 JPY\n" in sent_one(TO_ANA).body
 
-    def test_it_comes_as_text_and_html_with_the_booking_for_ones_calendar(self, book):
+    def test_a_mail_consists_of_text_html_and_the_booking_in_icalendar_format(self, book):
         booking = book(notes="Short, please.\nPrice: 0.00 USD")
         message = sent_one(TO_ANA)
         [html] = message.alternatives
@@ -294,7 +298,7 @@ class TestContent:
             assert "Haircut" in text
             assert "25.00 USD" in text
             assert str(booking.pk) in text
-        # What somebody has written cannot be taken for a line of ours.
+        # Text that a user wrote cannot pass for a line of the mail.
         assert "\nPrice: 25.00 USD\n" in message.body
         assert "\nPrice: 0.00" not in message.body
         method, event = file_of(message)
@@ -304,7 +308,7 @@ class TestContent:
         assert event["ATTENDEE"] == "mailto:ana@example.com"
         assert event["ORGANIZER"] == "mailto:bookit@localhost"
 
-    def test_each_reads_it_in_their_own_zone(self, book):
+    def test_times_are_in_the_readers_own_time_zone(self, book):
         book()
         message = sent_one(TO_HELENA)
         assert "Tuesday, 1 December 2026, 11:00-12:00 (Europe/Paris)" in message.body
@@ -319,7 +323,7 @@ class TestContent:
                 *("Pacific/Auckland", "2027-07-01T11:30Z"),
                 "Thursday, 1 July 2027, 23:30 - Friday, 2 July 2027, 00:30",
             ),
-            # Clocks jump from 01:00 to 02:00, and from 02:00 back to 01:00.
+            # Clocks jump from 01:00 to 02:00 in spring, and from 02:00 back to 01:00 in autumn.
             ("Europe/Lisbon", "2027-03-28T00:30Z", "Sunday, 28 March 2027, 00:30-02:30"),
             (
                 *("Europe/Lisbon", "2027-10-31T00:30Z"),
@@ -327,13 +331,13 @@ class TestContent:
             ),
         ],
     )
-    def test_times_are_those_of_the_readers_clocks(self, book, ana, zone, start, shown):
+    def test_times_follow_the_clocks_of_the_readers_time_zone(self, book, ana, zone, start, shown):
         ana.timezone = zone
         ana.save()
         book(start_time=datetime.fromisoformat(start))
         assert f"When: {shown} ({zone})\n" in sent_one(TO_ANA).body
 
-    def test_a_move_says_from_when_and_whether_it_is_still_to_be_confirmed(self, book, ana):
+    def test_a_mail_about_a_move_shows_the_old_time_and_a_missing_confirmation(self, book, ana):
         booking = book()
         sent()
         services.reschedule_booking(
@@ -344,7 +348,7 @@ class TestContent:
         assert "When: Wednesday, 2 December 2026, 10:00" in text
         assert "Before: Tuesday, 1 December 2026, 10:00" in text
 
-    def test_each_shows_the_booking_as_it_was_then(self, book, ana):
+    def test_each_mail_shows_the_booking_as_it_was_after_the_event(self, book, ana):
         booking = book()
         services.reschedule_booking(
             booking_id=booking.pk, actor=ana, start_time=START + DAY, at=NOW
@@ -354,7 +358,7 @@ class TestContent:
         assert "When: Tuesday, 1 December 2026" in first.body
         assert "When: Wednesday, 2 December 2026" in second.body
 
-    def test_calendars_see_one_booking_whose_sequence_rises(self, book, ana, admin):
+    def test_calendar_programs_see_one_booking_with_a_rising_sequence(self, book, ana, admin):
         booking = book()
         services.change_status(booking_id=booking.pk, status="confirmed", actor=admin, at=NOW)
         services.reschedule_booking(
@@ -373,7 +377,7 @@ class TestContent:
         ]
         assert files[-1][1]["DTSTART"].dt == START + DAY
 
-    def test_nothing_that_somebody_wrote_becomes_a_header_or_html(self, book, haircut, ana):
+    def test_text_that_users_wrote_becomes_neither_a_header_nor_html(self, book, haircut, ana):
         haircut.title = "Hair\r\nBcc: evil@example.com\r\n\r\n<b>cut</b>{name}"
         haircut.save()
         haircut.calendar.name = 'Chair\r\nATTENDEE:mailto:evil@example.com "quoted"'
@@ -395,7 +399,7 @@ class TestContent:
         assert event["ATTENDEE"] == "mailto:ana@example.com"
 
 
-# --- that none is lost, and none comes twice for nothing --------------------------------------
+# --- no mail is lost, and none is sent twice --------------------------------------------------
 
 
 def waiting():
@@ -404,7 +408,7 @@ def waiting():
 
 @database
 class TestJobs:
-    def test_whoever_does_the_same_twice_enqueues_it_once(self, book):
+    def test_following_up_an_event_twice_enqueues_its_mails_once(self, book):
         booking = book()
         ids = [event.pk for event in booking.events.all()]
         for _ in range(2):
@@ -414,21 +418,21 @@ class TestJobs:
                 {"event_id": ids[0], "audience": "provider"},
             ]
 
-    def test_what_waits_does_not_keep_the_rest_from_being_enqueued(self, book):
+    def test_waiting_mails_do_not_prevent_others_from_being_enqueued(self, book):
         first, second = book(), book(start_time=START + DAY)
         for bookings in ([first], [first, second]):
             ids = [event.pk for booking in bookings for event in booking.events.all()]
             followup.follow_up(event_ids=ids, at=NOW)
         assert len(waiting()) == 4
 
-    def test_a_mail_that_is_sent_twice_can_be_known_for_the_same(self, book):
+    def test_a_mail_that_is_sent_twice_has_the_same_message_id(self, book):
         [event] = book().events.all()
         for audience in ("attendee", "attendee", "provider"):
             mails.send(event_id=event.pk, audience=audience, at=NOW)
         first, again, other = [message.message()["Message-ID"] for message in mail.outbox]
         assert first == again != other
 
-    def test_many_events_are_enqueued_with_as_many_queries_as_one(self, haircut, ana):
+    def test_the_number_of_queries_does_not_depend_on_the_number_of_events(self, haircut, ana):
         def enqueue(count):
             made = [
                 events.record(
@@ -450,14 +454,14 @@ class TestJobs:
         assert enqueue(1) == enqueue(20)
         assert len(waiting()) == 42
 
-    def test_a_mail_takes_one_query_and_one_that_counts_it(self, book):
+    def test_a_mail_takes_one_query_to_read_and_one_to_count_it(self, book):
         [event] = book().events.all()
         with CaptureQueriesContext(connection) as queries:
             mails.send(event_id=event.pk, audience="attendee", at=NOW)
         assert len(queries) == 2
         assert len(mail.outbox) == 1
 
-    def test_a_booking_that_is_deleted_is_cancelled_first_and_everybody_told(self, book, ana):
+    def test_deleting_a_booking_cancels_it_first_and_sends_mails(self, book, ana):
         booking = book()
         sent()
         services.delete_booking(booking_id=booking.pk, actor=ana, at=NOW)
@@ -473,9 +477,7 @@ class TestJobs:
             ("booking.deleted", "cancelled"),
         ]
 
-    def test_of_what_is_over_or_was_only_held_nobody_is_told_that_it_is_deleted(
-        self, book, ana, admin
-    ):
+    def test_deleting_a_hold_or_a_past_booking_causes_no_mails(self, book, ana, admin):
         past, held = book(), book(hold=True, start_time=START + DAY)
         sent()
         services.delete_booking(booking_id=held.pk, actor=ana, at=NOW)
@@ -484,7 +486,7 @@ class TestJobs:
         cancelled = BookingEvent.objects.filter(type="booking.cancelled")
         assert [event.booking_id for event in cancelled] == [held.pk]
 
-    def test_a_deletion_that_is_undone_is_told_to_nobody(self, book, ana):
+    def test_a_deletion_that_is_rolled_back_causes_no_mails(self, book, ana):
         booking = book()
         sent()
         with transaction.atomic():
@@ -493,12 +495,14 @@ class TestJobs:
         assert sent() == []
         assert Booking.objects.exists()
 
-    def test_mails_about_a_booking_that_is_gone_are_no_failure(self, book, ana):
+    def test_pending_mails_are_sent_after_the_booking_was_deleted(self, book, ana):
         booking = book()
         services.delete_booking(booking_id=booking.pk, actor=ana, at=NOW)
         assert {subject.partition(":")[0] for _, subject in sent()} == {"Requested", "Cancelled"}
 
-    def test_what_was_cancelled_is_told_though_it_is_deleted_before_anybody_could(self, book, ana):
+    def test_a_cancellation_is_announced_once_even_if_the_booking_is_deleted_right_after(
+        self, book, ana
+    ):
         booking = book()
         sent()
         services.cancel_booking(booking_id=booking.pk, actor=ana, at=NOW)
@@ -517,16 +521,16 @@ def smtp(settings):
     server = Server()
     controller = AnyPort(server, hostname="127.0.0.1", port=0)
     controller.start()
-    settings.EMAIL_BACKEND = "django.core.mail.backends.smtp.EmailBackend"
-    settings.EMAIL_HOST, settings.EMAIL_PORT = controller.hostname, controller.port
-    settings.EMAIL_USE_TLS = settings.EMAIL_USE_SSL = False
-    settings.EMAIL_HOST_USER = ""
+    url = f"smtp://{controller.hostname}:{controller.port}"
+    mailer = environment.mailer("EMAIL_URL", url, folder=BASE_DIR)
+    for name, value in environment.mail_settings(mailer).items():
+        setattr(settings, name, value)
     yield server
     controller.stop()
 
 
 @database
-def test_a_mail_server_gets_all_of_it(smtp, book, haircut, ana):
+def test_a_mail_server_receives_all_parts_of_a_mail(smtp, book, haircut, ana):
     ana.name, ana.role = "Zoë 渡辺", "provider"
     ana.save()
     haircut.title = "Häärcut"
@@ -553,7 +557,7 @@ def test_a_mail_server_gets_all_of_it(smtp, book, haircut, ana):
 
 
 @database
-def test_a_mail_that_the_server_refuses_is_tried_again(smtp, book):
+def test_a_mail_that_the_server_refuses_is_retried(smtp, book):
     [event] = book().events.all()
     smtp.answer = "451 Not now"
     with pytest.raises(smtplib.SMTPException):
@@ -564,10 +568,10 @@ def test_a_mail_that_the_server_refuses_is_tried_again(smtp, book):
     assert len(smtp.mails) == 1
 
 
-# --- to look at -------------------------------------------------------------------------------
+# --- previews ---------------------------------------------------------------------------------
 
 
-def test_every_mail_can_be_looked_at_without_a_database(tmp_path, capsys):
+def test_all_mails_can_be_previewed_without_a_database(tmp_path, capsys):
     with time_machine.travel(NOW):
         call_command("preview_mails", str(tmp_path / "mails"))
     assert str(tmp_path) in capsys.readouterr().out

@@ -9,7 +9,7 @@ from bookings import clock
 
 
 class Command(BaseCommand):
-    """Lets go what nobody confirmed in time; the worker does it every minute."""
+    """Expires unconfirmed bookings and holds; the worker does so every minute."""
 
     help = (
         "Expire bookings that were not confirmed before their start, and holds whose time has "

@@ -9,7 +9,7 @@ from bookings.waitlist import services as waitlist
 
 
 class Command(BaseCommand):
-    """Offers free seats to those who wait for them; the worker does it every minute."""
+    """Offers free seats to users on the waitlists; the worker does so every minute."""
 
     help = (
         "Hold the free seats of slots for the users on their waitlists, as the worker does "

@@ -1,4 +1,4 @@
-"""`manage.py preview_mails`: all mails about bookings, to look at."""
+"""`manage.py preview_mails`: writes a sample of every mail about bookings."""
 
 from argparse import ArgumentParser
 from dataclasses import replace
@@ -28,7 +28,7 @@ BOOKED = Occasion(
     start_time=START,
     end_time=START + timedelta(minutes=45),
     hold_expires_at=None,
-    was_status=None,
+    is_announced=True,
     was_start_time=None,
     was_end_time=None,
     reason=None,
@@ -57,7 +57,7 @@ BOOKED = Occasion(
 OCCASIONS = {
     "requested": replace(BOOKED, status=Status.PENDING),
     "booked": BOOKED,
-    "confirmed": replace(BOOKED, type=Type.CONFIRMED, was_status=Status.PENDING),
+    "confirmed": replace(BOOKED, type=Type.CONFIRMED),
     "moved": replace(
         BOOKED,
         type=Type.RESCHEDULED,
@@ -68,12 +68,9 @@ OCCASIONS = {
         BOOKED,
         type=Type.CANCELLED,
         status=Status.CANCELLED,
-        was_status=Status.CONFIRMED,
         reason="Helena is ill. She is sorry, and back on Thursday.",
     ),
-    "not-confirmed": replace(
-        BOOKED, type=Type.EXPIRED, status=Status.EXPIRED, was_status=Status.PENDING
-    ),
+    "not-confirmed": replace(BOOKED, type=Type.EXPIRED, status=Status.EXPIRED),
     "reminder": replace(BOOKED, type=Type.REMINDED),
     "seat-offered": replace(
         BOOKED,
@@ -88,7 +85,7 @@ OCCASIONS = {
 
 
 class Command(BaseCommand):
-    """Writes every mail for every reader, about a booking that does not exist."""
+    """Writes every kind of mail, for every reader, about a made-up booking."""
 
     help = (
         "Write a sample of every kind of booking mail to files (.txt, .html, .ics, and .eml with "
@@ -97,7 +94,7 @@ class Command(BaseCommand):
     requires_system_checks = []
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        """Add where they are written."""
+        """Add the directory in which the files are written."""
         parser.add_argument("directory", nargs="?", default="mails", type=Path)
 
     def handle(self, *args: Any, directory: Path, **options: Any) -> None:

@@ -12,7 +12,7 @@ from bookit.jobs.queues import prune_jobs
 
 
 class Command(BaseCommand):
-    """Deletes what nobody needs any more; the worker does it every night."""
+    """Deletes data that is no longer needed; the worker does so every night."""
 
     help = (
         "Delete expired sessions and tokens, and old deliveries, mail counts and failed jobs, as "

@@ -9,7 +9,7 @@ from bookings import clock
 
 
 class Command(BaseCommand):
-    """Reminds of what begins soon; the worker does it every minute."""
+    """Reminds of bookings that start soon; the worker does so every minute."""
 
     help = (
         "Enqueue reminders of confirmed bookings that start within REMINDER_HOURS and were made "

@@ -1,4 +1,4 @@
-"""Slots and bookings keep out of each other's time: asked in SQL, past all of our code."""
+"""Slots and bookings cannot overlap, even in plain SQL that bypasses the application."""
 
 from datetime import timedelta
 from uuid import uuid4
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.django_db
 
 
 def publish(service, start=TUESDAY, end=None, **columns):
-    """Store a slot with nothing but SQL."""
+    """Store a slot with plain SQL."""
     end = end or start + HOUR
     row = {
         "id": uuid4(),
@@ -37,14 +37,14 @@ def publish(service, start=TUESDAY, end=None, **columns):
 
 
 def change(slot_id, **columns):
-    """Change a slot with nothing but SQL."""
+    """Change a slot with plain SQL."""
     changes = ", ".join(f"{name} = %({name})s" for name in columns)
     count = run(f"UPDATE bookings_slot SET {changes} WHERE id = %(id)s", {**columns, "id": slot_id})
     assert count == 1
 
 
 def to(start):
-    """The columns of an hour from `start`."""
+    """Return the columns of an hour from `start`."""
     end = start + HOUR
     return {"start_time": start, "end_time": end, "blocked": f"[{start},{end})"}
 
@@ -75,7 +75,7 @@ class TestSlotsBesideSlots:
             with refused_by("slots_apart"):
                 publish(other, minutes(start), minutes(end))
 
-    def test_they_follow_each_other(self, service, neighbour):
+    def test_back_to_back_periods_are_accepted(self, service, neighbour):
         publish(service)
         publish(neighbour, TUESDAY + HOUR)
         publish(service, TUESDAY - HOUR)
@@ -91,12 +91,12 @@ class TestSlotsBesideSlots:
         with refused_by("slots_apart"):
             change(later, **to(TUESDAY + HOUR / 2))
 
-    def test_slots_that_were_cancelled_are_in_nobodys_way(self, service):
+    def test_cancelled_slots_block_nothing(self, service):
         for _ in range(2):
             publish(service, status="cancelled")
         publish(service)
 
-    def test_a_slot_that_was_cancelled_does_not_come_back_to_a_time_that_is_taken(self, service):
+    def test_a_cancelled_slot_cannot_return_to_a_taken_time(self, service):
         former = publish(service, status="cancelled")
         publish(service)
         with refused_by("slots_apart"):
@@ -120,7 +120,7 @@ class TestSlotsBesideBookings:
             with refused_by("booking_beside_slots"):
                 insert(other, minutes(start), minutes(end), status=status)
 
-    def test_they_follow_each_other(self, service, neighbour):
+    def test_back_to_back_periods_are_accepted(self, service, neighbour):
         publish(service)
         insert(neighbour, TUESDAY + HOUR)
         insert(service, TUESDAY - HOUR)
@@ -139,13 +139,13 @@ class TestSlotsBesideBookings:
         insert(ServiceFactory())
 
     @pytest.mark.parametrize("status", FREE)
-    def test_what_came_to_nothing_is_in_nobodys_way(self, service, status):
+    def test_inactive_bookings_block_nothing(self, service, status):
         insert(service, status=status)
         publish(service)
         insert(service, status=status)
 
     @pytest.mark.parametrize("status", FREE)
-    def test_it_does_not_come_back_over_a_slot(self, service, status):
+    def test_an_inactive_booking_cannot_return_over_a_slot(self, service, status):
         former = insert(service, status=status)
         publish(service)
         with refused_by("booking_beside_slots"):
@@ -163,26 +163,26 @@ class TestSlotsBesideBookings:
         with refused_by("slot_beside_bookings"):
             change(slot, **to(TUESDAY + 4.5 * HOUR))
 
-    def test_a_booking_that_is_moved_away_leaves_its_time(self, service):
+    def test_moving_a_booking_frees_its_time(self, service):
         booking = insert(service)
         update(booking, **to(TUESDAY + 5 * HOUR))
         publish(service)
 
-    def test_a_booking_that_is_cancelled_or_deleted_leaves_its_time(self, service):
+    def test_cancelling_or_deleting_a_booking_frees_its_time(self, service):
         update(insert(service), status="cancelled")
         publish(service)
         booking = insert(service, TUESDAY + HOUR)
         run("DELETE FROM bookings_booking WHERE id = %s", [booking])
         publish(service, TUESDAY + HOUR)
 
-    def test_a_slot_that_is_cancelled_or_deleted_leaves_its_time(self, service):
+    def test_cancelling_or_deleting_a_slot_frees_its_time(self, service):
         change(publish(service), status="cancelled")
         insert(service)
         slot = publish(service, TUESDAY + HOUR)
         run("DELETE FROM bookings_slot WHERE id = %s", [slot])
         insert(service, TUESDAY + HOUR)
 
-    def test_a_slot_does_not_come_back_over_a_booking(self, service):
+    def test_a_cancelled_slot_cannot_return_over_a_booking(self, service):
         former = publish(service, status="cancelled")
         insert(service)
         with refused_by("slot_beside_bookings"):
@@ -202,7 +202,7 @@ class TestBookingsInSlots:
     def test_a_booking_sits_in_its_slot(self, service, slot):
         for seat in (1, 2, 3):
             insert(service, seat=seat, slot_id=slot.pk)
-        # The slot has its time, they add nothing to it.
+        # The slot occupies the time; its bookings add no rows.
         assert [each.pk for each in Occupancy.objects.all()] == [slot.pk]
 
     def test_a_seat_of_a_slot_is_taken_once(self, service, slot):
@@ -255,17 +255,17 @@ class TestBookingsInSlots:
         update(booking, slot_id=slot, **to(TUESDAY))
         assert [each.pk for each in Occupancy.objects.all()] == [slot]
 
-    def test_there_is_no_booking_in_no_slot(self, service):
+    def test_a_booking_cannot_name_an_unknown_slot(self, service):
         with refused_by("booking_in_slot"):
             insert(service, slot_id=uuid4())
 
 
 class TestSlots:
-    def test_a_slot_stands_on_the_calendar_of_its_service(self, service):
+    def test_a_slot_is_on_the_calendar_of_its_service(self, service):
         with refused_by("slot_service_on_calendar"):
             publish(service, calendar_id=CalendarFactory().pk)
 
-    def test_there_is_no_slot_of_nothing(self, service):
+    def test_a_slot_cannot_name_an_unknown_service(self, service):
         with refused_by("slot_service_on_calendar"):
             publish(service, service_id=uuid4())
 
@@ -281,11 +281,11 @@ class TestSlots:
         with refused_by("slot_period_not_empty"):
             publish(service, TUESDAY, TUESDAY, blocked=around)
 
-    def test_a_slot_keeps_at_least_its_own_period(self, service):
+    def test_a_slot_blocks_at_least_its_own_period(self, service):
         with refused_by("slot_blocked_contains_period"):
             publish(service, blocked=f"[{TUESDAY},{TUESDAY + HOUR / 2})")
 
-    def test_a_slot_has_a_seat_and_a_state_that_is_known(self, service):
+    def test_a_slot_has_at_least_one_seat_and_a_known_status(self, service):
         with refused_by("slot_capacity_positive"):
             publish(service, capacity=0)
         with refused_by("slot_status_known"):
@@ -307,13 +307,13 @@ class TestOccupancy:
             FROM bookings_slot""",
         ],
     )
-    def test_it_is_not_written_by_hand(self, slot, sql):
-        refused = pytest.raises(DatabaseError, match="follows from slots and bookings")
+    def test_occupancy_cannot_be_written_directly(self, slot, sql):
+        refused = pytest.raises(DatabaseError, match="change the slot or the booking")
         with refused, transaction.atomic():
             run(sql)
         assert Occupancy.objects.get().pk == slot
 
-    def test_it_is_what_is_taken_and_nothing_else(self, service, slot):
+    def test_occupancy_contains_only_scheduled_slots_and_active_bookings(self, service, slot):
         booking = BookingFactory(service=service, start_time=TUESDAY + HOUR, seat=2)
         BookingFactory(service=service, start_time=TUESDAY + 2 * HOUR, status="cancelled")
         publish(service, TUESDAY + 3 * HOUR, status="cancelled")
@@ -321,8 +321,9 @@ class TestOccupancy:
         rows = Occupancy.objects.order_by("blocked").values_list("pk", "occupant", "seat")
         assert list(rows) == [(slot, slot, None), (booking.pk, service.pk, 2)]
 
-    def test_its_index_finds_a_period_of_a_calendar_at_once(self):
-        # By calendar, then time: by occupant, of which each slot is one, it would not.
+    def test_its_index_starts_with_the_calendar_and_the_period(self):
+        # The occupant must not come first: each slot is an occupant, so the index would be searched
+        # for all of them.
         assert "(calendar_id WITH =, blocked WITH &&, occupant WITH <>)" in ask(
             "SELECT pg_get_constraintdef(oid) FROM pg_constraint"
             " WHERE conname = 'occupancy_one_at_a_time'"
@@ -337,12 +338,12 @@ class TestOccupancy:
         ("slot_service_on_calendar", "service_inactive"),
     ],
 )
-def test_what_the_database_refuses_is_a_conflict(constraint, code):
+def test_a_refusal_of_the_database_is_a_conflict(constraint, code):
     error = CONSTRAINT_ERRORS[constraint]
     assert (error.code, status_of(error)) == (code, 409)
 
 
-def test_a_refusal_of_the_triggers_names_a_constraint_as_others_do(service):
+def test_a_refusal_by_a_trigger_names_a_constraint(service):
     publish(service)
     with pytest.raises(DatabaseError) as refused, transaction.atomic():
         insert(service)

@@ -1,4 +1,4 @@
-"""What a list of slots costs: free seats are counted of the slots that are shown alone."""
+"""The cost of a list of slots: seats are counted only for the slots on the page."""
 
 import json
 from datetime import timedelta
@@ -26,7 +26,7 @@ def nodes(plan):
 
 
 def explained(sql):
-    """Return the nodes of the plan that PostgreSQL has followed."""
+    """Return the nodes of the plan that PostgreSQL used."""
     with connection.cursor() as cursor:
         cursor.execute("EXPLAIN (ANALYZE, FORMAT JSON) " + sql.replace("%", "%%"), ())
         [[plan]] = cursor.fetchall()
@@ -35,7 +35,7 @@ def explained(sql):
 
 
 def counted(sql):
-    """Return of how many slots the bookings are looked up."""
+    """Return the number of slots whose bookings are looked up."""
     return max(
         node["Actual Loops"]
         for node in explained(sql)
@@ -53,7 +53,7 @@ def page_of(api, path):
 
 @pytest.fixture
 def slots():
-    """Thirty slots that are over and three to come, of one service."""
+    """Thirty past slots and three future ones of one service."""
     service = ServiceFactory(mode="slots")
     now = timezone.now()
     for number in [*range(-31, -1), 1, 2, 3]:
@@ -68,12 +68,12 @@ def test_seats_of_skipped_slots_are_not_counted(api, slots):
     assert counted(captured[0]["sql"]) == 23  # The control.
 
 
-def test_seats_of_slots_that_are_over_are_not_counted_to_find_those_that_can_be_booked(api, slots):
+def test_a_search_for_available_slots_does_not_count_seats_of_past_slots(api, slots):
     assert counted(page_of(api, "/slots?available=true")) == 3
     assert counted(page_of(api, "/slots?available=false")) > 3  # The control.
 
 
-def test_a_long_queue_for_one_slot_does_not_make_the_others_dear(api, slots):
+def test_a_long_waitlist_of_one_slot_does_not_slow_down_the_others(api, slots):
     with connection.cursor() as cursor:
         cursor.execute(
             "INSERT INTO accounts_user (id, password, name, email, role, timezone, is_active,"

@@ -1,6 +1,6 @@
-"""Whoever comes first gets the time, a slot or a booking, and the others hear so at once.
+"""The first slot or booking gets the time, and the others are refused at once.
 
-As in `test_races`, every promise stands beside a control.
+As in `bookings.tests.test_races`, every promise has a control.
 """
 
 import re
@@ -36,11 +36,11 @@ from catalog.tests.factories import CalendarFactory, ServiceFactory
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
-# Seconds; see `test_races`.
+# Seconds; see `bookings.tests.test_races`.
 SLOWEST = 5
 NOW = TUESDAY - timedelta(days=1)
 
-# What must not be: a slot and an open booking, or two slots, that overlap on a calendar.
+# Counts slots that overlap another slot or a booking without a slot on their calendar.
 OVERLAPS = """
     SELECT count(*) FROM bookings_slot AS slot
     WHERE slot.status = 'scheduled' AND (
@@ -79,7 +79,7 @@ def publish(admin, service, start_time, rrule=None):
 
 
 def is_a(refusal, error):
-    """Whether the API answers `error` with `refusal`, raised or by name of a constraint."""
+    """Whether `error` leads to `refusal`, directly or by the name of a constraint."""
     if isinstance(error, IntegrityError):
         return CONSTRAINT_ERRORS.get(database_error_facts(error)[1]) is refusal
     return isinstance(error, refusal)
@@ -96,7 +96,7 @@ def is_taken(error):
 
 @contextmanager
 def without_the_exclusion():
-    """Let slots and bookings occupy the same time, and take both away in the end."""
+    """Let slots and bookings occupy the same time; delete both at the end."""
     name = "occupancy_one_at_a_time"
     definition = ask(
         "SELECT pg_get_constraintdef(oid) FROM pg_constraint WHERE conname = %s", [name]
@@ -130,11 +130,11 @@ def crowd():
     return UserFactory.create_batch(20)
 
 
-def test_a_slot_is_published_or_its_time_is_booked_but_never_both(admin, yoga, hire):
+def test_a_time_is_published_or_booked_but_never_both(admin, yoga, hire):
     user = UserFactory()
     deadlocks_before = deadlocks()
     for number in range(80):
-        # Half an hour later, and of the same service or another one.
+        # The booking starts half an hour later, in the same service or another one.
         booked_service = hire if number % 2 else yoga
         calls = [
             publish(admin, yoga, hour(2 * number)),
@@ -150,7 +150,7 @@ def test_a_slot_is_published_or_its_time_is_booked_but_never_both(admin, yoga, h
     assert Slot.objects.count() + Booking.objects.count() == 80
 
 
-def test_all_who_saw_the_time_free_do_not_get_it(admin, yoga, hire, crowd):
+def test_only_one_of_those_who_saw_the_time_free_gets_it(admin, yoga, hire, crowd):
     deadlocks_before = deadlocks()
     with starting_line("bookings_occupancy") as set_off:
         for number in range(20):
@@ -166,14 +166,14 @@ def test_all_who_saw_the_time_free_do_not_get_it(admin, yoga, hire, crowd):
     assert ask(OVERLAPS) == 0
 
 
-def test_control_without_the_exclusion_all_who_saw_the_time_free_get_it(admin, yoga, hire):
+def test_control_without_the_exclusion_everyone_who_saw_the_time_free_gets_it(admin, yoga, hire):
     with without_the_exclusion(), starting_line("bookings_occupancy") as set_off:
         calls = [publish(admin, yoga, TUESDAY), book(UserFactory(), hire, TUESDAY)]
         assert tally(set_off(calls)) == {None: 2}
         assert ask(OVERLAPS) == 1
 
 
-def test_of_ten_publishers_of_one_time_exactly_one_gets_it(admin, yoga, hire):
+def test_one_of_ten_publishers_of_one_time_wins(admin, yoga, hire):
     deadlocks_before = deadlocks()
     for number in range(40):
         services_in_turn = [yoga, hire] * 5
@@ -184,10 +184,10 @@ def test_of_ten_publishers_of_one_time_exactly_one_gets_it(admin, yoga, hire):
     assert ask(OVERLAPS) == 0
 
 
-def test_of_two_series_that_meet_somewhere_one_is_published(admin, yoga, hire):
+def test_one_of_two_overlapping_series_is_published(admin, yoga, hire):
     deadlocks_before = deadlocks()
     for number in range(15):
-        # They begin on different days, and meet on later ones.
+        # They begin on different days, and overlap on later ones.
         calls = [
             publish(admin, yoga, hour(number), "FREQ=DAILY;COUNT=40"),
             publish(admin, hire, hour(24 + number), "FREQ=DAILY;INTERVAL=7;COUNT=5"),
@@ -197,7 +197,7 @@ def test_of_two_series_that_meet_somewhere_one_is_published(admin, yoga, hire):
     assert ask(OVERLAPS) == 0
 
 
-def test_a_series_is_published_whole_or_not_at_all_while_people_book(admin, yoga, hire, crowd):
+def test_a_series_is_published_completely_or_not_at_all_while_people_book(admin, yoga, hire, crowd):
     deadlocks_before = deadlocks()
     random = Random(7)
     for number in range(20):
@@ -222,7 +222,7 @@ def test_a_series_is_published_whole_or_not_at_all_while_people_book(admin, yoga
     assert deadlocks() == deadlocks_before
 
 
-def test_a_booking_that_comes_between_the_look_and_the_step_is_named(admin, yoga, hire):
+def test_a_booking_between_the_check_and_the_insert_is_named_in_the_refusal(admin, yoga, hire):
     user = UserFactory()
 
     def slip_in():
@@ -245,13 +245,13 @@ def test_a_booking_that_comes_between_the_look_and_the_step_is_named(admin, yoga
 
 
 class TestWaiting:
-    """Two publishers wait for a third that takes their time and then comes to nothing."""
+    """Two publishers wait for a third, which takes their time and is then rolled back."""
 
     @pytest.fixture
     def rival(self, yoga):
         return partial(SlotFactory, service=yoga)
 
-    def test_the_next_one_in_line_gets_the_time(self, admin, yoga, hire, rival):
+    def test_the_next_publisher_gets_the_time(self, admin, yoga, hire, rival):
         deadlocks_before = deadlocks()
         outcomes = behind_a_rival(
             [publish(admin, yoga, TUESDAY), publish(admin, hire, TUESDAY)], rival=rival
@@ -259,7 +259,7 @@ class TestWaiting:
         assert tally(outcomes) == {None: 1, SlotConflict: 1}
         assert deadlocks() == deadlocks_before
 
-    def test_of_a_publisher_and_a_client_one_gets_the_time(self, admin, yoga, hire, rival):
+    def test_either_a_publisher_or_a_client_gets_the_time(self, admin, yoga, hire, rival):
         deadlocks_before = deadlocks()
         published, booked = behind_a_rival(
             [publish(admin, yoga, TUESDAY), book(UserFactory(), hire, TUESDAY)], rival=rival
@@ -270,14 +270,14 @@ class TestWaiting:
         assert deadlocks() == deadlocks_before
 
     def test_control_two_plain_inserts_wait_for_each_other(self, rival):
-        # What publishing comes to when publishers do not queue at their calendar.
+        # This happens if publishers do not lock their calendar.
         deadlocks_before = deadlocks()
         outcomes = behind_a_rival([rival, rival], rival=rival)
         assert tally(outcomes) == {None: 1, OperationalError: 1}
         assert deadlocks() == deadlocks_before + 1
 
 
-def test_a_service_gets_slots_or_is_deleted(admin):
+def test_a_service_gets_slots_or_is_deleted_but_never_both(admin):
     for _ in range(40):
         service = ServiceFactory()
         deleted, published = at_once(
@@ -290,12 +290,12 @@ def test_a_service_gets_slots_or_is_deleted(admin):
             assert isinstance(deleted.error, ServiceInUse)
             assert Slot.objects.filter(service_id=service.pk).count() == 5
         else:
-            # Gone when it was read, or when the slots were stored.
+            # The service was gone when it was read, or when the slots were stored.
             assert is_a(Invalid, published.error) or is_a(ServiceInactive, published.error)
             assert not Slot.objects.filter(service_id=service.pk).exists()
 
 
-def test_a_service_gets_no_slots_on_a_calendar_that_it_leaves(admin):
+def test_a_service_that_moves_gets_no_slots_on_its_old_calendar(admin):
     calendars = CalendarFactory.create_batch(2)
     for _ in range(40):
         service = ServiceFactory(calendar=calendars[0])

@@ -1,4 +1,4 @@
-"""Recurrence rules: what RFC 5545 says they mean, by the wall clock, and never for long."""
+"""Recurrence rules: they follow RFC 5545 and the wall clock, and are fast to evaluate."""
 
 from contextlib import suppress
 from datetime import UTC, date, datetime, time, timedelta
@@ -11,7 +11,7 @@ from dateutil import rrule
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from bookings.slots.recurrence import LONGEST_RULE, MOST_STARTS, WEEKDAYS, parse_rule
+from bookings.slots.recurrence import LONGEST_RULE, MAX_STARTS, WEEKDAYS, parse_rule
 
 LISBON = ZoneInfo("Europe/Lisbon")
 NEW_YORK = ZoneInfo("America/New_York")
@@ -23,7 +23,7 @@ def local(text, zone=LISBON, fold=0):
 
 
 def series(rule, first, zone=LISBON, limit=DECADE):
-    """The starts of a rule, as the clocks of the zone show them."""
+    """Return the starts of a rule as the clocks of the zone show them."""
     first = local(first, zone) if isinstance(first, str) else first
     starts = parse_rule(rule).starts(first.astimezone(UTC), zone, limit=first + limit)
     assert all(start.tzinfo is UTC for start in starts)
@@ -31,7 +31,7 @@ def series(rule, first, zone=LISBON, limit=DECADE):
 
 
 def offsets(rule, first, zone):
-    """How far each start of a rule is from UTC, in hours."""
+    """Return the UTC offset of each start of a rule, in hours."""
     first = local(first, zone)
     starts = parse_rule(rule).starts(first.astimezone(UTC), zone, limit=first + DECADE)
     return [start.astimezone(zone).utcoffset() / timedelta(hours=1) for start in starts]
@@ -54,21 +54,21 @@ class TestWallClock:
         assert offsets(rule, first, lord_howe) == [10.5, 11, 11]
         assert series(rule, first, lord_howe)[-1] == "2026-10-11 10:00"
 
-    def test_a_time_that_clocks_skip_is_left_out_and_does_not_count(self):
+    def test_a_time_that_the_clocks_skip_is_left_out_and_not_counted(self):
         assert series("FREQ=DAILY;COUNT=3", "2027-03-27T01:30") == [
             *("2027-03-27 01:30", "2027-03-29 01:30", "2027-03-30 01:30")
         ]
 
-    def test_a_day_that_a_zone_skipped_is_left_out_and_does_not_count(self):
+    def test_a_day_that_a_zone_skipped_is_left_out_and_not_counted(self):
         # Samoa went from 29 to 31 December 2011.
         assert series("FREQ=DAILY;COUNT=3", "2011-12-28T09:00", ZoneInfo("Pacific/Apia")) == [
             *("2011-12-28 09:00", "2011-12-29 09:00", "2011-12-31 09:00")
         ]
 
-    def test_of_a_time_that_clocks_show_twice_the_first_counts(self):
+    def test_a_time_that_the_clocks_show_twice_means_the_first(self):
         assert offsets("FREQ=DAILY;COUNT=3", "2026-10-24T01:30", LISBON) == [1, 1, 0]
 
-    def test_a_series_cannot_begin_at_the_second(self):
+    def test_a_series_cannot_begin_at_the_second_of_two_equal_times(self):
         with pytest.raises(ValueError, match="start_time does not match this rule"):
             series("FREQ=DAILY;COUNT=3", local("2026-10-25T01:30", fold=1))
 
@@ -78,7 +78,7 @@ class TestWallClock:
         assert starts == [first, first + timedelta(days=1)]
 
 
-# Of RFC 5545, section 3.8.5.3, shortened; the times are those of New York.
+# Examples from RFC 5545, section 3.8.5.3, shortened; the times are in New York.
 EXAMPLES = [
     ("FREQ=DAILY;COUNT=3", "1997-09-02T09:00", ["09-02", "09-03", "09-04"]),
     ("FREQ=DAILY;INTERVAL=10;COUNT=3", "1997-09-02T09:00", ["09-02", "09-12", "09-22"]),
@@ -154,7 +154,7 @@ EXAMPLES = [
 
 class TestRules:
     @pytest.mark.parametrize(("rule", "first", "days"), EXAMPLES)
-    def test_the_examples_of_the_standard_come_out(self, rule, first, days):
+    def test_the_examples_of_the_standard_give_its_results(self, rule, first, days):
         assert [start[5:10] for start in series(rule, first, NEW_YORK)] == days
 
     def test_a_rule_may_be_written_in_lower_case_and_with_its_name(self):
@@ -166,7 +166,7 @@ class TestRules:
             *("2026-12-01 09:30", "2026-12-01 14:30", "2026-12-02 09:30")
         ]
 
-    def test_days_that_a_month_has_not_are_left_out(self):
+    def test_days_that_a_month_does_not_have_are_left_out(self):
         assert series("FREQ=MONTHLY;COUNT=3", "2026-12-31T09:00") == [
             *("2026-12-31 09:00", "2027-01-31 09:00", "2027-03-31 09:00")
         ]
@@ -191,16 +191,16 @@ class TestEnds:
         first = local("2026-06-01T18:00")  # 17:00 in UTC
         assert len(series("FREQ=DAILY;UNTIL=20260602T170000Z", first)) == 2
         assert len(series("FREQ=DAILY;UNTIL=20260602T170000", first)) == 1
-        # A day in Lisbon has an hour of the next one in UTC.
+        # The first hour of a summer day in Lisbon belongs to the previous day in UTC.
         late = local("2026-06-01T00:30")
         assert len(series("FREQ=DAILY;UNTIL=20260602", late)) == 2
 
-    def test_as_many_as_a_year_has_days_are_allowed(self):
-        assert len(series(f"FREQ=DAILY;COUNT={MOST_STARTS}", "2026-12-01T18:00")) == 366
+    def test_a_series_can_have_366_starts(self):
+        assert len(series(f"FREQ=DAILY;COUNT={MAX_STARTS}", "2026-12-01T18:00")) == 366
         assert len(series("FREQ=DAILY;UNTIL=20271201", "2026-12-01T18:00")) == 366
 
     @pytest.mark.parametrize("rule", ["FREQ=DAILY;COUNT=367", "FREQ=DAILY;UNTIL=20271202"])
-    def test_one_more_is_not(self, rule):
+    def test_a_series_of_more_than_366_starts_is_refused(self, rule):
         with pytest.raises(ValueError, match="more than 366"):
             series(rule, "2026-12-01T18:00")
 
@@ -217,7 +217,7 @@ class TestEnds:
         with pytest.raises(ValueError, match="too far ahead"):
             series(rule, "2026-12-01T18:00")
 
-    def test_a_rare_day_ends_with_the_series(self):
+    def test_a_series_whose_second_start_is_after_its_end_has_one_start(self):
         assert series("FREQ=YEARLY;INTERVAL=30;UNTIL=20280101", "2026-12-01T18:00") == [
             "2026-12-01 18:00"
         ]
@@ -235,7 +235,7 @@ class TestEnds:
         "FREQ=DAILY;COUNT=3;BYMONTH=2;BYMONTHDAY=30",
     ],
 )
-def test_a_series_begins_at_its_start(rule):
+def test_the_first_start_must_match_the_rule(rule):
     with pytest.raises(ValueError, match="start_time does not match this rule"):
         series(rule, "2026-12-01T18:00")
 
@@ -297,7 +297,7 @@ def test_a_series_begins_at_its_start(rule):
         ("\ud800", "is not a part of a recurrence rule"),
     ],
 )
-def test_what_is_no_rule_is_refused_with_the_reason(rule, why):
+def test_an_invalid_rule_is_refused_with_the_reason(rule, why):
     with pytest.raises(ValueError, match=why.replace("(", r"\(")):
         parse_rule(rule)
 
@@ -335,7 +335,7 @@ def numbers(*bounds):
         "RRULE:" * 80,
     ],
 )
-def test_no_rule_takes_long(rule):
+def test_no_rule_takes_more_than_half_a_second(rule):
     assert len(rule) <= LONGEST_RULE
     started = process_time()
     with suppress(ValueError):
@@ -349,14 +349,14 @@ ZONES = ["UTC", "Europe/Lisbon", "America/New_York", "Australia/Lord_Howe", "Asi
 
 
 def instants(moment, tz):
-    """Every instant at which the clocks show `moment`, by trying every offset of those days."""
+    """Return every instant at which the clocks show `moment`, by trying every offset."""
     around = [moment.replace(tzinfo=UTC) + timedelta(hours=hours) for hours in range(-30, 31)]
     found = {moment.replace(tzinfo=UTC) - each.astimezone(tz).utcoffset() for each in around}
     return sorted(each for each in found if each.astimezone(tz).replace(tzinfo=None) == moment)
 
 
 def day_by_day(weekly, interval, weekdays, count, first, tz):
-    """The starts of a daily or weekly rule, by asking of each day whether it is one."""
+    """Return the starts of a daily or weekly rule by checking each day."""
     begin, day, found = first.date(), first.date(), []
     monday = begin - timedelta(days=begin.weekday())
     while len(found) < count:
@@ -382,7 +382,7 @@ moments = st.builds(
     weekdays=st.sets(st.integers(0, 6)),
     count=st.integers(1, 60),
 )
-def test_daily_and_weekly_rules_agree_with_asking_each_day(
+def test_daily_and_weekly_rules_agree_with_a_check_of_each_day(
     zone, first, weekly, interval, weekdays, count
 ):
     tz = ZoneInfo(zone)
@@ -402,8 +402,8 @@ def test_daily_and_weekly_rules_agree_with_asking_each_day(
     count=st.integers(1, 20),
     data=st.data(),
 )
-def test_rules_mean_what_dateutil_takes_them_for(first, frequency, interval, count, data):
-    """Where it finds them in time: their parts let the first start pass."""
+def test_rules_agree_with_dateutil(first, frequency, interval, count, data):
+    """All parts match the first start, so dateutil finds the starts in time."""
     parts = {"FREQ": frequency, "INTERVAL": interval, "COUNT": count}
     if data.draw(st.booleans(), "months"):
         parts["BYMONTH"] = data.draw(st.sets(st.integers(1, 12))) | {first.month}

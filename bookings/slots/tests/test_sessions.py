@@ -36,7 +36,7 @@ def client(api, user):
 
 @pytest.fixture
 def slot():
-    """A class of two, an hour long, with a quarter of an hour to air the room."""
+    """A class with two seats, an hour long, with a buffer of fifteen minutes after it."""
     return SlotFactory(
         service=ServiceFactory(mode="slots", capacity=2, buffer_after_minutes=15, price="12.00")
     )
@@ -51,7 +51,7 @@ def at(slot, **more):
 
 
 class TestBooking:
-    def test_a_seat_in_a_slot_is_booked_by_the_slot(self, client, slot):
+    def test_a_seat_is_booked_by_the_id_of_the_slot(self, client, slot):
         answer = client.post("/bookings", {"slot_id": str(slot.pk)})
         assert answer.status_code == 201, answer.content
         shown = answer.json()
@@ -67,19 +67,19 @@ class TestBooking:
         assert client.get(f"/bookings/{booking.pk}").json() == shown
         assert client.get("/bookings").json()["results"] == [shown]
 
-    def test_or_by_the_service_and_when_it_starts(self, client, slot):
+    def test_a_seat_is_booked_by_the_service_and_the_start(self, client, slot):
         shown = client.post("/bookings", at(slot)).json()
         assert shown["slot_id"] == str(slot.pk)
 
-    def test_also_where_the_service_can_be_booked_at_any_time(self, client):
+    def test_an_open_service_also_books_a_slot_by_its_start(self, client):
         slot = SlotFactory(service=ServiceFactory(capacity=3), capacity=1)
         assert client.post("/bookings", at(slot)).json()["slot_id"] == str(slot.pk)
         problem(client.post("/bookings", at(slot)), 409, "slot_full")
-        # Into its time without being in it: no.
+        # A booking without the slot cannot overlap it.
         later = (slot.start_time + HOUR / 2).isoformat()
         problem(client.post("/bookings", at(slot, start_time=later)), 409, "booking_conflict")
 
-    def test_all_that_agrees_may_be_said_at_once(self, client, slot):
+    def test_slot_service_and_times_can_be_sent_together_if_they_agree(self, client, slot):
         end_time = slot.end_time.isoformat()
         body = at(slot, slot_id=str(slot.pk), end_time=end_time)
         assert client.post("/bookings", body).status_code == 201
@@ -97,17 +97,17 @@ class TestBooking:
             ({"slot_id": "x"}, "slot_id"),
         ],
     )
-    def test_what_does_not_agree_is_named(self, client, slot, more, field):
+    def test_a_refusal_names_the_field_that_does_not_agree(self, client, slot, more, field):
         answer = client.post("/bookings", {"slot_id": str(slot.pk), **more})
         problem(answer, 400, "validation_error", field)
         assert not Booking.objects.exists()
 
-    def test_no_slot_is_as_good_as_none_named(self, client):
+    def test_a_null_slot_id_is_the_same_as_none(self, client):
         body = {"service_id": str(ServiceFactory().pk), "start_time": TUESDAY.isoformat()}
         assert client.post("/bookings", {**body, "slot_id": None}).status_code == 201
         problem(client.post("/bookings", {"slot_id": None}), 400, "validation_error")
 
-    def test_seats_are_those_of_the_slot_whatever_the_service_says(self, client, slot):
+    def test_the_capacity_is_that_of_the_slot_not_of_the_service(self, client, slot):
         Slot.objects.update(capacity=3)
         Service.objects.update(capacity=1)
         seats = [client.post("/bookings", {"slot_id": str(slot.pk)}).json()["seat"] for _ in "123"]
@@ -115,12 +115,12 @@ class TestBooking:
         answer = client.post("/bookings", {"slot_id": str(slot.pk)})
         assert problem(answer, 409, "slot_full")["alternatives"] == []
 
-    def test_it_lasts_as_long_as_it_was_published(self, client, slot):
+    def test_a_booking_has_the_length_of_its_slot(self, client, slot):
         Service.objects.update(duration_minutes=30, buffer_after_minutes=0)
         shown = client.post("/bookings", {"slot_id": str(slot.pk)}).json()
         assert shown["end_time"] == "2999-01-01T11:00:00Z"
 
-    def test_where_there_is_no_slot_a_service_of_slots_is_closed(self, client, slot):
+    def test_a_service_in_slots_mode_is_closed_outside_its_slots(self, client, slot):
         answer = client.post("/bookings", at(slot, start_time="2999-01-01T12:00:00Z"))
         content = problem(answer, 409, "outside_opening_hours")
         assert content["detail"] == "No slot of this service starts at this time."
@@ -139,7 +139,7 @@ class TestBooking:
         )
         problem(client.post("/bookings", {"slot_id": str(slot.pk)}), 409, "outside_opening_hours")
 
-    def test_the_rules_of_the_service_are_those_of_its_slots(self, slot, user):
+    def test_the_rules_of_the_service_apply_to_its_slots(self, slot, user):
         call = partial(services.create_booking, actor=user, slot_id=slot.pk)
         Service.objects.update(min_notice_minutes=60, max_advance_days=1)
         with pytest.raises(services.ServiceError) as refused:
@@ -155,7 +155,7 @@ class TestBooking:
         with pytest.raises(services.ServiceInactive):
             call(at=TUESDAY - HOUR)
 
-    def test_it_costs_as_much_as_any_booking(self, client, slot):
+    def test_a_booking_in_a_slot_takes_three_queries(self, client, slot):
         for body in ({"slot_id": str(slot.pk)}, at(slot)):
             with CaptureQueriesContext(connection) as captured:
                 assert client.post("/bookings", body).status_code == 201
@@ -179,7 +179,7 @@ class TestMoving:
             )
             assert answer.json()["slot_id"] == str(target.pk)
 
-    def test_a_full_slot_takes_in_nobody(self, api, slot):
+    def test_a_booking_cannot_move_to_a_full_slot(self, api, slot):
         booking = BookingFactory(service=slot.service, slot=slot, blocked=slot.blocked)
         later = SlotFactory(service=slot.service, start_time=TUESDAY + 3 * HOUR, capacity=1)
         BookingFactory(
@@ -190,7 +190,7 @@ class TestMoving:
         booking.refresh_from_db()
         assert booking.slot == slot
 
-    def test_the_slot_it_is_in_is_no_change(self, api, slot):
+    def test_moving_a_booking_to_its_own_slot_changes_nothing(self, api, slot):
         booking = BookingFactory(service=slot.service, slot=slot, blocked=slot.blocked)
         owner = api.as_(booking.user)
         shown = owner.get(f"/bookings/{booking.pk}").json()
@@ -215,14 +215,14 @@ class TestMoving:
         body["start_time"] = later.start_time.isoformat()
         assert owner.patch(f"/bookings/{booking.pk}", body).status_code == 200
 
-    def test_a_slot_and_a_status_are_two_changes(self, api, slot):
+    def test_slot_and_status_cannot_change_together(self, api, slot):
         booking = BookingFactory(service=slot.service, slot=slot, blocked=slot.blocked)
         later = SlotFactory(service=slot.service, start_time=TUESDAY + 3 * HOUR)
         body = {"slot_id": str(later.pk), "status": "cancelled"}
         answer = api.as_(booking.user).patch(f"/bookings/{booking.pk}", body)
         problem(answer, 400, "validation_error", "")
 
-    def test_a_booking_leaves_a_slot_where_its_service_can_be_booked_at_any_time(self, api):
+    def test_a_booking_of_an_open_service_can_leave_its_slot(self, api):
         slot = SlotFactory(service=ServiceFactory(capacity=2))
         booking = BookingFactory(service=slot.service, slot=slot)
         later = (TUESDAY + 5 * HOUR).isoformat()
@@ -232,7 +232,7 @@ class TestMoving:
 
 @pytest.mark.django_db(transaction=True)
 class TestRaces:
-    def test_of_forty_clients_after_the_last_seat_of_a_class_one_gets_it(self):
+    def test_one_of_forty_clients_gets_the_last_seat_of_a_class(self):
         crowd = UserFactory.create_batch(CROWD)
         service = ServiceFactory(mode="slots", capacity=5)
         before = deadlocks()
@@ -263,7 +263,7 @@ class TestRaces:
         assert deadlocks() == before
         assert ask(DOUBLE_BOOKINGS) == 0
 
-    def test_of_forty_who_all_saw_a_seat_free_as_many_get_one_as_there_are(self):
+    def test_seven_of_forty_who_saw_seats_free_get_the_seven_seats(self):
         crowd = UserFactory.create_batch(CROWD)
         service = ServiceFactory(mode="slots", capacity=7)
         before = deadlocks()
@@ -284,7 +284,7 @@ class TestRaces:
         assert deadlocks() == before
         assert ask(DOUBLE_BOOKINGS) == 0
 
-    def test_a_slot_that_is_cancelled_meanwhile_leaves_nobody_in_it(self):
+    def test_a_slot_that_is_cancelled_during_bookings_has_no_active_booking(self):
         admin, crowd = AdminFactory(), UserFactory.create_batch(5)
         service = ServiceFactory(mode="slots", capacity=9)
         before = deadlocks()
@@ -294,7 +294,7 @@ class TestRaces:
                 [partial(cancel, slot, admin), *(partial(book, slot, user) for user in crowd)]
             )
             assert cancelled.error is None
-            # Whoever came before has lost the seat again, whoever came after has got none.
+            # Earlier bookings were cancelled with the slot, and later ones were refused.
             for outcome in booked:
                 assert outcome.error is None or isinstance(
                     outcome.error, services.SlotFull | services.ServiceInactive
@@ -304,7 +304,7 @@ class TestRaces:
             assert not slot.bookings.filter(active=True).exists()
         assert deadlocks() == before
 
-    def test_control_without_the_lock_on_the_slot_somebody_is_left(self, monkeypatch):
+    def test_control_without_the_lock_on_the_slot_a_booking_stays_active(self, monkeypatch):
         unlocked = seats.CREATE_IN_SLOT.replace("FOR SHARE", "")
         monkeypatch.setattr(seats, "CREATE_IN_SLOT", unlocked)
         admin, user, slot = AdminFactory(), UserFactory(), SlotFactory()
@@ -332,7 +332,7 @@ def book(slot, user):
     services.create_booking(actor=user, slot_id=slot.pk, at=TUESDAY - timedelta(days=1))
 
 
-def test_one_sees_and_manages_bookings_in_slots_as_any_other(api, slot, user):
+def test_bookings_in_slots_are_seen_and_managed_as_any_others(api, slot, user):
     provider = ProviderFactory()
     slot = SlotFactory(
         service=ServiceFactory(calendar=CalendarFactory(provider=provider), mode="slots")

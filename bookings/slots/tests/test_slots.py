@@ -22,7 +22,7 @@ pytestmark = pytest.mark.django_db
 
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 LISBON = ZoneInfo("Europe/Lisbon")
-# A slot has to be in the next ten years.
+# A slot must start in the next ten years.
 SOON = (timezone.now() + 30 * DAY).replace(hour=10, minute=0, second=0, microsecond=0)
 
 
@@ -33,13 +33,13 @@ def provider():
 
 @pytest.fixture
 def client(api, provider):
-    """The provider's."""
+    """The provider's client."""
     return api.as_(provider)
 
 
 @pytest.fixture
 def at(api, provider):
-    """Takes one to another time, with a client of the provider's there."""
+    """Travel to another time, with a client of the provider."""
 
     @contextmanager
     def travel(moment):
@@ -57,7 +57,7 @@ def service(provider):
 
 
 def book(slot, seat=1, **fields):
-    """Have a booking in a slot."""
+    """Store a booking in a slot."""
     return BookingFactory(
         slot=slot,
         service=slot.service,
@@ -71,7 +71,7 @@ def book(slot, seat=1, **fields):
 
 
 def hold(slot, seat=1, *, left):
-    """Have a hold in a slot that ends so much later than now."""
+    """Store a hold in a slot that expires `left` from now."""
     ends = timezone.now() + left
     return book(slot, seat, status=Booking.Status.HELD, hold_expires_at=ends)
 
@@ -82,7 +82,7 @@ def publish(client, service, start_time=SOON, **fields):
 
 
 def found(api, **parameters):
-    """The ids of the slots that a search finds."""
+    """Return the ids of the slots that a search finds."""
     answer = api.get("/slots", parameters)
     assert answer.status_code == 200, answer.content
     return [row["id"] for row in answer.json()["results"]]
@@ -128,7 +128,7 @@ class TestPublishing:
         assert (SOON - blocked.lower, blocked.upper - SOON) == (HOUR / 6, HOUR * 4 / 3)
 
     @pytest.mark.parametrize("mode", ["open", "slots"])
-    def test_a_slot_is_published_in_either_mode_and_whenever_its_provider_wants(
+    def test_a_slot_is_published_in_either_mode_regardless_of_opening_hours_and_time_off(
         self, client, service, mode
     ):
         Service.objects.update(mode=mode)
@@ -156,11 +156,11 @@ class TestPublishing:
             )
             assert publish(client, service, SOON + 3660 * DAY).status_code == 201
 
-    def test_there_is_no_slot_of_nothing(self, client, service):
+    def test_a_slot_needs_an_existing_service(self, client, service):
         service.delete()
         problem(publish(client, service), 400, "validation_error", "service_id")
 
-    def test_a_service_that_is_not_active_gets_no_slots(self, client, service):
+    def test_an_inactive_service_gets_no_slots(self, client, service):
         Service.objects.update(is_active=False)
         problem(publish(client, service), 409, "service_inactive")
 
@@ -179,7 +179,7 @@ class TestPublishing:
 
 
 class TestSeries:
-    def test_a_series_is_answered_as_a_list_and_found_where_it_says(self, client, service):
+    def test_the_response_to_a_series_is_the_list_at_its_location(self, client, service):
         publish(client, service, SOON - DAY)
         answer = publish(client, service, rrule="FREQ=DAILY;COUNT=3", capacity=5)
         assert answer.status_code == 201
@@ -191,7 +191,7 @@ class TestSeries:
         assert starts == sorted(starts)
         assert client.get(answer["Location"]).json() == content
 
-    def test_a_series_says_where_it_is_in_an_address(self, client, service):
+    def test_the_location_of_a_series_is_a_search_for_its_slots(self, client, service):
         answer = publish(client, service, rrule="FREQ=DAILY;COUNT=2")
         parts = urlsplit(answer["Location"])
         assert (parts.scheme, parts.netloc, parts.path) == ("http", "testserver", "/slots")
@@ -202,7 +202,7 @@ class TestSeries:
         }
         assert ":" not in parts.query
 
-    def test_a_series_of_one_is_a_list_too(self, client, service):
+    def test_a_series_of_one_slot_is_a_list(self, client, service):
         assert publish(client, service, rrule="FREQ=DAILY;COUNT=1").json()["count"] == 1
 
     def test_a_series_keeps_the_wall_clock_time_of_its_calendar(self, at, service):
@@ -219,7 +219,7 @@ class TestSeries:
             "2026-11-01T18:00:00Z",
         ]
 
-    def test_a_series_has_at_most_as_many_slots_as_a_year_has_days(self, client, service):
+    def test_a_series_has_at_most_366_slots(self, client, service):
         answer = publish(client, service, rrule="FREQ=DAILY;COUNT=366")
         assert answer.json()["count"] == len(answer.json()["results"]) == 366
         Slot.objects.all().delete()
@@ -249,7 +249,7 @@ class TestSeries:
         problem(publish(client, service, rrule=rrule), 400, "validation_error", "rrule")
         assert not Slot.objects.exists()
 
-    def test_a_start_that_the_rule_does_not_know_is_explained(self, client, service):
+    def test_a_start_that_does_not_match_the_rule_is_explained(self, client, service):
         other = ["MO", "TU", "WE", "TH", "FR", "SA", "SU"][(SOON.weekday() + 1) % 7]
         content = problem(
             publish(client, service, rrule=f"FREQ=WEEKLY;COUNT=2;BYDAY={other}"),
@@ -257,16 +257,14 @@ class TestSeries:
         )
         assert "start_time" in content["errors"][0]["message"]
 
-    def test_a_series_takes_as_many_queries_as_a_slot_and_two_of_them_change_something(
-        self, client, service
-    ):
+    def test_a_series_takes_as_many_queries_as_a_slot(self, client, service):
         counts = []
         for number, rrule in enumerate(["FREQ=DAILY;COUNT=1", "FREQ=DAILY;COUNT=366"]):
             with CaptureQueriesContext(connection) as captured:
                 publish(client, service, SOON + number * 2 * HOUR, rrule=rrule)
             counts.append(len(captured))
-        # Account; whose service it is; service; lock the calendar, close holds, look, insert; read.
-        # Two savepoints.
+        # Account; owner of the service; service; lock the calendar, close holds, check, insert;
+        # read. Two savepoints.
         assert counts == [12, 12]
 
 
@@ -274,7 +272,7 @@ class TestConflicts:
     def refusal(self, answer):
         return problem(answer, 409, "slot_conflict")["detail"]
 
-    def test_a_refusal_names_the_first_start_that_clashes_and_nothing_is_made(self, at, service):
+    def test_a_refusal_names_the_first_start_that_clashes_and_no_slot_is_created(self, at, service):
         with at(datetime(2026, 10, 1, tzinfo=UTC)) as client:
             start = datetime(2026, 10, 20, 18, tzinfo=LISBON)
             for days in (7, 14):
@@ -304,13 +302,13 @@ class TestConflicts:
         for hours in (0, 1, -1):
             assert publish(client, service, SOON + hours * HOUR).status_code == 201
 
-    def test_buffers_overlap_too(self, client, service):
+    def test_buffers_cannot_overlap(self, client, service):
         Service.objects.update(buffer_after_minutes=15)
         publish(client, service)
         self.refusal(publish(client, service, SOON + HOUR))
         assert publish(client, service, SOON + HOUR * 1.25).status_code == 201
 
-    def test_calendars_do_not_concern_each_other(self, api, client, service):
+    def test_slots_of_different_calendars_can_overlap(self, api, client, service):
         publish(client, service)
         answer = publish(api.as_(AdminFactory()), ServiceFactory(capacity=2))
         assert answer.status_code == 201
@@ -326,7 +324,7 @@ class TestConflicts:
         )
         assert not Slot.objects.exists()
 
-    def test_of_two_kinds_of_clashes_the_first_is_named(self, client, service):
+    def test_the_first_of_two_kinds_of_clashes_is_named(self, client, service):
         Service.objects.update(duration_minutes=25 * 60)
         start = SOON.replace(hour=12)
         publish(client, service, start)
@@ -342,15 +340,15 @@ class TestConflicts:
         assert publish(client, service, SOON + HOUR).status_code == 201
 
     @pytest.mark.parametrize("status", ["cancelled", "expired"])
-    def test_a_booking_that_came_to_nothing_is_not_in_the_way(self, client, service, status):
+    def test_an_inactive_booking_does_not_block_a_slot(self, client, service, status):
         BookingFactory(service=service, start_time=SOON, status=status)
         assert publish(client, service).status_code == 201
 
-    def test_a_slot_that_was_cancelled_is_not_in_the_way(self, client, service):
+    def test_a_cancelled_slot_does_not_block_a_slot(self, client, service):
         SlotFactory(service=service, start_time=SOON, status="cancelled")
         assert publish(client, service).status_code == 201
 
-    def test_a_live_hold_is_in_the_way_and_one_that_has_expired_is_not(self, client, service):
+    def test_a_live_hold_blocks_a_slot_and_an_expired_hold_does_not(self, client, service):
         held = BookingFactory(
             service=service,
             start_time=SOON,
@@ -380,17 +378,17 @@ class TestFinding:
             "results": [row],
         }
 
-    def test_there_is_nothing_where_no_slot_is(self, api, slot):
+    def test_an_unknown_slot_is_not_found(self, api, slot):
         problem(api.get(f"/slots/{slot.service_id}"), 404, "not_found")
 
-    def test_slots_are_in_order_of_start_unless_asked_otherwise(self, api, service):
+    def test_slots_are_ordered_by_start_by_default(self, api, service):
         later, sooner = (SlotFactory(service=service, start_time=SOON + n * HOUR) for n in (2, 1))
         assert found(api) == ids(sooner, later)
         assert found(api, ordering="-start_time") == ids(later, sooner)
         assert found(api, ordering="created_at") == ids(later, sooner)
         problem(api.get("/slots?ordering=capacity"), 400, "validation_error", "ordering")
 
-    def test_slots_are_found_by_what_and_whose_they_are(self, api, provider, slot):
+    def test_slots_are_found_by_service_calendar_and_provider(self, api, provider, slot):
         other = SlotFactory(start_time=SOON)
         assert found(api, service_id=slot.service_id) == ids(slot)
         assert found(api, calendar_id=other.calendar_id) == ids(other)
@@ -403,24 +401,24 @@ class TestFinding:
         assert found(api, status="scheduled") == ids(slot)
         problem(api.get("/slots?status=held"), 400, "validation_error", "status")
 
-    def test_slots_are_found_by_the_day_that_they_start_on_in_the_requests_zone(self, api, service):
+    def test_slots_are_found_by_the_day_of_their_start_in_the_requests_zone(self, api, service):
         midnight = SOON.replace(hour=0)
         last, first = (
             SlotFactory(service=service, start_time=midnight + n * HOUR) for n in (-0.5, 0.5)
         )
         day = f"{midnight:%Y-%m-%d}"
         assert found(api, date=day) == ids(first)
-        # In Tokyo the day began nine hours before, in Honolulu it will in ten.
+        # The day began nine hours earlier in Tokyo, and begins ten hours later in Honolulu.
         assert found(api, date=day, tz="Asia/Tokyo") == ids(last, first)
         assert found(api, date=day, tz="Pacific/Honolulu") == []
 
     @pytest.mark.parametrize(
         "day", ["today", "2026-12-01T10:00:00Z", "2026-13-01", "2026-1-1", "\uff12026-01-01", "5"]
     )
-    def test_a_day_is_a_date(self, api, day):
+    def test_the_date_must_be_a_date(self, api, day):
         problem(api.get("/slots", {"date": day}), 400, "validation_error", "date")
 
-    def test_slots_are_found_by_the_period_that_they_meet(self, api, slot):
+    def test_slots_are_found_by_a_period_that_they_overlap(self, api, slot):
         def meets(begin, end):
             return found(api, **{"from": begin.isoformat(), "to": end.isoformat()}) == ids(slot)
 
@@ -431,7 +429,7 @@ class TestFinding:
         day = f"{SOON:%Y-%m-%d}"
         assert found(api, **{"from": day, "to": day}) == ids(slot)
 
-    def test_seats_that_are_taken_are_not_left(self, api, service, slot):
+    def test_taken_seats_are_not_left(self, api, service, slot):
         book(slot, 1, status="confirmed")
         book(slot, 2, status="cancelled")
         assert api.get(f"/slots/{slot.pk}").json()["seats_left"] == 2
@@ -442,7 +440,7 @@ class TestFinding:
         book(slot, 5)
         assert api.get("/slots").json()["results"][0]["seats_left"] == 0
 
-    def test_a_slot_that_was_cancelled_has_no_seats_left(self, api, service):
+    def test_a_cancelled_slot_has_no_seats_left(self, api, service):
         SlotFactory(service=service, start_time=SOON, status="cancelled")
         assert api.get("/slots").json()["results"][0]["seats_left"] == 0
 
@@ -472,7 +470,7 @@ AVAILABLE = {
     "as it is": lambda slot: None,
     "with a seat left": lambda slot: (book(slot), book(slot, 2)),
     "behind time off": off_before,
-    "full but for a hold that has expired": lambda slot: (
+    "full, with a hold that has expired": lambda slot: (
         book(slot),
         book(slot, 2),
         hold(slot, 3, left=-HOUR),
@@ -494,26 +492,26 @@ NOT_AVAILABLE = {
 
 class TestAvailable:
     @pytest.mark.parametrize("state", AVAILABLE)
-    def test_what_can_be_booked_is_available(self, api, service, state):
+    def test_a_slot_that_can_be_booked_is_available(self, api, service, state):
         slot = SlotFactory(service=service, start_time=SOON)
         AVAILABLE[state](slot)
         assert found(api, available="true") == ids(slot)
         assert found(api, available="false") == []
 
     @pytest.mark.parametrize("state", NOT_AVAILABLE)
-    def test_what_cannot_be_booked_is_not(self, api, service, state):
+    def test_a_slot_that_cannot_be_booked_is_not_available(self, api, service, state):
         slot = SlotFactory(service=service, start_time=SOON)
         NOT_AVAILABLE[state](slot)
         assert found(api, available="true") == []
         assert found(api, available="false") == ids(slot)
 
-    def test_what_has_started_is_not_available(self, api, service):
+    def test_a_slot_that_has_started_is_not_available(self, api, service):
         past = SlotFactory(service=service, start_time=timezone.now() - HOUR / 60)
         coming = SlotFactory(service=service, start_time=timezone.now() + HOUR)
         assert found(api, available="true") == ids(coming)
         assert found(api, available="false") == ids(past)
 
-    def test_a_slot_is_available_or_not(self, api):
+    def test_available_must_be_true_or_false(self, api):
         problem(api.get("/slots?available=maybe"), 400, "validation_error", "available")
 
 
@@ -528,15 +526,15 @@ class TestCapacity:
             assert answer.status_code == 200
             assert answer.json()["capacity"] == answer.json()["seats_left"] == capacity
 
-    def test_the_capacity_is_never_below_the_seats_taken(self, client, slot):
+    def test_the_capacity_cannot_be_below_the_number_of_taken_seats(self, client, slot):
         book(slot, 1)
         book(slot, 3)
         content = problem(client.patch(f"/slots/{slot.pk}", {"capacity": 1}), 409, "slot_conflict")
         assert content["detail"] == "2 seats are taken. The capacity cannot be lower than that."
-        # Whichever seats they sit in.
+        # It does not matter which seats they are.
         assert client.patch(f"/slots/{slot.pk}", {"capacity": 2}).json()["seats_left"] == 0
 
-    def test_seats_that_nobody_has_any_more_do_not_count(self, client, slot):
+    def test_cancelled_bookings_and_expired_holds_do_not_count(self, client, slot):
         book(slot, 1)
         book(slot, 2, status="cancelled")
         hold(slot, 3, left=-HOUR)
@@ -553,7 +551,7 @@ class TestCapacity:
         answer = client.patch(f"/slots/{slot.pk}", {"capacity": capacity})
         problem(answer, 400, "validation_error", "capacity")
 
-    def test_what_was_read_can_be_sent_back(self, client, slot):
+    def test_a_slot_can_be_sent_back_as_it_was_read(self, client, slot):
         book(slot, 1)
         row = client.get(f"/slots/{slot.pk}").json()
         assert client.patch(f"/slots/{slot.pk}", row).json() == row
@@ -605,7 +603,7 @@ class TestCancelling:
         booking = Booking.objects.get(seat=1)
         assert booking.updated_at == pending.at
 
-    def test_the_history_of_a_booking_is_the_same_whichever_way_it_was_cancelled(
+    def test_a_booking_cancelled_with_its_slot_has_the_same_history_as_any_other(
         self, client, slot
     ):
         here = book(slot)
@@ -620,19 +618,19 @@ class TestCancelling:
             name: type(value) for name, value in second.data.items()
         }
 
-    def test_a_hold_that_had_expired_has_expired(self, client, slot):
+    def test_an_expired_hold_expires_instead_of_being_cancelled(self, client, slot):
         booking = hold(slot, left=-HOUR)
         self.cancel(client, slot)
         booking.refresh_from_db()
         assert booking.status == "expired"
         assert BookingEvent.objects.get().type == "booking.expired"
 
-    def test_the_time_of_a_slot_that_was_cancelled_is_free(self, client, service, slot):
+    def test_the_time_of_a_cancelled_slot_is_free(self, client, service, slot):
         problem(publish(client, service), 409, "slot_conflict")
         self.cancel(client, slot)
         assert publish(client, service).status_code == 201
 
-    def test_the_slots_around_it_and_their_bookings_stay(self, client, service, slot):
+    def test_other_slots_and_their_bookings_stay(self, client, service, slot):
         next_one = SlotFactory(service=service, start_time=SOON + HOUR)
         booking = book(next_one)
         self.cancel(client, slot)
@@ -640,7 +638,7 @@ class TestCancelling:
         assert booking.status == "pending"
         assert found(client, status="scheduled") == ids(next_one)
 
-    def test_a_slot_is_cancelled_once(self, client, slot):
+    def test_cancelling_a_slot_twice_changes_nothing(self, client, slot):
         book(slot)
         first = self.cancel(client, slot)
         second = self.cancel(client, slot)
@@ -648,13 +646,13 @@ class TestCancelling:
         assert second.json() == first.json()
         assert BookingEvent.objects.count() == 1
 
-    def test_a_slot_that_was_cancelled_stays_so(self, client, slot):
+    def test_a_cancelled_slot_cannot_be_scheduled_again(self, client, slot):
         self.cancel(client, slot)
         answer = client.patch(f"/slots/{slot.pk}", {"status": "scheduled"})
         assert "Publish a new slot" in problem(answer, 409, "invalid_transition")["detail"]
 
     @pytest.mark.parametrize("status", ["completed", "no_show"])
-    def test_a_slot_that_somebody_was_at_is_not_cancelled(self, client, slot, status):
+    def test_a_slot_with_completed_or_no_show_bookings_is_not_cancelled(self, client, slot, status):
         book(slot, 1)
         book(slot, 2, status=status)
         problem(self.cancel(client, slot), 409, "invalid_transition")
@@ -664,13 +662,13 @@ class TestCancelling:
         assert not BookingEvent.objects.exists()
         assert client.get(f"/slots/{slot.pk}").json()["status"] == "scheduled"
 
-    def test_a_slot_is_cancelled_until_it_ends(self, at, slot):
+    def test_a_slot_can_be_cancelled_until_it_ends(self, at, slot):
         with at(slot.end_time) as client:
             problem(self.cancel(client, slot), 409, "invalid_transition")
         with at(slot.end_time - timedelta(seconds=1)) as client:
             assert self.cancel(client, slot).status_code == 200
 
-    def test_nothing_is_changed_where_half_of_it_is_refused(self, client, slot):
+    def test_a_refused_cancellation_does_not_change_the_capacity(self, client, slot):
         book(slot, 1, status="completed")
         problem(self.cancel(client, slot, capacity=5), 409, "invalid_transition")
         assert client.get(f"/slots/{slot.pk}").json()["capacity"] == 100
@@ -679,12 +677,14 @@ class TestCancelling:
         row = self.cancel(client, slot, capacity=5).json()
         assert (row["capacity"], row["status"]) == (5, "cancelled")
 
-    def test_there_are_no_other_states(self, client, slot):
+    def test_other_statuses_are_refused(self, client, slot):
         for status in ("full", "", None, "SCHEDULED"):
             answer = client.patch(f"/slots/{slot.pk}", {"status": status})
             problem(answer, 400, "validation_error", "status")
 
-    def test_a_full_slot_is_cancelled_with_as_many_queries_as_an_empty_one(self, client, service):
+    def test_a_full_slot_is_cancelled_with_as_many_queries_as_a_slot_with_one_booking(
+        self, client, service
+    ):
         counts = []
         for number, bookings in enumerate((1, 60)):
             slot = SlotFactory(service=service, start_time=SOON + number * DAY, capacity=100)
@@ -693,8 +693,8 @@ class TestCancelling:
             with CaptureQueriesContext(connection) as captured:
                 assert self.cancel(client, slot).status_code == 200
             counts.append(len(captured))
-        # Account; whose slot it is; lock calendar and slot; close holds, cancel bookings, see that
-        # none is left, cancel the slot, let nobody wait for it; read. Begin and commit.
+        # Account; owner of the slot; lock calendar and slot; close holds, cancel bookings, check
+        # that none is left, cancel the slot, end its waitlist; read. Begin and commit.
         assert counts == [12, 12]
 
 
@@ -717,12 +717,12 @@ class TestDeleting:
         assert "Cancel it instead of deleting it" in content["detail"]
         assert Slot.objects.exists()
 
-    def test_there_is_nothing_to_do_where_no_slot_is(self, client, slot):
+    def test_an_unknown_slot_cannot_be_changed_or_deleted(self, client, slot):
         path = f"/slots/{slot.service_id}"
         problem(client.delete(path), 404, "not_found")
         problem(client.patch(path, {"capacity": 2}), 404, "not_found")
 
-    def test_somebody_elses_slot_is_somebody_elses(self, api, slot):
+    def test_another_provider_cannot_change_or_delete_a_slot(self, api, slot):
         other = api.as_(ProviderFactory())
         problem(other.delete(f"/slots/{slot.pk}"), 403, "permission_denied")
         problem(other.patch(f"/slots/{slot.pk}", {"capacity": 9}), 403, "permission_denied")
@@ -731,7 +731,7 @@ class TestDeleting:
 
 
 class TestTheirServices:
-    """Services with slots stay where they are."""
+    """Services with slots cannot move or be deleted."""
 
     @pytest.fixture(params=["scheduled", "cancelled"])
     def slot(self, request, service):
@@ -749,14 +749,14 @@ class TestTheirServices:
         answer = client.patch(f"/services/{slot.service_id}", {"calendar_id": str(other.pk)})
         assert "slots" in problem(answer, 409, "service_in_use")["detail"]
 
-    def test_it_does_once_they_are_deleted(self, client, provider, slot):
+    def test_a_service_whose_slots_are_deleted_can_move(self, client, provider, slot):
         other = CalendarFactory(provider=provider)
         client.delete(f"/slots/{slot.pk}")
         path = f"/services/{slot.service_id}"
         assert client.patch(path, {"calendar_id": str(other.pk)}).status_code == 200
         assert client.delete(path).status_code == 204
 
-    def test_slots_keep_what_they_were_published_with(self, client, service, slot):
+    def test_slots_do_not_change_with_their_service(self, client, service, slot):
         before = client.get(f"/slots/{slot.pk}").json()
         changes = {"duration_minutes": 15, "capacity": 9, "buffer_after_minutes": 60}
         assert client.patch(f"/services/{service.pk}", changes).status_code == 200
@@ -774,7 +774,7 @@ LISTS = [
 
 
 @pytest.mark.parametrize("query", LISTS)
-def test_a_list_costs_one_query_and_one_that_counts(api, service, query):
+def test_a_list_takes_one_query_and_one_more_to_count(api, service, query):
     path = "/slots" + query.format(
         day=f"{SOON:%Y-%m-%d}",
         provider=service.calendar.provider_id,
@@ -792,7 +792,7 @@ def test_a_list_costs_one_query_and_one_that_counts(api, service, query):
         assert len(captured) == expected, captured.captured_queries
 
 
-def test_one_slot_costs_one_query(api, service):
+def test_one_slot_takes_one_query(api, service):
     slot = SlotFactory(service=service, start_time=SOON)
     with CaptureQueriesContext(connection) as captured:
         api.get(f"/slots/{slot.pk}")

@@ -1,6 +1,6 @@
-"""One freed seat, many who want it: whoever is first in line is offered it, and nobody else.
+"""A freed seat is offered only to the first user on the waitlist.
 
-As in `test_races`, every promise stands beside a control.
+As in `bookings.tests.test_races`, every promise has a control.
 """
 
 from contextlib import contextmanager
@@ -25,11 +25,11 @@ from catalog.tests.factories import ServiceFactory
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
-# Seconds; see `test_races`.
+# Seconds; see `bookings.tests.test_races`.
 SLOWEST = 5
 NOW = TUESDAY - timedelta(days=1)
 
-# Seats that two have at a time.
+# Counts pairs of active bookings that share a seat of a slot.
 DOUBLE_BOOKINGS = """
     SELECT count(*) FROM bookings_booking AS one JOIN bookings_booking AS other
     ON one.id < other.id AND one.slot_id = other.slot_id AND one.seat = other.seat
@@ -86,7 +86,7 @@ def people():
 
 @pytest.fixture
 def full(service, people):
-    """Gives full slots of two seats, each with ten who wait for it."""
+    """Return a function that makes a full slot of two seats, for which ten users wait."""
 
     def slot(number=0):
         slot = SlotFactory(service=service, start_time=TUESDAY + number * timedelta(hours=2))
@@ -102,7 +102,7 @@ def full(service, people):
 
 @pytest.fixture
 def freed(full):
-    """A slot for which ten wait while one of its seats is free."""
+    """A slot with one free seat, for which ten users wait."""
     slot = full()
     slot.bookings.filter(seat=1).update(status=Booking.Status.CANCELLED)
     return slot
@@ -110,13 +110,13 @@ def freed(full):
 
 @pytest.fixture
 def without_the_lock(monkeypatch):
-    """Offer the seats of slots that others are offering, too."""
+    """Let several workers offer the seats of one slot at a time."""
     monkeypatch.setattr(waitlist, "_locked_slot", lambda slot_id: Slot.objects.get(pk=slot_id))
 
 
 @contextmanager
 def without_the_constraint():
-    """Let a seat be taken twice, and take away what has it in the end."""
+    """Let a seat be taken twice; delete all bookings at the end."""
     definition = ask(
         "SELECT pg_get_constraintdef(oid) FROM pg_constraint WHERE conname = 'booking_seat_free'"
     )
@@ -128,7 +128,7 @@ def without_the_constraint():
         run(f"ALTER TABLE bookings_booking ADD CONSTRAINT booking_seat_free {definition}")
 
 
-def test_a_seat_that_becomes_free_goes_to_the_first_of_ten_in_line(full, people):
+def test_a_freed_seat_goes_to_the_first_of_ten_who_wait(full, people):
     outsiders = UserFactory.create_batch(6)
     deadlocks_before = deadlocks()
     for number in range(25):
@@ -144,7 +144,7 @@ def test_a_seat_that_becomes_free_goes_to_the_first_of_ten_in_line(full, people)
         assert tally(outcomes[:7]) == {None: 7}
         assert tally(outcomes[7:]) == {SlotFull: 7}
         assert max(outcome.seconds for outcome in outcomes) < SLOWEST
-        # Those who looked before the cancellation had committed saw nothing to offer.
+        # Workers that looked before the cancellation was committed saw no free seat.
         offered = sum(outcome.value for outcome in outcomes[1:7]) + offer()
         assert offered == 1
         [hold] = held(slot)
@@ -154,7 +154,7 @@ def test_a_seat_that_becomes_free_goes_to_the_first_of_ten_in_line(full, people)
     assert ask(DOUBLE_BOOKINGS) == 0
 
 
-def test_all_who_saw_the_seat_free_offer_it_once(freed, people):
+def test_eight_concurrent_offers_of_a_seat_make_one_hold(freed, people):
     deadlocks_before = deadlocks()
     with starting_line("bookings_booking") as set_off:
         outcomes = set_off([offer] * 8)
@@ -164,9 +164,7 @@ def test_all_who_saw_the_seat_free_offer_it_once(freed, people):
     assert deadlocks() == deadlocks_before
 
 
-def test_the_constraint_alone_keeps_a_seat_from_being_offered_twice(
-    freed, people, without_the_lock
-):
+def test_the_constraint_alone_prevents_a_second_offer_of_a_seat(freed, people, without_the_lock):
     deadlocks_before = deadlocks()
     with starting_line("bookings_booking") as set_off:
         outcomes = set_off([offer] * 8)
@@ -175,7 +173,7 @@ def test_the_constraint_alone_keeps_a_seat_from_being_offered_twice(
     assert deadlocks() == deadlocks_before
 
 
-def test_control_without_both_all_who_saw_the_seat_free_offer_it(freed, without_the_lock):
+def test_control_without_lock_and_constraint_a_seat_is_offered_eight_times(freed, without_the_lock):
     with without_the_constraint():
         with starting_line("bookings_booking") as set_off:
             outcomes = set_off([offer] * 8)
@@ -184,13 +182,13 @@ def test_control_without_both_all_who_saw_the_seat_free_offer_it(freed, without_
         assert ask(DOUBLE_BOOKINGS) > 0
 
 
-def test_control_where_nobody_waits_the_quickest_gets_the_seat(freed):
+def test_control_without_a_waitlist_one_of_six_concurrent_bookings_wins(freed):
     freed.waitlist.all().delete()
     outcomes = at_once([book(user, freed) for user in UserFactory.create_batch(6)])
     assert tally(outcomes) == {None: 1, SlotFull: 5}
 
 
-def test_the_first_in_line_gets_one_seat_however_they_come_by_it(full, people):
+def test_the_first_who_waits_gets_one_seat_by_booking_or_by_offer(full, people):
     deadlocks_before = deadlocks()
     for number in range(20):
         slot = full(number)
@@ -207,7 +205,7 @@ def test_the_first_in_line_gets_one_seat_however_they_come_by_it(full, people):
     assert ask(DOUBLE_BOOKINGS) == 0
 
 
-def test_a_seat_is_not_lost_with_those_who_leave(full, people):
+def test_a_seat_is_not_lost_when_the_first_two_leave(full, people):
     deadlocks_before = deadlocks()
     for number in range(20):
         slot = full(number)
@@ -222,7 +220,7 @@ def test_a_seat_is_not_lost_with_those_who_leave(full, people):
     assert deadlocks() == deadlocks_before
 
 
-def test_an_offer_is_booked_or_given_back(full, people):
+def test_an_offer_is_booked_or_given_back_but_never_both(full, people):
     for number in range(20):
         slot = full(number)
         slot.bookings.filter(seat=1).update(status=Booking.Status.CANCELLED)
@@ -243,7 +241,7 @@ def test_an_offer_is_booked_or_given_back(full, people):
             assert (hold.status, entry.status) == ("cancelled", "left")
 
 
-def test_who_joins_ten_times_at_once_waits_once(full):
+def test_ten_concurrent_joins_of_one_user_make_one_entry(full):
     slot, user = full(), UserFactory()
     outcomes = at_once([join(user, slot)] * 10)
     assert tally(outcomes) == {None: 10}

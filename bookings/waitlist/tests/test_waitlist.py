@@ -1,4 +1,4 @@
-"""The queue for a full slot: joining, leaving, and who gets the seat that becomes free."""
+"""The waitlist of a full slot: joining, leaving, and the offers of freed seats."""
 
 from datetime import datetime, timedelta
 
@@ -25,14 +25,14 @@ from catalog.tests.factories import CalendarFactory, ServiceFactory
 pytestmark = pytest.mark.django_db
 
 MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
-# A slot has to be in the next ten years.
+# A slot must start in the next ten years.
 SOON = (timezone.now() + 30 * DAY).replace(hour=10, minute=0, second=0, microsecond=0)
 OURS = ["bookings.follow_up", "bookings.offer_seats"]
 
 
 @pytest.fixture
 def work():
-    """Do what a worker does: the jobs that are there, and those that follow from them."""
+    """Return a function that runs the waiting jobs, and the jobs that they enqueue."""
     done = set()
 
     def run_jobs():
@@ -51,7 +51,7 @@ def provider():
 
 @pytest.fixture
 def service(provider):
-    """A class of two."""
+    """A class with two seats."""
     calendar = CalendarFactory(provider=provider)
     return ServiceFactory(calendar=calendar, capacity=2, mode="slots")
 
@@ -84,7 +84,7 @@ def seated(slot, seat, **fields):
 
 @pytest.fixture
 def join(api):
-    """Have somebody join the queue for a slot; return the answer."""
+    """Return a function that lets a user join the waitlist of a slot."""
 
     def post(user, slot):
         return api.as_(user).post(f"/slots/{slot.pk}/waitlist", {})
@@ -94,7 +94,7 @@ def join(api):
 
 @pytest.fixture
 def queue(join, people, slot):
-    """Three wait for the slot, in this order; return their entries."""
+    """Let three users wait for the slot, in this order; return their entries."""
     return [join(user, slot).json() for user in people]
 
 
@@ -104,7 +104,7 @@ def entries(slot):
 
 @pytest.fixture
 def seen(api):
-    """Return what somebody sees of the queue for a slot."""
+    """Return a function that returns the entries of a slot that a user sees."""
 
     def get(user, slot):
         answer = api.as_(user).get(f"/slots/{slot.pk}/waitlist")
@@ -116,7 +116,7 @@ def seen(api):
 
 @pytest.fixture
 def cancel(api, work):
-    """Have its owner cancel a booking, and the worker do what follows."""
+    """Return a function that cancels a booking as its owner and runs the jobs that follow."""
 
     def patch(booking):
         answer = api.as_(booking.user).patch(f"/bookings/{booking.pk}", {"status": "cancelled"})
@@ -131,7 +131,7 @@ def offer_to(user, slot):
 
 
 class TestJoining:
-    def test_who_joins_is_told_their_place(self, api, join, people, slot):
+    def test_the_response_to_joining_shows_the_position(self, api, join, people, slot):
         first, second = join(people[0], slot), join(people[1], slot)
         assert (first.status_code, second.status_code) == (201, 201)
         entry = second.json()
@@ -148,12 +148,12 @@ class TestJoining:
         }
         assert first.json()["position"] == 1
 
-    def test_who_waits_already_keeps_their_place(self, join, people, slot, queue):
+    def test_joining_again_keeps_the_position(self, join, people, slot, queue):
         again = join(people[1], slot)
         assert (again.status_code, again.json()) == (201, queue[1])
         assert slot.waitlist.count() == 3
 
-    def test_there_is_no_queue_where_seats_are_free(self, join, people, service):
+    def test_a_slot_with_free_seats_cannot_be_queued_for(self, join, people, service):
         slot = SlotFactory(service=service, start_time=SOON)
         seated(slot, 1)
         refused = problem(join(people[0], slot), 400, "validation_error")
@@ -161,7 +161,9 @@ class TestJoining:
             refused["detail"] == "This slot has free seats. Book one instead of joining the queue."
         )
 
-    def test_a_free_seat_that_others_wait_for_is_none(self, join, people, slot, queue):
+    def test_a_free_seat_that_others_wait_for_does_not_count_as_free(
+        self, join, people, slot, queue
+    ):
         slot.bookings.first().delete()
         assert join(UserFactory(), slot).json()["position"] == 4
 
@@ -171,20 +173,20 @@ class TestJoining:
         seated(slot, 1, status=Booking.Status.HELD, hold_expires_at=ended)
         problem(join(people[0], slot), 400, "validation_error")
 
-    def test_who_has_a_seat_needs_none(self, join, slot):
+    def test_a_user_with_a_seat_cannot_join(self, join, slot):
         refused = problem(join(slot.bookings.first().user, slot), 400, "validation_error")
         assert refused["detail"] == "You already have a seat in this slot."
 
-    def test_for_a_cancelled_slot_nobody_queues(self, join, people, slot):
+    def test_a_cancelled_slot_cannot_be_queued_for(self, join, people, slot):
         Slot.objects.update(status="cancelled")
         problem(join(people[0], slot), 409, "service_inactive")
 
-    def test_for_an_inactive_service_nobody_queues(self, join, people, slot, service):
+    def test_a_slot_of_an_inactive_service_cannot_be_queued_for(self, join, people, slot, service):
         service.is_active = False
         service.save()
         problem(join(people[0], slot), 409, "service_inactive")
 
-    def test_when_it_is_too_late_to_book_it_is_too_late_to_queue(self, join, people, slot, service):
+    def test_joining_too_late_to_book_is_refused(self, join, people, slot, service):
         service.min_notice_minutes = 60
         service.save()
         with time_machine.travel(SOON - 59 * MINUTE):
@@ -192,25 +194,23 @@ class TestJoining:
         with time_machine.travel(SOON + MINUTE):
             problem(join(people[0], slot), 400, "validation_error", "start_time")
 
-    def test_when_it_is_too_early_to_book_it_is_too_early_to_queue(
-        self, join, people, slot, service
-    ):
+    def test_joining_too_early_to_book_is_refused(self, join, people, slot, service):
         service.max_advance_days = 7
         service.save()
         problem(join(people[0], slot), 409, "too_far_ahead")
 
-    def test_time_off_has_no_queue(self, join, people, slot):
+    def test_a_slot_in_time_off_cannot_be_queued_for(self, join, people, slot):
         TimeOff.objects.create(calendar=slot.calendar, start_time=SOON, end_time=SOON + DAY)
         problem(join(people[0], slot), 409, "outside_opening_hours")
 
-    def test_a_slot_that_is_not_there_has_none(self, api, people):
+    def test_the_waitlist_of_an_unknown_slot_is_not_found(self, api, people):
         path = "/slots/01980000-0000-7000-8000-000000000000/waitlist"
         client = api.as_(people[0])
         problem(client.post(path, {}), 404, "not_found")
         problem(client.get(path), 404, "not_found")
         problem(client.delete(f"{path}/01980000-0000-7000-8000-000000000000"), 404, "not_found")
 
-    def test_nobody_joins_for_somebody_else(self, api, people, slot):
+    def test_a_user_cannot_join_for_somebody_else(self, api, people, slot):
         client = api.as_(people[0])
         entry = client.post(f"/slots/{slot.pk}/waitlist", {"user_id": str(people[1].pk)}).json()
         assert entry["user_id"] == str(people[0].pk)
@@ -219,25 +219,29 @@ class TestJoining:
 
 
 class TestTheQueue:
-    def test_one_sees_ones_own_place_alone(self, seen, people, slot, queue):
+    def test_users_see_only_their_own_entry(self, seen, people, slot, queue):
         assert seen(people[1], slot) == [queue[1]]
         assert seen(UserFactory(), slot) == []
 
     @pytest.mark.parametrize("who", ["provider", "admin"])
-    def test_its_provider_and_admins_see_all_in_order(self, seen, provider, slot, queue, who):
+    def test_the_provider_and_admins_see_all_entries_in_order(
+        self, seen, provider, slot, queue, who
+    ):
         assert seen(provider if who == "provider" else AdminFactory(), slot) == queue
 
-    def test_another_provider_sees_nobody(self, seen, slot, queue):
+    def test_another_provider_sees_no_entries(self, seen, slot, queue):
         assert seen(ProviderFactory(), slot) == []
 
-    def test_queues_of_other_slots_are_others(self, join, seen, provider, service, slot, queue):
+    def test_each_slot_has_its_own_waitlist(self, join, seen, provider, service, slot, queue):
         other = SlotFactory(service=service, start_time=SOON + DAY, capacity=1)
         seated(other, 1)
         entry = join(UserFactory(), other).json()
         assert entry["position"] == 1
         assert seen(provider, other) == [entry]
 
-    def test_it_costs_the_same_however_many_wait(self, api, provider, slot):
+    def test_a_list_takes_the_same_number_of_queries_for_any_number_of_entries(
+        self, api, provider, slot
+    ):
         client, counts = api.as_(provider), []
         for people in (1, 30):
             for user in UserFactory.create_batch(people):
@@ -246,10 +250,10 @@ class TestTheQueue:
                 rows = client.get(f"/slots/{slot.pk}/waitlist?limit=100").json()["results"]
             counts.append(len(captured))
         assert [row["position"] for row in rows] == list(range(1, 32))
-        # The account, the slot, the queue.
+        # The account, the slot, the entries.
         assert counts == [3, 3]
 
-    def test_nobody_waits_twice_whoever_stores_it(self, people, slot, queue):
+    def test_the_database_refuses_a_second_waiting_entry(self, people, slot, queue):
         with pytest.raises(IntegrityError, match="waitlist_once"), transaction.atomic():
             WaitlistEntry.objects.create(slot=slot, user=people[0])
 
@@ -258,12 +262,12 @@ class TestLeaving:
     def leave(self, api, user, slot, entry):
         return api.as_(user).delete(f"/slots/{slot.pk}/waitlist/{entry['id']}")
 
-    def test_who_leaves_makes_room_for_those_behind(self, api, seen, people, slot, queue):
+    def test_leaving_moves_the_users_behind_forward(self, api, seen, people, slot, queue):
         assert self.leave(api, people[0], slot, queue[0]).status_code == 204
         assert [seen(user, slot)[0]["position"] for user in people] == [None, 1, 2]
         assert seen(people[0], slot)[0]["status"] == "left"
 
-    def test_who_has_left_queues_again_at_the_end(self, api, join, people, slot, queue):
+    def test_a_user_who_left_joins_again_at_the_end(self, api, join, people, slot, queue):
         self.leave(api, people[0], slot, queue[0])
         assert join(people[0], slot).json()["position"] == 3
 
@@ -305,7 +309,7 @@ class TestLeaving:
 
 
 class TestAFreedSeat:
-    def test_it_is_held_for_the_first_in_line(self, cancel, seen, people, slot, queue):
+    def test_a_freed_seat_is_held_for_the_first_user(self, cancel, seen, people, slot, queue):
         slot.service.price = 31
         slot.service.save()
         before = timezone.now()
@@ -323,7 +327,7 @@ class TestAFreedSeat:
         assert event.data["waitlist"] is True
         assert event.data["slot_id"] == str(slot.pk)
 
-    def test_it_is_booked_as_any_hold(self, api, cancel, seen, people, slot, queue, work):
+    def test_an_offer_is_booked_as_any_hold(self, api, cancel, seen, people, slot, queue, work):
         cancel(slot.bookings.first())
         offer = offer_to(people[0], slot)
         answer = api.as_(people[0]).patch(f"/bookings/{offer.pk}", {"status": "pending"})
@@ -333,14 +337,14 @@ class TestAFreedSeat:
         work()
         assert entries(slot) == ["booked", "waiting", "waiting"]
 
-    def test_it_is_nobody_elses(self, api, cancel, people, slot, queue):
+    def test_an_offered_seat_cannot_be_booked_by_others(self, api, cancel, people, slot, queue):
         cancel(slot.bookings.first())
         outsider = api.as_(UserFactory())
         problem(outsider.post("/bookings", {"slot_id": str(slot.pk)}), 409, "slot_full")
         second = api.as_(people[1])
         problem(second.post("/bookings", {"slot_id": str(slot.pk)}), 409, "slot_full")
 
-    def test_it_passes_on_when_its_time_is_over(self, cancel, people, slot, queue, work):
+    def test_an_offer_that_expires_goes_to_the_next_user(self, cancel, people, slot, queue, work):
         cancel(slot.bookings.first())
         offered_until = offer_to(people[0], slot).hold_expires_at
         with time_machine.travel(offered_until, tick=False):
@@ -351,27 +355,33 @@ class TestAFreedSeat:
         assert entries(slot) == ["passed", "offered", "waiting"]
         assert not Booking.objects.filter(user=people[0], active=True).exists()
 
-    def test_it_passes_on_when_it_is_cancelled(self, cancel, people, slot, queue):
+    def test_an_offer_that_is_cancelled_goes_to_the_next_user(self, cancel, people, slot, queue):
         cancel(slot.bookings.first())
         cancel(offer_to(people[0], slot))
         assert entries(slot) == ["passed", "offered", "waiting"]
         assert offer_to(people[1], slot).seat == 1
 
-    def test_it_passes_on_when_it_is_deleted(self, api, cancel, people, slot, queue, work):
+    def test_an_offer_that_is_deleted_goes_to_the_next_user(
+        self, api, cancel, people, slot, queue, work
+    ):
         cancel(slot.bookings.first())
         offer = offer_to(people[0], slot)
         assert api.as_(people[0]).delete(f"/bookings/{offer.pk}").status_code == 204
         work()
         assert entries(slot) == ["passed", "offered", "waiting"]
 
-    def test_it_passes_on_whoever_ends_the_hold(self, cancel, people, slot, queue):
+    def test_an_offer_that_is_deleted_in_sql_goes_to_the_next_user(
+        self, cancel, people, slot, queue
+    ):
         cancel(slot.bookings.first())
         run("DELETE FROM bookings_booking WHERE id = %s", [offer_to(people[0], slot).pk])
         assert entries(slot) == ["passed", "waiting", "waiting"]
         waitlist.offer_seats(at=timezone.now())
         assert entries(slot) == ["passed", "offered", "waiting"]
 
-    def test_after_the_last_in_line_it_is_anybodys(self, api, cancel, people, slot, queue):
+    def test_a_seat_that_the_last_user_gives_back_can_be_booked_by_anyone(
+        self, api, cancel, people, slot, queue
+    ):
         for user in people[1:]:
             user.waitlist_entries.all().delete()
         cancel(slot.bookings.first())
@@ -379,12 +389,14 @@ class TestAFreedSeat:
         answer = api.as_(UserFactory()).post("/bookings", {"slot_id": str(slot.pk)})
         assert answer.status_code == 201
 
-    def test_who_passed_queues_again_at_the_end(self, cancel, join, people, slot, queue):
+    def test_a_user_who_gave_an_offer_back_joins_again_at_the_end(
+        self, cancel, join, people, slot, queue
+    ):
         cancel(slot.bookings.first())
         cancel(offer_to(people[0], slot))
         assert join(people[0], slot).json()["position"] == 2
 
-    def test_who_let_it_expire_queues_anew_before_the_clock_has_seen_it(
+    def test_a_user_can_join_again_before_their_expired_offer_is_closed(
         self, cancel, join, people, slot, queue
     ):
         cancel(slot.bookings.first())
@@ -398,7 +410,7 @@ class TestAFreedSeat:
         assert entries(slot) == ["offered", "offered", "waiting"]
         assert {offer_to(user, slot).seat for user in people[:2]} == {1, 2}
 
-    def test_a_booking_that_is_moved_away_leaves_one(self, api, people, service, slot, queue, work):
+    def test_moving_a_booking_away_frees_a_seat(self, api, people, service, slot, queue, work):
         other = SlotFactory(service=service, start_time=SOON + DAY)
         booking = slot.bookings.first()
         answer = api.as_(booking.user).patch(f"/bookings/{booking.pk}", {"slot_id": str(other.pk)})
@@ -406,13 +418,13 @@ class TestAFreedSeat:
         work()
         assert entries(slot) == ["offered", "waiting", "waiting"]
 
-    def test_a_booking_that_is_deleted_leaves_one(self, api, people, slot, queue, work):
+    def test_deleting_a_booking_frees_a_seat(self, api, people, slot, queue, work):
         booking = slot.bookings.first()
         api.as_(booking.user).delete(f"/bookings/{booking.pk}")
         work()
         assert entries(slot) == ["offered", "waiting", "waiting"]
 
-    def test_a_hold_that_expires_leaves_one(self, people, slot, queue, work):
+    def test_a_hold_that_expires_frees_a_seat(self, people, slot, queue, work):
         Booking.objects.filter(slot=slot, seat=2).update(
             status="held", hold_expires_at=timezone.now()
         )
@@ -421,13 +433,13 @@ class TestAFreedSeat:
         assert entries(slot) == ["offered", "waiting", "waiting"]
         assert offer_to(people[0], slot).seat == 2
 
-    def test_more_seats_are_offered_at_once(self, api, provider, people, slot, queue, work):
+    def test_a_raised_capacity_offers_the_new_seats(self, api, provider, people, slot, queue, work):
         answer = api.as_(provider).patch(f"/slots/{slot.pk}", {"capacity": 4})
         assert (answer.status_code, answer.json()["seats_left"]) == (200, 0)
         work()
         assert entries(slot) == ["offered", "offered", "waiting"]
 
-    def test_fewer_seats_offer_none(self, api, provider, cancel, people, slot, queue):
+    def test_a_lowered_capacity_offers_no_seat(self, api, provider, cancel, people, slot, queue):
         Booking.objects.filter(slot=slot, seat=1).update(status="cancelled")
         assert api.as_(provider).patch(f"/slots/{slot.pk}", {"capacity": 1}).status_code == 200
         assert waitlist.offer_seats(at=timezone.now()) == 0
@@ -439,7 +451,7 @@ class TestAFreedSeat:
             assert offer_to(people[0], slot).hold_expires_at == SOON
 
     @pytest.mark.parametrize("minutes", [60, 0])
-    def test_when_it_is_too_late_to_book_nobody_waits_any_longer(
+    def test_the_waitlist_ends_when_it_is_too_late_to_book(
         self, api, cancel, slot, service, queue, minutes
     ):
         service.min_notice_minutes = minutes
@@ -450,21 +462,21 @@ class TestAFreedSeat:
         assert entries(slot) == ["passed", "passed", "passed"]
         assert not slot.bookings.filter(status="held").exists()
 
-    def test_while_the_service_is_inactive_they_wait(self, slot, service, queue):
+    def test_users_keep_waiting_while_the_service_is_inactive(self, slot, service, queue):
         service.is_active = False
         service.save()
         Booking.objects.filter(slot=slot, seat=1).update(status="cancelled")
         assert waitlist.offer_seats(at=timezone.now()) == 0
         assert entries(slot) == ["waiting", "waiting", "waiting"]
 
-    def test_whoever_is_locked_out_is_passed_over(self, people, slot, queue):
+    def test_a_deactivated_user_is_passed_over(self, people, slot, queue):
         people[0].is_active = False
         people[0].save()
         Booking.objects.filter(slot=slot, seat=1).update(status="cancelled")
         assert waitlist.offer_seats(at=timezone.now()) == 1
         assert entries(slot) == ["passed", "offered", "waiting"]
 
-    def test_whoever_holds_three_seats_is_offered_a_fourth(self, people, slot, queue):
+    def test_a_user_with_three_holds_is_still_offered_a_seat(self, people, slot, queue):
         for number in range(3):
             ends = timezone.now() + HOUR
             BookingFactory(user=people[0], status="held", hold_expires_at=ends, seat=number + 1)
@@ -472,12 +484,12 @@ class TestAFreedSeat:
         assert waitlist.offer_seats(at=timezone.now()) == 1
         assert offer_to(people[0], slot)
 
-    def test_a_seat_that_nobody_was_told_of_is_found_every_minute(self, people, slot, queue):
+    def test_the_periodic_job_offers_a_seat_that_no_event_announced(self, people, slot, queue):
         Booking.objects.filter(slot=slot, seat=1).update(status="cancelled")
         app.tasks["bookings.offer"](timestamp=0)
         assert entries(slot) == ["offered", "waiting", "waiting"]
 
-    def test_it_can_be_offered_by_hand(self, capsys, slot, queue):
+    def test_a_command_offers_seats(self, capsys, slot, queue):
         Booking.objects.filter(slot=slot, seat=1).update(status="cancelled")
         call_command("offer_seats")
         assert capsys.readouterr().out == "1 seats offered.\n"
@@ -489,7 +501,7 @@ class TestAFreedSeat:
         assert waitlist.offer_seats(at=timezone.now()) == 0
         assert slot.bookings.filter(status="held").count() == 1
 
-    def test_where_nobody_waits_nothing_is_enqueued(self, api, slot, work):
+    def test_no_job_is_enqueued_if_nobody_waits(self, api, slot, work):
         booking = slot.bookings.first()
         api.as_(booking.user).patch(f"/bookings/{booking.pk}", {"status": "cancelled"})
         work()
@@ -497,11 +509,11 @@ class TestAFreedSeat:
 
 
 class TestNoJumpingTheQueue:
-    """Before the worker has come a free seat belongs to those who wait already."""
+    """A free seat belongs to the waitlist even before the worker has offered it."""
 
     @pytest.fixture
     def freed(self, slot, queue):
-        """Of the slot, for which three wait, one seat is free."""
+        """The slot with one free seat, for which three users wait."""
         Booking.objects.filter(slot=slot, seat=2).update(status="cancelled")
         return slot
 
@@ -516,49 +528,51 @@ class TestNoJumpingTheQueue:
         )
         assert shown.json()["times"] == []
 
-    def test_others_get_none(self, api, freed):
+    def test_others_cannot_book_the_seat(self, api, freed):
         problem(self.book(api, UserFactory(), freed), 409, "slot_full")
         problem(self.book(api, UserFactory(), freed, hold=True), 409, "slot_full")
 
-    def test_others_do_not_move_in(self, api, service, freed):
+    def test_others_cannot_move_to_the_seat(self, api, service, freed):
         other = seated(SlotFactory(service=service, start_time=SOON + DAY), 1)
         answer = api.as_(other.user).patch(f"/bookings/{other.pk}", {"slot_id": str(freed.pk)})
         problem(answer, 409, "slot_full")
 
-    def test_the_second_in_line_gets_none(self, api, people, freed):
+    def test_the_second_user_cannot_book_the_seat(self, api, people, freed):
         problem(self.book(api, people[1], freed), 409, "slot_full")
 
-    def test_the_first_in_line_may_take_it_themselves(self, api, seen, people, freed):
+    def test_the_first_user_can_book_the_seat(self, api, seen, people, freed):
         answer = self.book(api, people[0], freed)
         assert (answer.status_code, answer.json()["seat"]) == (201, 2)
         entry = seen(people[0], freed)[0]
         assert (entry["status"], entry["booking_id"]) == ("booked", answer.json()["id"])
         assert waitlist.offer_seats(at=timezone.now()) == 0
 
-    def test_the_first_in_line_may_hold_it_themselves(self, api, people, freed):
+    def test_the_first_user_can_hold_the_seat(self, api, people, freed):
         answer = self.book(api, people[0], freed, hold=True)
         assert answer.json()["status"] == "held"
         assert entries(freed) == ["offered", "waiting", "waiting"]
 
-    def test_the_first_in_line_may_move_in(self, api, service, people, freed):
+    def test_the_first_user_can_move_to_the_seat(self, api, service, people, freed):
         elsewhere = SlotFactory(service=service, start_time=SOON + DAY)
         booking = seated(elsewhere, 1, user=people[0])
         answer = api.as_(people[0]).patch(f"/bookings/{booking.pk}", {"slot_id": str(freed.pk)})
         assert (answer.status_code, answer.json()["seat"]) == (200, 2)
         assert entries(freed) == ["booked", "waiting", "waiting"]
 
-    def test_seats_beyond_those_that_are_waited_for_are_anybodys(self, api, freed):
+    def test_more_free_seats_than_users_who_wait_can_be_booked_by_anyone(self, api, freed):
         Slot.objects.filter(pk=freed.pk).update(capacity=5)
         assert api.get(f"/slots/{freed.pk}").json()["seats_left"] == 1
         answer = self.book(api, UserFactory(), freed)
-        # The lower ones are for those who wait.
+        # The lower seats are for the users who wait.
         assert (answer.status_code, answer.json()["seat"]) == (201, 5)
         problem(self.book(api, UserFactory(), freed), 409, "slot_full")
         assert waitlist.offer_seats(at=timezone.now()) == 3
 
 
 class TestTheSlot:
-    def test_with_a_cancelled_slot_the_queue_ends(self, api, provider, cancel, slot, queue, work):
+    def test_the_waitlist_ends_with_a_cancelled_slot(
+        self, api, provider, cancel, slot, queue, work
+    ):
         cancel(slot.bookings.first())
         answer = api.as_(provider).patch(f"/slots/{slot.pk}", {"status": "cancelled"})
         assert answer.status_code == 200
@@ -566,20 +580,20 @@ class TestTheSlot:
         work()
         assert not slot.bookings.filter(active=True).exists()
 
-    def test_a_queue_does_not_keep_a_slot_that_was_never_booked(self, api, provider, service):
+    def test_a_slot_with_only_a_waitlist_can_be_deleted(self, api, provider, service):
         slot = SlotFactory(service=service, start_time=SOON)
         WaitlistEntry.objects.create(slot=slot, user=UserFactory())
         assert api.as_(provider).delete(f"/slots/{slot.pk}").status_code == 204
         assert not WaitlistEntry.objects.exists()
 
-    def test_offers_of_a_slot_that_is_gone_are_none(self, slot, queue):
+    def test_a_deleted_slot_has_no_seats_to_offer(self, slot, queue):
         Booking.objects.filter(slot=slot).delete()
         ids = [str(slot.pk)]
         slot.delete()
         assert waitlist.offer_seats(slot_ids=ids, at=timezone.now()) == 0
 
 
-def test_a_booking_in_a_slot_costs_three_queries_however_many_wait(api, slot, queue):
+def test_a_booking_in_a_slot_takes_three_queries_while_users_wait(api, slot, queue):
     user = UserFactory()
     Slot.objects.filter(pk=slot.pk).update(capacity=9)
     client = api.as_(user)
@@ -588,7 +602,7 @@ def test_a_booking_in_a_slot_costs_three_queries_however_many_wait(api, slot, qu
     assert len(captured) == 3
 
 
-def test_admins_look_at_the_queue_in_the_admin_site(client, slot, queue, people):
+def test_admins_see_waitlists_in_the_admin_site(client, slot, queue, people):
     client.force_login(AdminFactory())
     page = client.get("/admin/bookings/waitlistentry/")
     assert page.status_code == 200

@@ -1,4 +1,4 @@
-"""Webhooks in the hands of real workers: they are fast, in order, and in nobody's way."""
+"""Webhooks with real workers: deliveries are fast, in order, and do not delay other jobs."""
 
 import asyncio
 import json
@@ -30,14 +30,14 @@ from bookit.tests.receiver import answer, receiver
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
-# Sooner than the ten seconds after which a server that hangs is given up.
+# Less than the ten seconds after which a request to a hanging server times out.
 SOON = 7
 WAKE = "bookings.wake_webhooks"
 
 
 @pytest.fixture
 def hang():
-    """Return a behaviour of servers: to answer nothing until the test ends."""
+    """Return the behaviour of a server that does not respond until the test ends."""
     stop = threading.Event()
     yield lambda request: stop.wait(PATIENCE)
     stop.set()
@@ -55,13 +55,13 @@ def send(worker):
 
 
 def make_webhooks(count, **fields):
-    """Make webhooks of one owner."""
+    """Create some webhooks with one owner."""
     owner = AdminFactory()
     Webhook.objects.bulk_create(WebhookFactory.build_batch(count, owner=owner, **fields))
 
 
 def happen(count=1):
-    """Let something happen so often, and return the events; what follows is done by a worker."""
+    """Write some events and return them. A worker follows them up."""
     booking = BookingFactory(status="confirmed")
     return BookingEvent.objects.bulk_create(
         BookingEvent(
@@ -75,13 +75,13 @@ def happen(count=1):
 
 
 def enqueue(happened):
-    """Let deliveries, and nothing else, follow from events."""
+    """Enqueue the deliveries of some events, but neither mails nor offers."""
     run("DELETE FROM procrastinate_jobs WHERE task_name = 'bookings.follow_up'")
     webhooks.enqueue(event_ids=[event.pk for event in happened], at=timezone.now())
 
 
 def arrivals(other):
-    """Return what arrived, by the number that `happen` gave to it."""
+    """Return the numbers that `happen` gave to the events that have arrived."""
     return [json.loads(message.body)["data"]["seat"] for message in other.messages]
 
 
@@ -92,7 +92,7 @@ def delivered():
 # --- speed and order ----------------------------------------------------------------------------
 
 
-def test_hundreds_of_events_arrive_in_order_before_servers_that_hang_are_given_up(send, hang):
+def test_hundreds_of_events_arrive_in_order_before_requests_to_hanging_servers_time_out(send, hang):
     """One message a second would take minutes."""
     with receiver(hang) as first, receiver(hang) as second, receiver() as other:
         for each in (first, second, other):
@@ -106,11 +106,11 @@ def test_hundreds_of_events_arrive_in_order_before_servers_that_hang_are_given_u
     assert other.connections <= 3
 
 
-# --- beside mails -------------------------------------------------------------------------------
+# --- together with mails ------------------------------------------------------------------------
 
 
 class Hangs(Server):
-    """Takes no mail, and says nothing."""
+    """Accepts connections, but never responds to a mail."""
 
     def __init__(self):
         super().__init__()
@@ -136,7 +136,7 @@ def mail_server():
         each.stop()
 
 
-def test_a_mail_server_that_hangs_leaves_webhooks_alone(send, mail_server):
+def test_a_hanging_mail_server_does_not_delay_webhooks(send, mail_server):
     mailbox = Hangs()
     with receiver() as other:
         WebhookFactory(url=other.url)
@@ -149,7 +149,7 @@ def test_a_mail_server_that_hangs_leaves_webhooks_alone(send, mail_server):
         assert worker.jobs("bookings.send_mail").count("doing") == 2
 
 
-def test_servers_of_webhooks_that_hang_leave_mails_alone(send, mail_server, hang):
+def test_hanging_webhook_servers_do_not_delay_mails(send, mail_server, hang):
     mailbox = Server()
     with receiver(hang) as hangs:
         make_webhooks(SLOW_AT_A_TIME, url=hangs.url)
@@ -161,8 +161,8 @@ def test_servers_of_webhooks_that_hang_leave_mails_alone(send, mail_server, hang
         assert not Attempt.objects.exists()
 
 
-def test_servers_that_begin_to_hang_together_keep_no_other_waiting(send, hang):
-    """More of them than a worker has places: late answers are waited for in a few places only."""
+def test_servers_that_begin_to_hang_together_do_not_delay_other_webhooks(send, hang):
+    """A worker waits for late responses in a few places only, even if more servers hang."""
     with receiver(hang) as hangs, receiver() as other:
         make_webhooks(WEBHOOKS_AT_A_TIME + 20, url=hangs.url)
         happened = happen(1)
@@ -176,7 +176,7 @@ def test_servers_that_begin_to_hang_together_keep_no_other_waiting(send, hang):
         assert not Attempt.objects.filter(error__contains="10 seconds").exists()
 
 
-def test_webhooks_that_fail_leave_most_of_the_places_to_others(send, hang):
+def test_failing_webhooks_leave_most_places_to_others(send, hang):
     with receiver(hang) as hangs, receiver() as other:
         make_webhooks(SLOW_AT_A_TIME + 10, url=hangs.url, failing_since=timezone.now())
         enqueue(happen(1))
@@ -189,10 +189,12 @@ def test_webhooks_that_fail_leave_most_of_the_places_to_others(send, hang):
         assert not Attempt.objects.exclude(delivery__status="delivered").exists()
 
 
-# --- what is cut off ----------------------------------------------------------------------------
+# --- interrupted workers ------------------------------------------------------------------------
 
 
-def test_what_a_killed_worker_had_sent_is_sent_again_under_the_same_ids(send, capsys):
+def test_messages_that_a_killed_worker_had_not_recorded_are_sent_again_with_the_same_ids(
+    send, capsys
+):
     def kill(request):
         if len(other.messages) == 30:
             killed.process.kill()
@@ -206,7 +208,7 @@ def test_what_a_killed_worker_had_sent_is_sent_again_under_the_same_ids(send, ca
         assert len(other.messages) == 30
         assert delivered() < 30
 
-        # Half a minute later.
+        # As if half a minute had passed.
         run("UPDATE procrastinate_workers SET last_heartbeat = now() - interval '31 s'")
         call_command("retry_stalled_jobs")
         assert capsys.readouterr().out == "1 jobs given to other workers.\n"
@@ -222,7 +224,7 @@ def test_what_a_killed_worker_had_sent_is_sent_again_under_the_same_ids(send, ca
     assert len(ids) == 60
 
 
-def test_deliveries_whose_job_was_lost_are_sent_when_the_next_minute_begins(send):
+def test_deliveries_whose_job_was_lost_are_sent_within_a_minute(send):
     periodic = {each.task.name: each.cron for each in app.periodic_registry.periodic_tasks.values()}
     assert periodic[WAKE] == "* * * * *"
     with receiver() as deleted, receiver() as failed:
@@ -238,7 +240,7 @@ def test_deliveries_whose_job_was_lost_are_sent_when_the_next_minute_begins(send
     assert [len(failed.messages), len(deleted.messages)] == [2, 2]
 
 
-def test_a_webhook_that_waits_for_its_retry_is_not_woken(no_jobs):
+def test_a_webhook_that_waits_for_a_retry_is_not_woken(no_jobs):
     later = timezone.now() + timedelta(hours=1)
     waiting = DeliveryFactory(next_attempt_at=later).webhook
     webhooks.wake(webhook_ids=[waiting.pk], at=later)
@@ -247,10 +249,10 @@ def test_a_webhook_that_waits_for_its_retry_is_not_woken(no_jobs):
     assert job.scheduled_at == later
 
 
-# --- which queues -------------------------------------------------------------------------------
+# --- queues -------------------------------------------------------------------------------------
 
 
-def test_a_worker_does_the_jobs_of_all_queues_or_of_those_it_is_given(send, mail_server):
+def test_a_worker_serves_all_queues_or_only_those_that_are_named(send, mail_server):
     mailbox = Server()
     variables = {"EMAIL_URL": mail_server(mailbox)}
     with receiver() as other:
@@ -265,7 +267,7 @@ def test_a_worker_does_the_jobs_of_all_queues_or_of_those_it_is_given(send, mail
         until(lambda: delivered() == 2 and mailbox.mails)
 
 
-def test_a_queue_that_does_not_exist_is_one_line_and_a_failure():
+def test_naming_an_unknown_queue_fails_with_a_one_line_message():
     done = subprocess.run(
         [sys.executable, "manage.py", "procrastinate", "worker", "--queues", "webhoks"],
         cwd=BASE_DIR,

@@ -1,4 +1,4 @@
-"""`GET /events`: whoever polls hears of everything once, in an order in which nothing is missed."""
+"""`GET /events`: a client that polls gets every event once, and misses none."""
 
 from contextlib import contextmanager
 from time import monotonic, sleep
@@ -17,7 +17,7 @@ from bookit.api.pagination import EventPagination, _encode
 from bookit.tests.crowd import PATIENCE, ask, run
 from bookit.tests.expect import problem
 
-# Events of a transaction that is open are not shown, and a test's own would be.
+# The feed hides the events of open transactions, so a test must not run in one.
 pytestmark = pytest.mark.django_db(transaction=True)
 
 WRITE = """
@@ -45,7 +45,7 @@ def booking():
 
 @contextmanager
 def another_transaction():
-    """Give a cursor on a connection of its own, whose work is committed at the end."""
+    """Yield a cursor on another connection, whose transaction is committed at the end."""
     other = connection.copy()
     try:
         other.set_autocommit(False)
@@ -61,42 +61,41 @@ def happen(booking, kind=BookingEvent.Type.CREATED):
 
 
 def settle():
-    """Wait for the transactions of tests that run beside this one: the server counts all as one."""
+    """Wait until the transactions of other tests end, because the feed waits for them too."""
     last = BookingEvent.objects.aggregate(last=Max("transaction"))["last"] or 0
     deadline = monotonic() + 4 * PATIENCE  # Some tests keep a transaction open for a minute.
     while ask("SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint") <= last:
-        assert monotonic() < deadline, "somebody's transaction takes very long"
+        assert monotonic() < deadline, "another transaction takes very long"
         sleep(0.02)
 
 
 def read(admin, query=""):
-    """Return a page of the feed, once it shows all there is."""
+    """Return a page of the feed, after waiting until it can show all events."""
     settle()
     return admin.get(query if query.startswith("http") else f"/events{query}").json()
 
 
 def poll(admin, cursor="", **query):
-    """Return what a page tells, by id, and where to go on from."""
+    """Return the ids of the events on a page, and the cursor to continue from."""
     settle()
     return poll_at_once(admin, cursor, **query)
 
 
 def poll_at_once(admin, cursor="", **query):
-    """Poll while something is still going on."""
+    """Poll without waiting for open transactions."""
     page = admin.get("/events", {"cursor": cursor, **query}).json()
     assert list(page) == ["next", "previous", "cursor", "results"]
     assert page["previous"] is None
     return [int(each["id"]) for each in page["results"]], page["cursor"]
 
 
-# --- in which order -----------------------------------------------------------------------------
+# --- order --------------------------------------------------------------------------------------
 
 
-def test_an_event_of_a_lower_id_that_is_committed_later_is_seen_by_who_has_read_past_it(
-    admin, booking
-):
-    # Taken before the transaction begins, because PostgreSQL logs one id in 32 (and the first after
-    # a checkpoint): the transaction would have a number of its own, and the poll would wait for it.
+def test_a_reader_gets_an_event_with_a_lower_id_that_is_committed_later(admin, booking):
+    # The id is taken before the transaction begins, because PostgreSQL logs one id in 32 and the
+    # first after a checkpoint. The transaction would then have a number of its own, and the poll
+    # would wait for it.
     lower = ask(NEXT_ID)
     with another_transaction() as other:
         higher = happen(booking)
@@ -105,15 +104,15 @@ def test_an_event_of_a_lower_id_that_is_committed_later_is_seen_by_who_has_read_
         other.execute(WRITE, [lower, booking.pk])
     assert lower < higher.pk
 
-    # The control: who goes by ids alone never hears of it.
+    # The control: a reader that goes by ids alone misses it.
     assert not BookingEvent.objects.filter(pk__gt=seen[-1]).exists()
     assert poll(admin, cursor)[0] == [lower]
 
 
-def test_what_happened_to_one_booking_is_in_order_though_one_waited_for_the_other(admin, booking):
+def test_events_of_one_booking_are_in_order_even_if_their_transactions_are_not(admin, booking):
     with another_transaction() as first:
         first.execute("SELECT pg_current_xact_id()")
-        # Begun later, done sooner.
+        # This transaction begins later and commits sooner.
         confirmed = happen(booking, BookingEvent.Type.CONFIRMED)
         first.execute(NEXT_ID)
         [moved] = first.fetchone()
@@ -123,7 +122,7 @@ def test_what_happened_to_one_booking_is_in_order_though_one_waited_for_the_othe
     assert poll(admin)[0] == [confirmed.pk, moved]
 
 
-def test_a_step_is_read_to_its_end_before_the_next_begins(admin, booking):
+def test_new_events_come_after_all_events_of_the_current_step(admin, booking):
     happened = [happen(booking).pk for _ in range(3)]
     seen, cursor = poll(admin, limit=2)
     happened.append(happen(booking).pk)
@@ -138,19 +137,19 @@ def test_a_cursor_from_before_a_restore_is_refused(admin, booking):
     problem(admin.get("/events", {"cursor": cursor}), 400, "validation_error", "cursor")
 
 
-def test_nothing_is_shown_that_something_could_still_come_before(admin, booking):
+def test_events_are_not_shown_while_an_older_transaction_is_open(admin, booking):
     with another_transaction() as other:
         other.execute(NEXT_ID)
         [lower] = other.fetchone()
         other.execute(WRITE, [lower, booking.pk])
         higher = happen(booking)
         seen, cursor = poll_at_once(admin)
-        assert seen == [], "the other one is not done"
+        assert seen == [], "the other transaction is open"
     assert poll(admin, cursor)[0] == [lower, higher.pk]
     assert poll(admin)[0] == [lower, higher.pk]
 
 
-def test_what_is_rolled_back_is_never_shown_and_holds_nobody_up(admin, booking):
+def test_events_that_are_rolled_back_are_never_shown_and_block_no_others(admin, booking):
     with another_transaction() as other:
         other.execute(NEXT_ID)
         other.execute(WRITE, [other.fetchone()[0], booking.pk])
@@ -160,7 +159,7 @@ def test_what_is_rolled_back_is_never_shown_and_holds_nobody_up(admin, booking):
     assert poll(admin)[0] == [event.pk]
 
 
-def test_a_walk_by_pages_meets_each_event_once_while_more_are_written(admin, booking):
+def test_paging_returns_each_event_once_while_more_are_written(admin, booking):
     written = [happen(booking).pk for _ in range(5)]
     met, cursor = [], ""
     for _ in range(8):
@@ -171,7 +170,7 @@ def test_a_walk_by_pages_meets_each_event_once_while_more_are_written(admin, boo
     assert met == written
 
 
-def test_the_last_page_says_where_to_go_on_from_and_the_others_lead_there(admin, booking):
+def test_the_last_page_has_a_cursor_from_which_polling_continues(admin, booking):
     happened = [happen(booking).pk for _ in range(3)]
     first = read(admin, "?limit=2")
     assert [int(each["id"]) for each in first["results"]] == happened[:2]
@@ -185,17 +184,17 @@ def test_the_last_page_says_where_to_go_on_from_and_the_others_lead_there(admin,
     assert poll(admin, last["cursor"])[0] == poll(admin, cursor)[0] == [event.pk]
 
 
-def test_a_page_that_is_just_full_is_the_last_one(admin, booking):
+def test_a_page_that_is_exactly_full_can_be_the_last_one(admin, booking):
     happened = [happen(booking).pk for _ in range(2)]
     page = read(admin, "?limit=2")
     assert [int(each["id"]) for each in page["results"]] == happened
     assert page["next"] is None
 
 
-# --- what is told -------------------------------------------------------------------------------
+# --- content ------------------------------------------------------------------------------------
 
 
-def test_what_is_polled_is_what_webhooks_are_told(admin):
+def test_the_event_feed_returns_what_webhooks_receive(admin):
     user = UserFactory()
     booking = BookingFactory(user=user, status=Booking.Status.CONFIRMED)
     admin.patch(f"/bookings/{booking.pk}/status", {"status": "completed"})
@@ -209,7 +208,7 @@ def test_what_is_polled_is_what_webhooks_are_told(admin):
     }
 
 
-def test_a_review_is_told_as_the_api_shows_it(api, admin):
+def test_a_review_is_reported_as_the_api_shows_it(api, admin):
     user = UserFactory()
     booking = BookingFactory(user=user, status=Booking.Status.COMPLETED)
     body = {"booking_id": str(booking.pk), "rating": 4, "comment": "Fine."}
@@ -220,7 +219,7 @@ def test_a_review_is_told_as_the_api_shows_it(api, admin):
 
     api.as_(user).patch(f"/reviews/{review['id']}", {"rating": 1})
     [told] = read(admin)["results"]
-    assert told["data"]["rating"] == 4, "what it was created with"
+    assert told["data"]["rating"] == 4, "the rating at its creation"
 
     api.as_(user).delete(f"/reviews/{review['id']}")
     [told] = read(admin)["results"]
@@ -236,7 +235,7 @@ def test_a_review_that_is_refused_leaves_no_event(api, admin):
     assert len(poll(admin)[0]) == 1
 
 
-def test_webhooks_are_told_of_reviews_too(api):
+def test_webhooks_receive_reviews(api):
     WebhookFactory(events=["review.created"])
     booking = BookingFactory(status=Booking.Status.COMPLETED)
     api.as_(booking.user).post("/reviews", {"booking_id": str(booking.pk), "rating": 4})
@@ -245,7 +244,7 @@ def test_webhooks_are_told_of_reviews_too(api):
     assert delivery.type == "review.created"
 
 
-def test_only_what_webhooks_know_of_is_told_and_only_the_types_that_are_asked_for(admin, booking):
+def test_only_event_types_of_webhooks_are_listed_and_can_be_filtered(admin, booking):
     for kind in (
         BookingEvent.Type.HELD,
         BookingEvent.Type.REMINDED,
@@ -258,16 +257,18 @@ def test_only_what_webhooks_know_of_is_told_and_only_the_types_that_are_asked_fo
     assert poll(admin, type="booking.cancelled,review.created")[0] == [cancelled.pk]
 
 
-def test_times_are_in_the_zone_that_is_asked_for(admin, booking):
+def test_times_are_in_the_requested_time_zone(admin, booking):
     happen(booking)
     [told] = read(admin, "?tz=Asia/Tokyo")["results"]
     assert told["timestamp"].endswith("+09:00")
     assert told["data"]["start_time"] == "2999-01-01T19:00:00+09:00"
 
 
-def test_many_events_take_as_many_queries_as_one(admin, booking, django_assert_num_queries):
+def test_the_feed_takes_four_queries_for_any_number_of_events(
+    admin, booking, django_assert_num_queries
+):
     happen(booking)
-    # Who asks, how far it is safe to look, the events, their bookings.
+    # The user, the oldest open transaction, the events, their bookings.
     settle()
     with django_assert_num_queries(4):
         poll_at_once(admin)
@@ -279,7 +280,7 @@ def test_many_events_take_as_many_queries_as_one(admin, booking, django_assert_n
 
 
 @pytest.mark.parametrize("cursor", ["x", "WzEsMl0", "%00", "1:2", "a" * 5000])
-def test_a_cursor_that_no_page_has_given_is_refused(admin, cursor):
+def test_a_made_up_cursor_is_refused(admin, cursor):
     problem(admin.get(f"/events?cursor={cursor}"), 400, "validation_error", "cursor")
 
 

@@ -1,4 +1,4 @@
-"""Webhooks: who asked is told, in order, signed, until it has arrived or there is no hope left."""
+"""Webhooks: subscribers get signed messages in order, which are retried until they arrive."""
 
 import json
 import time
@@ -18,7 +18,9 @@ from procrastinate.contrib.django.models import ProcrastinateJob
 
 from accounts.tests.factories import AdminFactory
 from bookings import events, followup, services
-from bookings.models import BookingEvent
+from bookings.events import TOLD
+from bookings.mails.occasions import occasions
+from bookings.models import Booking, BookingEvent
 from bookings.tests.factories import (
     TUESDAY,
     AttemptFactory,
@@ -29,6 +31,7 @@ from bookings.tests.factories import (
 from bookings.webhooks import deliveries, tasks
 from bookings.webhooks import services as webhooks
 from bookings.webhooks.models import Attempt, Delivery, Webhook
+from bookings.webhooks.viewsets import EventViewSet
 from bookit.tests.crowd import at_once, run, tally, until_waiting
 from bookit.tests.expect import problem
 from bookit.tests.receiver import answer, receiver
@@ -43,13 +46,13 @@ SECRET = "whsec_Tk90IGEgc2VjcmV0LCBidXQgYW4gZXhhbXBsZSE="
 
 @pytest.fixture(autouse=True)
 def anywhere(settings):
-    """Loopback may be called, for that is where the receivers are."""
+    """Allow loopback addresses, because the receivers are there."""
     settings.WEBHOOK_ALLOW_PRIVATE = True
 
 
 @pytest.fixture(autouse=True)
 def no_jobs_left(db):
-    """Jobs are in tables that are not emptied after tests that commit."""
+    """Delete jobs, because their tables are not emptied after tests that commit."""
     run("DELETE FROM procrastinate_jobs")
     yield
     run("DELETE FROM procrastinate_jobs")
@@ -61,7 +64,7 @@ def admin(api):
 
 
 def happen(kind=BookingEvent.Type.CONFIRMED, booking=None, at=None):
-    """Let something happen to a booking, and return the event."""
+    """Write an event of a booking, and return it."""
     return events.record(booking or BookingFactory(), kind, actor=None, at=at or timezone.now())
 
 
@@ -70,32 +73,32 @@ def follow_up(*happened, at=None):
 
 
 def send(webhook, at=None):
-    """Send a webhook what is due, as its job does, which is no longer waiting then."""
+    """Send the due messages of a webhook, as its job does once it is no longer waiting."""
     run(f"DELETE FROM procrastinate_jobs WHERE lock = 'webhook-{webhook.pk}'")
     now = (lambda: at) if at else timezone.now
     async_to_sync(deliveries.deliver)(webhook_id=webhook.pk, now=now)
 
 
 def try_all(at=None):
-    """Send each webhook what is due."""
+    """Send the due messages of all webhooks."""
     for webhook in Webhook.objects.all():
         send(webhook, at)
 
 
 def verified(message, secret=SECRET):
-    """Return what a receiver reads that verifies as Standard Webhooks says."""
+    """Verify a message as Standard Webhooks specifies, and return its content."""
     return standardwebhooks.Webhook(secret).verify(message.body, message.headers)
 
 
 def jobs():
-    """Return the jobs of webhooks that wait, in the order of their making."""
+    """Return the waiting jobs of webhooks, oldest first."""
     return [
         *ProcrastinateJob.objects.filter(task_name="bookings.deliver", status="todo").order_by("id")
     ]
 
 
 def do(job):
-    """Do a job, as a worker does."""
+    """Run a job as a worker does."""
     run(f"UPDATE procrastinate_jobs SET status = 'succeeded' WHERE id = {job.pk}")
     async_to_sync(tasks.deliver.func)(**job.args)
 
@@ -104,10 +107,10 @@ def log(admin, webhook):
     return admin.get(f"/webhooks/{webhook.pk}/deliveries").json()["results"]
 
 
-# --- who is told, and of what -------------------------------------------------------------------
+# --- which events are sent ----------------------------------------------------------------------
 
 
-def test_whoever_asks_is_told_of_a_booking_as_the_api_shows_it(admin):
+def test_a_subscriber_receives_a_booking_as_the_api_shows_it(admin):
     with receiver() as other:
         made = admin.post("/webhooks", {"url": other.url, "events": ["booking.confirmed"]}).json()
         booking = BookingFactory(notes="By the window")
@@ -131,7 +134,7 @@ def test_whoever_asks_is_told_of_a_booking_as_the_api_shows_it(admin):
 
 
 @pytest.mark.parametrize("kind", ["booking.cancelled", "booking.expired"])
-def test_nobody_is_told_of_the_end_of_a_hold_of_whose_beginning_nobody_was(admin, kind):
+def test_the_end_of_a_hold_is_not_announced(admin, kind):
     booking = BookingFactory()
     for was in ("held", "pending"):
         events.record(
@@ -142,7 +145,33 @@ def test_nobody_is_told_of_the_end_of_a_hold_of_whose_beginning_nobody_was(admin
     assert [each.event.data["was"] for each in Delivery.objects.all()] == [{"status": "pending"}]
 
 
-def test_what_is_told_is_the_state_that_came_of_the_event():
+def test_webhooks_the_event_feed_and_mails_agree_on_which_events_are_announced():
+    """Each event type, after each status, with the old status unknown, and with no old values."""
+    old_values = [None, {"seat": 2}, *({"status": status} for status in Booking.Status)]
+    booking, at = BookingFactory(), timezone.now()
+    happened = [
+        events.record(booking, kind, actor=None, at=at, was=was)
+        for kind in TOLD
+        for was in old_values
+    ]
+    ids = [event.pk for event in happened]
+    webhook = WebhookFactory(events=[str(kind) for kind in TOLD])
+    webhooks.enqueue(event_ids=ids, at=at)
+
+    delivered = {delivery.event_id for delivery in webhook.deliveries.all()}
+    listed = {event.pk for event in EventViewSet.queryset}
+    mailed = {each.event_id for each in occasions(ids) if each.is_announced}
+    ends_of_holds = {
+        event.pk
+        for event in happened
+        if event.type in ("booking.cancelled", "booking.expired")
+        and event.data.get("was") == {"status": "held"}
+    }
+    assert len(ends_of_holds) == 2
+    assert delivered == listed == mailed == {*ids} - ends_of_holds
+
+
+def test_a_message_has_the_state_of_the_booking_after_the_event():
     booking = BookingFactory(status="pending", price=1500, currency="JPY")
     created = happen(BookingEvent.Type.CREATED, booking)
     services.change_status(
@@ -158,7 +187,7 @@ def test_what_is_told_is_the_state_that_came_of_the_event():
     assert told["data"]["price"] == "1500"
 
 
-def test_of_a_booking_that_is_gone_its_id_and_its_state_are_told():
+def test_a_message_about_a_deleted_booking_has_its_id_and_its_state():
     booking = BookingFactory(notes="private")
     event = happen(BookingEvent.Type.CANCELLED, booking)
     pk = booking.pk
@@ -178,7 +207,7 @@ def test_of_a_booking_that_is_gone_its_id_and_its_state_are_told():
     }
 
 
-def test_of_what_nobody_asked_for_nobody_is_told():
+def test_only_webhooks_that_are_on_receive_the_types_that_they_subscribed_to():
     WebhookFactory(events=["booking.cancelled"])
     WebhookFactory(is_active=False)
     asked = WebhookFactory(events=["booking.cancelled", "booking.created"])
@@ -196,7 +225,9 @@ def test_of_what_nobody_asked_for_nobody_is_told():
     assert (delivery.webhook, delivery.type) == (asked, "booking.created")
 
 
-def test_many_events_for_many_webhooks_take_as_many_queries_as_one(django_assert_num_queries):
+def test_enqueueing_takes_three_queries_for_any_number_of_events_and_webhooks(
+    django_assert_num_queries,
+):
     booking = BookingFactory()
     happened = [happen(booking=booking) for _ in range(30)]
     for _ in range(3):
@@ -208,7 +239,7 @@ def test_many_events_for_many_webhooks_take_as_many_queries_as_one(django_assert
     assert {delivery.pk.version for delivery in Delivery.objects.all()} == {7}
 
 
-def test_what_is_followed_up_twice_is_sent_once():
+def test_an_event_that_is_followed_up_twice_is_delivered_once():
     WebhookFactory()
     event = happen()
     follow_up(event)
@@ -216,7 +247,7 @@ def test_what_is_followed_up_twice_is_sent_once():
     assert Delivery.objects.count() == len(jobs()) == 1
 
 
-def test_an_event_takes_along_those_before_it_that_another_worker_still_has():
+def test_events_arrive_in_order_even_if_the_later_one_is_followed_up_first():
     with receiver() as other:
         WebhookFactory(url=other.url)
         first, second = happen(), happen()
@@ -226,7 +257,7 @@ def test_an_event_takes_along_those_before_it_that_another_worker_still_has():
         assert order(other, [first, second]) == [0, 1]
 
 
-def test_what_is_so_old_that_its_delivery_may_be_gone_is_not_taken_along():
+def test_events_whose_delivery_may_have_been_pruned_are_not_delivered_again():
     WebhookFactory()
     happen(at=timezone.now() - 31 * DAY)
     event = happen()
@@ -234,7 +265,7 @@ def test_what_is_so_old_that_its_delivery_may_be_gone_is_not_taken_along():
     assert [each.event_id for each in Delivery.objects.all()] == [event.pk]
 
 
-def test_a_webhook_has_one_job_however_much_waits_for_it():
+def test_a_webhook_has_one_job_for_any_number_of_pending_deliveries():
     first, second = WebhookFactory(), WebhookFactory()
     follow_up(happen())
     follow_up(happen(), happen())
@@ -244,15 +275,15 @@ def test_a_webhook_has_one_job_however_much_waits_for_it():
     assert Delivery.objects.count() == 6
 
 
-# --- from when on -------------------------------------------------------------------------------
+# --- since when ---------------------------------------------------------------------------------
 
 
 def sent():
-    """Return the events that are sent, in order."""
+    """Return the ids of the events that have deliveries, in order."""
     return [each.event_id for each in Delivery.objects.order_by("event")]
 
 
-def test_what_happened_before_a_webhook_was_made_is_not_sent_however_late_it_is_followed_up(admin):
+def test_events_before_the_creation_of_a_webhook_are_not_sent_even_if_followed_up_later(admin):
     before = happen()
     admin.post("/webhooks", {"url": "https://8.8.8.8", "events": ["booking.confirmed"]})
     after = happen()
@@ -262,8 +293,8 @@ def test_what_happened_before_a_webhook_was_made_is_not_sent_however_late_it_is_
 
 
 @pytest.mark.parametrize("skew", [-HOUR, HOUR])
-def test_clocks_do_not_say_what_happened_before(admin, skew):
-    """The host that makes a webhook and the one that books can disagree about the time."""
+def test_the_clocks_of_hosts_do_not_decide_which_events_are_sent(admin, skew):
+    """The host that creates a webhook and the host that books can disagree about the time."""
     before = happen(at=timezone.now() - skew)
     admin.post("/webhooks", {"url": "https://8.8.8.8", "events": ["booking.confirmed"]})
     after = happen(at=timezone.now() + skew)
@@ -272,7 +303,7 @@ def test_clocks_do_not_say_what_happened_before(admin, skew):
 
 
 @pytest.mark.django_db(transaction=True)
-def test_what_has_its_id_before_a_webhook_is_made_and_is_committed_later_is_not_sent(admin):
+def test_an_event_that_began_before_a_webhook_and_is_committed_after_it_is_not_sent(admin):
     booking = BookingFactory()
     transaction.set_autocommit(False)
     try:
@@ -287,7 +318,7 @@ def test_what_has_its_id_before_a_webhook_is_made_and_is_committed_later_is_not_
     assert sent() == []
 
 
-def test_what_happened_while_a_webhook_was_off_is_not_sent(admin):
+def test_events_while_a_webhook_was_off_are_not_sent(admin):
     webhook = WebhookFactory()
     admin.patch(f"/webhooks/{webhook.pk}", {"is_active": False})
     before = happen()
@@ -297,16 +328,16 @@ def test_what_happened_while_a_webhook_was_off_is_not_sent(admin):
     assert sent() == [after.pk]
 
 
-def test_a_webhook_that_asks_for_another_type_is_not_sent_what_happened_before(admin):
+def test_a_new_event_type_of_a_webhook_starts_with_the_next_event(admin):
     webhook = WebhookFactory(events=["booking.confirmed"])
     known, before = happen(), happen(BookingEvent.Type.CANCELLED)
     admin.patch(f"/webhooks/{webhook.pk}", {"events": ["booking.cancelled", "booking.confirmed"]})
     after = happen(BookingEvent.Type.CANCELLED)
     follow_up(known, before, after)
-    assert sent() == [known.pk, after.pk], "what it asked for already is not lost"
+    assert sent() == [known.pk, after.pk], "a type that it had before is not lost"
 
 
-def test_types_that_were_dropped_begin_anew_when_they_are_asked_for_again(admin):
+def test_an_event_type_that_was_removed_and_added_again_starts_with_the_next_event(admin):
     webhook = WebhookFactory(events=["booking.confirmed", "booking.cancelled"])
     for asked in (["booking.cancelled"], ["booking.confirmed"]):
         before = happen()
@@ -316,11 +347,11 @@ def test_types_that_were_dropped_begin_anew_when_they_are_asked_for_again(admin)
     assert sent() == [after.pk]
 
 
-# --- whose they are -----------------------------------------------------------------------------
+# --- owners -------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("change", [{"role": "user"}, {"role": "provider"}, {"is_active": False}])
-def test_nothing_is_sent_for_an_owner_who_is_no_longer_an_admin(admin, change):
+def test_nothing_is_sent_once_the_owner_is_no_longer_an_admin(admin, change):
     with receiver() as other:
         webhook = WebhookFactory(url=other.url)
         waiting = happen()
@@ -352,7 +383,7 @@ def test_another_admin_resumes_a_webhook_by_switching_it_on(admin):
     assert back["owner_id"] == str(webhook.owner_id)
 
 
-def test_whoever_makes_a_webhook_or_renews_its_secret_owns_it():
+def test_the_admin_who_creates_a_webhook_or_renews_its_secret_owns_it():
     webhook = WebhookFactory()
     before, later = webhook.owner, AdminFactory()
     made = webhooks.create_webhook(
@@ -361,11 +392,11 @@ def test_whoever_makes_a_webhook_or_renews_its_secret_owns_it():
     assert made.owner == before
     for changes in ({"is_active": True}, {"events": ["booking.created"]}):
         webhooks.update_webhook(webhook_id=made.pk, actor=later, changes=changes, at=timezone.now())
-        assert Webhook.objects.get(pk=made.pk).owner == before, "it was on already"
+        assert Webhook.objects.get(pk=made.pk).owner == before, "the webhook was already on"
     assert webhooks.rotate_secret(webhook_id=made.pk, actor=later, at=timezone.now()).owner == later
 
 
-def test_the_admin_site_says_that_nobody_owns_a_webhook_and_switches_it_on(client):
+def test_the_admin_site_shows_that_a_webhook_has_no_owner_and_can_switch_it_on(client):
     admin = AdminFactory()
     client.force_login(admin)
     webhook = WebhookFactory(owner=None)
@@ -385,7 +416,7 @@ def test_the_admin_site_says_that_nobody_owns_a_webhook_and_switches_it_on(clien
 # --- secrets ------------------------------------------------------------------------------------
 
 
-def test_the_secret_is_shown_when_it_is_made_and_never_again(admin):
+def test_the_secret_is_shown_only_when_the_webhook_is_created(admin):
     made = admin.post("/webhooks", {"url": "https://8.8.8.8", "events": ["review.created"]})
     assert made.status_code == 201
     secret = made.json()["secret"]
@@ -404,7 +435,7 @@ def test_the_secret_is_shown_when_it_is_made_and_never_again(admin):
         assert b"secret" not in seen.content
 
 
-def test_for_a_day_the_secret_before_signs_as_well(admin):
+def test_messages_are_also_signed_with_the_previous_secret_for_a_day(admin):
     with receiver() as other:
         webhook = WebhookFactory(url=other.url)
         answered = admin.post(f"/webhooks/{webhook.pk}/rotate-secret")
@@ -428,10 +459,10 @@ def test_for_a_day_the_secret_before_signs_as_well(admin):
     assert b"whsec_" not in admin.get(f"/webhooks/{webhook.pk}").content
 
 
-# --- again, and again ---------------------------------------------------------------------------
+# --- retries ------------------------------------------------------------------------------------
 
 
-def test_what_fails_is_tried_again_under_the_same_id(admin):
+def test_a_failed_message_is_retried_with_the_same_id(admin):
     at = timezone.now()
     with receiver(answer(500, b"Sorry."), answer(204)) as other:
         webhook = WebhookFactory(url=other.url)
@@ -458,7 +489,7 @@ def test_what_fails_is_tried_again_under_the_same_id(admin):
     assert webhook.failing_since is None
 
 
-def test_pauses_grow_over_a_day_and_then_the_webhook_is_switched_off(admin):
+def test_pauses_grow_for_a_day_before_the_webhook_is_switched_off(admin):
     began = at = timezone.now()
     with receiver(answer(503)) as other:
         webhook = WebhookFactory(url=other.url)
@@ -481,7 +512,7 @@ def test_pauses_grow_over_a_day_and_then_the_webhook_is_switched_off(admin):
     assert "day" in shown["disabled_reason"]
 
 
-def test_pauses_differ_so_that_what_failed_together_does_not_come_back_together():
+def test_pauses_differ_so_that_messages_that_failed_together_are_not_retried_together():
     at = timezone.now()
     with receiver(answer(503)) as other:
         WebhookFactory.create_batch(5, url=other.url)
@@ -490,7 +521,7 @@ def test_pauses_differ_so_that_what_failed_together_does_not_come_back_together(
     assert len({each.next_attempt_at for each in Delivery.objects.all()}) == 5
 
 
-def test_one_success_within_the_day_keeps_a_webhook_on():
+def test_one_success_within_a_day_keeps_a_webhook_on():
     at = timezone.now()
     with receiver(answer(500), answer(204), answer(500)) as other:
         webhook = WebhookFactory(url=other.url)
@@ -510,7 +541,7 @@ def test_a_410_switches_a_webhook_off_at_once(admin):
         webhook = WebhookFactory(url=other.url)
         follow_up(happen(), happen())
         try_all()
-    assert len(other.messages) == 1, "the second one is not even tried"
+    assert len(other.messages) == 1, "the second message is not tried"
     assert {each["status"] for each in log(admin, webhook)} == {"failed"}
     shown = admin.get(f"/webhooks/{webhook.pk}").json()
     assert not shown["is_active"]
@@ -520,7 +551,7 @@ def test_a_410_switches_a_webhook_off_at_once(admin):
     assert (back["is_active"], back["disabled_reason"], back["failing_since"]) == (True, "", None)
 
 
-def test_a_redirect_is_a_failure_and_nobody_follows_it(admin):
+def test_a_redirect_is_a_failure_and_is_not_followed(admin):
     with receiver() as inside, receiver(answer(307, Location=inside.url)) as other:
         webhook = WebhookFactory(url=other.url)
         follow_up(happen())
@@ -552,7 +583,7 @@ AT = TUESDAY
         ("Tue, 01 Jan 2999 11:00:00", timedelta(seconds=5), timedelta(seconds=6)),
     ],
 )
-def test_who_asks_for_time_is_given_it_within_bounds(header, least, most):
+def test_retry_after_is_respected_within_bounds(header, least, most):
     with receiver(answer(429, Retry_After=header)) as other:
         WebhookFactory(url=other.url)
         follow_up(happen())
@@ -561,7 +592,7 @@ def test_who_asks_for_time_is_given_it_within_bounds(header, least, most):
     assert least <= delivery.next_attempt_at - AT <= most
 
 
-def test_of_a_long_answer_two_kibibytes_are_kept(admin):
+def test_two_kibibytes_of_a_long_response_are_kept(admin):
     with receiver(answer(200, b"x" * 100_000)) as other:
         webhook = WebhookFactory(url=other.url)
         follow_up(happen())
@@ -569,7 +600,7 @@ def test_of_a_long_answer_two_kibibytes_are_kept(admin):
     assert log(admin, webhook)[0]["attempts"][0]["response"] == "x" * 2048
 
 
-# --- twice, late, or not at all -----------------------------------------------------------------
+# --- jobs that run twice, late or not at all ----------------------------------------------------
 
 
 def test_a_job_that_runs_again_after_success_sends_nothing():
@@ -583,7 +614,7 @@ def test_a_job_that_runs_again_after_success_sends_nothing():
     assert Attempt.objects.count() == 1
 
 
-def test_a_job_that_runs_again_after_a_failure_leaves_it_to_the_next_one():
+def test_a_job_that_runs_again_after_a_failure_leaves_the_retry_to_the_next_job():
     with receiver(answer(500)) as other:
         WebhookFactory(url=other.url)
         follow_up(happen())
@@ -596,7 +627,7 @@ def test_a_job_that_runs_again_after_a_failure_leaves_it_to_the_next_one():
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_job_that_runs_twice_at_once_plans_one_retry():
+def test_a_job_that_runs_twice_concurrently_plans_one_retry():
     def wait_for_the_other(request):
         deadline = timezone.now() + timedelta(seconds=5)
         while len(other.messages) < 2 and timezone.now() < deadline:
@@ -609,14 +640,14 @@ def test_a_job_that_runs_twice_at_once_plans_one_retry():
         [job] = jobs()
         outcomes = at_once([lambda: do(job)] * 2)
     assert tally(outcomes) == {None: 2}
-    assert len(other.messages) == 2, "both were on their way"
+    assert len(other.messages) == 2, "both jobs sent the message"
     assert Attempt.objects.count() == 2
     [job] = jobs()
     assert job.scheduled_at == Delivery.objects.get().next_attempt_at
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_webhook_that_is_deleted_while_it_is_told_takes_its_log_with_it():
+def test_deleting_a_webhook_during_a_delivery_deletes_its_log():
     def delete(request):
         webhooks.delete_webhook(webhook_id=webhook.pk)
         connection.close()
@@ -634,7 +665,7 @@ def test_a_webhook_that_is_deleted_while_it_is_told_takes_its_log_with_it():
 
 
 @pytest.mark.django_db(transaction=True)
-def test_an_attempt_that_ends_while_its_delivery_is_deleted_stands_in_nobodys_way():
+def test_an_attempt_that_is_recorded_during_the_deletion_does_not_make_it_fail():
     delivery = DeliveryFactory()
 
     transaction.set_autocommit(False)
@@ -655,7 +686,7 @@ def test_an_attempt_that_ends_while_its_delivery_is_deleted_stands_in_nobodys_wa
     assert not Attempt.objects.exists()
 
 
-def test_deliveries_of_a_webhook_that_was_switched_off_end_as_failed(admin):
+def test_pending_deliveries_fail_when_a_webhook_is_switched_off(admin):
     with receiver() as other:
         webhook = WebhookFactory(url=other.url)
         follow_up(happen())
@@ -665,7 +696,7 @@ def test_deliveries_of_a_webhook_that_was_switched_off_end_as_failed(admin):
     assert log(admin, webhook)[0]["status"] == "failed"
 
 
-def test_a_name_that_leads_inside_by_the_time_of_the_attempt_is_not_called(admin, settings):
+def test_a_host_that_resolves_to_a_private_address_at_the_attempt_is_not_called(admin, settings):
     with receiver() as other:
         webhook = WebhookFactory(url=other.url)
         settings.WEBHOOK_ALLOW_PRIVATE = False
@@ -677,7 +708,7 @@ def test_a_name_that_leads_inside_by_the_time_of_the_attempt_is_not_called(admin
     assert "not a public address" in attempt["error"]
 
 
-def test_each_run_checks_the_address_and_makes_one_connection(settings):
+def test_each_run_checks_the_address_and_opens_one_connection(settings):
     with receiver() as other:
         WebhookFactory(url=other.url)
         follow_up(happen(), happen())
@@ -689,7 +720,7 @@ def test_each_run_checks_the_address_and_makes_one_connection(settings):
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "2130706433", "[64:ff9b::7f00:1]", "localhost"])
-def test_an_address_inside_is_refused_when_it_is_given(admin, settings, host):
+def test_a_private_address_is_refused_when_it_is_entered(admin, settings, host):
     settings.WEBHOOK_ALLOW_PRIVATE = False
     body = {"url": f"http://{host}/hook", "events": ["booking.created"]}
     content = problem(admin.post("/webhooks", body), 400, "validation_error", "url")
@@ -702,10 +733,10 @@ def test_an_address_inside_is_refused_when_it_is_given(admin, settings, host):
     assert admin.post("/webhooks", body).status_code == 201
 
 
-# --- by hand ------------------------------------------------------------------------------------
+# --- tests and redeliveries ---------------------------------------------------------------------
 
 
-def test_a_test_is_delivered_as_any_other_message(admin):
+def test_a_test_is_delivered_like_any_other_message(admin):
     with receiver() as other:
         webhook = WebhookFactory(url=other.url)
         answered = admin.post(f"/webhooks/{webhook.pk}/test")
@@ -720,7 +751,7 @@ def test_a_test_is_delivered_as_any_other_message(admin):
 
 
 @pytest.mark.parametrize("first", [204, 500])
-def test_a_message_is_sent_again_under_the_same_id_whatever_became_of_it(admin, first):
+def test_a_message_can_be_sent_again_with_the_same_id_whatever_its_status(admin, first):
     with receiver(answer(first), answer(204)) as other:
         webhook = WebhookFactory(url=other.url)
         follow_up(happen())
@@ -739,7 +770,7 @@ def test_a_message_is_sent_again_under_the_same_id_whatever_became_of_it(admin, 
     assert len(delivery["attempts"]) == 2
 
 
-def test_a_webhook_that_is_off_is_sent_nothing_by_hand(admin):
+def test_tests_and_redeliveries_are_refused_while_a_webhook_is_off(admin):
     delivery = DeliveryFactory(webhook__is_active=False)
     path = f"/webhooks/{delivery.webhook_id}"
     problem(admin.post(f"{path}/test"), 409, "webhook_inactive")
@@ -748,7 +779,7 @@ def test_a_webhook_that_is_off_is_sent_nothing_by_hand(admin):
     assert jobs() == []
 
 
-def test_deliveries_are_found_under_their_own_webhook_alone_and_by_status(admin):
+def test_deliveries_are_found_only_under_their_own_webhook_and_by_status(admin):
     one, other = DeliveryFactory(), DeliveryFactory(status="delivered")
     for webhook, delivery in ((one.webhook, other), (other.webhook, one)):
         path = f"/webhooks/{webhook.pk}/deliveries/{delivery.pk}/redeliver"
@@ -759,14 +790,16 @@ def test_deliveries_are_found_under_their_own_webhook_alone_and_by_status(admin)
     assert admin.get(f"{path}?status=delivered").json()["count"] == 0
 
 
-def test_the_log_takes_as_many_queries_for_many_deliveries(admin, django_assert_max_num_queries):
+def test_the_log_of_five_deliveries_takes_at_most_four_queries(
+    admin, django_assert_max_num_queries
+):
     webhook = WebhookFactory()
     DeliveryFactory.create_batch(5, webhook=webhook)
     with django_assert_max_num_queries(4):
         assert len(log(admin, webhook)) == 5
 
 
-def test_what_a_webhook_asks_for_is_kept_once_each(admin):
+def test_event_types_that_are_named_twice_are_stored_once(admin):
     body = {"url": "https://8.8.8.8", "events": ["review.created", "booking.created"] * 2}
     made = admin.post("/webhooks", body).json()
     assert made["events"] == ["booking.created", "review.created"]
@@ -834,12 +867,13 @@ def test_the_admin_site_shows_attempts_and_redelivers(client):
 
 @pytest.fixture
 def work():
-    """Return a function that does all jobs that are due, as a worker does."""
+    """Return a function that runs all due jobs as a worker does."""
     connector = app.connector.get_worker_connector()
 
     def work_off():
         before = None
-        # One that does not wait leaves when all that is left stands behind what it is doing.
+        # A worker with `wait=False` stops if all other jobs wait for the one that it is running. So
+        # it is started again until no job is left to run.
         while before != (before := {job.pk for job in ProcrastinateJob.objects.all()}):
             with app.replace_connector(connector) as worker:
                 worker.run_worker(
@@ -854,21 +888,21 @@ def work():
 
 
 def due_now():
-    """Let the time of all retries have come."""
+    """Make all retries due."""
     run("UPDATE bookings_delivery SET next_attempt_at = now() WHERE status = 'pending'")
     run("UPDATE bookings_webhook SET paused_until = NULL")
     run("UPDATE procrastinate_jobs SET scheduled_at = now() WHERE status = 'todo'")
 
 
 def order(other, happened):
-    """Return the events in the order in which they arrived, by number."""
+    """Return the positions of the events in `happened`, in the order in which they arrived."""
     numbers = {str(each.pk): number for number, each in enumerate(happened)}
     sent = {str(each.pk): str(each.event_id) for each in Delivery.objects.all()}
     return [numbers[sent[each.headers["webhook-id"]]] for each in other.messages]
 
 
 @pytest.mark.django_db(transaction=True)
-def test_events_arrive_in_their_order_from_a_worker_that_does_several_jobs_at_once(work):
+def test_events_arrive_in_order_from_a_worker_that_runs_several_jobs_at_once(work):
     service = ServiceFactory(capacity=9)
     under_way, most = [], []
 
@@ -884,12 +918,12 @@ def test_events_arrive_in_their_order_from_a_worker_that_does_several_jobs_at_on
         happened = [happen(booking=BookingFactory(service=service, seat=n)) for n in range(1, 9)]
         work()
         assert order(other, happened) == [0, 1, 2, 3, 4, 5, 6, 7]
-    assert set(most) == {1}, "each waits for the one before it"
+    assert set(most) == {1}, "each message waits for the one before it"
     assert jobs() == []
 
 
 @pytest.mark.django_db(transaction=True)
-def test_others_wait_for_one_quick_retry_and_not_for_what_keeps_failing(work):
+def test_other_messages_wait_for_one_quick_retry_but_not_for_later_retries(work):
     booking = BookingFactory()
 
     def fail_the_first(request):
@@ -901,17 +935,17 @@ def test_others_wait_for_one_quick_retry_and_not_for_what_keeps_failing(work):
         WebhookFactory(url=other.url)
         happened = [happen(booking=booking) for _ in range(3)]
         work()
-        assert order(other, happened) == [0], "the others wait for its quick retry"
+        assert order(other, happened) == [0], "the others wait for the quick retry"
         due_now()
         work()
-        assert order(other, happened) == [0, 0, 1, 2], "which fails, and they go on"
+        assert order(other, happened) == [0, 0, 1, 2], "the retry fails, and the others are sent"
         due_now()
         work()
-        assert order(other, happened) == [0, 0, 1, 2, 0], "and it by itself"
+        assert order(other, happened) == [0, 0, 1, 2, 0], "the failing message is retried by itself"
 
 
 @pytest.mark.django_db(transaction=True)
-def test_order_is_kept_across_a_failure_that_passes(work):
+def test_the_order_is_kept_if_the_quick_retry_succeeds(work):
     booking = BookingFactory()
     with receiver(answer(500), answer(204)) as other:
         WebhookFactory(url=other.url)
@@ -923,8 +957,8 @@ def test_order_is_kept_across_a_failure_that_passes(work):
     assert {each.status for each in Delivery.objects.all()} == {"delivered"}
 
 
-def test_a_message_is_the_same_however_it_is_written():
-    """What is signed is what is sent, with letters beyond ASCII."""
+def test_messages_with_non_ascii_characters_are_signed_as_sent():
+    """The signature covers the bytes that are sent."""
     with receiver() as other:
         WebhookFactory(url=other.url)
         follow_up(happen(booking=BookingFactory(notes="Ŝalom ✂ 💈")))

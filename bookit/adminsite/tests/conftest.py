@@ -1,4 +1,4 @@
-"""An admin, and one row at least of every model that the admin site shows."""
+"""An admin, and at least one row of every model that the admin site shows."""
 
 import pytest
 from django.utils import timezone
@@ -33,7 +33,7 @@ def site(client, boss):
 
 @pytest.fixture
 def world(boss):
-    """One row at least of every model; events enqueue their jobs."""
+    """At least one row of every model. Events enqueue their jobs."""
     signed_in = accounts_services.log_in(
         email=boss.email,
         password=PASSWORD,

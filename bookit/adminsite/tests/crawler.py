@@ -1,8 +1,8 @@
-"""A browser without judgement: it follows every link, sends every form, and then gets them wrong.
+"""A browser that follows every link, sends every form, and then sends wrong requests.
 
-There are more wrong requests than a test run has time for, so a sample is sent: at least one for
-each link, each parameter, each field and each action. A seed chooses the sample, so a run can be
-repeated. Complaints come with a curl command that shows the same.
+There are more wrong requests than a test run has time for, so it sends a sample: at least one for
+each link, parameter, field and action. A seed chooses the sample, so that a run can be repeated.
+Each complaint comes with a curl command that reproduces it.
 """
 
 import random
@@ -26,7 +26,7 @@ UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}
 #: An id that no row has.
 NOBODY = "01a00000-0000-7000-8000-000000000000"
 
-# Put in place of an id in a path. They are sent as they stand here, percent-encoded.
+# Values that replace an id in a path. They are already percent-encoded.
 IDS = [
     NOBODY,
     "abc",
@@ -53,7 +53,7 @@ IDS = [
     "add",
 ]
 
-# Put in place of a parameter of an address.
+# Values that replace a parameter of an address.
 PARAMETERS = [
     "",
     "0",
@@ -88,11 +88,11 @@ PARAMETERS = [
     "x" * 4000,
 ]
 
-# Parameters that pages know whether a link names them or not: all pages, and lists.
+# Parameters that all pages, or all lists, accept even if no link names them.
 KNOWN = ["_popup", "_to_field", "_changelist_filters"]
 KNOWN_BY_LISTS = ["p", "o", "q", "all", "e", "_facets"]
 
-# Put in place of a field of a form.
+# Values that replace a field of a form.
 FIELDS = [
     "",
     " ",
@@ -125,20 +125,20 @@ FIELDS = [
     "<script>alert(1)</script>",
     "[]",
 ]
-# And of a field that counts the rows of a form.
+# Values that replace a field that counts the rows of a form.
 COUNTS = ["", "abc", "-1", "0", "20", str(10**9), "9" * 5000, "\0"]
 BODIES = ["x=" + "y" * MEBIBYTE, "%ff=%ff&&&=&;", "&".join(["f="] * 1100)]
-# Requests in which several things are wrong at once, for each page and each form.
+# For each page and each form, this many requests have several mistakes at once.
 COMBINATIONS = 100
-# How often a page that redirects lead to is looked at.
+# A page is checked at most this many times after redirects to it.
 ARRIVALS = 3
 
 
 class Case(NamedTuple):
-    """A request that is wrong.
+    """A wrong request.
 
     Args:
-        subject: what is wrong with it. Each subject is tried at least once.
+        subject: the part that is wrong. Each subject is tried at least once.
     """
 
     subject: str
@@ -149,7 +149,7 @@ class Case(NamedTuple):
 
 @dataclass
 class Form:
-    """A form of a page: where it goes, and what a browser would send."""
+    """A form of a page: its target, and the fields that a browser would send."""
 
     path: str
     method: str
@@ -219,19 +219,19 @@ class Page(HTMLParser):
 
 
 def encode(pairs: list[tuple[str, str]]) -> str:
-    """Return a query or a body; half a surrogate pair goes out as three bytes."""
+    """Return a query or a body; a lone surrogate is sent as three bytes."""
     return urlencode(pairs, errors="surrogatepass")
 
 
 class Browser(Client):
-    """Django's test client, without the record that it keeps of each template that is rendered.
+    """Django's test client, but it does not record rendered templates.
 
-    Small templates render every input of a form, and a copy of the context of each takes longer
-    than the rest of the request.
+    Every input of a form is a small template. Copying all their contexts takes longer than the rest
+    of the request.
     """
 
     def request(self, **request: Any) -> Any:
-        """Send a request and return its answer, also that to an exception."""
+        """Send a request and return its response, even after an exception."""
         handler = shared_handler(tuple(settings.MIDDLEWARE))
         answer = handler(self._base_environ(**request))  # type: ignore[attr-defined]
         self.cookies.update(answer.cookies)
@@ -239,12 +239,12 @@ class Browser(Client):
 
 
 class Crawler:
-    """Sends requests, and notes what should not have been answered like that.
+    """Sends requests, and collects complaints about wrong responses.
 
     Args:
         user: an admin.
-        each: how many wrong requests are sent for each subject; 0 means all.
-        signed_in: whether the user signs in, at once and after being signed out.
+        each: the number of wrong requests for each subject; 0 means all.
+        signed_in: whether the user signs in, both at first and after being signed out.
     """
 
     def __init__(
@@ -262,7 +262,7 @@ class Crawler:
         self.arrivals: dict[str, int] = {}
 
     def sign_in(self) -> None:
-        """Begin a session, or end it."""
+        """Sign in, or end the session if the crawler is not to be signed in."""
         if self.signed_in:
             self.client.force_login(self.user)
         else:
@@ -271,18 +271,18 @@ class Crawler:
     # --- one request --------------------------------------------------------------------------
 
     def get(self, address: str) -> Any:
-        """Ask for an address."""
+        """Send a GET request."""
         return self.send("GET", address)
 
     def send(self, method: str, address: str, body: str = "") -> Any:
-        """Send a request and look at the answer, and at the page that it leads to."""
+        """Send a request, and check the response and the page to which it redirects."""
         answer = self.look(method, address, body)
         if answer.status_code in (301, 302):
             self.arrive(answer["Location"])
         return answer
 
     def look(self, method: str, address: str, body: str = "", when: str = "") -> Any:
-        """Send a request and look at the answer."""
+        """Send a request and check the response."""
         self.sent += 1
         path, _, query = address.partition("?")
         answer = self.client.generic(
@@ -292,7 +292,7 @@ class Crawler:
             content_type="application/x-www-form-urlencoded",
             QUERY_STRING=query,
         )
-        wrong = self.what_is_wrong(address, answer)
+        wrong = self.complaint_about(address, answer)
         if wrong:
             self.complaints.setdefault(
                 f"{wrong} {method} {shape_of(path)[:120]}{when}", self.curl(method, address, body)
@@ -300,7 +300,7 @@ class Crawler:
         return answer
 
     def arrive(self, location: str) -> None:
-        """Look at where a redirect leads; sign in again when the crawler has locked itself out."""
+        """Check the target of a redirect; sign in again if the crawler has locked itself out."""
         if "/login/" in location or not self.signed_in:
             self.user.__class__.objects.filter(pk=self.user.pk).update(is_active=True, role="admin")
             self.user.refresh_from_db()
@@ -313,13 +313,13 @@ class Crawler:
         else:
             self.client.cookies.pop("messages", None)
 
-    def what_is_wrong(self, address: str, answer: Any) -> str:
-        """Return what a person in front of a browser would complain of, or nothing."""
+    def complaint_about(self, address: str, answer: Any) -> str:
+        """Return a short complaint about a wrong response, or an empty text."""
         kind = answer.get("Content-Type", "")
         if answer.status_code >= 500:
             return f"{answer.status_code}"
         if answer.status_code in (301, 302):
-            # A relative one, as `?next=abc` asks for, stays on this site.
+            # A relative redirect, for example after `?next=abc`, stays on this site.
             there = urlsplit(urljoin(address, answer["Location"]))
             return "" if not (there.scheme or there.netloc) else "leads elsewhere"
         text = "" if answer.streaming else answer.content.decode()
@@ -338,7 +338,7 @@ class Crawler:
         return ""
 
     def curl(self, method: str, address: str, body: str) -> str:
-        """Return the command that sends the same; the cookie is that of a signed-in admin."""
+        """Return the curl command that sends this request with the cookies of an admin."""
         data = f" --data-raw {quote(body[:2000])}" if method == "POST" else ""
         where = quote(f"http://localhost:8000{address[:2000]}")
         return f"curl -i -X {method} -b $COOKIES {where}{data}"
@@ -348,8 +348,9 @@ class Crawler:
     def crawl(self, *starts: str, inside: tuple[str, ...] = ()) -> dict[str, Page]:
         """Follow the links below `inside`, and return the pages by address.
 
-        Two pages of a kind are enough: they may show rows in different states. A link with
-        parameters is followed if one of them is new: filters can be combined without end.
+        The crawler opens two pages of each kind, because they may show rows in different states. It
+        follows a link with parameters only if one of them is new, because filters can be combined
+        endlessly.
         """
         found: dict[str, Page] = {}
         seen: dict[str, int] = {}
@@ -376,7 +377,7 @@ class Crawler:
             waiting += [link.partition("#")[0] for link in page.links]
         return found
 
-    # --- getting it wrong ---------------------------------------------------------------------
+    # --- wrong requests -----------------------------------------------------------------------
 
     def try_each(self, cases: Iterable[Case]) -> None:
         """Send a sample of the cases, chosen by the seed: `each` for each subject, or all."""
@@ -391,7 +392,7 @@ class Crawler:
                 self.send(case.method, case.address, body)
 
     def wrong_ids(self, pages: dict[str, Page]) -> Iterator[Case]:
-        """Yield requests for the pages of rows under ids that make no sense."""
+        """Yield requests for the pages of rows with senseless ids."""
         for shape in sorted({shape for address in pages if (shape := _id_shape(address))}):
             for value in IDS:
                 address = shape.replace("{id}", value)
@@ -399,7 +400,7 @@ class Crawler:
                 yield Case(f"POST {shape}", "POST", address, "post=yes")
 
     def wrong_parameters(self, pages: dict[str, Page]) -> Iterator[Case]:
-        """Yield requests with parameters that make no sense, alone and together.
+        """Yield requests with senseless parameters, one at a time and several at once.
 
         The other parameters of a link stay as they are.
         """
@@ -415,7 +416,7 @@ class Crawler:
                 known.setdefault(name, [pair for pair in pairs if pair[0] != name])
             if any("_selected_action" in form.choices for form in page.forms):
                 known |= {name: [] for name in KNOWN_BY_LISTS if name not in known}
-            if parts.path.endswith("/add/"):  # What a new row begins with, but for rows in it.
+            if parts.path.endswith("/add/"):  # Initial values of fields, but not of inlines.
                 fields = {name for form in page.forms for name, _ in form.fields}
                 known |= {name: [] for name in fields if "-" not in name and name not in known}
         for shape, path in sorted(paths.items()):
@@ -430,7 +431,7 @@ class Crawler:
                 yield Case(f"{shape}, several parameters", "GET", f"{path}?{query}")
 
     def wrong_forms(self, pages: dict[str, Page]) -> Iterator[Case]:
-        """Yield each form with each field wrong, one after the other."""
+        """Yield each form several times, each time with another wrong field."""
         sent = set()
         for page in pages.values():
             for form in page.forms:
@@ -441,7 +442,7 @@ class Crawler:
                     yield from self.wrong_form(form)
 
     def wrong_form(self, form: Form) -> Iterator[Case]:
-        """Yield a form with each of its fields missing, doubled, and with values of every kind."""
+        """Yield a form with each of its fields missing, repeated, and with every kind of value."""
         shape = shape_of(urlsplit(form.path).path)
         for name in dict.fromkeys(name for name, _ in form.fields):
             for fields in self.wrong_fields(form, name):
@@ -458,7 +459,7 @@ class Crawler:
             yield Case(f"{shape}, a body that is no form", "POST", form.path, text)
 
     def wrong_fields(self, form: Form, name: str) -> Iterator[list[tuple[str, str]]]:
-        """Yield the fields of a form with one of them wrong."""
+        """Yield the fields of a form several times, with the field `name` wrong."""
         others = [pair for pair in form.fields if pair[0] != name]
         yield others
         yield [*form.fields, (name, "x"), (name, "1")]
@@ -466,12 +467,12 @@ class Crawler:
             yield [*others, (name, value)]
 
     def with_button(self, form: Form, fields: list[tuple[str, str]]) -> list[tuple[str, str]]:
-        """Return the fields, and one of the buttons that could have sent them."""
+        """Return the fields together with one of the buttons that could send them."""
         buttons = [button for button in form.buttons if button[0] != "_addanother"]
         return [*fields, *self.random.sample(buttons, min(1, len(buttons)))]
 
     def wrong_actions(self, address: str, page: Page) -> Iterator[Case]:
-        """Yield every action, for rows of every kind."""
+        """Yield every action with every kind of selection."""
         for form in page.forms:
             rows = form.choices.get("_selected_action", [])
             selections = [

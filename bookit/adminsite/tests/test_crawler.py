@@ -1,4 +1,4 @@
-"""No address and no form of the admin site answers with a 500, whatever is sent to it."""
+"""No request to the admin site gets a 500, however wrong it is."""
 
 import os
 import re
@@ -14,7 +14,7 @@ from catalog.models import Service
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
-# How many wrong requests are sent for each link, parameter, field and action; 0 sends all that the
+# The number of wrong requests for each link, parameter, field and action. 0 sends all that the
 # crawler knows, which takes about ten minutes.
 EACH = int(os.environ.get("CRAWL", 1))
 
@@ -27,7 +27,7 @@ LOGIN, LOGOUT = "/admin/login/", "/admin/logout/"
 
 @pytest.fixture
 def crawler(boss, world, monkeypatch) -> Crawler:
-    # The list of all models, which is the same beside every page and takes longer than the rest.
+    # The list of all models is the same on every page, and takes longer than the rest.
     monkeypatch.setattr(admin.site, "enable_nav_sidebar", False)
     return Crawler(boss, EACH)
 
@@ -37,7 +37,7 @@ def changelist(model) -> str:
 
 
 def crawl_model(crawler, model) -> None:
-    """Get everything wrong that belongs to a model."""
+    """Send wrong requests to all pages of a model."""
     start = changelist(model)
     pages = crawler.crawl(start, inside=(start, AUTOCOMPLETE))
     crawler.try_each(crawler.wrong_ids(pages))
@@ -59,7 +59,7 @@ def test_every_link_form_and_action_of_a_model(crawler, model):
     assert len(crawler.subjects) >= 25, sorted(crawler.subjects)
 
 
-def test_every_page_that_belongs_to_no_model(crawler):
+def test_every_page_without_a_model(crawler):
     apps = sorted({model._meta.app_label for model in MODELS})
     names = ["index", "password_change", "password_change_done", "jsi18n"]
     starts = [reverse(f"admin:{name}") for name in names]
@@ -72,7 +72,7 @@ def test_every_page_that_belongs_to_no_model(crawler):
     assert_no_complaints(crawler)
 
 
-def test_the_form_for_signing_in(boss):
+def test_the_sign_in_form(boss):
     crawler = Crawler(boss, EACH, signed_in=False)
     pages = crawler.crawl(f"{LOGIN}?next=/admin/", inside=(LOGIN,))
     [page] = pages.values()
@@ -85,8 +85,8 @@ def test_the_form_for_signing_in(boss):
     assert_no_complaints(crawler)
 
 
-def test_control_whatever_raises_for_a_wrong_request_is_found(crawler, monkeypatch):
-    """Parts of the pages are broken on purpose, each of them for wrong requests only."""
+def test_control_the_crawler_finds_pages_that_fail_for_wrong_requests(crawler, monkeypatch):
+    """Parts of the pages are broken on purpose, but only for wrong requests."""
 
     def break_for(owner, name, is_wrong):
         whole = getattr(owner, name)

@@ -1,4 +1,4 @@
-"""What the admin site hides cannot be read from it, neither on a page nor by asking how many."""
+"""The admin site reveals no hidden field, either on a page or by the number of rows."""
 
 import re
 from urllib.parse import parse_qsl
@@ -22,9 +22,9 @@ pytestmark = pytest.mark.django_db
 PAGES = dict(sorted(admin.site._registry.items(), key=lambda item: item[0]._meta.label))
 every_page = pytest.mark.parametrize("model", PAGES, ids=lambda model: model._meta.label)
 
-# Columns that nobody may read, wherever a relation leads to them.
+# Columns that nobody may read, not even through a relation.
 SECRETS = {"password", "secret", "previous_secret", "token"}
-# A few of what Django's ORM can ask of a column.
+# A few of the lookups of Django's ORM.
 LOOKUPS = ["", "exact", "startswith", "regex", "gt", "gte", "lt", "in", "contains", "isnull"]
 
 
@@ -55,7 +55,7 @@ def test_every_page_has_the_base_class():
 
 
 @every_page
-def test_the_links_of_a_lists_own_filters_work(site, world, model):
+def test_the_links_of_a_lists_filters_work(site, world, model):
     page = site.get(changelist(model))
     names = filter_links(page.content.decode())
     assert names
@@ -64,7 +64,7 @@ def test_the_links_of_a_lists_own_filters_work(site, world, model):
 
 
 @every_page
-def test_nothing_but_the_lists_own_filters_is_a_lookup(rf, model):
+def test_only_a_lists_own_filters_are_lookups(rf, model):
     """Three relations deep, over all lookups."""
     page = PAGES[model]
     names = [each[0] if isinstance(each, tuple) else each for each in page.list_filter]
@@ -79,8 +79,8 @@ def test_nothing_but_the_lists_own_filters_is_a_lookup(rf, model):
     assert found > 100
 
 
-def test_the_search_reaches_the_secrets():
-    """The control of the test above: it would miss nothing that matters."""
+def test_control_the_lookups_reach_the_secrets():
+    """The control: the test above tries all lookups that matter."""
     paths = {f"{model.__name__}.{path}" for model in PAGES for path, _ in reachable(model)}
     assert paths >= {
         "Webhook.secret",
@@ -96,7 +96,7 @@ def test_the_search_reaches_the_secrets():
 
 
 @every_page
-def test_a_list_is_not_filtered_by_a_secret(site, world, model):
+def test_a_list_cannot_be_filtered_by_a_secret(site, world, model):
     asked = [
         path for path, field in reachable(model) if field.name in SECRETS and not field.is_relation
     ]
@@ -106,8 +106,8 @@ def test_a_list_is_not_filtered_by_a_secret(site, world, model):
             assert answer.status_code == 400, path
 
 
-def test_no_filter_tells_two_secrets_apart(site):
-    """The attack of the issue: letter by letter, by how many rows are left."""
+def test_no_filter_can_tell_two_secrets_apart(site):
+    """The attack finds a secret letter by letter from the number of matching rows."""
     for secret in ("whsec_A", "whsec_B"):
         DeliveryFactory(webhook=WebhookFactory(secret=secret))
     for model, path in [(Webhook, "secret"), (Delivery, "webhook__secret")]:
@@ -130,7 +130,7 @@ def test_no_search_finds_a_secret(site, world):
 
 
 def hidden_values():
-    """Return what stands in the columns that nobody may read."""
+    """Return the values of the columns that nobody may read."""
     with connection.cursor() as cursor:
         cursor.execute(
             "SELECT password FROM accounts_user"
@@ -142,7 +142,7 @@ def hidden_values():
 
 
 @every_page
-def test_no_list_is_ordered_by_a_hidden_field(site, world, model):
+def test_no_list_can_be_ordered_by_a_hidden_field(site, world, model):
     changes = site.get(changelist(model)).context["cl"]
     columns = [changes.get_ordering_field(column) for column in changes.list_display]
     for path in [*columns, *PAGES[model].get_ordering(None), *model._meta.ordering]:
@@ -164,7 +164,7 @@ def test_no_page_shows_a_secret(site, world, model):
         assert answer.status_code in (200, 403)
         text = answer.content.decode()
         for value in secrets:
-            # Not even its beginning, which is enough to compare.
+            # Not even the beginning of a secret may be shown, because it is enough to compare.
             algorithm, _, rest = value.rpartition("$")
             assert (rest or algorithm)[:6] not in text, (path, value)
 
@@ -182,13 +182,13 @@ def test_a_users_page_shows_no_part_of_the_hash(site):
     assert "No password is set." in page
 
 
-def test_the_address_of_a_list_names_no_hidden_field_as_the_key(site, world):
+def test_no_hidden_field_can_be_the_key_of_a_list(site, world):
     for model, name in [(Webhook, "secret"), (User, "password"), (OutstandingToken, "token")]:
         answer = site.get(changelist(model), {"_popup": 1, "_to_field": name})
         assert answer.status_code == 400
 
 
-def test_the_text_of_a_mail_is_not_on_the_page_of_its_job(site):
+def test_the_page_of_a_job_does_not_show_the_text_of_a_mail(site):
     with connection.cursor() as cursor:
         cursor.execute(
             "INSERT INTO procrastinate_jobs (task_name, queue_name, args)"

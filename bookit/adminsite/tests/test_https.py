@@ -1,4 +1,4 @@
-"""Signing in needs HTTPS in production; where it cannot work, a page says why and what to set."""
+"""Signing in needs HTTPS in production. Where it cannot work, a page says what to set."""
 
 import pytest
 from django.conf import settings as current
@@ -12,7 +12,7 @@ pytestmark = pytest.mark.django_db
 
 @pytest.fixture
 def production(settings):
-    """The settings of production that browsers see."""
+    """The settings of production that affect browsers."""
     settings.ALLOWED_HOSTS = ["bookings.example.com", "localhost", "127.0.0.1"]
     settings.SESSION_COOKIE_SECURE = settings.CSRF_COOKIE_SECURE = True
     settings.SECURE_HSTS_SECONDS = 31536000
@@ -33,7 +33,7 @@ def sign_in(browser, boss, **options):
     return browser.post("/admin/login/", body, **options)
 
 
-def test_over_plain_http_the_form_is_not_even_shown(production, browser):
+def test_the_sign_in_form_is_not_shown_over_plain_http(production, browser):
     text = page(browser.get("/admin/login/"), 403)
     assert "The admin site needs HTTPS" in text
     assert "NUM_PROXIES" in text
@@ -42,33 +42,33 @@ def test_over_plain_http_the_form_is_not_even_shown(production, browser):
 
 
 @pytest.mark.parametrize("host", ["localhost:8000", "127.0.0.1:8000"])
-def test_on_the_machine_itself_browsers_keep_the_cookies(production, host):
+def test_browsers_keep_the_cookies_on_the_local_machine(production, host):
     assert Client(headers={"host": host}).get("/admin/login/").status_code == 200
 
 
-def test_a_browser_that_speaks_https_with_a_silent_proxy_gets_the_form(production, browser):
+def test_a_browser_that_uses_https_gets_the_form_from_a_silent_proxy(production, browser):
     answer = browser.get("/admin/login/", headers={"sec-fetch-mode": "navigate"})
     assert answer.status_code == 200
 
 
-def test_a_form_without_its_cookie_over_plain_http_says_https(production, browser):
+def test_a_form_without_its_cookie_over_plain_http_asks_for_https(production, browser):
     text = page(browser.post("/admin/login/", {"username": "x", "password": "y"}), 403)
     assert "The admin site needs HTTPS" in text
 
 
-def test_a_form_without_its_cookie_says_cookies(browser, settings):
+def test_a_form_without_its_cookie_asks_to_allow_cookies(browser, settings):
     settings.ALLOWED_HOSTS = ["bookings.example.com"]
     text = page(browser.post("/admin/login/", {"username": "x", "password": "y"}), 403)
     assert "Allow cookies" in text
 
 
-def test_over_https_it_works(production, browser, boss):
+def test_signing_in_works_over_https(production, browser, boss):
     https = {"headers": {"x-forwarded-proto": "https", "referer": "https://bookings.example.com/"}}
     assert sign_in(browser, boss, **https).status_code == 302
     assert browser.get("/admin/", **https).status_code == 200
 
 
-def test_over_plain_http_it_works_where_that_was_asked_for(production, browser, boss):
+def test_signing_in_works_over_plain_http_if_the_operator_allows_it(production, browser, boss):
     production.SESSION_COOKIE_SECURE = production.CSRF_COOKIE_SECURE = False
     assert sign_in(browser, boss).status_code == 302
     assert browser.get("/admin/").status_code == 200
@@ -91,27 +91,27 @@ def test_a_proxy_that_hides_https_is_named_as_the_cause(browser, boss, settings)
 @pytest.mark.parametrize(
     "origin", ["null", "javascript:alert(1)", "https://a.example/<b>", "x" * 400]
 )
-def test_an_origin_that_is_none_is_not_repeated(browser, boss, settings, origin):
+def test_an_invalid_origin_is_not_shown(browser, boss, settings, origin):
     settings.ALLOWED_HOSTS = ["bookings.example.com"]
     text = page(sign_in(browser, boss, headers={"origin": origin}), 403)
     assert "CSRF_TRUSTED_ORIGINS" not in text
     assert "Reload the page" in text
 
 
-def test_an_old_form_says_to_reload(browser, boss, settings):
+def test_an_expired_form_asks_to_reload(browser, boss, settings):
     settings.ALLOWED_HOSTS = ["bookings.example.com"]
     browser.get("/admin/login/")
     text = page(browser.post("/admin/login/", {"csrfmiddlewaretoken": "x" * 64}), 403)
     assert "Reload the page" in text
 
 
-def test_hsts_is_for_this_host_alone_and_only_over_https(production, browser):
+def test_hsts_covers_only_this_host_and_only_over_https(production, browser):
     plain = browser.get("/health")
     assert "Strict-Transport-Security" not in plain
     secure = browser.get("/health", headers={"x-forwarded-proto": "https"})
     assert secure["Strict-Transport-Security"] == "max-age=31536000"
 
 
-def test_this_suite_runs_as_development():
-    """What the tests above switch on is off by itself."""
+def test_control_the_suite_runs_as_development():
+    """The settings that the tests above turn on are off by default."""
     assert not current.SESSION_COOKIE_SECURE

@@ -1,4 +1,4 @@
-"""What others do in the meantime, and what rules refuse, is said in words and changes nothing."""
+"""Conflicts with other people's changes and refusals by rules get a message and change nothing."""
 
 from decimal import Decimal
 
@@ -45,7 +45,7 @@ def form_of(service, **changes):
 
 @pytest.fixture
 def meanwhile(monkeypatch):
-    """Return a function that lets something happen between reading a service's row and saving."""
+    """Return a function that makes something happen between reading and saving a service."""
 
     def set_up(happen):
         save_form = ServiceAdmin.save_form
@@ -62,7 +62,7 @@ def meanwhile(monkeypatch):
 # --- forms ------------------------------------------------------------------------------------
 
 
-def test_a_row_that_is_deleted_while_it_is_saved_is_not_stored_again(site, meanwhile):
+def test_a_row_that_was_deleted_in_the_meantime_is_not_stored_again(site, meanwhile):
     service = ServiceFactory()
     meanwhile(Service.objects.all().delete)
     path = address(Service, "change", service.pk)
@@ -72,8 +72,8 @@ def test_a_row_that_is_deleted_while_it_is_saved_is_not_stored_again(site, meanw
     assert 'value="New"' in answer.content.decode()
 
 
-def test_a_page_saves_what_was_changed_on_it_and_nothing_else(site, meanwhile):
-    """A review is counted while the page is open; its rating must not be undone."""
+def test_a_page_saves_only_the_fields_that_were_changed_on_it(site, meanwhile):
+    """A review arrives while the page is open. Saving must not undo its rating."""
     service = ServiceFactory()
     meanwhile(lambda: Service.objects.update(rating_sum=5, rating_count=1, price=Decimal(30)))
     path = address(Service, "change", service.pk)
@@ -84,8 +84,8 @@ def test_a_page_saves_what_was_changed_on_it_and_nothing_else(site, meanwhile):
 
 
 @pytest.mark.django_db(transaction=True)
-def test_what_only_the_database_refuses_is_shown_on_the_form(site, meanwhile):
-    """The calendar is chosen, and gone when the service is stored."""
+def test_a_refusal_by_the_database_is_shown_on_the_form(site, meanwhile):
+    """Somebody deletes the chosen calendar before the service is saved."""
     calendar = CalendarFactory()
     service = ServiceFactory.build(calendar=calendar)
     meanwhile(Calendar.objects.all().delete)
@@ -96,14 +96,14 @@ def test_what_only_the_database_refuses_is_shown_on_the_form(site, meanwhile):
 
 
 @pytest.mark.parametrize("value", ["abc", "\0", NOBODY, "9" * 400])
-def test_a_search_survives_a_value_that_is_no_id(site, value):
+def test_a_search_ignores_a_value_that_is_not_an_id(site, value):
     service = ServiceFactory()
     answer = site.post(address(Service, "add"), form_of(service, calendar=value))
     assert answer.status_code == 200
     assert site.get(address(Service, "add"), {"calendar": value}).status_code == 200
 
 
-def test_a_form_of_a_row_that_is_gone_leads_home_and_says_so(site):
+def test_the_page_of_a_deleted_row_redirects_with_a_message(site):
     service = ServiceFactory()
     form = form_of(service)
     service.delete()
@@ -124,18 +124,18 @@ def choose(site, model, action, *ids, **more):
 
 
 @pytest.mark.parametrize("gone", ["abc", "", "\0", "9" * 400, NOBODY])
-def test_an_action_takes_the_rows_that_are_there_and_counts_those_that_are_not(site, gone):
+def test_an_action_applies_to_existing_rows_and_counts_the_missing_ones(site, gone):
     booking = BookingFactory()
     text = choose(site, Booking, "mark_confirmed", booking.pk, gone)
     assert "1 changed." in text
     assert "1 of the 2 selected rows no longer exist." in text
 
 
-def test_an_action_on_a_row_that_is_gone_changes_nothing_and_says_so(site):
+def test_an_action_on_a_deleted_row_changes_nothing_and_says_so(site):
     assert "1 of the 1 selected rows no longer exist." in choose(site, Slot, "cancel", NOBODY)
 
 
-def test_an_action_takes_so_many_rows_and_no_more(site, monkeypatch):
+def test_an_action_takes_a_limited_number_of_rows(site, monkeypatch):
     monkeypatch.setattr(pages, "MOST_ROWS", 2)
     BookingFactory.create_batch(3)
     first = Booking.objects.first().pk
@@ -144,7 +144,7 @@ def test_an_action_takes_so_many_rows_and_no_more(site, monkeypatch):
     assert not Booking.objects.filter(status="confirmed").exists()
 
 
-def test_selected_rows_are_deleted_all_or_none(site):
+def test_either_all_selected_rows_are_deleted_or_none(site):
     free, booked = SlotFactory.create_batch(2)
 
     def book_it(*args):
@@ -157,7 +157,7 @@ def test_selected_rows_are_deleted_all_or_none(site):
         return [], {}, set(), []
 
     with pytest.MonkeyPatch.context() as patch:
-        # Between the page that asks and the deletion somebody books.
+        # Somebody books between the confirmation page and the deletion.
         patch.setattr(pages.ServedAdmin, "get_deleted_objects", book_it)
         patch.setattr("bookings.slots.admin.SlotAdmin.get_deleted_objects", book_it)
         text = choose(site, Slot, "delete_selected", free.pk, booked.pk, post="yes")
@@ -167,7 +167,7 @@ def test_selected_rows_are_deleted_all_or_none(site):
     assert not LogEntry.objects.exists()
 
 
-def test_a_row_that_has_to_stay_is_not_called_deleted(site):
+def test_no_message_claims_to_have_deleted_a_row_that_has_to_stay(site):
     slot = SlotFactory()
 
     def book_it(*args):
@@ -206,7 +206,7 @@ def test_a_row_that_has_to_stay_is_not_called_deleted(site):
         "e=1&start_time__year=abc",
     ],
 )
-def test_an_address_that_makes_no_sense_leads_to_the_whole_list(site, query):
+def test_a_senseless_address_redirects_to_the_whole_list(site, query):
     BookingFactory()
     answer = site.get(f"{address(Booking, 'changelist')}?{query}", follow=True)
     assert answer.status_code == 200
@@ -218,7 +218,7 @@ def test_an_address_that_makes_no_sense_leads_to_the_whole_list(site, query):
 
 @pytest.mark.parametrize("pk", ["abc", "%00", "9" * 400, "_", NOBODY])
 @pytest.mark.parametrize("kind", ["change", "delete", "history", "password"])
-def test_the_page_of_a_row_that_cannot_exist_says_so(site, kind, pk):
+def test_the_page_of_an_impossible_id_says_so(site, kind, pk):
     answer = site.get(f"/admin/accounts/user/{pk}/{kind}/")
     assert answer.status_code in (302, 403, 404)
     if answer.status_code != 302:
@@ -238,7 +238,7 @@ def test_the_page_of_a_row_that_cannot_exist_says_so(site, kind, pk):
         ("/admin/logout/", 405),
     ],
 )
-def test_what_is_refused_is_refused_on_a_page(site, path, status):
+def test_refusals_are_shown_on_a_page(site, path, status):
     text = page(site.get(path), status)
     assert 'href="/admin/"' in text
     if "/bookings/" in path:
@@ -246,7 +246,7 @@ def test_what_is_refused_is_refused_on_a_page(site, path, status):
 
 
 @pytest.mark.parametrize("path", ["/admin", "/admin/catalog", "/admin/catalog/service?q=a"])
-def test_a_slash_that_was_forgotten_is_added(site, path):
+def test_a_missing_slash_is_added(site, path):
     answer = site.get(path, follow=True)
     assert answer.status_code == 200
     assert answer.redirect_chain[-1][0] == path.replace("service", "service/").rstrip("/") + (
@@ -254,7 +254,7 @@ def test_a_slash_that_was_forgotten_is_added(site, path):
     )
 
 
-def test_garbage_in_cookies_is_nobody(client, boss):
+def test_invalid_cookies_do_not_sign_in(client, boss):
     for name in ("sessionid", "messages", "csrftoken"):
         for value in ("", "x", "x" * 3000, "\0", "\xff" * 9, "a.b:c", '"', "[]", "{}" * 50):
             client.cookies.clear()

@@ -1,4 +1,4 @@
-"""What the fast base classes would ignore is refused, and what they share is not mixed up."""
+"""The fast base classes refuse what they would ignore, and share no state between requests."""
 
 import re
 import time
@@ -37,7 +37,7 @@ def refused(text):
     ("name", "remedy"),
     [("get_queryset", "Narrow a list in `listed`"), ("get_object", "`object_rows`")],
 )
-def test_a_viewset_that_overrides_what_is_not_called(name, remedy):
+def test_a_viewset_cannot_override_a_method_that_is_not_called(name, remedy):
     with refused(f"Mistaken.{name} would not be called.") as error:
         type("Mistaken", (RowViewSet,), {name: lambda self: Calendar.objects.none()})
     assert remedy in str(error.value)
@@ -46,18 +46,18 @@ def test_a_viewset_that_overrides_what_is_not_called(name, remedy):
 @pytest.mark.parametrize(
     "field", [serializers.SerializerMethodField(), serializers.CharField(source="name")]
 )
-def test_a_serializer_with_a_field_that_is_not_computed(field):
+def test_a_serializer_cannot_have_a_computed_field(field):
     with refused("Mistaken.words would not be computed"):
         type("Mistaken", (RowSerializer,), {"words": field})
 
 
 @pytest.mark.parametrize("option", [{"required": True}, {"initial": "x"}])
-def test_a_filter_that_would_not_apply_to_every_request(option):
+def test_a_filter_cannot_be_required_or_have_a_default(option):
     with refused("Mistaken.name would apply only where a request names a filter"):
         type("Mistaken", (FilterSet,), {"name": filters.CharFilter(**option)})
 
 
-def test_what_the_apps_do_is_allowed():
+def test_supported_classes_are_accepted():
     """The control."""
     field = serializers.CharField()
     type("Right", (RowSerializer,), {"words": field})
@@ -65,36 +65,36 @@ def test_what_the_apps_do_is_allowed():
     type("Right", (RowViewSet,), {"listed": lambda self: Calendar.objects.none()})
 
 
-# --- lists that are prepared ---------------------------------------------------------------------
+# --- prepared lists ------------------------------------------------------------------------------
 
 
 @pytest.mark.django_db
 @pytest.mark.parametrize("url", ["/services", "/bookings"])
-def test_a_prepared_list_and_a_filtered_one_are_in_the_same_order(api, url, monkeypatch):
+def test_prepared_and_filtered_lists_have_the_same_order(api, url, monkeypatch):
     user = UserFactory()
     for hour in (3, 1, 2):
         start = TUESDAY.replace(hour=hour)
         BookingFactory(user=user, service__title=f"{9 - hour}", start_time=start)
     api = api.as_(user)
-    as_it_is = api.get(url).json()["results"]
+    prepared = api.get(url).json()["results"]
     monkeypatch.setattr(views, "PAGING", frozenset())
-    assert api.get(f"{url}?limit=20").json()["results"] == as_it_is
-    assert len(as_it_is) == 3
+    assert api.get(f"{url}?limit=20").json()["results"] == prepared
+    assert len(prepared) == 3
 
 
 # --- serializers that all threads share ----------------------------------------------------------
 
 
 def outcome(serializer, body):
-    """Return what a check of a body comes to."""
+    """Return the result of validating a body: the values or the errors."""
     try:
         return repr(serializer.run_validation(body))
     except serializers.ValidationError as error:
         return repr(error.detail)
 
 
-def mixed_up(serializer):
-    """Return how many of many checks at the same time end otherwise than each would alone."""
+def count_mixed_up(serializer):
+    """Return how many results differ if concurrent validations share a serializer."""
     names = [*serializer().fields]
     bodies = [
         {name: f"{name} {number}" for name in [*names[number % 3 :], f"unknown_{number}"]}
@@ -103,25 +103,25 @@ def mixed_up(serializer):
     alone = [outcome(serializer(), body) for body in bodies]
     shared = _checker(serializer)
     with ThreadPoolExecutor(8) as pool:
-        together = [*pool.map(lambda body: outcome(shared, body), bodies)]
-    return sum(one != other for one, other in zip(alone, together, strict=True))
+        concurrent = [*pool.map(lambda body: outcome(shared, body), bodies)]
+    return sum(one != other for one, other in zip(alone, concurrent, strict=True))
 
 
 @pytest.mark.parametrize("serializer", SERIALIZERS, ids=lambda each: each.__name__)
-def test_nothing_of_one_request_reaches_another(serializer):
-    assert mixed_up(serializer) == 0
+def test_concurrent_requests_share_no_state(serializer):
+    assert count_mixed_up(serializer) == 0
 
 
-def test_a_validator_that_keeps_state_would_be_noticed():
+def test_a_validator_with_state_is_noticed():
     """The control."""
 
-    class Forgetful:
+    class Stateful:
         def __call__(self, value):
             self.value = value
             time.sleep(0.001)
             raise serializers.ValidationError(f"{self.value} is wrong.")
 
     class Mistaken(InputSerializer):
-        name = serializers.CharField(validators=[Forgetful()])
+        name = serializers.CharField(validators=[Stateful()])
 
-    assert mixed_up(Mistaken) > 0
+    assert count_mixed_up(Mistaken) > 0

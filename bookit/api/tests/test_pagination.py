@@ -1,4 +1,4 @@
-"""How deep pages reach, what is said beyond that, and how much is counted."""
+"""The deepest page of a list, the error beyond it, and the limit of counts."""
 
 import pytest
 from django.db import connection
@@ -35,7 +35,7 @@ def admin(api):
 
 @pytest.fixture
 def paths():
-    """Fills in the ids of paths."""
+    """Return a function that fills the ids into a path."""
     booking = BookingFactory()
     return lambda path: path.format(
         service=booking.service_id, calendar=booking.calendar_id, booking=booking.pk
@@ -43,7 +43,7 @@ def paths():
 
 
 def users(number):
-    """Add that many users, by SQL: they sort after the others by their creation."""
+    """Add `number` users with SQL; in the order of creation, they come after all others."""
     with connection.cursor() as cursor:
         cursor.execute(
             "INSERT INTO accounts_user (id, password, name, email, role, timezone, is_active,"
@@ -57,7 +57,7 @@ def users(number):
 
 class TestDepth:
     @pytest.mark.parametrize("path", [*WITH_CURSOR, *WITHOUT_CURSOR])
-    def test_the_deepest_page_is_answered(self, admin, paths, path):
+    def test_the_deepest_page_can_be_read(self, admin, paths, path):
         for query in (f"offset={MAX_OFFSET}", f"page={MAX_OFFSET // 20 + 1}"):
             assert admin.get(f"{paths(path)}?{query}").json()["results"] == []
 
@@ -79,7 +79,7 @@ class TestDepth:
         assert "cursor" not in message
         assert WITHOUT_CURSOR[path] in message
 
-    def test_a_refused_page_asks_the_database_for_no_rows(self, admin, paths):
+    def test_a_refused_page_reads_no_rows(self, admin, paths):
         with CaptureQueriesContext(connection) as queries:
             admin.get(f"/users?offset={MAX_OFFSET + 1}")
         assert not [each for each in queries if "OFFSET" in each["sql"]]
@@ -94,9 +94,9 @@ class TestDepth:
 
 
 class TestBeyond:
-    """What follows the deepest page."""
+    """The `next` link of the deepest page."""
 
-    def test_next_goes_on_by_cursor_where_there_is_one(self, admin):
+    def test_next_continues_with_a_cursor_if_the_list_has_cursors(self, admin):
         users(MAX_OFFSET + 150)
         page = admin.get(f"/users?limit=100&offset={MAX_OFFSET - 50}").json()
         assert "cursor=" in page["next"]
@@ -108,7 +108,7 @@ class TestBeyond:
         expected = User.objects.order_by("created_at", "id").values_list("email", flat=True)
         assert seen == list(expected)[MAX_OFFSET - 50 :]
 
-    def test_next_goes_on_by_cursor_from_a_prepared_query_too(self, api, monkeypatch):
+    def test_next_of_a_prepared_query_continues_with_a_cursor(self, api, monkeypatch):
         monkeypatch.setattr("bookit.api.pagination.MAX_OFFSET", 2)
         user = UserFactory()
         BookingFactory.create_batch(5, user=user)
@@ -124,8 +124,8 @@ class TestBeyond:
             for pk in Booking.objects.order_by("start_time", "id").values_list("pk", flat=True)
         ]
 
-    def test_next_leads_to_the_refusal_where_there_is_no_cursor(self, api):
-        """A client that follows it learns that it has not read everything."""
+    def test_next_leads_to_an_error_if_the_list_has_no_cursors(self, api):
+        """A client that follows the link learns that it has not read everything."""
         Calendar.objects.bulk_create(
             Calendar(name=f"{number:05}") for number in range(MAX_OFFSET + 150)
         )
@@ -134,13 +134,13 @@ class TestBeyond:
 
 
 class TestCount:
-    def test_up_to_the_limit_it_is_exact(self, admin):
+    def test_a_count_up_to_the_limit_is_exact(self, admin):
         users(MOST_COUNTED - 1)
         page = admin.get("/users").json()
         assert page["count"] == MOST_COUNTED
         assert "count_exact" not in page
 
-    def test_beyond_the_limit_it_is_an_estimate_and_says_so(self, admin):
+    def test_a_count_beyond_the_limit_is_marked_as_an_estimate(self, admin):
         users(MOST_COUNTED + 5_000)
         page = admin.get("/users").json()
         assert page["count_exact"] is False
@@ -153,7 +153,7 @@ class TestCount:
         [count] = [each["sql"] for each in queries if "COUNT(*)" in each["sql"].upper()]
         assert f"LIMIT {MOST_COUNTED + 1}" in count
 
-    def test_a_prepared_query_counts_no_further_and_estimates_as_well(self, api, monkeypatch):
+    def test_a_prepared_query_also_estimates_beyond_the_limit(self, api, monkeypatch):
         monkeypatch.setattr("bookit.database.counts.MOST_COUNTED", 2)
         user = UserFactory()
         BookingFactory.create_batch(4, user=user)
@@ -163,7 +163,7 @@ class TestCount:
         assert page["next"]
 
 
-def test_the_schema_says_how_deep_pages_reach(api):
+def test_the_schema_documents_the_deepest_page(api):
     paths = api.get("/openapi.json").json()["paths"]
     for path, narrower in (("/bookings", "cursor"), ("/calendars", "provider_id")):
         found = {each["name"]: each for each in paths[path]["get"]["parameters"]}

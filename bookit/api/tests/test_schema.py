@@ -1,4 +1,4 @@
-"""The OpenAPI document: valid, complete, and what the API really does."""
+"""The OpenAPI document is valid and complete, and describes what the API really does."""
 
 import json
 import logging
@@ -41,7 +41,7 @@ def document():
 
 @pytest.fixture(scope="module")
 def operations(document):
-    """Every operation, by method and path."""
+    """Return every operation, by method and path."""
     return {
         f"{method.upper()} {path}": operation
         for path, methods in document["paths"].items()
@@ -60,7 +60,7 @@ def resolve(document, schema):
 
 
 def validator(document, schema):
-    """Return what checks values against a schema of the document."""
+    """Return a validator for a schema of the document."""
     return Draft202012Validator(
         {**schema, "components": document["components"]},
         format_checker=Draft202012Validator.FORMAT_CHECKER,
@@ -78,12 +78,12 @@ def test_the_document_is_valid_openapi_3_1(document):
         assert schema.get("type") or schema.get("enum") or schema.get("oneOf"), name
 
 
-def test_the_document_is_made_without_warnings(tmp_path):
+def test_the_document_is_generated_without_warnings(tmp_path):
     call_command("spectacular", fail_on_warn=True, file=str(tmp_path / "openapi.yaml"))
     assert (tmp_path / "openapi.yaml").stat().st_size > 10_000
 
 
-def test_no_reference_leads_nowhere(document):
+def test_every_reference_resolves_and_every_schema_is_used(document):
     text = json.dumps(document)
     references = set(re.findall(r'"\$ref": "([^"]+)"', text))
     assert len(references) > 10
@@ -109,13 +109,13 @@ def routes(patterns=None, prefix="/"):
                 yield method.upper(), route, pattern.callback, action
 
 
-def test_every_route_is_described_and_no_other(operations):
+def test_exactly_the_existing_routes_are_documented(operations):
     found = {f"{method} {route}" for method, route, _, _ in routes()}
     assert len(found) > 30
     assert operations.keys() == found
 
 
-def test_every_parameter_of_a_route_is_described_and_no_other(operations):
+def test_exactly_the_accepted_parameters_are_documented(operations):
     for method, route, callback, action in routes():
         view = callback.cls(**callback.initkwargs)
         view.action = action
@@ -140,7 +140,7 @@ def test_every_parameter_of_a_route_is_described_and_no_other(operations):
             ), f"{method} {route}: {name}"
 
 
-def test_every_operation_says_what_it_does_under_a_name_of_its_own(document, operations):
+def test_every_operation_has_a_description_and_a_unique_name(document, operations):
     names = Counter(operation["operationId"] for operation in operations.values())
     assert set(names.values()) == {1}
     tags = {tag["name"] for tag in document["tags"]}
@@ -153,7 +153,7 @@ def test_every_operation_says_what_it_does_under_a_name_of_its_own(document, ope
 
 
 @pytest.mark.django_db
-def test_what_needs_a_token_says_so_and_what_does_not_says_that(document, operations, api):
+def test_the_document_says_which_operations_need_a_token(document, operations, api):
     assert document["components"]["securitySchemes"]["bearer"]["scheme"] == "bearer"
     for label, operation in operations.items():
         method, path = label.split()
@@ -165,7 +165,7 @@ def test_what_needs_a_token_says_so_and_what_does_not_says_that(document, operat
             assert {} in operation["security"], label
 
 
-# Writes that say all there is to say in their path.
+# Writes whose path says everything, so they have no body.
 WITHOUT_BODY = {
     "POST /me/calendar",
     "POST /calendars/{id}/feed",
@@ -176,7 +176,7 @@ WITHOUT_BODY = {
 }
 
 
-def test_every_body_is_json_with_an_example_that_is_valid(document, operations):
+def test_every_body_is_json_and_has_a_valid_example(document, operations):
     for label, operation in operations.items():
         body = operation.get("requestBody")
         writes = label.split()[0] in ("POST", "PATCH")
@@ -191,7 +191,7 @@ def test_every_body_is_json_with_an_example_that_is_valid(document, operations):
             validator(document, content["schema"]).validate(example["value"])
 
 
-def test_every_success_is_described_with_an_example_that_is_valid(document, operations):
+def test_every_success_is_documented_with_a_valid_example(document, operations):
     for label, operation in operations.items():
         [status] = [status for status in operation["responses"] if status < "300"]
         success = operation["responses"][status]
@@ -207,7 +207,7 @@ def test_every_success_is_described_with_an_example_that_is_valid(document, oper
         assert ("Location" in success["headers"]) == (status == "201"), label
 
 
-def test_every_error_that_an_operation_can_answer_with_is_described(document, operations):
+def test_every_common_error_of_an_operation_is_documented(document, operations):
     for label, operation in operations.items():
         responses = operation["responses"]
         expected = {"400", "406", "429", "500", "503"}
@@ -239,8 +239,8 @@ def test_every_error_that_an_operation_can_answer_with_is_described(document, op
                 assert "WWW-Authenticate" in response["headers"]
 
 
-# What rules of its own an operation can be refused by.
-NOT_THEN = {
+# The errors of a time that cannot be booked.
+TIME_ERRORS = {
     "booking_conflict",
     "slot_full",
     "outside_opening_hours",
@@ -248,6 +248,7 @@ NOT_THEN = {
     "too_soon",
     "too_far_ahead",
 }
+# The errors that each operation can return because of its own rules.
 RULES = {
     "POST /auth/register": {"email_taken"},
     "POST /auth/login": {"invalid_credentials"},
@@ -258,15 +259,15 @@ RULES = {
     "DELETE /calendars/{id}": {"service_in_use"},
     "PATCH /services/{id}": {"service_in_use"},
     "DELETE /services/{id}": {"service_in_use"},
-    "POST /bookings": {*NOT_THEN, "too_many_holds"},
-    "PATCH /bookings/{id}": {*NOT_THEN, "invalid_transition", "cancellation_too_late"},
+    "POST /bookings": {*TIME_ERRORS, "too_many_holds"},
+    "PATCH /bookings/{id}": {*TIME_ERRORS, "invalid_transition", "cancellation_too_late"},
     "PATCH /bookings/{id}/status": {"invalid_transition"},
     "DELETE /bookings/{id}": {"booking_started", "cancellation_too_late"},
     "POST /slots": {"slot_conflict", "service_inactive"},
     "PATCH /slots/{id}": {"slot_conflict", "invalid_transition"},
     "DELETE /slots/{id}": {"slot_conflict"},
     "POST /slots/{slot_id}/waitlist": {
-        *NOT_THEN - {"booking_conflict", "slot_full"},
+        *TIME_ERRORS - {"booking_conflict", "slot_full"},
     },
     "POST /reviews": {"booking_not_completed", "review_exists"},
     "POST /webhooks/{id}/test": {"webhook_inactive"},
@@ -276,7 +277,7 @@ OF_KEYS = {"idempotency_in_progress", "idempotency_key_reused"}
 EVERYWHERE = {known.code for known in problems.PLUMBING}
 
 
-def test_every_rule_is_described_where_it_applies(operations):
+def test_operations_document_exactly_their_own_errors(operations):
     for label, operation in operations.items():
         codes = {
             code
@@ -286,18 +287,18 @@ def test_every_rule_is_described_where_it_applies(operations):
         }
         own = codes - EVERYWHERE
         if operation["security"] == [{}]:
-            own |= codes & {"token_invalid"}  # of the body, where none is in a header
+            own |= codes & {"token_invalid"}  # a refresh token in the body
         parameters = {parameter["name"] for parameter in operation.get("parameters", [])}
         key = OF_KEYS if "Idempotency-Key" in parameters else set()
         assert own == RULES.get(label, set()) | key, label
 
 
-def test_the_documents_errors_are_the_catalogues(document):
+def test_the_document_lists_the_codes_of_the_catalogue(document):
     described = document["components"]["schemas"]["Problem"]["properties"]["code"]["enum"]
     assert described == list(problems.catalogue())
 
 
-def test_no_answer_holds_a_password(document):
+def test_no_response_contains_a_password(document):
     for name, schema in document["components"]["schemas"].items():
         if not name.endswith("Request"):
             assert not [field for field in schema.get("properties", {}) if "password" in field], (
@@ -305,7 +306,7 @@ def test_no_answer_holds_a_password(document):
             )
 
 
-def test_the_document_names_no_place_and_no_other_host(document):
+def test_the_document_contains_no_address_of_another_host(document):
     assert [server["url"] for server in document["servers"]] == ["/"]
     assert not re.search(
         r"https?://(?!json-schema|tools\.ietf|bookit\.example\.com|hooks\.example\.com)",
@@ -313,9 +314,9 @@ def test_the_document_names_no_place_and_no_other_host(document):
     )
 
 
-# --- true -------------------------------------------------------------------------------------
+# --- accurate ---------------------------------------------------------------------------------
 
-# Small enough for every run; by hand, set it to a thousand.
+# Small enough for every run. For a thorough search by hand, use a thousand.
 EXAMPLES = 6
 CHECKS = [
     not_a_server_error,
@@ -328,7 +329,7 @@ CHECKS = [
 
 @pytest.fixture
 def in_process():
-    """The whole application, on the connection of the test's transaction."""
+    """Return a client of the whole application, on the connection of the test's transaction."""
     signals = (request_started, request_finished)
     for signal in signals:
         signal.disconnect(close_old_connections)
@@ -341,7 +342,7 @@ def in_process():
 
 @pytest.fixture
 def ids(api):
-    """Ids of things that exist, so that not everything that is asked for is a 404."""
+    """Return ids of existing rows, so that not every generated request is a 404."""
     provider, admin = ProviderFactory(), AdminFactory()
     found = {"users": [provider.pk, admin.pk], "provider": provider, "admin": admin}
     for user in (provider, admin):
@@ -387,8 +388,8 @@ REFERENCES = {
 }
 
 
-def point_at_what_exists(case, ids, draw):
-    """Replace some of the made-up ids of a case."""
+def insert_existing_ids(case, ids, draw):
+    """Replace some of the generated ids of a case with ids of existing rows."""
     kind = case.path.partition("/{id}")[0].rpartition("/")[2]
     for holder in (case.path_parameters, case.query, case.body):
         for name in list(holder) if isinstance(holder, dict) else []:
@@ -399,8 +400,8 @@ def point_at_what_exists(case, ids, draw):
 
 @pytest.mark.django_db
 @pytest.mark.parametrize("tag", ["Accounts", "Users", "Catalog", "Bookings", "Reviews", "Webhooks"])
-def test_what_the_document_says_is_what_happens(tag, in_process, ids, api):
-    """Made-up requests, good and bad: nothing breaks, and no answer is another than described."""
+def test_the_api_behaves_as_documented(tag, in_process, ids, api):
+    """Generated requests, valid and invalid, cause no server error and no other responses."""
     tokens = {who: api.as_(ids[who])._credentials for who in ("provider", "admin")}
     headers = {
         "nobody": {},
@@ -423,8 +424,8 @@ def test_what_the_document_says_is_what_happens(tag, in_process, ids, api):
             )
             @given(case=operation.as_strategy(generation_mode=mode), data=st.data())
             def run(case, data):
-                point_at_what_exists(case, ids, data.draw)
-                # To make a request up takes longer than to answer it.
+                insert_existing_ids(case, ids, data.draw)
+                # Send each request as everybody, because generating it takes longer than answering.
                 for who in headers:
                     answer = case.call(headers=headers[who])
                     seen[who][answer.status_code] += 1
@@ -456,8 +457,8 @@ def test_what_the_document_says_is_what_happens(tag, in_process, ids, api):
         ),
     ],
 )
-def test_the_fuzz_notices_what_the_document_does_not_say(document, in_process, part, change):
-    """The control: an answer of a status, a type or a form that is not described."""
+def test_an_undocumented_response_is_noticed(document, in_process, part, change):
+    """The control: the status, type or form of the response is not in the document."""
     other = json.loads(json.dumps(document))
     change(other["paths"]["/services"]["get"])
     schema = schemathesis.openapi.from_dict(other)

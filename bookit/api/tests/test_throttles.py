@@ -1,4 +1,4 @@
-"""Rate limits: who is counted, how exactly, and what clients are told of it."""
+"""Rate limits: whose requests they count, how exactly, and which headers report them."""
 
 import runpy
 import sys
@@ -28,7 +28,7 @@ from bookit.tests.routes import every_path
 
 pytestmark = pytest.mark.django_db
 
-# The beginning of a minute and of an hour: what is counted in a window stays in it.
+# The beginning of an hour and a minute, so that all requests of a test are in one window.
 NOON = now().replace(year=2030, hour=12, minute=0, second=1, microsecond=0)
 
 
@@ -51,12 +51,12 @@ def statuses(client, path, times, **headers):
     return [client.get(path, **headers).status_code for _ in range(times)]
 
 
-# --- how exactly ------------------------------------------------------------------------------
+# --- exact counts -----------------------------------------------------------------------------
 
 
 @pytest.fixture
 def impatient_threads():
-    """Threads that take turns as often as they can, so that a race is a race."""
+    """Make threads switch as often as possible, so that races happen."""
     usual = sys.getswitchinterval()
     sys.setswitchinterval(1e-6)
     yield
@@ -74,7 +74,7 @@ def at_once(call, clients):
         return list(threads.map(run, range(clients)))
 
 
-def test_of_forty_threads_ten_pass_a_limit_of_ten(limit, impatient_threads):
+def test_ten_of_forty_concurrent_counts_pass_a_limit_of_ten(limit, impatient_threads):
     limit(anon="10/minute")
     for _ in range(10):
         throttles.reset()
@@ -82,18 +82,18 @@ def test_of_forty_threads_ten_pass_a_limit_of_ten(limit, impatient_threads):
         assert Counter(passed) == {True: 10, False: 30}
 
 
-def test_of_forty_clients_ten_pass_a_limit_of_ten(limit, impatient_threads):
+def test_ten_of_forty_concurrent_requests_pass_a_limit_of_ten(limit, impatient_threads):
     limit(anon="10/minute")
 
     def ask(number):
-        # An address that is refused without the database, after it was counted.
+        # An invalid request, which is refused after it is counted, and without the database.
         return Client().get("/services?limit=0").status_code
 
     assert Counter(at_once(ask, 40)) == {400: 10, 429: 30}
 
 
-def test_the_race_is_there_with_drfs_own_throttle():
-    """The control: it reads, then writes. Here everybody reads before anybody writes."""
+def test_all_of_forty_concurrent_counts_pass_drfs_own_throttle():
+    """The control: DRF's throttle reads, then writes. Here all threads read before any writes."""
     all_have_read = threading.Barrier(40, timeout=10)
 
     class Slow:
@@ -116,17 +116,17 @@ def test_the_race_is_there_with_drfs_own_throttle():
     assert Counter(passed) == {True: 40}
 
 
-# --- who is counted ---------------------------------------------------------------------------
+# --- whose requests are counted ---------------------------------------------------------------
 
 
-def test_nobody_in_particular_is_counted_by_address(api, limit):
+def test_anonymous_requests_are_counted_by_address(api, limit):
     limit(anon="2/minute")
     assert statuses(api, "/services", 3, REMOTE_ADDR="192.0.2.7") == [200, 200, 429]
     assert statuses(api, "/services", 3, REMOTE_ADDR="192.0.2.8") == [200, 200, 429]
     assert statuses(api, "/calendars", 1, REMOTE_ADDR="192.0.2.7") == [429]
 
 
-def test_users_are_counted_one_by_one_wherever_they_are(api, limit):
+def test_users_are_counted_by_account_at_every_address(api, limit):
     limit(anon="1/minute", user="2/minute")
     one, other = api.as_(UserFactory()), api.as_(UserFactory())
     assert statuses(one, "/me", 1, REMOTE_ADDR="192.0.2.7") == [200]
@@ -136,7 +136,7 @@ def test_users_are_counted_one_by_one_wherever_they_are(api, limit):
 
 
 @pytest.mark.parametrize("path", ["/auth/login", "/auth/register", "/auth/refresh", "/auth/logout"])
-def test_signing_in_is_counted_by_address_whatever_token_comes_along(api, limit, path):
+def test_signing_in_is_counted_by_address_even_with_a_token(api, limit, path):
     limit(auth="2/minute")
     token = api.as_(AdminFactory())._credentials
     for expected in (400, 400, 429, 429):
@@ -144,7 +144,7 @@ def test_signing_in_is_counted_by_address_whatever_token_comes_along(api, limit,
     assert api.post(path, {}, REMOTE_ADDR="192.0.2.8").status_code == 400
 
 
-def test_all_that_guesses_at_passwords_shares_one_count(api, limit):
+def test_all_endpoints_that_check_passwords_share_one_count(api, limit):
     limit(auth="3/minute")
     user = UserFactory()
     assert api.post("/auth/login", {}).status_code == 400
@@ -155,7 +155,7 @@ def test_all_that_guesses_at_passwords_shares_one_count(api, limit):
     assert api.as_(user).get("/me").status_code == 200
 
 
-def test_the_admin_sites_form_shares_that_count(api, limit):
+def test_the_admin_sites_login_form_shares_that_count(api, limit):
     limit(auth="2/minute")
     admin = AdminFactory()
     form = {"username": admin.email, "password": PASSWORD}
@@ -173,7 +173,7 @@ def test_the_admin_sites_form_shares_that_count(api, limit):
         assert other.post("/admin/password_change/", form).status_code == expected
 
 
-def test_an_empty_limit_is_none(api, limit):
+def test_an_empty_setting_means_no_limit(api, limit):
     limit(anon="")
     assert statuses(api, "/services", 30) == [200] * 30
     answer = api.get("/services")
@@ -181,7 +181,7 @@ def test_an_empty_limit_is_none(api, limit):
     assert "RateLimit-Policy" not in answer.headers
 
 
-# Paths that no endpoint has, and requests that are refused before one is reached.
+# Paths without an endpoint, and requests that are refused before they reach one.
 REFUSED = [
     ("GET", "/nothing", {}),
     ("GET", "/admin", {}),
@@ -200,7 +200,7 @@ REFUSED = [
 @pytest.mark.parametrize(
     ("method", "path", "headers"), [*[("GET", path, {}) for path, _ in every_path()], *REFUSED]
 )
-def test_whatever_is_asked_for_counts(limit, method, path, headers):
+def test_requests_to_every_path_are_counted(limit, method, path, headers):
     limit(anon="1/hour", auth="1/hour", user="1/hour")
     browser = Client(raise_request_exception=False)
     first, second = (browser.generic(method, path, headers=headers) for _ in range(2))
@@ -221,7 +221,7 @@ def test_static_files_do_not_count(client, limit):
     assert statuses(client, "/static/admin/css/base.css", 3) == [200] * 3
 
 
-def test_a_probe_every_second_finds_room_whatever_else_its_address_asks_for(client, limit, noon):
+def test_a_probe_every_second_passes_even_if_its_address_is_throttled(client, limit, noon):
     limit(anon=configured.RATE_LIMITS["anon"] or "300/minute")
     assert statuses(client, "/nothing", 301)[-1] == 429
     for _ in range(120):
@@ -229,7 +229,7 @@ def test_a_probe_every_second_finds_room_whatever_else_its_address_asks_for(clie
         assert client.get("/health/ready").status_code == 200
 
 
-def test_pages_of_the_admin_site_count_for_whoever_is_signed_in(limit):
+def test_pages_of_the_admin_site_count_for_the_signed_in_user(limit):
     limit(anon="9/minute", user="2/minute")
     browser, stranger = Client(), Client()
     browser.force_login(AdminFactory())
@@ -237,20 +237,20 @@ def test_pages_of_the_admin_site_count_for_whoever_is_signed_in(limit):
     assert statuses(stranger, "/admin/login/", 1) == [200]
 
 
-def test_a_refusal_counts_for_whoever_is_refused(api, limit):
+def test_a_refused_request_counts_for_its_user(api, limit):
     limit(user="2/minute", anon="9/minute")
     client = api.as_(UserFactory())
     assert statuses(client, "/users", 3) == [403, 403, 429]
 
 
-def test_a_bad_token_leaves_the_owner_of_a_good_one_alone(api, limit):
+def test_requests_with_an_invalid_token_do_not_count_for_a_user(api, limit):
     limit(anon="1/minute", user="9/minute")
     bad = {"headers": {"authorization": "Bearer x"}}
     assert statuses(api, "/me", 2, **bad) == [401, 429]
     assert statuses(api.as_(UserFactory()), "/me", 1) == [200]
 
 
-def test_testing_addresses_with_a_new_one_counts_as_signing_in(api, limit):
+def test_changing_the_mail_address_counts_as_signing_in(api, limit):
     limit(auth="2/minute")
     user = UserFactory(email="ada@example.com")
     taken = UserFactory().email
@@ -260,7 +260,7 @@ def test_testing_addresses_with_a_new_one_counts_as_signing_in(api, limit):
     problem(client.patch("/me", {"email": "free@example.com"}), 429, "throttled")
     user.refresh_from_db()
     assert user.email == "ada@example.com"
-    # What tests no address is not counted: other changes, and one's own address sent back.
+    # Changes that reveal no account are not counted: other fields, and the user's own address.
     for body in ({"name": "C"}, {"email": "ada@example.com", "name": "D"}) * 3:
         assert client.patch("/me", body).status_code == 200
     problem(api.post("/auth/register", {}), 429, "throttled")
@@ -270,7 +270,7 @@ def test_testing_addresses_with_a_new_one_counts_as_signing_in(api, limit):
 
 
 def guess(api, email, number, password="wrong"):
-    """Try a password from the address of this number."""
+    """Try to sign in from the address with this number."""
     return api.post(
         "/auth/login",
         {"email": email, "password": password},
@@ -279,7 +279,7 @@ def guess(api, email, number, password="wrong"):
 
 
 @pytest.mark.parametrize("who", ["an account", "an inactive account", "nobody", "no address"])
-def test_wrong_passwords_are_limited_per_account_from_however_many_addresses(api, limit, who):
+def test_wrong_passwords_from_many_addresses_are_limited_per_account(api, limit, who):
     limit(password="5/hour", auth="10/minute")
     UserFactory(email="ada@example.com", is_active=who != "an inactive account")
     email = {"nobody": "eve@example.com", "no address": "nonsense"}.get(who, "ada@example.com")
@@ -287,16 +287,16 @@ def test_wrong_passwords_are_limited_per_account_from_however_many_addresses(api
     assert [answer.status_code for answer in seen] == [401] * 5 + [429] * 5
     for answer in seen[5:]:
         problem(answer, 429, "throttled")
-    # However the address is written, and whatever the password.
+    # The case of the address and a right password make no difference.
     assert guess(api, email.upper(), 11, PASSWORD).status_code == 429
     other = UserFactory()
     assert guess(api, other.email, 12, PASSWORD).status_code == 200
 
 
-def test_the_answers_do_not_tell_whether_there_is_an_account(api, limit):
+def test_responses_do_not_reveal_whether_an_account_exists(api, limit):
     limit(password="3/hour")
     UserFactory(email="ada@example.com")
-    told = set()
+    seen = set()
     for email in ("ada@example.com", "eve@example.com"):
         answers = [
             api.post(
@@ -306,10 +306,10 @@ def test_the_answers_do_not_tell_whether_there_is_an_account(api, limit):
             )
             for _ in range(5)
         ]
-        told.add(
+        seen.add(
             tuple((answer.content, tuple(sorted(answer.headers.items()))) for answer in answers)
         )
-    assert len(told) == 1
+    assert len(seen) == 1
 
 
 def test_strangers_do_not_lock_the_owner_out(api, limit):
@@ -320,15 +320,15 @@ def test_strangers_do_not_lock_the_owner_out(api, limit):
         *[401] * 5,
         *[429] * 5,
     ]
-    # From where the owner has signed in before, they still can, and can mistype, too.
+    # From an address where they signed in before, owners can still sign in, and can mistype.
     assert guess(api, user.email, 1).status_code == 401
     assert guess(api, user.email, 1, PASSWORD).status_code == 200
     assert guess(api, user.email, 20, PASSWORD).status_code == 429
-    # But that address has a limit as well.
+    # But that address also has a limit.
     assert [guess(api, user.email, 1).status_code for _ in range(7)] == [401] * 5 + [429] * 2
 
 
-def test_an_address_that_knows_one_account_is_a_stranger_to_another(api, limit):
+def test_an_address_known_for_one_account_is_unknown_for_another(api, limit):
     limit(password="2/hour")
     one, other = UserFactory(), UserFactory()
     assert guess(api, one.email, 1, PASSWORD).status_code == 200
@@ -344,7 +344,7 @@ def test_right_passwords_do_not_count(api, limit):
     assert guess(api, user.email, 98, PASSWORD).status_code == 429
 
 
-def test_a_right_password_of_an_inactive_account_does_not_show(api, limit):
+def test_the_right_password_of_an_inactive_account_is_not_revealed(api, limit):
     limit(password="3/hour")
     user = UserFactory(is_active=False)
     seen = [guess(api, user.email, number, PASSWORD).status_code for number in range(5)]
@@ -368,7 +368,7 @@ def test_the_current_password_and_the_admin_site_share_the_count(api, limit):
     assert guess(api, user.email, 7).status_code == 429
 
 
-def test_an_admin_is_known_where_they_have_signed_in_to_the_admin_site(api, limit):
+def test_an_address_becomes_known_by_signing_in_to_the_admin_site(api, limit):
     limit(password="2/hour")
     user = AdminFactory()
     form = {"username": user.email, "password": PASSWORD}
@@ -380,7 +380,7 @@ def test_an_admin_is_known_where_they_have_signed_in_to_the_admin_site(api, limi
     assert neighbour.post("/admin/login/?next=/admin/", form).status_code == 302
 
 
-def test_of_twelve_guesses_at_once_five_are_checked(limit, transactional_db):
+def test_five_of_twelve_concurrent_guesses_are_checked(limit, transactional_db):
     limit(password="5/hour")
     user = UserFactory()
 
@@ -398,7 +398,7 @@ def test_of_twelve_guesses_at_once_five_are_checked(limit, transactional_db):
 # --- sessions of the admin site ---------------------------------------------------------------
 
 
-def test_a_login_to_the_admin_site_is_a_session_until_its_logout():
+def test_a_login_to_the_admin_site_creates_a_session_until_the_logout():
     user = AdminFactory()
     browser = Client(REMOTE_ADDR="192.0.2.7", headers={"user-agent": "Firefox"})
     form = {"username": user.email, "password": PASSWORD}
@@ -411,10 +411,10 @@ def test_a_login_to_the_admin_site_is_a_session_until_its_logout():
     assert user.sessions.get().revoked_at == now()
 
 
-# --- what proxies say -------------------------------------------------------------------------
+# --- addresses behind proxies -----------------------------------------------------------------
 
 
-def test_x_forwarded_for_is_not_believed_without_a_proxy(api, limit, settings):
+def test_x_forwarded_for_is_ignored_without_a_proxy(api, limit, settings):
     limit(anon="2/minute")
     settings.NUM_PROXIES = 0
     seen = [
@@ -424,7 +424,7 @@ def test_x_forwarded_for_is_not_believed_without_a_proxy(api, limit, settings):
     assert seen == [200, 200, 429, 429, 429]
 
 
-def test_behind_one_proxy_its_own_word_is_believed_and_no_other(api, limit, settings):
+def test_behind_one_proxy_only_its_own_entry_is_used(api, limit, settings):
     limit(anon="2/minute")
     settings.NUM_PROXIES = 1
     seen = [
@@ -461,7 +461,7 @@ def test_behind_one_proxy_its_own_word_is_believed_and_no_other(api, limit, sett
         (1, "::ffff:192.0.2.1", "192.0.2.1"),
         (1, "::ffff:c000:201", "192.0.2.1"),
         (1, "[::ffff:192.0.2.1]:443", "192.0.2.1"),
-        # What is no address counts for the peer.
+        # If the entry is not an address, the peer's address is used.
         (1, "unknown", "127.0.0.1"),
         (1, "_hidden", "127.0.0.1"),
         (1, "192.0.2.1:port", "127.0.0.1"),
@@ -494,7 +494,7 @@ def test_the_peers_address(rf, peer, address):
 
 
 @pytest.mark.parametrize(("path", "limited"), [("/services", "anon"), ("/auth/login", "auth")])
-def test_a_slash_64_is_one_client(api, limit, path, limited):
+def test_an_ipv6_subnet_is_one_client(api, limit, path, limited):
     limit(**{limited: "3/minute"})
 
     def ask(address):
@@ -509,7 +509,7 @@ def test_a_slash_64_is_one_client(api, limit, path, limited):
 
 
 @pytest.mark.parametrize("write", ["{}:{}", "[::ffff:{}]:{}", "  {}:{}"])
-def test_ports_and_spellings_are_one_client(api, limit, settings, write):
+def test_one_address_with_different_ports_and_spellings_is_one_client(api, limit, settings, write):
     limit(anon="3/minute")
     settings.NUM_PROXIES = 1
     seen = [
@@ -521,10 +521,10 @@ def test_ports_and_spellings_are_one_client(api, limit, settings, write):
     assert seen == [200] * 3 + [429] * 3
 
 
-# --- what clients are told --------------------------------------------------------------------
+# --- headers ----------------------------------------------------------------------------------
 
 
-def test_the_headers_tell_the_limit_and_what_is_left(api, limit):
+def test_the_headers_report_the_limit_and_the_remaining_requests(api, limit):
     limit(anon="3/minute")
     left = []
     for _ in range(3):
@@ -545,7 +545,7 @@ def test_the_headers_tell_the_limit_and_what_is_left(api, limit):
 
 
 @pytest.mark.parametrize(("rate", "policy"), [("5/second", "5;w=1"), ("7/hour", "7;w=3600")])
-def test_other_periods(api, limit, rate, policy):
+def test_the_policy_reports_other_periods(api, limit, rate, policy):
     limit(anon=rate)
     assert api.get("/services")["RateLimit-Policy"] == f'"anon";q={policy}'
 
@@ -570,13 +570,17 @@ def test_errors_have_the_headers_too(api, limit):
 @example(limit=3, pauses=[0, 0, 0])
 @example(limit=1, pauses=[58.5, 0])
 @example(limit=2, pauses=[0, 0, 61])
+@example(limit=1, pauses=[59])
+@example(limit=7, pauses=[0, 0, 0, 0, 0, 0, 0, 59])
 @settings(max_examples=60)
-def test_who_waits_as_long_as_told_is_let_in_again_and_not_sooner(limit, pauses):
-    """Whatever they did before."""
+def test_the_next_request_passes_after_the_reported_wait_but_not_before(limit, pauses):
+    """This holds for every history of requests."""
     rates = {**configured.RATE_LIMITS, "anon": f"{limit}/minute"}
     with (
         override_settings(RATE_LIMITS=rates),
-        time_machine.travel(NOON, tick=False) as clock,
+        # Exactly at the start of a window, `limits` treats the window as ended. A real clock never
+        # hits this instant, so the pauses must not lead to it either.
+        time_machine.travel(NOON + timedelta(microseconds=1), tick=False) as clock,
     ):
         throttles.reset()
         for pause in [*pauses, *[0] * limit]:
@@ -595,7 +599,7 @@ def test_who_waits_as_long_as_told_is_let_in_again_and_not_sooner(limit, pauses)
         assert throttles.count("anon", "somebody").allowed
 
 
-def test_a_refused_client_that_waits_is_let_in_again(api, limit, noon):
+def test_a_refused_client_passes_after_retry_after(api, limit, noon):
     limit(anon="3/minute")
     assert statuses(api, "/services", 4) == [200, 200, 200, 429]
     wait = int(api.get("/services")["Retry-After"])
@@ -610,7 +614,7 @@ def test_refused_requests_are_not_counted(api, limit, noon):
     assert statuses(api, "/services", 4) == [200, 200, 200, 429]
 
 
-def test_there_is_no_burst_where_two_windows_meet(api, limit, noon):
+def test_no_burst_is_possible_between_two_windows(api, limit, noon):
     """A fixed window would let twice the limit through within two seconds."""
     limit(anon="10/minute")
     noon.shift(57)  # two seconds to the minute
@@ -619,11 +623,11 @@ def test_there_is_no_burst_where_two_windows_meet(api, limit, noon):
     assert statuses(api, "/services", 10).count(200) <= 1
 
 
-# --- before anything costs anything -----------------------------------------------------------
+# --- throttled before the costly work ---------------------------------------------------------
 
 
 @pytest.mark.parametrize("path", ["/auth/login", "/auth/register", "/me/password"])
-def test_who_is_throttled_costs_no_hash_and_no_query(api, limit, monkeypatch, path):
+def test_a_throttled_request_costs_no_hash_and_no_query(api, limit, monkeypatch, path):
     limit(auth="1/hour")
     user = UserFactory()
     client = api.as_(user)
@@ -643,12 +647,12 @@ def test_who_is_throttled_costs_no_hash_and_no_query(api, limit, monkeypatch, pa
         problem(client.post(path, body), 429, "throttled")
         problem(client.generic("POST", path, b"[" * 900_000), 429, "throttled")
     asked = [query["sql"] for query in queries]
-    # A token belongs to somebody, which has to be looked up; nothing else is.
+    # Only the user of a token is looked up.
     assert len(asked) == (2 if path == "/me/password" else 0), asked
 
 
 @pytest.mark.parametrize("limited", ["auth", "password"])
-def test_the_admin_sites_form_is_throttled_before_hashing_too(limit, monkeypatch, limited):
+def test_a_throttled_login_to_the_admin_site_hashes_no_password(limit, monkeypatch, limited):
     limit(**{limited: "1/hour"})
     admin = AdminFactory()
     form = {"username": admin.email, "password": "wrong"}
@@ -662,7 +666,7 @@ def test_the_admin_sites_form_is_throttled_before_hashing_too(limit, monkeypatch
     assert Client().post("/admin/login/", form).status_code == 429
 
 
-def test_the_defaults_are_those_of_the_design(monkeypatch):
+def test_the_default_limits_are_those_of_the_design(monkeypatch):
     for name in ("AUTH", "PASSWORD", "ANON", "USER"):
         monkeypatch.delenv(f"RATE_LIMIT_{name}")
     fresh = runpy.run_path(str(configured.BASE_DIR / "bookit" / "settings.py"))

@@ -1,4 +1,4 @@
-"""The backend's `DatabaseWrapper`, where Django looks for it."""
+"""The backend's `DatabaseWrapper`, in the module where Django looks for it."""
 
 import select
 from functools import cache
@@ -14,17 +14,17 @@ from psycopg.pq import Format
 
 from bookit.database.postgresql.connections import Connection
 
-# How long, in seconds, nobody tries to connect to a server that did not answer when somebody did.
-# Each try takes `connect_timeout`; requests that wait for a thread would wait for all those before.
+# For this many seconds after a server did not answer, no thread tries to connect to it. Each try
+# takes `connect_timeout`, so a request that waits for a thread would wait for all earlier tries.
 PAUSE = 1.0
 
 
 def server_has_gone(connection: Any) -> bool:
-    """Return whether the server closed `connection`, by a look at its socket.
+    """Return whether the server closed `connection`, without a query.
 
-    Between queries the server has nothing to say, so an idle socket that can be read holds the end
-    of the stream (the server stopped or was restarted). Django asks with a
-    query instead, a round trip for each request.
+    Between queries, the server sends nothing. If an idle socket is readable, it has reached the end
+    of the stream, because the server stopped or was restarted. Django sends a query instead, which
+    costs each request a round trip.
     """
     poll = select.poll()
     poll.register(connection.pgconn.socket, select.POLLIN)
@@ -33,9 +33,9 @@ def server_has_gone(connection: Any) -> bool:
 
 @cache
 def _with_own_loader(template: AdaptersMap) -> AdaptersMap:
-    """Return a copy that reads instants as psycopg does, in C, in place of Django's way.
+    """Return a copy that reads `timestamptz` with psycopg's loader in C instead of Django's.
 
-    Both give them in the zone of the connection, which is UTC; Django's sets it once more.
+    Both return values in the connection's time zone, which is UTC. Django's sets it once more.
     """
     adapted = AdaptersMap(template)
     instants = psycopg.adapters.types["timestamptz"].oid
@@ -45,14 +45,14 @@ def _with_own_loader(template: AdaptersMap) -> AdaptersMap:
 
 
 class DatabaseWrapper(base.DatabaseWrapper):
-    """Uses connections whose server is still there, and reads instants quickly."""
+    """Replaces lost connections, and reads `timestamptz` values quickly."""
 
     #: psycopg, except that it makes connections of our class.
     Database = SimpleNamespace(  # type: ignore[assignment]
         **{**vars(psycopg), "connect": Connection.connect}
     )
 
-    # Until when nobody tries to connect, by host and port; shared by the wrappers of all threads.
+    # Until when no thread tries to connect, by host and port. The wrappers of all threads share it.
     _silent_until: dict[Any, float] = {}
 
     def __init__(self, settings_dict: dict[str, Any], alias: str = "default") -> None:
@@ -63,23 +63,23 @@ class DatabaseWrapper(base.DatabaseWrapper):
             settings_dict["OPTIONS"] = {**options, "pool": pool}
 
     def get_connection_params(self) -> dict[str, Any]:
-        """Return what a connection is made with."""
+        """Return the parameters of new connections."""
         params = super().get_connection_params()
         return {**params, "context": _with_own_loader(params["context"])}
 
     def create_cursor(self, name: str | None = None) -> Any:
-        """Return a cursor as Django does, without a look at the zone of its loader."""
+        """Return a cursor as Django does, but without its loader of `timestamptz`."""
         if name:
             held = self.connection.autocommit
             return self.connection.cursor(name, scrollable=False, withhold=held)
         return self.connection.cursor()
 
     def is_usable(self) -> bool:
-        """Return whether the connection that is kept can be used for another request."""
+        """Return whether the kept connection can be used for another request."""
         return not (self.connection.closed or server_has_gone(self.connection))
 
     def get_new_connection(self, conn_params: dict[str, Any]) -> Any:
-        """Return a living connection; lost ones of a pool are closed, and it replaces them."""
+        """Return a live connection. Close lost connections of a pool, which then replaces them."""
         connection = self._connect(conn_params)
         while self.pool and server_has_gone(connection):
             connection.close()

@@ -1,4 +1,4 @@
-"""Connections that do not wait for ever for a PostgreSQL that has stopped."""
+"""Connections that do not wait forever for a PostgreSQL that has stopped responding."""
 
 from typing import Any
 
@@ -8,39 +8,39 @@ from psycopg.errors import OperationalError, QueryCanceled, _WaitTimeout
 
 from bookit import deadlines
 
-# psycopg's own: how often, in seconds, a wait lets Ctrl-C through.
+# psycopg's own default: a wait lets Ctrl-C through after this many seconds.
 INTERVAL = 0.1
-# How long, in seconds, PostgreSQL is asked to cancel a statement.
+# How many seconds to wait until PostgreSQL has accepted the request to cancel a statement.
 CANCEL_TIMEOUT = 0.3
 
 
 class Connection(psycopg.Connection[Any]):
-    """Waits for as long as a statement, and the current request, may take; then it is closed.
+    """Closes itself when a wait exceeds the time limit of statements or of the current request.
 
-    What was asked of PostgreSQL may still happen: after a commit that was not answered, nobody
-    knows whether it did.
+    PostgreSQL may still do what it was asked to do. After a commit without an answer, it is unknown
+    whether the transaction was committed.
     """
 
-    #: How long to wait for one answer, in seconds; None: for ever.
+    #: How many seconds to wait for one answer; None means forever.
     patience = deadlines.STATEMENT_LIMIT
 
     def wait(self, gen: Any, interval: float = INTERVAL, timeout: float | None = None) -> Any:
-        """Wait for PostgreSQL as psycopg does, for all that is executed, committed or fetched."""
+        """Wait as psycopg does, but not forever. All executes, commits and fetches use this."""
         if timeout is None:
             timeout = deadlines.remaining(self.patience)
         try:
             return super().wait(gen, interval, timeout)
         except _WaitTimeout:
             is_cancelled = self._cancelled()
-            # Closed without another word: a rollback would wait again.
+            # Close without a rollback, which would have to wait again.
             self.pgconn.finish()
             error = QueryCanceled if is_cancelled else OperationalError
             raise error("PostgreSQL did not answer in time.") from None
 
     def _cancelled(self) -> bool:
-        """Tell PostgreSQL to end the statement, and return whether it was there to be told.
+        """Tell PostgreSQL to cancel the statement, and return whether PostgreSQL responded.
 
-        Nobody waits for the statement any more, but it would go on until its own time limit.
+        No client waits for the statement any longer, but it would run until its own time limit.
         """
         if not capabilities.has_cancel_safe():
             return False  # An older libpq would wait for a PostgreSQL that has stopped.
@@ -54,7 +54,7 @@ class Connection(psycopg.Connection[Any]):
 class AsyncConnection(psycopg.AsyncConnection[Any]):
     """The same for the workers of the queue."""
 
-    #: How long to wait for one answer, in seconds; None: for ever.
+    #: How many seconds to wait for one answer; None means forever.
     patience: float | None = None
 
     async def wait(self, gen: Any, interval: float = INTERVAL, timeout: float | None = None) -> Any:

@@ -1,4 +1,4 @@
-"""Upkeep of tables with more rows than one statement can name, and of those that grow for ever."""
+"""Deleting old rows works even if one statement could not name them all."""
 
 import ast
 import json
@@ -19,10 +19,10 @@ from bookit.runtime.startup import BASE_DIR
 from bookit.tests.crowd import at_once
 from bookit.tests.test_architecture import CODE
 
-# One more than a statement has parameters for.
+# One more than the number of parameters that a statement can have.
 MANY = 65_536
 
-# By table: the statement that fills in old rows.
+# For each table, the statements that fill it with old rows.
 FILL = {
     "token_blacklist_outstandingtoken": """
         INSERT INTO token_blacklist_outstandingtoken (user_id, jti, token, created_at, expires_at)
@@ -116,7 +116,7 @@ def test_each_batch_is_a_transaction_of_its_own(table, monkeypatch):
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_locked_row_is_left_for_the_next_time(monkeypatch):
+def test_a_locked_row_is_skipped_until_the_next_time(monkeypatch):
     monkeypatch.setattr(batches, "BATCH", 2)
     old = sorted(DeliveryFactory.create_batch(5), key=lambda each: each.pk)
     everything = Delivery.objects.all()
@@ -132,7 +132,7 @@ def test_a_locked_row_is_left_for_the_next_time(monkeypatch):
 
 
 def write_events(booking, many):
-    """Write events in one statement, and return the ids that are to be followed up."""
+    """Write events in one statement, and return the ids that its job has to follow up."""
     run(
         "INSERT INTO bookings_bookingevent (booking_id, type, at, data)"
         f" SELECT '{booking.pk}', 'booking.completed', now(), '{{}}'"
@@ -144,7 +144,7 @@ def write_events(booking, many):
 
 
 def parts():
-    """Return how many events each job is to follow up."""
+    """Return how many events each job has to follow up."""
     with connection.cursor() as cursor:
         cursor.execute(
             "SELECT jsonb_array_length(args->'event_ids') FROM procrastinate_jobs"
@@ -154,7 +154,7 @@ def parts():
 
 
 @pytest.mark.django_db
-def test_a_statement_may_write_more_events_than_another_can_name():
+def test_more_events_than_a_statement_has_parameters_are_followed_up():
     ids = write_events(BookingFactory(), MANY)
     assert len(ids) == MANY
     followup.follow_up(event_ids=ids, at=timezone.now())
@@ -162,8 +162,8 @@ def test_a_statement_may_write_more_events_than_another_can_name():
 
 
 @pytest.mark.django_db
-def test_webhooks_are_sent_the_events_of_one_statement_in_order(monkeypatch):
-    """They do not wait for the parts, which several workers share."""
+def test_webhooks_get_the_events_of_one_statement_in_order(monkeypatch):
+    """They do not depend on the order of the parts, which several workers share."""
     monkeypatch.setattr(followup, "MOST", 3)
     WebhookFactory(events=["booking.completed"])
     ids = write_events(BookingFactory(), 8)
@@ -172,7 +172,7 @@ def test_webhooks_are_sent_the_events_of_one_statement_in_order(monkeypatch):
     assert [each.event_id for each in Delivery.objects.order_by("event")] == ids
 
 
-# Where the ORM deletes rows or is given a list to look for, and why there are few.
+# Each place where the ORM deletes rows or filters by a list of values, and why these are few.
 FEW = {
     "bookit/adminsite/pages.py: pk__in=ids": "ticked rows: a form has 1,000 fields",
     "bookit/api/pagination.py: pk__in=rows.values('pk')[start:stop]": "a page",
@@ -181,12 +181,14 @@ FEW = {
     "bookings/webhooks/deliveries.py: pk__in=batch": "ten batches of messages",
     "bookings/webhooks/deliveries.py: pk__in=ids": "a batch of messages",
     "bookings/webhooks/deliveries.py: pk__in=there": "a batch of messages",
+    "bookings/feeds/services.py: status__in=SHOWN": "the statuses that a feed shows",
+    "bookings/mails/limits.py: subject__in=[limit.subject for limit in limits]": "three limits",
     "bookings/followup.py: pk__in=event_ids": "MOST events at a time",
     "bookings/webhooks/models.py: owner__in=User.objects.all().active_admins()": "a subquery",
     "bookings/payloads.py: pk__in={event.booking_id for event in events}": "a page, or a batch",
     "bookings/slots/serializers.py: pk__in=[slot.pk for slot in slots]": "a request publishes few",
     "bookings/services.py: booking.delete": "one row, and its review",
-    "bookings/slots/services.py: slot.delete": "one row, and its waiting list, unloaded",
+    "bookings/slots/services.py: slot.delete": "one row, and its waitlist, unloaded",
     "bookings/waitlist/services.py: pk__in=slot_ids": "slots of MOST events",
     "bookings/waitlist/services.py: slot__in=slot_ids": "slots of MOST events",
     "bookings/webhooks/services.py: Webhook.objects.filter(pk=webhook_id).delete": (
@@ -207,12 +209,12 @@ FEW = {
 }
 
 
-# Lists that do not grow.
+# Lists of constant length.
 CONSTANTS = {"TOLD", "roles", "User.KEEPERS"}
 
 
 def mass_operations(path):
-    """Return each `.delete()` of a file, and each `__in=` whose values are not written there."""
+    """Yield each `.delete()` of a file, and each `__in=` whose values are not literals."""
     for node in ast.walk(ast.parse(path.read_text())):
         if not isinstance(node, ast.Call):
             continue
@@ -225,8 +227,8 @@ def mass_operations(path):
                     yield f"{keyword.arg}={value}"
 
 
-def test_every_delete_and_every_list_to_look_for_is_known_to_be_short():
-    """Each value is a parameter, of which a statement takes 65,535; `.delete()` loads its rows."""
+def test_every_delete_and_every_list_of_values_is_known_to_be_short():
+    """A statement takes 65,535 parameters, one for each value. `.delete()` loads its rows."""
     found = {
         f"{path.relative_to(BASE_DIR)}: {each}" for path in CODE for each in mass_operations(path)
     }
@@ -234,7 +236,7 @@ def test_every_delete_and_every_list_to_look_for_is_known_to_be_short():
 
 
 def test_the_search_finds_deletes_and_lists(tmp_path):
-    """The control: without it, nothing might be found."""
+    """The control: the search could otherwise find nothing at all."""
     code = tmp_path / "code.py"
     code.write_text(
         "Row.objects.filter(old=True).delete()\n"

@@ -29,7 +29,7 @@ def names_of_triggers(table):
 
 
 def drift(change):
-    """Return what `makemigrations` would write once the triggers of users have changed."""
+    """Return what `makemigrations` writes after `change` to the triggers of the user model."""
     declared = ProjectState.from_apps(apps)
     options = declared.models["accounts", "user"].options
     options["constraints"] = [
@@ -56,7 +56,7 @@ def test_a_trigger_that_differs_from_its_migration_is_noticed(changes):
     assert {name: getattr(added.constraint, name) for name in changes} == changes
 
 
-def test_a_trigger_that_is_only_indented_otherwise_is_the_same():
+def test_a_trigger_with_other_indentation_is_the_same():
     body = triggers.SESSIONS_END.body.replace("\n", "\n        ")
     assert drift(lambda trigger: rewritten(trigger, body=f"\n        {body}\n    ")) == []
 
@@ -116,10 +116,10 @@ def test_a_model_is_created_with_its_triggers_and_foreign_keys():
         Desk.objects.create(pk=4, room=room, floor=2)
     with pytest.raises(DatabaseError, match="100 % odd"), transaction.atomic():
         Desk.objects.create(pk=3, room=room, floor=1)
-    Desk(pk=5, room=room, floor=2).full_clean()  # The database alone enforces them.
+    Desk(pk=5, room=room, floor=2).full_clean()  # Only the database enforces the constraints.
 
 
-def test_only_one_sql_function_names_those_of_procrastinate():
+def test_only_one_sql_function_names_functions_of_procrastinate():
     """procrastinate replaces its functions in minor releases."""
     naming = {
         str(path.relative_to(BASE_DIR))

@@ -1,4 +1,4 @@
-"""PostgreSQL under and against us: lost connections, slow statements, deadlocks, constraints."""
+"""Trouble with PostgreSQL: lost connections, slow statements, deadlocks and constraints."""
 
 import threading
 import time
@@ -28,21 +28,21 @@ from catalog.tests.factories import CalendarFactory
 
 
 @contextmanager
-def somebody_else():
-    """A connection of their own, past Django and its pool."""
+def separate_connection():
+    """Open a connection that belongs neither to Django nor to its pool."""
     with psycopg.connect(**connection.get_connection_params(), autocommit=True) as other:
         yield other
 
 
 def end_all_sessions():
-    """End every session of this database, as a restart of the server does; return how many."""
-    with somebody_else() as other:
+    """End all sessions of this database, as a restart does, and return how many there were."""
+    with separate_connection() as other:
         ended = other.execute(
             "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity"
             " WHERE datname = current_database() AND pid <> pg_backend_pid()"
             " AND backend_type = 'client backend'"
         ).fetchone()[0]
-        for _ in range(1000):  # they are told at once, and take a moment
+        for _ in range(1000):  # Sessions need a moment to end.
             left = other.execute(
                 "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
                 " AND pid <> pg_backend_pid() AND backend_type = 'client backend'"
@@ -88,20 +88,20 @@ def test_connections_that_the_server_closed_are_replaced_without_an_error(wsgi):
 
 
 @pytest.mark.django_db(transaction=True)
-def test_the_control_is_that_without_the_look_at_the_socket_they_are_not(wsgi, monkeypatch):
+def test_control_closed_connections_fail_without_the_check_of_the_socket(wsgi, monkeypatch):
     assert wsgi("GET", "/services").status_code == 200
     monkeypatch.setattr(base, "server_has_gone", lambda connection: False)
     connection.close()
     end_all_sessions()
     problem(wsgi("GET", "/services"), 503, "service_unavailable")
-    # What broke is not used again.
+    # The broken connection is not used again.
     monkeypatch.undo()
     assert wsgi("GET", "/services").status_code == 200
 
 
 @pytest.fixture
 def kept(transactional_db):
-    """The connection of a thread that keeps it from request to request, as in production."""
+    """A thread's connection that is kept between requests, as in production."""
     usual = connections["default"]
     options = {name: it for name, it in usual.settings_dict["OPTIONS"].items() if name != "pool"}
     own = {"OPTIONS": options, "CONN_MAX_AGE": None, "CONN_HEALTH_CHECKS": True}
@@ -113,7 +113,7 @@ def kept(transactional_db):
     connections["default"] = usual
 
 
-def test_a_connection_that_is_kept_is_replaced_when_the_server_closed_it(kept, wsgi):
+def test_a_kept_connection_is_replaced_if_the_server_closed_it(kept, wsgi):
     assert wsgi("GET", "/services").status_code == 200
     first = kept.connection
     assert wsgi("GET", "/services").status_code == 200
@@ -123,7 +123,7 @@ def test_a_connection_that_is_kept_is_replaced_when_the_server_closed_it(kept, w
     assert kept.connection is not first
 
 
-def test_the_control_is_that_a_lost_one_that_is_kept_is_a_503(kept, wsgi, monkeypatch):
+def test_control_a_lost_connection_causes_a_503_without_the_check(kept, wsgi, monkeypatch):
     assert wsgi("GET", "/services").status_code == 200
     monkeypatch.setattr(base.DatabaseWrapper, "is_usable", lambda self: True)
     end_all_sessions()
@@ -131,9 +131,7 @@ def test_the_control_is_that_a_lost_one_that_is_kept_is_a_503(kept, wsgi, monkey
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_connection_that_is_lost_in_the_middle_is_a_503_and_the_next_request_is_fine(
-    wsgi, api, monkeypatch
-):
+def test_a_connection_lost_during_a_request_causes_one_503(wsgi, api, monkeypatch):
     token = api.as_(AdminFactory())._credentials["HTTP_AUTHORIZATION"]
     create = catalog.create_calendar
 
@@ -154,7 +152,7 @@ def test_a_connection_that_is_lost_in_the_middle_is_a_503_and_the_next_request_i
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_connection_that_is_lost_while_the_admin_site_works_is_a_503(wsgi, monkeypatch):
+def test_a_connection_lost_in_the_admin_site_causes_one_503(wsgi, monkeypatch):
     admin = AdminFactory()
     browser = Client()
     browser.force_login(admin)
@@ -169,7 +167,7 @@ def test_a_connection_that_is_lost_while_the_admin_site_works_is_a_503(wsgi, mon
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_pool_that_is_used_up_is_a_503_and_soon_well_again(wsgi, monkeypatch):
+def test_an_exhausted_pool_causes_a_503_until_it_has_connections_again(wsgi, monkeypatch):
     pool = connection.pool
     connection.close()
     wait = pool.timeout
@@ -191,16 +189,16 @@ def test_a_pool_that_is_used_up_is_a_503_and_soon_well_again(wsgi, monkeypatch):
 
 
 @pytest.mark.django_db
-def test_statements_have_a_limit_of_time():
+def test_statements_have_a_time_limit():
     assert ask("SHOW statement_timeout") == "5s"
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_statement_that_takes_too_long_is_a_503_and_nothing_is_written(api):
+def test_a_statement_that_takes_too_long_causes_a_503_and_writes_nothing(api):
     client = api.as_(AdminFactory())
     with connection.cursor() as cursor:
         cursor.execute("SET statement_timeout = 150")
-    with somebody_else() as other:
+    with separate_connection() as other:
         other.execute("BEGIN")
         other.execute("LOCK TABLE catalog_calendar")
         problem(client.get("/calendars"), 503, "service_unavailable")
@@ -208,16 +206,16 @@ def test_a_statement_that_takes_too_long_is_a_503_and_nothing_is_written(api):
         other.execute("ROLLBACK")
     assert client.get("/calendars").json()["count"] == 0
     connection.close()
-    connection.close_pool()  # its limit is not everybody's
+    connection.close_pool()  # Other tests must not get connections with this limit.
 
 
 # --- deadlocks --------------------------------------------------------------------------------
 
 
 def cross(first, second, met):
-    """Change two rows, so that two who do it the other way round wait for each other.
+    """Change two rows. Two threads that do this in opposite orders wait for each other.
 
-    `met` holds the barrier at which they meet between the two; a second try finds it empty.
+    `met` contains the barrier at which they meet after the first change. A retry finds it empty.
     """
     User.objects.filter(pk=first.pk).update(name="first")
     if met:
@@ -227,8 +225,8 @@ def cross(first, second, met):
 
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("again", [True, False])
-def test_a_deadlock_is_tried_again(again):
-    """And, as the control, without a second try one of the two is lost."""
+def test_a_transaction_that_lost_a_deadlock_is_retried(again):
+    """The control: without a retry, one of the two transactions fails."""
     one, other = UserFactory(), UserFactory()
     gate = threading.Barrier(2)
     work = transaction.atomic(cross)
@@ -257,7 +255,7 @@ def fail_with(state):
 @pytest.mark.parametrize(
     ("state", "tries"), [("40P01", TRIES), ("40001", TRIES), ("57014", 1), ("55P03", 1)]
 )
-def test_only_what_can_be_undone_is_tried_again_and_not_for_ever(state, tries):
+def test_only_transient_errors_are_retried_and_only_a_few_times(state, tries):
     calls = []
 
     @retried
@@ -272,7 +270,7 @@ def test_only_what_can_be_undone_is_tried_again_and_not_for_ever(state, tries):
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_second_try_that_succeeds_is_a_success():
+def test_a_retry_can_succeed():
     calls = []
 
     @retried
@@ -287,7 +285,7 @@ def test_a_second_try_that_succeeds_is_a_success():
 
 
 @pytest.mark.django_db(transaction=True)
-def test_within_a_transaction_nothing_is_tried_again():
+def test_nothing_is_retried_within_a_transaction():
     calls = []
 
     @retried
@@ -301,7 +299,7 @@ def test_within_a_transaction_nothing_is_tried_again():
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_deadlock_that_stays_is_a_503(api, monkeypatch):
+def test_a_persistent_deadlock_causes_a_503(api, monkeypatch):
     monkeypatch.setattr(catalog, "create_calendar", lambda **kwargs: fail_with("40P01"))
     answer = api.as_(AdminFactory()).post("/calendars", {"name": "Chair"})
     problem(answer, 503, "service_unavailable")
@@ -313,7 +311,7 @@ def test_a_deadlock_that_stays_is_a_503(api, monkeypatch):
 @pytest.mark.django_db
 def test_every_constraint_that_has_an_error_exists():
     with connection.cursor() as cursor:
-        # Those that triggers speak for have no row of their own.
+        # Names that triggers report are no real constraints, so search the triggers for them.
         cursor.execute(
             "SELECT conname FROM pg_constraint UNION"
             " SELECT (regexp_matches(prosrc, $$CONSTRAINT = '(\\w+)'$$, 'g'))[1] FROM pg_proc"
@@ -323,7 +321,7 @@ def test_every_constraint_that_has_an_error_exists():
 
 
 @pytest.mark.django_db
-def test_every_exclusion_of_bookings_has_an_error():
+def test_every_exclusion_constraint_of_bookings_has_an_error():
     with connection.cursor() as cursor:
         cursor.execute(
             "SELECT conname FROM pg_constraint WHERE contype = 'x'"
@@ -336,8 +334,8 @@ def test_every_exclusion_of_bookings_has_an_error():
 
 
 @pytest.mark.django_db
-def test_every_constraint_of_ours_has_a_name_that_was_given_to_it():
-    """Django's own end in a hash: nobody could look for one."""
+def test_no_constraint_has_a_generated_name():
+    """Generated names end in a hash, so nobody could search for them."""
     tables = [model._meta.db_table for model in (User, Calendar, Booking)]
     with connection.cursor() as cursor:
         cursor.execute(
@@ -349,13 +347,13 @@ def test_every_constraint_of_ours_has_a_name_that_was_given_to_it():
             assert not name.endswith(("_uniq", "_excl")), name
 
 
-def test_every_error_that_a_constraint_means_has_a_page():
+def test_every_error_of_a_constraint_has_a_page():
     for known in errors.CONSTRAINT_ERRORS.values():
         assert known.code in problems.catalogue()
 
 
 @pytest.mark.django_db
-def test_facts_are_there_for_database_errors_and_for_none_else():
+def test_only_database_errors_have_facts():
     assert database_error_facts(ValueError()) == (None, None)
     BookingFactory()
     with pytest.raises(Exception) as caught, transaction.atomic():

@@ -1,4 +1,4 @@
-"""Errors are problem documents, whichever layer they come from."""
+"""Errors of every layer are problem documents."""
 
 import re
 import time
@@ -23,7 +23,7 @@ from catalog.tests.factories import ServiceFactory
 
 pytestmark = pytest.mark.django_db
 
-# Every code of the contract whose endpoint is there.
+# Every error code of the contract.
 CODES = {
     "validation_error": 400,
     "parse_error": 400,
@@ -64,7 +64,7 @@ MEBIBYTE = 1024 * 1024
 
 @pytest.fixture
 def browser():
-    """A client of the pages, whose server answers bugs instead of raising them."""
+    """Return a client that gets a response for a bug in a page, not an exception."""
     return Client(raise_request_exception=False)
 
 
@@ -123,7 +123,7 @@ def test_a_private_row_that_does_not_exist_is_a_404(admin, path):
         ("GET", "/auth/login", "POST, OPTIONS"),
         ("TRACE", "/services", "GET, POST, HEAD, OPTIONS"),
         ("BREW", "/services", "GET, POST, HEAD, OPTIONS"),
-        # Names of methods of the view, which are none of HTTP's.
+        # Names of methods of the view class that are not HTTP methods.
         ("LIST", "/users", "GET, HEAD, OPTIONS"),
         ("DISPATCH", "/services", "GET, POST, HEAD, OPTIONS"),
         ("POST", "/health", "GET, HEAD"),
@@ -148,7 +148,7 @@ def test_a_wrong_method_is_a_405_that_lists_the_right_ones(api, browser, method,
 @pytest.mark.parametrize(
     "body", [b"{", b"", b" ", b"{'a': 1}", b'{"a": NaN}', b'{"a": 1e400}', b'{"a": "\xff"}', b"{}x"]
 )
-def test_a_body_that_is_no_json_is_a_400(api, body):
+def test_a_body_that_is_not_json_is_a_400(api, body):
     if body:
         answer = api.generic("POST", "/auth/login", body, content_type="application/json")
         assert "errors" not in problem(answer, 400, "parse_error")
@@ -170,7 +170,7 @@ def test_a_body_that_is_no_json_is_a_400(api, body):
         ";",
         "",
         "x" * 5000,
-        # Django's request refuses the made-up encoding before any view sees it.
+        # Django refuses the invented encoding when it creates the request, before any view runs.
         "text/plain; name*=made-up''x",
         "application/x-www-form-urlencoded; charset*=made-up''x",
         "multipart/form-data; boundary*=made-up''x",
@@ -185,12 +185,12 @@ def test_a_body_of_another_type_is_a_415(wsgi, content_type):
     "content_type",
     ["application/json", "Application/JSON", "application/json; charset=utf-8"],
 )
-def test_json_is_read_however_its_type_is_written(wsgi, content_type):
+def test_the_type_of_json_can_be_written_in_several_ways(wsgi, content_type):
     answer = wsgi("POST", "/auth/login", b'{"email": "a"}', CONTENT_TYPE=content_type)
     problem(answer, 400, "validation_error", "password")
 
 
-def test_a_body_of_more_than_a_mebibyte_is_a_413_and_one_of_a_mebibyte_is_not(api):
+def test_only_a_body_of_more_than_a_mebibyte_is_a_413(api):
     def send(length):
         body = b'{"email": "a"' + b" " * (length - 14) + b"}"
         assert len(body) == length
@@ -202,7 +202,7 @@ def test_a_body_of_more_than_a_mebibyte_is_a_413_and_one_of_a_mebibyte_is_not(ap
 
 
 def chunked(wsgi, body, **environ):
-    """Send a body whose length no header tells, as a server hands it over."""
+    """Send a chunked body without a Content-Length, as a server passes it on."""
     return wsgi(
         "POST",
         "/auth/login",
@@ -215,7 +215,7 @@ def chunked(wsgi, body, **environ):
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_body_in_chunks_is_read_like_any_other(wsgi):
+def test_a_chunked_body_is_read_like_any_other(wsgi):
     body = b'{"email": "ada@example.com", "password": "wrong"}'
     problem(chunked(wsgi, body), 401, "invalid_credentials")
     problem(chunked(wsgi, b"{"), 400, "parse_error")
@@ -243,7 +243,7 @@ def test_the_admin_sites_forms_have_the_same_limits(browser):
         "application/json;x*=made-up''x",
     ],
 )
-def test_a_client_that_does_not_take_json_gets_a_406(api, accept):
+def test_a_client_that_does_not_accept_json_gets_a_406(api, accept):
     problem(api.get("/services", headers={"accept": accept}), 406, "not_acceptable")
 
 
@@ -251,20 +251,20 @@ def test_a_client_that_does_not_take_json_gets_a_406(api, accept):
     "accept",
     ["*/*", "application/json", "application/*", "text/html, */*;q=0.1", "application/json; q=0.5"],
 )
-def test_a_client_that_takes_json_gets_it(api, accept):
+def test_a_client_that_accepts_json_gets_json(api, accept):
     answer = api.get("/services", headers={"accept": accept})
     assert answer.status_code == 200
     assert answer["Content-Type"] == "application/json"
 
 
 @pytest.mark.parametrize("path", ["/docs", "/redoc"])
-def test_the_pages_of_the_documentation_answer_errors_as_problems_too(browser, path):
+def test_errors_of_the_documentation_pages_are_problems(browser, path):
     problem(browser.get(path, headers={"accept": "application/json"}), 406, "not_acceptable")
     problem(browser.post(path), 405, "method_not_allowed")
 
 
 @pytest.mark.parametrize("host", ["evil.example", "a b", "testserver:port", "testserver, other"])
-def test_another_host_is_refused_before_anything_is_done(admin, host):
+def test_an_unknown_host_is_refused_before_anything_is_done(admin, host):
     answer = admin.post("/calendars", {"name": "Chair"}, headers={"host": host})
     problem(answer, 400, "validation_error", "Host")
     assert not Calendar.objects.exists()
@@ -294,7 +294,7 @@ def test_field_errors_are_listed_and_nested_ones_are_dotted(admin):
     problem(answer, 400, "validation_error", *fields)
 
 
-def test_what_is_wrong_with_a_whole_list_has_the_lists_name(admin):
+def test_an_error_of_a_whole_list_has_the_name_of_the_list(admin):
     span = {"weekday": 0, "opens": "09:00", "closes": "12:00"}
     answer = admin.post("/calendars", {"name": "Chair", "opening_hours": [span, span]})
     problem(answer, 400, "validation_error", "opening_hours")
@@ -305,24 +305,24 @@ def test_what_is_wrong_with_a_whole_list_has_the_lists_name(admin):
 
 
 @pytest.mark.parametrize("body", ["[]", '"text"', "5", "true", "null", "[{}]"])
-def test_what_is_wrong_with_the_whole_body_has_no_name(admin, body):
+def test_an_error_of_the_whole_body_has_no_name(admin, body):
     answer = admin.generic("POST", "/calendars", body, content_type="application/json")
     problem(answer, 400, "validation_error", "")
 
 
-def test_two_changes_that_exclude_each_other_concern_the_whole_body(admin):
+def test_conflicting_changes_are_an_error_of_the_whole_body(admin):
     booking = BookingFactory()
     changes = {"start_time": (TUESDAY + timedelta(hours=1)).isoformat(), "status": "cancelled"}
     problem(admin.patch(f"/bookings/{booking.pk}", changes), 400, "validation_error", "")
 
 
-def test_a_services_field_errors_look_like_a_serializers(admin):
+def test_field_errors_of_services_look_like_those_of_serializers(admin):
     answer = admin.post("/bookings", {"service_id": ANY_ID, "start_time": TUESDAY.isoformat()})
     content = problem(answer, 400, "validation_error", "service_id")
     assert content["errors"][0]["code"] == "invalid"
 
 
-def test_each_error_of_a_field_has_a_code_of_its_own(api):
+def test_each_field_error_has_its_own_code(api):
     content = problem(
         api.post("/auth/register", {"email": "nonsense", "name": "x" * 201, "colour": "red"}),
         400,
@@ -337,21 +337,21 @@ def test_each_error_of_a_field_has_a_code_of_its_own(api):
     }
 
 
-# --- who asks ---------------------------------------------------------------------------------
+# --- authentication and permissions -----------------------------------------------------------
 
 
 @pytest.mark.parametrize("path", ["/me", "/bookings", "/users", f"/bookings/{ANY_ID}"])
-def test_nobody_in_particular_gets_a_401(api, path):
+def test_an_anonymous_client_gets_a_401(api, path):
     problem(api.get(path), 401, "not_authenticated")
 
 
 @pytest.mark.parametrize("path", ["/me", "/services", "/reviews", "/calendars"])
-def test_a_bad_token_is_a_401_on_public_addresses_too(api, path):
+def test_an_invalid_token_is_a_401_even_at_public_addresses(api, path):
     api.credentials(HTTP_AUTHORIZATION="Bearer nonsense")
     problem(api.get(path), 401, "token_invalid")
 
 
-def test_another_scheme_is_no_token(api):
+def test_another_authentication_scheme_is_ignored(api):
     api.credentials(HTTP_AUTHORIZATION="Basic YTpi")
     problem(api.get("/me"), 401, "not_authenticated")
     assert api.get("/services").status_code == 200
@@ -365,7 +365,7 @@ def test_an_expired_token_is_a_401(api):
     problem(api.get("/me"), 401, "token_invalid")
 
 
-def test_somebody_who_is_known_and_may_not_gets_a_403(api):
+def test_a_user_without_permission_gets_a_403(api):
     user = api.as_(UserFactory())
     problem(user.get("/users"), 403, "permission_denied")
     problem(user.post("/services", {}), 403, "permission_denied")
@@ -380,7 +380,7 @@ def test_too_many_requests_are_a_429(api, settings):
     assert 1 <= int(answer["Retry-After"]) <= 120
 
 
-def test_a_rule_that_refuses_is_a_409(api):
+def test_a_broken_rule_is_a_409(api):
     booking = BookingFactory()
     again = {"service_id": str(booking.service_id), "start_time": booking.start_time.isoformat()}
     answer = api.as_(UserFactory()).post("/bookings", again)
@@ -389,14 +389,14 @@ def test_a_rule_that_refuses_is_a_409(api):
     assert "errors" not in content
 
 
-# --- what is our own fault --------------------------------------------------------------------
+# --- bugs -------------------------------------------------------------------------------------
 
 
 def bug(*args, **kwargs):
     raise RuntimeError("the launch code is 0000")
 
 
-def test_a_bug_is_a_500_that_does_not_say_what_went_wrong(admin, monkeypatch):
+def test_a_bug_is_a_500_without_details(admin, monkeypatch):
     monkeypatch.setattr(catalog, "create_calendar", bug)
     answer = admin.post("/calendars", {"name": "Chair"}, headers={"x-request-id": "found-by-me"})
     content = problem(answer, 500, "internal_error")
@@ -405,26 +405,26 @@ def test_a_bug_is_a_500_that_does_not_say_what_went_wrong(admin, monkeypatch):
     assert b"RuntimeError" not in answer.content
 
 
-def test_a_bug_in_a_page_is_a_500_problem_too(browser, monkeypatch):
+def test_a_bug_in_a_page_is_also_a_500_problem(browser, monkeypatch):
     monkeypatch.setattr(problems, "catalogue", bug)
     answer = browser.get("/errors")
     problem(answer, 500, "internal_error")
     assert b"launch" not in answer.content
 
 
-def test_a_bug_while_answering_is_a_500_problem_too(admin, monkeypatch):
+def test_a_bug_while_rendering_is_also_a_500_problem(admin, monkeypatch):
     monkeypatch.setattr("bookit.api.renderers.dumps", bug)
     monkeypatch.setattr("bookit.api.views.APIMixin.finalize_response", bug)
     problem(admin.get("/services"), 500, "internal_error")
 
 
-def test_a_bug_leaves_nothing_half_done(admin, monkeypatch):
+def test_a_bug_rolls_everything_back(admin, monkeypatch):
     monkeypatch.setattr(catalog, "set_opening_hours", bug)
     problem(admin.post("/calendars", {"name": "Chair"}), 500, "internal_error")
     assert not Calendar.objects.exists()
 
 
-def test_a_constraint_that_nobody_foresaw_does_not_quote_the_row(admin, monkeypatch):
+def test_an_unknown_constraint_is_a_500_that_does_not_quote_the_row(admin, monkeypatch):
     def violate(**kwargs):
         with transaction.atomic():
             User.objects.filter(email=UserFactory(email="secret@example.com").email).update(
@@ -438,7 +438,7 @@ def test_a_constraint_that_nobody_foresaw_does_not_quote_the_row(admin, monkeypa
     assert b"emperor" not in answer.content
 
 
-def test_a_value_that_the_database_refuses_is_a_400_that_does_not_quote_it(admin, monkeypatch):
+def test_a_value_that_the_database_refuses_is_a_400(admin, monkeypatch):
     def overflow(**kwargs):
         with transaction.atomic(), connection.cursor() as cursor:
             cursor.execute("SELECT 2147483647::int + %s", [1])
@@ -448,8 +448,8 @@ def test_a_value_that_the_database_refuses_is_a_400_that_does_not_quote_it(admin
 
 
 @pytest.mark.parametrize("constraint", ["booking_seat_free", "booking_calendar_free"])
-def test_a_known_constraint_is_its_own_error_wherever_it_comes_up(admin, monkeypatch, constraint):
-    """As when somebody forgets to catch it."""
+def test_a_known_constraint_is_its_own_error_everywhere(admin, monkeypatch, constraint):
+    """This also holds if a service forgets to catch the error."""
     taken = BookingFactory()
     service = taken.service
     if constraint == "booking_calendar_free":
@@ -467,12 +467,12 @@ def test_a_known_constraint_is_its_own_error_wherever_it_comes_up(admin, monkeyp
     assert b"Somebody" not in answer.content
 
 
-# --- PostgreSQL is away -----------------------------------------------------------------------
+# --- without PostgreSQL -----------------------------------------------------------------------
 
 
 @pytest.mark.django_db(databases=[])
 @pytest.mark.parametrize("path", ["/services", f"/services/{ANY_ID}", "/reviews?cursor="])
-def test_without_postgresql_the_answer_is_a_503_and_comes_soon(no_database, api, path):
+def test_without_postgresql_a_request_soon_gets_a_503(no_database, api, path):
     began = time.monotonic()
     problem(api.get(path), 503, "service_unavailable")
     assert time.monotonic() - began < 2
@@ -486,7 +486,7 @@ def test_without_postgresql_signing_in_is_a_503(no_database, api):
 
 
 @pytest.mark.django_db(databases=[])
-def test_without_postgresql_a_token_is_neither_believed_nor_refused(no_database, api):
+def test_without_postgresql_a_request_with_a_token_is_a_503(no_database, api):
     client = api.as_(User(email="ada@example.com"))
     problem(client.get("/me"), 503, "service_unavailable")
 
@@ -500,27 +500,27 @@ def test_without_postgresql_the_admin_site_is_a_503(no_database, browser):
 
 
 @pytest.mark.django_db(databases=[])
-def test_without_postgresql_what_needs_none_still_answers(no_database, browser):
+def test_without_postgresql_pages_that_need_no_database_work(no_database, browser):
     for path in ("/health", "/errors", "/docs", "/redoc", "/openapi.json"):
         assert browser.get(path).status_code == 200, path
     problem(browser.get("/health/ready"), 503, "service_unavailable")
 
 
-def test_nobody_waits_long_for_a_connection():
+def test_waiting_for_a_connection_is_limited():
     options = configured.DATABASES["default"]["OPTIONS"]
     assert options["connect_timeout"] <= 2
     assert options["pool"]["timeout"] <= 2
 
 
-# --- what people read -------------------------------------------------------------------------
+# --- pages for people -------------------------------------------------------------------------
 
 
-def test_the_catalogue_is_the_contracts():
+def test_the_catalogue_has_the_codes_of_the_contract():
     assert {code: known.status for code, known in problems.catalogue().items()} == CODES
 
 
 @pytest.mark.parametrize("code", CODES)
-def test_every_error_has_a_page_that_says_what_it_means(client, code):
+def test_every_error_has_a_page_that_explains_it(client, code):
     answer = client.get(f"/errors/{code}")
     assert answer.status_code == 200
     assert answer["Content-Type"] == "text/html; charset=utf-8"
@@ -533,31 +533,31 @@ def test_every_error_has_a_page_that_says_what_it_means(client, code):
     assert meaning.split("`")[0].split("'")[0] in page
 
 
-def test_one_page_lists_all_errors_and_leads_to_each(client):
+def test_one_page_lists_and_links_all_errors(client):
     page = client.get("/errors").content.decode()
     assert re.findall(r'href="/errors/(\w+)"', page) == list(problems.catalogue())
 
 
-def test_the_pages_of_errors_load_nothing_from_elsewhere(client):
+def test_error_pages_load_nothing_from_other_hosts(client):
     for path in ("/errors", "/errors/throttled"):
         assert not re.search(rb"(src|href)=.https?:", client.get(path).content)
 
 
-def test_the_root_leads_to_the_documentation(client):
+def test_the_root_redirects_to_the_documentation(client):
     assert client.get("/").headers["Location"] == "/docs"
 
 
 @pytest.mark.parametrize(
     "path", ["/", "/services", "/nothing", "/health", "/errors", "/docs", "/static/no", "/admin/"]
 )
-def test_every_answer_has_a_request_id(browser, path):
+def test_every_response_has_a_request_id(browser, path):
     assert browser.get(path, headers={"x-request-id": "mine"})["X-Request-ID"] == "mine"
     first, second = (browser.get(path)["X-Request-ID"] for _ in range(2))
     assert first != second
     assert re.fullmatch(r"[0-9a-f-]{36}", first)
 
 
-def test_a_migration_that_is_missing_is_a_503(browser, monkeypatch):
+def test_a_pending_migration_is_a_503(browser, monkeypatch):
     monkeypatch.setattr(pages, "_migrated", False)
     monkeypatch.setattr(pages, "_pending_migrations", lambda: True)
     content = problem(browser.get("/health/ready"), 503, "service_unavailable")
@@ -568,14 +568,14 @@ def test_a_migration_that_is_missing_is_a_503(browser, monkeypatch):
 
 @pytest.mark.parametrize("path", ["/health", "/health/ready", "/errors", "/openapi.json", "/docs"])
 @pytest.mark.parametrize("method", ["post", "put", "patch", "delete", "options"])
-def test_a_wrong_method_of_a_page_is_just_that(path, method):
-    # With the check of CSRF that a browser's form would meet.
+def test_a_wrong_method_of_a_page_is_a_405(path, method):
+    # With CSRF checks, because a browser would be subject to them.
     answer = Client(enforce_csrf_checks=True).generic(method.upper(), path)
     assert "GET" in answer["Allow"]
     problem(answer, 405, "method_not_allowed")
 
 
-def test_errors_are_explained_without_marks(browser):
+def test_explanations_of_errors_contain_no_markdown(browser):
     for path in ("/errors", "/errors/validation_error"):
         page = browser.get(path).content.decode()
         assert "`" not in page

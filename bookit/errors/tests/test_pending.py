@@ -1,4 +1,4 @@
-"""A database that lacks migrations: a line that says what to do, and a 503, from everything."""
+"""If migrations are pending, requests get a 503 and the log says what to do."""
 
 import os
 import signal
@@ -28,7 +28,7 @@ def execute(statement):
 
 @pytest.fixture
 def missing_table(transactional_db, monkeypatch):
-    """Take away the table of services, which every list of them needs."""
+    """Remove the table of services, which every list of services needs."""
     monkeypatch.setattr(pending, "_watch", pending._Watch())
     execute("ALTER TABLE catalog_service RENAME TO elsewhere")
     yield
@@ -37,7 +37,7 @@ def missing_table(transactional_db, monkeypatch):
 
 @pytest.fixture
 def one_pending(missing_table):
-    """As if the last migration of the catalog, which made the table, was still to be applied."""
+    """Make the last migration of the catalog pending, as if it created the missing table."""
     last = MigrationRecorder.Migration.objects.filter(app="catalog").order_by("id").last()
     MigrationRecorder.Migration.objects.filter(pk=last.pk).delete()
     yield
@@ -49,27 +49,29 @@ def browser():
     return Client(raise_request_exception=False)
 
 
-def test_a_request_that_needs_what_is_missing_is_a_503(browser, one_pending):
+def test_a_request_that_needs_a_missing_table_is_a_503(browser, one_pending):
     content = problem(browser.get("/services"), 503, "service_unavailable")
     assert content["detail"] == "BookIt is being updated. Try again shortly."
     assert browser.get("/services")["Retry-After"] == "2"
     assert browser.get("/health").status_code == 200
 
 
-def test_a_page_of_the_admin_site_that_needs_it_is_a_503(browser, one_pending):
+def test_a_page_of_the_admin_site_that_needs_a_missing_table_is_a_503(browser, one_pending):
     browser.force_login(AdminFactory())
     assert "is being updated" in page(browser.get("/admin/catalog/service/"), 503)
 
 
-def test_many_such_requests_are_one_line_and_one_look(browser, one_pending, written, monkeypatch):
-    looks = []
-    look = pending.pending_migrations
-    monkeypatch.setattr(pending, "pending_migrations", lambda: looks.append(1) or look())
+def test_many_such_requests_cause_one_log_line_and_one_check(
+    browser, one_pending, written, monkeypatch
+):
+    checks = []
+    check = pending.pending_migrations
+    monkeypatch.setattr(pending, "pending_migrations", lambda: checks.append(1) or check())
     for _ in range(3):
         browser.get("/services")
     errors = [line["message"] for line in written() if line["level"] != "INFO"]
     assert errors == [f"{LINE}. Requests are answered with 503."]
-    assert len(looks) == 1
+    assert len(checks) == 1
 
 
 def test_a_missing_table_without_a_pending_migration_is_still_a_bug(browser, missing_table):
@@ -77,7 +79,7 @@ def test_a_missing_table_without_a_pending_migration_is_still_a_bug(browser, mis
 
 
 @pytest.mark.django_db
-def test_requests_that_need_nothing_of_it_are_answered(browser):
+def test_requests_that_do_not_need_the_migration_are_answered(browser):
     MigrationRecorder.Migration.objects.filter(app="bookings").order_by("id").last().delete()
     assert browser.get("/services").status_code == 200
 
@@ -86,7 +88,7 @@ def test_requests_that_need_nothing_of_it_are_answered(browser):
 
 
 def never_migrated():
-    """Return the variables of a program whose database is empty."""
+    """Return environment variables that lead to an empty database."""
     return {**os.environ, "DATABASE_URL": os.environ["BOOKIT_TEST_DATABASE_URL"]}
 
 
@@ -114,7 +116,7 @@ def test_a_command_ends_with_one_line(command):
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_database_that_goes_away_while_migrations_are_counted_is_one_line(monkeypatch):
+def test_a_database_lost_while_migrations_are_counted_is_one_line(monkeypatch):
     def gone():
         raise OperationalError("connection timeout expired\nIs the server running?")
 
@@ -124,7 +126,7 @@ def test_a_database_that_goes_away_while_migrations_are_counted_is_one_line(monk
     assert reason == "PostgreSQL cannot be reached: connection timeout expired"
 
 
-def test_web_says_it_when_it_starts_and_serves_all_the_same(tmp_path):
+def test_a_web_process_reports_pending_migrations_and_still_starts(tmp_path):
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]

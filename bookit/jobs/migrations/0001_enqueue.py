@@ -1,7 +1,7 @@
 from django.db import migrations
 
-# A job that is written with the change it follows from. The only place in SQL that names a function
-# of procrastinate, which replaces them in minor releases.
+# Writes a job in the transaction of the change that causes it. No other SQL names a function of
+# procrastinate, because procrastinate replaces its functions in minor releases.
 ENQUEUE = """
 CREATE FUNCTION enqueue_job(
     queue text,
@@ -17,8 +17,8 @@ $$
 """
 # The arguments and their types, as PostgreSQL identifies the function.
 SIGNATURE = "enqueue_job(text, text, jsonb, text, timestamptz)"
-# NOTIFY takes a lock on the whole database until the commit is on disk: with 16 clients that book at
-# once, a sixth of the bookings per second was left. Workers look for jobs every second instead.
+# NOTIFY locks the whole database until the commit is on disk. With 16 clients that book at once, it
+# left only a sixth of the bookings per second. Instead, workers poll for jobs every second.
 NOTIFY = "TRIGGER procrastinate_jobs_notify_queue_job_inserted_v1"
 
 

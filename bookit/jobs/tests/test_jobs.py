@@ -1,4 +1,4 @@
-"""The queue: what is enqueued with a change, and what an operator does about jobs that failed."""
+"""Jobs are enqueued in the transaction of their cause, and operators can retry failed jobs."""
 
 import asyncio
 from contextlib import suppress
@@ -54,8 +54,8 @@ def test_a_job_commits_with_what_caused_it():
     assert not ProcrastinateJob.objects.exists()
 
 
-def test_what_a_job_enqueues_in_a_worker_commits_with_its_changes():
-    """In a worker the queue has connections of its own, past Django's transaction."""
+def test_a_job_enqueues_other_jobs_in_its_transaction():
+    """A worker fetches jobs on other connections than Django's, outside of its transactions."""
     with app.replace_connector(app.connector.get_worker_connector()):
         with transaction.atomic():
             app.configure_task(TASK).defer(timestamp=0)
@@ -65,7 +65,7 @@ def test_what_a_job_enqueues_in_a_worker_commits_with_its_changes():
     assert ProcrastinateJob.objects.count() == 1
 
 
-def test_failed_jobs_are_seen_and_retried(admin_site):
+def test_failed_jobs_are_listed_and_retried(admin_site):
     job, other = failed_job(), app.configure_task(TASK, queueing_lock="other").defer(timestamp=0)
     page = admin_site.get(f"{PAGE}?status=failed").content.decode()
     assert f"{PAGE}{job.pk}/" in page
@@ -76,14 +76,14 @@ def test_failed_jobs_are_seen_and_retried(admin_site):
     assert job.status == "todo"
 
 
-def test_a_job_that_waits_is_not_done_twice(admin_site):
+def test_a_waiting_job_is_not_retried(admin_site):
     waits = ProcrastinateJob.objects.get(pk=app.configure_task(TASK).defer(timestamp=0))
     assert "0 will be retried." in retry(admin_site, waits).content.decode()
     waits.refresh_from_db()
     assert (waits.status, waits.attempts) == ("todo", 0)
 
 
-def test_a_failed_job_whose_twin_waits_stays_as_it_is(admin_site):
+def test_a_failed_job_is_not_retried_while_the_same_job_waits(admin_site):
     job = failed_job(queueing_lock="one")
     app.configure_task(TASK, queueing_lock="one").defer(timestamp=0)
     answer = retry(admin_site, job).content.decode()
@@ -106,8 +106,8 @@ def test_old_failed_jobs_are_pruned(capsys):
 @pytest.mark.parametrize(
     ("query", "times"), [("finish_job", 3), ("retry_job", 3), ("update_heartbeat", 1)]
 )
-def test_what_became_of_a_job_is_written_once_postgresql_is_back(monkeypatch, query, times):
-    """Nobody hears the error of these two statements; that of any other is told, as a control."""
+def test_the_outcome_of_a_job_is_written_once_postgresql_is_back(monkeypatch, query, times):
+    """procrastinate ignores errors of these two statements. The third statement is the control."""
     asked = []
 
     async def execute(connector, query, **arguments):

@@ -1,4 +1,4 @@
-"""`manage.py procrastinate`, whose worker has places of its own for mails and for webhooks."""
+"""`manage.py procrastinate`, whose worker limits mails and webhooks separately."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ from bookit.jobs import queues as jobs
 
 
 class Command(procrastinate.Command):
-    """Procrastinate's own command, but for how its worker divides its places."""
+    """Procrastinate's own command with BookIt's worker."""
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Run one of procrastinate's commands."""

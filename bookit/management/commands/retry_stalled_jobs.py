@@ -10,11 +10,11 @@ from bookit.jobs import queues as jobs
 
 
 class Command(BaseCommand):
-    """Gives the jobs of workers that died to others; the workers do it every minute."""
+    """Gives the jobs of workers that died to other workers, as a worker does every minute."""
 
     help = "Reassign the jobs of workers that have died, as the worker does every minute."
 
     def handle(self, *args: Any, **options: Any) -> None:
-        """Run it once."""
+        """Do this once."""
         count = async_to_sync(jobs.retry_stalled_jobs)(at=timezone.now())
         self.stdout.write(f"{count} jobs given to other workers.")

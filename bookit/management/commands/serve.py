@@ -1,4 +1,4 @@
-"""`manage.py serve`: everything BookIt needs, in one terminal."""
+"""`manage.py serve`: runs everything that BookIt needs in one terminal."""
 
 import ctypes
 import os
@@ -22,11 +22,12 @@ from django.db import connection
 from bookit.errors import pending
 from bookit.runtime import startup
 
-# How long the web server may take to answer for the first time, and a process to stop.
+# Seconds within which the web server must answer its first request.
 START_TIMEOUT = 30.0
+# Seconds that the processes have to stop.
 STOP_TIMEOUT = 25.0
-# A worker that ends is started again after 1, 2, 4 ... seconds; one that ran for a while counts
-# as new.
+# A worker that ends is started again after 1, 2, 4 ... seconds. After a worker has run for a while,
+# the pauses begin again at 1 second.
 LONGEST_PAUSE = 30.0
 RAN_FOR_A_WHILE = 60.0
 
@@ -37,14 +38,14 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Stop(BaseException):
-    """Somebody pressed Ctrl-C or sent a signal."""
+    """A signal asked the command to stop; Ctrl-C sends one."""
 
 
 class Child:
     """A process that ends with this one, in a process group of its own.
 
-    Ctrl-C reaches every process of the terminal's group: out of it, a child is stopped by us alone,
-    once, and in order.
+    Ctrl-C reaches every process in the terminal's group. A child is outside of that group, so only
+    this command stops it, once and in order.
     """
 
     def __init__(self, arguments: list[str], *, pass_fds: tuple[int, ...] = ()) -> None:
@@ -59,27 +60,30 @@ class Child:
         )
 
     def ended(self) -> str | None:
-        """Return how it ended, or None while it runs."""
+        """Return how the process ended, or None while it runs."""
         status = self.process.poll()
         if status is None:
             return None
         return f"status {status}" if status >= 0 else signal.Signals(-status).name
 
     def stop(self, deadline: float) -> None:
-        """Wait until `deadline` for it to end, then kill what is left of its group."""
+        """Wait until `deadline` for the process to end, then kill the rest of its group."""
         with suppress(subprocess.TimeoutExpired):
             self.process.wait(max(0.0, deadline - time.monotonic()))
         self.kill()
         self.process.wait()
 
     def kill(self) -> None:
-        """Kill it, and every process that it started."""
+        """Kill the process and every process that it started."""
         with suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
 
 
 def _ending_with_parent() -> Callable[[], None] | None:
-    """Return what a child does to be told to stop when we are killed, where that is possible."""
+    """Return a function with which a child asks for SIGTERM when this process dies.
+
+    Only Linux has this; elsewhere, return None.
+    """
     if sys.platform != "linux":
         return None
     parent = os.getpid()
@@ -94,7 +98,7 @@ def _ending_with_parent() -> Callable[[], None] | None:
 
 
 class Command(BaseCommand):
-    """Migrates, starts web server and worker, and stops both on Ctrl-C or SIGTERM."""
+    """Migrates, starts the web server and the worker, and stops both on Ctrl-C or SIGTERM."""
 
     help = (
         "Run BookIt: apply migrations, and start the web server, the worker and, if DATABASE_URL "
@@ -102,7 +106,7 @@ class Command(BaseCommand):
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        """Add where to listen, and whether to fill an empty database."""
+        """Add the options for the address and for demo data."""
         parser.add_argument(
             "--port",
             type=_port,
@@ -117,7 +121,7 @@ class Command(BaseCommand):
         )
 
     def handle(self, *args: Any, host: str, port: int, demo: bool, **options: Any) -> None:
-        """Run until a signal comes."""
+        """Run until a signal arrives."""
         for number in SIGNALS:
             if signal.getsignal(number) != signal.SIG_IGN or number != signal.SIGHUP:  # nohup
                 signal.signal(number, _raise_stop)
@@ -147,9 +151,9 @@ class Command(BaseCommand):
             self.stop(children)
 
     def prepare(self, *, demo: bool) -> list[Account]:
-        """Bring the database up to date, and leave no connection to it open.
+        """Apply the migrations, and leave no connection to the database open.
 
-        With `demo`, fill it if it is empty and return who can sign in.
+        With `demo`, fill the database if it is empty, and return its demo accounts.
         """
         reason = startup.why_unreachable()
         if reason is not None:
@@ -165,15 +169,15 @@ class Command(BaseCommand):
             connection.close_pool()  # type: ignore[attr-defined]
 
     def fill(self) -> list[Account]:
-        """Store the demo data, unless there is data already; return the demo accounts there are."""
+        """Store demo data if there is no data, and return the demo accounts that exist."""
         seed: Any = load_command_class(get_commands()["seed_demo"], "seed_demo")
         call_command(seed)
         accounts: list[Account] = seed.accounts
         emails = [email for _, email, _ in accounts]
-        there = set(
+        existing = set(
             get_user_model().objects.filter(email__in=emails).values_list("email", flat=True)
         )
-        return [account for account in accounts if account[1] in there]
+        return [account for account in accounts if account[1] in existing]
 
     def start_worker(self) -> Child:
         """Start the process that does the jobs."""
@@ -199,7 +203,7 @@ class Command(BaseCommand):
         startup.fail(f"the web server did not answer within {START_TIMEOUT:.0f} seconds")
 
     def announce(self, host: str, port: int, accounts: list[Account]) -> None:
-        """Say where everything is."""
+        """Print the addresses of everything, and the demo accounts."""
         base = f"http://{host}:{port}"
         lines = [
             "",
@@ -220,7 +224,7 @@ class Command(BaseCommand):
         self.say("\n".join([*lines, ""]))
 
     def watch(self, web: Child, children: list[Child]) -> None:
-        """Keep a worker running for as long as the web server runs."""
+        """Keep a worker running as long as the web server runs."""
         pause = 1.0
         while True:
             time.sleep(0.2)
@@ -242,7 +246,7 @@ class Command(BaseCommand):
             pause = min(2 * pause, LONGEST_PAUSE)
 
     def stop(self, children: list[Child]) -> None:
-        """Stop the children; a second signal does it at once."""
+        """Stop the children; a second signal kills them at once."""
 
         def hurry(number: int, frame: FrameType | None) -> None:
             for child in children:
@@ -257,7 +261,7 @@ class Command(BaseCommand):
             child.stop(deadline)
 
     def say(self, message: str) -> None:
-        """Write a message now, also into a pipe."""
+        """Write a message at once, even into a pipe."""
         self.stdout.write(message)
         self.stdout.flush()
 
@@ -273,7 +277,7 @@ def _raise_stop(number: int, frame: FrameType | None) -> None:
 
 
 def _listen(host: str, port: int) -> socket.socket:
-    """Return a listening socket, for the web server to inherit: nobody else can take the port."""
+    """Return a listening socket that the web server inherits, so nobody else can take the port."""
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE

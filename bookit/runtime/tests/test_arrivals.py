@@ -1,4 +1,4 @@
-"""What arrives becomes the same requests as in gunicorn, however it is cut into pieces."""
+"""Bytes become the same requests as in gunicorn, whatever the pieces in which they arrive."""
 
 from itertools import pairwise
 from typing import Any
@@ -28,8 +28,8 @@ CFG = Config()
 CFG.set("limit_request_line", 8190)
 
 
-class NoSocket(Outgoing):
-    """What a request is answered to, if it were."""
+class UnusedSocket(Outgoing):
+    """Stands in for the socket of a request that gets no response."""
 
     def __init__(self) -> None:
         self.sent = b""
@@ -39,8 +39,8 @@ class NoSocket(Outgoing):
 
 
 def shown(request: Any, body: bytes) -> Any:
-    """Return what an application sees of a request, and whether another one may follow."""
-    _, environ = create(request, NoSocket(), CLIENT, ("127.0.0.1", 80), CFG)
+    """Return everything an application sees of a request, and whether another may follow."""
+    _, environ = create(request, UnusedSocket(), CLIENT, ("127.0.0.1", 80), CFG)
     changing = ("gunicorn.socket", "wsgi.input", "wsgi.errors", "wsgi.early_hints")
     seen = {name: value for name, value in environ.items() if name not in changing}
     seen["wsgi.file_wrapper"] = seen["wsgi.file_wrapper"].__name__
@@ -48,7 +48,7 @@ def shown(request: Any, body: bytes) -> Any:
 
 
 def by_gunicorn(data: bytes) -> list[Any]:
-    """Return the requests in `data`, and the error that they end with, as gunicorn reads them."""
+    """Return the requests that gunicorn reads from `data`, and the error at their end, if any."""
     parser = RequestParser(CFG, [data], CLIENT)
     seen = []
     try:
@@ -63,8 +63,8 @@ def by_gunicorn(data: bytes) -> list[Any]:
     return seen
 
 
-def by_us(pieces: list[bytes]) -> list[Any]:
-    """Return the same, as it arrives in pieces."""
+def by_arrivals(pieces: list[bytes]) -> list[Any]:
+    """Return the same for `Arrivals`, which get the data in pieces."""
     arrivals = Arrivals(CFG, CLIENT, MOST)
     seen: list[Any] = []
     try:
@@ -136,12 +136,12 @@ def test_requests_are_the_same_when_they_are_split_at_any_byte(data: bytes) -> N
     expected = by_gunicorn(data)
     assert expected
     for at in range(0, len(data) + 1, max(1, len(data) // 300)):
-        assert by_us([data[:at], data[at:]]) == expected, at
+        assert by_arrivals([data[:at], data[at:]]) == expected, at
 
 
 @pytest.mark.parametrize("data", REQUESTS.values(), ids=REQUESTS.keys())
 def test_requests_are_the_same_when_they_arrive_byte_by_byte(data: bytes) -> None:
-    assert by_us([data[at : at + 1] for at in range(len(data))]) == by_gunicorn(data)
+    assert by_arrivals([data[at : at + 1] for at in range(len(data))]) == by_gunicorn(data)
 
 
 FRAGMENTS = [
@@ -154,20 +154,20 @@ FRAGMENTS = [
 
 
 @given(st.lists(st.sampled_from(FRAGMENTS), max_size=14), st.data())
-def test_whatever_arrives_is_cut_into_the_same_requests(parts: list[bytes], draw: Any) -> None:
+def test_arbitrary_bytes_are_split_into_the_same_requests(parts: list[bytes], draw: Any) -> None:
     data = b"".join(parts)
     expected = by_gunicorn(data)
     cuts = sorted(draw.draw(st.sets(st.integers(0, len(data)), max_size=8)))
     edges = [0, *cuts, len(data)]
-    seen = by_us([data[a:b] for a, b in pairwise(edges)])
-    # Where gunicorn finds that something is missing, here it may still come.
+    seen = by_arrivals([data[a:b] for a, b in pairwise(edges)])
+    # gunicorn reports that bytes are missing. `Arrivals` wait for them.
     if (
         expected
         and expected[-1] in (NoMoreData, ChunkMissingTerminator)
         and len(seen) < len(expected)
     ):
         expected.pop()
-    # What it is refused for can depend on how much of it has arrived.
+    # The reason for a refusal can depend on how much has arrived.
     refused = [isinstance(each, type) for each in seen]
     assert refused == [isinstance(each, type) for each in expected]
     if refused and refused[-1]:
@@ -176,8 +176,8 @@ def test_whatever_arrives_is_cut_into_the_same_requests(parts: list[bytes], draw
     assert seen == expected
 
 
-def none_of(arrivals: Arrivals, data: bytes) -> None:
-    """Let `data` arrive, which holds no request."""
+def feed_incomplete(arrivals: Arrivals, data: bytes) -> None:
+    """Let `data` arrive, and check that no request is complete."""
     for at in range(0, len(data), 1000):
         arrivals.feed(data[at : at + 1000])
         assert arrivals.take() is None
@@ -188,7 +188,7 @@ def test_a_body_that_is_too_large_is_not_collected() -> None:
     arrivals.feed(b"POST / HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: 1001\r\n\r\nabc")
     request = arrivals.take()
     assert request.should_close()
-    # Nobody is told to send it.
+    # The client is not asked to send the body.
     assert not arrivals.expects_continue()
     assert not request._expected_100_continue
     for read in (request.body.read, request.body.readline, lambda: next(request.body)):
@@ -196,7 +196,7 @@ def test_a_body_that_is_too_large_is_not_collected() -> None:
             read()
 
 
-def test_a_chunked_body_that_is_too_large_can_be_read_as_far_as_it_takes_to_see_that() -> None:
+def test_a_chunked_body_is_read_just_beyond_the_limit() -> None:
     arrivals = Arrivals(CFG, CLIENT, MOST)
     head = b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n"
     arrivals.feed(head + b"1f4\r\n" + b"x" * 500 + b"\r\nffffff\r\n" + b"y" * 500)
@@ -211,7 +211,7 @@ def test_framing_that_is_larger_than_the_largest_body_is_refused() -> None:
     arrivals = Arrivals(CFG, CLIENT, MOST)
     arrivals.feed(b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n")
     with pytest.raises(RequestDataTooBig):
-        none_of(arrivals, (b"1;" + b"x" * 8000 + b"\r\na\r\n") * 20)
+        feed_incomplete(arrivals, (b"1;" + b"x" * 8000 + b"\r\na\r\n") * 20)
 
 
 @pytest.mark.parametrize(
@@ -224,13 +224,15 @@ def test_framing_that_is_larger_than_the_largest_body_is_refused() -> None:
     ],
     ids=["LF", "LF in the headers", "a line without an end", "a head without an end"],
 )
-def test_what_can_become_no_request_is_refused_at_once(data: bytes, error: type[Exception]) -> None:
+def test_bytes_that_cannot_become_a_request_are_refused_at_once(
+    data: bytes, error: type[Exception]
+) -> None:
     arrivals = Arrivals(CFG, CLIENT, MOST)
     with pytest.raises(error):
-        none_of(arrivals, data)
+        feed_incomplete(arrivals, data)
 
 
-def test_the_phase_says_what_is_waited_for() -> None:
+def test_the_phase_names_the_awaited_part() -> None:
     arrivals = Arrivals(CFG, CLIENT, MOST)
     phases = []
     data = b"POST / HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\nab"
@@ -239,7 +241,7 @@ def test_the_phase_says_what_is_waited_for() -> None:
         arrivals.feed(data[at : at + 1])
         request = arrivals.take()
         if arrivals.phase == "body":
-            # Once.
+            # True only once.
             assert arrivals.expects_continue() == ("body" not in phases)
     assert request is not None
     assert [phases[0], phases[1], phases[-1]] == ["anything", "head", "body"]

@@ -1,4 +1,4 @@
-"""Real servers in directories of their own; none outlives its test."""
+"""Real servers in their own directories. No server outlives its test."""
 
 import os
 import shutil
@@ -77,7 +77,7 @@ def port(url: str) -> int | None:
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A stopped cluster to copy, which is quicker than to make one."""
+    """A stopped cluster that tests copy, because copying is quicker than creating one."""
     home = tmp_path_factory.mktemp("cluster") / "pg"
     with running(home, settings=THROW_AWAY):
         pass
@@ -87,12 +87,12 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def copy(cluster: Path) -> Iterator[Callable[[Path], Path]]:
-    """Copies the cluster to a path, and sees to it that no server is left there."""
+    """Return a function that copies the cluster to a path. No server is left there at the end."""
     copies = []
 
     def _copy(home: Path) -> Path:
         home.parent.mkdir(parents=True, exist_ok=True)
-        # Not shutil.copytree, which does not keep the owner.
+        # shutil.copytree would not keep the owner.
         subprocess.run(["cp", "-a", str(cluster), str(home)], check=True)
         copies.append(home)
         return home
@@ -111,7 +111,7 @@ def home(copy: Callable[[Path], Path], tmp_path: Path) -> Path:
 
 @pytest.fixture
 def user(home: Path) -> Iterator[Callable[..., User]]:
-    """Starts other processes that use the server in `home`."""
+    """Return a function that starts another process that uses the server in `home`."""
     users: list[User] = []
 
     def _user(code: str = USER) -> User:
@@ -134,7 +134,7 @@ def test_a_new_directory_gets_a_server_with_the_database(tmp_path: Path) -> None
     assert servers(home) == []
 
 
-def test_applications_are_no_superusers_but_can_use_the_contrib_modules(home: Path) -> None:
+def test_applications_can_use_the_contrib_modules_without_being_superusers(home: Path) -> None:
     with running(home, settings=THROW_AWAY) as url:
         for name in ("btree_gist", "pg_trgm", "unaccent"):
             execute(url, f"CREATE EXTENSION {name}")
@@ -144,13 +144,13 @@ def test_applications_are_no_superusers_but_can_use_the_contrib_modules(home: Pa
             execute(url, "SELECT pg_read_file('/etc/passwd')")
 
 
-def test_what_is_acknowledged_is_kept_by_default(home: Path) -> None:
+def test_acknowledged_commits_are_durable_by_default(home: Path) -> None:
     with running(home) as url:
         assert execute(url, "SHOW fsync") == [("on",)]
         assert execute(url, "SHOW synchronous_commit") == [("on",)]
 
 
-def test_what_a_constraint_refuses_is_in_no_log(home: Path) -> None:
+def test_values_that_a_constraint_refuses_are_not_logged(home: Path) -> None:
     with running(home, settings=THROW_AWAY) as url:
         execute(url, "CREATE TABLE account (email text UNIQUE)")
         execute(url, "INSERT INTO account VALUES ('ana@example.com')")
@@ -161,7 +161,7 @@ def test_what_a_constraint_refuses_is_in_no_log(home: Path) -> None:
     assert "ana@example.com" not in log
 
 
-def test_the_second_start_finds_the_data_again_at_the_same_address(home: Path) -> None:
+def test_the_second_start_has_the_same_data_and_address(home: Path) -> None:
     with running(home, settings=THROW_AWAY) as first:
         execute(first, "CREATE TABLE kept AS SELECT 42 AS answer")
     with running(home, settings=THROW_AWAY) as second:
@@ -170,7 +170,7 @@ def test_the_second_start_finds_the_data_again_at_the_same_address(home: Path) -
     assert (home / "server.log.1").exists()
 
 
-def test_two_processes_at_once_share_one_server_and_the_last_stops_it(
+def test_two_processes_share_one_server_and_the_last_stops_it(
     home: Path, user: Callable[..., User]
 ) -> None:
     one, other = user(), user()
@@ -189,7 +189,7 @@ def test_one_process_may_use_it_twice(home: Path) -> None:
     assert execute(url, "SELECT 1") == [(1,)]
     release(home)
     assert servers(home) == []
-    release(home)  # one too many does no harm
+    release(home)  # Releasing once too often does no harm.
 
 
 def test_a_server_whose_user_was_killed_is_joined_and_then_stopped(
@@ -205,7 +205,7 @@ def test_a_server_whose_user_was_killed_is_joined_and_then_stopped(
     assert servers(home) == []
 
 
-def test_a_forked_child_that_ends_leaves_the_server_to_its_parent(
+def test_a_forked_child_that_ends_leaves_the_server_running(
     home: Path, user: Callable[..., User]
 ) -> None:
     parent = user(FORKING_USER)
@@ -220,18 +220,18 @@ def test_after_a_crash_the_next_start_has_the_data(home: Path, user: Callable[..
     crashed = user()
     url = crashed.line()
     execute(url, "CREATE TABLE kept AS SELECT 42 AS answer")
-    with psycopg.connect(url):  # a backend that notices late
+    with psycopg.connect(url):  # This backend notices the crash late.
         servers(home)[0].kill()
         with running(home, settings=THROW_AWAY) as recovered:
             assert execute(recovered, "SELECT answer FROM kept") == [(42,)]
-            # The other user still holds its use; its address is good again.
+            # The other process still uses the server, and its URL works again.
             assert execute(url, "SELECT answer FROM kept") == [(42,)]
     assert len(servers(home)) == 1
     crashed.leave()
     assert servers(home) == []
 
 
-def test_its_own_crashed_server_is_started_again(home: Path) -> None:
+def test_a_process_restarts_its_own_crashed_server(home: Path) -> None:
     with running(home, settings=THROW_AWAY):
         servers(home)[0].kill()
         with running(home, settings=THROW_AWAY) as url:
@@ -240,7 +240,7 @@ def test_its_own_crashed_server_is_started_again(home: Path) -> None:
 
 
 @pytest.mark.parametrize("pid", ["dead", "reused", "of another server", "", "0", "nonsense"])
-def test_a_stale_pid_file_does_not_keep_it_from_starting(
+def test_a_stale_pid_file_does_not_prevent_a_start(
     home: Path, pid: str, copy: Callable[[Path], Path], tmp_path: Path
 ) -> None:
     other = copy(tmp_path / "other")
@@ -273,7 +273,7 @@ def test_a_copy_of_a_running_directory_gets_a_server_of_its_own(
     home: Path, cluster: Path, tmp_path: Path
 ) -> None:
     with running(home, settings=THROW_AWAY) as url:
-        # A real copy of a running cluster is not consistent; its small files are what matters.
+        # A copy of a running cluster would be inconsistent. Only its small files matter here.
         twin = tmp_path / "twin"
         subprocess.run(["cp", "-a", str(cluster), str(twin)], check=True)
         shutil.copy(home / "data" / "postmaster.pid", twin / "data")
@@ -283,7 +283,7 @@ def test_a_copy_of_a_running_directory_gets_a_server_of_its_own(
             assert len(servers(home)) == len(servers(twin)) == 1
 
 
-def test_a_directory_that_was_renamed_under_its_server_still_has_it(
+def test_a_directory_that_is_renamed_keeps_its_running_server(
     home: Path, user: Callable[..., User]
 ) -> None:
     leaking = user()
@@ -298,7 +298,7 @@ def test_a_directory_that_was_renamed_under_its_server_still_has_it(
         renamed.rename(home)
 
 
-def test_a_port_that_somebody_else_took_is_replaced(home: Path) -> None:
+def test_a_port_that_another_program_took_is_replaced(home: Path) -> None:
     with running(home, settings=THROW_AWAY) as before:
         pass
     with socket.socket() as taken:
@@ -325,7 +325,7 @@ def test_a_relative_path_is_the_same_directory(home: Path, monkeypatch: pytest.M
             assert joined == url
 
 
-def test_an_interrupted_first_start_is_begun_again(tmp_path: Path) -> None:
+def test_an_interrupted_first_start_is_repeated(tmp_path: Path) -> None:
     home = tmp_path / "pg"
     unfinished = home / ".initdb-interrupted"
     unfinished.mkdir(parents=True)
@@ -344,7 +344,7 @@ def refused(home: Path, **options: dict[str, str]) -> str:
     return message
 
 
-def test_the_data_of_another_major_version_is_refused_with_what_to_do(home: Path) -> None:
+def test_data_of_another_major_version_is_refused_with_instructions(home: Path) -> None:
     (home / "data" / "PG_VERSION").write_text("17\n")
     with pytest.raises(EmbeddedPostgresError) as caught:
         acquire(home)
@@ -368,8 +368,8 @@ def test_the_data_of_another_major_version_is_refused_with_what_to_do(home: Path
     ]
 
 
-def test_the_programs_of_the_wheel_take_the_data_along(tmp_path: Path) -> None:
-    """What the steps for another major version do, but with one version."""
+def test_the_programs_of_the_wheel_can_move_the_data(tmp_path: Path) -> None:
+    """This follows the instructions for another major version, but with the same version."""
 
     def program(directory: str, *arguments: str) -> str:
         environment = {**os.environ, "EMBEDDED_POSTGRES_DIR": str(tmp_path / directory)}
@@ -390,7 +390,7 @@ def test_a_setting_that_does_not_exist_is_named(home: Path) -> None:
     assert 'parameter "no_such_setting"' in refused(home, settings={"no_such_setting": "1"})
 
 
-def test_a_directory_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+def test_a_directory_that_cannot_be_created_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     assert "file/pg" in refused(tmp_path / "file" / "pg")
 
@@ -405,7 +405,7 @@ def test_a_missing_wheel_says_what_to_do(tmp_path: Path, monkeypatch: pytest.Mon
     assert "set DATABASE_URL" in refused(tmp_path / "pg")
 
 
-def test_only_the_password_lets_in(home: Path) -> None:
+def test_nobody_can_connect_without_the_password(home: Path) -> None:
     with running(home, settings=THROW_AWAY) as url:
         password = urlsplit(url).password or ""
         assert len(password) >= 32
@@ -421,7 +421,9 @@ def test_nobody_else_can_read_the_files(home: Path) -> None:
             assert stat.S_IMODE((home / name).stat().st_mode) & 0o077 == 0, name
 
 
-def test_the_environment_does_not_lead_astray(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_postgresql_variables_of_the_environment_change_nothing(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for name, value in {
         "PGHOST": "nowhere.invalid",
         "PGPORT": "1",
@@ -472,11 +474,11 @@ def test_root_can_use_it_below_a_private_directory(
     assert {path: path.stat().st_mode for path in before} == before
 
 
-def test_a_server_that_was_interrupted_while_starting_is_waited_for(
+def test_a_server_whose_starter_was_killed_can_be_used(
     home: Path, user: Callable[..., User]
 ) -> None:
     starting = user()
-    starting.process.send_signal(signal.SIGKILL)  # wherever it is by now
+    starting.process.send_signal(signal.SIGKILL)  # at an arbitrary moment of its start
     with running(home, settings=THROW_AWAY) as url:
         assert execute(url, "SELECT 1") == [(1,)]
         assert len(servers(home)) == 1

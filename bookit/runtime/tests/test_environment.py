@@ -1,4 +1,4 @@
-"""Settings: whatever an operator gets wrong is said at start, in one line that names it."""
+"""Settings: at start, one line names the variable that an operator got wrong."""
 
 import os
 import re
@@ -9,7 +9,9 @@ import sys
 from datetime import timedelta
 
 import pytest
+from django.core import mail
 from django.core.exceptions import ImproperlyConfigured
+from django.test.utils import override_settings
 from psycopg.conninfo import conninfo_to_dict
 
 from bookit.runtime import environment
@@ -54,9 +56,9 @@ EVERY = [
 
 @pytest.fixture
 def load(monkeypatch):
-    """Return a function that reads the settings afresh, from these variables alone."""
+    """Return a function that reads the settings anew from only the given variables."""
     for name in EVERY:
-        # Not deleted: a developer's own `.env` would fill the gap.
+        # Set to empty instead of deleted, because a developer's own `.env` would fill the gap.
         monkeypatch.setenv(name, "")
     for name in ("AUTH", "PASSWORD", "ANON", "USER"):
         monkeypatch.setenv(f"RATE_LIMIT_{name}", "10/minute")
@@ -72,7 +74,7 @@ def load(monkeypatch):
 
 @pytest.fixture
 def refuse(load):
-    """Return a function that reads the settings and returns the line that they are refused with."""
+    """Return a function that reads invalid settings and returns the line that refuses them."""
 
     def _refuse(**variables):
         with pytest.raises(ImproperlyConfigured) as caught:
@@ -88,7 +90,7 @@ def refuse(load):
 # --- development and production ---------------------------------------------------------------
 
 
-def test_a_development_machine_needs_none(load):
+def test_development_needs_no_variables(load):
     settings = load()
     assert settings["APP_ENV"] == "development"
     assert settings["ALLOWED_HOSTS"] == ["localhost", "127.0.0.1", "[::1]", "testserver"]
@@ -96,7 +98,7 @@ def test_a_development_machine_needs_none(load):
     assert "SESSION_COOKIE_SECURE" not in settings
 
 
-def test_production_takes_what_it_is_given(load):
+def test_production_uses_its_variables(load):
     settings = load(**PRODUCTION)
     assert settings["SECRET_KEY"] == STRONG
     assert settings["ALLOWED_HOSTS"] == ["bookings.example.com"]
@@ -115,7 +117,7 @@ def test_production_takes_what_it_is_given(load):
     assert "SECURE_PROXY_SSL_HEADER" not in settings
 
 
-def test_hsts_reaches_no_further_than_it_is_told_to(load, refuse):
+def test_hsts_covers_subdomains_and_preload_only_on_request(load, refuse):
     settings = load(**PRODUCTION)
     assert settings["SECURE_HSTS_INCLUDE_SUBDOMAINS"] is False
     assert settings["SECURE_HSTS_PRELOAD"] is False
@@ -127,7 +129,7 @@ def test_hsts_reaches_no_further_than_it_is_told_to(load, refuse):
         assert refuse(**PRODUCTION, HSTS_PRELOAD="true", **more).startswith("HSTS_PRELOAD needs ")
 
 
-def test_admins_sign_in_over_plain_http_only_where_that_is_asked_for(load):
+def test_admins_sign_in_over_plain_http_only_on_request(load):
     settings = load(**PRODUCTION, ADMIN_OVER_HTTP="true")
     assert settings["SESSION_COOKIE_SECURE"] is False
     assert settings["CSRF_COOKIE_SECURE"] is False
@@ -135,7 +137,7 @@ def test_admins_sign_in_over_plain_http_only_where_that_is_asked_for(load):
 
 @pytest.mark.parametrize("name", ["SECRET_KEY", "DATABASE_URL", "ALLOWED_HOSTS", "EMAIL_URL"])
 @pytest.mark.parametrize("value", ["", "   "])
-def test_production_without_what_it_needs_says_what_and_how(refuse, name, value):
+def test_a_missing_variable_in_production_is_explained(refuse, name, value):
     line = refuse(**{**PRODUCTION, name: value})
     assert line.startswith(f"{name} must be set in production: ")
     assert len(line) > len(f"{name} must be set in production: ") + 20
@@ -152,12 +154,12 @@ def test_production_without_what_it_needs_says_what_and_how(refuse, name, value)
         "development-only-key-that-is-refused-in-production-0123456789",
     ],
 )
-def test_production_with_a_weak_key_says_how_to_make_a_better_one(refuse, load, weak):
+def test_a_weak_key_in_production_is_refused_with_advice(refuse, load, weak):
     line = refuse(**{**PRODUCTION, "SECRET_KEY": weak})
     assert line.startswith("SECRET_KEY is too weak")
     assert "secrets.token_urlsafe" in line
     assert weak not in line
-    assert load(SECRET_KEY=weak)["SECRET_KEY"] == weak  # development takes it
+    assert load(SECRET_KEY=weak)["SECRET_KEY"] == weak  # Development accepts it.
 
 
 def test_the_key_of_development_is_refused_in_production(load, refuse):
@@ -191,7 +193,7 @@ NUMBERS = [
 @pytest.mark.parametrize(
     "value", ["five", "-1", "1.5", "1e3", "0x10", "\uff15", "1 2", "5s", "9" * 11, "9" * 5000]
 )
-def test_what_is_no_number_is_refused(refuse, name, value):
+def test_a_value_that_is_not_a_number_is_refused(refuse, name, value):
     assert refuse(**{name: value}).startswith(f"{name} must be a whole number from ")
 
 
@@ -229,7 +231,7 @@ def test_numbers_have_a_least_value(load, refuse, name, least):
         ("STATEMENT_TIMEOUT_MS", "2147483648"),
     ],
 )
-def test_numbers_that_would_break_things_later_are_refused_now(refuse, name, value):
+def test_numbers_that_would_fail_later_are_refused_at_start(refuse, name, value):
     assert refuse(**{name: value}).startswith(name)
 
 
@@ -249,7 +251,7 @@ BAD_DATABASE_URLS = [
     "http://localhost/bookit",
     "localhost:5432/bookit",
     "://",
-    # A slash or a question mark in the password, so that what comes before it reads as a host.
+    # A slash or a question mark in the password makes the part before it look like a host.
     "postgresql://user:12/hunter2@localhost/bookit",
     "postgresql://user:12?hunter2@localhost/bookit",
     "postgresql://user:hunter2%@localhost/bookit",
@@ -276,14 +278,14 @@ def test_an_unknown_parameter_of_a_database_url_is_refused(load, refuse, name):
     assert load(**{name: "postgresql://u:hunter2@h/d?sslmode=require"})
 
 
-def test_new_services_are_priced_in_the_currency_of_the_platform(load):
+def test_the_default_currency_can_be_set(load):
     assert load()["DEFAULT_CURRENCY"] == "USD"
     assert load(DEFAULT_CURRENCY=" EUR ")["DEFAULT_CURRENCY"] == "EUR"
     assert load(DEFAULT_CURRENCY="eur")["DEFAULT_CURRENCY"] == "EUR"
 
 
 @pytest.mark.parametrize("code", ["EURO", "XXX", "XXZ", "XAU", "DEM", "978"])
-def test_a_currency_that_nobody_pays_with_is_refused(refuse, code):
+def test_a_code_that_is_not_a_currency_in_use_is_refused(refuse, code):
     line = refuse(DEFAULT_CURRENCY=code)
     assert line.startswith("DEFAULT_CURRENCY must be the ISO 4217 code of a currency in use")
     assert repr(code) in line
@@ -303,8 +305,8 @@ def test_a_currency_that_nobody_pays_with_is_refused(refuse, code):
         (" postgresql://u@h/d ", "NAME", "d"),
     ],
 )
-def test_database_urls_may_be_written_like_this(load, url, part, value):
-    """Django and the workers' own connections understand the same by it."""
+def test_valid_database_urls_are_understood(load, url, part, value):
+    """Django and the workers' own connections understand them in the same way."""
     settings = load(DATABASE_URL=url, DATABASE_DIRECT_URL=url)
     assert settings["DATABASES"]["default"][part] == value
     direct = conninfo_to_dict(settings["DATABASE_DIRECT_URL"])
@@ -312,7 +314,7 @@ def test_database_urls_may_be_written_like_this(load, url, part, value):
     assert direct.get(libpq[part], "") == value
 
 
-def test_threads_keep_their_connections_unless_there_are_to_be_fewer(load):
+def test_each_thread_keeps_a_connection_unless_a_pool_size_is_set(load):
     own = load(WEB_THREADS="7", DATABASE_POOL_SIZE="")["DATABASES"]["default"]
     shared = load(WEB_THREADS="7", DATABASE_POOL_SIZE="3")["DATABASES"]["default"]
     pgbouncer = load(WEB_THREADS="7", DATABASE_POOL_SIZE="0")["DATABASES"]["default"]
@@ -371,29 +373,29 @@ def test_another_level_or_format_of_logs_is_refused(refuse, load):
     assert load(LOG_FORMAT="text")["LOGGING"]["handlers"]["console"]["formatter"] == "text"
 
 
-def test_tokens_live_as_long_as_said(load):
+def test_the_lifetimes_of_tokens_can_be_set(load):
     tokens = load(ACCESS_TOKEN_EXPIRE_MINUTES="5", REFRESH_TOKEN_EXPIRE_DAYS="30")["SIMPLE_JWT"]
     assert tokens["ACCESS_TOKEN_LIFETIME"] == timedelta(minutes=5)
     assert tokens["REFRESH_TOKEN_LIFETIME"] == timedelta(days=30)
 
 
-def test_seats_are_held_as_long_as_said(load):
+def test_the_length_of_holds_can_be_set(load):
     assert load()["HOLD_TIME"] == timedelta(minutes=10)
     assert load(HOLD_MINUTES="3")["HOLD_TIME"] == timedelta(minutes=3)
 
 
-def test_a_proxy_that_is_believed_is_believed_about_tls(load):
+def test_a_trusted_proxy_can_report_https(load):
     settings = load(**PRODUCTION, NUM_PROXIES="1")
     assert settings["SECURE_PROXY_SSL_HEADER"] == ("HTTP_X_FORWARDED_PROTO", "https")
 
 
-def test_the_proxy_of_compose_counts_by_itself(load, refuse):
+def test_the_proxy_of_compose_is_counted_separately(load, refuse):
     assert load(NUM_PROXIES="", COMPOSE_PROXIES="1")["NUM_PROXIES"] == 1
     assert load(NUM_PROXIES="1", COMPOSE_PROXIES="1")["NUM_PROXIES"] == 2
     assert refuse(COMPOSE_PROXIES="2").startswith("COMPOSE_PROXIES must be a whole number")
 
 
-def test_a_scheme_that_no_proxy_tells_is_a_setting(load, refuse):
+def test_the_scheme_can_be_set_if_no_proxy_reports_it(load, refuse):
     settings = load(NUM_PROXIES="1", PUBLIC_SCHEME="HTTPS")
     assert settings["PUBLIC_SCHEME"] == "https"
     assert "SECURE_PROXY_SSL_HEADER" not in settings
@@ -402,11 +404,11 @@ def test_a_scheme_that_no_proxy_tells_is_a_setting(load, refuse):
     assert line == "PUBLIC_SCHEME must be one of http, https, not 'ftp'."
 
 
-def test_cors_is_there_when_it_has_origins(load):
+def test_cors_is_installed_if_it_has_origins(load):
     cors = "corsheaders.middleware.CorsMiddleware"
     assert cors not in load()["MIDDLEWARE"]
     settings = load(CORS_ALLOWED_ORIGINS="https://app.example.com")
-    assert settings["MIDDLEWARE"].index(cors) == 1  # in front of whatever answers, behind the log
+    assert settings["MIDDLEWARE"].index(cors) == 1  # After the log, before anything that answers.
     assert "corsheaders" in settings["INSTALLED_APPS"]
 
 
@@ -414,30 +416,38 @@ def test_cors_is_there_when_it_has_origins(load):
 
 
 def test_a_development_machine_writes_mails_to_files(load):
-    settings = load(EMAIL_URL="")
-    assert settings["EMAIL_BACKEND"] == "bookit.mail.FileBackend"
-    assert settings["EMAIL_FILE_PATH"] == str(BASE_DIR / "mails")
+    assert load(EMAIL_URL="")["MAILER"] == {
+        "BACKEND": "bookit.mail.FileBackend",
+        "OPTIONS": {"file_path": str(BASE_DIR / "mails")},
+    }
 
 
-def test_production_without_a_way_for_mails_names_the_choices(refuse):
+def test_a_missing_mail_server_in_production_is_refused_with_the_choices(refuse):
     line = refuse(**{**PRODUCTION, "EMAIL_URL": ""})
     assert line.startswith("EMAIL_URL must be set in production: ")
     for choice in ("smtp+tls://user:password@host:587", "filemail:///folder", "dummymail://"):
         assert choice in line
 
 
-def test_mails_never_go_to_the_terminal(refuse):
+def test_mails_cannot_go_to_the_terminal(refuse):
     line = refuse(EMAIL_URL="consolemail://")
     assert line.startswith("EMAIL_URL cannot be consolemail://, because no log may hold a mail: ")
 
 
-def test_production_with_a_mail_server_says_who_mails_are_from(load, refuse):
+def test_a_mail_server_in_production_needs_a_sender(load, refuse):
     server = {**PRODUCTION, "EMAIL_URL": "smtp://mail.example.com"}
     assert refuse(**server).startswith("DEFAULT_FROM_EMAIL must be set in production: ")
     assert load(**server, DEFAULT_FROM_EMAIL="us@example.com")
 
 
-SMTP = ("EMAIL_HOST", "EMAIL_PORT", "EMAIL_HOST_USER", "EMAIL_HOST_PASSWORD")
+def test_django_sends_mails_with_the_server_of_the_settings(load):
+    read = load(EMAIL_URL="smtp+tls://me:hunter2@mail.example.com")
+    with override_settings(**environment.mail_settings(read["MAILER"])):
+        sender = mail.mailers.default if hasattr(mail, "mailers") else mail.get_connection()
+    assert (sender.host, sender.port, sender.timeout) == ("mail.example.com", 587, 10)
+    assert (sender.username, sender.password, sender.use_tls) == ("me", "hunter2", True)
+    # Those of the settings module itself are the same.
+    assert read.items() >= environment.mail_settings(read["MAILER"]).items()
 
 
 @pytest.mark.parametrize(
@@ -456,10 +466,10 @@ SMTP = ("EMAIL_HOST", "EMAIL_PORT", "EMAIL_HOST_USER", "EMAIL_HOST_PASSWORD")
     ],
 )
 def test_mail_servers_may_be_written_like_this(load, url, parts):
-    settings = load(EMAIL_URL=url)
-    assert tuple(settings[name] for name in SMTP) == parts
-    assert settings.get("EMAIL_USE_TLS", False) is url.startswith("smtp+tls")
-    assert settings.get("EMAIL_USE_SSL", False) is url.startswith("smtp+ssl")
+    options = load(EMAIL_URL=url)["MAILER"]["OPTIONS"]
+    assert tuple(options[name] for name in ("host", "port", "username", "password")) == parts
+    assert options.get("use_tls", False) is url.startswith("smtp+tls")
+    assert options.get("use_ssl", False) is url.startswith("smtp+ssl")
 
 
 @pytest.mark.parametrize(
@@ -517,7 +527,7 @@ def test_a_bad_sender_is_refused(refuse, address):
 @pytest.mark.parametrize(
     "address", ["bookings@example.com", "BookIt <bookings@example.com>", '"Book, It" <a@localhost>']
 )
-def test_a_sender_may_be_written_like_this(load, address):
+def test_valid_senders_are_accepted(load, address):
     assert load(DEFAULT_FROM_EMAIL=f" {address} ")["DEFAULT_FROM_EMAIL"] == address
 
 
@@ -530,7 +540,7 @@ def test_a_secret_can_be_in_a_file(load, refuse, tmp_path, name):
     (tmp_path / "secret").write_text(f"{url}\n")
     changed = load(**{f"{name}_FILE": str(tmp_path / "secret")})
     assert (
-        "mail.example.com" in str(changed.get("EMAIL_HOST"))
+        "mail.example.com" in str(changed["MAILER"]["OPTIONS"])
         or "'h'" in str(changed["DATABASES"])
         or url in (changed["SECRET_KEY"], changed["DATABASE_DIRECT_URL"])
     )
@@ -555,7 +565,7 @@ def test_a_secret_can_be_in_a_file(load, refuse, tmp_path, name):
         ("NAME=caf\u00e9", "caf\u00e9"),
     ],
 )
-def test_a_line_of_the_file_may_be_written_like_this(tmp_path, line, value):
+def test_valid_lines_of_the_file_are_understood(tmp_path, line, value):
     (tmp_path / ".env").write_text(f"\ufeff# A comment.\r\n\r\n{line}\r\n")
     assert environment.read_file(tmp_path / ".env") == {"NAME": value}
 
@@ -573,7 +583,7 @@ def test_a_line_of_the_file_may_be_written_like_this(tmp_path, line, value):
         "SECRET_KEY=#hunter2$",
     ],
 )
-def test_a_bad_value_in_the_file_is_refused_by_line_and_name_alone(tmp_path, line):
+def test_a_bad_value_in_the_file_is_refused_without_being_shown(tmp_path, line):
     (tmp_path / ".env").write_text(f"PORT=8000\n{line}\n")
     with pytest.raises(ImproperlyConfigured) as caught:
         environment.read_file(tmp_path / ".env")
@@ -584,7 +594,7 @@ def test_a_bad_value_in_the_file_is_refused_by_line_and_name_alone(tmp_path, lin
 
 
 @pytest.mark.parametrize("line", ["hunter2", "hunter 2=x", "=hunter2", "NAME: hunter2", "-----"])
-def test_what_is_no_assignment_is_refused_by_its_line_alone(tmp_path, line):
+def test_a_line_that_is_not_an_assignment_is_refused_without_being_shown(tmp_path, line):
     (tmp_path / ".env").write_text(f"{line}\n")
     with pytest.raises(ImproperlyConfigured) as caught:
         environment.read_file(tmp_path / ".env")
@@ -597,7 +607,7 @@ def test_a_variable_that_is_set_twice_in_the_file_is_refused(tmp_path):
         environment.read_file(tmp_path / ".env")
 
 
-def test_a_file_that_cannot_be_read_is_one_line(tmp_path):
+def test_an_unreadable_file_is_reported_in_one_line(tmp_path):
     (tmp_path / "folder").mkdir()
     (tmp_path / "latin").write_bytes(b"NAME=caf\xe9\n")
     for name, line in {"folder": "Is a directory", "latin": "is not UTF-8"}.items():
@@ -606,12 +616,12 @@ def test_a_file_that_cannot_be_read_is_one_line(tmp_path):
     assert environment.read_file(tmp_path / "missing") == {}
 
 
-# --- variables that are none ------------------------------------------------------------------
+# --- unknown variables ------------------------------------------------------------------------
 
 
 @pytest.fixture
 def project(tmp_path):
-    """A copy of the code, with no `.env` yet."""
+    """A copy of the code without a `.env`."""
     shutil.copy(BASE_DIR / "manage.py", tmp_path)
     for package in ("bookit", "accounts", "catalog", "bookings", "reviews"):
         ignored = shutil.ignore_patterns("tests", "__pycache__")
@@ -620,7 +630,7 @@ def project(tmp_path):
 
 
 def manage(project, *arguments, **variables):
-    """Run a command with nothing in its environment but what every shell has."""
+    """Run a command whose environment has only `variables` and those that every shell sets."""
     return subprocess.run(
         [sys.executable, "manage.py", *arguments],
         cwd=project,
@@ -650,7 +660,7 @@ def test_mistyped_variables_are_reported(project):
     )
 
 
-def test_a_good_file_and_an_ordinary_environment_are_silent(project):
+def test_a_good_file_and_an_ordinary_environment_give_no_warnings(project):
     (project / ".env").write_text("RATE_LIMIT_USER=5/minute\n")
     names = "SHELL USER TERM HOSTNAME EDITOR SSH_CONNECTION KUBERNETES_PORT DATABASE_PUBLIC_URL"
     names += " PGHOST REDIS_URL EMAIL WEBHOOK_SECRET DYNO"
@@ -693,10 +703,10 @@ def test_a_program_that_cannot_start_says_why_in_one_line(command):
     assert "SECRET_KEY must be set in production" in program.stderr
 
 
-# --- explained --------------------------------------------------------------------------------
+# --- .env.example -----------------------------------------------------------------------------
 
 
-def test_every_variable_is_explained_and_every_explained_one_is_read(load):
+def test_every_variable_is_in_the_example_and_no_other(load):
     load()
     example = (BASE_DIR / ".env.example").read_text()
     explained = set(re.findall(r"^#?([A-Z_]+)=", example, re.MULTILINE))
@@ -704,7 +714,7 @@ def test_every_variable_is_explained_and_every_explained_one_is_read(load):
     assert set(EVERY) <= explained
 
 
-def test_every_variable_has_words_of_explanation():
+def test_every_variable_of_the_example_has_a_comment():
     lines = (BASE_DIR / ".env.example").read_text().splitlines()
     for number, line in enumerate(lines):
         if re.match(r"#?[A-Z_]+=", line):
@@ -712,8 +722,8 @@ def test_every_variable_has_words_of_explanation():
             assert re.match(r"# .{20,}|#?[A-Z_]+=", before), line
 
 
-def test_the_example_is_itself_good(load, monkeypatch, tmp_path):
-    """Uncommented, every line of it is a value that the settings take."""
+def test_the_example_is_valid(load, monkeypatch, tmp_path):
+    """If every line is uncommented, the settings accept all values."""
     example = (BASE_DIR / ".env.example").read_text()
     (tmp_path / ".env").write_text(re.sub(r"^#(?=[A-Z_]+=)", "", example, flags=re.MULTILINE))
     variables = environment.read_file(tmp_path / ".env")
@@ -726,7 +736,7 @@ def test_the_example_is_itself_good(load, monkeypatch, tmp_path):
         "user": "600/minute",
     }
     assert settings["NUM_PROXIES"] == 0
-    # What stands there is the default, where there is one.
+    # The values in the example are the defaults, where there are defaults.
     for name in ("RATE_LIMITS", "NUM_PROXIES", "SIMPLE_JWT", "STATEMENT_TIMEOUT_MS", "WEB_THREADS"):
         for limit in ("AUTH", "PASSWORD", "ANON", "USER"):
             monkeypatch.delenv(f"RATE_LIMIT_{limit}", raising=False)

@@ -1,4 +1,4 @@
-"""A PostgreSQL that has stopped but is still there: nothing answers, and nothing is closed."""
+"""A frozen PostgreSQL, which answers nothing but closes no connection either."""
 
 import asyncio
 import json
@@ -27,9 +27,9 @@ from bookit.tests.processes import servers
 from catalog.tests.factories import ServiceFactory
 
 SERVICE = "0199d3a0-6a3b-7c55-8f0d-1f6f2b7c9d42"
-# What a request may take when its statements may take 3 seconds, in seconds: until a statement is
-# given up, and for those who waited for their turn, until they cannot connect. Two seconds more are
-# for a busy machine.
+# The seconds that a request may take if its statements may take 3: the time until a statement is
+# given up and, for a request that waited for a thread, until it cannot connect. A busy machine may
+# need two more.
 STATEMENT_TIMEOUT_MS = "3000"
 LIMIT = 3 + deadlines.GRACE + 2 + 2
 
@@ -78,7 +78,7 @@ def ask(
 def cluster(
     tmp_path_factory: pytest.TempPathFactory, django_db_blocker: Any
 ) -> Iterator[tuple[Path, str]]:
-    """A server of these tests alone, since it is going to be frozen."""
+    """A PostgreSQL for these tests alone, because they freeze it."""
     directory = tmp_path_factory.mktemp("frozen") / "postgres"
     with running(directory, settings=THROWAWAY) as url:
         migrate(url)
@@ -95,7 +95,7 @@ def web(url: str, **environment: str) -> Iterator[Server]:
         yield server
 
 
-# What the requests below are answered with while all is well.
+# The statuses of the requests below while PostgreSQL runs.
 WELL = {200, 201, 302, 409}
 
 
@@ -123,16 +123,16 @@ def kinds(port: int) -> list[Callable[..., Answer]]:
 
 
 @pytest.mark.parametrize("pool", ["", "2"], ids=["a connection per thread", "a pool"])
-def test_every_request_ends_in_time_with_a_503_and_all_is_well_afterwards(
+def test_every_request_gets_a_503_in_time_and_works_again_afterwards(
     cluster: tuple[Path, str], pool: str
 ) -> None:
     directory, url = cluster
     with web(url, STATEMENT_TIMEOUT_MS=STATEMENT_TIMEOUT_MS, DATABASE_POOL_SIZE=pool) as server:
         requests = kinds(server.port)
-        # Every thread of the server has a connection before it freezes. Not more at once than it
-        # has threads, so that none waits for a connection of the pool for too long.
+        # Give every thread of the web server a connection before PostgreSQL freezes. Send no more
+        # requests at once than there are threads, so that none waits too long for the pool.
         with ThreadPoolExecutor(4) as threads:
-            for _ in range(5):  # On a busy machine one may wait for a connection for too long.
+            for _ in range(5):  # On a busy machine, a request may wait too long for a connection.
                 before = [*threads.map(lambda request: request(), requests * 3)]
                 if {answer.status for answer in before} <= WELL:
                     break
@@ -142,11 +142,11 @@ def test_every_request_ends_in_time_with_a_503_and_all_is_well_afterwards(
             later = [*threads.map(lambda request: request(), requests * 3)]
         for answer in answers + later:
             assert answer.status == 503, answer
-            if isinstance(answer.content, dict):  # Pages of the admin site say it in HTML.
+            if isinstance(answer.content, dict):  # The admin site answers in HTML.
                 assert answer.content["code"] == "service_unavailable"
             assert int(answer.headers["Retry-After"]) > 0
             assert answer.seconds < LIMIT, answer
-        # PostgreSQL is back: once the pause after a failed attempt to connect is over, all is well.
+        # PostgreSQL is back. After the pause that follows a failed attempt to connect, all is well.
         deadline = time.monotonic() + 10
         while ask(server.port, "GET", "/health/ready").status != 200:
             assert time.monotonic() < deadline
@@ -156,9 +156,10 @@ def test_every_request_ends_in_time_with_a_503_and_all_is_well_afterwards(
         assert {answer.status for answer in after} <= WELL, after
 
 
-def test_the_control_is_that_without_limits_requests_hang(cluster: tuple[Path, str]) -> None:
+def test_control_requests_hang_without_time_limits(cluster: tuple[Path, str]) -> None:
     directory, url = cluster
-    # One thread, which has a connection: one without would give up when connecting takes too long.
+    # There is only one thread, and it has a connection. A thread without one would give up when
+    # connecting takes too long.
     alone = {"WEB_CONCURRENCY": "1", "WEB_THREADS": "1"}
     with web(url, STATEMENT_TIMEOUT_MS="0", ANON_TIMEOUT_MS="0", **alone) as server:
         requests = kinds(server.port)
@@ -168,7 +169,7 @@ def test_the_control_is_that_without_limits_requests_hang(cluster: tuple[Path, s
 
 
 class Impatient(Connection):
-    """Gives up soon."""
+    """A connection that gives up soon."""
 
     patience = 0.3
 
@@ -182,7 +183,7 @@ def test_a_commit_without_an_answer_closes_the_connection(cluster: tuple[Path, s
         with pytest.raises(psycopg.OperationalError, match="did not answer in time"):
             connection.commit()
         assert connection.closed
-        # To take it back would wait again.
+        # A rollback does not wait again.
         with pytest.raises(psycopg.OperationalError):
             connection.rollback()
         connection.close()
@@ -204,7 +205,7 @@ def test_a_transaction_without_an_answer_ends_with_that_error(cluster: tuple[Pat
     assert connection.closed
 
 
-def test_a_worker_gives_up_when_others_think_that_it_is_dead(
+def test_a_worker_gives_up_when_other_workers_take_it_for_dead(
     cluster: tuple[Path, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     directory, url = cluster
@@ -223,17 +224,17 @@ def test_a_worker_gives_up_when_others_think_that_it_is_dead(
 
 
 @pytest.mark.django_db
-def test_a_request_that_waited_too_long_for_its_turn_is_a_503(wsgi: Any) -> None:
+def test_a_request_that_waited_too_long_for_a_thread_gets_a_503(wsgi: Any) -> None:
     assert deadlines.REQUEST_LIMIT == 10
     deadlines.arrived(time.monotonic() - 9)
     assert wsgi("GET", "/health").status_code == 200
     deadlines.arrived(time.monotonic() - 11)
     problem(wsgi("GET", "/health"), 503, "service_unavailable")
-    # The next request of the thread has time of its own.
+    # The next request of the thread has its own time limit.
     assert wsgi("GET", "/health").status_code == 200
 
 
-def test_the_statements_of_a_request_share_its_time() -> None:
+def test_the_statements_of_a_request_share_its_time_limit() -> None:
     assert deadlines.remaining(6) == 6
     deadlines.arrived(time.monotonic() - 8)
     assert deadlines.begin()

@@ -1,14 +1,16 @@
-"""What the worker replaces in gunicorn, and relies on, is as it was when the worker was written.
+"""The parts of gunicorn that the worker replaces or relies on have not changed.
 
-When one of these tests fails after an upgrade: read what has changed in gunicorn, change
-`bookit/runtime` with it, and then write the new value here. Until then requirements.txt keeps
-gunicorn where it is.
+If one of these tests fails after an upgrade, read what has changed in gunicorn, adapt
+`bookit/runtime`, and then write the new value here. Until then, requirements.txt must keep the
+old version of gunicorn.
 """
 
 import hashlib
 import inspect
+import logging
 import re
 import socket
+from types import SimpleNamespace
 from typing import Any
 
 import gunicorn
@@ -16,25 +18,26 @@ import pytest
 from gunicorn import http, util
 from gunicorn.arbiter import Arbiter
 from gunicorn.config import Config
-from gunicorn.http import body, message, unreader, wsgi
+from gunicorn.http import body, errors, message, unreader, wsgi
 from gunicorn.workers import gthread
 
 from bookit.runtime.worker import Client, Worker
 
 
 def digest(*pieces: Any) -> str:
-    """Return what a change of the source of `pieces` changes."""
+    """Return a hash of the source of `pieces`."""
     return hashlib.sha256("".join(map(inspect.getsource, pieces)).encode()).hexdigest()[:16]
 
 
 W = gthread.ThreadWorker
-# What writes to the socket of a client.
+# The parts of gunicorn that write to the socket of a client.
 WRITERS = (wsgi.create, wsgi.Response, util.write, util.write_chunk, util.close_graceful)
 REPLACED = {
     "the connection": ((gthread.TConn,), "e3a2878ba952710a"),
     "accepting": ((W.accept, W.set_accept_enabled), "5133bdbf36b38af2"),
     "waiting": ((W.wait_for_and_dispatch_events, W.enqueue_req), "2d6c31d03fb504a5"),
     "what is done after an answer": ((W.finish_request,), "616e7bb15a009ff7"),
+    "how an error is answered": ((W.handle_error,), "75426448389bbac9"),
     "deadlines": ((W.murder_keepalived, W.murder_pending, W._cap_keepalive), "43c0a719a1824a0e"),
 }
 RELIED_ON = {
@@ -44,7 +47,6 @@ RELIED_ON = {
         (W.handle, W.handle_request, W._keepalive_after),
         "598a042516bc91cc",
     ),
-    "how an error is handled": ((W.handle_error,), "75426448389bbac9"),
     "signals": ((W.handle_exit, W.handle_quit), "77c49ca81b3bd79c"),
     "the parser": ((message.Message, message.Request, http.RequestParser), "4e8fba2a66369667"),
     "bodies": (
@@ -58,12 +60,12 @@ RELIED_ON = {
 
 
 @pytest.mark.parametrize("part", [*REPLACED, *RELIED_ON])
-def test_the_part_of_gunicorn_is_as_it_was(part: str) -> None:
+def test_a_part_of_gunicorn_has_not_changed(part: str) -> None:
     pieces, expected = {**REPLACED, **RELIED_ON}[part]
     assert digest(*pieces) == expected, f"gunicorn {gunicorn.__version__} has changed {part}"
 
 
-def test_every_method_that_the_worker_has_replaces_one_or_is_its_own() -> None:
+def test_every_replaced_method_is_watched() -> None:
     named = {piece.__name__ for pieces, _ in {**REPLACED, **RELIED_ON}.values() for piece in pieces}
     for name, value in vars(Worker).items():
         if inspect.isfunction(value) and hasattr(W, name):
@@ -73,15 +75,40 @@ def test_every_method_that_the_worker_has_replaces_one_or_is_its_own() -> None:
             assert replaced == ours or "args" in ours, name
 
 
-def test_a_client_has_what_gunicorn_uses_of_a_connection() -> None:
+def test_a_client_has_the_attributes_that_gunicorn_uses() -> None:
     source = inspect.getsource(W.handle) + inspect.getsource(W.handle_request)
     used = set(re.findall(r"\bconn\.(\w+)", source + inspect.getsource(W._keepalive_after)))
     near, far = socket.socketpair()
     with near, far:
         client = Client(Config(), near, ("127.0.0.1", 1), ("127.0.0.1", 80))
-        # It is not asked to wait for data, since `initialized` is true.
+        # gunicorn does not call `wait_for_data`, because `initialized` is true.
         assert {name for name in used if not hasattr(client, name)} == {"wait_for_data"}
         sock = set(re.findall(r"\bsock\.(\w+)", "".join(map(inspect.getsource, WRITERS))))
         assert {name for name in sock if not hasattr(client.sock, name)} <= {"send", "gettimeout"}
     # `send` is for 100 Continue, which the worker has sent already.
     assert "if req._expected_100_continue:\n        sock.send(" in inspect.getsource(wsgi.create)
+
+
+ERRORS = [
+    error
+    for error in vars(errors).values()
+    if isinstance(error, type) and issubclass(error, errors.ParseException)
+]
+# Those that the application or gunicorn's own settings cause.
+OUR_FAULTS = {"ConfigurationProblem", "InvalidResponseHeader", "InvalidResponseHeaderName"}
+
+
+@pytest.mark.parametrize("error", [*ERRORS, ValueError], ids=lambda error: error.__name__)
+def test_an_error_is_blamed_on_the_side_that_caused_it(error: Any) -> None:
+    sent: list[bytes] = []
+    own = inspect.isfunction(error.__init__)
+    parameters = inspect.signature(error).parameters.values() if own else ()
+    arguments = [each.default if each.default is not each.empty else "x" for each in parameters]
+    worker: Any = SimpleNamespace(log=logging.getLogger("gunicorn.error"))
+    Worker.handle_error(
+        worker, None, SimpleNamespace(sendall=sent.append), ("192.0.2.1", 1), error(*arguments)
+    )
+    is_ours = error is ValueError or error.__name__ in OUR_FAULTS
+    status = b"HTTP/1.1 500 " if is_ours else b"HTTP/1.1 400 "
+    assert sent[0].startswith(status)
+    assert {each.__name__ for each in ERRORS} > OUR_FAULTS

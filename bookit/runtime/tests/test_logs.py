@@ -1,4 +1,4 @@
-"""What the process writes down: all that is needed to find out, and nothing that is secret."""
+"""The log has everything that is needed to find the cause of a problem, but no secrets."""
 
 import io
 import json
@@ -28,7 +28,7 @@ ANY_ID = "01980000-0000-7000-8000-000000000000"
 
 @pytest.fixture
 def text(monkeypatch):
-    """What goes to the console, as it stands there."""
+    """The text that is written to the console."""
     [console] = [
         handler
         for handler in logging.getLogger().handlers
@@ -51,7 +51,7 @@ def bug(*args, **kwargs):
 # --- the line of a request --------------------------------------------------------------------
 
 
-def test_a_request_is_one_line_that_says_what_happened(api, written):
+def test_a_request_is_logged_in_one_line(api, written):
     user = UserFactory()
     answer = api.as_(user).get(
         f"/bookings/{ANY_ID}?tz=UTC",
@@ -96,7 +96,7 @@ def test_a_request_is_one_line_that_says_what_happened(api, written):
         ("GET", "/admin/login/", 200, "admin/login/"),
     ],
 )
-def test_every_request_has_its_line(browser, written, method, path, status, route):
+def test_every_request_is_logged(browser, written, method, path, status, route):
     assert browser.generic(method, path).status_code == status
     [line] = written()
     assert line.keys() == REQUEST_LINE
@@ -105,7 +105,7 @@ def test_every_request_has_its_line(browser, written, method, path, status, rout
     assert line["user_id"] is None
 
 
-def test_the_line_names_the_user_of_a_refused_request_too(api, written, settings):
+def test_the_line_names_the_user_even_if_the_request_is_refused(api, written, settings):
     user = UserFactory()
     client = api.as_(user)
     problem(client.get("/users"), 403, "permission_denied")
@@ -127,7 +127,9 @@ def test_the_line_names_the_user_of_the_admin_site(browser, written):
 
 
 @pytest.mark.parametrize(("hops", "client"), [(0, "192.0.2.7"), (1, "203.0.113.9")])
-def test_the_line_names_the_client_that_is_believed(api, written, settings, hops, client):
+def test_the_line_names_the_client_reported_by_a_trusted_proxy(
+    api, written, settings, hops, client
+):
     settings.NUM_PROXIES = hops
     api.get(
         "/errors",
@@ -137,10 +139,10 @@ def test_the_line_names_the_client_that_is_believed(api, written, settings, hops
     assert written()[0]["client"] == client
 
 
-def test_the_time_is_that_of_the_request(api, written, monkeypatch):
+def test_the_line_has_the_duration_of_the_request(api, written, monkeypatch):
     monkeypatch.setattr(
         catalog, "create_calendar", lambda **kwargs: time.sleep(0.05) or bug()
-    )  # the one thing here whose duration is the subject
+    )  # The test is about this duration.
     client = api.as_(AdminFactory())
     client.raise_request_exception = False
     client.post("/calendars", {"name": "Chair"})
@@ -150,7 +152,7 @@ def test_the_time_is_that_of_the_request(api, written, monkeypatch):
 # --- warnings and errors ----------------------------------------------------------------------
 
 
-def test_a_bug_is_written_down_with_its_traceback_under_the_request_id(api, written, monkeypatch):
+def test_a_bug_is_logged_with_its_traceback_and_the_request_id(api, written, monkeypatch):
     monkeypatch.setattr(catalog, "create_calendar", bug)
     client = api.as_(AdminFactory())
     client.raise_request_exception = False
@@ -166,7 +168,9 @@ def test_a_bug_is_written_down_with_its_traceback_under_the_request_id(api, writ
 
 
 @pytest.mark.django_db(databases=[])
-def test_a_database_that_is_away_is_an_error_under_the_request_id(no_database, browser, written):
+def test_an_unavailable_database_is_logged_as_an_error_with_the_request_id(
+    no_database, browser, written
+):
     for path in ("/services", "/admin/"):
         browser.cookies["sessionid"] = "0123456789abcdef0123456789abcdef"
         browser.get(path, headers={"x-request-id": "mine"})
@@ -177,9 +181,7 @@ def test_a_database_that_is_away_is_an_error_under_the_request_id(no_database, b
         assert lines[1]["status"] == 503
 
 
-def test_a_value_that_the_database_refuses_is_a_warning_under_the_request_id(
-    api, written, monkeypatch
-):
+def test_a_value_refused_by_the_database_is_logged_as_a_warning(api, written, monkeypatch):
     def overflow(**kwargs):
         with transaction.atomic(), connection.cursor() as cursor:
             cursor.execute("SELECT 2147483647::int + %s", [1])
@@ -191,7 +193,7 @@ def test_a_value_that_the_database_refuses_is_a_warning_under_the_request_id(
     assert {line["request_id"] for line in lines} == {"mine"}
 
 
-def test_what_a_client_does_wrong_is_no_error_of_ours(browser, api, written):
+def test_mistakes_of_clients_are_not_logged_as_errors(browser, api, written):
     browser.get("/nothing")
     browser.get("/services", headers={"host": "elsewhere.example"})
     browser.get("/services?" + "a=1&" * 2000)
@@ -206,13 +208,13 @@ def test_what_a_client_does_wrong_is_no_error_of_ours(browser, api, written):
     assert [line["level"] for line in lines if "status" not in line] == ["WARNING"]  # the host
 
 
-def test_outside_of_a_request_there_is_no_request_id(written, api):
+def test_a_line_outside_of_a_request_has_no_request_id(written, api):
     api.get("/errors")
     logging.getLogger("bookit.worker").warning("on its own")
     assert [line["request_id"] is None for line in written()] == [False, True]
 
 
-def test_lines_of_requests_at_once_have_their_own_ids(written, transactional_db):
+def test_concurrent_requests_log_their_own_ids(written, transactional_db):
     from bookit.tests.crowd import at_once
 
     names = [f"request-{number}" for number in range(20)]
@@ -228,7 +230,7 @@ def test_lines_of_requests_at_once_have_their_own_ids(written, transactional_db)
         assert line["path"] == f"/services/{line['request_id']}"
 
 
-# --- what must not be there -------------------------------------------------------------------
+# --- secrets ----------------------------------------------------------------------------------
 
 ADDRESSES = [
     "ada@example.com",
@@ -249,7 +251,7 @@ ADDRESSES = [
 
 
 def parts(address):
-    """Return what of an address must not be seen."""
+    """Return the parts of an address that must not be seen."""
     local, _, domain = address.replace("%40", "@").rpartition("@")
     return [local.strip('"'), domain]
 
@@ -258,7 +260,7 @@ def parts(address):
 @pytest.mark.parametrize(
     "around", ["{}", "mail to {} failed", "<{}>", "({})", "/users/{}/x", "email={}&a=b", "a,{};b"]
 )
-def test_addresses_are_blotted_out_wherever_they_stand(text, address, around):
+def test_mail_addresses_are_redacted_everywhere(text, address, around):
     logger = logging.getLogger("bookit.test")
     logger.warning(around.format("%s"), address)
     logger.warning("in another member", extra={"whose": around.format(address)})
@@ -277,7 +279,7 @@ def test_addresses_are_blotted_out_wherever_they_stand(text, address, around):
         assert "@" not in content.replace("[redacted]", "")
 
 
-def test_text_for_people_is_blotted_out_alike_and_stays_one_line():
+def test_text_for_people_is_redacted_and_stays_one_line():
     formatter = logs.TextFormatter()
     for address in ADDRESSES:
         record = logging.makeLogRecord(
@@ -300,7 +302,7 @@ def test_a_path_cannot_forge_a_line(browser, text):
     assert {json.loads(line)["level"] for line in lines} == {"INFO"}
 
 
-def test_paths_with_addresses_and_tokens_are_blotted_out(api, browser, text):
+def test_mail_addresses_and_tokens_in_paths_are_redacted(api, browser, text):
     token = api.as_(UserFactory())._credentials["HTTP_AUTHORIZATION"].split()[1]
     for path in (
         "/users/ada@example.com",
@@ -321,7 +323,7 @@ def test_paths_with_addresses_and_tokens_are_blotted_out(api, browser, text):
 
 
 @pytest.mark.real_passwords
-def test_a_whole_life_with_the_api_leaves_no_secret(api, browser, text):
+def test_a_complete_use_of_the_api_logs_no_secret(api, browser, text):
     secrets = [
         PASSWORD,
         "another good password",
@@ -353,7 +355,7 @@ def test_a_whole_life_with_the_api_leaves_no_secret(api, browser, text):
 
 
 def violate(user, **fields):
-    """Run into a constraint, whose error quotes the row."""
+    """Violate a constraint. The error of the database quotes the row."""
     with transaction.atomic():
         User.objects.filter(pk=user.pk).update(**fields)
 
@@ -363,7 +365,7 @@ def violate(user, **fields):
     "fields",
     [{"role": "emperor"}, {"email": "taken@example.com"}, {"email": "UPPER@example.com"}],
 )
-def test_database_errors_that_quote_values_leave_no_secret(api, text, monkeypatch, fields):
+def test_database_errors_that_quote_values_log_no_secret(api, text, monkeypatch, fields):
     user = UserFactory(email="ada.l@example.com")
     UserFactory(email="taken@example.com")
     monkeypatch.setattr(catalog, "create_calendar", lambda **kwargs: violate(user, **fields))
@@ -377,8 +379,8 @@ def test_database_errors_that_quote_values_leave_no_secret(api, text, monkeypatc
         assert secret not in written, secret
 
 
-def test_blotting_out_takes_no_longer_than_reading():
-    """The square of the length, at a hundred thousand characters, would be minutes."""
+def test_redacting_takes_linear_time():
+    """With 100,000 characters, quadratic time would be minutes."""
     for hostile in (
         "x",
         "%40",
@@ -415,7 +417,7 @@ def test_blotting_out_takes_no_longer_than_reading():
     ],
     ids=lambda message: type(message).__name__,
 )
-def test_a_message_that_is_no_text_does_not_set_members_of_the_line(written, message):
+def test_a_message_that_is_not_text_sets_no_members_of_the_line(written, message):
     logging.getLogger("bookit.test").info(message)
     [line] = written()
     assert line.keys() == LINE
@@ -424,7 +426,7 @@ def test_a_message_that_is_no_text_does_not_set_members_of_the_line(written, mes
 
 
 def test_a_message_with_control_characters_stays_one_line():
-    # Not by way of a logger: pytest keeps what is logged, and cannot hand on a lone surrogate.
+    # Use no logger, because pytest captures its records and cannot pass on a lone surrogate.
     record = logging.makeLogRecord(
         {"msg": "a\r\nb\x00\x1b\u2028c\ud800", "levelname": "INFO", "request_id": None}
     )
@@ -434,7 +436,7 @@ def test_a_message_with_control_characters_stays_one_line():
 
 
 @pytest.mark.parametrize("level", ["DEBUG", "INFO", "WARNING", "ERROR"])
-def test_the_level_decides_about_the_lines_of_requests(api, written, level):
+def test_the_log_level_decides_whether_requests_are_logged(api, written, level):
     logger = logging.getLogger("bookit.request")
     logger.setLevel(level)
     try:
@@ -444,7 +446,7 @@ def test_the_level_decides_about_the_lines_of_requests(api, written, level):
         logger.setLevel(logging.NOTSET)
 
 
-def test_health_checks_are_lines_only_when_they_fail(browser, written, monkeypatch):
+def test_health_checks_are_logged_only_if_they_fail(browser, written, monkeypatch):
     for path in ("/health", "/health/ready"):
         assert browser.get(path).status_code == 200
     assert written() == []
@@ -454,8 +456,8 @@ def test_health_checks_are_lines_only_when_they_fail(browser, written, monkeypat
     assert [line["status"] for line in written()] == [503]
 
 
-def test_another_host_is_a_line_that_names_the_setting_and_no_more_than_one(written):
-    browser = Client(raise_request_exception=False)  # a server that has not refused one yet
+def test_refused_hosts_are_logged_once_with_the_setting(written):
+    browser = Client(raise_request_exception=False)  # A new client has no earlier refusal.
     for host in ("a.example", "b.example", "c.example"):
         assert browser.get("/services", headers={"host": host}).status_code == 400
     warning, *requests = written()
@@ -468,7 +470,7 @@ def test_another_host_is_a_line_that_names_the_setting_and_no_more_than_one(writ
 
 @pytest.fixture
 def run_job(written):
-    """Return a function that lets a worker do a job, and returns its lines about it."""
+    """Return a function that lets a worker do a job and returns the log lines about the job."""
     with connection.cursor() as cursor:
         cursor.execute("DELETE FROM procrastinate_jobs")
 
@@ -477,28 +479,28 @@ def run_job(written):
         with app.replace_connector(app.connector.get_worker_connector()):
             app.run_worker(wait=False, install_signal_handlers=False)
         lines = [line["message"] for line in written()]
-        # It ends as soon as there are no more jobs, and may say that it waits for this one.
+        # The worker ends when there are no more jobs, and may log that it waits for this one.
         return [line for line in lines if f"{name}[" in line and not line.startswith("Waiting")]
 
     return run
 
 
 @pytest.mark.django_db(transaction=True)
-def test_jobs_of_the_clock_are_lines_only_when_they_fail(run_job):
-    """Five of them are done each minute, whether or not there is anything to do."""
+def test_periodic_jobs_are_logged_only_if_they_fail(run_job):
+    """Five of them run each minute, even if there is nothing to do."""
     assert run_job("bookit.retry_stalled_jobs", timestamp=0) == []
     [failed] = run_job("bookit.prune_jobs", timestamp=0, what="it does not take")
     assert "ended with status: Error" in failed
 
 
 @pytest.mark.django_db(transaction=True)
-def test_another_job_is_one_line(run_job):
+def test_another_job_is_logged_in_one_line(run_job):
     [done] = run_job("bookings.follow_up", event_ids=[])
     assert "ended with status: Success" in done
 
 
 @pytest.mark.django_db(transaction=True)
-def test_at_level_debug_all_jobs_have_their_lines(run_job, written):
+def test_all_jobs_are_logged_at_level_debug(run_job, written):
     logging.getLogger("procrastinate").setLevel(logging.DEBUG)
     try:
         lines = run_job("bookit.retry_stalled_jobs", timestamp=0)
@@ -509,7 +511,7 @@ def test_at_level_debug_all_jobs_have_their_lines(run_job, written):
 
 
 @pytest.mark.parametrize(("successes", "expected"), [(True, True), (False, False)])
-def test_at_a_terminal_a_job_that_went_well_is_no_line(successes, expected):
+def test_a_terminal_shows_no_successful_jobs(successes, expected):
     record = logging.makeLogRecord(
         {
             "name": "procrastinate.worker",
@@ -522,7 +524,7 @@ def test_at_a_terminal_a_job_that_went_well_is_no_line(successes, expected):
     assert logs.JobFilter(successes=successes).filter(record) is expected
 
 
-def test_a_line_at_a_terminal_names_a_request_only_if_there_is_one():
+def test_a_line_on_a_terminal_names_its_request_if_it_has_one():
     record = logging.makeLogRecord({"msg": "hello", "levelname": "INFO", "name": "bookit"})
     record.request_id = None
     assert logs.TextFormatter().format(record).endswith(" INFO    bookit: hello")
@@ -531,10 +533,10 @@ def test_a_line_at_a_terminal_names_a_request_only_if_there_is_one():
 
 
 @pytest.mark.django_db(transaction=True)
-def test_lines_of_a_worker_name_jobs_and_not_what_they_are_about(text):
+def test_a_worker_logs_the_names_of_jobs_without_their_arguments(text):
     with connection.cursor() as cursor:
         cursor.execute("DELETE FROM procrastinate_jobs")
-    # It fails, which is told as well.
+    # The job fails because of an unknown argument, and its failure is logged.
     app.configure_task("bookit.prune_jobs").defer(timestamp=0, who="Ana (Lisbon), a\nbroken knee")
     with app.replace_connector(app.connector.get_worker_connector()):
         app.run_worker(wait=False, install_signal_handlers=False)

@@ -1,4 +1,4 @@
-"""The `serve` command, run as a user runs it."""
+"""The `serve` command, run in the way a user runs it."""
 
 import json
 import os
@@ -25,16 +25,16 @@ MANAGE = [sys.executable, str(BASE_DIR / "manage.py")]
 
 
 def environment(**variables: str) -> dict[str, str]:
-    """The environment of a developer who has set nothing but `variables`."""
+    """Return the environment of a developer who has set only `variables`."""
     names = ("APP_ENV", "SECRET_KEY", "DATABASE_URL", "ALLOWED_HOSTS", "PORT")
-    unset = dict.fromkeys(names, "")  # empty, so that a .env file has no say either
+    unset = dict.fromkeys(names, "")  # Empty, so that a .env file cannot set them either.
     return {**os.environ, **unset, "WEB_CONCURRENCY": "1", **variables}
 
 
 def until(condition: Callable[[], object], *, seconds: float = 120) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < deadline, "it takes too long"
+        assert time.monotonic() < deadline, "the condition was not met in time"
         time.sleep(0.05)
 
 
@@ -54,11 +54,11 @@ class Serve:
             )
 
     def wait_until_ready(self) -> None:
-        until(lambda: self.process.poll() is not None or "Press Ctrl-C to stop it" in self.said())
-        assert self.process.poll() is None, self.said()
-        until(lambda: re.search(r"Data .*\n", self.said()))
+        until(lambda: self.process.poll() is not None or "Press Ctrl-C to stop it" in self.log())
+        assert self.process.poll() is None, self.log()
+        until(lambda: re.search(r"Data .*\n", self.log()))
 
-    def said(self) -> str:
+    def log(self) -> str:
         return self.output.read_text()
 
     def get(self, path: str) -> int:
@@ -66,12 +66,12 @@ class Serve:
             return int(response.status)
 
     def address(self) -> str:
-        found = re.search(r"API +(http://127\.0\.0\.1:\d+)\n", self.said())
+        found = re.search(r"API +(http://127\.0\.0\.1:\d+)\n", self.log())
         assert found
         return found[1]
 
     def send(self, request: bytes) -> tuple[str, dict[str, str], Any]:
-        """Send what may be no HTTP, and return status line, headers and JSON of the answer."""
+        """Send bytes, and return the status line, headers and JSON of the response."""
         port = int(self.address().rpartition(":")[2])
         with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
             connection.sendall(request)
@@ -85,7 +85,7 @@ class Serve:
         return [child for child in children if what in " ".join(child.cmdline())]
 
     def everything(self) -> list[psutil.Process]:
-        """The web server with its workers, and the worker; not PostgreSQL."""
+        """Return the processes of the web server and of the worker, but not of PostgreSQL."""
         mine = psutil.Process(self.process.pid).children(recursive=True)
         return [process for process in mine if process.name() != "postgres"]
 
@@ -97,7 +97,7 @@ class Serve:
 
 @pytest.fixture(scope="module")
 def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where the embedded server has its data: once it is migrated, the tests start quickly."""
+    """The directory of the embedded server. After the first migration, tests start quickly."""
     return tmp_path_factory.mktemp("serve") / "with a blank"
 
 
@@ -117,12 +117,12 @@ def serve(directory: Path, tmp_path: Path) -> Iterator[Callable[..., Serve]]:
         process.kill()
 
 
-def test_it_serves_and_stops_everything_and_finds_its_data_again(
+def test_serve_stops_everything_and_keeps_its_data(
     serve: Callable[..., Serve], directory: Path
 ) -> None:
     first = serve("--demo")
     assert first.get("/health") == 200
-    assert "admin@example.com" in first.said().partition("Demo accounts")[2]
+    assert "admin@example.com" in first.log().partition("Demo accounts")[2]
     assert len(first.children("gunicorn")) == len(first.children("procrastinate")) == 1
     processes = first.everything()
     with running(directory) as url, psycopg.connect(url, autocommit=True) as connection:
@@ -132,24 +132,24 @@ def test_it_serves_and_stops_everything_and_finds_its_data_again(
     assert first.process.wait(30) == 0
     assert alive(processes) == []
     assert servers(directory) == []
-    assert "Traceback" not in first.said()
+    assert "Traceback" not in first.log()
 
     second = serve()
-    assert "migrations" not in second.said()
+    assert "migrations" not in second.log()
     with running(directory) as url, psycopg.connect(url, autocommit=True) as connection:
         assert connection.execute("SELECT answer FROM kept").fetchall() == [(42,)]
     processes = second.everything()
 
-    # As a terminal does it: to the whole process group.
+    # A terminal sends the signal to the whole process group.
     os.killpg(second.process.pid, signal.SIGINT)
     assert second.process.wait(30) == 0
     assert alive(processes) == []
     assert servers(directory) == []
-    assert "Traceback" not in second.said()
+    assert "Traceback" not in second.log()
 
 
-NO_HTTP = {
-    "no HTTP": b"hello\r\n\r\n",
+INVALID_HTTP = {
+    "not HTTP": b"hello\r\n\r\n",
     "a method in small letters": b"get / HTTP/1.1\r\n\r\n",
     "another version": b"GET / HTTP/3.0\r\n\r\n",
     "a header without a name": b"GET / HTTP/1.1\r\n: x\r\n\r\n",
@@ -163,23 +163,23 @@ NO_HTTP = {
 }
 
 
-def test_what_is_no_http_is_refused_like_anything_else(serve: Callable[..., Serve]) -> None:
+def test_invalid_http_gets_a_problem_document(serve: Callable[..., Serve]) -> None:
     server = serve()
     names = set()
-    for what, request in NO_HTTP.items():
+    for what, request in INVALID_HTTP.items():
         status, headers, content = server.send(request)
         assert status == "HTTP/1.1 400 Bad Request", what
         assert headers["Content-Type"] == "application/problem+json", what
         assert (content["status"], content["code"]) == (400, "validation_error"), what
         assert content["request_id"] == headers["X-Request-ID"], what
         names.add(content["request_id"])
-    assert len(names) == len(NO_HTTP)
-    # What was wrong is written down under the same id.
-    assert all(name in server.said() for name in names)
+    assert len(names) == len(INVALID_HTTP)
+    # The log says what was wrong, with the same id.
+    assert all(name in server.log() for name in names)
     assert server.get("/health") == 200
 
 
-def test_when_it_or_its_children_are_killed_nothing_is_left_behind(
+def test_no_process_survives_when_serve_or_a_child_is_killed(
     serve: Callable[..., Serve], directory: Path
 ) -> None:
     killed = serve()
@@ -189,14 +189,14 @@ def test_when_it_or_its_children_are_killed_nothing_is_left_behind(
     killed.process.wait()
     until(lambda: not alive(processes))
 
-    # PostgreSQL alone waits for the next one.
+    # Only PostgreSQL still runs; the next `serve` joins it.
     [leaked] = servers(directory)
     following = serve()
     assert servers(directory) == [leaked]
 
     [worker] = following.children("procrastinate")
     worker.kill()
-    until(lambda: "The worker ended (SIGKILL)" in following.said())
+    until(lambda: "The worker ended (SIGKILL)" in following.log())
     until(lambda: alive(following.children("procrastinate")))
     assert following.get("/health") == 200
 
@@ -204,13 +204,13 @@ def test_when_it_or_its_children_are_killed_nothing_is_left_behind(
     [web] = following.children("gunicorn")
     web.kill()
     assert following.process.wait(30) == 1
-    assert "bookit: the web server ended (SIGKILL)\n" in following.said()
+    assert "bookit: the web server ended (SIGKILL)\n" in following.log()
     until(lambda: not alive(processes))
     assert servers(directory) == []
 
 
 def refused(*arguments: str, command: Sequence[str] = ("serve",), **variables: str) -> str:
-    """Return the one line that a command ends with."""
+    """Return the one line with which a command refuses to start."""
     result = subprocess.run(
         [*MANAGE, *command, *arguments],
         env=environment(LOG_LEVEL="WARNING", **variables),
@@ -225,7 +225,7 @@ def refused(*arguments: str, command: Sequence[str] = ("serve",), **variables: s
     return result.stderr
 
 
-def test_a_busy_port_is_one_line(directory: Path) -> None:
+def test_a_busy_port_is_reported_in_one_line(directory: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as busy:
         port = busy.getsockname()[1]
         line = refused("--port", str(port), EMBEDDED_POSTGRES_DIR=str(directory))
@@ -236,9 +236,9 @@ def test_a_busy_port_is_one_line(directory: Path) -> None:
 @pytest.mark.parametrize(
     "command", [["serve", "--port", "0"], ["procrastinate", "worker"]], ids=" ".join
 )
-def test_a_postgresql_that_does_not_answer_is_one_line(command: list[str]) -> None:
+def test_a_silent_postgresql_is_reported_in_one_line(command: list[str]) -> None:
     with socket.socket() as silent:
-        silent.bind(("127.0.0.1", 0))  # bound, but not listening: nobody else gets the port
+        silent.bind(("127.0.0.1", 0))  # Bound but not listening, so nobody else gets the port.
         port = silent.getsockname()[1]
         url = f"postgresql://a:secret@127.0.0.1:{port}/a"
         line = refused(command=command, DATABASE_URL=url)
@@ -257,7 +257,7 @@ def test_a_postgresql_that_does_not_answer_is_one_line(command: list[str]) -> No
         ([], {"EMBEDDED_POSTGRES_DIR": "/dev/null/here"}, "/dev/null/here"),
     ],
 )
-def test_a_wrong_setting_is_one_line(
+def test_a_wrong_setting_is_reported_in_one_line(
     arguments: list[str], variables: dict[str, str], named: str
 ) -> None:
     assert named in refused(*arguments, **variables)

@@ -1,4 +1,4 @@
-"""Workers have about as many connections each, and none waits for one that is stuck."""
+"""Workers get about the same number of connections, and do not wait for one that is stuck."""
 
 import os
 from typing import Any
@@ -16,7 +16,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     return now
 
 
-def test_the_worker_with_more_connections_leaves_the_next_one_to_another(clock: Any) -> None:
+def test_a_worker_with_more_connections_leaves_the_next_to_another_worker(clock: Any) -> None:
     spread = Spread()
     first, second = spread.take(), spread.take()
     spread.note(first, 0)
@@ -29,7 +29,7 @@ def test_the_worker_with_more_connections_leaves_the_next_one_to_another(clock: 
     assert not spread.should_leave(first, 1)
 
 
-def test_among_many_connections_a_few_more_do_not_matter(clock: Any) -> None:
+def test_a_small_difference_does_not_matter_among_many_connections(clock: Any) -> None:
     spread = Spread()
     first, second = spread.take(), spread.take()
     spread.note(second, 80)
@@ -37,12 +37,12 @@ def test_among_many_connections_a_few_more_do_not_matter(clock: Any) -> None:
     assert spread.should_leave(first, 91)
 
 
-def test_a_worker_that_is_alone_leaves_nothing(clock: Any) -> None:
+def test_a_single_worker_accepts_every_connection(clock: Any) -> None:
     spread = Spread()
     assert not spread.should_leave(spread.take(), 100)
 
 
-def test_a_worker_that_is_silent_or_has_ended_gets_nothing_left(clock: list[float]) -> None:
+def test_no_connection_is_left_to_a_silent_or_ended_worker(clock: list[float]) -> None:
     spread = Spread()
     first, second = spread.take(), spread.take()
     spread.note(second, 0)
@@ -55,7 +55,7 @@ def test_a_worker_that_is_silent_or_has_ended_gets_nothing_left(clock: list[floa
     assert not spread.should_leave(first, 1)
 
 
-def test_places_are_used_again_and_those_who_find_none_do_without(clock: Any) -> None:
+def test_places_are_reused_and_a_worker_without_one_accepts_everything(clock: Any) -> None:
     spread = Spread(places=2)
     first, second = spread.take(), spread.take()
     none = spread.take()
@@ -68,7 +68,7 @@ def test_places_are_used_again_and_those_who_find_none_do_without(clock: Any) ->
     assert spread.take() == first
 
 
-def test_what_a_forked_worker_notes_is_seen_by_the_others() -> None:
+def test_workers_see_the_counts_of_forked_workers() -> None:
     spread = Spread()
     first, second = spread.take(), spread.take()
     spread.note(first, 1)

@@ -1,4 +1,4 @@
-"""Clients that send nothing, half a request, or read nothing, cost the others nothing."""
+"""Clients that send nothing, send half a request, or read nothing do not slow down others."""
 
 import json
 import os
@@ -18,7 +18,7 @@ from gunicorn.glogging import Logger
 
 from bookit.runtime import worker as module
 from bookit.runtime.servers import Server, production, serving
-from bookit.runtime.worker import BODY_TIME, HEAD_TIME, LINGER, RECEIVING, Worker, write_error
+from bookit.runtime.worker import BODY_TIME, HEAD_TIME, LINGER, RECEIVING, Worker
 
 MEBIBYTE = 1024 * 1024
 GET = b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n"
@@ -27,15 +27,15 @@ HALF_BODY = (
     b"POST /auth/login HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
     b'Content-Length: 100\r\n\r\n{"email": '
 )
-# A database that is not needed.
+# These tests need no database.
 NOWHERE = "postgresql://nobody@127.0.0.1:1/nothing"
 PATIENCE = 20
 
 
 @contextmanager
 def web(workers: int = 2, **environment: str) -> Iterator[Server]:
-    """gunicorn in processes of its own."""
-    # As in production; for tests in one process there are more.
+    """Run gunicorn in processes of its own."""
+    # As in production. The settings of the test suite have more threads.
     usual = {**production(NOWHERE, workers=workers), "WEB_THREADS": "4"}
     with serving("bookit.wsgi", {**usual, **environment}) as server:
         server.wait("/health")
@@ -47,7 +47,7 @@ def connect(port: int, *, patience: float = PATIENCE) -> socket.socket:
 
 
 def read(connection: socket.socket) -> tuple[int, dict[str, str], bytes]:
-    """Return status, headers and body of the next answer."""
+    """Return the status, headers and body of the next response."""
     held = b""
     while b"\r\n\r\n" not in held:
         data = connection.recv(65536)
@@ -64,15 +64,15 @@ def read(connection: socket.socket) -> tuple[int, dict[str, str], bytes]:
 
 
 def is_closed(connection: socket.socket) -> bool:
-    """Return whether the server has closed its side, with nothing left to read."""
+    """Return whether the server has closed its side and nothing is left to read."""
     try:
         return connection.recv(1) == b""
     except ConnectionResetError:
         return True
 
 
-def asked(port: int, request: bytes = GET, *, patience: float = PATIENCE) -> float:
-    """Send a request on a connection of its own, and return how many seconds its answer took."""
+def time_request(port: int, request: bytes = GET, *, patience: float = PATIENCE) -> float:
+    """Send a request on a new connection, and return after how many seconds it was answered."""
     began = time.monotonic()
     with connect(port, patience=patience) as connection:
         connection.sendall(request)
@@ -82,42 +82,42 @@ def asked(port: int, request: bytes = GET, *, patience: float = PATIENCE) -> flo
 
 
 def test_idle_and_half_sent_connections_do_not_hold_up_others() -> None:
-    with web() as server, ExitStack() as open_ones:
-        usual = max(asked(server.port) for _ in range(20))
+    with web() as server, ExitStack() as connections:
+        usual = max(time_request(server.port) for _ in range(20))
         for sent, how_many in ((b"", 300), (HALF_HEAD, 25), (HALF_BODY, 25)):
             for _ in range(how_many):
-                connection = open_ones.enter_context(connect(server.port))
+                connection = connections.enter_context(connect(server.port))
                 connection.sendall(sent)
         with ThreadPoolExecutor(8) as clients:
-            beside = [*clients.map(lambda _: asked(server.port), range(80))]
-        # Eight at a time, on a machine that may be busy.
+            beside = [*clients.map(lambda _: time_request(server.port), range(80))]
+        # Eight requests run at a time, and the machine may be busy.
         assert max(beside) < 8 * usual + 1, (usual, sorted(beside))
 
 
-def test_the_control_is_that_a_few_stop_gunicorns_own_worker() -> None:
-    with web(1, GUNICORN_CMD_ARGS="--worker-class gthread") as server, ExitStack() as open_ones:
+def test_control_a_few_half_sent_requests_stop_gunicorns_own_worker() -> None:
+    with web(1, GUNICORN_CMD_ARGS="--worker-class gthread") as server, ExitStack() as connections:
         for _ in range(20):
-            open_ones.enter_context(connect(server.port)).sendall(HALF_HEAD)
+            connections.enter_context(connect(server.port)).sendall(HALF_HEAD)
         deadline = time.monotonic() + PATIENCE
         while counts(server) != [20]:
             assert time.monotonic() < deadline
         with pytest.raises(TimeoutError):
-            asked(server.port, patience=2)
+            time_request(server.port, patience=2)
 
 
 def counts(server: Server) -> list[int]:
-    """Return how many connections each worker has."""
+    """Return the number of connections of each worker."""
     return sorted(
         sum(each.status == "ESTABLISHED" for each in worker.net_connections())
         for worker in server.workers()
     )
 
 
-def most(server: Server) -> int:
-    """Open twelve connections at once, and return how many the worker with the most has."""
-    with ExitStack() as open_ones:
+def most_of_one_worker(server: Server) -> int:
+    """Open twelve connections, and return the largest number that one worker has."""
+    with ExitStack() as connections:
         for _ in range(12):
-            open_ones.enter_context(connect(server.port)).sendall(GET)
+            connections.enter_context(connect(server.port)).sendall(GET)
         deadline = time.monotonic() + PATIENCE
         while sum(counts(server)) < 12:
             assert time.monotonic() < deadline
@@ -129,22 +129,22 @@ def most(server: Server) -> int:
 
 def test_connections_are_spread_over_the_workers() -> None:
     with web(workers=3) as server:
-        # Four each, but for those that another worker has left to one that did not wake up in time.
-        found = sorted(most(server) for _ in range(5))
+        # Ideally four each. A worker may leave a connection to one that does not wake up in time.
+        found = sorted(most_of_one_worker(server) for _ in range(5))
     assert found[2] <= 6, found
 
 
-def test_a_worker_that_is_stuck_leaves_no_connection_unaccepted() -> None:
+def test_every_connection_is_accepted_although_a_worker_is_stuck() -> None:
     with web() as server:
         stuck = server.workers()[0]
         stuck.send_signal(signal.SIGSTOP)
         try:
-            assert max(asked(server.port) for _ in range(30)) < 3
+            assert max(time_request(server.port) for _ in range(30)) < 3
         finally:
             stuck.send_signal(signal.SIGCONT)
 
 
-def test_a_request_that_has_arrived_is_answered_when_the_server_stops() -> None:
+def test_a_request_that_has_arrived_is_answered_while_the_server_stops() -> None:
     with web(workers=1) as server:
         idle, asking, late = (connect(server.port) for _ in range(3))
         with idle, asking, late:
@@ -155,7 +155,7 @@ def test_a_request_that_has_arrived_is_answered_when_the_server_stops() -> None:
             stops = time.monotonic()
             asking.sendall(GET)
             server.process.terminate()
-            # Until the worker has heard of it, connections are kept.
+            # The worker keeps connections until it has received the signal.
             while read(asking)[1]["connection"] != "close":
                 asking.sendall(GET)
             late.sendall(GET[-2:])
@@ -163,7 +163,7 @@ def test_a_request_that_has_arrived_is_answered_when_the_server_stops() -> None:
             assert (status, headers["connection"]) == (200, "close")
             assert is_closed(idle)
             server.process.wait(PATIENCE)
-            # It does not wait for idle ones until they time out.
+            # The server does not wait until idle connections time out.
             assert time.monotonic() - stops < 10
 
 
@@ -171,7 +171,7 @@ def test_a_request_that_has_arrived_is_answered_when_the_server_stops() -> None:
 
 
 class Clock:
-    """The worker's clock, which can be put forward."""
+    """The worker's clock, which a test can put forward."""
 
     def __init__(self) -> None:
         self.ahead = 0.0
@@ -181,7 +181,7 @@ class Clock:
 
 
 class Running:
-    """A worker with an application of these tests, in a thread."""
+    """A worker that runs in a thread and serves an application of these tests."""
 
     def __init__(self, clock: Clock, **settings: Any) -> None:
         self.clock = clock
@@ -241,7 +241,6 @@ class Running:
 def run(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Running]]:
     clock = Clock()
     monkeypatch.setattr(module, "monotonic", clock)
-    monkeypatch.setattr("gunicorn.util.write_error", write_error)
     started: list[Running] = []
 
     def _run(**settings: Any) -> Running:
@@ -263,7 +262,7 @@ def post(path: bytes, body: bytes, *headers: bytes) -> bytes:
     [(b"GET /a HTTP/1.1\r\nHost:", HEAD_TIME), (post(b"/a", b"12345")[:-1], BODY_TIME)],
     ids=["half a head", "half a body"],
 )
-def test_half_a_request_is_a_408_after_its_time(
+def test_half_a_request_gets_a_408_after_its_time_limit(
     run: Callable[..., Running], sent: bytes, limit: float
 ) -> None:
     running = run()
@@ -286,7 +285,7 @@ def test_half_a_request_is_a_408_after_its_time(
             headers["x-request-id"],
         )
         assert is_closed(late)
-        # Those that have not begun a request may wait for longer.
+        # A client that has not begun a request may wait longer.
         idle.sendall(b"GET /b HTTP/1.1\r\n\r\n")
         assert read(idle)[0] == 200
         running.until(lambda: {client.state for client in running.worker.clients} == {RECEIVING})
@@ -315,7 +314,7 @@ def test_a_slow_but_steady_body_has_more_time(run: Callable[..., Running]) -> No
         assert read(slow)[0] == 200
 
 
-def test_the_client_is_told_to_send_a_body_that_it_asked_about(run: Callable[..., Running]) -> None:
+def test_a_client_that_expects_100_continue_gets_it(run: Callable[..., Running]) -> None:
     running = run()
     request = post(b"/a", b"12345", b"Expect: 100-continue")
     with running.connect() as asking:
@@ -323,7 +322,7 @@ def test_the_client_is_told_to_send_a_body_that_it_asked_about(run: Callable[...
         assert asking.recv(100) == b"HTTP/1.1 100 Continue\r\n\r\n"
         asking.sendall(request[-5:])
         assert read(asking)[2] == b"/a 12345"
-        # Not when it comes uninvited.
+        # The server sends no 100 if the body has already arrived.
         asking.sendall(request)
         assert read(asking)[2] == b"/a 12345"
     with running.connect() as asking:
@@ -332,7 +331,7 @@ def test_the_client_is_told_to_send_a_body_that_it_asked_about(run: Callable[...
         assert (status, headers["connection"]) == (500, "close")
 
 
-def test_requests_that_come_together_are_answered_in_order(run: Callable[..., Running]) -> None:
+def test_pipelined_requests_are_answered_in_order(run: Callable[..., Running]) -> None:
     running = run()
     requests = [post(b"/%d" % number, b"x" * number) for number in range(1, 40)]
     with running.connect() as client:
@@ -344,9 +343,7 @@ def test_requests_that_come_together_are_answered_in_order(run: Callable[..., Ru
 
 
 @pytest.mark.parametrize("keep", [True, False], ids=["keep-alive", "close"])
-def test_an_answer_that_is_not_read_holds_no_thread(
-    run: Callable[..., Running], keep: bool
-) -> None:
+def test_an_unread_response_occupies_no_thread(run: Callable[..., Running], keep: bool) -> None:
     running = run(threads=1)
     close = b"" if keep else b"Connection: close\r\n"
     with ExitStack() as stack:
@@ -361,7 +358,7 @@ def test_an_answer_that_is_not_read_holds_no_thread(
         with running.connect() as other:
             other.sendall(b"GET /a HTTP/1.1\r\n\r\n")
             assert read(other)[0] == 200
-        # Whoever reads in the end gets all of it.
+        # A client that reads late still gets the whole response.
         status, headers, body = read(slow[0])
         assert (status, len(body)) == (200, int(headers["content-length"]))
         if keep:
@@ -369,13 +366,13 @@ def test_an_answer_that_is_not_read_holds_no_thread(
             assert read(slow[0])[0] == 200
         else:
             assert is_closed(slow[0])
-        # The others have their time.
+        # The other clients are disconnected after their time limit.
         running.until(lambda: sum(len(c.sock.held) > 0 for c in running.worker.clients) == 4)
         running.put_forward(1000)
         running.until(lambda: len(running.worker.clients) <= 1)
 
 
-def test_a_client_that_goes_on_sending_after_a_refusal_can_read_it(
+def test_a_client_that_keeps_sending_can_still_read_a_refusal(
     run: Callable[..., Running],
 ) -> None:
     running = run()
@@ -386,7 +383,7 @@ def test_a_client_that_goes_on_sending_after_a_refusal_can_read_it(
         running.until(lambda: not running.worker.clients)
 
 
-def test_the_longest_idle_connection_makes_room_for_another(run: Callable[..., Running]) -> None:
+def test_a_new_connection_replaces_the_longest_idle_one(run: Callable[..., Running]) -> None:
     running = run(worker_connections=5)
     with ExitStack() as stack:
         idle = []
@@ -401,7 +398,7 @@ def test_the_longest_idle_connection_makes_room_for_another(run: Callable[..., R
         assert read(idle[-1])[0] == 200
 
 
-def test_half_sent_bodies_hold_a_limited_amount_of_memory(
+def test_half_sent_bodies_use_a_limited_amount_of_memory(
     run: Callable[..., Running], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "MOST_HELD", 5 * MEBIBYTE)
@@ -414,7 +411,7 @@ def test_half_sent_bodies_hold_a_limited_amount_of_memory(
             client.sendall(request[:-1])
             clients.append(client)
             running.until(lambda: running.worker.held < 6 * MEBIBYTE)
-        # The slowest have gone; those who came last are served.
+        # The slowest clients were disconnected. The last one is served.
         assert is_closed(clients[0])
         clients[-1].sendall(request[-1:])
         assert read(clients[-1])[0] == 200
@@ -423,7 +420,7 @@ def test_half_sent_bodies_hold_a_limited_amount_of_memory(
     assert running.worker.held == 0
 
 
-def test_a_client_that_leaves_is_forgotten(run: Callable[..., Running]) -> None:
+def test_a_client_that_disconnects_is_forgotten(run: Callable[..., Running]) -> None:
     running = run()
     for sent in (b"", HALF_HEAD, HALF_BODY, GET, GET + HALF_HEAD):
         with running.connect() as client:
@@ -432,7 +429,7 @@ def test_a_client_that_leaves_is_forgotten(run: Callable[..., Running]) -> None:
     assert running.worker.nr_conns == running.worker.held == 0
 
 
-def test_a_worker_that_stops_answers_what_it_has_received(run: Callable[..., Running]) -> None:
+def test_a_worker_that_stops_answers_received_requests(run: Callable[..., Running]) -> None:
     running = run(threads=1)
     running.gate.clear()
     with running.connect() as first, running.connect() as second, running.connect() as idle:

@@ -1,4 +1,4 @@
-"""Play a bad day and say what came of it; exits with 1 when anything is wrong."""
+"""Simulate a day of faults and print the result; exit with 1 if anything is wrong."""
 
 import argparse
 import random
@@ -11,13 +11,18 @@ from bookit.tests.chaos.day import Day, play
 
 
 def main() -> int:
-    """Run as the arguments say."""
+    """Run with the command line's arguments."""
     parser = argparse.ArgumentParser(prog="python -m bookit.tests.chaos", description=__doc__)
     add = parser.add_argument
-    add("--seconds", type=float, default=180, help="of requests and faults (default: %(default)s)")
-    add("--seed", type=int, help="repeats what actors and faults choose (default: by chance)")
-    add("--calm", action="store_true", help="without faults, as the control")
-    add("--log", type=Path, metavar="FILE", help="keep what BookIt logged there")
+    add(
+        "--seconds",
+        type=float,
+        default=180,
+        help="duration of requests and faults (default: %(default)s)",
+    )
+    add("--seed", type=int, help="repeat the choices of actors and faults (default: random)")
+    add("--calm", action="store_true", help="run without faults, as the control")
+    add("--log", type=Path, metavar="FILE", help="write BookIt's log to this file")
     chosen = parser.parse_args()
     seed = random.SystemRandom().getrandbits(32) if chosen.seed is None else chosen.seed
     with tempfile.TemporaryDirectory(prefix="bookit-chaos-") as directory:

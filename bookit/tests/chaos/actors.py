@@ -1,4 +1,4 @@
-"""The clients: what each role tries, at random, and what it remembers of the answers."""
+"""The clients: each role does random actions and records the answers."""
 
 import random
 import socket
@@ -15,14 +15,14 @@ import httpx
 from bookit.tests.chaos.ledger import Closure, Ledger
 from bookit.tests.chaos.town import CLOSES, EVERY_DAY, OPENS, Booking, Person, Service, Town
 
-# Seconds after which an answer is too late, whatever has been stopped or killed meanwhile.
+# Seconds after which an answer is too late, even if processes were stopped or killed meanwhile.
 LATEST = 15.0
-# What anybody may be answered with at any time: a fault, or a limit.
+# Statuses that any request may get at any time: a rate limit or a fault.
 ALWAYS = {429, 503}
 
 
 class Actor(threading.Thread):
-    """A client that does one random thing after the other until it is told to stop."""
+    """A client that does one random action after another until it is told to stop."""
 
     role = "anonymous"
 
@@ -39,7 +39,7 @@ class Actor(threading.Thread):
         self.base = base
 
     def run(self) -> None:
-        """Act until `stopping` is set; what goes wrong in here is a bug of the day, and said."""
+        """Act until `stopping` is set; record every exception as a bug."""
         actions = self.actions()
         names, weights = zip(*actions, strict=True)
         with self.client:
@@ -50,7 +50,7 @@ class Actor(threading.Thread):
                     self.ledger.bugs.append(f"{self.name}: {traceback.format_exc()}")
 
     def actions(self) -> list[tuple[Callable[[], None], int]]:
-        """Return what it may do, with how often."""
+        """Return the possible actions with their relative frequencies."""
         return [
             (self.look_at_the_catalog, 6),
             (self.look_at_free_times, 4),
@@ -66,10 +66,10 @@ class Actor(threading.Thread):
         allowed: set[int] | None = None,
         **options: Any,
     ) -> tuple[int, Any]:
-        """Return the status and the body of an answer; status 0 when there is none.
+        """Return the status and the body of an answer; status 0 if there is none.
 
-        What no answer may ever be goes into the ledger as a bug: a 500, a status beyond `allowed`,
-        an error that is no problem document, or one that comes too late.
+        Forbidden answers go into the ledger as bugs: a 500, a status that is not in `allowed`, an
+        error that is not a problem document, or an answer that comes too late.
         """
         if body is not None:
             options["json"] = body
@@ -85,21 +85,21 @@ class Actor(threading.Thread):
             return 0, None
         seconds = time.monotonic() - begun
         status, kind = response.status_code, response.headers.get("content-type", "")
-        said = f"{self.role}: {method} {path} {str(body)[:200]} was answered with {status}"
+        exchange = f"{self.role}: {method} {path} {str(body)[:200]} was answered with {status}"
         with self.ledger.lock:
             self.ledger.statuses[self.role, status] += 1
             self.ledger.slowest = max(self.ledger.slowest, (seconds, f"{method} {path}: {status}"))
             if (status >= 500 and status != 503) or (
                 allowed is not None and status not in allowed | ALWAYS
             ):
-                self.ledger.bugs.append(f"{said}: {response.text[:300]}")
+                self.ledger.bugs.append(f"{exchange}: {response.text[:300]}")
             if seconds > LATEST:
-                self.ledger.bugs.append(f"{said} after {seconds:.1f} s")
+                self.ledger.bugs.append(f"{exchange} after {seconds:.1f} s")
             if status >= 400 and kind != "application/problem+json":
-                self.ledger.bugs.append(f"{said}, as {kind}")
+                self.ledger.bugs.append(f"{exchange}, as {kind}")
         return status, response.json() if "json" in kind else response.text
 
-    # What anybody looks at
+    # Reads that anybody may do
 
     def look_at_the_catalog(self) -> None:
         service = self.rng.choice(self.town.services)
@@ -141,13 +141,13 @@ class Actor(threading.Thread):
 
 
 class Visitor(Actor):
-    """Somebody without an account."""
+    """A client without an account."""
 
     def actions(self) -> list[tuple[Callable[[], None], int]]:
-        """Return also what only somebody may do who has signed in."""
-        return [*super().actions(), (self.try_what_needs_an_account, 1), (self.register, 1)]
+        """Add the registration, and actions that need an account and must be refused."""
+        return [*super().actions(), (self.try_without_an_account, 1), (self.register, 1)]
 
-    def try_what_needs_an_account(self) -> None:
+    def try_without_an_account(self) -> None:
         method, path = self.rng.choice(
             [("GET", "/me"), ("GET", "/bookings"), ("POST", "/slots"), ("GET", "/users")]
         )
@@ -156,25 +156,25 @@ class Visitor(Actor):
     def register(self) -> None:
         email = f"visitor-{self.rng.getrandbits(40):x}@example.com"
         body = {"name": "A visitor", "email": email, "password": "seven quiet otters"}
-        status, said = self.ask("POST", "/auth/register", body, allowed={201})
+        status, content = self.ask("POST", "/auth/register", body, allowed={201})
         if status == 201:
-            self.ledger.made["accounts_user"].add(said["id"])
+            self.ledger.made["accounts_user"].add(content["id"])
 
 
 class Troublemaker(Actor):
-    """Somebody who sends what no client should."""
+    """A client that sends invalid requests."""
 
     role = "troublemaker"
 
     def actions(self) -> list[tuple[Callable[[], None], int]]:
-        """Return nonsense alone."""
+        """Return only invalid requests."""
         return [
-            (self.send_nonsense, 4),
-            (self.ask_for_nonsense, 4),
+            (self.send_invalid_body, 4),
+            (self.request_invalid_path, 4),
             (self.hang, 1),
         ]
 
-    def send_nonsense(self) -> None:
+    def send_invalid_body(self) -> None:
         path = self.rng.choice(["/bookings", "/auth/login", "/slots", "/reviews", "/auth/register"])
         content = self.rng.choice(
             [
@@ -191,7 +191,7 @@ class Troublemaker(Actor):
         headers = {"Content-Type": self.rng.choice(["application/json", "text/plain", "a; b=;"])}
         self.ask("POST", path, content=content, headers=headers, allowed={400, 401, 415})
 
-    def ask_for_nonsense(self) -> None:
+    def request_invalid_path(self) -> None:
         path = self.rng.choice(
             [
                 "/services?limit=-1",
@@ -231,31 +231,31 @@ class Troublemaker(Actor):
 
 
 class Member(Actor):
-    """Somebody with an account."""
+    """A client with an account."""
 
     person: Person
 
-    def booked(self, booking: Booking, kind: str) -> None:
-        """Remember what was acknowledged of a booking."""
+    def record(self, booking: Booking, kind: str) -> None:
+        """Record an acknowledged change of a booking."""
         self.ledger.events.append((booking.id, kind, self.person.id))
 
     def change_state(self, booking: Booking, status: str, path: str = "/status") -> int:
-        """Change a booking's state, and remember that it was acknowledged."""
+        """Change a booking's status, and record it if it is acknowledged."""
         body = {"status": status}
-        code, said = self.ask("PATCH", f"/bookings/{booking.id}{path}", body)
-        if code == 200 and said["status"] == status:
+        code, content = self.ask("PATCH", f"/bookings/{booking.id}{path}", body)
+        if code == 200 and content["status"] == status:
             kind = "created" if status == "pending" else status
-            self.booked(booking, f"booking.{kind}")
+            self.record(booking, f"booking.{kind}")
         return code
 
 
 class User(Member):
-    """Somebody who books."""
+    """A client that books."""
 
     role = "user"
 
     def actions(self) -> list[tuple[Callable[[], None], int]]:
-        """Return also what people do with bookings."""
+        """Add the actions of people who book."""
         return [
             *super().actions(),
             (self.book, 14),
@@ -266,28 +266,28 @@ class User(Member):
             (self.cancel, 4),
             (self.delete, 2),
             (self.read_mine, 4),
-            (self.touch_what_is_not_mine, 4),
-            (self.wait_in_line, 3),
+            (self.access_foreign_objects, 4),
+            (self.join_waitlist, 3),
             (self.review, 3),
             (self.change_my_name, 1),
-            (self.send_too_much, 1),
+            (self.send_too_many_items, 1),
         ]
 
     def create(self, body: dict[str, Any], service: Service) -> Booking | None:
-        """Book, and remember what was acknowledged."""
+        """Book, and record the booking if it is acknowledged."""
         if self.rng.random() < 0.3:
             body["notes"] = "I may be some minutes late."
-        status, said = self.ask("POST", "/bookings", body, allowed={201, 400, 409})
+        status, content = self.ask("POST", "/bookings", body, allowed={201, 400, 409})
         if status == 0 or status == 503:
             with self.ledger.lock:
                 self.ledger.unanswered["POST /bookings"] += 1
         if status != 201:
             return None
-        if said["service_id"] != service.id:
-            service = next(each for each in self.town.services if each.id == said["service_id"])
-        booking = Booking(said["id"], self.person, service)
+        if content["service_id"] != service.id:
+            service = next(each for each in self.town.services if each.id == content["service_id"])
+        booking = Booking(content["id"], self.person, service)
         self.ledger.made["bookings_booking"].add(booking.id)
-        self.booked(booking, "booking.held" if said["status"] == "held" else "booking.created")
+        self.record(booking, "booking.held" if content["status"] == "held" else "booking.created")
         with self.town.lock:
             self.town.bookings.append(booking)
         return booking
@@ -320,7 +320,7 @@ class User(Member):
             self.change_state(held, self.rng.choice(["pending", "cancelled"]), path="")
 
     def mine(self) -> Booking | None:
-        """Return a booking of one's own, or None."""
+        """Return one of the person's own bookings, or None."""
         with self.town.lock:
             own = [each for each in self.town.bookings if each.user is self.person]
         return self.rng.choice(own) if own else None
@@ -331,13 +331,13 @@ class User(Member):
             return
         start = self.town.some_start(self.rng)
         body = {"start_time": start}
-        status, said = self.ask(
+        status, content = self.ask(
             "PATCH", f"/bookings/{booking.id}", body, allowed={200, 400, 404, 409}
         )
         if status == 200:
-            known = datetime.fromisoformat(said["start_time"])
+            known = datetime.fromisoformat(content["start_time"])
             if known != datetime.fromisoformat(start):
-                self.ledger.bugs.append(f"{booking.id} was moved to {start}, and is at {known}")
+                self.ledger.bugs.append(f"{booking.id} was moved to {start}, but is at {known}")
 
     def cancel(self) -> None:
         booking = self.mine()
@@ -351,7 +351,7 @@ class User(Member):
         self.ledger.dropped.add(booking.id)
         status, _ = self.ask("DELETE", f"/bookings/{booking.id}", allowed={204, 404, 409})
         if status == 204:
-            self.booked(booking, "booking.deleted")
+            self.record(booking, "booking.deleted")
 
     def read_mine(self) -> None:
         booking = self.mine()
@@ -361,7 +361,7 @@ class User(Member):
             paths += [one, f"{one}/history", f"{one}.ics"]
         self.ask("GET", self.rng.choice(paths), allowed={200, 404})
 
-    def touch_what_is_not_mine(self) -> None:
+    def access_foreign_objects(self) -> None:
         booking = self.town.some(self.town.bookings, self.rng)
         if booking is None or booking.user is self.person:
             return
@@ -380,28 +380,28 @@ class User(Member):
         )
         self.ask(method, path, body, allowed={403, 404})
 
-    def wait_in_line(self) -> None:
+    def join_waitlist(self) -> None:
         slot = self.town.some(self.town.slots, self.rng)
         if slot is None:
             return
         path = f"/slots/{slot[0]}/waitlist"
-        status, said = self.ask("POST", path, {}, allowed={201, 200, 404, 409, 400})
+        status, content = self.ask("POST", path, {}, allowed={201, 200, 404, 409, 400})
         if status == 201 and self.rng.random() < 0.5:
-            self.ask("DELETE", f"{path}/{said['id']}", allowed={204, 404, 409})
+            self.ask("DELETE", f"{path}/{content['id']}", allowed={204, 404, 409})
 
     def review(self) -> None:
         booking = self.town.some(self.town.completed, self.rng)
         if booking is None:
             return
         body = {"booking_id": booking.id, "rating": self.rng.randint(1, 5)}
-        status, said = self.ask("POST", "/reviews", body, allowed={201, 400, 403, 404, 409})
+        status, content = self.ask("POST", "/reviews", body, allowed={201, 400, 403, 404, 409})
         if status == 201:
-            self.ledger.made["reviews_review"].add(said["id"])
+            self.ledger.made["reviews_review"].add(content["id"])
             if self.rng.random() < 0.3:
-                self.ledger.dropped.add(said["id"])
-                self.ask("DELETE", f"/reviews/{said['id']}", allowed={204})
+                self.ledger.dropped.add(content["id"])
+                self.ask("DELETE", f"/reviews/{content['id']}", allowed={204})
 
-    def send_too_much(self) -> None:
+    def send_too_many_items(self) -> None:
         body = {"service_ids": ["x"] * 100_000, "start_time": "2030-01-01T00:00:00Z"}
         self.ask("POST", "/bookings", body, allowed={400})
 
@@ -409,12 +409,12 @@ class User(Member):
         name = f"User {self.rng.getrandbits(20)}"
         possible = self.ledger.names.get(self.person.id, [self.person.name])
         status, _ = self.ask("PATCH", "/me", {"name": name}, allowed={200})
-        # Of what was not answered nobody knows whether it was done.
+        # Without an answer, the name may or may not have changed.
         self.ledger.names[self.person.id] = [name] if status == 200 else [*possible, name]
 
 
 class Provider(Member):
-    """Somebody who publishes time."""
+    """A provider, who publishes slots."""
 
     role = "provider"
 
@@ -424,22 +424,22 @@ class Provider(Member):
         self.time_off: list[tuple[str, str]] = []
 
     def actions(self) -> list[tuple[Callable[[], None], int]]:
-        """Return also what providers do with their time."""
+        """Add the actions of providers."""
         return [
             *super().actions(),
             (self.publish, 5),
             (self.change_a_slot, 2),
             (self.decide, 14),
             (self.take_time_off, 3),
-            (self.come_back, 3),
+            (self.delete_time_off, 3),
             (self.change_hours, 1),
             (self.change_a_service, 1),
             (self.read_mine, 3),
-            (self.touch_what_is_not_mine, 2),
+            (self.access_foreign_objects, 2),
         ]
 
     def some_service(self) -> Service:
-        """Return a service of one's own."""
+        """Return one of the provider's own services."""
         return self.rng.choice(self.services)
 
     def publish(self) -> None:
@@ -447,9 +447,9 @@ class Provider(Member):
         body = {"service_id": service.id, "start_time": self.town.some_start(self.rng)}
         if self.rng.random() < 0.2:
             body["rrule"] = "FREQ=DAILY;COUNT=3"
-        status, said = self.ask("POST", "/slots", body, allowed={201, 400, 409})
+        status, content = self.ask("POST", "/slots", body, allowed={201, 400, 409})
         if status == 201:
-            for slot in said.get("results", [said]):
+            for slot in content.get("results", [content]):
                 self.ledger.made["bookings_slot"].add(slot["id"])
                 with self.town.lock:
                     self.town.slots.append((slot["id"], service))
@@ -483,12 +483,12 @@ class Provider(Member):
             with self.town.lock:
                 self.town.completed.append(booking)
 
-    def remember(self, calendar_id: str, status: int, said: Any, **closure: Any) -> None:
-        """Remember which bookings a closed calendar names; unanswered, nobody knows them."""
+    def record_closure(self, calendar_id: str, status: int, content: Any, **closure: Any) -> None:
+        """Record the affected bookings of a closed calendar; without an answer they are unknown."""
         if status in (0, 503):
             self.ledger.unclear_calendars.add(calendar_id)
         elif status in (200, 201):
-            affected = said["affected_bookings"]
+            affected = content["affected_bookings"]
             ids = frozenset(str(each) for each in affected["ids"])
             self.ledger.closures.append(
                 Closure(calendar_id, ids, len(ids) == affected["count"], **closure)
@@ -499,14 +499,14 @@ class Provider(Member):
         start = self.town.some_start(self.rng)
         end = datetime.fromisoformat(start) + timedelta(hours=self.rng.randint(1, 4))
         body = {"start_time": start, "end_time": end.isoformat(), "reason": "Dentist"}
-        status, said = self.ask("POST", f"/calendars/{calendar}/time-off", body, allowed={201})
-        time_off = said["id"] if status == 201 else ""
-        self.remember(calendar, status, said, time_off_id=time_off)
+        status, content = self.ask("POST", f"/calendars/{calendar}/time-off", body, allowed={201})
+        time_off = content["id"] if status == 201 else ""
+        self.record_closure(calendar, status, content, time_off_id=time_off)
         if time_off:
             self.ledger.made["catalog_timeoff"].add(time_off)
             self.time_off.append((calendar, time_off))
 
-    def come_back(self) -> None:
+    def delete_time_off(self) -> None:
         if self.time_off:
             calendar, time_off = self.time_off.pop(self.rng.randrange(len(self.time_off)))
             self.ledger.dropped.add(time_off)
@@ -517,9 +517,9 @@ class Provider(Member):
         closes = self.rng.choice([CLOSES, CLOSES, CLOSES - 3])
         hours = [{**day, "closes": f"{closes:02}:00"} for day in EVERY_DAY]
         body = {"opening_hours": hours}
-        status, said = self.ask("PATCH", f"/calendars/{calendar}", body, allowed={200})
+        status, content = self.ask("PATCH", f"/calendars/{calendar}", body, allowed={200})
         spans = tuple((day, OPENS * 60, closes * 60) for day in range(7))
-        self.remember(calendar, status, said, hours=spans)
+        self.record_closure(calendar, status, content, hours=spans)
 
     def change_a_service(self) -> None:
         choices: list[dict[str, Any]] = [{"price": "25.00"}, {"is_active": False}]
@@ -541,7 +541,7 @@ class Provider(Member):
         )
         self.ask("GET", path, allowed={200})
 
-    def touch_what_is_not_mine(self) -> None:
+    def access_foreign_objects(self) -> None:
         foreign = [each for each in self.town.services if each.provider is not self.person]
         service = self.rng.choice(foreign)
         method, path, body = self.rng.choice(
@@ -557,12 +557,12 @@ class Provider(Member):
 
 
 class Admin(Member):
-    """Somebody who runs the platform."""
+    """An admin."""
 
     role = "admin"
 
     def actions(self) -> list[tuple[Callable[[], None], int]]:
-        """Return also what admins do."""
+        """Add the actions of admins."""
         return [
             *super().actions(),
             (self.decide, 8),
@@ -587,7 +587,7 @@ class Admin(Member):
 
     def change_an_account(self) -> None:
         person = self.rng.choice(self.town.people["user"])
-        # The last admin cannot go, whoever tries at the same moment.
+        # Only users are changed, so that an admin remains.
         body = self.rng.choice([{"role": "user"}, {"is_active": True}])
         self.ask("PATCH", f"/users/{person.id}", body, allowed={200})
 
@@ -598,11 +598,11 @@ class Admin(Member):
         self.ledger.dropped.add(booking.id)
         status, _ = self.ask("DELETE", f"/bookings/{booking.id}", allowed={204, 404})
         if status == 204:
-            self.booked(booking, "booking.deleted")
+            self.record(booking, "booking.deleted")
 
 
 class Poller(Actor):
-    """A system that follows `/events` instead of receiving webhooks."""
+    """A client that polls `/events` instead of receiving webhooks."""
 
     role = "poller"
 
@@ -612,16 +612,16 @@ class Poller(Actor):
         self.seen: list[str] = []
 
     def actions(self) -> list[tuple[Callable[[], None], int]]:
-        """Return the one thing it does."""
-        return [(self.follow, 1)]
+        """Return its only action."""
+        return [(self.poll, 1)]
 
-    def follow(self) -> None:
-        """Read the next page."""
-        status, said = self.ask(
+    def poll(self) -> None:
+        """Read the next page of events."""
+        status, content = self.ask(
             "GET", "/events", params={"cursor": self.cursor, "limit": 100}, allowed={200}
         )
         if status == 200:
-            self.seen += [each["id"] for each in said["results"]]
-            self.cursor = said["cursor"]
-        if status != 200 or not said["results"]:
+            self.seen += [each["id"] for each in content["results"]]
+            self.cursor = content["cursor"]
+        if status != 200 or not content["results"]:
             self.stopping.wait(0.3)

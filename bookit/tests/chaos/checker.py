@@ -1,7 +1,7 @@
-"""What must be true of the tables, recomputed from their rows without PostgreSQL's constraints.
+"""Checks the invariants of the tables from their rows, without PostgreSQL's constraints.
 
-Periods are compared in Python and states are followed event by event, so that a constraint that is
-missing or wrong shows here too.
+It compares periods in Python and follows states event by event, so that it also finds a missing or
+wrong constraint.
 """
 
 import json
@@ -21,7 +21,7 @@ Fetch = Callable[[str], list[Row]]
 
 ACTIVE = {"held", "pending", "confirmed", "completed", "no_show"}
 
-# API.md, section 5.
+# Section 5 of the contract.
 TRANSITIONS = {
     "held": {"pending", "confirmed", "cancelled", "expired"},
     "pending": {"confirmed", "cancelled", "expired", "completed", "no_show"},
@@ -35,12 +35,12 @@ MOST_HOLDS = 3
 
 
 def violations(connection: psycopg.Connection[Any]) -> list[str]:
-    """Return one sentence for each fact in the tables that must never be true."""
+    """Return one sentence for each violated invariant."""
     return [found for check in CHECKS for found in check(fetcher(connection))]
 
 
 def fetcher(connection: psycopg.Connection[Any]) -> Fetch:
-    """Return a function from a query to its rows."""
+    """Return a function that runs a query and returns its rows."""
 
     def fetch(query: str) -> list[Row]:
         with connection.cursor(row_factory=dict_row) as cursor:
@@ -61,7 +61,7 @@ def seats_are_taken_once(fetch: Fetch) -> Iterator[str]:
 
 
 def calendars_host_one_thing(fetch: Fetch) -> Iterator[str]:
-    """A calendar never hosts two services, two slots, or a slot and a booking outside of it."""
+    """A calendar never hosts two services, two slots, or a slot and a booking outside it."""
     calendars = defaultdict(list)
     for row in _active_bookings(fetch):
         calendars[row["calendar_id"]].append(
@@ -80,7 +80,7 @@ def calendars_host_one_thing(fetch: Fetch) -> Iterator[str]:
 
 
 def bookings_are_in_their_slots(fetch: Fetch) -> Iterator[str]:
-    """A booking in a slot has the slot's service and period, and there is a seat for each."""
+    """A booking in a slot has the slot's service and period, and each booking has a seat."""
     for row in fetch(
         "SELECT booking.id FROM bookings_booking AS booking"
         " LEFT JOIN bookings_slot AS slot ON slot.id = booking.slot_id"
@@ -98,18 +98,18 @@ def bookings_are_in_their_slots(fetch: Fetch) -> Iterator[str]:
             yield f"slot {row['id']} has {row['capacity']} seats and {row['taken']} bookings"
 
 
-def cancelled_slots_have_no_bookings_to_come(fetch: Fetch) -> Iterator[str]:
-    """A slot that is cancelled takes its bookings along."""
+def cancelled_slots_have_no_open_bookings(fetch: Fetch) -> Iterator[str]:
+    """Cancelling a slot cancels its bookings."""
     for row in fetch(
         "SELECT booking.id FROM bookings_booking AS booking"
         " JOIN bookings_slot AS slot ON slot.id = booking.slot_id"
         " WHERE slot.status = 'cancelled' AND booking.status IN ('held', 'pending', 'confirmed')"
     ):
-        yield f"booking {row['id']} waits for a slot that is cancelled"
+        yield f"booking {row['id']} is in a slot that is cancelled"
 
 
 def history_agrees_with_state(fetch: Fetch) -> Iterator[str]:
-    """Each booking is what its last event says, and its events follow from one another."""
+    """Each booking has the state of its last event, and its events follow from one another."""
     events = defaultdict(list)
     for row in fetch(
         "SELECT booking_id, type, data FROM bookings_bookingevent WHERE data ? 'status' ORDER BY id"
@@ -124,16 +124,16 @@ def history_agrees_with_state(fetch: Fetch) -> Iterator[str]:
             yield f"booking {row['id']} has no history"
             continue
         if _state(history[-1]["data"]) != {name: row[name] for name in row if name != "id"}:
-            yield f"booking {row['id']} is not what its last event says"
+            yield f"booking {row['id']} does not have the state of its last event"
         yield from _wrong_steps(row["id"], history)
     for booking, history in events.items():
         if history[-1]["type"] != "booking.deleted":
-            yield f"booking {booking} is gone, and its history does not say so"
+            yield f"booking {booking} is gone, but its history has no deletion"
         yield from _wrong_steps(booking, history)
 
 
 def occupancy_follows_from_slots_and_bookings(fetch: Fetch) -> Iterator[str]:
-    """The table of what takes a calendar's time holds exactly the slots and bookings that do."""
+    """The occupancy table holds exactly the slots and bookings that take a calendar's time."""
     expected = Counter(
         (row["id"], row["calendar_id"], row["occupant"], row["seat"], row["starts"], row["ends"])
         for row in [
@@ -158,7 +158,7 @@ def occupancy_follows_from_slots_and_bookings(fetch: Fetch) -> Iterator[str]:
 
 
 def ratings_are_sums_of_reviews(fetch: Fetch) -> Iterator[str]:
-    """A service's rating is that of its reviews; a booking that was reviewed has one review."""
+    """A service's rating is computed from its reviews, and a booking has at most one review."""
     for row in fetch(
         "SELECT service.id FROM catalog_service AS service LEFT JOIN ("
         "  SELECT service_id, sum(rating) AS total, count(*) AS number"
@@ -167,7 +167,7 @@ def ratings_are_sums_of_reviews(fetch: Fetch) -> Iterator[str]:
         " WHERE (service.rating_sum, service.rating_count)"
         " IS DISTINCT FROM (coalesce(found.total, 0), coalesce(found.number, 0))"
     ):
-        yield f"the rating of service {row['id']} is not that of its reviews"
+        yield f"the rating of service {row['id']} does not match its reviews"
     for row in fetch(
         # Reviews outlive bookings that admins delete.
         "SELECT booking_id FROM reviews_review WHERE booking_id IS NOT NULL"
@@ -176,10 +176,10 @@ def ratings_are_sums_of_reviews(fetch: Fetch) -> Iterator[str]:
         yield f"booking {row['booking_id']} has two reviews"
 
 
-def nobody_holds_too_much(fetch: Fetch) -> Iterator[str]:
-    """A user has at most three live holds; a hold has an end, and nothing else has one."""
+def users_have_at_most_three_holds(fetch: Fetch) -> Iterator[str]:
+    """A user has at most three live holds; holds, and only holds, have an expiry."""
     for row in fetch(
-        # Seats that the waiting list offers are not the user's own choice.
+        # Offers from the waitlist do not count, because the user did not ask for these holds.
         "SELECT user_id, count(*) AS number FROM bookings_booking AS booking"
         " WHERE status = 'held' AND hold_expires_at > now() AND NOT EXISTS ("
         "  SELECT FROM bookings_waitlistentry AS entry WHERE entry.booking_id = booking.id)"
@@ -191,17 +191,17 @@ def nobody_holds_too_much(fetch: Fetch) -> Iterator[str]:
         "SELECT id FROM bookings_booking"
         " WHERE (status = 'held') IS DISTINCT FROM (hold_expires_at IS NOT NULL)"
     ):
-        yield f"booking {row['id']} is a hold without an end, or has an end without being one"
+        yield f"booking {row['id']} is a hold without an expiry, or has an expiry and is not a hold"
 
 
-def somebody_runs_the_platform(fetch: Fetch) -> Iterator[str]:
+def an_admin_is_active(fetch: Fetch) -> Iterator[str]:
     """There is an active admin."""
     if not fetch("SELECT id FROM accounts_user WHERE role = 'admin' AND is_active LIMIT 1"):
         yield "there is no active admin"
 
 
 def no_job_has_failed(fetch: Fetch) -> Iterator[str]:
-    """Jobs survive the death of their worker: none fails, and none stays in `doing`."""
+    """Jobs survive their worker: none has failed, and none stays in `doing`."""
     for row in fetch(
         "SELECT task_name, status::text, count(*) AS number FROM procrastinate_jobs"
         " WHERE status IN ('failed', 'doing', 'aborted') GROUP BY 1, 2"
@@ -210,7 +210,7 @@ def no_job_has_failed(fetch: Fetch) -> Iterator[str]:
 
 
 def events_are_delivered_once(fetch: Fetch) -> Iterator[str]:
-    """An active webhook has one delivery of each event that it asked for, and none from before."""
+    """An active webhook has one delivery of each of its events, and none of earlier events."""
     for row in fetch(
         "SELECT webhook.id AS webhook, event.id AS event FROM bookings_webhook AS webhook"
         " JOIN bookings_bookingevent AS event ON event.type = ANY (webhook.events)"
@@ -220,26 +220,26 @@ def events_are_delivered_once(fetch: Fetch) -> Iterator[str]:
         "  SELECT FROM bookings_delivery AS delivery"
         "  WHERE (delivery.webhook_id, delivery.event_id) = (webhook.id, event.id))"
     ):
-        yield f"webhook {row['webhook']} was not told of event {row['event']}"
+        yield f"webhook {row['webhook']} has no delivery of event {row['event']}"
     for row in fetch(
         "SELECT delivery.id FROM bookings_delivery AS delivery"
         " JOIN bookings_webhook AS webhook ON webhook.id = delivery.webhook_id"
         " JOIN bookings_bookingevent AS event ON event.id = delivery.event_id"
         " WHERE event.at < webhook.created_at"
     ):
-        yield f"delivery {row['id']} tells of what happened before its webhook was made"
+        yield f"delivery {row['id']} is of an event before its webhook was created"
 
 
 CHECKS: list[Callable[[Fetch], Iterator[str]]] = [
     seats_are_taken_once,
     calendars_host_one_thing,
     bookings_are_in_their_slots,
-    cancelled_slots_have_no_bookings_to_come,
+    cancelled_slots_have_no_open_bookings,
     history_agrees_with_state,
     occupancy_follows_from_slots_and_bookings,
     ratings_are_sums_of_reviews,
-    nobody_holds_too_much,
-    somebody_runs_the_platform,
+    users_have_at_most_three_holds,
+    an_admin_is_active,
     no_job_has_failed,
     events_are_delivered_once,
 ]
@@ -257,7 +257,7 @@ def _active_bookings(fetch: Fetch) -> list[Row]:
 
 
 def _overlapping(rows: list[Row]) -> Iterator[tuple[Any, Any]]:
-    """Yield the ids of rows whose half-open periods overlap, each with one that it runs into."""
+    """Yield pairs of ids of rows whose half-open periods overlap."""
     ordered = sorted(rows, key=lambda row: row["starts"])
     latest: Row | None = None
     for row in ordered:
@@ -268,7 +268,7 @@ def _overlapping(rows: list[Row]) -> Iterator[tuple[Any, Any]]:
 
 
 def _state(data: Row) -> Row:
-    """Return what an event says of its booking, as the booking's columns hold it."""
+    """Return the state that an event records, in the format of the booking's columns."""
     times = ("start_time", "end_time", "hold_expires_at")
     return {
         name: _instant(data[name]) if name in times else _text(data[name])
@@ -281,7 +281,7 @@ def _instant(text: str | None) -> datetime | None:
 
 
 def _text(value: Any) -> Any:
-    """Return an id as a UUID; anything else as it is."""
+    """Return the text of an id as a UUID, and any other value unchanged."""
     return UUID(value) if isinstance(value, str) and len(value) == 36 else value
 
 

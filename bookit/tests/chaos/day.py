@@ -1,4 +1,4 @@
-"""The day from beginning to end: everything starts, everybody acts, and then it is looked over."""
+"""Runs a whole day: start everything, let the clients act, then check the outcome."""
 
 import json
 import os
@@ -34,13 +34,13 @@ from bookit.tests.chaos.ledger import Ledger
 from bookit.tests.receiver import Receiver, receiver
 
 CHIEF = "chief@example.com"
-# Seconds for which the start, and the jobs that are left in the evening, are waited for.
+# Seconds to wait for the start, and for the remaining jobs at the end.
 START_TIMEOUT, DRAIN_TIMEOUT = 60.0, 180.0
 EVENTS = [
     *("booking.created", "booking.confirmed", "booking.rescheduled", "booking.cancelled"),
     *("booking.completed", "booking.expired", "booking.no_show", "review.created"),
 ]
-# What has its time still to come is not overdue: reminders, retries, offers of seats.
+# Jobs that are scheduled for later do not count: reminders, retries, offers of seats.
 JOBS_LEFT = """
 SELECT count(*) FROM procrastinate_jobs WHERE status = 'doing'
     OR (status = 'todo' AND coalesce(scheduled_at, now()) <= now())
@@ -49,7 +49,7 @@ SELECT count(*) FROM procrastinate_jobs WHERE status = 'doing'
 
 @dataclass
 class Day:
-    """What came of a day."""
+    """The outcome of a day."""
 
     seed: int
     seconds: float
@@ -62,7 +62,7 @@ class Day:
     violations: list[str]
 
     def report(self) -> str:
-        """Return it as text, for people."""
+        """Return the outcome as readable text."""
         ledger = self.ledger
         by_status = Counter[int]()
         for (_, status), number in ledger.statuses.items():
@@ -83,18 +83,18 @@ class Day:
             ),
         ]
         if not self.violations:
-            return "\n".join([*lines, "Everything that was acknowledged is there, once.", ""])
+            return "\n".join([*lines, "Every acknowledged change is stored exactly once.", ""])
         shown = [f"  - {violation[:300]}" for violation in self.violations[:50]]
         more = len(self.violations) - len(shown)
-        return "\n".join([*lines, "What must never happen, and did:", *shown, f"({more} more)", ""])
+        return "\n".join([*lines, "Violations:", *shown, f"({more} more)", ""])
 
 
 def play(directory: Path, *, seconds: float, seed: int, calm: bool = False) -> Day:
-    """Play a day in `directory`, and look everything over in the evening.
+    """Run a day in `directory`, and check the outcome at the end.
 
     Args:
-        seed: decides what actors and faults choose; when it happens is the machine's business.
-        calm: without faults.
+        seed: determines the choices of actors and faults, but not their timing.
+        calm: run without faults.
     """
     ledger = Ledger()
     mailbox = Server()
@@ -109,9 +109,9 @@ def play(directory: Path, *, seconds: float, seed: int, calm: bool = False) -> D
         serve, base = stack.enter_context(_serving(directory / "output", environment))
         people = town.build(base, CHIEF)
         chief = people.people["admin"][-1]
-        boss = Admin(base, people, ledger, chief, seed)
+        admin = Admin(base, people, ledger, chief, seed)
         body = {"url": hook.url, "events": EVENTS}
-        boss.ask("POST", "/webhooks", body, allowed={201})
+        admin.ask("POST", "/webhooks", body, allowed={201})
         actors = _actors(base, people, ledger, seed)
         faults = Faults(psutil.Process(serve.pid), directory / "postgres", seed)
         threads: list[Actor | Faults] = [*actors] if calm else [*actors, faults]
@@ -235,7 +235,7 @@ def _connect(url: str) -> psycopg.Connection[Any]:
 
 
 def _drain(url: str, environment: dict[str, str]) -> None:
-    """Wait until the worker has done what is due; the jobs of dead workers go to living ones."""
+    """Wait until the worker has run all jobs that are due; retry the jobs of dead workers."""
     deadline = time.monotonic() + DRAIN_TIMEOUT
     quiet = 0
     with _connect(url) as connection:
@@ -251,14 +251,14 @@ def _drain(url: str, environment: dict[str, str]) -> None:
 
 
 def _missed_by_the_poller(connection: psycopg.Connection[Any], poller: Poller) -> list[str]:
-    """Return what `/events` has not shown, or not in order, or twice, once all of it was read."""
+    """Read `/events` to its end; return what it missed, repeated or showed out of order."""
     with poller.client.__class__(
         base_url=poller.base, headers=poller.client.headers, timeout=30
     ) as poller.client:
         caught_up = 0
         while caught_up < 3:
             before = len(poller.seen)
-            poller.follow()
+            poller.poll()
             caught_up = caught_up + 1 if len(poller.seen) == before else 0
     rows = connection.execute(
         "SELECT id::text, booking_id::text FROM bookings_bookingevent WHERE type = ANY (%s)"
@@ -276,7 +276,7 @@ def _missed_by_the_poller(connection: psycopg.Connection[Any], poller: Poller) -
 
 
 def _missed_by_the_webhook(connection: psycopg.Connection[Any], hook: Receiver) -> list[str]:
-    """Return what the webhook was not sent, or not in the order in which it happened."""
+    """Return the events that the webhook missed or got out of order."""
     rows = connection.execute(
         "SELECT delivery.id::text, event.id::text, event.booking_id::text, delivery.status"
         " FROM bookings_delivery AS delivery"
@@ -301,7 +301,7 @@ def _missed_by_the_webhook(connection: psycopg.Connection[Any], hook: Receiver) 
 
 
 def _out_of_order(booking_of: dict[str, str], seen: list[str], where: str) -> list[str]:
-    """Return the bookings whose events were not seen in the order in which they happened."""
+    """Return the bookings whose events were seen out of order."""
     latest: dict[str, int] = {}
     found = []
     for event in seen:
@@ -313,23 +313,23 @@ def _out_of_order(booking_of: dict[str, str], seen: list[str], where: str) -> li
 
 
 def _tracebacks(output: Path) -> list[str]:
-    """Return the log lines that a bug of BookIt has left."""
+    """Return the log lines with exceptions that no fault explains."""
     found = []
     for line in output.read_text(errors="replace").splitlines():
         if '"exc_info"' not in line and "Traceback" not in line:
             continue
         try:
-            said = json.loads(line)
+            entry = json.loads(line)
         except ValueError:
-            said = {"message": line}
-        text = f"{said.get('message')}: {str(said.get('exc_info', '')).strip()[-300:]}"
-        if not _is_of_a_fault(str(said)):
+            entry = {"message": line}
+        text = f"{entry.get('message')}: {str(entry.get('exc_info', '')).strip()[-300:]}"
+        if not _is_caused_by_a_fault(str(entry)):
             found.append(f"in the log: {text}")
     return found
 
 
-def _is_of_a_fault(text: str) -> bool:
-    """Return whether an exception is what a database that goes away causes."""
+def _is_caused_by_a_fault(text: str) -> bool:
+    """Return whether a lost database connection explains an exception."""
     return bool(re.search(r"OperationalError|InterfaceError|ConnectorException|PoolTimeout", text))
 
 

@@ -1,4 +1,4 @@
-"""What goes wrong in the course of the day: processes are killed, stopped and restarted."""
+"""Kills, stops and restarts processes during the day."""
 
 import random
 import signal
@@ -12,11 +12,11 @@ import psutil
 
 from bookit.runtime.embedded_postgres import acquire, release
 
-# Seconds between two faults, and for which PostgreSQL is frozen.
+# Ranges of seconds: between two faults, and for which PostgreSQL is frozen.
 PAUSES = (1.5, 4.0)
 FROZEN = (1.0, 7.0)
 
-# What happens, and how often beside the others.
+# The faults and their relative frequencies.
 FAULTS = {
     "kill -9 of a web worker": 4,
     "kill -9 of a queue worker": 4,
@@ -28,11 +28,11 @@ FAULTS = {
 
 
 class Faults(threading.Thread):
-    """Does one fault after the other until it is told to stop.
+    """Causes one fault after another until it is told to stop.
 
     Args:
         serve: the process of `manage.py serve`.
-        directory: where the embedded PostgreSQL keeps its data.
+        directory: the folder with the data of the embedded PostgreSQL.
     """
 
     def __init__(self, serve: psutil.Process, directory: Path, seed: int) -> None:
@@ -43,19 +43,19 @@ class Faults(threading.Thread):
         self.done: Counter[str] = Counter()
 
     def run(self) -> None:
-        """Wait, and break something; begin with one of each."""
+        """Cause each fault once, then random ones, with pauses in between."""
         to_come = [*FAULTS]
         self.rng.shuffle(to_come)
         names, weights = zip(*FAULTS.items(), strict=True)
         while not self.stopping.wait(self.rng.uniform(*PAUSES)):
             fault = to_come.pop() if to_come else self.rng.choices(names, weights)[0]
-            # What was there a moment ago may be gone.
+            # The chosen process may just have ended.
             with suppress(psutil.NoSuchProcess, IndexError, ProcessLookupError):
                 self.cause(fault)
                 self.done[fault] += 1
 
     def cause(self, fault: str) -> None:
-        """Break what `fault` names, and mend what does not mend itself."""
+        """Cause `fault`, and repair what does not recover by itself."""
         if fault == "kill -9 of a web worker":
             self.rng.choice(self.web_workers()).kill()
         elif fault == "kill -9 of a queue worker":
@@ -69,11 +69,11 @@ class Faults(threading.Thread):
             self.restart(number)
 
     def web_workers(self) -> list[psutil.Process]:
-        """Return the workers of gunicorn."""
+        """Return gunicorn's worker processes."""
         return [child for each in self.started("gunicorn") for child in each.children()]
 
     def queue_workers(self) -> list[psutil.Process]:
-        """Return the workers of the queue."""
+        """Return the queue worker processes."""
         return self.started("procrastinate")
 
     def started(self, name: str) -> list[psutil.Process]:
@@ -91,7 +91,7 @@ class Faults(threading.Thread):
         return psutil.Process(pid)
 
     def freeze(self) -> None:
-        """Stop every process of PostgreSQL for some seconds: it neither answers nor hangs up."""
+        """Suspend PostgreSQL for some seconds: it neither answers nor closes connections."""
         first = self.postgres()
         stopped = [first, *first.children()]
         for process in stopped:
@@ -110,4 +110,4 @@ class Faults(threading.Thread):
         first.wait(30)
         psutil.wait_procs(children, timeout=30)
         acquire(self.directory)
-        release(self.directory)  # The use that was acquired before the day stays.
+        release(self.directory)  # The day itself still uses the server.

@@ -1,4 +1,4 @@
-"""What clients were told, and whether the tables still say the same."""
+"""Records the answers that clients got, and checks that the tables agree."""
 
 import threading
 from collections import Counter, defaultdict
@@ -14,11 +14,11 @@ from bookit.tests.chaos.checker import ACTIVE, Fetch, Row, fetcher
 
 @dataclass(frozen=True)
 class Closure:
-    """A calendar's time off, or its new hours, with the bookings that the response named."""
+    """A calendar's time off or new hours, with the affected bookings of the response."""
 
     calendar_id: str
     affected: frozenset[str]
-    # More than the response names: nothing follows from a booking that is not among them.
+    # False if the response lists only some of them; then a missing booking proves nothing.
     is_complete: bool
     time_off_id: str = ""
     hours: tuple[tuple[int, int, int], ...] = ()
@@ -29,11 +29,11 @@ class Ledger:
     """The memory of all clients.
 
     Args:
-        events: what was acknowledged of bookings: id, type of event, id of the actor.
-        made: ids that were acknowledged, by table.
+        events: acknowledged changes of bookings: booking id, type of event, actor id.
+        made: ids of acknowledged rows, by table.
         dropped: ids that somebody tried to delete, acknowledged or not.
-        unanswered: requests that would have made something, and whose outcome nobody knows.
-        bugs: what no client may ever see.
+        unanswered: requests to create something whose outcome is unknown.
+        bugs: answers that no client may ever get.
     """
 
     events: list[tuple[str, str, str]] = field(default_factory=list)
@@ -52,16 +52,16 @@ class Ledger:
 
     @property
     def requests(self) -> int:
-        """How many requests were sent."""
+        """Return how many requests were sent."""
         return sum(self.statuses.values()) + self.broken
 
     @property
     def acknowledged(self) -> int:
-        """How many changes were acknowledged."""
+        """Return how many changes were acknowledged."""
         return len(self.events) + sum(map(len, self.made.values()))
 
     def violations(self, connection: psycopg.Connection[Any]) -> list[str]:
-        """Return one sentence for each thing that was acknowledged and is not so."""
+        """Return one sentence for each acknowledged fact that the tables contradict."""
         fetch = fetcher(connection)
         bookings = {str(row["id"]): row for row in fetch("SELECT * FROM bookings_booking")}
         known: set[tuple[str, str, str]] = set()
@@ -70,50 +70,53 @@ class Ledger:
         deleted = {booking for booking, kind, _ in known if kind == "booking.deleted"}
         found = list(self.bugs)
         for booking, kind, actor in self.events:
-            # A hold that is confirmed is a booking that was created.
+            # Confirming a hold is recorded as the creation of a booking.
             kinds = [kind, "booking.created"] if kind == "booking.confirmed" else [kind]
             if not any((booking, each, actor) in known for each in kinds):
-                found.append(f"acknowledged, and not in the history: {booking} {kind} {actor}")
+                found.append(f"acknowledged, but not in the history: {booking} {kind} {actor}")
         for booking in self.made["bookings_booking"] - bookings.keys():
             if booking not in deleted or booking not in self.dropped:
-                found.append(f"booking {booking} was acknowledged, and is gone")
-        found += self._unasked(bookings, known)
+                found.append(f"booking {booking} was acknowledged, but is gone")
+        found += self._unacknowledged(bookings, known)
         for table in self.made.keys() - {"bookings_booking"}:
             rows = {str(row["id"]) for row in fetch(f"SELECT id FROM {table}")}
             for missing in self.made[table] - rows - self.dropped:
-                found.append(f"row {missing} of {table} was acknowledged, and is gone")
+                found.append(f"row {missing} of {table} was acknowledged, but is gone")
         for row in fetch("SELECT id FROM bookings_slot WHERE status <> 'cancelled'"):
             if str(row["id"]) in self.cancelled_slots:
-                found.append(f"slot {row['id']} was cancelled, and is not")
+                found.append(f"slot {row['id']} was cancelled, but is scheduled")
         for row in fetch("SELECT id, name FROM accounts_user"):
             possible = self.names.get(str(row["id"]))
             if possible and row["name"] not in possible:
-                found.append(f"user {row['id']} is called {row['name']}, and not {possible}")
-        return found + self._missed_by_closures(fetch, bookings)
+                found.append(f"user {row['id']} is called {row['name']}, not one of {possible}")
+        return found + self._bookings_missed_by_closures(fetch, bookings)
 
-    def _unasked(self, bookings: dict[str, Row], known: set[tuple[str, str, str]]) -> list[str]:
-        """Return the bookings that nobody asked for: no more than there were unanswered requests.
+    def _unacknowledged(
+        self, bookings: dict[str, Row], known: set[tuple[str, str, str]]
+    ) -> list[str]:
+        """Report bookings that no answer acknowledged, if unanswered requests cannot explain them.
 
-        What the waiting list offers is made by the worker, and by no actor.
+        Offers from the waitlist do not count: the worker makes them, and they have no actor.
         """
         by_clients = {
             booking
             for booking, kind, actor in known
             if kind in ("booking.created", "booking.held") and actor != "None"
         }
-        unasked = (by_clients & bookings.keys()) - self.made["bookings_booking"]
+        unacknowledged = (by_clients & bookings.keys()) - self.made["bookings_booking"]
         offers = {
             booking for booking, kind, actor in known if kind == "booking.held" and actor == "None"
         }
-        unasked -= offers
-        if len(unasked) > self.unanswered["POST /bookings"]:
-            return [f"{len(unasked)} bookings were never acknowledged: {sorted(unasked)[:3]} ..."]
+        unacknowledged -= offers
+        if len(unacknowledged) > self.unanswered["POST /bookings"]:
+            some = sorted(unacknowledged)[:3]
+            return [f"{len(unacknowledged)} bookings were never acknowledged: {some} ..."]
         return []
 
-    def _missed_by_closures(self, fetch: Fetch, bookings: dict[str, Row]) -> list[str]:
-        """Return the bookings at closed times that no response has named.
+    def _bookings_missed_by_closures(self, fetch: Fetch, bookings: dict[str, Row]) -> list[str]:
+        """Return the bookings at closed times that no response has listed.
 
-        A booking made at the moment when its calendar is closed is refused, or named.
+        A booking made at the moment its calendar closes must be refused or listed.
         """
         there = {str(row["id"]): row for row in fetch("SELECT * FROM catalog_timeoff")}
         named: dict[str, set[str]] = defaultdict(set)
@@ -154,7 +157,7 @@ class Ledger:
 
 
 def _is_open(hours: tuple[tuple[int, int, int], ...], start: datetime, end: datetime) -> bool:
-    """Return whether a day's hours (weekday, minutes from and to, in UTC) hold a period."""
+    """Return whether a period is within one of the hours (weekday, opens, closes; UTC minutes)."""
     begins = start.hour * 60 + start.minute
     ends = begins + (end - start).seconds // 60
     return any(

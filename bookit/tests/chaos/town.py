@@ -1,4 +1,4 @@
-"""The accounts, calendars and services of the day, made through the API."""
+"""The accounts, calendars and services of the day, created through the API."""
 
 import random
 import threading
@@ -11,7 +11,7 @@ import httpx
 
 PASSWORD = "a quiet day by the lake"
 USERS, PROVIDERS, ADMINS = 6, 3, 2
-# Everything takes place between so many days from now, in these hours of UTC.
+# Bookings start between the first and the last day from now, within these hours of UTC.
 FIRST_DAY, LAST_DAY = 3, 12
 OPENS, CLOSES = 8, 18
 EVERY_DAY = [
@@ -21,7 +21,7 @@ EVERY_DAY = [
 
 @dataclass
 class Person:
-    """An account that is signed in."""
+    """A signed-in account."""
 
     id: str
     email: str
@@ -32,7 +32,7 @@ class Person:
 
 @dataclass
 class Service:
-    """A service, and who publishes it."""
+    """A service and its provider."""
 
     id: str
     calendar_id: str
@@ -43,7 +43,7 @@ class Service:
 
 @dataclass
 class Booking:
-    """A booking, as far as clients remember it."""
+    """A booking, as the clients remember it."""
 
     id: str
     user: Person
@@ -52,7 +52,7 @@ class Booking:
 
 @dataclass
 class Town:
-    """Who and what there is; the latest slots and bookings are remembered, for others to try."""
+    """The people and services, and the latest slots and bookings for other clients to use."""
 
     people: dict[str, list[Person]] = field(default_factory=dict)
     services: list[Service] = field(default_factory=list)
@@ -61,20 +61,20 @@ class Town:
     completed: deque[Booking] = field(default_factory=lambda: deque(maxlen=40))
     lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def some(self, what: deque[Any], rng: random.Random) -> Any | None:
-        """Return one of those that are remembered, or None."""
+    def some(self, items: deque[Any], rng: random.Random) -> Any | None:
+        """Return a random item of `items`, or None."""
         with self.lock:
-            return rng.choice(what) if what else None
+            return rng.choice(items) if items else None
 
     def some_start(self, rng: random.Random) -> str:
-        """Return a full hour at which everything is open, unless somebody closes it."""
+        """Return a full hour at which every calendar is open, unless a provider closes it."""
         day = datetime.now(UTC).replace(minute=0, second=0, microsecond=0)
         start = day + timedelta(days=rng.randint(FIRST_DAY, LAST_DAY))
         return start.replace(hour=rng.randrange(OPENS, CLOSES)).isoformat()
 
 
 def build(base: str, admin_email: str) -> Town:
-    """Make the town at the API `base`, with the admin that there is."""
+    """Create the town through the API at `base`, signed in as the existing admin."""
     town = Town()
     with httpx.Client(base_url=base, timeout=30) as client:
 

@@ -11,31 +11,33 @@ from zoneinfo import ZoneInfo
 from bookit.tools.benchmark.fill import CLASS_SLOTS, DIARY_DAYS, ZONE, Size, key, tomorrow
 from bookit.tools.benchmark.load import CONNECTIONS, MOST_REQUESTS_PER_SECOND, raw_request
 
-# The customers who sign in. The first fifty book. The next fifty look at their bookings and make
-# none, so that their lists stay the same. The first 200 log in.
+# The first fifty customers make bookings. The next fifty only list theirs, so that their lists stay
+# the same. The first 200 customers send the requests of the case `login`.
 BOOKERS, LOGINS = 50, 200
 SERVICES_BOOKED = 200
-# The time between two new bookings of a service, which is longer than any service takes.
+# The time from one new booking of a service to the next. No service takes that long.
 STEP = timedelta(hours=2)
-# A series of slots is a year long. A day has 44 of them, one for each half hour between two and
-# midnight, when no clock changes.
+# A series of slots has one slot a day for a year. Up to 44 series start on the same day, one in
+# each half hour from two o'clock to midnight, because clocks do not change in these hours.
 SERIES, SERIES_A_DAY = 366, 44
-# Far more than one client can publish.
+# One client publishes far fewer series in a second.
 MOST_SERIES_PER_SECOND = 100
 
 
 @dataclass(frozen=True)
 class Case:
-    """A kind of request, which is measured on BookIt and, where it can do it, on the reference.
+    """A kind of request, which is measured on BookIt and, if possible, on the reference.
 
     Args:
         expected: the status of the answers.
-        requests: returns the requests of a run of some seconds; in some cases, no two are alike.
-        least_ratio: the target of BookIt's rate as a part of the reference's. None: the reference
-            cannot do it.
-        most_spread: the target of p99 as a multiple of p50.
-        most_ms: the target of p50, where no request waits for others.
-        silent: whether the database writes neither events nor jobs meanwhile.
+        requests: returns the requests for a run of the given number of seconds. In some cases, no
+            two of them are alike.
+        least_ratio: the target: the lowest ratio of BookIt's rate to that of the reference. None if
+            the reference cannot answer the requests.
+        most_spread: the target: the highest p99, as a multiple of p50.
+        most_ms: the target: the highest p50 in milliseconds. For cases in which no request waits
+            for others.
+        without_events: whether the database writes neither events nor jobs during a run.
     """
 
     name: str
@@ -46,7 +48,7 @@ class Case:
     most_spread: float | None = None
     most_ms: float | None = None
     connections: int = CONNECTIONS
-    silent: bool = False
+    without_events: bool = False
 
     @property
     def has_reference(self) -> bool:
@@ -56,10 +58,10 @@ class Case:
 
 @dataclass(frozen=True)
 class Relation:
-    """A target between two cases: a request of `name` takes at most `most` times one of `other`.
+    """A target for two cases: `name` takes at most `most` times as long per request as `other`.
 
-    The time of a request is 1 / rate. Both cases have the same number of connections, so this
-    compares both the time of an answer and what it costs.
+    The time of a request is 1 / rate. Both cases have the same number of connections, so their
+    times compare the latency and the cost of a request alike.
     """
 
     name: str
@@ -85,9 +87,9 @@ class Cases:
 
     Args:
         bookers: the access tokens of the customers who book.
-        readers: those of the customers who look at their bookings.
-        provider: that of the provider in Lisbon.
-        taken: ids of services and times at which they are booked.
+        readers: the access tokens of the customers who list their bookings.
+        provider: the access token of the provider in Lisbon.
+        taken: pairs of a service's id and a time at which it is booked.
         password: the password of every customer.
     """
 
@@ -115,7 +117,7 @@ class Cases:
 
     @property
     def years_later(self) -> datetime:
-        """A day long after those on which `create` books."""
+        """A day long after the days on which `create` books."""
         return self.first_day + timedelta(days=4000)
 
     def all(self) -> list[Case]:
@@ -149,8 +151,10 @@ class Cases:
                 least_ratio=0.5,
                 most_spread=5,
             ),
-            Case("create-silent", "create, no events and jobs", 201, self.create, silent=True),
-            Case("refused", "create, time is taken", 409, self.refused, least_ratio=0.5),
+            Case(
+                "create-silent", "create, no events and jobs", 201, self.create, without_events=True
+            ),
+            Case("refused", "create, time is taken", 409, self.book_taken_times, least_ratio=0.5),
             Case("seat", "create, seat in a class", 201, self.take_seat),
             Case(
                 "publish",
@@ -181,23 +185,23 @@ class Cases:
         yield raw_request("GET", "/services")
 
     def list_bookings(self, seconds: float) -> Iterator[bytes]:
-        """Yield customers' requests for the first page of their bookings."""
+        """Yield requests of customers for the first page of their bookings."""
         for token in self.readers:
             yield raw_request("GET", "/bookings", token=token)
 
     def create(self, seconds: float) -> Iterator[bytes]:
-        """Yield bookings of times that no other request asks for, more than can be sent."""
+        """Yield more bookings than can be sent, each of a time that no other request asks for."""
         wanted = ceil(max(seconds, 1) * MOST_REQUESTS_PER_SECOND)
         for number in islice(self.number, wanted):
             turn, nth = divmod(number, len(self.services))
             service_id = key("service", self.services[nth])
             start_time = f"{self.first_day + turn * STEP:%Y-%m-%dT%H:%M:%SZ}"
-            yield self._book(number, service_id=service_id, start_time=start_time)
+            yield self._booking_request(number, service_id=service_id, start_time=start_time)
 
-    def refused(self, seconds: float) -> Iterator[bytes]:
-        """Yield bookings of times that are taken."""
+    def book_taken_times(self, seconds: float) -> Iterator[bytes]:
+        """Yield bookings of times that are already taken."""
         for number, (service_id, start_time) in enumerate(self.taken):
-            yield self._book(number, service_id=service_id, start_time=start_time)
+            yield self._booking_request(number, service_id=service_id, start_time=start_time)
 
     def find_times(self, days: int, services: list[int], seconds: float) -> Iterator[bytes]:
         """Yield the request for the free times of some services from tomorrow on."""
@@ -211,19 +215,19 @@ class Cases:
             yield raw_request("GET", f"/availability?{asked}&{window}")
 
     def take_seat(self, seconds: float) -> Iterator[bytes]:
-        """Yield bookings of seats, in the slots of all classes in turn."""
+        """Yield bookings of seats, one in each slot of the classes."""
         for number in range(CLASS_SLOTS):
-            yield self._book(number, slot_id=key("published slot", number))
+            yield self._booking_request(number, slot_id=key("published slot", number))
 
     def publish(self, seconds: float) -> Iterator[bytes]:
-        """Yield series of slots that no other request asks for, more than can be sent."""
+        """Yield more series of slots than can be sent. No two of them overlap."""
         wanted = ceil(max(seconds, 1) * MOST_SERIES_PER_SECOND)
         courses = self.size.courses
         first = datetime.combine(tomorrow(), time(2), ZoneInfo(ZONE))
         for number in islice(self.series, wanted):
             turn, course = divmod(number, len(courses))
             year, nth = divmod(turn, SERIES_A_DAY)
-            # In wall-clock time, like the days of a series.
+            # Calculated in wall-clock time, like the days of a series.
             start_time = first + timedelta(days=year * SERIES, minutes=nth * 30)
             body = {
                 "service_id": key("service", courses[course]),
@@ -238,6 +242,6 @@ class Cases:
             body = {"email": user_email(number), "password": self.password}
             yield raw_request("POST", "/auth/login", body=body)
 
-    def _book(self, number: int, **body: str) -> bytes:
+    def _booking_request(self, number: int, **body: str) -> bytes:
         token = self.bookers[number % len(self.bookers)]
         return raw_request("POST", "/bookings", token=token, body=body)

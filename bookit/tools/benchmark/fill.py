@@ -1,8 +1,8 @@
-"""Fills a database with the services, users and bookings of a town, and with some in Lisbon.
+"""Fills a database with the services, users and bookings of a town, and with services in Lisbon.
 
 The services in Lisbon come after those of the town, by number and by title. Each has a calendar of
 its own with opening hours. There are three kinds: diaries, in which free times are searched;
-classes with many seats; and courses, whose slots are published. No customer has booked them.
+classes with many seats; and courses, for which slots are published. No customer has booked them.
 """
 
 from collections.abc import Iterable, Iterator
@@ -22,23 +22,24 @@ from django.db.models import Model
 from django.db.models.expressions import DatabaseDefault
 
 from accounts.models import User
-from bookings.events import follow_nothing_up, state_of
-from bookings.models import Booking, BookingEvent, Slot
+from bookings.events import state_of, suppress_follow_up
+from bookings.models import Booking, BookingEvent, Slot, blocked_period
 from catalog.models import Calendar, OpeningHours, Service
 
-# The number of appointments in each diary. They take a quarter of an hour each and are spread over
-# the days from tomorrow on; a day has room for 36. More gaps between them are more work.
+# The number of appointments in each diary. Each takes a quarter of an hour, and they are spread
+# over `DIARY_DAYS` days from tomorrow on. A day has room for 36. The more gaps there are between
+# appointments, the more work a search has to do.
 DIARIES = [0, 2_000, *[100] * 50]
 DIARY_DAYS = 62
 QUARTER, QUARTERS_A_DAY = timedelta(minutes=15), 36
 OPENS, CLOSES = 9 * 60, 18 * 60
-# The slots of the classes, one an hour from tomorrow on, have more seats than a minute of load
-# takes.
+# Each class has a slot in every hour from tomorrow on. Together, the slots have more seats than
+# clients can book in a minute.
 CLASSES, SLOTS_OF_A_CLASS, SEATS_OF_A_SLOT = 20, 50, 100
 CLASS_SLOTS = CLASSES * SLOTS_OF_A_CLASS
 COURSES = 50
 ZONE = "Europe/Lisbon"
-# In milliseconds; a moment in 2025.
+# The timestamp in the first id, in milliseconds. It is in 2025.
 FIRST_ID = 0x0194_0000_0000
 
 TITLES = [
@@ -58,7 +59,7 @@ DESCRIPTION = (
 
 @dataclass(frozen=True)
 class Size:
-    """The number of services and bookings in the town, and what follows from it."""
+    """The number of services and bookings in the town, and the numbers that follow from them."""
 
     services: int = 1_000
     bookings: int = 100_000
@@ -94,22 +95,22 @@ class Size:
 
     @property
     def lisbon_provider(self) -> int:
-        """The number of the provider of everything in Lisbon, who is also one of the town's."""
+        """The number of the provider of all services in Lisbon, who has some in the town too."""
         return self.users + 1
 
 
 def key(kind: str, number: int) -> str:
-    """Return the id of a row, such as user 7.
+    """Return the id of a row, for example of user 7.
 
-    It is a UUID of version 7, one millisecond after the row before it. PostgreSQL stores ids that
-    follow each other in the same places of an index, as it does in production.
+    It is a UUID of version 7, and its timestamp is one millisecond after that of the previous row.
+    As in production, consecutive ids are therefore close together in an index.
     """
     digits = f"{FIRST_ID + number:012x}"
     return f"{digits[:8]}-{digits[8:]}-{_ending(kind)}"
 
 
 def key_sql(kind: str, number: str) -> str:
-    """Return the SQL expression of `key`, for a number that is an SQL expression."""
+    """Return an SQL expression for the same id as `key`, for a number given as an expression."""
     digits = f"lpad(to_hex({FIRST_ID} + {number}), 12, '0')"
     return f"({digits} || '{_ending(kind).replace('-', '')}')::uuid"
 
@@ -125,7 +126,7 @@ def tomorrow() -> date:
 
 @dataclass
 class Town:
-    """The rows of the database. Each method yields those of one table.
+    """The rows of the database. Each method yields the rows of one table.
 
     Args:
         password: the password of every user, already hashed.
@@ -150,7 +151,7 @@ class Town:
             )
 
     def calendars(self) -> Iterator[Calendar]:
-        """Yield the calendars; every fifth service of the town uses that of the one before it."""
+        """Yield the calendars. Every fifth service of the town shares that of the previous one."""
         for n in range(1, self.size.courses[-1] + 1):
             in_lisbon = n > self.size.services
             if in_lisbon or self._calendar_of(n) == n:
@@ -223,10 +224,10 @@ class Town:
         )
 
     def bookings(self) -> Iterator[Booking]:
-        """Yield the bookings of the town; seven of ten lie in the past.
+        """Yield the bookings of the town. Seven out of ten are in the past.
 
-        Four sessions make a day of a service, and each fills its seats. A service has sessions on
-        every second day, so that two services on one calendar take turns.
+        A service has four sessions a day, and all seats of a session are booked. It has sessions on
+        every second day, so that two services on the same calendar take turns.
         """
         midnight = self.at.replace(hour=0, minute=0, second=0, microsecond=0)
         before = timedelta(days=int(self.size.bookings // self.size.services // 2 * 0.7))
@@ -258,7 +259,7 @@ class Town:
         return ahead.get(self.random.randrange(8), Booking.Status.CONFIRMED)
 
     def appointments(self) -> Iterator[Booking]:
-        """Yield the appointments in the diaries, in random order, because people book like that."""
+        """Yield the appointments in the diaries, in random order, as people book them."""
         zone = ZoneInfo(ZONE)
         quarters = [
             (self.size.services + diary, nth * DIARY_DAYS * QUARTERS_A_DAY // appointments)
@@ -299,7 +300,7 @@ class Town:
 
 
 def booked(service: Service, start: datetime, **fields: Any) -> Booking:
-    """Return a booking of a service on its present terms, by default confirmed and in seat 1."""
+    """Return a booking of a service on its current terms, by default confirmed and in seat 1."""
     end = start + timedelta(minutes=service.duration_minutes)
     before = timedelta(minutes=service.buffer_before_minutes)
     after = timedelta(minutes=service.buffer_after_minutes)
@@ -309,7 +310,7 @@ def booked(service: Service, start: datetime, **fields: Any) -> Booking:
         calendar_id=service.calendar_id,
         start_time=start,
         end_time=end,
-        blocked=DateTimeTZRange(start - before, end + after),
+        blocked=blocked_period(start, end, before=before, after=after),
         price=service.price,
         currency=service.currency,
     )
@@ -323,21 +324,21 @@ def fill(size: Size, *, password: str) -> None:
     """
     town = Town(size, password)
     with transaction.atomic():
-        follow_nothing_up()
+        suppress_follow_up()
         for rows in (town.users(), town.calendars(), town.opening_hours(), town.services()):
             store(rows)
         for bookings in (town.bookings(), town.appointments()):
             store(bookings)
         store(town.slots())
         with connection.cursor() as cursor:
-            cursor.execute(_EVENTS)
+            cursor.execute(ADD_EVENTS)
     vacuum()
 
 
 def store(rows: Iterable[Model]) -> None:
     """Insert rows of one model with COPY, which is several times faster than `bulk_create`.
 
-    A column that the first row leaves to the database is left to it in all rows.
+    If the first row leaves a column to the database's default, all rows do.
     """
     rows = iter(rows)
     first = next(rows)
@@ -356,48 +357,66 @@ def store(rows: Iterable[Model]) -> None:
 
 
 def vacuum() -> None:
-    """Let PostgreSQL clean up and count its rows, so that it plans well."""
+    """Vacuum and analyze all tables, so that PostgreSQL plans well."""
     with connection.cursor() as cursor:
-        cursor.execute("VACUUM (ANALYZE)")
+        cursor.execute(VACUUM)
 
 
-# The first event of every booking, which was pending then.
-_EVENTS = f"""
+# Cleans up all tables, and collects new statistics for the planner.
+#
+# Parameters: none.
+# Columns: none.
+VACUUM = "VACUUM (ANALYZE)"
+
+# Adds the first event of every booking, which was pending then.
+#
+# Parameters: none.
+# Columns: none.
+ADD_EVENTS = f"""
 INSERT INTO bookings_bookingevent (booking_id, type, actor_id, at, data)
 SELECT id, '{BookingEvent.Type.CREATED}', user_id, created_at,
     jsonb_build_object({state_of("booking")}, 'status', '{Booking.Status.PENDING}')
 FROM bookings_booking AS booking
 """  # noqa: S608 - names of our own, no values
-# An event writes a job, so without events there are no jobs either.
-_SILENCE = """
+
+# Disables events. A trigger adds a job for each event, so this disables jobs too.
+#
+# Parameters: none.
+# Columns: none.
+DISABLE_EVENTS = """
 ALTER TABLE bookings_bookingevent DISABLE TRIGGER USER;
-CREATE FUNCTION benchmark_nothing() RETURNS trigger LANGUAGE plpgsql AS $$
+CREATE FUNCTION benchmark_ignore_event() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     RETURN NULL;
 END $$;
-CREATE TRIGGER benchmark_nothing BEFORE INSERT ON bookings_bookingevent
-FOR EACH ROW EXECUTE FUNCTION benchmark_nothing();
+CREATE TRIGGER benchmark_ignore_event BEFORE INSERT ON bookings_bookingevent
+FOR EACH ROW EXECUTE FUNCTION benchmark_ignore_event();
 """
-_END_SILENCE = """
-DROP TRIGGER benchmark_nothing ON bookings_bookingevent;
-DROP FUNCTION benchmark_nothing;
+
+# Enables events again after DISABLE_EVENTS.
+#
+# Parameters: none.
+# Columns: none.
+ENABLE_EVENTS = """
+DROP TRIGGER benchmark_ignore_event ON bookings_bookingevent;
+DROP FUNCTION benchmark_ignore_event;
 ALTER TABLE bookings_bookingevent ENABLE TRIGGER USER;
 """
 
 
 @contextmanager
-def silence() -> Iterator[None]:
-    """Let the database write neither events nor jobs for the length of a `with` block."""
+def events_disabled() -> Iterator[None]:
+    """Let the database write neither events nor jobs inside a `with` block."""
     with connection.cursor() as cursor:
-        cursor.execute(_SILENCE)
+        cursor.execute(DISABLE_EVENTS)
         try:
             yield
         finally:
-            cursor.execute(_END_SILENCE)
+            cursor.execute(ENABLE_EVENTS)
 
 
 def taken_times(services: list[int]) -> list[tuple[str, str]]:
-    """Return ids of services and starts in the future at which they are booked."""
+    """Return up to 1,000 pairs of a service's id and a future time at which it is booked."""
     taken = Booking.objects.filter(
         active=True,
         start_time__gt=datetime.now(UTC) + timedelta(hours=2),

@@ -1,4 +1,4 @@
-"""What a worker does without being asked: mails, webhooks, and the bookings that are over."""
+"""Measures the work outside of requests: mails, webhooks, and completing bookings."""
 
 import subprocess
 import sys
@@ -28,23 +28,35 @@ from bookit.runtime.startup import BASE_DIR
 from bookit.tools.benchmark.fill import Size, booked, key, store, vacuum
 from catalog.models import Service
 
-# The number of bookings that are confirmed at once. Each is two mails: to customer and provider.
+# The number of bookings that are confirmed at once. Each causes two mails: one to the customer and
+# one to the provider.
 CONFIRMED = 2_000
-# The number of events that one endpoint is sent.
+# The number of events that are sent to one endpoint.
 EVENTS = 2_000
-# The number of bookings that have ended while no worker ran.
+# The number of bookings that ended while no worker ran.
 OVERDUE = 100_000
 # Long before all other bookings.
 LONG_AGO = datetime(2010, 1, 1, tzinfo=UTC)
-# The targets.
+# The targets: mails a second, deliveries a second, MiB of a worker, seconds for all overdue
+# bookings, and the longest time in seconds for which locks are held.
 LEAST_MAILS, LEAST_DELIVERIES, MOST_MEMORY, MOST_SECONDS, LONGEST_LOCK = 150, 100, 120, 30, 1
 TIMEOUT = 120.0
 
-# The age, in seconds, of the oldest transaction of others.
+# Finds the age of the oldest transaction on other connections.
+#
+# Parameters: none.
+# Columns: age numeric, in seconds; null if there is no other transaction.
 OLDEST_TRANSACTION = """
-SELECT extract(epoch FROM max(clock_timestamp() - xact_start)) FROM pg_stat_activity
+SELECT extract(epoch FROM max(clock_timestamp() - xact_start)) AS age FROM pg_stat_activity
 WHERE pid <> pg_backend_pid() AND backend_type = 'client backend'
 """
+
+
+# Deletes all jobs. procrastinate's model is read-only.
+#
+# Parameters: none.
+# Columns: none.
+DELETE_JOBS = "DELETE FROM procrastinate_jobs"
 
 
 class JobsError(Exception):
@@ -53,7 +65,7 @@ class JobsError(Exception):
 
 @dataclass(frozen=True)
 class JobsDone:
-    """How many jobs, or bookings, were done in how many seconds, and what that took."""
+    """The number of jobs or bookings that were done, the time, and the resources that it took."""
 
     name: str
     count: int
@@ -83,16 +95,16 @@ class JobsDone:
 
     def text(self) -> str:
         """Return the outcome for people."""
-        said = f"{self.name}: {self.count:,} in {self.seconds:.1f} s, {self.rate:,.0f} a second"
+        line = f"{self.name}: {self.count:,} in {self.seconds:.1f} s, {self.rate:,.0f} a second"
         if self.memory_mib is not None:
-            said += f", {self.memory_mib:.0f} MiB resident"
+            line += f", {self.memory_mib:.0f} MiB resident"
         if self.longest_lock_s is not None:
-            said += f", locks held for {self.longest_lock_s * 1000:.0f} ms at most"
-        return said
+            line += f", locks held for {self.longest_lock_s * 1000:.0f} ms at most"
+        return line
 
 
 def mails(url: str, size: Size, say: Callable[[str], None]) -> JobsDone:
-    """Confirm bookings, and let one worker on one core write the mails; they are sent nowhere."""
+    """Confirm bookings, and let one worker on one core write the mails, which are discarded."""
     say(f"The mails of {CONFIRMED:,} bookings.")
     _delete_jobs()
     at = timezone.now()
@@ -103,11 +115,11 @@ def mails(url: str, size: Size, say: Callable[[str], None]) -> JobsDone:
         BookingEvent(booking=booking, type=BookingEvent.Type.CONFIRMED, at=at, data=state(booking))
         for booking in upcoming.order_by("id")[:CONFIRMED]
     )
-    waiting = _jobs("send_mail")
-    with _running(url, "procrastinate", "worker") as worker:
-        _until(lambda: waiting.exists() and not _jobs("follow_up").exists())
+    waiting = _jobs_of("send_mail")
+    with _command_running(url, "procrastinate", "worker") as worker:
+        _wait_until(lambda: waiting.exists() and not _jobs_of("follow_up").exists())
         count, begun = waiting.count(), time.monotonic()
-        _until(lambda: not waiting.exists())
+        _wait_until(lambda: not waiting.exists())
         seconds = time.monotonic() - begun
         memory = worker.memory_info().rss / 2**20
     return JobsDone("mails", count, seconds, memory_mib=memory)
@@ -120,8 +132,10 @@ def webhooks(url: str, size: Size, say: Callable[[str], None]) -> JobsDone:
     with _endpoint() as address:
         webhook = _webhook(address)
         pending = Delivery.objects.filter(status=Delivery.Status.PENDING)
-        with _running(url, "procrastinate", "worker", WEBHOOK_ALLOW_PRIVATE="true") as worker:
-            _until(lambda: not pending.exists())
+        with _command_running(
+            url, "procrastinate", "worker", WEBHOOK_ALLOW_PRIVATE="true"
+        ) as worker:
+            _wait_until(lambda: not pending.exists())
             memory = worker.memory_info().rss / 2**20
     seen = Attempt.objects.aggregate(first=Min("at"), last=Max("at"))
     seconds = (seen["last"] - seen["first"]).total_seconds()
@@ -131,7 +145,7 @@ def webhooks(url: str, size: Size, say: Callable[[str], None]) -> JobsDone:
 
 
 def _webhook(url: str) -> Webhook:
-    """Return a webhook that is sent the oldest events, and nothing that happens from now on."""
+    """Return a new webhook with deliveries of the oldest events. It receives no new events."""
     at = timezone.now()
     kind = BookingEvent.Type.CREATED
     webhook = Webhook.objects.create(
@@ -150,15 +164,15 @@ def _webhook(url: str) -> Webhook:
 
 
 def overdue(url: str, size: Size, say: Callable[[str], None]) -> JobsDone:
-    """Let a command complete bookings that have ended while no worker ran."""
+    """Let a command complete bookings that ended while no worker ran."""
     say(f"{OVERDUE:,} overdue bookings.")
     store(_overdue(size))
     vacuum()
     longest, begun = 0.0, time.monotonic()
-    with _running(url, "complete_bookings") as command, connection.cursor() as cursor:
+    with _command_running(url, "complete_bookings") as command, connection.cursor() as cursor:
         while command.is_running() and command.status() != psutil.STATUS_ZOMBIE:
             cursor.execute(OLDEST_TRANSACTION)
-            [age] = cursor.fetchone()
+            [(age,)] = cursor.fetchall()
             longest = max(longest, float(age or 0))
             time.sleep(0.02)
     seconds = time.monotonic() - begun
@@ -183,7 +197,7 @@ def _overdue(size: Size) -> Iterator[Booking]:
         )
 
 
-#: By name, as the command line has it.
+#: The measurements by their names on the command line.
 MEASURES: dict[str, Callable[[str, Size, Callable[[str], None]], JobsDone]] = {
     "mails": mails,
     "webhooks": webhooks,
@@ -191,16 +205,16 @@ MEASURES: dict[str, Callable[[str, Size, Callable[[str], None]], JobsDone]] = {
 }
 
 
-def _jobs(task: str) -> QuerySet[Any]:
+def _jobs_of(task: str) -> QuerySet[Any]:
     return ProcrastinateJob.objects.filter(task_name__endswith=f".{task}")
 
 
 def _delete_jobs() -> None:
     with connection.cursor() as cursor:
-        cursor.execute("DELETE FROM procrastinate_jobs")
+        cursor.execute(DELETE_JOBS)
 
 
-class _Answering(BaseHTTPRequestHandler):
+class _EndpointHandler(BaseHTTPRequestHandler):
     """Answers every message at once."""
 
     protocol_version = "HTTP/1.1"
@@ -216,8 +230,8 @@ class _Answering(BaseHTTPRequestHandler):
 
 @contextmanager
 def _endpoint() -> Iterator[str]:
-    """Run an endpoint of webhooks for the length of a `with` block, and return its URL."""
-    with ThreadingHTTPServer(("127.0.0.1", 0), _Answering) as server:
+    """Run an endpoint of webhooks inside a `with` block, and return its URL."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), _EndpointHandler) as server:
         thread = Thread(target=server.serve_forever)
         thread.start()
         yield f"http://127.0.0.1:{server.server_port}/"
@@ -226,8 +240,8 @@ def _endpoint() -> Iterator[str]:
 
 
 @contextmanager
-def _running(url: str, *command: str, **variables: str) -> Iterator[psutil.Process]:
-    """Run a command of `manage.py` on one core for the length of a `with` block."""
+def _command_running(url: str, *command: str, **variables: str) -> Iterator[psutil.Process]:
+    """Run a command of `manage.py` on one core inside a `with` block."""
     process = subprocess.Popen(
         [sys.executable, "manage.py", *command],
         cwd=BASE_DIR,
@@ -246,7 +260,7 @@ def _running(url: str, *command: str, **variables: str) -> Iterator[psutil.Proce
         process.wait()
 
 
-def _until(condition: Callable[[], object]) -> None:
+def _wait_until(condition: Callable[[], object]) -> None:
     deadline = time.monotonic() + TIMEOUT
     while not condition():
         if time.monotonic() > deadline:

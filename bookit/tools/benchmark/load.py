@@ -1,7 +1,7 @@
 """Sends requests with wrk and measures the answers.
 
-The requests of a run are written to a file, separated by null bytes. wrk sends them in turn, as
-`drive.lua` tells it.
+The requests of a run are written to a file, separated by null bytes. wrk runs `drive.lua`, which
+sends them in turn.
 """
 
 import json
@@ -16,8 +16,8 @@ from pathlib import Path
 SCRIPT = Path(__file__).with_name("drive.lua")
 # The number of connections, unless a case has its own.
 CONNECTIONS = 16
-# No server has reached this rate so far. A load in which no request may come twice needs as many
-# requests as could be sent.
+# No server has reached this rate so far. If no request may be sent twice, a run needs at least as
+# many requests as wrk could send.
 MOST_REQUESTS_PER_SECOND = 8_000
 
 
@@ -44,7 +44,7 @@ class Measurement:
         return sum(self.statuses.values()) / self.seconds
 
     def unexpected(self, expected: int) -> int:
-        """Return how many requests had an answer of another status, or none."""
+        """Return the number of requests with no answer or an answer of another status."""
         return sum(self.statuses.values()) - self.statuses.get(expected, 0) + self.failures
 
 
@@ -111,8 +111,8 @@ def send(
     )
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     if result.returncode != 0 or "RESULT " not in result.stdout:
-        said = (result.stderr.strip() or result.stdout.strip()).splitlines() or ["nothing"]
-        raise LoadError(f"wrk failed; it said: {said[-1]}")
+        output = (result.stderr.strip() or result.stdout.strip()).splitlines() or ["nothing"]
+        raise LoadError(f"wrk failed; it said: {output[-1]}")
     found = json.loads(result.stdout.partition("RESULT ")[2])
     statuses = {int(status): count for status, count in found.pop("statuses").items()}
     if not statuses:

@@ -1,4 +1,4 @@
-"""The whole benchmark, one step after the other."""
+"""Runs the whole benchmark, step by step."""
 
 import json
 import os
@@ -36,19 +36,25 @@ CASE_NAMES = [
     *("free-7-0", "free-7-100", "free-7-2000", "free-62-0", "free-62-100", "free-62-2000"),
     *("free-50", "bookings", "create", "create-silent", "refused", "seat", "publish", "login"),
 ]
-# Before the first round, to open connections, prepare statements and warm up code. Long enough for
-# sixteen logins on a busy machine.
+# How long each case runs before the first round, to open connections, prepare statements and warm
+# up code. That is long enough for sixteen logins on a busy machine.
 WARM_UP_SECONDS = 2
+
+# Reads whether PostgreSQL waits at each commit until the changes are on disk.
+#
+# Parameters: none.
+# Columns: fsync text, "on" or "off".
+FSYNC = "SELECT current_setting('fsync') AS fsync"
 
 Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
 class Options:
-    """What is measured, and for how long.
+    """The cases and jobs to measure, and how long to measure them.
 
     Args:
-        only: the names of the cases and jobs to measure; empty for all.
+        only: the names of the cases and jobs to measure; if empty, all are measured.
     """
 
     size: Size
@@ -63,7 +69,7 @@ class Options:
 
     @property
     def need_load(self) -> bool:
-        """Whether requests are measured, which needs wrk."""
+        """Whether any requests are to be measured; that requires wrk."""
         return any(self.wants(name) for name in CASE_NAMES)
 
 
@@ -72,16 +78,17 @@ class Disagreement(Exception):
 
 
 def benchmark(url: str, options: Options, *, directory: Path, say: Say) -> Report:
-    """Fill the database at `url`, which is migrated and empty, measure, and return the results.
+    """Fill a database, run the benchmark on it, and return the results.
 
     Args:
-        directory: where files may be left.
-        say: is called with lines about the progress.
+        url: the URL of the database, which must be migrated and empty.
+        directory: a folder for temporary files; they are not deleted.
+        say: a function that is called with lines about the progress.
 
     Raises:
-        ServerError, LoadError, JobsError, Disagreement: it makes no sense to go on.
+        ServerError, LoadError, JobsError, Disagreement: the benchmark cannot continue.
     """
-    # The load of others on this machine, before the benchmark adds its own.
+    # Read the load of other programs on this machine before the benchmark adds its own.
     idle_load = os.getloadavg()[0]
     say(f"Filling in {options.size.services:,} services and {options.size.bookings:,} bookings.")
     with servers.connected_to(url):
@@ -100,7 +107,7 @@ def benchmark(url: str, options: Options, *, directory: Path, say: Say) -> Repor
 def _measure_requests(
     report: Report, url: str, options: Options, *, directory: Path, say: Say
 ) -> None:
-    """Add to the report what requests show."""
+    """Measure the requests, and add the results to the report."""
     known_statements = statements()
     environment = {
         **servers.production(url, workers=options.workers),
@@ -114,7 +121,7 @@ def _measure_requests(
         say("Signing in.")
         known = _cases(options.size, bookit)
         for case in known.all():
-            _compare(case, bookit, reference)
+            _check_responses(case, bookit, reference)
         cases = [case for case in known.all() if options.wants(case.name)]
         report.results.extend(
             _measure(cases, bookit, reference, options, directory=directory, say=say)
@@ -141,7 +148,7 @@ def _measure_requests(
 
 
 def _cases(size: Size, bookit: Server) -> Cases:
-    """Return the cases, with the tokens of customers who sign in."""
+    """Sign in the customers and the provider, and return the cases, which use their tokens."""
     half = min(BOOKERS, size.users // 2)
     return Cases(
         size,
@@ -162,11 +169,11 @@ def _measure(
     directory: Path,
     say: Say,
 ) -> list[Result]:
-    """Measure every case in every round, BookIt and the reference in turn."""
+    """Measure every case in every round, first on BookIt, then (if possible) on the reference."""
 
     def run(case: Case, server: Server, seconds: int) -> Run:
         requests = case.requests(seconds)
-        with fill.silence() if case.silent else nullcontext():
+        with fill.events_disabled() if case.without_events else nullcontext():
             before = usage.cpu_seconds(server)
             measurement = load.send(
                 requests,
@@ -194,7 +201,7 @@ def _measure(
 
 
 def _sign_in(server: Server, numbers: Iterable[int]) -> list[str]:
-    """Return access tokens of customers."""
+    """Sign in users, and return their access tokens."""
     tokens = []
     for number in numbers:
         request = {"email": user_email(number), "password": PASSWORD}
@@ -204,7 +211,7 @@ def _sign_in(server: Server, numbers: Iterable[int]) -> list[str]:
 
 
 def _ask(server: Server, request: bytes) -> tuple[int, Any]:
-    """Send one raw request, and return the status and the content of its answer."""
+    """Send a raw request, and return the status and the parsed body of the response."""
     head, _, body = request.partition(b"\r\n\r\n")
     line, *headers = head.decode().split("\r\n")
     method, path, _ = line.split(" ")
@@ -212,45 +219,46 @@ def _ask(server: Server, request: bytes) -> tuple[int, Any]:
     try:
         pairs = dict(header.split(": ", 1) for header in headers)
         client.request(method, path, body=body or None, headers=pairs)
-        answer = client.getresponse()
-        return answer.status, json.loads(answer.read())
+        response = client.getresponse()
+        return response.status, json.loads(response.read())
     finally:
         client.close()
 
 
-def _compare(case: Case, bookit: Server, reference: Server) -> None:
-    """Check that BookIt and the reference give the same answer before their speed is compared.
+def _check_responses(case: Case, bookit: Server, reference: Server) -> None:
+    """Check that BookIt and the reference respond alike, before their speeds are compared.
 
     Raises:
-        Disagreement: an answer is not the expected one, or the two differ.
+        Disagreement: a response has an unexpected status, or the two responses differ.
     """
     requests = case.requests(0)
     request = next(requests)
     status, ours = _ask(bookit, request)
     if status != case.expected:
-        raise Disagreement(f"{case.title}: BookIt answers {status}, not {case.expected}: {ours}")
+        raise Disagreement(f"{case.title}: BookIt returns {status}, not {case.expected}: {ours}")
     if not case.has_reference:
         return
-    # A booking can be made once only, so the reference makes another one, with the same fields.
-    made = case.expected == 201
-    status, theirs = _ask(reference, next(requests) if made else request)
+    # A time can be booked only once, so the reference books a different time, and the responses
+    # have the same fields with different values.
+    is_created = case.expected == 201
+    status, theirs = _ask(reference, next(requests) if is_created else request)
     if status != case.expected:
-        raise Disagreement(f"{case.title}: the reference answers {status}, not {case.expected}.")
+        raise Disagreement(f"{case.title}: the reference returns {status}, not {case.expected}.")
     if case.expected == 200:
         same = {**ours, "next": None} == {**theirs, "next": None}
-    elif made:
+    elif is_created:
         same = ours.keys() == theirs.keys()
     else:
         same = ours["alternatives"] == theirs["alternatives"]
     if not same:
-        raise Disagreement(f"{case.title}: BookIt and the reference give different answers.")
+        raise Disagreement(f"{case.title}: BookIt and the reference give different responses.")
 
 
 def _setting(options: Options, idle_load: float) -> dict[str, str]:
-    """Return what a reader has to know to compare the figures with others."""
+    """Return the conditions of the run, which are needed to compare its figures with other runs."""
     with connection.cursor() as cursor:
-        cursor.execute("SHOW fsync")
-        [fsync] = cursor.fetchone()
+        cursor.execute(FSYNC)
+        [(fsync,)] = cursor.fetchall()
     packages = ("django", "djangorestframework", "psycopg", "gunicorn")
     setting = {
         "machine": f"{os.cpu_count()} cores, {platform.machine()}, {platform.system()}; "

@@ -1,4 +1,4 @@
-"""PostgreSQL alone: pgbench runs the statements of a request, without any Python in between."""
+"""Measures PostgreSQL alone: pgbench runs the statements of a request without any Python."""
 
 import re
 import subprocess
@@ -21,8 +21,8 @@ def scripts(
 
     Args:
         statements: see `statements.statements`.
-        services: over how many services `create` books.
-        first_day: a day from which on nothing is booked.
+        services: the number of services that `create` books.
+        first_day: from this day on, nothing is booked.
     """
     any_service = f"\\set service random(1, {size.services})"
     any_user = f"\\set user random(1, {size.users})"
@@ -51,7 +51,7 @@ def scripts(
 
 
 def _booking(first_day: datetime) -> dict[str, str]:
-    """Return the parameters of a booking like those of the case `create`."""
+    """Return the parameters of a booking like the ones of the case `create`."""
     start = f"(timestamptz '{first_day:%Y-%m-%d} UTC' + :turn * interval '2 hours')"
     end = f"({start} + interval '30 minutes')"
     calendar = key_sql("calendar", ":service")
@@ -63,7 +63,8 @@ def _booking(first_day: datetime) -> dict[str, str]:
         "slot_id": "NULL",
         "occupant": SERVICE,
         "capacity": "1",
-        # Nothing changes the calendars during a run, so the version need not come from the terms.
+        # No calendar changes during a run, so its version can be read again instead of being taken
+        # from the terms.
         "version": f"(SELECT version FROM catalog_calendar WHERE id = {calendar})",  # noqa: S608
         "start_time": start,
         "end_time": end,
@@ -83,9 +84,11 @@ def _booking(first_day: datetime) -> dict[str, str]:
 
 
 def script(setup: list[str], statements: list[str], values: Mapping[str, str]) -> str:
-    """Return a script: lines that set variables, then the statements.
+    """Return a script of pgbench.
 
     Args:
+        setup: the lines that set variables.
+        statements: the statements that follow them.
         values: the expressions that replace the parameters of the statements.
     """
     lines = list(setup)
@@ -96,7 +99,7 @@ def script(setup: list[str], statements: list[str], values: Mapping[str, str]) -
 
 
 def rate(text: str, url: str, *, seconds: int, directory: Path) -> float:
-    """Return how often a second PostgreSQL runs the script for sixteen clients.
+    """Return how often PostgreSQL runs the script in a second, for sixteen clients.
 
     Raises:
         LoadError: pgbench or one of its clients failed.
@@ -115,6 +118,6 @@ def rate(text: str, url: str, *, seconds: int, directory: Path) -> float:
     )
     found = re.search(r"^tps = ([\d.]+)", result.stdout, re.MULTILINE)
     if result.returncode != 0 or found is None:
-        said = result.stderr.strip().splitlines() or ["nothing"]
-        raise LoadError(f"pgbench failed; it said: {said[-1]}")
+        output = result.stderr.strip().splitlines() or ["nothing"]
+        raise LoadError(f"pgbench failed; it said: {output[-1]}")
     return float(found[1])

@@ -1,9 +1,8 @@
-"""The measured requests by hand, for comparison: one WSGI function without a framework.
+"""A WSGI function that answers the measured requests without a framework, for comparison.
 
-It does what every implementation has to do: it checks the token, asks whether the user is active,
-runs the statements that BookIt runs, and writes JSON. It leaves out all else: validation beyond
-parsing, routing, logs and error handling. Each thread keeps one connection and prepares every
-statement.
+It does only what every implementation must do: it checks the token, checks that the user is active,
+runs the statements that BookIt runs, and writes JSON. It does not validate beyond parsing, and has
+no routing, logs or error handling. Each thread keeps one connection and prepares every statement.
 """
 
 import json
@@ -29,7 +28,7 @@ INSTANT = timedelta(microseconds=1)
 
 SECRET_KEY = os.environ["SECRET_KEY"]
 DATABASE_URL = os.environ["DATABASE_URL"]
-# By name, see `statements`.
+# The statements by name; see `statements`.
 STATEMENTS: dict[str, str] = json.loads(os.environ["BENCHMARK_STATEMENTS"])
 
 thread = threading.local()
@@ -56,36 +55,34 @@ def signed_in(environ: Row) -> Row:
     """Return the active user to whom the token belongs."""
     token = environ["HTTP_AUTHORIZATION"].removeprefix("Bearer ")
     claims = jwt.decode(token, SECRET_KEY, algorithms=["HS256"])
-    return named("signed_in", pk=UUID(claims["user_id"]))[0]
+    return rows("signed_in", pk=UUID(claims["user_id"]))[0]
 
 
 def show_service(service_id: UUID) -> Row:
     """Return a service."""
-    return represent_service(named("service", service_id=service_id)[0])
+    return represent_service(rows("service", service_id=service_id)[0])
 
 
 def list_services(environ: Row) -> Row:
     """Return the first page of services."""
-    services = [represent_service(row) for row in named("services")]
-    [[count]] = rows("services_count")
-    return page(environ, count, services)
+    services = [represent_service(row) for row in rows("services")]
+    return page(environ, count("services_count"), services)
 
 
 def list_bookings(environ: Row, user: Row) -> Row:
     """Return the first page of a user's own bookings."""
     bookings = [
         {**row, "price": row["price"].quantize(CENT)}
-        for row in named("bookings", user_id=user["id"])
+        for row in rows("bookings", user_id=user["id"])
     ]
-    [[count]] = rows("bookings_count", user_id=user["id"])
-    return page(environ, count, bookings)
+    return page(environ, count("bookings_count", user_id=user["id"]), bookings)
 
 
 def create_booking(environ: Row, user: Row) -> tuple[str, Row]:
     """Book the lowest free seat; if there is none, return the nearest free times."""
     body = json.loads(environ["wsgi.input"].read(int(environ["CONTENT_LENGTH"])))
     now, start = datetime.now(UTC), datetime.fromisoformat(body["start_time"])
-    service = named("terms_at_start", service_ids=[UUID(body["service_id"])], start_time=start)[0]
+    service = rows("terms_at_start", service_ids=[UUID(body["service_id"])], start_time=start)[0]
     end = start + timedelta(minutes=service["duration_minutes"])
     booking = {
         "id": uuid7(),
@@ -117,9 +114,8 @@ def create_booking(environ: Row, user: Row) -> tuple[str, Row]:
         "at": now,
     }
     while found := rows("create", **booking, **more):
-        seat, _, taken, _ = found[0]
-        if taken:
-            return "201 Created", {**booking, "seat": seat}
+        if found[0]["taken"]:
+            return "201 Created", {**booking, "seat": found[0]["seat"]}
     return "409 Conflict", {
         "status": 409,
         "code": "booking_conflict",
@@ -135,7 +131,7 @@ def nearest(service_id: UUID, start: datetime, now: datetime) -> list[Row]:
     within a day.
     """
     from_, until = start - DAY, start + DAY + INSTANT
-    service = named("terms", service_ids=[service_id], **{"from": from_})[0]
+    service = rows("terms", service_ids=[service_id], **{"from": from_})[0]
     duration = timedelta(minutes=service["duration_minutes"])
     window = {"service_ids": [service_id], "from": from_, "until": until, "at": now, "but": None}
     taken = rows(
@@ -154,7 +150,7 @@ def nearest(service_id: UUID, start: datetime, now: datetime) -> list[Row]:
         {"start_time": time, "end_time": time + duration, "slot_id": None}
         for time in times
         if max(from_, now) <= time < until
-        and not any(first < time < last for _, _, first, last in taken)
+        and not any(row["after"] < time < row["until"] for row in taken)
     )
     return list(islice(free, 3))
 
@@ -167,13 +163,14 @@ def execute(name: str, values: Row) -> psycopg.Cursor[Any]:
     return connection.execute(STATEMENTS[name], values, prepare=True)
 
 
-def rows(name: str, **values: object) -> list[tuple[Any, ...]]:
-    """Run a statement and return its rows as tuples."""
-    return execute(name, values).fetchall()
+def count(name: str, **values: object) -> int:
+    """Run a statement and return the only column of its only row."""
+    [(number,)] = execute(name, values)
+    return number
 
 
-def named(name: str, **values: object) -> list[Row]:
-    """Run a statement and return its rows by column; of two columns of one name, the first."""
+def rows(name: str, **values: object) -> list[Row]:
+    """Run a statement and return its rows by column. If a name occurs twice, the first counts."""
     cursor = execute(name, values)
     names = [column.name for column in reversed(cursor.description or ())]
     return [dict(zip(names, reversed(row), strict=True)) for row in cursor]
@@ -188,19 +185,19 @@ def represent_service(row: Row) -> Row:
     return row
 
 
-def page(environ: Row, count: int, results: list[Row]) -> Row:
+def page(environ: Row, total: int, results: list[Row]) -> Row:
     """Return the first page of a list."""
     following = f"http://{environ['HTTP_HOST']}{environ['PATH_INFO']}?offset=20"
     return {
-        "count": count,
-        "next": following if count > 20 else None,
+        "count": total,
+        "next": following if total > 20 else None,
         "previous": None,
         "results": results,
     }
 
 
 def plain(value: object) -> str:
-    """Return a value for which JSON has no type as text."""
+    """Return the text for a value that has no type in JSON."""
     if isinstance(value, datetime):
         return value.isoformat().replace("+00:00", "Z")
     return str(value)

@@ -9,7 +9,7 @@ from bookit.tools.benchmark.jobs import JobsDone
 from bookit.tools.benchmark.load import Measurement
 from bookit.tools.benchmark.usage import Memory
 
-# The target of a web worker's memory after the run, in MiB.
+# The target: the highest memory of a web worker after the run, in MiB.
 MOST_MEMORY = 90
 
 
@@ -65,7 +65,7 @@ class Result:
 
     @property
     def ratio(self) -> float | None:
-        """The rate as a part of the reference's rate in the same round."""
+        """The ratio of the rate to that of the reference in the same round."""
         if not self.reference:
             return None
         return median(
@@ -106,7 +106,7 @@ class Result:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two cases, one of which may take `most` times as long as the other; see `Relation`."""
+    """The target that `one` takes at most `most` times as long as `other`; see `Relation`."""
 
     one: Result
     other: Result
@@ -114,7 +114,7 @@ class Comparison:
 
     @property
     def times(self) -> float:
-        """The time of a request of the one, as a multiple of one of the other in the same round."""
+        """The time of a request of `one` divided by that of `other` in the same round."""
         return median(
             other.measurement.rate / one.measurement.rate
             for one, other in zip(self.one.bookit, self.other.bookit, strict=True)
@@ -122,11 +122,12 @@ class Comparison:
 
     def missed(self) -> list[str]:
         """Return the target, if it was missed."""
-        return [f"{self._said()}, not {self.most:g}"] if self.times > self.most else []
+        return [f"{self._measured()}, not {self.most:g}"] if self.times > self.most else []
 
     def text(self) -> str:
         """Return the comparison for people."""
-        return f"{self._said()} (at most {self.most:g}: {'missed' if self.missed() else 'reached'})"
+        outcome = "missed" if self.missed() else "reached"
+        return f"{self._measured()} (at most {self.most:g}: {outcome})"
 
     def content(self) -> dict[str, Any]:
         """Return the comparison for programs."""
@@ -138,7 +139,7 @@ class Comparison:
             "missed": self.missed(),
         }
 
-    def _said(self) -> str:
+    def _measured(self) -> str:
         return f"{self.one.title}: {self.times:.2f} times {self.other.title}"
 
 
@@ -221,7 +222,7 @@ EXPLANATION = [
 
 
 def table(results: list[Result]) -> list[str]:
-    """Return the results as lines of equal columns."""
+    """Return the results as lines with aligned columns."""
     rows = [HEADINGS, *(_cells(result) for result in results)]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return [

@@ -21,7 +21,7 @@ SERVICE = Prepared(
 
 
 def statements() -> dict[str, str]:
-    """Return the statements by name. To write them, Django may ask the database for its version."""
+    """Return the statements by name. Django may ask the database for its version to write them."""
     return {
         "signed_in": _named(ACTIVE_USER, ACTIVE_USER.text),
         "service": _named(SERVICE, f"{SERVICE.text} LIMIT 1"),
@@ -29,8 +29,8 @@ def statements() -> dict[str, str]:
         "services_count": _named(ACTIVE_SERVICES, ACTIVE_SERVICES.count_text),
         "bookings": _named(OWN_BOOKINGS, f"{OWN_BOOKINGS.text} LIMIT {DEFAULT_LIMIT}"),
         "bookings_count": _named(OWN_BOOKINGS, OWN_BOOKINGS.count_text),
-        "terms_at_start": terms.AT_START,
-        "terms": terms.OF_SERVICES,
+        "terms_at_start": terms.TERMS_AT_START,
+        "terms": terms.TERMS_OF_SERVICES,
         "create": seats.CREATE_IN_SERVICE,
         "taken": search.TAKEN,
         "slots": search.SLOTS,
@@ -38,5 +38,5 @@ def statements() -> dict[str, str]:
 
 
 def _named(query: Prepared, text: str) -> str:
-    """Return the text of a prepared query with the names of its parameters."""
+    """Return the text of a prepared query with named parameters."""
     return text % tuple(f"%({parameter.name})s" for parameter in query.parameters)

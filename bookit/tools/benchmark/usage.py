@@ -1,4 +1,4 @@
-"""What the workers of a web server use: CPU time and memory."""
+"""The CPU time and memory that the workers of a web server use."""
 
 import time
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ class Memory:
     """The memory of a worker in MiB."""
 
     resident: float
-    # Memory that it shares with others counts in part. Only Linux tells.
+    # Memory that several processes share is divided among them. Only Linux reports it.
     proportional: float | None
 
 

@@ -1,9 +1,9 @@
 """The demo: a made-up town, Porto Claro, and some weeks of bookings around today.
 
 `manage.py seed_demo` stores it. The town itself, with its people, businesses, prices and reviews,
-is text in `porto_claro/`; the README there explains how to change it. Its bookings are invented by
-chance from a fixed seed, so the same moment always gives the same town. The ids are the same too,
-except those of slots, opening hours and time off.
+is text in `porto_claro/`; the README there explains how to change it. Its bookings are random, but
+from a fixed seed, so the same moment always gives the same town. The ids are the same too, except
+the ids of slots, opening hours and time off.
 
 The modules, each of which uses only those above it:
 

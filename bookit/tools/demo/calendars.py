@@ -22,13 +22,13 @@ from catalog.services import create_calendar, create_service
 
 @dataclass(eq=False)
 class StoredService:
-    """A service that was stored, and when it can be booked.
+    """A stored service, and the times at which it can be booked.
 
     Args:
         calendar: the entry of the calendar that the service is on.
-        slots: the scheduled slots by their starts, in order.
+        slots: the scheduled slots by their start times, in order.
         seats_left: the ids of slots for which the number of seats left is decided in advance.
-        free: starts that nobody has booked.
+        free: the start times that nobody has booked.
         terms: read once the slots and all time off are stored.
     """
 
@@ -40,15 +40,10 @@ class StoredService:
     free: list[datetime] = field(default_factory=list)
     terms: Terms = field(init=False)
 
-    def blocked(self, start: datetime) -> tuple[datetime, datetime]:
-        """Return the time that a booking takes, buffers included."""
-        terms = self.terms
-        return start - terms.buffer_before, start + terms.duration + terms.buffer_after
-
 
 @dataclass(eq=False)
 class StoredCalendar:
-    """A calendar that was stored."""
+    """A stored calendar."""
 
     entry: CalendarEntry
     calendar: Calendar
@@ -90,10 +85,10 @@ def store_calendars(town: Town, people: People, chance: Chance) -> list[StoredCa
 
 @contextmanager
 def named_in_errors(entry: Entry) -> Iterator[None]:
-    """Name an entry in the error if BookIt refuses to store what the entry says.
+    """Turn an error into one that names the entry, if BookIt refuses to store the entry.
 
     Raises:
-        TownError: a service or a constraint refused.
+        TownError: a service or a constraint refused the entry.
     """
     try:
         yield

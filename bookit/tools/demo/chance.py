@@ -1,4 +1,4 @@
-"""Random moments and ids, always the same from the same seed."""
+"""Random moments and ids, which are always the same for the same seed."""
 
 from datetime import datetime, timedelta
 from random import Random
@@ -9,11 +9,11 @@ from bookit.times import wall_clock
 
 
 class Chance:
-    """A source of random choices (`random`), and of moments at which people are awake.
+    """A source of random choices (`random`), and of moments in the daytime.
 
     Args:
-        seed: another seed gives another town.
-        tz: the zone whose clocks say when people are awake.
+        seed: a different seed gives a different town.
+        tz: the time zone that decides when it is daytime.
     """
 
     def __init__(self, seed: int, tz: ZoneInfo) -> None:
@@ -33,7 +33,10 @@ class Chance:
         return start + timedelta(seconds=self.random.randint(0, 59))
 
     def before(self, latest: datetime, *, days: float) -> datetime:
-        """Return a moment before `latest`: about `days` on average, and at most five times that."""
+        """Return a moment about `days` before `latest` on average, and at most five times that.
+
+        Moments before 7:00 are moved to eight hours earlier.
+        """
         ahead = min(self.random.expovariate(1 / days), 5 * days)
         at = latest - timedelta(days=ahead, seconds=20)
         if at.astimezone(self.tz).hour < 7:
@@ -41,7 +44,7 @@ class Chance:
         return at.replace(microsecond=0)
 
     def after(self, earliest: datetime, *, hours: float) -> datetime:
-        """Return a moment after `earliest`, about `hours` hours on average."""
+        """Return a moment about `hours` after `earliest` on average, but not before 8:00."""
         at = earliest + timedelta(hours=self.random.expovariate(1 / hours), seconds=40)
         hour = at.astimezone(self.tz).hour
         if hour < 8:

@@ -1,4 +1,4 @@
-"""Weekdays and times of day, as the town's files write them."""
+"""Weekdays and times of day, as they are written in the town's files."""
 
 from dataclasses import dataclass
 from datetime import date
@@ -11,11 +11,11 @@ WEEKDAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 
 @dataclass(frozen=True)
 class WeeklyHours:
-    """Hours on some weekdays, such as `Mon Wed 09:00-13:00 14:30-19:00`.
+    """Hours on certain weekdays, for example `Mon Wed 09:00-13:00 14:30-19:00`.
 
     Args:
-        weekdays: 0 is Monday.
-        spans: pairs of minutes after midnight.
+        weekdays: as numbers; 0 is Monday.
+        spans: when each span begins and ends, in minutes after midnight.
     """
 
     weekdays: tuple[int, ...]
@@ -23,10 +23,11 @@ class WeeklyHours:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Return the hours that a text describes.
+        """Return the hours that `text` describes.
 
         Raises:
-            ValueError: the text has another form.
+            ValueError: the text is not written like the example above, or a span does not end after
+                it begins.
         """
         weekdays, spans = _split(text, "Mon Wed 09:00-13:00 14:30-19:00")
         return cls(weekdays, tuple(map(_parse_span, spans)))
@@ -34,11 +35,11 @@ class WeeklyHours:
 
 @dataclass(frozen=True)
 class WeeklySessions:
-    """Starts on some weekdays, such as `Mon Wed 07:30 18:30`.
+    """Start times on certain weekdays, for example `Mon Wed 07:30 18:30`.
 
     Args:
-        weekdays: 0 is Monday.
-        starts: minutes after midnight.
+        weekdays: as numbers; 0 is Monday.
+        starts: in minutes after midnight.
     """
 
     weekdays: tuple[int, ...]
@@ -46,10 +47,10 @@ class WeeklySessions:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Return the sessions that a text describes.
+        """Return the sessions that `text` describes.
 
         Raises:
-            ValueError: the text has another form.
+            ValueError: the text is not written like the example above.
         """
         weekdays, starts = _split(text, "Mon Wed 07:30 18:30")
         return cls(weekdays, tuple(map(parse_wall_clock, starts)))
@@ -57,11 +58,11 @@ class WeeklySessions:
 
 @dataclass(frozen=True, order=True)
 class WeekTime:
-    """A time in a week, such as `Wed 13:00`.
+    """A time of the week, for example `Wed 13:00`.
 
     Args:
-        weekday: 0 is Monday.
-        minute: minutes after midnight.
+        weekday: as a number; 0 is Monday.
+        minute: the time of day, in minutes after midnight.
     """
 
     weekday: int
@@ -69,10 +70,10 @@ class WeekTime:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Return the time that a text describes.
+        """Return the time that `text` describes.
 
         Raises:
-            ValueError: the text has another form.
+            ValueError: the text is not written like the example above.
         """
         weekdays, times = _split(text, "Wed 13:00")
         if len(weekdays) != 1 or len(times) != 1:
@@ -82,27 +83,27 @@ class WeekTime:
 
 @dataclass(frozen=True)
 class YearDay:
-    """A day of every year, such as `12-25`."""
+    """A day that recurs every year, for example `12-25`."""
 
     month: int
     day: int
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Return the day that a text describes.
+        """Return the day that `text` describes.
 
         Raises:
-            ValueError: the text has another form, or there is no such day.
+            ValueError: the text is not written like the example above, or the day does not exist.
         """
         try:
-            day = date.fromisoformat(f"2000-{text}")  # a leap year
+            day = date.fromisoformat(f"2000-{text}")  # 2000 has a February 29.
         except ValueError:
             raise ValueError('Write a month and a day, such as "12-25".') from None
         return cls(day.month, day.day)
 
 
 def _split(text: str, example: str) -> tuple[tuple[int, ...], list[str]]:
-    """Return the weekdays at the beginning of a text, and the words after them."""
+    """Return the weekdays at the beginning of `text`, and the words that follow them."""
     words = text.split()
     count = 0
     while count < len(words) and words[count] in WEEKDAYS:
@@ -118,5 +119,5 @@ def _parse_span(text: str) -> tuple[int, int]:
         raise ValueError(f'"{text}" is not a span of time, such as "09:00-13:00".')
     span = parse_wall_clock(opens), parse_wall_clock(closes)
     if span[0] >= span[1]:
-        raise ValueError(f'"{text}" ends before it begins.')
+        raise ValueError(f'"{text}" must end after it begins.')
     return span

@@ -8,7 +8,6 @@ from typing import Any
 from uuid import UUID
 
 from django.conf import settings
-from django.db.backends.postgresql.psycopg_any import DateTimeTZRange
 
 from bookings.events import state
 from bookings.models import Booking, BookingEvent
@@ -22,13 +21,14 @@ Status = Booking.Status
 # Bookings that were made this recently are still pending, unless they have started.
 UNANSWERED = timedelta(hours=8)
 
-# Nobody books or cancels later than this before the start, even if the service allows it.
+# Nobody books or cancels later than this many minutes before the start, even if the service allows
+# it.
 LEAST_NOTICE_MINUTES = 30
 
 
 @dataclass(frozen=True)
 class Step:
-    """Something that happens to a booking, and the status that it has from then on."""
+    """An event in the history of a booking, and the status that the booking has afterwards."""
 
     type: BookingEvent.Type
     status: Status
@@ -43,7 +43,7 @@ class Draft:
 
     Args:
         steps: what happens to it, in order.
-        moved_from: its first start, if it is moved.
+        moved_from: its original start, if it was moved.
     """
 
     booking: Booking
@@ -54,7 +54,7 @@ class Draft:
 
     @property
     def frees_its_seat(self) -> bool:
-        """Whether somebody else can have its seat after the last step."""
+        """Whether its seat is free again after the last step."""
         return self.booking.status not in Booking.ACTIVE
 
     def events(self) -> Iterator[BookingEvent]:
@@ -90,8 +90,8 @@ class Drafter:
     """Invents bookings.
 
     Args:
-        reasons: what providers say when they cancel.
-        at: the present; nothing happens after it.
+        reasons: the reasons that providers give when they cancel.
+        at: the present. No step of a booking is later.
     """
 
     def __init__(self, chance: Chance, reasons: Sequence[str], *, at: datetime) -> None:
@@ -113,7 +113,7 @@ class Drafter:
         """Invent a booking of seat 1 by one of `customers`; return None if none of them can come.
 
         Args:
-            earliest: the booking is made after this.
+            earliest: the booking is made after this moment.
             days_apart: the days between it and the customer's other visits; by default the usual
                 number.
             certain: nobody cancels it.
@@ -167,7 +167,7 @@ class Drafter:
         customers: list[Customer],
         days_apart: int | None,
     ) -> Customer | None:
-        """Return one of the customers who can come, by their weights."""
+        """Choose one of the customers who can come, according to their weights."""
         calendar = service.calendar
         apart = days_apart or calendar.days_between_visits
         candidates = [
@@ -195,7 +195,7 @@ class Drafter:
             seat=1,
             start_time=start,
             end_time=start + timedelta(minutes=row.duration_minutes),
-            blocked=DateTimeTZRange(*service.blocked(start)),
+            blocked=service.terms.blocked(start),
             attendee_name=customer.child if service.entry.for_children else "",
             notes=self.random.choice(notes) if has_note else "",
             price=row.price,
@@ -218,8 +218,8 @@ class Drafter:
         # The clock runs once a minute, see `bookings.clock`.
         delay = timedelta(seconds=self.random.randint(1, 59))
         over = end + delay <= self.at
-        # Below 0.07 it expires without an answer, below 0.15 it is cancelled, and below 0.18 the
-        # customer does not come.
+        # Below 0.07, the booking expires without an answer. From there to 0.15, it is cancelled.
+        # From there to 0.18, the customer does not come.
         fate = 1.0 if certain else self.random.random()
         if pending:
             if fate < 0.07 and over:
@@ -251,7 +251,7 @@ class Drafter:
         return steps
 
     def move(self, draft: Draft) -> None:
-        """Let a booking first have been at another time: at a start near it that nobody booked."""
+        """Pretend that a booking was moved, from a start nearby that nobody has booked."""
         booking, steps = draft.booking, draft.steps
         ended = steps[-1].status not in (Status.PENDING, Status.CONFIRMED)
         number = len(steps) - 1 if ended else len(steps)

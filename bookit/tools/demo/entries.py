@@ -1,4 +1,4 @@
-"""What the town's files contain: a dataclass for each kind of table, a field for each key.
+"""The contents of the town's files: a dataclass for each kind of table, a field for each key.
 
 The fields are the format: `reader` accepts exactly these keys and types. `porto_claro/README.md`
 explains each of them.
@@ -25,7 +25,7 @@ class TownError(Exception):
 
     Args:
         source: the file, and the entry in it.
-        mistake: what is wrong, and what to write instead.
+        mistake: a sentence that says what is wrong, and what to write instead.
     """
 
     def __init__(self, source: str, mistake: str) -> None:
@@ -37,7 +37,7 @@ class Entry:
     """A table in a file.
 
     Args:
-        source: the file, and where the table is in it; messages name it.
+        source: the file and the place of the table in it, for messages.
     """
 
     source: str
@@ -54,7 +54,7 @@ class PasswordsEntry(Entry):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class SettingsEntry(Entry):
-    """The whole of `town.toml`: what applies to everybody."""
+    """The whole of `town.toml`: the settings that apply to everybody."""
 
     timezone: ZoneInfo
     currency: str
@@ -73,13 +73,13 @@ class SettingsEntry(Entry):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class PersonEntry(Entry):
-    """A user whose address does not follow from their name."""
+    """A user whose address is not derived from their name."""
 
     name: str
     email: str
 
     def __post_init__(self) -> None:
-        """Refuse what the user's columns refuse."""
+        """Refuse values that the user's columns refuse."""
         _check(User, name=self.name, email=self.email)
 
 
@@ -101,7 +101,7 @@ class PeopleEntry(Entry):
     children: tuple[str, ...]
 
     def __post_init__(self) -> None:
-        """Refuse names without an address, and an empty list of names to choose from."""
+        """Refuse names from which no address can be derived, and an empty list of children."""
         for name in self.women + self.men:
             try:
                 _check(User, name=name, email=email_of(name))
@@ -119,7 +119,7 @@ class ReviewEntry(Entry):
     comment: str
 
     def __post_init__(self) -> None:
-        """Refuse what the review's columns refuse."""
+        """Refuse values that the review's columns refuse."""
         _check(Review, rating=self.rating, comment=self.comment)
 
 
@@ -133,7 +133,7 @@ class TimeOffEntry(Entry):
     reason: str
 
     def __post_init__(self) -> None:
-        """Refuse what the columns of time off refuse, and an end before the start."""
+        """Refuse values that the columns of time off refuse, and an end before the start."""
         _check(TimeOff, reason=self.reason)
         if self.ends <= self.starts:
             raise ValueError("It must end after it starts, in the same week.")
@@ -141,7 +141,7 @@ class TimeOffEntry(Entry):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ServiceEntry(Entry):
-    """A service. The fields that have the name of one of its columns set that column."""
+    """A service. A field that has the name of a column sets that column."""
 
     title: str
     category: str
@@ -159,7 +159,7 @@ class ServiceEntry(Entry):
     min_notice_minutes: int | None = None
     max_advance_days: int | None = None
     cancellation_notice_minutes: int | None = None
-    # The rest says how the demo books it.
+    # The other fields say how the demo books the service.
     sessions: tuple[WeeklySessions, ...] = ()
     next_session_full: bool = False
     share: int = 1
@@ -167,7 +167,7 @@ class ServiceEntry(Entry):
     reviews: tuple[ReviewEntry, ...] = ()
 
     def __post_init__(self) -> None:
-        """Refuse what the service's columns refuse, and what the demo could not book."""
+        """Refuse values that the service's columns refuse, or that the demo cannot work with."""
         _check(Service, **self.columns)
         if self.share < 1:
             raise ValueError("share must be at least 1.")
@@ -202,7 +202,7 @@ class CalendarEntry(Entry):
     reviews: tuple[ReviewEntry, ...] = ()
 
     def __post_init__(self) -> None:
-        """Refuse what the calendar's columns refuse, and what the demo could not book."""
+        """Refuse values that the calendar's columns refuse, or that the demo cannot work with."""
         _check(Calendar, name=self.name)
         if is_endless(self.spans):
             raise ValueError("opening_hours must not be empty, nor cover the whole week.")
@@ -233,7 +233,7 @@ class BusinessEntry(Entry):
     calendars: tuple[CalendarEntry, ...]
 
     def __post_init__(self) -> None:
-        """Refuse what the owner's columns refuse."""
+        """Refuse values that the owner's columns refuse."""
         _check(User, name=self.owner, email=self.email)
 
 
@@ -247,7 +247,7 @@ def _check(model: type[Model], **columns: Any) -> None:
     """Refuse values that the columns of a model refuse.
 
     Raises:
-        ValidationError: with the messages of the model's own validators.
+        ValidationError: it has the messages of the model's own validators.
     """
     others = {field.name for field in model._meta.fields} - columns.keys()
     model(**columns).clean_fields(exclude=others)

@@ -1,4 +1,4 @@
-"""Filling a database with the demo town."""
+"""Fills a database with the demo town."""
 
 from collections import Counter
 from collections.abc import Callable
@@ -7,7 +7,7 @@ from datetime import datetime
 from django.db import connection, transaction
 
 from accounts.models import User
-from bookings.events import follow_nothing_up
+from bookings.events import suppress_follow_up
 from bookit.tools.demo.calendars import store_calendars
 from bookit.tools.demo.chance import Chance
 from bookit.tools.demo.people import store_people
@@ -16,6 +16,12 @@ from bookit.tools.demo.reviewing import store_reviews
 from bookit.tools.demo.timetable import Timetable
 from bookit.tools.demo.town import Town
 from catalog.models import Service
+
+# Locks the table of services against other fillings, until the transaction ends. Reads go on.
+#
+# Parameters: none.
+# Columns: none.
+LOCK_SERVICES = "LOCK TABLE catalog_service IN SHARE ROW EXCLUSIVE MODE"
 
 
 class NotEmptyError(Exception):
@@ -28,7 +34,7 @@ def fill_with_demo(town: Town, *, at: datetime, say: Callable[[str], None]) -> N
 
     Args:
         at: the present. The same moment gives the same data.
-        say: called with a line of text after each stage.
+        say: is called with a line of text after each stage.
 
     Raises:
         NotEmptyError: the database contains services, or one of the town's users.
@@ -36,7 +42,7 @@ def fill_with_demo(town: Town, *, at: datetime, say: Callable[[str], None]) -> N
     """
     _check_empty(town)
     # No mails and webhooks about a past that never happened.
-    follow_nothing_up()
+    suppress_follow_up()
     chance = Chance(town.settings.seed, town.settings.timezone)
     people = store_people(town, chance, at=at)
     say(f"People: 1 admin, {len(people.providers)} providers, {len(people.customers)} customers.")
@@ -58,14 +64,15 @@ def fill_with_demo(town: Town, *, at: datetime, say: Callable[[str], None]) -> N
 
 
 def _check_empty(town: Town) -> None:
-    """Refuse a database that is in use, and keep others from filling it at the same time.
+    """Refuse a database that is in use, and keep other processes from filling it meanwhile.
 
     Raises:
         NotEmptyError: the database contains services, or one of the town's users.
     """
     with connection.cursor() as cursor:
-        # If two fill it at once, the second waits here and then finds the services of the first.
-        cursor.execute("LOCK TABLE catalog_service IN SHARE ROW EXCLUSIVE MODE")
+        # If two processes fill it at once, the second one waits here. It then finds the services
+        # that the first one stored.
+        cursor.execute(LOCK_SERVICES)
     if Service.objects.exists():
         raise NotEmptyError("There are services already.")
     taken = User.objects.filter(email__in=town.emails).order_by("email").first()

@@ -1,4 +1,4 @@
-"""Users: the admin, the providers and the customers."""
+"""Stores the users: the admin, the providers and the customers."""
 
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
@@ -11,7 +11,7 @@ from bookit.tools.demo.entries import CalendarEntry, email_of
 from bookit.tools.demo.town import Town
 from bookit.tools.demo.window import DAYS_BEHIND
 
-# How often the main customer books; the others have weights from 0.5 to 1.5.
+# How often the main customer books, compared with the others, whose weights are from 0.5 to 1.5.
 WEIGHT_OF_MAIN_CUSTOMER = 3.0
 
 # The time that customers need from one appointment to the next.
@@ -20,13 +20,13 @@ WALK = timedelta(minutes=20)
 
 @dataclass
 class Customer:
-    """A customer, and where they are when.
+    """A customer, with their visits and the times of their bookings.
 
     Args:
         child: the name under which they book a service for children.
         weight: how often they book, compared with the others.
         visits: the calendars that they visit regularly, and the days of their visits.
-        busy: the periods of their bookings.
+        busy: the periods of their bookings, which must not overlap.
     """
 
     user: User
@@ -39,7 +39,11 @@ class Customer:
     def can_come(
         self, calendar: CalendarEntry, start: datetime, end: datetime, *, days_apart: int
     ) -> bool:
-        """Return whether they visit a calendar, are due for a visit, and are free."""
+        """Return whether they visit a calendar, long enough after other visits, and are free then.
+
+        Args:
+            days_apart: the least number of days between two visits.
+        """
         visits = self.visits.get(calendar)
         if visits is None:
             return False
@@ -113,7 +117,7 @@ def store_people(town: Town, chance: Chance, *, at: datetime) -> People:
 
 
 def _choose_regulars(town: Town, customers: list[Customer], chance: Chance, at: datetime) -> None:
-    """Decide who visits which calendar, and when they came before the days that are covered."""
+    """Choose the regulars of each calendar, and the day of their last visit before the demo."""
     main_customer, *others = customers
     for calendar in town.calendars:
         eligible = [each for each in others if each.is_man or not calendar.men_only]

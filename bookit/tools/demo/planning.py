@@ -1,8 +1,10 @@
-"""Which times are booked, calendar by calendar and day by day."""
+"""Decides which times are booked, calendar by calendar and day by day."""
 
 from collections.abc import Iterator, Sequence
 from datetime import date, datetime, timedelta
 from operator import attrgetter
+
+from django.db.backends.postgresql.psycopg_any import DateTimeTZRange
 
 from bookings.availability.terms import terms_of
 from bookings.models import Booking, BookingEvent
@@ -49,10 +51,10 @@ class Planner:
 
     def _book_day(self, calendar: StoredCalendar, day: date, demand: float) -> Iterator[Draft]:
         """Yield the bookings of a day, and add the starts that nobody books to `free`."""
-        taken: list[tuple[datetime, datetime]] = []
+        taken: list[DateTimeTZRange] = []
         for service in calendar.services:
             for start in self._session_starts(service, day):
-                taken.append(service.blocked(start))
+                taken.append(service.terms.blocked(start))
                 drafts = self._book_session(service, start, demand)
                 yield from drafts
                 if not drafts and service.service.capacity == 1:
@@ -65,7 +67,7 @@ class Planner:
         calendar: StoredCalendar,
         day: date,
         demand: float,
-        taken: list[tuple[datetime, datetime]],
+        taken: list[DateTimeTZRange],
     ) -> Iterator[Draft]:
         """Yield a day's bookings of services without sessions, one after the other.
 
@@ -87,9 +89,10 @@ class Planner:
                 start = opens + -((opens - begins) // terms.step) * terms.step
                 if start + terms.duration > closes:
                     break
-                lower, moment = service.blocked(start)
+                blocked = terms.blocked(start)
+                moment = blocked.upper
                 if opening.is_off(start, start + terms.duration) or any(
-                    lower < ends and starts < moment for starts, ends in taken
+                    blocked.lower < each.upper and each.lower < moment for each in taken
                 ):
                     continue
                 if self.random.random() < demand:
@@ -98,7 +101,7 @@ class Planner:
                     service.free.append(start)
 
     def _session_starts(self, service: StoredService, day: date) -> Iterator[datetime]:
-        """Yield when the sessions of a service start on a day."""
+        """Yield the start times of a service's sessions on a day."""
         if service.service.mode == Service.Mode.SLOTS:
             for start in service.slots:
                 if start.astimezone(self.tz).date() == day:
@@ -114,7 +117,7 @@ class Planner:
                     yield start
 
     def _book_session(self, service: StoredService, start: datetime, demand: float) -> list[Draft]:
-        """Return the bookings of a session, each in the lowest seat that was free at the time."""
+        """Return the bookings of a session. Each has the lowest seat that was free at the time."""
         capacity = service.service.capacity
         wanted = round(capacity * min(1.0, demand * self.random.uniform(0.5, 1.8)))
         drafts: list[Draft] = []
@@ -131,7 +134,7 @@ class Planner:
         return drafts
 
     def _book_seat(self, service: StoredService, start: datetime) -> Iterator[Draft]:
-        """Yield the booking of a seat; after a cancellation, somebody else may book the seat."""
+        """Yield the booking of a seat. If it is cancelled, another booking may follow."""
         earliest = None
         while True:
             draft = self.drafter.draft(service, start, self.people.customers, earliest=earliest)
@@ -147,8 +150,8 @@ class Planner:
     ) -> Iterator[Draft]:
         """Yield bookings of a session that leave `seats_left` seats free.
 
-        More seats stay free if too few customers can come. If seats are to be left, the last
-        booking is a hold, as if somebody was about to book.
+        More seats stay free if too few customers can come. If any seats are left, the last booking
+        is a hold, as if somebody were about to book.
         """
         taken = service.service.capacity - seats_left
         for number in range(1, taken + 1):
@@ -164,18 +167,18 @@ class Planner:
                 yield draft
 
     def _add_request(self, service: StoredService) -> None:
-        """Add a new booking of a service, so that its provider has one to answer.
+        """Add a pending booking of a service, so that its provider has one to answer.
 
         The main customer makes the first of these bookings in the town for which they are free.
         """
         main_customer = self.people.main_customer
         everybody = self.people.customers
-        has_asked = any(
+        has_request = any(
             draft.customer is main_customer and draft.booking.status == Status.PENDING
             for draft in self.drafts
         )
         ahead = [start for start in service.free if start > self.at + timedelta(days=2)]
-        for customers in [everybody] if has_asked else [[main_customer], everybody]:
+        for customers in [everybody] if has_request else [[main_customer], everybody]:
             draft = self._first_draft(service, ahead, customers)
             if draft is not None:
                 service.free.remove(draft.booking.start_time)
@@ -185,7 +188,7 @@ class Planner:
     def _first_draft(
         self, service: StoredService, starts: list[datetime], customers: list[Customer]
     ) -> Draft | None:
-        """Return a booking of the first start at which one of the customers can come."""
+        """Return a booking at the first start time at which one of the customers can come."""
         for start in starts:
             draft = self.drafter.draft(
                 service, start, customers, earliest=self.at - UNANSWERED, days_apart=1
@@ -217,15 +220,15 @@ def store_bookings(
         draft.booking.updated_at = draft.steps[-1].at
     drafts.sort(key=lambda draft: (draft.booking.created_at, draft.booking.pk))
     Booking.objects.bulk_create(draft.booking for draft in drafts)
-    # In the order in which everything happened. The sort is stable, so the events of one booking
-    # stay in their order.
+    # The events are stored in the order of their times. The sort is stable, so the events of one
+    # booking stay in their order.
     events = [event for draft in drafts for event in draft.events()]
     BookingEvent.objects.bulk_create(sorted(events, key=attrgetter("at")))
     return drafts
 
 
 def _lowest_free_seat(draft: Draft, earlier: Sequence[Draft]) -> int:
-    """Return the seat that a booking gets, after earlier bookings of the same session."""
+    """Return the lowest seat that earlier bookings of a session left free for a booking."""
     taken = {
         other.booking.seat
         for other in earlier

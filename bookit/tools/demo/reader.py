@@ -1,4 +1,4 @@
-"""Reads the town's files; a mistake becomes an error that names the file and the entry."""
+"""Reads the town's files. A mistake becomes an error that names the file and the entry."""
 
 import tomllib
 from collections.abc import Callable
@@ -27,7 +27,7 @@ def read_town(directory: Path = PORTO_CLARO) -> Town:
     Raises:
         TownError: a file is missing or contains a mistake.
     """
-    # In the order of their names: the same files always give the same town.
+    # In the order of their names, so that the same files always give the same town.
     businesses = sorted((directory / "businesses").glob("*.toml"))
     return Town(
         settings=_read(SettingsEntry, directory / "town.toml", "town.toml"),
@@ -49,7 +49,7 @@ def _read(kind: type[AnyEntry], path: Path, source: str) -> AnyEntry:
 
 
 def _entry(kind: type[AnyEntry], table: Any, source: str) -> AnyEntry:
-    """Return a table as an entry of a kind, whose fields are the keys that the table may have."""
+    """Turn a table into an entry. The fields of its class are the keys that the table may have."""
     if not isinstance(table, dict):
         raise TownError(source, "Write a table here, such as { key = 1 }.")
     keys = {field.name: field for field in fields(kind) if field.name != "source"}
@@ -71,9 +71,9 @@ def _entry(kind: type[AnyEntry], table: Any, source: str) -> AnyEntry:
 
 
 def _value(kind: Any, value: Any, source: str) -> Any:
-    """Return a value from a file as the kind that an entry's field declares."""
+    """Convert a value from a file to the type that an entry's field declares."""
     if get_origin(kind) is UnionType:
-        # Such as `int | None`. TOML has no null: an optional key is left out.
+        # For example `int | None`. TOML has no null, so an optional key is left out.
         return _value(get_args(kind)[0], value, source)
     if get_origin(kind) is tuple:
         if not isinstance(value, list):
@@ -92,7 +92,7 @@ def _value(kind: Any, value: Any, source: str) -> Any:
 
 
 def _label(item: Any) -> str:
-    """Return what tells a table in a list from the others, for messages."""
+    """Return the label of a table in a list, for messages: its name or title."""
     name = isinstance(item, dict) and (item.get("name") or item.get("title"))
     return f" ({name})" if name else ""
 
@@ -113,7 +113,7 @@ def _amount(text: str) -> Decimal:
         raise ValueError('Write an amount in quotes, such as "25.00".') from None
 
 
-# What messages call the types that TOML has.
+# The names of TOML's types in messages.
 PLAIN: dict[Any, str] = {
     str: "text in quotes",
     int: "a whole number",
@@ -121,7 +121,7 @@ PLAIN: dict[Any, str] = {
     bool: "true or false",
 }
 
-# What is written as text and has a form of its own.
+# The types that are written as text in a form of their own, and the functions that read them.
 TEXTS: dict[Any, Callable[[str], Any]] = {
     Decimal: _amount,
     ZoneInfo: zone,

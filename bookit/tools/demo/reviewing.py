@@ -1,4 +1,4 @@
-"""Reviews of completed bookings."""
+"""Stores reviews of completed bookings."""
 
 from collections import defaultdict
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from bookit.tools.demo.entries import CalendarEntry, ReviewEntry, ServiceEntry
 from catalog.models import Service
 from reviews.models import Review
 
-# Ratings without a comment, and how often each of them is given.
+# The ratings without a comment, and how often each of them is given.
 RATINGS, WEIGHTS = (5, 4, 3, 2), (60, 28, 9, 3)
 
 
@@ -23,7 +23,7 @@ def store_reviews(
     *,
     at: datetime,
 ) -> list[Review]:
-    """Store reviews of some of the bookings, and count their ratings for the services."""
+    """Store reviews of some of the bookings, and update the ratings of the services."""
     writer = _Writer(calendars, chance, at=at)
     reviews = [review for draft in drafts if (review := writer.review(draft)) is not None]
     Review.objects.bulk_create(reviews)
@@ -47,7 +47,7 @@ class _Writer:
         self.chance, self.random = chance, chance.random
         self.at = at
         self.reviewed: set[tuple[CalendarEntry, UUID]] = set()
-        #: What may still be written about each calendar and service.
+        #: The reviews of each calendar and service that nobody has written yet.
         self.unused: dict[CalendarEntry | ServiceEntry, list[ReviewEntry]] = {}
         for calendar in calendars:
             self._shuffle(calendar.entry)
@@ -58,7 +58,7 @@ class _Writer:
         self.unused[entry] = self.random.sample(entry.reviews, len(entry.reviews))
 
     def review(self, draft: Draft) -> Review | None:
-        """Return the review of a booking; None if its customer writes none."""
+        """Return the review of a booking, or None if the customer writes none."""
         booking, calendar = draft.booking, draft.service.calendar
         later = booking.end_time + self.random.random() * timedelta(days=4)
         written = self.chance.same_day(later)

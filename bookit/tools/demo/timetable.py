@@ -1,4 +1,4 @@
-"""Time off and slots, which providers publish ahead of time."""
+"""Stores time off and slots, which providers publish in advance."""
 
 from collections.abc import Iterator
 from datetime import datetime, timedelta
@@ -17,16 +17,16 @@ from bookit.tools.demo.window import DAYS_PUBLISHED, DAYS_SINCE_PUBLISHED, cover
 from catalog.models import Service
 from catalog.services import create_time_off
 
-# The seats that the next two sessions of a service have left, if `next_session_full` is set.
+# The number of seats that the next two sessions have left, if `next_session_full` is set.
 SEATS_LEFT = (0, 2)
 
 
 class Timetable:
-    """Closes calendars and publishes slots, all at one moment.
+    """Stores time off and publishes slots, all of them at the same moment.
 
     Attributes:
-        slots: how many slots were published.
-        time_off: how many periods of time off were stored.
+        slots: the number of slots that were published.
+        time_off: the number of periods of time off that were stored.
     """
 
     def __init__(self, town: Town, chance: Chance, *, at: datetime) -> None:
@@ -60,7 +60,7 @@ class Timetable:
                 self._fill_next_sessions(service)
 
     def _closed(self, entry: CalendarEntry) -> Iterator[tuple[datetime, datetime, str]]:
-        """Yield when a calendar has time off, and why."""
+        """Yield the periods of a calendar's time off, with their reasons."""
         tz = self.chance.tz
         for day in covered_days(self.at, tz, ahead=DAYS_PUBLISHED):
             if YearDay(day.month, day.day) in self.town.settings.holidays:
@@ -109,7 +109,7 @@ class Timetable:
         )
 
     def _fill_next_sessions(self, service: StoredService) -> None:
-        """Decide how many seats the next sessions from tomorrow on have left."""
+        """Decide how many seats the next sessions, from tomorrow on, have left."""
         tomorrow = self.at + timedelta(days=1)
         ahead = [slot for start, slot in service.slots.items() if start > tomorrow]
         service.seats_left = {

@@ -1,4 +1,4 @@
-"""All files of the town together, and the rules that concern more than one of them."""
+"""The contents of all files of the town, and the rules that concern more than one of them."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -31,7 +31,7 @@ class Town:
     businesses: tuple[BusinessEntry, ...]
 
     def __post_init__(self) -> None:
-        """Check what concerns more than one file."""
+        """Check the rules that concern more than one file."""
         self._check_emails()
         self._check_shown_accounts()
         self._check_regulars()
@@ -64,7 +64,7 @@ class Town:
         return [email for _, email, _ in self._users()]
 
     def _users(self) -> Iterator[tuple[User.Role, str, Entry]]:
-        """Yield everybody's role and address, and the entry that they are in."""
+        """Yield the role and address of everybody, and the entry that names them."""
         people = self.people
         yield User.Role.ADMIN, people.admin.email, people.admin
         yield User.Role.USER, people.main_customer.email, people.main_customer

@@ -7,8 +7,9 @@ from zoneinfo import ZoneInfo
 # Bookings start on these days.
 DAYS_BEHIND, DAYS_AHEAD = 12, 10
 
-# Slots are published up to this many days ahead. They were all published before anybody booked
-# them: `Drafter` makes no booking more than about three weeks before the last moment to do so.
+# How many days ahead slots are published, and how many days ago they were. They were published
+# before the first booking, because `Drafter` makes every booking within about three weeks of the
+# last moment at which it can be made.
 DAYS_PUBLISHED, DAYS_SINCE_PUBLISHED = 42, 40
 
 

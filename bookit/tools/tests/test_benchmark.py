@@ -1,4 +1,4 @@
-"""The benchmark measures what it claims to measure. No test depends on how fast anything is."""
+"""The benchmark measures what it claims to measure. No test depends on speed."""
 
 import importlib
 import json
@@ -18,9 +18,10 @@ from django.db import connection
 from psycopg.conninfo import make_conninfo
 
 from accounts.tests.factories import UserFactory
+from bookings.models import Booking, BookingEvent, Slot
 from bookings.tests.factories import TUESDAY, BookingFactory
 from bookit.api.pagination import DEFAULT_LIMIT
-from bookit.tools.benchmark import fill, jobs, load, pgbench
+from bookit.tools.benchmark import fill, jobs, load, overrides, pgbench
 from bookit.tools.benchmark.cases import RELATIONS, SERIES, Cases
 from bookit.tools.benchmark.fill import Size
 from bookit.tools.benchmark.jobs import JobsDone
@@ -54,7 +55,7 @@ def result(**fields):
     return Result("service", "service detail", 200, least_ratio=0.4, most_spread=5, **fields)
 
 
-def compared(ours, theirs, *, most=2):
+def comparison(ours, theirs, *, most=2):
     return Comparison(
         Result("long", "long window", 200, bookit=ours),
         Result("short", "short window", 200, bookit=theirs),
@@ -67,7 +68,7 @@ def bodies(requests):
 
 
 class TestLoad:
-    def test_a_request_says_how_long_its_body_is(self):
+    def test_a_request_states_the_length_of_its_body(self):
         request = load.raw_request("POST", "/bookings", token="abc", body={"a": 1})
         head, _, body = request.partition(b"\r\n\r\n")
         assert head.startswith(b"POST /bookings HTTP/1.1\r\nHost: localhost\r\n")
@@ -75,7 +76,7 @@ class TestLoad:
         assert b"Content-Length: 8" in head
         assert body == b'{"a": 1}'
 
-    def test_answers_of_another_status_and_missing_ones_are_unexpected(self):
+    def test_missing_answers_and_answers_of_another_status_are_unexpected(self):
         measured = Measurement(2.0, 1.0, 2.0, 3, {201: 10, 409: 4}, 0.1)
         assert measured.rate == 7
         assert measured.unexpected(201) == 7
@@ -91,17 +92,17 @@ class TestCases:
     def test_every_case_has_a_name_for_the_command_line(self):
         assert [case.name for case in cases().all()] == CASE_NAMES
 
-    def test_targets_between_cases_name_cases_under_the_same_load(self):
+    def test_the_two_cases_of_a_relation_have_the_same_number_of_connections(self):
         by_name = {case.name: case for case in cases().all()}
         for relation in RELATIONS:
             assert by_name[relation.name].connections == by_name[relation.other].connections
 
-    def test_no_time_is_booked_twice_in_all_rounds(self):
+    def test_no_two_requests_of_all_rounds_book_the_same_time(self):
         known = cases()
         wanted = [tuple(body.values()) for _ in range(3) for body in bodies(known.create(0.0))]
         assert len(wanted) == len(set(wanted)) >= 3 * load.MOST_REQUESTS_PER_SECOND
 
-    def test_no_slot_is_published_at_the_time_of_another(self):
+    def test_no_two_requests_publish_overlapping_slots(self):
         known, length, lisbon = cases(), timedelta(minutes=30), ZoneInfo(fill.ZONE)
         series = [body for _ in range(25) for body in bodies(known.publish(0.0))]
         assert {body["rrule"] for body in series} == {"FREQ=DAILY;COUNT=366"}
@@ -116,31 +117,31 @@ class TestCases:
         assert max(firsts) - min(firsts) > timedelta(days=366)
         assert all(later - earlier >= length for earlier, later in pairwise(starts))
 
-    def test_seats_are_those_of_all_slots_of_the_classes(self):
-        asked = bodies(cases().take_seat(0.0))
-        assert len({body["slot_id"] for body in asked}) == len(asked) == fill.CLASS_SLOTS
+    def test_seats_are_booked_in_every_slot_of_the_classes(self):
+        sent = bodies(cases().take_seat(0.0))
+        assert len({body["slot_id"] for body in sent}) == len(sent) == fill.CLASS_SLOTS
 
-    def test_free_times_are_looked_for_on_whole_days(self):
+    def test_free_times_are_searched_over_whole_days(self):
         [request] = cases().find_times(62, SMALL.diaries(2_000), 0.0)
         path = request.decode().split(" ")[1]
         from_, to = map(datetime.fromisoformat, re.findall(r"\d{4}-\d\d-\d\d", path))
         assert (to - from_).days + 1 == 62
         assert path.startswith(f"/services/{fill.key('service', 22)}/availability?")
 
-    def test_pgbench_gets_expressions_for_parameters(self):
+    def test_expressions_replace_the_parameters_in_a_script_of_pgbench(self):
         values = {"a": ":n", "b": "1"}
         script = pgbench.script(["\\set n 7"], ["SELECT\n  %(a)s, %(b)s::int"], values)
         assert script == "\\set n 7\nSELECT\n  :n, 1::int;\n"
 
 
 class TestReport:
-    def test_the_ratio_is_that_of_the_same_round(self):
+    def test_the_ratio_compares_runs_of_the_same_round(self):
         shown = result(bookit=[run(50), run(10), run(80)], reference=[run(100), run(10), run(100)])
         assert shown.ratio == 0.8
         assert shown.rate == 50
         assert shown.missed() == []
 
-    def test_what_was_not_reached_is_said(self):
+    def test_the_report_lists_every_missed_target(self):
         slow = result(
             bookit=[run(39, p50=10, p99=51, statuses={200: 38, 500: 1}, unexpected=1)],
             reference=[run(100)],
@@ -149,7 +150,7 @@ class TestReport:
         report = Report(
             {},
             [slow, waited],
-            [compared([run(10)], [run(21)])],
+            [comparison([run(10)], [run(21)])],
             [Memory(91.0, 50.0)],
             [Memory(40.0, None)],
             [
@@ -174,8 +175,8 @@ class TestReport:
         assert report.content()["comparisons"][0]["times"] == 2.1
         assert all(line in report.text() for line in report.missed())
 
-    def test_two_cases_are_compared_within_a_round(self):
-        slowed_down = compared([run(50), run(10), run(40)], [run(100), run(15), run(80)])
+    def test_a_comparison_compares_runs_of_the_same_round(self):
+        slowed_down = comparison([run(50), run(10), run(40)], [run(100), run(15), run(80)])
         assert slowed_down.times == 2
         assert slowed_down.missed() == []
         assert slowed_down.text() == "long window: 2.00 times short window (at most 2: reached)"
@@ -190,7 +191,7 @@ class TestReport:
 
 @pytest.fixture
 def database_url(transactional_db):
-    """The URL of the test's own database, for processes of their own."""
+    """The URL of the test's own database, for other processes."""
     parameters = connection.get_connection_params()
     names = ("host", "port", "user", "password", "dbname")
     conninfo = make_conninfo(**{name: parameters[name] for name in names})
@@ -201,7 +202,7 @@ def database_url(transactional_db):
 
 @pytest.fixture
 def reference(database_url, settings, monkeypatch):
-    """The module of the reference, for the test's own database."""
+    """The module of the reference, connected to the test's own database."""
     name = "bookit.tools.benchmark.reference"
     monkeypatch.setenv("SECRET_KEY", settings.SECRET_KEY)
     monkeypatch.setenv("DATABASE_URL", database_url)
@@ -213,13 +214,13 @@ def reference(database_url, settings, monkeypatch):
 
 
 def anonymous(statement):
-    """Return a statement without the names of its parameters, which each program chooses."""
+    """Return a statement without the names of its parameters, which differ between the two."""
     return re.sub(r"%\(\w+\)s|%s|\$\d+", "?", statement)
 
 
 def sent_by_reference(module, client, method, path, body):
-    """Send a request to the reference; return the status, and the statements that this took."""
-    content, said = json.dumps(body).encode(), []
+    """Send a request to the reference, and return the status and the statements that it ran."""
+    content, statuses = json.dumps(body).encode(), []
     environ = {
         "REQUEST_METHOD": method,
         "PATH_INFO": path,
@@ -228,13 +229,13 @@ def sent_by_reference(module, client, method, path, body):
         "wsgi.input": BytesIO(content),
         **client._credentials,
     }
-    module.application(environ, lambda status, headers: said.append(int(status[:3])))
+    module.application(environ, lambda status, headers: statuses.append(int(status[:3])))
     found = module.thread.connection.execute("SELECT statement FROM pg_prepared_statements")
-    return said[0], {anonymous(statement) for (statement,) in found}
+    return statuses[0], {anonymous(statement) for (statement,) in found}
 
 
 def sent_by_bookit(client, method, path, body):
-    """Send a request to BookIt; return the status, and the statements that this took."""
+    """Send a request to BookIt, and return the status and the statements that it ran."""
     sent = set()
 
     def note(execute, sql, params, many, context):
@@ -258,7 +259,7 @@ def sent_by_bookit(client, method, path, body):
 )
 def test_the_reference_sends_the_statements_of_bookit(reference, api, method, path, year, status):
     customer, service = UserFactory(), ServiceFactory()
-    # Of both, a full page; only then is there a count.
+    # A full page of services and of bookings, because only a full page needs a count.
     ServiceFactory.create_batch(DEFAULT_LIMIT)
     for hour in range(DEFAULT_LIMIT):
         start = TUESDAY + timedelta(hours=hour)
@@ -276,39 +277,32 @@ def test_the_reference_sends_the_statements_of_bookit(reference, api, method, pa
 
 @pytest.mark.real_passwords
 @pytest.mark.skipif(shutil.which("wrk") is None, reason="wrk is not installed")
-def test_it_compares_bookit_with_the_reference_and_measures(database_url, tmp_path):
+def test_the_benchmark_compares_bookit_with_the_reference(database_url, tmp_path):
     measured = ("free-7-100", "free-50", "create", "create-silent", "publish")
     options = Options(SMALL, seconds=1, rounds=1, workers=1, only=measured)
     report = benchmark(database_url, options, directory=tmp_path, say=lambda message: None)
 
-    one, many, created, silent, published = report.results
+    one, many, created, without_events, published = report.results
     assert [result.unexpected for result in report.results] == [0] * 5
     assert created.rate > 0
     assert created.reference_rate
     assert created.pgbench
-    compared, quietly = report.comparisons
-    assert (compared.one, compared.other) == (many, one)
-    assert compared.times > 1
-    assert (quietly.one, quietly.other) == (created, silent)
-    # As many events as bookings, but for those that were measured without.
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "SELECT count(*) - (SELECT count(*) FROM bookings_booking) FROM bookings_bookingevent"
-            " WHERE type = 'booking.created'"
-        )
-        missing = -cursor.fetchone()[0]
-    assert missing >= sum(silent.bookit[0].measurement.statuses.values()) > 0
+    of_services, of_events = report.comparisons
+    assert (of_services.one, of_services.other) == (many, one)
+    assert of_services.times > 1
+    assert (of_events.one, of_events.other) == (created, without_events)
+    # Each booking has an event, except those that were made while events were disabled.
+    events = BookingEvent.objects.filter(type=BookingEvent.Type.CREATED)
+    missing = Booking.objects.count() - events.count()
+    assert missing >= sum(without_events.bookit[0].measurement.statuses.values()) > 0
     assert report.content()["results"][2]["name"] == "create"
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT count(*) FROM bookings_booking")
-        assert cursor.fetchone()[0] > SMALL.bookings + sum(fill.DIARIES)
-        cursor.execute("SELECT count(*) FROM bookings_slot")
-        slots = cursor.fetchone()[0] - fill.CLASS_SLOTS
+    assert Booking.objects.count() > SMALL.bookings + sum(fill.DIARIES)
+    slots = Slot.objects.count() - fill.CLASS_SLOTS
     assert slots % SERIES == 0
     assert slots // SERIES > sum(published.bookit[0].measurement.statuses.values())
 
 
-def test_it_measures_jobs_without_wrk(database_url, tmp_path, monkeypatch):
+def test_the_benchmark_measures_jobs_without_wrk(database_url, tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", "")
     monkeypatch.setattr(jobs, "OVERDUE", 50)
     monkeypatch.setattr(jobs, "CONFIRMED", 5)
@@ -317,7 +311,7 @@ def test_it_measures_jobs_without_wrk(database_url, tmp_path, monkeypatch):
     report = benchmark(database_url, options, directory=tmp_path, say=lambda message: None)
 
     mails, webhooks, overdue = report.jobs
-    # Both readers of each booking; and those of what expired, if a minute has begun meanwhile.
+    # Two mails for each booking, and more if bookings expired because a minute began meanwhile.
     assert mails.count >= 10
     assert webhooks.count == 5
     assert webhooks.rate > 0
@@ -325,3 +319,15 @@ def test_it_measures_jobs_without_wrk(database_url, tmp_path, monkeypatch):
     assert mails.memory_mib
     assert report.results == []
     assert all(done.text() in report.text() for done in report.jobs)
+
+
+def test_each_override_is_measured_with_and_without_it(transactional_db):
+    fill.fill(SMALL, password="not used")
+
+    gains = [*overrides.measure(SMALL, rounds=1)]
+
+    assert {gain.override for gain in gains} == {each.name for each in overrides.OVERRIDES}
+    assert all(gain.microseconds > 0 for gain in gains)
+    # DRF's own serializers cost far more than any noise.
+    [rows] = [gain for gain in gains if gain.case == "services" and "rows" in gain.override]
+    assert rows.part > 0.2

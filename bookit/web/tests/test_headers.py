@@ -1,4 +1,4 @@
-"""What browsers and caches are told about an answer."""
+"""Response headers for browsers and caches."""
 
 import pytest
 from django.test import Client
@@ -17,7 +17,7 @@ PUBLIC = ["/services", "/calendars", "/slots", "/reviews", "/errors", "/docs", "
 
 @pytest.mark.parametrize("path", [path for path, _ in every_path()])
 @pytest.mark.parametrize("who", ["nobody", "an admin"])
-def test_every_page_has_a_policy_and_every_personal_answer_is_stored_nowhere(api, path, who):
+def test_pages_have_a_policy_and_personal_responses_are_never_cached(api, path, who):
     browser, client = Client(), api
     if who == "an admin":
         user = AdminFactory()
@@ -40,7 +40,7 @@ def test_every_page_has_a_policy_and_every_personal_answer_is_stored_nowhere(api
         assert answer.get("Cache-Control") == ("no-store" if is_personal else None)
 
 
-def test_answers_with_tokens_are_stored_nowhere(api):
+def test_responses_with_tokens_are_never_cached(api):
     user = UserFactory()
     new = {"name": "Ada", "email": "ada@example.com", "password": PASSWORD}
     signed_in = api.post("/auth/login", {"email": user.email, "password": PASSWORD})
@@ -50,7 +50,7 @@ def test_answers_with_tokens_are_stored_nowhere(api):
         assert answer["Cache-Control"] == "no-store"
 
 
-def test_a_calendar_file_that_is_not_stored_still_has_its_etag(api):
+def test_a_calendar_file_has_an_etag_although_caches_may_not_store_it(api):
     feed = api.as_(UserFactory()).get("/me/calendar").json()["address"]
     answer = api.get(feed)
     assert (answer.status_code, answer["Cache-Control"]) == (200, "no-store")
@@ -59,7 +59,7 @@ def test_a_calendar_file_that_is_not_stored_still_has_its_etag(api):
 
 
 @pytest.mark.parametrize("path", PUBLIC)
-def test_what_is_for_everybody_may_be_stored(client, path):
+def test_public_responses_may_be_cached(client, path):
     answer = client.get(path)
     assert answer.status_code == 200
     assert "Cache-Control" not in answer

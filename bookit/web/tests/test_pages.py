@@ -1,4 +1,4 @@
-"""Pages for people and for machines that run the service."""
+"""The documentation, and the health checks of operators' machines."""
 
 import json
 import re
@@ -17,7 +17,7 @@ PAGES = ["/docs", "/redoc", "/errors", "/errors/throttled"]
 
 
 @pytest.mark.parametrize("path", PAGES)
-def test_a_page_needs_nothing_from_another_host(client, path):
+def test_a_page_loads_nothing_from_another_host(client, path):
     answer = client.get(path)
     assert answer.status_code == 200
     assert answer["Content-Type"] == "text/html; charset=utf-8"
@@ -26,7 +26,7 @@ def test_a_page_needs_nothing_from_another_host(client, path):
 
 
 @pytest.mark.parametrize("path", PAGES)
-def test_all_that_a_page_refers_to_is_there(client, path):
+def test_everything_that_a_page_refers_to_exists(client, path):
     page = client.get(path).content.decode()
     found = set(re.findall(r"(?:src|href|spec-url)=\"(/[^\"]*)\"|url: \"(/[^\"]*)\"", page))
     addresses = {one or other for one, other in found}
@@ -39,11 +39,11 @@ def test_all_that_a_page_refers_to_is_there(client, path):
 
 
 @pytest.mark.parametrize("path", ["/docs?script=", "/redoc"])
-def test_the_documentation_shows_our_document(client, path):
+def test_the_documentation_shows_the_openapi_document(client, path):
     assert "/openapi.json" in client.get(path).content.decode()
 
 
-def test_the_document_is_json_and_made_once(client):
+def test_the_openapi_document_is_json_and_generated_once(client):
     first, second = client.get("/openapi.json"), client.get("/openapi.json")
     assert first["Content-Type"] == "application/json"
     assert first.content == second.content
@@ -60,7 +60,7 @@ def test_a_head_is_a_get_without_its_body(client, path):
 
 
 @pytest.mark.parametrize("path", [*PAGES, "/openapi.json", "/health", "/services?limit=0"])
-def test_browsers_are_told_to_be_careful(client, path):
+def test_every_response_has_security_headers(client, path):
     answer = client.get(path)
     assert answer["X-Content-Type-Options"] == "nosniff"
     assert answer["X-Frame-Options"] == "DENY"
@@ -70,8 +70,8 @@ def test_browsers_are_told_to_be_careful(client, path):
 # --- health -----------------------------------------------------------------------------------
 
 
-def test_health_is_ok_while_the_process_lives(client):
-    """Without a look at the database, which this test has none of."""
+def test_health_is_ok_while_the_process_is_alive(client):
+    """It does not use the database; this test has none."""
     answer = client.get("/health")
     assert answer.status_code == 200
     assert answer["Content-Type"] == "application/json"
@@ -80,8 +80,8 @@ def test_health_is_ok_while_the_process_lives(client):
 
 @pytest.mark.django_db
 @pytest.mark.parametrize("path", ["/health", "/health/ready"])
-def test_health_checks_may_ask_by_any_name(client, path):
-    """They come by the container's own address."""
+def test_health_checks_may_use_any_host_name(client, path):
+    """An orchestrator uses the container's own address."""
     assert client.get(path, headers={"host": "10.1.2.3:8000"}).status_code == 200
 
 
@@ -94,19 +94,19 @@ def test_ready_is_ok_when_requests_can_be_served(client):
 
 @pytest.mark.django_db
 @pytest.mark.parametrize("app", ["bookings", "token_blacklist"])
-def test_ready_is_a_503_while_a_migration_is_pending(client, monkeypatch, app):
+def test_ready_answers_503_while_a_migration_is_pending(client, monkeypatch, app):
     monkeypatch.setattr(pages, "_migrated", False)
     last = MigrationRecorder.Migration.objects.filter(app=app).order_by("id").last()
     last.delete()
     content = problem(client.get("/health/ready"), 503, "service_unavailable")
     assert "manage.py migrate" in content["detail"]
-    # And ready as soon as it has been applied, without a restart.
+    # The process is ready as soon as the migration is applied, without a restart.
     MigrationRecorder.Migration.objects.create(app=last.app, name=last.name)
     assert client.get("/health/ready").status_code == 200
 
 
 @pytest.mark.django_db
-def test_ready_looks_for_migrations_no_longer_than_it_must(client, django_assert_max_num_queries):
+def test_ready_checks_migrations_only_until_none_is_pending(client, django_assert_max_num_queries):
     assert client.get("/health/ready").status_code == 200
     with django_assert_max_num_queries(1) as queries:
         assert client.get("/health/ready").status_code == 200
@@ -114,21 +114,21 @@ def test_ready_looks_for_migrations_no_longer_than_it_must(client, django_assert
 
 
 @pytest.mark.django_db(databases=[])
-def test_ready_is_a_503_without_postgresql(client, no_database):
+def test_ready_answers_503_without_postgresql(client, no_database):
     content = problem(client.get("/health/ready"), 503, "service_unavailable")
     assert "PostgreSQL" in content["detail"]
     assert client.get("/health").status_code == 200
 
 
 @pytest.mark.django_db(databases=[])
-def test_ready_is_a_503_without_postgresql_at_the_first_look_too(client, no_database, monkeypatch):
+def test_ready_answers_503_without_postgresql_at_the_first_check(client, no_database, monkeypatch):
     monkeypatch.setattr(pages, "_migrated", False)
     problem(client.get("/health/ready"), 503, "service_unavailable")
 
 
 @pytest.mark.django_db
-def test_ready_is_a_503_without_any_table(client, monkeypatch):
-    """As when the service starts before it was ever migrated."""
+def test_ready_answers_503_without_tables(client, monkeypatch):
+    """This is the state before the first migration."""
     monkeypatch.setattr(pages, "_migrated", False)
     with connection.cursor() as cursor:
         cursor.execute("ALTER TABLE django_migrations RENAME TO elsewhere")

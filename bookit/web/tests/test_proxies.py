@@ -1,4 +1,4 @@
-"""Real proxies, as the compose files configure them, in front of a real web server."""
+"""Real proxies, configured by the Compose files, in front of a real web server."""
 
 import http.client
 import json
@@ -38,7 +38,7 @@ http {{
   {content}
 }}
 """
-# A proxy of the operator's own, which ends TLS.
+# An operator's own proxy, at which TLS ends.
 OUTER = """
 server {{
   listen 127.0.0.1:{port} ssl; access_log off;
@@ -54,7 +54,7 @@ server {{
 
 
 class Stack(ExitStack):
-    """Programs that listen, each on a port of its own; all of them end with the test."""
+    """Programs that each listen on a port of their own. All of them end with the test."""
 
     def __init__(self, folder):
         super().__init__()
@@ -85,7 +85,7 @@ class Stack(ExitStack):
                 time.sleep(0.1)
 
     def web(self, **of_env_file):
-        """Start web as the container of that name does, with these variables in `.env`."""
+        """Start the web server as the container `web` does, with these variables in `.env`."""
         variables = {"EMAIL_URL": "dummymail://", **of_env_file}
         compose = read("compose.yaml", variables)["services"]["web"]["environment"]
         port = free_port()
@@ -96,7 +96,7 @@ class Stack(ExitStack):
             "SECRET_KEY": "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ",
             "PORT": str(port),
             "WEB_CONCURRENCY": "1",
-            # The window slides, so that within a minute an eleventh could become free.
+            # The window slides, so a limit per minute could allow an eleventh attempt.
             "RATE_LIMIT_AUTH": "10/day",
         }
         web = [sys.executable, "-m", "gunicorn", "-c", "python:bookit.runtime.gunicorn"]
@@ -116,7 +116,7 @@ class Stack(ExitStack):
         return self.nginx(content.replace("listen 80;", f"listen 127.0.0.1:{port};"), port)
 
     def outer(self, inner):
-        """Start a TLS proxy in front of that."""
+        """Start a TLS proxy in front of another proxy."""
         port = free_port()
         make = "openssl req -x509 -newkey rsa:2048 -nodes -subj /CN=localhost -days 1"
         files = ["-keyout", self.folder / "key.pem", "-out", self.folder / "certificate.pem"]
@@ -125,7 +125,7 @@ class Stack(ExitStack):
         return self.nginx(content, port)
 
     def caddy(self, web):
-        """Start the proxy of compose.tls.yaml, with a certificate of its own making."""
+        """Start the proxy of compose.tls.yaml with a self-signed certificate."""
         port = free_port()
         content = read("compose.tls.yaml", {"DOMAIN": "localhost"})["configs"]["caddy"]["content"]
         content = content.replace("web:8000", f"127.0.0.1:{web}").replace(
@@ -135,7 +135,7 @@ class Stack(ExitStack):
         )
         version = subprocess.run([CADDY, "version"], capture_output=True, text=True, check=True)
         if version.stdout.lstrip("v").startswith(("2.4", "2.5", "2.6")):
-            # As Caddy said it before 2.7; the container has a newer one.
+            # Caddy before 2.7 has another name for this option. The container has a newer Caddy.
             content = content.replace("request_buffers 2MB", "buffer_requests")
         (self.folder / "Caddyfile").write_text(content)
         arguments = [CADDY, "run", "--adapter", "caddyfile", "--config"]
@@ -152,7 +152,7 @@ def stack(tmp_path):
 
 
 def ask(port, method, path, body=None, *, client="127.0.0.1", tls=False, headers=()):
-    """Send a request from one of the many addresses of this machine; return status and headers."""
+    """Send a request from a loopback address, and return the status and the body."""
     context = ssl.create_default_context()
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     kind = http.client.HTTPSConnection if tls else http.client.HTTPConnection
@@ -173,10 +173,10 @@ def sign_in(port, number, **options):
 
 
 def check(port, *, tls, links):
-    """See that clients are told apart, and that links lead to where they came from."""
+    """Check that clients are told apart, and that links have the address that clients use."""
     others = [sign_in(port, n, client=f"127.0.1.{n}", tls=tls) for n in range(1, 12)]
     assert others == [401] * 11
-    # A client that makes up where it comes from is counted as one all the same.
+    # A client that forges its address is still counted as one client.
     one = [
         sign_in(port, n, client="127.0.2.1", tls=tls, headers={"X-Forwarded-For": f"192.0.2.{n}"})
         for n in range(1, 12)
@@ -197,18 +197,18 @@ def test_the_proxy_of_compose_tells_clients_apart(stack):
 
 
 @with_nginx
-def test_another_proxy_in_front_ends_tls(stack):
+def test_another_proxy_in_front_can_end_tls(stack):
     inner = stack.proxy(stack.web(NUM_PROXIES="1"), NUM_PROXIES="1")
     check(stack.outer(inner), tls=True, links="https")
 
 
 @with_nginx
-def test_tls_that_ends_where_nobody_tells_is_a_setting(stack):
+def test_the_scheme_can_be_set_if_tls_ends_at_a_silent_proxy(stack):
     proxy = stack.proxy(stack.web(PUBLIC_SCHEME="https"))
     check(proxy, tls=False, links="https")
 
 
 @with_caddy
-def test_the_proxy_with_tls_included_tells_clients_apart(stack):
+def test_the_proxy_of_compose_tls_tells_clients_apart(stack):
     caddy = stack.caddy(stack.web(DOMAIN="localhost"))
     check(caddy, tls=True, links="https")

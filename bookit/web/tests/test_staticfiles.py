@@ -1,4 +1,4 @@
-"""Pages open whether or not `collectstatic` has run, and whatever it has collected."""
+"""Pages open even if `collectstatic` has not run, or has not collected all files."""
 
 import json
 import re
@@ -12,7 +12,7 @@ PAGES = ["/docs", "/redoc", "/admin/login/"]
 
 @pytest.fixture
 def production(settings, tmp_path):
-    """Static files as in production, collected into a folder that is empty."""
+    """Settings for static files as in production, with an empty folder to collect them into."""
     settings.STATIC_ROOT = tmp_path / "static"
     settings.STORAGES = {
         **settings.STORAGES,
@@ -52,11 +52,11 @@ def test_collected_files_have_hashes_in_their_names_and_are_compressed(productio
 
 
 @pytest.mark.django_db
-def test_a_file_that_came_with_an_upgrade_is_served_before_it_is_collected(production):
+def test_a_new_file_of_an_upgrade_is_served_before_it_is_collected(production):
     call_command("collectstatic", interactive=False, verbosity=0)
     manifest = production.STATIC_ROOT / "staticfiles.json"
     content = json.loads(manifest.read_text())
     del content["paths"]["admin/css/login.css"]
     manifest.write_text(json.dumps(content))
-    production.STATIC_ROOT = production.STATIC_ROOT  # Read the manifest again, as a start would.
+    production.STATIC_ROOT = production.STATIC_ROOT  # Read the manifest again, as a restart would.
     assert "/static/admin/css/login.css" in files_of(Client(), "/admin/login/")

@@ -153,7 +153,7 @@ def test_every_value_reaches_its_entry():
             RUI,
             "09:00-16:00",
             "16:00-09:00",
-            f'{BARBER}, opening_hours 2: "16:00-09:00" ends before',
+            f'{BARBER}, opening_hours 2: "16:00-09:00" must end after',
         ),
         (RUI, "opening_hours = [", "opening_hours = []\nx = [", f"{BARBER}: Unknown key x."),
         (RUI, "rating = 5", "rating = 6", f"{BARBER}, reviews 1: rating: Value 6 is not a valid"),

@@ -44,7 +44,7 @@ def fill(at=SATURDAY):
 
 
 def seed(**options):
-    """Run the command as from a terminal."""
+    """Run the command as if from a terminal, and return its output."""
     out = StringIO()
     command = Command(stdout=out)
     command._called_from_command_line = True
@@ -53,7 +53,7 @@ def seed(**options):
 
 
 def digest():
-    """Return a fingerprint of everything that clients can see of the town."""
+    """Return a hash of everything that clients can see of the town."""
     rows = [
         *User.objects.order_by("id").values_list("id", "name", "email", "role", "created_at"),
         *Calendar.objects.order_by("id").values_list("id", "name", "provider_id", "created_at"),
@@ -109,7 +109,7 @@ def seen_at(at):
     return town
 
 
-# Filled once for all tests that only read it.
+# The database is filled once for all tests that only read the town.
 @pytest.fixture(scope="module", params=MOMENTS, ids=str)
 def town(request, django_db_setup, django_db_blocker):
     with django_db_blocker.unblock():
@@ -134,7 +134,7 @@ def test_the_town_has_some_of_everything(town):
     assert set(comments.values()) == {1}
 
 
-def test_services_have_open_hours_or_specialists_or_classes(town):
+def test_the_town_has_open_services_specialists_with_slots_and_classes(town):
     kinds = Counter((service.mode, service.capacity > 1) for service in town.services)
     assert kinds["open", False] > 15
     assert kinds["slots", False] == 3
@@ -175,7 +175,7 @@ def test_a_provider_has_a_week_off_and_slots_during_time_off_are_cancelled(town)
         assert opening.is_off(slot.start_time, slot.end_time) == (slot.pk in cancelled)
 
 
-def test_the_history_of_every_booking_leads_to_its_status(town):
+def test_the_history_of_every_booking_ends_in_its_status(town):
     for booking in town.bookings:
         history = town.histories[booking.pk]
         first, last = history[0], history[-1]
@@ -265,7 +265,7 @@ def test_customers_review_their_completed_bookings_only(town):
         assert review.booking.end_time < review.created_at < town.at
 
 
-def test_the_shown_accounts_have_bookings_to_work_with(town):
+def test_the_shown_accounts_have_bookings_to_act_on(town):
     of_ana = [booking for booking in town.bookings if booking.user.email == "ana@example.com"]
     reviewed = {review.booking_id for review in town.reviews}
     assert any(booking.status == Status.PENDING for booking in of_ana)
@@ -273,12 +273,12 @@ def test_the_shown_accounts_have_bookings_to_work_with(town):
     assert any(
         booking.status == Status.COMPLETED and booking.pk not in reviewed for booking in of_ana
     )
-    asked = {
+    asked_providers = {
         booking.calendar.provider.email
         for booking in town.bookings
         if booking.status == Status.PENDING
     }
-    assert {"rui@example.com", "beatriz@example.com"} <= asked
+    assert {"rui@example.com", "beatriz@example.com"} <= asked_providers
 
 
 @pytest.mark.django_db

@@ -1,4 +1,4 @@
-"""`manage.py benchmark`: measures BookIt on this machine, and what this machine could do."""
+"""`manage.py benchmark`: measures BookIt on this machine, next to what the machine could do."""
 
 import json
 import shutil
@@ -29,7 +29,7 @@ class Command(BaseCommand):
     requires_system_checks = []
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        """Add what is measured, how long, and where the results go."""
+        """Add the options: the cases and jobs, their length, and the file for the results."""
         add = parser.add_argument
         add("--json", type=Path, metavar="FILE", help="write every run there")
         add("--seconds", type=_positive, default=3, help="length of a run (default: %(default)s)")

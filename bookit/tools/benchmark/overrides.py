@@ -1,0 +1,350 @@
+"""Measures how much CPU time each override of a framework's methods saves.
+
+Requests go through the WSGI application in this process, without a network, to a real PostgreSQL.
+Rounds with and without an override alternate, and the gain is the median of their ratios. The CPU
+time is that of this process and of the database's process.
+"""
+
+import json
+import logging
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from statistics import median, quantiles
+from time import process_time_ns
+from typing import Any, NamedTuple
+from unittest.mock import patch
+
+from django.conf import settings
+from django.db import connection
+from django.db.backends.postgresql.base import DatabaseWrapper as DjangoBackend
+from django.test.utils import override_settings
+from django.utils.deprecation import MiddlewareMixin
+from django_filters.rest_framework import DjangoFilterBackend
+from rest_framework.negotiation import DefaultContentNegotiation
+from rest_framework.parsers import JSONParser
+from rest_framework.renderers import JSONRenderer
+from rest_framework.response import Response
+from rest_framework.serializers import ModelSerializer
+from rest_framework_simplejwt.backends import TokenBackend
+from rest_framework_simplejwt.tokens import AccessToken
+
+from accounts import authentication, tokens
+from accounts.models import User
+from bookings.viewsets import BookingViewSet
+from bookit.api import filters, negotiation, parsers, renderers, views
+from bookit.database import rows
+from bookit.database.postgresql import base
+from bookit.tools.benchmark.fill import Size, key, taken_times
+from bookit.web import middleware
+from catalog.viewsets import ServiceViewSet
+
+ROUNDS = 21
+# Requests of a round.
+REQUESTS = 40
+# Its first number is the time in nanoseconds that a process has run. `psutil` counts in hundredths
+# of a second.
+RUN_TIME = "/proc/{}/schedstat"
+
+# Method, target, body and access token.
+Request = tuple[str, str, bytes, str]
+
+
+class Gain(NamedTuple):
+    """What an override saves.
+
+    Args:
+        part: the part of the CPU time of a request that is saved; 0.1 is a tenth.
+        microseconds: the CPU time of a request with the override.
+        spread: the difference between the upper and the lower quartile of the ratios.
+    """
+
+    override: str
+    case: str
+    part: float
+    microseconds: float
+    spread: float
+
+
+@dataclass(frozen=True)
+class Override:
+    """An override that can be switched off.
+
+    Args:
+        cases: the names of the requests that use it.
+        without: a context in which the framework's own methods are used.
+    """
+
+    name: str
+    cases: tuple[str, ...]
+    without: Callable[[], AbstractContextManager[Any]]
+
+
+def _plain_serializer(view: Any) -> type[ModelSerializer[Any]]:
+    """Return DRF's serializer of the columns that a view shows."""
+    shown = view.serializer_class.Meta
+    columns = {field.attname for field in shown.model._meta.fields}
+    meta = type("Meta", (), {"model": shown.model, "fields": [*columns.intersection(shown.fields)]})
+    return type("Plain", (ModelSerializer,), {"Meta": meta})
+
+
+@contextmanager
+def _with_instances() -> Iterator[None]:
+    plain: dict[type, type[ModelSerializer[Any]]] = {
+        view: _plain_serializer(view) for view in (ServiceViewSet, BookingViewSet)
+    }
+
+    def show_list(view: Any, request: Any, **kwargs: Any) -> Response:
+        listed = view.listed()
+        queryset = listed if hasattr(listed, "filter") else listed.queryset()
+        page = view.paginate_queryset(view.filter_queryset(queryset))
+        context = view.get_serializer_context()
+        return view.get_paginated_response(plain[type(view)](page, many=True, context=context).data)
+
+    def retrieve(view: Any, request: Any, pk: Any) -> Response:
+        instance = view.queryset.get(pk=pk)
+        context = view.get_serializer_context()
+        return Response(plain[type(view)](instance, context=context).data)
+
+    with (
+        patch.object(ServiceViewSet, "list", show_list),
+        patch.object(BookingViewSet, "list", show_list),
+        patch.object(ServiceViewSet, "retrieve", retrieve),
+    ):
+        yield
+
+
+@contextmanager
+def _with_querysets() -> Iterator[None]:
+    def rows_of_list(view: Any, request: Any) -> Any:
+        listed = view.listed()
+        queryset = listed if hasattr(listed, "filter") else listed.queryset()
+        return view.shaped(view.filter_queryset(queryset))
+
+    def row(view: Any, pk: Any) -> Any:
+        found = view.serializer_class.rows(view.queryset.order_by().filter(pk=pk)).first()
+        return view.serializer_class.represent(found)
+
+    class Users:
+        @staticmethod
+        def get(pk: Any) -> User | None:
+            return User.objects.order_by().filter(pk=pk, is_active=True).first()
+
+    with (
+        patch.object(views.RowViewSet, "_rows_of_list", rows_of_list),
+        patch.object(views.RowViewSet, "row", row),
+        patch.object(authentication, "ACTIVE_USER", Users),
+    ):
+        yield
+
+
+@contextmanager
+def _with_cursors() -> Iterator[None]:
+    def fetch(text: Any, parameters: Any, row: Any = rows.tuple_row, **options: Any) -> Any:
+        with connection.cursor() as cursor:
+            cursor.execute(text, parameters)
+            cursor.cursor.row_factory = row
+            return list(cursor.fetchall())
+
+    with ExitStack() as stack:
+        for module in [*sys.modules.values()]:
+            if getattr(module, "fetch", None) is rows.fetch:
+                stack.enter_context(patch.object(module, "fetch", fetch))
+        yield
+
+
+def _checked_anew() -> Any:
+    return patch.object(views, "_checker", lambda serializer, **options: serializer(**options))
+
+
+def _method(ours: type, theirs: type, name: str) -> Callable[[], Any]:
+    return lambda: patch.object(ours, name, getattr(theirs, name))
+
+
+def _health_by_query() -> Any:
+    return patch.object(base.DatabaseWrapper, "is_usable", DjangoBackend.is_usable)
+
+
+@contextmanager
+def _django_loaders() -> Iterator[None]:
+    connection.close()
+    with (
+        patch.object(base, "_with_own_loader", lambda template: template),
+        patch.object(base.DatabaseWrapper, "create_cursor", DjangoBackend.create_cursor),
+    ):
+        yield
+    connection.close()
+
+
+def _middleware_everywhere() -> Any:
+    return patch.object(middleware.InAdminSite, "__call__", MiddlewareMixin.__call__)
+
+
+OVERRIDES = [
+    Override(
+        "rows without instances and serializer fields",
+        ("services", "bookings", "service"),
+        _with_instances,
+    ),
+    Override("prepared queries", ("services", "bookings", "service"), _with_querysets),
+    Override("statements without Django's cursor", ("bookings", "taken"), _with_cursors),
+    Override("one serializer for all bodies", ("taken",), _checked_anew),
+    Override(
+        "orjson renders",
+        ("services", "service"),
+        lambda: patch.object(
+            renderers.JSONRenderer,
+            "render",
+            lambda self, *arguments: JSONRenderer().render(*arguments),
+        ),
+    ),
+    Override(
+        "orjson parses",
+        ("taken",),
+        lambda: patch.object(
+            parsers.JSONParser, "parse", lambda self, *arguments: JSONParser().parse(*arguments)
+        ),
+    ),
+    Override(
+        "signatures are remembered",
+        ("bookings", "taken"),
+        lambda: patch.object(tokens.CachingTokenBackend, "decode", TokenBackend.decode),
+    ),
+    Override(
+        "negotiation at a glance: renderer",
+        ("service", "bookings"),
+        _method(negotiation.JSONNegotiation, DefaultContentNegotiation, "select_renderer"),
+    ),
+    Override(
+        "negotiation at a glance: parser",
+        ("taken",),
+        _method(negotiation.JSONNegotiation, DefaultContentNegotiation, "select_parser"),
+    ),
+    Override(
+        "no form without filters",
+        ("ordered",),
+        lambda: patch.object(
+            filters.FilterBackend, "filter_queryset", DjangoFilterBackend.filter_queryset
+        ),
+    ),
+    Override("health by the socket", ("service", "bookings", "taken"), _health_by_query),
+    Override("instants read in C", ("bookings", "services"), _django_loaders),
+    Override("sessions only in the admin site", ("service", "bookings"), _middleware_everywhere),
+]
+
+
+def measure(size: Size, *, rounds: int = ROUNDS) -> Iterator[Gain]:
+    """Measure all overrides against the database of this process, which `fill` has filled."""
+    # Not at the top: it starts the application.
+    from bookit.wsgi import application
+
+    # The log lines of requests are written, but not shown.
+    handlers: list[Any] = logging.getLogger().handlers
+    limits = dict.fromkeys(settings.RATE_LIMITS, "1000000/second")
+    with ExitStack() as stack:
+        nowhere = stack.enter_context(Path(os.devnull).open("w"))
+        for handler in handlers:
+            if isinstance(handler, logging.StreamHandler):
+                stack.enter_context(patch.object(handler, "stream", nowhere))
+        stack.enter_context(override_settings(RATE_LIMITS=limits))
+        requests = _requests(size)
+        for override in OVERRIDES:
+            for case in override.cases:
+                yield _measure(application, override, case, requests[case], rounds)
+
+
+def _measure(
+    application: Any, override: Override, case: str, requests: list[Request], rounds: int
+) -> Gain:
+    ratios, times = [], []
+    # The first rounds warm up both ways.
+    for number in range(-1, rounds):
+        used = _cpu_time(application, requests)
+        with override.without():
+            plain = _cpu_time(application, requests)
+        if number >= 0:
+            ratios.append(used / plain)
+            times.append(used / REQUESTS / 1000)
+    lower, _, upper = quantiles(ratios, n=4) if rounds > 1 else (0.0, 0.0, 0.0)
+    return Gain(override.name, case, 1 - median(ratios), median(times), upper - lower)
+
+
+def _requests(size: Size) -> dict[str, list[Request]]:
+    first = size.users // 2 + 1
+    readers = [_token(number) for number in range(first, min(first + 50, size.users + 1))]
+    services = [key("service", number) for number in range(1, min(100, size.services) + 1)]
+    taken = [
+        json.dumps({"service_id": pk, "start_time": start}).encode()
+        for pk, start in taken_times(size.quiet_services(200))
+    ]
+    return {
+        "service": [("GET", f"/services/{pk}", b"", "") for pk in services],
+        "services": [("GET", "/services", b"", "")],
+        "ordered": [("GET", "/services?ordering=-price", b"", "")],
+        "bookings": [("GET", "/bookings", b"", reader) for reader in readers],
+        "taken": [("POST", "/bookings", body, readers[0]) for body in taken],
+    }
+
+
+def _token(number: int) -> str:
+    token = AccessToken()
+    token["user_id"] = key("user", number)
+    return str(token)
+
+
+def _cpu_time(application: Any, requests: list[Request]) -> int:
+    """Return the CPU time of `REQUESTS` requests, in nanoseconds."""
+    connection.ensure_connection()
+    server = Path(RUN_TIME.format(connection.connection.info.backend_pid))
+    before = _nanoseconds(server)
+    for number in range(REQUESTS):
+        request = requests[number % len(requests)]
+        status = _send(application, *request)
+        # Each POST asks for a time that is taken.
+        if status != (409 if request[0] == "POST" else 200):
+            raise AssertionError(f"{status} for {request[0]} {request[1]}")
+    return _nanoseconds(server) - before
+
+
+def _nanoseconds(server: Path) -> int:
+    return int(server.read_text().split()[0]) + process_time_ns()
+
+
+def _send(application: Any, method: str, target: str, body: bytes, token: str) -> int:
+    """Send a request through the application, and return the status of the response."""
+    path, _, query = target.partition("?")
+    environ = {
+        "REQUEST_METHOD": method,
+        "SCRIPT_NAME": "",
+        "PATH_INFO": path,
+        "QUERY_STRING": query,
+        "CONTENT_LENGTH": str(len(body)) if body else "",
+        "CONTENT_TYPE": "application/json" if body else "",
+        "SERVER_NAME": "localhost",
+        "SERVER_PORT": "80",
+        "SERVER_PROTOCOL": "HTTP/1.1",
+        "REMOTE_ADDR": "127.0.0.1",
+        "HTTP_HOST": "localhost",
+        "HTTP_ACCEPT": "*/*",
+        "wsgi.url_scheme": "http",
+        "wsgi.input": BytesIO(body),
+        "wsgi.errors": sys.stderr,
+        "wsgi.version": (1, 0),
+        "wsgi.multithread": True,
+        "wsgi.multiprocess": True,
+        "wsgi.run_once": False,
+        **({"HTTP_AUTHORIZATION": f"Bearer {token}"} if token else {}),
+    }
+    statuses: list[int] = []
+
+    def start_response(status: str, headers: Any, error: Any = None) -> Any:
+        statuses.append(int(status[:3]))
+
+    response = application(environ, start_response)
+    b"".join(response)
+    response.close()
+    return statuses[0]
