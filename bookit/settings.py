@@ -165,6 +165,9 @@ WEB_CONCURRENCY = integer("WEB_CONCURRENCY", os.cpu_count() or 1, at_least=1)
 WEB_THREADS = integer("WEB_THREADS", 4, at_least=1)
 DATABASE_POOL_SIZE = integer("DATABASE_POOL_SIZE", WEB_THREADS)
 STATEMENT_TIMEOUT_MS = integer("STATEMENT_TIMEOUT_MS", 5000)
+# If a host disappears, PostgreSQL ends its connections, and so its locks, within a minute. By
+# default, it takes two hours to notice.
+KEEPALIVES = "-c tcp_keepalives_idle=30 -c tcp_keepalives_interval=10 -c tcp_keepalives_count=3"
 ANON_TIMEOUT_MS = integer("ANON_TIMEOUT_MS", 2000)
 
 
@@ -177,7 +180,7 @@ def database(url: str) -> dict[str, Any]:
         **config.get("OPTIONS", {}),
         # If the database does not answer, the client gets a 503 soon instead of waiting.
         "connect_timeout": 2,
-        "options": f"-c statement_timeout={STATEMENT_TIMEOUT_MS}",
+        "options": f"-c statement_timeout={STATEMENT_TIMEOUT_MS} {KEEPALIVES}",
     }
     # Each thread keeps its own connection, which costs nothing per request. Threads share a pool
     # only if there must be fewer connections than threads.

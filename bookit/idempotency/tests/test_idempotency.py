@@ -12,11 +12,12 @@ from django.db import connection, transaction
 from django.utils import timezone
 
 from accounts.tests.factories import AdminFactory, ProviderFactory, UserFactory
-from bookings.models import Booking, BookingEvent
+from bookings import seats
+from bookings.models import Booking, BookingEvent, Slot
 from bookings.tests.factories import TUESDAY, BookingFactory, SlotFactory
 from bookit.idempotency import services
 from bookit.idempotency.models import KeptResponse
-from bookit.tests.crowd import at_once
+from bookit.tests.crowd import ask, at_once
 from bookit.tests.expect import problem
 from catalog.tests.factories import CalendarFactory, ServiceFactory
 
@@ -312,6 +313,35 @@ class TestConcurrently:
         while (answer := book(api.as_(user), slot)).status_code == 409:
             assert monotonic() < deadline
         assert answer.status_code == 201
+
+    def test_locks_of_a_host_that_disappears_end_within_a_minute(self):
+        idle, interval, count = (
+            int(ask(f"SELECT current_setting('tcp_keepalives_{name}')"))
+            for name in ("idle", "interval", "count")
+        )
+
+        assert 0 < idle + interval * count <= 60
+
+    def test_a_refusal_inside_the_statement_leaves_the_transaction_usable(
+        self, api, user, monkeypatch
+    ):
+        """A slot can be published after the terms are read and before the seat is taken."""
+        service = ServiceFactory(capacity=2)
+        take = seats.fetch
+
+        def late(text, *arguments, **options):
+            if text == seats.CREATE_IN_SERVICE and not Slot.objects.exists():
+                at_once([lambda: SlotFactory(service=other, start_time=TUESDAY)])
+            return take(text, *arguments, **options)
+
+        other = ServiceFactory(calendar=service.calendar, mode="slots")
+        monkeypatch.setattr(seats, "fetch", late)
+        body = {"service_id": str(service.pk), "start_time": TUESDAY.isoformat()}
+
+        answer = api.as_(user).post("/bookings", body, headers=KEY)
+
+        assert problem(answer, 409, "booking_conflict")["alternatives"]
+        assert not Booking.objects.exists()
 
     def test_a_response_that_was_kept_after_the_claim_is_found(self, api, user, slot, monkeypatch):
         """The snapshot of the claim can be older than its lock."""
