@@ -1,4 +1,4 @@
-"""Who may do what with bookings.
+"""Permissions for bookings.
 
 The rules are functions of the services, which check them again under their locks.
 """

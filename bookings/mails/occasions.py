@@ -146,7 +146,7 @@ class Occasion:
 
     @property
     def audiences(self) -> list[str]:
-        """Who gets the mail: the attendee, and the provider if they did not cause the event."""
+        """The recipients: the attendee, and the provider unless they caused the event."""
         if self.news is None:
             return []
         gets_mail = {

@@ -1,4 +1,4 @@
-"""Who may see and delete an entry of a waitlist."""
+"""Permissions for waitlist entries."""
 
 from typing import Any
 

@@ -61,7 +61,8 @@ RETURNING id
 MAILS, WEBHOOKS = "mails", "webhooks"
 # Retries after 4, 16 and 64 seconds, and so on, for a day in total.
 PATIENT = RetryStrategy(max_attempts=8, exponential_wait=4)
-# A webhook job only waits, so many can run at a time. Clients notice if one begins late.
+# A webhook job mostly waits for another server, so many of them can run at a time. Receivers notice
+# a late message, so the queue is polled twice a second.
 WEBHOOKS_AT_A_TIME = 200
 WEBHOOK_OPTIONS: dict[str, Any] = {
     "concurrency": WEBHOOKS_AT_A_TIME,

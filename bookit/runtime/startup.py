@@ -111,19 +111,24 @@ def why_not_ready() -> str | None:
     if reason:
         return reason
     django.setup(set_prefix=False)
-    from django.db import OperationalError, connection
+    from django.db import DEFAULT_DB_ALIAS, OperationalError, connections
 
     from bookit.errors.pending import explanation, pending_migrations
 
+    # The web server is about to fork. A pool has threads, and a thread that ends at the moment of
+    # the fork can hold a lock of OpenSSL, for which the forked process would wait forever. So this
+    # connection has no pool.
+    usual = connections[DEFAULT_DB_ALIAS]
+    connections[DEFAULT_DB_ALIAS] = single = usual.copy()
+    single.settings_dict["OPTIONS"].pop("pool", None)
     try:
         count = pending_migrations()
         return explanation(count) if count else None
     except OperationalError as error:  # PostgreSQL stopped after `why_unreachable` reached it.
         return _unreachable(error)
     finally:
-        # The web server is about to fork.
-        connection.close()
-        connection.close_pool()  # type: ignore[attr-defined]
+        single.close()
+        connections[DEFAULT_DB_ALIAS] = usual
 
 
 def why_unreachable() -> str | None:

@@ -378,7 +378,7 @@ def test_a_list_reads_a_whole_table_only_to_count_it_once(site, world, model):
     assert [text for text in texts if any(word in text for word in wasteful)] == []
 
 
-# Lists of which nobody has so many rows that an index would be worth its upkeep.
+# Lists that are expected to stay short, so an index would cost more than it saves.
 SORTED_IN_MEMORY = {"catalog.Calendar": {"name"}, "bookings.Webhook": {"created_at"}}
 
 

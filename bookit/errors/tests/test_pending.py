@@ -5,10 +5,11 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
-from django.db import OperationalError, connection
+from django.db import OperationalError, connection, connections
 from django.db.migrations.recorder import MigrationRecorder
 from django.test import Client
 
@@ -150,3 +151,16 @@ def test_a_web_process_reports_pending_migrations_and_still_starts(tmp_path):
         web.send_signal(signal.SIGTERM)
         assert web.wait(60) == 0
     assert output.read_text().count("are pending") == 1
+
+
+def test_the_check_before_the_fork_starts_no_thread(transactional_db, monkeypatch):
+    """A thread that ends at the moment of the fork can leave a lock of OpenSSL held for ever."""
+    started = []
+    monkeypatch.setattr(threading.Thread, "start", lambda thread: started.append(thread))
+    usual = connections["default"]
+    assert usual.settings_dict["OPTIONS"]["pool"]
+
+    assert startup.why_not_ready() is None
+
+    assert started == []
+    assert connections["default"] is usual

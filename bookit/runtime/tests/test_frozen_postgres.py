@@ -1,4 +1,4 @@
-"""A frozen PostgreSQL, which answers nothing but closes no connection either."""
+"""PostgreSQL is frozen: it sends no response, and it keeps its connections open."""
 
 import asyncio
 import json
