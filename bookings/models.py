@@ -138,7 +138,7 @@ class Booking(models.Model):
     """
 
     class Status(models.TextChoices):
-        """The state of a booking; `bookings.services.TRANSITIONS` says which one may follow."""
+        """The state of a booking; `bookings.transitions` says which one may follow."""
 
         HELD = "held"
         PENDING = "pending"
@@ -312,6 +312,7 @@ class Booking(models.Model):
                 to="bookings.Slot",
                 to_fields=["id", "service", "calendar", "start_time", "end_time", "blocked"],
             ),
+            triggers.BOOKING_TRANSITION,
             triggers.BOOKING_OCCUPIES,
             triggers.WAITLIST_FOLLOWS,
         ]

@@ -26,6 +26,7 @@ from bookings.holds import unexpired_sql
 from bookings.mails import services as mails
 from bookings.models import Booking, BookingEvent, Slot
 from bookings.seats import lock_to_book, move_to_free_seat, take_seat
+from bookings.transitions import TRANSITIONS
 from bookit.database.retries import retried
 from bookit.database.rows import fetch
 from bookit.errors import CONSTRAINT_ERRORS, Conflict, Forbidden, Invalid, ServiceError
@@ -34,20 +35,6 @@ from catalog import turns
 from catalog.models import Calendar
 
 Status = Booking.Status
-
-# The statuses that may follow each status. Providers and admins may make all of these changes.
-# Owners may only cancel a booking or turn a hold into a booking.
-TRANSITIONS: dict[str, frozenset[str]] = {
-    Status.HELD: frozenset({Status.PENDING, Status.CONFIRMED, Status.CANCELLED, Status.EXPIRED}),
-    Status.PENDING: frozenset(
-        {Status.CONFIRMED, Status.CANCELLED, Status.EXPIRED, Status.COMPLETED, Status.NO_SHOW}
-    ),
-    Status.CONFIRMED: frozenset({Status.COMPLETED, Status.CANCELLED, Status.NO_SHOW}),
-    Status.COMPLETED: frozenset({Status.NO_SHOW}),
-    Status.NO_SHOW: frozenset({Status.COMPLETED}),
-    Status.CANCELLED: frozenset(),
-    Status.EXPIRED: frozenset(),
-}
 
 # A booking with one of these statuses is expected to take place, provided that its start is still
 # ahead.
@@ -94,6 +81,7 @@ CONSTRAINT_ERRORS.add("booking_seat_free", "booking_calendar_free", "booking_bes
 # While the booking was being made, the service was deleted or moved to another calendar, or the
 # slot was deleted.
 CONSTRAINT_ERRORS.add("booking_service_on_calendar", "booking_in_slot")(ServiceInactive)
+CONSTRAINT_ERRORS.add("booking_transition")(InvalidTransition)
 
 # When a booking is refused with one of these errors, the response lists free times as alternatives.
 WITH_A_WAY_OUT = (BookingConflict, SlotFull, OutsideOpeningHours)

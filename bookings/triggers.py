@@ -1,6 +1,33 @@
 """Triggers: what PostgreSQL does when bookings change, whichever path the change takes."""
 
+from bookings.transitions import TRANSITIONS
 from bookit.database.constraints import Trigger
+
+_ALLOWED = ",\n        ".join(
+    f"('{before}', '{after}')"
+    for before, follow in sorted(TRANSITIONS.items())
+    for after in sorted(follow)
+)
+
+# A booking changes its status only as `TRANSITIONS` allows, whoever writes it.
+BOOKING_TRANSITION = Trigger(
+    name="booking_transition",
+    body="""
+BEGIN
+    RAISE EXCEPTION 'a booking that is % cannot become %', OLD.status, NEW.status
+    USING ERRCODE = 'check_violation', CONSTRAINT = 'booking_transition';
+END
+""",
+    triggers={
+        "booking_transition": f"""
+BEFORE UPDATE ON {{table}} FOR EACH ROW WHEN (
+    OLD.status <> NEW.status AND (OLD.status, NEW.status) NOT IN (
+        {_ALLOWED}
+    )
+)
+""",
+    },
+)
 
 # Slots, and bookings without a slot, occupy the time of their calendar in one table, so that one
 # exclusion constraint covers both. ON CONFLICT DO NOTHING is used because plain INSERTs into an

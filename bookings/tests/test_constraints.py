@@ -14,7 +14,7 @@ from bookings.models import Booking, BookingEvent
 from bookings.tests.factories import TUESDAY, BookingFactory
 from bookit.errors import CONSTRAINT_ERRORS, database_error_facts
 from bookit.errors.problems import status_of
-from bookit.tests.crowd import ask, run
+from bookit.tests.crowd import ask, disabled_trigger, run
 from bookit.tests.expect import problem
 from catalog.models import Service
 from catalog.services import update_service
@@ -136,7 +136,10 @@ class TestSeats:
     def test_a_booking_cannot_become_active_again_in_a_taken_seat(self, service, status):
         former = insert(service, status=status)
         insert(service)
-        with refused_by("booking_seat_free"):
+        with (
+            disabled_trigger("bookings_booking", "booking_transition"),
+            refused_by("booking_seat_free"),
+        ):
             update(former, status="confirmed")
 
     def test_a_booking_cannot_be_moved_onto_another(self, service):
@@ -409,6 +412,7 @@ class TestNames:
             ("booking_service_on_calendar", "service_inactive"),
             ("booking_beside_slots", "booking_conflict"),
             ("booking_in_slot", "service_inactive"),
+            ("booking_transition", "invalid_transition"),
             ("slot_beside_bookings", "slot_conflict"),
             ("slots_apart", "slot_conflict"),
             ("slot_service_on_calendar", "service_inactive"),

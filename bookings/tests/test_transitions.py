@@ -1,11 +1,13 @@
 """Every state change is allowed or refused as the table says, for each role and endpoint."""
 
 import pytest
+from django.db import IntegrityError, transaction
 
 from accounts.tests.factories import AdminFactory, ProviderFactory, UserFactory
 from bookings.models import Booking, BookingEvent
-from bookings.services import TRANSITIONS
 from bookings.tests.factories import BookingFactory
+from bookings.transitions import TRANSITIONS
+from bookit.errors import database_error_facts
 from bookit.tests.expect import problem
 from catalog.tests.factories import CalendarFactory, ServiceFactory
 
@@ -58,6 +60,21 @@ def test_the_table_equals_the_one_in_the_code():
     assert {state: set(follow.split()) for state, follow in TABLE.items()} == {
         str(state): {str(status) for status in follow} for state, follow in TRANSITIONS.items()
     }
+
+
+@PAIRS
+def test_the_database_refuses_what_the_table_does_not_allow(booking_in, before, after):
+    booking = booking_in(before, after)
+    ends = booking.hold_expires_at if after == "held" else None
+    change = Booking.objects.filter(pk=booking.pk).update
+    if after == before or after in TABLE[before].split():
+        assert change(status=after, hold_expires_at=ends) == 1
+        return
+    with pytest.raises(IntegrityError) as refused, transaction.atomic():
+        change(status=after, hold_expires_at=ends)
+    assert database_error_facts(refused.value) == ("23514", "booking_transition")
+    booking.refresh_from_db()
+    assert booking.status == before
 
 
 @PAIRS

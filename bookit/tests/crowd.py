@@ -156,6 +156,18 @@ def run(sql: str, parameters: Sequence[Any] = ()) -> int:
         return cursor.rowcount
 
 
+@contextmanager
+def disabled_trigger(table: str, trigger: str) -> Iterator[None]:
+    """Let everybody write what a trigger would refuse."""
+    # A table cannot be altered while checks of its foreign keys are deferred.
+    run("SET CONSTRAINTS ALL IMMEDIATE")
+    run(f"ALTER TABLE {table} DISABLE TRIGGER {trigger}")
+    try:
+        yield
+    finally:
+        run(f"ALTER TABLE {table} ENABLE TRIGGER {trigger}")
+
+
 def _connect() -> None:
     deadline = monotonic() + PATIENCE
     while True:

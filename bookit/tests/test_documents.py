@@ -26,7 +26,7 @@ from standardwebhooks.webhooks import Webhook
 import bookit
 from accounts.models import User
 from bookings.events import TOLD
-from bookings.services import TRANSITIONS
+from bookings.transitions import TRANSITIONS
 from bookit.errors.problems import catalogue
 from bookit.jobs.queues import WEBHOOKS_AT_A_TIME
 from bookit.runtime.startup import BASE_DIR

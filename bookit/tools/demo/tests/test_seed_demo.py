@@ -18,7 +18,7 @@ from accounts.tests.factories import UserFactory
 from bookings.availability.search import search
 from bookings.availability.terms import terms_of
 from bookings.models import Booking, BookingEvent, Slot
-from bookings.services import TRANSITIONS
+from bookings.transitions import TRANSITIONS
 from bookit.tools.demo.fill import fill_with_demo
 from bookit.tools.demo.reader import read_town
 from bookit.tools.management.commands.seed_demo import Command

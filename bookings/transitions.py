@@ -1,0 +1,14 @@
+"""The statuses that may follow each status of a booking."""
+
+# Providers and admins may make all of these changes. Owners may only cancel a booking or turn a
+# hold into a booking. The keys and values are those of `Booking.Status`, which cannot be imported
+# here, because the trigger that enforces the table belongs to the model.
+TRANSITIONS: dict[str, frozenset[str]] = {
+    "held": frozenset({"pending", "confirmed", "cancelled", "expired"}),
+    "pending": frozenset({"confirmed", "cancelled", "expired", "completed", "no_show"}),
+    "confirmed": frozenset({"completed", "cancelled", "no_show"}),
+    "completed": frozenset({"no_show"}),
+    "no_show": frozenset({"completed"}),
+    "cancelled": frozenset(),
+    "expired": frozenset(),
+}
