@@ -41,7 +41,10 @@ class Calendar(models.Model):
 
     class Meta:
         ordering = ["name", "id"]
-        indexes = [models.Index(fields=["created_at", "id"], name="calendar_by_age")]
+        indexes = [
+            models.Index(fields=["name", "id"], name="calendar_by_name"),
+            models.Index(fields=["created_at", "id"], name="calendar_by_age"),
+        ]
         constraints = [
             # This makes the version part of a key. While one transaction has locked a row FOR KEY
             # SHARE, no other transaction can change its keys (PostgreSQL's manual, 13.3.2).

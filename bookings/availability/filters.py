@@ -15,7 +15,7 @@ from bookit.api.filters import (
 from bookit.errors.refusals import refuse
 from catalog.extensions import FILTERS
 from catalog.filters import ServiceFilter
-from catalog.listing import ENOUGH_FOR_COUNT, MOST_LOOKED_AT, Listing
+from catalog.listing import ENOUGH_FOR_COUNT, MAX_LOOKED_AT, Listing
 from catalog.models import Service
 
 
@@ -27,7 +27,7 @@ class BookableServiceFilter(ServiceFilter):
         help_text=(
             "Only services with a free time that starts between this time and `available_to`; "
             "send both. A date means the start of that day in the request's zone. Up to "
-            f"{MOST_LOOKED_AT:,} services are searched to fill a page. If there are more than "
+            f"{MAX_LOOKED_AT:,} services are searched to fill a page. If there are more than "
             f"{ENOUGH_FOR_COUNT}, `count` is an estimate."
         )
     )

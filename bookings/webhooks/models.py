@@ -68,6 +68,7 @@ class Webhook(models.Model):
 
     class Meta:
         ordering = ["created_at", "id"]
+        indexes = [models.Index(fields=["created_at", "id"], name="webhook_by_age")]
 
     def __str__(self) -> str:
         return self.url

@@ -118,7 +118,7 @@ def test_matches_are_counted_and_paged(api):
 class TestMoreMatchesThanASearchCounts:
     @pytest.fixture(autouse=True)
     def ten_matches(self, monkeypatch):
-        monkeypatch.setattr(listing, "MOST_FOUND", 10)
+        monkeypatch.setattr(listing, "MAX_FOUND", 10)
         for number in range(10):
             ServiceFactory(title=f"Yoga {number}", category="Sport" if number % 2 else "Calm")
         run("ANALYZE catalog_service")
@@ -152,8 +152,21 @@ class TestMoreMatchesThanASearchCounts:
         assert answer["count_exact"] is False
 
 
+def test_the_four_longest_words_count(api, town):
+    assert search(api, "a deep tissue massage for you or me") == ["Deep tissue massage"]
+    assert search(api, "massage tissue runners minutes piano") == ["Deep tissue massage"]
+    assert search(api, "massage tissue runners minutes keyboards") == []
+
+
+def test_the_four_longest_unwanted_words_count(api, town):
+    assert search(api, "massage -piano -drums") == ["Deep tissue massage"]
+    assert search(api, "massage tissue runners minutes -sixty") == []
+    assert search(api, "massage -runners -keyboard -trumpets -saxophone -deep") == []
+    assert search(api, "massage -guitars -keyboard -trumpets -saxophone -deep") != []
+
+
 def test_services_with_the_words_in_the_title_come_first(api, monkeypatch):
-    monkeypatch.setattr(listing, "MOST_RANKED", 3)
+    monkeypatch.setattr(listing, "MAX_RANKED", 3)
     in_title = {ServiceFactory(title=f"Yoga {number}").title for number in range(3)}
     in_description = [
         ServiceFactory(title=f"Class {number}", description="Yoga") for number in range(4)

@@ -485,7 +485,7 @@ class TestFindingServices:
         ServiceFactory.create_batch(5, calendar=opened((8, 9)))
         ServiceFactory(title="Yoga", calendar=opened((9, 17)))
         query = "available_from=2999-01-01T10:00:00Z&available_to=2999-01-01T12:00:00Z"
-        with patch("catalog.listing.MOST_LOOKED_AT", 4):
+        with patch("catalog.listing.MAX_LOOKED_AT", 4):
             problem(api.get(f"/services?{query}"), 400, "validation_error", "available_from")
             assert self.find(api, f"{query}&q=yoga") == ["Yoga"]
         assert self.find(api, query) == ["Yoga"]
