@@ -43,10 +43,10 @@ def test_other_users_of_the_machine_cannot_read_the_mails(folder):
     assert {file.stat().st_mode & 0o777 for file in folder.iterdir()} == {0o600}
 
 
-def test_the_log_names_the_file_but_not_the_content(folder, written):
+def test_the_log_names_the_file_but_not_the_content(folder, log_lines):
     send(folder)
     [file] = folder.iterdir()
-    [line] = written()
+    [line] = log_lines()
     assert line["message"] == f"mail written to {file}"
     for secret in (SUBJECT, ADDRESS, "t0k3n", "Ol"):
         assert secret not in json.dumps(line)

@@ -63,14 +63,14 @@ def test_a_page_of_the_admin_site_that_needs_a_missing_table_is_a_503(browser, o
 
 
 def test_many_such_requests_cause_one_log_line_and_one_check(
-    browser, one_pending, written, monkeypatch
+    browser, one_pending, log_lines, monkeypatch
 ):
     checks = []
     check = pending.pending_migrations
     monkeypatch.setattr(pending, "pending_migrations", lambda: checks.append(1) or check())
     for _ in range(3):
         browser.get("/services")
-    errors = [line["message"] for line in written() if line["level"] != "INFO"]
+    errors = [line["message"] for line in log_lines() if line["level"] != "INFO"]
     assert errors == [f"{LINE}. Requests are answered with 503."]
     assert len(checks) == 1
 

@@ -51,7 +51,7 @@ def bug(*args, **kwargs):
 # --- the line of a request --------------------------------------------------------------------
 
 
-def test_a_request_is_logged_in_one_line(api, written):
+def test_a_request_is_logged_in_one_line(api, log_lines):
     user = UserFactory()
     answer = api.as_(user).get(
         f"/bookings/{ANY_ID}?tz=UTC",
@@ -59,7 +59,7 @@ def test_a_request_is_logged_in_one_line(api, written):
         REMOTE_ADDR="192.0.2.7",
     )
     problem(answer, 404, "not_found")
-    [line] = written()
+    [line] = log_lines()
     assert line.keys() == REQUEST_LINE
     assert 0 < line.pop("duration_ms") < 10_000
     assert re.fullmatch(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3}", line.pop("time"))
@@ -96,16 +96,16 @@ def test_a_request_is_logged_in_one_line(api, written):
         ("GET", "/admin/login/", 200, "admin/login/"),
     ],
 )
-def test_every_request_is_logged(browser, written, method, path, status, route):
+def test_every_request_is_logged(browser, log_lines, method, path, status, route):
     assert browser.generic(method, path).status_code == status
-    [line] = written()
+    [line] = log_lines()
     assert line.keys() == REQUEST_LINE
     assert (line["method"], line["path"]) == (method, path.split("?")[0])
     assert (line["status"], line["route"]) == (status, route)
     assert line["user_id"] is None
 
 
-def test_the_line_names_the_user_even_if_the_request_is_refused(api, written, settings):
+def test_the_line_names_the_user_even_if_the_request_is_refused(api, log_lines, settings):
     user = UserFactory()
     client = api.as_(user)
     problem(client.get("/users"), 403, "permission_denied")
@@ -113,22 +113,22 @@ def test_the_line_names_the_user_even_if_the_request_is_refused(api, written, se
     settings.RATE_LIMITS = {**settings.RATE_LIMITS, "user": "1/hour"}
     client.get("/bookings")
     problem(client.get("/bookings"), 429, "throttled")
-    lines = written()
+    lines = log_lines()
     assert [line["status"] for line in lines] == [403, 400, 200, 429]
     assert {line["user_id"] for line in lines} == {str(user.pk)}
 
 
-def test_the_line_names_the_user_of_the_admin_site(browser, written):
+def test_the_line_names_the_user_of_the_admin_site(browser, log_lines):
     admin = AdminFactory()
     browser.force_login(admin)
     assert browser.get("/admin/").status_code == 200
-    [line] = written()
+    [line] = log_lines()
     assert line["user_id"] == str(admin.pk)
 
 
 @pytest.mark.parametrize(("hops", "client"), [(0, "192.0.2.7"), (1, "203.0.113.9")])
 def test_the_line_names_the_client_reported_by_a_trusted_proxy(
-    api, written, settings, hops, client
+    api, log_lines, settings, hops, client
 ):
     settings.NUM_PROXIES = hops
     api.get(
@@ -136,29 +136,29 @@ def test_the_line_names_the_client_reported_by_a_trusted_proxy(
         headers={"x-forwarded-for": "198.51.100.1, 203.0.113.9"},
         REMOTE_ADDR="192.0.2.7",
     )
-    assert written()[0]["client"] == client
+    assert log_lines()[0]["client"] == client
 
 
-def test_the_line_has_the_duration_of_the_request(api, written, monkeypatch):
+def test_the_line_has_the_duration_of_the_request(api, log_lines, monkeypatch):
     monkeypatch.setattr(
         catalog, "create_calendar", lambda **kwargs: time.sleep(0.05) or bug()
     )  # The test is about this duration.
     client = api.as_(AdminFactory())
     client.raise_request_exception = False
     client.post("/calendars", {"name": "Chair"})
-    assert 50 <= written()[-1]["duration_ms"] < 5000
+    assert 50 <= log_lines()[-1]["duration_ms"] < 5000
 
 
 # --- warnings and errors ----------------------------------------------------------------------
 
 
-def test_a_bug_is_logged_with_its_traceback_and_the_request_id(api, written, monkeypatch):
+def test_a_bug_is_logged_with_its_traceback_and_the_request_id(api, log_lines, monkeypatch):
     monkeypatch.setattr(catalog, "create_calendar", bug)
     client = api.as_(AdminFactory())
     client.raise_request_exception = False
     answer = client.post("/calendars", {"name": "Chair"}, headers={"x-request-id": "mine"})
     problem(answer, 500, "internal_error")
-    lines = written()
+    lines = log_lines()
     assert [line["level"] for line in lines] == ["ERROR", "INFO"]
     assert {line["request_id"] for line in lines} == {"mine"}
     assert "RuntimeError: something is wrong" in lines[0]["exc_info"]
@@ -169,31 +169,31 @@ def test_a_bug_is_logged_with_its_traceback_and_the_request_id(api, written, mon
 
 @pytest.mark.django_db(databases=[])
 def test_an_unavailable_database_is_logged_as_an_error_with_the_request_id(
-    no_database, browser, written
+    no_database, browser, log_lines
 ):
     for path in ("/services", "/admin/"):
         browser.cookies["sessionid"] = "0123456789abcdef0123456789abcdef"
         browser.get(path, headers={"x-request-id": "mine"})
-        lines = [line for line in written() if line["request_id"]]
+        lines = [line for line in log_lines() if line["request_id"]]
         assert [line["level"] for line in lines] == ["ERROR", "INFO"], path
         assert {line["request_id"] for line in lines} == {"mine"}
         assert "database unavailable" in lines[0]["message"]
         assert lines[1]["status"] == 503
 
 
-def test_a_value_refused_by_the_database_is_logged_as_a_warning(api, written, monkeypatch):
+def test_a_value_refused_by_the_database_is_logged_as_a_warning(api, log_lines, monkeypatch):
     def overflow(**kwargs):
         with transaction.atomic(), connection.cursor() as cursor:
             cursor.execute("SELECT 2147483647::int + %s", [1])
 
     monkeypatch.setattr(catalog, "create_calendar", overflow)
     api.as_(AdminFactory()).post("/calendars", {"name": "Chair"}, headers={"x-request-id": "mine"})
-    lines = written()
+    lines = log_lines()
     assert [line["level"] for line in lines] == ["WARNING", "INFO"]
     assert {line["request_id"] for line in lines} == {"mine"}
 
 
-def test_mistakes_of_clients_are_not_logged_as_errors(browser, api, written):
+def test_mistakes_of_clients_are_not_logged_as_errors(browser, api, log_lines):
     browser.get("/nothing")
     browser.get("/services", headers={"host": "elsewhere.example"})
     browser.get("/services?" + "a=1&" * 2000)
@@ -201,20 +201,20 @@ def test_mistakes_of_clients_are_not_logged_as_errors(browser, api, written):
     api.as_(UserFactory()).get("/users")
     browser.post("/auth/login", b"{", content_type="application/json")
     browser.post("/auth/login", b" " * 2**21, content_type="application/json")
-    lines = written()
+    lines = log_lines()
     requests = [line for line in lines if "status" in line]
     assert [line["level"] for line in requests] == ["INFO"] * 7
     assert {line["status"] for line in requests} == {400, 403, 404, 413}
     assert [line["level"] for line in lines if "status" not in line] == ["WARNING"]  # the host
 
 
-def test_a_line_outside_of_a_request_has_no_request_id(written, api):
+def test_a_line_outside_of_a_request_has_no_request_id(log_lines, api):
     api.get("/errors")
     logging.getLogger("bookit.worker").warning("on its own")
-    assert [line["request_id"] is None for line in written()] == [False, True]
+    assert [line["request_id"] is None for line in log_lines()] == [False, True]
 
 
-def test_concurrent_requests_log_their_own_ids(written, transactional_db):
+def test_concurrent_requests_log_their_own_ids(log_lines, transactional_db):
     from bookit.tests.crowd import at_once
 
     names = [f"request-{number}" for number in range(20)]
@@ -224,7 +224,7 @@ def test_concurrent_requests_log_their_own_ids(written, transactional_db):
             for name in names
         ]
     )
-    lines = written()
+    lines = log_lines()
     assert sorted(line["request_id"] for line in lines) == sorted(names)
     for line in lines:
         assert line["path"] == f"/services/{line['request_id']}"
@@ -417,9 +417,9 @@ def test_redacting_takes_linear_time():
     ],
     ids=lambda message: type(message).__name__,
 )
-def test_a_message_that_is_not_text_sets_no_members_of_the_line(written, message):
+def test_a_message_that_is_not_text_sets_no_members_of_the_line(log_lines, message):
     logging.getLogger("bookit.test").info(message)
-    [line] = written()
+    [line] = log_lines()
     assert line.keys() == LINE
     assert (line["level"], line["request_id"]) == ("INFO", None)
     assert line["message"] == str(message)
@@ -436,31 +436,31 @@ def test_a_message_with_control_characters_stays_one_line():
 
 
 @pytest.mark.parametrize("level", ["DEBUG", "INFO", "WARNING", "ERROR"])
-def test_the_log_level_decides_whether_requests_are_logged(api, written, level):
+def test_the_log_level_decides_whether_requests_are_logged(api, log_lines, level):
     logger = logging.getLogger("bookit.request")
     logger.setLevel(level)
     try:
         api.get("/errors")
-        assert len(written()) == (1 if level in ("DEBUG", "INFO") else 0)
+        assert len(log_lines()) == (1 if level in ("DEBUG", "INFO") else 0)
     finally:
         logger.setLevel(logging.NOTSET)
 
 
-def test_health_checks_are_logged_only_if_they_fail(browser, written, monkeypatch):
+def test_health_checks_are_logged_only_if_they_fail(browser, log_lines, monkeypatch):
     for path in ("/health", "/health/ready"):
         assert browser.get(path).status_code == 200
-    assert written() == []
+    assert log_lines() == []
     monkeypatch.setattr(pages, "_migrated", False)
     MigrationRecorder.Migration.objects.filter(app="bookings").delete()
     assert browser.get("/health/ready").status_code == 503
-    assert [line["status"] for line in written()] == [503]
+    assert [line["status"] for line in log_lines()] == [503]
 
 
-def test_refused_hosts_are_logged_once_with_the_setting(written):
+def test_refused_hosts_are_logged_once_with_the_setting(log_lines):
     browser = Client(raise_request_exception=False)  # A new client has no earlier refusal.
     for host in ("a.example", "b.example", "c.example"):
         assert browser.get("/services", headers={"host": host}).status_code == 400
-    warning, *requests = written()
+    warning, *requests = log_lines()
     assert warning["level"] == "WARNING"
     assert warning["message"].startswith(
         "refused a request to host 'a.example', which is not in ALLOWED_HOSTS (localhost, 127."
@@ -469,7 +469,7 @@ def test_refused_hosts_are_logged_once_with_the_setting(written):
 
 
 @pytest.fixture
-def run_job(written):
+def run_job(log_lines):
     """Return a function that lets a worker do a job and returns the log lines about the job."""
     with connection.cursor() as cursor:
         cursor.execute("DELETE FROM procrastinate_jobs")
@@ -478,7 +478,7 @@ def run_job(written):
         app.configure_task(name).defer(**arguments)
         with app.replace_connector(app.connector.get_worker_connector()):
             app.run_worker(wait=False, install_signal_handlers=False)
-        lines = [line["message"] for line in written()]
+        lines = [line["message"] for line in log_lines()]
         # The worker ends when there are no more jobs, and may log that it waits for this one.
         return [line for line in lines if f"{name}[" in line and not line.startswith("Waiting")]
 
@@ -500,7 +500,7 @@ def test_another_job_is_logged_in_one_line(run_job):
 
 
 @pytest.mark.django_db(transaction=True)
-def test_all_jobs_are_logged_at_level_debug(run_job, written):
+def test_all_jobs_are_logged_at_level_debug(run_job, log_lines):
     logging.getLogger("procrastinate").setLevel(logging.DEBUG)
     try:
         lines = run_job("bookit.retry_stalled_jobs", timestamp=0)
