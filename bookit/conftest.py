@@ -85,7 +85,7 @@ def wsgi():
 
 @pytest.fixture
 def log_lines(monkeypatch):
-    """Return a function that returns the lines that were logged since its last call, parsed."""
+    """Return a function that returns the parsed log lines since its last call."""
     [console] = [
         handler
         for handler in logging.getLogger().handlers

@@ -37,7 +37,8 @@ class FileBackend(BaseEmailBackend):
         for message in email_messages:
             name = f"{timezone.now():%Y%m%d-%H%M%S}-{uuid7().hex[-6:]}.eml"
             path = self.folder / name
-            # Only the operator may read the file: an email may contain a link that resets a password.
+            # Only the operator may read the file, because an email may contain a link that resets a
+            # password.
             with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
                 file.write(message.message().as_bytes())
             logger.info("mail written to %s", _relative(path))

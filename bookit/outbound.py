@@ -308,5 +308,5 @@ async def _read_beginning(response: httpx.Response) -> str:
 
 @cache
 def _certificates() -> ssl.SSLContext:
-    """Return the SSL context that verifies servers. It is cached, because creating it takes 20 ms."""
+    """Return the SSL context that verifies servers; cached, because creating it takes 20 ms."""
     return httpx.create_ssl_context(trust_env=False)

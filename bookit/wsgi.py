@@ -47,7 +47,7 @@ class Handler(WSGIHandler):
 
 load_settings()  # under gunicorn, bookit.runtime.gunicorn has already loaded them
 django.setup(set_prefix=False)
-# Import the URLconf now, before gunicorn forks its workers. If the first requests of several threads
-# imported it at the same time, a thread could see a module that is only half imported.
+# Import the URLconf now, before gunicorn forks its workers. If the first requests of several
+# threads imported it at the same time, a thread could see a module that is only half imported.
 get_resolver().url_patterns  # noqa: B018 - the first access imports the URLconf
 application = Handler()
