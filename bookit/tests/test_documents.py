@@ -366,10 +366,10 @@ def test_the_constraints_of_the_guarantee_match_the_database():
     [
         (
             "The packages, from top to bottom:",
-            "Apps know those below them, and nothing knows the tools",
+            "An app imports only the apps below it, and nothing imports the tools",
         ),
-        ("Inside `bookit`:", "The rooms of bookit are in order"),
-        ("Inside `bookings`:", "The rooms of bookings are in order"),
+        ("Inside `bookit`:", "A package of bookit imports only the packages below it"),
+        ("Inside `bookings`:", "A package of bookings imports only the packages below it"),
     ],
 )
 def test_the_pictures_of_the_rooms_match_the_import_contracts(introduction, contract):
