@@ -6,7 +6,7 @@ from typing import Any
 from rest_framework import serializers
 from rest_framework.exceptions import ValidationError
 
-from accounts.serializers import MailAddressField
+from accounts.serializers import EmailAddressField
 from bookings.models import Booking, BookingEvent
 from bookit.api.schema import example
 from bookit.api.serializers import InputSerializer, ListField, RowSerializer
@@ -113,7 +113,7 @@ class BookingCreateSerializer(InputSerializer):
     )
     user_id = serializers.UUIDField(required=False, help_text="Admins only.")
     attendee_name = serializers.CharField(required=False, allow_blank=True, max_length=200)
-    attendee_email = MailAddressField(required=False, allow_blank=True)
+    attendee_email = EmailAddressField(required=False, allow_blank=True)
     notes = serializers.CharField(required=False, allow_blank=True, max_length=2000)
     hold = serializers.BooleanField(
         required=False, help_text="Only hold the seat, until hold_expires_at."
