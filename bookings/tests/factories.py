@@ -8,7 +8,7 @@ from django.utils import timezone
 from factory.django import DjangoModelFactory
 
 from accounts.tests.factories import AdminFactory, UserFactory
-from bookings.events import TOLD
+from bookings.events import REPORTED_TYPES
 from bookings.models import Booking, Slot
 from bookings.webhooks.models import Attempt, Delivery, Webhook
 from catalog.tests.factories import ServiceFactory
@@ -74,7 +74,7 @@ class WebhookFactory(DjangoModelFactory):
 
     owner = factory.SubFactory(AdminFactory)
     url = "https://8.8.8.8/hook"
-    events = factory.LazyFunction(lambda: [str(kind) for kind in TOLD])
+    events = factory.LazyFunction(lambda: [str(kind) for kind in REPORTED_TYPES])
     secret = "whsec_Tk90IGEgc2VjcmV0LCBidXQgYW4gZXhhbXBsZSE="
 
 

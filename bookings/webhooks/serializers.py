@@ -9,14 +9,14 @@ from django.db.models.functions import JSONObject
 from rest_framework import serializers
 
 from accounts.models import User
-from bookings.events import TOLD
+from bookings.events import REPORTED_TYPES
 from bookings.serializers import CONFIRMED
 from bookings.webhooks.models import Attempt, Delivery, Webhook
 from bookit.api.schema import example
 from bookit.api.serializers import InputSerializer, ListField, RowSerializer
 from bookit.times import InstantField
 
-EVENT_CHOICES = [(kind.value, kind.label) for kind in TOLD]
+EVENT_CHOICES = [(kind.value, kind.label) for kind in REPORTED_TYPES]
 
 
 @example(

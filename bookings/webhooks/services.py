@@ -19,7 +19,7 @@ from procrastinate.contrib.django.models import ProcrastinateJob
 from psycopg.rows import dict_row
 
 from accounts.models import User
-from bookings.events import TOLD
+from bookings.events import REPORTED_TYPES
 from bookings.holds import announced_sql
 from bookings.webhooks.models import Delivery, Webhook
 from bookit.database.batches import delete_in_batches
@@ -324,7 +324,7 @@ def _check(url: str) -> None:
 
 
 def _in_order(events: Sequence[str]) -> list[str]:
-    return [str(known) for known in TOLD if known in events]
+    return [str(known) for known in REPORTED_TYPES if known in events]
 
 
 def _from_now(events: Sequence[str]) -> dict[str, int]:

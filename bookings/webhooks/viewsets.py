@@ -12,7 +12,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from accounts.permissions import IsAdmin, signed_in
-from bookings.events import TOLD
+from bookings.events import REPORTED_TYPES
 from bookings.holds import ANNOUNCED
 from bookings.models import BookingEvent
 from bookings.payloads import payloads
@@ -154,7 +154,7 @@ class EventViewSet(RowViewSet):
     serializer_class = EventSerializer  # type: ignore[assignment]
     filterset_class = EventFilter
     pagination_class = EventPagination
-    queryset = BookingEvent.objects.filter(ANNOUNCED, type__in=TOLD)
+    queryset = BookingEvent.objects.filter(ANNOUNCED, type__in=REPORTED_TYPES)
 
     @extend_schema(tags=["Webhooks"], summary="List events")
     def list(self, request: Request, *args: Any, **kwargs: Any) -> Response:

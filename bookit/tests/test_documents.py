@@ -25,7 +25,7 @@ from standardwebhooks.webhooks import Webhook
 
 import bookit
 from accounts.models import User
-from bookings.events import TOLD
+from bookings.events import REPORTED_TYPES
 from bookings.services import TRANSITIONS
 from bookit.errors.problems import catalogue
 from bookit.jobs.queues import WEBHOOKS_AT_A_TIME
@@ -302,7 +302,7 @@ def test_every_error_is_listed():
 
 def test_every_event_is_listed():
     introduction = section(CLIENTS, "Webhooks").split(". An admin")[0]
-    assert set(quoted(introduction)) == {str(kind) for kind in TOLD}
+    assert set(quoted(introduction)) == {str(kind) for kind in REPORTED_TYPES}
 
 
 def test_every_change_of_state_is_listed():

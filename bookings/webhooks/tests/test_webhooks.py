@@ -18,7 +18,7 @@ from procrastinate.contrib.django.models import ProcrastinateJob
 
 from accounts.tests.factories import AdminFactory
 from bookings import events, followup, services
-from bookings.events import TOLD
+from bookings.events import REPORTED_TYPES
 from bookings.mails.occasions import occasions
 from bookings.models import Booking, BookingEvent
 from bookings.tests.factories import (
@@ -151,11 +151,11 @@ def test_webhooks_the_event_feed_and_mails_agree_on_which_events_are_announced()
     booking, at = BookingFactory(), timezone.now()
     happened = [
         events.record(booking, kind, actor=None, at=at, was=was)
-        for kind in TOLD
+        for kind in REPORTED_TYPES
         for was in old_values
     ]
     ids = [event.pk for event in happened]
-    webhook = WebhookFactory(events=[str(kind) for kind in TOLD])
+    webhook = WebhookFactory(events=[str(kind) for kind in REPORTED_TYPES])
     webhooks.enqueue(event_ids=ids, at=at)
 
     delivered = {delivery.event_id for delivery in webhook.deliveries.all()}

@@ -158,13 +158,13 @@ def test_more_events_than_a_statement_has_parameters_are_followed_up():
     ids = write_events(BookingFactory(), MANY)
     assert len(ids) == MANY
     followup.follow_up(event_ids=ids, at=timezone.now())
-    assert (max(parts()), sum(parts())) == (followup.MOST, MANY)
+    assert (max(parts()), sum(parts())) == (followup.MAX_EVENTS, MANY)
 
 
 @pytest.mark.django_db
 def test_webhooks_get_the_events_of_one_statement_in_order(monkeypatch):
     """They do not depend on the order of the parts, which several workers share."""
-    monkeypatch.setattr(followup, "MOST", 3)
+    monkeypatch.setattr(followup, "MAX_EVENTS", 3)
     WebhookFactory(events=["booking.completed"])
     ids = write_events(BookingFactory(), 8)
     followup.follow_up(event_ids=ids, at=timezone.now())
@@ -183,14 +183,14 @@ FEW = {
     "bookings/webhooks/deliveries.py: pk__in=there": "a batch of messages",
     "bookings/feeds/services.py: status__in=SHOWN": "the statuses that a feed shows",
     "bookings/mails/limits.py: subject__in=[limit.subject for limit in limits]": "three limits",
-    "bookings/followup.py: pk__in=event_ids": "MOST events at a time",
+    "bookings/followup.py: pk__in=event_ids": "MAX_EVENTS at a time",
     "bookings/webhooks/models.py: owner__in=User.objects.all().active_admins()": "a subquery",
     "bookings/payloads.py: pk__in={event.booking_id for event in events}": "a page, or a batch",
     "bookings/slots/serializers.py: pk__in=[slot.pk for slot in slots]": "a request publishes few",
     "bookings/services.py: booking.delete": "one row, and its review",
     "bookings/slots/services.py: slot.delete": "one row, and its waitlist, unloaded",
-    "bookings/waitlist/services.py: pk__in=slot_ids": "slots of MOST events",
-    "bookings/waitlist/services.py: slot__in=slot_ids": "slots of MOST events",
+    "bookings/waitlist/services.py: pk__in=slot_ids": "slots of MAX_EVENTS events",
+    "bookings/waitlist/services.py: slot__in=slot_ids": "slots of MAX_EVENTS events",
     "bookings/webhooks/services.py: Webhook.objects.filter(pk=webhook_id).delete": (
         "after its deliveries"
     ),
@@ -210,7 +210,7 @@ FEW = {
 
 
 # Lists of constant length.
-CONSTANTS = {"TOLD", "roles", "User.KEEPERS"}
+CONSTANTS = {"REPORTED_TYPES", "roles", "User.KEEPERS"}
 
 
 def mass_operations(path):
@@ -240,7 +240,7 @@ def test_the_search_finds_deletes_and_lists(tmp_path):
     code = tmp_path / "code.py"
     code.write_text(
         "Row.objects.filter(old=True).delete()\n"
-        "Row.objects.filter(pk__in=ids, status__in=['new', 'old'], type__in=TOLD)\n"
+        "Row.objects.filter(pk__in=ids, status__in=['new', 'old'], type__in=REPORTED_TYPES)\n"
         "Row.objects.exclude(pk__in=[row.pk for row in rows])\n"
     )
     assert [*mass_operations(code)] == [
