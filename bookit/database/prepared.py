@@ -13,7 +13,7 @@ from django.db import DEFAULT_DB_ALIAS
 from django.db.models import Field, Model, QuerySet, Value
 from django.db.models.sql.compiler import SQLCompiler
 
-from bookit.database.counts import MOST_COUNTED, bounded_count
+from bookit.database.counts import MAX_COUNTED, bounded_count
 from bookit.database.rows import fetch
 
 Instance = TypeVar("Instance", bound=Model)
@@ -115,8 +115,8 @@ class Prepared(Generic[Instance]):
 
     @cached_property
     def count_text(self) -> str:
-        """The SQL that counts the rows, up to `MOST_COUNTED` + 1."""
-        rows = f"{self.bare_text} LIMIT {MOST_COUNTED + 1}"
+        """The SQL that counts the rows, up to `MAX_COUNTED` + 1."""
+        rows = f"{self.bare_text} LIMIT {MAX_COUNTED + 1}"
         return f"SELECT count(*) FROM ({rows}) AS counted"  # noqa: S608 - the ORM's own text
 
     def run(self, text: str, values: Mapping[str, Any], *more: Any) -> list[tuple[Any, ...]]:

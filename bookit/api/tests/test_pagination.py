@@ -9,7 +9,7 @@ from accounts.tests.factories import AdminFactory, UserFactory
 from bookings.models import Booking
 from bookings.tests.factories import BookingFactory
 from bookit.api.pagination import MAX_OFFSET
-from bookit.database.counts import MOST_COUNTED
+from bookit.database.counts import MAX_COUNTED
 from bookit.tests.expect import problem
 from catalog.models import Calendar
 
@@ -135,26 +135,26 @@ class TestBeyond:
 
 class TestCount:
     def test_a_count_up_to_the_limit_is_exact(self, admin):
-        users(MOST_COUNTED - 1)
+        users(MAX_COUNTED - 1)
         page = admin.get("/users").json()
-        assert page["count"] == MOST_COUNTED
+        assert page["count"] == MAX_COUNTED
         assert "count_exact" not in page
 
     def test_a_count_beyond_the_limit_is_marked_as_an_estimate(self, admin):
-        users(MOST_COUNTED + 5_000)
+        users(MAX_COUNTED + 5_000)
         page = admin.get("/users").json()
         assert page["count_exact"] is False
-        assert 0.9 < page["count"] / (MOST_COUNTED + 5_001) < 1.1
+        assert 0.9 < page["count"] / (MAX_COUNTED + 5_001) < 1.1
 
     def test_no_more_rows_than_the_limit_are_counted(self, admin):
-        users(MOST_COUNTED + 5_000)
+        users(MAX_COUNTED + 5_000)
         with CaptureQueriesContext(connection) as queries:
             admin.get("/users?active=true")
         [count] = [each["sql"] for each in queries if "COUNT(*)" in each["sql"].upper()]
-        assert f"LIMIT {MOST_COUNTED + 1}" in count
+        assert f"LIMIT {MAX_COUNTED + 1}" in count
 
     def test_a_prepared_query_also_estimates_beyond_the_limit(self, api, monkeypatch):
-        monkeypatch.setattr("bookit.database.counts.MOST_COUNTED", 2)
+        monkeypatch.setattr("bookit.database.counts.MAX_COUNTED", 2)
         user = UserFactory()
         BookingFactory.create_batch(4, user=user)
         page = api.as_(user).get("/bookings?limit=1").json()
