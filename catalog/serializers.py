@@ -94,7 +94,7 @@ STORED_CALENDAR = {
 }
 
 
-@example("Monday to Friday", MONDAY_TO_FRIDAY, answer=STORED_CALENDAR)
+@example("Monday to Friday", MONDAY_TO_FRIDAY, response=STORED_CALENDAR)
 class CalendarSerializer(RowSerializer):
     """A calendar: a person, a room or anything else whose time can be booked."""
 
@@ -189,7 +189,7 @@ STORED_TIME_OFF = {
 }
 
 
-@example("August", AUGUST, answer=STORED_TIME_OFF)
+@example("August", AUGUST, response=STORED_TIME_OFF)
 class TimeOffSerializer(RowSerializer):
     """A period in which a calendar is closed, whatever its opening hours."""
 
@@ -243,7 +243,7 @@ STORED_SERVICE = {
 }
 
 
-@example("A haircut", HAIRCUT, answer=STORED_SERVICE)
+@example("A haircut", HAIRCUT, response=STORED_SERVICE)
 class ServiceSerializer(RowSerializer):
     """A service: what can be booked on a calendar."""
 

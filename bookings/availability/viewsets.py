@@ -70,7 +70,7 @@ class AvailabilityViewSet(RowViewSet):
         If the service can be booked at any time, the response lists the times on a grid that starts
         at the opening time. Other times that fit are accepted as well.
         """
-        asked = self.asked()
+        asked = self.checked_query()
         from_, until, at = self._window(asked)
         found = search([pk], from_, until, at=at)
         if not found.services:
@@ -90,7 +90,7 @@ class AvailabilityViewSet(RowViewSet):
     )
     def many(self, request: Request) -> Response:
         """Find the times at which up to 50 services can be booked, in the order of the request."""
-        asked = self.asked()
+        asked = self.checked_query()
         wanted = [*dict.fromkeys(asked["service_id"])]
         from_, until, at = self._window(asked)
         results: list[orjson.Fragment] = []

@@ -55,7 +55,7 @@ HOOKED = {
 SECRET = {"secret": "whsec_Tk90IGEgc2VjcmV0LCBidXQgYW4gZXhhbXBsZSE="}
 
 
-@example("New and cancelled bookings", HOOK, answer=HOOKED)
+@example("New and cancelled bookings", HOOK, response=HOOKED)
 class WebhookSerializer(RowSerializer):
     """A URL that receives events. Its secret is shown once, when the webhook is created."""
 
