@@ -1,4 +1,4 @@
-"""What webhooks and `/events` report of an event: the booking or the review at that moment."""
+"""The payloads of events for webhooks and `/events`."""
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime
@@ -11,7 +11,9 @@ from bookings.serializers import BookingSerializer
 
 
 def payloads(events: Iterable[BookingEvent]) -> list[dict[str, Any]]:
-    """Return `{type, timestamp, data}` of each event.
+    """Return `{type, timestamp, data}` for each event.
+
+    `data` is the booking or the review at the time of the event.
 
     The number of queries does not depend on the number of events.
     """
@@ -45,7 +47,7 @@ def _bookings(events: Sequence[BookingEvent]) -> list[dict[str, Any]]:
 
 
 def _state(event: BookingEvent) -> dict[str, Any]:
-    """Return the state that an event keeps, with its times as `datetime` objects."""
+    """Return the state that an event stores, with its times as `datetime` objects."""
     return {
         name: datetime.fromisoformat(event.data[name])
         if name.endswith(("_time", "_at")) and event.data[name]

@@ -1,4 +1,4 @@
-"""Builders of bookings."""
+"""Factories for slots, bookings and webhooks."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -79,7 +79,7 @@ class WebhookFactory(DjangoModelFactory):
 
 
 class AttemptFactory(DjangoModelFactory):
-    """An attempt that was answered with an error."""
+    """A delivery attempt that got an error as its response."""
 
     class Meta:
         model = Attempt
@@ -91,7 +91,7 @@ class AttemptFactory(DjangoModelFactory):
 
 
 class DeliveryFactory(DjangoModelFactory):
-    """A test message that has failed once."""
+    """A delivery of a test message that has failed once."""
 
     class Meta:
         model = Delivery
