@@ -218,7 +218,7 @@ def crash(url):
 
 async def retry_later(url, job):
     """Put a job back as a worker does after a failed attempt."""
-    options = {"conninfo": url, "kwargs": {"options": queues.WHAT_MAY_BE_LOST}}
+    options = {"conninfo": url, "kwargs": {"options": queues.ASYNCHRONOUS_COMMIT}}
     connector = queues.WorkerConnector(app.connector, **options)
     await connector.open_async()
     arguments = dict.fromkeys(["new_priority", "new_queue_name", "new_lock"])
