@@ -1,7 +1,7 @@
 """Categories of errors that services raise, independent of HTTP.
 
-A concrete error is a subclass, defined beside the code that raises it. Clients switch on its `code`
-and read its docstring.
+A concrete error is a subclass, defined beside the code that raises it. Clients switch on its
+`code`. Its docstring is the default message.
 """
 
 import inspect

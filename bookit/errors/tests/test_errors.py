@@ -23,7 +23,7 @@ from catalog.tests.factories import ServiceFactory
 
 pytestmark = pytest.mark.django_db
 
-# Every error code of the contract.
+# Every error code of the API, with its status.
 CODES = {
     "validation_error": 400,
     "parse_error": 400,
@@ -64,7 +64,7 @@ MEBIBYTE = 1024 * 1024
 
 @pytest.fixture
 def browser():
-    """Return a client that gets a response for a bug in a page, not an exception."""
+    """Return a client for which a bug in a page is a response and not an exception."""
     return Client(raise_request_exception=False)
 
 
@@ -97,7 +97,7 @@ def admin(api):
         "/" + "x" * 4000,
     ],
 )
-def test_an_address_that_does_not_exist_is_a_404(browser, path):
+def test_an_unknown_url_is_a_404(browser, path):
     problem(browser.get(path), 404, "not_found")
 
 
@@ -135,7 +135,7 @@ def test_a_private_row_that_does_not_exist_is_a_404(admin, path):
         ("PUT", "/redoc", "GET, HEAD"),
     ],
 )
-def test_a_wrong_method_is_a_405_that_lists_the_right_ones(api, browser, method, path, allowed):
+def test_a_wrong_method_is_a_405_that_lists_allowed_methods(api, browser, method, path, allowed):
     for client in (browser, api.as_(AdminFactory())):
         answer = client.generic(method, path)
         problem(answer, 405, "method_not_allowed")
@@ -176,7 +176,7 @@ def test_a_body_that_is_not_json_is_a_400(api, body):
         "multipart/form-data; boundary*=made-up''x",
     ],
 )
-def test_a_body_of_another_type_is_a_415(wsgi, content_type):
+def test_a_body_that_is_not_declared_as_json_is_a_415(wsgi, content_type):
     answer = wsgi("POST", "/auth/login", b'{"email": "a"}', CONTENT_TYPE=content_type)
     problem(answer, 415, "unsupported_media_type")
 
@@ -185,7 +185,7 @@ def test_a_body_of_another_type_is_a_415(wsgi, content_type):
     "content_type",
     ["application/json", "Application/JSON", "application/json; charset=utf-8"],
 )
-def test_the_type_of_json_can_be_written_in_several_ways(wsgi, content_type):
+def test_the_content_type_of_json_can_be_written_in_several_ways(wsgi, content_type):
     answer = wsgi("POST", "/auth/login", b'{"email": "a"}', CONTENT_TYPE=content_type)
     problem(answer, 400, "validation_error", "password")
 
@@ -202,7 +202,7 @@ def test_only_a_body_of_more_than_a_mebibyte_is_a_413(api):
 
 
 def chunked(wsgi, body, **environ):
-    """Send a chunked body without a Content-Length, as a server passes it on."""
+    """Send a chunked body without a Content-Length, as a WSGI server passes it on."""
     return wsgi(
         "POST",
         "/auth/login",
@@ -215,7 +215,7 @@ def chunked(wsgi, body, **environ):
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_chunked_body_is_read_like_any_other(wsgi):
+def test_a_chunked_body_is_read_like_any_other_body(wsgi):
     body = b'{"email": "ada@example.com", "password": "wrong"}'
     problem(chunked(wsgi, body), 401, "invalid_credentials")
     problem(chunked(wsgi, b"{"), 400, "parse_error")
@@ -225,7 +225,7 @@ def test_a_chunked_body_is_read_like_any_other(wsgi):
     problem(answer, 415, "unsupported_media_type")
 
 
-def test_the_admin_sites_forms_have_the_same_limits(browser):
+def test_the_admin_sites_forms_have_the_limits_of_the_api(browser):
     form = "application/x-www-form-urlencoded"
     big = browser.post("/admin/login/", b"username=" + b"x" * MEBIBYTE, content_type=form)
     assert "larger than 1 MiB" in page(big, 413)
@@ -264,7 +264,7 @@ def test_errors_of_the_documentation_pages_are_problems(browser, path):
 
 
 @pytest.mark.parametrize("host", ["evil.example", "a b", "testserver:port", "testserver, other"])
-def test_an_unknown_host_is_refused_before_anything_is_done(admin, host):
+def test_an_unknown_host_is_refused_before_any_view_runs(admin, host):
     answer = admin.post("/calendars", {"name": "Chair"}, headers={"host": host})
     problem(answer, 400, "validation_error", "Host")
     assert not Calendar.objects.exists()
@@ -277,7 +277,7 @@ def test_an_unknown_host_is_refused_before_anything_is_done(admin, host):
 # --- fields -----------------------------------------------------------------------------------
 
 
-def test_field_errors_are_listed_and_nested_ones_are_dotted(admin):
+def test_field_errors_are_listed_and_names_of_nested_fields_are_dotted(admin):
     answer = admin.post(
         "/calendars",
         {
@@ -316,7 +316,7 @@ def test_conflicting_changes_are_an_error_of_the_whole_body(admin):
     problem(admin.patch(f"/bookings/{booking.pk}", changes), 400, "validation_error", "")
 
 
-def test_field_errors_of_services_look_like_those_of_serializers(admin):
+def test_field_errors_of_services_have_the_form_of_serializer_errors(admin):
     answer = admin.post("/bookings", {"service_id": ANY_ID, "start_time": TUESDAY.isoformat()})
     content = problem(answer, 400, "validation_error", "service_id")
     assert content["errors"][0]["code"] == "invalid"
@@ -346,7 +346,7 @@ def test_an_anonymous_client_gets_a_401(api, path):
 
 
 @pytest.mark.parametrize("path", ["/me", "/services", "/reviews", "/calendars"])
-def test_an_invalid_token_is_a_401_even_at_public_addresses(api, path):
+def test_an_invalid_token_is_a_401_even_at_public_endpoints(api, path):
     api.credentials(HTTP_AUTHORIZATION="Bearer nonsense")
     problem(api.get(path), 401, "token_invalid")
 
@@ -448,20 +448,20 @@ def test_a_value_that_the_database_refuses_is_a_400(admin, monkeypatch):
 
 
 @pytest.mark.parametrize("constraint", ["booking_seat_free", "booking_calendar_free"])
-def test_a_known_constraint_is_its_own_error_everywhere(admin, monkeypatch, constraint):
-    """This also holds if a service forgets to catch the error."""
+def test_a_known_constraint_has_its_own_error(admin, monkeypatch, constraint):
+    """The error is right even if a service does not catch the `IntegrityError`."""
     taken = BookingFactory()
     service = taken.service
     if constraint == "booking_calendar_free":
         service = ServiceFactory(calendar=taken.calendar)
 
-    def book_past_the_service(**kwargs):
+    def book_without_the_service(**kwargs):
         with transaction.atomic():
             BookingFactory(service=service, attendee_name="Somebody Else")
 
     with pytest.raises(IntegrityError, match=constraint):
-        book_past_the_service()
-    monkeypatch.setattr(catalog, "create_calendar", book_past_the_service)
+        book_without_the_service()
+    monkeypatch.setattr(catalog, "create_calendar", book_without_the_service)
     answer = admin.post("/calendars", {"name": "Chair"})
     problem(answer, 409, "booking_conflict")
     assert b"Somebody" not in answer.content
@@ -472,7 +472,7 @@ def test_a_known_constraint_is_its_own_error_everywhere(admin, monkeypatch, cons
 
 @pytest.mark.django_db(databases=[])
 @pytest.mark.parametrize("path", ["/services", f"/services/{ANY_ID}", "/reviews?cursor="])
-def test_without_postgresql_a_request_soon_gets_a_503(no_database, api, path):
+def test_without_postgresql_a_request_quickly_gets_a_503(no_database, api, path):
     began = time.monotonic()
     problem(api.get(path), 503, "service_unavailable")
     assert time.monotonic() - began < 2
@@ -512,10 +512,10 @@ def test_waiting_for_a_connection_is_limited():
     assert options["pool"]["timeout"] <= 2
 
 
-# --- pages for people -------------------------------------------------------------------------
+# --- pages ------------------------------------------------------------------------------------
 
 
-def test_the_catalogue_has_the_codes_of_the_contract():
+def test_the_catalogue_has_exactly_the_codes_of_the_api():
     assert {code: known.status for code, known in problems.catalogue().items()} == CODES
 
 
@@ -529,7 +529,7 @@ def test_every_error_has_a_page_that_explains_it(client, code):
     assert code in page
     assert str(CODES[code]) in page
     meaning = problems.catalogue()[code].meaning
-    assert len(meaning) > 20, "says nothing"
+    assert len(meaning) > 20, "the explanation is too short"
     assert meaning.split("`")[0].split("'")[0] in page
 
 
@@ -569,7 +569,7 @@ def test_a_pending_migration_is_a_503(browser, monkeypatch):
 @pytest.mark.parametrize("path", ["/health", "/health/ready", "/errors", "/openapi.json", "/docs"])
 @pytest.mark.parametrize("method", ["post", "put", "patch", "delete", "options"])
 def test_a_wrong_method_of_a_page_is_a_405(path, method):
-    # With CSRF checks, because a browser would be subject to them.
+    # Enforce CSRF checks, because they apply to browsers.
     answer = Client(enforce_csrf_checks=True).generic(method.upper(), path)
     assert "GET" in answer["Allow"]
     problem(answer, 405, "method_not_allowed")
