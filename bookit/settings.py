@@ -340,7 +340,7 @@ vars().update(environment.mail_settings(MAILER))
 if "host" in MAILER["OPTIONS"]:
     required(
         "DEFAULT_FROM_EMAIL",
-        "the sender address of mails, such as BookIt <bookings@example.com>.",
+        "the sender address of emails, such as BookIt <bookings@example.com>.",
         development="",
         production=PRODUCTION,
     )

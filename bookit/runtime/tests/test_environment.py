@@ -431,7 +431,9 @@ def test_a_missing_mail_server_in_production_is_refused_with_the_choices(refuse)
 
 def test_mails_cannot_go_to_the_terminal(refuse):
     line = refuse(EMAIL_URL="consolemail://")
-    assert line.startswith("EMAIL_URL cannot be consolemail://, because no log may hold a mail: ")
+    assert line.startswith(
+        "EMAIL_URL cannot be consolemail://, because no log may contain an email: "
+    )
 
 
 def test_a_mail_server_in_production_needs_a_sender(load, refuse):
@@ -520,7 +522,7 @@ def test_a_bad_mail_server_is_refused_without_showing_its_password(refuse, url):
 )
 def test_a_bad_sender_is_refused(refuse, address):
     assert refuse(DEFAULT_FROM_EMAIL=address).startswith(
-        "DEFAULT_FROM_EMAIL must be a mail address"
+        "DEFAULT_FROM_EMAIL must be an email address"
     )
 
 

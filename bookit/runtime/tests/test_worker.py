@@ -401,7 +401,7 @@ def test_a_new_connection_replaces_the_longest_idle_one(run: Callable[..., Runni
 def test_half_sent_bodies_use_a_limited_amount_of_memory(
     run: Callable[..., Running], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "MOST_HELD", 5 * MEBIBYTE)
+    monkeypatch.setattr(module, "MAX_HELD", 5 * MEBIBYTE)
     running = run()
     request = post(b"/a", b"x" * MEBIBYTE)
     with ExitStack() as stack:
