@@ -98,7 +98,7 @@ def enqueue(*, events: Iterable[BookingEvent]) -> None:
 
 
 def enqueue_composed(*, booking: Booking) -> None:
-    """Compose the pending emails about a booking before it is deleted, and defer jobs that send them."""
+    """Compose the pending emails about a booking that will be deleted, and defer their jobs."""
     rows = fetch(PENDING, {"booking_id": booking.pk}, dict_row)
     pending = {(row["event_id"], row["audience"]) for row in rows}
     task = "bookings.send_composed_mail"

@@ -108,7 +108,7 @@ ON = "Haircut, Tue 1 Dec 2026, "
 
 
 @database
-class TestWho:
+class TestRecipients:
     def test_the_attendee_and_the_provider_get_an_email_about_a_request(self, book):
         book()
         assert sent() == [
