@@ -197,8 +197,8 @@ async def run_workers(app: App, *, queues: Sequence[str] | None = None, **option
         for name, group in groups.items()
         if group & {*(queues or known)}
     }
-    # The default thread pool is replaced, because its size depends on the number of cores instead of
-    # the number of concurrent jobs.
+    # The size of Python's default thread pool depends on the number of cores. This pool has a thread
+    # for each concurrent job.
     asyncio.get_running_loop().set_default_executor(
         ThreadPoolExecutor(
             len(chosen) * options.get("concurrency", settings.WORKER_CONCURRENCY) + 1
@@ -221,7 +221,7 @@ async def run_workers(app: App, *, queues: Sequence[str] | None = None, **option
             if not worker.cancelling():  # After a second call, it would not wait for its jobs.
                 worker.cancel()
 
-    # A worker that ends without a signal has failed. An exception is `wait=False`: a worker then ends
+    # A worker that ends without a signal has failed. With `wait=False`, however, a worker also ends
     # when no jobs are left.
     until = asyncio.FIRST_COMPLETED if options.get("wait", True) else asyncio.FIRST_EXCEPTION
     with on_stop(stop):
