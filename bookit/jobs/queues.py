@@ -197,8 +197,8 @@ async def run_workers(app: App, *, queues: Sequence[str] | None = None, **option
         for name, group in groups.items()
         if group & {*(queues or known)}
     }
-    # The size of Python's default thread pool depends on the number of cores. This pool has a thread
-    # for each concurrent job.
+    # The size of Python's default thread pool depends on the number of cores. This thread pool has a
+    # thread for each concurrent job.
     asyncio.get_running_loop().set_default_executor(
         ThreadPoolExecutor(
             len(chosen) * options.get("concurrency", settings.WORKER_CONCURRENCY) + 1
