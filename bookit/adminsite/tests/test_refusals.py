@@ -136,7 +136,7 @@ def test_an_action_on_a_deleted_row_changes_nothing_and_says_so(site):
 
 
 def test_an_action_takes_a_limited_number_of_rows(site, monkeypatch):
-    monkeypatch.setattr(pages, "MOST_ROWS", 2)
+    monkeypatch.setattr(pages, "MAX_ROWS", 2)
     BookingFactory.create_batch(3)
     first = Booking.objects.first().pk
     text = choose(site, Booking, "mark_confirmed", first, select_across="1")
