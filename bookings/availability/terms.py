@@ -14,8 +14,8 @@ progress. This works in READ COMMITTED, and also if the booking is a single stat
 PgBouncer. A change of the version conflicts with FOR KEY SHARE because the version is part of a key
 (`calendar_version`). There are three cases:
 
-- The booking comes first. The change waits until the booking is committed. Later queries in the
-  transaction of the change, such as the query for affected bookings, see the booking.
+- The booking comes first. The change waits until the booking is committed. Later queries of the
+  change, such as the query for affected bookings, are new statements, so they see the booking.
 - The change comes first. The booking waits until the change is committed. PostgreSQL then compares
   the version again with the current row, finds no match, and inserts nothing.
 - The change is committed after the terms are read and before the booking is inserted. The booking
@@ -25,8 +25,8 @@ In the last two cases, `on_current_terms` reads the terms again.
 
 Bookings do not wait for each other, because FOR KEY SHARE does not conflict with itself. FOR KEY
 SHARE does not conflict with FOR NO KEY UPDATE either. FOR NO KEY UPDATE is the lock that serialises
-moving bookings and publishing slots, and it conflicts with a change of the version. A move reads the
-terms after it has the lock. A publication compares the version when it takes the lock.
+moving bookings and publishing slots, and it conflicts with a change of the version. A move reads
+the terms after it has the lock. A publication compares the version when it takes the lock.
 
 A change begins by locking the row of the calendar FOR UPDATE, so it holds no other row while it
 waits for bookings. Bookings and changes also take turns (see `catalog.turns`). Without turns, a
@@ -54,8 +54,8 @@ from catalog.opening import Opening, Span
 Parameters = ParamSpec("Parameters")
 Result = TypeVar("Result")
 
-# The maximum number of tries. A try fails only if a change of the calendar is committed between
-# reading the terms and booking.
+# The maximum number of tries. A function is tried again if a change of the calendar is committed
+# between reading the terms and booking.
 TRIES = 10
 
 
