@@ -82,7 +82,7 @@ class AttemptInline(HistoryInline):
 
     @admin.display(description="Response")
     def answer(self, attempt: Attempt) -> str:
-        """Return the response, which can wrap even if it contains no blanks."""
+        """Return the response as HTML that wraps even if the response contains no spaces."""
         style = "max-width: 40rem; overflow-wrap: anywhere"
         return format_html('<div style="{}">{}</div>', style, attempt.response)
 
@@ -104,7 +104,7 @@ class DeliveryAdmin(ServedAdmin):
     actions = ["redeliver"]
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """Refuse, because a job deletes them when they are old."""
+        """Return False, because a job deletes old deliveries."""
         return False
 
     @admin.action(description="Redeliver", permissions=["change"])

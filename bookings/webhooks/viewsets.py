@@ -112,7 +112,7 @@ class WebhookViewSet(RowViewSet):
     list=extend_schema(tags=["Webhooks"], summary="List a webhook's deliveries"),
 )
 class DeliveryViewSet(RowViewSet):
-    """Messages to a webhook, and the results of their attempts."""
+    """Messages to a webhook, and the results of the attempts to send them."""
 
     permission_classes = [IsAdmin]
     serializer_class = DeliverySerializer
@@ -127,7 +127,7 @@ class DeliveryViewSet(RowViewSet):
         """Return the deliveries to the webhook in the path.
 
         Raises:
-            Webhook.DoesNotExist: there is no such webhook.
+            Webhook.DoesNotExist: the webhook does not exist.
         """
         webhook = Webhook.objects.only("pk").get(pk=self.kwargs["webhook_id"])
         return self.queryset.filter(webhook=webhook)
