@@ -43,7 +43,7 @@ def paths():
 
 
 def users(number):
-    """Add `number` users with SQL; in the order of creation, they come after all others."""
+    """Add `number` users with SQL; in the order of creation, they come after all other users."""
     with connection.cursor() as cursor:
         cursor.execute(
             "INSERT INTO accounts_user (id, password, name, email, role, timezone, is_active,"
@@ -63,7 +63,7 @@ class TestDepth:
 
     @pytest.mark.parametrize("path", WITH_CURSOR)
     @pytest.mark.parametrize(("name", "value"), TOO_DEEP)
-    def test_a_list_with_cursors_refuses_a_deeper_page_and_names_them(
+    def test_a_list_with_cursors_refuses_a_deeper_page_and_suggests_a_cursor(
         self, admin, paths, path, name, value
     ):
         content = problem(admin.get(f"{paths(path)}?{name}={value}"), 400, "validation_error", name)
@@ -93,7 +93,7 @@ class TestDepth:
             assert admin.get(f"{paths(path)}?{name}=").status_code == 200
 
 
-class TestBeyond:
+class TestNextLink:
     """The `next` link of the deepest page."""
 
     def test_next_continues_with_a_cursor_if_the_list_has_cursors(self, admin):
