@@ -1,4 +1,4 @@
-"""The admin site: every page of every model, and what its actions do."""
+"""The admin site: the pages of every model, and the effects of actions."""
 
 from datetime import datetime, timedelta
 
@@ -21,9 +21,9 @@ from reviews.tests.factories import ReviewFactory
 
 pytestmark = pytest.mark.django_db
 
-OURS = {"accounts", "bookings", "catalog", "reviews", "token_blacklist"}
+OUR_APPS = {"accounts", "bookings", "catalog", "reviews", "token_blacklist"}
 MODELS = sorted(
-    (model for model in admin.site._registry if model._meta.app_label in OURS),
+    (model for model in admin.site._registry if model._meta.app_label in OUR_APPS),
     key=lambda model: model._meta.label,
 )
 
@@ -54,7 +54,7 @@ def test_every_model_of_bookit_is_registered():
 
 
 @pytest.mark.parametrize("model", MODELS, ids=lambda model: model._meta.label)
-def test_list_search_filters_and_page_of_a_row_open(site, world, model):
+def test_the_list_the_search_and_the_page_of_a_row_open(site, world, model):
     options = admin.site._registry[model]
     assert options.list_filter
     assert options.search_fields
@@ -68,7 +68,7 @@ def test_list_search_filters_and_page_of_a_row_open(site, world, model):
 
 
 @pytest.mark.parametrize("model", [User, Calendar, Service], ids=lambda model: model._meta.label)
-def test_a_row_can_be_added_where_people_add_rows(site, model):
+def test_the_page_for_a_new_row_opens(site, model):
     assert site.get(page(model, "add")).status_code == 200
 
 
@@ -269,7 +269,7 @@ def test_demoting_the_last_admin_is_refused_and_saves_nothing(site, boss):
     assert (boss.role, boss.name) == ("admin", "Boss")
 
 
-def test_signing_in_ignores_the_case_of_the_address(client, boss):
+def test_signing_in_ignores_the_case_of_the_email_address(client, boss):
     client.post("/admin/login/", {"username": "BOSS@Example.com", "password": PASSWORD})
 
     assert client.get("/admin/").status_code == 200
@@ -286,7 +286,7 @@ def test_signing_in_is_limited_like_the_api(client, boss, settings):
 
 
 def hours(calendar, *spans):
-    """Return a calendar's page as a browser would send it, with these opening hours."""
+    """Return the form of a calendar's page as a browser would send it, with these opening hours."""
     body = {
         "name": calendar.name,
         "timezone": "UTC",
@@ -324,7 +324,7 @@ def test_opening_hours_are_checked_against_each_other_and_replaced_at_once(site)
     assert stored() == []
     assert save((0, "09:00", "12:00"), (0, "12:00", "17:00")).status_code == 302
     assert stored() == [(0, 540, 720), (0, 720, 1020)]
-    # If they were saved one after the other, each would overlap the other's old hours.
+    # If the rows were saved one at a time, each row would overlap the old hours of the other row.
     assert save((0, "12:00", "18:00"), (0, "08:00", "12:00")).status_code == 302
     assert stored() == [(0, 480, 720), (0, 720, 1080)]
 
@@ -354,7 +354,7 @@ def test_the_page_of_a_booking_has_no_save_button(site, world):
 
 
 @pytest.mark.parametrize("query", ["category=%00", "category__exact=%00", "q=%00"])
-def test_a_null_character_in_an_address_causes_no_500(site, world, query):
+def test_a_null_character_in_a_url_causes_no_500(site, world, query):
     answer = site.get(f"{reverse('admin:catalog_service_changelist')}?{query}")
     assert answer.status_code < 500
 
@@ -362,8 +362,8 @@ def test_a_null_character_in_an_address_causes_no_500(site, world, query):
 # --- the cost of pages ------------------------------------------------------------------------
 
 
-def asked(site, path, **query):
-    """Return the queries of a page."""
+def queries_of(site, path, **query):
+    """Return the SQL of all queries of a page."""
     with CaptureQueriesContext(connection) as captured:
         answer = site.get(path, query)
     assert answer.status_code == 200
@@ -372,7 +372,7 @@ def asked(site, path, **query):
 
 @pytest.mark.parametrize("model", admin.site._registry, ids=lambda model: model._meta.label)
 def test_a_list_reads_a_whole_table_only_to_count_it_once(site, world, model):
-    texts = asked(site, page(model, "changelist"))
+    texts = queries_of(site, page(model, "changelist"))
     assert sum("COUNT(*)" in text for text in texts) == 1
     wasteful = ("DISTINCT", "DATE_TRUNC")
     assert [text for text in texts if any(word in text for word in wasteful)] == []
@@ -396,7 +396,7 @@ def test_the_dates_and_the_order_of_a_list_have_an_index(model):
 
 def test_a_search_for_an_id_does_not_search_texts(site, world):
     booking = Booking.objects.first()
-    texts = asked(site, page(Booking, "changelist"), q=str(booking.pk))
+    texts = queries_of(site, page(Booking, "changelist"), q=str(booking.pk))
     assert not any("LIKE" in text for text in texts)
     answer = site.get(page(Booking, "changelist"), {"q": str(booking.pk)})
     assert [row.pk for row in answer.context["cl"].result_list] == [booking.pk]
@@ -414,7 +414,7 @@ def test_a_list_of_services_can_be_filtered_by_category(site):
     for category in ("Barber", "", "Yoga", "Barber"):
         ServiceFactory(category=category)
     path = page(Service, "changelist")
-    texts = asked(site, path)
+    texts = queries_of(site, path)
     assert any("WITH RECURSIVE" in text for text in texts)
     text = site.get(path).content.decode()
     assert "?category=Barber" in text
