@@ -1,4 +1,4 @@
-"""The extension points of accounts, to which higher apps add functions."""
+"""The extension points of accounts, to which the apps above it add functions."""
 
 from collections.abc import Callable
 from typing import Any

@@ -18,7 +18,7 @@ from bookit.times import validate_zone
 
 @models.GenericIPAddressField.register_lookup
 class Within(PostgresOperatorLookup):
-    """Whether an IP address equals another one, or lies within a network."""
+    """The lookup `within`: whether an IP address is in a network, or equals an IP address."""
 
     lookup_name = "within"
     postgres_operator = "<<="

@@ -76,7 +76,7 @@ class SignedIn:
 
 @dataclass(frozen=True)
 class Client:
-    """The client that a login comes from, so that the owner can recognise their logins."""
+    """The client that a login comes from. It helps owners of accounts to recognise logins."""
 
     address: str | None = None
     name: str = ""
@@ -107,8 +107,8 @@ def log_in(*, email: str, password: str, client: Client, at: datetime) -> Signed
 
     Raises:
         InvalidCredentials: the account does not exist or is not active, or the password is wrong.
-            All three cases do the same work and raise the same error, so that they do not
-            reveal who has an account.
+            All three cases take the same work, so the response does not reveal who has an
+            account.
         LimitExceeded: too many wrong passwords were tried.
     """
     email = lookup_form(email)
@@ -216,8 +216,8 @@ def change_password(
     guess.forgive()
     _check_strength(new_password, user, field="new_password")
     user.password = make_password(new_password)
-    # If two requests change the password at once, the second one is refused, because the password
-    # that it read is outdated.
+    # If two requests change the password at once, the second one is refused, because the current
+    # password that it checked is outdated.
     if not User.objects.filter(pk=user.pk, password=before).update(password=user.password):
         raise wrong
 

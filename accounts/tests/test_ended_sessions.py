@@ -200,8 +200,8 @@ def open_sessions(user):
 
 def test_no_session_survives_a_concurrent_change_of_the_password(transactional_db, api):
     statuses = set()
-    # There are at least 18 rounds, and more until some requests came before a change and some
-    # came after a change.
+    # Run at least 18 rounds, and stop once some requests came before a change and some came
+    # after a change.
     for number in range(200):
         if number >= 18 and statuses == {200, 401}:
             break

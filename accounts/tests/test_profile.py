@@ -144,7 +144,8 @@ def test_showing_the_profile_needs_only_the_query_for_the_user(me, django_assert
         me.get("/me")
     with django_assert_num_queries(1):
         me.patch("/me", {})
-    with django_assert_num_queries(4):  # user, savepoint, change, release
+    # The queries are the user, a savepoint, the change, and the release of the savepoint.
+    with django_assert_num_queries(4):
         me.patch("/me", {"name": "B"})
 
 

@@ -88,7 +88,8 @@ def test_using_a_refresh_token_again_revokes_all_tokens_of_its_session(api, sess
     chain = [session["refresh_token"]]
     for _ in range(3):
         chain.append(refresh(api, chain[-1]).json()["refresh_token"])
-    problem(refresh(api, chain[1]), 401, "token_invalid")  # from a copy
+    # Somebody uses a copy of an old token.
+    problem(refresh(api, chain[1]), 401, "token_invalid")
     for token in chain:
         problem(refresh(api, token), 401, "token_invalid")
 

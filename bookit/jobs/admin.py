@@ -27,7 +27,7 @@ MAX_ARGUMENTS_LENGTH = 500
 
 @admin.register(ProcrastinateJob)
 class JobAdmin(StrictAdmin, ProcrastinateJobAdmin):
-    """The admin pages of jobs that wait, run or have failed. Other jobs are already deleted."""
+    """The admin pages of jobs that wait, run or have failed. Jobs that succeed are deleted."""
 
     list_filter = ["status", ("task_name", one_of(lambda: app.tasks)), "scheduled_at"]
     search_fields = ["id", "task_name"]

@@ -31,7 +31,7 @@ from bookit.database.rows import fetch
 # heartbeat every 10 seconds.
 SILENCE = 30
 # A stalled job is marked as failed after this many attempts that ended in an error or in the death
-# of their worker, because the job itself probably is the cause.
+# of their worker, because the job itself is probably the cause.
 MAX_ATTEMPTS = 10
 # Jobs that did not succeed are kept for this long, so that operators can look at them.
 KEPT = timedelta(days=30)
@@ -197,8 +197,8 @@ async def run_workers(app: App, *, queues: Sequence[str] | None = None, **option
         for name, group in groups.items()
         if group & {*(queues or known)}
     }
-    # The size of Python's default thread pool depends on the number of cores. This thread pool has a
-    # thread for each concurrent job.
+    # Python's default thread pool has a size that depends on the number of cores. This thread pool
+    # has a thread for each concurrent job.
     asyncio.get_running_loop().set_default_executor(
         ThreadPoolExecutor(
             len(chosen) * options.get("concurrency", settings.WORKER_CONCURRENCY) + 1
@@ -218,7 +218,8 @@ async def run_workers(app: App, *, queues: Sequence[str] | None = None, **option
 
     def stop() -> None:
         for worker in workers:
-            if not worker.cancelling():  # After a second call, it would not wait for its jobs.
+            # A worker that is cancelled twice does not wait for its jobs to end.
+            if not worker.cancelling():
                 worker.cancel()
 
     # A worker that ends without a signal has failed. With `wait=False`, however, a worker also ends

@@ -291,7 +291,7 @@ def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
 
 
 def server_error(request: HttpRequest) -> HttpResponse:
-    """Return the response after a bug (`handler500`). The log has the traceback."""
+    """Return the response after a bug (`handler500`). The log has the traceback and request id."""
     return refuse(request, "internal_error")
 
 

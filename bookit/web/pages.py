@@ -28,7 +28,7 @@ DOCUMENTATION_POLICY = content_security_policy(
 
 
 def read_only(view: Callable[..., HttpResponse]) -> Callable[..., HttpResponse]:
-    """Make a view refuse all methods except GET and HEAD with a 405, not with a CSRF error."""
+    """Make a view accept only GET and HEAD. Any other method gets a 405, not a CSRF error."""
     return csrf_exempt(require_safe(view))
 
 

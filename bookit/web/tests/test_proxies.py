@@ -174,7 +174,7 @@ def sign_in(port, number, **options):
 
 
 def check(port, *, tls, links):
-    """Check that clients are counted separately, and that links have the host that they use."""
+    """Check that clients are counted separately, and that links begin with the scheme `links`."""
     statuses = [sign_in(port, n, client=f"127.0.1.{n}", tls=tls) for n in range(1, 12)]
     assert statuses == [401] * 11
     # A client that forges its IP address is still counted as one client.
