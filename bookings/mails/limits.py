@@ -75,7 +75,7 @@ def limits_of(
 
 
 def take(limits: Sequence[Limit], *, at: datetime) -> list[Limit]:
-    """Count an email towards all of its limits, or towards none if any has been reached.
+    """Count an email towards all of its limits, or towards none if any limit has been reached.
 
     Returns:
         the limits that have been reached. If there are none, the email may be sent.

@@ -4,7 +4,7 @@ from django.db import models
 
 
 class MailCount(models.Model):
-    """How many emails a reader of a booking, or an email address, was sent on a day.
+    """How many emails a reader of a booking or an email address received on a day.
 
     `withheld` counts the emails that were not sent because the limit had been reached.
     """

@@ -1,4 +1,4 @@
-"""Occasions: events that cause emails, with everything that the emails say and their recipients."""
+"""Occasions: events that cause emails, with the content and the recipients of the emails."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -208,7 +208,7 @@ LEFT JOIN accounts_user AS provider ON provider.id = calendar.provider_id
     AND {keeps_own("provider")}
 WHERE event.id = ANY(%(event_ids)s::bigint[])
 ORDER BY event.id
-"""  # noqa: S608 - only names of columns and roles are interpolated, no values
+"""  # noqa: S608 - only our own SQL conditions are interpolated, no values
 
 
 def occasions(event_ids: Sequence[int]) -> list[Occasion]:

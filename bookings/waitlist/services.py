@@ -216,7 +216,7 @@ def _offer(slot_id: UUID, *, at: datetime) -> int:
 
 
 def _hold(user_id: UUID, terms: Terms, slot: SlotTerms, at: datetime) -> None:
-    """Hold the lowest free seat of a slot for a user, the first on its waitlist."""
+    """Hold the lowest free seat of a slot for `user_id`, the first user on its waitlist."""
     booking = Booking(
         id=uuid7(),
         user_id=user_id,

@@ -78,8 +78,8 @@ WITH written AS (
 SELECT DISTINCT webhook_id FROM written
 """  # noqa: S608 - only our own SQL condition is interpolated, no values
 
-# Enqueues a job for each webhook, which sends the messages that are due. If a webhook already has a
-# waiting job, that job runs at the earlier of its own time and the new time.
+# Enqueues one job per webhook, to send the messages that are due. If a webhook already has a waiting
+# job, that job runs at the earlier of its own time and the new time.
 #
 # Parameters: webhooks uuid[], at timestamptz (when to run; null means immediately).
 # Columns: none.
@@ -333,7 +333,7 @@ def _in_order(events: Sequence[str]) -> list[str]:
 
 
 def _from_now(events: Sequence[str]) -> dict[str, int]:
-    """Return a dictionary from each type to the id of the last event so far."""
+    """Return a dictionary that maps each type to the id of the last event so far."""
     [(last,)] = fetch(LAST_EVENT, {})
     return dict.fromkeys(events, last)
 

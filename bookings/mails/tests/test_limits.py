@@ -356,7 +356,7 @@ def whole(message):
 @database
 class TestStrangers:
     @pytest.mark.parametrize("address", [STRANGER, ""], ids=["named", "registered"])
-    def test_an_email_to_an_unverified_address_contains_no_text_of_users(
+    def test_an_email_to_an_unverified_address_contains_nothing_that_users_wrote(
         self, book, move, mallory, haircut, helena, address
     ):
         mallory.name = "Evil http://evil.example"
@@ -414,7 +414,7 @@ class TestStrangers:
         work()
         assert "Reason: The slot was cancelled." in mail.outbox[0].body
 
-    def test_an_email_to_a_provider_contains_text_of_users_without_links_in_names(self, book):
+    def test_an_email_to_a_provider_contains_text_of_users_but_no_links_in_names(self, book):
         book(**TEXTS)
         work()
         [message] = [each for each in mail.outbox if each.to == [TO_HELENA]]
@@ -423,7 +423,7 @@ class TestStrangers:
         assert "You won http:// evil. example/claim evil, rui@example.com" in message.body
 
     @pytest.mark.parametrize(("role", "is_verified"), [("user", False), ("provider", True)])
-    def test_an_email_to_a_user_with_a_role_from_an_admin_contains_text_of_users(
+    def test_only_users_with_a_role_from_an_admin_get_text_that_users_wrote(
         self, book, mallory, role, is_verified
     ):
         mallory.role = role

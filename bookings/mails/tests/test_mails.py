@@ -260,7 +260,7 @@ class TestRecipients:
         assert [to for to, _ in sent()] == ["rui@example.com"]
 
     @pytest.mark.parametrize("role", ["user", "provider", "admin"])
-    def test_a_provider_gets_no_email_after_being_demoted_to_a_user(self, book, helena, role):
+    def test_a_provider_gets_emails_unless_they_are_demoted_to_a_user(self, book, helena, role):
         helena.role = role
         helena.save()
         book()

@@ -94,8 +94,8 @@ def poll_at_once(admin, cursor="", **query):
 
 def test_a_reader_gets_an_event_with_a_lower_id_that_is_committed_later(admin, booking):
     # Take the id before the transaction begins. PostgreSQL logs one id of a sequence in 32, and the
-    # first id after a checkpoint. If it logged this id within the transaction, the transaction would
-    # get a transaction id, and the poll would wait for its end.
+    # first id after a checkpoint. If this id were logged within the transaction, the transaction
+    # would get a transaction id, and the poll would wait for its end.
     lower = ask(NEXT_ID)
     with another_transaction() as other:
         higher = happen(booking)

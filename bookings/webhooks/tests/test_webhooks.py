@@ -145,7 +145,7 @@ def test_the_end_of_a_hold_is_not_sent(admin, kind):
     assert [each.event.data["was"] for each in Delivery.objects.all()] == [{"status": "pending"}]
 
 
-def test_webhooks_the_event_feed_and_mails_agree_on_which_events_are_announced():
+def test_webhooks_the_event_feed_and_emails_agree_on_which_events_are_announced():
     """Try each event type with each old status, without an old status, and without old values."""
     old_values = [None, {"seat": 2}, *({"status": status} for status in Booking.Status)]
     booking, at = BookingFactory(), timezone.now()
@@ -247,7 +247,7 @@ def test_an_event_that_is_followed_up_twice_is_delivered_once():
     assert Delivery.objects.count() == len(jobs()) == 1
 
 
-def test_events_arrive_in_order_even_if_the_later_one_is_followed_up_first():
+def test_events_arrive_in_order_even_if_the_later_event_is_followed_up_first():
     with receiver() as other:
         WebhookFactory(url=other.url)
         first, second = happen(), happen()
@@ -392,7 +392,9 @@ def test_the_admin_who_creates_a_webhook_or_renews_its_secret_owns_it():
     assert made.owner == before
     for changes in ({"is_active": True}, {"events": ["booking.created"]}):
         webhooks.update_webhook(webhook_id=made.pk, actor=later, changes=changes, at=timezone.now())
-        assert Webhook.objects.get(pk=made.pk).owner == before, "the webhook was already on"
+        assert Webhook.objects.get(pk=made.pk).owner == before, (
+            "the owner changes only if the webhook was off"
+        )
     assert webhooks.rotate_secret(webhook_id=made.pk, actor=later, at=timezone.now()).owner == later
 
 
@@ -536,7 +538,7 @@ def test_one_success_within_a_day_keeps_a_webhook_on():
     assert webhook.failing_since == at + 1.8 * DAY
 
 
-def test_a_410_switches_a_webhook_off_at_once(admin):
+def test_a_410_switches_a_webhook_off_immediately(admin):
     with receiver(answer(410)) as other:
         webhook = WebhookFactory(url=other.url)
         follow_up(happen(), happen())
@@ -661,7 +663,7 @@ def test_deleting_a_webhook_during_a_delivery_deletes_its_log():
     assert len(other.messages) == 1
     assert not Delivery.objects.exists()
     assert not Attempt.objects.exists()
-    assert jobs() == [], "no retry"
+    assert jobs() == [], "no retry is scheduled"
 
 
 @pytest.mark.django_db(transaction=True)
