@@ -7,7 +7,8 @@ belongs to one directory, and runs as long as a process uses it:
     ...
     release(Path(".postgres"))          # stops the server if this was the last use; also at exit
 
-Each call of `acquire` is a user of the server. The directory contains:
+Each call of `acquire` counts as a user of the server until the matching `release`. The directory
+contains:
 
     data/            the cluster
     server.log       the server's log since its last start; server.log.1 is the previous log
