@@ -271,7 +271,7 @@ class Worker(ThreadWorker):
             if not data:
                 self.drop(client)
             return
-        with self.lock:  # In `answer`, a thread may be changing the state of this client.
+        with self.lock:  # In `respond`, a thread may be changing the state of this client.
             if data:
                 client.arrivals.feed(data)
             else:
@@ -347,13 +347,13 @@ class Worker(ThreadWorker):
         """Handle a request in a thread of the pool."""
         is_costly = conn.is_costly
         try:
-            self.answer(conn)
+            self.respond(conn)
         finally:
             following = self.turns.give_back() if is_costly else None
             if following is not None:
                 self.tpool.submit(self.handle, following)
 
-    def answer(self, conn: Client) -> None:
+    def respond(self, conn: Client) -> None:
         """Respond to a request, and decide what happens to its connection."""
         deadlines.arrived(conn.arrived)
         conn.sock.begin()
@@ -489,29 +489,29 @@ class Worker(ThreadWorker):
         try:
             if isinstance(exc, ParseException) and not isinstance(exc, SERVER_ERRORS):
                 self.log.warning("A client at %s sent an invalid request: %s", addr, exc)
-                answer = problems.response(
+                response = problems.response(
                     "validation_error", f"This is not a valid HTTP request: {exc}"
                 )
             else:
                 self.log.error("A request failed in gunicorn.", exc_info=exc)
-                answer = problems.response("internal_error")
+                response = problems.response("internal_error")
             with suppress(OSError):  # The client may have disconnected.
-                client.sendall(message(answer))
+                client.sendall(message(response))
         finally:
             request_id.reset(name)
 
 
-def message(answer: Any) -> bytes:
+def message(response: Any) -> bytes:
     """Return the bytes of a response, whose headers say that the connection will be closed."""
     headers = {
-        **answer.headers,
-        "Content-Length": len(answer.content),
+        **response.headers,
+        "Content-Length": len(response.content),
         "X-Request-ID": request_id.get(),
         "Connection": "close",
     }
     lines = [f"{name}: {value}" for name, value in headers.items()]
-    status = f"HTTP/1.1 {answer.status_code} {answer.reason_phrase}"
-    return "\r\n".join([status, *lines, "", ""]).encode() + bytes(answer.content)
+    status = f"HTTP/1.1 {response.status_code} {response.reason_phrase}"
+    return "\r\n".join([status, *lines, "", ""]).encode() + bytes(response.content)
 
 
 def child_exit(server: Any, worker: Any) -> None:

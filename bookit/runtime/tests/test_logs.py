@@ -205,9 +205,8 @@ def test_mistakes_of_clients_are_not_logged_as_errors(browser, api, log_lines):
     requests = [line for line in lines if "status" in line]
     assert [line["level"] for line in requests] == ["INFO"] * 7
     assert {line["status"] for line in requests} == {400, 403, 404, 413}
-    assert [line["level"] for line in lines if "status" not in line] == [
-        "WARNING"
-    ]  # the wrong host
+    # The other line warns about the wrong host.
+    assert [line["level"] for line in lines if "status" not in line] == ["WARNING"]
 
 
 def test_a_line_outside_of_a_request_has_no_request_id(log_lines, api):
@@ -460,9 +459,8 @@ def test_health_checks_are_logged_only_if_they_fail(browser, log_lines, monkeypa
 
 
 def test_refused_hosts_are_logged_once_with_the_setting(log_lines):
-    browser = Client(
-        raise_request_exception=False
-    )  # A new client has middleware that has not refused a host yet.
+    # A new client has its own middleware, which has not refused a host yet.
+    browser = Client(raise_request_exception=False)
     for host in ("a.example", "b.example", "c.example"):
         assert browser.get("/services", headers={"host": host}).status_code == 400
     warning, *requests = log_lines()
@@ -516,7 +514,7 @@ def test_all_jobs_are_logged_at_level_debug(run_job, log_lines):
 
 
 @pytest.mark.parametrize(("successes", "expected"), [(True, True), (False, False)])
-def test_the_job_filter_drops_successful_jobs_on_request(successes, expected):
+def test_the_job_filter_can_drop_successful_jobs(successes, expected):
     record = logging.makeLogRecord(
         {
             "name": "procrastinate.worker",
