@@ -78,8 +78,8 @@ WITH written AS (
 SELECT DISTINCT webhook_id FROM written
 """  # noqa: S608 - only our own SQL condition is interpolated, no values
 
-# Enqueues one job per webhook, to send the messages that are due. If a webhook already has a waiting
-# job, that job runs at the earlier of its own time and the new time.
+# Enqueues one job per webhook, to send the messages that are due. If a webhook already has a
+# waiting job, that job runs at the earlier of its own time and the new time.
 #
 # Parameters: webhooks uuid[], at timestamptz (when to run; null means immediately).
 # Columns: none.
