@@ -89,8 +89,8 @@ def starting_line(table: str) -> Iterator[Callable[[Sequence[Callable[[], Any]]]
     """Yield a function like `at_once` whose calls write to `table` at the same moment.
 
     Threads of one process take turns, so few calls are between reading and writing at the same
-    time. With this function, all calls are: each call waits just before it writes its row, or waits
-    for a call that does so, until the last call has arrived.
+    time. This function brings all calls to this point: each call waits just before it writes its
+    row, or waits for a call that does so, until the last call has arrived.
     """
     run(
         "CREATE FUNCTION wait_at_line() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN"

@@ -66,7 +66,7 @@ def pytest_configure() -> None:
 
 
 def pytest_collection_finish() -> None:
-    """Exclude imported modules from garbage collection: scanning them takes time, frees nothing."""
+    """Exclude imported modules from garbage collection, because scanning them frees nothing."""
     gc.collect()
     gc.freeze()
 

@@ -52,7 +52,7 @@ def drip(before: bytes, drop: bytes, pause: float = 0.05) -> Behaviour:
 
 
 class Receiver:
-    """A server that uses each of `behaviours` for one message, and the last for all others."""
+    """A server that uses the next of `behaviours` for each message, and repeats the last."""
 
     def __init__(self, url: str, behaviours: list[Behaviour]) -> None:
         self.url = url

@@ -308,7 +308,7 @@ def test_the_rule_for_who_keeps_a_calendar_is_written_once():
     found = {
         (name, expression)
         for name in NAMES
-        # Skip the module that contains the rule, and the tools that store the demo and benchmark.
+        # Skip the module that contains the rule, and the tools, which store rows of all kinds.
         if name != "accounts/models.py" and not name.startswith("bookit/tools/")
         for expression in rules_about_people(BASE_DIR / name)
     }

@@ -113,9 +113,9 @@ def test_redoc_shows_the_operations(watched):
 
 
 def test_errors_and_requests_to_other_hosts_are_recorded(watched):
-    """Control for the other tests, on a page without a content security policy.
+    """Control for the other tests, which check that nothing was recorded.
 
-    The policy would block the requests.
+    The page has no content security policy, because the policy would block the requests.
     """
     page = watched.page
     page.goto("/health")

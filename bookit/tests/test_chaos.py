@@ -33,7 +33,7 @@ GUARDS = {
 def test_acknowledged_changes_exist_once_after_a_day_of_faults(tmp_path):
     day = play(tmp_path, seconds=SECONDS, seed=20261126)
     assert day.violations == [], day.report()
-    # The control: requests were acknowledged, and faults happened.
+    # Control: requests were acknowledged, and faults happened.
     assert day.ledger.acknowledged > 50
     assert sum(day.faults.values()) >= 2
 

@@ -145,7 +145,7 @@ def slow_services():
 
 
 def waiting():
-    """Return how many statements of the database wait for a lock."""
+    """Return how many statements of the database wait for a lock. This query does not wait."""
     with psycopg.connect(database_url(), autocommit=True) as own_connection:
         [(count,)] = own_connection.execute(
             "SELECT count(*) FROM pg_stat_activity"

@@ -60,7 +60,10 @@ def test_a_wall_clock_time_maps_to_its_instant(zone, day, minutes, instant):
 
 @pytest.mark.parametrize("odd", ODD_DAYS)
 def test_every_minute_agrees_with_a_clock_model(odd):
-    """A time maps to the first minute at which the model shows this time or a later time."""
+    """A time maps to the first minute at which the model shows this time or a later time.
+
+    The test compares every minute of five days.
+    """
     name, day = ODD_DAYS[odd]
     start, shown = faces(name, day, 6)
     for number in range(5 * 1440):

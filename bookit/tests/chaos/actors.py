@@ -68,9 +68,9 @@ class Actor(threading.Thread):
     ) -> tuple[int, Any]:
         """Send a request, and return the status and the body of the response.
 
-        The status is 0 if there is no response. A response is recorded in the ledger as a bug if it
-        has the status 500, has a status that is not in `allowed`, arrives too late, or is an error
-        that is not a problem document.
+        The status is 0 if there is no response. A response is recorded in the ledger as a bug if
+        its status is not in `allowed`, if it is a server error other than 503, if it arrives too
+        late, or if it is an error that is not a problem document.
         """
         if body is not None:
             options["json"] = body
@@ -485,7 +485,10 @@ class Provider(Member):
                 self.town.completed.append(booking)
 
     def record_closure(self, calendar_id: str, status: int, content: Any, **closure: Any) -> None:
-        """Record the bookings that closing a calendar affects, or that they are unknown."""
+        """Record which bookings a closed calendar affects.
+
+        Without a response, the affected bookings are unknown.
+        """
         if status in (0, 503):
             self.ledger.unclear_calendars.add(calendar_id)
         elif status in (200, 201):

@@ -52,7 +52,7 @@ def fetcher(connection: psycopg.Connection[Any]) -> Fetch:
 
 
 def seats_are_taken_once(fetch: Fetch) -> Iterator[str]:
-    """Two active bookings never share a seat of a service; their buffers do not overlap either."""
+    """Active bookings of the same seat of a service never overlap, including their buffers."""
     seats = defaultdict(list)
     for row in _active_bookings(fetch):
         seats[row["service_id"], row["seat"]].append(row)
@@ -62,7 +62,7 @@ def seats_are_taken_once(fetch: Fetch) -> Iterator[str]:
 
 
 def calendars_host_one_thing(fetch: Fetch) -> Iterator[str]:
-    """A calendar never hosts two services, two slots, or a slot and an open booking at a time."""
+    """At any time, a calendar hosts one slot, or bookings of one service without a slot."""
     calendars = defaultdict(list)
     for row in _active_bookings(fetch):
         calendars[row["calendar_id"]].append(
@@ -178,7 +178,7 @@ def ratings_are_sums_of_reviews(fetch: Fetch) -> Iterator[str]:
 
 
 def users_have_at_most_three_holds(fetch: Fetch) -> Iterator[str]:
-    """A user has at most three live holds, and a booking has an expiry only if it is a hold."""
+    """A user has at most three live holds. All holds have an expiry, and other bookings do not."""
     for row in fetch(
         # Offers from the waitlist do not count, because the user did not ask for these holds.
         "SELECT user_id, count(*) AS number FROM bookings_booking AS booking"

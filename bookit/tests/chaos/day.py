@@ -253,7 +253,7 @@ def _drain(url: str, environment: dict[str, str]) -> None:
 
 
 def _missed_by_the_poller(connection: psycopg.Connection[Any], poller: Poller) -> list[str]:
-    """Read `/events` to the end, and return whether events are missing, repeated or unordered."""
+    """Read `/events` to the end, and report events that are missing, repeated or unordered."""
     with poller.client.__class__(
         base_url=poller.base, headers=poller.client.headers, timeout=30
     ) as poller.client:
@@ -278,7 +278,7 @@ def _missed_by_the_poller(connection: psycopg.Connection[Any], poller: Poller) -
 
 
 def _missed_by_the_webhook(connection: psycopg.Connection[Any], hook: Receiver) -> list[str]:
-    """Return whether the webhook missed events or got them out of order."""
+    """Report events that the webhook missed or got out of order."""
     rows = connection.execute(
         "SELECT delivery.id::text, event.id::text, event.booking_id::text, delivery.status"
         " FROM bookings_delivery AS delivery"

@@ -318,7 +318,7 @@ def booked(service: Service, start: datetime, **fields: Any) -> Booking:
 
 
 def fill(size: Size, *, password: str) -> None:
-    """Fill Django's database, which is migrated and empty.
+    """Fill Django's database, which must be migrated and empty.
 
     Args:
         password: the password of every user, already hashed.

@@ -30,7 +30,7 @@ from bookit.tools.benchmark.report import Comparison, Report, Result, Run
 from bookit.tools.benchmark.statements import statements
 
 REFERENCE = "bookit.tools.benchmark.reference"
-PASSWORD = "a password for the benchmark alone"  # noqa: S105
+PASSWORD = "a password for the benchmark alone"  # noqa: S105 - not a secret
 CASE_NAMES = [
     *("service", "services"),
     *("free-7-0", "free-7-100", "free-7-2000", "free-62-0", "free-62-100", "free-62-2000"),

@@ -242,7 +242,7 @@ def measure(size: Size, *, rounds: int = ROUNDS) -> Iterator[Gain]:
     # Not imported at the top, because the import starts the application.
     from bookit.wsgi import application
 
-    # The log lines of requests are written to the null device: writing them is measured too.
+    # The log lines of requests go to the null device, so that the cost of writing them is included.
     handlers: list[Any] = logging.getLogger().handlers
     limits = dict.fromkeys(settings.RATE_LIMITS, "1000000/second")
     with ExitStack() as stack:

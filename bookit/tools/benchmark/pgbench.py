@@ -22,7 +22,7 @@ def scripts(
     Args:
         statements: the SQL by name, as `statements.statements` returns it.
         services: the number of services that the case `create` books.
-        first_day: a day from which on nothing is booked.
+        first_day: a day that is later than all bookings.
     """
     any_service = f"\\set service random(1, {size.services})"
     any_user = f"\\set user random(1, {size.users})"
@@ -65,7 +65,7 @@ def _booking(first_day: datetime) -> dict[str, str]:
         "capacity": "1",
         # No calendar changes during a run, so the version can be read again. BookIt takes it from
         # the result of `terms_at_start`.
-        "version": f"(SELECT version FROM catalog_calendar WHERE id = {calendar})",  # noqa: S608
+        "version": f"(SELECT version FROM catalog_calendar WHERE id = {calendar})",  # noqa: S608 - our own SQL
         "start_time": start,
         "end_time": end,
         "blocked_from": start,

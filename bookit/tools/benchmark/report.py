@@ -114,7 +114,7 @@ class Comparison:
 
     @property
     def times(self) -> float:
-        """The time of a request of `one` divided by the time of one of `other`, round by round."""
+        """The median over all rounds of the time of `one` divided by the time of `other`."""
         return median(
             other.measurement.rate / one.measurement.rate
             for one, other in zip(self.one.bookit, self.other.bookit, strict=True)

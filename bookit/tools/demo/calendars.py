@@ -52,7 +52,7 @@ class StoredCalendar:
 
 
 def store_calendars(town: Town, people: People, chance: Chance) -> list[StoredCalendar]:
-    """Store all calendars and services. They are created in the hours after providers joined."""
+    """Store all calendars and services, created in the hours after their providers joined."""
     stored: list[StoredCalendar] = []
     for business in town.businesses:
         provider = people.providers[business.email]

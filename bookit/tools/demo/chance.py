@@ -33,7 +33,7 @@ class Chance:
         return start + timedelta(seconds=self.random.randint(0, 59))
 
     def before(self, latest: datetime, *, days: float) -> datetime:
-        """Return a moment that is `days` before `latest` on average, and at most five times that.
+        """Return a moment before `latest`: `days` earlier on average, at most five times `days`.
 
         A moment before 7:00 is replaced by the moment eight hours earlier.
         """

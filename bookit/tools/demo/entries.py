@@ -1,7 +1,7 @@
 """The contents of the town's files: a dataclass for each kind of table, a field for each key.
 
 The fields are the format: `reader` accepts exactly these keys and types. `porto_claro/README.md`
-explains each of them.
+explains each key.
 """
 
 from dataclasses import dataclass

@@ -117,7 +117,10 @@ class Planner:
                     yield start
 
     def _book_session(self, service: StoredService, start: datetime, demand: float) -> list[Draft]:
-        """Return the bookings of a session. Each booking gets the lowest free seat."""
+        """Return the bookings of a session.
+
+        Each booking gets the lowest seat that is free when the booking is made.
+        """
         capacity = service.service.capacity
         wanted = round(capacity * min(1.0, demand * self.random.uniform(0.5, 1.8)))
         drafts: list[Draft] = []
@@ -169,7 +172,7 @@ class Planner:
     def _add_request(self, service: StoredService) -> None:
         """Add a pending booking of a service, so that its provider has a booking to confirm.
 
-        The main customer makes one of these bookings, the first that fits their other bookings.
+        The main customer makes one of these bookings: the first booking for which they are free.
         """
         main_customer = self.people.main_customer
         everybody = self.people.customers
@@ -228,7 +231,7 @@ def store_bookings(
 
 
 def _lowest_free_seat(draft: Draft, earlier: Sequence[Draft]) -> int:
-    """Return the lowest seat that was free when a booking was made, after `earlier` bookings."""
+    """Return the lowest seat that the `earlier` bookings left free when a booking was made."""
     taken = {
         other.booking.seat
         for other in earlier

@@ -214,7 +214,7 @@ def reference(database_url, settings, monkeypatch):
 
 
 def anonymous(statement):
-    """Return a statement without the names of its parameters, which BookIt does not send."""
+    """Return a statement with `?` for its parameters, which BookIt writes differently."""
     return re.sub(r"%\(\w+\)s|%s|\$\d+", "?", statement)
 
 
@@ -329,6 +329,6 @@ def test_the_gain_of_every_override_is_measured(transactional_db):
 
     assert {gain.override for gain in gains} == {each.name for each in overrides.OVERRIDES}
     assert all(gain.microseconds > 0 for gain in gains)
-    # What DRF's own serializers cost is far more than the noise of the measurement.
+    # DRF's own serializers cost far more CPU time than the noise of the measurement.
     [rows] = [gain for gain in gains if gain.case == "services" and "rows" in gain.override]
     assert rows.part > 0.2

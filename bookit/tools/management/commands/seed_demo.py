@@ -74,7 +74,7 @@ class Command(BaseCommand):
         self.say("All other providers and customers have the password of their role.")
 
     def say(self, line: str) -> None:
-        """Write a line and flush it, also into a pipe. Write nothing at verbosity 0."""
+        """Write a line at once, even if the output is a pipe. Write nothing at verbosity 0."""
         if self.verbosity:
             self.stdout.write(line)
             self.stdout.flush()
