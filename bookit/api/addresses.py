@@ -16,11 +16,11 @@ UNKNOWN = "0.0.0.0"  # noqa: S104 - nothing listens on this address
 
 
 def client_address(request: HttpRequest) -> str | None:
-    """Return the client's IP address as `canonical` writes it; None for a socket file.
+    """Return the client's canonical IP address, or None if it connected to a socket file.
 
     Our own proxies wrote the last NUM_PROXIES entries of X-Forwarded-For, and the first of these is
-    the client's IP address. The client may have forged the entries before it, so they are ignored.
-    If the entry is not an IP address, the IP address of the peer is used.
+    the client's IP address. The client may have forged earlier entries, so they are ignored. If the
+    first of our entries is not an IP address, the IP address of the peer is used.
     """
     hops = settings.NUM_PROXIES
     if hops:
@@ -33,7 +33,7 @@ def client_address(request: HttpRequest) -> str | None:
 
 @lru_cache(maxsize=4096)
 def canonical(text: str) -> str | None:
-    """Return the canonical form of an IP address, without port and zone; None if it is not one.
+    """Return the canonical form of an IP address, without port and zone, or None if it is invalid.
 
     An IPv4 address that is mapped into IPv6 becomes IPv4.
     """

@@ -60,7 +60,7 @@ class FilterSet(filters.FilterSet):
 
 
 class DayOrInstantField(forms.CharField):
-    """A date or an instant; see `parse_day_or_instant`."""
+    """A field for a date or an instant; see `parse_day_or_instant`."""
 
     def to_python(self, value: Any) -> Any:
         """Return the date or the instant; None if the value is empty."""
@@ -149,7 +149,7 @@ class CommaSeparatedChoices(filters.BaseInFilter, filters.ChoiceFilter):
 
 
 class DecimalField(forms.DecimalField):
-    """A decimal in ASCII digits; Python's `Decimal` accepts digits of any script."""
+    """A field for a decimal in ASCII digits; Python's `Decimal` accepts digits of any script."""
 
     def to_python(self, value: Any) -> Any:
         """Return the decimal; None if the value is empty."""
@@ -159,7 +159,7 @@ class DecimalField(forms.DecimalField):
 
 
 class DecimalFilter(filters.NumberFilter):
-    """A number in ASCII digits."""
+    """A filter by a decimal in ASCII digits."""
 
     field_class = DecimalField
 

@@ -23,7 +23,7 @@ MAX_LIMIT = 100
 # PostgreSQL reads and discards every row that an offset skips.
 MAX_OFFSET = 10_000
 
-# A cursor contains values that are compared in SQL. It is signed, so that clients cannot forge one.
+# Cursors contain values for comparisons in SQL. They are signed, so that clients cannot forge them.
 signer = signing.Signer(salt="bookit.cursor")
 
 

@@ -35,7 +35,7 @@ HEADERS = {
 
 
 def errors(*codes: str) -> dict[str, list[str]]:
-    """Return the extension that lists the errors of an operation that `_common_codes` lacks."""
+    """Return the extension that lists errors of an operation in addition to `_common_codes`."""
     return {ERRORS: list(codes)}
 
 
@@ -44,7 +44,7 @@ def example(
 ) -> Any:
     """Return a decorator that documents `value` as an example of a serializer.
 
-    With `response`, `value` is the request body, and the response contains both.
+    With `response`, `value` is an example of a request. The example of the response contains both.
     """
     if response is None:
         examples = [OpenApiExample(name, value=value, **options)]

@@ -78,7 +78,7 @@ class InputSerializer(StrictMixin):
 
 
 class DecimalField(serializers.DecimalField):
-    """A decimal in ASCII digits; Python's `Decimal` accepts digits of any script."""
+    """A field for a decimal in ASCII digits; Python's `Decimal` accepts digits of any script."""
 
     def to_internal_value(self, data: Any) -> Any:
         """Return the decimal."""
@@ -88,9 +88,9 @@ class DecimalField(serializers.DecimalField):
 
 
 class RowSerializer(StrictMixin, serializers.ModelSerializer[Any]):
-    """A resource, whose fields define the accepted bodies and the OpenAPI schema.
+    """The serializer of a resource. Its fields define the accepted bodies and the OpenAPI schema.
 
-    Its representation does not use the serializer fields: `represent` gets the columns in
+    The representation does not use the serializer fields: `represent` receives the columns in
     `Meta.fields` directly from the database.
     """
 

@@ -1,4 +1,4 @@
-"""Rate limits, which the package `limits` counts atomically.
+"""Rate limits. The package `limits` counts requests atomically.
 
 DRF's throttles read and write a count in two steps.
 """

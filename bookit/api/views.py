@@ -216,8 +216,8 @@ class RowViewSet(APIMixin, viewsets.GenericViewSet[Any]):
     def check_named(self) -> None:
         """Check whether the caller may act on the object that a field of the body names.
 
-        Only this field is validated first; the rest of the body comes later. If the field is
-        invalid or names no object, the validation of the whole body reports it.
+        Only this field is validated here. If the field is invalid or names no object, the later
+        validation of the whole body reports the error.
         """
         field, find = self.named_in_body.get(self.action, ("", None))
         body = self.request.data

@@ -29,7 +29,7 @@ TOO_DEEP = [("offset", MAX_OFFSET + 1), ("offset", 10**11), ("page", MAX_OFFSET 
 
 @pytest.fixture
 def admin(api):
-    """An admin's client."""
+    """Return the client of an admin."""
     return api.as_(AdminFactory())
 
 

@@ -162,7 +162,7 @@ def test_the_document_says_which_operations_need_a_token(document, operations, a
             assert {} in operation["security"], label
 
 
-# Writing operations without a body, because their paths say everything.
+# Operations that write but have no body, because their paths contain everything.
 WITHOUT_BODY = {
     "POST /me/calendar",
     "POST /calendars/{id}/feed",
