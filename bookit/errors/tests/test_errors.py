@@ -64,7 +64,7 @@ MEBIBYTE = 1024 * 1024
 
 @pytest.fixture
 def browser():
-    """Return a client for which a bug in a page is a response and not an exception."""
+    """Return a client that turns a bug in a page into a response instead of an exception."""
     return Client(raise_request_exception=False)
 
 

@@ -62,7 +62,7 @@ def test_a_page_of_the_admin_site_that_needs_a_missing_table_is_a_503(browser, o
     assert "is being updated" in page(browser.get("/admin/catalog/service/"), 503)
 
 
-def test_several_such_requests_cause_one_log_line_and_one_check(
+def test_several_failed_requests_cause_one_log_line_and_one_check(
     browser, one_pending, log_lines, monkeypatch
 ):
     checks = []
