@@ -43,7 +43,7 @@ def delete_in_batches(rows: QuerySet[Any], *, by: str, skip_locked: bool = True)
 
 
 def _delete(model: type[Model], pks: list[Any]) -> None:
-    """Delete rows by an array of keys, which is one parameter. The ORM sends one for each key."""
+    """Delete rows by one parameter, an array of keys. The ORM sends a parameter for each key."""
     columns: list[tuple[str, Any]] = [
         (relation.related_model._meta.db_table, relation.field.column)
         for relation in model._meta.related_objects

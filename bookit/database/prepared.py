@@ -118,7 +118,7 @@ class Prepared(Generic[Instance]):
     def count_text(self) -> str:
         """The SQL that counts the rows, up to `MAX_COUNTED` + 1."""
         rows = f"{self.bare_text} LIMIT {MAX_COUNTED + 1}"
-        return f"SELECT count(*) FROM ({rows}) AS counted"  # noqa: S608 - the ORM wrote it
+        return f"SELECT count(*) FROM ({rows}) AS counted"  # noqa: S608 - the ORM wrote the SQL
 
     def run(self, text: str, values: Mapping[str, Any], *more: Any) -> list[tuple[Any, ...]]:
         """Run `text` with the query's parameters followed by `more`, and return the rows."""
