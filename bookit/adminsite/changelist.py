@@ -14,7 +14,7 @@ from django.db.models import DateTimeField, Max, Min, QuerySet, Value
 from django.http import HttpRequest
 from django.utils import timezone
 
-# At most this many years, months or days are looked up one at a time.
+# At most this many years, months or days are looked up one at a time. For more, all rows are read.
 MAX_PERIODS = 100
 
 

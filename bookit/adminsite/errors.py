@@ -1,4 +1,4 @@
-"""Error pages of the admin site, which shows pages instead of problem documents."""
+"""Error pages of the admin site, which shows HTML pages instead of problem documents."""
 
 import re
 from http import HTTPStatus

@@ -226,7 +226,7 @@ def _save(row: Model, columns: list[str]) -> None:
     try:
         row.save(update_fields=columns)
     except DatabaseError as error:
-        # If the row no longer exists, Django before 6.0 raises a plain `DatabaseError`.
+        # The row no longer exists. Before 6.0, Django raises a plain `DatabaseError` in this case.
         if type(error) is DatabaseError or isinstance(error, getattr(row, "NotUpdated", ())):
             raise Refused(GONE) from None
         raise

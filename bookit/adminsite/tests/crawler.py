@@ -224,7 +224,7 @@ def encode(pairs: list[tuple[str, str]]) -> str:
 
 
 class Browser(Client):
-    """Django's test client, but it does not record rendered templates.
+    """Django's test client without the recording of rendered templates.
 
     Each input of a form is a small template. Copying the contexts of all these templates takes
     longer than the rest of the request.
@@ -380,7 +380,7 @@ class Crawler:
     # --- wrong requests -----------------------------------------------------------------------
 
     def try_each(self, cases: Iterable[Case]) -> None:
-        """Send a sample of the cases, chosen by the seed: `each` for each subject, or all."""
+        """Send `each` cases for each subject, chosen by the seed; send all cases if `each` is 0."""
         subjects: dict[str, list[Case]] = {}
         for case in cases:
             subjects.setdefault(case.subject, []).append(case)
@@ -416,7 +416,7 @@ class Crawler:
                 known.setdefault(name, [pair for pair in pairs if pair[0] != name])
             if any("_selected_action" in form.choices for form in page.forms):
                 known |= {name: [] for name in KNOWN_BY_LISTS if name not in known}
-            if parts.path.endswith("/add/"):  # Initial values of fields, but not of inlines.
+            if parts.path.endswith("/add/"):  # Parameters set fields, but not inlines.
                 fields = {name for form in page.forms for name, _ in form.fields}
                 known |= {name: [] for name in fields if "-" not in name and name not in known}
         for shape, path in sorted(paths.items()):

@@ -1,4 +1,4 @@
-"""No request to the admin site gets a 500, however wrong it is."""
+"""No request to the admin site gets a 500, however invalid the request is."""
 
 import os
 import re
