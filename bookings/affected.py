@@ -27,7 +27,7 @@ IN_TIME_OFF = Exists(
     )
 )
 
-# The maximum number of bookings that a response lists. The count includes all of them.
+# The maximum number of affected bookings that a response lists. The response counts all of them.
 MAX_LISTED = 100
 
 

@@ -31,8 +31,8 @@ SELECT id, 'booking.' || status, %(at)s, jsonb_build_object(
 #
 # Parameters: at timestamptz (now), batch bigint.
 # Columns: none; the row count is the number of bookings.
-# Invariant: a run leaves rows that another transaction has locked for the next run. Therefore, two
-#   concurrent runs share the work, and each booking ends once.
+# Invariant: a run skips rows that another transaction has locked, and the next run finds them
+#   again. Therefore, two concurrent runs share the work, and each booking ends once.
 COMPLETE = f"""
 WITH due AS (
     SELECT id, status AS was, 'completed' AS becomes FROM bookings_booking

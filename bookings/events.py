@@ -33,7 +33,7 @@ REPORTED_TYPES = [
 
 
 def state_of(row: str) -> str:
-    """Return SQL arguments of `jsonb_build_object`, which build an event's data from a booking.
+    """Return the SQL arguments for `jsonb_build_object` that turn a booking into an event's data.
 
     Args:
         row: the name of the booking's row in the statement.

@@ -23,8 +23,8 @@ def unexpired_sql(column: str) -> str:
     return f"({column} IS NULL OR {column} > %(at)s)"
 
 
-# The condition that an event is announced to anyone other than the user. The start of a hold is not
-# announced to them, so its end is not announced either.
+# The condition that an event is announced to anyone other than the user. Nobody else is told when a
+# hold starts, so nobody else is told when it ends.
 ANNOUNCED = (
     ~Q(type__in=["booking.cancelled", "booking.expired"])
     | Q(data__was__status__isnull=True)

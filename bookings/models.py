@@ -190,7 +190,8 @@ class Booking(models.Model):
     blocked = DateTimeRangeField(help_text="The period, widened by the service's buffers.")
     status = models.CharField(max_length=9, choices=Status)
     # Indexes and constraints use this column instead of the status. Therefore, a change of status
-    # that keeps the seat updates no index, checks no constraint again and waits for nobody.
+    # that keeps the seat updates no index. PostgreSQL checks no constraint again, so the change
+    # does not wait for other transactions.
     active = models.GeneratedField(
         expression=ExpressionWrapper(
             Q(status__in=["held", "pending", "confirmed", "completed", "no_show"]),

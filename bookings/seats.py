@@ -313,7 +313,7 @@ def lock_to_book(calendar_id: UUID) -> None:
 
 
 def lock_calendar_of(slot_id: UUID) -> None:
-    """Lock the calendar of a slot as `lock_to_book` does; do nothing if it does not exist."""
+    """Lock the calendar of a slot as `lock_to_book` does. Do nothing if the slot does not exist."""
     calendar = Slot.objects.filter(pk=slot_id).values("calendar")
     rows = Calendar.objects.select_for_update(of=("self",), no_key=True)
     rows.filter(turns.shared(calendar), slots=slot_id).first()

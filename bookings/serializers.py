@@ -196,7 +196,7 @@ class HistoryEventSerializer(RowSerializer):
 
     @classmethod
     def represent(cls, row: dict[str, Any]) -> dict[str, Any]:
-        """Return the row with the times inside `data` parsed, so they get the response's zone."""
+        """Parse the times inside `data`, so that they are shown in the response's time zone."""
         data = _with_instants(row["data"])
         if "was" in data:
             data["was"] = _with_instants(data["was"])

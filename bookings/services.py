@@ -218,7 +218,8 @@ def _create(
             return _book(wish, *offers[0], start_time)
         return _book_any(wish, offers, start_time)
     except ERRORS_WITH_ALTERNATIVES as refusal:
-        # This search runs after the transaction has ended, so that no lock is held during it.
+        # This search runs after the transaction has ended, so that no lock is held during the
+        # search.
         _add_alternatives(
             refusal, [terms.service_id for terms, _ in offers], start_time, at=wish.at
         )
@@ -322,7 +323,7 @@ def change_status(
 @retried
 @transaction.atomic
 def delete_booking(*, booking_id: UUID, actor: User, at: datetime) -> None:
-    """Delete a booking, but keep its history. A booking that is still to come is cancelled first.
+    """Delete a booking, but keep its history. An upcoming booking is cancelled first.
 
     Raises:
         Booking.DoesNotExist: there is no booking with this id.
@@ -531,7 +532,7 @@ def _book(wish: Wish, terms: Terms, slot: SlotTerms | None, start_time: datetime
 @retried
 @transaction.atomic
 def _book_any(wish: Wish, offers: list[Offer], start_time: datetime) -> Booking:
-    """Book the first free service. The services with the least busy calendars are tried first.
+    """Book the first free service. Services with less busy calendars that day are tried first.
 
     A failed attempt is rolled back before the next one begins, so it keeps no locks. Therefore,
     transactions that try the services in different orders cannot deadlock.

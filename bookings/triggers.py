@@ -86,8 +86,8 @@ END
 )
 
 # The status of a waitlist entry follows the status of its user's booking in the slot. The entry
-# stays linked to the first booking that it was linked to, because a booking that moves to this slot
-# may belong to another entry.
+# stays linked to its first booking, because another booking that moves to this slot may belong to
+# another entry.
 WAITLIST_FOLLOWS = Trigger(
     name="waitlist_follows",
     body="""

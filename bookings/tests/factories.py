@@ -91,7 +91,7 @@ class AttemptFactory(DjangoModelFactory):
 
 
 class DeliveryFactory(DjangoModelFactory):
-    """A delivery of a test message that has failed once."""
+    """A test message to a webhook, with one failed attempt."""
 
     class Meta:
         model = Delivery

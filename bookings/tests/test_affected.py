@@ -40,7 +40,7 @@ def calendar(service):
 
 @pytest.fixture
 def change(api, provider, calendar):
-    """Change the calendar, and return the affected bookings."""
+    """Return a function that changes the calendar and returns the affected bookings."""
 
     def send(changes):
         response = api.as_(provider).patch(f"/calendars/{calendar.pk}", changes)
@@ -52,7 +52,7 @@ def change(api, provider, calendar):
 
 @pytest.fixture
 def close(api, provider, calendar):
-    """Take time off, and return the affected bookings."""
+    """Return a function that takes time off and returns the affected bookings."""
 
     def send(start, end):
         body = {"start_time": start.isoformat(), "end_time": end.isoformat()}

@@ -1,4 +1,4 @@
-"""A booking with `service_ids` books the first free service, least busy calendar first."""
+"""A request with `service_ids` books the first free service, least busy calendars first."""
 
 from datetime import timedelta
 from functools import partial

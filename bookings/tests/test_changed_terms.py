@@ -43,7 +43,7 @@ SLOWEST = 5
 HOUR = timedelta(hours=1)
 NOW = TUESDAY - timedelta(days=1)
 Status = Booking.Status
-# Open all day, except on Tuesdays and Wednesdays. `TUESDAY` is a Tuesday.
+# Open all day, except on Tuesdays and Wednesdays.
 CLOSED_ON_TUESDAYS = [{"weekday": day, "opens": 0, "closes": 1440} for day in (0, 3, 4, 5, 6)]
 
 
@@ -299,7 +299,7 @@ class TestTwoHundredRaces:
         assert deadlocks() == deadlocks_before
 
     def test_time_off_misses_some_bookings_without_versions(self, close, user, service):
-        """Control for `test_time_off_sees_every_booking`: the calendar has no versions."""
+        """Control for `test_time_off_sees_every_booking`: the version is not raised."""
         with without_versions():
             assert count_missed(
                 (close(service.calendar, hour(number)), book(user, service, hour(number)))
@@ -532,7 +532,7 @@ class TestChangeFirst:
         assert booked.value.start_time == hour(5)
 
     def test_the_booking_is_made_without_versions(self, race, close, user, service):
-        """Control for `test_the_booking_waits_and_is_refused`: the calendar has no versions."""
+        """Control for `test_the_booking_waits_and_is_refused`: the version is not raised."""
         with without_versions():
             booked = race(
                 close(service.calendar, TUESDAY), book(user, service, TUESDAY), transaction.commit
@@ -577,7 +577,7 @@ class TestBetweenCheckAndInsert:
         assert not Booking.objects.exists()
 
     def test_a_calendar_that_was_closed_is_booked_without_versions(self, close, user, service):
-        """Control for the test above: the calendar has no versions."""
+        """Control for the test above: the version is not raised."""
         with without_versions(), between_check_and_insert(close(service.calendar, TUESDAY)):
             book(user, service, TUESDAY)()
         assert Booking.objects.exists()

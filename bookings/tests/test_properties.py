@@ -82,7 +82,7 @@ class Model:
         self.now = -60
 
     def seat(self, service, start, end, *, ignored=None):
-        """Return the lowest seat that is free from `start` to `end`, which include the buffers."""
+        """Return the lowest seat that is free from `start` to `end`. Both include the buffers."""
         offer, taken = self.offers[service], set()
         for entry in self.entries.values():
             if entry is ignored or not entry.blocks(start, end):
