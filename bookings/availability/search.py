@@ -1,7 +1,7 @@
 """The search for free times. Every time that the search offers can be booked.
 
 For a single booking, `Terms` and the SQL statement that inserts the booking decide whether the
-start is accepted. This module applies the same rules to all starts of a window at once. A search
+start is accepted. This module applies the same rules to all starts of a window at once. `search`
 runs three queries, whatever the number of services, days and bookings.
 """
 
@@ -165,7 +165,7 @@ class Stretch(NamedTuple):
 
 
 class Search:
-    """A search of services for free times whose start is in `[from_, until)`.
+    """A search for the free times of services, with starts in `[from_, until)`.
 
     Args:
         at: the current time.
@@ -184,14 +184,14 @@ class Search:
         self.services = list(services)
         self.from_, self.until, self.at = from_, until, at
         window = {"from": from_, "until": until, "at": at, "but": but}
-        is_open = [terms for terms in self.services if terms.mode == Service.Mode.OPEN]
+        open_terms = [terms for terms in self.services if terms.mode == Service.Mode.OPEN]
         self._taken = _by_service(
             TAKEN,
-            is_open,
-            calendar_ids=[terms.calendar_id for terms in is_open],
-            several=[terms.capacity > 1 for terms in is_open],
-            before=[terms.buffer_before for terms in is_open],
-            after=[terms.duration + terms.buffer_after for terms in is_open],
+            open_terms,
+            calendar_ids=[terms.calendar_id for terms in open_terms],
+            several=[terms.capacity > 1 for terms in open_terms],
+            before=[terms.buffer_before for terms in open_terms],
+            after=[terms.duration + terms.buffer_after for terms in open_terms],
             **window,
         )
         self._slots: dict[UUID, list[FreeTime]] = {

@@ -301,7 +301,10 @@ def terms_at(
 
 
 def terms_in(slot_id: UUID) -> tuple[Terms, SlotTerms] | None:
-    """Return the terms of a slot's service and the slot, in one query, or None without a slot."""
+    """Return the terms of a slot's service, and the slot, in one query.
+
+    Return None if the slot does not exist.
+    """
     for row in fetch(TERMS_IN_SLOT, {"slot_id": slot_id}, namedtuple_row):
         slot = _slot_terms(row)
         if slot is not None:

@@ -102,7 +102,7 @@ SELECT id, %(service_id)s, %(calendar_id)s, start_time, end_time,
 FROM {SERIES} ORDER BY start_time
 """  # noqa: S608 - only our own SQL constant is interpolated, no values
 
-# Cancels the unfinished bookings in a slot and records an event for each of them.
+# Cancels the held, pending and confirmed bookings in a slot, and records an event for each booking.
 #
 # Parameters: slot_id uuid, actor_id uuid, at timestamptz (now).
 # Columns: none.
@@ -134,7 +134,7 @@ class SlotConflict(Conflict):
     code = "slot_conflict"
 
 
-# Refuses slots whose service is deleted or moved to another calendar while they are published.
+# This constraint refuses slots whose service is deleted or moved to another calendar in between.
 CONSTRAINT_ERRORS.add("slot_service_on_calendar")(ServiceInactive)
 
 

@@ -53,7 +53,7 @@ def page_of(api, path):
 
 @pytest.fixture
 def slots():
-    """Thirty past slots and three future ones of one service."""
+    """Thirty past slots and three future slots of one service."""
     service = ServiceFactory(mode="slots")
     now = timezone.now()
     for number in [*range(-31, -1), 1, 2, 3]:

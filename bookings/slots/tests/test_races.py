@@ -1,4 +1,4 @@
-"""If calls race for a time, only one slot or booking gets it, and other calls are refused quickly.
+"""When calls race for a time, one slot or booking gets the time. Other calls are refused quickly.
 
 As in `bookings.tests.test_races`, controls show the races without the protection.
 """
@@ -79,7 +79,7 @@ def publish(admin, service, start_time, rrule=None):
 
 
 def is_a(refusal, error):
-    """Return whether `error` is a `refusal`, or a violated constraint that is reported as one."""
+    """Return whether `error` is a `refusal`, or violates a constraint with that error class."""
     if isinstance(error, IntegrityError):
         return CONSTRAINT_ERRORS.get(database_error_facts(error)[1]) is refusal
     return isinstance(error, refusal)
