@@ -78,8 +78,7 @@ class Answer:
 def check(url: str) -> None:
     """Refuse a URL that is malformed, or that leads to an IP address that is not public.
 
-    A URL whose host name cannot be resolved is accepted, because the cause may be temporary. Each
-    call checks the name again.
+    A URL whose host name cannot be resolved at present is accepted. A later call reports the error.
 
     Raises:
         Refused: the URL is refused; the message says why.

@@ -35,7 +35,7 @@ PIECE = 8192
 
 
 class Received(Unreader):
-    """Stands in for the socket: gives gunicorn's parser the pieces of a request, then the end."""
+    """Stands in for the socket: gives gunicorn's parser the pieces of a request, and no more."""
 
     def __init__(self, *pieces: bytes) -> None:
         super().__init__()

@@ -231,7 +231,7 @@ def rate(name: str, default: str) -> str:
 
 
 def required(name: str, how: str, *, development: str, production: bool) -> str:
-    """Return the variable, which must be set in production. `development` is its default there."""
+    """Return the variable. If it is unset, return `development`, or fail in production."""
     value = text(name)
     if not value and production:
         raise ImproperlyConfigured(f"{name} must be set in production: {how}")

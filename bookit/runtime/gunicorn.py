@@ -88,7 +88,7 @@ def pre_fork(server: Any, worker: Any) -> None:
 
 
 def post_fork(server: Any, worker: Any) -> None:
-    """Make glibc return memory to the system. By default, it keeps the peak use of each thread.
+    """Make glibc return memory to the system. By default, glibc keeps the peak of each thread.
 
     Hashing a password takes 19 MiB. With M_MMAP_THRESHOLD, a block of 1 MiB or more is returned to
     the system as soon as it is freed. With M_ARENA_MAX, all threads share two arenas, which are

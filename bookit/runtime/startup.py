@@ -57,8 +57,9 @@ def _warn_of_unknown_variables() -> None:
 def provide_database() -> None:
     """In development, set an unset DATABASE_URL to the URL of the embedded server.
 
-    This starts the server, or joins it if it already runs, and keeps it until this process ends.
-    Its data is in `.postgres/` or in the directory that EMBEDDED_POSTGRES_DIR names.
+    This function starts the server, or joins a server that already runs, and uses it until this
+    process ends. The data of the server is in `.postgres/`, or in the directory that
+    EMBEDDED_POSTGRES_DIR names.
 
     Raises:
         ImproperlyConfigured: the embedded server does not start.

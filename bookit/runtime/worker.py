@@ -321,7 +321,7 @@ class Worker(ThreadWorker):
             self.free_memory()
 
     def count(self, client: Client) -> None:
-        """Update the number of bytes that the worker holds for a client that it waits for."""
+        """Update the number of bytes that the worker holds for this client."""
         now = 0 if client.state == CLOSED else len(client.arrivals) + len(client.sock.held)
         self.held += now - client.counted
         client.counted = now
@@ -481,7 +481,7 @@ class Worker(ThreadWorker):
             self.drop(client)
 
     def handle_error(self, req: Any, client: Any, addr: Any, exc: Exception) -> None:
-        """Respond with a problem document to an invalid request, or to one that failed in gunicorn.
+        """Respond with a problem document to a request that is invalid or that failed in gunicorn.
 
         gunicorn would respond with an HTML page.
         """
