@@ -86,8 +86,8 @@ class TestDepth:
 
     @pytest.mark.parametrize("path", WITHOUT_CURSOR)
     def test_the_message_names_only_parameters_that_the_list_has(self, admin, paths, path):
-        answer = admin.get(f"{paths(path)}?offset={MAX_OFFSET + 1}")
-        message = answer.json()["errors"][0]["message"]
+        response = admin.get(f"{paths(path)}?offset={MAX_OFFSET + 1}")
+        message = response.json()["errors"][0]["message"]
         named = message.partition("filter the list by ")[2].rstrip(".")
         for name in filter(None, named.split(", ")):
             assert admin.get(f"{paths(path)}?{name}=").status_code == 200

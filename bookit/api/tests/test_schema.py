@@ -155,8 +155,8 @@ def test_the_document_says_which_operations_need_a_token(document, operations, a
     for label, operation in operations.items():
         method, path = label.split()
         path = re.sub(r"{\w+}", "01980000-0000-7000-8000-000000000000", path)
-        answer = api.generic(method, path, b"{}", content_type="application/json")
-        needs_token = answer.status_code == 401 and answer.json()["code"] == "not_authenticated"
+        response = api.generic(method, path, b"{}", content_type="application/json")
+        needs_token = response.status_code == 401 and response.json()["code"] == "not_authenticated"
         assert needs_token == (operation["security"] == [{"bearer": []}]), label
         if not needs_token:
             assert {} in operation["security"], label
@@ -422,9 +422,9 @@ def test_the_api_behaves_as_documented(tag, in_process, ids, api):
                 insert_existing_ids(case, ids, data.draw)
                 # Generating a request takes longer than sending it, so send it as every user.
                 for who in headers:
-                    answer = case.call(headers=headers[who])
-                    seen[who][answer.status_code] += 1
-                    case.validate_response(answer, checks=CHECKS)
+                    response = case.call(headers=headers[who])
+                    seen[who][response.status_code] += 1
+                    case.validate_response(response, checks=CHECKS)
 
             run()
     for who, statuses in seen.items():
@@ -459,7 +459,7 @@ def test_an_undocumented_response_is_noticed(document, in_process, part, change)
     schema = schemathesis.openapi.from_dict(other)
     schema.app = application
     case = schema["/services"]["GET"].Case()
-    answer = case.call()
-    assert answer.status_code == 200
+    response = case.call()
+    assert response.status_code == 200
     with pytest.raises(FailureGroup):
-        case.validate_response(answer, checks=CHECKS)
+        case.validate_response(response, checks=CHECKS)

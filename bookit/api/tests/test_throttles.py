@@ -179,9 +179,9 @@ def test_the_admin_sites_login_form_shares_the_count_of_the_api(api, limit):
 def test_an_empty_setting_means_no_limit(api, limit):
     limit(anon="")
     assert statuses(api, "/services", 30) == [200] * 30
-    answer = api.get("/services")
-    assert "RateLimit" not in answer.headers
-    assert "RateLimit-Policy" not in answer.headers
+    response = api.get("/services")
+    assert "RateLimit" not in response.headers
+    assert "RateLimit-Policy" not in response.headers
 
 
 # Paths without an endpoint, and requests that are refused before they reach an endpoint.
@@ -288,9 +288,9 @@ def test_wrong_passwords_from_many_addresses_are_limited_per_account(api, limit,
     UserFactory(email="ada@example.com", is_active=who != "an inactive account")
     email = {"nobody": "eve@example.com", "not an email": "nonsense"}.get(who, "ada@example.com")
     seen = [guess(api, email, number) for number in range(10)]
-    assert [answer.status_code for answer in seen] == [401] * 5 + [429] * 5
-    for answer in seen[5:]:
-        problem(answer, 429, "throttled")
+    assert [response.status_code for response in seen] == [401] * 5 + [429] * 5
+    for response in seen[5:]:
+        problem(response, 429, "throttled")
     # Neither an email address in upper case nor the right password makes a difference.
     assert guess(api, email.upper(), 11, PASSWORD).status_code == 429
     other = UserFactory()
@@ -302,7 +302,7 @@ def test_responses_do_not_reveal_whether_an_account_exists(api, limit):
     UserFactory(email="ada@example.com")
     seen = set()
     for email in ("ada@example.com", "eve@example.com"):
-        answers = [
+        responses = [
             api.post(
                 "/auth/login",
                 {"email": email, "password": "wrong"},
@@ -311,7 +311,10 @@ def test_responses_do_not_reveal_whether_an_account_exists(api, limit):
             for _ in range(5)
         ]
         seen.add(
-            tuple((answer.content, tuple(sorted(answer.headers.items()))) for answer in answers)
+            tuple(
+                (response.content, tuple(sorted(response.headers.items())))
+                for response in responses
+            )
         )
     assert len(seen) == 1
 
@@ -532,10 +535,10 @@ def test_the_headers_report_the_limit_and_the_remaining_requests(api, limit):
     limit(anon="3/minute")
     left = []
     for _ in range(3):
-        answer = api.get("/services")
-        assert answer["RateLimit-Policy"] == '"anon";q=3;w=60'
-        left.append(answer["RateLimit"])
-        assert "Retry-After" not in answer.headers
+        response = api.get("/services")
+        assert response["RateLimit-Policy"] == '"anon";q=3;w=60'
+        left.append(response["RateLimit"])
+        assert "Retry-After" not in response.headers
     assert [text.split(";")[:2] for text in left] == [
         ['"anon"', "r=2"],
         ['"anon"', "r=1"],
@@ -557,14 +560,14 @@ def test_the_policy_reports_other_periods(api, limit, rate, policy):
 def test_error_responses_also_have_the_headers(api, limit):
     limit(anon="9/minute", user="9/minute", auth="9/minute")
     user = api.as_(UserFactory())
-    for answer, policy in (
+    for response, policy in (
         (api.get("/services?limit=0"), "anon"),
         (api.get("/services/01980000-0000-7000-8000-000000000000"), "anon"),
         (user.get("/bookings?limit=0"), "user"),
         (api.post("/auth/login", {}), "auth"),
     ):
-        assert answer.status_code in (400, 404)
-        assert answer["RateLimit-Policy"].startswith(f'"{policy}"')
+        assert response.status_code in (400, 404)
+        assert response["RateLimit-Policy"].startswith(f'"{policy}"')
 
 
 @given(
