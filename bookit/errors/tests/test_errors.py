@@ -137,9 +137,9 @@ def test_a_private_row_that_does_not_exist_is_a_404(admin, path):
 )
 def test_a_wrong_method_is_a_405_that_lists_allowed_methods(api, browser, method, path, allowed):
     for client in (browser, api.as_(AdminFactory())):
-        answer = client.generic(method, path)
-        problem(answer, 405, "method_not_allowed")
-        assert sorted(answer["Allow"].split(", ")) == sorted(allowed.split(", "))
+        response = client.generic(method, path)
+        problem(response, 405, "method_not_allowed")
+        assert sorted(response["Allow"].split(", ")) == sorted(allowed.split(", "))
 
 
 # --- reading the request ----------------------------------------------------------------------
@@ -150,11 +150,11 @@ def test_a_wrong_method_is_a_405_that_lists_allowed_methods(api, browser, method
 )
 def test_a_body_that_is_not_json_is_a_400(api, body):
     if body:
-        answer = api.generic("POST", "/auth/login", body, content_type="application/json")
-        assert "errors" not in problem(answer, 400, "parse_error")
+        response = api.generic("POST", "/auth/login", body, content_type="application/json")
+        assert "errors" not in problem(response, 400, "parse_error")
     else:
-        answer = api.generic("POST", "/auth/login", body, content_type="application/json")
-        problem(answer, 400, "validation_error", "email", "password")
+        response = api.generic("POST", "/auth/login", body, content_type="application/json")
+        problem(response, 400, "validation_error", "email", "password")
 
 
 @pytest.mark.parametrize(
@@ -177,8 +177,8 @@ def test_a_body_that_is_not_json_is_a_400(api, body):
     ],
 )
 def test_a_body_that_is_not_declared_as_json_is_a_415(wsgi, content_type):
-    answer = wsgi("POST", "/auth/login", b'{"email": "a"}', CONTENT_TYPE=content_type)
-    problem(answer, 415, "unsupported_media_type")
+    response = wsgi("POST", "/auth/login", b'{"email": "a"}', CONTENT_TYPE=content_type)
+    problem(response, 415, "unsupported_media_type")
 
 
 @pytest.mark.parametrize(
@@ -186,8 +186,8 @@ def test_a_body_that_is_not_declared_as_json_is_a_415(wsgi, content_type):
     ["application/json", "Application/JSON", "application/json; charset=utf-8"],
 )
 def test_the_content_type_of_json_can_be_written_in_several_ways(wsgi, content_type):
-    answer = wsgi("POST", "/auth/login", b'{"email": "a"}', CONTENT_TYPE=content_type)
-    problem(answer, 400, "validation_error", "password")
+    response = wsgi("POST", "/auth/login", b'{"email": "a"}', CONTENT_TYPE=content_type)
+    problem(response, 400, "validation_error", "password")
 
 
 def test_only_a_body_of_more_than_a_mebibyte_is_a_413(api):
@@ -221,8 +221,8 @@ def test_a_chunked_body_is_read_like_any_other_body(wsgi):
     problem(chunked(wsgi, b"{"), 400, "parse_error")
     problem(chunked(wsgi, b" " * (MEBIBYTE + 1)), 413, "payload_too_large")
     problem(chunked(wsgi, b""), 400, "validation_error", "email", "password")
-    answer = chunked(wsgi, body, CONTENT_TYPE="text/plain")
-    problem(answer, 415, "unsupported_media_type")
+    response = chunked(wsgi, body, CONTENT_TYPE="text/plain")
+    problem(response, 415, "unsupported_media_type")
 
 
 def test_the_admin_sites_forms_have_the_limits_of_the_api(browser):
@@ -252,9 +252,9 @@ def test_a_client_that_does_not_accept_json_gets_a_406(api, accept):
     ["*/*", "application/json", "application/*", "text/html, */*;q=0.1", "application/json; q=0.5"],
 )
 def test_a_client_that_accepts_json_gets_json(api, accept):
-    answer = api.get("/services", headers={"accept": accept})
-    assert answer.status_code == 200
-    assert answer["Content-Type"] == "application/json"
+    response = api.get("/services", headers={"accept": accept})
+    assert response.status_code == 200
+    assert response["Content-Type"] == "application/json"
 
 
 @pytest.mark.parametrize("path", ["/docs", "/redoc"])
@@ -265,12 +265,12 @@ def test_errors_of_the_documentation_pages_are_problems(browser, path):
 
 @pytest.mark.parametrize("host", ["evil.example", "a b", "testserver:port", "testserver, other"])
 def test_an_unknown_host_is_refused_before_any_view_runs(admin, host):
-    answer = admin.post("/calendars", {"name": "Chair"}, headers={"host": host})
-    problem(answer, 400, "validation_error", "Host")
+    response = admin.post("/calendars", {"name": "Chair"}, headers={"host": host})
+    problem(response, 400, "validation_error", "Host")
     assert not Calendar.objects.exists()
     for path in ("/services", "/docs", "/openapi.json", "/admin/", "/static/x", "/nothing"):
-        answer = admin.get(path, headers={"host": host})
-        content = problem(answer, 400, "validation_error", "Host")
+        response = admin.get(path, headers={"host": host})
+        content = problem(response, 400, "validation_error", "Host")
         assert "ALLOWED_HOSTS" in content["detail"]
 
 
@@ -278,7 +278,7 @@ def test_an_unknown_host_is_refused_before_any_view_runs(admin, host):
 
 
 def test_field_errors_are_listed_and_names_of_nested_fields_are_dotted(admin):
-    answer = admin.post(
+    response = admin.post(
         "/calendars",
         {
             "name": "",
@@ -291,23 +291,23 @@ def test_field_errors_are_listed_and_names_of_nested_fields_are_dotted(admin):
     )
     fields = ["name", "timezone"]
     fields += [f"opening_hours.1.{name}" for name in ("weekday", "opens", "closes", "lunch")]
-    problem(answer, 400, "validation_error", *fields)
+    problem(response, 400, "validation_error", *fields)
 
 
 def test_an_error_of_a_whole_list_has_the_name_of_the_list(admin):
     span = {"weekday": 0, "opens": "09:00", "closes": "12:00"}
-    answer = admin.post("/calendars", {"name": "Chair", "opening_hours": [span, span]})
-    problem(answer, 400, "validation_error", "opening_hours")
-    answer = admin.post("/calendars", {"name": "Chair", "opening_hours": "always"})
-    problem(answer, 400, "validation_error", "opening_hours")
-    answer = admin.post("/calendars", {"name": "Chair", "opening_hours": ["always"]})
-    problem(answer, 400, "validation_error", "opening_hours.0")
+    response = admin.post("/calendars", {"name": "Chair", "opening_hours": [span, span]})
+    problem(response, 400, "validation_error", "opening_hours")
+    response = admin.post("/calendars", {"name": "Chair", "opening_hours": "always"})
+    problem(response, 400, "validation_error", "opening_hours")
+    response = admin.post("/calendars", {"name": "Chair", "opening_hours": ["always"]})
+    problem(response, 400, "validation_error", "opening_hours.0")
 
 
 @pytest.mark.parametrize("body", ["[]", '"text"', "5", "true", "null", "[{}]"])
 def test_an_error_of_the_whole_body_has_no_name(admin, body):
-    answer = admin.generic("POST", "/calendars", body, content_type="application/json")
-    problem(answer, 400, "validation_error", "")
+    response = admin.generic("POST", "/calendars", body, content_type="application/json")
+    problem(response, 400, "validation_error", "")
 
 
 def test_conflicting_changes_are_an_error_of_the_whole_body(admin):
@@ -317,8 +317,8 @@ def test_conflicting_changes_are_an_error_of_the_whole_body(admin):
 
 
 def test_field_errors_of_services_have_the_form_of_serializer_errors(admin):
-    answer = admin.post("/bookings", {"service_id": ANY_ID, "start_time": TUESDAY.isoformat()})
-    content = problem(answer, 400, "validation_error", "service_id")
+    response = admin.post("/bookings", {"service_id": ANY_ID, "start_time": TUESDAY.isoformat()})
+    content = problem(response, 400, "validation_error", "service_id")
     assert content["errors"][0]["code"] == "invalid"
 
 
@@ -375,16 +375,16 @@ def test_a_user_without_permission_gets_a_403(api):
 def test_too_many_requests_are_a_429(api, settings):
     settings.RATE_LIMITS = {**configured.RATE_LIMITS, "anon": "1/minute"}
     assert api.get("/services").status_code == 200
-    answer = api.get("/services")
-    problem(answer, 429, "throttled")
-    assert 1 <= int(answer["Retry-After"]) <= 120
+    response = api.get("/services")
+    problem(response, 429, "throttled")
+    assert 1 <= int(response["Retry-After"]) <= 120
 
 
 def test_a_broken_rule_is_a_409(api):
     booking = BookingFactory()
     again = {"service_id": str(booking.service_id), "start_time": booking.start_time.isoformat()}
-    answer = api.as_(UserFactory()).post("/bookings", again)
-    content = problem(answer, 409, "booking_conflict")
+    response = api.as_(UserFactory()).post("/bookings", again)
+    content = problem(response, 409, "booking_conflict")
     assert content["detail"] == "This time is already booked."
     assert "errors" not in content
 
@@ -398,18 +398,18 @@ def bug(*args, **kwargs):
 
 def test_a_bug_is_a_500_without_details(admin, monkeypatch):
     monkeypatch.setattr(catalog, "create_calendar", bug)
-    answer = admin.post("/calendars", {"name": "Chair"}, headers={"x-request-id": "found-by-me"})
-    content = problem(answer, 500, "internal_error")
+    response = admin.post("/calendars", {"name": "Chair"}, headers={"x-request-id": "found-by-me"})
+    content = problem(response, 500, "internal_error")
     assert content["request_id"] == "found-by-me"
-    assert b"launch" not in answer.content
-    assert b"RuntimeError" not in answer.content
+    assert b"launch" not in response.content
+    assert b"RuntimeError" not in response.content
 
 
 def test_a_bug_in_a_page_is_also_a_500_problem(browser, monkeypatch):
     monkeypatch.setattr(problems, "catalogue", bug)
-    answer = browser.get("/errors")
-    problem(answer, 500, "internal_error")
-    assert b"launch" not in answer.content
+    response = browser.get("/errors")
+    problem(response, 500, "internal_error")
+    assert b"launch" not in response.content
 
 
 def test_a_bug_while_rendering_is_also_a_500_problem(admin, monkeypatch):
@@ -432,10 +432,10 @@ def test_an_unknown_constraint_is_a_500_that_does_not_quote_the_row(admin, monke
             )
 
     monkeypatch.setattr(catalog, "create_calendar", violate)
-    answer = admin.post("/calendars", {"name": "Chair"})
-    problem(answer, 500, "internal_error")
-    assert b"secret" not in answer.content
-    assert b"emperor" not in answer.content
+    response = admin.post("/calendars", {"name": "Chair"})
+    problem(response, 500, "internal_error")
+    assert b"secret" not in response.content
+    assert b"emperor" not in response.content
 
 
 def test_a_value_that_the_database_refuses_is_a_400(admin, monkeypatch):
@@ -462,9 +462,9 @@ def test_a_known_constraint_has_its_own_error(admin, monkeypatch, constraint):
     with pytest.raises(IntegrityError, match=constraint):
         book_without_the_service()
     monkeypatch.setattr(catalog, "create_calendar", book_without_the_service)
-    answer = admin.post("/calendars", {"name": "Chair"})
-    problem(answer, 409, "booking_conflict")
-    assert b"Somebody" not in answer.content
+    response = admin.post("/calendars", {"name": "Chair"})
+    problem(response, 409, "booking_conflict")
+    assert b"Somebody" not in response.content
 
 
 # --- without PostgreSQL -----------------------------------------------------------------------
@@ -521,11 +521,11 @@ def test_the_catalogue_has_exactly_the_codes_of_the_api():
 
 @pytest.mark.parametrize("code", CODES)
 def test_every_error_has_a_page_that_explains_it(client, code):
-    answer = client.get(f"/errors/{code}")
-    assert answer.status_code == 200
-    assert answer["Content-Type"] == "text/html; charset=utf-8"
-    assert answer["X-Request-ID"]
-    page = answer.content.decode()
+    response = client.get(f"/errors/{code}")
+    assert response.status_code == 200
+    assert response["Content-Type"] == "text/html; charset=utf-8"
+    assert response["X-Request-ID"]
+    page = response.content.decode()
     assert code in page
     assert str(CODES[code]) in page
     meaning = problems.catalogue()[code].meaning
@@ -570,9 +570,9 @@ def test_a_pending_migration_is_a_503(browser, monkeypatch):
 @pytest.mark.parametrize("method", ["post", "put", "patch", "delete", "options"])
 def test_a_wrong_method_of_a_page_is_a_405(path, method):
     # Enforce CSRF checks, because they apply to browsers.
-    answer = Client(enforce_csrf_checks=True).generic(method.upper(), path)
-    assert "GET" in answer["Allow"]
-    problem(answer, 405, "method_not_allowed")
+    response = Client(enforce_csrf_checks=True).generic(method.upper(), path)
+    assert "GET" in response["Allow"]
+    problem(response, 405, "method_not_allowed")
 
 
 def test_explanations_of_errors_contain_no_markdown(browser):
