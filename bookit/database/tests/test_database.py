@@ -145,8 +145,8 @@ def test_a_connection_lost_during_a_request_causes_one_503(wsgi, api, monkeypatc
 
     monkeypatch.setattr(catalog, "create_calendar", interrupted)
     body = b'{"name": "Chair"}'
-    answer = wsgi("POST", "/calendars", body, HTTP_AUTHORIZATION=token)
-    problem(answer, 503, "service_unavailable")
+    response = wsgi("POST", "/calendars", body, HTTP_AUTHORIZATION=token)
+    problem(response, 503, "service_unavailable")
     monkeypatch.undo()
     assert not Calendar.objects.exists()
     assert wsgi("POST", "/calendars", body, HTTP_AUTHORIZATION=token).status_code == 201
@@ -304,8 +304,8 @@ def test_nothing_is_retried_within_a_transaction():
 @pytest.mark.django_db(transaction=True)
 def test_a_persistent_deadlock_causes_a_503(api, monkeypatch):
     monkeypatch.setattr(catalog, "create_calendar", lambda **kwargs: fail_with("40P01"))
-    answer = api.as_(AdminFactory()).post("/calendars", {"name": "Chair"})
-    problem(answer, 503, "service_unavailable")
+    response = api.as_(AdminFactory()).post("/calendars", {"name": "Chair"})
+    problem(response, 503, "service_unavailable")
 
 
 # --- constraints ------------------------------------------------------------------------------
