@@ -233,9 +233,9 @@ class Browser(Client):
     def request(self, **request: Any) -> Any:
         """Send a request and return its response, even if a view raises an exception."""
         handler = shared_handler(tuple(settings.MIDDLEWARE))
-        answer = handler(self._base_environ(**request))  # type: ignore[attr-defined]
-        self.cookies.update(answer.cookies)
-        return answer
+        response = handler(self._base_environ(**request))  # type: ignore[attr-defined]
+        self.cookies.update(response.cookies)
+        return response
 
 
 class Crawler:
@@ -276,28 +276,28 @@ class Crawler:
 
     def send(self, method: str, url: str, body: str = "") -> Any:
         """Send a request, and check the response and the page to which it redirects."""
-        answer = self.look(method, url, body)
-        if answer.status_code in (301, 302):
-            self.arrive(answer["Location"])
-        return answer
+        response = self.look(method, url, body)
+        if response.status_code in (301, 302):
+            self.arrive(response["Location"])
+        return response
 
     def look(self, method: str, url: str, body: str = "", when: str = "") -> Any:
         """Send a request and check the response."""
         self.sent += 1
         path, _, query = url.partition("?")
-        answer = self.client.generic(
+        response = self.client.generic(
             method,
             path,
             body,
             content_type="application/x-www-form-urlencoded",
             QUERY_STRING=query,
         )
-        wrong = self.complaint_about(url, answer)
+        wrong = self.complaint_about(url, response)
         if wrong:
             self.complaints.setdefault(
                 f"{wrong} {method} {shape_of(path)[:120]}{when}", self.curl(method, url, body)
             )
-        return answer
+        return response
 
     def arrive(self, location: str) -> None:
         """Check the target of a redirect; sign in again if the crawler has locked itself out."""
@@ -313,26 +313,26 @@ class Crawler:
         else:
             self.client.cookies.pop("messages", None)
 
-    def complaint_about(self, url: str, answer: Any) -> str:
+    def complaint_about(self, url: str, response: Any) -> str:
         """Return a short complaint about a wrong response, or an empty text."""
-        kind = answer.get("Content-Type", "")
-        if answer.status_code >= 500:
-            return f"{answer.status_code}"
-        if answer.status_code in (301, 302):
+        kind = response.get("Content-Type", "")
+        if response.status_code >= 500:
+            return f"{response.status_code}"
+        if response.status_code in (301, 302):
             # A relative redirect, for example after `?next=abc`, stays on this site.
-            there = urlsplit(urljoin(url, answer["Location"]))
+            there = urlsplit(urljoin(url, response["Location"]))
             return "" if not (there.scheme or there.netloc) else "redirects to another site"
-        text = "" if answer.streaming else answer.content.decode()
+        text = "" if response.streaming else response.content.decode()
         if "Traceback (most recent call last)" in text:
             return "traceback"
-        if "/autocomplete/" in url and answer.status_code == 200:
+        if "/autocomplete/" in url and response.status_code == 200:
             return "" if kind == "application/json" else kind
-        if "/jsi18n/" in url and answer.status_code == 200:
+        if "/jsi18n/" in url and response.status_code == 200:
             return "" if kind.startswith("text/javascript") else kind
         if not kind.startswith("text/html"):
             return kind
-        if "</html>" not in text or ("<h1" not in text and answer.status_code >= 400):
-            return f"{answer.status_code} without a page"
+        if "</html>" not in text or ("<h1" not in text and response.status_code >= 400):
+            return f"{response.status_code} without a page"
         if "Database error" in text or "database installation" in text:
             return "blames the database"
         return ""
@@ -368,11 +368,11 @@ class Crawler:
                 continue
             known |= names
             seen[shape] = seen.get(shape, 0) + (not names)
-            answer = self.get(url)
-            if answer.status_code != 200:
+            response = self.get(url)
+            if response.status_code != 200:
                 continue
-            is_page = answer["Content-Type"].startswith("text/html")
-            page = Page(url, answer.content.decode() if is_page else "")
+            is_page = response["Content-Type"].startswith("text/html")
+            page = Page(url, response.content.decode() if is_page else "")
             found[url] = page
             waiting += [link.partition("#")[0] for link in page.links]
         return found

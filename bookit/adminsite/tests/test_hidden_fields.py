@@ -102,8 +102,8 @@ def test_a_list_cannot_be_filtered_by_a_secret(site, world, model):
     ]
     for path in paths:
         for lookup in ("", "__startswith", "__regex", "__gt", "__isnull"):
-            answer = site.get(changelist(model), {f"{path}{lookup}": "a"})
-            assert answer.status_code == 400, path
+            response = site.get(changelist(model), {f"{path}{lookup}": "a"})
+            assert response.status_code == 400, path
 
 
 def test_no_filter_can_tell_two_secrets_apart(site):
@@ -111,11 +111,11 @@ def test_no_filter_can_tell_two_secrets_apart(site):
     for secret in ("whsec_A", "whsec_B"):
         DeliveryFactory(webhook=WebhookFactory(secret=secret))
     for model, path in [(Webhook, "secret"), (Delivery, "webhook__secret")]:
-        answers = {
+        responses = {
             site.get(changelist(model), {f"{path}__startswith": f"whsec_{letter}"}).status_code
             for letter in "ABC"
         }
-        assert answers == {400}
+        assert responses == {400}
 
 
 def test_no_search_finds_a_secret(site, world):
@@ -160,9 +160,9 @@ def test_no_page_shows_a_secret(site, world, model):
     pages = [changelist(model), f"{changelist(model)}?all=1"]
     pages += [reverse(f"{kind}_{name}", args=[row.pk]) for name in ("change", "history", "delete")]
     for path in pages:
-        answer = site.get(path)
-        assert answer.status_code in (200, 403)
-        text = answer.content.decode()
+        response = site.get(path)
+        assert response.status_code in (200, 403)
+        text = response.content.decode()
         for value in secrets:
             # Not even the beginning of a secret may be shown: guesses could be compared with it.
             algorithm, _, rest = value.rpartition("$")
@@ -184,8 +184,8 @@ def test_a_users_page_shows_no_part_of_the_hash(site):
 
 def test_no_hidden_field_can_be_the_key_of_a_list(site, world):
     for model, name in [(Webhook, "secret"), (User, "password"), (OutstandingToken, "token")]:
-        answer = site.get(changelist(model), {"_popup": 1, "_to_field": name})
-        assert answer.status_code == 400
+        response = site.get(changelist(model), {"_popup": 1, "_to_field": name})
+        assert response.status_code == 400
 
 
 def test_the_page_of_a_job_does_not_show_the_text_of_an_email(site):

@@ -47,8 +47,8 @@ def test_the_sign_in_form_is_shown_over_plain_http_on_the_local_machine(producti
 
 
 def test_the_sign_in_form_is_shown_behind_a_proxy_that_hides_https(production, browser):
-    answer = browser.get("/admin/login/", headers={"sec-fetch-mode": "navigate"})
-    assert answer.status_code == 200
+    response = browser.get("/admin/login/", headers={"sec-fetch-mode": "navigate"})
+    assert response.status_code == 200
 
 
 def test_a_form_without_its_cookie_over_plain_http_asks_for_https(production, browser):

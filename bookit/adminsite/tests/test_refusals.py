@@ -66,10 +66,10 @@ def test_a_row_that_was_deleted_in_the_meantime_is_not_stored_again(site, before
     service = ServiceFactory()
     before_saving(Service.objects.all().delete)
     path = url_of(Service, "change", service.pk)
-    answer = site.post(path, form_of(service, title="New"))
-    assert answer.status_code == 200
-    assert "It no longer exists, because somebody has deleted it" in answer.content.decode()
-    assert 'value="New"' in answer.content.decode()
+    response = site.post(path, form_of(service, title="New"))
+    assert response.status_code == 200
+    assert "It no longer exists, because somebody has deleted it" in response.content.decode()
+    assert 'value="New"' in response.content.decode()
 
 
 def test_a_page_saves_only_the_fields_that_were_changed_on_it(site, before_saving):
@@ -89,17 +89,17 @@ def test_a_refusal_by_the_database_is_shown_on_the_form(site, before_saving):
     calendar = CalendarFactory()
     service = ServiceFactory.build(calendar=calendar)
     before_saving(Calendar.objects.all().delete)
-    answer = site.post(url_of(Service, "add"), form_of(service))
-    assert answer.status_code == 200
-    assert "Please correct the error below" in answer.content.decode()
+    response = site.post(url_of(Service, "add"), form_of(service))
+    assert response.status_code == 200
+    assert "Please correct the error below" in response.content.decode()
     assert not Service.objects.exists()
 
 
 @pytest.mark.parametrize("value", ["abc", "\0", UNKNOWN_ID, "9" * 400])
 def test_an_autocomplete_field_ignores_a_value_that_is_not_an_id(site, value):
     service = ServiceFactory()
-    answer = site.post(url_of(Service, "add"), form_of(service, calendar=value))
-    assert answer.status_code == 200
+    response = site.post(url_of(Service, "add"), form_of(service, calendar=value))
+    assert response.status_code == 200
     assert site.get(url_of(Service, "add"), {"calendar": value}).status_code == 200
 
 
@@ -109,10 +109,10 @@ def test_the_page_of_a_deleted_row_redirects_with_a_message(site):
     service.delete()
     for kind in ("change", "delete", "history"):
         path = url_of(Service, kind, service.pk)
-        answer = site.get(path, follow=True)
-        assert "Perhaps it was deleted?" in answer.content.decode()
-    answer = site.post(url_of(Service, "change", service.pk), form, follow=True)
-    assert "Perhaps it was deleted?" in answer.content.decode()
+        response = site.get(path, follow=True)
+        assert "Perhaps it was deleted?" in response.content.decode()
+    response = site.post(url_of(Service, "change", service.pk), form, follow=True)
+    assert "Perhaps it was deleted?" in response.content.decode()
 
 
 # --- actions ----------------------------------------------------------------------------------
@@ -208,10 +208,10 @@ def test_no_message_claims_that_a_protected_row_was_deleted(site):
 )
 def test_a_url_with_invalid_parameters_redirects_to_the_whole_list(site, query):
     BookingFactory()
-    answer = site.get(f"{url_of(Booking, 'changelist')}?{query}", follow=True)
-    assert answer.status_code == 200
-    assert answer.redirect_chain[-1][0] == url_of(Booking, "changelist")
-    text = answer.content.decode()
+    response = site.get(f"{url_of(Booking, 'changelist')}?{query}", follow=True)
+    assert response.status_code == 200
+    assert response.redirect_chain[-1][0] == url_of(Booking, "changelist")
+    text = response.content.decode()
     assert "The address of the list contains an invalid parameter" in text
     assert "database" not in text
 
@@ -219,10 +219,10 @@ def test_a_url_with_invalid_parameters_redirects_to_the_whole_list(site, query):
 @pytest.mark.parametrize("pk", ["abc", "%00", "9" * 400, "_", UNKNOWN_ID])
 @pytest.mark.parametrize("kind", ["change", "delete", "history", "password"])
 def test_a_url_with_an_invalid_id_shows_an_error_page(site, kind, pk):
-    answer = site.get(f"/admin/accounts/user/{pk}/{kind}/")
-    assert answer.status_code in (302, 403, 404)
-    if answer.status_code != 302:
-        page(answer, answer.status_code)
+    response = site.get(f"/admin/accounts/user/{pk}/{kind}/")
+    assert response.status_code in (302, 403, 404)
+    if response.status_code != 302:
+        page(response, response.status_code)
 
 
 @pytest.mark.parametrize(
@@ -247,9 +247,9 @@ def test_refusals_are_shown_on_a_page(site, path, status):
 
 @pytest.mark.parametrize("path", ["/admin", "/admin/catalog", "/admin/catalog/service?q=a"])
 def test_a_missing_slash_is_added(site, path):
-    answer = site.get(path, follow=True)
-    assert answer.status_code == 200
-    assert answer.redirect_chain[-1][0] == path.replace("service", "service/").rstrip("/") + (
+    response = site.get(path, follow=True)
+    assert response.status_code == 200
+    assert response.redirect_chain[-1][0] == path.replace("service", "service/").rstrip("/") + (
         "" if "?" in path else "/"
     )
 
