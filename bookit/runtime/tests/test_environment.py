@@ -117,7 +117,7 @@ def test_production_uses_its_variables(load):
     assert "SECURE_PROXY_SSL_HEADER" not in settings
 
 
-def test_hsts_covers_subdomains_and_preload_only_on_request(load, refuse):
+def test_hsts_covers_subdomains_and_preload_only_if_enabled(load, refuse):
     settings = load(**PRODUCTION)
     assert settings["SECURE_HSTS_INCLUDE_SUBDOMAINS"] is False
     assert settings["SECURE_HSTS_PRELOAD"] is False
@@ -129,7 +129,7 @@ def test_hsts_covers_subdomains_and_preload_only_on_request(load, refuse):
         assert refuse(**PRODUCTION, HSTS_PRELOAD="true", **more).startswith("HSTS_PRELOAD needs ")
 
 
-def test_admins_sign_in_over_plain_http_only_on_request(load):
+def test_admins_can_sign_in_over_plain_http_only_if_enabled(load):
     settings = load(**PRODUCTION, ADMIN_OVER_HTTP="true")
     assert settings["SESSION_COOKIE_SECURE"] is False
     assert settings["CSRF_COOKIE_SECURE"] is False
