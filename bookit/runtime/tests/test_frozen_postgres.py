@@ -27,10 +27,10 @@ from bookit.tests.processes import servers
 from catalog.tests.factories import ServiceFactory
 
 SERVICE = "0199d3a0-6a3b-7c55-8f0d-1f6f2b7c9d42"
+STATEMENT_TIMEOUT_MS = "3000"
 # Seconds within which every request gets a response. A statement is given up after 3 seconds plus
 # GRACE. A request that had to wait for a thread also needs 2 seconds until it fails to connect. A
 # busy machine may need 2 more seconds.
-STATEMENT_TIMEOUT_MS = "3000"
 LIMIT = 3 + deadlines.GRACE + 2 + 2
 
 
@@ -43,7 +43,7 @@ class Response(NamedTuple):
 
 @contextmanager
 def frozen(directory: Path) -> Iterator[None]:
-    """Stop every process of the server in `directory` until the end of a `with` block."""
+    """Suspend every process of the server in `directory` until the end of a `with` block."""
     [postmaster] = servers(directory)
     processes = [postmaster, *postmaster.children(recursive=True)]
     for process in processes:
@@ -96,7 +96,7 @@ def web(url: str, **environment: str) -> Iterator[Server]:
 
 
 # The statuses of the following requests while PostgreSQL runs.
-SUCCESSFUL = {200, 201, 302, 409}
+USUAL_STATUSES = {200, 201, 302, 409}
 
 
 def requests_of_each_kind(port: int) -> list[Callable[..., Response]]:
@@ -134,9 +134,9 @@ def test_every_request_gets_a_503_in_time_and_works_after_the_freeze(
         with ThreadPoolExecutor(4) as threads:
             for _ in range(5):  # On a busy machine, a request may still wait too long.
                 before = [*threads.map(lambda request: request(), requests * 3)]
-                if {response.status for response in before} <= SUCCESSFUL:
+                if {response.status for response in before} <= USUAL_STATUSES:
                     break
-        assert {response.status for response in before} <= SUCCESSFUL, before
+        assert {response.status for response in before} <= USUAL_STATUSES, before
         with ThreadPoolExecutor(24) as threads, frozen(directory):
             responses = [*threads.map(lambda request: request(), requests * 3)]
             later = [*threads.map(lambda request: request(), requests * 3)]
@@ -154,7 +154,7 @@ def test_every_request_gets_a_503_in_time_and_works_after_the_freeze(
             time.sleep(0.1)
         time.sleep(base.PAUSE)
         after = [request() for request in requests * 3]
-        assert {response.status for response in after} <= SUCCESSFUL, after
+        assert {response.status for response in after} <= USUAL_STATUSES, after
 
 
 def test_requests_hang_without_time_limits(cluster: tuple[Path, str]) -> None:
