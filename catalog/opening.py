@@ -126,8 +126,8 @@ def _spans(tz: tzinfo, hours: tuple[Span, ...], day: date, last: date) -> Iterat
     midnight = datetime.combine(day, time.min)
     offset = tz.utcoffset(midnight) or NO_OFFSET
     while day <= last:
-        # On most days the clocks do not change. Adding minutes is then faster than converting each
-        # time by its zone.
+        # On most days the clocks do not change. On these days, adding minutes is faster than
+        # converting each time by its zone.
         next_midnight = midnight + DAY
         next_offset = tz.utcoffset(next_midnight) or NO_OFFSET
         # The offsets of both folds differ if a change of clocks skips or repeats midnight.
