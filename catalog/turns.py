@@ -3,8 +3,8 @@
 Row locks alone cannot ensure that a change gets its turn. Bookings lock the row of their calendar
 FOR KEY SHARE. PostgreSQL grants that lock at once while other bookings hold it, even if a change is
 waiting for FOR UPDATE. So the change would wait as long as new bookings begin before earlier
-bookings end. Advisory locks have a queue: a change waits only for the bookings that came before it, and
-later bookings wait for the change.
+bookings end. Advisory locks have a queue: a change waits only for the bookings that came before it,
+and later bookings wait for the change.
 
 Bookings share a turn, and a change of the calendar takes a turn alone. A turn ends with its
 transaction. Two rules prevent deadlocks:
