@@ -45,7 +45,8 @@ class Opening:
         """Return whether the calendar is open from `start` to `end` without a break."""
         if self.is_off(start, end):
             return False
-        # Periods are cut off only a day or more outside `start` and `end`. That changes nothing.
+        # `_joined` cuts periods off a day or more before `start` and after `end`. Such a cut does
+        # not change the result.
         around = self._joined(start, end, more=DAY)
         return any(opens <= start and end <= closes for opens, closes in around)
 
@@ -81,7 +82,7 @@ class Opening:
         return [*self._joined(start, end, more=15 * DAY if joining else DAY)]
 
     def _joined(self, start: datetime, end: datetime, *, more: timedelta) -> tuple[Period, ...]:
-        """Return the open periods from `more` before `start` to `more` after `end`, and no more."""
+        """Return the open periods, cut off `more` before `start` and `more` after `end`."""
         if self.is_endless:
             return (ALWAYS,)
         first, last = (start - more).astimezone(self.tz), (end + more).astimezone(self.tz)

@@ -159,7 +159,7 @@ class TestAffectedBookings:
             f"1 upcoming booking is now outside the open times: 2999-01-01 10:00 ({booking.pk})."
         )
 
-    def test_a_change_of_zone_names_bookings_in_the_new_zone(self, save, calendar, service):
+    def test_a_change_of_zone_names_bookings_by_their_new_local_time(self, save, calendar, service):
         booking = BookingFactory(service=service, start_time=TUESDAY + HOUR)
         save(hours=MORNINGS)
         ids = calendar.hours.order_by("weekday").values_list("pk", flat=True)

@@ -199,7 +199,7 @@ def test_the_error_names_an_invalid_field_and_nothing_is_stored(
 
 
 class TestChange:
-    def test_changing_a_field_leaves_the_others_unchanged(self, api, as_provider, calendar):
+    def test_changing_a_field_leaves_other_fields_unchanged(self, api, as_provider, calendar):
         as_provider.patch(f"/calendars/{calendar.pk}", {"opening_hours": [MONDAY]})
         before = api.get(f"/calendars/{calendar.pk}").json()
         assert before["opening_hours"] == [MONDAY]

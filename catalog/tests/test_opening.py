@@ -33,7 +33,7 @@ def minutes_of_the_week(odd):
 
 
 class Model:
-    """The minutes around an odd day, and whether the calendar is open in each of them."""
+    """The minutes around an odd day, and whether the calendar is open in each minute."""
 
     def __init__(self, odd, hours, time_off=()):
         self.start, shown = minutes_of_the_week(odd)

@@ -155,7 +155,7 @@ class TestInTheAdminSite:
         assert calendars(user) == [("Rui Costa", "Europe/Lisbon")]
 
     @pytest.mark.parametrize(("role", "expected"), [("provider", [("Rui", "UTC")]), ("user", [])])
-    def test_a_new_account_gets_a_calendar_only_if_it_is_a_providers(self, site, role, expected):
+    def test_a_new_account_gets_a_calendar_only_with_the_provider_role(self, site, role, expected):
         password = "seven quiet otters"
         response = site.post(
             reverse("admin:accounts_user_add"),

@@ -384,7 +384,7 @@ class TestChange:
             ("is_active", False),
         ],
     )
-    def test_changing_a_field_leaves_the_others_unchanged(
+    def test_changing_a_field_leaves_other_fields_unchanged(
         self, api, as_provider, service, field, value
     ):
         before = api.get(f"/services/{service.pk}").json()
