@@ -70,7 +70,7 @@ class ServiceFilter(FilterSet):
         fields: list[str] = []
 
     def filter_queryset(self, queryset: QuerySet[Service]) -> Any:
-        """Return the services that pass; a `Listing` if there are words to search for."""
+        """Return the services that pass the filters, as a `Listing` if `q` contains words."""
         words = self.form.cleaned_data.pop("q")
         found = super().filter_queryset(queryset)
         return Listing(found, Words.of(words)) if words else found

@@ -1,4 +1,4 @@
-"""The filter of services by free times."""
+"""The filter that finds services by their free times."""
 
 from dataclasses import replace
 from datetime import UTC
@@ -21,7 +21,7 @@ from catalog.models import Service
 
 @FILTERS.add("services")
 class BookableServiceFilter(ServiceFilter):
-    """Also finds services by their free times, which the catalog does not know."""
+    """The filter of the `catalog` app, extended by free times, which that app does not know."""
 
     available_from = DayOrInstantFilter(
         help_text=(
@@ -40,7 +40,7 @@ class BookableServiceFilter(ServiceFilter):
     )
 
     def filter_queryset(self, queryset: QuerySet[Service]) -> Any:
-        """Return the services that pass, as a `Listing` if each of them has to be searched."""
+        """Return the matching services, as a `Listing` if the query filters by free times."""
         bounds = {
             name: self.form.cleaned_data.pop(name) for name in ("available_from", "available_to")
         }
