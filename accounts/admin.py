@@ -22,7 +22,7 @@ from bookit.adminsite.pages import ReadOnlyAdmin, StrictAdmin
 
 
 class UserCreationForm(BaseUserCreationForm):
-    """A new account with a password."""
+    """The form for a new account with a password."""
 
     class Meta:
         model = User
@@ -30,19 +30,22 @@ class UserCreationForm(BaseUserCreationForm):
 
 
 class PasswordWidget(ReadOnlyPasswordHashWidget):
-    """Says whether a password is set. Django's own also shows the first characters of its hash."""
+    """Says whether a password is set.
+
+    Django's own widget also shows the first characters of the hash.
+    """
 
     template_name = "bookit/password_widget.html"
 
     def get_context(self, name: str, value: Any, attrs: Any) -> dict[str, Any]:
-        """Return the context of the template, without the hash."""
+        """Return the context of the template, without the password hash."""
         usable = value and is_password_usable(value)
         summary = "A password is set." if usable else "No password is set."
         return {**super().get_context(name, None, attrs), "summary": summary}
 
 
 class UserChangeForm(DjangoUserChangeForm):
-    """An account, without the hash of its password."""
+    """The form for an existing account, without the password hash."""
 
     password = ReadOnlyPasswordHashField(widget=PasswordWidget)
 
@@ -53,7 +56,7 @@ admin.site.unregister(Group)
 
 @admin.register(User)
 class UserAdmin(StrictAdmin, DjangoUserAdmin):
-    """All accounts."""
+    """The admin pages of accounts."""
 
     form = UserChangeForm
     add_form = UserCreationForm
@@ -86,13 +89,13 @@ class UserAdmin(StrictAdmin, DjangoUserAdmin):
             )
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """Refuse, because bookings refer to accounts. Accounts are deactivated instead."""
+        """Return False: bookings refer to accounts, so admins deactivate accounts instead."""
         return False
 
 
 @admin.register(Session)
 class SessionAdmin(ReadOnlyAdmin):
-    """The places where users are signed in."""
+    """The read-only pages of sessions, which show where users have signed in."""
 
     list_display = ["user", "created_at", "last_used_at", "expires_at", "revoked_at", "address"]
     list_filter = ["revoked_at", "created_at"]
@@ -101,13 +104,13 @@ class SessionAdmin(ReadOnlyAdmin):
     ordering = ["-id"]
 
 
-# simplejwt registers both with pages that can be edited, but only the services may change tokens.
+# simplejwt registers editable pages for both models, but only the services may change tokens.
 admin.site.unregister([BlacklistedToken, OutstandingToken])
 
 
 @admin.register(OutstandingToken)
 class OutstandingTokenAdmin(ReadOnlyAdmin):
-    """The refresh tokens that were issued. The tokens themselves are not stored."""
+    """The read-only pages of issued refresh tokens. The tokens themselves are not stored."""
 
     list_display = ["jti", "user", "created_at", "expires_at"]
     list_filter = ["expires_at"]
@@ -119,7 +122,7 @@ class OutstandingTokenAdmin(ReadOnlyAdmin):
 
 @admin.register(BlacklistedToken)
 class BlacklistedTokenAdmin(ReadOnlyAdmin):
-    """The refresh tokens that were used or revoked."""
+    """The read-only pages of refresh tokens that were used or revoked."""
 
     list_display = ["token_id", "user", "blacklisted_at"]
     list_filter = ["blacklisted_at"]

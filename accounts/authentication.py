@@ -20,17 +20,20 @@ ACTIVE_USER = Prepared(
 
 
 class BearerAuthentication(BaseAuthentication):
-    """`Authorization: Bearer <access_token>`. The account must be active at that moment."""
+    """Authenticates requests with an `Authorization: Bearer <access_token>` header.
+
+    The account must be active at the time of the request.
+    """
 
     def authenticate(self, request: Request) -> "tuple[User, AccessToken] | None":
-        """Return the user and the token, or None if there is no token.
+        """Return the user and the token, or None if the request has no token.
 
         Raises:
             AuthenticationFailed: the token is malformed or expired, or its account is not active.
         """
-        # Not at the top: DRF's settings import this class before the models that simplejwt's tokens
-        # need are loaded.
-        from accounts.tokens import UNREADABLE, AccessToken
+        # This import is local because DRF's settings import this module before models are loaded,
+        # and `accounts.tokens` needs the models of simplejwt.
+        from accounts.tokens import TOKEN_ERRORS, AccessToken
 
         scheme, _, credentials = request.META.get("HTTP_AUTHORIZATION", "").partition(" ")
         if scheme.lower() != "bearer":
@@ -38,7 +41,7 @@ class BearerAuthentication(BaseAuthentication):
         try:
             token = AccessToken(credentials.strip().encode("ascii"))
             user_id = UUID(token["user_id"])
-        except UNREADABLE:
+        except TOKEN_ERRORS:
             raise AuthenticationFailed from None
         user = ACTIVE_USER.get(pk=user_id)
         if user is None:
@@ -46,5 +49,5 @@ class BearerAuthentication(BaseAuthentication):
         return user, token
 
     def authenticate_header(self, request: Request) -> str:
-        """Return the `WWW-Authenticate` header of a 401."""
+        """Return the `WWW-Authenticate` header of a 401 response."""
         return "Bearer"

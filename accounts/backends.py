@@ -15,12 +15,15 @@ from accounts.guesses import Guess
 from accounts.models import User
 from bookit.api.addresses import client_address
 
-# The key under which a session of the admin site stores the id of its `Session`.
+# A Django session of the admin site stores the id of its `accounts.Session` under this key.
 SESSION_KEY = "accounts.session"
 
 
 class AdminSiteBackend(ModelBackend):
-    """Django's own backend, with a limit on wrong passwords. It ignores the case of addresses."""
+    """Django's own backend, with a limit on wrong passwords.
+
+    It ignores the case of email addresses.
+    """
 
     def authenticate(
         self,
@@ -29,7 +32,7 @@ class AdminSiteBackend(ModelBackend):
         password: str | None = None,
         **kwargs: Any,
     ) -> User | None:
-        """Return the user, or None if the address or the password is wrong.
+        """Return the user, or None if the email address or the password is wrong.
 
         Raises:
             LimitExceeded: too many wrong passwords were tried.
@@ -50,7 +53,7 @@ class AdminSiteBackend(ModelBackend):
 
 @receiver(user_logged_in)
 def remember_session(sender: Any, *, request: HttpRequest, user: User, **signal: Any) -> None:
-    """Record that a user signs in to the admin site, and where they sign in from."""
+    """Record a login to the admin site, with its client address and browser."""
     session = services.begin_session(
         user=user,
         client=services.Client(client_address(request), request.headers.get("User-Agent", "")),

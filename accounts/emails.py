@@ -1,4 +1,4 @@
-"""A single spelling for each email address, so that each address has at most one account."""
+"""Gives each email address one canonical spelling, so that it has at most one account."""
 
 import re
 import unicodedata
@@ -6,8 +6,8 @@ import unicodedata
 import idna
 from django.core.exceptions import ValidationError
 
-# The form of an address whose domain is in ASCII. Quoted local parts and address literals are not
-# accepted, because such a mailbox also has a plain spelling.
+# The pattern of a valid email address whose domain is in ASCII. It excludes quoted local parts and
+# address literals, because a mailbox with such an address also has a plain address.
 SPELLING = re.compile(r"[a-z0-9!#$%&'*+/=?^_`{|}~.-]+@[a-z0-9-]+(?:\.[a-z0-9-]+)*")
 
 
@@ -15,9 +15,9 @@ def canonical(address: str) -> str:
     """Return an email address as it is stored: in lower case, with its domain in ASCII.
 
     A domain with non-ASCII letters is the same as its `xn--` form, and upper case is the same as
-    lower case. An address with anything else that Unicode normalisation or IDNA would change is
-    refused, for example a long s, full-width letters or zero-width characters: it would look like a
-    different address, or contain something invisible.
+    lower case. The address is refused if Unicode normalisation or IDNA would change anything else
+    in it, for example a long s, full-width letters or zero-width characters. Such an address looks
+    like a different address, or contains invisible characters.
 
     Source: Unicode Standard Annex 15 (NFKC), Unicode Technical Standard 46 (IDNA).
 
@@ -26,7 +26,8 @@ def canonical(address: str) -> str:
     """
     address = address.strip()
     local, _, domain = address.rpartition("@")
-    # Letter by letter, as in UTS 46, because Python lowers a sigma differently at a word's end.
+    # Each letter is lowercased on its own, as in UTS 46, because Python lowercases a sigma
+    # differently at the end of a word.
     lower = "".join(letter.lower() for letter in domain)
     try:
         mapped = idna.uts46_remap(lower, std3_rules=True, transitional=False)
@@ -43,18 +44,18 @@ def canonical(address: str) -> str:
 
 
 def lookup_form(address: str) -> str:
-    """Return the form of an address under which it can be looked up.
+    """Return the spelling under which an email address can be looked up.
 
-    If the address is not valid, return one that no account can have.
+    If the address is not valid, return a spelling that no account can have.
     """
     try:
         return canonical(address)
     except ValidationError:
-        # Only ASCII letters are lowered: a few others, for example the Kelvin sign, would turn into
-        # ASCII letters.
+        # Only ASCII letters are lowercased. The lower case of a few non-ASCII letters, for example
+        # the Kelvin sign, is an ASCII letter.
         return "".join(letter.lower() if letter.isascii() else letter for letter in address)
 
 
 def validate_spelling(address: str) -> None:
-    """Refuse an address that no account can have."""
+    """Raise a `ValidationError` if no account can have this email address."""
     canonical(address)

@@ -1,9 +1,10 @@
-"""The calls that higher apps add to accounts."""
+"""The extension points of accounts, to which the apps above it add functions."""
 
 from collections.abc import Callable
 from typing import Any
 
 from bookit.extensions import Extensions
 
-# They are called with `provider` and `at`, in the transaction in which a user becomes a provider.
+# These functions are called with `provider` and `at` when a user becomes a provider, in the same
+# transaction.
 ON_NEW_PROVIDER: Extensions[Callable[..., Any]] = Extensions()

@@ -1,4 +1,4 @@
-"""Filters of user lists."""
+"""Filters for lists of users."""
 
 from typing import Any
 
@@ -10,12 +10,12 @@ from bookit.api.filters import YES_NO, FilterSet
 
 
 class UserFilter(FilterSet):
-    """Filters of users: part of the name or address, the role, and whether they are active."""
+    """Filters users by name, email address, role, and whether they are active."""
 
     q = filters.CharFilter(method="search", max_length=200)
     role = filters.ChoiceFilter(choices=User.Role.choices)
     active = filters.TypedChoiceFilter(field_name="is_active", **YES_NO)
 
     def search(self, queryset: Any, name: str, value: str) -> QuerySet[User]:
-        """Return the users whose name or address contains `value`."""
+        """Return the users whose name or email address contains `value`."""
         return queryset.search(value)

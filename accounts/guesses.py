@@ -1,8 +1,8 @@
-"""A limit on wrong passwords per account, no matter from how many client addresses they come.
+"""A limit on wrong passwords per account, even if they come from many client addresses.
 
-An attempt is counted before its password is checked, and forgotten if the password is right. The
-limit therefore also holds for concurrent guesses. Attempts on accounts that do not exist are
-counted in the same way, so the limit does not reveal who has an account.
+An attempt is counted before its password is checked, so the limit also holds for concurrent
+guesses. If the password is right, the attempt is forgotten. Attempts on accounts that do not exist
+are counted in the same way, so the limit does not reveal who has an account.
 """
 
 from django.utils.functional import cached_property
@@ -17,13 +17,13 @@ from bookit.errors import LimitExceeded
 class Guess:
     """One attempt to give the password of an account.
 
-    All unknown networks share one limit per account. A network from which somebody has signed in to
-    the account has a limit of its own. Strangers who use up their limit therefore do not lock the
-    owner out.
+    A network is known if somebody has signed in to the account from it. Each known network has its
+    own limit, and all unknown networks share one limit per account. Strangers who use up the shared
+    limit therefore do not lock the owner out.
 
     Args:
-        user: the owner of the account, or None if no account has the address.
-        email: the mail address that was given.
+        user: the owner of the account, or None if no account has the email address.
+        email: the email address that was given.
         address: the client address that the attempt comes from.
     """
 
@@ -32,7 +32,7 @@ class Guess:
 
     @cached_property
     def _counter(self) -> str:
-        # Without an account, the same query is made, so that the response takes the same time.
+        # The same query runs if there is no account, so that the response takes the same time.
         pk = uuid7() if self.user is None else self.user.pk
         is_known = Session.objects.filter(user=pk, address__within=self.network).exists()
         if self.user is None:
@@ -50,5 +50,5 @@ class Guess:
             raise LimitExceeded(counted.seconds)
 
     def forgive(self) -> None:
-        """Forget this attempt and those before it, because the password was right."""
+        """Forget this attempt and all earlier attempts, because the password was right."""
         forget("password", self._counter)

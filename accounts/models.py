@@ -18,7 +18,7 @@ from bookit.times import validate_zone
 
 @models.GenericIPAddressField.register_lookup
 class Within(PostgresOperatorLookup):
-    """Whether an IP address equals another one, or lies within a network."""
+    """The lookup `within`: whether an IP address is in a network, or equals an IP address."""
 
     lookup_name = "within"
     postgres_operator = "<<="
@@ -26,10 +26,10 @@ class Within(PostgresOperatorLookup):
 
 
 class UserQuerySet(models.QuerySet["User"]):
-    """Questions about users."""
+    """Queries for users."""
 
     def active_admins(self) -> "UserQuerySet":
-        """Return the users who may run the platform."""
+        """Return the active admins."""
         return self.filter(role=User.Role.ADMIN, is_active=True)
 
     def keepers(self) -> "UserQuerySet":
@@ -37,12 +37,12 @@ class UserQuerySet(models.QuerySet["User"]):
         return self.filter(role__in=User.KEEPERS, is_active=True)
 
     def search(self, words: str) -> "UserQuerySet":
-        """Return the users whose name or address contains `words`, in upper or lower case."""
+        """Return the users whose name or email address contains `words`, ignoring case."""
         return self.filter(models.Q(name__icontains=words) | models.Q(email__icontains=words))
 
 
 class UserManager(BaseUserManager["User"]):
-    """The methods that Django's own commands (`createsuperuser`) expect."""
+    """The methods that Django's login and its command `createsuperuser` call."""
 
     def create_user(self, email: str, name: str, password: str | None, **fields: Any) -> "User":
         """Store a new user with a hashed password."""
@@ -52,7 +52,7 @@ class UserManager(BaseUserManager["User"]):
         return user
 
     def get_by_natural_key(self, username: str | None) -> "User":
-        """Return the user with this mail address, whatever its case."""
+        """Return the user with this email address, ignoring case."""
         return self.get(email=lookup_form(username or ""))
 
     def create_superuser(self, email: str, name: str, password: str | None = None) -> "User":
@@ -61,10 +61,10 @@ class UserManager(BaseUserManager["User"]):
 
 
 class User(AbstractBaseUser, PermissionsMixin):
-    """Somebody with an account. They sign in with a mail address, which is stored in lower case."""
+    """An account. Its owner signs in with an email address, which is stored in lower case."""
 
     class Role(models.TextChoices):
-        """What kind of user this is."""
+        """The kinds of users."""
 
         USER = "user"
         PROVIDER = "provider"
@@ -98,7 +98,8 @@ class User(AbstractBaseUser, PermissionsMixin):
             ),
         ]
         constraints = [
-            # Together with the next constraint, it makes addresses unique regardless of case.
+            # Together with the next constraint, this one makes email addresses unique regardless of
+            # case.
             models.UniqueConstraint(
                 fields=["email"],
                 name="user_email_unique",
@@ -107,7 +108,8 @@ class User(AbstractBaseUser, PermissionsMixin):
             models.CheckConstraint(
                 condition=models.Q(email=Lower("email")), name="user_email_lower_case"
             ),
-            # Only the domain can have letters of other alphabets. They are stored as `xn--`.
+            # Only the domain of an email address can have non-ASCII letters. It is stored in its
+            # `xn--` form.
             models.CheckConstraint(
                 condition=models.Q(email__regex="^[!-~]+$"), name="user_email_ascii"
             ),
@@ -120,7 +122,8 @@ class User(AbstractBaseUser, PermissionsMixin):
     def __str__(self) -> str:
         return self.email
 
-    # Rights follow from the role. A second flag could disagree with it, so there is none.
+    # A user's rights follow from the role. Django's flags `is_staff` and `is_superuser` are not
+    # stored, because a stored flag could contradict the role.
     @property
     def is_staff(self) -> bool:
         """Whether the user may enter the admin site."""
@@ -128,18 +131,18 @@ class User(AbstractBaseUser, PermissionsMixin):
 
     @property
     def is_superuser(self) -> bool:  # type: ignore[override]
-        """Whether the user holds every permission."""
+        """Whether the user has every permission."""
         return self.is_admin
 
     @property
     def is_admin(self) -> bool:
-        """Whether the user runs the platform."""
+        """Whether the user is an active admin."""
         return self.is_active and self.role == self.Role.ADMIN
 
-    # One rule decides who may see a calendar's bookings and change them. It comes in three forms:
-    # `keeps` for one row, `on_own_calendars` for a query, and `keeps_own` for an SQL statement that
-    # joins the calendar's provider. Lists, mails, feeds and everything else that shows bookings use
-    # them.
+    # One rule decides who may see and change the bookings of a calendar. It is written in three
+    # forms: `keeps` for one row, `on_own_calendars` for a queryset, and `keeps_own` for an SQL
+    # statement that joins the calendar's provider. All code that shows bookings uses one of these
+    # forms, for example lists, emails and feeds.
     KEEPERS: ClassVar = (Role.PROVIDER, Role.ADMIN)
 
     @property
@@ -150,21 +153,21 @@ class User(AbstractBaseUser, PermissionsMixin):
     def keeps(self, provider_id: UUID | None) -> bool:
         """Return whether the user keeps a calendar of this provider.
 
-        Admins keep all calendars, and providers keep their own. Nobody else keeps a calendar. A
-        user who was demoted or deactivated does not keep the calendars that they provide.
+        Admins keep all calendars, providers keep their own, and other users keep none. A user who
+        was demoted or deactivated no longer keeps the calendars that they provide.
         """
         return self.is_admin or (self.is_keeper and provider_id == self.pk)
 
     def on_own_calendars(self, provider: str) -> models.Q:
-        """Return the condition that a row belongs to a calendar that the user provides and keeps.
+        """Return a condition for the rows of calendars that the user both provides and keeps.
 
         Args:
-            provider: the lookup from the row to its calendar's provider.
+            provider: the lookup path from a row to the provider of its calendar.
         """
         return models.Q(**{provider: self}) if self.is_keeper else models.Q(pk__in=[])
 
     def clean(self) -> None:
-        """Replace the address by its canonical spelling."""
+        """Replace the email address with its canonical spelling."""
         self.email = lookup_form(self.email)
 
 
@@ -179,11 +182,11 @@ def keeps_own(alias: str) -> str:
 
 
 def has_verified_address(alias: str) -> str:
-    """Return the SQL condition that a user's mail address is verified.
+    """Return the SQL condition that a user's email address is verified.
 
-    Registering does not verify an address. Today, an address counts as verified if an admin gave
-    its user a role. Once accounts record which addresses are verified, this condition has to use
-    that.
+    Registering does not verify an email address. For now, the email addresses of active providers
+    and admins count as verified, because an admin gave these users their role. Once accounts record
+    which email addresses are verified, this condition must use that record.
 
     Args:
         alias: the name under which the statement joins `accounts_user`.
@@ -192,10 +195,10 @@ def has_verified_address(alias: str) -> str:
 
 
 class Session(models.Model):
-    """One login and every refresh token that descends from it. They end together.
+    """One login, and the chain of refresh tokens that starts with it. They end together.
 
     A trigger (`user_sessions_end`) ends all sessions of an account when the account is deactivated
-    and when its password hash changes, even if the hash is only upgraded.
+    and when its password hash changes, even if the password stays the same.
     """
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)

@@ -13,7 +13,7 @@ def signed_in(request: Request) -> User:
     """Return the user of a request to a view that only signed-in users may call.
 
     Raises:
-        NotAuthenticated: the view lets anonymous clients in.
+        NotAuthenticated: the request is anonymous.
     """
     if not isinstance(request.user, User):
         raise NotAuthenticated
@@ -21,7 +21,7 @@ def signed_in(request: Request) -> User:
 
 
 class IsAdmin(BasePermission):
-    """Lets admins in."""
+    """Allows admins."""
 
     def has_permission(self, request: Request, view: Any) -> bool:
         """Return whether the user is an admin."""
@@ -29,7 +29,7 @@ class IsAdmin(BasePermission):
 
 
 class IsProviderOrAdmin(BasePermission):
-    """Lets providers and admins in."""
+    """Allows providers and admins."""
 
     def has_permission(self, request: Request, view: Any) -> bool:
         """Return whether the user is a provider or an admin."""

@@ -64,7 +64,7 @@ class SessionSerializer(UserSerializer):
 
     @classmethod
     def of(cls, signed_in: SignedIn) -> dict[str, Any]:
-        """Return the session that the client sees after a login."""
+        """Return the body of the response to a login."""
         return {
             **UserSerializer.represent_instance(signed_in.user),
             "access_token": signed_in.access_token,
@@ -75,7 +75,7 @@ class SessionSerializer(UserSerializer):
 
 
 class PasswordField(serializers.CharField):
-    """A password, which is not changed in any way. The services check its strength."""
+    """A password, which is neither trimmed nor changed. The services check its strength."""
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(
@@ -83,14 +83,14 @@ class PasswordField(serializers.CharField):
         )
 
 
-class MailAddressField(serializers.EmailField):
-    """A mail address in its canonical spelling; see `accounts.emails`."""
+class EmailAddressField(serializers.EmailField):
+    """An email address in its canonical spelling; see `accounts.emails`."""
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**{"max_length": 254, **kwargs})
 
     def run_validation(self, data: Any = serializers.empty) -> Any:
-        """Return the address as it is stored."""
+        """Return the canonical spelling of the email address."""
         address = super().run_validation(data)
         return canonical(address) if address else address
 
@@ -117,7 +117,7 @@ class RegisterSerializer(InputSerializer):
     ignored = frozenset(UserSerializer.Meta.fields)
 
     name = NameField()
-    email = MailAddressField()
+    email = EmailAddressField()
     password = PasswordField()
     timezone = serializers.CharField(required=False, max_length=64, validators=[validate_zone])
 
@@ -126,7 +126,7 @@ class RegisterSerializer(InputSerializer):
 class LoginSerializer(InputSerializer):
     """An email address and a password."""
 
-    # The format is not checked: a malformed address is treated like one without an account.
+    # The format is not checked: a malformed address is treated like an address without an account.
     email = serializers.CharField(max_length=254)
     password = PasswordField()
 
@@ -148,7 +148,7 @@ class ProfileSerializer(InputSerializer):
     ignored = frozenset(UserSerializer.Meta.fields)
 
     name = NameField(required=False)
-    email = MailAddressField(required=False)
+    email = EmailAddressField(required=False)
     timezone = serializers.CharField(required=False, max_length=64, validators=[validate_zone])
 
 

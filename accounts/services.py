@@ -1,4 +1,4 @@
-"""The rules of accounts, logins and tokens."""
+"""The rules for accounts, logins and tokens."""
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -19,12 +19,12 @@ from accounts.emails import lookup_form
 from accounts.extensions import ON_NEW_PROVIDER
 from accounts.guesses import Guess
 from accounts.models import Session, User
-from accounts.tokens import UNREADABLE, SessionToken
+from accounts.tokens import TOKEN_ERRORS, SessionToken
 from bookit.database.batches import delete_in_batches
 from bookit.errors import Conflict, Forbidden, Invalid, Unauthenticated, database_error_facts
 
-# Longer passwords would only keep the server busy.
-LONGEST_PASSWORD = 128
+# Passwords have a maximum length, because very long passwords keep the server busy.
+MAX_PASSWORD_LENGTH = 128
 
 
 class EmailTaken(Conflict):
@@ -76,7 +76,7 @@ class SignedIn:
 
 @dataclass(frozen=True)
 class Client:
-    """Where a login comes from. It lets the owner of the account recognise their logins."""
+    """The client that a login comes from. It helps owners of accounts to recognise logins."""
 
     address: str | None = None
     name: str = ""
@@ -89,11 +89,11 @@ def register(
 
     Raises:
         Invalid: the password is weak.
-        EmailTaken: the address has an account already, perhaps in another case.
+        EmailTaken: an account already has this email address, perhaps in a different case.
     """
     user = User(name=name, email=email, timezone=timezone, created_at=at)
     _check_strength(password, user, field="password")
-    # Checked before the slow hashing. The constraint catches what changes in between.
+    # Checked before the slow hashing. The constraint catches a concurrent registration.
     if User.objects.filter(email=user.email).exists():
         raise EmailTaken
     user.password = make_password(password)
@@ -103,11 +103,11 @@ def register(
 
 
 def log_in(*, email: str, password: str, client: Client, at: datetime) -> SignedIn:
-    """Sign in with a mail address and a password.
+    """Sign in with an email address and a password.
 
     Raises:
         InvalidCredentials: the account does not exist or is not active, or the password is wrong.
-            All three take the same work and look the same, so that they do not reveal who has an
+            All three cases take the same work, so the response does not reveal who has an
             account.
         LimitExceeded: too many wrong passwords were tried.
     """
@@ -122,8 +122,8 @@ def log_in(*, email: str, password: str, client: Client, at: datetime) -> Signed
         raise InvalidCredentials
     guess.forgive()
     with transaction.atomic():
-        # Hashing is slow: in the meantime, the password may have been changed, or the account
-        # deactivated. Any later change waits for this lock, and then ends the session made here.
+        # The password may have been changed, or the account deactivated, during the slow hashing.
+        # A change after this query waits for the lock, and then ends the new session.
         unchanged = User.objects.select_for_update(no_key=True).filter(
             pk=user.pk, password=user.password, is_active=True
         )
@@ -139,11 +139,11 @@ def refresh(*, refresh_token: str, at: datetime) -> SignedIn:
     uses it now. The session is therefore revoked, with all its tokens (RFC 9700, section 4.14.2).
 
     Raises:
-        TokenInvalid: the token is malformed, expired or was used before, or its session has ended.
+        TokenInvalid: the token is malformed, expired or already used, or its session has ended.
     """
     token, session_id = _parse_token(refresh_token)
     with transaction.atomic():
-        # The lock serialises requests with the same token.
+        # The lock makes concurrent requests with the same token run one after the other.
         session = (
             Session.objects.select_for_update(of=("self",), no_key=True)
             .select_related("user")
@@ -158,12 +158,12 @@ def refresh(*, refresh_token: str, at: datetime) -> SignedIn:
             session.save(update_fields=["revoked_at"])
         else:
             return _issue(session, at=at)
-    # Raised outside the transaction, because inside it would roll back the revocation.
+    # Raised outside the transaction, because an error inside would roll back the revocation.
     raise TokenInvalid
 
 
 def log_out(*, refresh_token: str, at: datetime) -> None:
-    """End the session of a refresh token, which revokes all tokens of the session.
+    """End the session of a refresh token, and with it all refresh tokens of the session.
 
     Raises:
         TokenInvalid: the token is malformed or expired, or its session has ended already.
@@ -184,7 +184,7 @@ def log_out(*, refresh_token: str, at: datetime) -> None:
 
 
 def begin_session(*, user: User, client: Client, lifetime: timedelta, at: datetime) -> Session:
-    """Record a login to the admin site, which has no refresh tokens."""
+    """Record a login to the admin site. Such a session has no refresh tokens."""
     session = _new_session(user, client=client, at=at)
     session.last_used_at, session.expires_at = at, at + lifetime
     session.save()
@@ -202,7 +202,7 @@ def change_password(
     """Replace the password. A trigger ends all sessions of the account.
 
     Raises:
-        Invalid: the current password is wrong, or the new one is weak.
+        Invalid: the current password is wrong, or the new password is weak.
         LimitExceeded: too many wrong passwords were tried.
     """
     wrong = Invalid(
@@ -216,16 +216,17 @@ def change_password(
     guess.forgive()
     _check_strength(new_password, user, field="new_password")
     user.password = make_password(new_password)
-    # If two requests change it at once, the second is refused: its current password is outdated.
+    # If two requests change the password at once, the second one is refused, because the current
+    # password that it checked is outdated.
     if not User.objects.filter(pk=user.pk, password=before).update(password=user.password):
         raise wrong
 
 
 def update_profile(*, user: User, changes: dict[str, Any]) -> User:
-    """Change the name, mail address or time zone of an account.
+    """Change the name, email address or time zone of an account.
 
     Raises:
-        EmailTaken: another account has the address.
+        EmailTaken: another account has the email address.
     """
     for field, value in changes.items():
         setattr(user, field, value)
@@ -235,11 +236,11 @@ def update_profile(*, user: User, changes: dict[str, Any]) -> User:
 
 
 def add_user(*, user: User, actor: User, at: datetime) -> User:
-    """Store a new account of any role, as an admin.
+    """Store a new account, which may have any role, on behalf of an admin.
 
     Raises:
         Forbidden: the actor is not an admin.
-        EmailTaken: the address has an account already.
+        EmailTaken: an account already has this email address.
     """
     if not actor.is_admin:
         raise Forbidden
@@ -252,7 +253,7 @@ def add_user(*, user: User, actor: User, at: datetime) -> User:
 
 
 def update_user(*, user_id: UUID, actor: User, changes: dict[str, Any], at: datetime) -> User:
-    """Change an account, including its role and whether it is active, as an admin.
+    """Change an account, including its role and whether it is active, on behalf of an admin.
 
     Raises:
         User.DoesNotExist: no account has this id.
@@ -263,7 +264,7 @@ def update_user(*, user_id: UUID, actor: User, changes: dict[str, Any], at: date
         raise Forbidden
     with transaction.atomic():
         # The rows of all admins are locked, always in the same order. If two admins demote each
-        # other, the second one waits and then sees the first change.
+        # other, the second request waits and then sees the first change.
         admins = list(
             User.objects.all().active_admins().order_by("id").select_for_update(no_key=True)
         )
@@ -288,7 +289,7 @@ def _welcome_provider(user: User, *, at: datetime) -> None:
 def prune_tokens(*, at: datetime) -> int:
     """Delete expired sessions and tokens, including Django's own sessions of the admin site.
 
-    Return the number of rows of `Session` that were deleted.
+    Return the number of deleted `Session` rows.
     """
     delete_in_batches(OutstandingToken.objects.filter(expires_at__lt=at), by="expires_at")
     delete_in_batches(AdminSession.objects.filter(expire_date__lt=at), by="expire_date")
@@ -296,8 +297,8 @@ def prune_tokens(*, at: datetime) -> int:
 
 
 def _check_strength(password: str, user: User, *, field: str) -> None:
-    if len(password) > LONGEST_PASSWORD:
-        problems = [f"This password is longer than {LONGEST_PASSWORD} characters."]
+    if len(password) > MAX_PASSWORD_LENGTH:
+        problems = [f"This password is longer than {MAX_PASSWORD_LENGTH} characters."]
     else:
         try:
             return validate_password(password, user)
@@ -332,7 +333,7 @@ def _new_session(user: User, *, client: Client, at: datetime) -> Session:
 
 
 def _issue(session: Session, *, at: datetime) -> SignedIn:
-    """Create the next refresh token of a session, and store what is needed to revoke it."""
+    """Create the next refresh token of a session, and store its id so that it can be revoked."""
     token = SessionToken()
     token["user_id"] = str(session.user_id)
     token["session"] = str(session.pk)
@@ -347,7 +348,7 @@ def _issue(session: Session, *, at: datetime) -> SignedIn:
 
 
 def _blacklist(token: SessionToken, user: User, *, at: datetime) -> bool:
-    """Mark a token as used. Return False if it was marked already."""
+    """Mark a token as used. Return False if it was already marked."""
     outstanding, _ = OutstandingToken.objects.get_or_create(
         jti=token["jti"],
         defaults={
@@ -361,7 +362,7 @@ def _blacklist(token: SessionToken, user: User, *, at: datetime) -> bool:
 
 
 def _parse_token(raw: str) -> tuple[SessionToken, UUID]:
-    """Return a refresh token with its session's id, once its signature and expiry are checked.
+    """Check the signature and expiry of a refresh token. Return it with the id of its session.
 
     Raises:
         TokenInvalid: the token is malformed, expired or not signed with our key.
@@ -371,5 +372,5 @@ def _parse_token(raw: str) -> tuple[SessionToken, UUID]:
         if not isinstance(token["jti"], str):
             raise TokenInvalid
         return token, UUID(token["session"])
-    except UNREADABLE:
+    except TOKEN_ERRORS:
         raise TokenInvalid from None

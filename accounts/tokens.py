@@ -1,4 +1,4 @@
-"""The two kinds of token: access tokens in requests, and refresh tokens to get the next pair."""
+"""Access tokens authenticate requests. Refresh tokens are exchanged for the next pair of tokens."""
 
 from functools import lru_cache
 from typing import Any
@@ -10,7 +10,7 @@ from rest_framework_simplejwt.settings import api_settings
 
 # The errors that reading a token can raise. simplejwt does not catch all errors that a signed token
 # with unusual claims causes.
-UNREADABLE = (
+TOKEN_ERRORS = (
     TokenError,
     AttributeError,
     KeyError,
@@ -23,10 +23,10 @@ UNREADABLE = (
 
 
 class CachingTokenBackend(TokenBackend):
-    """Verifies the signature of a token once, not in each request with that token.
+    """Verifies the signature of a token once, and not again in each request.
 
-    The expiry is still checked in each request, by the token. A query checks whether the account is
-    active.
+    Two checks are still made in each request: `AccessToken` checks the expiry, and
+    `BearerAuthentication` queries whether the account is active.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -34,7 +34,7 @@ class CachingTokenBackend(TokenBackend):
         self._verified = lru_cache(maxsize=1024)(super().decode)
 
     def decode(self, token: Any, verify: bool = True) -> dict[str, Any]:
-        """Return the claims of a token, once its signature is verified."""
+        """Return the claims of a token. If `verify` is true, the signature must be valid."""
         return dict(self._verified(token)) if verify else super().decode(token, verify)
 
 
@@ -55,7 +55,7 @@ class AccessToken(tokens.AccessToken):
 
     @property
     def token_backend(self) -> CachingTokenBackend:
-        """Return our backend, which has the same settings as simplejwt's own."""
+        """Return our own backend, which has the same settings as the backend of simplejwt."""
         return _BACKEND
 
 
@@ -63,4 +63,4 @@ class SessionToken(tokens.RefreshToken):
     """A refresh token, which belongs to a session and can be used once."""
 
     def check_blacklist(self) -> None:
-        """Do nothing: the services check under the session's lock whether it was used before."""
+        """Do nothing: the services check under the session's lock whether the token was used."""

@@ -1,4 +1,4 @@
-"""The triggers of accounts. They run for every change, no matter which program makes it."""
+"""The database triggers of accounts, which run no matter which program makes a change."""
 
 from bookit.database.constraints import Trigger
 

@@ -125,7 +125,8 @@ class MeViewSet(RowViewSet):
         """Change your name, email address or time zone."""
         user, changes = signed_in(request), self.checked()
         if changes.get("email", user.email) != user.email:
-            # Like `register`, the response reveals whether the address has an account.
+            # Like the response of `register`, this response reveals whether the email address has
+            # an account.
             SignInThrottle().allow_request(request, self)
         return self.shown(services.update_profile(user=user, changes=changes))
 
@@ -137,7 +138,10 @@ class MeViewSet(RowViewSet):
 
 
 class PasswordViewSet(MeViewSet):
-    """The signed-in user's own password. It can be guessed here, so the limit of logins applies."""
+    """The signed-in user's own password.
+
+    The rate limit for logins applies, because this endpoint also checks a password.
+    """
 
     throttle_classes = [SignInThrottle]
 

@@ -38,7 +38,7 @@ def _change_status(status: str, words: str) -> Action:
 
 
 class EventInline(HistoryInline):
-    """What happened to a booking."""
+    """The history of a booking, shown on its page."""
 
     model = BookingEvent
     fields = ["at", "type", "actor", "data"]
@@ -51,7 +51,7 @@ class EventInline(HistoryInline):
 
 @admin.register(Booking)
 class BookingAdmin(ServedAdmin):
-    """Bookings. Actions change their status; all other fields are read-only."""
+    """Bookings. All fields are read-only; actions change the status."""
 
     list_display = ["start_time", "status", "service", "user", "seat", "amount"]
     list_filter = ["status", "start_time", "created_at"]
@@ -69,7 +69,7 @@ class BookingAdmin(ServedAdmin):
     ]
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> list[str]:
-        """Return every field, and the price with its currency."""
+        """Return the names of all fields, and `amount`."""
         return [*super().get_readonly_fields(request, obj), "amount"]
 
     @admin.display(description="price", ordering="price")
@@ -88,7 +88,7 @@ class BookingAdmin(ServedAdmin):
 
 @admin.register(BookingEvent)
 class BookingEventAdmin(ReadOnlyAdmin):
-    """What happened to bookings, including deleted ones."""
+    """The history of all bookings, including deleted bookings."""
 
     list_display = ["at", "type", "booking_id", "actor"]
     list_filter = ["type", "at"]
@@ -98,5 +98,5 @@ class BookingEventAdmin(ReadOnlyAdmin):
     ordering = ["-id"]
 
 
-# Django looks for an app's admin pages here.
+# Django imports only `bookings/admin.py`, so this line imports the admin pages of the rooms.
 import_from_rooms("admin")

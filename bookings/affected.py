@@ -1,4 +1,7 @@
-"""Bookings that no longer fit their calendar. They stay; the response to the change names them."""
+"""Bookings that no longer fit their calendar after a change to it.
+
+The change keeps these bookings, and its response lists them.
+"""
 
 from datetime import datetime
 from functools import cache
@@ -15,7 +18,7 @@ from catalog.opening import Opening, Period, Span
 
 Status = Booking.Status
 
-# In a query of bookings or slots: whether the calendar has time off during the period.
+# For querysets of bookings or slots: whether the calendar has time off that overlaps the row.
 IN_TIME_OFF = Exists(
     TimeOff.objects.filter(
         calendar=OuterRef("calendar"),
@@ -24,18 +27,20 @@ IN_TIME_OFF = Exists(
     )
 )
 
-# How many bookings are named; the others are only counted.
-MOST = 100
+# The maximum number of affected bookings that a response lists. The response counts all of them.
+MAX_LISTED = 100
 
 
 @AFFECTED.add("bookings")
-def closed_out(*, calendar: Calendar, period: Period | None, at: datetime) -> Affected:
-    """Return the upcoming bookings that overlap `period`, or all that no longer fit the calendar.
+def find_affected(*, calendar: Calendar, period: Period | None, at: datetime) -> Affected:
+    """Return the upcoming bookings that a change to a calendar affects.
 
-    Opening hours do not affect a booking in a slot; only time off does.
+    New time off affects the bookings that overlap it. Any other change affects the bookings that
+    are now outside the opening hours or in time off. Opening hours do not affect a booking in a
+    slot; only time off does.
 
     Args:
-        period: a new time off; None if something else about the calendar has changed.
+        period: the period of new time off; None after any other change to the calendar.
     """
     if period:
         start, end = period
@@ -46,7 +51,7 @@ def closed_out(*, calendar: Calendar, period: Period | None, at: datetime) -> Af
     opening = Opening(zone(calendar.timezone), tuple(Span(*row) for row in hours))
     if opening.is_endless:
         return _first_and_count(upcoming.filter(off=True))
-    # The bookings of a class share one period, so it is checked once.
+    # Bookings of the same class have the same period, so each period is checked only once.
     is_open = cache(opening.contains)
     outside = [
         (pk, start)
@@ -55,20 +60,20 @@ def closed_out(*, calendar: Calendar, period: Period | None, at: datetime) -> Af
         )
         if off or not (slot_id or is_open(start, end))
     ]
-    return Affected(len(outside), tuple(outside[:MOST]))
+    return Affected(len(outside), tuple(outside[:MAX_LISTED]))
 
 
 def _upcoming(
     calendar: Calendar, start: datetime, end: datetime | None, *, at: datetime
 ) -> QuerySet[Booking]:
-    """Return the upcoming bookings that block time between `start` and `end`, in order."""
+    """Return the upcoming bookings that block time between `start` and `end`, earliest first."""
     booked = Q(status__in=[Status.PENDING, Status.CONFIRMED])
     held = Q(status=Status.HELD, hold_expires_at__gt=at)
     return Booking.objects.filter(
         booked | held,
         calendar=calendar,
         end_time__gt=at,
-        # Implied by the statuses and the periods, but needed for the index.
+        # The other conditions imply these two, but PostgreSQL needs them to use the index.
         active=True,
         blocked__overlap=DateTimeTZRange(start, end),
     ).order_by("start_time", "id")
@@ -76,6 +81,8 @@ def _upcoming(
 
 def _first_and_count(bookings: QuerySet[Booking]) -> Affected:
     rows: list[tuple[UUID, datetime, int]] = list(
-        bookings.annotate(total=Window(Count("pk"))).values_list("pk", "start_time", "total")[:MOST]
+        bookings.annotate(total=Window(Count("pk"))).values_list("pk", "start_time", "total")[
+            :MAX_LISTED
+        ]
     )
     return Affected(rows[0][2] if rows else 0, tuple(row[:2] for row in rows))

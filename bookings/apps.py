@@ -5,7 +5,7 @@ from importlib.util import find_spec
 
 from django.apps import AppConfig
 
-# In the order of imports: each room may import the rooms before it.
+# The order matters: a room may import only the rooms that come before it in this list.
 ROOMS = ["feeds", "mails", "availability", "waitlist", "slots", "webhooks"]
 
 
@@ -20,7 +20,7 @@ class BookingsConfig(AppConfig):
         import_from_rooms("models")
 
     def ready(self) -> None:
-        """Register what bookings add to the catalog: free times, and affected bookings."""
+        """Register the functions and filters with which bookings extend the catalog."""
         from bookings import affected  # noqa: F401
         from bookings.availability import filters  # noqa: F401
 

@@ -1,4 +1,4 @@
-"""What happens to bookings as time passes: they are completed, expired and reminded of."""
+"""Complete bookings, expire them and send reminders as time passes."""
 
 from collections.abc import Iterator
 from datetime import datetime
@@ -9,11 +9,12 @@ from django.db import connection, transaction
 
 from bookings.events import state_of
 
-# How many bookings one transaction changes. No lock is held for long, and a worker that is told to
-# stop needs to finish only one batch.
+# The maximum number of bookings that one transaction changes. Small batches hold no lock for long,
+# and a worker that has to stop needs to finish only one batch.
 BATCH = 500
 
-# Ends the bookings that are `due` and writes their events, in statements that begin with `due`.
+# The second part of each statement below that ends bookings. The first part, `due`, selects the
+# bookings. This part ends them and writes their events.
 END = f"""ended AS (
     UPDATE bookings_booking AS booking
     SET status = due.becomes, hold_expires_at = NULL, updated_at = %(at)s
@@ -23,15 +24,15 @@ END = f"""ended AS (
 INSERT INTO bookings_bookingevent (booking_id, type, at, data)
 SELECT id, 'booking.' || status, %(at)s, jsonb_build_object(
     {state_of("ended")}, 'was', jsonb_build_object('status', was)
-) FROM ended ORDER BY id"""  # noqa: S608 - names of columns, no values
+) FROM ended ORDER BY id"""  # noqa: S608 - only names of columns are interpolated, no values
 
-# Completes a batch of the confirmed bookings that have ended. The index knows `unfinished` and the
-# start; few bookings are between start and end.
+# Completes a batch of the confirmed bookings that have ended. The index covers `unfinished` and the
+# start time, but not the end time. That is enough, because few bookings have started but not ended.
 #
 # Parameters: at timestamptz (now), batch bigint.
 # Columns: none; the row count is the number of bookings.
-# Invariant: rows that another transaction has locked are left for the next run, so two runs at once
-#   share the work and end each booking once.
+# Invariant: a run skips rows that another transaction has locked, and the next run finds them
+#   again. Therefore, two concurrent runs share the work, and each booking ends once.
 COMPLETE = f"""
 WITH due AS (
     SELECT id, status AS was, 'completed' AS becomes FROM bookings_booking
@@ -39,7 +40,7 @@ WITH due AS (
     ORDER BY start_time LIMIT %(batch)s
     FOR NO KEY UPDATE SKIP LOCKED
 ), {END}
-"""  # noqa: S608 - a fragment of ours, no values
+"""  # noqa: S608 - only our own SQL is interpolated, no values
 
 # Expires a batch of the bookings that were not confirmed before their start.
 #
@@ -53,7 +54,7 @@ WITH due AS (
     ORDER BY start_time LIMIT %(batch)s
     FOR NO KEY UPDATE SKIP LOCKED
 ), {END}
-"""  # noqa: S608 - a fragment of ours, no values
+"""  # noqa: S608 - only our own SQL is interpolated, no values
 
 # Expires a batch of the holds whose time has run out.
 #
@@ -67,16 +68,18 @@ WITH due AS (
     ORDER BY hold_expires_at LIMIT %(batch)s
     FOR NO KEY UPDATE SKIP LOCKED
 ), {END}
-"""  # noqa: S608 - a fragment of ours, no values
+"""  # noqa: S608 - only our own SQL is interpolated, no values
 
 # Writes the events that cause reminders, for a batch of the confirmed bookings that start soon.
-# Each start is reminded of once, so a booking that is moved gets another reminder. A booking that
-# was made or moved after the time of its reminder needs none: its attendee has just had a mail.
+# There is one reminder for each start time, so a booking that is moved gets another reminder. A
+# booking that was made or changed after the time of its reminder gets no reminder, because its
+# attendee has just received an email.
 #
 # Parameters: at timestamptz (now), ahead interval (how long before the start), batch bigint.
 # Columns: none; the row count is the number of reminders.
-# Invariant: event_reminded_once. The bookings do not change, so a second run does not see what the
-#   first one is writing; the constraint makes it write nothing.
+# Invariant: the constraint event_reminded_once. A reminder does not change its booking, so a
+#   concurrent run can select the same bookings before it sees the new events. The constraint keeps
+#   that run from writing the events again.
 REMIND = f"""
 WITH due AS (
     SELECT booking.* FROM bookings_booking AS booking
@@ -95,7 +98,7 @@ INSERT INTO bookings_bookingevent (booking_id, type, at, data)
 SELECT id, 'booking.reminded', %(at)s, jsonb_build_object({state_of("due")})
 FROM due ORDER BY start_time, id
 ON CONFLICT DO NOTHING
-"""  # noqa: S608 - names of columns, no values
+"""  # noqa: S608 - only names of columns are interpolated, no values
 
 
 def complete_bookings(*, at: datetime) -> int:
@@ -113,7 +116,7 @@ def expire_bookings(*, at: datetime) -> int:
 
 
 def send_reminders(*, at: datetime) -> int:
-    """Remind of confirmed bookings that start within `settings.REMINDER_TIME`.
+    """Send reminders of confirmed bookings that start within `settings.REMINDER_TIME`.
 
     Returns:
         the number of reminders.
@@ -122,7 +125,7 @@ def send_reminders(*, at: datetime) -> int:
 
 
 def _in_batches(text: str, **values: Any) -> int:
-    """Run a statement for one batch after another, until a batch is not full."""
+    """Run a statement in batches until a batch is not full, and return the number of rows."""
     return sum(_batches(text, {**values, "batch": BATCH}))
 
 

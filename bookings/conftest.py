@@ -9,8 +9,8 @@ from bookings.tests.workers import Worker, database_url
 @pytest.fixture
 def no_jobs():
     """Delete the jobs of other tests, because Django does not empty the table of jobs."""
-    with psycopg.connect(database_url(), autocommit=True) as asking:
-        asking.execute("DELETE FROM procrastinate_jobs")
+    with psycopg.connect(database_url(), autocommit=True) as session:
+        session.execute("DELETE FROM procrastinate_jobs")
 
 
 @pytest.fixture

@@ -1,7 +1,7 @@
-"""History: what happened to bookings, written in the transaction of the change.
+"""The history of bookings: events that are written in the same transaction as the change.
 
-Mails, webhooks and offers to the waitlist all follow from these rows. The database enqueues a job
-for each statement that writes events, see `bookings/triggers.py`.
+Emails, webhooks and waitlist offers all follow from these events. The database enqueues a job for
+each statement that writes events; see `bookings/triggers.py`.
 """
 
 from datetime import datetime
@@ -12,14 +12,15 @@ from django.db import connection
 from accounts.models import User
 from bookings.models import Booking, BookingEvent
 
-# The columns of a booking that can change. Each event keeps them, so that state and history agree.
+# The columns of a booking that can change. Each event stores them, so that state and history agree.
 STATE_COLUMNS = ("status", "start_time", "end_time", "seat", "slot_id", "hold_expires_at")
 
-# The reason of bookings that are cancelled with their slot. All other reasons are written by users.
+# The reason that is recorded when a slot is cancelled with its bookings. Users write all other
+# reasons.
 SLOT_CANCELLED = "The slot was cancelled."
 
-# The types that webhooks and `/events` report. All others concern only the attendee.
-TOLD = [
+# The event types that webhooks and `/events` report. All other types concern only the attendee.
+REPORTED_TYPES = [
     BookingEvent.Type.CREATED,
     BookingEvent.Type.CONFIRMED,
     BookingEvent.Type.RESCHEDULED,
@@ -32,16 +33,16 @@ TOLD = [
 
 
 def state_of(row: str) -> str:
-    """Return the arguments of `jsonb_build_object` that make an event's data from a booking.
+    """Return the SQL arguments for `jsonb_build_object` that turn a booking into an event's data.
 
     Args:
-        row: the name of the row in the statement.
+        row: the name of the booking's row in the statement.
     """
     return ", ".join(f"'{column}', {row}.{column}" for column in STATE_COLUMNS)
 
 
 def state(booking: Booking) -> dict[str, Any]:
-    """Return the data that an event keeps of a booking."""
+    """Return the state of a booking as an event stores it."""
     return {
         "status": str(booking.status),
         "start_time": booking.start_time.isoformat(),
@@ -72,7 +73,7 @@ def record(
 
 
 def suppress_follow_up() -> None:
-    """Let no mails, webhooks or offers follow from the events of this transaction.
+    """Send no emails, webhooks or waitlist offers for the events of this transaction.
 
     This is for imports of events that happened long ago.
     """

@@ -1,4 +1,4 @@
-"""What higher apps add to bookings."""
+"""The points at which higher apps extend bookings."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -6,6 +6,7 @@ from typing import Any
 from bookings.models import BookingEvent
 from bookit.extensions import Extensions
 
-# By event type: a function that returns the `data` of events whose data is not the booking. It gets
-# all events of the type at once, so that the number of queries does not depend on their number.
+# For each event type that reports something other than the booking: the function that returns the
+# `data` of its events. The function gets all events of the type at once, so that the number of
+# queries does not depend on the number of events.
 EVENT_DATA: Extensions[Callable[[Sequence[BookingEvent]], list[dict[str, Any]]]] = Extensions()

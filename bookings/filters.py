@@ -1,4 +1,4 @@
-"""Filters of bookings."""
+"""Filters for bookings."""
 
 from typing import Any
 
@@ -14,7 +14,7 @@ from bookit.api.filters import (
 
 
 class BookingFilter(FilterSet):
-    """By state, period, service and calendar."""
+    """Filters bookings by status, period, service, calendar and user."""
 
     status = CommaSeparatedChoices(
         choices=Booking.Status.choices, help_text="One or more values, comma-separated."

@@ -1,4 +1,4 @@
-"""What follows from committed events: mails, webhooks, and offers to the waitlist."""
+"""Follow up committed events with emails, webhooks and waitlist offers."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -12,25 +12,29 @@ from bookings.models import BookingEvent
 from bookings.waitlist import services as waitlist
 from bookings.webhooks import services as webhooks
 
-# How many events one job follows up. A single statement can write any number of events.
-MOST = 500
+# The maximum number of events that one job follows up. A single statement can write more events.
+MAX_EVENTS = 500
 
 
 @transaction.atomic
 def follow_up(*, event_ids: Sequence[int], at: datetime) -> None:
-    """Enqueue everything that follows from some events, or nothing if that fails.
+    """Enqueue the emails, webhooks and waitlist offers that follow from events.
 
-    It can safely run twice, because a worker may die before it has marked the job as done.
+    If an error occurs, nothing is enqueued. The function can safely run twice for the same events,
+    which happens if a worker dies before it has marked the job as done.
     """
-    if len(event_ids) > MOST:
-        parts = [event_ids[first : first + MOST] for first in range(0, len(event_ids), MOST)]
+    if len(event_ids) > MAX_EVENTS:
+        parts = [
+            event_ids[first : first + MAX_EVENTS] for first in range(0, len(event_ids), MAX_EVENTS)
+        ]
         for part in parts:
-            # Webhooks are enqueued here, in order, because several workers share the jobs below.
+            # Webhooks are enqueued here to keep their order. The jobs below can run in any order,
+            # because several workers share them.
             webhooks.enqueue(event_ids=part, at=at)
         jobs: list[dict[str, JSONValue]] = [{"event_ids": [*part]} for part in parts]
         app.configure_task("bookings.follow_up").batch_defer(*jobs)
         return
-    # Bookings are prefetched and not joined, because events outlive them.
+    # Bookings are prefetched and not joined, because an event can outlive its booking.
     events = (
         BookingEvent.objects.filter(pk__in=event_ids).prefetch_related("booking").order_by("id")
     )

@@ -1,6 +1,6 @@
-"""Conditions about holds: whether one still counts, and whether its end is announced.
+"""Conditions for holds: whether a hold has not expired, and whether an event is announced.
 
-Each condition is written for the ORM and for SQL statements.
+Each condition is written twice: for the ORM and for SQL statements.
 """
 
 from typing import Any
@@ -9,12 +9,12 @@ from django.db.models import Q
 
 
 def unexpired(at: Any) -> Q:
-    """Return the condition that a booking is not a hold, or that it is held beyond `at`."""
+    """Return the condition that a booking is not a hold, or is a hold that expires after `at`."""
     return Q(hold_expires_at=None) | Q(hold_expires_at__gt=at)
 
 
 def unexpired_sql(column: str) -> str:
-    """Return the same condition in SQL.
+    """Return the condition of `unexpired` in SQL.
 
     Args:
         column: the column with the time at which a hold expires. It is compared with the parameter
@@ -23,8 +23,8 @@ def unexpired_sql(column: str) -> str:
     return f"({column} IS NULL OR {column} > %(at)s)"
 
 
-# The condition that an event is announced to anyone but the user. The start of a hold is not
-# announced, so its end is not announced either.
+# The condition that an event is announced to anyone other than the user. Nobody else is told when a
+# hold starts, so nobody else is told when it ends.
 ANNOUNCED = (
     ~Q(type__in=["booking.cancelled", "booking.expired"])
     | Q(data__was__status__isnull=True)
@@ -36,7 +36,7 @@ def announced_sql(event: str) -> str:
     """Return the condition `ANNOUNCED` in SQL.
 
     Args:
-        event: the name of the row in the statement.
+        event: the name of the event's row in the statement.
     """
     return (
         f"({event}.type NOT IN ('booking.cancelled', 'booking.expired')"

@@ -1,4 +1,4 @@
-"""iCalendar (RFC 5545): bookings in the form that calendar programs read."""
+"""Bookings in the iCalendar format (RFC 5545), which calendar programs read."""
 
 import re
 from collections.abc import Sequence
@@ -15,7 +15,8 @@ from icalendar.parser import Contentline
 
 from bookings.models import Booking
 
-# Characters that no text may contain, and those that some programs treat as the end of a line.
+# Control characters, which no text may contain, and characters that some programs treat as the end
+# of a line.
 CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029]")
 # The iCalendar status for each status of a booking.
 STATUSES: dict[str, str] = {
@@ -31,7 +32,7 @@ STATUSES: dict[str, str] = {
 
 @dataclass(frozen=True)
 class Party:
-    """The organizer or an attendee: a name, which may be empty, and a mail address."""
+    """The organizer or an attendee: a name, which may be empty, and an email address."""
 
     name: str
     email: str
@@ -39,14 +40,14 @@ class Party:
 
 @dataclass(frozen=True)
 class Entry:
-    """An entry in a calendar. All of its times are written in UTC, so no time zone is described.
+    """An entry in a calendar. Its times are written in UTC, so the file defines no time zone.
 
     Args:
-        uid: stays the same, whatever happens to the entry.
+        uid: an id that never changes.
         updated_at: when the entry was last changed.
         status: `TENTATIVE`, `CONFIRMED` or `CANCELLED`.
-        sequence: a number that rises with each change. Programs need it if they receive several
-            versions of the entry.
+        sequence: a number that rises with each change. Programs that receive several versions of
+            the entry need it.
     """
 
     uid: UUID
@@ -63,10 +64,11 @@ class Entry:
 
 @dataclass(frozen=True)
 class CalendarFile:
-    """A calendar of some entries. Its text is written only when it is needed.
+    """A calendar with its entries. Its text is written only when it is needed.
 
     Args:
-        method: what programs should do with it (RFC 5546): `PUBLISH`, `REQUEST` or `CANCEL`.
+        method: what programs should do with the entries: `PUBLISH`, `REQUEST` or `CANCEL` (RFC
+            5546).
         name: the name that programs show.
     """
 
@@ -76,7 +78,10 @@ class CalendarFile:
 
     @property
     def version(self) -> str:
-        """A hash that changes when the text changes. It costs a tenth of writing the text."""
+        """A hash that changes when the text changes.
+
+        Computing the hash takes a tenth of the time that `text` takes.
+        """
         return sha256(repr(self).encode()).hexdigest()[:32]
 
     def text(self) -> str:
@@ -89,22 +94,26 @@ class CalendarFile:
         if self.name:
             calendar.add("x-wr-calname", icalendar.vText(_clean(self.name)))
         if not self.entries:
-            # A calendar without a component is not valid, so an empty one describes the zone UTC.
+            # A calendar without components is not valid, so an empty calendar defines the zone UTC.
             calendar.add_component(_utc())
         head, end = calendar.to_ical().decode().rsplit("END:", 1)
         return "".join([head, *map(_written, self.entries), "END:", end])
 
 
 def platform(name: str) -> Party:
-    """Return the platform as the organizer `name`, because providers' addresses are private."""
+    """Return an organizer with the given name and the platform's email address.
+
+    The email addresses of providers are private.
+    """
     return Party(name, parseaddr(settings.DEFAULT_FROM_EMAIL)[1])
 
 
 def _written(entry: Entry) -> str:
     """Return the text of an entry.
 
-    Entries of feeds have no organizer and no attendee, and a feed can have thousands of them. The
-    library takes 0.4 ms for each, so this function writes them, with the same text.
+    A feed can have thousands of entries, none of which has an organizer or an attendee. The library
+    takes 0.4 ms for each entry, so this function writes such entries itself. The text equals
+    the library's.
     """
     if entry.organizer or entry.attendee:
         return _event(entry).to_ical().decode()
@@ -167,15 +176,16 @@ def _utc() -> icalendar.Timezone:
 
 
 def _clean(text: str) -> str:
-    r"""Return a text that the library can write: line ends become `\n`, and controls blanks."""
+    r"""Replace line ends by `\n` and control characters by blanks, as the library requires."""
     return CONTROLS.sub(" ", text.replace("\r\n", "\n").replace("\r", "\n"))
 
 
 def _address(party: Party) -> icalendar.vCalAddress:
-    """Return the address as a value with the name as its parameter. Neither can end the line."""
+    """Return the email address, with the name as its parameter. Neither can end the line."""
     address = icalendar.vCalAddress(f"mailto:{quote(party.email, safe='@+')}")
     name = CONTROLS.sub(" ", " ".join(party.name.split()))
-    # Quotes cannot be written. Some programs treat a backslash before the colon as its escape.
+    # A parameter cannot contain quotes. Some programs treat a backslash before the colon after
+    # the name as an escape character.
     name = name.replace('"', "'").replace("\\", "/")
     if name:
         address.params["cn"] = icalendar.vText(name)

@@ -42,13 +42,13 @@ class Slot(models.Model):
     """
 
     class Status(models.TextChoices):
-        """Whether it takes place."""
+        """Whether the slot takes place."""
 
         SCHEDULED = "scheduled"
         CANCELLED = "cancelled"
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
-    # In the database, both are one foreign key, `slot_service_on_calendar`.
+    # In the database, service and calendar form one foreign key, `slot_service_on_calendar`.
     service = models.ForeignKey(
         Service,
         on_delete=models.RESTRICT,
@@ -88,7 +88,8 @@ class Slot(models.Model):
                 ],
                 condition=Q(status="scheduled"),
             ),
-            # The foreign key of a booking in the slot refers to this, so that their times agree.
+            # The foreign key `booking_in_slot` refers to these columns, so a booking always has the
+            # time of its slot.
             models.UniqueConstraint(
                 fields=["id", "service", "calendar", "start_time", "end_time", "blocked"],
                 name="slot_time",
@@ -104,7 +105,7 @@ class Slot(models.Model):
             models.CheckConstraint(
                 condition=Q(status__in=["scheduled", "cancelled"]), name="slot_status_known"
             ),
-            # The calendar of a slot is that of its service.
+            # A slot is on the calendar of its service.
             CompositeForeignKey(
                 name="slot_service_on_calendar",
                 fields=["service", "calendar"],
@@ -122,7 +123,7 @@ class BookingQuerySet(models.QuerySet["Booking"]):
     """Questions about bookings."""
 
     def on_calendars_of(self, user: User) -> "BookingQuerySet":
-        """Return the bookings on the calendars that `user` provides and keeps."""
+        """Return the bookings on the calendars that `user` provides and may manage."""
         return self.filter(user.on_own_calendars("calendar__provider"))
 
     def live_holds(self, at: datetime) -> "BookingQuerySet":
@@ -133,12 +134,12 @@ class BookingQuerySet(models.QuerySet["Booking"]):
 class Booking(models.Model):
     """A seat of a service for a period.
 
-    Price, currency and buffers are copied from the service at the moment of booking: what was
-    agreed does not change when the service does.
+    Price, currency and buffers are copied from the service when the booking is made, so a later
+    change to the service does not affect them.
     """
 
     class Status(models.TextChoices):
-        """The state of a booking; `bookings.transitions` says which one may follow."""
+        """The status of a booking. `bookings.transitions.TRANSITIONS` lists the allowed changes."""
 
         HELD = "held"
         PENDING = "pending"
@@ -155,8 +156,8 @@ class Booking(models.Model):
     user = models.ForeignKey(
         settings.AUTH_USER_MODEL, on_delete=models.RESTRICT, related_name="bookings", db_index=False
     )
-    # In the database, both are one foreign key, `booking_service_on_calendar`: the calendar of a
-    # booking is that of its service.
+    # In the database, service and calendar form one foreign key, `booking_service_on_calendar`, so
+    # a booking is always on the calendar of its service.
     service = models.ForeignKey(
         Service,
         on_delete=models.RESTRICT,
@@ -171,7 +172,7 @@ class Booking(models.Model):
         db_index=False,
         db_constraint=False,
     )
-    # In the database, this is a foreign key together with the slot's service, calendar and time,
+    # In the database, the slot and its service, calendar and time form one foreign key,
     # `booking_in_slot`.
     slot = models.ForeignKey(
         Slot,
@@ -188,8 +189,9 @@ class Booking(models.Model):
     end_time = models.DateTimeField()
     blocked = DateTimeRangeField(help_text="The period, widened by the service's buffers.")
     status = models.CharField(max_length=9, choices=Status)
-    # Indexes and constraints use this column instead of the status. So a change of status that
-    # keeps the seat touches no index: no constraint is checked again, and nobody waits.
+    # Indexes and constraints use this column instead of the status. Therefore, a change of status
+    # that keeps the seat updates no index. PostgreSQL checks no constraint again, so the change
+    # does not wait for other transactions.
     active = models.GeneratedField(
         expression=ExpressionWrapper(
             Q(status__in=["held", "pending", "confirmed", "completed", "no_show"]),
@@ -198,7 +200,8 @@ class Booking(models.Model):
         output_field=models.BooleanField(),
         db_persist=True,
     )
-    # Whether time will still change the status. It is a column for the same reason.
+    # Whether the status will still change as time passes. This is a column for the same reason as
+    # `active`.
     unfinished = models.GeneratedField(
         expression=ExpressionWrapper(
             Q(status__in=["held", "pending", "confirmed"]), models.BooleanField()
@@ -267,7 +270,7 @@ class Booking(models.Model):
                 ],
                 condition=Q(active=True),
             ),
-            # An empty period overlaps nothing, so no exclusion constraint would stop it.
+            # An empty period overlaps nothing, so no exclusion constraint would refuse it.
             models.CheckConstraint(
                 condition=Q(end_time__gt=F("start_time")), name="booking_period_not_empty"
             ),
@@ -291,14 +294,15 @@ class Booking(models.Model):
                 ),
                 name="booking_status_known",
             ),
-            # A hold without an end would keep its seat for ever. Other bookings have no such end.
+            # A hold without an expiry time would keep its seat forever. No other booking has an
+            # expiry time.
             models.CheckConstraint(
                 condition=Q(status="held", hold_expires_at__isnull=False)
                 | (~Q(status="held") & Q(hold_expires_at__isnull=True)),
                 name="booking_hold_expires",
             ),
-            # The calendar of a booking is that of its service. With another calendar, it would get
-            # around the constraint that a calendar hosts one service at a time.
+            # A booking is on the calendar of its service. If it were on another calendar, it would
+            # evade the constraint that a calendar hosts one service at a time.
             CompositeForeignKey(
                 name="booking_service_on_calendar",
                 fields=["service", "calendar"],
@@ -322,10 +326,11 @@ class Booking(models.Model):
 
 
 class Occupancy(models.Model):
-    """Time of a calendar, and what occupies it: a slot, or a service that is booked without one.
+    """A period of a calendar that a slot, or a booking without a slot, occupies.
 
-    Slots and bookings are two tables, but an exclusion constraint covers only one. So triggers copy
-    the time that both occupy into this table. Nothing else may write to it.
+    Slots and bookings are two tables, but an exclusion constraint covers only one table. Therefore,
+    triggers copy the periods that slots and bookings occupy into this table. Only these triggers
+    may write to it.
     """
 
     id = models.UUIDField(primary_key=True, help_text="The id of the slot or the booking.")
@@ -343,8 +348,9 @@ class Occupancy(models.Model):
 
     class Meta:
         indexes = [
-            # Searches for free times read whole weeks of a calendar. This index is three times as
-            # fast for them as that of the constraint, and returns the rows in order.
+            # Searches for free times read whole weeks of a calendar. For these searches, this index
+            # is three times as fast as the index of the constraint below, and it returns the rows
+            # in order.
             models.Index(
                 F("calendar"),
                 F("blocked__endswith"),
@@ -353,9 +359,9 @@ class Occupancy(models.Model):
             ),
         ]
         constraints = [
-            # The order of the columns matters, because its index is searched by calendar and time.
-            # If the occupant came before the time, a search would read everything on a calendar,
-            # because there are as many occupants as slots.
+            # The order of the columns matters, because the constraint's index is searched by
+            # calendar and time. If the occupant came before the time, a search would read every row
+            # of a calendar, because each slot is a separate occupant.
             ExclusionConstraint(
                 name="occupancy_one_at_a_time",
                 expressions=[
@@ -372,14 +378,15 @@ class Occupancy(models.Model):
 
 
 class BookingEvent(models.Model):
-    """Something that happened to a booking. It is written with the change, and never changed.
+    """An event in the history of a booking. It is written with the change, and never changed.
 
-    It outlives its booking, so the reference is not a foreign key in the database. It contains ids,
-    times, states and the reason that a provider gave, but nothing about the attendee.
+    An event outlives its booking, so the reference to the booking is not a foreign key in the
+    database. An event contains ids, times, states and the reason that a provider gave, but nothing
+    about the attendee.
     """
 
     class Type(models.TextChoices):
-        """What happened."""
+        """What happened to the booking."""
 
         HELD = "booking.held"
         CREATED = "booking.created"
@@ -411,9 +418,9 @@ class BookingEvent(models.Model):
     )
     at = models.DateTimeField()
     data = models.JSONField(default=dict)
-    # Ids are assigned before the commit, so an event may become visible after one with a higher id.
-    # A reader misses none by reading events in the order of their transactions, and only those of
-    # transactions before the oldest one that is still open.
+    # Ids are assigned before the commit, so an event may become visible after an event with a
+    # higher id. To miss no event, a reader sorts events by transaction, and reads only the events
+    # of transactions that are older than the oldest open transaction.
     transaction = models.BigIntegerField(
         db_default=Cast(
             Cast(Func(function="pg_current_xact_id"), models.TextField()), models.BigIntegerField()
@@ -425,7 +432,8 @@ class BookingEvent(models.Model):
         ordering = ["id"]
         indexes = [models.Index(fields=["transaction", "id"], name="event_by_transaction")]
         constraints = [
-            # A start is reminded of once, even if several workers look for reminders at once.
+            # There is one reminder for each start time, even if several workers write reminders at
+            # the same time.
             models.UniqueConstraint(
                 "booking",
                 KT("data__start_time"),

@@ -1,4 +1,4 @@
-"""What webhooks and `/events` report of an event: the booking or the review at that moment."""
+"""The payloads of events for webhooks and `/events`."""
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime
@@ -11,9 +11,10 @@ from bookings.serializers import BookingSerializer
 
 
 def payloads(events: Iterable[BookingEvent]) -> list[dict[str, Any]]:
-    """Return `{type, timestamp, data}` of each event.
+    """Return `{type, timestamp, data}` for each event.
 
-    The number of queries does not depend on the number of events.
+    `data` is the booking or the review at the time of the event. The number of queries does not
+    depend on the number of events.
     """
     events = list(events)
     by_source: dict[Any, list[BookingEvent]] = {}
@@ -45,7 +46,7 @@ def _bookings(events: Sequence[BookingEvent]) -> list[dict[str, Any]]:
 
 
 def _state(event: BookingEvent) -> dict[str, Any]:
-    """Return the state that an event keeps, with its times as `datetime` objects."""
+    """Return the state that an event stores, with its times as `datetime` objects."""
     return {
         name: datetime.fromisoformat(event.data[name])
         if name.endswith(("_time", "_at")) and event.data[name]

@@ -1,6 +1,7 @@
 """Permissions for bookings.
 
-The rules are functions of the services, which check them again under their locks.
+The rules are functions in `bookings.services`. The service calls check them again after they have
+locked the rows.
 """
 
 from typing import Any
@@ -14,7 +15,7 @@ from bookings.models import Booking
 
 
 class ListsBookings(IsAuthenticated):
-    """Everybody may list bookings; only admins may filter them by user."""
+    """Every user may list bookings; only admins may filter them by user."""
 
     def has_permission(self, request: Request, view: Any) -> bool:
         """Return whether the user may list bookings with the filters of the request."""
@@ -24,13 +25,13 @@ class ListsBookings(IsAuthenticated):
 
 
 class BooksForUser(IsAuthenticated):
-    """Everybody may book for themselves, admins for any user."""
+    """Users may book for themselves; admins may book for any user."""
 
     def has_object_permission(self, request: Request, view: Any, obj: Booking) -> bool:
         """Return True.
 
         Raises:
-            Forbidden: somebody who is not an admin books for another user.
+            Forbidden: the user is not an admin and books for another user.
         """
         services.check_books_for(obj.user_id, signed_in(request))
         return True
@@ -50,20 +51,20 @@ class ReadsBooking(IsAuthenticated):
 
 
 class ManagesBooking(IsAuthenticated):
-    """The provider of a booking and admins manage it."""
+    """The provider of a booking and admins may manage it."""
 
     def has_object_permission(self, request: Request, view: Any, obj: Booking) -> bool:
         """Return True.
 
         Raises:
-            Forbidden: the user does not manage the booking.
+            Forbidden: the user is neither the provider nor an admin.
         """
         services.check_manages(obj, signed_in(request))
         return True
 
 
 class DeletesBooking(IsAuthenticated):
-    """The user of a booking may delete it until it starts, admins at any time."""
+    """The user of a booking may delete it until it starts; admins may delete it at any time."""
 
     def has_object_permission(self, request: Request, view: Any, obj: Booking) -> bool:
         """Return True.

@@ -23,15 +23,15 @@ from bookit.errors import Conflict
 from catalog import turns
 from catalog.models import Calendar
 
-# Fragments of the statements below. All except ATTEMPT are parts of a WITH clause. A condition that
-# is needed for several tables comes from a function.
+# Fragments of the statements below. All except ATTEMPT are parts of a WITH clause. Conditions that
+# several tables need come from functions.
 
-# How many seats there are, and how many users are ahead of the booker on the waitlist. A service
-# without slots has its own seats and no waitlist.
+# The number of seats, and the number of users who are ahead of the booker on the waitlist. A
+# service without slots has a capacity of its own and no waitlist.
 PLACE_IN_SERVICE = "place AS (SELECT %(capacity)s::int AS capacity, 0 AS ahead)"
 
-# The same for a slot. The lock keeps the slot from being changed or cancelled before the booking in
-# it is visible.
+# The same numbers for a slot. The lock keeps the slot from being changed or cancelled before the
+# booking in it is visible.
 PLACE_IN_SLOT = """place AS MATERIALIZED (
     SELECT capacity, (
         SELECT count(*) FROM bookings_waitlistentry AS entry
@@ -47,13 +47,14 @@ PLACE_IN_SLOT = """place AS MATERIALIZED (
     FOR SHARE
 )"""
 
-# The lowest free seat of the `place` in the period, if the calendar hosts nothing else then: no
-# other service, and no slot except that of the booking. The booking itself (`id`) and expired holds
-# do not count. If the capacity was reduced, each booking in a seat beyond it uses up a seat that
-# looks free. Each user who is ahead on the waitlist uses up one more.
+# The lowest free seat of the `place` in the period. No seat is free if the calendar hosts another
+# service or another slot in the period. The booking itself (`id`) and expired holds do not count.
+# If the capacity was reduced, each booking in a seat beyond the capacity uses up one of the free
+# seats. Each user who is ahead on the waitlist uses up one more free seat.
 #
-# The seats go through an array because PostgreSQL expects 10 rows from an array and 1,000 from a
-# series. With 1,000, it would make a new plan for each run, which takes longer than the run itself.
+# The series of seats is put into an array, because PostgreSQL estimates 10 rows for an array and
+# 1,000 for a series. With an estimate of 1,000, it would plan the statement again for each run,
+# which takes longer than the run itself.
 FREE_SEAT = f"""free AS (
     SELECT seat FROM unnest(
         ARRAY(SELECT generate_series(1, (SELECT capacity FROM place)))
@@ -77,17 +78,18 @@ FREE_SEAT = f"""free AS (
           AND beyond.blocked && tstzrange(%(blocked_from)s, %(blocked_until)s)
           AND {unexpired_sql("beyond.hold_expires_at")}
     )
-)"""  # noqa: S608 - a condition of ours, no values
+)"""  # noqa: S608 - only our own SQL condition is interpolated, no values
 
 # Inserts the booking into the free seat, if the terms have not changed since they were read.
 #
-# Only a booker who finds a free seat compares the terms, shares a turn of the calendar
-# (`catalog.turns`) and locks its version (`bookings.availability.terms`). All others leave the
-# calendar alone. In a slot, the turn comes before the lock on the slot.
+# If a seat is free, the statement compares the terms, shares a turn of the calendar (see
+# `catalog.turns`) and locks the calendar's version (see `bookings.availability.terms`). If no seat
+# is free, the statement does not touch the calendar. In a slot, the turn is shared before the slot
+# is locked.
 #
-# ON CONFLICT DO NOTHING makes a race cheap: the second booker waits only until the first commits,
-# and then inserts no row. Two plain INSERTs into an exclusion constraint can wait for each other
-# until the deadlock detector ends one of them.
+# ON CONFLICT DO NOTHING makes a race cheap: the second booker waits only until the first booker
+# commits, and inserts no row. Two plain INSERTs into an exclusion constraint can wait for each
+# other until the deadlock detector ends one of them.
 TAKE_SEAT = f"""seated AS MATERIALIZED (
     SELECT free.seat, calendar.seat IS NOT NULL AS on_terms
     FROM free LEFT JOIN LATERAL (
@@ -109,7 +111,7 @@ TAKE_SEAT = f"""seated AS MATERIALIZED (
     FROM seated WHERE on_terms
     ON CONFLICT DO NOTHING
     RETURNING {", ".join(STATE_COLUMNS)}
-)"""  # noqa: S608 - names of columns, no values
+)"""  # noqa: S608 - only names of columns are interpolated, no values
 
 # The columns of an `Attempt`.
 ATTEMPT = """
@@ -127,8 +129,9 @@ class Attempt(NamedTuple):
     """The result of an attempt to take a seat that was free.
 
     Args:
-        on_terms: whether the terms are still those that were read.
-        behind_hold: whether an expired hold may be in the way. ON CONFLICT cannot skip it.
+        on_terms: whether the terms have not changed since they were read.
+        behind_hold: whether an expired hold may have prevented the INSERT. The constraints still
+            see the hold, so ON CONFLICT cannot ignore it.
     """
 
     seat: int
@@ -146,7 +149,7 @@ class Attempt(NamedTuple):
 #   hold_expires_at timestamptz, event text (its type), actor_id uuid, at timestamptz (now).
 # Columns: those of `Attempt`; no row if no seat is free.
 # Invariant: booking_seat_free, booking_calendar_free and the trigger booking_occupies refuse a
-#   booking that overlaps another, so this only has to find a seat.
+#   booking that overlaps another booking, so this statement only has to find a seat.
 CREATE_IN_SERVICE = f"""
 WITH {PLACE_IN_SERVICE}, {FREE_SEAT}, {TAKE_SEAT}, event AS (
     INSERT INTO bookings_bookingevent (booking_id, type, actor_id, at, data)
@@ -154,15 +157,15 @@ WITH {PLACE_IN_SERVICE}, {FREE_SEAT}, {TAKE_SEAT}, event AS (
     FROM booking
 )
 SELECT {ATTEMPT} FROM seated LEFT JOIN booking ON true
-"""  # noqa: S608 - fragments of ours, no values
+"""  # noqa: S608 - only our own SQL is interpolated, no values
 
 # Books the lowest free seat of a slot, and writes the event, in one round trip.
 #
-# Parameters: as in CREATE_IN_SERVICE, with slot_id uuid, occupant uuid (the slot), no capacity, and
-#   more jsonb (additional data of the event).
+# Parameters: as in CREATE_IN_SERVICE, but with slot_id uuid, occupant uuid (the slot), more jsonb
+#   (additional data of the event), and no capacity.
 # Columns: those of `Attempt`; no row if no seat is free or the slot was cancelled.
 # Invariant: as in CREATE_IN_SERVICE. In addition, booking_in_slot refuses a booking whose time is
-#   not the slot's.
+#   not the time of the slot.
 CREATE_IN_SLOT = f"""
 WITH {PLACE_IN_SLOT}, {FREE_SEAT}, {TAKE_SEAT}, event AS (
     INSERT INTO bookings_bookingevent (booking_id, type, actor_id, at, data)
@@ -171,7 +174,7 @@ WITH {PLACE_IN_SLOT}, {FREE_SEAT}, {TAKE_SEAT}, event AS (
     FROM booking
 )
 SELECT {ATTEMPT} FROM seated LEFT JOIN booking ON true
-"""  # noqa: S608 - fragments of ours, no values
+"""  # noqa: S608 - only our own SQL is interpolated, no values
 
 # Finds the lowest free seat of a service without slots.
 #
@@ -179,22 +182,23 @@ SELECT {ATTEMPT} FROM seated LEFT JOIN booking ON true
 #   occupant uuid (the service), capacity int, blocked_from, blocked_until timestamptz,
 #   at timestamptz (now).
 # Columns: seat int; no row if no seat is free.
-# Invariant: booking_seat_free and booking_calendar_free refuse the move if the seat is taken first.
+# Invariant: booking_seat_free and booking_calendar_free refuse the move if another booking takes
+#   the seat first.
 FREE_SEAT_IN_SERVICE = f"""
 WITH {PLACE_IN_SERVICE}, {FREE_SEAT}
 SELECT seat FROM free
-"""  # noqa: S608 - fragments of ours, no values
+"""  # noqa: S608 - only our own SQL is interpolated, no values
 
 # Finds the lowest free seat of a slot.
 #
-# Parameters: as in FREE_SEAT_IN_SERVICE, with slot_id uuid, occupant uuid (the slot), user_id uuid
-#   (whose booking it is), and no capacity.
+# Parameters: as in FREE_SEAT_IN_SERVICE, but with slot_id uuid, occupant uuid (the slot), user_id
+#   uuid (the user of the booking), and no capacity.
 # Columns: seat int; no row if no seat is free or the slot was cancelled.
 # Invariant: as in FREE_SEAT_IN_SERVICE.
 FREE_SEAT_IN_SLOT = f"""
 WITH {PLACE_IN_SLOT}, {FREE_SEAT}
 SELECT seat FROM free
-"""  # noqa: S608 - fragments of ours, no values
+"""  # noqa: S608 - only our own SQL is interpolated, no values
 
 # Ends the expired holds on a calendar that overlap a period, and writes their events. An expired
 # hold takes no seat, but the constraints still see it until it is ended.
@@ -217,11 +221,11 @@ INSERT INTO bookings_bookingevent (booking_id, type, at, data)
 SELECT id, 'booking.expired', %(at)s, jsonb_build_object(
     {state_of("expired")}, 'was', jsonb_build_object('status', 'held')
 ) FROM expired
-"""  # noqa: S608 - names of columns, no values
+"""  # noqa: S608 - only names of columns are interpolated, no values
 
 
 def seats_taken(at: Any) -> Coalesce:
-    """Return the number of seats that are taken, for each slot of a query.
+    """Return an expression for the number of taken seats of each slot in a queryset.
 
     Holds that have expired by `at` do not count.
     """
@@ -254,8 +258,8 @@ def take_seat(
     """Insert `booking` with its first event into the lowest free seat, and return that seat.
 
     Args:
-        version: the version of the calendar when the terms were read that allow the booking.
-        actor: None if the worker books.
+        version: the calendar's version when the terms of the booking were read.
+        actor: the user who makes the booking; None if the worker makes it.
         more: additional data for the event of a booking in a slot.
 
     Raises:
@@ -281,8 +285,8 @@ def take_seat(
         "actor_id": actor and actor.pk,
         "more": Jsonb(more),
     }
-    # A seat that was free but could not be taken went to a transaction that has committed since. So
-    # the next attempt no longer finds it free.
+    # If a seat was free but could not be taken, another transaction has taken it and committed. The
+    # next attempt no longer finds that seat free, so the loop ends.
     for _ in range(capacity + 1):
         attempt = _create(booking, parameters)
         if attempt and attempt.behind_hold:
@@ -300,13 +304,17 @@ def take_seat(
 
 
 def lock_to_book(calendar_id: UUID) -> None:
-    """Keep others from moving bookings, publishing slots or closing holds on a calendar."""
+    """Lock a calendar.
+
+    Until the end of the transaction, no other transaction can move bookings, publish slots or close
+    holds on it.
+    """
     rows = Calendar.objects.select_for_update(no_key=True).filter(turns.shared(calendar_id))
     rows.get(pk=calendar_id)
 
 
 def lock_calendar_of(slot_id: UUID) -> None:
-    """Lock the calendar of a slot as `lock_to_book` does, if the slot exists."""
+    """Lock the calendar of a slot as `lock_to_book` does. Do nothing if the slot does not exist."""
     calendar = Slot.objects.filter(pk=slot_id).values("calendar")
     rows = Calendar.objects.select_for_update(of=("self",), no_key=True)
     rows.filter(turns.shared(calendar), slots=slot_id).first()

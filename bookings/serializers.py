@@ -1,4 +1,4 @@
-"""Shapes of bookings and their history."""
+"""Serializers for bookings and their history."""
 
 from datetime import datetime
 from typing import Any
@@ -6,14 +6,14 @@ from typing import Any
 from rest_framework import serializers
 from rest_framework.exceptions import ValidationError
 
-from accounts.serializers import MailAddressField
+from accounts.serializers import EmailAddressField
 from bookings.models import Booking, BookingEvent
 from bookit.api.schema import example
 from bookit.api.serializers import InputSerializer, ListField, RowSerializer
 from bookit.money import in_currency
 from bookit.times import InstantField
 
-# The fields in the data of an event that are times.
+# The fields of an event's data that contain times.
 EVENT_TIMES = frozenset({"start_time", "end_time", "hold_expires_at"})
 
 CONFIRMED = {
@@ -44,7 +44,7 @@ class BookingSerializer(RowSerializer):
     user_id = serializers.UUIDField(read_only=True)
     service_id = serializers.UUIDField(read_only=True)
     calendar_id = serializers.UUIDField(read_only=True)
-    # Not an EmailField, because it is empty if no address was given.
+    # A CharField, because the value is empty if no email address was given.
     attendee_email = serializers.CharField(read_only=True)
     slot_id = serializers.UUIDField(
         read_only=True, allow_null=True, help_text="The published slot, if the booking is in one."
@@ -113,14 +113,14 @@ class BookingCreateSerializer(InputSerializer):
     )
     user_id = serializers.UUIDField(required=False, help_text="Admins only.")
     attendee_name = serializers.CharField(required=False, allow_blank=True, max_length=200)
-    attendee_email = MailAddressField(required=False, allow_blank=True)
+    attendee_email = EmailAddressField(required=False, allow_blank=True)
     notes = serializers.CharField(required=False, allow_blank=True, max_length=2000)
     hold = serializers.BooleanField(
         required=False, help_text="Only hold the seat, until hold_expires_at."
     )
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
-        """Refuse a body that lacks what to book, or when."""
+        """Refuse a body that does not say what to book and when."""
         if "service_id" in attrs and "service_ids" in attrs:
             raise ValidationError(
                 {"service_ids": [("Send either service_id or service_ids, not both.")]}
@@ -174,7 +174,7 @@ class StatusChangeSerializer(InputSerializer):
 class HistoryEventSerializer(RowSerializer):
     """An event in the history of a booking."""
 
-    # Not a choice, because more types will be added.
+    # A CharField and not a ChoiceField, because more types will be added.
     type = serializers.CharField(read_only=True)
     actor_id = serializers.UUIDField(
         read_only=True,
@@ -196,7 +196,7 @@ class HistoryEventSerializer(RowSerializer):
 
     @classmethod
     def represent(cls, row: dict[str, Any]) -> dict[str, Any]:
-        """Return what the client sees. Times inside `data` get the zone of the response, too."""
+        """Parse the times inside `data`, so that they are shown in the response's time zone."""
         data = _with_instants(row["data"])
         if "was" in data:
             data["was"] = _with_instants(data["was"])

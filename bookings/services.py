@@ -36,10 +36,10 @@ from catalog.models import Calendar
 
 Status = Booking.Status
 
-# A booking with one of these statuses is expected to take place, provided that its start is still
-# ahead.
+# A booking with one of these statuses is expected to take place if it has not started yet.
 TO_COME = frozenset({Status.HELD, Status.PENDING, Status.CONFIRMED})
 
+# The type of the event that records a change to each status.
 EVENT_OF = {
     # A hold has become a booking.
     Status.PENDING: BookingEvent.Type.CREATED,
@@ -84,7 +84,7 @@ CONSTRAINT_ERRORS.add("booking_service_on_calendar", "booking_in_slot")(ServiceI
 CONSTRAINT_ERRORS.add("booking_transition")(InvalidTransition)
 
 # When a booking is refused with one of these errors, the response lists free times as alternatives.
-WITH_A_WAY_OUT = (BookingConflict, SlotFull, OutsideOpeningHours)
+ERRORS_WITH_ALTERNATIVES = (BookingConflict, SlotFull, OutsideOpeningHours)
 
 # The maximum number of live holds per user.
 MAX_HOLDS = 3
@@ -162,7 +162,7 @@ def create_booking(
         TooSoon: less than the service's minimum notice is left before the start.
         TooFarAhead: the start is beyond the service's booking horizon.
         OutsideOpeningHours: the calendar is closed at that time, or the service can be booked only
-            in slots and none starts at that time.
+            in slots and no slot starts at that time.
         BookingConflict: at that time, every seat is taken or the calendar hosts something else.
         SlotFull: every seat of the slot is taken or promised to the waitlist.
         TooManyHolds: the user already has the maximum number of live holds.
@@ -186,7 +186,7 @@ def _create(
     slot_id: UUID | None,
     start_time: datetime | None,
 ) -> Booking:
-    """Read the current terms and book on them; see `create_booking`."""
+    """Read the current terms and book under them; see `create_booking`."""
     if slot_id is not None:
         found = terms_in(slot_id)
         if found is None:
@@ -205,8 +205,9 @@ def _create(
         if len(offers) == 1:
             return _book(wish, *offers[0], start_time)
         return _book_any(wish, offers, start_time)
-    except WITH_A_WAY_OUT as refusal:
-        # This search runs after the transaction has ended, so that it keeps nobody waiting.
+    except ERRORS_WITH_ALTERNATIVES as refusal:
+        # This search runs after the transaction has ended, so that no lock is held during the
+        # search.
         _add_alternatives(
             refusal, [terms.service_id for terms, _ in offers], start_time, at=wish.at
         )
@@ -226,24 +227,24 @@ def reschedule_booking(
     The booking keeps its price. Unless it moves to a slot, it also keeps its length and buffers.
 
     Raises:
-        Booking.DoesNotExist: there is no such booking.
+        Booking.DoesNotExist: there is no booking with this id.
         Forbidden: `actor` is neither the owner, nor the provider, nor an admin.
         InvalidTransition: the booking is neither pending nor confirmed.
         CancellationTooLate: `actor` is the owner, and less than the service's cancellation notice
             is left before the present start.
-        Invalid: the new start is missing or in the past, the service has no such slot, or
+        Invalid: the new start is missing or in the past, the slot belongs to another service, or
             `start_time` is not the start of the slot.
         ServiceInactive: the service or the slot cannot be booked.
         TooSoon: less than the service's minimum notice is left before the new start.
         TooFarAhead: the new start is beyond the service's booking horizon.
         OutsideOpeningHours: the calendar is closed at the new time, or the service can be booked
-            only in slots and none starts at that time.
+            only in slots and no slot starts at that time.
         BookingConflict: at the new time, every seat is taken or the calendar hosts something else.
         SlotFull: every seat of the slot is taken or promised to the waitlist.
     """
     try:
         return _move(booking_id, actor=actor, at=at, start_time=start_time, slot_id=slot_id)
-    except WITH_A_WAY_OUT as refusal:
+    except ERRORS_WITH_ALTERNATIVES as refusal:
         booking = Booking.objects.get(pk=booking_id)
         asked_for = start_time or Slot.objects.get(pk=str(slot_id)).start_time
         _add_alternatives(refusal, [booking.service_id], asked_for, at=at, moved=booking)
@@ -256,7 +257,7 @@ def cancel_booking(*, booking_id: UUID, actor: User, at: datetime) -> Booking:
     """Cancel a booking and free its seat, as its owner, its provider or an admin.
 
     Raises:
-        Booking.DoesNotExist: there is no such booking.
+        Booking.DoesNotExist: there is no booking with this id.
         Forbidden: `actor` is neither the owner, nor the provider, nor an admin.
         InvalidTransition: the booking is already completed, cancelled, expired or a no-show.
         CancellationTooLate: `actor` is the owner, and less than the service's cancellation notice
@@ -276,7 +277,7 @@ def book_hold(*, booking_id: UUID, actor: User, at: datetime) -> Booking:
     The booking is pending if its service requires confirmation. Otherwise, it is confirmed.
 
     Raises:
-        Booking.DoesNotExist: there is no such booking.
+        Booking.DoesNotExist: there is no booking with this id.
         Forbidden: `actor` is neither the owner, nor the provider, nor an admin. The owner is also
             refused if the booking is neither held nor expired.
         InvalidTransition: the hold has expired, or the booking is not a hold.
@@ -297,7 +298,7 @@ def change_status(
     """Change the status of a booking, as its provider or an admin.
 
     Raises:
-        Booking.DoesNotExist: there is no such booking.
+        Booking.DoesNotExist: there is no booking with this id.
         Forbidden: `actor` is neither the provider nor an admin. To cancel a booking as its owner,
             use `cancel_booking`.
         InvalidTransition: the current status does not allow the change.
@@ -310,10 +311,10 @@ def change_status(
 @retried
 @transaction.atomic
 def delete_booking(*, booking_id: UUID, actor: User, at: datetime) -> None:
-    """Delete a booking, but keep its history. A booking that is still to come is cancelled first.
+    """Delete a booking, but keep its history. An upcoming booking is cancelled first.
 
     Raises:
-        Booking.DoesNotExist: there is no such booking.
+        Booking.DoesNotExist: there is no booking with this id.
         Forbidden: `actor` is neither the owner nor an admin.
         BookingStarted: `actor` is the owner, and the booking has started.
         CancellationTooLate: `actor` is the owner, and less than the service's cancellation notice
@@ -336,12 +337,14 @@ def delete_booking(*, booking_id: UUID, actor: User, at: datetime) -> None:
 
 
 def _manages(user: User, booking: Booking) -> bool:
-    """Return whether `user` manages `booking`, as its provider or as an admin."""
+    """Return whether `user` may manage `booking`, as its provider or as an admin."""
     return user.keeps(booking.calendar.provider_id)
 
 
 def check_books_for(user_id: UUID, actor: User) -> None:
-    """Check that `actor` may book for a user: all users may book for themselves, admins for anyone.
+    """Check that `actor` may book for a user.
+
+    All users may book for themselves. Admins may book for any user.
 
     Raises:
         Forbidden: `actor` is not an admin and books for another user.
@@ -354,7 +357,7 @@ def check_may_read(booking: Booking, actor: User) -> None:
     """Check that `actor` may see a booking, as its owner, its provider or an admin.
 
     Raises:
-        Forbidden: `actor` is none of these.
+        Forbidden: `actor` is neither the owner, nor the provider, nor an admin.
     """
     if booking.user_id != actor.pk and not _manages(actor, booking):
         raise Forbidden("This booking belongs to another user.")
@@ -374,7 +377,7 @@ def check_may_delete(booking: Booking, actor: User) -> None:
 
 
 def check_manages(booking: Booking, actor: User) -> None:
-    """Check that `actor` manages a booking, as its provider or an admin.
+    """Check that `actor` may manage a booking, as its provider or an admin.
 
     Raises:
         Forbidden: `actor` is neither the provider nor an admin.
@@ -517,7 +520,7 @@ def _book(wish: Wish, terms: Terms, slot: SlotTerms | None, start_time: datetime
 @retried
 @transaction.atomic
 def _book_any(wish: Wish, offers: list[Offer], start_time: datetime) -> Booking:
-    """Book the first free service; those with the least busy calendars that day are tried first.
+    """Book the first free service. Services with less busy calendars that day are tried first.
 
     A failed attempt is rolled back before the next one begins, so it keeps no locks. Therefore,
     transactions that try the services in different orders cannot deadlock.
@@ -530,8 +533,10 @@ def _book_any(wish: Wish, offers: list[Offer], start_time: datetime) -> Booking:
                 return _book(wish, terms, slot, start_time)
         except (Conflict, Invalid) as refusal:
             refusals.append(refusal)
-    # Prefer an error that could be avoided by choosing another time.
-    raise next((each for each in refusals if isinstance(each, WITH_A_WAY_OUT)), refusals[0])
+    # Prefer an error that the client can avoid by choosing another time.
+    raise next(
+        (each for each in refusals if isinstance(each, ERRORS_WITH_ALTERNATIVES)), refusals[0]
+    )
 
 
 def _bookings_that_day(
@@ -568,7 +573,7 @@ def _add_alternatives(
 def _destination(
     booking: Booking, start_time: datetime | None, slot_id: UUID | None
 ) -> tuple[Terms, SlotTerms | None, datetime]:
-    """Return the terms, the slot (if any) and the start time to which a booking is to be moved."""
+    """Return the terms, the slot (if any) and the start time that a booking has after a move."""
     if slot_id is not None:
         found = terms_in(slot_id)
         if found is None or found[0].service_id != booking.service_id:

@@ -1,4 +1,4 @@
-"""Jobs of bookings: following up events, and what happens every minute."""
+"""Tasks of bookings: the follow-up of events, and the changes that happen every minute."""
 
 from django.utils import timezone
 from procrastinate.contrib.django import app
@@ -10,7 +10,7 @@ from bookit.jobs.queues import PATIENT
 
 @app.task(name="bookings.follow_up", retry=PATIENT)
 def follow_up(event_ids: list[int]) -> None:
-    """Follow up events. A trigger enqueues this job when they are written."""
+    """Follow up events. A trigger enqueues this job when events are written."""
     followup.follow_up(event_ids=event_ids, at=timezone.now())
 
 
@@ -24,16 +24,16 @@ def complete_bookings(timestamp: int) -> None:
 @app.periodic(cron="* * * * *")
 @app.task(name="bookings.expire", queueing_lock="bookings.expire")
 def expire_bookings(timestamp: int) -> None:
-    """Expire bookings that were not confirmed in time, and holds, every minute."""
+    """Expire unconfirmed bookings and holds whose time has run out, every minute."""
     clock.expire_bookings(at=timezone.now())
 
 
 @app.periodic(cron="* * * * *")
 @app.task(name="bookings.remind", queueing_lock="bookings.remind")
 def send_reminders(timestamp: int) -> None:
-    """Remind of bookings that start soon, every minute."""
+    """Send reminders of bookings that start soon, every minute."""
     clock.send_reminders(at=timezone.now())
 
 
-# procrastinate looks for an app's tasks here.
+# procrastinate imports only `bookings/tasks.py`, so this line imports the tasks of the rooms.
 import_from_rooms("tasks")

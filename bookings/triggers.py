@@ -1,4 +1,4 @@
-"""Triggers: what PostgreSQL does when bookings change, whichever path the change takes."""
+"""Triggers that PostgreSQL runs when any code changes slots, bookings or events."""
 
 from bookings.transitions import TRANSITIONS
 from bookit.database.constraints import Trigger
@@ -29,9 +29,9 @@ BEFORE UPDATE ON {{table}} FOR EACH ROW WHEN (
     },
 )
 
-# Slots, and bookings without a slot, occupy the time of their calendar in one table, so that one
-# exclusion constraint covers both. ON CONFLICT DO NOTHING is used because plain INSERTs into an
-# exclusion constraint can wait for each other.
+# The time that slots, and bookings without a slot, occupy on their calendar is stored in one table,
+# so that one exclusion constraint covers both. ON CONFLICT DO NOTHING is used because plain INSERTs
+# into an exclusion constraint can deadlock.
 BOOKING_OCCUPIES = Trigger(
     name="booking_occupies",
     body="""
@@ -112,8 +112,8 @@ END
     },
 )
 
-# The status of a waitlist entry follows that of its user's booking in the slot. The entry keeps the
-# booking that it was first linked to, because a booking that moves to this slot may belong to
+# The status of a waitlist entry follows the status of its user's booking in the slot. The entry
+# stays linked to its first booking, because another booking that moves to this slot may belong to
 # another entry.
 WAITLIST_FOLLOWS = Trigger(
     name="waitlist_follows",
@@ -167,8 +167,8 @@ END
     },
 )
 
-# Each statement that writes events enqueues one job that follows them up, whatever the number of
-# events. An import of events that were announced long ago sets `bookit.follow_up` to `off`.
+# Each statement that writes events enqueues one job that follows up all of these events. An import
+# of events that were announced long ago sets `bookit.follow_up` to `off`.
 EVENTS_ARE_FOLLOWED_UP = Trigger(
     name="booking_events_are_followed_up",
     body="""

@@ -1,4 +1,4 @@
-"""URLs of bookings and of the rooms."""
+"""URLs of bookings, and of the rooms of this app."""
 
 from django.urls import path
 

@@ -42,8 +42,8 @@ OWN_BOOKINGS = Prepared(
     user_id=UUIDField(),
 )
 
-# The codes of refusals that depend on the time.
-NOT_THEN = [
+# The error codes of refusals that depend on the requested time.
+TIME_REFUSALS = [
     "booking_conflict",
     "slot_full",
     "outside_opening_hours",
@@ -83,7 +83,11 @@ class BookingViewSet(RowViewSet):
     queryset = Booking.objects.all()
 
     def listed(self) -> QuerySet[Booking] | Bound:
-        """Return the user's bookings, those on their calendars (`scope`), or all for an admin."""
+        """Return the bookings that the list shows.
+
+        Users see their own bookings, and admins see all bookings. With `scope=provider`, everybody
+        sees the bookings on their own calendars.
+        """
         user = signed_in(self.request)
         if self.request.query_params.get("scope") == "provider":
             return Booking.objects.on_calendars_of(user)
@@ -98,7 +102,7 @@ class BookingViewSet(RowViewSet):
         tags=["Bookings"],
         summary="Create a booking",
         responses={201: BookingSerializer},
-        extensions=errors(*NOT_THEN, "too_many_holds"),
+        extensions=errors(*TIME_REFUSALS, "too_many_holds"),
     )
     @idempotent
     def create(self, request: Request) -> Response:
@@ -114,7 +118,7 @@ class BookingViewSet(RowViewSet):
         tags=["Bookings"],
         summary="Reschedule a booking or change its status",
         responses=BookingSerializer,
-        extensions=errors(*NOT_THEN, "invalid_transition", "cancellation_too_late"),
+        extensions=errors(*TIME_REFUSALS, "invalid_transition", "cancellation_too_late"),
     )
     def partial_update(self, request: Request, pk: Any) -> Response:
         """Reschedule a booking (`start_time` or `slot_id`) or change its `status`, but not both.
@@ -124,7 +128,8 @@ class BookingViewSet(RowViewSet):
         """
         changes = {name: value for name, value in self.checked().items() if value is not None}
         if len(changes) > 1:
-            # A client may send back what it has read. A field with the old value is not a change.
+            # A client may send back the booking that it has read. A field with the old value is not
+            # a change.
             changes = {
                 name: value
                 for name, value in changes.items()

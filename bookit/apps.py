@@ -1,4 +1,4 @@
-"""The app for everything that belongs to no domain."""
+"""The app `bookit`, which contains everything that no domain owns."""
 
 from typing import Any
 
@@ -10,19 +10,19 @@ from bookit.deadlines import STATEMENT_LIMIT
 
 
 class BookItConfig(AppConfig):
-    """Configuration of this app, which has commands and templates but no models."""
+    """Configures `bookit`, which has commands and templates but no models."""
 
     name = "bookit"
     verbose_name = "BookIt"
 
     def ready(self) -> None:
-        """Lift the time limit of statements while migrations run."""
+        """Let statements take any time while migrations run."""
         pre_migrate.connect(_lift_time_limit)
         post_migrate.connect(_restore_time_limit)
 
 
 def _lift_time_limit(using: str, **kwargs: Any) -> None:
-    # STATEMENT_TIMEOUT_MS is for requests; indexing a large table takes longer.
+    # STATEMENT_TIMEOUT_MS is meant for requests. Indexing a large table takes longer.
     with connections[using].cursor() as cursor:
         cursor.execute("SET statement_timeout = 0")
         connections[using].connection.patience = None

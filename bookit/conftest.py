@@ -1,4 +1,4 @@
-"""Fixtures for the tests of several rooms."""
+"""Fixtures that the tests of several packages use."""
 
 import io
 import json
@@ -18,14 +18,14 @@ from bookit.runtime import logs
 
 @pytest.fixture(params=["pooled", "not pooled"])
 def no_database(request: pytest.FixtureRequest, django_db_blocker: Any) -> Iterator[None]:
-    """Make PostgreSQL unreachable: nothing listens on the port that Django connects to."""
+    """Make PostgreSQL unreachable: no program listens on the port that Django connects to."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         port = listener.getsockname()[1]
     usual = connections["default"]
     options = dict(usual.settings_dict["OPTIONS"])
     if request.param == "pooled":
-        # As in production, but with a shorter timeout, because a test should not take two seconds.
+        # In production, the timeout is two seconds, which is too long for a test.
         options["pool"] = {**options["pool"], "timeout": 0.2}
     else:
         del options["pool"]
@@ -40,7 +40,7 @@ def no_database(request: pytest.FixtureRequest, django_db_blocker: Any) -> Itera
 
 @pytest.fixture
 def wsgi():
-    """Return a function that sends a request to the WSGI application, as a server would."""
+    """Return a function that calls the WSGI application with a request, as a server does."""
     from bookit.wsgi import application
 
     def send(method: str, target: str, body: bytes = b"", **environ: str) -> HttpResponse:
@@ -84,8 +84,8 @@ def wsgi():
 
 
 @pytest.fixture
-def written(monkeypatch):
-    """Return a function that returns the log lines written to the console since its last call."""
+def log_lines(monkeypatch):
+    """Return a function that returns the parsed log lines since its last call."""
     [console] = [
         handler
         for handler in logging.getLogger().handlers

@@ -1,8 +1,8 @@
-"""How long a request may take, and how long a connection waits for PostgreSQL.
+"""The time limits of requests, and of a connection's wait for PostgreSQL.
 
-PostgreSQL cancels statements that take too long. But if PostgreSQL itself has stopped (a frozen
-machine, a broken disk), it cancels nothing, although its kernel still acknowledges received data.
-So BookIt, as the client of PostgreSQL, has its own limits.
+PostgreSQL cancels statements that take too long. A PostgreSQL that has stopped (a frozen machine, a
+broken disk) cancels nothing, and no network error occurs, because the kernel of its machine still
+acknowledges received data. Therefore BookIt, as the client, has its own limits.
 """
 
 import threading
@@ -10,21 +10,21 @@ from time import monotonic
 
 from django.conf import settings
 
-# Seconds added to PostgreSQL's own limit, so that it can report a statement that it cancelled.
+# Seconds that PostgreSQL has, after its own limit, to report that it cancelled a statement.
 GRACE = 1.0
 
-#: How long a connection waits for the result of one statement, in seconds; None: forever.
+#: Seconds that a connection waits for the result of one statement; None means no limit.
 STATEMENT_LIMIT = (
     settings.STATEMENT_TIMEOUT_MS / 1000 + GRACE if settings.STATEMENT_TIMEOUT_MS else None
 )
-#: How long a request may take from its arrival, in seconds; None: forever.
+#: Seconds that a request may take, counted from its arrival; None means no limit.
 REQUEST_LIMIT = 2 * settings.STATEMENT_TIMEOUT_MS / 1000 or None
-#: How long a read without a token may take, in seconds; None: as long as other requests.
+#: Seconds that a read without a token may take; None means that only REQUEST_LIMIT applies.
 ANON_LIMIT = settings.ANON_TIMEOUT_MS / 1000 or None
 
 
 class _Current(threading.local):
-    """The times of the request that this thread answers."""
+    """The arrival and the deadline of the request that this thread handles."""
 
     arrived: float | None = None
     deadline: float | None = None
@@ -34,15 +34,15 @@ _current = _Current()
 
 
 def arrived(at: float | None) -> None:
-    """Set when the next request of this thread arrived, on the monotonic clock.
+    """Record the time on the monotonic clock at which this thread's next request arrived.
 
-    The web server calls this, because requests may wait in it for a thread.
+    The web server calls this function, because a request may have waited for a thread since then.
     """
     _current.arrived = at
 
 
 def begin() -> bool:
-    """Start the time limit of a request; return False if it has already passed."""
+    """Start the time limit of a request, and return whether any time is left."""
     if REQUEST_LIMIT is None:
         return True
     now = monotonic()
@@ -51,7 +51,7 @@ def begin() -> bool:
 
 
 def shorten(limit: float | None) -> None:
-    """Limit the rest of the request to `limit` seconds; None changes nothing."""
+    """Give the request at most `limit` more seconds; None changes nothing."""
     if limit is not None:
         deadline = monotonic() + limit
         _current.deadline = min(_current.deadline or deadline, deadline)
@@ -63,7 +63,7 @@ def end() -> None:
 
 
 def remaining(limit: float | None) -> float | None:
-    """Return `limit`, or the remaining time of the request if that is shorter."""
+    """Return `limit` or the remaining time of the request, whichever is shorter."""
     deadline = _current.deadline
     if deadline is None:
         return limit

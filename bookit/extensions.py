@@ -1,4 +1,4 @@
-"""Extension points: an app declares them, and the apps above it add to them."""
+"""Extension points: one app declares an extension point, and the apps above it add values to it."""
 
 from collections.abc import Callable
 from typing import TypeVar
@@ -8,11 +8,11 @@ Added = TypeVar("Added")
 
 
 class Extensions(dict[str, Value]):
-    """An extension point: values that an app uses and that the apps above it add, by name.
+    """A dictionary of values that an app uses and that the apps above it add.
 
-    An app declares one and reads it like a dictionary, without importing the apps above it. An app
-    above it adds a value where it defines the value, in a module that its `AppConfig.ready()`
-    imports::
+    The app that declares the dictionary reads it without importing the apps above it. An app above
+    it adds a function or class with a decorator. The `AppConfig.ready()` of that app must import
+    the module of the decorated function::
 
         @EVENT_DATA.add("review.created")
         def reviews(events): ...
@@ -22,7 +22,7 @@ class Extensions(dict[str, Value]):
         """Return a decorator that adds a function or class under these names.
 
         Raises:
-            ValueError: one of the names is taken.
+            ValueError: one of the names already has a different value.
         """
 
         def add(thing: Added) -> Added:

@@ -1,4 +1,4 @@
-"""Writes JSON. Only this module defines the format of instants, money and ids."""
+"""Writes JSON. The format of instants, money and ids is defined here and nowhere else."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime, tzinfo
@@ -10,8 +10,8 @@ OPTIONS = orjson.OPT_UTC_Z
 
 
 def dumps(content: object, tz: tzinfo = UTC) -> bytes:
-    """Return `content` as JSON; instants have the offset of `tz`, written as `Z` for UTC."""
-    if str(tz) == "UTC":  # This includes the IANA zone of that name.
+    """Return `content` as JSON. Instants have the offset of `tz`; the offset of UTC is `Z`."""
+    if str(tz) == "UTC":  # either `datetime.UTC` or the IANA zone `UTC`
         return orjson.dumps(content, default=_plain, option=OPTIONS)
     return orjson.dumps(
         content, default=_plain_in(tz), option=OPTIONS | orjson.OPT_PASSTHROUGH_DATETIME
@@ -21,8 +21,7 @@ def dumps(content: object, tz: tzinfo = UTC) -> bytes:
 def _plain(value: object) -> str:
     if isinstance(value, Decimal):
         return f"{value:zf}"  # z: write -0.00 as 0.00
-    # For example lazy translations.
-    return str(value)
+    return str(value)  # for example a lazy translation
 
 
 def _plain_in(tz: tzinfo) -> Callable[[object], str]:

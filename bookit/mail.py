@@ -1,4 +1,4 @@
-"""Writes mails to files, for development."""
+"""Writes emails to files, for development."""
 
 import logging
 import os
@@ -16,10 +16,10 @@ logger = logging.getLogger(__name__)
 
 
 class FileBackend(BaseEmailBackend):
-    """Writes each mail to its own file, and logs only the path of the file.
+    """Writes each email to its own file, and logs only the path of the file.
 
-    Django's file backend writes one log file per connection, which mail programs cannot open as a
-    mail.
+    Django's file backend writes all emails of a connection to one file, which email clients cannot
+    open.
     """
 
     def __init__(self, *args: Any, file_path: str = "", **kwargs: Any) -> None:
@@ -28,7 +28,7 @@ class FileBackend(BaseEmailBackend):
         self.folder = Path(file_path or settings.EMAIL_FILE_PATH)  # type: ignore[misc]
 
     def send_messages(self, email_messages: Sequence[EmailMessage]) -> int:
-        """Write the mails; return their number.
+        """Write the emails, and return their number.
 
         Raises:
             OSError: the folder cannot be written to.
@@ -37,7 +37,8 @@ class FileBackend(BaseEmailBackend):
         for message in email_messages:
             name = f"{timezone.now():%Y%m%d-%H%M%S}-{uuid7().hex[-6:]}.eml"
             path = self.folder / name
-            # Only the operator may read it, because it may contain a link that resets a password.
+            # Only the operator may read the file, because an email may contain a link that resets a
+            # password.
             with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
                 file.write(message.message().as_bytes())
             logger.info("mail written to %s", _relative(path))

@@ -5,7 +5,7 @@ from decimal import Decimal
 from django.core.exceptions import ValidationError
 from iso4217 import Currency, raw_xml
 
-# The size of a price column.
+# The decimals and the total digits of a price column.
 DECIMALS = 3
 DIGITS = 12 + DECIMALS
 
@@ -17,9 +17,10 @@ _FUNDS = {
     if (name := entry.find("CcyNm")) is not None and name.get("IsFund")
 }
 
-# The number of decimals of each currency, by code. The ISO's list of currencies in use, which the
-# library provides, also contains entries that are not means of payment: funds, which it marks;
-# metals, bonds and test codes, which have no number of decimals; and an index with four decimals.
+# The number of decimals of each currency, by code. The library provides the ISO's list of
+# currencies in use. Some entries of that list are not means of payment: funds, which the list
+# marks; metals, bonds and test codes, which have no number of decimals; and an index, which has
+# four decimals.
 CURRENCIES: dict[str, int] = {
     each.code: each.exponent
     for each in sorted(Currency, key=lambda currency: currency.code)
@@ -29,7 +30,7 @@ CURRENCIES: dict[str, int] = {
 }
 NAMES: dict[str, str] = {each.code: each.currency_name for each in Currency}
 
-# For stored prices in a currency that has since left the list.
+# Used for stored prices whose currency is no longer on the list.
 _CENTS = 2
 _LAST_PLACES = {code: Decimal(1).scaleb(-decimals) for code, decimals in CURRENCIES.items()}
 _CENT = Decimal(1).scaleb(-_CENTS)
@@ -56,10 +57,10 @@ def fits(amount: Decimal, currency: str) -> bool:
 
 
 def validate_currency(code: str) -> None:
-    """Check that `code` is the code of a currency in use.
+    """Accept only the codes of currencies in use.
 
     Raises:
-        ValidationError: it is not.
+        ValidationError: `code` is not the code of a currency in use.
     """
     if code not in CURRENCIES:
         raise ValidationError("Must be the ISO 4217 code of a currency in use, for example EUR.")

@@ -1,9 +1,9 @@
 """Sends POST requests to URLs chosen by users, but never into our own network.
 
-A host name is resolved once, and all of its addresses must be public. The connection goes to an
-address that was checked, because resolving the name again could return a different one. Redirects
-are not followed. No call takes longer than `TIMEOUT`, whatever the other side does, and at most
-`LONGEST_ANSWER` bytes of an answer are kept.
+A host name is resolved once, and all of its IP addresses must be public. The connection goes to an
+IP address that was checked, because resolving the name again could return a different address.
+Redirects are not followed. No call takes longer than `TIMEOUT`, whatever the other server does. At
+most `MAX_RESPONSE_BYTES` bytes of a response are kept.
 """
 
 import asyncio
@@ -21,34 +21,37 @@ from typing import Self
 import httpx
 from django.conf import settings
 
-# Seconds that a call may take in total, from resolving the name to the end of the answer.
+# Seconds that a call may take in total, from resolving the name to the end of the response.
 TIMEOUT = 10.0
-# Seconds after which an answer is late. The caller then decides whether to keep waiting for it.
+# Seconds after which a response is late. The caller decides whether to wait longer.
 LATE = 1.0
-# Seconds to connect to one address, before the next address of the host is tried.
+# Seconds to connect to one IP address, before the next IP address of the host is tried.
 CONNECT_TIMEOUT = 3.0
-# Bytes of an answer that are kept.
-LONGEST_ANSWER = 2048
+# Bytes of a response that are kept.
+MAX_RESPONSE_BYTES = 2048
 
 # Host names as in the DNS, plus the underscore that some names have. Python, the system or a proxy
-# may accept other texts as names: other digits, escapes, numbers with fewer than four parts. These
-# either do not match here, or are judged by the address to which they resolve.
+# may also accept other spellings of an IP address: non-ASCII digits, escapes, numbers with fewer
+# than four parts. Such a spelling either does not match here or is resolved, and the IP address to
+# which it resolves is checked.
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,252}")
 _IPV6 = re.compile(r"[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*")
 
-# The registries call these addresses global, but they can lead into networks that are not: IPv4 in
-# IPv6 (6to4, Teredo and the rest of its block), 6to4 relays, examples, protocol assignments.
+# The registries call these addresses global, but they can lead into networks that are not public:
+# IPv4 in IPv6 (6to4, Teredo and the rest of its block), 6to4 relays, examples, protocol
+# assignments.
 _NOT_PUBLIC: list[IPv4Network | IPv6Network] = [
     *map(IPv4Network, ("192.0.0.0/24", "192.88.99.0/24")),
     *map(IPv6Network, ("2001::/23", "2001:db8::/32", "2002::/16", "3fff::/20")),
 ]
-# All IPv6 addresses that are assigned to the public. This excludes NAT64 (64:ff9b::/96,
+# All IPv6 addresses that are assigned to the public. They do not include NAT64 (64:ff9b::/96,
 # 64:ff9b:1::/48), IPv4-mapped and IPv4-compatible addresses, and addresses that are private, local,
 # multicast or reserved.
 _GLOBAL_UNICAST = IPv6Network("2000::/3")
 
-# Names are resolved in separate threads: `asyncio.run` waits for the threads of the loop, and
-# resolving cannot be stopped. A lookup that hangs blocks only its own thread, until it times out.
+# Names are resolved in threads that do not belong to the event loop. `asyncio.run` would wait for
+# the threads of the loop, and a lookup cannot be cancelled. A lookup that hangs blocks only its own
+# thread, until the lookup times out.
 _resolvers = ThreadPoolExecutor(max_workers=16, thread_name_prefix="resolver")
 
 
@@ -61,7 +64,7 @@ class Answer:
     """The result of a call: either a status or an error.
 
     Args:
-        text: the beginning of the answer's body.
+        text: the beginning of the response's body.
         retry_after: the `Retry-After` header.
     """
 
@@ -73,9 +76,9 @@ class Answer:
 
 
 def check(url: str) -> None:
-    """Refuse a URL that is malformed, or that leads to an address that is not public.
+    """Refuse a URL that is malformed, or that leads to an IP address that is not public.
 
-    A name that cannot be resolved at present passes: a later call reports the error.
+    A URL whose host name cannot be resolved at present is accepted. A later call reports the error.
 
     Raises:
         Refused: the URL is refused; the message says why.
@@ -89,15 +92,15 @@ def check(url: str) -> None:
 class Connection:
     """Sends messages to one URL, one after the other; used in an `async with` block.
 
-    Before the first message, the host name is resolved and its addresses are checked. All messages
-    go to the addresses that were checked, over a connection that is kept if the server allows it.
+    Before the first message, the host name is resolved and its IP addresses are checked. All
+    messages go to the checked IP addresses. The connection is kept open if the server allows it.
     """
 
     def __init__(self, url: str) -> None:
         self.url = url
         self._addresses: list[str] = []
         self._client: httpx.AsyncClient | None = None
-        # Whether an answer has arrived over the current connection.
+        # Whether a response has arrived over the current connection.
         self._is_proven = False
 
     async def __aenter__(self) -> Self:
@@ -113,10 +116,10 @@ class Connection:
         headers: Mapping[str, str],
         may_wait: Callable[[], bool] = lambda: True,
     ) -> Answer:
-        """Send `content` and return the result; never raise because of what the other side does.
+        """Send `content`, and return the result. No behaviour of the server raises an error.
 
         Args:
-            may_wait: called when the answer is late. If it returns False, the attempt ends there.
+            may_wait: called when the response is late. If it returns False, the attempt ends.
         """
         started = monotonic()
         loop = asyncio.get_running_loop()
@@ -160,7 +163,7 @@ class Connection:
         return failed
 
     async def _exchange(self, content: bytes, headers: Mapping[str, str]) -> tuple[int, str, str]:
-        """Send a message; return the status, the beginning and the `Retry-After` of its answer."""
+        """Send a message, and return the response's status, beginning and `Retry-After`."""
         url = _parse(self.url)
         if not self._addresses:
             self._addresses = await _check(url)
@@ -168,13 +171,13 @@ class Connection:
             response = await self._send(url, content, headers)
         except (httpx.ReadError, httpx.WriteError, httpx.RemoteProtocolError):
             # A server may close a kept connection at any time, even while a message is on its way.
-            # A message that got no answer at all may be sent again, because its id is the same.
+            # A message without a response may be sent again, because its id stays the same.
             if not self._is_proven:
                 raise
             await self._close()
             response = await self._send(url, content, headers)
         try:
-            text = await _beginning(response)
+            text = await _read_beginning(response)
         finally:
             await response.aclose()
         return response.status_code, text, response.headers.get("Retry-After", "")
@@ -182,7 +185,7 @@ class Connection:
     async def _send(
         self, url: httpx.URL, content: bytes, headers: Mapping[str, str]
     ) -> httpx.Response:
-        """Send a message, and return the answer before its body is read."""
+        """Send a message, and return the response before its body is read."""
         if self._client is None:
             self._client = httpx.AsyncClient(
                 verify=_certificates(),
@@ -209,7 +212,7 @@ class Connection:
                 if address == self._addresses[-1]:
                     raise
                 continue
-            # From now on, use only the address that answered.
+            # From now on, use only the IP address that responded.
             self._addresses = [address]
             return response
         raise socket.gaierror
@@ -222,7 +225,7 @@ class Connection:
 
 
 def is_public(address: IPv4Address | IPv6Address) -> bool:
-    """Return whether an address is a public unicast one that cannot lead into another network."""
+    """Return whether this is a public unicast address that cannot lead into another network."""
     if isinstance(address, IPv6Address) and address not in _GLOBAL_UNICAST:
         return False
     return (
@@ -257,10 +260,10 @@ def _parse(text: str) -> httpx.URL:
 
 
 async def _check(url: httpx.URL) -> list[str]:
-    """Return the addresses of the host, if all of them may be called.
+    """Return the IP addresses of the host, if all of them may be called.
 
     Raises:
-        Refused: one of them may not be called, or the host is not a valid name.
+        Refused: an IP address may not be called, or the host name is not valid.
         OSError: the host cannot be resolved.
         TimeoutError: the host was not resolved in time.
     """
@@ -276,10 +279,10 @@ async def _check(url: httpx.URL) -> list[str]:
 
 
 async def resolve(host: str, port: int) -> list[str]:
-    """Return every address of a host, in the order in which the system would try them.
+    """Return every IP address of a host, in the order in which the system would try them.
 
     Raises:
-        Refused: the host is not a valid name.
+        Refused: the host name is not valid.
         OSError: the host cannot be resolved.
     """
     try:
@@ -291,18 +294,18 @@ async def resolve(host: str, port: int) -> list[str]:
     return [*dict.fromkeys(str(address[0]) for *_, address in found)]
 
 
-async def _beginning(response: httpx.Response) -> str:
-    """Return the beginning of an answer as it arrived, without decompressing it."""
+async def _read_beginning(response: httpx.Response) -> str:
+    """Return the beginning of a response's body, without decompressing it."""
     body = b""
     async for chunk in response.aiter_raw():
         body += chunk
-        if len(body) >= LONGEST_ANSWER:
+        if len(body) >= MAX_RESPONSE_BYTES:
             break
     # PostgreSQL cannot store null characters in a text.
-    return body[:LONGEST_ANSWER].decode("utf-8", "replace").replace("\0", "")
+    return body[:MAX_RESPONSE_BYTES].decode("utf-8", "replace").replace("\0", "")
 
 
 @cache
 def _certificates() -> ssl.SSLContext:
-    """Return the SSL context that verifies servers; creating it takes 20 ms."""
+    """Return the SSL context that verifies servers; cached, because creating it takes 20 ms."""
     return httpx.create_ssl_context(trust_env=False)

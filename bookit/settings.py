@@ -1,4 +1,4 @@
-"""All settings, which are read once from the environment and `.env`, and checked at the start.
+"""All settings. At start-up, they are read from the environment and `.env`, and are checked.
 
 `.env.example` explains every variable.
 """
@@ -32,7 +32,7 @@ environment.load(BASE_DIR / ".env")
 APP_ENV = choice("APP_ENV", "development", "production")
 PRODUCTION = APP_ENV == "production"
 
-# Always off, because debug pages are HTML and show source code. The log has the tracebacks.
+# Always off, because debug pages are HTML and show source code. Tracebacks are in the log.
 DEBUG = False
 
 SECRET_KEY = required(
@@ -141,11 +141,11 @@ USE_TZ = True
 
 STATIC_URL = "/static/"
 # Files that `collectstatic` has copied to this folder are served compressed, under names that
-# browsers may cache forever. Other files are served from their source, so no page depends on
-# `collectstatic`.
+# browsers may cache forever. All other static files are served from their source, so no page
+# depends on `collectstatic`.
 STATIC_ROOT = BASE_DIR / ".static" if PRODUCTION else None
 WHITENOISE_USE_FINDERS = True
-# WhiteNoise warns if `collectstatic` has not been run.
+# WhiteNoise would warn if `collectstatic` has not been run.
 warnings.filterwarnings("ignore", "No directory at", UserWarning)
 STORAGES = {
     "default": {"BACKEND": "django.core.files.storage.InMemoryStorage"},
@@ -174,22 +174,23 @@ ANON_TIMEOUT_MS = integer("ANON_TIMEOUT_MS", 2000)
 def database(url: str) -> dict[str, Any]:
     """Return Django's description of the database at `url`."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # A warning would show the password.
+        warnings.simplefilter("ignore")  # django-environ's warnings would show the password.
         config = environ.Env.db_url_config(environment.postgres_url("DATABASE_URL", url))
     options = {
         **config.get("OPTIONS", {}),
-        # If the database does not answer, the client gets a 503 soon instead of waiting.
+        # If the database does not respond, the client soon gets a 503.
         "connect_timeout": 2,
         "options": f"-c statement_timeout={STATEMENT_TIMEOUT_MS} {KEEPALIVES}",
     }
-    # Each thread keeps its own connection, which costs nothing per request. Threads share a pool
-    # only if there must be fewer connections than threads.
+    # Each thread keeps its own connection, so no request has to open or borrow a connection. The
+    # threads share a pool only if there are to be fewer connections than threads.
     pooled = 0 < DATABASE_POOL_SIZE < WEB_THREADS
     if pooled:
         options["pool"] = {"min_size": 1, "max_size": DATABASE_POOL_SIZE, "timeout": 2}
     if DATABASE_POOL_SIZE:
-        # Prepared statements save a third of the server's time. They belong to a connection, so
-        # they do not work behind a pooler that assigns a new connection to each transaction.
+        # Prepared statements save a third of the server's time. A statement is prepared for one
+        # connection, so this does not work behind a pooler that gives each transaction another
+        # connection.
         options["server_side_binding"] = True
         options["prepare_threshold"] = 3
     return {
@@ -197,7 +198,7 @@ def database(url: str) -> dict[str, Any]:
         "ENGINE": "bookit.database.postgresql",
         "OPTIONS": options,
         "CONN_MAX_AGE": 0 if pooled else None,
-        "CONN_HEALTH_CHECKS": not pooled,  # The pool would check with a query; see the backend.
+        "CONN_HEALTH_CHECKS": not pooled,  # With a pool, each check would be a query.
         "DISABLE_SERVER_SIDE_CURSORS": not DATABASE_POOL_SIZE,
         "TEST": {"TEMPLATE": "template0"},
     }
@@ -208,7 +209,7 @@ DATABASES = {
         required(
             "DATABASE_URL",
             "postgresql://user:password@host:5432/database.",
-            # With the embedded server, manage.py sets the variable before this is read.
+            # For the embedded server, `load_settings` sets the variable before this line reads it.
             development="postgresql://postgres@localhost:5432/bookit",
             production=PRODUCTION,
         )
@@ -219,7 +220,7 @@ DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 # --- Accounts ---------------------------------------------------------------------------------
 
 AUTH_USER_MODEL = "accounts.User"
-# For the admin site; the API accepts only bearer tokens.
+# Only the admin site uses this backend. The API accepts only bearer tokens.
 AUTHENTICATION_BACKENDS = ["accounts.backends.AdminSiteBackend"]
 PASSWORD_HASHERS = ["accounts.hashers.Argon2idPasswordHasher"]
 AUTH_PASSWORD_VALIDATORS = [
@@ -248,19 +249,19 @@ DEFAULT_CURRENCY = currency("DEFAULT_CURRENCY", "USD")
 
 # --- Bookings ---------------------------------------------------------------------------------
 
-# How long a hold keeps a seat, and how long a seat is offered to somebody on the waitlist.
+# How long a hold keeps a seat, and how long a free seat is offered to a person on the waitlist.
 HOLD_TIME = timedelta(minutes=integer("HOLD_MINUTES", 10, at_least=1, at_most=24 * 60))
 WAITLIST_OFFER_TIME = timedelta(
     minutes=integer("WAITLIST_OFFER_MINUTES", 60, at_least=1, at_most=7 * 24 * 60)
 )
-MANY_MAILS = 10_000_000
-# One mail reports all changes of a booking within this time after the first change.
+MAX_MAILS = 10_000_000
+# One email reports all changes of a booking within this time after the first change.
 MAIL_PAUSE = timedelta(seconds=integer("MAIL_PAUSE_SECONDS", 60, at_most=3600))
-# The most mails per day that a recipient gets about one booking, and that an address gets in total.
-MAILS_PER_BOOKING = integer("MAILS_PER_BOOKING", 8, at_least=1, at_most=MANY_MAILS)
-MAILS_PER_ADDRESS = integer("MAILS_PER_ADDRESS", 20, at_least=1, at_most=MANY_MAILS)
+# Limits per day: emails to one recipient about one booking, and all emails to one email address.
+MAILS_PER_BOOKING = integer("MAILS_PER_BOOKING", 8, at_least=1, at_most=MAX_MAILS)
+MAILS_PER_ADDRESS = integer("MAILS_PER_ADDRESS", 20, at_least=1, at_most=MAX_MAILS)
 MAILS_PER_VERIFIED_ADDRESS = integer(
-    "MAILS_PER_VERIFIED_ADDRESS", 500, at_least=1, at_most=MANY_MAILS
+    "MAILS_PER_VERIFIED_ADDRESS", 500, at_least=1, at_most=MAX_MAILS
 )
 # How long before the start of a booking its reminder is sent.
 REMINDER_TIME = timedelta(hours=integer("REMINDER_HOURS", 24, at_least=1, at_most=30 * 24))
@@ -274,12 +275,12 @@ RATE_LIMITS = {
     "anon": rate("RATE_LIMIT_ANON", "300/minute"),
     "user": rate("RATE_LIMIT_USER", "600/minute"),
 }
-# The operator's own proxies, and the one that compose.yaml adds.
+# The operator's own proxies, plus the proxy that compose.yaml adds.
 NUM_PROXIES = integer("NUM_PROXIES", 0, at_most=20) + integer("COMPOSE_PROXIES", 0, at_most=1)
 # The scheme that clients use, if no proxy reports it in X-Forwarded-Proto.
 PUBLIC_SCHEME = choice("PUBLIC_SCHEME", "http", "https", default="")
 if NUM_PROXIES and not PUBLIC_SCHEME:
-    # BookIt trusts a proxy about addresses, so it also trusts it about TLS.
+    # BookIt trusts the client's IP address that a proxy reports, and therefore also the scheme.
     SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
 
 REST_FRAMEWORK = {
@@ -303,7 +304,7 @@ REST_FRAMEWORK = {
     "URL_FORMAT_OVERRIDE": None,
 }
 
-# The largest body that is accepted, in bytes; a larger one is a 413.
+# The largest accepted body, in bytes; a larger body gets a 413.
 DATA_UPLOAD_MAX_MEMORY_SIZE = 1024 * 1024
 
 CSRF_FAILURE_VIEW = "bookit.web.middleware.csrf_failure"
@@ -311,10 +312,10 @@ CSRF_TRUSTED_ORIGINS = origins("CSRF_TRUSTED_ORIGINS")
 SESSION_COOKIE_HTTPONLY = True
 SECURE_REFERRER_POLICY = "same-origin"
 X_FRAME_OPTIONS = "DENY"
-# Allows signing in over plain HTTP, where browsers do not keep cookies that require HTTPS.
+# Allows admins to sign in over plain HTTP, with cookies that do not require HTTPS.
 ADMIN_OVER_HTTP = boolean("ADMIN_OVER_HTTP")
 HSTS_SECONDS = integer("HSTS_SECONDS", 365 * 24 * 3600)
-# Both also affect hosts other than BookIt's, and are hard to undo.
+# Off by default: both also affect hosts other than BookIt's, and are hard to undo.
 HSTS_SUBDOMAINS = boolean("HSTS_SUBDOMAINS")
 HSTS_PRELOAD = boolean("HSTS_PRELOAD")
 if HSTS_PRELOAD and (not HSTS_SUBDOMAINS or HSTS_SECONDS < 365 * 24 * 3600):
@@ -327,15 +328,15 @@ if PRODUCTION:
     SECURE_HSTS_SECONDS = HSTS_SECONDS
     SECURE_HSTS_INCLUDE_SUBDOMAINS = HSTS_SUBDOMAINS
     SECURE_HSTS_PRELOAD = HSTS_PRELOAD
-# TLS ends at the proxy, which also redirects; health checks come over plain HTTP.
+# The proxy terminates TLS and redirects to HTTPS. Health checks reach BookIt over plain HTTP.
 SECURE_SSL_REDIRECT = False
 SILENCED_SYSTEM_CHECKS = [
-    "security.W008",  # The proxy redirects to HTTPS, see above.
+    "security.W008",  # The proxy redirects to HTTPS.
     "security.W005",  # Operators decide about HSTS for subdomains.
     "security.W021",  # Operators decide about HSTS preloading.
 ]
 
-# --- Mail and jobs ----------------------------------------------------------------------------
+# --- Email and jobs ---------------------------------------------------------------------------
 
 MAILER = environment.mailer(
     "EMAIL_URL",
@@ -351,26 +352,26 @@ vars().update(environment.mail_settings(MAILER))
 if "host" in MAILER["OPTIONS"]:
     required(
         "DEFAULT_FROM_EMAIL",
-        "the sender address of mails, such as BookIt <bookings@example.com>.",
+        "the sender address of emails, such as BookIt <bookings@example.com>.",
         development="",
         production=PRODUCTION,
     )
 DEFAULT_FROM_EMAIL = environment.mailbox("DEFAULT_FROM_EMAIL", "bookit@localhost")
 
-# The direct address that workers use for the queue, if DATABASE_URL leads to a pooler.
+# If DATABASE_URL leads to a pooler: the direct URL of PostgreSQL, which workers use for the queue.
 DATABASE_DIRECT_URL = text("DATABASE_DIRECT_URL")
 if DATABASE_DIRECT_URL:
     DATABASE_DIRECT_URL = environment.postgres_url("DATABASE_DIRECT_URL", DATABASE_DIRECT_URL)
 PROCRASTINATE_ON_APP_READY = "bookit.jobs.queues.prepare"
-# For health checks: a file that a worker touches while PostgreSQL answers it.
+# For health checks: a file that a worker touches as long as PostgreSQL responds to the worker.
 WORKER_HEARTBEAT_FILE = text("WORKER_HEARTBEAT_FILE")
 WORKER_CONCURRENCY = integer("WORKER_CONCURRENCY", 4, at_least=1, at_most=100)
 PROCRASTINATE_WORKER_DEFAULTS = {
     "concurrency": WORKER_CONCURRENCY,
-    # Workers poll. NOTIFY would slow down every booking, see the migration of `bookit.jobs`.
+    # Workers poll. NOTIFY would slow down every booking; see the migration of `bookit.jobs`.
     "listen_notify": False,
     "fetch_job_polling_interval": 1.0,
-    # Longer than any job takes. A job that is cut off runs again.
+    # Seconds; longer than any job takes. A job that is cut off runs again.
     "shutdown_graceful_timeout": 20.0,
     # Failed jobs stay, so that operators can inspect them.
     "delete_jobs": "successful",
@@ -443,7 +444,8 @@ LOGGING: dict[str, Any] = {
     "disable_existing_loggers": False,
     "filters": {
         "request_id": {"()": "bookit.runtime.logs.RequestIdFilter"},
-        # Text logs omit jobs that succeed, because their effects have lines, for example mails.
+        # Text logs omit successful jobs, because the effects of a job, such as an email, have their
+        # own lines.
         "job": {"()": "bookit.runtime.logs.JobFilter", "successes": LOG_FORMAT == "json"},
         "traceback": {"()": "bookit.runtime.logs.TracebackFilter"},
     },
@@ -461,13 +463,13 @@ LOGGING: dict[str, Any] = {
     "root": {"level": LOG_LEVEL, "handlers": ["console"]},
     "loggers": {
         "django": {"level": LOG_LEVEL, "handlers": [], "propagate": True},
-        # The request line has every status; only a traceback needs a line of its own.
+        # BookIt's line of a request has its status. Only a traceback needs another line.
         "django.request": {"level": "ERROR", "filters": ["traceback"]},
         "django.server": {"handlers": [], "propagate": True},
-        # They would log a line at every start, even of commands that run no jobs.
+        # These loggers would write a line at every start, even of commands that run no jobs.
         "procrastinate.blueprints": {"level": "WARNING"},
         "procrastinate.periodic": {"level": "WARNING"},
-        # It would log the URL of every call, which can contain secrets of its owner.
+        # httpx would log the URL of every call. A webhook's URL can contain a secret of its owner.
         "httpx": {"level": "WARNING"},
     },
 }

@@ -18,7 +18,7 @@ RFC_3339 = re.compile(
 @lru_cache(maxsize=1)
 def zone_names() -> frozenset[str]:
     """Return the names of every IANA time zone."""
-    # Some systems also list files that are not IANA zones: the host's own zone, and a placeholder.
+    # Some systems also list names that are not IANA zones: the zone of the host, and a placeholder.
     return frozenset(available_timezones() - {"localtime", "posixrules", "Factory"})
 
 
@@ -28,7 +28,7 @@ def zone(name: str) -> ZoneInfo:
     Raises:
         ValueError: no zone has this name.
     """
-    # Check the list first, because ZoneInfo opens a file of that name.
+    # Check the list first, because ZoneInfo opens a file with the given name.
     if name not in zone_names():
         raise ValueError(f"{name[:64]!r} is not an IANA time zone; expected e.g. Europe/Paris.")
     return ZoneInfo(name)
@@ -43,10 +43,11 @@ def validate_zone(name: str) -> None:
 
 
 def parse_instant(text: str) -> datetime:
-    """Return the instant of an RFC 3339 date-time with an offset, in UTC.
+    """Parse an RFC 3339 date-time with an offset, and return the instant in UTC.
 
     Raises:
-        ValueError: the text is not such a date-time, or its year is not from 1900 to 2999.
+        ValueError: the text is not a date-time with an offset, or its year is not from 1900 to
+            2999.
     """
     if not RFC_3339.fullmatch(text):
         hint = " (in a query, write + as %2B)" if re.search(r" \d\d:\d\d$", text) else ""
@@ -63,10 +64,10 @@ def parse_instant(text: str) -> datetime:
 
 
 def parse_day_or_instant(text: str) -> date | datetime:
-    """Return a date (`2026-12-01`) or an instant, see `parse_instant`.
+    """Parse a date (`2026-12-01`) or an instant (as `parse_instant` does).
 
     Raises:
-        ValueError: the text is neither.
+        ValueError: the text is neither a date nor an instant.
     """
     if re.fullmatch(r"\d{4}-\d\d-\d\d", text, re.ASCII):
         try:
@@ -79,7 +80,8 @@ def parse_day_or_instant(text: str) -> date | datetime:
 
 
 def _check_year(day: date) -> None:
-    # Far from both ends of `datetime`, so that no zone and no duration can lead beyond them.
+    # These years are far from the limits of `datetime`, so adding an offset or a duration cannot
+    # overflow.
     if not 1900 <= day.year < 3000:
         raise ValueError("Must be in the years 1900 to 2999.")
 
@@ -90,22 +92,22 @@ def day_start(day: date, tz: tzinfo) -> datetime:
 
 
 def day_end(day: date, tz: tzinfo) -> datetime:
-    """Return the instant at which `day` ends in `tz` and the next day begins."""
+    """Return the instant at which `day` ends in `tz`, which is when the next day begins."""
     return day_start(day + timedelta(days=1), tz)
 
 
 def wall_clock(day: date, minutes: int, tz: tzinfo) -> datetime:
     """Return the instant at which the clocks of `tz` show `minutes` after midnight of `day`.
 
-    If the clocks show that time twice (summer time ends), return the first instant. If they never
-    show it (summer time begins, or a zone skips a day), return the instant at which they jump.
-    1440 minutes are the midnight at which the day ends.
+    If the clocks show that time twice (summer time ends), return the first instant. If the clocks
+    never show that time (summer time begins, or a zone skips a day), return the instant at which
+    they jump. 1440 minutes mean the midnight at which the day ends.
     """
     naive = datetime.combine(day, time.min) + timedelta(minutes=minutes)
     instant = naive.replace(tzinfo=tz).astimezone(UTC)
     if instant.astimezone(tz).replace(tzinfo=None) == naive:
         return instant
-    # In a gap, the jump lies between the instants with fold=1 and fold=0 (PEP 495).
+    # The clocks skip this time. They jump between the instants with fold=1 and fold=0 (PEP 495).
     before, after = naive.replace(tzinfo=tz, fold=1).astimezone(UTC), instant
     offset = before.astimezone(tz).utcoffset()
     while after - before > timedelta(seconds=1):
@@ -118,20 +120,20 @@ def wall_clock(day: date, minutes: int, tz: tzinfo) -> datetime:
 
 
 def begin(moment: date | datetime, tz: tzinfo) -> datetime:
-    """Return an instant unchanged, and for a day the instant at which it begins in `tz`."""
+    """Return an instant unchanged. For a date, return the instant at which it begins in `tz`."""
     return moment if isinstance(moment, datetime) else day_start(moment, tz)
 
 
 def end(moment: date | datetime, tz: tzinfo) -> datetime:
-    """Return an instant unchanged, and for a day the instant at which it ends in `tz`."""
+    """Return an instant unchanged. For a date, return the instant at which it ends in `tz`."""
     return moment if isinstance(moment, datetime) else day_end(moment, tz)
 
 
 def parse_wall_clock(text: str) -> int:
-    """Return the minutes after midnight of a time of day from `00:00` to `24:00`.
+    """Parse a time of day from `00:00` to `24:00`, and return the minutes after midnight.
 
     Raises:
-        ValueError: the text is not such a time.
+        ValueError: the text is not a time of day.
     """
     match = re.fullmatch(r"(\d\d):([0-5]\d)", text, re.ASCII)
     minutes = int(match[1]) * 60 + int(match[2]) if match else -1
@@ -168,7 +170,7 @@ class InstantField(serializers.DateTimeField):
     }
 )
 class DayOrInstantField(serializers.Field[date, str, str, Any]):
-    """A date or an instant, see `parse_day_or_instant`."""
+    """A date or an instant, as `parse_day_or_instant` reads it."""
 
     def to_internal_value(self, data: Any) -> date:
         """Return the date or the instant."""

@@ -7,7 +7,7 @@ from django.views.generic import RedirectView
 from bookit.web import pages
 
 urlpatterns = [
-    # Django tries these in order, so the most frequent ones come first.
+    # Django tries these patterns in order, so the most frequently requested come first.
     path("", include("catalog.urls")),
     path("", include("bookings.urls")),
     path("", include("reviews.urls")),

@@ -16,24 +16,26 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "bookit.settings")
 
 
 class Request(WSGIRequest):
-    """Django's request, which also reads chunked bodies and accepts any `Content-Type`.
+    """A request of Django that also reads chunked bodies and accepts any `Content-Type`.
 
-    Django would raise an error while it creates the request, when no middleware can answer yet.
+    If a `Content-Type` cannot be parsed, Django raises an error while it creates the request.
+    Middleware, which runs later, could not turn this error into a response.
     """
 
     def __init__(self, environ: dict[str, Any]) -> None:
         if "HTTP_TRANSFER_ENCODING" in environ and environ.get("wsgi.input_terminated"):
-            # Django would not see a chunked body. Parsers read at most a byte over the limit.
+            # Django would treat a chunked body as empty. One byte over the limit is enough to see
+            # that the body is too large.
             body = environ["wsgi.input"].read(settings.DATA_UPLOAD_MAX_MEMORY_SIZE + 1)
             environ["wsgi.input"] = BytesIO(body)
             environ["CONTENT_LENGTH"] = str(len(body))
         if settings.PUBLIC_SCHEME:
             environ["wsgi.url_scheme"] = settings.PUBLIC_SCHEME
-        # Django changes the paths in the first attempt.
+        # A copy, because Django changes the paths in `environ` even if it raises an error.
         unread = {**environ, "CONTENT_TYPE": ""}
         try:
             super().__init__(environ)
-        except (BadRequest, ValueError):  # Content-Type cannot be parsed; BadRequest from 6.1 on.
+        except (BadRequest, ValueError):  # Django raises BadRequest from version 6.1 on.
             super().__init__(unread)
 
 
@@ -43,9 +45,9 @@ class Handler(WSGIHandler):
     request_class = Request
 
 
-load_settings()  # under gunicorn, bookit.runtime.gunicorn has already done this
+load_settings()  # under gunicorn, bookit.runtime.gunicorn has already loaded them
 django.setup(set_prefix=False)
-# Import the URLs now, once for all workers. If the first requests of several threads imported them
-# at the same time, a thread could see a module that is only half imported.
-get_resolver().url_patterns  # noqa: B018 - the first access imports them
+# Import the URLconf now, before gunicorn forks its workers. If the first requests of several
+# threads imported it at the same time, a thread could see a module that is only half imported.
+get_resolver().url_patterns  # noqa: B018 - the first access imports the URLconf
 application = Handler()

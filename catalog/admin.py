@@ -21,19 +21,19 @@ from catalog.categories import categories
 from catalog.models import Calendar, OpeningHours, Service, TimeOff
 
 WEEKDAYS = list(enumerate(day_name))
-# A warning names up to this many affected bookings.
-A_FEW = 5
+# A warning names at most this many affected bookings.
+MAX_NAMED = 5
 
 
 class WallClockFormField(forms.CharField):
     """A time of day, stored as minutes after midnight."""
 
     def prepare_value(self, value: Any) -> Any:
-        """Return the text of the input."""
+        """Return the time as text, for the input."""
         return format_wall_clock(value) if isinstance(value, int) else value
 
     def to_python(self, value: Any) -> Any:
-        """Return the minutes."""
+        """Return the minutes after midnight."""
         try:
             return parse_wall_clock(str(value))
         except ValueError as error:
@@ -45,7 +45,7 @@ class WallClockFormField(forms.CharField):
 
 
 class OpeningHoursForm(forms.ModelForm):
-    """A span of a weekday."""
+    """The form for a span of opening hours on a weekday."""
 
     weekday = forms.TypedChoiceField(
         coerce=int,
@@ -59,24 +59,24 @@ class OpeningHoursForm(forms.ModelForm):
         fields = ["weekday", "opens", "closes"]
 
     def clean(self) -> None:
-        """Refuse a span that ends before it begins, with a better message than the constraint's."""
+        """Refuse a span that does not end after it begins. The constraint's message is unclear."""
         super().clean()
         opens, closes = self.cleaned_data.get("opens"), self.cleaned_data.get("closes")
         if opens is not None and closes is not None and closes <= opens:
             self.add_error("closes", "The closing time must be after the opening time.")
 
     def validate_constraints(self) -> None:
-        """Compare nothing with stored rows: Django 6.1 would, but all of them may change at once.
+        """Do nothing. Django 6.1 would compare the span with stored spans, which are all replaced.
 
-        The formset compares the rows with each other.
+        The formset compares the new spans with each other.
         """
 
 
 class OpeningHoursFormSet(forms.BaseInlineFormSet):
-    """The spans of a calendar."""
+    """The forms for all opening hours of a calendar."""
 
     def clean(self) -> None:
-        """Refuse spans of a day that overlap each other. Stored spans will be replaced.
+        """Refuse overlapping spans of the same day.
 
         Raises:
             ValidationError: spans overlap; the message names the day.
@@ -106,14 +106,14 @@ class OpeningHoursInline(admin.TabularInline):
 
 
 class TimeOffForm(forms.ModelForm):
-    """A period in which a calendar is closed."""
+    """The form for a period in which a calendar is closed."""
 
     class Meta:
         model = TimeOff
         fields = ["start_time", "end_time", "reason"]
 
     def clean(self) -> None:
-        """Refuse what the API refuses, with its messages instead of the constraints'."""
+        """Refuse the periods that the API refuses, with the messages of the API."""
         super().clean()
         start, end = self.cleaned_data.get("start_time"), self.cleaned_data.get("end_time")
         if start and end:
@@ -164,7 +164,7 @@ class CalendarAdmin(StampedAdmin):
             super().save_formset(request, form, formset, change)
 
     def save_related(self, request: HttpRequest, form: Any, formsets: Any, change: bool) -> None:
-        """Save hours and time off, and warn of bookings that are now outside the open times."""
+        """Save hours and time off. Warn of bookings that are now outside the open times."""
         super().save_related(request, form, formsets, change)
         if "timezone" in form.changed_data or any(formset.has_changed() for formset in formsets):
             self.warn_of_affected(request, form.instance)
@@ -176,9 +176,10 @@ class CalendarAdmin(StampedAdmin):
             return
         tz = zone(calendar.timezone)
         first = ", ".join(
-            f"{start.astimezone(tz):%Y-%m-%d %H:%M} ({pk})" for pk, start in affected.first[:A_FEW]
+            f"{start.astimezone(tz):%Y-%m-%d %H:%M} ({pk})"
+            for pk, start in affected.first[:MAX_NAMED]
         )
-        more = f" and {affected.count - A_FEW} more" if affected.count > A_FEW else ""
+        more = f" and {affected.count - MAX_NAMED} more" if affected.count > MAX_NAMED else ""
         words = "booking is" if affected.count == 1 else "bookings are"
         self.message_user(
             request,
@@ -190,7 +191,7 @@ class CalendarAdmin(StampedAdmin):
 class ServiceForm(forms.ModelForm):
     """The form of a service, with a price in a currency that is in use."""
 
-    # Any number of decimals; `clean` compares it with the currency.
+    # The input accepts any number of decimals. `clean` checks them against the currency.
     price = forms.DecimalField(
         min_value=0,
         max_digits=money.DIGITS,
@@ -213,7 +214,7 @@ class ServiceForm(forms.ModelForm):
             self.initial["price"] = money.in_currency(stored.price, stored.currency)
 
     def clean(self) -> None:
-        """Refuse a price with more decimals than its currency, with the API's message."""
+        """Refuse a price with more decimals than its currency has, with the API's message."""
         super().clean()
         price, currency = self.cleaned_data.get("price"), self.cleaned_data.get("currency")
         if price is not None and currency:
@@ -276,5 +277,5 @@ class ServiceAdmin(StampedAdmin):
     def get_readonly_fields(self, request: Any, obj: Service | None = None) -> list[str]:
         """Make the calendar read-only if the service has bookings or slots."""
         fixed = [*self.readonly_fields]
-        stays = obj and (obj.bookings.exists() or obj.slots.exists())
-        return [*fixed, "calendar"] if stays else fixed
+        in_use = obj and (obj.bookings.exists() or obj.slots.exists())
+        return [*fixed, "calendar"] if in_use else fixed

@@ -10,4 +10,4 @@ class CatalogConfig(AppConfig):
 
     def ready(self) -> None:
         """Register the function that gives new providers a calendar."""
-        from catalog import services  # noqa: F401
+        from catalog import services  # noqa: F401 - the import registers it

@@ -4,10 +4,11 @@ from psycopg.rows import scalar_row
 
 from bookit.database.rows import fetch
 
-# More categories than this would not help anybody to choose.
-MOST_CATEGORIES = 100
+# The filter of the admin site offers at most this many categories. Nobody could choose from more.
+MAX_CATEGORIES = 100
 
-# Returns the first categories in alphabetical order; the index jumps from each one to the next.
+# Returns the first categories in alphabetical order. PostgreSQL looks up the next category in the
+# index for each category that it has found (a loose index scan), so it does not read all services.
 #
 # Parameters: most int.
 # Columns: category text.
@@ -26,5 +27,5 @@ SELECT category FROM found WHERE category IS NOT NULL LIMIT %(most)s
 
 
 def categories() -> list[str]:
-    """Return the first `MOST_CATEGORIES` categories that services have, in alphabetical order."""
-    return fetch(CATEGORIES, {"most": MOST_CATEGORIES}, scalar_row)
+    """Return the first `MAX_CATEGORIES` categories that services have, in alphabetical order."""
+    return fetch(CATEGORIES, {"most": MAX_CATEGORIES}, scalar_row)

@@ -7,9 +7,9 @@ from django_filters import rest_framework as filters
 
 from bookit import money
 from bookit.api.filters import PERIOD_FILTERS, DecimalFilter, FilterSet
-from catalog.listing import MOST_RANKED, Listing
+from catalog.listing import MAX_RANKED, Listing
 from catalog.models import Calendar, Service, TimeOff
-from catalog.search import MOST_WORDS, Words
+from catalog.search import MAX_WORDS, Words
 
 PRICE: dict[str, Any] = {
     "max_digits": money.DIGITS,
@@ -46,11 +46,11 @@ class ServiceFilter(FilterSet):
         max_length=200,
         help_text=(
             "Words to find in titles and descriptions, in any form (`massages` finds `massage`). "
-            f"Only the first {MOST_WORDS} words count. A service must contain all of them, except "
-            "that it must not contain a word with a minus in front. If no service matches, the "
+            f"A service must contain the {MAX_WORDS} longest of these words, and none of the words "
+            f"with a minus in front (the {MAX_WORDS} longest count). If no service matches, the "
             "search also accepts words that start with a given word or differ from it in one "
             "letter, and less similar words for the longest word. Services with the words in their "
-            f"titles come first, up to {MOST_RANKED:,} of them."
+            f"titles come first, up to {MAX_RANKED:,} of them."
         ),
     )
     price_min = DecimalFilter(field_name="price", lookup_expr="gte", **PRICE)
@@ -70,7 +70,7 @@ class ServiceFilter(FilterSet):
         fields: list[str] = []
 
     def filter_queryset(self, queryset: QuerySet[Service]) -> Any:
-        """Return the services that pass; a `Listing` if there are words to search for."""
+        """Return the services that pass the filters, as a `Listing` if `q` contains words."""
         words = self.form.cleaned_data.pop("q")
         found = super().filter_queryset(queryset)
         return Listing(found, Words.of(words)) if words else found

@@ -15,11 +15,11 @@ from catalog.models import Service
 from catalog.search import Words
 
 # A search finds and counts up to this many matches.
-MOST_FOUND = 10_000
+MAX_FOUND = 10_000
 # At most this many services with wanted words in their titles are ranked.
-MOST_RANKED = 1000
+MAX_RANKED = 1000
 # To fill a page with services that have a free time, the calendars of up to this many are searched.
-MOST_LOOKED_AT = 1000
+MAX_LOOKED_AT = 1000
 # To estimate the count, at least this many services are searched, or all if there are fewer.
 ENOUGH_FOR_COUNT = 200
 # Services are searched in batches of this size.
@@ -74,7 +74,7 @@ class Listing:
             ValidationError: too many services would have to be searched.
         """
         assert self.keep is not None  # noqa: S101 - `__getitem__` has checked it
-        candidates = self._ids(0, MOST_LOOKED_AT)
+        candidates = self._ids(0, MAX_LOOKED_AT)
         kept: list[UUID] = []
         seen = 0
         while seen < len(candidates) and (seen < ENOUGH_FOR_COUNT or len(kept) <= stop):
@@ -83,13 +83,13 @@ class Listing:
             kept += [pk for pk in some if pk in may_stay]
             seen += len(some)
         unseen = len(candidates) - seen
-        if len(candidates) == MOST_LOOKED_AT:
+        if len(candidates) == MAX_LOOKED_AT:
             self.total = None if self.words is None else self.total
             unseen = self.count() - seen
             if unseen and len(kept) < stop:
                 raise refuse(
                     "available_from",
-                    f"At most {MOST_LOOKED_AT:,} services can be searched for free times at once. "
+                    f"At most {MAX_LOOKED_AT:,} services can be searched for free times at once. "
                     "Narrow the search by q, category, provider_id or price.",
                 )
         self.total = len(kept) + (unseen * len(kept) // seen if seen else 0)
@@ -193,7 +193,7 @@ ORDER BY {_in_order(order)} LIMIT %(limit)s OFFSET %(offset)s
 ), titled AS MATERIALIZED (
     SELECT {selected}, title_words FROM (
 {self._matches([*columns, "title_words"], by_title=True)}
-    ) AS by_title LIMIT {MOST_RANKED}
+    ) AS by_title LIMIT {MAX_RANKED}
 ), others AS MATERIALIZED (
     SELECT {selected}, 0 AS relevance FROM matches
     WHERE id NOT IN (SELECT id FROM titled) AND NOT {titled_suffice}
@@ -244,7 +244,7 @@ SELECT count(*) AS total, {self._has_more} AS has_more FROM (
         titled = " AND title_words @@ (SELECT any_wanted FROM query)" if by_title else ""
         return f"""    WITH catalog_service AS NOT MATERIALIZED (
         SELECT {", ".join(used)} FROM catalog_service
-        WHERE search @@ (SELECT wanted FROM query){titled} LIMIT {MOST_FOUND}
+        WHERE search @@ (SELECT wanted FROM query){titled} LIMIT {MAX_FOUND}
     )
     {filtered}"""  # noqa: S608 - names of columns, and the ORM's own text
 
@@ -262,10 +262,10 @@ SELECT count(*) AS total, {self._has_more} AS has_more FROM (
     def _has_more(self) -> str:
         """The expression that says whether there are more matches than a search finds."""
         return f"""CASE WHEN (
-    SELECT reltuples NOT BETWEEN 1 AND {MOST_FOUND}
+    SELECT reltuples NOT BETWEEN 1 AND {MAX_FOUND}
     FROM pg_class WHERE oid = 'catalog_service'::regclass
 ) THEN EXISTS (
-    SELECT FROM catalog_service WHERE search @@ (SELECT wanted FROM query) OFFSET {MOST_FOUND}
+    SELECT FROM catalog_service WHERE search @@ (SELECT wanted FROM query) OFFSET {MAX_FOUND}
 ) ELSE false END"""  # noqa: S608 - a number of ours
 
 

@@ -17,8 +17,8 @@ from bookit import money
 from bookit.times import format_wall_clock, validate_zone
 from catalog import triggers
 
-# A year; durations, buffers and notices beyond it are typing errors.
-LONGEST_MINUTES = 366 * 24 * 60
+# A leap year. A longer duration, buffer or notice must be a typing error.
+MAX_MINUTES = 366 * 24 * 60
 
 
 class Calendar(models.Model):
@@ -34,17 +34,21 @@ class Calendar(models.Model):
         blank=True,
         related_name="calendars",
     )
-    # Triggers raise it whenever the terms of the calendar's services change (`catalog.triggers`).
-    # `bookings.availability.terms` explains how bookings use it.
+    # Triggers raise the version whenever the booking terms of the calendar's services change
+    # (`catalog.triggers`). `bookings.availability.terms` explains how bookings use the version.
     version = models.PositiveBigIntegerField(db_default=0, editable=False)
     created_at = models.DateTimeField(db_default=Now(), editable=False)
 
     class Meta:
         ordering = ["name", "id"]
-        indexes = [models.Index(fields=["created_at", "id"], name="calendar_by_age")]
+        indexes = [
+            models.Index(fields=["name", "id"], name="calendar_by_name"),
+            models.Index(fields=["created_at", "id"], name="calendar_by_age"),
+        ]
         constraints = [
-            # This makes the version part of a key. While one transaction has locked a row FOR KEY
-            # SHARE, no other transaction can change its keys (PostgreSQL's manual, 13.3.2).
+            # This constraint makes the version part of a key. While one transaction has locked a
+            # row FOR KEY SHARE, no other transaction can change the row's keys (PostgreSQL's
+            # manual, 13.3.2).
             models.UniqueConstraint(fields=["id", "version"], name="calendar_version"),
             triggers.VERSION_RISES,
         ]
@@ -54,9 +58,9 @@ class Calendar(models.Model):
 
 
 class OpeningHours(models.Model):
-    """A span of a weekday in which a calendar is open, in its own wall-clock time.
+    """A span of a weekday in which a calendar is open, in the calendar's wall-clock time.
 
-    Times are stored as minutes after midnight, because `time` has no 24:00.
+    Times are stored as minutes after midnight, because Python's `time` has no 24:00.
     """
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
@@ -131,7 +135,7 @@ def default_currency() -> str:
 
 
 class Service(models.Model):
-    """Something to book on a calendar: `capacity` bookings at a time, each in its own seat."""
+    """What customers book on a calendar: up to `capacity` bookings at a time, one in each seat."""
 
     class Mode(models.TextChoices):
         """When a service can be booked."""
@@ -157,7 +161,7 @@ class Service(models.Model):
         validators=[money.validate_currency],
     )
     duration_minutes = models.PositiveIntegerField(
-        validators=[MinValueValidator(1), MaxValueValidator(LONGEST_MINUTES)]
+        validators=[MinValueValidator(1), MaxValueValidator(MAX_MINUTES)]
     )
     capacity = models.PositiveIntegerField(
         default=1, validators=[MinValueValidator(1), MaxValueValidator(1000)]
@@ -165,25 +169,25 @@ class Service(models.Model):
     mode = models.CharField(max_length=5, choices=Mode, default=Mode.OPEN)
     requires_confirmation = models.BooleanField(default=True)
     buffer_before_minutes = models.PositiveIntegerField(
-        default=0, validators=[MaxValueValidator(LONGEST_MINUTES)]
+        default=0, validators=[MaxValueValidator(MAX_MINUTES)]
     )
     buffer_after_minutes = models.PositiveIntegerField(
-        default=0, validators=[MaxValueValidator(LONGEST_MINUTES)]
+        default=0, validators=[MaxValueValidator(MAX_MINUTES)]
     )
     min_notice_minutes = models.PositiveIntegerField(
-        default=0, validators=[MaxValueValidator(LONGEST_MINUTES)]
+        default=0, validators=[MaxValueValidator(MAX_MINUTES)]
     )
     max_advance_days = models.PositiveIntegerField(
         null=True, blank=True, validators=[MinValueValidator(1), MaxValueValidator(3660)]
     )
     cancellation_notice_minutes = models.PositiveIntegerField(
-        default=0, validators=[MaxValueValidator(LONGEST_MINUTES)]
+        default=0, validators=[MaxValueValidator(MAX_MINUTES)]
     )
     step_minutes = models.PositiveIntegerField(
         null=True,
         blank=True,
         help_text="The interval between the start times offered; if empty, the duration.",
-        validators=[MinValueValidator(1), MaxValueValidator(LONGEST_MINUTES)],
+        validators=[MinValueValidator(1), MaxValueValidator(MAX_MINUTES)],
     )
     is_active = models.BooleanField("active", default=True)
     # Stored as sum and count, so that a new review can be added without reading the others.
@@ -204,7 +208,8 @@ class Service(models.Model):
         output_field=SearchVectorField(),
         db_persist=True,
     )
-    # A separate column, because a small value is stored in the row itself and is quick to rank.
+    # The title's words have a column of their own, because PostgreSQL stores a small value in the
+    # row itself and can rank it quickly.
     title_words = models.GeneratedField(
         expression=SearchVector("title", config="english"),
         output_field=SearchVectorField(),
@@ -220,7 +225,7 @@ class Service(models.Model):
             models.Index(fields=["created_at", "id"], name="service_by_age"),
             models.Index(fields=["duration_minutes", "id"], name="service_by_duration"),
             models.Index(fields=["rating_average", "id"], name="service_by_rating"),
-            # Without a list of pending entries, because each search would read the whole list.
+            # `fastupdate=False`, because each search would read the whole list of pending entries.
             GinIndex(fields=["search", "title_words"], name="service_words", fastupdate=False),
         ]
         constraints = [
@@ -251,9 +256,9 @@ class Service(models.Model):
 
 
 class Word(models.Model):
-    """A word that services have. Misspelt words are looked up here.
+    """A word of a service's title or description. A search looks up misspelt words here.
 
-    A trigger adds the words of titles and descriptions.
+    A trigger adds the words.
     """
 
     text = models.CharField(primary_key=True, max_length=40, db_collation="C")

@@ -13,7 +13,7 @@ from bookit.times import wall_clock
 DAY = timedelta(days=1)
 NO_OFFSET = timedelta(0)
 MINUTES_A_DAY = 24 * 60
-# Earlier and later than any time that clients can send.
+# This period begins before and ends after every time that clients can send.
 ALWAYS = (datetime(1, 1, 3, tzinfo=UTC), datetime(9999, 12, 29, tzinfo=UTC))
 
 Period = tuple[datetime, datetime]
@@ -45,7 +45,8 @@ class Opening:
         """Return whether the calendar is open from `start` to `end` without a break."""
         if self.is_off(start, end):
             return False
-        # It does not matter if a period that contains both is cut off at its ends.
+        # `_joined` cuts periods off a day or more before `start` and after `end`. Such a cut does
+        # not change the result.
         around = self._joined(start, end, more=DAY)
         return any(opens <= start and end <= closes for opens, closes in around)
 
@@ -53,13 +54,13 @@ class Opening:
         """Return whether time off overlaps the period from `start` to `end`."""
         if not self.time_off:
             return False
-        # The first time off that ends after `start`; all others after it begin even later.
+        # The first time off that ends after `start`. All time off that follows begins even later.
         index = bisect_right(self.closed, start, key=itemgetter(1))
         return index < len(self.closed) and self.closed[index][0] < end
 
     @cached_property
     def closed(self) -> list[Period]:
-        """Time off in order. Periods that overlap or touch are merged."""
+        """The periods of time off, in order. Periods that overlap or touch are merged."""
         closed: list[Period] = []
         for start, end in sorted(self.time_off):
             if closed and start <= closed[-1][1]:
@@ -69,19 +70,19 @@ class Opening:
         return closed
 
     def periods(self, start: datetime, end: datetime) -> list[Period]:
-        """Return the periods of the weekly hours around `start` to `end`, in order and not cut off.
+        """Return the open periods around `start` to `end`, in order, by the weekly hours alone.
 
         Periods that touch are merged: a span that ends at 24:00 continues with a span that begins
-        at 0:00 on the next day. Time off is not subtracted. Some periods may be before `start` or
-        after `end`.
+        at 0:00 on the next day. Periods are not cut off at `start` and `end`, and some periods may
+        be before `start` or after `end`. Time off is not subtracted.
         """
-        # If spans continue over midnight, the calendar may have opened up to a week before `start`,
-        # or two weeks, if a change of clocks skips the only break of a week.
+        # If spans continue over midnight, the calendar may have opened up to a week before `start`.
+        # It may have opened two weeks before, if a change of clocks skips the only break of a week.
         joining = any(span.opens == 0 for span in self.hours)
         return [*self._joined(start, end, more=15 * DAY if joining else DAY)]
 
     def _joined(self, start: datetime, end: datetime, *, more: timedelta) -> tuple[Period, ...]:
-        """Return the periods from `more` before `start` to `more` after `end`, cut off there."""
+        """Return the open periods, cut off `more` before `start` and `more` after `end`."""
         if self.is_endless:
             return (ALWAYS,)
         first, last = (start - more).astimezone(self.tz), (end + more).astimezone(self.tz)
@@ -105,10 +106,10 @@ def is_endless(hours: tuple[Span, ...]) -> bool:
     return open_until == 7 * MINUTES_A_DAY
 
 
-# The same weeks of a calendar are requested again and again.
+# Clients request the same weeks of a calendar again and again.
 @lru_cache(maxsize=64)
 def _periods(tz: tzinfo, hours: tuple[Span, ...], first: date, last: date) -> tuple[Period, ...]:
-    """Return the periods of weekly hours on some days. Periods that touch are merged."""
+    """Return the open periods from `first` to `last`. Periods that touch are merged."""
     periods: list[Period] = []
     for opens, closes in _spans(tz, hours, first, last):
         if periods and opens <= periods[-1][1]:
@@ -119,14 +120,15 @@ def _periods(tz: tzinfo, hours: tuple[Span, ...], first: date, last: date) -> tu
 
 
 def _spans(tz: tzinfo, hours: tuple[Span, ...], day: date, last: date) -> Iterator[Period]:
-    """Yield the spans of each day, in order."""
+    """Yield the start and end of each span from `day` to `last`, in order."""
     by_weekday: dict[int, list[Span]] = {}
     for span in sorted(hours):
         by_weekday.setdefault(span.weekday, []).append(span)
     midnight = datetime.combine(day, time.min)
     offset = tz.utcoffset(midnight) or NO_OFFSET
     while day <= last:
-        # Most days have no change of clocks. Converting each time by its zone takes longer.
+        # On most days the clocks do not change. On these days, adding minutes is faster than
+        # converting each time by its zone.
         next_midnight = midnight + DAY
         next_offset = tz.utcoffset(next_midnight) or NO_OFFSET
         # The offsets of both folds differ if a change of clocks skips or repeats midnight.

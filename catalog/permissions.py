@@ -10,7 +10,7 @@ from catalog.services import check_owner
 
 
 class KeepsCalendar(IsProviderOrAdmin):
-    """Admins, and the provider of the calendar or of the calendar that the object belongs to."""
+    """Allows admins, and the provider of the calendar that the object is or belongs to."""
 
     def has_object_permission(self, request: Request, view: Any, obj: Any) -> bool:
         """Return True.

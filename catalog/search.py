@@ -24,8 +24,9 @@ from psycopg.rows import namedtuple_row
 
 from bookit.database.rows import fetch
 
-# For each word, PostgreSQL reads one more list of services in the index.
-MOST_WORDS = 6
+# A search uses up to this many wanted words, and as many unwanted ones. For each word, PostgreSQL
+# reads another list of services in the index.
+MAX_WORDS = 4
 # A misspelt or unfinished word is replaced by up to this many words, the most similar ones.
 CANDIDATES = 3
 # Shorter words are not corrected: too many of them are alike.
@@ -78,13 +79,15 @@ class Words:
 
     @classmethod
     def of(cls, text: str) -> "Words":
-        """Return the first words of a text; words that follow a minus are unwanted."""
+        """Return the longest words of a text; words that follow a minus are unwanted.
+
+        Long words say more than short ones, many of which are stop words.
+        """
         found = re.findall(r"(?:(?<!\S)(-))?[\"']*([^\W_]+)", text.lower())
-        first = dict.fromkeys((word, bool(minus)) for minus, word in found)
-        words = [*first][:MOST_WORDS]
+        wanted = _longest(word for minus, word in found if not minus)
         return cls(
-            tuple((word,) for word, minus in words if not minus),
-            tuple(word for word, minus in words if minus),
+            wanted=tuple((word,) for word in wanted),
+            unwanted=_longest(word for minus, word in found if minus),
         )
 
     def corrected(self, using: str) -> "Words":
@@ -133,3 +136,10 @@ class Words:
 
     def _any(self, words: Iterable[str]) -> str:
         return " || ".join(f"plainto_tsquery('english', %({self._names[word]})s)" for word in words)
+
+
+def _longest(words: Iterable[str]) -> tuple[str, ...]:
+    """Return the longest of some words, without repetitions and in their order."""
+    distinct = dict.fromkeys(words)
+    longest = sorted(distinct, key=len, reverse=True)[:MAX_WORDS]
+    return tuple(word for word in distinct if word in longest)

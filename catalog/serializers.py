@@ -14,11 +14,12 @@ from bookit.api.serializers import InputSerializer, ListField, RowSerializer
 from bookit.money import in_currency
 from bookit.times import InstantField, format_wall_clock, parse_wall_clock
 from catalog.extensions import Affected
-from catalog.models import LONGEST_MINUTES, Calendar, OpeningHours, Service, TimeOff
+from catalog.models import MAX_MINUTES, Calendar, OpeningHours, Service, TimeOff
 from catalog.opening import Span, is_endless
 
-# Fields that responses carry beside the resource itself; a client may send them back.
-BESIDES = frozenset({"affected_bookings"})
+# Fields that only responses have. In a request they are ignored, so clients can send a response
+# back.
+RESPONSE_ONLY = frozenset({"affected_bookings"})
 AFFECTED = {"count": 1, "ids": ["0199d3a4-02aa-7d0c-9b1f-6f0e5b8f2a11"]}
 
 
@@ -34,7 +35,7 @@ class AffectedBookingsSerializer(serializers.Serializer[Any]):
 
     @classmethod
     def represent(cls, affected: Affected) -> dict[str, Any]:
-        """Return what a client sees of the affected bookings."""
+        """Return the affected bookings as a client sees them."""
         return {"count": affected.count, "ids": [pk for pk, _ in affected.first]}
 
 
@@ -42,7 +43,7 @@ class AffectedBookingsSerializer(serializers.Serializer[Any]):
     {"type": "string", "pattern": r"^([01]\d|2[0-3]):[0-5]\d$|^24:00$", "example": "09:00"}
 )
 class WallClockField(serializers.Field[int, str, str, Any]):
-    """A time of day, `00:00` to `24:00`; in Python the minutes after midnight."""
+    """A time of day, `00:00` to `24:00`. In Python, it is the number of minutes after midnight."""
 
     def to_internal_value(self, data: Any) -> int:
         """Return the minutes after midnight."""
@@ -66,8 +67,8 @@ class OpeningHoursSerializer(InputSerializer):
     closes = WallClockField()
 
     def validate(self, attrs: dict[str, int]) -> dict[str, int]:
-        """Refuse spans that end before they begin."""
-        # In a PATCH no field is required, but each span must be complete.
+        """Refuse a span that is incomplete or does not end after it begins."""
+        # DRF requires no field in a PATCH, but each span must be complete.
         missing = [str(name) for name in self.fields if name not in attrs]
         if missing:
             raise serializers.ValidationError(
@@ -85,7 +86,7 @@ MONDAY_TO_FRIDAY = {
     "timezone": "Europe/Lisbon",
     "opening_hours": [{"weekday": day, "opens": "09:00", "closes": "18:00"} for day in range(5)],
 }
-RUIS = {
+STORED_CALENDAR = {
     "id": "0199d3a0-6a31-7e8a-a0f5-3e6a4c1b8d07",
     "always_open": False,
     "provider_id": "0199d3a0-5b1c-7d3e-9c4b-2a7f8e6d5c31",
@@ -93,11 +94,11 @@ RUIS = {
 }
 
 
-@example("Monday to Friday", MONDAY_TO_FRIDAY, answer=RUIS)
+@example("Monday to Friday", MONDAY_TO_FRIDAY, response=STORED_CALENDAR)
 class CalendarSerializer(RowSerializer):
     """A calendar: a person, a room or anything else whose time can be booked."""
 
-    ignored: ClassVar[frozenset[str]] = BESIDES
+    ignored: ClassVar[frozenset[str]] = RESPONSE_ONLY
 
     provider_id = serializers.UUIDField(required=False, allow_null=True)
     opening_hours = OpeningHoursSerializer(  # type: ignore[call-arg]
@@ -131,7 +132,7 @@ class CalendarSerializer(RowSerializer):
 
     @classmethod
     def rows(cls, queryset: QuerySet[Any]) -> QuerySet[Any, dict[str, Any]]:
-        """Return the rows without `always_open`, which follows from other columns."""
+        """Return the rows without `always_open`, which `represent` computes from the hours."""
         columns = [name for name in cls.Meta.fields if name != "always_open"]
         return queryset.annotate(**cls.annotations).values(*columns)
 
@@ -152,11 +153,11 @@ class CalendarSerializer(RowSerializer):
 
     @classmethod
     def represent_instance(cls, instance: Calendar) -> dict[str, Any]:  # type: ignore[override]
-        """Return what a client sees of an instance."""
+        """Return an instance as a client sees it."""
         return cls.represent(cls.rows(Calendar.objects.filter(pk=instance.pk)).get())
 
     def validate_opening_hours(self, spans: list[dict[str, int]]) -> list[dict[str, int]]:
-        """Refuse spans of a day that overlap."""
+        """Refuse overlapping spans of the same day."""
         ordered = sorted(spans, key=lambda span: (span["weekday"], span["opens"]))
         for first, second in pairwise(ordered):
             if first["weekday"] == second["weekday"] and second["opens"] < first["closes"]:
@@ -164,7 +165,7 @@ class CalendarSerializer(RowSerializer):
         return spans
 
 
-@example("Monday to Friday", {**MONDAY_TO_FRIDAY, **RUIS, "affected_bookings": AFFECTED})
+@example("Monday to Friday", {**MONDAY_TO_FRIDAY, **STORED_CALENDAR, "affected_bookings": AFFECTED})
 class ChangedCalendarSerializer(CalendarSerializer):
     """The changed calendar, and the bookings that are now outside its open times."""
 
@@ -181,18 +182,18 @@ AUGUST = {
     "end_time": "2026-09-01T00:00:00Z",
     "reason": "Summer holidays",
 }
-STORED = {
+STORED_TIME_OFF = {
     "id": "0199d3a6-4d1e-7b2a-8c3d-5e6f7a8b9c0d",
-    "calendar_id": RUIS["id"],
+    "calendar_id": STORED_CALENDAR["id"],
     "created_at": "2026-03-01T09:00:00Z",
 }
 
 
-@example("August", AUGUST, answer=STORED)
+@example("August", AUGUST, response=STORED_TIME_OFF)
 class TimeOffSerializer(RowSerializer):
     """A period in which a calendar is closed, whatever its opening hours."""
 
-    ignored: ClassVar[frozenset[str]] = BESIDES
+    ignored: ClassVar[frozenset[str]] = RESPONSE_ONLY
 
     calendar_id = serializers.UUIDField(read_only=True)
     start_time = InstantField()
@@ -204,7 +205,7 @@ class TimeOffSerializer(RowSerializer):
         read_only_fields = ["id", "created_at"]
 
 
-@example("August", {**AUGUST, **STORED, "affected_bookings": AFFECTED})
+@example("August", {**AUGUST, **STORED_TIME_OFF, "affected_bookings": AFFECTED})
 class CreatedTimeOffSerializer(TimeOffSerializer):
     """New time off, and the bookings in its period."""
 
@@ -222,7 +223,7 @@ HAIRCUT = {
     "currency": "EUR",
     "duration_minutes": 30,
 }
-OFFERED = {
+STORED_SERVICE = {
     "id": "0199d3a0-6a3b-7c55-8f0d-1f6f2b7c9d42",
     "capacity": 1,
     "mode": "open",
@@ -234,15 +235,15 @@ OFFERED = {
     "cancellation_notice_minutes": 0,
     "step_minutes": 30,
     "is_active": True,
-    "calendar_id": RUIS["id"],
-    "provider_id": RUIS["provider_id"],
+    "calendar_id": STORED_CALENDAR["id"],
+    "provider_id": STORED_CALENDAR["provider_id"],
     "rating_average": 4.67,
     "rating_count": 3,
     "created_at": "2026-11-21T09:00:00Z",
 }
 
 
-@example("A haircut", HAIRCUT, answer=OFFERED)
+@example("A haircut", HAIRCUT, response=STORED_SERVICE)
 class ServiceSerializer(RowSerializer):
     """A service: what can be booked on a calendar."""
 
@@ -256,8 +257,9 @@ class ServiceSerializer(RowSerializer):
         required=False,
         allow_null=True,
         min_value=1,
-        # The limit of the duration: the duration is shown if no step is set, and may be sent back.
-        max_value=LONGEST_MINUTES,
+        # The same limit as for the duration: if no step is set, responses show the duration as the
+        # step, and clients may send it back.
+        max_value=MAX_MINUTES,
         help_text="The interval between the start times offered; by default the duration.",
     )
     rating_average = serializers.FloatField(
@@ -268,8 +270,8 @@ class ServiceSerializer(RowSerializer):
         help_text="Null until the first review.",
     )
 
-    # A subquery for each row that is shown. With a join, PostgreSQL reads all calendars first if
-    # its statistics are older than the calendars.
+    # This subquery runs only for the rows that are shown. A join could make PostgreSQL read all
+    # calendars first, if its statistics were collected before the calendars were created.
     annotations = {
         "provider_id": Subquery(
             Calendar.objects.filter(pk=OuterRef("calendar_id")).values("provider_id")
@@ -306,7 +308,7 @@ class ServiceSerializer(RowSerializer):
 
     @classmethod
     def represent(cls, row: dict[str, Any]) -> dict[str, Any]:
-        """Format the price, convert the average, and fill in the default step."""
+        """Format the price, convert the average to a float, and fill in the default step."""
         row["price"] = in_currency(row["price"], row["currency"])
         row["step_minutes"] = row["step_minutes"] or row["duration_minutes"]
         if row["rating_average"] is not None:
@@ -318,11 +320,11 @@ class ServiceSerializer(RowSerializer):
     "A haircut on a calendar of its own",
     {
         **HAIRCUT,
-        **OFFERED,
+        **STORED_SERVICE,
         "rating_average": None,
         "rating_count": 0,
         "calendar": {
-            **RUIS,
+            **STORED_CALENDAR,
             "name": "Haircut",
             "timezone": "Europe/Lisbon",
             "opening_hours": [],

@@ -1,4 +1,4 @@
-"""The rules of calendars, time off and services."""
+"""The rules for calendars, time off and services."""
 
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -18,7 +18,7 @@ from catalog.extensions import AFFECTED, Affected
 from catalog.models import Calendar, OpeningHours, Service, TimeOff
 from catalog.opening import Period
 
-# Ten years; anything longer is a typing error.
+# Ten years. Longer time off must be a typing error.
 LONGEST_TIME_OFF = timedelta(days=3653)
 
 
@@ -33,7 +33,7 @@ def create_calendar(
 ) -> Calendar:
     """Create a calendar.
 
-    Providers create their own. Admins create one for any provider or for none.
+    Providers create their own calendars. Admins create calendars for any provider or for none.
 
     Raises:
         Invalid: the provider does not exist.
@@ -53,13 +53,13 @@ def update_calendar(
 ) -> tuple[Calendar, Affected]:
     """Change a calendar. `opening_hours` replaces all existing opening hours.
 
-    Bookings stay as they are. If the hours or the zone are given, the bookings that are now outside
-    the opening hours are returned.
+    Bookings stay as they are. If the opening hours or the time zone are changed, the bookings that
+    are now outside the open times are also returned.
 
     Raises:
         Calendar.DoesNotExist: the calendar does not exist.
         Invalid: the provider does not exist.
-        Forbidden: the calendar is, or would be, another user's.
+        Forbidden: the calendar is another user's, or would be after the change.
     """
     changes = dict(changes)
     hours = changes.pop("opening_hours", None)
@@ -89,7 +89,7 @@ def ensure_calendar(*, provider: User, at: datetime) -> None:
 
 
 def set_opening_hours(*, calendar: Calendar, spans: list[dict[str, int]]) -> None:
-    """Replace all opening hours of a calendar at once. Changed one by one, they could overlap."""
+    """Replace all opening hours of a calendar at once. Changed one by one, spans could overlap."""
     calendar.hours.all().delete()
     OpeningHours.objects.bulk_create(OpeningHours(calendar=calendar, **span) for span in spans)
 
@@ -171,10 +171,10 @@ def delete_time_off(*, calendar_id: UUID, time_off_id: UUID, actor: User) -> Non
 def affected_bookings(
     *, calendar: Calendar, at: datetime, period: Period | None = None
 ) -> Affected:
-    """Return the upcoming bookings that are outside a calendar's opening hours or in its time off.
+    """Return the upcoming bookings that are outside a calendar's open times.
 
     Args:
-        period: a time off. If it is given, only bookings that overlap it are returned.
+        period: the period of time off. If given, only bookings that overlap it are returned.
     """
     found = [find(calendar=calendar, period=period, at=at) for find in AFFECTED.values()]
     return found[0] if found else Affected()
@@ -223,7 +223,7 @@ def update_service(*, service_id: UUID, actor: User, changes: dict[str, Any]) ->
     Raises:
         Service.DoesNotExist: the service does not exist.
         Invalid: the calendar does not exist, or the price has more decimals than its currency.
-        Forbidden: the service is, or would be, on another user's calendar.
+        Forbidden: the service is on another user's calendar, or would be after the change.
         ServiceInUse: the service would move to another calendar, but has bookings or slots.
     """
     changes = dict(changes)
@@ -246,7 +246,7 @@ def update_service(*, service_id: UUID, actor: User, changes: dict[str, Any]) ->
                 with transaction.atomic():
                     service.save(update_fields=list(changes))
             except IntegrityError as error:
-                # Whatever refers to a service refers to its calendar too.
+                # A foreign key to a service covers its calendar too, so it prevents the move.
                 if "calendar" in changes and isinstance(error.__cause__, ForeignKeyViolation):
                     raise ServiceInUse(
                         "This service has bookings or slots, which cannot move to another calendar."
@@ -264,7 +264,7 @@ def delete_service(*, service_id: UUID, actor: User) -> None:
         ServiceInUse: the service has bookings or slots.
     """
     with transaction.atomic():
-        # The full lock waits for transactions that are creating a booking of this service.
+        # This lock, FOR UPDATE, waits for transactions that are creating a booking of this service.
         service = (
             Service.objects.select_for_update(of=("self",))
             .select_related("calendar")
@@ -283,7 +283,7 @@ def lock_calendar(*, calendar_id: UUID) -> Calendar:
     """Lock and return a calendar that is about to change.
 
     The lock waits until earlier bookings are committed, and later bookings wait for the lock (see
-    `catalog.turns`). It is the full lock, which a change of the version requires (see
+    `catalog.turns`). The lock is FOR UPDATE, which a change of the version requires (see
     `bookings.availability.terms`).
 
     Raises:
@@ -303,7 +303,7 @@ def check_owner(calendar: Calendar, actor: User) -> None:
 
 
 def _calendar_for(actor: User, calendar_id: UUID) -> Calendar:
-    # The lock prevents the calendar from being deleted before the service is on it.
+    # The lock prevents the calendar from being deleted before the service is stored.
     found = Calendar.objects.select_for_update(no_key=True).filter(turns.alone(calendar_id))
     calendar = found.filter(pk=calendar_id).first()
     if calendar is None:

@@ -1,13 +1,14 @@
-"""What PostgreSQL does when the catalog is changed, whether by the API, the admin site or raw SQL.
+"""The triggers of the catalog. They act on changes by the API, the admin site and raw SQL alike.
 
 A change to the terms of a service raises the version of its calendar, as does a change to the
 calendar's opening hours, time off or time zone. If one statement changes the opening hours or time
-off of several calendars, these are locked in the order of their ids, to avoid deadlocks.
+off of several calendars, the trigger locks the calendars in the order of their ids, to avoid
+deadlocks.
 """
 
 from bookit.database.constraints import Trigger
 
-# Raises the version of a calendar if its zone changes, and never lowers it.
+# Raises the version of a calendar if its time zone changes, and prevents the version from falling.
 VERSION_RISES = Trigger(
     name="calendar_version_rises",
     body="""
@@ -27,9 +28,9 @@ END
 
 
 def _opening_changes(prefix: str) -> Trigger:
-    """Return a trigger for the table of opening hours or that of time off.
+    """Return a trigger for the table of opening hours or the table of time off.
 
-    It raises the versions of the calendars whose rows are added, changed or removed.
+    The trigger raises the version of each calendar whose rows are added, changed or removed.
     """
     return Trigger(
         name=f"{prefix}_change_version",
@@ -71,9 +72,9 @@ TIME_OFF_CHANGES_VERSION = _opening_changes("time_off")
 
 # Raises the version of a calendar if the terms of a service change.
 #
-# Ratings and texts are not terms. Neither is the service's calendar: if the service has moved to
-# another calendar in the meantime, a booking is refused by its foreign key, which covers both the
-# service and the calendar.
+# Ratings and texts are not terms. The service's calendar is not a term either: if the service moves
+# to another calendar while somebody books it, the foreign key of bookings refuses the booking,
+# because that key covers both the service and the calendar.
 TERMS_CHANGE_VERSION = Trigger(
     name="service_terms_changed",
     body="""
@@ -98,7 +99,8 @@ END
     },
 )
 
-# Adds the words in a service's texts to the dictionary in which misspelt words are looked up.
+# Adds the words of a service's title and description to the dictionary (`Word`), in which a search
+# looks up misspelt words.
 WORDS_ARE_KNOWN = Trigger(
     name="service_words_are_known",
     body="""

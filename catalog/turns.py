@@ -1,16 +1,16 @@
 """Turns: many bookings can share a calendar, but a change needs the calendar alone.
 
-Row locks alone cannot do this. Bookings lock the version of their calendar FOR KEY SHARE.
-PostgreSQL grants that lock at once while other bookings hold it, even if a change is waiting for
-FOR UPDATE. As long as bookings overlap, the change would wait without end. Advisory locks have a
-queue: a change waits only for the bookings that came before it, and later bookings wait for the
-change.
+Row locks alone cannot ensure that a change gets its turn. Bookings lock the row of their calendar
+FOR KEY SHARE. PostgreSQL grants that lock at once while other bookings hold it, even if a change is
+waiting for FOR UPDATE. So the change would wait as long as new bookings begin before earlier
+bookings end. Advisory locks have a queue: a change waits only for the bookings that came before it,
+and later bookings wait for the change.
 
 Bookings share a turn, and a change of the calendar takes a turn alone. A turn ends with its
 transaction. Two rules prevent deadlocks:
 
 - A transaction takes its turn before it locks a calendar or one of its slots.
-- A transaction that shares a turn never takes one alone.
+- A transaction that shares a turn never takes a turn alone.
 
 The triggers that raise the version take a turn as well, so that raw SQL also has to wait.
 """
@@ -21,7 +21,8 @@ from django.db.models import BooleanField, Func, QuerySet, Subquery, UUIDField, 
 
 
 def _turn(function: str, calendar: "UUID | QuerySet") -> Func:
-    # Never pass a column: PostgreSQL could then take the turns of rows that it only looks at.
+    # Never pass a column: PostgreSQL could then take the turns of rows that it reads but does not
+    # return.
     expression = (
         Subquery(calendar, output_field=UUIDField())
         if isinstance(calendar, QuerySet)
@@ -31,7 +32,7 @@ def _turn(function: str, calendar: "UUID | QuerySet") -> Func:
 
 
 def shared(calendar: "UUID | QuerySet") -> Func:
-    """Return the condition that shares a turn of a calendar before the rows are locked.
+    """Return the query condition that shares a turn of a calendar before rows are locked.
 
     Args:
         calendar: the id of the calendar, or a query that returns it.
@@ -40,5 +41,5 @@ def shared(calendar: "UUID | QuerySet") -> Func:
 
 
 def alone(calendar: UUID) -> Func:
-    """Return the condition that takes a turn of a calendar alone before the rows are locked."""
+    """Return the query condition that takes a turn of a calendar alone before rows are locked."""
     return _turn("calendar_take_turn", calendar)

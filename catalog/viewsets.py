@@ -57,7 +57,7 @@ class CalendarViewSet(CatalogViewSet):
     ordering_fields = {"name": "name", "created_at": "created_at"}
     default_ordering = ["name"]
     queryset = Calendar.objects.all()
-    # A calendar of the provider that the body names.
+    # Permissions are also checked for a calendar of the provider that the body names.
     named_in_body = dict.fromkeys(
         ["create", "partial_update"], ("provider_id", lambda pk: Calendar(provider_id=pk))
     )
@@ -169,11 +169,11 @@ class ServiceViewSet(CatalogViewSet):
 
     @property
     def default_ordering(self) -> list[str]:
-        """By relevance if words are searched for, otherwise by title."""
+        """By relevance if `q` contains words, otherwise by title."""
         return ["-relevance"] if self._words() else ["title"]
 
     def listed(self) -> QuerySet[Service] | Bound:
-        """Return the active services; all services if there is a filter by `active`."""
+        """Return the active services, or all services if the request filters by `active`."""
         return self.queryset.all() if self.request.query_params.get("active") else ACTIVE_SERVICES()
 
     def shaped(self, rows: Any) -> Any:
@@ -183,7 +183,7 @@ class ServiceViewSet(CatalogViewSet):
         return super().shaped(rows)
 
     def filter_queryset(self, queryset: Any) -> Any:
-        """Filter and order. Ordering by relevance requires words."""
+        """Filter and order the services. Ordering by relevance requires words in `q`."""
         if not self._words() and "relevance" in self.request.query_params.get("ordering", ""):
             raise refuse("ordering", "Ordering by relevance requires q.")
         return super().filter_queryset(queryset)

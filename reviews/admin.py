@@ -10,7 +10,7 @@ from reviews.models import Review
 
 @admin.register(Review)
 class ReviewAdmin(ServedAdmin):
-    """The pages of reviews, which can be read and deleted."""
+    """The admin pages of reviews. Admins can read and delete reviews."""
 
     list_display = ["created_at", "rating", "comment", "service", "user"]
     list_filter = ["rating", "created_at"]
@@ -20,9 +20,9 @@ class ReviewAdmin(ServedAdmin):
     ordering = ["-created_at"]
 
     def has_change_permission(self, request: HttpRequest, obj: Review | None = None) -> bool:
-        """Return False: only its author may change a review."""
+        """Return False, because only the author of a review may change it."""
         return False
 
     def delete_row(self, request: HttpRequest, row: Review) -> None:
-        """Delete a review and subtract its rating."""
+        """Delete a review, and subtract its rating from the totals of the service."""
         services.delete_review(review_id=row.pk, actor=request.user)  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""Filters of reviews."""
+"""Filters for lists of reviews."""
 
 from django_filters import rest_framework as filters
 

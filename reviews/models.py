@@ -11,10 +11,10 @@ from catalog.models import Service
 
 
 class Review(models.Model):
-    """One rating of a completed booking, with an optional comment."""
+    """A rating of a completed booking, with an optional comment."""
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
-    # A review outlives its booking, and its rating still counts for the service.
+    # If the booking is deleted, the review remains, and its rating still counts for the service.
     booking = models.OneToOneField(
         Booking, on_delete=models.SET_NULL, null=True, related_name="review"
     )

@@ -12,9 +12,10 @@ from reviews.serializers import ReviewSerializer
 
 @EVENT_DATA.add(BookingEvent.Type.REVIEWED)
 def reviews(events: Sequence[BookingEvent]) -> list[dict[str, Any]]:
-    """Return the review of each event as the API shows it, with the rating of that time.
+    """Return the review of each event as the API shows it.
 
-    If the review has been deleted since, only its id, its booking's id and the rating remain.
+    The rating is the rating at the time of the event. If a review was deleted, return only its id,
+    the id of its booking, and the rating.
     """
     ids = {event.pk: UUID(event.data["review_id"]) for event in events}
     stored = Review.objects.filter(pk__in=ids.values()).order_by()

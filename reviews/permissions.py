@@ -12,39 +12,39 @@ from reviews.models import Review
 
 
 class ReviewsBooking(IsAuthenticated):
-    """The user of the booking that is reviewed."""
+    """Allows the user whose booking is reviewed."""
 
     def has_object_permission(self, request: Request, view: Any, obj: Booking) -> bool:
         """Return True.
 
         Raises:
-            Forbidden: the booking is another user's.
+            Forbidden: the booking belongs to another user.
         """
         services.check_booked(obj, signed_in(request))
         return True
 
 
 class WroteReview(IsAuthenticated):
-    """The author of a review."""
+    """Allows the author of a review."""
 
     def has_object_permission(self, request: Request, view: Any, obj: Review) -> bool:
         """Return True.
 
         Raises:
-            Forbidden: the review is another user's.
+            Forbidden: the review belongs to another user.
         """
         services.check_wrote(obj, signed_in(request))
         return True
 
 
 class DeletesReview(IsAuthenticated):
-    """The author of a review, and admins."""
+    """Allows the author of a review, and admins."""
 
     def has_object_permission(self, request: Request, view: Any, obj: Review) -> bool:
         """Return True.
 
         Raises:
-            Forbidden: the review is another user's.
+            Forbidden: the review belongs to another user.
         """
         services.check_may_delete(obj, signed_in(request))
         return True

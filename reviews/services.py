@@ -39,7 +39,7 @@ def create_review(
         ReviewExists: the booking already has a review.
     """
     with transaction.atomic():
-        # The lock prevents the booking from being marked as a no-show in the meantime.
+        # The lock prevents a concurrent request from marking the booking as a no-show.
         booking = Booking.objects.select_for_update(no_key=True).filter(pk=booking_id).first()
         if booking is None:
             raise Invalid(
@@ -149,7 +149,7 @@ def _locked_review(review_id: UUID) -> Review:
 
 
 def _add_to_ratings(service_id: UUID, *, stars: int, reviews: int = 0) -> None:
-    """Add to the totals of a service's ratings.
+    """Add `stars` and `reviews` to the rating totals of a service.
 
     Call this last in a transaction, because it locks the row of the service until the commit.
     """

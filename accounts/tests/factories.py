@@ -1,4 +1,4 @@
-"""Builders of accounts."""
+"""Factories for accounts."""
 
 import factory
 from factory.django import DjangoModelFactory
@@ -14,7 +14,7 @@ class UserFactory(DjangoModelFactory):
     class Meta:
         model = User
 
-    # Not random: a test's password is refused if it resembles the name.
+    # The names are not random, because a password that resembles the name is refused.
     name = factory.Sequence(lambda number: f"Ana Silva {number}")
     email = factory.Sequence(lambda number: f"person{number}@example.com")
 
@@ -25,12 +25,12 @@ class UserFactory(DjangoModelFactory):
 
 
 class ProviderFactory(UserFactory):
-    """A user who provides calendars."""
+    """A provider, who has calendars."""
 
     role = User.Role.PROVIDER
 
 
 class AdminFactory(UserFactory):
-    """A user who runs the platform."""
+    """An admin, who runs the platform."""
 
     role = User.Role.ADMIN

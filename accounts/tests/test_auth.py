@@ -47,10 +47,10 @@ def me(api, access_token):
 
 
 def test_registering_returns_a_session(api):
-    answer = api.post("/auth/register", {**NEW, "timezone": "Europe/Paris"})
-    assert answer.status_code == 201
-    assert answer["Location"] == "http://testserver/me"
-    session = answer.json()
+    response = api.post("/auth/register", {**NEW, "timezone": "Europe/Paris"})
+    assert response.status_code == 201
+    assert response["Location"] == "http://testserver/me"
+    session = response.json()
     assert list(session) == SESSION
     assert (session["name"], session["email"]) == ("Ada", "ada@example.com")
     assert (session["role"], session["timezone"]) == ("user", "Europe/Paris")
@@ -62,52 +62,52 @@ def test_registering_returns_a_session(api):
 
 
 def test_a_new_account_has_the_role_user_whatever_role_is_requested(api):
-    answer = api.post("/auth/register", {**NEW, "role": "admin", "is_active": False})
-    assert answer.json()["role"] == "user"
+    response = api.post("/auth/register", {**NEW, "role": "admin", "is_active": False})
+    assert response.json()["role"] == "user"
     assert User.objects.get().role == "user"
     for name in ("is_staff", "is_superuser", "groups", "user_permissions"):
         again = {**NEW, "email": f"{name}@example.com", name: True}
         problem(api.post("/auth/register", again), 400, "validation_error", name)
 
 
-def test_an_address_is_stored_in_lower_case(api):
-    answer = api.post("/auth/register", {**NEW, "email": "  Ada.Lovelace@Example.COM "})
-    assert answer.json()["email"] == "ada.lovelace@example.com"
+def test_an_email_address_is_stored_in_lower_case(api):
+    response = api.post("/auth/register", {**NEW, "email": "  Ada.Lovelace@Example.COM "})
+    assert response.json()["email"] == "ada.lovelace@example.com"
     assert User.objects.get().email == "ada.lovelace@example.com"
 
 
 @pytest.mark.parametrize("email", ["ada@example.com", "ADA@example.com", "ada@EXAMPLE.com"])
-def test_an_address_is_taken_regardless_of_its_case(api, email):
+def test_an_email_address_is_taken_regardless_of_its_case(api, email):
     UserFactory(email="ada@example.com")
     problem(api.post("/auth/register", {**NEW, "email": email}), 409, "email_taken")
     assert User.objects.count() == 1
 
 
-def test_the_address_of_an_inactive_account_is_taken_too(api):
+def test_the_email_address_of_an_inactive_account_is_taken_too(api):
     UserFactory(email=NEW["email"], is_active=False)
     problem(api.post("/auth/register", NEW), 409, "email_taken")
 
 
-def test_an_address_with_letters_of_other_alphabets_can_register(api):
+def test_an_email_address_whose_domain_has_non_ascii_letters_can_register(api):
     for email in ("x@bücher.example", "x@ΣΊΣΥΦΟΣ.example", "x@İSTANBUL.example"):
-        answer = api.post("/auth/register", {**NEW, "email": email})
-        assert answer.status_code == 201, (email, answer.content)
+        response = api.post("/auth/register", {**NEW, "email": email})
+        assert response.status_code == 201, (email, response.content)
         problem(api.post("/auth/register", {**NEW, "email": email}), 409, "email_taken")
 
 
-def test_a_capital_letter_that_is_newer_than_python_is_accepted_or_a_400(api):
-    """PostgreSQL 18 knows its lower case, and Python 3.11 does not."""
+def test_a_capital_letter_that_python_does_not_know_is_accepted_or_a_400(api):
+    """PostgreSQL 18 knows the lower case of these letters, and Python 3.11 does not."""
     for capital in "\u1c89\ua7cb":
-        answer = api.post("/auth/register", {**NEW, "email": f"x@{capital}.example"})
-        if answer.status_code != 201:
-            problem(answer, 400, "validation_error", "email")
+        response = api.post("/auth/register", {**NEW, "email": f"x@{capital}.example"})
+        if response.status_code != 201:
+            problem(response, 400, "validation_error", "email")
     user = UserFactory()
-    answer = api.as_(user).patch("/me", {"email": "x@\u1c89.example"})
-    if answer.status_code != 200:
-        problem(answer, 400, "validation_error", "email")
+    response = api.as_(user).patch("/me", {"email": "x@\u1c89.example"})
+    if response.status_code != 200:
+        problem(response, 400, "validation_error", "email")
 
 
-def test_one_of_ten_concurrent_registrations_of_an_address_succeeds(transactional_db, api):
+def test_one_of_ten_concurrent_registrations_of_an_email_address_succeeds(transactional_db, api):
     def register(number):
         email = NEW["email"] if number % 2 else NEW["email"].upper()
         return lambda: Client().post(
@@ -124,7 +124,7 @@ def test_one_of_ten_concurrent_registrations_of_an_address_succeeds(transactiona
 
 
 def test_without_the_constraint_concurrent_registrations_race(transactional_db, monkeypatch):
-    """The control: all ten find the address free before any of them stores it."""
+    """Control for the test above: all ten find the email address free before one stores it."""
     found_free = []
     monkeypatch.setattr(services, "_save_unique", lambda user: found_free.append(user.email))
     monkeypatch.setattr(services, "_sign_in", lambda *args, **kwargs: None)
@@ -151,8 +151,8 @@ def test_without_the_constraint_concurrent_registrations_race(transactional_db, 
     ],
 )
 def test_a_weak_password_is_a_400(api, password):
-    answer = api.post("/auth/register", {**NEW, "name": "Adaexample", "password": password})
-    problem(answer, 400, "validation_error", "password")
+    response = api.post("/auth/register", {**NEW, "name": "Adaexample", "password": password})
+    problem(response, 400, "validation_error", "password")
     assert not User.objects.exists()
 
 
@@ -163,8 +163,8 @@ def test_a_password_may_have_at_most_128_characters(api):
     for length in (129, 100_000):
         again = {**NEW, "email": "b@example.com", "password": "x" * length}
         problem(api.post("/auth/register", again), 400, "validation_error", "password")
-        answer = log_in(api, User.objects.get(), "x" * length)
-        problem(answer, 400, "validation_error", "password")
+        response = log_in(api, User.objects.get(), "x" * length)
+        problem(response, 400, "validation_error", "password")
 
 
 def test_a_password_is_not_trimmed_or_changed(api):
@@ -208,7 +208,7 @@ def test_an_invalid_value_is_refused_and_its_field_is_named(api, field, value):
     assert not User.objects.exists()
 
 
-def test_a_token_in_the_request_is_ignored(api):
+def test_registering_and_logging_in_ignore_an_invalid_token(api):
     api.credentials(HTTP_AUTHORIZATION="Bearer expired-long-ago")
     assert api.post("/auth/register", NEW).status_code == 201
     assert log_in(api, User.objects.get()).status_code == 200
@@ -224,12 +224,12 @@ def test_passwords_are_stored_as_argon2id_and_never_returned(api):
     stored = User.objects.get().password
     assert stored.startswith("argon2$argon2id$v=19$m=19456,t=2,p=1$")
     hashed = stored.rsplit("$", 1)[1]
-    answers = [made, log_in(api, User.objects.get()), me(api, made.json()["access_token"])]
-    for answer in answers:
-        assert answer.status_code in (200, 201)
-        assert PASSWORD.encode() not in answer.content
-        assert hashed.encode() not in answer.content
-        assert "password" not in answer.json()
+    responses = [made, log_in(api, User.objects.get()), me(api, made.json()["access_token"])]
+    for response in responses:
+        assert response.status_code in (200, 201)
+        assert PASSWORD.encode() not in response.content
+        assert hashed.encode() not in response.content
+        assert "password" not in response.json()
 
 
 @pytest.mark.real_passwords
@@ -240,28 +240,28 @@ def test_equal_passwords_have_different_hashes():
 # --- log in -----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("write", [str, str.upper, str.title, lambda email: f" {email} "])
-def test_logging_in_returns_a_session_regardless_of_the_case_of_the_address(api, write):
+@pytest.mark.parametrize("spell", [str, str.upper, str.title, lambda email: f" {email} "])
+def test_logging_in_ignores_the_case_of_the_email_address(api, spell):
     user = UserFactory(email="ada@example.com")
-    answer = api.post("/auth/login", {"email": write(user.email), "password": PASSWORD})
-    assert answer.status_code == 200
-    assert list(answer.json()) == SESSION
-    assert answer.json()["id"] == str(user.pk)
-    assert me(api, answer.json()["access_token"]).json()["id"] == str(user.pk)
+    response = api.post("/auth/login", {"email": spell(user.email), "password": PASSWORD})
+    assert response.status_code == 200
+    assert list(response.json()) == SESSION
+    assert response.json()["id"] == str(user.pk)
+    assert me(api, response.json()["access_token"]).json()["id"] == str(user.pk)
 
 
-def test_every_login_starts_a_session_of_its_own(api):
+def test_every_login_starts_a_new_session(api):
     user = UserFactory()
     at = now().replace(microsecond=0)
     with time_machine.travel(at, tick=False):
         for name in ("Firefox", "curl"):
-            answer = api.post(
+            response = api.post(
                 "/auth/login",
                 {"email": user.email, "password": PASSWORD},
                 headers={"user-agent": name},
                 REMOTE_ADDR="192.0.2.7",
             )
-            assert answer.status_code == 200
+            assert response.status_code == 200
     first, second = Session.objects.order_by("id")
     assert first.pk != second.pk
     assert [first.client, second.client] == ["Firefox", "curl"]
@@ -272,7 +272,7 @@ def test_every_login_starts_a_session_of_its_own(api):
 
 
 @pytest.mark.parametrize(
-    ("address", "kept"),
+    ("address", "stored"),
     [
         ("192.0.2.7", "192.0.2.7"),
         ("2001:db8::1", "2001:db8::1"),
@@ -285,32 +285,32 @@ def test_every_login_starts_a_session_of_its_own(api):
         ("x" * 500, None),
     ],
 )
-def test_signing_in_works_from_a_malformed_client_address(api, settings, address, kept):
+def test_signing_in_works_with_any_client_address(api, settings, address, stored):
     settings.NUM_PROXIES = 1
     user = UserFactory()
-    answer = api.post(
+    response = api.post(
         "/auth/login",
         {"email": user.email, "password": PASSWORD},
         headers={"x-forwarded-for": address},
         REMOTE_ADDR="",
     )
-    assert answer.status_code == 200, answer.content
-    assert Session.objects.get().address == kept
+    assert response.status_code == 200, response.content
+    assert Session.objects.get().address == stored
 
 
 def test_a_long_user_agent_is_truncated(api):
     user = UserFactory()
-    answer = api.post(
+    response = api.post(
         "/auth/login",
         {"email": user.email, "password": PASSWORD},
         headers={"user-agent": "x" * 8000},
     )
-    assert answer.status_code == 200
+    assert response.status_code == 200
     assert Session.objects.get().client == "x" * 300
 
 
 def refusals(api):
-    """Return the bodies of logins that are refused, by the reason."""
+    """Return the bodies of refused logins, keyed by the reason for the refusal."""
     user = UserFactory()
     return {
         "unknown": {"email": "nobody@example.com", "password": PASSWORD},
@@ -324,11 +324,12 @@ def refusals(api):
 def test_every_refused_login_gets_the_same_response(api, django_assert_num_queries):
     seen = set()
     for reason, body in refusals(api).items():
-        # One reads the account. The other asks whether anybody has signed in to it from here.
+        # The first query reads the account. The second one checks whether anybody has signed in to
+        # the account from this network.
         with django_assert_num_queries(2):
-            answer = api.post("/auth/login", body, headers={"x-request-id": "same"})
-        problem(answer, 401, "invalid_credentials")
-        seen.add((answer.content, tuple(sorted(answer.headers.items()))))
+            response = api.post("/auth/login", body, headers={"x-request-id": "same"})
+        problem(response, 401, "invalid_credentials")
+        seen.add((response.content, tuple(sorted(response.headers.items()))))
         assert len(seen) == 1, reason
     assert not Session.objects.exists()
 
@@ -366,10 +367,10 @@ def test_every_refused_login_takes_the_same_time(api):
 
     bodies = refusals(api)
     rounds = [{reason: seconds(body) for reason, body in bodies.items()} for _ in range(7)]
-    # The quickest run shows the work alone. The others were disturbed.
-    quickest = {reason: min(one[reason] for one in rounds) for reason in bodies}
+    # The quickest run shows the work alone. Slower runs were disturbed by other processes.
+    quickest = {reason: min(durations[reason] for durations in rounds) for reason in bodies}
     assert max(quickest.values()) < 1.5 * min(quickest.values()), quickest
-    # The control: hashing takes most of the time.
+    # Control: hashing takes most of the time.
     began = time.process_time()
     make_password(PASSWORD)
     assert time.process_time() - began > 0.5 * min(quickest.values())
@@ -383,19 +384,19 @@ def test_a_login_needs_both_fields(api):
     problem(api.post("/auth/login", {"password": "x"}), 400, "validation_error", "email")
 
 
-def meanwhile(monkeypatch, change):
-    """Call `change` while a password is being checked, which is slow."""
+def during_the_password_check(monkeypatch, change):
+    """Make every password check call `change` before it returns."""
     check = services.check_password
 
-    def slow_check(*args, **kwargs):
+    def check_and_change(*args, **kwargs):
         result = check(*args, **kwargs)
         change()
         return result
 
-    monkeypatch.setattr(services, "check_password", slow_check)
+    monkeypatch.setattr(services, "check_password", check_and_change)
 
 
-def test_a_login_is_refused_if_the_password_changes_meanwhile(api, monkeypatch):
+def test_a_login_is_refused_if_the_password_changes_during_the_check(api, monkeypatch):
     user = UserFactory()
 
     def change():
@@ -403,14 +404,14 @@ def test_a_login_is_refused_if_the_password_changes_meanwhile(api, monkeypatch):
         changed.set_password("another good password")
         changed.save()
 
-    meanwhile(monkeypatch, change)
+    during_the_password_check(monkeypatch, change)
     problem(log_in(api, user), 401, "invalid_credentials")
     assert not Session.objects.filter(revoked_at=None).exists()
 
 
-def test_a_login_is_refused_if_the_account_is_deactivated_meanwhile(api, monkeypatch):
+def test_a_login_is_refused_if_the_account_is_deactivated_during_the_check(api, monkeypatch):
     user = UserFactory()
-    meanwhile(monkeypatch, lambda: User.objects.update(is_active=False))
+    during_the_password_check(monkeypatch, lambda: User.objects.update(is_active=False))
     problem(log_in(api, user), 401, "invalid_credentials")
     assert not Session.objects.exists()
 
@@ -423,8 +424,8 @@ def test_logging_out_revokes_all_refresh_tokens_of_the_session(api):
     first = log_in(api, user).json()["refresh_token"]
     second = api.post("/auth/refresh", {"refresh_token": first}).json()["refresh_token"]
     other = log_in(api, user).json()["refresh_token"]
-    answer = api.post("/auth/logout", {"refresh_token": second})
-    assert (answer.status_code, answer.content) == (204, b"")
+    response = api.post("/auth/logout", {"refresh_token": second})
+    assert (response.status_code, response.content) == (204, b"")
     for token in (first, second):
         problem(api.post("/auth/refresh", {"refresh_token": token}), 401, "token_invalid")
     assert api.post("/auth/refresh", {"refresh_token": other}).status_code == 200

@@ -1,4 +1,4 @@
-"""Each mail address has one spelling."""
+"""Each email address has one canonical spelling."""
 
 import unicodedata
 
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.django_db
 
 NEW = {"name": "Sue", "email": "sue@example.com", "password": PASSWORD}
 
-# Addresses that look like sue@example.com, or belong to the same mailbox.
+# Email addresses that look like sue@example.com, or that belong to the same mailbox.
 LOOKALIKES = [
     "\u017fue@example.com",
     "sue@example\u3002com",
@@ -57,7 +57,8 @@ def test_a_lookalike_cannot_sign_in(api, email):
     UserFactory(email="kelvin@example.com")
     body = {"email": email or " x", "password": PASSWORD}
     problem(api.post("/auth/login", body), 401, "invalid_credentials")
-    # Django's form applies NFKC to the input, which can turn it into the plain address itself.
+    # Django's login form applies NFKC to the input, which can turn a lookalike into the plain
+    # address.
     if unicodedata.is_normalized("NFKC", email):
         form = {"username": email, "password": PASSWORD}
         assert Client().post("/admin/login/", form).status_code == 200
@@ -65,7 +66,7 @@ def test_a_lookalike_cannot_sign_in(api, email):
 
 
 @pytest.mark.parametrize(
-    ("one", "other"),
+    ("first", "second"),
     [
         ("sue@b\u00fccher.example", "sue@xn--bcher-kva.example"),
         ("sue@xn--bcher-kva.example", "SUE@B\u00dcCHER.example"),
@@ -73,19 +74,19 @@ def test_a_lookalike_cannot_sign_in(api, email):
         ("sue@example.com", " SUE@Example.COM "),
     ],
 )
-def test_two_spellings_of_a_domain_lead_to_one_account(api, one, other):
-    made = api.post("/auth/register", {**NEW, "email": one})
+def test_two_spellings_of_a_domain_lead_to_one_account(api, first, second):
+    made = api.post("/auth/register", {**NEW, "email": first})
     assert made.status_code == 201
     assert made.json()["email"].isascii()
-    problem(api.post("/auth/register", {**NEW, "email": other}), 409, "email_taken")
-    problem(api.as_(UserFactory()).patch("/me", {"email": other}), 409, "email_taken")
-    for email in (one, other, made.json()["email"]):
+    problem(api.post("/auth/register", {**NEW, "email": second}), 409, "email_taken")
+    problem(api.as_(UserFactory()).patch("/me", {"email": second}), 409, "email_taken")
+    for email in (first, second, made.json()["email"]):
         signed_in = api.post("/auth/login", {"email": email, "password": PASSWORD})
         assert signed_in.json()["id"] == made.json()["id"]
 
 
 def test_a_domain_with_a_sharp_s_differs_from_one_with_two_s(api):
-    """IDNA 2003 would deliver the mail of one to the other."""
+    """IDNA 2003 would deliver email for the first domain to the second domain."""
     for email in ("sue@stra\u00dfe.example", "sue@strasse.example"):
         assert api.post("/auth/register", {**NEW, "email": email}).status_code == 201
 
@@ -97,9 +98,9 @@ def test_forms_of_the_admin_site_refuse_lookalikes(email):
     form = {"email": email, "name": "Sue", "role": "user", "timezone": "UTC", "is_active": "on"}
     added = {**form, "password1": PASSWORD, "password2": PASSWORD, "usable_password": "true"}
     for path, fields in (("add", added), (f"{user.pk}/change", form)):
-        answer = browser.post(f"/admin/accounts/user/{path}/", fields)
-        assert answer.status_code == 200
-        assert "errorlist" in answer.content.decode()
+        response = browser.post(f"/admin/accounts/user/{path}/", fields)
+        assert response.status_code == 200
+        assert "errorlist" in response.content.decode()
     assert User.objects.count() == 2
 
 
@@ -125,7 +126,7 @@ def test_createsuperuser_refuses_lookalikes(monkeypatch):
 @pytest.mark.parametrize(
     "email", [*LOOKALIKES[:12], "sue@b\u00fccher.example", "sue\n@example.com"]
 )
-def test_the_database_refuses_addresses_that_are_not_ascii(email):
+def test_the_database_refuses_email_addresses_that_are_not_ascii(email):
     user = UserFactory()
     for write in (
         lambda: User.objects.filter(pk=user.pk).update(email=email),
@@ -136,15 +137,15 @@ def test_the_database_refuses_addresses_that_are_not_ascii(email):
             write()
 
 
-def test_the_address_of_an_attendee_is_stored_in_its_canonical_spelling(api):
+def test_the_email_address_of_an_attendee_is_stored_in_its_canonical_spelling(api):
     client, service = api.as_(UserFactory()), ServiceFactory(requires_confirmation=False)
     body = {"service_id": str(service.pk), "start_time": TUESDAY.isoformat()}
     for email in LOOKALIKES[:5]:
-        answer = client.post("/bookings", {**body, "attendee_email": email})
-        problem(answer, 400, "validation_error", "attendee_email")
-    answer = client.post("/bookings", {**body, "attendee_email": "Sue@b\u00fccher.example"})
-    assert answer.status_code == 201
-    assert answer.json()["attendee_email"] == "sue@xn--bcher-kva.example"
+        response = client.post("/bookings", {**body, "attendee_email": email})
+        problem(response, 400, "validation_error", "attendee_email")
+    response = client.post("/bookings", {**body, "attendee_email": "Sue@b\u00fccher.example"})
+    assert response.status_code == 201
+    assert response.json()["attendee_email"] == "sue@xn--bcher-kva.example"
 
 
 @given(
@@ -155,12 +156,12 @@ def test_the_address_of_an_attendee_is_stored_in_its_canonical_spelling(api):
         st.sampled_from(["example", "com", "\u4e2d\u56fd"]),
     )
 )
-def test_the_canonical_spelling_of_a_spelling_is_itself(text):
-    """Every accepted address becomes plain ASCII, and `canonical` does not change it again."""
+def test_a_canonical_spelling_is_not_changed_again(text):
+    """Every accepted email address becomes ASCII, and `canonical` does not change the result."""
     try:
         spelled = canonical(text)
     except ValidationError:
-        # No account can have this address, in upper or lower case.
+        # No account can have this email address, in upper or lower case.
         with pytest.raises(ValidationError):
             canonical(lookup_form(text))
         assert lookup_form(lookup_form(text)) == lookup_form(text)

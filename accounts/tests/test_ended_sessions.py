@@ -1,4 +1,4 @@
-"""Sessions end when the password hash changes, no matter how and when it is changed."""
+"""All sessions of an account end when its password hash changes, however it is changed."""
 
 import getpass
 
@@ -29,7 +29,7 @@ def refresh(api, session):
     return api.post("/auth/refresh", {"refresh_token": session["refresh_token"]})
 
 
-def site(user):
+def sign_in_to_admin_site(user):
     """Return a browser that is signed in to the admin site."""
     browser = Client()
     form = {"username": user.email, "password": PASSWORD}
@@ -48,18 +48,18 @@ def through_the_api(user, api, monkeypatch):
 def by_an_admin_in_the_admin_site(user, api, monkeypatch):
     page = reverse("admin:auth_user_password_change", args=[user.pk])
     form = {"password1": BETTER, "password2": BETTER, "usable_password": "true"}
-    assert site(AdminFactory()).post(page, form).status_code == 302
+    assert sign_in_to_admin_site(AdminFactory()).post(page, form).status_code == 302
 
 
 def by_an_admin_who_disables_the_password(user, api, monkeypatch):
     page = reverse("admin:auth_user_password_change", args=[user.pk])
     form = {"usable_password": "false", "unset-password": "1"}
-    assert site(AdminFactory()).post(page, form).status_code == 302
+    assert sign_in_to_admin_site(AdminFactory()).post(page, form).status_code == 302
 
 
 def by_the_user_in_the_admin_site(user, api, monkeypatch):
     form = {"old_password": PASSWORD, "new_password1": BETTER, "new_password2": BETTER}
-    assert site(user).post("/admin/password_change/", form).status_code == 302
+    assert sign_in_to_admin_site(user).post("/admin/password_change/", form).status_code == 302
 
 
 def with_the_command(user, api, monkeypatch):
@@ -81,11 +81,11 @@ def in_sql(user, api, monkeypatch):
 
 
 def by_a_hash_upgrade_at_sign_in_to_the_admin_site(user, api, monkeypatch):
-    """The password stays the same, but its hash changes. A thief may have the old hash."""
+    """Here, the hash changes but the password does not. A thief may have the old hash."""
     monkeypatch.setattr(PBKDF2PasswordHasher, "iterations", 1)
     hashers = [f"django.contrib.auth.hashers.{name}PasswordHasher" for name in ("PBKDF2", "MD5")]
     with override_settings(PASSWORD_HASHERS=hashers):
-        site(user)
+        sign_in_to_admin_site(user)
     user.refresh_from_db()
     assert user.password.startswith("pbkdf2")
 
@@ -115,7 +115,7 @@ def test_a_change_of_the_hash_ends_every_session(api, monkeypatch, change):
 
 @pytest.mark.parametrize("change", WAYS)
 def test_without_the_trigger_sessions_survive(api, monkeypatch, change):
-    """The control: each of these changes the hash and ends no session by itself."""
+    """Control for the test above: without the trigger, no change of the hash ends a session."""
     run("ALTER TABLE accounts_user DISABLE TRIGGER user_sessions_end")
     user = AdminFactory()
     session = log_in(api, user).json()
@@ -133,7 +133,7 @@ def test_other_changes_and_changes_of_other_users_end_no_session(api):
     assert api.as_(user).patch("/me", changes).status_code == 200
     session = refresh(api, session).json()
     user.refresh_from_db()
-    site(user)  # writes the time of the last login
+    sign_in_to_admin_site(user)  # writes the time of the last login
     User.objects.update(role="provider")
     run("UPDATE accounts_user SET password = password, is_active = is_active")
     assert refresh(api, session).status_code == 200
@@ -151,7 +151,7 @@ def test_a_session_that_ended_earlier_keeps_the_time_of_its_end(api):
 @pytest.mark.parametrize("change", [through_the_api, by_saving_the_user, by_a_bulk_update, in_sql])
 def test_a_change_of_the_hash_ends_sessions_of_the_admin_site_too(api, monkeypatch, change):
     user = AdminFactory()
-    browser = site(user)
+    browser = sign_in_to_admin_site(user)
     assert browser.get("/admin/").status_code == 200
     change(user, api, monkeypatch)
     assert browser.get("/admin/")["Location"] == "/admin/login/?next=/admin/"
@@ -159,7 +159,7 @@ def test_a_change_of_the_hash_ends_sessions_of_the_admin_site_too(api, monkeypat
 
 def test_a_user_who_changes_their_password_in_the_admin_site_stays_signed_in_there(api):
     user = AdminFactory()
-    browser = site(user)
+    browser = sign_in_to_admin_site(user)
     form = {"old_password": PASSWORD, "new_password1": BETTER, "new_password2": BETTER}
     assert browser.post("/admin/password_change/", form).status_code == 302
     assert browser.get("/admin/").status_code == 200
@@ -182,7 +182,7 @@ def change(user):
 
 
 def clients_of(api, user):
-    """Return calls that sign in and calls that refresh, for other threads."""
+    """Return four calls that refresh a token and four calls that log in, to run in threads."""
     sessions = [log_in(api, user).json()["refresh_token"] for _ in range(4)]
 
     def post(path, body):
@@ -199,25 +199,26 @@ def open_sessions(user):
 
 
 def test_no_session_survives_a_concurrent_change_of_the_password(transactional_db, api):
-    answers = set()
-    # At least 18 rounds, until some requests came before a change and some after it.
+    statuses = set()
+    # Run at least 18 rounds, and stop once some requests came before a change and some came
+    # after a change.
     for number in range(200):
-        if number >= 18 and answers == {200, 401}:
+        if number >= 18 and statuses == {200, 401}:
             break
         user = UserFactory()
         calls = clients_of(api, user)
-        # The change starts at another position in each round, and takes as long as the requests.
+        # The change starts at a different position in each round. It takes as long as the requests.
         at = number % len(calls)
         calls.insert(at, lambda user=user: through_the_api(user, api.as_(user), None))
         outcomes = at_once(calls)
         assert [outcome.error for outcome in outcomes] == [None] * len(calls)
-        answers |= {outcome.value.status_code for outcome in outcomes if outcome.value}
+        statuses |= {outcome.value.status_code for outcome in outcomes if outcome.value}
         assert open_sessions(user) == 0
-    assert answers == {200, 401}, "no request ran at the same time as a change"
+    assert statuses == {200, 401}, "all requests came before a change, or all came after a change"
 
 
 def test_no_session_survives_if_a_change_and_a_refresh_wait_for_the_same_row(transactional_db, api):
-    """Both wait for a session that another transaction has locked, so that they go on together."""
+    """Both wait for a row that a third transaction has locked, and continue at the same time."""
     for _ in range(5):
         user = UserFactory()
         refresh_call = clients_of(api, user)[0]
@@ -230,7 +231,7 @@ def test_no_session_survives_if_a_change_and_a_refresh_wait_for_the_same_row(tra
 
 
 def test_without_the_trigger_a_login_survives_a_change_in_two_steps(api):
-    """The control: if the sessions end before the hash changes, a login in between survives."""
+    """Control: if the sessions end before the hash changes, a login in between survives."""
     run("ALTER TABLE accounts_user DISABLE TRIGGER user_sessions_end")
     user = UserFactory()
     log_in(api, user)
@@ -240,7 +241,7 @@ def test_without_the_trigger_a_login_survives_a_change_in_two_steps(api):
     assert open_sessions(user) == 1
 
 
-def test_a_change_that_is_rolled_back_ends_nothing(transactional_db, api):
+def test_a_change_that_is_rolled_back_ends_no_session(transactional_db, api):
     user = UserFactory()
     session = log_in(api, user).json()
     with transaction.atomic():

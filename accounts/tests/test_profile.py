@@ -39,10 +39,10 @@ def change(client, current=PASSWORD, new=BETTER):
 
 
 def test_the_profile_shows_the_signed_in_user(me, user):
-    answer = me.get("/me")
-    assert answer.status_code == 200
-    assert list(answer.json()) == FIELDS
-    assert answer.json() == {
+    response = me.get("/me")
+    assert response.status_code == 200
+    assert list(response.json()) == FIELDS
+    assert response.json() == {
         "id": str(user.pk),
         "name": "Ada",
         "email": "ada@example.com",
@@ -53,12 +53,12 @@ def test_the_profile_shows_the_signed_in_user(me, user):
     }
 
 
-def test_name_address_and_zone_can_be_changed(me, user):
+def test_the_name_email_address_and_time_zone_can_be_changed(me, user):
     changes = {"name": "Countess", "email": "Lovelace@Example.com", "timezone": "Europe/London"}
-    answer = me.patch("/me", changes)
-    assert answer.status_code == 200
-    assert answer.json() == {**me.get("/me").json()}
-    assert {name: answer.json()[name] for name in changes} == {
+    response = me.patch("/me", changes)
+    assert response.status_code == 200
+    assert response.json() == {**me.get("/me").json()}
+    assert {name: response.json()[name] for name in changes} == {
         **changes,
         "email": "lovelace@example.com",
     }
@@ -66,20 +66,20 @@ def test_name_address_and_zone_can_be_changed(me, user):
     assert user.email == "lovelace@example.com"
 
 
-def test_a_user_signs_in_with_the_new_address(api, me):
+def test_a_user_signs_in_with_the_new_email_address(api, me):
     assert me.patch("/me", {"email": "new@example.com"}).status_code == 200
     assert log_in(api, User(email="NEW@example.com")).status_code == 200
     problem(log_in(api, User(email="ada@example.com")), 401, "invalid_credentials")
 
 
 @pytest.mark.parametrize("field", ["name", "email", "timezone"])
-def test_a_change_of_one_field_leaves_the_others(me, user, field):
+def test_a_change_of_one_field_does_not_change_other_fields(me, user, field):
     value = {"name": "B", "email": "b@example.com", "timezone": "Asia/Tokyo"}[field]
     before = me.get("/me").json()
     assert me.patch("/me", {field: value}).json() == {**before, field: value}
 
 
-def test_the_address_of_another_account_is_a_409(me, user):
+def test_the_email_address_of_another_account_is_a_409(me, user):
     UserFactory(email="taken@example.com")
     for email in ("taken@example.com", "TAKEN@example.com"):
         problem(me.patch("/me", {"email": email}), 409, "email_taken")
@@ -88,11 +88,11 @@ def test_the_address_of_another_account_is_a_409(me, user):
     assert (user.email, user.name) == ("ada@example.com", "Ada")
 
 
-def test_the_users_own_address_does_not_count_as_taken(me):
+def test_the_users_own_email_address_does_not_count_as_taken(me):
     assert me.patch("/me", {"email": "ADA@example.com"}).status_code == 200
 
 
-def test_one_of_ten_concurrent_changes_to_the_same_address_succeeds(transactional_db, api):
+def test_one_of_ten_concurrent_changes_to_the_same_email_address_succeeds(transactional_db, api):
     clients = [api.as_(UserFactory()) for _ in range(10)]
     outcomes = at_once(
         [
@@ -132,19 +132,20 @@ def test_an_invalid_value_is_refused_and_its_field_is_named(me, field, value):
 
 
 def test_users_cannot_make_themselves_admins(me, user):
-    answer = me.patch("/me", {"role": "admin", "is_active": False, "id": str(AdminFactory().pk)})
-    assert answer.status_code == 200
+    response = me.patch("/me", {"role": "admin", "is_active": False, "id": str(AdminFactory().pk)})
+    assert response.status_code == 200
     user.refresh_from_db()
     assert (user.role, user.is_active) == ("user", True)
 
 
-def test_the_profile_needs_only_the_query_for_the_user(me, django_assert_num_queries):
+def test_showing_the_profile_needs_only_the_query_for_the_user(me, django_assert_num_queries):
     me.get("/me")
     with django_assert_num_queries(1):
         me.get("/me")
     with django_assert_num_queries(1):
         me.patch("/me", {})
-    with django_assert_num_queries(4):  # the user, a savepoint, the change, and its release
+    # The queries are the user, a savepoint, the change, and the release of the savepoint.
+    with django_assert_num_queries(4):
         me.patch("/me", {"name": "B"})
 
 
@@ -152,8 +153,8 @@ def test_the_profile_needs_only_the_query_for_the_user(me, django_assert_num_que
 
 
 def test_a_new_password_replaces_the_old_one(api, me, user):
-    answer = change(me)
-    assert (answer.status_code, answer.content) == (204, b"")
+    response = change(me)
+    assert (response.status_code, response.content) == (204, b"")
     problem(log_in(api, user), 401, "invalid_credentials")
     assert log_in(api, user, BETTER).status_code == 200
 
@@ -172,10 +173,10 @@ def test_a_new_password_revokes_all_refresh_tokens(api, me, user):
     stranger = log_in(api, UserFactory()).json()
     assert change(me).status_code == 204
     for session in (first, second, third):
-        answer = api.post("/auth/refresh", {"refresh_token": session["refresh_token"]})
-        problem(answer, 401, "token_invalid")
-    answer = api.post("/auth/refresh", {"refresh_token": stranger["refresh_token"]})
-    assert answer.status_code == 200
+        response = api.post("/auth/refresh", {"refresh_token": session["refresh_token"]})
+        problem(response, 401, "token_invalid")
+    response = api.post("/auth/refresh", {"refresh_token": stranger["refresh_token"]})
+    assert response.status_code == 200
 
 
 def test_a_wrong_current_password_changes_nothing(api, me, user):
@@ -183,8 +184,8 @@ def test_a_wrong_current_password_changes_nothing(api, me, user):
     for wrong in ("wrong", PASSWORD.upper(), PASSWORD + " "):
         problem(change(me, current=wrong), 400, "validation_error", "current_password")
     assert log_in(api, user).status_code == 200
-    answer = api.post("/auth/refresh", {"refresh_token": session["refresh_token"]})
-    assert answer.status_code == 200
+    response = api.post("/auth/refresh", {"refresh_token": session["refresh_token"]})
+    assert response.status_code == 200
 
 
 @pytest.mark.parametrize(
@@ -197,12 +198,12 @@ def test_a_weak_new_password_is_a_400(api, me, user, weak):
 
 
 def test_both_passwords_are_needed(me):
-    answer = me.post("/me/password", {})
-    problem(answer, 400, "validation_error", "current_password", "new_password")
+    response = me.post("/me/password", {})
+    problem(response, 400, "validation_error", "current_password", "new_password")
 
 
 def test_the_current_password_is_checked_first(me):
-    """Otherwise, the response about the new password would cost no attempt."""
+    """Otherwise, a request with a weak new password would not count as an attempt."""
     problem(change(me, current="wrong", new="short"), 400, "validation_error", "current_password")
 
 
@@ -210,7 +211,7 @@ def test_one_of_five_concurrent_password_changes_succeeds(transactional_db, api)
     user = UserFactory()
     header = api.as_(user)._credentials
 
-    def to(number):
+    def change_to(number):
         return lambda: Client().post(
             "/me/password",
             {"current_password": PASSWORD, "new_password": f"good password number {number}"},
@@ -218,23 +219,23 @@ def test_one_of_five_concurrent_password_changes_succeeds(transactional_db, api)
             **header,
         )
 
-    outcomes = at_once([to(number) for number in range(5)])
+    outcomes = at_once([change_to(number) for number in range(5)])
     assert Counter(outcome.value.status_code for outcome in outcomes) == {204: 1, 400: 4}
     winner = [outcome.value.status_code for outcome in outcomes].index(204)
     assert log_in(api, user, f"good password number {winner}").status_code == 200
 
 
-def test_a_password_change_is_refused_if_another_one_happens_meanwhile(user, monkeypatch):
+def test_a_password_change_is_refused_if_another_change_happens_during_the_check(user, monkeypatch):
     check = services.check_password
 
-    def slow_check(*args):
+    def check_and_change(*args):
         result = check(*args)
         other = User.objects.get(pk=user.pk)
         other.set_password("the password of the other change")
         other.save()
         return result
 
-    monkeypatch.setattr(services, "check_password", slow_check)
+    monkeypatch.setattr(services, "check_password", check_and_change)
     with pytest.raises(services.Invalid):
         services.change_password(
             user=user, current_password=PASSWORD, new_password=BETTER, client=services.Client()

@@ -1,4 +1,4 @@
-"""Tokens: which ones are valid, for how long, and how often."""
+"""Which tokens are valid, for how long, and how many times they can be used."""
 
 import base64
 import json
@@ -31,14 +31,14 @@ pytestmark = pytest.mark.django_db
 
 @pytest.fixture
 def session(api):
-    """The response of a login."""
+    """Return the body of the response to a login."""
     return log_in(api, UserFactory())
 
 
 def log_in(api, user):
-    answer = api.post("/auth/login", {"email": user.email, "password": PASSWORD})
-    assert answer.status_code == 200, answer.content
-    return answer.json()
+    response = api.post("/auth/login", {"email": user.email, "password": PASSWORD})
+    assert response.status_code == 200, response.content
+    return response.json()
 
 
 def refresh(api, token):
@@ -54,7 +54,7 @@ def claims(token):
 
 
 def signed(content, key=None, algorithm="HS256"):
-    """Return a token with these claims, by default signed with our key."""
+    """Return a token with these claims, signed with our own key unless another one is given."""
     return jwt.encode(content, key or configured.SECRET_KEY, algorithm)
 
 
@@ -69,9 +69,9 @@ def unsigned(content):
 
 
 def test_a_refresh_token_is_exchanged_for_the_next_session(api, session):
-    answer = refresh(api, session["refresh_token"])
-    assert answer.status_code == 200
-    following = answer.json()
+    response = refresh(api, session["refresh_token"])
+    assert response.status_code == 200
+    following = response.json()
     assert following.keys() == session.keys()
     for name in ("access_token", "refresh_token"):
         assert following[name] != session[name]
@@ -88,17 +88,18 @@ def test_using_a_refresh_token_again_revokes_all_tokens_of_its_session(api, sess
     chain = [session["refresh_token"]]
     for _ in range(3):
         chain.append(refresh(api, chain[-1]).json()["refresh_token"])
-    problem(refresh(api, chain[1]), 401, "token_invalid")  # somebody kept a copy
+    # Somebody uses a copy of an old token.
+    problem(refresh(api, chain[1]), 401, "token_invalid")
     for token in chain:
         problem(refresh(api, token), 401, "token_invalid")
 
 
 def test_using_a_refresh_token_again_leaves_other_sessions_of_the_user_alone(api):
     user = UserFactory()
-    one, other = log_in(api, user), log_in(api, user)
-    refresh(api, one["refresh_token"])
-    problem(refresh(api, one["refresh_token"]), 401, "token_invalid")
-    assert refresh(api, other["refresh_token"]).status_code == 200
+    first, second = log_in(api, user), log_in(api, user)
+    refresh(api, first["refresh_token"])
+    problem(refresh(api, first["refresh_token"]), 401, "token_invalid")
+    assert refresh(api, second["refresh_token"]).status_code == 200
 
 
 def refresh_all_at_once(token, clients):
@@ -113,19 +114,19 @@ def refresh_all_at_once(token, clients):
 
 
 def test_one_of_ten_concurrent_refreshes_of_a_token_succeeds(transactional_db, api):
-    """The other nine count as reuse, so the new token of the first one is revoked as well."""
+    """The other nine count as reuse, so the token that the first one returned is revoked too."""
     for _ in range(5):
-        answers = refresh_all_at_once(log_in(api, UserFactory())["refresh_token"], 10)
-        assert Counter(answer.status_code for answer in answers) == {200: 1, 401: 9}
-        [winner] = [answer for answer in answers if answer.status_code == 200]
-        for answer in answers:
-            if answer is not winner:
-                problem(answer, 401, "token_invalid")
+        responses = refresh_all_at_once(log_in(api, UserFactory())["refresh_token"], 10)
+        assert Counter(response.status_code for response in responses) == {200: 1, 401: 9}
+        [winner] = [response for response in responses if response.status_code == 200]
+        for response in responses:
+            if response is not winner:
+                problem(response, 401, "token_invalid")
         problem(refresh(api, winner.json()["refresh_token"]), 401, "token_invalid")
 
 
 def test_with_simplejwts_own_serializer_concurrent_refreshes_race(transactional_db, monkeypatch):
-    """The control: several of ten concurrent refreshes succeed."""
+    """Control for the test above: several of ten concurrent refreshes succeed."""
     monkeypatch.setattr(api_settings, "ROTATE_REFRESH_TOKENS", True)
     monkeypatch.setattr(api_settings, "BLACKLIST_AFTER_ROTATION", True)
     for _ in range(20):
@@ -143,7 +144,7 @@ def test_with_simplejwts_own_serializer_concurrent_refreshes_race(transactional_
     pytest.fail("The race no longer happens, so this control shows nothing.")
 
 
-def test_refreshing_updates_when_the_session_was_last_used(api, session):
+def test_refreshing_updates_the_last_use_and_the_expiry_of_the_session(api, session):
     later = now().replace(microsecond=0) + timedelta(hours=1)
     with time_machine.travel(later, tick=False):
         assert refresh(api, session["refresh_token"]).status_code == 200
@@ -179,10 +180,10 @@ def test_a_refresh_token_is_valid_for_a_week(api):
 # --- which tokens are valid -------------------------------------------------------------------
 
 
-def test_access_and_refresh_tokens_cannot_replace_each_other(api, session):
+def test_access_tokens_and_refresh_tokens_cannot_replace_each_other(api, session):
     problem(refresh(api, session["access_token"]), 401, "token_invalid")
-    answer = api.post("/auth/logout", {"refresh_token": session["access_token"]})
-    problem(answer, 401, "token_invalid")
+    response = api.post("/auth/logout", {"refresh_token": session["access_token"]})
+    problem(response, 401, "token_invalid")
     problem(me(api, session["refresh_token"]), 401, "token_invalid")
 
 
@@ -257,8 +258,8 @@ def test_a_signed_refresh_token_with_odd_claims_is_a_401(api, session, odd):
         problem(api.post(path, {"refresh_token": signed(content)}), 401, "token_invalid")
 
 
-def test_a_token_that_is_signed_with_unaltered_claims_is_accepted(api, session):
-    """The control: the claims are what makes the odd tokens invalid."""
+def test_a_signed_token_with_unaltered_claims_is_accepted(api, session):
+    """Control for the tests above: without odd claims, a token signed in the same way is valid."""
     assert me(api, signed(claims(session["access_token"]))).status_code == 200
     assert refresh(api, signed(claims(session["refresh_token"]))).status_code == 200
 
@@ -323,12 +324,12 @@ def test_the_scheme_may_be_in_any_case(api, session, scheme):
     "token", ["x", "a.b.c", "é", "...", "\u0000.", " ", "eyJhbGciOiJub25lIn0.e30."]
 )
 def test_a_malformed_refresh_token_is_refused(api, token):
-    answer = refresh(api, token)
-    assert answer.status_code in (400, 401)
+    response = refresh(api, token)
+    assert response.status_code in (400, 401)
     problem(
-        answer,
-        answer.status_code,
-        "token_invalid" if answer.status_code == 401 else "validation_error",
+        response,
+        response.status_code,
+        "token_invalid" if response.status_code == 401 else "validation_error",
     )
 
 
@@ -343,13 +344,14 @@ def test_the_tokens_of_a_deactivated_user_stop_working_at_once(api):
     assert admin.patch(f"/users/{user.pk}", {"is_active": False}).status_code == 200
     problem(me(api, session["access_token"]), 401, "token_invalid")
     problem(refresh(api, session["refresh_token"]), 401, "token_invalid")
-    # After a reactivation, the user has to sign in again. Tokens stolen before stay revoked.
+    # After a reactivation, the user has to sign in again. A token that was stolen earlier stays
+    # revoked.
     assert admin.patch(f"/users/{user.pk}", {"is_active": True}).status_code == 200
     problem(refresh(api, session["refresh_token"]), 401, "token_invalid")
     assert log_in(api, user)
 
 
-def test_a_user_who_was_deactivated_without_the_service_cannot_refresh(api):
+def test_the_tokens_of_a_user_deactivated_by_a_bulk_update_stop_working_at_once(api):
     user = UserFactory()
     session = log_in(api, user)
     User.objects.update(is_active=False)
@@ -384,8 +386,8 @@ def test_no_table_contains_a_token(api, session):
     following = refresh(api, session["refresh_token"]).json()
     secrets = [
         token.rsplit(".", 1)[1]
-        for answer in (session, following)
-        for token in (answer["access_token"], answer["refresh_token"])
+        for response in (session, following)
+        for token in (response["access_token"], response["refresh_token"])
     ]
     tables = connection.introspection.table_names()
     assert "token_blacklist_outstandingtoken" in tables
@@ -439,16 +441,16 @@ def test_a_request_reads_its_user_in_one_query(api, session, django_assert_num_q
         assert me(api, session["access_token"]).status_code == 200
 
 
-def test_simplejwt_raises_an_error_of_another_kind_for_a_huge_expiry(session):
-    """The control of the odd claims: this is why `UNREADABLE` contains more than `TokenError`."""
+def test_simplejwt_does_not_raise_a_token_error_for_a_huge_expiry(session):
+    """Control for the odd claims: this is why `TOKEN_ERRORS` contains more than `TokenError`."""
     content = altered(session["refresh_token"], {"exp": 10**18})
     with pytest.raises(Exception) as caught:
         RefreshToken(signed(content))
     assert not isinstance(caught.value, TokenError)
 
 
-def test_access_tokens_heed_every_setting_of_simplejwt():
-    """simplejwt has no hook that passes its settings on, so a new setting could be missing here."""
+def test_the_caching_backend_has_every_setting_of_simplejwts_own_backend():
+    """`accounts.tokens` passes each setting by name, so a new setting could be forgotten."""
     theirs, ours = vars(state.token_backend), vars(AccessToken().token_backend)
     assert {name: ours[name] for name in theirs} == theirs
     assert ours.keys() - theirs.keys() == {"_verified"}

@@ -1,4 +1,4 @@
-"""All accounts, for admins."""
+"""Admins list and change all accounts."""
 
 from collections import Counter
 from datetime import timedelta
@@ -29,9 +29,9 @@ def admin(api, root):
     return api.as_(root)
 
 
-def names(answer):
-    assert answer.status_code == 200, answer.content
-    return [row["name"] for row in answer.json()["results"]]
+def names(response):
+    assert response.status_code == 200, response.content
+    return [row["name"] for row in response.json()["results"]]
 
 
 # --- lists ------------------------------------------------------------------------------------
@@ -63,14 +63,14 @@ def test_users_are_listed_oldest_first(admin, root):
         ("", ["Ada Lovelace", "Grace", "Root", "100% _Émile_ \\o/"]),
     ],
 )
-def test_q_searches_for_part_of_a_name_or_an_address(admin, words, found):
+def test_q_searches_for_part_of_a_name_or_an_email_address(admin, words, found):
     UserFactory(name="Ada Lovelace", email="countess@example.com")
     UserFactory(name="Grace", email="grace@canada.example")
     UserFactory(name="100% _Émile_ \\o/", email="percent@example.com")
     assert sorted(names(admin.get("/users", {"q": words}))) == sorted(found)
 
 
-def test_filters_by_role_and_activity_can_be_combined(admin):
+def test_the_filters_can_be_combined(admin):
     UserFactory(name="on")
     UserFactory(name="off", is_active=False)
     ProviderFactory(name="provider on")
@@ -96,7 +96,7 @@ def test_users_can_be_ordered(admin, ordering):
     assert len(values) == 3
 
 
-def test_cursors_lead_through_a_filtered_list(admin):
+def test_cursors_read_every_row_of_a_filtered_list_once(admin):
     for number in range(5):
         UserFactory(name=f"Ada {number}")
         UserFactory(name=f"Eve {number}")
@@ -113,7 +113,7 @@ def test_cursors_lead_through_a_filtered_list(admin):
     ("query", "queries"),
     [
         ("/users", 2),  # the signed-in user, and the page
-        ("/users?limit=3", 3),  # also the count, because the page does not reach the end
+        ("/users?limit=3", 3),  # also the count, because more rows follow
         ("/users?cursor=&limit=3", 2),
         ("/users?q=person&role=user&active=true&ordering=email", 2),
     ],
@@ -134,19 +134,19 @@ def test_the_number_of_queries_of_a_list_does_not_depend_on_its_length(
 def test_an_admin_can_see_a_user(admin, django_assert_num_queries):
     user = UserFactory(name="Ada", is_active=False)
     with django_assert_num_queries(2):
-        answer = admin.get(f"/users/{user.pk}")
-    assert answer.status_code == 200
-    assert list(answer.json()) == FIELDS
-    assert (answer.json()["name"], answer.json()["is_active"]) == ("Ada", False)
+        response = admin.get(f"/users/{user.pk}")
+    assert response.status_code == 200
+    assert list(response.json()) == FIELDS
+    assert (response.json()["name"], response.json()["is_active"]) == ("Ada", False)
 
 
-def test_an_admin_can_change_name_role_and_activity(admin):
+def test_an_admin_can_change_the_name_and_role_of_a_user_and_deactivate_the_user(admin):
     user = UserFactory()
     changes = {"name": "Ada", "role": "provider", "is_active": False}
-    answer = admin.patch(f"/users/{user.pk}", changes)
-    assert answer.status_code == 200
-    assert {name: answer.json()[name] for name in changes} == changes
-    assert admin.get(f"/users/{user.pk}").json() == answer.json()
+    response = admin.patch(f"/users/{user.pk}", changes)
+    assert response.status_code == 200
+    assert {name: response.json()[name] for name in changes} == changes
+    assert admin.get(f"/users/{user.pk}").json() == response.json()
     user.refresh_from_db()
     assert (user.name, user.role, user.is_active) == ("Ada", "provider", False)
     assert user.check_password(PASSWORD)
@@ -174,24 +174,24 @@ def test_an_admin_can_change_name_role_and_activity(admin):
 def test_an_invalid_value_is_refused_and_its_field_is_named(admin, field, value):
     user = UserFactory()
     before = admin.get(f"/users/{user.pk}").json()
-    answer = admin.patch(f"/users/{user.pk}", {field: value})
-    problem(answer, 400, "validation_error", field)
+    response = admin.patch(f"/users/{user.pk}", {field: value})
+    problem(response, 400, "validation_error", field)
     assert admin.get(f"/users/{user.pk}").json() == before
 
 
-def test_an_admin_cannot_change_the_address_or_time_zone_of_others(admin):
+def test_an_admin_cannot_change_the_email_address_or_time_zone_of_another_user(admin):
     user = UserFactory(email="ada@example.com")
-    answer = admin.patch(
+    response = admin.patch(
         f"/users/{user.pk}", {"email": "eve@example.com", "timezone": "Asia/Tokyo"}
     )
-    assert answer.status_code == 200  # they are read-only here, and ignored
-    assert (answer.json()["email"], answer.json()["timezone"]) == ("ada@example.com", "UTC")
+    assert response.status_code == 200  # both fields are read-only here, so they are ignored
+    assert (response.json()["email"], response.json()["timezone"]) == ("ada@example.com", "UTC")
 
 
 def test_deactivation_ends_every_session(api, admin):
     user, stranger = UserFactory(), UserFactory()
-    for each in (user, user, stranger):
-        api.post("/auth/login", {"email": each.email, "password": PASSWORD})
+    for owner in (user, user, stranger):
+        api.post("/auth/login", {"email": owner.email, "password": PASSWORD})
     admin.patch(f"/users/{user.pk}", {"is_active": False})
     assert not Session.objects.filter(user=user, revoked_at=None).exists()
     assert Session.objects.filter(user=stranger, revoked_at=None).exists()
@@ -238,9 +238,9 @@ def test_if_two_admins_demote_each_other_at_once_one_stays_admin(transactional_d
             [demote(api.as_(one), other), demote(api.as_(other), one)],
             rival=lambda: list(User.objects.select_for_update()),
         )
-        answers = [outcome.value for outcome in outcomes]
-        assert Counter(answer.status_code for answer in answers) == {200: 1, 409: 1}
-        [refused] = [answer for answer in answers if answer.status_code == 409]
+        responses = [outcome.value for outcome in outcomes]
+        assert Counter(response.status_code for response in responses) == {200: 1, 409: 1}
+        [refused] = [response for response in responses if response.status_code == 409]
         problem(refused, 409, "last_admin")
         assert User.objects.all().active_admins().count() == 1
 
@@ -254,7 +254,7 @@ def test_if_five_admins_demote_themselves_at_once_one_stays_admin(transactional_
 
 
 def test_without_the_lock_two_admins_race(transactional_db):
-    """The control: if both count the admins first and then change one, no admin is left."""
+    """Control: if both requests count the admins before one is demoted, no admin is left."""
     import threading
 
     both_have_counted = threading.Barrier(2, timeout=10)
@@ -284,16 +284,16 @@ def environment(monkeypatch):
 
 
 def test_the_first_admin_is_created_from_the_environment(api, environment):
-    said = StringIO()
-    call_command("createsuperuser", interactive=False, stdout=said)
-    assert "Superuser created" in said.getvalue()
+    output = StringIO()
+    call_command("createsuperuser", interactive=False, stdout=output)
+    assert "Superuser created" in output.getvalue()
     root = User.objects.get()
     assert (root.email, root.name, root.role) == ("root@example.com", "Root", "admin")
     assert root.is_active
     assert root.is_staff
     assert root.is_superuser
-    answer = api.post("/auth/login", {"email": "root@example.com", "password": PASSWORD})
-    assert answer.json()["role"] == "admin"
+    response = api.post("/auth/login", {"email": "root@example.com", "password": PASSWORD})
+    assert response.json()["role"] == "admin"
     assert Client().login(username="Root@Example.com", password=PASSWORD)
 
 
@@ -304,7 +304,7 @@ def test_creating_the_first_admin_twice_is_an_error_that_says_why(environment):
     assert User.objects.count() == 1
 
 
-def test_the_first_admin_needs_an_address_and_a_name(environment, monkeypatch):
+def test_the_first_admin_needs_an_email_address_and_a_name(environment, monkeypatch):
     for name in ("EMAIL", "NAME"):
         with monkeypatch.context() as patch:
             patch.delenv(f"DJANGO_SUPERUSER_{name}")

@@ -1,1 +1,1 @@
-"""Free times: the terms of services, and the search for times that can be booked."""
+"""The search for free times, and the terms on which services are booked."""

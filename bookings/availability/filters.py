@@ -1,4 +1,4 @@
-"""The filter of services by free times."""
+"""The filter that finds services by their free times."""
 
 from dataclasses import replace
 from datetime import UTC
@@ -15,19 +15,19 @@ from bookit.api.filters import (
 from bookit.errors.refusals import refuse
 from catalog.extensions import FILTERS
 from catalog.filters import ServiceFilter
-from catalog.listing import ENOUGH_FOR_COUNT, MOST_LOOKED_AT, Listing
+from catalog.listing import ENOUGH_FOR_COUNT, MAX_LOOKED_AT, Listing
 from catalog.models import Service
 
 
 @FILTERS.add("services")
 class BookableServiceFilter(ServiceFilter):
-    """Also finds services by their free times, which the catalog does not know."""
+    """The filter of the `catalog` app, extended by free times, which that app does not know."""
 
     available_from = DayOrInstantFilter(
         help_text=(
             "Only services with a free time that starts between this time and `available_to`; "
             "send both. A date means the start of that day in the request's zone. Up to "
-            f"{MOST_LOOKED_AT:,} services are searched to fill a page. If there are more than "
+            f"{MAX_LOOKED_AT:,} services are searched to fill a page. If there are more than "
             f"{ENOUGH_FOR_COUNT}, `count` is an estimate."
         )
     )
@@ -40,7 +40,7 @@ class BookableServiceFilter(ServiceFilter):
     )
 
     def filter_queryset(self, queryset: QuerySet[Service]) -> Any:
-        """Return the services that pass, as a `Listing` if each of them has to be searched."""
+        """Return the matching services, as a `Listing` if the query filters by free times."""
         bounds = {
             name: self.form.cleaned_data.pop(name) for name in ("available_from", "available_to")
         }

@@ -2,8 +2,8 @@
 
 Most free times lie on a grid of starts that are one step apart. Each opening period has its own
 grid. A grid is divided into rows, and the JSON of each row is written once and cached. Services
-share cached rows only if they have the same opening hours, step and duration. The number of seats
-left is not cached, but inserted afterwards.
+share cached rows only if they have the same opening hours, step and duration. The cached JSON does
+not contain the number of seats left, which is inserted for each response.
 """
 
 from collections.abc import Iterable, Iterator
@@ -24,7 +24,7 @@ BATCH = 1000
 
 
 def write_free_times(found: Search, terms: Terms, tz: tzinfo) -> Iterator[tuple[int, bytes]]:
-    """Yield the free times of one of the services as parts of a JSON list.
+    """Yield the free times of a service as parts of a JSON list.
 
     Each item is a pair: the number of free times in the part, and the part itself. Within a part,
     the times are separated by commas; there are no brackets.
@@ -53,7 +53,7 @@ def write(rows: Iterable[Any], tz: tzinfo) -> Iterator[tuple[int, bytes]]:
 def _row(
     step: timedelta, duration: timedelta, opens: datetime, row: int, tz: tzinfo
 ) -> list[bytes]:
-    """Return the free times in a row of a grid as JSON; each stops short of the number of seats."""
+    """Return the JSON of each free time in a row of a grid, up to the value of `seats_left`."""
     starts = [opens + number * step for number in range(row * ROW, (row + 1) * ROW)]
     return [
         b'{"start_time":%b,"end_time":%b,"seats_left":'

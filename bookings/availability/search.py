@@ -1,8 +1,8 @@
-"""Free times: every time that is offered can be booked.
+"""The search for free times. Every time that the search offers can be booked.
 
-`Terms` and the statement that takes the seat decide whether a single start is accepted. This module
-applies the same rules to all starts of a window at once. It takes three queries, however many
-services, days and bookings there are.
+For a single booking, `Terms` and the SQL statement that inserts the booking decide whether the
+start is accepted. This module applies the same rules to all starts of a window at once. `search`
+runs three queries, whatever the number of services, days and bookings.
 """
 
 from collections import deque
@@ -24,11 +24,11 @@ from bookit.times import begin, end, wall_clock
 from catalog.models import Service
 from catalog.opening import ALWAYS, DAY, Opening
 
-# The longest window that is searched at once.
+# The maximum length of the window of a search.
 LONGEST = timedelta(days=62)
 WEEK = timedelta(days=7)
-# A refusal names up to this many free times instead. They are searched for around the requested
-# time, in ever wider windows.
+# A refused booking request gets up to this many free times as alternatives. The search looks around
+# the requested time, first within one day, then further away.
 ALTERNATIVES = 3
 REACHES = [timedelta(days=days) for days in (1, 7, 31)]
 INSTANT = timedelta(microseconds=1)
@@ -47,7 +47,7 @@ class SlotFull(Conflict):
 
 
 class FreeTime(TypedDict):
-    """A period that can be booked, in a slot or without one, and how many seats are left."""
+    """A period that can be booked, its slot, if any, and the number of seats left."""
 
     start_time: datetime
     end_time: datetime
@@ -56,7 +56,7 @@ class FreeTime(TypedDict):
 
 
 class Refusal(TypedDict):
-    """A period that cannot be booked, with the error code that an attempt would get."""
+    """A period that cannot be booked, with the error code of an attempt to book it."""
 
     start_time: datetime
     end_time: datetime
@@ -64,8 +64,8 @@ class Refusal(TypedDict):
     code: str
 
 
-# The condition of a row of `bookings_occupancy` on the calendar of a service, which collides with
-# starts in the window.
+# The SQL condition for a row of `bookings_occupancy` that is on the calendar of a service and can
+# collide with starts in the window.
 IN_WINDOW = """
     calendar_id = service.calendar_id
     AND upper(blocked) > %(from)s::timestamptz - service.before
@@ -75,26 +75,28 @@ IN_WINDOW = """
 
 
 def colliding_starts(period: str) -> str:
-    """Return the SQL range of the starts that collide with a period, an SQL expression."""
+    """Return SQL for the range of starts that collide with `period`, an SQL expression."""
     return f"tstzrange(lower({period}) - service.after, upper({period}) + service.before, '()')"
 
 
-# Finds the starts of open services that collide with what already takes their calendars' time.
+# Finds the starts that collide with slots or bookings on the calendars of services in open mode.
 #
-# A booking that starts at s blocks [s - before, s + duration + after). This overlaps the taken
-# [t, u) exactly if t - duration - after < s < u + before. Seats are told apart only if a service
-# has more than one. `range_agg` merges ranges that overlap, so a start that overlaps two bookings
-# of one seat loses one seat.
+# A booking that starts at s blocks [s - before, s + duration + after). This period overlaps the
+# taken period [t, u) if and only if t - duration - after < s < u + before. The query distinguishes
+# seats only if the service has more than one. `range_agg` merges overlapping ranges, so a start
+# that overlaps two bookings of the same seat loses only one seat.
 #
-# The ids are wrapped in a subquery, as in `bookings.seats`, so that the planner does not see the
-# array. If it saw the array, it would know its length, and would make a new plan for each search.
+# The ids are wrapped in a subquery, as in `bookings.seats`, to hide the array from the planner. If
+# the planner saw the array, it would know the array's length, and would make a new plan for each
+# search.
 #
 # Parameters: service_ids uuid[] and, for each service, calendar_ids uuid[], several bool[] (whether
 #     it has several seats), before interval[] (the buffer before), after interval[] (the duration
 #     and the buffer after); from timestamptz, until timestamptz (the window); but uuid (a booking
 #     to ignore, or null); at timestamptz (now).
-# Columns: number bigint (of the service, from 1), seat int (0: all seats), after timestamptz, until
-#     timestamptz (no booking of the seat can start between them, both excluded).
+# Columns: number bigint (the position of the service, from 1), seat int (0 means all seats), after
+#     timestamptz, until timestamptz (the seat is taken for starts between these two times; starts
+#     at exactly these times do not collide).
 # Invariant: triggers keep a row in `bookings_occupancy` for each scheduled slot and for each active
 #     booking without a slot.
 TAKEN = f"""
@@ -118,17 +120,18 @@ CROSS JOIN LATERAL (
       AND {IN_WINDOW} AND {unexpired_sql("expires_at")}
     GROUP BY seat
 ) AS taken
-"""  # noqa: S608 - fragments of ours, no values
+"""  # noqa: S608 - only our own SQL fragments are interpolated, no values
 
 # Finds the scheduled slots of services that start in a window, with the number of seats left.
 #
-# It reads one service after the other, which OFFSET enforces. Otherwise the planner may read all
-# slots of the platform in the window.
+# OFFSET makes PostgreSQL read the slots of one service after the other. Without OFFSET, the planner
+# may read the slots of all services in the window.
 #
 # Parameters: service_ids uuid[]; from timestamptz, until timestamptz (the window); but uuid (a
 #     booking to ignore, or null); at timestamptz (now).
-# Columns: number bigint (of the service, from 1), start_time timestamptz, end_time timestamptz,
-#     slot_id uuid, seats_left bigint (zero or less if the slot is full); in order of start_time.
+# Columns: number bigint (the position of the service, from 1), start_time timestamptz, end_time
+#     timestamptz, slot_id uuid, seats_left bigint (zero or less if the slot is full); in order of
+#     start_time.
 SLOTS = f"""
 SELECT service.number, slot.start_time, slot.end_time, slot.id AS slot_id, slot.capacity - (
     SELECT count(*) FROM bookings_booking
@@ -146,13 +149,13 @@ CROSS JOIN LATERAL (
     OFFSET 0
 ) AS slot
 ORDER BY slot.start_time
-"""  # noqa: S608 - a condition of ours, no values
+"""  # noqa: S608 - only our own SQL condition is interpolated, no values
 
 
 class Stretch(NamedTuple):
-    """Starts on a grid that have the same number of seats left.
+    """Consecutive starts on a grid that have the same number of seats left.
 
-    They are `opens + number * step` for each number from `first` to before `stop`.
+    The starts are `opens + number * step` for each number in `range(first, stop)`.
     """
 
     opens: datetime
@@ -162,11 +165,11 @@ class Stretch(NamedTuple):
 
 
 class Search:
-    """The free times of services that start in `[from_, until)`.
+    """A search for the free times of services, with starts in `[from_, until)`.
 
     Args:
         at: the current time.
-        but: the id of a booking that is being moved. Its present time counts as free.
+        but: the id of a booking that is being moved. Its current time counts as free.
     """
 
     def __init__(
@@ -181,14 +184,14 @@ class Search:
         self.services = list(services)
         self.from_, self.until, self.at = from_, until, at
         window = {"from": from_, "until": until, "at": at, "but": but}
-        is_open = [terms for terms in self.services if terms.mode == Service.Mode.OPEN]
+        open_terms = [terms for terms in self.services if terms.mode == Service.Mode.OPEN]
         self._taken = _by_service(
             TAKEN,
-            is_open,
-            calendar_ids=[terms.calendar_id for terms in is_open],
-            several=[terms.capacity > 1 for terms in is_open],
-            before=[terms.buffer_before for terms in is_open],
-            after=[terms.duration + terms.buffer_after for terms in is_open],
+            open_terms,
+            calendar_ids=[terms.calendar_id for terms in open_terms],
+            several=[terms.capacity > 1 for terms in open_terms],
+            before=[terms.buffer_before for terms in open_terms],
+            after=[terms.duration + terms.buffer_after for terms in open_terms],
             **window,
         )
         self._slots: dict[UUID, list[FreeTime]] = {
@@ -205,9 +208,9 @@ class Search:
         }
 
     def free_times(self, terms: Terms) -> Iterator[FreeTime]:
-        """Return the free times of one of the services, in order.
+        """Return the free times of a service of this search, in order.
 
-        The iterator is lazy: it searches for the next free time only when that is requested.
+        The iterator is lazy: it searches for the next free time only when the caller requests it.
         """
         without_slot: Iterator[FreeTime] = (
             {
@@ -233,11 +236,11 @@ class Search:
         return merge(in_slots, without_slot, key=_start)
 
     def has_slots(self, terms: Terms) -> bool:
-        """Return whether one of the services has published slots, free or not."""
+        """Return whether the service has scheduled slots in the window, free or full."""
         return bool(self._slots[terms.service_id])
 
     def stretches(self, terms: Terms) -> Iterator[Stretch]:
-        """Yield the starts at which one of the services can be booked without a slot, in order."""
+        """Yield the starts at which the service can be booked without a slot, in order."""
         if not terms.is_active or terms.mode != Service.Mode.OPEN:
             return
         earliest, before = self._bounds(terms)
@@ -253,11 +256,11 @@ class Search:
                 yield Stretch(*_numbers(terms, opens, begins, min(ends, closes)), seats_left)
 
     def has_free_time(self, terms: Terms) -> bool:
-        """Return whether one of the services has a free time."""
+        """Return whether the service has a free time in the window."""
         return next(self.free_times(terms), None) is not None
 
     def refusals(self, terms: Terms) -> Iterator[Refusal]:
-        """Yield every possible time of a service that is not free, in order, and the reason."""
+        """Yield each slot and each time on the grid that is not free, in order, with the reason."""
         slots = {slot["start_time"]: slot for slot in self._slots.get(terms.service_id, ())}
         candidates: Iterator[tuple[datetime, datetime, UUID | None]] = (
             (start, slot["end_time"], slot["slot_id"]) for start, slot in slots.items()
@@ -284,7 +287,7 @@ class Search:
                 }
 
     def _bounds(self, terms: Terms) -> tuple[datetime, datetime]:
-        """Return the earliest start in the window, and the time before which starts must lie."""
+        """Return `[earliest, before)`: the starts that the window, notice and horizon allow."""
         before = self.until
         if terms.horizon is not None:
             before = min(before, self.at + terms.horizon + INSTANT)
@@ -293,9 +296,9 @@ class Search:
     def _free(
         self, terms: Terms, earliest: datetime, before: datetime
     ) -> Iterator[tuple[datetime, datetime, int]]:
-        """Yield the parts of `[earliest, before)` in which seats are left, and how many."""
+        """Yield each part of `[earliest, before)` with seats left, and the number of seats left."""
         changes = [(earliest, 0), (before, 0)]
-        for seats, after, until in self._not_between(terms):
+        for seats, after, until in self._taken_seats(terms):
             changes.append((after + INSTANT, -seats))
             changes.append((until, seats))
         changes.sort()
@@ -305,10 +308,10 @@ class Search:
             if seats_left > 0 and earliest <= begins < ends <= before:
                 yield begins, ends, seats_left
 
-    def _not_between(self, terms: Terms) -> Iterator[tuple[int, datetime, datetime]]:
-        """Yield a number of seats and two instants: starts between them find those seats taken.
+    def _taken_seats(self, terms: Terms) -> Iterator[tuple[int, datetime, datetime]]:
+        """Yield `(seats, after, until)`: `seats` seats are taken for each start between the times.
 
-        Both instants are excluded.
+        Starts at exactly `after` or `until` are not affected.
         """
         for taken in self._taken.get(terms.service_id, ()):
             yield 1 if taken.seat else terms.capacity, taken.after, taken.until
@@ -318,7 +321,7 @@ class Search:
     def _why(
         self, terms: Terms, start_time: datetime, end_time: datetime, slot_id: UUID | None
     ) -> str:
-        """Return the error code that a booking of this time would get first."""
+        """Return the error code of the first rule that refuses a booking of this time."""
         try:
             terms.check_start(start_time, self.at)
             if slot_id is None:
@@ -338,10 +341,10 @@ def window(
     *,
     field: str = "to",
 ) -> tuple[datetime, datetime]:
-    """Return when a search begins and ends; by default it begins now and ends a week later.
+    """Return the start and the end of a search. By default, it starts now and ends a week later.
 
     Raises:
-        Invalid: the window does not end after it begins, or it is longer than `LONGEST`.
+        Invalid: the end is not after the start, or the window is longer than `LONGEST`.
     """
     start = at if from_ is None else begin(from_, tz)
     stop = start + WEEK if to is None else end(to, tz)
@@ -359,7 +362,7 @@ def search(
     *,
     at: datetime,
 ) -> Search:
-    """Return the search for free times of those services that exist."""
+    """Return a search of services for free times. Ids of services that do not exist are ignored."""
     return Search(terms_of(service_ids, from_).values(), from_, until, at=at)
 
 
@@ -372,11 +375,11 @@ def nearest(
 ) -> list[dict[str, object]]:
     """Return the free times nearest to `start_time`.
 
-    If two are equally near, the earlier one comes first. With several services, the free times of
-    all of them are considered, and each start is returned once.
+    If two free times are equally near, the earlier one comes first. The free times of all the
+    services are considered. If several services are free at the same start, it is returned once.
 
     Args:
-        moved: the booking that is being moved there. It keeps its length and its buffers.
+        moved: the booking that is being moved, if any. It keeps its length and its buffers.
     """
     found: dict[datetime, FreeTime] = {}
     for reach in REACHES:
@@ -405,8 +408,9 @@ def nearest(
 
 
 def _nearest(times: Iterator[FreeTime], start_time: datetime) -> list[FreeTime]:
-    """Return the times that can be among the nearest; `times` must be in order."""
-    # One more in each direction: the present time of the moved booking may be among them.
+    """Return the times that may be among the nearest to `start_time`; `times` must be in order."""
+    # Take one time more than needed on each side, because the caller leaves out the current time of
+    # the moved booking.
     before: deque[FreeTime] = deque(maxlen=ALTERNATIVES + 1)
     for time in times:
         if time["start_time"] >= start_time:
@@ -418,10 +422,10 @@ def _nearest(times: Iterator[FreeTime], start_time: datetime) -> list[FreeTime]:
 def with_free_time(
     service_ids: Sequence[UUID], from_: datetime, until: datetime, *, at: datetime
 ) -> set[UUID]:
-    """Return the ids of the services with a free time that starts in `[from_, until)`."""
+    """Return the ids of the services that have a free time with a start in `[from_, until)`."""
     found: set[UUID] = set()
     services = [*terms_of(service_ids, from_).values()]
-    # Most services that have a free time have one on the first day.
+    # Begin with a short window: most services that have a free time have one on the first day.
     bounds = [from_, *(from_ + reach for reach in REACHES if from_ + reach < until), until]
     for begins, ends in pairwise(bounds):
         around = Search(services, begins, ends, at=at)
@@ -439,9 +443,9 @@ def _start(time: FreeTime | Refusal) -> datetime:
 def _starts_between(
     terms: Terms, from_: datetime, until: datetime, *, fitting: bool
 ) -> Iterator[tuple[datetime, datetime]]:
-    """Yield where each grid begins, and the time before which its starts lie.
+    """Yield `(opens, before)` for each grid: its first start, and the time before which it ends.
 
-    Each period of opening hours has its own grid, which counts elapsed time from the opening.
+    Each opening period has its own grid. The steps of the grid are elapsed time since the opening.
 
     Args:
         fitting: leave out starts whose bookings would end after closing.
@@ -456,8 +460,11 @@ def _starts_between(
 def _numbers(
     terms: Terms, opens: datetime, from_: datetime, before: datetime
 ) -> tuple[datetime, int, int]:
-    """Return `opens`, and from and before which number its starts lie in `[from_, before)`."""
-    # Both divisions round up.
+    """Return `opens`, and the numbers `first` and `stop` of the starts in `[from_, before)`.
+
+    The starts in that period have the numbers `range(first, stop)`.
+    """
+    # `-(a // b)` is the quotient of `-a` and `b`, rounded up.
     first = max(0, -((opens - from_) // terms.step))
     return opens, first, -((opens - before) // terms.step)
 
@@ -465,7 +472,7 @@ def _numbers(
 def _periods(
     terms: Terms, opens: datetime, first: int, stop: int
 ) -> Iterator[tuple[datetime, datetime]]:
-    """Yield the starts from number `first` to before `stop`, with their ends, in order."""
+    """Yield `(start, end)` for each number in `range(first, stop)`, in order."""
     for number in range(first, stop):
         start = opens + number * terms.step
         yield start, start + terms.duration
@@ -474,15 +481,16 @@ def _periods(
 def _runs(
     opening: Opening, from_: datetime, until: datetime
 ) -> Iterator[tuple[datetime, datetime, datetime]]:
-    """Yield where a grid begins, the time before which its starts lie, and when bookings must end.
+    """Yield `(opens, closes, ends)` for each grid.
 
-    The second and the third differ only for a calendar that never closes.
+    The grid begins at `opens`, its starts are before `closes`, and bookings must end by `ends`.
+    `closes` and `ends` differ only for a calendar that never closes.
     """
     if not opening.is_endless:
         for opens, closes in opening.periods(from_, until):
             yield opens, closes, closes
         return
-    # A calendar that never closes has a new grid from each midnight.
+    # For a calendar that never closes, a new grid begins at each midnight.
     day = from_.astimezone(opening.tz).date()
     midnight = wall_clock(day, 0, opening.tz)
     while midnight < until:
@@ -493,7 +501,10 @@ def _runs(
 
 
 def _by_service(text: str, services: Sequence[Terms], **values: Any) -> dict[UUID, list[Any]]:
-    """Return rows by the id of their service; their column `number` counts the services from 1."""
+    """Run a query and return its rows by service id.
+
+    The column `number` of a row is the position of its service, from 1.
+    """
     ids = [terms.service_id for terms in services]
     rows: list[list[Any]] = [[] for _ in ids]
     found: list[Any] = fetch(text, {**values, "service_ids": ids}, namedtuple_row)

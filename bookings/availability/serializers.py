@@ -1,4 +1,4 @@
-"""The shape of searches for free times."""
+"""Serializers for searches for free times, and for the results."""
 
 from drf_spectacular.utils import extend_schema_serializer
 from rest_framework import serializers
@@ -12,9 +12,9 @@ from bookit.times import DayOrInstantField, InstantField
 class SearchSerializer(InputSerializer):
     """When to look for free times, in a query."""
 
-    ignored = frozenset({"tz"})  # The view reads it.
+    ignored = frozenset({"tz"})  # The view reads this parameter.
 
-    # `from` is a word of Python's own.
+    # `from` is a Python keyword, so the class body cannot assign to it.
     vars()["from"] = DayOrInstantField(
         required=False, help_text="Only times that start at this time or later; by default now."
     )
@@ -26,7 +26,7 @@ class SearchSerializer(InputSerializer):
 
 
 class ServiceSearchSerializer(SearchSerializer):
-    """When to look for free times of a service, and whether to say why others are not."""
+    """When to look for free times of a service, and whether to explain the refused times."""
 
     explain = serializers.BooleanField(
         required=False,
@@ -38,7 +38,7 @@ class ServiceSearchSerializer(SearchSerializer):
 
 
 class ServicesSearchSerializer(SearchSerializer):
-    """When to look for free times of which services."""
+    """Which services to search for free times, and when."""
 
     service_id = ListField(
         child=serializers.UUIDField(), min_length=1, max_length=50, help_text="Up to 50 services."

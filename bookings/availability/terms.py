@@ -1,33 +1,36 @@
-"""The terms on which a service is booked: the facts that a booking needs, and the starts allowed.
+"""The terms on which a service is booked: the facts that a booking needs, and the rules for starts.
 
 Terms are read before a booking is inserted, so somebody may change them in between, for example by
 taking time off or by deactivating the service. That is why each calendar has a version. Triggers in
-the migrations of `catalog` raise it with every change of the calendar's opening hours, time off or
-time zone, and with every change of a service that bookings depend on, whichever way the change is
-made. Terms carry the version with which they were read, and the statement that inserts a booking
-(`bookings.seats`) compares it:
+the migrations of `catalog` increment the version when the calendar's opening hours, time off or
+time zone change, and when a service changes in a column that bookings depend on. Changes in raw SQL
+fire the triggers as well. Terms contain the version that the calendar had when they were read. The
+statement that inserts a booking (`bookings.seats`) compares this version with the current one:
 
     SELECT ... FROM catalog_calendar WHERE id = ... AND version = ... FOR KEY SHARE
 
-Because of the lock, a booking and a change wait for each other. This works in READ COMMITTED, and
-also if the booking is a single statement behind PgBouncer. A change of the version conflicts with
-the lock because the version is part of a key (`calendar_version`). There are three cases:
+Because of this lock, a booking waits for a change in progress, and a change waits for bookings in
+progress. This works in READ COMMITTED, and also if the booking is a single statement behind
+PgBouncer. A change of the version conflicts with FOR KEY SHARE because the version is part of a key
+(`calendar_version`). There are three cases:
 
 - The booking comes first. The change waits until the booking is committed. Later queries of the
-  change, such as the one for affected bookings, are new statements and see the booking.
+  change, such as the query for affected bookings, are new statements, so they see the booking.
 - The change comes first. The booking waits until the change is committed. PostgreSQL then compares
   the version again with the current row, finds no match, and inserts nothing.
-- The change is committed after the terms are read and before the booking is inserted. Nothing is
-  inserted either, and nothing waits.
+- The change is committed after the terms are read and before the booking is inserted. The booking
+  does not wait. PostgreSQL finds no match for the version, and inserts nothing.
 
-In the last two cases, the terms are read again (`on_current_terms`). Bookings do not wait for each
-other, because FOR KEY SHARE does not conflict with itself. Nor does it conflict with FOR NO KEY
-UPDATE, the lock that serialises moving bookings and publishing slots. Those operations read the
-terms once they have their lock, which conflicts with a change of the version as well.
+In the last two cases, `on_current_terms` reads the terms again.
 
-A change locks the row FOR UPDATE as its first step, so it holds no row while it waits for bookings.
-Bookings and changes also take part in turns (see `catalog.turns`), so that a change does not wait
-for ever while bookings keep coming.
+Bookings do not wait for each other, because FOR KEY SHARE does not conflict with itself. FOR KEY
+SHARE does not conflict with FOR NO KEY UPDATE either. FOR NO KEY UPDATE is the lock that serialises
+moving bookings and publishing slots, and it conflicts with a change of the version. A move reads
+the terms after it has the lock. A publication compares the version when it takes the lock.
+
+A change begins by locking the row of the calendar FOR UPDATE, so it holds no other row while it
+waits for bookings. Bookings and changes also take turns (see `catalog.turns`). Without turns, a
+change could wait for ever while new bookings keep coming.
 """
 
 from collections.abc import Callable, Sequence
@@ -51,7 +54,8 @@ from catalog.opening import Opening, Span
 Parameters = ParamSpec("Parameters")
 Result = TypeVar("Result")
 
-# Each retry means that a change of the calendar was committed in the meantime.
+# The maximum number of tries. A function is tried again if a change of the calendar is committed
+# between reading the terms and booking.
 TRIES = 10
 
 
@@ -60,7 +64,7 @@ class TermsChanged(Unavailable):
 
 
 def on_current_terms(function: Callable[Parameters, Result]) -> Callable[Parameters, Result]:
-    """Decorate a function that reads terms and then books: retry it if they changed in between."""
+    """Decorate a function that reads terms and books, to retry it if the terms have changed."""
 
     @wraps(function)
     def run(*args: Parameters.args, **kwargs: Parameters.kwargs) -> Result:
@@ -134,7 +138,7 @@ class Terms:
     opening: Opening
 
     def for_booking(self, booking: Booking) -> "Terms":
-        """Return the terms on which a booking is moved: it keeps its length and its buffers."""
+        """Return the terms for moving a booking, which keeps its length and its buffers."""
         return replace(
             self,
             duration=booking.end_time - booking.start_time,
@@ -143,7 +147,7 @@ class Terms:
         )
 
     def blocked(self, start_time: datetime) -> DateTimeTZRange:
-        """Return the time that a booking with this start takes, buffers included."""
+        """Return the period that a booking with this start blocks, buffers included."""
         return blocked_period(
             start_time,
             start_time + self.duration,
@@ -152,13 +156,13 @@ class Terms:
         )
 
     def check_start(self, start_time: datetime, at: datetime) -> None:
-        """Refuse a start that the service does not allow at all.
+        """Refuse a start that the service does not allow, whether or not the time is free.
 
         Raises:
             ServiceInactive: the service cannot be booked at present.
             Invalid: the start is in the past.
-            TooSoon: the start is closer than the notice of the service.
-            TooFarAhead: the start is beyond the horizon of the service.
+            TooSoon: less than the service's minimum notice is left before the start.
+            TooFarAhead: the start is beyond the service's booking horizon.
         """
         if not self.is_active:
             raise ServiceInactive
@@ -191,7 +195,7 @@ class Terms:
 
         Raises:
             ServiceInactive: the slot was cancelled.
-            OutsideOpeningHours: the calendar has time off then.
+            OutsideOpeningHours: the slot overlaps time off.
         """
         if slot.status != Slot.Status.SCHEDULED:
             raise ServiceInactive("This slot has been cancelled.")
@@ -207,7 +211,7 @@ class Terms:
             raise OutsideOpeningHours("The calendar is closed for time off at this time.")
 
 
-# The columns of the terms of a service; `service` and `calendar` are its rows.
+# The SQL columns with the terms of a service. `service` and `calendar` are aliases of tables.
 SERVICE_COLUMNS = """
     service.id AS service_id, service.calendar_id, calendar.version, calendar.provider_id,
     service.mode, service.is_active, service.capacity, service.duration_minutes,
@@ -219,7 +223,7 @@ SERVICE_COLUMNS = """
         WHERE calendar_id = calendar.id
     ) AS hours
 """
-# The columns of a slot beside them; all are null if no slot was joined.
+# The SQL columns with the facts about a slot. All are null if no slot was joined.
 SLOT_COLUMNS = """
     slot.id AS slot_id, slot.start_time, slot.end_time, slot.blocked,
     slot.capacity AS slot_capacity, slot.status AS slot_status
@@ -227,34 +231,36 @@ SLOT_COLUMNS = """
 
 
 def time_off_after(instant: str) -> str:
-    """Return the SQL column with the calendar's time off that ends after an SQL expression."""
+    """Return the SQL column for the calendar's time off that ends after `instant`, also SQL."""
     return f"""
     ARRAY(
         SELECT ARRAY[start_time, end_time] FROM catalog_timeoff
         WHERE calendar_id = calendar.id AND end_time > {instant}
     ) AS time_off
-"""  # noqa: S608 - an expression of ours, no values
+"""  # noqa: S608 - only our own SQL expression is interpolated, no values
 
 
 # Reads the terms of services.
 #
-# The ids are wrapped in a subquery, so that the planner does not see the array (`bookings.seats`).
+# The ids are wrapped in a subquery to hide the array from the planner, as in `bookings.seats`.
 #
-# Parameters: service_ids uuid[], from timestamptz (time off that ends by then is left out).
-# Columns: those of a service, time_off timestamptz[][]; one row for each service that exists.
+# Parameters: service_ids uuid[], from timestamptz (time off that ends by this time is left out).
+# Columns: `SERVICE_COLUMNS`, time_off timestamptz[][]; one row for each service that exists.
 TERMS_OF_SERVICES = f"""
 SELECT {SERVICE_COLUMNS}, {time_off_after("%(from)s")}
 FROM catalog_service AS service
 JOIN catalog_calendar AS calendar ON calendar.id = service.calendar_id
 WHERE service.id = ANY(ARRAY(SELECT unnest(%(service_ids)s::uuid[])))
-"""  # noqa: S608 - columns of ours, no values
+"""  # noqa: S608 - only our own SQL columns are interpolated, no values
 
-# Reads the terms of services for one start, each with its scheduled slot that starts then.
+# Reads the terms of services for one start time, each with the service's scheduled slot that starts
+# at that time, if any.
 #
 # Parameters: service_ids uuid[], start_time timestamptz.
-# Columns: those of a service, time_off timestamptz[][], those of a slot; one row for each service
+# Columns: `SERVICE_COLUMNS`, time_off timestamptz[][], `SLOT_COLUMNS`; one row for each service
 #     that exists.
-# Invariant: `slots_apart` allows a service only one scheduled slot with the same start.
+# Invariant: the constraint `slots_apart` prevents a service from having two scheduled slots with
+#     the same start.
 TERMS_AT_START = f"""
 SELECT {SERVICE_COLUMNS}, {time_off_after("%(start_time)s")}, {SLOT_COLUMNS}
 FROM catalog_service AS service
@@ -262,19 +268,20 @@ JOIN catalog_calendar AS calendar ON calendar.id = service.calendar_id
 LEFT JOIN bookings_slot AS slot ON slot.service_id = service.id
     AND slot.start_time = %(start_time)s AND slot.status = 'scheduled'
 WHERE service.id = ANY(ARRAY(SELECT unnest(%(service_ids)s::uuid[])))
-"""  # noqa: S608 - as above
+"""  # noqa: S608 - only our own SQL columns are interpolated, no values
 
 # Reads a slot, whatever its status, and the terms of its service.
 #
 # Parameters: slot_id uuid.
-# Columns: those of a service, time_off timestamptz[][], those of a slot; no row without the slot.
+# Columns: `SERVICE_COLUMNS`, time_off timestamptz[][], `SLOT_COLUMNS`; no row if the slot does not
+#     exist.
 TERMS_IN_SLOT = f"""
 SELECT {SERVICE_COLUMNS}, {time_off_after("slot.start_time")}, {SLOT_COLUMNS}
 FROM bookings_slot AS slot
 JOIN catalog_service AS service ON service.id = slot.service_id
 JOIN catalog_calendar AS calendar ON calendar.id = service.calendar_id
 WHERE slot.id = %(slot_id)s
-"""  # noqa: S608 - as above
+"""  # noqa: S608 - only our own SQL columns are interpolated, no values
 
 
 def terms_of(service_ids: Sequence[UUID], from_: datetime) -> dict[UUID, Terms]:
@@ -287,14 +294,17 @@ def terms_of(service_ids: Sequence[UUID], from_: datetime) -> dict[UUID, Terms]:
 def terms_at(
     service_ids: Sequence[UUID], start_time: datetime
 ) -> dict[UUID, tuple[Terms, SlotTerms | None]]:
-    """Return the terms of services by id for one start, each with its slot, in one query."""
+    """Return the terms of services by id, each with the slot at `start_time`, in one query."""
     values = {"service_ids": list(service_ids), "start_time": start_time}
     rows: list[Any] = fetch(TERMS_AT_START, values, namedtuple_row)
     return {row.service_id: (_terms(row), _slot_terms(row)) for row in rows}
 
 
 def terms_in(slot_id: UUID) -> tuple[Terms, SlotTerms] | None:
-    """Return the terms of a slot's service, and the slot, in one query; None without a slot."""
+    """Return the terms of a slot's service, and the slot, in one query.
+
+    Return None if the slot does not exist.
+    """
     for row in fetch(TERMS_IN_SLOT, {"slot_id": slot_id}, namedtuple_row):
         slot = _slot_terms(row)
         if slot is not None:

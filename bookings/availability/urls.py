@@ -1,4 +1,4 @@
-"""Addresses of free times."""
+"""URLs of the searches for free times."""
 
 from django.urls import path
 

@@ -1,4 +1,4 @@
-"""Endpoints of free times."""
+"""Endpoints that search for free times."""
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, tzinfo
@@ -31,11 +31,13 @@ from catalog.models import Service
 from catalog.opening import DAY
 from catalog.permissions import KeepsCalendar
 
-# The most times in a response. The times of one service always fit, whatever its grid.
-MOST_TIMES = 90_000
-# The limit for refused times is lower, because finding the reason takes longer.
-MOST_REFUSED = 10_000
-# A search of several services covers this many days at a time, summed over the services.
+# The maximum number of times in a response. The times of one service always fit, even if its grid
+# has a step of one minute.
+MAX_TIMES = 90_000
+# The maximum number of refused times is lower, because it takes longer to find their reasons.
+MAX_REFUSED = 10_000
+# A search of several services is split into parts. A part covers at most this number of days,
+# summed over its services.
 SERVICE_DAYS = 500
 
 
@@ -50,12 +52,12 @@ class AvailabilityViewSet(RowViewSet):
     queryset = Service.objects.all()
 
     def get_permissions(self) -> list[BasePermission]:
-        """Return the permissions: anyone may search, but only a keeper gets explanations."""
+        """Return the permissions: only the provider and admins may ask for explanations."""
         explained = self.request.query_params.get("explain") in BooleanField.TRUE_VALUES
         return [KeepsCalendar() if self.action == "retrieve" and explained else AllowAny()]
 
     def known_parameters(self) -> frozenset[str]:
-        """Return also the parameters of the search."""
+        """Return the known query parameters, with those of the search."""
         return super().known_parameters() | self.input_classes[self.action]().fields.keys()
 
     @extend_schema(
@@ -70,16 +72,16 @@ class AvailabilityViewSet(RowViewSet):
         If the service can be booked at any time, the response lists the times on a grid that starts
         at the opening time. Other times that fit are accepted as well.
         """
-        asked = self.asked()
+        asked = self.checked_query()
         from_, until, at = self._window(asked)
         found = search([pk], from_, until, at=at)
         if not found.services:
             raise Http404
         [terms] = found.services
-        shown, _ = self._shown(found, terms, MOST_TIMES)
+        shown, _ = self._shown(found, terms, MAX_TIMES)
         if asked.get("explain", False):
             refused = write(found.refusals(terms), self._zone)
-            shown["refused"], _ = self._collected(refused, MOST_REFUSED)
+            shown["refused"], _ = self._collected(refused, MAX_REFUSED)
         return Response(shown)
 
     @extend_schema(
@@ -90,11 +92,11 @@ class AvailabilityViewSet(RowViewSet):
     )
     def many(self, request: Request) -> Response:
         """Find the times at which up to 50 services can be booked, in the order of the request."""
-        asked = self.asked()
+        asked = self.checked_query()
         wanted = [*dict.fromkeys(asked["service_id"])]
         from_, until, at = self._window(asked)
         results: list[orjson.Fragment] = []
-        left = MOST_TIMES
+        left = MAX_TIMES
         size = max(1, SERVICE_DAYS // ((until - from_) // DAY + 1))
         for first in range(0, len(wanted), size):
             some = wanted[first : first + size]
@@ -108,7 +110,7 @@ class AvailabilityViewSet(RowViewSet):
         return Response({"results": results})
 
     def _window(self, asked: dict[str, Any]) -> tuple[datetime, datetime, datetime]:
-        """Return the begin and the end of the search, and the current time."""
+        """Return the start and the end of the search, and the current time."""
         at = timezone.now()
         return *window(asked.get("from"), asked.get("to"), self._zone, at), at
 
@@ -116,9 +118,9 @@ class AvailabilityViewSet(RowViewSet):
     def _zone(self) -> tzinfo:
         return getattr(self.request, "zone", UTC)
 
-    def _shown(self, found: Search, terms: Terms, most: int) -> tuple[dict[str, Any], int]:
-        """Return the free times of a service, and how many more times the response can take."""
-        times, left = self._collected(write_free_times(found, terms, self._zone), most)
+    def _shown(self, found: Search, terms: Terms, limit: int) -> tuple[dict[str, Any], int]:
+        """Return the free times of a service, and how many more times fit into the response."""
+        times, left = self._collected(write_free_times(found, terms, self._zone), limit)
         return {
             "service_id": terms.service_id,
             "timezone": str(self._zone),
@@ -126,21 +128,21 @@ class AvailabilityViewSet(RowViewSet):
         }, left
 
     def _collected(
-        self, times: Iterator[tuple[int, bytes]], most: int
+        self, times: Iterator[tuple[int, bytes]], limit: int
     ) -> tuple[orjson.Fragment, int]:
-        """Return times as a JSON list, and the rest of `most`.
+        """Return times as a JSON list, and `limit` less the number of times.
 
         Raises:
-            ValidationError: there are more than `most` times.
+            ValidationError: there are more than `limit` times.
         """
         written = []
         for count, some in times:
-            most -= count
-            if most < 0:
+            limit -= count
+            if limit < 0:
                 raise refuse(
                     "to",
-                    f"The response would contain more than {MOST_TIMES:,} times. "
+                    f"The response would contain more than {MAX_TIMES:,} times. "
                     "Request fewer days.",
                 )
             written.append(some)
-        return orjson.Fragment(b"[" + b",".join(written) + b"]"), most
+        return orjson.Fragment(b"[" + b",".join(written) + b"]"), limit

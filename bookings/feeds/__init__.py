@@ -1,1 +1,1 @@
-"""Bookings in calendar programs: files and feeds."""
+"""Calendar files and feeds, which show bookings in calendar clients."""

@@ -1,10 +1,10 @@
-"""Secret addresses of calendar feeds."""
+"""The versions of the URLs of calendar feeds."""
 
 from django.db import models
 
 
 class Feed(models.Model):
-    """How often the address of a feed was renewed. Earlier addresses are no longer valid."""
+    """How often the URL of a feed has been renewed. Earlier URLs are no longer valid."""
 
     id = models.UUIDField(primary_key=True, help_text="The id of the user or the calendar.")
     version = models.PositiveIntegerField(default=0)

@@ -1,4 +1,4 @@
-"""The shape of feeds."""
+"""Serializers of calendar feeds."""
 
 from rest_framework import serializers
 

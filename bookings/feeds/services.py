@@ -1,9 +1,9 @@
-"""Calendar feeds: addresses for calendar programs, which cannot sign in.
+"""Calendar feeds: URLs for calendar clients, which cannot sign in.
 
-The address of a feed holds a signed token. The token names the owner of the feed and the kind of
-the address. For an address with names, it also names the user who asked for it, and the address
-works only while that user keeps the calendar. Nothing is stored about an address until it is
-renewed. After that, earlier addresses are no longer valid.
+The URL of a feed contains a signed token. The token names the owner of the feed, which is a user or
+a calendar, and the kind of URL. If the URL shows the names of attendees, the token also names the
+user who requested the URL. Such a URL works only while that user keeps the calendar (`User.keeps`).
+Nothing is stored about a URL until it is renewed. Renewing a URL makes earlier URLs invalid.
 """
 
 from datetime import datetime, timedelta
@@ -27,12 +27,14 @@ signer = signing.Signer(salt="bookings.feed", sep=".")
 
 OWN, BUSY, NAMES = "own", "busy", "names-for"
 
-# A feed starts this long ago. It holds at most this many entries, the earliest first.
+# A feed contains entries that start no earlier than this long ago.
 PAST = timedelta(days=90)
-MOST_ENTRIES = 5000
+# The maximum number of entries in a feed, the earliest first.
+MAX_ENTRIES = 5000
 
-# Programs remove entries that disappear from a feed. So cancelled and expired bookings are left
-# out. Holds are left out because they last only minutes.
+# The statuses of the bookings in a feed. Cancelled and expired bookings are left out, because
+# calendar clients remove entries that disappear from a feed. Holds are left out, because they last
+# only minutes.
 SHOWN = [
     *(Booking.Status.PENDING, Booking.Status.CONFIRMED),
     *(Booking.Status.COMPLETED, Booking.Status.NO_SHOW),
@@ -52,14 +54,14 @@ OWN_ENTRIES = Prepared(
     since=DateTimeField(),
 )
 
-# Reads the entries in the feed of a calendar: its scheduled slots, each as one entry whether it is
-# booked or not, and its bookings without a slot.
+# Reads the entries in the feed of a calendar. Each scheduled slot is one entry, even if nobody has
+# booked it. Each booking that is not in a slot is also one entry.
 #
 # Parameters: calendar_id uuid, shown text[] (statuses of bookings), since timestamptz (the earliest
-#     start), most bigint (the largest number of entries).
+#     start), most bigint (the maximum number of entries).
 # Columns: id uuid, start_time timestamptz, end_time timestamptz, updated_at timestamptz, status
-#     text, title text, capacity int (null for a booking), names text[] (of the attendees); in order
-#     of start_time and id.
+#     text, title text, capacity int (null for a booking), names text[] (of the attendees). The rows
+#     are in the order of start_time and id.
 CALENDAR_ENTRIES = """
 SELECT * FROM (
     (
@@ -99,14 +101,14 @@ def own_token(*, user: User) -> str:
 
 
 def calendar_tokens(*, calendar: Calendar, reader: User) -> tuple[str, str]:
-    """Return the tokens of a calendar's feed: without names, and with names for `reader`."""
+    """Return two tokens of a calendar's feed: without names, and with names for `reader`."""
     busy, names = _calendar_content(calendar, None), _calendar_content(calendar, reader)
     return signer.sign_object(busy), signer.sign_object(names)
 
 
 @transaction.atomic
 def renew(*, owner_id: UUID) -> None:
-    """Give the feed of a user or a calendar a new address; earlier addresses become invalid."""
+    """Give the feed of a user or a calendar a new URL. Earlier URLs become invalid."""
     Feed.objects.get_or_create(pk=owner_id)
     Feed.objects.filter(pk=owner_id).update(version=F("version") + 1)
 
@@ -115,13 +117,13 @@ def own_feed(*, token: str, at: datetime) -> ical.CalendarFile:
     """Return the bookings of the user that a token names.
 
     Raises:
-        ObjectDoesNotExist: the token is not valid, or no longer valid.
+        ObjectDoesNotExist: the token is not valid, or the user is no longer active.
     """
     content = _content(token)
     user = User.objects.get(pk=content[1], is_active=True)
     if content != _own_content(user):
         raise User.DoesNotExist
-    rows = OWN_ENTRIES(user_id=user.pk, since=at - PAST)[:MOST_ENTRIES]
+    rows = OWN_ENTRIES(user_id=user.pk, since=at - PAST)[:MAX_ENTRIES]
     return ical.CalendarFile(
         [
             ical.Entry(
@@ -140,11 +142,11 @@ def own_feed(*, token: str, at: datetime) -> ical.CalendarFile:
 
 
 def calendar_feed(*, calendar_id: UUID, token: str, at: datetime) -> ical.CalendarFile:
-    """Return the times at which a calendar is busy, with names if the token names a reader.
+    """Return the busy times of a calendar, with the attendees' names if the token names a reader.
 
     Raises:
-        ObjectDoesNotExist: there is no such calendar, the token is not valid for it, or the
-            reader no longer keeps the calendar.
+        ObjectDoesNotExist: the calendar does not exist, the token is not valid for it, or the
+            reader no longer keeps it.
     """
     content = _content(token)
     calendar = Calendar.objects.get(pk=calendar_id)
@@ -156,7 +158,7 @@ def calendar_feed(*, calendar_id: UUID, token: str, at: datetime) -> ical.Calend
         "calendar_id": calendar_id,
         "shown": SHOWN,
         "since": at - PAST,
-        "most": MOST_ENTRIES,
+        "most": MAX_ENTRIES,
     }
     entry = _with_names if reader else _busy
     rows: list[Any] = fetch(CALENDAR_ENTRIES, values, namedtuple_row)
@@ -184,12 +186,12 @@ def booking_file(*, booking: Booking) -> ical.CalendarFile:
 
 
 def _busy(row: Any) -> ical.Entry:
-    """Return the entry of a row of `CALENDAR_ENTRIES`; it shows only when the calendar is busy."""
+    """Turn a row of `CALENDAR_ENTRIES` into an entry that shows only when the calendar is busy."""
     return ical.Entry(row.id, row.start_time, row.end_time, row.updated_at, summary="Busy")
 
 
 def _with_names(row: Any) -> ical.Entry:
-    """Return the entry of a row of `CALENDAR_ENTRIES` with its service and attendees."""
+    """Turn a row of `CALENDAR_ENTRIES` into an entry that shows its service and attendees."""
     if row.capacity is None:
         summary = f"{row.title}: {', '.join(row.names)}"
         description = f"Booking {row.id}"
@@ -213,7 +215,7 @@ def _own_content(user: User) -> list[Any]:
 
 
 def _calendar_content(calendar: Calendar, reader: User | None) -> list[Any]:
-    """Return the content of a token of a calendar's feed, with names if there is a reader."""
+    """Return the content of a token of a calendar's feed, which shows names only to a reader."""
     pk, version = str(calendar.pk), _version(calendar.pk)
     return [NAMES, pk, version, str(reader.pk)] if reader else [BUSY, pk, version]
 
@@ -226,7 +228,7 @@ def _content(token: str) -> list[Any]:
     """Return the content of a token. The signature is compared in constant time.
 
     Raises:
-        Feed.DoesNotExist: the signature is not ours.
+        Feed.DoesNotExist: the signature is not valid.
     """
     try:
         content: list[Any] = signer.unsign_object(token)

@@ -1,4 +1,4 @@
-"""Addresses of calendar files and feeds."""
+"""URLs of calendar files and feeds."""
 
 from django.urls import path
 

@@ -54,9 +54,9 @@ CALENDAR_FILE: Any = {
 
 
 class CalendarFileViewSet(RowViewSet):
-    """Bookings in iCalendar for calendar programs; a 304 if nothing has changed.
+    """Bookings in iCalendar format for calendar clients; a 304 if nothing has changed.
 
-    The programs that read feeds cannot sign in, so the address of a feed holds a token.
+    Calendar clients cannot sign in to read a feed, so the URL of a feed contains a token.
     """
 
     costly_with = ()
@@ -68,7 +68,7 @@ class CalendarFileViewSet(RowViewSet):
     pagination_class = None
 
     def known_parameters(self) -> frozenset[str]:
-        """Return also the `token` parameter of feeds."""
+        """Return the query parameters that a request may carry. Feeds also have `token`."""
         return super().known_parameters() | (set() if self.action == "booking" else {"token"})
 
     @extend_schema(
@@ -131,7 +131,7 @@ class CalendarFileViewSet(RowViewSet):
 
 
 class OwnFeedViewSet(RowViewSet):
-    """The address of the user's own feed."""
+    """The URL of the user's own feed."""
 
     permission_classes = [IsAuthenticated]
     serializer_class = FeedSerializer  # type: ignore[assignment]
@@ -157,7 +157,7 @@ class OwnFeedViewSet(RowViewSet):
 
 
 class CalendarFeedViewSet(RowViewSet):
-    """The addresses of the feed of a calendar."""
+    """The URLs of the feed of a calendar."""
 
     permission_classes = [KeepsCalendar]
     object_rows = Calendar.objects.all()

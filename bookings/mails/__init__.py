@@ -1,1 +1,1 @@
-"""Mails about bookings."""
+"""Emails about bookings."""

@@ -1,4 +1,4 @@
-"""Mail counts in the admin site."""
+"""The counts of emails in the admin site."""
 
 from django.contrib import admin
 
@@ -8,7 +8,7 @@ from bookit.adminsite.pages import ReadOnlyAdmin
 
 @admin.register(MailCount)
 class MailCountAdmin(ReadOnlyAdmin):
-    """How many mails were sent, and how many were withheld because of a limit."""
+    """How many emails were sent, and how many were withheld because of a limit."""
 
     list_display = ["day", "subject", "sent", "most", "withheld"]
     list_filter = ["day"]

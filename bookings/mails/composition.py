@@ -1,8 +1,8 @@
 """Composes emails, with times in the reader's time zone.
 
-Anybody can enter any address for an attendee, or register with it. So an email to an unverified
-address contains nothing that a user wrote: no names, notes or reasons. It does contain texts by
-providers and admins, but without anything that an email client would turn into a link.
+Anybody can enter any email address for an attendee, or register with it. So an email to an
+unverified address contains nothing that a user wrote: no names, notes or reasons. It does contain
+texts by providers and admins, but nothing in them that an email client would turn into a link.
 """
 
 import re
@@ -24,7 +24,7 @@ UNVERIFIED = (
     "about the booking, you can ignore this mail."
 )
 
-# Matches whatever makes email clients turn the text after it into a link.
+# Matches the characters that make email clients turn the text after them into a link.
 LINKING = re.compile(r"://|//|@|:(?=[^\W\d]|\+)|[.\u2024\u3002\uff0e\uff61](?=[^\W\d])")
 
 
@@ -76,7 +76,7 @@ class Mail:
 def compose(occasion: Occasion, audience: str) -> Mail:
     """Return the email that tells the attendee or the provider about an event."""
     news = occasion.news
-    assert news is not None  # noqa: S101 - without news, nobody is sent an email
+    assert news is not None  # noqa: S101 - events without news have no readers
     is_verified = occasion.is_verified(audience)
     attendee_name = unlinked(_line(occasion.attendee_name or occasion.user_name))
     if audience == ATTENDEE:
@@ -106,7 +106,7 @@ def compose(occasion: Occasion, audience: str) -> Mail:
         "With": calendar_name if calendar_name != title else "",
         "When": when,
         "Before": before if before != when else "",
-        # Only the attendee's address as given in the booking, not that of the user's account.
+        # Only the email address in the booking, never the email address of the user's account.
         "Who": (
             ", ".join(filter(None, [attendee_name, occasion.attendee_email])) if is_verified else ""
         ),
@@ -144,7 +144,7 @@ def compose(occasion: Occasion, audience: str) -> Mail:
         subject=subject,
         text=render_to_string("bookings/mails/mail.txt", words),
         html=render_to_string("bookings/mails/mail.html", words),
-        # Not for an offer: nothing would remove it from the reader's calendar if it expired.
+        # An offer has no file: if it expired, nothing would remove it from the reader's calendar.
         calendar="" if news is OFFERED else ical.CalendarFile([entry], method=method).text(),
         method=method,
         message_id=(
@@ -160,8 +160,8 @@ def compose(occasion: Occasion, audience: str) -> Mail:
 def unlinked(text: str) -> str:
     """Return a text without anything that email clients turn into a link.
 
-    Clients look for a scheme, an at sign, or a dot before a letter. It is enough to add a space
-    after each of these, and after characters that some clients treat as a dot.
+    Clients look for a scheme, an at sign, or a dot before a letter. A space after each of these,
+    and after characters that some clients treat as a dot, is enough to prevent a link.
     """
     return " ".join(LINKING.sub(r"\g<0> ", text).split())
 
@@ -172,7 +172,7 @@ def _line(text: str) -> str:
 
 
 def _indented(text: str) -> str:
-    """Indent all lines but the first, so that they cannot pass for lines of the email itself."""
+    """Indent all lines except the first, so that they do not look like lines of the email."""
     return "\n    ".join(text.strip().splitlines())
 
 
@@ -194,6 +194,6 @@ def _day(local: datetime) -> str:
 
 
 def _clock(local: datetime) -> str:
-    """Return the time of day, with the zone's abbreviation if clocks show it twice that day."""
+    """Return the time of day, with the zone's abbreviation if it occurs twice on that day."""
     shown_twice = local.replace(fold=0).utcoffset() != local.replace(fold=1).utcoffset()
     return f"{local:%H:%M %Z}" if shown_twice else f"{local:%H:%M}"

@@ -1,8 +1,8 @@
-"""Limits on mails: how many a day go to an address, and to each reader of a booking.
+"""Daily limits on emails: to each email address, and to each reader of a booking.
 
-A mail counts against the limit of its booking and the limit of its address. It is sent only if it
-is within both. The counts are rows in PostgreSQL. One statement compares and increments each row,
-so any number of workers can count at once and still stay within a limit.
+An email counts towards the limit of its booking and the limit of its email address. It is sent only
+if neither limit has been reached. The counts are rows in PostgreSQL. A single statement compares
+and increments a row, so concurrent workers cannot exceed a limit.
 """
 
 import re
@@ -20,16 +20,16 @@ from bookings.mails.models import MailCount
 from bookit.database.batches import delete_in_batches
 from bookit.database.rows import fetch
 
-# How long counts are kept, so that operators can find out what was not sent.
+# How long counts are kept, so that operators can look up how many emails were not sent.
 KEPT = timedelta(days=30)
 
-# Counts a mail against each of its limits that is not reached.
+# Counts an email towards each of its limits that has not been reached.
 #
 # Parameters: subjects text[], limits integer[] (in the order of subjects), day date.
-# Columns: subject text, of each limit that was not reached.
-# Invariant: mail_count_once makes one row per subject and day, which one statement compares and
-#   increments. Rows are always locked in the same order, the booking's first, so that workers never
-#   deadlock.
+# Columns: subject text, of each limit that had not been reached.
+# Invariant: the constraint mail_count_once allows one row per subject and day, which this statement
+#   compares and increments. Rows are always locked in the same order, the booking's row first, so
+#   workers never deadlock.
 TAKE = """
 INSERT INTO bookings_mailcount AS counted (subject, day, sent, most, withheld)
 SELECT subject, %(day)s::date, 1, most, 0
@@ -42,12 +42,12 @@ RETURNING subject
 
 @dataclass(frozen=True)
 class Limit:
-    """A limit that a mail counts against.
+    """A limit that an email counts towards.
 
     Args:
         name: `booking` or `address`.
-        subject: what the limit applies to; an address is stored only as a hash.
-        most: how many mails a day are within the limit.
+        subject: what the limit applies to; an email address is stored only as a hash.
+        most: the maximum number of emails a day.
     """
 
     name: str
@@ -58,11 +58,11 @@ class Limit:
 def limits_of(
     *, booking_id: UUID | str, audience: str, address: str, is_verified: bool, is_last: bool
 ) -> list[Limit]:
-    """Return the limits that a mail counts against.
+    """Return the limits that an email counts towards.
 
     Args:
-        is_last: the mail says that the booking is over. One more mail is allowed for it, so that
-            readers of a booking that was moved often still hear that it was cancelled.
+        is_last: whether the email says that the booking is over. This email may exceed the limit of
+            the booking by one, so that readers learn of a cancellation even after many moves.
     """
     return [
         Limit("booking", f"booking/{booking_id}/{audience}", settings.MAILS_PER_BOOKING + is_last),
@@ -75,10 +75,10 @@ def limits_of(
 
 
 def take(limits: Sequence[Limit], *, at: datetime) -> list[Limit]:
-    """Count a mail against all of its limits, or against none if one of them is reached.
+    """Count an email towards all of its limits, or towards none if any limit has been reached.
 
     Returns:
-        the limits that are reached. The mail may be sent if there are none.
+        the limits that have been reached. If there are none, the email may be sent.
     """
     parameters = {
         "subjects": [limit.subject for limit in limits],
@@ -94,17 +94,17 @@ def take(limits: Sequence[Limit], *, at: datetime) -> list[Limit]:
 
 
 def give_back(limits: Sequence[Limit], *, at: datetime) -> None:
-    """Take back the count of a mail that was not sent after all."""
+    """Subtract an email that was counted but could not be sent."""
     _counts(limits, at).filter(sent__gt=0).update(sent=F("sent") - 1)
 
 
 def prune_mail_counts(*, at: datetime) -> int:
-    """Delete counts that are more than 30 days old, and return how many were deleted."""
+    """Delete counts that are more than 30 days old, and return their number."""
     return delete_in_batches(MailCount.objects.filter(day__lt=_day(at - KEPT)), by="day")
 
 
 def _counts(limits: Sequence[Limit], at: datetime) -> QuerySet[MailCount]:
-    """Return the counts of some limits on the day of `at`."""
+    """Return the counts of the limits on the day of `at`."""
     return MailCount.objects.filter(subject__in=[limit.subject for limit in limits], day=_day(at))
 
 
@@ -113,10 +113,10 @@ def _day(at: datetime) -> date:
 
 
 def _hash(address: str) -> str:
-    """Return the same hash for all addresses of one mailbox, as far as that can be known.
+    """Return a hash of an email address, which is the same for all known spellings of a mailbox.
 
-    Many mailboxes ignore what follows a plus, and Gmail ignores dots. If these counted as different
-    addresses, the number of mails to one person would have no limit.
+    Many mail servers ignore a plus sign and the text after it, and Gmail ignores dots. If each
+    spelling had a limit of its own, the number of emails to one person would be unlimited.
     """
     name, _, host = address.strip().lower().rpartition("@")
     name = re.sub(r"(?<=.)\+.*", "", name)

@@ -1,10 +1,13 @@
-"""Counts of mails."""
+"""Counts of emails."""
 
 from django.db import models
 
 
 class MailCount(models.Model):
-    """How many mails were sent and withheld on a day, for a reader of a booking or an address."""
+    """How many emails a reader of a booking or an email address received on a day.
+
+    `withheld` counts the emails that were not sent because the limit had been reached.
+    """
 
     subject = models.CharField(
         max_length=100,

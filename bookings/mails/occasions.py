@@ -1,4 +1,4 @@
-"""Occasions: events that cause mails, with everything that a mail says, and who gets one."""
+"""Occasions: events that cause emails, with the content and the recipients of the emails."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,9 +21,9 @@ Status = Booking.Status
 
 @dataclass(frozen=True)
 class News:
-    """What a kind of mail says: the first word of its subject, and a sentence for each reader.
+    """What a kind of email says: the first word of its subject, and a sentence for each reader.
 
-    A reader whose sentence is empty gets no mail.
+    A reader whose sentence is empty gets no email.
     """
 
     label: str
@@ -73,16 +73,18 @@ ALWAYS: dict[str, News] = {
 
 @dataclass(frozen=True)
 class Occasion:
-    """An event, and everything that a mail about it says: the booking as it was at that moment.
+    """An event, and everything that an email about it says.
+
+    The status and the times of the booking are those at the moment of the event.
 
     Args:
         sequence: the number of earlier events of the booking.
-        is_announced: false for the end of a hold, see `bookings.holds.ANNOUNCED`.
-        is_offer: the booking began as a seat that was offered to a user on the waitlist.
-        is_current: the booking still has the status and the start that it has in the event.
-        is_over: the booking is now neither held, nor pending, nor confirmed.
-        user_is_verified: it is known that the address of the user's account belongs to them.
-        provider_id: None also if the calendar's provider no longer keeps it.
+        is_announced: False if the event is the end of a hold; see `bookings.holds.ANNOUNCED`.
+        is_offer: whether the booking began as a seat that was offered to a user on the waitlist.
+        is_current: whether the booking still has the status and start time of the event.
+        is_over: whether the booking is now neither held, nor pending, nor confirmed.
+        user_is_verified: whether the email address of the user's account is verified.
+        provider_id: None if the calendar has no provider, or if its provider does not keep it.
     """
 
     event_id: int
@@ -122,7 +124,7 @@ class Occasion:
 
     @property
     def news(self) -> News | None:
-        """What the mail says, or None if the event causes no mail."""
+        """What the email says, or None if the event causes no email."""
         if self.type == Type.CREATED:
             return BOOKED if self.status == Status.CONFIRMED else REQUESTED
         if self.type == Type.HELD:
@@ -137,36 +139,37 @@ class Occasion:
 
     @property
     def withdraws_offer(self) -> bool:
-        """Whether somebody else has cancelled a seat that was offered to the user.
+        """Whether somebody other than the user has cancelled a seat that was offered to the user.
 
-        The mail with the offer said until when the seat is kept. So a mail is needed if it is lost
-        earlier, but not if it expires or the user cancels it.
+        The email with the offer said until when the seat is kept. If somebody else ends the offer
+        earlier, the user needs another email. If the offer expires, or if the user cancels it, no
+        email is needed.
         """
         return self.is_offer and self.type == Type.CANCELLED and self.actor_id != self.user_id
 
     @property
     def audiences(self) -> list[str]:
-        """The recipients: the attendee, and the provider unless they caused the event."""
+        """The recipients: the attendee, and the provider unless the provider caused the event."""
         if self.news is None:
             return []
-        gets_mail = {
+        gets_email = {
             ATTENDEE: bool(self.attendee_email) or self.user_is_active,
             PROVIDER: self.news.provider
             and self.provider_id is not None
             and self.provider_id != self.actor_id,
         }
-        return [audience for audience, gets_it in gets_mail.items() if gets_it]
+        return [audience for audience, gets_it in gets_email.items() if gets_it]
 
     def is_verified(self, audience: str) -> bool:
-        """Return whether it is known that the address of a reader belongs to them."""
+        """Return whether the email address of a reader is verified."""
         own = self.attendee_email.lower() in ("", self.user_email)
         return audience == PROVIDER or (own and self.user_is_verified)
 
 
-# Reads the occasions of some events, except those whose bookings were deleted.
+# Reads the occasions of events, except events whose booking has been deleted.
 #
 # Parameters: event_ids bigint[].
-# Columns: the fields of `Occasion`, by name.
+# Columns: the fields of `Occasion`, under the same names.
 OCCASIONS = f"""
 SELECT event.id AS event_id, event.type, event.at, event.actor_id,
     (
@@ -205,9 +208,9 @@ LEFT JOIN accounts_user AS provider ON provider.id = calendar.provider_id
     AND {keeps_own("provider")}
 WHERE event.id = ANY(%(event_ids)s::bigint[])
 ORDER BY event.id
-"""  # noqa: S608 - names of columns and roles, no values
+"""  # noqa: S608 - only our own SQL conditions are interpolated, no values
 
 
 def occasions(event_ids: Sequence[int]) -> list[Occasion]:
-    """Return the occasions of some events, in one query. Deleted bookings have none."""
+    """Return the occasions of events, in one query. An event of a deleted booking has none."""
     return fetch(OCCASIONS, {"event_ids": event_ids}, class_row(Occasion))

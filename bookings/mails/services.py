@@ -1,13 +1,13 @@
-"""Sends mails about bookings.
+"""Sends emails about bookings.
 
-Each event defers one job per mail. The worker composes the mail and sends it, unless a limit is
-reached (`mail_limits`). A mail may arrive twice, because a worker may die between sending it and
-finishing the job. Its Message-ID follows from the event and the reader, so that mail programs can
-recognise the copy.
+Each event defers one job per email. The worker composes the email and sends it, unless a limit has
+been reached (`bookings.mails.limits`). An email may arrive twice, because a worker may die after
+sending it and before finishing the job. Both copies have the same Message-ID, which depends only on
+the event and the reader, so that email clients can recognise the second copy.
 
-A booking can be moved again and again. So the mail about a move is sent a little later, and covers
-the moves that follow until then: it says when the booking was before, and when it is now. All other
-events happen to a booking only once, and are announced at once.
+A booking can be moved many times. So the email about a move is sent a little later, and covers all
+moves until then: it shows the time before the first move and the current time. Every other event
+happens to a booking only once and is announced immediately.
 """
 
 import logging
@@ -29,16 +29,17 @@ from bookit.database.rows import fetch
 
 logger = logging.getLogger(__name__)
 
-# The arguments of a job, and the time at which it runs: None for now.
+# The arguments of a job, and the time at which it runs. None means immediately.
 Job = tuple[dict[str, Any], datetime | None]
 
-# Defers jobs for mails, except those that are waiting already.
+# Defers jobs that send emails, except jobs that are already waiting.
 #
 # Parameters: task text (the name of the task), locks text[] (their queueing locks), args text[]
-#   (their arguments as JSON), times timestamptz[] (when they run; null for now).
+#   (their arguments as JSON), times timestamptz[] (when they run; null means immediately).
 # Columns: id bigint, of each new job.
 # Invariant: a unique index of procrastinate allows one waiting job per queueing lock. If two
-#   transactions enqueue the same mail at once, the second one fails as a whole, and is retried.
+#   transactions enqueue the same email at the same time, the second transaction fails and is
+#   retried.
 DEFER = """
 SELECT enqueue_job('mails', %(task)s, job.args::jsonb, job.queueing_lock, job.scheduled_at) AS id
 FROM unnest(%(locks)s::text[], %(args)s::text[], %(times)s::timestamptz[])
@@ -49,7 +50,7 @@ WHERE NOT EXISTS (
 )
 """
 
-# Finds the last move of a booking, and the events after it.
+# Finds the last event that moved a booking, and all events of the booking after it.
 #
 # Parameters: booking_id uuid.
 # Columns: event_id bigint.
@@ -61,10 +62,11 @@ WHERE event.booking_id = %(booking_id)s AND event.id >= (
 )
 """
 
-# Finds the events of a booking whose mails have not been sent yet.
+# Finds the events of a booking whose emails have not been sent yet.
 #
 # Parameters: booking_id uuid.
-# Columns: event_id bigint, audience text (who has not been sent the mail; null for everybody).
+# Columns: event_id bigint, audience text (the reader whose email has not been sent; null means
+#   all readers).
 # Invariant: an event and the job that announces it are committed together, so every event that is
 #   visible here has its job.
 PENDING = """
@@ -79,9 +81,9 @@ ORDER BY event.id
 
 
 def enqueue(*, events: Iterable[BookingEvent]) -> None:
-    """Defer a job for each mail that some events cause, unless it is waiting already.
+    """Defer one job for each email that the events cause, unless the job is already waiting.
 
-    All moves of a booking share one job per reader: the one that was deferred by the first move.
+    All moves of a booking share one job per reader, which the first move defers.
     """
     task = "bookings.send_mail"
     jobs: dict[str, Job] = {}
@@ -96,7 +98,7 @@ def enqueue(*, events: Iterable[BookingEvent]) -> None:
 
 
 def enqueue_composed(*, booking: Booking) -> None:
-    """Compose the pending mails about a booking that is about to be deleted, and defer them."""
+    """Compose the pending emails about a booking that will be deleted, and defer their jobs."""
     rows = fetch(PENDING, {"booking_id": booking.pk}, dict_row)
     pending = {(row["event_id"], row["audience"]) for row in rows}
     task = "bookings.send_composed_mail"
@@ -112,10 +114,10 @@ def enqueue_composed(*, booking: Booking) -> None:
 
 
 def send(*, event_id: int, audience: str, at: datetime) -> None:
-    """Send the mail about an event, unless the booking is gone or the mail no longer applies.
+    """Send the email about an event, unless the booking was deleted or the email no longer applies.
 
     Raises:
-        OSError: the mail server does not accept it (`smtplib.SMTPException` is an `OSError`).
+        OSError: the mail server did not accept the email. `smtplib.SMTPException` is an `OSError`.
     """
     for occasion in occasions([event_id]):
         is_move = occasion.type == Type.RESCHEDULED
@@ -125,10 +127,10 @@ def send(*, event_id: int, audience: str, at: datetime) -> None:
 
 
 def deliver(*, mail: Mail, at: datetime) -> None:
-    """Send a mail, unless one of its limits is reached.
+    """Send an email, unless one of its limits has been reached.
 
     Raises:
-        OSError: the mail server does not accept it (`smtplib.SMTPException` is an `OSError`).
+        OSError: the mail server did not accept the email. `smtplib.SMTPException` is an `OSError`.
     """
     limits = mail.limits()
     reached = mail_limits.take(limits, at=at)
@@ -142,7 +144,7 @@ def deliver(*, mail: Mail, at: datetime) -> None:
     try:
         mail.message().send()
     except BaseException:
-        # The job is retried, and the mail is counted then.
+        # The job is retried, and the retry counts the email again.
         mail_limits.give_back(limits, at=at)
         raise
 
@@ -150,8 +152,8 @@ def deliver(*, mail: Mail, at: datetime) -> None:
 def _with_later_moves(first: Occasion, audience: str) -> Occasion | None:
     """Return the last move of a booking, with the time before the first move as its old time.
 
-    Returns None if the booking is gone, or was confirmed after its last move: the mail about the
-    confirmation says when the booking is.
+    Return None if the booking was deleted. Also return None if it was confirmed after its last
+    move, because the email about the confirmation shows the current time.
     """
     rows = fetch(SINCE_LAST_MOVE, {"booking_id": first.booking_id}, dict_row)
     found = occasions([row["event_id"] for row in rows])
@@ -167,7 +169,7 @@ def _with_later_moves(first: Occasion, audience: str) -> Occasion | None:
 
 
 def _defer(task: str, jobs: dict[str, Job]) -> None:
-    """Defer jobs, each under its queueing lock."""
+    """Defer jobs. The keys of `jobs` are their queueing locks."""
     if not jobs:
         return
     with connection.cursor() as cursor:

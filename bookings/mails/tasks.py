@@ -1,4 +1,4 @@
-"""Jobs that send mails."""
+"""Jobs that send emails."""
 
 from typing import Any
 
@@ -14,18 +14,18 @@ from bookit.jobs.queues import PATIENT
 
 @app.task(name="bookings.send_mail", queue=jobs.MAILS, retry=PATIENT)
 def send_mail(event_id: int, audience: str) -> None:
-    """Send the mail about an event to the attendee or the provider."""
+    """Send the email about an event to the attendee or the provider."""
     mails.send(event_id=event_id, audience=audience, at=timezone.now())
 
 
 @app.task(name="bookings.send_composed_mail", queue=jobs.MAILS, retry=PATIENT)
 def send_composed_mail(mail: dict[str, Any]) -> None:
-    """Send a mail about a booking that has been deleted."""
+    """Send an email about a booking that has been deleted."""
     mails.deliver(mail=Mail(**mail), at=timezone.now())
 
 
 @app.periodic(cron="37 3 * * *")
 @app.task(name="bookings.prune_mail_counts", queueing_lock="bookings.prune_mail_counts")
 def prune_mail_counts(timestamp: int) -> None:
-    """Delete old counts of mails, every night."""
+    """Delete old counts of emails. Runs every night."""
     mail_limits.prune_mail_counts(at=timezone.now())

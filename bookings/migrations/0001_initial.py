@@ -596,6 +596,7 @@ class Migration(migrations.Migration):
             ],
             options={
                 "ordering": ["created_at", "id"],
+                "indexes": [models.Index(fields=["created_at", "id"], name="webhook_by_age")],
             },
         ),
         migrations.CreateModel(

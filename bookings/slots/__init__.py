@@ -1,1 +1,1 @@
-"""Slots: published sessions of a service."""
+"""Slots: the published sessions of services."""

@@ -14,7 +14,7 @@ from bookit.adminsite.pages import ServedAdmin
 
 @admin.register(Slot)
 class SlotAdmin(ServedAdmin):
-    """Published sessions, which can be viewed and cancelled."""
+    """The pages for slots, which can be viewed, cancelled and deleted."""
 
     list_display = ["start_time", "service", "capacity", "seats_taken", "status"]
     list_filter = ["status", "start_time", "created_at"]
@@ -26,12 +26,12 @@ class SlotAdmin(ServedAdmin):
     actions = ["cancel"]
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Slot]:
-        """Return the slots with the number of seats that are taken."""
+        """Return the slots, each with the number of its taken seats."""
         return super().get_queryset(request).annotate(taken=slots.SEATS_TAKEN)
 
     @admin.display(description="Seats taken")
     def seats_taken(self, slot: Any) -> int:
-        """Return the number of seats that are taken."""
+        """Return the number of taken seats."""
         return slot.taken
 
     @admin.action(description="Cancel, together with all bookings", permissions=["change"])
@@ -49,7 +49,7 @@ class SlotAdmin(ServedAdmin):
         )
 
     def get_deleted_objects(self, objs: Any, request: HttpRequest) -> Any:
-        """Return also the bookings that prevent the deletion."""
+        """Add the bookings that prevent the deletion."""
         names, counts, missing, _ = super().get_deleted_objects(objs, request)
         return names, counts, missing, [str(each) for each in Booking.objects.filter(slot__in=objs)]
 

@@ -1,4 +1,4 @@
-"""Filters of slots."""
+"""Filters for slots."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -22,7 +22,7 @@ from bookit.times import day_end, day_start
 
 
 class DayField(DayOrInstantField):
-    """A date."""
+    """A form field for a date."""
 
     def to_python(self, value: Any) -> Any:
         """Return the date, or None if the parameter is empty."""
@@ -77,7 +77,7 @@ class SlotFilter(FilterSet):
         fields: list[str] = []
 
     def by_availability(self, queryset: Any, name: str, value: bool) -> QuerySet[Slot]:
-        """Return the slots that can be booked, or the other slots."""
+        """Return the slots that can be booked, or the other slots if `value` is false."""
         available = Q(
             Q(service__max_advance_days=None)
             | Q(start_time__lte=Now() + _times("service__max_advance_days", timedelta(days=1))),
@@ -88,8 +88,8 @@ class SlotFilter(FilterSet):
             free__gt=0,
         )
         slots = queryset.alias(free=SEATS_LEFT)
-        # The second condition follows from the first, because notices are never negative. With it,
-        # an index skips the slots that have started, so their seats are not counted.
+        # Notices are never negative, so `available` implies the condition on `start_time`. With the
+        # condition, PostgreSQL uses an index to skip past slots, and does not count their seats.
         return slots.filter(available, start_time__gte=Now()) if value else slots.filter(~available)
 
 

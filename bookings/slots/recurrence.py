@@ -1,4 +1,4 @@
-"""Series of starts: iCalendar recurrence rules (RFC 5545, section 3.3.10) in wall-clock time."""
+"""Recurrence rules (RFC 5545, section 3.3.10), which give the starts of a series of slots."""
 
 import re
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ from dateutil.rrule import rrulestr
 MAX_STARTS = 366
 # The maximum number of characters in a rule.
 LONGEST_RULE = 500
-# The maximum number of positions in BYSETPOS. dateutil takes a long time for each of them.
+# The maximum number of positions in BYSETPOS. dateutil needs much time for each position.
 MAX_POSITIONS = 12
 WEEKDAYS = ["MO", "TU", "WE", "TH", "FR", "SA", "SU"]
 _weekday = "|".join(WEEKDAYS)
@@ -34,10 +34,11 @@ PARTS = {
     "BYSECOND": r"[1-5]?\d",
     "BYSETPOS": r"[+-]?([1-9]|[1-9]\d|[12]\d\d|3[0-5]\d|36[0-6])",
 }
-# dateutil searches for the next occurrence up to the year 9999. If there is none, this takes
+# dateutil searches for the next occurrence up to the year 9999. If there is none, the search takes
 # seconds. The calendar, including its weekdays, repeats every 400 years. The search is therefore
-# moved by whole cycles to a year near the end: it finds the same occurrences, and ends sooner if
-# there are none. It begins in `LATEST` at the latest, which leaves a decade for the occurrences.
+# moved by whole cycles to a year near the end. It finds the same occurrences, and ends sooner if
+# there are none. `LATEST` is the latest year in which a search begins, so that a decade is left for
+# the occurrences.
 CYCLE = 400
 LATEST = 9988
 
@@ -50,7 +51,7 @@ class Rule:
         parts: the rule without COUNT and UNTIL.
         count: the number of starts, or None if the rule has `until` instead.
         until: the last possible start, or None if the rule has `count` instead. It is a date or a
-            naive datetime in wall-clock time, or an aware datetime.
+            naive datetime, both in wall-clock time, or it is an aware datetime.
     """
 
     parts: str
@@ -61,14 +62,14 @@ class Rule:
         """Return all starts of the series that begins at `first`, in UTC and in order.
 
         The starts keep their wall-clock time in `tz`. A time that the clocks skip is left out and
-        does not count. If the clocks show a time twice, the first of the two is meant.
+        is not counted. If the clocks show a time twice, the start is the first occurrence.
 
         Args:
             limit: the latest start that is allowed.
 
         Raises:
             ValueError: `first` does not match the rule, there are more than `MAX_STARTS` starts,
-                or one of the starts is after `limit`.
+                or a start is after `limit`.
         """
         starts: list[datetime] = []
         too_far = f"The series continues after {limit:%Y-%m-%d}, which is too far ahead."
@@ -151,9 +152,9 @@ def parse_rule(text: str) -> Rule:
 def _parse_until(value: str) -> date:
     try:
         if len(value) == len("20261231"):
-            return datetime.strptime(value, "%Y%m%d").date()  # noqa: DTZ007 - wall-clock time
-        until = datetime.strptime(value[:15], "%Y%m%dT%H%M%S")  # noqa: DTZ007 - as above
+            return datetime.strptime(value, "%Y%m%d").date()  # noqa: DTZ007 - only the date is used
+        until = datetime.strptime(value[:15], "%Y%m%dT%H%M%S")  # noqa: DTZ007 - naive without `Z`
     except ValueError:
-        # There is no such date, or no such time of day.
+        # The date or the time of day does not exist.
         raise ValueError("The date in UNTIL does not exist.") from None
     return until.replace(tzinfo=UTC) if value.endswith("Z") else until

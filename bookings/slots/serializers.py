@@ -1,4 +1,4 @@
-"""The shape of slots."""
+"""Serializers for slots."""
 
 from typing import Any
 
@@ -47,12 +47,12 @@ class SlotSerializer(RowSerializer):
 
     @classmethod
     def represent_instance(cls, instance: Slot) -> dict[str, Any]:  # type: ignore[override]
-        """Return the representation of an instance."""
+        """Return the representation of a slot."""
         return cls.represent_many([instance])[0]
 
     @classmethod
     def represent_many(cls, slots: list[Slot]) -> list[dict[str, Any]]:
-        """Return the representations of instances, in order of their starts."""
+        """Return the representations of slots, in order of their start times."""
         stored = Slot.objects.filter(pk__in=[slot.pk for slot in slots])
         return [cls.represent(row) for row in cls.rows(stored.order_by("start_time", "id"))]
 
@@ -88,7 +88,7 @@ class SlotPublishSerializer(InputSerializer):
     )
 
     def validate_rrule(self, text: str) -> Rule:
-        """Return the rule."""
+        """Parse the recurrence rule."""
         try:
             return parse_rule(text)
         except ValueError as error:

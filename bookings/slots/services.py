@@ -1,4 +1,4 @@
-"""The rules of slots: publishing, changing, cancelling and deleting them."""
+"""The rules for slots: how slots are published, changed, cancelled and deleted."""
 
 from datetime import datetime, timedelta
 from itertools import pairwise
@@ -37,14 +37,14 @@ from catalog import turns
 from catalog.models import Calendar, Service
 from catalog.services import check_owner
 
-# No service can be booked further ahead than this.
+# The maximum time from now to the start of a slot. No service can be booked further ahead.
 FURTHEST = timedelta(days=3660)
-# A booking can come between the check and the insert, and be gone at the next check. After this
-# many such bookings, publishing gives up.
+# The maximum number of tries to publish. A try fails if a booking is committed between the check
+# for clashes and the INSERT. The next check refuses the slots, unless the booking is gone by then.
 TRIES = 5
 
 SEATS_TAKEN = seats_taken(Now())
-# Each user who waits has a claim to one of the other seats.
+# The number of waiting users. One of the free seats is promised to each of them.
 WAITING = Coalesce(
     Subquery(
         WaitlistEntry.objects.filter(slot=OuterRef("pk"), status=WaitlistEntry.Status.WAITING)
@@ -61,14 +61,14 @@ SEATS_LEFT = Case(
     output_field=IntegerField(),
 )
 
-# The slots of a series as rows. They are sent as arrays, because the ORM would send nine values for
-# each slot.
+# The slots of a series as SQL rows. Their columns are sent as arrays, because the ORM would send
+# nine values for each slot.
 SERIES = """unnest(
     %(ids)s::uuid[], %(starts)s::timestamptz[], %(ends)s::timestamptz[],
     %(blocked_from)s::timestamptz[], %(blocked_until)s::timestamptz[]
 ) AS slot (id, start_time, end_time, blocked_from, blocked_until)"""
 
-# Finds the first slot of a series that overlaps a slot or a booking of its calendar.
+# Finds the first slot of a series that overlaps an existing slot or booking of the calendar.
 #
 # Parameters: calendar_id uuid; for each slot ids uuid[], starts timestamptz[], ends timestamptz[],
 #     blocked_from timestamptz[], blocked_until timestamptz[].
@@ -82,7 +82,7 @@ SELECT start_time FROM {SERIES} WHERE EXISTS (
       AND taken.blocked && tstzrange(slot.blocked_from, slot.blocked_until)
 )
 ORDER BY start_time LIMIT 1
-"""  # noqa: S608 - one constant in another, no values
+"""  # noqa: S608 - only our own SQL constant is interpolated, no values
 
 # Stores the slots of a series.
 #
@@ -90,9 +90,9 @@ ORDER BY start_time LIMIT 1
 #     ids uuid[], starts timestamptz[], ends timestamptz[], blocked_from timestamptz[],
 #     blocked_until timestamptz[].
 # Columns: none.
-# Invariant: `slots_apart` refuses a slot that overlaps another slot, and `occupancy_one_at_a_time`
-#     one that overlaps a booking. The caller's lock on the calendar prevents deadlocks between
-#     publishers.
+# Invariant: the constraint `slots_apart` refuses a slot that overlaps another slot, and the
+#     constraint `occupancy_one_at_a_time` refuses a slot that overlaps a booking. The caller's lock
+#     on the calendar prevents deadlocks between publishers.
 PUBLISH = f"""
 INSERT INTO bookings_slot (
     id, service_id, calendar_id, start_time, end_time, blocked, capacity, status, created_at
@@ -100,14 +100,14 @@ INSERT INTO bookings_slot (
 SELECT id, %(service_id)s, %(calendar_id)s, start_time, end_time,
     tstzrange(blocked_from, blocked_until), %(capacity)s, 'scheduled', %(at)s
 FROM {SERIES} ORDER BY start_time
-"""  # noqa: S608 - as above
+"""  # noqa: S608 - only our own SQL constant is interpolated, no values
 
-# Cancels the unfinished bookings in a slot and records an event for each of them.
+# Cancels the held, pending and confirmed bookings in a slot, and records an event for each booking.
 #
 # Parameters: slot_id uuid, actor_id uuid, at timestamptz (now).
 # Columns: none.
-# Invariant: the slot is locked, so no new booking joins it. Bookings are locked in the order of
-#     their ids, so that two such statements cannot deadlock.
+# Invariant: the slot is locked, so that nobody can book it. Bookings are locked in the order of
+#     their ids, so that two of these statements cannot deadlock.
 CANCEL_BOOKINGS = f"""
 WITH was AS (
     SELECT id, status FROM bookings_booking
@@ -124,7 +124,7 @@ SELECT id, 'booking.cancelled', %(actor_id)s, %(at)s, jsonb_build_object(
     {state_of("cancelled")},
     'was', jsonb_build_object('status', was), 'reason', '{SLOT_CANCELLED}'
 ) FROM cancelled ORDER BY id
-"""  # noqa: S608 - names of columns, no values
+"""  # noqa: S608 - only our own SQL and a constant are interpolated
 
 
 @CONSTRAINT_ERRORS.add("slots_apart", "slot_beside_bookings")
@@ -134,7 +134,7 @@ class SlotConflict(Conflict):
     code = "slot_conflict"
 
 
-# The service was deleted, or moved to another calendar, while its slots were being published.
+# This constraint refuses slots whose service is deleted or moved to another calendar in between.
 CONSTRAINT_ERRORS.add("slot_service_on_calendar")(ServiceInactive)
 
 
@@ -148,7 +148,7 @@ def publish_slots(
     capacity: int | None = None,
     rrule: Rule | None = None,
 ) -> list[Slot]:
-    """Publish a slot of a service, or a series of slots. If one of them clashes, publish none.
+    """Publish a slot of a service, or a series of slots. If any slot clashes, publish none.
 
     Args:
         capacity: by default the capacity of the service.
@@ -156,9 +156,9 @@ def publish_slots(
         rrule: the recurrence of a series that begins at `start_time`.
 
     Raises:
-        Invalid: there is no such service, the start is in the past or too far ahead, or `rrule`
-            does not produce a series from `start_time`.
-        Forbidden: the service is on somebody else's calendar.
+        Invalid: the service does not exist, the start is in the past or too far ahead, or `rrule`
+            does not produce a series that begins at `start_time`.
+        Forbidden: the service is on another user's calendar.
         ServiceInactive: the service cannot be booked at present.
         SlotConflict: one of the slots overlaps another slot or booking of the calendar.
         TermsChanged: the calendar or the service changed during every try.
@@ -211,11 +211,11 @@ def change_slot(
     """Change the capacity of a slot, or cancel it and its bookings, or both.
 
     Raises:
-        Slot.DoesNotExist: there is no such slot.
-        Forbidden: the slot is on somebody else's calendar.
+        Slot.DoesNotExist: the slot does not exist.
+        Forbidden: the slot is on another user's calendar.
         SlotConflict: more seats are taken than the new capacity has.
-        InvalidTransition: the slot has ended, one of its bookings is completed or a no-show, or the
-            slot is cancelled already and would be scheduled again.
+        InvalidTransition: the slot has ended, one of its bookings is completed or a no-show, or
+            `status` would schedule a cancelled slot again.
     """
     slot = _locked_slot(slot_id, actor)
     if capacity is not None and capacity != slot.capacity:
@@ -235,8 +235,8 @@ def delete_slot(*, slot_id: UUID, actor: User) -> None:
     """Delete a slot that was never booked, together with its waitlist.
 
     Raises:
-        Slot.DoesNotExist: there is no such slot.
-        Forbidden: the slot is on somebody else's calendar.
+        Slot.DoesNotExist: the slot does not exist.
+        Forbidden: the slot is on another user's calendar.
         SlotConflict: the slot has bookings, whatever their status.
     """
     slot = _locked_slot(slot_id, actor)
@@ -249,9 +249,10 @@ def delete_slot(*, slot_id: UUID, actor: User) -> None:
 @retried
 @transaction.atomic
 def _publish(slots: list[Slot], calendar: Calendar) -> None:
-    """Store the slots of a series, which must be in order, unless one of them clashes."""
-    # The lock serialises the publishers of a calendar. Without it, two INSERTs into one exclusion
-    # constraint would wait for each other until the deadlock detector ends one of them.
+    """Store the slots of a series, or none if any slot clashes. The slots must be in order."""
+    # The lock serialises the publishers of a calendar. Without the lock, two INSERTs that are
+    # checked by the same exclusion constraint would wait for each other until the deadlock detector
+    # ends one of them.
     locked = Calendar.objects.select_for_update(no_key=True).filter(
         turns.shared(calendar.pk), pk=calendar.pk, version=calendar.version
     )
@@ -282,15 +283,14 @@ def _publish(slots: list[Slot], calendar: Calendar) -> None:
                 cursor.execute(PUBLISH, series)
             return
         except IntegrityError as error:
-            # A booking came between the check and the insert. It is committed, so the next check
-            # sees it.
+            # A booking was committed between the check and the insert. The next check sees it.
             if not isinstance(error.__cause__, postgres.ExclusionViolation):
                 raise
     raise SlotConflict
 
 
 def _check_clashes(slots: list[Slot], series: dict[str, Any], calendar: Calendar) -> None:
-    """Refuse a series if a slot overlaps another of the series, or time that is taken."""
+    """Refuse a series if a slot overlaps another slot, in the series or not, or a booking."""
     clashes = [
         (later.start_time, "the previous slot of the series")
         for earlier, later in pairwise(slots)
@@ -311,8 +311,8 @@ def _check_clashes(slots: list[Slot], series: dict[str, Any], calendar: Calendar
 def _locked_slot(slot_id: UUID, actor: User) -> Slot:
     """Return a slot that `actor` may change, after locking its calendar and then the slot.
 
-    All code locks in this order. New bookings lock the slot as well, so this waits until they are
-    committed, and the caller sees them.
+    All code takes these locks in this order. A booking locks the slot as well, so this function
+    waits until earlier bookings are committed, and the caller sees them.
     """
     lock_calendar_of(slot_id)
     slot = Slot.objects.select_for_update(of=("self",)).select_related("calendar").get(pk=slot_id)
@@ -329,7 +329,7 @@ def _check_seats(slot: Slot, capacity: int, at: datetime) -> None:
 
 
 def _cancel(slot: Slot, status: str, *, actor: User, at: datetime) -> None:
-    """Cancel a locked slot. A slot can only go from scheduled to cancelled."""
+    """Cancel a locked slot. The status of a slot can change only from scheduled to cancelled."""
     if status != Slot.Status.CANCELLED:
         raise InvalidTransition(
             "A cancelled slot cannot be scheduled again. Publish a new slot instead."
@@ -344,8 +344,8 @@ def _cancel(slot: Slot, status: str, *, actor: User, at: datetime) -> None:
     )
     with connection.cursor() as cursor:
         cursor.execute(CANCEL_BOOKINGS, {"slot_id": slot.pk, "actor_id": actor.pk, "at": at})
-    # Bookings that are still active are completed or no-shows. They may have become so while the
-    # others were being locked.
+    # Bookings that are still active are completed or no-shows. Their status may have changed while
+    # the statement waited for its locks.
     if slot.bookings.filter(active=True).exists():
         raise InvalidTransition("A slot with completed or no-show bookings cannot be cancelled.")
     slot.status = Slot.Status.CANCELLED

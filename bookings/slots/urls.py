@@ -1,4 +1,4 @@
-"""Addresses of slots."""
+"""URLs of slots."""
 
 from django.urls import path
 

@@ -116,5 +116,5 @@ class SlotViewSet(CatalogViewSet):
 
 
 def _instant(value: Any) -> str:
-    """Return an instant in UTC as a parameter."""
+    """Return a UTC time as the value of a query parameter."""
     return value.isoformat().replace("+00:00", "Z")

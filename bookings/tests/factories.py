@@ -1,4 +1,4 @@
-"""Builders of bookings."""
+"""Factories for slots, bookings and webhooks."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -8,7 +8,7 @@ from django.utils import timezone
 from factory.django import DjangoModelFactory
 
 from accounts.tests.factories import AdminFactory, UserFactory
-from bookings.events import TOLD
+from bookings.events import REPORTED_TYPES
 from bookings.models import Booking, Slot
 from bookings.webhooks.models import Attempt, Delivery, Webhook
 from catalog.tests.factories import ServiceFactory
@@ -74,12 +74,12 @@ class WebhookFactory(DjangoModelFactory):
 
     owner = factory.SubFactory(AdminFactory)
     url = "https://8.8.8.8/hook"
-    events = factory.LazyFunction(lambda: [str(kind) for kind in TOLD])
+    events = factory.LazyFunction(lambda: [str(kind) for kind in REPORTED_TYPES])
     secret = "whsec_Tk90IGEgc2VjcmV0LCBidXQgYW4gZXhhbXBsZSE="
 
 
 class AttemptFactory(DjangoModelFactory):
-    """An attempt that was answered with an error."""
+    """A delivery attempt that got an error as its response."""
 
     class Meta:
         model = Attempt
@@ -91,7 +91,7 @@ class AttemptFactory(DjangoModelFactory):
 
 
 class DeliveryFactory(DjangoModelFactory):
-    """A test message that has failed once."""
+    """A test message to a webhook, with one failed attempt."""
 
     class Meta:
         model = Delivery

@@ -1,4 +1,4 @@
-"""A real mail server."""
+"""A real SMTP server for tests."""
 
 import email
 
@@ -6,16 +6,16 @@ from aiosmtpd.controller import Controller
 
 
 class Server:
-    """Accepts mails, or refuses them if `answer` says so."""
+    """Accepts and keeps emails, or refuses them if `reply` is an error."""
 
     def __init__(self):
         self.mails = []
-        self.answer = "250 OK"
+        self.reply = "250 OK"
 
-    async def handle_DATA(self, server, session, envelope):  # noqa: N802 - aiosmtpd calls it
-        if self.answer.startswith("250"):
+    async def handle_DATA(self, server, session, envelope):  # noqa: N802 - aiosmtpd requires this name
+        if self.reply.startswith("250"):
             self.mails.append((envelope, email.message_from_bytes(envelope.content)))
-        return self.answer
+        return self.reply
 
 
 class AnyPort(Controller):

@@ -1,4 +1,4 @@
-"""A change to a calendar keeps the bookings outside its open times, and the answer lists them."""
+"""A change to a calendar keeps the bookings outside its open times, and the response lists them."""
 
 import re
 from datetime import timedelta
@@ -40,25 +40,25 @@ def calendar(service):
 
 @pytest.fixture
 def change(api, provider, calendar):
-    """Change the calendar, and return the affected bookings."""
+    """Return a function that changes the calendar and returns the affected bookings."""
 
     def send(changes):
-        answer = api.as_(provider).patch(f"/calendars/{calendar.pk}", changes)
-        assert answer.status_code == 200, answer.content
-        return answer.json()["affected_bookings"]
+        response = api.as_(provider).patch(f"/calendars/{calendar.pk}", changes)
+        assert response.status_code == 200, response.content
+        return response.json()["affected_bookings"]
 
     return send
 
 
 @pytest.fixture
 def close(api, provider, calendar):
-    """Take time off, and return the affected bookings."""
+    """Return a function that takes time off and returns the affected bookings."""
 
     def send(start, end):
         body = {"start_time": start.isoformat(), "end_time": end.isoformat()}
-        answer = api.as_(provider).post(f"/calendars/{calendar.pk}/time-off", body)
-        assert answer.status_code == 201, answer.content
-        return answer.json()["affected_bookings"]
+        response = api.as_(provider).post(f"/calendars/{calendar.pk}/time-off", body)
+        assert response.status_code == 201, response.content
+        return response.json()["affected_bookings"]
 
     return send
 
@@ -85,7 +85,7 @@ def stored():
 
 
 class TestOpeningHours:
-    def test_bookings_outside_are_listed_earliest_first_and_kept(self, change, book):
+    def test_bookings_outside_the_hours_are_kept_and_listed_earliest_first(self, change, book):
         last, _, first = book(30), book(1), book(3)
         before = stored()
         assert change({"opening_hours": MORNINGS}) == affected(first, last)
@@ -129,7 +129,7 @@ class TestOpeningHours:
         for _ in range(2):
             assert change({"opening_hours": MORNINGS}) == affected(booking)
 
-    def test_a_change_without_hours_or_zone_affects_nothing(self, change, book, close):
+    def test_a_change_of_neither_hours_nor_time_zone_affects_nothing(self, change, book, close):
         booking = book(3)
         change({"opening_hours": MORNINGS})
         close(TUESDAY + 3 * HOUR, TUESDAY + 4 * HOUR)
@@ -141,7 +141,9 @@ class TestOpeningHours:
         book(3, service=ServiceFactory())
         assert change({"opening_hours": MORNINGS}) == affected()
 
-    def test_all_affected_bookings_are_counted_and_a_hundred_listed(self, change, close, book):
+    def test_all_affected_bookings_are_counted_and_the_first_hundred_listed(
+        self, change, close, book
+    ):
         bookings = [book(3 + number / 100, seat=number + 1) for number in range(103)]
         named = {"count": 103, "ids": affected(*bookings[:100])["ids"]}
         assert change({"opening_hours": MORNINGS}) == named
@@ -172,7 +174,7 @@ class TestTimeOff:
         assert close(TUESDAY, TUESDAY + 2 * HOUR) == affected(first, later)
         assert stored() == before
 
-    def test_an_overlap_of_one_second_is_enough(self, close, book):
+    def test_an_overlap_of_one_second_affects_a_booking(self, close, book):
         booking = book()
         moment = timedelta(seconds=1)
         assert close(TUESDAY - moment, TUESDAY + moment) == affected(booking)
@@ -247,14 +249,14 @@ class TestUpcoming:
         assert change({"opening_hours": MORNINGS}) == affected(live)
         assert close(TUESDAY, TUESDAY + DAY) == affected(live)
 
-    def test_a_running_booking_is_listed_and_a_past_one_is_not(self, change, close, service):
+    def test_a_running_booking_is_listed_and_a_past_booking_is_not(self, change, close, service):
         now = timezone.now()
-        going_on = BookingFactory(service=service, start_time=now - HOUR / 2)
+        running = BookingFactory(service=service, start_time=now - HOUR / 2)
         BookingFactory(service=service, start_time=now - 2 * HOUR)
         # Open for one minute on a day without bookings.
         closed = [{"weekday": (now.weekday() + 3) % 7, "opens": "00:00", "closes": "00:01"}]
-        assert change({"opening_hours": closed}) == affected(going_on)
-        assert close(now - DAY, now + DAY) == affected(going_on)
+        assert change({"opening_hours": closed}) == affected(running)
+        assert close(now - DAY, now + DAY) == affected(running)
 
     def test_the_current_duration_of_the_service_does_not_matter(self, change, book, service):
         booking = book(1)
@@ -265,17 +267,18 @@ class TestUpcoming:
 
 
 class TestQueries:
-    """The number of queries is fixed, and they read only rows that may be affected."""
+    """A change takes a fixed number of queries, and reads only bookings that may be affected."""
 
     @pytest.mark.parametrize("rows", [1, 60])
     @pytest.mark.parametrize(
         ("changes", "expected"),
         [
-            # Account, provider of the calendar; savepoint, calendar, change, savepoint; answer.
+            # The account and the calendar's provider; in a savepoint, the calendar and its change;
+            # the response.
             ({"name": "Chair"}, 7),
-            # Its hours and bookings as well.
+            # Also the opening hours and the bookings of the calendar.
             ({"timezone": "Europe/Paris"}, 9),
-            # The old hours are deleted and the new ones inserted as well.
+            # Also the deletion of the old opening hours and the insertion of the new hours.
             ({"opening_hours": MORNINGS}, 10),
             ({"timezone": "Europe/Paris", "opening_hours": MORNINGS}, 11),
         ],
@@ -292,9 +295,9 @@ class TestQueries:
             client.patch(f"/calendars/{calendar.pk}", changes)
         assert len(captured) == expected, captured.captured_queries
 
-    @pytest.mark.parametrize("asked", ["change", "close"])
-    def test_past_bookings_are_not_read(self, change, close, service, asked):
-        """An index finds the upcoming ones, because a calendar's history may be long."""
+    @pytest.mark.parametrize("kind", ["change", "close"])
+    def test_past_bookings_are_not_read(self, change, close, service, kind):
+        """An index finds the upcoming bookings, because a calendar may have a long history."""
         now, user = timezone.now(), UserFactory()
         for at in (service, ServiceFactory()):
             Booking.objects.bulk_create(
@@ -306,7 +309,7 @@ class TestQueries:
         with connection.cursor() as cursor:
             cursor.execute("ANALYZE bookings_booking")
             with CaptureQueriesContext(connection) as captured:
-                if asked == "change":
+                if kind == "change":
                     change({"opening_hours": MORNINGS})
                 else:
                     close(now, now + DAY)
@@ -333,5 +336,5 @@ def test_a_new_calendar_does_not_show_affected_bookings(api, provider):
 
 def test_a_change_to_a_calendar_without_bookings_affects_none(api, provider):
     calendar = CalendarFactory(provider=provider)
-    answer = api.as_(provider).patch(f"/calendars/{calendar.pk}", {"opening_hours": MORNINGS})
-    assert answer.json()["affected_bookings"] == {"count": 0, "ids": []}
+    response = api.as_(provider).patch(f"/calendars/{calendar.pk}", {"opening_hours": MORNINGS})
+    assert response.json()["affected_bookings"] == {"count": 0, "ids": []}

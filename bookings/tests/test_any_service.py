@@ -1,4 +1,4 @@
-"""`service_ids` books the first free one of several services, least busy calendars first."""
+"""A request with `service_ids` books the first free service, least busy calendars first."""
 
 from datetime import timedelta
 from functools import partial
@@ -103,7 +103,7 @@ class TestChoice:
         wanted = [inactive, closed, short_horizon, *chairs[:2]]
         assert booked_service(api.as_(user).post("/bookings", body(wanted))) == str(chairs[1].pk)
 
-    def test_a_service_is_booked_in_its_slot_that_starts_at_that_time(self, api, user, chairs):
+    def test_a_service_is_booked_in_its_slot_at_that_time(self, api, user, chairs):
         slot = SlotFactory()
         BookingFactory(service=chairs[0])
         response = api.as_(user).post("/bookings", body([chairs[0], slot.service]))
@@ -216,8 +216,8 @@ def test_concurrent_bookings_in_any_order_do_not_deadlock():
 
 
 @pytest.mark.django_db(transaction=True)
-def test_locks_that_are_kept_across_attempts_deadlock():
-    """Control for the test above."""
+def test_attempts_that_keep_their_locks_deadlock():
+    """Control for the test above: calls that keep locks on several calendars deadlock."""
     chairs = ServiceFactory.create_batch(2)
     before = deadlocks()
 

@@ -39,17 +39,17 @@ def test_a_service_with_any_booking_cannot_be_deleted(client, service, status):
 
 def test_a_booked_service_can_be_deactivated(client, api, service):
     booking = BookingFactory(service=service)
-    answer = client.patch(f"/services/{service.pk}", {"is_active": False})
-    assert (answer.status_code, answer.json()["is_active"]) == (200, False)
+    response = client.patch(f"/services/{service.pk}", {"is_active": False})
+    assert (response.status_code, response.json()["is_active"]) == (200, False)
     assert api.get("/services").json()["count"] == 0
-    # Its bookings continue.
+    # The bookings of the service are not affected.
     owner = api.as_(booking.user)
     assert owner.get(f"/bookings/{booking.pk}").json()["status"] == "pending"
     assert client.patch(f"/bookings/{booking.pk}", {"status": "confirmed"}).status_code == 200
     assert owner.patch(f"/bookings/{booking.pk}", {"status": "cancelled"}).status_code == 200
 
 
-def test_a_service_can_be_deleted_once_its_bookings_are(client, service):
+def test_a_service_can_be_deleted_once_its_bookings_are_deleted(client, service):
     booking = BookingFactory(service=service)
     services.delete_booking(booking_id=booking.pk, actor=booking.user, at=timezone.now())
     assert client.delete(f"/services/{service.pk}").status_code == 204
@@ -59,8 +59,8 @@ def test_a_service_can_be_deleted_once_its_bookings_are(client, service):
 def test_a_service_with_any_booking_cannot_change_calendars(client, provider, service):
     BookingFactory(service=service, status=Booking.Status.CANCELLED)
     other = CalendarFactory(provider=provider)
-    answer = client.patch(f"/services/{service.pk}", {"calendar_id": str(other.pk), "price": "1"})
-    problem(answer, 409, "service_in_use")
+    response = client.patch(f"/services/{service.pk}", {"calendar_id": str(other.pk), "price": "1"})
+    problem(response, 409, "service_in_use")
     service.refresh_from_db()
     assert (service.calendar != other, service.price) == (True, 25)
 
@@ -68,8 +68,8 @@ def test_a_service_with_any_booking_cannot_change_calendars(client, provider, se
 def test_sending_the_current_calendar_of_a_booked_service_is_accepted(client, service):
     BookingFactory(service=service)
     body = {"calendar_id": str(service.calendar_id), "price": "30.00"}
-    answer = client.patch(f"/services/{service.pk}", body)
-    assert (answer.status_code, answer.json()["price"]) == (200, "30.00")
+    response = client.patch(f"/services/{service.pk}", body)
+    assert (response.status_code, response.json()["price"]) == (200, "30.00")
 
 
 def test_a_new_provider_of_a_calendar_sees_its_bookings(api, service, provider):

@@ -89,18 +89,18 @@ def stored(booking):
 
 
 class TestCreate:
-    def test_a_client_books_a_time(self, as_user, user, service):
+    def test_a_client_can_book_a_time(self, as_user, user, service):
         before = timezone.now()
         response = as_user.post(
             "/bookings",
             body(service, attendee_name="Ana", attendee_email="ana@example.com", notes="Short."),
         )
         assert response.status_code == 201
-        answer = response.json()
-        assert UUID(answer["id"]).version == 7
-        assert before <= datetime.fromisoformat(answer["created_at"]) <= timezone.now()
-        assert answer == {
-            "id": answer["id"],
+        content = response.json()
+        assert UUID(content["id"]).version == 7
+        assert before <= datetime.fromisoformat(content["created_at"]) <= timezone.now()
+        assert content == {
+            "id": content["id"],
             "user_id": str(user.pk),
             "service_id": str(service.pk),
             "calendar_id": str(service.calendar_id),
@@ -115,16 +115,16 @@ class TestCreate:
             "price": "25.00",
             "currency": "USD",
             "hold_expires_at": None,
-            "created_at": answer["created_at"],
-            "updated_at": answer["created_at"],
+            "created_at": content["created_at"],
+            "updated_at": content["created_at"],
         }
 
-    def test_the_location_of_a_new_booking_returns_the_same_booking(self, as_user, service):
+    def test_the_location_header_is_the_url_of_the_new_booking(self, as_user, service):
         response = as_user.post("/bookings", body(service))
         assert response["Location"] == f"http://testserver/bookings/{response.json()['id']}"
         assert as_user.get(response["Location"]).json() == response.json()
 
-    def test_a_booking_is_confirmed_at_once_if_the_service_needs_no_confirmation(self, as_user):
+    def test_a_booking_is_confirmed_if_the_service_needs_no_confirmation(self, as_user):
         service = ServiceFactory(requires_confirmation=False)
         assert as_user.post("/bookings", body(service)).json()["status"] == "confirmed"
 
@@ -134,8 +134,8 @@ class TestCreate:
             "/bookings",
             body(service, TUESDAY + HOUR, attendee_name="", attendee_email="", notes=""),
         ).json()
-        for answer in (left_out, empty):
-            assert answer["attendee_name"] == answer["attendee_email"] == answer["notes"] == ""
+        for content in (left_out, empty):
+            assert content["attendee_name"] == content["attendee_email"] == content["notes"] == ""
 
     def test_a_start_in_another_zone_is_the_same_instant(self, as_user, service):
         response = as_user.post(
@@ -143,7 +143,7 @@ class TestCreate:
         )
         assert response.json()["start_time"] == "2999-01-01T10:00:00Z"
 
-    def test_the_answer_is_in_the_requested_zone(self, as_user, service):
+    def test_the_response_is_in_the_requested_zone(self, as_user, service):
         response = as_user.post("/bookings?tz=Asia/Tokyo", body(service))
         assert response.json()["start_time"] == "2999-01-01T19:00:00+09:00"
         assert response.json()["end_time"] == "2999-01-01T20:00:00+09:00"
@@ -178,12 +178,12 @@ class TestCreate:
         BookingFactory(service=service, status=status)
         problem(as_user.post("/bookings", body(service)), 409, "booking_conflict")
 
-    def test_the_lowest_free_seat_is_given_until_none_is_left(self, as_user, user):
+    def test_bookings_take_the_lowest_free_seat_until_no_seat_is_left(self, as_user, user):
         service = ServiceFactory(capacity=3)
-        answers = [as_user.post("/bookings", body(service)) for _ in range(4)]
-        assert [answer.json().get("seat") for answer in answers] == [1, 2, 3, None]
-        problem(answers[3], 409, "booking_conflict")
-        services.cancel_booking(booking_id=answers[1].json()["id"], actor=user, at=timezone.now())
+        responses = [as_user.post("/bookings", body(service)) for _ in range(4)]
+        assert [response.json().get("seat") for response in responses] == [1, 2, 3, None]
+        problem(responses[3], 409, "booking_conflict")
+        services.cancel_booking(booking_id=responses[1].json()["id"], actor=user, at=timezone.now())
         assert as_user.post("/bookings", body(service)).json()["seat"] == 2
 
     def test_a_seat_must_be_free_for_the_whole_time(self, as_user):
@@ -214,7 +214,7 @@ class TestCreate:
         service = ServiceFactory(buffer_before_minutes=10, buffer_after_minutes=20)
         first = as_user.post("/bookings", body(service)).json()
         assert first["end_time"] == "2999-01-01T11:00:00Z"
-        # 20 minutes after the first booking and 10 before the second.
+        # There must be 20 minutes after the first booking and 10 minutes before the second.
         too_early = body(service, TUESDAY + timedelta(minutes=89))
         problem(as_user.post("/bookings", too_early), 409, "booking_conflict")
         right = body(service, TUESDAY + timedelta(minutes=90))
@@ -346,22 +346,22 @@ class TestCreate:
         }
         response = as_user.post("/bookings", again)
         assert response.status_code == 201
-        answer = response.json()
-        assert answer["id"] != made["id"]
-        assert answer["seat"] == 1
-        assert answer["status"] == "pending"
-        assert (answer["price"], answer["currency"]) == ("25.00", "USD")
+        content = response.json()
+        assert content["id"] != made["id"]
+        assert content["seat"] == 1
+        assert content["status"] == "pending"
+        assert (content["price"], content["currency"]) == ("25.00", "USD")
 
 
 class TestCreateForAnotherUser:
-    def test_an_admin_books_for_a_user(self, api, as_admin, admin, user, service):
+    def test_an_admin_can_book_for_a_user(self, api, as_admin, admin, user, service):
         response = as_admin.post("/bookings", body(service, user_id=str(user.pk)))
         assert response.status_code == 201
         assert response.json()["user_id"] == str(user.pk)
         assert api.as_(user).get("/bookings").json()["count"] == 1
         assert BookingEvent.objects.get().actor == admin
 
-    def test_only_an_admin_books_for_another_user(self, as_user, as_provider, service):
+    def test_only_an_admin_can_book_for_another_user(self, as_user, as_provider, service):
         other = UserFactory()
         for client in (as_user, as_provider):
             response = client.post("/bookings", body(service, user_id=str(other.pk)))
@@ -376,26 +376,28 @@ class TestCreateForAnotherUser:
         response = as_admin.post("/bookings", body(service, user_id=str(uuid4())))
         problem(response, 400, "validation_error", "user_id")
 
-    def test_an_inactive_user_cannot_be_booked_for(self, as_admin, service):
+    def test_an_admin_cannot_book_for_an_inactive_user(self, as_admin, service):
         gone = UserFactory(is_active=False)
         response = as_admin.post("/bookings", body(service, user_id=str(gone.pk)))
         problem(response, 400, "validation_error", "user_id")
 
 
 class TestRead:
-    def test_owner_provider_and_admin_see_a_booking(self, as_user, as_provider, as_admin, booking):
-        answers = [
+    def test_the_owner_the_provider_and_an_admin_can_see_a_booking(
+        self, as_user, as_provider, as_admin, booking
+    ):
+        responses = [
             client.get(f"/bookings/{booking.pk}") for client in (as_user, as_provider, as_admin)
         ]
-        assert [answer.status_code for answer in answers] == [200] * 3
-        assert answers[0].json() == answers[1].json() == answers[2].json()
+        assert [response.status_code for response in responses] == [200] * 3
+        assert responses[0].json() == responses[1].json() == responses[2].json()
 
     def test_strangers_cannot_see_a_booking(self, api, booking):
         for stranger in (UserFactory(), ProviderFactory()):
             problem(api.as_(stranger).get(f"/bookings/{booking.pk}"), 403, "permission_denied")
         problem(api.get(f"/bookings/{booking.pk}"), 401, "not_authenticated")
 
-    def test_an_uppercase_id_is_the_same_id(self, as_user, booking):
+    def test_an_id_may_be_in_uppercase(self, as_user, booking):
         assert as_user.get(f"/bookings/{str(booking.pk).upper()}").status_code == 200
 
     @pytest.mark.parametrize("pk", [uuid4(), "x", "1", "%00", "0" * 32, "..", "null"])
@@ -411,18 +413,18 @@ class TestReschedule:
     def test_a_booking_is_moved(self, as_user, booking):
         response = as_user.patch(f"/bookings/{booking.pk}", {"start_time": iso(TUESDAY + 5 * HOUR)})
         assert response.status_code == 200
-        answer = response.json()
-        assert answer["start_time"] == iso(TUESDAY + 5 * HOUR)
-        assert answer["end_time"] == iso(TUESDAY + 6 * HOUR)
-        assert answer["status"] == "pending"
-        assert answer["updated_at"] > answer["created_at"]
-        assert as_user.get(f"/bookings/{booking.pk}").json() == answer
+        content = response.json()
+        assert content["start_time"] == iso(TUESDAY + 5 * HOUR)
+        assert content["end_time"] == iso(TUESDAY + 6 * HOUR)
+        assert content["status"] == "pending"
+        assert content["updated_at"] > content["created_at"]
+        assert as_user.get(f"/bookings/{booking.pk}").json() == content
 
     def test_a_moved_booking_frees_its_old_time(self, as_user, booking, service):
         as_user.patch(f"/bookings/{booking.pk}", {"start_time": iso(TUESDAY + HOUR)})
         assert as_user.post("/bookings", body(service)).status_code == 201
 
-    def test_a_booking_can_move_to_a_time_that_overlaps_its_own(self, as_user, booking):
+    def test_a_booking_can_move_to_a_time_that_overlaps_its_old_time(self, as_user, booking):
         response = as_user.patch(f"/bookings/{booking.pk}", {"start_time": iso(TUESDAY + HOUR / 2)})
         assert response.status_code == 200
 
@@ -519,7 +521,7 @@ class TestReschedule:
         problem(response, 400, "validation_error", "")
         assert history(booking) == ["booking.created"]
 
-    def test_provider_and_admin_move_bookings_too(self, as_provider, as_admin, booking):
+    def test_the_provider_and_an_admin_can_move_a_booking(self, as_provider, as_admin, booking):
         for hours, client in enumerate((as_provider, as_admin), start=1):
             response = client.patch(
                 f"/bookings/{booking.pk}", {"start_time": iso(TUESDAY + hours * HOUR)}
@@ -562,7 +564,7 @@ class TestReschedule:
 
 class TestCancel:
     @pytest.mark.parametrize("who", ["as_user", "as_provider", "as_admin"])
-    def test_owner_provider_and_admin_cancel(self, request, who, booking):
+    def test_the_owner_the_provider_and_an_admin_can_cancel_a_booking(self, request, who, booking):
         client = request.getfixturevalue(who)
         response = client.patch(f"/bookings/{booking.pk}", {"status": "cancelled"})
         assert response.status_code == 200
@@ -581,7 +583,7 @@ class TestCancel:
 
 
 class TestStatus:
-    def test_a_provider_confirms_and_completes(self, as_provider, booking, provider):
+    def test_a_provider_can_confirm_and_complete_a_booking(self, as_provider, booking, provider):
         for status in ("confirmed", "completed", "no_show"):
             response = as_provider.patch(f"/bookings/{booking.pk}/status", {"status": status})
             assert response.status_code == 200
@@ -629,7 +631,7 @@ class TestStatus:
 
 
 class TestDelete:
-    def test_an_owner_deletes_a_booking_before_it_starts(self, as_user, booking, service):
+    def test_an_owner_can_delete_a_booking_before_it_starts(self, as_user, booking, service):
         response = as_user.delete(f"/bookings/{booking.pk}")
         assert (response.status_code, response.content) == (204, b"")
         problem(as_user.get(f"/bookings/{booking.pk}"), 404, "not_found")
@@ -713,6 +715,7 @@ class TestHistory:
 
 @contextmanager
 def failing_history():
+    """Make PostgreSQL refuse every new event."""
     run(
         "CREATE FUNCTION event_insert_fails() RETURNS trigger LANGUAGE plpgsql AS"
         " $$ BEGIN RAISE EXCEPTION 'event insert fails'; END $$"
@@ -770,7 +773,7 @@ def test_a_change_whose_event_cannot_be_stored_is_rolled_back(change, service):
 
 
 def found(client, query="", **headers):
-    """Return the ids of the bookings on a list."""
+    """Return the ids of the bookings in the list."""
     response = client.get(f"/bookings{query}", headers=headers)
     assert response.status_code == 200, response.content
     return [row["id"] for row in response.json()["results"]]
@@ -786,7 +789,7 @@ class TestListScope:
         BookingFactory()
         assert found(as_user) == ids(own)
 
-    def test_a_row_of_the_list_equals_the_booking_endpoint(self, as_user, user, booking):
+    def test_a_row_of_the_list_equals_the_response_for_one_booking(self, as_user, user, booking):
         (row,) = as_user.get("/bookings").json()["results"]
         assert row == as_user.get(f"/bookings/{booking.pk}").json()
 
@@ -878,7 +881,7 @@ class TestListFilters:
             ("?from=2999-01-02&to=2998-12-31", False),
         ],
     )
-    def test_filter_by_a_period_that_the_booking_overlaps(self, as_admin, query, overlaps):
+    def test_filter_by_a_period(self, as_admin, query, overlaps):
         booking = BookingFactory()
         assert found(as_admin, query) == (ids(booking) if overlaps else [])
 
@@ -894,14 +897,14 @@ class TestListFilters:
             ("Europe/Paris", "2999-01-01", True),
         ],
     )
-    def test_a_day_is_a_day_in_the_requested_zone(self, as_admin, zone, day, overlaps):
+    def test_a_date_in_a_filter_is_a_day_in_the_requested_zone(self, as_admin, zone, day, overlaps):
         booking = BookingFactory()
         expected = ids(booking) if overlaps else []
         assert found(as_admin, f"?from={day}&to={day}&tz={zone}") == expected
         assert found(as_admin, f"?from={day}&to={day}", **{"Time-Zone": zone}) == expected
 
     def test_the_day_on_which_clocks_go_back_has_25_hours(self, as_admin):
-        # In Paris, 2026-10-25 lasts from 22:00 UTC of the day before to 23:00 UTC.
+        # In Paris, 2026-10-25 lasts from 22:00 UTC on the previous day to 23:00 UTC.
         bookings = [
             BookingFactory(start_time=datetime(2026, 10, 24, 21, tzinfo=UTC) + number * HOUR)
             for number in (0, 1, 25, 26)
@@ -973,9 +976,9 @@ class TestListOrder:
         assert found(as_admin, query) == ids(*(bookings[index] for index in order))
 
     @pytest.mark.parametrize("ordering", ["start_time", "-start_time", "-created_at"])
-    def test_pages_do_not_overlap_although_all_bookings_start_at_once(self, as_admin, ordering):
+    def test_pages_do_not_overlap_if_all_bookings_have_the_same_start(self, as_admin, ordering):
         service = ServiceFactory(capacity=10)
-        everybody = {
+        expected = {
             str(BookingFactory(service=service, seat=seat, created_at=TUESDAY).pk)
             for seat in range(1, 8)
         }
@@ -983,7 +986,7 @@ class TestListOrder:
             found(as_admin, f"?ordering={ordering}&limit=2&page={page}") for page in (1, 2, 3, 4)
         ]
         assert [len(page) for page in pages] == [2, 2, 2, 1]
-        assert {pk for page in pages for pk in page} == everybody
+        assert {pk for page in pages for pk in page} == expected
 
     @pytest.mark.parametrize("ordering", ["start_time", "-start_time", "created_at"])
     def test_cursors_read_every_booking_once_forwards_and_backwards(self, as_admin, ordering):
@@ -1023,14 +1026,14 @@ class TestListOrder:
 )
 def test_a_price_shows_the_decimals_of_its_currency(as_user, currency, price, shown):
     service = ServiceFactory(price=Decimal(price), currency=currency)
-    answer = as_user.post("/bookings", body(service)).json()
-    assert answer["price"] == shown
-    assert as_user.get(f"/bookings/{answer['id']}").json()["price"] == shown
+    content = as_user.post("/bookings", body(service)).json()
+    assert content["price"] == shown
+    assert as_user.get(f"/bookings/{content['id']}").json()["price"] == shown
     assert as_user.get("/bookings").json()["results"][0]["price"] == shown
 
 
-def test_a_price_is_a_string_with_two_decimals(as_user):
+def test_a_price_in_euros_is_a_string_with_two_decimals(as_user):
     service = ServiceFactory(price=Decimal("7"), currency="EUR")
-    answer = as_user.post("/bookings", body(service)).json()
-    assert (answer["price"], answer["currency"]) == ("7.00", "EUR")
-    assert as_user.get(f"/bookings/{answer['id']}").json()["price"] == "7.00"
+    content = as_user.post("/bookings", body(service)).json()
+    assert (content["price"], content["currency"]) == ("7.00", "EUR")
+    assert as_user.get(f"/bookings/{content['id']}").json()["price"] == "7.00"

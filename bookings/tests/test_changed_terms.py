@@ -1,6 +1,7 @@
-"""If terms change while somebody books, the booking is refused or the change sees it.
+"""If terms change while somebody books, the booking is refused or the change sees the booking.
 
-As in `test_races`, every promise has a control.
+As in `test_races`, each protection has a control: a test that disables the protection and shows
+that it is needed.
 """
 
 from concurrent.futures import ThreadPoolExecutor
@@ -37,13 +38,13 @@ from catalog.tests.factories import CalendarFactory, ServiceFactory, TimeOffFact
 pytestmark = pytest.mark.django_db(transaction=True)
 
 ROUNDS = 200
-# Seconds; see `test_races`.
+# The maximum duration of a call in seconds; see `test_races`.
 SLOWEST = 5
 HOUR = timedelta(hours=1)
 NOW = TUESDAY - timedelta(days=1)
 Status = Booking.Status
 # Open all day, except on Tuesdays and Wednesdays.
-CLOSED_THEN = [{"weekday": day, "opens": 0, "closes": 1440} for day in (0, 3, 4, 5, 6)]
+CLOSED_ON_TUESDAYS = [{"weekday": day, "opens": 0, "closes": 1440} for day in (0, 3, 4, 5, 6)]
 
 
 def hour(number):
@@ -72,7 +73,10 @@ def course():
 
 @pytest.fixture
 def close(admin):
-    """Return a call that takes an hour off and returns the ids of the affected bookings."""
+    """Return a function that builds a call, which takes an hour off.
+
+    The call returns the ids of the affected bookings.
+    """
 
     def call(calendar, start):
         period = {"start_time": start, "end_time": start + HOUR}
@@ -84,7 +88,10 @@ def close(admin):
 
 @pytest.fixture
 def change(admin):
-    """Return a call that changes a calendar and returns the ids of the affected bookings."""
+    """Return a function that builds a call, which changes a calendar.
+
+    The call returns the ids of the affected bookings.
+    """
 
     def call(calendar, changes):
         _, affected = update_calendar(calendar_id=calendar.pk, actor=admin, changes=changes, at=NOW)
@@ -94,7 +101,10 @@ def change(admin):
 
 
 def close_in_sql(calendar, start):
-    """Take time off in plain SQL, without BookIt's code; return the ids of the bookings it sees."""
+    """Take time off in plain SQL, without BookIt's code.
+
+    Return the ids of the bookings that the transaction sees.
+    """
     with transaction.atomic():
         run(
             "INSERT INTO catalog_timeoff (id, calendar_id, start_time, end_time, reason)"
@@ -105,7 +115,7 @@ def close_in_sql(calendar, start):
 
 
 def move_to_tokyo():
-    """Change the time zone in SQL, and return the number of bookings it sees."""
+    """Change the time zone in SQL, and return the number of bookings that the transaction sees."""
     with transaction.atomic():
         run("UPDATE catalog_calendar SET timezone = 'Asia/Tokyo'")
         return Booking.objects.count()
@@ -138,7 +148,7 @@ def join_waitlist(slot, user):
 
 @contextmanager
 def without_versions():
-    """Disable the triggers that raise a calendar's version."""
+    """Disable the triggers that raise the version of a calendar when its terms change."""
     tables = ("catalog_calendar", "catalog_openinghours", "catalog_timeoff", "catalog_service")
     for table in tables:
         run(f"ALTER TABLE {table} DISABLE TRIGGER USER")
@@ -151,7 +161,7 @@ def without_versions():
 
 @contextmanager
 def without_version_key():
-    """Drop the key that keeps a version from changing while a booking refers to it."""
+    """Drop the unique key that makes a change of the version wait for bookings in progress."""
     run("ALTER TABLE catalog_calendar DROP CONSTRAINT calendar_version")
     try:
         yield
@@ -160,7 +170,7 @@ def without_version_key():
 
 
 def was_missed(closed, booked):
-    """Return whether a booking was made and the change did not see it."""
+    """Return whether a booking was made that the change did not see."""
     assert closed.error is None, closed.error
     if isinstance(booked.error, OutsideOpeningHours):
         return False
@@ -169,10 +179,10 @@ def was_missed(closed, booked):
 
 
 def count_missed(pairs):
-    """Run each pair of a change and a booking at once; count the bookings the changes missed."""
+    """Run the change and the booking of each pair at once; return the number of missed bookings."""
     deadlocks_before, missed = deadlocks(), 0
     for number, pair in enumerate(pairs):
-        # Alternate which of the two starts first.
+        # The change starts first in every other pair, the booking in the other pairs.
         turn = 1 if number % 2 else -1
         closed, booked = at_once(list(pair)[::turn])[::turn]
         missed += was_missed(closed, booked)
@@ -201,7 +211,7 @@ class TestTwoHundredRaces:
         def pairs():
             for _ in range(ROUNDS):
                 yield (
-                    change(service.calendar, opening_hours=CLOSED_THEN),
+                    change(service.calendar, opening_hours=CLOSED_ON_TUESDAYS),
                     book(user, service, TUESDAY),
                 )
                 Booking.objects.all().delete()
@@ -283,12 +293,13 @@ class TestTwoHundredRaces:
             seen, booked = at_once([deactivate, book(user, service, hour(number))])
             assert seen.error is None
             assert booked.error is None or isinstance(booked.error, ServiceInactive)
-            # The count taken after the deactivation includes the last booking.
+            # No booking was made after the deactivation, so its count is still correct.
             assert seen.value == Booking.objects.count()
             Service.objects.update(is_active=True)
         assert deadlocks() == deadlocks_before
 
-    def test_control_without_versions_some_bookings_are_missed(self, close, user, service):
+    def test_time_off_misses_some_bookings_without_versions(self, close, user, service):
+        """Control for `test_time_off_sees_every_booking`: the version is not raised."""
         with without_versions():
             assert count_missed(
                 (close(service.calendar, hour(number)), book(user, service, hour(number)))
@@ -298,7 +309,7 @@ class TestTwoHundredRaces:
 
 @contextmanager
 def without_turns():
-    """Disable the advisory locks that order bookings and changes; row locks stay."""
+    """Disable the advisory locks that order bookings and changes. Row locks stay enabled."""
     for name in ("calendar_share_turn", "calendar_take_turn"):
         run(
             f"CREATE OR REPLACE FUNCTION {name}(calendar_id uuid) RETURNS boolean LANGUAGE sql"
@@ -318,11 +329,11 @@ def without_turns():
 
 
 class TestTurns:
-    """Bookings keep coming; each begins before the previous one is committed."""
+    """New bookings keep starting, each before the previous booking is committed."""
 
     @pytest.fixture
     def begin(self):
-        """Return a function that starts a call on a connection of its own."""
+        """Return a function that starts a call on its own connection."""
         with ThreadPoolExecutor(4) as threads:
 
             def start(call):
@@ -336,7 +347,7 @@ class TestTurns:
             service_id=service.pk, actor=admin, changes={"is_active": False}
         )
 
-    def test_a_change_waits_for_the_booking_before_and_blocks_the_next(
+    def test_a_change_waits_for_the_earlier_booking_and_blocks_the_later_booking(
         self, begin, close, user, service
     ):
         with transaction.atomic():
@@ -348,7 +359,7 @@ class TestTurns:
         assert closing.result().value == {first.pk}
         assert second.result().value.start_time == hour(1)
 
-    def test_a_change_in_sql_and_one_of_a_service_also_block_the_next(
+    def test_changes_in_sql_and_changes_to_services_also_block_later_bookings(
         self, begin, deactivate, user, service
     ):
         for change in (partial(close_in_sql, service.calendar, hour(9)), deactivate):
@@ -362,9 +373,8 @@ class TestTurns:
             assert isinstance(second.result().error, (ServiceInactive, type(None)))
             Booking.objects.all().delete()
 
-    def test_control_without_turns_the_next_booking_overtakes_the_change(
-        self, begin, close, user, service
-    ):
+    def test_later_bookings_overtake_a_change_without_turns(self, begin, close, user, service):
+        """Control for the tests above: bookings and changes do not take turns."""
         with without_turns():
             with transaction.atomic():
                 book(user, service, TUESDAY)()
@@ -376,7 +386,7 @@ class TestTurns:
             assert closing.result().error is None
 
     def test_calls_that_lock_calendars_do_not_deadlock(self, admin, close, service, course):
-        """Every kind of call that locks a calendar runs at once, without a deadlock."""
+        """All kinds of calls that lock a calendar run concurrently."""
         before = deadlocks()
         people = UserFactory.create_batch(4)
         for number in range(ROUNDS // 10):
@@ -415,11 +425,14 @@ class TestTurns:
 
 
 class TestBookingFirst:
-    """The calendar closes when a booking is about to be stored."""
+    """The terms change when a booking is about to be stored."""
 
     @pytest.fixture
     def race(self):
-        """Close when the booking is about to insert; let it insert once the change waits."""
+        """Return a function that starts a change when a booking is about to be inserted.
+
+        The booking is inserted once the change waits for it.
+        """
 
         def run_race(closing, booking):
             def change_after_booking():
@@ -445,16 +458,19 @@ class TestBookingFirst:
         changed, booked = race(move_to_tokyo, book(user, service, TUESDAY))
         assert (changed.value, booked.error) == (1, None)
 
-    def test_control_without_the_key_a_new_zone_does_not_wait(self, user, service):
-        def change_meanwhile():
+    def test_a_new_zone_in_sql_does_not_wait_without_the_key(self, user, service):
+        """Control for the test above: the version has no unique key."""
+
+        def change_before_insert():
             until_waiting(1)
             seen = move_to_tokyo()
-            # This session waits only now, so that both start.
+            # The booking is inserted once two sessions wait. The change has not waited, so this
+            # session waits now.
             ask("SELECT pg_advisory_lock_shared(1), pg_advisory_unlock_shared(1)")
             return seen
 
         with without_version_key(), starting_line("bookings_booking") as set_off:
-            changed, booked = set_off([change_meanwhile, book(user, service, TUESDAY)])
+            changed, booked = set_off([change_before_insert, book(user, service, TUESDAY)])
         assert (changed.value, booked.error) == (0, None)
 
     def test_other_bookings_do_not_wait_for_a_booking(self, user, service):
@@ -466,11 +482,14 @@ class TestBookingFirst:
 
 
 class TestChangeFirst:
-    """Somebody books on terms they have read while the calendar is being closed."""
+    """A booking reads the old terms while a change is not committed yet."""
 
     @pytest.fixture
     def race(self):
-        """Make a booking wait for an open change, then commit or roll back the change."""
+        """Return a function that makes a booking wait for an open change.
+
+        `end` commits the change or rolls it back once the booking waits.
+        """
 
         def run_race(closing, booking, end):
             transaction.set_autocommit(False)
@@ -512,7 +531,8 @@ class TestChangeFirst:
         )
         assert booked.value.start_time == hour(5)
 
-    def test_control_without_versions_the_booking_is_made(self, race, close, user, service):
+    def test_the_booking_is_made_without_versions(self, race, close, user, service):
+        """Control for `test_the_booking_waits_and_is_refused`: the version is not raised."""
         with without_versions():
             booked = race(
                 close(service.calendar, TUESDAY), book(user, service, TUESDAY), transaction.commit
@@ -522,7 +542,10 @@ class TestChangeFirst:
 
 @contextmanager
 def between_check_and_insert(*calls):
-    """Run each call once, just before a statement that stores what was checked."""
+    """Run each call once, just before a statement that stores a booking or locks the calendar.
+
+    At this point, the terms have been checked. Slots are published under the lock on the calendar.
+    """
     waiting = list(calls)
 
     def run_call_before(execute, sql, *rest):
@@ -537,7 +560,7 @@ def between_check_and_insert(*calls):
 
 
 class TestBetweenCheckAndInsert:
-    """Terms change after a booking has read them and before it is stored."""
+    """Terms change after a booking has read them and before the booking is stored."""
 
     @pytest.fixture
     def change_service(self, admin):
@@ -553,7 +576,8 @@ class TestBetweenCheckAndInsert:
             call()
         assert not Booking.objects.exists()
 
-    def test_control_without_versions_a_closed_calendar_is_booked(self, close, user, service):
+    def test_a_calendar_that_was_closed_is_booked_without_versions(self, close, user, service):
+        """Control for the test above: the version is not raised."""
         with without_versions(), between_check_and_insert(close(service.calendar, TUESDAY)):
             book(user, service, TUESDAY)()
         assert Booking.objects.exists()
@@ -589,7 +613,7 @@ class TestBetweenCheckAndInsert:
         slot.refresh_from_db()
         assert (slot.capacity, slot.end_time - slot.start_time) == (7, timedelta(minutes=45))
 
-    def test_a_series_keeps_the_wall_clock_of_the_new_zone(self, change, admin, course):
+    def test_a_series_keeps_its_local_time_in_the_new_zone(self, change, admin, course):
         with between_check_and_insert(change(course.calendar, timezone="Europe/Lisbon")):
             slots.publish_slots(
                 actor=admin,
@@ -600,16 +624,16 @@ class TestBetweenCheckAndInsert:
             )
         assert Slot.objects.order_by("start_time").last().start_time.hour == 9
 
-    def test_after_ten_changes_the_client_is_asked_to_try_again(self, api, close, user, service):
+    def test_a_booking_is_refused_as_unavailable_after_ten_changes(self, api, close, user, service):
         body = {"service_id": str(service.pk), "start_time": TUESDAY.isoformat()}
         changes = [close(service.calendar, hour(number)) for number in range(1, TRIES + 1)]
         with between_check_and_insert(*changes):
-            answer = api.as_(user).post("/bookings", body)
-        assert (answer.status_code, answer.json()["code"]) == (503, "service_unavailable")
-        assert answer["Retry-After"]
+            response = api.as_(user).post("/bookings", body)
+        assert (response.status_code, response.json()["code"]) == (503, "service_unavailable")
+        assert response["Retry-After"]
         assert not Booking.objects.exists()
 
-    def test_after_nine_changes_the_booking_is_made(self, close, user, service):
+    def test_a_booking_is_made_after_nine_changes(self, close, user, service):
         changes = [close(service.calendar, hour(number)) for number in range(1, TRIES)]
         with between_check_and_insert(*changes):
             assert book(user, service, TUESDAY)().start_time == TUESDAY

@@ -1,4 +1,4 @@
-"""As time passes, bookings are completed, expire, and get reminders."""
+"""As time passes, bookings are completed or expire, and reminders are sent."""
 
 from datetime import timedelta
 from functools import partial
@@ -117,14 +117,15 @@ class TestExpiring:
 
 
 class TestReminding:
-    def made(self, **more):
+    def book(self, **more):
+        """Make a confirmed booking, a month before it starts."""
         long_ago = TUESDAY - 30 * DAY
         return BookingFactory(
             **{"status": "confirmed", "created_at": long_ago, "updated_at": long_ago, **more}
         )
 
     def test_one_reminder_is_sent_a_day_before_the_booking(self):
-        booking = self.made()
+        booking = self.book()
         assert clock.send_reminders(at=TUESDAY - DAY - SECOND) == 0
         assert clock.send_reminders(at=TUESDAY - DAY) == 1
         assert clock.send_reminders(at=TUESDAY - DAY + SECOND) == 0
@@ -134,12 +135,12 @@ class TestReminding:
 
     def test_the_reminder_time_is_a_setting(self, settings):
         settings.REMINDER_TIME = 2 * HOUR
-        self.made()
+        self.book()
         assert clock.send_reminders(at=TUESDAY - 2 * HOUR - SECOND) == 0
         assert clock.send_reminders(at=TUESDAY - 2 * HOUR) == 1
 
-    def test_a_moved_booking_is_reminded_of_again(self):
-        booking = self.made()
+    def test_a_moved_booking_gets_another_reminder(self):
+        booking = self.book()
         clock.send_reminders(at=TUESDAY - DAY)
         services.reschedule_booking(
             booking_id=booking.pk,
@@ -155,18 +156,18 @@ class TestReminding:
             "booking.reminded",
         ]
 
-    def test_a_booking_made_or_changed_on_the_day_itself_gets_no_reminder(self):
-        self.made(updated_at=TUESDAY - 3 * HOUR)
+    def test_a_booking_changed_less_than_a_day_ahead_gets_no_reminder(self):
+        self.book(updated_at=TUESDAY - 3 * HOUR)
         assert clock.send_reminders(at=TUESDAY - HOUR) == 0
 
-    def test_no_reminder_is_sent_once_the_booking_has_begun(self):
-        self.made()
+    def test_no_reminder_is_sent_once_the_booking_has_started(self):
+        self.book()
         assert clock.send_reminders(at=TUESDAY) == 0
         assert clock.send_reminders(at=TUESDAY - SECOND) == 1
 
     @pytest.mark.parametrize("status", sorted({*Booking.Status} - {"confirmed"}))
-    def test_only_confirmed_bookings_are_reminded_of(self, status):
-        self.made(status=status)
+    def test_only_confirmed_bookings_get_a_reminder(self, status):
+        self.book(status=status)
         assert clock.send_reminders(at=TUESDAY - HOUR) == 0
 
     def test_the_command_runs_once(self, capsys):
@@ -175,7 +176,7 @@ class TestReminding:
 
 
 @pytest.mark.django_db(transaction=True)
-class TestAtOnce:
+class TestConcurrency:
     @pytest.fixture
     def overdue(self):
         slot = SlotFactory(capacity=60)
@@ -210,8 +211,8 @@ class TestAtOnce:
         assert sum(outcome.value for outcome in outcomes) == 60
         assert BookingEvent.objects.filter(type="booking.reminded").count() == 60
 
-    def test_control_a_constraint_refuses_a_second_reminder(self, overdue):
-        """Workers that look at the same moment see no reminder of each other."""
+    def test_a_constraint_refuses_a_second_reminder(self, overdue):
+        """Control for the test above: workers do not see the reminders of other workers."""
         Booking.objects.update(updated_at=overdue.start_time - 30 * DAY)
         blind = clock.REMIND.replace("event.type = 'booking.reminded'", "false")
         run = partial(clock._in_batches, blind, at=overdue.start_time - HOUR, ahead=DAY)
@@ -223,10 +224,10 @@ class TestAtOnce:
                 ahead=DAY,
             )
 
-    def test_control_without_skip_locked_a_run_meets_the_lock(self, overdue, monkeypatch):
-        """The control of `test_a_locked_booking_is_completed_on_the_next_run`."""
-        waiting = clock.COMPLETE.replace("SKIP LOCKED", "NOWAIT")
-        monkeypatch.setattr(clock, "COMPLETE", waiting)
+    def test_a_run_fails_at_a_lock_without_skip_locked(self, overdue, monkeypatch):
+        """Control for `test_a_locked_booking_is_completed_on_the_next_run`: nothing is skipped."""
+        unskipped = clock.COMPLETE.replace("SKIP LOCKED", "NOWAIT")
+        monkeypatch.setattr(clock, "COMPLETE", unskipped)
         with transaction.atomic():
             Booking.objects.select_for_update(no_key=True).get(pk=Booking.objects.first().pk)
             [outcome] = at_once([partial(clock.complete_bookings, at=overdue.end_time)])

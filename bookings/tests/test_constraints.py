@@ -65,7 +65,7 @@ def update(booking_id, **columns):
 
 @contextmanager
 def refused_by(constraint):
-    """Expect that the constraint of this name, and no other, refuses the block."""
+    """Check that the constraint with this name, and no other constraint, refuses the block."""
     with pytest.raises(DatabaseError) as refused, transaction.atomic():
         yield
     assert database_error_facts(refused.value)[1] == constraint
@@ -78,7 +78,7 @@ def service():
 
 @pytest.fixture
 def neighbour(service):
-    """Another service on the same calendar."""
+    """Return another service on the same calendar."""
     return ServiceFactory(calendar=service.calendar)
 
 
@@ -114,7 +114,7 @@ class TestSeats:
             insert(service, TUESDAY + hours * HOUR)
         assert Booking.objects.count() == 3
 
-    def test_seats_can_be_booked_side_by_side(self, service):
+    def test_different_seats_can_be_booked_at_the_same_time(self, service):
         for seat in (1, 2, 3):
             insert(service, seat=seat)
         assert Booking.objects.count() == 3
@@ -142,7 +142,7 @@ class TestSeats:
         ):
             update(former, status="confirmed")
 
-    def test_a_booking_cannot_be_moved_onto_another(self, service):
+    def test_a_booking_cannot_be_moved_onto_another_booking(self, service):
         insert(service)
         later = insert(service, TUESDAY + HOUR)
         with refused_by("booking_seat_free"):
@@ -165,7 +165,7 @@ class TestSeats:
             insert(service, TUESDAY + HOUR)
         insert(service, TUESDAY + 1.5 * HOUR)
 
-    def test_two_buffers_do_not_overlap_either(self, service):
+    def test_the_buffers_of_two_bookings_cannot_overlap(self, service):
         insert(service, blocked=f"[{TUESDAY},{TUESDAY + 1.5 * HOUR})")
         start = TUESDAY + 1.5 * HOUR
         with refused_by("booking_seat_free"):
@@ -185,12 +185,12 @@ class TestCalendars:
         with refused_by("booking_calendar_free"):
             insert(neighbour, TUESDAY - HOUR / 2, seat=2)
 
-    def test_services_of_a_calendar_can_follow_each_other(self, service, neighbour):
+    def test_services_of_a_calendar_can_be_booked_back_to_back(self, service, neighbour):
         insert(service)
         insert(neighbour, TUESDAY + HOUR)
         insert(service, TUESDAY + 2 * HOUR)
 
-    def test_other_calendars_are_independent(self, service):
+    def test_different_calendars_can_be_booked_at_the_same_time(self, service):
         insert(service)
         insert(ServiceFactory())
 
@@ -247,7 +247,7 @@ class TestPeriods:
             insert(service, TUESDAY, TUESDAY, blocked=f"[{TUESDAY - HOUR},{TUESDAY + HOUR})")
 
     def test_a_period_cannot_end_before_it_starts(self, service):
-        # This is not a valid range, so PostgreSQL fails before it checks a constraint.
+        # The end comes before the start, so PostgreSQL cannot build the range that it has to check.
         with pytest.raises(DataError), transaction.atomic():
             insert(service, TUESDAY, TUESDAY - HOUR, blocked=f"[{TUESDAY - HOUR},{TUESDAY + HOUR})")
 
@@ -262,7 +262,7 @@ class TestPeriods:
             f"[{TUESDAY + HOUR},{TUESDAY + 2 * HOUR})",
         ],
     )
-    def test_the_blocked_range_contains_the_period(self, service, blocked):
+    def test_the_blocked_range_must_contain_the_period(self, service, blocked):
         with refused_by("booking_blocked_contains_period"):
             insert(service, blocked=blocked)
 
@@ -361,7 +361,7 @@ class TestHistory:
 
 
 class TestNames:
-    """Every constraint has a name, and each one that clients can violate maps to an error."""
+    """Constraints have names, and constraints that clients can violate map to errors."""
 
     def test_every_constraint_has_an_explicit_name(self):
         with connection.cursor() as cursor:
@@ -376,9 +376,9 @@ class TestNames:
                 ],
             )
             names = {name for (name,) in cursor.fetchall()}
-        # Django adds `..._check` to columns that cannot be negative.
-        ours = {name for name in names if not name.endswith("_check")}
-        assert ours == {
+        # For columns that cannot be negative, Django adds constraints named `..._check`.
+        explicit = {name for name in names if not name.endswith("_check")}
+        assert explicit == {
             "booking_blocked_contains_period",
             "booking_calendar_free",
             "booking_hold_expires",
@@ -418,12 +418,12 @@ class TestNames:
             ("slot_service_on_calendar", "service_inactive"),
         ],
     )
-    def test_constraints_that_concurrent_changes_can_violate_are_conflicts(self, constraint, code):
+    def test_violations_by_concurrent_changes_are_conflicts(self, constraint, code):
         error = CONSTRAINT_ERRORS[constraint]
         assert (error.code, status_of(error)) == (code, 409)
 
     def test_a_conflict_from_the_database_shows_nothing_of_the_other_booking(self, api, service):
-        # A row appears between the search for a free seat and the write, as in a lost race.
+        # The trigger moves the booking into the taken seat, as if the booking had lost a race.
         taken = BookingFactory(service=service)
         run(
             "CREATE FUNCTION force_seat_one() RETURNS trigger LANGUAGE plpgsql AS"
@@ -441,7 +441,7 @@ class TestNames:
 
     @pytest.mark.django_db(transaction=True)
     def test_a_service_deleted_while_it_is_booked_is_a_conflict(self, api, service):
-        # A trigger deletes the service at the last moment.
+        # A trigger deletes the service just before the booking is inserted.
         run(
             "CREATE FUNCTION delete_service() RETURNS trigger LANGUAGE plpgsql AS"
             " $$ BEGIN DELETE FROM catalog_service; RETURN NEW; END $$"
@@ -467,7 +467,7 @@ class TestNames:
 
 
 def test_changing_a_status_does_not_touch_the_indexes_of_seats(service):
-    """PostgreSQL stores the new row beside the old one (a HOT update) and updates no index."""
+    """PostgreSQL makes a HOT update: it stores a new version of the row and updates no index."""
     booking = BookingFactory(service=service)
     before = ask("SELECT ctid::text FROM bookings_booking WHERE id = %s", [booking.pk])
     update(booking.pk, status="confirmed")

@@ -11,16 +11,16 @@ from bookings.tests.factories import SlotFactory
 from bookit.runtime.costly import Turns, may_cost_much
 from bookit.runtime.servers import production, serving
 
-EIGHT = 8
+CLIENTS = 8
 
 
 def get(port, path):
     client = HTTPConnection("127.0.0.1", port, timeout=30)
     try:
         client.request("GET", path, headers={"Host": "localhost"})
-        answer = client.getresponse()
-        answer.read()
-        return answer.status
+        response = client.getresponse()
+        response.read()
+        return response.status
     finally:
         client.close()
 
@@ -72,7 +72,7 @@ def test_waiting_requests_take_their_turns_in_order():
     ("path", "are_expensive"),
     [
         ("/availability?service_id={service}", True),
-        # The control: other reads take every thread until they time out.
+        # Control: reads that do not count as expensive occupy every thread until they time out.
         ("/slots", False),
     ],
 )
@@ -84,19 +84,19 @@ def test_eight_expensive_reads_do_not_delay_a_service_detail(url, path, are_expe
     with (
         serving("bookit.wsgi", environment) as server,
         psycopg.connect(url) as lock,
-        ThreadPoolExecutor(EIGHT) as clients,
+        ThreadPoolExecutor(CLIENTS) as clients,
     ):
         server.wait("/health")
         assert (get(server.port, path), get(server.port, detail)) == (200, 200)
-        # Every read of slots now takes until its timeout.
+        # From now on, every read of slots waits until its timeout.
         lock.execute("LOCK TABLE bookings_slot")
-        asking = [clients.submit(get, server.port, path) for _ in range(EIGHT)]
+        reads = [clients.submit(get, server.port, path) for _ in range(CLIENTS)]
         waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted"
         with psycopg.connect(url, autocommit=True) as watching:
             while watching.execute(waiting).fetchone()[0] < (2 if are_expensive else 4):
                 pass
         assert get(server.port, detail) == 200
-        answered = [each for each in asking if each.done()]
-        assert bool(answered) is not are_expensive
+        finished = [each for each in reads if each.done()]
+        assert bool(finished) is not are_expensive
         lock.rollback()
-        assert {each.result() for each in asking} <= {200, 503}
+        assert {each.result() for each in reads} <= {200, 503}

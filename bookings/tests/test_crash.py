@@ -26,12 +26,12 @@ from bookit.runtime.startup import BASE_DIR
 from catalog.tests.factories import ServiceFactory
 
 CLIENTS = 3
-# Seconds that a client waits between two bookings, and seconds of random kills.
+# The pause of a client between two bookings, and the duration of the random kills, in seconds.
 PAUSE, SECONDS = 0.03, 6
 
 
 class Client(threading.Thread):
-    """Books one time after another, and remembers the acknowledged bookings."""
+    """Books one time after another, and keeps the ids of the acknowledged bookings."""
 
     def __init__(self, port, customer, service, stop):
         super().__init__()
@@ -46,14 +46,14 @@ class Client(threading.Thread):
             if not token:
                 del headers["Authorization"]
             connection.request("POST", path, json.dumps(body), headers)
-            answer = connection.getresponse()
-            return answer.status, json.loads(answer.read())
+            response = connection.getresponse()
+            return response.status, json.loads(response.read())
         finally:
             connection.close()
 
     def run(self):
-        who = {"email": self.customer.email, "password": PASSWORD}
-        status, session = self.ask("/auth/login", who)
+        credentials = {"email": self.customer.email, "password": PASSWORD}
+        status, session = self.ask("/auth/login", credentials)
         assert status == 200, session
         start_time = datetime.now(UTC).replace(minute=0, second=0, microsecond=0)
         for hours in range(24 * 400, 24 * 4000, 2):
@@ -104,7 +104,7 @@ def first_column(rows):
 
 
 @pytest.mark.real_passwords
-def test_acknowledged_bookings_keep_their_row_event_and_mails(tmp_path, django_db_blocker):
+def test_acknowledged_bookings_keep_their_row_event_and_emails(tmp_path, django_db_blocker):
     mailbox = Server()
     smtp = AnyPort(mailbox, hostname="127.0.0.1", port=0)
     smtp.start()
@@ -119,7 +119,7 @@ def test_acknowledged_bookings_keep_their_row_event_and_mails(tmp_path, django_d
             url=url,
             command=["serve", "--port", "0"],
             EMAIL_URL=f"smtp://127.0.0.1:{smtp.port}",
-            # Each customer books hundreds of times, and every booking must be mailed.
+            # Each customer makes hundreds of bookings, and every booking must cause its emails.
             MAILS_PER_ADDRESS="10000000",
             MAILS_PER_VERIFIED_ADDRESS="10000000",
             WEB_CONCURRENCY="2",
@@ -186,12 +186,12 @@ def check(serve, url, mailbox, customers):
                 )
             )
         ]
-    # A client without an answer may have booked anyway; a client with an answer has.
+    # A booking may have been stored even if its client got no response.
     assert acknowledged <= stored
     assert sorted(events) == sorted(stored)
-    # <event.reader.booking@host>; a mail that is sent twice has the same Message-ID.
-    mails = {message["Message-ID"] for _, message in mailbox.mails}
-    sent = sorted(tuple(re.split(r"[.@]", mail)[1:3]) for mail in mails)
+    # A Message-ID is <event.recipient.booking@host>. It is the same if an email is sent twice.
+    emails = {message["Message-ID"] for _, message in mailbox.mails}
+    sent = sorted(tuple(re.split(r"[.@]", email)[1:3]) for email in emails)
     assert [each for each in sent if each[1] in stored] == sorted(
-        (reader, booking) for reader in ("attendee", "provider") for booking in stored
+        (recipient, booking) for recipient in ("attendee", "provider") for booking in stored
     )

@@ -42,7 +42,7 @@ def test_an_event_that_is_rolled_back_leaves_no_job():
     assert jobs() == []
 
 
-def test_no_job_follows_events_recorded_with_follow_up_off():
+def test_events_recorded_with_follow_up_off_enqueue_no_job():
     with transaction.atomic():
         events.suppress_follow_up()
         events.record(BookingFactory(), BookingEvent.Type.CREATED, actor=None, at=timezone.now())
@@ -59,8 +59,8 @@ def test_a_statement_that_inserts_no_event_enqueues_nothing():
     assert jobs() == []
 
 
-def test_inserting_a_job_sends_no_notify():
-    """NOTIFY holds a database-wide lock until the commit is on disk, so commits would queue."""
+def test_inserting_a_job_does_not_run_notify():
+    """NOTIFY holds a database-wide lock until the commit is on disk, so commits would wait."""
     with connection.cursor() as cursor:
         cursor.execute(
             "SELECT tgname FROM pg_trigger JOIN pg_proc ON pg_proc.oid = tgfoid"

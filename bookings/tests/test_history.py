@@ -43,7 +43,7 @@ def owner():
 
 @pytest.fixture
 def booking(provider, owner):
-    """Return a booking that was made, confirmed with a reason, and moved."""
+    """Return a booking that was created, confirmed with a reason, and moved."""
     service = ServiceFactory(calendar=CalendarFactory(provider=provider))
     booking = services.create_booking(actor=owner, service_id=service.pk, start_time=START, at=NOW)
     services.change_status(
@@ -55,9 +55,9 @@ def booking(provider, owner):
 
 
 def test_the_history_lists_events_oldest_first(api, booking, owner, provider):
-    answer = api.as_(owner).get(f"/bookings/{booking.pk}/history")
-    assert answer.status_code == 200
-    content = answer.json()
+    response = api.as_(owner).get(f"/bookings/{booking.pk}/history")
+    assert response.status_code == 200
+    content = response.json()
     assert (content["count"], content["next"], content["previous"]) == (3, None, None)
     made, confirmed, moved = content["results"]
     assert made == {
@@ -85,7 +85,7 @@ def test_the_history_lists_events_oldest_first(api, booking, owner, provider):
     }
 
 
-def test_an_event_caused_by_the_clock_has_no_actor(api, owner):
+def test_an_event_that_happens_automatically_has_no_actor(api, owner):
     booking = BookingFactory(user=owner, start_time=START)
     clock.expire_bookings(at=START)
     [event] = api.as_(owner).get(f"/bookings/{booking.pk}/history").json()["results"]
@@ -93,14 +93,14 @@ def test_an_event_caused_by_the_clock_has_no_actor(api, owner):
 
 
 def test_all_times_of_the_history_are_in_the_requested_zone(api, booking, owner):
-    answer = api.as_(owner).get(f"/bookings/{booking.pk}/history?tz=Asia/Kathmandu")
-    moved = answer.json()["results"][-1]
+    response = api.as_(owner).get(f"/bookings/{booking.pk}/history?tz=Asia/Kathmandu")
+    moved = response.json()["results"][-1]
     assert moved["at"] == "2026-11-21T16:45:00+05:45"
     assert moved["data"]["start_time"] == "2026-12-01T16:45:00+05:45"
     assert moved["data"]["was"]["start_time"] == "2026-12-01T15:45:00+05:45"
 
 
-def test_the_history_is_paged(api, booking, owner):
+def test_the_history_is_paginated(api, booking, owner):
     path = f"/bookings/{booking.pk}/history?limit=2"
     first = api.as_(owner).get(path).json()
     assert (first["count"], first["previous"]) == (3, None)
@@ -120,7 +120,7 @@ def test_the_history_of_a_missing_booking_is_not_found(api, booking, owner):
 def test_the_history_takes_three_queries(api, booking, owner):
     with CaptureQueriesContext(connection) as queries:
         api.as_(owner).get(f"/bookings/{booking.pk}/history")
-    # The account, the booking, its events.
+    # The account, the booking and the events of the booking.
     assert len(queries) == 3
 
 
@@ -231,7 +231,7 @@ def comparable(kept):
     }
 
 
-# The states that each event can lead to. An event that is not listed changes no state.
+# The statuses that each event can lead to. An event that is not listed keeps the status.
 STATES_AFTER = {
     "booking.held": {"held"},
     "booking.created": {"pending", "confirmed"},
@@ -244,7 +244,7 @@ STATES_AFTER = {
 
 
 def replayed(recorded):
-    """Return the state that a booking's events lead to, None if deleted; check every step."""
+    """Replay a booking's events and check every step; return the state, or None if deleted."""
     known = None
     for number, event in enumerate(recorded):
         after = {name: value for name, value in event.data.items() if name not in ("was", "reason")}
@@ -289,9 +289,9 @@ def test_every_booking_can_be_rebuilt_from_its_history(seed):
                 step = chance.choice(OPERATIONS)
                 getattr(world, step)(chance.randrange(48), chance.randrange(4))
         except (ServiceError, ObjectDoesNotExist):
-            pass  # A refused step changes nothing; `check` below would notice.
+            pass  # A refused step must change nothing, which `check` below verifies.
         world.check()
-    # The control: the checks above would also pass if no step ever succeeded.
+    # Control: the checks above would also pass if no step ever succeeded.
     seen = Counter(event.type for event in BookingEvent.objects.all())
     assert len(seen) >= 7, seen
     assert seen.total() > 30

@@ -149,7 +149,7 @@ class TestBookHold:
 
 
 class TestExpiry:
-    def test_a_hold_blocks_its_seat_until_the_second_it_expires(self, user, service):
+    def test_a_hold_blocks_its_seat_until_it_expires(self, user, service):
         held = book(service, user, hold=True)
         other = UserFactory()
         with pytest.raises(services.BookingConflict):
@@ -183,7 +183,7 @@ class TestExpiry:
             call(at=NOW)
         assert call(at=NOW + TEN_MINUTES).start_time == TUESDAY
 
-    def test_a_booking_ends_only_the_expired_hold_in_its_way(self, user, service):
+    def test_a_booking_ends_only_the_expired_hold_that_it_overlaps(self, user, service):
         elsewhere = ServiceFactory()
         book(elsewhere, user, hold=True)
         book(service, user, hours=3, hold=True)
@@ -246,13 +246,13 @@ class TestRaces:
             ]
             assert tally(at_once(calls)) == {None: 3, services.TooManyHolds: 7}
 
-    def test_all_ten_holds_are_placed_without_the_lock(self, monkeypatch):
-        """Control for the test above."""
+    def test_all_ten_holds_are_placed_without_locks(self, monkeypatch):
+        """Control for the test above: no row is locked."""
         monkeypatch.setattr(QuerySet, "select_for_update", lambda queryset, **options: queryset)
         user, service = UserFactory(), ServiceFactory()
-        with starting_line("bookings_booking") as from_the_line:
+        with starting_line("bookings_booking") as set_off:
             calls = [partial(book, service, user, hours=hours, hold=True) for hours in range(10)]
-            assert tally(from_the_line(calls))[None] == 10
+            assert tally(set_off(calls))[None] == 10
 
     def test_one_of_twenty_concurrent_bookings_gets_the_seat_of_an_expired_hold(self):
         user, service, crowd = UserFactory(), ServiceFactory(), UserFactory.create_batch(20)

@@ -1,7 +1,7 @@
-"""Permission is checked first: people without it always get the same answer.
+"""Permission is checked first: users without permission always get the same response.
 
-This answer does not depend on the body, the parameters or the state of the object. Otherwise it
-would reveal something about the object.
+This response does not depend on the body, the parameters or the state of the object. Otherwise, the
+response would reveal something about the object.
 """
 
 import json
@@ -23,7 +23,7 @@ from bookings.webhooks.models import Webhook
 from bookit.tests.crowd import disabled_trigger
 from catalog.models import Service
 
-__all__ = ["people", "world"]  # fixtures
+__all__ = ["people", "world"]  # pytest finds these fixtures in this module.
 
 pytestmark = pytest.mark.django_db
 
@@ -44,7 +44,8 @@ ENDPOINTS: dict[tuple[str, str], list[Any]] = {}
 for row in ROWS:
     ENDPOINTS.setdefault((row[0], route_of(row[1])), []).append(row)
 
-# Endpoints whose permission depends on the object that a field of the body names.
+# Endpoints whose permission depends on the object that a field of the body names. The values are
+# that field and the variant of the row in the permission table.
 NAMED = {
     "POST calendars": ("provider_id", "for-the-provider"),
     "PATCH calendars/<id:pk>": ("provider_id", "to-the-other"),
@@ -55,13 +56,13 @@ NAMED = {
     "POST reviews": ("booking_id", ""),
 }
 
-# The people that these two endpoints refuse, whatever object the body names.
+# The users whom these two endpoints refuse, whatever object the body names.
 ALWAYS_REFUSED = {
     ("POST", "slots"): ["anonymous", "user", "owner"],
     ("POST", "reviews"): ["anonymous"],
 }
 
-# Other bodies, headers and object states that must not change the answer.
+# Other bodies, headers and object states that must not change the response.
 OTHER_BODIES = [
     *(b"", b"{", b"null", b"[]", b"7", b"\xff", b'{"x": NaN}', b"[" * 2000),
     json.dumps({"unknown_field": 1}).encode(),
@@ -85,12 +86,12 @@ STATES = [
 
 
 def ask(client, method, path, body=b"", query="", **headers):
-    """Return the status and content of an answer, without its unique request id."""
+    """Send a request; return the status and content of the response, without its request id."""
     form = headers.pop("CONTENT_TYPE", "application/json")
     separator = "&" if "?" in path else "?"
-    address = f"{path}{separator}{query}" if query else path
+    url = f"{path}{separator}{query}" if query else path
     with transaction.atomic():
-        response = client.generic(method, address, body, content_type=form, **headers)
+        response = client.generic(method, url, body, content_type=form, **headers)
         transaction.set_rollback(True)
     content = response.json()
     del content["request_id"]
@@ -106,7 +107,7 @@ def body_of(row, world):
 
 
 def strangers(key):
-    """Return the people whom an endpoint refuses, whatever they send."""
+    """Return the users whom an endpoint refuses, whatever they send."""
     refused = [who for who in PEOPLE if all(row[3][who] in (401, 403) for row in ENDPOINTS[key])]
     return ALWAYS_REFUSED.get(key, refused)
 
@@ -120,25 +121,25 @@ def test_the_table_lists_every_endpoint():
 
 
 @pytest.mark.parametrize("key", GUARDED, ids=" ".join)
-def test_the_answer_to_strangers_does_not_depend_on_the_request(api, people, world, key):
+def test_the_response_to_strangers_does_not_depend_on_the_request(api, people, world, key):
     method, rows = key[0], ENDPOINTS[key]
     for who in strangers(key):
         client = api if who == "anonymous" else api.as_(people[who])
         for path in {row[1].format(**world) for row in rows}:
             right = body_of(rows[0], world)
-            answers = [
+            responses = [
                 ask(client, method, path, right),
                 *(ask(client, method, path, body) for body in OTHER_BODIES),
                 *(ask(client, method, path, right, **headers) for headers in OTHER_HEADERS),
                 ask(client, method, path, right, query="unknown_parameter=1"),
                 ask(client, method, path, right, query="tz=Nowhere/At/All&limit=x"),
             ]
-            assert answers[0][0] == (401 if who == "anonymous" else 403), (who, path)
-            assert all(answer == answers[0] for answer in answers), (who, path, answers)
+            assert responses[0][0] == (401 if who == "anonymous" else 403), (who, path)
+            assert all(response == responses[0] for response in responses), (who, path, responses)
 
 
 @pytest.mark.parametrize("key", GUARDED, ids=" ".join)
-def test_the_answer_to_strangers_does_not_depend_on_the_state(api, people, world, key):
+def test_the_response_to_strangers_does_not_depend_on_the_object(api, people, world, key):
     method, rows = key[0], ENDPOINTS[key]
     for who in strangers(key):
         client = api if who == "anonymous" else api.as_(people[who])
@@ -174,7 +175,7 @@ def test_permission_for_the_named_object_is_checked_before_other_fields(api, peo
     assert refused
     for who in refused:
         client = api if who == "anonymous" else api.as_(people[who])
-        answers = [
+        responses = [
             ask(client, method, path, json.dumps(body).encode())
             for body in (
                 right,
@@ -183,8 +184,8 @@ def test_permission_for_the_named_object_is_checked_before_other_fields(api, peo
                 {**right, **wrong},
             )
         ]
-        assert answers[0][0] == row[3][who]
-        assert all(answer == answers[0] for answer in answers), (who, answers)
+        assert responses[0][0] == row[3][who]
+        assert all(response == responses[0] for response in responses), (who, responses)
 
 
 @pytest.mark.parametrize("name", NAMED)
@@ -206,8 +207,8 @@ def test_a_missing_object_is_not_found_whatever_the_body(api, people, key):
     path = ENDPOINTS[key][0][1]
     nowhere = dict.fromkeys(PLACEHOLDERS, str(uuid4()))
     for body in (b"{", *OTHER_BODIES[-2:]):
-        answer = ask(api.as_(people["admin"]), key[0], path.format(**nowhere), body)
-        assert answer[0] == 404, answer
+        response = ask(api.as_(people["admin"]), key[0], path.format(**nowhere), body)
+        assert response[0] == 404, response
 
 
 @pytest.mark.parametrize("row", ROWS, ids=table.NAMES)
@@ -219,6 +220,6 @@ def test_demoted_providers_and_admins_have_the_rights_of_a_user(api, people, wor
         client = api.as_(people[who])
         with transaction.atomic():
             User.objects.filter(pk=people[who].pk).update(role="user")
-            answer = table.send(client, row, world).status_code
+            status = table.send(client, row, world).status_code
             transaction.set_rollback(True)
-        assert answer == (expected if who == "provider" else row[3]["user"]), who
+        assert status == (expected if who == "provider" else row[3]["user"]), who

@@ -19,8 +19,8 @@ pytestmark = pytest.mark.django_db
 
 PEOPLE = ["anonymous", "user", "owner", "provider", "other", "admin"]
 
-# `owner` owns the bookings and the review, `provider` the calendar of the bookings, `other` another
-# calendar, and `user` none of these.
+# `owner` owns the bookings and the review. `provider` owns the calendar of the bookings, and
+# `other` owns another calendar. `user` owns nothing.
 #
 #                                                anonymous user owner provider other admin
 TABLE = """
@@ -198,7 +198,7 @@ NAMES = [" ".join(filter(None, row[:3])) for row in ROWS]
 
 @pytest.fixture
 def people():
-    """Return a user of each kind by name."""
+    """Return a user of each kind, by the name of the kind."""
     return {
         "user": UserFactory(),
         "owner": UserFactory(),
@@ -267,7 +267,7 @@ def world(api, people):
 
 
 def send(client, row, world):
-    """Send the request of a row, and roll its changes back."""
+    """Send the request of a row of the table, and roll back its changes."""
     method, path, variant, _ = row
     body = None
     if method in ("POST", "PATCH"):
@@ -287,17 +287,17 @@ def send(client, row, world):
 
 
 @pytest.mark.parametrize("row", ROWS, ids=NAMES)
-def test_every_endpoint_answers_each_user_as_the_table_says(api, people, world, row):
-    answers = {
+def test_every_endpoint_responds_to_each_user_as_the_table_says(api, people, world, row):
+    responses = {
         who: send(api if who == "anonymous" else api.as_(people[who]), row, world) for who in PEOPLE
     }
-    assert {who: answer.status_code for who, answer in answers.items()} == row[3]
-    for answer in answers.values():
-        if answer.status_code in (401, 403):
-            assert answer["Content-Type"] == "application/problem+json"
-        if answer.status_code == 401:
-            assert answer.json()["code"] == "not_authenticated"
-            assert answer["WWW-Authenticate"] == "Bearer"
+    assert {who: response.status_code for who, response in responses.items()} == row[3]
+    for response in responses.values():
+        if response.status_code in (401, 403):
+            assert response["Content-Type"] == "application/problem+json"
+        if response.status_code == 401:
+            assert response.json()["code"] == "not_authenticated"
+            assert response["WWW-Authenticate"] == "Bearer"
 
 
 @pytest.mark.parametrize("row", ROWS, ids=NAMES)
@@ -306,12 +306,12 @@ def test_the_token_of_a_deactivated_account_is_refused(api, people, world, row):
     client = api.as_(people["admin"])
     people["admin"].is_active = False
     people["admin"].save()
-    answer = send(client, row, world)
+    response = send(client, row, world)
     if reads_tokens(path, world):
-        assert answer.status_code == 401
-        assert answer.json()["code"] == "token_invalid"
+        assert response.status_code == 401
+        assert response.json()["code"] == "token_invalid"
     else:
-        assert answer.status_code == row[3]["anonymous"]
+        assert response.status_code == row[3]["anonymous"]
 
 
 def reads_tokens(path, world):
@@ -324,7 +324,7 @@ def reads_tokens(path, world):
 
 
 def api_routes():
-    """Return every method and route of the URL conf, except those of the admin site."""
+    """Return every method and route of the URLconf, except the routes of the admin site."""
 
     def walk(patterns, prefix=""):
         for pattern in patterns:
@@ -373,19 +373,19 @@ def test_unsupported_methods_are_refused(api, people, route):
         .replace("<id:webhook_id>", str(UUID(int=0)))
         .replace("<slug:code>", "not_found")
     )
-    if path in ("/", "/admin"):  # These redirect every method.
+    if path in ("/", "/admin"):  # These endpoints redirect every method.
         for method in ("POST", "PUT", "PATCH", "DELETE"):
             assert api.generic(method, path).status_code == 302, (method, path)
         return
     allowed = {method for method, known in api_routes() if known == route}
     for method in {"GET", "POST", "PUT", "PATCH", "DELETE"} - allowed:
         for client in (api, admin):
-            answer = client.generic(method, path)
-            assert answer.status_code == 405, (method, path)
-            assert answer.json()["code"] == "method_not_allowed"
-            assert allowed <= set(answer["Allow"].split(", "))
+            response = client.generic(method, path)
+            assert response.status_code == 405, (method, path)
+            assert response.json()["code"] == "method_not_allowed"
+            assert allowed <= set(response["Allow"].split(", "))
 
 
 def test_the_admin_site_does_not_accept_tokens(api, people):
-    answer = api.as_(people["admin"]).get("/admin/")
-    assert (answer.status_code, answer["Location"]) == (302, "/admin/login/?next=/admin/")
+    response = api.as_(people["admin"]).get("/admin/")
+    assert (response.status_code, response["Location"]) == (302, "/admin/login/?next=/admin/")

@@ -1,6 +1,7 @@
 """BookIt and a plain model agree on every random sequence of requests.
 
-The model uses no database, only lists and loops. It follows sections 4 to 6 of the contract.
+The model implements the rules for bookings a second time. It uses no database, only lists and
+loops.
 """
 
 from dataclasses import dataclass
@@ -26,7 +27,7 @@ from catalog.tests.factories import CalendarFactory, ServiceFactory
 
 MINUTE = timedelta(minutes=1)
 ACTIVE = {"held", "pending", "confirmed", "completed", "no_show"}
-# Minutes between possible starts. They are so close together that bookings often overlap.
+# The minutes between possible start times, few enough that bookings often overlap.
 STEP = 15
 PEOPLE = ["one", "two", "provider", "admin"]
 
@@ -53,7 +54,7 @@ class Offer:
 
 @dataclass
 class Entry:
-    """A booking of the model; times are minutes after `TUESDAY`."""
+    """A booking of the model. Times are minutes after `TUESDAY`."""
 
     service: str
     owner: str
@@ -72,7 +73,7 @@ class Entry:
 
 
 class Model:
-    """The rules in plain Python."""
+    """The rules for bookings in plain Python."""
 
     def __init__(self, offers):
         self.offers = offers
@@ -80,18 +81,18 @@ class Model:
         self.deleted = {}
         self.now = -60
 
-    def seat(self, service, start, end, *, but=None):
-        """Return the lowest seat that is free from `start` to `end`, buffers included."""
+    def seat(self, service, start, end, *, ignored=None):
+        """Return the lowest seat that is free from `start` to `end`. Both include the buffers."""
         offer, taken = self.offers[service], set()
         for entry in self.entries.values():
-            if entry is but or not entry.blocks(start, end):
+            if entry is ignored or not entry.blocks(start, end):
                 continue
             if entry.service == service:
                 taken.add(entry.seat)
             elif self.offers[entry.service].calendar == offer.calendar:
                 raise Refused("booking_conflict")
         free = [seat for seat in range(1, offer.capacity + 1) if seat not in taken]
-        # Bookings in seats beyond the current capacity, which was larger before, count too.
+        # If the capacity was reduced, bookings in seats beyond the capacity count too.
         beyond = [seat for seat in taken if seat > offer.capacity]
         if len(free) <= len(beyond):
             raise Refused("booking_conflict")
@@ -148,7 +149,7 @@ class Model:
             entry.service,
             start - entry.before,
             start + entry.length + entry.after,
-            but=entry,
+            ignored=entry,
         )
         entry.start = start
         entry.events += 1
@@ -174,7 +175,7 @@ class Model:
             if entry.status in ("pending", "confirmed"):
                 self.check_notice(entry, actor)
         to_come = entry.status in ("pending", "confirmed") and entry.start > self.now
-        # A booking that would still take place is cancelled first, which is an event of its own.
+        # A booking that would still take place is cancelled first, which is a separate event.
         self.deleted[key] = self.entries.pop(key).events + (2 if to_come else 1)
 
 
@@ -243,7 +244,7 @@ class Run:
         return instant(self.model.now)
 
     def key(self, number):
-        """Return the key of an existing or deleted booking, or None if there never was one."""
+        """Return the key of an existing or deleted booking, or None before the first booking."""
         return self.keys[number % len(self.keys)] if self.keys else None
 
     def booking(self, key, actor):
@@ -254,7 +255,7 @@ class Run:
         }
 
     def compare(self, by_model, by_service):
-        """Run a step in both; return the service's result, or None if both refuse it."""
+        """Run a step in the model and in BookIt; return BookIt's result, or None if both refuse."""
         try:
             by_model()
             expected = None
@@ -410,7 +411,7 @@ def world(db):
 @given(steps=STEPS)
 @settings(
     max_examples=40,
-    # Each example rolls its changes back.
+    # The examples can share the fixture, because each example rolls back its changes.
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 def test_a_plain_model_makes_the_same_decisions(world, steps):

@@ -46,7 +46,7 @@ def queries(client, path, method="get", *body, status=200):
     return [query["sql"] for query in captured.captured_queries]
 
 
-# With a token, one of these queries reads the account.
+# The user, the list and the expected number of queries. With a token, one query reads the account.
 LISTS = [
     ("anonymous", "/services", 1),
     ("anonymous", "/services?active=any", 1),
@@ -73,14 +73,14 @@ def test_a_list_takes_the_same_number_of_queries_for_few_and_many_rows(
     api, people, who, path, expected
 ):
     client = api if who == "anonymous" else api.as_(people[who])
-    all_at_once = f"{path}{'&' if '?' in path else '?'}limit=100"
+    one_page = f"{path}{'&' if '?' in path else '?'}limit=100"
     grow(people, FEW)
-    few = queries(client, all_at_once)
+    few = queries(client, one_page)
     grow(people, MANY)
-    many = queries(client, all_at_once)
+    many = queries(client, one_page)
     assert (len(few), len(many)) == (expected, expected), many
-    # A list longer than its page takes one more query, the count, unless it has a cursor or the
-    # search has counted already.
+    # A list that is longer than its page takes one more query, which counts the rows, unless the
+    # list has a cursor or the search has already counted them.
     counted = 0 if "cursor=" in path or "q=yoga" in path else 1
     page = queries(client, path)
     assert len(page) == expected + counted, page
@@ -127,7 +127,7 @@ def test_a_booking_takes_three_queries(api, people, rows):
     for seat in range(1, rows):
         BookingFactory(service=service, seat=seat, user=people["user"])
     client = api.as_(people["user"])
-    # The account, the service, and one statement that finds a seat, books it and records the event.
+    # The account, the service, and one statement that finds a seat, books it and records an event.
     made = queries(client, "/bookings", "post", body(service, 0), status=201)
     assert len(made) == 3, made
     assert made[-1].count("INSERT INTO") == 2
@@ -162,10 +162,10 @@ def test_an_invalid_token_takes_no_query(api):
 @pytest.mark.parametrize(
     ("change", "expected"),
     [
-        # Account, booking; lock calendar and booking, terms, find a seat, move, record the event;
-        # two savepoints.
+        # The account and the booking; the locks on the calendar and the booking, the terms, the
+        # free seat, the move and the event; two savepoints.
         ({"start_time": "2999-06-01T10:00:00Z"}, 12),
-        # Account, booking; lock, change, record the event; savepoint.
+        # The account and the booking; the lock, the change and the event; a savepoint.
         ({"status": "cancelled"}, 7),
     ],
 )
@@ -178,14 +178,14 @@ def test_a_change_takes_a_fixed_number_of_queries(api, people, change, expected)
         Booking.objects.filter(pk=booking.pk).delete()
 
 
-HOT = {
+FREQUENT = {
     "a service": ("get", "/services/{service}"),
     "services": ("get", "/services"),
     "own bookings": ("get", "/bookings"),
     "a booking": ("post", "/bookings"),
     "a seat": ("post", "/bookings"),
 }
-# Inserts hourly bookings of one service, and skips the rows that their triggers would add.
+# Inserts hourly bookings of one service, but not the rows that triggers would add for them.
 CROWD = """
 SET CONSTRAINTS ALL IMMEDIATE;
 ALTER TABLE bookings_booking DISABLE TRIGGER USER;
@@ -205,16 +205,16 @@ ANALYZE;
 
 
 @pytest.mark.parametrize("has_crowd", [False, True])
-@pytest.mark.parametrize("name", HOT)
-def test_frequent_statements_are_not_planned_again_each_time(api, people, name, has_crowd):
+@pytest.mark.parametrize("name", FREQUENT)
+def test_frequent_statements_are_not_planned_again_on_each_execution(api, people, name, has_crowd):
     # PostgreSQL plans a prepared statement again on each execution as long as it estimates that a
-    # generic plan costs more. Planning takes longer than running such a statement. The estimate
-    # depends on the table statistics.
+    # generic plan costs more. Planning these statements takes longer than running them. The
+    # estimate depends on the table statistics.
     grow(people, FEW)
     if has_crowd:
         connection.cursor().execute(CROWD)
     service = Booking.objects.first().service
-    method, path = HOT[name]
+    method, path = FREQUENT[name]
     slots = [
         {"slot_id": str(SlotFactory(service=service, start_time=TUESDAY + timedelta(days=day)).pk)}
         for day in range(20, 40 if name == "a seat" else 20)
@@ -225,11 +225,13 @@ def test_frequent_statements_are_not_planned_again_each_time(api, people, name, 
         content = [body(service, 112 + number)] if method == "post" else []
         if name == "a seat":
             content = [slots[number]]
-        answer = getattr(api.as_(people["user"]), method)(path.format(service=service.pk), *content)
-        assert answer.status_code in (200, 201), answer.content
+        response = getattr(api.as_(people["user"]), method)(
+            path.format(service=service.pk), *content
+        )
+        assert response.status_code in (200, 201), response.content
     planned = connection.connection.execute(
         "SELECT statement, generic_plans, custom_plans FROM pg_prepared_statements"
     ).fetchall()
-    read = [each for each in planned if each[1] + each[2] > 10]
-    assert read
-    assert [each for each in read if each[2] > 5] == []
+    frequent = [each for each in planned if each[1] + each[2] > 10]
+    assert frequent
+    assert [each for each in frequent if each[2] > 5] == []

@@ -1,6 +1,6 @@
-"""One of many concurrent bookings of a seat wins, and the others are refused at once.
+"""One of many concurrent bookings of a seat wins, and the others are refused without delay.
 
-Every promise has a control, which runs the same crowd without the protection.
+Each protection has a control: a test that runs the same crowd of users without the protection.
 """
 
 from collections import Counter
@@ -35,8 +35,9 @@ from catalog.tests.factories import CalendarFactory, ServiceFactory
 pytestmark = pytest.mark.django_db(transaction=True)
 
 CROWD = 40
-# Seconds, generous for a busy machine. In a storm of deadlocks, the last of forty clients waits for
-# half a minute, because PostgreSQL ends one deadlock a second.
+# The maximum duration of a call in seconds, generous for a busy machine. If forty clients
+# deadlocked, the last client would wait for half a minute, because PostgreSQL ends one deadlock a
+# second.
 SLOWEST = 5
 Status = Booking.Status
 
@@ -74,7 +75,7 @@ def move(booking, start_time):
 
 
 def is_service_inactive(error):
-    """Return whether the API answers `error` with `service_inactive`."""
+    """Return whether the API responds to `error` with `service_inactive`."""
     if isinstance(error, IntegrityError):
         return CONSTRAINT_ERRORS[database_error_facts(error)[1]] is ServiceInactive
     return isinstance(error, ServiceInactive)
@@ -101,7 +102,7 @@ def use_bare_table():
 
 
 def on_bare_table(call):
-    """Reset the search path after `call`, because later calls reuse its connection."""
+    """Return a call that resets the search path, because later calls reuse its connection."""
 
     def call_and_reset():
         try:
@@ -118,7 +119,8 @@ def crowd():
 
 
 @pytest.fixture
-def from_the_line():
+def call_together():
+    """Return a function that makes all calls store their bookings at the same moment."""
     with starting_line("bookings_booking") as set_off:
         yield set_off
 
@@ -135,11 +137,11 @@ def test_one_of_forty_concurrent_bookings_wins(crowd):
     assert Booking.objects.count() == BookingEvent.objects.count() == 60
 
 
-def test_one_of_forty_clients_that_all_saw_the_seat_free_wins(crowd, from_the_line):
+def test_one_of_forty_clients_that_all_saw_the_seat_free_wins(crowd, call_together):
     service = ServiceFactory()
     deadlocks_before = deadlocks()
     for number in range(20):
-        outcomes = from_the_line([book(user, service, hour(number)) for user in crowd])
+        outcomes = call_together([book(user, service, hour(number)) for user in crowd])
         assert tally(outcomes) == {None: 1, BookingConflict: 39}
         assert max(outcome.seconds for outcome in outcomes) < SLOWEST
     assert deadlocks() == deadlocks_before
@@ -151,20 +153,20 @@ def test_thirty_nine_of_forty_clients_get_a_conflict(api, crowd):
     clients = [api.as_(user) for user in crowd]
     for number in range(5):
         body = {"service_id": str(service.pk), "start_time": hour(number).isoformat()}
-        answers = [
+        responses = [
             outcome.value
             for outcome in at_once([partial(client.post, "/bookings", body) for client in clients])
         ]
-        assert Counter(answer.status_code for answer in answers) == {201: 1, 409: 39}
-        winner = next(answer.json() for answer in answers if answer.status_code == 201)
+        assert Counter(response.status_code for response in responses) == {201: 1, 409: 39}
+        winner = next(response.json() for response in responses if response.status_code == 201)
         assert Booking.objects.get(start_time=hour(number)).pk.hex == winner["id"].replace("-", "")
-        for answer in answers:
-            if answer.status_code == 409:
-                assert answer["Content-Type"] == "application/problem+json"
-                problem = answer.json()
-                assert problem.pop("request_id") == answer["X-Request-ID"]
+        for response in responses:
+            if response.status_code == 409:
+                assert response["Content-Type"] == "application/problem+json"
+                problem = response.json()
+                assert problem.pop("request_id") == response["X-Request-ID"]
                 assert len(problem.pop("alternatives")) == 3
-                # Nothing shows whose booking it is.
+                # Nothing in the response shows whose booking it is.
                 assert problem == {
                     "type": "/errors/booking_conflict",
                     "title": "Conflict",
@@ -174,11 +176,11 @@ def test_thirty_nine_of_forty_clients_get_a_conflict(api, crowd):
                 }
 
 
-def test_three_of_forty_concurrent_bookings_get_the_three_seats(crowd, from_the_line):
+def test_three_of_forty_concurrent_bookings_get_the_three_seats(crowd, call_together):
     service = ServiceFactory(capacity=3)
     deadlocks_before = deadlocks()
     for number in range(15):
-        outcomes = from_the_line([book(user, service, hour(number)) for user in crowd])
+        outcomes = call_together([book(user, service, hour(number)) for user in crowd])
         assert tally(outcomes) == {None: 3, BookingConflict: 37}
         assert max(outcome.seconds for outcome in outcomes) < SLOWEST
         assert {outcome.value.seat for outcome in outcomes if outcome.value} == {1, 2, 3}
@@ -186,7 +188,7 @@ def test_three_of_forty_concurrent_bookings_get_the_three_seats(crowd, from_the_
     assert ask(DOUBLE_BOOKINGS) == 0
 
 
-def test_only_one_of_two_services_on_a_calendar_is_booked(crowd, from_the_line):
+def test_only_one_of_two_services_on_a_calendar_is_booked(crowd, call_together):
     calendar = CalendarFactory()
     yoga, boxing = ServiceFactory.create_batch(2, calendar=calendar, capacity=20)
     deadlocks_before = deadlocks()
@@ -196,7 +198,7 @@ def test_only_one_of_two_services_on_a_calendar_is_booked(crowd, from_the_line):
         calls += [
             book(user, boxing, hour(2 * number) + timedelta(minutes=30)) for user in crowd[20:]
         ]
-        outcomes = from_the_line(calls)
+        outcomes = call_together(calls)
         assert tally(outcomes) == {None: 20, BookingConflict: 20}
         assert len({outcome.value.service_id for outcome in outcomes if outcome.value}) == 1
         assert max(outcome.seconds for outcome in outcomes) < SLOWEST
@@ -205,7 +207,8 @@ def test_only_one_of_two_services_on_a_calendar_is_booked(crowd, from_the_line):
 
 
 @pytest.mark.parametrize(("kinds", "capacity"), [(1, 1), (1, 3), (2, 20)])
-def test_control_without_the_constraints_all_forty_are_booked(crowd, kinds, capacity):
+def test_all_forty_bookings_are_made_without_the_constraints(crowd, kinds, capacity):
+    """Control for the tests above: the table has no constraints."""
     calendar = CalendarFactory()
     kind = ServiceFactory.create_batch(kinds, calendar=calendar, capacity=capacity)
     with without_constraints(), starting_line("bare.bookings_booking") as set_off:
@@ -214,12 +217,12 @@ def test_control_without_the_constraints_all_forty_are_booked(crowd, kinds, capa
             for index, user in enumerate(crowd)
         ]
         assert tally(set_off(calls, first=use_bare_table)) == {None: 40}
-        # Each booking overlaps every other one.
+        # Each booking overlaps every other booking.
         assert ask(DOUBLE_BOOKINGS) == 40 * 39 / 2
     assert not Booking.objects.exists()
 
 
-def test_one_of_forty_bookings_moved_to_the_same_time_wins(crowd, from_the_line):
+def test_one_of_forty_bookings_moved_to_the_same_time_wins(crowd, call_together):
     service = ServiceFactory()
     bookings = [
         BookingFactory(user=user, service=service, start_time=hour(number))
@@ -227,7 +230,7 @@ def test_one_of_forty_bookings_moved_to_the_same_time_wins(crowd, from_the_line)
     ]
     deadlocks_before = deadlocks()
     for number in range(100, 120):
-        outcomes = from_the_line([move(booking, hour(number)) for booking in bookings])
+        outcomes = call_together([move(booking, hour(number)) for booking in bookings])
         assert tally(outcomes) == {None: 1, BookingConflict: 39}
         assert max(outcome.seconds for outcome in outcomes) < SLOWEST
     assert deadlocks() == deadlocks_before
@@ -235,7 +238,7 @@ def test_one_of_forty_bookings_moved_to_the_same_time_wins(crowd, from_the_line)
     assert BookingEvent.objects.filter(type="booking.rescheduled").count() == 20
 
 
-def test_new_and_moved_bookings_do_not_share_a_seat(crowd, from_the_line):
+def test_new_and_moved_bookings_do_not_share_a_seat(crowd, call_together):
     service = ServiceFactory(capacity=2)
     bookings = [
         BookingFactory(user=user, service=service, start_time=hour(number))
@@ -245,7 +248,7 @@ def test_new_and_moved_bookings_do_not_share_a_seat(crowd, from_the_line):
     for number in range(100, 112):
         calls = [move(booking, hour(number)) for booking in bookings]
         calls += [book(user, service, hour(number)) for user in crowd[20:]]
-        outcomes = from_the_line(calls)
+        outcomes = call_together(calls)
         assert tally(outcomes) == {None: 2, BookingConflict: 38}
         assert max(outcome.seconds for outcome in outcomes) < SLOWEST
     assert deadlocks() == deadlocks_before
@@ -253,7 +256,7 @@ def test_new_and_moved_bookings_do_not_share_a_seat(crowd, from_the_line):
 
 
 class TestWaiting:
-    """Clients wait for another one that takes their time and is then rolled back."""
+    """Clients wait for a rival, which takes their time and is rolled back while they wait."""
 
     @pytest.fixture
     def service(self):
@@ -293,7 +296,8 @@ class TestWaiting:
         assert tally(outcomes) == {None: 1, BookingConflict: 1}
         assert deadlocks() == deadlocks_before
 
-    def test_control_two_plain_inserts_deadlock(self, service, rival):
+    def test_two_plain_inserts_deadlock(self, service, rival):
+        """Control for the tests above: an INSERT without ON CONFLICT DO NOTHING."""
         user = UserFactory()
         deadlocks_before = deadlocks()
         outcomes = behind_a_rival(
@@ -303,8 +307,8 @@ class TestWaiting:
         assert tally(outcomes) == {None: 1, OperationalError: 1}
         assert deadlocks() == deadlocks_before + 1
 
-    def test_control_two_plain_updates_deadlock(self, rival, two_bookings):
-        # Moves a booking as BookIt does, but without first locking the calendar.
+    def test_two_plain_updates_deadlock(self, rival, two_bookings):
+        """Control for `test_one_waiting_booking_is_moved`: the calendar is not locked."""
         update = (
             "UPDATE bookings_booking SET start_time = start_time + %(by)s,"
             " end_time = end_time + %(by)s,"
@@ -347,7 +351,8 @@ def test_a_booking_is_either_cancelled_or_completed():
         assert event.type == f"booking.{booking.status}"
 
 
-def test_control_a_status_read_without_a_lock_is_out_of_date():
+def test_a_status_read_without_a_lock_is_out_of_date():
+    """Control for the test above: both calls read the status before either call changes it."""
     booking = BookingFactory(status=Status.CONFIRMED)
     one, other = (Booking.objects.get(pk=booking.pk) for _ in range(2))
     for stale, status in ((one, Status.CANCELLED), (other, Status.COMPLETED)):
@@ -402,7 +407,7 @@ def test_a_service_is_either_booked_or_deleted():
             assert not Booking.objects.filter(service_id=service.pk).exists()
 
 
-def test_a_service_is_not_booked_on_a_calendar_it_has_left():
+def test_a_service_is_not_booked_on_a_calendar_that_it_has_left():
     admin, user = AdminFactory(), UserFactory()
     calendars = CalendarFactory.create_batch(2)
     for _ in range(30):

@@ -1,4 +1,4 @@
-"""A service's notice, horizon and cancellation notice limit bookings and changes."""
+"""Services limit bookings by a minimum notice, a booking horizon and a cancellation notice."""
 
 from datetime import timedelta
 
@@ -106,24 +106,24 @@ def delete(booking, actor, at):
 
 
 class TestCancellationNotice:
-    @pytest.mark.parametrize("give_up", [cancel, postpone, delete])
+    @pytest.mark.parametrize("change", [cancel, postpone, delete])
     @pytest.mark.parametrize("status", ["pending", "confirmed"])
-    def test_an_owner_can_give_up_the_time_only_before_the_notice(
-        self, booking, user, give_up, status
+    def test_an_owner_can_cancel_move_or_delete_only_before_the_notice(
+        self, booking, user, change, status
     ):
         Booking.objects.filter(pk=booking.pk).update(status=status)
         before = Booking.objects.values().get()
         with pytest.raises(services.CancellationTooLate):
-            give_up(booking, user, TUESDAY - DAY + SECOND)
+            change(booking, user, TUESDAY - DAY + SECOND)
         assert Booking.objects.values().get() == before
-        give_up(booking, user, TUESDAY - DAY)
+        change(booking, user, TUESDAY - DAY)
         assert Booking.objects.values().first() != before
 
-    @pytest.mark.parametrize("give_up", [cancel, postpone])
-    def test_providers_and_admins_ignore_the_cancellation_notice(self, service, user, give_up):
+    @pytest.mark.parametrize("change", [cancel, postpone])
+    def test_providers_and_admins_ignore_the_cancellation_notice(self, service, user, change):
         for seat, actor in enumerate((service.calendar.provider, AdminFactory()), 1):
             booking = BookingFactory(service=service, user=user, seat=seat)
-            give_up(booking, actor, TUESDAY - 3 * HOUR)
+            change(booking, actor, TUESDAY - 3 * HOUR)
             assert services.Booking.objects.exclude(start_time=TUESDAY, status="pending").exists()
             booking.delete()
 
@@ -148,14 +148,14 @@ def test_each_rule_has_its_error_code(api, service, user):
     client = api.as_(user)
     soon = timezone.now() + HOUR
 
-    def at(start):
+    def body(start):
         return {"service_id": str(service.pk), "start_time": start.isoformat()}
 
-    problem(client.post("/bookings", at(soon)), 409, "too_soon")
-    problem(client.post("/bookings", at(soon + 40 * DAY)), 409, "too_far_ahead")
+    problem(client.post("/bookings", body(soon)), 409, "too_soon")
+    problem(client.post("/bookings", body(soon + 40 * DAY)), 409, "too_far_ahead")
     near = BookingFactory(service=service, user=user, start_time=soon)
-    answer = client.patch(f"/bookings/{near.pk}", {"status": "cancelled"})
-    problem(answer, 409, "cancellation_too_late")
+    response = client.patch(f"/bookings/{near.pk}", {"status": "cancelled"})
+    problem(response, 409, "cancellation_too_late")
     later = {"start_time": (soon + 2 * DAY).isoformat()}
     problem(client.patch(f"/bookings/{near.pk}", later), 409, "cancellation_too_late")
     problem(client.delete(f"/bookings/{near.pk}"), 409, "cancellation_too_late")

@@ -15,7 +15,7 @@ pytestmark = pytest.mark.django_db
 
 STATES = ["held", "pending", "confirmed", "cancelled", "completed", "expired", "no_show"]
 
-# A second copy of the contract's section 5.
+# The allowed changes of status, written down a second time, independently of the code.
 TABLE = {
     "held": "pending confirmed cancelled expired",
     "pending": "confirmed cancelled expired completed no_show",
@@ -43,11 +43,11 @@ def provider():
 
 @pytest.fixture
 def booking_in(owner, provider):
-    """Return a function that makes a booking in a state."""
+    """Return a function that makes a booking with a status."""
     calendar = CalendarFactory(provider=provider)
 
     def make(status, after):
-        # A booked hold is pending, or confirmed if the service needs no confirmation.
+        # Booking a hold makes it pending, or confirmed if the service needs no confirmation.
         service = ServiceFactory(calendar=calendar, requires_confirmation=after != "confirmed")
         Booking.objects.all().delete()
         return BookingFactory(user=owner, service=service, status=status)
@@ -55,7 +55,7 @@ def booking_in(owner, provider):
     return make
 
 
-def test_the_table_equals_the_one_in_the_code():
+def test_the_table_equals_the_table_in_the_code():
     assert set(STATES) == set(Booking.Status.values) == set(TABLE)
     assert {state: set(follow.split()) for state, follow in TABLE.items()} == {
         str(state): {str(status) for status in follow} for state, follow in TRANSITIONS.items()
@@ -107,7 +107,7 @@ def test_providers_and_admins_can_do_what_the_table_allows(
 
 
 @PAIRS
-def test_an_owner_can_only_cancel_or_book_a_hold(api, owner, booking_in, before, after):
+def test_an_owner_can_only_cancel_a_booking_or_book_a_hold(api, owner, booking_in, before, after):
     booking = booking_in(before, after)
     response = api.as_(owner).patch(f"/bookings/{booking.pk}", {"status": after})
     booking.refresh_from_db()
@@ -120,7 +120,7 @@ def test_an_owner_can_only_cancel_or_book_a_hold(api, owner, booking_in, before,
         assert response.json()["status"] == booking.status == "pending"
         assert BookingEvent.objects.get().type == "booking.created"
     else:
-        # An owner who books an expired hold is told that it has expired.
+        # An owner who books an expired hold gets an error that says that the hold has expired.
         if after == "cancelled" or (before, after) == ("expired", "pending"):
             problem(response, 409, "invalid_transition")
         else:

@@ -58,11 +58,11 @@ class TestOneWorker:
 
     def test_a_worker_updates_its_heartbeat_file(self, worker, tmp_path):
         file = tmp_path / "heartbeat"
-        living = worker(WORKER_HEARTBEAT_FILE=str(file))
+        running_worker = worker(WORKER_HEARTBEAT_FILE=str(file))
         until(file.exists)
         os.utime(file, (0, 0))
         until(lambda: file.stat().st_mtime > 0)
-        living.process.send_signal(signal.SIGSTOP)  # The process exists but does nothing.
+        running_worker.process.send_signal(signal.SIGSTOP)  # The process exists but does nothing.
         os.utime(file, (0, 0))
         time.sleep(3)
         assert file.stat().st_mtime == 0
@@ -81,10 +81,11 @@ class TestOneWorker:
         assert status_of(booking) == "completed"
         assert stopped.state(job) is None
 
-    def test_a_job_of_a_killed_worker_is_done_by_another(self, worker, request, capsys):
+    def test_a_job_of_a_killed_worker_is_done_by_another_worker(self, worker, request, capsys):
         booking = BookingFactory(status="confirmed", start_time=LONG_AGO)
         rival = request.getfixturevalue("table_lock")
-        # With the task's own lock, this job would be dropped if the next minute's job holds it.
+        # With the task's own lock, this job would be dropped if the periodic job of the next minute
+        # held the lock.
         job = app.configure_task(COMPLETE, queueing_lock="of this test").defer(timestamp=0)
         killed = worker()
         until(lambda: killed.state(job) == "doing")
@@ -97,12 +98,12 @@ class TestOneWorker:
         assert killed.state(job) == "doing"
 
         # Make the heartbeats half a minute old.
-        with psycopg.connect(database_url(), autocommit=True) as asking:
-            asking.execute(
+        with psycopg.connect(database_url(), autocommit=True) as session:
+            session.execute(
                 "UPDATE procrastinate_workers SET last_heartbeat = now() - interval '31 s'"
             )
         call_command("retry_stalled_jobs")
-        # At least one: the killed worker had also begun periodic jobs.
+        # There is at least one job. The killed worker may also have begun periodic jobs.
         assert re.fullmatch(r"[1-9] jobs given to other workers.\n", capsys.readouterr().out)
         assert killed.state(job) == "todo"
         following = worker()
@@ -110,30 +111,30 @@ class TestOneWorker:
         assert status_of(booking) == "completed"
         assert BookingEvent.objects.count() == 1
 
-    def test_a_job_that_kills_every_worker_fails_in_the_end(self, no_jobs):
+    def test_a_job_that_kills_every_worker_fails_after_ten_attempts(self, no_jobs):
         app.configure_task(COMPLETE).defer(timestamp=0)
-        with psycopg.connect(database_url(), autocommit=True) as asking:
-            asking.execute("UPDATE procrastinate_jobs SET status = 'doing', attempts = 10")
+        with psycopg.connect(database_url(), autocommit=True) as session:
+            session.execute("UPDATE procrastinate_jobs SET status = 'doing', attempts = 10")
             call_command("retry_stalled_jobs")
-            [job] = asking.execute("SELECT status, attempts FROM procrastinate_jobs").fetchall()
+            [job] = session.execute("SELECT status, attempts FROM procrastinate_jobs").fetchall()
         assert job == ("failed", 11)
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_stalled_job_is_dropped_if_its_twin_is_queued(no_jobs, capsys):
-    with psycopg.connect(database_url(), autocommit=True) as asking:
+def test_a_stalled_job_is_dropped_if_a_job_with_its_lock_is_queued(no_jobs, capsys):
+    with psycopg.connect(database_url(), autocommit=True) as session:
         app.configure_task(COMPLETE, queueing_lock="twin").defer(timestamp=0)
         app.configure_task(COMPLETE, queueing_lock="other").defer(timestamp=0)
-        asking.execute("UPDATE procrastinate_jobs SET status = 'doing'")
+        session.execute("UPDATE procrastinate_jobs SET status = 'doing'")
         app.configure_task(COMPLETE, queueing_lock="twin").defer(timestamp=0)
         call_command("retry_stalled_jobs")
         assert capsys.readouterr().out == "1 jobs given to other workers.\n"
-        left = asking.execute("SELECT queueing_lock, status FROM procrastinate_jobs ORDER BY id")
+        left = session.execute("SELECT queueing_lock, status FROM procrastinate_jobs ORDER BY id")
         assert left.fetchall() == [("other", "todo"), ("twin", "todo")]
 
 
 def overdue(url):
-    """Store a confirmed booking that is over, so that a worker has to complete it."""
+    """Store a confirmed booking that has ended, so that a worker has to complete it."""
     with psycopg.connect(url, autocommit=True) as filling:
         filling.execute(
             """
@@ -174,7 +175,7 @@ def defer(url, task):
 
 @pytest.fixture
 def serve(tmp_path):
-    """Return a function that runs `manage.py serve` on a PostgreSQL that the test can restart."""
+    """Return a function that runs `manage.py serve` on the database at a URL."""
     started = []
 
     def start(url):
@@ -187,29 +188,29 @@ def serve(tmp_path):
 
 
 def test_jobs_are_done_after_postgresql_restarts(serve, tmp_path):
-    """The same worker does them or, if the restart interrupted it, the next one."""
+    """The same worker does the jobs or, if the restart interrupted it, the next worker."""
     directory = tmp_path / "postgres"
     with running(directory) as url:
         migrate(url)
         overdue(url)
-        everything = serve(url)
-        until(lambda: everything.ask("SELECT id FROM procrastinate_workers"))
+        server = serve(url)
+        until(lambda: server.ask("SELECT id FROM procrastinate_workers"))
     with running(directory) as url:
         defer(url, COMPLETE)
-        until(lambda: everything.ask("SELECT status FROM bookings_booking") == [("completed",)])
-        until(lambda: everything.jobs("bookings.follow_up") == [])
-        assert everything.end() == 0
+        until(lambda: server.ask("SELECT status FROM bookings_booking") == [("completed",)])
+        until(lambda: server.jobs("bookings.follow_up") == [])
+        assert server.end() == 0
 
 
 def crash(url):
-    """Kill a PostgreSQL process, so that the server recovers as after a power cut."""
+    """Kill a PostgreSQL process, so that the server recovers as after a power failure."""
     with psycopg.connect(url, autocommit=True) as doomed:
         os.kill(doomed.info.backend_pid, signal.SIGKILL)
 
     def has_recovered():
         try:
-            with psycopg.connect(url) as asking:
-                return asking.execute("SELECT 1").fetchone()
+            with psycopg.connect(url) as session:
+                return session.execute("SELECT 1").fetchone()
         except psycopg.OperationalError:
             return None
 
@@ -218,7 +219,7 @@ def crash(url):
 
 async def retry_later(url, job):
     """Put a job back as a worker does after a failed attempt."""
-    options = {"conninfo": url, "kwargs": {"options": queues.WHAT_MAY_BE_LOST}}
+    options = {"conninfo": url, "kwargs": {"options": queues.ASYNCHRONOUS_COMMIT}}
     connector = queues.WorkerConnector(app.connector, **options)
     await connector.open_async()
     arguments = dict.fromkeys(["new_priority", "new_queue_name", "new_lock"])
@@ -228,42 +229,43 @@ async def retry_later(url, job):
 
 
 def test_a_finished_job_stays_finished_when_postgresql_crashes(serve, tmp_path):
-    """Its worker stays alive, so the job would never count as stalled and be retried."""
-    # Commits that do not wait for the disk reach it after ten seconds.
+    """If the job became unfinished, nobody would retry it, because its worker is still alive."""
+    # Commits that do not wait for the disk reach the disk only after ten seconds.
     with running(tmp_path / "postgres", settings={"wal_writer_delay": "10s"}) as url:
         migrate(url)
         overdue(url)
-        everything = serve(url)
-        until(lambda: everything.ask("SELECT id FROM procrastinate_workers"))
+        server = serve(url)
+        until(lambda: server.ask("SELECT id FROM procrastinate_workers"))
         defer(url, COMPLETE)
-        until(lambda: everything.ask("SELECT status FROM bookings_booking") == [("completed",)])
-        until(lambda: everything.jobs(COMPLETE) == [])
+        until(lambda: server.ask("SELECT status FROM bookings_booking") == [("completed",)])
+        until(lambda: server.jobs(COMPLETE) == [])
         crash(url)
-        assert everything.ask("SELECT status FROM bookings_booking") == [("completed",)]
-        until(lambda: everything.jobs(COMPLETE) == [], seconds=10)
+        assert server.ask("SELECT status FROM bookings_booking") == [("completed",)]
+        until(lambda: server.jobs(COMPLETE) == [], seconds=10)
 
-        with psycopg.connect(url, autocommit=True) as other:
-            [job] = other.execute(
+        with psycopg.connect(url, autocommit=True) as session:
+            [job] = session.execute(
                 "INSERT INTO procrastinate_jobs (queue_name, task_name, status, worker_id)"
                 " SELECT 'any', 'any', 'doing', min(id) FROM procrastinate_workers RETURNING id"
             ).fetchone()
         asyncio.run(retry_later(url, job))
-        assert everything.state(job) == "todo"
+        assert server.state(job) == "todo"
         crash(url)
-        assert everything.state(job) == "todo"
+        assert server.state(job) == "todo"
 
-        # The control: a commit that did not wait for the disk is lost. No worker may flush it now.
-        assert everything.end() == 0
-        with psycopg.connect(url, autocommit=True) as other:
-            other.execute("UPDATE bookings_booking SET notes = 'on disk'")
-            other.execute("SET synchronous_commit = off")
-            other.execute("UPDATE bookings_booking SET notes = 'not on disk'")
+        # Control: a commit that does not wait for the disk is lost. The worker is stopped first,
+        # because its commits would also write this commit to the disk.
+        assert server.end() == 0
+        with psycopg.connect(url, autocommit=True) as session:
+            session.execute("UPDATE bookings_booking SET notes = 'on disk'")
+            session.execute("SET synchronous_commit = off")
+            session.execute("UPDATE bookings_booking SET notes = 'not on disk'")
         crash(url)
-        assert everything.ask("SELECT notes FROM bookings_booking") == [("on disk",)]
+        assert server.ask("SELECT notes FROM bookings_booking") == [("on disk",)]
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_failing_webhook_does_not_delay_the_others(worker):
+def test_a_failing_webhook_does_not_delay_other_webhooks(worker):
     stop = threading.Event()
 
     def hang(handler):
@@ -291,7 +293,8 @@ def test_a_failing_webhook_does_not_delay_the_others(worker):
                 for hook in hooks
             ]
 
-        # The first retry comes after five seconds; a receiver that hangs has ten seconds.
+        # The first retry comes after five seconds. An attempt at a receiver that hangs fails after
+        # ten seconds.
         until(lambda: len(attempts()[0]) == 2 and len(attempts()[2]) == 2 and attempts()[1])
         until(lambda: attempts()[4])
         stop.set()
@@ -326,7 +329,7 @@ def test_servers_that_hang_do_not_delay_other_jobs(worker):
         until(lambda: hangs.messages)
         BookingFactory(status="confirmed", start_time=LONG_AGO)
         call_command("complete_bookings")
-        # This is sooner than the ten seconds after which the first delivery times out.
+        # Six seconds are less than the ten seconds after which the first delivery times out.
         until(lambda: Delivery.objects.count() == 12, seconds=6)
         assert not Attempt.objects.exists()
         stop.set()
@@ -338,7 +341,7 @@ PGBOUNCER = shutil.which("pgbouncer") or shutil.which("pgbouncer", path="/usr/sb
 
 @pytest.fixture
 def pgbouncer(transactional_db, tmp_path):
-    """Run PgBouncer in transaction mode in front of this test's database; return its address."""
+    """Run PgBouncer in transaction mode in front of this test's database; return its URL."""
     if PGBOUNCER is None:
         pytest.skip("PgBouncer is not installed")
     direct = psycopg.conninfo.conninfo_to_dict(database_url())
@@ -353,12 +356,12 @@ def pgbouncer(transactional_db, tmp_path):
     config.chmod(0o644)
     as_nobody = ["-u", "nobody"] if os.geteuid() == 0 else []
     if as_nobody:
-        # PgBouncer refuses to run as root, and must be able to read the file that root has written.
+        # PgBouncer refuses to run as root, so the user `nobody` must be able to read its file.
         for folder in [tmp_path, *tmp_path.parents][:3]:
             folder.chmod(0o755)
     process = subprocess.Popen([PGBOUNCER, "-q", *as_nobody, str(config)])
 
-    def answers():
+    def is_ready():
         assert process.poll() is None
         try:
             psycopg.connect(host="127.0.0.1", port=port, dbname="bookit", user="any").close()
@@ -367,7 +370,7 @@ def pgbouncer(transactional_db, tmp_path):
         return True
 
     try:
-        until(answers)
+        until(is_ready)
         yield f"postgresql://any@127.0.0.1:{port}/bookit"
     finally:
         process.terminate()
@@ -375,7 +378,7 @@ def pgbouncer(transactional_db, tmp_path):
 
 
 @pytest.mark.django_db(transaction=True)
-@pytest.mark.parametrize("direct", [False, True], ids=["alone", "with a direct address"])
+@pytest.mark.parametrize("direct", [False, True], ids=["alone", "with a direct URL"])
 def test_jobs_are_done_behind_pgbouncer(worker, pgbouncer, direct):
     running_worker = worker(
         url=pgbouncer,

@@ -1,4 +1,4 @@
-"""Real workers, in processes of their own."""
+"""Real workers, each in its own process."""
 
 import os
 import subprocess
@@ -25,13 +25,13 @@ def until(condition: Callable[[], object], *, seconds: float = PATIENCE) -> None
 
 
 def database_url() -> str:
-    """Return the address of this test's database."""
+    """Return the URL of this test's database."""
     found = connection.settings_dict
     return "postgresql://{USER}:{PASSWORD}@{HOST}:{PORT}/{NAME}".format(**found)
 
 
 class Worker:
-    """A running `manage.py procrastinate worker`, which discards its mails unless told otherwise.
+    """A running `manage.py procrastinate worker`. It sends no emails unless `EMAIL_URL` is given.
 
     Args:
         command: another `manage.py` command that starts workers.
@@ -63,8 +63,8 @@ class Worker:
 
     def ask(self, query: str) -> list[tuple[object, ...]]:
         """Return the rows of a query, which runs outside Django's connection and transaction."""
-        with psycopg.connect(self.url, autocommit=True) as asking:
-            return asking.execute(query).fetchall()
+        with psycopg.connect(self.url, autocommit=True) as session:
+            return session.execute(query).fetchall()
 
     def jobs(self, task: str) -> list[object]:
         """Return the states of the jobs of a task, oldest first."""

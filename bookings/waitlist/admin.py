@@ -8,7 +8,7 @@ from bookit.adminsite.pages import ReadOnlyAdmin
 
 @admin.register(WaitlistEntry)
 class WaitlistEntryAdmin(ReadOnlyAdmin):
-    """Users who wait, or waited, for a seat of a full slot."""
+    """Users who are waiting, or have waited, for a seat of a full slot."""
 
     list_display = ["created_at", "status", "slot", "user", "booking"]
     list_filter = ["status", "created_at"]

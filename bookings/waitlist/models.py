@@ -12,12 +12,12 @@ from bookings.models import Booking, Slot
 class WaitlistEntry(models.Model):
     """A user who waits for a seat of a full slot.
 
-    A seat that becomes free is held for the first user who waits. Nobody else can get it before
-    that. A trigger in the migrations keeps the status in step with the user's booking in the slot.
+    A free seat is held for the first user who is waiting, and nobody else can take it before. A
+    database trigger updates the status when the user's booking in the slot changes.
     """
 
     class Status(models.TextChoices):
-        """What became of the wait."""
+        """Whether the user is still waiting, or how the wait ended."""
 
         WAITING = "waiting"
         OFFERED = "offered"
@@ -50,7 +50,8 @@ class WaitlistEntry(models.Model):
         verbose_name_plural = "waitlist entries"
         indexes = [
             models.Index(fields=["slot", "created_at", "id"], name="waitlist_by_slot"),
-            # Every search for free times counts these. Few users wait, however many once did.
+            # Every search for free times counts the waiting entries. There are few of them, even
+            # if many users have waited in the past.
             models.Index(
                 fields=["slot", "created_at", "id"],
                 name="waitlist_waiting",

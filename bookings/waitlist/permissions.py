@@ -14,10 +14,10 @@ class ReadsWaitlistEntry(IsAuthenticated):
     """Allows access to the user of an entry, the slot's provider and admins."""
 
     def has_object_permission(self, request: Request, view: Any, obj: WaitlistEntry) -> bool:
-        """Return True.
+        """Return True if the user may access the entry.
 
         Raises:
-            Forbidden: the entry belongs to another user.
+            Forbidden: the user may not access the entry.
         """
         waitlist.check_may_read(obj, signed_in(request))
         return True

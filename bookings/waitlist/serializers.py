@@ -1,4 +1,4 @@
-"""The shape of waitlist entries."""
+"""Serializers of waitlist entries."""
 
 from typing import Any
 
@@ -51,11 +51,11 @@ class WaitlistEntrySerializer(RowSerializer):
 
     @classmethod
     def represent_instance(cls, instance: WaitlistEntry) -> dict[str, Any]:  # type: ignore[override]
-        """Return the representation of an instance."""
+        """Return the representation of an entry."""
         return cls.represent(cls.rows(WaitlistEntry.objects.filter(pk=instance.pk)).get())
 
 
 class WaitlistJoinSerializer(InputSerializer):
-    """Nothing: who asks is who waits, and the path says for what."""
+    """An empty body: the user who sends the request joins, and the path names the slot."""
 
     ignored = frozenset(WaitlistEntrySerializer.Meta.fields)

@@ -1,13 +1,15 @@
-"""The waitlist of a full slot: joining it, leaving it, and offering its seats to the first user.
+"""The waitlist of a full slot: users join it, leave it, and are offered free seats in order.
 
-A seat that becomes free belongs to the waitlist at once, because a booking leaves one free seat for
-each user who waits ahead of it (`bookings.seats`). A worker then holds the seat for the first user
-and notifies them. The event is `booking.held` with `waitlist` in its data. The user can book the
-hold, as any other hold. If it expires or is cancelled, the seat goes to the next user.
+A free seat belongs to the waitlist from the moment it becomes free: users can book a seat only if
+one more free seat is left for each user who is ahead of them on the waitlist (`bookings.seats`). A
+worker holds the free seat for the first user on the waitlist and records a `booking.held` event
+with `waitlist` in its data, which notifies the user. The user can book this hold like any other
+hold. If the hold expires or is cancelled, the seat goes to the next user.
 
-A trigger in the migrations changes the status of an entry in the transaction that changes the
-booking: `waiting` becomes `offered` or `booked` when its user takes a seat of the slot, and
-`offered` becomes `booked` or `passed` with the hold.
+A database trigger (`bookings.triggers.WAITLIST_FOLLOWS`) changes the status of an entry in the
+transaction that changes the booking. If the user takes a seat of the slot, `waiting` becomes
+`offered` for a hold and `booked` for a booking. If the user books the hold, `offered` becomes
+`booked`. If the hold ends in any other way, `offered` becomes `passed`.
 """
 
 from collections.abc import Collection, Iterable
@@ -36,7 +38,7 @@ Status = WaitlistEntry.Status
 Type = BookingEvent.Type
 
 WAITING = Q(status=Status.WAITING)
-# The position from 1; None once the user no longer waits.
+# The position in the queue, starting at 1; None if the user is not waiting.
 POSITION = Case(
     When(
         WAITING,
@@ -56,22 +58,22 @@ POSITION = Case(
     default=None,
 )
 
-# Events that free a seat of the slot.
-FREES = {Type.CANCELLED, Type.EXPIRED, Type.RESCHEDULED, Type.DELETED}
+# The types of events that free a seat of the slot.
+TYPES_THAT_FREE_A_SEAT = {Type.CANCELLED, Type.EXPIRED, Type.RESCHEDULED, Type.DELETED}
 
 
 @retried
 @transaction.atomic
 def join(*, slot_id: UUID, actor: User, at: datetime) -> WaitlistEntry:
-    """Join the waitlist of a full slot. Users who already wait keep their position.
+    """Join the waitlist of a full slot. Users who are already waiting keep their position.
 
     Raises:
-        Slot.DoesNotExist: there is no such slot.
+        Slot.DoesNotExist: the slot does not exist.
         Invalid: the slot has started, it has a free seat, or the user already has a seat.
         ServiceInactive: the service or the slot cannot be booked.
-        TooSoon: less than the service's notice is left.
-        TooFarAhead: the slot is beyond the service's horizon.
-        OutsideOpeningHours: the calendar has time off then.
+        TooSoon: the slot starts sooner than the minimum notice of the service allows.
+        TooFarAhead: the slot starts later than the service can be booked in advance.
+        OutsideOpeningHours: the calendar has time off during the slot.
     """
     slot = _locked_slot(slot_id)
     close_expired_holds(
@@ -99,21 +101,21 @@ def join(*, slot_id: UUID, actor: User, at: datetime) -> WaitlistEntry:
 def leave(*, slot_id: UUID, entry_id: UUID, actor: User, at: datetime) -> None:
     """Take a user off the waitlist. A seat that is held for them goes to the next user.
 
-    An entry that no longer waits and has no hold does not change.
+    An entry that is not waiting and has no hold does not change.
 
     Raises:
-        WaitlistEntry.DoesNotExist: there is no such entry.
-        Forbidden: `actor` is not its user, the slot's provider or an admin.
+        WaitlistEntry.DoesNotExist: the slot has no entry with this id.
+        Forbidden: `actor` is neither the user of the entry, nor the slot's provider, nor an admin.
     """
     entry = WaitlistEntry.objects.select_related("slot__calendar").get(pk=entry_id, slot=slot_id)
     check_may_read(entry, actor)
-    # While the slot is locked, no worker holds a seat for them.
+    # While the slot is locked, no worker can hold a seat for the user.
     _locked_slot(slot_id)
     left = {"status": Status.LEFT, "updated_at": at}
     found = WaitlistEntry.objects.filter(pk=entry_id)
     if found.filter(WAITING).update(**left):
         return
-    # The user may book the hold at this moment. Then it is no longer a hold, and stays.
+    # If the user has just booked the hold, it has become a booking, which is not cancelled.
     hold = (
         Booking.objects.select_for_update(of=("self",), no_key=True)
         .filter(waitlist_entry=entry, status=Booking.Status.HELD)
@@ -125,32 +127,35 @@ def leave(*, slot_id: UUID, entry_id: UUID, actor: User, at: datetime) -> None:
 
 
 def check_may_read(entry: WaitlistEntry, actor: User) -> None:
-    """Allow access to an entry only to its user, the slot's provider and admins.
+    """Check that `actor` is the user of an entry, the slot's provider or an admin.
 
     Raises:
-        Forbidden: the entry belongs to another user.
+        Forbidden: `actor` is none of these.
     """
     if entry.user_id != actor.pk and not actor.keeps(entry.slot.calendar.provider_id):
         raise Forbidden("This place in the queue belongs to another user.")
 
 
 def pass_over(*, slot_id: UUID, at: datetime) -> None:
-    """End the waitlist of a slot that has no more seats to offer."""
+    """End the waitlist of a slot that offers no more seats: mark its waiting entries as passed."""
     WaitlistEntry.objects.filter(WAITING, slot=slot_id).update(status=Status.PASSED, updated_at=at)
 
 
 def enqueue(*, events: Iterable[BookingEvent], at: datetime) -> None:
-    """Enqueue offers for the seats that events free, if somebody waits for them."""
+    """Enqueue a job that offers the seats that these events have freed, if anybody is waiting."""
     freed = set()
     for event in events:
         before = event.data["was"] if event.type == Type.RESCHEDULED else event.data
-        if event.type in FREES and before.get("slot_id"):
+        if event.type in TYPES_THAT_FREE_A_SEAT and before.get("slot_id"):
             freed.add(UUID(before["slot_id"]))
     offer_later(slot_ids=freed, at=at)
 
 
 def offer_later(*, slot_ids: Collection[UUID], at: datetime) -> None:
-    """Enqueue offers for the slots that have not started, if somebody waits for them."""
+    """Enqueue a job that offers seats of these slots, except slots that have started.
+
+    No job is enqueued if nobody is waiting.
+    """
     if not slot_ids:
         return
     waiting = WaitlistEntry.objects.filter(WAITING, slot__in=slot_ids, slot__start_time__gt=at)
@@ -161,14 +166,14 @@ def offer_later(*, slot_ids: Collection[UUID], at: datetime) -> None:
 
 
 def offer_seats(*, at: datetime, slot_ids: Collection[str] | None = None) -> int:
-    """Hold the free seats of slots for the users who wait, in order; return the number of holds.
+    """Hold free seats for the users who are waiting, in order; return the number of new holds.
 
     Args:
-        slot_ids: the slots to look at; by default all slots that somebody waits for.
+        slot_ids: the slots whose seats are offered; by default, all slots with waiting users.
     """
     slots = Slot.objects.alias(taken=seats_taken(at)).filter(
         Exists(WaitlistEntry.objects.filter(WAITING, slot=OuterRef("pk"))),
-        # The slot has a seat to offer, or its waitlist has to end.
+        # Either the slot has a seat to offer, or its waitlist has to end.
         Q(taken__lt=F("capacity"))
         | Q(start_time__lte=at + F("service__min_notice_minutes") * timedelta(minutes=1))
         | ~Q(status=Slot.Status.SCHEDULED),
@@ -195,7 +200,7 @@ def _offer(slot_id: UUID, *, at: datetime) -> int:
         terms.check_start(slot_terms.start_time, at)
         terms.check_slot(slot_terms)
     except ServiceError:
-        # The slot cannot be booked at present, but this may change.
+        # The slot cannot be booked now, but this may change.
         return 0
     waiting = slot.waitlist.filter(WAITING)
     waiting.filter(user__is_active=False).update(status=Status.PASSED, updated_at=at)
@@ -211,7 +216,7 @@ def _offer(slot_id: UUID, *, at: datetime) -> int:
 
 
 def _hold(user_id: UUID, terms: Terms, slot: SlotTerms, at: datetime) -> None:
-    """Hold the lowest free seat of a slot for the first user on its waitlist."""
+    """Hold the lowest free seat of a slot for `user_id`, the first user on its waitlist."""
     booking = Booking(
         id=uuid7(),
         user_id=user_id,
@@ -232,15 +237,15 @@ def _hold(user_id: UUID, terms: Terms, slot: SlotTerms, at: datetime) -> None:
 
 
 def _locked_slot(slot_id: UUID) -> Slot:
-    """Return a slot that neither changes nor is booked until the transaction ends.
+    """Lock a slot, so that it is neither changed nor booked until the transaction ends.
 
-    The calendar is locked first and then the slot, as in all code that changes slots.
+    All code that changes slots locks the calendar before the slot.
     """
     lock_calendar_of(slot_id)
     return Slot.objects.select_for_update(of=("self",), no_key=True).get(pk=slot_id)
 
 
 def _terms(slot_id: UUID) -> tuple[Terms, SlotTerms]:
-    """Return the terms of a slot that is locked and therefore exists."""
+    """Return the terms of a slot, which exists because the caller has locked it."""
     found: Any = terms_in(slot_id)
     return found

@@ -1,4 +1,4 @@
-"""Jobs that offer free seats to the users who wait."""
+"""Jobs that offer free seats to the users on waitlists."""
 
 from django.utils import timezone
 from procrastinate.contrib.django import app
@@ -9,12 +9,12 @@ from bookit.jobs.queues import PATIENT
 
 @app.task(name="bookings.offer_seats", retry=PATIENT)
 def offer_seats(slot_ids: list[str]) -> None:
-    """Offer the free seats of slots to the users who wait for them."""
+    """Offer the free seats of these slots to the users on their waitlists."""
     waitlist.offer_seats(slot_ids=slot_ids, at=timezone.now())
 
 
 @app.periodic(cron="* * * * *")
 @app.task(name="bookings.offer", queueing_lock="bookings.offer")
 def offer_all_seats(timestamp: int) -> None:
-    """Offer all free seats to the users who wait. Runs every minute, so that none is missed."""
+    """Offer the free seats of all slots. Runs every minute, in case an event was missed."""
     waitlist.offer_seats(at=timezone.now())

@@ -1,4 +1,4 @@
-"""Addresses of the waitlist of a slot."""
+"""URLs of the waitlist of a slot."""
 
 from django.urls import path
 

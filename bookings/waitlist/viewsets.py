@@ -46,10 +46,10 @@ class WaitlistViewSet(RowViewSet):
     object_lookup = {"pk": "pk", "slot": "slot_id"}
 
     def listed(self) -> QuerySet[WaitlistEntry]:
-        """Return the user's entries for the slot; for its provider and admins, all entries.
+        """Return the user's entries for the slot, or all entries for its provider and admins.
 
         Raises:
-            Slot.DoesNotExist: there is no such slot.
+            Slot.DoesNotExist: the slot does not exist.
         """
         user = signed_in(self.request)
         slot = Slot.objects.select_related("calendar").get(pk=self.kwargs["slot_id"])

@@ -8,7 +8,7 @@ from django.http import HttpRequest
 from django.utils import timezone
 from django.utils.html import format_html
 
-from bookings.events import TOLD
+from bookings.events import REPORTED_TYPES
 from bookings.webhooks import services as webhooks
 from bookings.webhooks.models import Attempt, Delivery, Webhook
 from bookit.adminsite.filters import one_of
@@ -82,7 +82,7 @@ class AttemptInline(HistoryInline):
 
     @admin.display(description="Response")
     def answer(self, attempt: Attempt) -> str:
-        """Return the response, which can wrap even if it contains no blanks."""
+        """Return the response as HTML that wraps even if the response contains no spaces."""
         style = "max-width: 40rem; overflow-wrap: anywhere"
         return format_html('<div style="{}">{}</div>', style, attempt.response)
 
@@ -92,7 +92,11 @@ class DeliveryAdmin(ServedAdmin):
     """Messages to webhooks. They can be sent again."""
 
     list_display = ["created_at", "type", "webhook", "status", "next_attempt_at"]
-    list_filter = ["status", ("type", one_of(lambda: [*TOLD, webhooks.TEST])), "created_at"]
+    list_filter = [
+        "status",
+        ("type", one_of(lambda: [*REPORTED_TYPES, webhooks.TEST])),
+        "created_at",
+    ]
     list_select_related = ["webhook"]
     search_fields = ["id", "webhook__url"]
     date_hierarchy = "created_at"
@@ -100,7 +104,7 @@ class DeliveryAdmin(ServedAdmin):
     actions = ["redeliver"]
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """Refuse, because a job deletes them when they are old."""
+        """Return False, because a job deletes old deliveries."""
         return False
 
     @admin.action(description="Redeliver", permissions=["change"])

@@ -1,11 +1,12 @@
-"""Sends pending messages to webhooks, in the order of events, signed as per Standard Webhooks.
+"""Sends signed messages to webhooks, in the order of events, as Standard Webhooks specifies.
 
-Each webhook has at most one job running at a time, which sends messages over one connection that is
-kept open. The job records the results of several messages together. If a worker dies after sending
-a message but before recording the result, the message is sent again with the same id.
+At most one job runs for each webhook at a time. The job keeps one connection open, sends the
+messages over it, and records the results of several messages together. If a worker dies after
+sending a message but before recording the result, the message is sent again with the same id.
 
-A message that fails is retried a few seconds later, while the webhook's other messages wait. If the
-retry fails too, the other messages are sent, and the failed one has its own schedule of retries.
+A message that fails is retried after a few seconds, and the other messages to the webhook wait for
+this retry. If the retry fails too, the other messages are sent, and the failed message is retried
+on a schedule of its own.
 """
 
 import random
@@ -47,8 +48,8 @@ PAUSES = [
     timedelta(hours=10),
 ]
 JITTER = 0.2
-# The longest pause that a `Retry-After` header can ask for.
-LONGEST_PAUSE = PAUSES[-1]
+# The longest pause that a `Retry-After` header can request.
+MAX_PAUSE = PAUSES[-1]
 # A webhook is switched off once no attempt has succeeded for this long.
 PATIENCE = timedelta(days=1)
 
@@ -57,17 +58,18 @@ PATIENCE = timedelta(days=1)
 # messages are still sent.
 BATCH = 100
 BATCH_SECONDS = 1.0
-# Seconds after which a job makes way for the jobs of other webhooks. Even with the time that one
-# more message can take, this is less than the time that a stopping worker gives its jobs to end.
+# A job ends after this many seconds, so that the jobs of other webhooks can run. Even if a job has
+# just begun to send another message, it ends within the time that a stopping worker gives its jobs.
 TURN = 5.0
-# A worker serves each webhook in a slot, and has `WEBHOOKS_AT_A_TIME` slots. At most this many are
-# taken by slow webhooks: those that are failing, and those whose response is late. All other slots
-# go to webhooks that respond quickly, so these never wait for a slot longer than it takes to notice
-# that a response is late. If all slow slots are taken, a failing webhook tries again after
-# `ANOTHER_TRY`, and an attempt whose response is late fails at once.
-SLOW_AT_A_TIME = WEBHOOKS_AT_A_TIME // 4
-SLOW_SLOTS = BoundedSemaphore(SLOW_AT_A_TIME)
-ANOTHER_TRY = timedelta(seconds=2)
+# A worker has `WEBHOOKS_AT_A_TIME` places. Each webhook that it serves takes a place. A webhook is
+# slow if it is failing or if its response is late. Slow webhooks can take at most this many places.
+# The other places are left to webhooks that respond quickly, which never wait for a place longer
+# than it takes to notice that a response is late. If all places for slow webhooks are taken, a
+# failing webhook tries again after `SLOW_RETRY_PAUSE`, and an attempt whose response is late fails
+# immediately.
+MAX_SLOW_AT_A_TIME = WEBHOOKS_AT_A_TIME // 4
+SLOW_PLACES = BoundedSemaphore(MAX_SLOW_AT_A_TIME)
+SLOW_RETRY_PAUSE = timedelta(seconds=2)
 
 
 @dataclass(frozen=True)
@@ -104,7 +106,7 @@ class Sent:
 
 
 async def deliver(*, webhook_id: UUID, now: Callable[[], datetime]) -> None:
-    """Send a webhook's due messages for a few seconds, and schedule the job that continues.
+    """Send a webhook's due messages for a few seconds, and schedule the job that sends the rest.
 
     Args:
         now: returns the current time. It is a function because each message has its own timestamp.
@@ -115,25 +117,25 @@ async def deliver(*, webhook_id: UUID, now: Callable[[], datetime]) -> None:
     until = monotonic() + TURN
     async with AsyncExitStack() as stack:
         connection = None
-        has_slow_slot = False
+        has_slow_place = False
 
-        def take_slow_slot() -> bool:
-            nonlocal has_slow_slot
-            if not has_slow_slot and SLOW_SLOTS.acquire(blocking=False):
-                has_slow_slot = True
-                stack.callback(SLOW_SLOTS.release)
-            return has_slow_slot
+        def take_slow_place() -> bool:
+            nonlocal has_slow_place
+            if not has_slow_place and SLOW_PLACES.acquire(blocking=False):
+                has_slow_place = True
+                stack.callback(SLOW_PLACES.release)
+            return has_slow_place
 
         while True:
             due = await sync_to_async(_due)(webhook_id, at=now())
             if not due.messages:
                 break
-            if due.is_failing and not take_slow_slot():
-                await sync_to_async(wake)(webhook_ids=[webhook_id], at=now() + ANOTHER_TRY)
+            if due.is_failing and not take_slow_place():
+                await sync_to_async(wake)(webhook_ids=[webhook_id], at=now() + SLOW_RETRY_PAUSE)
                 return
             if connection is None or connection.url != due.url:
                 connection = await stack.enter_async_context(outbound.Connection(due.url))
-            sent = await _send(due, connection, now, take_slow_slot)
+            sent = await _send(due, connection, now, take_slow_place)
             await sync_to_async(_record)(webhook_id, sent)
             if monotonic() > until:
                 break
@@ -169,7 +171,8 @@ async def _send(
 def _due(webhook_id: UUID, *, at: datetime) -> Due:
     """Return the messages that are due at the time `at`.
 
-    If nothing may be sent to the webhook any longer, mark its pending deliveries as failed instead.
+    If the webhook is off or its owner is no longer an admin, return no messages, and mark the
+    pending deliveries as failed.
     """
     nothing = Due("", (), is_failing=False, messages=())
     webhook = Webhook.objects.delivering().filter(pk=webhook_id).first()
@@ -226,7 +229,7 @@ def _schedule(webhook_id: UUID, *, at: datetime) -> None:
 
 
 def _record(webhook_id: UUID, sent: Sequence[Sent]) -> None:
-    """Record the results of messages, of which only the last can have failed."""
+    """Record the results of messages. Only the last message can have failed."""
     arrived = [each for each in sent if each.arrived]
     if arrived:
         with transaction.atomic():
@@ -254,13 +257,14 @@ def _record_failed(sent: Sent) -> None:
     """Record a failed attempt, and update its delivery and its webhook."""
     at, answer = sent.at, sent.answer
     delivery = _locked_deliveries([sent.message.delivery_id]).first()
-    if delivery is None:  # It was deleted in the meantime.
+    if delivery is None:  # It was deleted during the attempt.
         return
     _attempt(sent).save()
     webhook = Webhook.objects.select_for_update(no_key=True).get(pk=delivery.webhook_id)
     failures = delivery.attempts.count()
     was_failing = webhook.failing_since is not None
-    # The failure of a redelivery that somebody requested says too little about the webhook.
+    # Once a message has no retries left, its failures say too little about the webhook: they may be
+    # redeliveries that somebody requested.
     if not was_failing and failures <= len(PAUSES):
         webhook.failing_since = at
     if answer.status == 410:
@@ -269,7 +273,8 @@ def _record_failed(sent: Sent) -> None:
         )
     elif webhook.failing_since and at - webhook.failing_since >= PATIENCE:
         _switch_off(webhook, "No attempt has succeeded for a day.", at)
-    if delivery.next_attempt_at == sent.message.scheduled_for:  # Otherwise, it was rescheduled.
+    # Otherwise, another job or a redelivery has already rescheduled the message.
+    if delivery.next_attempt_at == sent.message.scheduled_for:
         _schedule_retry(delivery, webhook, failures, was_failing=was_failing, sent=sent)
     webhook.save(
         update_fields=[
@@ -285,21 +290,24 @@ def _record_failed(sent: Sent) -> None:
 def _schedule_retry(
     delivery: Delivery, webhook: Webhook, failures: int, *, was_failing: bool, sent: Sent
 ) -> None:
-    """Schedule the retry of a failed delivery, if any, and decide whether others wait for it."""
+    """Schedule the retry of a failed delivery, unless it has no retries left.
+
+    Decide whether the other messages to the webhook wait for the retry.
+    """
     if not webhook.is_active or failures > len(PAUSES):
         delivery.status, delivery.next_attempt_at = Delivery.Status.FAILED, None
     else:
-        pause = PAUSES[failures - 1] * random.uniform(1, 1 + JITTER)  # noqa: S311 - no secret
-        asked = min(_asked_for(sent.answer.retry_after, sent.at), LONGEST_PAUSE)
-        delivery.next_attempt_at = sent.at + max(pause, asked)
-        # Other messages wait for one quick retry, unless the webhook was already failing before.
-        if failures == 1 and not was_failing and asked <= pause:
+        pause = PAUSES[failures - 1] * random.uniform(1, 1 + JITTER)  # noqa: S311 - the pause is not a secret
+        requested = min(_requested_pause(sent.answer.retry_after, sent.at), MAX_PAUSE)
+        delivery.next_attempt_at = sent.at + max(pause, requested)
+        # Other messages wait for one quick retry, unless the webhook was already failing.
+        if failures == 1 and not was_failing and requested <= pause:
             webhook.paused_until = delivery.next_attempt_at
     delivery.save(update_fields=["status", "next_attempt_at"])
 
 
 def _locked_deliveries(ids: Sequence[UUID]) -> QuerySet[Delivery]:
-    """Return the deliveries that still exist, locked so that nobody can delete them."""
+    """Return the deliveries that still exist, and lock them so that they cannot be deleted."""
     return Delivery.objects.select_for_update(no_key=True).filter(pk__in=ids).order_by("pk")
 
 
@@ -328,11 +336,11 @@ def _headers(message: Message, secrets: Sequence[str], at: datetime) -> dict[str
     }
 
 
-def _asked_for(retry_after: str, at: datetime) -> timedelta:
-    """Return how long a `Retry-After` header asks to wait, in seconds or until an HTTP date."""
+def _requested_pause(retry_after: str, at: datetime) -> timedelta:
+    """Return the pause that a `Retry-After` header requests, in seconds or until an HTTP date."""
     text = retry_after.strip()
     if text.isascii() and text.isdigit():
-        return timedelta(seconds=min(int(text[:12]), LONGEST_PAUSE.total_seconds()))
+        return timedelta(seconds=min(int(text[:12]), MAX_PAUSE.total_seconds()))
     try:
         return max(parsedate_to_datetime(text) - at, timedelta())
     except (TypeError, ValueError, OverflowError):  # empty, not a date, or without a time zone

@@ -1,6 +1,6 @@
 """Filters of events and deliveries."""
 
-from bookings.events import TOLD
+from bookings.events import REPORTED_TYPES
 from bookings.models import BookingEvent
 from bookings.webhooks.models import Delivery
 from bookit.api.filters import CommaSeparatedChoices, FilterSet
@@ -10,7 +10,7 @@ class EventFilter(FilterSet):
     """Filters events by type."""
 
     type = CommaSeparatedChoices(
-        choices=[(kind.value, kind.label) for kind in TOLD],
+        choices=[(kind.value, kind.label) for kind in REPORTED_TYPES],
         help_text="One or more values, comma-separated.",
     )
 

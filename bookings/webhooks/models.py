@@ -12,10 +12,10 @@ from bookings.models import BookingEvent
 
 
 class WebhookQuerySet(models.QuerySet["Webhook"]):
-    """Questions about webhooks."""
+    """Queries for webhooks."""
 
     def delivering(self) -> "WebhookQuerySet":
-        """Return the webhooks that are sent events: they are on, and their owner is an admin."""
+        """Return the webhooks that receive events: they are on, and their owner is an admin."""
         return self.filter(is_active=True, owner__in=User.objects.all().active_admins())
 
 
@@ -36,7 +36,7 @@ class Webhook(models.Model):
         ),
     )
     events = ArrayField(models.CharField(max_length=30), help_text="The types of events to send.")
-    # Ids and not times, because the ids come from one sequence, but the clocks of hosts differ.
+    # Ids rather than times, because the ids come from one sequence, but the clocks of hosts differ.
     since = models.JSONField(
         default=dict,
         help_text="For each type, the last event before the webhook subscribed to it.",
@@ -61,20 +61,22 @@ class Webhook(models.Model):
 
     objects = models.Manager.from_queryset(WebhookQuerySet)()
 
-    # Why nothing is sent, and what to do about it, if `disabled_reason` is empty.
+    # Replaces an empty `disabled_reason` if the owner is no longer an admin. It says why nothing is
+    # sent, and what to do about it.
     NO_ADMIN = (
         "Its owner is no longer an admin. The admin who switches it on becomes its new owner."
     )
 
     class Meta:
         ordering = ["created_at", "id"]
+        indexes = [models.Index(fields=["created_at", "id"], name="webhook_by_age")]
 
     def __str__(self) -> str:
         return self.url
 
     @property
     def has_admin(self) -> bool:
-        """Whether its owner is an admin. `WebhookQuerySet.delivering` is the same for a query."""
+        """Whether the owner is an admin. `WebhookQuerySet.delivering` checks the same in SQL."""
         return self.owner is not None and self.owner.is_admin
 
 
@@ -111,7 +113,7 @@ class Delivery(models.Model):
         indexes = [
             models.Index(fields=["webhook", "created_at", "id"], name="delivery_by_webhook"),
             models.Index(fields=["created_at"], name="delivery_by_age"),
-            # The queue of a webhook: tests first, then by event.
+            # The order in which a webhook's messages are sent: tests first, then by event.
             models.Index(
                 "webhook",
                 F("event").asc(nulls_first=True),

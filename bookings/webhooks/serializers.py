@@ -1,4 +1,4 @@
-"""Shapes of events, webhooks and deliveries."""
+"""Serializers of events, webhooks and deliveries."""
 
 from datetime import datetime
 from typing import Any
@@ -9,14 +9,14 @@ from django.db.models.functions import JSONObject
 from rest_framework import serializers
 
 from accounts.models import User
-from bookings.events import TOLD
+from bookings.events import REPORTED_TYPES
 from bookings.serializers import CONFIRMED
 from bookings.webhooks.models import Attempt, Delivery, Webhook
 from bookit.api.schema import example
 from bookit.api.serializers import InputSerializer, ListField, RowSerializer
 from bookit.times import InstantField
 
-EVENT_CHOICES = [(kind.value, kind.label) for kind in TOLD]
+EVENT_CHOICES = [(kind.value, kind.label) for kind in REPORTED_TYPES]
 
 
 @example(
@@ -55,7 +55,7 @@ HOOKED = {
 SECRET = {"secret": "whsec_Tk90IGEgc2VjcmV0LCBidXQgYW4gZXhhbXBsZSE="}
 
 
-@example("New and cancelled bookings", HOOK, answer=HOOKED)
+@example("New and cancelled bookings", HOOK, response=HOOKED)
 class WebhookSerializer(RowSerializer):
     """A URL that receives events. Its secret is shown once, when the webhook is created."""
 
@@ -101,12 +101,12 @@ class WebhookSerializer(RowSerializer):
 
     @classmethod
     def rows(cls, queryset: QuerySet[Any]) -> QuerySet[Any, dict[str, Any]]:
-        """Return the queryset's rows as dictionaries of the columns that are shown."""
+        """Return the queryset's rows as dictionaries of the columns that `represent` needs."""
         return queryset.annotate(**cls.annotations).values(*cls.Meta.fields, *cls.annotations)
 
     @classmethod
     def represent(cls, row: dict[str, Any]) -> dict[str, Any]:
-        """Return what the client sees of a row of `rows`."""
+        """Return the representation of a row that `rows` has returned."""
         if row.pop("has_admin"):
             return row
         reason = row["disabled_reason"] or Webhook.NO_ADMIN
@@ -114,7 +114,7 @@ class WebhookSerializer(RowSerializer):
 
     @classmethod
     def represent_instance(cls, instance: Webhook) -> dict[str, Any]:  # type: ignore[override]
-        """Return what the client sees of an instance."""
+        """Return the representation of a webhook."""
         names = [*cls.Meta.fields, *cls.annotations]
         return cls.represent({name: getattr(instance, name) for name in names})
 
@@ -129,7 +129,7 @@ class WebhookSecretSerializer(WebhookSerializer):
 
 
 class NothingSerializer(InputSerializer):
-    """A body without fields."""
+    """An empty body."""
 
 
 class AttemptSerializer(InputSerializer):
@@ -183,7 +183,7 @@ class DeliverySerializer(RowSerializer):
     attempts = AttemptSerializer(many=True, read_only=True)
 
     annotations = {
-        # Not named like the field, because the model uses that name for the related attempts.
+        # It cannot have the name of the field, `attempts`, which is a relation of the model.
         "tried": ArraySubquery(
             Attempt.objects.filter(delivery=OuterRef("pk"))
             .order_by("id")
@@ -215,13 +215,13 @@ class DeliverySerializer(RowSerializer):
 
     @classmethod
     def rows(cls, queryset: QuerySet[Any]) -> QuerySet[Any, dict[str, Any]]:
-        """Return the queryset's rows as dictionaries of the columns that are shown."""
+        """Return the queryset's rows as dictionaries of the columns that `represent` needs."""
         columns = [name for name in cls.Meta.fields if name != "attempts"]
         return queryset.annotate(**cls.annotations).values(*columns, *cls.annotations)
 
     @classmethod
     def represent(cls, row: dict[str, Any]) -> dict[str, Any]:
-        """Return what the client sees of a row of `rows`."""
+        """Return the representation of a row that `rows` has returned."""
         attempts = row.pop("tried")
         return {
             **row,
@@ -233,5 +233,5 @@ class DeliverySerializer(RowSerializer):
 
     @classmethod
     def represent_instance(cls, instance: Delivery) -> dict[str, Any]:  # type: ignore[override]
-        """Return what the client sees of an instance."""
+        """Return the representation of a delivery."""
         return cls.represent(cls.rows(Delivery.objects.filter(pk=instance.pk)).get())

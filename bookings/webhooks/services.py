@@ -1,8 +1,8 @@
-"""Webhooks: addresses to which events are sent.
+"""Webhooks: URLs to which events are sent.
 
-For each webhook that subscribed to its type, an event becomes a delivery: a message and the results
-of its attempts. Deliveries wait in their table, and one job per webhook sends those that are due,
-see `deliveries`.
+An event becomes one delivery for each webhook that subscribed to the type of the event. A delivery
+is a message and the results of the attempts to send it. Deliveries wait in their table, and one job
+per webhook sends the deliveries that are due; see `bookings.webhooks.deliveries`.
 """
 
 import secrets
@@ -19,7 +19,7 @@ from procrastinate.contrib.django.models import ProcrastinateJob
 from psycopg.rows import dict_row
 
 from accounts.models import User
-from bookings.events import TOLD
+from bookings.events import REPORTED_TYPES
 from bookings.holds import announced_sql
 from bookings.webhooks.models import Delivery, Webhook
 from bookit.database.batches import delete_in_batches
@@ -36,13 +36,14 @@ TEST = "test"
 
 # Writes the deliveries of events to the webhooks that subscribed to them.
 #
-# Deliveries are sent in the order of events, but several workers follow up events at once. So each
-# also writes the deliveries of the events just before its own, in case another worker has not done
-# so yet. It goes back no further than a day, because older deliveries may have been deleted.
+# Deliveries are sent in the order of events, but several workers follow up events at the same time.
+# So each worker also writes the deliveries of the events just before its own events, in case
+# another worker has not written them yet. It skips earlier events that are more than a day old,
+# because their deliveries may have been sent and deleted.
 #
 # Parameters: webhooks uuid[], ids bigint[] (the events), first, last bigint (the lowest and the
 #   highest of ids), before bigint (how many ids to go back), at timestamptz (now).
-# Columns: webhook_id uuid, each webhook that has new deliveries.
+# Columns: webhook_id uuid, of each webhook that has new deliveries.
 # Invariant: delivery_once allows one delivery of an event to a webhook.
 ENQUEUE = f"""
 WITH written AS (
@@ -75,16 +76,16 @@ WITH written AS (
     RETURNING webhook_id
 )
 SELECT DISTINCT webhook_id FROM written
-"""  # noqa: S608 - a condition of ours, no values
+"""  # noqa: S608 - only our own SQL condition is interpolated, no values
 
-# Plans the job that sends what is due, for each of some webhooks. A job that is waiting already
-# runs at the earlier of its time and the new one.
+# Enqueues one job per webhook, to send the messages that are due. If a webhook already has a
+# waiting job, that job runs at the earlier of its own time and the new time.
 #
-# Parameters: webhooks uuid[], at timestamptz (when to run; null for now).
+# Parameters: webhooks uuid[], at timestamptz (when to run; null means immediately).
 # Columns: none.
-# Invariant: each webhook has one waiting job, because of its queueing lock. The job is updated even
-#   if nothing changes. This locks it, so that no worker starts it before the caller's transaction
-#   has committed the deliveries that it has to send.
+# Invariant: the queueing lock allows one waiting job per webhook. A waiting job is updated even if
+#   its time stays the same. The update locks the job, so that no worker starts it before the
+#   caller's transaction has committed the deliveries that the job has to send.
 WAKE = """
 INSERT INTO procrastinate_jobs
     (queue_name, task_name, priority, lock, queueing_lock, args, scheduled_at)
@@ -96,7 +97,7 @@ ON CONFLICT (queueing_lock) WHERE status = 'todo' DO UPDATE SET scheduled_at =
          WHEN excluded.scheduled_at IS NOT NULL THEN procrastinate_jobs.scheduled_at END
 """
 
-# Reads the last id that an event has been given, even if its transaction has not committed.
+# Reads the last id that an event has been given, even if its transaction has not committed yet.
 #
 # Parameters: none.
 # Columns: last bigint; 0 if there has been no event.
@@ -105,7 +106,7 @@ SELECT coalesce(pg_sequence_last_value(
     pg_get_serial_sequence('bookings_bookingevent', 'id')::regclass), 0) AS last
 """
 
-# The state of a webhook that is switched on, or gets another URL.
+# The values of a webhook that is switched on or gets another URL.
 _NEVER_FAILED = {"failing_since": None, "paused_until": None}
 
 
@@ -123,15 +124,15 @@ def create_webhook(
     The webhook that is returned contains the secret.
 
     Raises:
-        Invalid: the address is malformed or leads to a private one.
+        Invalid: the URL is malformed or leads to a private IP address.
     """
     _check(url)
-    asked = _in_order(events)
+    types = _in_order(events)
     return Webhook.objects.create(
         url=url,
         owner=actor,
-        events=asked,
-        since=_from_now(asked),
+        events=types,
+        since=_from_now(types),
         is_active=is_active,
         secret=_new_secret(),
         created_at=at,
@@ -142,14 +143,15 @@ def create_webhook(
 def update_webhook(
     *, webhook_id: UUID, actor: User, changes: dict[str, Any], at: datetime
 ) -> Webhook:
-    """Change a webhook. If it is switched on or gets another URL, its failures are forgotten.
+    """Change a webhook. If it is switched on or gets another URL, its failures are reset.
 
-    The admin who switches a webhook on becomes its owner. Events that happened while it was off are
-    not sent. Neither are earlier events of the types that the change adds.
+    The admin who switches a webhook on becomes its owner. Events that happened while the webhook
+    was off are not sent. If the change adds types of events, earlier events of these types are not
+    sent either.
 
     Raises:
-        Webhook.DoesNotExist: there is no such webhook.
-        Invalid: the address is malformed or leads to a private one.
+        Webhook.DoesNotExist: the webhook does not exist.
+        Invalid: the URL is malformed or leads to a private IP address.
     """
     if "url" in changes:
         _check(changes["url"])
@@ -175,7 +177,7 @@ def delete_webhook(*, webhook_id: UUID) -> None:
     """Delete a webhook and the log of its deliveries.
 
     Raises:
-        Webhook.DoesNotExist: there is no such webhook.
+        Webhook.DoesNotExist: the webhook does not exist.
     """
     with transaction.atomic():
         _set(_locked_webhook(webhook_id), is_active=False)
@@ -192,7 +194,7 @@ def rotate_secret(*, webhook_id: UUID, actor: User, at: datetime) -> Webhook:
     For a day, messages are also signed with the previous secret.
 
     Raises:
-        Webhook.DoesNotExist: there is no such webhook.
+        Webhook.DoesNotExist: the webhook does not exist.
     """
     with transaction.atomic():
         webhook = _locked_webhook(webhook_id)
@@ -211,8 +213,8 @@ def send_test(*, webhook_id: UUID, at: datetime) -> Delivery:
     """Send a message of type `test`. It is delivered and retried like any other message.
 
     Raises:
-        Webhook.DoesNotExist: there is no such webhook.
-        WebhookInactive: it is switched off, or its owner is no longer an admin.
+        Webhook.DoesNotExist: the webhook does not exist.
+        WebhookInactive: the webhook is switched off, or its owner is no longer an admin.
     """
     with transaction.atomic():
         webhook = _locked_webhook(webhook_id)
@@ -226,13 +228,14 @@ def send_test(*, webhook_id: UUID, at: datetime) -> Delivery:
 
 
 def redeliver(*, webhook_id: UUID, delivery_id: UUID, at: datetime) -> Delivery:
-    """Send a message again now, under the same id, whatever its status.
+    """Send a message again now, with the same id and regardless of its status.
 
-    Its earlier attempts count: the more there were, the fewer retries follow.
+    The number of retries is limited for all attempts together, so a message with many earlier
+    attempts has few retries left.
 
     Raises:
-        Delivery.DoesNotExist: the webhook has no such delivery.
-        WebhookInactive: it is switched off, or its owner is no longer an admin.
+        Delivery.DoesNotExist: the webhook has no delivery with this id.
+        WebhookInactive: the webhook is switched off, or its owner is no longer an admin.
     """
     with transaction.atomic():
         delivery = (
@@ -242,7 +245,7 @@ def redeliver(*, webhook_id: UUID, delivery_id: UUID, at: datetime) -> Delivery:
         )
         if not is_delivering(webhook_id=webhook_id):
             raise WebhookInactive
-        # If the webhook is paused for the retry of this message, end the pause.
+        # If the webhook is paused until the retry of this message, end the pause.
         Webhook.objects.filter(pk=webhook_id, paused_until=delivery.next_attempt_at).update(
             paused_until=None
         )
@@ -252,9 +255,10 @@ def redeliver(*, webhook_id: UUID, delivery_id: UUID, at: datetime) -> Delivery:
 
 
 def enqueue(*, event_ids: Sequence[int], at: datetime) -> None:
-    """Write the deliveries of some events to the webhooks that subscribed to them.
+    """Write the deliveries of events to the webhooks that subscribed to them.
 
-    This happens in the caller's transaction. An event that is enqueued twice is delivered once.
+    The deliveries are written in the caller's transaction. An event that is enqueued twice is
+    delivered once.
     """
     webhooks = [*Webhook.objects.delivering().order_by().values_list("pk", flat=True)]
     if not event_ids or not webhooks:
@@ -266,7 +270,7 @@ def enqueue(*, event_ids: Sequence[int], at: datetime) -> None:
             "ids": [*event_ids],
             "first": min(event_ids),
             "last": max(event_ids),
-            # The number of events that several workers may be working on.
+            # At least the number of events that workers may be following up at the same time.
             "before": max(100, 4 * len(event_ids)),
             "at": at,
         },
@@ -276,14 +280,14 @@ def enqueue(*, event_ids: Sequence[int], at: datetime) -> None:
 
 
 def wake(*, webhook_ids: Collection[UUID], at: datetime | None = None) -> None:
-    """Let a worker send the messages of some webhooks that are due, now or at the time `at`."""
+    """Enqueue jobs that send the due messages of these webhooks, now or at the time `at`."""
     if webhook_ids:
         with connection.cursor() as cursor:
             cursor.execute(WAKE, {"webhooks": [*webhook_ids], "at": at})
 
 
 def wake_forgotten() -> None:
-    """Wake the webhooks with pending deliveries whose job has failed or was lost."""
+    """Wake the webhooks that have pending deliveries, but whose job has failed or was lost."""
     key = Concat(Value("webhook-"), Cast(OuterRef("pk"), TextField()))
     forgotten = Webhook.objects.filter(
         Exists(Delivery.objects.filter(webhook=OuterRef("pk"), status=Delivery.Status.PENDING)),
@@ -294,7 +298,7 @@ def wake_forgotten() -> None:
 
 
 def is_delivering(*, webhook_id: UUID) -> bool:
-    """Return whether a webhook is sent events, see `WebhookQuerySet.delivering`."""
+    """Return whether events are sent to a webhook; see `WebhookQuerySet.delivering`."""
     return Webhook.objects.delivering().filter(pk=webhook_id).exists()
 
 
@@ -314,7 +318,8 @@ def _set(row: Webhook | Delivery, **values: Any) -> None:
 
 
 def _check(url: str) -> None:
-    # Imported here because httpx takes 14 MiB, which a web process needs only to create webhooks.
+    # Imported here because httpx takes 14 MiB of memory, and web processes need it only to check
+    # the URLs of webhooks.
     from bookit import outbound
 
     try:
@@ -324,11 +329,11 @@ def _check(url: str) -> None:
 
 
 def _in_order(events: Sequence[str]) -> list[str]:
-    return [str(known) for known in TOLD if known in events]
+    return [str(known) for known in REPORTED_TYPES if known in events]
 
 
 def _from_now(events: Sequence[str]) -> dict[str, int]:
-    """Return the id of the last event so far, for each type."""
+    """Return a dictionary that maps each type to the id of the last event so far."""
     [(last,)] = fetch(LAST_EVENT, {})
     return dict.fromkeys(events, last)
 

@@ -14,27 +14,27 @@ from bookit.jobs import queues as jobs
 logger = logging.getLogger(__name__)
 
 
-# procrastinate does not retry this job, because it cannot do so while the next job of the webhook
-# waits. `wake_webhooks` takes care of that.
+# procrastinate cannot retry a job of a webhook while the next job of the webhook waits. So this
+# task has no retries. If a job fails, `wake_webhooks` enqueues another job.
 @app.task(name="bookings.deliver", queue=jobs.WEBHOOKS)
 async def deliver(webhook_id: str) -> None:
-    """Send a webhook the messages that are due."""
+    """Send the messages of a webhook that are due."""
     try:
         await deliveries.deliver(webhook_id=UUID(webhook_id), now=timezone.now)
     except (OperationalError, InterfaceError) as error:
-        # PostgreSQL is unreachable. A job that failed would be kept for operators to look at.
+        # PostgreSQL is unreachable. If the job failed, it would be kept for operators to look at.
         logger.warning("deliveries to a webhook were interrupted: %s", type(error).__name__)
 
 
 @app.periodic(cron="* * * * *")
 @app.task(name="bookings.wake_webhooks", queueing_lock="bookings.wake_webhooks")
 def wake_webhooks(timestamp: int) -> None:
-    """Wake webhooks whose job failed, every minute."""
+    """Wake webhooks whose job failed or was lost. Runs every minute."""
     webhooks.wake_forgotten()
 
 
 @app.periodic(cron="27 3 * * *")
 @app.task(name="bookings.prune_deliveries", queueing_lock="bookings.prune_deliveries")
 def prune_deliveries(timestamp: int) -> None:
-    """Delete old deliveries, every night."""
+    """Delete old deliveries. Runs every night."""
     webhooks.prune_deliveries(at=timezone.now())

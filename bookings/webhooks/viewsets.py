@@ -12,7 +12,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from accounts.permissions import IsAdmin, signed_in
-from bookings.events import TOLD
+from bookings.events import REPORTED_TYPES
 from bookings.holds import ANNOUNCED
 from bookings.models import BookingEvent
 from bookings.payloads import payloads
@@ -115,7 +115,7 @@ class WebhookViewSet(RowViewSet):
     list=extend_schema(tags=["Webhooks"], summary="List a webhook's deliveries"),
 )
 class DeliveryViewSet(RowViewSet):
-    """Messages to a webhook, and the results of their attempts."""
+    """Messages to a webhook, and the results of the attempts to send them."""
 
     permission_classes = [IsAdmin]
     serializer_class = DeliverySerializer
@@ -130,7 +130,7 @@ class DeliveryViewSet(RowViewSet):
         """Return the deliveries to the webhook in the path.
 
         Raises:
-            Webhook.DoesNotExist: there is no such webhook.
+            Webhook.DoesNotExist: the webhook does not exist.
         """
         webhook = Webhook.objects.only("pk").get(pk=self.kwargs["webhook_id"])
         return self.queryset.filter(webhook=webhook)
@@ -158,7 +158,7 @@ class EventViewSet(RowViewSet):
     serializer_class = EventSerializer  # type: ignore[assignment]
     filterset_class = EventFilter
     pagination_class = EventPagination
-    queryset = BookingEvent.objects.filter(ANNOUNCED, type__in=TOLD)
+    queryset = BookingEvent.objects.filter(ANNOUNCED, type__in=REPORTED_TYPES)
 
     @extend_schema(tags=["Webhooks"], summary="List events")
     def list(self, request: Request, *args: Any, **kwargs: Any) -> Response:

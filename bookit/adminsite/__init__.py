@@ -1,1 +1,1 @@
-"""The admin site: its pages, and the messages that say what they refuse."""
+"""The admin site: its pages, and the messages for refused forms and actions."""

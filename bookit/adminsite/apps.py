@@ -1,4 +1,4 @@
-"""Django's admin app, with our admin site in place of its own."""
+"""Django's admin app, with our own admin site instead of Django's."""
 
 from django.contrib.admin.apps import AdminConfig
 

@@ -1,4 +1,4 @@
-"""Lists of rows, filtered and ordered by the parameters of their addresses."""
+"""Lists of rows, filtered and ordered by the parameters of their URLs."""
 
 from datetime import MAXYEAR, datetime
 from functools import partial
@@ -14,23 +14,20 @@ from django.db.models import DateTimeField, Max, Min, QuerySet, Value
 from django.http import HttpRequest
 from django.utils import timezone
 
-# Addresses that order by more columns than this are not made by clicking.
-MOST_ORDERS = 20
-
-
-# If there are more years, months or days than this, they are not looked up one by one.
-MOST_PERIODS = 100
+# At most this many years, months or days are looked up one at a time. For more, all rows are read.
+MAX_PERIODS = 100
 
 
 class SenselessList(Exception):
-    """The address of a list has parameters that no list can satisfy."""
+    """The URL of a list has parameters that no list can satisfy."""
 
 
 class StrictChangeList(ChangeList):
-    """A list that raises `SenselessList` for every senseless address.
+    """A list that raises `SenselessList` for every URL with invalid parameters.
 
-    Django redirects some of these addresses to `?e=1`, which explains nothing. For others, it
-    blames the database. For the rest, it raises exceptions, some of them while rendering the page.
+    Django redirects some of these URLs to `?e=1`, which explains nothing. For some URLs, Django
+    shows a page that blames the database. For the rest, Django raises exceptions, some of them
+    while it renders the page.
     """
 
     def __init__(self, request: HttpRequest, *args: Any, **kwargs: Any) -> None:
@@ -46,14 +43,14 @@ class StrictChangeList(ChangeList):
             raise SenselessList from error
 
     def get_queryset(self, request: HttpRequest, exclude_parameters: Any = None) -> Any:
-        """Return the rows, whose years, months and days are found without reading all rows."""
+        """Return the rows. Their years, months and days are found without reading all rows."""
         rows = super().get_queryset(request, exclude_parameters)
-        # The template tag of the date hierarchy asks this object for them.
+        # The template tag of the date hierarchy calls this method.
         rows.datetimes = partial(periods, rows)  # type: ignore[method-assign, assignment]
         return rows
 
     def get_filters(self, request: HttpRequest) -> Any:
-        """Return the filters after checking the dates, which the template will read again."""
+        """Return the filters. Check the dates first, because the template reads them again."""
         if self.date_hierarchy:
             year, month, day = (
                 self.params.get(f"{self.date_hierarchy}__{part}")
@@ -68,7 +65,7 @@ def periods(rows: QuerySet[Any], field: str, kind: str) -> list[datetime]:
     """Return the beginnings of the years, months or days that have rows, in order.
 
     `QuerySet.datetimes` reads all rows. This function looks for one row in each period, through the
-    index, unless there are more than `MOST_PERIODS`.
+    index, unless there are more than `MAX_PERIODS` periods.
 
     Args:
         kind: "year", "month" or "day".
@@ -83,7 +80,7 @@ def periods(rows: QuerySet[Any], field: str, kind: str) -> list[datetime]:
     step = {f"{kind}s": 1}
     begins = [begin]
     while begins[-1] <= last:
-        if len(begins) > MOST_PERIODS or begins[-1].year == MAXYEAR:
+        if len(begins) > MAX_PERIODS or begins[-1].year == MAXYEAR:
             return [*QuerySet.datetimes(rows, field, kind)]  # type: ignore[arg-type]
         begins.append(begins[-1] + relativedelta(**step))
     found = [
@@ -95,5 +92,5 @@ def periods(rows: QuerySet[Any], field: str, kind: str) -> list[datetime]:
     ]
     if len(found) == 1:
         return [*found[0]]
-    # Without `order_by`, Django 6.1 orders by columns that are not selected.
+    # Without this `order_by`, Django 6.1 orders by columns that are not selected.
     return sorted(found[0].union(*found[1:], all=True).order_by())

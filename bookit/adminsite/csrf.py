@@ -24,9 +24,9 @@ ON_PURPOSE = (
 def needs_https(request: HttpRequest) -> bool:
     """Return whether a browser would drop the cookies of the admin site, which are for HTTPS only.
 
-    Browsers keep such cookies for HTTPS and for addresses of their own machine. They also send
-    `Sec-Fetch-Mode` only to these. So if a request has this header but does not seem to use HTTPS,
-    TLS may end at a proxy that does not say so, and the browser keeps the cookies.
+    Browsers keep such cookies for HTTPS and for their own machine. They send `Sec-Fetch-Mode` only
+    in the same two cases. If a request has this header but does not seem to use HTTPS, it may come
+    from a proxy that ends TLS and does not say so. The browser keeps the cookies in this case.
     """
     if not settings.SESSION_COOKIE_SECURE or request.is_secure():
         return False
@@ -40,7 +40,7 @@ def https_page(request: HttpRequest) -> HttpResponse:
 
 
 def csrf_page(request: HttpRequest, reason: str) -> HttpResponse:
-    """Return the page that explains why a form was refused, as far as that is known."""
+    """Return the page that explains why a form was refused, as far as the reason is known."""
     if reason == REASON_NO_CSRF_COOKIE:
         if settings.CSRF_COOKIE_SECURE and not request.is_secure():
             return https_page(request)

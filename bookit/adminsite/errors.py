@@ -1,4 +1,4 @@
-"""Error pages of the admin site, which answers people with pages and not with problem documents."""
+"""Error pages of the admin site, which shows HTML pages instead of problem documents."""
 
 import re
 from http import HTTPStatus
@@ -38,10 +38,10 @@ def page(
     """Return a page that says what is wrong, without using the database or the session.
 
     Args:
-        steps: what the reader can do about it, one step each.
+        steps: what the reader can do, one sentence for each step.
     """
-    # Rendered without the request: its context processors would read from the database.
-    text_of_page = render_to_string(
+    # Render without the request, because context processors would read from the database.
+    html = render_to_string(
         "bookit/admin_error.html",
         {
             "site_header": admin.site.site_header,
@@ -53,14 +53,14 @@ def page(
             "list": _list_of(request),
         },
     )
-    answer = HttpResponse(text_of_page, status=status)
+    response = HttpResponse(html, status=status)
     if status == 503:
-        answer["Retry-After"] = "2"
-    return answer
+        response["Retry-After"] = "2"
+    return response
 
 
 def _list_of(request: HttpRequest) -> dict[str, str] | None:
-    """Return the address and the name of the list that the requested page belongs to."""
+    """Return the URL and the name of the list to which the requested page belongs."""
     found = re.match(r"/admin/(\w+)/(\w+)/", request.path_info)
     for model in apps.get_models() if found else ():
         meta = model._meta

@@ -7,7 +7,7 @@ from django.contrib.admin import AllValuesFieldListFilter
 
 
 def one_of(values: Callable[[], Iterable[str]]) -> type[AllValuesFieldListFilter]:
-    """Return a filter that offers the values that `values` returns."""
+    """Return the class of a filter that offers the values that `values` returns."""
 
     class KnownValues(AllValuesFieldListFilter):
         def __init__(self, *args: Any, **kwargs: Any) -> None:

@@ -19,12 +19,13 @@ from django.urls import reverse
 from bookit.adminsite.changelist import SenselessList, StrictChangeList
 from bookit.adminsite.refusals import GONE, REFUSALS, Refused, message_of, messages_of
 
-# The lookups that Django's own filters append to the name of a field in their links, and those that
-# a date hierarchy appends.
+# The lookups that Django's filters append to the name of a field in their links.
 FILTER_LOOKUPS = ["", "exact", "isnull", "gte", "lt"]
+# The lookups that a date hierarchy appends to the name of its field.
 DATE_LOOKUPS = ["year", "month", "day"]
-# The most rows that an action takes: it holds all of them in memory and calls a service for each.
-MOST_ROWS = 1000
+# An action accepts at most this many rows, because it holds all of them in memory and calls a
+# service for each row.
+MAX_ROWS = 1000
 
 
 def _is_value_of(field: "Field[Any, Any]", value: str) -> bool:
@@ -37,7 +38,7 @@ def _is_value_of(field: "Field[Any, Any]", value: str) -> bool:
 
 
 class StrictAutocomplete(AutocompleteSelect):
-    """Django's select with a search, except that a value that is not an id raises no error."""
+    """Django's autocomplete field, except that a value that is not an id raises no error."""
 
     def optgroups(self, name: str, value: Sequence[str], attr: Any = None) -> Any:
         """Return the selected options, ignoring values that cannot be ids."""
@@ -46,11 +47,11 @@ class StrictAutocomplete(AutocompleteSelect):
 
 
 class StrictAdmin(admin.ModelAdmin):
-    """Admin pages that trust neither URLs nor forms, and say what they refuse.
+    """Admin pages that trust neither URLs nor forms, and explain what they refuse.
 
     A list can be filtered only by the filters that it shows. Django lets a URL filter by any field
-    of the model, even by a hidden one. Without this restriction, a secret could be found out letter
-    by letter from the number of rows that `?secret__startswith=a` finds.
+    of the model, even by a hidden field. Without this restriction, a secret could be discovered
+    letter by letter from the number of rows that `?secret__startswith=a` finds.
     """
 
     # Otherwise, Django would count the rows twice, with and without filters.
@@ -96,7 +97,7 @@ class StrictAdmin(admin.ModelAdmin):
     def changelist_view(
         self, request: HttpRequest, extra_context: dict[str, Any] | None = None
     ) -> HttpResponse:
-        """Show the list or run the chosen action; if that is refused, a message explains why."""
+        """Show the list or run the chosen action; if either is refused, a message explains why."""
         try:
             return super().changelist_view(request, extra_context)
         except SenselessList:
@@ -111,10 +112,10 @@ class StrictAdmin(admin.ModelAdmin):
     def response_action(  # type: ignore[override]
         self, request: Any, queryset: QuerySet[Any], **options: Any
     ) -> Any:
-        """Run an action on those selected rows that still exist; a message says how many do not.
+        """Run an action on the selected rows that exist; a message says how many no longer exist.
 
         Args:
-            options: in Django 6.1, these tell on which page the action was chosen.
+            options: in Django 6.1, the page on which the action was chosen.
         """
         selected = set(request.POST.getlist(ACTION_CHECKBOX_NAME))
         ids = [each for each in selected if _is_value_of(self.opts.pk, each)]
@@ -126,16 +127,16 @@ class StrictAdmin(admin.ModelAdmin):
         if missing:
             text = f"{missing} of the {len(selected)} selected rows no longer exist."
             self.message_user(request, text, messages.WARNING)
-        if count > MOST_ROWS:
-            text = f"Select at most {MOST_ROWS:,} rows at a time. No items have been changed."
+        if count > MAX_ROWS:
+            text = f"Select at most {MAX_ROWS:,} rows at a time. No items have been changed."
             self.message_user(request, text, messages.ERROR)
-        if not 0 < count <= MOST_ROWS:
+        if not 0 < count <= MAX_ROWS:
             return None
         request.POST = request.POST.copy()
         request.POST.setlist(ACTION_CHECKBOX_NAME, ids)
         if "delete_selected" not in request.POST.getlist("action"):
             return super().response_action(request, queryset, **options)
-        # Delete all rows or none: Django writes the log entries for all rows before it deletes any.
+        # Delete all rows or none, because Django logs all deletions before it deletes any row.
         with transaction.atomic():
             return super().response_action(request, queryset, **options)
 
@@ -152,7 +153,7 @@ class StrictAdmin(admin.ModelAdmin):
         form_url: str = "",
         extra_context: dict[str, Any] | None = None,
     ) -> Any:
-        """Show or save a row; after a refusal, the form says why and keeps what was entered."""
+        """Show or save a row; after a refusal, the form says why and keeps the entered values."""
         try:
             return super().changeform_view(request, object_id, form_url, extra_context)
         except REFUSALS as error:
@@ -164,7 +165,7 @@ class StrictAdmin(admin.ModelAdmin):
     def get_form(
         self, request: HttpRequest, obj: Any = None, change: bool = False, **kwargs: Any
     ) -> Any:
-        """Return the form class; after a refusal, return one that is never valid and says why."""
+        """Return the form class; after a refusal, its forms are never valid and say why."""
         form = super().get_form(request, obj, change=change, **kwargs)
         refusal = getattr(request, "refusal", None)
         return form if refusal is None else _refused(form, refusal)
@@ -202,7 +203,7 @@ class StrictAdmin(admin.ModelAdmin):
     def formfield_for_foreignkey(
         self, db_field: Any, request: HttpRequest, **kwargs: Any
     ) -> forms.ModelChoiceField | None:
-        """Return the form field of a relation; the search in it raises no error for invalid ids."""
+        """Return the form field of a relation; its autocomplete ignores values that are not ids."""
         if db_field.name in self.get_autocomplete_fields(request):
             kwargs.setdefault("widget", StrictAutocomplete(db_field, self.admin_site))
         return super().formfield_for_foreignkey(db_field, request, **kwargs)
@@ -225,7 +226,7 @@ def _save(row: Model, columns: list[str]) -> None:
     try:
         row.save(update_fields=columns)
     except DatabaseError as error:
-        # The row no longer exists. Django before 6.0 raises a plain `DatabaseError`.
+        # The row no longer exists. Before 6.0, Django raises a plain `DatabaseError` in this case.
         if type(error) is DatabaseError or isinstance(error, getattr(row, "NotUpdated", ())):
             raise Refused(GONE) from None
         raise
@@ -314,7 +315,7 @@ class ServedAdmin(StrictAdmin):
         """Delete one row by calling a service."""
 
     def get_deleted_objects(self, objs: Any, request: HttpRequest) -> Any:
-        """Return what will be deleted: only the given rows, not those that refer to them."""
+        """Return what will be deleted: only the given rows, not the rows that refer to them."""
         return [str(row) for row in objs], {self.opts.verbose_name_plural: len(objs)}, set(), []
 
     def apply(

@@ -1,4 +1,4 @@
-"""Messages of the admin site's forms and actions when a rule or the database refuses them."""
+"""The messages of the admin site if a rule or the database refuses a form or an action."""
 
 from django.core.exceptions import ObjectDoesNotExist, ValidationError
 from django.db import DataError, IntegrityError
@@ -13,7 +13,7 @@ class Refused(Exception):
     """Something cannot be done; the message says why."""
 
 
-#: Errors that are caused by mistakes of people or by changes that others made in the meantime.
+#: Errors that are caused by users' mistakes, or by changes that other users made in the meantime.
 REFUSALS = (
     Refused,
     ServiceError,

@@ -1,4 +1,4 @@
-"""The admin site itself: its titles, and the addresses that belong to no model."""
+"""The admin site itself: its titles, and the URLs that belong to no model."""
 
 from typing import Any
 
@@ -16,19 +16,19 @@ class Site(AdminSite):
     index_title = "Administration"
 
     def get_urls(self) -> list[Any]:
-        """Return the addresses, except for "view on site", because our rows have no such pages."""
+        """Return the URLs without "view on site", because our rows have no pages on the site."""
         return [each for each in super().get_urls() if getattr(each, "name", "") != "view_on_site"]
 
     def login(
         self, request: HttpRequest, extra_context: dict[str, Any] | None = None
     ) -> HttpResponse:
-        """Show the form for signing in, or say why it could not work."""
+        """Show the sign-in form, or a page that says why signing in cannot work."""
         if needs_https(request):
             return https_page(request)
         return super().login(request, extra_context)
 
     def catch_all_view(self, request: HttpRequest, url: str) -> HttpResponse:
-        """Add a missing slash. Django does not do it, because paths of the API have no slash."""
+        """Add a missing slash. `APPEND_SLASH` is off, because paths of the API have no slash."""
         with_slash = request.get_full_path(force_append_slash=True)
         if not url.endswith("/"):
             return HttpResponsePermanentRedirect(with_slash)

@@ -1,4 +1,4 @@
-"""The network address that a request comes from."""
+"""The IP address from which a request comes."""
 
 import re
 from functools import lru_cache
@@ -7,33 +7,33 @@ from ipaddress import IPv6Address, ip_address, ip_network
 from django.conf import settings
 from django.http import HttpRequest
 
-# Addresses as proxies write them: 192.0.2.7:443, [2001:db8::1] and [2001:db8::1]:443.
+# IP addresses as proxies write them: 192.0.2.7:443, [2001:db8::1] and [2001:db8::1]:443.
 WITH_PORT = re.compile(r"(?:\[([^]]+)\]|([\d.]+))(?::\d{1,5})?")
-# No address is longer. A longer text must not take memory in the caches below.
-LONGEST = 60
-# Stands for every client without an address, for example one that connects to a socket file.
-UNKNOWN = "0.0.0.0"  # noqa: S104
+# No IP address is longer. Longer texts are cut, so that the caches below stay small.
+MAX_LENGTH = 60
+# Stands for every client without an IP address, for example a client of a socket file.
+UNKNOWN = "0.0.0.0"  # noqa: S104 - nothing listens on this address
 
 
 def client_address(request: HttpRequest) -> str | None:
-    """Return the client's address in the form of `canonical`; None for a socket file.
+    """Return the client's canonical IP address, or None if it connected to a socket file.
 
     Our own proxies wrote the last NUM_PROXIES entries of X-Forwarded-For, and the first of these is
-    the client's address. The client may have forged the entries before it, so they are ignored. If
-    the entry is not an address, the address of the peer is used.
+    the client's IP address. The client may have forged earlier entries, so they are ignored. If the
+    first of our entries is not an IP address, the IP address of the peer is used.
     """
     hops = settings.NUM_PROXIES
     if hops:
         forwarded = request.META.get("HTTP_X_FORWARDED_FOR", "").split(",")
-        found = canonical(forwarded[-min(hops, len(forwarded))].strip()[:LONGEST])
+        found = canonical(forwarded[-min(hops, len(forwarded))].strip()[:MAX_LENGTH])
         if found:
             return found
-    return canonical(request.META.get("REMOTE_ADDR", "")[:LONGEST])
+    return canonical(request.META.get("REMOTE_ADDR", "")[:MAX_LENGTH])
 
 
 @lru_cache(maxsize=4096)
 def canonical(text: str) -> str | None:
-    """Return the canonical form of an IP address, without port and zone; None if it is not one.
+    """Return the canonical form of an IP address, without port and zone, or None if it is invalid.
 
     An IPv4 address that is mapped into IPv6 becomes IPv4.
     """
@@ -52,7 +52,7 @@ def network(address: str | None) -> str:
     """Return the network that limits count as one client: an IPv4 address, or an IPv6 /64.
 
     Every IPv6 subscriber has at least a /64. If limits counted single addresses, a subscriber would
-    be 2^64 clients.
+    count as 2^64 clients.
     """
     if address is None or ":" not in address:
         return address or UNKNOWN

@@ -1,4 +1,4 @@
-"""Filters and ordering of lists, by strict query parameters."""
+"""Filters and ordering of lists by query parameters, which are validated strictly."""
 
 from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING, Any
@@ -20,7 +20,10 @@ from bookit.errors.refusals import refuse
 
 
 class FilterBackend(filters.DjangoFilterBackend):
-    """Runs django-filter only if the request names a filter: its forms cost more than a query."""
+    """Runs django-filter only if the request names a filter.
+
+    The forms of django-filter take longer than a query.
+    """
 
     def filter_queryset(  # type: ignore[override]
         self, request: Request, queryset: QuerySet[Any], view: "APIView"
@@ -39,7 +42,7 @@ class FilterBackend(filters.DjangoFilterBackend):
 
 
 class FilterSet(filters.FilterSet):
-    """Filters that apply only if the request names at least one of them, see `FilterBackend`."""
+    """Filters that apply only if the request names at least one of them; see `FilterBackend`."""
 
     def __init_subclass__(cls, **options: Any) -> None:
         """Refuse filters that would have to apply to every request.
@@ -57,7 +60,7 @@ class FilterSet(filters.FilterSet):
 
 
 class DayOrInstantField(forms.CharField):
-    """A date or an instant, see `parse_day_or_instant`."""
+    """A field for a date or an instant; see `parse_day_or_instant`."""
 
     def to_python(self, value: Any) -> Any:
         """Return the date or the instant; None if the value is empty."""
@@ -67,7 +70,8 @@ class DayOrInstantField(forms.CharField):
         try:
             return parse_day_or_instant(text)
         except ValueError as error:
-            # As a parameter, because Django treats the message as a template and it may hold "%".
+            # Pass the text as a parameter: Django formats the message with %, and the text may
+            # contain "%".
             raise ValidationError("%(why)s", "invalid", {"why": error}) from None
 
 
@@ -78,18 +82,21 @@ DAY_OR_INSTANT: dict[str, Any] = {
 
 
 class DayOrInstantFilter(filters.Filter):
-    """The start of a period, or its end with `ends=True`; a date is a day in the request's zone."""
+    """A filter by the start of a period, or by its end if `ends` is true.
+
+    A date means a day in the request's time zone.
+    """
 
     field_class = DayOrInstantField
 
     def __init__(self, *args: Any, ends: bool = False, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.ends = ends
-        # drf-spectacular leaves out the help text of a filter whose schema is overridden.
+        # Add the help text here: drf-spectacular leaves it out if a filter overrides the schema.
         set_override(self, "field", {**DAY_OR_INSTANT, "description": kwargs["help_text"]})
 
     def filter(self, queryset: QuerySet[Any], value: Any) -> QuerySet[Any]:
-        """Return the rows that pass."""
+        """Return the rows that pass the filter."""
         if value is not None:
             value = self.instant(value)
         return super().filter(queryset, value)
@@ -100,8 +107,9 @@ class DayOrInstantFilter(filters.Filter):
         return (end if self.ends else begin)(value, tz)
 
 
-# Filters for rows with a start and an end; they keep rows that overlap the given period. They go
-# into `base_filters`, because `from` is a Python keyword and cannot be a class attribute.
+# Filters for rows that have a start and an end. They keep the rows that overlap the given period.
+# Filter sets add them to `base_filters`, because `from` is a Python keyword and cannot be a class
+# attribute.
 PERIOD_FILTERS: dict[str, filters.Filter] = {
     "from": DayOrInstantFilter(
         field_name="end_time",
@@ -135,13 +143,13 @@ class CommaSeparatedField(BaseCSVField):
 
 
 class CommaSeparatedChoices(filters.BaseInFilter, filters.ChoiceFilter):
-    """One or more of the choices, comma-separated."""
+    """A filter by one or more choices, separated by commas."""
 
     base_field_class = CommaSeparatedField
 
 
 class DecimalField(forms.DecimalField):
-    """A decimal in ASCII digits; Python's `Decimal` accepts digits of any script."""
+    """A field for a decimal in ASCII digits; Python's `Decimal` accepts digits of any script."""
 
     def to_python(self, value: Any) -> Any:
         """Return the decimal; None if the value is empty."""
@@ -151,13 +159,13 @@ class DecimalField(forms.DecimalField):
 
 
 class DecimalFilter(filters.NumberFilter):
-    """A number in ASCII digits."""
+    """A filter by a decimal in ASCII digits."""
 
     field_class = DecimalField
 
 
 class OrderingBackend(BaseFilterBackend):
-    """Orders by the view's `ordering_fields` (name to column); ties are broken by id."""
+    """Orders by the view's `ordering_fields`, which maps names to columns, and then by id."""
 
     def filter_queryset(
         self, request: Request, queryset: QuerySet[Any], view: "APIView"
@@ -168,11 +176,11 @@ class OrderingBackend(BaseFilterBackend):
             ValidationError: the `ordering` parameter is invalid.
         """
         fields: dict[str, str] = getattr(view, "ordering_fields", {})
-        asked = request.query_params.get("ordering")
-        if not asked:
+        requested = request.query_params.get("ordering")
+        if not requested:
             order = getattr(view, "default_ordering", ())
         else:
-            order = _columns(asked.split(","), fields)
+            order = _columns(requested.split(","), fields)
         if not order:
             return queryset
         nullable = getattr(view, "nullable_ordering_columns", ())

@@ -1,4 +1,4 @@
-"""Choosing a representation."""
+"""The choice of the parser of a request and of the renderer of its response."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -10,10 +10,10 @@ from rest_framework.request import Request
 
 
 class JSONNegotiation(DefaultContentNegotiation):
-    """DRF's negotiation, with a shortcut for clients that accept anything or JSON."""
+    """DRF's content negotiation, with a shortcut for clients that accept JSON or any type."""
 
     def select_parser(self, request: Request, parsers: Iterable[BaseParser]) -> BaseParser | None:
-        """Return the parser of exactly the body's type; unlike in DRF, `*/*` matches no parser."""
+        """Return the parser for the body's media type. Unlike in DRF, `*/*` matches no parser."""
         given = (request.content_type or "").partition(";")[0].strip().lower()
         return next((parser for parser in parsers if parser.media_type == given), None)
 

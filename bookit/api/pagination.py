@@ -1,4 +1,4 @@
-"""Pages of lists: by number, by offset, or by a cursor, which costs the same at any depth."""
+"""Pagination by page number, by offset, or by a cursor, which costs the same at any depth."""
 
 from collections.abc import Sequence
 from json import loads
@@ -11,7 +11,7 @@ from rest_framework.pagination import BasePagination
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from bookit.database.counts import MOST_COUNTED, bounded_count
+from bookit.database.counts import MAX_COUNTED, bounded_count
 from bookit.errors.refusals import refuse
 from bookit.json import dumps
 
@@ -23,7 +23,7 @@ MAX_LIMIT = 100
 # PostgreSQL reads and discards every row that an offset skips.
 MAX_OFFSET = 10_000
 
-# A cursor holds values that are compared in SQL. It is signed, so that only our own are accepted.
+# Cursors contain values for comparisons in SQL. They are signed, so that clients cannot forge them.
 signer = signing.Signer(salt="bookit.cursor")
 
 
@@ -41,7 +41,7 @@ class Rows(Protocol):
 
 
 class Pagination(BasePagination):
-    """`limit` with `offset` or `page` gives a count; `cursor` gives keyset pages without one."""
+    """Pages by `offset` or `page` with a count, or keyset pages by `cursor` without a count."""
 
     def paginate_queryset(
         self,
@@ -54,7 +54,7 @@ class Pagination(BasePagination):
         Raises:
             ValidationError: a parameter is invalid, or two parameters exclude each other.
         """
-        # A cast, because a check of the protocol takes longer than the rest of this method.
+        # Cast the type: a check of the protocol would take longer than the rest of this method.
         queryset = cast("QuerySet[Any] | Rows", queryset)
         self.request = request
         query = request.query_params
@@ -97,7 +97,7 @@ class Pagination(BasePagination):
         return rows
 
     def get_paginated_response(self, data: Any) -> Response:
-        """Answer with a page."""
+        """Return the response with a page."""
         if "cursor" in self.request.query_params:
             return Response({"next": self.next, "previous": self.previous, "results": data})
         estimated = {} if self.count_is_exact else {"count_exact": False}
@@ -165,7 +165,7 @@ class Pagination(BasePagination):
                     "type": "boolean",
                     "description": (
                         "False if `count` is an estimate, otherwise absent. Counts of more than "
-                        f"{MOST_COUNTED:,} rows are estimates. So are counts of lists that are "
+                        f"{MAX_COUNTED:,} rows are estimates. So are counts of lists that are "
                         "filtered by free times and have too many services to search at once."
                     ),
                     "example": False,
@@ -186,8 +186,8 @@ class Pagination(BasePagination):
             return None
         if self.next_cursor:
             return self._url(cursor=self.next_cursor)
-        # Without cursors, even the deepest page has a `next` link. That link is refused, so clients
-        # do not mistake the rows so far for the whole list.
+        # In a list without cursors, even the deepest page has a `next` link. The link leads to an
+        # error, so clients do not mistake the rows that they have read for the whole list.
         return self._link(self.offset + self.limit)
 
     def _link(self, offset: int) -> str:
@@ -226,21 +226,22 @@ class Pagination(BasePagination):
 
 
 class EventPagination(Pagination):
-    """Pages of rows that are only ever added, oldest first; readers of its cursors miss no row.
+    """Pages of an append-only table, oldest rows first; clients that follow cursors miss no row.
 
-    Ids are assigned before a commit, so a row can become visible after a row with a higher id. That
-    is why pages show only rows of transactions before the horizon, which is the oldest transaction
-    that is still open. No more rows can appear before the horizon. The rows up to a horizon are one
-    step, in the order of ids. The rows from there to a later horizon are the next step.
+    An id is assigned before its transaction commits, so a row can become visible after a row with a
+    higher id. Pages therefore show only rows of transactions before the horizon. The horizon is the
+    oldest transaction that is still open, so no more rows can appear before it. Cursors read the
+    rows in steps: the rows before the current horizon, in the order of ids, are one step. The rows
+    from this horizon to a later horizon are the next step.
 
-    Rows about one object are in order, because transactions that change it wait for each other. If
-    the waiting transaction has the lower number, the horizon passes neither until both have ended,
-    so their rows are in one step. If it has the higher number, its rows are in the same step or in
-    a later one.
+    Rows about one object are in order, because transactions that change the object wait for each
+    other. If the waiting transaction has the lower transaction id, the horizon passes neither of
+    the two transactions until both have ended, so their rows are in one step. If the waiting
+    transaction has the higher id, its rows are in the same step or in a later step.
     """
 
-    # A cursor holds a step and the last id. The step is given by its first transaction and the one
-    # before which it ends; 0 stands for the horizon.
+    # A cursor contains a step and the id of the last row that was read. The step begins with the
+    # transaction `low` and ends before the transaction `high`. A `high` of 0 means the horizon.
     STEP = ["low", "high", "id"]
 
     def paginate_queryset(
@@ -249,7 +250,7 @@ class EventPagination(Pagination):
         request: Request,
         view: "APIView | None" = None,
     ) -> list[Any]:
-        """Return the rows after the cursor, or the first ones.
+        """Return the rows after the cursor, or the first rows if there is no cursor.
 
         Raises:
             ValidationError: a parameter is invalid.
@@ -258,7 +259,7 @@ class EventPagination(Pagination):
         self.request = request
         query = request.query_params
         self.limit = _number(query.get("limit"), "limit", DEFAULT_LIMIT, 1, MAX_LIMIT)
-        # Read the horizon before the rows, so that it is valid for them.
+        # Read the horizon before the rows. A later horizon could pass rows that are not found yet.
         with connections[queryset.db].cursor() as cursor:
             cursor.execute("SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint")
             [horizon] = cursor.fetchone()
@@ -281,7 +282,7 @@ class EventPagination(Pagination):
             )[: self.limit + 1]
         ]
         within = len(page) > self.limit
-        # Either this step has more rows, or the next step may have some already.
+        # Either this step has more rows, or the next step may already have rows.
         self.more = within or high < horizon
         step = (
             {"low": low, "high": high, "id": page[self.limit - 1].pk}
@@ -292,7 +293,7 @@ class EventPagination(Pagination):
         return page[: self.limit]
 
     def get_paginated_response(self, data: Any) -> Response:
-        """Answer with a page; even the last page has a cursor for later rows."""
+        """Return the response with a page; even the last page has a cursor for later rows."""
         return Response(
             {
                 "next": self._url(cursor=self.cursor) if self.more else None,
@@ -320,24 +321,24 @@ class EventPagination(Pagination):
 
 
 def _part(rows: "QuerySet[Any] | Rows", start: int, stop: int) -> Any:
-    """Return the rows from `start` to before `stop`."""
+    """Return the rows from `start` up to, but not including, `stop`."""
     if start and isinstance(rows, QuerySet):
         # PostgreSQL computes every column of the rows that it skips, even the free seats of slots.
-        # So a subquery that selects only ids does the skipping.
+        # Skip the rows in a subquery that selects only ids.
         return rows.filter(pk__in=rows.values("pk")[start:stop])
     return rows[start:stop]
 
 
 def _count(rows: "QuerySet[Any] | Rows") -> tuple[int, bool]:
-    """Return how many rows there are, and whether that is exact."""
+    """Return the number of rows, and whether the number is exact."""
     if not isinstance(rows, QuerySet):
         return rows.count(), getattr(rows, "count_is_exact", True)
     bare = rows.order_by().values("pk")
-    return bounded_count(bare[: MOST_COUNTED + 1].count, lambda: loads(bare.explain(format="json")))
+    return bounded_count(bare[: MAX_COUNTED + 1].count, lambda: loads(bare.explain(format="json")))
 
 
 def _how_to_narrow(view: Any) -> str:
-    """Return how to reach rows beyond the deepest page."""
+    """Return a sentence that says how to reach the rows beyond the deepest page."""
     names = [*getattr(getattr(view, "filterset_class", None), "base_filters", ())]
     if names:
         return f"To reach other rows, filter the list by {', '.join(names)}."
@@ -346,13 +347,15 @@ def _how_to_narrow(view: Any) -> str:
     return f"Only the first {MAX_OFFSET + MAX_LIMIT:,} rows can be read."
 
 
-def _number(text: str | None, name: str, default: int, least: int, most: int | None = None) -> int:
+def _number(
+    text: str | None, name: str, default: int, minimum: int, maximum: int | None = None
+) -> int:
     if text is None or text == "":
         return default
-    # Twelve digits are enough for any list, and Python is slow to read thousands.
+    # Twelve digits are enough for any list. Python is slow to parse thousands of digits.
     is_number = text.isascii() and text.isdigit() and len(text) <= 12
-    if not is_number or int(text) < least or (most is not None and int(text) > most):
-        limit = f"from {least} to {most}" if most is not None else f"of {least} or more"
+    if not is_number or int(text) < minimum or (maximum is not None and int(text) > maximum):
+        limit = f"from {minimum} to {maximum}" if maximum is not None else f"of {minimum} or more"
         raise refuse(name, f"Must be a whole number {limit}.")
     return int(text)
 
@@ -362,13 +365,13 @@ def _reverse(name: str) -> str:
 
 
 def _after(order: list[str], values: list[str], backwards: bool) -> Q:
-    """Return the condition (a, b) > (x, y) for rows after `values`; an index can serve it."""
+    """Return the condition (a, b) > (x, y) for rows after `values`, which can use an index."""
     condition = Q()
     for name, value in reversed(list(zip(order, values, strict=True))):
         column = name.lstrip("-")
         beyond = "lt" if name.startswith("-") != backwards else "gt"
         if condition:
-            # a >= x AND (a > x OR (rest)): an index scan can begin at the first half.
+            # a >= x AND (a > x OR rest). The first half tells an index scan where to begin.
             condition = Q(**{f"{column}__{beyond}e": value}) & (
                 Q(**{f"{column}__{beyond}": value}) | condition
             )

@@ -12,7 +12,7 @@ from bookit.errors.refusals import PayloadTooLarge
 
 
 class JSONParser(BaseParser):
-    """Accepts only RFC 8259: NaN, Infinity, 1e400 and very deep nesting are errors."""
+    """Accepts only JSON as in RFC 8259; NaN, Infinity, 1e400 and very deep nesting are errors."""
 
     media_type = "application/json"
 

@@ -22,7 +22,7 @@ class JSONRenderer(BaseRenderer):
         accepted_media_type: str | None = None,
         renderer_context: Mapping[str, Any] | None = None,
     ) -> bytes:
-        """Return the body; empty if there is no content."""
+        """Return the body, which is empty if there is no content."""
         if data is None:
             return b""
         request = renderer_context.get("request") if renderer_context else None
@@ -30,7 +30,7 @@ class JSONRenderer(BaseRenderer):
 
 
 class CalendarRenderer(BaseRenderer):
-    """Passes on text that is already iCalendar."""
+    """Encodes text that is already in the iCalendar format."""
 
     media_type = "text/calendar"
     format = "ics"
@@ -42,5 +42,5 @@ class CalendarRenderer(BaseRenderer):
         accepted_media_type: str | None = None,
         renderer_context: Mapping[str, Any] | None = None,
     ) -> bytes:
-        """Return the body; empty if there is no content."""
+        """Return the body, which is empty if there is no content."""
         return b"" if data is None else data.encode()

@@ -1,4 +1,4 @@
-"""The parts of the OpenAPI document that drf-spectacular cannot find out by itself."""
+"""The parts of the OpenAPI document that drf-spectacular cannot derive by itself."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ from drf_spectacular.utils import OpenApiExample, OpenApiParameter, extend_schem
 from bookit.errors import problems
 
 ERRORS = "x-errors"
-# The extension that lists a serializer's properties that a response has only on request.
+# The extension that lists the properties of a serializer that are not in every response.
 SOMETIMES = "x-sometimes"
 
 # Headers of every response.
@@ -35,29 +35,29 @@ HEADERS = {
 
 
 def errors(*codes: str) -> dict[str, list[str]]:
-    """Return the extension that lists an operation's errors beyond those of `_common_codes`."""
+    """Return the extension that lists errors of an operation in addition to `_common_codes`."""
     return {ERRORS: list(codes)}
 
 
 def example(
-    name: str, value: dict[str, Any], *, answer: dict[str, Any] | None = None, **options: Any
+    name: str, value: dict[str, Any], *, response: dict[str, Any] | None = None, **options: Any
 ) -> Any:
-    """Return the decorator that shows `value` as an example of a serializer.
+    """Return a decorator that documents `value` as an example of a serializer.
 
-    With `answer`, `value` is the request body, and the response is `value` with `answer` added.
+    With `response`, `value` is an example of a request. The example of the response contains both.
     """
-    if answer is None:
+    if response is None:
         examples = [OpenApiExample(name, value=value, **options)]
     else:
         examples = [
             OpenApiExample(name, value=value, request_only=True),
-            OpenApiExample(name, value={**value, **answer}, response_only=True),
+            OpenApiExample(name, value={**value, **response}, response_only=True),
         ]
     return extend_schema_serializer(examples=examples)
 
 
 class BearerScheme(OpenApiAuthenticationExtension):
-    """How the document describes the access token."""
+    """Describes the access token in the OpenAPI document."""
 
     target_class = "accounts.authentication.BearerAuthentication"
     name = "bearer"
@@ -73,10 +73,10 @@ class BearerScheme(OpenApiAuthenticationExtension):
 
 
 class Schema(AutoSchema):
-    """Adds the parameters that every operation shares, and `ordering`."""
+    """Adds the parameters that all operations have, and `ordering` to lists."""
 
     def get_operation_id(self) -> str:
-        """Return the name that client generators give a method: `bookings_create`, `me_show`."""
+        """Return the operation id, which names a method of generated clients: `bookings_create`."""
         words = [word for word in self.path.split("/") if word and not word.startswith("{")]
         verb = {"list": "list", "retrieve": "show", "create": "create", "destroy": "delete"}
         action = getattr(self.view, "action", "")
@@ -84,7 +84,7 @@ class Schema(AutoSchema):
         return "_".join(word for word in [*words, last] if word).replace("-", "_")
 
     def get_override_parameters(self) -> list[Any]:
-        """Return the parameters of every operation, and for a list `ordering`."""
+        """Return the parameters that every operation has; a list also has `ordering`."""
         parameters = [
             OpenApiParameter(
                 "tz", str, description="The IANA time zone of the times in the response."

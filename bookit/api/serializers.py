@@ -1,4 +1,4 @@
-"""The base classes of all serializers: strict bodies in, plain dictionaries out."""
+"""The base classes of all serializers: they validate bodies strictly and return dictionaries."""
 
 from collections.abc import Iterator, Mapping
 from itertools import islice
@@ -8,36 +8,36 @@ from django.db.models import DecimalField as DecimalColumn
 from django.db.models import Model, QuerySet
 from rest_framework import serializers
 
-# The most unknown fields that an error names. A body of 1 MiB has room for 100,000 of them.
-MOST_UNKNOWN = 20
+# An error names at most this many unknown fields. A body of 1 MiB can contain 100,000.
+MAX_UNKNOWN_FIELDS = 20
 
 
 class ListField(serializers.ListField):
     """A list field that checks its length before it validates any item.
 
-    DRF validates the items first. A body of 1 MiB has room for 200,000 items, and each invalid item
-    becomes an error of its own. `Serializer(many=True)` needs no class like this, because DRF's
+    DRF validates the items first. A body of 1 MiB can contain 200,000 items, and each invalid item
+    becomes a separate error. `Serializer(many=True)` needs no class like this, because DRF's
     `ListSerializer` checks the length first.
     """
 
     def __init__(self, *, max_length: int, **kwargs: Any) -> None:
         super().__init__(max_length=max_length, **kwargs)
-        self.most = max_length
+        self.max_items = max_length
 
     def to_internal_value(self, data: Any) -> list[Any]:
         """Return the validated items."""
-        if isinstance(data, list) and len(data) > self.most:
-            self.fail("max_length", max_length=self.most)
+        if isinstance(data, list) and len(data) > self.max_items:
+            self.fail("max_length", max_length=self.max_items)
         return super().to_internal_value(data)
 
 
 class StrictMixin(serializers.Serializer[Any]):
     """Refuses unknown fields, because a misspelt field would otherwise be ignored silently.
 
-    Read-only fields are ignored, so that a client can send back what it has read.
+    Read-only fields are ignored, so that a client can send back a representation that it has read.
     """
 
-    # Fields of the representation that this serializer lacks; a body may contain them.
+    # Names of fields that only the representation has. A body may contain them; they are ignored.
     ignored: ClassVar[frozenset[str]] = frozenset()
 
     def to_internal_value(self, data: Any) -> Any:
@@ -46,7 +46,7 @@ class StrictMixin(serializers.Serializer[Any]):
         Raises:
             ValidationError: names every field that is missing, invalid or unknown.
         """
-        unknown = list(islice(self._unknown(data), MOST_UNKNOWN))
+        unknown = list(islice(self._unknown(data), MAX_UNKNOWN_FIELDS))
         try:
             values = super().to_internal_value(data)
         except serializers.ValidationError as error:
@@ -58,7 +58,7 @@ class StrictMixin(serializers.Serializer[Any]):
         return values
 
     def _unknown(self, data: Any) -> Iterator[str]:
-        """Yield the names in the body that are not fields, in the order of the body."""
+        """Yield the names of unknown fields of the body, in the order of the body."""
         if isinstance(data, Mapping):
             fields = self.fields
             yield from (
@@ -78,7 +78,7 @@ class InputSerializer(StrictMixin):
 
 
 class DecimalField(serializers.DecimalField):
-    """A decimal in ASCII digits; Python's `Decimal` accepts digits of any script."""
+    """A field for a decimal in ASCII digits; Python's `Decimal` accepts digits of any script."""
 
     def to_internal_value(self, data: Any) -> Any:
         """Return the decimal."""
@@ -88,9 +88,9 @@ class DecimalField(serializers.DecimalField):
 
 
 class RowSerializer(StrictMixin, serializers.ModelSerializer[Any]):
-    """A resource, whose fields define the bodies it accepts and its OpenAPI schema.
+    """The serializer of a resource. Its fields define the accepted bodies and the OpenAPI schema.
 
-    Its representation does not use the serializer fields: `represent` gets the columns in
+    The representation does not use the serializer fields: `represent` receives the columns in
     `Meta.fields` directly from the database.
     """
 
@@ -105,7 +105,7 @@ class RowSerializer(StrictMixin, serializers.ModelSerializer[Any]):
         """Refuse fields whose values the representation cannot show.
 
         Raises:
-            TypeError: a field has a `source`, so its value comes from elsewhere.
+            TypeError: a field has a `source`, which `rows` would ignore.
         """
         super().__init_subclass__(**options)
         for name, field in cls._declared_fields.items():
@@ -122,7 +122,7 @@ class RowSerializer(StrictMixin, serializers.ModelSerializer[Any]):
 
     @classmethod
     def represent(cls, row: dict[str, Any]) -> dict[str, Any]:
-        """Return the representation of a row of `rows`."""
+        """Return the representation of a row that `rows` selected."""
         return row
 
     @classmethod

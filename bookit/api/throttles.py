@@ -1,4 +1,7 @@
-"""Rate limits, counted atomically by `limits` (DRF's throttles read and write in two steps)."""
+"""Rate limits. The package `limits` counts requests atomically.
+
+DRF's throttles read and write a count in two steps.
+"""
 
 from functools import lru_cache
 from math import ceil
@@ -22,7 +25,7 @@ if TYPE_CHECKING:
 
 storage = MemoryStorage()
 limiter = SlidingWindowCounterRateLimiter(storage)
-# Without this lock, the in-memory storage loses counts that threads make at the same time.
+# Without this lock, the in-memory storage loses counts if several threads count at once.
 counting = Lock()
 
 
@@ -41,7 +44,7 @@ class Count(NamedTuple):
 
 
 def count(policy: str, who: str) -> Count:
-    """Count a request of `who` against the limit `policy`, and return whether it is within it.
+    """Count a request of the client `who`, and return whether it is within the limit `policy`.
 
     `seconds` is the time until another request can be within the limit. The headers are those of
     draft-ietf-httpapi-ratelimit-headers.
@@ -52,7 +55,7 @@ def count(policy: str, who: str) -> Count:
     with counting:
         allowed = limiter.hit(item, policy, who)
         reset_at, remaining = limiter.get_window_stats(item, policy, who)
-        # With none remaining, `limits` returns the last moment at which a request is still refused.
+        # If no requests remain, `limits` returns the last moment at which a request is refused.
         # Waiting a millisecond longer is enough.
         seconds = max(1, ceil(reset_at - time() + (0 if remaining else 0.001)))
     headers = {
@@ -63,7 +66,7 @@ def count(policy: str, who: str) -> Count:
 
 
 def forget(policy: str, who: str) -> None:
-    """Forget the requests of `who` that were counted against the limit `policy`."""
+    """Forget the requests of the client `who` that were counted against the limit `policy`."""
     item = parse_rate(settings.RATE_LIMITS[policy])
     if item is not None:
         with counting:
@@ -71,7 +74,7 @@ def forget(policy: str, who: str) -> None:
 
 
 def count_request(request: HttpRequest, policy: str, who: str) -> None:
-    """Count a request, and store the headers for its answer on it.
+    """Count a request, and store the headers of its response on the request.
 
     Raises:
         LimitExceeded: the request is over the limit.
@@ -83,7 +86,7 @@ def count_request(request: HttpRequest, policy: str, who: str) -> None:
 
 
 def origin(request: HttpRequest) -> str:
-    """Return what identifies the client of a request without a token: its address or network."""
+    """Return the IP address or network that identifies the client of a request without a token."""
     return network(client_address(request))
 
 
@@ -91,7 +94,7 @@ class ClientThrottle(BaseThrottle):
     """A limit per user, or per origin for requests without a token."""
 
     def scope(self, request: Request) -> tuple[str, str]:
-        """Return the name of the limit and whose count it is."""
+        """Return the name of the limit, and the client for which the request is counted."""
         if request.user.is_authenticated:
             return "user", str(request.user.pk)
         return "anon", origin(request._request)
@@ -113,7 +116,7 @@ class SignInThrottle(ClientThrottle):
     """
 
     def scope(self, request: Request) -> tuple[str, str]:
-        """Return the name of the limit and whose count it is."""
+        """Return the name of the limit, and the client for which the request is counted."""
         return "auth", origin(request._request)
 
 

@@ -23,7 +23,7 @@ from bookit.times import zone
 
 
 class AnyCaseUUIDConverter(UUIDConverter):
-    """A UUID in a path, in either case; anything else is a 404."""
+    """A UUID in a path, in lower or upper case. Any other text is a 404."""
 
     regex = "[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}"
 
@@ -40,47 +40,48 @@ register_converter(AnyCaseUUIDConverter, "id")
 def _break_reference_cycle(response: Response) -> None:
     """Break the reference cycle between a rendered response, its view and its request.
 
-    DRF creates it (`APIView.dispatch` sets `view.response`). Without this, the response and its
-    body stay in memory until the next garbage collection, which comes after hundreds of responses.
+    DRF creates the cycle: `APIView.dispatch` sets `view.response`. Without this function, the
+    response and its body stay in memory until the next garbage collection, which comes after
+    hundreds of responses.
     """
     context = response.renderer_context  # type: ignore[attr-defined]
     del context["view"].response
     context.clear()
 
 
-# Methods that DRF calls but `RowViewSet` does not, and what to do instead.
+# Methods that DRF's views call but `RowViewSet` does not, and how to do without an override.
 UNUSED = {
     "get_queryset": (
         "Narrow a list in `listed`. `queryset` has all rows, and `has_object_permission` decides"
         " who may see one of them."
     ),
-    "get_object": "Find what the path names by `object_rows` and `object_lookup`.",
+    "get_object": "Set `object_rows` and `object_lookup` to find the object that the path names.",
 }
 
 
 class APIMixin(APIView):
     """The base of every view."""
 
-    # The parameters that can make a read much more expensive than others. If empty, every read is
-    # expensive; if None, no read is. `bookit.runtime.costly` limits how many expensive reads a web
-    # process runs at once.
+    # The query parameters that can make a read much more expensive than other reads. If this is
+    # empty, every read is expensive. If it is None, no read is expensive. `bookit.runtime.costly`
+    # limits how many expensive reads a web process runs at once.
     costly_with: Collection[str] | None = None
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         """Authenticate and throttle, then check the parameters and read the time zone."""
         method = str(request.method).lower()
         if method not in self.http_method_names or not hasattr(self, method):
-            # Before authentication, because signing in would not help.
+            # Refuse the method before authentication, because signing in would not help.
             self.http_method_not_allowed(request)
         if method == "options":
-            # A browser's preflight carries no token and changes nothing, so there is no user to
-            # look up. Its parameters belong to the request that follows, so they are not checked.
+            # A browser's preflight request has no token and changes nothing, so there is no user to
+            # look up. Its parameters belong to the request that follows and are not checked here.
             request.authenticators = ()
         else:
             self.perform_authentication(request)
         if method in ("get", "head") and not request.user.is_authenticated:
             deadlines.shorten(deadlines.ANON_LIMIT)
-        # DRF throttles after it checks permissions. Here refused requests count, too.
+        # DRF throttles after it checks permissions. Throttle first, so that refused requests count.
         self.check_throttles(request)
         if method == "options":
             return
@@ -115,7 +116,7 @@ class APIMixin(APIView):
         request._request.signed_in = request.user.pk  # type: ignore[attr-defined]
 
     def check_throttles(self, request: Request) -> None:
-        """Count the request, once."""
+        """Count the request, unless it is already counted."""
         if not hasattr(request._request, "rate_limit"):
             super().check_throttles(request)
 
@@ -157,12 +158,12 @@ class APIMixin(APIView):
         return response
 
     def options(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Response:
-        """Answer with the allowed methods in the `Allow` header, and no body."""
+        """Return the allowed methods in the `Allow` header, without a body."""
         return Response(status=204)
 
 
 class RowViewSet(APIMixin, viewsets.GenericViewSet[Any]):
-    """A resource: rows in, plain dictionaries out.
+    """The endpoints of a resource, which represent rows as plain dictionaries.
 
     A read fetches only the columns that are shown. A row stays a dictionary from the database to
     the client, without a model instance or serializer fields.
@@ -173,15 +174,16 @@ class RowViewSet(APIMixin, viewsets.GenericViewSet[Any]):
     input_classes: Mapping[str, type[serializers.Serializer[Any]]] = {}
     # Per action: the permission that replaces `permission_classes`.
     action_permissions: Mapping[str, type[BasePermission]] = {}
-    # How to find the object that the path names, which `has_object_permission` receives: the rows
-    # to search (by default `queryset`), and per field the part of the path with its value.
+    # How to find the object that the path names, which `has_object_permission` receives.
+    # `object_rows` are the rows to search, by default `queryset`. `object_lookup` maps each field
+    # to the name of the path parameter that contains the value of the field.
     object_rows: QuerySet[Any] | None = None
     object_lookup: Mapping[str, str] = {"pk": "pk"}
     # Per action: the field of the body that names another object, and a function that finds it.
     named_in_body: Mapping[str, tuple[str, Callable[[Any], Any]]] = {}
 
     def __init_subclass__(cls, **options: Any) -> None:
-        """Refuse overrides that DRF would call but this class does not.
+        """Refuse overrides of methods that DRF's views call but this class does not.
 
         Raises:
             TypeError: the class overrides `get_queryset` or `get_object`.
@@ -199,8 +201,8 @@ class RowViewSet(APIMixin, viewsets.GenericViewSet[Any]):
     def check_object(self) -> None:
         """Store the object that the path names in `self.object`, and check the caller's permission.
 
-        A read without object permissions skips this. A change never does, so that a path which
-        names no object is a 404 whatever the body says.
+        A read without object permissions skips this method. A change never skips it, so that a path
+        that names no object is a 404, whatever the body contains.
 
         Raises:
             ObjectDoesNotExist: the path names no object.
@@ -224,8 +226,8 @@ class RowViewSet(APIMixin, viewsets.GenericViewSet[Any]):
     def check_named(self) -> None:
         """Check whether the caller may act on the object that a field of the body names.
 
-        Only this field is validated first; the rest of the body comes later. If the field is
-        invalid or names no object, the validation of the whole body reports it.
+        Only this field is validated here. If the field is invalid or names no object, the later
+        validation of the whole body reports the error.
         """
         field, find = self.named_in_body.get(self.action, ("", None))
         body = self.request.data
@@ -241,11 +243,11 @@ class RowViewSet(APIMixin, viewsets.GenericViewSet[Any]):
             self.check_object_permissions(self.request, named)
 
     def get_serializer_class(self) -> type[serializers.BaseSerializer[Any]]:
-        """Return the serializer of this action's body, or else that of the resource."""
+        """Return the serializer of this action's body, by default that of the resource."""
         return self.input_classes.get(self.action, self.serializer_class)
 
     def known_parameters(self) -> frozenset[str]:
-        """Return the parameters; a list adds those of its filters, ordering and pages."""
+        """Return the accepted parameters; a list also accepts filters, ordering and pagination."""
         names = super().known_parameters()
         if self.action != "list":
             return names
@@ -305,13 +307,13 @@ class RowViewSet(APIMixin, viewsets.GenericViewSet[Any]):
         serializer: Any = self.get_serializer_class()
         return _checker(serializer, **options).run_validation(self.request.data)
 
-    def asked(self) -> Any:
+    def checked_query(self) -> Any:
         """Return the request's query parameters, validated by the action's serializer."""
         serializer: Any = self.get_serializer_class()
         return _checker(serializer).run_validation(self.request.query_params)
 
     def created(self, instance: Any) -> Response:
-        """Answer 201 with `instance`, and with its address in `Location`."""
+        """Return a 201 response with `instance`, and with its URL in `Location`."""
         path = f"{self.request.path}/{instance.pk}"
         return Response(
             self.serializer_class.represent_instance(instance),
@@ -320,7 +322,7 @@ class RowViewSet(APIMixin, viewsets.GenericViewSet[Any]):
         )
 
     def shown(self, instance: Any) -> Response:
-        """Answer with the representation of `instance`."""
+        """Return a response with the representation of `instance`."""
         return Response(self.serializer_class.represent_instance(instance))
 
 
@@ -328,8 +330,8 @@ class RowViewSet(APIMixin, viewsets.GenericViewSet[Any]):
 def _checker(serializer: Any, **options: Any) -> serializers.BaseSerializer[Any]:
     """Return the serializer that validates a body, shared by all requests.
 
-    It keeps no state between two validations. DRF makes a new serializer, with copies of all its
-    fields, for each request, which takes half the time of a validation.
+    A serializer keeps no state between two validations. DRF creates a new serializer, with copies
+    of all its fields, for each request. This takes half the time of a validation.
     """
     return serializer(**options)
 

@@ -6,33 +6,34 @@ from django.db import connection, transaction
 from django.db.models import CASCADE, Model, QuerySet
 from psycopg import sql
 
-# Rows of one transaction. It takes some 50 ms, so nobody waits long for a locked row.
+# The number of rows that one transaction deletes. A transaction takes about 50 ms, so nobody waits
+# long for a locked row.
 BATCH = 1000
 
 # Deletes the rows of a table in which a column has one of the given keys.
 #
-# Parameters: keys, an array of the column's type. The table and the column are inserted by name.
+# Parameters: keys, an array of the column's type. `{table}` and `{column}` become quoted names.
 # Columns: none.
 _DELETE = sql.SQL("DELETE FROM {table} WHERE {column} = ANY(%(keys)s)")
 
 
 def delete_in_batches(rows: QuerySet[Any], *, by: str, skip_locked: bool = True) -> int:
-    """Delete rows and the rows that refer to them, and return how many `rows` there were.
+    """Delete `rows` and the rows that refer to them, and return the number of deleted `rows`.
 
-    Each batch is a transaction of its own, so a batch stays deleted if a later one fails.
+    Each batch is a transaction of its own, so a batch stays deleted if a later batch fails.
 
     Args:
-        by: the indexed column that gives the order. Each batch begins where the last one ended, so
-            it does not read the index entries of rows that are already deleted.
+        by: the indexed column that orders the batches. Each batch begins where the previous batch
+            ended, so it does not read the index entries of rows that are already deleted.
         skip_locked: whether to leave out rows that another transaction has locked, instead of
             waiting for them.
     """
     deleted, last = 0, None
     while True:
-        left = rows if last is None else rows.filter(**{f"{by}__gte": last})
+        remaining = rows if last is None else rows.filter(**{f"{by}__gte": last})
         with transaction.atomic():
-            # Lock the rows first, so that no new row can refer to one of them.
-            locked = left.select_for_update(skip_locked=skip_locked).order_by(by, "pk")
+            # Lock the rows first, so that no new row can refer to them.
+            locked = remaining.select_for_update(skip_locked=skip_locked).order_by(by, "pk")
             batch = [*locked.values_list("pk", by)[:BATCH]]
             _delete(rows.model, [pk for pk, _ in batch])
         deleted += len(batch)
@@ -42,7 +43,7 @@ def delete_in_batches(rows: QuerySet[Any], *, by: str, skip_locked: bool = True)
 
 
 def _delete(model: type[Model], pks: list[Any]) -> None:
-    """Delete rows by an array of keys, which is one parameter. The ORM needs one for each key."""
+    """Delete rows by one parameter, an array of keys. The ORM sends a parameter for each key."""
     columns: list[tuple[str, Any]] = [
         (relation.related_model._meta.db_table, relation.field.column)
         for relation in model._meta.related_objects

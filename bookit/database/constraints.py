@@ -1,7 +1,7 @@
 """Kinds of constraints that Django lacks, declared on models like any other constraint.
 
-Each is a `django.db.models.BaseConstraint`, so `makemigrations` writes it into a migration and
-notices when the two differ. Only the database enforces these constraints.
+Each kind is a `django.db.models.BaseConstraint`, so `makemigrations` writes it into a migration and
+notices when the model and the migration differ. Only the database enforces these constraints.
 """
 
 from collections.abc import Mapping, Sequence
@@ -59,7 +59,7 @@ class Trigger(_DatabaseConstraint):
         return _statement("\n".join(lines))
 
     def remove_sql(self, model: Any, schema_editor: Any) -> Any:
-        """Return the statement that removes it."""
+        """Return the statement that removes the function and its triggers."""
         return _statement(f"DROP FUNCTION {self.name}() CASCADE")
 
 
@@ -68,7 +68,7 @@ class CompositeForeignKey(_DatabaseConstraint):
 
     Args:
         fields: the fields of the model.
-        to: the model that they refer to, as `app.Model`.
+        to: the model to which the foreign key refers, as `app.Model`.
         to_fields: the fields of that model, in the same order.
     """
 
@@ -88,14 +88,14 @@ class CompositeForeignKey(_DatabaseConstraint):
         """Return the statement that creates the constraint."""
         to = model._meta.apps.get_model(self.to)
         table, columns = _table_and_columns(model, self.fields, schema_editor)
-        other, others = _table_and_columns(to, self.to_fields, schema_editor)
+        to_table, to_columns = _table_and_columns(to, self.to_fields, schema_editor)
         return _statement(
             f"ALTER TABLE {table} ADD CONSTRAINT {self.name} FOREIGN KEY ({columns})"
-            f" REFERENCES {other} ({others})"
+            f" REFERENCES {to_table} ({to_columns})"
         )
 
     def remove_sql(self, model: Any, schema_editor: Any) -> Any:
-        """Return the statement that removes it."""
+        """Return the statement that removes the constraint."""
         table = schema_editor.quote_name(model._meta.db_table)
         return _statement(f"ALTER TABLE {table} DROP CONSTRAINT {self.name}")
 

@@ -3,18 +3,18 @@
 from collections.abc import Callable
 from typing import Any
 
-# Counting a million rows takes PostgreSQL as long as reading them.
-MOST_COUNTED = 10_000
+# At most this many rows are counted. PostgreSQL takes as long to count rows as to read them.
+MAX_COUNTED = 10_000
 
 
 def bounded_count(count: Callable[[], int], explain: Callable[[], Any]) -> tuple[int, bool]:
-    """Return how many rows there are, and whether that is exact.
+    """Return the number of rows, and whether the number is exact.
 
-    `count` stops after `MOST_COUNTED + 1` rows. If it finds that many, the number of rows that
-    PostgreSQL expects is returned. `explain` returns PostgreSQL's plan for all rows, as JSON.
+    `count` stops after `MAX_COUNTED + 1` rows. If there are more than `MAX_COUNTED`, the result is
+    the number of rows that PostgreSQL's planner estimates. `explain` returns the plan as JSON.
     """
     counted = count()
-    if counted <= MOST_COUNTED:
+    if counted <= MAX_COUNTED:
         return counted, True
     [explained] = explain()
     return max(counted, int(explained["Plan"]["Plan Rows"])), False

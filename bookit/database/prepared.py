@@ -1,8 +1,8 @@
-"""Queries whose SQL the ORM writes once and that run many times.
+"""Queries whose SQL the ORM writes once per process, and which run many times.
 
 Turning a queryset into SQL is most of the cost of a small read, although the SQL is the same each
 time. A `Prepared` query does this work once per process. Afterwards, a read only sends parameters
-and receives plain rows. The ORM still writes the SQL, so it cannot disagree with the models.
+and receives plain rows. Because the ORM writes the SQL, the SQL always matches the models.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -13,21 +13,21 @@ from django.db import DEFAULT_DB_ALIAS
 from django.db.models import Field, Model, QuerySet, Value
 from django.db.models.sql.compiler import SQLCompiler
 
-from bookit.database.counts import MOST_COUNTED, bounded_count
+from bookit.database.counts import MAX_COUNTED, bounded_count
 from bookit.database.rows import fetch
 
 Instance = TypeVar("Instance", bound=Model)
 
 
 class Parameter(Value):
-    """Stands in a queryset for a value that each run provides."""
+    """A placeholder in a queryset for a value that each run provides."""
 
     def __init__(self, name: str, output_field: "Field[Any, Any] | None") -> None:
         super().__init__(None, output_field=output_field)
         self.name = name
 
     def as_sql(self, compiler: Any, connection: Any) -> Any:
-        """Return a placeholder with this parameter in the place of its value."""
+        """Return `%s`, with this object in place of the value."""
         return "%s", (self,)
 
 
@@ -35,9 +35,9 @@ class Prepared(Generic[Instance]):
     """A query without its values.
 
     Args:
-        build: returns the queryset, and takes each value by name.
-        shape: selects the columns of the queryset, as `RowSerializer.rows` does.
-        fields: the names of the values, each with a model field of its type.
+        build: a function that takes the values as keyword arguments and returns the queryset.
+        shape: a function that selects the columns of the queryset, as `RowSerializer.rows` does.
+        fields: for the name of each value, a model field that has the type of the value.
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class Prepared(Generic[Instance]):
         return Bound(self, values)
 
     def get(self, **values: Any) -> Instance | None:
-        """Return the one instance that the query finds, with the selected columns, or None."""
+        """Return the instance that the query finds, with only the selected columns, or None."""
         rows = self.run(self.text, values)
         model = self._queryset.model
         return model.from_db(DEFAULT_DB_ALIAS, self.names, rows[0]) if rows else None
@@ -70,8 +70,9 @@ class Prepared(Generic[Instance]):
 
     @cached_property
     def _compiled(self) -> tuple[SQLCompiler, tuple[str, tuple[Any, ...]]]:
-        # Keep both or neither. Writing the text may query the server. If that failed and the
-        # compiler were kept, it would query on another thread's connection and always fail.
+        # Cache the compiler only together with its SQL. Writing the SQL may query the server. If
+        # that query failed and the compiler were cached, other threads would use the compiler with
+        # the connection of this thread, and would always fail.
         compiler = self._queryset.query.get_compiler(DEFAULT_DB_ALIAS)
         return compiler, compiler.as_sql()
 
@@ -99,7 +100,7 @@ class Prepared(Generic[Instance]):
 
     @property
     def parameters(self) -> tuple[Any, ...]:
-        """What each `%s` stands for: a `Parameter`, or a value that never changes."""
+        """The value of each `%s`, in order: a `Parameter`, or a constant."""
         return self._text[1]
 
     @property
@@ -109,18 +110,18 @@ class Prepared(Generic[Instance]):
 
     @cached_property
     def bare_text(self) -> str:
-        """The SQL that finds the ids of the rows, without an order."""
+        """The SQL that selects the ids of the rows, in any order."""
         rows = self._unshaped.order_by().values("pk").query.get_compiler(DEFAULT_DB_ALIAS).as_sql()
         return rows[0]
 
     @cached_property
     def count_text(self) -> str:
-        """The SQL that counts the rows, up to `MOST_COUNTED` + 1."""
-        rows = f"{self.bare_text} LIMIT {MOST_COUNTED + 1}"
-        return f"SELECT count(*) FROM ({rows}) AS counted"  # noqa: S608 - the ORM's own text
+        """The SQL that counts the rows, up to `MAX_COUNTED` + 1."""
+        rows = f"{self.bare_text} LIMIT {MAX_COUNTED + 1}"
+        return f"SELECT count(*) FROM ({rows}) AS counted"  # noqa: S608 - the ORM wrote the SQL
 
     def run(self, text: str, values: Mapping[str, Any], *more: Any) -> list[tuple[Any, ...]]:
-        """Return the rows of `text`, which takes the query's parameters followed by `more`."""
+        """Run `text` with the query's parameters followed by `more`, and return the rows."""
         parameters = [
             values[each.name] if isinstance(each, Parameter) else each for each in self.parameters
         ]
@@ -143,10 +144,10 @@ class Bound:
         self.values = values
 
     def __getitem__(self, part: slice) -> list[dict[str, Any]]:
-        """Return the rows from `part.start` to before `part.stop`."""
-        # The size is part of the text. If the limit were a parameter, PostgreSQL would estimate a
-        # generic plan as so costly that it would plan the statement anew each time, which takes
-        # longer than running it.
+        """Return the rows from `part.start` up to, but not including, `part.stop`."""
+        # The limit is part of the text. If it were a parameter, PostgreSQL would estimate a high
+        # cost for a generic plan, and would plan the statement again each time. Planning takes
+        # longer than running the statement.
         start = part.start or 0
         text = f"{self.query.text} LIMIT {part.stop - start:d}"
         rows = (
@@ -167,7 +168,7 @@ class Bound:
         return rows[0] if rows else None
 
     def count(self) -> int:
-        """Return how many rows there are, and set `count_is_exact`."""
+        """Return the number of rows, and set `count_is_exact`."""
         total, self.count_is_exact = bounded_count(
             lambda: int(self.query.run(self.query.count_text, self.values)[0][0]),
             lambda: self.query.run(f"EXPLAIN (FORMAT JSON) {self.query.bare_text}", self.values)[0][

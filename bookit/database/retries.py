@@ -1,4 +1,4 @@
-"""Repeats transactions that PostgreSQL ended to resolve a deadlock."""
+"""Repeats transactions that PostgreSQL aborted, for example to resolve a deadlock."""
 
 from collections.abc import Callable
 from functools import wraps
@@ -17,7 +17,7 @@ TRIES = 3
 
 
 def retried(function: Callable[Parameters, Result]) -> Callable[Parameters, Result]:
-    """Repeat a whole transaction if it lost a deadlock; goes outside of `transaction.atomic`."""
+    """Repeat a transaction that lost a deadlock. Apply this outside `transaction.atomic`."""
 
     @wraps(function)
     def run(*args: Parameters.args, **kwargs: Parameters.kwargs) -> Result:
@@ -25,7 +25,7 @@ def retried(function: Callable[Parameters, Result]) -> Callable[Parameters, Resu
             try:
                 return function(*args, **kwargs)
             except OperationalError as error:
-                # Within an outer transaction, a retry is pointless: that transaction has failed.
+                # A retry is pointless within an outer transaction, which has failed as well.
                 if connection.in_atomic_block or database_error_facts(error)[0] not in TRANSIENT:
                     raise
         return function(*args, **kwargs)

@@ -1,7 +1,7 @@
 """Categories of errors that services raise, independent of HTTP.
 
-A concrete error is a subclass, defined beside the code that raises it. Clients switch on its `code`
-and read its docstring.
+A concrete error is a subclass, defined beside the code that raises it. Clients switch on the
+`code` of the error. The docstring is the default message.
 """
 
 import inspect
@@ -99,7 +99,7 @@ CONSTRAINT_ERRORS: Extensions[type[ServiceError]] = Extensions()
 
 
 def database_error_facts(error: BaseException) -> tuple[str | None, str | None]:
-    """Return the SQLSTATE and the constraint's name behind a Django database error."""
+    """Return the SQLSTATE of a Django database error, and the name of the violated constraint."""
     cause: Any = error.__cause__
     diagnosis = getattr(cause, "diag", None)
     return getattr(cause, "sqlstate", None), getattr(diagnosis, "constraint_name", None)

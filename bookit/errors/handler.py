@@ -1,7 +1,7 @@
 """Turns an exception in a DRF view into problem+json. Only this module maps errors to HTTP.
 
 Every error becomes an `APIException` first. DRF's own handler then marks the transaction for
-rollback. Without it, the response would be right, but unfinished work would be committed.
+rollback. Without that handler, the response would be right, but unfinished work would be committed.
 """
 
 import logging
@@ -29,12 +29,12 @@ from bookit.errors import (
 
 logger = logging.getLogger(__name__)
 
-# The most field errors that a response lists, so that it is not larger than the refused request.
-MOST_FIELDS = 100
-LONGEST_MESSAGE = 500
+# A response lists at most this many field errors, so that it is not larger than the request.
+MAX_FIELD_ERRORS = 100
+MAX_MESSAGE_LENGTH = 500
 
-# The message for an unavailable database, by SQLSTATE; None for any other.
-WHY = {
+# The message for an unavailable database, by SQLSTATE. None stands for every other SQLSTATE.
+UNAVAILABLE = {
     "57014": (
         "The database took too long to process this request. Request less at a time, or try "
         "again shortly."
@@ -44,7 +44,7 @@ WHY = {
 
 
 class ProblemException(exceptions.APIException):
-    """An error with all members of the problem document that the client gets."""
+    """An error with all members of the problem document that the client receives."""
 
     def __init__(
         self,
@@ -62,7 +62,7 @@ class ProblemException(exceptions.APIException):
 
 
 def exception_handler(error: Exception, context: dict[str, Any]) -> Response | None:
-    """Return the response to `error`; None for a bug, which Django logs and answers with a 500."""
+    """Return the response to `error`, or None for a bug, which Django logs and turns into a 500."""
     problem = _translate(error)
     if problem is None:
         return None
@@ -99,7 +99,9 @@ def _translate(error: Exception) -> ProblemException | None:
     if isinstance(error, OperationalError | InterfaceError):
         state, _ = database_error_facts(error)
         logger.error("database unavailable: %s %s", type(error.__cause__ or error).__name__, state)
-        return ProblemException(503, "service_unavailable", WHY.get(state, WHY[None]))
+        return ProblemException(
+            503, "service_unavailable", UNAVAILABLE.get(state, UNAVAILABLE[None])
+        )
     if pending.is_cause(error):
         return ProblemException(503, "service_unavailable", problems.UPDATING)
     if isinstance(error, DataError):
@@ -111,7 +113,7 @@ def _translate(error: Exception) -> ProblemException | None:
             400,
             "validation_error",
             Invalid.describe(),
-            [*islice(_fields(error.detail), MOST_FIELDS)],
+            [*islice(_fields(error.detail), MAX_FIELD_ERRORS)],
         )
     if isinstance(error, Http404 | ObjectDoesNotExist):
         return ProblemException(404, "not_found", "There is nothing at this address.")
@@ -143,7 +145,7 @@ def _from_service(error: ServiceError) -> ProblemException:
 def _fields(detail: Any, path: str = "") -> Iterator[dict[str, str]]:
     """Yield DRF's nested error details as a flat list.
 
-    The path of a nested field is dotted; `""` is the whole body.
+    The path of a nested field is dotted; `""` stands for the whole body.
     """
     if isinstance(detail, dict):
         for name, inner in detail.items():
@@ -158,5 +160,5 @@ def _fields(detail: Any, path: str = "") -> Iterator[dict[str, str]]:
                 yield from _fields(inner, path)
     else:
         # Some messages quote the value, which can be as long as 1 MiB.
-        message = str(detail)[:LONGEST_MESSAGE]
+        message = str(detail)[:MAX_MESSAGE_LENGTH]
         yield {"field": path, "code": getattr(detail, "code", "invalid"), "message": message}

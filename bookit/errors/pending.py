@@ -1,4 +1,4 @@
-"""Pending migrations, which this version of BookIt needs but the database does not have yet."""
+"""Detects pending migrations, which this version needs but the database does not have yet."""
 
 import logging
 import time
@@ -21,7 +21,7 @@ def pending_migrations() -> int:
     """Return the number of pending migrations.
 
     Raises:
-        DatabaseError, InterfaceError: the database does not answer.
+        DatabaseError, InterfaceError: the database does not respond.
     """
     executor = MigrationExecutor(connection)
     return len(executor.migration_plan(executor.loader.graph.leaf_nodes()))
@@ -61,12 +61,12 @@ _watch = _Watch()
 
 
 def is_cause(error: BaseException) -> bool:
-    """Return whether a request fails because migrations are pending; log this once."""
+    """Return whether pending migrations are the cause of `error`; if so, log this once."""
     return _is_undefined_object(error) and _watch.count() > 0
 
 
 def explain(error: BaseException) -> str | None:
-    """Return the message for a command that fails because of pending migrations; None otherwise."""
+    """Return the message for a command if pending migrations are the cause of `error`, or None."""
     count = pending_migrations() if _is_undefined_object(error) else 0
     return explanation(count) if count else None
 

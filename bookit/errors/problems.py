@@ -28,7 +28,7 @@ class Problem(NamedTuple):
         return HTTPStatus(self.status).phrase
 
 
-# Problems from layers below the services.
+# Problems that also have causes outside the services, for example HTTP or the database.
 PLUMBING = [
     Problem(
         "validation_error",
@@ -99,7 +99,7 @@ STATUS_OF = {
 
 
 def status_of(error: type[ServiceError]) -> int:
-    """Return the HTTP status of a category of errors."""
+    """Return the HTTP status for a class of errors."""
     return next(STATUS_OF[base.__name__] for base in error.__mro__ if base.__name__ in STATUS_OF)
 
 
@@ -141,7 +141,7 @@ def response(
 ) -> HttpResponse:
     """Return a problem as a response, for errors outside DRF's views."""
     problem = plumbing(code)
-    answer = HttpResponse(
+    result = HttpResponse(
         dumps(
             body(status or problem.status, code, detail or problem.meaning.replace("`", ""), errors)
         ),
@@ -149,5 +149,5 @@ def response(
         status=status or problem.status,
     )
     if problem.status == 503:
-        answer["Retry-After"] = "2"
-    return answer
+        result["Retry-After"] = "2"
+    return result

@@ -1,4 +1,4 @@
-"""Errors of the HTTP layer that DRF does not have."""
+"""Errors of the HTTP layer that DRF does not define."""
 
 from rest_framework.exceptions import APIException, ValidationError
 
@@ -12,5 +12,5 @@ class PayloadTooLarge(APIException):
 
 
 def refuse(field: str, message: str, code: str = "invalid") -> ValidationError:
-    """Return the error of one field or parameter."""
+    """Return the validation error for one field or parameter."""
     return ValidationError({field: [message]}, code=code)

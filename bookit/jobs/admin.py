@@ -16,41 +16,42 @@ from bookit.adminsite.filters import one_of
 from bookit.adminsite.pages import StrictAdmin
 
 admin.site.unregister(ProcrastinateJob)
-# This is the title of pages. procrastinate's own shows all arguments, including the text of a mail.
+# The admin site shows this text as the title of a job. procrastinate's own text contains all
+# arguments, including the body of an email.
 ProcrastinateJob.__str__ = lambda job: f"Job {job.pk}, {job.task_name}"  # type: ignore[method-assign]
 
 
 # The page shows at most this many characters of a job's arguments.
-LONGEST_ARGUMENTS = 500
+MAX_ARGUMENTS_LENGTH = 500
 
 
 @admin.register(ProcrastinateJob)
 class JobAdmin(StrictAdmin, ProcrastinateJobAdmin):
-    """Jobs that wait, run or have failed. Jobs that succeeded are already deleted."""
+    """The admin pages of jobs that wait, run or have failed. Jobs that succeed are deleted."""
 
     list_filter = ["status", ("task_name", one_of(lambda: app.tasks)), "scheduled_at"]
     search_fields = ["id", "task_name"]
     ordering = ["-id"]
-    # This replaces procrastinate's own actions: one restarts jobs that still run, and two give up
-    # jobs.
+    # procrastinate's own actions are not offered: one of them restarts jobs that are still running,
+    # and two of them abandon jobs.
     actions = ["retry_failed"]
 
     @admin.display(description="Args")
     def pretty_args(self, instance: ProcrastinateJob) -> str:
-        """Return the arguments of a job: ids and times, but not the text of a mail."""
+        """Return the arguments of a job: ids and times, but not the body of an email."""
         shown = {
             name: "..." if isinstance(value, dict) else value
             for name, value in instance.args.items()
         }
-        return json.dumps(shown)[:LONGEST_ARGUMENTS]
+        return json.dumps(shown)[:MAX_ARGUMENTS_LENGTH]
 
     def has_retry_permission(self, request: HttpRequest) -> bool:
-        """Return whether the user may retry jobs; nobody may edit one."""
+        """Return whether the user may retry jobs. Nobody may edit jobs."""
         return request.user.has_perm("procrastinate.change_procrastinatejob")
 
     @admin.action(description="Retry failed jobs", permissions=["retry"])
     def retry_failed(self, request: HttpRequest, queryset: QuerySet[ProcrastinateJob]) -> None:
-        """Retry those of the selected jobs that failed."""
+        """Retry the selected jobs that have failed."""
         retried = 0
         for job in queryset.filter(status="failed"):
             try:

@@ -1,4 +1,4 @@
-"""How workers connect to the queues, which are tables in the same PostgreSQL, and their upkeep."""
+"""Connects workers to the job queues, which are tables in PostgreSQL, and maintains the queues."""
 
 import asyncio
 from collections.abc import Sequence
@@ -27,22 +27,24 @@ from bookit.database.batches import BATCH
 from bookit.database.postgresql.connections import AsyncConnection
 from bookit.database.rows import fetch
 
-# A worker that has reported nothing for this many seconds counts as dead. Live workers report every
-# 10 seconds.
+# A worker that has sent no heartbeat for this many seconds counts as dead. Live workers send a
+# heartbeat every 10 seconds.
 SILENCE = 30
-# If this many attempts ended in an error or in the death of their worker, the job is to blame.
+# A stalled job is marked as failed after this many attempts that ended in an error or in the death
+# of their worker, because the job itself is probably the cause.
 MAX_ATTEMPTS = 10
-# How long jobs that did not succeed are kept, so that people can look at them.
+# Jobs that did not succeed are kept for this long, so that operators can look at them.
 KEPT = timedelta(days=30)
 
 # Deletes a batch of the jobs that ended before a given time, in the order of their ids.
 #
-# procrastinate's own statement deletes all of them at once, so all jobs would have to be deleted
-# within one time limit.
+# procrastinate's own statement deletes all these jobs at once, so it could exceed the time limit
+# for one statement.
 #
 # Parameters: after bigint (the last id of the previous batch), before timestamptz, batch int.
 # Columns: id bigint of each deleted job.
-# Invariant: SKIP LOCKED leaves out rows that another transaction has locked, so no delete waits.
+# Invariant: SKIP LOCKED skips rows that another transaction has locked, so the statement never
+# waits for a lock.
 _PRUNE = """
 DELETE FROM procrastinate_jobs WHERE id = ANY(ARRAY(
     SELECT id FROM procrastinate_jobs AS job
@@ -56,22 +58,21 @@ DELETE FROM procrastinate_jobs WHERE id = ANY(ARRAY(
 RETURNING id
 """
 
-# Jobs that send emails or webhooks have their own queues, because they wait for other people's
-# servers.
+# Jobs that send emails or webhooks have their own queues, because they wait for external servers.
 MAILS, WEBHOOKS = "mails", "webhooks"
-# Retries after 4, 16 and 64 seconds, and so on, for a day in total.
+# The waits between attempts are 4, 16 and 64 seconds, and so on. Together they last a day.
 PATIENT = RetryStrategy(max_attempts=8, exponential_wait=4)
-# A webhook job mostly waits for another server, so many of them can run at a time. Receivers notice
-# a late message, so the queue is polled twice a second.
+# A webhook job mostly waits for an external server, so many webhook jobs can run at a time.
+# Receivers notice a late message, so the queue is polled twice a second.
 WEBHOOKS_AT_A_TIME = 200
 WEBHOOK_OPTIONS: dict[str, Any] = {
     "concurrency": WEBHOOKS_AT_A_TIME,
     "fetch_job_polling_interval": 0.5,
 }
 
-# A worker need not wait for the disk before it begins a job. If PostgreSQL crashes, the job is done
-# again, as it is when a worker dies.
-WHAT_MAY_BE_LOST = "-c synchronous_commit=off"
+# With this option, a worker does not wait for the disk when it begins a job. If PostgreSQL crashes,
+# the job runs again, as it does when a worker dies.
+ASYNCHRONOUS_COMMIT = "-c synchronous_commit=off"
 
 
 def _durable(query: str) -> str:
@@ -79,12 +80,12 @@ def _durable(query: str) -> str:
     return f"""
 WITH durable AS MATERIALIZED (SELECT set_config('synchronous_commit', 'on', true))
 {query.rstrip().removesuffix(";")} FROM durable
-"""  # noqa: S608 - a statement of procrastinate
+"""  # noqa: S608 - the query is a constant of procrastinate
 
 
-# procrastinate's statements that write the outcome of a job, each with its replacement. The outcome
-# must be on disk: if a crash undid it, the job would seem to be running for as long as its worker
-# lives, and other jobs with the same lock would wait.
+# The statements with which procrastinate writes the outcome of a job, each with its replacement.
+# The outcome must be on disk. If a crash undid it, the job would seem to be running for as long as
+# its worker lives, and other jobs with the same lock would wait.
 _OUTCOMES: dict[str, Any] = {
     query: _durable(query) for query in (queries["finish_job"], queries["retry_job"])
 }
@@ -97,30 +98,30 @@ class UnknownQueue(Exception):
 class WorkerConnection(AsyncConnection):
     """A connection that gives up when other workers begin to regard this worker as dead.
 
-    The worker then exits, and the program that started it starts it again. If PostgreSQL freezes
-    for a shorter time, the worker waits, because exiting would repeat the jobs that it has begun.
+    The worker then exits, and its supervisor restarts it. If PostgreSQL freezes for a shorter time,
+    the worker waits, because the jobs that it has begun would run again after an exit.
     """
 
     patience = SILENCE
 
 
 class Connector(DjangoConnector):
-    """Enqueues jobs in the transaction of Django's connection; workers have other connections."""
+    """Enqueues jobs on Django's connection, in its transaction. Workers use other connections."""
 
     def get_worker_connector(self) -> BaseAsyncConnector:
-        """Return the connections of a worker, which bypass a pooler."""
+        """Return the connector of a worker, whose connections bypass a connection pooler."""
         parameters = connector_params(self.alias)
         if settings.DATABASE_DIRECT_URL:
             parameters = {"connect_timeout": 2, **conninfo_to_dict(settings.DATABASE_DIRECT_URL)}
         options = parameters.get("options", "")
-        parameters["options"] = f"{options} {WHAT_MAY_BE_LOST}".strip()
+        parameters["options"] = f"{options} {ASYNCHRONOUS_COMMIT}".strip()
         return WorkerConnector(self, kwargs=parameters, connection_class=WorkerConnection)
 
 
 class WorkerConnector(PsycopgConnector):
     """Fetches jobs over its own connections.
 
-    A job that enqueues other jobs does so in its own transaction, over Django's connection.
+    A job enqueues other jobs on Django's connection, in its own transaction.
     """
 
     def __init__(self, django: Connector, **options: Any) -> None:
@@ -128,23 +129,23 @@ class WorkerConnector(PsycopgConnector):
         self._django = django
 
     async def execute_query_async(self, query: LiteralString, **arguments: Any) -> None:
-        """Run a statement, for example the heartbeat, and count it as a sign of life."""
+        """Run a statement, for example the heartbeat, and touch the heartbeat file."""
         if query in _OUTCOMES:
             await self._until_written(_OUTCOMES[query], arguments)
         else:
             await super().execute_query_async(query, **arguments)
-        _show_life()
+        _touch_heartbeat_file()
 
     async def execute_query_one_async(
         self, query: LiteralString, **arguments: Any
     ) -> dict[str, Any]:
-        """Run a query, for example for the next job, and count it as a sign of life."""
+        """Run a query, for example for the next job, and touch the heartbeat file."""
         row = await super().execute_query_one_async(query, **arguments)
-        _show_life()
+        _touch_heartbeat_file()
         return row
 
     async def _until_written(self, query: LiteralString, arguments: dict[str, Any]) -> None:
-        """Write the outcome of a job, however long PostgreSQL is down.
+        """Write the outcome of a job. While PostgreSQL is down, try again every second.
 
         procrastinate would ignore an error in this statement, and the job would stay `doing` for as
         long as its worker lives.
@@ -155,18 +156,18 @@ class WorkerConnector(PsycopgConnector):
                 return await super().execute_query_async(query, **arguments)
             except ConnectorException as error:
                 if not isinstance(error.__cause__, OperationalError | InterfaceError):
-                    if was_tried:  # An earlier attempt wrote it, but the reply was lost.
+                    if was_tried:  # An earlier attempt succeeded, but its reply was lost.
                         return None
                     raise
             was_tried = True
             await asyncio.sleep(1)
 
     def get_sync_connector(self) -> BaseConnector:
-        """Return Django's connection, for jobs that enqueue other jobs."""
+        """Return Django's connector, for jobs that enqueue other jobs."""
         return self._django
 
 
-def _show_life() -> None:
+def _touch_heartbeat_file() -> None:
     if settings.WORKER_HEARTBEAT_FILE:
         Path(settings.WORKER_HEARTBEAT_FILE).touch()
 
@@ -174,11 +175,12 @@ def _show_life() -> None:
 async def run_workers(app: App, *, queues: Sequence[str] | None = None, **options: Any) -> None:
     """Run the jobs of all queues, or of the given `queues`, until a signal arrives.
 
-    Emails, webhooks and all other jobs each have their own limit on concurrent jobs, because emails
-    and webhooks wait for other people's servers. So none of these three waits for another.
+    Email jobs, webhook jobs and all remaining jobs form three groups, each with its own limit on
+    concurrent jobs. Email and webhook jobs wait for external servers, and this way they do not keep
+    the jobs of another group waiting.
 
     Args:
-        options: see `App.run_worker_async`. They do not change the limit for webhooks.
+        options: options for `App.run_worker_async`. They do not change the limit for webhooks.
 
     Raises:
         UnknownQueue: one of `queues` is not the queue of any task.
@@ -195,7 +197,8 @@ async def run_workers(app: App, *, queues: Sequence[str] | None = None, **option
         for name, group in groups.items()
         if group & {*(queues or known)}
     }
-    # Python's default number of threads depends on the number of cores, not on the number of jobs.
+    # Python's default thread pool has a size that depends on the number of cores. This thread pool
+    # has a thread for each concurrent job.
     asyncio.get_running_loop().set_default_executor(
         ThreadPoolExecutor(
             len(chosen) * options.get("concurrency", settings.WORKER_CONCURRENCY) + 1
@@ -215,10 +218,12 @@ async def run_workers(app: App, *, queues: Sequence[str] | None = None, **option
 
     def stop() -> None:
         for worker in workers:
-            if not worker.cancelling():  # Told twice, it would not wait for its jobs to end.
+            # A worker that is cancelled twice does not wait for its jobs to end.
+            if not worker.cancelling():
                 worker.cancel()
 
-    # A worker that ends of its own accord has failed, unless it is to end when no jobs are left.
+    # A worker that ends without a signal has failed. With `wait=False`, however, a worker also ends
+    # when no jobs are left.
     until = asyncio.FIRST_COMPLETED if options.get("wait", True) else asyncio.FIRST_EXCEPTION
     with on_stop(stop):
         await asyncio.wait(workers, return_when=until)
@@ -239,11 +244,11 @@ async def retry_stalled_jobs(*, at: datetime) -> int:
     """Put the jobs of dead workers back in their queues, and return how many were put back.
 
     A job that has been attempted `MAX_ATTEMPTS` times is marked as failed instead. A job is deleted
-    if another one that does the same is already waiting. Neither of these is counted.
+    if the same job is already waiting. The failed and the deleted jobs are not counted.
     """
     retried = 0
     for job in await app.job_manager.get_stalled_jobs(seconds_since_heartbeat=SILENCE):
-        with suppress(ConnectorException):  # Another process has already retried or ended it.
+        with suppress(ConnectorException):  # Another process has retried or ended the job.
             if job.attempts >= MAX_ATTEMPTS:
                 await app.job_manager.finish_job(job, status=Status.FAILED, delete_job=False)
                 continue
@@ -251,7 +256,7 @@ async def retry_stalled_jobs(*, at: datetime) -> int:
                 await app.job_manager.retry_job(job, retry_at=at)
                 retried += 1
             except UniqueViolation:
-                # Another job that does the same is already waiting.
+                # A job with the same queueing lock is already waiting.
                 await app.job_manager.finish_job(job, status=Status.ABORTED, delete_job=True)
     return retried
 

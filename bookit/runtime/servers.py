@@ -1,4 +1,4 @@
-"""Web servers and databases that run for the length of a test or a measurement."""
+"""Web servers and databases that run as long as a test or a measurement."""
 
 import os
 import secrets
@@ -21,7 +21,7 @@ from bookit.runtime.startup import BASE_DIR
 START_TIMEOUT = 60.0
 STOP_TIMEOUT = 15.0
 
-#: BookIt's WSGI application, as gunicorn names it.
+#: The name of BookIt's WSGI application for gunicorn.
 BOOKIT = "bookit.wsgi"
 
 
@@ -32,9 +32,9 @@ class ServerError(Exception):
 def production(url: str, *, workers: int = 2) -> dict[str, str]:
     """Return the environment of a production server without rate limits.
 
-    Access tokens last for a day. The result sets every variable that a developer's `.env` could
-    change; an empty value means the default. Only WEB_THREADS comes from the caller's environment,
-    so that other values can be tried.
+    Access tokens are valid for a day. The result sets these variables, so that a developer's `.env`
+    cannot change them; an empty value means the default. Only WEB_THREADS comes from the caller's
+    environment, so that a caller can try different values.
     """
     return {
         **os.environ,
@@ -43,7 +43,7 @@ def production(url: str, *, workers: int = 2) -> dict[str, str]:
         "DATABASE_URL": url,
         "ALLOWED_HOSTS": "localhost",
         "EMAIL_URL": "dummymail://",
-        # No limit withholds a mail, so that all mails can be counted.
+        # These limits are never reached, so every email is sent and can be counted.
         "MAILS_PER_ADDRESS": "10000000",
         "MAILS_PER_VERIFIED_ADDRESS": "10000000",
         "WEB_CONCURRENCY": str(workers),
@@ -75,10 +75,10 @@ class Server:
         return list(psutil.Process(self.process.pid).children())
 
     def wait(self, path: str) -> None:
-        """Wait until the server answers a request for `path`.
+        """Wait until the server responds to a request for `path`.
 
         Raises:
-            ServerError: the server ended, or did not answer in time.
+            ServerError: the server ended, or did not respond in time.
         """
         deadline = time.monotonic() + START_TIMEOUT
         while time.monotonic() < deadline:
@@ -105,10 +105,10 @@ class Server:
 
 @contextmanager
 def serving(application: str, environment: dict[str, str]) -> Iterator[Server]:
-    """Run an application under gunicorn, as in production, for the length of a `with` block.
+    """Run an application under gunicorn, as in production, until the end of a `with` block.
 
-    The server writes the same log as in production, but to /dev/null. It runs in a process group of
-    its own, so Ctrl-C does not reach it. The end of the block stops it.
+    The server writes the same log as in production, but to /dev/null. It runs in its own process
+    group, so Ctrl-C in the terminal does not reach it.
     """
     with socket.create_server(("127.0.0.1", 0), backlog=2048) as listener:
         descriptor, port = listener.fileno(), listener.getsockname()[1]
@@ -151,7 +151,7 @@ def migrate(url: str) -> None:
 
 @contextmanager
 def connected_to(url: str) -> Iterator[None]:
-    """Let Django use the database at `url`, in this thread, for the length of a `with` block.
+    """Let Django use the database at `url`, in this thread, until the end of a `with` block.
 
     Statements have no time limit.
     """

@@ -1,32 +1,34 @@
 """Balances connections between gunicorn's workers.
 
-All workers accept connections from the same socket, so the quickest worker would take them all.
-Because clients keep their connections open, one worker could then be busy while another is idle.
+All workers accept connections from the same socket. Without this module, the quickest worker would
+accept every connection. Because clients keep their connections open, that worker would be busy
+while the other workers are idle.
 """
 
 from mmap import mmap
 from time import monotonic
 
-# The number of workers for which there is a place in the table. A worker that has no place accepts
-# every connection.
+# The number of places in the table; each worker needs a place. A worker without a place leaves no
+# connections to other workers.
 PLACES = 128
 # A worker that has reported nothing for this many seconds counts as stuck or dead.
 SILENCE = 2.5
 
 
 class Spread:
-    """A table in shared memory: how many connections each worker has, and when it last reported."""
+    """A table in shared memory: the number of connections and the last report of each worker."""
 
     def __init__(self, places: int = PLACES) -> None:
         memory = memoryview(mmap(-1, places * 16 + 8))
         self._counts = memory[: places * 8].cast("q")
         self._beats = memory[places * 8 : places * 16].cast("d")
-        self._used = memory[places * 16 :].cast("q")  # how many of the first places were ever taken
+        # A single number: every place that was ever taken is below it.
+        self._used = memory[places * 16 :].cast("q")
         self._places = places
         self._taken: set[int] = set()
 
     def take(self) -> int | None:
-        """Take a place for a worker that is about to be forked; return None if none is free."""
+        """Take a place for a worker that is about to be forked; return None if all are taken."""
         place = next((each for each in range(self._places) if each not in self._taken), None)
         if place is not None:
             self._taken.add(place)
@@ -45,8 +47,8 @@ class Spread:
         if place is not None:
             self._counts[place], self._beats[place] = connections, monotonic()
 
-    def others(self, place: int | None) -> int | None:
-        """Return the smallest number of connections that any other live worker has, or None."""
+    def fewest_of_others(self, place: int | None) -> int | None:
+        """Return the smallest number of connections of any other live worker, if there is one."""
         if place is None:
             return None
         alive = monotonic() - SILENCE
@@ -60,7 +62,7 @@ class Spread:
         )
 
     def should_leave(self, place: int | None, connections: int) -> bool:
-        """Return whether another worker should accept the next connection."""
-        least = self.others(place)
-        # With many connections, a small difference is not worth waiting for.
+        """Return whether this worker should leave the next connection to another worker."""
+        least = self.fewest_of_others(place)
+        # With many connections, a small difference does not justify a pause.
         return least is not None and connections > least + least // 8

@@ -1,6 +1,6 @@
-"""The first steps of every entry point (`manage.py`, gunicorn, WSGI): a database, then settings.
+"""The start of every entry point (`manage.py`, gunicorn, WSGI): the database and the settings.
 
-Importing the settings starts nothing, so that type checkers and editors can import them too.
+Importing the settings module alone starts no database, so type checkers and editors can import it.
 Programs that need a database call `load_settings`.
 """
 
@@ -18,7 +18,7 @@ from bookit.runtime import environment
 
 BASE_DIR = Path(__file__).resolve().parents[2]
 
-# The process that has warned sets this variable, so that its children do not warn again.
+# A process that has warned sets this variable to its pid, so that its children do not warn again.
 WARNED = "BOOKIT_WARNED_BY"
 
 #: The directory of the embedded server that this process uses, if it uses one.
@@ -26,14 +26,14 @@ embedded_directory: Path | None = None
 
 
 def fail(message: object) -> NoReturn:
-    """Exit with status 1 and a message on stderr. The message is one line unless steps follow."""
+    """Exit with status 1, and write the message to stderr."""
     sys.exit(f"bookit: {str(message).strip()}")
 
 
 def load_settings(*, database: bool = True) -> None:
     """Load Django's settings, or exit with a line that says what is wrong.
 
-    With `database`, development uses the embedded server unless DATABASE_URL names another.
+    With `database`, start the embedded server if this is development and DATABASE_URL is unset.
     """
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "bookit.settings")
     from django.conf import settings
@@ -55,10 +55,11 @@ def _warn_of_unknown_variables() -> None:
 
 
 def provide_database() -> None:
-    """In development, point an unset DATABASE_URL at the embedded server.
+    """In development, set an unset DATABASE_URL to the URL of the embedded server.
 
-    This starts the server, or joins it if it already runs, and keeps it until this process ends.
-    Its data is in `.postgres/` or in the directory that EMBEDDED_POSTGRES_DIR names.
+    This function starts the server, or joins a server that already runs, and uses it until this
+    process ends. The data of the server is in `.postgres/`, or in the directory that
+    EMBEDDED_POSTGRES_DIR names.
 
     Raises:
         ImproperlyConfigured: the embedded server does not start.
@@ -72,7 +73,7 @@ def provide_database() -> None:
     from bookit.runtime.embedded_postgres import EmbeddedPostgresError, acquire
 
     directory = BASE_DIR / environment.text("EMBEDDED_POSTGRES_DIR", ".postgres")
-    # By default, SIGTERM ends a process without its exit handlers, and the server would keep
+    # By default, SIGTERM ends a process without running its exit handlers, so the server would keep
     # running.
     on_sigterm = (
         threading.current_thread() is threading.main_thread()
@@ -86,7 +87,8 @@ def provide_database() -> None:
         raise ImproperlyConfigured(str(error)) from error
     embedded_directory = directory
     if on_sigterm:
-        # From here on, do not raise an exception: the worker's event loop would not survive it.
+        # From here on, the handler must not raise an exception, which would crash the event loop of
+        # a worker of the queue.
         signal.signal(signal.SIGTERM, _release_and_die)
 
 
@@ -104,7 +106,7 @@ def _release_and_die(number: int, frame: FrameType | None) -> None:
 
 
 def why_not_ready() -> str | None:
-    """Return in one line why requests cannot use the database, or None if they can."""
+    """Return a line that says why requests cannot use the database, or None if they can."""
     import django
 
     reason = why_unreachable()
@@ -115,9 +117,9 @@ def why_not_ready() -> str | None:
 
     from bookit.errors.pending import explanation, pending_migrations
 
-    # The web server is about to fork. A pool has threads, and a thread that ends at the moment of
-    # the fork can hold a lock of OpenSSL, for which the forked process would wait forever. So this
-    # connection has no pool.
+    # The web server is about to fork, and a pool has threads. A thread that ends at the moment of
+    # the fork can hold a lock of OpenSSL, and the forked process would wait for this lock forever.
+    # Therefore this connection uses no pool.
     usual = connections[DEFAULT_DB_ALIAS]
     connections[DEFAULT_DB_ALIAS] = single = usual.copy()
     single.settings_dict["OPTIONS"].pop("pool", None)
@@ -132,9 +134,9 @@ def why_not_ready() -> str | None:
 
 
 def why_unreachable() -> str | None:
-    """Return in one line why PostgreSQL cannot be reached, or None if it can.
+    """Return a line that says why PostgreSQL cannot be reached, or None if it can.
 
-    This bypasses the connection pool, whose errors say only that it waited.
+    This function bypasses the connection pool, whose errors say only that a wait timed out.
     """
     import psycopg
     from django.db import connection

@@ -1,17 +1,19 @@
 """gunicorn's worker with threads, changed so that only complete requests get a thread.
 
 gunicorn 27 gives a thread to each new connection for five seconds, and to each half-sent request
-for as long as its client likes. A few idle connections, which browsers and health checks often
-open, can stop a server. In this worker, the main thread waits for all clients at once. A request
-gets a thread when it has arrived completely. If a slow client has not read the whole response, the
-thread hands the rest back to the main thread.
+until its client sends the rest. A few idle connections, which browsers and health checks often
+open, can block a server. In this worker, the main thread waits for all clients at once. A request
+gets a thread only when it has arrived completely. If a slow client has not read the whole response,
+the thread leaves the rest of the response to the main thread.
 
-A proxy in front would do the same. But it would be one more process to install, configure and
-monitor, even for `manage.py serve`, and the quickest worker would still take all connections.
-gunicorn is meant to be extended by worker classes. This one replaces the way in which
-`ThreadWorker` waits, and keeps its loop, its threads, its parser and the way in which it runs the
-application. `tests/test_gunicorn.py` fails when gunicorn changes what this class replaces or relies
-on.
+A proxy in front of gunicorn would also wait for slow clients. But the proxy would be another
+process to install, configure and monitor, even for `manage.py serve`, and the quickest worker would
+still take all connections.
+
+gunicorn is meant to be extended by worker classes. This class replaces how `ThreadWorker` waits. It
+keeps the loop, the threads and the parser of `ThreadWorker`, and the way in which it runs the
+application. `tests/test_gunicorn.py` fails if gunicorn changes a part that this class replaces or
+relies on.
 """
 
 import errno
@@ -45,26 +47,30 @@ from bookit.runtime.spread import Spread
 
 # Seconds that a client has to send the head of a request.
 HEAD_TIME = 10.0
-# Seconds that a client has to send a body or to read a response. Every SLOWEST bytes add a second.
+# Seconds that a client has to send a body or to read a response. For each MIN_RATE bytes that it
+# sends or reads, the client gets another second.
 BODY_TIME = 10.0
-SLOWEST = 10_000
-# Seconds for which a connection is still read after its last response. If it were closed with
-# unread data in it, the system would reset it, and the client could lose the end of the response.
+MIN_RATE = 10_000
+# Seconds for which the worker reads from a connection after the last response. If the worker closed
+# a connection that contains unread data, the system would reset the connection, and the client
+# could lose the end of the response.
 LINGER = 2.0
-# Bytes of further requests that are read from a connection while a request is being answered.
-MOST_AHEAD = 64 * 1024
-# Bytes that the half-sent requests and unread responses of all clients of a worker may take. Beyond
-# that, the slowest clients are disconnected.
-MOST_HELD = 64 * 1024 * 1024
+# Bytes of the next requests that are read from a connection while a request is being handled.
+MAX_AHEAD = 64 * 1024
+# Bytes that the half-sent requests and unread responses of all clients of a worker may occupy. If
+# they occupy more, the slowest clients are disconnected.
+MAX_HELD = 64 * 1024 * 1024
+# Bytes that are read from a connection at a time.
 READ = 64 * 1024
 # Seconds for which a worker accepts no connections if another worker has fewer.
 PAUSE = 0.02
 # Seconds between two checks of the deadlines.
 SWEEP = 0.5
 
-# Errors in gunicorn that a request does not cause, although their class suggests it.
-OUR_FAULT = (ConfigurationProblem, InvalidResponseHeader, InvalidResponseHeaderName)
+# gunicorn derives these errors from ParseException, although the server causes them, not a request.
+SERVER_ERRORS = (ConfigurationProblem, InvalidResponseHeader, InvalidResponseHeaderName)
 
+# The system has no file descriptor or no memory for another connection.
 FULL = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
 # Created in the master process, before workers are forked.
@@ -74,9 +80,10 @@ RECEIVING, WORKING, SENDING, LINGERING, CLOSED = range(5)
 
 
 class Client:
-    """A connection with the interface that `ThreadWorker.handle` expects (that of its `TConn`).
+    """A connection, with the attributes of gunicorn's `TConn` that `ThreadWorker.handle` uses.
 
-    The main thread owns it, except for `sock` and `request` while its state is WORKING.
+    Only the main thread uses a client, except that a thread of the pool uses `sock` and `request`
+    while the state is WORKING.
     """
 
     initialized = data_ready = True
@@ -91,9 +98,9 @@ class Client:
         self.arrivals = Arrivals(cfg, address, settings.DATA_UPLOAD_MAX_MEMORY_SIZE)
         self.state = RECEIVING
         self.watched = 0  # the events that the poller watches
-        self.ended = False  # whether the client has ended its side
-        self.keep = False  # whether the connection is kept after the answer
-        self.over = False  # whether the client has announced its last request
+        self.ended = False  # whether the client has closed its side of the connection
+        self.keep = False  # whether the connection is kept open after the response
+        self.over = False  # whether the client has announced that this request is the last
         self.since = monotonic()  # when the current wait began
         self.phase = "anything"
         self.moved = 0  # bytes received or sent during the current wait
@@ -104,17 +111,17 @@ class Client:
 
     @property
     def parser(self) -> "Client":
-        """The iterator that gives gunicorn the next request."""
+        """The iterator from which gunicorn takes the next request."""
         return self
 
     def __next__(self) -> Any:
         return self.request
 
     def finish_body(self, deadline: float | None = None) -> bool:
-        """Return whether the connection can be used again after this request.
+        """Return whether the connection can be used for another request.
 
-        The whole body has arrived, so the next request begins after it, unless the body turns out
-        to be malformed.
+        The whole body has arrived, so the next request begins directly after the body. If the body
+        is malformed, its end is unknown, and the connection cannot be used again.
         """
         request = self.request
         try:
@@ -126,11 +133,11 @@ class Client:
         return not (request.must_close or received.take_buffered() or received.pieces)
 
     def init(self) -> None:
-        """Do nothing: the connection is HTTP/1, without TLS."""
+        """Do nothing: a connection without TLS needs no handshake."""
 
 
 class Worker(ThreadWorker):
-    """Waits for clients in one thread, and answers complete requests in other threads."""
+    """Waits for clients in the main thread, and handles complete requests in a pool of threads."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -149,7 +156,7 @@ class Worker(ThreadWorker):
         """Refuse settings that this worker does not support.
 
         Raises:
-            ValueError: a setting asks for TLS, another protocol or the PROXY protocol.
+            ValueError: a setting enables TLS, a protocol other than HTTP, or the PROXY protocol.
         """
         super().check_config(cfg, log)
         if cfg.is_ssl or cfg.protocol != "http" or cfg.proxy_protocol != "off":
@@ -160,7 +167,10 @@ class Worker(ThreadWorker):
     # --- Accepting --------------------------------------------------------------------------------
 
     def set_accept_enabled(self, enabled: bool) -> None:
-        """Start or stop accepting; a worker that shuts down first accepts waiting connections."""
+        """Start or stop accepting connections.
+
+        A worker that shuts down first accepts the connections that already wait.
+        """
         if not enabled and not self.alive:
             for listener in self.sockets:
                 while self.nr_conns < self.worker_connections and self.accept_one(listener):
@@ -168,12 +178,12 @@ class Worker(ThreadWorker):
         super().set_accept_enabled(enabled and monotonic() >= self.paused_until)
 
     def accept(self, listener: Any) -> None:
-        """Accept a connection, unless another worker has fewer."""
+        """Accept a connection, unless another worker has fewer connections."""
         if self.patient and spread.should_leave(self.place, self.nr_conns):
             self.pause(PAUSE)
             self.patient = False
         else:
-            # After a pause, always accept at least one: the other worker may be stuck.
+            # After a pause, accept at least one connection: the other worker may be stuck.
             self.patient = True
             self.accept_one(listener)
 
@@ -203,7 +213,7 @@ class Worker(ThreadWorker):
         return True
 
     def make_room(self) -> None:
-        """Close the connection that has been idle longest or, if none is idle, the slowest one."""
+        """Close the longest idle connection or, if none is idle, the slowest connection."""
         waiting = [client for client in self.clients if client.state == RECEIVING]
         if waiting:
             self.drop(min(waiting, key=lambda client: (len(client.arrivals) > 0, client.since)))
@@ -211,7 +221,7 @@ class Worker(ThreadWorker):
     # --- Waiting ----------------------------------------------------------------------------------
 
     def wait_for_and_dispatch_events(self, timeout: float) -> None:
-        """Wait for events, and for the end of a pause."""
+        """Wait for events, but not beyond the end of a pause."""
         if not self._accepting and self.alive:
             timeout = min(timeout, max(0.0, self.paused_until - monotonic()) or timeout)
         elif not self.alive:
@@ -220,7 +230,7 @@ class Worker(ThreadWorker):
         spread.note(self.place, self.nr_conns)
 
     def watch(self, client: Client, events: int) -> None:
-        """Watch a connection for `events`; 0 means none."""
+        """Watch a connection for `events`; 0 means that it is not watched."""
         if events == client.watched:
             return
         if not events:
@@ -235,11 +245,11 @@ class Worker(ThreadWorker):
         """Read from or write to a connection that is ready for it."""
         if client.state == SENDING:
             self.attempt(client, self.resume)
-        elif client.state != CLOSED:  # It may have been closed in this round.
+        elif client.state != CLOSED:  # An earlier event of this loop may have closed it.
             self.attempt(client, self.read)
 
     def attempt(self, client: Client, step: Any) -> None:
-        """Take a step for a client. If it fails, close only the connection of this client."""
+        """Call `step` for a client. If the call fails, close only the connection of this client."""
         try:
             step(client)
         except OSError:
@@ -261,13 +271,13 @@ class Worker(ThreadWorker):
             if not data:
                 self.drop(client)
             return
-        with self.lock:  # The client's thread may be about to hand it back.
+        with self.lock:  # In `respond`, a thread may be changing the state of this client.
             if data:
                 client.arrivals.feed(data)
             else:
                 client.ended = True
             working = client.state == WORKING
-            if client.ended or (working and len(client.arrivals) > MOST_AHEAD):
+            if client.ended or (working and len(client.arrivals) > MAX_AHEAD):
                 self.watch(client, 0)
         if not working:
             client.moved += len(data)
@@ -283,7 +293,7 @@ class Worker(ThreadWorker):
         except (NoMoreData, StopIteration):
             self.drop(client)
             return
-        except (ParseException, OSError) as error:  # gunicorn's: not a valid request
+        except (ParseException, OSError) as error:  # gunicorn's errors for an invalid request
             self.handle_error(None, client.sock, client.client, error)
             client.keep = client.over = False
             self.resume(client)
@@ -307,24 +317,24 @@ class Worker(ThreadWorker):
         if client.arrivals.expects_continue():
             client.connection.send(b"HTTP/1.1 100 Continue\r\n\r\n")
         self.count(client)
-        if self.held > MOST_HELD:
-            self.make_memory()
+        if self.held > MAX_HELD:
+            self.free_memory()
 
     def count(self, client: Client) -> None:
-        """Update the number of bytes that the worker holds while it waits for a client."""
+        """Update the number of bytes that the worker holds for this client."""
         now = 0 if client.state == CLOSED else len(client.arrivals) + len(client.sock.held)
         self.held += now - client.counted
         client.counted = now
 
-    def make_memory(self) -> None:
+    def free_memory(self) -> None:
         """Close connections that hold memory, the slowest first, until enough memory is free."""
         holding = [each for each in self.clients if each.counted and each.state != WORKING]
         for client in sorted(holding, key=lambda client: client.since):
-            if self.held <= MOST_HELD:
+            if self.held <= MAX_HELD:
                 break
             self.drop(client)
 
-    # --- Answering --------------------------------------------------------------------------------
+    # --- Responding -------------------------------------------------------------------------------
 
     def enqueue_req(self, conn: Client) -> None:
         """Queue a request for the threads; a costly request may have to wait for its turn."""
@@ -334,17 +344,17 @@ class Worker(ThreadWorker):
             self.tpool.submit(self.handle, conn)
 
     def handle(self, conn: Client) -> None:
-        """Answer a request, in a thread."""
+        """Handle a request in a thread of the pool."""
         is_costly = conn.is_costly
         try:
-            self.answer(conn)
+            self.respond(conn)
         finally:
             following = self.turns.give_back() if is_costly else None
             if following is not None:
                 self.tpool.submit(self.handle, following)
 
-    def answer(self, conn: Client) -> None:
-        """Answer a request, and decide what happens to its connection."""
+    def respond(self, conn: Client) -> None:
+        """Respond to a request, and decide what happens to its connection."""
         deadlines.arrived(conn.arrived)
         conn.sock.begin()
         request = conn.request
@@ -358,7 +368,7 @@ class Worker(ThreadWorker):
         finally:
             deadlines.end()
             conn.request = None
-        with self.lock:  # The main thread may be reading the next request.
+        with self.lock:  # In `read`, the main thread may be reading the next request.
             idle = (
                 conn.keep
                 and sent
@@ -373,7 +383,7 @@ class Worker(ThreadWorker):
             self.method_queue.defer(self.attempt, conn, self.resume)
 
     def resume(self, client: Client) -> None:
-        """After a response, send the rest of it, wait for another request, or hang up."""
+        """Send the rest of the response; afterwards, wait for another request or hang up."""
         if client.state == CLOSED:
             return
         unsent = len(client.sock.held)
@@ -383,8 +393,8 @@ class Worker(ThreadWorker):
             client.moved += unsent - len(client.sock.held)
             self.watch(client, selectors.EVENT_WRITE)
             self.count(client)
-            if self.held > MOST_HELD:
-                self.make_memory()
+            if self.held > MAX_HELD:
+                self.free_memory()
             return
         self.count(client)
         if not client.keep:
@@ -397,7 +407,7 @@ class Worker(ThreadWorker):
         self.advance(client)
 
     def refuse(self, client: Client, code: str) -> None:
-        """Answer with a problem document, and hang up."""
+        """Respond with a problem document, and hang up."""
         name = request_id.set(str(uuid7()))
         try:
             client.sock.sendall(message(problems.response(code)))
@@ -407,7 +417,7 @@ class Worker(ThreadWorker):
         self.resume(client)
 
     def hang_up(self, client: Client) -> None:
-        """End the server's side of a connection, and give the client a moment to end its side."""
+        """Close the server's side of a connection, and give the client time to close its side."""
         if client.ended or (client.over and not len(client.arrivals)):
             self.drop(client)
             return
@@ -432,7 +442,7 @@ class Worker(ThreadWorker):
     # --- Deadlines --------------------------------------------------------------------------------
 
     def murder_keepalived(self, force: bool = False) -> None:
-        """End connections that take too long; with `force`, close all of them."""
+        """End connections whose deadline is over; with `force`, close all connections."""
         now = monotonic()
         if force:
             for client in [*self.clients]:
@@ -444,26 +454,26 @@ class Worker(ThreadWorker):
                     self.attempt(client, self.end)
 
     def murder_pending(self) -> None:
-        """Do nothing: `murder_keepalived` does this as well."""
+        """Do nothing: `murder_keepalived` also ends pending connections."""
 
     def _cap_keepalive(self, deadline: float) -> None:
-        """Keep idle connections until `deadline`, so that requests on their way are not lost."""
+        """Keep idle connections until `deadline`, so that requests in transit are not lost."""
         self.stop_at = deadline
 
     def deadline(self, client: Client) -> float:
-        """Return when the current wait for a client times out."""
+        """Return the time at which the current wait for a client times out."""
         since: float = client.since
         if client.state == LINGERING:
             return since + LINGER
         if client.state == SENDING or client.phase == "body":
-            return since + BODY_TIME + client.moved / SLOWEST
+            return since + BODY_TIME + client.moved / MIN_RATE
         if client.phase == "head":
             return since + HEAD_TIME
         idle = since + self.cfg.keepalive
         return idle if self.stop_at is None else min(idle, self.stop_at)
 
     def end(self, client: Client) -> None:
-        """End a connection whose client is too slow; send a 408 if it has begun a request."""
+        """End the connection of a slow client. A client that has begun a request gets a 408."""
         if client.state == RECEIVING and client.phase != "anything":
             self.log.info("A client at %s did not send its request in time.", client.client)
             self.refuse(client, "request_timeout")
@@ -471,39 +481,39 @@ class Worker(ThreadWorker):
             self.drop(client)
 
     def handle_error(self, req: Any, client: Any, addr: Any, exc: Exception) -> None:
-        """Answer a request with a problem document if it never reaches the application, or fails.
+        """Respond with a problem document to a request that is invalid or that failed in gunicorn.
 
-        gunicorn would answer with an HTML page.
+        gunicorn would respond with an HTML page.
         """
         name = request_id.set(str(uuid7()))
         try:
-            if isinstance(exc, ParseException) and not isinstance(exc, OUR_FAULT):
+            if isinstance(exc, ParseException) and not isinstance(exc, SERVER_ERRORS):
                 self.log.warning("A client at %s sent an invalid request: %s", addr, exc)
-                answer = problems.response(
+                response = problems.response(
                     "validation_error", f"This is not a valid HTTP request: {exc}"
                 )
             else:
                 self.log.error("A request failed in gunicorn.", exc_info=exc)
-                answer = problems.response("internal_error")
-            with suppress(OSError):  # The client has gone.
-                client.sendall(message(answer))
+                response = problems.response("internal_error")
+            with suppress(OSError):  # The client may have disconnected.
+                client.sendall(message(response))
         finally:
             request_id.reset(name)
 
 
-def message(answer: Any) -> bytes:
-    """Return the bytes of a response after which the connection is closed."""
+def message(response: Any) -> bytes:
+    """Return the bytes of a response, whose headers say that the connection will be closed."""
     headers = {
-        **answer.headers,
-        "Content-Length": len(answer.content),
+        **response.headers,
+        "Content-Length": len(response.content),
         "X-Request-ID": request_id.get(),
         "Connection": "close",
     }
     lines = [f"{name}: {value}" for name, value in headers.items()]
-    status = f"HTTP/1.1 {answer.status_code} {answer.reason_phrase}"
-    return "\r\n".join([status, *lines, "", ""]).encode() + bytes(answer.content)
+    status = f"HTTP/1.1 {response.status_code} {response.reason_phrase}"
+    return "\r\n".join([status, *lines, "", ""]).encode() + bytes(response.content)
 
 
 def child_exit(server: Any, worker: Any) -> None:
-    """Free the place of a worker that has ended; gunicorn calls this hook."""
+    """Free the place of a worker that has ended. gunicorn calls this hook."""
     spread.free(worker.place)

@@ -7,7 +7,7 @@ from zoneinfo import ZoneInfo
 MINUTE = timedelta(minutes=1)
 DAY = timedelta(days=1)
 
-# Zones with days on which their clocks change; a few of them have no change.
+# Time zones, each with a day on which its clock changes. In a few zones, the clock does not change.
 ODD_DAYS = {
     "Lisbon springs forward": ("Europe/Lisbon", date(2026, 3, 29)),
     "Lisbon falls back": ("Europe/Lisbon", date(2026, 10, 25)),
@@ -32,10 +32,10 @@ ODD_DAYS = {
 
 @cache
 def faces(name: str, day: date, days: int) -> tuple[datetime, list[datetime]]:
-    """Return the instant `days` before `day`, and the clock's time at each minute after it.
+    """Return the instant `days` days before `day`, and the time on the clock at each later minute.
 
-    This clock never goes back: it stands still while an hour repeats. So a time in a fold appears
-    at its first occurrence, and a time in a gap at the instant of the jump.
+    The clock of the model never goes back: it stands still while an hour repeats. A repeated time
+    therefore appears at its first occurrence, and a skipped time at the instant of the jump.
     """
     tz = ZoneInfo(name)
     start = datetime.combine(day, time.min, tzinfo=UTC) - days * DAY

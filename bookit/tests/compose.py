@@ -8,7 +8,8 @@ import yaml
 
 from bookit.runtime.startup import BASE_DIR
 
-# `$$`, `${NAME}` and `${NAME:-default}`, where a default can hold another variable.
+# Matches `$$`, `${NAME}`, `${NAME:-default}` and `${NAME:?message}`. A default can contain another
+# variable.
 VARIABLE = re.compile(
     r"\$\$|\$\{(?P<name>[A-Z_]+)(?::(?P<kind>[-?])(?P<rest>(?:[^{}]|\$\{[^{}]*\})*))?\}"
 )
@@ -30,7 +31,7 @@ Loader.add_constructor("!override", _list)
 
 
 def read(name: str, variables: Mapping[str, str]) -> dict[str, Any]:
-    """Return a compose file with the variables of `.env` filled in."""
+    """Return the content of a compose file, with `variables` filled in as from `.env`."""
     content: Any = yaml.load((BASE_DIR / name).read_text(), Loader)
     filled: dict[str, Any] = _fill(content, variables)
     return filled

@@ -1,7 +1,7 @@
 """Runs many calls at once, in threads with their own connections, and counts deadlocks.
 
-Tests that use it need `@pytest.mark.django_db(transaction=True)`, because the connections must see
-each other's changes.
+Tests that use this module need `@pytest.mark.django_db(transaction=True)`, because the connections
+must see each other's changes.
 """
 
 import threading
@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from django.db import OperationalError, connection, transaction
 
-# A test that waits longer than this many seconds has failed.
+# A test that waits longer than this number of seconds fails.
 PATIENCE = 30
 
 
@@ -32,11 +32,11 @@ def at_once(
     first: Callable[[], Any] = lambda: None,
     meanwhile: Callable[[], Any] = lambda: None,
 ) -> list[Outcome]:
-    """Start all calls at the same moment, each on a connection of its own.
+    """Start all calls at the same moment, each on its own connection.
 
     Args:
         first: called on each connection before any call starts.
-        meanwhile: called in this thread once the calls have started.
+        meanwhile: called in this thread after the calls have started.
     """
     gate = threading.Barrier(len(calls) + 1, timeout=PATIENCE)
 
@@ -63,10 +63,10 @@ def at_once(
 def behind_a_rival(
     calls: Sequence[Callable[[], Any]], *, rival: Callable[[], Any]
 ) -> list[Outcome]:
-    """Make all calls wait for `rival`, which is then rolled back.
+    """Make all calls wait for the changes of `rival`, and roll these changes back.
 
-    Only at this moment can clients of an exclusion constraint start to wait for each other. Without
-    this help it happens once in about a hundred races.
+    At the moment of the rollback, clients that an exclusion constraint blocks can start to wait for
+    each other. Without this function, that happens in about one of a hundred races.
     """
     transaction.set_autocommit(False)
     try:
@@ -88,9 +88,9 @@ def behind_a_rival(
 def starting_line(table: str) -> Iterator[Callable[[Sequence[Callable[[], Any]]], list[Outcome]]]:
     """Yield a function like `at_once` whose calls write to `table` at the same moment.
 
-    Threads of one process take turns, so few of them are between reading and writing at the same
-    time. This function makes all of them be: each call waits just before it writes its row (or
-    queues behind a call that does) until the last one has arrived.
+    Threads of one process take turns, so few calls are between reading and writing at the same
+    time. This function brings all calls to this point: each call waits just before it writes its
+    row, or waits for a call that does so, until the last call has arrived.
     """
     run(
         "CREATE FUNCTION wait_at_line() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN"
@@ -103,14 +103,14 @@ def starting_line(table: str) -> Iterator[Callable[[Sequence[Callable[[], Any]]]
     )
 
     def from_the_line(calls: Sequence[Callable[[], Any]], **options: Any) -> list[Outcome]:
-        def set_off() -> None:
+        def unlock() -> None:
             try:
                 until_waiting(len(calls))
             finally:
                 ask("SELECT pg_advisory_unlock(1)")
 
         ask("SELECT pg_advisory_lock(1)")
-        return at_once(calls, meanwhile=set_off, **options)
+        return at_once(calls, meanwhile=unlock, **options)
 
     try:
         yield from_the_line
@@ -119,17 +119,17 @@ def starting_line(table: str) -> Iterator[Callable[[Sequence[Callable[[], Any]]]
 
 
 def tally(outcomes: Sequence[Outcome]) -> Counter[type[Exception] | None]:
-    """Count the outcomes by what was raised; None stands for success."""
+    """Count the outcomes by the type of their exception; None stands for success."""
     return Counter(type(outcome.error) if outcome.error else None for outcome in outcomes)
 
 
 def until_waiting(sessions: int) -> None:
-    """Return once this number of sessions of this database wait for a lock."""
+    """Return when exactly this number of sessions of this database wait for a lock."""
     deadline = monotonic() + PATIENCE
     waiting = None
     while waiting != sessions:
         assert monotonic() < deadline, f"{waiting} sessions wait, not {sessions}"
-        # Within a transaction, PostgreSQL would return the same snapshot again and again.
+        # In a transaction, PostgreSQL returns the first snapshot again until it is cleared.
         waiting = ask(
             "SELECT count(*) FROM pg_stat_activity, pg_stat_clear_snapshot()"
             " WHERE datname = current_database() AND wait_event_type = 'Lock'"

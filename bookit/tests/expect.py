@@ -1,4 +1,4 @@
-"""Checks that every problem and error page follows the contract."""
+"""Checks that problem documents and error pages have the documented format."""
 
 import json
 import re
@@ -6,10 +6,10 @@ from typing import Any
 
 
 def problem(response: Any, status: int, code: str, *fields: str) -> dict[str, Any]:
-    """Return the problem document of `response`; check that it follows the contract exactly.
+    """Return the problem document of `response`; check that it has exactly the documented format.
 
     Args:
-        fields: the names of exactly the fields that `errors` must name; without any, not checked.
+        fields: the names of all fields that `errors` must list. Without names, any list passes.
     """
     shown = f"{response.status_code} {response.get('Content-Type')} {response.content[:300]!r}"
     assert response.status_code == status, shown

@@ -10,9 +10,9 @@ from pathlib import Path
 import hypothesis
 import pytest
 
-# Enough threads and connections for forty clients at once, no rate limits, and no special time
-# limit for anonymous reads. All other values are the defaults. LOG_FORMAT defaults to "json" unless
-# stderr is a terminal.
+# There are enough threads and connections for forty clients at once, no rate limits, and no special
+# time limit for anonymous reads. The other values are the defaults. LOG_FORMAT defaults to "json"
+# unless stderr is a terminal.
 ENVIRONMENT = {
     "WEB_THREADS": "60",
     "DATABASE_POOL_SIZE": "50",
@@ -29,7 +29,7 @@ ENVIRONMENT = {
     "ALLOWED_HOSTS": "",
     "DEFAULT_CURRENCY": "",
 }
-# The data of a test run need not survive a power cut.
+# Faster settings of PostgreSQL, because the data of a test run need not survive a power cut.
 THROWAWAY = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
 
 
@@ -54,7 +54,7 @@ def pytest_load_initial_conftests(early_config: pytest.Config) -> None:
 
 
 def pytest_configure() -> None:
-    """Turn off Hypothesis's deadline: how long an example takes depends on the machine.
+    """Turn off Hypothesis's deadline, because the time of an example depends on the machine.
 
     In CI, every run tries the same examples, as Hypothesis recommends, because chance must not
     decide whether a change passes. Elsewhere, each run tries new examples.
@@ -66,7 +66,7 @@ def pytest_configure() -> None:
 
 
 def pytest_collection_finish() -> None:
-    """Exclude imported modules from garbage collection, which would scan them to no avail."""
+    """Exclude imported modules from garbage collection, because scanning them frees nothing."""
     gc.collect()
     gc.freeze()
 
@@ -90,7 +90,7 @@ def reset_rate_limits() -> None:
 def shared_handler(middleware):
     """Return the handler that all clients with the same middleware share.
 
-    They share it because each new handler begins by listing all static files.
+    The clients share a handler because each new handler lists all static files first.
     """
     from rest_framework.test import ForceAuthClientHandler
 
@@ -99,7 +99,7 @@ def shared_handler(middleware):
 
 @pytest.fixture
 def api(settings):
-    """Return an API client; `api.as_(user)` returns a new one that is signed in as that user."""
+    """Return an API client; `api.as_(user)` returns a new client that is signed in as that user."""
     from rest_framework.test import APIClient
     from rest_framework_simplejwt.tokens import AccessToken
 

@@ -1,4 +1,4 @@
-"""Running processes, and free ports for new ones."""
+"""Finds running processes, and free ports for new processes."""
 
 import random
 import socket
@@ -7,15 +7,16 @@ from pathlib import Path
 
 import psutil
 
-# Below the ports of outgoing connections, which start at 32768 on Linux and higher elsewhere.
+# These ports are below the ports of outgoing connections, which start at 32768 on Linux and higher
+# on other systems.
 PORTS = range(10_000, 32_000)
 
 
 def free_port() -> int:
     """Return a free port.
 
-    Use it for programs that must be told their port. If the system chose the port, it could give
-    the same one to an outgoing connection before the program listens.
+    Use this function for programs that need a port number before they start. If the system chose
+    the port, the system could also give it to an outgoing connection before the program listens.
     """
     while True:
         with suppress(OSError), socket.socket() as probe:
@@ -24,7 +25,7 @@ def free_port() -> int:
 
 
 def alive(processes: list[psutil.Process]) -> list[psutil.Process]:
-    """Return those of `processes` that are still running."""
+    """Return the processes in `processes` that are still running."""
     return [
         process
         for process in processes

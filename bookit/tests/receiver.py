@@ -1,4 +1,4 @@
-"""A server that receives webhooks, records the messages and answers as a test wants."""
+"""A server that receives webhooks, records the messages and responds as a test wants."""
 
 import threading
 import time
@@ -20,7 +20,7 @@ Behaviour = Callable[[BaseHTTPRequestHandler], None]
 
 
 def answer(status: int = 204, body: bytes = b"", **headers: str) -> Behaviour:
-    """Answer at once."""
+    """Respond at once."""
 
     def behave(request: BaseHTTPRequestHandler) -> None:
         request.send_response(status)
@@ -34,7 +34,7 @@ def answer(status: int = 204, body: bytes = b"", **headers: str) -> Behaviour:
 
 
 def hang_up(request: BaseHTTPRequestHandler) -> None:
-    """Close the connection without an answer."""
+    """Close the connection without a response."""
     request.close_connection = True
 
 
@@ -52,7 +52,7 @@ def drip(before: bytes, drop: bytes, pause: float = 0.05) -> Behaviour:
 
 
 class Receiver:
-    """A server that uses each of `behaviours` in turn, then keeps using the last one."""
+    """A server that uses the next of `behaviours` for each message, and repeats the last."""
 
     def __init__(self, url: str, behaviours: list[Behaviour]) -> None:
         self.url = url
@@ -63,7 +63,7 @@ class Receiver:
 
 @contextmanager
 def receiver(*behaviours: Behaviour) -> Iterator[Receiver]:
-    """Listen on loopback; without behaviours, answer every message with 204."""
+    """Listen on 127.0.0.1; without behaviours, respond to every message with 204."""
     lock = threading.Lock()
 
     class Handler(BaseHTTPRequestHandler):
@@ -90,7 +90,7 @@ def receiver(*behaviours: Behaviour) -> Iterator[Receiver]:
             pass
 
     class Server(ThreadingHTTPServer):
-        # With the default of 5, simultaneous connections can wait for a second.
+        # With the default of 5, simultaneous connections can wait for a whole second.
         request_queue_size = 128
 
     server = Server(("127.0.0.1", 0), Handler)

@@ -1,4 +1,4 @@
-"""Rules of the code's structure: the order of imports, services, and migrations."""
+"""Rules for the structure of the code: the order of imports, services, and migrations."""
 
 import ast
 import re
@@ -14,9 +14,9 @@ from django.core.management import call_command
 
 from bookit.runtime.startup import BASE_DIR
 
-# From the lowest to the highest; each may import those before it.
+# The layers from the lowest to the highest. A layer may import the layers before it.
 LAYERS = ["bookit", "accounts", "catalog", "bookings", "reviews"]
-# These two combine all apps.
+# These two files combine all apps.
 NAMES_THE_APPS = {"bookit/settings.py", "bookit/urls.py"}
 
 
@@ -34,7 +34,7 @@ NAMES = [str(path.relative_to(BASE_DIR)) for path in CODE]
 
 
 def imported(path):
-    """Return the names of the modules that the code in `path` imports, anywhere in it."""
+    """Return the names of the modules that are imported anywhere in the file `path`."""
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
@@ -72,8 +72,8 @@ def test_imports_follow_the_layers():
         ("bookit.api", "bookit.errors"),
     ],
 )
-def test_control_an_upward_import_is_found(tmp_path, above, below):
-    """A contract with two of its layers swapped is broken."""
+def test_an_upward_import_is_found(tmp_path, above, below):
+    """Control for the test above: the imports break a contract with two layers swapped."""
     path = tmp_path / "importlinter.ini"
     path.write_text(
         "[importlinter]\nroot_packages =\n  bookit\n  bookings\n  reviews\n"
@@ -86,7 +86,7 @@ def test_control_an_upward_import_is_found(tmp_path, above, below):
 
 
 def test_modules_are_not_imported_by_name():
-    """Import contracts do not see such imports."""
+    """Import contracts do not see imports by name."""
     names = ("import_module", "import_string", "__import__", "get_model")
     by_name = {
         name for name in NAMES for function, _ in calls(BASE_DIR / name) if function.endswith(names)
@@ -220,14 +220,14 @@ def test_services_take_the_time_as_an_argument(name):
 
 
 def test_services_are_found_in_every_room():
-    """The control: without services to check, the tests above would pass."""
+    """Control for the tests above, which would pass if they found no services."""
     assert len(SERVICES) == len({*SERVICES}) >= 9
     found = services("def a(x): ...\nasync def b(*, at): ...\ndef check_c(): ...\ndef _d(): ...")
     assert [node.name for node in found] == ["a", "b"]
 
 
 def nodes(kind):
-    """Return every node of a kind and its place."""
+    """Yield every node of a kind, and its place in the code."""
     for name in NAMES:
         for node in ast.walk(ast.parse((BASE_DIR / name).read_text())):
             if isinstance(node, kind):
@@ -248,7 +248,8 @@ def test_no_serializer_shows_all_fields():
         assert node.value != "__all__", place
 
 
-# The rule of who keeps a calendar is written once, next to `User.keeps`. These ask other things.
+# The rule for who keeps a calendar is written once, next to `User.keeps`. These expressions name a
+# role or a provider for other reasons.
 NOT_ABOUT_ACCESS = {
     # A user who becomes a provider gets a calendar.
     ("accounts/services.py", "user.role == User.Role.PROVIDER"),
@@ -261,7 +262,7 @@ NOT_ABOUT_ACCESS = {
     ("catalog/services.py", "provider_id is None"),
     ("catalog/services.py", "provider_id == actor.pk"),
     ("catalog/services.py", "provider=provider"),
-    # Whether there is a provider to mail, and whether the provider caused the event.
+    # Whether a provider gets an email, and whether the provider caused the event.
     ("bookings/mails/occasions.py", "self.provider_id is not None"),
     ("bookings/mails/occasions.py", "self.provider_id != self.actor_id"),
     # Everybody may see the provider of a calendar.
@@ -303,19 +304,19 @@ def rules_about_people(path):
             yield node.value
 
 
-def test_the_rule_of_who_keeps_a_calendar_is_written_once():
+def test_the_rule_for_who_keeps_a_calendar_is_written_once():
     found = {
         (name, expression)
         for name in NAMES
-        # Skip the home of the rule, and the tools that fill tables for demo and benchmark.
+        # Skip the module that contains the rule, and the tools, which store rows of all kinds.
         if name != "accounts/models.py" and not name.startswith("bookit/tools/")
         for expression in rules_about_people(BASE_DIR / name)
     }
     assert found == NOT_ABOUT_ACCESS
 
 
-def test_control_the_search_finds_rules_about_people_in_every_form(tmp_path):
-    """A search that finds nothing would pass the test above."""
+def test_rules_about_people_are_found_in_every_form(tmp_path):
+    """Control for the test above, which a search that misses rules would pass."""
     path = tmp_path / "x.py"
     path.write_text("""
 booking.calendar.provider_id == user.pk
@@ -348,7 +349,7 @@ def test_migrations_and_models_agree():
 
 @pytest.mark.django_db
 def test_migrations_can_be_undone():
-    """Every operation says that it is reversible; one that is not stops a rollback half-way."""
+    """Every operation is reversible. An irreversible operation would stop a rollback half-way."""
     from django.db import connection
     from django.db.migrations.loader import MigrationLoader
 

@@ -51,23 +51,23 @@ class Watched:
     def __init__(self, page, host):
         self.page, self.host = page, host
         self.outside, self.errors = [], []
-        page.route("**/*", self.let_through)
-        page.on("console", lambda message: message.type == "error" and self.note(message.text))
-        page.on("pageerror", lambda error: self.note(str(error)))
-        page.on("response", lambda answer: answer.status >= 400 and self.note(answer.url))
-        # A page that is left before its last picture has loaded aborts that request.
+        page.route("**/*", self.allow_own_host)
+        page.on("console", lambda message: message.type == "error" and self.record(message.text))
+        page.on("pageerror", lambda error: self.record(str(error)))
+        page.on("response", lambda response: response.status >= 400 and self.record(response.url))
+        # Leaving a page before its last image has loaded aborts the request for the image.
         page.on(
             "requestfailed",
             lambda request: (
                 request.failure == "net::ERR_ABORTED"
-                or self.note(f"{request.url} {request.failure}")
+                or self.record(f"{request.url} {request.failure}")
             ),
         )
 
-    def note(self, text):
+    def record(self, text):
         self.errors.append(text)
 
-    def let_through(self, route):
+    def allow_own_host(self, route):
         if urlsplit(route.request.url).netloc in (self.host, ""):
             route.continue_()
         else:
@@ -99,8 +99,8 @@ def test_docs_show_the_operations_and_can_run_them(watched):
     operation.click()
     operation.get_by_role("button", name="Try it out").click()
     operation.get_by_role("button", name="Execute").click()
-    answer = operation.locator(".live-responses-table .response-col_description")
-    answer.get_by_text('"count": 0').first.wait_for()
+    response = operation.locator(".live-responses-table .response-col_description")
+    response.get_by_text('"count": 0').first.wait_for()
     watched.assert_no_errors()
 
 
@@ -112,8 +112,11 @@ def test_redoc_shows_the_operations(watched):
     watched.assert_no_errors()
 
 
-def test_control_errors_and_foreign_requests_are_recorded(watched):
-    """Uses a page without a content security policy, which would block the requests."""
+def test_errors_and_requests_to_other_hosts_are_recorded(watched):
+    """Control for the other tests, which check that nothing was recorded.
+
+    The page has no content security policy, because the policy would block the requests.
+    """
     page = watched.page
     page.goto("/health")
     watched.assert_no_errors()
@@ -144,7 +147,7 @@ def sign_in(page, user, password=PASSWORD):
     page.get_by_role("button", name="Log in").click()
 
 
-def test_an_admin_signs_in_looks_around_and_signs_out(watched):
+def test_an_admin_signs_in_opens_every_list_and_signs_out(watched):
     boss = AdminFactory(name="Boss", email="boss@example.com")
     review = ReviewFactory(comment="Exactly what I asked for.")
     OpeningHours.objects.create(calendar=review.service.calendar, weekday=0, opens=540, closes=1080)

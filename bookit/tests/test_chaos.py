@@ -1,4 +1,4 @@
-"""After a day of faults, acknowledged changes exist exactly once, and the checker works."""
+"""Acknowledged changes exist exactly once after a day of faults, and the checker finds errors."""
 
 from datetime import timedelta
 
@@ -20,7 +20,7 @@ TABLES = [
     *("bookings_booking", "bookings_slot", "bookings_occupancy", "bookings_bookingevent"),
     *("bookings_delivery", "reviews_review", "catalog_service", "accounts_user"),
 ]
-# Constraints that would keep a test from corrupting the data for the checker.
+# Constraints that are dropped, because they would prevent the tests from corrupting the data.
 GUARDS = {
     "bookings_booking": [
         *("booking_seat_free", "booking_calendar_free", "booking_hold_expires", "booking_in_slot"),
@@ -33,7 +33,7 @@ GUARDS = {
 def test_acknowledged_changes_exist_once_after_a_day_of_faults(tmp_path):
     day = play(tmp_path, seconds=SECONDS, seed=20261126)
     assert day.violations == [], day.report()
-    # The control: requests were acknowledged, and faults happened.
+    # Control: requests were acknowledged, and faults happened.
     assert day.ledger.acknowledged > 50
     assert sum(day.faults.values()) >= 2
 
@@ -112,7 +112,7 @@ WHERE booking_id = '{plain}' AND type = 'booking.created'
 NO_DELIVERY = """
 DELETE FROM bookings_delivery WHERE id = (SELECT max(id::text)::uuid FROM bookings_delivery)
 """
-# SQL that corrupts the data, by a part of the sentence that the checker must report.
+# SQL statements that corrupt the data. Each key is a part of the sentence that the checker reports.
 CORRUPTIONS = {
     "is taken by": BOOKING_AGAIN.format(service="service_id", seat="seat"),
     "hosts": BOOKING_AGAIN.format(service="'{neighbour}'", seat="1"),
@@ -171,12 +171,12 @@ class TestLedger:
         known.made["bookings_booking"].remove(town["in_slot"])
         [violation] = known.violations(connection.connection)
         assert "were never acknowledged" in violation
-        # A request without an answer explains one such booking.
+        # A request without a response explains one unacknowledged booking.
         known.unanswered["POST /bookings"] = 1
         assert known.violations(connection.connection) == []
 
     @pytest.mark.parametrize("is_listed", [True, False])
-    def test_a_booking_that_time_off_did_not_list_is_found(self, town, is_listed):
+    def test_a_booking_missing_from_the_response_to_time_off_is_found(self, town, is_listed):
         booking = services.Booking.objects.get(pk=town["in_slot"])
         time_off = TimeOffFactory(
             calendar=booking.calendar, start_time=booking.start_time, end_time=booking.end_time

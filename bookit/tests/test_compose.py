@@ -1,4 +1,4 @@
-"""compose.yaml and compose.tls.yaml pass settings, make secrets and stop containers properly."""
+"""compose.yaml and compose.tls.yaml pass settings, create secrets and stop containers cleanly."""
 
 import os
 import re
@@ -40,7 +40,7 @@ def test_every_setting_of_the_env_file_reaches_bookit(compose, service):
 
 @pytest.mark.parametrize("service", OURS)
 def test_bookit_starts_with_the_settings_of_compose(compose, service, monkeypatch, tmp_path):
-    """Even if the `.env` file holds settings for development."""
+    """The settings of compose.yaml win even if the `.env` file has settings for development."""
     for name in environment.known:
         monkeypatch.setenv(name, "")
     variables = {"APP_ENV": "development", "PORT": "9000", "DATABASE_URL": "postgresql://a@b/c"}
@@ -96,7 +96,10 @@ def test_containers_get_more_time_to_stop_than_they_need(compose):
 
 
 def test_every_long_running_container_has_a_health_check(compose):
-    """Web uses the image's check; the proxy needs none, because it would only ask web again."""
+    """The proxy needs no health check, because the check would only send a request to `web`.
+
+    `web` uses the health check of the image.
+    """
     services = compose["services"]
     assert "HEALTHCHECK" in (BASE_DIR / "Dockerfile").read_text()
     assert "healthcheck" not in services["web"]
@@ -130,7 +133,7 @@ def test_a_worker_is_healthy_while_it_touches_its_file(compose, tmp_path):
 
 
 def make_secrets(folder, **variables):
-    """Run the command of the service `secrets`; return the files it wrote."""
+    """Run the command of the service `secrets`, and return the files that it wrote."""
     service = read("compose.yaml", MAIL)["services"]["secrets"]
     [script] = service["command"]
     subprocess.run(
@@ -164,7 +167,7 @@ def test_a_given_password_is_used(tmp_path):
 
 
 def test_the_documented_commands_can_be_run_again(tmp_path):
-    """Runs the commands that need no Docker; the tests above cover what Docker runs."""
+    """Runs the commands without Docker. The tests above cover the commands that Docker runs."""
     found = re.search(
         r"```sh\n([^`]*docker compose up[^`]*)```",
         (BASE_DIR / "docs" / "operations.md").read_text(),

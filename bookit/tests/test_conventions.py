@@ -1,4 +1,4 @@
-"""Every endpoint follows the conventions of section 1 of the contract."""
+"""Every endpoint follows the common conventions for ids, times, parameters, pages and bodies."""
 
 import gc
 import itertools
@@ -35,19 +35,19 @@ def admin(api):
     return api.as_(AdminFactory())
 
 
-def links(answer):
-    content = answer.json()
+def links(response):
+    content = response.json()
     return content["next"], content["previous"]
 
 
 def walk(client, url, link="next"):
-    """Follow the pages that start at `url`, and return the rows of each."""
+    """Follow the pages that start at `url`, and return the rows of each page."""
     pages = []
     while url:
-        answer = client.get(url)
-        assert answer.status_code == 200, answer.content
-        pages.append(answer.json()["results"])
-        url = answer.json()[link]
+        response = client.get(url)
+        assert response.status_code == 200, response.content
+        pages.append(response.json()["results"])
+        url = response.json()[link]
         assert len(pages) < 100, "the pages do not end"
     return pages
 
@@ -134,16 +134,16 @@ def test_winter_and_summer_times_have_different_offsets(api):
 
 
 def test_the_tz_parameter_takes_precedence_over_the_header(api, calendar):
-    answer = api.get(
+    response = api.get(
         f"/calendars/{calendar.pk}?tz=Asia/Tokyo", headers={"time-zone": "Europe/Paris"}
     )
-    assert answer.json()["created_at"].endswith("+09:00")
+    assert response.json()["created_at"].endswith("+09:00")
 
 
 def test_a_created_object_is_shown_in_the_requested_zone(admin):
-    answer = admin.post("/calendars?tz=Asia/Tokyo", {"name": "Chair"})
-    assert answer.status_code == 201
-    assert answer.json()["created_at"].endswith("+09:00")
+    response = admin.post("/calendars?tz=Asia/Tokyo", {"name": "Chair"})
+    assert response.status_code == 201
+    assert response.json()["created_at"].endswith("+09:00")
 
 
 UNKNOWN_ZONES = [
@@ -165,14 +165,14 @@ UNKNOWN_ZONES = [
 def test_an_unknown_zone_is_refused(api, name):
     problem(api.get("/services", {"tz": name}), 400, "validation_error", "tz")
     if name.strip() == name:
-        answer = api.get("/services", headers={"time-zone": name})
-        problem(answer, 400, "validation_error", "Time-Zone")
+        response = api.get("/services", headers={"time-zone": name})
+        problem(response, 400, "validation_error", "Time-Zone")
 
 
 def test_nothing_is_written_if_the_zone_is_unknown(admin):
     problem(admin.post("/calendars?tz=Mars", {"name": "Chair"}), 400, "validation_error", "tz")
-    answer = admin.post("/calendars", {"name": "Chair"}, headers={"time-zone": "Mars"})
-    problem(answer, 400, "validation_error", "Time-Zone")
+    response = admin.post("/calendars", {"name": "Chair"}, headers={"time-zone": "Mars"})
+    problem(response, 400, "validation_error", "Time-Zone")
     assert not Calendar.objects.exists()
 
 
@@ -191,13 +191,13 @@ def test_nothing_is_written_if_the_zone_is_unknown(admin):
 )
 def test_times_with_an_offset_are_accepted(api, text, instant):
     user = api.as_(UserFactory())
-    answer = user.post("/bookings", {"service_id": str(ServiceFactory().pk), "start_time": text})
-    assert answer.status_code == 201, answer.content
-    assert answer.json()["start_time"] == "2999-01-01T10:00:00Z"
+    response = user.post("/bookings", {"service_id": str(ServiceFactory().pk), "start_time": text})
+    assert response.status_code == 201, response.content
+    assert response.json()["start_time"] == "2999-01-01T10:00:00Z"
     assert Booking.objects.get().start_time == instant
 
 
-NO_TIMES = [
+INVALID_TIMES = [
     "2999-01-01T10:00:00",  # without an offset this is ambiguous
     "2999-01-01",
     "2999-01-01T10:00Z",
@@ -249,28 +249,28 @@ NO_TIMES = [
 ]
 
 
-@pytest.mark.parametrize("text", NO_TIMES, ids=repr)
+@pytest.mark.parametrize("text", INVALID_TIMES, ids=repr)
 def test_an_invalid_time_in_a_body_is_refused(api, text):
     user = api.as_(UserFactory())
     booking = BookingFactory(user=User.objects.get())
     new = {"service_id": str(ServiceFactory().pk), "start_time": text}
     problem(user.post("/bookings", new), 400, "validation_error", "start_time")
-    answer = user.patch(f"/bookings/{booking.pk}", {"start_time": text})
-    problem(answer, 400, "validation_error", "start_time")
+    response = user.patch(f"/bookings/{booking.pk}", {"start_time": text})
+    problem(response, 400, "validation_error", "start_time")
     assert Booking.objects.get().start_time == TUESDAY
 
 
 def test_a_repeated_local_time_is_unambiguous_with_its_offset(api):
-    """Clocks in Berlin go back that night, so 02:30 comes twice, an hour apart."""
+    """The clocks in Berlin go back on this night, so 02:30 comes twice, an hour apart."""
     user = api.as_(UserFactory())
     service = str(ServiceFactory().pk)
     for offset, hour in (("+02:00", 0), ("+01:00", 1)):
-        answer = user.post(
+        response = user.post(
             "/bookings?tz=Europe/Berlin",
             {"service_id": service, "start_time": f"2998-10-28T02:30:00{offset}"},
         )
-        assert answer.status_code == 201, answer.content
-        assert answer.json()["start_time"] == f"2998-10-28T02:30:00{offset}"
+        assert response.status_code == 201, response.content
+        assert response.json()["start_time"] == f"2998-10-28T02:30:00{offset}"
         instant = datetime(2998, 10, 28, hour, 30, tzinfo=UTC)
         assert Booking.objects.filter(start_time=instant).exists()
 
@@ -282,9 +282,9 @@ def test_a_period_filter_accepts_dates_and_times(api):
     found = [str(booking.pk)]
 
     def listed(**query):
-        answer = client.get("/bookings", query)
-        assert answer.status_code == 200, answer.content
-        return ids(answer.json()["results"])
+        response = client.get("/bookings", query)
+        assert response.status_code == 200, response.content
+        return ids(response.json()["results"])
 
     assert listed(**{"from": "2999-01-01", "to": "2999-01-01"}) == found
     assert listed(**{"from": "2999-01-02"}) == []
@@ -293,16 +293,16 @@ def test_a_period_filter_accepts_dates_and_times(api):
     assert listed(**{"from": "2999-01-01T11:00:00Z"}) == []
     assert listed(to="2999-01-01T10:00:01Z") == found
     assert listed(to="2999-01-01T10:00:00Z") == []
-    # The booking ends at 20:00 in Tokyo; in Kiritimati it is already January 2.
+    # The booking ends at 20:00 on January 1 in Tokyo, and on January 2 in Kiritimati.
     assert listed(**{"from": "2999-01-02", "tz": "Asia/Tokyo"}) == []
     assert listed(**{"from": "2999-01-02", "tz": "Pacific/Kiritimati"}) == found
     assert listed(to="2999-01-01", tz="Pacific/Kiritimati") == []
     assert listed(to="2999-01-01T20:00:01+10:00") == found
 
 
-NO_DAYS_OR_TIMES = [
+INVALID_DATES_AND_TIMES = [
     text
-    for text in NO_TIMES
+    for text in INVALID_TIMES
     if isinstance(text, str)
     and text not in ("", "2999-01-01", "2999-01-01T10:00:00Z\n")
     # The filter's form strips blanks around the value.
@@ -317,13 +317,13 @@ NO_DAYS_OR_TIMES = [
 ]
 
 
-@pytest.mark.parametrize("text", NO_DAYS_OR_TIMES, ids=repr)
+@pytest.mark.parametrize("text", INVALID_DATES_AND_TIMES, ids=repr)
 def test_an_invalid_date_or_time_in_a_filter_is_refused(admin, text):
     problem(admin.get("/bookings", {"from": text}), 400, "validation_error", "from")
     problem(admin.get("/bookings", {"to": text}), 400, "validation_error", "to")
 
 
-def test_the_error_explains_a_plus_that_was_not_encoded(admin):
+def test_the_error_explains_a_plus_sign_that_was_not_encoded(admin):
     content = problem(
         admin.get("/bookings?from=2999-01-01T10:00:00+02:00"), 400, "validation_error", "from"
     )
@@ -349,7 +349,7 @@ def paths():
 
 
 @pytest.mark.parametrize("path", ALL_GETS)
-def test_an_unknown_parameter_is_refused_by_name(admin, paths, path):
+def test_an_unknown_parameter_is_refused_and_named(admin, paths, path):
     for name in ("colour", "LIMIT", "q[]", "created_at__gt", "x" * 99):
         content = problem(admin.get(paths(path), {name: "1"}), 400, "validation_error", name)
         assert content["errors"][0]["code"] == "unknown"
@@ -357,8 +357,8 @@ def test_an_unknown_parameter_is_refused_by_name(admin, paths, path):
 
 
 def test_nothing_is_written_if_a_parameter_is_unknown(admin):
-    answer = admin.post("/calendars?dry_run=true", {"name": "Chair"})
-    problem(answer, 400, "validation_error", "dry_run")
+    response = admin.post("/calendars?dry_run=true", {"name": "Chair"})
+    problem(response, 400, "validation_error", "dry_run")
     assert not Calendar.objects.exists()
 
 
@@ -445,7 +445,7 @@ def test_null_characters_in_filters_are_refused(admin, query):
         "/events?page=1",
     ],
 )
-def test_an_invalid_filter_is_refused_by_name(admin, query):
+def test_an_invalid_filter_is_refused_and_named(admin, query):
     name = query.split("?")[1].split("=")[0]
     problem(admin.get(query), 400, "validation_error", name)
 
@@ -552,7 +552,7 @@ def test_page_links_keep_the_filters(api):
 
 
 def make_similar_rows():
-    """Create rows of every kind, most with equal values in the fields of orderings."""
+    """Create rows of every kind. Most of them have equal values in the fields of orderings."""
     at = now()
     users = [UserFactory(name="Ada", created_at=at) for _ in range(6)] + [UserFactory()]
     services = [
@@ -683,27 +683,27 @@ def test_cursors_read_every_row_once_forwards_and_backwards(admin, path, orderin
         pages, url = [], f"{path}?cursor=&limit={limit}&ordering={ordering}"
         first, last = url, None
         while url:
-            answer = admin.get(url)
-            assert list(answer.json()) == ["next", "previous", "results"]
-            pages.append(ids(answer.json()["results"]))
-            last, url = url, links(answer)[0]
+            response = admin.get(url)
+            assert list(response.json()) == ["next", "previous", "results"]
+            pages.append(ids(response.json()["results"]))
+            last, url = url, links(response)[0]
         assert joined(pages) == expected
         assert links(admin.get(first))[1] is None
         back, url = [pages[-1]], links(admin.get(last))[1]
         while url:
-            answer = admin.get(url)
-            back.insert(0, ids(answer.json()["results"]))
-            url = links(answer)[1]
+            response = admin.get(url)
+            back.insert(0, ids(response.json()["results"]))
+            url = links(response)[1]
         assert joined(back) == expected
 
 
-def test_a_cursor_neither_skips_nor_repeats_rows_when_others_change(admin):
+def test_a_cursor_neither_skips_nor_repeats_rows_when_other_rows_change(admin):
     users = [UserFactory(email=f"{number}@example.com") for number in range(6)]
     first = admin.get("/users?cursor=&limit=3&ordering=email&role=user").json()
     seen = ids(first["results"])
-    User.objects.filter(pk__in=seen[:2]).delete()  # an offset would now skip two rows
+    User.objects.filter(pk__in=seen[:2]).delete()  # An offset would now skip two rows.
     for number in range(5):
-        UserFactory(email=f"0{number}@example.com")  # and now repeat some rows
+        UserFactory(email=f"0{number}@example.com")  # An offset would now repeat some rows.
     rest = ids(joined(walk(admin, first["next"])))
     assert not set(seen) & set(rest)
     assert set(seen) | set(rest) >= {str(user.pk) for user in users}
@@ -731,7 +731,7 @@ FORGED = [
     ":",
     "a:b",
     "x" * 5000,
-    "bzoxMA==",  # a cursor of DRF's own format
+    "bzoxMA==",  # a cursor in DRF's own format
     "eyJhIjoxfQ:nonsense",
     "\u00e9:\u00e9",
     forged(False, ["created_at", "id"], ["2026-01-01T00:00:00Z", ANY_ID]),
@@ -797,37 +797,37 @@ EVERY_PATH = [
 ]
 
 
-def test_put_is_not_allowed_for_anybody(api):
+def test_put_is_not_allowed_for_any_user(api):
     for client in (api, api.as_(UserFactory()), api.as_(AdminFactory())):
         for path in EVERY_PATH:
-            answer = client.put(path, {"name": "x"})
-            problem(answer, 405, "method_not_allowed")
-            assert "PUT" not in answer["Allow"]
+            response = client.put(path, {"name": "x"})
+            problem(response, 405, "method_not_allowed")
+            assert "PUT" not in response["Allow"]
 
 
 @pytest.mark.parametrize("path", ALL_GETS)
-def test_head_answers_like_get_without_a_body(admin, paths, path):
+def test_head_returns_the_headers_of_get_without_a_body(admin, paths, path):
     get, head = admin.get(paths(path)), admin.head(paths(path))
     assert (head.status_code, head.content) == (200, b"")
     assert head["Content-Type"] == get["Content-Type"]
     assert head["Content-Length"] == get["Content-Length"] == str(len(get.content))
 
 
-# Browsers send a preflight before a cross-origin request, with its query but without its token.
+# Before a cross-origin request, browsers send a preflight with the same query, but without a token.
 QUERIES = ["", "?service_id=x&from=tomorrow", "?limit=0&cursor=x&tz=Mars", "?x=" + "&x=" * 2000]
 
 
 @pytest.mark.parametrize("query", QUERIES)
 @pytest.mark.parametrize("path", api_paths())
 def test_a_preflight_lists_the_methods_for_any_query(api, path, query):
-    answer = api.options(path + query)
-    assert (answer.status_code, answer.content) == (204, b"")
-    assert "OPTIONS" in answer["Allow"]
-    assert "PUT" not in answer["Allow"]
+    response = api.options(path + query)
+    assert (response.status_code, response.content) == (204, b"")
+    assert "OPTIONS" in response["Allow"]
+    assert "PUT" not in response["Allow"]
 
 
 @pytest.mark.parametrize("token", ["", "Bearer x", "an admin's"])
-def test_a_preflight_takes_no_database_query_for_anybody(api, token, django_assert_num_queries):
+def test_a_preflight_takes_no_database_query_for_any_user(api, token, django_assert_num_queries):
     client = api.as_(AdminFactory()) if token == "an admin's" else api
     headers = {"authorization": token} if token.startswith("Bearer") else {}
     with django_assert_num_queries(0):
@@ -866,17 +866,17 @@ def test_a_created_object_has_a_location(admin):
         assert made.status_code == 201, made.content
         assert made["Location"].endswith(f"/{made.json()['id']}")
         found = admin.get(made["Location"]).json()
-        # The answer to a new service shows its calendar as well.
+        # The response for a new service contains its calendar too.
         assert found.keys() == made.json().keys() - {"calendar"}
         for name in found.keys() - changed:
             assert found[name] == made.json()[name], name
 
 
-def test_a_delete_has_an_empty_answer(admin):
+def test_delete_returns_an_empty_response(admin):
     calendar = CalendarFactory()
-    answer = admin.delete(f"/calendars/{calendar.pk}")
-    assert (answer.status_code, answer.content) == (204, b"")
-    assert "Content-Type" not in answer
+    response = admin.delete(f"/calendars/{calendar.pk}")
+    assert (response.status_code, response.content) == (204, b"")
+    assert "Content-Type" not in response
     problem(admin.delete(f"/calendars/{calendar.pk}"), 404, "not_found")
 
 
@@ -897,9 +897,9 @@ def test_ids_in_paths_may_be_upper_or_lower_case(admin, write):
         ("reviews", review),
         ("users", review.user),
     ):
-        answer = admin.get(f"/{kind}/{write(str(row.pk))}")
-        assert answer.status_code == 200, kind
-        assert answer.json()["id"] == str(row.pk)
+        response = admin.get(f"/{kind}/{write(str(row.pk))}")
+        assert response.status_code == 200, kind
+        assert response.json()["id"] == str(row.pk)
 
 
 def test_ids_in_bodies_and_filters_may_be_upper_case(admin):
@@ -910,7 +910,7 @@ def test_ids_in_bodies_and_filters_may_be_upper_case(admin):
     assert admin.get(f"/bookings?service_id={upper_case}").json()["count"] == 1
 
 
-NO_IDS = [
+INVALID_IDS = [
     "1",
     "-1",
     "me",
@@ -929,15 +929,15 @@ NO_IDS = [
 ]
 
 
-@pytest.mark.parametrize("name", NO_IDS)
+@pytest.mark.parametrize("name", INVALID_IDS)
 def test_an_invalid_id_is_not_found(admin, name):
     for kind in ("services", "calendars", "reviews", "bookings", "users"):
         problem(admin.get(f"/{kind}/{name}"), 404, "not_found")
         problem(admin.patch(f"/{kind}/{name}", {}), 404, "not_found")
 
 
-# Writes with a valid body.
-GOOD = {
+# Write requests with a valid body.
+VALID = {
     "POST /auth/register": {
         "name": "Ada",
         "email": "ada@example.com",
@@ -995,28 +995,28 @@ def send(client, request, body, world):
     )
 
 
-@pytest.mark.parametrize("request_line", GOOD)
+@pytest.mark.parametrize("request_line", VALID)
 def test_an_unknown_field_is_refused(api, world, request_line):
     client = api.as_(world["admin"])
-    good = GOOD[request_line]
+    good = VALID[request_line]
     for name in ("colour", "Name", "is_superuser", "password_hash", "x" * 90):
-        answer = send(client, request_line, {**good, name: True}, world)
-        content = problem(answer, 400, "validation_error", name)
+        response = send(client, request_line, {**good, name: True}, world)
+        content = problem(response, 400, "validation_error", name)
         assert content["errors"][0]["code"] == "unknown"
     assert send(client, request_line, good, world).status_code in (200, 201)
 
 
-@pytest.mark.parametrize("request_line", [line for line in GOOD if line.startswith("PATCH /")])
-def test_a_client_can_send_back_what_it_has_read(api, world, request_line):
+@pytest.mark.parametrize("request_line", [line for line in VALID if line.startswith("PATCH /")])
+def test_a_client_can_send_back_an_object_that_it_has_read(api, world, request_line):
     client = api.as_(world["admin"])
     path = fill(request_line.split()[1], world)
-    if request_line.endswith("/status"):  # It cannot be read.
+    if request_line.endswith("/status"):  # The path does not allow GET.
         problem(client.get(path), 405, "method_not_allowed")
         return
     for zone in ("UTC", "Asia/Kathmandu"):
         before = client.get(path, {"tz": zone}).json()
-        answer = client.patch(path, before)
-        assert answer.status_code == 200, answer.content
+        response = client.patch(path, before)
+        assert response.status_code == 200, response.content
         after = client.get(path, {"tz": zone}).json()
         before.pop("updated_at", None)
         after.pop("updated_at", None)
@@ -1073,20 +1073,20 @@ READ_ONLY = {
 def test_read_only_fields_are_ignored(api, world, request_line):
     client = api.as_(world["admin"])
     sent = READ_ONLY[request_line]
-    answer = send(client, request_line, {**GOOD[request_line], **sent}, world)
-    assert answer.status_code in (200, 201), answer.content
-    shown = answer.json()
+    response = send(client, request_line, {**VALID[request_line], **sent}, world)
+    assert response.status_code in (200, 201), response.content
+    shown = response.json()
     for name, value in sent.items():
         assert shown[name] != value or value is None, name
 
 
 def test_a_patch_without_a_body_changes_nothing(api, world):
     client = api.as_(world["admin"])
-    for line in (line for line in GOOD if line.startswith("PATCH") and "status" not in line):
+    for line in (line for line in VALID if line.startswith("PATCH") and "status" not in line):
         path = fill(line.split()[1], world)
         before = client.get(path).json()
-        for answer in (client.patch(path, {}), client.generic("PATCH", path)):
-            assert before.items() <= answer.json().items()
+        for response in (client.patch(path, {}), client.generic("PATCH", path)):
+            assert before.items() <= response.json().items()
         assert client.get(path).json() == before
 
 
@@ -1126,38 +1126,38 @@ def test_a_price_is_a_decimal_string_with_two_places(api, sent, shown):
 )  # fmt: skip
 def test_an_invalid_price_is_refused(api, sent):
     provider = api.as_(ProviderFactory())
-    answer = provider.post("/services", {"title": "Cut", "price": sent, "duration_minutes": 30})
-    problem(answer, 400, "validation_error", "price")
+    response = provider.post("/services", {"title": "Cut", "price": sent, "duration_minutes": 30})
+    problem(response, 400, "validation_error", "price")
     assert not Service.objects.exists()
 
 
 @pytest.mark.parametrize("code", ["usd", "US", "USDX", "U$D", "", " USD", "\uff35\uff33\uff24", 5])
 def test_a_currency_must_be_three_capital_letters(api, code):
-    answer = api.as_(ProviderFactory()).post(
+    response = api.as_(ProviderFactory()).post(
         "/services",
         {"title": "Cut", "price": "1", "duration_minutes": 30, "currency": code},
     )
     if code == " USD":
-        assert answer.json()["currency"] == "USD"  # Blanks around strings are stripped.
+        assert response.json()["currency"] == "USD"  # Blanks around strings are stripped.
     else:
-        problem(answer, 400, "validation_error", "currency")
+        problem(response, 400, "validation_error", "currency")
 
 
 # --- memory -----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("path", ["/services", f"/services/{ANY_ID}"])
-def test_an_answer_is_freed_as_soon_as_it_is_released(path):
-    """A reference cycle would keep it in memory until the next garbage collection."""
+def test_a_response_is_freed_with_its_last_reference(path):
+    """A reference cycle would keep the response in memory until the next garbage collection."""
     request = RequestFactory().get(path)
     match = resolve(path)
     gc.collect()
     gc.disable()
     try:
-        answer = match.func(request, *match.args, **match.kwargs).render()
-        assert answer.content
-        gone = weakref.ref(answer)
-        del answer
+        response = match.func(request, *match.args, **match.kwargs).render()
+        assert response.content
+        gone = weakref.ref(response)
+        del response
         assert gone() is None
     finally:
         gc.enable()

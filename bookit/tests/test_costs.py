@@ -1,4 +1,4 @@
-"""No request can cost too much: lengths are checked first, and slow reads are cancelled."""
+"""No request can cost too much: BookIt checks lengths first, and cancels slow reads."""
 
 import json
 import time
@@ -68,7 +68,7 @@ class TestLists:
     def test_a_too_long_list_is_refused_before_its_items_are_checked(self, field):
         assert field.max_length
         with patch.object(field.child, "run_validation", side_effect=AssertionError("checked")):
-            with pytest.raises(AssertionError, match="checked"):  # The control.
+            with pytest.raises(AssertionError, match="checked"):  # Control.
                 field.run_validation([None])
             with pytest.raises(serializers.ValidationError) as refused:
                 field.run_validation([None] * (field.max_length + 1))
@@ -91,11 +91,11 @@ class TestLists:
         encoded = json.dumps(body)
         assert len(encoded) < MEBIBYTE
         began = time.process_time()
-        answer = getattr(admin, method)(path, encoded, content_type="application/json")
+        response = getattr(admin, method)(path, encoded, content_type="application/json")
         spent = time.process_time() - began
-        problem(answer, 400, "validation_error", field)
-        assert len(answer.content) < 2000
-        assert spent < 1  # It takes 3 s if every item is checked.
+        problem(response, 400, "validation_error", field)
+        assert len(response.content) < 2000
+        assert spent < 1  # Checking every item would take 3 s.
 
     @pytest.mark.django_db
     def test_an_enormous_list_is_refused_with_little_memory(self, api):
@@ -112,7 +112,7 @@ class TestLists:
             _, peak = tracemalloc.get_traced_memory()
         finally:
             tracemalloc.stop()
-        assert peak < 30 * MEBIBYTE  # It takes 250 MB if every item has an error of its own.
+        assert peak < 30 * MEBIBYTE  # A separate error for every item would take 250 MB.
 
     @pytest.mark.django_db
     @pytest.mark.parametrize("path", ["/bookings?status=", "/events?type="])
@@ -128,9 +128,9 @@ class TestLists:
     def test_unknown_fields_are_named_in_the_order_of_the_body(self, api):
         body = {"name": "x"} | {f"f{number}": 0 for number in range(60_000, 0, -1)}
         began = time.process_time()
-        answer = api.as_(AdminFactory()).post("/calendars", body)
+        response = api.as_(AdminFactory()).post("/calendars", body)
         assert time.process_time() - began < 1
-        content = problem(answer, 400, "validation_error")
+        content = problem(response, 400, "validation_error")
         assert [each["field"] for each in content["errors"]] == [
             f"f{number}" for number in range(60_000, 59_980, -1)
         ]
@@ -145,9 +145,9 @@ def slow_services():
 
 
 def waiting():
-    """Return how many statements wait for a lock; the query itself does not wait."""
-    with psycopg.connect(database_url(), autocommit=True) as asking:
-        [(count,)] = asking.execute(
+    """Return how many statements of the database wait for a lock. This query does not wait."""
+    with psycopg.connect(database_url(), autocommit=True) as own_connection:
+        [(count,)] = own_connection.execute(
             "SELECT count(*) FROM pg_stat_activity"
             " WHERE datname = current_database() AND wait_event_type = 'Lock'"
         ).fetchall()
@@ -164,7 +164,7 @@ class TestReadsWithoutAToken:
 
     @pytest.fixture
     def ask(self):
-        """Return a function that sends a GET in a thread, with a connection of its own."""
+        """Return a function that sends a GET request in a thread, which has its own connection."""
         with ThreadPoolExecutor() as pool:
 
             def get(client, path):
@@ -175,23 +175,23 @@ class TestReadsWithoutAToken:
 
             yield lambda *arguments: pool.submit(get, *arguments)
 
-    def test_a_slow_read_is_cancelled_and_answered_with_503(self, api, ask):
+    def test_a_slow_read_is_cancelled_and_returns_503(self, api, ask):
         path = f"/services/{ServiceFactory().pk}"
         assert ask(api, path).result().status_code == 200
         with slow_services():
             began = time.monotonic()
-            answer = ask(api, path).result()
+            response = ask(api, path).result()
             assert time.monotonic() - began < 2
-            content = problem(answer, 503, "service_unavailable")
+            content = problem(response, 503, "service_unavailable")
             assert "too long" in content["detail"]
-            assert answer["Retry-After"]
-            # PostgreSQL has stopped working on it, too.
+            assert response["Retry-After"]
+            # PostgreSQL has cancelled the statement too.
             until(lambda: waiting() == 0, seconds=5)
         assert ask(api, path).result().status_code == 200
 
-    def test_control_without_the_cancellation_postgresql_goes_on(self, api, ask, monkeypatch):
-        """Without the cancellation, the statement keeps waiting in PostgreSQL."""
-        monkeypatch.setattr(Connection, "_cancelled", lambda self: False)
+    def test_without_cancellation_the_statement_keeps_waiting(self, api, ask, monkeypatch):
+        """Control for the test above: the statement keeps waiting in PostgreSQL."""
+        monkeypatch.setattr(Connection, "_cancel", lambda self: False)
         path = f"/services/{ServiceFactory().pk}"
         with slow_services():
             problem(ask(api, path).result(), 503, "service_unavailable")
@@ -201,12 +201,12 @@ class TestReadsWithoutAToken:
         path = f"/services/{ServiceFactory().pk}"
         user = api.as_(UserFactory())
         with slow_services() as holder:
-            answer = ask(user, path)
+            response = ask(user, path)
             until(lambda: waiting() == 1, seconds=5)
-            time.sleep(0.5)  # Longer than the limit of anonymous reads.
-            assert not answer.done()
+            time.sleep(0.5)  # This is longer than the limit for anonymous reads.
+            assert not response.done()
             holder.rollback()
-            assert answer.result().status_code == 200
+            assert response.result().status_code == 200
 
 
 @pytest.mark.django_db

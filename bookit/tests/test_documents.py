@@ -25,7 +25,7 @@ from standardwebhooks.webhooks import Webhook
 
 import bookit
 from accounts.models import User
-from bookings.events import TOLD
+from bookings.events import REPORTED_TYPES
 from bookings.transitions import TRANSITIONS
 from bookit.errors.problems import catalogue
 from bookit.jobs.queues import WEBHOOKS_AT_A_TIME
@@ -51,7 +51,7 @@ each_document = pytest.mark.parametrize("name", DOCUMENTS)
 
 
 def without_code(text):
-    """Return a document of the same length without its blocks of code."""
+    """Return a document with spaces in place of its code blocks. No position in it changes."""
     return re.sub(r"^```.*?^```$", lambda match: " " * len(match[0]), text, flags=re.M | re.S)
 
 
@@ -64,7 +64,7 @@ def section(text, title):
 
 
 def rows(text):
-    """Return the cells of each row of the tables in a text, without their heads."""
+    """Return the cells of each row of the tables in a text, without the header rows."""
     lines = [line for line in text.splitlines() if line.startswith("|")]
     rules = {number for number, line in enumerate(lines) if set(line) <= set("|- ")}
     return [
@@ -80,7 +80,7 @@ def quoted(text):
 
 
 def blocks(text, language):
-    """Return the blocks of code in a language."""
+    """Return the code blocks of a text that are in a language."""
     return re.findall(rf"^```{language}\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
 
 
@@ -88,7 +88,7 @@ def blocks(text, language):
 
 
 def missing_paths(text):
-    """Return the missing files and folders of the repository that a text names."""
+    """Return the files and folders that a text names and that do not exist in the repository."""
     roots = "|".join([*PACKAGES, "docs", r"\.ci", r"\.github"])
     named = set(re.findall(rf"(?<![\w/.<>{{-])(?:{roots})/[\w./-]*", text))
     missing = {path for path in named if not (BASE_DIR / path.rstrip(".")).exists()}
@@ -107,7 +107,7 @@ def test_the_paths_in_a_document_exist(name):
 
 
 def exists(name):
-    """Return whether a dotted name is a job, a model, a module or its attribute, or in SQL."""
+    """Return whether a dotted name is a job, model, module, attribute, or quoted in a trigger."""
     module, _, attribute = name.rpartition(".")
     if name in jobs.tasks or attribute.lower() in apps.all_models.get(module, {}):
         return True
@@ -119,7 +119,7 @@ def exists(name):
 
 
 def missing_names(text):
-    """Return the missing dotted names of our packages that a text names."""
+    """Return the dotted names in BookIt's packages that a text names and that do not exist."""
     pattern = rf"(?<![\w./'-])(?:{'|'.join(PACKAGES)})(?:\.\w+)+(?![\w/])"
     files = r"\.(py|toml|yaml|md|example|git)$"
     named = {found for found in re.findall(pattern, text) if not re.search(files, found)}
@@ -133,7 +133,7 @@ def test_the_dotted_names_in_a_document_exist(name):
 
 
 def missing_commands(text):
-    """Return the missing commands that a text names."""
+    """Return the commands that a text names and that do not exist."""
     commands = set(re.findall(r"manage\.py ([a-z_]+)", text))
     modules = set(re.findall(r"python -m\s+([\w.]+)", text))
     return {found for found in commands if found not in get_commands()} | {
@@ -147,7 +147,7 @@ def test_the_commands_in_a_document_exist(name):
 
 
 def missing_endpoints(text):
-    """Return the missing endpoints that a text names."""
+    """Return the endpoints that a text names and that do not exist."""
     missing = set()
     for method, path in re.findall(r"\b(GET|POST|PATCH|PUT|DELETE) (/[^\s`|?,)]*)", text):
         try:
@@ -193,8 +193,8 @@ def test_the_links_of_a_document_have_a_target(name):
     assert broken_links(name, DOCUMENTS[name]) == set()
 
 
-def test_control_missing_names_are_found():
-    """Without this control, a search that finds nothing would pass the tests above."""
+def test_missing_names_are_found():
+    """Control for the tests above, which a search that finds nothing would pass."""
     assert missing_paths("`bookings/tests/test_races.py`, `compose.yaml`, `urls.py`") == set()
     assert missing_paths("`bookings/webhooks.py`, `settings.yaml`") == {
         "bookings/webhooks.py",
@@ -216,7 +216,7 @@ def test_control_missing_names_are_found():
 
 
 def unknown_identifiers(row):
-    """Return the identifiers of a row that are in none of the files in its first cell."""
+    """Return the identifiers in a row that no file in the first cell of the row contains."""
     files = [BASE_DIR / name for name in quoted(row[0]) if (BASE_DIR / name).is_file()]
     sources = "\n".join(path.read_text() for path in files)
     identifiers = {
@@ -283,7 +283,7 @@ def test_every_command_is_listed():
     listed = {
         name.split()[0] for row in rows(section(OPERATIONS, "Commands")) for name in quoted(row[0])
     }
-    # BookIt's own commands, and three of other packages that operators need.
+    # BookIt's own commands, and three commands of other packages that operators need.
     own = {name for name, package in get_commands().items() if package.startswith(PACKAGES)}
     assert listed == own | {"migrate", "createsuperuser", "procrastinate"}
 
@@ -302,7 +302,7 @@ def test_every_error_is_listed():
 
 def test_every_event_is_listed():
     introduction = section(CLIENTS, "Webhooks").split(". An admin")[0]
-    assert set(quoted(introduction)) == {str(kind) for kind in TOLD}
+    assert set(quoted(introduction)) == {str(kind) for kind in REPORTED_TYPES}
 
 
 def test_every_change_of_state_is_listed():
@@ -366,10 +366,10 @@ def test_the_constraints_of_the_guarantee_match_the_database():
     [
         (
             "The packages, from top to bottom:",
-            "Apps know those below them, and nothing knows the tools",
+            "An app imports only the apps below it, and nothing imports the tools",
         ),
-        ("Inside `bookit`:", "The rooms of bookit are in order"),
-        ("Inside `bookings`:", "The rooms of bookings are in order"),
+        ("Inside `bookit`:", "A package of bookit imports only the packages below it"),
+        ("Inside `bookings`:", "A package of bookings imports only the packages below it"),
     ],
 )
 def test_the_pictures_of_the_rooms_match_the_import_contracts(introduction, contract):
@@ -418,7 +418,8 @@ def overrides():
     """Return the dotted names of the classes of bookit that override a method of a framework."""
     found = set()
     for module in walk_packages(bookit.__path__, "bookit."):
-        # Tests and tools serve no request, and two modules start the application.
+        # Skip tests and tools, because they serve no requests. Skip `wsgi` and `gunicorn`, because
+        # importing them starts the application.
         if re.search(
             r"\.(tests|tools|management|migrations|conftest|wsgi|gunicorn)\b", module.name
         ):
@@ -439,7 +440,7 @@ def overrides():
 def test_every_override_of_a_framework_is_listed():
     found = overrides()
     assert {"bookit.api.views.RowViewSet", "bookit.runtime.worker.Worker"} <= found
-    # A base class whose children are listed.
+    # The document lists the subclasses of this class instead.
     found -= {"bookit.database.constraints._DatabaseConstraint"}
     assert found - {*quoted(DJANGO_AND_DRF)} == set()
 
@@ -492,7 +493,7 @@ SECRET = "whsec_Tk90IGEgc2VjcmV0LCBidXQgYW4gZXhhbXBsZSE="
 
 @contextmanager
 def receiving(folder):
-    """Run the documented webhook receiver; yield its address and its process."""
+    """Run the documented webhook receiver, and yield its URL and its process."""
     [code] = blocks(section(CLIENTS, "Webhooks"), "python")
     port = free_port()
     assert "9000" in code
@@ -542,14 +543,14 @@ def test_the_webhook_receiver_accepts_each_signed_message_once(tmp_path):
 
 
 def test_every_python_and_javascript_example_is_run():
-    """The documents have no such examples besides the three above."""
+    """The documents contain only the three examples that the tests above run."""
     others = {name: blocks(text, "(?:python|py|js|javascript)") for name, text in DOCUMENTS.items()}
     assert len(others.pop("docs/clients.md")) == 3
     assert not any(others.values())
 
 
 def test_ci_runs_the_tours():
-    """The commands of the guide need a server with the demo town: `.ci/tour` starts one."""
+    """`.ci/tour` starts a server with the demo town, because the examples of the guide need it."""
     tour = (BASE_DIR / ".ci" / "tour").read_text()
     assert "blocks <docs/guide.md" in tour
     assert re.search(r"on = /curl/.*README\.md", tour)

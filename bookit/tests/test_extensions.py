@@ -1,4 +1,4 @@
-"""Extension points, through which a higher app adds to a lower one."""
+"""Extension points, through which a higher app adds to a lower app."""
 
 import pytest
 
@@ -9,7 +9,7 @@ from bookit.extensions import Extensions
 from catalog.extensions import AFFECTED, FILTERS
 
 
-def test_an_addition_is_found_under_each_of_its_names():
+def test_a_value_is_found_under_each_of_its_names():
     numbers = Extensions()
     assert numbers.add("one", "first")(1) == 1
     assert numbers == {"one": 1, "first": 1}

@@ -24,7 +24,7 @@ MEBIBYTE = 1024 * 1024
 ANY_ID = "01980000-0000-7000-8000-000000000000"
 HOURS = [{"weekday": 0, "opens": "09:00", "closes": "12:00"}]
 
-# Every write with a valid body and the kind of each field. Tests replace parts of the body.
+# Every write request, with the kind and a valid value of each field. Tests replace these values.
 WRITES = {
     "POST /auth/register": {
         "name": ("text", "Ada"),
@@ -160,7 +160,7 @@ READS = [
 ]
 
 NESTED = 100_000
-# Raw bodies that no endpoint accepts, and the status of each answer.
+# Raw bodies that no endpoint accepts, and the status of each response.
 BODIES = {
     "only blanks": (b"  ", 400),
     "cut short": (b'{"name": "A', 400),
@@ -225,7 +225,7 @@ TYPES = [
 ]
 
 TOO_LONG = "x" * 10_001
-EVERY = [
+NEVER_VALID = [
     "a\x00b",
     "\x00",
     TOO_LONG,
@@ -358,14 +358,14 @@ def table_hashes():
 
 @pytest.fixture
 def nothing_written(world):
-    """Check that the test leaves all tables unchanged."""
+    """Check after the test that all tables are unchanged."""
     before = table_hashes()
     assert before["accounts_user"]
     yield
     assert table_hashes() == before
 
 
-# These writes take no body.
+# These write requests have no body.
 WITHOUT_BODY = {"POST /me/calendar", "POST /calendars/{}/feed"}
 
 
@@ -384,61 +384,62 @@ def test_the_table_lists_every_write_of_the_api():
 
 
 @pytest.mark.parametrize("line", WRITES)
-def test_control_each_valid_body_is_accepted(world, line):
+def test_each_valid_body_is_accepted(world, line):
+    """Control for the tests below: the body is valid, and the request changes a table."""
     before = table_hashes()
-    answer = send(world, line, good(line))
-    assert answer.status_code in (200, 201, 202, 204), answer.content
+    response = send(world, line, good(line))
+    assert response.status_code in (200, 201, 202, 204), response.content
     assert table_hashes() != before
 
 
 @pytest.mark.parametrize("line", WRITES)
 def test_an_invalid_body_is_refused(world, nothing_written, line):
     for name, (body, status) in BODIES.items():
-        answer = send(world, line, body)
-        assert answer.status_code == status, (name, answer.content[:500])
+        response = send(world, line, body)
+        assert response.status_code == status, (name, response.content[:500])
         content = problem(
-            answer,
+            response,
             status,
             "payload_too_large"
             if status == 413
             else "validation_error"
-            if "errors" in answer.json()
+            if "errors" in response.json()
             else "parse_error",
         )
-        assert len(answer.content) < 20_000, (name, "the answer is too long")
+        assert len(response.content) < 20_000, (name, "the response is too long")
         assert "surrogate" not in name or content["code"] == "parse_error"
 
 
 @pytest.mark.parametrize("line", WRITES)
 def test_a_body_of_another_type_is_refused(world, nothing_written, line):
     for content_type in TYPES:
-        answer = send(world, line, good(line), content_type)
-        assert answer.status_code == 415, content_type
-        problem(answer, 415, "unsupported_media_type")
+        response = send(world, line, good(line), content_type)
+        assert response.status_code == 415, content_type
+        problem(response, 415, "unsupported_media_type")
 
 
 @pytest.mark.parametrize("line", WRITES)
 def test_an_invalid_field_is_named(world, nothing_written, line):
     for name, (kind, _) in WRITES[line].items():
-        for value in [*EVERY, *REFUSED[kind]]:
+        for value in [*NEVER_VALID, *REFUSED[kind]]:
             if value is None and name in ("provider_id", "max_advance_days", "step_minutes"):
                 continue  # may be null
-            answer = send(world, line, {**good(line), name: value})
-            shown = f"{name}: {str(value)[:60]!r} {answer.status_code} {answer.content[:300]!r}"
-            assert answer.status_code == 400, shown
-            content = problem(answer, 400, "validation_error")
+            response = send(world, line, {**good(line), name: value})
+            shown = f"{name}: {str(value)[:60]!r} {response.status_code} {response.content[:300]!r}"
+            assert response.status_code == 400, shown
+            content = problem(response, 400, "validation_error")
             fields = {error["field"].split(".")[0] for error in content["errors"]}
-            # With an invalid start, the error may be about the end.
+            # If the start is invalid, the error may be about the end.
             assert fields == {name} or (name, fields) == ("start_time", {"end_time"}), shown
-            assert len(answer.content) < 20_000, shown[:200]
+            assert len(response.content) < 20_000, shown[:200]
 
 
 @pytest.mark.parametrize("line", WRITES)
 def test_invalid_parameters_of_a_write_are_refused(world, nothing_written, line):
     method, path = line.split()
     for query in ("?colour=red", "?tz=Mars", "?tz=%00", "?%00", "?" + "&".join(["a=1"] * 1001)):
-        answer = send(world, f"{method} {path}{query}", good(line))
-        problem(answer, 400, "validation_error")
+        response = send(world, f"{method} {path}{query}", good(line))
+        problem(response, 400, "validation_error")
 
 
 @pytest.mark.parametrize("line", WRITES)
@@ -481,22 +482,22 @@ def test_invalid_queries_are_refused(world, nothing_written, path):
         "?",
         "=",
     ]:
-        answer = client.get(f"{path}?{query}")
-        problem(answer, 400, "validation_error")
-        assert len(answer.content) < 20_000, query[:80]
+        response = client.get(f"{path}?{query}")
+        problem(response, 400, "validation_error")
+        assert len(response.content) < 20_000, query[:80]
 
 
 @pytest.mark.parametrize("path", READS)
 def test_reads_ignore_bodies(world, nothing_written, path):
     for body in (b"[" * NESTED, b"\xff", b'{"limit": 0}'):
-        answer = world["client"].generic(
+        response = world["client"].generic(
             "GET", fill(path, world), body, content_type="application/json"
         )
-        assert answer.status_code == 200
+        assert response.status_code == 200
 
 
 def test_the_most_expensive_invalid_bodies_are_refused_quickly(world):
-    """Every body is within the size limit of one mebibyte."""
+    """Every body is smaller than the size limit of one mebibyte."""
     for body in (
         {f"f{number}": 0 for number in range(60_000)},
         {"name": "x", "opening_hours": [{f"f{n}": 0 for n in range(1000)}] * 90},
@@ -508,15 +509,15 @@ def test_the_most_expensive_invalid_bodies_are_refused_quickly(world):
         encoded = json.dumps(body).encode()
         assert len(encoded) <= MEBIBYTE
         began = time.process_time()
-        answer = send(world, "POST /calendars", encoded)
-        problem(answer, 400, "validation_error")
+        response = send(world, "POST /calendars", encoded)
+        problem(response, 400, "validation_error")
         assert time.process_time() - began < 1, encoded[:60]
-        assert len(answer.content) < 20_000
+        assert len(response.content) < 20_000
     began = time.process_time()
-    answer = send(
+    response = send(
         world,
         "POST /services",
         {"title": "x", "duration_minutes": "9" * 900_000, "price": "9" * 100_000},
     )
-    problem(answer, 400, "validation_error", "duration_minutes", "price")
+    problem(response, 400, "validation_error", "duration_minutes", "price")
     assert time.process_time() - began < 1

@@ -1,4 +1,4 @@
-"""Mails are written to files; the log names the file but not its content."""
+"""Emails are written to files; the log names the file but not its content."""
 
 import email
 import json
@@ -26,7 +26,7 @@ def send(folder, count=1):
     return FileBackend(file_path=str(folder)).send_messages(mails)
 
 
-def test_each_mail_is_a_file_that_mail_programs_can_open(folder):
+def test_each_email_is_a_file_that_email_clients_can_open(folder):
     assert send(folder, 3) == 3
     files = sorted(folder.iterdir())
     assert len(files) == 3
@@ -37,16 +37,16 @@ def test_each_mail_is_a_file_that_mail_programs_can_open(folder):
         assert LINK in file.read_text()  # The link is not wrapped, so it can be copied.
 
 
-def test_other_users_of_the_machine_cannot_read_the_mails(folder):
+def test_other_users_of_the_machine_cannot_read_the_emails(folder):
     send(folder)
     assert folder.stat().st_mode & 0o777 == 0o700
     assert {file.stat().st_mode & 0o777 for file in folder.iterdir()} == {0o600}
 
 
-def test_the_log_names_the_file_but_not_the_content(folder, written):
+def test_the_log_names_the_file_but_not_the_content(folder, log_lines):
     send(folder)
     [file] = folder.iterdir()
-    [line] = written()
+    [line] = log_lines()
     assert line["message"] == f"mail written to {file}"
     for secret in (SUBJECT, ADDRESS, "t0k3n", "Ol"):
         assert secret not in json.dumps(line)

@@ -11,7 +11,7 @@ import pytest
 from bookit import outbound
 from bookit.tests.receiver import answer, drip, hang_up, receiver
 
-# Addresses inside the network: as numbers, through IPv6, and in forms that only resolvers accept.
+# Private IP addresses: as numbers, inside IPv6, and in formats that only resolvers accept.
 PRIVATE = [
     *(
         "127.0.0.1",
@@ -58,7 +58,7 @@ MALFORMED = [
 
 @pytest.fixture
 def resolves(monkeypatch):
-    """Return a function that makes host names resolve to the given lists, one after another."""
+    """Return a function that sets the IP addresses which each lookup of a host name returns."""
 
     def resolve_to(*lists):
         left = [list(addresses) for addresses in lists]
@@ -73,12 +73,12 @@ def resolves(monkeypatch):
 
 @pytest.fixture
 def allow_private(settings):
-    """Allow calls to loopback, where the receivers listen."""
+    """Allow calls to loopback addresses, where the receivers listen."""
     settings.WEBHOOK_ALLOW_PRIVATE = True
 
 
 def post(*urls):
-    """Send a message to each URL over one connection; return the outcome of the last one."""
+    """Send a message for each URL over one connection; return the outcome of the last message."""
 
     async def send():
         async with outbound.Connection(urls[0]) as connection:
@@ -150,7 +150,7 @@ def test_a_name_that_resolves_to_a_private_address_later_is_refused(resolves):
 
 
 def test_the_call_uses_the_address_that_was_checked(resolves, allow_private):
-    """The name is resolved once; a second lookup would return an address without a server."""
+    """The name is resolved once. A second lookup would return an IP address without a server."""
     with receiver() as other:
         resolves(["127.0.0.1"], ["::1"])
         assert post(other.url.replace("127.0.0.1", "example.com")).status == 204
@@ -158,9 +158,9 @@ def test_the_call_uses_the_address_that_was_checked(resolves, allow_private):
     assert message.headers["Host"].startswith("example.com:")
 
 
-def test_the_next_address_is_tried_if_the_first_does_not_answer(resolves, allow_private):
+def test_the_next_address_is_tried_if_the_first_does_not_respond(resolves, allow_private):
     with receiver() as other:
-        resolves(["::1", "127.0.0.1"])  # Nothing listens on the first.
+        resolves(["::1", "127.0.0.1"])  # Nothing listens on the first IP address.
         assert post(other.url.replace("127.0.0.1", "example.com")).status == 204
     assert len(other.messages) == 1
 
@@ -174,7 +174,7 @@ def test_proxies_of_the_environment_are_not_used(monkeypatch, allow_private):
 
 
 def test_addresses_that_python_wrongly_calls_global_are_refused():
-    """The control: `is_global` alone accepts at least three of them."""
+    """Control: `is_global` alone accepts at least three of these IP addresses."""
     passing = [
         host
         for host in ("64:ff9b::7f00:1", "2002:7f00:1::", "ff0e::1", "224.0.0.1", "192.88.99.1")
@@ -235,14 +235,14 @@ def test_a_hanging_name_lookup_cannot_exceed_the_timeout(monkeypatch):
     assert time.monotonic() - began < 1
 
 
-def test_only_the_beginning_of_a_long_answer_is_kept(allow_private):
+def test_only_the_beginning_of_a_long_response_is_kept(allow_private):
     with receiver(answer(200, b"0123456789" * 1_000_000)) as other:
         outcome = post(other.url)
     assert outcome.status == 200
     assert outcome.text == ("0123456789" * 205)[:2048]
 
 
-def test_an_answer_is_not_decompressed(allow_private):
+def test_a_response_is_not_decompressed(allow_private):
     bomb = gzip.compress(b"\0" * 50_000_000)
     with receiver(answer(200, bomb, Content_Encoding="gzip")) as other:
         outcome = post(other.url)
@@ -250,12 +250,12 @@ def test_an_answer_is_not_decompressed(allow_private):
     assert len(outcome.text) <= 2048
 
 
-def test_an_answer_of_any_bytes_becomes_text_that_can_be_stored(allow_private):
+def test_a_response_of_any_bytes_becomes_text_that_can_be_stored(allow_private):
     with receiver(answer(200, b"a\0b\xff\xfe")) as other:
         assert post(other.url).text == "ab\ufffd\ufffd"
 
 
-def test_a_missing_server_or_an_invalid_answer_is_an_error(allow_private):
+def test_a_missing_server_or_an_invalid_response_is_an_error(allow_private):
     with receiver(lambda request: request.wfile.write(b"nonsense\r\n\r\n")) as other:
         assert "ProtocolError" in post(other.url).error
     assert "ConnectError" in post(other.url).error
@@ -267,7 +267,7 @@ def test_a_missing_server_or_an_invalid_answer_is_an_error(allow_private):
 
 
 def break_off(request):
-    """Close the connection in the middle of an answer."""
+    """Close the connection in the middle of a response."""
     request.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhal")
     request.close_connection = True
 
@@ -291,7 +291,7 @@ def test_a_message_lost_on_a_kept_connection_is_repeated_once(allow_private):
 @pytest.mark.parametrize(
     ("behaviours", "messages"),
     [([hang_up], 1), ([answer(), hang_up], 3), ([answer(), break_off], 2)],
-    ids=["on a new connection", "a second time", "in the middle of an answer"],
+    ids=["on a new connection", "a second time", "in the middle of a response"],
 )
 def test_a_message_lost_in_another_way_is_an_error(allow_private, behaviours, messages):
     with receiver(*behaviours) as other:
@@ -301,7 +301,7 @@ def test_a_message_lost_in_another_way_is_an_error(allow_private, behaviours, me
     assert len(other.messages) == messages
 
 
-# --- late answers -----------------------------------------------------------------------------
+# --- late responses ---------------------------------------------------------------------------
 
 
 def late(request):
@@ -311,7 +311,7 @@ def late(request):
 
 @pytest.fixture
 def send(settings, monkeypatch):
-    """Return a function that sends a message; an answer counts as late after 0.1 s."""
+    """Return a function that sends a message; a response is late after 0.1 s."""
     settings.WEBHOOK_ALLOW_PRIVATE = True
     monkeypatch.setattr(outbound, "LATE", 0.1)
 
@@ -322,21 +322,21 @@ def send(settings, monkeypatch):
     return lambda other, may_wait: asyncio.run(exchange(other.url, may_wait))
 
 
-def test_a_late_answer_is_not_waited_for_if_the_caller_says_no(send):
+def test_a_late_response_is_not_awaited_if_the_caller_may_not_wait(send):
     with receiver(late) as other:
-        came = send(other, lambda: False)
-    assert came.status is None
-    assert came.error == "No response within 0.1 second while many other servers were also slow."
+        outcome = send(other, lambda: False)
+    assert outcome.status is None
+    assert outcome.error == "No response within 0.1 second while many other servers were also slow."
 
 
-def test_a_late_answer_is_waited_for_if_the_caller_says_yes(send):
+def test_a_late_response_is_awaited_if_the_caller_may_wait(send):
     with receiver(late) as other:
         assert send(other, lambda: True).status == 204
 
 
-def test_the_caller_is_not_asked_if_the_answer_is_in_time(send, monkeypatch):
+def test_may_wait_is_not_called_if_the_response_is_in_time(send, monkeypatch):
     monkeypatch.setattr(outbound, "LATE", 5.0)
-    asked = []
+    calls = []
     with receiver(answer()) as other:
-        assert send(other, lambda: asked.append(1)).status == 204
-    assert asked == []
+        assert send(other, lambda: calls.append(1)).status == 204
+    assert calls == []

@@ -1,4 +1,4 @@
-"""Each SQL statement has a name and a header, is complete, and is accepted by PostgreSQL."""
+"""Each SQL statement has a name and a header, and PostgreSQL accepts its text unchanged."""
 
 import ast
 import re
@@ -26,7 +26,7 @@ class Statement(NamedTuple):
 
 
 def modules() -> Iterator[Path]:
-    """Yield the modules of the five packages that are neither tests nor migrations."""
+    """Yield the modules of BookIt's packages, without tests and migrations."""
     for app in apps.get_app_configs():
         if ROOT not in Path(app.path).parents or Path(app.path).parent != ROOT:
             continue
@@ -82,10 +82,10 @@ def prepared(text: str) -> str:
 def test_a_statement_has_a_header(statement: Statement) -> None:
     lines = [line.removeprefix("#").strip() for line in statement.header.splitlines()]
 
-    assert lines, "It needs a comment above it that says what it does."
+    assert lines, "The statement needs a comment above it that says what it does."
     assert any(line.startswith("Parameters: ") for line in lines)
     assert any(line.startswith("Columns: ") for line in lines)
-    # A header may refer to that of a sibling.
+    # A header may refer to the header of another statement.
     siblings = {each.name.rpartition(".")[2]: each.header for each in ALL}
     header = statement.header
     for name in re.findall(r"as in (\w+)", header):
@@ -93,13 +93,13 @@ def test_a_statement_has_a_header(statement: Statement) -> None:
     missing = {
         name for name in PARAMETER.findall(statement.text) if not re.search(rf"\b{name}\b", header)
     }
-    assert not missing, "The header names each parameter."
+    assert not missing, "The header must name each parameter."
 
 
 @pytest.mark.django_db
 @pytest.mark.parametrize("statement", ALL, ids=lambda each: each.name)
-def test_postgresql_accepts_a_statement_as_it_stands(statement: Statement) -> None:
-    assert "%s" not in statement.text, "Parameters have names."
+def test_postgresql_accepts_the_text_of_a_statement(statement: Statement) -> None:
+    assert "%s" not in statement.text, "Parameters must have names."
 
     with connection.cursor() as cursor:
         cursor.cursor.connection.execute(
@@ -108,7 +108,7 @@ def test_postgresql_accepts_a_statement_as_it_stands(statement: Statement) -> No
         cursor.execute("DEALLOCATE pasted")
 
 
-def test_statements_are_found_in_every_package_that_has_some() -> None:
+def test_statements_are_found_in_every_package_with_sql() -> None:
     packages = {statement.name.split(".")[0] for statement in ALL}
 
     assert packages >= {"bookings", "bookit", "catalog"}

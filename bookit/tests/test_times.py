@@ -20,14 +20,14 @@ from bookit.times import day_end, day_start, wall_clock
         ("Asia/Kathmandu", date(2026, 5, 1), 0, "2026-04-30T18:15Z"),
         ("Europe/Lisbon", date(2026, 7, 1), 540, "2026-07-01T08:00Z"),
         ("Europe/Lisbon", date(2026, 12, 1), 540, "2026-12-01T09:00Z"),
-        # 01:00 to 02:00 does not exist; all of it maps to the instant of the jump.
+        # The times from 01:00 to 02:00 do not exist. All of them map to the instant of the jump.
         ("Europe/Lisbon", date(2026, 3, 29), 59, "2026-03-29T00:59Z"),
         ("Europe/Lisbon", date(2026, 3, 29), 60, "2026-03-29T01:00Z"),
         ("Europe/Lisbon", date(2026, 3, 29), 90, "2026-03-29T01:00Z"),
         ("Europe/Lisbon", date(2026, 3, 29), 119, "2026-03-29T01:00Z"),
         ("Europe/Lisbon", date(2026, 3, 29), 120, "2026-03-29T01:00Z"),
         ("Europe/Lisbon", date(2026, 3, 29), 121, "2026-03-29T01:01Z"),
-        # 01:00 to 02:00 comes twice; the first occurrence counts.
+        # The times from 01:00 to 02:00 come twice. The first occurrence counts.
         ("Europe/Lisbon", date(2026, 10, 25), 60, "2026-10-25T00:00Z"),
         ("Europe/Lisbon", date(2026, 10, 25), 119, "2026-10-25T00:59Z"),
         ("Europe/Lisbon", date(2026, 10, 25), 120, "2026-10-25T02:00Z"),
@@ -60,7 +60,10 @@ def test_a_wall_clock_time_maps_to_its_instant(zone, day, minutes, instant):
 
 @pytest.mark.parametrize("odd", ODD_DAYS)
 def test_every_minute_agrees_with_a_clock_model(odd):
-    """For five days, a time maps to the first minute at which the model shows it or a later one."""
+    """A time maps to the first minute at which the model shows this time or a later time.
+
+    The test compares every minute of five days.
+    """
     name, day = ODD_DAYS[odd]
     start, shown = faces(name, day, 6)
     for number in range(5 * 1440):
@@ -87,7 +90,7 @@ def test_a_later_wall_clock_time_is_never_an_earlier_instant(odd, days, minutes)
 
 
 @pytest.mark.parametrize("odd", ODD_DAYS)
-def test_a_day_ends_when_the_next_one_starts(odd):
+def test_a_day_ends_when_the_next_day_starts(odd):
     name, day = ODD_DAYS[odd]
     tz = ZoneInfo(name)
     for number in range(-3, 4):

@@ -1,1 +1,1 @@
-"""The demo town and the benchmark, which may use every app. No app uses them."""
+"""The demo town and the benchmark. They may import every app; no app imports them."""

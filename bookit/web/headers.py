@@ -4,7 +4,7 @@ from django.http import HttpRequest, HttpResponse
 
 
 def content_security_policy(**changes: str) -> str:
-    """Return a policy under which a page loads only from this server and runs no inline scripts.
+    """Return a policy that lets a page load only from this server and run no inline scripts.
 
     Args:
         changes: directives to override or add, with underscores in their names (`style_src`).
@@ -22,12 +22,12 @@ def content_security_policy(**changes: str) -> str:
 
 
 PAGE_POLICY = content_security_policy()
-# procrastinate's list of jobs uses style attributes. They cannot load or run anything.
+# procrastinate's list of jobs uses style attributes, which cannot load or run anything.
 ADMIN_POLICY = content_security_policy(style_src_attr="'unsafe-inline'")
 
 
 def protect(request: HttpRequest, response: HttpResponse) -> None:
-    """Add the policy to pages, and forbid caches to store responses that are not public."""
+    """Add a content security policy to pages, and forbid caches to store non-public responses."""
     if response.headers.get("Content-Type", "").startswith("text/html"):
         is_admin = request.path_info.startswith("/admin/")
         policy = ADMIN_POLICY if is_admin else PAGE_POLICY
@@ -37,11 +37,10 @@ def protect(request: HttpRequest, response: HttpResponse) -> None:
 
 
 def _is_public(request: HttpRequest) -> bool:
-    """Return whether anybody may see this response, so that caches may store it.
+    """Return whether anybody may see the response to this request. Caches may store such responses.
 
-    This holds for reads outside the admin site without an `Authorization` header. Calendar files
-    are an exception: they are personal even without the header, because their path or their token
-    says whose they are.
+    Responses to GET and HEAD requests without an `Authorization` header are public, except in the
+    admin site. Calendar files are not public either: their path or their token identifies a user.
     """
     return (
         request.method in ("GET", "HEAD")

@@ -1,4 +1,4 @@
-"""The outermost layer: request ids, log lines, and errors that no view has handled."""
+"""The middleware, and responses to requests that fail outside the views of the API."""
 
 import logging
 import re
@@ -34,14 +34,14 @@ from bookit.web.headers import protect
 logger = logging.getLogger("bookit.request")
 
 HEALTH = frozenset({"/health", "/health/ready"})
-# Seconds between two log lines about refused hosts.
+# At least this many seconds pass between two log lines about refused hosts.
 REFUSALS_PAUSE = 60.0
 
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}", re.ASCII)
 
 
 class RequestMiddleware:
-    """Gives every request an id, handles errors that no view handled, and logs one line."""
+    """Gives each request an id, handles errors that no view handles, and logs one line."""
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
         self.get_response = get_response
@@ -62,7 +62,7 @@ class RequestMiddleware:
                     "The server is busy, and the request waited too long. Try again shortly.",
                 )
             if isinstance(response, HttpResponseNotAllowed):
-                # Django's own views answer a wrong method like this.
+                # Django's own views return such a response for a method that they do not allow.
                 allowed = response["Allow"]
                 response = refuse(request, "method_not_allowed")
                 response["Allow"] = allowed
@@ -79,7 +79,7 @@ class RequestMiddleware:
             request_id.reset(token)
 
     def process_exception(self, request: HttpRequest, exception: Exception) -> HttpResponse | None:
-        """Answer for a view outside DRF that raised an exception which is not a bug."""
+        """Return a response if a view outside DRF raised an exception that is not a bug."""
         if isinstance(exception, OperationalError | InterfaceError):
             return database_failure(request, exception)
         if isinstance(exception, LimitExceeded):
@@ -87,22 +87,23 @@ class RequestMiddleware:
         if pending.is_cause(exception):
             return refuse(request, "service_unavailable", problems.UPDATING)
         if isinstance(exception, DataError):
-            # A parameter of the admin site has a null character or a number out of range.
+            # A parameter of the admin site contains a null character or a number out of range.
             logger.warning("value refused by the database: %s", type(exception.__cause__).__name__)
             return refuse(request, "validation_error", "A value is out of range.")
         if errors.is_admin_page(request) and isinstance(exception, REFUSALS):
-            # Neither a form nor a list has shown this. The API's views have their own handler.
+            # No form or list of the admin site has shown this refusal to the user. The views of the
+            # API have their own exception handler.
             return errors.page(request, 400, message_of(exception))
         return None
 
     def log(self, request: HttpRequest, response: HttpResponse, seconds: float) -> None:
         """Write the log line of a finished request."""
-        # Health checks come every few seconds. Only failed ones are worth a line.
+        # Health checks come every few seconds, so only failed checks are logged at the info level.
         level = logging.DEBUG if _is_good_health(request, response) else logging.INFO
         if not logger.isEnabledFor(level):
             return
         match = request.resolver_match
-        # The user of the token or, in the admin site, the user of the session if it was loaded.
+        # The user of the token or, in the admin site, the user of the session if Django loaded it.
         user = getattr(request, "signed_in", None) or getattr(
             getattr(request, "_cached_user", None), "pk", None
         )
@@ -150,7 +151,7 @@ class HostMiddleware:
     def refuse(self, request: HttpRequest) -> HttpResponse:
         """Refuse the request, and log at most one such refusal a minute.
 
-        Scanners of the internet send any number of host names.
+        Without this limit, internet scanners could fill the log with made-up host names.
         """
         if monotonic() - self._refused_at >= REFUSALS_PAUSE:
             self._refused_at = monotonic()
@@ -167,16 +168,21 @@ class HostMiddleware:
         return problems.response("validation_error", message, errors=[field])
 
 
-# Never limited: it costs nothing, and an orchestrator restarts a server that does not answer it.
+# This view is never limited. It is cheap, and an orchestrator restarts a server whose health check
+# fails.
 UNLIMITED = {pages.health}
-# Counted separately: other requests from the orchestrator's address must not make the server seem
-# unready.
-COUNTED_APART = {pages.ready}
+# This view has a separate count. Otherwise, other requests from the orchestrator's IP address could
+# make the server seem unready.
+COUNTED_SEPARATELY = {pages.ready}
 PASSWORD_FORMS = {"admin:login", "admin:password_change"}
 
 
 class ThrottleMiddleware:
-    """Counts requests that no endpoint of the API counts: pages, the admin site, and refusals."""
+    """Counts requests that no API endpoint counts.
+
+    These are requests to pages and to the admin site, and requests that are refused before they
+    reach an endpoint.
+    """
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
         self.get_response = get_response
@@ -185,7 +191,8 @@ class ThrottleMiddleware:
         """Handle a request."""
         response = self.get_response(request)
         if not hasattr(request, "rate_limit"):
-            # Nothing has counted an unknown path, an invalid token or a malformed request yet.
+            # No view has counted the request if its path is unknown, its token is invalid or it is
+            # malformed.
             try:
                 count_request(request, "anon", origin(request))
             except LimitExceeded as error:
@@ -210,8 +217,8 @@ class ThrottleMiddleware:
         return None
 
     def scope(self, request: HttpRequest, view: Callable[..., HttpResponse]) -> tuple[str, str]:
-        """Return the name of the limit and the key of the count."""
-        if view in COUNTED_APART:
+        """Return the name of the limit, and the key under which the request is counted."""
+        if view in COUNTED_SEPARATELY:
             return "anon", f"{origin(request)} {request.path_info}"
         match = request.resolver_match
         if request.method == "POST" and match and match.view_name in PASSWORD_FORMS:
@@ -233,39 +240,39 @@ class InAdminSite(MiddlewareMixin):
 
 
 class AdminSessionMiddleware(InAdminSite, SessionMiddleware):
-    """Sessions of the admin site."""
+    """Loads and saves sessions, but only in the admin site."""
 
 
 class AdminAuthenticationMiddleware(InAdminSite, AuthenticationMiddleware):
-    """The user of a session of the admin site."""
+    """Sets the user from the session, but only in the admin site."""
 
 
 class AdminMessageMiddleware(InAdminSite, MessageMiddleware):
-    """Messages of the admin site."""
+    """Stores messages for the next page, but only in the admin site."""
 
 
 def database_failure(request: HttpRequest, exception: Exception) -> HttpResponse:
-    """Answer when PostgreSQL is unavailable."""
+    """Return the response to a request during which PostgreSQL was unavailable."""
     logger.error("database unavailable: %s", type(exception.__cause__ or exception).__name__)
     return refuse(request, "service_unavailable")
 
 
 def too_many(request: HttpRequest, error: LimitExceeded) -> HttpResponse:
-    """Answer a request that exceeds a rate limit."""
+    """Return the response to a request that exceeds a rate limit."""
     response = refuse(request, "throttled")
     response["Retry-After"] = str(error.wait)
     return response
 
 
 def refuse(request: HttpRequest, code: str, detail: str = "") -> HttpResponse:
-    """Answer with a problem document or, in the admin site, with a page."""
+    """Return a problem document or, in the admin site, a page."""
     if errors.is_admin_page(request):
         return errors.page(request, problems.plumbing(code).status, detail)
     return problems.response(code, detail)
 
 
 def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
-    """Answer a request that Django refused (`handler400`)."""
+    """Return the response to a request that Django refused (`handler400`)."""
     if isinstance(exception, RequestDataTooBig):
         return refuse(request, "payload_too_large")
     if isinstance(exception, DisallowedModelAdminLookup | DisallowedModelAdminToField):
@@ -274,22 +281,22 @@ def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
 
 
 def forbidden(request: HttpRequest, exception: Exception) -> HttpResponse:
-    """Answer a request for which a Django view denied permission (`handler403`)."""
+    """Return the response to a request that a Django view did not permit (`handler403`)."""
     return refuse(request, "permission_denied")
 
 
 def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
-    """Answer a request for an address that does not exist (`handler404`)."""
+    """Return the response to a request for a URL that does not exist (`handler404`)."""
     return refuse(request, "not_found")
 
 
 def server_error(request: HttpRequest) -> HttpResponse:
-    """Answer after a bug (`handler500`); the log has its traceback with the request id."""
+    """Return the response after a bug (`handler500`). The log has the traceback and request id."""
     return refuse(request, "internal_error")
 
 
 def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:
-    """Answer a request without a valid CSRF token (`CSRF_FAILURE_VIEW`)."""
+    """Return the response to a request without a valid CSRF token (`CSRF_FAILURE_VIEW`)."""
     if errors.is_admin_page(request):
         return csrf_page(request, reason)
     return problems.response(

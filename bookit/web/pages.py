@@ -1,4 +1,4 @@
-"""Pages that are not about bookings: the documentation, the meaning of errors, and health."""
+"""The documentation of the API, the pages about errors, and the health checks."""
 
 import re
 from collections.abc import Callable
@@ -28,7 +28,7 @@ DOCUMENTATION_POLICY = content_security_policy(
 
 
 def read_only(view: Callable[..., HttpResponse]) -> Callable[..., HttpResponse]:
-    """Accept only GET and HEAD; another method gets a 405, even without a valid CSRF token."""
+    """Make a view accept only GET and HEAD. Any other method gets a 405, not a CSRF error."""
     return csrf_exempt(require_safe(view))
 
 
@@ -36,14 +36,14 @@ class StyledMixin(APIView):
     """A page whose JavaScript bundle creates inline styles and web workers."""
 
     def finalize_response(self, *args: Any, **kwargs: Any) -> Response:
-        """Add the policy that allows this."""
+        """Add the content security policy that allows inline styles and web workers."""
         response = super().finalize_response(*args, **kwargs)
         response.headers["Content-Security-Policy"] = DOCUMENTATION_POLICY
         return response
 
 
 class DocsView(StyledMixin, SpectacularSwaggerSplitView):
-    """Documentation of the API, to read and to try out."""
+    """The documentation of the API as Swagger UI, in which endpoints can be tried out."""
 
     http_method_names = ["get", "head"]
 
@@ -51,7 +51,7 @@ class DocsView(StyledMixin, SpectacularSwaggerSplitView):
 
 
 class RedocView(StyledMixin, SpectacularRedocView):
-    """Documentation of the API, to read."""
+    """The documentation of the API as ReDoc, which is for reading only."""
 
     http_method_names = ["get", "head"]
 
@@ -59,7 +59,7 @@ class RedocView(StyledMixin, SpectacularRedocView):
     template_name = "bookit/redoc.html"
 
 
-# The generator keeps its state in variables of its module, which two threads would share.
+# Only one thread at a time may run the generator, because it keeps its state in module variables.
 _generating = Lock()
 
 
@@ -71,7 +71,7 @@ def schema() -> bytes:
 
 @read_only
 def openapi(request: HttpRequest) -> HttpResponse:
-    """Answer with the OpenAPI document."""
+    """Return the OpenAPI document."""
     with _generating:
         document = schema()
     return HttpResponse(document, content_type="application/json")
@@ -79,7 +79,7 @@ def openapi(request: HttpRequest) -> HttpResponse:
 
 @read_only
 def errors(request: HttpRequest) -> HttpResponse:
-    """List all errors."""
+    """Return a page that lists all errors."""
     return render(
         request,
         "bookit/errors.html",
@@ -89,7 +89,7 @@ def errors(request: HttpRequest) -> HttpResponse:
 
 @read_only
 def error(request: HttpRequest, code: str) -> HttpResponse:
-    """Show what one error means."""
+    """Return a page that says what one error means."""
     problem = problems.catalogue().get(code)
     if problem is None:
         raise Http404
@@ -99,18 +99,18 @@ def error(request: HttpRequest, code: str) -> HttpResponse:
 def _in_html(problem: problems.Problem) -> problems.Problem:
     """Return `problem` with the text between backticks marked up as code."""
     meaning = re.sub("`(.+?)`", r"<code>\1</code>", escape(problem.meaning))
-    return problem._replace(meaning=mark_safe(meaning))  # noqa: S308 - escaped the line before
+    return problem._replace(meaning=mark_safe(meaning))  # noqa: S308 - the line above escapes the text
 
 
 @read_only
 def health(request: HttpRequest) -> HttpResponse:
-    """Answer with 200 as long as the process is alive."""
+    """Return 200 as long as the process is alive."""
     return HttpResponse(dumps({"status": "ok"}), content_type="application/json")
 
 
 @read_only
 def ready(request: HttpRequest) -> HttpResponse:
-    """Answer with 200 if PostgreSQL answers and no migrations are pending, otherwise with 503."""
+    """Return 200 if PostgreSQL responds and no migrations are pending, and 503 otherwise."""
     try:
         if _pending_migrations():
             return problems.response(
@@ -127,7 +127,8 @@ _migrated = False
 
 
 def _pending_migrations() -> bool:
-    # Checked only until none is pending: a running process does not get new migrations.
+    # This is checked only until no migrations are pending, because a running process does not get
+    # new migrations.
     global _migrated
     if not _migrated:
         _migrated = not pending.pending_migrations()

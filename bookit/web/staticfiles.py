@@ -1,4 +1,4 @@
-"""How static files are stored: scripts, styles and pictures."""
+"""The storage of static files: scripts, styles and pictures."""
 
 from whitenoise.storage import CompressedManifestStaticFilesStorage
 
@@ -6,8 +6,8 @@ from whitenoise.storage import CompressedManifestStaticFilesStorage
 class CollectedFilesStorage(CompressedManifestStaticFilesStorage):
     """Serves collected files under hashed names, and other files under their own names.
 
-    WhiteNoise raises an error for a file that was not collected. No page would open before
-    `collectstatic` has run, or after an upgrade until it has run again.
+    WhiteNoise's own storage raises an error for a file that was not collected. With that storage,
+    pages would not open after an installation or an upgrade until `collectstatic` has run.
     """
 
     def stored_name(self, name: str) -> str:

@@ -65,7 +65,10 @@ class Migration(migrations.Migration):
             ],
             options={
                 "ordering": ["name", "id"],
-                "indexes": [models.Index(fields=["created_at", "id"], name="calendar_by_age")],
+                "indexes": [
+                    models.Index(fields=["name", "id"], name="calendar_by_name"),
+                    models.Index(fields=["created_at", "id"], name="calendar_by_age"),
+                ],
             },
         ),
         migrations.CreateModel(

@@ -19,7 +19,7 @@ class CalendarFactory(DjangoModelFactory):
 
 
 class TimeOffFactory(DjangoModelFactory):
-    """A day off without a reason."""
+    """A day of time off without a reason."""
 
     class Meta:
         model = TimeOff
@@ -30,7 +30,7 @@ class TimeOffFactory(DjangoModelFactory):
 
 
 class ServiceFactory(DjangoModelFactory):
-    """An hour with one seat, on a calendar of its own, for 25.00 USD."""
+    """A service of one hour with one seat, on a calendar of its own, for 25.00 USD."""
 
     class Meta:
         model = Service

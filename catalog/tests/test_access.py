@@ -1,4 +1,4 @@
-"""The rule who manages a calendar. All its forms, in Python and in SQL, must agree."""
+"""All forms of the rule that says who manages a calendar agree, in Python and in SQL."""
 
 from itertools import product
 from uuid import uuid4
@@ -22,8 +22,8 @@ def person(request):
     return UserFactory(role=role, is_active=is_active)
 
 
-def keeps_what_is_their_own(person):
-    """Return whether a person manages their own calendars, by each form of the rule."""
+def manages_own_calendars(person):
+    """Return, for each form of the rule, whether a person manages their own calendars."""
     with connection.cursor() as cursor:
         cursor.execute(
             f"SELECT {keeps_own('person')} FROM accounts_user AS person WHERE id = %s", [person.pk]
@@ -41,7 +41,7 @@ def keeps_what_is_their_own(person):
 
 def test_active_providers_and_admins_manage_their_own_calendars(person):
     expected = person.is_active and person.role in ("provider", "admin")
-    assert set(keeps_what_is_their_own(person).values()) == {expected}
+    assert set(manages_own_calendars(person).values()) == {expected}
 
 
 @pytest.mark.parametrize("whose", ["another's", "nobody's"])
@@ -52,7 +52,7 @@ def test_only_active_admins_manage_the_calendars_of_others(person, whose):
     assert User.objects.all().active_admins().filter(pk=person.pk).exists() == expected
 
 
-def test_other_calendars_are_not_among_a_persons_own(person):
+def test_the_calendars_of_others_are_not_a_persons_own(person):
     CalendarFactory(provider=UserFactory(role="provider"))
     CalendarFactory(provider=None)
     assert not Calendar.objects.filter(person.on_own_calendars("provider")).exists()

@@ -1,6 +1,6 @@
 """The pages of calendars and services in the admin site.
 
-Pages that all models have alike are tested in `bookit/adminsite/tests/test_pages.py`.
+`bookit/adminsite/tests/test_pages.py` tests what the pages of all models have in common.
 """
 
 import re
@@ -35,7 +35,7 @@ def calendar():
 
 @pytest.fixture
 def save(site, calendar):
-    """Save the calendar's page as a browser would, and return the page that follows."""
+    """Return a function that saves the calendar's page and returns the next page."""
 
     def send(*time_off, hours=(), **fields):
         body = {
@@ -59,7 +59,7 @@ def save(site, calendar):
 
 
 def period(start, end, **fields):
-    """Return a row of time off, as a form holds it."""
+    """Return the fields of a row of time off, as the form sends them."""
     (start_date, start_clock), (end_date, end_clock) = start.split(), end.split()
     return {
         "start_time_0": start_date,
@@ -75,16 +75,16 @@ AUGUST = period("2999-08-01 00:00", "2999-09-01 00:00", reason="Summer holidays"
 MORNINGS = [{"weekday": day, "opens": "09:00", "closes": "12:00"} for day in range(7)]
 
 
-def warning(answer):
+def warning(response):
     """Return the warning on a page, if there is one."""
-    found = re.search(r'<li class="warning">(.*?)</li>', answer.content.decode(), re.DOTALL)
+    found = re.search(r'<li class="warning">(.*?)</li>', response.content.decode(), re.DOTALL)
     return found and unescape(found[1])
 
 
 class TestTimeOff:
     def test_time_off_is_added_changed_and_deleted_on_the_calendars_page(self, save, calendar):
-        answer = save(AUGUST)
-        assert "was changed successfully" in answer.content.decode()
+        response = save(AUGUST)
+        assert "was changed successfully" in response.content.decode()
         stored = calendar.time_off.get()
         assert (stored.start_time, stored.end_time, stored.reason) == (
             datetime(2999, 8, 1, tzinfo=UTC),
@@ -159,7 +159,7 @@ class TestAffectedBookings:
             f"1 upcoming booking is now outside the open times: 2999-01-01 10:00 ({booking.pk})."
         )
 
-    def test_a_change_of_zone_names_bookings_in_the_new_zone(self, save, calendar, service):
+    def test_a_change_of_zone_names_bookings_by_their_new_local_time(self, save, calendar, service):
         booking = BookingFactory(service=service, start_time=TUESDAY + HOUR)
         save(hours=MORNINGS)
         ids = calendar.hours.order_by("weekday").values_list("pk", flat=True)
@@ -193,7 +193,7 @@ class TestAffectedBookings:
 
 
 class TestPrice:
-    """On the page of a service, the price has the decimals of its currency."""
+    """The page of a service shows a price with the decimals of its currency."""
 
     @pytest.fixture
     def service(self):
@@ -205,7 +205,7 @@ class TestPrice:
 
     @pytest.fixture
     def save_service(self, site, page):
-        """Save the page as a browser would, with some fields changed, and return what follows."""
+        """Return a function that saves the page as a browser does, with some fields changed."""
 
         def send(**fields):
             form = site.get(page).context["adminform"].form

@@ -48,19 +48,19 @@ class TestCreate:
     def test_a_calendar_needs_only_a_name(self, api, as_provider, provider):
         response = as_provider.post("/calendars", {"name": "Room 1"})
         assert response.status_code == 201
-        answer = response.json()
-        assert UUID(answer["id"]).version == 7
-        assert answer == {
-            "id": answer["id"],
+        shown = response.json()
+        assert UUID(shown["id"]).version == 7
+        assert shown == {
+            "id": shown["id"],
             "name": "Room 1",
             "timezone": "UTC",
             "provider_id": str(provider.pk),
             "opening_hours": [],
             "always_open": True,
-            "created_at": answer["created_at"],
+            "created_at": shown["created_at"],
         }
-        assert response["Location"] == f"http://testserver/calendars/{answer['id']}"
-        assert api.get(response["Location"]).json() == answer
+        assert response["Location"] == f"http://testserver/calendars/{shown['id']}"
+        assert api.get(response["Location"]).json() == shown
 
     @pytest.mark.parametrize(
         ("spans", "always_open"),
@@ -83,7 +83,7 @@ class TestCreate:
         assert response.json()["always_open"] is True
 
     def test_opening_hours_are_shown_in_order(self, as_provider):
-        answer = as_provider.post(
+        shown = as_provider.post(
             "/calendars",
             {
                 "name": "Room 1",
@@ -96,8 +96,8 @@ class TestCreate:
                 ],
             },
         ).json()
-        assert answer["timezone"] == "America/New_York"
-        assert answer["opening_hours"] == [
+        assert shown["timezone"] == "America/New_York"
+        assert shown["opening_hours"] == [
             hours(0, "09:00", "13:00"),
             hours(0, "13:00", "17:30"),
             hours(3, "00:00", "00:01"),
@@ -110,8 +110,8 @@ class TestCreate:
             ({"provider_id": None}, None),
             ({"provider_id": str(provider.pk)}, str(provider.pk)),
         ):
-            answer = as_admin.post("/calendars", {"name": "Room", **body}).json()
-            assert answer["provider_id"] == expected
+            shown = as_admin.post("/calendars", {"name": "Room", **body}).json()
+            assert shown["provider_id"] == expected
 
     def test_a_provider_can_create_calendars_only_for_themselves(self, as_provider, provider):
         own = {"name": "Mine", "provider_id": str(provider.pk)}
@@ -130,14 +130,14 @@ class TestCreate:
         ],
         ids=["a customer", "an inactive provider", "a user that does not exist"],
     )
-    def test_provider_id_must_be_that_of_an_active_provider(self, as_admin, make_user):
+    def test_provider_id_must_be_the_id_of_an_active_provider(self, as_admin, make_user):
         response = as_admin.post("/calendars", {"name": "X", "provider_id": str(make_user().pk)})
         problem(response, 400, "validation_error", "provider_id")
 
 
 MONDAY = hours(0, "09:00", "17:00")
-# Each row: a field, an invalid value for it, and the only field that the errors must name. If that
-# is None, the names are not checked.
+# Each row has a field, an invalid value for the field, and the only name that the errors must
+# contain. If the last item is None, the test does not check the names.
 INVALID_FIELDS = [
     ("name", None, "name"),
     ("name", "", "name"),
@@ -186,7 +186,7 @@ INVALID_FIELDS = [
 
 
 @pytest.mark.parametrize(("field", "value", "named_field"), INVALID_FIELDS)
-def test_an_invalid_field_is_named_and_nothing_is_stored(
+def test_the_error_names_an_invalid_field_and_nothing_is_stored(
     as_admin, calendar, field, value, named_field
 ):
     for response in (
@@ -199,7 +199,7 @@ def test_an_invalid_field_is_named_and_nothing_is_stored(
 
 
 class TestChange:
-    def test_changing_a_field_leaves_the_others_unchanged(self, api, as_provider, calendar):
+    def test_changing_a_field_leaves_other_fields_unchanged(self, api, as_provider, calendar):
         as_provider.patch(f"/calendars/{calendar.pk}", {"opening_hours": [MONDAY]})
         before = api.get(f"/calendars/{calendar.pk}").json()
         assert before["opening_hours"] == [MONDAY]
@@ -297,8 +297,8 @@ class TestList:
 
     def test_calendars_can_be_filtered_by_provider(self, api, calendar, provider):
         CalendarFactory()
-        answer = api.get(f"/calendars?provider_id={provider.pk}").json()
-        assert [row["id"] for row in answer["results"]] == [str(calendar.pk)]
+        shown = api.get(f"/calendars?provider_id={provider.pk}").json()
+        assert [row["id"] for row in shown["results"]] == [str(calendar.pk)]
         assert api.get(f"/calendars?provider_id={uuid4()}").json()["count"] == 0
 
     def test_calendars_can_be_ordered(self, api):
@@ -321,13 +321,13 @@ class TestList:
             ("cursor=", "cursor"),
         ],
     )
-    def test_an_invalid_parameter_is_named(self, api, query, field):
+    def test_the_error_names_the_invalid_parameter(self, api, query, field):
         problem(api.get(f"/calendars?{query}"), 400, "validation_error", field)
 
 
 @pytest.mark.django_db(transaction=True)
 class TestRaces:
-    def test_a_calendar_either_is_deleted_or_gets_a_service(self):
+    def test_either_a_calendar_is_deleted_or_a_service_is_created_on_it(self):
         admin = AdminFactory()
         for _ in range(30):
             calendar = CalendarFactory()

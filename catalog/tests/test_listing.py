@@ -26,7 +26,7 @@ ORDERS = {
 }
 WORDS = {
     "one": Words.of("yoga"),
-    "six": Words.of("yoga for one or two beginners"),
+    "four": Words.of("yoga for two beginners"),
     "the same twice": Words.of("yoga -yoga"),
     "unwanted": Words.of("yoga -class"),
     "only unwanted": Words.of("-class"),

@@ -1,4 +1,4 @@
-"""The times at which a calendar is open, compared with a plain model that checks every minute."""
+"""The times at which a calendar is open agree with a plain model that checks every minute."""
 
 from datetime import UTC, date, datetime, time, timedelta
 from functools import cache
@@ -13,7 +13,8 @@ from bookit.tests.clocks import DAY, MINUTE, ODD_DAYS, faces
 from bookit.times import wall_clock
 from catalog.opening import ALWAYS, Opening, Span
 
-# Days on both sides of the odd day. No period around it is longer, unless it is endless.
+# The model covers this many days before and after an odd day, that is, a day with an unusual clock
+# change. A period around the odd day is shorter, unless it is endless.
 DAYS = 22
 LISBON = ZoneInfo("Europe/Lisbon")
 WEEK = range(7)
@@ -26,13 +27,13 @@ def daily(opens, closes):
 
 @cache
 def minutes_of_the_week(odd):
-    """Return an instant, and the minute of the week that a clock shows in each minute after it."""
+    """Return an instant, and the minute of the week on the clock in each minute after it."""
     start, shown = faces(*ODD_DAYS[odd], DAYS)
     return start, [face.weekday() * 1440 + face.hour * 60 + face.minute for face in shown]
 
 
 class Model:
-    """The minutes around an odd day, and whether the calendar is open in each of them."""
+    """The minutes around an odd day, and whether the calendar is open in each minute."""
 
     def __init__(self, odd, hours, time_off=()):
         self.start, shown = minutes_of_the_week(odd)
@@ -55,7 +56,7 @@ class Model:
         return all(self.open[self.number(start) : self.number(end)])
 
     def periods(self, start, end):
-        """Return the periods that overlap `start` to `end`, not cut off."""
+        """Return the uncut open periods that overlap the period from `start` to `end`."""
         found, number = [], 0
         for is_open, minutes in groupby(self.hours):
             first, number = number, number + len(list(minutes))
@@ -68,15 +69,15 @@ def opening(odd, hours, time_off=()):
     return Opening(ZoneInfo(ODD_DAYS[odd][0]), tuple(hours), tuple(time_off))
 
 
-# --- any hours, on odd days -------------------------------------------------------------------
+# --- random hours on odd days -----------------------------------------------------------------
 
-# Times around midnight, around changes of clocks, and on a working day.
+# Minutes after midnight: times around midnight, around changes of clocks, and in working hours.
 TIMES = [0, 1, 30, 60, 61, 90, 105, 119, 120, 135, 150, 180, 181, 540, 720, 1080, 1380, 1410, 1439]
 
 
 @st.composite
 def some_hours(draw):
-    """Draw spans of a week that do not overlap; some touch."""
+    """Draw spans of a week that do not overlap. Some of them touch."""
     hours = []
     for weekday in WEEK:
         cuts = draw(st.lists(st.sampled_from([*TIMES, 1440]), unique=True, max_size=6))
@@ -87,13 +88,13 @@ def some_hours(draw):
     return draw(st.permutations(hours))
 
 
-# Periods that a change of clocks can skip: an hour, half an hour, a day.
+# Breaks that a change of clocks can skip, in minutes after midnight: half an hour, an hour, a day.
 BREAKS = [(0, 30), (0, 60), (60, 120), (75, 105), (120, 150), (120, 180), (1410, 1440), (0, 1440)]
 
 
 @st.composite
 def nearly_always(draw, weekday):
-    """Draw a week whose only break is on a weekday."""
+    """Draw the opening hours of a week whose only break is on `weekday`."""
     closes, opens = draw(st.sampled_from(BREAKS))
     return [
         *(Span(day, 0, 1440) for day in WEEK if day != weekday),
@@ -121,7 +122,7 @@ def questions(draw):
 
 @settings(max_examples=200)
 @given(questions())
-def test_a_calendar_is_open_in_the_minutes_in_which_its_clock_says_so(question):
+def test_a_calendar_is_open_in_the_same_minutes_as_the_model(question):
     odd, hours, time_off, (start, end) = question
     expected = Model(odd, hours, time_off).contains(start, end)
     assert opening(odd, hours, time_off).contains(start, end) == expected
@@ -142,7 +143,7 @@ def test_periods_are_complete_ordered_and_separate(question):
 
 
 def test_a_day_ends_when_a_change_of_clocks_skips_midnight():
-    # From 23:30 to 00:30, on 30 March 1919 in Toronto: 04:30 in UTC.
+    # On 30 March 1919, at 04:30 UTC on the next day, clocks in Toronto went from 23:30 to 00:30.
     break_at_night = [*(Span(day, 0, 1440) for day in WEEK if day), Span(0, 60, 1440)]
     when = opening("Toronto skips the time around midnight", break_at_night)
     jump = datetime(1919, 3, 31, 4, 30, tzinfo=UTC)
@@ -164,7 +165,7 @@ def test_opening_hours_are_endless_only_if_the_week_has_no_break(question):
 @settings(max_examples=100)
 @given(questions(), st.sampled_from(["first", "last"]))
 def test_periods_are_exact_to_the_minute(question, edge):
-    """The calendar is open inside a period, and not in the minutes around it."""
+    """The calendar is open during a period, and not in the minute before or after it."""
     odd, hours, _, (start, end) = question
     when = opening(odd, hours)
     for opens, closes in when.periods(start, end):
@@ -177,7 +178,7 @@ def test_periods_are_exact_to_the_minute(question, edge):
             assert not when.contains(closes - MINUTE, closes + MINUTE)
 
 
-# --- in words ---------------------------------------------------------------------------------
+# --- examples ---------------------------------------------------------------------------------
 
 
 def at(day, minutes, tz=LISBON):
@@ -252,7 +253,7 @@ def test_a_span_that_a_change_of_clocks_skips_does_not_exist():
 def test_a_span_in_a_repeated_hour_is_open_the_first_time():
     autumn = datetime(2026, 10, 25, tzinfo=UTC)
     when = Opening(LISBON, daily(60, 120))
-    # From the first one o'clock to two o'clock are two hours.
+    # Two hours pass between the first 01:00 and 02:00.
     assert when.contains(autumn, autumn + 120 * MINUTE)
     first_half = Opening(LISBON, daily(60, 90))
     assert first_half.contains(autumn, autumn + 30 * MINUTE)
@@ -269,8 +270,8 @@ def test_a_calendar_is_not_open_on_a_skipped_day():
 
 
 @pytest.mark.parametrize("odd", ODD_DAYS)
-def test_control_the_model_shows_every_day_in_order(odd):
-    """Only the odd day may be missing, and time never goes back."""
+def test_the_clock_of_the_model_shows_every_day_in_order(odd):
+    """Control for the tests above: the clock skips no day but the odd day, and never goes back."""
     name, day = ODD_DAYS[odd]
     _, shown = faces(name, day, DAYS)
     assert sorted(shown) == shown

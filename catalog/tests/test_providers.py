@@ -1,4 +1,4 @@
-"""Becoming a provider, and what providers may do on their own calendars."""
+"""What happens when a user becomes a provider, and what providers may do on their calendars."""
 
 from datetime import timedelta
 from functools import partial
@@ -42,7 +42,7 @@ def site(client, boss):
 
 @pytest.fixture
 def refusal():
-    """The error of an app that refuses new providers. It is called last."""
+    """Add a function that refuses new providers, to be called last. Return its error."""
 
     @ON_NEW_PROVIDER.add("refuse")
     def refuse(**arguments):
@@ -53,7 +53,7 @@ def refusal():
 
 
 def calendars(user):
-    """Return names and zones of a user's calendars."""
+    """Return the names and time zones of a user's calendars."""
     return list(Calendar.objects.filter(provider=user).values_list("name", "timezone"))
 
 
@@ -70,18 +70,18 @@ class TestBecomingAProvider:
             "opening_hours": [],
         }
 
-    def test_the_calendar_gets_a_name_that_changes_with_the_role(self, as_admin):
+    def test_the_calendar_gets_the_name_that_is_sent_with_the_role(self, as_admin):
         user = UserFactory(name="Rui")
         as_admin.patch(f"/users/{user.pk}", {"name": "Rui Costa", "role": "provider"})
         assert calendars(user) == [("Rui Costa", "UTC")]
 
-    def test_a_user_with_a_calendar_gets_no_other(self, as_admin):
+    def test_a_user_with_a_calendar_gets_no_second_calendar(self, as_admin):
         user = AdminFactory()
         CalendarFactory(provider=user, name="Court 1")
         as_admin.patch(f"/users/{user.pk}", {"role": "provider"})
         assert calendars(user) == [("Court 1", "UTC")]
 
-    def test_calendars_of_others_do_not_count(self, as_admin):
+    def test_a_new_provider_gets_a_calendar_even_if_others_have_one(self, as_admin):
         CalendarFactory(provider=ProviderFactory())
         CalendarFactory()
         user = UserFactory(name="Rui")
@@ -139,7 +139,7 @@ class TestBecomingAProvider:
 class TestInTheAdminSite:
     def test_a_user_who_becomes_a_provider_gets_a_calendar(self, site):
         user = UserFactory(name="Rui")
-        answer = site.post(
+        response = site.post(
             reverse("admin:accounts_user_change", args=[user.pk]),
             {
                 "email": "costa@example.com",
@@ -149,15 +149,15 @@ class TestInTheAdminSite:
                 "timezone": "Europe/Lisbon",
             },
         )
-        assert answer.status_code == 302
+        assert response.status_code == 302
         user.refresh_from_db()
         assert (user.role, user.email) == ("provider", "costa@example.com")
         assert calendars(user) == [("Rui Costa", "Europe/Lisbon")]
 
     @pytest.mark.parametrize(("role", "expected"), [("provider", [("Rui", "UTC")]), ("user", [])])
-    def test_a_new_account_gets_a_calendar_if_it_is_a_provider(self, site, role, expected):
+    def test_a_new_account_gets_a_calendar_only_with_the_provider_role(self, site, role, expected):
         password = "seven quiet otters"
-        answer = site.post(
+        response = site.post(
             reverse("admin:accounts_user_add"),
             {
                 "email": "Rui@Example.com",
@@ -167,7 +167,7 @@ class TestInTheAdminSite:
                 "password2": password,
             },
         )
-        assert answer.status_code == 302, answer.content
+        assert response.status_code == 302, response.content
         user = User.objects.get(email="rui@example.com")
         assert (user.role, user.check_password(password)) == (role, True)
         assert calendars(user) == expected
@@ -234,7 +234,7 @@ class TestPublishing:
         path = f"/calendars/{calendar.pk}"
         away = as_admin.post(f"{path}/time-off", HOLIDAY)["Location"]
         body = {"title": "Haircut", "price": "25.00", "duration_minutes": 30}
-        for answer in (
+        for response in (
             as_other.post("/services", {**body, "calendar_id": str(calendar.pk)}),
             as_other.patch(f"/services/{service.pk}", {"price": "1.00"}),
             as_other.delete(f"/services/{service.pk}"),
@@ -244,7 +244,7 @@ class TestPublishing:
             as_other.post(f"{path}/time-off", HOLIDAY),
             as_other.delete(away),
         ):
-            problem(answer, 403, "permission_denied")
+            problem(response, 403, "permission_denied")
 
     def test_an_admin_manages_all_calendars(self, as_admin, calendar):
         service = ServiceFactory(calendar=calendar)
@@ -264,7 +264,7 @@ class TestPublishing:
         away = as_admin.post(f"{path}/time-off", HOLIDAY)["Location"]
         as_admin.patch(f"/users/{provider.pk}", {"role": "user"})
         client = api.as_(provider)
-        for answer in (
+        for response in (
             client.post("/calendars", {"name": "Room 2"}),
             client.patch(path, {"name": "Mine"}),
             client.delete(path),
@@ -275,7 +275,7 @@ class TestPublishing:
             client.get(f"/bookings/{booking.pk}"),
             client.patch(f"/bookings/{booking.pk}/status", {"status": "confirmed"}),
         ):
-            problem(answer, 403, "permission_denied")
+            problem(response, 403, "permission_denied")
 
 
 class TestBookingsOnTheirCalendars:
@@ -313,8 +313,8 @@ class TestBookingsOnTheirCalendars:
             path = f"/bookings/{booked.pk}"
             problem(as_other.patch(path, change), 403, "permission_denied")
             problem(as_other.patch(f"{path}/status", change), 403, "permission_denied")
-            answer = client.patch(f"{path}/status", change)
-            assert (answer.status_code, answer.json()["status"]) == (200, status)
+            response = client.patch(f"{path}/status", change)
+            assert (response.status_code, response.json()["status"]) == (200, status)
 
     def test_providers_reschedule_bookings_on_their_calendars(
         self, api, as_other, provider, booked

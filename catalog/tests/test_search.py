@@ -1,4 +1,4 @@
-"""Searching for services by words: stems and misspellings match, and the best match is first."""
+"""A search for services by words matches stems and misspellings. The best match comes first."""
 
 from urllib.parse import quote
 
@@ -76,7 +76,7 @@ def test_unrelated_words_find_nothing(api, town, words):
     assert search(api, words) == []
 
 
-def test_a_match_in_the_title_comes_before_one_in_the_description(api, town):
+def test_a_match_in_the_title_comes_before_a_match_in_the_description(api, town):
     assert search(api, "haircut") == ["Haircut", "Beard trim"]
 
 
@@ -91,7 +91,7 @@ def test_a_phrase_in_quotes_can_be_found(api, town):
     assert search(api, '"beard trim"')[:1] == ["Beard trim"]
 
 
-def test_matches_can_be_ordered(api, town):
+def test_matches_can_be_ordered_by_other_fields(api, town):
     assert search(api, "haircut", "&ordering=title") == ["Beard trim", "Haircut"]
     assert search(api, "haircut", "&ordering=relevance") == ["Beard trim", "Haircut"]
     assert search(api, "haircut", "&ordering=-relevance,title") == ["Haircut", "Beard trim"]
@@ -115,10 +115,10 @@ def test_matches_are_counted_and_paged(api):
     assert sorted(found) == [f"Yoga {number}" for number in range(5)]
 
 
-class TestMoreMatchesThanASearchCounts:
+class TestCountLimit:
     @pytest.fixture(autouse=True)
     def ten_matches(self, monkeypatch):
-        monkeypatch.setattr(listing, "MOST_FOUND", 10)
+        monkeypatch.setattr(listing, "MAX_FOUND", 10)
         for number in range(10):
             ServiceFactory(title=f"Yoga {number}", category="Sport" if number % 2 else "Calm")
         run("ANALYZE catalog_service")
@@ -130,30 +130,43 @@ class TestMoreMatchesThanASearchCounts:
     @pytest.mark.parametrize("page", [1, 2, 9])
     @pytest.mark.parametrize("order", ["", "&ordering=title", "&ordering=relevance"])
     def test_ten_matches_are_counted_exactly(self, api, page, order):
-        answer = api.get(f"/services?q=yoga&limit=5&page={page}{order}").json()
-        assert answer["count"] == 10
-        assert "count_exact" not in answer
+        shown = api.get(f"/services?q=yoga&limit=5&page={page}{order}").json()
+        assert shown["count"] == 10
+        assert "count_exact" not in shown
 
     @pytest.mark.parametrize("more", ["", "&ordering=title", "&page=9"])
     def test_the_count_of_eleven_matches_is_an_estimate(self, api, more):
         self.add_an_eleventh_match()
-        answer = api.get(f"/services?q=yoga&limit=2{more}").json()
-        assert (answer["count"], answer["count_exact"]) == (10, False)
+        shown = api.get(f"/services?q=yoga&limit=2{more}").json()
+        assert (shown["count"], shown["count_exact"]) == (10, False)
 
     @pytest.mark.parametrize("more", ["", "&ordering=title", "&page=9"])
-    def test_the_count_is_also_an_estimate_if_filters_narrow_the_matches(self, api, more):
+    def test_a_filter_does_not_make_an_estimated_count_exact(self, api, more):
         url = f"/services?q=yoga&limit=2&category=Sport{more}"
-        answer = api.get(url).json()
-        assert answer["count"] == 5
-        assert "count_exact" not in answer
+        shown = api.get(url).json()
+        assert shown["count"] == 5
+        assert "count_exact" not in shown
         self.add_an_eleventh_match()
-        answer = api.get(url).json()
-        assert answer["count"] <= 5
-        assert answer["count_exact"] is False
+        shown = api.get(url).json()
+        assert shown["count"] <= 5
+        assert shown["count_exact"] is False
 
 
-def test_services_with_the_words_in_the_title_come_first(api, monkeypatch):
-    monkeypatch.setattr(listing, "MOST_RANKED", 3)
+def test_the_four_longest_words_count(api, town):
+    assert search(api, "a deep tissue massage for you or me") == ["Deep tissue massage"]
+    assert search(api, "massage tissue runners minutes piano") == ["Deep tissue massage"]
+    assert search(api, "massage tissue runners minutes keyboards") == []
+
+
+def test_the_four_longest_unwanted_words_count(api, town):
+    assert search(api, "massage -piano -drums") == ["Deep tissue massage"]
+    assert search(api, "massage tissue runners minutes -sixty") == []
+    assert search(api, "massage -runners -keyboard -trumpets -saxophone -deep") == []
+    assert search(api, "massage -guitars -keyboard -trumpets -saxophone -deep") != []
+
+
+def test_services_with_the_words_in_their_titles_come_first(api, monkeypatch):
+    monkeypatch.setattr(listing, "MAX_RANKED", 3)
     in_title = {ServiceFactory(title=f"Yoga {number}").title for number in range(3)}
     in_description = [
         ServiceFactory(title=f"Class {number}", description="Yoga") for number in range(4)

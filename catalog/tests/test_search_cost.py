@@ -42,7 +42,7 @@ NASTY = [
 ORDERS = ["", "&ordering=relevance", "&ordering=title", "&ordering=-price", "&page=40"]
 NARROWED = ["", "&category=Sport", "&price_max=20", "&active=any&mode=open"]
 # Some tests let a search rank only this many services.
-MOST_RANKED_HERE = 100
+MAX_RANKED_HERE = 100
 
 # Adds a service with a description of 10 kB to each of up to fifty calendars that have none.
 #
@@ -159,13 +159,13 @@ class TestPlans:
 
     @pytest.mark.parametrize("words", ["common", "common word", "b c d e f g", "everywhere"])
     def test_a_page_finds_all_matches_once(self, api, crowded_town, monkeypatch, words):
-        monkeypatch.setattr(listing, "MOST_RANKED", MOST_RANKED_HERE)
+        monkeypatch.setattr(listing, "MAX_RANKED", MAX_RANKED_HERE)
         for order in ORDERS:
             parts = plans_of(statements_of(api, f"/services?q={quote(words)}{order}"))
             scans = [part for part in parts if part["Node Type"] == "Bitmap Heap Scan"]
             # The search for a match beyond the limit is planned, but not executed here.
             reads = [part for part in scans if part["Actual Loops"]]
-            everything = [part for part in reads if part["Actual Rows"] > MOST_RANKED_HERE]
+            everything = [part for part in reads if part["Actual Rows"] > MAX_RANKED_HERE]
             assert len(everything) == 1, order
             assert len(reads) <= 2, order
 
@@ -173,19 +173,19 @@ class TestPlans:
         ("order", "expected"),
         [
             # Services with the words in the title fill the page.
-            ("", MOST_RANKED_HERE),
-            ("&ordering=-relevance,title", MOST_RANKED_HERE),
+            ("", MAX_RANKED_HERE),
+            ("&ordering=-relevance,title", MAX_RANKED_HERE),
             # Services without the words in the title fill the page.
             ("&ordering=relevance", 20),
             # The page needs both.
-            ("&ordering=title,relevance", MOST_RANKED_HERE + 20),
-            ("&page=6", MOST_RANKED_HERE + 120),
+            ("&ordering=title,relevance", MAX_RANKED_HERE + 20),
+            ("&page=6", MAX_RANKED_HERE + 120),
         ],
     )
     def test_only_rows_that_can_be_on_the_page_are_ranked_and_sorted(
         self, api, crowded_town, monkeypatch, order, expected
     ):
-        monkeypatch.setattr(listing, "MOST_RANKED", MOST_RANKED_HERE)
+        monkeypatch.setattr(listing, "MAX_RANKED", MAX_RANKED_HERE)
         parts = plans_of(statements_of(api, f"/services?q=common{order}"))
         [ranked] = [part for part in parts if part.get("Alias") == "found"]
         assert ranked["Actual Rows"] == expected

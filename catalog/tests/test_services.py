@@ -1,4 +1,4 @@
-"""The API of services: creating, finding, changing and deleting them."""
+"""The API for services."""
 
 from datetime import timedelta
 from decimal import Decimal
@@ -47,10 +47,10 @@ class TestCreate:
     def test_a_service_needs_only_a_title_a_price_and_a_duration(self, as_provider, provider):
         response = as_provider.post("/services", MINIMAL)
         assert response.status_code == 201
-        answer = response.json()
-        assert UUID(answer["id"]).version == 7
-        assert answer == {
-            "id": answer["id"],
+        shown = response.json()
+        assert UUID(shown["id"]).version == 7
+        assert shown == {
+            "id": shown["id"],
             "title": "Haircut",
             "description": "",
             "price": "25.00",
@@ -67,29 +67,29 @@ class TestCreate:
             "step_minutes": 30,
             "category": "",
             "is_active": True,
-            "calendar_id": answer["calendar_id"],
+            "calendar_id": shown["calendar_id"],
             "provider_id": str(provider.pk),
             "rating_average": None,
             "rating_count": 0,
-            "created_at": answer["created_at"],
+            "created_at": shown["created_at"],
             "calendar": {
-                "id": answer["calendar_id"],
+                "id": shown["calendar_id"],
                 "name": "Haircut",
                 "timezone": "Europe/Lisbon",
                 "provider_id": str(provider.pk),
                 "opening_hours": [],
                 "always_open": True,
-                "created_at": answer["calendar"]["created_at"],
+                "created_at": shown["calendar"]["created_at"],
             },
         }
 
     def test_the_location_shows_the_created_service(self, api, as_provider):
         response = as_provider.post("/services", MINIMAL)
         assert response["Location"] == f"http://testserver/services/{response.json()['id']}"
-        answer = response.json()
-        calendar = answer.pop("calendar")
-        assert api.get(response["Location"]).json() == answer
-        assert api.get(f"/calendars/{answer['calendar_id']}").json() == calendar
+        shown = response.json()
+        calendar = shown.pop("calendar")
+        assert api.get(response["Location"]).json() == shown
+        assert api.get(f"/calendars/{shown['calendar_id']}").json() == calendar
 
     def test_the_response_shows_that_a_calendar_with_hours_is_not_always_open(
         self, as_provider, service
@@ -137,10 +137,10 @@ class TestCreate:
         assert response.status_code == 201
         assert everything.items() <= response.json().items()
 
-    def test_the_platform_sets_the_default_currency(self, as_admin, settings):
+    def test_a_setting_determines_the_default_currency(self, as_admin, settings):
         settings.DEFAULT_CURRENCY = "JPY"
-        answer = as_admin.post("/services", {**MINIMAL, "price": "1500"}).json()
-        assert (answer["price"], answer["currency"]) == ("1500", "JPY")
+        shown = as_admin.post("/services", {**MINIMAL, "price": "1500"}).json()
+        assert (shown["price"], shown["currency"]) == ("1500", "JPY")
         response = as_admin.post("/services", {**MINIMAL, "price": "1.50"})
         problem(response, 400, "validation_error", "price")
 
@@ -186,8 +186,8 @@ class TestCreate:
 
     @pytest.mark.parametrize(
         "currency",
-        # Codes that are not money: none, a test, gold, a fund, an index, a unit of account. Then
-        # currencies of the past.
+        # Unknown codes, codes that are not money (for example for tests, gold, funds or units of
+        # account), and currencies of the past.
         ["XXZ", "XXX", "XTS", "XAU", "CHE", "CLF", "UYW", "XAD", "XDR", "DEM", "HRK", "ZZZ"],
     )
     def test_a_currency_must_be_in_use(self, as_admin, currency):
@@ -199,8 +199,8 @@ class TestCreate:
 
     def test_a_price_is_shown_with_cents_however_it_was_sent(self, as_admin):
         for price in ("7", 7, 7.0, "7.0", "07.00"):
-            answer = as_admin.post("/services", {**MINIMAL, "price": price}).json()
-            assert answer["price"] == "7.00"
+            shown = as_admin.post("/services", {**MINIMAL, "price": price}).json()
+            assert shown["price"] == "7.00"
 
     @pytest.mark.parametrize("price", ["\uff11\uff12", "\u0663", "12.00 EUR"])
     def test_a_price_must_be_in_ascii_digits(self, as_admin, price):
@@ -233,13 +233,13 @@ class TestCreate:
             "/services", {**shown, "rating_average": 5, "rating_count": 100}
         )
         assert response.status_code == 201
-        answer = response.json()
-        assert answer["id"] != shown["id"]
-        assert (answer["rating_average"], answer["rating_count"]) == (None, 0)
+        result = response.json()
+        assert result["id"] != shown["id"]
+        assert (result["rating_average"], result["rating_count"]) == (None, 0)
 
 
-# Invalid in a POST and in a PATCH.
-NONSENSE = [
+# Each value is invalid both in a POST and in a PATCH.
+INVALID_FIELDS = [
     ("title", None),
     ("title", ""),
     ("title", "   "),
@@ -313,8 +313,8 @@ NONSENSE = [
 ]
 
 
-@pytest.mark.parametrize(("field", "value"), NONSENSE)
-def test_an_invalid_field_is_named_and_nothing_is_stored(as_admin, service, field, value):
+@pytest.mark.parametrize(("field", "value"), INVALID_FIELDS)
+def test_the_error_names_an_invalid_field_and_nothing_is_stored(as_admin, service, field, value):
     before = list(Service.objects.values())
     response = as_admin.post("/services", {**MINIMAL, field: value})
     problem(response, 400, "validation_error", field)
@@ -326,16 +326,16 @@ def test_an_invalid_field_is_named_and_nothing_is_stored(as_admin, service, fiel
 
 class TestShow:
     def test_everybody_sees_a_service(self, api, service, provider):
-        answer = api.get(f"/services/{service.pk}").json()
-        assert answer["id"] == str(service.pk)
-        assert answer["calendar_id"] == str(service.calendar_id)
-        assert answer["provider_id"] == str(provider.pk)
+        shown = api.get(f"/services/{service.pk}").json()
+        assert shown["id"] == str(service.pk)
+        assert shown["calendar_id"] == str(service.calendar_id)
+        assert shown["provider_id"] == str(provider.pk)
 
     def test_everybody_sees_an_inactive_service(self, api):
         service = ServiceFactory(is_active=False)
         assert api.get(f"/services/{service.pk}").json()["is_active"] is False
 
-    def test_a_service_on_a_calendar_without_a_provider_has_none(self, api):
+    def test_a_service_on_a_calendar_without_a_provider_has_no_provider(self, api):
         assert api.get(f"/services/{ServiceFactory().pk}").json()["provider_id"] is None
 
     def test_the_default_step_is_the_duration(self, api):
@@ -349,8 +349,8 @@ class TestShow:
     )
     def test_the_rating_is_an_average_with_two_decimals(self, api, total, count, average):
         service = ServiceFactory(rating_sum=total, rating_count=count)
-        answer = api.get(f"/services/{service.pk}").json()
-        assert (answer["rating_average"], answer["rating_count"]) == (average, count)
+        shown = api.get(f"/services/{service.pk}").json()
+        assert (shown["rating_average"], shown["rating_count"]) == (average, count)
 
     @pytest.mark.parametrize("path", ["/services", "/calendars"])
     @pytest.mark.parametrize("pk", [uuid4(), "x", "1", "%00", "0" * 32, "null"])
@@ -384,7 +384,7 @@ class TestChange:
             ("is_active", False),
         ],
     )
-    def test_changing_a_field_leaves_the_others_unchanged(
+    def test_changing_a_field_leaves_other_fields_unchanged(
         self, api, as_provider, service, field, value
     ):
         before = api.get(f"/services/{service.pk}").json()
@@ -405,7 +405,7 @@ class TestChange:
             ({"currency": "XXZ"}, "currency"),
         ],
     )
-    def test_a_changed_price_or_currency_must_fit_the_other(
+    def test_a_price_must_fit_its_currency_after_a_change(
         self, api, as_provider, service, changes, field
     ):
         as_provider.patch(f"/services/{service.pk}", {"price": "7.50"})
@@ -422,12 +422,12 @@ class TestChange:
             ({"currency": "KWD", "price": "7.125"}, ("7.125", "KWD")),
         ],
     )
-    def test_a_price_is_shown_with_the_decimals_of_its_new_currency(
+    def test_a_price_has_the_decimals_of_its_new_currency(
         self, as_provider, service, changes, shown
     ):
         as_provider.patch(f"/services/{service.pk}", {"price": "7"})
-        answer = as_provider.patch(f"/services/{service.pk}", changes).json()
-        assert (answer["price"], answer["currency"]) == shown
+        result = as_provider.patch(f"/services/{service.pk}", changes).json()
+        assert (result["price"], result["currency"]) == shown
 
     def test_a_service_with_an_obsolete_currency_can_still_be_changed(
         self, api, as_provider, service
@@ -439,8 +439,8 @@ class TestChange:
     @pytest.mark.parametrize("field", ["max_advance_days", "step_minutes"])
     def test_a_limit_can_be_removed(self, as_provider, service, field):
         as_provider.patch(f"/services/{service.pk}", {field: 7})
-        answer = as_provider.patch(f"/services/{service.pk}", {field: None}).json()
-        assert answer[field] == (None if field == "max_advance_days" else 60)
+        shown = as_provider.patch(f"/services/{service.pk}", {field: None}).json()
+        assert shown[field] == (None if field == "max_advance_days" else 60)
 
     def test_a_client_may_send_back_what_it_has_read(self, api, as_provider, service):
         shown = api.get(f"/services/{service.pk}").json()
@@ -485,8 +485,8 @@ class TestChange:
 
     def test_an_admin_moves_a_service_to_another_providers_calendar(self, as_admin, service):
         other = CalendarFactory(provider=ProviderFactory())
-        answer = as_admin.patch(f"/services/{service.pk}", {"calendar_id": str(other.pk)}).json()
-        assert answer["provider_id"] == str(other.provider_id)
+        shown = as_admin.patch(f"/services/{service.pk}", {"calendar_id": str(other.pk)}).json()
+        assert shown["provider_id"] == str(other.provider_id)
 
     def test_an_unknown_calendar_is_refused(self, as_admin, service):
         response = as_admin.patch(f"/services/{service.pk}", {"calendar_id": str(uuid4())})
@@ -579,7 +579,7 @@ class TestFilters:
             ("offset=-1", "offset"),
         ],
     )
-    def test_an_invalid_parameter_is_named(self, api, query, field):
+    def test_the_error_names_the_invalid_parameter(self, api, query, field):
         problem(api.get(f"/services?{query}"), 400, "validation_error", field)
 
 

@@ -1,4 +1,4 @@
-"""Time off, in which a calendar is closed whatever its opening hours."""
+"""The API for time off: periods in which a calendar is closed, whatever its opening hours."""
 
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -23,7 +23,7 @@ AUGUST = {
     "end_time": "2999-09-01T00:00:00Z",
     "reason": "Summer holidays",
 }
-NONE = {"count": 0, "ids": []}
+NO_BOOKINGS = {"count": 0, "ids": []}
 ANY_ID = "01980000-0000-7000-8000-000000000000"
 
 
@@ -47,27 +47,27 @@ def path(calendar):
     return f"/calendars/{calendar.pk}/time-off"
 
 
-def ids(answer):
-    assert answer.status_code == 200, answer.content
-    return [row["id"] for row in answer.json()["results"]]
+def ids(response):
+    assert response.status_code == 200, response.content
+    return [row["id"] for row in response.json()["results"]]
 
 
 class TestCreate:
     def test_a_calendar_is_closed_for_a_period(self, client, calendar, path):
         response = client.post(path, AUGUST)
         assert response.status_code == 201
-        answer = response.json()
-        assert UUID(answer["id"]).version == 7
-        assert answer == {
-            "id": answer["id"],
+        shown = response.json()
+        assert UUID(shown["id"]).version == 7
+        assert shown == {
+            "id": shown["id"],
             "calendar_id": str(calendar.pk),
             **AUGUST,
-            "created_at": answer["created_at"],
-            "affected_bookings": NONE,
+            "created_at": shown["created_at"],
+            "affected_bookings": NO_BOOKINGS,
         }
-        assert response["Location"] == f"http://testserver{path}/{answer['id']}"
-        del answer["affected_bookings"]
-        assert client.get(path).json()["results"] == [answer]
+        assert response["Location"] == f"http://testserver{path}/{shown['id']}"
+        del shown["affected_bookings"]
+        assert client.get(path).json()["results"] == [shown]
 
     def test_the_reason_is_optional(self, client, path):
         period = {name: AUGUST[name] for name in ("start_time", "end_time")}
@@ -87,8 +87,8 @@ class TestCreate:
 
     def test_times_are_shown_with_the_offset_of_the_requested_zone(self, client, path):
         local = {"start_time": "2026-08-01T00:00:00+02:00", "end_time": "2026-08-02T00:00:00+02:00"}
-        answer = client.post(f"{path}?tz=Europe/Paris", local).json()
-        assert {name: answer[name] for name in local} == local
+        result = client.post(f"{path}?tz=Europe/Paris", local).json()
+        assert {name: result[name] for name in local} == local
         [shown] = client.get(path).json()["results"]
         assert shown["start_time"] == "2026-07-31T22:00:00Z"
 
@@ -111,7 +111,9 @@ class TestCreate:
             ({"why": "Holidays"}, "why"),
         ],
     )
-    def test_an_invalid_field_is_named_and_nothing_is_stored(self, client, path, change, named):
+    def test_the_error_names_an_invalid_field_and_nothing_is_stored(
+        self, client, path, change, named
+    ):
         problem(client.post(path, {**AUGUST, **change}), 400, "validation_error", named)
         assert not TimeOff.objects.exists()
 
@@ -167,7 +169,7 @@ class TestList:
             ("to=2999-08-01&tz=Pacific/Kiritimati", []),
         ],
     )
-    def test_from_and_to_find_time_off_that_overlaps_the_range(
+    def test_from_and_to_find_time_off_that_overlaps_the_window(
         self, client, calendar, path, query, found
     ):
         TimeOffFactory(
@@ -182,7 +184,7 @@ class TestList:
     @pytest.mark.parametrize(
         "query", ["from=x", "to=2999-13-01", "ordering=reason", "cursor=", "reason=x", "limit=x"]
     )
-    def test_an_invalid_parameter_is_named(self, client, path, query):
+    def test_the_error_names_the_invalid_parameter(self, client, path, query):
         problem(client.get(f"{path}?{query}"), 400, "validation_error", query.split("=")[0])
 
 
@@ -243,22 +245,26 @@ def queries(call):
 
 class TestQueries:
     @pytest.mark.parametrize("rows", [2, 30])
-    def test_a_list_takes_three_queries_and_one_to_count(self, client, calendar, path, rows):
-        # The account, the calendar, its time off.
+    def test_a_list_takes_three_queries_and_a_fourth_for_the_count(
+        self, client, calendar, path, rows
+    ):
+        # The queries read the account, the calendar and its time off.
         TimeOffFactory.create_batch(rows, calendar=calendar)
         assert len(queries(lambda: client.get(f"{path}?limit=100"))) == 3
         assert len(queries(lambda: client.get(f"{path}?limit=1"))) == 4
 
     @pytest.mark.parametrize("rows", [0, 30])
     def test_creating_time_off_takes_seven_queries(self, client, calendar, path, rows):
-        # The account, the calendar; savepoint, calendar, time off, bookings, savepoint.
+        # Permissions: account and calendar. Service: savepoint, calendar (locked), time off,
+        # bookings, release of the savepoint.
         TimeOffFactory.create_batch(rows, calendar=calendar)
         made = queries(lambda: client.post(path, AUGUST))
         assert len(made) == 7, made
         assert made[3].endswith("FOR UPDATE")
 
     def test_deleting_time_off_takes_seven_queries(self, client, path):
-        # The account, the calendar; savepoint, calendar, time off, its end, savepoint.
+        # Permissions: account and calendar. Service: savepoint, calendar (locked), time off,
+        # deletion, release of the savepoint.
         location = client.post(path, AUGUST)["Location"]
         made = queries(lambda: client.delete(location))
         assert len(made) == 7, made
@@ -267,7 +273,7 @@ class TestQueries:
 
 @pytest.mark.django_db(transaction=True)
 class TestRaces:
-    def test_a_calendar_is_either_deleted_or_closed(self):
+    def test_deleting_a_calendar_leaves_no_concurrent_time_off(self):
         admin = AdminFactory()
         for _ in range(20):
             calendar = CalendarFactory()

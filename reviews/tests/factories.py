@@ -1,4 +1,4 @@
-"""Builders of reviews."""
+"""Factories for reviews."""
 
 import factory
 from factory.django import DjangoModelFactory
@@ -9,7 +9,7 @@ from reviews.models import Review
 
 
 class ReviewFactory(DjangoModelFactory):
-    """Five stars for a completed booking. They are not added to the ratings of the service."""
+    """A five-star review of a completed booking, which is not added to the service's totals."""
 
     class Meta:
         model = Review

@@ -1,4 +1,4 @@
-"""The API of reviews, and the ratings of services that they add up to."""
+"""The API of reviews, and the rating totals of services."""
 
 from datetime import timedelta
 from functools import partial
@@ -72,7 +72,7 @@ def review(booking):
 
 
 def rating(service):
-    """Return the stored count, sum and average."""
+    """Return the stored count, sum and average of a service's ratings."""
     return Service.objects.values_list("rating_count", "rating_sum", "rating_average").get(
         pk=service.pk
     )
@@ -84,18 +84,18 @@ class TestCreate:
             "/reviews", {"booking_id": str(booking.pk), "rating": 4, "comment": "Good."}
         )
         assert response.status_code == 201
-        answer = response.json()
-        assert UUID(answer["id"]).version == 7
-        assert answer == {
-            "id": answer["id"],
+        body = response.json()
+        assert UUID(body["id"]).version == 7
+        assert body == {
+            "id": body["id"],
             "booking_id": str(booking.pk),
             "service_id": str(service.pk),
             "user_id": str(user.pk),
             "author_name": "Ana Silva",
             "rating": 4,
             "comment": "Good.",
-            "created_at": answer["created_at"],
-            "updated_at": answer["created_at"],
+            "created_at": body["created_at"],
+            "updated_at": body["created_at"],
         }
 
     def test_the_location_shows_the_created_review(self, api, as_user, booking):
@@ -111,7 +111,7 @@ class TestCreate:
         assert not Review.objects.exists()
         assert rating(service) == (0, 0, None)
 
-    def test_a_booking_is_reviewed_once(self, as_user, review, booking, service):
+    def test_a_booking_cannot_be_reviewed_twice(self, as_user, review, booking, service):
         response = as_user.post("/reviews", {"booking_id": str(booking.pk), "rating": 1})
         problem(response, 409, "review_exists")
         assert rating(service) == (1, 4, 4)
@@ -123,7 +123,7 @@ class TestCreate:
         response = as_user.post("/reviews", {"booking_id": str(booking.pk), "rating": 1})
         assert response.status_code == 201
 
-    def test_nobody_reviews_another_users_booking(self, api, as_admin, booking, service):
+    def test_nobody_can_review_the_booking_of_another_user(self, api, as_admin, booking, service):
         provider = api.as_(service.calendar.provider)
         for client in (api.as_(UserFactory()), provider, as_admin):
             response = client.post("/reviews", {"booking_id": str(booking.pk), "rating": 5})
@@ -172,13 +172,13 @@ class TestCreate:
         response = as_user.post("/reviews", {"booking_id": value, "rating": 5})
         problem(response, 400, "validation_error", "booking_id")
 
-    def test_a_client_may_send_back_what_it_has_read(self, as_user, user, service, review):
+    def test_read_only_fields_in_the_request_are_ignored(self, as_user, user, service, review):
         shown = as_user.get(f"/reviews/{review.pk}").json()
         other = completed(service, user, seat=2)
         body = {**shown, "booking_id": str(other.pk), "user_id": str(uuid4())}
-        answer = as_user.post("/reviews", body).json()
-        assert answer["id"] != shown["id"]
-        assert answer["user_id"] == str(user.pk)
+        created = as_user.post("/reviews", body).json()
+        assert created["id"] != shown["id"]
+        assert created["user_id"] == str(user.pk)
 
 
 class TestRead:
@@ -192,7 +192,7 @@ class TestRead:
         user.save()
         assert api.get(f"/reviews/{review.pk}").json()["author_name"] == "Ana Costa"
 
-    def test_no_review_shows_a_mail_address(self, api, review, user):
+    def test_no_review_shows_an_email_address(self, api, review, user):
         assert user.email.encode() not in api.get("/reviews").content
 
     def test_the_newest_reviews_come_first(self, api, service):
@@ -273,10 +273,10 @@ class TestChange:
     def test_an_author_changes_rating_and_comment(self, as_user, review, service):
         response = as_user.patch(f"/reviews/{review.pk}", {"rating": 1, "comment": "Not so good."})
         assert response.status_code == 200
-        answer = response.json()
-        assert (answer["rating"], answer["comment"]) == (1, "Not so good.")
-        assert answer["updated_at"] > answer["created_at"]
-        assert as_user.get(f"/reviews/{review.pk}").json() == answer
+        body = response.json()
+        assert (body["rating"], body["comment"]) == (1, "Not so good.")
+        assert body["updated_at"] > body["created_at"]
+        assert as_user.get(f"/reviews/{review.pk}").json() == body
         assert rating(service) == (1, 1, 1)
 
     @pytest.mark.parametrize(
@@ -289,15 +289,15 @@ class TestChange:
         ],
     )
     def test_omitted_fields_stay_unchanged(self, as_user, review, service, body, expected):
-        answer = as_user.patch(f"/reviews/{review.pk}", body).json()
-        assert (answer["rating"], answer["comment"]) == expected
+        changed = as_user.patch(f"/reviews/{review.pk}", body).json()
+        assert (changed["rating"], changed["comment"]) == expected
         assert rating(service)[:2] == (1, expected[0])
 
-    def test_a_client_may_send_back_what_it_has_read(self, as_user, review):
+    def test_read_only_fields_in_the_request_are_ignored(self, as_user, review):
         shown = as_user.get(f"/reviews/{review.pk}").json()
-        answer = as_user.patch(f"/reviews/{review.pk}", {**shown, "service_id": str(uuid4())})
-        assert answer.status_code == 200
-        assert answer.json() == {**shown, "updated_at": answer.json()["updated_at"]}
+        response = as_user.patch(f"/reviews/{review.pk}", {**shown, "service_id": str(uuid4())})
+        assert response.status_code == 200
+        assert response.json() == {**shown, "updated_at": response.json()["updated_at"]}
 
     def test_other_users_cannot_change_a_review(self, api, as_admin, review, service):
         provider = api.as_(service.calendar.provider)
@@ -327,8 +327,8 @@ class TestRating:
     def test_a_service_shows_the_average_of_its_reviews(self, api, service):
         for seat, stars in enumerate((5, 4, 4), start=1):
             write(completed(service, seat=seat), rating=stars)
-        answer = api.get(f"/services/{service.pk}").json()
-        assert (answer["rating_average"], answer["rating_count"]) == (4.33, 3)
+        shown = api.get(f"/services/{service.pk}").json()
+        assert (shown["rating_average"], shown["rating_count"]) == (4.33, 3)
 
     def test_every_change_of_a_review_updates_the_rating(self, service):
         first, second = (write(completed(service, seat=seat), rating=5) for seat in (1, 2))
@@ -347,9 +347,9 @@ class TestRating:
 
     def test_a_review_outlives_its_booking(self, api, as_admin, review, booking, service):
         assert as_admin.delete(f"/bookings/{booking.pk}").status_code == 204
-        answer = api.get(f"/reviews/{review.pk}").json()
-        assert answer["booking_id"] is None
-        assert (answer["rating"], answer["service_id"]) == (4, str(service.pk))
+        shown = api.get(f"/reviews/{review.pk}").json()
+        assert shown["booking_id"] is None
+        assert (shown["rating"], shown["service_id"]) == (4, str(service.pk))
         assert rating(service) == (1, 4, 4)
         assert api.get(f"/services/{service.pk}/reviews").json()["count"] == 1
 
@@ -394,19 +394,19 @@ class TestQueries:
             ("/reviews?limit=100", 1),
             ("/reviews?limit=100&rating=5&ordering=-rating", 1),
             ("/reviews?limit=100&cursor=", 1),
-            # The service, and its reviews.
+            # One query for the service, and one for its reviews.
             ("/services/{}/reviews?limit=100", 2),
         ],
     )
-    def test_a_list_takes_the_same_number_of_queries_with_any_number_of_rows(
+    def test_the_number_of_queries_of_a_list_does_not_depend_on_its_length(
         self, api, service, path, expected, django_assert_num_queries
     ):
         for rows in (2, 50):
             for seat in range(Review.objects.count() + 1, rows + 1):
                 ReviewFactory(booking=completed(service, seat=seat))
             with django_assert_num_queries(expected):
-                answer = api.get(path.format(service.pk))
-            assert len(answer.json()["results"]) == rows
+                response = api.get(path.format(service.pk))
+            assert len(response.json()["results"]) == rows
 
     def test_showing_a_review_takes_one_query(self, api, review, django_assert_num_queries):
         with django_assert_num_queries(1):
@@ -436,15 +436,15 @@ class TestRaces:
         client = api.as_(booking.user)
         body = {"booking_id": str(booking.pk), "rating": 5}
         outcomes = at_once([partial(client.post, "/reviews", body) for _ in range(10)])
-        answers = [outcome.value for outcome in outcomes]
-        assert sorted(answer.status_code for answer in answers) == [201] + [409] * 9
-        for answer in answers:
-            if answer.status_code == 409:
-                problem(answer, 409, "review_exists")
+        responses = [outcome.value for outcome in outcomes]
+        assert sorted(response.status_code for response in responses) == [201] + [409] * 9
+        for response in responses:
+            if response.status_code == 409:
+                problem(response, 409, "review_exists")
         assert rating(service) == (1, 5, 5)
 
-    def test_the_constraint_alone_lets_one_of_five_reviews_in(self, booking):
-        # Without the lock of `create_review`, which would let them in one after the other.
+    def test_without_the_lock_the_constraint_still_allows_only_one_review(self, booking):
+        # `create_review` is not called, because its lock would store the reviews one after another.
         review = {
             "booking": booking,
             "service": booking.service,
@@ -483,20 +483,21 @@ class TestRaces:
             for review in reviews[:10]
         ]
         outcomes = at_once(changes + deletions)
-        # A review that is deleted first cannot be changed.
+        # A change fails if the review was deleted first.
         assert set(tally(outcomes)) <= {None, Review.DoesNotExist}
         assert rating(service) == (10, 10, 1)
         assert deadlocks() == deadlocks_before
 
-    def test_control_a_rating_is_lost_if_the_sum_is_read_and_written_back(self, service):
-        one, other = (Service.objects.get(pk=service.pk) for _ in range(2))
-        for stale in (one, other):
+    def test_a_rating_is_lost_if_the_sum_is_read_and_written_back(self, service):
+        """Control for the test above: `_add_to_ratings` avoids this by adding in SQL."""
+        first, second = (Service.objects.get(pk=service.pk) for _ in range(2))
+        for stale in (first, second):
             stale.rating_sum += 5
             stale.rating_count += 1
             stale.save(update_fields=["rating_sum", "rating_count"])
         assert rating(service) == (1, 5, 5)
 
-    def test_a_concurrent_no_show_is_either_before_or_after_the_review(self, service):
+    def test_a_concurrent_no_show_comes_either_before_or_after_the_review(self, service):
         admin = AdminFactory()
         for seat in range(1, 21):
             booking = completed(service, seat=seat)
@@ -516,7 +517,7 @@ class TestRaces:
             assert reviewed.error is None or isinstance(reviewed.error, BookingNotCompleted)
         assert rating(service)[0] == Review.objects.count()
 
-    def test_a_concurrent_deletion_is_either_before_or_after_the_review(self, service):
+    def test_a_concurrent_deletion_of_the_booking_comes_before_or_after_the_review(self, service):
         admin = AdminFactory()
         for seat in range(1, 21):
             booking = completed(service, seat=seat)

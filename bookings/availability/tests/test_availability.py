@@ -1,4 +1,4 @@
-"""Examples of free times. `test_availability_properties` compares them with a model."""
+"""Examples of searches for free times. `test_availability_properties` adds random searches."""
 
 import gc
 import time
@@ -27,7 +27,7 @@ DAY = "from=2999-01-01&to=2999-01-01"
 
 
 def opened(*spans, tz="UTC", provider=None):
-    """Return a calendar with these opening hours, by default on each day of the week."""
+    """Return a calendar that is open at these hours, by default on each day of the week."""
     calendar = CalendarFactory(timezone=tz, provider=provider)
     for span in spans:
         weekdays, opens, closes = span if len(span) == 3 else (range(7), *span)
@@ -48,15 +48,15 @@ def times(api):
     """Return a function that returns the free starts of a service as `HH:MM`."""
 
     def ask(service, query=DAY, width=slice(11, 16)):
-        answer = api.get(f"/services/{service.pk}/availability?{query}")
-        assert answer.status_code == 200, answer.content
-        return [time["start_time"][width] for time in answer.json()["times"]]
+        response = api.get(f"/services/{service.pk}/availability?{query}")
+        assert response.status_code == 200, response.content
+        return [time["start_time"][width] for time in response.json()["times"]]
 
     return ask
 
 
 class TestGrid:
-    def test_starts_are_one_duration_apart_from_the_opening(self, times):
+    def test_starts_are_one_duration_apart_and_begin_at_the_opening(self, times):
         service = ServiceFactory(calendar=opened((9, 12)), duration_minutes=45)
         assert times(service) == ["09:00", "09:45", "10:30", "11:15"]
 
@@ -87,9 +87,9 @@ class TestGrid:
 
     def test_times_are_in_the_requested_zone(self, api):
         service = ServiceFactory(calendar=opened((9, 10), tz="Asia/Kathmandu"))
-        asked = f"/services/{service.pk}/availability?{DAY}&tz=Asia/Tokyo"
-        answer = api.get(asked).json()
-        assert answer == {
+        path = f"/services/{service.pk}/availability?{DAY}&tz=Asia/Tokyo"
+        response = api.get(path).json()
+        assert response == {
             "service_id": str(service.pk),
             "timezone": "Asia/Tokyo",
             "times": [
@@ -106,7 +106,7 @@ class TestGrid:
     @pytest.mark.parametrize(
         ("tz", "day", "expected"),
         [
-            # Clocks go from 01:00 to 02:00, and back from 02:00 to 01:00.
+            # The clocks change from 01:00 to 02:00, and back from 02:00 to 01:00.
             ("Europe/Lisbon", "2027-03-28", ["00:00", "02:00", "03:00"]),
             ("Europe/Lisbon", "2027-10-31", ["00:00", "01:00", "01:00", "02:00", "03:00"]),
             # The clocks change by half an hour: from 02:00 to 02:30, and back from 02:00 to 01:30.
@@ -129,10 +129,10 @@ class TestGrid:
             )
         assert found == ["2011-12-29T09:00", "2011-12-31T09:00"]
 
-    def test_two_weeks_become_one_period_if_the_clocks_skip_the_closing_time(self, times):
-        week_but_friday = ([0, 1, 2, 3, 5, 6], 0, 24)
+    def test_two_weeks_are_one_opening_period_if_the_clocks_skip_the_closed_day(self, times):
+        all_days_except_friday = ([0, 1, 2, 3, 5, 6], 0, 24)
         service = ServiceFactory(
-            calendar=opened(week_but_friday, tz="Pacific/Apia"), duration_minutes=1000
+            calendar=opened(all_days_except_friday, tz="Pacific/Apia"), duration_minutes=1000
         )
         with time_machine.travel(datetime(2011, 12, 1, tzinfo=UTC)):
             found = times(service, "from=2011-12-24&to=2012-01-04", width=slice(0, 16))
@@ -156,7 +156,7 @@ class TestRules:
             buffer_before_minutes=10,
             buffer_after_minutes=20,
         )
-        BookingFactory(service=service)  # Blocks from 9:50 to 10:50.
+        BookingFactory(service=service)  # Blocks 9:50 to 10:50.
         assert times(service) == [
             *("08:00", "08:30", "09:00", "11:00", "11:30", "12:00", "12:30", "13:00", "13:30"),
         ]
@@ -172,8 +172,8 @@ class TestRules:
             BookingFactory(service=service, seat=seat)
         for seat in (1, 2, 3):
             BookingFactory(service=service, seat=seat, start_time=TUESDAY + HOUR)
-        answer = api.get(f"/services/{service.pk}/availability?{DAY}").json()
-        assert [(t["start_time"][11:16], t["seats_left"]) for t in answer["times"]] == [
+        response = api.get(f"/services/{service.pk}/availability?{DAY}").json()
+        assert [(t["start_time"][11:16], t["seats_left"]) for t in response["times"]] == [
             ("09:00", 3),
             ("10:00", 1),
         ]
@@ -182,8 +182,8 @@ class TestRules:
         service = ServiceFactory(calendar=opened((9, 12)), capacity=2, step_minutes=45)
         for start in (TUESDAY - HOUR, TUESDAY + HOUR / 2):
             BookingFactory(service=service, seat=1, start_time=start)
-        answer = api.get(f"/services/{service.pk}/availability?{DAY}").json()
-        assert [(t["start_time"][11:16], t["seats_left"]) for t in answer["times"]] == [
+        response = api.get(f"/services/{service.pk}/availability?{DAY}").json()
+        assert [(t["start_time"][11:16], t["seats_left"]) for t in response["times"]] == [
             ("09:00", 1),
             ("09:45", 1),
             ("10:30", 1),
@@ -206,8 +206,8 @@ class TestRules:
         slot = SlotFactory(capacity=2)
         SlotFactory(service=slot.service, start_time=TUESDAY + 3 * HOUR, status="cancelled")
         BookingFactory(service=slot.service, slot=slot)
-        answer = api.get(f"/services/{slot.service_id}/availability?{DAY}").json()
-        assert answer["times"] == [
+        response = api.get(f"/services/{slot.service_id}/availability?{DAY}").json()
+        assert response["times"] == [
             {
                 "start_time": "2999-01-01T10:00:00Z",
                 "end_time": "2999-01-01T11:00:00Z",
@@ -272,8 +272,8 @@ class TestWindow:
         ],
     )
     def test_a_refusal_names_the_invalid_parameter(self, api, query, field):
-        answer = api.get(f"/services/{ServiceFactory().pk}/availability?{query}")
-        problem(answer, 400, "validation_error", field)
+        response = api.get(f"/services/{ServiceFactory().pk}/availability?{query}")
+        problem(response, 400, "validation_error", field)
 
     def test_a_window_is_at_most_sixty_two_days_long(self, times):
         assert (
@@ -299,9 +299,13 @@ class TestReasons:
         )
         query = "from=2999-01-01&to=2999-01-02&explain=true"
         with time_machine.travel(TUESDAY + HOUR / 2, tick=False):
-            answer = api.as_(provider).get(f"/services/{service.pk}/availability?{query}").json()
-        assert [time["start_time"][8:13] for time in answer["times"]] == ["01T12", "02T09", "02T10"]
-        assert [(each["start_time"][8:13], each["code"]) for each in answer["refused"]] == [
+            response = api.as_(provider).get(f"/services/{service.pk}/availability?{query}").json()
+        assert [time["start_time"][8:13] for time in response["times"]] == [
+            "01T12",
+            "02T09",
+            "02T10",
+        ]
+        assert [(each["start_time"][8:13], each["code"]) for each in response["refused"]] == [
             ("01T09", "validation_error"),
             ("01T10", "validation_error"),
             ("01T11", "too_soon"),
@@ -315,24 +319,24 @@ class TestReasons:
 
     def test_a_time_that_does_not_fit_before_closing_is_outside_the_opening_hours(self, api):
         service = ServiceFactory(calendar=opened((9, 11)), duration_minutes=45)
-        answer = (
+        response = (
             api.as_(AdminFactory())
             .get(f"/services/{service.pk}/availability?{DAY}&explain=true")
             .json()
         )
-        assert [(each["start_time"][11:16], each["code"]) for each in answer["refused"]] == [
+        assert [(each["start_time"][11:16], each["code"]) for each in response["refused"]] == [
             ("10:30", "outside_opening_hours")
         ]
 
     def test_a_full_slot_is_explained(self, api):
         slot = SlotFactory(capacity=1)
         BookingFactory(service=slot.service, slot=slot)
-        answer = (
+        response = (
             api.as_(AdminFactory())
             .get(f"/services/{slot.service_id}/availability?{DAY}&explain=true")
             .json()
         )
-        assert (answer["times"], answer["refused"]) == (
+        assert (response["times"], response["refused"]) == (
             [],
             [
                 {
@@ -346,38 +350,39 @@ class TestReasons:
 
     def test_all_times_of_an_inactive_service_are_refused(self, api):
         service = ServiceFactory(calendar=opened((9, 11)), is_active=False)
-        answer = (
+        response = (
             api.as_(AdminFactory())
             .get(f"/services/{service.pk}/availability?{DAY}&explain=true")
             .json()
         )
-        assert [each["code"] for each in answer["refused"]] == ["service_inactive"] * 2
+        assert [each["code"] for each in response["refused"]] == ["service_inactive"] * 2
 
-    def test_others_may_not_ask_for_explanations(self, api, client):
-        address = f"/services/{ServiceFactory().pk}/availability?{DAY}&explain=true"
-        problem(api.get(address), 401, "not_authenticated")
-        problem(client.get(address), 403, "permission_denied")
-        problem(api.as_(ProviderFactory()).get(address), 403, "permission_denied")
-        assert "refused" not in client.get(address.replace("true", "false")).json()
+    def test_clients_and_other_providers_cannot_ask_for_explanations(self, api, client):
+        path = f"/services/{ServiceFactory().pk}/availability?{DAY}&explain=true"
+        problem(api.get(path), 401, "not_authenticated")
+        problem(client.get(path), 403, "permission_denied")
+        problem(api.as_(ProviderFactory()).get(path), 403, "permission_denied")
+        assert "refused" not in client.get(path.replace("true", "false")).json()
 
 
-class TestSeveral:
-    def test_each_service_has_the_result_it_has_alone_in_the_requested_order(self, api):
+class TestSeveralServices:
+    def test_results_are_in_the_requested_order_and_equal_those_of_single_searches(self, api):
         services = [ServiceFactory(calendar=opened((9 + n, 12 + n))) for n in range(5)]
         BookingFactory(service=services[2], start_time=TUESDAY + 2 * HOUR)
-        asked = [services[n] for n in (3, 0, 2, 4, 1)]
-        query = "&".join(f"service_id={service.pk}" for service in asked)
-        answer = api.get(f"/availability?{query}&{DAY}").json()
-        assert answer == {
+        requested = [services[n] for n in (3, 0, 2, 4, 1)]
+        query = "&".join(f"service_id={service.pk}" for service in requested)
+        response = api.get(f"/availability?{query}&{DAY}").json()
+        assert response == {
             "results": [
-                api.get(f"/services/{service.pk}/availability?{DAY}").json() for service in asked
+                api.get(f"/services/{service.pk}/availability?{DAY}").json()
+                for service in requested
             ]
         }
 
     def test_a_service_that_is_named_twice_has_one_result(self, api):
         service = ServiceFactory()
-        answer = api.get(f"/availability?service_id={service.pk}&service_id={service.pk}").json()
-        assert len(answer["results"]) == 1
+        response = api.get(f"/availability?service_id={service.pk}&service_id={service.pk}").json()
+        assert len(response["results"]) == 1
 
     def test_one_to_fifty_services_can_be_searched(self, api):
         services = ServiceFactory.create_batch(51)
@@ -386,22 +391,24 @@ class TestSeveral:
         problem(api.get(f"/availability?{'&'.join(ids)}"), 400, "validation_error", "service_id")
         problem(api.get("/availability"), 400, "validation_error", "service_id")
 
-    def test_a_search_over_a_long_window_is_split_into_parts(self, api):
+    def test_a_search_that_is_split_into_parts_returns_all_services_in_order(self, api):
         services = ServiceFactory.create_batch(20, calendar=opened((9, 12)))
         BookingFactory(service=services[15], start_time=TUESDAY)
         ids = "&".join(f"service_id={service.pk}" for service in services)
-        answer = api.get(f"/availability?{ids}&from=2999-01-01&to=2999-03-01").json()
-        assert [each["service_id"] for each in answer["results"]] == [
+        response = api.get(f"/availability?{ids}&from=2999-01-01&to=2999-03-01").json()
+        assert [each["service_id"] for each in response["results"]] == [
             str(service.pk) for service in services
         ]
-        assert answer["results"][15] == (
+        assert response["results"][15] == (
             api.get(
                 f"/services/{services[15].pk}/availability?from=2999-01-01&to=2999-03-01"
             ).json()
         )
         unknown = "0199d3a0-6a3b-7c55-8f0d-1f6f2b7c9d42"
-        answer = api.get(f"/availability?{ids}&service_id={unknown}&from=2999-01-01&to=2999-03-01")
-        problem(answer, 400, "validation_error", "service_id")
+        response = api.get(
+            f"/availability?{ids}&service_id={unknown}&from=2999-01-01&to=2999-03-01"
+        )
+        problem(response, 400, "validation_error", "service_id")
 
     def test_a_search_with_too_many_times_is_refused(self, api):
         services = ServiceFactory.create_batch(2, duration_minutes=1)
@@ -420,15 +427,15 @@ class TestSeveral:
             "service_id",
         )
         assert unknown in content["errors"][0]["message"]
-        answer = api.get("/availability?service_id=x")
-        assert problem(answer, 400, "validation_error")["errors"][0]["field"] == "service_id.0"
+        response = api.get("/availability?service_id=x")
+        assert problem(response, 400, "validation_error")["errors"][0]["field"] == "service_id.0"
 
 
 class TestFindingServices:
     def find(self, api, query):
-        answer = api.get(f"/services?{query}")
-        assert answer.status_code == 200, answer.content
-        return [service["title"] for service in answer.json()["results"]]
+        response = api.get(f"/services?{query}")
+        assert response.status_code == 200, response.content
+        return [service["title"] for service in response.json()["results"]]
 
     def test_services_are_found_by_a_free_time_in_a_window(self, api):
         early = ServiceFactory(calendar=opened((8, 10)), title="Early")
@@ -444,7 +451,7 @@ class TestFindingServices:
             BookingFactory(service=early, start_time=TUESDAY + hours * HOUR)
         assert self.find(api, morning) == ["Slot"]
 
-    def test_the_filter_combines_with_other_filters_and_pages(self, api):
+    def test_the_filter_can_be_combined_with_other_filters_and_pagination(self, api):
         for number in range(5):
             ServiceFactory(title=f"Yoga {number}", category="Sport", price=number)
         ServiceFactory(title="Cut", category="Barber")
@@ -485,7 +492,7 @@ class TestFindingServices:
         ServiceFactory.create_batch(5, calendar=opened((8, 9)))
         ServiceFactory(title="Yoga", calendar=opened((9, 17)))
         query = "available_from=2999-01-01T10:00:00Z&available_to=2999-01-01T12:00:00Z"
-        with patch("catalog.listing.MOST_LOOKED_AT", 4):
+        with patch("catalog.listing.MAX_LOOKED_AT", 4):
             problem(api.get(f"/services?{query}"), 400, "validation_error", "available_from")
             assert self.find(api, f"{query}&q=yoga") == ["Yoga"]
         assert self.find(api, query) == ["Yoga"]
@@ -505,8 +512,8 @@ class TestFindingServices:
 
 
 class TestAlternatives:
-    def starts(self, answer, code="booking_conflict"):
-        return [each["start_time"] for each in problem(answer, 409, code)["alternatives"]]
+    def starts(self, response, code="booking_conflict"):
+        return [each["start_time"] for each in problem(response, 409, code)["alternatives"]]
 
     def book(self, client, service, start_time=TUESDAY):
         body = {"service_id": str(service.pk), "start_time": start_time.isoformat()}
@@ -516,9 +523,9 @@ class TestAlternatives:
         service = ServiceFactory(calendar=opened((9, 17)))
         for hours in (0, 1, -1):
             BookingFactory(service=service, start_time=TUESDAY + hours * HOUR)
-        answer = self.book(client, service)
-        assert self.starts(answer) == [f"2999-01-01T{hour}:00:00Z" for hour in ("12", "13", "14")]
-        assert answer.json()["alternatives"][0] == {
+        response = self.book(client, service)
+        assert self.starts(response) == [f"2999-01-01T{hour}:00:00Z" for hour in ("12", "13", "14")]
+        assert response.json()["alternatives"][0] == {
             "start_time": "2999-01-01T12:00:00Z",
             "end_time": "2999-01-01T13:00:00Z",
             "slot_id": None,
@@ -533,8 +540,8 @@ class TestAlternatives:
 
     def test_alternatives_to_a_time_outside_the_opening_hours_are_inside_them(self, client):
         service = ServiceFactory(calendar=opened(([0], 9, 11)))
-        answer = self.book(client, service)  # TUESDAY is a Tuesday.
-        assert self.starts(answer, "outside_opening_hours") == [
+        response = self.book(client, service)  # On a Tuesday; the calendar is open on Mondays.
+        assert self.starts(response, "outside_opening_hours") == [
             *("2998-12-31T10:00:00Z", "2998-12-31T09:00:00Z", "2999-01-07T09:00:00Z"),
         ]
 
@@ -556,24 +563,24 @@ class TestAlternatives:
     def test_alternatives_are_at_most_a_month_away(self, client):
         service = ServiceFactory(mode="slots")
         SlotFactory(service=service, start_time=TUESDAY + timedelta(days=32))
-        answer = self.book(client, service)
-        assert self.starts(answer, "outside_opening_hours") == []
+        response = self.book(client, service)
+        assert self.starts(response, "outside_opening_hours") == []
 
     def test_alternatives_are_in_the_requested_zone(self, api):
         service = ServiceFactory()
         BookingFactory(service=service)
         body = {"service_id": str(service.pk), "start_time": TUESDAY.isoformat()}
-        answer = api.as_(UserFactory()).post("/bookings?tz=Asia/Tokyo", body)
-        assert self.starts(answer)[0] == "2999-01-01T18:00:00+09:00"
+        response = api.as_(UserFactory()).post("/bookings?tz=Asia/Tokyo", body)
+        assert self.starts(response)[0] == "2999-01-01T18:00:00+09:00"
 
     def test_alternatives_for_a_move_ignore_the_booking_itself(self, api):
         service = ServiceFactory(step_minutes=30)
         booking = BookingFactory(service=service)
         BookingFactory(service=service, start_time=TUESDAY + HOUR)
-        answer = api.as_(booking.user).patch(
+        response = api.as_(booking.user).patch(
             f"/bookings/{booking.pk}", {"start_time": (TUESDAY + HOUR).isoformat()}
         )
-        starts = self.starts(answer)
+        starts = self.starts(response)
         assert starts == [f"2999-01-01T{at}:00Z" for at in ("12:00", "09:30", "12:30")]
         for start in starts:
             moved = api.as_(booking.user).patch(f"/bookings/{booking.pk}", {"start_time": start})
@@ -588,17 +595,17 @@ class TestAlternatives:
             blocked=(TUESDAY - HOUR, TUESDAY + HOUR),
         )
         BookingFactory(service=service, start_time=TUESDAY + 3 * HOUR / 2)
-        answer = api.as_(booking.user).patch(
+        response = api.as_(booking.user).patch(
             f"/bookings/{booking.pk}", {"start_time": (TUESDAY + HOUR).isoformat()}
         )
-        assert self.starts(answer)[0] == "2999-01-01T09:30:00Z"
+        assert self.starts(response)[0] == "2999-01-01T09:30:00Z"
         assert Booking.objects.get(pk=booking.pk).start_time == TUESDAY - HOUR
 
     def test_a_refusal_that_another_time_cannot_resolve_has_no_alternatives(self, client):
-        answer = self.book(client, ServiceFactory(is_active=False))
-        assert "alternatives" not in problem(answer, 409, "service_inactive")
-        answer = self.book(client, ServiceFactory(max_advance_days=1))
-        assert "alternatives" not in problem(answer, 409, "too_far_ahead")
+        response = self.book(client, ServiceFactory(is_active=False))
+        assert "alternatives" not in problem(response, 409, "service_inactive")
+        response = self.book(client, ServiceFactory(max_advance_days=1))
+        assert "alternatives" not in problem(response, 409, "too_far_ahead")
 
 
 class TestQueries:
@@ -616,8 +623,8 @@ class TestQueries:
 
     def count(self, api, path):
         with CaptureQueriesContext(connection) as captured:
-            answer = api.get(path)
-        assert answer.status_code == 200, answer.content
+            response = api.get(path)
+        assert response.status_code == 200, response.content
         return len(captured)
 
     def test_a_search_takes_three_queries_for_any_number_of_days_bookings_and_services(self, api):
@@ -635,18 +642,18 @@ class TestQueries:
         self.fill(ServiceFactory.create_batch(2), 2)
         few = self.count(api, path)
         self.fill(ServiceFactory.create_batch(20), 3)
-        # The candidates; terms, taken time and slots; the page.
+        # Find the candidates; read terms, taken times and slots; read the page.
         assert self.count(api, path) == few == 5
 
 
 class TestCost:
-    """The most that a search may cost when no time is free, and when all times are free."""
+    """The maximum cost of a search when no time is free, and when all times are free."""
 
     WINDOW = "from=2999-01-01&to=2999-03-02"
 
     def peak(self, api, path, status=200):
         """Return the peak memory of a response, in MiB."""
-        api.get("/services")  # Fill what is cached for later requests.
+        api.get("/services")  # Fill the caches, which do not count.
         gc.collect()
         tracemalloc.start()
         try:
@@ -669,14 +676,14 @@ class TestCost:
     def test_a_filter_over_three_hundred_closed_services_uses_little_memory(self, api):
         self.closed(300)
         path = "/services?available_from=2999-01-01&available_to=2999-03-02"
-        assert self.peak(api, path) < 30  # 1.4 GB with a grid for each.
+        assert self.peak(api, path) < 30  # A list of starts for each service takes 1.4 GB.
         began = time.process_time()
         assert api.get(path).json()["count"] == 0
         assert time.process_time() - began < 1
 
     def test_a_search_of_fifty_closed_services_uses_little_memory(self, api):
         ids = "&".join(f"service_id={service.pk}" for service in self.closed(50))
-        assert self.peak(api, f"/availability?{ids}&{self.WINDOW}") < 30  # 209 MB.
+        assert self.peak(api, f"/availability?{ids}&{self.WINDOW}") < 30  # Lists take 209 MB.
 
     @pytest.mark.parametrize("tz", ["UTC", "Asia/Kathmandu"])
     def test_the_longest_response_uses_little_memory(self, api, tz):
@@ -698,19 +705,20 @@ class TestCost:
         )
         admin = api.as_(AdminFactory())
         began = time.process_time()
-        answer = admin.get(f"/services/{service.pk}/availability?{self.WINDOW}&explain=true")
-        assert time.process_time() - began < 0.5  # 1 s on a machine with nothing else to do.
-        assert len(answer.json()["refused"]) == 1200
+        response = admin.get(f"/services/{service.pk}/availability?{self.WINDOW}&explain=true")
+        # A loop over all time off for each start takes 1 s on an idle machine.
+        assert time.process_time() - began < 0.5
+        assert len(response.json()["refused"]) == 1200
 
     def test_an_explanation_of_every_minute_is_refused(self, api):
         [service] = self.closed(1)
         admin = api.as_(AdminFactory())
-        answer = admin.get(f"/services/{service.pk}/availability?{self.WINDOW}&explain=true")
-        problem(answer, 400, "validation_error", "to")
+        response = admin.get(f"/services/{service.pk}/availability?{self.WINDOW}&explain=true")
+        problem(response, 400, "validation_error", "to")
 
 
 def test_a_time_that_is_offered_now_can_be_booked_now(api, client):
-    """The clock is not frozen here."""
+    """This test does not freeze the clock."""
     service = ServiceFactory(duration_minutes=1, step_minutes=1)
     until = (timezone.now() + timedelta(minutes=30)).isoformat()
     query = urlencode({"to": until})

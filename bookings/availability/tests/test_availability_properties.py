@@ -1,6 +1,7 @@
-"""Offered times are accepted, and other times are refused as explained, as in a plain model.
+"""BookIt offers, accepts and refuses the same times as a plain model, in random cases.
 
-The model loops over rows. It uses no multiranges, no SQL and none of BookIt's code.
+The model reads rows with the Django models, and loops over them. It uses no multiranges, no SQL and
+none of BookIt's rules.
 """
 
 import random
@@ -32,18 +33,18 @@ from catalog.tests.factories import CalendarFactory, ServiceFactory
 
 pytestmark = pytest.mark.django_db
 
-# The number of worlds per run. Try a thousand after a change of the engine.
+# The number of examples per run. After a change of the search or of booking, run a thousand.
 EXAMPLES = 20
 
 MINUTE = timedelta(minutes=1)
 DAY = timedelta(days=1)
 MIDNIGHT = 24 * 60
 ACTIVE = {"held", "pending", "confirmed", "completed", "no_show"}
-WITH_A_WAY_OUT = {"booking_conflict", "slot_full", "outside_opening_hours"}
+CODES_WITH_ALTERNATIVES = {"booking_conflict", "slot_full", "outside_opening_hours"}
 
 PROPERTY = settings(
     max_examples=EXAMPLES,
-    # Each example leaves the database as it found it.
+    # Function-scoped fixtures are safe, because each example undoes its changes to the database.
     suppress_health_check=[
         HealthCheck.function_scoped_fixture,
         HealthCheck.too_slow,
@@ -55,15 +56,15 @@ PROPERTY = settings(
 # --- The model ----------------------------------------------------------------------------------
 
 
-# No zone is further from UTC than this, and no clock changes twice within twice this time.
+# No zone has a larger offset from UTC, and no zone changes its clocks twice within 30 hours.
 REACH = timedelta(hours=15)
 
 
 @lru_cache(maxsize=100_000)
 def first(zone, day, minutes):
-    """Return when the clocks of `zone` first show `minutes` of `day`, or a later time."""
+    """Return the first instant at which the clocks show `minutes` of `day` or a later time."""
     wanted = datetime.combine(day, time.min, UTC) + minutes * MINUTE
-    # This uses the easternmost offset, so no clock shows the time before `at`.
+    # The search begins with the larger offset, so the clocks do not show the time before `at`.
     around = [(wanted + side).astimezone(zone).utcoffset() for side in (-REACH, REACH)]
     at = wanted - max(around)
     while at.astimezone(zone).replace(tzinfo=UTC) < wanted:
@@ -72,13 +73,13 @@ def first(zone, day, minutes):
 
 
 def days(zone, start, end):
-    """Return the days of `zone` from the day of `start` to the day of `end`."""
+    """Return the dates in `zone` from the date of `start` to the date of `end`."""
     day, last = start.astimezone(zone).date(), end.astimezone(zone).date()
     return [day + number * DAY for number in range((last - day).days + 1)]
 
 
 class Verdict(NamedTuple):
-    """What a request for a start returns; `code` is None if the start can be booked."""
+    """The expected result of a request; `code` is None if the start can be booked."""
 
     code: str | None
     end: datetime
@@ -87,10 +88,10 @@ class Verdict(NamedTuple):
 
 
 class Model:
-    """One calendar at one moment, and the rules in their plainest form."""
+    """A calendar at one moment, and the booking rules in their plainest form."""
 
     def __init__(self, calendar_id, now, around):
-        """Read the calendar; all questions are about the time between the instants `around`."""
+        """Read the calendar. The model is valid for times between the two instants `around`."""
         self.now = now
         self.zone = ZoneInfo(Calendar.objects.get(pk=calendar_id).timezone)
         self.services = {row.pk: row for row in Service.objects.filter(calendar=calendar_id)}
@@ -113,8 +114,8 @@ class Model:
         week = {(row.weekday, minute) for row in hours for minute in range(row.opens, row.closes)}
         self.always_open = not hours or len(week) == 7 * MIDNIGHT
         self.periods = []
-        # A period can be two weeks long: the calendar is closed for one hour a week, and summer
-        # time begins in that hour.
+        # Look 16 days beyond `around`, because an opening period can be two weeks long. This is so
+        # if the calendar is closed for only one hour a week, and the clocks skip that hour.
         for day in days(self.zone, around[0] - 16 * DAY, around[1] + 16 * DAY):
             for row in sorted(hours, key=lambda row: row.opens):
                 if row.weekday == day.weekday():
@@ -153,7 +154,7 @@ class Model:
         return sorted(at for at in found if start <= at < end)
 
     def verdict(self, service, start, *, moved=None, user_id=None):
-        """Return what a request for a start returns, or a request to move `moved` there."""
+        """Return the expected result of booking `start`, or of moving the booking `moved` there."""
         for slot in self.slots:
             if slot.service_id == service.pk and slot.start_time == start:
                 return self.in_slot(slot, moved=moved, user_id=user_id)
@@ -187,7 +188,7 @@ class Model:
         return Verdict(None, end, None, left)
 
     def in_slot(self, slot, *, moved=None, user_id=None):
-        """Return what a request for a scheduled slot returns; nobody can jump its waitlist."""
+        """Return the expected result of booking a scheduled slot, in the order of its waitlist."""
         code = self.refusal(self.services[slot.service_id], slot.start_time)
         if not code and any(
             off.start_time < slot.end_time and slot.start_time < off.end_time
@@ -204,7 +205,7 @@ class Model:
         return Verdict(code, slot.end_time, slot.pk, 0 if code else left)
 
     def refusal(self, service, start):
-        """Return why a start is refused, without regard to opening hours and taken time."""
+        """Return the code of a refusal that does not depend on opening hours and taken time."""
         if not service.is_active:
             return "service_inactive"
         if start < self.now:
@@ -215,7 +216,7 @@ class Model:
             return "too_far_ahead"
         return None
 
-    def answers(self, service, start, end):
+    def offered_and_refused(self, service, start, end):
         """Return the offered and the refused times from `start` to `end`, in order."""
         found = [(at, self.verdict(service, at)) for at in self.candidates(service, start, end)]
         return (
@@ -224,7 +225,7 @@ class Model:
         )
 
     def edges(self, service):
-        """Return starts at which a booking or a slot ends, or before which one would begin."""
+        """Return starts at the limits of the rules: notice, horizon, time off and taken time."""
         length = service.duration_minutes * MINUTE
         before = service.buffer_before_minutes * MINUTE
         after = service.buffer_after_minutes * MINUTE
@@ -238,7 +239,7 @@ class Model:
         return edges
 
     def nearest(self, service, start, *, moved=None):
-        """Return the three free starts that are nearest to `start`, with their ends and slots."""
+        """Return the three free starts that are nearest to `start`, each with its verdict."""
         near = sorted(
             self.candidates(service, start - 31 * DAY, start + 31 * DAY + MINUTE),
             key=lambda at: (abs(at - start), at),
@@ -246,14 +247,14 @@ class Model:
         found = []
         for at in near:
             verdict = self.verdict(service, at, moved=moved)
-            # The present start of a booking is not an alternative.
+            # The current start of the moved booking is not an alternative.
             if not verdict.code and not (moved and at == moved.start_time):
                 found.append((at, verdict))
         return found[:3]
 
 
 class TestModel:
-    """Expected results for unusual days, written by hand, which check the model itself."""
+    """The model gives the right results on unusual days. The expected results are hand-written."""
 
     @pytest.mark.parametrize(
         ("zone", "hours", "terms", "window", "starts"),
@@ -264,7 +265,7 @@ class TestModel:
                 {},
                 ("2031-03-29", "2031-03-31"),
                 ["2031-03-30T00:00", "2031-03-30T01:00", "2031-03-30T02:00"],
-                id="Lisbon, spring: a morning of three hours",
+                id="Lisbon, spring: midnight to four is three hours long",
             ),
             pytest.param(
                 "Europe/Lisbon",
@@ -272,7 +273,7 @@ class TestModel:
                 {"step_minutes": 30},
                 ("2031-03-29", "2031-03-31"),
                 ["2031-03-30T01:00"],
-                id="Lisbon, spring: opening in the gap is opening at the jump",
+                id="Lisbon, spring: an opening in the skipped hour moves to its end",
             ),
             pytest.param(
                 "Europe/Lisbon",
@@ -280,7 +281,7 @@ class TestModel:
                 {},
                 ("2031-03-29", "2031-03-31"),
                 ["2031-03-30T00:00", "2031-03-30T01:00"],
-                id="Lisbon, spring: a break in the gap is none",
+                id="Lisbon, spring: a break in the skipped hour has no effect",
             ),
             pytest.param(
                 "Europe/Lisbon",
@@ -288,7 +289,7 @@ class TestModel:
                 {},
                 ("2031-10-25", "2031-10-27"),
                 ["2031-10-25T23:30", "2031-10-26T00:30", "2031-10-26T01:30"],
-                id="Lisbon, autumn: an hour more",
+                id="Lisbon, autumn: half past midnight to three is an hour longer",
             ),
             pytest.param(
                 "Europe/Lisbon",
@@ -296,7 +297,7 @@ class TestModel:
                 {"duration_minutes": 30},
                 ("2031-10-25", "2031-10-27"),
                 ["2031-10-26T00:00"],
-                id="Lisbon, autumn: the first of two half hours past one",
+                id="Lisbon, autumn: a half hour that occurs twice is open once",
             ),
             pytest.param(
                 "Australia/Lord_Howe",
@@ -304,7 +305,7 @@ class TestModel:
                 {},
                 ("2031-10-04", "2031-10-05"),
                 ["2031-10-04T14:30", "2031-10-04T15:30"],
-                id="Lord Howe, spring: half an hour less",
+                id="Lord Howe, spring: one to four is half an hour shorter",
             ),
             pytest.param(
                 "Australia/Lord_Howe",
@@ -312,7 +313,7 @@ class TestModel:
                 {},
                 ("2031-04-05", "2031-04-06"),
                 ["2031-04-05T14:00", "2031-04-05T15:00"],
-                id="Lord Howe, autumn: half an hour more",
+                id="Lord Howe, autumn: one to half past two is half an hour longer",
             ),
             pytest.param(
                 "Pacific/Apia",
@@ -320,7 +321,7 @@ class TestModel:
                 {},
                 ("2011-12-29", "2011-12-31"),
                 ["2011-12-30T08:00", "2011-12-30T09:00", "2011-12-30T10:00", "2011-12-30T11:00"],
-                id="Apia: Thursday's midnight is Saturday's",
+                id="Apia: Thursday ends when Saturday begins",
             ),
             pytest.param(
                 "America/Havana",
@@ -336,11 +337,13 @@ class TestModel:
                 {"step_minutes": 45, "buffer_after_minutes": 60},
                 ("2031-03-30", "2031-04-01"),
                 ["2031-03-31T03:15", "2031-03-31T04:00"],
-                id="Kathmandu: buffers may stick out",
+                id="Kathmandu: buffers may extend past the opening hours",
             ),
         ],
     )
-    def test_starts(self, api, zone, hours, terms, window, starts):
+    def test_the_model_and_the_api_return_the_expected_starts(
+        self, api, zone, hours, terms, window, starts
+    ):
         service = ServiceFactory(calendar=CalendarFactory(timezone=zone), **terms)
         for weekday, opens, closes in hours:
             OpeningHours.objects.create(
@@ -352,7 +355,9 @@ class TestModel:
             begin, end = begin.replace(tzinfo=UTC), end.replace(tzinfo=UTC) + DAY
         now = begin - DAY
         with time_machine.travel(now, tick=False):
-            offered, _ = Model(service.calendar_id, now, (begin, end)).answers(service, begin, end)
+            offered, _ = Model(service.calendar_id, now, (begin, end)).offered_and_refused(
+                service, begin, end
+            )
             assert [start for start, _ in offered] == expected
             path = f"/services/{service.pk}/availability"
             shown = api.get(path, {"from": window[0], "to": window[1]}).json()
@@ -396,7 +401,7 @@ class TestModel:
         assert model.verdict(service, now - MINUTE).code == "service_inactive"
 
 
-# --- Worlds -------------------------------------------------------------------------------------
+# --- Random calendars and requests --------------------------------------------------------------
 
 # Days on which clocks change, and some ordinary days.
 CHANGES = [
@@ -413,8 +418,8 @@ CHANGES = [
     ("Pacific/Apia", date(2012, 4, 1)),
     ("Africa/Casablanca", date(2031, 12, 14)),
     ("Africa/Casablanca", date(2032, 1, 18)),
-    ("America/Havana", date(2031, 3, 9)),  # Midnight was skipped,
-    ("America/Havana", date(2031, 11, 2)),  # and came twice.
+    ("America/Havana", date(2031, 3, 9)),  # Midnight is skipped.
+    ("America/Havana", date(2031, 11, 2)),  # Midnight comes twice.
     ("America/Santiago", date(2031, 4, 6)),
     ("America/Santiago", date(2031, 9, 7)),
     ("America/St_Johns", date(2010, 11, 7)),  # The last hour of the previous day came twice.
@@ -424,7 +429,7 @@ ZONES = sorted({zone for zone, _ in CHANGES})
 
 @dataclass
 class Plan:
-    """A planned calendar; times are minutes after the UTC midnight at which `begin` begins."""
+    """A planned calendar. Times are in minutes after midnight UTC of `Window.begin`."""
 
     zone: str
     hours: list[tuple[int, int, int]]
@@ -436,7 +441,7 @@ class Plan:
 
 @dataclass
 class Window:
-    """The request, and its time."""
+    """A request for free times from `start` to `end`, which is made at `now`."""
 
     begin: date
     now: datetime
@@ -458,16 +463,16 @@ def one_of(*values):
 
 @st.composite
 def day_plans(draw):
-    """Draw the spans of a day; some touch each other."""
+    """Draw the opening hours of a day as spans, some of which touch each other."""
     cuts = sorted(draw(st.lists(st.sampled_from(CUTS), min_size=2, max_size=5, unique=True)))
     return [span for span in pairwise(cuts) if draw(st.sampled_from([True, True, False]))]
 
 
 @st.composite
 def weeks(draw):
-    """Draw opening hours: none, the whole week or nearly, or any."""
+    """Draw opening hours: none, arbitrary spans, or the whole week, perhaps except one part."""
     kind = draw(
-        st.sampled_from(["none", "any", "any", "any", "whole", "but one day", "but a span"])
+        st.sampled_from(["none", "any", "any", "any", "whole", "except one day", "except a span"])
     )
     if kind == "none":
         return []
@@ -479,9 +484,9 @@ def weeks(draw):
             draw(st.sampled_from([WHOLE_DAY, WHOLE_DAY, [(0, 90), (90, MIDNIGHT)]]))
             for _ in range(7)
         ]
-    if kind == "but one day":
+    if kind == "except one day":
         week[draw(st.integers(0, 6))] = []
-    if kind == "but a span":
+    if kind == "except a span":
         closes, opens = sorted(
             draw(st.lists(st.sampled_from(CUTS[1:-1]), min_size=2, max_size=2, unique=True))
         )
@@ -509,7 +514,8 @@ SERVICES = st.fixed_dictionaries(
 MOMENTS = st.one_of(st.integers(0, 32), st.integers(0, 96), st.integers(-96, 6 * 96)).map(
     lambda quarters: quarters * 15
 )
-# The terms of a service before it was changed; None if it was not changed.
+# The length of a slot or booking that was made before the service changed. None if the service did
+# not change.
 LENGTHS = one_of(None, None, None, None, 15, 50, 120, 1600)
 SLOTS = st.fixed_dictionaries(
     {
@@ -549,13 +555,18 @@ def plans(zone, *, services=3, rows=12):
 
 def crowds(zone):
     """Draw a calendar with many bookings in a few hours."""
-    calm = {"mode": "open", "min_notice_minutes": 0, "max_advance_days": None, "is_active": True}
+    unrestricted = {
+        "mode": "open",
+        "min_notice_minutes": 0,
+        "max_advance_days": None,
+        "is_active": True,
+    }
     return st.builds(
         Plan,
         zone=zone,
         hours=st.one_of(st.just([]), weeks()),
         time_off=st.lists(st.tuples(MOMENTS, one_of(15, 60)), max_size=1),
-        services=st.lists(SERVICES.map(lambda terms: terms | calm), min_size=1, max_size=2),
+        services=st.lists(SERVICES.map(lambda terms: terms | unrestricted), min_size=1, max_size=2),
         slots=st.lists(SLOTS, max_size=2),
         bookings=st.lists(
             BOOKINGS.map(lambda row: row | {"start": row["start"] % 600, "slot": None}),
@@ -571,7 +582,7 @@ def midnight(day):
 
 @st.composite
 def windows(draw, change):
-    """Draw the bounds of a window around `change`: dates, instants, or neither."""
+    """Draw a request around the date `change`. Its bounds are dates, instants, or left out."""
     begin = change - draw(st.integers(0, 2)) * DAY
     length = draw(one_of(1, 1, 1, 2, 4))
     ago = draw(st.one_of(st.integers(0, 96), st.integers(96, 3 * 96), st.integers(-96, 0)))
@@ -602,7 +613,7 @@ def iso(instant):
 
 @st.composite
 def cases(draw, **sizes):
-    """Draw a window around a change of the clocks, and one or two calendars."""
+    """Draw a request around a change of the clocks, and one or two calendars."""
     zone, change = draw(st.sampled_from(CHANGES))
     window = draw(windows(change))
     planned = [draw(st.one_of(crowds(st.just(zone)), plans(st.just(zone), **sizes)))]
@@ -612,7 +623,7 @@ def cases(draw, **sizes):
 
 
 class World:
-    """The planned calendars, stored in BookIt."""
+    """The planned calendars, stored in the database."""
 
     def __init__(self, api, people, window, planned, clock):
         self.window, self.people, self.clock = window, people, clock
@@ -644,7 +655,7 @@ class World:
         return self.origin + minutes * MINUTE
 
     def period(self, service, start, length):
-        """Return fields of a slot or booking; `length` if it was made on earlier terms."""
+        """Return fields of a slot or booking. A `length` means that the service changed later."""
         start = self.instant(start)
         if length is None:
             return {"service": service, "start_time": start}
@@ -653,7 +664,7 @@ class World:
         return {"service": service, "start_time": start, "end_time": end, "blocked": blocked}
 
     def slot(self, services, *, service, start, length, waiting, **fields):
-        """Publish a slot if there is room, and put people on its waitlist."""
+        """Store a slot if its time is free, and put users on its waitlist."""
         period = self.period(services[service % len(services)], start, length)
         slot = unless_taken(lambda: SlotFactory(**period, **fields))
         for name in ("first", "second")[: waiting if slot else 0]:
@@ -661,7 +672,7 @@ class World:
         return slot
 
     def book(self, services, slots, *, service, slot, start, length, seat, status, expires):
-        """Book if there is room."""
+        """Store a booking if its seat is free."""
         period = self.period(services[service % len(services)], start, length)
         if slot is not None and slots:
             slot = slots[slot % len(slots)]
@@ -684,14 +695,14 @@ class World:
         return Model(service.calendar_id, self.window.now, around)
 
     def as_(self, name):
-        """Return a client that has just signed in, because time may have passed."""
+        """Return a newly signed-in client, because an earlier token may have expired."""
         return self.anonymous.as_(self.people[name])
 
     def ask(self, client, path, **params):
         return client.get(path, {**self.window.params, **params}, headers=self.window.headers)
 
     def moment(self, text):
-        """Return the instant in a response, which must be written in the request's zone."""
+        """Parse an instant of a response, and check that it is written in the request's zone."""
         moment = datetime.fromisoformat(text)
         assert moment.utcoffset() == moment.astimezone(self.window.zone).utcoffset(), text
         return moment
@@ -708,13 +719,13 @@ def unless_taken(make):
 
 @pytest.fixture
 def people(db):
-    who = ("user", "other", "first", "second")
-    return {"admin": AdminFactory(), **{name: UserFactory() for name in who}}
+    names = ("user", "other", "first", "second")
+    return {"admin": AdminFactory(), **{name: UserFactory() for name in names}}
 
 
 @contextmanager
 def undone():
-    """Roll back everything that is done inside."""
+    """Roll back all changes that are made in the block."""
     with transaction.atomic():
         yield
         transaction.set_rollback(True)
@@ -722,7 +733,7 @@ def undone():
 
 @contextmanager
 def arranged(api, people, case):
-    """Yield the world of a case at its moment."""
+    """Yield the world of a case, with the clock frozen at the time of its request."""
     window, planned = case
     with undone(), time_machine.travel(window.now, tick=False) as clock:
         note(f"{window.start} to {window.end}, now {window.now}, {planned}")
@@ -730,23 +741,23 @@ def arranged(api, people, case):
 
 
 def outcome(response):
-    """Return the code of a refusal, which must follow the contract; None if accepted."""
+    """Return the code of a refusal, after checking its format; None if accepted."""
     if response.status_code in (200, 201, 204):
         return None
     code = response.json()["code"]
     problem(response, 400 if code == "validation_error" else 409, code)
-    assert ("alternatives" in response.json()) == (code in WITH_A_WAY_OUT)
+    assert ("alternatives" in response.json()) == (code in CODES_WITH_ALTERNATIVES)
     return code
 
 
 def book(client, **body):
-    """Book, return the response, and undo it."""
+    """Book, undo the booking, and return the response."""
     with undone():
         return client.post("/bookings", body)
 
 
 def move(client, booking, **body):
-    """Move, return the response, and undo it."""
+    """Move a booking, undo the move, and return the response."""
     with undone():
         return client.patch(f"/bookings/{booking.pk}", body)
 
@@ -768,7 +779,7 @@ PLAIN = {
 
 
 def after_two_weeks(zone, begin, hours):
-    """Return a case of a day whose opening period began two weeks ago."""
+    """Return a case: a request for one day, whose opening period began two weeks earlier."""
     start, params = midnight(begin), {"from": str(begin), "to": str(begin)}
     window = Window(begin, start - DAY, params, {}, ZoneInfo("UTC"), start, start + DAY)
     return window, [Plan(zone, hours, [], [PLAIN | {"duration_minutes": 1000}])]
@@ -776,7 +787,7 @@ def after_two_weeks(zone, begin, hours):
 
 @given(case=cases(), seed=st.integers(0, 2**32))
 @example(
-    # The calendar is closed on Fridays, and the zone skipped that Friday.
+    # The calendar is closed on Fridays, and the zone skipped Friday, 30 December 2011.
     case=after_two_weeks(
         "Pacific/Apia",
         date(2012, 1, 4),
@@ -785,7 +796,7 @@ def after_two_weeks(zone, begin, hours):
     seed=1,
 )
 @example(
-    # The calendar is closed for half an hour a week, which the clocks skipped.
+    # The calendar is closed for half an hour a week, and the clocks skip that half hour.
     case=after_two_weeks(
         "Europe/Lisbon",
         date(2031, 4, 5),
@@ -794,7 +805,9 @@ def after_two_weeks(zone, begin, hours):
     seed=1,
 )
 @PROPERTY
-def test_offered_times_are_accepted_and_other_times_refused_as_explained(api, people, case, seed):
+def test_offered_times_are_accepted_and_other_times_are_refused_with_the_explained_code(
+    api, people, case, seed
+):
     chance = random.Random(seed)
     with arranged(api, people, case) as world:
         if world.window.start >= world.window.end:
@@ -805,18 +818,20 @@ def test_offered_times_are_accepted_and_other_times_refused_as_explained(api, pe
         shown = {}
         for service in world.services:
             model = world.model(service)
-            offered, refused = model.answers(service, world.window.start, world.window.end)
-            shown[service.pk] = check_answer(world, service, offered, refused)
+            offered, refused = model.offered_and_refused(
+                service, world.window.start, world.window.end
+            )
+            shown[service.pk] = check_search(world, service, offered, refused)
             some = [
                 *chance.sample(offered, min(3, len(offered))),
                 *chance.sample(refused, min(3, len(refused))),
             ]
             check_bookings(world, service, model, [start for start, _ in some], chance)
-        check_answers_of_all(world, shown)
+        check_search_of_all(world, shown)
 
 
-def check_answer(world, service, offered, refused):
-    """Compare the free times of one service with the model; return them."""
+def check_search(world, service, offered, refused):
+    """Compare the search of one service with the model, and return the free times."""
     response = world.ask(world.as_("admin"), f"/services/{service.pk}/availability", explain="true")
     assert response.status_code == 200, response.content
     shown = response.json()
@@ -848,7 +863,7 @@ def text(uuid):
 
 
 def check_bookings(world, service, model, starts, chance):
-    """Book and move to starts on the grid and off it, and compare with the model."""
+    """Book starts on and off the grid, move bookings there, and compare with the model."""
     slots = list(Slot.objects.filter(service=service)[:2])
     span = (world.window.end - world.window.start) // MINUTE
     starts = [
@@ -885,7 +900,7 @@ def check_bookings(world, service, model, starts, chance):
 
 
 def check_booking(response, start, verdict):
-    """Compare a response with the verdict of the model on that start."""
+    """Compare a response with the verdict of the model on `start`."""
     assert outcome(response) == verdict.code, (start, verdict, response.content)
     if not verdict.code:
         booking = response.json()
@@ -894,8 +909,8 @@ def check_booking(response, start, verdict):
         assert booking["slot_id"] == text(verdict.slot_id)
 
 
-def check_answers_of_all(world, shown):
-    """Search all services at once, and compare with the result of each."""
+def check_search_of_all(world, shown):
+    """Search all services at once, and compare the results with those of single searches."""
     ids = [str(service.pk) for service in reversed(world.services)]
     response = world.ask(world.anonymous, "/availability", service_id=ids)
     assert response.status_code == 200, response.content
@@ -924,7 +939,9 @@ def test_alternatives_are_the_nearest_free_times(api, people, case, seed):
                 world.window.now + chance.randrange(60, 3 * 24 * 60) * MINUTE,
                 *model.candidates(service, world.window.now, world.window.now + 3 * DAY),
             ]
-            starts = [at for at in starts if model.verdict(service, at).code in WITH_A_WAY_OUT]
+            starts = [
+                at for at in starts if model.verdict(service, at).code in CODES_WITH_ALTERNATIVES
+            ]
             movable = Booking.objects.filter(service=service, status__in=["pending", "confirmed"])
             for start in chance.sample(starts, min(4, len(starts))):
                 body = {"service_id": str(service.pk), "start_time": iso(start)}
@@ -942,9 +959,9 @@ def test_alternatives_are_the_nearest_free_times(api, people, case, seed):
                     )
 
 
-def check_alternatives(nearest, response, again, **body):
-    """Compare the alternatives of a refusal with those of the model, and try them."""
-    if outcome(response) not in WITH_A_WAY_OUT:
+def check_alternatives(nearest, response, send, **body):
+    """Compare the alternatives of a refusal with the model, and check that they are accepted."""
+    if outcome(response) not in CODES_WITH_ALTERNATIVES:
         return
     alternatives = response.json()["alternatives"]
     assert [
@@ -956,7 +973,7 @@ def check_alternatives(nearest, response, again, **body):
         for free in alternatives
     ] == [(start, free.end, text(free.slot_id)) for start, free in nearest]
     for free in alternatives:
-        accepted = again(**body, start_time=free["start_time"])
+        accepted = send(**body, start_time=free["start_time"])
         assert outcome(accepted) is None, accepted.content
         assert accepted.json()["slot_id"] == free["slot_id"]
 
@@ -1046,7 +1063,7 @@ class Run:
 
     def check_new(self, response, start, verdict, *, hold, holds):
         if hold and holds >= 3 and verdict.code in (None, "slot_full", "booking_conflict"):
-            # If there are two reasons, either may be given.
+            # If there are two reasons for a refusal, the response may give either reason.
             assert outcome(response) in {"too_many_holds", verdict.code} - {None}
             return
         check_booking(response, start, verdict)
@@ -1078,7 +1095,7 @@ class Run:
             self.check_new(response, slot.start_time, verdict, hold=hold, holds=holds)
 
     def join(self, number, who):
-        """Let somebody join a waitlist, which works only if they could book a free seat."""
+        """Join a waitlist. This works only if the slot is full and the user has no seat in it."""
         if slot := self.slot(number):
             user_id = self.world.people[who].pk
             waits = slot.waitlist.filter(user=user_id, status__in=["waiting", "offered"])
@@ -1099,7 +1116,7 @@ class Run:
             assert code or not waiting or response.json()["id"] == str(waiting[0])
 
     def is_over(self, entry):
-        """Whether an offered hold has expired but is still stored as held."""
+        """Return whether the hold offered to this entry has expired."""
         return entry.booking is not None and entry.booking.hold_expires_at <= self.now
 
     def leave(self, number):
@@ -1108,7 +1125,7 @@ class Run:
             assert outcome(self.world.as_("admin").delete(path)) is None
 
     def offer(self):
-        """Let the worker offer the free seats; afterwards nobody waits for a free seat."""
+        """Offer the free seats, as the worker does, and check that nobody waits for a free seat."""
         waitlist.offer_seats(at=self.now)
         model = self.model
         for slot in model.slots:
@@ -1132,7 +1149,7 @@ class Run:
             check_booking(response, start, verdicts[response.json()["service_id"]])
 
     def change(self, number, path="", **body):
-        """Let an admin change a booking; return the previous row and the response."""
+        """Change a booking as an admin. Return the row before the change, and the response."""
         booking = self.booking(number)
         if booking is None:
             return None, None
@@ -1241,21 +1258,21 @@ class Run:
         assert outcome(response) is None
 
     def check(self, number):
-        """Check the rows against section 6 of the contract, and an offer against the model."""
+        """Check all rows, and compare the free times of one service with the model."""
         check_nothing_is_taken_twice()
         check_occupancy()
         check_queues()
         self.check_offer(self.service(number), self.model)
 
     def check_offer(self, service, model):
-        """Compare the free times of a service with the model; return them."""
+        """Compare the free times of a service with the model, and return them."""
         window = self.world.window
-        offered, refused = model.answers(service, window.start, window.end)
-        check_answer(self.world, service, offered, refused)
+        offered, refused = model.offered_and_refused(service, window.start, window.end)
+        check_search(self.world, service, offered, refused)
         return offered
 
     def check_offers(self):
-        """Check that offered times are still accepted."""
+        """Check that the times that are offered in the end are accepted."""
         model = self.model
         for service in model.services.values():
             for start, verdict in self.check_offer(service, model)[:6]:
@@ -1272,25 +1289,27 @@ def overlap(one, other):
 
 
 def check_nothing_is_taken_twice():
-    """Check each pair of rows against promises 1 and 2 of section 6 of the contract."""
+    """Check that no seat is booked twice, and no calendar hosts two services or slots at once."""
     bookings = [row for row in Booking.objects.select_related("slot") if row.status in ACTIVE]
     slots = list(Slot.objects.filter(status="scheduled"))
     for number, one in enumerate(bookings):
         for other in bookings[:number]:
             if overlap(one, other) and one.calendar_id == other.calendar_id:
-                assert one.service_id == other.service_id, "two services on a calendar"
-                assert one.seat != other.seat, "two bookings of a seat"
+                assert one.service_id == other.service_id, (
+                    "two services share a calendar at the same time"
+                )
+                assert one.seat != other.seat, "two bookings share a seat at the same time"
         for slot in slots:
             if overlap(one, slot) and one.calendar_id == slot.calendar_id:
-                assert one.slot_id == slot.pk, "a booking beside its slot"
-        assert one.slot is None or one.slot in slots, "a booking in a slot that was cancelled"
+                assert one.slot_id == slot.pk, "a booking overlaps a slot that it is not in"
+        assert one.slot is None or one.slot in slots, "a booking is in a cancelled slot"
     for number, slot in enumerate(slots):
         for other in slots[:number]:
             assert slot.calendar_id != other.calendar_id or not overlap(slot, other)
 
 
 def check_occupancy():
-    """Derive the occupancy from slots and bookings, and compare."""
+    """Compare the stored occupancy with the slots and bookings."""
     derived = {
         (row.pk, row.calendar_id, row.pk, None, row.blocked, None)
         for row in Slot.objects.filter(status="scheduled")
@@ -1313,18 +1332,18 @@ def check_occupancy():
 
 
 def check_queues():
-    """Check that nobody who has a seat waits, and that each offer is a hold of its user."""
+    """Check that no user with a seat is waiting, and that each offer is a hold of its user."""
     for entry in WaitlistEntry.objects.select_related("booking"):
         if entry.status == "waiting":
             seats = Booking.objects.filter(slot=entry.slot_id, user=entry.user_id)
-            assert not any(row.status in ACTIVE for row in seats), "waits with a seat"
+            assert not any(row.status in ACTIVE for row in seats), "a user with a seat is waiting"
         if entry.status == "offered":
             assert (entry.booking.status, entry.booking.user_id) == ("held", entry.user_id)
 
 
 @st.composite
 def beginnings(draw):
-    """Draw a calendar with three services and no bookings, around a change of the clocks."""
+    """Draw a request around a change of the clocks, and a calendar without bookings."""
     zone, change = draw(st.sampled_from(CHANGES))
     zone = ZoneInfo(zone)
     now = midnight(change) - draw(st.integers(0, 90)) * MINUTE

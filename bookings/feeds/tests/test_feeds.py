@@ -1,4 +1,4 @@
-"""Bookings in calendar programs: files and feeds, read back by two libraries."""
+"""Calendar files and feeds, which two independent libraries read back."""
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -17,7 +17,7 @@ from accounts.models import User
 from accounts.tests.factories import AdminFactory, ProviderFactory, UserFactory
 from bookings import ical
 from bookings.feeds.models import Feed
-from bookings.feeds.services import MOST_ENTRIES
+from bookings.feeds.services import MAX_ENTRIES
 from bookings.models import Booking
 from bookings.tests.factories import BookingFactory, SlotFactory
 from bookit.tests.expect import problem
@@ -56,48 +56,48 @@ def haircut(calendar):
     return ServiceFactory(title="Haircut", calendar=calendar, capacity=2)
 
 
-def own_address(api, user):
+def own_url(api, user):
     return api.as_(user).get("/me/calendar").json()["address"]
 
 
-def addresses(api, user, calendar):
-    """Return the busy address and the one with names."""
-    answer = api.as_(user).get(f"/calendars/{calendar.pk}/feed")
-    assert answer.status_code == 200, answer.content
-    return answer.json()["address"], answer.json()["address_with_names"]
+def urls(api, user, calendar):
+    """Return the URL that shows only busy times, and the URL that shows names."""
+    response = api.as_(user).get(f"/calendars/{calendar.pk}/feed")
+    assert response.status_code == 200, response.content
+    return response.json()["address"], response.json()["address_with_names"]
 
 
-def read(answer):
-    """Return the events of a response, which both libraries must read alike."""
-    assert answer.status_code == 200, answer.content
-    assert answer["Content-Type"] == "text/calendar; charset=utf-8"
-    assert_valid(answer.content)
-    found = icalendar.Calendar.from_ical(answer.content)
+def read(response):
+    """Return the events of a response, and check that both libraries read the same events."""
+    assert response.status_code == 200, response.content
+    assert response["Content-Type"] == "text/calendar; charset=utf-8"
+    assert_valid(response.content)
+    found = icalendar.Calendar.from_ical(response.content)
     events = found.walk("VEVENT")
-    other = vobject.readOne(answer.content.decode())
+    other = vobject.readOne(response.content.decode())
     others = other.contents.get("vevent", [])
     assert [each.uid.value for each in others] == [event["UID"] for event in events]
     assert [each.dtstart.value for each in others] == [event["DTSTART"].dt for event in events]
     assert [each.summary.value for each in others] == [event["SUMMARY"] for event in events]
-    assert other.serialize()  # checks that each component has its required properties
+    assert other.serialize()  # raises if a component lacks a required property
     return events
 
 
 def assert_valid(content):
-    """Check what RFC 5545 says about lines; a strict parser refuses anything else."""
+    """Check the rules of RFC 5545 for lines, which strict parsers enforce."""
     assert content.endswith(b"END:VCALENDAR\r\n")
     lines = content.removesuffix(b"\r\n").split(b"\r\n")
     for line in lines:
         assert len(line) <= 75
         assert b"\n" not in line
         assert b"\r" not in line
-        line.decode()  # no character is split
+        line.decode()  # raises if a line break splits a character
     assert lines[:3] == [b"BEGIN:VCALENDAR", b"VERSION:2.0", b"PRODID:-//BookIt//BookIt//EN"]
     assert sum(line.startswith((b"BEGIN:VEVENT", b"BEGIN:VTIMEZONE")) for line in lines) >= 1
 
 
-def summaries(answer):
-    return [str(event["SUMMARY"]) for event in read(answer)]
+def summaries(response):
+    return [str(event["SUMMARY"]) for event in read(response)]
 
 
 # --- a booking --------------------------------------------------------------------------------
@@ -109,14 +109,14 @@ class TestFile:
         booking = BookingFactory(
             user=ana, service=haircut, start_time=START, status="confirmed", updated_at=NOW
         )
-        answer = api.as_(ana).get(f"/bookings/{booking.pk}.ics")
-        [event] = read(answer)
+        response = api.as_(ana).get(f"/bookings/{booking.pk}.ics")
+        [event] = read(response)
         assert (event["UID"], event["SUMMARY"]) == (str(booking.pk), "Haircut")
         assert (event["DTSTART"].dt, event["DTEND"].dt) == (START, START + HOUR)
         assert event["DTSTAMP"].dt == NOW
         assert event["STATUS"] == "CONFIRMED"
         assert "Helena's chair" in event["DESCRIPTION"]
-        assert icalendar.Calendar.from_ical(answer.content)["METHOD"] == "PUBLISH"
+        assert icalendar.Calendar.from_ical(response.content)["METHOD"] == "PUBLISH"
 
     @pytest.mark.parametrize(
         ("status", "shown"),
@@ -135,7 +135,7 @@ class TestFile:
         [event] = read(api.as_(ana).get(f"/bookings/{booking.pk}.ics"))
         assert event["STATUS"] == shown
 
-    def test_a_changed_booking_has_a_higher_sequence(self, api, ana, haircut):
+    def test_changing_a_booking_increments_its_sequence(self, api, ana, haircut):
         client = api.as_(ana)
         made = client.post(
             "/bookings", {"service_id": str(haircut.pk), "start_time": START.isoformat()}
@@ -152,19 +152,19 @@ class TestFile:
 
     def test_the_file_is_not_available_as_json(self, api, ana):
         booking = BookingFactory(user=ana)
-        answer = api.as_(ana).get(
+        response = api.as_(ana).get(
             f"/bookings/{booking.pk}.ics", headers={"accept": "application/json"}
         )
-        problem(answer, 406, "not_acceptable")
+        problem(response, 406, "not_acceptable")
 
-    def test_an_unchanged_file_is_not_sent_again(self, api, ana):
+    def test_an_unchanged_file_returns_304(self, api, ana):
         booking = BookingFactory(user=ana)
         client = api.as_(ana)
         etag = client.get(f"/bookings/{booking.pk}.ics")["ETag"]
         for known in (etag, f'W/{etag}, "other"', "*"):
-            answer = client.get(f"/bookings/{booking.pk}.ics", headers={"if-none-match": known})
-            assert (answer.status_code, answer.content) == (304, b"")
-            assert answer["ETag"] == etag
+            response = client.get(f"/bookings/{booking.pk}.ics", headers={"if-none-match": known})
+            assert (response.status_code, response.content) == (304, b"")
+            assert response["ETag"] == etag
         booking.status = "confirmed"
         booking.save()
         changed = client.get(f"/bookings/{booking.pk}.ics", headers={"if-none-match": etag})
@@ -184,15 +184,15 @@ class TestFile:
 
 @database
 class TestOwn:
-    def test_the_feed_is_read_without_signing_in(self, api, ana, haircut):
-        address = own_address(api, ana)
-        assert address.startswith("http://testserver/me/calendar.ics?token=")
+    def test_a_client_reads_the_feed_without_signing_in(self, api, ana, haircut):
+        url = own_url(api, ana)
+        assert url.startswith("http://testserver/me/calendar.ics?token=")
         BookingFactory(user=ana, service=haircut, start_time=START)
         BookingFactory(service=haircut, start_time=START, seat=2)
-        assert summaries(api.get(address)) == ["Haircut"]
+        assert summaries(api.get(url)) == ["Haircut"]
 
     def test_an_empty_feed_is_valid(self, api, ana):
-        assert read(api.get(own_address(api, ana))) == []
+        assert read(api.get(own_url(api, ana))) == []
 
     def test_the_feed_leaves_out_holds_and_cancelled_and_expired_bookings(self, api, ana):
         for number, status in enumerate(Booking.Status.values):
@@ -202,7 +202,7 @@ class TestOwn:
                 service__title=status,
                 start_time=START + number * HOUR,
             )
-        shown = summaries(api.get(own_address(api, ana)))
+        shown = summaries(api.get(own_url(api, ana)))
         assert shown == ["pending", "confirmed", "completed", "no_show"]
 
     def test_the_feed_begins_ninety_days_ago_and_has_at_most_five_thousand_entries(
@@ -224,59 +224,59 @@ class TestOwn:
                     LATERAL (SELECT n * interval '1 hour' AS hours) AS later
                 WHERE start_time = %s
                 """,
-                [MOST_ENTRIES, NOW - 89 * DAY],
+                [MAX_ENTRIES, NOW - 89 * DAY],
             )
-        content = api.get(own_address(api, ana)).content
-        assert content.count(b"BEGIN:VEVENT") == MOST_ENTRIES == 5000
+        content = api.get(own_url(api, ana)).content
+        assert content.count(b"BEGIN:VEVENT") == MAX_ENTRIES == 5000
         first = icalendar.Calendar.from_ical(content).walk("VEVENT")[0]
         assert first["DTSTART"].dt == NOW - 89 * DAY
 
     def test_the_etag_of_a_feed_changes_only_with_its_bookings(self, api, ana):
         booking = BookingFactory(user=ana, start_time=START)
-        address = own_address(api, ana)
-        first = api.get(address)
+        url = own_url(api, ana)
+        first = api.get(url)
         with time_machine.travel(NOW + HOUR):
-            again = api.get(address, headers={"if-none-match": first["ETag"]})
+            again = api.get(url, headers={"if-none-match": first["ETag"]})
         assert again.status_code == 304
         Booking.objects.filter(pk=booking.pk).update(status="confirmed")
-        assert api.get(address, headers={"if-none-match": first["ETag"]}).status_code == 200
+        assert api.get(url, headers={"if-none-match": first["ETag"]}).status_code == 200
 
-    def test_a_renewed_address_replaces_earlier_addresses(self, api, ana):
-        first = own_address(api, ana)
-        assert own_address(api, ana) == first
-        assert not Feed.objects.exists(), "reading the address has written something"
+    def test_renewing_the_url_makes_earlier_urls_invalid(self, api, ana):
+        first = own_url(api, ana)
+        assert own_url(api, ana) == first
+        assert not Feed.objects.exists(), "reading the URL wrote to the database"
         for _ in range(2):
             renewed = api.as_(ana).post("/me/calendar")
             assert renewed.status_code == 200
             second = renewed.json()["address"]
-            assert second == own_address(api, ana) != first
+            assert second == own_url(api, ana) != first
             problem(api.get(first), 404, "not_found")
             assert api.get(second).status_code == 200
             first = second
 
     def test_the_feed_of_a_deactivated_account_is_not_found(self, api, ana):
-        address = own_address(api, ana)
+        url = own_url(api, ana)
         User.objects.update(is_active=False)
-        problem(api.get(address), 404, "not_found")
+        problem(api.get(url), 404, "not_found")
 
     @pytest.mark.parametrize(
         "token",
         ["", "x", ".", "..", "WyJvd24iXQ.x", "é", "a" * 5000, "{other}x", "x{other}", "{cut}"],
     )
-    def test_other_tokens_are_not_found(self, api, ana, token):
-        known = own_address(api, ana).partition("token=")[2]
+    def test_a_feed_with_an_invalid_token_is_not_found(self, api, ana, token):
+        known = own_url(api, ana).partition("token=")[2]
         query = {"token": token.format(other=known, cut=known[:-1])}
         problem(api.get("/me/calendar.ics", query), 404, "not_found")
 
-    def test_a_missing_token_is_not_found(self, api):
+    def test_a_feed_without_a_token_is_not_found(self, api):
         problem(api.get("/me/calendar.ics"), 404, "not_found")
 
-    def test_the_number_of_queries_does_not_depend_on_the_entries(self, api, ana, haircut):
-        address = own_address(api, ana)
+    def test_a_feed_takes_three_queries_for_any_number_of_entries(self, api, ana, haircut):
+        url = own_url(api, ana)
 
         def count():
             with CaptureQueriesContext(connection) as queries:
-                api.get(address)
+                api.get(url)
             return len(queries)
 
         BookingFactory(user=ana, service=haircut, start_time=START)
@@ -308,12 +308,12 @@ class TestCalendar:
         BookingFactory(service=haircut, start_time=START + 4 * DAY, status="cancelled")
         BookingFactory(service=haircut, start_time=START + 5 * DAY, status="held")
 
-    def test_the_busy_address_shows_only_when_the_calendar_is_busy(
+    def test_the_url_without_names_shows_only_when_the_calendar_is_busy(
         self, api, helena, calendar, booked
     ):
-        busy, _ = addresses(api, helena, calendar)
-        answer = api.get(busy)
-        events = read(answer)
+        busy, _ = urls(api, helena, calendar)
+        response = api.get(busy)
+        events = read(response)
         assert [event["DTSTART"].dt for event in events] == [
             *(START, START),
             *(START + DAY, START + 2 * DAY),
@@ -322,10 +322,10 @@ class TestCalendar:
         for event in events:
             assert set(event) == {"UID", "DTSTAMP", "DTSTART", "DTEND", "SUMMARY", "STATUS"}
         for word in ("Ana", "Rui", "Eva", "Haircut", "Yoga", "Short", "example.com"):
-            assert word.encode() not in answer.content
+            assert word.encode() not in response.content
 
-    def test_the_address_with_names_shows_the_attendees(self, api, helena, calendar, booked):
-        _, names = addresses(api, helena, calendar)
+    def test_the_url_with_names_shows_the_attendees(self, api, helena, calendar, booked):
+        _, names = urls(api, helena, calendar)
         events = read(api.get(names))
         assert [str(event["SUMMARY"]) for event in events] == [
             *("Haircut: Ana Silva", "Haircut: Rui"),
@@ -334,25 +334,25 @@ class TestCalendar:
         assert [str(event["STATUS"]) for event in events][:2] == ["CONFIRMED", "TENTATIVE"]
         assert events[2]["DESCRIPTION"] == "Eva\nMax"
 
-    def test_an_admin_has_their_own_address_with_names(self, api, helena, calendar, booked):
-        busy, names = addresses(api, AdminFactory(), calendar)
-        of_helena = addresses(api, helena, calendar)
-        assert busy == of_helena[0]
-        assert names != of_helena[1]
-        assert summaries(api.get(names)) == summaries(api.get(of_helena[1]))
+    def test_an_admin_has_their_own_url_with_names(self, api, helena, calendar, booked):
+        busy, names = urls(api, AdminFactory(), calendar)
+        helenas = urls(api, helena, calendar)
+        assert busy == helenas[0]
+        assert names != helenas[1]
+        assert summaries(api.get(names)) == summaries(api.get(helenas[1]))
 
-    def test_renewed_addresses_replace_earlier_addresses(self, api, helena, calendar):
-        before = addresses(api, helena, calendar)
+    def test_renewing_the_urls_makes_earlier_urls_invalid(self, api, helena, calendar):
+        before = urls(api, helena, calendar)
         renewed = api.as_(helena).post(f"/calendars/{calendar.pk}/feed").json()
-        after = addresses(api, helena, calendar)
+        after = urls(api, helena, calendar)
         assert tuple(renewed.values()) == after
-        for address in before:
-            problem(api.get(address), 404, "not_found")
-        for address in after:
-            assert api.get(address).status_code == 200
+        for url in before:
+            problem(api.get(url), 404, "not_found")
+        for url in after:
+            assert api.get(url).status_code == 200
 
     def test_the_previous_provider_of_a_calendar_sees_no_names(self, api, helena, calendar):
-        busy, names = addresses(api, helena, calendar)
+        busy, names = urls(api, helena, calendar)
         calendar.provider = ProviderFactory()
         calendar.save()
         problem(api.get(names), 404, "not_found")
@@ -360,7 +360,7 @@ class TestCalendar:
 
     @pytest.mark.parametrize("change", [{"is_active": False}, {"role": "user"}])
     def test_a_former_provider_sees_no_names(self, api, helena, calendar, change):
-        busy, names = addresses(api, helena, calendar)
+        busy, names = urls(api, helena, calendar)
         User.objects.filter(pk=helena.pk).update(**change)
         problem(api.get(names), 404, "not_found")
         assert api.get(busy).status_code == 200
@@ -374,41 +374,41 @@ class TestCalendar:
             calendar.provider = None
             calendar.save()
         admin = AdminFactory()
-        busy, names = addresses(api, admin, calendar)
+        busy, names = urls(api, admin, calendar)
         assert summaries(api.get(names))[0] == "Haircut: Ana Silva"
         User.objects.filter(pk=admin.pk).update(**change)
         problem(api.get(names), 404, "not_found")
         assert api.get(busy).status_code == 200
 
-    def test_the_provider_still_sees_names_when_an_admin_no_longer_may(self, api, helena, calendar):
+    def test_the_provider_still_sees_names_after_an_admin_is_demoted(self, api, helena, calendar):
         admin = AdminFactory()
-        _, names = addresses(api, helena, calendar)
-        _, of_admin = addresses(api, admin, calendar)
+        _, names = urls(api, helena, calendar)
+        _, of_admin = urls(api, admin, calendar)
         User.objects.filter(pk=admin.pk).update(role="user")
         problem(api.get(of_admin), 404, "not_found")
         assert api.get(names).status_code == 200
 
-    def test_a_token_opens_only_its_own_calendar(self, api, ana, helena, calendar):
+    def test_a_token_is_valid_only_for_its_own_calendar(self, api, ana, helena, calendar):
         other = CalendarFactory(provider=helena)
-        tokens = [each.partition("?")[2] for each in addresses(api, helena, calendar)]
-        tokens.append(own_address(api, ana).partition("?")[2])
+        tokens = [each.partition("?")[2] for each in urls(api, helena, calendar)]
+        tokens.append(own_url(api, ana).partition("?")[2])
         for token in tokens:
             problem(api.get(f"/calendars/{other.pk}.ics?{token}"), 404, "not_found")
             problem(api.get(f"/calendars/{uuid4()}.ics?{token}"), 404, "not_found")
             if token != tokens[-1]:
                 problem(api.get(f"/me/calendar.ics?{token}"), 404, "not_found")
 
-    def test_a_change_of_the_calendar_changes_the_etag(self, api, helena, calendar, booked):
-        _, names = addresses(api, helena, calendar)
+    def test_changing_a_booking_changes_the_etag_of_the_feed(self, api, helena, calendar, booked):
+        _, names = urls(api, helena, calendar)
         etag = api.get(names)["ETag"]
         assert api.get(names, headers={"if-none-match": etag}).status_code == 304
         Booking.objects.filter(attendee_name="Max").update(status="cancelled")
         assert api.get(names, headers={"if-none-match": etag}).status_code == 200
 
-    def test_the_number_of_queries_does_not_depend_on_the_entries(
+    def test_a_feed_takes_the_same_number_of_queries_for_any_number_of_entries(
         self, api, helena, calendar, haircut
     ):
-        for address, queries_of_one in zip(addresses(api, helena, calendar), (3, 4), strict=True):
+        for url, queries_of_one in zip(urls(api, helena, calendar), (3, 4), strict=True):
             found = []
             for number in range(3):
                 BookingFactory(
@@ -416,7 +416,7 @@ class TestCalendar:
                     start_time=START + (number + Booking.objects.count()) * DAY,
                 )
                 with CaptureQueriesContext(connection) as queries:
-                    api.get(address)
+                    api.get(url)
                 found.append(len(queries))
             assert set(found) == {queries_of_one}
 
@@ -425,7 +425,7 @@ class TestCalendar:
 
 
 @database
-def test_no_text_of_a_user_breaks_the_calendar(api, ana, helena, calendar, haircut):
+def test_text_that_users_wrote_does_not_break_the_calendar(api, ana, helena, calendar, haircut):
     haircut.title = 'Cut\r\nEND:VEVENT\r\n;,\\:"\x07' + "ü" * 100
     haircut.save()
     calendar.name = "Chair\r\nBEGIN:VEVENT\u2028x"
@@ -433,10 +433,10 @@ def test_no_text_of_a_user_breaks_the_calendar(api, ana, helena, calendar, hairc
     BookingFactory(
         user=ana, service=haircut, start_time=START, attendee_name="Eva\nATTENDEE:mailto:x@y.z"
     )
-    for address in (own_address(api, ana), *addresses(api, helena, calendar)):
-        [event] = read(api.get(address))
+    for url in (own_url(api, ana), *urls(api, helena, calendar)):
+        [event] = read(api.get(url))
         assert "ATTENDEE" not in event
-    [event] = read(api.get(own_address(api, ana)))
+    [event] = read(api.get(own_url(api, ana)))
     assert event["SUMMARY"] == 'Cut\nEND:VEVENT\n;,\\:" ' + "ü" * 100
 
 
@@ -445,7 +445,7 @@ def test_no_text_of_a_user_breaks_the_calendar(api, ana, helena, calendar, hairc
     st.text(st.characters(exclude_categories=["Cs"]), max_size=100),
 )
 @example("", "Ana\\")
-def test_any_text_survives_and_every_line_is_short(text, name):
+def test_any_text_is_read_back_and_every_line_is_short(text, name):
     entry = ical.Entry(
         uuid4(),
         START,
@@ -484,9 +484,10 @@ def test_an_entry_of_a_feed_is_written_as_the_library_writes_it(summary, descrip
 
 
 def test_entries_of_a_feed_are_not_built_as_components(monkeypatch):
-    """The library takes as long for one component as BookIt for twenty entries."""
+    """Building one component takes the library as long as BookIt takes to write twenty entries."""
     monkeypatch.setattr(ical, "_event", None)
     entry = ical.Entry(uuid4(), START, START + HOUR, NOW, summary="Busy")
     assert ical.CalendarFile([entry] * 3).text().count("BEGIN:VEVENT") == 3
-    with pytest.raises(TypeError):  # The control.
+    # Control: an entry with an organizer is built as a component.
+    with pytest.raises(TypeError):
         ical.CalendarFile([replace(entry, organizer=ical.Party("", "a@example.com"))]).text()

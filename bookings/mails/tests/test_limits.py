@@ -1,4 +1,4 @@
-"""Mails cannot be used to harass people: their number is limited, and so is their content."""
+"""Emails cannot be used to harass people: their number and their content are limited."""
 
 import logging
 import re
@@ -57,7 +57,7 @@ def haircut(helena):
 
 @pytest.fixture
 def book(haircut, mallory):
-    """Return a function that books for the stranger, unless other arguments are given."""
+    """Return a function with which Mallory books for a stranger, unless arguments override this."""
 
     def make(**wish):
         usual = {"actor": mallory, "service_id": haircut.pk, "start_time": START, "at": NOW}
@@ -68,7 +68,7 @@ def book(haircut, mallory):
 
 @pytest.fixture
 def move(mallory):
-    """Return a function that moves a booking to some hours after its first start."""
+    """Return a function that moves a booking to a number of hours after START."""
 
     def to(booking, hours, actor=mallory):
         return services.reschedule_booking(
@@ -79,7 +79,7 @@ def move(mallory):
 
 
 def sent():
-    """Return the recipient and the first word of each mail that was sent since the last call."""
+    """Return the recipient and the label of each email that was sent since the last call."""
     work()
     found = [(message.to[0], message.subject.partition(":")[0]) for message in mail.outbox]
     mail.outbox.clear()
@@ -87,7 +87,7 @@ def sent():
 
 
 def follow_up_all():
-    """Run the jobs that enqueue mails, but leave the mails waiting."""
+    """Run the jobs that enqueue emails, and return the jobs that send them."""
     for job in ProcrastinateJob.objects.filter(task_name="bookings.follow_up").order_by("id"):
         followup.follow_up(event_ids=job.args["event_ids"], at=NOW)
     with connection.cursor() as cursor:
@@ -100,7 +100,7 @@ def follow_up_all():
 
 @database
 class TestMoves:
-    def test_a_hundred_moves_cause_one_mail_per_reader(self, book, move):
+    def test_a_hundred_moves_cause_one_email_per_reader(self, book, move):
         booking = book()
         assert len(sent()) == 2
         for hours in range(1, 101):
@@ -109,7 +109,7 @@ class TestMoves:
         assert sent() == [(STRANGER, "Moved"), (TO_HELENA, "Moved")]
         assert sent() == []
 
-    def test_the_mail_shows_the_time_before_all_moves_and_the_current_time(self, book, move):
+    def test_the_email_shows_the_time_before_all_moves_and_the_current_time(self, book, move):
         booking = book()
         sent()
         for hours in (24, 48, 72):
@@ -119,14 +119,14 @@ class TestMoves:
             assert "When: Friday, 4 December 2026, 10:00" in message.body
             assert "Before: Tuesday, 1 December 2026, 10:00" in message.body
 
-    def test_moves_after_a_mail_cause_another_mail(self, book, move):
+    def test_a_move_after_an_email_causes_another_email(self, book, move):
         booking = book()
         sent()
         for hours in (1, 2):
             move(booking, hours)
             assert sent() == [(STRANGER, "Moved"), (TO_HELENA, "Moved")]
 
-    def test_only_mails_about_moves_are_delayed(self, book, move, helena, settings):
+    def test_only_emails_about_moves_are_delayed(self, book, move, helena, settings):
         settings.MAIL_PAUSE = timedelta(seconds=90)
         booking = book()
         assert {job.scheduled_at for job in follow_up_all()} == {None}
@@ -140,7 +140,7 @@ class TestMoves:
         services.cancel_booking(booking_id=booking.pk, actor=helena, at=NOW)
         assert {job.scheduled_at for job in follow_up_all()} == {None}
 
-    def test_a_move_is_not_announced_if_the_booking_is_cancelled_meanwhile(
+    def test_a_move_is_not_announced_if_the_booking_is_cancelled_soon_after_it(
         self, book, move, mallory
     ):
         booking = book()
@@ -149,7 +149,9 @@ class TestMoves:
         services.cancel_booking(booking_id=booking.pk, actor=mallory, at=NOW)
         assert sent() == [(STRANGER, "Cancelled"), (TO_HELENA, "Cancelled")]
 
-    def test_a_move_is_not_announced_if_the_booking_is_deleted_meanwhile(self, book, move, mallory):
+    def test_a_move_is_not_announced_if_the_booking_is_deleted_soon_after_it(
+        self, book, move, mallory
+    ):
         booking = book()
         sent()
         for hours in range(1, 20):
@@ -157,29 +159,29 @@ class TestMoves:
         services.delete_booking(booking_id=booking.pk, actor=mallory, at=NOW)
         assert sent() == [(STRANGER, "Cancelled"), (TO_HELENA, "Cancelled")]
 
-    def test_a_mail_about_a_confirmation_also_announces_earlier_moves(self, book, move, helena):
+    def test_an_email_about_a_confirmation_also_announces_earlier_moves(self, book, move, helena):
         booking = book()
         sent()
         move(booking, 24)
         follow_up_all()
         services.change_status(booking_id=booking.pk, status="confirmed", actor=helena, at=NOW)
         work()
-        told = [(message.to[0], message.subject) for message in mail.outbox]
-        # Helena confirmed it herself, so she gets only the mail about the move.
-        assert sorted(told) == [
+        emails = [(message.to[0], message.subject) for message in mail.outbox]
+        # Helena confirmed the booking herself, so she gets only the email about the move.
+        assert sorted(emails) == [
             (TO_HELENA, "Moved: Haircut, Wed 2 Dec 2026, 10:00"),
             (STRANGER, "Confirmed: Haircut, Wed 2 Dec 2026, 10:00"),
         ]
         assert "still has to be confirmed" not in "".join(message.body for message in mail.outbox)
 
-    def test_a_provider_gets_no_mail_if_the_last_move_was_their_own(self, book, move, helena):
+    def test_a_provider_gets_no_email_if_the_last_move_was_their_own(self, book, move, helena):
         booking = book()
         sent()
         move(booking, 1)
         move(booking, 2, actor=helena)
         assert sent() == [(STRANGER, "Moved")]
 
-    def test_bookings_that_are_moved_together_get_separate_mails(self, book, move):
+    def test_bookings_that_are_moved_together_get_separate_emails(self, book, move):
         bookings = [book(start_time=START + 100 * DAY), book(start_time=START + 101 * DAY)]
         sent()
         ids = []
@@ -198,26 +200,26 @@ class TestMoves:
 
 @database
 class TestLimits:
-    def test_a_booking_causes_at_most_eight_mails_a_day_and_one_about_its_cancellation(
+    def test_a_booking_causes_at_most_eight_emails_a_day_and_one_about_its_cancellation(
         self, book, move, mallory, settings
     ):
         settings.MAILS_PER_ADDRESS = 1000
         booking = book()
-        told = sent()
+        emails = sent()
         for hours in range(1, 12):
             move(booking, hours)
-            told += sent()
-        assert [what for to, what in told if to == STRANGER] == ["Requested"] + 7 * ["Moved"]
+            emails += sent()
+        assert [what for to, what in emails if to == STRANGER] == ["Requested"] + 7 * ["Moved"]
         services.cancel_booking(booking_id=booking.pk, actor=mallory, at=NOW)
         assert sent() == [(STRANGER, "Cancelled"), (TO_HELENA, "Cancelled")]
 
-    def test_an_address_gets_at_most_twenty_mails_a_day_from_all_users_together(self, book):
+    def test_an_address_gets_at_most_twenty_emails_a_day_from_all_users_together(self, book):
         for number in range(25):
             book(actor=UserFactory(), start_time=START + number * DAY)
-        told = [to for to, _ in sent()]
-        assert told.count(STRANGER) == 20
-        # The provider gets a mail about every booking.
-        assert told.count(TO_HELENA) == 25
+        recipients = [to for to, _ in sent()]
+        assert recipients.count(STRANGER) == 20
+        # The provider gets an email about every booking.
+        assert recipients.count(TO_HELENA) == 25
         with time_machine.travel(NOW + DAY, tick=False):
             book(start_time=START + 30 * DAY)
             assert (STRANGER, "Requested") in sent()
@@ -231,7 +233,7 @@ class TestLimits:
             book(attendee_email=spelling.format(n=number), start_time=START + number * DAY)
         assert len([to for to, _ in sent() if to != TO_HELENA]) == 20
 
-    def test_reminders_count_against_the_limit_of_an_address(self, book, helena, settings):
+    def test_reminders_count_towards_the_limit_of_an_address(self, book, helena, settings):
         settings.MAILS_PER_ADDRESS = 1
         booking = book()
         services.change_status(booking_id=booking.pk, status="confirmed", actor=helena, at=NOW)
@@ -239,12 +241,12 @@ class TestLimits:
         clock.send_reminders(at=START - HOUR)
         assert sent() == []
 
-    def test_the_users_own_unverified_address_has_the_same_limit(self, book):
+    def test_the_unverified_address_of_a_users_account_has_the_same_limit(self, book):
         for number in range(25):
             book(attendee_email="", start_time=START + number * DAY)
         assert [to for to, _ in sent()].count(TO_MALLORY) == 20
 
-    def test_a_withheld_mail_is_logged_and_counted_without_the_address(
+    def test_a_withheld_email_is_logged_and_counted_without_the_address(
         self, book, settings, caplog
     ):
         settings.MAILS_PER_ADDRESS = 1
@@ -259,10 +261,10 @@ class TestLimits:
         [count] = MailCount.objects.filter(withheld__gt=0)
         assert (count.sent, count.most, count.withheld) == (1, 1, 1)
         assert "rui" not in count.subject
-        # The mail that was not sent does not count against its booking.
+        # The email that was not sent does not count towards the limit of its booking.
         assert MailCount.objects.get(subject=f"booking/{booking.pk}/attendee").sent == 0
 
-    def test_a_mail_that_the_server_refuses_is_not_counted(self, book, monkeypatch):
+    def test_an_email_that_the_server_refuses_is_not_counted(self, book, monkeypatch):
         [event] = book().events.all()
 
         class Down(OSError):
@@ -299,8 +301,8 @@ def limits(booking_id, most):
     ]
 
 
-def count_first(wanted, at):
-    """Count without the statement of `take`: read, then write."""
+def count_in_two_statements(wanted, at):
+    """Count like `take`, but read and write in separate statements."""
     address = wanted[1]
     row, _ = MailCount.objects.get_or_create(
         subject=address.subject, day=at.date(), defaults={"most": address.most}
@@ -314,7 +316,7 @@ def count_first(wanted, at):
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize(
     "take",
-    [lambda wanted, at: mail_limits.take(wanted, at=at), count_first],
+    [lambda wanted, at: mail_limits.take(wanted, at=at), count_in_two_statements],
     ids=["take", "control"],
 )
 def test_concurrent_workers_stay_within_a_limit(take):
@@ -328,15 +330,15 @@ def test_concurrent_workers_stay_within_a_limit(take):
 
     with ThreadPoolExecutor(crowd) as pool:
         allowed = sum(sum(each) for each in pool.map(work_once, range(crowd)))
-    if take is count_first:
-        assert allowed > most, "the control shows no race"
+    if take is count_in_two_statements:
+        assert allowed > most, "without the statement of `take`, the workers must exceed the limit"
     else:
         assert allowed == most
         [address] = MailCount.objects.filter(subject="address/x")
         assert (address.sent, address.withheld) == (most, crowd * 5 - most)
 
 
-# --- what strangers are sent ------------------------------------------------------------------
+# --- the content of emails to strangers -------------------------------------------------------
 
 EVIL = "evil"
 TEXTS = {
@@ -346,7 +348,7 @@ TEXTS = {
 
 
 def whole(message):
-    """Return all text of a mail."""
+    """Return all text of an email."""
     parts = [message.subject, message.body, message.alternatives[0].content]
     return "\n".join([*parts, *(str(content) for _, content, _ in message.attachments)])
 
@@ -354,7 +356,7 @@ def whole(message):
 @database
 class TestStrangers:
     @pytest.mark.parametrize("address", [STRANGER, ""], ids=["named", "registered"])
-    def test_an_unverified_address_gets_nothing_that_a_user_wrote(
+    def test_an_email_to_an_unverified_address_contains_nothing_that_users_wrote(
         self, book, move, mallory, haircut, helena, address
     ):
         mallory.name = "Evil http://evil.example"
@@ -381,10 +383,10 @@ class TestStrangers:
         ):
             work()
             step()
-        told = [each for each in mail.outbox if each.to == [address or TO_MALLORY]]
-        sent_now = [message.subject.partition(":")[0] for message in told]
+        emails = [each for each in mail.outbox if each.to == [address or TO_MALLORY]]
+        sent_now = [message.subject.partition(":")[0] for message in emails]
         assert sent_now == ["Requested", "Moved", "Confirmed", "Reminder", "Cancelled"]
-        for message in told:
+        for message in emails:
             text = whole(message)
             assert "http" not in re.sub(r"<!DOCTYPE.*?>", "", text).lower()
             # The text that the provider chose is there, but it is not a link.
@@ -395,7 +397,7 @@ class TestStrangers:
             assert message.body.startswith("Hello,\n")
             assert "somebody gave this address" in message.body
 
-    def test_an_unverified_address_gets_the_reason_that_bookit_wrote(
+    def test_an_email_to_an_unverified_address_contains_a_reason_that_bookit_wrote(
         self, haircut, mallory, helena
     ):
         booking = services.create_booking(
@@ -412,7 +414,7 @@ class TestStrangers:
         work()
         assert "Reason: The slot was cancelled." in mail.outbox[0].body
 
-    def test_the_provider_gets_everything_and_no_name_is_a_link(self, book):
+    def test_an_email_to_a_provider_contains_text_of_users_but_no_links_in_names(self, book):
         book(**TEXTS)
         work()
         [message] = [each for each in mail.outbox if each.to == [TO_HELENA]]
@@ -420,18 +422,18 @@ class TestStrangers:
         assert "Notes: Pay at https://evil.example now" in message.body
         assert "You won http:// evil. example/claim evil, rui@example.com" in message.body
 
-    @pytest.mark.parametrize(("role", "is_told"), [("user", False), ("provider", True)])
-    def test_a_user_whose_role_was_given_by_an_admin_gets_everything(
-        self, book, mallory, role, is_told
+    @pytest.mark.parametrize(("role", "is_verified"), [("user", False), ("provider", True)])
+    def test_only_users_with_a_role_from_an_admin_get_text_that_users_wrote(
+        self, book, mallory, role, is_verified
     ):
         mallory.role = role
         mallory.save()
         book(attendee_email="", notes="By the window")
         work()
         [message] = [each for each in mail.outbox if each.to == [TO_MALLORY]]
-        assert ("Hello Mallory," in message.body) == is_told
-        assert ("Notes: By the window" in message.body) == is_told
-        assert ("somebody gave this address" in message.body) != is_told
+        assert ("Hello Mallory," in message.body) == is_verified
+        assert ("Notes: By the window" in message.body) == is_verified
+        assert ("somebody gave this address" in message.body) != is_verified
 
     def test_a_verified_user_does_not_make_another_address_verified(self, book, mallory):
         mallory.role = "provider"
@@ -456,23 +458,23 @@ LINKS = re.compile(
         *("ftp://1.2.3.4/", "Ana(evil.example)", "http:\\\\evil.example"),
     ],
 )
-def test_links_are_broken_up(text):
+def test_unlinking_breaks_up_links(text):
     assert not LINKS.search(composition.unlinked(text)), composition.unlinked(text)
 
 
 @given(st.text(st.characters(exclude_categories=["Cs"]), max_size=100))
-def test_no_link_is_left_in_any_text_and_a_text_without_links_stays(text):
+def test_unlinking_removes_all_links_and_does_not_change_a_text_without_links(text):
     plain = composition.unlinked(text)
     assert not re.search(r"://\S|@\S|\.[a-zA-Z]", plain)
     assert composition.unlinked(plain) == plain
 
 
 @pytest.mark.parametrize("text", ["Haircut", "Yoga 10:30, 1.5 h", "Dr. Silva: teeth", "Zoë & Co."])
-def test_ordinary_names_are_not_changed(text):
+def test_unlinking_does_not_change_ordinary_names(text):
     assert composition.unlinked(text) == text
 
 
-def test_admins_see_how_many_mails_were_withheld(client, db):
+def test_admins_see_how_many_emails_were_withheld(client, db):
     MailCount.objects.create(
         subject="booking/1/attendee", day=NOW.date(), sent=8, most=8, withheld=92
     )

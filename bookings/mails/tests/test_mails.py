@@ -1,4 +1,4 @@
-"""Mails about bookings: who gets which, what they say, and that none is lost or harmful."""
+"""Emails about bookings: who gets which email, what it says, and that no email is lost."""
 
 import email
 import smtplib
@@ -69,7 +69,7 @@ def book(haircut, ana):
 
 
 def sent():
-    """Return the recipient and the subject of each mail that was sent since the last call."""
+    """Return the recipient and the subject of each email that was sent since the last call."""
     work()
     found = [(message.to[0], message.subject) for message in mail.outbox]
     mail.outbox.clear()
@@ -77,7 +77,7 @@ def sent():
 
 
 def sent_one(to):
-    """Send what is due, and return the only mail to an address."""
+    """Send the waiting emails, and return the only email to a recipient."""
     work()
     [message] = [each for each in mail.outbox if each.to == [to]]
     mail.outbox.clear()
@@ -85,7 +85,10 @@ def sent_one(to):
 
 
 def file_of(message):
-    """Return the method and the event of a mail's calendar, which two libraries read alike."""
+    """Return the method and the event of an email's calendar file.
+
+    Check that two libraries read the same.
+    """
     [(name, content, form)] = message.attachments
     assert name == "booking.ics"
     read = icalendar.Calendar.from_ical(content)
@@ -98,22 +101,22 @@ def file_of(message):
     return str(read["METHOD"]), event
 
 
-# --- who gets which mail ----------------------------------------------------------------------
+# --- who gets which email ---------------------------------------------------------------------
 
 TO_ANA, TO_HELENA = "ana@example.com", "helena@example.com"
 ON = "Haircut, Tue 1 Dec 2026, "
 
 
 @database
-class TestWho:
-    def test_the_attendee_and_the_provider_get_a_mail_about_a_request(self, book):
+class TestRecipients:
+    def test_the_attendee_and_the_provider_get_an_email_about_a_request(self, book):
         book()
         assert sent() == [
             (TO_ANA, f"Requested: {ON}10:00"),
             (TO_HELENA, f"Requested: {ON}11:00"),
         ]
 
-    def test_a_booking_that_needs_no_confirmation_is_confirmed_at_once(self, book, haircut):
+    def test_a_booking_without_confirmation_is_announced_as_confirmed(self, book, haircut):
         haircut.requires_confirmation = False
         haircut.save()
         book()
@@ -122,7 +125,7 @@ class TestWho:
             (TO_HELENA, f"Confirmed: {ON}11:00"),
         ]
 
-    def test_a_provider_gets_no_mail_about_their_own_actions(self, book, helena):
+    def test_a_provider_gets_no_email_about_their_own_actions(self, book, helena):
         booking = book()
         sent()
         services.change_status(booking_id=booking.pk, status="confirmed", actor=helena, at=NOW)
@@ -130,7 +133,7 @@ class TestWho:
         services.cancel_booking(booking_id=booking.pk, actor=helena, at=NOW)
         assert sent() == [(TO_ANA, f"Cancelled: {ON}10:00")]
 
-    def test_the_attendee_and_the_provider_get_a_mail_about_an_action_of_an_admin(
+    def test_the_attendee_and_the_provider_get_an_email_if_an_admin_confirms_a_booking(
         self, book, admin
     ):
         booking = book()
@@ -138,7 +141,7 @@ class TestWho:
         services.change_status(booking_id=booking.pk, status="confirmed", actor=admin, at=NOW)
         assert [to for to, _ in sent()] == [TO_ANA, TO_HELENA]
 
-    def test_an_attendee_who_moves_or_cancels_a_booking_gets_a_receipt(self, book, ana):
+    def test_an_attendee_who_moves_or_cancels_a_booking_gets_an_email(self, book, ana):
         booking = book()
         sent()
         services.reschedule_booking(
@@ -151,7 +154,7 @@ class TestWho:
         services.cancel_booking(booking_id=booking.pk, actor=ana, at=NOW)
         assert [subject.partition(":")[0] for _, subject in sent()] == ["Cancelled", "Cancelled"]
 
-    def test_a_hold_causes_no_mails_until_it_is_booked(self, book, ana):
+    def test_a_hold_causes_no_emails_until_it_is_booked(self, book, ana):
         first, second, third = (book(hold=True, start_time=START + n * DAY) for n in range(3))
         services.cancel_booking(booking_id=first.pk, actor=ana, at=NOW)
         assert sent() == []
@@ -161,7 +164,7 @@ class TestWho:
         assert Booking.objects.get(pk=third.pk).status == "expired"
         assert sent() == []
 
-    def test_an_attendee_gets_a_mail_if_the_request_was_not_confirmed(self, book):
+    def test_an_attendee_gets_an_email_if_the_request_expires(self, book):
         book()
         sent()
         clock.expire_bookings(at=START)
@@ -174,7 +177,7 @@ class TestWho:
         clock.send_reminders(at=START - timedelta(hours=23))
         assert sent() == [(TO_ANA, f"Reminder: {ON}10:00")]
 
-    def test_no_reminder_is_sent_if_the_booking_was_cancelled_meanwhile(self, book, ana, admin):
+    def test_no_reminder_is_sent_if_the_booking_is_cancelled_first(self, book, ana, admin):
         booking = book()
         services.change_status(booking_id=booking.pk, status="confirmed", actor=admin, at=NOW)
         sent()
@@ -182,7 +185,7 @@ class TestWho:
         services.cancel_booking(booking_id=booking.pk, actor=ana, at=START - timedelta(hours=22))
         assert {subject.partition(":")[0] for _, subject in sent()} == {"Cancelled"}
 
-    def test_completion_and_no_show_cause_no_mails(self, book, admin):
+    def test_completion_and_no_show_cause_no_emails(self, book, admin):
         booking = book()
         services.change_status(booking_id=booking.pk, status="confirmed", actor=admin, at=NOW)
         sent()
@@ -215,38 +218,36 @@ class TestWho:
         # If the offer expires, nothing would remove it from the user's calendar.
         assert message.attachments == []
 
-    def test_a_user_gets_a_mail_if_somebody_else_cancels_the_seat_that_was_offered(
-        self, ana, haircut, admin
-    ):
+    def test_a_user_gets_an_email_if_somebody_else_cancels_their_offer(self, ana, haircut, admin):
         offer = BookingFactory(user=ana, service=haircut, start_time=START, status="held")
         events.record(offer, BookingEvent.Type.HELD, actor=None, at=NOW, waitlist=True)
         sent()
         services.change_status(booking_id=offer.pk, status="cancelled", actor=admin, at=NOW)
         assert (TO_ANA, f"Cancelled: {ON}10:00") in sent()
 
-    def test_a_user_who_declines_an_offer_gets_no_mail(self, ana, haircut):
+    def test_a_user_who_declines_an_offer_gets_no_email(self, ana, haircut):
         offer = BookingFactory(user=ana, service=haircut, start_time=START, status="held")
         events.record(offer, BookingEvent.Type.HELD, actor=None, at=NOW, waitlist=True)
         sent()
         services.cancel_booking(booking_id=offer.pk, actor=ana, at=NOW)
         assert sent() == []
 
-    def test_an_offer_that_has_expired_is_not_sent(self, ana, haircut):
+    def test_an_offer_that_has_expired_causes_no_email(self, ana, haircut):
         offer = BookingFactory(user=ana, service=haircut, start_time=START, status="held")
         events.record(offer, BookingEvent.Type.HELD, actor=None, at=NOW, waitlist=True)
         clock.expire_bookings(at=offer.hold_expires_at)
         assert sent() == []
 
-    def test_mails_go_to_the_attendee_who_was_named(self, book):
+    def test_emails_go_to_the_attendee_that_the_booking_names(self, book):
         book(attendee_name="Rui", attendee_email="rui@example.com")
         message = sent_one("rui@example.com")
         assert message.body.startswith("Hello,")
 
-    def test_the_provider_does_not_see_the_address_of_the_users_account(self, book):
+    def test_the_provider_does_not_see_the_email_address_of_the_users_account(self, book):
         book()
         assert TO_ANA not in sent_one(TO_HELENA).message().as_string()
 
-    def test_deactivated_accounts_get_no_mail(self, book, ana, helena):
+    def test_deactivated_accounts_get_no_email(self, book, ana, helena):
         booking = book()
         ana.is_active = helena.is_active = False
         ana.save()
@@ -259,26 +260,26 @@ class TestWho:
         assert [to for to, _ in sent()] == ["rui@example.com"]
 
     @pytest.mark.parametrize("role", ["user", "provider", "admin"])
-    def test_a_former_provider_gets_no_mail(self, book, helena, role):
+    def test_a_provider_gets_emails_unless_they_are_demoted_to_a_user(self, book, helena, role):
         helena.role = role
         helena.save()
         book()
         assert (TO_HELENA in [to for to, _ in sent()]) == (role != "user")
 
-    def test_a_provider_who_was_demoted_gets_no_pending_mails(self, book, helena):
+    def test_a_provider_who_is_demoted_gets_no_pending_emails(self, book, helena):
         followup.follow_up(event_ids=[event.pk for event in book().events.all()], at=NOW)
         assert len(waiting()) == 2
         helena.role = "user"
         helena.save()
         assert [to for to, _ in sent()] == [TO_ANA]
 
-    def test_a_calendar_without_a_provider_causes_mails_to_the_attendee_only(self, ana):
+    def test_only_the_attendee_gets_emails_if_the_calendar_has_no_provider(self, ana):
         room = ServiceFactory(title="Room")
         services.create_booking(actor=ana, service_id=room.pk, start_time=START, at=NOW)
         assert [to for to, _ in sent()] == [TO_ANA]
 
 
-# --- what they say ----------------------------------------------------------------------------
+# --- what the emails say ----------------------------------------------------------------------
 
 
 @database
@@ -288,7 +289,7 @@ class TestContent:
         services.create_booking(actor=ana, service_id=bath.pk, start_time=START, at=NOW)
         assert "\nPrice: 1500 JPY\n" in sent_one(TO_ANA).body
 
-    def test_a_mail_consists_of_text_html_and_the_booking_in_icalendar_format(self, book):
+    def test_an_email_consists_of_text_html_and_the_booking_in_icalendar_format(self, book):
         booking = book(notes="Short, please.\nPrice: 0.00 USD")
         message = sent_one(TO_ANA)
         [html] = message.alternatives
@@ -298,7 +299,7 @@ class TestContent:
             assert "Haircut" in text
             assert "25.00 USD" in text
             assert str(booking.pk) in text
-        # Text that a user wrote cannot pass for a line of the mail.
+        # Text that a user wrote does not look like a line of the email.
         assert "\nPrice: 25.00 USD\n" in message.body
         assert "\nPrice: 0.00" not in message.body
         method, event = file_of(message)
@@ -331,13 +332,17 @@ class TestContent:
             ),
         ],
     )
-    def test_times_follow_the_clocks_of_the_readers_time_zone(self, book, ana, zone, start, shown):
+    def test_times_follow_the_daylight_saving_time_of_the_readers_time_zone(
+        self, book, ana, zone, start, shown
+    ):
         ana.timezone = zone
         ana.save()
         book(start_time=datetime.fromisoformat(start))
         assert f"When: {shown} ({zone})\n" in sent_one(TO_ANA).body
 
-    def test_a_mail_about_a_move_shows_the_old_time_and_a_missing_confirmation(self, book, ana):
+    def test_an_email_about_a_move_shows_the_old_time_and_that_confirmation_is_missing(
+        self, book, ana
+    ):
         booking = book()
         sent()
         services.reschedule_booking(
@@ -348,7 +353,7 @@ class TestContent:
         assert "When: Wednesday, 2 December 2026, 10:00" in text
         assert "Before: Tuesday, 1 December 2026, 10:00" in text
 
-    def test_each_mail_shows_the_booking_as_it_was_after_the_event(self, book, ana):
+    def test_each_email_shows_the_booking_as_it_was_after_the_event(self, book, ana):
         booking = book()
         services.reschedule_booking(
             booking_id=booking.pk, actor=ana, start_time=START + DAY, at=NOW
@@ -358,7 +363,7 @@ class TestContent:
         assert "When: Tuesday, 1 December 2026" in first.body
         assert "When: Wednesday, 2 December 2026" in second.body
 
-    def test_calendar_programs_see_one_booking_with_a_rising_sequence(self, book, ana, admin):
+    def test_the_calendar_files_describe_one_event_with_a_rising_sequence(self, book, ana, admin):
         booking = book()
         services.change_status(booking_id=booking.pk, status="confirmed", actor=admin, at=NOW)
         services.reschedule_booking(
@@ -377,7 +382,7 @@ class TestContent:
         ]
         assert files[-1][1]["DTSTART"].dt == START + DAY
 
-    def test_text_that_users_wrote_becomes_neither_a_header_nor_html(self, book, haircut, ana):
+    def test_text_that_users_wrote_adds_neither_headers_nor_html(self, book, haircut, ana):
         haircut.title = "Hair\r\nBcc: evil@example.com\r\n\r\n<b>cut</b>{name}"
         haircut.save()
         haircut.calendar.name = 'Chair\r\nATTENDEE:mailto:evil@example.com "quoted"'
@@ -399,7 +404,7 @@ class TestContent:
         assert event["ATTENDEE"] == "mailto:ana@example.com"
 
 
-# --- no mail is lost, and none is sent twice --------------------------------------------------
+# --- no email is lost or sent twice -----------------------------------------------------------
 
 
 def waiting():
@@ -408,7 +413,7 @@ def waiting():
 
 @database
 class TestJobs:
-    def test_following_up_an_event_twice_enqueues_its_mails_once(self, book):
+    def test_following_up_an_event_twice_enqueues_its_emails_once(self, book):
         booking = book()
         ids = [event.pk for event in booking.events.all()]
         for _ in range(2):
@@ -418,14 +423,14 @@ class TestJobs:
                 {"event_id": ids[0], "audience": "provider"},
             ]
 
-    def test_waiting_mails_do_not_prevent_others_from_being_enqueued(self, book):
+    def test_waiting_emails_do_not_prevent_other_emails_from_being_enqueued(self, book):
         first, second = book(), book(start_time=START + DAY)
         for bookings in ([first], [first, second]):
             ids = [event.pk for booking in bookings for event in booking.events.all()]
             followup.follow_up(event_ids=ids, at=NOW)
         assert len(waiting()) == 4
 
-    def test_a_mail_that_is_sent_twice_has_the_same_message_id(self, book):
+    def test_an_email_that_is_sent_twice_has_the_same_message_id(self, book):
         [event] = book().events.all()
         for audience in ("attendee", "attendee", "provider"):
             mails.send(event_id=event.pk, audience=audience, at=NOW)
@@ -454,14 +459,15 @@ class TestJobs:
         assert enqueue(1) == enqueue(20)
         assert len(waiting()) == 42
 
-    def test_a_mail_takes_one_query_to_read_and_one_to_count_it(self, book):
+    def test_sending_an_email_takes_two_queries(self, book):
         [event] = book().events.all()
         with CaptureQueriesContext(connection) as queries:
             mails.send(event_id=event.pk, audience="attendee", at=NOW)
+        # One query reads the event, and one query counts the email.
         assert len(queries) == 2
         assert len(mail.outbox) == 1
 
-    def test_deleting_a_booking_cancels_it_first_and_sends_mails(self, book, ana):
+    def test_deleting_a_booking_cancels_it_first_and_sends_emails(self, book, ana):
         booking = book()
         sent()
         services.delete_booking(booking_id=booking.pk, actor=ana, at=NOW)
@@ -477,7 +483,7 @@ class TestJobs:
             ("booking.deleted", "cancelled"),
         ]
 
-    def test_deleting_a_hold_or_a_past_booking_causes_no_mails(self, book, ana, admin):
+    def test_deleting_a_hold_or_a_past_booking_causes_no_emails(self, book, ana, admin):
         past, held = book(), book(hold=True, start_time=START + DAY)
         sent()
         services.delete_booking(booking_id=held.pk, actor=ana, at=NOW)
@@ -486,7 +492,7 @@ class TestJobs:
         cancelled = BookingEvent.objects.filter(type="booking.cancelled")
         assert [event.booking_id for event in cancelled] == [held.pk]
 
-    def test_a_deletion_that_is_rolled_back_causes_no_mails(self, book, ana):
+    def test_a_deletion_that_is_rolled_back_causes_no_emails(self, book, ana):
         booking = book()
         sent()
         with transaction.atomic():
@@ -495,25 +501,25 @@ class TestJobs:
         assert sent() == []
         assert Booking.objects.exists()
 
-    def test_pending_mails_are_sent_after_the_booking_was_deleted(self, book, ana):
+    def test_pending_emails_are_sent_even_if_the_booking_is_deleted(self, book, ana):
         booking = book()
         services.delete_booking(booking_id=booking.pk, actor=ana, at=NOW)
         assert {subject.partition(":")[0] for _, subject in sent()} == {"Requested", "Cancelled"}
 
-    def test_a_cancellation_is_announced_once_even_if_the_booking_is_deleted_right_after(
+    def test_a_cancellation_is_announced_once_if_the_booking_is_deleted_right_after_it(
         self, book, ana
     ):
         booking = book()
         sent()
         services.cancel_booking(booking_id=booking.pk, actor=ana, at=NOW)
         services.delete_booking(booking_id=booking.pk, actor=ana, at=NOW)
-        told = sent()
-        assert {subject.partition(":")[0] for _, subject in told} == {"Cancelled"}
-        assert len(told) == 2
+        emails = sent()
+        assert {subject.partition(":")[0] for _, subject in emails} == {"Cancelled"}
+        assert len(emails) == 2
         assert sent() == []
 
 
-# --- a real server ----------------------------------------------------------------------------
+# --- a real mail server -----------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -530,7 +536,7 @@ def smtp(settings):
 
 
 @database
-def test_a_mail_server_receives_all_parts_of_a_mail(smtp, book, haircut, ana):
+def test_a_mail_server_receives_all_parts_of_an_email(smtp, book, haircut, ana):
     ana.name, ana.role = "Zoë 渡辺", "provider"
     ana.save()
     haircut.title = "Häärcut"
@@ -557,13 +563,13 @@ def test_a_mail_server_receives_all_parts_of_a_mail(smtp, book, haircut, ana):
 
 
 @database
-def test_a_mail_that_the_server_refuses_is_retried(smtp, book):
+def test_an_email_that_the_server_refuses_is_retried(smtp, book):
     [event] = book().events.all()
-    smtp.answer = "451 Not now"
+    smtp.reply = "451 Not now"
     with pytest.raises(smtplib.SMTPException):
         tasks.send_mail(event_id=event.pk, audience="attendee")
     assert tasks.send_mail.retry_strategy.max_attempts > 5
-    smtp.answer = "250 OK"
+    smtp.reply = "250 OK"
     tasks.send_mail(event_id=event.pk, audience="attendee")
     assert len(smtp.mails) == 1
 
@@ -571,7 +577,7 @@ def test_a_mail_that_the_server_refuses_is_retried(smtp, book):
 # --- previews ---------------------------------------------------------------------------------
 
 
-def test_all_mails_can_be_previewed_without_a_database(tmp_path, capsys):
+def test_all_emails_can_be_previewed_without_a_database(tmp_path, capsys):
     with time_machine.travel(NOW):
         call_command("preview_mails", str(tmp_path / "mails"))
     assert str(tmp_path) in capsys.readouterr().out

@@ -14,5 +14,5 @@ class Command(BaseCommand):
     help = "Complete confirmed bookings that have ended, as the worker does every minute."
 
     def handle(self, *args: Any, **options: Any) -> None:
-        """Run it once."""
+        """Run the command once."""
         self.stdout.write(f"{clock.complete_bookings(at=timezone.now())} bookings completed.")

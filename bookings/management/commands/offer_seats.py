@@ -17,5 +17,5 @@ class Command(BaseCommand):
     )
 
     def handle(self, *args: Any, **options: Any) -> None:
-        """Run it once."""
+        """Run the command once."""
         self.stdout.write(f"{waitlist.offer_seats(at=timezone.now())} seats offered.")

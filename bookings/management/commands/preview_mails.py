@@ -1,4 +1,4 @@
-"""`manage.py preview_mails`: writes a sample of every mail about bookings."""
+"""`manage.py preview_mails`: writes a sample of every email about bookings."""
 
 from argparse import ArgumentParser
 from dataclasses import replace
@@ -85,7 +85,7 @@ OCCASIONS = {
 
 
 class Command(BaseCommand):
-    """Writes every kind of mail, for every reader, about a made-up booking."""
+    """Writes every kind of email about a made-up booking, for every recipient."""
 
     help = (
         "Write a sample of every kind of booking mail to files (.txt, .html, .ics, and .eml with "

@@ -20,7 +20,7 @@ class Command(BaseCommand):
     )
 
     def handle(self, *args: Any, **options: Any) -> None:
-        """Run it once."""
+        """Run the command once."""
         at = timezone.now()
         self.stdout.write(
             f"{prune_tokens(at=at)} sessions and {prune_deliveries(at=at)} deliveries deleted."

@@ -9,7 +9,7 @@ from bookings import clock
 
 
 class Command(BaseCommand):
-    """Reminds of bookings that start soon; the worker does so every minute."""
+    """Enqueues reminders of bookings that start soon; the worker does so every minute."""
 
     help = (
         "Enqueue reminders of confirmed bookings that start within REMINDER_HOURS and were made "
@@ -18,5 +18,5 @@ class Command(BaseCommand):
     )
 
     def handle(self, *args: Any, **options: Any) -> None:
-        """Run it once."""
+        """Run the command once."""
         self.stdout.write(f"{clock.send_reminders(at=timezone.now())} reminders enqueued.")

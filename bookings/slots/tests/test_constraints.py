@@ -1,4 +1,4 @@
-"""Slots and bookings cannot overlap, even in plain SQL that bypasses the application."""
+"""Slots and bookings cannot overlap, even if plain SQL bypasses the application."""
 
 from datetime import timedelta
 from uuid import uuid4
@@ -44,7 +44,7 @@ def change(slot_id, **columns):
 
 
 def to(start):
-    """Return the columns of an hour from `start`."""
+    """Return the columns of a period of one hour from `start`."""
     end = start + HOUR
     return {"start_time": start, "end_time": end, "blocked": f"[{start},{end})"}
 
@@ -67,9 +67,9 @@ def minutes(number):
     return TUESDAY + timedelta(minutes=number)
 
 
-class TestSlotsBesideSlots:
+class TestSlotsAndSlots:
     @pytest.mark.parametrize(("start", "end"), OVERLAPS)
-    def test_two_slots_of_a_calendar_do_not_overlap(self, service, neighbour, start, end):
+    def test_two_slots_of_a_calendar_cannot_overlap(self, service, neighbour, start, end):
         publish(service)
         for other in (service, neighbour):
             with refused_by("slots_apart"):
@@ -80,33 +80,35 @@ class TestSlotsBesideSlots:
         publish(neighbour, TUESDAY + HOUR)
         publish(service, TUESDAY - HOUR)
 
-    def test_their_buffers_do_not_overlap_either(self, service):
+    def test_the_buffers_of_two_slots_cannot_overlap(self, service):
         publish(service, blocked=f"[{TUESDAY},{TUESDAY + 1.5 * HOUR})")
         with refused_by("slots_apart"):
             publish(service, TUESDAY + HOUR)
 
-    def test_a_slot_is_not_moved_onto_another(self, service):
+    def test_a_slot_cannot_move_over_another_slot(self, service):
         publish(service)
         later = publish(service, TUESDAY + HOUR)
         with refused_by("slots_apart"):
             change(later, **to(TUESDAY + HOUR / 2))
 
-    def test_cancelled_slots_block_nothing(self, service):
+    def test_cancelled_slots_do_not_block_slots(self, service):
         for _ in range(2):
             publish(service, status="cancelled")
         publish(service)
 
-    def test_a_cancelled_slot_cannot_return_to_a_taken_time(self, service):
+    def test_a_cancelled_slot_cannot_be_scheduled_again_over_another_slot(self, service):
         former = publish(service, status="cancelled")
         publish(service)
         with refused_by("slots_apart"):
             change(former, status="scheduled")
 
 
-class TestSlotsBesideBookings:
+class TestSlotsAndBookings:
     @pytest.mark.parametrize("status", ACTIVE)
     @pytest.mark.parametrize(("start", "end"), OVERLAPS)
-    def test_a_slot_is_not_published_over_a_booking(self, service, neighbour, status, start, end):
+    def test_a_slot_cannot_be_published_over_a_booking(
+        self, service, neighbour, status, start, end
+    ):
         insert(service, status=status)
         for other in (service, neighbour):
             with refused_by("slot_beside_bookings"):
@@ -114,7 +116,7 @@ class TestSlotsBesideBookings:
 
     @pytest.mark.parametrize("status", ACTIVE)
     @pytest.mark.parametrize(("start", "end"), OVERLAPS)
-    def test_a_booking_is_not_made_over_a_slot(self, service, neighbour, status, start, end):
+    def test_a_booking_cannot_be_made_over_a_slot(self, service, neighbour, status, start, end):
         publish(service)
         for other in (service, neighbour):
             with refused_by("booking_beside_slots"):
@@ -126,7 +128,7 @@ class TestSlotsBesideBookings:
         insert(service, TUESDAY - HOUR)
         publish(neighbour, TUESDAY + 2 * HOUR)
 
-    def test_buffers_count_on_both_sides(self, service):
+    def test_the_buffers_of_slots_and_of_bookings_are_kept_free(self, service):
         publish(service, blocked=f"[{TUESDAY},{TUESDAY + 1.5 * HOUR})")
         with refused_by("booking_beside_slots"):
             insert(service, TUESDAY + HOUR)
@@ -134,30 +136,30 @@ class TestSlotsBesideBookings:
         with refused_by("slot_beside_bookings"):
             publish(service, TUESDAY - 2 * HOUR)
 
-    def test_other_calendars_have_their_own_time(self, service):
+    def test_a_slot_does_not_block_other_calendars(self, service):
         publish(service)
         insert(ServiceFactory())
 
     @pytest.mark.parametrize("status", FREE)
-    def test_inactive_bookings_block_nothing(self, service, status):
+    def test_inactive_bookings_and_slots_can_overlap(self, service, status):
         insert(service, status=status)
         publish(service)
         insert(service, status=status)
 
     @pytest.mark.parametrize("status", FREE)
-    def test_an_inactive_booking_cannot_return_over_a_slot(self, service, status):
+    def test_an_inactive_booking_cannot_become_active_over_a_slot(self, service, status):
         former = insert(service, status=status)
         publish(service)
         with refused_by("booking_beside_slots"):
             update(former, status="confirmed")
 
-    def test_a_booking_is_not_moved_over_a_slot(self, service):
+    def test_a_booking_cannot_move_over_a_slot(self, service):
         publish(service)
         booking = insert(service, TUESDAY + 5 * HOUR)
         with refused_by("booking_beside_slots"):
             update(booking, **to(TUESDAY + HOUR / 2))
 
-    def test_a_slot_is_not_moved_over_a_booking(self, service):
+    def test_a_slot_cannot_move_over_a_booking(self, service):
         slot = publish(service)
         insert(service, TUESDAY + 5 * HOUR)
         with refused_by("slot_beside_bookings"):
@@ -182,13 +184,13 @@ class TestSlotsBesideBookings:
         run("DELETE FROM bookings_slot WHERE id = %s", [slot])
         insert(service, TUESDAY + HOUR)
 
-    def test_a_cancelled_slot_cannot_return_over_a_booking(self, service):
+    def test_a_cancelled_slot_cannot_be_scheduled_again_over_a_booking(self, service):
         former = publish(service, status="cancelled")
         insert(service)
         with refused_by("slot_beside_bookings"):
             change(former, status="scheduled")
 
-    def test_bookings_of_one_service_still_sit_side_by_side(self, service):
+    def test_bookings_of_one_service_can_overlap_on_different_seats(self, service):
         for seat in (1, 2, 3):
             insert(service, seat=seat)
         assert Occupancy.objects.count() == 3
@@ -199,13 +201,13 @@ class TestBookingsInSlots:
     def slot(self, service):
         return SlotFactory(service=service)
 
-    def test_a_booking_sits_in_its_slot(self, service, slot):
+    def test_bookings_in_a_slot_add_no_rows_to_the_occupancy(self, service, slot):
         for seat in (1, 2, 3):
             insert(service, seat=seat, slot_id=slot.pk)
-        # The slot occupies the time; its bookings add no rows.
+        # Only the slot occupies the time.
         assert [each.pk for each in Occupancy.objects.all()] == [slot.pk]
 
-    def test_a_seat_of_a_slot_is_taken_once(self, service, slot):
+    def test_a_seat_of_a_slot_cannot_be_booked_twice(self, service, slot):
         insert(service, slot_id=slot.pk)
         with refused_by("booking_seat_free"):
             insert(service, slot_id=slot.pk)
@@ -219,37 +221,37 @@ class TestBookingsInSlots:
         ],
         ids=["start", "end", "buffers"],
     )
-    def test_a_booking_has_the_time_of_its_slot(self, service, slot, columns):
+    def test_a_booking_must_have_the_times_and_buffers_of_its_slot(self, service, slot, columns):
         with refused_by("booking_in_slot"):
             insert(service, slot_id=slot.pk, **columns)
 
-    def test_a_booking_has_the_service_of_its_slot(self, neighbour, slot):
+    def test_a_booking_must_have_the_service_of_its_slot(self, neighbour, slot):
         with refused_by("booking_in_slot"):
             insert(neighbour, slot_id=slot.pk)
 
-    def test_a_booking_does_not_leave_the_time_of_its_slot(self, service, slot):
+    def test_a_booking_that_moves_to_another_time_must_leave_its_slot(self, service, slot):
         booking = insert(service, slot_id=slot.pk)
         with refused_by("booking_in_slot"):
             update(booking, **to(TUESDAY + 5 * HOUR))
         update(booking, slot_id=None, **to(TUESDAY + 5 * HOUR))
         assert Occupancy.objects.filter(pk=booking).exists()
 
-    def test_a_booking_does_not_leave_its_slot_and_stay(self, service, slot):
+    def test_a_booking_that_leaves_its_slot_must_move_to_another_time(self, service, slot):
         booking = insert(service, slot_id=slot.pk)
         with refused_by("booking_beside_slots"):
             update(booking, slot_id=None)
 
-    def test_a_slot_with_bookings_does_not_move(self, service, slot):
+    def test_a_slot_with_bookings_cannot_move(self, service, slot):
         insert(service, slot_id=slot.pk, status="cancelled")
         with refused_by("booking_in_slot"):
             change(slot.pk, **to(TUESDAY + 5 * HOUR))
 
-    def test_a_slot_with_bookings_is_not_deleted(self, service, slot):
+    def test_a_slot_with_bookings_cannot_be_deleted(self, service, slot):
         insert(service, slot_id=slot.pk, status="cancelled")
         with refused_by("booking_in_slot"):
             run("DELETE FROM bookings_slot WHERE id = %s", [slot.pk])
 
-    def test_an_open_booking_enters_a_slot_that_takes_its_place(self, service):
+    def test_a_booking_that_moves_into_a_slot_leaves_the_occupancy(self, service):
         booking = insert(service, TUESDAY + 5 * HOUR)
         slot = publish(service)
         update(booking, slot_id=slot, **to(TUESDAY))
@@ -261,7 +263,7 @@ class TestBookingsInSlots:
 
 
 class TestSlots:
-    def test_a_slot_is_on_the_calendar_of_its_service(self, service):
+    def test_a_slot_must_be_on_the_calendar_of_its_service(self, service):
         with refused_by("slot_service_on_calendar"):
             publish(service, calendar_id=CalendarFactory().pk)
 
@@ -269,23 +271,23 @@ class TestSlots:
         with refused_by("slot_service_on_calendar"):
             publish(service, service_id=uuid4())
 
-    def test_a_service_with_slots_is_neither_moved_nor_deleted(self, service):
+    def test_a_service_with_slots_can_be_neither_moved_nor_deleted(self, service):
         publish(service, status="cancelled")
         with refused_by("slot_service_on_calendar"):
             run("UPDATE catalog_service SET calendar_id = %s", [CalendarFactory().pk])
         with refused_by("slot_service_on_calendar"):
             run("DELETE FROM catalog_service")
 
-    def test_a_slot_has_a_length(self, service):
+    def test_a_slot_cannot_end_when_it_starts(self, service):
         around = f"[{TUESDAY - HOUR},{TUESDAY + HOUR})"
         with refused_by("slot_period_not_empty"):
             publish(service, TUESDAY, TUESDAY, blocked=around)
 
-    def test_a_slot_blocks_at_least_its_own_period(self, service):
+    def test_a_slot_must_block_its_whole_period(self, service):
         with refused_by("slot_blocked_contains_period"):
             publish(service, blocked=f"[{TUESDAY},{TUESDAY + HOUR / 2})")
 
-    def test_a_slot_has_at_least_one_seat_and_a_known_status(self, service):
+    def test_a_slot_must_have_at_least_one_seat_and_a_known_status(self, service):
         with refused_by("slot_capacity_positive"):
             publish(service, capacity=0)
         with refused_by("slot_status_known"):
@@ -321,9 +323,9 @@ class TestOccupancy:
         rows = Occupancy.objects.order_by("blocked").values_list("pk", "occupant", "seat")
         assert list(rows) == [(slot, slot, None), (booking.pk, service.pk, 2)]
 
-    def test_its_index_starts_with_the_calendar_and_the_period(self):
-        # The occupant must not come first: each slot is an occupant, so the index would be searched
-        # for all of them.
+    def test_the_index_of_the_occupancy_starts_with_the_calendar_and_the_period(self):
+        # If the occupant were the first column, PostgreSQL would search the index once for each
+        # occupant, and each slot is an occupant.
         assert "(calendar_id WITH =, blocked WITH &&, occupant WITH <>)" in ask(
             "SELECT pg_get_constraintdef(oid) FROM pg_constraint"
             " WHERE conname = 'occupancy_one_at_a_time'"
@@ -338,7 +340,7 @@ class TestOccupancy:
         ("slot_service_on_calendar", "service_inactive"),
     ],
 )
-def test_a_refusal_of_the_database_is_a_conflict(constraint, code):
+def test_a_violated_constraint_is_reported_as_a_conflict(constraint, code):
     error = CONSTRAINT_ERRORS[constraint]
     assert (error.code, status_of(error)) == (code, 409)
 

@@ -1,6 +1,6 @@
-"""The first slot or booking gets the time, and the others are refused at once.
+"""When calls race for a time, one slot or booking gets the time. Other calls are refused quickly.
 
-As in `bookings.tests.test_races`, every promise has a control.
+As in `bookings.tests.test_races`, controls show the races without the protection.
 """
 
 import re
@@ -36,11 +36,11 @@ from catalog.tests.factories import CalendarFactory, ServiceFactory
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
-# Seconds; see `bookings.tests.test_races`.
+# The maximum duration of a call, in seconds; see `bookings.tests.test_races`.
 SLOWEST = 5
 NOW = TUESDAY - timedelta(days=1)
 
-# Counts slots that overlap another slot or a booking without a slot on their calendar.
+# Counts slots that overlap, on the same calendar, another slot or a booking without a slot.
 OVERLAPS = """
     SELECT count(*) FROM bookings_slot AS slot
     WHERE slot.status = 'scheduled' AND (
@@ -79,14 +79,14 @@ def publish(admin, service, start_time, rrule=None):
 
 
 def is_a(refusal, error):
-    """Whether `error` leads to `refusal`, directly or by the name of a constraint."""
+    """Return whether `error` is a `refusal`, or violates a constraint with that error class."""
     if isinstance(error, IntegrityError):
         return CONSTRAINT_ERRORS.get(database_error_facts(error)[1]) is refusal
     return isinstance(error, refusal)
 
 
 def is_taken(error):
-    """Whether a booking was refused because a slot has its time."""
+    """Return whether a booking was refused because a slot takes its time."""
     by_the_database = (
         isinstance(error, IntegrityError)
         and database_error_facts(error)[1] == "booking_beside_slots"
@@ -96,7 +96,7 @@ def is_taken(error):
 
 @contextmanager
 def without_the_exclusion():
-    """Let slots and bookings occupy the same time; delete both at the end."""
+    """Drop the constraint that keeps slots and bookings apart. Delete both at the end."""
     name = "occupancy_one_at_a_time"
     definition = ask(
         "SELECT pg_get_constraintdef(oid) FROM pg_constraint WHERE conname = %s", [name]
@@ -121,7 +121,7 @@ def yoga():
 
 @pytest.fixture
 def hire(yoga):
-    """An open service on the same calendar."""
+    """Another service on the same calendar."""
     return ServiceFactory(calendar=yoga.calendar)
 
 
@@ -134,7 +134,7 @@ def test_a_time_is_published_or_booked_but_never_both(admin, yoga, hire):
     user = UserFactory()
     deadlocks_before = deadlocks()
     for number in range(80):
-        # The booking starts half an hour later, in the same service or another one.
+        # The booking starts half an hour after the slot, in the same service or in another service.
         booked_service = hire if number % 2 else yoga
         calls = [
             publish(admin, yoga, hour(2 * number)),
@@ -150,12 +150,12 @@ def test_a_time_is_published_or_booked_but_never_both(admin, yoga, hire):
     assert Slot.objects.count() + Booking.objects.count() == 80
 
 
-def test_only_one_of_those_who_saw_the_time_free_gets_it(admin, yoga, hire, crowd):
+def test_only_one_of_the_requests_that_saw_a_free_time_gets_the_time(admin, yoga, hire, crowd):
     deadlocks_before = deadlocks()
-    with starting_line("bookings_occupancy") as set_off:
+    with starting_line("bookings_occupancy") as from_the_line:
         for number in range(20):
             calls = [book(user, hire, hour(number)) for user in crowd]
-            published, *booked = set_off([publish(admin, yoga, hour(number)), *calls])
+            published, *booked = from_the_line([publish(admin, yoga, hour(number)), *calls])
             if published.error is None:
                 assert all(is_taken(outcome.error) for outcome in booked)
             else:
@@ -166,14 +166,15 @@ def test_only_one_of_those_who_saw_the_time_free_gets_it(admin, yoga, hire, crow
     assert ask(OVERLAPS) == 0
 
 
-def test_control_without_the_exclusion_everyone_who_saw_the_time_free_gets_it(admin, yoga, hire):
-    with without_the_exclusion(), starting_line("bookings_occupancy") as set_off:
+def test_without_the_constraint_all_requests_that_saw_a_free_time_get_the_time(admin, yoga, hire):
+    """Control for the test above: nothing else prevents an overlap."""
+    with without_the_exclusion(), starting_line("bookings_occupancy") as from_the_line:
         calls = [publish(admin, yoga, TUESDAY), book(UserFactory(), hire, TUESDAY)]
-        assert tally(set_off(calls)) == {None: 2}
+        assert tally(from_the_line(calls)) == {None: 2}
         assert ask(OVERLAPS) == 1
 
 
-def test_one_of_ten_publishers_of_one_time_wins(admin, yoga, hire):
+def test_one_of_ten_publishers_of_the_same_time_wins(admin, yoga, hire):
     deadlocks_before = deadlocks()
     for number in range(40):
         services_in_turn = [yoga, hire] * 5
@@ -187,7 +188,7 @@ def test_one_of_ten_publishers_of_one_time_wins(admin, yoga, hire):
 def test_one_of_two_overlapping_series_is_published(admin, yoga, hire):
     deadlocks_before = deadlocks()
     for number in range(15):
-        # They begin on different days, and overlap on later ones.
+        # The series begin on different days, and overlap on later days.
         calls = [
             publish(admin, yoga, hour(number), "FREQ=DAILY;COUNT=40"),
             publish(admin, hire, hour(24 + number), "FREQ=DAILY;INTERVAL=7;COUNT=5"),
@@ -222,10 +223,12 @@ def test_a_series_is_published_completely_or_not_at_all_while_people_book(admin,
     assert deadlocks() == deadlocks_before
 
 
-def test_a_booking_between_the_check_and_the_insert_is_named_in_the_refusal(admin, yoga, hire):
+def test_a_refusal_names_the_time_that_was_booked_between_the_check_and_the_insert(
+    admin, yoga, hire
+):
     user = UserFactory()
 
-    def slip_in():
+    def book_between():
         try:
             until_waiting(1)
             book(user, hire, hour(48.5))()
@@ -235,7 +238,7 @@ def test_a_booking_between_the_check_and_the_insert_is_named_in_the_refusal(admi
     with starting_line("bookings_slot"):
         ask("SELECT pg_advisory_lock(1)")
         [published] = at_once(
-            [publish(admin, yoga, TUESDAY, "FREQ=DAILY;COUNT=5")], meanwhile=slip_in
+            [publish(admin, yoga, TUESDAY, "FREQ=DAILY;COUNT=5")], meanwhile=book_between
         )
     assert isinstance(published.error, SlotConflict)
     assert published.error.detail.startswith(
@@ -245,7 +248,7 @@ def test_a_booking_between_the_check_and_the_insert_is_named_in_the_refusal(admi
 
 
 class TestWaiting:
-    """Two publishers wait for a third, which takes their time and is then rolled back."""
+    """Two calls wait for an uncommitted slot that takes their time and is rolled back."""
 
     @pytest.fixture
     def rival(self, yoga):
@@ -269,8 +272,8 @@ class TestWaiting:
         assert booked.error is None or is_taken(booked.error)
         assert deadlocks() == deadlocks_before
 
-    def test_control_two_plain_inserts_wait_for_each_other(self, rival):
-        # This happens if publishers do not lock their calendar.
+    def test_two_plain_inserts_wait_for_each_other(self, rival):
+        """Control for the tests above: publishers that do not lock their calendar deadlock."""
         deadlocks_before = deadlocks()
         outcomes = behind_a_rival([rival, rival], rival=rival)
         assert tally(outcomes) == {None: 1, OperationalError: 1}
@@ -290,7 +293,7 @@ def test_a_service_gets_slots_or_is_deleted_but_never_both(admin):
             assert isinstance(deleted.error, ServiceInUse)
             assert Slot.objects.filter(service_id=service.pk).count() == 5
         else:
-            # The service was gone when it was read, or when the slots were stored.
+            # The service was deleted before it was read, or before the slots were stored.
             assert is_a(Invalid, published.error) or is_a(ServiceInactive, published.error)
             assert not Slot.objects.filter(service_id=service.pk).exists()
 
@@ -299,14 +302,14 @@ def test_a_service_that_moves_gets_no_slots_on_its_old_calendar(admin):
     calendars = CalendarFactory.create_batch(2)
     for _ in range(40):
         service = ServiceFactory(calendar=calendars[0])
-        leave = partial(
+        move = partial(
             update_service,
             service_id=service.pk,
             actor=admin,
             changes={"calendar_id": calendars[1].pk},
         )
-        left, published = at_once([leave, publish(admin, service, TUESDAY)])
-        assert left.error is None or isinstance(left.error, ServiceInUse)
+        moved, published = at_once([move, publish(admin, service, TUESDAY)])
+        assert moved.error is None or isinstance(moved.error, ServiceInUse)
         assert published.error is None or is_a(ServiceInactive, published.error)
         service.refresh_from_db()
         for slot in Slot.objects.filter(service=service):

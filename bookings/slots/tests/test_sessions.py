@@ -1,4 +1,4 @@
-"""Bookings in published slots: classes of n seats, and specialists' appointments."""
+"""Bookings in published slots: classes with several seats, and appointments with one seat."""
 
 from datetime import timedelta
 from functools import partial
@@ -36,7 +36,7 @@ def client(api, user):
 
 @pytest.fixture
 def slot():
-    """A class with two seats, an hour long, with a buffer of fifteen minutes after it."""
+    """A class of one hour with two seats and a buffer of fifteen minutes after it."""
     return SlotFactory(
         service=ServiceFactory(mode="slots", capacity=2, buffer_after_minutes=15, price="12.00")
     )
@@ -52,9 +52,9 @@ def at(slot, **more):
 
 class TestBooking:
     def test_a_seat_is_booked_by_the_id_of_the_slot(self, client, slot):
-        answer = client.post("/bookings", {"slot_id": str(slot.pk)})
-        assert answer.status_code == 201, answer.content
-        shown = answer.json()
+        response = client.post("/bookings", {"slot_id": str(slot.pk)})
+        assert response.status_code == 201, response.content
+        shown = response.json()
         assert shown["slot_id"] == str(slot.pk)
         assert shown["service_id"] == str(slot.service_id)
         assert (shown["start_time"], shown["end_time"]) == (
@@ -75,7 +75,7 @@ class TestBooking:
         slot = SlotFactory(service=ServiceFactory(capacity=3), capacity=1)
         assert client.post("/bookings", at(slot)).json()["slot_id"] == str(slot.pk)
         problem(client.post("/bookings", at(slot)), 409, "slot_full")
-        # A booking without the slot cannot overlap it.
+        # A booking without a slot cannot overlap the slot.
         later = (slot.start_time + HOUR / 2).isoformat()
         problem(client.post("/bookings", at(slot, start_time=later)), 409, "booking_conflict")
 
@@ -98,22 +98,22 @@ class TestBooking:
         ],
     )
     def test_a_refusal_names_the_field_that_does_not_agree(self, client, slot, more, field):
-        answer = client.post("/bookings", {"slot_id": str(slot.pk), **more})
-        problem(answer, 400, "validation_error", field)
+        response = client.post("/bookings", {"slot_id": str(slot.pk), **more})
+        problem(response, 400, "validation_error", field)
         assert not Booking.objects.exists()
 
-    def test_a_null_slot_id_is_the_same_as_none(self, client):
+    def test_a_null_slot_id_is_treated_as_missing(self, client):
         body = {"service_id": str(ServiceFactory().pk), "start_time": TUESDAY.isoformat()}
         assert client.post("/bookings", {**body, "slot_id": None}).status_code == 201
         problem(client.post("/bookings", {"slot_id": None}), 400, "validation_error")
 
-    def test_the_capacity_is_that_of_the_slot_not_of_the_service(self, client, slot):
+    def test_the_capacity_of_the_slot_counts_and_not_that_of_the_service(self, client, slot):
         Slot.objects.update(capacity=3)
         Service.objects.update(capacity=1)
         seats = [client.post("/bookings", {"slot_id": str(slot.pk)}).json()["seat"] for _ in "123"]
         assert seats == [1, 2, 3]
-        answer = client.post("/bookings", {"slot_id": str(slot.pk)})
-        assert problem(answer, 409, "slot_full")["alternatives"] == []
+        response = client.post("/bookings", {"slot_id": str(slot.pk)})
+        assert problem(response, 409, "slot_full")["alternatives"] == []
 
     def test_a_booking_has_the_length_of_its_slot(self, client, slot):
         Service.objects.update(duration_minutes=30, buffer_after_minutes=0)
@@ -121,25 +121,25 @@ class TestBooking:
         assert shown["end_time"] == "2999-01-01T11:00:00Z"
 
     def test_a_service_in_slots_mode_is_closed_outside_its_slots(self, client, slot):
-        answer = client.post("/bookings", at(slot, start_time="2999-01-01T12:00:00Z"))
-        content = problem(answer, 409, "outside_opening_hours")
+        response = client.post("/bookings", at(slot, start_time="2999-01-01T12:00:00Z"))
+        content = problem(response, 409, "outside_opening_hours")
         assert content["detail"] == "No slot of this service starts at this time."
         assert content["alternatives"][0]["slot_id"] == str(slot.pk)
 
-    def test_a_cancelled_slot_is_not_booked(self, client, slot):
+    def test_a_cancelled_slot_cannot_be_booked(self, client, slot):
         Slot.objects.update(status="cancelled")
-        answer = client.post("/bookings", {"slot_id": str(slot.pk)})
-        content = problem(answer, 409, "service_inactive")
+        response = client.post("/bookings", {"slot_id": str(slot.pk)})
+        content = problem(response, 409, "service_inactive")
         assert content["detail"] == "This slot has been cancelled."
         problem(client.post("/bookings", at(slot)), 409, "outside_opening_hours")
 
-    def test_time_off_closes_a_slot(self, client, slot):
+    def test_a_slot_that_overlaps_time_off_cannot_be_booked(self, client, slot):
         TimeOff.objects.create(
             calendar=slot.calendar, start_time=TUESDAY + HOUR / 2, end_time=TUESDAY + 9 * HOUR
         )
         problem(client.post("/bookings", {"slot_id": str(slot.pk)}), 409, "outside_opening_hours")
 
-    def test_the_rules_of_the_service_apply_to_its_slots(self, slot, user):
+    def test_notice_horizon_and_state_of_the_service_apply_to_its_slots(self, slot, user):
         call = partial(services.create_booking, actor=user, slot_id=slot.pk)
         Service.objects.update(min_notice_minutes=60, max_advance_days=1)
         with pytest.raises(services.ServiceError) as refused:
@@ -168,8 +168,8 @@ class TestMoving:
         later = SlotFactory(service=slot.service, start_time=TUESDAY + 3 * HOUR)
         owner = api.as_(booking.user)
         for body in ({"slot_id": str(later.pk)}, {"start_time": slot.start_time.isoformat()}):
-            answer = owner.patch(f"/bookings/{booking.pk}", body)
-            assert answer.status_code == 200, answer.content
+            response = owner.patch(f"/bookings/{booking.pk}", body)
+            assert response.status_code == 200, response.content
             booking.refresh_from_db()
             target = later if "slot_id" in body else slot
             assert (booking.slot, booking.start_time, booking.blocked) == (
@@ -177,7 +177,7 @@ class TestMoving:
                 target.start_time,
                 target.blocked,
             )
-            assert answer.json()["slot_id"] == str(target.pk)
+            assert response.json()["slot_id"] == str(target.pk)
 
     def test_a_booking_cannot_move_to_a_full_slot(self, api, slot):
         booking = BookingFactory(service=slot.service, slot=slot, blocked=slot.blocked)
@@ -185,8 +185,10 @@ class TestMoving:
         BookingFactory(
             service=slot.service, slot=later, start_time=later.start_time, blocked=later.blocked
         )
-        answer = api.as_(booking.user).patch(f"/bookings/{booking.pk}", {"slot_id": str(later.pk)})
-        problem(answer, 409, "slot_full")
+        response = api.as_(booking.user).patch(
+            f"/bookings/{booking.pk}", {"slot_id": str(later.pk)}
+        )
+        problem(response, 409, "slot_full")
         booking.refresh_from_db()
         assert booking.slot == slot
 
@@ -203,8 +205,8 @@ class TestMoving:
         other = SlotFactory(start_time=TUESDAY + 3 * HOUR)
         owner = api.as_(booking.user)
         for slot_id in (other.pk, booking.pk):
-            answer = owner.patch(f"/bookings/{booking.pk}", {"slot_id": str(slot_id)})
-            problem(answer, 400, "validation_error", "slot_id")
+            response = owner.patch(f"/bookings/{booking.pk}", {"slot_id": str(slot_id)})
+            problem(response, 400, "validation_error", "slot_id")
 
     def test_a_slot_and_a_time_must_agree(self, api, slot):
         booking = BookingFactory(service=slot.service, slot=slot, blocked=slot.blocked)
@@ -219,15 +221,15 @@ class TestMoving:
         booking = BookingFactory(service=slot.service, slot=slot, blocked=slot.blocked)
         later = SlotFactory(service=slot.service, start_time=TUESDAY + 3 * HOUR)
         body = {"slot_id": str(later.pk), "status": "cancelled"}
-        answer = api.as_(booking.user).patch(f"/bookings/{booking.pk}", body)
-        problem(answer, 400, "validation_error", "")
+        response = api.as_(booking.user).patch(f"/bookings/{booking.pk}", body)
+        problem(response, 400, "validation_error", "")
 
     def test_a_booking_of_an_open_service_can_leave_its_slot(self, api):
         slot = SlotFactory(service=ServiceFactory(capacity=2))
         booking = BookingFactory(service=slot.service, slot=slot)
         later = (TUESDAY + 5 * HOUR).isoformat()
-        answer = api.as_(booking.user).patch(f"/bookings/{booking.pk}", {"start_time": later})
-        assert (answer.status_code, answer.json()["slot_id"]) == (200, None)
+        response = api.as_(booking.user).patch(f"/bookings/{booking.pk}", {"start_time": later})
+        assert (response.status_code, response.json()["slot_id"]) == (200, None)
 
 
 @pytest.mark.django_db(transaction=True)
@@ -263,11 +265,11 @@ class TestRaces:
         assert deadlocks() == before
         assert ask(DOUBLE_BOOKINGS) == 0
 
-    def test_seven_of_forty_who_saw_seats_free_get_the_seven_seats(self):
+    def test_seven_of_forty_clients_that_saw_free_seats_get_the_seven_seats(self):
         crowd = UserFactory.create_batch(CROWD)
         service = ServiceFactory(mode="slots", capacity=7)
         before = deadlocks()
-        with starting_line("bookings_booking") as all_at_the_line:
+        with starting_line("bookings_booking") as from_the_line:
             for day in range(6):
                 slot = SlotFactory(service=service, start_time=TUESDAY + timedelta(days=day))
                 calls = [
@@ -279,12 +281,12 @@ class TestRaces:
                     )
                     for user in crowd
                 ]
-                outcomes = all_at_the_line(calls)
+                outcomes = from_the_line(calls)
                 assert tally(outcomes) == {None: 7, services.SlotFull: 33}
         assert deadlocks() == before
         assert ask(DOUBLE_BOOKINGS) == 0
 
-    def test_a_slot_that_is_cancelled_during_bookings_has_no_active_booking(self):
+    def test_a_slot_that_is_cancelled_while_people_book_has_no_active_bookings(self):
         admin, crowd = AdminFactory(), UserFactory.create_batch(5)
         service = ServiceFactory(mode="slots", capacity=9)
         before = deadlocks()
@@ -294,7 +296,7 @@ class TestRaces:
                 [partial(cancel, slot, admin), *(partial(book, slot, user) for user in crowd)]
             )
             assert cancelled.error is None
-            # Earlier bookings were cancelled with the slot, and later ones were refused.
+            # Earlier bookings are cancelled with the slot, and later bookings are refused.
             for outcome in booked:
                 assert outcome.error is None or isinstance(
                     outcome.error, services.SlotFull | services.ServiceInactive
@@ -304,19 +306,20 @@ class TestRaces:
             assert not slot.bookings.filter(active=True).exists()
         assert deadlocks() == before
 
-    def test_control_without_the_lock_on_the_slot_a_booking_stays_active(self, monkeypatch):
+    def test_without_the_lock_on_the_slot_a_booking_stays_active(self, monkeypatch):
+        """Control for the test above: the cancellation does not wait for the booking."""
         unlocked = seats.CREATE_IN_SLOT.replace("FOR SHARE", "")
         monkeypatch.setattr(seats, "CREATE_IN_SLOT", unlocked)
         admin, user, slot = AdminFactory(), UserFactory(), SlotFactory()
         with starting_line("bookings_booking"):
             ask("SELECT pg_advisory_lock(1)")
 
-            def cancel_meanwhile():
+            def cancel_slot():
                 until_waiting(1)
                 cancel(slot, admin)
                 ask("SELECT pg_advisory_unlock(1)")
 
-            at_once([partial(book, slot, user)], meanwhile=cancel_meanwhile)
+            at_once([partial(book, slot, user)], meanwhile=cancel_slot)
         slot.refresh_from_db()
         assert slot.status == "cancelled"
         assert slot.bookings.filter(active=True).exists()
@@ -332,7 +335,7 @@ def book(slot, user):
     services.create_booking(actor=user, slot_id=slot.pk, at=TUESDAY - timedelta(days=1))
 
 
-def test_bookings_in_slots_are_seen_and_managed_as_any_others(api, slot, user):
+def test_bookings_in_slots_are_listed_and_changed_like_other_bookings(api, slot, user):
     provider = ProviderFactory()
     slot = SlotFactory(
         service=ServiceFactory(calendar=CalendarFactory(provider=provider), mode="slots")
@@ -340,5 +343,5 @@ def test_bookings_in_slots_are_seen_and_managed_as_any_others(api, slot, user):
     booking = services.create_booking(actor=user, slot_id=slot.pk, at=timezone.now())
     assert api.as_(provider).get("/bookings?scope=provider").json()["count"] == 1
     for actor, status in ((provider, "confirmed"), (AdminFactory(), "completed")):
-        answer = api.as_(actor).patch(f"/bookings/{booking.pk}", {"status": status})
-        assert answer.json()["status"] == status
+        response = api.as_(actor).patch(f"/bookings/{booking.pk}", {"status": status})
+        assert response.json()["status"] == status

@@ -1,4 +1,4 @@
-"""Slots over HTTP: publishing one or a series, finding, changing, cancelling and deleting them."""
+"""The endpoints for slots: slots are published, found, changed, cancelled and deleted."""
 
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.django_db
 
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 LISBON = ZoneInfo("Europe/Lisbon")
-# A slot must start in the next ten years.
+# A slot must start in the next ten years, so `TUESDAY` cannot be used.
 SOON = (timezone.now() + 30 * DAY).replace(hour=10, minute=0, second=0, microsecond=0)
 
 
@@ -33,13 +33,13 @@ def provider():
 
 @pytest.fixture
 def client(api, provider):
-    """The provider's client."""
+    """An API client of the provider."""
     return api.as_(provider)
 
 
 @pytest.fixture
 def at(api, provider):
-    """Travel to another time, with a client of the provider."""
+    """Return a function that travels to another time and yields a client of the provider."""
 
     @contextmanager
     def travel(moment):
@@ -51,7 +51,7 @@ def at(api, provider):
 
 @pytest.fixture
 def service(provider):
-    """An hour with three seats, in Lisbon."""
+    """A service of one hour with three seats, on a calendar in Lisbon."""
     calendar = CalendarFactory(provider=provider, timezone="Europe/Lisbon")
     return ServiceFactory(calendar=calendar, capacity=3)
 
@@ -71,7 +71,7 @@ def book(slot, seat=1, **fields):
 
 
 def hold(slot, seat=1, *, left):
-    """Store a hold in a slot that expires `left` from now."""
+    """Store a hold in a slot. The hold expires `left` from now."""
     ends = timezone.now() + left
     return book(slot, seat, status=Booking.Status.HELD, hold_expires_at=ends)
 
@@ -83,9 +83,9 @@ def publish(client, service, start_time=SOON, **fields):
 
 def found(api, **parameters):
     """Return the ids of the slots that a search finds."""
-    answer = api.get("/slots", parameters)
-    assert answer.status_code == 200, answer.content
-    return [row["id"] for row in answer.json()["results"]]
+    response = api.get("/slots", parameters)
+    assert response.status_code == 200, response.content
+    return [row["id"] for row in response.json()["results"]]
 
 
 def ids(*slots):
@@ -94,11 +94,11 @@ def ids(*slots):
 
 class TestPublishing:
     def test_a_slot_is_published(self, client, service):
-        answer = publish(client, service)
-        assert answer.status_code == 201
-        slot = answer.json()
-        assert answer["Location"] == f"http://testserver/slots/{slot['id']}"
-        assert client.get(answer["Location"]).json() == slot
+        response = publish(client, service)
+        assert response.status_code == 201
+        slot = response.json()
+        assert response["Location"] == f"http://testserver/slots/{slot['id']}"
+        assert client.get(response["Location"]).json() == slot
         assert datetime.fromisoformat(slot.pop("created_at")) <= timezone.now()
         assert slot == {
             "id": str(Slot.objects.get().pk),
@@ -111,17 +111,17 @@ class TestPublishing:
             "status": "scheduled",
         }
 
-    def test_a_slot_may_seat_more_or_fewer_than_its_service(self, client, service):
+    def test_a_slot_can_have_more_or_fewer_seats_than_its_service(self, client, service):
         for number, capacity in enumerate([1, 1000]):
             slot = publish(client, service, SOON + number * DAY, capacity=capacity).json()
             assert (slot["capacity"], slot["seats_left"]) == (capacity, capacity)
 
     @pytest.mark.parametrize("capacity", [0, -1, 1001, "many", None])
-    def test_a_slot_seats_from_one_to_a_thousand(self, client, service, capacity):
-        answer = publish(client, service, capacity=capacity)
-        problem(answer, 400, "validation_error", "capacity")
+    def test_a_slot_has_from_one_to_a_thousand_seats(self, client, service, capacity):
+        response = publish(client, service, capacity=capacity)
+        problem(response, 400, "validation_error", "capacity")
 
-    def test_a_slot_keeps_the_buffers_of_its_service_free(self, client, service):
+    def test_a_slot_also_blocks_the_buffers_of_its_service(self, client, service):
         Service.objects.update(buffer_before_minutes=10, buffer_after_minutes=20)
         publish(client, service)
         blocked = Slot.objects.get().blocked
@@ -140,7 +140,7 @@ class TestPublishing:
         )
         assert publish(client, service).status_code == 201
 
-    def test_a_slot_can_start_now_but_not_before(self, at, service):
+    def test_a_slot_can_start_now_but_not_in_the_past(self, at, service):
         with at(SOON) as client:
             problem(
                 publish(client, service, SOON - timedelta(seconds=1)),
@@ -148,7 +148,7 @@ class TestPublishing:
             )
             assert publish(client, service, SOON).status_code == 201
 
-    def test_a_slot_is_in_the_next_ten_years(self, at, service):
+    def test_a_slot_must_start_in_the_next_ten_years(self, at, service):
         with at(SOON) as client:
             problem(
                 publish(client, service, SOON + 3661 * DAY),
@@ -160,40 +160,40 @@ class TestPublishing:
         service.delete()
         problem(publish(client, service), 400, "validation_error", "service_id")
 
-    def test_an_inactive_service_gets_no_slots(self, client, service):
+    def test_a_slot_of_an_inactive_service_is_refused(self, client, service):
         Service.objects.update(is_active=False)
         problem(publish(client, service), 409, "service_inactive")
 
-    def test_admins_publish_on_every_calendar_and_providers_on_their_own(self, api, service):
+    def test_admins_publish_on_all_calendars_and_providers_only_on_their_own(self, api, service):
         problem(publish(api.as_(ProviderFactory()), service), 403, "permission_denied")
         assert publish(api.as_(AdminFactory()), service).status_code == 201
 
-    def test_a_slot_can_be_copied_from_one_that_was_read(self, client, service):
+    def test_a_slot_can_be_read_and_published_again_as_a_new_slot(self, client, service):
         first = publish(client, service).json()
         client.patch(f"/slots/{first['id']}", {"status": "cancelled"})
         copied = client.get(f"/slots/{first['id']}").json()
-        answer = client.post("/slots", copied)
-        assert answer.status_code == 201
-        assert answer.json()["id"] != first["id"]
-        assert answer.json()["status"] == "scheduled"
+        response = client.post("/slots", copied)
+        assert response.status_code == 201
+        assert response.json()["id"] != first["id"]
+        assert response.json()["status"] == "scheduled"
 
 
 class TestSeries:
     def test_the_response_to_a_series_is_the_list_at_its_location(self, client, service):
         publish(client, service, SOON - DAY)
-        answer = publish(client, service, rrule="FREQ=DAILY;COUNT=3", capacity=5)
-        assert answer.status_code == 201
-        content = answer.json()
+        response = publish(client, service, rrule="FREQ=DAILY;COUNT=3", capacity=5)
+        assert response.status_code == 201
+        content = response.json()
         assert list(content) == ["count", "next", "previous", "results"]
         assert (content["count"], content["next"], content["previous"]) == (3, None, None)
         assert {(slot["capacity"], slot["seats_left"]) for slot in content["results"]} == {(5, 5)}
         starts = [datetime.fromisoformat(slot["start_time"]) for slot in content["results"]]
         assert starts == sorted(starts)
-        assert client.get(answer["Location"]).json() == content
+        assert client.get(response["Location"]).json() == content
 
     def test_the_location_of_a_series_is_a_search_for_its_slots(self, client, service):
-        answer = publish(client, service, rrule="FREQ=DAILY;COUNT=2")
-        parts = urlsplit(answer["Location"])
+        response = publish(client, service, rrule="FREQ=DAILY;COUNT=2")
+        parts = urlsplit(response["Location"])
         assert (parts.scheme, parts.netloc, parts.path) == ("http", "testserver", "/slots")
         assert parse_qs(parts.query, strict_parsing=True) == {
             "service_id": [str(service.pk)],
@@ -207,21 +207,21 @@ class TestSeries:
 
     def test_a_series_keeps_the_wall_clock_time_of_its_calendar(self, at, service):
         with at(datetime(2026, 10, 1, tzinfo=UTC)) as client:
-            answer = publish(
+            response = publish(
                 client,
                 service,
                 datetime(2026, 10, 18, 18, tzinfo=LISBON),
                 rrule="FREQ=WEEKLY;UNTIL=20261101",
             )
-        assert [slot["start_time"] for slot in answer.json()["results"]] == [
+        assert [slot["start_time"] for slot in response.json()["results"]] == [
             "2026-10-18T17:00:00Z",
             "2026-10-25T18:00:00Z",
             "2026-11-01T18:00:00Z",
         ]
 
     def test_a_series_has_at_most_366_slots(self, client, service):
-        answer = publish(client, service, rrule="FREQ=DAILY;COUNT=366")
-        assert answer.json()["count"] == len(answer.json()["results"]) == 366
+        response = publish(client, service, rrule="FREQ=DAILY;COUNT=366")
+        assert response.json()["count"] == len(response.json()["results"]) == 366
         Slot.objects.all().delete()
         content = problem(
             publish(client, service, rrule="FREQ=DAILY;COUNT=367"),
@@ -245,7 +245,7 @@ class TestSeries:
             "x" * 500_000,
         ],
     )
-    def test_a_rule_that_makes_no_series_is_refused(self, client, service, rrule):
+    def test_a_rule_that_gives_no_series_is_refused(self, client, service, rrule):
         problem(publish(client, service, rrule=rrule), 400, "validation_error", "rrule")
         assert not Slot.objects.exists()
 
@@ -257,28 +257,28 @@ class TestSeries:
         )
         assert "start_time" in content["errors"][0]["message"]
 
-    def test_a_series_takes_as_many_queries_as_a_slot(self, client, service):
+    def test_a_long_series_takes_the_same_number_of_queries_as_one_slot(self, client, service):
         counts = []
         for number, rrule in enumerate(["FREQ=DAILY;COUNT=1", "FREQ=DAILY;COUNT=366"]):
             with CaptureQueriesContext(connection) as captured:
                 publish(client, service, SOON + number * 2 * HOUR, rrule=rrule)
             counts.append(len(captured))
-        # Account; owner of the service; service; lock the calendar, close holds, check, insert;
-        # read. Two savepoints.
+        # Read the account, the owner of the service, and the service. Lock the calendar, close
+        # holds, check for clashes, and insert. Read the slots. Begin and release two savepoints.
         assert counts == [12, 12]
 
 
 class TestConflicts:
-    def refusal(self, answer):
-        return problem(answer, 409, "slot_conflict")["detail"]
+    def refusal(self, response):
+        return problem(response, 409, "slot_conflict")["detail"]
 
     def test_a_refusal_names_the_first_start_that_clashes_and_no_slot_is_created(self, at, service):
         with at(datetime(2026, 10, 1, tzinfo=UTC)) as client:
             start = datetime(2026, 10, 20, 18, tzinfo=LISBON)
             for days in (7, 14):
                 publish(client, service, start + days * DAY)
-            answer = publish(client, service, start, rrule="FREQ=WEEKLY;COUNT=4")
-        assert self.refusal(answer) == (
+            response = publish(client, service, start, rrule="FREQ=WEEKLY;COUNT=4")
+        assert self.refusal(response) == (
             "The slot at 2026-10-27T18:00:00+00:00 overlaps another slot or booking of the"
             " calendar. No slot was created."
         )
@@ -288,17 +288,19 @@ class TestConflicts:
         with at(datetime(2026, 10, 1, tzinfo=UTC)) as client:
             start = datetime(2026, 10, 20, 18, tzinfo=LISBON)
             publish(client, service, start)
-            answer = publish(client, service, start.astimezone(UTC))
-        assert self.refusal(answer).startswith("The slot at 2026-10-20T18:00:00+01:00 overlaps")
+            response = publish(client, service, start.astimezone(UTC))
+        assert self.refusal(response).startswith("The slot at 2026-10-20T18:00:00+01:00 overlaps")
 
     @pytest.mark.parametrize("minutes", [-59, 0, 59])
-    def test_a_slot_does_not_overlap_another_of_any_service(self, client, service, minutes):
+    def test_a_slot_cannot_overlap_a_slot_of_any_service_of_its_calendar(
+        self, client, service, minutes
+    ):
         other = ServiceFactory(calendar=service.calendar)
         publish(client, service)
         self.refusal(publish(client, other, SOON + timedelta(minutes=minutes)))
         self.refusal(publish(client, service, SOON + timedelta(minutes=minutes)))
 
-    def test_slots_follow_each_other_back_to_back(self, client, service):
+    def test_back_to_back_slots_are_accepted(self, client, service):
         for hours in (0, 1, -1):
             assert publish(client, service, SOON + hours * HOUR).status_code == 201
 
@@ -310,21 +312,21 @@ class TestConflicts:
 
     def test_slots_of_different_calendars_can_overlap(self, api, client, service):
         publish(client, service)
-        answer = publish(api.as_(AdminFactory()), ServiceFactory(capacity=2))
-        assert answer.status_code == 201
+        response = publish(api.as_(AdminFactory()), ServiceFactory(capacity=2))
+        assert response.status_code == 201
 
     def test_a_series_whose_slots_overlap_each_other_is_refused(self, at, service):
         Service.objects.update(duration_minutes=25 * 60)
         with at(datetime(2026, 10, 1, tzinfo=UTC)) as client:
             start = datetime(2026, 10, 20, 18, tzinfo=LISBON)
-            answer = publish(client, service, start, rrule="FREQ=DAILY;COUNT=3")
-        assert self.refusal(answer) == (
+            response = publish(client, service, start, rrule="FREQ=DAILY;COUNT=3")
+        assert self.refusal(response) == (
             "The slot at 2026-10-21T18:00:00+01:00 overlaps the previous slot of the series. "
             "No slot was created."
         )
         assert not Slot.objects.exists()
 
-    def test_the_first_of_two_kinds_of_clashes_is_named(self, client, service):
+    def test_a_refusal_names_the_first_clash_of_either_kind(self, client, service):
         Service.objects.update(duration_minutes=25 * 60)
         start = SOON.replace(hour=12)
         publish(client, service, start)
@@ -333,7 +335,7 @@ class TestConflicts:
         )
 
     @pytest.mark.parametrize("status", ["pending", "confirmed", "completed", "no_show"])
-    def test_a_slot_does_not_overlap_an_open_booking(self, client, service, status):
+    def test_a_slot_cannot_overlap_a_booking_without_a_slot(self, client, service, status):
         BookingFactory(service=service, start_time=SOON, status=status)
         self.refusal(publish(client, service, SOON + HOUR / 2))
         self.refusal(publish(client, ServiceFactory(calendar=service.calendar), SOON - HOUR / 2))
@@ -368,7 +370,7 @@ class TestFinding:
     def slot(self, service):
         return SlotFactory(service=service, start_time=SOON)
 
-    def test_anybody_reads_slots(self, api, slot):
+    def test_anybody_can_read_slots(self, api, slot):
         row = api.get(f"/slots/{slot.pk}").json()
         assert (row["id"], row["seats_left"]) == (str(slot.pk), 3)
         assert api.get("/slots").json() == {
@@ -408,7 +410,7 @@ class TestFinding:
         )
         day = f"{midnight:%Y-%m-%d}"
         assert found(api, date=day) == ids(first)
-        # The day began nine hours earlier in Tokyo, and begins ten hours later in Honolulu.
+        # The day begins nine hours earlier in Tokyo, and ten hours later in Honolulu.
         assert found(api, date=day, tz="Asia/Tokyo") == ids(last, first)
         assert found(api, date=day, tz="Pacific/Honolulu") == []
 
@@ -429,7 +431,7 @@ class TestFinding:
         day = f"{SOON:%Y-%m-%d}"
         assert found(api, **{"from": day, "to": day}) == ids(slot)
 
-    def test_taken_seats_are_not_left(self, api, service, slot):
+    def test_seats_left_does_not_include_taken_seats(self, api, service, slot):
         book(slot, 1, status="confirmed")
         book(slot, 2, status="cancelled")
         assert api.get(f"/slots/{slot.pk}").json()["seats_left"] == 2
@@ -467,9 +469,9 @@ def full(slot):
 
 
 AVAILABLE = {
-    "as it is": lambda slot: None,
+    "unchanged": lambda slot: None,
     "with a seat left": lambda slot: (book(slot), book(slot, 2)),
-    "behind time off": off_before,
+    "directly after time off": off_before,
     "full, with a hold that has expired": lambda slot: (
         book(slot),
         book(slot, 2),
@@ -482,11 +484,11 @@ AVAILABLE = {
 NOT_AVAILABLE = {
     "full": full,
     "in time off": off,
-    "of a service that is not active": change_service(is_active=False),
+    "of an inactive service": change_service(is_active=False),
     "cancelled": lambda slot: Slot.objects.filter(pk=slot.pk).update(status="cancelled"),
     "sooner than the notice": change_service(min_notice_minutes=31 * 24 * 60),
     "beyond the horizon": change_service(max_advance_days=28),
-    "full with a hold": lambda slot: (book(slot), book(slot, 2), hold(slot, 3, left=HOUR)),
+    "full because of a hold": lambda slot: (book(slot), book(slot, 2), hold(slot, 3, left=HOUR)),
 }
 
 
@@ -522,34 +524,34 @@ class TestCapacity:
 
     def test_the_capacity_is_raised_and_lowered(self, client, slot):
         for capacity in (5, 1, 1000):
-            answer = client.patch(f"/slots/{slot.pk}", {"capacity": capacity})
-            assert answer.status_code == 200
-            assert answer.json()["capacity"] == answer.json()["seats_left"] == capacity
+            response = client.patch(f"/slots/{slot.pk}", {"capacity": capacity})
+            assert response.status_code == 200
+            assert response.json()["capacity"] == response.json()["seats_left"] == capacity
 
     def test_the_capacity_cannot_be_below_the_number_of_taken_seats(self, client, slot):
         book(slot, 1)
         book(slot, 3)
         content = problem(client.patch(f"/slots/{slot.pk}", {"capacity": 1}), 409, "slot_conflict")
         assert content["detail"] == "2 seats are taken. The capacity cannot be lower than that."
-        # It does not matter which seats they are.
+        # The numbers of the taken seats do not matter.
         assert client.patch(f"/slots/{slot.pk}", {"capacity": 2}).json()["seats_left"] == 0
 
-    def test_cancelled_bookings_and_expired_holds_do_not_count(self, client, slot):
+    def test_cancelled_bookings_and_expired_holds_do_not_count_as_taken_seats(self, client, slot):
         book(slot, 1)
         book(slot, 2, status="cancelled")
         hold(slot, 3, left=-HOUR)
-        answer = client.patch(f"/slots/{slot.pk}", {"capacity": 1})
-        assert answer.json()["seats_left"] == 0
+        response = client.patch(f"/slots/{slot.pk}", {"capacity": 1})
+        assert response.json()["seats_left"] == 0
 
-    def test_a_live_hold_counts(self, client, slot):
+    def test_a_live_hold_counts_as_a_taken_seat(self, client, slot):
         book(slot, 1)
         hold(slot, 2, left=HOUR)
         problem(client.patch(f"/slots/{slot.pk}", {"capacity": 1}), 409, "slot_conflict")
 
     @pytest.mark.parametrize("capacity", [0, -1, 1001, None, "x"])
-    def test_a_capacity_is_from_one_to_a_thousand(self, client, slot, capacity):
-        answer = client.patch(f"/slots/{slot.pk}", {"capacity": capacity})
-        problem(answer, 400, "validation_error", "capacity")
+    def test_the_capacity_must_be_from_one_to_a_thousand(self, client, slot, capacity):
+        response = client.patch(f"/slots/{slot.pk}", {"capacity": capacity})
+        problem(response, 400, "validation_error", "capacity")
 
     def test_a_slot_can_be_sent_back_as_it_was_read(self, client, slot):
         book(slot, 1)
@@ -577,9 +579,9 @@ class TestCancelling:
         book(slot, 2, status="confirmed")
         hold(slot, 3, left=HOUR)
         book(slot, 4, status="cancelled")
-        answer = self.cancel(client, slot)
-        assert answer.status_code == 200
-        assert (answer.json()["status"], answer.json()["seats_left"]) == ("cancelled", 0)
+        response = self.cancel(client, slot)
+        assert response.status_code == 200
+        assert (response.json()["status"], response.json()["seats_left"]) == ("cancelled", 0)
         assert {(each.status, each.hold_expires_at) for each in Booking.objects.all()} == {
             ("cancelled", None)
         }
@@ -603,7 +605,7 @@ class TestCancelling:
         booking = Booking.objects.get(seat=1)
         assert booking.updated_at == pending.at
 
-    def test_a_booking_cancelled_with_its_slot_has_the_same_history_as_any_other(
+    def test_a_booking_cancelled_with_its_slot_has_an_event_like_other_cancelled_bookings(
         self, client, slot
     ):
         here = book(slot)
@@ -630,13 +632,15 @@ class TestCancelling:
         self.cancel(client, slot)
         assert publish(client, service).status_code == 201
 
-    def test_other_slots_and_their_bookings_stay(self, client, service, slot):
-        next_one = SlotFactory(service=service, start_time=SOON + HOUR)
-        booking = book(next_one)
+    def test_cancelling_a_slot_does_not_affect_other_slots_and_their_bookings(
+        self, client, service, slot
+    ):
+        later = SlotFactory(service=service, start_time=SOON + HOUR)
+        booking = book(later)
         self.cancel(client, slot)
         booking.refresh_from_db()
         assert booking.status == "pending"
-        assert found(client, status="scheduled") == ids(next_one)
+        assert found(client, status="scheduled") == ids(later)
 
     def test_cancelling_a_slot_twice_changes_nothing(self, client, slot):
         book(slot)
@@ -648,11 +652,13 @@ class TestCancelling:
 
     def test_a_cancelled_slot_cannot_be_scheduled_again(self, client, slot):
         self.cancel(client, slot)
-        answer = client.patch(f"/slots/{slot.pk}", {"status": "scheduled"})
-        assert "Publish a new slot" in problem(answer, 409, "invalid_transition")["detail"]
+        response = client.patch(f"/slots/{slot.pk}", {"status": "scheduled"})
+        assert "Publish a new slot" in problem(response, 409, "invalid_transition")["detail"]
 
     @pytest.mark.parametrize("status", ["completed", "no_show"])
-    def test_a_slot_with_completed_or_no_show_bookings_is_not_cancelled(self, client, slot, status):
+    def test_a_slot_with_completed_or_no_show_bookings_cannot_be_cancelled(
+        self, client, slot, status
+    ):
         book(slot, 1)
         book(slot, 2, status=status)
         problem(self.cancel(client, slot), 409, "invalid_transition")
@@ -677,12 +683,12 @@ class TestCancelling:
         row = self.cancel(client, slot, capacity=5).json()
         assert (row["capacity"], row["status"]) == (5, "cancelled")
 
-    def test_other_statuses_are_refused(self, client, slot):
+    def test_an_invalid_status_is_refused(self, client, slot):
         for status in ("full", "", None, "SCHEDULED"):
-            answer = client.patch(f"/slots/{slot.pk}", {"status": status})
-            problem(answer, 400, "validation_error", "status")
+            response = client.patch(f"/slots/{slot.pk}", {"status": status})
+            problem(response, 400, "validation_error", "status")
 
-    def test_a_full_slot_is_cancelled_with_as_many_queries_as_a_slot_with_one_booking(
+    def test_cancelling_a_slot_takes_the_same_number_of_queries_for_any_number_of_bookings(
         self, client, service
     ):
         counts = []
@@ -693,8 +699,9 @@ class TestCancelling:
             with CaptureQueriesContext(connection) as captured:
                 assert self.cancel(client, slot).status_code == 200
             counts.append(len(captured))
-        # Account; owner of the slot; lock calendar and slot; close holds, cancel bookings, check
-        # that none is left, cancel the slot, end its waitlist; read. Begin and commit.
+        # Read the account and the owner of the slot. Lock the calendar and the slot. Close holds,
+        # cancel the bookings, check that none is left, cancel the slot, and end its waitlist. Read
+        # the slot. Begin and commit.
         assert counts == [12, 12]
 
 
@@ -704,13 +711,13 @@ class TestDeleting:
         return SlotFactory(service=service, start_time=SOON)
 
     def test_a_slot_is_deleted_and_its_time_is_free(self, client, service, slot):
-        answer = client.delete(f"/slots/{slot.pk}")
-        assert (answer.status_code, answer.content) == (204, b"")
+        response = client.delete(f"/slots/{slot.pk}")
+        assert (response.status_code, response.content) == (204, b"")
         problem(client.get(f"/slots/{slot.pk}"), 404, "not_found")
         assert publish(client, service).status_code == 201
 
     @pytest.mark.parametrize("status", [*Booking.Status.values])
-    def test_a_slot_with_bookings_of_any_status_is_not_deleted(self, client, slot, status):
+    def test_a_slot_with_bookings_of_any_status_cannot_be_deleted(self, client, slot, status):
         ends = timezone.now() - HOUR if status == "held" else None
         book(slot, status=status, hold_expires_at=ends)
         content = problem(client.delete(f"/slots/{slot.pk}"), 409, "slot_conflict")
@@ -730,33 +737,35 @@ class TestDeleting:
         assert slot.capacity == 3
 
 
-class TestTheirServices:
-    """Services with slots cannot move or be deleted."""
+class TestServicesWithSlots:
+    """A service with slots cannot be deleted or moved to another calendar."""
 
     @pytest.fixture(params=["scheduled", "cancelled"])
     def slot(self, request, service):
         return SlotFactory(service=service, start_time=SOON, status=request.param)
 
-    def test_a_service_with_slots_is_not_deleted(self, client, slot):
+    def test_a_service_with_slots_cannot_be_deleted(self, client, slot):
         content = problem(client.delete(f"/services/{slot.service_id}"), 409, "service_in_use")
         assert "slots" in content["detail"]
 
-    def test_a_calendar_with_slots_is_not_deleted(self, client, slot):
+    def test_a_calendar_with_slots_cannot_be_deleted(self, client, slot):
         problem(client.delete(f"/calendars/{slot.calendar_id}"), 409, "service_in_use")
 
-    def test_a_service_with_slots_does_not_move(self, client, provider, slot):
+    def test_a_service_with_slots_cannot_move_to_another_calendar(self, client, provider, slot):
         other = CalendarFactory(provider=provider)
-        answer = client.patch(f"/services/{slot.service_id}", {"calendar_id": str(other.pk)})
-        assert "slots" in problem(answer, 409, "service_in_use")["detail"]
+        response = client.patch(f"/services/{slot.service_id}", {"calendar_id": str(other.pk)})
+        assert "slots" in problem(response, 409, "service_in_use")["detail"]
 
-    def test_a_service_whose_slots_are_deleted_can_move(self, client, provider, slot):
+    def test_a_service_whose_slots_are_deleted_can_be_moved_and_deleted(
+        self, client, provider, slot
+    ):
         other = CalendarFactory(provider=provider)
         client.delete(f"/slots/{slot.pk}")
         path = f"/services/{slot.service_id}"
         assert client.patch(path, {"calendar_id": str(other.pk)}).status_code == 200
         assert client.delete(path).status_code == 204
 
-    def test_slots_do_not_change_with_their_service(self, client, service, slot):
+    def test_a_change_of_a_service_does_not_change_its_slots(self, client, service, slot):
         before = client.get(f"/slots/{slot.pk}").json()
         changes = {"duration_minutes": 15, "capacity": 9, "buffer_after_minutes": 60}
         assert client.patch(f"/services/{service.pk}", changes).status_code == 200
@@ -774,7 +783,7 @@ LISTS = [
 
 
 @pytest.mark.parametrize("query", LISTS)
-def test_a_list_takes_one_query_and_one_more_to_count(api, service, query):
+def test_a_list_takes_one_query_and_a_second_query_if_it_must_count(api, service, query):
     path = "/slots" + query.format(
         day=f"{SOON:%Y-%m-%d}",
         provider=service.calendar.provider_id,
@@ -787,8 +796,8 @@ def test_a_list_takes_one_query_and_one_more_to_count(api, service, query):
         SlotFactory(service=service, start_time=slot.start_time, status="cancelled")
     for limit, expected in ((100, 1), (1, 2)):
         with CaptureQueriesContext(connection) as captured:
-            answer = api.get(f"{path}{'&' if query else '?'}limit={limit}")
-        assert answer.json()["count"] > 5
+            response = api.get(f"{path}{'&' if query else '?'}limit={limit}")
+        assert response.json()["count"] > 5
         assert len(captured) == expected, captured.captured_queries
 
 

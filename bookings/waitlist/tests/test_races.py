@@ -1,6 +1,6 @@
-"""A freed seat is offered only to the first user on the waitlist.
+"""Concurrent users and workers: a free seat is offered only to the first user on the waitlist.
 
-As in `bookings.tests.test_races`, every promise has a control.
+As in `bookings.tests.test_races`, control tests run the same crowd without the protection.
 """
 
 from contextlib import contextmanager
@@ -25,7 +25,7 @@ from catalog.tests.factories import ServiceFactory
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
-# Seconds; see `bookings.tests.test_races`.
+# In seconds; `bookings.tests.test_races` explains the value.
 SLOWEST = 5
 NOW = TUESDAY - timedelta(days=1)
 
@@ -86,7 +86,7 @@ def people():
 
 @pytest.fixture
 def full(service, people):
-    """Return a function that makes a full slot of two seats, for which ten users wait."""
+    """Return a function that makes a full slot with two seats, for which ten users are waiting."""
 
     def slot(number=0):
         slot = SlotFactory(service=service, start_time=TUESDAY + number * timedelta(hours=2))
@@ -102,7 +102,7 @@ def full(service, people):
 
 @pytest.fixture
 def freed(full):
-    """A slot with one free seat, for which ten users wait."""
+    """A slot with one free seat, for which ten users are waiting."""
     slot = full()
     slot.bookings.filter(seat=1).update(status=Booking.Status.CANCELLED)
     return slot
@@ -110,13 +110,16 @@ def freed(full):
 
 @pytest.fixture
 def without_the_lock(monkeypatch):
-    """Let several workers offer the seats of one slot at a time."""
+    """Do not lock the slot, so that several workers offer its seats at the same time."""
     monkeypatch.setattr(waitlist, "_locked_slot", lambda slot_id: Slot.objects.get(pk=slot_id))
 
 
 @contextmanager
 def without_the_constraint():
-    """Let a seat be taken twice; delete all bookings at the end."""
+    """Drop the constraint that stops a seat from being taken twice.
+
+    At the end, delete all bookings, so that the constraint can be added again.
+    """
     definition = ask(
         "SELECT pg_get_constraintdef(oid) FROM pg_constraint WHERE conname = 'booking_seat_free'"
     )
@@ -128,7 +131,7 @@ def without_the_constraint():
         run(f"ALTER TABLE bookings_booking ADD CONSTRAINT booking_seat_free {definition}")
 
 
-def test_a_freed_seat_goes_to_the_first_of_ten_who_wait(full, people):
+def test_a_freed_seat_is_offered_to_the_first_of_ten_users(full, people):
     outsiders = UserFactory.create_batch(6)
     deadlocks_before = deadlocks()
     for number in range(25):
@@ -144,7 +147,7 @@ def test_a_freed_seat_goes_to_the_first_of_ten_who_wait(full, people):
         assert tally(outcomes[:7]) == {None: 7}
         assert tally(outcomes[7:]) == {SlotFull: 7}
         assert max(outcome.seconds for outcome in outcomes) < SLOWEST
-        # Workers that looked before the cancellation was committed saw no free seat.
+        # Workers that looked before the cancellation was committed saw no free seat; offer again.
         offered = sum(outcome.value for outcome in outcomes[1:7]) + offer()
         assert offered == 1
         [hold] = held(slot)
@@ -173,7 +176,8 @@ def test_the_constraint_alone_prevents_a_second_offer_of_a_seat(freed, people, w
     assert deadlocks() == deadlocks_before
 
 
-def test_control_without_lock_and_constraint_a_seat_is_offered_eight_times(freed, without_the_lock):
+def test_a_seat_is_offered_eight_times_without_lock_and_constraint(freed, without_the_lock):
+    """Control for the two tests above: without the protections, eight holds share the seat."""
     with without_the_constraint():
         with starting_line("bookings_booking") as set_off:
             outcomes = set_off([offer] * 8)
@@ -182,13 +186,14 @@ def test_control_without_lock_and_constraint_a_seat_is_offered_eight_times(freed
         assert ask(DOUBLE_BOOKINGS) > 0
 
 
-def test_control_without_a_waitlist_one_of_six_concurrent_bookings_wins(freed):
+def test_one_of_six_concurrent_bookings_wins_without_a_waitlist(freed):
+    """Control for the first test: without a waitlist, another user can book the free seat."""
     freed.waitlist.all().delete()
     outcomes = at_once([book(user, freed) for user in UserFactory.create_batch(6)])
     assert tally(outcomes) == {None: 1, SlotFull: 5}
 
 
-def test_the_first_who_waits_gets_one_seat_by_booking_or_by_offer(full, people):
+def test_the_first_user_gets_one_seat_either_by_booking_or_by_an_offer(full, people):
     deadlocks_before = deadlocks()
     for number in range(20):
         slot = full(number)
@@ -205,7 +210,7 @@ def test_the_first_who_waits_gets_one_seat_by_booking_or_by_offer(full, people):
     assert ask(DOUBLE_BOOKINGS) == 0
 
 
-def test_a_seat_is_not_lost_when_the_first_two_leave(full, people):
+def test_the_third_user_gets_the_seat_when_the_first_two_users_leave(full, people):
     deadlocks_before = deadlocks()
     for number in range(20):
         slot = full(number)
@@ -220,7 +225,7 @@ def test_a_seat_is_not_lost_when_the_first_two_leave(full, people):
     assert deadlocks() == deadlocks_before
 
 
-def test_an_offer_is_booked_or_given_back_but_never_both(full, people):
+def test_an_offer_is_either_booked_or_cancelled_but_never_both(full, people):
     for number in range(20):
         slot = full(number)
         slot.bookings.filter(seat=1).update(status=Booking.Status.CANCELLED)
@@ -249,7 +254,7 @@ def test_ten_concurrent_joins_of_one_user_make_one_entry(full):
     assert slot.waitlist.filter(user=user).count() == 1
 
 
-def test_nobody_is_left_waiting_for_a_cancelled_slot(full):
+def test_no_user_still_waits_for_a_cancelled_slot(full):
     admin, outsiders = AdminFactory(), UserFactory.create_batch(4)
     deadlocks_before = deadlocks()
     for number in range(20):

@@ -1,4 +1,4 @@
-"""The waitlist of a full slot: joining, leaving, and the offers of freed seats."""
+"""The waitlist of a full slot: joining it, leaving it, and the offers of free seats."""
 
 from datetime import datetime, timedelta
 
@@ -25,18 +25,18 @@ from catalog.tests.factories import CalendarFactory, ServiceFactory
 pytestmark = pytest.mark.django_db
 
 MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
-# A slot must start in the next ten years.
+# Relative to the current time, because a slot must start within the next ten years.
 SOON = (timezone.now() + 30 * DAY).replace(hour=10, minute=0, second=0, microsecond=0)
-OURS = ["bookings.follow_up", "bookings.offer_seats"]
+TASKS = ["bookings.follow_up", "bookings.offer_seats"]
 
 
 @pytest.fixture
 def work():
-    """Return a function that runs the waiting jobs, and the jobs that they enqueue."""
+    """Return a function that runs the waiting jobs and the jobs that these enqueue."""
     done = set()
 
     def run_jobs():
-        while jobs := ProcrastinateJob.objects.filter(task_name__in=OURS).exclude(pk__in=done):
+        while jobs := ProcrastinateJob.objects.filter(task_name__in=TASKS).exclude(pk__in=done):
             for job in jobs.order_by("id"):
                 done.add(job.pk)
                 app.tasks[job.task_name](**job.args)
@@ -58,7 +58,7 @@ def service(provider):
 
 @pytest.fixture
 def slot(service):
-    """A class that is full."""
+    """A full slot of the class."""
     slot = SlotFactory(service=service, start_time=SOON)
     for seat in (1, 2):
         seated(slot, seat)
@@ -94,7 +94,7 @@ def join(api):
 
 @pytest.fixture
 def queue(join, people, slot):
-    """Let three users wait for the slot, in this order; return their entries."""
+    """Let three users join the waitlist of the slot, one after another; return their entries."""
     return [join(user, slot).json() for user in people]
 
 
@@ -104,12 +104,12 @@ def entries(slot):
 
 @pytest.fixture
 def seen(api):
-    """Return a function that returns the entries of a slot that a user sees."""
+    """Return a function that lists the waitlist of a slot as a user and returns the entries."""
 
     def get(user, slot):
-        answer = api.as_(user).get(f"/slots/{slot.pk}/waitlist")
-        assert answer.status_code == 200, answer.content
-        return answer.json()["results"]
+        response = api.as_(user).get(f"/slots/{slot.pk}/waitlist")
+        assert response.status_code == 200, response.content
+        return response.json()["results"]
 
     return get
 
@@ -119,8 +119,8 @@ def cancel(api, work):
     """Return a function that cancels a booking as its owner and runs the jobs that follow."""
 
     def patch(booking):
-        answer = api.as_(booking.user).patch(f"/bookings/{booking.pk}", {"status": "cancelled"})
-        assert answer.status_code == 200, answer.content
+        response = api.as_(booking.user).patch(f"/bookings/{booking.pk}", {"status": "cancelled"})
+        assert response.status_code == 200, response.content
         work()
 
     return patch
@@ -153,7 +153,7 @@ class TestJoining:
         assert (again.status_code, again.json()) == (201, queue[1])
         assert slot.waitlist.count() == 3
 
-    def test_a_slot_with_free_seats_cannot_be_queued_for(self, join, people, service):
+    def test_joining_a_slot_with_free_seats_is_refused(self, join, people, service):
         slot = SlotFactory(service=service, start_time=SOON)
         seated(slot, 1)
         refused = problem(join(people[0], slot), 400, "validation_error")
@@ -161,32 +161,34 @@ class TestJoining:
             refused["detail"] == "This slot has free seats. Book one instead of joining the queue."
         )
 
-    def test_a_free_seat_that_others_wait_for_does_not_count_as_free(
+    def test_joining_behind_users_who_wait_for_a_free_seat_is_allowed(
         self, join, people, slot, queue
     ):
         slot.bookings.first().delete()
         assert join(UserFactory(), slot).json()["position"] == 4
 
-    def test_a_seat_of_an_expired_hold_is_free(self, join, people, service):
+    def test_the_seat_of_an_expired_hold_counts_as_free(self, join, people, service):
         slot = SlotFactory(service=service, start_time=SOON, capacity=1)
         ended = timezone.now() - MINUTE
         seated(slot, 1, status=Booking.Status.HELD, hold_expires_at=ended)
         problem(join(people[0], slot), 400, "validation_error")
 
-    def test_a_user_with_a_seat_cannot_join(self, join, slot):
+    def test_joining_a_slot_in_which_the_user_has_a_seat_is_refused(self, join, slot):
         refused = problem(join(slot.bookings.first().user, slot), 400, "validation_error")
         assert refused["detail"] == "You already have a seat in this slot."
 
-    def test_a_cancelled_slot_cannot_be_queued_for(self, join, people, slot):
+    def test_joining_a_cancelled_slot_is_refused(self, join, people, slot):
         Slot.objects.update(status="cancelled")
         problem(join(people[0], slot), 409, "service_inactive")
 
-    def test_a_slot_of_an_inactive_service_cannot_be_queued_for(self, join, people, slot, service):
+    def test_joining_a_slot_of_an_inactive_service_is_refused(self, join, people, slot, service):
         service.is_active = False
         service.save()
         problem(join(people[0], slot), 409, "service_inactive")
 
-    def test_joining_too_late_to_book_is_refused(self, join, people, slot, service):
+    def test_joining_a_slot_that_starts_too_soon_to_book_is_refused(
+        self, join, people, slot, service
+    ):
         service.min_notice_minutes = 60
         service.save()
         with time_machine.travel(SOON - 59 * MINUTE):
@@ -194,12 +196,14 @@ class TestJoining:
         with time_machine.travel(SOON + MINUTE):
             problem(join(people[0], slot), 400, "validation_error", "start_time")
 
-    def test_joining_too_early_to_book_is_refused(self, join, people, slot, service):
+    def test_joining_a_slot_that_starts_too_late_to_book_is_refused(
+        self, join, people, slot, service
+    ):
         service.max_advance_days = 7
         service.save()
         problem(join(people[0], slot), 409, "too_far_ahead")
 
-    def test_a_slot_in_time_off_cannot_be_queued_for(self, join, people, slot):
+    def test_joining_a_slot_during_time_off_is_refused(self, join, people, slot):
         TimeOff.objects.create(calendar=slot.calendar, start_time=SOON, end_time=SOON + DAY)
         problem(join(people[0], slot), 409, "outside_opening_hours")
 
@@ -214,8 +218,8 @@ class TestJoining:
         client = api.as_(people[0])
         entry = client.post(f"/slots/{slot.pk}/waitlist", {"user_id": str(people[1].pk)}).json()
         assert entry["user_id"] == str(people[0].pk)
-        answer = client.post(f"/slots/{slot.pk}/waitlist", {"user": str(people[1].pk)})
-        problem(answer, 400, "validation_error", "user")
+        response = client.post(f"/slots/{slot.pk}/waitlist", {"user": str(people[1].pk)})
+        problem(response, 400, "validation_error", "user")
 
 
 class TestTheQueue:
@@ -239,7 +243,7 @@ class TestTheQueue:
         assert entry["position"] == 1
         assert seen(provider, other) == [entry]
 
-    def test_a_list_takes_the_same_number_of_queries_for_any_number_of_entries(
+    def test_listing_entries_takes_three_queries_for_any_number_of_entries(
         self, api, provider, slot
     ):
         client, counts = api.as_(provider), []
@@ -250,10 +254,10 @@ class TestTheQueue:
                 rows = client.get(f"/slots/{slot.pk}/waitlist?limit=100").json()["results"]
             counts.append(len(captured))
         assert [row["position"] for row in rows] == list(range(1, 32))
-        # The account, the slot, the entries.
+        # One query each for the account, the slot and the entries.
         assert counts == [3, 3]
 
-    def test_the_database_refuses_a_second_waiting_entry(self, people, slot, queue):
+    def test_the_database_refuses_a_second_waiting_entry_of_a_user(self, people, slot, queue):
         with pytest.raises(IntegrityError, match="waitlist_once"), transaction.atomic():
             WaitlistEntry.objects.create(slot=slot, user=people[0])
 
@@ -262,12 +266,14 @@ class TestLeaving:
     def leave(self, api, user, slot, entry):
         return api.as_(user).delete(f"/slots/{slot.pk}/waitlist/{entry['id']}")
 
-    def test_leaving_moves_the_users_behind_forward(self, api, seen, people, slot, queue):
+    def test_leaving_moves_later_users_up_in_the_queue(self, api, seen, people, slot, queue):
         assert self.leave(api, people[0], slot, queue[0]).status_code == 204
         assert [seen(user, slot)[0]["position"] for user in people] == [None, 1, 2]
         assert seen(people[0], slot)[0]["status"] == "left"
 
-    def test_a_user_who_left_joins_again_at_the_end(self, api, join, people, slot, queue):
+    def test_a_user_who_left_joins_again_at_the_end_of_the_queue(
+        self, api, join, people, slot, queue
+    ):
         self.leave(api, people[0], slot, queue[0])
         assert join(people[0], slot).json()["position"] == 3
 
@@ -276,21 +282,21 @@ class TestLeaving:
             assert self.leave(api, people[0], slot, queue[0]).status_code == 204
         assert entries(slot) == ["left", "waiting", "waiting"]
 
-    def test_others_cannot_send_one_away(self, api, people, slot, queue):
+    def test_other_users_cannot_remove_an_entry(self, api, people, slot, queue):
         problem(self.leave(api, people[1], slot, queue[0]), 403, "permission_denied")
         problem(self.leave(api, ProviderFactory(), slot, queue[0]), 403, "permission_denied")
 
-    def test_a_place_is_looked_for_in_its_own_queue(self, api, people, service, slot, queue):
+    def test_an_entry_is_not_found_under_another_slot(self, api, people, service, slot, queue):
         other = SlotFactory(service=service, start_time=SOON + DAY)
         problem(self.leave(api, people[0], other, queue[0]), 404, "not_found")
 
-    @pytest.mark.parametrize("who", ["oneself", "provider"])
-    def test_leaving_gives_back_what_is_offered(
+    @pytest.mark.parametrize("who", ["user", "provider"])
+    def test_leaving_passes_an_offered_seat_to_the_next_user(
         self, api, cancel, people, provider, slot, queue, who, work
     ):
         cancel(slot.bookings.first())
         offer = offer_to(people[0], slot)
-        actor = people[0] if who == "oneself" else provider
+        actor = people[0] if who == "user" else provider
         assert self.leave(api, actor, slot, queue[0]).status_code == 204
         work()
         offer.refresh_from_db()
@@ -298,7 +304,7 @@ class TestLeaving:
         assert entries(slot) == ["left", "offered", "waiting"]
         assert offer_to(people[1], slot)
 
-    def test_leaving_gives_back_no_booking(self, api, cancel, people, slot, queue):
+    def test_leaving_does_not_cancel_a_booking(self, api, cancel, people, slot, queue):
         cancel(slot.bookings.first())
         offer = offer_to(people[0], slot)
         api.as_(people[0]).patch(f"/bookings/{offer.pk}", {"status": "pending"})
@@ -327,17 +333,19 @@ class TestAFreedSeat:
         assert event.data["waitlist"] is True
         assert event.data["slot_id"] == str(slot.pk)
 
-    def test_an_offer_is_booked_as_any_hold(self, api, cancel, seen, people, slot, queue, work):
+    def test_an_offer_is_booked_like_any_other_hold(
+        self, api, cancel, seen, people, slot, queue, work
+    ):
         cancel(slot.bookings.first())
         offer = offer_to(people[0], slot)
-        answer = api.as_(people[0]).patch(f"/bookings/{offer.pk}", {"status": "pending"})
-        assert (answer.status_code, answer.json()["status"]) == (200, "pending")
+        response = api.as_(people[0]).patch(f"/bookings/{offer.pk}", {"status": "pending"})
+        assert (response.status_code, response.json()["status"]) == (200, "pending")
         entry = seen(people[0], slot)[0]
         assert (entry["status"], entry["booking_id"]) == ("booked", str(offer.pk))
         work()
         assert entries(slot) == ["booked", "waiting", "waiting"]
 
-    def test_an_offered_seat_cannot_be_booked_by_others(self, api, cancel, people, slot, queue):
+    def test_other_users_cannot_book_an_offered_seat(self, api, cancel, people, slot, queue):
         cancel(slot.bookings.first())
         outsider = api.as_(UserFactory())
         problem(outsider.post("/bookings", {"slot_id": str(slot.pk)}), 409, "slot_full")
@@ -379,31 +387,33 @@ class TestAFreedSeat:
         waitlist.offer_seats(at=timezone.now())
         assert entries(slot) == ["passed", "offered", "waiting"]
 
-    def test_a_seat_that_the_last_user_gives_back_can_be_booked_by_anyone(
+    def test_anyone_can_book_a_seat_that_the_last_waiting_user_declined(
         self, api, cancel, people, slot, queue
     ):
         for user in people[1:]:
             user.waitlist_entries.all().delete()
         cancel(slot.bookings.first())
         cancel(offer_to(people[0], slot))
-        answer = api.as_(UserFactory()).post("/bookings", {"slot_id": str(slot.pk)})
-        assert answer.status_code == 201
+        response = api.as_(UserFactory()).post("/bookings", {"slot_id": str(slot.pk)})
+        assert response.status_code == 201
 
-    def test_a_user_who_gave_an_offer_back_joins_again_at_the_end(
+    def test_a_user_who_declined_an_offer_joins_again_at_the_end_of_the_queue(
         self, cancel, join, people, slot, queue
     ):
         cancel(slot.bookings.first())
         cancel(offer_to(people[0], slot))
         assert join(people[0], slot).json()["position"] == 2
 
-    def test_a_user_can_join_again_before_their_expired_offer_is_closed(
+    def test_a_user_with_an_expired_offer_can_join_again_before_the_offer_is_closed(
         self, cancel, join, people, slot, queue
     ):
         cancel(slot.bookings.first())
         with time_machine.travel(timezone.now() + 2 * HOUR):
             assert join(people[0], slot).json()["position"] == 3
 
-    def test_two_seats_go_to_the_first_two(self, api, people, slot, queue, work):
+    def test_two_freed_seats_are_offered_to_the_first_two_users(
+        self, api, people, slot, queue, work
+    ):
         for booking in slot.bookings.all():
             api.as_(booking.user).patch(f"/bookings/{booking.pk}", {"status": "cancelled"})
         work()
@@ -413,8 +423,10 @@ class TestAFreedSeat:
     def test_moving_a_booking_away_frees_a_seat(self, api, people, service, slot, queue, work):
         other = SlotFactory(service=service, start_time=SOON + DAY)
         booking = slot.bookings.first()
-        answer = api.as_(booking.user).patch(f"/bookings/{booking.pk}", {"slot_id": str(other.pk)})
-        assert answer.status_code == 200
+        response = api.as_(booking.user).patch(
+            f"/bookings/{booking.pk}", {"slot_id": str(other.pk)}
+        )
+        assert response.status_code == 200
         work()
         assert entries(slot) == ["offered", "waiting", "waiting"]
 
@@ -433,19 +445,23 @@ class TestAFreedSeat:
         assert entries(slot) == ["offered", "waiting", "waiting"]
         assert offer_to(people[0], slot).seat == 2
 
-    def test_a_raised_capacity_offers_the_new_seats(self, api, provider, people, slot, queue, work):
-        answer = api.as_(provider).patch(f"/slots/{slot.pk}", {"capacity": 4})
-        assert (answer.status_code, answer.json()["seats_left"]) == (200, 0)
+    def test_raising_the_capacity_offers_the_new_seats(
+        self, api, provider, people, slot, queue, work
+    ):
+        response = api.as_(provider).patch(f"/slots/{slot.pk}", {"capacity": 4})
+        assert (response.status_code, response.json()["seats_left"]) == (200, 0)
         work()
         assert entries(slot) == ["offered", "offered", "waiting"]
 
-    def test_a_lowered_capacity_offers_no_seat(self, api, provider, cancel, people, slot, queue):
+    def test_lowering_the_capacity_offers_no_seat(self, api, provider, cancel, people, slot, queue):
         Booking.objects.filter(slot=slot, seat=1).update(status="cancelled")
         assert api.as_(provider).patch(f"/slots/{slot.pk}", {"capacity": 1}).status_code == 200
         assert waitlist.offer_seats(at=timezone.now()) == 0
         assert entries(slot) == ["waiting", "waiting", "waiting"]
 
-    def test_no_offer_outlasts_the_start(self, cancel, people, slot, queue):
+    def test_an_offer_expires_no_later_than_the_start_of_the_slot(
+        self, cancel, people, slot, queue
+    ):
         with time_machine.travel(SOON - 10 * MINUTE):
             cancel(slot.bookings.first())
             assert offer_to(people[0], slot).hold_expires_at == SOON
@@ -489,13 +505,13 @@ class TestAFreedSeat:
         app.tasks["bookings.offer"](timestamp=0)
         assert entries(slot) == ["offered", "waiting", "waiting"]
 
-    def test_a_command_offers_seats(self, capsys, slot, queue):
+    def test_the_command_offer_seats_offers_seats(self, capsys, slot, queue):
         Booking.objects.filter(slot=slot, seat=1).update(status="cancelled")
         call_command("offer_seats")
         assert capsys.readouterr().out == "1 seats offered.\n"
         assert entries(slot) == ["offered", "waiting", "waiting"]
 
-    def test_offering_twice_offers_once(self, cancel, slot, queue, work):
+    def test_offering_the_seats_twice_makes_one_hold(self, cancel, slot, queue, work):
         cancel(slot.bookings.first())
         work()
         assert waitlist.offer_seats(at=timezone.now()) == 0
@@ -509,18 +525,18 @@ class TestAFreedSeat:
 
 
 class TestNoJumpingTheQueue:
-    """A free seat belongs to the waitlist even before the worker has offered it."""
+    """A free seat belongs to the waitlist even before a worker offers it."""
 
     @pytest.fixture
     def freed(self, slot, queue):
-        """The slot with one free seat, for which three users wait."""
+        """The slot with one free seat, for which three users are waiting."""
         Booking.objects.filter(slot=slot, seat=2).update(status="cancelled")
         return slot
 
     def book(self, api, user, slot, **more):
         return api.as_(user).post("/bookings", {"slot_id": str(slot.pk), **more})
 
-    def test_others_see_no_seat(self, api, freed):
+    def test_other_users_see_no_free_seat(self, api, freed):
         assert api.get(f"/slots/{freed.pk}").json()["seats_left"] == 0
         assert api.get("/slots", {"available": "true"}).json()["results"] == []
         shown = api.get(
@@ -528,54 +544,52 @@ class TestNoJumpingTheQueue:
         )
         assert shown.json()["times"] == []
 
-    def test_others_cannot_book_the_seat(self, api, freed):
+    def test_other_users_cannot_book_the_seat(self, api, freed):
         problem(self.book(api, UserFactory(), freed), 409, "slot_full")
         problem(self.book(api, UserFactory(), freed, hold=True), 409, "slot_full")
 
-    def test_others_cannot_move_to_the_seat(self, api, service, freed):
+    def test_other_users_cannot_move_a_booking_to_the_seat(self, api, service, freed):
         other = seated(SlotFactory(service=service, start_time=SOON + DAY), 1)
-        answer = api.as_(other.user).patch(f"/bookings/{other.pk}", {"slot_id": str(freed.pk)})
-        problem(answer, 409, "slot_full")
+        response = api.as_(other.user).patch(f"/bookings/{other.pk}", {"slot_id": str(freed.pk)})
+        problem(response, 409, "slot_full")
 
     def test_the_second_user_cannot_book_the_seat(self, api, people, freed):
         problem(self.book(api, people[1], freed), 409, "slot_full")
 
     def test_the_first_user_can_book_the_seat(self, api, seen, people, freed):
-        answer = self.book(api, people[0], freed)
-        assert (answer.status_code, answer.json()["seat"]) == (201, 2)
+        response = self.book(api, people[0], freed)
+        assert (response.status_code, response.json()["seat"]) == (201, 2)
         entry = seen(people[0], freed)[0]
-        assert (entry["status"], entry["booking_id"]) == ("booked", answer.json()["id"])
+        assert (entry["status"], entry["booking_id"]) == ("booked", response.json()["id"])
         assert waitlist.offer_seats(at=timezone.now()) == 0
 
     def test_the_first_user_can_hold_the_seat(self, api, people, freed):
-        answer = self.book(api, people[0], freed, hold=True)
-        assert answer.json()["status"] == "held"
+        response = self.book(api, people[0], freed, hold=True)
+        assert response.json()["status"] == "held"
         assert entries(freed) == ["offered", "waiting", "waiting"]
 
-    def test_the_first_user_can_move_to_the_seat(self, api, service, people, freed):
+    def test_the_first_user_can_move_a_booking_to_the_seat(self, api, service, people, freed):
         elsewhere = SlotFactory(service=service, start_time=SOON + DAY)
         booking = seated(elsewhere, 1, user=people[0])
-        answer = api.as_(people[0]).patch(f"/bookings/{booking.pk}", {"slot_id": str(freed.pk)})
-        assert (answer.status_code, answer.json()["seat"]) == (200, 2)
+        response = api.as_(people[0]).patch(f"/bookings/{booking.pk}", {"slot_id": str(freed.pk)})
+        assert (response.status_code, response.json()["seat"]) == (200, 2)
         assert entries(freed) == ["booked", "waiting", "waiting"]
 
-    def test_more_free_seats_than_users_who_wait_can_be_booked_by_anyone(self, api, freed):
+    def test_anyone_can_book_a_free_seat_that_no_waiting_user_needs(self, api, freed):
         Slot.objects.filter(pk=freed.pk).update(capacity=5)
         assert api.get(f"/slots/{freed.pk}").json()["seats_left"] == 1
-        answer = self.book(api, UserFactory(), freed)
-        # The lower seats are for the users who wait.
-        assert (answer.status_code, answer.json()["seat"]) == (201, 5)
+        response = self.book(api, UserFactory(), freed)
+        # Seats 2, 3 and 4 are kept for the three users who are waiting.
+        assert (response.status_code, response.json()["seat"]) == (201, 5)
         problem(self.book(api, UserFactory(), freed), 409, "slot_full")
         assert waitlist.offer_seats(at=timezone.now()) == 3
 
 
 class TestTheSlot:
-    def test_the_waitlist_ends_with_a_cancelled_slot(
-        self, api, provider, cancel, slot, queue, work
-    ):
+    def test_cancelling_a_slot_ends_its_waitlist(self, api, provider, cancel, slot, queue, work):
         cancel(slot.bookings.first())
-        answer = api.as_(provider).patch(f"/slots/{slot.pk}", {"status": "cancelled"})
-        assert answer.status_code == 200
+        response = api.as_(provider).patch(f"/slots/{slot.pk}", {"status": "cancelled"})
+        assert response.status_code == 200
         assert entries(slot) == ["passed", "passed", "passed"]
         work()
         assert not slot.bookings.filter(active=True).exists()
@@ -593,7 +607,7 @@ class TestTheSlot:
         assert waitlist.offer_seats(slot_ids=ids, at=timezone.now()) == 0
 
 
-def test_a_booking_in_a_slot_takes_three_queries_while_users_wait(api, slot, queue):
+def test_booking_a_slot_takes_three_queries_while_users_wait(api, slot, queue):
     user = UserFactory()
     Slot.objects.filter(pk=slot.pk).update(capacity=9)
     client = api.as_(user)

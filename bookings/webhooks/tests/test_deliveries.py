@@ -21,7 +21,7 @@ from bookings.tests.factories import BookingFactory, DeliveryFactory, WebhookFac
 from bookings.tests.smtp import AnyPort, Server
 from bookings.tests.workers import PATIENCE, database_url, until
 from bookings.webhooks import services as webhooks
-from bookings.webhooks.deliveries import SLOW_AT_A_TIME
+from bookings.webhooks.deliveries import MAX_SLOW_AT_A_TIME
 from bookings.webhooks.models import Attempt, Delivery, Webhook
 from bookit.jobs.queues import WEBHOOKS_AT_A_TIME
 from bookit.runtime.startup import BASE_DIR
@@ -61,7 +61,7 @@ def make_webhooks(count, **fields):
 
 
 def happen(count=1):
-    """Write some events and return them. A worker follows them up."""
+    """Write some events, which a worker will follow up, and return them."""
     booking = BookingFactory(status="confirmed")
     return BookingEvent.objects.bulk_create(
         BookingEvent(
@@ -75,13 +75,13 @@ def happen(count=1):
 
 
 def enqueue(happened):
-    """Enqueue the deliveries of some events, but neither mails nor offers."""
+    """Enqueue the deliveries of some events, but no emails and no offers to waitlists."""
     run("DELETE FROM procrastinate_jobs WHERE task_name = 'bookings.follow_up'")
     webhooks.enqueue(event_ids=[event.pk for event in happened], at=timezone.now())
 
 
 def arrivals(other):
-    """Return the numbers that `happen` gave to the events that have arrived."""
+    """Return the numbers of the events that have arrived; `happen` stores them as the seat."""
     return [json.loads(message.body)["data"]["seat"] for message in other.messages]
 
 
@@ -93,7 +93,7 @@ def delivered():
 
 
 def test_hundreds_of_events_arrive_in_order_before_requests_to_hanging_servers_time_out(send, hang):
-    """One message a second would take minutes."""
+    """Sending one message a second would take minutes."""
     with receiver(hang) as first, receiver(hang) as second, receiver() as other:
         for each in (first, second, other):
             WebhookFactory(url=each.url)
@@ -106,24 +106,24 @@ def test_hundreds_of_events_arrive_in_order_before_requests_to_hanging_servers_t
     assert other.connections <= 3
 
 
-# --- together with mails ------------------------------------------------------------------------
+# --- together with emails -----------------------------------------------------------------------
 
 
 class Hangs(Server):
-    """Accepts connections, but never responds to a mail."""
+    """A mail server that accepts connections, but never responds to an email."""
 
     def __init__(self):
         super().__init__()
         self.begun = 0
 
-    async def handle_MAIL(self, *args):  # noqa: N802 - aiosmtpd calls it
+    async def handle_MAIL(self, *args):  # noqa: N802 - aiosmtpd requires this name
         self.begun += 1
         await asyncio.sleep(PATIENCE)
 
 
 @pytest.fixture
 def mail_server():
-    """Return a function that starts a mail server, and returns its address."""
+    """Return a function that starts a mail server and returns its URL."""
     started = []
 
     def start(server):
@@ -149,20 +149,20 @@ def test_a_hanging_mail_server_does_not_delay_webhooks(send, mail_server):
         assert worker.jobs("bookings.send_mail").count("doing") == 2
 
 
-def test_hanging_webhook_servers_do_not_delay_mails(send, mail_server, hang):
+def test_hanging_webhook_servers_do_not_delay_emails(send, mail_server, hang):
     mailbox = Server()
     with receiver(hang) as hangs:
-        make_webhooks(SLOW_AT_A_TIME, url=hangs.url)
+        make_webhooks(MAX_SLOW_AT_A_TIME, url=hangs.url)
         enqueue(happen(1))
         send(EMAIL_URL=mail_server(mailbox))
-        until(lambda: len(hangs.messages) == SLOW_AT_A_TIME)
+        until(lambda: len(hangs.messages) == MAX_SLOW_AT_A_TIME)
         happen(1)
         until(lambda: mailbox.mails, seconds=SOON)
         assert not Attempt.objects.exists()
 
 
 def test_servers_that_begin_to_hang_together_do_not_delay_other_webhooks(send, hang):
-    """A worker waits for late responses in a few places only, even if more servers hang."""
+    """A worker waits for only a few late responses at a time, even if more servers hang."""
     with receiver(hang) as hangs, receiver() as other:
         make_webhooks(WEBHOOKS_AT_A_TIME + 20, url=hangs.url)
         happened = happen(1)
@@ -172,20 +172,20 @@ def test_servers_that_begin_to_hang_together_do_not_delay_other_webhooks(send, h
         send("--queues", "webhooks")
         until(lambda: other.messages)
         cut_off = Attempt.objects.filter(error__startswith="No response within 1 second ").count()
-        assert 20 <= cut_off <= len(hangs.messages) - SLOW_AT_A_TIME
+        assert 20 <= cut_off <= len(hangs.messages) - MAX_SLOW_AT_A_TIME
         assert not Attempt.objects.filter(error__contains="10 seconds").exists()
 
 
-def test_failing_webhooks_leave_most_places_to_others(send, hang):
+def test_failing_webhooks_do_not_delay_other_webhooks(send, hang):
     with receiver(hang) as hangs, receiver() as other:
-        make_webhooks(SLOW_AT_A_TIME + 10, url=hangs.url, failing_since=timezone.now())
+        make_webhooks(MAX_SLOW_AT_A_TIME + 10, url=hangs.url, failing_since=timezone.now())
         enqueue(happen(1))
         send("--queues", "webhooks")
-        until(lambda: len(hangs.messages) == SLOW_AT_A_TIME)
+        until(lambda: len(hangs.messages) == MAX_SLOW_AT_A_TIME)
         WebhookFactory(url=other.url)
         enqueue(happen(1))
         until(lambda: other.messages, seconds=SOON)
-        assert len(hangs.messages) == SLOW_AT_A_TIME
+        assert len(hangs.messages) == MAX_SLOW_AT_A_TIME
         assert not Attempt.objects.exclude(delivery__status="delivered").exists()
 
 
@@ -208,7 +208,7 @@ def test_messages_that_a_killed_worker_had_not_recorded_are_sent_again_with_the_
         assert len(other.messages) == 30
         assert delivered() < 30
 
-        # As if half a minute had passed.
+        # Pretend that the worker sent its last heartbeat half a minute ago.
         run("UPDATE procrastinate_workers SET last_heartbeat = now() - interval '31 s'")
         call_command("retry_stalled_jobs")
         assert capsys.readouterr().out == "1 jobs given to other workers.\n"
@@ -252,7 +252,7 @@ def test_a_webhook_that_waits_for_a_retry_is_not_woken(no_jobs):
 # --- queues -------------------------------------------------------------------------------------
 
 
-def test_a_worker_serves_all_queues_or_only_those_that_are_named(send, mail_server):
+def test_a_worker_serves_all_queues_or_only_the_queues_in_its_options(send, mail_server):
     mailbox = Server()
     variables = {"EMAIL_URL": mail_server(mailbox)}
     with receiver() as other:
@@ -267,7 +267,7 @@ def test_a_worker_serves_all_queues_or_only_those_that_are_named(send, mail_serv
         until(lambda: delivered() == 2 and mailbox.mails)
 
 
-def test_naming_an_unknown_queue_fails_with_a_one_line_message():
+def test_a_worker_with_an_unknown_queue_fails_with_a_one_line_message():
     done = subprocess.run(
         [sys.executable, "manage.py", "procrastinate", "worker", "--queues", "webhoks"],
         cwd=BASE_DIR,

@@ -1,4 +1,4 @@
-"""`GET /events`: a client that polls gets every event once, and misses none."""
+"""`GET /events`: a client that polls gets every event exactly once."""
 
 from contextlib import contextmanager
 from time import monotonic, sleep
@@ -45,7 +45,7 @@ def booking():
 
 @contextmanager
 def another_transaction():
-    """Yield a cursor on another connection, whose transaction is committed at the end."""
+    """Yield a cursor on another connection, and commit its transaction at the end."""
     other = connection.copy()
     try:
         other.set_autocommit(False)
@@ -65,7 +65,7 @@ def settle():
     last = BookingEvent.objects.aggregate(last=Max("transaction"))["last"] or 0
     deadline = monotonic() + 4 * PATIENCE  # Some tests keep a transaction open for a minute.
     while ask("SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint") <= last:
-        assert monotonic() < deadline, "another transaction takes very long"
+        assert monotonic() < deadline, "a transaction of another test is still open"
         sleep(0.02)
 
 
@@ -93,9 +93,9 @@ def poll_at_once(admin, cursor="", **query):
 
 
 def test_a_reader_gets_an_event_with_a_lower_id_that_is_committed_later(admin, booking):
-    # The id is taken before the transaction begins, because PostgreSQL logs one id in 32 and the
-    # first after a checkpoint. The transaction would then have a number of its own, and the poll
-    # would wait for it.
+    # Take the id before the transaction begins. PostgreSQL logs one id of a sequence in 32, and the
+    # first id after a checkpoint. If this id were logged within the transaction, the transaction
+    # would get a transaction id, and the poll would wait for its end.
     lower = ask(NEXT_ID)
     with another_transaction() as other:
         higher = happen(booking)
@@ -104,7 +104,7 @@ def test_a_reader_gets_an_event_with_a_lower_id_that_is_committed_later(admin, b
         other.execute(WRITE, [lower, booking.pk])
     assert lower < higher.pk
 
-    # The control: a reader that goes by ids alone misses it.
+    # Control: a reader that only asks for higher ids misses the event.
     assert not BookingEvent.objects.filter(pk__gt=seen[-1]).exists()
     assert poll(admin, cursor)[0] == [lower]
 
@@ -112,17 +112,18 @@ def test_a_reader_gets_an_event_with_a_lower_id_that_is_committed_later(admin, b
 def test_events_of_one_booking_are_in_order_even_if_their_transactions_are_not(admin, booking):
     with another_transaction() as first:
         first.execute("SELECT pg_current_xact_id()")
-        # This transaction begins later and commits sooner.
+        # The transaction of `happen` begins after the other transaction and commits before it.
         confirmed = happen(booking, BookingEvent.Type.CONFIRMED)
         first.execute(NEXT_ID)
         [moved] = first.fetchone()
         first.execute(WRITE, [moved, booking.pk])
     by_transaction = BookingEvent.objects.order_by("transaction").values_list("pk", flat=True)
-    assert [*by_transaction] == [moved, confirmed.pk]  # The control.
+    # Control: the order of the transactions is not the order of the events.
+    assert [*by_transaction] == [moved, confirmed.pk]
     assert poll(admin)[0] == [confirmed.pk, moved]
 
 
-def test_new_events_come_after_all_events_of_the_current_step(admin, booking):
+def test_events_that_are_written_during_paging_come_last(admin, booking):
     happened = [happen(booking).pk for _ in range(3)]
     seen, cursor = poll(admin, limit=2)
     happened.append(happen(booking).pk)
@@ -144,12 +145,12 @@ def test_events_are_not_shown_while_an_older_transaction_is_open(admin, booking)
         other.execute(WRITE, [lower, booking.pk])
         higher = happen(booking)
         seen, cursor = poll_at_once(admin)
-        assert seen == [], "the other transaction is open"
+        assert seen == [], "the other transaction is still open"
     assert poll(admin, cursor)[0] == [lower, higher.pk]
     assert poll(admin)[0] == [lower, higher.pk]
 
 
-def test_events_that_are_rolled_back_are_never_shown_and_block_no_others(admin, booking):
+def test_events_that_are_rolled_back_are_not_shown_and_do_not_block_other_events(admin, booking):
     with another_transaction() as other:
         other.execute(NEXT_ID)
         other.execute(WRITE, [other.fetchone()[0], booking.pk])
@@ -159,7 +160,7 @@ def test_events_that_are_rolled_back_are_never_shown_and_block_no_others(admin, 
     assert poll(admin)[0] == [event.pk]
 
 
-def test_paging_returns_each_event_once_while_more_are_written(admin, booking):
+def test_paging_returns_each_event_once_while_more_events_are_written(admin, booking):
     written = [happen(booking).pk for _ in range(5)]
     met, cursor = [], ""
     for _ in range(8):
@@ -194,13 +195,13 @@ def test_a_page_that_is_exactly_full_can_be_the_last_one(admin, booking):
 # --- content ------------------------------------------------------------------------------------
 
 
-def test_the_event_feed_returns_what_webhooks_receive(admin):
+def test_an_event_of_a_booking_shows_the_booking_as_the_api_shows_it(admin):
     user = UserFactory()
     booking = BookingFactory(user=user, status=Booking.Status.CONFIRMED)
     admin.patch(f"/bookings/{booking.pk}/status", {"status": "completed"})
     shown = admin.get(f"/bookings/{booking.pk}").json()
-    [told] = read(admin)["results"]
-    assert told == {
+    [event] = read(admin)["results"]
+    assert event == {
         "id": str(BookingEvent.objects.get().pk),
         "type": "booking.completed",
         "timestamp": shown["updated_at"],
@@ -208,22 +209,22 @@ def test_the_event_feed_returns_what_webhooks_receive(admin):
     }
 
 
-def test_a_review_is_reported_as_the_api_shows_it(api, admin):
+def test_an_event_of_a_review_shows_the_review_as_the_api_shows_it(api, admin):
     user = UserFactory()
     booking = BookingFactory(user=user, status=Booking.Status.COMPLETED)
     body = {"booking_id": str(booking.pk), "rating": 4, "comment": "Fine."}
     review = api.as_(user).post("/reviews", body).json()
-    [told] = read(admin, "?type=review.created")["results"]
-    assert told["data"] == review
-    assert told["timestamp"] == review["created_at"]
+    [event] = read(admin, "?type=review.created")["results"]
+    assert event["data"] == review
+    assert event["timestamp"] == review["created_at"]
 
     api.as_(user).patch(f"/reviews/{review['id']}", {"rating": 1})
-    [told] = read(admin)["results"]
-    assert told["data"]["rating"] == 4, "the rating at its creation"
+    [event] = read(admin)["results"]
+    assert event["data"]["rating"] == 4, "the rating when the review was created"
 
     api.as_(user).delete(f"/reviews/{review['id']}")
-    [told] = read(admin)["results"]
-    assert told["data"] == {"id": review["id"], "booking_id": str(booking.pk), "rating": 4}
+    [event] = read(admin)["results"]
+    assert event["data"] == {"id": review["id"], "booking_id": str(booking.pk), "rating": 4}
 
 
 def test_a_review_that_is_refused_leaves_no_event(api, admin):
@@ -244,7 +245,7 @@ def test_webhooks_receive_reviews(api):
     assert delivery.type == "review.created"
 
 
-def test_only_event_types_of_webhooks_are_listed_and_can_be_filtered(admin, booking):
+def test_the_list_contains_only_event_types_of_webhooks_and_can_be_filtered_by_type(admin, booking):
     for kind in (
         BookingEvent.Type.HELD,
         BookingEvent.Type.REMINDED,
@@ -259,16 +260,16 @@ def test_only_event_types_of_webhooks_are_listed_and_can_be_filtered(admin, book
 
 def test_times_are_in_the_requested_time_zone(admin, booking):
     happen(booking)
-    [told] = read(admin, "?tz=Asia/Tokyo")["results"]
-    assert told["timestamp"].endswith("+09:00")
-    assert told["data"]["start_time"] == "2999-01-01T19:00:00+09:00"
+    [event] = read(admin, "?tz=Asia/Tokyo")["results"]
+    assert event["timestamp"].endswith("+09:00")
+    assert event["data"]["start_time"] == "2999-01-01T19:00:00+09:00"
 
 
 def test_the_feed_takes_four_queries_for_any_number_of_events(
     admin, booking, django_assert_num_queries
 ):
     happen(booking)
-    # The user, the oldest open transaction, the events, their bookings.
+    # One query each for the user, the oldest open transaction, the events and their bookings.
     settle()
     with django_assert_num_queries(4):
         poll_at_once(admin)
@@ -284,7 +285,7 @@ def test_a_made_up_cursor_is_refused(admin, cursor):
     problem(admin.get(f"/events?cursor={cursor}"), 400, "validation_error", "cursor")
 
 
-def test_a_cursor_of_another_list_is_refused(admin):
+def test_a_cursor_from_another_list_is_refused(admin):
     BookingFactory.create_batch(2)
     other = admin.get("/bookings?cursor=&limit=1").json()["next"]
     cursor = other.partition("cursor=")[2].partition("&")[0]

@@ -1,4 +1,4 @@
-"""Webhooks: subscribers get signed messages in order, which are retried until they arrive."""
+"""Webhooks: signed messages are sent to subscribers in order, and are retried if they fail."""
 
 import json
 import time
@@ -18,7 +18,7 @@ from procrastinate.contrib.django.models import ProcrastinateJob
 
 from accounts.tests.factories import AdminFactory
 from bookings import events, followup, services
-from bookings.events import TOLD
+from bookings.events import REPORTED_TYPES
 from bookings.mails.occasions import occasions
 from bookings.models import Booking, BookingEvent
 from bookings.tests.factories import (
@@ -46,7 +46,7 @@ SECRET = "whsec_Tk90IGEgc2VjcmV0LCBidXQgYW4gZXhhbXBsZSE="
 
 @pytest.fixture(autouse=True)
 def anywhere(settings):
-    """Allow loopback addresses, because the receivers are there."""
+    """Allow loopback addresses, because the receivers of these tests listen on them."""
     settings.WEBHOOK_ALLOW_PRIVATE = True
 
 
@@ -73,7 +73,7 @@ def follow_up(*happened, at=None):
 
 
 def send(webhook, at=None):
-    """Send the due messages of a webhook, as its job does once it is no longer waiting."""
+    """Send the due messages of a webhook, as its job does when a worker runs it."""
     run(f"DELETE FROM procrastinate_jobs WHERE lock = 'webhook-{webhook.pk}'")
     now = (lambda: at) if at else timezone.now
     async_to_sync(deliveries.deliver)(webhook_id=webhook.pk, now=now)
@@ -118,9 +118,9 @@ def test_a_subscriber_receives_a_booking_as_the_api_shows_it(admin):
         follow_up(*BookingEvent.objects.all())
         try_all()
     [message] = other.messages
-    told = verified(message, made["secret"])
+    content = verified(message, made["secret"])
     shown = admin.get(f"/bookings/{booking.pk}").json()
-    assert told == {
+    assert content == {
         "type": "booking.confirmed",
         "timestamp": shown["updated_at"],
         "data": shown,
@@ -134,7 +134,7 @@ def test_a_subscriber_receives_a_booking_as_the_api_shows_it(admin):
 
 
 @pytest.mark.parametrize("kind", ["booking.cancelled", "booking.expired"])
-def test_the_end_of_a_hold_is_not_announced(admin, kind):
+def test_the_end_of_a_hold_is_not_sent(admin, kind):
     booking = BookingFactory()
     for was in ("held", "pending"):
         events.record(
@@ -145,17 +145,17 @@ def test_the_end_of_a_hold_is_not_announced(admin, kind):
     assert [each.event.data["was"] for each in Delivery.objects.all()] == [{"status": "pending"}]
 
 
-def test_webhooks_the_event_feed_and_mails_agree_on_which_events_are_announced():
-    """Each event type, after each status, with the old status unknown, and with no old values."""
+def test_webhooks_the_event_feed_and_emails_agree_on_which_events_are_announced():
+    """Try each event type with each old status, without an old status, and without old values."""
     old_values = [None, {"seat": 2}, *({"status": status} for status in Booking.Status)]
     booking, at = BookingFactory(), timezone.now()
     happened = [
         events.record(booking, kind, actor=None, at=at, was=was)
-        for kind in TOLD
+        for kind in REPORTED_TYPES
         for was in old_values
     ]
     ids = [event.pk for event in happened]
-    webhook = WebhookFactory(events=[str(kind) for kind in TOLD])
+    webhook = WebhookFactory(events=[str(kind) for kind in REPORTED_TYPES])
     webhooks.enqueue(event_ids=ids, at=at)
 
     delivered = {delivery.event_id for delivery in webhook.deliveries.all()}
@@ -171,7 +171,7 @@ def test_webhooks_the_event_feed_and_mails_agree_on_which_events_are_announced()
     assert delivered == listed == mailed == {*ids} - ends_of_holds
 
 
-def test_a_message_has_the_state_of_the_booking_after_the_event():
+def test_a_message_contains_the_booking_as_it_was_after_the_event():
     booking = BookingFactory(status="pending", price=1500, currency="JPY")
     created = happen(BookingEvent.Type.CREATED, booking)
     services.change_status(
@@ -181,13 +181,13 @@ def test_a_message_has_the_state_of_the_booking_after_the_event():
         WebhookFactory(url=other.url)
         follow_up(created)
         try_all()
-    told = verified(other.messages[0])
-    assert told["data"]["status"] == "pending"
-    assert told["data"]["updated_at"] == told["timestamp"]
-    assert told["data"]["price"] == "1500"
+    content = verified(other.messages[0])
+    assert content["data"]["status"] == "pending"
+    assert content["data"]["updated_at"] == content["timestamp"]
+    assert content["data"]["price"] == "1500"
 
 
-def test_a_message_about_a_deleted_booking_has_its_id_and_its_state():
+def test_a_message_about_a_deleted_booking_contains_its_id_and_its_state():
     booking = BookingFactory(notes="private")
     event = happen(BookingEvent.Type.CANCELLED, booking)
     pk = booking.pk
@@ -210,7 +210,7 @@ def test_a_message_about_a_deleted_booking_has_its_id_and_its_state():
 def test_only_webhooks_that_are_on_receive_the_types_that_they_subscribed_to():
     WebhookFactory(events=["booking.cancelled"])
     WebhookFactory(is_active=False)
-    asked = WebhookFactory(events=["booking.cancelled", "booking.created"])
+    subscribed = WebhookFactory(events=["booking.cancelled", "booking.created"])
     happened = [
         happen(kind)
         for kind in (
@@ -222,7 +222,7 @@ def test_only_webhooks_that_are_on_receive_the_types_that_they_subscribed_to():
     ]
     follow_up(*happened)
     [delivery] = Delivery.objects.all()
-    assert (delivery.webhook, delivery.type) == (asked, "booking.created")
+    assert (delivery.webhook, delivery.type) == (subscribed, "booking.created")
 
 
 def test_enqueueing_takes_three_queries_for_any_number_of_events_and_webhooks(
@@ -247,7 +247,7 @@ def test_an_event_that_is_followed_up_twice_is_delivered_once():
     assert Delivery.objects.count() == len(jobs()) == 1
 
 
-def test_events_arrive_in_order_even_if_the_later_one_is_followed_up_first():
+def test_events_arrive_in_order_even_if_the_later_event_is_followed_up_first():
     with receiver() as other:
         WebhookFactory(url=other.url)
         first, second = happen(), happen()
@@ -275,7 +275,7 @@ def test_a_webhook_has_one_job_for_any_number_of_pending_deliveries():
     assert Delivery.objects.count() == 6
 
 
-# --- since when ---------------------------------------------------------------------------------
+# --- events before the subscription are not sent ------------------------------------------------
 
 
 def sent():
@@ -293,7 +293,7 @@ def test_events_before_the_creation_of_a_webhook_are_not_sent_even_if_followed_u
 
 
 @pytest.mark.parametrize("skew", [-HOUR, HOUR])
-def test_the_clocks_of_hosts_do_not_decide_which_events_are_sent(admin, skew):
+def test_which_events_are_sent_does_not_depend_on_the_clocks_of_hosts(admin, skew):
     """The host that creates a webhook and the host that books can disagree about the time."""
     before = happen(at=timezone.now() - skew)
     admin.post("/webhooks", {"url": "https://8.8.8.8", "events": ["booking.confirmed"]})
@@ -303,7 +303,7 @@ def test_the_clocks_of_hosts_do_not_decide_which_events_are_sent(admin, skew):
 
 
 @pytest.mark.django_db(transaction=True)
-def test_an_event_that_began_before_a_webhook_and_is_committed_after_it_is_not_sent(admin):
+def test_an_event_is_not_sent_if_it_is_written_before_a_webhook_and_committed_after_it(admin):
     booking = BookingFactory()
     transaction.set_autocommit(False)
     try:
@@ -318,7 +318,7 @@ def test_an_event_that_began_before_a_webhook_and_is_committed_after_it_is_not_s
     assert sent() == []
 
 
-def test_events_while_a_webhook_was_off_are_not_sent(admin):
+def test_events_that_happen_while_a_webhook_is_off_are_not_sent(admin):
     webhook = WebhookFactory()
     admin.patch(f"/webhooks/{webhook.pk}", {"is_active": False})
     before = happen()
@@ -328,20 +328,20 @@ def test_events_while_a_webhook_was_off_are_not_sent(admin):
     assert sent() == [after.pk]
 
 
-def test_a_new_event_type_of_a_webhook_starts_with_the_next_event(admin):
+def test_a_webhook_receives_no_earlier_events_of_a_type_that_is_added(admin):
     webhook = WebhookFactory(events=["booking.confirmed"])
     known, before = happen(), happen(BookingEvent.Type.CANCELLED)
     admin.patch(f"/webhooks/{webhook.pk}", {"events": ["booking.cancelled", "booking.confirmed"]})
     after = happen(BookingEvent.Type.CANCELLED)
     follow_up(known, before, after)
-    assert sent() == [known.pk, after.pk], "a type that it had before is not lost"
+    assert sent() == [known.pk, after.pk], "the events of the type that it already had are sent"
 
 
-def test_an_event_type_that_was_removed_and_added_again_starts_with_the_next_event(admin):
+def test_a_webhook_receives_no_earlier_events_of_a_type_that_is_removed_and_added_again(admin):
     webhook = WebhookFactory(events=["booking.confirmed", "booking.cancelled"])
-    for asked in (["booking.cancelled"], ["booking.confirmed"]):
+    for types in (["booking.cancelled"], ["booking.confirmed"]):
         before = happen()
-        admin.patch(f"/webhooks/{webhook.pk}", {"events": asked})
+        admin.patch(f"/webhooks/{webhook.pk}", {"events": types})
     after = happen()
     follow_up(before, after)
     assert sent() == [after.pk]
@@ -392,7 +392,9 @@ def test_the_admin_who_creates_a_webhook_or_renews_its_secret_owns_it():
     assert made.owner == before
     for changes in ({"is_active": True}, {"events": ["booking.created"]}):
         webhooks.update_webhook(webhook_id=made.pk, actor=later, changes=changes, at=timezone.now())
-        assert Webhook.objects.get(pk=made.pk).owner == before, "the webhook was already on"
+        assert Webhook.objects.get(pk=made.pk).owner == before, (
+            "the owner changes only if the webhook was off"
+        )
     assert webhooks.rotate_secret(webhook_id=made.pk, actor=later, at=timezone.now()).owner == later
 
 
@@ -438,9 +440,9 @@ def test_the_secret_is_shown_only_when_the_webhook_is_created(admin):
 def test_messages_are_also_signed_with_the_previous_secret_for_a_day(admin):
     with receiver() as other:
         webhook = WebhookFactory(url=other.url)
-        answered = admin.post(f"/webhooks/{webhook.pk}/rotate-secret")
-        assert answered.status_code == 200
-        new = answered.json()["secret"]
+        response = admin.post(f"/webhooks/{webhook.pk}/rotate-secret")
+        assert response.status_code == 200
+        new = response.json()["secret"]
         assert new != SECRET
         follow_up(happen())
         try_all()
@@ -489,7 +491,7 @@ def test_a_failed_message_is_retried_with_the_same_id(admin):
     assert webhook.failing_since is None
 
 
-def test_pauses_grow_for_a_day_before_the_webhook_is_switched_off(admin):
+def test_pauses_between_retries_grow_until_the_webhook_is_switched_off_after_a_day(admin):
     began = at = timezone.now()
     with receiver(answer(503)) as other:
         webhook = WebhookFactory(url=other.url)
@@ -512,7 +514,7 @@ def test_pauses_grow_for_a_day_before_the_webhook_is_switched_off(admin):
     assert "day" in shown["disabled_reason"]
 
 
-def test_pauses_differ_so_that_messages_that_failed_together_are_not_retried_together():
+def test_messages_that_failed_together_are_not_retried_together():
     at = timezone.now()
     with receiver(answer(503)) as other:
         WebhookFactory.create_batch(5, url=other.url)
@@ -536,12 +538,12 @@ def test_one_success_within_a_day_keeps_a_webhook_on():
     assert webhook.failing_since == at + 1.8 * DAY
 
 
-def test_a_410_switches_a_webhook_off_at_once(admin):
+def test_a_410_switches_a_webhook_off_immediately(admin):
     with receiver(answer(410)) as other:
         webhook = WebhookFactory(url=other.url)
         follow_up(happen(), happen())
         try_all()
-    assert len(other.messages) == 1, "the second message is not tried"
+    assert len(other.messages) == 1, "the second message is not sent"
     assert {each["status"] for each in log(admin, webhook)} == {"failed"}
     shown = admin.get(f"/webhooks/{webhook.pk}").json()
     assert not shown["is_active"]
@@ -571,11 +573,11 @@ AT = TUESDAY
         ("0", timedelta(seconds=5), timedelta(seconds=6)),
         (format_datetime(AT + HOUR, usegmt=True), HOUR, HOUR),
         (format_datetime(AT - HOUR, usegmt=True), timedelta(seconds=5), timedelta(seconds=6)),
-        ("999999999999999999", deliveries.LONGEST_PAUSE, deliveries.LONGEST_PAUSE),
+        ("999999999999999999", deliveries.MAX_PAUSE, deliveries.MAX_PAUSE),
         (
             format_datetime(AT + 99 * DAY, usegmt=True),
-            deliveries.LONGEST_PAUSE,
-            deliveries.LONGEST_PAUSE,
+            deliveries.MAX_PAUSE,
+            deliveries.MAX_PAUSE,
         ),
         ("soon", timedelta(seconds=5), timedelta(seconds=6)),
         ("-5", timedelta(seconds=5), timedelta(seconds=6)),
@@ -592,7 +594,7 @@ def test_retry_after_is_respected_within_bounds(header, least, most):
     assert least <= delivery.next_attempt_at - AT <= most
 
 
-def test_two_kibibytes_of_a_long_response_are_kept(admin):
+def test_the_first_two_kibibytes_of_a_long_response_are_stored(admin):
     with receiver(answer(200, b"x" * 100_000)) as other:
         webhook = WebhookFactory(url=other.url)
         follow_up(happen())
@@ -627,7 +629,7 @@ def test_a_job_that_runs_again_after_a_failure_leaves_the_retry_to_the_next_job(
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_job_that_runs_twice_concurrently_plans_one_retry():
+def test_a_job_that_runs_twice_concurrently_schedules_one_retry():
     def wait_for_the_other(request):
         deadline = timezone.now() + timedelta(seconds=5)
         while len(other.messages) < 2 and timezone.now() < deadline:
@@ -661,11 +663,11 @@ def test_deleting_a_webhook_during_a_delivery_deletes_its_log():
     assert len(other.messages) == 1
     assert not Delivery.objects.exists()
     assert not Attempt.objects.exists()
-    assert jobs() == [], "no retry"
+    assert jobs() == [], "no retry is scheduled"
 
 
 @pytest.mark.django_db(transaction=True)
-def test_an_attempt_that_is_recorded_during_the_deletion_does_not_make_it_fail():
+def test_deleting_a_webhook_succeeds_if_an_attempt_is_recorded_at_the_same_time():
     delivery = DeliveryFactory()
 
     transaction.set_autocommit(False)
@@ -696,7 +698,7 @@ def test_pending_deliveries_fail_when_a_webhook_is_switched_off(admin):
     assert log(admin, webhook)[0]["status"] == "failed"
 
 
-def test_a_host_that_resolves_to_a_private_address_at_the_attempt_is_not_called(admin, settings):
+def test_no_request_is_sent_to_a_host_that_resolves_to_a_private_ip_address(admin, settings):
     with receiver() as other:
         webhook = WebhookFactory(url=other.url)
         settings.WEBHOOK_ALLOW_PRIVATE = False
@@ -708,7 +710,7 @@ def test_a_host_that_resolves_to_a_private_address_at_the_attempt_is_not_called(
     assert "not a public address" in attempt["error"]
 
 
-def test_each_run_checks_the_address_and_opens_one_connection(settings):
+def test_each_job_checks_the_ip_address_and_opens_one_connection(settings):
     with receiver() as other:
         WebhookFactory(url=other.url)
         follow_up(happen(), happen())
@@ -720,14 +722,14 @@ def test_each_run_checks_the_address_and_opens_one_connection(settings):
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "2130706433", "[64:ff9b::7f00:1]", "localhost"])
-def test_a_private_address_is_refused_when_it_is_entered(admin, settings, host):
+def test_a_url_that_leads_to_a_private_ip_address_is_refused(admin, settings, host):
     settings.WEBHOOK_ALLOW_PRIVATE = False
     body = {"url": f"http://{host}/hook", "events": ["booking.created"]}
     content = problem(admin.post("/webhooks", body), 400, "validation_error", "url")
     assert "not a public address" in content["errors"][0]["message"]
     webhook = WebhookFactory()
-    answered = admin.patch(f"/webhooks/{webhook.pk}", {"url": body["url"]})
-    problem(answered, 400, "validation_error", "url")
+    response = admin.patch(f"/webhooks/{webhook.pk}", {"url": body["url"]})
+    problem(response, 400, "validation_error", "url")
     assert Webhook.objects.get().url == webhook.url
     settings.WEBHOOK_ALLOW_PRIVATE = True
     assert admin.post("/webhooks", body).status_code == 201
@@ -739,14 +741,14 @@ def test_a_private_address_is_refused_when_it_is_entered(admin, settings, host):
 def test_a_test_is_delivered_like_any_other_message(admin):
     with receiver() as other:
         webhook = WebhookFactory(url=other.url)
-        answered = admin.post(f"/webhooks/{webhook.pk}/test")
-        assert answered.status_code == 202
-        assert answered.json()["status"] == "pending"
+        response = admin.post(f"/webhooks/{webhook.pk}/test")
+        assert response.status_code == 202
+        assert response.json()["status"] == "pending"
         [job] = jobs()
         do(job)
-    told = verified(other.messages[0])
-    assert (told["type"], told["data"]) == ("test", {})
-    assert other.messages[0].headers["webhook-id"] == answered.json()["id"]
+    content = verified(other.messages[0])
+    assert (content["type"], content["data"]) == ("test", {})
+    assert other.messages[0].headers["webhook-id"] == response.json()["id"]
     assert log(admin, webhook)[0]["status"] == "delivered"
 
 
@@ -758,10 +760,10 @@ def test_a_message_can_be_sent_again_with_the_same_id_whatever_its_status(admin,
         try_all()
         [delivery] = log(admin, webhook)
         path = f"/webhooks/{webhook.pk}/deliveries/{delivery['id']}/redeliver"
-        answered = admin.post(path)
-        assert answered.status_code == 202
-        assert answered.json()["id"] == delivery["id"]
-        assert answered.json()["status"] == "pending"
+        response = admin.post(path)
+        assert response.status_code == 202
+        assert response.json()["id"] == delivery["id"]
+        assert response.json()["status"] == "pending"
         try_all()
         try_all()
     assert [each.headers["webhook-id"] for each in other.messages] == [delivery["id"]] * 2
@@ -774,8 +776,8 @@ def test_tests_and_redeliveries_are_refused_while_a_webhook_is_off(admin):
     delivery = DeliveryFactory(webhook__is_active=False)
     path = f"/webhooks/{delivery.webhook_id}"
     problem(admin.post(f"{path}/test"), 409, "webhook_inactive")
-    answered = admin.post(f"{path}/deliveries/{delivery.pk}/redeliver")
-    problem(answered, 409, "webhook_inactive")
+    response = admin.post(f"{path}/deliveries/{delivery.pk}/redeliver")
+    problem(response, 409, "webhook_inactive")
     assert jobs() == []
 
 
@@ -799,7 +801,7 @@ def test_the_log_of_five_deliveries_takes_at_most_four_queries(
         assert len(log(admin, webhook)) == 5
 
 
-def test_event_types_that_are_named_twice_are_stored_once(admin):
+def test_repeated_event_types_are_stored_once(admin):
     body = {"url": "https://8.8.8.8", "events": ["review.created", "booking.created"] * 2}
     made = admin.post("/webhooks", body).json()
     assert made["events"] == ["booking.created", "review.created"]
@@ -822,7 +824,7 @@ def test_old_deliveries_are_deleted_with_their_attempts(monkeypatch):
 def test_the_admin_site_shows_why_a_webhook_is_off_and_no_secret(client):
     client.force_login(AdminFactory())
     webhook = WebhookFactory(
-        is_active=False, disabled_reason="It answered 410 Gone.", previous_secret=SECRET
+        is_active=False, disabled_reason="It responded with 410 Gone.", previous_secret=SECRET
     )
     for path in (
         reverse("admin:bookings_webhook_changelist"),
@@ -850,13 +852,13 @@ def test_the_admin_site_shows_attempts_and_redelivers(client):
     off = DeliveryFactory(status="failed", webhook__is_active=False, next_attempt_at=None)
     page = client.get(reverse("admin:bookings_delivery_change", args=[delivery.pk]))
     assert "500" in page.content.decode()
-    answered = client.post(
+    response = client.post(
         reverse("admin:bookings_delivery_changelist"),
         {"action": "redeliver", "_selected_action": [str(delivery.pk), str(off.pk)]},
     )
-    said = " ".join(str(each) for each in get_messages(answered.wsgi_request))
-    assert "1 changed." in said
-    assert "switched off" in said
+    messages = " ".join(str(each) for each in get_messages(response.wsgi_request))
+    assert "1 changed." in messages
+    assert "switched off" in messages
     delivery.refresh_from_db()
     assert delivery.status == "pending"
     assert [job.args["webhook_id"] for job in jobs()] == [str(delivery.webhook_id)]
@@ -870,10 +872,10 @@ def work():
     """Return a function that runs all due jobs as a worker does."""
     connector = app.connector.get_worker_connector()
 
-    def work_off():
+    def run_workers():
         before = None
-        # A worker with `wait=False` stops if all other jobs wait for the one that it is running. So
-        # it is started again until no job is left to run.
+        # A worker with `wait=False` stops when no job can start, even if jobs wait for the lock of
+        # the job that it is running. So start workers until a worker leaves the jobs unchanged.
         while before != (before := {job.pk for job in ProcrastinateJob.objects.all()}):
             with app.replace_connector(connector) as worker:
                 worker.run_worker(
@@ -884,7 +886,7 @@ def work():
                     delete_jobs="successful",
                 )
 
-    return work_off
+    return run_workers
 
 
 def due_now():
@@ -904,13 +906,13 @@ def order(other, happened):
 @pytest.mark.django_db(transaction=True)
 def test_events_arrive_in_order_from_a_worker_that_runs_several_jobs_at_once(work):
     service = ServiceFactory(capacity=9)
-    under_way, most = [], []
+    running, counts = [], []
 
     def take_time(request):
-        under_way.append(request)
-        most.append(len(under_way))
+        running.append(request)
+        counts.append(len(running))
         time.sleep(0.05)
-        under_way.remove(request)
+        running.remove(request)
         answer()(request)
 
     with receiver(take_time) as other:
@@ -918,7 +920,7 @@ def test_events_arrive_in_order_from_a_worker_that_runs_several_jobs_at_once(wor
         happened = [happen(booking=BookingFactory(service=service, seat=n)) for n in range(1, 9)]
         work()
         assert order(other, happened) == [0, 1, 2, 3, 4, 5, 6, 7]
-    assert set(most) == {1}, "each message waits for the one before it"
+    assert set(counts) == {1}, "each message waits for the one before it"
     assert jobs() == []
 
 
@@ -935,10 +937,10 @@ def test_other_messages_wait_for_one_quick_retry_but_not_for_later_retries(work)
         WebhookFactory(url=other.url)
         happened = [happen(booking=booking) for _ in range(3)]
         work()
-        assert order(other, happened) == [0], "the others wait for the quick retry"
+        assert order(other, happened) == [0], "the other messages wait for the quick retry"
         due_now()
         work()
-        assert order(other, happened) == [0, 0, 1, 2], "the retry fails, and the others are sent"
+        assert order(other, happened) == [0, 0, 1, 2], "the other messages are sent after the retry"
         due_now()
         work()
         assert order(other, happened) == [0, 0, 1, 2, 0], "the failing message is retried by itself"
@@ -957,8 +959,7 @@ def test_the_order_is_kept_if_the_quick_retry_succeeds(work):
     assert {each.status for each in Delivery.objects.all()} == {"delivered"}
 
 
-def test_messages_with_non_ascii_characters_are_signed_as_sent():
-    """The signature covers the bytes that are sent."""
+def test_the_signature_covers_the_bytes_of_non_ascii_characters():
     with receiver() as other:
         WebhookFactory(url=other.url)
         follow_up(happen(booking=BookingFactory(notes="Ŝalom ✂ 💈")))

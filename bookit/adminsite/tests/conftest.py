@@ -33,7 +33,7 @@ def site(client, boss):
 
 @pytest.fixture
 def world(boss):
-    """At least one row of every model. Events enqueue their jobs."""
+    """Create at least one row of every model. Events also enqueue jobs."""
     signed_in = accounts_services.log_in(
         email=boss.email,
         password=PASSWORD,

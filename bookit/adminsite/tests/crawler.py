@@ -1,8 +1,8 @@
 """A browser that follows every link, sends every form, and then sends wrong requests.
 
-There are more wrong requests than a test run has time for, so it sends a sample: at least one for
-each link, parameter, field and action. A seed chooses the sample, so that a run can be repeated.
-Each complaint comes with a curl command that reproduces it.
+There are more wrong requests than a test run has time for, so the crawler sends a sample: at least
+one for each link, parameter, field and action. A seed determines the sample, so that a run can be
+repeated. Each complaint contains a curl command that repeats the request.
 """
 
 import random
@@ -24,11 +24,11 @@ MEBIBYTE = 1024 * 1024
 
 UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 #: An id that no row has.
-NOBODY = "01a00000-0000-7000-8000-000000000000"
+UNKNOWN_ID = "01a00000-0000-7000-8000-000000000000"
 
 # Values that replace an id in a path. They are already percent-encoded.
 IDS = [
-    NOBODY,
+    UNKNOWN_ID,
     "abc",
     "0",
     "-1",
@@ -48,12 +48,12 @@ IDS = [
     "1e3",
     "..%2F..",
     "%7B%7D",
-    NOBODY.upper(),
-    NOBODY.replace("-", ""),
+    UNKNOWN_ID.upper(),
+    UNKNOWN_ID.replace("-", ""),
     "add",
 ]
 
-# Values that replace a parameter of an address.
+# Values that replace a parameter of a URL.
 PARAMETERS = [
     "",
     "0",
@@ -75,7 +75,7 @@ PARAMETERS = [
     "9999-12-31 23:59:59",
     "10000-01-01",
     "0001-01-01 00:00:00+14:00",
-    NOBODY,
+    UNKNOWN_ID,
     "True",
     "[]",
     "(",
@@ -121,16 +121,16 @@ FIELDS = [
     "23:59:59.999999999",
     "25:61",
     "24:00",
-    NOBODY,
+    UNKNOWN_ID,
     "<script>alert(1)</script>",
     "[]",
 ]
-# Values that replace a field that counts the rows of a form.
+# Values that replace a field that contains the number of rows of a formset.
 COUNTS = ["", "abc", "-1", "0", "20", str(10**9), "9" * 5000, "\0"]
 BODIES = ["x=" + "y" * MEBIBYTE, "%ff=%ff&&&=&;", "&".join(["f="] * 1100)]
-# For each page and each form, this many requests have several mistakes at once.
+# For each page and each form, the crawler sends this many requests with several mistakes at once.
 COMBINATIONS = 100
-# A page is checked at most this many times after redirects to it.
+# Redirects to a page are followed at most this many times.
 ARRIVALS = 3
 
 
@@ -138,12 +138,12 @@ class Case(NamedTuple):
     """A wrong request.
 
     Args:
-        subject: the part that is wrong. Each subject is tried at least once.
+        subject: the part of the request that is wrong. Each subject is tried at least once.
     """
 
     subject: str
     method: str
-    address: str
+    url: str
     body: str | list[tuple[str, str]] = ""
 
 
@@ -219,23 +219,23 @@ class Page(HTMLParser):
 
 
 def encode(pairs: list[tuple[str, str]]) -> str:
-    """Return a query or a body; a lone surrogate is sent as three bytes."""
+    """Return a query string or a body; a lone surrogate is encoded as three bytes."""
     return urlencode(pairs, errors="surrogatepass")
 
 
 class Browser(Client):
-    """Django's test client, but it does not record rendered templates.
+    """Django's test client without the recording of rendered templates.
 
-    Every input of a form is a small template. Copying all their contexts takes longer than the rest
-    of the request.
+    Each input of a form is a small template. Copying the contexts of all these templates takes
+    longer than the rest of the request.
     """
 
     def request(self, **request: Any) -> Any:
-        """Send a request and return its response, even after an exception."""
+        """Send a request and return its response, even if a view raises an exception."""
         handler = shared_handler(tuple(settings.MIDDLEWARE))
-        answer = handler(self._base_environ(**request))  # type: ignore[attr-defined]
-        self.cookies.update(answer.cookies)
-        return answer
+        response = handler(self._base_environ(**request))  # type: ignore[attr-defined]
+        self.cookies.update(response.cookies)
+        return response
 
 
 class Crawler:
@@ -244,7 +244,7 @@ class Crawler:
     Args:
         user: an admin.
         each: the number of wrong requests for each subject; 0 means all.
-        signed_in: whether the user signs in, both at first and after being signed out.
+        signed_in: whether the crawler signs in, at the beginning and whenever it was signed out.
     """
 
     def __init__(
@@ -262,7 +262,7 @@ class Crawler:
         self.arrivals: dict[str, int] = {}
 
     def sign_in(self) -> None:
-        """Sign in, or end the session if the crawler is not to be signed in."""
+        """Sign in, or remove the session if `signed_in` is false."""
         if self.signed_in:
             self.client.force_login(self.user)
         else:
@@ -270,34 +270,34 @@ class Crawler:
 
     # --- one request --------------------------------------------------------------------------
 
-    def get(self, address: str) -> Any:
+    def get(self, url: str) -> Any:
         """Send a GET request."""
-        return self.send("GET", address)
+        return self.send("GET", url)
 
-    def send(self, method: str, address: str, body: str = "") -> Any:
+    def send(self, method: str, url: str, body: str = "") -> Any:
         """Send a request, and check the response and the page to which it redirects."""
-        answer = self.look(method, address, body)
-        if answer.status_code in (301, 302):
-            self.arrive(answer["Location"])
-        return answer
+        response = self.look(method, url, body)
+        if response.status_code in (301, 302):
+            self.arrive(response["Location"])
+        return response
 
-    def look(self, method: str, address: str, body: str = "", when: str = "") -> Any:
+    def look(self, method: str, url: str, body: str = "", when: str = "") -> Any:
         """Send a request and check the response."""
         self.sent += 1
-        path, _, query = address.partition("?")
-        answer = self.client.generic(
+        path, _, query = url.partition("?")
+        response = self.client.generic(
             method,
             path,
             body,
             content_type="application/x-www-form-urlencoded",
             QUERY_STRING=query,
         )
-        wrong = self.complaint_about(address, answer)
+        wrong = self.complaint_about(url, response)
         if wrong:
             self.complaints.setdefault(
-                f"{wrong} {method} {shape_of(path)[:120]}{when}", self.curl(method, address, body)
+                f"{wrong} {method} {shape_of(path)[:120]}{when}", self.curl(method, url, body)
             )
-        return answer
+        return response
 
     def arrive(self, location: str) -> None:
         """Check the target of a redirect; sign in again if the crawler has locked itself out."""
@@ -313,91 +313,91 @@ class Crawler:
         else:
             self.client.cookies.pop("messages", None)
 
-    def complaint_about(self, address: str, answer: Any) -> str:
+    def complaint_about(self, url: str, response: Any) -> str:
         """Return a short complaint about a wrong response, or an empty text."""
-        kind = answer.get("Content-Type", "")
-        if answer.status_code >= 500:
-            return f"{answer.status_code}"
-        if answer.status_code in (301, 302):
+        kind = response.get("Content-Type", "")
+        if response.status_code >= 500:
+            return f"{response.status_code}"
+        if response.status_code in (301, 302):
             # A relative redirect, for example after `?next=abc`, stays on this site.
-            there = urlsplit(urljoin(address, answer["Location"]))
-            return "" if not (there.scheme or there.netloc) else "leads elsewhere"
-        text = "" if answer.streaming else answer.content.decode()
+            there = urlsplit(urljoin(url, response["Location"]))
+            return "" if not (there.scheme or there.netloc) else "redirects to another site"
+        text = "" if response.streaming else response.content.decode()
         if "Traceback (most recent call last)" in text:
             return "traceback"
-        if "/autocomplete/" in address and answer.status_code == 200:
+        if "/autocomplete/" in url and response.status_code == 200:
             return "" if kind == "application/json" else kind
-        if "/jsi18n/" in address and answer.status_code == 200:
+        if "/jsi18n/" in url and response.status_code == 200:
             return "" if kind.startswith("text/javascript") else kind
         if not kind.startswith("text/html"):
             return kind
-        if "</html>" not in text or ("<h1" not in text and answer.status_code >= 400):
-            return f"{answer.status_code} without a page"
+        if "</html>" not in text or ("<h1" not in text and response.status_code >= 400):
+            return f"{response.status_code} without a page"
         if "Database error" in text or "database installation" in text:
             return "blames the database"
         return ""
 
-    def curl(self, method: str, address: str, body: str) -> str:
+    def curl(self, method: str, url: str, body: str) -> str:
         """Return the curl command that sends this request with the cookies of an admin."""
         data = f" --data-raw {quote(body[:2000])}" if method == "POST" else ""
-        where = quote(f"http://localhost:8000{address[:2000]}")
+        where = quote(f"http://localhost:8000{url[:2000]}")
         return f"curl -i -X {method} -b $COOKIES {where}{data}"
 
     # --- crawling -----------------------------------------------------------------------------
 
     def crawl(self, *starts: str, inside: tuple[str, ...] = ()) -> dict[str, Page]:
-        """Follow the links below `inside`, and return the pages by address.
+        """Follow the links whose paths begin with one of `inside`, and return the pages by URL.
 
         The crawler opens two pages of each kind, because they may show rows in different states. It
-        follows a link with parameters only if one of them is new, because filters can be combined
-        endlessly.
+        follows a link with parameters only if one of the parameters is new, because filters can be
+        combined endlessly.
         """
         found: dict[str, Page] = {}
         seen: dict[str, int] = {}
         named: dict[str, set[str]] = {}
         waiting = [*starts]
         while waiting:
-            address = waiting.pop(0)
-            parts = urlsplit(address)
+            url = waiting.pop(0)
+            parts = urlsplit(url)
             shape = shape_of(parts.path)
             names = {name for name, _ in parse_qsl(parts.query, True)}
             known = named.setdefault(shape, set())
-            if parts.netloc or not (address in starts or parts.path.startswith(inside)):
+            if parts.netloc or not (url in starts or parts.path.startswith(inside)):
                 continue
             if names <= known if names else seen.get(shape, 0) >= 2:
                 continue
             known |= names
             seen[shape] = seen.get(shape, 0) + (not names)
-            answer = self.get(address)
-            if answer.status_code != 200:
+            response = self.get(url)
+            if response.status_code != 200:
                 continue
-            is_page = answer["Content-Type"].startswith("text/html")
-            page = Page(address, answer.content.decode() if is_page else "")
-            found[address] = page
+            is_page = response["Content-Type"].startswith("text/html")
+            page = Page(url, response.content.decode() if is_page else "")
+            found[url] = page
             waiting += [link.partition("#")[0] for link in page.links]
         return found
 
     # --- wrong requests -----------------------------------------------------------------------
 
     def try_each(self, cases: Iterable[Case]) -> None:
-        """Send a sample of the cases, chosen by the seed: `each` for each subject, or all."""
+        """Send `each` cases for each subject, chosen by the seed; send all cases if `each` is 0."""
         subjects: dict[str, list[Case]] = {}
         for case in cases:
             subjects.setdefault(case.subject, []).append(case)
         self.subjects |= subjects.keys()
-        for all_of_it in subjects.values():
-            most = min(self.each or len(all_of_it), len(all_of_it))
-            for case in self.random.sample(all_of_it, most):
+        for group in subjects.values():
+            most = min(self.each or len(group), len(group))
+            for case in self.random.sample(group, most):
                 body = case.body if isinstance(case.body, str) else encode(case.body)
-                self.send(case.method, case.address, body)
+                self.send(case.method, case.url, body)
 
     def wrong_ids(self, pages: dict[str, Page]) -> Iterator[Case]:
         """Yield requests for the pages of rows with senseless ids."""
-        for shape in sorted({shape for address in pages if (shape := _id_shape(address))}):
+        for shape in sorted({shape for url in pages if (shape := _id_shape(url))}):
             for value in IDS:
-                address = shape.replace("{id}", value)
-                yield Case(f"GET {shape}", "GET", address)
-                yield Case(f"POST {shape}", "POST", address, "post=yes")
+                url = shape.replace("{id}", value)
+                yield Case(f"GET {shape}", "GET", url)
+                yield Case(f"POST {shape}", "POST", url, "post=yes")
 
     def wrong_parameters(self, pages: dict[str, Page]) -> Iterator[Case]:
         """Yield requests with senseless parameters, one at a time and several at once.
@@ -406,8 +406,8 @@ class Crawler:
         """
         links: dict[str, dict[str, list[tuple[str, str]]]] = {}
         paths: dict[str, str] = {}
-        for address, page in pages.items():
-            parts = urlsplit(address)
+        for url, page in pages.items():
+            parts = urlsplit(url)
             shape = shape_of(parts.path)
             paths.setdefault(shape, parts.path)
             known = links.setdefault(shape, {name: [] for name in KNOWN})
@@ -416,7 +416,7 @@ class Crawler:
                 known.setdefault(name, [pair for pair in pairs if pair[0] != name])
             if any("_selected_action" in form.choices for form in page.forms):
                 known |= {name: [] for name in KNOWN_BY_LISTS if name not in known}
-            if parts.path.endswith("/add/"):  # Initial values of fields, but not of inlines.
+            if parts.path.endswith("/add/"):  # Parameters set fields, but not inlines.
                 fields = {name for form in page.forms for name, _ in form.fields}
                 known |= {name: [] for name in fields if "-" not in name and name not in known}
         for shape, path in sorted(paths.items()):
@@ -431,7 +431,7 @@ class Crawler:
                 yield Case(f"{shape}, several parameters", "GET", f"{path}?{query}")
 
     def wrong_forms(self, pages: dict[str, Page]) -> Iterator[Case]:
-        """Yield each form several times, each time with another wrong field."""
+        """Yield each form several times, each time with a different wrong field."""
         sent = set()
         for page in pages.values():
             for form in page.forms:
@@ -442,7 +442,7 @@ class Crawler:
                     yield from self.wrong_form(form)
 
     def wrong_form(self, form: Form) -> Iterator[Case]:
-        """Yield a form with each of its fields missing, repeated, and with every kind of value."""
+        """Yield a form with each field missing, repeated, and replaced by each wrong value."""
         shape = shape_of(urlsplit(form.path).path)
         for name in dict.fromkeys(name for name, _ in form.fields):
             for fields in self.wrong_fields(form, name):
@@ -471,7 +471,7 @@ class Crawler:
         buttons = [button for button in form.buttons if button[0] != "_addanother"]
         return [*fields, *self.random.sample(buttons, min(1, len(buttons)))]
 
-    def wrong_actions(self, address: str, page: Page) -> Iterator[Case]:
+    def wrong_actions(self, url: str, page: Page) -> Iterator[Case]:
         """Yield every action with every kind of selection."""
         for form in page.forms:
             rows = form.choices.get("_selected_action", [])
@@ -479,8 +479,8 @@ class Crawler:
                 [],
                 rows[:1],
                 rows[:3],
-                [NOBODY],
-                [*rows[:1], NOBODY],
+                [UNKNOWN_ID],
+                [*rows[:1], UNKNOWN_ID],
                 *([value] for value in ("abc", "", "\0", "\ud800", "9" * 40, "-1", "9" * 5000)),
                 [*rows[:1], *rows[:1]],
                 ["1"] * 900,
@@ -498,16 +498,16 @@ class Crawler:
                     for rest in more:
                         ids = [("_selected_action", row) for row in chosen]
                         body = [("action", action), *ids, *rest]
-                        yield Case(f"{address}, action {action}", "POST", address, body)
+                        yield Case(f"{url}, action {action}", "POST", url, body)
 
 
-def shape_of(address: str) -> str:
-    """Return an address without the ids in it, which differ from run to run."""
-    return re.sub(r"/[0-9]+/", "/ID/", UUID.sub("ID", address))
+def shape_of(url: str) -> str:
+    """Return a URL without its ids, which differ from run to run."""
+    return re.sub(r"/[0-9]+/", "/ID/", UUID.sub("ID", url))
 
 
-def _id_shape(address: str) -> str | None:
-    """Return an address with `{id}` in place of the id of its row, if it has one."""
+def _id_shape(url: str) -> str | None:
+    """Return a URL with `{id}` in place of the id of a row; None if the URL has no such id."""
     row = r"(/admin/\w+/\w+/)[^/]+(/(?:change|delete|history|password)/)$"
-    shape = re.sub(row, r"\1{id}\2", urlsplit(address).path)
+    shape = re.sub(row, r"\1{id}\2", urlsplit(url).path)
     return shape if "{id}" in shape else None

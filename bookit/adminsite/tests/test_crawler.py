@@ -1,4 +1,4 @@
-"""No request to the admin site gets a 500, however wrong it is."""
+"""No request to the admin site gets a 500, however invalid the request is."""
 
 import os
 import re
@@ -14,8 +14,8 @@ from catalog.models import Service
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
-# The number of wrong requests for each link, parameter, field and action. 0 sends all that the
-# crawler knows, which takes about ten minutes.
+# The number of wrong requests for each link, parameter, field and action. 0 means every
+# wrong request that the crawler knows, which takes about ten minutes.
 EACH = int(os.environ.get("CRAWL", 1))
 
 MODELS = sorted(admin.site._registry, key=lambda model: model._meta.label)
@@ -27,7 +27,8 @@ LOGIN, LOGOUT = "/admin/login/", "/admin/logout/"
 
 @pytest.fixture
 def crawler(boss, world, monkeypatch) -> Crawler:
-    # The list of all models is the same on every page, and takes longer than the rest.
+    # The sidebar with all models is the same on every page. Rendering it takes longer than the
+    # rest of the page.
     monkeypatch.setattr(admin.site, "enable_nav_sidebar", False)
     return Crawler(boss, EACH)
 
@@ -53,13 +54,13 @@ def assert_no_complaints(crawler) -> None:
 
 
 @every_model
-def test_every_link_form_and_action_of_a_model(crawler, model):
+def test_no_link_form_or_action_of_a_model_fails(crawler, model):
     crawl_model(crawler, model)
     assert_no_complaints(crawler)
     assert len(crawler.subjects) >= 25, sorted(crawler.subjects)
 
 
-def test_every_page_without_a_model(crawler):
+def test_no_page_without_a_model_fails(crawler):
     apps = sorted({model._meta.app_label for model in MODELS})
     names = ["index", "password_change", "password_change_done", "jsi18n"]
     starts = [reverse(f"admin:{name}") for name in names]
@@ -72,7 +73,7 @@ def test_every_page_without_a_model(crawler):
     assert_no_complaints(crawler)
 
 
-def test_the_sign_in_form(boss):
+def test_the_sign_in_form_does_not_fail(boss):
     crawler = Crawler(boss, EACH, signed_in=False)
     pages = crawler.crawl(f"{LOGIN}?next=/admin/", inside=(LOGIN,))
     [page] = pages.values()
@@ -85,8 +86,8 @@ def test_the_sign_in_form(boss):
     assert_no_complaints(crawler)
 
 
-def test_control_the_crawler_finds_pages_that_fail_for_wrong_requests(crawler, monkeypatch):
-    """Parts of the pages are broken on purpose, but only for wrong requests."""
+def test_the_crawler_finds_pages_that_fail_for_wrong_requests(crawler, monkeypatch):
+    """Control for the tests above: parts of the pages are broken, but only for wrong requests."""
 
     def break_for(owner, name, is_wrong):
         whole = getattr(owner, name)

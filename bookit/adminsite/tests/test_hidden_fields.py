@@ -33,7 +33,7 @@ def changelist(model):
 
 
 def reachable(model, depth=3):
-    """Return the paths of fields that a lookup can follow from `model`, with the last field."""
+    """Yield the path of each field that a lookup can reach from `model`, with the field."""
     for field in model._meta.get_fields():
         yield field.name, field
         if isinstance(field, Field):
@@ -50,7 +50,7 @@ def filter_links(page):
     return names - {"o", "p", "q", "all", "e", "_facets", "_popup", "_to_field"}
 
 
-def test_every_page_has_the_base_class():
+def test_every_model_admin_is_strict():
     assert [page for page in PAGES.values() if not isinstance(page, StrictAdmin)] == []
 
 
@@ -64,8 +64,8 @@ def test_the_links_of_a_lists_filters_work(site, world, model):
 
 
 @every_page
-def test_only_a_lists_own_filters_are_lookups(rf, model):
-    """Three relations deep, over all lookups."""
+def test_a_list_allows_only_the_lookups_of_its_own_filters(rf, model):
+    """This tries each of the `LOOKUPS` on each path of up to three fields."""
     page = PAGES[model]
     names = [each[0] if isinstance(each, tuple) else each for each in page.list_filter]
     filtered = {*names, page.date_hierarchy}
@@ -79,8 +79,8 @@ def test_only_a_lists_own_filters_are_lookups(rf, model):
     assert found > 100
 
 
-def test_control_the_lookups_reach_the_secrets():
-    """The control: the test above tries all lookups that matter."""
+def test_the_reachable_paths_contain_the_secrets():
+    """Control for the test above: it tries the paths that lead to secrets."""
     paths = {f"{model.__name__}.{path}" for model in PAGES for path, _ in reachable(model)}
     assert paths >= {
         "Webhook.secret",
@@ -97,13 +97,13 @@ def test_control_the_lookups_reach_the_secrets():
 
 @every_page
 def test_a_list_cannot_be_filtered_by_a_secret(site, world, model):
-    asked = [
+    paths = [
         path for path, field in reachable(model) if field.name in SECRETS and not field.is_relation
     ]
-    for path in asked:
+    for path in paths:
         for lookup in ("", "__startswith", "__regex", "__gt", "__isnull"):
-            answer = site.get(changelist(model), {f"{path}{lookup}": "a"})
-            assert answer.status_code == 400, path
+            response = site.get(changelist(model), {f"{path}{lookup}": "a"})
+            assert response.status_code == 400, path
 
 
 def test_no_filter_can_tell_two_secrets_apart(site):
@@ -111,11 +111,11 @@ def test_no_filter_can_tell_two_secrets_apart(site):
     for secret in ("whsec_A", "whsec_B"):
         DeliveryFactory(webhook=WebhookFactory(secret=secret))
     for model, path in [(Webhook, "secret"), (Delivery, "webhook__secret")]:
-        answers = {
+        responses = {
             site.get(changelist(model), {f"{path}__startswith": f"whsec_{letter}"}).status_code
             for letter in "ABC"
         }
-        assert answers == {400}
+        assert responses == {400}
 
 
 def test_no_search_finds_a_secret(site, world):
@@ -160,11 +160,11 @@ def test_no_page_shows_a_secret(site, world, model):
     pages = [changelist(model), f"{changelist(model)}?all=1"]
     pages += [reverse(f"{kind}_{name}", args=[row.pk]) for name in ("change", "history", "delete")]
     for path in pages:
-        answer = site.get(path)
-        assert answer.status_code in (200, 403)
-        text = answer.content.decode()
+        response = site.get(path)
+        assert response.status_code in (200, 403)
+        text = response.content.decode()
         for value in secrets:
-            # Not even the beginning of a secret may be shown, because it is enough to compare.
+            # Not even the beginning of a secret may be shown: guesses could be compared with it.
             algorithm, _, rest = value.rpartition("$")
             assert (rest or algorithm)[:6] not in text, (path, value)
 
@@ -184,11 +184,11 @@ def test_a_users_page_shows_no_part_of_the_hash(site):
 
 def test_no_hidden_field_can_be_the_key_of_a_list(site, world):
     for model, name in [(Webhook, "secret"), (User, "password"), (OutstandingToken, "token")]:
-        answer = site.get(changelist(model), {"_popup": 1, "_to_field": name})
-        assert answer.status_code == 400
+        response = site.get(changelist(model), {"_popup": 1, "_to_field": name})
+        assert response.status_code == 400
 
 
-def test_the_page_of_a_job_does_not_show_the_text_of_a_mail(site):
+def test_the_page_of_a_job_does_not_show_the_text_of_an_email(site):
     with connection.cursor() as cursor:
         cursor.execute(
             "INSERT INTO procrastinate_jobs (task_name, queue_name, args)"

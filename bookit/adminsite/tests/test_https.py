@@ -1,4 +1,4 @@
-"""Signing in needs HTTPS in production. Where it cannot work, a page says what to set."""
+"""Signing in needs HTTPS in production. If it cannot work, a page says which setting to change."""
 
 import pytest
 from django.conf import settings as current
@@ -12,7 +12,7 @@ pytestmark = pytest.mark.django_db
 
 @pytest.fixture
 def production(settings):
-    """The settings of production that affect browsers."""
+    """Use the settings of production that affect browsers."""
     settings.ALLOWED_HOSTS = ["bookings.example.com", "localhost", "127.0.0.1"]
     settings.SESSION_COOKIE_SECURE = settings.CSRF_COOKIE_SECURE = True
     settings.SECURE_HSTS_SECONDS = 31536000
@@ -42,13 +42,13 @@ def test_the_sign_in_form_is_not_shown_over_plain_http(production, browser):
 
 
 @pytest.mark.parametrize("host", ["localhost:8000", "127.0.0.1:8000"])
-def test_browsers_keep_the_cookies_on_the_local_machine(production, host):
+def test_the_sign_in_form_is_shown_over_plain_http_on_the_local_machine(production, host):
     assert Client(headers={"host": host}).get("/admin/login/").status_code == 200
 
 
-def test_a_browser_that_uses_https_gets_the_form_from_a_silent_proxy(production, browser):
-    answer = browser.get("/admin/login/", headers={"sec-fetch-mode": "navigate"})
-    assert answer.status_code == 200
+def test_the_sign_in_form_is_shown_behind_a_proxy_that_hides_https(production, browser):
+    response = browser.get("/admin/login/", headers={"sec-fetch-mode": "navigate"})
+    assert response.status_code == 200
 
 
 def test_a_form_without_its_cookie_over_plain_http_asks_for_https(production, browser):
@@ -81,7 +81,7 @@ def test_a_form_from_another_origin_names_the_setting_and_its_value(browser, bos
     assert "NUM_PROXIES" not in text
 
 
-def test_a_proxy_that_hides_https_is_named_as_the_cause(browser, boss, settings):
+def test_a_proxy_that_hides_https_is_reported_as_the_cause(browser, boss, settings):
     settings.ALLOWED_HOSTS = ["bookings.example.com"]
     text = page(sign_in(browser, boss, headers={"origin": "https://bookings.example.com"}), 403)
     assert "X-Forwarded-Proto" in text
@@ -112,6 +112,6 @@ def test_hsts_covers_only_this_host_and_only_over_https(production, browser):
     assert secure["Strict-Transport-Security"] == "max-age=31536000"
 
 
-def test_control_the_suite_runs_as_development():
-    """The settings that the tests above turn on are off by default."""
+def test_the_settings_of_production_are_off_in_other_tests():
+    """Control for the tests above: only the fixture `production` turns on these settings."""
     assert not current.SESSION_COOKIE_SECURE

@@ -1,4 +1,4 @@
-"""Conflicts with other people's changes and refusals by rules get a message and change nothing."""
+"""If a rule or another user's change forbids an action, a message says so and nothing changes."""
 
 from decimal import Decimal
 
@@ -16,10 +16,10 @@ from catalog.tests.factories import CalendarFactory, ServiceFactory
 
 pytestmark = pytest.mark.django_db
 
-NOBODY = "01a00000-0000-7000-8000-000000000000"
+UNKNOWN_ID = "01a00000-0000-7000-8000-000000000000"
 
 
-def address(model, kind, *args):
+def url_of(model, kind, *args):
     return reverse(f"admin:{model._meta.app_label}_{model._meta.model_name}_{kind}", args=args)
 
 
@@ -44,14 +44,14 @@ def form_of(service, **changes):
 
 
 @pytest.fixture
-def meanwhile(monkeypatch):
-    """Return a function that makes something happen between reading and saving a service."""
+def before_saving(monkeypatch):
+    """Return a function that sets what happens between reading and saving a service."""
 
-    def set_up(happen):
+    def set_up(run):
         save_form = ServiceAdmin.save_form
 
         def late(self, request, form, change):
-            happen()
+            run()
             return save_form(self, request, form, change)
 
         monkeypatch.setattr(ServiceAdmin, "save_form", late)
@@ -62,21 +62,21 @@ def meanwhile(monkeypatch):
 # --- forms ------------------------------------------------------------------------------------
 
 
-def test_a_row_that_was_deleted_in_the_meantime_is_not_stored_again(site, meanwhile):
+def test_a_row_that_was_deleted_in_the_meantime_is_not_stored_again(site, before_saving):
     service = ServiceFactory()
-    meanwhile(Service.objects.all().delete)
-    path = address(Service, "change", service.pk)
-    answer = site.post(path, form_of(service, title="New"))
-    assert answer.status_code == 200
-    assert "It no longer exists, because somebody has deleted it" in answer.content.decode()
-    assert 'value="New"' in answer.content.decode()
+    before_saving(Service.objects.all().delete)
+    path = url_of(Service, "change", service.pk)
+    response = site.post(path, form_of(service, title="New"))
+    assert response.status_code == 200
+    assert "It no longer exists, because somebody has deleted it" in response.content.decode()
+    assert 'value="New"' in response.content.decode()
 
 
-def test_a_page_saves_only_the_fields_that_were_changed_on_it(site, meanwhile):
+def test_a_page_saves_only_the_fields_that_were_changed_on_it(site, before_saving):
     """A review arrives while the page is open. Saving must not undo its rating."""
     service = ServiceFactory()
-    meanwhile(lambda: Service.objects.update(rating_sum=5, rating_count=1, price=Decimal(30)))
-    path = address(Service, "change", service.pk)
+    before_saving(lambda: Service.objects.update(rating_sum=5, rating_count=1, price=Decimal(30)))
+    path = url_of(Service, "change", service.pk)
     assert site.post(path, form_of(service, title="New")).status_code == 302
     service.refresh_from_db()
     assert (service.title, service.price) == ("New", Decimal(30))
@@ -84,23 +84,23 @@ def test_a_page_saves_only_the_fields_that_were_changed_on_it(site, meanwhile):
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_refusal_by_the_database_is_shown_on_the_form(site, meanwhile):
+def test_a_refusal_by_the_database_is_shown_on_the_form(site, before_saving):
     """Somebody deletes the chosen calendar before the service is saved."""
     calendar = CalendarFactory()
     service = ServiceFactory.build(calendar=calendar)
-    meanwhile(Calendar.objects.all().delete)
-    answer = site.post(address(Service, "add"), form_of(service))
-    assert answer.status_code == 200
-    assert "Please correct the error below" in answer.content.decode()
+    before_saving(Calendar.objects.all().delete)
+    response = site.post(url_of(Service, "add"), form_of(service))
+    assert response.status_code == 200
+    assert "Please correct the error below" in response.content.decode()
     assert not Service.objects.exists()
 
 
-@pytest.mark.parametrize("value", ["abc", "\0", NOBODY, "9" * 400])
-def test_a_search_ignores_a_value_that_is_not_an_id(site, value):
+@pytest.mark.parametrize("value", ["abc", "\0", UNKNOWN_ID, "9" * 400])
+def test_an_autocomplete_field_ignores_a_value_that_is_not_an_id(site, value):
     service = ServiceFactory()
-    answer = site.post(address(Service, "add"), form_of(service, calendar=value))
-    assert answer.status_code == 200
-    assert site.get(address(Service, "add"), {"calendar": value}).status_code == 200
+    response = site.post(url_of(Service, "add"), form_of(service, calendar=value))
+    assert response.status_code == 200
+    assert site.get(url_of(Service, "add"), {"calendar": value}).status_code == 200
 
 
 def test_the_page_of_a_deleted_row_redirects_with_a_message(site):
@@ -108,11 +108,11 @@ def test_the_page_of_a_deleted_row_redirects_with_a_message(site):
     form = form_of(service)
     service.delete()
     for kind in ("change", "delete", "history"):
-        path = address(Service, kind, service.pk)
-        answer = site.get(path, follow=True)
-        assert "Perhaps it was deleted?" in answer.content.decode()
-    answer = site.post(address(Service, "change", service.pk), form, follow=True)
-    assert "Perhaps it was deleted?" in answer.content.decode()
+        path = url_of(Service, kind, service.pk)
+        response = site.get(path, follow=True)
+        assert "Perhaps it was deleted?" in response.content.decode()
+    response = site.post(url_of(Service, "change", service.pk), form, follow=True)
+    assert "Perhaps it was deleted?" in response.content.decode()
 
 
 # --- actions ----------------------------------------------------------------------------------
@@ -120,11 +120,11 @@ def test_the_page_of_a_deleted_row_redirects_with_a_message(site):
 
 def choose(site, model, action, *ids, **more):
     body = {"action": action, "_selected_action": ids, **more}
-    return site.post(address(model, "changelist"), body, follow=True).content.decode()
+    return site.post(url_of(model, "changelist"), body, follow=True).content.decode()
 
 
-@pytest.mark.parametrize("gone", ["abc", "", "\0", "9" * 400, NOBODY])
-def test_an_action_applies_to_existing_rows_and_counts_the_missing_ones(site, gone):
+@pytest.mark.parametrize("gone", ["abc", "", "\0", "9" * 400, UNKNOWN_ID])
+def test_an_action_applies_to_existing_rows_and_counts_missing_rows(site, gone):
     booking = BookingFactory()
     text = choose(site, Booking, "mark_confirmed", booking.pk, gone)
     assert "1 changed." in text
@@ -132,11 +132,11 @@ def test_an_action_applies_to_existing_rows_and_counts_the_missing_ones(site, go
 
 
 def test_an_action_on_a_deleted_row_changes_nothing_and_says_so(site):
-    assert "1 of the 1 selected rows no longer exist." in choose(site, Slot, "cancel", NOBODY)
+    assert "1 of the 1 selected rows no longer exist." in choose(site, Slot, "cancel", UNKNOWN_ID)
 
 
 def test_an_action_takes_a_limited_number_of_rows(site, monkeypatch):
-    monkeypatch.setattr(pages, "MOST_ROWS", 2)
+    monkeypatch.setattr(pages, "MAX_ROWS", 2)
     BookingFactory.create_batch(3)
     first = Booking.objects.first().pk
     text = choose(site, Booking, "mark_confirmed", first, select_across="1")
@@ -167,7 +167,7 @@ def test_either_all_selected_rows_are_deleted_or_none(site):
     assert not LogEntry.objects.exists()
 
 
-def test_no_message_claims_to_have_deleted_a_row_that_has_to_stay(site):
+def test_no_message_claims_that_a_protected_row_was_deleted(site):
     slot = SlotFactory()
 
     def book_it(*args):
@@ -178,7 +178,7 @@ def test_no_message_claims_to_have_deleted_a_row_that_has_to_stay(site):
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("bookings.slots.admin.SlotAdmin.get_deleted_objects", book_it)
-        path = address(Slot, "delete", slot.pk)
+        path = url_of(Slot, "delete", slot.pk)
         text = site.post(path, {"post": "yes"}, follow=True).content.decode()
     assert "was deleted successfully" not in text
     assert 'class="error"' in text
@@ -186,7 +186,7 @@ def test_no_message_claims_to_have_deleted_a_row_that_has_to_stay(site):
     assert not LogEntry.objects.exists()
 
 
-# --- addresses --------------------------------------------------------------------------------
+# --- URLs -------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -206,23 +206,23 @@ def test_no_message_claims_to_have_deleted_a_row_that_has_to_stay(site):
         "e=1&start_time__year=abc",
     ],
 )
-def test_a_senseless_address_redirects_to_the_whole_list(site, query):
+def test_a_url_with_invalid_parameters_redirects_to_the_whole_list(site, query):
     BookingFactory()
-    answer = site.get(f"{address(Booking, 'changelist')}?{query}", follow=True)
-    assert answer.status_code == 200
-    assert answer.redirect_chain[-1][0] == address(Booking, "changelist")
-    text = answer.content.decode()
+    response = site.get(f"{url_of(Booking, 'changelist')}?{query}", follow=True)
+    assert response.status_code == 200
+    assert response.redirect_chain[-1][0] == url_of(Booking, "changelist")
+    text = response.content.decode()
     assert "The address of the list contains an invalid parameter" in text
     assert "database" not in text
 
 
-@pytest.mark.parametrize("pk", ["abc", "%00", "9" * 400, "_", NOBODY])
+@pytest.mark.parametrize("pk", ["abc", "%00", "9" * 400, "_", UNKNOWN_ID])
 @pytest.mark.parametrize("kind", ["change", "delete", "history", "password"])
-def test_the_page_of_an_impossible_id_says_so(site, kind, pk):
-    answer = site.get(f"/admin/accounts/user/{pk}/{kind}/")
-    assert answer.status_code in (302, 403, 404)
-    if answer.status_code != 302:
-        page(answer, answer.status_code)
+def test_a_url_with_an_invalid_id_shows_an_error_page(site, kind, pk):
+    response = site.get(f"/admin/accounts/user/{pk}/{kind}/")
+    assert response.status_code in (302, 403, 404)
+    if response.status_code != 302:
+        page(response, response.status_code)
 
 
 @pytest.mark.parametrize(
@@ -247,9 +247,9 @@ def test_refusals_are_shown_on_a_page(site, path, status):
 
 @pytest.mark.parametrize("path", ["/admin", "/admin/catalog", "/admin/catalog/service?q=a"])
 def test_a_missing_slash_is_added(site, path):
-    answer = site.get(path, follow=True)
-    assert answer.status_code == 200
-    assert answer.redirect_chain[-1][0] == path.replace("service", "service/").rstrip("/") + (
+    response = site.get(path, follow=True)
+    assert response.status_code == 200
+    assert response.redirect_chain[-1][0] == path.replace("service", "service/").rstrip("/") + (
         "" if "?" in path else "/"
     )
 

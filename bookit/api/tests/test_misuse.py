@@ -1,4 +1,4 @@
-"""The fast base classes refuse what they would ignore, and share no state between requests."""
+"""The fast base classes refuse overrides that they would ignore, and requests share no state."""
 
 import re
 import time
@@ -57,8 +57,8 @@ def test_a_filter_cannot_be_required_or_have_a_default(option):
         type("Mistaken", (FilterSet,), {"name": filters.CharFilter(**option)})
 
 
-def test_supported_classes_are_accepted():
-    """The control."""
+def test_classes_without_mistakes_are_accepted():
+    """Control for the tests above: the base classes refuse only mistakes."""
     field = serializers.CharField()
     type("Right", (RowSerializer,), {"words": field})
     type("Right", (FilterSet,), {"name": filters.CharFilter()})
@@ -112,8 +112,8 @@ def test_concurrent_requests_share_no_state(serializer):
     assert count_mixed_up(serializer) == 0
 
 
-def test_a_validator_with_state_is_noticed():
-    """The control."""
+def test_a_validator_with_state_mixes_up_concurrent_results():
+    """Control for the test above: `count_mixed_up` notices shared state."""
 
     class Stateful:
         def __call__(self, value):

@@ -9,7 +9,7 @@ from accounts.tests.factories import AdminFactory, UserFactory
 from bookings.models import Booking
 from bookings.tests.factories import BookingFactory
 from bookit.api.pagination import MAX_OFFSET
-from bookit.database.counts import MOST_COUNTED
+from bookit.database.counts import MAX_COUNTED
 from bookit.tests.expect import problem
 from catalog.models import Calendar
 
@@ -29,7 +29,7 @@ TOO_DEEP = [("offset", MAX_OFFSET + 1), ("offset", 10**11), ("page", MAX_OFFSET 
 
 @pytest.fixture
 def admin(api):
-    """An admin's client."""
+    """Return the client of an admin."""
     return api.as_(AdminFactory())
 
 
@@ -43,7 +43,7 @@ def paths():
 
 
 def users(number):
-    """Add `number` users with SQL; in the order of creation, they come after all others."""
+    """Add `number` users with SQL; in the order of creation, they come after all other users."""
     with connection.cursor() as cursor:
         cursor.execute(
             "INSERT INTO accounts_user (id, password, name, email, role, timezone, is_active,"
@@ -63,7 +63,7 @@ class TestDepth:
 
     @pytest.mark.parametrize("path", WITH_CURSOR)
     @pytest.mark.parametrize(("name", "value"), TOO_DEEP)
-    def test_a_list_with_cursors_refuses_a_deeper_page_and_names_them(
+    def test_a_list_with_cursors_refuses_a_deeper_page_and_suggests_a_cursor(
         self, admin, paths, path, name, value
     ):
         content = problem(admin.get(f"{paths(path)}?{name}={value}"), 400, "validation_error", name)
@@ -86,14 +86,14 @@ class TestDepth:
 
     @pytest.mark.parametrize("path", WITHOUT_CURSOR)
     def test_the_message_names_only_parameters_that_the_list_has(self, admin, paths, path):
-        answer = admin.get(f"{paths(path)}?offset={MAX_OFFSET + 1}")
-        message = answer.json()["errors"][0]["message"]
+        response = admin.get(f"{paths(path)}?offset={MAX_OFFSET + 1}")
+        message = response.json()["errors"][0]["message"]
         named = message.partition("filter the list by ")[2].rstrip(".")
         for name in filter(None, named.split(", ")):
             assert admin.get(f"{paths(path)}?{name}=").status_code == 200
 
 
-class TestBeyond:
+class TestNextLink:
     """The `next` link of the deepest page."""
 
     def test_next_continues_with_a_cursor_if_the_list_has_cursors(self, admin):
@@ -135,26 +135,26 @@ class TestBeyond:
 
 class TestCount:
     def test_a_count_up_to_the_limit_is_exact(self, admin):
-        users(MOST_COUNTED - 1)
+        users(MAX_COUNTED - 1)
         page = admin.get("/users").json()
-        assert page["count"] == MOST_COUNTED
+        assert page["count"] == MAX_COUNTED
         assert "count_exact" not in page
 
     def test_a_count_beyond_the_limit_is_marked_as_an_estimate(self, admin):
-        users(MOST_COUNTED + 5_000)
+        users(MAX_COUNTED + 5_000)
         page = admin.get("/users").json()
         assert page["count_exact"] is False
-        assert 0.9 < page["count"] / (MOST_COUNTED + 5_001) < 1.1
+        assert 0.9 < page["count"] / (MAX_COUNTED + 5_001) < 1.1
 
     def test_no_more_rows_than_the_limit_are_counted(self, admin):
-        users(MOST_COUNTED + 5_000)
+        users(MAX_COUNTED + 5_000)
         with CaptureQueriesContext(connection) as queries:
             admin.get("/users?active=true")
         [count] = [each["sql"] for each in queries if "COUNT(*)" in each["sql"].upper()]
-        assert f"LIMIT {MOST_COUNTED + 1}" in count
+        assert f"LIMIT {MAX_COUNTED + 1}" in count
 
     def test_a_prepared_query_also_estimates_beyond_the_limit(self, api, monkeypatch):
-        monkeypatch.setattr("bookit.database.counts.MOST_COUNTED", 2)
+        monkeypatch.setattr("bookit.database.counts.MAX_COUNTED", 2)
         user = UserFactory()
         BookingFactory.create_batch(4, user=user)
         page = api.as_(user).get("/bookings?limit=1").json()

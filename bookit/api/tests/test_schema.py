@@ -50,7 +50,7 @@ def operations(document):
 
 
 def resolve(document, schema):
-    """Follow a reference."""
+    """Return the schema to which a reference leads."""
     while "$ref" in schema:
         part = document
         for name in schema["$ref"].removeprefix("#/").split("/"):
@@ -90,14 +90,14 @@ def test_every_reference_resolves_and_every_schema_is_used(document):
     for reference in references:
         assert resolve(document, {"$ref": reference}), reference
     named = {reference.rsplit("/", 1)[1] for reference in references}
-    assert document["components"]["schemas"].keys() == named, "described and used nowhere"
+    assert document["components"]["schemas"].keys() == named, "a schema is described but not used"
 
 
 # --- complete ---------------------------------------------------------------------------------
 
 
 def routes(patterns=None, prefix="/"):
-    """Return every route of the API: method, path and view."""
+    """Yield the method, path, view and action of every route of the API."""
     for pattern in get_resolver().url_patterns if patterns is None else patterns:
         route = prefix + re.sub(
             r"<\w+:pk>", "{id}", re.sub(r"<\w+:(\w+_id)>", r"{\1}", str(pattern.pattern))
@@ -158,14 +158,14 @@ def test_the_document_says_which_operations_need_a_token(document, operations, a
     for label, operation in operations.items():
         method, path = label.split()
         path = re.sub(r"{\w+}", "01980000-0000-7000-8000-000000000000", path)
-        answer = api.generic(method, path, b"{}", content_type="application/json")
-        needs_token = answer.status_code == 401 and answer.json()["code"] == "not_authenticated"
+        response = api.generic(method, path, b"{}", content_type="application/json")
+        needs_token = response.status_code == 401 and response.json()["code"] == "not_authenticated"
         assert needs_token == (operation["security"] == [{"bearer": []}]), label
         if not needs_token:
             assert {} in operation["security"], label
 
 
-# Writes whose path says everything, so they have no body.
+# Operations that write but have no body, because their paths contain everything.
 WITHOUT_BODY = {
     "POST /me/calendar",
     "POST /calendars/{id}/feed",
@@ -201,7 +201,7 @@ def test_every_success_is_documented_with_a_valid_example(document, operations):
         form = "text/calendar" if label.endswith(".ics") else "application/json"
         assert list(success["content"]) == [form], label
         content = success["content"][form]
-        assert content.get("examples"), f"{label} has no example of an answer"
+        assert content.get("examples"), f"{label} has no example of a response"
         for example in content["examples"].values():
             validator(document, content["schema"]).validate(example["value"])
         assert ("Location" in success["headers"]) == (status == "201"), label
@@ -239,7 +239,7 @@ def test_every_common_error_of_an_operation_is_documented(document, operations):
                 assert "WWW-Authenticate" in response["headers"]
 
 
-# The errors of a time that cannot be booked.
+# The errors for a time that cannot be booked.
 TIME_ERRORS = {
     "booking_conflict",
     "slot_full",
@@ -287,7 +287,7 @@ def test_operations_document_exactly_their_own_errors(operations):
         }
         own = codes - EVERYWHERE
         if operation["security"] == [{}]:
-            own |= codes & {"token_invalid"}  # a refresh token in the body
+            own |= codes & {"token_invalid"}  # The body contains a refresh token.
         parameters = {parameter["name"] for parameter in operation.get("parameters", [])}
         key = OF_KEYS if "Idempotency-Key" in parameters else set()
         assert own == RULES.get(label, set()) | key, label
@@ -306,7 +306,7 @@ def test_no_response_contains_a_password(document):
             )
 
 
-def test_the_document_contains_no_address_of_another_host(document):
+def test_the_document_contains_no_url_of_another_host(document):
     assert [server["url"] for server in document["servers"]] == ["/"]
     assert not re.search(
         r"https?://(?!json-schema|tools\.ietf|bookit\.example\.com|hooks\.example\.com)",
@@ -316,7 +316,8 @@ def test_the_document_contains_no_address_of_another_host(document):
 
 # --- accurate ---------------------------------------------------------------------------------
 
-# Small enough for every run. For a thorough search by hand, use a thousand.
+# The number of requests that are generated for each operation and mode. It is small enough for
+# every run. For a thorough search by hand, use a thousand.
 EXAMPLES = 6
 CHECKS = [
     not_a_server_error,
@@ -401,7 +402,7 @@ def insert_existing_ids(case, ids, draw):
 @pytest.mark.django_db
 @pytest.mark.parametrize("tag", ["Accounts", "Users", "Catalog", "Bookings", "Reviews", "Webhooks"])
 def test_the_api_behaves_as_documented(tag, in_process, ids, api):
-    """Generated requests, valid and invalid, cause no server error and no other responses."""
+    """Generated requests, valid or not, cause only documented responses and no server error."""
     tokens = {who: api.as_(ids[who])._credentials for who in ("provider", "admin")}
     headers = {
         "nobody": {},
@@ -425,17 +426,17 @@ def test_the_api_behaves_as_documented(tag, in_process, ids, api):
             @given(case=operation.as_strategy(generation_mode=mode), data=st.data())
             def run(case, data):
                 insert_existing_ids(case, ids, data.draw)
-                # Send each request as everybody, because generating it takes longer than answering.
+                # Generating a request takes longer than sending it, so send it as every user.
                 for who in headers:
-                    answer = case.call(headers=headers[who])
-                    seen[who][answer.status_code] += 1
-                    case.validate_response(answer, checks=CHECKS)
+                    response = case.call(headers=headers[who])
+                    seen[who][response.status_code] += 1
+                    case.validate_response(response, checks=CHECKS)
 
             run()
     for who, statuses in seen.items():
         assert sum(statuses.values()) >= 10
         if who == "admin" and tag != "Accounts":
-            assert statuses[200] > 0, "nothing was ever found"
+            assert statuses[200] > 0, "no request found a row"
 
 
 @pytest.mark.django_db
@@ -458,13 +459,13 @@ def test_the_api_behaves_as_documented(tag, in_process, ids, api):
     ],
 )
 def test_an_undocumented_response_is_noticed(document, in_process, part, change):
-    """The control: the status, type or form of the response is not in the document."""
+    """Control for the test above: the document lacks the status, type or form of the response."""
     other = json.loads(json.dumps(document))
     change(other["paths"]["/services"]["get"])
     schema = schemathesis.openapi.from_dict(other)
     schema.app = application
     case = schema["/services"]["GET"].Case()
-    answer = case.call()
-    assert answer.status_code == 200
+    response = case.call()
+    assert response.status_code == 200
     with pytest.raises(FailureGroup):
-        case.validate_response(answer, checks=CHECKS)
+        case.validate_response(response, checks=CHECKS)

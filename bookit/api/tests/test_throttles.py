@@ -1,4 +1,4 @@
-"""Rate limits: whose requests they count, how exactly, and which headers report them."""
+"""Rate limits: which requests count, for which client, and which headers report the limits."""
 
 import runpy
 import sys
@@ -28,7 +28,7 @@ from bookit.tests.routes import every_path
 
 pytestmark = pytest.mark.django_db
 
-# The beginning of an hour and a minute, so that all requests of a test are in one window.
+# A second after the beginning of an hour, so that all requests of a test are in one window.
 NOON = now().replace(year=2030, hour=12, minute=0, second=1, microsecond=0)
 
 
@@ -86,14 +86,17 @@ def test_ten_of_forty_concurrent_requests_pass_a_limit_of_ten(limit, impatient_t
     limit(anon="10/minute")
 
     def ask(number):
-        # An invalid request, which is refused after it is counted, and without the database.
+        # An invalid request is counted before it is refused, and needs no database.
         return Client().get("/services?limit=0").status_code
 
     assert Counter(at_once(ask, 40)) == {400: 10, 429: 30}
 
 
 def test_all_of_forty_concurrent_counts_pass_drfs_own_throttle():
-    """The control: DRF's throttle reads, then writes. Here all threads read before any writes."""
+    """Control for the tests above: DRF's throttle lets all requests pass.
+
+    It reads a count before it writes the count. Here, all threads read before any thread writes.
+    """
     all_have_read = threading.Barrier(40, timeout=10)
 
     class Slow:
@@ -155,7 +158,7 @@ def test_all_endpoints_that_check_passwords_share_one_count(api, limit):
     assert api.as_(user).get("/me").status_code == 200
 
 
-def test_the_admin_sites_login_form_shares_that_count(api, limit):
+def test_the_admin_sites_login_form_shares_the_count_of_the_api(api, limit):
     limit(auth="2/minute")
     admin = AdminFactory()
     form = {"username": admin.email, "password": PASSWORD}
@@ -176,12 +179,12 @@ def test_the_admin_sites_login_form_shares_that_count(api, limit):
 def test_an_empty_setting_means_no_limit(api, limit):
     limit(anon="")
     assert statuses(api, "/services", 30) == [200] * 30
-    answer = api.get("/services")
-    assert "RateLimit" not in answer.headers
-    assert "RateLimit-Policy" not in answer.headers
+    response = api.get("/services")
+    assert "RateLimit" not in response.headers
+    assert "RateLimit-Policy" not in response.headers
 
 
-# Paths without an endpoint, and requests that are refused before they reach one.
+# Paths without an endpoint, and requests that are refused before they reach an endpoint.
 REFUSED = [
     ("GET", "/nothing", {}),
     ("GET", "/admin", {}),
@@ -250,17 +253,18 @@ def test_requests_with_an_invalid_token_do_not_count_for_a_user(api, limit):
     assert statuses(api.as_(UserFactory()), "/me", 1) == [200]
 
 
-def test_changing_the_mail_address_counts_as_signing_in(api, limit):
+def test_changing_the_email_address_counts_as_signing_in(api, limit):
     limit(auth="2/minute")
     user = UserFactory(email="ada@example.com")
     taken = UserFactory().email
     client = api.as_(user)
-    for path_and_body in ({"email": taken}, {"email": taken.upper(), "name": "B"}):
-        problem(client.patch("/me", path_and_body), 409, "email_taken")
+    for body in ({"email": taken}, {"email": taken.upper(), "name": "B"}):
+        problem(client.patch("/me", body), 409, "email_taken")
     problem(client.patch("/me", {"email": "free@example.com"}), 429, "throttled")
     user.refresh_from_db()
     assert user.email == "ada@example.com"
-    # Changes that reveal no account are not counted: other fields, and the user's own address.
+    # Changes that reveal no account are not counted: changes of other fields, and requests that
+    # repeat the current email address.
     for body in ({"name": "C"}, {"email": "ada@example.com", "name": "D"}) * 3:
         assert client.patch("/me", body).status_code == 200
     problem(api.post("/auth/register", {}), 429, "throttled")
@@ -270,7 +274,7 @@ def test_changing_the_mail_address_counts_as_signing_in(api, limit):
 
 
 def guess(api, email, number, password="wrong"):
-    """Try to sign in from the address with this number."""
+    """Try to sign in from the IP address with this number."""
     return api.post(
         "/auth/login",
         {"email": email, "password": password},
@@ -278,16 +282,16 @@ def guess(api, email, number, password="wrong"):
     )
 
 
-@pytest.mark.parametrize("who", ["an account", "an inactive account", "nobody", "no address"])
+@pytest.mark.parametrize("who", ["an account", "an inactive account", "nobody", "not an email"])
 def test_wrong_passwords_from_many_addresses_are_limited_per_account(api, limit, who):
     limit(password="5/hour", auth="10/minute")
     UserFactory(email="ada@example.com", is_active=who != "an inactive account")
-    email = {"nobody": "eve@example.com", "no address": "nonsense"}.get(who, "ada@example.com")
+    email = {"nobody": "eve@example.com", "not an email": "nonsense"}.get(who, "ada@example.com")
     seen = [guess(api, email, number) for number in range(10)]
-    assert [answer.status_code for answer in seen] == [401] * 5 + [429] * 5
-    for answer in seen[5:]:
-        problem(answer, 429, "throttled")
-    # The case of the address and a right password make no difference.
+    assert [response.status_code for response in seen] == [401] * 5 + [429] * 5
+    for response in seen[5:]:
+        problem(response, 429, "throttled")
+    # Neither an email address in upper case nor the right password makes a difference.
     assert guess(api, email.upper(), 11, PASSWORD).status_code == 429
     other = UserFactory()
     assert guess(api, other.email, 12, PASSWORD).status_code == 200
@@ -298,7 +302,7 @@ def test_responses_do_not_reveal_whether_an_account_exists(api, limit):
     UserFactory(email="ada@example.com")
     seen = set()
     for email in ("ada@example.com", "eve@example.com"):
-        answers = [
+        responses = [
             api.post(
                 "/auth/login",
                 {"email": email, "password": "wrong"},
@@ -307,7 +311,10 @@ def test_responses_do_not_reveal_whether_an_account_exists(api, limit):
             for _ in range(5)
         ]
         seen.add(
-            tuple((answer.content, tuple(sorted(answer.headers.items()))) for answer in answers)
+            tuple(
+                (response.content, tuple(sorted(response.headers.items())))
+                for response in responses
+            )
         )
     assert len(seen) == 1
 
@@ -320,11 +327,11 @@ def test_strangers_do_not_lock_the_owner_out(api, limit):
         *[401] * 5,
         *[429] * 5,
     ]
-    # From an address where they signed in before, owners can still sign in, and can mistype.
+    # From an IP address where they signed in before, owners can still sign in, even after a typo.
     assert guess(api, user.email, 1).status_code == 401
     assert guess(api, user.email, 1, PASSWORD).status_code == 200
     assert guess(api, user.email, 20, PASSWORD).status_code == 429
-    # But that address also has a limit.
+    # But the number of wrong passwords from that IP address is limited, too.
     assert [guess(api, user.email, 1).status_code for _ in range(7)] == [401] * 5 + [429] * 2
 
 
@@ -335,7 +342,7 @@ def test_an_address_known_for_one_account_is_unknown_for_another(api, limit):
     assert [guess(api, other.email, number).status_code for number in (2, 3, 1)] == [401, 401, 429]
 
 
-def test_right_passwords_do_not_count(api, limit):
+def test_right_passwords_are_not_counted(api, limit):
     limit(password="3/hour")
     user = UserFactory()
     for number in range(10):
@@ -351,7 +358,7 @@ def test_the_right_password_of_an_inactive_account_is_not_revealed(api, limit):
     assert seen == [401, 401, 401, 429, 429]
 
 
-def test_the_current_password_and_the_admin_site_share_the_count(api, limit):
+def test_wrong_current_passwords_and_wrong_logins_share_one_count(api, limit):
     limit(password="4/hour")
     user = AdminFactory()
     client = api.as_(user)
@@ -411,7 +418,7 @@ def test_a_login_to_the_admin_site_creates_a_session_until_the_logout():
     assert user.sessions.get().revoked_at == now()
 
 
-# --- addresses behind proxies -----------------------------------------------------------------
+# --- IP addresses behind proxies --------------------------------------------------------------
 
 
 def test_x_forwarded_for_is_ignored_without_a_proxy(api, limit, settings):
@@ -461,7 +468,7 @@ def test_behind_one_proxy_only_its_own_entry_is_used(api, limit, settings):
         (1, "::ffff:192.0.2.1", "192.0.2.1"),
         (1, "::ffff:c000:201", "192.0.2.1"),
         (1, "[::ffff:192.0.2.1]:443", "192.0.2.1"),
-        # If the entry is not an address, the peer's address is used.
+        # If the entry is not an IP address, the IP address of the peer is used.
         (1, "unknown", "127.0.0.1"),
         (1, "_hidden", "127.0.0.1"),
         (1, "192.0.2.1:port", "127.0.0.1"),
@@ -472,7 +479,7 @@ def test_behind_one_proxy_only_its_own_entry_is_used(api, limit, settings):
         (1, "x" * 8000, "127.0.0.1"),
     ],
 )
-def test_the_clients_address(rf, settings, hops, header, address):
+def test_the_client_address_comes_from_x_forwarded_for(rf, settings, hops, header, address):
     settings.NUM_PROXIES = hops
     request = rf.get("/", headers={} if header is None else {"x-forwarded-for": header})
     assert addresses.client_address(request) == address
@@ -489,7 +496,7 @@ def test_the_clients_address(rf, settings, hops, header, address):
         ("unix:", None),
     ],
 )
-def test_the_peers_address(rf, peer, address):
+def test_the_client_address_without_a_proxy_is_that_of_the_peer(rf, peer, address):
     assert addresses.client_address(rf.get("/", REMOTE_ADDR=peer)) == address
 
 
@@ -528,10 +535,10 @@ def test_the_headers_report_the_limit_and_the_remaining_requests(api, limit):
     limit(anon="3/minute")
     left = []
     for _ in range(3):
-        answer = api.get("/services")
-        assert answer["RateLimit-Policy"] == '"anon";q=3;w=60'
-        left.append(answer["RateLimit"])
-        assert "Retry-After" not in answer.headers
+        response = api.get("/services")
+        assert response["RateLimit-Policy"] == '"anon";q=3;w=60'
+        left.append(response["RateLimit"])
+        assert "Retry-After" not in response.headers
     assert [text.split(";")[:2] for text in left] == [
         ['"anon"', "r=2"],
         ['"anon"', "r=1"],
@@ -550,17 +557,17 @@ def test_the_policy_reports_other_periods(api, limit, rate, policy):
     assert api.get("/services")["RateLimit-Policy"] == f'"anon";q={policy}'
 
 
-def test_errors_have_the_headers_too(api, limit):
+def test_error_responses_also_have_the_headers(api, limit):
     limit(anon="9/minute", user="9/minute", auth="9/minute")
     user = api.as_(UserFactory())
-    for answer, policy in (
+    for response, policy in (
         (api.get("/services?limit=0"), "anon"),
         (api.get("/services/01980000-0000-7000-8000-000000000000"), "anon"),
         (user.get("/bookings?limit=0"), "user"),
         (api.post("/auth/login", {}), "auth"),
     ):
-        assert answer.status_code in (400, 404)
-        assert answer["RateLimit-Policy"].startswith(f'"{policy}"')
+        assert response.status_code in (400, 404)
+        assert response["RateLimit-Policy"].startswith(f'"{policy}"')
 
 
 @given(
@@ -578,8 +585,8 @@ def test_the_next_request_passes_after_the_reported_wait_but_not_before(limit, p
     rates = {**configured.RATE_LIMITS, "anon": f"{limit}/minute"}
     with (
         override_settings(RATE_LIMITS=rates),
-        # Exactly at the start of a window, `limits` treats the window as ended. A real clock never
-        # hits this instant, so the pauses must not lead to it either.
+        # At the exact start of a window, `limits` treats the window as ended. A real clock never
+        # hits this instant. The extra microsecond keeps the pauses from hitting it.
         time_machine.travel(NOON + timedelta(microseconds=1), tick=False) as clock,
     ):
         throttles.reset()
@@ -615,19 +622,19 @@ def test_refused_requests_are_not_counted(api, limit, noon):
 
 
 def test_no_burst_is_possible_between_two_windows(api, limit, noon):
-    """A fixed window would let twice the limit through within two seconds."""
+    """With fixed windows, twice the limit would pass within a few seconds."""
     limit(anon="10/minute")
-    noon.shift(57)  # two seconds to the minute
+    noon.shift(57)  # two seconds before the next minute
     assert statuses(api, "/services", 10) == [200] * 10
     noon.shift(3)
     assert statuses(api, "/services", 10).count(200) <= 1
 
 
-# --- throttled before the costly work ---------------------------------------------------------
+# --- throttling before expensive work ---------------------------------------------------------
 
 
 @pytest.mark.parametrize("path", ["/auth/login", "/auth/register", "/me/password"])
-def test_a_throttled_request_costs_no_hash_and_no_query(api, limit, monkeypatch, path):
+def test_a_throttled_request_hashes_no_password_and_runs_no_query(api, limit, monkeypatch, path):
     limit(auth="1/hour")
     user = UserFactory()
     client = api.as_(user)
@@ -646,9 +653,9 @@ def test_a_throttled_request_costs_no_hash_and_no_query(api, limit, monkeypatch,
     with CaptureQueriesContext(connection) as queries:
         problem(client.post(path, body), 429, "throttled")
         problem(client.generic("POST", path, b"[" * 900_000), 429, "throttled")
-    asked = [query["sql"] for query in queries]
-    # Only the user of a token is looked up.
-    assert len(asked) == (2 if path == "/me/password" else 0), asked
+    statements = [query["sql"] for query in queries]
+    # The only queries look up the user of the token, once for each request.
+    assert len(statements) == (2 if path == "/me/password" else 0), statements
 
 
 @pytest.mark.parametrize("limited", ["auth", "password"])
@@ -666,7 +673,7 @@ def test_a_throttled_login_to_the_admin_site_hashes_no_password(limit, monkeypat
     assert Client().post("/admin/login/", form).status_code == 429
 
 
-def test_the_default_limits_are_those_of_the_design(monkeypatch):
+def test_the_default_limits_match_the_design(monkeypatch):
     for name in ("AUTH", "PASSWORD", "ANON", "USER"):
         monkeypatch.delenv(f"RATE_LIMIT_{name}")
     fresh = runpy.run_path(str(configured.BASE_DIR / "bookit" / "settings.py"))

@@ -14,8 +14,9 @@ from psycopg.pq import Format
 
 from bookit.database.postgresql.connections import Connection
 
-# For this many seconds after a server did not answer, no thread tries to connect to it. Each try
-# takes `connect_timeout`, so a request that waits for a thread would wait for all earlier tries.
+# After a server did not respond, no thread tries to connect to it for this many seconds. Each
+# attempt takes `connect_timeout`. Without the pause, a request that waits for a free thread would
+# wait for all earlier attempts.
 PAUSE = 1.0
 
 
@@ -35,7 +36,8 @@ def server_has_gone(connection: Any) -> bool:
 def _with_own_loader(template: AdaptersMap) -> AdaptersMap:
     """Return a copy that reads `timestamptz` with psycopg's loader in C instead of Django's.
 
-    Both return values in the connection's time zone, which is UTC. Django's sets it once more.
+    Both loaders return values in the connection's time zone, which is UTC. Django's loader sets the
+    time zone once more.
     """
     adapted = AdaptersMap(template)
     instants = psycopg.adapters.types["timestamptz"].oid
@@ -47,12 +49,12 @@ def _with_own_loader(template: AdaptersMap) -> AdaptersMap:
 class DatabaseWrapper(base.DatabaseWrapper):
     """Replaces lost connections, and reads `timestamptz` values quickly."""
 
-    #: psycopg, except that it makes connections of our class.
+    #: The module psycopg, except that `connect` returns connections of our own class.
     Database = SimpleNamespace(  # type: ignore[assignment]
         **{**vars(psycopg), "connect": Connection.connect}
     )
 
-    # Until when no thread tries to connect, by host and port. The wrappers of all threads share it.
+    # The time until which no thread tries to connect, by host and port; shared by all wrappers.
     _silent_until: dict[Any, float] = {}
 
     def __init__(self, settings_dict: dict[str, Any], alias: str = "default") -> None:
@@ -68,7 +70,7 @@ class DatabaseWrapper(base.DatabaseWrapper):
         return {**params, "context": _with_own_loader(params["context"])}
 
     def create_cursor(self, name: str | None = None) -> Any:
-        """Return a cursor as Django does, but without its loader of `timestamptz`."""
+        """Return a cursor as Django does, but without Django's loader for `timestamptz`."""
         if name:
             held = self.connection.autocommit
             return self.connection.cursor(name, scrollable=False, withhold=held)
@@ -79,7 +81,7 @@ class DatabaseWrapper(base.DatabaseWrapper):
         return not (self.connection.closed or server_has_gone(self.connection))
 
     def get_new_connection(self, conn_params: dict[str, Any]) -> Any:
-        """Return a live connection. Close lost connections of a pool, which then replaces them."""
+        """Return a live connection. If a pool returns a lost connection, close and replace it."""
         connection = self._connect(conn_params)
         while self.pool and server_has_gone(connection):
             connection.close()

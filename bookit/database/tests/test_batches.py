@@ -1,4 +1,4 @@
-"""Deleting old rows works even if one statement could not name them all."""
+"""Old rows can be deleted even if there are more rows than a statement can have parameters."""
 
 import ast
 import json
@@ -108,7 +108,7 @@ def test_each_batch_is_a_transaction_of_its_own(table, monkeypatch):
     deletes = [
         query["sql"] for query in captured if query["sql"].startswith(f'DELETE FROM "{table}"')
     ]
-    if table == "procrastinate_jobs":  # One statement for each batch, outside a transaction.
+    if table == "procrastinate_jobs":  # Each batch is one statement, outside a transaction.
         deletes = [query for query in captured if "DELETE FROM procrastinate_jobs" in query["sql"]]
     assert len(deletes) == 3
     commits = [query["sql"] for query in captured if query["sql"] == "COMMIT"]
@@ -116,7 +116,7 @@ def test_each_batch_is_a_transaction_of_its_own(table, monkeypatch):
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_locked_row_is_skipped_until_the_next_time(monkeypatch):
+def test_a_locked_row_is_skipped_until_the_next_run(monkeypatch):
     monkeypatch.setattr(batches, "BATCH", 2)
     old = sorted(DeliveryFactory.create_batch(5), key=lambda each: each.pk)
     everything = Delivery.objects.all()
@@ -132,7 +132,7 @@ def test_a_locked_row_is_skipped_until_the_next_time(monkeypatch):
 
 
 def write_events(booking, many):
-    """Write events in one statement, and return the ids that its job has to follow up."""
+    """Write events in one statement, and return the event ids that its job contains."""
     run(
         "INSERT INTO bookings_bookingevent (booking_id, type, at, data)"
         f" SELECT '{booking.pk}', 'booking.completed', now(), '{{}}'"
@@ -158,13 +158,13 @@ def test_more_events_than_a_statement_has_parameters_are_followed_up():
     ids = write_events(BookingFactory(), MANY)
     assert len(ids) == MANY
     followup.follow_up(event_ids=ids, at=timezone.now())
-    assert (max(parts()), sum(parts())) == (followup.MOST, MANY)
+    assert (max(parts()), sum(parts())) == (followup.MAX_EVENTS, MANY)
 
 
 @pytest.mark.django_db
 def test_webhooks_get_the_events_of_one_statement_in_order(monkeypatch):
-    """They do not depend on the order of the parts, which several workers share."""
-    monkeypatch.setattr(followup, "MOST", 3)
+    """The order does not depend on which part of the events a worker follows up first."""
+    monkeypatch.setattr(followup, "MAX_EVENTS", 3)
     WebhookFactory(events=["booking.completed"])
     ids = write_events(BookingFactory(), 8)
     followup.follow_up(event_ids=ids, at=timezone.now())
@@ -172,9 +172,9 @@ def test_webhooks_get_the_events_of_one_statement_in_order(monkeypatch):
     assert [each.event_id for each in Delivery.objects.order_by("event")] == ids
 
 
-# Each place where the ORM deletes rows or filters by a list of values, and why these are few.
+# Each place where the ORM deletes rows or filters by a list of values, and why the list is short.
 FEW = {
-    "bookit/adminsite/pages.py: pk__in=ids": "ticked rows: a form has 1,000 fields",
+    "bookit/adminsite/pages.py: pk__in=ids": "selected rows: a form has at most 1,000 fields",
     "bookit/api/pagination.py: pk__in=rows.values('pk')[start:stop]": "a page",
     "catalog/listing.py: pk__in=ids": "a page",
     "bookings/slots/admin.py: slot__in=objs": "a queryset: it becomes a subquery",
@@ -183,22 +183,22 @@ FEW = {
     "bookings/webhooks/deliveries.py: pk__in=there": "a batch of messages",
     "bookings/feeds/services.py: status__in=SHOWN": "the statuses that a feed shows",
     "bookings/mails/limits.py: subject__in=[limit.subject for limit in limits]": "three limits",
-    "bookings/followup.py: pk__in=event_ids": "MOST events at a time",
+    "bookings/followup.py: pk__in=event_ids": "MAX_EVENTS at a time",
     "bookings/webhooks/models.py: owner__in=User.objects.all().active_admins()": "a subquery",
     "bookings/payloads.py: pk__in={event.booking_id for event in events}": "a page, or a batch",
-    "bookings/slots/serializers.py: pk__in=[slot.pk for slot in slots]": "a request publishes few",
+    "bookings/slots/serializers.py: pk__in=[slot.pk for slot in slots]": "the slots of one request",
     "bookings/services.py: booking.delete": "one row, and its review",
-    "bookings/slots/services.py: slot.delete": "one row, and its waitlist, unloaded",
-    "bookings/waitlist/services.py: pk__in=slot_ids": "slots of MOST events",
-    "bookings/waitlist/services.py: slot__in=slot_ids": "slots of MOST events",
+    "bookings/slots/services.py: slot.delete": "one row, and its waitlist, which is not loaded",
+    "bookings/waitlist/services.py: pk__in=slot_ids": "slots of MAX_EVENTS events",
+    "bookings/waitlist/services.py: slot__in=slot_ids": "slots of MAX_EVENTS events",
     "bookings/webhooks/services.py: Webhook.objects.filter(pk=webhook_id).delete": (
-        "after its deliveries"
+        "one row, whose deliveries are already deleted"
     ),
     "bookit/management/commands/serve.py: email__in=emails": "the demo accounts",
     "catalog/services.py: calendar.delete": "one row, and its hours and time off",
     "catalog/services.py: calendar.hours.all().delete": "the opening hours of a week",
     "catalog/services.py: calendar.time_off.get(pk=time_off_id).delete": "one row",
-    "catalog/services.py: service.delete": "one row: one with bookings is refused",
+    "catalog/services.py: service.delete": "one row: a service with bookings stays",
     "bookit/tools/benchmark/fill.py: service__in=[key('service', number) for number in services]": (
         "the services that the clients of the benchmark book"
     ),
@@ -210,7 +210,7 @@ FEW = {
 
 
 # Lists of constant length.
-CONSTANTS = {"TOLD", "roles", "User.KEEPERS"}
+CONSTANTS = {"REPORTED_TYPES", "roles", "User.KEEPERS"}
 
 
 def mass_operations(path):
@@ -228,7 +228,7 @@ def mass_operations(path):
 
 
 def test_every_delete_and_every_list_of_values_is_known_to_be_short():
-    """A statement takes 65,535 parameters, one for each value. `.delete()` loads its rows."""
+    """A statement can have 65,535 parameters, one for each value. `.delete()` loads its rows."""
     found = {
         f"{path.relative_to(BASE_DIR)}: {each}" for path in CODE for each in mass_operations(path)
     }
@@ -236,11 +236,11 @@ def test_every_delete_and_every_list_of_values_is_known_to_be_short():
 
 
 def test_the_search_finds_deletes_and_lists(tmp_path):
-    """The control: the search could otherwise find nothing at all."""
+    """Control for the test above: `mass_operations` finds deletes and lists of values."""
     code = tmp_path / "code.py"
     code.write_text(
         "Row.objects.filter(old=True).delete()\n"
-        "Row.objects.filter(pk__in=ids, status__in=['new', 'old'], type__in=TOLD)\n"
+        "Row.objects.filter(pk__in=ids, status__in=['new', 'old'], type__in=REPORTED_TYPES)\n"
         "Row.objects.exclude(pk__in=[row.pk for row in rows])\n"
     )
     assert [*mass_operations(code)] == [

@@ -29,7 +29,7 @@ def names_of_triggers(table):
 
 
 def drift(change):
-    """Return what `makemigrations` writes after `change` to the triggers of the user model."""
+    """Return what `makemigrations` writes if `change` is applied to the user model's triggers."""
     declared = ProjectState.from_apps(apps)
     options = declared.models["accounts", "user"].options
     options["constraints"] = [
@@ -56,7 +56,7 @@ def test_a_trigger_that_differs_from_its_migration_is_noticed(changes):
     assert {name: getattr(added.constraint, name) for name in changes} == changes
 
 
-def test_a_trigger_with_other_indentation_is_the_same():
+def test_a_trigger_with_different_indentation_needs_no_migration():
     body = triggers.SESSIONS_END.body.replace("\n", "\n        ")
     assert drift(lambda trigger: rewritten(trigger, body=f"\n        {body}\n    ")) == []
 
@@ -73,14 +73,14 @@ def test_a_trigger_can_be_removed_and_added_again():
 
 @isolate_apps("bookit.jobs")
 def test_a_model_is_created_with_its_triggers_and_foreign_keys():
-    class Room(models.Model):  # noqa: DJ008
+    class Room(models.Model):  # noqa: DJ008 - nothing shows its rows
         floor = models.IntegerField()
 
         class Meta:
             app_label = "jobs"
             constraints = [models.UniqueConstraint(fields=["id", "floor"], name="room_floor")]
 
-    class Desk(models.Model):  # noqa: DJ008
+    class Desk(models.Model):  # noqa: DJ008 - nothing shows its rows
         room = models.ForeignKey(Room, models.CASCADE, db_constraint=False)
         floor = models.IntegerField()
 
@@ -119,7 +119,7 @@ def test_a_model_is_created_with_its_triggers_and_foreign_keys():
     Desk(pk=5, room=room, floor=2).full_clean()  # Only the database enforces the constraints.
 
 
-def test_only_one_sql_function_names_functions_of_procrastinate():
+def test_only_the_enqueue_migration_names_functions_of_procrastinate():
     """procrastinate replaces its functions in minor releases."""
     naming = {
         str(path.relative_to(BASE_DIR))

@@ -1,4 +1,4 @@
-"""Trouble with PostgreSQL: lost connections, slow statements, deadlocks and constraints."""
+"""Problems with PostgreSQL: lost connections, slow statements, deadlocks and constraints."""
 
 import threading
 import time
@@ -65,10 +65,10 @@ def test_a_query_that_could_not_be_prepared_is_prepared_by_the_next_thread():
     )
 
     def fail():
-        def nothing_listens(params):
+        def refuse_connection(params):
             raise psycopg.OperationalError("connection refused")
 
-        connection.get_new_connection = nothing_listens
+        connection.get_new_connection = refuse_connection
         query(pk=calendar.pk).first()
 
     with ThreadPoolExecutor() as pool, pytest.raises(OperationalError):
@@ -78,7 +78,7 @@ def test_a_query_that_could_not_be_prepared_is_prepared_by_the_next_thread():
 
 @pytest.mark.django_db(transaction=True)
 def test_connections_that_the_server_closed_are_replaced_without_an_error(wsgi):
-    # Threads that ask all at once leave several connections in the pool.
+    # Concurrent requests leave several connections in the pool.
     at_once([lambda: Client().get("/services").status_code] * 5)
     assert wsgi("GET", "/services").status_code == 200
     connection.close()
@@ -88,7 +88,8 @@ def test_connections_that_the_server_closed_are_replaced_without_an_error(wsgi):
 
 
 @pytest.mark.django_db(transaction=True)
-def test_control_closed_connections_fail_without_the_check_of_the_socket(wsgi, monkeypatch):
+def test_a_closed_connection_causes_a_503_if_its_socket_is_not_checked(wsgi, monkeypatch):
+    """Control for the test above: the check of the socket prevents the error."""
     assert wsgi("GET", "/services").status_code == 200
     monkeypatch.setattr(base, "server_has_gone", lambda connection: False)
     connection.close()
@@ -101,7 +102,7 @@ def test_control_closed_connections_fail_without_the_check_of_the_socket(wsgi, m
 
 @pytest.fixture
 def kept(transactional_db):
-    """A thread's connection that is kept between requests, as in production."""
+    """The connection that a thread keeps between requests, as in production."""
     usual = connections["default"]
     options = {name: it for name, it in usual.settings_dict["OPTIONS"].items() if name != "pool"}
     own = {"OPTIONS": options, "CONN_MAX_AGE": None, "CONN_HEALTH_CHECKS": True}
@@ -123,7 +124,8 @@ def test_a_kept_connection_is_replaced_if_the_server_closed_it(kept, wsgi):
     assert kept.connection is not first
 
 
-def test_control_a_lost_connection_causes_a_503_without_the_check(kept, wsgi, monkeypatch):
+def test_a_kept_connection_causes_a_503_if_it_is_not_checked(kept, wsgi, monkeypatch):
+    """Control for the test above: the check prevents the error."""
     assert wsgi("GET", "/services").status_code == 200
     monkeypatch.setattr(base.DatabaseWrapper, "is_usable", lambda self: True)
     end_all_sessions()
@@ -143,8 +145,8 @@ def test_a_connection_lost_during_a_request_causes_one_503(wsgi, api, monkeypatc
 
     monkeypatch.setattr(catalog, "create_calendar", interrupted)
     body = b'{"name": "Chair"}'
-    answer = wsgi("POST", "/calendars", body, HTTP_AUTHORIZATION=token)
-    problem(answer, 503, "service_unavailable")
+    response = wsgi("POST", "/calendars", body, HTTP_AUTHORIZATION=token)
+    problem(response, 503, "service_unavailable")
     monkeypatch.undo()
     assert not Calendar.objects.exists()
     assert wsgi("POST", "/calendars", body, HTTP_AUTHORIZATION=token).status_code == 201
@@ -215,7 +217,8 @@ def test_a_statement_that_takes_too_long_causes_a_503_and_writes_nothing(api):
 def cross(first, second, met):
     """Change two rows. Two threads that do this in opposite orders wait for each other.
 
-    `met` contains the barrier at which they meet after the first change. A retry finds it empty.
+    `met` contains the barrier at which the threads meet after the first change. A retry finds the
+    list empty, so it does not wait.
     """
     User.objects.filter(pk=first.pk).update(name="first")
     if met:
@@ -224,13 +227,13 @@ def cross(first, second, met):
 
 
 @pytest.mark.django_db(transaction=True)
-@pytest.mark.parametrize("again", [True, False])
-def test_a_transaction_that_lost_a_deadlock_is_retried(again):
-    """The control: without a retry, one of the two transactions fails."""
+@pytest.mark.parametrize("has_retry", [True, False])
+def test_a_transaction_that_lost_a_deadlock_is_retried(has_retry):
+    """Control: without a retry, one of the two transactions fails."""
     one, other = UserFactory(), UserFactory()
     gate = threading.Barrier(2)
     work = transaction.atomic(cross)
-    work = retried(work) if again else work
+    work = retried(work) if has_retry else work
     outcomes = at_once(
         [
             lambda met=[gate]: work(one, other, met),
@@ -238,7 +241,7 @@ def test_a_transaction_that_lost_a_deadlock_is_retried(again):
         ]
     )
     failed = [outcome.error for outcome in outcomes if outcome.error]
-    if again:
+    if has_retry:
         assert failed == []
     else:
         assert [database_error_facts(error)[0] for error in failed] == ["40P01"]
@@ -301,8 +304,8 @@ def test_nothing_is_retried_within_a_transaction():
 @pytest.mark.django_db(transaction=True)
 def test_a_persistent_deadlock_causes_a_503(api, monkeypatch):
     monkeypatch.setattr(catalog, "create_calendar", lambda **kwargs: fail_with("40P01"))
-    answer = api.as_(AdminFactory()).post("/calendars", {"name": "Chair"})
-    problem(answer, 503, "service_unavailable")
+    response = api.as_(AdminFactory()).post("/calendars", {"name": "Chair"})
+    problem(response, 503, "service_unavailable")
 
 
 # --- constraints ------------------------------------------------------------------------------
@@ -311,7 +314,7 @@ def test_a_persistent_deadlock_causes_a_503(api, monkeypatch):
 @pytest.mark.django_db
 def test_every_constraint_that_has_an_error_exists():
     with connection.cursor() as cursor:
-        # Names that triggers report are no real constraints, so search the triggers for them.
+        # Triggers report names that are not real constraints, so search their functions, too.
         cursor.execute(
             "SELECT conname FROM pg_constraint UNION"
             " SELECT (regexp_matches(prosrc, $$CONSTRAINT = '(\\w+)'$$, 'g'))[1] FROM pg_proc"
@@ -335,7 +338,7 @@ def test_every_exclusion_constraint_of_bookings_has_an_error():
 
 @pytest.mark.django_db
 def test_no_constraint_has_a_generated_name():
-    """Generated names end in a hash, so nobody could search for them."""
+    """Nobody could search for generated names, because they contain a hash."""
     tables = [model._meta.db_table for model in (User, Calendar, Booking)]
     with connection.cursor() as cursor:
         cursor.execute(

@@ -23,7 +23,7 @@ from catalog.tests.factories import ServiceFactory
 
 pytestmark = pytest.mark.django_db
 
-# Every error code of the contract.
+# Every error code of the API, with its status.
 CODES = {
     "validation_error": 400,
     "parse_error": 400,
@@ -64,7 +64,7 @@ MEBIBYTE = 1024 * 1024
 
 @pytest.fixture
 def browser():
-    """Return a client that gets a response for a bug in a page, not an exception."""
+    """Return a client that turns a bug in a page into a response instead of an exception."""
     return Client(raise_request_exception=False)
 
 
@@ -97,7 +97,7 @@ def admin(api):
         "/" + "x" * 4000,
     ],
 )
-def test_an_address_that_does_not_exist_is_a_404(browser, path):
+def test_an_unknown_url_is_a_404(browser, path):
     problem(browser.get(path), 404, "not_found")
 
 
@@ -135,11 +135,11 @@ def test_a_private_row_that_does_not_exist_is_a_404(admin, path):
         ("PUT", "/redoc", "GET, HEAD"),
     ],
 )
-def test_a_wrong_method_is_a_405_that_lists_the_right_ones(api, browser, method, path, allowed):
+def test_a_wrong_method_is_a_405_that_lists_allowed_methods(api, browser, method, path, allowed):
     for client in (browser, api.as_(AdminFactory())):
-        answer = client.generic(method, path)
-        problem(answer, 405, "method_not_allowed")
-        assert sorted(answer["Allow"].split(", ")) == sorted(allowed.split(", "))
+        response = client.generic(method, path)
+        problem(response, 405, "method_not_allowed")
+        assert sorted(response["Allow"].split(", ")) == sorted(allowed.split(", "))
 
 
 # --- reading the request ----------------------------------------------------------------------
@@ -150,11 +150,11 @@ def test_a_wrong_method_is_a_405_that_lists_the_right_ones(api, browser, method,
 )
 def test_a_body_that_is_not_json_is_a_400(api, body):
     if body:
-        answer = api.generic("POST", "/auth/login", body, content_type="application/json")
-        assert "errors" not in problem(answer, 400, "parse_error")
+        response = api.generic("POST", "/auth/login", body, content_type="application/json")
+        assert "errors" not in problem(response, 400, "parse_error")
     else:
-        answer = api.generic("POST", "/auth/login", body, content_type="application/json")
-        problem(answer, 400, "validation_error", "email", "password")
+        response = api.generic("POST", "/auth/login", body, content_type="application/json")
+        problem(response, 400, "validation_error", "email", "password")
 
 
 @pytest.mark.parametrize(
@@ -176,18 +176,18 @@ def test_a_body_that_is_not_json_is_a_400(api, body):
         "multipart/form-data; boundary*=made-up''x",
     ],
 )
-def test_a_body_of_another_type_is_a_415(wsgi, content_type):
-    answer = wsgi("POST", "/auth/login", b'{"email": "a"}', CONTENT_TYPE=content_type)
-    problem(answer, 415, "unsupported_media_type")
+def test_a_body_that_is_not_declared_as_json_is_a_415(wsgi, content_type):
+    response = wsgi("POST", "/auth/login", b'{"email": "a"}', CONTENT_TYPE=content_type)
+    problem(response, 415, "unsupported_media_type")
 
 
 @pytest.mark.parametrize(
     "content_type",
     ["application/json", "Application/JSON", "application/json; charset=utf-8"],
 )
-def test_the_type_of_json_can_be_written_in_several_ways(wsgi, content_type):
-    answer = wsgi("POST", "/auth/login", b'{"email": "a"}', CONTENT_TYPE=content_type)
-    problem(answer, 400, "validation_error", "password")
+def test_the_content_type_of_json_can_be_written_in_several_ways(wsgi, content_type):
+    response = wsgi("POST", "/auth/login", b'{"email": "a"}', CONTENT_TYPE=content_type)
+    problem(response, 400, "validation_error", "password")
 
 
 def test_only_a_body_of_more_than_a_mebibyte_is_a_413(api):
@@ -202,7 +202,7 @@ def test_only_a_body_of_more_than_a_mebibyte_is_a_413(api):
 
 
 def chunked(wsgi, body, **environ):
-    """Send a chunked body without a Content-Length, as a server passes it on."""
+    """Send a chunked body without a Content-Length, as a WSGI server passes it on."""
     return wsgi(
         "POST",
         "/auth/login",
@@ -215,17 +215,17 @@ def chunked(wsgi, body, **environ):
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_chunked_body_is_read_like_any_other(wsgi):
+def test_a_chunked_body_is_read_like_any_other_body(wsgi):
     body = b'{"email": "ada@example.com", "password": "wrong"}'
     problem(chunked(wsgi, body), 401, "invalid_credentials")
     problem(chunked(wsgi, b"{"), 400, "parse_error")
     problem(chunked(wsgi, b" " * (MEBIBYTE + 1)), 413, "payload_too_large")
     problem(chunked(wsgi, b""), 400, "validation_error", "email", "password")
-    answer = chunked(wsgi, body, CONTENT_TYPE="text/plain")
-    problem(answer, 415, "unsupported_media_type")
+    response = chunked(wsgi, body, CONTENT_TYPE="text/plain")
+    problem(response, 415, "unsupported_media_type")
 
 
-def test_the_admin_sites_forms_have_the_same_limits(browser):
+def test_the_admin_sites_forms_have_the_limits_of_the_api(browser):
     form = "application/x-www-form-urlencoded"
     big = browser.post("/admin/login/", b"username=" + b"x" * MEBIBYTE, content_type=form)
     assert "larger than 1 MiB" in page(big, 413)
@@ -252,9 +252,9 @@ def test_a_client_that_does_not_accept_json_gets_a_406(api, accept):
     ["*/*", "application/json", "application/*", "text/html, */*;q=0.1", "application/json; q=0.5"],
 )
 def test_a_client_that_accepts_json_gets_json(api, accept):
-    answer = api.get("/services", headers={"accept": accept})
-    assert answer.status_code == 200
-    assert answer["Content-Type"] == "application/json"
+    response = api.get("/services", headers={"accept": accept})
+    assert response.status_code == 200
+    assert response["Content-Type"] == "application/json"
 
 
 @pytest.mark.parametrize("path", ["/docs", "/redoc"])
@@ -264,21 +264,21 @@ def test_errors_of_the_documentation_pages_are_problems(browser, path):
 
 
 @pytest.mark.parametrize("host", ["evil.example", "a b", "testserver:port", "testserver, other"])
-def test_an_unknown_host_is_refused_before_anything_is_done(admin, host):
-    answer = admin.post("/calendars", {"name": "Chair"}, headers={"host": host})
-    problem(answer, 400, "validation_error", "Host")
+def test_an_unknown_host_is_refused_before_any_view_runs(admin, host):
+    response = admin.post("/calendars", {"name": "Chair"}, headers={"host": host})
+    problem(response, 400, "validation_error", "Host")
     assert not Calendar.objects.exists()
     for path in ("/services", "/docs", "/openapi.json", "/admin/", "/static/x", "/nothing"):
-        answer = admin.get(path, headers={"host": host})
-        content = problem(answer, 400, "validation_error", "Host")
+        response = admin.get(path, headers={"host": host})
+        content = problem(response, 400, "validation_error", "Host")
         assert "ALLOWED_HOSTS" in content["detail"]
 
 
 # --- fields -----------------------------------------------------------------------------------
 
 
-def test_field_errors_are_listed_and_nested_ones_are_dotted(admin):
-    answer = admin.post(
+def test_field_errors_are_listed_and_names_of_nested_fields_are_dotted(admin):
+    response = admin.post(
         "/calendars",
         {
             "name": "",
@@ -291,23 +291,23 @@ def test_field_errors_are_listed_and_nested_ones_are_dotted(admin):
     )
     fields = ["name", "timezone"]
     fields += [f"opening_hours.1.{name}" for name in ("weekday", "opens", "closes", "lunch")]
-    problem(answer, 400, "validation_error", *fields)
+    problem(response, 400, "validation_error", *fields)
 
 
 def test_an_error_of_a_whole_list_has_the_name_of_the_list(admin):
     span = {"weekday": 0, "opens": "09:00", "closes": "12:00"}
-    answer = admin.post("/calendars", {"name": "Chair", "opening_hours": [span, span]})
-    problem(answer, 400, "validation_error", "opening_hours")
-    answer = admin.post("/calendars", {"name": "Chair", "opening_hours": "always"})
-    problem(answer, 400, "validation_error", "opening_hours")
-    answer = admin.post("/calendars", {"name": "Chair", "opening_hours": ["always"]})
-    problem(answer, 400, "validation_error", "opening_hours.0")
+    response = admin.post("/calendars", {"name": "Chair", "opening_hours": [span, span]})
+    problem(response, 400, "validation_error", "opening_hours")
+    response = admin.post("/calendars", {"name": "Chair", "opening_hours": "always"})
+    problem(response, 400, "validation_error", "opening_hours")
+    response = admin.post("/calendars", {"name": "Chair", "opening_hours": ["always"]})
+    problem(response, 400, "validation_error", "opening_hours.0")
 
 
 @pytest.mark.parametrize("body", ["[]", '"text"', "5", "true", "null", "[{}]"])
 def test_an_error_of_the_whole_body_has_no_name(admin, body):
-    answer = admin.generic("POST", "/calendars", body, content_type="application/json")
-    problem(answer, 400, "validation_error", "")
+    response = admin.generic("POST", "/calendars", body, content_type="application/json")
+    problem(response, 400, "validation_error", "")
 
 
 def test_conflicting_changes_are_an_error_of_the_whole_body(admin):
@@ -316,9 +316,9 @@ def test_conflicting_changes_are_an_error_of_the_whole_body(admin):
     problem(admin.patch(f"/bookings/{booking.pk}", changes), 400, "validation_error", "")
 
 
-def test_field_errors_of_services_look_like_those_of_serializers(admin):
-    answer = admin.post("/bookings", {"service_id": ANY_ID, "start_time": TUESDAY.isoformat()})
-    content = problem(answer, 400, "validation_error", "service_id")
+def test_field_errors_of_services_have_the_form_of_serializer_errors(admin):
+    response = admin.post("/bookings", {"service_id": ANY_ID, "start_time": TUESDAY.isoformat()})
+    content = problem(response, 400, "validation_error", "service_id")
     assert content["errors"][0]["code"] == "invalid"
 
 
@@ -346,7 +346,7 @@ def test_an_anonymous_client_gets_a_401(api, path):
 
 
 @pytest.mark.parametrize("path", ["/me", "/services", "/reviews", "/calendars"])
-def test_an_invalid_token_is_a_401_even_at_public_addresses(api, path):
+def test_an_invalid_token_is_a_401_even_at_public_endpoints(api, path):
     api.credentials(HTTP_AUTHORIZATION="Bearer nonsense")
     problem(api.get(path), 401, "token_invalid")
 
@@ -375,16 +375,16 @@ def test_a_user_without_permission_gets_a_403(api):
 def test_too_many_requests_are_a_429(api, settings):
     settings.RATE_LIMITS = {**configured.RATE_LIMITS, "anon": "1/minute"}
     assert api.get("/services").status_code == 200
-    answer = api.get("/services")
-    problem(answer, 429, "throttled")
-    assert 1 <= int(answer["Retry-After"]) <= 120
+    response = api.get("/services")
+    problem(response, 429, "throttled")
+    assert 1 <= int(response["Retry-After"]) <= 120
 
 
 def test_a_broken_rule_is_a_409(api):
     booking = BookingFactory()
     again = {"service_id": str(booking.service_id), "start_time": booking.start_time.isoformat()}
-    answer = api.as_(UserFactory()).post("/bookings", again)
-    content = problem(answer, 409, "booking_conflict")
+    response = api.as_(UserFactory()).post("/bookings", again)
+    content = problem(response, 409, "booking_conflict")
     assert content["detail"] == "This time is already booked."
     assert "errors" not in content
 
@@ -398,18 +398,18 @@ def bug(*args, **kwargs):
 
 def test_a_bug_is_a_500_without_details(admin, monkeypatch):
     monkeypatch.setattr(catalog, "create_calendar", bug)
-    answer = admin.post("/calendars", {"name": "Chair"}, headers={"x-request-id": "found-by-me"})
-    content = problem(answer, 500, "internal_error")
+    response = admin.post("/calendars", {"name": "Chair"}, headers={"x-request-id": "found-by-me"})
+    content = problem(response, 500, "internal_error")
     assert content["request_id"] == "found-by-me"
-    assert b"launch" not in answer.content
-    assert b"RuntimeError" not in answer.content
+    assert b"launch" not in response.content
+    assert b"RuntimeError" not in response.content
 
 
 def test_a_bug_in_a_page_is_also_a_500_problem(browser, monkeypatch):
     monkeypatch.setattr(problems, "catalogue", bug)
-    answer = browser.get("/errors")
-    problem(answer, 500, "internal_error")
-    assert b"launch" not in answer.content
+    response = browser.get("/errors")
+    problem(response, 500, "internal_error")
+    assert b"launch" not in response.content
 
 
 def test_a_bug_while_rendering_is_also_a_500_problem(admin, monkeypatch):
@@ -432,10 +432,10 @@ def test_an_unknown_constraint_is_a_500_that_does_not_quote_the_row(admin, monke
             )
 
     monkeypatch.setattr(catalog, "create_calendar", violate)
-    answer = admin.post("/calendars", {"name": "Chair"})
-    problem(answer, 500, "internal_error")
-    assert b"secret" not in answer.content
-    assert b"emperor" not in answer.content
+    response = admin.post("/calendars", {"name": "Chair"})
+    problem(response, 500, "internal_error")
+    assert b"secret" not in response.content
+    assert b"emperor" not in response.content
 
 
 def test_a_value_that_the_database_refuses_is_a_400(admin, monkeypatch):
@@ -448,23 +448,23 @@ def test_a_value_that_the_database_refuses_is_a_400(admin, monkeypatch):
 
 
 @pytest.mark.parametrize("constraint", ["booking_seat_free", "booking_calendar_free"])
-def test_a_known_constraint_is_its_own_error_everywhere(admin, monkeypatch, constraint):
-    """This also holds if a service forgets to catch the error."""
+def test_a_known_constraint_has_its_own_error(admin, monkeypatch, constraint):
+    """The error is right even if a service does not catch the `IntegrityError`."""
     taken = BookingFactory()
     service = taken.service
     if constraint == "booking_calendar_free":
         service = ServiceFactory(calendar=taken.calendar)
 
-    def book_past_the_service(**kwargs):
+    def book_without_the_service(**kwargs):
         with transaction.atomic():
             BookingFactory(service=service, attendee_name="Somebody Else")
 
     with pytest.raises(IntegrityError, match=constraint):
-        book_past_the_service()
-    monkeypatch.setattr(catalog, "create_calendar", book_past_the_service)
-    answer = admin.post("/calendars", {"name": "Chair"})
-    problem(answer, 409, "booking_conflict")
-    assert b"Somebody" not in answer.content
+        book_without_the_service()
+    monkeypatch.setattr(catalog, "create_calendar", book_without_the_service)
+    response = admin.post("/calendars", {"name": "Chair"})
+    problem(response, 409, "booking_conflict")
+    assert b"Somebody" not in response.content
 
 
 # --- without PostgreSQL -----------------------------------------------------------------------
@@ -472,7 +472,7 @@ def test_a_known_constraint_is_its_own_error_everywhere(admin, monkeypatch, cons
 
 @pytest.mark.django_db(databases=[])
 @pytest.mark.parametrize("path", ["/services", f"/services/{ANY_ID}", "/reviews?cursor="])
-def test_without_postgresql_a_request_soon_gets_a_503(no_database, api, path):
+def test_without_postgresql_a_request_quickly_gets_a_503(no_database, api, path):
     began = time.monotonic()
     problem(api.get(path), 503, "service_unavailable")
     assert time.monotonic() - began < 2
@@ -512,24 +512,24 @@ def test_waiting_for_a_connection_is_limited():
     assert options["pool"]["timeout"] <= 2
 
 
-# --- pages for people -------------------------------------------------------------------------
+# --- pages ------------------------------------------------------------------------------------
 
 
-def test_the_catalogue_has_the_codes_of_the_contract():
+def test_the_catalogue_has_exactly_the_codes_of_the_api():
     assert {code: known.status for code, known in problems.catalogue().items()} == CODES
 
 
 @pytest.mark.parametrize("code", CODES)
 def test_every_error_has_a_page_that_explains_it(client, code):
-    answer = client.get(f"/errors/{code}")
-    assert answer.status_code == 200
-    assert answer["Content-Type"] == "text/html; charset=utf-8"
-    assert answer["X-Request-ID"]
-    page = answer.content.decode()
+    response = client.get(f"/errors/{code}")
+    assert response.status_code == 200
+    assert response["Content-Type"] == "text/html; charset=utf-8"
+    assert response["X-Request-ID"]
+    page = response.content.decode()
     assert code in page
     assert str(CODES[code]) in page
     meaning = problems.catalogue()[code].meaning
-    assert len(meaning) > 20, "says nothing"
+    assert len(meaning) > 20, "the explanation is too short"
     assert meaning.split("`")[0].split("'")[0] in page
 
 
@@ -569,10 +569,10 @@ def test_a_pending_migration_is_a_503(browser, monkeypatch):
 @pytest.mark.parametrize("path", ["/health", "/health/ready", "/errors", "/openapi.json", "/docs"])
 @pytest.mark.parametrize("method", ["post", "put", "patch", "delete", "options"])
 def test_a_wrong_method_of_a_page_is_a_405(path, method):
-    # With CSRF checks, because a browser would be subject to them.
-    answer = Client(enforce_csrf_checks=True).generic(method.upper(), path)
-    assert "GET" in answer["Allow"]
-    problem(answer, 405, "method_not_allowed")
+    # Enforce CSRF checks, because they apply to browsers.
+    response = Client(enforce_csrf_checks=True).generic(method.upper(), path)
+    assert "GET" in response["Allow"]
+    problem(response, 405, "method_not_allowed")
 
 
 def test_explanations_of_errors_contain_no_markdown(browser):

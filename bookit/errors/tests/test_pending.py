@@ -29,7 +29,7 @@ def execute(statement):
 
 @pytest.fixture
 def missing_table(transactional_db, monkeypatch):
-    """Remove the table of services, which every list of services needs."""
+    """Rename the table of services, which every list of services needs."""
     monkeypatch.setattr(pending, "_watch", pending._Watch())
     execute("ALTER TABLE catalog_service RENAME TO elsewhere")
     yield
@@ -62,15 +62,15 @@ def test_a_page_of_the_admin_site_that_needs_a_missing_table_is_a_503(browser, o
     assert "is being updated" in page(browser.get("/admin/catalog/service/"), 503)
 
 
-def test_many_such_requests_cause_one_log_line_and_one_check(
-    browser, one_pending, written, monkeypatch
+def test_several_failed_requests_cause_one_log_line_and_one_check(
+    browser, one_pending, log_lines, monkeypatch
 ):
     checks = []
     check = pending.pending_migrations
     monkeypatch.setattr(pending, "pending_migrations", lambda: checks.append(1) or check())
     for _ in range(3):
         browser.get("/services")
-    errors = [line["message"] for line in written() if line["level"] != "INFO"]
+    errors = [line["message"] for line in log_lines() if line["level"] != "INFO"]
     assert errors == [f"{LINE}. Requests are answered with 503."]
     assert len(checks) == 1
 
@@ -80,16 +80,16 @@ def test_a_missing_table_without_a_pending_migration_is_still_a_bug(browser, mis
 
 
 @pytest.mark.django_db
-def test_requests_that_do_not_need_the_migration_are_answered(browser):
+def test_requests_that_do_not_need_the_pending_migration_succeed(browser):
     MigrationRecorder.Migration.objects.filter(app="bookings").order_by("id").last().delete()
     assert browser.get("/services").status_code == 200
 
 
-# --- programs ---------------------------------------------------------------------------------
+# --- commands and processes -------------------------------------------------------------------
 
 
-def never_migrated():
-    """Return environment variables that lead to an empty database."""
+def environment_with_empty_database():
+    """Return environment variables that select an empty database."""
     return {**os.environ, "DATABASE_URL": os.environ["BOOKIT_TEST_DATABASE_URL"]}
 
 
@@ -98,12 +98,12 @@ def never_migrated():
     [["procrastinate", "worker"], ["complete_bookings"], ["createsuperuser", "--noinput"]],
     ids=" ".join,
 )
-def test_a_command_ends_with_one_line(command):
+def test_a_command_fails_with_one_line_of_explanation(command):
     account = {"EMAIL": "ada@example.com", "NAME": "Ada", "PASSWORD": "seven quiet otters"}
     program = subprocess.run(
         [sys.executable, "manage.py", *command],
         cwd=BASE_DIR,
-        env=never_migrated()
+        env=environment_with_empty_database()
         | {f"DJANGO_SUPERUSER_{name}": value for name, value in account.items()},
         capture_output=True,
         text=True,
@@ -117,7 +117,7 @@ def test_a_command_ends_with_one_line(command):
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_database_lost_while_migrations_are_counted_is_one_line(monkeypatch):
+def test_a_database_lost_while_migrations_are_counted_is_reported_in_one_line(monkeypatch):
     def gone():
         raise OperationalError("connection timeout expired\nIs the server running?")
 
@@ -136,7 +136,7 @@ def test_a_web_process_reports_pending_migrations_and_still_starts(tmp_path):
         web = subprocess.Popen(
             [sys.executable, "-m", "gunicorn", "-c", "python:bookit.runtime.gunicorn"],
             cwd=BASE_DIR,
-            env=never_migrated() | {"PORT": str(port), "WEB_CONCURRENCY": "1"},
+            env=environment_with_empty_database() | {"PORT": str(port), "WEB_CONCURRENCY": "1"},
             stdout=file,
             stderr=file,
         )

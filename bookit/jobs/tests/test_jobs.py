@@ -1,4 +1,4 @@
-"""Jobs are enqueued in the transaction of their cause, and operators can retry failed jobs."""
+"""Jobs are enqueued in the current transaction, and operators can retry failed jobs."""
 
 import asyncio
 from contextlib import suppress
@@ -47,7 +47,7 @@ def retry(client, *jobs):
     )
 
 
-def test_a_job_commits_with_what_caused_it():
+def test_a_job_is_enqueued_in_the_current_transaction():
     with transaction.atomic():
         app.configure_task(TASK).defer(timestamp=0)
         transaction.set_rollback(True)
@@ -55,7 +55,7 @@ def test_a_job_commits_with_what_caused_it():
 
 
 def test_a_job_enqueues_other_jobs_in_its_transaction():
-    """A worker fetches jobs on other connections than Django's, outside of its transactions."""
+    """The worker itself fetches jobs on its own connections, outside of Django's transactions."""
     with app.replace_connector(app.connector.get_worker_connector()):
         with transaction.atomic():
             app.configure_task(TASK).defer(timestamp=0)
@@ -70,24 +70,24 @@ def test_failed_jobs_are_listed_and_retried(admin_site):
     page = admin_site.get(f"{PAGE}?status=failed").content.decode()
     assert f"{PAGE}{job.pk}/" in page
     assert f"{PAGE}{other}/" not in page
-    answer = retry(admin_site, job)
-    assert "1 will be retried." in answer.content.decode()
+    response = retry(admin_site, job)
+    assert "1 will be retried." in response.content.decode()
     job.refresh_from_db()
     assert job.status == "todo"
 
 
 def test_a_waiting_job_is_not_retried(admin_site):
-    waits = ProcrastinateJob.objects.get(pk=app.configure_task(TASK).defer(timestamp=0))
-    assert "0 will be retried." in retry(admin_site, waits).content.decode()
-    waits.refresh_from_db()
-    assert (waits.status, waits.attempts) == ("todo", 0)
+    waiting = ProcrastinateJob.objects.get(pk=app.configure_task(TASK).defer(timestamp=0))
+    assert "0 will be retried." in retry(admin_site, waiting).content.decode()
+    waiting.refresh_from_db()
+    assert (waiting.status, waiting.attempts) == ("todo", 0)
 
 
 def test_a_failed_job_is_not_retried_while_the_same_job_waits(admin_site):
     job = failed_job(queueing_lock="one")
     app.configure_task(TASK, queueing_lock="one").defer(timestamp=0)
-    answer = retry(admin_site, job).content.decode()
-    assert "the same job is already waiting" in answer
+    page = retry(admin_site, job).content.decode()
+    assert "the same job is already waiting" in page
     job.refresh_from_db()
     assert job.status == "failed"
 
@@ -107,12 +107,12 @@ def test_old_failed_jobs_are_pruned(capsys):
     ("query", "times"), [("finish_job", 3), ("retry_job", 3), ("update_heartbeat", 1)]
 )
 def test_the_outcome_of_a_job_is_written_once_postgresql_is_back(monkeypatch, query, times):
-    """procrastinate ignores errors of these two statements. The third statement is the control."""
-    asked = []
+    """procrastinate ignores errors of the first two statements. The third one is the control."""
+    executed = []
 
     async def execute(connector, query, **arguments):
-        asked.append(query)
-        if len(asked) < 3:
+        executed.append(query)
+        if len(executed) < 3:
             raise ConnectorException from psycopg.OperationalError("the server is away")
 
     async def write():
@@ -121,4 +121,4 @@ def test_the_outcome_of_a_job_is_written_once_postgresql_is_back(monkeypatch, qu
     monkeypatch.setattr(PsycopgConnector, "execute_query_async", execute)
     with suppress(ConnectorException):
         asyncio.run(write())
-    assert len(asked) == times
+    assert len(executed) == times

@@ -1,4 +1,4 @@
-"""Bytes become the same requests as in gunicorn, whatever the pieces in which they arrive."""
+"""`Arrivals` reads the same requests as gunicorn's parser, however the bytes are split."""
 
 from itertools import pairwise
 from typing import Any
@@ -23,7 +23,7 @@ from bookit.runtime.arrivals import READ_AHEAD, Arrivals
 from bookit.runtime.outgoing import Outgoing
 
 CLIENT = ("127.0.0.1", 12345)
-MOST = 1000
+MAX_BODY = 1000
 CFG = Config()
 CFG.set("limit_request_line", 8190)
 
@@ -38,8 +38,8 @@ class UnusedSocket(Outgoing):
         self.sent += data
 
 
-def shown(request: Any, body: bytes) -> Any:
-    """Return everything an application sees of a request, and whether another may follow."""
+def describe(request: Any, body: bytes) -> Any:
+    """Return everything that an application sees of a request, and whether the connection ends."""
     _, environ = create(request, UnusedSocket(), CLIENT, ("127.0.0.1", 80), CFG)
     changing = ("gunicorn.socket", "wsgi.input", "wsgi.errors", "wsgi.early_hints")
     seen = {name: value for name, value in environ.items() if name not in changing}
@@ -47,8 +47,8 @@ def shown(request: Any, body: bytes) -> Any:
     return seen, body, request.trailers, request.should_close()
 
 
-def by_gunicorn(data: bytes) -> list[Any]:
-    """Return the requests that gunicorn reads from `data`, and the error at their end, if any."""
+def parse_with_gunicorn(data: bytes) -> list[Any]:
+    """Return the requests that gunicorn reads from `data`; an error is the last item."""
     parser = RequestParser(CFG, [data], CLIENT)
     seen = []
     try:
@@ -57,22 +57,22 @@ def by_gunicorn(data: bytes) -> list[Any]:
             body = request.body.read()
             if len(body) < length:
                 raise NoMoreData
-            seen.append(shown(request, body))
+            seen.append(describe(request, body))
     except Exception as error:
         seen.append(type(error))
     return seen
 
 
-def by_arrivals(pieces: list[bytes]) -> list[Any]:
-    """Return the same for `Arrivals`, which get the data in pieces."""
-    arrivals = Arrivals(CFG, CLIENT, MOST)
+def parse_with_arrivals(pieces: list[bytes]) -> list[Any]:
+    """Return the requests that `Arrivals` reads from `pieces`; an error is the last item."""
+    arrivals = Arrivals(CFG, CLIENT, MAX_BODY)
     seen: list[Any] = []
     try:
         for piece in pieces:
             arrivals.feed(piece)
             while (request := arrivals.take()) is not None:
                 body = request.body.read()
-                seen.append(shown(request, body))
+                seen.append(describe(request, body))
                 if request.should_close():
                     return seen
     except Exception as error:
@@ -81,21 +81,21 @@ def by_arrivals(pieces: list[bytes]) -> list[Any]:
 
 
 REQUESTS = {
-    "a plain one": b"GET /services?limit=5 HTTP/1.1\r\nHost: localhost\r\n\r\n",
+    "a plain request": b"GET /services?limit=5 HTTP/1.1\r\nHost: localhost\r\n\r\n",
     "without headers": b"GET / HTTP/1.1\r\n\r\n",
     "after an empty line": b"\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n",
     "two empty lines": b"\r\n\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n",
     "with a body": b"POST /bookings HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\n12345",
     "an empty body": b"POST / HTTP/1.1\r\nContent-Length: 0\r\n\r\n",
     "a body of line ends": b"POST / HTTP/1.1\r\nContent-Length: 6\r\n\r\n\r\n\r\n\r\n",
-    "two of them": (
+    "two requests": (
         b"POST / HTTP/1.1\r\nContent-Length: 3\r\n\r\nabcGET /b HTTP/1.1\r\nHost: a\r\n\r\n"
     ),
-    "three, and the last one closes": (
+    "three requests, and the last one closes the connection": (
         b"GET /a HTTP/1.1\r\n\r\nGET /b HTTP/1.1\r\n\r\nGET /c HTTP/1.0\r\n\r\n"
         b"GET /d HTTP/1.1\r\n\r\n"
     ),
-    "HTTP/1.0 that goes on": b"GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n",
+    "HTTP/1.0 with keep-alive": b"GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n",
     "chunked": (
         b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n"
         b"3\r\nabc\r\nA\r\n0123456789\r\n0\r\n\r\nGET /b HTTP/1.1\r\n\r\n"
@@ -105,10 +105,10 @@ REQUESTS = {
         b'3;name="value"\r\nabc\r\n3 ;x\r\n\r\n\r\r\n0\r\nX-Sum: 1\r\nY: 2\r\n\r\n'
         b"GET /b HTTP/1.1\r\n\r\n"
     ),
-    "chunked, and nothing in it": (
+    "chunked, with an empty body": (
         b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\nGET / HTTP/1.1\r\n\r\n"
     ),
-    "a chunk of no size": b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\nabc\r\n",
+    "a chunk without a size": b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\nabc\r\n",
     "a chunk with a sign": (
         b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n+3\r\nabc\r\n0\r\n\r\n"
     ),
@@ -120,9 +120,9 @@ REQUESTS = {
         b"POST / HTTP/1.1\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"
     ),
     "a header twice": b"GET / HTTP/1.1\r\nHost: a\r\nX: 1\r\nX: 2\r\n\r\n",
-    "no HTTP": b"hello\r\n\r\n",
+    "not HTTP": b"hello\r\n\r\n",
     "a lone CR": b"GET / HTTP/1.1\r\nX: a\rb\r\n\r\n",
-    "a lone CR before the end": b"GET / HTTP/1.1\r\nX: a\r\r\n\r\n",
+    "a lone CR before a line end": b"GET / HTTP/1.1\r\nX: a\r\r\n\r\n",
     "lines that end with LF": b"GET / HTTP/1.1\nHost: a\n\n",
     "headers that end with LF": b"GET / HTTP/1.1\r\nHost: a\n\n",
     "a long line": b"GET /" + b"x" * 9000 + b" HTTP/1.1\r\n\r\n",
@@ -133,15 +133,17 @@ REQUESTS = {
 
 @pytest.mark.parametrize("data", REQUESTS.values(), ids=REQUESTS.keys())
 def test_requests_are_the_same_when_they_are_split_at_any_byte(data: bytes) -> None:
-    expected = by_gunicorn(data)
+    expected = parse_with_gunicorn(data)
     assert expected
     for at in range(0, len(data) + 1, max(1, len(data) // 300)):
-        assert by_arrivals([data[:at], data[at:]]) == expected, at
+        assert parse_with_arrivals([data[:at], data[at:]]) == expected, at
 
 
 @pytest.mark.parametrize("data", REQUESTS.values(), ids=REQUESTS.keys())
 def test_requests_are_the_same_when_they_arrive_byte_by_byte(data: bytes) -> None:
-    assert by_arrivals([data[at : at + 1] for at in range(len(data))]) == by_gunicorn(data)
+    assert parse_with_arrivals(
+        [data[at : at + 1] for at in range(len(data))]
+    ) == parse_with_gunicorn(data)
 
 
 FRAGMENTS = [
@@ -156,18 +158,18 @@ FRAGMENTS = [
 @given(st.lists(st.sampled_from(FRAGMENTS), max_size=14), st.data())
 def test_arbitrary_bytes_are_split_into_the_same_requests(parts: list[bytes], draw: Any) -> None:
     data = b"".join(parts)
-    expected = by_gunicorn(data)
+    expected = parse_with_gunicorn(data)
     cuts = sorted(draw.draw(st.sets(st.integers(0, len(data)), max_size=8)))
     edges = [0, *cuts, len(data)]
-    seen = by_arrivals([data[a:b] for a, b in pairwise(edges)])
-    # gunicorn reports that bytes are missing. `Arrivals` wait for them.
+    seen = parse_with_arrivals([data[a:b] for a, b in pairwise(edges)])
+    # gunicorn reports missing bytes as an error. `Arrivals` waits for more bytes instead.
     if (
         expected
         and expected[-1] in (NoMoreData, ChunkMissingTerminator)
         and len(seen) < len(expected)
     ):
         expected.pop()
-    # The reason for a refusal can depend on how much has arrived.
+    # The kind of the error can depend on how many bytes have arrived.
     refused = [isinstance(each, type) for each in seen]
     assert refused == [isinstance(each, type) for each in expected]
     if refused and refused[-1]:
@@ -177,14 +179,14 @@ def test_arbitrary_bytes_are_split_into_the_same_requests(parts: list[bytes], dr
 
 
 def feed_incomplete(arrivals: Arrivals, data: bytes) -> None:
-    """Let `data` arrive, and check that no request is complete."""
+    """Feed `data` in pieces, and check that no request is complete."""
     for at in range(0, len(data), 1000):
         arrivals.feed(data[at : at + 1000])
         assert arrivals.take() is None
 
 
-def test_a_body_that_is_too_large_is_not_collected() -> None:
-    arrivals = Arrivals(CFG, CLIENT, MOST)
+def test_a_body_that_is_too_large_is_not_read() -> None:
+    arrivals = Arrivals(CFG, CLIENT, MAX_BODY)
     arrivals.feed(b"POST / HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: 1001\r\n\r\nabc")
     request = arrivals.take()
     assert request.should_close()
@@ -196,19 +198,19 @@ def test_a_body_that_is_too_large_is_not_collected() -> None:
             read()
 
 
-def test_a_chunked_body_is_read_just_beyond_the_limit() -> None:
-    arrivals = Arrivals(CFG, CLIENT, MOST)
+def test_a_chunked_body_is_read_until_it_exceeds_the_limit() -> None:
+    arrivals = Arrivals(CFG, CLIENT, MAX_BODY)
     head = b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n"
     arrivals.feed(head + b"1f4\r\n" + b"x" * 500 + b"\r\nffffff\r\n" + b"y" * 500)
     assert arrivals.take() is None
     arrivals.feed(b"y" * READ_AHEAD + b"y")
     request = arrivals.take()
     assert request.should_close()
-    assert request.body.read(MOST + 1) == b"x" * 500 + b"y" * 501
+    assert request.body.read(MAX_BODY + 1) == b"x" * 500 + b"y" * 501
 
 
-def test_framing_that_is_larger_than_the_largest_body_is_refused() -> None:
-    arrivals = Arrivals(CFG, CLIENT, MOST)
+def test_framing_that_is_too_large_is_refused() -> None:
+    arrivals = Arrivals(CFG, CLIENT, MAX_BODY)
     arrivals.feed(b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n")
     with pytest.raises(RequestDataTooBig):
         feed_incomplete(arrivals, (b"1;" + b"x" * 8000 + b"\r\na\r\n") * 20)
@@ -227,13 +229,13 @@ def test_framing_that_is_larger_than_the_largest_body_is_refused() -> None:
 def test_bytes_that_cannot_become_a_request_are_refused_at_once(
     data: bytes, error: type[Exception]
 ) -> None:
-    arrivals = Arrivals(CFG, CLIENT, MOST)
+    arrivals = Arrivals(CFG, CLIENT, MAX_BODY)
     with pytest.raises(error):
         feed_incomplete(arrivals, data)
 
 
-def test_the_phase_names_the_awaited_part() -> None:
-    arrivals = Arrivals(CFG, CLIENT, MOST)
+def test_the_phase_names_the_part_that_is_missing() -> None:
+    arrivals = Arrivals(CFG, CLIENT, MAX_BODY)
     phases = []
     data = b"POST / HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\nab"
     for at in range(len(data)):
@@ -241,7 +243,7 @@ def test_the_phase_names_the_awaited_part() -> None:
         arrivals.feed(data[at : at + 1])
         request = arrivals.take()
         if arrivals.phase == "body":
-            # True only once.
+            # `expects_continue` returns True only once.
             assert arrivals.expects_continue() == ("body" not in phases)
     assert request is not None
     assert [phases[0], phases[1], phases[-1]] == ["anything", "head", "body"]

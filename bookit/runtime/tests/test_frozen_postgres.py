@@ -1,4 +1,4 @@
-"""PostgreSQL is frozen: it sends no response, and it keeps its connections open."""
+"""Requests and workers while PostgreSQL is frozen: it sends nothing, and closes no connection."""
 
 import asyncio
 import json
@@ -27,14 +27,14 @@ from bookit.tests.processes import servers
 from catalog.tests.factories import ServiceFactory
 
 SERVICE = "0199d3a0-6a3b-7c55-8f0d-1f6f2b7c9d42"
-# The seconds that a request may take if its statements may take 3: the time until a statement is
-# given up and, for a request that waited for a thread, until it cannot connect. A busy machine may
-# need two more.
 STATEMENT_TIMEOUT_MS = "3000"
+# Seconds within which every request gets a response. A statement is given up after 3 seconds plus
+# GRACE. A request that had to wait for a thread also needs 2 seconds until it fails to connect. A
+# busy machine may need 2 more seconds.
 LIMIT = 3 + deadlines.GRACE + 2 + 2
 
 
-class Answer(NamedTuple):
+class Response(NamedTuple):
     status: int
     headers: dict[str, str]
     content: Any
@@ -43,7 +43,7 @@ class Answer(NamedTuple):
 
 @contextmanager
 def frozen(directory: Path) -> Iterator[None]:
-    """Stop every process of the server in `directory` for the length of a `with` block."""
+    """Suspend every process of the server in `directory` until the end of a `with` block."""
     [postmaster] = servers(directory)
     processes = [postmaster, *postmaster.children(recursive=True)]
     for process in processes:
@@ -55,9 +55,9 @@ def frozen(directory: Path) -> Iterator[None]:
             process.send_signal(signal.SIGCONT)
 
 
-def ask(
+def send_request(
     port: int, method: str, path: str, body: Any = None, *, patience: float = 30, **headers: str
-) -> Answer:
+) -> Response:
     client = HTTPConnection("127.0.0.1", port, timeout=patience)
     given = {name.replace("_", "-"): value for name, value in headers.items()}
     began = time.monotonic()
@@ -70,15 +70,15 @@ def ask(
         text = response.read()
     finally:
         client.close()
-    answered = json.loads(text) if b"json" in response.headers["Content-Type"].encode() else text
-    return Answer(response.status, dict(response.headers), answered, time.monotonic() - began)
+    parsed = json.loads(text) if b"json" in response.headers["Content-Type"].encode() else text
+    return Response(response.status, dict(response.headers), parsed, time.monotonic() - began)
 
 
 @pytest.fixture(scope="module")
 def cluster(
     tmp_path_factory: pytest.TempPathFactory, django_db_blocker: Any
 ) -> Iterator[tuple[Path, str]]:
-    """A PostgreSQL for these tests alone, because they freeze it."""
+    """The directory and the URL of a PostgreSQL that only these tests use, and freeze."""
     directory = tmp_path_factory.mktemp("frozen") / "postgres"
     with running(directory, settings=THROWAWAY) as url:
         migrate(url)
@@ -95,20 +95,20 @@ def web(url: str, **environment: str) -> Iterator[Server]:
         yield server
 
 
-# The statuses of the requests below while PostgreSQL runs.
-WELL = {200, 201, 302, 409}
+# The statuses of the following requests while PostgreSQL runs.
+USUAL_STATUSES = {200, 201, 302, 409}
 
 
-def kinds(port: int) -> list[Callable[..., Answer]]:
+def requests_of_each_kind(port: int) -> list[Callable[..., Response]]:
     """Return one request of each kind."""
-    who = {"email": "customer@example.com", "password": PASSWORD}
-    session = ask(port, "POST", "/auth/login", who)
+    credentials = {"email": "customer@example.com", "password": PASSWORD}
+    session = send_request(port, "POST", "/auth/login", credentials)
     assert session.status == 200, session
     bearer = f"Bearer {session.content['access_token']}"
     booking = {"service_id": SERVICE, "start_time": "2036-05-05T10:00:00Z"}
 
-    def request(*what: Any, **headers: str) -> Callable[..., Answer]:
-        return lambda **more: ask(port, *what, **{**headers, **more})
+    def request(*what: Any, **headers: str) -> Callable[..., Response]:
+        return lambda **more: send_request(port, *what, **{**headers, **more})
 
     return [
         request("GET", "/services"),
@@ -116,65 +116,67 @@ def kinds(port: int) -> list[Callable[..., Answer]]:
         request("GET", "/bookings", Authorization=bearer),
         request("POST", "/bookings", booking, Authorization=bearer),
         request("PATCH", "/me", {"name": "Somebody Else"}, Authorization=bearer),
-        request("POST", "/auth/login", who),
+        request("POST", "/auth/login", credentials),
         request("GET", "/health/ready"),
         request("GET", "/admin/", Cookie="sessionid=0123456789abcdefghijklmnopqrstuv"),
     ]
 
 
 @pytest.mark.parametrize("pool", ["", "2"], ids=["a connection per thread", "a pool"])
-def test_every_request_gets_a_503_in_time_and_works_again_afterwards(
+def test_every_request_gets_a_503_in_time_and_works_after_the_freeze(
     cluster: tuple[Path, str], pool: str
 ) -> None:
     directory, url = cluster
     with web(url, STATEMENT_TIMEOUT_MS=STATEMENT_TIMEOUT_MS, DATABASE_POOL_SIZE=pool) as server:
-        requests = kinds(server.port)
-        # Give every thread of the web server a connection before PostgreSQL freezes. Send no more
-        # requests at once than there are threads, so that none waits too long for the pool.
+        requests = requests_of_each_kind(server.port)
+        # Give every thread of the web server a connection before PostgreSQL freezes. Send only four
+        # requests at once, so that no request waits too long for a connection of the pool.
         with ThreadPoolExecutor(4) as threads:
-            for _ in range(5):  # On a busy machine, a request may wait too long for a connection.
+            for _ in range(5):  # On a busy machine, a request may still wait too long.
                 before = [*threads.map(lambda request: request(), requests * 3)]
-                if {answer.status for answer in before} <= WELL:
+                if {response.status for response in before} <= USUAL_STATUSES:
                     break
-        assert {answer.status for answer in before} <= WELL, before
+        assert {response.status for response in before} <= USUAL_STATUSES, before
         with ThreadPoolExecutor(24) as threads, frozen(directory):
-            answers = [*threads.map(lambda request: request(), requests * 3)]
+            responses = [*threads.map(lambda request: request(), requests * 3)]
             later = [*threads.map(lambda request: request(), requests * 3)]
-        for answer in answers + later:
-            assert answer.status == 503, answer
-            if isinstance(answer.content, dict):  # The admin site answers in HTML.
-                assert answer.content["code"] == "service_unavailable"
-            assert int(answer.headers["Retry-After"]) > 0
-            assert answer.seconds < LIMIT, answer
-        # PostgreSQL is back. After the pause that follows a failed attempt to connect, all is well.
+        for response in responses + later:
+            assert response.status == 503, response
+            if isinstance(response.content, dict):  # The admin site responds with HTML.
+                assert response.content["code"] == "service_unavailable"
+            assert int(response.headers["Retry-After"]) > 0
+            assert response.seconds < LIMIT, response
+        # PostgreSQL runs again. A failed attempt to connect is followed by a pause, after which all
+        # requests must work.
         deadline = time.monotonic() + 10
-        while ask(server.port, "GET", "/health/ready").status != 200:
+        while send_request(server.port, "GET", "/health/ready").status != 200:
             assert time.monotonic() < deadline
             time.sleep(0.1)
         time.sleep(base.PAUSE)
         after = [request() for request in requests * 3]
-        assert {answer.status for answer in after} <= WELL, after
+        assert {response.status for response in after} <= USUAL_STATUSES, after
 
 
-def test_control_requests_hang_without_time_limits(cluster: tuple[Path, str]) -> None:
+def test_requests_hang_without_time_limits(cluster: tuple[Path, str]) -> None:
+    """Control for the test above: without time limits, a request gets no response in time."""
     directory, url = cluster
-    # There is only one thread, and it has a connection. A thread without one would give up when
-    # connecting takes too long.
+    # The only thread has a connection. A thread without a connection would not hang, because
+    # connecting has its own time limit.
     alone = {"WEB_CONCURRENCY": "1", "WEB_THREADS": "1"}
     with web(url, STATEMENT_TIMEOUT_MS="0", ANON_TIMEOUT_MS="0", **alone) as server:
-        requests = kinds(server.port)
+        requests = requests_of_each_kind(server.port)
         assert requests[0]().status == 200
         with frozen(directory), pytest.raises(TimeoutError):
             requests[0](patience=LIMIT)
 
 
 class Impatient(Connection):
-    """A connection that gives up soon."""
+    """A connection that waits only 0.3 seconds for PostgreSQL."""
 
     patience = 0.3
 
 
-def test_a_commit_without_an_answer_closes_the_connection(cluster: tuple[Path, str]) -> None:
+def test_a_commit_without_a_response_closes_the_connection(cluster: tuple[Path, str]) -> None:
     directory, url = cluster
     connection = Impatient.connect(url)
     connection.execute("CREATE TEMPORARY TABLE mine (id integer)")
@@ -190,7 +192,9 @@ def test_a_commit_without_an_answer_closes_the_connection(cluster: tuple[Path, s
         assert time.monotonic() - began < 3
 
 
-def test_a_transaction_without_an_answer_ends_with_that_error(cluster: tuple[Path, str]) -> None:
+def test_a_transaction_without_a_response_raises_the_time_limit_error(
+    cluster: tuple[Path, str],
+) -> None:
     directory, url = cluster
     connection = Impatient.connect(url, autocommit=True)
 
@@ -205,7 +209,7 @@ def test_a_transaction_without_an_answer_ends_with_that_error(cluster: tuple[Pat
     assert connection.closed
 
 
-def test_a_worker_gives_up_when_other_workers_take_it_for_dead(
+def test_a_worker_gives_up_when_other_workers_consider_it_dead(
     cluster: tuple[Path, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     directory, url = cluster

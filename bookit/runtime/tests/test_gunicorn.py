@@ -1,8 +1,7 @@
 """The parts of gunicorn that the worker replaces or relies on have not changed.
 
-If one of these tests fails after an upgrade, read what has changed in gunicorn, adapt
-`bookit/runtime`, and then write the new value here. Until then, requirements.txt must keep the
-old version of gunicorn.
+If a test fails after an upgrade of gunicorn, read what has changed, adapt `bookit/runtime`, and
+write the new hash here. Until this is done, requirements.txt must keep the old version of gunicorn.
 """
 
 import hashlib
@@ -25,7 +24,7 @@ from bookit.runtime.worker import Client, Worker
 
 
 def digest(*pieces: Any) -> str:
-    """Return a hash of the source of `pieces`."""
+    """Return a hash of the source code of `pieces`."""
     return hashlib.sha256("".join(map(inspect.getsource, pieces)).encode()).hexdigest()[:16]
 
 
@@ -36,14 +35,14 @@ REPLACED = {
     "the connection": ((gthread.TConn,), "e3a2878ba952710a"),
     "accepting": ((W.accept, W.set_accept_enabled), "5133bdbf36b38af2"),
     "waiting": ((W.wait_for_and_dispatch_events, W.enqueue_req), "2d6c31d03fb504a5"),
-    "what is done after an answer": ((W.finish_request,), "616e7bb15a009ff7"),
-    "how an error is answered": ((W.handle_error,), "75426448389bbac9"),
+    "the end of a request": ((W.finish_request,), "616e7bb15a009ff7"),
+    "the response to an error": ((W.handle_error,), "75426448389bbac9"),
     "deadlines": ((W.murder_keepalived, W.murder_pending, W._cap_keepalive), "43c0a719a1824a0e"),
 }
 RELIED_ON = {
     "the loop": ((W.run, W.__init__, W.init_process), "30025f7539c01dde"),
     "the threads": ((W.get_thread_pool, gthread.PollableMethodQueue), "f6a0c9ff4c47402b"),
-    "how a request is handled": (
+    "the handling of a request": (
         (W.handle, W.handle_request, W._keepalive_after),
         "598a042516bc91cc",
     ),
@@ -54,8 +53,8 @@ RELIED_ON = {
         "af5c2e0b315f69b0",
     ),
     "responses": ((wsgi.create, wsgi.Response, util.write, util.write_chunk), "02fbb2865028ba45"),
-    "how a broken answer is closed": ((util.close_graceful,), "0e5925bfc017bc4e"),
-    "the hook that a worker has ended": ((Arbiter.reap_workers,), "ebcf4187e9ebf378"),
+    "the closing of a broken response": ((util.close_graceful,), "0e5925bfc017bc4e"),
+    "the hook for workers that have ended": ((Arbiter.reap_workers,), "ebcf4187e9ebf378"),
 }
 
 
@@ -65,11 +64,11 @@ def test_a_part_of_gunicorn_has_not_changed(part: str) -> None:
     assert digest(*pieces) == expected, f"gunicorn {gunicorn.__version__} has changed {part}"
 
 
-def test_every_replaced_method_is_watched() -> None:
+def test_the_hash_of_every_replaced_method_is_checked() -> None:
     named = {piece.__name__ for pieces, _ in {**REPLACED, **RELIED_ON}.values() for piece in pieces}
     for name, value in vars(Worker).items():
         if inspect.isfunction(value) and hasattr(W, name):
-            assert name in named, f"{name} replaces something that is not watched here"
+            assert name in named, f"{name} replaces a method whose hash is not checked here"
             replaced = [*inspect.signature(getattr(W, name)).parameters]
             ours = [*inspect.signature(value).parameters]
             assert replaced == ours or "args" in ours, name
@@ -85,7 +84,7 @@ def test_a_client_has_the_attributes_that_gunicorn_uses() -> None:
         assert {name for name in used if not hasattr(client, name)} == {"wait_for_data"}
         sock = set(re.findall(r"\bsock\.(\w+)", "".join(map(inspect.getsource, WRITERS))))
         assert {name for name in sock if not hasattr(client.sock, name)} <= {"send", "gettimeout"}
-    # `send` is for 100 Continue, which the worker has sent already.
+    # gunicorn uses `send` only for 100 Continue, which the worker has already sent.
     assert "if req._expected_100_continue:\n        sock.send(" in inspect.getsource(wsgi.create)
 
 
@@ -94,12 +93,12 @@ ERRORS = [
     for error in vars(errors).values()
     if isinstance(error, type) and issubclass(error, errors.ParseException)
 ]
-# Those that the application or gunicorn's own settings cause.
-OUR_FAULTS = {"ConfigurationProblem", "InvalidResponseHeader", "InvalidResponseHeaderName"}
+# The errors that the application or gunicorn's settings cause.
+SERVER_ERRORS = {"ConfigurationProblem", "InvalidResponseHeader", "InvalidResponseHeaderName"}
 
 
 @pytest.mark.parametrize("error", [*ERRORS, ValueError], ids=lambda error: error.__name__)
-def test_an_error_is_blamed_on_the_side_that_caused_it(error: Any) -> None:
+def test_an_error_gets_a_400_only_if_the_request_caused_it(error: Any) -> None:
     sent: list[bytes] = []
     own = inspect.isfunction(error.__init__)
     parameters = inspect.signature(error).parameters.values() if own else ()
@@ -108,7 +107,7 @@ def test_an_error_is_blamed_on_the_side_that_caused_it(error: Any) -> None:
     Worker.handle_error(
         worker, None, SimpleNamespace(sendall=sent.append), ("192.0.2.1", 1), error(*arguments)
     )
-    is_ours = error is ValueError or error.__name__ in OUR_FAULTS
-    status = b"HTTP/1.1 500 " if is_ours else b"HTTP/1.1 400 "
+    is_server_error = error is ValueError or error.__name__ in SERVER_ERRORS
+    status = b"HTTP/1.1 500 " if is_server_error else b"HTTP/1.1 400 "
     assert sent[0].startswith(status)
-    assert {each.__name__ for each in ERRORS} > OUR_FAULTS
+    assert {each.__name__ for each in ERRORS} > SERVER_ERRORS

@@ -1,4 +1,4 @@
-"""The log has everything that is needed to find the cause of a problem, but no secrets."""
+"""The log has everything that operators need to find the cause of a problem, but no secrets."""
 
 import io
 import json
@@ -27,15 +27,15 @@ ANY_ID = "01980000-0000-7000-8000-000000000000"
 
 
 @pytest.fixture
-def text(monkeypatch):
-    """The text that is written to the console."""
-    [console] = [
-        handler
-        for handler in logging.getLogger().handlers
-        if isinstance(handler.formatter, logs.JSONFormatter)
+def console(monkeypatch):
+    """The stream to which log lines are written."""
+    [handler] = [
+        each
+        for each in logging.getLogger().handlers
+        if isinstance(each.formatter, logs.JSONFormatter)
     ]
     stream = io.StringIO()
-    monkeypatch.setattr(console, "stream", stream)
+    monkeypatch.setattr(handler, "stream", stream)
     return stream
 
 
@@ -51,15 +51,15 @@ def bug(*args, **kwargs):
 # --- the line of a request --------------------------------------------------------------------
 
 
-def test_a_request_is_logged_in_one_line(api, written):
+def test_a_request_is_logged_in_one_line(api, log_lines):
     user = UserFactory()
-    answer = api.as_(user).get(
+    response = api.as_(user).get(
         f"/bookings/{ANY_ID}?tz=UTC",
         headers={"x-request-id": "mine"},
         REMOTE_ADDR="192.0.2.7",
     )
-    problem(answer, 404, "not_found")
-    [line] = written()
+    problem(response, 404, "not_found")
+    [line] = log_lines()
     assert line.keys() == REQUEST_LINE
     assert 0 < line.pop("duration_ms") < 10_000
     assert re.fullmatch(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3}", line.pop("time"))
@@ -96,16 +96,16 @@ def test_a_request_is_logged_in_one_line(api, written):
         ("GET", "/admin/login/", 200, "admin/login/"),
     ],
 )
-def test_every_request_is_logged(browser, written, method, path, status, route):
+def test_every_request_is_logged(browser, log_lines, method, path, status, route):
     assert browser.generic(method, path).status_code == status
-    [line] = written()
+    [line] = log_lines()
     assert line.keys() == REQUEST_LINE
     assert (line["method"], line["path"]) == (method, path.split("?")[0])
     assert (line["status"], line["route"]) == (status, route)
     assert line["user_id"] is None
 
 
-def test_the_line_names_the_user_even_if_the_request_is_refused(api, written, settings):
+def test_the_line_names_the_user_even_if_the_request_is_refused(api, log_lines, settings):
     user = UserFactory()
     client = api.as_(user)
     problem(client.get("/users"), 403, "permission_denied")
@@ -113,22 +113,22 @@ def test_the_line_names_the_user_even_if_the_request_is_refused(api, written, se
     settings.RATE_LIMITS = {**settings.RATE_LIMITS, "user": "1/hour"}
     client.get("/bookings")
     problem(client.get("/bookings"), 429, "throttled")
-    lines = written()
+    lines = log_lines()
     assert [line["status"] for line in lines] == [403, 400, 200, 429]
     assert {line["user_id"] for line in lines} == {str(user.pk)}
 
 
-def test_the_line_names_the_user_of_the_admin_site(browser, written):
+def test_the_line_names_the_user_of_the_admin_site(browser, log_lines):
     admin = AdminFactory()
     browser.force_login(admin)
     assert browser.get("/admin/").status_code == 200
-    [line] = written()
+    [line] = log_lines()
     assert line["user_id"] == str(admin.pk)
 
 
 @pytest.mark.parametrize(("hops", "client"), [(0, "192.0.2.7"), (1, "203.0.113.9")])
 def test_the_line_names_the_client_reported_by_a_trusted_proxy(
-    api, written, settings, hops, client
+    api, log_lines, settings, hops, client
 ):
     settings.NUM_PROXIES = hops
     api.get(
@@ -136,29 +136,28 @@ def test_the_line_names_the_client_reported_by_a_trusted_proxy(
         headers={"x-forwarded-for": "198.51.100.1, 203.0.113.9"},
         REMOTE_ADDR="192.0.2.7",
     )
-    assert written()[0]["client"] == client
+    assert log_lines()[0]["client"] == client
 
 
-def test_the_line_has_the_duration_of_the_request(api, written, monkeypatch):
-    monkeypatch.setattr(
-        catalog, "create_calendar", lambda **kwargs: time.sleep(0.05) or bug()
-    )  # The test is about this duration.
+def test_the_line_has_the_duration_of_the_request(api, log_lines, monkeypatch):
+    # The sleep must be part of the duration.
+    monkeypatch.setattr(catalog, "create_calendar", lambda **kwargs: time.sleep(0.05) or bug())
     client = api.as_(AdminFactory())
     client.raise_request_exception = False
     client.post("/calendars", {"name": "Chair"})
-    assert 50 <= written()[-1]["duration_ms"] < 5000
+    assert 50 <= log_lines()[-1]["duration_ms"] < 5000
 
 
 # --- warnings and errors ----------------------------------------------------------------------
 
 
-def test_a_bug_is_logged_with_its_traceback_and_the_request_id(api, written, monkeypatch):
+def test_a_bug_is_logged_with_its_traceback_and_the_request_id(api, log_lines, monkeypatch):
     monkeypatch.setattr(catalog, "create_calendar", bug)
     client = api.as_(AdminFactory())
     client.raise_request_exception = False
-    answer = client.post("/calendars", {"name": "Chair"}, headers={"x-request-id": "mine"})
-    problem(answer, 500, "internal_error")
-    lines = written()
+    response = client.post("/calendars", {"name": "Chair"}, headers={"x-request-id": "mine"})
+    problem(response, 500, "internal_error")
+    lines = log_lines()
     assert [line["level"] for line in lines] == ["ERROR", "INFO"]
     assert {line["request_id"] for line in lines} == {"mine"}
     assert "RuntimeError: something is wrong" in lines[0]["exc_info"]
@@ -169,31 +168,31 @@ def test_a_bug_is_logged_with_its_traceback_and_the_request_id(api, written, mon
 
 @pytest.mark.django_db(databases=[])
 def test_an_unavailable_database_is_logged_as_an_error_with_the_request_id(
-    no_database, browser, written
+    no_database, browser, log_lines
 ):
     for path in ("/services", "/admin/"):
         browser.cookies["sessionid"] = "0123456789abcdef0123456789abcdef"
         browser.get(path, headers={"x-request-id": "mine"})
-        lines = [line for line in written() if line["request_id"]]
+        lines = [line for line in log_lines() if line["request_id"]]
         assert [line["level"] for line in lines] == ["ERROR", "INFO"], path
         assert {line["request_id"] for line in lines} == {"mine"}
         assert "database unavailable" in lines[0]["message"]
         assert lines[1]["status"] == 503
 
 
-def test_a_value_refused_by_the_database_is_logged_as_a_warning(api, written, monkeypatch):
+def test_a_value_refused_by_the_database_is_logged_as_a_warning(api, log_lines, monkeypatch):
     def overflow(**kwargs):
         with transaction.atomic(), connection.cursor() as cursor:
             cursor.execute("SELECT 2147483647::int + %s", [1])
 
     monkeypatch.setattr(catalog, "create_calendar", overflow)
     api.as_(AdminFactory()).post("/calendars", {"name": "Chair"}, headers={"x-request-id": "mine"})
-    lines = written()
+    lines = log_lines()
     assert [line["level"] for line in lines] == ["WARNING", "INFO"]
     assert {line["request_id"] for line in lines} == {"mine"}
 
 
-def test_mistakes_of_clients_are_not_logged_as_errors(browser, api, written):
+def test_mistakes_of_clients_are_not_logged_as_errors(browser, api, log_lines):
     browser.get("/nothing")
     browser.get("/services", headers={"host": "elsewhere.example"})
     browser.get("/services?" + "a=1&" * 2000)
@@ -201,20 +200,21 @@ def test_mistakes_of_clients_are_not_logged_as_errors(browser, api, written):
     api.as_(UserFactory()).get("/users")
     browser.post("/auth/login", b"{", content_type="application/json")
     browser.post("/auth/login", b" " * 2**21, content_type="application/json")
-    lines = written()
+    lines = log_lines()
     requests = [line for line in lines if "status" in line]
     assert [line["level"] for line in requests] == ["INFO"] * 7
     assert {line["status"] for line in requests} == {400, 403, 404, 413}
-    assert [line["level"] for line in lines if "status" not in line] == ["WARNING"]  # the host
+    # The other line warns about the wrong host.
+    assert [line["level"] for line in lines if "status" not in line] == ["WARNING"]
 
 
-def test_a_line_outside_of_a_request_has_no_request_id(written, api):
+def test_a_line_outside_of_a_request_has_no_request_id(log_lines, api):
     api.get("/errors")
     logging.getLogger("bookit.worker").warning("on its own")
-    assert [line["request_id"] is None for line in written()] == [False, True]
+    assert [line["request_id"] is None for line in log_lines()] == [False, True]
 
 
-def test_concurrent_requests_log_their_own_ids(written, transactional_db):
+def test_concurrent_requests_log_their_own_ids(log_lines, transactional_db):
     from bookit.tests.crowd import at_once
 
     names = [f"request-{number}" for number in range(20)]
@@ -224,7 +224,7 @@ def test_concurrent_requests_log_their_own_ids(written, transactional_db):
             for name in names
         ]
     )
-    lines = written()
+    lines = log_lines()
     assert sorted(line["request_id"] for line in lines) == sorted(names)
     for line in lines:
         assert line["path"] == f"/services/{line['request_id']}"
@@ -232,7 +232,7 @@ def test_concurrent_requests_log_their_own_ids(written, transactional_db):
 
 # --- secrets ----------------------------------------------------------------------------------
 
-ADDRESSES = [
+EMAIL_ADDRESSES = [
     "ada@example.com",
     "Ada.Lovelace+x@Sub.Example.co.uk",
     "o'neil_99@example.com",
@@ -251,16 +251,16 @@ ADDRESSES = [
 
 
 def parts(address):
-    """Return the parts of an address that must not be seen."""
+    """Return the parts of an email address that must not be logged."""
     local, _, domain = address.replace("%40", "@").rpartition("@")
     return [local.strip('"'), domain]
 
 
-@pytest.mark.parametrize("address", ADDRESSES)
+@pytest.mark.parametrize("address", EMAIL_ADDRESSES)
 @pytest.mark.parametrize(
     "around", ["{}", "mail to {} failed", "<{}>", "({})", "/users/{}/x", "email={}&a=b", "a,{};b"]
 )
-def test_mail_addresses_are_redacted_everywhere(text, address, around):
+def test_email_addresses_are_redacted_everywhere(console, address, around):
     logger = logging.getLogger("bookit.test")
     logger.warning(around.format("%s"), address)
     logger.warning("in another member", extra={"whose": around.format(address)})
@@ -269,9 +269,9 @@ def test_mail_addresses_are_redacted_everywhere(text, address, around):
         raise ValueError(around.format(address))
     except ValueError:
         logger.exception("in an exception")
-    written = text.getvalue()
-    assert written.count("[redacted]") >= 3
-    for line in written.splitlines():
+    logged = console.getvalue()
+    assert logged.count("[redacted]") >= 3
+    for line in logged.splitlines():
         content = json.dumps(json.loads(line), ensure_ascii=False)
         for secret in parts(address):
             if len(secret) > 3 and secret != "localhost":
@@ -279,9 +279,9 @@ def test_mail_addresses_are_redacted_everywhere(text, address, around):
         assert "@" not in content.replace("[redacted]", "")
 
 
-def test_text_for_people_is_redacted_and_stays_one_line():
+def test_a_text_line_is_redacted_and_stays_one_line():
     formatter = logs.TextFormatter()
-    for address in ADDRESSES:
+    for address in EMAIL_ADDRESSES:
         record = logging.makeLogRecord(
             {"msg": "mail to %s failed\r\n2026 INFO forged \x1b[2J", "args": (address,)}
         )
@@ -293,16 +293,16 @@ def test_text_for_people_is_redacted_and_stays_one_line():
         assert "[mine]" in line
 
 
-def test_a_path_cannot_forge_a_line(browser, text):
+def test_a_path_cannot_forge_a_line(browser, console):
     forged = '{"level":"ERROR","message":"forged"}'
     for path in (f"/a%0A{forged}", f"/a%0D%0A{forged}%0A", '/","level":"ERROR', "/%E2%80%A8x"):
         browser.get(path)
-    lines = text.getvalue().split("\n")[:-1]
+    lines = console.getvalue().split("\n")[:-1]
     assert len(lines) == 4
     assert {json.loads(line)["level"] for line in lines} == {"INFO"}
 
 
-def test_mail_addresses_and_tokens_in_paths_are_redacted(api, browser, text):
+def test_email_addresses_and_tokens_in_paths_are_redacted(api, browser, console):
     token = api.as_(UserFactory())._credentials["HTTP_AUTHORIZATION"].split()[1]
     for path in (
         "/users/ada@example.com",
@@ -315,15 +315,15 @@ def test_mail_addresses_and_tokens_in_paths_are_redacted(api, browser, text):
         f"/errors/{token}",
     ):
         assert browser.get(path).status_code in (400, 404, 200)
-    written = text.getvalue()
-    assert "example" not in written
+    logged = console.getvalue()
+    assert "example" not in logged
     for part in token.split("."):
-        assert part not in written
-    assert written.count("\n") == 8
+        assert part not in logged
+    assert logged.count("\n") == 8
 
 
 @pytest.mark.real_passwords
-def test_a_complete_use_of_the_api_logs_no_secret(api, browser, text):
+def test_signing_in_and_changing_an_account_logs_no_secret(api, browser, console):
     secrets = [
         PASSWORD,
         "another good password",
@@ -335,11 +335,11 @@ def test_a_complete_use_of_the_api_logs_no_secret(api, browser, text):
     session = api.post("/auth/register", body).json()
     assert api.post("/auth/register", body).status_code == 409
     for password in (PASSWORD, "wrong password"):
-        answer = api.post("/auth/login", {"email": body["email"], "password": password})
-        secrets += [answer.json().get(name) for name in ("access_token", "refresh_token")]
+        response = api.post("/auth/login", {"email": body["email"], "password": password})
+        secrets += [response.json().get(name) for name in ("access_token", "refresh_token")]
     for _ in range(2):
-        answer = api.post("/auth/refresh", {"refresh_token": session["refresh_token"]})
-        secrets += [answer.json().get(name) for name in ("access_token", "refresh_token")]
+        response = api.post("/auth/refresh", {"refresh_token": session["refresh_token"]})
+        secrets += [response.json().get(name) for name in ("access_token", "refresh_token")]
     me = api.as_(User.objects.get())
     me.patch("/me", {"email": "new@example.com"})
     me.post("/me/password", {"current_password": PASSWORD, "new_password": secrets[1]})
@@ -348,14 +348,14 @@ def test_a_complete_use_of_the_api_logs_no_secret(api, browser, text):
     api.post("/auth/login?email=ada@example.com&password=wrong%20password", body)
     browser.post("/admin/login/", {"username": "ada@example.com", "password": "wrong password"})
     secrets += [session["access_token"], session["refresh_token"], User.objects.get().password]
-    written = text.getvalue()
-    assert written.count("\n") >= 12
+    logged = console.getvalue()
+    assert logged.count("\n") >= 12
     for secret in filter(None, secrets):
-        assert secret not in written
+        assert secret not in logged
 
 
 def violate(user, **fields):
-    """Violate a constraint. The error of the database quotes the row."""
+    """Violate a constraint, so that the database raises an error that quotes the row."""
     with transaction.atomic():
         User.objects.filter(pk=user.pk).update(**fields)
 
@@ -365,22 +365,22 @@ def violate(user, **fields):
     "fields",
     [{"role": "emperor"}, {"email": "taken@example.com"}, {"email": "UPPER@example.com"}],
 )
-def test_database_errors_that_quote_values_log_no_secret(api, text, monkeypatch, fields):
+def test_database_errors_that_quote_values_log_no_secret(api, console, monkeypatch, fields):
     user = UserFactory(email="ada.l@example.com")
     UserFactory(email="taken@example.com")
     monkeypatch.setattr(catalog, "create_calendar", lambda **kwargs: violate(user, **fields))
     client = api.as_(AdminFactory())
     client.raise_request_exception = False
     problem(client.post("/calendars", {"name": "Chair"}), 500, "internal_error")
-    written = text.getvalue()
-    assert "IntegrityError" in written
-    assert "[redacted]" in written
+    logged = console.getvalue()
+    assert "IntegrityError" in logged
+    assert "[redacted]" in logged
     for secret in ("@", "ada.l", "taken", "UPPER@", "argon2id$", user.password):
-        assert secret not in written, secret
+        assert secret not in logged, secret
 
 
 def test_redacting_takes_linear_time():
-    """With 100,000 characters, quadratic time would be minutes."""
+    """A search that takes quadratic time would need minutes for 100,000 characters."""
     for hostile in (
         "x",
         "%40",
@@ -401,7 +401,7 @@ def test_redacting_takes_linear_time():
         assert time.process_time() - began < 1, hostile
 
 
-# --- odd messages -----------------------------------------------------------------------------
+# --- unusual messages -------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -417,16 +417,17 @@ def test_redacting_takes_linear_time():
     ],
     ids=lambda message: type(message).__name__,
 )
-def test_a_message_that_is_not_text_sets_no_members_of_the_line(written, message):
+def test_a_message_that_is_not_text_sets_no_members_of_the_line(log_lines, message):
     logging.getLogger("bookit.test").info(message)
-    [line] = written()
+    [line] = log_lines()
     assert line.keys() == LINE
     assert (line["level"], line["request_id"]) == ("INFO", None)
     assert line["message"] == str(message)
 
 
 def test_a_message_with_control_characters_stays_one_line():
-    # Use no logger, because pytest captures its records and cannot pass on a lone surrogate.
+    # Format the record directly. pytest captures the records of loggers, and fails on a lone
+    # surrogate.
     record = logging.makeLogRecord(
         {"msg": "a\r\nb\x00\x1b\u2028c\ud800", "levelname": "INFO", "request_id": None}
     )
@@ -436,31 +437,32 @@ def test_a_message_with_control_characters_stays_one_line():
 
 
 @pytest.mark.parametrize("level", ["DEBUG", "INFO", "WARNING", "ERROR"])
-def test_the_log_level_decides_whether_requests_are_logged(api, written, level):
+def test_the_log_level_decides_whether_requests_are_logged(api, log_lines, level):
     logger = logging.getLogger("bookit.request")
     logger.setLevel(level)
     try:
         api.get("/errors")
-        assert len(written()) == (1 if level in ("DEBUG", "INFO") else 0)
+        assert len(log_lines()) == (1 if level in ("DEBUG", "INFO") else 0)
     finally:
         logger.setLevel(logging.NOTSET)
 
 
-def test_health_checks_are_logged_only_if_they_fail(browser, written, monkeypatch):
+def test_health_checks_are_logged_only_if_they_fail(browser, log_lines, monkeypatch):
     for path in ("/health", "/health/ready"):
         assert browser.get(path).status_code == 200
-    assert written() == []
+    assert log_lines() == []
     monkeypatch.setattr(pages, "_migrated", False)
     MigrationRecorder.Migration.objects.filter(app="bookings").delete()
     assert browser.get("/health/ready").status_code == 503
-    assert [line["status"] for line in written()] == [503]
+    assert [line["status"] for line in log_lines()] == [503]
 
 
-def test_refused_hosts_are_logged_once_with_the_setting(written):
-    browser = Client(raise_request_exception=False)  # A new client has no earlier refusal.
+def test_only_the_first_refused_host_causes_a_warning(log_lines):
+    # A new client has its own middleware, which has not refused a host yet.
+    browser = Client(raise_request_exception=False)
     for host in ("a.example", "b.example", "c.example"):
         assert browser.get("/services", headers={"host": host}).status_code == 400
-    warning, *requests = written()
+    warning, *requests = log_lines()
     assert warning["level"] == "WARNING"
     assert warning["message"].startswith(
         "refused a request to host 'a.example', which is not in ALLOWED_HOSTS (localhost, 127."
@@ -469,8 +471,8 @@ def test_refused_hosts_are_logged_once_with_the_setting(written):
 
 
 @pytest.fixture
-def run_job(written):
-    """Return a function that lets a worker do a job and returns the log lines about the job."""
+def run_job(log_lines):
+    """Return a function that runs a job in a worker, and returns the log lines about the job."""
     with connection.cursor() as cursor:
         cursor.execute("DELETE FROM procrastinate_jobs")
 
@@ -478,8 +480,8 @@ def run_job(written):
         app.configure_task(name).defer(**arguments)
         with app.replace_connector(app.connector.get_worker_connector()):
             app.run_worker(wait=False, install_signal_handlers=False)
-        lines = [line["message"] for line in written()]
-        # The worker ends when there are no more jobs, and may log that it waits for this one.
+        lines = [line["message"] for line in log_lines()]
+        # Before the worker ends, it may log that it waits for this job. Leave this line out.
         return [line for line in lines if f"{name}[" in line and not line.startswith("Waiting")]
 
     return run
@@ -487,20 +489,20 @@ def run_job(written):
 
 @pytest.mark.django_db(transaction=True)
 def test_periodic_jobs_are_logged_only_if_they_fail(run_job):
-    """Five of them run each minute, even if there is nothing to do."""
+    """Five periodic jobs run each minute, even if there is nothing to do."""
     assert run_job("bookit.retry_stalled_jobs", timestamp=0) == []
     [failed] = run_job("bookit.prune_jobs", timestamp=0, what="it does not take")
     assert "ended with status: Error" in failed
 
 
 @pytest.mark.django_db(transaction=True)
-def test_another_job_is_logged_in_one_line(run_job):
+def test_a_job_that_is_not_periodic_is_logged_in_one_line(run_job):
     [done] = run_job("bookings.follow_up", event_ids=[])
     assert "ended with status: Success" in done
 
 
 @pytest.mark.django_db(transaction=True)
-def test_all_jobs_are_logged_at_level_debug(run_job, written):
+def test_all_jobs_are_logged_at_level_debug(run_job, log_lines):
     logging.getLogger("procrastinate").setLevel(logging.DEBUG)
     try:
         lines = run_job("bookit.retry_stalled_jobs", timestamp=0)
@@ -511,7 +513,7 @@ def test_all_jobs_are_logged_at_level_debug(run_job, written):
 
 
 @pytest.mark.parametrize(("successes", "expected"), [(True, True), (False, False)])
-def test_a_terminal_shows_no_successful_jobs(successes, expected):
+def test_the_job_filter_can_drop_successful_jobs(successes, expected):
     record = logging.makeLogRecord(
         {
             "name": "procrastinate.worker",
@@ -533,18 +535,18 @@ def test_a_line_on_a_terminal_names_its_request_if_it_has_one():
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_worker_logs_the_names_of_jobs_without_their_arguments(text):
+def test_a_worker_logs_the_names_of_jobs_without_their_arguments(console):
     with connection.cursor() as cursor:
         cursor.execute("DELETE FROM procrastinate_jobs")
     # The job fails because of an unknown argument, and its failure is logged.
     app.configure_task("bookit.prune_jobs").defer(timestamp=0, who="Ana (Lisbon), a\nbroken knee")
     with app.replace_connector(app.connector.get_worker_connector()):
         app.run_worker(wait=False, install_signal_handlers=False)
-    lines = [json.loads(line) for line in text.getvalue().splitlines()]
+    lines = [json.loads(line) for line in console.getvalue().splitlines()]
     messages = [line["message"] for line in lines]
     assert "Deferred 1 job" in messages
     [ended] = [line for line in lines if line["message"].startswith("Job bookit.prune_jobs")]
     assert re.match(r"Job bookit\.prune_jobs\[\d+\] ended with status: Error", ended["message"])
     assert ended["job"].keys() == {"id", "task_name", "attempts"}
-    assert "Ana" not in text.getvalue()
-    assert "knee" not in text.getvalue()
+    assert "Ana" not in console.getvalue()
+    assert "knee" not in console.getvalue()

@@ -1,4 +1,4 @@
-"""The `serve` command, run in the way a user runs it."""
+"""The `serve` command, run as users run it."""
 
 import json
 import os
@@ -25,13 +25,13 @@ MANAGE = [sys.executable, str(BASE_DIR / "manage.py")]
 
 
 def environment(**variables: str) -> dict[str, str]:
-    """Return the environment of a developer who has set only `variables`."""
+    """Return the environment of a developer who has set only these variables."""
     names = ("APP_ENV", "SECRET_KEY", "DATABASE_URL", "ALLOWED_HOSTS", "PORT")
-    unset = dict.fromkeys(names, "")  # Empty, so that a .env file cannot set them either.
+    unset = dict.fromkeys(names, "")  # Empty: a .env file could set a variable that is missing.
     return {**os.environ, **unset, "WEB_CONCURRENCY": "1", **variables}
 
 
-def until(condition: Callable[[], object], *, seconds: float = 120) -> None:
+def wait_until(condition: Callable[[], object], *, seconds: float = 120) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "the condition was not met in time"
@@ -54,29 +54,31 @@ class Serve:
             )
 
     def wait_until_ready(self) -> None:
-        until(lambda: self.process.poll() is not None or "Press Ctrl-C to stop it" in self.log())
+        wait_until(
+            lambda: self.process.poll() is not None or "Press Ctrl-C to stop it" in self.log()
+        )
         assert self.process.poll() is None, self.log()
-        until(lambda: re.search(r"Data .*\n", self.log()))
+        wait_until(lambda: re.search(r"Data .*\n", self.log()))
 
     def log(self) -> str:
         return self.output.read_text()
 
     def get(self, path: str) -> int:
-        with urlopen(self.address() + path, timeout=10) as response:
+        with urlopen(self.url() + path, timeout=10) as response:
             return int(response.status)
 
-    def address(self) -> str:
+    def url(self) -> str:
         found = re.search(r"API +(http://127\.0\.0\.1:\d+)\n", self.log())
         assert found
         return found[1]
 
     def send(self, request: bytes) -> tuple[str, dict[str, str], Any]:
         """Send bytes, and return the status line, headers and JSON of the response."""
-        port = int(self.address().rpartition(":")[2])
+        port = int(self.url().rpartition(":")[2])
         with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
             connection.sendall(request)
-            answer = b"".join(iter(lambda: connection.recv(65536), b""))
-        head, _, content = answer.decode().partition("\r\n\r\n")
+            response = b"".join(iter(lambda: connection.recv(65536), b""))
+        head, _, content = response.decode().partition("\r\n\r\n")
         status, *lines = head.split("\r\n")
         return status, dict(line.split(": ", 1) for line in lines), json.loads(content)
 
@@ -84,7 +86,7 @@ class Serve:
         children = psutil.Process(self.process.pid).children()
         return [child for child in children if what in " ".join(child.cmdline())]
 
-    def everything(self) -> list[psutil.Process]:
+    def processes(self) -> list[psutil.Process]:
         """Return the processes of the web server and of the worker, but not of PostgreSQL."""
         mine = psutil.Process(self.process.pid).children(recursive=True)
         return [process for process in mine if process.name() != "postgres"]
@@ -97,7 +99,7 @@ class Serve:
 
 @pytest.fixture(scope="module")
 def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The directory of the embedded server. After the first migration, tests start quickly."""
+    """The directory of the embedded server. Tests share it, so only the first one migrates."""
     return tmp_path_factory.mktemp("serve") / "with a blank"
 
 
@@ -124,7 +126,7 @@ def test_serve_stops_everything_and_keeps_its_data(
     assert first.get("/health") == 200
     assert "admin@example.com" in first.log().partition("Demo accounts")[2]
     assert len(first.children("gunicorn")) == len(first.children("procrastinate")) == 1
-    processes = first.everything()
+    processes = first.processes()
     with running(directory) as url, psycopg.connect(url, autocommit=True) as connection:
         connection.execute("CREATE TABLE IF NOT EXISTS kept AS SELECT 42 AS answer")
 
@@ -138,9 +140,9 @@ def test_serve_stops_everything_and_keeps_its_data(
     assert "migrations" not in second.log()
     with running(directory) as url, psycopg.connect(url, autocommit=True) as connection:
         assert connection.execute("SELECT answer FROM kept").fetchall() == [(42,)]
-    processes = second.everything()
+    processes = second.processes()
 
-    # A terminal sends the signal to the whole process group.
+    # Ctrl-C in a terminal sends SIGINT to the whole process group.
     os.killpg(second.process.pid, signal.SIGINT)
     assert second.process.wait(30) == 0
     assert alive(processes) == []
@@ -156,7 +158,7 @@ INVALID_HTTP = {
     "a long line": b"GET /" + b"x" * 9000 + b" HTTP/1.1\r\n\r\n",
     "a long header": b"GET / HTTP/1.1\r\nX: " + b"x" * 20_000 + b"\r\n\r\n",
     "another encoding": b"POST /auth/login HTTP/1.1\r\nTransfer-Encoding: gzip\r\n\r\n",
-    "a chunk of no size": (
+    "a chunk without a size": (
         b"POST /auth/login HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
         b"Transfer-Encoding: chunked\r\n\r\nzz\r\n"
     ),
@@ -174,20 +176,20 @@ def test_invalid_http_gets_a_problem_document(serve: Callable[..., Serve]) -> No
         assert content["request_id"] == headers["X-Request-ID"], what
         names.add(content["request_id"])
     assert len(names) == len(INVALID_HTTP)
-    # The log says what was wrong, with the same id.
+    # The log explains each error, and has the same ids.
     assert all(name in server.log() for name in names)
     assert server.get("/health") == 200
 
 
-def test_no_process_survives_when_serve_or_a_child_is_killed(
+def test_all_processes_end_when_serve_or_the_web_server_is_killed(
     serve: Callable[..., Serve], directory: Path
 ) -> None:
     killed = serve()
-    processes = killed.everything()
+    processes = killed.processes()
     assert processes
     killed.process.kill()
     killed.process.wait()
-    until(lambda: not alive(processes))
+    wait_until(lambda: not alive(processes))
 
     # Only PostgreSQL still runs; the next `serve` joins it.
     [leaked] = servers(directory)
@@ -196,16 +198,16 @@ def test_no_process_survives_when_serve_or_a_child_is_killed(
 
     [worker] = following.children("procrastinate")
     worker.kill()
-    until(lambda: "The worker ended (SIGKILL)" in following.log())
-    until(lambda: alive(following.children("procrastinate")))
+    wait_until(lambda: "The worker ended (SIGKILL)" in following.log())
+    wait_until(lambda: alive(following.children("procrastinate")))
     assert following.get("/health") == 200
 
-    processes = following.everything()
+    processes = following.processes()
     [web] = following.children("gunicorn")
     web.kill()
     assert following.process.wait(30) == 1
     assert "bookit: the web server ended (SIGKILL)\n" in following.log()
-    until(lambda: not alive(processes))
+    wait_until(lambda: not alive(processes))
     assert servers(directory) == []
 
 
@@ -236,9 +238,9 @@ def test_a_busy_port_is_reported_in_one_line(directory: Path) -> None:
 @pytest.mark.parametrize(
     "command", [["serve", "--port", "0"], ["procrastinate", "worker"]], ids=" ".join
 )
-def test_a_silent_postgresql_is_reported_in_one_line(command: list[str]) -> None:
+def test_an_unreachable_postgresql_is_reported_in_one_line(command: list[str]) -> None:
     with socket.socket() as silent:
-        silent.bind(("127.0.0.1", 0))  # Bound but not listening, so nobody else gets the port.
+        silent.bind(("127.0.0.1", 0))  # Bound, so that no other program listens on the port.
         port = silent.getsockname()[1]
         url = f"postgresql://a:secret@127.0.0.1:{port}/a"
         line = refused(command=command, DATABASE_URL=url)

@@ -1,4 +1,4 @@
-"""Workers get about the same number of connections, and do not wait for one that is stuck."""
+"""Workers get about the same number of connections, and do not wait for a stuck worker."""
 
 import os
 from typing import Any
@@ -16,7 +16,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     return now
 
 
-def test_a_worker_with_more_connections_leaves_the_next_to_another_worker(clock: Any) -> None:
+def test_a_worker_with_more_connections_leaves_the_next_one_to_another(clock: Any) -> None:
     spread = Spread()
     first, second = spread.take(), spread.take()
     spread.note(first, 0)
@@ -55,7 +55,7 @@ def test_no_connection_is_left_to_a_silent_or_ended_worker(clock: list[float]) -
     assert not spread.should_leave(first, 1)
 
 
-def test_places_are_reused_and_a_worker_without_one_accepts_everything(clock: Any) -> None:
+def test_places_are_reused_and_a_worker_without_a_place_accepts_everything(clock: Any) -> None:
     spread = Spread(places=2)
     first, second = spread.take(), spread.take()
     none = spread.take()
@@ -68,7 +68,7 @@ def test_places_are_reused_and_a_worker_without_one_accepts_everything(clock: An
     assert spread.take() == first
 
 
-def test_workers_see_the_counts_of_forked_workers() -> None:
+def test_a_process_sees_the_counts_of_its_children() -> None:
     spread = Spread()
     first, second = spread.take(), spread.take()
     spread.note(first, 1)

@@ -1,4 +1,4 @@
-"""Clients that send nothing, send half a request, or read nothing do not slow down others."""
+"""Clients that send nothing, send half a request, or read nothing delay no other client."""
 
 import json
 import os
@@ -27,16 +27,16 @@ HALF_BODY = (
     b"POST /auth/login HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
     b'Content-Length: 100\r\n\r\n{"email": '
 )
-# These tests need no database.
-NOWHERE = "postgresql://nobody@127.0.0.1:1/nothing"
+# The URL of a database that does not exist. These tests need no database.
+UNREACHABLE = "postgresql://nobody@127.0.0.1:1/nothing"
 PATIENCE = 20
 
 
 @contextmanager
 def web(workers: int = 2, **environment: str) -> Iterator[Server]:
-    """Run gunicorn in processes of its own."""
-    # As in production. The settings of the test suite have more threads.
-    usual = {**production(NOWHERE, workers=workers), "WEB_THREADS": "4"}
+    """Run gunicorn with BookIt's worker, or with the worker that `environment` names."""
+    # Four threads, as in production. The test suite sets more threads.
+    usual = {**production(UNREACHABLE, workers=workers), "WEB_THREADS": "4"}
     with serving("bookit.wsgi", {**usual, **environment}) as server:
         server.wait("/health")
         yield server
@@ -64,7 +64,7 @@ def read(connection: socket.socket) -> tuple[int, dict[str, str], bytes]:
 
 
 def is_closed(connection: socket.socket) -> bool:
-    """Return whether the server has closed its side and nothing is left to read."""
+    """Return whether the server has closed its side, and nothing is left to read."""
     try:
         return connection.recv(1) == b""
     except ConnectionResetError:
@@ -72,7 +72,7 @@ def is_closed(connection: socket.socket) -> bool:
 
 
 def time_request(port: int, request: bytes = GET, *, patience: float = PATIENCE) -> float:
-    """Send a request on a new connection, and return after how many seconds it was answered."""
+    """Send a request on a new connection, and return the seconds until its response."""
     began = time.monotonic()
     with connect(port, patience=patience) as connection:
         connection.sendall(request)
@@ -81,7 +81,7 @@ def time_request(port: int, request: bytes = GET, *, patience: float = PATIENCE)
     return time.monotonic() - began
 
 
-def test_idle_and_half_sent_connections_do_not_hold_up_others() -> None:
+def test_idle_and_half_sent_connections_do_not_delay_other_clients() -> None:
     with web() as server, ExitStack() as connections:
         usual = max(time_request(server.port) for _ in range(20))
         for sent, how_many in ((b"", 300), (HALF_HEAD, 25), (HALF_BODY, 25)):
@@ -89,12 +89,13 @@ def test_idle_and_half_sent_connections_do_not_hold_up_others() -> None:
                 connection = connections.enter_context(connect(server.port))
                 connection.sendall(sent)
         with ThreadPoolExecutor(8) as clients:
-            beside = [*clients.map(lambda _: time_request(server.port), range(80))]
+            durations = [*clients.map(lambda _: time_request(server.port), range(80))]
         # Eight requests run at a time, and the machine may be busy.
-        assert max(beside) < 8 * usual + 1, (usual, sorted(beside))
+        assert max(durations) < 8 * usual + 1, (usual, sorted(durations))
 
 
-def test_control_a_few_half_sent_requests_stop_gunicorns_own_worker() -> None:
+def test_half_sent_requests_block_gunicorns_own_worker() -> None:
+    """Control for the test above: with gunicorn's worker, 20 half-sent requests are enough."""
     with web(1, GUNICORN_CMD_ARGS="--worker-class gthread") as server, ExitStack() as connections:
         for _ in range(20):
             connections.enter_context(connect(server.port)).sendall(HALF_HEAD)
@@ -113,8 +114,8 @@ def counts(server: Server) -> list[int]:
     )
 
 
-def most_of_one_worker(server: Server) -> int:
-    """Open twelve connections, and return the largest number that one worker has."""
+def largest_share(server: Server) -> int:
+    """Open twelve connections, and return the largest number of connections of one worker."""
     with ExitStack() as connections:
         for _ in range(12):
             connections.enter_context(connect(server.port)).sendall(GET)
@@ -129,12 +130,13 @@ def most_of_one_worker(server: Server) -> int:
 
 def test_connections_are_spread_over_the_workers() -> None:
     with web(workers=3) as server:
-        # Ideally four each. A worker may leave a connection to one that does not wake up in time.
-        found = sorted(most_of_one_worker(server) for _ in range(5))
+        # Ideally, each worker has four. A worker may leave a connection to another worker that does
+        # not wake up in time.
+        found = sorted(largest_share(server) for _ in range(5))
     assert found[2] <= 6, found
 
 
-def test_every_connection_is_accepted_although_a_worker_is_stuck() -> None:
+def test_every_connection_is_accepted_while_a_worker_is_stuck() -> None:
     with web() as server:
         stuck = server.workers()[0]
         stuck.send_signal(signal.SIGSTOP)
@@ -144,7 +146,7 @@ def test_every_connection_is_accepted_although_a_worker_is_stuck() -> None:
             stuck.send_signal(signal.SIGCONT)
 
 
-def test_a_request_that_has_arrived_is_answered_while_the_server_stops() -> None:
+def test_a_server_that_stops_still_responds_to_received_requests() -> None:
     with web(workers=1) as server:
         idle, asking, late = (connect(server.port) for _ in range(3))
         with idle, asking, late:
@@ -155,7 +157,7 @@ def test_a_request_that_has_arrived_is_answered_while_the_server_stops() -> None
             stops = time.monotonic()
             asking.sendall(GET)
             server.process.terminate()
-            # The worker keeps connections until it has received the signal.
+            # Until the worker has received the signal, its responses keep the connection open.
             while read(asking)[1]["connection"] != "close":
                 asking.sendall(GET)
             late.sendall(GET[-2:])
@@ -163,7 +165,7 @@ def test_a_request_that_has_arrived_is_answered_while_the_server_stops() -> None
             assert (status, headers["connection"]) == (200, "close")
             assert is_closed(idle)
             server.process.wait(PATIENCE)
-            # The server does not wait until idle connections time out.
+            # The server has not waited until idle connections time out.
             assert time.monotonic() - stops < 10
 
 
@@ -171,7 +173,7 @@ def test_a_request_that_has_arrived_is_answered_while_the_server_stops() -> None
 
 
 class Clock:
-    """The worker's clock, which a test can put forward."""
+    """The worker's clock, which a test can advance."""
 
     def __init__(self) -> None:
         self.ahead = 0.0
@@ -181,7 +183,7 @@ class Clock:
 
 
 class Running:
-    """A worker that runs in a thread and serves an application of these tests."""
+    """A worker that runs in a thread of this process, and serves a small application."""
 
     def __init__(self, clock: Clock, **settings: Any) -> None:
         self.clock = clock
@@ -224,7 +226,7 @@ class Running:
             assert time.monotonic() < deadline
             time.sleep(0.01)
 
-    def put_forward(self, seconds: float) -> None:
+    def advance(self, seconds: float) -> None:
         self.clock.ahead += seconds
         self.worker.method_queue.defer(lambda: None)
 
@@ -271,12 +273,12 @@ def test_half_a_request_gets_a_408_after_its_time_limit(
         running.until(
             lambda: sum(len(c.arrivals) > 0 or c.phase == "body" for c in running.worker.clients)
         )
-        running.put_forward(limit - 2)
+        running.advance(limit - 2)
         late.settimeout(0.8)
         with pytest.raises(TimeoutError):
             late.recv(1)
         late.settimeout(PATIENCE)
-        running.put_forward(3)
+        running.advance(3)
         status, headers, body = read(late)
         assert (status, headers["content-type"]) == (408, "application/problem+json")
         problem = json.loads(body)
@@ -289,12 +291,12 @@ def test_half_a_request_gets_a_408_after_its_time_limit(
         idle.sendall(b"GET /b HTTP/1.1\r\n\r\n")
         assert read(idle)[0] == 200
         running.until(lambda: {client.state for client in running.worker.clients} == {RECEIVING})
-        running.put_forward(60)
+        running.advance(60)
         idle.settimeout(0.8)
         with pytest.raises(TimeoutError):
             idle.recv(1)
         idle.settimeout(PATIENCE)
-        running.put_forward(20)
+        running.advance(20)
         assert is_closed(idle)
     assert [path for path, _ in running.seen] == ["/b"]
 
@@ -303,14 +305,14 @@ def has_moved(running: Running, size: int) -> bool:
     return sum(client.moved for client in running.worker.clients) >= size
 
 
-def test_a_slow_but_steady_body_has_more_time(run: Callable[..., Running]) -> None:
+def test_a_client_that_keeps_sending_a_body_gets_more_time(run: Callable[..., Running]) -> None:
     running = run()
     request = post(b"/a", b"x" * 500_000)
     with running.connect() as slow:
         for at in range(0, len(request), 100_000):
             slow.sendall(request[at : at + 100_000])
             running.until(partial(has_moved, running, at))
-            running.put_forward(6)
+            running.advance(6)
         assert read(slow)[0] == 200
 
 
@@ -322,7 +324,7 @@ def test_a_client_that_expects_100_continue_gets_it(run: Callable[..., Running])
         assert asking.recv(100) == b"HTTP/1.1 100 Continue\r\n\r\n"
         asking.sendall(request[-5:])
         assert read(asking)[2] == b"/a 12345"
-        # The server sends no 100 if the body has already arrived.
+        # The server sends no 100 Continue if the body has already arrived.
         asking.sendall(request)
         assert read(asking)[2] == b"/a 12345"
     with running.connect() as asking:
@@ -331,14 +333,14 @@ def test_a_client_that_expects_100_continue_gets_it(run: Callable[..., Running])
         assert (status, headers["connection"]) == (500, "close")
 
 
-def test_pipelined_requests_are_answered_in_order(run: Callable[..., Running]) -> None:
+def test_pipelined_requests_get_responses_in_order(run: Callable[..., Running]) -> None:
     running = run()
     requests = [post(b"/%d" % number, b"x" * number) for number in range(1, 40)]
     with running.connect() as client:
         client.sendall(b"".join(requests))
         client.shutdown(socket.SHUT_WR)
-        answers = b"".join(iter(lambda: client.recv(65536), b""))
-    assert answers.count(b"HTTP/1.1 200 OK") == 39
+        responses = b"".join(iter(lambda: client.recv(65536), b""))
+    assert responses.count(b"HTTP/1.1 200 OK") == 39
     assert running.seen == [(f"/{number}", b"x" * number) for number in range(1, 40)]
 
 
@@ -368,18 +370,18 @@ def test_an_unread_response_occupies_no_thread(run: Callable[..., Running], keep
             assert is_closed(slow[0])
         # The other clients are disconnected after their time limit.
         running.until(lambda: sum(len(c.sock.held) > 0 for c in running.worker.clients) == 4)
-        running.put_forward(1000)
+        running.advance(1000)
         running.until(lambda: len(running.worker.clients) <= 1)
 
 
-def test_a_client_that_keeps_sending_can_still_read_a_refusal(
+def test_a_client_that_keeps_sending_can_still_read_an_error(
     run: Callable[..., Running],
 ) -> None:
     running = run()
     with running.connect() as client:
         client.sendall(b"hello\r\n\r\n" + b"x" * 300_000)
         assert read(client)[0] == 400
-        running.put_forward(LINGER + 1)
+        running.advance(LINGER + 1)
         running.until(lambda: not running.worker.clients)
 
 
@@ -401,7 +403,7 @@ def test_a_new_connection_replaces_the_longest_idle_one(run: Callable[..., Runni
 def test_half_sent_bodies_use_a_limited_amount_of_memory(
     run: Callable[..., Running], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "MOST_HELD", 5 * MEBIBYTE)
+    monkeypatch.setattr(module, "MAX_HELD", 5 * MEBIBYTE)
     running = run()
     request = post(b"/a", b"x" * MEBIBYTE)
     with ExitStack() as stack:
@@ -411,7 +413,7 @@ def test_half_sent_bodies_use_a_limited_amount_of_memory(
             client.sendall(request[:-1])
             clients.append(client)
             running.until(lambda: running.worker.held < 6 * MEBIBYTE)
-        # The slowest clients were disconnected. The last one is served.
+        # The slowest clients have been disconnected. The last client gets a response.
         assert is_closed(clients[0])
         clients[-1].sendall(request[-1:])
         assert read(clients[-1])[0] == 200
@@ -429,7 +431,9 @@ def test_a_client_that_disconnects_is_forgotten(run: Callable[..., Running]) -> 
     assert running.worker.nr_conns == running.worker.held == 0
 
 
-def test_a_worker_that_stops_answers_received_requests(run: Callable[..., Running]) -> None:
+def test_a_worker_that_stops_still_responds_to_received_requests(
+    run: Callable[..., Running],
+) -> None:
     running = run(threads=1)
     running.gate.clear()
     with running.connect() as first, running.connect() as second, running.connect() as idle:

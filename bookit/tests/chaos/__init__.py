@@ -2,9 +2,9 @@
 
     python -m bookit.tests.chaos --seconds 180
 
-It starts PostgreSQL, web and worker as `manage.py serve` does, a mail server, and a receiver of
-webhooks. Afterwards `checker` looks for forbidden states in the tables, and `ledger` compares the
-tables with the answers that clients got. The modules:
+The simulation runs `manage.py serve`, PostgreSQL, an SMTP server, and a receiver of webhooks. At
+the end, `checker` looks for forbidden states in the tables, and `ledger` compares the tables with
+the responses that clients got. The modules:
 
     town      the accounts, calendars and services of the day
     actors    the clients: the random actions of each role, and what they remember

@@ -1,4 +1,4 @@
-"""The clients: each role does random actions and records the answers."""
+"""The clients: each role does random actions and records the responses."""
 
 import random
 import socket
@@ -15,14 +15,14 @@ import httpx
 from bookit.tests.chaos.ledger import Closure, Ledger
 from bookit.tests.chaos.town import CLOSES, EVERY_DAY, OPENS, Booking, Person, Service, Town
 
-# Seconds after which an answer is too late, even if processes were stopped or killed meanwhile.
-LATEST = 15.0
-# Statuses that any request may get at any time: a rate limit or a fault.
+# The maximum number of seconds until a response, even while processes are stopped or killed.
+MAX_SECONDS = 15.0
+# Statuses that any request may get at any time, because of a rate limit or a fault.
 ALWAYS = {429, 503}
 
 
 class Actor(threading.Thread):
-    """A client that does one random action after another until it is told to stop."""
+    """A client that does one random action after another until `stopping` is set."""
 
     role = "anonymous"
 
@@ -35,7 +35,7 @@ class Actor(threading.Thread):
         self.rng = random.Random(seed)
         self.stopping = threading.Event()
         headers = {"Authorization": f"Bearer {person.token}"} if person else {}
-        self.client = httpx.Client(base_url=base, headers=headers, timeout=LATEST + 5)
+        self.client = httpx.Client(base_url=base, headers=headers, timeout=MAX_SECONDS + 5)
         self.base = base
 
     def run(self) -> None:
@@ -57,7 +57,7 @@ class Actor(threading.Thread):
             (self.look_at_the_pages, 1),
         ]
 
-    def ask(
+    def send(
         self,
         method: str,
         path: str,
@@ -66,10 +66,11 @@ class Actor(threading.Thread):
         allowed: set[int] | None = None,
         **options: Any,
     ) -> tuple[int, Any]:
-        """Return the status and the body of an answer; status 0 if there is none.
+        """Send a request, and return the status and the body of the response.
 
-        Forbidden answers go into the ledger as bugs: a 500, a status that is not in `allowed`, an
-        error that is not a problem document, or an answer that comes too late.
+        The status is 0 if there is no response. A response is recorded in the ledger as a bug if
+        its status is not in `allowed`, if it is a server error other than 503, if it arrives too
+        late, or if it is an error that is not a problem document.
         """
         if body is not None:
             options["json"] = body
@@ -80,12 +81,12 @@ class Actor(threading.Thread):
             seconds = time.monotonic() - begun
             with self.ledger.lock:
                 self.ledger.broken += 1
-                if seconds > LATEST:
+                if seconds > MAX_SECONDS:
                     self.ledger.bugs.append(f"{method} {path}: {error!r} after {seconds:.1f} s")
             return 0, None
         seconds = time.monotonic() - begun
         status, kind = response.status_code, response.headers.get("content-type", "")
-        exchange = f"{self.role}: {method} {path} {str(body)[:200]} was answered with {status}"
+        exchange = f"{self.role}: {method} {path} {str(body)[:200]} returned {status}"
         with self.ledger.lock:
             self.ledger.statuses[self.role, status] += 1
             self.ledger.slowest = max(self.ledger.slowest, (seconds, f"{method} {path}: {status}"))
@@ -93,13 +94,13 @@ class Actor(threading.Thread):
                 allowed is not None and status not in allowed | ALWAYS
             ):
                 self.ledger.bugs.append(f"{exchange}: {response.text[:300]}")
-            if seconds > LATEST:
+            if seconds > MAX_SECONDS:
                 self.ledger.bugs.append(f"{exchange} after {seconds:.1f} s")
             if status >= 400 and kind != "application/problem+json":
                 self.ledger.bugs.append(f"{exchange}, as {kind}")
         return status, response.json() if "json" in kind else response.text
 
-    # Reads that anybody may do
+    # GET requests that anybody may send
 
     def look_at_the_catalog(self) -> None:
         service = self.rng.choice(self.town.services)
@@ -119,7 +120,7 @@ class Actor(threading.Thread):
                 "/reviews",
             ]
         )
-        self.ask("GET", path, allowed={200})
+        self.send("GET", path, allowed={200})
 
     def look_at_free_times(self) -> None:
         some = self.rng.sample(self.town.services, 4)
@@ -133,30 +134,30 @@ class Actor(threading.Thread):
                 f"/services?available_from={start}&available_to={start}",
             ]
         )
-        self.ask("GET", path, allowed={200})
+        self.send("GET", path, allowed={200})
 
     def look_at_the_pages(self) -> None:
         path = self.rng.choice(["/errors", "/openapi.json", "/health", "/health/ready", "/docs"])
-        self.ask("GET", path, allowed={200})
+        self.send("GET", path, allowed={200})
 
 
 class Visitor(Actor):
     """A client without an account."""
 
     def actions(self) -> list[tuple[Callable[[], None], int]]:
-        """Add the registration, and actions that need an account and must be refused."""
+        """Add registration, and actions that must be refused because they need an account."""
         return [*super().actions(), (self.try_without_an_account, 1), (self.register, 1)]
 
     def try_without_an_account(self) -> None:
         method, path = self.rng.choice(
             [("GET", "/me"), ("GET", "/bookings"), ("POST", "/slots"), ("GET", "/users")]
         )
-        self.ask(method, path, {} if method == "POST" else None, allowed={401})
+        self.send(method, path, {} if method == "POST" else None, allowed={401})
 
     def register(self) -> None:
         email = f"visitor-{self.rng.getrandbits(40):x}@example.com"
         body = {"name": "A visitor", "email": email, "password": "seven quiet otters"}
-        status, content = self.ask("POST", "/auth/register", body, allowed={201})
+        status, content = self.send("POST", "/auth/register", body, allowed={201})
         if status == 201:
             self.ledger.made["accounts_user"].add(content["id"])
 
@@ -189,7 +190,7 @@ class Troublemaker(Actor):
             ]
         )
         headers = {"Content-Type": self.rng.choice(["application/json", "text/plain", "a; b=;"])}
-        self.ask("POST", path, content=content, headers=headers, allowed={400, 401, 415})
+        self.send("POST", path, content=content, headers=headers, allowed={400, 401, 415})
 
     def request_invalid_path(self) -> None:
         path = self.rng.choice(
@@ -214,9 +215,9 @@ class Troublemaker(Actor):
             with suppress(httpx.TransportError):
                 status = self.client.get(path, headers=headers).status_code
                 if status >= 500 and status != 503:
-                    self.ledger.bugs.append(f"GET {path} was answered with {status}")
+                    self.ledger.bugs.append(f"GET {path} returned {status}")
             return
-        self.ask("GET", path, headers=headers, allowed={400, 401, 404})
+        self.send("GET", path, headers=headers, allowed={400, 401, 404})
 
     def hang(self) -> None:
         """Open a connection, send half a request or nothing, and leave it open for a while."""
@@ -240,9 +241,9 @@ class Member(Actor):
         self.ledger.events.append((booking.id, kind, self.person.id))
 
     def change_state(self, booking: Booking, status: str, path: str = "/status") -> int:
-        """Change a booking's status, and record it if it is acknowledged."""
+        """Change a booking's status, and record the change if it is acknowledged."""
         body = {"status": status}
-        code, content = self.ask("PATCH", f"/bookings/{booking.id}{path}", body)
+        code, content = self.send("PATCH", f"/bookings/{booking.id}{path}", body)
         if code == 200 and content["status"] == status:
             kind = "created" if status == "pending" else status
             self.record(booking, f"booking.{kind}")
@@ -277,7 +278,7 @@ class User(Member):
         """Book, and record the booking if it is acknowledged."""
         if self.rng.random() < 0.3:
             body["notes"] = "I may be some minutes late."
-        status, content = self.ask("POST", "/bookings", body, allowed={201, 400, 409})
+        status, content = self.send("POST", "/bookings", body, allowed={201, 400, 409})
         if status == 0 or status == 503:
             with self.ledger.lock:
                 self.ledger.unanswered["POST /bookings"] += 1
@@ -331,7 +332,7 @@ class User(Member):
             return
         start = self.town.some_start(self.rng)
         body = {"start_time": start}
-        status, content = self.ask(
+        status, content = self.send(
             "PATCH", f"/bookings/{booking.id}", body, allowed={200, 400, 404, 409}
         )
         if status == 200:
@@ -349,7 +350,7 @@ class User(Member):
         if booking is None:
             return
         self.ledger.dropped.add(booking.id)
-        status, _ = self.ask("DELETE", f"/bookings/{booking.id}", allowed={204, 404, 409})
+        status, _ = self.send("DELETE", f"/bookings/{booking.id}", allowed={204, 404, 409})
         if status == 204:
             self.record(booking, "booking.deleted")
 
@@ -359,7 +360,7 @@ class User(Member):
         if booking:
             one = f"/bookings/{booking.id}"
             paths += [one, f"{one}/history", f"{one}.ics"]
-        self.ask("GET", self.rng.choice(paths), allowed={200, 404})
+        self.send("GET", self.rng.choice(paths), allowed={200, 404})
 
     def access_foreign_objects(self) -> None:
         booking = self.town.some(self.town.bookings, self.rng)
@@ -378,38 +379,38 @@ class User(Member):
                 ("DELETE", f"/calendars/{booking.service.calendar_id}", None),
             ]
         )
-        self.ask(method, path, body, allowed={403, 404})
+        self.send(method, path, body, allowed={403, 404})
 
     def join_waitlist(self) -> None:
         slot = self.town.some(self.town.slots, self.rng)
         if slot is None:
             return
         path = f"/slots/{slot[0]}/waitlist"
-        status, content = self.ask("POST", path, {}, allowed={201, 200, 404, 409, 400})
+        status, content = self.send("POST", path, {}, allowed={201, 200, 404, 409, 400})
         if status == 201 and self.rng.random() < 0.5:
-            self.ask("DELETE", f"{path}/{content['id']}", allowed={204, 404, 409})
+            self.send("DELETE", f"{path}/{content['id']}", allowed={204, 404, 409})
 
     def review(self) -> None:
         booking = self.town.some(self.town.completed, self.rng)
         if booking is None:
             return
         body = {"booking_id": booking.id, "rating": self.rng.randint(1, 5)}
-        status, content = self.ask("POST", "/reviews", body, allowed={201, 400, 403, 404, 409})
+        status, content = self.send("POST", "/reviews", body, allowed={201, 400, 403, 404, 409})
         if status == 201:
             self.ledger.made["reviews_review"].add(content["id"])
             if self.rng.random() < 0.3:
                 self.ledger.dropped.add(content["id"])
-                self.ask("DELETE", f"/reviews/{content['id']}", allowed={204})
+                self.send("DELETE", f"/reviews/{content['id']}", allowed={204})
 
     def send_too_many_items(self) -> None:
         body = {"service_ids": ["x"] * 100_000, "start_time": "2030-01-01T00:00:00Z"}
-        self.ask("POST", "/bookings", body, allowed={400})
+        self.send("POST", "/bookings", body, allowed={400})
 
     def change_my_name(self) -> None:
         name = f"User {self.rng.getrandbits(20)}"
         possible = self.ledger.names.get(self.person.id, [self.person.name])
-        status, _ = self.ask("PATCH", "/me", {"name": name}, allowed={200})
-        # Without an answer, the name may or may not have changed.
+        status, _ = self.send("PATCH", "/me", {"name": name}, allowed={200})
+        # If there is no response, the name may or may not have changed.
         self.ledger.names[self.person.id] = [name] if status == 200 else [*possible, name]
 
 
@@ -447,7 +448,7 @@ class Provider(Member):
         body = {"service_id": service.id, "start_time": self.town.some_start(self.rng)}
         if self.rng.random() < 0.2:
             body["rrule"] = "FREQ=DAILY;COUNT=3"
-        status, content = self.ask("POST", "/slots", body, allowed={201, 400, 409})
+        status, content = self.send("POST", "/slots", body, allowed={201, 400, 409})
         if status == 201:
             for slot in content.get("results", [content]):
                 self.ledger.made["bookings_slot"].add(slot["id"])
@@ -460,19 +461,19 @@ class Provider(Member):
             return
         path = f"/slots/{slot[0]}"
         if slot[1].provider is not self.person:
-            self.ask("PATCH", path, {"capacity": 9}, allowed={403, 404})
+            self.send("PATCH", path, {"capacity": 9}, allowed={403, 404})
             return
         what = self.rng.choice(["more", "cancel", "delete"])
         if what == "more":
             capacity = self.rng.randint(1, 8)
-            self.ask("PATCH", path, {"capacity": capacity}, allowed={200, 400, 404, 409})
+            self.send("PATCH", path, {"capacity": capacity}, allowed={200, 400, 404, 409})
         elif what == "cancel":
-            status, _ = self.ask("PATCH", path, {"status": "cancelled"}, allowed={200, 404, 409})
+            status, _ = self.send("PATCH", path, {"status": "cancelled"}, allowed={200, 404, 409})
             if status == 200:
                 self.ledger.cancelled_slots.add(slot[0])
         else:
             self.ledger.dropped.add(slot[0])
-            self.ask("DELETE", path, allowed={204, 404, 409})
+            self.send("DELETE", path, allowed={204, 404, 409})
 
     def decide(self) -> None:
         booking = self.town.some(self.town.bookings, self.rng)
@@ -484,7 +485,10 @@ class Provider(Member):
                 self.town.completed.append(booking)
 
     def record_closure(self, calendar_id: str, status: int, content: Any, **closure: Any) -> None:
-        """Record the affected bookings of a closed calendar; without an answer they are unknown."""
+        """Record which bookings a closed calendar affects.
+
+        Without a response, the affected bookings are unknown.
+        """
         if status in (0, 503):
             self.ledger.unclear_calendars.add(calendar_id)
         elif status in (200, 201):
@@ -499,7 +503,7 @@ class Provider(Member):
         start = self.town.some_start(self.rng)
         end = datetime.fromisoformat(start) + timedelta(hours=self.rng.randint(1, 4))
         body = {"start_time": start, "end_time": end.isoformat(), "reason": "Dentist"}
-        status, content = self.ask("POST", f"/calendars/{calendar}/time-off", body, allowed={201})
+        status, content = self.send("POST", f"/calendars/{calendar}/time-off", body, allowed={201})
         time_off = content["id"] if status == 201 else ""
         self.record_closure(calendar, status, content, time_off_id=time_off)
         if time_off:
@@ -510,25 +514,25 @@ class Provider(Member):
         if self.time_off:
             calendar, time_off = self.time_off.pop(self.rng.randrange(len(self.time_off)))
             self.ledger.dropped.add(time_off)
-            self.ask("DELETE", f"/calendars/{calendar}/time-off/{time_off}", allowed={204, 404})
+            self.send("DELETE", f"/calendars/{calendar}/time-off/{time_off}", allowed={204, 404})
 
     def change_hours(self) -> None:
         calendar = self.some_service().calendar_id
         closes = self.rng.choice([CLOSES, CLOSES, CLOSES - 3])
         hours = [{**day, "closes": f"{closes:02}:00"} for day in EVERY_DAY]
         body = {"opening_hours": hours}
-        status, content = self.ask("PATCH", f"/calendars/{calendar}", body, allowed={200})
+        status, content = self.send("PATCH", f"/calendars/{calendar}", body, allowed={200})
         spans = tuple((day, OPENS * 60, closes * 60) for day in range(7))
         self.record_closure(calendar, status, content, hours=spans)
 
     def change_a_service(self) -> None:
         choices: list[dict[str, Any]] = [{"price": "25.00"}, {"is_active": False}]
         body = self.rng.choice(choices)
-        self.ask("PATCH", f"/services/{self.some_service().id}", body, allowed={200})
+        self.send("PATCH", f"/services/{self.some_service().id}", body, allowed={200})
         if "is_active" in body:
             self.stopping.wait(0.2)
             for service in self.services:
-                self.ask("PATCH", f"/services/{service.id}", {"is_active": True}, allowed={200})
+                self.send("PATCH", f"/services/{service.id}", {"is_active": True}, allowed={200})
 
     def read_mine(self) -> None:
         calendar = self.some_service().calendar_id
@@ -539,7 +543,7 @@ class Provider(Member):
                 f"/calendars/{calendar}/feed",
             ]
         )
-        self.ask("GET", path, allowed={200})
+        self.send("GET", path, allowed={200})
 
     def access_foreign_objects(self) -> None:
         foreign = [each for each in self.town.services if each.provider is not self.person]
@@ -553,7 +557,7 @@ class Provider(Member):
                 ("POST", "/webhooks", {}),
             ]
         )
-        self.ask(method, path, body, allowed={403})
+        self.send(method, path, body, allowed={403})
 
 
 class Admin(Member):
@@ -583,20 +587,20 @@ class Admin(Member):
         path = self.rng.choice(
             ["/bookings", "/bookings?cursor=&limit=100", "/users", "/users?q=user", "/webhooks"]
         )
-        self.ask("GET", path, allowed={200})
+        self.send("GET", path, allowed={200})
 
     def change_an_account(self) -> None:
         person = self.rng.choice(self.town.people["user"])
         # Only users are changed, so that an admin remains.
         body = self.rng.choice([{"role": "user"}, {"is_active": True}])
-        self.ask("PATCH", f"/users/{person.id}", body, allowed={200})
+        self.send("PATCH", f"/users/{person.id}", body, allowed={200})
 
     def delete_a_booking(self) -> None:
         booking = self.town.some(self.town.bookings, self.rng)
         if booking is None:
             return
         self.ledger.dropped.add(booking.id)
-        status, _ = self.ask("DELETE", f"/bookings/{booking.id}", allowed={204, 404})
+        status, _ = self.send("DELETE", f"/bookings/{booking.id}", allowed={204, 404})
         if status == 204:
             self.record(booking, "booking.deleted")
 
@@ -612,12 +616,12 @@ class Poller(Actor):
         self.seen: list[str] = []
 
     def actions(self) -> list[tuple[Callable[[], None], int]]:
-        """Return its only action."""
+        """Return the only action of a poller."""
         return [(self.poll, 1)]
 
     def poll(self) -> None:
         """Read the next page of events."""
-        status, content = self.ask(
+        status, content = self.send(
             "GET", "/events", params={"cursor": self.cursor, "limit": 100}, allowed={200}
         )
         if status == 200:

@@ -1,7 +1,7 @@
 """Checks the invariants of the tables from their rows, without PostgreSQL's constraints.
 
-It compares periods in Python and follows states event by event, so that it also finds a missing or
-wrong constraint.
+The checker compares periods in Python and follows states event by event, so that it also finds a
+missing or wrong constraint.
 """
 
 import json
@@ -21,7 +21,8 @@ Fetch = Callable[[str], list[Row]]
 
 ACTIVE = {"held", "pending", "confirmed", "completed", "no_show"}
 
-# Section 5 of the contract.
+# The allowed transitions. They are written again here, so that an error in BookIt's own table is
+# found.
 TRANSITIONS = {
     "held": {"pending", "confirmed", "cancelled", "expired"},
     "pending": {"confirmed", "cancelled", "expired", "completed", "no_show"},
@@ -31,7 +32,7 @@ TRANSITIONS = {
     "cancelled": set(),
     "expired": set(),
 }
-MOST_HOLDS = 3
+MAX_HOLDS = 3
 
 
 def violations(connection: psycopg.Connection[Any]) -> list[str]:
@@ -51,7 +52,7 @@ def fetcher(connection: psycopg.Connection[Any]) -> Fetch:
 
 
 def seats_are_taken_once(fetch: Fetch) -> Iterator[str]:
-    """Two active bookings never share a seat of a service, buffers included."""
+    """Active bookings of the same seat of a service never overlap, including their buffers."""
     seats = defaultdict(list)
     for row in _active_bookings(fetch):
         seats[row["service_id"], row["seat"]].append(row)
@@ -61,7 +62,7 @@ def seats_are_taken_once(fetch: Fetch) -> Iterator[str]:
 
 
 def calendars_host_one_thing(fetch: Fetch) -> Iterator[str]:
-    """A calendar never hosts two services, two slots, or a slot and a booking outside it."""
+    """At any time, a calendar hosts one slot, or bookings of one service without a slot."""
     calendars = defaultdict(list)
     for row in _active_bookings(fetch):
         calendars[row["calendar_id"]].append(
@@ -80,7 +81,7 @@ def calendars_host_one_thing(fetch: Fetch) -> Iterator[str]:
 
 
 def bookings_are_in_their_slots(fetch: Fetch) -> Iterator[str]:
-    """A booking in a slot has the slot's service and period, and each booking has a seat."""
+    """A booking has the service and period of its slot, and slots have enough seats."""
     for row in fetch(
         "SELECT booking.id FROM bookings_booking AS booking"
         " LEFT JOIN bookings_slot AS slot ON slot.id = booking.slot_id"
@@ -99,7 +100,7 @@ def bookings_are_in_their_slots(fetch: Fetch) -> Iterator[str]:
 
 
 def cancelled_slots_have_no_open_bookings(fetch: Fetch) -> Iterator[str]:
-    """Cancelling a slot cancels its bookings."""
+    """No booking of a cancelled slot is held, pending or confirmed."""
     for row in fetch(
         "SELECT booking.id FROM bookings_booking AS booking"
         " JOIN bookings_slot AS slot ON slot.id = booking.slot_id"
@@ -109,7 +110,7 @@ def cancelled_slots_have_no_open_bookings(fetch: Fetch) -> Iterator[str]:
 
 
 def history_agrees_with_state(fetch: Fetch) -> Iterator[str]:
-    """Each booking has the state of its last event, and its events follow from one another."""
+    """Each booking has the state of its last event, and its events are allowed transitions."""
     events = defaultdict(list)
     for row in fetch(
         "SELECT booking_id, type, data FROM bookings_bookingevent WHERE data ? 'status' ORDER BY id"
@@ -169,7 +170,7 @@ def ratings_are_sums_of_reviews(fetch: Fetch) -> Iterator[str]:
     ):
         yield f"the rating of service {row['id']} does not match its reviews"
     for row in fetch(
-        # Reviews outlive bookings that admins delete.
+        # Reviews without a booking are skipped: their bookings were deleted by an admin.
         "SELECT booking_id FROM reviews_review WHERE booking_id IS NOT NULL"
         " GROUP BY booking_id HAVING count(*) > 1"
     ):
@@ -177,7 +178,7 @@ def ratings_are_sums_of_reviews(fetch: Fetch) -> Iterator[str]:
 
 
 def users_have_at_most_three_holds(fetch: Fetch) -> Iterator[str]:
-    """A user has at most three live holds; holds, and only holds, have an expiry."""
+    """A user has at most three live holds. All holds have an expiry, and other bookings do not."""
     for row in fetch(
         # Offers from the waitlist do not count, because the user did not ask for these holds.
         "SELECT user_id, count(*) AS number FROM bookings_booking AS booking"
@@ -185,7 +186,7 @@ def users_have_at_most_three_holds(fetch: Fetch) -> Iterator[str]:
         "  SELECT FROM bookings_waitlistentry AS entry WHERE entry.booking_id = booking.id)"
         " GROUP BY user_id"
     ):
-        if row["number"] > MOST_HOLDS:
+        if row["number"] > MAX_HOLDS:
             yield f"user {row['user_id']} has {row['number']} live holds"
     for row in fetch(
         "SELECT id FROM bookings_booking"
@@ -201,7 +202,7 @@ def an_admin_is_active(fetch: Fetch) -> Iterator[str]:
 
 
 def no_job_has_failed(fetch: Fetch) -> Iterator[str]:
-    """Jobs survive their worker: none has failed, and none stays in `doing`."""
+    """Jobs survive the end of their worker: no job has failed, and no job stays in `doing`."""
     for row in fetch(
         "SELECT task_name, status::text, count(*) AS number FROM procrastinate_jobs"
         " WHERE status IN ('failed', 'doing', 'aborted') GROUP BY 1, 2"
@@ -210,7 +211,7 @@ def no_job_has_failed(fetch: Fetch) -> Iterator[str]:
 
 
 def events_are_delivered_once(fetch: Fetch) -> Iterator[str]:
-    """An active webhook has one delivery of each of its events, and none of earlier events."""
+    """An active webhook has a delivery of each of its events, but not of earlier events."""
     for row in fetch(
         "SELECT webhook.id AS webhook, event.id AS event FROM bookings_webhook AS webhook"
         " JOIN bookings_bookingevent AS event ON event.type = ANY (webhook.events)"

@@ -34,13 +34,14 @@ from bookit.tests.chaos.ledger import Ledger
 from bookit.tests.receiver import Receiver, receiver
 
 CHIEF = "chief@example.com"
-# Seconds to wait for the start, and for the remaining jobs at the end.
+# The number of seconds to wait for the start, and for the remaining jobs at the end.
 START_TIMEOUT, DRAIN_TIMEOUT = 60.0, 180.0
 EVENTS = [
     *("booking.created", "booking.confirmed", "booking.rescheduled", "booking.cancelled"),
     *("booking.completed", "booking.expired", "booking.no_show", "review.created"),
 ]
-# Jobs that are scheduled for later do not count: reminders, retries, offers of seats.
+# Counts the jobs that are due or running. Reminders, retries and offers of seats do not count while
+# they are scheduled for later.
 JOBS_LEFT = """
 SELECT count(*) FROM procrastinate_jobs WHERE status = 'doing'
     OR (status = 'todo' AND coalesce(scheduled_at, now()) <= now())
@@ -72,14 +73,15 @@ class Day:
         )
         lines = [
             f"Seed {self.seed}, {self.seconds:.0f} seconds.",
-            f"{ledger.requests:,} requests: {statuses}; {ledger.broken:,} without an answer.",
+            f"{ledger.requests:,} requests: {statuses}; {ledger.broken:,} without a response.",
             "Faults: "
             + (", ".join(f"{n} x {fault}" for fault, n in self.faults.items()) or "none")
             + ".",
-            f"The longest answer took {ledger.slowest[0]:.1f} s ({ledger.slowest[1]}).",
+            f"The slowest response took {ledger.slowest[0]:.1f} s ({ledger.slowest[1]}).",
             (
                 f"{ledger.acknowledged:,} acknowledged changes, {self.bookings:,} bookings,"
-                f" {self.events:,} events, {self.mails:,} mails, {self.messages:,} messages."
+                f" {self.events:,} events, {self.mails:,} emails,"
+                f" {self.messages:,} webhook messages."
             ),
         ]
         if not self.violations:
@@ -111,7 +113,7 @@ def play(directory: Path, *, seconds: float, seed: int, calm: bool = False) -> D
         chief = people.people["admin"][-1]
         admin = Admin(base, people, ledger, chief, seed)
         body = {"url": hook.url, "events": EVENTS}
-        admin.ask("POST", "/webhooks", body, allowed={201})
+        admin.send("POST", "/webhooks", body, allowed={201})
         actors = _actors(base, people, ledger, seed)
         faults = Faults(psutil.Process(serve.pid), directory / "postgres", seed)
         threads: list[Actor | Faults] = [*actors] if calm else [*actors, faults]
@@ -196,7 +198,7 @@ def _make_admin(environment: dict[str, str]) -> None:
 def _serving(
     output: Path, environment: dict[str, str]
 ) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
-    """Run `manage.py serve`, and yield its process and the address of its API."""
+    """Run `manage.py serve`, and yield its process and the URL of its API."""
     with output.open("wb") as file:
         process = subprocess.Popen(
             [sys.executable, "manage.py", "serve", "--port", "0"],
@@ -206,13 +208,13 @@ def _serving(
             stderr=file,
         )
         try:
-            yield process, _address(output, file, process)
+            yield process, _api_url(output, file, process)
         finally:
             process.terminate()
             process.wait(60)
 
 
-def _address(output: Path, file: IO[bytes], process: subprocess.Popen[bytes]) -> str:
+def _api_url(output: Path, file: IO[bytes], process: subprocess.Popen[bytes]) -> str:
     deadline = time.monotonic() + START_TIMEOUT
     while time.monotonic() < deadline and process.poll() is None:
         found = re.search(r"API +(http://127\.0\.0\.1:\d+)", output.read_text())
@@ -235,7 +237,7 @@ def _connect(url: str) -> psycopg.Connection[Any]:
 
 
 def _drain(url: str, environment: dict[str, str]) -> None:
-    """Wait until the worker has run all jobs that are due; retry the jobs of dead workers."""
+    """Retry the jobs of dead workers, and wait until the worker has run all jobs that are due."""
     deadline = time.monotonic() + DRAIN_TIMEOUT
     quiet = 0
     with _connect(url) as connection:
@@ -251,7 +253,7 @@ def _drain(url: str, environment: dict[str, str]) -> None:
 
 
 def _missed_by_the_poller(connection: psycopg.Connection[Any], poller: Poller) -> list[str]:
-    """Read `/events` to its end; return what it missed, repeated or showed out of order."""
+    """Read `/events` to the end, and report events that are missing, repeated or unordered."""
     with poller.client.__class__(
         base_url=poller.base, headers=poller.client.headers, timeout=30
     ) as poller.client:
@@ -276,7 +278,7 @@ def _missed_by_the_poller(connection: psycopg.Connection[Any], poller: Poller) -
 
 
 def _missed_by_the_webhook(connection: psycopg.Connection[Any], hook: Receiver) -> list[str]:
-    """Return the events that the webhook missed or got out of order."""
+    """Report events that the webhook missed or got out of order."""
     rows = connection.execute(
         "SELECT delivery.id::text, event.id::text, event.booking_id::text, delivery.status"
         " FROM bookings_delivery AS delivery"

@@ -12,7 +12,7 @@ import psutil
 
 from bookit.runtime.embedded_postgres import acquire, release
 
-# Ranges of seconds: between two faults, and for which PostgreSQL is frozen.
+# Ranges in seconds: the pause between two faults, and the time for which PostgreSQL is frozen.
 PAUSES = (1.5, 4.0)
 FROZEN = (1.0, 7.0)
 
@@ -28,7 +28,7 @@ FAULTS = {
 
 
 class Faults(threading.Thread):
-    """Causes one fault after another until it is told to stop.
+    """Causes one fault after another until `stopping` is set.
 
     Args:
         serve: the process of `manage.py serve`.
@@ -43,7 +43,7 @@ class Faults(threading.Thread):
         self.done: Counter[str] = Counter()
 
     def run(self) -> None:
-        """Cause each fault once, then random ones, with pauses in between."""
+        """Cause each fault once, and after that random faults, with pauses between them."""
         to_come = [*FAULTS]
         self.rng.shuffle(to_come)
         names, weights = zip(*FAULTS.items(), strict=True)
@@ -55,7 +55,7 @@ class Faults(threading.Thread):
                 self.done[fault] += 1
 
     def cause(self, fault: str) -> None:
-        """Cause `fault`, and repair what does not recover by itself."""
+        """Cause `fault`. If it froze or ended PostgreSQL, let PostgreSQL run again."""
         if fault == "kill -9 of a web worker":
             self.rng.choice(self.web_workers()).kill()
         elif fault == "kill -9 of a queue worker":
@@ -86,12 +86,12 @@ class Faults(threading.Thread):
         return found
 
     def postgres(self) -> psutil.Process:
-        """Return PostgreSQL's first process."""
+        """Return PostgreSQL's main process."""
         pid = int((self.directory / "data" / "postmaster.pid").read_text().splitlines()[0])
         return psutil.Process(pid)
 
     def freeze(self) -> None:
-        """Suspend PostgreSQL for some seconds: it neither answers nor closes connections."""
+        """Suspend PostgreSQL for some seconds: it neither responds nor closes connections."""
         first = self.postgres()
         stopped = [first, *first.children()]
         for process in stopped:
@@ -110,4 +110,4 @@ class Faults(threading.Thread):
         first.wait(30)
         psutil.wait_procs(children, timeout=30)
         acquire(self.directory)
-        release(self.directory)  # The day itself still uses the server.
+        release(self.directory)  # The server keeps running, because `play` still uses it.

@@ -1,4 +1,4 @@
-"""Records the answers that clients got, and checks that the tables agree."""
+"""Records the responses that clients got, and checks that the tables agree with them."""
 
 import threading
 from collections import Counter, defaultdict
@@ -18,7 +18,7 @@ class Closure:
 
     calendar_id: str
     affected: frozenset[str]
-    # False if the response lists only some of them; then a missing booking proves nothing.
+    # False if the response lists only some of the bookings, so a missing booking proves nothing.
     is_complete: bool
     time_off_id: str = ""
     hours: tuple[tuple[int, int, int], ...] = ()
@@ -29,11 +29,11 @@ class Ledger:
     """The memory of all clients.
 
     Args:
-        events: acknowledged changes of bookings: booking id, type of event, actor id.
+        events: acknowledged changes of bookings, as booking id, type of event and actor id.
         made: ids of acknowledged rows, by table.
-        dropped: ids that somebody tried to delete, acknowledged or not.
-        unanswered: requests to create something whose outcome is unknown.
-        bugs: answers that no client may ever get.
+        dropped: ids that a client tried to delete, whether or not the deletion was acknowledged.
+        unanswered: the number of requests to create a row whose outcome is unknown.
+        bugs: exceptions of clients, and responses that no client may ever get.
     """
 
     events: list[tuple[str, str, str]] = field(default_factory=list)
@@ -52,12 +52,12 @@ class Ledger:
 
     @property
     def requests(self) -> int:
-        """Return how many requests were sent."""
+        """The number of requests that were sent."""
         return sum(self.statuses.values()) + self.broken
 
     @property
     def acknowledged(self) -> int:
-        """Return how many changes were acknowledged."""
+        """The number of changes that were acknowledged."""
         return len(self.events) + sum(map(len, self.made.values()))
 
     def violations(self, connection: psycopg.Connection[Any]) -> list[str]:
@@ -94,7 +94,7 @@ class Ledger:
     def _unacknowledged(
         self, bookings: dict[str, Row], known: set[tuple[str, str, str]]
     ) -> list[str]:
-        """Report bookings that no answer acknowledged, if unanswered requests cannot explain them.
+        """Report unacknowledged bookings if there are more of them than unanswered requests.
 
         Offers from the waitlist do not count: the worker makes them, and they have no actor.
         """
@@ -116,9 +116,9 @@ class Ledger:
     def _bookings_missed_by_closures(self, fetch: Fetch, bookings: dict[str, Row]) -> list[str]:
         """Return the bookings at closed times that no response has listed.
 
-        A booking made at the moment its calendar closes must be refused or listed.
+        If a booking is made while its calendar is being closed, BookIt must refuse or list it.
         """
-        there = {str(row["id"]): row for row in fetch("SELECT * FROM catalog_timeoff")}
+        time_off = {str(row["id"]): row for row in fetch("SELECT * FROM catalog_timeoff")}
         named: dict[str, set[str]] = defaultdict(set)
         for closure in self.closures:
             named[closure.calendar_id] |= closure.affected
@@ -126,7 +126,7 @@ class Ledger:
                 self.unclear_calendars.add(closure.calendar_id)
         found = []
         for closure in self.closures:
-            row = there.get(closure.time_off_id)
+            row = time_off.get(closure.time_off_id)
             if row is None or closure.calendar_id in self.unclear_calendars:
                 continue
             for booking in bookings.values():
@@ -157,7 +157,7 @@ class Ledger:
 
 
 def _is_open(hours: tuple[tuple[int, int, int], ...], start: datetime, end: datetime) -> bool:
-    """Return whether a period is within one of the hours (weekday, opens, closes; UTC minutes)."""
+    """Return whether a period is within the opening hours: weekday, opens, closes, in UTC."""
     begins = start.hour * 60 + start.minute
     ends = begins + (end - start).seconds // 60
     return any(

@@ -11,7 +11,7 @@ import httpx
 
 PASSWORD = "a quiet day by the lake"
 USERS, PROVIDERS, ADMINS = 6, 3, 2
-# Bookings start between the first and the last day from now, within these hours of UTC.
+# Bookings start 3 to 12 days from now, between 8:00 and 18:00 UTC.
 FIRST_DAY, LAST_DAY = 3, 12
 OPENS, CLOSES = 8, 18
 EVERY_DAY = [
@@ -52,7 +52,7 @@ class Booking:
 
 @dataclass
 class Town:
-    """The people and services, and the latest slots and bookings for other clients to use."""
+    """The people and services, and the latest slots and bookings, which all clients use."""
 
     people: dict[str, list[Person]] = field(default_factory=dict)
     services: list[Service] = field(default_factory=list)
@@ -67,7 +67,7 @@ class Town:
             return rng.choice(items) if items else None
 
     def some_start(self, rng: random.Random) -> str:
-        """Return a full hour at which every calendar is open, unless a provider closes it."""
+        """Return a full hour at which all calendars are open, unless a provider closed them."""
         day = datetime.now(UTC).replace(minute=0, second=0, microsecond=0)
         start = day + timedelta(days=rng.randint(FIRST_DAY, LAST_DAY))
         return start.replace(hour=rng.randrange(OPENS, CLOSES)).isoformat()

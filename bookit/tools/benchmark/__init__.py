@@ -1,6 +1,6 @@
 """`manage.py benchmark`: measures BookIt, a bare WSGI function, and PostgreSQL alone.
 
-It is run by hand. The modules, in the order in which they are used:
+The benchmark is run by hand. Its modules, in the order in which they are used:
 
     measure     runs the whole benchmark, one step after the other
     fill        fills a database with services, users and bookings
@@ -10,6 +10,6 @@ It is run by hand. The modules, in the order in which they are used:
     load        sends requests with wrk, which runs drive.lua
     usage       the CPU time and memory of the web workers
     pgbench     measures PostgreSQL alone, with the same SQL
-    jobs        measures mails, webhooks and overdue bookings
+    jobs        measures emails, webhooks and overdue bookings
     report      the table and the JSON file
 """

@@ -1,4 +1,4 @@
-"""The requests that are measured, and the answers that are expected."""
+"""The requests that are measured, and the responses that are expected."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -9,19 +9,19 @@ from math import ceil
 from zoneinfo import ZoneInfo
 
 from bookit.tools.benchmark.fill import CLASS_SLOTS, DIARY_DAYS, ZONE, Size, key, tomorrow
-from bookit.tools.benchmark.load import CONNECTIONS, MOST_REQUESTS_PER_SECOND, raw_request
+from bookit.tools.benchmark.load import CONNECTIONS, MAX_REQUESTS_PER_SECOND, raw_request
 
-# The first fifty customers make bookings. The next fifty only list theirs, so that their lists stay
-# the same. The first 200 customers send the requests of the case `login`.
+# The first fifty customers make bookings. The next fifty customers only list their bookings, so
+# their lists stay the same. The first 200 customers send the requests of the case `login`.
 BOOKERS, LOGINS = 50, 200
 SERVICES_BOOKED = 200
-# The time from one new booking of a service to the next. No service takes that long.
+# The time between the starts of two new bookings of a service. Every service is shorter.
 STEP = timedelta(hours=2)
-# A series of slots has one slot a day for a year. Up to 44 series start on the same day, one in
-# each half hour from two o'clock to midnight, because clocks do not change in these hours.
+# A series of slots has one slot a day for a year. Up to 44 series start on the same day, one every
+# half hour from 02:00 to midnight. Clocks do not change for daylight saving time in these hours.
 SERIES, SERIES_A_DAY = 366, 44
-# One client publishes far fewer series in a second.
-MOST_SERIES_PER_SECOND = 100
+# One client publishes far fewer series in a second than this number.
+MAX_SERIES_PER_SECOND = 100
 
 
 @dataclass(frozen=True)
@@ -29,14 +29,14 @@ class Case:
     """A kind of request, which is measured on BookIt and, if possible, on the reference.
 
     Args:
-        expected: the status of the answers.
-        requests: returns the requests for a run of the given number of seconds. In some cases, no
-            two of them are alike.
-        least_ratio: the target: the lowest ratio of BookIt's rate to that of the reference. None if
-            the reference cannot answer the requests.
-        most_spread: the target: the highest p99, as a multiple of p50.
-        most_ms: the target: the highest p50 in milliseconds. For cases in which no request waits
-            for others.
+        expected: the expected status of the responses.
+        requests: a function that returns the requests for a run of a given number of seconds. In
+            some cases, all requests are different.
+        least_ratio: the target for BookIt's rate divided by the reference's rate: at least this
+            number. None if the reference cannot respond to the requests.
+        most_spread: the target for p99 divided by p50: at most this number.
+        most_ms: the target for p50 in milliseconds: at most this number. It is set only for cases
+            in which requests do not wait for each other.
         without_events: whether the database writes neither events nor jobs during a run.
     """
 
@@ -58,10 +58,10 @@ class Case:
 
 @dataclass(frozen=True)
 class Relation:
-    """A target for two cases: `name` takes at most `most` times as long per request as `other`.
+    """A target: a request of the case `name` takes at most `most` times as long as one of `other`.
 
-    The time of a request is 1 / rate. Both cases have the same number of connections, so their
-    times compare the latency and the cost of a request alike.
+    The time of a request is 1 / rate. Both cases use the same number of connections, so the ratio
+    of their times is the ratio of their latencies too.
     """
 
     name: str
@@ -78,7 +78,7 @@ RELATIONS = [
 
 
 def user_email(number: int) -> str:
-    """Return the mail address of a customer."""
+    """Return the email address of a customer."""
     return f"user{number}@example.com"
 
 
@@ -108,7 +108,7 @@ class Cases:
         self.taken = taken
         self.password = password
         self.services = size.quiet_services(SERVICES_BOOKED)
-        # Later than any booking that the database was filled with.
+        # This day is later than every booking that `fill` has stored.
         self.first_day = datetime.now(UTC).replace(
             hour=0, minute=0, second=0, microsecond=0
         ) + timedelta(days=400)
@@ -190,8 +190,8 @@ class Cases:
             yield raw_request("GET", "/bookings", token=token)
 
     def create(self, seconds: float) -> Iterator[bytes]:
-        """Yield more bookings than can be sent, each of a time that no other request asks for."""
-        wanted = ceil(max(seconds, 1) * MOST_REQUESTS_PER_SECOND)
+        """Yield more bookings than can be sent. Each is for a different service or time."""
+        wanted = ceil(max(seconds, 1) * MAX_REQUESTS_PER_SECOND)
         for number in islice(self.number, wanted):
             turn, nth = divmod(number, len(self.services))
             service_id = key("service", self.services[nth])
@@ -211,8 +211,8 @@ class Cases:
         if len(ids) == 1:
             yield raw_request("GET", f"/services/{ids[0]}/availability?{window}")
         else:
-            asked = "&".join(f"service_id={each}" for each in ids)
-            yield raw_request("GET", f"/availability?{asked}&{window}")
+            chosen = "&".join(f"service_id={each}" for each in ids)
+            yield raw_request("GET", f"/availability?{chosen}&{window}")
 
     def take_seat(self, seconds: float) -> Iterator[bytes]:
         """Yield bookings of seats, one in each slot of the classes."""
@@ -220,8 +220,8 @@ class Cases:
             yield self._booking_request(number, slot_id=key("published slot", number))
 
     def publish(self, seconds: float) -> Iterator[bytes]:
-        """Yield more series of slots than can be sent. No two of them overlap."""
-        wanted = ceil(max(seconds, 1) * MOST_SERIES_PER_SECOND)
+        """Yield more series of slots than can be sent. Their slots do not overlap."""
+        wanted = ceil(max(seconds, 1) * MAX_SERIES_PER_SECOND)
         courses = self.size.courses
         first = datetime.combine(tomorrow(), time(2), ZoneInfo(ZONE))
         for number in islice(self.series, wanted):

@@ -1,6 +1,6 @@
 -- The script that wrk runs. It sends the requests of a file in turn, starts again at the end of the
--- file, and counts the answers by status. It needs a single thread, because each thread would send
--- the whole file.
+-- file, and counts the responses by status. wrk must use a single thread, because each thread would
+-- send the whole file.
 
 local requests, last = {}, 0
 local thread

@@ -1,8 +1,9 @@
 """Fills a database with the services, users and bookings of a town, and with services in Lisbon.
 
-The services in Lisbon come after those of the town, by number and by title. Each has a calendar of
-its own with opening hours. There are three kinds: diaries, in which free times are searched;
-classes with many seats; and courses, for which slots are published. No customer has booked them.
+The services in Lisbon come after the services of the town, by number and by title. Each service in
+Lisbon has its own calendar with opening hours. There are three kinds: diaries, in which free times
+are searched; classes with many seats; and courses, for which slots are published. No customer has
+booked them.
 """
 
 from collections.abc import Iterable, Iterator
@@ -26,15 +27,15 @@ from bookings.events import state_of, suppress_follow_up
 from bookings.models import Booking, BookingEvent, Slot, blocked_period
 from catalog.models import Calendar, OpeningHours, Service
 
-# The number of appointments in each diary. Each takes a quarter of an hour, and they are spread
-# over `DIARY_DAYS` days from tomorrow on. A day has room for 36. The more gaps there are between
-# appointments, the more work a search has to do.
+# The number of appointments in each diary. An appointment takes a quarter of an hour, and a day has
+# room for 36 appointments. They are spread over `DIARY_DAYS` days from tomorrow on. The more gaps
+# there are between appointments, the more work a search has to do.
 DIARIES = [0, 2_000, *[100] * 50]
 DIARY_DAYS = 62
 QUARTER, QUARTERS_A_DAY = timedelta(minutes=15), 36
 OPENS, CLOSES = 9 * 60, 18 * 60
-# Each class has a slot in every hour from tomorrow on. Together, the slots have more seats than
-# clients can book in a minute.
+# Each class has one slot an hour from tomorrow on. Together, the slots have more seats than clients
+# can book in a minute.
 CLASSES, SLOTS_OF_A_CLASS, SEATS_OF_A_SLOT = 20, 50, 100
 CLASS_SLOTS = CLASSES * SLOTS_OF_A_CLASS
 COURSES = 50
@@ -71,15 +72,15 @@ class Size:
 
     @property
     def providers(self) -> int:
-        """The number of providers, with ten calendars each. They come after the customers."""
+        """The number of providers, with ten calendars each. They are numbered after customers."""
         return max(self.services // 10, 1)
 
     def quiet_services(self, most: int) -> list[int]:
-        """Return the numbers of services with one seat on a calendar of their own."""
+        """Return up to `most` numbers of services that have one seat and their own calendar."""
         return [n for n in range(1, self.services + 1) if n % 5 in (1, 2)][:most]
 
     def diaries(self, appointments: int) -> list[int]:
-        """Return the numbers of the diaries with that many appointments."""
+        """Return the numbers of the diaries with the given number of appointments."""
         return [self.services + n for n, has in enumerate(DIARIES, 1) if has == appointments]
 
     @property
@@ -95,22 +96,22 @@ class Size:
 
     @property
     def lisbon_provider(self) -> int:
-        """The number of the provider of all services in Lisbon, who has some in the town too."""
+        """The number of the user who provides all services in Lisbon, and some in the town."""
         return self.users + 1
 
 
 def key(kind: str, number: int) -> str:
     """Return the id of a row, for example of user 7.
 
-    It is a UUID of version 7, and its timestamp is one millisecond after that of the previous row.
-    As in production, consecutive ids are therefore close together in an index.
+    The id is a UUID of version 7. Its timestamp is one millisecond after the timestamp of the
+    previous row. As in production, consecutive ids are therefore close together in an index.
     """
     digits = f"{FIRST_ID + number:012x}"
     return f"{digits[:8]}-{digits[8:]}-{_ending(kind)}"
 
 
 def key_sql(kind: str, number: str) -> str:
-    """Return an SQL expression for the same id as `key`, for a number given as an expression."""
+    """Return an SQL expression for the id that `key` returns. `number` is an expression too."""
     digits = f"lpad(to_hex({FIRST_ID} + {number}), 12, '0')"
     return f"({digits} || '{_ending(kind).replace('-', '')}')::uuid"
 
@@ -151,7 +152,7 @@ class Town:
             )
 
     def calendars(self) -> Iterator[Calendar]:
-        """Yield the calendars. Every fifth service of the town shares that of the previous one."""
+        """Yield the calendars. Every fifth service of the town shares the previous calendar."""
         for n in range(1, self.size.courses[-1] + 1):
             in_lisbon = n > self.size.services
             if in_lisbon or self._calendar_of(n) == n:
@@ -177,7 +178,7 @@ class Town:
                 )
 
     def services(self) -> Iterator[Service]:
-        """Yield the services of the town, then those in Lisbon."""
+        """Yield the services of the town, then the services in Lisbon."""
         for n in range(1, self.size.courses[-1] + 1):
             in_town = n <= self.size.services
             service = self._town_service(n) if in_town else self._lisbon_service(n)
@@ -317,7 +318,7 @@ def booked(service: Service, start: datetime, **fields: Any) -> Booking:
 
 
 def fill(size: Size, *, password: str) -> None:
-    """Fill Django's database, which is migrated and empty.
+    """Fill Django's database, which must be migrated and empty.
 
     Args:
         password: the password of every user, already hashed.
@@ -338,7 +339,7 @@ def fill(size: Size, *, password: str) -> None:
 def store(rows: Iterable[Model]) -> None:
     """Insert rows of one model with COPY, which is several times faster than `bulk_create`.
 
-    If the first row leaves a column to the database's default, all rows do.
+    If the first row leaves a column to the database's default, all rows must do so.
     """
     rows = iter(rows)
     first = next(rows)
@@ -368,7 +369,7 @@ def vacuum() -> None:
 # Columns: none.
 VACUUM = "VACUUM (ANALYZE)"
 
-# Adds the first event of every booking, which was pending then.
+# Adds the first event of every booking, in which the booking is pending.
 #
 # Parameters: none.
 # Columns: none.
@@ -377,7 +378,7 @@ INSERT INTO bookings_bookingevent (booking_id, type, actor_id, at, data)
 SELECT id, '{BookingEvent.Type.CREATED}', user_id, created_at,
     jsonb_build_object({state_of("booking")}, 'status', '{Booking.Status.PENDING}')
 FROM bookings_booking AS booking
-"""  # noqa: S608 - names of our own, no values
+"""  # noqa: S608 - only our own names are interpolated, no values
 
 # Disables events. A trigger adds a job for each event, so this disables jobs too.
 #

@@ -1,4 +1,4 @@
-"""Measures the work outside of requests: mails, webhooks, and completing bookings."""
+"""Measures the work outside of requests: emails, webhooks, and completing bookings."""
 
 import subprocess
 import sys
@@ -28,18 +28,18 @@ from bookit.runtime.startup import BASE_DIR
 from bookit.tools.benchmark.fill import Size, booked, key, store, vacuum
 from catalog.models import Service
 
-# The number of bookings that are confirmed at once. Each causes two mails: one to the customer and
-# one to the provider.
+# The number of bookings that are confirmed at once. Each booking causes two emails: one to the
+# customer and one to the provider.
 CONFIRMED = 2_000
 # The number of events that are sent to one endpoint.
 EVENTS = 2_000
 # The number of bookings that ended while no worker ran.
 OVERDUE = 100_000
-# Long before all other bookings.
+# The start of the first overdue booking, long before all other bookings.
 LONG_AGO = datetime(2010, 1, 1, tzinfo=UTC)
-# The targets: mails a second, deliveries a second, MiB of a worker, seconds for all overdue
-# bookings, and the longest time in seconds for which locks are held.
-LEAST_MAILS, LEAST_DELIVERIES, MOST_MEMORY, MOST_SECONDS, LONGEST_LOCK = 150, 100, 120, 30, 1
+# The targets: emails per second, deliveries per second, MiB of memory of a worker, seconds for all
+# overdue bookings, and the longest time in seconds for which locks are held.
+MIN_MAILS, MIN_DELIVERIES, MAX_MEMORY, MAX_SECONDS, LONGEST_LOCK = 150, 100, 120, 30, 1
 TIMEOUT = 120.0
 
 # Finds the age of the oldest transaction on other connections.
@@ -65,7 +65,7 @@ class JobsError(Exception):
 
 @dataclass(frozen=True)
 class JobsDone:
-    """The number of jobs or bookings that were done, the time, and the resources that it took."""
+    """The number of jobs or bookings that were done, and the time and resources they took."""
 
     name: str
     count: int
@@ -81,14 +81,14 @@ class JobsDone:
     def missed(self) -> list[str]:
         """Return the targets that were missed."""
         missed = []
-        if self.name == "mails" and self.rate < LEAST_MAILS:
-            missed.append(f"mails: {self.rate:.0f} a second, not {LEAST_MAILS}")
-        if self.name == "webhooks" and self.rate < LEAST_DELIVERIES:
-            missed.append(f"webhooks: {self.rate:.0f} a second, not {LEAST_DELIVERIES}")
-        if self.name == "overdue" and self.seconds > MOST_SECONDS:
-            missed.append(f"overdue: {self.seconds:.0f} s, not {MOST_SECONDS}")
-        if self.memory_mib is not None and self.memory_mib > MOST_MEMORY:
-            missed.append(f"worker: {self.memory_mib:.0f} MiB, not {MOST_MEMORY}")
+        if self.name == "mails" and self.rate < MIN_MAILS:
+            missed.append(f"mails: {self.rate:.0f} a second, not {MIN_MAILS}")
+        if self.name == "webhooks" and self.rate < MIN_DELIVERIES:
+            missed.append(f"webhooks: {self.rate:.0f} a second, not {MIN_DELIVERIES}")
+        if self.name == "overdue" and self.seconds > MAX_SECONDS:
+            missed.append(f"overdue: {self.seconds:.0f} s, not {MAX_SECONDS}")
+        if self.memory_mib is not None and self.memory_mib > MAX_MEMORY:
+            missed.append(f"worker: {self.memory_mib:.0f} MiB, not {MAX_MEMORY}")
         if self.longest_lock_s is not None and self.longest_lock_s > LONGEST_LOCK:
             missed.append(f"overdue: a lock of {self.longest_lock_s:.1f} s, not {LONGEST_LOCK}")
         return missed
@@ -104,7 +104,7 @@ class JobsDone:
 
 
 def mails(url: str, size: Size, say: Callable[[str], None]) -> JobsDone:
-    """Confirm bookings, and let one worker on one core write the mails, which are discarded."""
+    """Confirm bookings, and let one worker on one core write the emails, which are discarded."""
     say(f"The mails of {CONFIRMED:,} bookings.")
     _delete_jobs()
     at = timezone.now()
@@ -126,11 +126,11 @@ def mails(url: str, size: Size, say: Callable[[str], None]) -> JobsDone:
 
 
 def webhooks(url: str, size: Size, say: Callable[[str], None]) -> JobsDone:
-    """Let one worker on one core send events to one endpoint, which answers at once."""
+    """Let one worker on one core send events to one endpoint, which responds at once."""
     say(f"{EVENTS:,} events for a webhook.")
     _delete_jobs()
-    with _endpoint() as address:
-        webhook = _webhook(address)
+    with _endpoint() as endpoint_url:
+        webhook = _webhook(endpoint_url)
         pending = Delivery.objects.filter(status=Delivery.Status.PENDING)
         with _command_running(
             url, "procrastinate", "worker", WEBHOOK_ALLOW_PRIVATE="true"
@@ -145,7 +145,7 @@ def webhooks(url: str, size: Size, say: Callable[[str], None]) -> JobsDone:
 
 
 def _webhook(url: str) -> Webhook:
-    """Return a new webhook with deliveries of the oldest events. It receives no new events."""
+    """Return a new webhook with deliveries of the oldest events. New events are not sent to it."""
     at = timezone.now()
     kind = BookingEvent.Type.CREATED
     webhook = Webhook.objects.create(
@@ -215,7 +215,7 @@ def _delete_jobs() -> None:
 
 
 class _EndpointHandler(BaseHTTPRequestHandler):
-    """Answers every message at once."""
+    """Responds to every request at once."""
 
     protocol_version = "HTTP/1.1"
 
@@ -230,7 +230,7 @@ class _EndpointHandler(BaseHTTPRequestHandler):
 
 @contextmanager
 def _endpoint() -> Iterator[str]:
-    """Run an endpoint of webhooks inside a `with` block, and return its URL."""
+    """Serve a webhook endpoint inside a `with` block, and yield its URL."""
     with ThreadingHTTPServer(("127.0.0.1", 0), _EndpointHandler) as server:
         thread = Thread(target=server.serve_forever)
         thread.start()

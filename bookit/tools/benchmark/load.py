@@ -1,4 +1,4 @@
-"""Sends requests with wrk and measures the answers.
+"""Sends requests with wrk and measures the responses.
 
 The requests of a run are written to a file, separated by null bytes. wrk runs `drive.lua`, which
 sends them in turn.
@@ -14,11 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 SCRIPT = Path(__file__).with_name("drive.lua")
-# The number of connections, unless a case has its own.
+# The number of connections, unless a case sets its own number.
 CONNECTIONS = 16
-# No server has reached this rate so far. If no request may be sent twice, a run needs at least as
-# many requests as wrk could send.
-MOST_REQUESTS_PER_SECOND = 8_000
+# No server has reached this rate so far. In a case that may send no request twice, a run has this
+# number of requests for each second, so that wrk does not run out of them.
+MAX_REQUESTS_PER_SECOND = 8_000
 
 
 class LoadError(Exception):
@@ -32,7 +32,7 @@ class Measurement:
     seconds: float
     p50_ms: float
     p99_ms: float
-    # The number of requests without an answer, and the number of answers by status.
+    # The number of requests without a response, and the number of responses by status.
     failures: int
     statuses: dict[int, int]
     # The CPU time that wrk used.
@@ -40,11 +40,11 @@ class Measurement:
 
     @property
     def rate(self) -> float:
-        """Answers per second."""
+        """Responses per second."""
         return sum(self.statuses.values()) / self.seconds
 
     def unexpected(self, expected: int) -> int:
-        """Return the number of requests with no answer or an answer of another status."""
+        """Return the number of requests without a response of the expected status."""
         return sum(self.statuses.values()) - self.statuses.get(expected, 0) + self.failures
 
 
@@ -63,7 +63,7 @@ def find_wrk() -> str:
     """Return the path of wrk.
 
     Raises:
-        LoadError: it is not installed.
+        LoadError: wrk is not installed.
     """
     path = shutil.which("wrk")
     if path is None:

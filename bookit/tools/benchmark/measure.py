@@ -30,14 +30,14 @@ from bookit.tools.benchmark.report import Comparison, Report, Result, Run
 from bookit.tools.benchmark.statements import statements
 
 REFERENCE = "bookit.tools.benchmark.reference"
-PASSWORD = "a password for the benchmark alone"  # noqa: S105
+PASSWORD = "a password for the benchmark alone"  # noqa: S105 - not a secret
 CASE_NAMES = [
     *("service", "services"),
     *("free-7-0", "free-7-100", "free-7-2000", "free-62-0", "free-62-100", "free-62-2000"),
     *("free-50", "bookings", "create", "create-silent", "refused", "seat", "publish", "login"),
 ]
 # How long each case runs before the first round, to open connections, prepare statements and warm
-# up code. That is long enough for sixteen logins on a busy machine.
+# up code. Two seconds are long enough for sixteen logins on a busy machine.
 WARM_UP_SECONDS = 2
 
 # Reads whether PostgreSQL waits at each commit until the changes are on disk.
@@ -64,17 +64,17 @@ class Options:
     only: tuple[str, ...] = ()
 
     def wants(self, name: str) -> bool:
-        """Return whether a case or job is to be measured."""
+        """Return whether a case or job should be measured."""
         return not self.only or name in self.only
 
     @property
     def need_load(self) -> bool:
-        """Whether any requests are to be measured; that requires wrk."""
+        """Whether any requests should be measured, which requires wrk."""
         return any(self.wants(name) for name in CASE_NAMES)
 
 
 class Disagreement(Exception):
-    """BookIt and the reference give different answers, so a comparison would mean nothing."""
+    """BookIt and the reference give different responses, so a comparison would mean nothing."""
 
 
 def benchmark(url: str, options: Options, *, directory: Path, say: Say) -> Report:
@@ -82,7 +82,7 @@ def benchmark(url: str, options: Options, *, directory: Path, say: Say) -> Repor
 
     Args:
         url: the URL of the database, which must be migrated and empty.
-        directory: a folder for temporary files; they are not deleted.
+        directory: a folder for temporary files, which are not deleted.
         say: a function that is called with lines about the progress.
 
     Raises:
@@ -226,7 +226,7 @@ def _ask(server: Server, request: bytes) -> tuple[int, Any]:
 
 
 def _check_responses(case: Case, bookit: Server, reference: Server) -> None:
-    """Check that BookIt and the reference respond alike, before their speeds are compared.
+    """Check that BookIt and the reference give the same response, so that a comparison is fair.
 
     Raises:
         Disagreement: a response has an unexpected status, or the two responses differ.
@@ -238,8 +238,8 @@ def _check_responses(case: Case, bookit: Server, reference: Server) -> None:
         raise Disagreement(f"{case.title}: BookIt returns {status}, not {case.expected}: {ours}")
     if not case.has_reference:
         return
-    # A time can be booked only once, so the reference books a different time, and the responses
-    # have the same fields with different values.
+    # A time can be booked only once, so the reference books a different time. The two responses
+    # have the same fields, but different values.
     is_created = case.expected == 201
     status, theirs = _ask(reference, next(requests) if is_created else request)
     if status != case.expected:
@@ -255,7 +255,7 @@ def _check_responses(case: Case, bookit: Server, reference: Server) -> None:
 
 
 def _setting(options: Options, idle_load: float) -> dict[str, str]:
-    """Return the conditions of the run, which are needed to compare its figures with other runs."""
+    """Return the conditions of the run, which are needed to compare it with other runs."""
     with connection.cursor() as cursor:
         cursor.execute(FSYNC)
         [(fsync,)] = cursor.fetchall()

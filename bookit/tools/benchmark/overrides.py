@@ -1,8 +1,8 @@
 """Measures how much CPU time each override of a framework's methods saves.
 
 Requests go through the WSGI application in this process, without a network, to a real PostgreSQL.
-Rounds with and without an override alternate, and the gain is the median of their ratios. The CPU
-time is that of this process and of the database's process.
+Rounds with and without an override alternate, and the gain is computed from the median of their
+ratios. The CPU time is the sum of the CPU times of this process and of the database process.
 """
 
 import json
@@ -44,10 +44,10 @@ from bookit.web import middleware
 from catalog.viewsets import ServiceViewSet
 
 ROUNDS = 21
-# Requests of a round.
+# The number of requests in a round.
 REQUESTS = 40
-# Its first number is the time in nanoseconds that a process has run. `psutil` counts in hundredths
-# of a second.
+# The first number in this file is the CPU time of a process in nanoseconds. `psutil` is too coarse,
+# because it counts hundredths of a second.
 RUN_TIME = "/proc/{}/schedstat"
 
 # Method, target, body and access token.
@@ -55,10 +55,10 @@ Request = tuple[str, str, bytes, str]
 
 
 class Gain(NamedTuple):
-    """What an override saves.
+    """The CPU time that an override saves.
 
     Args:
-        part: the part of the CPU time of a request that is saved; 0.1 is a tenth.
+        part: the saved part of the CPU time of a request; 0.1 is a tenth.
         microseconds: the CPU time of a request with the override.
         spread: the difference between the upper and the lower quartile of the ratios.
     """
@@ -75,8 +75,8 @@ class Override:
     """An override that can be switched off.
 
     Args:
-        cases: the names of the requests that use it.
-        without: a context in which the framework's own methods are used.
+        cases: the names of the requests that use the override.
+        without: returns a context in which the framework's own methods are used.
     """
 
     name: str
@@ -85,7 +85,7 @@ class Override:
 
 
 def _plain_serializer(view: Any) -> type[ModelSerializer[Any]]:
-    """Return DRF's serializer of the columns that a view shows."""
+    """Return a plain `ModelSerializer` of the columns that a view shows."""
     shown = view.serializer_class.Meta
     columns = {field.attname for field in shown.model._meta.fields}
     meta = type("Meta", (), {"model": shown.model, "fields": [*columns.intersection(shown.fields)]})
@@ -157,7 +157,7 @@ def _with_cursors() -> Iterator[None]:
         yield
 
 
-def _checked_anew() -> Any:
+def _new_serializer_for_each_body() -> Any:
     return patch.object(views, "_checker", lambda serializer, **options: serializer(**options))
 
 
@@ -192,7 +192,7 @@ OVERRIDES = [
     ),
     Override("prepared queries", ("services", "bookings", "service"), _with_querysets),
     Override("statements without Django's cursor", ("bookings", "taken"), _with_cursors),
-    Override("one serializer for all bodies", ("taken",), _checked_anew),
+    Override("one serializer for all bodies", ("taken",), _new_serializer_for_each_body),
     Override(
         "orjson renders",
         ("services", "service"),
@@ -238,11 +238,11 @@ OVERRIDES = [
 
 
 def measure(size: Size, *, rounds: int = ROUNDS) -> Iterator[Gain]:
-    """Measure all overrides against the database of this process, which `fill` has filled."""
-    # Not at the top: it starts the application.
+    """Measure all overrides on the database of this process, which `fill` must have filled."""
+    # Not imported at the top, because the import starts the application.
     from bookit.wsgi import application
 
-    # The log lines of requests are written, but not shown.
+    # The log lines of requests go to the null device, so that the cost of writing them is included.
     handlers: list[Any] = logging.getLogger().handlers
     limits = dict.fromkeys(settings.RATE_LIMITS, "1000000/second")
     with ExitStack() as stack:
@@ -261,7 +261,7 @@ def _measure(
     application: Any, override: Override, case: str, requests: list[Request], rounds: int
 ) -> Gain:
     ratios, times = [], []
-    # The first rounds warm up both ways.
+    # The first round warms up the code with and without the override, and is not counted.
     for number in range(-1, rounds):
         used = _cpu_time(application, requests)
         with override.without():
@@ -304,7 +304,7 @@ def _cpu_time(application: Any, requests: list[Request]) -> int:
     for number in range(REQUESTS):
         request = requests[number % len(requests)]
         status = _send(application, *request)
-        # Each POST asks for a time that is taken.
+        # Each POST request tries to book a time that is already taken.
         if status != (409 if request[0] == "POST" else 200):
             raise AssertionError(f"{status} for {request[0]} {request[1]}")
     return _nanoseconds(server) - before

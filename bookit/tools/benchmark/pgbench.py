@@ -20,9 +20,9 @@ def scripts(
     """Return the script of each case that pgbench can run.
 
     Args:
-        statements: see `statements.statements`.
-        services: the number of services that `create` books.
-        first_day: from this day on, nothing is booked.
+        statements: the SQL by name, as `statements.statements` returns it.
+        services: the number of services that the case `create` books.
+        first_day: a day that is later than all bookings.
     """
     any_service = f"\\set service random(1, {size.services})"
     any_user = f"\\set user random(1, {size.users})"
@@ -51,7 +51,7 @@ def scripts(
 
 
 def _booking(first_day: datetime) -> dict[str, str]:
-    """Return the parameters of a booking like the ones of the case `create`."""
+    """Return the parameters of a booking, as in the case `create`."""
     start = f"(timestamptz '{first_day:%Y-%m-%d} UTC' + :turn * interval '2 hours')"
     end = f"({start} + interval '30 minutes')"
     calendar = key_sql("calendar", ":service")
@@ -63,9 +63,9 @@ def _booking(first_day: datetime) -> dict[str, str]:
         "slot_id": "NULL",
         "occupant": SERVICE,
         "capacity": "1",
-        # No calendar changes during a run, so its version can be read again instead of being taken
-        # from the terms.
-        "version": f"(SELECT version FROM catalog_calendar WHERE id = {calendar})",  # noqa: S608
+        # No calendar changes during a run, so the version can be read again. BookIt takes it from
+        # the result of `terms_at_start`.
+        "version": f"(SELECT version FROM catalog_calendar WHERE id = {calendar})",  # noqa: S608 - our own SQL
         "start_time": start,
         "end_time": end,
         "blocked_from": start,
@@ -84,11 +84,11 @@ def _booking(first_day: datetime) -> dict[str, str]:
 
 
 def script(setup: list[str], statements: list[str], values: Mapping[str, str]) -> str:
-    """Return a script of pgbench.
+    """Return a script for pgbench.
 
     Args:
         setup: the lines that set variables.
-        statements: the statements that follow them.
+        statements: the statements that follow these lines.
         values: the expressions that replace the parameters of the statements.
     """
     lines = list(setup)
@@ -99,7 +99,7 @@ def script(setup: list[str], statements: list[str], values: Mapping[str, str]) -
 
 
 def rate(text: str, url: str, *, seconds: int, directory: Path) -> float:
-    """Return how often PostgreSQL runs the script in a second, for sixteen clients.
+    """Return how often PostgreSQL runs the script in a second, with sixteen clients.
 
     Raises:
         LoadError: pgbench or one of its clients failed.

@@ -1,8 +1,9 @@
-"""A WSGI function that answers the measured requests without a framework, for comparison.
+"""A WSGI function that responds to the measured requests without a framework, for comparison.
 
 It does only what every implementation must do: it checks the token, checks that the user is active,
-runs the statements that BookIt runs, and writes JSON. It does not validate beyond parsing, and has
-no routing, logs or error handling. Each thread keeps one connection and prepares every statement.
+runs the statements that BookIt runs, and writes JSON. It parses values, but does not validate them.
+It has no routing, logs or error handling. Each thread keeps one connection and prepares every
+statement.
 """
 
 import json
@@ -28,24 +29,24 @@ INSTANT = timedelta(microseconds=1)
 
 SECRET_KEY = os.environ["SECRET_KEY"]
 DATABASE_URL = os.environ["DATABASE_URL"]
-# The statements by name; see `statements`.
+# The SQL by name, as `statements.statements` returns it.
 STATEMENTS: dict[str, str] = json.loads(os.environ["BENCHMARK_STATEMENTS"])
 
 thread = threading.local()
 
 
 def application(environ: Row, start_response: Callable[..., object]) -> Iterable[bytes]:
-    """Answer a request."""
+    """Respond to a request."""
     path = environ["PATH_INFO"]
     if path.startswith("/services/"):
-        status, answer = "200 OK", show_service(UUID(path[10:]))
+        status, content = "200 OK", show_service(UUID(path[10:]))
     elif path == "/services":
-        status, answer = "200 OK", list_services(environ)
+        status, content = "200 OK", list_services(environ)
     elif environ["REQUEST_METHOD"] == "GET":
-        status, answer = "200 OK", list_bookings(environ, signed_in(environ))
+        status, content = "200 OK", list_bookings(environ, signed_in(environ))
     else:
-        status, answer = create_booking(environ, signed_in(environ))
-    body = json.dumps(answer, default=plain).encode()
+        status, content = create_booking(environ, signed_in(environ))
+    body = json.dumps(content, default=plain).encode()
     headers = [("Content-Type", "application/json"), ("Content-Length", str(len(body)))]
     start_response(status, headers)
     return [body]
@@ -126,9 +127,9 @@ def create_booking(environ: Row, user: Row) -> tuple[str, Row]:
 def nearest(service_id: UUID, start: datetime, now: datetime) -> list[Row]:
     """Return the three free times nearest to `start`.
 
-    The town makes this simple. Its services have no opening hours, no slots, and durations that
-    divide a day, so their grid can be counted from any midnight. There are always three free times
-    within a day.
+    The services of the town have no opening hours and no slots, and their durations divide a day.
+    Their possible start times can therefore be counted from any midnight. There are always three
+    free times within a day.
     """
     from_, until = start - DAY, start + DAY + INSTANT
     service = rows("terms", service_ids=[service_id], **{"from": from_})[0]
@@ -156,7 +157,7 @@ def nearest(service_id: UUID, start: datetime, now: datetime) -> list[Row]:
 
 
 def execute(name: str, values: Row) -> psycopg.Cursor[Any]:
-    """Run a statement on the thread's own connection, which prepares it."""
+    """Run a statement on the thread's own connection, as a prepared statement."""
     if not hasattr(thread, "connection"):
         thread.connection = psycopg.connect(DATABASE_URL, autocommit=True)
     connection: psycopg.Connection = thread.connection
@@ -170,7 +171,10 @@ def count(name: str, **values: object) -> int:
 
 
 def rows(name: str, **values: object) -> list[Row]:
-    """Run a statement and return its rows by column. If a name occurs twice, the first counts."""
+    """Run a statement and return its rows as dictionaries.
+
+    If two columns have the same name, the first column counts.
+    """
     cursor = execute(name, values)
     names = [column.name for column in reversed(cursor.description or ())]
     return [dict(zip(names, reversed(row), strict=True)) for row in cursor]
@@ -197,7 +201,7 @@ def page(environ: Row, total: int, results: list[Row]) -> Row:
 
 
 def plain(value: object) -> str:
-    """Return the text for a value that has no type in JSON."""
+    """Return the text for a value of a type that JSON does not have."""
     if isinstance(value, datetime):
         return value.isoformat().replace("+00:00", "Z")
     return str(value)

@@ -9,13 +9,13 @@ from bookit.tools.benchmark.jobs import JobsDone
 from bookit.tools.benchmark.load import Measurement
 from bookit.tools.benchmark.usage import Memory
 
-# The target: the highest memory of a web worker after the run, in MiB.
-MOST_MEMORY = 90
+# The target: a web worker uses at most this memory after the run, in MiB.
+MAX_MEMORY = 90
 
 
 @dataclass(frozen=True)
 class Run:
-    """One measurement, and the CPU time that the web workers used for it."""
+    """One measurement, and the CPU time that the web workers used during it."""
 
     measurement: Measurement
     cpu_seconds: float
@@ -65,7 +65,7 @@ class Result:
 
     @property
     def ratio(self) -> float | None:
-        """The ratio of the rate to that of the reference in the same round."""
+        """BookIt's rate divided by the reference's rate in the same round."""
         if not self.reference:
             return None
         return median(
@@ -85,7 +85,7 @@ class Result:
 
     @property
     def unexpected(self) -> int:
-        """Answers of an unexpected status and requests without an answer, on both sides."""
+        """The number of requests without a response of the expected status, on both servers."""
         return sum(run.unexpected for run in [*self.bookit, *self.reference])
 
     def missed(self) -> list[str]:
@@ -106,7 +106,7 @@ class Result:
 
 @dataclass(frozen=True)
 class Comparison:
-    """The target that `one` takes at most `most` times as long as `other`; see `Relation`."""
+    """The results of the two cases of a `Relation`, and its target."""
 
     one: Result
     other: Result
@@ -114,14 +114,14 @@ class Comparison:
 
     @property
     def times(self) -> float:
-        """The time of a request of `one` divided by that of `other` in the same round."""
+        """The median over all rounds of the time of `one` divided by the time of `other`."""
         return median(
             other.measurement.rate / one.measurement.rate
             for one, other in zip(self.one.bookit, self.other.bookit, strict=True)
         )
 
     def missed(self) -> list[str]:
-        """Return the target, if it was missed."""
+        """Return the target in a list if it was missed, or else an empty list."""
         return [f"{self._measured()}, not {self.most:g}"] if self.times > self.most else []
 
     def text(self) -> str:
@@ -159,8 +159,8 @@ class Report:
         missed = [line for result in self.results for line in result.missed()]
         missed += [line for comparison in self.comparisons for line in comparison.missed()]
         most = max((worker.resident for worker in self.memory), default=0)
-        if most > MOST_MEMORY:
-            missed.append(f"memory: {most:.0f} MiB in a worker, not {MOST_MEMORY}")
+        if most > MAX_MEMORY:
+            missed.append(f"memory: {most:.0f} MiB in a worker, not {MAX_MEMORY}")
         return missed + [line for done in self.jobs for line in done.missed()]
 
     def text(self) -> str:

@@ -1,6 +1,6 @@
 """The SQL that BookIt runs for the measured requests, taken from the apps.
 
-The reference and pgbench run the same statements. Parameters are written `%(name)s`.
+The reference and pgbench run the same statements. Parameters are written as `%(name)s`.
 """
 
 from accounts.authentication import ACTIVE_USER
@@ -21,7 +21,10 @@ SERVICE = Prepared(
 
 
 def statements() -> dict[str, str]:
-    """Return the statements by name. Django may ask the database for its version to write them."""
+    """Return the statements by name.
+
+    Django may query the version of the database to write them.
+    """
     return {
         "signed_in": _named(ACTIVE_USER, ACTIVE_USER.text),
         "service": _named(SERVICE, f"{SERVICE.text} LIMIT 1"),

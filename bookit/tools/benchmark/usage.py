@@ -28,7 +28,7 @@ def cpu_seconds(server: Server) -> float:
 def settle(server: Server) -> None:
     """Wait until the workers have finished the requests that were open when the load stopped.
 
-    Sixteen logins take half a second, which would otherwise count in the next measurement.
+    Sixteen logins take half a second, which would otherwise be added to the next measurement.
     """
     deadline = time.monotonic() + SETTLE_TIMEOUT
     before = -1.0

@@ -1,11 +1,11 @@
 """The demo: a made-up town, Porto Claro, and some weeks of bookings around today.
 
-`manage.py seed_demo` stores it. The town itself, with its people, businesses, prices and reviews,
-is text in `porto_claro/`; the README there explains how to change it. Its bookings are random, but
-from a fixed seed, so the same moment always gives the same town. The ids are the same too, except
+`manage.py seed_demo` stores the town. Its people, businesses, prices and reviews are written in the
+files of `porto_claro/`; the README there explains how to change them. The bookings are random, but
+with a fixed seed, so the same moment always gives the same town. The ids are the same too, except
 the ids of slots, opening hours and time off.
 
-The modules, each of which uses only those above it:
+The modules, each of which imports only modules above it:
 
     dates      weekdays and times of day, as the files write them
     entries    what the files contain: a dataclass for each kind of table

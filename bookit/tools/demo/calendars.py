@@ -27,9 +27,9 @@ class StoredService:
     Args:
         calendar: the entry of the calendar that the service is on.
         slots: the scheduled slots by their start times, in order.
-        seats_left: the ids of slots for which the number of seats left is decided in advance.
+        seats_left: the number of seats that stay free in some slots, by the ids of the slots.
         free: the start times that nobody has booked.
-        terms: read once the slots and all time off are stored.
+        terms: set after the slots and all time off are stored.
     """
 
     entry: ServiceEntry
@@ -52,7 +52,7 @@ class StoredCalendar:
 
 
 def store_calendars(town: Town, people: People, chance: Chance) -> list[StoredCalendar]:
-    """Store all calendars and services, in the hours after their providers joined."""
+    """Store all calendars and services, created in the hours after their providers joined."""
     stored: list[StoredCalendar] = []
     for business in town.businesses:
         provider = people.providers[business.email]
@@ -85,7 +85,7 @@ def store_calendars(town: Town, people: People, chance: Chance) -> list[StoredCa
 
 @contextmanager
 def named_in_errors(entry: Entry) -> Iterator[None]:
-    """Turn an error into one that names the entry, if BookIt refuses to store the entry.
+    """Raise an error that names the entry, if BookIt refuses to store the entry.
 
     Raises:
         TownError: a service or a constraint refused the entry.

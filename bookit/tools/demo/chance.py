@@ -33,9 +33,9 @@ class Chance:
         return start + timedelta(seconds=self.random.randint(0, 59))
 
     def before(self, latest: datetime, *, days: float) -> datetime:
-        """Return a moment about `days` before `latest` on average, and at most five times that.
+        """Return a moment before `latest`: `days` earlier on average, at most five times `days`.
 
-        Moments before 7:00 are moved to eight hours earlier.
+        A moment before 7:00 is replaced by the moment eight hours earlier.
         """
         ahead = min(self.random.expovariate(1 / days), 5 * days)
         at = latest - timedelta(days=ahead, seconds=20)
@@ -44,7 +44,7 @@ class Chance:
         return at.replace(microsecond=0)
 
     def after(self, earliest: datetime, *, hours: float) -> datetime:
-        """Return a moment about `hours` after `earliest` on average, but not before 8:00."""
+        """Return a moment that is `hours` after `earliest` on average, but not before 8:00."""
         at = earliest + timedelta(hours=self.random.expovariate(1 / hours), seconds=40)
         hour = at.astimezone(self.tz).hour
         if hour < 8:
@@ -52,7 +52,7 @@ class Chance:
         return at.replace(microsecond=0)
 
     def between(self, earliest: datetime, latest: datetime) -> datetime:
-        """Return a moment between two others, after 7:00 if ten attempts find one."""
+        """Return a moment between two moments. It is after 7:00, unless ten attempts fail."""
         for _ in range(10):
             at = earliest + self.random.uniform(0.05, 0.95) * (latest - earliest)
             if at.astimezone(self.tz).hour >= 7:

@@ -98,7 +98,10 @@ class YearDay:
         try:
             day = date.fromisoformat(f"2000-{text}")  # 2000 has a February 29.
         except ValueError:
-            raise ValueError('Write a month and a day, such as "12-25".') from None
+            day = None
+        # `fromisoformat` accepts weeks too, for example "2000-W01-1".
+        if day is None or f"{day:%m-%d}" != text:
+            raise ValueError('Write a month and a day, such as "12-25".')
         return cls(day.month, day.day)
 
 

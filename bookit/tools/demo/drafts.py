@@ -1,4 +1,4 @@
-"""A single booking: who makes it, when, and what happens to it until now."""
+"""Invents a single booking: its customer, the time it is made, and what happens to it until now."""
 
 from collections.abc import Iterator, Sequence
 from copy import copy
@@ -18,12 +18,12 @@ from bookit.tools.demo.people import Customer
 
 Status = Booking.Status
 
-# Bookings that were made this recently are still pending, unless they have started.
+# A booking that was made less than this time ago is still pending, unless it has started.
 UNANSWERED = timedelta(hours=8)
 
-# Nobody books or cancels later than this many minutes before the start, even if the service allows
-# it.
-LEAST_NOTICE_MINUTES = 30
+# Nobody books or cancels later than this number of minutes before the start, even if the service
+# allows it.
+MIN_NOTICE_MINUTES = 30
 
 
 @dataclass(frozen=True)
@@ -42,8 +42,8 @@ class Draft:
     """A booking that is being invented.
 
     Args:
-        steps: what happens to it, in order.
-        moved_from: its original start, if it was moved.
+        steps: what happens to the booking, in order.
+        moved_from: the original start of the booking, if it was moved.
     """
 
     booking: Booking
@@ -54,7 +54,7 @@ class Draft:
 
     @property
     def frees_its_seat(self) -> bool:
-        """Whether its seat is free again after the last step."""
+        """Whether the seat is free again after the last step."""
         return self.booking.status not in Booking.ACTIVE
 
     def events(self) -> Iterator[BookingEvent]:
@@ -70,7 +70,7 @@ class Draft:
                 more["was"] = {
                     "start_time": was["start_time"],
                     "end_time": was["end_time"],
-                    "slot_id": None,  # The demo does not record the slot that it was moved from.
+                    "slot_id": None,  # The demo does not record the previous slot.
                 }
                 booking.start_time = self.booking.start_time
                 booking.end_time = self.booking.end_time
@@ -110,19 +110,19 @@ class Drafter:
         certain: bool = False,
         held: bool = False,
     ) -> Draft | None:
-        """Invent a booking of seat 1 by one of `customers`; return None if none of them can come.
+        """Invent a booking of seat 1 by one of `customers`; return None if no customer can come.
 
         Args:
             earliest: the booking is made after this moment.
-            days_apart: the days between it and the customer's other visits; by default the usual
-                number.
-            certain: nobody cancels it.
-            held: it is a hold that was just made.
+            days_apart: the minimum number of days between this visit and the customer's other
+                visits; by default `days_between_visits` of the calendar.
+            certain: the booking does not expire or get cancelled, and the customer comes.
+            held: the booking is a hold that was just made.
         """
         row = service.service
         if held:
             earliest = self.at - settings.HOLD_TIME / 4
-        made = self._made(service, start, earliest)
+        made = self._creation_time(service, start, earliest)
         if made is None:
             return None
         end = start + timedelta(minutes=row.duration_minutes)
@@ -142,12 +142,12 @@ class Drafter:
             customer.busy.append((start, end))
         return draft
 
-    def _made(
+    def _creation_time(
         self, service: StoredService, start: datetime, earliest: datetime | None
     ) -> datetime | None:
         """Return when a booking is made, or None if it cannot be made in time."""
         row = service.service
-        notice = timedelta(minutes=max(row.min_notice_minutes, LEAST_NOTICE_MINUTES))
+        notice = timedelta(minutes=max(row.min_notice_minutes, MIN_NOTICE_MINUTES))
         latest = min(self.at, start - notice)
         made = self.chance.before(latest, days=4)
         if made < start - timedelta(days=row.max_advance_days or 366):
@@ -210,20 +210,20 @@ class Drafter:
         pending = service.requires_confirmation
         steps: list[Step] = []
 
-        def then(status: Status, at: datetime, actor_id: UUID | None, reason: str = "") -> None:
+        def add(status: Status, at: datetime, actor_id: UUID | None, reason: str = "") -> None:
             kind = EVENT_OF[status] if steps else BookingEvent.Type.CREATED
             steps.append(Step(kind, status, at, actor_id, reason))
 
-        then(Status.PENDING if pending else Status.CONFIRMED, booking.created_at, owner)
-        # The clock runs once a minute, see `bookings.clock`.
+        add(Status.PENDING if pending else Status.CONFIRMED, booking.created_at, owner)
+        # The clock runs once a minute; see `bookings.clock`.
         delay = timedelta(seconds=self.random.randint(1, 59))
         over = end + delay <= self.at
-        # Below 0.07, the booking expires without an answer. From there to 0.15, it is cancelled.
-        # From there to 0.18, the customer does not come.
+        # Below 0.07, a pending booking expires. From 0.07 to 0.15, the booking is cancelled. From
+        # 0.15 to 0.18, the customer does not come.
         fate = 1.0 if certain else self.random.random()
         if pending:
             if fate < 0.07 and over:
-                then(Status.EXPIRED, start + delay, None)
+                add(Status.EXPIRED, start + delay, None)
                 return steps
             if booking.created_at > self.at - UNANSWERED and start > self.at:
                 return steps
@@ -232,12 +232,12 @@ class Drafter:
                 confirmed = self.chance.between(booking.created_at, start)
             if confirmed >= self.at:
                 return steps
-            then(Status.CONFIRMED, confirmed, provider)
+            add(Status.CONFIRMED, confirmed, provider)
         if 0.07 <= fate < 0.15:
             latest = min(self.at, start - self._cancellation_notice(booking))
             if latest > steps[-1].at:
                 by_provider = service.capacity == 1 and self.random.random() < 0.2
-                then(
+                add(
                     Status.CANCELLED,
                     self.chance.between(steps[-1].at, latest),
                     provider if by_provider else owner,
@@ -245,13 +245,13 @@ class Drafter:
                 )
                 return steps
         if over and 0.15 <= fate < 0.18:
-            then(Status.NO_SHOW, start + timedelta(minutes=10) + delay, provider)
+            add(Status.NO_SHOW, start + timedelta(minutes=10) + delay, provider)
         elif over:
-            then(Status.COMPLETED, end + delay, None)
+            add(Status.COMPLETED, end + delay, None)
         return steps
 
     def move(self, draft: Draft) -> None:
-        """Pretend that a booking was moved, from a start nearby that nobody has booked."""
+        """Pretend that a booking was moved from a start time nearby that nobody has booked."""
         booking, steps = draft.booking, draft.steps
         ended = steps[-1].status not in (Status.PENDING, Status.CONFIRMED)
         number = len(steps) - 1 if ended else len(steps)
@@ -271,4 +271,4 @@ class Drafter:
 
     def _cancellation_notice(self, booking: Booking) -> timedelta:
         minutes = booking.service.cancellation_notice_minutes
-        return timedelta(minutes=max(minutes, LEAST_NOTICE_MINUTES))
+        return timedelta(minutes=max(minutes, MIN_NOTICE_MINUTES))

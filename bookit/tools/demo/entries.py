@@ -1,7 +1,7 @@
 """The contents of the town's files: a dataclass for each kind of table, a field for each key.
 
 The fields are the format: `reader` accepts exactly these keys and types. `porto_claro/README.md`
-explains each of them.
+explains each key.
 """
 
 from dataclasses import dataclass
@@ -73,7 +73,7 @@ class SettingsEntry(Entry):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class PersonEntry(Entry):
-    """A user whose address is not derived from their name."""
+    """A user whose email address is not derived from their name."""
 
     name: str
     email: str
@@ -101,7 +101,7 @@ class PeopleEntry(Entry):
     children: tuple[str, ...]
 
     def __post_init__(self) -> None:
-        """Refuse names from which no address can be derived, and an empty list of children."""
+        """Refuse names that give no email address, and an empty list of children."""
         for name in self.women + self.men:
             try:
                 _check(User, name=name, email=email_of(name))
@@ -148,7 +148,7 @@ class ServiceEntry(Entry):
     price: Decimal
     duration_minutes: int
     description: str
-    # None leaves the default of the column.
+    # If a field is None, the column keeps its default.
     mode: str | None = None
     capacity: int | None = None
     requires_confirmation: bool | None = None
@@ -159,7 +159,7 @@ class ServiceEntry(Entry):
     min_notice_minutes: int | None = None
     max_advance_days: int | None = None
     cancellation_notice_minutes: int | None = None
-    # The other fields say how the demo books the service.
+    # The fields below say how the demo books the service.
     sessions: tuple[WeeklySessions, ...] = ()
     next_session_full: bool = False
     share: int = 1
@@ -238,7 +238,7 @@ class BusinessEntry(Entry):
 
 
 def email_of(name: str) -> str:
-    """Return the address of a customer, without accents: `jose.sa@example.com` for José Sá."""
+    """Return a customer's email address, without accents: `jose.sa@example.com` for José Sá."""
     plain = normalize("NFKD", name).encode("ascii", "ignore").decode()
     return f"{plain.lower().replace(' ', '.')}@example.com"
 
@@ -247,7 +247,7 @@ def _check(model: type[Model], **columns: Any) -> None:
     """Refuse values that the columns of a model refuse.
 
     Raises:
-        ValidationError: it has the messages of the model's own validators.
+        ValidationError: a column refuses its value.
     """
     others = {field.name for field in model._meta.fields} - columns.keys()
     model(**columns).clean_fields(exclude=others)

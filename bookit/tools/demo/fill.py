@@ -17,7 +17,8 @@ from bookit.tools.demo.timetable import Timetable
 from bookit.tools.demo.town import Town
 from catalog.models import Service
 
-# Locks the table of services against other fillings, until the transaction ends. Reads go on.
+# Locks the table of services until the transaction ends, so that no other process fills the
+# database. Other connections can still read the table.
 #
 # Parameters: none.
 # Columns: none.
@@ -34,14 +35,14 @@ def fill_with_demo(town: Town, *, at: datetime, say: Callable[[str], None]) -> N
 
     Args:
         at: the present. The same moment gives the same data.
-        say: is called with a line of text after each stage.
+        say: a function that is called with a line of text after each stage.
 
     Raises:
         NotEmptyError: the database contains services, or one of the town's users.
         TownError: BookIt refuses to store one of the town's entries.
     """
     _check_empty(town)
-    # No mails and webhooks about a past that never happened.
+    # BookIt sends no emails or webhooks about invented bookings.
     suppress_follow_up()
     chance = Chance(town.settings.seed, town.settings.timezone)
     people = store_people(town, chance, at=at)
@@ -64,14 +65,14 @@ def fill_with_demo(town: Town, *, at: datetime, say: Callable[[str], None]) -> N
 
 
 def _check_empty(town: Town) -> None:
-    """Refuse a database that is in use, and keep other processes from filling it meanwhile.
+    """Refuse a database that is in use, and keep other processes from filling an empty database.
 
     Raises:
         NotEmptyError: the database contains services, or one of the town's users.
     """
     with connection.cursor() as cursor:
-        # If two processes fill it at once, the second one waits here. It then finds the services
-        # that the first one stored.
+        # If two processes fill the database at once, the second process waits here. After that, it
+        # finds the services that the first process has stored.
         cursor.execute(LOCK_SERVICES)
     if Service.objects.exists():
         raise NotEmptyError("There are services already.")

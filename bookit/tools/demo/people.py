@@ -11,7 +11,7 @@ from bookit.tools.demo.entries import CalendarEntry, email_of
 from bookit.tools.demo.town import Town
 from bookit.tools.demo.window import DAYS_BEHIND
 
-# How often the main customer books, compared with the others, whose weights are from 0.5 to 1.5.
+# How often the main customer books. The weights of all other customers are from 0.5 to 1.5.
 WEIGHT_OF_MAIN_CUSTOMER = 3.0
 
 # The time that customers need from one appointment to the next.
@@ -23,8 +23,8 @@ class Customer:
     """A customer, with their visits and the times of their bookings.
 
     Args:
-        child: the name under which they book a service for children.
-        weight: how often they book, compared with the others.
+        child: the name of the child for whom they book services for children.
+        weight: how often they book, compared with other customers.
         visits: the calendars that they visit regularly, and the days of their visits.
         busy: the periods of their bookings, which must not overlap.
     """
@@ -39,10 +39,10 @@ class Customer:
     def can_come(
         self, calendar: CalendarEntry, start: datetime, end: datetime, *, days_apart: int
     ) -> bool:
-        """Return whether they visit a calendar, long enough after other visits, and are free then.
+        """Return whether the customer visits the calendar regularly and can come at this time.
 
         Args:
-            days_apart: the least number of days between two visits.
+            days_apart: the minimum number of days between two visits.
         """
         visits = self.visits.get(calendar)
         if visits is None:
@@ -57,8 +57,8 @@ class People:
     """Everybody except the admin.
 
     Args:
-        providers: the owners of businesses, by address.
-        customers: the main customer is the first.
+        providers: the owners of businesses, by email address.
+        customers: all customers, with the main customer first.
     """
 
     providers: dict[str, User]
@@ -117,7 +117,7 @@ def store_people(town: Town, chance: Chance, *, at: datetime) -> People:
 
 
 def _choose_regulars(town: Town, customers: list[Customer], chance: Chance, at: datetime) -> None:
-    """Choose the regulars of each calendar, and the day of their last visit before the demo."""
+    """Choose the regulars of each calendar, and the day of their last visit before all bookings."""
     main_customer, *others = customers
     for calendar in town.calendars:
         eligible = [each for each in others if each.is_man or not calendar.men_only]

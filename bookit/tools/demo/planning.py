@@ -37,7 +37,7 @@ class Planner:
         drafts: list[Draft] = []
         present = today(self.at, self.tz)
         for day in covered_days(self.at, self.tz):
-            # Demand falls from today on: few people book long in advance.
+            # Demand falls from today on, because few people book long in advance.
             days_ahead = max((day - present).days, 0)
             demand = calendar.entry.demand * (1 - days_ahead / (DAYS_AHEAD + 4))
             drafts += self._book_day(calendar, day, demand)
@@ -69,10 +69,10 @@ class Planner:
         demand: float,
         taken: list[DateTimeTZRange],
     ) -> Iterator[Draft]:
-        """Yield a day's bookings of services without sessions, one after the other.
+        """Yield the bookings of services without sessions on a day, one after the other.
 
         Args:
-            taken: the periods of sessions, buffers included.
+            taken: the periods of sessions, including their buffers.
         """
         services = [service for service in calendar.services if not service.entry.sessions]
         shares = [service.entry.share for service in services]
@@ -84,7 +84,7 @@ class Planner:
             while True:
                 service = self.random.choices(services, shares)[0]
                 terms = service.terms
-                # The first start on the grid that leaves room for the buffer before it.
+                # The first start on the grid of times that leaves room for the buffer before it.
                 begins = moment + terms.buffer_before
                 start = opens + -((opens - begins) // terms.step) * terms.step
                 if start + terms.duration > closes:
@@ -117,7 +117,10 @@ class Planner:
                     yield start
 
     def _book_session(self, service: StoredService, start: datetime, demand: float) -> list[Draft]:
-        """Return the bookings of a session. Each has the lowest seat that was free at the time."""
+        """Return the bookings of a session.
+
+        Each booking gets the lowest seat that is free when the booking is made.
+        """
         capacity = service.service.capacity
         wanted = round(capacity * min(1.0, demand * self.random.uniform(0.5, 1.8)))
         drafts: list[Draft] = []
@@ -167,9 +170,9 @@ class Planner:
                 yield draft
 
     def _add_request(self, service: StoredService) -> None:
-        """Add a pending booking of a service, so that its provider has one to answer.
+        """Add a pending booking of a service, so that its provider has a booking to confirm.
 
-        The main customer makes the first of these bookings in the town for which they are free.
+        The main customer makes one of these bookings: the first booking for which they are free.
         """
         main_customer = self.people.main_customer
         everybody = self.people.customers
@@ -188,7 +191,7 @@ class Planner:
     def _first_draft(
         self, service: StoredService, starts: list[datetime], customers: list[Customer]
     ) -> Draft | None:
-        """Return a booking at the first start time at which one of the customers can come."""
+        """Return a booking at the first start time at which any of the customers can come."""
         for start in starts:
             draft = self.drafter.draft(
                 service, start, customers, earliest=self.at - UNANSWERED, days_apart=1
@@ -228,7 +231,7 @@ def store_bookings(
 
 
 def _lowest_free_seat(draft: Draft, earlier: Sequence[Draft]) -> int:
-    """Return the lowest seat that earlier bookings of a session left free for a booking."""
+    """Return the lowest seat that the `earlier` bookings left free when a booking was made."""
     taken = {
         other.booking.seat
         for other in earlier

@@ -27,7 +27,7 @@ def read_town(directory: Path = PORTO_CLARO) -> Town:
     Raises:
         TownError: a file is missing or contains a mistake.
     """
-    # In the order of their names, so that the same files always give the same town.
+    # Sorted by name, so that the same files always give the same town.
     businesses = sorted((directory / "businesses").glob("*.toml"))
     return Town(
         settings=_read(SettingsEntry, directory / "town.toml", "town.toml"),
@@ -49,7 +49,7 @@ def _read(kind: type[AnyEntry], path: Path, source: str) -> AnyEntry:
 
 
 def _entry(kind: type[AnyEntry], table: Any, source: str) -> AnyEntry:
-    """Turn a table into an entry. The fields of its class are the keys that the table may have."""
+    """Turn a table into an entry. The allowed keys are the fields of the entry's class."""
     if not isinstance(table, dict):
         raise TownError(source, "Write a table here, such as { key = 1 }.")
     keys = {field.name: field for field in fields(kind) if field.name != "source"}
@@ -121,7 +121,7 @@ PLAIN: dict[Any, str] = {
     bool: "true or false",
 }
 
-# The types that are written as text in a form of their own, and the functions that read them.
+# The types whose values are written as text, and the functions that parse this text.
 TEXTS: dict[Any, Callable[[str], Any]] = {
     Decimal: _amount,
     ZoneInfo: zone,

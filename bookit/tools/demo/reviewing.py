@@ -47,7 +47,7 @@ class _Writer:
         self.chance, self.random = chance, chance.random
         self.at = at
         self.reviewed: set[tuple[CalendarEntry, UUID]] = set()
-        #: The reviews of each calendar and service that nobody has written yet.
+        #: The reviews from the files that no customer has written yet, by calendar or service.
         self.unused: dict[CalendarEntry | ServiceEntry, list[ReviewEntry]] = {}
         for calendar in calendars:
             self._shuffle(calendar.entry)
@@ -58,7 +58,7 @@ class _Writer:
         self.unused[entry] = self.random.sample(entry.reviews, len(entry.reviews))
 
     def review(self, draft: Draft) -> Review | None:
-        """Return the review of a booking, or None if the customer writes none."""
+        """Return the review of a booking, or None if the customer writes no review."""
         booking, calendar = draft.booking, draft.service.calendar
         later = booking.end_time + self.random.random() * timedelta(days=4)
         written = self.chance.same_day(later)

@@ -17,12 +17,12 @@ from bookit.tools.demo.window import DAYS_PUBLISHED, DAYS_SINCE_PUBLISHED, cover
 from catalog.models import Service
 from catalog.services import create_time_off
 
-# The number of seats that the next two sessions have left, if `next_session_full` is set.
+# The numbers of seats that stay free in the next two sessions, if `next_session_full` is set.
 SEATS_LEFT = (0, 2)
 
 
 class Timetable:
-    """Stores time off and publishes slots, all of them at the same moment.
+    """Stores time off and publishes slots. All of them are created at the same moment.
 
     Attributes:
         slots: the number of slots that were published.
@@ -73,7 +73,7 @@ class Timetable:
             )
 
     def _instant(self, week: int, time: WeekTime) -> datetime:
-        """Return a time of a week as an instant; week 0 is the present one."""
+        """Return a time of a week as an instant. Week 0 is the current week."""
         present = today(self.at, self.chance.tz)
         day = present + timedelta(days=7 * week + time.weekday - present.weekday())
         return wall_clock(day, time.minute, self.chance.tz)
@@ -109,7 +109,7 @@ class Timetable:
         )
 
     def _fill_next_sessions(self, service: StoredService) -> None:
-        """Decide how many seats the next sessions, from tomorrow on, have left."""
+        """Decide how many seats stay free in the next sessions from tomorrow on."""
         tomorrow = self.at + timedelta(days=1)
         ahead = [slot for start, slot in service.slots.items() if start > tomorrow]
         service.seats_left = {

@@ -60,11 +60,11 @@ class Town:
 
     @property
     def emails(self) -> list[str]:
-        """The addresses of everybody."""
+        """The email addresses of all users."""
         return [email for _, email, _ in self._users()]
 
     def _users(self) -> Iterator[tuple[User.Role, str, Entry]]:
-        """Yield the role and address of everybody, and the entry that names them."""
+        """Yield the role and email address of each user, and the entry that contains the user."""
         people = self.people
         yield User.Role.ADMIN, people.admin.email, people.admin
         yield User.Role.USER, people.main_customer.email, people.main_customer

@@ -7,9 +7,9 @@ from zoneinfo import ZoneInfo
 # Bookings start on these days.
 DAYS_BEHIND, DAYS_AHEAD = 12, 10
 
-# How many days ahead slots are published, and how many days ago they were. They were published
-# before the first booking, because `Drafter` makes every booking within about three weeks of the
-# last moment at which it can be made.
+# For how many days ahead slots are published, and how many days ago providers published them. The
+# slots exist before the first booking is made, because `Drafter` makes every booking within about
+# three weeks of the last moment at which it can be made.
 DAYS_PUBLISHED, DAYS_SINCE_PUBLISHED = 42, 40
 
 
@@ -19,7 +19,7 @@ def today(at: datetime, tz: ZoneInfo) -> date:
 
 
 def covered_days(at: datetime, tz: ZoneInfo, *, ahead: int = DAYS_AHEAD) -> Iterator[date]:
-    """Yield the days from `DAYS_BEHIND` before today to `ahead` after it."""
+    """Yield the days from `DAYS_BEHIND` days before today to `ahead` days after today."""
     first = today(at, tz) - timedelta(days=DAYS_BEHIND)
     for number in range(DAYS_BEHIND + ahead + 1):
         yield first + timedelta(days=number)

@@ -76,7 +76,7 @@ class TestLoad:
         assert b"Content-Length: 8" in head
         assert body == b'{"a": 1}'
 
-    def test_missing_answers_and_answers_of_another_status_are_unexpected(self):
+    def test_missing_responses_and_responses_of_another_status_are_unexpected(self):
         measured = Measurement(2.0, 1.0, 2.0, 3, {201: 10, 409: 4}, 0.1)
         assert measured.rate == 7
         assert measured.unexpected(201) == 7
@@ -100,7 +100,7 @@ class TestCases:
     def test_no_two_requests_of_all_rounds_book_the_same_time(self):
         known = cases()
         wanted = [tuple(body.values()) for _ in range(3) for body in bodies(known.create(0.0))]
-        assert len(wanted) == len(set(wanted)) >= 3 * load.MOST_REQUESTS_PER_SECOND
+        assert len(wanted) == len(set(wanted)) >= 3 * load.MAX_REQUESTS_PER_SECOND
 
     def test_no_two_requests_publish_overlapping_slots(self):
         known, length, lisbon = cases(), timedelta(minutes=30), ZoneInfo(fill.ZONE)
@@ -214,7 +214,7 @@ def reference(database_url, settings, monkeypatch):
 
 
 def anonymous(statement):
-    """Return a statement without the names of its parameters, which differ between the two."""
+    """Return a statement with `?` for its parameters, which BookIt writes differently."""
     return re.sub(r"%\(\w+\)s|%s|\$\d+", "?", statement)
 
 
@@ -243,8 +243,8 @@ def sent_by_bookit(client, method, path, body):
         return execute(sql, params, many, context)
 
     with connection.execute_wrapper(note):
-        answer = client.generic(method, path, json.dumps(body), "application/json")
-    return answer.status_code, sent
+        response = client.generic(method, path, json.dumps(body), "application/json")
+    return response.status_code, sent
 
 
 @pytest.mark.parametrize(
@@ -257,9 +257,9 @@ def sent_by_bookit(client, method, path, body):
         ("POST", "/bookings", TUESDAY.year, 409),
     ],
 )
-def test_the_reference_sends_the_statements_of_bookit(reference, api, method, path, year, status):
+def test_the_reference_runs_the_statements_of_bookit(reference, api, method, path, year, status):
     customer, service = UserFactory(), ServiceFactory()
-    # A full page of services and of bookings, because only a full page needs a count.
+    # Create a full page of services and of bookings, because only a full page needs a count.
     ServiceFactory.create_batch(DEFAULT_LIMIT)
     for hour in range(DEFAULT_LIMIT):
         start = TUESDAY + timedelta(hours=hour)
@@ -291,7 +291,7 @@ def test_the_benchmark_compares_bookit_with_the_reference(database_url, tmp_path
     assert (of_services.one, of_services.other) == (many, one)
     assert of_services.times > 1
     assert (of_events.one, of_events.other) == (created, without_events)
-    # Each booking has an event, except those that were made while events were disabled.
+    # Each booking has an event, except the bookings that were made while events were disabled.
     events = BookingEvent.objects.filter(type=BookingEvent.Type.CREATED)
     missing = Booking.objects.count() - events.count()
     assert missing >= sum(without_events.bookit[0].measurement.statuses.values()) > 0
@@ -311,7 +311,8 @@ def test_the_benchmark_measures_jobs_without_wrk(database_url, tmp_path, monkeyp
     report = benchmark(database_url, options, directory=tmp_path, say=lambda message: None)
 
     mails, webhooks, overdue = report.jobs
-    # Two mails for each booking, and more if bookings expired because a minute began meanwhile.
+    # There are two emails for each booking, and more if the clock made bookings expire. The clock
+    # runs at the beginning of each minute.
     assert mails.count >= 10
     assert webhooks.count == 5
     assert webhooks.rate > 0
@@ -321,13 +322,13 @@ def test_the_benchmark_measures_jobs_without_wrk(database_url, tmp_path, monkeyp
     assert all(done.text() in report.text() for done in report.jobs)
 
 
-def test_each_override_is_measured_with_and_without_it(transactional_db):
+def test_the_gain_of_every_override_is_measured(transactional_db):
     fill.fill(SMALL, password="not used")
 
     gains = [*overrides.measure(SMALL, rounds=1)]
 
     assert {gain.override for gain in gains} == {each.name for each in overrides.OVERRIDES}
     assert all(gain.microseconds > 0 for gain in gains)
-    # DRF's own serializers cost far more than any noise.
+    # DRF's own serializers cost far more CPU time than the noise of the measurement.
     [rows] = [gain for gain in gains if gain.case == "services" and "rows" in gain.override]
     assert rows.part > 0.2

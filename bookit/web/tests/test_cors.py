@@ -1,4 +1,4 @@
-"""Browser clients from other origins."""
+"""Browser clients whose pages come from another origin than the API."""
 
 import pytest
 
@@ -18,7 +18,7 @@ def _allow_one_origin(settings):
 
 
 def test_a_browser_on_a_listed_origin_may_send_a_token(client):
-    answer = client.options(
+    response = client.options(
         "/bookings",
         headers={
             "origin": ORIGIN,
@@ -27,21 +27,21 @@ def test_a_browser_on_a_listed_origin_may_send_a_token(client):
         },
     )
 
-    assert answer.status_code == 200
-    assert answer["Access-Control-Allow-Origin"] == ORIGIN
-    assert "authorization" in answer["Access-Control-Allow-Headers"]
+    assert response.status_code == 200
+    assert response["Access-Control-Allow-Origin"] == ORIGIN
+    assert "authorization" in response["Access-Control-Allow-Headers"]
 
 
-def test_errors_can_be_read_by_a_listed_origin(client):
-    answer = client.get("/bookings", headers={"origin": ORIGIN})
+def test_a_browser_on_a_listed_origin_can_read_errors(client):
+    response = client.get("/bookings", headers={"origin": ORIGIN})
 
-    assert answer.status_code == 401
-    assert answer["Access-Control-Allow-Origin"] == ORIGIN
-    assert answer["Access-Control-Expose-Headers"] == "X-Request-ID"
+    assert response.status_code == 401
+    assert response["Access-Control-Allow-Origin"] == ORIGIN
+    assert response["Access-Control-Expose-Headers"] == "X-Request-ID"
 
 
-def test_other_origins_get_no_cors_headers(client):
-    answer = client.get("/health", headers={"origin": "https://elsewhere.example.com"})
+def test_a_browser_on_another_origin_gets_no_cors_headers(client):
+    response = client.get("/health", headers={"origin": "https://elsewhere.example.com"})
 
-    assert answer.status_code == 200
-    assert "Access-Control-Allow-Origin" not in answer
+    assert response.status_code == 200
+    assert "Access-Control-Allow-Origin" not in response

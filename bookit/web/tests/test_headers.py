@@ -23,21 +23,21 @@ def test_pages_have_a_policy_and_personal_responses_are_never_cached(api, path, 
         user = AdminFactory()
         browser.force_login(user)
         client = api.as_(user)
-    for answer in (browser.get(path), browser.post(path), client.get(path), client.head(path)):
-        if answer.get("Content-Type", "").startswith("text/html"):
-            policy = answer["Content-Security-Policy"]
+    for response in (browser.get(path), browser.post(path), client.get(path), client.head(path)):
+        if response.get("Content-Type", "").startswith("text/html"):
+            policy = response["Content-Security-Policy"]
             assert policy.startswith("default-src 'self'; ")
             assert "script-src" not in policy
-            of_admin = "; style-src-attr 'unsafe-inline'" if path.startswith("/admin/") else ""
-            assert policy == STRICT + of_admin or path in ("/docs", "/redoc")
-        request = answer.wsgi_request
+            addition = "; style-src-attr 'unsafe-inline'" if path.startswith("/admin/") else ""
+            assert policy == STRICT + addition or path in ("/docs", "/redoc")
+        request = response.wsgi_request
         is_personal = (
             request.method == "POST"
             or request.headers.get("authorization")
             or path.startswith("/admin/")
             or path.endswith(".ics")
         )
-        assert answer.get("Cache-Control") == ("no-store" if is_personal else None)
+        assert response.get("Cache-Control") == ("no-store" if is_personal else None)
 
 
 def test_responses_with_tokens_are_never_cached(api):
@@ -45,26 +45,26 @@ def test_responses_with_tokens_are_never_cached(api):
     new = {"name": "Ada", "email": "ada@example.com", "password": PASSWORD}
     signed_in = api.post("/auth/login", {"email": user.email, "password": PASSWORD})
     token = {"refresh_token": signed_in.json()["refresh_token"]}
-    for answer in (api.post("/auth/register", new), signed_in, api.post("/auth/refresh", token)):
-        assert "access_token" in answer.json()
-        assert answer["Cache-Control"] == "no-store"
+    for response in (api.post("/auth/register", new), signed_in, api.post("/auth/refresh", token)):
+        assert "access_token" in response.json()
+        assert response["Cache-Control"] == "no-store"
 
 
 def test_a_calendar_file_has_an_etag_although_caches_may_not_store_it(api):
     feed = api.as_(UserFactory()).get("/me/calendar").json()["address"]
-    answer = api.get(feed)
-    assert (answer.status_code, answer["Cache-Control"]) == (200, "no-store")
-    known = api.get(feed, headers={"if-none-match": answer["ETag"]})
+    response = api.get(feed)
+    assert (response.status_code, response["Cache-Control"]) == (200, "no-store")
+    known = api.get(feed, headers={"if-none-match": response["ETag"]})
     assert (known.status_code, known["Cache-Control"]) == (304, "no-store")
 
 
 @pytest.mark.parametrize("path", PUBLIC)
 def test_public_responses_may_be_cached(client, path):
-    answer = client.get(path)
-    assert answer.status_code == 200
-    assert "Cache-Control" not in answer
+    response = client.get(path)
+    assert response.status_code == 200
+    assert "Cache-Control" not in response
 
 
-def test_refusals_before_a_view_have_the_headers_too(client):
-    for answer in (client.post("/health"), client.post(f"/services/{ANY_ID}"), client.put("/me")):
-        assert answer["Cache-Control"] == "no-store"
+def test_responses_to_requests_that_reach_no_view_are_never_cached(client):
+    for response in (client.post("/health"), client.post(f"/services/{ANY_ID}"), client.put("/me")):
+        assert response["Cache-Control"] == "no-store"

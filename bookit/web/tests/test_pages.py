@@ -1,4 +1,4 @@
-"""The documentation, and the health checks of operators' machines."""
+"""The documentation, the pages about errors, and the health checks."""
 
 import json
 import re
@@ -18,24 +18,24 @@ PAGES = ["/docs", "/redoc", "/errors", "/errors/throttled"]
 
 @pytest.mark.parametrize("path", PAGES)
 def test_a_page_loads_nothing_from_another_host(client, path):
-    answer = client.get(path)
-    assert answer.status_code == 200
-    assert answer["Content-Type"] == "text/html; charset=utf-8"
-    page = answer.content.decode()
+    response = client.get(path)
+    assert response.status_code == 200
+    assert response["Content-Type"] == "text/html; charset=utf-8"
+    page = response.content.decode()
     assert not re.findall(r"https?://[^\s\"'<)]*|[\"'(]//\w[^\s\"']*", page)
 
 
 @pytest.mark.parametrize("path", PAGES)
-def test_everything_that_a_page_refers_to_exists(client, path):
+def test_every_url_on_a_page_exists(client, path):
     page = client.get(path).content.decode()
     found = set(re.findall(r"(?:src|href|spec-url)=\"(/[^\"]*)\"|url: \"(/[^\"]*)\"", page))
-    addresses = {one or other for one, other in found}
-    assert addresses
-    for address in addresses:
-        answer = client.get(address)
-        assert answer.status_code == 200, address
-        body = b"".join(answer.streaming_content) if answer.streaming else answer.content
-        assert body, address
+    urls = {attribute or setting for attribute, setting in found}
+    assert urls
+    for url in urls:
+        response = client.get(url)
+        assert response.status_code == 200, url
+        body = b"".join(response.streaming_content) if response.streaming else response.content
+        assert body, url
 
 
 @pytest.mark.parametrize("path", ["/docs?script=", "/redoc"])
@@ -52,7 +52,7 @@ def test_the_openapi_document_is_json_and_generated_once(client):
 
 
 @pytest.mark.parametrize("path", [*PAGES, "/openapi.json", "/health"])
-def test_a_head_is_a_get_without_its_body(client, path):
+def test_a_head_request_gets_the_headers_of_a_get_request_without_a_body(client, path):
     get, head = client.get(path), client.head(path)
     assert head.status_code == 200
     assert head.content == b""
@@ -61,46 +61,46 @@ def test_a_head_is_a_get_without_its_body(client, path):
 
 @pytest.mark.parametrize("path", [*PAGES, "/openapi.json", "/health", "/services?limit=0"])
 def test_every_response_has_security_headers(client, path):
-    answer = client.get(path)
-    assert answer["X-Content-Type-Options"] == "nosniff"
-    assert answer["X-Frame-Options"] == "DENY"
-    assert answer["Referrer-Policy"] == "same-origin"
+    response = client.get(path)
+    assert response["X-Content-Type-Options"] == "nosniff"
+    assert response["X-Frame-Options"] == "DENY"
+    assert response["Referrer-Policy"] == "same-origin"
 
 
 # --- health -----------------------------------------------------------------------------------
 
 
 def test_health_is_ok_while_the_process_is_alive(client):
-    """It does not use the database; this test has none."""
-    answer = client.get("/health")
-    assert answer.status_code == 200
-    assert answer["Content-Type"] == "application/json"
-    assert answer.json() == {"status": "ok"}
+    """The health check uses no database, and this test has none."""
+    response = client.get("/health")
+    assert response.status_code == 200
+    assert response["Content-Type"] == "application/json"
+    assert response.json() == {"status": "ok"}
 
 
 @pytest.mark.django_db
 @pytest.mark.parametrize("path", ["/health", "/health/ready"])
 def test_health_checks_may_use_any_host_name(client, path):
-    """An orchestrator uses the container's own address."""
+    """An orchestrator uses the IP address of the container as the host name."""
     assert client.get(path, headers={"host": "10.1.2.3:8000"}).status_code == 200
 
 
 @pytest.mark.django_db
 def test_ready_is_ok_when_requests_can_be_served(client):
-    answer = client.get("/health/ready")
-    assert answer.status_code == 200
-    assert answer.json() == {"status": "ready"}
+    response = client.get("/health/ready")
+    assert response.status_code == 200
+    assert response.json() == {"status": "ready"}
 
 
 @pytest.mark.django_db
 @pytest.mark.parametrize("app", ["bookings", "token_blacklist"])
-def test_ready_answers_503_while_a_migration_is_pending(client, monkeypatch, app):
+def test_ready_returns_503_while_a_migration_is_pending(client, monkeypatch, app):
     monkeypatch.setattr(pages, "_migrated", False)
     last = MigrationRecorder.Migration.objects.filter(app=app).order_by("id").last()
     last.delete()
     content = problem(client.get("/health/ready"), 503, "service_unavailable")
     assert "manage.py migrate" in content["detail"]
-    # The process is ready as soon as the migration is applied, without a restart.
+    # Once the migration is applied, the process is ready without a restart.
     MigrationRecorder.Migration.objects.create(app=last.app, name=last.name)
     assert client.get("/health/ready").status_code == 200
 
@@ -114,21 +114,20 @@ def test_ready_checks_migrations_only_until_none_is_pending(client, django_asser
 
 
 @pytest.mark.django_db(databases=[])
-def test_ready_answers_503_without_postgresql(client, no_database):
+def test_ready_returns_503_without_postgresql(client, no_database):
     content = problem(client.get("/health/ready"), 503, "service_unavailable")
     assert "PostgreSQL" in content["detail"]
     assert client.get("/health").status_code == 200
 
 
 @pytest.mark.django_db(databases=[])
-def test_ready_answers_503_without_postgresql_at_the_first_check(client, no_database, monkeypatch):
+def test_ready_returns_503_without_postgresql_at_the_first_check(client, no_database, monkeypatch):
     monkeypatch.setattr(pages, "_migrated", False)
     problem(client.get("/health/ready"), 503, "service_unavailable")
 
 
 @pytest.mark.django_db
-def test_ready_answers_503_without_tables(client, monkeypatch):
-    """This is the state before the first migration."""
+def test_ready_returns_503_before_the_first_migration(client, monkeypatch):
     monkeypatch.setattr(pages, "_migrated", False)
     with connection.cursor() as cursor:
         cursor.execute("ALTER TABLE django_migrations RENAME TO elsewhere")

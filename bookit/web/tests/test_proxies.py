@@ -1,4 +1,4 @@
-"""Real proxies, configured by the Compose files, in front of a real web server."""
+"""Tests of real proxies, configured by the Compose files, in front of a real web server."""
 
 import http.client
 import json
@@ -26,10 +26,10 @@ with_caddy = pytest.mark.skipif(CADDY is None, reason="Caddy is not installed")
 
 pytestmark = [
     pytest.mark.django_db(transaction=True),
-    pytest.mark.skipif(sys.platform != "linux", reason="only Linux has all of 127.0.0.0/8"),
+    pytest.mark.skipif(sys.platform != "linux", reason="only Linux can use all of 127.0.0.0/8"),
 ]
 
-SURROUNDINGS = """
+NGINX_CONFIG = """
 daemon off; master_process off; pid {folder}/nginx.pid; error_log {folder}/error.log;
 events {{}}
 http {{
@@ -38,8 +38,8 @@ http {{
   {content}
 }}
 """
-# An operator's own proxy, at which TLS ends.
-OUTER = """
+# The configuration of an operator's own proxy, which terminates TLS.
+OUTER_PROXY = """
 server {{
   listen 127.0.0.1:{port} ssl; access_log off;
   ssl_certificate {folder}/certificate.pem; ssl_certificate_key {folder}/key.pem;
@@ -54,14 +54,14 @@ server {{
 
 
 class Stack(ExitStack):
-    """Programs that each listen on a port of their own. All of them end with the test."""
+    """Starts programs that each listen on their own port, and kills them after the test."""
 
     def __init__(self, folder):
         super().__init__()
         self.folder = folder
 
     def run(self, arguments, port, **variables):
-        """Start a program, and wait until it listens."""
+        """Start a program, wait until it listens on `port`, and return `port`."""
         output = self.folder / f"output-{port}"
         with output.open("wb") as file:
             process = self.enter_context(
@@ -84,9 +84,9 @@ class Stack(ExitStack):
                 assert time.monotonic() < deadline, output.read_text()
                 time.sleep(0.1)
 
-    def web(self, **of_env_file):
-        """Start the web server as the container `web` does, with these variables in `.env`."""
-        variables = {"EMAIL_URL": "dummymail://", **of_env_file}
+    def web(self, **env_file):
+        """Start the web server like the container `web`, with these variables in `.env`."""
+        variables = {"EMAIL_URL": "dummymail://", **env_file}
         compose = read("compose.yaml", variables)["services"]["web"]["environment"]
         port = free_port()
         found = connection.settings_dict
@@ -96,7 +96,8 @@ class Stack(ExitStack):
             "SECRET_KEY": "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ",
             "PORT": str(port),
             "WEB_CONCURRENCY": "1",
-            # The window slides, so a limit per minute could allow an eleventh attempt.
+            # The limit is per day, because the window slides: a limit per minute could allow an
+            # eleventh attempt.
             "RATE_LIMIT_AUTH": "10/day",
         }
         web = [sys.executable, "-m", "gunicorn", "-c", "python:bookit.runtime.gunicorn"]
@@ -105,13 +106,13 @@ class Stack(ExitStack):
     def nginx(self, content, port):
         folder = self.folder / str(port)
         folder.mkdir()
-        (folder / "nginx.conf").write_text(SURROUNDINGS.format(folder=folder, content=content))
+        (folder / "nginx.conf").write_text(NGINX_CONFIG.format(folder=folder, content=content))
         return self.run([NGINX, "-p", str(folder), "-c", str(folder / "nginx.conf")], port)
 
-    def proxy(self, web, **of_env_file):
-        """Start the proxy of compose.yaml."""
+    def proxy(self, web, **env_file):
+        """Start the proxy of compose.yaml in front of the web server."""
         port = free_port()
-        content = read("compose.yaml", {"EMAIL_URL": "x", **of_env_file})["configs"]["proxy"]
+        content = read("compose.yaml", {"EMAIL_URL": "x", **env_file})["configs"]["proxy"]
         content = content["content"].replace("web:8000", f"127.0.0.1:{web}")
         return self.nginx(content.replace("listen 80;", f"listen 127.0.0.1:{port};"), port)
 
@@ -121,11 +122,11 @@ class Stack(ExitStack):
         make = "openssl req -x509 -newkey rsa:2048 -nodes -subj /CN=localhost -days 1"
         files = ["-keyout", self.folder / "key.pem", "-out", self.folder / "certificate.pem"]
         subprocess.run([*make.split(), *files], check=True, capture_output=True)
-        content = OUTER.format(port=port, inner=inner, folder=self.folder)
+        content = OUTER_PROXY.format(port=port, inner=inner, folder=self.folder)
         return self.nginx(content, port)
 
     def caddy(self, web):
-        """Start the proxy of compose.tls.yaml with a self-signed certificate."""
+        """Start the proxy of compose.tls.yaml, which creates its own certificate."""
         port = free_port()
         content = read("compose.tls.yaml", {"DOMAIN": "localhost"})["configs"]["caddy"]["content"]
         content = content.replace("web:8000", f"127.0.0.1:{web}").replace(
@@ -151,64 +152,64 @@ def stack(tmp_path):
         yield stack
 
 
-def ask(port, method, path, body=None, *, client="127.0.0.1", tls=False, headers=()):
-    """Send a request from a loopback address, and return the status and the body."""
+def send(port, method, path, body=None, *, client="127.0.0.1", tls=False, headers=()):
+    """Send a request from the IP address `client`, and return the status and the body."""
     context = ssl.create_default_context()
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     kind = http.client.HTTPSConnection if tls else http.client.HTTPConnection
     options = {"context": context} if tls else {}
-    asking = kind("localhost", port, timeout=60, source_address=(client, 0), **options)
+    sender = kind("localhost", port, timeout=60, source_address=(client, 0), **options)
     given = {"Content-Type": "application/json", **dict(headers)}
-    asking.request(method, path, body and json.dumps(body), given)
-    answer = asking.getresponse()
-    content = answer.read()
-    asking.close()
-    return answer.status, content
+    sender.request(method, path, body and json.dumps(body), given)
+    response = sender.getresponse()
+    content = response.read()
+    sender.close()
+    return response.status, content
 
 
 def sign_in(port, number, **options):
     body = {"email": f"nobody{number}@example.com", "password": "not that one"}
-    status, _ = ask(port, "POST", "/auth/login", body, **options)
+    status, _ = send(port, "POST", "/auth/login", body, **options)
     return status
 
 
 def check(port, *, tls, links):
-    """Check that clients are told apart, and that links have the address that clients use."""
-    others = [sign_in(port, n, client=f"127.0.1.{n}", tls=tls) for n in range(1, 12)]
-    assert others == [401] * 11
-    # A client that forges its address is still counted as one client.
-    one = [
+    """Check that clients are counted separately, and that links begin with the scheme `links`."""
+    statuses = [sign_in(port, n, client=f"127.0.1.{n}", tls=tls) for n in range(1, 12)]
+    assert statuses == [401] * 11
+    # A client that forges its IP address is still counted as one client.
+    statuses = [
         sign_in(port, n, client="127.0.2.1", tls=tls, headers={"X-Forwarded-For": f"192.0.2.{n}"})
         for n in range(1, 12)
     ]
-    assert one == [401] * 10 + [429]
+    assert statuses == [401] * 10 + [429]
     ServiceFactory.create_batch(2)
     for claimed in ("http", "https", "gopher"):
         headers = {"X-Forwarded-Proto": claimed}
-        status, content = ask(port, "GET", "/services?limit=1", tls=tls, headers=headers)
+        status, content = send(port, "GET", "/services?limit=1", tls=tls, headers=headers)
         assert status == 200
         assert json.loads(content)["next"].startswith(f"{links}://localhost:{port}/services?")
 
 
 @with_nginx
-def test_the_proxy_of_compose_tells_clients_apart(stack):
+def test_the_proxy_of_compose_yaml_passes_on_client_addresses(stack):
     proxy = stack.proxy(stack.web())
     check(proxy, tls=False, links="http")
 
 
 @with_nginx
-def test_another_proxy_in_front_can_end_tls(stack):
+def test_an_outer_proxy_can_terminate_tls(stack):
     inner = stack.proxy(stack.web(NUM_PROXIES="1"), NUM_PROXIES="1")
     check(stack.outer(inner), tls=True, links="https")
 
 
 @with_nginx
-def test_the_scheme_can_be_set_if_tls_ends_at_a_silent_proxy(stack):
+def test_public_scheme_sets_the_scheme_of_links(stack):
     proxy = stack.proxy(stack.web(PUBLIC_SCHEME="https"))
     check(proxy, tls=False, links="https")
 
 
 @with_caddy
-def test_the_proxy_of_compose_tls_tells_clients_apart(stack):
+def test_the_proxy_of_compose_tls_yaml_passes_on_client_addresses(stack):
     caddy = stack.caddy(stack.web(DOMAIN="localhost"))
     check(caddy, tls=True, links="https")

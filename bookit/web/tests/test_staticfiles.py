@@ -21,21 +21,21 @@ def production(settings, tmp_path):
     return settings
 
 
-def files_of(client, path):
-    """Return the addresses of the scripts, styles and pictures of a page, which must all open."""
-    answer = client.get(path)
-    assert answer.status_code == 200
-    found = re.findall(r"(?:src|href)=\"(/static/[^\"]*)\"", answer.content.decode())
+def check_files_of_page(client, path):
+    """Check that a page and its scripts, styles and pictures open. Return the URLs of the files."""
+    response = client.get(path)
+    assert response.status_code == 200
+    found = re.findall(r"(?:src|href)=\"(/static/[^\"]*)\"", response.content.decode())
     assert found
-    for address in found:
-        assert client.get(address).status_code == 200, address
+    for url in found:
+        assert client.get(url).status_code == 200, url
     return found
 
 
 @pytest.mark.django_db
 @pytest.mark.parametrize("path", PAGES)
 def test_a_page_opens_without_collectstatic(production, path):
-    files_of(Client(), path)
+    check_files_of_page(Client(), path)
 
 
 @pytest.mark.django_db
@@ -43,20 +43,20 @@ def test_collected_files_have_hashes_in_their_names_and_are_compressed(productio
     call_command("collectstatic", interactive=False, verbosity=0)
     client = Client()
     for path in PAGES:
-        for address in files_of(client, path):
-            assert re.search(r"\.[0-9a-f]{12}\.\w+$", address), address
-            answer = client.get(address, headers={"accept-encoding": "gzip"})
-            assert "immutable" in answer["Cache-Control"]
-            if address.endswith((".css", ".js")):
-                assert answer["Content-Encoding"] == "gzip"
+        for url in check_files_of_page(client, path):
+            assert re.search(r"\.[0-9a-f]{12}\.\w+$", url), url
+            response = client.get(url, headers={"accept-encoding": "gzip"})
+            assert "immutable" in response["Cache-Control"]
+            if url.endswith((".css", ".js")):
+                assert response["Content-Encoding"] == "gzip"
 
 
 @pytest.mark.django_db
-def test_a_new_file_of_an_upgrade_is_served_before_it_is_collected(production):
+def test_a_new_file_is_served_before_it_is_collected(production):
     call_command("collectstatic", interactive=False, verbosity=0)
     manifest = production.STATIC_ROOT / "staticfiles.json"
     content = json.loads(manifest.read_text())
     del content["paths"]["admin/css/login.css"]
     manifest.write_text(json.dumps(content))
     production.STATIC_ROOT = production.STATIC_ROOT  # Read the manifest again, as a restart would.
-    assert "/static/admin/css/login.css" in files_of(Client(), "/admin/login/")
+    assert "/static/admin/css/login.css" in check_files_of_page(Client(), "/admin/login/")

@@ -31,7 +31,7 @@ VINYASA = f"{YOGA}, calendars 1 (Maré Yoga, Sea Hall), services 1 (Vinyasa Yoga
 
 @pytest.fixture
 def changed(tmp_path):
-    """Return a function that copies the town's files with one text replaced in one of them."""
+    """Return a function that copies the town's files and replaces a text in one of the copies."""
 
     def change(name, old, new):
         directory = copytree(PORTO_CLARO, tmp_path / "town")
@@ -55,7 +55,7 @@ def test_the_files_are_found_from_any_working_directory(tmp_path, monkeypatch):
     assert len(read_town().businesses) == len(list((PORTO_CLARO / "businesses").iterdir())) == 16
 
 
-def test_every_value_reaches_its_entry():
+def test_read_town_returns_the_values_of_the_files():
     town = read_town()
     [barber] = town.businesses[0].calendars
     assert (barber.name, barber.demand, barber.regulars) == ("Barbearia do Rui", 0.42, 29)
@@ -91,6 +91,12 @@ def test_every_value_reaches_its_entry():
             "town.toml",
             "12-25",
             "25-12",
+            'town.toml, holidays 2: Write a month and a day, such as "',
+        ),
+        (
+            "town.toml",
+            "12-25",
+            "W01-1",
             'town.toml, holidays 2: Write a month and a day, such as "',
         ),
         (
@@ -235,7 +241,7 @@ def test_a_new_file_adds_a_business(changed):
 
 
 @pytest.mark.django_db
-def test_the_command_ends_with_the_message(changed):
+def test_the_command_fails_with_the_message_about_the_mistake(changed):
     directory = changed("town.toml", "seed = 1755", "")
     with (
         patch.object(seed_demo, "read_town", lambda: read_town(directory)),
@@ -251,7 +257,7 @@ def test_the_readme_explains_every_key():
         kind for kind in vars(entries).values() if is_dataclass(kind) and issubclass(kind, Entry)
     ]
     assert len(kinds) == 11
-    # Keys that are tables have headings or lines of their own.
+    # The README has headings or lines for keys that are tables.
     keys = {field.name for kind in kinds for field in fields(kind)} - {
         *("source", "passwords", "admin", "main_customer", "calendars", "services")
     }

@@ -53,7 +53,7 @@ def seed(**options):
 
 
 def digest():
-    """Return a hash of everything that clients can see of the town."""
+    """Return a hash of everything in the town that clients can see."""
     rows = [
         *User.objects.order_by("id").values_list("id", "name", "email", "role", "created_at"),
         *Calendar.objects.order_by("id").values_list("id", "name", "provider_id", "created_at"),
@@ -109,7 +109,7 @@ def seen_at(at):
     return town
 
 
-# The database is filled once for all tests that only read the town.
+# Filled only once for each moment, because most tests only read the town.
 @pytest.fixture(scope="module", params=MOMENTS, ids=str)
 def town(request, django_db_setup, django_db_blocker):
     with django_db_blocker.unblock():
@@ -152,7 +152,7 @@ def test_the_town_has_open_services_specialists_with_slots_and_classes(town):
     )
 
 
-def test_the_next_class_is_full_and_a_seat_of_the_one_after_it_is_held(town):
+def test_the_next_class_is_full_and_a_seat_in_the_class_after_it_is_held(town):
     taken = Counter(booking.slot_id for booking in town.bookings if booking.active)
     vinyasa = sorted(
         (slot for slot in town.slots if slot.service.title == "Vinyasa Yoga"),
@@ -198,7 +198,7 @@ def test_the_history_of_every_booking_ends_in_its_status(town):
                 assert after.data["was"] == {"status": before.data["status"]}
 
 
-def test_past_bookings_are_over_and_future_ones_are_not(town):
+def test_only_past_bookings_have_ended(town):
     for booking in town.bookings:
         if booking.status in (Status.PENDING, Status.HELD):
             assert booking.start_time > town.at
@@ -273,12 +273,12 @@ def test_the_shown_accounts_have_bookings_to_act_on(town):
     assert any(
         booking.status == Status.COMPLETED and booking.pk not in reviewed for booking in of_ana
     )
-    asked_providers = {
+    providers_with_requests = {
         booking.calendar.provider.email
         for booking in town.bookings
         if booking.status == Status.PENDING
     }
-    assert {"rui@example.com", "beatriz@example.com"} <= asked_providers
+    assert {"rui@example.com", "beatriz@example.com"} <= providers_with_requests
 
 
 @pytest.mark.django_db
@@ -307,7 +307,7 @@ def test_a_database_with_a_service_is_not_changed():
 
 
 @pytest.mark.django_db
-def test_a_database_with_one_of_the_addresses_is_not_changed():
+def test_a_database_with_one_of_the_email_addresses_is_not_changed():
     UserFactory(email="rui@example.com")
     assert "rui@example.com has an account already." in seed()
     assert User.objects.count() == 1
@@ -332,9 +332,9 @@ def test_seeding_takes_seconds_and_the_shown_accounts_can_sign_in(api):
     assert process_time() - started < 10
     assert {role for role, _, _ in ACCOUNTS} == {"admin", "user", "provider"}
     for role, email, password in ACCOUNTS:
-        answer = api.post("/auth/login", {"email": email, "password": password})
-        assert answer.status_code == 200
-        assert answer.json()["role"] == role
+        response = api.post("/auth/login", {"email": email, "password": password})
+        assert response.status_code == 200
+        assert response.json()["role"] == role
         validate_password(password, User.objects.get(email=email))
 
 

@@ -1,4 +1,4 @@
-"""`manage.py benchmark`: measures BookIt on this machine, next to what the machine could do."""
+"""`manage.py benchmark`: measures BookIt next to a bare WSGI function and PostgreSQL alone."""
 
 import json
 import shutil
@@ -20,7 +20,7 @@ from bookit.tools.benchmark.measure import CASE_NAMES, Disagreement, Options, be
 
 
 class Command(BaseCommand):
-    """Measures BookIt next to a bare WSGI function and PostgreSQL alone."""
+    """Measures BookIt on this machine, and reports which targets it reaches."""
 
     help = (
         "Start a temporary PostgreSQL and gunicorn as in production, fill in services and bookings,"
@@ -45,21 +45,21 @@ class Command(BaseCommand):
         add("--bookings", type=_positive, default=100_000, help="(default: %(default)s)")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        """Measure and report. A missed target is reported, but is no error."""
+        """Measure, and write the report. The command succeeds even if a target is missed."""
         chosen = Options(
             size=Size(options["services"], options["bookings"]),
             seconds=options["seconds"],
             rounds=options["rounds"],
             only=tuple(options["only"]),
         )
-        # Signals end the command with an exception, like Ctrl-C, so that it stops its processes.
+        # As with Ctrl-C, these signals raise an exception, so that the command stops its processes.
         for number in (signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, lambda number, frame: sys.exit(128 + number))
         directory = Path(tempfile.mkdtemp(prefix="bookit-benchmark-"))
         try:
             if chosen.need_load:
                 find_wrk()
-            # With fsync, as in production.
+            # PostgreSQL uses fsync, as in production.
             with running(directory / "postgres") as url:
                 self.say("Migrating.")
                 migrate(url)

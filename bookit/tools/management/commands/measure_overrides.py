@@ -1,4 +1,4 @@
-"""`manage.py measure_overrides`: measures what BookIt's overrides of its frameworks save."""
+"""`manage.py measure_overrides`: measures how much CPU time BookIt's overrides save."""
 
 import shutil
 import tempfile
@@ -31,7 +31,8 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Measure, and write a line for each override and kind of request."""
-        # Not at the top: it imports the whole application, whose settings must be loaded first.
+        # Not imported at the top, because the module imports the whole application, which needs the
+        # settings to be loaded first.
         from bookit.tools.benchmark.overrides import measure
 
         directory = Path(tempfile.mkdtemp(prefix="bookit-overrides-"))

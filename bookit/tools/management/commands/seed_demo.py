@@ -35,7 +35,7 @@ class Command(BaseCommand):
 
     @property
     def accounts(self) -> list[Account]:
-        """The accounts to show."""
+        """The accounts whose passwords are shown."""
         return self.town.accounts
 
     def add_arguments(self, parser: ArgumentParser) -> None:
@@ -74,7 +74,7 @@ class Command(BaseCommand):
         self.say("All other providers and customers have the password of their role.")
 
     def say(self, line: str) -> None:
-        """Write a line at once, even into a pipe; write nothing at verbosity 0."""
+        """Write a line at once, even if the output is a pipe. Write nothing at verbosity 0."""
         if self.verbosity:
             self.stdout.write(line)
             self.stdout.flush()
