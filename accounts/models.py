@@ -81,6 +81,7 @@ class User(AbstractBaseUser, PermissionsMixin):
         help_text="Inactive users cannot sign in, and their tokens stop working at once.",
     )
     created_at = models.DateTimeField(db_default=Now(), editable=False)
+    updated_at = models.DateTimeField(db_default=Now(), editable=False)
 
     objects = UserManager.from_queryset(UserQuerySet)()
 
@@ -117,6 +118,7 @@ class User(AbstractBaseUser, PermissionsMixin):
                 condition=models.Q(role__in=["user", "provider", "admin"]), name="user_role_known"
             ),
             triggers.SESSIONS_END,
+            triggers.UPDATED_AT,
         ]
 
     def __str__(self) -> str:
