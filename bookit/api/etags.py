@@ -94,7 +94,5 @@ def tagged(response: Response, request: Request) -> HttpResponse:
     response.headers["ETag"] = f'"{version}{digest}"'
     if not is_read or "HTTP_IF_NONE_MATCH" not in request.META:
         return response
-    found: HttpResponse = get_conditional_response(
-        request._request, etag=response.headers["ETag"], response=response
-    )
-    return found
+    etag = response.headers["ETag"]
+    return get_conditional_response(request._request, etag=etag, response=response) or response

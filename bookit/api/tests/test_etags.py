@@ -2,6 +2,7 @@
 
 from datetime import datetime
 from functools import partial
+from typing import Any
 
 import pytest
 
@@ -25,20 +26,24 @@ def admin(api):
     return api.as_(AdminFactory())
 
 
-# The path of a resource, and a change of it.
-RESOURCES = {
-    "user": lambda: (f"/users/{UserFactory().pk}", {"name": "New"}),
-    "calendar": lambda: (f"/calendars/{CalendarFactory().pk}", {"name": "New"}),
-    "hours": lambda: (
-        f"/calendars/{CalendarFactory().pk}",
-        {"opening_hours": [{"weekday": 0, "opens": "09:00", "closes": "10:00"}]},
-    ),
-    "service": lambda: (f"/services/{ServiceFactory().pk}", {"title": "New"}),
-    "slot": lambda: (f"/slots/{SlotFactory().pk}", {"capacity": 7}),
-    "booking": lambda: (f"/bookings/{BookingFactory().pk}", {"status": "confirmed"}),
-    "webhook": lambda: (f"/webhooks/{WebhookFactory().pk}", {"is_active": False}),
+HOURS = [{"weekday": 0, "opens": "09:00", "closes": "10:00"}]
+# The path of a kind of resources, a factory, and a change.
+RESOURCES: dict[str, tuple[str, Any, dict[str, Any]]] = {
+    "user": ("/users", UserFactory, {"name": "New"}),
+    "calendar": ("/calendars", CalendarFactory, {"name": "New"}),
+    "hours": ("/calendars", CalendarFactory, {"opening_hours": HOURS}),
+    "service": ("/services", ServiceFactory, {"title": "New"}),
+    "slot": ("/slots", SlotFactory, {"capacity": 7}),
+    "booking": ("/bookings", BookingFactory, {"status": "confirmed"}),
+    "webhook": ("/webhooks", WebhookFactory, {"is_active": False}),
 }
 DELETED = ["calendar", "service", "slot", "booking", "webhook"]
+
+
+def made(name):
+    """Return the path of a new resource, and a change of it."""
+    path, factory, change = RESOURCES[name]
+    return f"{path}/{factory().pk}", change
 
 
 def etag(client, path, **headers):
@@ -50,7 +55,7 @@ def etag(client, path, **headers):
 @pytest.mark.parametrize("name", RESOURCES)
 class TestResources:
     def test_an_unchanged_resource_is_not_sent_again(self, admin, name):
-        path, change = RESOURCES[name]()
+        path, change = made(name)
         tag = etag(admin, path)
         known = admin.get(path, headers={"if-none-match": tag})
         assert (known.status_code, known.content, known["ETag"]) == (304, b"", tag)
@@ -61,14 +66,14 @@ class TestResources:
         assert (changed.status_code, changed["ETag"] != tag) == (200, True)
 
     def test_a_change_of_the_version_that_was_read_succeeds(self, admin, name):
-        path, change = RESOURCES[name]()
+        path, change = made(name)
         response = admin.patch(path, change, headers={"if-match": etag(admin, path)})
         assert response.status_code == 200, response.content
         # The response has the entity tag for the next change.
         assert response["ETag"].split("-")[0] == etag(admin, path).split("-")[0]
 
     def test_a_change_of_an_older_version_is_refused(self, admin, name):
-        path, change = RESOURCES[name]()
+        path, change = made(name)
         tag = etag(admin, path)
         assert admin.patch(path, change).status_code == 200
         before = admin.get(path).json()
@@ -82,7 +87,7 @@ class TestResources:
         assert admin.get(path).json() == before
 
     def test_every_change_increases_updated_at(self, admin, name):
-        path, change = RESOURCES[name]()
+        path, change = made(name)
         before = datetime.fromisoformat(admin.get(path).json()["updated_at"])
         assert (
             admin.patch(path, change).json()["updated_at"] == admin.get(path).json()["updated_at"]
@@ -92,7 +97,7 @@ class TestResources:
 
 @pytest.mark.parametrize("name", DELETED)
 def test_an_older_version_cannot_be_deleted(admin, name):
-    path, change = RESOURCES[name]()
+    path, change = made(name)
     tag = etag(admin, path)
     admin.patch(path, change)
     problem(admin.delete(path, headers={"if-match": tag}), 412, "precondition_failed")
@@ -103,7 +108,7 @@ def test_an_older_version_cannot_be_deleted(admin, name):
 
 
 def test_a_star_matches_any_version(admin):
-    path, change = RESOURCES["service"]()
+    path, change = made("service")
     assert admin.patch(path, change, headers={"if-match": "*"}).status_code == 200
     unknown = path[:-1] + ("0" if path[-1] != "0" else "1")
     problem(admin.patch(unknown, change, headers={"if-match": "*"}), 404, "not_found")
@@ -111,7 +116,7 @@ def test_a_star_matches_any_version(admin):
 
 @pytest.mark.parametrize("header", ["", "nonsense", '"', OLD, '"zz"', '"' + "f" * 5000 + '"'])
 def test_an_entity_tag_that_was_never_sent_matches_nothing(admin, header):
-    path, change = RESOURCES["service"]()
+    path, change = made("service")
     problem(admin.patch(path, change, headers={"if-match": header}), 412, "precondition_failed")
 
 
@@ -134,7 +139,7 @@ def test_signing_in_does_not_change_the_version_of_a_user(api):
 
 
 def test_a_representation_in_another_time_zone_has_another_entity_tag(admin):
-    path, change = RESOURCES["booking"]()
+    path, change = made("booking")
     utc, lisbon = etag(admin, path), etag(admin, path, **{"time-zone": "Asia/Tokyo"})
     assert utc != lisbon
     # The version is the same, so a change may name either.
