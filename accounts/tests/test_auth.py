@@ -28,6 +28,7 @@ SESSION = [
     "timezone",
     "is_active",
     "created_at",
+    "updated_at",
     "access_token",
     "refresh_token",
     "token_type",
