@@ -25,8 +25,8 @@ BARE = (
 )
 SECRETS = re.compile(BARE)
 # Also finds email addresses with a quoted part before the @, as in `"Ada L."@example.com`. Complete
-# JSON is searched without this pattern, which would match from the quote that ends one string to the
-# quote that begins the next, if that string begins with an @.
+# JSON is searched without this pattern, which would match from the quote that ends one string to
+# the quote that begins the next, if that string begins with an @.
 SECRETS_OF_TEXT = re.compile(rf'"(?:[^"\\\n]|\\.)*"@[\w.-]+|{BARE}')
 
 # How procrastinate writes a job: `task[7](argument='value')`.
