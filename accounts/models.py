@@ -141,9 +141,10 @@ class User(AbstractBaseUser, PermissionsMixin):
         """Whether the user is an active admin."""
         return self.is_active and self.role == self.Role.ADMIN
 
-    # One rule decides who may see and change the bookings of a calendar. It is written in three
-    # forms: `keeps` for one row, `on_own_calendars` for a queryset, and `keeps_own` for an SQL
-    # statement that joins the calendar's provider. All code that shows bookings uses one of these
+    # One rule decides who may see and change the bookings of a calendar: admins, and the provider
+    # of the calendar while they are a keeper. `keeps` is the whole rule, for one row. Two more
+    # forms state its part about the provider: `on_own_calendars` for a queryset, and `keeps_own`
+    # for an SQL statement that joins the provider. All code that shows bookings uses one of these
     # forms, for example lists, emails and feeds.
     KEEPERS: ClassVar = (Role.PROVIDER, Role.ADMIN)
 
