@@ -232,6 +232,7 @@ def update_profile(*, user: User, changes: dict[str, Any]) -> User:
         setattr(user, field, value)
     if changes:
         _save_unique(user, update_fields=list(changes))
+        user.refresh_from_db(fields=["updated_at"])
     return user
 
 
