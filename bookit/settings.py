@@ -23,6 +23,7 @@ from bookit.runtime.environment import (
     origins,
     rate,
     required,
+    secret,
     text,
 )
 
@@ -303,6 +304,9 @@ REST_FRAMEWORK = {
     "UNAUTHENTICATED_USER": "django.contrib.auth.models.AnonymousUser",
     "URL_FORMAT_OVERRIDE": None,
 }
+
+# Opens /metrics to clients on other machines.
+METRICS_TOKEN = secret("METRICS_TOKEN", at_least=20)
 
 # The largest accepted body, in bytes; a larger body gets a 413.
 DATA_UPLOAD_MAX_MEMORY_SIZE = 1024 * 1024
