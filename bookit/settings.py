@@ -19,6 +19,7 @@ from bookit.runtime.environment import (
     choice,
     currency,
     hosts,
+    http_url,
     integer,
     origins,
     rate,
@@ -439,6 +440,9 @@ SPECTACULAR_SETTINGS: dict[str, Any] = {
         },
     ],
 }
+
+# OpenTelemetry itself reads this variable and its other variables.
+OTEL_EXPORTER_OTLP_ENDPOINT = http_url("OTEL_EXPORTER_OTLP_ENDPOINT")
 
 LOG_LEVEL = choice("LOG_LEVEL", "INFO", "DEBUG", "WARNING", "ERROR")
 # People read the log at a terminal; programs read it elsewhere.

@@ -176,7 +176,13 @@ def _touch_heartbeat_file() -> None:
         Path(settings.WORKER_HEARTBEAT_FILE).touch()
 
 
-async def run_workers(app: App, *, queues: Sequence[str] | None = None, **options: Any) -> None:
+async def run_workers(
+    app: App,
+    *,
+    queues: Sequence[str] | None = None,
+    middleware: Sequence[Any] = (),
+    **options: Any,
+) -> None:
     """Run the jobs of all queues, or of the given `queues`, until a signal arrives.
 
     Email jobs, webhook jobs and all remaining jobs form three groups, each with its own limit on
@@ -184,6 +190,7 @@ async def run_workers(app: App, *, queues: Sequence[str] | None = None, **option
     the jobs of another group waiting.
 
     Args:
+        middleware: more middleware of procrastinate, around each job.
         options: options for `App.run_worker_async`. They do not change the limit for webhooks.
 
     Raises:
@@ -216,7 +223,7 @@ async def run_workers(app: App, *, queues: Sequence[str] | None = None, **option
                 queues=group,
                 name=name,
                 install_signal_handlers=False,
-                worker_middleware=[tally.middleware],
+                worker_middleware=[tally.middleware, *middleware],
                 **{**options, **(WEBHOOK_OPTIONS if name == WEBHOOKS else {})},
             )
         )

@@ -213,6 +213,14 @@ def hosts(name: str) -> list[str]:
     return names(name)
 
 
+def http_url(name: str) -> str:
+    """Return the variable as the URL of a web server."""
+    value = text(name)
+    if value and not re.fullmatch(r"https?://[^\s/]+(/\S*)?", value):
+        raise ImproperlyConfigured(f"{name} must be a URL such as http://localhost:4318.")
+    return value
+
+
 def origins(name: str) -> list[str]:
     """Return a comma-separated variable as a list of browser origins."""
     for origin in names(name):

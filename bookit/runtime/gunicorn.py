@@ -23,6 +23,7 @@ directory.prepare()
 from django.conf import settings  # noqa: E402
 
 from bookit.runtime.worker import Worker, spread  # noqa: E402
+from bookit.tracing.start import export  # noqa: E402
 
 wsgi_app = "bookit.wsgi"
 bind = f"0.0.0.0:{settings.PORT}"
@@ -92,6 +93,7 @@ def pre_fork(server: Any, worker: Any) -> None:
 def post_fork(server: Any, worker: Any) -> None:
     """Prepare a worker process."""
     directory.join(worker.place)
+    export("bookit")
     _return_memory()
 
 

@@ -29,6 +29,7 @@ from bookit.api.throttles import count_request, origin
 from bookit.errors import LimitExceeded, pending, problems
 from bookit.metrics import process, views
 from bookit.request_id import request_id
+from bookit.tracing import start as tracing
 from bookit.web import pages
 from bookit.web.headers import protect
 
@@ -38,6 +39,8 @@ logger = logging.getLogger("bookit.request")
 HEALTH = frozenset({"/health", "/health/ready", "/metrics"})
 # At least this many seconds pass between two log lines about refused hosts.
 REFUSALS_PAUSE = 60.0
+
+TRACED = tracing.is_on()
 
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}", re.ASCII)
 
@@ -77,6 +80,10 @@ class RequestMiddleware:
                 response["Content-Length"] = str(len(response.content))
             seconds = perf_counter() - started
             process.record(request, response, seconds=seconds, queued=queued)
+            if TRACED:
+                match = request.resolver_match
+                view = process.view_name(match.route if match else None)
+                tracing.name_request(str(request.method), view, name)
             self.log(request, response, seconds)
             return response
         finally:
