@@ -20,7 +20,7 @@ from bookit.errors import problems
 from bookit.metrics import database, directory
 from bookit.metrics.process import REGISTRY
 
-# Seconds that all statements of one response may take together. A response without the metrics
+# Seconds that all statements of a response may take together. A response without the metrics
 # from PostgreSQL is better than none.
 TIME = 1.0
 
@@ -29,6 +29,7 @@ class _Database(Collector):
     """The metrics from PostgreSQL."""
 
     def collect(self) -> Iterator[Metric]:
+        deadlines.shorten(TIME)  # Only now, because adding up the files also takes time.
         return database.collect()
 
 
@@ -41,7 +42,6 @@ def metrics(request: HttpRequest) -> HttpResponse:
         return refusal
     if not directory.recording:
         return problems.response("service_unavailable", "There is no space for metrics.")
-    deadlines.shorten(TIME)
     registry = CollectorRegistry()
     if directory.shared:
         MultiProcessCollector(registry, directory.shared)
