@@ -46,6 +46,8 @@ def prepare() -> None:
     """
     global recording, shared
     given = os.environ.get(VARIABLE)
+    if given and Path(given).name.startswith(PREFIX):
+        given = None  # It belongs to the server that gunicorn is replacing (signal USR2).
     memory = [Path("/dev/shm")] if os.path.isdir("/dev/shm") else []  # noqa: S108
     problems = []
     for parent in [None] if given else [*memory, Path(tempfile.gettempdir())]:

@@ -48,6 +48,16 @@ def test_a_new_folder_is_removed_when_the_server_ends_or_at_the_next_start(tmp_p
     assert not os.path.exists(used)
 
 
+def test_a_server_that_replaces_another_leaves_its_folder_alone(tmp_path):
+    """gunicorn starts the new server with the environment of the old one."""
+    old = tmp_path / f"{directory.PREFIX}old"
+    old.mkdir()
+    (old / "counter_worker0.db").touch()
+    new = run(PREPARE, PROMETHEUS_MULTIPROC_DIR=str(old))
+    assert directory.PREFIX in new != str(old)
+    assert (old / "counter_worker0.db").exists()
+
+
 def test_files_have_their_space_before_they_are_used(tmp_path):
     run(PREPARE, PROMETHEUS_MULTIPROC_DIR=str(tmp_path))
     for kind, size in directory.SIZES.items():

@@ -11,6 +11,7 @@ from bookings.tests.factories import TUESDAY
 from bookit.metrics import directory
 from bookit.metrics.process import view_name
 from bookit.metrics.tests.scraping import scrape
+from bookit.runtime.costly import may_cost_much
 from catalog.tests.factories import ServiceFactory
 
 pytestmark = pytest.mark.django_db
@@ -98,6 +99,11 @@ def test_every_route_has_a_name_without_values():
     assert not [name for name in found if set(name) & set("<>()?:^$\\")]
     # The space that `directory.SIZES` reserves is enough for about this number.
     assert len(found) < 100
+
+
+def test_scrapes_cannot_occupy_all_threads():
+    assert may_cost_much("GET", "/metrics", "")
+    assert not may_cost_much("GET", "/health", "")
 
 
 def test_lost_seats_are_counted(api, counted):
