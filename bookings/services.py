@@ -26,6 +26,7 @@ from bookings.holds import unexpired_sql
 from bookings.mails import services as mails
 from bookings.models import Booking, BookingEvent, Slot
 from bookings.seats import lock_to_book, move_to_free_seat, take_seat
+from bookings.tally.metrics import CONFLICTS
 from bookings.transitions import TRANSITIONS
 from bookit.database.retries import retried
 from bookit.database.rows import fetch
@@ -566,7 +567,9 @@ def _add_alternatives(
     at: datetime,
     moved: Booking | None = None,
 ) -> None:
-    """Add the free times nearest to `start_time` to an error."""
+    """Add the free times nearest to `start_time` to an error, and count lost seats."""
+    if isinstance(refusal, BookingConflict | SlotFull):
+        CONFLICTS.increment()
     refusal.members["alternatives"] = nearest(service_ids, start_time, at=at, moved=moved)
 
 

@@ -19,10 +19,12 @@ from bookit.runtime.environment import (
     choice,
     currency,
     hosts,
+    http_url,
     integer,
     origins,
     rate,
     required,
+    secret,
     text,
 )
 
@@ -307,6 +309,9 @@ REST_FRAMEWORK = {
     "URL_FORMAT_OVERRIDE": None,
 }
 
+# Opens /metrics to clients on other machines.
+METRICS_TOKEN = secret("METRICS_TOKEN", at_least=20)
+
 # The largest accepted body, in bytes; a larger body gets a 413.
 DATA_UPLOAD_MAX_MEMORY_SIZE = 1024 * 1024
 
@@ -438,6 +443,9 @@ SPECTACULAR_SETTINGS: dict[str, Any] = {
         },
     ],
 }
+
+# OpenTelemetry itself reads this variable and its other variables.
+OTEL_EXPORTER_OTLP_ENDPOINT = http_url("OTEL_EXPORTER_OTLP_ENDPOINT")
 
 LOG_LEVEL = choice("LOG_LEVEL", "INFO", "DEBUG", "WARNING", "ERROR")
 # People read the log at a terminal; programs read it elsewhere.

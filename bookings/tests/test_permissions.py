@@ -129,6 +129,7 @@ GET    /errors                                         200  200   200      200  
 GET    /errors/booking_conflict                        200  200   200      200   200   200
 GET    /health                                         200  200   200      200   200   200
 GET    /health/ready                                   200  200   200      200   200   200
+GET    /metrics                                        200  200   200      200   200   200
 """
 
 BODIES = {

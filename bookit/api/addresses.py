@@ -57,3 +57,36 @@ def network(address: str | None) -> str:
     if address is None or ":" not in address:
         return address or UNKNOWN
     return str(ip_network((address, 64), strict=False))
+
+
+# A proxy adds at least one of these headers.
+ADDED_BY_PROXIES = (
+    "HTTP_X_FORWARDED_FOR",
+    "HTTP_FORWARDED",
+    "HTTP_VIA",
+    "HTTP_X_FORWARDED_HOST",
+    "HTTP_X_FORWARDED_PROTO",
+    "HTTP_X_REAL_IP",
+)
+
+
+def is_from_this_machine(request: HttpRequest) -> bool:
+    """Return whether the request was sent on this machine, and not just passed on by a proxy on it.
+
+    A proxy on this machine connects from loopback, so the peer's IP address alone proves nothing.
+    Every IP address in X-Forwarded-For must be a loopback address, too. If NUM_PROXIES is 0, nobody
+    knows who wrote the header, so a request that has it is never from this machine. The same is
+    true for a request with only another header of proxies.
+    """
+    hops = [request.META.get("REMOTE_ADDR", "")]
+    if any(name in request.META for name in ADDED_BY_PROXIES):
+        if not settings.NUM_PROXIES:
+            return False
+        hops += request.META.get("HTTP_X_FORWARDED_FOR", "").split(",")
+    return all(map(is_loopback, hops))
+
+
+def is_loopback(text: str) -> bool:
+    """Return whether a text is an IP address of the loopback interface."""
+    address = canonical(text.strip()[:MAX_LENGTH])
+    return address is not None and ip_address(address).is_loopback

@@ -27,7 +27,7 @@ known: set[str] = set()
 _READ_ELSEWHERE = {"DOMAIN", "POSTGRES_PASSWORD"}
 # Names in `.env` that belong to other programs.
 _FOREIGN_NAME = re.compile(
-    r"COMPOSE_|DOCKER_|DJANGO_|PYTHON|PG|BOOKIT_TEST_|(LANG|LC_\w+|TZ|PATH)$"
+    r"COMPOSE_|DOCKER_|DJANGO_|OTEL_|PYTHON|PG|PROMETHEUS_|BOOKIT_TEST_|(LANG|LC_\w+|TZ|PATH)$"
 )
 # Most names in the environment belong to other programs. A name with one of these prefixes belongs
 # to BookIt.
@@ -122,7 +122,13 @@ def unknown() -> Iterator[str]:
 
 # Docker and Kubernetes provide secrets as files. If one of these variables is unset, its value is
 # read from a file. The path of the file is in another variable, for example SECRET_KEY_FILE.
-_READABLE_FROM_FILE = {"SECRET_KEY", "DATABASE_URL", "DATABASE_DIRECT_URL", "EMAIL_URL"}
+_READABLE_FROM_FILE = {
+    "SECRET_KEY",
+    "DATABASE_URL",
+    "DATABASE_DIRECT_URL",
+    "EMAIL_URL",
+    "METRICS_TOKEN",
+}
 
 
 def text(name: str, default: str = "") -> str:
@@ -207,6 +213,14 @@ def hosts(name: str) -> list[str]:
     return names(name)
 
 
+def http_url(name: str) -> str:
+    """Return the variable as the URL of a web server."""
+    value = text(name)
+    if value and not re.fullmatch(r"https?://[^\s/]+(/\S*)?", value):
+        raise ImproperlyConfigured(f"{name} must be a URL such as http://localhost:4318.")
+    return value
+
+
 def origins(name: str) -> list[str]:
     """Return a comma-separated variable as a list of browser origins."""
     for origin in names(name):
@@ -227,6 +241,17 @@ def rate(name: str, default: str) -> str:
         raise ImproperlyConfigured(
             f"{name} must be a rate such as {default}, or empty, not {_shown(value)}."
         ) from None
+    return value
+
+
+def secret(name: str, *, at_least: int) -> str:
+    """Return the variable, a secret of at least `at_least` characters, or an empty text."""
+    value = text(name)
+    if value and (len(value) < at_least or not re.fullmatch(r"[\x21-\x7e]+", value)):
+        raise ImproperlyConfigured(
+            f"{name} must have at least {at_least} characters, without spaces. "
+            'python -c "import secrets; print(secrets.token_urlsafe(32))" makes one.'
+        )
     return value
 
 

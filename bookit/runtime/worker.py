@@ -512,8 +512,3 @@ def message(response: Any) -> bytes:
     lines = [f"{name}: {value}" for name, value in headers.items()]
     status = f"HTTP/1.1 {response.status_code} {response.reason_phrase}"
     return "\r\n".join([status, *lines, "", ""]).encode() + bytes(response.content)
-
-
-def child_exit(server: Any, worker: Any) -> None:
-    """Free the place of a worker that has ended. gunicorn calls this hook."""
-    spread.free(worker.place)

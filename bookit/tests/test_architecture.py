@@ -180,6 +180,7 @@ TIMELESS = {
     "bookings/feeds/services.py": {"booking_file", "calendar_tokens", "own_token", "renew"},
     "bookings/mails/services.py": {"enqueue", "enqueue_composed"},
     "bookings/slots/services.py": {"delete_slot"},
+    "bookings/tally/services.py": {"count_events", "totals"},
     "bookings/webhooks/services.py": {"delete_webhook", "is_delivering", "wake_forgotten"},
     "catalog/services.py": {
         "delete_calendar",

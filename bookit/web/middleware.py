@@ -27,15 +27,20 @@ from bookit.adminsite.refusals import REFUSALS, message_of
 from bookit.api.addresses import client_address
 from bookit.api.throttles import count_request, origin
 from bookit.errors import LimitExceeded, pending, problems
+from bookit.metrics import process, views
 from bookit.request_id import request_id
+from bookit.tracing import start as tracing
 from bookit.web import pages
 from bookit.web.headers import protect
 
 logger = logging.getLogger("bookit.request")
 
-HEALTH = frozenset({"/health", "/health/ready"})
+# Programs that watch the server request these paths every few seconds.
+HEALTH = frozenset({"/health", "/health/ready", "/metrics"})
 # At least this many seconds pass between two log lines about refused hosts.
 REFUSALS_PAUSE = 60.0
+
+TRACED = tracing.is_on()
 
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}", re.ASCII)
 
@@ -52,6 +57,7 @@ class RequestMiddleware:
         given = request.META.get("HTTP_X_REQUEST_ID", "")
         name = given if REQUEST_ID.fullmatch(given) else str(uuid7())
         token = request_id.set(name)
+        queued = deadlines.queued()
         try:
             if deadlines.begin():
                 response = self.get_response(request)
@@ -72,7 +78,13 @@ class RequestMiddleware:
                 response[header] = value
             if not (response.streaming or response.status_code in (204, 304)):
                 response["Content-Length"] = str(len(response.content))
-            self.log(request, response, perf_counter() - started)
+            seconds = perf_counter() - started
+            process.record(request, response, seconds=seconds, queued=queued)
+            if TRACED:
+                match = request.resolver_match
+                view = process.view_name(match.route if match else None)
+                tracing.name_request(str(request.method), view, name)
+            self.log(request, response, seconds)
             return response
         finally:
             deadlines.end()
@@ -98,7 +110,8 @@ class RequestMiddleware:
 
     def log(self, request: HttpRequest, response: HttpResponse, seconds: float) -> None:
         """Write the log line of a finished request."""
-        # Health checks come every few seconds, so only failed checks are logged at the info level.
+        # Health checks and scrapes come every few seconds, so only failed ones are logged at the
+        # info level.
         level = logging.DEBUG if _is_good_health(request, response) else logging.INFO
         if not logger.isEnabledFor(level):
             return
@@ -130,9 +143,9 @@ def _is_good_health(request: HttpRequest, response: HttpResponse) -> bool:
 
 
 class HostMiddleware:
-    """Refuses requests to hosts that are not in ALLOWED_HOSTS, except health checks.
+    """Refuses requests to hosts that are not in ALLOWED_HOSTS, except health checks and scrapes.
 
-    Health checks come from the internal network and may use any host name.
+    These come from the internal network and may use any host name.
     """
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
@@ -171,9 +184,9 @@ class HostMiddleware:
 # This view is never limited. It is cheap, and an orchestrator restarts a server whose health check
 # fails.
 UNLIMITED = {pages.health}
-# This view has a separate count. Otherwise, other requests from the orchestrator's IP address could
-# make the server seem unready.
-COUNTED_SEPARATELY = {pages.ready}
+# These views have separate counts. Otherwise, other requests from the orchestrator's IP address
+# could make the server seem unready, or hide its metrics.
+COUNTED_SEPARATELY = {pages.ready, views.metrics}
 PASSWORD_FORMS = {"admin:login", "admin:password_change"}
 
 
