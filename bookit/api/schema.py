@@ -6,11 +6,14 @@ from drf_spectacular.extensions import OpenApiAuthenticationExtension
 from drf_spectacular.openapi import AutoSchema
 from drf_spectacular.utils import OpenApiExample, OpenApiParameter, extend_schema_serializer
 
+from bookit.api.expand import EXPAND
 from bookit.errors import problems
 
 ERRORS = "x-errors"
 # The extension that lists the properties of a serializer that are not in every response.
 SOMETIMES = "x-sometimes"
+# The extension that lists the properties that `expand` adds to a schema.
+EXPANDS = "x-expands"
 
 # Headers of every response.
 HEADERS = {
@@ -118,6 +121,22 @@ class Schema(AutoSchema):
                     ),
                 )
             )
+        if self._can_expand():
+            parameters.append(
+                OpenApiParameter(
+                    EXPAND,
+                    str,
+                    enum=sorted(self.view.expandable),
+                    many=True,
+                    explode=False,
+                    description=(
+                        "Comma-separated resources that are added next to their ids. `user` is "
+                        "added only for the provider and admins."
+                        if "user" in self.view.expandable
+                        else "Comma-separated resources that are added next to their ids."
+                    ),
+                )
+            )
         if getattr(self.view, "action", None) != "list":
             return parameters
         fields = getattr(self.view, "ordering_fields", {})
@@ -140,7 +159,27 @@ class Schema(AutoSchema):
         if operation is not None and self._takes_idempotency_key():
             codes = ["idempotency_in_progress", "idempotency_key_reused"]
             operation[ERRORS] = [*operation.get(ERRORS, []), *codes]
+        if operation is not None and self._can_expand():
+            operation[EXPANDS] = self._expanded_properties()
         return operation
+
+    def _can_expand(self) -> bool:
+        expandable = getattr(self.view, "expandable", None)
+        return bool(expandable) and self.view.action in ("list", "retrieve")
+
+    def _expanded_properties(self) -> dict[str, dict[str, Any]]:
+        """Return the properties that `expand` adds, by the name of the schema that gets them."""
+        serializer: Any = self.view.serializer_class
+        fields = serializer().fields
+        properties = {}
+        for name, expansion in self.view.expandable.items():
+            resource = self.resolve_serializer(expansion.serializer, "response").ref
+            properties[name] = {"description": f"Only with `expand={name}`."} | (
+                {"oneOf": [resource, {"type": "null"}]}
+                if fields[expansion.key].allow_null
+                else resource
+            )
+        return {self.resolve_serializer(serializer, "response").name: properties}
 
     def _takes_idempotency_key(self) -> bool:
         takes: Any = getattr(self.view, "takes_idempotency_key", None)
@@ -202,6 +241,8 @@ def add_common_parts(
     for path, operations in result["paths"].items():
         for method, operation in operations.items():
             codes = _common_codes(path, method, operation) | set(operation.pop(ERRORS, []))
+            for name, properties in operation.pop(EXPANDS, {}).items():
+                components["schemas"][name]["properties"].update(properties)
             for code in sorted(codes):
                 _add_problem(operation, catalogue[code])
             for response in operation["responses"].values():

@@ -16,6 +16,7 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from bookit import deadlines
+from bookit.api.expand import EXPAND, Expansion, Rows, expand
 from bookit.api.serializers import RowSerializer
 from bookit.database.prepared import Bound, Prepared
 from bookit.errors.refusals import refuse
@@ -31,8 +32,9 @@ class AnyCaseUUIDConverter(UUIDConverter):
 # The header of a request that may be sent again; see `bookit.idempotency`.
 IDEMPOTENCY_KEY = "Idempotency-Key"
 
-# Parameters that choose a page or the time zone of its times. They do not change the query.
-PAGING = frozenset({"limit", "offset", "page", "tz"})
+# Parameters that choose a page, the time zone of its times or what is added to its rows. They do
+# not change the query.
+PAGING = frozenset({"limit", "offset", "page", "tz", EXPAND})
 
 register_converter(AnyCaseUUIDConverter, "id")
 
@@ -179,6 +181,8 @@ class RowViewSet(APIMixin, viewsets.GenericViewSet[Any]):
     # to the name of the path parameter that contains the value of the field.
     object_rows: QuerySet[Any] | None = None
     object_lookup: Mapping[str, str] = {"pk": "pk"}
+    # The resources that the parameter `expand` can add to the rows of a read, by name.
+    expandable: Mapping[str, Expansion] = {}
     # Per action: the field of the body that names another object, and a function that finds it.
     named_in_body: Mapping[str, tuple[str, Callable[[Any], Any]]] = {}
 
@@ -249,6 +253,8 @@ class RowViewSet(APIMixin, viewsets.GenericViewSet[Any]):
     def known_parameters(self) -> frozenset[str]:
         """Return the accepted parameters; a list also accepts filters, ordering and pagination."""
         names = super().known_parameters()
+        if self.expandable and self.action in ("list", "retrieve"):
+            names |= {EXPAND}
         if self.action != "list":
             return names
         names |= {"ordering"} if getattr(self, "ordering_fields", None) else set()
@@ -262,7 +268,13 @@ class RowViewSet(APIMixin, viewsets.GenericViewSet[Any]):
         """Return one page of the rows that match the filters, in order."""
         rows = self.paginate_queryset(self._rows_of_list(request))
         represent = self.serializer_class.represent
-        return self.get_paginated_response([represent(row) for row in rows or []])
+        return self.get_paginated_response(self.expanded([represent(row) for row in rows or []]))
+
+    def expanded(self, rows: Rows) -> Rows:
+        """Return represented rows, with the resources that the parameter `expand` names."""
+        if self.expandable and EXPAND in self.request.query_params:
+            expand(self.request, rows, self.expandable)
+        return rows
 
     def listed(self) -> QuerySet[Any] | Bound:
         """Return the rows that the caller may list, before any filter; by default all rows.
@@ -285,7 +297,7 @@ class RowViewSet(APIMixin, viewsets.GenericViewSet[Any]):
 
     def retrieve(self, request: Request, *args: Any, **kwargs: Any) -> Response:
         """Return the resource with this id."""
-        return Response(self.row(kwargs["pk"]))
+        return Response(self.expanded([self.row(kwargs["pk"])])[0])
 
     def row(self, pk: UUID) -> dict[str, Any]:
         """Return the representation of one row of the queryset.
