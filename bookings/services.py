@@ -171,12 +171,13 @@ def create_booking(
         TooManyHolds: the user already has the maximum number of live holds.
         TermsChanged: the calendar or the service changed during each attempt.
     """
-    user: User | None = actor
+    user = actor
     if user_id is not None and user_id != actor.pk:
         check_books_for(user_id, actor)
-        user = User.objects.filter(pk=user_id, is_active=True).first()
-        if user is None:
+        found = User.objects.filter(pk=user_id, is_active=True).first()
+        if found is None:
             raise Invalid.of("user_id", "There is no active user with this id.")
+        user = found
     wish = Wish(
         actor,
         user,

@@ -35,7 +35,7 @@ def by_id(key: str, serializer: type[RowSerializer]) -> Expansion:
     """Return the expansion of a resource that everybody may see and whose id is in `key`."""
 
     def find(request: Request, ids: Collection[Any]) -> Mapping[Any, Row]:
-        rows = serializer.rows(serializer.Meta.model.objects.filter(pk__in=ids).order_by())  # type: ignore[attr-defined]
+        rows = serializer.rows(serializer.Meta.model.objects.filter(pk__in=ids).order_by())
         return {row["id"]: serializer.represent(row) for row in rows}
 
     return Expansion(key, serializer, find)

@@ -1,12 +1,13 @@
 """The parts of the OpenAPI document that drf-spectacular cannot derive by itself."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from drf_spectacular.extensions import OpenApiAuthenticationExtension
 from drf_spectacular.openapi import AutoSchema
 from drf_spectacular.utils import OpenApiExample, OpenApiParameter, extend_schema_serializer
 
-from bookit.api.expand import EXPAND
+from bookit.api.expand import EXPAND, Expansion
 from bookit.errors import problems
 
 ERRORS = "x-errors"
@@ -121,18 +122,19 @@ class Schema(AutoSchema):
                     ),
                 )
             )
-        if self._can_expand():
+        expandable = self._expandable()
+        if expandable:
             parameters.append(
                 OpenApiParameter(
                     EXPAND,
                     str,
-                    enum=sorted(self.view.expandable),
+                    enum=sorted(expandable),
                     many=True,
                     explode=False,
                     description=(
                         "Comma-separated resources that are added next to their ids. `user` is "
                         "added only for the provider and admins."
-                        if "user" in self.view.expandable
+                        if "user" in expandable
                         else "Comma-separated resources that are added next to their ids."
                     ),
                 )
@@ -159,20 +161,24 @@ class Schema(AutoSchema):
         if operation is not None and self._takes_idempotency_key():
             codes = ["idempotency_in_progress", "idempotency_key_reused"]
             operation[ERRORS] = [*operation.get(ERRORS, []), *codes]
-        if operation is not None and self._can_expand():
-            operation[EXPANDS] = self._expanded_properties()
+        expandable = self._expandable()
+        if operation is not None and expandable:
+            operation[EXPANDS] = self._expanded_properties(expandable)
         return operation
 
-    def _can_expand(self) -> bool:
-        expandable = getattr(self.view, "expandable", None)
-        return bool(expandable) and self.view.action in ("list", "retrieve")
+    def _expandable(self) -> Mapping[str, Expansion]:
+        """Return what `expand` can add to the response of this operation, by name."""
+        reads = getattr(self.view, "action", None) in ("list", "retrieve")
+        return getattr(self.view, "expandable", {}) if reads else {}
 
-    def _expanded_properties(self) -> dict[str, dict[str, Any]]:
+    def _expanded_properties(
+        self, expandable: Mapping[str, Expansion]
+    ) -> dict[str, dict[str, Any]]:
         """Return the properties that `expand` adds, by the name of the schema that gets them."""
-        serializer: Any = self.view.serializer_class
-        fields = serializer().fields
+        serializer: Any = self.get_response_serializers()
+        fields = serializer.fields
         properties = {}
-        for name, expansion in self.view.expandable.items():
+        for name, expansion in expandable.items():
             resource = self.resolve_serializer(expansion.serializer, "response").ref
             properties[name] = {"description": f"Only with `expand={name}`."} | (
                 {"oneOf": [resource, {"type": "null"}]}
