@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Any
 
-from django.db.models import F, QuerySet
+from django.db.models import QuerySet
 from rest_framework import serializers
 from rest_framework.exceptions import ValidationError
 
@@ -71,12 +71,6 @@ class BookingSerializer(RowSerializer):
         read_only=True, allow_null=True, help_text="The published slot, if the booking is in one."
     )
 
-    annotations = {
-        "user_name": F("user__name"),
-        "user_email": F("user__email"),
-        "user_phone": F("user__phone"),
-    }
-
     class Meta:
         model = Booking
         fields = [
@@ -105,13 +99,13 @@ class BookingSerializer(RowSerializer):
     @classmethod
     def rows(cls, queryset: QuerySet[Any]) -> QuerySet[Any, dict[str, Any]]:
         """Return the rows together with the name, address and phone number of their users."""
-        return queryset.annotate(**cls.annotations).values(*cls.Meta.fields, *cls.annotations)
+        return queryset.values(*cls.Meta.fields, "user__name", "user__email", "user__phone")
 
     @classmethod
     def represent(cls, row: dict[str, Any]) -> dict[str, Any]:
         """Fill in the attendee, and write the price with the decimals of its currency."""
-        name, email = row.pop("user_name"), row.pop("user_email")
-        phone = row.pop("user_phone")
+        name, email = row.pop("user__name"), row.pop("user__email")
+        phone = row.pop("user__phone")
         row["attendee_name"] = row["attendee_name"] or name
         row["attendee_email"] = row["attendee_email"] or email
         row["attendee_phone"] = row["attendee_phone"] or phone
@@ -273,10 +267,6 @@ class HistoryEventSerializer(RowSerializer):
         ),
     )
 
-    # The reason that the user of the booking gave is only in the booking, because it could not be
-    # erased from an event.
-    annotations = {"cancellation_reason": F("booking__cancellation_reason")}
-
     class Meta:
         model = BookingEvent
         fields = ["type", "actor_id", "at", "data"]
@@ -284,8 +274,12 @@ class HistoryEventSerializer(RowSerializer):
 
     @classmethod
     def rows(cls, queryset: QuerySet[Any]) -> QuerySet[Any, dict[str, Any]]:
-        """Return the rows together with the reason for which their booking was cancelled."""
-        return queryset.annotate(**cls.annotations).values(*cls.Meta.fields, *cls.annotations)
+        """Return the rows together with the reason for which their booking was cancelled.
+
+        The reason that the user of the booking gave is only in the booking, because it could not be
+        erased from an event.
+        """
+        return queryset.values(*cls.Meta.fields, "booking__cancellation_reason")
 
     @classmethod
     def represent(cls, row: dict[str, Any]) -> dict[str, Any]:
@@ -296,7 +290,7 @@ class HistoryEventSerializer(RowSerializer):
         data = _with_instants(row["data"])
         if "was" in data:
             data["was"] = _with_instants(data["was"])
-        reason = row.pop("cancellation_reason")
+        reason = row.pop("booking__cancellation_reason")
         if reason and row["type"] == BookingEvent.Type.CANCELLED:
             data["reason"] = reason
         return {**row, "data": data}

@@ -91,7 +91,7 @@ class BookingViewSet(RowViewSet):
         "destroy": DeletesBooking,
     }
     permission_classes = [IsAuthenticated]
-    object_rows = Booking.objects.select_related("service", "calendar", "user")
+    object_rows = Booking.objects.select_related("calendar", "user")
     named_in_body = {"create": ("user_id", lambda pk: Booking(user_id=pk))}
     serializer_class = BookingSerializer
     filterset_class = BookingFilter

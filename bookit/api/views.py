@@ -181,6 +181,8 @@ class RowViewSet(APIMixin, viewsets.GenericViewSet[Any]):
     # to the name of the path parameter that contains the value of the field.
     object_rows: QuerySet[Any] | None = None
     object_lookup: Mapping[str, str] = {"pk": "pk"}
+    # The rows of a list, without what is joined to show them. The paginator counts these rows.
+    unshaped: Any = None
     # The resources that the parameter `expand` can add to the rows of a read, by name.
     expandable: Mapping[str, Expansion] = {}
     # Per action: the field of the body that names another object, and a function that finds it.
@@ -289,7 +291,8 @@ class RowViewSet(APIMixin, viewsets.GenericViewSet[Any]):
             if PAGING.issuperset(request.query_params):
                 return rows
             rows = rows.queryset()
-        return self.shaped(self.filter_queryset(rows))
+        self.unshaped = self.filter_queryset(rows)
+        return self.shaped(self.unshaped)
 
     def shaped(self, rows: Any) -> Any:
         """Return the rows of a list, with only the columns that are shown."""

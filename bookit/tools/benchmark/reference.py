@@ -114,7 +114,7 @@ def create_booking(environ: Row, user: Row) -> tuple[str, Row]:
     }
     while found := rows("create", **booking, **more):
         if found[0]["taken"]:
-            own = {f"user_{name}": user[name] for name in ("name", "email", "phone")}
+            own = {f"user__{name}": user[name] for name in ("name", "email", "phone")}
             made = {**booking, **own, "seat": found[0]["seat"], "cancellation_reason": ""}
             return "201 Created", represent_booking(made)
     return "409 Conflict", {
@@ -192,7 +192,7 @@ def represent_service(row: Row) -> Row:
 def represent_booking(row: Row) -> Row:
     """Return a booking as the API shows it."""
     for name in ("name", "email", "phone"):
-        own = row.pop(f"user_{name}")
+        own = row.pop(f"user__{name}")
         row[f"attendee_{name}"] = row[f"attendee_{name}"] or own
     row["price"] = row["price"].quantize(CENT)
     return row
