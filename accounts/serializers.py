@@ -19,6 +19,7 @@ ANA = {
     "timezone": "Europe/Lisbon",
     "is_active": True,
     "created_at": "2026-11-21T09:00:00Z",
+    "updated_at": "2026-11-21T09:00:00Z",
 }
 
 
@@ -28,7 +29,9 @@ class UserSerializer(RowSerializer):
 
     class Meta:
         model = User
-        fields = ["id", "name", "email", "role", "timezone", "is_active", "created_at"]
+        fields = [
+            *("id", "name", "email", "role", "timezone", "is_active", "created_at", "updated_at")
+        ]
         read_only_fields = fields
 
 

@@ -91,7 +91,7 @@ def register(
         Invalid: the password is weak.
         EmailTaken: an account already has this email address, perhaps in a different case.
     """
-    user = User(name=name, email=email, timezone=timezone, created_at=at)
+    user = User(name=name, email=email, timezone=timezone, created_at=at, updated_at=at)
     _check_strength(password, user, field="password")
     # Checked before the slow hashing. The constraint catches a concurrent registration.
     if User.objects.filter(email=user.email).exists():
@@ -232,6 +232,7 @@ def update_profile(*, user: User, changes: dict[str, Any]) -> User:
         setattr(user, field, value)
     if changes:
         _save_unique(user, update_fields=list(changes))
+        user.refresh_from_db(fields=["updated_at"])
     return user
 
 
@@ -244,7 +245,7 @@ def add_user(*, user: User, actor: User, at: datetime) -> User:
     """
     if not actor.is_admin:
         raise Forbidden
-    user.created_at = at
+    user.created_at = user.updated_at = at
     with transaction.atomic():
         _save_unique(user)
         if user.role == User.Role.PROVIDER:
@@ -276,6 +277,7 @@ def update_user(*, user_id: UUID, actor: User, changes: dict[str, Any], at: date
             raise LastAdmin
         if changes:
             user.save(update_fields=list(changes))
+            user.refresh_from_db(fields=["updated_at"])
         if user.role == User.Role.PROVIDER != role:
             _welcome_provider(user, at=at)
     return user

@@ -1,6 +1,7 @@
 """The database triggers of accounts, which run no matter which program makes a change."""
 
 from bookit.database.constraints import Trigger
+from bookit.database.versions import updated_at_trigger
 
 SESSIONS_END = Trigger(
     name="user_sessions_end",
@@ -17,4 +18,9 @@ END
             WHEN (OLD.password IS DISTINCT FROM NEW.password OR OLD.is_active AND NOT NEW.is_active)
         """,
     },
+)
+
+# Signing in changes only other columns.
+UPDATED_AT = updated_at_trigger(
+    "user", columns=["name", "email", "role", "timezone", "is_active", "password"]
 )

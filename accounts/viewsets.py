@@ -23,6 +23,7 @@ from accounts.serializers import (
     UserSerializer,
 )
 from bookit.api.addresses import client_address
+from bookit.api.etags import conditional
 from bookit.api.schema import errors
 from bookit.api.throttles import SignInThrottle
 from bookit.api.views import RowViewSet
@@ -110,6 +111,10 @@ class MeViewSet(RowViewSet):
     pagination_class = None
     input_classes = {"partial_update": ProfileSerializer, "password": PasswordChangeSerializer}
 
+    def current(self) -> User:
+        """Return the signed-in user."""
+        return signed_in(self.request)
+
     @extend_schema(tags=["Accounts"], summary="Show your profile")
     def retrieve(self, request: Request, *args: Any, **kwargs: Any) -> Response:
         """Return the account of the signed-in user."""
@@ -121,6 +126,7 @@ class MeViewSet(RowViewSet):
         responses=UserSerializer,
         extensions=errors("email_taken"),
     )
+    @conditional
     def partial_update(self, request: Request) -> Response:
         """Change your name, email address or time zone."""
         user, changes = signed_in(request), self.checked()
@@ -168,6 +174,7 @@ class UserViewSet(RowViewSet):
         responses=UserSerializer,
         extensions=errors("last_admin"),
     )
+    @conditional
     def partial_update(self, request: Request, pk: Any) -> Response:
         """Change an account's name or role, or whether it is active.
 

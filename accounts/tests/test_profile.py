@@ -13,7 +13,7 @@ from bookit.tests.expect import problem
 
 pytestmark = pytest.mark.django_db
 
-FIELDS = ["id", "name", "email", "role", "timezone", "is_active", "created_at"]
+FIELDS = [*("id", "name", "email", "role", "timezone", "is_active", "created_at", "updated_at")]
 BETTER = "another good password"
 
 
@@ -49,7 +49,8 @@ def test_the_profile_shows_the_signed_in_user(me, user):
         "role": "user",
         "timezone": "UTC",
         "is_active": True,
-        "created_at": me.get("/me").json()["created_at"],
+        "created_at": response.json()["created_at"],
+        "updated_at": response.json()["updated_at"],
     }
 
 
@@ -76,7 +77,8 @@ def test_a_user_signs_in_with_the_new_email_address(api, me):
 def test_a_change_of_one_field_does_not_change_other_fields(me, user, field):
     value = {"name": "B", "email": "b@example.com", "timezone": "Asia/Tokyo"}[field]
     before = me.get("/me").json()
-    assert me.patch("/me", {field: value}).json() == {**before, field: value}
+    after = me.patch("/me", {field: value}).json()
+    assert after == {**before, field: value, "updated_at": after["updated_at"]}
 
 
 def test_the_email_address_of_another_account_is_a_409(me, user):
@@ -144,8 +146,9 @@ def test_showing_the_profile_needs_only_the_query_for_the_user(me, django_assert
         me.get("/me")
     with django_assert_num_queries(1):
         me.patch("/me", {})
-    # The queries are the user, a savepoint, the change, and the release of the savepoint.
-    with django_assert_num_queries(4):
+    # The queries are the user, a savepoint, the change, the release of the savepoint, and the time
+    # of the change.
+    with django_assert_num_queries(5):
         me.patch("/me", {"name": "B"})
 
 

@@ -4,7 +4,7 @@ from django.db import migrations, models
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("accounts", "0003_triggers"),
+        ("accounts", "0004_updated_at"),
     ]
 
     operations = [
