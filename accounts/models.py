@@ -6,6 +6,7 @@ from uuid import UUID
 from django.contrib.auth.base_user import AbstractBaseUser, BaseUserManager
 from django.contrib.auth.models import PermissionsMixin
 from django.contrib.postgres.indexes import GinIndex, OpClass
+from django.core.validators import RegexValidator
 from django.db import models
 from django.db.models.functions import Lower, Now, Upper
 from django.db.models.lookups import PostgresOperatorLookup
@@ -14,6 +15,10 @@ from uuid_utils.compat import uuid7
 from accounts import triggers
 from accounts.emails import canonical, lookup_form, validate_spelling
 from bookit.times import validate_zone
+
+validate_phone = RegexValidator(
+    r"^\+?[0-9][0-9 ()./-]{2,30}\Z", "This is not a phone number such as +351 912 345 678."
+)
 
 
 @models.GenericIPAddressField.register_lookup
@@ -73,6 +78,9 @@ class User(AbstractBaseUser, PermissionsMixin):
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
     name = models.CharField(max_length=200)
     email = models.EmailField("email address", validators=[validate_spelling])
+    phone = models.CharField(
+        max_length=32, blank=True, default="", db_default="", validators=[validate_phone]
+    )
     role = models.CharField(max_length=10, choices=Role, default=Role.USER)
     timezone = models.CharField(max_length=64, default="UTC", validators=[validate_zone])
     is_active = models.BooleanField(

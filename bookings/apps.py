@@ -20,9 +20,10 @@ class BookingsConfig(AppConfig):
         import_from_rooms("models")
 
     def ready(self) -> None:
-        """Register the functions and filters with which bookings extend other apps."""
+        """Register what extends other apps, and what the rooms add to bookings."""
         from bookings import affected  # noqa: F401
         from bookings.availability import filters  # noqa: F401
+        from bookings.slots import serializers  # noqa: F401
         from bookings.tally import metrics  # noqa: F401
 
 

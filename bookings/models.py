@@ -14,7 +14,7 @@ from django.db.models.fields.json import KT
 from django.db.models.functions import Cast, Now
 from uuid_utils.compat import uuid7
 
-from accounts.models import User
+from accounts.models import User, validate_phone
 from bookings import triggers
 from bookit import money
 from bookit.database.constraints import CompositeForeignKey
@@ -128,6 +128,10 @@ class BookingQuerySet(models.QuerySet["Booking"]):
         """Return the bookings on the calendars that `user` provides and may manage."""
         return self.filter(user.on_own_calendars("calendar__provider"))
 
+    def managed_by(self, user: User) -> "BookingQuerySet":
+        """Return the bookings that `user` manages, as their provider or as an admin."""
+        return self.all() if user.is_admin else self.on_calendars_of(user)
+
     def live_holds(self, at: datetime) -> "BookingQuerySet":
         """Return the holds that have not expired."""
         return self.filter(hold_expires_at__gt=at)
@@ -213,7 +217,11 @@ class Booking(models.Model):
     )
     attendee_name = models.CharField(max_length=200, blank=True, default="")
     attendee_email = models.EmailField(blank=True, default="")
+    attendee_phone = models.CharField(
+        max_length=32, blank=True, default="", db_default="", validators=[validate_phone]
+    )
     notes = models.TextField(max_length=2000, blank=True, default="")
+    cancellation_reason = models.CharField(max_length=500, blank=True, default="", db_default="")
     price = models.DecimalField(max_digits=money.DIGITS, decimal_places=money.DECIMALS)
     currency = models.CharField(max_length=3)
     hold_expires_at = models.DateTimeField(null=True, blank=True)
@@ -327,6 +335,18 @@ class Booking(models.Model):
     def __str__(self) -> str:
         return f"{self.start_time:%Y-%m-%d %H:%M} UTC, {self.status}"
 
+    # Empty columns mean the user who booked, so that what is shown follows changes of the account.
+    def attendee(self) -> dict[str, str]:
+        """Return the attendee's name, email address and phone number, by the names of the columns.
+
+        Those that were not given are the user's own.
+        """
+        return {
+            "attendee_name": self.attendee_name or self.user.name,
+            "attendee_email": self.attendee_email or self.user.email,
+            "attendee_phone": self.attendee_phone or self.user.phone,
+        }
+
 
 class Occupancy(models.Model):
     """A period of a calendar that a slot, or a booking without a slot, occupies.
@@ -385,7 +405,7 @@ class BookingEvent(models.Model):
 
     An event outlives its booking, so the reference to the booking is not a foreign key in the
     database. An event contains ids, times, states and the reason that a provider gave, but nothing
-    about the attendee.
+    about the attendee, and nothing that the attendee wrote.
     """
 
     class Type(models.TextChoices):
@@ -395,6 +415,7 @@ class BookingEvent(models.Model):
         CREATED = "booking.created"
         CONFIRMED = "booking.confirmed"
         RESCHEDULED = "booking.rescheduled"
+        CHANGED = "booking.changed"
         CANCELLED = "booking.cancelled"
         COMPLETED = "booking.completed"
         EXPIRED = "booking.expired"

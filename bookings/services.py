@@ -1,6 +1,6 @@
 """The rules for bookings: who may book what and when, and how a booking may change."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
@@ -71,7 +71,7 @@ class InvalidTransition(Conflict):
 
 
 class BookingStarted(Forbidden):
-    """The booking has started. Only an admin can delete it now."""
+    """The booking has started. Its user can no longer change or delete it."""
 
     code = "booking_started"
 
@@ -115,12 +115,13 @@ class Wish:
     """The parts of a booking request that do not depend on the service or slot."""
 
     actor: User
-    user_id: UUID
+    user: User
     at: datetime
     end_time: datetime | None
     is_hold: bool
     attendee_name: str
     attendee_email: str
+    attendee_phone: str
     notes: str
 
 
@@ -137,6 +138,7 @@ def create_booking(
     user_id: UUID | None = None,
     attendee_name: str = "",
     attendee_email: str = "",
+    attendee_phone: str = "",
     notes: str = "",
 ) -> Booking:
     """Book the lowest free seat.
@@ -153,6 +155,7 @@ def create_booking(
             turns it into a booking first.
         user_id: the user who gets the booking; by default, `actor`. Only admins may book for
             another user.
+        attendee_name, attendee_email, attendee_phone: who comes; by default, the user.
         at: the current time.
 
     Raises:
@@ -169,12 +172,23 @@ def create_booking(
         TooManyHolds: the user already has the maximum number of live holds.
         TermsChanged: the calendar or the service changed during each attempt.
     """
+    user = actor
     if user_id is not None and user_id != actor.pk:
         check_books_for(user_id, actor)
-        if not User.objects.filter(pk=user_id, is_active=True).exists():
+        found = User.objects.filter(pk=user_id, is_active=True).first()
+        if found is None:
             raise Invalid.of("user_id", "There is no active user with this id.")
+        user = found
     wish = Wish(
-        actor, user_id or actor.pk, at, end_time, hold, attendee_name, attendee_email, notes
+        actor,
+        user,
+        at,
+        end_time,
+        hold,
+        attendee_name,
+        attendee_email,
+        attendee_phone,
+        notes,
     )
     return _create(wish, service_id, service_ids, slot_id, start_time)
 
@@ -254,8 +268,10 @@ def reschedule_booking(
 
 @retried
 @transaction.atomic
-def cancel_booking(*, booking_id: UUID, actor: User, at: datetime) -> Booking:
+def cancel_booking(*, booking_id: UUID, actor: User, at: datetime, reason: str = "") -> Booking:
     """Cancel a booking and free its seat, as its owner, its provider or an admin.
+
+    The booking keeps the reason, for all who may see it.
 
     Raises:
         Booking.DoesNotExist: there is no booking with this id.
@@ -267,7 +283,42 @@ def cancel_booking(*, booking_id: UUID, actor: User, at: datetime) -> Booking:
     booking = _locked_booking(booking_id)
     check_may_read(booking, actor)
     _check_notice(booking, actor, at)
-    return _change_status(Status.CANCELLED, booking, actor=actor, at=at)
+    return _change_status(Status.CANCELLED, booking, actor=actor, at=at, reason=reason)
+
+
+@retried
+@transaction.atomic
+def change_details(
+    *, booking_id: UUID, actor: User, at: datetime, details: Mapping[str, str]
+) -> Booking:
+    """Change the attendee or the notes of a booking, whatever its status.
+
+    The event says which details have changed, but not to what, because that could not be erased.
+
+    Args:
+        details: the new values by the names of the columns. A value that is shown already is not a
+            change, even if it is the user's own. An empty name, address or phone number means that
+            the user comes.
+
+    Raises:
+        Booking.DoesNotExist: there is no booking with this id.
+        Forbidden: `actor` is neither the owner, nor the provider, nor an admin.
+        BookingStarted: `actor` is the owner, and the booking has started.
+    """
+    booking = _locked_booking(booking_id)
+    check_may_read(booking, actor)
+    shown = {**booking.attendee(), "notes": booking.notes}
+    changed = [name for name, value in details.items() if value != shown[name]]
+    if not changed:
+        return booking
+    if booking.start_time <= at and not _manages(actor, booking):
+        raise BookingStarted
+    for name in changed:
+        setattr(booking, name, details[name])
+    booking.updated_at = at
+    booking.save(update_fields=[*changed, "updated_at"])
+    record(booking, BookingEvent.Type.CHANGED, actor=actor, at=at, changed=changed)
+    return booking
 
 
 @retried
@@ -416,8 +467,15 @@ def _change_status(
         if not booking.service.requires_confirmation:
             status = Status.CONFIRMED
     was = {"status": booking.status}
+    columns = ["status", "updated_at", "hold_expires_at"]
     booking.status, booking.updated_at, booking.hold_expires_at = status, at, None
-    booking.save(update_fields=["status", "updated_at", "hold_expires_at"])
+    if status == Status.CANCELLED:
+        columns.append("cancellation_reason")
+        booking.cancellation_reason = reason
+        if actor.pk == booking.user_id:
+            # The event would keep what the user wrote forever. History reads it from the booking.
+            reason = ""
+    booking.save(update_fields=columns)
     record(booking, kind, actor=actor, at=at, was=was, reason=reason)
     return booking
 
@@ -425,7 +483,7 @@ def _change_status(
 def _locked_booking(booking_id: UUID) -> Booking:
     return (
         Booking.objects.select_for_update(of=("self",), no_key=True)
-        .select_related("service", "calendar")
+        .select_related("service", "calendar", "user")
         .get(pk=booking_id)
     )
 
@@ -479,7 +537,7 @@ def _book(wish: Wish, terms: Terms, slot: SlotTerms | None, start_time: datetime
     status = Status.PENDING if terms.requires_confirmation else Status.CONFIRMED
     booking = Booking(
         id=uuid7(),
-        user_id=wish.user_id,
+        user=wish.user,
         service_id=terms.service_id,
         calendar_id=terms.calendar_id,
         slot_id=slot.id if slot else None,
@@ -489,6 +547,7 @@ def _book(wish: Wish, terms: Terms, slot: SlotTerms | None, start_time: datetime
         status=Status.HELD if wish.is_hold else status,
         attendee_name=wish.attendee_name,
         attendee_email=wish.attendee_email,
+        attendee_phone=wish.attendee_phone,
         notes=wish.notes,
         price=terms.price,
         currency=terms.currency,
@@ -505,8 +564,8 @@ def _book(wish: Wish, terms: Terms, slot: SlotTerms | None, start_time: datetime
     with transaction.atomic():
         # The lock makes concurrent holds of the same user wait for each other, so that all of them
         # are counted.
-        User.objects.select_for_update(no_key=True).get(pk=wish.user_id)
-        if Booking.objects.live_holds(wish.at).filter(user=wish.user_id).count() >= MAX_HOLDS:
+        User.objects.select_for_update(no_key=True).get(pk=wish.user.pk)
+        if Booking.objects.live_holds(wish.at).filter(user=wish.user).count() >= MAX_HOLDS:
             raise TooManyHolds
         if slot:
             # `take_seat` may have to close an expired hold, which needs this lock on the calendar.

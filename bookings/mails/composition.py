@@ -1,8 +1,9 @@
 """Composes emails, with times in the reader's time zone.
 
 Anybody can enter any email address for an attendee, or register with it. So an email to an
-unverified address contains nothing that a user wrote: no names, notes or reasons. It does contain
-texts by providers and admins, but nothing in them that an email client would turn into a link.
+unverified address contains nothing that a user wrote: no names, phone numbers, notes or reasons. It
+does contain texts by providers and admins, but nothing in them that an email client would turn into
+a link.
 """
 
 import re
@@ -79,9 +80,10 @@ def compose(occasion: Occasion, audience: str) -> Mail:
     assert news is not None  # noqa: S101 - events without news have no readers
     is_verified = occasion.is_verified(audience)
     attendee_name = unlinked(_line(occasion.attendee_name or occasion.user_name))
+    attendee_email = occasion.attendee_email or occasion.user_email
+    who = [attendee_name, attendee_email, occasion.attendee_phone or occasion.user_phone]
     if audience == ATTENDEE:
-        address = occasion.attendee_email or occasion.user_email
-        reader = ical.Party(attendee_name if is_verified else "", address)
+        reader = ical.Party(attendee_name if is_verified else "", attendee_email)
         tz_name, lead = occasion.user_timezone, news.attendee
     else:
         reader = ical.Party(_line(occasion.provider_name or ""), occasion.provider_email or "")
@@ -106,10 +108,7 @@ def compose(occasion: Occasion, audience: str) -> Mail:
         "With": calendar_name if calendar_name != title else "",
         "When": when,
         "Before": before if before != when else "",
-        # Only the email address in the booking, never the email address of the user's account.
-        "Who": (
-            ", ".join(filter(None, [attendee_name, occasion.attendee_email])) if is_verified else ""
-        ),
+        "Who": ", ".join(filter(None, who)) if is_verified else "",
         "Price": money.written(occasion.price, occasion.currency) if occasion.price else "",
         "Notes": _indented(occasion.notes) if is_verified else "",
         "Reason": _indented(reason),

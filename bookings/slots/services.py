@@ -116,7 +116,8 @@ WITH was AS (
     ORDER BY id FOR NO KEY UPDATE
 ), cancelled AS (
     UPDATE bookings_booking AS booking
-    SET status = 'cancelled', hold_expires_at = NULL, updated_at = %(at)s
+    SET status = 'cancelled', hold_expires_at = NULL, updated_at = %(at)s,
+        cancellation_reason = '{SLOT_CANCELLED}'
     FROM was WHERE booking.id = was.id
     RETURNING booking.*, was.status AS was
 )

@@ -20,9 +20,11 @@ from bookings.slots import services as slots
 from bookings.slots.filters import SlotFilter
 from bookings.slots.serializers import SlotChangeSerializer, SlotPublishSerializer, SlotSerializer
 from bookit.api.etags import conditional
+from bookit.api.expand import by_id
 from bookit.api.schema import errors
 from bookit.idempotency.views import idempotent
 from catalog.models import Service
+from catalog.serializers import CalendarSerializer, ServiceSerializer
 from catalog.viewsets import CatalogViewSet
 
 SERIES = {"count": 1, "next": None, "previous": None, "results": [CLASS]}
@@ -45,6 +47,10 @@ class SlotViewSet(CatalogViewSet):
         "partial_update": SlotChangeSerializer,
     }
     queryset = Slot.objects.all()
+    expandable = {
+        "service": by_id("service_id", ServiceSerializer),
+        "calendar": by_id("calendar_id", CalendarSerializer),
+    }
     object_rows = Slot.objects.select_related("calendar")
     named_in_body = {
         "create": (

@@ -85,6 +85,8 @@ GET    /bookings/{booking}                             401  403   200      200  
 PATCH  /bookings/{booking}    move                     401  403   200      200   403   200
 PATCH  /bookings/{booking}    cancel                   401  403   200      200   403   200
 PATCH  /bookings/{booking}    confirm                  401  403   403      200   403   200
+PATCH  /bookings/{booking}    details                  401  403   200      200   403   200
+PATCH  /bookings/{past_booking}    details             401  403   403      200   403   200
 PATCH  /bookings/{booking}    nothing                  401  403   200      200   403   200
 PATCH  /bookings/{booking}/status    cancel            401  403   403      200   403   200
 PATCH  /bookings/{booking}/status    confirm           401  403   403      200   403   200
@@ -176,6 +178,8 @@ BODIES = {
     "/bookings/{booking} move": {"start_time": "2999-01-04T10:00:00Z"},
     "/bookings/{booking} cancel": {"status": "cancelled"},
     "/bookings/{booking} confirm": {"status": "confirmed"},
+    "/bookings/{booking} details": {"attendee_name": "Rui", "notes": "By the window"},
+    "/bookings/{past_booking} details": {"attendee_name": "Rui", "notes": "By the window"},
     "/bookings/{booking} nothing": {},
     "/bookings/{booking}/status cancel": {"status": "cancelled"},
     "/bookings/{booking}/status confirm": {"status": "confirmed"},

@@ -1,5 +1,6 @@
 """The parts of the OpenAPI document that drf-spectacular cannot derive by itself."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from drf_spectacular.extensions import OpenApiAuthenticationExtension
@@ -7,6 +8,7 @@ from drf_spectacular.openapi import AutoSchema
 from drf_spectacular.utils import OpenApiExample, OpenApiParameter, extend_schema_serializer
 
 from bookit.api.etags import IF_MATCH
+from bookit.api.expand import EXPAND, Expansion
 from bookit.errors import problems
 
 # The header that lets a client send a POST again; see `bookit.idempotency`.
@@ -20,6 +22,8 @@ ERRORS_OF_HEADERS = {
 ERRORS = "x-errors"
 # The extension that lists the properties of a serializer that are not in every response.
 SOMETIMES = "x-sometimes"
+# The extension that lists the properties that `expand` adds to a schema.
+EXPANDS = "x-expands"
 
 # Headers of every response.
 HEADERS = {
@@ -127,6 +131,23 @@ class Schema(AutoSchema):
                     ),
                 )
             )
+        expandable = self._expandable()
+        if expandable:
+            parameters.append(
+                OpenApiParameter(
+                    EXPAND,
+                    str,
+                    enum=sorted(expandable),
+                    many=True,
+                    explode=False,
+                    description=(
+                        "Comma-separated resources that are added next to their ids. `user` is "
+                        "added only for the provider and admins."
+                        if "user" in expandable
+                        else "Comma-separated resources that are added next to their ids."
+                    ),
+                )
+            )
         if self._takes(IF_MATCH):
             parameters.append(
                 OpenApiParameter(
@@ -161,7 +182,31 @@ class Schema(AutoSchema):
         for header, codes in ERRORS_OF_HEADERS.items():
             if operation is not None and self._takes(header):
                 operation[ERRORS] = [*operation.get(ERRORS, []), *codes]
+        expandable = self._expandable()
+        if operation is not None and expandable:
+            operation[EXPANDS] = self._expanded_properties(expandable)
         return operation
+
+    def _expandable(self) -> Mapping[str, Expansion]:
+        """Return what `expand` can add to the response of this operation, by name."""
+        reads = getattr(self.view, "action", None) in ("list", "retrieve")
+        return getattr(self.view, "expandable", {}) if reads else {}
+
+    def _expanded_properties(
+        self, expandable: Mapping[str, Expansion]
+    ) -> dict[str, dict[str, Any]]:
+        """Return the properties that `expand` adds, by the name of the schema that gets them."""
+        serializer: Any = self.get_response_serializers()
+        fields = serializer.fields
+        properties = {}
+        for name, expansion in expandable.items():
+            resource = self.resolve_serializer(expansion.serializer, "response").ref
+            properties[name] = {"description": f"Only with `expand={name}`."} | (
+                {"oneOf": [resource, {"type": "null"}]}
+                if fields[expansion.key].allow_null
+                else resource
+            )
+        return {self.resolve_serializer(serializer, "response").name: properties}
 
     def _takes(self, header: str) -> bool:
         takes: Any = getattr(self.view, "takes", None)
@@ -223,6 +268,8 @@ def add_common_parts(
     for path, operations in result["paths"].items():
         for method, operation in operations.items():
             codes = _common_codes(path, method, operation) | set(operation.pop(ERRORS, []))
+            for name, properties in operation.pop(EXPANDS, {}).items():
+                components["schemas"][name]["properties"].update(properties)
             for code in sorted(codes):
                 _add_problem(operation, catalogue[code])
             for response in operation["responses"].values():

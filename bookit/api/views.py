@@ -17,6 +17,7 @@ from rest_framework.views import APIView
 
 from bookit import deadlines
 from bookit.api.etags import IF_MATCH, tagged
+from bookit.api.expand import EXPAND, Expansion, Rows, expand
 from bookit.api.schema import IDEMPOTENCY_KEY
 from bookit.api.serializers import RowSerializer
 from bookit.database.prepared import Bound, Prepared
@@ -30,8 +31,9 @@ class AnyCaseUUIDConverter(UUIDConverter):
     regex = "[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}"
 
 
-# Parameters that choose a page or the time zone of its times. They do not change the query.
-PAGING = frozenset({"limit", "offset", "page", "tz"})
+# Parameters that choose a page, the time zone of its times or what is added to its rows. They do
+# not change the query.
+PAGING = frozenset({"limit", "offset", "page", "tz", EXPAND})
 
 register_converter(AnyCaseUUIDConverter, "id")
 
@@ -188,6 +190,10 @@ class RowViewSet(APIMixin, viewsets.GenericViewSet[Any]):
     # to the name of the path parameter that contains the value of the field.
     object_rows: QuerySet[Any] | None = None
     object_lookup: Mapping[str, str] = {"pk": "pk"}
+    # The rows of a list, without what is joined to show them. The paginator counts these rows.
+    unshaped: Any = None
+    # The resources that the parameter `expand` can add to the rows of a read, by name.
+    expandable: Mapping[str, Expansion] = {}
     # Per action: the field of the body that names another object, and a function that finds it.
     named_in_body: Mapping[str, tuple[str, Callable[[Any], Any]]] = {}
 
@@ -262,6 +268,8 @@ class RowViewSet(APIMixin, viewsets.GenericViewSet[Any]):
     def known_parameters(self) -> frozenset[str]:
         """Return the accepted parameters; a list also accepts filters, ordering and pagination."""
         names = super().known_parameters()
+        if self.expandable and self.action in ("list", "retrieve"):
+            names |= {EXPAND}
         if self.action != "list":
             return names
         names |= {"ordering"} if getattr(self, "ordering_fields", None) else set()
@@ -275,7 +283,13 @@ class RowViewSet(APIMixin, viewsets.GenericViewSet[Any]):
         """Return one page of the rows that match the filters, in order."""
         rows = self.paginate_queryset(self._rows_of_list(request))
         represent = self.serializer_class.represent
-        return self.get_paginated_response([represent(row) for row in rows or []])
+        return self.get_paginated_response(self.expanded([represent(row) for row in rows or []]))
+
+    def expanded(self, rows: Rows) -> Rows:
+        """Return represented rows, with the resources that the parameter `expand` names."""
+        if self.expandable and EXPAND in self.request.query_params:
+            expand(self.request, rows, self.expandable)
+        return rows
 
     def listed(self) -> QuerySet[Any] | Bound:
         """Return the rows that the caller may list, before any filter; by default all rows.
@@ -290,7 +304,8 @@ class RowViewSet(APIMixin, viewsets.GenericViewSet[Any]):
             if PAGING.issuperset(request.query_params):
                 return rows
             rows = rows.queryset()
-        return self.shaped(self.filter_queryset(rows))
+        self.unshaped = self.filter_queryset(rows)
+        return self.shaped(self.unshaped)
 
     def shaped(self, rows: Any) -> Any:
         """Return the rows of a list, with only the columns that are shown."""
@@ -298,7 +313,7 @@ class RowViewSet(APIMixin, viewsets.GenericViewSet[Any]):
 
     def retrieve(self, request: Request, *args: Any, **kwargs: Any) -> Response:
         """Return the resource with this id."""
-        return Response(self.row(kwargs["pk"]))
+        return Response(self.expanded([self.row(kwargs["pk"])])[0])
 
     def row(self, pk: UUID) -> dict[str, Any]:
         """Return the representation of one row of the queryset.

@@ -108,9 +108,20 @@ WRITES = {
         "user_id": ("id", "{user}"),
         "attendee_name": ("text", "Ada"),
         "attendee_email": ("mail", "ada@example.com"),
+        "attendee_phone": ("phone", "+351 912 345 678"),
         "notes": ("text", "By the window"),
     },
     "PATCH /bookings/{booking}": {"start_time": ("time", "2999-02-01T10:00:00Z")},
+    "PATCH /bookings/{booking} details": {
+        "attendee_name": ("text", "Ada"),
+        "attendee_email": ("mail", "ada@example.com"),
+        "attendee_phone": ("phone", "+351 912 345 678"),
+        "notes": ("text", "By the window"),
+    },
+    "PATCH /bookings/{booking} cancel": {
+        "status": ("choice", "cancelled"),
+        "reason": ("text", "I am ill"),
+    },
     "PATCH /bookings/{booking}/status": {
         "status": ("choice", "confirmed"),
         "reason": ("text", "Why not"),
@@ -239,6 +250,9 @@ INVALID_CHOICES = ["nonsense", "", " ", 5, -1, 1.5, 10**18, 1e300, True, None, "
 REFUSED = {
     "text": [None, True, False],
     "mail": [None, True, "nonsense", "@", "a@b", "a b@example.com", "a@example.com\nCc: b@c.d", 5],
+    "phone": [
+        *(None, True, "nonsense", "-1", "+", "12", "1" * 33, "+351\n912", "\uff11\uff12\uff13")
+    ],
     "choice": INVALID_CHOICES,
     "id": ["nonsense", "", 5, -1, 1.5, 10**18, 2**63, 1e300, True, ANY_ID, "0" * 33],
     "flag": ["nonsense", "", 2, -1, 1.5, 10**18, 1e300, None, "truely"],
@@ -333,7 +347,7 @@ def fill(text, world):
 
 
 def send(world, line, body, content_type="application/json"):
-    method, path = fill(line, world).split()
+    method, path = fill(line, world).split()[:2]
     if not isinstance(body, bytes):
         body = fill(json.dumps(body), world).encode()
     return world["client"].generic(method, path, body, content_type=content_type)
@@ -380,7 +394,8 @@ def test_the_table_lists_every_write_of_the_api():
                     yield f"{method.upper()} /{route}"
 
     found = {re.sub(r"<[^>]*>", "{}", line) for line in writes(get_resolver().url_patterns[:4])}
-    assert found - WITHOUT_BODY == {re.sub(r"\{\w+\}", "{}", line) for line in WRITES}
+    listed = {" ".join(line.split()[:2]) for line in WRITES}
+    assert found - WITHOUT_BODY == {re.sub(r"\{\w+\}", "{}", line) for line in listed}
 
 
 @pytest.mark.parametrize("line", WRITES)
@@ -436,7 +451,7 @@ def test_an_invalid_field_is_named(world, nothing_written, line):
 
 @pytest.mark.parametrize("line", WRITES)
 def test_invalid_parameters_of_a_write_are_refused(world, nothing_written, line):
-    method, path = line.split()
+    method, path = line.split()[:2]
     for query in ("?colour=red", "?tz=Mars", "?tz=%00", "?%00", "?" + "&".join(["a=1"] * 1001)):
         response = send(world, f"{method} {path}{query}", good(line))
         problem(response, 400, "validation_error")
@@ -444,7 +459,7 @@ def test_invalid_parameters_of_a_write_are_refused(world, nothing_written, line)
 
 @pytest.mark.parametrize("line", WRITES)
 def test_invalid_headers_of_a_write_are_refused(world, nothing_written, line):
-    method, path = fill(line, world).split()
+    method, path = fill(line, world).split()[:2]
     body = fill(json.dumps(good(line)), world)
 
     def send_with(**headers):

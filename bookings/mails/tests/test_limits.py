@@ -343,6 +343,7 @@ def test_concurrent_workers_stay_within_a_limit(take):
 EVIL = "evil"
 TEXTS = {
     "attendee_name": "You won http://evil.example/claim evil",
+    "attendee_phone": "+66 666 666",
     "notes": "Pay at https://evil.example now, evil www.evil.example evil@evil.example",
 }
 
@@ -392,7 +393,7 @@ class TestStrangers:
             # The text that the provider chose is there, but it is not a link.
             assert "Cut by evil. example" in text
             assert not re.search(r"evil\.\S", text)
-            for word in ("Pay", "won", "Evil", "See"):
+            for word in ("Pay", "won", "Evil", "See", "666 666"):
                 assert word not in text
             assert message.body.startswith("Hello,\n")
             assert "somebody gave this address" in message.body

@@ -175,7 +175,9 @@ def test_webhooks_get_the_events_of_one_statement_in_order(monkeypatch):
 # Each place where the ORM deletes rows or filters by a list of values, and why the list is short.
 FEW = {
     "bookit/adminsite/pages.py: pk__in=ids": "selected rows: a form has at most 1,000 fields",
-    "bookit/api/pagination.py: pk__in=rows.values('pk')[start:stop]": "a page",
+    "bookit/api/pagination.py: pk__in=bare.values('pk')[start:stop]": "a page",
+    "bookit/api/expand.py: pk__in=ids": "a page",
+    "bookings/viewsets.py: pk__in=booking_ids": "a page",
     "catalog/listing.py: pk__in=ids": "a page",
     "bookings/slots/admin.py: slot__in=objs": "a queryset: it becomes a subquery",
     "bookings/webhooks/deliveries.py: pk__in=batch": "ten batches of messages",

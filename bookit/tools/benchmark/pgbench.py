@@ -73,6 +73,7 @@ def _booking(first_day: datetime) -> dict[str, str]:
         "status": f"'{Booking.Status.PENDING}'",
         "attendee_name": "''",
         "attendee_email": "''",
+        "attendee_phone": "''",
         "notes": "''",
         "price": "25",
         "currency": "'USD'",

@@ -55,7 +55,9 @@ def seed(**options):
 def digest():
     """Return a hash of everything in the town that clients can see."""
     rows = [
-        *User.objects.order_by("id").values_list("id", "name", "email", "role", "created_at"),
+        *User.objects.order_by("id").values_list(
+            *("id", "name", "email", "phone", "role", "created_at")
+        ),
         *Calendar.objects.order_by("id").values_list("id", "name", "provider_id", "created_at"),
         *OpeningHours.objects.order_by("calendar_id", "weekday", "opens").values_list(
             "calendar_id", "weekday", "opens", "closes"
@@ -69,7 +71,7 @@ def digest():
         ),
         *Booking.objects.order_by("id").values_list(
             *("id", "user_id", "service_id", "slot__start_time", "seat", "start_time", "status"),
-            *("notes", "updated_at"),
+            *("notes", "cancellation_reason", "updated_at"),
         ),
         *(
             # Slots get new ids each time.
