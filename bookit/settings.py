@@ -69,6 +69,7 @@ INSTALLED_APPS = [
     "reviews",
     "bookit.jobs",
     "bookit.idempotency",
+    "bookit.mails",
     "bookit.tools",
     "bookit.adminsite.apps.AdminSiteConfig",
     "django.contrib.auth",

@@ -369,7 +369,7 @@ def mailer(name: str, url: str, *, folder: Path) -> dict[str, Any]:
         return {"BACKEND": "django.core.mail.backends.dummy.EmailBackend", "OPTIONS": {}}
     if parts and parts.scheme == "filemail" and not (parts.user or parts.hosts or parts.query):
         path = str(Path(unquote(parts.path)) if parts.path[1:] else folder)
-        return {"BACKEND": "bookit.mail.FileBackend", "OPTIONS": {"file_path": path}}
+        return {"BACKEND": "bookit.mails.files.FileBackend", "OPTIONS": {"file_path": path}}
     if (
         parts is None
         or parts.scheme not in _SMTP

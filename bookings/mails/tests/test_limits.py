@@ -19,10 +19,10 @@ from procrastinate.contrib.django.models import ProcrastinateJob
 from accounts.tests.factories import AdminFactory, ProviderFactory, UserFactory
 from bookings import clock, followup, services
 from bookings.mails import composition, tasks
-from bookings.mails import limits as mail_limits
-from bookings.mails.models import MailCount
 from bookings.models import BookingEvent
 from bookings.tests.jobs import work
+from bookit.mails import limits as mail_limits
+from bookit.mails.models import MailCount
 from catalog.tests.factories import CalendarFactory, ServiceFactory
 
 NOW = datetime(2026, 11, 21, 9, tzinfo=UTC)
@@ -252,9 +252,9 @@ class TestLimits:
         settings.MAILS_PER_ADDRESS = 1
         book()
         booking = book(start_time=START + DAY)
-        with caplog.at_level(logging.WARNING, logger="bookings.mails.services"):
+        with caplog.at_level(logging.WARNING, logger="bookit.mails.sending"):
             sent()
-        [record] = [each for each in caplog.records if each.name == "bookings.mails.services"]
+        [record] = [each for each in caplog.records if each.name == "bookit.mails.sending"]
         assert record.getMessage() == "mail withheld: the limit of its address has been reached"
         assert (record.booking_id, record.audience) == (str(booking.pk), "attendee")
         assert STRANGER not in str(vars(record))
@@ -479,7 +479,7 @@ def test_admins_see_how_many_emails_were_withheld(client, db):
         subject="booking/1/attendee", day=NOW.date(), sent=8, most=8, withheld=92
     )
     client.force_login(AdminFactory())
-    page = client.get("/admin/bookings/mailcount/")
+    page = client.get("/admin/mails/mailcount/")
     assert page.status_code == 200
     assert b"booking/1/attendee" in page.content
     assert b"92" in page.content

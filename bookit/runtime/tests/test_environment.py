@@ -418,7 +418,7 @@ def test_cors_is_installed_if_it_has_origins(load):
 
 def test_development_writes_emails_to_files(load):
     assert load(EMAIL_URL="")["MAILER"] == {
-        "BACKEND": "bookit.mail.FileBackend",
+        "BACKEND": "bookit.mails.files.FileBackend",
         "OPTIONS": {"file_path": str(BASE_DIR / "mails")},
     }
 
