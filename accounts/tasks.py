@@ -4,6 +4,7 @@ from django.utils import timezone
 from procrastinate.contrib.django import app
 
 from accounts import services
+from accounts.links import tasks  # noqa: F401 - procrastinate looks only in this module
 
 
 @app.periodic(cron="17 3 * * *")

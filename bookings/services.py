@@ -69,6 +69,12 @@ class InvalidTransition(Conflict):
     code = "invalid_transition"
 
 
+class EmailNotVerified(Forbidden):
+    """Verify your email address before you book."""
+
+    code = "email_not_verified"
+
+
 class BookingStarted(Forbidden):
     """The booking has started. Only an admin can delete it now."""
 
@@ -158,6 +164,7 @@ def create_booking(
         Invalid: the service, slot or user does not exist; the slot belongs to another service; the
             start is missing or in the past; or `start_time` or `end_time` does not match.
         Forbidden: `actor` is not an admin and books for another user.
+        EmailNotVerified: users must verify their email address first, and `actor` has not.
         ServiceInactive: the service or the slot cannot be booked.
         TooSoon: less than the service's minimum notice is left before the start.
         TooFarAhead: the start is beyond the service's booking horizon.
@@ -172,6 +179,8 @@ def create_booking(
         check_books_for(user_id, actor)
         if not User.objects.filter(pk=user_id, is_active=True).exists():
             raise Invalid.of("user_id", "There is no active user with this id.")
+    else:
+        check_verified(actor)
     wish = Wish(
         actor, user_id or actor.pk, at, end_time, hold, attendee_name, attendee_email, notes
     )
@@ -269,6 +278,20 @@ def cancel_booking(*, booking_id: UUID, actor: User, at: datetime) -> Booking:
     return _change_status(Status.CANCELLED, booking, actor=actor, at=at)
 
 
+def cancel_all(*, user: User, actor: User, at: datetime) -> None:
+    """Cancel all future bookings of a user, however short the notice, in the caller's transaction.
+
+    This is for the end of an account.
+    """
+    bookings = (
+        Booking.objects.select_for_update(of=("self",), no_key=True)
+        .filter(user=user, status__in=TO_COME, start_time__gt=at)
+        .order_by("id")
+    )
+    for booking in bookings:
+        _change_status(Status.CANCELLED, booking, actor=actor, at=at)
+
+
 @retried
 @transaction.atomic
 def book_hold(*, booking_id: UUID, actor: User, at: datetime) -> Booking:
@@ -280,11 +303,14 @@ def book_hold(*, booking_id: UUID, actor: User, at: datetime) -> Booking:
         Booking.DoesNotExist: there is no booking with this id.
         Forbidden: `actor` is neither the owner, nor the provider, nor an admin. The owner is also
             refused if the booking is neither held nor expired.
+        EmailNotVerified: users must verify their email address first, and `actor` has not.
         InvalidTransition: the hold has expired, or the booking is not a hold.
     """
     booking = _locked_booking(booking_id)
     if booking.status in (Status.HELD, Status.EXPIRED):
         check_may_read(booking, actor)
+        if not _manages(actor, booking):
+            check_verified(actor)
     else:
         check_manages(booking, actor)
     return _change_status(Status.PENDING, booking, actor=actor, at=at)
@@ -351,6 +377,16 @@ def check_books_for(user_id: UUID, actor: User) -> None:
     """
     if user_id != actor.pk and not actor.is_admin:
         raise Forbidden("Only admins can book for other users.")
+
+
+def check_verified(actor: User) -> None:
+    """Check that the email address of a user who books is verified, if the operator requires it.
+
+    Raises:
+        EmailNotVerified: it is not.
+    """
+    if settings.BOOKING_REQUIRES_VERIFIED_EMAIL and not actor.email_verified:
+        raise EmailNotVerified
 
 
 def check_may_read(booking: Booking, actor: User) -> None:

@@ -102,7 +102,7 @@ class BookingViewSet(RowViewSet):
         tags=["Bookings"],
         summary="Create a booking",
         responses={201: BookingSerializer},
-        extensions=errors(*TIME_REFUSALS, "too_many_holds"),
+        extensions=errors(*TIME_REFUSALS, "too_many_holds", "email_not_verified"),
     )
     @idempotent
     def create(self, request: Request) -> Response:
@@ -118,7 +118,9 @@ class BookingViewSet(RowViewSet):
         tags=["Bookings"],
         summary="Reschedule a booking or change its status",
         responses=BookingSerializer,
-        extensions=errors(*TIME_REFUSALS, "invalid_transition", "cancellation_too_late"),
+        extensions=errors(
+            *TIME_REFUSALS, "invalid_transition", "cancellation_too_late", "email_not_verified"
+        ),
     )
     def partial_update(self, request: Request, pk: Any) -> Response:
         """Reschedule a booking (`start_time` or `slot_id`) or change its `status`, but not both.

@@ -243,6 +243,15 @@ SIMPLE_JWT = {
     ),
 }
 
+# The links in emails about accounts, with `{token}` in the place of the token. They lead to pages
+# of your front end, which call the API. Without them, the emails show the token itself.
+PASSWORD_RESET_URL = environment.link("PASSWORD_RESET_URL")
+VERIFY_EMAIL_URL = environment.link("VERIFY_EMAIL_URL")
+# How many emails of each kind about an account an email address gets a day.
+MAILS_PER_ACCOUNT = integer("MAILS_PER_ACCOUNT", 10, at_least=1, at_most=10_000_000)
+# Whether only users with a verified email address can book.
+BOOKING_REQUIRES_VERIFIED_EMAIL = boolean("BOOKING_REQUIRES_VERIFIED_EMAIL")
+
 # --- Catalog ----------------------------------------------------------------------------------
 
 # The currency of a new service, if the request does not name one.

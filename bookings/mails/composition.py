@@ -79,7 +79,8 @@ def compose(occasion: Occasion, audience: str) -> Mail:
     news = occasion.news
     assert news is not None  # noqa: S101 - events without news have no readers
     is_verified = occasion.is_verified(audience)
-    attendee_name = unlinked(_line(occasion.attendee_name or occasion.user_name))
+    # The name of a user who has deleted their account is empty.
+    attendee_name = unlinked(_line(occasion.attendee_name or occasion.user_name or "A former user"))
     if audience == ATTENDEE:
         address = occasion.attendee_email or occasion.user_email
         reader = ical.Party(attendee_name if is_verified else "", address)
