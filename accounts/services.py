@@ -32,6 +32,9 @@ from accounts.tokens import TOKEN_ERRORS, SessionToken, TokenInvalid
 from bookit.database.batches import delete_in_batches
 from bookit.errors import Conflict, Forbidden, Invalid, Unauthenticated, database_error_facts
 
+# A Django session of the admin site stores the id of its `accounts.Session` under this key.
+SESSION_KEY = "accounts.session"
+
 # Passwords have a maximum length, because very long passwords keep the server busy.
 MAX_PASSWORD_LENGTH = 128
 
@@ -105,7 +108,7 @@ def register(
     user.password = make_password(password)
     with transaction.atomic():
         _save_unique(user)
-        links.enqueue(VERIFICATION, email=user.email, user=user)
+        links.enqueue(kind=VERIFICATION, email=user.email, user=user)
         return _sign_in(user, client=client, at=at)
 
 
@@ -196,13 +199,22 @@ def sessions_of(*, user: User, at: datetime) -> QuerySet[Session]:
 
 
 def end_own_session(*, session_id: UUID, user: User, at: datetime) -> None:
-    """End one of the user's own sessions.
+    """End one of the user's own sessions, in the API or in the admin site.
 
     Raises:
         Session.DoesNotExist: the user has no such session, or it has ended already.
     """
     if not sessions_of(user=user, at=at).filter(pk=session_id).update(revoked_at=at):
         raise Session.DoesNotExist
+    if user.is_staff:
+        _end_admin_session(session_id, at=at)
+
+
+def _end_admin_session(session_id: UUID, *, at: datetime) -> None:
+    """Sign a browser out of the admin site. There are few of these sessions."""
+    for row in AdminSession.objects.filter(expire_date__gt=at).iterator():
+        if row.get_decoded().get(SESSION_KEY) == str(session_id):
+            row.delete()
 
 
 def begin_session(*, user: User, client: Client, lifetime: timedelta, at: datetime) -> Session:
@@ -261,7 +273,7 @@ def request_password_reset(*, email: str) -> None:
 
     The worker looks for the account. So the response takes the same time if there is none.
     """
-    links.enqueue(PASSWORD_RESET, email=lookup_form(email))
+    links.enqueue(kind=PASSWORD_RESET, email=lookup_form(email))
 
 
 def reset_password(*, token: str, password: str, at: datetime) -> None:
@@ -273,11 +285,11 @@ def reset_password(*, token: str, password: str, at: datetime) -> None:
         TokenInvalid: the token is wrong, used, expired or revoked.
         Invalid: the password is weak. The token can be used again.
     """
-    link = links.find(token, PASSWORD_RESET, INVITATION, at=at)
+    link = links.find(token=token, kinds=[PASSWORD_RESET, INVITATION], at=at)
     _check_strength(password, link.user, field="password")
     hashed = make_password(password)
     with transaction.atomic():
-        user = links.use(link)
+        user = links.use(link=link)
         if user.email != link.email:
             raise TokenInvalid
         user.password, user.verified_email = hashed, link.email
@@ -287,7 +299,7 @@ def reset_password(*, token: str, password: str, at: datetime) -> None:
 def request_verification(*, user: User) -> None:
     """Email a link that verifies the user's new email address, or the present one."""
     if user.new_email or not user.email_verified:
-        links.enqueue(VERIFICATION, email=user.new_email or user.email, user=user)
+        links.enqueue(kind=VERIFICATION, email=user.new_email or user.email, user=user)
 
 
 def verify_email(*, token: str, at: datetime) -> None:
@@ -299,15 +311,15 @@ def verify_email(*, token: str, at: datetime) -> None:
         TokenInvalid: the token is wrong, used, expired or revoked.
         EmailTaken: another account has had the new address since the change was requested.
     """
-    link = links.find(token, VERIFICATION, at=at)
+    link = links.find(token=token, kinds=[VERIFICATION], at=at)
     with transaction.atomic():
-        user = links.use(link)
+        user = links.use(link=link)
         if link.email not in (user.email, user.new_email):
             raise TokenInvalid
         old, user.email, user.verified_email = user.email, link.email, link.email
         _save_unique(user, update_fields=["email", "verified_email"])
         if old != user.email:
-            links.enqueue(EMAIL_CHANGED, email=old, user=user)
+            links.enqueue(kind=EMAIL_CHANGED, email=old, user=user)
 
 
 def update_profile(*, user: User, changes: dict[str, Any], client: Client) -> User:
@@ -342,8 +354,8 @@ def update_profile(*, user: User, changes: dict[str, Any], client: Client) -> Us
         with transaction.atomic():
             user.save(update_fields=list(changes))
             if is_new:
-                links.enqueue(VERIFICATION, email=user.new_email, user=user)
-                links.enqueue(CHANGE_REQUESTED, email=user.email, user=user)
+                links.enqueue(kind=VERIFICATION, email=user.new_email, user=user)
+                links.enqueue(kind=CHANGE_REQUESTED, email=user.email, user=user)
     return user
 
 
@@ -364,7 +376,7 @@ def add_user(*, user: User, actor: User, at: datetime) -> User:
     with transaction.atomic():
         _save_unique(user)
         kind = VERIFICATION if user.has_usable_password() else INVITATION
-        links.enqueue(kind, email=user.email, user=user)
+        links.enqueue(kind=kind, email=user.email, user=user)
         if user.role == User.Role.PROVIDER:
             _welcome_provider(user, at=at)
     return user
@@ -381,7 +393,7 @@ def update_user(*, user_id: UUID, actor: User, changes: dict[str, Any], at: date
     if not actor.is_admin:
         raise Forbidden
     with transaction.atomic():
-        user, is_last_admin = lock_user(user_id)
+        user, is_last_admin = lock_user(user_id=user_id)
         role = user.role
         for field, value in changes.items():
             setattr(user, field, value)
@@ -394,7 +406,7 @@ def update_user(*, user_id: UUID, actor: User, changes: dict[str, Any], at: date
     return user
 
 
-def lock_user(user_id: UUID) -> tuple[User, bool]:
+def lock_user(*, user_id: UUID) -> tuple[User, bool]:
     """Lock the row of a user, and return it with whether the user is the last active admin.
 
     Raises:

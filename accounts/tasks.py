@@ -4,7 +4,10 @@ from django.utils import timezone
 from procrastinate.contrib.django import app
 
 from accounts import services
-from accounts.links import tasks  # noqa: F401 - procrastinate looks only in this module
+
+# procrastinate looks for tasks only in this module.
+from accounts.links import tasks as links  # noqa: F401
+from accounts.privacy import tasks as privacy  # noqa: F401
 
 
 @app.periodic(cron="17 3 * * *")

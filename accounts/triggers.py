@@ -15,7 +15,7 @@ END
         "user_sessions_end": """
             AFTER UPDATE ON {table} FOR EACH ROW
             WHEN (OLD.password IS DISTINCT FROM NEW.password OR OLD.is_active AND NOT NEW.is_active
-                OR OLD.role <> NEW.role)
+                OR OLD.role IS DISTINCT FROM NEW.role)
         """,
     },
 )

@@ -25,17 +25,15 @@ WHERE booking.user_id = %(user_id)s::uuid AND event.booking_id = booking.id
   AND event.data ? 'reason'
 """
 
-# Deletes the emails to a user that could not be sent or are waiting, and the failed emails to
-# others that name the user's address. Emails to others that are waiting are sent first.
+# Deletes the emails about deleted bookings of a user. Emails to the provider that are still waiting
+# are sent first, because the provider has to know that nobody comes.
 #
-# Parameters: email text.
+# Parameters: user_id text.
 # Columns: none.
 DELETE_MAILS = """
 DELETE FROM procrastinate_jobs WHERE task_name = 'bookings.send_composed_mail'
-  AND status <> 'doing' AND (
-    lower(args->'mail'->>'to') = %(email)s::text
-    OR status = 'failed' AND strpos(lower(args->'mail'->>'text'), %(email)s::text) > 0
-)
+  AND args->>'user_id' = %(user_id)s::text AND status <> 'doing'
+  AND NOT (status = 'todo' AND args->'mail'->>'audience' = 'provider')
 """
 
 
@@ -80,4 +78,4 @@ def erase(*, user: User, actor: User, at: datetime) -> None:
     )
     with connection.cursor() as cursor:
         cursor.execute(FORGET_REASONS, {"user_id": user.pk})
-        cursor.execute(DELETE_MAILS, {"email": user.email})
+        cursor.execute(DELETE_MAILS, {"user_id": str(user.pk)})

@@ -36,7 +36,7 @@ from bookit.mails.sending import defer, send_within_limits
 TASK = "accounts.send_mail"
 
 
-def enqueue(kind: Kind, *, email: str, user: User | None = None) -> None:
+def enqueue(*, kind: Kind, email: str, user: User | None = None) -> None:
     """Defer the job that sends an email, unless the same job is already waiting.
 
     Args:
@@ -63,8 +63,11 @@ def send(*, kind: Kind, email: str, user_id: UUID | None, at: datetime) -> None:
     )
 
 
-def find(token: str, *kinds: Kind, at: datetime) -> EmailedLink:
+def find(*, token: str, kinds: Collection[Kind], at: datetime) -> EmailedLink:
     """Return the link of a token.
+
+    Args:
+        kinds: the kinds of emails from which the token may come.
 
     Raises:
         TokenInvalid: the token is wrong, used, expired or revoked.
@@ -84,7 +87,7 @@ def find(token: str, *kinds: Kind, at: datetime) -> EmailedLink:
     return link
 
 
-def use(link: EmailedLink) -> User:
+def use(*, link: EmailedLink) -> User:
     """Use up a link in the caller's transaction, and return its user, whose row is now locked.
 
     Raises:

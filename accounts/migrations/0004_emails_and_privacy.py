@@ -119,7 +119,7 @@ class Migration(migrations.Migration):
                 body="BEGIN\n    UPDATE accounts_session SET revoked_at = now()\n    WHERE user_id = NEW.id AND revoked_at IS NULL;\n    RETURN NULL;\nEND",
                 name="user_sessions_end",
                 triggers={
-                    "user_sessions_end": "AFTER UPDATE ON {table} FOR EACH ROW\nWHEN (OLD.password IS DISTINCT FROM NEW.password OR OLD.is_active AND NOT NEW.is_active\n    OR OLD.role <> NEW.role)"
+                    "user_sessions_end": "AFTER UPDATE ON {table} FOR EACH ROW\nWHEN (OLD.password IS DISTINCT FROM NEW.password OR OLD.is_active AND NOT NEW.is_active\n    OR OLD.role IS DISTINCT FROM NEW.role)"
                 },
             ),
         ),

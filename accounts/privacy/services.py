@@ -4,13 +4,14 @@ Each app knows what it stores. The apps above add functions to `EXPORTERS` and `
 `accounts/extensions.py`.
 """
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
 from django.contrib.admin.models import LogEntry
 from django.db import connection, transaction
 from django.db.models import Q
+from procrastinate.contrib.django import app
 from rest_framework_simplejwt.token_blacklist.models import OutstandingToken
 
 from accounts import services
@@ -20,6 +21,11 @@ from accounts.models import Session, User
 from bookit.database.retries import retried
 from bookit.errors import Forbidden
 from bookit.idempotency.models import KeptResponse
+
+# The job that erases an account again, and when: once no request is in progress that began before
+# the account ended, and once no email is waiting that was written before.
+AGAIN = "accounts.erase_again"
+PAUSES = (timedelta(minutes=1), timedelta(days=2))
 
 # Deletes the jobs that would send emails about an account, and those that failed to.
 #
@@ -95,7 +101,7 @@ def _erase(user_id: UUID, *, actor: User, at: datetime) -> None:
     Bookings and reviews refer to the row of the user, so it stays, without a name. Its email
     address is free for a new account.
     """
-    user, is_last_admin = services.lock_user(user_id)
+    user, is_last_admin = services.lock_user(user_id=user_id)
     if is_last_admin:
         raise services.LastAdmin
     for erase in ERASERS.values():
@@ -108,12 +114,28 @@ def _erase(user_id: UUID, *, actor: User, at: datetime) -> None:
     user.timezone, user.language, user.last_login = "UTC", "en", None
     user.set_unusable_password()
     user.save()
+    # A request that began before this transaction can still write, for example a booking.
+    for pause in PAUSES:
+        app.configure_task(AGAIN, schedule_at=at + pause).defer(user_id=str(user.pk))
+
+
+@retried
+@transaction.atomic
+def erase_again(*, user_id: UUID, at: datetime) -> None:
+    """Erase what has been stored about a user since their account ended."""
+    deleted = User.objects.exclude(deleted_at=None).filter(pk=user_id)
+    user = deleted.select_for_update(no_key=True).first()
+    if user is None:
+        return
+    for erase in ERASERS.values():
+        erase(user=user, actor=user, at=at)
+    _erase_traces(user)
 
 
 def _erase_traces(user: User) -> None:
-    """Delete what accounts stores about a user outside the user's row."""
+    """Erase what accounts stores about a user outside the user's row."""
     Session.objects.filter(user=user).delete()
-    OutstandingToken.objects.filter(user=user).delete()
+    OutstandingToken.objects.filter(user=user).update(user=None)
     KeptResponse.objects.filter(user=user).delete()
     user.emailed_links.all().delete()
     user.groups.clear()
@@ -121,7 +143,7 @@ def _erase_traces(user: User) -> None:
     # The log of the admin site has the names of the objects that admins changed.
     LogEntry.objects.filter(
         Q(content_type__app_label="accounts", content_type__model="user", object_id=str(user.pk))
-        | Q(object_repr__in=[user.email, user.name])
+        | Q(object_repr__in=[*filter(None, [user.email, user.name])])
     ).update(object_repr="")
     emails = [*filter(None, [user.email, user.new_email])]
     with connection.cursor() as cursor:

@@ -81,8 +81,11 @@ def enqueue_composed(*, booking: Booking) -> None:
             continue  # The new time no longer matters.
         for audience in occasion.audiences:
             if pending & {(occasion.event_id, None), (occasion.event_id, audience)}:
-                mail = {"mail": asdict(compose(occasion, audience))}
-                jobs[f"{task}/{occasion.event_id}/{audience}"] = (mail, None)
+                args = {
+                    "mail": asdict(compose(occasion, audience)),
+                    "user_id": str(occasion.user_id),
+                }
+                jobs[f"{task}/{occasion.event_id}/{audience}"] = (args, None)
     defer(task, jobs)
 
 

@@ -18,6 +18,9 @@ def send_mail(event_id: int, audience: str) -> None:
 
 
 @app.task(name="bookings.send_composed_mail", queue=jobs.MAILS, retry=PATIENT)
-def send_composed_mail(mail: dict[str, Any]) -> None:
-    """Send an email about a booking that has been deleted."""
+def send_composed_mail(mail: dict[str, Any], user_id: str) -> None:
+    """Send an email about a booking that has been deleted.
+
+    `user_id` is the user of the booking; see `bookings.privacy`.
+    """
     mails.deliver(mail=Mail(**mail), at=timezone.now())

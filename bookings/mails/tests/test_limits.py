@@ -422,11 +422,12 @@ class TestStrangers:
         assert "Notes: Pay at https://evil.example now" in message.body
         assert "You won http:// evil. example/claim evil, rui@example.com" in message.body
 
-    @pytest.mark.parametrize(("role", "is_verified"), [("user", False), ("provider", True)])
-    def test_only_users_with_a_role_from_an_admin_get_text_that_users_wrote(
+    @pytest.mark.parametrize("role", ["user", "provider"])
+    @pytest.mark.parametrize("is_verified", [False, True])
+    def test_only_users_with_a_verified_address_get_text_that_users_wrote(
         self, book, mallory, role, is_verified
     ):
-        mallory.role = role
+        mallory.role, mallory.verified_email = role, TO_MALLORY if is_verified else "old@a.example"
         mallory.save()
         book(attendee_email="", notes="By the window")
         work()
@@ -436,7 +437,7 @@ class TestStrangers:
         assert ("somebody gave this address" in message.body) != is_verified
 
     def test_a_verified_user_does_not_make_another_address_verified(self, book, mallory):
-        mallory.role = "provider"
+        mallory.verified_email = TO_MALLORY
         mallory.save()
         book(notes="By the window")
         work()

@@ -174,6 +174,13 @@ def test_webhooks_get_the_events_of_one_statement_in_order(monkeypatch):
 
 # Each place where the ORM deletes rows or filters by a list of values, and why the list is short.
 FEW = {
+    "accounts/links/services.py: EmailedLink.objects.filter(pk=link.pk).delete": "one row",
+    "accounts/links/services.py: purpose__in=[kind.name for kind in kinds]": "two kinds",
+    "accounts/services.py: row.delete": "one row",
+    "accounts/privacy/services.py: KeptResponse.objects.filter(user=user).delete": "not loaded",
+    "accounts/privacy/services.py: Session.objects.filter(user=user).delete": "not loaded",
+    "accounts/privacy/services.py: user.emailed_links.all().delete": "not loaded",
+    "catalog/privacy.py: calendar__in=own": "a queryset: it becomes a subquery",
     "bookit/adminsite/pages.py: pk__in=ids": "selected rows: a form has at most 1,000 fields",
     "bookit/api/pagination.py: pk__in=rows.values('pk')[start:stop]": "a page",
     "catalog/listing.py: pk__in=ids": "a page",
