@@ -274,10 +274,10 @@ def test_an_email_to_the_provider_that_waits_is_sent_before_it_is_deleted(api, a
     run("UPDATE procrastinate_jobs SET status = 'todo' WHERE task_name ~ 'composed'")
     assert {job.args["mail"]["audience"] for job in composed} == {"attendee", "provider"}
     delete(api.as_(ana))
-    assert {job.args["mail"]["audience"] for job in composed} == {"provider"}
+    assert {job.args["mail"]["audience"] for job in composed.all()} == {"provider"}
     run("UPDATE procrastinate_jobs SET status = 'failed' WHERE task_name ~ 'composed'")
     work()
-    assert not composed.exists()
+    assert not composed.all().exists()
 
 
 def test_the_waitlist_is_left(api, ana, life):
