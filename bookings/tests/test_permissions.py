@@ -38,7 +38,7 @@ POST   /auth/verify-email/resend                       401  202   202      202  
 
 GET    /me                                             401  200   200      200   200   200
 PATCH  /me                                             401  200   200      200   200   200
-DELETE /me    with-the-password                        401  204   204      204   204   409
+DELETE /me    with-the-password                        401  204   204      204   204   204
 POST   /me/password                                    401  204   204      204   204   204
 GET    /me/sessions                                    401  200   200      200   200   200
 DELETE /me/sessions/{session}                          401  404   204      404   404   404

@@ -194,6 +194,7 @@ FEW = {
     "bookings/webhooks/models.py: owner__in=User.objects.all().active_admins()": "a subquery",
     "bookings/payloads.py: pk__in={event.booking_id for event in events}": "a page, or a batch",
     "bookings/slots/serializers.py: pk__in=[slot.pk for slot in slots]": "the slots of one request",
+    "bookings/services.py: status__in=TO_COME": "three statuses",
     "bookings/services.py: booking.delete": "one row, and its review",
     "bookings/slots/services.py: slot.delete": "one row, and its waitlist, which is not loaded",
     "bookings/waitlist/services.py: pk__in=slot_ids": "slots of MAX_EVENTS events",
