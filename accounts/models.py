@@ -117,6 +117,7 @@ class User(AbstractBaseUser, PermissionsMixin):
         help_text="Inactive users cannot sign in, and their tokens stop working at once.",
     )
     created_at = models.DateTimeField(db_default=Now(), editable=False)
+    updated_at = models.DateTimeField(db_default=Now(), editable=False)
     deleted_at = models.DateTimeField(
         null=True,
         blank=True,
@@ -165,6 +166,7 @@ class User(AbstractBaseUser, PermissionsMixin):
             ),
             triggers.SESSIONS_END,
             triggers.LINKS_END,
+            triggers.UPDATED_AT,
         ]
 
     def __str__(self) -> str:
@@ -187,9 +189,10 @@ class User(AbstractBaseUser, PermissionsMixin):
         """Whether the user is an active admin."""
         return self.is_active and self.role == self.Role.ADMIN
 
-    # One rule decides who may see and change the bookings of a calendar. It is written in three
-    # forms: `keeps` for one row, `on_own_calendars` for a queryset, and `keeps_own` for an SQL
-    # statement that joins the calendar's provider. All code that shows bookings uses one of these
+    # One rule decides who may see and change the bookings of a calendar: admins, and the provider
+    # of the calendar while they are a keeper. `keeps` is the whole rule, for one row. Two more
+    # forms state its part about the provider: `on_own_calendars` for a queryset, and `keeps_own`
+    # for an SQL statement that joins the provider. All code that shows bookings uses one of these
     # forms, for example lists, emails and feeds.
     KEEPERS: ClassVar = (Role.PROVIDER, Role.ADMIN)
 

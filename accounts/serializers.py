@@ -22,6 +22,7 @@ ANA = {
     "language": "pt",
     "is_active": True,
     "created_at": "2026-11-21T09:00:00Z",
+    "updated_at": "2026-11-21T09:00:00Z",
 }
 
 
@@ -33,7 +34,7 @@ class UserSerializer(RowSerializer):
         model = User
         fields = [
             *("id", "name", "email", "email_verified", "phone", "role"),
-            *("timezone", "language", "is_active", "created_at"),
+            *("timezone", "language", "is_active", "created_at", "updated_at"),
         ]
         read_only_fields = fields
 

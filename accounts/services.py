@@ -100,7 +100,7 @@ def register(
         Invalid: the password is weak.
         EmailTaken: an account already has this email address, perhaps in a different case.
     """
-    user = User(name=name, email=email, created_at=at, **fields)
+    user = User(name=name, email=email, created_at=at, updated_at=at, **fields)
     _check_strength(password, user, field="password")
     # Checked before the slow hashing. The constraint catches a concurrent registration.
     if User.objects.filter(email=user.email).exists():
@@ -356,6 +356,7 @@ def update_profile(*, user: User, changes: dict[str, Any], client: Client) -> Us
             if is_new:
                 links.enqueue(kind=VERIFICATION, email=user.new_email, user=user)
                 links.enqueue(kind=CHANGE_REQUESTED, email=user.email, user=user)
+        user.refresh_from_db(fields=["updated_at"])
     return user
 
 
@@ -370,7 +371,7 @@ def add_user(*, user: User, actor: User, at: datetime) -> User:
     """
     if not actor.is_admin:
         raise Forbidden
-    user.created_at = at
+    user.created_at = user.updated_at = at
     if not user.password:
         user.set_unusable_password()
     with transaction.atomic():
@@ -401,6 +402,7 @@ def update_user(*, user_id: UUID, actor: User, changes: dict[str, Any], at: date
             raise LastAdmin
         if changes:
             user.save(update_fields=list(changes))
+            user.refresh_from_db(fields=["updated_at"])
         if user.role == User.Role.PROVIDER != role:
             _welcome_provider(user, at=at)
     return user

@@ -1,6 +1,7 @@
 """The database triggers of accounts, which run no matter which program makes a change."""
 
 from bookit.database.constraints import Trigger
+from bookit.database.versions import updated_at_trigger
 
 SESSIONS_END = Trigger(
     name="user_sessions_end",
@@ -37,4 +38,13 @@ END
                 OR OLD.email <> NEW.email)
         """,
     },
+)
+
+# Signing in changes only other columns.
+UPDATED_AT = updated_at_trigger(
+    "user",
+    columns=[
+        *("name", "email", "verified_email", "phone", "role", "timezone", "language"),
+        *("is_active", "password"),
+    ],
 )

@@ -39,6 +39,7 @@ from accounts.serializers import (
 )
 from accounts.tokens import AccessToken
 from bookit.api.addresses import client_address
+from bookit.api.etags import conditional
 from bookit.api.schema import errors
 from bookit.api.throttles import SignInThrottle
 from bookit.api.views import RowViewSet
@@ -171,6 +172,10 @@ class MeViewSet(RowViewSet):
         "destroy": OwnPasswordSerializer,
     }
 
+    def current(self) -> User:
+        """Return the signed-in user."""
+        return signed_in(self.request)
+
     @extend_schema(tags=["Accounts"], summary="Show your profile")
     def retrieve(self, request: Request, *args: Any, **kwargs: Any) -> Response:
         """Return the account of the signed-in user."""
@@ -182,6 +187,7 @@ class MeViewSet(RowViewSet):
         responses=UserSerializer,
         extensions=errors("email_taken"),
     )
+    @conditional
     def partial_update(self, request: Request) -> Response:
         """Change your profile. A new email address requires `current_password`.
 
@@ -204,6 +210,7 @@ class MeViewSet(RowViewSet):
         responses={204: None},
         extensions=errors("last_admin"),
     )
+    @conditional
     def destroy(self, request: Request) -> Response:
         """Delete your account for good. Your future bookings are cancelled.
 
@@ -342,6 +349,7 @@ class UserViewSet(RowViewSet):
         responses=UserSerializer,
         extensions=errors("last_admin"),
     )
+    @conditional
     def partial_update(self, request: Request, pk: Any) -> Response:
         """Change an account's name or role, or whether it is active.
 
@@ -359,6 +367,7 @@ class UserViewSet(RowViewSet):
         responses={204: None},
         extensions=errors("last_admin"),
     )
+    @conditional
     def destroy(self, request: Request, pk: Any) -> Response:
         """Delete an account for good, as its owner can with `DELETE /me`."""
         privacy.erase_user(user_id=pk, actor=signed_in(request), at=timezone.now())

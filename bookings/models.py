@@ -71,6 +71,7 @@ class Slot(models.Model):
     )
     status = models.CharField(max_length=9, choices=Status, default=Status.SCHEDULED)
     created_at = models.DateTimeField(db_default=Now(), editable=False)
+    updated_at = models.DateTimeField(db_default=Now(), editable=False)
 
     class Meta:
         ordering = ["start_time", "id"]
@@ -113,6 +114,7 @@ class Slot(models.Model):
                 to_fields=["id", "calendar"],
             ),
             triggers.SLOT_OCCUPIES,
+            triggers.SLOT_UPDATED_AT,
         ]
 
     def __str__(self) -> str:
@@ -317,6 +319,7 @@ class Booking(models.Model):
                 to_fields=["id", "service", "calendar", "start_time", "end_time", "blocked"],
             ),
             triggers.BOOKING_TRANSITION,
+            triggers.BOOKING_UPDATED_AT,
             triggers.BOOKING_OCCUPIES,
             triggers.WAITLIST_FOLLOWS,
         ]

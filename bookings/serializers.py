@@ -220,4 +220,5 @@ CLASS = {
     "seats_left": 12,
     "status": "scheduled",
     "created_at": "2026-11-21T09:00:00Z",
+    "updated_at": "2026-11-21T09:00:00Z",
 }

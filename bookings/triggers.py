@@ -2,6 +2,7 @@
 
 from bookings.transitions import TRANSITIONS
 from bookit.database.constraints import Trigger
+from bookit.database.versions import updated_at_trigger
 
 _ALLOWED = ",\n        ".join(
     f"('{before}', '{after}')"
@@ -196,4 +197,15 @@ END
             AFTER INSERT ON {table} REFERENCING NEW TABLE AS written FOR EACH STATEMENT
         """,
     },
+)
+
+SLOT_UPDATED_AT = updated_at_trigger("slot")
+BOOKING_UPDATED_AT = updated_at_trigger("booking")
+WAITLIST_UPDATED_AT = updated_at_trigger("waitlist")
+# Deliveries change other columns, too.
+WEBHOOK_UPDATED_AT = updated_at_trigger(
+    "webhook",
+    columns=[
+        *("owner_id", "url", "events", "is_active", "secret", "failing_since", "disabled_reason")
+    ],
 )

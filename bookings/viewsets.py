@@ -30,6 +30,7 @@ from bookings.serializers import (
     HistoryEventSerializer,
     StatusChangeSerializer,
 )
+from bookit.api.etags import conditional
 from bookit.api.schema import errors
 from bookit.api.views import RowViewSet
 from bookit.database.prepared import Bound, Prepared
@@ -122,6 +123,7 @@ class BookingViewSet(RowViewSet):
             *TIME_REFUSALS, "invalid_transition", "cancellation_too_late", "email_not_verified"
         ),
     )
+    @conditional
     def partial_update(self, request: Request, pk: Any) -> Response:
         """Reschedule a booking (`start_time` or `slot_id`) or change its `status`, but not both.
 
@@ -157,6 +159,7 @@ class BookingViewSet(RowViewSet):
         responses=BookingSerializer,
         extensions=errors("invalid_transition"),
     )
+    @conditional
     def status(self, request: Request, pk: Any) -> Response:
         """Confirm, complete or cancel a booking, or mark it as a no-show."""
         return self.shown(
@@ -170,6 +173,7 @@ class BookingViewSet(RowViewSet):
         summary="Delete a booking",
         extensions=errors("booking_started", "cancellation_too_late"),
     )
+    @conditional
     def destroy(self, request: Request, pk: Any) -> Response:
         """Delete a booking. Its owner can do so until it starts, an admin at any time."""
         services.delete_booking(booking_id=pk, actor=signed_in(request), at=timezone.now())

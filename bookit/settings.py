@@ -102,6 +102,7 @@ if CORS_ALLOWED_ORIGINS:
     INSTALLED_APPS.append("corsheaders")
     MIDDLEWARE.insert(1, "corsheaders.middleware.CorsMiddleware")
     CORS_EXPOSE_HEADERS = [
+        "ETag",
         "Idempotent-Replayed",
         "Location",
         "RateLimit",
@@ -114,6 +115,8 @@ if CORS_ALLOWED_ORIGINS:
         "authorization",
         "content-type",
         "idempotency-key",
+        "if-match",
+        "if-none-match",
         "time-zone",
         "x-request-id",
     ]

@@ -38,6 +38,7 @@ class Calendar(models.Model):
     # (`catalog.triggers`). `bookings.availability.terms` explains how bookings use the version.
     version = models.PositiveBigIntegerField(db_default=0, editable=False)
     created_at = models.DateTimeField(db_default=Now(), editable=False)
+    updated_at = models.DateTimeField(db_default=Now(), editable=False)
 
     class Meta:
         ordering = ["name", "id"]
@@ -51,6 +52,7 @@ class Calendar(models.Model):
             # manual, 13.3.2).
             models.UniqueConstraint(fields=["id", "version"], name="calendar_version"),
             triggers.VERSION_RISES,
+            triggers.CALENDAR_UPDATED_AT,
         ]
 
     def __str__(self) -> str:
@@ -216,6 +218,7 @@ class Service(models.Model):
         db_persist=True,
     )
     created_at = models.DateTimeField(db_default=Now(), editable=False)
+    updated_at = models.DateTimeField(db_default=Now(), editable=False)
 
     class Meta:
         ordering = ["title", "id"]
@@ -243,6 +246,7 @@ class Service(models.Model):
                 condition=Q(currency__regex=r"^[A-Z]{3}$"), name="service_currency_code"
             ),
             triggers.TERMS_CHANGE_VERSION,
+            triggers.SERVICE_UPDATED_AT,
             triggers.WORDS_ARE_KNOWN,
         ]
 

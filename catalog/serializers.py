@@ -91,6 +91,7 @@ STORED_CALENDAR = {
     "always_open": False,
     "provider_id": "0199d3a0-5b1c-7d3e-9c4b-2a7f8e6d5c31",
     "created_at": "2026-11-21T09:00:00Z",
+    "updated_at": "2026-11-21T09:00:00Z",
 }
 
 
@@ -126,9 +127,16 @@ class CalendarSerializer(RowSerializer):
     class Meta:
         model = Calendar
         fields = [
-            *("id", "name", "timezone", "provider_id", "opening_hours", "always_open", "created_at")
+            "id",
+            "name",
+            "timezone",
+            "provider_id",
+            "opening_hours",
+            "always_open",
+            "created_at",
+            "updated_at",
         ]
-        read_only_fields = ["id", "created_at"]
+        read_only_fields = ["id", "created_at", "updated_at"]
 
     @classmethod
     def rows(cls, queryset: QuerySet[Any]) -> QuerySet[Any, dict[str, Any]]:
@@ -240,6 +248,7 @@ STORED_SERVICE = {
     "rating_average": 4.67,
     "rating_count": 3,
     "created_at": "2026-11-21T09:00:00Z",
+    "updated_at": "2026-11-21T09:00:00Z",
 }
 
 
@@ -303,8 +312,9 @@ class ServiceSerializer(RowSerializer):
             "rating_average",
             "rating_count",
             "created_at",
+            "updated_at",
         ]
-        read_only_fields = ["id", "rating_count", "created_at"]
+        read_only_fields = ["id", "rating_count", "created_at", "updated_at"]
 
     @classmethod
     def represent(cls, row: dict[str, Any]) -> dict[str, Any]:

@@ -43,7 +43,7 @@ def create_calendar(
         fields.setdefault("provider_id", actor.pk)
     _check_provider(actor, fields)
     with transaction.atomic():
-        calendar = Calendar.objects.create(created_at=at, **fields)
+        calendar = Calendar.objects.create(created_at=at, updated_at=at, **fields)
         set_opening_hours(calendar=calendar, spans=opening_hours or [])
     return calendar
 
@@ -74,6 +74,7 @@ def update_calendar(
             calendar.save(update_fields=list(changes))
         if hours is not None:
             set_opening_hours(calendar=calendar, spans=hours)
+        calendar.refresh_from_db(fields=["updated_at"])
         if hours is None and "timezone" not in changes:
             return calendar, Affected()
         return calendar, affected_bookings(calendar=calendar, at=at)
@@ -84,7 +85,11 @@ def ensure_calendar(*, provider: User, at: datetime) -> None:
     """Create a calendar with the provider's name and time zone, unless they already have one."""
     if not Calendar.objects.filter(provider=provider).exists():
         Calendar.objects.create(
-            provider=provider, name=provider.name, timezone=provider.timezone, created_at=at
+            provider=provider,
+            name=provider.name,
+            timezone=provider.timezone,
+            created_at=at,
+            updated_at=at,
         )
 
 
@@ -189,7 +194,7 @@ def create_service(
         Invalid: the calendar does not exist, or the price has more decimals than its currency.
         Forbidden: the calendar is another user's.
     """
-    service = Service(created_at=at, **fields)
+    service = Service(created_at=at, updated_at=at, **fields)
     check_price(service.price, service.currency)
     with transaction.atomic():
         if calendar_id is None:
@@ -245,6 +250,7 @@ def update_service(*, service_id: UUID, actor: User, changes: dict[str, Any]) ->
             try:
                 with transaction.atomic():
                     service.save(update_fields=list(changes))
+                service.refresh_from_db(fields=["updated_at"])
             except IntegrityError as error:
                 # A foreign key to a service covers its calendar too, so it prevents the move.
                 if "calendar" in changes and isinstance(error.__cause__, ForeignKeyViolation):

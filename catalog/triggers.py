@@ -7,6 +7,7 @@ deadlocks.
 """
 
 from bookit.database.constraints import Trigger
+from bookit.database.versions import updated_at_trigger
 
 # Raises the version of a calendar if its time zone changes, and prevents the version from falling.
 VERSION_RISES = Trigger(
@@ -27,14 +28,15 @@ END
 )
 
 
-def _opening_changes(prefix: str) -> Trigger:
+def _opening_changes(prefix: str, *, changed: str = "") -> Trigger:
     """Return a trigger for the table of opening hours or the table of time off.
 
-    The trigger raises the version of each calendar whose rows are added, changed or removed.
+    The trigger raises the version of each calendar whose rows are added, changed or removed. The
+    other columns of the calendar that it changes are in `changed`.
     """
     return Trigger(
         name=f"{prefix}_change_version",
-        body="""
+        body=f"""
 DECLARE
     ids uuid[];
 BEGIN
@@ -46,12 +48,12 @@ BEGIN
     END IF;
     PERFORM calendar_take_turn(id)
     FROM (SELECT DISTINCT unnest(ids) AS id ORDER BY id) AS changed;
-    UPDATE catalog_calendar SET version = version + 1 WHERE id IN (
+    UPDATE catalog_calendar SET version = version + 1{changed} WHERE id IN (
         SELECT id FROM catalog_calendar WHERE id = ANY(ids) ORDER BY id FOR UPDATE
     );
     RETURN NULL;
 END
-""",
+""",  # noqa: S608 - only our own SQL is interpolated, no values
         triggers={
             f"{prefix}_added": """
                 AFTER INSERT ON {table} REFERENCING NEW TABLE AS added FOR EACH STATEMENT
@@ -67,7 +69,11 @@ END
     )
 
 
-HOURS_CHANGE_VERSION = _opening_changes("opening_hours")
+# The representation of a calendar includes its opening hours.
+HOURS_CHANGE_VERSION = _opening_changes(
+    "opening_hours",
+    changed=", updated_at = greatest(now(), updated_at + interval '1 microsecond')",
+)
 TIME_OFF_CHANGES_VERSION = _opening_changes("time_off")
 
 # Raises the version of a calendar if the terms of a service change.
@@ -115,3 +121,6 @@ END
         """,
     },
 )
+
+CALENDAR_UPDATED_AT = updated_at_trigger("calendar", columns=["name", "timezone", "provider_id"])
+SERVICE_UPDATED_AT = updated_at_trigger("service")

@@ -11,6 +11,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from accounts.permissions import signed_in
+from bookit.api.etags import conditional
 from bookit.api.schema import errors
 from bookit.api.views import RowViewSet
 from bookit.database.prepared import Bound, Prepared
@@ -73,6 +74,7 @@ class CalendarViewSet(CatalogViewSet):
     @extend_schema(
         tags=["Catalog"], summary="Change a calendar", responses=ChangedCalendarSerializer
     )
+    @conditional
     def partial_update(self, request: Request, pk: Any) -> Response:
         """Change a calendar. `opening_hours` replaces all existing opening hours.
 
@@ -90,6 +92,7 @@ class CalendarViewSet(CatalogViewSet):
     @extend_schema(
         tags=["Catalog"], summary="Delete a calendar", extensions=errors("service_in_use")
     )
+    @conditional
     def destroy(self, request: Request, pk: Any) -> Response:
         """Delete a calendar that has no services."""
         services.delete_calendar(calendar_id=pk, actor=signed_in(request))
@@ -210,6 +213,7 @@ class ServiceViewSet(CatalogViewSet):
     @extend_schema(
         tags=["Catalog"], summary="Change a service", extensions=errors("service_in_use")
     )
+    @conditional
     def partial_update(self, request: Request, pk: Any) -> Response:
         """Change a service. Existing bookings keep their prices and seats."""
         return self.shown(
@@ -221,6 +225,7 @@ class ServiceViewSet(CatalogViewSet):
     @extend_schema(
         tags=["Catalog"], summary="Delete a service", extensions=errors("service_in_use")
     )
+    @conditional
     def destroy(self, request: Request, pk: Any) -> Response:
         """Delete a service that has no bookings or slots. Deactivate it otherwise."""
         services.delete_service(service_id=pk, actor=signed_in(request))

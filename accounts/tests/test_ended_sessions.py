@@ -86,7 +86,7 @@ def in_sql(user, api, monkeypatch):
 
 
 def by_a_hash_upgrade_at_sign_in_to_the_admin_site(user, api, monkeypatch):
-    """Here, the hash changes but the password does not. A thief may have the old hash."""
+    """Change the hash but not the password. The trigger compares only hashes."""
     monkeypatch.setattr(PBKDF2PasswordHasher, "iterations", 1)
     hashers = [f"django.contrib.auth.hashers.{name}PasswordHasher" for name in ("PBKDF2", "MD5")]
     with override_settings(PASSWORD_HASHERS=hashers):
@@ -213,7 +213,8 @@ def test_no_session_survives_a_concurrent_change_of_the_password(transactional_d
             break
         user = UserFactory()
         calls = clients_of(api, user)
-        # The change starts at a different position in each round. It takes as long as the requests.
+        # In each round, the change has another place among the requests, which varies the order in
+        # which they run.
         at = number % len(calls)
         calls.insert(at, lambda user=user: through_the_api(user, api.as_(user), None))
         outcomes = at_once(calls)

@@ -18,7 +18,7 @@ pytestmark = pytest.mark.django_db
 
 FIELDS = [
     *("id", "name", "email", "email_verified", "phone", "role"),
-    *("timezone", "language", "is_active", "created_at"),
+    *("timezone", "language", "is_active", "created_at", "updated_at"),
 ]
 BETTER = "another good password"
 
@@ -58,7 +58,8 @@ def test_the_profile_shows_the_signed_in_user(me, user):
         "timezone": "UTC",
         "language": "en",
         "is_active": True,
-        "created_at": me.get("/me").json()["created_at"],
+        "created_at": response.json()["created_at"],
+        "updated_at": response.json()["updated_at"],
     }
 
 
@@ -72,14 +73,16 @@ def test_the_name_phone_number_time_zone_and_language_can_be_changed(me, user):
     before = me.get("/me").json()
     response = me.patch("/me", changes)
     assert response.status_code == 200
-    assert response.json() == me.get("/me").json() == {**before, **changes}
+    after = response.json()
+    assert after == me.get("/me").json() == {**before, **changes, "updated_at": after["updated_at"]}
 
 
 @pytest.mark.parametrize("field", ["name", "phone", "timezone", "language"])
 def test_a_change_of_one_field_does_not_change_other_fields(me, user, field):
     value = {"name": "B", "phone": "+351 1234", "timezone": "Asia/Tokyo", "language": "ja"}[field]
     before = me.get("/me").json()
-    assert me.patch("/me", {field: value}).json() == {**before, field: value}
+    after = me.patch("/me", {field: value}).json()
+    assert after == {**before, field: value, "updated_at": after["updated_at"]}
 
 
 def test_a_phone_number_can_be_removed(me, user):
@@ -112,7 +115,8 @@ def test_a_new_email_address_takes_effect_once_it_is_verified(api, me, user):
     before = me.get("/me").json()
     response = me.patch("/me", {**NEW, "name": "Countess"})
     assert response.status_code == 200
-    assert response.json() == {**before, "name": "Countess"}
+    after = response.json()
+    assert after == {**before, "name": "Countess", "updated_at": after["updated_at"]}
     assert log_in(api, user).status_code == 200
     found = tokens()
     assert found.keys() == {"new@example.com"}
@@ -271,8 +275,9 @@ def test_showing_the_profile_needs_only_the_query_for_the_user(me, django_assert
         me.get("/me")
     with django_assert_num_queries(1):
         me.patch("/me", {})
-    # The queries are the user, a savepoint, the change, and the release of the savepoint.
-    with django_assert_num_queries(4):
+    # The queries are the user, a savepoint, the change, the release of the savepoint, and the time
+    # of the change.
+    with django_assert_num_queries(5):
         me.patch("/me", {"name": "B"})
 
 

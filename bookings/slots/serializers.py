@@ -42,6 +42,7 @@ class SlotSerializer(RowSerializer):
             "seats_left",
             "status",
             "created_at",
+            "updated_at",
         ]
         read_only_fields = fields
 

@@ -18,6 +18,7 @@ from bookings.waitlist import services as waitlist
 from bookings.waitlist.models import WaitlistEntry
 from bookings.waitlist.permissions import ReadsWaitlistEntry
 from bookings.waitlist.serializers import WaitlistEntrySerializer, WaitlistJoinSerializer
+from bookit.api.etags import conditional
 from bookit.api.schema import errors
 from bookit.api.views import RowViewSet
 from bookit.idempotency.views import idempotent
@@ -86,6 +87,7 @@ class WaitlistViewSet(RowViewSet):
         return self.shown(self.object)
 
     @extend_schema(tags=["Bookings"], summary="Leave the queue for a slot")
+    @conditional
     def destroy(self, request: Request, slot_id: Any, pk: Any) -> Response:
         """Leave the queue.
 

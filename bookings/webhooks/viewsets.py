@@ -26,6 +26,7 @@ from bookings.webhooks.serializers import (
     WebhookSecretSerializer,
     WebhookSerializer,
 )
+from bookit.api.etags import conditional
 from bookit.api.pagination import EventPagination
 from bookit.api.schema import errors
 from bookit.api.views import RowViewSet
@@ -64,6 +65,7 @@ class WebhookViewSet(RowViewSet):
         return response
 
     @extend_schema(tags=["Webhooks"], summary="Change a webhook", responses=WebhookSerializer)
+    @conditional
     def partial_update(self, request: Request, pk: Any) -> Response:
         """Change a webhook, or switch it off or on. Switching it on makes you its owner."""
         return self.shown(
@@ -76,6 +78,7 @@ class WebhookViewSet(RowViewSet):
         )
 
     @extend_schema(tags=["Webhooks"], summary="Delete a webhook")
+    @conditional
     def destroy(self, request: Request, pk: Any) -> Response:
         """Delete a webhook and the log of its deliveries."""
         webhooks.delete_webhook(webhook_id=pk)

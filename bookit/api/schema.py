@@ -6,7 +6,16 @@ from drf_spectacular.extensions import OpenApiAuthenticationExtension
 from drf_spectacular.openapi import AutoSchema
 from drf_spectacular.utils import OpenApiExample, OpenApiParameter, extend_schema_serializer
 
+from bookit.api.etags import IF_MATCH
 from bookit.errors import problems
+
+# The header that lets a client send a POST again; see `bookit.idempotency`.
+IDEMPOTENCY_KEY = "Idempotency-Key"
+# The errors that a header of a request can cause, by header.
+ERRORS_OF_HEADERS = {
+    IDEMPOTENCY_KEY: ["idempotency_in_progress", "idempotency_key_reused"],
+    IF_MATCH: ["precondition_failed"],
+}
 
 ERRORS = "x-errors"
 # The extension that lists the properties of a serializer that are not in every response.
@@ -116,16 +125,28 @@ class Schema(AutoSchema):
                 ),
             ),
         ]
-        if self._takes_idempotency_key():
+        if self._takes(IDEMPOTENCY_KEY):
             parameters.append(
                 OpenApiParameter(
-                    "Idempotency-Key",
+                    IDEMPOTENCY_KEY,
                     str,
                     OpenApiParameter.HEADER,
                     description=(
                         "1 to 255 characters that are different for each request. If you send the "
                         "same request again within 24 hours, you get the first response, and "
                         "nothing is created twice."
+                    ),
+                )
+            )
+        if self._takes(IF_MATCH):
+            parameters.append(
+                OpenApiParameter(
+                    IF_MATCH,
+                    str,
+                    OpenApiParameter.HEADER,
+                    description=(
+                        "The `ETag` of the resource as you read it. If the resource has changed "
+                        "since then, the response is a 412."
                     ),
                 )
             )
@@ -146,16 +167,16 @@ class Schema(AutoSchema):
         return parameters
 
     def get_operation(self, *args: Any, **kwargs: Any) -> dict[str, Any] | None:
-        """Return the operation, with the errors that an idempotency key can cause."""
+        """Return the operation, with the errors that its headers can cause."""
         operation: dict[str, Any] | None = super().get_operation(*args, **kwargs)
-        if operation is not None and self._takes_idempotency_key():
-            codes = ["idempotency_in_progress", "idempotency_key_reused"]
-            operation[ERRORS] = [*operation.get(ERRORS, []), *codes]
+        for header, codes in ERRORS_OF_HEADERS.items():
+            if operation is not None and self._takes(header):
+                operation[ERRORS] = [*operation.get(ERRORS, []), *codes]
         return operation
 
-    def _takes_idempotency_key(self) -> bool:
-        takes: Any = getattr(self.view, "takes_idempotency_key", None)
-        return takes is not None and bool(takes(self.method.lower()))
+    def _takes(self, header: str) -> bool:
+        takes: Any = getattr(self.view, "takes", None)
+        return takes is not None and bool(takes(header, self.method.lower()))
 
 
 def add_common_parts(

@@ -7,7 +7,7 @@ from uuid import UUID
 
 from django.core.exceptions import TooManyFieldsSent
 from django.db.models import QuerySet
-from django.http import Http404, HttpRequest
+from django.http import Http404, HttpRequest, HttpResponse
 from django.urls.converters import UUIDConverter, register_converter
 from rest_framework import serializers, viewsets
 from rest_framework.permissions import SAFE_METHODS, BasePermission
@@ -16,6 +16,8 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from bookit import deadlines
+from bookit.api.etags import IF_MATCH, tagged
+from bookit.api.schema import IDEMPOTENCY_KEY
 from bookit.api.serializers import RowSerializer
 from bookit.database.prepared import Bound, Prepared
 from bookit.errors.refusals import refuse
@@ -27,9 +29,6 @@ class AnyCaseUUIDConverter(UUIDConverter):
 
     regex = "[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}"
 
-
-# The header of a request that may be sent again; see `bookit.idempotency`.
-IDEMPOTENCY_KEY = "Idempotency-Key"
 
 # Parameters that choose a page or the time zone of its times. They do not change the query.
 PAGING = frozenset({"limit", "offset", "page", "tz"})
@@ -47,6 +46,14 @@ def _break_reference_cycle(response: Response) -> None:
     context = response.renderer_context  # type: ignore[attr-defined]
     del context["view"].response
     context.clear()
+
+
+def _finish(response: Response) -> HttpResponse:
+    """Return the response to send once `response` is rendered."""
+    request = response.renderer_context["request"]  # type: ignore[attr-defined]
+    finished = tagged(response, request) if response.status_code in (200, 201) else response
+    _break_reference_cycle(response)
+    return finished
 
 
 # Methods that DRF's views call but `RowViewSet` does not, and how to do without an override.
@@ -90,8 +97,10 @@ class APIMixin(APIView):
             self._count_parameters(request)
         super().initial(request, *args, **kwargs)
         self.check_object()
-        if "HTTP_IDEMPOTENCY_KEY" in request.META and not self.takes_idempotency_key(method):
+        if "HTTP_IDEMPOTENCY_KEY" in request.META and not self.takes(IDEMPOTENCY_KEY, method):
             raise refuse(IDEMPOTENCY_KEY, "This endpoint does not support this header.")
+        if "HTTP_IF_MATCH" in request.META and not self.takes(IF_MATCH, method):
+            raise refuse(IF_MATCH, "This endpoint does not support this header.")
         if query:
             self._check_parameters(request)
         name = (query and request.query_params.get("tz")) or request.META.get("HTTP_TIME_ZONE")
@@ -102,10 +111,10 @@ class APIMixin(APIView):
                 field = "tz" if query and "tz" in request.query_params else "Time-Zone"
                 raise refuse(field, str(error)) from None
 
-    def takes_idempotency_key(self, method: str) -> bool:
-        """Return whether the action of this request is decorated with `idempotent`."""
+    def takes(self, header: str, method: str) -> bool:
+        """Return whether the action takes a header that would be dangerous to ignore."""
         action = getattr(self, getattr(self, "action", None) or method)
-        return getattr(action, "takes_idempotency_key", False)
+        return getattr(action, "takes", None) == header
 
     def perform_authentication(self, request: Request) -> None:
         """Authenticate the request, and store the user's id for the log line.
@@ -152,9 +161,9 @@ class APIMixin(APIView):
     def finalize_response(
         self, request: Request, response: Response, *args: Any, **kwargs: Any
     ) -> Response:
-        """Make sure that the response is freed as soon as it is written."""
+        """Add what can be done only when the response is rendered; see `_finish`."""
         response = super().finalize_response(request, response, *args, **kwargs)
-        response.add_post_render_callback(_break_reference_cycle)
+        response.add_post_render_callback(_finish)
         return response
 
     def options(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Response:
@@ -241,6 +250,10 @@ class RowViewSet(APIMixin, viewsets.GenericViewSet[Any]):
             return
         if named is not None:
             self.check_object_permissions(self.request, named)
+
+    def current(self) -> Any:
+        """Return the row that the path names, whose version `If-Match` is compared with."""
+        return self.object
 
     def get_serializer_class(self) -> type[serializers.BaseSerializer[Any]]:
         """Return the serializer of this action's body, by default that of the resource."""

@@ -70,6 +70,12 @@ class Conflict(ServiceError):
     """The request is valid, but it conflicts with the current state."""
 
 
+class PreconditionFailed(ServiceError):
+    """The resource has changed since you read it. Read it again, then repeat your change."""
+
+    code = "precondition_failed"
+
+
 class Unprocessable(ServiceError):
     """The request contradicts an earlier one."""
 

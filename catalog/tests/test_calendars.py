@@ -136,8 +136,8 @@ class TestCreate:
 
 
 MONDAY = hours(0, "09:00", "17:00")
-# Each row has a field, an invalid value for the field, and the only name that the errors must
-# contain. If the last item is None, the test does not check the names.
+# Each row has a field, an invalid value for the field, and the field that the errors name; they
+# name no other. If the last item is None, the test does not check the names.
 INVALID_FIELDS = [
     ("name", None, "name"),
     ("name", "", "name"),

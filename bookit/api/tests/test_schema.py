@@ -24,6 +24,7 @@ from accounts.tests.factories import AdminFactory, ProviderFactory
 from bookings.models import Booking
 from bookings.tests.factories import TUESDAY, BookingFactory, DeliveryFactory, SlotFactory
 from bookings.waitlist.models import WaitlistEntry
+from bookit.api.schema import ERRORS_OF_HEADERS
 from bookit.errors import problems
 from bookit.web import pages
 from bookit.wsgi import application
@@ -126,10 +127,8 @@ def test_exactly_the_accepted_parameters_are_documented(operations):
         in_query = {name for name, each in described.items() if each["in"] == "query"}
         assert in_query == view.known_parameters(), f"{method} {route}"
         in_header = {name for name, each in described.items() if each["in"] == "header"}
-        takes_key = view.takes_idempotency_key(method.lower())
-        assert in_header == {"Time-Zone", "X-Request-ID"} | (
-            {"Idempotency-Key"} if takes_key else set()
-        )
+        taken = {header for header in ERRORS_OF_HEADERS if view.takes(header, method.lower())}
+        assert in_header == {"Time-Zone", "X-Request-ID"} | taken
         in_path = {name for name, each in described.items() if each["in"] == "path"}
         assert in_path == set(re.findall(r"{(\w+)}", route))
         for name, each in described.items():
@@ -289,7 +288,6 @@ RULES = {
     "POST /webhooks/{id}/test": {"webhook_inactive"},
     "POST /webhooks/{webhook_id}/deliveries/{id}/redeliver": {"webhook_inactive"},
 }
-OF_KEYS = {"idempotency_in_progress", "idempotency_key_reused"}
 EVERYWHERE = {known.code for known in problems.PLUMBING}
 
 
@@ -305,8 +303,13 @@ def test_operations_document_exactly_their_own_errors(operations):
         if operation["security"] == [{}]:
             own |= codes & {"token_invalid"}  # The body contains a refresh token.
         parameters = {parameter["name"] for parameter in operation.get("parameters", [])}
-        key = OF_KEYS if "Idempotency-Key" in parameters else set()
-        assert own == RULES.get(label, set()) | key, label
+        of_headers = {
+            code
+            for header, codes in ERRORS_OF_HEADERS.items()
+            if header in parameters
+            for code in codes
+        }
+        assert own == RULES.get(label, set()) | of_headers, label
 
 
 def test_the_document_lists_the_codes_of_the_catalogue(document):

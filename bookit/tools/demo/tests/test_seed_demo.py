@@ -134,7 +134,7 @@ def test_the_town_has_some_of_everything(town):
     assert set(comments.values()) == {1}
 
 
-def test_the_town_has_open_services_specialists_with_slots_and_classes(town):
+def test_the_town_has_services_of_every_kind_with_times_to_book(town):
     kinds = Counter((service.mode, service.capacity > 1) for service in town.services)
     assert kinds["open", False] > 15
     assert kinds["slots", False] == 3
@@ -198,7 +198,7 @@ def test_the_history_of_every_booking_ends_in_its_status(town):
                 assert after.data["was"] == {"status": before.data["status"]}
 
 
-def test_only_past_bookings_have_ended(town):
+def test_the_status_of_each_booking_fits_its_time(town):
     for booking in town.bookings:
         if booking.status in (Status.PENDING, Status.HELD):
             assert booking.start_time > town.at

@@ -6,7 +6,7 @@ import bookit.database.constraints
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("bookings", "0005_delete_mailcount"),
+        ("bookings", "0006_delete_mailcount"),
         migrations.swappable_dependency(settings.AUTH_USER_MODEL),
     ]
 

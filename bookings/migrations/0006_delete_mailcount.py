@@ -3,7 +3,7 @@ from django.db import migrations
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("bookings", "0004_transition"),
+        ("bookings", "0005_updated_at"),
     ]
 
     operations = [

@@ -8,7 +8,7 @@ import bookit.database.constraints
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("accounts", "0003_triggers"),
+        ("accounts", "0004_updated_at"),
         ("auth", "0012_alter_user_first_name_max_length"),
     ]
 
@@ -40,6 +40,10 @@ class Migration(migrations.Migration):
         migrations.RemoveConstraint(
             model_name="user",
             name="user_sessions_end",
+        ),
+        migrations.RemoveConstraint(
+            model_name="user",
+            name="user_updated_at",
         ),
         migrations.AddField(
             model_name="user",
@@ -130,6 +134,17 @@ class Migration(migrations.Migration):
                 name="user_links_end",
                 triggers={
                     "user_links_end": "BEFORE UPDATE ON {table} FOR EACH ROW\nWHEN (OLD.password IS DISTINCT FROM NEW.password OR OLD.is_active AND NOT NEW.is_active\n    OR OLD.email <> NEW.email)"
+                },
+            ),
+        ),
+        migrations.AddConstraint(
+            model_name="user",
+            constraint=bookit.database.constraints.Trigger(
+                body="DECLARE\n    expected text := current_setting('bookit.expected_version', true);\nBEGIN\n    IF starts_with(expected, OLD.id || ' ') THEN\n        PERFORM set_config('bookit.expected_version', '', true);\n        IF expected <> OLD.id || ' ' || (extract(epoch FROM OLD.updated_at) * 1000000)::bigint THEN\n            RAISE EXCEPTION 'the row has changed'\n            USING ERRCODE = 'check_violation', CONSTRAINT = 'expected_version';\n        END IF;\n    END IF;\n    IF TG_OP = 'DELETE' THEN\n        RETURN OLD;\n    END IF;\n    IF NEW.updated_at <= OLD.updated_at THEN\n        NEW.updated_at := CASE WHEN (OLD.name, OLD.email, OLD.verified_email, OLD.phone, OLD.role, OLD.timezone, OLD.language, OLD.is_active, OLD.password) IS DISTINCT FROM (NEW.name, NEW.email, NEW.verified_email, NEW.phone, NEW.role, NEW.timezone, NEW.language, NEW.is_active, NEW.password)\n            THEN greatest(now(), OLD.updated_at + interval '1 microsecond') ELSE OLD.updated_at END;\n    END IF;\n    RETURN NEW;\nEND",
+                name="user_updated_at",
+                triggers={
+                    "user_deleted_version": "BEFORE DELETE ON {table} FOR EACH ROW WHEN (current_setting('bookit.expected_version', true) <> '')",
+                    "user_updated_at": "BEFORE UPDATE ON {table} FOR EACH ROW WHEN (\n    NEW.updated_at <= OLD.updated_at OR current_setting('bookit.expected_version', true) <> ''\n)",
                 },
             ),
         ),
