@@ -16,6 +16,10 @@ from accounts import triggers
 from accounts.emails import canonical, lookup_form, validate_spelling
 from bookit.times import validate_zone
 
+# A BCP 47 language tag, such as `en` or `pt-BR`.
+validate_language = RegexValidator(
+    r"^[a-z]{2,3}(-[A-Za-z0-9]{2,8})*\Z", "This is not a language tag such as en or pt-BR."
+)
 validate_phone = RegexValidator(
     r"^\+?[0-9][0-9 ()./-]{2,30}\Z", "This is not a phone number such as +351 912 345 678."
 )
@@ -40,6 +44,10 @@ class UserQuerySet(models.QuerySet["User"]):
     def keepers(self) -> "UserQuerySet":
         """Return the users who may keep calendars; see `User.keeps`."""
         return self.filter(role__in=User.KEEPERS, is_active=True)
+
+    def present(self) -> "UserQuerySet":
+        """Return the users who have not deleted their account."""
+        return self.filter(deleted_at=None)
 
     def search(self, words: str) -> "UserQuerySet":
         """Return the users whose name or email address contains `words`, ignoring case."""
@@ -78,11 +86,31 @@ class User(AbstractBaseUser, PermissionsMixin):
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
     name = models.CharField(max_length=200)
     email = models.EmailField("email address", validators=[validate_spelling])
+    new_email = models.EmailField(
+        "new email address",
+        blank=True,
+        default="",
+        db_default="",
+        editable=False,
+        help_text="Replaces the email address once it is verified.",
+    )
+    # The address and not a flag, so that an address that changes is never verified by mistake.
+    verified_email = models.EmailField(blank=True, default="", db_default="", editable=False)
+    email_verified = models.GeneratedField(
+        expression=models.ExpressionWrapper(
+            models.Q(verified_email=models.F("email")), models.BooleanField()
+        ),
+        output_field=models.BooleanField(),
+        db_persist=True,
+    )
     phone = models.CharField(
         max_length=32, blank=True, default="", db_default="", validators=[validate_phone]
     )
     role = models.CharField(max_length=10, choices=Role, default=Role.USER)
     timezone = models.CharField(max_length=64, default="UTC", validators=[validate_zone])
+    language = models.CharField(
+        max_length=35, default="en", db_default="en", validators=[validate_language]
+    )
     is_active = models.BooleanField(
         "active",
         default=True,
@@ -90,6 +118,12 @@ class User(AbstractBaseUser, PermissionsMixin):
     )
     created_at = models.DateTimeField(db_default=Now(), editable=False)
     updated_at = models.DateTimeField(db_default=Now(), editable=False)
+    deleted_at = models.DateTimeField(
+        null=True,
+        blank=True,
+        editable=False,
+        help_text="The row stays, without personal data, because bookings refer to it.",
+    )
 
     objects = UserManager.from_queryset(UserQuerySet)()
 
@@ -125,7 +159,13 @@ class User(AbstractBaseUser, PermissionsMixin):
             models.CheckConstraint(
                 condition=models.Q(role__in=["user", "provider", "admin"]), name="user_role_known"
             ),
+            models.CheckConstraint(
+                condition=models.Q(deleted_at=None)
+                | models.Q(is_active=False, password__startswith="!"),  # noqa: S106 - unusable
+                name="user_deleted_cannot_sign_in",
+            ),
             triggers.SESSIONS_END,
+            triggers.LINKS_END,
             triggers.UPDATED_AT,
         ]
 
@@ -195,21 +235,19 @@ def keeps_own(alias: str) -> str:
 def has_verified_address(alias: str) -> str:
     """Return the SQL condition that a user's email address is verified.
 
-    Registering does not verify an email address. For now, the email addresses of active providers
-    and admins count as verified, because an admin gave these users their role. Once accounts record
-    which email addresses are verified, this condition must use that record.
+    Neither registering nor a role verifies an email address, only a token that was sent to it.
 
     Args:
         alias: the name under which the statement joins `accounts_user`.
     """
-    return keeps_own(alias)
+    return f"{alias}.email_verified"
 
 
 class Session(models.Model):
     """One login, and the chain of refresh tokens that starts with it. They end together.
 
-    A trigger (`user_sessions_end`) ends all sessions of an account when the account is deactivated
-    and when its password hash changes, even if the password stays the same.
+    A trigger (`user_sessions_end`) ends all sessions of an account when the account is deactivated,
+    when its role changes and when its password hash changes, even if the password stays the same.
     """
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)

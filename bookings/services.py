@@ -70,6 +70,12 @@ class InvalidTransition(Conflict):
     code = "invalid_transition"
 
 
+class EmailNotVerified(Forbidden):
+    """Verify your email address before you book."""
+
+    code = "email_not_verified"
+
+
 class BookingStarted(Forbidden):
     """The booking has started. Its user can no longer change or delete it."""
 
@@ -162,6 +168,7 @@ def create_booking(
         Invalid: the service, slot or user does not exist; the slot belongs to another service; the
             start is missing or in the past; or `start_time` or `end_time` does not match.
         Forbidden: `actor` is not an admin and books for another user.
+        EmailNotVerified: users must verify their email address first, and `actor` has not.
         ServiceInactive: the service or the slot cannot be booked.
         TooSoon: less than the service's minimum notice is left before the start.
         TooFarAhead: the start is beyond the service's booking horizon.
@@ -179,6 +186,8 @@ def create_booking(
         if found is None:
             raise Invalid.of("user_id", "There is no active user with this id.")
         user = found
+    else:
+        check_verified(actor)
     wish = Wish(
         actor,
         user,
@@ -321,6 +330,20 @@ def change_details(
     return booking
 
 
+def cancel_all(*, user: User, actor: User, at: datetime) -> None:
+    """Cancel all future bookings of a user, however short the notice, in the caller's transaction.
+
+    This is for the end of an account.
+    """
+    bookings = (
+        Booking.objects.select_for_update(of=("self",), no_key=True)
+        .filter(user=user, status__in=TO_COME, start_time__gt=at)
+        .order_by("id")
+    )
+    for booking in bookings:
+        _change_status(Status.CANCELLED, booking, actor=actor, at=at)
+
+
 @retried
 @transaction.atomic
 def book_hold(*, booking_id: UUID, actor: User, at: datetime) -> Booking:
@@ -332,11 +355,14 @@ def book_hold(*, booking_id: UUID, actor: User, at: datetime) -> Booking:
         Booking.DoesNotExist: there is no booking with this id.
         Forbidden: `actor` is neither the owner, nor the provider, nor an admin. The owner is also
             refused if the booking is neither held nor expired.
+        EmailNotVerified: users must verify their email address first, and `actor` has not.
         InvalidTransition: the hold has expired, or the booking is not a hold.
     """
     booking = _locked_booking(booking_id)
     if booking.status in (Status.HELD, Status.EXPIRED):
         check_may_read(booking, actor)
+        if not _manages(actor, booking):
+            check_verified(actor)
     else:
         check_manages(booking, actor)
     return _change_status(Status.PENDING, booking, actor=actor, at=at)
@@ -403,6 +429,16 @@ def check_books_for(user_id: UUID, actor: User) -> None:
     """
     if user_id != actor.pk and not actor.is_admin:
         raise Forbidden("Only admins can book for other users.")
+
+
+def check_verified(actor: User) -> None:
+    """Check that the email address of a user who books is verified, if the operator requires it.
+
+    Raises:
+        EmailNotVerified: it is not.
+    """
+    if settings.BOOKING_REQUIRES_VERIFIED_EMAIL and not actor.email_verified:
+        raise EmailNotVerified
 
 
 def check_may_read(booking: Booking, actor: User) -> None:

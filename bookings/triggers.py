@@ -155,11 +155,18 @@ END
     },
 )
 
-# Events are never changed or deleted.
+# Events are never changed or deleted. Only a reason can be removed, because it can be personal data
+# of a user who has deleted their account.
 EVENT_IS_FINAL = Trigger(
     name="booking_event_is_final",
     body="""
 BEGIN
+    IF TG_OP = 'UPDATE' THEN
+        OLD.data := OLD.data - 'reason';
+        IF NEW IS NOT DISTINCT FROM OLD THEN
+            RETURN NEW;
+        END IF;
+    END IF;
     RAISE EXCEPTION 'booking events are append-only' USING ERRCODE = 'restrict_violation';
 END
 """,

@@ -127,7 +127,7 @@ class BookingViewSet(RowViewSet):
         tags=["Bookings"],
         summary="Create a booking",
         responses={201: BookingSerializer},
-        extensions=errors(*TIME_REFUSALS, "too_many_holds"),
+        extensions=errors(*TIME_REFUSALS, "too_many_holds", "email_not_verified"),
     )
     @idempotent
     def create(self, request: Request) -> Response:
@@ -144,7 +144,9 @@ class BookingViewSet(RowViewSet):
         summary="Reschedule a booking, or change its status or its details",
         responses=BookingSerializer,
         extensions=errors(
-            *TIME_REFUSALS, "invalid_transition", "cancellation_too_late", "booking_started"
+            *TIME_REFUSALS,
+            *("invalid_transition", "cancellation_too_late", "booking_started"),
+            "email_not_verified",
         ),
     )
     @conditional

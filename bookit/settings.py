@@ -71,6 +71,7 @@ INSTALLED_APPS = [
     "reviews",
     "bookit.jobs",
     "bookit.idempotency",
+    "bookit.mails",
     "bookit.tools",
     "bookit.adminsite.apps.AdminSiteConfig",
     "django.contrib.auth",
@@ -246,6 +247,15 @@ SIMPLE_JWT = {
         days=integer("REFRESH_TOKEN_EXPIRE_DAYS", 7, at_least=1, at_most=3660)
     ),
 }
+
+# The links in emails about accounts, with `{token}` in the place of the token. They lead to pages
+# of your front end, which call the API. Without them, the emails show the token itself.
+PASSWORD_RESET_URL = environment.link("PASSWORD_RESET_URL")
+VERIFY_EMAIL_URL = environment.link("VERIFY_EMAIL_URL")
+# How many emails of each kind about an account an email address gets a day.
+MAILS_PER_ACCOUNT = integer("MAILS_PER_ACCOUNT", 10, at_least=1, at_most=10_000_000)
+# Whether only users with a verified email address can book.
+BOOKING_REQUIRES_VERIFIED_EMAIL = boolean("BOOKING_REQUIRES_VERIFIED_EMAIL")
 
 # --- Catalog ----------------------------------------------------------------------------------
 

@@ -8,6 +8,8 @@ from django.db import transaction
 from django.urls import URLPattern, get_resolver, resolve
 from django.utils import timezone
 
+from accounts.links.kinds import PASSWORD_RESET, VERIFICATION
+from accounts.links.tests.tokens import emailed_token
 from accounts.tests.factories import PASSWORD, AdminFactory, ProviderFactory, UserFactory
 from bookings.feeds import services as feeds
 from bookings.models import Booking
@@ -29,13 +31,24 @@ POST   /auth/login                                     200  200   200      200  
 POST   /auth/refresh                                   200  200   200      200   200   200
 POST   /auth/logout                                    204  204   204      204   204   204
 
+POST   /auth/password-reset                            202  202   202      202   202   202
+POST   /auth/password-reset/confirm                    204  204   204      204   204   204
+POST   /auth/verify-email                              204  204   204      204   204   204
+POST   /auth/verify-email/resend                       401  202   202      202   202   202
+
 GET    /me                                             401  200   200      200   200   200
 PATCH  /me                                             401  200   200      200   200   200
+DELETE /me    with-the-password                        401  204   204      204   204   204
 POST   /me/password                                    401  204   204      204   204   204
+GET    /me/sessions                                    401  200   200      200   200   200
+DELETE /me/sessions/{session}                          401  404   204      404   404   404
+GET    /me/export                                      401  200   200      200   200   200
 
 GET    /users                                          401  403   403      403   403   200
+POST   /users                                          401  403   403      403   403   201
 GET    /users/{owner}                                  401  403   403      403   403   200
 PATCH  /users/{owner}                                  401  403   403      403   403   200
+DELETE /users/{owner}                                  401  403   403      403   403   204
 
 GET    /calendars                                      200  200   200      200   200   200
 GET    /calendars/{calendar}                           200  200   200      200   200   200
@@ -139,8 +152,14 @@ BODIES = {
     "/auth/login": {"email": "{owner_email}", "password": PASSWORD},
     "/auth/refresh": {"refresh_token": "{refresh_token}"},
     "/auth/logout": {"refresh_token": "{refresh_token}"},
+    "/auth/password-reset": {"email": "{owner_email}"},
+    "/auth/password-reset/confirm": {"token": "{reset_token}", "password": "7431-8820-5596x"},
+    "/auth/verify-email": {"token": "{verify_token}"},
+    "/auth/verify-email/resend": {},
     "/me": {"name": "Somebody"},
+    "/me with-the-password": {"password": PASSWORD},
     "/me/password": {"current_password": PASSWORD, "new_password": "7431-8820-5596x"},
+    "/users": {"name": "New", "email": "new@example.com"},
     "/users/{owner}": {"name": "Renamed"},
     "/calendars": {"name": "Room 1"},
     "/calendars for-the-provider": {"name": "Room 1", "provider_id": "{provider}"},
@@ -268,6 +287,9 @@ def world(api, people):
         "next_week": (timezone.now() + timedelta(days=7)).isoformat(),
         "owner_email": people["owner"].email,
         "refresh_token": session.json()["refresh_token"],
+        "session": str(people["owner"].sessions.get().pk),
+        "reset_token": emailed_token(PASSWORD_RESET, people["owner"]),
+        "verify_token": emailed_token(VERIFICATION, people["owner"]),
     }
 
 
@@ -275,7 +297,7 @@ def send(client, row, world):
     """Send the request of a row of the table, and roll back its changes."""
     method, path, variant, _ = row
     body = None
-    if method in ("POST", "PATCH"):
+    if method in ("POST", "PATCH") or variant == "with-the-password":
         body = {
             name: value.format(**world) if isinstance(value, str) else value
             for name, value in BODIES[f"{path} {variant}".strip()].items()
@@ -322,7 +344,7 @@ def test_the_token_of_a_deactivated_account_is_refused(api, people, world, row):
 def reads_tokens(path, world):
     """Return whether the endpoints under this path authenticate the client."""
     kind = path.split("/")[1].split("?")[0]
-    return kind in (
+    return path == "/auth/verify-email/resend" or kind in (
         *("me", "users", "calendars", "services", "availability", "slots", "bookings", "reviews"),
         *("webhooks", "events"),
     )
@@ -356,7 +378,7 @@ def test_the_table_lists_every_endpoint_and_method():
         [
             *("owner", "calendar", "empty_calendar", "time_off", "service", "inactive_service"),
             *("unbooked_service", "slot", "full_slot", "entry", "booking", "past_booking"),
-            *("review", "own_token", "busy_token", "names_token", "webhook", "delivery"),
+            *("session", "review", "own_token", "busy_token", "names_token", "webhook", "delivery"),
         ],
         UUID(int=0),
     )

@@ -65,6 +65,7 @@ LISTS = [
     ("admin", "/users", 2),
     ("admin", "/users?q=person&role=user", 2),
     ("admin", "/users?cursor=", 2),
+    ("user", "/me/sessions", 2),
 ]
 
 

@@ -61,7 +61,10 @@ class WaitlistViewSet(RowViewSet):
         tags=["Bookings"],
         summary="Join the queue for a full slot",
         responses={201: WaitlistEntrySerializer},
-        extensions=errors("service_inactive", "too_soon", "too_far_ahead", "outside_opening_hours"),
+        extensions=errors(
+            *("service_inactive", "too_soon", "too_far_ahead", "outside_opening_hours"),
+            "email_not_verified",
+        ),
     )
     @idempotent
     def create(self, request: Request, slot_id: Any) -> Response:

@@ -231,6 +231,17 @@ def origins(name: str) -> list[str]:
     return names(name)
 
 
+def link(name: str) -> str:
+    """Return the variable as a URL that contains `{token}`, or an empty text if it is unset."""
+    value = text(name)
+    if value and not (re.match(r"https?://[^/\s]+\S*\Z", value) and value.count("{token}") == 1):
+        raise ImproperlyConfigured(
+            f"{name} must be a URL such as https://app.example.com/verify?token={{token}}, "
+            f"not {_shown(value)}."
+        )
+    return value
+
+
 def rate(name: str, default: str) -> str:
     """Return the variable as a rate in the syntax of `limits`; an empty text means no limit."""
     value = text(name) if is_set(name) else default
@@ -394,7 +405,7 @@ def mailer(name: str, url: str, *, folder: Path) -> dict[str, Any]:
         return {"BACKEND": "django.core.mail.backends.dummy.EmailBackend", "OPTIONS": {}}
     if parts and parts.scheme == "filemail" and not (parts.user or parts.hosts or parts.query):
         path = str(Path(unquote(parts.path)) if parts.path[1:] else folder)
-        return {"BACKEND": "bookit.mail.FileBackend", "OPTIONS": {"file_path": path}}
+        return {"BACKEND": "bookit.mails.files.FileBackend", "OPTIONS": {"file_path": path}}
     if (
         parts is None
         or parts.scheme not in _SMTP

@@ -176,7 +176,15 @@ def test_services_do_not_read_the_clock_or_import_http(name):
 
 # Services that neither depend on the time nor store it.
 TIMELESS = {
-    "accounts/services.py": {"change_password", "update_profile"},
+    "accounts/links/services.py": {"enqueue", "use"},
+    "accounts/privacy/services.py": {"export"},
+    "accounts/services.py": {
+        "change_password",
+        "lock_user",
+        "request_password_reset",
+        "request_verification",
+        "update_profile",
+    },
     "bookings/feeds/services.py": {"booking_file", "calendar_tokens", "own_token", "renew"},
     "bookings/mails/services.py": {"enqueue", "enqueue_composed"},
     "bookings/slots/services.py": {"delete_slot"},
@@ -255,6 +263,9 @@ NOT_ABOUT_ACCESS = {
     # A user who becomes a provider gets a calendar.
     ("accounts/services.py", "user.role == User.Role.PROVIDER"),
     ("accounts/services.py", "user.role == User.Role.PROVIDER != role"),
+    # What is stored about a user.
+    ("catalog/privacy.py", "calendar__provider=user"),
+    ("catalog/privacy.py", "provider=user"),
     # The provider of a new calendar.
     ("catalog/services.py", "changes['provider_id'] != calendar.provider_id"),
     ("catalog/services.py", "'provider_id' in changes"),

@@ -401,7 +401,7 @@ class TestContent:
         haircut.calendar.name = 'Chair\r\nATTENDEE:mailto:evil@example.com "quoted"'
         haircut.calendar.save()
         ana.name = "Ana\r\nBcc: evil@example.com <script>alert(1)</script>"
-        ana.role = "provider"
+        ana.verified_email = ana.email
         ana.save()
         book(notes="<img src=x onerror=alert(1)>\x1b[31m")
         message = sent_one(TO_ANA)
@@ -550,7 +550,7 @@ def smtp(settings):
 
 @database
 def test_a_mail_server_receives_all_parts_of_an_email(smtp, book, haircut, ana):
-    ana.name, ana.role = "Zoë 渡辺", "provider"
+    ana.name, ana.verified_email = "Zoë 渡辺", ana.email
     ana.save()
     haircut.title = "Häärcut"
     haircut.save()

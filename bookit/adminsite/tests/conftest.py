@@ -6,7 +6,6 @@ from django.utils import timezone
 from accounts import services as accounts_services
 from accounts.tests.factories import PASSWORD, AdminFactory, ProviderFactory
 from bookings import services
-from bookings.mails.models import MailCount
 from bookings.tests.factories import (
     TUESDAY,
     BookingFactory,
@@ -15,6 +14,7 @@ from bookings.tests.factories import (
     WebhookFactory,
 )
 from bookings.waitlist.models import WaitlistEntry
+from bookit.mails.models import MailCount
 from catalog.models import OpeningHours
 from catalog.tests.factories import CalendarFactory, ServiceFactory, TimeOffFactory
 from reviews.tests.factories import ReviewFactory

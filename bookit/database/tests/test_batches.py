@@ -174,6 +174,13 @@ def test_webhooks_get_the_events_of_one_statement_in_order(monkeypatch):
 
 # Each place where the ORM deletes rows or filters by a list of values, and why the list is short.
 FEW = {
+    "accounts/links/services.py: EmailedLink.objects.filter(pk=link.pk).delete": "one row",
+    "accounts/links/services.py: purpose__in=[kind.name for kind in kinds]": "two kinds",
+    "accounts/services.py: row.delete": "one row",
+    "accounts/privacy/services.py: KeptResponse.objects.filter(user=user).delete": "not loaded",
+    "accounts/privacy/services.py: Session.objects.filter(user=user).delete": "not loaded",
+    "accounts/privacy/services.py: user.emailed_links.all().delete": "not loaded",
+    "catalog/privacy.py: calendar__in=own": "a queryset: it becomes a subquery",
     "bookit/adminsite/pages.py: pk__in=ids": "selected rows: a form has at most 1,000 fields",
     "bookit/api/pagination.py: pk__in=bare.values('pk')[start:stop]": "a page",
     "bookit/api/expand.py: pk__in=ids": "a page",
@@ -184,11 +191,12 @@ FEW = {
     "bookings/webhooks/deliveries.py: pk__in=ids": "a batch of messages",
     "bookings/webhooks/deliveries.py: pk__in=there": "a batch of messages",
     "bookings/feeds/services.py: status__in=SHOWN": "the statuses that a feed shows",
-    "bookings/mails/limits.py: subject__in=[limit.subject for limit in limits]": "three limits",
+    "bookit/mails/limits.py: subject__in=[limit.subject for limit in limits]": "three limits",
     "bookings/followup.py: pk__in=event_ids": "MAX_EVENTS at a time",
     "bookings/webhooks/models.py: owner__in=User.objects.all().active_admins()": "a subquery",
     "bookings/payloads.py: pk__in={event.booking_id for event in events}": "a page, or a batch",
     "bookings/slots/serializers.py: pk__in=[slot.pk for slot in slots]": "the slots of one request",
+    "bookings/services.py: status__in=TO_COME": "three statuses",
     "bookings/services.py: booking.delete": "one row, and its review",
     "bookings/slots/services.py: slot.delete": "one row, and its waitlist, which is not loaded",
     "bookings/waitlist/services.py: pk__in=slot_ids": "slots of MAX_EVENTS events",

@@ -413,12 +413,27 @@ def test_cors_is_installed_if_it_has_origins(load):
     assert "corsheaders" in settings["INSTALLED_APPS"]
 
 
+# --- accounts ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["PASSWORD_RESET_URL", "VERIFY_EMAIL_URL"])
+def test_a_link_in_emails_has_a_place_for_the_token(load, refuse, name):
+    assert load()[name] == ""
+    for link in ("https://a.example/x?t={token}", "http://localhost:3000/#/verify/{token}"):
+        assert load(**{name: link})[name] == link
+    for wrong in (
+        *("https://a.example/", "a.example/{token}", "javascript:{token}", "https:///{token}"),
+        *("https://a.example/{token}/{token}", "https://a.example/ {token}", "{token}"),
+    ):
+        assert refuse(**{name: wrong}).startswith(f"{name} must be a URL such as https://")
+
+
 # --- email ------------------------------------------------------------------------------------
 
 
 def test_development_writes_emails_to_files(load):
     assert load(EMAIL_URL="")["MAILER"] == {
-        "BACKEND": "bookit.mail.FileBackend",
+        "BACKEND": "bookit.mails.files.FileBackend",
         "OPTIONS": {"file_path": str(BASE_DIR / "mails")},
     }
 

@@ -7,7 +7,7 @@ import re
 import pytest
 from django.core.mail import EmailMultiAlternatives
 
-from bookit.mail import FileBackend
+from bookit.mails.files import FileBackend
 
 SUBJECT, ADDRESS, LINK = "A secret subject", "mia@example.com", "https://example.com/?token=t0k3n"
 

@@ -4,7 +4,7 @@ from django.db import models
 
 
 class MailCount(models.Model):
-    """How many emails a reader of a booking or an email address received on a day.
+    """How many emails counted towards a limit on a day.
 
     `withheld` counts the emails that were not sent because the limit had been reached.
     """
@@ -21,10 +21,11 @@ class MailCount(models.Model):
     )
 
     class Meta:
+        db_table = "bookit_mailcount"
         ordering = ["-day", "-withheld", "id"]
-        indexes = [models.Index(fields=["day", "id"], name="mail_count_by_day")]
+        indexes = [models.Index(fields=["day", "id"], name="mail_counts_by_day")]
         constraints = [
-            models.UniqueConstraint(fields=["subject", "day"], name="mail_count_once"),
+            models.UniqueConstraint(fields=["subject", "day"], name="mail_counted_once"),
         ]
 
     def __str__(self) -> str:

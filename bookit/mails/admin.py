@@ -2,8 +2,8 @@
 
 from django.contrib import admin
 
-from bookings.mails.models import MailCount
 from bookit.adminsite.pages import ReadOnlyAdmin
+from bookit.mails.models import MailCount
 
 
 @admin.register(MailCount)
