@@ -10,8 +10,8 @@ from uuid_utils.compat import uuid7
 
 from accounts.models import Session, User
 from bookit.api.addresses import network
-from bookit.api.throttles import count, forget
 from bookit.errors import LimitExceeded
+from bookit.ratelimits.counting import count, forget
 
 
 class Guess:

@@ -122,7 +122,13 @@ def unknown() -> Iterator[str]:
 
 # Docker and Kubernetes provide secrets as files. If one of these variables is unset, its value is
 # read from a file. The path of the file is in another variable, for example SECRET_KEY_FILE.
-_READABLE_FROM_FILE = {"SECRET_KEY", "DATABASE_URL", "DATABASE_DIRECT_URL", "EMAIL_URL"}
+_READABLE_FROM_FILE = {
+    "SECRET_KEY",
+    "DATABASE_URL",
+    "DATABASE_DIRECT_URL",
+    "EMAIL_URL",
+    "REDIS_URL",
+}
 
 
 def text(name: str, default: str = "") -> str:
@@ -327,6 +333,40 @@ def postgres_url(name: str, url: str) -> str:
         raise ImproperlyConfigured(
             f"{name} has a parameter after its ? that PostgreSQL does not know; sslmode=require is"
             " one that it knows."
+        ) from None
+    return canonical
+
+
+def redis_url(name: str) -> str:
+    """Return the variable as the URL of a Redis database, or an empty text if it is unset."""
+    url = text(name)
+    if not url:
+        return ""
+    from redis import ConnectionPool
+
+    parts = _split(url)
+    if (
+        parts is None
+        or parts.scheme not in ("redis", "rediss")
+        or len(parts.hosts) != 1
+        or not re.fullmatch(r"(/\d{0,4})?", parts.path)
+    ):
+        raise ImproperlyConfigured(
+            f"{name} must look like redis://:password@host:6379/0, or like"
+            f" rediss://user:password@host:6379/0 for TLS. {_ENCODE}"
+        )
+    [(host, port)] = parts.hosts
+    user = f"{quote(parts.user, safe='')}:{quote(parts.password, safe='')}@"
+    place = (f"[{host}]" if ":" in host else host) + f":{port or 6379}"
+    query = f"?{parts.query}" if parts.query else ""
+    canonical = f"{parts.scheme}://{user if user != ':@' else ''}{place}{parts.path}{query}"
+    try:
+        # This connects to nothing, but refuses parameters that a connection would refuse later.
+        ConnectionPool.from_url(canonical).make_connection()
+    except (TypeError, ValueError):
+        raise ImproperlyConfigured(
+            f"{name} has a parameter after its ? that the client of Redis does not know;"
+            " ssl_cert_reqs=none is one that it knows."
         ) from None
     return canonical
 

@@ -81,9 +81,9 @@ def quick_password_hashes(request: pytest.FixtureRequest, settings: object) -> N
 @pytest.fixture(autouse=True)
 def reset_rate_limits() -> None:
     """Start every test with fresh rate limits."""
-    from bookit.api import throttles
+    from bookit.ratelimits import counting
 
-    throttles.reset()
+    counting.reset()
 
 
 @lru_cache(maxsize=1)

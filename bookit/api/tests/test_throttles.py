@@ -21,7 +21,8 @@ from rest_framework.throttling import SimpleRateThrottle
 
 from accounts import services
 from accounts.tests.factories import PASSWORD, AdminFactory, UserFactory
-from bookit.api import addresses, throttles
+from bookit.api import addresses
+from bookit.ratelimits import counting
 from bookit.tests import crowd
 from bookit.tests.expect import problem
 from bookit.tests.routes import every_path
@@ -35,7 +36,7 @@ NOON = now().replace(year=2030, hour=12, minute=0, second=1, microsecond=0)
 @pytest.fixture(autouse=True)
 def noon():
     with time_machine.travel(NOON, tick=False) as clock:
-        throttles.reset()
+        counting.reset()
         yield clock
 
 
@@ -77,8 +78,8 @@ def at_once(call, clients):
 def test_ten_of_forty_concurrent_counts_pass_a_limit_of_ten(limit, impatient_threads):
     limit(anon="10/minute")
     for _ in range(10):
-        throttles.reset()
-        passed = at_once(lambda number: throttles.count("anon", "192.0.2.7").allowed, 40)
+        counting.reset()
+        passed = at_once(lambda number: counting.count("anon", "192.0.2.7").allowed, 40)
         assert Counter(passed) == {True: 10, False: 30}
 
 
@@ -589,21 +590,21 @@ def test_the_next_request_passes_after_the_reported_wait_but_not_before(limit, p
         # hits this instant. The extra microsecond keeps the pauses from hitting it.
         time_machine.travel(NOON + timedelta(microseconds=1), tick=False) as clock,
     ):
-        throttles.reset()
+        counting.reset()
         for pause in [*pauses, *[0] * limit]:
             clock.shift(pause)
-            throttles.count("anon", "somebody")
-        refused = throttles.count("anon", "somebody")
+            counting.count("anon", "somebody")
+        refused = counting.count("anon", "somebody")
         assert not refused.allowed
         assert refused.headers["RateLimit"] == f'"anon";r=0;t={refused.seconds}'
         assert 1 <= refused.seconds <= 61
         if refused.seconds > 1:
             clock.shift(refused.seconds - 1.01)
-            assert not throttles.count("anon", "somebody").allowed
+            assert not counting.count("anon", "somebody").allowed
             clock.shift(1.01)
         else:
             clock.shift(refused.seconds)
-        assert throttles.count("anon", "somebody").allowed
+        assert counting.count("anon", "somebody").allowed
 
 
 def test_a_refused_client_passes_after_retry_after(api, limit, noon):
