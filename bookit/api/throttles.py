@@ -61,4 +61,9 @@ class SignInThrottle(ClientThrottle):
 
     def scope(self, request: Request) -> tuple[str, str]:
         """Return the name of the limit, and the client for which the request is counted."""
-        return "auth", origin(request._request)
+        return self.client(request._request)
+
+    @staticmethod
+    def client(request: HttpRequest) -> tuple[str, str]:
+        """Return what `scope` returns, for a request of Django."""
+        return "auth", origin(request)
