@@ -47,7 +47,7 @@ class Guess:
         """
         counted = count("password", self._counter)
         if not counted.allowed:
-            raise LimitExceeded(counted.seconds)
+            raise LimitExceeded(counted.seconds, counted.headers)
 
     def forgive(self) -> None:
         """Forget this attempt and all earlier attempts, because the password was right."""

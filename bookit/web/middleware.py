@@ -72,7 +72,9 @@ class RequestMiddleware:
             response["X-Request-ID"] = name
             protect(request, response)
             for header, value in getattr(request, "rate_limit", {}).items():
-                response[header] = value
+                # A request can be within this limit, but over another one.
+                other = response.get(header)
+                response[header] = f"{value}, {other}" if other else value
             if not (response.streaming or response.status_code in (204, 304)):
                 response["Content-Length"] = str(len(response.content))
             self.log(request, response, perf_counter() - started)
@@ -86,7 +88,7 @@ class RequestMiddleware:
         if isinstance(exception, OperationalError | InterfaceError):
             return database_failure(request, exception)
         if isinstance(exception, LimitExceeded):
-            return too_many(request, exception.wait)
+            return too_many(request, exception.wait, exception.headers)
         if pending.is_cause(exception):
             return refuse(request, "service_unavailable", problems.UPDATING)
         if isinstance(exception, DataError):
@@ -102,8 +104,7 @@ class RequestMiddleware:
     def log(self, request: HttpRequest, response: HttpResponse, seconds: float) -> None:
         """Write the log line of a finished request."""
         # Health checks come every few seconds, so only failed checks are logged at the info level.
-        # Of a flood of sign-ins, only the requests that reach their view are, so that the flood does
-        # not fill the disk.
+        # A flood of sign-ins must not fill the disk, so only requests that reach a view are logged.
         is_quiet = _is_good_health(request, response) or hasattr(request, "is_flood")
         level = logging.DEBUG if is_quiet else logging.INFO
         if not logger.isEnabledFor(level):
@@ -287,10 +288,14 @@ def database_failure(request: HttpRequest, exception: Exception) -> HttpResponse
     return refuse(request, "service_unavailable")
 
 
-def too_many(request: HttpRequest, seconds: int) -> HttpResponse:
+def too_many(
+    request: HttpRequest, seconds: int, headers: dict[str, str] | None = None
+) -> HttpResponse:
     """Return the response to a request that exceeds a rate limit, until `seconds` have passed."""
     response = refuse(request, "throttled")
     response["Retry-After"] = str(seconds)
+    for name, value in (headers or {}).items():
+        response[name] = value
     return response
 
 
