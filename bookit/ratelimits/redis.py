@@ -123,6 +123,6 @@ class RedisCounts:
     def _warn(self, error: RedisError) -> None:
         if self.host.is_time(WARNING_PAUSE):
             logger.warning(
-                "Redis does not respond (%s). Until it does, each host counts requests for itself.",
+                "Redis cannot be used (%s). Until it can, each host counts requests for itself.",
                 type(error).__name__,
             )

@@ -177,7 +177,7 @@ def test_a_host_warns_once_a_minute(server, impatient, caplog, monkeypatch):
         counts.hit("ada", 9, LONG)
     time.sleep(5 * redis.PAUSE)
     assert [record.levelname for record in caplog.records] == ["WARNING"]
-    assert "Redis does not respond (ConnectionError)" in caplog.text
+    assert "Redis cannot be used (ConnectionError)" in caplog.text
     # A minute later, there is another warning, although nobody sends a request.
     monkeypatch.setattr(redis, "WARNING_PAUSE", 0.0)
     wait_until(lambda: len(caplog.records) > 1)
