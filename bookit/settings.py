@@ -290,6 +290,8 @@ RATE_LIMITS = {
     "anon": rate("RATE_LIMIT_ANON", "300/minute"),
     "user": rate("RATE_LIMIT_USER", "600/minute"),
 }
+# With Redis, all hosts count together; otherwise, the web processes of each host do.
+REDIS_URL = environment.redis_url("REDIS_URL")
 # The operator's own proxies, plus the proxy that compose.yaml adds.
 NUM_PROXIES = integer("NUM_PROXIES", 0, at_most=20) + integer("COMPOSE_PROXIES", 0, at_most=1)
 # The scheme that clients use, if no proxy reports it in X-Forwarded-Proto.

@@ -16,7 +16,14 @@ UNKNOWN = "0.0.0.0"  # noqa: S104 - nothing listens on this address
 
 
 def client_address(request: HttpRequest) -> str | None:
-    """Return the client's canonical IP address, or None if it connected to a socket file.
+    """Return the client's canonical IP address, or None if it connected to a socket file."""
+    return address_of(
+        request.META.get("REMOTE_ADDR", ""), request.META.get("HTTP_X_FORWARDED_FOR", "")
+    )
+
+
+def address_of(peer: str, forwarded_for: str) -> str | None:
+    """Return the canonical IP address of the client behind `peer` and our proxies.
 
     Our own proxies wrote the last NUM_PROXIES entries of X-Forwarded-For, and the first of these is
     the client's IP address. The client may have forged earlier entries, so they are ignored. If the
@@ -24,11 +31,11 @@ def client_address(request: HttpRequest) -> str | None:
     """
     hops = settings.NUM_PROXIES
     if hops:
-        forwarded = request.META.get("HTTP_X_FORWARDED_FOR", "").split(",")
+        forwarded = forwarded_for.split(",")
         found = canonical(forwarded[-min(hops, len(forwarded))].strip()[:MAX_LENGTH])
         if found:
             return found
-    return canonical(request.META.get("REMOTE_ADDR", "")[:MAX_LENGTH])
+    return canonical(peer[:MAX_LENGTH])
 
 
 @lru_cache(maxsize=4096)

@@ -39,8 +39,8 @@ HEADERS = {
     },
     "RateLimit": {
         "description": (
-            'What is left of the limit: `"user";r=599;t=42` means 599 requests in the '
-            "next 42 seconds."
+            'What is left of the limit: `"user";r=599;t=42` means that 599 requests remain, and '
+            "that another one becomes available in 42 seconds."
         ),
         "schema": {"type": "string"},
     },

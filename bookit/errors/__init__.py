@@ -91,13 +91,15 @@ class LimitExceeded(ServiceError):
 
     Args:
         wait: the seconds until the next request can succeed.
+        headers: the headers that describe the limit, unless they are already stored on the request.
     """
 
     code = "throttled"
 
-    def __init__(self, wait: int) -> None:
+    def __init__(self, wait: int, headers: dict[str, str] | None = None) -> None:
         super().__init__()
         self.wait = wait
+        self.headers = headers or {}
 
 
 # The error to raise when a constraint is violated, by the name of the constraint.

@@ -128,6 +128,7 @@ _READABLE_FROM_FILE = {
     "DATABASE_DIRECT_URL",
     "EMAIL_URL",
     "METRICS_TOKEN",
+    "REDIS_URL",
 }
 
 
@@ -363,6 +364,40 @@ def postgres_url(name: str, url: str) -> str:
         raise ImproperlyConfigured(
             f"{name} has a parameter after its ? that PostgreSQL does not know; sslmode=require is"
             " one that it knows."
+        ) from None
+    return canonical
+
+
+def redis_url(name: str) -> str:
+    """Return the variable as the URL of a Redis database, or an empty text if it is unset."""
+    url = text(name)
+    if not url:
+        return ""
+    from redis import ConnectionPool
+
+    parts = _split(url)
+    if (
+        parts is None
+        or parts.scheme not in ("redis", "rediss")
+        or len(parts.hosts) != 1
+        or not re.fullmatch(r"(/\d{0,4})?", parts.path)
+    ):
+        raise ImproperlyConfigured(
+            f"{name} must look like redis://:password@host:6379/0, or like"
+            f" rediss://user:password@host:6379/0 for TLS. {_ENCODE}"
+        )
+    [(host, port)] = parts.hosts
+    user = f"{quote(parts.user, safe='')}:{quote(parts.password, safe='')}@"
+    place = (f"[{host}]" if ":" in host else host) + f":{port or 6379}"
+    query = f"?{parts.query}" if parts.query else ""
+    canonical = f"{parts.scheme}://{user if user != ':@' else ''}{place}{parts.path}{query}"
+    try:
+        # This connects to nothing, but refuses parameters that a connection would refuse later.
+        ConnectionPool.from_url(canonical).make_connection()
+    except (TypeError, ValueError):
+        raise ImproperlyConfigured(
+            f"{name} has a parameter after its ? that the client of Redis does not know;"
+            " ssl_cert_reqs=none is one that it knows."
         ) from None
     return canonical
 

@@ -20,6 +20,7 @@ ENVIRONMENT = {
     "RATE_LIMIT_PASSWORD": "",
     "RATE_LIMIT_ANON": "",
     "RATE_LIMIT_USER": "",
+    "REDIS_URL": "",
     "ANON_TIMEOUT_MS": "0",
     "LOG_FORMAT": "json",
     "SECRET_KEY": "",
@@ -81,9 +82,9 @@ def quick_password_hashes(request: pytest.FixtureRequest, settings: object) -> N
 @pytest.fixture(autouse=True)
 def reset_rate_limits() -> None:
     """Start every test with fresh rate limits."""
-    from bookit.api import throttles
+    from bookit.ratelimits import counting
 
-    throttles.reset()
+    counting.reset()
 
 
 @lru_cache(maxsize=1)
