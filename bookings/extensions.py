@@ -3,6 +3,8 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from rest_framework.serializers import Serializer
+
 from bookings.models import BookingEvent
 from bookit.extensions import Extensions
 
@@ -10,3 +12,7 @@ from bookit.extensions import Extensions
 # `data` of its events. The function gets all events of the type at once, so that the number of
 # queries does not depend on the number of events.
 EVENT_DATA: Extensions[Callable[[Sequence[BookingEvent]], list[dict[str, Any]]]] = Extensions()
+
+# For each of these event types: the serializer that describes the `data` of its events in the
+# OpenAPI document. It has an `example`.
+EVENT_DATA_SERIALIZERS: Extensions[type[Serializer[Any]]] = Extensions()

@@ -398,7 +398,7 @@ SPECTACULAR_SETTINGS: dict[str, Any] = {
     "COMPONENT_SPLIT_REQUEST": True,
     "COMPONENT_SPLIT_PATCH": True,
     "COMPONENT_NO_READ_ONLY_REQUIRED": False,
-    "SORT_OPERATIONS": False,
+    "SORT_OPERATIONS": "bookit.api.components.sorting_key",
     "PATH_CONVERTER_OVERRIDES": {"id": {"type": "string", "format": "uuid"}},
     "SWAGGER_UI_DIST": "SIDECAR",
     "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
@@ -407,6 +407,8 @@ SPECTACULAR_SETTINGS: dict[str, Any] = {
     "POSTPROCESSING_HOOKS": [
         "drf_spectacular.hooks.postprocess_schema_enums",
         "bookit.api.schema.add_common_parts",
+        "bookings.webhooks.document.add_webhooks",
+        "bookit.api.components.share",
     ],
     "ENUM_NAME_OVERRIDES": {
         "BookingStatus": "bookings.models.Booking.Status",
@@ -433,6 +435,7 @@ SPECTACULAR_SETTINGS: dict[str, Any] = {
                 "as Standard Webhooks specifies."
             ),
         },
+        {"name": "Operations", "description": "Health checks for load balancers."},
     ],
 }
 

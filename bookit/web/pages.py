@@ -18,6 +18,7 @@ from drf_spectacular.views import SpectacularRedocView, SpectacularSwaggerSplitV
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
+from bookit.api.schema import page
 from bookit.errors import pending, problems
 from bookit.json import dumps
 from bookit.web.headers import content_security_policy
@@ -102,12 +103,25 @@ def _in_html(problem: problems.Problem) -> problems.Problem:
     return problem._replace(meaning=mark_safe(meaning))  # noqa: S308 - the line above escapes the text
 
 
+@page(
+    "/health",
+    summary="Check whether the process is alive",
+    body={"status": "ok"},
+    codes=["request_timeout", "internal_error", "service_unavailable"],
+    limited=False,
+)
 @read_only
 def health(request: HttpRequest) -> HttpResponse:
     """Return 200 as long as the process is alive."""
     return HttpResponse(dumps({"status": "ok"}), content_type="application/json")
 
 
+@page(
+    "/health/ready",
+    summary="Check whether the service can work",
+    body={"status": "ready"},
+    codes=["request_timeout", "throttled", "internal_error", "service_unavailable"],
+)
 @read_only
 def ready(request: HttpRequest) -> HttpResponse:
     """Return 200 if PostgreSQL responds and no migrations are pending, and 503 otherwise."""
