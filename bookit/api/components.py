@@ -1,13 +1,14 @@
 """The order of the OpenAPI document, and the parts that its operations share.
 
-`share` replaces each part that the document repeats with a reference. Without it, each operation
-would contain all of its errors, headers and common parameters, and the document would be four times
-as large.
+`share` writes each part that the document would repeat only once, and refers to it. Otherwise, each
+operation would contain all of its errors, headers and common parameters, and the document would be
+five times as large.
 """
 
 import re
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
+from itertools import chain, count
 from typing import Any
 
 from bookit.json import dumps
@@ -15,6 +16,9 @@ from bookit.json import dumps
 METHODS = ["get", "post", "patch", "delete"]
 # A reference takes about this many bytes. Parts that are not longer stay where they are.
 REFERENCE = 60
+# A schema becomes the base of others only if it has at least this many properties. Two schemas with
+# fewer properties can be alike by chance.
+MIN_BASE = 3
 
 # A place in the document: an object or a list, and the key or the index of the part in it.
 Place = tuple[Any, Any]
@@ -43,47 +47,55 @@ def _segments(path: str) -> list[str]:
 
 def share(result: dict[str, Any], generator: Any, request: Any, public: bool) -> dict[str, Any]:
     """Move repeated parts of the document to its components, and refer to them."""
+    schemas = result["components"]["schemas"]
+    _share_pages(schemas)
+    _share_bases(schemas)
     operations = [
         operation
-        for group in ("paths", "webhooks")
-        for methods in result.get(group, {}).values()
+        for methods in (*result["paths"].values(), *result["webhooks"].values())
         for operation in methods.values()
     ]
-    # Responses come last: once their headers and examples are references, equal responses are
-    # short, too.
-    _share(result, "examples", [*_examples(operations)], lambda place: str(place[1]))
-    _share(result, "headers", [*_headers(operations)], lambda place: str(place[1]))
-    _share(result, "parameters", [*_parameters(operations)], lambda place: place[0][place[1]]["name"])
-    _share(result, "responses", [*_problems(operations)], _name_of_problem)
+    _share(result, "examples", [*_examples(operations)], lambda place: [str(place[1])])
+    _share(result, "headers", [*_headers(operations)], lambda place: [str(place[1])])
+    _share(result, "parameters", [*_parameters(operations)], lambda place: [_part(place)["name"]])
+    # References make the responses shorter, so compare responses last.
+    _share(result, "responses", [*_responses(operations)], _names_of_response)
     return result
 
 
 def _share(
-    result: dict[str, Any], kind: str, places: list[Place], name_of: Callable[[Place], str]
+    result: dict[str, Any], kind: str, places: list[Place], names_of: Callable[[Place], list[str]]
 ) -> None:
-    """Replace the parts that are in several places with references to components."""
-    written = [dumps(holder[key]) for holder, key in places]
-    count = Counter(written)
-    components: dict[str, Any] = result["components"].setdefault(kind, {})
+    """Replace the parts that are in several places with references to components.
+
+    `names_of` returns the names that a part may get, the best first. If parts want the same name,
+    the most frequent of them gets it.
+    """
+    written = [dumps(_part(place)) for place in places]
+    components: dict[str, Any] = {}
     names: dict[bytes, str] = {}
-    for place, text in zip(places, written, strict=True):
-        if count[text] == 1 or len(text) <= REFERENCE:
-            continue
-        holder, key = place
-        if text not in names:
-            names[text] = _unused(re.sub(r"[^\w.-]", "_", name_of(place), flags=re.A), components)
-            components[names[text]] = holder[key]
-        holder[key] = {"$ref": f"#/components/{kind}/{names[text]}"}
-    result["components"][kind] = dict(sorted(components.items()))
+    first = dict(zip(reversed(written), reversed(places), strict=True))
+    for text, times in Counter(written).most_common():
+        if times > 1 and len(text) > REFERENCE:
+            names[text] = _unused(names_of(first[text]), components)
+            components[names[text]] = _part(first[text])
+    for (holder, key), text in zip(places, written, strict=True):
+        if text in names:
+            holder[key] = {"$ref": f"#/components/{kind}/{names[text]}"}
+    if components:
+        result["components"][kind] = dict(sorted(components.items()))
 
 
-def _unused(name: str, components: dict[str, Any]) -> str:
-    """Return `name`, followed by a number if another component has this name."""
-    number, unused = 1, name
-    while unused in components:
-        number += 1
-        unused = f"{name}_{number}"
-    return unused
+def _part(place: Place) -> Any:
+    holder, key = place
+    return holder[key]
+
+
+def _unused(names: list[str], components: dict[str, Any]) -> str:
+    """Return the first of these names that no component has; if all have one, add a number."""
+    numbered = (f"{names[-1]}_{number}" for number in count(2))
+    allowed = (re.sub(r"[^\w.-]", "_", name, flags=re.ASCII) for name in chain(names, numbered))
+    return next(name for name in allowed if name not in components)
 
 
 def _parameters(operations: list[dict[str, Any]]) -> Iterator[Place]:
@@ -107,15 +119,94 @@ def _examples(operations: list[dict[str, Any]]) -> Iterator[Place]:
                     yield content["examples"], name
 
 
-def _problems(operations: list[dict[str, Any]]) -> Iterator[Place]:
+def _responses(operations: list[dict[str, Any]]) -> Iterator[Place]:
     for operation in operations:
-        for status, response in operation["responses"].items():
-            if status.isdigit() and int(status) >= 400 and "content" in response:
-                yield operation["responses"], status
+        for status in operation["responses"]:
+            yield operation["responses"], status
 
 
-def _name_of_problem(place: Place) -> str:
-    """Return the codes of a response, joined: `not_authenticated_or_token_invalid`."""
-    holder, status = place
-    [content] = holder[status]["content"].values()
-    return "_or_".join(content["examples"])
+def _names_of_response(place: Place) -> list[str]:
+    """Return the names for a response: its status, then also its schema or its error codes.
+
+    The names are short, because each operation refers to ten responses or more.
+    """
+    _, status = place
+    for content in _part(place).get("content", {}).values():
+        if status >= "400":
+            return [status, f"{status}_{'_or_'.join(content['examples'])}"]
+        schema = content["schema"].get("$ref", "").rpartition("/")[2]
+        return [f"{status}_{schema}" if schema else status]
+    return [status]
+
+
+def _share_pages(schemas: dict[str, Any]) -> None:
+    """Write what all pages of lists have in common once, as `Page`."""
+    alike = defaultdict(list)
+    for name, schema in schemas.items():
+        if name.startswith("Paginated"):
+            common = {**schema["properties"]}
+            del common["results"]
+            alike[dumps(common)].append(name)
+    for names in alike.values():
+        if len(names) == 1:
+            continue
+        page = schemas[names[0]]
+        schemas[_unused(["Page"], schemas)] = {
+            **page,
+            "properties": {
+                name: each for name, each in page["properties"].items() if name != "results"
+            },
+            "required": [name for name in page["required"] if name != "results"],
+        }
+    _sort(schemas)
+
+
+def _share_bases(schemas: dict[str, Any]) -> None:
+    """Describe a schema that has all properties of another one as an extension of it.
+
+    Schemas of requests are left alone: their `additionalProperties` allows no extension.
+    """
+    open_schemas = {
+        name: schema
+        for name, schema in schemas.items()
+        if "properties" in schema and "additionalProperties" not in schema
+    }
+    bases = {
+        name: max(
+            (base for base in open_schemas if _extends(schema, open_schemas[base])),
+            key=lambda base: len(open_schemas[base]["properties"]),
+            default=None,
+        )
+        for name, schema in open_schemas.items()
+    }
+    for name, base in bases.items():
+        if base is None:
+            continue
+        schema, inherited = open_schemas[name], open_schemas[base]
+        own: dict[str, Any] = {
+            "type": "object",
+            "properties": {
+                key: each
+                for key, each in schema["properties"].items()
+                if key not in inherited["properties"]
+            },
+        }
+        if required := [key for key in schema.get("required", []) if key in own["properties"]]:
+            own["required"] = required
+        rest = {key: each for key, each in schema.items() if key not in ("properties", "required")}
+        schemas[name] = {**rest, "allOf": [{"$ref": f"#/components/schemas/{base}"}, own]}
+
+
+def _extends(schema: dict[str, Any], base: dict[str, Any]) -> bool:
+    """Return whether `schema` has all properties of `base`, and more."""
+    return (
+        MIN_BASE <= len(base["properties"]) < len(schema["properties"])
+        and all(schema["properties"].get(name) == each for name, each in base["properties"].items())
+        and {*base.get("required", [])} <= {*schema.get("required", [])}
+    )
+
+
+def _sort(schemas: dict[str, Any]) -> None:
+    """Sort the schemas by name, in place."""
+    for name in sorted(schemas):
+        schemas[name] = schemas.pop(name)

@@ -295,6 +295,10 @@ def add_common_parts(
         # Responses are always complete; only request bodies may leave properties out.
         if "properties" in schema and not name.endswith("Request") and name[:9] != "Paginated":
             schema["required"] = sorted(schema["properties"].keys() - schema.pop(SOMETIMES, []))
+            # No request has this schema, so no property has to be marked as read-only.
+            schema["properties"] = {
+                name: _without_read_only(each) for name, each in schema["properties"].items()
+            }
         if (ignored := schema.pop(IGNORED, None)) is not None:
             # Only bodies of requests are closed. Responses may get more properties at any time.
             schema.setdefault("properties", {}).update(
@@ -368,6 +372,12 @@ def add_common_parts(
                     "schema": {"type": "string", "enum": ["true"]},
                 }
     return result
+
+
+def _without_read_only(schema: dict[str, Any]) -> dict[str, Any]:
+    """Return a property of a response. A reference needs no `allOf` if nothing else is said."""
+    rest = {name: each for name, each in schema.items() if name != "readOnly"}
+    return rest["allOf"][0] if rest.keys() == {"allOf"} and len(rest["allOf"]) == 1 else rest
 
 
 def _created(operation: dict[str, Any]) -> dict[str, Any]:
