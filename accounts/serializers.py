@@ -119,7 +119,7 @@ class RegisterSerializer(InputSerializer):
     name = NameField()
     email = EmailAddressField()
     password = PasswordField()
-    timezone = serializers.CharField(required=False, max_length=64, validators=[validate_zone])
+    timezone = serializers.CharField(default="UTC", max_length=64, validators=[validate_zone])
 
 
 @example("Ana signs in", {"email": "ana@example.com", "password": "seven quiet otters"})

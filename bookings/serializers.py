@@ -116,7 +116,7 @@ class BookingCreateSerializer(InputSerializer):
     attendee_email = EmailAddressField(required=False, allow_blank=True)
     notes = serializers.CharField(required=False, allow_blank=True, max_length=2000)
     hold = serializers.BooleanField(
-        required=False, help_text="Only hold the seat, until hold_expires_at."
+        default=False, help_text="Only hold the seat, until hold_expires_at."
     )
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:

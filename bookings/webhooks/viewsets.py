@@ -168,7 +168,7 @@ class EventViewSet(RowViewSet):
         tags=["Webhooks"],
         summary="List events",
         responses=PolymorphicProxySerializer(
-            "Event", event_serializers, resource_type_field_name="type"
+            "Event", lambda: {**event_serializers()}, resource_type_field_name="type"
         ),
         examples=[OpenApiExample("A booking was confirmed", EVENT_EXAMPLE, response_only=True)],
     )

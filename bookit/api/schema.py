@@ -201,7 +201,9 @@ def _without_plain_choices(text: str) -> str:
     """Return `text` without a list of choices whose labels are their names."""
     start, list_of_choices, rest = text.partition("* `")
     choices = (list_of_choices + rest).split("\n")
-    if all(name == f"* `{label}`" for name, _, label in (each.partition(" - ") for each in choices)):
+    if all(
+        name == f"* `{label}`" for name, _, label in (each.partition(" - ") for each in choices)
+    ):
         return start.rstrip()
     return text
 

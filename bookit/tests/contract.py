@@ -41,8 +41,7 @@ def _without_references(document: dict[str, Any], part: Any) -> Any:
     if not isinstance(part, dict) or part.get("$ref", "").startswith("#/components/schemas/"):
         return part
     return {
-        name: _without_references(document, each)
-        for name, each in resolve(document, part).items()
+        name: _without_references(document, each) for name, each in resolve(document, part).items()
     }
 
 
@@ -52,8 +51,9 @@ def documented() -> dict[str, dict[str, set[str]]]:
     document = json.loads(pages.schema())
     return {
         label: {
-            status: {*response.get("content", {}).get(problems.CONTENT_TYPE, {}).get("examples", ())}
+            status: {*content.get("examples", ())}
             for status, response in operation["responses"].items()
+            for content in [response.get("content", {}).get(problems.CONTENT_TYPE, {})]
         }
         for label, operation in operations(document).items()
     }

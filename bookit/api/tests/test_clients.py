@@ -22,7 +22,7 @@ PACKAGES = settings.BASE_DIR / ".ci" / "clients"
 
 
 def run(*command, folder, **environment):
-    """Run a program, and return what it prints. It must succeed."""
+    """Run a program, which must succeed."""
     done = subprocess.run(
         [str(part) for part in command],
         cwd=folder,
@@ -32,7 +32,6 @@ def run(*command, folder, **environment):
         timeout=120,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
 
 
 @pytest.fixture
@@ -52,17 +51,14 @@ def arguments(transactional_db, live_server):
 def test_a_python_client_registers_books_and_reviews(document, arguments, tmp_path):
     options = tmp_path / "options.json"  # JSON is YAML, too.
     options.write_text(json.dumps({"post_hooks": []}))  # Do not format the generated code.
-    generated = run(
+    run(
         *(Path(sys.executable).with_name("openapi-python-client"), "generate"),
         *("--path", document, "--config", options, "--meta", "none", "--fail-on-warning"),
         *("--output-path", tmp_path / "bookit_client"),
         folder=tmp_path,
     )
-    assert "Warning" not in generated
-    printed = run(
-        *(sys.executable, SCRIPTS / "book.py", *arguments), folder=tmp_path, PYTHONPATH=str(tmp_path)
-    )
-    assert printed == "booked and reviewed\n"
+    script = (sys.executable, SCRIPTS / "book.py", *arguments)
+    run(*script, folder=tmp_path, PYTHONPATH=str(tmp_path))
 
 
 @pytest.fixture(scope="session")
@@ -93,5 +89,4 @@ def test_a_typescript_client_registers_books_and_reviews(document, arguments, pa
         folder=tmp_path,
     )
     run(programs / "tsc", folder=tmp_path)
-    printed = run("node", tmp_path / "book.js", *arguments, folder=tmp_path)
-    assert printed == "booked and reviewed\n"
+    run("node", tmp_path / "book.js", *arguments, folder=tmp_path)

@@ -2,7 +2,10 @@
 
 import json
 import logging
+import os
 import re
+import subprocess
+import sys
 from collections import Counter
 
 import pytest
@@ -20,19 +23,23 @@ from schemathesis.checks import not_a_server_error
 from schemathesis.core.failures import FailureGroup
 from schemathesis.specs.openapi import checks
 
-from accounts.tests.factories import AdminFactory, ProviderFactory
+from accounts.tests.factories import AdminFactory, ProviderFactory, UserFactory
+from bookings.events import REPORTED_TYPES, record
 from bookings.models import Booking
+from bookings.payloads import payloads
 from bookings.tests.factories import TUESDAY, BookingFactory, DeliveryFactory, SlotFactory
 from bookings.waitlist.models import WaitlistEntry
 from bookit.errors import problems
+from bookit.json import dumps
 from bookit.tests import contract
 from bookit.web import pages
 from bookit.wsgi import application
-from catalog.tests.factories import TimeOffFactory
+from catalog.tests.factories import ServiceFactory, TimeOffFactory
+from reviews.models import Review
 from reviews.tests.factories import ReviewFactory
 
 PROBLEM = "application/problem+json"
-METHODS = {"get", "post", "patch", "delete", "put"}
+METHODS_IN_ORDER = ["get", "post", "patch", "delete"]
 
 
 @pytest.fixture(scope="module")
@@ -85,6 +92,71 @@ def test_every_reference_resolves_and_every_schema_is_used(document):
     for kind in kinds:
         described = {f"#/components/{kind}/{name}" for name in document["components"][kind]}
         assert described <= references, "a component is described but not used"
+
+
+def test_the_document_is_small(client):
+    """It was 670 KB when each operation contained all of its errors."""
+    assert len(client.get("/openapi.json").content) < 200_000
+
+
+PRINT = """
+import django, sys
+django.setup()
+from bookit.web import pages
+sys.stdout.buffer.write(pages.schema())
+"""
+
+
+def test_every_process_generates_the_same_bytes():
+    """DRF keeps the methods of a view in a set. The order of a set depends on the process."""
+    environment = {
+        **os.environ,
+        "DJANGO_SETTINGS_MODULE": "bookit.settings",
+        "PYTHONHASHSEED": "1" if os.environ.get("PYTHONHASHSEED") == "0" else "0",
+    }
+    done = subprocess.run([sys.executable, "-c", PRINT], env=environment, capture_output=True)
+    assert done.stdout == pages.schema(), done.stderr.decode()
+
+
+def test_collections_come_before_items_and_methods_have_one_order(document):
+    paths = [*document["paths"]]
+    for path, methods in document["paths"].items():
+        assert [*methods] == [name for name in METHODS_IN_ORDER if name in methods], path
+        collection = re.sub(r"/{\w+}$", "", path)
+        if collection in paths:
+            assert paths.index(collection) <= paths.index(path), path
+    assert paths.index("/services/{id}") < paths.index("/services/{id}/availability")
+
+
+def parts(part, path=""):
+    """Yield every object in the document, with its path."""
+    if isinstance(part, dict):
+        yield path, part
+    each = part.items() if isinstance(part, dict) else enumerate(part)
+    for name, inner in each:
+        if isinstance(inner, dict | list):
+            yield from parts(inner, f"{path}/{name}")
+
+
+def test_choices_and_defaults_have_the_type_of_their_field(document, operations):
+    choices = 0
+    for path, part in parts(document):
+        if re.search("/(examples?|properties)(/value)?$", path) or "/value/" in path:
+            continue
+        values = [*part.get("enum", []), *([part["default"]] if "default" in part else [])]
+        if not isinstance(part.get("default", ""), dict) and isinstance(part.get("enum", []), list):
+            for value in values:
+                validator(document, part).validate(value)
+                choices += 1
+    assert choices > 50
+    [rating] = [
+        each for each in operations["GET /reviews"]["parameters"] if each["name"] == "rating"
+    ]
+    assert rating["schema"] == {"type": "integer", "enum": [1, 2, 3, 4, 5]}
+    [available] = [
+        each for each in operations["GET /slots"]["parameters"] if each["name"] == "available"
+    ]
+    assert available["schema"] == {"type": "boolean"}
 
 
 # --- complete ---------------------------------------------------------------------------------
@@ -184,6 +256,114 @@ def test_every_body_is_json_and_has_a_valid_example(document, operations):
             validator(document, content["schema"]).validate(example["value"])
 
 
+@pytest.mark.django_db
+def test_every_body_is_required_and_closed(document, operations, api):
+    """A body may contain the documented fields and the ignored ones, and no others."""
+    admin = api.as_(AdminFactory())
+    for method, route, callback, action in routes():
+        label = f"{method} {route}"
+        body = operations[label].get("requestBody")
+        if body is None:
+            continue
+        assert body["required"] is True
+        view = callback.cls(**callback.initkwargs)
+        view.action = action
+        serializer = view.get_serializer_class()()
+        schema = contract.resolve(document, body["content"]["application/json"]["schema"])
+        assert schema["additionalProperties"] is False, label
+        ignored = {name for name, each in schema["properties"].items() if each.get("readOnly")}
+        writable = {name for name, each in serializer.fields.items() if not each.read_only}
+        assert schema["properties"].keys() - ignored == writable, label
+        assert ignored == {*serializer.fields, *serializer.ignored} - writable, label
+        for name in schema.get("required", []):
+            assert serializer.fields[name].required, label
+        if "{" not in route:
+            fields = dict.fromkeys([*ignored, "no_such_field"], "x")
+            errors = admin.generic(
+                method, route, json.dumps(fields), content_type="application/json"
+            ).json()["errors"]
+            refused = {each["field"] for each in errors if each["code"] == "unknown"}
+            assert refused == {"no_such_field"}, label
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/services", {"title": "Haircut", "price": "25.00", "duration_minutes": 30}),
+        ("/calendars", {"name": "Rui's chair"}),
+        ("/webhooks", {"url": "https://hooks.example.com/", "events": ["review.created"]}),
+        (
+            "/auth/register",
+            {"name": "Ana", "email": "ana@example.com", "password": "seven quiet otters"},
+        ),
+    ],
+)
+def test_a_field_that_a_body_leaves_out_gets_the_documented_default(
+    document, operations, api, path, body
+):
+    content = operations[f"POST {path}"]["requestBody"]["content"]["application/json"]
+    schema = contract.resolve(document, content["schema"])
+    defaults = {
+        name: each["default"]
+        for name, each in schema["properties"].items()
+        if "default" in each and name not in body
+    }
+    assert defaults
+    created = api.as_(AdminFactory()).post(path, body).json()
+    assert {name: created[name] for name in defaults} == defaults
+
+
+def test_a_change_has_no_defaults(document):
+    """A client would send them, and so change fields that its user did not name."""
+    changes = [
+        schema
+        for name, schema in document["components"]["schemas"].items()
+        if name.startswith("Patched")
+    ]
+    assert len(changes) > 5
+    for schema in changes:
+        assert not [each for each in schema["properties"].values() if "default" in each]
+
+
+@pytest.mark.django_db
+def test_every_message_to_webhooks_is_described(document):
+    described = document["webhooks"]
+    assert described.keys() == {*REPORTED_TYPES, "test"}
+    review = ReviewFactory()
+    bookings = [review.booking, BookingFactory()]
+    state = {"review_id": str(review.pk), "rating": 5}
+    events = [
+        record(booking, kind, actor=None, at=TUESDAY, **state)
+        for kind in REPORTED_TYPES
+        for booking in bookings
+    ]
+    messages = payloads(events)
+    Review.objects.all().delete()
+    Booking.objects.all().delete()
+    remains = payloads(events)
+    for message, remaining in zip(messages, remains, strict=True):
+        assert message["data"].keys() > remaining["data"].keys()
+    for message in json.loads(dumps([*messages, *remains])):
+        content = described[message["type"]]["post"]["requestBody"]["content"]["application/json"]
+        validator(document, content["schema"]).validate(message)
+        other = "booking.created" if message["type"] != "booking.created" else "booking.expired"
+        schema = described[other]["post"]["requestBody"]["content"]["application/json"]["schema"]
+        assert not validator(document, schema).is_valid(message)
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("path", ["/health", "/health/ready"])
+def test_health_checks_are_documented(document, client, path):
+    operation = contract.operations(document)[f"GET {path}"]
+    response = client.get(path)
+    content = operation["responses"]["200"]["content"]["application/json"]
+    validator(document, content["schema"]).validate(response.json())
+    assert [each["value"] for each in content["examples"].values()] == [response.json()]
+    headers = operation["responses"]["200"]["headers"]
+    assert ("RateLimit" in headers) == (path == "/health/ready")
+
+
 def test_every_success_is_documented_with_a_valid_example(document, operations):
     for label, operation in operations.items():
         [status] = [status for status in operation["responses"] if status < "300"]
@@ -230,6 +410,20 @@ def test_every_common_error_of_an_operation_is_documented(document, operations):
                 assert "Retry-After" in response["headers"]
             if status == "401":
                 assert "WWW-Authenticate" in response["headers"]
+
+
+@pytest.mark.django_db
+def test_a_response_that_is_not_documented_fails_the_test_that_gets_it(api, monkeypatch):
+    """Control: the fixture `api` compares the status and the code of each response."""
+    path = f"/services/{ServiceFactory().pk}/availability?explain=true"
+    label = "GET /services/{id}/availability"
+    assert api.as_(UserFactory()).get(path).status_code == 403
+    known = contract.documented()[label]
+    for lacking in ({**known, "403": {"booking_started"}}, {**known, "403": None}):
+        lacking = {status: codes for status, codes in lacking.items() if codes is not None}
+        monkeypatch.setitem(contract.documented(), label, lacking)
+        with pytest.raises(AssertionError, match=r"does not list the .* for GET"):
+            api.as_(UserFactory()).get(path)
 
 
 # The errors for a time that cannot be booked.

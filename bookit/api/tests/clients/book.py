@@ -52,8 +52,5 @@ bookings_status_change.sync(
 review = reviews_create.sync(client=ana, body=ReviewCreateRequest(booking.id, 5, "Perfect."))
 assert review.rating == 5
 
-page = reviews_list.sync(
-    client=anyone, rating=ReviewsListRating.VALUE_5, service_id=UUID(service)
-)
+page = reviews_list.sync(client=anyone, rating=ReviewsListRating.VALUE_5, service_id=UUID(service))
 assert [each.comment for each in page.results] == ["Perfect."]
-print("booked and reviewed")

@@ -66,7 +66,6 @@ async function main(): Promise<void> {
     params: { query: { rating: 5, service_id: service } },
   });
   check(reviews.data?.results[0]?.comment === "Perfect.", reviews.error);
-  console.log("booked and reviewed");
 }
 
 main();
