@@ -41,7 +41,7 @@ class EventSerializer(InputSerializer):
 
 
 @cache
-def event_serializers() -> dict[str, type[EventSerializer]]:
+def event_serializers() -> dict[str, Any]:
     """Return the serializer of the events of each type. Types with the same data share one.
 
     They describe events in the OpenAPI document, with the type of their `data`.

@@ -55,10 +55,9 @@ def share(result: dict[str, Any], generator: Any, request: Any, public: bool) ->
         for methods in (*result["paths"].values(), *result["webhooks"].values())
         for operation in methods.values()
     ]
-    _share(result, "examples", [*_examples(operations)], lambda place: [str(place[1])])
+    _move_examples(schemas, operations)
     _share(result, "headers", [*_headers(operations)], lambda place: [str(place[1])])
     _share(result, "parameters", [*_parameters(operations)], lambda place: [_part(place)["name"]])
-    # References make the responses shorter, so compare responses last.
     _share(result, "responses", [*_responses(operations)], _names_of_response)
     return result
 
@@ -111,12 +110,29 @@ def _headers(operations: list[dict[str, Any]]) -> Iterator[Place]:
                 yield response["headers"], name
 
 
-def _examples(operations: list[dict[str, Any]]) -> Iterator[Place]:
+def _move_examples(schemas: dict[str, Any], operations: list[dict[str, Any]]) -> None:
+    """Move the examples of bodies to their schemas, which many operations share.
+
+    The page of a list needs no example, because its rows have one.
+    """
     for operation in operations:
         for body in (operation.get("requestBody", {}), *operation["responses"].values()):
             for content in body.get("content", {}).values():
-                for name in content.get("examples", {}):
-                    yield content["examples"], name
+                name = content["schema"].get("$ref", "").rpartition("/")[2]
+                if not name:
+                    continue
+                examples = content.pop("examples", {})
+                if name.startswith("Paginated"):
+                    [name] = re.findall(r"schemas/(\w+)", str(schemas[name])[-200:])[-1:]
+                    examples = {
+                        key: {"value": row}
+                        for key, page in examples.items()
+                        for row in page["value"]["results"]
+                    }
+                known = schemas[name].setdefault("examples", [])
+                known += [each["value"] for each in examples.values() if each["value"] not in known]
+                if not known:
+                    del schemas[name]["examples"]
 
 
 def _responses(operations: list[dict[str, Any]]) -> Iterator[Place]:
@@ -131,9 +147,10 @@ def _names_of_response(place: Place) -> list[str]:
     The names are short, because each operation refers to ten responses or more.
     """
     _, status = place
+    if status >= "400":
+        codes = re.findall("`(.+?)`", _part(place)["description"])
+        return [status, f"{status}_{'_or_'.join(codes)}"]
     for content in _part(place).get("content", {}).values():
-        if status >= "400":
-            return [status, f"{status}_{'_or_'.join(content['examples'])}"]
         schema = content["schema"].get("$ref", "").rpartition("/")[2]
         return [f"{status}_{schema}" if schema else status]
     return [status]

@@ -159,8 +159,9 @@ def _default(serializer: Serializer[Any], field: Field[Any, Any, Any, Any]) -> A
     """Return the value that a column gets if a body does not name it; None if there is none."""
     if field.required or not isinstance(serializer, ModelSerializer):
         return None
+    model: Any = serializer.Meta
     try:
-        column: Any = serializer.Meta.model._meta.get_field(str(field.source))
+        column: Any = model.model._meta.get_field(str(field.source))
     except FieldDoesNotExist:
         return None
     value = column.get_default() if column.concrete and column.has_default() else None
@@ -318,7 +319,15 @@ def add_common_parts(
             "title": {"type": "string"},
             "status": {"type": "integer"},
             "detail": {"type": "string"},
-            "code": {"type": "string", "enum": list(catalogue)},
+            "code": {
+                "type": "string",
+                "enum": list(catalogue),
+                # The responses of operations name only the codes, so that no meaning is repeated.
+                "description": "\n".join(
+                    f"* `{problem.code}` ({problem.status}): {problem.meaning}"
+                    for problem in catalogue.values()
+                ),
+            },
             "errors": {
                 "type": "array",
                 "items": {
@@ -348,6 +357,19 @@ def add_common_parts(
             },
             "request_id": {"type": ["string", "null"]},
         },
+        "examples": [
+            {
+                "type": "/errors/validation_error",
+                "title": "Bad Request",
+                "status": 400,
+                "detail": catalogue["validation_error"].meaning,
+                "code": "validation_error",
+                "errors": [
+                    {"field": "name", "code": "required", "message": "This field is required."}
+                ],
+                "request_id": "0199d3a1-7c1e-7f61-b2ab-0a1c5d3f9e10",
+            }
+        ],
     }
     result["paths"] |= {path: {"get": deepcopy(operation)} for path, operation in PAGES.items()}
     result["paths"] = in_order(result["paths"])
@@ -409,29 +431,13 @@ def _add_problem(operation: dict[str, Any], problem: problems.Problem) -> None:
         {
             "description": "",
             "content": {
-                problems.CONTENT_TYPE: {
-                    "schema": {"$ref": "#/components/schemas/Problem"},
-                    "examples": {},
-                }
+                problems.CONTENT_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}
             },
         },
     )
-    example: dict[str, Any] = {
-        "type": f"/errors/{problem.code}",
-        "title": problem.title,
-        "status": problem.status,
-        "detail": problem.meaning,
-        "code": problem.code,
-        "request_id": "0199d3a1-7c1e-7f61-b2ab-0a1c5d3f9e10",
-    }
-    if problem.code == "validation_error":
-        example["errors"] = [
-            {"field": "name", "code": "required", "message": "This field is required."}
-        ]
     response["description"] = ", ".join(
         filter(None, [response["description"], f"`{problem.code}`"])
     )
-    response["content"][problems.CONTENT_TYPE]["examples"][problem.code] = {"value": example}
     if problem.status in (429, 503):
         response.setdefault("headers", {})["Retry-After"] = {
             "description": "The number of seconds to wait.",
