@@ -398,6 +398,7 @@ SPECTACULAR_SETTINGS: dict[str, Any] = {
     "COMPONENT_SPLIT_REQUEST": True,
     "COMPONENT_SPLIT_PATCH": True,
     "COMPONENT_NO_READ_ONLY_REQUIRED": False,
+    "DEFAULT_GENERATOR_CLASS": "bookit.api.components.Generator",
     "SORT_OPERATIONS": "bookit.api.components.sorting_key",
     "PATH_CONVERTER_OVERRIDES": {"id": {"type": "string", "format": "uuid"}},
     "SWAGGER_UI_DIST": "SIDECAR",

@@ -16,6 +16,8 @@ HEADERS = {
     "webhook-signature": "The signatures of the message, as Standard Webhooks specifies.",
 }
 
+AT = "2026-11-21T09:05:00Z"
+
 
 def add_webhooks(
     result: dict[str, Any], generator: Any, request: Any, public: bool
@@ -36,10 +38,17 @@ def add_webhooks(
                     {"type": "object", "properties": {"type": {"const": kind.value}}},
                 ]
             },
-            # The messages of one schema look alike, so one example is enough.
-            None if message in schemas else get_override(data, "examples")[0].value,
         )
-        schemas[message] = _without_id(schemas[event])
+        schemas[message] = {
+            **_without_id(schemas[event]),
+            "examples": [
+                {
+                    "type": kind.value,
+                    "timestamp": AT,
+                    "data": get_override(data, "examples")[0].value,
+                }
+            ],
+        }
     schemas["TestMessage"] = {
         "type": "object",
         "description": "A test, which an admin sends with `POST /webhooks/{id}/test`.",
@@ -49,10 +58,9 @@ def add_webhooks(
             "data": {"type": "object", "maxProperties": 0},
         },
         "required": ["data", "timestamp", "type"],
+        "examples": [{"type": TEST, "timestamp": AT, "data": {}}],
     }
-    result["webhooks"][TEST] = _message(
-        TEST, "Test", {"$ref": "#/components/schemas/TestMessage"}, {}
-    )
+    result["webhooks"][TEST] = _message(TEST, "Test", {"$ref": "#/components/schemas/TestMessage"})
     result["components"]["schemas"] = dict(sorted(schemas.items()))
     return result
 
@@ -66,22 +74,12 @@ def _without_id(event: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _message(
-    kind: str, summary: str, schema: dict[str, Any], data: dict[str, Any] | None
-) -> dict[str, Any]:
-    """Return the operation that receives the messages of a type, with `data` as an example."""
-    content: dict[str, Any] = {"schema": schema}
-    if data is not None:
-        body = {"type": kind, "timestamp": "2026-11-21T09:05:00Z", "data": data}
-        content["examples"] = {kind: {"value": body}}
+def _message(kind: str, summary: str, schema: dict[str, Any]) -> dict[str, Any]:
+    """Return the operation that receives the messages of a type."""
     return {
         "post": {
             "operationId": f"on_{kind.replace('.', '_')}",
             "summary": summary,
-            "description": (
-                "Sent to each active webhook that names this type. The signature proves that the "
-                "message comes from BookIt."
-            ),
             "tags": ["Webhooks"],
             "security": [{}],
             "parameters": [
@@ -94,7 +92,7 @@ def _message(
                 }
                 for name, text in HEADERS.items()
             ],
-            "requestBody": {"required": True, "content": {"application/json": content}},
+            "requestBody": {"required": True, "content": {"application/json": {"schema": schema}}},
             "responses": {
                 "2XX": {"description": "The message has arrived. The body is not read."},
                 "default": {"description": "The attempt failed, and is repeated for a day."},

@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterator
 from itertools import chain, count
 from typing import Any
 
+from drf_spectacular.generators import SchemaGenerator
+
 from bookit.json import dumps
 
 METHODS = ["get", "post", "patch", "delete"]
@@ -43,6 +45,33 @@ def in_order(paths: dict[str, Any]) -> dict[str, Any]:
 def _segments(path: str) -> list[str]:
     """Return the segments of a path, in which all path parameters are alike."""
     return re.sub("{.*?}", "{}", path).strip("/").split("/")
+
+
+class Generator(SchemaGenerator):
+    """Generates the document."""
+
+    def get_schema(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """Return the document. The parameters that all methods of a path have belong to the path.
+
+        This cannot be a hook, because drf-spectacular checks the operations of paths after it.
+        """
+        document: dict[str, Any] = super().get_schema(*args, **kwargs)
+        for path, methods in document["paths"].items():
+            document["paths"][path] = _with_common_parameters(methods)
+        return document
+
+
+def _with_common_parameters(methods: dict[str, Any]) -> dict[str, Any]:
+    """Return a path whose methods have only the parameters that other methods do not have."""
+    [first, *others] = [operation.get("parameters", []) for operation in methods.values()]
+    common = [each for each in first if others and all(each in other for other in others)]
+    if not common:
+        return methods
+    for operation in methods.values():
+        rest = [each for each in operation.pop("parameters") if each not in common]
+        if rest:
+            operation["parameters"] = rest
+    return {"parameters": common, **methods}
 
 
 def share(result: dict[str, Any], generator: Any, request: Any, public: bool) -> dict[str, Any]:
@@ -123,16 +152,23 @@ def _move_examples(schemas: dict[str, Any], operations: list[dict[str, Any]]) ->
                     continue
                 examples = content.pop("examples", {})
                 if name.startswith("Paginated"):
-                    [name] = re.findall(r"schemas/(\w+)", str(schemas[name])[-200:])[-1:]
+                    name = _schema_of_rows(schemas[name])
                     examples = {
                         key: {"value": row}
                         for key, page in examples.items()
                         for row in page["value"]["results"]
                     }
-                known = schemas[name].setdefault("examples", [])
-                known += [each["value"] for each in examples.values() if each["value"] not in known]
-                if not known:
-                    del schemas[name]["examples"]
+                values = [each["value"] for each in examples.values()]
+                known = schemas[name].get("examples", [])
+                if new := [value for value in values if value not in known]:
+                    schemas[name]["examples"] = [*known, *new]
+
+
+def _schema_of_rows(page: dict[str, Any]) -> str:
+    """Return the name of the schema of the rows of a page."""
+    [*_, own] = page.get("allOf", [page])
+    reference: str = own["properties"]["results"]["items"]["$ref"]
+    return reference.rpartition("/")[2]
 
 
 def _responses(operations: list[dict[str, Any]]) -> Iterator[Place]:
@@ -142,14 +178,14 @@ def _responses(operations: list[dict[str, Any]]) -> Iterator[Place]:
 
 
 def _names_of_response(place: Place) -> list[str]:
-    """Return the names for a response: its status, then also its schema or its error codes.
+    """Return the names for a response: its status, with its schema or its first error code.
 
     The names are short, because each operation refers to ten responses or more.
     """
     _, status = place
     if status >= "400":
         codes = re.findall("`(.+?)`", _part(place)["description"])
-        return [status, f"{status}_{'_or_'.join(codes)}"]
+        return [status, *(f"{status}_{code}" for code in codes[:1])]
     for content in _part(place).get("content", {}).values():
         schema = content["schema"].get("$ref", "").rpartition("/")[2]
         return [f"{status}_{schema}" if schema else status]

@@ -199,14 +199,12 @@ class FilterExtension(DjangoFilterExtension):
 
 
 def _without_plain_choices(text: str) -> str:
-    """Return `text` without a list of choices whose labels are their names."""
+    """Return `text` without a list of choices whose labels repeat their names."""
     start, list_of_choices, rest = text.partition("* `")
     choices = (list_of_choices + rest).split("\n")
-    if all(
-        name == f"* `{label}`" for name, _, label in (each.partition(" - ") for each in choices)
-    ):
-        return start.rstrip()
-    return text
+    pairs = [each.partition(" - ") for each in choices]
+    plain = all(name == f"* `{label.lower().replace(' ', '_')}`" for name, _, label in pairs)
+    return start.rstrip() if plain else text
 
 
 class Schema(AutoSchema):
@@ -295,6 +293,8 @@ def add_common_parts(
     catalogue = problems.catalogue()
     components = result["components"]
     for name, schema in components["schemas"].items():
+        if "enum" in schema and not _without_plain_choices(schema.get("description", "")):
+            schema.pop("description", None)
         # Responses are always complete; only request bodies may leave properties out.
         if "properties" in schema and not name.endswith("Request") and name[:9] != "Paginated":
             schema["required"] = sorted(schema["properties"].keys() - schema.pop(SOMETIMES, []))
@@ -319,15 +319,7 @@ def add_common_parts(
             "title": {"type": "string"},
             "status": {"type": "integer"},
             "detail": {"type": "string"},
-            "code": {
-                "type": "string",
-                "enum": list(catalogue),
-                # The responses of operations name only the codes, so that no meaning is repeated.
-                "description": "\n".join(
-                    f"* `{problem.code}` ({problem.status}): {problem.meaning}"
-                    for problem in catalogue.values()
-                ),
-            },
+            "code": {"type": "string", "enum": list(catalogue)},
             "errors": {
                 "type": "array",
                 "items": {
@@ -412,7 +404,7 @@ def _created(operation: dict[str, Any]) -> dict[str, Any]:
 
 def _common_codes(path: str, method: str, operation: dict[str, Any]) -> set[str]:
     codes = {"validation_error", "not_acceptable", "throttled", "internal_error"}
-    codes |= {"request_timeout", "service_unavailable"}
+    codes.add("service_unavailable")
     security = operation.get("security", [])
     if any(security):
         codes.add("token_invalid")
@@ -422,6 +414,7 @@ def _common_codes(path: str, method: str, operation: dict[str, Any]) -> set[str]
         codes.add("not_found")
     if "requestBody" in operation:
         codes |= {"parse_error", "payload_too_large", "unsupported_media_type"}
+        codes.add("request_timeout")
     return codes
 
 

@@ -28,11 +28,16 @@ def resolve(document: dict[str, Any], part: Any) -> Any:
 
 def operations(document: dict[str, Any]) -> dict[str, dict[str, Any]]:
     """Return every operation by method and path, without references outside of schemas."""
-    return {
-        f"{method.upper()} {path}": _without_references(document, operation)
-        for path, methods in document["paths"].items()
-        for method, operation in methods.items()
-    }
+    found = {}
+    for path, methods in document["paths"].items():
+        common = methods.get("parameters", [])
+        for method, operation in methods.items():
+            if method != "parameters":
+                parameters = [*common, *operation.get("parameters", [])]
+                found[f"{method.upper()} {path}"] = _without_references(
+                    document, {**operation, "parameters": parameters}
+                )
+    return found
 
 
 def _without_references(document: dict[str, Any], part: Any) -> Any:
@@ -45,16 +50,18 @@ def _without_references(document: dict[str, Any], part: Any) -> Any:
     }
 
 
+def codes(response: dict[str, Any]) -> list[str]:
+    """Return the error codes that a response of the document names."""
+    problem = problems.CONTENT_TYPE in response.get("content", {})
+    return re.findall("`(.+?)`", response["description"]) if problem else []
+
+
 @lru_cache(maxsize=1)
 def documented() -> dict[str, dict[str, set[str]]]:
     """Return the statuses of every operation, and the error codes of each status."""
     document = json.loads(pages.schema())
     return {
-        label: {
-            status: {*content.get("examples", ())}
-            for status, response in operation["responses"].items()
-            for content in [response.get("content", {}).get(problems.CONTENT_TYPE, {})]
-        }
+        label: {status: {*codes(response)} for status, response in operation["responses"].items()}
         for label, operation in operations(document).items()
     }
 

@@ -13,11 +13,11 @@ from django.utils.html import escape
 from django.utils.safestring import mark_safe
 from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_safe
-from drf_spectacular.generators import SchemaGenerator
 from drf_spectacular.views import SpectacularRedocView, SpectacularSwaggerSplitView
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
+from bookit.api.components import Generator
 from bookit.api.schema import page
 from bookit.errors import pending, problems
 from bookit.json import dumps
@@ -66,8 +66,8 @@ _generating = Lock()
 
 @lru_cache(maxsize=1)
 def schema() -> bytes:
-    """Return the OpenAPI document, which is generated once because it depends only on the code."""
-    return dumps(SchemaGenerator().get_schema(request=None, public=True))
+    """Return the OpenAPI document, which is generated once because it never changes."""
+    return dumps(Generator().get_schema(request=None, public=True))
 
 
 @read_only
