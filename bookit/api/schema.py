@@ -20,7 +20,6 @@ from rest_framework.serializers import ModelSerializer, Serializer
 
 from bookit.api.components import in_order
 from bookit.errors import problems
-from bookit.extensions import Extensions
 
 ERRORS = "x-errors"
 # The extension that lists the properties of a serializer that are not in every response.
@@ -31,7 +30,7 @@ IGNORED = "x-ignored"
 UNLIMITED = "x-unlimited"
 
 # Operations that drf-spectacular does not find, because no view of DRF serves them; by path.
-PAGES: Extensions[dict[str, Any]] = Extensions()
+PAGES: dict[str, dict[str, Any]] = {}
 
 # Headers of every response.
 HEADERS = {
@@ -91,25 +90,23 @@ def page(
         names = {name: {"type": "string", "enum": [value]} for name, value in body.items()}
         schema = {"type": "object", "properties": names, "required": [*names]}
         example = {"value": body}
-        PAGES.add(path)(
-            {
-                "operationId": f"{path.strip('/').replace('/', '_')}_show",
-                "description": getdoc(view),
-                "summary": summary,
-                "tags": ["Operations"],
-                "security": [{}],
-                "responses": {
-                    "200": {
-                        "description": "",
-                        "content": {
-                            "application/json": {"schema": schema, "examples": {"Yes": example}}
-                        },
-                    }
-                },
-                ERRORS: [*codes],
-                UNLIMITED: not limited,
-            }
-        )
+        PAGES[path] = {
+            "operationId": f"{path.strip('/').replace('/', '_')}_show",
+            "description": getdoc(view),
+            "summary": summary,
+            "tags": ["Operations"],
+            "security": [{}],
+            "responses": {
+                "200": {
+                    "description": "",
+                    "content": {
+                        "application/json": {"schema": schema, "examples": {"Yes": example}}
+                    },
+                }
+            },
+            ERRORS: [*codes],
+            UNLIMITED: not limited,
+        }
         return view
 
     return document
