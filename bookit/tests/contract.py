@@ -6,6 +6,7 @@ from functools import lru_cache
 from typing import Any
 
 from django.http import HttpResponse
+from django.urls import Resolver404
 
 from bookit.errors import problems
 from bookit.web import pages
@@ -72,8 +73,11 @@ def check(method: str, response: HttpResponse) -> None:
     Raises:
         AssertionError: it does not.
     """
-    match: Any = getattr(response, "resolver_match", None)
-    label = f"{'GET' if method == 'HEAD' else method} {path_of(match.route) if match else ''}"
+    try:
+        route = response.resolver_match.route  # type: ignore[attr-defined]
+    except (AttributeError, Resolver404):
+        return  # The path is unknown.
+    label = f"{'GET' if method == 'HEAD' else method} {path_of(route)}"
     statuses = documented().get(label)
     if statuses is None:
         return
