@@ -156,7 +156,7 @@ class RegisterSerializer(InputSerializer):
     email = EmailAddressField()
     password = PasswordField()
     phone = PhoneField(required=False)
-    timezone = ZoneField(required=False)
+    timezone = ZoneField(default="UTC")
     language = LanguageField(required=False)
 
 

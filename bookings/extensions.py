@@ -3,6 +3,8 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from rest_framework.serializers import Serializer
+
 from bookings.models import BookingEvent
 from bookit.api.expand import Expansion
 from bookit.extensions import Extensions
@@ -14,3 +16,7 @@ EVENT_DATA: Extensions[Callable[[Sequence[BookingEvent]], list[dict[str, Any]]]]
 
 # The resources that `expand` can add to bookings, by name.
 EXPANSIONS: Extensions[Expansion] = Extensions()
+
+# For each of these event types: the serializer that describes the `data` of its events in the
+# OpenAPI document. It has an `example`.
+EVENT_DATA_SERIALIZERS: Extensions[type[Serializer[Any]]] = Extensions()

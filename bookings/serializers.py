@@ -186,7 +186,7 @@ class BookingCreateSerializer(DetailsSerializer):
     )
     user_id = serializers.UUIDField(required=False, help_text="Admins only.")
     hold = serializers.BooleanField(
-        required=False, help_text="Only hold the seat, until hold_expires_at."
+        default=False, help_text="Only hold the seat, until hold_expires_at."
     )
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:

@@ -418,7 +418,8 @@ SPECTACULAR_SETTINGS: dict[str, Any] = {
     "COMPONENT_SPLIT_REQUEST": True,
     "COMPONENT_SPLIT_PATCH": True,
     "COMPONENT_NO_READ_ONLY_REQUIRED": False,
-    "SORT_OPERATIONS": False,
+    "DEFAULT_GENERATOR_CLASS": "bookit.api.components.Generator",
+    "SORT_OPERATIONS": "bookit.api.components.sorting_key",
     "PATH_CONVERTER_OVERRIDES": {"id": {"type": "string", "format": "uuid"}},
     "SWAGGER_UI_DIST": "SIDECAR",
     "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
@@ -427,6 +428,8 @@ SPECTACULAR_SETTINGS: dict[str, Any] = {
     "POSTPROCESSING_HOOKS": [
         "drf_spectacular.hooks.postprocess_schema_enums",
         "bookit.api.schema.add_common_parts",
+        "bookings.webhooks.document.add_webhooks",
+        "bookit.api.components.share",
     ],
     "ENUM_NAME_OVERRIDES": {
         "BookingStatus": "bookings.models.Booking.Status",
@@ -453,6 +456,7 @@ SPECTACULAR_SETTINGS: dict[str, Any] = {
                 "as Standard Webhooks specifies."
             ),
         },
+        {"name": "Operations", "description": "Health checks for load balancers."},
     ],
 }
 

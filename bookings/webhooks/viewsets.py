@@ -5,6 +5,8 @@ from typing import Any
 from django.db.models import QuerySet
 from django.utils import timezone
 from drf_spectacular.utils import (
+    OpenApiExample,
+    PolymorphicProxySerializer,
     extend_schema,
     extend_schema_view,
 )
@@ -20,11 +22,13 @@ from bookings.webhooks import services as webhooks
 from bookings.webhooks.filters import DeliveryFilter, EventFilter
 from bookings.webhooks.models import Delivery, Webhook
 from bookings.webhooks.serializers import (
+    EVENT_EXAMPLE,
     DeliverySerializer,
     EventSerializer,
     NothingSerializer,
     WebhookSecretSerializer,
     WebhookSerializer,
+    event_serializers,
 )
 from bookit.api.etags import conditional
 from bookit.api.pagination import EventPagination
@@ -163,7 +167,14 @@ class EventViewSet(RowViewSet):
     pagination_class = EventPagination
     queryset = BookingEvent.objects.filter(ANNOUNCED, type__in=REPORTED_TYPES)
 
-    @extend_schema(tags=["Webhooks"], summary="List events")
+    @extend_schema(
+        tags=["Webhooks"],
+        summary="List events",
+        responses=PolymorphicProxySerializer(
+            "Event", lambda: {**event_serializers()}, resource_type_field_name="type"
+        ),
+        examples=[OpenApiExample("A booking was confirmed", EVENT_EXAMPLE, response_only=True)],
+    )
     def list(self, request: Request, *args: Any, **kwargs: Any) -> Response:
         """Return the events that webhooks receive, oldest first. None is missed or repeated.
 

@@ -59,6 +59,12 @@ class FilterSet(filters.FilterSet):
                 )
 
 
+def with_default(value: Any, each: filters.Filter) -> filters.Filter:
+    """Return the filter, documented with the value that the view assumes without a parameter."""
+    each.default = value  # type: ignore[attr-defined]
+    return each
+
+
 class DayOrInstantField(forms.CharField):
     """A field for a date or an instant; see `parse_day_or_instant`."""
 
