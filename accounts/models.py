@@ -13,6 +13,7 @@ from uuid_utils.compat import uuid7
 
 from accounts import triggers
 from accounts.emails import canonical, lookup_form, validate_spelling
+from bookit.database.metadata import MetadataField, metadata_fits
 from bookit.times import validate_zone
 
 
@@ -80,6 +81,7 @@ class User(AbstractBaseUser, PermissionsMixin):
         default=True,
         help_text="Inactive users cannot sign in, and their tokens stop working at once.",
     )
+    metadata = MetadataField()
     created_at = models.DateTimeField(db_default=Now(), editable=False)
 
     objects = UserManager.from_queryset(UserQuerySet)()
@@ -116,6 +118,7 @@ class User(AbstractBaseUser, PermissionsMixin):
             models.CheckConstraint(
                 condition=models.Q(role__in=["user", "provider", "admin"]), name="user_role_known"
             ),
+            metadata_fits("user_metadata_fits"),
             triggers.SESSIONS_END,
         ]
 

@@ -7,6 +7,7 @@ from rest_framework import serializers
 from accounts.emails import canonical
 from accounts.models import User
 from accounts.services import SignedIn
+from bookit.api.metadata import MetadataField
 from bookit.api.schema import example
 from bookit.api.serializers import InputSerializer, RowSerializer
 from bookit.times import validate_zone
@@ -18,6 +19,7 @@ ANA = {
     "role": "user",
     "timezone": "Europe/Lisbon",
     "is_active": True,
+    "metadata": {"crm_id": "4711"},
     "created_at": "2026-11-21T09:00:00Z",
 }
 
@@ -26,9 +28,11 @@ ANA = {
 class UserSerializer(RowSerializer):
     """An account, as its owner and admins see it."""
 
+    metadata = MetadataField(read_only=True)
+
     class Meta:
         model = User
-        fields = ["id", "name", "email", "role", "timezone", "is_active", "created_at"]
+        fields = ["id", "name", "email", "role", "timezone", "is_active", "metadata", "created_at"]
         read_only_fields = fields
 
 
@@ -150,6 +154,7 @@ class ProfileSerializer(InputSerializer):
     name = NameField(required=False)
     email = EmailAddressField(required=False)
     timezone = serializers.CharField(required=False, max_length=64, validators=[validate_zone])
+    metadata = MetadataField()
 
 
 @example(
@@ -172,3 +177,4 @@ class UserChangeSerializer(InputSerializer):
     name = NameField(required=False)
     role = serializers.ChoiceField(User.Role.choices, required=False)
     is_active = serializers.BooleanField(required=False)
+    metadata = MetadataField()

@@ -20,6 +20,7 @@ from accounts.extensions import ON_NEW_PROVIDER
 from accounts.guesses import Guess
 from accounts.models import Session, User
 from accounts.tokens import TOKEN_ERRORS, SessionToken
+from bookit.database import metadata
 from bookit.database.batches import delete_in_batches
 from bookit.errors import Conflict, Forbidden, Invalid, Unauthenticated, database_error_facts
 
@@ -223,15 +224,12 @@ def change_password(
 
 
 def update_profile(*, user: User, changes: dict[str, Any]) -> User:
-    """Change the name, email address or time zone of an account.
+    """Change the name, email address, time zone or metadata of an account.
 
     Raises:
         EmailTaken: another account has the email address.
     """
-    for field, value in changes.items():
-        setattr(user, field, value)
-    if changes:
-        _save_unique(user, update_fields=list(changes))
+    metadata.save_changes(user, changes, save=_save_unique)
     return user
 
 
@@ -270,12 +268,9 @@ def update_user(*, user_id: UUID, actor: User, changes: dict[str, Any], at: date
         )
         user = User.objects.select_for_update(no_key=True).get(pk=user_id)
         role = user.role
-        for field, value in changes.items():
-            setattr(user, field, value)
+        metadata.save_changes(user, changes)
         if [admin.pk for admin in admins] == [user.pk] and not user.is_admin:
             raise LastAdmin
-        if changes:
-            user.save(update_fields=list(changes))
         if user.role == User.Role.PROVIDER != role:
             _welcome_provider(user, at=at)
     return user

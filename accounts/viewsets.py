@@ -122,7 +122,7 @@ class MeViewSet(RowViewSet):
         extensions=errors("email_taken"),
     )
     def partial_update(self, request: Request) -> Response:
-        """Change your name, email address or time zone."""
+        """Change your name, email address or time zone, or merge keys into your metadata."""
         user, changes = signed_in(request), self.checked()
         if changes.get("email", user.email) != user.email:
             # Like the response of `register`, this response reveals whether the email address has
@@ -169,7 +169,7 @@ class UserViewSet(RowViewSet):
         extensions=errors("last_admin"),
     )
     def partial_update(self, request: Request, pk: Any) -> Response:
-        """Change an account's name or role, or whether it is active.
+        """Change an account's name, role or metadata, or whether it is active.
 
         The tokens of a deactivated user stop working at once.
         """

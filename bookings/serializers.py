@@ -8,6 +8,7 @@ from rest_framework.exceptions import ValidationError
 
 from accounts.serializers import EmailAddressField
 from bookings.models import Booking, BookingEvent
+from bookit.api.metadata import MetadataField
 from bookit.api.schema import example
 from bookit.api.serializers import InputSerializer, ListField, RowSerializer
 from bookit.money import in_currency
@@ -32,6 +33,7 @@ CONFIRMED = {
     "price": "25.00",
     "currency": "EUR",
     "hold_expires_at": None,
+    "metadata": {"invoice": "2026-118"},
     "created_at": "2026-11-21T09:00:00Z",
     "updated_at": "2026-11-21T09:05:00Z",
 }
@@ -49,6 +51,7 @@ class BookingSerializer(RowSerializer):
     slot_id = serializers.UUIDField(
         read_only=True, allow_null=True, help_text="The published slot, if the booking is in one."
     )
+    metadata = MetadataField(read_only=True)
 
     class Meta:
         model = Booking
@@ -68,6 +71,7 @@ class BookingSerializer(RowSerializer):
             "price",
             "currency",
             "hold_expires_at",
+            "metadata",
             "created_at",
             "updated_at",
         ]
@@ -118,6 +122,7 @@ class BookingCreateSerializer(InputSerializer):
     hold = serializers.BooleanField(
         required=False, help_text="Only hold the seat, until hold_expires_at."
     )
+    metadata = MetadataField()
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
         """Refuse a body that does not say what to book and when."""
@@ -137,13 +142,14 @@ class BookingCreateSerializer(InputSerializer):
 
 @example("One hour later", {"start_time": "2026-12-01T11:00:00Z"})
 class BookingChangeSerializer(InputSerializer):
-    """A new start or slot, or a new status."""
+    """A new start or slot, a new status, or new metadata."""
 
     ignored = frozenset(BookingSerializer.Meta.fields)
 
     start_time = InstantField(required=False)
     slot_id = serializers.UUIDField(required=False, allow_null=True)
     status = serializers.ChoiceField(Booking.Status.choices, required=False)
+    metadata = MetadataField()
 
 
 @example("The booking took place", {"status": "completed"})

@@ -27,6 +27,7 @@ from bookings.mails import services as mails
 from bookings.models import Booking, BookingEvent, Slot
 from bookings.seats import lock_to_book, move_to_free_seat, take_seat
 from bookings.transitions import TRANSITIONS
+from bookit.database.metadata import Changes, save_changes, stored
 from bookit.database.retries import retried
 from bookit.database.rows import fetch
 from bookit.errors import CONSTRAINT_ERRORS, Conflict, Forbidden, Invalid, ServiceError
@@ -70,7 +71,7 @@ class InvalidTransition(Conflict):
 
 
 class BookingStarted(Forbidden):
-    """The booking has started. Only an admin can delete it now."""
+    """The booking has started. Its user can no longer change or delete it."""
 
     code = "booking_started"
 
@@ -121,6 +122,7 @@ class Wish:
     attendee_name: str
     attendee_email: str
     notes: str
+    metadata: Changes | None
 
 
 def create_booking(
@@ -137,6 +139,7 @@ def create_booking(
     attendee_name: str = "",
     attendee_email: str = "",
     notes: str = "",
+    metadata: Changes | None = None,
 ) -> Booking:
     """Book the lowest free seat.
 
@@ -173,7 +176,15 @@ def create_booking(
         if not User.objects.filter(pk=user_id, is_active=True).exists():
             raise Invalid.of("user_id", "There is no active user with this id.")
     wish = Wish(
-        actor, user_id or actor.pk, at, end_time, hold, attendee_name, attendee_email, notes
+        actor=actor,
+        user_id=user_id or actor.pk,
+        at=at,
+        end_time=end_time,
+        is_hold=hold,
+        attendee_name=attendee_name,
+        attendee_email=attendee_email,
+        notes=notes,
+        metadata=metadata,
     )
     return _create(wish, service_id, service_ids, slot_id, start_time)
 
@@ -306,6 +317,25 @@ def change_status(
     booking = _locked_booking(booking_id)
     check_manages(booking, actor)
     return _change_status(status, booking, actor=actor, at=at, reason=reason)
+
+
+@retried
+@transaction.atomic
+def change_metadata(*, booking_id: UUID, metadata: Changes, actor: User, at: datetime) -> Booking:
+    """Merge keys into the metadata of a booking. This is not part of the booking's history.
+
+    Raises:
+        Booking.DoesNotExist: there is no booking with this id.
+        Forbidden: `actor` is neither the owner, nor the provider, nor an admin.
+        BookingStarted: `actor` is the owner, and the booking has started.
+        TooManyKeys: the metadata would have too many keys.
+    """
+    booking = _locked_booking(booking_id)
+    check_may_read(booking, actor)
+    if booking.start_time <= at and not _manages(actor, booking):
+        raise BookingStarted
+    save_changes(booking, {"metadata": metadata, "updated_at": at})
+    return booking
 
 
 @retried
@@ -492,6 +522,7 @@ def _book(wish: Wish, terms: Terms, slot: SlotTerms | None, start_time: datetime
         price=terms.price,
         currency=terms.currency,
         hold_expires_at=wish.at + settings.HOLD_TIME if wish.is_hold else None,
+        metadata=stored(wish.metadata),
         created_at=wish.at,
         updated_at=wish.at,
     )

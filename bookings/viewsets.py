@@ -116,14 +116,17 @@ class BookingViewSet(RowViewSet):
 
     @extend_schema(
         tags=["Bookings"],
-        summary="Reschedule a booking or change its status",
+        summary="Reschedule a booking, or change its status or metadata",
         responses=BookingSerializer,
-        extensions=errors(*TIME_REFUSALS, "invalid_transition", "cancellation_too_late"),
+        extensions=errors(
+            *TIME_REFUSALS, "invalid_transition", "cancellation_too_late", "booking_started"
+        ),
     )
     def partial_update(self, request: Request, pk: Any) -> Response:
-        """Reschedule a booking (`start_time` or `slot_id`) or change its `status`, but not both.
+        """Reschedule a booking (`start_time` or `slot_id`), or change its `status` or `metadata`.
 
-        Its owner can reschedule it, cancel it and turn a hold into a booking (`pending`). Its
+        One request can make only one of these changes. The booking's owner can reschedule it,
+        cancel it, turn a hold into a booking (`pending`) and change `metadata` until the start. Its
         provider and admins can also make every other change that its status allows.
         """
         changes = {name: value for name, value in self.checked().items() if value is not None}
@@ -135,10 +138,12 @@ class BookingViewSet(RowViewSet):
                 for name, value in changes.items()
                 if getattr(self.object, name) != value
             }
-        status = changes.pop("status", None)
-        if changes and status:
-            raise refuse("", "Change either the time or the status, not both at once.")
+        status, metadata = changes.pop("status", None), changes.pop("metadata", None)
+        if sum(map(bool, (changes, status, metadata))) > 1:
+            raise refuse("", "Change only one of the time, the status and the metadata at once.")
         call = {"booking_id": pk, "actor": signed_in(request), "at": timezone.now()}
+        if metadata:
+            return self.shown(services.change_metadata(**call, metadata=metadata))
         if changes:
             return self.shown(services.reschedule_booking(**call, **changes))
         if status == Booking.Status.CANCELLED:

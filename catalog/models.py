@@ -14,6 +14,7 @@ from django.db.models.functions import Cast, Now, NullIf, Round
 from uuid_utils.compat import uuid7
 
 from bookit import money
+from bookit.database.metadata import MetadataField, metadata_fits
 from bookit.times import format_wall_clock, validate_zone
 from catalog import triggers
 
@@ -37,6 +38,7 @@ class Calendar(models.Model):
     # Triggers raise the version whenever the booking terms of the calendar's services change
     # (`catalog.triggers`). `bookings.availability.terms` explains how bookings use the version.
     version = models.PositiveBigIntegerField(db_default=0, editable=False)
+    metadata = MetadataField()
     created_at = models.DateTimeField(db_default=Now(), editable=False)
 
     class Meta:
@@ -50,6 +52,7 @@ class Calendar(models.Model):
             # row FOR KEY SHARE, no other transaction can change the row's keys (PostgreSQL's
             # manual, 13.3.2).
             models.UniqueConstraint(fields=["id", "version"], name="calendar_version"),
+            metadata_fits("calendar_metadata_fits"),
             triggers.VERSION_RISES,
         ]
 
@@ -215,6 +218,7 @@ class Service(models.Model):
         output_field=SearchVectorField(),
         db_persist=True,
     )
+    metadata = MetadataField()
     created_at = models.DateTimeField(db_default=Now(), editable=False)
 
     class Meta:
@@ -242,6 +246,7 @@ class Service(models.Model):
             models.CheckConstraint(
                 condition=Q(currency__regex=r"^[A-Z]{3}$"), name="service_currency_code"
             ),
+            metadata_fits("service_metadata_fits"),
             triggers.TERMS_CHANGE_VERSION,
             triggers.WORDS_ARE_KNOWN,
         ]

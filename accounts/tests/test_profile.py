@@ -13,7 +13,7 @@ from bookit.tests.expect import problem
 
 pytestmark = pytest.mark.django_db
 
-FIELDS = ["id", "name", "email", "role", "timezone", "is_active", "created_at"]
+FIELDS = ["id", "name", "email", "role", "timezone", "is_active", "metadata", "created_at"]
 BETTER = "another good password"
 
 
@@ -49,6 +49,7 @@ def test_the_profile_shows_the_signed_in_user(me, user):
         "role": "user",
         "timezone": "UTC",
         "is_active": True,
+        "metadata": {},
         "created_at": me.get("/me").json()["created_at"],
     }
 

@@ -56,7 +56,7 @@ class Prepared(Generic[Instance]):
 
     def get(self, **values: Any) -> Instance | None:
         """Return the instance that the query finds, with only the selected columns, or None."""
-        rows = self.run(self.text, values)
+        rows = self.convert(self.run(self.text, values))
         model = self._queryset.model
         return model.from_db(DEFAULT_DB_ALIAS, self.names, rows[0]) if rows else None
 

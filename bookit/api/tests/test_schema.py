@@ -260,7 +260,9 @@ RULES = {
     "PATCH /services/{id}": {"service_in_use"},
     "DELETE /services/{id}": {"service_in_use"},
     "POST /bookings": {*TIME_ERRORS, "too_many_holds"},
-    "PATCH /bookings/{id}": {*TIME_ERRORS, "invalid_transition", "cancellation_too_late"},
+    "PATCH /bookings/{id}": {
+        *(*TIME_ERRORS, "invalid_transition", "cancellation_too_late", "booking_started"),
+    },
     "PATCH /bookings/{id}/status": {"invalid_transition"},
     "DELETE /bookings/{id}": {"booking_started", "cancellation_too_late"},
     "POST /slots": {"slot_conflict", "service_inactive"},

@@ -18,6 +18,7 @@ from uuid import UUID
 
 import jwt
 import psycopg
+from psycopg.types.json import Jsonb
 from uuid_utils.compat import uuid7
 
 Row = dict[str, Any]
@@ -101,6 +102,7 @@ def create_booking(environ: Row, user: Row) -> tuple[str, Row]:
         "price": service["price"].quantize(CENT),
         "currency": service["currency"],
         "hold_expires_at": None,
+        "metadata": Jsonb({}),
         "created_at": now,
         "updated_at": now,
     }
@@ -116,7 +118,7 @@ def create_booking(environ: Row, user: Row) -> tuple[str, Row]:
     }
     while found := rows("create", **booking, **more):
         if found[0]["taken"]:
-            return "201 Created", {**booking, "seat": found[0]["seat"]}
+            return "201 Created", {**booking, "metadata": {}, "seat": found[0]["seat"]}
     return "409 Conflict", {
         "status": 409,
         "code": "booking_conflict",
