@@ -10,7 +10,7 @@ from django.contrib.postgres.search import SearchVector, SearchVectorField
 from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models
 from django.db.models import F, Func, Q
-from django.db.models.functions import Cast, Now, NullIf, Round
+from django.db.models.functions import Cast, Now, NullIf, Round, Upper
 from uuid_utils.compat import uuid7
 
 from bookit import money
@@ -229,6 +229,8 @@ class Service(models.Model):
             models.Index(fields=["created_at", "id"], name="service_by_age"),
             models.Index(fields=["duration_minutes", "id"], name="service_by_duration"),
             models.Index(fields=["rating_average", "id"], name="service_by_rating"),
+            # A filter by category ignores case.
+            models.Index(Upper("category"), name="service_by_category"),
             # `fastupdate=False`, because each search would read the whole list of pending entries.
             GinIndex(fields=["search", "title_words"], name="service_words", fastupdate=False),
         ]
@@ -249,6 +251,7 @@ class Service(models.Model):
             metadata_fits("service_metadata_fits"),
             triggers.TERMS_CHANGE_VERSION,
             triggers.WORDS_ARE_KNOWN,
+            triggers.CATEGORIES_ARE_COUNTED,
         ]
 
     def __str__(self) -> str:
