@@ -32,6 +32,7 @@ POST   /auth/logout                                    204  204   204      204  
 GET    /me                                             401  200   200      200   200   200
 PATCH  /me                                             401  200   200      200   200   200
 POST   /me/password                                    401  204   204      204   204   204
+PATCH  /me/provider                                    401  403   403      200   200   200
 
 GET    /users                                          401  403   403      403   403   200
 GET    /users/{owner}                                  401  403   403      403   403   200
@@ -63,6 +64,10 @@ PATCH  /services/{service}                             401  403   403      200  
 PATCH  /services/{unbooked_service}    to-the-other    401  403   403      403   403   200
 DELETE /services/{unbooked_service}                    401  403   403      204   403   204
 
+GET    /categories                                     200  200   200      200   200   200
+GET    /providers                                      200  200   200      200   200   200
+GET    /providers/{provider}                           200  200   200      200   200   200
+
 GET    /slots                                          200  200   200      200   200   200
 GET    /slots/{slot}                                   200  200   200      200   200   200
 POST   /slots                                          401  403   403      201   403   201
@@ -85,6 +90,8 @@ GET    /bookings/{booking}                             401  403   200      200  
 PATCH  /bookings/{booking}    move                     401  403   200      200   403   200
 PATCH  /bookings/{booking}    cancel                   401  403   200      200   403   200
 PATCH  /bookings/{booking}    confirm                  401  403   403      200   403   200
+PATCH  /bookings/{booking}    metadata                 401  403   200      200   403   200
+PATCH  /bookings/{past_booking}    metadata            401  403   403      200   403   200
 PATCH  /bookings/{booking}    nothing                  401  403   200      200   403   200
 PATCH  /bookings/{booking}/status    cancel            401  403   403      200   403   200
 PATCH  /bookings/{booking}/status    confirm           401  403   403      200   403   200
@@ -138,6 +145,7 @@ BODIES = {
     "/auth/logout": {"refresh_token": "{refresh_token}"},
     "/me": {"name": "Somebody"},
     "/me/password": {"current_password": PASSWORD, "new_password": "7431-8820-5596x"},
+    "/me/provider": {"biography": "Since 1998."},
     "/users/{owner}": {"name": "Renamed"},
     "/calendars": {"name": "Room 1"},
     "/calendars for-the-provider": {"name": "Room 1", "provider_id": "{provider}"},
@@ -175,6 +183,8 @@ BODIES = {
     "/bookings/{booking} move": {"start_time": "2999-01-04T10:00:00Z"},
     "/bookings/{booking} cancel": {"status": "cancelled"},
     "/bookings/{booking} confirm": {"status": "confirmed"},
+    "/bookings/{booking} metadata": {"metadata": {"invoice": "118"}},
+    "/bookings/{past_booking} metadata": {"metadata": {"invoice": "118"}},
     "/bookings/{booking} nothing": {},
     "/bookings/{booking}/status cancel": {"status": "cancelled"},
     "/bookings/{booking}/status confirm": {"status": "confirmed"},
@@ -319,7 +329,7 @@ def reads_tokens(path, world):
     kind = path.split("/")[1].split("?")[0]
     return kind in (
         *("me", "users", "calendars", "services", "availability", "slots", "bookings", "reviews"),
-        *("webhooks", "events"),
+        *("webhooks", "events", "categories", "providers"),
     )
 
 
@@ -349,7 +359,15 @@ def api_routes():
 def test_the_table_lists_every_endpoint_and_method():
     world = dict.fromkeys(
         [
-            *("owner", "calendar", "empty_calendar", "time_off", "service", "inactive_service"),
+            *(
+                "owner",
+                "provider",
+                "calendar",
+                "empty_calendar",
+                "time_off",
+                "service",
+                "inactive_service",
+            ),
             *("unbooked_service", "slot", "full_slot", "entry", "booking", "past_booking"),
             *("review", "own_token", "busy_token", "names_token", "webhook", "delivery"),
         ],

@@ -45,6 +45,11 @@ WRITES = {
         "current_password": ("text", PASSWORD),
         "new_password": ("text", "another good password"),
     },
+    "PATCH /me/provider": {
+        "name": ("text", "Ada"),
+        "biography": ("text", "Since 1998."),
+        "picture_url": ("picture", "https://example.com/ada.jpg"),
+    },
     "PATCH /users/{user}": {
         "name": ("text", "Ada"),
         "role": ("choice", "provider"),
@@ -147,6 +152,9 @@ READS = [
     "/services",
     "/services/{service}",
     "/services/{service}/reviews",
+    "/categories",
+    "/providers",
+    "/providers/{admin}",
     "/calendars",
     "/calendars/{calendar}",
     "/slots",
@@ -284,6 +292,12 @@ REFUSED = {
         *("http://a:0", "http://a:-1", "http://a:99999", "http://a b", "http://a..b"),
         *("http://u:p@8.8.8.8", "http://[::1", "http://\uff11.1.1.1", "http://127.0.0.1"),
         *("http://8.8.8.8/" + "x" * 2000, "http://" + "a" * 64 + ".com"),
+    ],
+    "picture": [
+        *(True, 5, "", " ", "x", "//x", "/x", "https:", "https://", "https:///x", "a\0"),
+        *("http://example.com/x", "ftp://example.com", "javascript:alert(1)", "data:,x"),
+        *("https://a b.example/", "https://u:p@example.com", "https://[::1", "https://x.y/<b>"),
+        "https://example.com/" + "x" * 500,
     ],
     "types": [
         *(None, True, 5, "", "booking.created", [], [None], [5], ["x"], [[]], [{}], {}),
