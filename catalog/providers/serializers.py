@@ -20,7 +20,7 @@ MAX_SHOWN = 20
 RUI = {
     "name": "Rui Costa",
     "biography": "Barber in Porto Claro since 1998.",
-    "picture_url": "https://www.example.com/rui.jpg",
+    "picture_url": "https://bookit.example.com/rui.jpg",
 }
 
 
@@ -145,7 +145,7 @@ class ProviderSerializer(RowSerializer):
 
 
 @example("A barber", RUI)
-class ProfileSerializer(InputSerializer):
+class ProviderChangeSerializer(InputSerializer):
     """The parts of your own profile that you can change."""
 
     ignored = frozenset(ProviderSerializer.Meta.fields)

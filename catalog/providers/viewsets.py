@@ -14,7 +14,7 @@ from bookit.api.views import RowViewSet
 from bookit.database.prepared import Bound, Prepared
 from catalog.providers import services
 from catalog.providers.filters import ProviderFilter
-from catalog.providers.serializers import ProfileSerializer, ProviderSerializer
+from catalog.providers.serializers import ProviderChangeSerializer, ProviderSerializer
 
 PROVIDERS = Prepared(lambda: services.listed().order_by("name", "id"), ProviderSerializer.rows)
 
@@ -45,7 +45,7 @@ class ProfileViewSet(RowViewSet):
     permission_classes = [IsProviderOrAdmin]
     serializer_class = ProviderSerializer
     pagination_class = None
-    input_classes = {"partial_update": ProfileSerializer}
+    input_classes = {"partial_update": ProviderChangeSerializer}
 
     @extend_schema(
         tags=["Catalog"], summary="Change your public profile", responses=ProviderSerializer
