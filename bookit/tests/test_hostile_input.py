@@ -11,7 +11,7 @@ from django.db import connection
 from django.urls import URLPattern, get_resolver
 from django.utils import timezone
 
-from accounts.tests.factories import PASSWORD, AdminFactory, UserFactory
+from accounts.tests.factories import PASSWORD, AdminFactory, ProviderFactory, UserFactory
 from bookings.models import Booking
 from bookings.tests.factories import TUESDAY, BookingFactory, DeliveryFactory, SlotFactory
 from bookings.waitlist.models import WaitlistEntry
@@ -154,7 +154,7 @@ READS = [
     "/services/{service}/reviews",
     "/categories",
     "/providers",
-    "/providers/{admin}",
+    "/providers/{provider}",
     "/calendars",
     "/calendars/{calendar}",
     "/slots",
@@ -342,6 +342,7 @@ def world(api):
         "email": admin.email,
         "token": session["refresh_token"],
         "user": UserFactory().pk,
+        "provider": ProviderFactory().pk,
         "service": review.service_id,
         "calendar": review.service.calendar_id,
         "booking": BookingFactory(user=admin).pk,

@@ -1,12 +1,16 @@
 """The endpoint of categories."""
 
-from django.db.models import QuerySet
 from drf_spectacular.utils import extend_schema, extend_schema_view
 from rest_framework.permissions import AllowAny
 
 from bookit.api.views import RowViewSet
+from bookit.database.prepared import Bound, Prepared
 from catalog.categories.models import Category
 from catalog.categories.serializers import CategorySerializer
+
+CATEGORIES = Prepared(
+    lambda: Category.objects.in_use().order_by("key", "id"), CategorySerializer.rows
+)
 
 
 @extend_schema_view(
@@ -28,6 +32,6 @@ class CategoryViewSet(RowViewSet):
     default_ordering = ["key"]
     queryset = Category.objects.all()
 
-    def listed(self) -> QuerySet[Category]:
+    def listed(self) -> Bound:
         """Return the categories that have active services."""
-        return Category.objects.in_use()
+        return CATEGORIES()

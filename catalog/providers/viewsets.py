@@ -35,8 +35,14 @@ class ProviderViewSet(RowViewSet):
     queryset = services.listed()
 
     def listed(self) -> QuerySet[User] | Bound:
-        """Return the providers."""
-        return PROVIDERS()
+        """Return the providers.
+
+        The prepared query reads the services and ratings of the rows that an offset skips, too. At
+        an offset of 9,000, that takes 100 times as long as skipping only ids, as `Pagination` does
+        with an ordinary queryset.
+        """
+        skips = {"offset", "page"} & self.request.query_params.keys()
+        return services.listed() if skips else PROVIDERS()
 
 
 class ProfileViewSet(RowViewSet):

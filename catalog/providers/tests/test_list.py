@@ -2,6 +2,7 @@
 
 import pytest
 from django.db import IntegrityError, connection, transaction
+from django.test.utils import CaptureQueriesContext
 
 from accounts.models import User
 from accounts.tests.factories import AdminFactory, ProviderFactory, UserFactory
@@ -168,6 +169,18 @@ def test_the_number_of_queries_does_not_depend_on_the_providers(
 def test_one_provider_takes_one_query(api, rui, django_assert_num_queries):
     with django_assert_num_queries(1):
         api.get(f"/providers/{rui.pk}")
+
+
+def test_a_page_reads_only_the_ids_of_the_providers_that_it_skips(api):
+    for name in ("Ana", "Berta", "Carla"):
+        ServiceFactory(calendar__provider=ProviderFactory(name=name))
+    for query in ("?limit=1&offset=2", "?limit=1&page=3"):
+        with CaptureQueriesContext(connection) as captured:
+            assert names(api, query) == ["Carla"]
+        page = captured.captured_queries[0]["sql"]
+        skipped = page[page.index(" IN (SELECT") :]
+        assert "OFFSET" in skipped
+        assert "rating_sum" not in skipped
 
 
 def plan(rows):
