@@ -14,6 +14,7 @@ from uuid_utils.compat import uuid7
 
 from accounts import triggers
 from accounts.emails import canonical, lookup_form, validate_spelling
+from bookit.database.metadata import MetadataField, metadata_fits
 from bookit.times import validate_zone
 
 # A BCP 47 language tag, such as `en` or `pt-BR`.
@@ -34,6 +35,20 @@ class Within(PostgresOperatorLookup):
     prepare_rhs = False
 
 
+def in_roles(*roles: str) -> models.Func:
+    """Return the condition that a user has one of some roles.
+
+    The roles are a part of the SQL. If they were parameters, PostgreSQL could not know that an
+    index contains only users in these roles.
+    """
+    names = ", ".join(f"'{role}'" for role in roles)
+    return models.Func(
+        models.F("role"),
+        template=f"%(expressions)s IN ({names})",
+        output_field=models.BooleanField(),
+    )
+
+
 class UserQuerySet(models.QuerySet["User"]):
     """Queries for users."""
 
@@ -43,7 +58,7 @@ class UserQuerySet(models.QuerySet["User"]):
 
     def keepers(self) -> "UserQuerySet":
         """Return the users who may keep calendars; see `User.keeps`."""
-        return self.filter(role__in=User.KEEPERS, is_active=True)
+        return self.filter(in_roles(*User.KEEPERS), is_active=True)
 
     def present(self) -> "UserQuerySet":
         """Return the users who have not deleted their account."""
@@ -116,6 +131,7 @@ class User(AbstractBaseUser, PermissionsMixin):
         default=True,
         help_text="Inactive users cannot sign in, and their tokens stop working at once.",
     )
+    metadata = MetadataField()
     created_at = models.DateTimeField(db_default=Now(), editable=False)
     updated_at = models.DateTimeField(db_default=Now(), editable=False)
     deleted_at = models.DateTimeField(
@@ -134,6 +150,13 @@ class User(AbstractBaseUser, PermissionsMixin):
         ordering = ["created_at", "id"]
         indexes = [
             models.Index(fields=["created_at", "id"], name="user_by_age"),
+            # For the public list of providers. All other users are left out.
+            models.Index(
+                fields=["name", "id"],
+                include=["role"],
+                condition=models.Q(in_roles("provider", "admin"), is_active=True),
+                name="keeper_by_name",
+            ),
             GinIndex(
                 OpClass(Upper("name"), name="gin_trgm_ops"),
                 OpClass(Upper("email"), name="gin_trgm_ops"),
@@ -164,6 +187,7 @@ class User(AbstractBaseUser, PermissionsMixin):
                 | models.Q(is_active=False, password__startswith="!"),  # noqa: S106 - unusable
                 name="user_deleted_cannot_sign_in",
             ),
+            metadata_fits("user_metadata_fits"),
             triggers.SESSIONS_END,
             triggers.LINKS_END,
             triggers.UPDATED_AT,

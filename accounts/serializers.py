@@ -7,6 +7,7 @@ from rest_framework import serializers
 from accounts.emails import canonical
 from accounts.models import Session, User, validate_language, validate_phone
 from accounts.services import SignedIn
+from bookit.api.metadata import MetadataField
 from bookit.api.schema import example
 from bookit.api.serializers import InputSerializer, RowSerializer
 from bookit.times import validate_zone
@@ -21,6 +22,7 @@ ANA = {
     "timezone": "Europe/Lisbon",
     "language": "pt",
     "is_active": True,
+    "metadata": {"crm_id": "4711"},
     "created_at": "2026-11-21T09:00:00Z",
     "updated_at": "2026-11-21T09:00:00Z",
 }
@@ -30,11 +32,13 @@ ANA = {
 class UserSerializer(RowSerializer):
     """An account, as its owner and admins see it."""
 
+    metadata = MetadataField(read_only=True)
+
     class Meta:
         model = User
         fields = [
             *("id", "name", "email", "email_verified", "phone", "role"),
-            *("timezone", "language", "is_active", "created_at", "updated_at"),
+            *("timezone", "language", "is_active", "metadata", "created_at", "updated_at"),
         ]
         read_only_fields = fields
 
@@ -194,6 +198,7 @@ class ProfileSerializer(InputSerializer):
     phone = PhoneField(required=False)
     timezone = ZoneField(required=False)
     language = LanguageField(required=False)
+    metadata = MetadataField()
 
 
 @example(
@@ -294,3 +299,4 @@ class UserChangeSerializer(InputSerializer):
     name = NameField(required=False)
     role = serializers.ChoiceField(User.Role.choices, required=False)
     is_active = serializers.BooleanField(required=False)
+    metadata = MetadataField()

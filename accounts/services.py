@@ -29,6 +29,7 @@ from accounts.links.kinds import (
 )
 from accounts.models import Session, User
 from accounts.tokens import TOKEN_ERRORS, SessionToken, TokenInvalid
+from bookit.database import metadata
 from bookit.database.batches import delete_in_batches
 from bookit.errors import Conflict, Forbidden, Invalid, Unauthenticated, database_error_facts
 
@@ -322,6 +323,11 @@ def verify_email(*, token: str, at: datetime) -> None:
             links.enqueue(kind=EMAIL_CHANGED, email=old, user=user)
 
 
+def rename(*, user: User, name: str) -> None:
+    """Change the name of an account."""
+    metadata.save_changes(user, {"name": name})
+
+
 def update_profile(*, user: User, changes: dict[str, Any], client: Client) -> User:
     """Change the user's own account.
 
@@ -348,15 +354,12 @@ def update_profile(*, user: User, changes: dict[str, Any], client: Client) -> Us
         changes["new_email"] = email
     elif email and user.new_email:
         changes["new_email"] = ""
-    for field, value in changes.items():
-        setattr(user, field, value)
     if changes:
         with transaction.atomic():
-            user.save(update_fields=list(changes))
+            metadata.save_changes(user, changes)
             if is_new:
                 links.enqueue(kind=VERIFICATION, email=user.new_email, user=user)
                 links.enqueue(kind=CHANGE_REQUESTED, email=user.email, user=user)
-        user.refresh_from_db(fields=["updated_at"])
     return user
 
 
@@ -396,13 +399,9 @@ def update_user(*, user_id: UUID, actor: User, changes: dict[str, Any], at: date
     with transaction.atomic():
         user, is_last_admin = lock_user(user_id=user_id)
         role = user.role
-        for field, value in changes.items():
-            setattr(user, field, value)
+        metadata.save_changes(user, changes)
         if is_last_admin and not user.is_admin:
             raise LastAdmin
-        if changes:
-            user.save(update_fields=list(changes))
-            user.refresh_from_db(fields=["updated_at"])
         if user.role == User.Role.PROVIDER != role:
             _welcome_provider(user, at=at)
     return user

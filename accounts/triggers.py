@@ -45,6 +45,6 @@ UPDATED_AT = updated_at_trigger(
     "user",
     columns=[
         *("name", "email", "verified_email", "phone", "role", "timezone", "language"),
-        *("is_active", "password"),
+        *("is_active", "metadata", "password"),
     ],
 )

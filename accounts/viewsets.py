@@ -193,6 +193,7 @@ class MeViewSet(RowViewSet):
 
         It takes effect once it is verified with the token that is sent to it. The old address is
         notified. Sending the present address cancels the change.
+        Keys are merged into `metadata`.
         """
         user, changes = signed_in(request), self.checked()
         if changes.get("email", user.email) != user.email:
@@ -351,7 +352,7 @@ class UserViewSet(RowViewSet):
     )
     @conditional
     def partial_update(self, request: Request, pk: Any) -> Response:
-        """Change an account's name or role, or whether it is active.
+        """Change an account's name, role or metadata, or whether it is active.
 
         The tokens of a deactivated user stop working at once.
         """

@@ -18,6 +18,7 @@ from accounts.models import User, validate_phone
 from bookings import triggers
 from bookit import money
 from bookit.database.constraints import CompositeForeignKey
+from bookit.database.metadata import MetadataField, metadata_fits
 from catalog.models import Calendar, Service
 
 
@@ -225,6 +226,7 @@ class Booking(models.Model):
     price = models.DecimalField(max_digits=money.DIGITS, decimal_places=money.DECIMALS)
     currency = models.CharField(max_length=3)
     hold_expires_at = models.DateTimeField(null=True, blank=True)
+    metadata = MetadataField()
     created_at = models.DateTimeField(db_default=Now(), editable=False)
     updated_at = models.DateTimeField(db_default=Now(), editable=False)
 
@@ -326,6 +328,7 @@ class Booking(models.Model):
                 to="bookings.Slot",
                 to_fields=["id", "service", "calendar", "start_time", "end_time", "blocked"],
             ),
+            metadata_fits("booking_metadata_fits"),
             triggers.BOOKING_TRANSITION,
             triggers.BOOKING_UPDATED_AT,
             triggers.BOOKING_OCCUPIES,

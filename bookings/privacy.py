@@ -73,7 +73,12 @@ def erase(*, user: User, actor: User, at: datetime) -> None:
         status=WaitlistEntry.Status.LEFT, updated_at=at
     )
     Booking.objects.filter(user=user).update(
-        attendee_name="", attendee_email="", attendee_phone="", notes="", cancellation_reason=""
+        attendee_name="",
+        attendee_email="",
+        attendee_phone="",
+        notes="",
+        cancellation_reason="",
+        metadata={},
     )
     Attempt.objects.filter(delivery__event__booking__user=user).exclude(response="").update(
         response=""

@@ -102,12 +102,13 @@ TAKE_SEAT = f"""seated AS MATERIALIZED (
     INSERT INTO bookings_booking (
         id, user_id, service_id, calendar_id, slot_id, seat, start_time, end_time, blocked, status,
         attendee_name, attendee_email, attendee_phone, notes, price, currency, hold_expires_at,
+        metadata,
         created_at, updated_at
     )
     SELECT %(id)s, %(user_id)s, %(service_id)s, %(calendar_id)s, %(slot_id)s, seat, %(start_time)s,
         %(end_time)s, tstzrange(%(blocked_from)s, %(blocked_until)s), %(status)s,
         %(attendee_name)s, %(attendee_email)s, %(attendee_phone)s, %(notes)s, %(price)s,
-        %(currency)s, %(hold_expires_at)s, %(at)s, %(at)s
+        %(currency)s, %(hold_expires_at)s, %(metadata)s, %(at)s, %(at)s
     FROM seated WHERE on_terms
     ON CONFLICT DO NOTHING
     RETURNING {", ".join(STATE_COLUMNS)}
@@ -146,7 +147,8 @@ class Attempt(NamedTuple):
 #   occupant uuid (the service), capacity int, version bigint (of the calendar, when the terms were
 #   read), start_time, end_time, blocked_from, blocked_until timestamptz, status text,
 #   attendee_name, attendee_email, attendee_phone, notes text, price numeric, currency text,
-#   hold_expires_at timestamptz, event text (its type), actor_id uuid, at timestamptz (now).
+#   hold_expires_at timestamptz, metadata jsonb, event text (its type), actor_id uuid,
+#   at timestamptz (now).
 # Columns: those of `Attempt`; no row if no seat is free.
 # Invariant: booking_seat_free, booking_calendar_free and the trigger booking_occupies refuse a
 #   booking that overlaps another booking, so this statement only has to find a seat.
@@ -282,6 +284,7 @@ def take_seat(
         "price": booking.price,
         "currency": booking.currency,
         "hold_expires_at": booking.hold_expires_at,
+        "metadata": Jsonb(booking.metadata),
         "event": BookingEvent.Type.HELD if held else BookingEvent.Type.CREATED,
         "actor_id": actor and actor.pk,
         "more": Jsonb(more),

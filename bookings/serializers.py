@@ -10,6 +10,7 @@ from rest_framework.exceptions import ValidationError
 from accounts.models import User, validate_phone
 from accounts.serializers import EmailAddressField
 from bookings.models import Booking, BookingEvent
+from bookit.api.metadata import MetadataField
 from bookit.api.schema import example
 from bookit.api.serializers import InputSerializer, ListField, RowSerializer
 from bookit.money import in_currency
@@ -39,6 +40,7 @@ CONFIRMED = {
     "price": "25.00",
     "currency": "EUR",
     "hold_expires_at": None,
+    "metadata": {"invoice": "2026-118"},
     "created_at": "2026-11-21T09:00:00Z",
     "updated_at": "2026-11-21T09:05:00Z",
 }
@@ -70,6 +72,7 @@ class BookingSerializer(RowSerializer):
     slot_id = serializers.UUIDField(
         read_only=True, allow_null=True, help_text="The published slot, if the booking is in one."
     )
+    metadata = MetadataField(read_only=True)
 
     class Meta:
         model = Booking
@@ -91,6 +94,7 @@ class BookingSerializer(RowSerializer):
             "price",
             "currency",
             "hold_expires_at",
+            "metadata",
             "created_at",
             "updated_at",
         ]
@@ -188,6 +192,7 @@ class BookingCreateSerializer(DetailsSerializer):
     hold = serializers.BooleanField(
         default=False, help_text="Only hold the seat, until hold_expires_at."
     )
+    metadata = MetadataField()
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
         """Refuse a body that does not say what to book and when."""
@@ -221,6 +226,7 @@ class BookingChangeSerializer(DetailsSerializer):
         max_length=500,
         help_text="Why the booking is cancelled. Only together with the status `cancelled`.",
     )
+    metadata = MetadataField()
 
 
 @example("The booking took place", {"status": "completed"})

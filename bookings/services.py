@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 from uuid import UUID
 
 from django.conf import settings
@@ -28,6 +29,7 @@ from bookings.models import Booking, BookingEvent, Slot
 from bookings.seats import lock_to_book, move_to_free_seat, take_seat
 from bookings.tally.metrics import CONFLICTS
 from bookings.transitions import TRANSITIONS
+from bookit.database.metadata import Changes, save_changes, stored
 from bookit.database.retries import retried
 from bookit.database.rows import fetch
 from bookit.errors import CONSTRAINT_ERRORS, Conflict, Forbidden, Invalid, ServiceError
@@ -129,6 +131,7 @@ class Wish:
     attendee_email: str
     attendee_phone: str
     notes: str
+    metadata: Changes | None
 
 
 def create_booking(
@@ -146,6 +149,7 @@ def create_booking(
     attendee_email: str = "",
     attendee_phone: str = "",
     notes: str = "",
+    metadata: Changes | None = None,
 ) -> Booking:
     """Book the lowest free seat.
 
@@ -189,15 +193,16 @@ def create_booking(
     else:
         check_verified(actor)
     wish = Wish(
-        actor,
-        user,
-        at,
-        end_time,
-        hold,
-        attendee_name,
-        attendee_email,
-        attendee_phone,
-        notes,
+        actor=actor,
+        user=user,
+        at=at,
+        end_time=end_time,
+        is_hold=hold,
+        attendee_name=attendee_name,
+        attendee_email=attendee_email,
+        attendee_phone=attendee_phone,
+        notes=notes,
+        metadata=metadata,
     )
     return _create(wish, service_id, service_ids, slot_id, start_time)
 
@@ -298,11 +303,12 @@ def cancel_booking(*, booking_id: UUID, actor: User, at: datetime, reason: str =
 @retried
 @transaction.atomic
 def change_details(
-    *, booking_id: UUID, actor: User, at: datetime, details: Mapping[str, str]
+    *, booking_id: UUID, actor: User, at: datetime, details: Mapping[str, Any]
 ) -> Booking:
-    """Change the attendee or the notes of a booking, whatever its status.
+    """Change the attendee, the notes or the metadata of a booking, whatever its status.
 
     The event says which details have changed, but not to what, because that could not be erased.
+    Metadata is merged, and is not a part of the history.
 
     Args:
         details: the new values by the names of the columns. A value that is shown already is not a
@@ -313,20 +319,20 @@ def change_details(
         Booking.DoesNotExist: there is no booking with this id.
         Forbidden: `actor` is neither the owner, nor the provider, nor an admin.
         BookingStarted: `actor` is the owner, and the booking has started.
+        TooManyKeys: the metadata would have too many keys.
     """
     booking = _locked_booking(booking_id)
     check_may_read(booking, actor)
     shown = {**booking.attendee(), "notes": booking.notes}
-    changed = [name for name, value in details.items() if value != shown[name]]
-    if not changed:
+    changed = [name for name in shown if details.get(name, shown[name]) != shown[name]]
+    columns = [*changed, "metadata"] if details.get("metadata") else changed
+    if not columns:
         return booking
     if booking.start_time <= at and not _manages(actor, booking):
         raise BookingStarted
-    for name in changed:
-        setattr(booking, name, details[name])
-    booking.updated_at = at
-    booking.save(update_fields=[*changed, "updated_at"])
-    record(booking, BookingEvent.Type.CHANGED, actor=actor, at=at, changed=changed)
+    save_changes(booking, {**{name: details[name] for name in columns}, "updated_at": at})
+    if changed:
+        record(booking, BookingEvent.Type.CHANGED, actor=actor, at=at, changed=changed)
     return booking
 
 
@@ -588,6 +594,7 @@ def _book(wish: Wish, terms: Terms, slot: SlotTerms | None, start_time: datetime
         price=terms.price,
         currency=terms.currency,
         hold_expires_at=wish.at + settings.HOLD_TIME if wish.is_hold else None,
+        metadata=stored(wish.metadata),
         created_at=wish.at,
         updated_at=wish.at,
     )

@@ -60,7 +60,7 @@ TIME_REFUSALS = [
 ]
 
 # The fields of a booking that its user can change until it starts.
-DETAILS = tuple(DetailsSerializer().fields)
+DETAILS = (*DetailsSerializer().fields, "metadata")
 
 EXPANSIONS.add("service")(by_id("service_id", ServiceSerializer))
 EXPANSIONS.add("calendar")(by_id("calendar_id", CalendarSerializer))
@@ -154,7 +154,7 @@ class BookingViewSet(RowViewSet):
         """Reschedule a booking, change its `status`, or change its details.
 
         A request can make only one of these changes. `start_time` or `slot_id` reschedules the
-        booking. The details are the attendee and the notes.
+        booking. The details are the attendee, the notes and `metadata`.
 
         Its owner can reschedule it, cancel it with a `reason`, and turn a hold into a booking
         (`pending`). Until it starts, its owner can also change its details. Its provider and admins

@@ -6,7 +6,13 @@ from django.db.models import QuerySet
 from django_filters import rest_framework as filters
 
 from bookit import money
-from bookit.api.filters import PERIOD_FILTERS, DecimalFilter, FilterSet, with_default
+from bookit.api.filters import (
+    PERIOD_FILTERS,
+    AnyOfFilter,
+    DecimalFilter,
+    FilterSet,
+    with_default,
+)
 from catalog.listing import MAX_RANKED, Listing
 from catalog.models import Calendar, Service, TimeOff
 from catalog.search import MAX_WORDS, Words
@@ -66,7 +72,9 @@ class ServiceFilter(FilterSet):
     provider_id = filters.UUIDFilter(field_name="calendar__provider")
     calendar_id = filters.UUIDFilter(field_name="calendar")
     mode = filters.ChoiceFilter(choices=Service.Mode.choices)
-    category = filters.CharFilter(max_length=100)
+    category = AnyOfFilter(
+        max_length=100, help_text="One or more categories (repeat the parameter), in any case."
+    )
 
     class Meta:
         model = Service

@@ -6,6 +6,7 @@ from typing import Any
 from accounts.extensions import ERASERS, EXPORTERS
 from accounts.models import User
 from catalog.models import Calendar, OpeningHours, Service, TimeOff
+from catalog.providers.models import Profile
 
 # The name of a calendar that had the name of its provider.
 NAMELESS = "Calendar"
@@ -14,7 +15,7 @@ NAMELESS = "Calendar"
 @EXPORTERS.add("calendars")
 def _export_calendars(user: User) -> list[Any]:
     calendars = Calendar.objects.filter(provider=user).order_by("id")
-    return [*calendars.values("id", "name", "timezone", "created_at")]
+    return [*calendars.values("id", "name", "timezone", "metadata", "created_at")]
 
 
 @EXPORTERS.add("opening_hours")
@@ -32,7 +33,12 @@ def _export_time_off(user: User) -> list[Any]:
 @EXPORTERS.add("services")
 def _export_services(user: User) -> list[Any]:
     services = Service.objects.filter(calendar__provider=user).order_by("id")
-    return [*services.values("id", "calendar_id", "title", "description", "created_at")]
+    return [*services.values("id", "calendar_id", "title", "description", "metadata", "created_at")]
+
+
+@EXPORTERS.add("profile")
+def _export_profile(user: User) -> list[Any]:
+    return [*Profile.objects.filter(user=user).values("biography", "picture_url")]
 
 
 @ERASERS.add("catalog")
@@ -45,6 +51,7 @@ def erase(*, user: User, actor: User, at: datetime) -> None:
     for service in services.select_for_update(of=("self",), no_key=True):
         service.is_active = False
         service.save(update_fields=["is_active"])
+    Profile.objects.filter(user=user).delete()
     own = Calendar.objects.filter(provider=user)
     TimeOff.objects.filter(calendar__in=own).exclude(reason="").update(reason="")
     own.filter(name__icontains=user.name).update(name=NAMELESS)

@@ -122,5 +122,52 @@ END
     },
 )
 
-CALENDAR_UPDATED_AT = updated_at_trigger("calendar", columns=["name", "timezone", "provider_id"])
+CALENDAR_UPDATED_AT = updated_at_trigger(
+    "calendar", columns=["name", "timezone", "provider_id", "metadata"]
+)
 SERVICE_UPDATED_AT = updated_at_trigger("service")
+
+# Counts the active services of each category (`catalog.categories.models.Category`).
+#
+# The rows are written in order, so that two transactions with the same categories cannot deadlock.
+# Triggers for a statement run after those for its rows, so a transaction takes the turn of its
+# calendar first.
+CATEGORIES_ARE_COUNTED = Trigger(
+    name="service_categories_are_counted",
+    body="""
+DECLARE
+    gained text[];
+    lost text[];
+BEGIN
+    IF TG_OP <> 'DELETE' THEN
+        gained := ARRAY(SELECT category FROM added WHERE is_active AND category <> '');
+    END IF;
+    IF TG_OP <> 'INSERT' THEN
+        lost := ARRAY(SELECT category FROM removed WHERE is_active AND category <> '');
+    END IF;
+    IF gained IS NOT DISTINCT FROM lost THEN
+        RETURN NULL;
+    END IF;
+    INSERT INTO catalog_category AS known (name, active_services)
+    SELECT name, sum(change) FROM (
+        SELECT unnest(gained) AS name, 1 AS change UNION ALL SELECT unnest(lost), -1
+    ) AS changes
+    GROUP BY name HAVING sum(change) <> 0 ORDER BY name
+    ON CONFLICT (name) DO UPDATE SET
+        active_services = known.active_services + EXCLUDED.active_services;
+    RETURN NULL;
+END
+""",
+    triggers={
+        "service_categories_added": """
+            AFTER INSERT ON {table} REFERENCING NEW TABLE AS added FOR EACH STATEMENT
+        """,
+        "service_categories_changed": """
+            AFTER UPDATE ON {table} REFERENCING OLD TABLE AS removed NEW TABLE AS added
+            FOR EACH STATEMENT
+        """,
+        "service_categories_removed": """
+            AFTER DELETE ON {table} REFERENCING OLD TABLE AS removed FOR EACH STATEMENT
+        """,
+    },
+)

@@ -1,5 +1,6 @@
 """Endpoints of calendars, time off and services."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -29,13 +30,18 @@ from catalog.serializers import (
     ChangedCalendarSerializer,
     CreatedServiceSerializer,
     CreatedTimeOffSerializer,
+    PrivateFieldsSerializer,
     ServiceSerializer,
     TimeOffSerializer,
 )
 
-ACTIVE_SERVICES = Prepared(
-    lambda: Service.objects.filter(is_active=True).order_by("title", "id"), ServiceSerializer.rows
-)
+
+def _active_services() -> QuerySet[Service]:
+    return Service.objects.filter(is_active=True).order_by("title", "id")
+
+
+ACTIVE_SERVICES = Prepared(_active_services, ServiceSerializer.rows)
+PRIVATE_ACTIVE_SERVICES = Prepared(_active_services, ServiceSerializer.private_rows)
 
 
 class CatalogViewSet(RowViewSet):
@@ -46,11 +52,40 @@ class CatalogViewSet(RowViewSet):
         return [AllowAny() if self.request.method in SAFE_METHODS else KeepsCalendar()]
 
 
+class PrivateFieldsViewSet(CatalogViewSet):
+    """Only callers who may change a row see its private fields."""
+
+    serializer_class: type[PrivateFieldsSerializer]
+
+    @property
+    def is_keeper(self) -> bool:
+        """Whether the caller may keep calendars."""
+        return self.request.user.is_authenticated and signed_in(self.request).is_keeper
+
+    @property
+    def columns(self) -> Callable[[QuerySet[Any]], QuerySet[Any, dict[str, Any]]]:
+        """The function that selects the columns that the caller sees in at least one row."""
+        resource = self.serializer_class
+        return resource.private_rows if self.is_keeper else resource.rows
+
+    def represent(self, row: dict[str, Any]) -> dict[str, Any]:
+        """Return a row as the caller sees it."""
+        shown = super().represent(row)
+        if "metadata" in shown and not signed_in(self.request).keeps(shown["provider_id"]):
+            for name in self.serializer_class.private_fields:
+                del shown[name]
+        return shown
+
+    def represent_instance(self, instance: Any) -> dict[str, Any]:
+        """Return an instance as a caller who may change it sees it."""
+        return self.serializer_class.represent_private(instance)
+
+
 @extend_schema_view(
     list=extend_schema(tags=["Catalog"], summary="List calendars"),
     retrieve=extend_schema(tags=["Catalog"], summary="Show a calendar"),
 )
-class CalendarViewSet(CatalogViewSet):
+class CalendarViewSet(PrivateFieldsViewSet):
     """The endpoints of calendars."""
 
     serializer_class = CalendarSerializer
@@ -148,7 +183,7 @@ def _with_affected(response: Response, affected: Affected) -> Response:
     list=extend_schema(tags=["Catalog"], summary="Find services"),
     retrieve=extend_schema(tags=["Catalog"], summary="Show a service"),
 )
-class ServiceViewSet(CatalogViewSet):
+class ServiceViewSet(PrivateFieldsViewSet):
     """The endpoints of services."""
 
     costly_with = ("q", "available_from", "available_to")
@@ -177,12 +212,14 @@ class ServiceViewSet(CatalogViewSet):
 
     def listed(self) -> QuerySet[Service] | Bound:
         """Return the active services, or all services if the request filters by `active`."""
-        return self.queryset.all() if self.request.query_params.get("active") else ACTIVE_SERVICES()
+        if self.request.query_params.get("active"):
+            return self.queryset.all()
+        return PRIVATE_ACTIVE_SERVICES() if self.is_keeper else ACTIVE_SERVICES()
 
     def shaped(self, rows: Any) -> Any:
         """Return the rows of a list with the columns that are shown."""
         if isinstance(rows, Listing):
-            return replace(rows, shape=ServiceSerializer.rows)
+            return replace(rows, shape=self.columns)
         return super().shaped(rows)
 
     def filter_queryset(self, queryset: Any) -> Any:
@@ -207,7 +244,7 @@ class ServiceViewSet(CatalogViewSet):
             actor=signed_in(request), at=timezone.now(), **self.checked()
         )
         response = self.created(service)
-        response.data["calendar"] = CalendarSerializer.represent_instance(service.calendar)
+        response.data["calendar"] = CalendarSerializer.represent_private(service.calendar)
         return response
 
     @extend_schema(

@@ -112,6 +112,7 @@ def _erase(user_id: UUID, *, actor: User, at: datetime) -> None:
     user.email = f"{user.pk}@deleted.invalid"
     user.role, user.is_active, user.deleted_at = User.Role.USER, False, at
     user.timezone, user.language, user.last_login = "UTC", "en", None
+    user.metadata = {}
     user.set_unusable_password()
     user.save()
     # A request that began before this transaction can still write, for example a booking.

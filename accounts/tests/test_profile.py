@@ -18,7 +18,7 @@ pytestmark = pytest.mark.django_db
 
 FIELDS = [
     *("id", "name", "email", "email_verified", "phone", "role"),
-    *("timezone", "language", "is_active", "created_at", "updated_at"),
+    *("timezone", "language", "is_active", "metadata", "created_at", "updated_at"),
 ]
 BETTER = "another good password"
 
@@ -58,6 +58,7 @@ def test_the_profile_shows_the_signed_in_user(me, user):
         "timezone": "UTC",
         "language": "en",
         "is_active": True,
+        "metadata": {},
         "created_at": response.json()["created_at"],
         "updated_at": response.json()["updated_at"],
     }

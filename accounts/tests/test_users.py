@@ -18,7 +18,7 @@ pytestmark = pytest.mark.django_db
 
 FIELDS = [
     *("id", "name", "email", "email_verified", "phone", "role"),
-    *("timezone", "language", "is_active", "created_at", "updated_at"),
+    *("timezone", "language", "is_active", "metadata", "created_at", "updated_at"),
 ]
 
 

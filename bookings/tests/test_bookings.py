@@ -123,6 +123,7 @@ class TestCreate:
             "price": "25.00",
             "currency": "USD",
             "hold_expires_at": None,
+            "metadata": {},
             "created_at": content["created_at"],
             "updated_at": content["created_at"],
         }

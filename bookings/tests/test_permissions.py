@@ -43,6 +43,7 @@ POST   /me/password                                    401  204   204      204  
 GET    /me/sessions                                    401  200   200      200   200   200
 DELETE /me/sessions/{session}                          401  404   204      404   404   404
 GET    /me/export                                      401  200   200      200   200   200
+PATCH  /me/provider                                    401  403   403      200   200   200
 
 GET    /users                                          401  403   403      403   403   200
 POST   /users                                          401  403   403      403   403   201
@@ -76,6 +77,10 @@ PATCH  /services/{service}                             401  403   403      200  
 PATCH  /services/{unbooked_service}    to-the-other    401  403   403      403   403   200
 DELETE /services/{unbooked_service}                    401  403   403      204   403   204
 
+GET    /categories                                     200  200   200      200   200   200
+GET    /providers                                      200  200   200      200   200   200
+GET    /providers/{provider}                           200  200   200      200   200   200
+
 GET    /slots                                          200  200   200      200   200   200
 GET    /slots/{slot}                                   200  200   200      200   200   200
 POST   /slots                                          401  403   403      201   403   201
@@ -100,6 +105,8 @@ PATCH  /bookings/{booking}    cancel                   401  403   200      200  
 PATCH  /bookings/{booking}    confirm                  401  403   403      200   403   200
 PATCH  /bookings/{booking}    details                  401  403   200      200   403   200
 PATCH  /bookings/{past_booking}    details             401  403   403      200   403   200
+PATCH  /bookings/{booking}    metadata                 401  403   200      200   403   200
+PATCH  /bookings/{past_booking}    metadata            401  403   403      200   403   200
 PATCH  /bookings/{booking}    nothing                  401  403   200      200   403   200
 PATCH  /bookings/{booking}/status    cancel            401  403   403      200   403   200
 PATCH  /bookings/{booking}/status    confirm           401  403   403      200   403   200
@@ -160,6 +167,7 @@ BODIES = {
     "/me with-the-password": {"password": PASSWORD},
     "/me/password": {"current_password": PASSWORD, "new_password": "7431-8820-5596x"},
     "/users": {"name": "New", "email": "new@example.com"},
+    "/me/provider": {"biography": "Since 1998."},
     "/users/{owner}": {"name": "Renamed"},
     "/calendars": {"name": "Room 1"},
     "/calendars for-the-provider": {"name": "Room 1", "provider_id": "{provider}"},
@@ -199,6 +207,8 @@ BODIES = {
     "/bookings/{booking} confirm": {"status": "confirmed"},
     "/bookings/{booking} details": {"attendee_name": "Rui", "notes": "By the window"},
     "/bookings/{past_booking} details": {"attendee_name": "Rui", "notes": "By the window"},
+    "/bookings/{booking} metadata": {"metadata": {"invoice": "118"}},
+    "/bookings/{past_booking} metadata": {"metadata": {"invoice": "118"}},
     "/bookings/{booking} nothing": {},
     "/bookings/{booking}/status cancel": {"status": "cancelled"},
     "/bookings/{booking}/status confirm": {"status": "confirmed"},
@@ -346,7 +356,7 @@ def reads_tokens(path, world):
     kind = path.split("/")[1].split("?")[0]
     return path == "/auth/verify-email/resend" or kind in (
         *("me", "users", "calendars", "services", "availability", "slots", "bookings", "reviews"),
-        *("webhooks", "events"),
+        *("webhooks", "events", "categories", "providers"),
     )
 
 
@@ -376,7 +386,15 @@ def api_routes():
 def test_the_table_lists_every_endpoint_and_method():
     world = dict.fromkeys(
         [
-            *("owner", "calendar", "empty_calendar", "time_off", "service", "inactive_service"),
+            *(
+                "owner",
+                "provider",
+                "calendar",
+                "empty_calendar",
+                "time_off",
+                "service",
+                "inactive_service",
+            ),
             *("unbooked_service", "slot", "full_slot", "entry", "booking", "past_booking"),
             *("session", "review", "own_token", "busy_token", "names_token", "webhook", "delivery"),
         ],

@@ -54,6 +54,8 @@ LISTS = [
     ("anonymous", "/services?ordering=-rating&price_min=1&category=", 1),
     ("user", "/services", 2),
     ("anonymous", "/calendars", 1),
+    ("provider", "/services", 2),
+    ("admin", "/services", 2),
     ("anonymous", "/calendars?ordering=-created_at", 1),
     ("user", "/bookings", 2),
     ("user", "/bookings?status=pending&from=2999-01-01&to=2999-12-31", 2),

@@ -282,7 +282,7 @@ class RowViewSet(APIMixin, viewsets.GenericViewSet[Any]):
     def list(self, request: Request, *args: Any, **kwargs: Any) -> Response:
         """Return one page of the rows that match the filters, in order."""
         rows = self.paginate_queryset(self._rows_of_list(request))
-        represent = self.serializer_class.represent
+        represent = self.represent
         return self.get_paginated_response(self.expanded([represent(row) for row in rows or []]))
 
     def expanded(self, rows: Rows) -> Rows:
@@ -309,7 +309,20 @@ class RowViewSet(APIMixin, viewsets.GenericViewSet[Any]):
 
     def shaped(self, rows: Any) -> Any:
         """Return the rows of a list, with only the columns that are shown."""
-        return self.serializer_class.rows(rows)
+        return self.columns(rows)
+
+    @property
+    def columns(self) -> Callable[[QuerySet[Any]], QuerySet[Any, dict[str, Any]]]:
+        """The function that selects the columns that the caller sees."""
+        return self.serializer_class.rows
+
+    def represent(self, row: dict[str, Any]) -> dict[str, Any]:
+        """Return a row as the caller sees it."""
+        return self.serializer_class.represent(row)
+
+    def represent_instance(self, instance: Any) -> dict[str, Any]:
+        """Return an instance as a caller who may change it sees it."""
+        return self.serializer_class.represent_instance(instance)
 
     def retrieve(self, request: Request, *args: Any, **kwargs: Any) -> Response:
         """Return the resource with this id."""
@@ -321,10 +334,10 @@ class RowViewSet(APIMixin, viewsets.GenericViewSet[Any]):
         Raises:
             Http404: no row has this id.
         """
-        row = _row_query(type(self))(pk=pk).first()
+        row = _row_query(type(self), self.columns)(pk=pk).first()
         if row is None:
             raise Http404
-        return self.serializer_class.represent(row)
+        return self.represent(row)
 
     def checked(self, **options: Any) -> Any:
         """Return the request's body, validated by the action's serializer.
@@ -344,14 +357,14 @@ class RowViewSet(APIMixin, viewsets.GenericViewSet[Any]):
         """Return a 201 response with `instance`, and with its URL in `Location`."""
         path = f"{self.request.path}/{instance.pk}"
         return Response(
-            self.serializer_class.represent_instance(instance),
+            self.represent_instance(instance),
             status=201,
             headers={"Location": self.request.build_absolute_uri(path)},
         )
 
     def shown(self, instance: Any) -> Response:
         """Return a response with the representation of `instance`."""
-        return Response(self.serializer_class.represent_instance(instance))
+        return Response(self.represent_instance(instance))
 
 
 @cache
@@ -365,11 +378,11 @@ def _checker(serializer: Any, **options: Any) -> serializers.BaseSerializer[Any]
 
 
 @cache
-def _row_query(view: type[RowViewSet]) -> Prepared[Any]:
+def _row_query(view: type[RowViewSet], columns: Callable[..., Any]) -> Prepared[Any]:
     """Return the prepared query that finds one row of a view's resource."""
     queryset: QuerySet[Any] = view.queryset  # type: ignore[assignment]
     return Prepared(
         lambda pk: queryset.order_by().filter(pk=pk),
-        view.serializer_class.rows,
+        columns,
         pk=queryset.model._meta.pk,
     )

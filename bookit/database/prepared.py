@@ -5,7 +5,7 @@ time. A `Prepared` query does this work once per process. Afterwards, a read onl
 and receives plain rows. Because the ORM writes the SQL, the SQL always matches the models.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import Any, Generic, TypeVar
 
@@ -56,7 +56,7 @@ class Prepared(Generic[Instance]):
 
     def get(self, **values: Any) -> Instance | None:
         """Return the instance that the query finds, with only the selected columns, or None."""
-        rows = self.run(self.text, values)
+        rows = self.convert(self.run(self.text, values))
         model = self._queryset.model
         return model.from_db(DEFAULT_DB_ALIAS, self.names, rows[0]) if rows else None
 
@@ -109,10 +109,19 @@ class Prepared(Generic[Instance]):
         return self._queryset.query.order_by
 
     @cached_property
+    def _bare(self) -> tuple[str, tuple[Any, ...]]:
+        bare = self._unshaped.order_by().values("pk").query.get_compiler(DEFAULT_DB_ALIAS)
+        return bare.as_sql()
+
+    @property
     def bare_text(self) -> str:
         """The SQL that selects the ids of the rows, in any order."""
-        rows = self._unshaped.order_by().values("pk").query.get_compiler(DEFAULT_DB_ALIAS).as_sql()
-        return rows[0]
+        return self._bare[0]
+
+    @property
+    def bare_parameters(self) -> tuple[Any, ...]:
+        """The value of each `%s` of `bare_text`; the selected columns may have more of them."""
+        return self._bare[1]
 
     @cached_property
     def count_text(self) -> str:
@@ -122,10 +131,11 @@ class Prepared(Generic[Instance]):
 
     def run(self, text: str, values: Mapping[str, Any], *more: Any) -> list[tuple[Any, ...]]:
         """Run `text` with the query's parameters followed by `more`, and return the rows."""
-        parameters = [
-            values[each.name] if isinstance(each, Parameter) else each for each in self.parameters
-        ]
-        return fetch(text, [*parameters, *more])
+        return fetch(text, [*_filled(self.parameters, values), *more])
+
+    def run_bare(self, text: str, values: Mapping[str, Any]) -> list[tuple[Any, ...]]:
+        """Run a text that contains `bare_text`, and return the rows."""
+        return fetch(text, _filled(self.bare_parameters, values))
 
     def convert(self, rows: list[tuple[Any, ...]]) -> list[Any]:
         """Return the rows with their values converted by the fields of the model."""
@@ -170,9 +180,14 @@ class Bound:
     def count(self) -> int:
         """Return the number of rows, and set `count_is_exact`."""
         total, self.count_is_exact = bounded_count(
-            lambda: int(self.query.run(self.query.count_text, self.values)[0][0]),
-            lambda: self.query.run(f"EXPLAIN (FORMAT JSON) {self.query.bare_text}", self.values)[0][
-                0
-            ],
+            lambda: int(self.query.run_bare(self.query.count_text, self.values)[0][0]),
+            lambda: self.query.run_bare(
+                f"EXPLAIN (FORMAT JSON) {self.query.bare_text}", self.values
+            )[0][0],
         )
         return total
+
+
+def _filled(parameters: Iterable[Any], values: Mapping[str, Any]) -> list[Any]:
+    """Return parameters with the value of each `Parameter`."""
+    return [values[each.name] if isinstance(each, Parameter) else each for each in parameters]

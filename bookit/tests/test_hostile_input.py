@@ -13,7 +13,7 @@ from django.utils import timezone
 
 from accounts.links.kinds import PASSWORD_RESET, VERIFICATION
 from accounts.links.tests.tokens import emailed_token
-from accounts.tests.factories import PASSWORD, AdminFactory, UserFactory
+from accounts.tests.factories import PASSWORD, AdminFactory, ProviderFactory, UserFactory
 from bookings.models import Booking
 from bookings.tests.factories import TUESDAY, BookingFactory, DeliveryFactory, SlotFactory
 from bookings.waitlist.models import WaitlistEntry
@@ -52,6 +52,7 @@ WRITES = {
         "phone": ("text", "+351 912 345 678"),
         "timezone": ("choice", "UTC"),
         "language": ("choice", "pt-BR"),
+        "metadata": ("metadata", {"a": "1"}),
     },
     "DELETE /me": {"password": ("text", PASSWORD)},
     "POST /me/password": {
@@ -66,22 +67,30 @@ WRITES = {
         "timezone": ("choice", "UTC"),
         "language": ("choice", "pt-BR"),
     },
+    "PATCH /me/provider": {
+        "name": ("text", "Ada"),
+        "biography": ("text", "Since 1998."),
+        "picture_url": ("picture", "https://example.com/ada.jpg"),
+    },
     "PATCH /users/{user}": {
         "name": ("text", "Ada"),
         "role": ("choice", "provider"),
         "is_active": ("flag", True),
+        "metadata": ("metadata", {"a": "1"}),
     },
     "POST /calendars": {
         "name": ("text", "Chair"),
         "timezone": ("choice", "UTC"),
         "provider_id": ("id", "{admin}"),
         "opening_hours": ("list", HOURS),
+        "metadata": ("metadata", {"a": "1"}),
     },
     "PATCH /calendars/{calendar}": {
         "name": ("text", "Chair"),
         "timezone": ("choice", "UTC"),
         "provider_id": ("id", "{admin}"),
         "opening_hours": ("list", HOURS),
+        "metadata": ("metadata", {"a": "1"}),
     },
     "POST /calendars/{calendar}/time-off": {
         "start_time": ("time", "2999-08-01T00:00:00Z"),
@@ -103,6 +112,7 @@ WRITES = {
         "category": ("text", "Hair"),
         "is_active": ("flag", True),
         "calendar_id": ("id", "{calendar}"),
+        "metadata": ("metadata", {"a": "1"}),
     },
     "PATCH /services/{service}": {
         "title": ("text", "Cut"),
@@ -114,6 +124,7 @@ WRITES = {
         "cancellation_notice_minutes": ("number", 5),
         "requires_confirmation": ("flag", False),
         "calendar_id": ("id", "{calendar}"),
+        "metadata": ("metadata", {"a": "1"}),
     },
     "POST /slots": {
         "service_id": ("id", "{service}"),
@@ -132,6 +143,7 @@ WRITES = {
         "attendee_email": ("mail", "ada@example.com"),
         "attendee_phone": ("phone", "+351 912 345 678"),
         "notes": ("text", "By the window"),
+        "metadata": ("metadata", {"a": "1"}),
     },
     "PATCH /bookings/{booking}": {"start_time": ("time", "2999-02-01T10:00:00Z")},
     "PATCH /bookings/{booking} details": {
@@ -173,6 +185,9 @@ READS = [
     "/services",
     "/services/{service}",
     "/services/{service}/reviews",
+    "/categories",
+    "/providers",
+    "/providers/{provider}",
     "/calendars",
     "/calendars/{calendar}",
     "/slots",
@@ -272,6 +287,12 @@ NEVER_VALID = [
 ]
 INVALID_CHOICES = ["nonsense", "", " ", 5, -1, 1.5, 10**18, 1e300, True, None, "\u202e", "'; --"]
 REFUSED = {
+    "metadata": [
+        *(None, True, 5, "", "text", [], [None], {"": "1"}, {"k" * 41: "1"}, {"a\0": "1"}),
+        *({"a": 1}, {"a": True}, {"a": {}}, {"a": "v" * 501}, {"a": "\0"}),
+        {str(number): "1" for number in range(51)},
+        {str(number): None for number in range(20_000)},
+    ],
     "text": [None, True, False],
     "mail": [None, True, "nonsense", "@", "a@b", "a b@example.com", "a@example.com\nCc: b@c.d", 5],
     "phone": [
@@ -309,6 +330,12 @@ REFUSED = {
         *("http://a:0", "http://a:-1", "http://a:99999", "http://a b", "http://a..b"),
         *("http://u:p@8.8.8.8", "http://[::1", "http://\uff11.1.1.1", "http://127.0.0.1"),
         *("http://8.8.8.8/" + "x" * 2000, "http://" + "a" * 64 + ".com"),
+    ],
+    "picture": [
+        *(True, 5, "", " ", "x", "//x", "/x", "https:", "https://", "https:///x", "a\0"),
+        *("http://example.com/x", "ftp://example.com", "javascript:alert(1)", "data:,x"),
+        *("https://a b.example/", "https://u:p@example.com", "https://[::1", "https://x.y/<b>"),
+        "https://example.com/" + "x" * 500,
     ],
     "types": [
         *(None, True, 5, "", "booking.created", [], [None], [5], ["x"], [[]], [{}], {}),
@@ -355,6 +382,7 @@ def world(api):
         "reset_token": emailed_token(PASSWORD_RESET, admin),
         "verify_token": emailed_token(VERIFICATION, admin),
         "user": UserFactory().pk,
+        "provider": ProviderFactory().pk,
         "service": review.service_id,
         "calendar": review.service.calendar_id,
         "booking": BookingFactory(user=admin).pk,
@@ -471,6 +499,8 @@ def test_an_invalid_field_is_named(world, nothing_written, line):
         for value in [*NEVER_VALID, *REFUSED[kind]]:
             if value is None and name in ("provider_id", "max_advance_days", "step_minutes"):
                 continue  # may be null
+            if value == {} and kind == "metadata":
+                continue  # changes nothing
             response = send(world, line, {**good(line), name: value})
             shown = f"{name}: {str(value)[:60]!r} {response.status_code} {response.content[:300]!r}"
             assert response.status_code == 400, shown

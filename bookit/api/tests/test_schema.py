@@ -563,6 +563,7 @@ def ids(api):
     """Return ids of existing rows, so that not every generated request is a 404."""
     provider, admin = ProviderFactory(), AdminFactory()
     found = {"users": [provider.pk, admin.pk], "provider": provider, "admin": admin}
+    found["providers"] = [provider.pk]
     for user in (provider, admin):
         review = ReviewFactory(
             user=user,

@@ -205,6 +205,7 @@ FEW = {
         "one row, whose deliveries are already deleted"
     ),
     "bookit/management/commands/serve.py: email__in=emails": "the demo accounts",
+    "catalog/providers/filters.py: pk__in=told.values('user')": "a subquery",
     "catalog/services.py: calendar.delete": "one row, and its hours and time off",
     "catalog/services.py: calendar.hours.all().delete": "the opening hours of a week",
     "catalog/services.py: calendar.time_off.get(pk=time_off_id).delete": "one row",

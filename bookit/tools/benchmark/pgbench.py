@@ -78,6 +78,7 @@ def _booking(first_day: datetime) -> dict[str, str]:
         "price": "25",
         "currency": "'USD'",
         "hold_expires_at": "NULL",
+        "metadata": "'{}'",
         "event": f"'{BookingEvent.Type.CREATED}'",
         "actor_id": USER,
         "at": "now()",

@@ -18,6 +18,7 @@ from uuid import UUID
 
 import jwt
 import psycopg
+from psycopg.types.json import Jsonb
 from uuid_utils.compat import uuid7
 
 Row = dict[str, Any]
@@ -99,6 +100,7 @@ def create_booking(environ: Row, user: Row) -> tuple[str, Row]:
         "price": service["price"].quantize(CENT),
         "currency": service["currency"],
         "hold_expires_at": None,
+        "metadata": Jsonb({}),
         "created_at": now,
         "updated_at": now,
     }
@@ -115,7 +117,13 @@ def create_booking(environ: Row, user: Row) -> tuple[str, Row]:
     while found := rows("create", **booking, **more):
         if found[0]["taken"]:
             own = {f"user__{name}": user[name] for name in ("name", "email", "phone")}
-            made = {**booking, **own, "seat": found[0]["seat"], "cancellation_reason": ""}
+            made = {
+                **booking,
+                **own,
+                "seat": found[0]["seat"],
+                "cancellation_reason": "",
+                "metadata": {},
+            }
             return "201 Created", represent_booking(made)
     return "409 Conflict", {
         "status": 409,
