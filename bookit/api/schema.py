@@ -487,7 +487,8 @@ def _common_codes(path: str, method: str, operation: dict[str, Any]) -> set[str]
             codes |= {"not_authenticated", "permission_denied"}
     if "{" in path:
         codes.add("not_found")
-    if "requestBody" in operation:
+    if "requestBody" in operation or method == "post":
+        # A POST without a documented body accepts an empty object.
         codes |= {"parse_error", "payload_too_large", "unsupported_media_type"}
         codes.add("request_timeout")
     return codes
