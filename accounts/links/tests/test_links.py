@@ -285,9 +285,9 @@ def test_requests_are_limited_per_client(api, settings):
         ("/auth/password-reset/confirm", {"token": "x", "password": BETTER}),
         ("/auth/verify-email", {"token": "x"}),
     ):
-        from bookit.api import throttles
+        from bookit.ratelimits import counting
 
-        throttles.reset()
+        counting.reset()
         for _ in range(2):
             assert api.post(path, body).status_code != 429
         problem(api.post(path, body), 429, "throttled")

@@ -177,10 +177,10 @@ def test_the_number_of_queries_of_an_export_does_not_depend_on_its_size(
     api, ana, life, django_assert_num_queries
 ):
     me = api.as_(ana)
-    with django_assert_num_queries(13):
+    with django_assert_num_queries(14):
         me.get("/me/export")
     BookingFactory.create_batch(5, user=ana)
-    with django_assert_num_queries(13):
+    with django_assert_num_queries(14):
         me.get("/me/export")
 
 
