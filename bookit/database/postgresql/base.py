@@ -7,7 +7,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import psycopg
-from django.db.backends.postgresql import base
+from django.db.backends.postgresql import base, features
 from psycopg.adapt import AdaptersMap
 from psycopg.errors import ConnectionTimeout
 from psycopg.pq import Format
@@ -46,8 +46,18 @@ def _with_own_loader(template: AdaptersMap) -> AdaptersMap:
     return adapted
 
 
+class DatabaseFeatures(features.DatabaseFeatures):
+    """Lets system checks run without a connection."""
+
+    # From Django 6.1 on, the checks of a generated column read this. Django would connect to the
+    # database to find it out, so no command could run without one. BookIt has no virtual columns.
+    supports_virtual_generated_columns = False
+
+
 class DatabaseWrapper(base.DatabaseWrapper):
     """Replaces lost connections, and reads `timestamptz` values quickly."""
+
+    features_class = DatabaseFeatures
 
     #: The module psycopg, except that `connect` returns connections of our own class. The method is
     #: looked up at each call, because tracing replaces it.
