@@ -252,6 +252,20 @@ def test_a_client_that_does_not_accept_json_gets_a_406(api, accept):
     problem(api.get("/services", headers={"accept": accept}), 406, "not_acceptable")
 
 
+@pytest.mark.parametrize("path", ["/services", f"/services/{ANY_ID}", "/health", "/openapi.json"])
+@pytest.mark.parametrize("method", ["get", "post", "patch", "delete"])
+def test_a_trailing_slash_is_a_404_that_names_the_address_without_it(api, method, path):
+    for slashes, query in (("/", ""), ("//", "?limit=1"), ("/", "?colour=red")):
+        content = problem(getattr(api, method)(path + slashes + query), 404, "not_found")
+        assert content["detail"].endswith(f" Send the request to {path}.")
+
+
+@pytest.mark.parametrize("path", ["/nothing", "/nothing/", "/services/5/", "/services/%00/"])
+def test_a_404_names_no_address_that_does_not_exist(api, path):
+    content = problem(api.get(path), 404, "not_found")
+    assert "Send" not in content["detail"]
+
+
 @pytest.mark.parametrize(
     "accept",
     ["*/*", "application/json", "application/*", "text/html, */*;q=0.1", "application/json; q=0.5"],
