@@ -36,7 +36,7 @@ JSON_TYPES: dict[type[AnyField], tuple[Callable[[Any], bool], str]] = {
 
 
 @cache
-def _json_type(kind: type[AnyField]) -> tuple[Callable[[Any], bool], str] | None:
+def _json_type(kind: Any) -> tuple[Callable[[Any], bool], str] | None:
     return next((JSON_TYPES[base] for base in kind.__mro__ if base in JSON_TYPES), None)
 
 
@@ -68,7 +68,7 @@ class ListField(serializers.ListField):
         if isinstance(data, list):
             if len(data) > self.max_items:
                 self.fail("max_length", max_length=self.max_items)
-            wrong = {
+            wrong: dict[Any, Any] = {
                 index: error
                 for index, item in enumerate(data)
                 if (error := type_error(self.child, item))

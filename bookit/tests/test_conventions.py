@@ -137,7 +137,6 @@ UTC_PATHS = [
     "/slots/{slot}?",
     "/services?",
     "/services/{service}?",
-    "/events?",
     "/users?",
     "/me?",
     "/me/export?",
