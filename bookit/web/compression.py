@@ -19,9 +19,9 @@ from bookit.api.views import NO_TRANSFORM
 
 # Smaller responses fit into one packet.
 MIN_SIZE = 1024
-# A page of services takes 0.08 ms, and is a sixth of its size. The usual level, 6, would take 0.17
-# ms for a tenth less; and 17 ms instead of 5 ms for a long list of free times. This is why Django's
-# GZipMiddleware, which has a fixed level, is not used.
+# A page of services is compressed to a sixth of its size, in 0.08 ms. At level 6, it would be 10 %
+# smaller, but take 0.17 ms. A long list of free times would take 17 ms instead of 5 ms. Django's
+# GZipMiddleware is not used, because its level is fixed at 6.
 LEVEL = 1
 TYPES = frozenset({"application/json", "application/problem+json"})
 
@@ -37,11 +37,11 @@ class GzipMiddleware:
         response = self.get_response(request)
         is_accepted = accepts_gzip(request.META.get("HTTP_ACCEPT_ENCODING", ""))
         if response.status_code == 304:
-            patch_vary_headers(response, ["Accept-Encoding"])
+            _vary(response)
             if is_accepted:
                 _keep_tag(request, response)
         elif _is_compressible(request, response):
-            patch_vary_headers(response, ["Accept-Encoding"])
+            _vary(response)
             if is_accepted:
                 _compress(response)
         return response
@@ -67,6 +67,14 @@ def accepts_gzip(header: str) -> bool:
         is_zero = re.fullmatch(r"\s*q\s*=\s*0?\.?0*\s*", weight) is not None
         accepted[name.strip()] = not is_zero
     return accepted.get("gzip", accepted.get("*", False))
+
+
+def _vary(response: HttpResponse) -> None:
+    """Tell caches that the response depends on `Accept-Encoding`."""
+    if "Vary" in response.headers:
+        patch_vary_headers(response, ["Accept-Encoding"])  # takes 10 microseconds
+    else:
+        response.headers["Vary"] = "Accept-Encoding"
 
 
 def _compress(response: HttpResponse) -> None:
