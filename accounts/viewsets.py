@@ -55,6 +55,7 @@ class AuthViewSet(RowViewSet):
     """Registering, signing in and signing out. The `Authorization` header is ignored."""
 
     authentication_classes = []
+    with_secrets = {"register", "login", "refresh"}
     permission_classes = [AllowAny]
     throttle_classes = [SignInThrottle]
     serializer_class = SessionSerializer

@@ -9,7 +9,7 @@ from accounts.extensions import ERASERS, EXPORTERS
 from accounts.models import User
 from bookings import services
 from bookings.models import Booking, BookingEvent
-from bookings.serializers import BookingSerializer
+from bookings.serializers import BookingSerializer, HistoryEventSerializer
 from bookings.waitlist.models import WaitlistEntry
 from bookings.webhooks.models import Attempt, Webhook
 
@@ -46,7 +46,8 @@ def _export_bookings(user: User) -> list[Any]:
 @EXPORTERS.add("history")
 def _export_history(user: User) -> list[Any]:
     events = BookingEvent.objects.filter(booking__user=user).order_by("id")
-    return [*events.values("booking_id", "type", "actor_id", "at", "data")]
+    columns = ("booking_id", *HistoryEventSerializer.Meta.fields, "booking__cancellation_reason")
+    return [HistoryEventSerializer.represent(row) for row in events.values(*columns)]
 
 
 @EXPORTERS.add("waitlist")

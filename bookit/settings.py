@@ -90,6 +90,7 @@ MIDDLEWARE = [
     "bookit.web.middleware.RequestMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
+    "bookit.web.compression.GzipMiddleware",
     "bookit.web.middleware.ThrottleMiddleware",
     "bookit.web.middleware.HostMiddleware",
     "bookit.web.middleware.AdminSessionMiddleware",

@@ -21,6 +21,7 @@ from bookings.feeds import services as feeds
 from bookings.feeds.serializers import CalendarFeedSerializer, FeedSerializer
 from bookings.models import Booking
 from bookings.permissions import ReadsBooking
+from bookit.api.negotiation import FixedNegotiation
 from bookit.api.renderers import CalendarRenderer
 from bookit.api.schema import errors
 from bookit.api.views import RowViewSet
@@ -61,6 +62,7 @@ class CalendarFileViewSet(RowViewSet):
 
     costly_with = ()
     renderer_classes = [CalendarRenderer]
+    content_negotiation_class = FixedNegotiation
     # Anyone may request a feed; the token grants access.
     permission_classes = [AllowAny]
     action_permissions = {"booking": ReadsBooking}
@@ -133,6 +135,7 @@ class CalendarFileViewSet(RowViewSet):
 class OwnFeedViewSet(RowViewSet):
     """The URL of the user's own feed."""
 
+    with_secrets = {"retrieve", "renew"}
     permission_classes = [IsAuthenticated]
     serializer_class = FeedSerializer  # type: ignore[assignment]
     pagination_class = None
@@ -159,6 +162,7 @@ class OwnFeedViewSet(RowViewSet):
 class CalendarFeedViewSet(RowViewSet):
     """The URLs of the feed of a calendar."""
 
+    with_secrets = {"retrieve", "renew"}
     permission_classes = [KeepsCalendar]
     object_rows = Calendar.objects.all()
     serializer_class = CalendarFeedSerializer  # type: ignore[assignment]

@@ -32,7 +32,14 @@ from bookings.models import Booking, BookingEvent, Slot
 from bookings.seats import close_expired_holds, lock_calendar_of, seats_taken, take_seat
 from bookings.waitlist.models import WaitlistEntry
 from bookit.database.retries import retried
-from bookit.errors import Forbidden, Invalid, ServiceError
+from bookit.errors import Conflict, Forbidden, Invalid, ServiceError
+
+
+class SlotNotFull(Conflict):
+    """This slot has free seats. Book one instead of joining the queue."""
+
+    code = "slot_not_full"
+
 
 Status = WaitlistEntry.Status
 Type = BookingEvent.Type
@@ -69,7 +76,8 @@ def join(*, slot_id: UUID, actor: User, at: datetime) -> WaitlistEntry:
 
     Raises:
         Slot.DoesNotExist: the slot does not exist.
-        Invalid: the slot has started, it has a free seat, or the user already has a seat.
+        Invalid: the slot has started, or the user already has a seat.
+        SlotNotFull: the slot has a free seat.
         ServiceInactive: the service or the slot cannot be booked.
         TooSoon: the slot starts sooner than the minimum notice of the service allows.
         TooFarAhead: the slot starts later than the service can be booked in advance.
@@ -94,7 +102,7 @@ def join(*, slot_id: UUID, actor: User, at: datetime) -> WaitlistEntry:
     if seated.filter(user=actor).exists():
         raise Invalid("You already have a seat in this slot.")
     if slot.capacity > seated.count() + slot.waitlist.filter(WAITING).count():
-        raise Invalid("This slot has free seats. Book one instead of joining the queue.")
+        raise SlotNotFull
     return WaitlistEntry.objects.create(slot=slot, user=actor, created_at=at, updated_at=at)
 
 

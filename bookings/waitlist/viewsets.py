@@ -63,7 +63,7 @@ class WaitlistViewSet(RowViewSet):
         responses={201: WaitlistEntrySerializer},
         extensions=errors(
             *("service_inactive", "too_soon", "too_far_ahead", "outside_opening_hours"),
-            "email_not_verified",
+            *("slot_not_full", "email_not_verified"),
         ),
     )
     @idempotent
@@ -72,8 +72,8 @@ class WaitlistViewSet(RowViewSet):
 
         That user gets an email and can turn the hold into a booking. If the hold expires first, the
         seat goes to the next user. Nobody else can get the seat meanwhile. Users who are already
-        waiting keep their place, and the response shows it. If the slot has a free seat, or the
-        user already has one, the response is a 400.
+        waiting keep their place, and the response shows it. If the slot has a free seat, the
+        response is a 409; if the user already has a seat, it is a 400.
         """
         Slot.objects.only("pk").get(pk=slot_id)
         self.checked()

@@ -44,6 +44,7 @@ from bookit.idempotency.views import idempotent
 class WebhookViewSet(RowViewSet):
     """URLs to which events are sent."""
 
+    with_secrets = {"create", "rotate_secret"}
     permission_classes = [IsAdmin]
     serializer_class = WebhookSerializer
     ordering_fields = {"created_at": "created_at"}

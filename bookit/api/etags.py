@@ -73,8 +73,8 @@ def conditional(action: Action[View, Arguments]) -> Action[View, Arguments]:
 def _names(header: str, updated_at: datetime) -> bool:
     """Return whether one of the entity tags of `If-Match` has this version.
 
-    RFC 9110 requires strong tags here. A proxy that compresses responses makes their tags weak, but
-    does not change the version, so weak tags are accepted.
+    RFC 9110 requires strong tags here. Compression, here or in a proxy, makes the tags of responses
+    weak, but does not change the version, so weak tags are accepted.
     """
     tags = parse_etags(header)
     versions = {tag.removeprefix("W/").strip('"').partition("-")[0] for tag in tags}
@@ -89,6 +89,8 @@ def tagged(response: Response, request: Request) -> HttpResponse:
     # A session also contains tokens, so it is not the representation of its user.
     if (updated_at is None and not is_read) or (isinstance(data, dict) and "access_token" in data):
         return response
+    if "ETag" in response.headers:
+        return response  # The view has compared it already.
     digest = sha256(response.content).hexdigest()[:DIGITS]
     version = f"{version_of(updated_at):x}-" if updated_at else ""
     response.headers["ETag"] = f'"{version}{digest}"'

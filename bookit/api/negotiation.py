@@ -32,3 +32,17 @@ class JSONNegotiation(DefaultContentNegotiation):
         if request.META.get("HTTP_ACCEPT", "*/*") in ("*/*", first.media_type):
             return first, first.media_type
         return super().select_renderer(request, renderers, format_suffix)
+
+
+class FixedNegotiation(JSONNegotiation):
+    """Always chooses the first renderer, because the path already names the format: `.ics`."""
+
+    def select_renderer(
+        self,
+        request: Request,
+        renderers: Iterable[BaseRenderer],
+        format_suffix: str | None = None,
+    ) -> Any:
+        """Return the first renderer and its media type, whatever the Accept header asks for."""
+        first = next(iter(renderers))
+        return first, first.media_type

@@ -480,6 +480,8 @@ def _created(operation: dict[str, Any]) -> dict[str, Any]:
 def _common_codes(path: str, method: str, operation: dict[str, Any]) -> set[str]:
     codes = {"validation_error", "not_acceptable", "throttled", "internal_error"}
     codes.add("service_unavailable")
+    if path.endswith(".ics"):
+        codes.remove("not_acceptable")  # The path names the format.
     security = operation.get("security", [])
     if any(security):
         codes.add("token_invalid")

@@ -1,19 +1,59 @@
 """The base classes of all serializers: they validate bodies strictly and return dictionaries."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import cache
 from itertools import islice
 from typing import Any, ClassVar
 
 from django.db.models import DecimalField as DecimalColumn
 from django.db.models import Model, QuerySet
+from django.http import QueryDict
 from rest_framework import serializers
 
 # An error names at most this many unknown fields. A body of 1 MiB can contain 100,000.
 MAX_UNKNOWN_FIELDS = 20
 
+AnyField = serializers.Field[Any, Any, Any, Any]
+
+
+def _is_integer(value: Any) -> bool:
+    # In JSON Schema, 30.0 is an integer, too.
+    return type(value) is int or (type(value) is float and value.is_integer())
+
+
+# For each kind of field: whether a value has the JSON type that the OpenAPI document describes, and
+# the message if it has not. DRF itself also accepts "30" for a number, 0 for a boolean and 0 for a
+# text, which hides mistakes. A decimal is documented as a string, but a number is accepted too,
+# because its meaning is clear. All other kinds of fields check the type themselves.
+JSON_TYPES: dict[type[AnyField], tuple[Callable[[Any], bool], str]] = {
+    serializers.BooleanField: (lambda value: type(value) is bool, "Must be true or false."),
+    serializers.IntegerField: (_is_integer, "Must be a JSON integer."),
+    **dict.fromkeys(
+        (serializers.CharField, serializers.ChoiceField, serializers.UUIDField),
+        (lambda value: isinstance(value, str), "Must be a JSON string."),
+    ),
+}
+
+
+@cache
+def _json_type(kind: Any) -> tuple[Callable[[Any], bool], str] | None:
+    return next((JSON_TYPES[base] for base in kind.__mro__ if base in JSON_TYPES), None)
+
+
+def type_error(field: AnyField, value: Any) -> list[serializers.ErrorDetail]:
+    """Return the error of a field whose value has another JSON type; an empty list if none has.
+
+    The field itself decides whether it accepts null.
+    """
+    kind: Any = type(field)  # mypy takes no class for hashable
+    expected = _json_type(kind)
+    if expected is None or value is None or expected[0](value):
+        return []
+    return [serializers.ErrorDetail(expected[1], code="invalid")]
+
 
 class ListField(serializers.ListField):
-    """A list field that checks its length before it validates any item.
+    """A list field that checks its length, and the JSON types, before it validates any item.
 
     DRF validates the items first. A body of 1 MiB can contain 200,000 items, and each invalid item
     becomes a separate error. `Serializer(many=True)` needs no class like this, because DRF's
@@ -26,15 +66,25 @@ class ListField(serializers.ListField):
 
     def to_internal_value(self, data: Any) -> list[Any]:
         """Return the validated items."""
-        if isinstance(data, list) and len(data) > self.max_items:
-            self.fail("max_length", max_length=self.max_items)
+        if isinstance(data, list):
+            if len(data) > self.max_items:
+                self.fail("max_length", max_length=self.max_items)
+            wrong: dict[Any, Any] = {
+                index: error
+                for index, item in enumerate(data)
+                if (error := type_error(self.child, item))
+            }
+            if wrong:
+                raise serializers.ValidationError(wrong)
         return super().to_internal_value(data)
 
 
 class StrictMixin(serializers.Serializer[Any]):
-    """Refuses unknown fields, because a misspelt field would otherwise be ignored silently.
+    """Refuses unknown fields and values of another JSON type than the field's.
 
-    Read-only fields are ignored, so that a client can send back a representation that it has read.
+    Otherwise, a misspelt field would be ignored silently. Read-only fields are ignored, so that a
+    client can send back a representation that it has read. The values of query parameters are
+    always texts, so their type is not checked.
     """
 
     # Names of fields that only the representation has. A body may contain them; they are ignored.
@@ -50,16 +100,26 @@ class StrictMixin(serializers.Serializer[Any]):
         Raises:
             ValidationError: names every field that is missing, invalid or unknown.
         """
-        unknown = list(islice(self._unknown(data), MAX_UNKNOWN_FIELDS))
+        refused = _refusal([*islice(self._unknown(data), MAX_UNKNOWN_FIELDS)])
+        if isinstance(data, Mapping) and not isinstance(data, QueryDict):
+            refused |= self._mistyped(data)
         try:
             values = super().to_internal_value(data)
         except serializers.ValidationError as error:
-            if not unknown or not isinstance(error.detail, dict):
+            if not refused or not isinstance(error.detail, dict):
                 raise
-            raise serializers.ValidationError({**error.detail, **_refusal(unknown)}) from None
-        if unknown:
-            raise serializers.ValidationError(_refusal(unknown))
+            raise serializers.ValidationError({**error.detail, **refused}) from None
+        if refused:
+            raise serializers.ValidationError(refused)
         return values
+
+    def _mistyped(self, data: Mapping[str, Any]) -> dict[str, list[serializers.ErrorDetail]]:
+        """Return the errors of the fields whose values have another JSON type."""
+        return {
+            name: error
+            for name, field in self.fields.items()
+            if name in data and not field.read_only and (error := type_error(field, data[name]))
+        }
 
     def _unknown(self, data: Any) -> Iterator[str]:
         """Yield the names of unknown fields of the body, in the order of the body."""

@@ -35,6 +35,12 @@ class AnyCaseUUIDConverter(UUIDConverter):
 # not change the query.
 PAGING = frozenset({"limit", "offset", "page", "tz", EXPAND})
 
+# Parameters that may be empty: an empty cursor means the first page, and an empty token is wrong.
+MAY_BE_EMPTY = frozenset({"cursor", "token"})
+
+# The header `Cache-Control` of a response that nobody may compress; see `bookit.web.compression`.
+NO_TRANSFORM = "no-transform"
+
 register_converter(AnyCaseUUIDConverter, "id")
 
 
@@ -75,6 +81,8 @@ class APIMixin(APIView):
     # empty, every read is expensive. If it is None, no read is expensive. `bookit.runtime.costly`
     # limits how many expensive reads a web process runs at once.
     costly_with: Collection[str] | None = None
+    # The actions whose responses contain a secret, for example a token. They are never compressed.
+    with_secrets: Collection[str] = ()
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         """Authenticate and throttle, then check the parameters and read the time zone."""
@@ -155,6 +163,9 @@ class APIMixin(APIView):
                 )
             if any("\0" in value for value in values):
                 raise refuse(name, "Null characters are not allowed.")
+            if name not in MAY_BE_EMPTY and not all(value.strip() for value in values):
+                # Without its value, a filter would not filter, which its client might not notice.
+                raise refuse(name, "This parameter is empty. Leave it out, or give it a value.")
 
     def known_parameters(self) -> frozenset[str]:
         """Return the names of the query parameters that this request may carry."""
@@ -165,6 +176,8 @@ class APIMixin(APIView):
     ) -> Response:
         """Add what can be done only when the response is rendered; see `_finish`."""
         response = super().finalize_response(request, response, *args, **kwargs)
+        if response.status_code < 400 and getattr(self, "action", None) in self.with_secrets:
+            response.headers["Cache-Control"] = NO_TRANSFORM
         response.add_post_render_callback(_finish)
         return response
 

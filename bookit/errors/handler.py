@@ -43,6 +43,18 @@ UNAVAILABLE = {
 }
 
 
+# The exceptions that can become responses below 500, except those about tokens; see `_translate`.
+REFUSALS = (
+    ServiceError,
+    exceptions.APIException,
+    Http404,
+    ObjectDoesNotExist,
+    PermissionDenied,
+    DataError,
+    IntegrityError,
+)
+
+
 class ProblemException(exceptions.APIException):
     """An error with all members of the problem document that the client receives."""
 

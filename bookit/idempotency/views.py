@@ -16,6 +16,7 @@ from bookit.api.schema import IDEMPOTENCY_KEY
 from bookit.api.views import RowViewSet
 from bookit.database.retries import TRIES, retried
 from bookit.errors import problems
+from bookit.errors.handler import REFUSALS
 from bookit.errors.refusals import refuse
 from bookit.idempotency import services
 
@@ -84,7 +85,7 @@ def _answer_once(
             continue
         except (services.IdempotencyInProgress, services.IdempotencyKeyReused):
             raise
-        except Exception as error:
+        except REFUSALS as error:
             response = view.handle_exception(error)
             if response.status_code < 500 and response.status_code not in NOT_KEPT:
                 with transaction.atomic():

@@ -1,5 +1,6 @@
 """Compares the responses that tests get with the OpenAPI document."""
 
+import gzip
 import json
 import re
 from functools import lru_cache
@@ -87,7 +88,9 @@ def check(method: str, response: HttpResponse) -> None:
         f"error to `errors(...)` of the action. The response: {response.content[:500]!r}"
     )
     if response.headers.get("Content-Type") == problems.CONTENT_TYPE and method != "HEAD":
-        code = json.loads(response.content)["code"]
+        is_packed = response.headers.get("Content-Encoding") == "gzip"
+        content = gzip.decompress(response.content) if is_packed else response.content
+        code = json.loads(content)["code"]
         assert code in statuses[status], (
             f"The OpenAPI document does not list the error {code} for {label}. Add it to "
             "`errors(...)` of the action."

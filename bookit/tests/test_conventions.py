@@ -126,6 +126,49 @@ def test_times_are_in_the_requested_zone(api, calendar, name, shown):
     assert listed == shown
 
 
+UTC_PATHS = [
+    "/services/{service}/availability?",
+    "/services/{service}/availability?explain=true&",
+    "/availability?service_id={service}&service_id={class}&",
+    "/bookings?expand=service,calendar,slot,user&",
+    "/bookings/{booking}?expand=slot&",
+    "/bookings/{booking}/history?",
+    "/slots?expand=service,calendar&",
+    "/slots/{slot}?",
+    "/services?",
+    "/services/{service}?",
+    "/users?",
+    "/me?",
+    "/me/export?",
+]
+
+
+@pytest.mark.parametrize("path", UTC_PATHS)
+def test_every_time_in_utc_ends_in_z(admin, path):
+    slot = SlotFactory()
+    booked = admin.post("/bookings", {"slot_id": str(slot.pk), "hold": True}).json()
+    ids = {
+        "service": ServiceFactory().pk,
+        "class": slot.service_id,
+        "slot": slot.pk,
+        "booking": booked["id"],
+    }
+    path = path.format(**ids)
+    for response in (
+        admin.get(path.rstrip("?&")),
+        admin.get(f"{path}tz=UTC"),
+        admin.get(path.rstrip("?&"), headers={"time-zone": "UTC"}),
+    ):
+        assert response.status_code == 200, response.content
+        times = re.findall(rb"\d\dT\d\d:\d\d:\d\d[^\"]*", response.content)
+        assert times
+        assert all(re.fullmatch(rb"[^Z+]*Z", each) for each in times)
+        if b"seats_left" not in response.content:
+            continue
+        in_london = admin.get(f"{path}tz=Europe/London").content
+        assert re.search(rb"T\d\d:\d\d:\d\d[.\d]*\+0[01]:00", in_london)
+
+
 def test_winter_and_summer_times_have_different_offsets(api):
     CalendarFactory(name="a", created_at=datetime(2026, 1, 1, tzinfo=UTC))
     CalendarFactory(name="b", created_at=datetime(2026, 7, 1, tzinfo=UTC))
@@ -453,7 +496,6 @@ def test_an_invalid_filter_is_refused_and_named(admin, query):
 @pytest.mark.parametrize(
     "query",
     [
-        "/services?q=",
         "/services?q=%25",
         "/services?q=_",
         "/services?q='%22%5C",
@@ -464,16 +506,38 @@ def test_an_invalid_filter_is_refused_and_named(admin, query):
         "/services?q=-",
         "/services?q=%22unbalanced",
         "/services?q=%FF",
-        "/services?price_min=&active=&mode=&ordering=&limit=",
-        "/users?q=%25&role=&active=",
-        "/bookings?status=&from=&to=",
+        "/users?q=%25",
         "/bookings?status=pending,confirmed&status=held",
-        "/reviews?rating=&service_id=&cursor=",
+        "/reviews?cursor=",
     ],
 )
-def test_unusual_but_valid_filters_are_accepted(admin, query):
+def test_unusual_but_valid_parameters_are_accepted(admin, query):
     ServiceFactory(title="The barber's 100% _best_ cut")
     assert admin.get(query).status_code == 200
+
+
+@pytest.mark.parametrize("path", [*LISTS, "/services/{service}/reviews", "/webhooks", "/events"])
+def test_each_empty_parameter_of_a_list_is_refused(admin, paths, path):
+    path = paths(path)
+    [unknown] = admin.get(f"{path}?colour=red").json()["errors"]
+    names = {*unknown["message"].partition("accepts: ")[2].rstrip(".").split(", ")}
+    assert {"tz", "limit"} <= names
+    for name in names - {"cursor"}:
+        for value in ("", "%20"):
+            problem(admin.get(f"{path}?{name}={value}"), 400, "validation_error", name)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        *("/services?category=Hair&category=", "/services?q=", "/services?q=&q=x", "/me?tz="),
+        f"/services/{ANY_ID}/availability?from=",
+    ],
+)
+def test_an_empty_parameter_is_refused(admin, path):
+    [name] = {each.split("=")[0] for each in path.split("?")[1].split("&")}
+    content = problem(admin.get(path), 400, "validation_error", name)
+    assert "is empty" in content["errors"][0]["message"]
 
 
 # --- pages ------------------------------------------------------------------------------------

@@ -293,17 +293,20 @@ REFUSED = {
         {str(number): "1" for number in range(51)},
         {str(number): None for number in range(20_000)},
     ],
-    "text": [None, True, False],
+    "text": [None, True, False, 0, 5, 1.5],
     "mail": [None, True, "nonsense", "@", "a@b", "a b@example.com", "a@example.com\nCc: b@c.d", 5],
     "phone": [
         *(None, True, "nonsense", "-1", "+", "12", "1" * 33, "+351\n912", "\uff11\uff12\uff13")
     ],
     "choice": INVALID_CHOICES,
     "id": ["nonsense", "", 5, -1, 1.5, 10**18, 2**63, 1e300, True, ANY_ID, "0" * 33],
-    "flag": ["nonsense", "", 2, -1, 1.5, 10**18, 1e300, None, "truely"],
+    "flag": [
+        *("nonsense", "", 2, -1, 1.5, 10**18, 1e300, None, "truely"),
+        *(0, 1, 0.0, "true", "false", "1", "0", "null"),
+    ],
     "number": [
         *("nonsense", "", " ", -1, 1.5, 2**31, 2**63, 2**64, 10**18, 1e300, True, "NaN", "1e5"),
-        *("0x10", "9" * 5000, "-1", "1_0_0_0_0_0_0_0"),
+        *("0x10", "9" * 5000, "-1", "1_0_0_0_0_0_0_0", "5", "5.0", " 5", False),
     ],
     "money": [
         *("nonsense", "", None, True, -1, 0.001, 10**12, 2**63, 1e300, 1e-300, "NaN", "sNaN"),
@@ -339,11 +342,15 @@ REFUSED = {
     ],
     "types": [
         *(None, True, 5, "", "booking.created", [], [None], [5], ["x"], [[]], [{}], {}),
+        ["booking.created", 0],
         *(["booking.held"], ["booking.created", "test"], ["booking.created"] * 101, ["\0"]),
     ],
     "list": [
         *(None, True, 5, "always", [None], [5], ["x"], [{}], [[]], [HOURS], HOURS * 101),
         [{**HOURS[0], "weekday": 7}],
+        [{**HOURS[0], "weekday": "0"}],
+        [{**HOURS[0], "weekday": False}],
+        [{**HOURS[0], "opens": 9}],
         [{**HOURS[0], "weekday": 10**18}],
         [{**HOURS[0], "opens": "\uff10\uff19:00"}],
         [{**HOURS[0], "opens": "-1:00"}],

@@ -2,6 +2,8 @@
 
 from django.http import HttpRequest, HttpResponse
 
+from bookit.api.views import NO_TRANSFORM
+
 
 def content_security_policy(**changes: str) -> str:
     """Return a policy that lets a page load only from this server and run no inline scripts.
@@ -33,7 +35,8 @@ def protect(request: HttpRequest, response: HttpResponse) -> None:
         policy = ADMIN_POLICY if is_admin else PAGE_POLICY
         response.headers.setdefault("Content-Security-Policy", policy)
     if not _is_public(request):
-        response.headers["Cache-Control"] = "no-store"
+        is_secret = response.headers.get("Cache-Control") == NO_TRANSFORM
+        response.headers["Cache-Control"] = "no-store, no-transform" if is_secret else "no-store"
 
 
 def _is_public(request: HttpRequest) -> bool:

@@ -18,7 +18,7 @@ from django.contrib.sessions.middleware import SessionMiddleware
 from django.core.exceptions import DisallowedHost, RequestDataTooBig
 from django.db import DataError, InterfaceError, OperationalError
 from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed
-from django.urls import URLPattern, get_resolver, reverse
+from django.urls import URLPattern, get_resolver, is_valid_path, reverse
 from django.utils.deprecation import MiddlewareMixin
 from uuid_utils import uuid7
 
@@ -335,7 +335,15 @@ def forbidden(request: HttpRequest, exception: Exception) -> HttpResponse:
 
 def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
     """Return the response to a request for a URL that does not exist (`handler404`)."""
-    return refuse(request, "not_found")
+    bare = request.path_info.rstrip("/")
+    if bare == request.path_info or errors.is_admin_page(request) or not is_valid_path(bare):
+        return refuse(request, "not_found")
+    return refuse(
+        request,
+        "not_found",
+        "There is nothing at this address, because it ends with a slash. Send the request to "
+        f"{request.path.rstrip('/')}.",
+    )
 
 
 def server_error(request: HttpRequest) -> HttpResponse:

@@ -150,12 +150,17 @@ class TestFile:
     def test_the_file_of_an_unknown_booking_is_not_found(self, api, ana):
         problem(api.as_(ana).get(f"/bookings/{uuid4()}.ics"), 404, "not_found")
 
-    def test_the_file_is_not_available_as_json(self, api, ana):
-        booking = BookingFactory(user=ana)
-        response = api.as_(ana).get(
-            f"/bookings/{booking.pk}.ics", headers={"accept": "application/json"}
-        )
-        problem(response, 406, "not_acceptable")
+    @pytest.mark.parametrize("accept", ["application/json", "text/html", "nonsense", ""])
+    def test_the_file_is_sent_whatever_the_client_accepts(self, api, ana, accept):
+        booking, client = BookingFactory(user=ana), api.as_(ana)
+        own = client.get("/me/calendar").json()["address"]
+        for path in (f"/bookings/{booking.pk}.ics", own):
+            response = client.get(path, headers={"accept": accept})
+            assert (response.status_code, response["Content-Type"]) == (
+                200,
+                "text/calendar; charset=utf-8",
+            )
+        problem(client.get(f"{own}x", headers={"accept": accept}), 404, "not_found")
 
     def test_an_unchanged_file_returns_304(self, api, ana):
         booking = BookingFactory(user=ana)

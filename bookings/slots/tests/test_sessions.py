@@ -155,6 +155,8 @@ class TestBooking:
         with pytest.raises(services.ServiceInactive):
             call(at=TUESDAY - HOUR)
 
+    # Without a transaction around it, in which there would be a savepoint.
+    @pytest.mark.django_db(transaction=True)
     def test_a_booking_in_a_slot_takes_three_queries(self, client, slot):
         for body in ({"slot_id": str(slot.pk)}, at(slot)):
             with CaptureQueriesContext(connection) as captured:

@@ -399,7 +399,8 @@ def test_every_success_is_documented_with_a_valid_example(document, operations):
 def test_every_common_error_of_an_operation_is_documented(document, operations):
     for label, operation in operations.items():
         responses = operation["responses"]
-        expected = {"400", "406", "429", "500", "503"}
+        expected = {"400", "429", "500", "503"}
+        assert ("406" in responses) == (not label.endswith(".ics")), label
         if "requestBody" in operation or label.startswith("POST "):
             expected |= {"408", "413", "415"}
         if "{" in label:
@@ -479,7 +480,7 @@ RULES = {
     "DELETE /slots/{id}": {"slot_conflict"},
     "POST /slots/{slot_id}/waitlist": {
         *TIME_ERRORS - {"booking_conflict", "slot_full"},
-        "email_not_verified",
+        *("slot_not_full", "email_not_verified"),
     },
     "POST /reviews": {"booking_not_completed", "review_exists"},
     "POST /webhooks/{id}/test": {"webhook_inactive"},
@@ -613,7 +614,7 @@ def insert_existing_ids(case, ids, draw):
     for holder in (case.path_parameters, case.query, case.body):
         for name in list(holder) if isinstance(holder, dict) else []:
             known = kind if name == "id" else REFERENCES.get(name)
-            if known and draw(st.booleans()):
+            if known in ids and draw(st.booleans()):
                 holder[name] = str(draw(st.sampled_from(ids[known])))
 
 
@@ -622,9 +623,14 @@ def insert_existing_ids(case, ids, draw):
 def test_the_api_behaves_as_documented(tag, in_process, ids, api):
     """Generated requests, valid or not, cause only documented responses and no server error."""
     tokens = {who: api.as_(ids[who])._credentials for who in ("provider", "admin")}
+    # schemathesis accepts compressed responses, but does not read them from a WSGI application.
+    plain = {"Accept-Encoding": "identity"}
     headers = {
-        "nobody": {},
-        **{who: {"Authorization": each["HTTP_AUTHORIZATION"]} for who, each in tokens.items()},
+        "nobody": plain,
+        **{
+            who: {**plain, "Authorization": each["HTTP_AUTHORIZATION"]}
+            for who, each in tokens.items()
+        },
     }
     seen = {who: Counter() for who in headers}
     for found in in_process.get_all_operations():

@@ -32,6 +32,7 @@ CODES = {
     "token_invalid": 401,
     "permission_denied": 403,
     "booking_started": 403,
+    "email_not_verified": 403,
     "not_found": 404,
     "method_not_allowed": 405,
     "not_acceptable": 406,
@@ -50,10 +51,14 @@ CODES = {
     "service_in_use": 409,
     "slot_conflict": 409,
     "webhook_inactive": 409,
+    "slot_not_full": 409,
+    "idempotency_in_progress": 409,
     "last_admin": 409,
     "request_timeout": 408,
+    "precondition_failed": 412,
     "payload_too_large": 413,
     "unsupported_media_type": 415,
+    "idempotency_key_reused": 422,
     "throttled": 429,
     "internal_error": 500,
     "service_unavailable": 503,
@@ -245,6 +250,20 @@ def test_the_admin_sites_forms_have_the_limits_of_the_api(browser):
 )
 def test_a_client_that_does_not_accept_json_gets_a_406(api, accept):
     problem(api.get("/services", headers={"accept": accept}), 406, "not_acceptable")
+
+
+@pytest.mark.parametrize("path", ["/services", f"/services/{ANY_ID}", "/health", "/openapi.json"])
+@pytest.mark.parametrize("method", ["get", "post", "patch", "delete"])
+def test_a_trailing_slash_is_a_404_that_names_the_address_without_it(api, method, path):
+    for slashes, query in (("/", ""), ("//", "?limit=1"), ("/", "?colour=red")):
+        content = problem(getattr(api, method)(path + slashes + query), 404, "not_found")
+        assert content["detail"].endswith(f" Send the request to {path}.")
+
+
+@pytest.mark.parametrize("path", ["/nothing", "/nothing/", "/services/5/", "/services/%00/"])
+def test_a_404_names_no_address_that_does_not_exist(api, path):
+    content = problem(api.get(path), 404, "not_found")
+    assert "Send" not in content["detail"]
 
 
 @pytest.mark.parametrize(
