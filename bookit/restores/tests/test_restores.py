@@ -1,15 +1,18 @@
 """`manage.py backup` and `manage.py restore`; clients of `/events` miss nothing."""
 
 import os
+import re
 import stat
 import subprocess
 import sys
+from pathlib import Path
 
 import psycopg
 import pytest
 from django.core.management import CommandError, call_command
 from django.db import connection
 from django.utils import timezone
+from psycopg.conninfo import conninfo_to_dict
 
 from accounts.tests.factories import AdminFactory
 from bookings import events
@@ -23,7 +26,7 @@ from bookit.restores import positions
 from bookit.restores.models import Server
 from bookit.restores.positions import Horizon, Step
 from bookit.runtime import dumps
-from bookit.runtime.embedded_postgres import running
+from bookit.runtime.embedded_postgres import binary, running
 from bookit.runtime.servers import connected_to
 from bookit.runtime.startup import BASE_DIR
 from bookit.tests.plugin import THROWAWAY
@@ -222,6 +225,54 @@ def test_programs_of_another_version_are_not_used(monkeypatch, tmp_path):
     monkeypatch.setattr(dumps, "_folders", lambda version: [tmp_path])
     with pytest.raises(dumps.DumpError, match="postgresql-client-18"):
         dumps._programs("pg_dump")
+
+
+# --- the documents ----------------------------------------------------------------------------
+
+# Runs PostgreSQL's programs here instead of in the container `db`, and writes down all commands.
+DOCKER = """#!/bin/sh
+echo "$*" >>"$COMMANDS"
+case "$*" in
+  "compose exec -T db "*) shift 4; program=$1; shift; exec "$PROGRAMS/$program" "$@" ;;
+esac
+"""
+
+
+def test_the_documented_commands_for_docker_compose_restore_a_backup(tmp_path, other):
+    """Without Docker. `up` would run `migrate`, which the test below does."""
+    text = (
+        (BASE_DIR / "docs" / "operations.md").read_text().partition("\n## Backup and restore\n")[2]
+    )
+    save, load = re.findall(r"```sh\n([^`]*docker compose exec[^`]*)```", text)[:2]
+    docker = tmp_path / "docker"
+    docker.write_text(DOCKER)
+    docker.chmod(0o755)
+    server = conninfo_to_dict(other)
+    environment = {
+        "PATH": f"{tmp_path}:{os.environ['PATH']}",
+        "PROGRAMS": str(Path(binary("psql")).parent),
+        "COMMANDS": str(tmp_path / "commands"),
+        "PGHOST": server["host"],
+        "PGPORT": server["port"],
+        "PGPASSWORD": server["password"],
+    }
+
+    def run(script):
+        subprocess.run(["sh", "-euc", script], cwd=tmp_path, env=environment, check=True)
+
+    BookingFactory()
+    call_command("backup", tmp_path / "first")
+    with connected_to(other):
+        call_command("restore", tmp_path / "first")
+        before = contents()
+        run(save)
+        assert stat.S_IMODE((tmp_path / "backup.dump").stat().st_mode) == 0o600
+        Booking.objects.update(notes="after the backup")
+        assert contents() != before
+        connection.close()
+        run(load)
+        assert contents() == before
+    assert (tmp_path / "commands").read_text().splitlines()[-1] == "compose up --detach"
 
 
 # --- jobs -------------------------------------------------------------------------------------
