@@ -19,7 +19,7 @@ from django.core.management import call_command
 from accounts.tests.factories import PASSWORD, UserFactory
 from bookit.runtime.embedded_postgres import release, running
 from bookit.runtime.servers import BOOKIT, connected_to, production, serving
-from bookit.runtime.tests.test_frozen_postgres import Response, send_request
+from bookit.runtime.tests.test_frozen_postgres import SERVICE, Response, send_request
 from bookit.tests.plugin import THROWAWAY
 from catalog.tests.factories import ServiceFactory
 
@@ -134,11 +134,11 @@ def test_nothing_acknowledged_is_lost_when_the_disk_is_full(disk: Path, tmp_path
         with connected_to(url):
             call_command("restore", backup)
             UserFactory(email="customer@example.com")
-            service = str(ServiceFactory().pk)
+            ServiceFactory(id=SERVICE)
         environment = {**production(url, workers=1), "WEB_THREADS": "4"}
         with serving(BOOKIT, environment) as server:
             server.wait("/health/ready")
-            customer = Customer(server.port, service)
+            customer = Customer(server.port, SERVICE)
             assert customer.book().status == 201
 
             # Tables cannot grow. PostgreSQL refuses what needs space, and goes on.
@@ -148,7 +148,7 @@ def test_nothing_acknowledged_is_lost_when_the_disk_is_full(disk: Path, tmp_path
                 with psycopg.connect(url) as session, pytest.raises(psycopg.errors.DiskFull):
                     session.execute("CREATE TABLE large AS SELECT generate_series(1, 1000000)")
                 assert customer.get("/bookings").status == 200
-                assert customer.get(f"/services/{service}").status == 200
+                assert customer.get(f"/services/{SERVICE}").status == 200
                 assert customer.acknowledged <= stored(url)
             assert customer.book_until(201).status == 201
             assert customer.acknowledged <= stored(url)
