@@ -24,7 +24,7 @@ class BookingsConfig(AppConfig):
         from bookings import affected, privacy  # noqa: F401
         from bookings.availability import filters  # noqa: F401
         from bookings.slots import serializers  # noqa: F401
-        from bookings.tally import metrics  # noqa: F401
+        from bookings.tally import metrics, positions  # noqa: F401
 
 
 def import_from_rooms(name: str) -> None:

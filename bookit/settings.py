@@ -72,6 +72,7 @@ INSTALLED_APPS = [
     "bookit.jobs",
     "bookit.idempotency",
     "bookit.mails",
+    "bookit.restores",
     "bookit.tools",
     "bookit.adminsite.apps.AdminSiteConfig",
     "django.contrib.auth",

@@ -11,6 +11,7 @@ from psycopg.rows import dict_row
 from bookings.models import Booking, BookingEvent
 from bookings.tally.models import BookingTally
 from bookit.database.rows import fetch
+from bookit.restores.positions import LOWEST
 
 # One transaction counts about this many events.
 BATCH = 50_000
@@ -39,9 +40,9 @@ TYPES = [
 # Columns: high bigint (the events before this transaction are counted), more boolean (whether there
 # may be more events), counts json (the number of events by status).
 # Invariant: transactions before the oldest open transaction have ended, so all their events are
-# visible, and no more will appear. If the database was restored into another server, whose
-# transaction ids start lower, `low` is in the future; the events of a restored database have the
-# transaction 0, and were counted before the backup.
+# visible, and no more will appear. A restore into another server moves `low` with the events
+# (`bookings/tally/positions.py`). If an operator has reset the transactions of all events to 0
+# instead, `low` is in the future; these events were counted before.
 _STEP = """
 WITH horizon AS (
     SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint AS open
@@ -67,7 +68,7 @@ FROM high, horizon
 
 # Adds the events that are not in the total to the total.
 #
-# Parameters: most bigint, types text[].
+# Parameters: most bigint, types text[], lowest bigint (lower than every transaction).
 # Columns: status text, bookings bigint.
 # Invariant: as in _STEP. The total and the events come from one snapshot, so no event is counted
 # twice.
@@ -75,7 +76,7 @@ _TOTALS = """
 WITH tally AS (
     SELECT coalesce(counts, '{}') AS counts,
         CASE WHEN transaction > pg_snapshot_xmin(pg_current_snapshot())::text::bigint THEN 1
-            ELSE coalesce(transaction, 0) END AS low
+            ELSE coalesce(transaction, %(lowest)s) END AS low
     FROM (SELECT 1 AS id) AS the LEFT JOIN bookings_bookingtally USING (id)
 ), recent AS (
     SELECT type, data->>'status' AS status FROM bookings_bookingevent
@@ -101,7 +102,7 @@ def count_events() -> int:
 
 @transaction.atomic
 def _count_step() -> tuple[int, bool]:
-    BookingTally.objects.get_or_create(pk=1, defaults={"transaction": 0})
+    BookingTally.objects.get_or_create(pk=1, defaults={"transaction": LOWEST})
     # The lock comes before the events are read, so two workers never count the same events.
     tally = BookingTally.objects.select_for_update().get(pk=1)
     values = {"low": tally.transaction, "batch": BATCH, "types": TYPES}
@@ -115,6 +116,6 @@ def _count_step() -> tuple[int, bool]:
 
 def totals() -> dict[str, int]:
     """Return how many times a booking has reached each status."""
-    rows = fetch(_TOTALS, {"most": MOST, "types": TYPES}, dict_row)
+    rows = fetch(_TOTALS, {"most": MOST, "types": TYPES, "lowest": LOWEST}, dict_row)
     found = {row["status"]: row["bookings"] for row in rows}
     return {**dict.fromkeys(map(str, Booking.Status), 0), **found}

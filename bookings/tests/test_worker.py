@@ -3,9 +3,7 @@
 import asyncio
 import os
 import re
-import shutil
 import signal
-import subprocess
 import threading
 import time
 from datetime import UTC, datetime, timedelta
@@ -24,7 +22,6 @@ from bookings.webhooks.models import Attempt, Delivery
 from bookit.jobs import queues
 from bookit.runtime.embedded_postgres import running
 from bookit.runtime.servers import migrate
-from bookit.tests.processes import free_port
 from bookit.tests.receiver import answer, receiver
 
 LONG_AGO = TUESDAY.replace(year=2020)
@@ -344,66 +341,3 @@ def test_servers_that_hang_do_not_delay_other_jobs(worker):
         assert not Attempt.objects.exists()
         stop.set()
         assert running_worker.end() == 0
-
-
-PGBOUNCER = shutil.which("pgbouncer") or shutil.which("pgbouncer", path="/usr/sbin")
-
-
-@pytest.fixture
-def pgbouncer(transactional_db, tmp_path):
-    """Run PgBouncer in transaction mode in front of this test's database; return its URL."""
-    if PGBOUNCER is None:
-        pytest.skip("PgBouncer is not installed")
-    direct = psycopg.conninfo.conninfo_to_dict(database_url())
-    port = free_port()
-    target = "host={host} port={port} dbname={dbname} user={user} password={password}"
-    config = tmp_path / "pgbouncer.ini"
-    config.write_text(
-        f"[databases]\nbookit = {target.format(**direct)}\n"
-        f"[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\nunix_socket_dir =\n"
-        "auth_type = any\npool_mode = transaction\nignore_startup_parameters = options\n"
-    )
-    config.chmod(0o644)
-    as_nobody = ["-u", "nobody"] if os.geteuid() == 0 else []
-    if as_nobody:
-        # PgBouncer refuses to run as root, so the user `nobody` must be able to read its file.
-        for folder in [tmp_path, *tmp_path.parents][:3]:
-            folder.chmod(0o755)
-    process = subprocess.Popen([PGBOUNCER, "-q", *as_nobody, str(config)])
-
-    def is_ready():
-        assert process.poll() is None
-        try:
-            psycopg.connect(host="127.0.0.1", port=port, dbname="bookit", user="any").close()
-        except psycopg.OperationalError:
-            return False
-        return True
-
-    try:
-        until(is_ready)
-        yield f"postgresql://any@127.0.0.1:{port}/bookit"
-    finally:
-        process.terminate()
-        process.wait()
-
-
-@pytest.mark.django_db(transaction=True)
-@pytest.mark.parametrize("direct", [False, True], ids=["alone", "with a direct URL"])
-def test_jobs_are_done_behind_pgbouncer(worker, pgbouncer, direct):
-    running_worker = worker(
-        url=pgbouncer,
-        DATABASE_POOL_SIZE="0",
-        DATABASE_DIRECT_URL=database_url() if direct else "",
-    )
-    until(lambda: running_worker.ask("SELECT id FROM procrastinate_workers"))
-    bookings = [
-        BookingFactory(status="confirmed", start_time=LONG_AGO.replace(day=day))
-        for day in range(1, 6)
-    ]
-    for number in range(len(bookings)):
-        app.configure_task(COMPLETE, queueing_lock=str(number)).defer(timestamp=0)
-    until(lambda: running_worker.jobs(COMPLETE) == [])
-    until(lambda: running_worker.jobs("bookings.follow_up") == [])
-    assert {status_of(booking) for booking in bookings} == {"completed"}
-    assert running_worker.end() == 0
-    assert "Error" not in running_worker.output.read_text()

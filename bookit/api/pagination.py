@@ -5,7 +5,6 @@ from json import loads
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from django.core import signing
-from django.db import connections
 from django.db.models import Q, QuerySet
 from rest_framework.pagination import BasePagination
 from rest_framework.request import Request
@@ -14,6 +13,7 @@ from rest_framework.response import Response
 from bookit.database.counts import MAX_COUNTED, bounded_count
 from bookit.errors.refusals import refuse
 from bookit.json import dumps
+from bookit.restores import positions
 
 if TYPE_CHECKING:
     from rest_framework.views import APIView
@@ -244,8 +244,9 @@ class EventPagination(Pagination):
     """
 
     # A cursor contains a step and the id of the last row that was read. The step begins with the
-    # transaction `low` and ends before the transaction `high`. A `high` of 0 means the horizon.
-    STEP = ["low", "high", "id"]
+    # transaction `low` and ends before the transaction `high`. A `high` of 0 means the horizon. The
+    # transactions are those of a server; see `bookit.restores`.
+    STEP = ["low", "high", "id", "server"]
 
     def paginate_queryset(
         self,
@@ -263,14 +264,13 @@ class EventPagination(Pagination):
         query = request.query_params
         self.limit = _number(query.get("limit"), "limit", DEFAULT_LIMIT, 1, MAX_LIMIT)
         # Read the horizon before the rows. A later horizon could pass rows that are not found yet.
-        with connections[queryset.db].cursor() as cursor:
-            cursor.execute("SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint")
-            [horizon] = cursor.fetchone()
-        low, high, last = 0, 0, 0
+        horizon = positions.horizon(using=queryset.db)
+        step = positions.Step(positions.LOWEST, 0, 0, horizon.server)
         if query.get("cursor"):
-            low, high, last = map(int, _decode(query["cursor"], self.STEP)[1])
-        if max(low, high) > horizon:
-            # The database was restored into another server, whose transaction ids start lower.
+            step = positions.Step(*map(int, _decode(query["cursor"], self.STEP)[1]))
+        low, high, last, _ = horizon.translate(step)
+        if max(low, high) > horizon.position:
+            # A copy of the server's files was restored, so the server counts from there again.
             raise refuse(
                 "cursor",
                 (
@@ -278,7 +278,7 @@ class EventPagination(Pagination):
                     "Start again without a cursor."
                 ),
             )
-        high = high or horizon
+        high = high or horizon.position
         page = [
             *queryset.order_by("id").filter(
                 transaction__gte=low, transaction__lt=high, pk__gt=last
@@ -286,13 +286,14 @@ class EventPagination(Pagination):
         ]
         within = len(page) > self.limit
         # Either this step has more rows, or the next step may already have rows.
-        self.more = within or high < horizon
-        step = (
+        self.more = within or high < horizon.position
+        following = (
             {"low": low, "high": high, "id": page[self.limit - 1].pk}
             if within
             else {"low": high, "high": 0, "id": 0}
         )
-        self.cursor = _encode(self.STEP, step, backwards=False)
+        following["server"] = horizon.server
+        self.cursor = _encode(self.STEP, following, backwards=False)
         return page[: self.limit]
 
     def get_paginated_response(self, data: Any) -> Response:

@@ -1,0 +1,39 @@
+"""Moves the positions of events, and of their total, after a restore into another server."""
+
+from django.db import connection
+from django.db.models import F, Max
+from django.db.models.functions import Least
+
+from bookings.models import BookingEvent
+from bookings.tally.models import BookingTally
+from bookit.restores.extensions import POSITIONS, Positions
+
+# Subtracts a number from the transactions of all events.
+#
+# Parameters: shift bigint.
+# Columns: none.
+_SHIFT = "UPDATE bookings_bookingevent SET transaction = transaction - %(shift)s"
+
+
+def last() -> int | None:
+    """Return the transaction of the last event."""
+    found: int | None = BookingEvent.objects.aggregate(last=Max("transaction"))["last"]
+    return found
+
+
+def move(boundary: int, shift: int) -> None:
+    """Subtract `shift` from the transactions of all events, and move their total with them."""
+    BookingTally.objects.update(transaction=Least(F("transaction"), boundary) - shift)
+    if not shift:
+        return
+    with connection.cursor() as cursor:
+        # The trigger refuses every change of an event. Only the owner of the table can switch the
+        # trigger off, and no other session sees that it is off: the lock lasts until the commit.
+        cursor.execute(
+            "ALTER TABLE bookings_bookingevent DISABLE TRIGGER booking_event_append_only"
+        )
+        cursor.execute(_SHIFT, {"shift": shift})
+        cursor.execute("ALTER TABLE bookings_bookingevent ENABLE TRIGGER booking_event_append_only")
+
+
+POSITIONS.add("bookings")(Positions(last, move))

@@ -1,0 +1,177 @@
+"""BookIt behind PgBouncer in transaction mode: a day of bookings, jobs and statements in time."""
+
+import os
+import shutil
+import subprocess
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+
+import psycopg
+import pytest
+from procrastinate.contrib.django import app
+
+from accounts.tests.factories import PASSWORD, ProviderFactory, UserFactory
+from bookings.models import Booking
+from bookings.tests.factories import TUESDAY, BookingFactory, SlotFactory
+from bookings.tests.test_worker import COMPLETE, LONG_AGO, status_of
+from bookings.tests.workers import database_url, until
+from bookit.runtime.servers import BOOKIT, production, serving
+from bookit.runtime.tests.test_frozen_postgres import send_request
+from bookit.tests.processes import free_port
+from catalog.tests.factories import CalendarFactory, ServiceFactory
+
+PGBOUNCER = shutil.which("pgbouncer") or shutil.which("pgbouncer", path="/usr/sbin")
+
+
+@pytest.fixture
+def pgbouncer(transactional_db, tmp_path):
+    """Run PgBouncer in transaction mode in front of this test's database; return its URL."""
+    if PGBOUNCER is None:
+        pytest.skip("PgBouncer is not installed")
+    direct = psycopg.conninfo.conninfo_to_dict(database_url())
+    port = free_port()
+    target = "host={host} port={port} dbname={dbname} user={user} password={password}"
+    config = tmp_path / "pgbouncer.ini"
+    config.write_text(
+        f"[databases]\nbookit = {target.format(**direct)}\n"
+        f"[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\nunix_socket_dir =\n"
+        "auth_type = any\npool_mode = transaction\nignore_startup_parameters = options\n"
+        # Fewer connections than clients, so that clients take turns.
+        "default_pool_size = 3\n"
+    )
+    config.chmod(0o644)
+    as_nobody = ["-u", "nobody"] if os.geteuid() == 0 else []
+    if as_nobody:
+        # PgBouncer refuses to run as root, so the user `nobody` must be able to read its file.
+        for folder in [tmp_path, *tmp_path.parents][:3]:
+            folder.chmod(0o755)
+    process = subprocess.Popen([PGBOUNCER, "-q", *as_nobody, str(config)])
+
+    def is_ready():
+        assert process.poll() is None
+        try:
+            psycopg.connect(host="127.0.0.1", port=port, dbname="bookit", user="any").close()
+        except psycopg.OperationalError:
+            return False
+        return True
+
+    try:
+        until(is_ready)
+        yield f"postgresql://any@127.0.0.1:{port}/bookit"
+    finally:
+        process.terminate()
+        process.wait()
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("direct", [False, True], ids=["alone", "with a direct URL"])
+def test_jobs_are_done_behind_pgbouncer(worker, pgbouncer, direct):
+    running_worker = worker(
+        url=pgbouncer,
+        DATABASE_POOL_SIZE="0",
+        DATABASE_DIRECT_URL=database_url() if direct else "",
+    )
+    until(lambda: running_worker.ask("SELECT id FROM procrastinate_workers"))
+    bookings = [
+        BookingFactory(status="confirmed", start_time=LONG_AGO.replace(day=day))
+        for day in range(1, 6)
+    ]
+    for number in range(len(bookings)):
+        app.configure_task(COMPLETE, queueing_lock=str(number)).defer(timestamp=0)
+    until(lambda: running_worker.jobs(COMPLETE) == [])
+    until(lambda: running_worker.jobs("bookings.follow_up") == [])
+    assert {status_of(booking) for booking in bookings} == {"completed"}
+    assert running_worker.end() == 0
+    assert "Error" not in running_worker.output.read_text()
+
+
+def sign_in(port, user):
+    """Return a function that sends requests as `user`."""
+    credentials = {"email": user.email, "password": PASSWORD}
+    session = send_request(port, "POST", "/auth/login", credentials)
+    assert session.status == 200, session
+
+    def request(method, path, body=None, **headers):
+        bearer = f"Bearer {session.content['access_token']}"
+        return send_request(port, method, path, body, Authorization=bearer, **headers)
+
+    return request
+
+
+def a_morning(port, user, provider, service, slot, hour):
+    """Book, move, confirm, cancel and search, and return what was unexpected."""
+    send = sign_in(port, user)
+    start = TUESDAY + timedelta(days=7, hours=2 * hour)
+    body = {"service_id": str(service.pk), "start_time": start.isoformat()}
+    key = {"Idempotency-Key": str(user.pk)}
+    booked = send("POST", "/bookings", body, **key)
+    booking = f"/bookings/{booked.content['id']}"
+    later = (start + timedelta(hours=1)).isoformat()
+    seat = send("POST", "/bookings", {"slot_id": str(slot.pk)})
+    rival = send("POST", "/bookings", body)
+    steps = [
+        (booked, 201),
+        (send("POST", "/bookings", body, **key), 201),
+        (seat, 201),
+        (rival, 409),
+        (send("GET", booking), 200),
+        (send("PATCH", booking, {"start_time": later}), 200),
+        (provider("PATCH", booking, {"status": "confirmed"}), 200),
+        (send("GET", "/bookings?limit=5"), 200),
+        (send_request(port, "GET", f"/services?q={service.title.split()[0]}"), 200),
+        (send_request(port, "GET", f"/services/{service.pk}/availability"), 200),
+        (send("PATCH", f"/bookings/{seat.content['id']}", {"status": "cancelled"}), 200),
+        (send("PATCH", booking, {"status": "cancelled"}), 200),
+    ]
+    return [response for response, status in steps if response.status != status]
+
+
+@pytest.mark.real_passwords
+@pytest.mark.django_db(transaction=True)
+def test_a_day_behind_pgbouncer(worker, pgbouncer):
+    customers = [UserFactory() for _ in range(4)]
+    provider = ProviderFactory()
+    service = ServiceFactory(calendar=CalendarFactory(provider=provider))
+    slot = SlotFactory(
+        service=ServiceFactory(mode="slots", capacity=4, requires_confirmation=False),
+        start_time=TUESDAY + timedelta(days=60),
+    )
+    running_worker = worker(url=pgbouncer, DATABASE_POOL_SIZE="0")
+    environment = {
+        **production(pgbouncer),
+        "DATABASE_POOL_SIZE": "0",
+        "STATEMENT_TIMEOUT_MS": "1500",
+    }
+    with serving(BOOKIT, environment) as server, ThreadPoolExecutor(len(customers)) as threads:
+        server.wait("/health/ready")
+        manage = sign_in(server.port, provider)
+        days = [
+            threads.submit(a_morning, server.port, customer, manage, service, slot, hour)
+            for hour, customer in enumerate(customers)
+        ]
+        assert [unexpected for day in days for unexpected in day.result()] == []
+        assert Booking.objects.filter(status="cancelled").count() == 2 * len(customers)
+        until(lambda: running_worker.jobs("bookings.follow_up") == [])
+
+        # PgBouncer drops the option with PostgreSQL's own time limit, so BookIt cancels statements.
+        send = sign_in(server.port, customers[0])
+        body = {"slot_id": str(slot.pk)}
+        with psycopg.connect(database_url()) as rival:
+            rival.execute("LOCK TABLE bookings_booking")
+            response = send("POST", "/bookings", body)
+            assert (response.status, response.content["code"]) == (503, "service_unavailable")
+            assert response.seconds < 5
+            until(lambda: waiting(rival) == 0, seconds=5)
+        until(lambda: send("POST", "/bookings", body).status == 201)
+    assert running_worker.end() == 0
+    assert "Error" not in running_worker.output.read_text()
+
+
+def waiting(session):
+    """Return how many statements of other sessions wait for a lock in this test's database."""
+    [(number,)] = session.execute(
+        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
+        " AND wait_event_type = 'Lock' AND query LIKE '%bookings_booking%'"
+        " AND query NOT LIKE '%procrastinate%'"
+    ).fetchall()
+    return number

@@ -1,0 +1,45 @@
+"""`manage.py restore`."""
+
+import sys
+from argparse import ArgumentParser
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError
+
+from bookit.runtime import dumps
+
+
+class Command(BaseCommand):
+    """Restores a backup that `manage.py backup` has written."""
+
+    help = (
+        "Restore a backup of `manage.py backup` into an empty database, in one transaction. Stop "
+        "web and worker processes first."
+    )
+    requires_system_checks = []
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        """Add the arguments for the file and for the old data."""
+        parser.add_argument("file", help="the backup; - means stdin")
+        parser.add_argument(
+            "--clean",
+            action="store_true",
+            help="first delete everything in the database (the schema public)",
+        )
+
+    def handle(self, *args: Any, file: str, clean: bool, **options: Any) -> None:
+        """Restore the backup, and say what is left to do."""
+        try:
+            if file == "-":
+                dumps.restore(sys.stdin.buffer, clean=clean)
+            else:
+                with open(file, "rb") as source:
+                    dumps.restore(source, clean=clean)
+        except OSError as error:
+            raise CommandError(f"{file} cannot be read: {error.strerror}.") from None
+        except dumps.DumpError as error:
+            raise CommandError(error) from None
+        self.stdout.write("The backup is restored.")
+        count = dumps.pending_migrations()
+        if count:
+            self.stdout.write(f"It needs {count} migrations: run manage.py migrate.")

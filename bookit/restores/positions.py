@@ -1,0 +1,125 @@
+"""Finds out which server holds the database, and moves positions if it is another server."""
+
+from json import loads
+from typing import NamedTuple
+
+from django.db import connection, transaction
+from psycopg.rows import scalar_row
+
+from bookit.database.rows import fetch
+from bookit.restores.extensions import POSITIONS
+from bookit.restores.models import Server
+
+#: Lower than every position.
+LOWEST = -(2**62)
+
+# Reads which server this is. Every role may call this function of PostgreSQL.
+#
+# Parameters: none.
+# Columns: identifier bigint.
+_IDENTIFIER = "SELECT system_identifier AS identifier FROM pg_control_system()"
+
+# Gives this transaction an id. All later transactions have higher ids.
+#
+# Parameters: none.
+# Columns: position bigint.
+_POSITION = "SELECT pg_current_xact_id()::text::bigint AS position"
+
+# Reads which transactions have ended, and the servers that have held the database.
+#
+# Parameters: none.
+# Columns: position bigint (the oldest open transaction), moves text (JSON:
+# id, boundary and shift of each server, oldest first).
+_HORIZON = """
+SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint AS position, (
+    SELECT coalesce(jsonb_agg(jsonb_build_array(id, boundary, shift) ORDER BY id), '[]')::text
+    FROM bookit_server
+) AS moves
+"""
+
+
+class Step(NamedTuple):
+    """What a reader still has to read: the rows from `low` to `high` with ids above `last`.
+
+    Args:
+        low: the first position.
+        high: the position that ends the step; 0 if it has not been decided.
+        last: the id of the last row that was read, or 0.
+        server: the id of the `Server` that numbered the positions.
+    """
+
+    low: int
+    high: int
+    last: int
+    server: int
+
+
+class Horizon(NamedTuple):
+    """The oldest open transaction. No more rows can appear before its position."""
+
+    position: int
+    moves: list[tuple[int, int | None, int]]
+
+    @property
+    def server(self) -> int:
+        """Return the id of the server that holds the database."""
+        return self.moves[-1][0] if self.moves else 0
+
+    def translate(self, step: Step) -> Step:
+        """Return what is left of a step that was begun on an earlier server.
+
+        The reader may have read rows that were written after the backup, and that the restore has
+        lost. These were at the boundary or above it, so the reader goes on at the boundary.
+        """
+        for server, boundary, shift in self.moves:
+            if server <= step.server or boundary is None:
+                continue
+            low, high, last = step[:3]
+            if low >= boundary:
+                low, high, last = boundary, 0, 0
+            step = Step(low - shift, min(high, boundary) - shift if high else 0, last, server)
+        return step
+
+
+def horizon(*, using: str) -> Horizon:
+    """Return the horizon of the database at this moment."""
+    [(position, moves)] = fetch(_HORIZON, {}, using=using)
+    return Horizon(position, loads(moves))
+
+
+def is_migrated() -> bool:
+    """Return whether the table of servers exists."""
+    return Server._meta.db_table in connection.introspection.table_names()
+
+
+@transaction.atomic
+def notice_new_server() -> bool:
+    """If another server holds the database, move all positions, and return True.
+
+    Nothing else may write positions at the same time. So the commands that restore a database, and
+    `migrate` before the web server starts, call this function.
+    """
+    with connection.cursor() as cursor:
+        # Two processes may migrate at the same time.
+        cursor.execute("LOCK TABLE bookit_server IN SHARE ROW EXCLUSIVE MODE")
+        # STATEMENT_TIMEOUT_MS is meant for requests. Moving many positions takes longer.
+        cursor.execute("SET LOCAL statement_timeout = 0")
+    [identifier] = fetch(_IDENTIFIER, {}, scalar_row)
+    previous = Server.objects.order_by("id").last()
+    if previous is None:
+        Server.objects.create(identifier=identifier)
+        return False
+    if previous.identifier == identifier:
+        return False
+    [current] = fetch(_POSITION, {}, scalar_row)
+    last = [found for each in POSITIONS.values() if (found := each.last()) is not None]
+    boundary = max(last, default=current - 1) + 1
+    shift = max(0, boundary - current)
+    usual, connection.connection.patience = connection.connection.patience, None
+    try:
+        for each in POSITIONS.values():
+            each.move(boundary, shift)
+    finally:
+        connection.connection.patience = usual
+    Server.objects.create(identifier=identifier, boundary=boundary, shift=shift)
+    return True

