@@ -7,3 +7,13 @@ class AccountsConfig(AppConfig):
     """Configuration of the accounts app."""
 
     name = "accounts"
+
+    def import_models(self) -> None:
+        """Import the models of the rooms too; Django looks only in `accounts/models.py`."""
+        super().import_models()
+        from accounts.keys import models  # noqa: F401
+        from accounts.roles import models as roles  # noqa: F401
+
+    def ready(self) -> None:
+        """Register the permissions."""
+        from accounts import permissions  # noqa: F401 - the import registers them

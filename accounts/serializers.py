@@ -6,9 +6,10 @@ from rest_framework import serializers
 
 from accounts.emails import canonical
 from accounts.models import User
+from accounts.roles.models import role_names
 from accounts.services import SignedIn
 from bookit.api.schema import example
-from bookit.api.serializers import InputSerializer, RowSerializer
+from bookit.api.serializers import InputSerializer, ListField, RowSerializer
 from bookit.times import validate_zone
 
 ANA = {
@@ -16,6 +17,7 @@ ANA = {
     "name": "Ana Silva",
     "email": "ana@example.com",
     "role": "user",
+    "roles": [],
     "timezone": "Europe/Lisbon",
     "is_active": True,
     "created_at": "2026-11-21T09:00:00Z",
@@ -26,9 +28,17 @@ ANA = {
 class UserSerializer(RowSerializer):
     """An account, as its owner and admins see it."""
 
+    roles = serializers.ListField(
+        child=serializers.CharField(),
+        read_only=True,
+        help_text="The names of the user's staff roles.",
+    )
+
+    annotations = {"roles": role_names("pk")}
+
     class Meta:
         model = User
-        fields = ["id", "name", "email", "role", "timezone", "is_active", "created_at"]
+        fields = ["id", "name", "email", "role", "roles", "timezone", "is_active", "created_at"]
         read_only_fields = fields
 
 
@@ -170,5 +180,11 @@ class UserChangeSerializer(InputSerializer):
     ignored = frozenset(UserSerializer.Meta.fields)
 
     name = NameField(required=False)
+    roles = ListField(
+        child=serializers.CharField(max_length=150),
+        required=False,
+        max_length=100,
+        help_text="The names of all staff roles that the user gets or keeps.",
+    )
     role = serializers.ChoiceField(User.Role.choices, required=False)
     is_active = serializers.BooleanField(required=False)

@@ -19,6 +19,7 @@ from accounts.emails import lookup_form
 from accounts.extensions import ON_NEW_PROVIDER
 from accounts.guesses import Guess
 from accounts.models import Session, User
+from accounts.roles import services as staff_roles
 from accounts.tokens import TOKEN_ERRORS, SessionToken
 from bookit.database.batches import delete_in_batches
 from bookit.errors import Conflict, Forbidden, Invalid, Unauthenticated, database_error_facts
@@ -253,15 +254,19 @@ def add_user(*, user: User, actor: User, at: datetime) -> User:
 
 
 def update_user(*, user_id: UUID, actor: User, changes: dict[str, Any], at: datetime) -> User:
-    """Change an account, including its role and whether it is active, on behalf of an admin.
+    """Change an account, including its role, its staff roles and whether it is active.
 
     Raises:
         User.DoesNotExist: no account has this id.
-        Forbidden: the actor is not an admin.
+        Forbidden: the actor may not change accounts, or would give or take away more than they
+            have; see `accounts.roles.services`.
+        Invalid: a staff role does not exist.
         LastAdmin: no active admin would be left.
     """
-    if not actor.is_admin:
+    if not actor.may("accounts.change_user"):
         raise Forbidden
+    changes = dict(changes)
+    names = changes.pop("roles", None)
     with transaction.atomic():
         # The rows of all admins are locked, always in the same order. If two admins demote each
         # other, the second request waits and then sees the first change.
@@ -270,12 +275,15 @@ def update_user(*, user_id: UUID, actor: User, changes: dict[str, Any], at: date
         )
         user = User.objects.select_for_update(no_key=True).get(pk=user_id)
         role = user.role
+        staff_roles.check_changes_user(user=user, actor=actor, changes=changes)
         for field, value in changes.items():
             setattr(user, field, value)
         if [admin.pk for admin in admins] == [user.pk] and not user.is_admin:
             raise LastAdmin
         if changes:
             user.save(update_fields=list(changes))
+        if names is not None:
+            staff_roles.give_roles(user=user, names=names, actor=actor)
         if user.role == User.Role.PROVIDER != role:
             _welcome_provider(user, at=at)
     return user

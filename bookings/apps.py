@@ -20,8 +20,8 @@ class BookingsConfig(AppConfig):
         import_from_rooms("models")
 
     def ready(self) -> None:
-        """Register the functions and filters with which bookings extend the catalog."""
-        from bookings import affected  # noqa: F401
+        """Register the functions, filters and permissions with which bookings extend other apps."""
+        from bookings import affected, permissions  # noqa: F401
         from bookings.availability import filters  # noqa: F401
 
 

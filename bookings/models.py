@@ -416,6 +416,13 @@ class BookingEvent(models.Model):
         related_name="+",
         help_text="The user who caused the event; empty if it happened automatically.",
     )
+    # Not a foreign key, because events outlive keys.
+    api_key_id = models.UUIDField(
+        "API key",
+        null=True,
+        blank=True,
+        help_text="The API key with which the actor caused the event, if any.",
+    )
     at = models.DateTimeField()
     data = models.JSONField(default=dict)
     # Ids are assigned before the commit, so an event may become visible after an event with a
@@ -430,7 +437,15 @@ class BookingEvent(models.Model):
 
     class Meta:
         ordering = ["id"]
-        indexes = [models.Index(fields=["transaction", "id"], name="event_by_transaction")]
+        indexes = [
+            models.Index(fields=["transaction", "id"], name="event_by_transaction"),
+            # After a leak, people ask what a key has done. Most events have no key.
+            models.Index(
+                fields=["api_key_id", "id"],
+                name="event_by_api_key",
+                condition=Q(api_key_id__isnull=False),
+            ),
+        ]
         constraints = [
             # There is one reminder for each start time, even if several workers write reminders at
             # the same time.

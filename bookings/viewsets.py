@@ -18,6 +18,7 @@ from bookings.filters import BookingFilter
 from bookings.models import Booking, BookingEvent
 from bookings.permissions import (
     BooksForUser,
+    ChangesBooking,
     DeletesBooking,
     ListsBookings,
     ManagesBooking,
@@ -63,7 +64,7 @@ class BookingViewSet(RowViewSet):
         "list": ListsBookings,
         "create": BooksForUser,
         "retrieve": ReadsBooking,
-        "partial_update": ReadsBooking,
+        "partial_update": ChangesBooking,
         "status": ManagesBooking,
         "destroy": DeletesBooking,
     }
@@ -85,13 +86,15 @@ class BookingViewSet(RowViewSet):
     def listed(self) -> QuerySet[Booking] | Bound:
         """Return the bookings that the list shows.
 
-        Users see their own bookings, and admins see all bookings. With `scope=provider`, everybody
-        sees the bookings on their own calendars.
+        Users see their own bookings, and admins and staff see all bookings. With `scope=provider`,
+        everybody sees the bookings on their own calendars.
         """
         user = signed_in(self.request)
         if self.request.query_params.get("scope") == "provider":
             return Booking.objects.on_calendars_of(user)
-        return self.queryset.all() if user.is_admin else OWN_BOOKINGS(user_id=user.pk)
+        if user.may("bookings.view_booking"):
+            return self.queryset.all()
+        return OWN_BOOKINGS(user_id=user.pk)
 
     @extend_schema(tags=["Bookings"], summary="Show a booking")
     def retrieve(self, request: Request, *args: Any, **kwargs: Any) -> Response:
@@ -181,6 +184,7 @@ class HistoryViewSet(RowViewSet):
     """What happened to a booking, oldest first, for those who may see the booking."""
 
     permission_classes = [ReadsBooking]
+    governed_by = Booking
     object_rows = Booking.objects.select_related("calendar")
     object_lookup = {"pk": "booking_id"}
     serializer_class = HistoryEventSerializer

@@ -274,6 +274,7 @@ RATE_LIMITS = {
     "password": rate("RATE_LIMIT_PASSWORD", "20/hour"),
     "anon": rate("RATE_LIMIT_ANON", "300/minute"),
     "user": rate("RATE_LIMIT_USER", "600/minute"),
+    "key": rate("RATE_LIMIT_KEY", "600/minute"),
 }
 # The operator's own proxies, plus the proxy that compose.yaml adds.
 NUM_PROXIES = integer("NUM_PROXIES", 0, at_most=20) + integer("COMPOSE_PROXIES", 0, at_most=1)

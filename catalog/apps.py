@@ -9,5 +9,5 @@ class CatalogConfig(AppConfig):
     name = "catalog"
 
     def ready(self) -> None:
-        """Register the function that gives new providers a calendar."""
-        from catalog import services  # noqa: F401 - the import registers it
+        """Register the function that gives new providers a calendar, and the permissions."""
+        from catalog import permissions, services  # noqa: F401 - the imports register them

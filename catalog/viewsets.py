@@ -103,6 +103,8 @@ class TimeOffViewSet(RowViewSet):
     """The endpoints of time off. It is private to the calendar's provider and admins."""
 
     permission_classes = [KeepsCalendar]
+    governed_by = Calendar
+    needed_permissions = dict.fromkeys(["create", "destroy"], "catalog.change_calendar")
     object_rows = Calendar.objects.all()
     object_lookup = {"pk": "calendar_id"}
     serializer_class = TimeOffSerializer

@@ -9,5 +9,5 @@ class ReviewsConfig(AppConfig):
     name = "reviews"
 
     def ready(self) -> None:
-        """Register the function that returns the data of review events."""
-        from reviews import payloads  # noqa: F401
+        """Register the function that returns the data of review events, and the permissions."""
+        from reviews import payloads, permissions  # noqa: F401

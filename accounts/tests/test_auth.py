@@ -25,6 +25,7 @@ SESSION = [
     "name",
     "email",
     "role",
+    "roles",
     "timezone",
     "is_active",
     "created_at",
@@ -57,7 +58,7 @@ def test_registering_returns_a_session(api):
     assert session["is_active"] is True
     assert (session["token_type"], session["expires_in"]) == ("Bearer", 15 * 60)
     profile = me(api, session["access_token"]).json()
-    assert profile == {name: session[name] for name in SESSION[:7]}
+    assert profile == {name: session[name] for name in SESSION[:8]}
     assert api.post("/auth/refresh", {"refresh_token": session["refresh_token"]}).status_code == 200
 
 

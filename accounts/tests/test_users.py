@@ -16,7 +16,7 @@ from bookit.tests.expect import problem
 
 pytestmark = pytest.mark.django_db
 
-FIELDS = ["id", "name", "email", "role", "timezone", "is_active", "created_at"]
+FIELDS = ["id", "name", "email", "role", "roles", "timezone", "is_active", "created_at"]
 
 
 @pytest.fixture

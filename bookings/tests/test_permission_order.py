@@ -37,6 +37,7 @@ PLACEHOLDERS = {
     *("owner", "calendar", "empty_calendar", "time_off", "service", "inactive_service"),
     *("unbooked_service", "slot", "full_slot", "entry", "booking", "past_booking", "review"),
     *("own_token", "busy_token", "names_token", "webhook", "delivery"),
+    *("role", "api_key"),
 }
 
 # The rows of the permission table, by endpoint.
@@ -58,7 +59,7 @@ NAMED = {
 
 # The users whom these two endpoints refuse, whatever object the body names.
 ALWAYS_REFUSED = {
-    ("POST", "slots"): ["anonymous", "user", "owner"],
+    ("POST", "slots"): ["anonymous", "user", "owner", "staff"],
     ("POST", "reviews"): ["anonymous"],
 }
 

@@ -68,7 +68,10 @@ class BearerScheme(OpenApiAuthenticationExtension):
             "type": "http",
             "scheme": "bearer",
             "bearerFormat": "JWT",
-            "description": "The `access_token` from `POST /auth/login`.",
+            "description": (
+                "The `access_token` from `POST /auth/login`, or an API key (`bk_...`) from "
+                "`POST /me/api-keys`."
+            ),
         }
 
 

@@ -176,6 +176,8 @@ def test_services_do_not_read_the_clock_or_import_http(name):
 
 # Services that neither depend on the time nor store it.
 TIMELESS = {
+    "accounts/keys/services.py": {"delete_key"},
+    "accounts/roles/services.py": {"delete_role", "give_roles", "update_role"},
     "accounts/services.py": {"change_password", "update_profile"},
     "bookings/feeds/services.py": {"booking_file", "calendar_tokens", "own_token", "renew"},
     "bookings/mails/services.py": {"enqueue", "enqueue_composed"},
@@ -248,17 +250,18 @@ def test_no_serializer_shows_all_fields():
         assert node.value != "__all__", place
 
 
-# The rule for who keeps a calendar is written once, next to `User.keeps`. These expressions name a
-# role or a provider for other reasons.
+# The rule for who may do what is written once, as `User.may`, next to `User.keeps`. These
+# expressions name a role or a provider for other reasons.
 NOT_ABOUT_ACCESS = {
     # A user who becomes a provider gets a calendar.
     ("accounts/services.py", "user.role == User.Role.PROVIDER"),
     ("accounts/services.py", "user.role == User.Role.PROVIDER != role"),
+    # Whether an API key of a provider can have a permission. `User.may` is asked when it is used.
+    ("accounts/keys/services.py", "own == 'provider'"),
     # The provider of a new calendar.
     ("catalog/services.py", "changes['provider_id'] != calendar.provider_id"),
     ("catalog/services.py", "'provider_id' in changes"),
     ("catalog/services.py", "'provider_id' in fields"),
-    ("catalog/services.py", "provider_id != actor.pk"),
     ("catalog/services.py", "provider_id is None"),
     ("catalog/services.py", "provider_id == actor.pk"),
     ("catalog/services.py", "provider=provider"),

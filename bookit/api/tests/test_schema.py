@@ -11,6 +11,7 @@ from django.core.management import call_command
 from django.core.signals import request_finished, request_started
 from django.db import close_old_connections
 from django.urls import URLPattern, get_resolver
+from django.utils import timezone
 from drf_spectacular.validation import validate_schema
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
@@ -20,7 +21,8 @@ from schemathesis.checks import not_a_server_error
 from schemathesis.core.failures import FailureGroup
 from schemathesis.specs.openapi import checks
 
-from accounts.tests.factories import AdminFactory, ProviderFactory
+from accounts.keys.services import create_key
+from accounts.tests.factories import AdminFactory, ProviderFactory, staff
 from bookings.models import Booking
 from bookings.tests.factories import TUESDAY, BookingFactory, DeliveryFactory, SlotFactory
 from bookings.waitlist.models import WaitlistEntry
@@ -373,6 +375,8 @@ def ids(api):
             ("webhooks", delivery.webhook),
             ("deliveries", delivery),
             ("time-off", TimeOffFactory(calendar=booking.calendar)),
+            ("api-keys", create_key(owner=user, name="Till", at=timezone.now())[0]),
+            ("roles", staff([]).groups.get().role),
         ):
             found.setdefault(kind, []).append(row.pk)
     return found

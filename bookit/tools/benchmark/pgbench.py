@@ -79,6 +79,7 @@ def _booking(first_day: datetime) -> dict[str, str]:
         "hold_expires_at": "NULL",
         "event": f"'{BookingEvent.Type.CREATED}'",
         "actor_id": USER,
+        "api_key_id": "NULL",
         "at": "now()",
     }
 
