@@ -14,6 +14,7 @@ from django.contrib.auth.forms import UserChangeForm as DjangoUserChangeForm
 from django.contrib.auth.hashers import is_password_usable
 from django.contrib.auth.models import Group
 from django.core.exceptions import PermissionDenied
+from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.utils import timezone
 from rest_framework_simplejwt.token_blacklist.models import BlacklistedToken, OutstandingToken
@@ -85,14 +86,20 @@ class UserAdmin(StrictAdmin, DjangoUserAdmin):
     search_fields = ["email", "name", "id"]
     ordering = ["-created_at"]
     date_hierarchy = "created_at"
-    readonly_fields = ["id", "created_at", "last_login"]
+    readonly_fields = [
+        *("id", "email_verified", "new_email", "language", "created_at", "last_login"),
+    ]
     filter_horizontal = []
     fieldsets = [
-        (None, {"fields": ["id", "email", "name", "password"]}),
+        (None, {"fields": ["id", "email", "email_verified", "new_email", "name", "password"]}),
         ("Rights", {"fields": ["role", "roles", "is_active"]}),
-        ("About", {"fields": ["timezone", "created_at", "last_login"]}),
+        ("About", {"fields": ["phone", "timezone", "language", "created_at", "last_login"]}),
     ]
     add_fieldsets = [(None, {"fields": ["email", "name", "role", "password1", "password2"]})]
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[User]:
+        """Return the accounts that have not been deleted."""
+        return super().get_queryset(request).filter(deleted_at=None)
 
     def save_model(self, request: HttpRequest, obj: User, form: Any, change: bool) -> None:
         """Save the account through the services, which enforce the rules."""
@@ -127,7 +134,7 @@ class UserAdmin(StrictAdmin, DjangoUserAdmin):
         return super().user_change_password(request, id, form_url)
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """Return False: bookings refer to accounts, so admins deactivate accounts instead."""
+        """Return False: admins deactivate accounts here, and delete them with the API."""
         return False
 
 

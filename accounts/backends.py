@@ -15,9 +15,6 @@ from accounts.guesses import Guess
 from accounts.models import User
 from bookit.api.addresses import client_address
 
-# A Django session of the admin site stores the id of its `accounts.Session` under this key.
-SESSION_KEY = "accounts.session"
-
 
 class AdminSiteBackend(ModelBackend):
     """Django's own backend, with a limit on wrong passwords.
@@ -60,12 +57,12 @@ def remember_session(sender: Any, *, request: HttpRequest, user: User, **signal:
         lifetime=timedelta(seconds=request.session.get_expiry_age()),
         at=timezone.now(),
     )
-    request.session[SESSION_KEY] = str(session.pk)
+    request.session[services.SESSION_KEY] = str(session.pk)
 
 
 @receiver(user_logged_out)
 def end_session(sender: Any, *, request: HttpRequest, **signal: Any) -> None:
     """Record that a user signs out of the admin site."""
-    session_id = request.session.get(SESSION_KEY)
+    session_id = request.session.get(services.SESSION_KEY)
     if session_id:
         services.end_session(session_id=session_id, at=timezone.now())

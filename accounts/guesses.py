@@ -10,8 +10,8 @@ from uuid_utils.compat import uuid7
 
 from accounts.models import Session, User
 from bookit.api.addresses import network
-from bookit.api.throttles import count, forget
 from bookit.errors import LimitExceeded
+from bookit.ratelimits.counting import count, forget
 
 
 class Guess:
@@ -47,7 +47,7 @@ class Guess:
         """
         counted = count("password", self._counter)
         if not counted.allowed:
-            raise LimitExceeded(counted.seconds)
+            raise LimitExceeded(counted.seconds, counted.headers)
 
     def forgive(self) -> None:
         """Forget this attempt and all earlier attempts, because the password was right."""

@@ -7,6 +7,7 @@ from uuid import UUID
 from django.contrib.auth.base_user import AbstractBaseUser, BaseUserManager
 from django.contrib.auth.models import Permission, PermissionsMixin
 from django.contrib.postgres.indexes import GinIndex, OpClass
+from django.core.validators import RegexValidator
 from django.db import models
 from django.db.models.functions import Lower, Now, Upper
 from django.db.models.lookups import PostgresOperatorLookup
@@ -14,7 +15,16 @@ from uuid_utils.compat import uuid7
 
 from accounts import triggers
 from accounts.emails import canonical, lookup_form, validate_spelling
+from bookit.database.metadata import MetadataField, metadata_fits
 from bookit.times import validate_zone
+
+# A BCP 47 language tag, such as `en` or `pt-BR`.
+validate_language = RegexValidator(
+    r"^[a-z]{2,3}(-[A-Za-z0-9]{2,8})*\Z", "This is not a language tag such as en or pt-BR."
+)
+validate_phone = RegexValidator(
+    r"^\+?[0-9][0-9 ()./-]{2,30}\Z", "This is not a phone number such as +351 912 345 678."
+)
 
 
 @models.GenericIPAddressField.register_lookup
@@ -26,6 +36,20 @@ class Within(PostgresOperatorLookup):
     prepare_rhs = False
 
 
+def in_roles(*roles: str) -> models.Func:
+    """Return the condition that a user has one of some roles.
+
+    The roles are a part of the SQL. If they were parameters, PostgreSQL could not know that an
+    index contains only users in these roles.
+    """
+    names = ", ".join(f"'{role}'" for role in roles)
+    return models.Func(
+        models.F("role"),
+        template=f"%(expressions)s IN ({names})",
+        output_field=models.BooleanField(),
+    )
+
+
 class UserQuerySet(models.QuerySet["User"]):
     """Queries for users."""
 
@@ -35,7 +59,11 @@ class UserQuerySet(models.QuerySet["User"]):
 
     def keepers(self) -> "UserQuerySet":
         """Return the users who may keep calendars; see `User.keeps`."""
-        return self.filter(role__in=User.KEEPERS, is_active=True)
+        return self.filter(in_roles(*User.KEEPERS), is_active=True)
+
+    def present(self) -> "UserQuerySet":
+        """Return the users who have not deleted their account."""
+        return self.filter(deleted_at=None)
 
     def with_roles(self) -> "UserQuerySet":
         """Return the users, with `has_roles` already read, in the same query."""
@@ -79,14 +107,45 @@ class User(AbstractBaseUser, PermissionsMixin):
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
     name = models.CharField(max_length=200)
     email = models.EmailField("email address", validators=[validate_spelling])
+    new_email = models.EmailField(
+        "new email address",
+        blank=True,
+        default="",
+        db_default="",
+        editable=False,
+        help_text="Replaces the email address once it is verified.",
+    )
+    # The address and not a flag, so that an address that changes is never verified by mistake.
+    verified_email = models.EmailField(blank=True, default="", db_default="", editable=False)
+    email_verified = models.GeneratedField(
+        expression=models.ExpressionWrapper(
+            models.Q(verified_email=models.F("email")), models.BooleanField()
+        ),
+        output_field=models.BooleanField(),
+        db_persist=True,
+    )
+    phone = models.CharField(
+        max_length=32, blank=True, default="", db_default="", validators=[validate_phone]
+    )
     role = models.CharField(max_length=10, choices=Role, default=Role.USER)
     timezone = models.CharField(max_length=64, default="UTC", validators=[validate_zone])
+    language = models.CharField(
+        max_length=35, default="en", db_default="en", validators=[validate_language]
+    )
     is_active = models.BooleanField(
         "active",
         default=True,
         help_text="Inactive users cannot sign in, and their tokens stop working at once.",
     )
+    metadata = MetadataField()
     created_at = models.DateTimeField(db_default=Now(), editable=False)
+    updated_at = models.DateTimeField(db_default=Now(), editable=False)
+    deleted_at = models.DateTimeField(
+        null=True,
+        blank=True,
+        editable=False,
+        help_text="The row stays, without personal data, because bookings refer to it.",
+    )
 
     # Roles are the only source of permissions: `groups` are the groups of the user's staff roles
     # (`accounts.roles`), and permissions cannot be given to a single user.
@@ -106,6 +165,13 @@ class User(AbstractBaseUser, PermissionsMixin):
         ordering = ["created_at", "id"]
         indexes = [
             models.Index(fields=["created_at", "id"], name="user_by_age"),
+            # For the public list of providers. All other users are left out.
+            models.Index(
+                fields=["name", "id"],
+                include=["role"],
+                condition=models.Q(in_roles("provider", "admin"), is_active=True),
+                name="keeper_by_name",
+            ),
             GinIndex(
                 OpClass(Upper("name"), name="gin_trgm_ops"),
                 OpClass(Upper("email"), name="gin_trgm_ops"),
@@ -131,7 +197,15 @@ class User(AbstractBaseUser, PermissionsMixin):
             models.CheckConstraint(
                 condition=models.Q(role__in=["user", "provider", "admin"]), name="user_role_known"
             ),
+            models.CheckConstraint(
+                condition=models.Q(deleted_at=None)
+                | models.Q(is_active=False, password__startswith="!"),  # noqa: S106 - unusable
+                name="user_deleted_cannot_sign_in",
+            ),
+            metadata_fits("user_metadata_fits"),
             triggers.SESSIONS_END,
+            triggers.LINKS_END,
+            triggers.UPDATED_AT,
         ]
 
     def __str__(self) -> str:
@@ -154,9 +228,10 @@ class User(AbstractBaseUser, PermissionsMixin):
         """Whether the user is an active admin."""
         return self.is_active and self.role == self.Role.ADMIN
 
-    # One rule decides who may see and change the bookings of a calendar. It is written in three
-    # forms: `keeps` for one row, `on_own_calendars` for a queryset, and `keeps_own` for an SQL
-    # statement that joins the calendar's provider. All code that shows bookings uses one of these
+    # One rule decides who may see and change the bookings of a calendar: admins, and the provider
+    # of the calendar while they are a keeper. `keeps` is the whole rule, for one row. Two more
+    # forms state its part about the provider: `on_own_calendars` for a queryset, and `keeps_own`
+    # for an SQL statement that joins the provider. All code that shows bookings uses one of these
     # forms, for example lists, emails and feeds.
     KEEPERS: ClassVar = (Role.PROVIDER, Role.ADMIN)
 
@@ -243,21 +318,19 @@ def keeps_own(alias: str) -> str:
 def has_verified_address(alias: str) -> str:
     """Return the SQL condition that a user's email address is verified.
 
-    Registering does not verify an email address. For now, the email addresses of active providers
-    and admins count as verified, because an admin gave these users their role. Once accounts record
-    which email addresses are verified, this condition must use that record.
+    Neither registering nor a role verifies an email address, only a token that was sent to it.
 
     Args:
         alias: the name under which the statement joins `accounts_user`.
     """
-    return keeps_own(alias)
+    return f"{alias}.email_verified"
 
 
 class Session(models.Model):
     """One login, and the chain of refresh tokens that starts with it. They end together.
 
-    A trigger (`user_sessions_end`) ends all sessions of an account when the account is deactivated
-    and when its password hash changes, even if the password stays the same.
+    A trigger (`user_sessions_end`) ends all sessions of an account when the account is deactivated,
+    when its role changes and when its password hash changes, even if the password stays the same.
     """
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)

@@ -40,6 +40,14 @@ class IsAdmin(BasePermission):
         return request.user.is_authenticated and request.user.is_admin
 
 
+class IsProviderOrAdmin(BasePermission):
+    """Allows providers and admins."""
+
+    def has_permission(self, request: Request, view: Any) -> bool:
+        """Return whether the user may keep calendars."""
+        return request.user.is_authenticated and request.user.is_keeper
+
+
 class IsPermitted(BasePermission):
     """Allows admins, and users with a staff role that permits what the request does."""
 

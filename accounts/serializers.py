@@ -5,9 +5,10 @@ from typing import Any
 from rest_framework import serializers
 
 from accounts.emails import canonical
-from accounts.models import User
+from accounts.models import Session, User, validate_language, validate_phone
 from accounts.roles.models import role_names
 from accounts.services import SignedIn
+from bookit.api.metadata import MetadataField
 from bookit.api.schema import example
 from bookit.api.serializers import InputSerializer, ListField, RowSerializer
 from bookit.times import validate_zone
@@ -16,11 +17,16 @@ ANA = {
     "id": "0199d3a1-7c1e-7f61-b2ab-0a1c5d3f9e10",
     "name": "Ana Silva",
     "email": "ana@example.com",
+    "email_verified": True,
+    "phone": "+351 912 345 678",
     "role": "user",
     "roles": [],
     "timezone": "Europe/Lisbon",
+    "language": "pt",
     "is_active": True,
+    "metadata": {"crm_id": "4711"},
     "created_at": "2026-11-21T09:00:00Z",
+    "updated_at": "2026-11-21T09:00:00Z",
 }
 
 
@@ -28,6 +34,7 @@ ANA = {
 class UserSerializer(RowSerializer):
     """An account, as its owner and admins see it."""
 
+    metadata = MetadataField(read_only=True)
     roles = serializers.ListField(
         child=serializers.CharField(),
         read_only=True,
@@ -38,7 +45,10 @@ class UserSerializer(RowSerializer):
 
     class Meta:
         model = User
-        fields = ["id", "name", "email", "role", "roles", "timezone", "is_active", "created_at"]
+        fields = [
+            *("id", "name", "email", "email_verified", "phone", "role", "roles"),
+            *("timezone", "language", "is_active", "metadata", "created_at", "updated_at"),
+        ]
         read_only_fields = fields
 
 
@@ -112,6 +122,35 @@ class NameField(serializers.CharField):
         super().__init__(**{"max_length": 200, **kwargs})
 
 
+class PhoneField(serializers.CharField):
+    """A phone number, which people dial; empty if there is none."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        usual = {"max_length": 32, "allow_blank": True, "validators": [validate_phone]}
+        super().__init__(**{**usual, **kwargs})
+
+
+class LanguageField(serializers.CharField):
+    """A language as a BCP 47 tag, for clients; BookIt itself only stores it."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**{"max_length": 35, "validators": [validate_language], **kwargs})
+
+
+class ZoneField(serializers.CharField):
+    """An IANA time zone."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**{"max_length": 64, "validators": [validate_zone], **kwargs})
+
+
+class TokenField(serializers.CharField):
+    """A token from an email."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**{"max_length": 200, **kwargs})
+
+
 @example(
     "Ana registers",
     {
@@ -129,7 +168,9 @@ class RegisterSerializer(InputSerializer):
     name = NameField()
     email = EmailAddressField()
     password = PasswordField()
-    timezone = serializers.CharField(required=False, max_length=64, validators=[validate_zone])
+    phone = PhoneField(required=False)
+    timezone = ZoneField(default="UTC")
+    language = LanguageField(required=False)
 
 
 @example("Ana signs in", {"email": "ana@example.com", "password": "seven quiet otters"})
@@ -158,8 +199,15 @@ class ProfileSerializer(InputSerializer):
     ignored = frozenset(UserSerializer.Meta.fields)
 
     name = NameField(required=False)
-    email = EmailAddressField(required=False)
-    timezone = serializers.CharField(required=False, max_length=64, validators=[validate_zone])
+    email = EmailAddressField(
+        required=False,
+        help_text="Takes effect once it is verified. Requires `current_password`.",
+    )
+    current_password = PasswordField(required=False)
+    phone = PhoneField(required=False)
+    timezone = ZoneField(required=False)
+    language = LanguageField(required=False)
+    metadata = MetadataField()
 
 
 @example(
@@ -171,6 +219,84 @@ class PasswordChangeSerializer(InputSerializer):
 
     current_password = PasswordField()
     new_password = PasswordField()
+
+
+@example("Ana has forgotten her password", {"email": "ana@example.com"})
+class PasswordResetSerializer(InputSerializer):
+    """The email address of an account."""
+
+    # The format is not checked: a malformed address is treated like an address without an account.
+    email = serializers.CharField(max_length=254)
+
+
+@example(
+    "Ana sets a new password",
+    {
+        "token": "mF_9.B5f-4.1JqM0bY3v7Qn2zXcW8dKsLhRtPaUeGiO",
+        "password": "nine quiet otters",
+    },
+)
+class PasswordResetConfirmSerializer(InputSerializer):
+    """The token from an email, and the new password."""
+
+    token = TokenField()
+    password = PasswordField()
+
+
+@example("Ana verifies her address", {"token": "mF_9.B5f-4.1JqM0bY3v7Qn2zXcW8dKsLhRtPaUeGiO"})
+class VerifyEmailSerializer(InputSerializer):
+    """The token from an email."""
+
+    token = TokenField()
+
+
+@example("Ana deletes her account", {"password": "seven quiet otters"})
+class OwnPasswordSerializer(InputSerializer):
+    """The user's password, to confirm an action that cannot be undone."""
+
+    password = PasswordField()
+
+
+@example(
+    "A browser",
+    {
+        "id": "0199d3a1-7c1e-7f61-b2ab-0a1c5d3f9e11",
+        "created_at": "2026-11-21T09:00:00Z",
+        "last_used_at": "2026-11-27T18:30:00Z",
+        "address": "192.0.2.7",
+        "client": "Mozilla/5.0 (X11; Linux x86_64; rv:145.0) Gecko/20100101 Firefox/145.0",
+        "current": True,
+    },
+)
+class OpenSessionSerializer(RowSerializer):
+    """A place where the user is signed in."""
+
+    current = serializers.BooleanField(
+        read_only=True, help_text="Whether the access token of this request belongs to the session."
+    )
+
+    class Meta:
+        model = Session
+        fields = ["id", "created_at", "last_used_at", "address", "client", "current"]
+        read_only_fields = fields
+        extra_kwargs = {
+            "last_used_at": {"help_text": "When the user signed in or refreshed the token."},
+            "address": {"help_text": "The IP address at login, if it is known."},
+        }
+
+
+@example("A new receptionist", {"name": "Rui Costa", "email": "rui@example.com"})
+class UserCreateSerializer(InputSerializer):
+    """The data of an account that an admin creates."""
+
+    ignored = frozenset(UserSerializer.Meta.fields)
+
+    name = NameField()
+    email = EmailAddressField()
+    role = serializers.ChoiceField(User.Role.choices, required=False)
+    phone = PhoneField(required=False)
+    timezone = ZoneField(required=False)
+    language = LanguageField(required=False)
 
 
 @example("Ana becomes a provider", {"role": "provider"})
@@ -188,3 +314,4 @@ class UserChangeSerializer(InputSerializer):
     )
     role = serializers.ChoiceField(User.Role.choices, required=False)
     is_active = serializers.BooleanField(required=False)
+    metadata = MetadataField()

@@ -10,6 +10,7 @@ from django.contrib.auth.password_validation import validate_password
 from django.contrib.sessions.models import Session as AdminSession
 from django.core.exceptions import ValidationError
 from django.db import IntegrityError, transaction
+from django.db.models import QuerySet
 from rest_framework_simplejwt.settings import api_settings as token_settings
 from rest_framework_simplejwt.token_blacklist.models import BlacklistedToken, OutstandingToken
 from rest_framework_simplejwt.utils import datetime_from_epoch
@@ -18,11 +19,23 @@ from uuid_utils.compat import uuid7
 from accounts.emails import lookup_form
 from accounts.extensions import ON_NEW_PROVIDER
 from accounts.guesses import Guess
+from accounts.links import services as links
+from accounts.links.kinds import (
+    CHANGE_REQUESTED,
+    EMAIL_CHANGED,
+    INVITATION,
+    PASSWORD_RESET,
+    VERIFICATION,
+)
 from accounts.models import Session, User
 from accounts.roles import services as staff_roles
-from accounts.tokens import TOKEN_ERRORS, SessionToken
+from accounts.tokens import TOKEN_ERRORS, SessionToken, TokenInvalid
+from bookit.database import metadata
 from bookit.database.batches import delete_in_batches
 from bookit.errors import Conflict, Forbidden, Invalid, Unauthenticated, database_error_facts
+
+# A Django session of the admin site stores the id of its `accounts.Session` under this key.
+SESSION_KEY = "accounts.session"
 
 # Passwords have a maximum length, because very long passwords keep the server busy.
 MAX_PASSWORD_LENGTH = 128
@@ -38,12 +51,6 @@ class InvalidCredentials(Unauthenticated):
     """The email address or the password is wrong."""
 
     code = "invalid_credentials"
-
-
-class TokenInvalid(Unauthenticated):
-    """The token is invalid, expired or revoked."""
-
-    code = "token_invalid"
 
 
 class LastAdmin(Conflict):
@@ -84,15 +91,18 @@ class Client:
 
 
 def register(
-    *, name: str, email: str, password: str, client: Client, at: datetime, timezone: str = "UTC"
+    *, name: str, email: str, password: str, client: Client, at: datetime, **fields: str
 ) -> SignedIn:
-    """Create an account with the role `user` and sign it in.
+    """Create an account with the role `user`, sign it in, and email a link that verifies it.
+
+    Args:
+        fields: the phone number, time zone and language, if given.
 
     Raises:
         Invalid: the password is weak.
         EmailTaken: an account already has this email address, perhaps in a different case.
     """
-    user = User(name=name, email=email, timezone=timezone, created_at=at)
+    user = User(name=name, email=email, created_at=at, updated_at=at, **fields)
     _check_strength(password, user, field="password")
     # Checked before the slow hashing. The constraint catches a concurrent registration.
     if User.objects.filter(email=user.email).exists():
@@ -100,6 +110,7 @@ def register(
     user.password = make_password(password)
     with transaction.atomic():
         _save_unique(user)
+        links.enqueue(kind=VERIFICATION, email=user.email, user=user)
         return _sign_in(user, client=client, at=at)
 
 
@@ -184,6 +195,30 @@ def log_out(*, refresh_token: str, at: datetime) -> None:
         session.save(update_fields=["revoked_at"])
 
 
+def sessions_of(*, user: User, at: datetime) -> QuerySet[Session]:
+    """Return the sessions of a user that have not ended."""
+    return Session.objects.filter(user=user, revoked_at=None, expires_at__gt=at)
+
+
+def end_own_session(*, session_id: UUID, user: User, at: datetime) -> None:
+    """End one of the user's own sessions, in the API or in the admin site.
+
+    Raises:
+        Session.DoesNotExist: the user has no such session, or it has ended already.
+    """
+    if not sessions_of(user=user, at=at).filter(pk=session_id).update(revoked_at=at):
+        raise Session.DoesNotExist
+    if user.is_staff:
+        _end_admin_session(session_id, at=at)
+
+
+def _end_admin_session(session_id: UUID, *, at: datetime) -> None:
+    """Sign a browser out of the admin site. There are few of these sessions."""
+    for row in AdminSession.objects.filter(expire_date__gt=at).iterator():
+        if row.get_decoded().get(SESSION_KEY) == str(session_id):
+            row.delete()
+
+
 def begin_session(*, user: User, client: Client, lifetime: timedelta, at: datetime) -> Session:
     """Record a login to the admin site. Such a session has no refresh tokens."""
     session = _new_session(user, client=client, at=at)
@@ -197,47 +232,142 @@ def end_session(*, session_id: UUID, at: datetime) -> None:
     Session.objects.filter(pk=session_id, revoked_at=None).update(revoked_at=at)
 
 
+def check_own_password(*, user: User, field: str, password: str, client: Client) -> None:
+    """Check that the signed-in user knows the password of their account.
+
+    Args:
+        field: the field of the request that has the password.
+
+    Raises:
+        Invalid: the password is wrong.
+        LimitExceeded: too many wrong passwords were tried.
+    """
+    guess = Guess(user=user, email=user.email, address=client.address)
+    guess.count()
+    if not check_password(password, user.password):
+        raise Invalid.of(field, "This is not your current password.")
+    guess.forgive()
+
+
 def change_password(
     *, user: User, current_password: str, new_password: str, client: Client
 ) -> None:
-    """Replace the password. A trigger ends all sessions of the account.
+    """Replace the password. Triggers end all sessions and emailed links of the account.
 
     Raises:
         Invalid: the current password is wrong, or the new password is weak.
         LimitExceeded: too many wrong passwords were tried.
     """
-    wrong = Invalid(
-        errors={"current_password": ["This is not your current password."]},
-    )
     before = user.password
-    guess = Guess(user=user, email=user.email, address=client.address)
-    guess.count()
-    if not check_password(current_password, before):
-        raise wrong
-    guess.forgive()
+    check_own_password(
+        user=user, field="current_password", password=current_password, client=client
+    )
     _check_strength(new_password, user, field="new_password")
     user.password = make_password(new_password)
     # If two requests change the password at once, the second one is refused, because the current
     # password that it checked is outdated.
     if not User.objects.filter(pk=user.pk, password=before).update(password=user.password):
-        raise wrong
+        raise Invalid.of("current_password", "This is not your current password.")
 
 
-def update_profile(*, user: User, changes: dict[str, Any]) -> User:
-    """Change the name, email address or time zone of an account.
+def request_password_reset(*, email: str) -> None:
+    """Email a link that resets the password, if there is an active account with this address.
+
+    The worker looks for the account. So the response takes the same time if there is none.
+    """
+    links.enqueue(kind=PASSWORD_RESET, email=lookup_form(email))
+
+
+def reset_password(*, token: str, password: str, at: datetime) -> None:
+    """Set a new password with a token from an email, which also verifies the email address.
+
+    Triggers end all sessions and emailed links of the account.
 
     Raises:
-        EmailTaken: another account has the email address.
+        TokenInvalid: the token is wrong, used, expired or revoked.
+        Invalid: the password is weak. The token can be used again.
     """
-    for field, value in changes.items():
-        setattr(user, field, value)
+    link = links.find(token=token, kinds=[PASSWORD_RESET, INVITATION], at=at)
+    _check_strength(password, link.user, field="password")
+    hashed = make_password(password)
+    with transaction.atomic():
+        user = links.use(link=link)
+        if user.email != link.email:
+            raise TokenInvalid
+        user.password, user.verified_email = hashed, link.email
+        user.save(update_fields=["password", "verified_email"])
+
+
+def request_verification(*, user: User) -> None:
+    """Email a link that verifies the user's new email address, or the present one."""
+    if user.new_email or not user.email_verified:
+        links.enqueue(kind=VERIFICATION, email=user.new_email or user.email, user=user)
+
+
+def verify_email(*, token: str, at: datetime) -> None:
+    """Verify the email address to which a token was sent.
+
+    If it is the new address of the account, it replaces the old one, which is notified.
+
+    Raises:
+        TokenInvalid: the token is wrong, used, expired or revoked.
+        EmailTaken: another account has had the new address since the change was requested.
+    """
+    link = links.find(token=token, kinds=[VERIFICATION], at=at)
+    with transaction.atomic():
+        user = links.use(link=link)
+        if link.email not in (user.email, user.new_email):
+            raise TokenInvalid
+        old, user.email, user.verified_email = user.email, link.email, link.email
+        _save_unique(user, update_fields=["email", "verified_email"])
+        if old != user.email:
+            links.enqueue(kind=EMAIL_CHANGED, email=old, user=user)
+
+
+def rename(*, user: User, name: str) -> None:
+    """Change the name of an account."""
+    metadata.save_changes(user, {"name": name})
+
+
+def update_profile(*, user: User, changes: dict[str, Any], client: Client) -> User:
+    """Change the user's own account.
+
+    A new email address takes effect once it is verified. Until then, the old one is kept. The
+    present email address cancels a change that has not taken effect.
+
+    Args:
+        changes: the new values of fields, and the `current_password` that a new `email` requires.
+
+    Raises:
+        Invalid: `current_password` is missing or wrong.
+        EmailTaken: another account has the email address.
+        LimitExceeded: too many wrong passwords were tried.
+    """
+    changes = {**changes}
+    email, password = changes.pop("email", None), changes.pop("current_password", None)
+    is_new = email not in (None, user.email)
+    if is_new:
+        if password is None:
+            raise Invalid.of("current_password", "A new email address requires the password.")
+        check_own_password(user=user, field="current_password", password=password, client=client)
+        if User.objects.filter(email=email).exists():
+            raise EmailTaken
+        changes["new_email"] = email
+    elif email and user.new_email:
+        changes["new_email"] = ""
     if changes:
-        _save_unique(user, update_fields=list(changes))
+        with transaction.atomic():
+            metadata.save_changes(user, changes)
+            if is_new:
+                links.enqueue(kind=VERIFICATION, email=user.new_email, user=user)
+                links.enqueue(kind=CHANGE_REQUESTED, email=user.email, user=user)
     return user
 
 
 def add_user(*, user: User, actor: User, at: datetime) -> User:
     """Store a new account, which may have any role, on behalf of an admin.
+
+    An account without a password gets an email with a link that sets it.
 
     Raises:
         Forbidden: the actor is not an admin.
@@ -245,9 +375,13 @@ def add_user(*, user: User, actor: User, at: datetime) -> User:
     """
     if not actor.is_admin:
         raise Forbidden
-    user.created_at = at
+    user.created_at = user.updated_at = at
+    if not user.password:
+        user.set_unusable_password()
     with transaction.atomic():
         _save_unique(user)
+        kind = VERIFICATION if user.has_usable_password() else INVITATION
+        links.enqueue(kind=kind, email=user.email, user=user)
         if user.role == User.Role.PROVIDER:
             _welcome_provider(user, at=at)
     return user
@@ -268,25 +402,30 @@ def update_user(*, user_id: UUID, actor: User, changes: dict[str, Any], at: date
     changes = dict(changes)
     names = changes.pop("roles", None)
     with transaction.atomic():
-        # The rows of all admins are locked, always in the same order. If two admins demote each
-        # other, the second request waits and then sees the first change.
-        admins = list(
-            User.objects.all().active_admins().order_by("id").select_for_update(no_key=True)
-        )
-        user = User.objects.select_for_update(no_key=True).get(pk=user_id)
+        user, is_last_admin = lock_user(user_id=user_id)
         role = user.role
         staff_roles.check_changes_user(user=user, actor=actor, changes=changes)
-        for field, value in changes.items():
-            setattr(user, field, value)
-        if [admin.pk for admin in admins] == [user.pk] and not user.is_admin:
+        metadata.save_changes(user, changes)
+        if is_last_admin and not user.is_admin:
             raise LastAdmin
-        if changes:
-            user.save(update_fields=list(changes))
         if names is not None:
             staff_roles.give_roles(user=user, names=names, actor=actor)
         if user.role == User.Role.PROVIDER != role:
             _welcome_provider(user, at=at)
     return user
+
+
+def lock_user(*, user_id: UUID) -> tuple[User, bool]:
+    """Lock the row of a user, and return it with whether the user is the last active admin.
+
+    Raises:
+        User.DoesNotExist: no account has this id.
+    """
+    # The rows of all admins are locked, always in the same order. If two admins demote each other,
+    # the second request waits and then sees the first change.
+    admins = list(User.objects.all().active_admins().order_by("id").select_for_update(no_key=True))
+    user = User.objects.all().present().select_for_update(no_key=True).get(pk=user_id)
+    return user, [admin.pk for admin in admins] == [user.pk]
 
 
 def _welcome_provider(user: User, *, at: datetime) -> None:
@@ -295,11 +434,12 @@ def _welcome_provider(user: User, *, at: datetime) -> None:
 
 
 def prune_tokens(*, at: datetime) -> int:
-    """Delete expired sessions and tokens, including Django's own sessions of the admin site.
+    """Delete expired sessions and tokens, also those in emails and Django's own sessions.
 
     Return the number of deleted `Session` rows.
     """
     delete_in_batches(OutstandingToken.objects.filter(expires_at__lt=at), by="expires_at")
+    links.prune_links(at=at)
     delete_in_batches(AdminSession.objects.filter(expire_date__lt=at), by="expire_date")
     return delete_in_batches(Session.objects.filter(expires_at__lt=at), by="expires_at")
 

@@ -5,6 +5,10 @@ from procrastinate.contrib.django import app
 
 from accounts import services
 
+# procrastinate looks for tasks only in this module.
+from accounts.links import tasks as links  # noqa: F401
+from accounts.privacy import tasks as privacy  # noqa: F401
+
 
 @app.periodic(cron="17 3 * * *")
 @app.task(queueing_lock="prune_tokens")

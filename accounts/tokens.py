@@ -8,6 +8,8 @@ from rest_framework_simplejwt.backends import TokenBackend
 from rest_framework_simplejwt.exceptions import TokenError
 from rest_framework_simplejwt.settings import api_settings
 
+from bookit.errors import Unauthenticated
+
 # The errors that reading a token can raise. simplejwt does not catch all errors that a signed token
 # with unusual claims causes.
 TOKEN_ERRORS = (
@@ -20,6 +22,12 @@ TOKEN_ERRORS = (
     UnicodeError,
     ValueError,
 )
+
+
+class TokenInvalid(Unauthenticated):
+    """The token is invalid, expired or revoked."""
+
+    code = "token_invalid"
 
 
 class CachingTokenBackend(TokenBackend):

@@ -1,6 +1,7 @@
 """The database triggers of accounts, which run no matter which program makes a change."""
 
 from bookit.database.constraints import Trigger
+from bookit.database.versions import updated_at_trigger
 
 SESSIONS_END = Trigger(
     name="user_sessions_end",
@@ -14,7 +15,36 @@ END
     triggers={
         "user_sessions_end": """
             AFTER UPDATE ON {table} FOR EACH ROW
-            WHEN (OLD.password IS DISTINCT FROM NEW.password OR OLD.is_active AND NOT NEW.is_active)
+            WHEN (OLD.password IS DISTINCT FROM NEW.password OR OLD.is_active AND NOT NEW.is_active
+                OR OLD.role IS DISTINCT FROM NEW.role)
         """,
     },
+)
+
+# If somebody knows the old password, their links and the address that they want end with it.
+LINKS_END = Trigger(
+    name="user_links_end",
+    body="""
+BEGIN
+    DELETE FROM accounts_emailedlink WHERE user_id = NEW.id;
+    NEW.new_email := '';
+    RETURN NEW;
+END
+""",
+    triggers={
+        "user_links_end": """
+            BEFORE UPDATE ON {table} FOR EACH ROW
+            WHEN (OLD.password IS DISTINCT FROM NEW.password OR OLD.is_active AND NOT NEW.is_active
+                OR OLD.email <> NEW.email)
+        """,
+    },
+)
+
+# Signing in changes only other columns.
+UPDATED_AT = updated_at_trigger(
+    "user",
+    columns=[
+        *("name", "email", "verified_email", "phone", "role", "timezone", "language"),
+        *("is_active", "metadata", "password"),
+    ],
 )

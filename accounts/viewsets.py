@@ -2,30 +2,48 @@
 
 from typing import Any
 
+from django.db.models import BooleanField, ExpressionWrapper, Q, QuerySet, Value
 from django.utils import timezone
-from drf_spectacular.utils import extend_schema, extend_schema_view
+from drf_spectacular.types import OpenApiTypes
+from drf_spectacular.utils import (
+    OpenApiExample,
+    OpenApiResponse,
+    extend_schema,
+    extend_schema_view,
+)
 from rest_framework.permissions import AllowAny, IsAuthenticated
 from rest_framework.request import Request
 from rest_framework.response import Response
 
 from accounts import services
 from accounts.filters import UserFilter
-from accounts.models import User
+from accounts.models import Session, User
 from accounts.permissions import IsPermitted, signed_in
+from accounts.privacy import services as privacy
 from accounts.serializers import (
+    ANA,
     LoginSerializer,
+    OpenSessionSerializer,
+    OwnPasswordSerializer,
     PasswordChangeSerializer,
+    PasswordResetConfirmSerializer,
+    PasswordResetSerializer,
     ProfileSerializer,
     RefreshTokenSerializer,
     RegisterSerializer,
     SessionSerializer,
     UserChangeSerializer,
+    UserCreateSerializer,
     UserSerializer,
+    VerifyEmailSerializer,
 )
+from accounts.tokens import AccessToken
 from bookit.api.addresses import client_address
+from bookit.api.etags import conditional
 from bookit.api.schema import errors
 from bookit.api.throttles import SignInThrottle
 from bookit.api.views import RowViewSet
+from bookit.idempotency.views import idempotent
 
 
 def _client(request: Request) -> services.Client:
@@ -46,6 +64,9 @@ class AuthViewSet(RowViewSet):
         "login": LoginSerializer,
         "refresh": RefreshTokenSerializer,
         "logout": RefreshTokenSerializer,
+        "password_reset": PasswordResetSerializer,
+        "confirm_password_reset": PasswordResetConfirmSerializer,
+        "verify_email": VerifyEmailSerializer,
     }
 
     @extend_schema(
@@ -101,6 +122,43 @@ class AuthViewSet(RowViewSet):
         services.log_out(at=timezone.now(), **self.checked())
         return Response(status=204)
 
+    @extend_schema(tags=["Accounts"], summary="Ask for a new password", responses={202: None})
+    def password_reset(self, request: Request) -> Response:
+        """Send an email with a token that sets a new password, within an hour.
+
+        The response is the same if no account has the email address.
+        """
+        services.request_password_reset(**self.checked())
+        return Response(status=202)
+
+    @extend_schema(
+        tags=["Accounts"],
+        summary="Set a new password",
+        responses={204: None},
+        extensions=errors("token_invalid"),
+    )
+    def confirm_password_reset(self, request: Request) -> Response:
+        """Set a new password with the token from an email. All sessions of the account end.
+
+        The token of an invitation is used here too. Each token works only once.
+        """
+        services.reset_password(at=timezone.now(), **self.checked())
+        return Response(status=204)
+
+    @extend_schema(
+        tags=["Accounts"],
+        summary="Verify an email address",
+        responses={204: None},
+        extensions=errors("token_invalid", "email_taken"),
+    )
+    def verify_email(self, request: Request) -> Response:
+        """Verify an email address with the token that was sent to it. A token works only once.
+
+        If it is the new address of an account, it replaces the old one.
+        """
+        services.verify_email(at=timezone.now(), **self.checked())
+        return Response(status=204)
+
 
 class MeViewSet(RowViewSet):
     """The signed-in user's own account."""
@@ -108,7 +166,15 @@ class MeViewSet(RowViewSet):
     permission_classes = [IsAuthenticated]
     serializer_class = UserSerializer
     pagination_class = None
-    input_classes = {"partial_update": ProfileSerializer, "password": PasswordChangeSerializer}
+    input_classes = {
+        "partial_update": ProfileSerializer,
+        "password": PasswordChangeSerializer,
+        "destroy": OwnPasswordSerializer,
+    }
+
+    def current(self) -> User:
+        """Return the signed-in user."""
+        return signed_in(self.request)
 
     @extend_schema(tags=["Accounts"], summary="Show your profile")
     def retrieve(self, request: Request, *args: Any, **kwargs: Any) -> Response:
@@ -121,14 +187,42 @@ class MeViewSet(RowViewSet):
         responses=UserSerializer,
         extensions=errors("email_taken"),
     )
+    @conditional
     def partial_update(self, request: Request) -> Response:
-        """Change your name, email address or time zone."""
+        """Change your profile. A new email address requires `current_password`.
+
+        It takes effect once it is verified with the token that is sent to it. The old address is
+        notified. Sending the present address cancels the change.
+        Keys are merged into `metadata`.
+        """
         user, changes = signed_in(request), self.checked()
         if changes.get("email", user.email) != user.email:
             # Like the response of `register`, this response reveals whether the email address has
             # an account.
             SignInThrottle().allow_request(request, self)
-        return self.shown(services.update_profile(user=user, changes=changes))
+        return self.shown(
+            services.update_profile(user=user, changes=changes, client=_client(request))
+        )
+
+    @extend_schema(
+        tags=["Accounts"],
+        summary="Delete your account",
+        request=OwnPasswordSerializer,
+        responses={204: None},
+        extensions=errors("last_admin"),
+    )
+    @conditional
+    def destroy(self, request: Request) -> Response:
+        """Delete your account for good. Your future bookings are cancelled.
+
+        Personal data is erased. Your reviews are kept without a name.
+        """
+        # Like the endpoints that sign in, this one checks a password.
+        SignInThrottle().allow_request(request, self)
+        privacy.erase_own(
+            user=signed_in(request), client=_client(request), at=timezone.now(), **self.checked()
+        )
+        return Response(status=204)
 
     @extend_schema(tags=["Accounts"], summary="Change your password", responses={204: None})
     def password(self, request: Request) -> Response:
@@ -146,6 +240,79 @@ class PasswordViewSet(MeViewSet):
     throttle_classes = [SignInThrottle]
 
 
+class VerificationViewSet(MeViewSet):
+    """Emails with which the signed-in user verifies an address."""
+
+    throttle_classes = [SignInThrottle]
+
+    @extend_schema(
+        tags=["Accounts"],
+        summary="Send the verification email again",
+        request=None,
+        responses={202: None},
+    )
+    def resend(self, request: Request) -> Response:
+        """Send another email to your new address, or to your present one if it is not verified."""
+        services.request_verification(user=signed_in(request))
+        return Response(status=202)
+
+
+class ExportViewSet(MeViewSet):
+    """Everything that is stored about the signed-in user."""
+
+    costly_with = ()
+
+    @extend_schema(
+        tags=["Accounts"],
+        summary="Export your data",
+        responses={
+            200: OpenApiResponse(
+                OpenApiTypes.OBJECT,
+                description="By subject, such as `user`, `sessions` and `bookings`.",
+                examples=[OpenApiExample("An export", {"user": ANA, "sessions": []})],
+            )
+        },
+    )
+    def export(self, request: Request) -> Response:
+        """Return everything that is stored about you."""
+        name = 'attachment; filename="bookit-export.json"'
+        return Response(
+            privacy.export(user=signed_in(request)), headers={"Content-Disposition": name}
+        )
+
+
+class SessionViewSet(RowViewSet):
+    """The places where the signed-in user is signed in."""
+
+    permission_classes = [IsAuthenticated]
+    serializer_class = OpenSessionSerializer
+    ordering_fields = {"created_at": "created_at", "last_used_at": "last_used_at"}
+    default_ordering = ["-last_used_at"]
+    queryset = Session.objects.all()
+
+    def listed(self) -> QuerySet[Session]:
+        """Return the user's sessions, with the one to which the access token belongs."""
+        token = self.request.auth
+        own = token.get("session") if isinstance(token, AccessToken) else None
+        return services.sessions_of(user=signed_in(self.request), at=timezone.now()).annotate(
+            current=ExpressionWrapper(Q(pk=own), BooleanField()) if own else Value(False)
+        )
+
+    @extend_schema(tags=["Accounts"], summary="List your sessions")
+    def list(self, request: Request, *args: Any, **kwargs: Any) -> Response:
+        """Return where you are signed in, in the API and in the admin site."""
+        return super().list(request, *args, **kwargs)
+
+    @extend_schema(tags=["Accounts"], summary="End a session", responses={204: None})
+    def destroy(self, request: Request, pk: Any) -> Response:
+        """End one of your sessions. Its refresh token stops working at once.
+
+        Its access token works until it expires.
+        """
+        services.end_own_session(session_id=pk, user=signed_in(request), at=timezone.now())
+        return Response(status=204)
+
+
 @extend_schema_view(
     list=extend_schema(tags=["Users"], summary="List accounts"),
     retrieve=extend_schema(tags=["Users"], summary="Show an account"),
@@ -159,8 +326,23 @@ class UserViewSet(RowViewSet):
     ordering_fields = {"created_at": "created_at", "name": "name", "email": "email"}
     default_ordering = ["created_at"]
     cursor_pages = True
-    input_classes = {"partial_update": UserChangeSerializer}
-    queryset = User.objects.all()
+    input_classes = {"create": UserCreateSerializer, "partial_update": UserChangeSerializer}
+    queryset = User.objects.all().present()
+
+    @extend_schema(
+        tags=["Users"],
+        summary="Create an account",
+        responses={201: UserSerializer},
+        extensions=errors("email_taken"),
+    )
+    @idempotent
+    def create(self, request: Request) -> Response:
+        """Create an account with any role. Its owner gets an email to set a password."""
+        return self.created(
+            services.add_user(
+                user=User(**self.checked()), actor=signed_in(request), at=timezone.now()
+            )
+        )
 
     @extend_schema(
         tags=["Users"],
@@ -168,8 +350,9 @@ class UserViewSet(RowViewSet):
         responses=UserSerializer,
         extensions=errors("last_admin"),
     )
+    @conditional
     def partial_update(self, request: Request, pk: Any) -> Response:
-        """Change an account's name, role or staff roles, or whether it is active.
+        """Change an account's name, role, staff roles or metadata, or whether it is active.
 
         The tokens of a deactivated user stop working at once.
         """
@@ -178,3 +361,15 @@ class UserViewSet(RowViewSet):
                 user_id=pk, actor=signed_in(request), changes=self.checked(), at=timezone.now()
             )
         )
+
+    @extend_schema(
+        tags=["Users"],
+        summary="Delete an account",
+        responses={204: None},
+        extensions=errors("last_admin"),
+    )
+    @conditional
+    def destroy(self, request: Request, pk: Any) -> Response:
+        """Delete an account for good, as its owner can with `DELETE /me`."""
+        privacy.erase_user(user_id=pk, actor=signed_in(request), at=timezone.now())
+        return Response(status=204)

@@ -6,7 +6,7 @@ from importlib.util import find_spec
 from django.apps import AppConfig
 
 # The order matters: a room may import only the rooms that come before it in this list.
-ROOMS = ["feeds", "mails", "availability", "waitlist", "slots", "webhooks"]
+ROOMS = ["tally", "feeds", "mails", "availability", "waitlist", "slots", "webhooks"]
 
 
 class BookingsConfig(AppConfig):
@@ -20,9 +20,11 @@ class BookingsConfig(AppConfig):
         import_from_rooms("models")
 
     def ready(self) -> None:
-        """Register the functions, filters and permissions with which bookings extend other apps."""
-        from bookings import affected, permissions  # noqa: F401
+        """Register what extends other apps, and what the rooms add to bookings."""
+        from bookings import affected, permissions, privacy  # noqa: F401
         from bookings.availability import filters  # noqa: F401
+        from bookings.slots import serializers  # noqa: F401
+        from bookings.tally import metrics  # noqa: F401
 
 
 def import_from_rooms(name: str) -> None:

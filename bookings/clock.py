@@ -73,7 +73,8 @@ WITH due AS (
 # Writes the events that cause reminders, for a batch of the confirmed bookings that start soon.
 # There is one reminder for each start time, so a booking that is moved gets another reminder. A
 # booking that was made or changed after the time of its reminder gets no reminder, because its
-# attendee has just received an email.
+# attendee has just received an email. A change of details causes no email. After such a change, the
+# history tells when the last other change was made.
 #
 # Parameters: at timestamptz (now), ahead interval (how long before the start), batch bigint.
 # Columns: none; the row count is the number of reminders.
@@ -85,7 +86,10 @@ WITH due AS (
     SELECT booking.* FROM bookings_booking AS booking
     WHERE unfinished AND status = 'confirmed'
       AND start_time > %(at)s AND start_time <= %(at)s + %(ahead)s::interval
-      AND updated_at <= start_time - %(ahead)s::interval
+      AND (updated_at <= start_time - %(ahead)s::interval OR (
+        SELECT max(news.at) FROM bookings_bookingevent AS news
+        WHERE news.booking_id = booking.id AND news.type <> 'booking.changed'
+      ) <= start_time - %(ahead)s::interval)
       AND NOT EXISTS (
         SELECT FROM bookings_bookingevent AS event
         WHERE event.booking_id = booking.id AND event.type = 'booking.reminded'

@@ -3,10 +3,20 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from rest_framework.serializers import Serializer
+
 from bookings.models import BookingEvent
+from bookit.api.expand import Expansion
 from bookit.extensions import Extensions
 
 # For each event type that reports something other than the booking: the function that returns the
 # `data` of its events. The function gets all events of the type at once, so that the number of
 # queries does not depend on the number of events.
 EVENT_DATA: Extensions[Callable[[Sequence[BookingEvent]], list[dict[str, Any]]]] = Extensions()
+
+# The resources that `expand` can add to bookings, by name.
+EXPANSIONS: Extensions[Expansion] = Extensions()
+
+# For each of these event types: the serializer that describes the `data` of its events in the
+# OpenAPI document. It has an `example`.
+EVENT_DATA_SERIALIZERS: Extensions[type[Serializer[Any]]] = Extensions()

@@ -28,16 +28,13 @@ def follow_up(*, event_ids: Sequence[int], at: datetime) -> None:
             event_ids[first : first + MAX_EVENTS] for first in range(0, len(event_ids), MAX_EVENTS)
         ]
         for part in parts:
-            # Webhooks are enqueued here to keep their order. The jobs below can run in any order,
-            # because several workers share them.
+            # Deliveries to webhooks are written here, in the order of the events, because the jobs
+            # below can run in any order. The jobs write them again, which has no effect.
             webhooks.enqueue(event_ids=part, at=at)
         jobs: list[dict[str, JSONValue]] = [{"event_ids": [*part]} for part in parts]
         app.configure_task("bookings.follow_up").batch_defer(*jobs)
         return
-    # Bookings are prefetched and not joined, because an event can outlive its booking.
-    events = (
-        BookingEvent.objects.filter(pk__in=event_ids).prefetch_related("booking").order_by("id")
-    )
+    events = BookingEvent.objects.filter(pk__in=event_ids).order_by("id")
     mails.enqueue(events=events)
     waitlist.enqueue(events=events, at=at)
     webhooks.enqueue(event_ids=event_ids, at=at)

@@ -1,4 +1,4 @@
-"""Conditions for holds: whether a hold has not expired, and whether an event is announced.
+"""Conditions for holds: whether a hold has not expired, and whether its end is announced.
 
 Each condition is written twice: for the ORM and for SQL statements.
 """
@@ -23,8 +23,8 @@ def unexpired_sql(column: str) -> str:
     return f"({column} IS NULL OR {column} > %(at)s)"
 
 
-# The condition that an event is announced to anyone other than the user. Nobody else is told when a
-# hold starts, so nobody else is told when it ends.
+# The condition that an event is not the cancellation or the expiry of a hold. Only the user is told
+# when a hold starts (`REPORTED_TYPES` lacks `booking.held`), so only the user is told of its end.
 ANNOUNCED = (
     ~Q(type__in=["booking.cancelled", "booking.expired"])
     | Q(data__was__status__isnull=True)

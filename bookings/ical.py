@@ -181,11 +181,14 @@ def _clean(text: str) -> str:
 
 
 def _address(party: Party) -> icalendar.vCalAddress:
-    """Return the email address, with the name as its parameter. Neither can end the line."""
+    """Return the email address, with the name as its parameter.
+
+    Neither can contain a line break, which would let it begin another property.
+    """
     address = icalendar.vCalAddress(f"mailto:{quote(party.email, safe='@+')}")
     name = CONTROLS.sub(" ", " ".join(party.name.split()))
-    # A parameter cannot contain quotes. Some programs treat a backslash before the colon after
-    # the name as an escape character.
+    # A parameter cannot contain quotes. If a name ended in a backslash, some programs would treat
+    # the character that follows the name in the line as escaped.
     name = name.replace('"', "'").replace("\\", "/")
     if name:
         address.params["cn"] = icalendar.vText(name)

@@ -14,10 +14,11 @@ from django.db.models.fields.json import KT
 from django.db.models.functions import Cast, Now
 from uuid_utils.compat import uuid7
 
-from accounts.models import User
+from accounts.models import User, validate_phone
 from bookings import triggers
 from bookit import money
 from bookit.database.constraints import CompositeForeignKey
+from bookit.database.metadata import MetadataField, metadata_fits
 from catalog.models import Calendar, Service
 
 
@@ -71,6 +72,7 @@ class Slot(models.Model):
     )
     status = models.CharField(max_length=9, choices=Status, default=Status.SCHEDULED)
     created_at = models.DateTimeField(db_default=Now(), editable=False)
+    updated_at = models.DateTimeField(db_default=Now(), editable=False)
 
     class Meta:
         ordering = ["start_time", "id"]
@@ -113,6 +115,7 @@ class Slot(models.Model):
                 to_fields=["id", "calendar"],
             ),
             triggers.SLOT_OCCUPIES,
+            triggers.SLOT_UPDATED_AT,
         ]
 
     def __str__(self) -> str:
@@ -125,6 +128,10 @@ class BookingQuerySet(models.QuerySet["Booking"]):
     def on_calendars_of(self, user: User) -> "BookingQuerySet":
         """Return the bookings on the calendars that `user` provides and may manage."""
         return self.filter(user.on_own_calendars("calendar__provider"))
+
+    def served_by(self, user: User) -> "BookingQuerySet":
+        """Return the bookings that `user` may see as their provider, an admin or staff."""
+        return self.all() if user.may("bookings.view_booking") else self.on_calendars_of(user)
 
     def live_holds(self, at: datetime) -> "BookingQuerySet":
         """Return the holds that have not expired."""
@@ -211,10 +218,15 @@ class Booking(models.Model):
     )
     attendee_name = models.CharField(max_length=200, blank=True, default="")
     attendee_email = models.EmailField(blank=True, default="")
+    attendee_phone = models.CharField(
+        max_length=32, blank=True, default="", db_default="", validators=[validate_phone]
+    )
     notes = models.TextField(max_length=2000, blank=True, default="")
+    cancellation_reason = models.CharField(max_length=500, blank=True, default="", db_default="")
     price = models.DecimalField(max_digits=money.DIGITS, decimal_places=money.DECIMALS)
     currency = models.CharField(max_length=3)
     hold_expires_at = models.DateTimeField(null=True, blank=True)
+    metadata = MetadataField()
     created_at = models.DateTimeField(db_default=Now(), editable=False)
     updated_at = models.DateTimeField(db_default=Now(), editable=False)
 
@@ -316,13 +328,27 @@ class Booking(models.Model):
                 to="bookings.Slot",
                 to_fields=["id", "service", "calendar", "start_time", "end_time", "blocked"],
             ),
+            metadata_fits("booking_metadata_fits"),
             triggers.BOOKING_TRANSITION,
+            triggers.BOOKING_UPDATED_AT,
             triggers.BOOKING_OCCUPIES,
             triggers.WAITLIST_FOLLOWS,
         ]
 
     def __str__(self) -> str:
         return f"{self.start_time:%Y-%m-%d %H:%M} UTC, {self.status}"
+
+    # Empty columns mean the user who booked, so that what is shown follows changes of the account.
+    def attendee(self) -> dict[str, str]:
+        """Return the attendee's name, email address and phone number, by the names of the columns.
+
+        Those that were not given are the user's own.
+        """
+        return {
+            "attendee_name": self.attendee_name or self.user.name,
+            "attendee_email": self.attendee_email or self.user.email,
+            "attendee_phone": self.attendee_phone or self.user.phone,
+        }
 
 
 class Occupancy(models.Model):
@@ -382,7 +408,7 @@ class BookingEvent(models.Model):
 
     An event outlives its booking, so the reference to the booking is not a foreign key in the
     database. An event contains ids, times, states and the reason that a provider gave, but nothing
-    about the attendee.
+    about the attendee, and nothing that the attendee wrote.
     """
 
     class Type(models.TextChoices):
@@ -392,6 +418,7 @@ class BookingEvent(models.Model):
         CREATED = "booking.created"
         CONFIRMED = "booking.confirmed"
         RESCHEDULED = "booking.rescheduled"
+        CHANGED = "booking.changed"
         CANCELLED = "booking.cancelled"
         COMPLETED = "booking.completed"
         EXPIRED = "booking.expired"

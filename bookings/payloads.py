@@ -4,10 +4,21 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any
 
+from drf_spectacular.utils import extend_schema_serializer
+
 from bookings.events import STATE_COLUMNS
 from bookings.extensions import EVENT_DATA
 from bookings.models import Booking, BookingEvent
-from bookings.serializers import BookingSerializer
+from bookings.serializers import CONFIRMED, BookingSerializer
+from bookit.api.schema import SOMETIMES, example
+
+
+@extend_schema_serializer(
+    extensions={SOMETIMES: sorted({*BookingSerializer.Meta.fields} - {"id", *STATE_COLUMNS})}
+)
+@example("A confirmed booking", CONFIRMED)
+class BookingAtEventSerializer(BookingSerializer):
+    """A booking in its state after an event. If it was deleted, only its id and state are left."""
 
 
 def payloads(events: Iterable[BookingEvent]) -> list[dict[str, Any]]:

@@ -3,11 +3,14 @@
 from datetime import datetime
 from typing import Any
 
+from django.db.models import QuerySet
 from rest_framework import serializers
 from rest_framework.exceptions import ValidationError
 
+from accounts.models import User, validate_phone
 from accounts.serializers import EmailAddressField
 from bookings.models import Booking, BookingEvent
+from bookit.api.metadata import MetadataField
 from bookit.api.schema import example
 from bookit.api.serializers import InputSerializer, ListField, RowSerializer
 from bookit.money import in_currency
@@ -15,6 +18,9 @@ from bookit.times import InstantField
 
 # The fields of an event's data that contain times.
 EVENT_TIMES = frozenset({"start_time", "end_time", "hold_expires_at"})
+
+# The resources that `expand` can add to a booking.
+EXPANDED = frozenset({"service", "calendar", "slot", "user"})
 
 CONFIRMED = {
     "id": "0199d3a4-02aa-7d0c-9b1f-6f0e5b8f2a11",
@@ -27,11 +33,14 @@ CONFIRMED = {
     "end_time": "2026-12-01T10:30:00Z",
     "status": "confirmed",
     "attendee_name": "Ana Silva",
-    "attendee_email": "",
+    "attendee_email": "ana@example.com",
+    "attendee_phone": "+351 912 345 678",
     "notes": "Short at the sides, please.",
+    "cancellation_reason": "",
     "price": "25.00",
     "currency": "EUR",
     "hold_expires_at": None,
+    "metadata": {"invoice": "2026-118"},
     "created_at": "2026-11-21T09:00:00Z",
     "updated_at": "2026-11-21T09:05:00Z",
 }
@@ -44,11 +53,26 @@ class BookingSerializer(RowSerializer):
     user_id = serializers.UUIDField(read_only=True)
     service_id = serializers.UUIDField(read_only=True)
     calendar_id = serializers.UUIDField(read_only=True)
-    # A CharField, because the value is empty if no email address was given.
-    attendee_email = serializers.CharField(read_only=True)
+    attendee_name = serializers.CharField(
+        read_only=True, help_text="By default, the name of the user who booked."
+    )
+    # A CharField, because what is left of an erased account may not be an email address.
+    attendee_email = serializers.CharField(
+        read_only=True, help_text="By default, the email address of the user who booked."
+    )
+    attendee_phone = serializers.CharField(
+        read_only=True,
+        help_text=(
+            "By default, the phone number of the user who booked; empty if that is not known."
+        ),
+    )
+    cancellation_reason = serializers.CharField(
+        read_only=True, help_text="What was given as the reason when the booking was cancelled."
+    )
     slot_id = serializers.UUIDField(
         read_only=True, allow_null=True, help_text="The published slot, if the booking is in one."
     )
+    metadata = MetadataField(read_only=True)
 
     class Meta:
         model = Booking
@@ -64,20 +88,72 @@ class BookingSerializer(RowSerializer):
             "status",
             "attendee_name",
             "attendee_email",
+            "attendee_phone",
             "notes",
+            "cancellation_reason",
             "price",
             "currency",
             "hold_expires_at",
+            "metadata",
             "created_at",
             "updated_at",
         ]
         read_only_fields = fields
 
     @classmethod
+    def rows(cls, queryset: QuerySet[Any]) -> QuerySet[Any, dict[str, Any]]:
+        """Return the rows together with the name, address and phone number of their users."""
+        return queryset.values(*cls.Meta.fields, "user__name", "user__email", "user__phone")
+
+    @classmethod
     def represent(cls, row: dict[str, Any]) -> dict[str, Any]:
-        """Write the price with the decimals of its currency."""
+        """Fill in the attendee, and write the price with the decimals of its currency."""
+        name, email = row.pop("user__name"), row.pop("user__email")
+        phone = row.pop("user__phone")
+        row["attendee_name"] = row["attendee_name"] or name
+        row["attendee_email"] = row["attendee_email"] or email
+        row["attendee_phone"] = row["attendee_phone"] or phone
         row["price"] = in_currency(row["price"], row["currency"])
         return row
+
+    @classmethod
+    def represent_instance(cls, instance: Booking) -> dict[str, Any]:  # type: ignore[override]
+        """Return the representation of a booking whose user has been loaded."""
+        row = {name: getattr(instance, name) for name in cls.Meta.fields}
+        return {
+            **row,
+            **instance.attendee(),
+            "price": in_currency(instance.price, instance.currency),
+        }
+
+
+class BookerSerializer(RowSerializer):
+    """The user who booked, as the booking's provider and admins see them."""
+
+    class Meta:
+        model = User
+        fields = ["id", "name", "email", "phone"]
+        read_only_fields = fields
+
+
+class DetailsSerializer(InputSerializer):
+    """The part of a booking that its user can change until it starts."""
+
+    attendee_name = serializers.CharField(
+        required=False,
+        allow_blank=True,
+        max_length=200,
+        help_text="If this is empty, the attendee is the user who booked.",
+    )
+    attendee_email = EmailAddressField(required=False, allow_blank=True)
+    attendee_phone = serializers.CharField(
+        required=False,
+        allow_blank=True,
+        max_length=32,
+        validators=[validate_phone],
+        help_text="Best with the country code, as in `+351 912 345 678`.",
+    )
+    notes = serializers.CharField(required=False, allow_blank=True, max_length=2000)
 
 
 @example(
@@ -88,10 +164,11 @@ class BookingSerializer(RowSerializer):
         "notes": "Short at the sides, please.",
     },
 )
-class BookingCreateSerializer(InputSerializer):
+class BookingCreateSerializer(DetailsSerializer):
     """What to book, and for whom."""
 
     ignored = frozenset(BookingSerializer.Meta.fields)
+    expanded = EXPANDED
 
     service_id = serializers.UUIDField(required=False)
     service_ids = ListField(
@@ -112,12 +189,10 @@ class BookingCreateSerializer(InputSerializer):
         required=False, help_text="Follows from the duration. If it is sent, it must match."
     )
     user_id = serializers.UUIDField(required=False, help_text="Admins only.")
-    attendee_name = serializers.CharField(required=False, allow_blank=True, max_length=200)
-    attendee_email = EmailAddressField(required=False, allow_blank=True)
-    notes = serializers.CharField(required=False, allow_blank=True, max_length=2000)
     hold = serializers.BooleanField(
-        required=False, help_text="Only hold the seat, until hold_expires_at."
+        default=False, help_text="Only hold the seat, until hold_expires_at."
     )
+    metadata = MetadataField()
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
         """Refuse a body that does not say what to book and when."""
@@ -136,14 +211,22 @@ class BookingCreateSerializer(InputSerializer):
 
 
 @example("One hour later", {"start_time": "2026-12-01T11:00:00Z"})
-class BookingChangeSerializer(InputSerializer):
-    """A new start or slot, or a new status."""
+class BookingChangeSerializer(DetailsSerializer):
+    """A new start or slot, a new status, or new details."""
 
     ignored = frozenset(BookingSerializer.Meta.fields)
+    expanded = EXPANDED
 
     start_time = InstantField(required=False)
     slot_id = serializers.UUIDField(required=False, allow_null=True)
     status = serializers.ChoiceField(Booking.Status.choices, required=False)
+    reason = serializers.CharField(
+        required=False,
+        allow_blank=True,
+        max_length=500,
+        help_text="Why the booking is cancelled. Only together with the status `cancelled`.",
+    )
+    metadata = MetadataField()
 
 
 @example("The booking took place", {"status": "completed"})
@@ -191,7 +274,8 @@ class HistoryEventSerializer(RowSerializer):
         read_only=True,
         help_text=(
             "The state of the booking after the event. `was` has the previous values of "
-            "what changed."
+            "what changed, `reason` is the reason that was given, and `changed` names the "
+            "details that changed."
         ),
     )
 
@@ -201,11 +285,26 @@ class HistoryEventSerializer(RowSerializer):
         read_only_fields = fields
 
     @classmethod
+    def rows(cls, queryset: QuerySet[Any]) -> QuerySet[Any, dict[str, Any]]:
+        """Return the rows together with the reason for which their booking was cancelled.
+
+        The reason that the user of the booking gave is only in the booking, because it could not be
+        erased from an event.
+        """
+        return queryset.values(*cls.Meta.fields, "booking__cancellation_reason")
+
+    @classmethod
     def represent(cls, row: dict[str, Any]) -> dict[str, Any]:
-        """Parse the times inside `data`, so that they are shown in the response's time zone."""
+        """Add the reason for a cancellation, and parse the times inside `data`.
+
+        Times are parsed so that they are shown in the response's time zone.
+        """
         data = _with_instants(row["data"])
         if "was" in data:
             data["was"] = _with_instants(data["was"])
+        reason = row.pop("booking__cancellation_reason")
+        if reason and row["type"] == BookingEvent.Type.CANCELLED:
+            data["reason"] = reason
         return {**row, "data": data}
 
 
@@ -226,4 +325,5 @@ CLASS = {
     "seats_left": 12,
     "status": "scheduled",
     "created_at": "2026-11-21T09:00:00Z",
+    "updated_at": "2026-11-21T09:00:00Z",
 }

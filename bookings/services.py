@@ -1,8 +1,9 @@
 """The rules for bookings: who may book what and when, and how a booking may change."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 from uuid import UUID
 
 from django.conf import settings
@@ -26,7 +27,9 @@ from bookings.holds import unexpired_sql
 from bookings.mails import services as mails
 from bookings.models import Booking, BookingEvent, Slot
 from bookings.seats import lock_to_book, move_to_free_seat, take_seat
+from bookings.tally.metrics import CONFLICTS
 from bookings.transitions import TRANSITIONS
+from bookit.database.metadata import Changes, save_changes, stored
 from bookit.database.retries import retried
 from bookit.database.rows import fetch
 from bookit.errors import CONSTRAINT_ERRORS, Conflict, Forbidden, Invalid, ServiceError
@@ -69,8 +72,14 @@ class InvalidTransition(Conflict):
     code = "invalid_transition"
 
 
+class EmailNotVerified(Forbidden):
+    """Verify your email address before you book."""
+
+    code = "email_not_verified"
+
+
 class BookingStarted(Forbidden):
-    """The booking has started. Only an admin can delete it now."""
+    """The booking has started. Its user can no longer change or delete it."""
 
     code = "booking_started"
 
@@ -114,13 +123,15 @@ class Wish:
     """The parts of a booking request that do not depend on the service or slot."""
 
     actor: User
-    user_id: UUID
+    user: User
     at: datetime
     end_time: datetime | None
     is_hold: bool
     attendee_name: str
     attendee_email: str
+    attendee_phone: str
     notes: str
+    metadata: Changes | None
 
 
 def create_booking(
@@ -136,7 +147,9 @@ def create_booking(
     user_id: UUID | None = None,
     attendee_name: str = "",
     attendee_email: str = "",
+    attendee_phone: str = "",
     notes: str = "",
+    metadata: Changes | None = None,
 ) -> Booking:
     """Book the lowest free seat.
 
@@ -152,12 +165,14 @@ def create_booking(
             turns it into a booking first.
         user_id: the user who gets the booking; by default, `actor`. Only admins and staff may book
             for another user.
+        attendee_name, attendee_email, attendee_phone: who comes; by default, the user.
         at: the current time.
 
     Raises:
         Invalid: the service, slot or user does not exist; the slot belongs to another service; the
             start is missing or in the past; or `start_time` or `end_time` does not match.
         Forbidden: `actor` books for another user without the permission to do so.
+        EmailNotVerified: users must verify their email address first, and `actor` has not.
         ServiceInactive: the service or the slot cannot be booked.
         TooSoon: less than the service's minimum notice is left before the start.
         TooFarAhead: the start is beyond the service's booking horizon.
@@ -168,12 +183,26 @@ def create_booking(
         TooManyHolds: the user already has the maximum number of live holds.
         TermsChanged: the calendar or the service changed during each attempt.
     """
+    user = actor
     if user_id is not None and user_id != actor.pk:
         check_books_for(user_id, actor)
-        if not User.objects.filter(pk=user_id, is_active=True).exists():
+        found = User.objects.filter(pk=user_id, is_active=True).first()
+        if found is None:
             raise Invalid.of("user_id", "There is no active user with this id.")
+        user = found
+    else:
+        check_verified(actor)
     wish = Wish(
-        actor, user_id or actor.pk, at, end_time, hold, attendee_name, attendee_email, notes
+        actor=actor,
+        user=user,
+        at=at,
+        end_time=end_time,
+        is_hold=hold,
+        attendee_name=attendee_name,
+        attendee_email=attendee_email,
+        attendee_phone=attendee_phone,
+        notes=notes,
+        metadata=metadata,
     )
     return _create(wish, service_id, service_ids, slot_id, start_time)
 
@@ -253,8 +282,10 @@ def reschedule_booking(
 
 @retried
 @transaction.atomic
-def cancel_booking(*, booking_id: UUID, actor: User, at: datetime) -> Booking:
+def cancel_booking(*, booking_id: UUID, actor: User, at: datetime, reason: str = "") -> Booking:
     """Cancel a booking and free its seat, as its owner, its provider or an admin.
+
+    The booking keeps the reason, for all who may see it.
 
     Raises:
         Booking.DoesNotExist: there is no booking with this id.
@@ -266,7 +297,57 @@ def cancel_booking(*, booking_id: UUID, actor: User, at: datetime) -> Booking:
     booking = _locked_booking(booking_id)
     check_may_change(booking, actor)
     _check_notice(booking, actor, at)
-    return _change_status(Status.CANCELLED, booking, actor=actor, at=at)
+    return _change_status(Status.CANCELLED, booking, actor=actor, at=at, reason=reason)
+
+
+@retried
+@transaction.atomic
+def change_details(
+    *, booking_id: UUID, actor: User, at: datetime, details: Mapping[str, Any]
+) -> Booking:
+    """Change the attendee, the notes or the metadata of a booking, whatever its status.
+
+    The event says which details have changed, but not to what, because that could not be erased.
+    Metadata is merged, and is not a part of the history.
+
+    Args:
+        details: the new values by the names of the columns. A value that is shown already is not a
+            change, even if it is the user's own. An empty name, address or phone number means that
+            the user comes.
+
+    Raises:
+        Booking.DoesNotExist: there is no booking with this id.
+        Forbidden: `actor` is neither the owner, nor the provider, nor an admin.
+        BookingStarted: `actor` is the owner, and the booking has started.
+        TooManyKeys: the metadata would have too many keys.
+    """
+    booking = _locked_booking(booking_id)
+    check_may_change(booking, actor)
+    shown = {**booking.attendee(), "notes": booking.notes}
+    changed = [name for name in shown if details.get(name, shown[name]) != shown[name]]
+    columns = [*changed, "metadata"] if details.get("metadata") else changed
+    if not columns:
+        return booking
+    if booking.start_time <= at and not _manages(actor, booking):
+        raise BookingStarted
+    save_changes(booking, {**{name: details[name] for name in columns}, "updated_at": at})
+    if changed:
+        record(booking, BookingEvent.Type.CHANGED, actor=actor, at=at, changed=changed)
+    return booking
+
+
+def cancel_all(*, user: User, actor: User, at: datetime) -> None:
+    """Cancel all future bookings of a user, however short the notice, in the caller's transaction.
+
+    This is for the end of an account.
+    """
+    bookings = (
+        Booking.objects.select_for_update(of=("self",), no_key=True)
+        .filter(user=user, status__in=TO_COME, start_time__gt=at)
+        .order_by("id")
+    )
+    for booking in bookings:
+        _change_status(Status.CANCELLED, booking, actor=actor, at=at)
 
 
 @transaction.atomic
@@ -286,11 +367,14 @@ def book_hold(*, booking_id: UUID, actor: User, at: datetime) -> Booking:
         Booking.DoesNotExist: there is no booking with this id.
         Forbidden: `actor` is neither the owner, nor the provider, nor an admin. The owner is also
             refused if the booking is neither held nor expired.
+        EmailNotVerified: users must verify their email address first, and `actor` has not.
         InvalidTransition: the hold has expired, or the booking is not a hold.
     """
     booking = _locked_booking(booking_id)
     if booking.status in (Status.HELD, Status.EXPIRED):
         check_may_change(booking, actor)
+        if not _manages(actor, booking):
+            check_verified(actor)
     else:
         check_manages(booking, actor)
     return _change_status(Status.PENDING, booking, actor=actor, at=at)
@@ -357,6 +441,16 @@ def check_books_for(user_id: UUID, actor: User) -> None:
     """
     if user_id != actor.pk and not actor.may("bookings.add_booking"):
         raise Forbidden("Only admins can book for other users.")
+
+
+def check_verified(actor: User) -> None:
+    """Check that the email address of a user who books is verified, if the operator requires it.
+
+    Raises:
+        EmailNotVerified: it is not.
+    """
+    if settings.BOOKING_REQUIRES_VERIFIED_EMAIL and not actor.email_verified:
+        raise EmailNotVerified
 
 
 def check_may_read(booking: Booking, actor: User) -> None:
@@ -433,8 +527,15 @@ def _change_status(
         if not booking.service.requires_confirmation:
             status = Status.CONFIRMED
     was = {"status": booking.status}
+    columns = ["status", "updated_at", "hold_expires_at"]
     booking.status, booking.updated_at, booking.hold_expires_at = status, at, None
-    booking.save(update_fields=["status", "updated_at", "hold_expires_at"])
+    if status == Status.CANCELLED:
+        columns.append("cancellation_reason")
+        booking.cancellation_reason = reason
+        if actor.pk == booking.user_id:
+            # The event would keep what the user wrote forever. History reads it from the booking.
+            reason = ""
+    booking.save(update_fields=columns)
     record(booking, kind, actor=actor, at=at, was=was, reason=reason)
     return booking
 
@@ -442,7 +543,7 @@ def _change_status(
 def _locked_booking(booking_id: UUID) -> Booking:
     return (
         Booking.objects.select_for_update(of=("self",), no_key=True)
-        .select_related("service", "calendar")
+        .select_related("service", "calendar", "user")
         .get(pk=booking_id)
     )
 
@@ -496,7 +597,7 @@ def _book(wish: Wish, terms: Terms, slot: SlotTerms | None, start_time: datetime
     status = Status.PENDING if terms.requires_confirmation else Status.CONFIRMED
     booking = Booking(
         id=uuid7(),
-        user_id=wish.user_id,
+        user=wish.user,
         service_id=terms.service_id,
         calendar_id=terms.calendar_id,
         slot_id=slot.id if slot else None,
@@ -506,10 +607,12 @@ def _book(wish: Wish, terms: Terms, slot: SlotTerms | None, start_time: datetime
         status=Status.HELD if wish.is_hold else status,
         attendee_name=wish.attendee_name,
         attendee_email=wish.attendee_email,
+        attendee_phone=wish.attendee_phone,
         notes=wish.notes,
         price=terms.price,
         currency=terms.currency,
         hold_expires_at=wish.at + settings.HOLD_TIME if wish.is_hold else None,
+        metadata=stored(wish.metadata),
         created_at=wish.at,
         updated_at=wish.at,
     )
@@ -522,8 +625,8 @@ def _book(wish: Wish, terms: Terms, slot: SlotTerms | None, start_time: datetime
     with transaction.atomic():
         # The lock makes concurrent holds of the same user wait for each other, so that all of them
         # are counted.
-        User.objects.select_for_update(no_key=True).get(pk=wish.user_id)
-        if Booking.objects.live_holds(wish.at).filter(user=wish.user_id).count() >= MAX_HOLDS:
+        User.objects.select_for_update(no_key=True).get(pk=wish.user.pk)
+        if Booking.objects.live_holds(wish.at).filter(user=wish.user).count() >= MAX_HOLDS:
             raise TooManyHolds
         if slot:
             # `take_seat` may have to close an expired hold, which needs this lock on the calendar.
@@ -584,7 +687,9 @@ def _add_alternatives(
     at: datetime,
     moved: Booking | None = None,
 ) -> None:
-    """Add the free times nearest to `start_time` to an error."""
+    """Add the free times nearest to `start_time` to an error, and count lost seats."""
+    if isinstance(refusal, BookingConflict | SlotFull):
+        CONFLICTS.increment()
     refusal.members["alternatives"] = nearest(service_ids, start_time, at=at, moved=moved)
 
 

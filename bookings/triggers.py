@@ -2,6 +2,7 @@
 
 from bookings.transitions import TRANSITIONS
 from bookit.database.constraints import Trigger
+from bookit.database.versions import updated_at_trigger
 
 _ALLOWED = ",\n        ".join(
     f"('{before}', '{after}')"
@@ -154,11 +155,18 @@ END
     },
 )
 
-# Events are never changed or deleted.
+# Events are never changed or deleted. Only a reason can be removed, because it can be personal data
+# of a user who has deleted their account.
 EVENT_IS_FINAL = Trigger(
     name="booking_event_is_final",
     body="""
 BEGIN
+    IF TG_OP = 'UPDATE' THEN
+        OLD.data := OLD.data - 'reason';
+        IF NEW IS NOT DISTINCT FROM OLD THEN
+            RETURN NEW;
+        END IF;
+    END IF;
     RAISE EXCEPTION 'booking events are append-only' USING ERRCODE = 'restrict_violation';
 END
 """,
@@ -189,4 +197,15 @@ END
             AFTER INSERT ON {table} REFERENCING NEW TABLE AS written FOR EACH STATEMENT
         """,
     },
+)
+
+SLOT_UPDATED_AT = updated_at_trigger("slot")
+BOOKING_UPDATED_AT = updated_at_trigger("booking")
+WAITLIST_UPDATED_AT = updated_at_trigger("waitlist")
+# Deliveries change other columns, too.
+WEBHOOK_UPDATED_AT = updated_at_trigger(
+    "webhook",
+    columns=[
+        *("owner_id", "url", "events", "is_active", "secret", "failing_since", "disabled_reason")
+    ],
 )

@@ -1,5 +1,6 @@
 """Endpoints of bookings and their history."""
 
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from django.db.models import QuerySet, UUIDField
@@ -14,6 +15,7 @@ from rest_framework.response import Response
 
 from accounts.permissions import signed_in
 from bookings import services
+from bookings.extensions import EXPANSIONS
 from bookings.filters import BookingFilter
 from bookings.models import Booking, BookingEvent
 from bookings.permissions import (
@@ -25,17 +27,22 @@ from bookings.permissions import (
     ReadsBooking,
 )
 from bookings.serializers import (
+    BookerSerializer,
     BookingChangeSerializer,
     BookingCreateSerializer,
     BookingSerializer,
+    DetailsSerializer,
     HistoryEventSerializer,
     StatusChangeSerializer,
 )
+from bookit.api.etags import conditional
+from bookit.api.expand import Expansion, by_id
 from bookit.api.schema import errors
 from bookit.api.views import RowViewSet
 from bookit.database.prepared import Bound, Prepared
 from bookit.errors.refusals import refuse
 from bookit.idempotency.views import idempotent
+from catalog.serializers import CalendarSerializer, ServiceSerializer
 
 OWN_BOOKINGS = Prepared(
     lambda user_id: Booking.objects.filter(user=user_id).order_by("start_time", "id"),
@@ -53,6 +60,23 @@ TIME_REFUSALS = [
     "too_far_ahead",
 ]
 
+# The fields of a booking that its user can change until it starts.
+DETAILS = (*DetailsSerializer().fields, "metadata")
+
+EXPANSIONS.add("service")(by_id("service_id", ServiceSerializer))
+EXPANSIONS.add("calendar")(by_id("calendar_id", CalendarSerializer))
+
+
+def _find_bookers(request: Request, booking_ids: Collection[Any]) -> Mapping[Any, dict[str, Any]]:
+    """Return the users whom the client serves, by the ids of their bookings."""
+    names = BookerSerializer.Meta.fields
+    served = Booking.objects.served_by(signed_in(request)).filter(pk__in=booking_ids)
+    rows = served.order_by().values_list("pk", *(f"user__{name}" for name in names))
+    return {pk: dict(zip(names, values, strict=True)) for pk, *values in rows}
+
+
+EXPANSIONS.add("user")(Expansion("id", BookerSerializer, _find_bookers))
+
 
 @extend_schema_view(
     list=extend_schema(tags=["Bookings"], summary="List bookings"),
@@ -69,13 +93,14 @@ class BookingViewSet(RowViewSet):
         "destroy": DeletesBooking,
     }
     permission_classes = [IsAuthenticated]
-    object_rows = Booking.objects.select_related("service", "calendar")
+    object_rows = Booking.objects.select_related("calendar", "user")
     named_in_body = {"create": ("user_id", lambda pk: Booking(user_id=pk))}
     serializer_class = BookingSerializer
     filterset_class = BookingFilter
     ordering_fields = {"start_time": "start_time", "created_at": "created_at"}
     default_ordering = ["start_time"]
     cursor_pages = True
+    expandable = EXPANSIONS
     input_classes = {
         "create": BookingCreateSerializer,
         "partial_update": BookingChangeSerializer,
@@ -99,13 +124,13 @@ class BookingViewSet(RowViewSet):
     @extend_schema(tags=["Bookings"], summary="Show a booking")
     def retrieve(self, request: Request, *args: Any, **kwargs: Any) -> Response:
         """Return a booking. Only its owner, its provider and admins can see it."""
-        return self.shown(self.object)
+        return Response(self.expanded([BookingSerializer.represent_instance(self.object)])[0])
 
     @extend_schema(
         tags=["Bookings"],
         summary="Create a booking",
         responses={201: BookingSerializer},
-        extensions=errors(*TIME_REFUSALS, "too_many_holds"),
+        extensions=errors(*TIME_REFUSALS, "too_many_holds", "email_not_verified"),
     )
     @idempotent
     def create(self, request: Request) -> Response:
@@ -119,33 +144,47 @@ class BookingViewSet(RowViewSet):
 
     @extend_schema(
         tags=["Bookings"],
-        summary="Reschedule a booking or change its status",
+        summary="Reschedule a booking, or change its status or its details",
         responses=BookingSerializer,
-        extensions=errors(*TIME_REFUSALS, "invalid_transition", "cancellation_too_late"),
+        extensions=errors(
+            *TIME_REFUSALS,
+            *("invalid_transition", "cancellation_too_late", "booking_started"),
+            "email_not_verified",
+        ),
     )
+    @conditional
     def partial_update(self, request: Request, pk: Any) -> Response:
-        """Reschedule a booking (`start_time` or `slot_id`) or change its `status`, but not both.
+        """Reschedule a booking, change its `status`, or change its details.
 
-        Its owner can reschedule it, cancel it and turn a hold into a booking (`pending`). Its
-        provider and admins can also make every other change that its status allows.
+        A request can make only one of these changes. `start_time` or `slot_id` reschedules the
+        booking. The details are the attendee, the notes and `metadata`.
+
+        Its owner can reschedule it, cancel it with a `reason`, and turn a hold into a booking
+        (`pending`). Until it starts, its owner can also change its details. Its provider and admins
+        can change its details at any time, and make every other change that its status allows.
         """
         changes = {name: value for name, value in self.checked().items() if value is not None}
+        reason = changes.pop("reason", "")
         if len(changes) > 1:
             # A client may send back the booking that it has read. A field with the old value is not
             # a change.
-            changes = {
-                name: value
-                for name, value in changes.items()
-                if getattr(self.object, name) != value
-            }
+            shown = BookingSerializer.represent_instance(self.object)
+            changes = {name: value for name, value in changes.items() if shown[name] != value}
+        details = {name: changes.pop(name) for name in DETAILS if name in changes}
         status = changes.pop("status", None)
-        if changes and status:
-            raise refuse("", "Change either the time or the status, not both at once.")
+        if bool(changes) + bool(status) + bool(details) > 1:
+            raise refuse(
+                "", "Change the time, the status or the details, but only one of them at once."
+            )
+        if reason and status != Booking.Status.CANCELLED:
+            raise refuse("reason", "Send a reason only together with the status cancelled.")
         call = {"booking_id": pk, "actor": signed_in(request), "at": timezone.now()}
+        if details:
+            return self.shown(services.change_details(**call, details=details))
         if changes:
             return self.shown(services.reschedule_booking(**call, **changes))
         if status == Booking.Status.CANCELLED:
-            return self.shown(services.cancel_booking(**call))
+            return self.shown(services.cancel_booking(**call, reason=reason))
         if status == Booking.Status.PENDING:
             return self.shown(services.book_hold(**call))
         if status:
@@ -158,6 +197,7 @@ class BookingViewSet(RowViewSet):
         responses=BookingSerializer,
         extensions=errors("invalid_transition"),
     )
+    @conditional
     def status(self, request: Request, pk: Any) -> Response:
         """Confirm, complete or cancel a booking, or mark it as a no-show."""
         return self.shown(
@@ -171,6 +211,7 @@ class BookingViewSet(RowViewSet):
         summary="Delete a booking",
         extensions=errors("booking_started", "cancellation_too_late"),
     )
+    @conditional
     def destroy(self, request: Request, pk: Any) -> Response:
         """Delete a booking. Its owner can do so until it starts, an admin at any time."""
         services.delete_booking(booking_id=pk, actor=signed_in(request), at=timezone.now())

@@ -41,6 +41,12 @@ def arrived(at: float | None) -> None:
     _current.arrived = at
 
 
+def queued() -> float:
+    """Return how many seconds ago this thread's request arrived; 0 if the server did not say."""
+    arrived = _current.arrived
+    return 0.0 if arrived is None else monotonic() - arrived
+
+
 def begin() -> bool:
     """Start the time limit of a request, and return whether any time is left."""
     if REQUEST_LIMIT is None:

@@ -19,10 +19,12 @@ from bookit.runtime.environment import (
     choice,
     currency,
     hosts,
+    http_url,
     integer,
     origins,
     rate,
     required,
+    secret,
     text,
 )
 
@@ -69,6 +71,7 @@ INSTALLED_APPS = [
     "reviews",
     "bookit.jobs",
     "bookit.idempotency",
+    "bookit.mails",
     "bookit.tools",
     "bookit.adminsite.apps.AdminSiteConfig",
     "django.contrib.auth",
@@ -101,6 +104,7 @@ if CORS_ALLOWED_ORIGINS:
     INSTALLED_APPS.append("corsheaders")
     MIDDLEWARE.insert(1, "corsheaders.middleware.CorsMiddleware")
     CORS_EXPOSE_HEADERS = [
+        "ETag",
         "Idempotent-Replayed",
         "Location",
         "RateLimit",
@@ -113,6 +117,8 @@ if CORS_ALLOWED_ORIGINS:
         "authorization",
         "content-type",
         "idempotency-key",
+        "if-match",
+        "if-none-match",
         "time-zone",
         "x-request-id",
     ]
@@ -242,6 +248,15 @@ SIMPLE_JWT = {
     ),
 }
 
+# The links in emails about accounts, with `{token}` in the place of the token. They lead to pages
+# of your front end, which call the API. Without them, the emails show the token itself.
+PASSWORD_RESET_URL = environment.link("PASSWORD_RESET_URL")
+VERIFY_EMAIL_URL = environment.link("VERIFY_EMAIL_URL")
+# How many emails of each kind about an account an email address gets a day.
+MAILS_PER_ACCOUNT = integer("MAILS_PER_ACCOUNT", 10, at_least=1, at_most=10_000_000)
+# Whether only users with a verified email address can book.
+BOOKING_REQUIRES_VERIFIED_EMAIL = boolean("BOOKING_REQUIRES_VERIFIED_EMAIL")
+
 # --- Catalog ----------------------------------------------------------------------------------
 
 # The currency of a new service, if the request does not name one.
@@ -276,6 +291,8 @@ RATE_LIMITS = {
     "user": rate("RATE_LIMIT_USER", "600/minute"),
     "key": rate("RATE_LIMIT_KEY", "600/minute"),
 }
+# With Redis, all hosts count together; otherwise, the web processes of each host do.
+REDIS_URL = environment.redis_url("REDIS_URL")
 # The operator's own proxies, plus the proxy that compose.yaml adds.
 NUM_PROXIES = integer("NUM_PROXIES", 0, at_most=20) + integer("COMPOSE_PROXIES", 0, at_most=1)
 # The scheme that clients use, if no proxy reports it in X-Forwarded-Proto.
@@ -304,6 +321,9 @@ REST_FRAMEWORK = {
     "UNAUTHENTICATED_USER": "django.contrib.auth.models.AnonymousUser",
     "URL_FORMAT_OVERRIDE": None,
 }
+
+# Opens /metrics to clients on other machines.
+METRICS_TOKEN = secret("METRICS_TOKEN", at_least=20)
 
 # The largest accepted body, in bytes; a larger body gets a 413.
 DATA_UPLOAD_MAX_MEMORY_SIZE = 1024 * 1024
@@ -399,7 +419,8 @@ SPECTACULAR_SETTINGS: dict[str, Any] = {
     "COMPONENT_SPLIT_REQUEST": True,
     "COMPONENT_SPLIT_PATCH": True,
     "COMPONENT_NO_READ_ONLY_REQUIRED": False,
-    "SORT_OPERATIONS": False,
+    "DEFAULT_GENERATOR_CLASS": "bookit.api.components.Generator",
+    "SORT_OPERATIONS": "bookit.api.components.sorting_key",
     "PATH_CONVERTER_OVERRIDES": {"id": {"type": "string", "format": "uuid"}},
     "SWAGGER_UI_DIST": "SIDECAR",
     "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
@@ -408,6 +429,8 @@ SPECTACULAR_SETTINGS: dict[str, Any] = {
     "POSTPROCESSING_HOOKS": [
         "drf_spectacular.hooks.postprocess_schema_enums",
         "bookit.api.schema.add_common_parts",
+        "bookings.webhooks.document.add_webhooks",
+        "bookit.api.components.share",
     ],
     "ENUM_NAME_OVERRIDES": {
         "BookingStatus": "bookings.models.Booking.Status",
@@ -434,8 +457,12 @@ SPECTACULAR_SETTINGS: dict[str, Any] = {
                 "as Standard Webhooks specifies."
             ),
         },
+        {"name": "Operations", "description": "Health checks for load balancers."},
     ],
 }
+
+# OpenTelemetry itself reads this variable and its other variables.
+OTEL_EXPORTER_OTLP_ENDPOINT = http_url("OTEL_EXPORTER_OTLP_ENDPOINT")
 
 LOG_LEVEL = choice("LOG_LEVEL", "INFO", "DEBUG", "WARNING", "ERROR")
 # People read the log at a terminal; programs read it elsewhere.

@@ -4,6 +4,7 @@ from django.contrib import admin
 from django.urls import include, path
 from django.views.generic import RedirectView
 
+from bookit.metrics.views import metrics
 from bookit.web import pages
 
 urlpatterns = [
@@ -17,6 +18,7 @@ urlpatterns = [
     path("errors/<slug:code>", pages.error),
     path("health", pages.health),
     path("health/ready", pages.ready),
+    path("metrics", metrics),
     path("docs", pages.DocsView.as_view()),
     path("redoc", pages.RedocView.as_view()),
     path("openapi.json", pages.openapi, name="openapi"),

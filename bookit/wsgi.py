@@ -11,6 +11,7 @@ from django.core.handlers.wsgi import WSGIHandler, WSGIRequest
 from django.urls import get_resolver
 
 from bookit.runtime.startup import load_settings
+from bookit.tracing.start import trace_web
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "bookit.settings")
 
@@ -50,4 +51,4 @@ django.setup(set_prefix=False)
 # Import the URLconf now, before gunicorn forks its workers. If the first requests of several
 # threads imported it at the same time, a thread could see a module that is only half imported.
 get_resolver().url_patterns  # noqa: B018 - the first access imports the URLconf
-application = Handler()
+application = trace_web(Handler())

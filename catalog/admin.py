@@ -17,8 +17,9 @@ from bookit.adminsite.pages import StampedAdmin
 from bookit.errors import Invalid
 from bookit.times import format_wall_clock, parse_wall_clock, zone
 from catalog import services
-from catalog.categories import categories
+from catalog.categories.choices import categories
 from catalog.models import Calendar, OpeningHours, Service, TimeOff
+from catalog.providers import admin as _  # noqa: F401 - Django imports only this module
 
 WEEKDAYS = list(enumerate(day_name))
 # A warning names at most this many affected bookings.

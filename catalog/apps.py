@@ -4,10 +4,16 @@ from django.apps import AppConfig
 
 
 class CatalogConfig(AppConfig):
-    """Configuration of the catalog app."""
+    """Configuration of the catalog app. Its rooms are packages, each with one subject."""
 
     name = "catalog"
 
+    def import_models(self) -> None:
+        """Import the models of the rooms too; Django looks only in `catalog/models.py`."""
+        super().import_models()
+        from catalog.categories import models  # noqa: F401
+        from catalog.providers import models as _  # noqa: F401
+
     def ready(self) -> None:
-        """Register the function that gives new providers a calendar, and the permissions."""
-        from catalog import permissions, services  # noqa: F401 - the imports register them
+        """Register the functions and permissions with which the catalog extends accounts."""
+        from catalog import permissions, privacy, services  # noqa: F401 - the imports register them

@@ -6,7 +6,13 @@ from django.db.models import QuerySet
 from django_filters import rest_framework as filters
 
 from bookit import money
-from bookit.api.filters import PERIOD_FILTERS, DecimalFilter, FilterSet
+from bookit.api.filters import (
+    PERIOD_FILTERS,
+    AnyOfFilter,
+    DecimalFilter,
+    FilterSet,
+    with_default,
+)
 from catalog.listing import MAX_RANKED, Listing
 from catalog.models import Calendar, Service, TimeOff
 from catalog.search import MAX_WORDS, Words
@@ -55,15 +61,20 @@ class ServiceFilter(FilterSet):
     )
     price_min = DecimalFilter(field_name="price", lookup_expr="gte", **PRICE)
     price_max = DecimalFilter(field_name="price", lookup_expr="lte", **PRICE)
-    active = filters.ChoiceFilter(
-        method="by_activity",
-        choices=[(name, name) for name in ("true", "false", "any")],
-        help_text="Whether the services are active; `true` by default.",
+    active = with_default(
+        "true",
+        filters.ChoiceFilter(
+            method="by_activity",
+            choices=[(name, name) for name in ("true", "false", "any")],
+            help_text="Whether the services are active; `true` by default.",
+        ),
     )
     provider_id = filters.UUIDFilter(field_name="calendar__provider")
     calendar_id = filters.UUIDFilter(field_name="calendar")
     mode = filters.ChoiceFilter(choices=Service.Mode.choices)
-    category = filters.CharFilter(max_length=100)
+    category = AnyOfFilter(
+        max_length=100, help_text="One or more categories (repeat the parameter), in any case."
+    )
 
     class Meta:
         model = Service

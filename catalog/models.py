@@ -10,10 +10,11 @@ from django.contrib.postgres.search import SearchVector, SearchVectorField
 from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models
 from django.db.models import F, Func, Q
-from django.db.models.functions import Cast, Now, NullIf, Round
+from django.db.models.functions import Cast, Now, NullIf, Round, Upper
 from uuid_utils.compat import uuid7
 
 from bookit import money
+from bookit.database.metadata import MetadataField, metadata_fits
 from bookit.times import format_wall_clock, validate_zone
 from catalog import triggers
 
@@ -37,7 +38,9 @@ class Calendar(models.Model):
     # Triggers raise the version whenever the booking terms of the calendar's services change
     # (`catalog.triggers`). `bookings.availability.terms` explains how bookings use the version.
     version = models.PositiveBigIntegerField(db_default=0, editable=False)
+    metadata = MetadataField()
     created_at = models.DateTimeField(db_default=Now(), editable=False)
+    updated_at = models.DateTimeField(db_default=Now(), editable=False)
 
     class Meta:
         ordering = ["name", "id"]
@@ -50,7 +53,9 @@ class Calendar(models.Model):
             # row FOR KEY SHARE, no other transaction can change the row's keys (PostgreSQL's
             # manual, 13.3.2).
             models.UniqueConstraint(fields=["id", "version"], name="calendar_version"),
+            metadata_fits("calendar_metadata_fits"),
             triggers.VERSION_RISES,
+            triggers.CALENDAR_UPDATED_AT,
         ]
 
     def __str__(self) -> str:
@@ -215,7 +220,9 @@ class Service(models.Model):
         output_field=SearchVectorField(),
         db_persist=True,
     )
+    metadata = MetadataField()
     created_at = models.DateTimeField(db_default=Now(), editable=False)
+    updated_at = models.DateTimeField(db_default=Now(), editable=False)
 
     class Meta:
         ordering = ["title", "id"]
@@ -225,6 +232,8 @@ class Service(models.Model):
             models.Index(fields=["created_at", "id"], name="service_by_age"),
             models.Index(fields=["duration_minutes", "id"], name="service_by_duration"),
             models.Index(fields=["rating_average", "id"], name="service_by_rating"),
+            # A filter by category ignores case.
+            models.Index(Upper("category"), name="service_by_category"),
             # `fastupdate=False`, because each search would read the whole list of pending entries.
             GinIndex(fields=["search", "title_words"], name="service_words", fastupdate=False),
         ]
@@ -242,8 +251,11 @@ class Service(models.Model):
             models.CheckConstraint(
                 condition=Q(currency__regex=r"^[A-Z]{3}$"), name="service_currency_code"
             ),
+            metadata_fits("service_metadata_fits"),
             triggers.TERMS_CHANGE_VERSION,
+            triggers.SERVICE_UPDATED_AT,
             triggers.WORDS_ARE_KNOWN,
+            triggers.CATEGORIES_ARE_COUNTED,
         ]
 
     def __str__(self) -> str:

@@ -1,15 +1,17 @@
 """Serializers of calendars, time off and services."""
 
+from collections.abc import Iterable
 from itertools import pairwise
 from typing import Any, ClassVar
 
 from django.contrib.postgres.expressions import ArraySubquery
 from django.db.models import OuterRef, QuerySet, Subquery
 from django.db.models.functions import JSONObject
-from drf_spectacular.utils import extend_schema_field
+from drf_spectacular.utils import extend_schema_field, extend_schema_serializer
 from rest_framework import serializers
 
-from bookit.api.schema import example
+from bookit.api.metadata import MetadataField
+from bookit.api.schema import SOMETIMES, example
 from bookit.api.serializers import InputSerializer, ListField, RowSerializer
 from bookit.money import in_currency
 from bookit.times import InstantField, format_wall_clock, parse_wall_clock
@@ -21,6 +23,40 @@ from catalog.opening import Span, is_endless
 # back.
 RESPONSE_ONLY = frozenset({"affected_bookings"})
 AFFECTED = {"count": 1, "ids": ["0199d3a4-02aa-7d0c-9b1f-6f0e5b8f2a11"]}
+
+
+class PrivateFieldsSerializer(RowSerializer):
+    """A resource that anyone can read. Only those who may change it see its private fields."""
+
+    private_fields: ClassVar[tuple[str, ...]] = ("metadata",)
+
+    metadata = MetadataField()
+
+    @classmethod
+    def rows(cls, queryset: QuerySet[Any]) -> QuerySet[Any, dict[str, Any]]:
+        """Return the rows without the private fields."""
+        return cls._rows(queryset, exclude=cls.private_fields)
+
+    @classmethod
+    def private_rows(cls, queryset: QuerySet[Any]) -> QuerySet[Any, dict[str, Any]]:
+        """Return the rows with the private fields."""
+        return cls._rows(queryset)
+
+    @classmethod
+    def _rows(cls, queryset: QuerySet[Any], exclude: Iterable[str] = ()) -> QuerySet[Any, Any]:
+        columns = [name for name in cls.Meta.fields if name not in exclude]
+        return queryset.annotate(**cls.annotations).values(*columns)
+
+    @classmethod
+    def represent_instance(cls, instance: Any) -> dict[str, Any]:
+        """Return the representation without the private fields."""
+        row = cls.represent_private(instance)
+        return {name: row[name] for name in row if name not in cls.private_fields}
+
+    @classmethod
+    def represent_private(cls, instance: Any) -> dict[str, Any]:
+        """Return the representation with the private fields."""
+        return cls.represent({name: getattr(instance, name) for name in cls.Meta.fields})
 
 
 class AffectedBookingsSerializer(serializers.Serializer[Any]):
@@ -91,11 +127,13 @@ STORED_CALENDAR = {
     "always_open": False,
     "provider_id": "0199d3a0-5b1c-7d3e-9c4b-2a7f8e6d5c31",
     "created_at": "2026-11-21T09:00:00Z",
+    "updated_at": "2026-11-21T09:00:00Z",
 }
 
 
+@extend_schema_serializer(extensions={SOMETIMES: ["metadata"]})
 @example("Monday to Friday", MONDAY_TO_FRIDAY, response=STORED_CALENDAR)
-class CalendarSerializer(RowSerializer):
+class CalendarSerializer(PrivateFieldsSerializer):
     """A calendar: a person, a room or anything else whose time can be booked."""
 
     ignored: ClassVar[frozenset[str]] = RESPONSE_ONLY
@@ -126,15 +164,15 @@ class CalendarSerializer(RowSerializer):
     class Meta:
         model = Calendar
         fields = [
-            *("id", "name", "timezone", "provider_id", "opening_hours", "always_open", "created_at")
+            *("id", "name", "timezone", "provider_id", "opening_hours", "always_open"),
+            *("metadata", "created_at", "updated_at"),
         ]
-        read_only_fields = ["id", "created_at"]
+        read_only_fields = ["id", "created_at", "updated_at"]
 
     @classmethod
-    def rows(cls, queryset: QuerySet[Any]) -> QuerySet[Any, dict[str, Any]]:
+    def _rows(cls, queryset: QuerySet[Any], exclude: Iterable[str] = ()) -> QuerySet[Any, Any]:
         """Return the rows without `always_open`, which `represent` computes from the hours."""
-        columns = [name for name in cls.Meta.fields if name != "always_open"]
-        return queryset.annotate(**cls.annotations).values(*columns)
+        return super()._rows(queryset, exclude=[*exclude, "always_open"])
 
     @classmethod
     def represent(cls, row: dict[str, Any]) -> dict[str, Any]:
@@ -152,9 +190,9 @@ class CalendarSerializer(RowSerializer):
         return row
 
     @classmethod
-    def represent_instance(cls, instance: Calendar) -> dict[str, Any]:  # type: ignore[override]
-        """Return an instance as a client sees it."""
-        return cls.represent(cls.rows(Calendar.objects.filter(pk=instance.pk)).get())
+    def represent_private(cls, instance: Calendar) -> dict[str, Any]:
+        """Return the representation with the private fields."""
+        return cls.represent(cls.private_rows(Calendar.objects.filter(pk=instance.pk)).get())
 
     def validate_opening_hours(self, spans: list[dict[str, int]]) -> list[dict[str, int]]:
         """Refuse overlapping spans of the same day."""
@@ -239,12 +277,15 @@ STORED_SERVICE = {
     "provider_id": STORED_CALENDAR["provider_id"],
     "rating_average": 4.67,
     "rating_count": 3,
+    "metadata": {"sku": "cut-30"},
     "created_at": "2026-11-21T09:00:00Z",
+    "updated_at": "2026-11-21T09:00:00Z",
 }
 
 
+@extend_schema_serializer(extensions={SOMETIMES: ["metadata"]})
 @example("A haircut", HAIRCUT, response=STORED_SERVICE)
-class ServiceSerializer(RowSerializer):
+class ServiceSerializer(PrivateFieldsSerializer):
     """A service: what can be booked on a calendar."""
 
     ignored: ClassVar[frozenset[str]] = frozenset({"calendar"})
@@ -302,9 +343,11 @@ class ServiceSerializer(RowSerializer):
             "provider_id",
             "rating_average",
             "rating_count",
+            "metadata",
             "created_at",
+            "updated_at",
         ]
-        read_only_fields = ["id", "rating_count", "created_at"]
+        read_only_fields = ["id", "rating_count", "created_at", "updated_at"]
 
     @classmethod
     def represent(cls, row: dict[str, Any]) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from psycopg.errors import ForeignKeyViolation
 from accounts.extensions import ON_NEW_PROVIDER
 from accounts.models import User
 from bookit import money
+from bookit.database.metadata import Changes, save_changes, stored
 from bookit.errors import Conflict, Forbidden, Invalid
 from catalog import turns
 from catalog.extensions import AFFECTED, Affected
@@ -29,7 +30,12 @@ class ServiceInUse(Conflict):
 
 
 def create_calendar(
-    *, actor: User, at: datetime, opening_hours: list[dict[str, int]] | None = None, **fields: Any
+    *,
+    actor: User,
+    at: datetime,
+    opening_hours: list[dict[str, int]] | None = None,
+    metadata: Changes | None = None,
+    **fields: Any,
 ) -> Calendar:
     """Create a calendar.
 
@@ -43,7 +49,9 @@ def create_calendar(
         fields.setdefault("provider_id", actor.pk)
     _check_provider(actor, "catalog.add_calendar", fields)
     with transaction.atomic():
-        calendar = Calendar.objects.create(created_at=at, **fields)
+        calendar = Calendar.objects.create(
+            created_at=at, updated_at=at, metadata=stored(metadata), **fields
+        )
         set_opening_hours(calendar=calendar, spans=opening_hours or [])
     return calendar
 
@@ -68,12 +76,10 @@ def update_calendar(
         check_owner(calendar, actor, "catalog.change_calendar")
         if "provider_id" in changes and changes["provider_id"] != calendar.provider_id:
             _check_provider(actor, "catalog.change_calendar", changes)
-        for field, value in changes.items():
-            setattr(calendar, field, value)
-        if changes:
-            calendar.save(update_fields=list(changes))
+        save_changes(calendar, changes)
         if hours is not None:
             set_opening_hours(calendar=calendar, spans=hours)
+            calendar.refresh_from_db(fields=["updated_at"])
         if hours is None and "timezone" not in changes:
             return calendar, Affected()
         return calendar, affected_bookings(calendar=calendar, at=at)
@@ -84,7 +90,11 @@ def ensure_calendar(*, provider: User, at: datetime) -> None:
     """Create a calendar with the provider's name and time zone, unless they already have one."""
     if not Calendar.objects.filter(provider=provider).exists():
         Calendar.objects.create(
-            provider=provider, name=provider.name, timezone=provider.timezone, created_at=at
+            provider=provider,
+            name=provider.name,
+            timezone=provider.timezone,
+            created_at=at,
+            updated_at=at,
         )
 
 
@@ -181,7 +191,12 @@ def affected_bookings(
 
 
 def create_service(
-    *, actor: User, at: datetime, calendar_id: UUID | None = None, **fields: Any
+    *,
+    actor: User,
+    at: datetime,
+    calendar_id: UUID | None = None,
+    metadata: Changes | None = None,
+    **fields: Any,
 ) -> Service:
     """Create a service. Without `calendar_id`, it gets a calendar of its own.
 
@@ -189,7 +204,7 @@ def create_service(
         Invalid: the calendar does not exist, or the price has more decimals than its currency.
         Forbidden: the calendar is another user's.
     """
-    service = Service(created_at=at, **fields)
+    service = Service(created_at=at, updated_at=at, metadata=stored(metadata), **fields)
     check_price(service.price, service.currency)
     with transaction.atomic():
         if calendar_id is None:
@@ -238,22 +253,23 @@ def update_service(*, service_id: UUID, actor: User, changes: dict[str, Any]) ->
             changes["calendar"] = _calendar_for(
                 actor, "catalog.change_service", changes.pop("calendar_id")
             )
-        for field, value in changes.items():
-            setattr(service, field, value)
         if "price" in changes or "currency" in changes:
             field = "price" if "price" in changes else "currency"
-            check_price(service.price, service.currency, field=field)
-        if changes:
-            try:
-                with transaction.atomic():
-                    service.save(update_fields=list(changes))
-            except IntegrityError as error:
-                # A foreign key to a service covers its calendar too, so it prevents the move.
-                if "calendar" in changes and isinstance(error.__cause__, ForeignKeyViolation):
-                    raise ServiceInUse(
-                        "This service has bookings or slots, which cannot move to another calendar."
-                    ) from None
-                raise
+            check_price(
+                changes.get("price", service.price),
+                changes.get("currency", service.currency),
+                field=field,
+            )
+        try:
+            with transaction.atomic():
+                save_changes(service, changes)
+        except IntegrityError as error:
+            # A foreign key to a service covers its calendar too, so it prevents the move.
+            if "calendar" in changes and isinstance(error.__cause__, ForeignKeyViolation):
+                raise ServiceInUse(
+                    "This service has bookings or slots, which cannot move to another calendar."
+                ) from None
+            raise
     return service
 
 

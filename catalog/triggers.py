@@ -7,6 +7,7 @@ deadlocks.
 """
 
 from bookit.database.constraints import Trigger
+from bookit.database.versions import updated_at_trigger
 
 # Raises the version of a calendar if its time zone changes, and prevents the version from falling.
 VERSION_RISES = Trigger(
@@ -27,14 +28,15 @@ END
 )
 
 
-def _opening_changes(prefix: str) -> Trigger:
+def _opening_changes(prefix: str, *, changed: str = "") -> Trigger:
     """Return a trigger for the table of opening hours or the table of time off.
 
-    The trigger raises the version of each calendar whose rows are added, changed or removed.
+    The trigger raises the version of each calendar whose rows are added, changed or removed. The
+    other columns of the calendar that it changes are in `changed`.
     """
     return Trigger(
         name=f"{prefix}_change_version",
-        body="""
+        body=f"""
 DECLARE
     ids uuid[];
 BEGIN
@@ -46,12 +48,12 @@ BEGIN
     END IF;
     PERFORM calendar_take_turn(id)
     FROM (SELECT DISTINCT unnest(ids) AS id ORDER BY id) AS changed;
-    UPDATE catalog_calendar SET version = version + 1 WHERE id IN (
+    UPDATE catalog_calendar SET version = version + 1{changed} WHERE id IN (
         SELECT id FROM catalog_calendar WHERE id = ANY(ids) ORDER BY id FOR UPDATE
     );
     RETURN NULL;
 END
-""",
+""",  # noqa: S608 - only our own SQL is interpolated, no values
         triggers={
             f"{prefix}_added": """
                 AFTER INSERT ON {table} REFERENCING NEW TABLE AS added FOR EACH STATEMENT
@@ -67,7 +69,11 @@ END
     )
 
 
-HOURS_CHANGE_VERSION = _opening_changes("opening_hours")
+# The representation of a calendar includes its opening hours.
+HOURS_CHANGE_VERSION = _opening_changes(
+    "opening_hours",
+    changed=", updated_at = greatest(now(), updated_at + interval '1 microsecond')",
+)
 TIME_OFF_CHANGES_VERSION = _opening_changes("time_off")
 
 # Raises the version of a calendar if the terms of a service change.
@@ -112,6 +118,56 @@ END
     triggers={
         "service_words_are_known": """
             AFTER INSERT OR UPDATE OF title, description ON {table} FOR EACH ROW
+        """,
+    },
+)
+
+CALENDAR_UPDATED_AT = updated_at_trigger(
+    "calendar", columns=["name", "timezone", "provider_id", "metadata"]
+)
+SERVICE_UPDATED_AT = updated_at_trigger("service")
+
+# Counts the active services of each category (`catalog.categories.models.Category`).
+#
+# The rows are written in order, so that two transactions with the same categories cannot deadlock.
+# Triggers for a statement run after those for its rows, so a transaction takes the turn of its
+# calendar first.
+CATEGORIES_ARE_COUNTED = Trigger(
+    name="service_categories_are_counted",
+    body="""
+DECLARE
+    gained text[];
+    lost text[];
+BEGIN
+    IF TG_OP <> 'DELETE' THEN
+        gained := ARRAY(SELECT category FROM added WHERE is_active AND category <> '');
+    END IF;
+    IF TG_OP <> 'INSERT' THEN
+        lost := ARRAY(SELECT category FROM removed WHERE is_active AND category <> '');
+    END IF;
+    IF gained IS NOT DISTINCT FROM lost THEN
+        RETURN NULL;
+    END IF;
+    INSERT INTO catalog_category AS known (name, active_services)
+    SELECT name, sum(change) FROM (
+        SELECT unnest(gained) AS name, 1 AS change UNION ALL SELECT unnest(lost), -1
+    ) AS changes
+    GROUP BY name HAVING sum(change) <> 0 ORDER BY name
+    ON CONFLICT (name) DO UPDATE SET
+        active_services = known.active_services + EXCLUDED.active_services;
+    RETURN NULL;
+END
+""",
+    triggers={
+        "service_categories_added": """
+            AFTER INSERT ON {table} REFERENCING NEW TABLE AS added FOR EACH STATEMENT
+        """,
+        "service_categories_changed": """
+            AFTER UPDATE ON {table} REFERENCING OLD TABLE AS removed NEW TABLE AS added
+            FOR EACH STATEMENT
+        """,
+        "service_categories_removed": """
+            AFTER DELETE ON {table} REFERENCING OLD TABLE AS removed FOR EACH STATEMENT
         """,
     },
 )

@@ -1,9 +1,11 @@
-"""URLs of calendars, time off and services."""
+"""URLs of calendars, time off and services, and of the rooms of this app."""
 
 from typing import Any
 
 from django.urls import path
 
+from catalog.categories.urls import urlpatterns as categories
+from catalog.providers.urls import urlpatterns as providers
 from catalog.viewsets import CalendarViewSet, ServiceViewSet, TimeOffViewSet
 
 LIST: Any = {"get": "list", "post": "create"}
@@ -18,4 +20,6 @@ urlpatterns = [
     ),
     path("calendars/<id:calendar_id>/time-off", TimeOffViewSet.as_view(LIST)),
     path("calendars", CalendarViewSet.as_view(LIST)),
+    *categories,
+    *providers,
 ]

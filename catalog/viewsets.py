@@ -1,5 +1,6 @@
 """Endpoints of calendars, time off and services."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -10,7 +11,10 @@ from rest_framework.permissions import SAFE_METHODS, AllowAny, BasePermission
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from accounts.models import User
 from accounts.permissions import signed_in
+from bookit.api.etags import conditional
+from bookit.api.keys import UsedKey
 from bookit.api.schema import errors
 from bookit.api.views import RowViewSet
 from bookit.database.prepared import Bound, Prepared
@@ -28,13 +32,18 @@ from catalog.serializers import (
     ChangedCalendarSerializer,
     CreatedServiceSerializer,
     CreatedTimeOffSerializer,
+    PrivateFieldsSerializer,
     ServiceSerializer,
     TimeOffSerializer,
 )
 
-ACTIVE_SERVICES = Prepared(
-    lambda: Service.objects.filter(is_active=True).order_by("title", "id"), ServiceSerializer.rows
-)
+
+def _active_services() -> QuerySet[Service]:
+    return Service.objects.filter(is_active=True).order_by("title", "id")
+
+
+ACTIVE_SERVICES = Prepared(_active_services, ServiceSerializer.rows)
+PRIVATE_ACTIVE_SERVICES = Prepared(_active_services, ServiceSerializer.private_rows)
 
 
 class CatalogViewSet(RowViewSet):
@@ -45,14 +54,53 @@ class CatalogViewSet(RowViewSet):
         return [AllowAny() if self.request.method in SAFE_METHODS else KeepsCalendar()]
 
 
+class PrivateFieldsViewSet(CatalogViewSet):
+    """Only callers who may change a row see its private fields."""
+
+    serializer_class: type[PrivateFieldsSerializer]
+    # The permission to change a row.
+    private_to: str
+
+    @property
+    def may_see_private(self) -> bool:
+        """Whether the caller may see the private fields of some rows."""
+        user, key = self.request.user, self.request.auth
+        if not isinstance(user, User) or (
+            isinstance(key, UsedKey) and not key.permits(self.private_to)
+        ):
+            return False
+        return user.is_keeper or user.may(self.private_to)
+
+    @property
+    def columns(self) -> Callable[[QuerySet[Any]], QuerySet[Any, dict[str, Any]]]:
+        """The function that selects the columns that the caller sees in at least one row."""
+        resource = self.serializer_class
+        return resource.private_rows if self.may_see_private else resource.rows
+
+    def represent(self, row: dict[str, Any]) -> dict[str, Any]:
+        """Return a row as the caller sees it."""
+        shown = super().represent(row)
+        if "metadata" in shown and not signed_in(self.request).may(
+            self.private_to, shown["provider_id"]
+        ):
+            for name in self.serializer_class.private_fields:
+                del shown[name]
+        return shown
+
+    def represent_instance(self, instance: Any) -> dict[str, Any]:
+        """Return an instance as a caller who may change it sees it."""
+        return self.serializer_class.represent_private(instance)
+
+
 @extend_schema_view(
     list=extend_schema(tags=["Catalog"], summary="List calendars"),
     retrieve=extend_schema(tags=["Catalog"], summary="Show a calendar"),
 )
-class CalendarViewSet(CatalogViewSet):
+class CalendarViewSet(PrivateFieldsViewSet):
     """The endpoints of calendars."""
 
     serializer_class = CalendarSerializer
+    private_to = "catalog.change_calendar"
     filterset_class = CalendarFilter
     ordering_fields = {"name": "name", "created_at": "created_at"}
     default_ordering = ["name"]
@@ -73,6 +121,7 @@ class CalendarViewSet(CatalogViewSet):
     @extend_schema(
         tags=["Catalog"], summary="Change a calendar", responses=ChangedCalendarSerializer
     )
+    @conditional
     def partial_update(self, request: Request, pk: Any) -> Response:
         """Change a calendar. `opening_hours` replaces all existing opening hours.
 
@@ -90,6 +139,7 @@ class CalendarViewSet(CatalogViewSet):
     @extend_schema(
         tags=["Catalog"], summary="Delete a calendar", extensions=errors("service_in_use")
     )
+    @conditional
     def destroy(self, request: Request, pk: Any) -> Response:
         """Delete a calendar that has no services."""
         services.delete_calendar(calendar_id=pk, actor=signed_in(request))
@@ -147,11 +197,12 @@ def _with_affected(response: Response, affected: Affected) -> Response:
     list=extend_schema(tags=["Catalog"], summary="Find services"),
     retrieve=extend_schema(tags=["Catalog"], summary="Show a service"),
 )
-class ServiceViewSet(CatalogViewSet):
+class ServiceViewSet(PrivateFieldsViewSet):
     """The endpoints of services."""
 
     costly_with = ("q", "available_from", "available_to")
     serializer_class = ServiceSerializer
+    private_to = "catalog.change_service"
     filterset_class = property(lambda view: FILTERS.get("services", ServiceFilter))
     ordering_fields = {
         "title": "title",
@@ -176,12 +227,14 @@ class ServiceViewSet(CatalogViewSet):
 
     def listed(self) -> QuerySet[Service] | Bound:
         """Return the active services, or all services if the request filters by `active`."""
-        return self.queryset.all() if self.request.query_params.get("active") else ACTIVE_SERVICES()
+        if self.request.query_params.get("active"):
+            return self.queryset.all()
+        return PRIVATE_ACTIVE_SERVICES() if self.may_see_private else ACTIVE_SERVICES()
 
     def shaped(self, rows: Any) -> Any:
         """Return the rows of a list with the columns that are shown."""
         if isinstance(rows, Listing):
-            return replace(rows, shape=ServiceSerializer.rows)
+            return replace(rows, shape=self.columns)
         return super().shaped(rows)
 
     def filter_queryset(self, queryset: Any) -> Any:
@@ -206,12 +259,13 @@ class ServiceViewSet(CatalogViewSet):
             actor=signed_in(request), at=timezone.now(), **self.checked()
         )
         response = self.created(service)
-        response.data["calendar"] = CalendarSerializer.represent_instance(service.calendar)
+        response.data["calendar"] = CalendarSerializer.represent_private(service.calendar)
         return response
 
     @extend_schema(
         tags=["Catalog"], summary="Change a service", extensions=errors("service_in_use")
     )
+    @conditional
     def partial_update(self, request: Request, pk: Any) -> Response:
         """Change a service. Existing bookings keep their prices and seats."""
         return self.shown(
@@ -223,6 +277,7 @@ class ServiceViewSet(CatalogViewSet):
     @extend_schema(
         tags=["Catalog"], summary="Delete a service", extensions=errors("service_in_use")
     )
+    @conditional
     def destroy(self, request: Request, pk: Any) -> Response:
         """Delete a service that has no bookings or slots. Deactivate it otherwise."""
         services.delete_service(service_id=pk, actor=signed_in(request))

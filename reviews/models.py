@@ -7,6 +7,7 @@ from django.db.models.functions import Now
 from uuid_utils.compat import uuid7
 
 from bookings.models import Booking
+from bookit.database.versions import updated_at_trigger
 from catalog.models import Service
 
 
@@ -40,7 +41,8 @@ class Review(models.Model):
         constraints = [
             models.CheckConstraint(
                 condition=Q(rating__gte=1, rating__lte=5), name="review_rating_1_to_5"
-            )
+            ),
+            updated_at_trigger("review"),
         ]
 
     def __str__(self) -> str:

@@ -4,10 +4,23 @@ from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
-from bookings.extensions import EVENT_DATA
+from drf_spectacular.utils import extend_schema_serializer
+
+from bookings.extensions import EVENT_DATA, EVENT_DATA_SERIALIZERS
 from bookings.models import BookingEvent
+from bookit.api.schema import SOMETIMES, example
 from reviews.models import Review
-from reviews.serializers import ReviewSerializer
+from reviews.serializers import FIVE_STARS, ReviewSerializer
+
+# What is left of a review that was deleted.
+LEFT = {"id", "booking_id", "rating"}
+
+
+@EVENT_DATA_SERIALIZERS.add(BookingEvent.Type.REVIEWED)
+@extend_schema_serializer(extensions={SOMETIMES: sorted({*ReviewSerializer.Meta.fields} - LEFT)})
+@example("Five stars", FIVE_STARS)
+class ReviewAtEventSerializer(ReviewSerializer):
+    """A review with its first rating. If it was deleted, only its ids and rating are left."""
 
 
 @EVENT_DATA.add(BookingEvent.Type.REVIEWED)

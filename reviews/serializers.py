@@ -7,21 +7,20 @@ from bookit.api.schema import example
 from bookit.api.serializers import InputSerializer, RowSerializer
 from reviews.models import Review
 
+FIVE_STARS = {
+    "id": "0199d3a5-1f2b-7c4d-8e6f-9a0b1c2d3e4f",
+    "booking_id": "0199d3a4-02aa-7d0c-9b1f-6f0e5b8f2a11",
+    "service_id": "0199d3a0-6a3b-7c55-8f0d-1f6f2b7c9d42",
+    "user_id": "0199d3a1-7c1e-7f61-b2ab-0a1c5d3f9e10",
+    "author_name": "Ana Silva",
+    "rating": 5,
+    "comment": "Exactly what I asked for.",
+    "created_at": "2026-12-02T09:00:00Z",
+    "updated_at": "2026-12-02T09:00:00Z",
+}
 
-@example(
-    "Five stars",
-    {
-        "id": "0199d3a5-1f2b-7c4d-8e6f-9a0b1c2d3e4f",
-        "booking_id": "0199d3a4-02aa-7d0c-9b1f-6f0e5b8f2a11",
-        "service_id": "0199d3a0-6a3b-7c55-8f0d-1f6f2b7c9d42",
-        "user_id": "0199d3a1-7c1e-7f61-b2ab-0a1c5d3f9e10",
-        "author_name": "Ana Silva",
-        "rating": 5,
-        "comment": "Exactly what I asked for.",
-        "created_at": "2026-12-02T09:00:00Z",
-        "updated_at": "2026-12-02T09:00:00Z",
-    },
-)
+
+@example("Five stars", FIVE_STARS)
 class ReviewSerializer(RowSerializer):
     """A review of a completed booking."""
 

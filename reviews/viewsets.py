@@ -11,6 +11,7 @@ from rest_framework.response import Response
 
 from accounts.permissions import signed_in
 from bookings.models import Booking
+from bookit.api.etags import conditional
 from bookit.api.schema import errors
 from bookit.api.views import RowViewSet
 from bookit.idempotency.views import idempotent
@@ -64,6 +65,7 @@ class ReviewViewSet(RowViewSet):
         )
 
     @extend_schema(tags=["Reviews"], summary="Change a review", responses=ReviewSerializer)
+    @conditional
     def partial_update(self, request: Request, pk: Any) -> Response:
         """Change the rating or the comment of your own review."""
         return self.shown(
@@ -73,6 +75,7 @@ class ReviewViewSet(RowViewSet):
         )
 
     @extend_schema(tags=["Reviews"], summary="Delete a review")
+    @conditional
     def destroy(self, request: Request, pk: Any) -> Response:
         """Delete your own review. Admins can delete any review."""
         services.delete_review(review_id=pk, actor=signed_in(request))

@@ -9,6 +9,8 @@ from django.db.models import OuterRef, Value
 from django.db.models.functions import Concat, Now
 from uuid_utils.compat import uuid7
 
+from bookit.database.versions import updated_at_trigger
+
 FULL_NAME = Concat("content_type__app_label", Value("."), "codename")
 
 
@@ -42,9 +44,11 @@ class Role(models.Model):
     group = models.OneToOneField(Group, on_delete=models.CASCADE, related_name="role")
     description = models.CharField(max_length=500, blank=True, default="")
     created_at = models.DateTimeField(db_default=Now(), editable=False)
+    updated_at = models.DateTimeField(db_default=Now(), editable=False)
 
     class Meta:
         ordering = ["created_at", "id"]
+        constraints = [updated_at_trigger("role")]
 
     def __str__(self) -> str:
         return self.name

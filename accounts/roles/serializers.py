@@ -20,6 +20,7 @@ RECEPTION = {
     response={
         "id": "0199d3a2-5b7d-7c40-9e11-8f3a6d2c4b95",
         "created_at": "2026-11-21T09:00:00Z",
+        "updated_at": "2026-11-21T09:00:00Z",
     },
 )
 class RoleSerializer(RowSerializer):
@@ -37,5 +38,5 @@ class RoleSerializer(RowSerializer):
 
     class Meta:
         model = Role
-        fields = ["id", "name", "description", "permissions", "created_at"]
-        read_only_fields = ["created_at"]
+        fields = ["id", "name", "description", "permissions", "created_at", "updated_at"]
+        read_only_fields = ["created_at", "updated_at"]

@@ -5,7 +5,7 @@ permission that is given or taken away.
 """
 
 from collections.abc import Collection
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import reduce
 from operator import or_
 from typing import Any
@@ -13,7 +13,8 @@ from uuid import UUID
 
 from django.contrib.auth.models import Group, Permission
 from django.db import IntegrityError, transaction
-from django.db.models import Q
+from django.db.models import F, Q
+from django.db.models.functions import Greatest, Now
 
 from accounts.extensions import PERMISSIONS
 from accounts.models import User
@@ -47,7 +48,9 @@ def create_role(
     with transaction.atomic():
         group = Group(name=name)
         _save_unique(group)
-        role = Role.objects.create(group=group, description=description, created_at=at)
+        role = Role.objects.create(
+            group=group, description=description, created_at=at, updated_at=at
+        )
         group.permissions.set(_stored(permissions))
     return role
 
@@ -71,11 +74,13 @@ def update_role(*, role_id: UUID, actor: User, changes: dict[str, Any]) -> Role:
         if "name" in changes:
             role.group.name = changes["name"]
             _save_unique(role.group)
-        if "description" in changes:
-            role.description = changes["description"]
-            role.save(update_fields=["description"])
         if "permissions" in changes:
             role.group.permissions.set(_stored(permissions))
+        if changes:
+            # Also if only the group has changed: the trigger of this row maintains `updated_at`.
+            role.description = changes.get("description", role.description)
+            role.save(update_fields=["description"])
+            role.refresh_from_db(fields=["updated_at"])
     return role
 
 
@@ -115,7 +120,12 @@ def give_roles(*, user: User, names: Collection[str], actor: User) -> None:
             for app, codename in pairs.values_list("content_type__app_label", "codename")
         },
     )
-    user.groups.set([found[name] for name in wanted])
+    if held != wanted:
+        user.groups.set([found[name] for name in wanted])
+        # The trigger of the user's row sees only changes of its columns.
+        later = Greatest(Now(), F("updated_at") + timedelta(microseconds=1))
+        User.objects.filter(pk=user.pk).update(updated_at=later)
+        user.refresh_from_db(fields=["updated_at"])
     user.has_roles, user.roles = bool(wanted), sorted(wanted)
     vars(user).pop("granted", None)
 

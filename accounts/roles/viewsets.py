@@ -11,6 +11,7 @@ from accounts.permissions import IsPermitted, signed_in
 from accounts.roles import services as roles
 from accounts.roles.models import Role
 from accounts.roles.serializers import RoleSerializer
+from bookit.api.etags import conditional
 from bookit.api.views import RowViewSet
 from bookit.idempotency.views import idempotent
 
@@ -40,6 +41,7 @@ class RoleViewSet(RowViewSet):
         )
 
     @extend_schema(tags=["Users"], summary="Change a staff role", responses=RoleSerializer)
+    @conditional
     def partial_update(self, request: Request, pk: Any) -> Response:
         """Change a role. The users who hold it get or lose its permissions at once.
 
@@ -52,6 +54,7 @@ class RoleViewSet(RowViewSet):
         )
 
     @extend_schema(tags=["Users"], summary="Delete a staff role")
+    @conditional
     def destroy(self, request: Request, pk: Any) -> Response:
         """Delete a role. The users who hold it lose its permissions at once."""
         roles.delete_role(role_id=pk, actor=signed_in(request))

@@ -24,11 +24,15 @@ SESSION = [
     "id",
     "name",
     "email",
+    "email_verified",
+    "phone",
     "role",
     "roles",
     "timezone",
+    "language",
     "is_active",
     "created_at",
+    "updated_at",
     "access_token",
     "refresh_token",
     "token_type",
@@ -58,7 +62,7 @@ def test_registering_returns_a_session(api):
     assert session["is_active"] is True
     assert (session["token_type"], session["expires_in"]) == ("Bearer", 15 * 60)
     profile = me(api, session["access_token"]).json()
-    assert profile == {name: session[name] for name in SESSION[:8]}
+    assert profile == {name: session[name] for name in SESSION[:13]}
     assert api.post("/auth/refresh", {"refresh_token": session["refresh_token"]}).status_code == 200
 
 

@@ -1,4 +1,4 @@
-"""All sessions of an account end when its password hash changes, however it is changed."""
+"""All sessions of an account end when its password hash or its role changes, by whatever means."""
 
 import getpass
 
@@ -76,12 +76,17 @@ def by_a_bulk_update(user, api, monkeypatch):
     User.objects.update(password=make_password(BETTER))
 
 
+def by_a_change_of_the_role(user, api, monkeypatch):
+    AdminFactory()
+    User.objects.filter(pk=user.pk).update(role="provider")
+
+
 def in_sql(user, api, monkeypatch):
     run("UPDATE accounts_user SET password = 'x' WHERE email = %s", [user.email])
 
 
 def by_a_hash_upgrade_at_sign_in_to_the_admin_site(user, api, monkeypatch):
-    """Here, the hash changes but the password does not. A thief may have the old hash."""
+    """Change the hash but not the password. The trigger compares only hashes."""
     monkeypatch.setattr(PBKDF2PasswordHasher, "iterations", 1)
     hashers = [f"django.contrib.auth.hashers.{name}PasswordHasher" for name in ("PBKDF2", "MD5")]
     with override_settings(PASSWORD_HASHERS=hashers):
@@ -99,12 +104,13 @@ WAYS = [
     by_saving_the_user,
     by_a_bulk_update,
     in_sql,
+    by_a_change_of_the_role,
     by_a_hash_upgrade_at_sign_in_to_the_admin_site,
 ]
 
 
 @pytest.mark.parametrize("change", WAYS)
-def test_a_change_of_the_hash_ends_every_session(api, monkeypatch, change):
+def test_a_change_of_the_hash_or_the_role_ends_every_session(api, monkeypatch, change):
     user = AdminFactory()
     first, second = (log_in(api, user).json() for _ in range(2))
     following = refresh(api, second).json()
@@ -115,7 +121,7 @@ def test_a_change_of_the_hash_ends_every_session(api, monkeypatch, change):
 
 @pytest.mark.parametrize("change", WAYS)
 def test_without_the_trigger_sessions_survive(api, monkeypatch, change):
-    """Control for the test above: without the trigger, no change of the hash ends a session."""
+    """Control for the test above: without the trigger, no change ends a session."""
     run("ALTER TABLE accounts_user DISABLE TRIGGER user_sessions_end")
     user = AdminFactory()
     session = log_in(api, user).json()
@@ -129,13 +135,13 @@ def test_other_changes_and_changes_of_other_users_end_no_session(api):
     through_the_api(stranger, api, None)
     problem(refresh(api, theirs), 401, "token_invalid")
     session = refresh(api, session).json()
-    changes = {"email": "new@example.com", "name": "B", "timezone": "Asia/Tokyo"}
+    changes = {"phone": "+351 1234", "name": "B", "timezone": "Asia/Tokyo"}
     assert api.as_(user).patch("/me", changes).status_code == 200
     session = refresh(api, session).json()
     user.refresh_from_db()
     sign_in_to_admin_site(user)  # writes the time of the last login
-    User.objects.update(role="provider")
-    run("UPDATE accounts_user SET password = password, is_active = is_active")
+    User.objects.filter(pk=user.pk).update(email="new@example.com")
+    run("UPDATE accounts_user SET password = password, is_active = is_active, role = role")
     assert refresh(api, session).status_code == 200
 
 
@@ -207,7 +213,8 @@ def test_no_session_survives_a_concurrent_change_of_the_password(transactional_d
             break
         user = UserFactory()
         calls = clients_of(api, user)
-        # The change starts at a different position in each round. It takes as long as the requests.
+        # In each round, the change has another place among the requests, which varies the order in
+        # which they run.
         at = number % len(calls)
         calls.insert(at, lambda user=user: through_the_api(user, api.as_(user), None))
         outcomes = at_once(calls)

@@ -1,19 +1,25 @@
 """The user's own profile and password."""
 
+import re
 from collections import Counter
 
 import pytest
+from django.core import mail
 from django.test import Client
 
 from accounts import services
 from accounts.models import Session, User
 from accounts.tests.factories import PASSWORD, AdminFactory, UserFactory
+from bookings.tests.jobs import work
 from bookit.tests.crowd import at_once
 from bookit.tests.expect import problem
 
 pytestmark = pytest.mark.django_db
 
-FIELDS = ["id", "name", "email", "role", "timezone", "is_active", "created_at"]
+FIELDS = [
+    *("id", "name", "email", "email_verified", "phone", "role"),
+    *("timezone", "language", "is_active", "metadata", "created_at", "updated_at"),
+]
 BETTER = "another good password"
 
 
@@ -46,62 +52,178 @@ def test_the_profile_shows_the_signed_in_user(me, user):
         "id": str(user.pk),
         "name": "Ada",
         "email": "ada@example.com",
+        "email_verified": False,
+        "phone": "",
         "role": "user",
         "timezone": "UTC",
+        "language": "en",
         "is_active": True,
-        "created_at": me.get("/me").json()["created_at"],
+        "metadata": {},
+        "created_at": response.json()["created_at"],
+        "updated_at": response.json()["updated_at"],
     }
 
 
-def test_the_name_email_address_and_time_zone_can_be_changed(me, user):
-    changes = {"name": "Countess", "email": "Lovelace@Example.com", "timezone": "Europe/London"}
+def test_the_name_phone_number_time_zone_and_language_can_be_changed(me, user):
+    changes = {
+        "name": "Countess",
+        "phone": "+44 20 7946 0000",
+        "timezone": "Europe/London",
+        "language": "en-GB",
+    }
+    before = me.get("/me").json()
     response = me.patch("/me", changes)
     assert response.status_code == 200
-    assert response.json() == {**me.get("/me").json()}
-    assert {name: response.json()[name] for name in changes} == {
-        **changes,
-        "email": "lovelace@example.com",
-    }
-    user.refresh_from_db()
-    assert user.email == "lovelace@example.com"
+    after = response.json()
+    assert after == me.get("/me").json() == {**before, **changes, "updated_at": after["updated_at"]}
 
 
-def test_a_user_signs_in_with_the_new_email_address(api, me):
-    assert me.patch("/me", {"email": "new@example.com"}).status_code == 200
-    assert log_in(api, User(email="NEW@example.com")).status_code == 200
-    problem(log_in(api, User(email="ada@example.com")), 401, "invalid_credentials")
-
-
-@pytest.mark.parametrize("field", ["name", "email", "timezone"])
+@pytest.mark.parametrize("field", ["name", "phone", "timezone", "language"])
 def test_a_change_of_one_field_does_not_change_other_fields(me, user, field):
-    value = {"name": "B", "email": "b@example.com", "timezone": "Asia/Tokyo"}[field]
+    value = {"name": "B", "phone": "+351 1234", "timezone": "Asia/Tokyo", "language": "ja"}[field]
     before = me.get("/me").json()
-    assert me.patch("/me", {field: value}).json() == {**before, field: value}
+    after = me.patch("/me", {field: value}).json()
+    assert after == {**before, field: value, "updated_at": after["updated_at"]}
+
+
+def test_a_phone_number_can_be_removed(me, user):
+    me.patch("/me", {"phone": "+351 1234"})
+    assert me.patch("/me", {"phone": ""}).json()["phone"] == ""
+
+
+# --- a new email address ----------------------------------------------------------------------
+
+NEW = {"email": "New@Example.com", "current_password": PASSWORD}
+
+
+def tokens():
+    """Send the waiting emails; return the token in the last email to each address."""
+    work()
+    found = {
+        message.to[0]: re.search(r"Code: (\S+)", message.body).group(1)
+        for message in mail.outbox
+        if "Code:" in message.body
+    }
+    mail.outbox.clear()
+    return found
+
+
+def verify(api, token):
+    return api.post("/auth/verify-email", {"token": token})
+
+
+def test_a_new_email_address_takes_effect_once_it_is_verified(api, me, user):
+    before = me.get("/me").json()
+    response = me.patch("/me", {**NEW, "name": "Countess"})
+    assert response.status_code == 200
+    after = response.json()
+    assert after == {**before, "name": "Countess", "updated_at": after["updated_at"]}
+    assert log_in(api, user).status_code == 200
+    found = tokens()
+    assert found.keys() == {"new@example.com"}
+    assert verify(api, found["new@example.com"]).status_code == 204
+    profile = me.get("/me").json()
+    assert (profile["email"], profile["email_verified"]) == ("new@example.com", True)
+    assert log_in(api, User(email="NEW@example.com")).status_code == 200
+    problem(log_in(api, user), 401, "invalid_credentials")
+
+
+def test_the_old_address_is_notified_of_the_request_and_of_the_change(api, me):
+    me.patch("/me", NEW)
+    work()
+    token = re.search(r"Code: (\S+)", mail.outbox[0].body).group(1)
+    [notice] = [each for each in mail.outbox if each.to == ["ada@example.com"]]
+    assert notice.subject == "Your email address is about to change"
+    assert token not in notice.body
+    mail.outbox.clear()
+    verify(api, token)
+    work()
+    [notice] = mail.outbox
+    assert (notice.to, notice.subject) == (
+        ["ada@example.com"],
+        "Your email address has changed",
+    )
+
+
+def test_a_new_email_address_requires_the_password(me, user):
+    for body in ({}, {"current_password": "wrong"}):
+        response = me.patch("/me", {"name": "Eve", "email": "new@example.com", **body})
+        problem(response, 400, "validation_error", "current_password")
+    user.refresh_from_db()
+    assert (user.name, user.new_email) == ("Ada", "")
+    work()
+    assert mail.outbox == []
+
+
+def test_wrong_passwords_for_a_new_email_address_are_limited(me, settings):
+    settings.RATE_LIMITS = {**settings.RATE_LIMITS, "password": "2/hour"}
+    for _ in range(2):
+        me.patch("/me", {**NEW, "current_password": "wrong"})
+    problem(me.patch("/me", NEW), 429, "throttled")
 
 
 def test_the_email_address_of_another_account_is_a_409(me, user):
     UserFactory(email="taken@example.com")
     for email in ("taken@example.com", "TAKEN@example.com"):
-        problem(me.patch("/me", {"email": email}), 409, "email_taken")
-        problem(me.patch("/me", {"email": email, "name": "Eve"}), 409, "email_taken")
+        problem(me.patch("/me", {**NEW, "email": email, "name": "Eve"}), 409, "email_taken")
     user.refresh_from_db()
-    assert (user.email, user.name) == ("ada@example.com", "Ada")
+    assert (user.email, user.new_email, user.name) == ("ada@example.com", "", "Ada")
 
 
-def test_the_users_own_email_address_does_not_count_as_taken(me):
+def test_the_present_email_address_needs_no_password_and_cancels_the_change(api, me):
     assert me.patch("/me", {"email": "ADA@example.com"}).status_code == 200
+    me.patch("/me", NEW)
+    found = tokens()
+    assert me.patch("/me", {"email": "ADA@example.com"}).status_code == 200
+    problem(verify(api, found["new@example.com"]), 401, "token_invalid")
+    assert me.get("/me").json()["email"] == "ada@example.com"
 
 
-def test_one_of_ten_concurrent_changes_to_the_same_email_address_succeeds(transactional_db, api):
-    clients = [api.as_(UserFactory()) for _ in range(10)]
-    outcomes = at_once(
-        [
-            lambda client=client: client.patch("/me", {"email": "a@example.com"})
-            for client in clients
-        ]
-    )
-    assert Counter(outcome.value.status_code for outcome in outcomes) == {200: 1, 409: 9}
-    assert User.objects.filter(email="a@example.com").count() == 1
+def test_only_the_last_new_address_can_be_verified(api, me):
+    for email in ("first@example.com", "second@example.com"):
+        me.patch("/me", {**NEW, "email": email})
+    found = tokens()
+    assert found.keys() == {"second@example.com"}  # the first email no longer applies
+    me.patch("/me", {**NEW, "email": "third@example.com"})
+    problem(verify(api, found["second@example.com"]), 401, "token_invalid")
+
+
+def test_a_changed_password_cancels_the_change_of_the_address(api, me, user):
+    """A thief who knew the password must not get the account back with the new address."""
+    me.patch("/me", NEW)
+    found = tokens()
+    assert change(me).status_code == 204
+    problem(verify(api, found["new@example.com"]), 401, "token_invalid")
+    user.refresh_from_db()
+    assert user.new_email == ""
+    me.post("/auth/verify-email/resend")
+    assert tokens().keys() == {"ada@example.com"}
+
+
+def test_an_address_that_was_taken_meanwhile_is_a_409(api, me):
+    me.patch("/me", NEW)
+    found = tokens()
+    UserFactory(email="new@example.com")
+    problem(verify(api, found["new@example.com"]), 409, "email_taken")
+    assert me.get("/me").json()["email"] == "ada@example.com"
+
+
+def test_one_of_five_accounts_that_verify_the_same_address_at_once_gets_it(
+    transactional_db, no_jobs, api
+):
+    found = []
+    for _ in range(5):
+        api.as_(UserFactory()).patch("/me", NEW)
+        found.append(tokens()["new@example.com"])
+    calls = [
+        lambda token=token: Client().post(
+            "/auth/verify-email", {"token": token}, content_type="application/json"
+        )
+        for token in found
+    ]
+    outcomes = at_once(calls)
+    assert Counter(outcome.value.status_code for outcome in outcomes) == {204: 1, 409: 4}
+    assert User.objects.filter(email="new@example.com", email_verified=True).count() == 1
 
 
 @pytest.mark.parametrize(
@@ -117,6 +239,16 @@ def test_one_of_ten_concurrent_changes_to_the_same_email_address_succeeds(transa
         ("email", None),
         ("email", "a@example.com, b@example.com"),
         ("email", "x" * 250 + "@example.com"),
+        ("phone", "call me"),
+        ("phone", "+351 912\n345"),
+        ("phone", "1" * 33),
+        ("phone", "+"),
+        ("phone", None),
+        ("language", "english"),
+        ("language", "en_GB"),
+        ("language", "en\n-GB"),
+        ("language", ""),
+        ("language", None),
         ("timezone", "Mars/Olympus"),
         ("timezone", ""),
         ("timezone", None),
@@ -144,8 +276,9 @@ def test_showing_the_profile_needs_only_the_query_for_the_user(me, django_assert
         me.get("/me")
     with django_assert_num_queries(1):
         me.patch("/me", {})
-    # The queries are the user, a savepoint, the change, and the release of the savepoint.
-    with django_assert_num_queries(4):
+    # The queries are the user, a savepoint, the change, the release of the savepoint, and the time
+    # of the change.
+    with django_assert_num_queries(5):
         me.patch("/me", {"name": "B"})
 
 

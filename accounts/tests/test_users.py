@@ -16,7 +16,10 @@ from bookit.tests.expect import problem
 
 pytestmark = pytest.mark.django_db
 
-FIELDS = ["id", "name", "email", "role", "roles", "timezone", "is_active", "created_at"]
+FIELDS = [
+    *("id", "name", "email", "email_verified", "phone", "role", "roles"),
+    *("timezone", "language", "is_active", "metadata", "created_at", "updated_at"),
+]
 
 
 @pytest.fixture

@@ -81,10 +81,10 @@ def colliding_starts(period: str) -> str:
 
 # Finds the starts that collide with slots or bookings on the calendars of services in open mode.
 #
-# A booking that starts at s blocks [s - before, s + duration + after). This period overlaps the
-# taken period [t, u) if and only if t - duration - after < s < u + before. The query distinguishes
-# seats only if the service has more than one. `range_agg` merges overlapping ranges, so a start
-# that overlaps two bookings of the same seat loses only one seat.
+# A booking that starts at s blocks [s - before, s + after), where `after` includes the duration.
+# This period overlaps the taken period [t, u) if and only if t - after < s < u + before. The query
+# distinguishes seats only if the service has more than one. `range_agg` merges overlapping ranges,
+# so a start that overlaps two bookings of the same seat loses only one seat.
 #
 # The ids are wrapped in a subquery, as in `bookings.seats`, to hide the array from the planner. If
 # the planner saw the array, it would know the array's length, and would make a new plan for each
@@ -124,8 +124,8 @@ CROSS JOIN LATERAL (
 
 # Finds the scheduled slots of services that start in a window, with the number of seats left.
 #
-# OFFSET makes PostgreSQL read the slots of one service after the other. Without OFFSET, the planner
-# may read the slots of all services in the window.
+# With OFFSET, PostgreSQL reads the slots of each service of the search separately. Without OFFSET,
+# the planner may read all slots that start in the window, also those of other services.
 #
 # Parameters: service_ids uuid[]; from timestamptz, until timestamptz (the window); but uuid (a
 #     booking to ignore, or null); at timestamptz (now).
@@ -445,7 +445,8 @@ def _starts_between(
 ) -> Iterator[tuple[datetime, datetime]]:
     """Yield `(opens, before)` for each grid: its first start, and the time before which it ends.
 
-    Each opening period has its own grid. The steps of the grid are elapsed time since the opening.
+    Each opening period has its own grid. Its steps are counted in elapsed time from the opening, so
+    a change of the clocks does not shift them.
 
     Args:
         fitting: leave out starts whose bookings would end after closing.

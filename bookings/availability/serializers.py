@@ -29,7 +29,7 @@ class ServiceSearchSerializer(SearchSerializer):
     """When to look for free times of a service, and whether to explain the refused times."""
 
     explain = serializers.BooleanField(
-        required=False,
+        default=False,
         help_text=(
             "Also list the times that cannot be booked, and why. Only for the service's "
             "provider and admins."

@@ -27,7 +27,7 @@ signer = signing.Signer(salt="bookings.feed", sep=".")
 
 OWN, BUSY, NAMES = "own", "busy", "names-for"
 
-# A feed contains entries that start no earlier than this long ago.
+# How far back a feed goes. It leaves out entries that started earlier.
 PAST = timedelta(days=90)
 # The maximum number of entries in a feed, the earliest first.
 MAX_ENTRIES = 5000
@@ -215,7 +215,10 @@ def _own_content(user: User) -> list[Any]:
 
 
 def _calendar_content(calendar: Calendar, reader: User | None) -> list[Any]:
-    """Return the content of a token of a calendar's feed, which shows names only to a reader."""
+    """Return the content of a token of a calendar's feed.
+
+    With a reader, the feed shows names. Without one, it shows only busy times.
+    """
     pk, version = str(calendar.pk), _version(calendar.pk)
     return [NAMES, pk, version, str(reader.pk)] if reader else [BUSY, pk, version]
 

@@ -1,8 +1,9 @@
 """Composes emails, with times in the reader's time zone.
 
 Anybody can enter any email address for an attendee, or register with it. So an email to an
-unverified address contains nothing that a user wrote: no names, notes or reasons. It does contain
-texts by providers and admins, but nothing in them that an email client would turn into a link.
+unverified address contains nothing that a user wrote: no names, phone numbers, notes or reasons. It
+does contain texts by providers and admins, but nothing in them that an email client would turn into
+a link.
 """
 
 import re
@@ -14,9 +15,10 @@ from django.template.loader import render_to_string
 
 from bookings import ical
 from bookings.events import SLOT_CANCELLED
-from bookings.mails import limits as mail_limits
+from bookings.mails.limits import limits_of
 from bookings.mails.occasions import ATTENDEE, OFFERED, RESCHEDULED, Occasion, Status
 from bookit import money
+from bookit.mails.limits import Limit
 from bookit.times import zone
 
 UNVERIFIED = (
@@ -49,9 +51,9 @@ class Mail:
     audience: str
     is_verified: bool
 
-    def limits(self) -> list[mail_limits.Limit]:
+    def limits(self) -> list[Limit]:
         """Return the limits that the email counts towards."""
-        return mail_limits.limits_of(
+        return limits_of(
             booking_id=self.booking_id,
             audience=self.audience,
             address=self.to,
@@ -78,10 +80,12 @@ def compose(occasion: Occasion, audience: str) -> Mail:
     news = occasion.news
     assert news is not None  # noqa: S101 - events without news have no readers
     is_verified = occasion.is_verified(audience)
-    attendee_name = unlinked(_line(occasion.attendee_name or occasion.user_name))
+    # The name of a user who has deleted their account is empty.
+    attendee_name = unlinked(_line(occasion.attendee_name or occasion.user_name or "A former user"))
+    attendee_email = occasion.attendee_email or occasion.user_email
+    who = [attendee_name, attendee_email, occasion.attendee_phone or occasion.user_phone]
     if audience == ATTENDEE:
-        address = occasion.attendee_email or occasion.user_email
-        reader = ical.Party(attendee_name if is_verified else "", address)
+        reader = ical.Party(attendee_name if is_verified else "", attendee_email)
         tz_name, lead = occasion.user_timezone, news.attendee
     else:
         reader = ical.Party(_line(occasion.provider_name or ""), occasion.provider_email or "")
@@ -106,10 +110,7 @@ def compose(occasion: Occasion, audience: str) -> Mail:
         "With": calendar_name if calendar_name != title else "",
         "When": when,
         "Before": before if before != when else "",
-        # Only the email address in the booking, never the email address of the user's account.
-        "Who": (
-            ", ".join(filter(None, [attendee_name, occasion.attendee_email])) if is_verified else ""
-        ),
+        "Who": ", ".join(filter(None, who)) if is_verified else "",
         "Price": money.written(occasion.price, occasion.currency) if occasion.price else "",
         "Notes": _indented(occasion.notes) if is_verified else "",
         "Reason": _indented(reason),
@@ -142,8 +143,8 @@ def compose(occasion: Occasion, audience: str) -> Mail:
     return Mail(
         to=reader.email,
         subject=subject,
-        text=render_to_string("bookings/mails/mail.txt", words),
-        html=render_to_string("bookings/mails/mail.html", words),
+        text=render_to_string("bookit/mail.txt", words),
+        html=render_to_string("bookit/mail.html", words),
         # An offer has no file: if it expired, nothing would remove it from the reader's calendar.
         calendar="" if news is OFFERED else ical.CalendarFile([entry], method=method).text(),
         method=method,

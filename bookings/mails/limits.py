@@ -1,58 +1,10 @@
-"""Daily limits on emails: to each email address, and to each reader of a booking.
+"""The limits of an email about a booking: of its reader, and of its email address."""
 
-An email counts towards the limit of its booking and the limit of its email address. It is sent only
-if neither limit has been reached. The counts are rows in PostgreSQL. A single statement compares
-and increments a row, so concurrent workers cannot exceed a limit.
-"""
-
-import re
-from collections.abc import Sequence
-from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
 from uuid import UUID
 
 from django.conf import settings
-from django.db.models import F, QuerySet
-from django.utils.crypto import salted_hmac
-from psycopg.rows import dict_row
 
-from bookings.mails.models import MailCount
-from bookit.database.batches import delete_in_batches
-from bookit.database.rows import fetch
-
-# How long counts are kept, so that operators can look up how many emails were not sent.
-KEPT = timedelta(days=30)
-
-# Counts an email towards each of its limits that has not been reached.
-#
-# Parameters: subjects text[], limits integer[] (in the order of subjects), day date.
-# Columns: subject text, of each limit that had not been reached.
-# Invariant: the constraint mail_count_once allows one row per subject and day, which this statement
-#   compares and increments. Rows are always locked in the same order, the booking's row first, so
-#   workers never deadlock.
-TAKE = """
-INSERT INTO bookings_mailcount AS counted (subject, day, sent, most, withheld)
-SELECT subject, %(day)s::date, 1, most, 0
-FROM unnest(%(subjects)s::text[], %(limits)s::integer[]) AS wanted (subject, most)
-ON CONFLICT (subject, day) DO UPDATE SET sent = counted.sent + 1, most = excluded.most
-WHERE counted.sent < excluded.most
-RETURNING subject
-"""
-
-
-@dataclass(frozen=True)
-class Limit:
-    """A limit that an email counts towards.
-
-    Args:
-        name: `booking` or `address`.
-        subject: what the limit applies to; an email address is stored only as a hash.
-        most: the maximum number of emails a day.
-    """
-
-    name: str
-    subject: str
-    most: int
+from bookit.mails.limits import Limit, hashed
 
 
 def limits_of(
@@ -68,58 +20,7 @@ def limits_of(
         Limit("booking", f"booking/{booking_id}/{audience}", settings.MAILS_PER_BOOKING + is_last),
         Limit(
             "address",
-            f"address/{_hash(address)}",
+            f"address/{hashed(address)}",
             settings.MAILS_PER_VERIFIED_ADDRESS if is_verified else settings.MAILS_PER_ADDRESS,
         ),
     ]
-
-
-def take(limits: Sequence[Limit], *, at: datetime) -> list[Limit]:
-    """Count an email towards all of its limits, or towards none if any limit has been reached.
-
-    Returns:
-        the limits that have been reached. If there are none, the email may be sent.
-    """
-    parameters = {
-        "subjects": [limit.subject for limit in limits],
-        "limits": [limit.most for limit in limits],
-        "day": _day(at),
-    }
-    taken = {row["subject"] for row in fetch(TAKE, parameters, dict_row)}
-    reached = [limit for limit in limits if limit.subject not in taken]
-    if reached:
-        give_back([limit for limit in limits if limit.subject in taken], at=at)
-        _counts(reached, at).update(withheld=F("withheld") + 1)
-    return reached
-
-
-def give_back(limits: Sequence[Limit], *, at: datetime) -> None:
-    """Subtract an email that was counted but could not be sent."""
-    _counts(limits, at).filter(sent__gt=0).update(sent=F("sent") - 1)
-
-
-def prune_mail_counts(*, at: datetime) -> int:
-    """Delete counts that are more than 30 days old, and return their number."""
-    return delete_in_batches(MailCount.objects.filter(day__lt=_day(at - KEPT)), by="day")
-
-
-def _counts(limits: Sequence[Limit], at: datetime) -> QuerySet[MailCount]:
-    """Return the counts of the limits on the day of `at`."""
-    return MailCount.objects.filter(subject__in=[limit.subject for limit in limits], day=_day(at))
-
-
-def _day(at: datetime) -> date:
-    return at.astimezone(UTC).date()
-
-
-def _hash(address: str) -> str:
-    """Return a hash of an email address, which is the same for all known spellings of a mailbox.
-
-    Many mail servers ignore a plus sign and the text after it, and Gmail ignores dots. If each
-    spelling had a limit of its own, the number of emails to one person would be unlimited.
-    """
-    name, _, host = address.strip().lower().rpartition("@")
-    name = re.sub(r"(?<=.)\+.*", "", name)
-    if host in ("gmail.com", "googlemail.com"):
-        name, host = name.replace(".", ""), "gmail.com"
-    return salted_hmac("bookings.mail_limits", f"{name}@{host}", algorithm="sha256").hexdigest()

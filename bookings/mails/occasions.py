@@ -84,6 +84,7 @@ class Occasion:
         is_current: whether the booking still has the status and start time of the event.
         is_over: whether the booking is now neither held, nor pending, nor confirmed.
         user_is_verified: whether the email address of the user's account is verified.
+        reason: the reason in the event or, if the user cancelled the booking, in the booking.
         provider_id: None if the calendar has no provider, or if its provider does not keep it.
     """
 
@@ -106,6 +107,7 @@ class Occasion:
     booking_id: UUID
     attendee_name: str
     attendee_email: str
+    attendee_phone: str
     notes: str
     price: Decimal
     currency: str
@@ -114,6 +116,7 @@ class Occasion:
     user_id: UUID
     user_name: str
     user_email: str
+    user_phone: str
     user_timezone: str
     user_is_active: bool
     user_is_verified: bool
@@ -183,7 +186,10 @@ SELECT event.id AS event_id, event.type, event.at, event.actor_id,
     {announced_sql("event")} AS is_announced,
     (event.data->'was'->>'start_time')::timestamptz AS was_start_time,
     (event.data->'was'->>'end_time')::timestamptz AS was_end_time,
-    event.data->>'reason' AS reason,
+    COALESCE(
+        event.data->>'reason',
+        CASE event.type WHEN 'booking.cancelled' THEN NULLIF(booking.cancellation_reason, '') END
+    ) AS reason,
     EXISTS (
         SELECT FROM bookings_bookingevent AS offer
         WHERE offer.booking_id = event.booking_id AND offer.type = 'booking.held'
@@ -192,9 +198,10 @@ SELECT event.id AS event_id, event.type, event.at, event.actor_id,
     booking.status = event.data->>'status'
         AND booking.start_time = (event.data->>'start_time')::timestamptz AS is_current,
     booking.status NOT IN ('held', 'pending', 'confirmed') AS is_over,
-    booking.id AS booking_id, booking.attendee_name, booking.attendee_email, booking.notes,
-    booking.price, booking.currency, service.title, calendar.name AS calendar_name,
-    attendee.id AS user_id, attendee.name AS user_name, attendee.email AS user_email,
+    booking.id AS booking_id, booking.attendee_name, booking.attendee_email,
+    booking.attendee_phone, booking.notes, booking.price, booking.currency, service.title,
+    calendar.name AS calendar_name, attendee.id AS user_id, attendee.name AS user_name,
+    attendee.email AS user_email, attendee.phone AS user_phone,
     attendee.timezone AS user_timezone, attendee.is_active AS user_is_active,
     {has_verified_address("attendee")} AS user_is_verified,
     provider.id AS provider_id, provider.name AS provider_name, provider.email AS provider_email,

@@ -1,7 +1,7 @@
 """Sends emails about bookings.
 
 Each event defers one job per email. The worker composes the email and sends it, unless a limit has
-been reached (`bookings.mails.limits`). An email may arrive twice, because a worker may die after
+been reached (`bookit.mails.limits`). An email may arrive twice, because a worker may die after
 sending it and before finishing the job. Both copies have the same Message-ID, which depends only on
 the event and the reader, so that email clients can recognise the second copy.
 
@@ -10,45 +10,18 @@ moves until then: it shows the time before the first move and the current time. 
 happens to a booking only once and is announced immediately.
 """
 
-import logging
 from collections.abc import Iterable
 from dataclasses import asdict, replace
 from datetime import datetime
-from typing import Any
 
-import orjson
 from django.conf import settings
-from django.db import connection
 from psycopg.rows import dict_row
 
-from bookings.mails import limits as mail_limits
 from bookings.mails.composition import Mail, compose
 from bookings.mails.occasions import Occasion, Type, occasions
 from bookings.models import Booking, BookingEvent
 from bookit.database.rows import fetch
-
-logger = logging.getLogger(__name__)
-
-# The arguments of a job, and the time at which it runs. None means immediately.
-Job = tuple[dict[str, Any], datetime | None]
-
-# Defers jobs that send emails, except jobs that are already waiting.
-#
-# Parameters: task text (the name of the task), locks text[] (their queueing locks), args text[]
-#   (their arguments as JSON), times timestamptz[] (when they run; null means immediately).
-# Columns: id bigint, of each new job.
-# Invariant: a unique index of procrastinate allows one waiting job per queueing lock. If two
-#   transactions enqueue the same email at the same time, the second transaction fails and is
-#   retried.
-DEFER = """
-SELECT enqueue_job('mails', %(task)s, job.args::jsonb, job.queueing_lock, job.scheduled_at) AS id
-FROM unnest(%(locks)s::text[], %(args)s::text[], %(times)s::timestamptz[])
-    AS job (queueing_lock, args, scheduled_at)
-WHERE NOT EXISTS (
-    SELECT FROM procrastinate_jobs AS waiting
-    WHERE waiting.queueing_lock = job.queueing_lock AND waiting.status = 'todo'
-)
-"""
+from bookit.mails.sending import Job, defer, send_within_limits
 
 # Finds the last event that moved a booking, and all events of the booking after it.
 #
@@ -94,7 +67,7 @@ def enqueue(*, events: Iterable[BookingEvent]) -> None:
         for audience in occasion.audiences:
             args = {"event_id": occasion.event_id, "audience": audience}
             jobs.setdefault(f"{task}/{subject}/{audience}", (args, scheduled_at))
-    _defer(task, jobs)
+    defer(task, jobs)
 
 
 def enqueue_composed(*, booking: Booking) -> None:
@@ -108,9 +81,12 @@ def enqueue_composed(*, booking: Booking) -> None:
             continue  # The new time no longer matters.
         for audience in occasion.audiences:
             if pending & {(occasion.event_id, None), (occasion.event_id, audience)}:
-                mail = {"mail": asdict(compose(occasion, audience))}
-                jobs[f"{task}/{occasion.event_id}/{audience}"] = (mail, None)
-    _defer(task, jobs)
+                args = {
+                    "mail": asdict(compose(occasion, audience)),
+                    "user_id": str(occasion.user_id),
+                }
+                jobs[f"{task}/{occasion.event_id}/{audience}"] = (args, None)
+    defer(task, jobs)
 
 
 def send(*, event_id: int, audience: str, at: datetime) -> None:
@@ -132,21 +108,13 @@ def deliver(*, mail: Mail, at: datetime) -> None:
     Raises:
         OSError: the mail server did not accept the email. `smtplib.SMTPException` is an `OSError`.
     """
-    limits = mail.limits()
-    reached = mail_limits.take(limits, at=at)
-    if reached:
-        logger.warning(
-            "mail withheld: the limit of its %s has been reached",
-            reached[0].name,
-            extra={"booking_id": mail.booking_id, "audience": mail.audience},
-        )
-        return
-    try:
-        mail.message().send()
-    except BaseException:
-        # The job is retried, and the retry counts the email again.
-        mail_limits.give_back(limits, at=at)
-        raise
+    send_within_limits(
+        mail.message(),
+        limits=mail.limits(),
+        at=at,
+        booking_id=mail.booking_id,
+        audience=mail.audience,
+    )
 
 
 def _with_later_moves(first: Occasion, audience: str) -> Occasion | None:
@@ -166,19 +134,3 @@ def _with_later_moves(first: Occasion, audience: str) -> Occasion | None:
         ),
         None,
     )
-
-
-def _defer(task: str, jobs: dict[str, Job]) -> None:
-    """Defer jobs. The keys of `jobs` are their queueing locks."""
-    if not jobs:
-        return
-    with connection.cursor() as cursor:
-        cursor.execute(
-            DEFER,
-            {
-                "task": task,
-                "locks": [*jobs],
-                "args": [orjson.dumps(args).decode() for args, _ in jobs.values()],
-                "times": [scheduled_at for _, scheduled_at in jobs.values()],
-            },
-        )

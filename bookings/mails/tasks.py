@@ -5,7 +5,6 @@ from typing import Any
 from django.utils import timezone
 from procrastinate.contrib.django import app
 
-from bookings.mails import limits as mail_limits
 from bookings.mails import services as mails
 from bookings.mails.composition import Mail
 from bookit.jobs import queues as jobs
@@ -19,13 +18,9 @@ def send_mail(event_id: int, audience: str) -> None:
 
 
 @app.task(name="bookings.send_composed_mail", queue=jobs.MAILS, retry=PATIENT)
-def send_composed_mail(mail: dict[str, Any]) -> None:
-    """Send an email about a booking that has been deleted."""
+def send_composed_mail(mail: dict[str, Any], user_id: str) -> None:
+    """Send an email about a booking that has been deleted.
+
+    `user_id` is the user of the booking; see `bookings.privacy`.
+    """
     mails.deliver(mail=Mail(**mail), at=timezone.now())
-
-
-@app.periodic(cron="37 3 * * *")
-@app.task(name="bookings.prune_mail_counts", queueing_lock="bookings.prune_mail_counts")
-def prune_mail_counts(timestamp: int) -> None:
-    """Delete old counts of emails. Runs every night."""
-    mail_limits.prune_mail_counts(at=timezone.now())

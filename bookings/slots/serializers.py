@@ -4,10 +4,12 @@ from typing import Any
 
 from rest_framework import serializers
 
+from bookings.extensions import EXPANSIONS
 from bookings.models import Slot
 from bookings.serializers import CLASS
 from bookings.slots.recurrence import LONGEST_RULE, Rule, parse_rule
 from bookings.slots.services import SEATS_LEFT
+from bookit.api.expand import by_id
 from bookit.api.schema import example
 from bookit.api.serializers import InputSerializer, RowSerializer
 from bookit.times import InstantField
@@ -42,6 +44,7 @@ class SlotSerializer(RowSerializer):
             "seats_left",
             "status",
             "created_at",
+            "updated_at",
         ]
         read_only_fields = fields
 
@@ -57,6 +60,12 @@ class SlotSerializer(RowSerializer):
         return [cls.represent(row) for row in cls.rows(stored.order_by("start_time", "id"))]
 
 
+EXPANSIONS.add("slot")(by_id("slot_id", SlotSerializer))
+
+# The resources that `expand` can add to a slot.
+EXPANDED = frozenset({"service", "calendar"})
+
+
 @example(
     "Every Tuesday at this time, ten times",
     {
@@ -70,6 +79,7 @@ class SlotPublishSerializer(InputSerializer):
     """The service, the first start and the recurrence to publish."""
 
     ignored = frozenset(SlotSerializer.Meta.fields)
+    expanded = EXPANDED
 
     service_id = serializers.UUIDField()
     start_time = InstantField(help_text="The start of the slot, or of the first slot of a series.")
@@ -100,6 +110,7 @@ class SlotChangeSerializer(InputSerializer):
     """A new capacity, or the cancellation of the slot."""
 
     ignored = frozenset(SlotSerializer.Meta.fields)
+    expanded = EXPANDED
 
     capacity = serializers.IntegerField(
         required=False,

@@ -95,10 +95,11 @@ ORDER BY start_time LIMIT 1
 #     on the calendar prevents deadlocks between publishers.
 PUBLISH = f"""
 INSERT INTO bookings_slot (
-    id, service_id, calendar_id, start_time, end_time, blocked, capacity, status, created_at
+    id, service_id, calendar_id, start_time, end_time, blocked, capacity, status, created_at,
+    updated_at
 )
 SELECT id, %(service_id)s, %(calendar_id)s, start_time, end_time,
-    tstzrange(blocked_from, blocked_until), %(capacity)s, 'scheduled', %(at)s
+    tstzrange(blocked_from, blocked_until), %(capacity)s, 'scheduled', %(at)s, %(at)s
 FROM {SERIES} ORDER BY start_time
 """  # noqa: S608 - only our own SQL constant is interpolated, no values
 
@@ -115,7 +116,8 @@ WITH was AS (
     ORDER BY id FOR NO KEY UPDATE
 ), cancelled AS (
     UPDATE bookings_booking AS booking
-    SET status = 'cancelled', hold_expires_at = NULL, updated_at = %(at)s
+    SET status = 'cancelled', hold_expires_at = NULL, updated_at = %(at)s,
+        cancellation_reason = '{SLOT_CANCELLED}'
     FROM was WHERE booking.id = was.id
     RETURNING booking.*, was.status AS was
 )
@@ -191,6 +193,7 @@ def publish_slots(
             blocked=blocked_period(start, start + duration, before=before, after=after),
             capacity=capacity or service.capacity,
             created_at=at,
+            updated_at=at,
         )
         for start in starts
     ]
@@ -226,6 +229,7 @@ def change_slot(
         slot.save(update_fields=["capacity"])
     if status is not None and status != slot.status:
         _cancel(slot, status, actor=actor, at=at)
+    slot.refresh_from_db(fields=["updated_at"])
     return slot
 
 

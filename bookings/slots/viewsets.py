@@ -19,9 +19,12 @@ from bookings.serializers import CLASS
 from bookings.slots import services as slots
 from bookings.slots.filters import SlotFilter
 from bookings.slots.serializers import SlotChangeSerializer, SlotPublishSerializer, SlotSerializer
+from bookit.api.etags import conditional
+from bookit.api.expand import by_id
 from bookit.api.schema import errors
 from bookit.idempotency.views import idempotent
 from catalog.models import Service
+from catalog.serializers import CalendarSerializer, ServiceSerializer
 from catalog.viewsets import CatalogViewSet
 
 SERIES = {"count": 1, "next": None, "previous": None, "results": [CLASS]}
@@ -44,6 +47,10 @@ class SlotViewSet(CatalogViewSet):
         "partial_update": SlotChangeSerializer,
     }
     queryset = Slot.objects.all()
+    expandable = {
+        "service": by_id("service_id", ServiceSerializer),
+        "calendar": by_id("calendar_id", CalendarSerializer),
+    }
     object_rows = Slot.objects.select_related("calendar")
     named_in_body = {
         "create": (
@@ -100,6 +107,7 @@ class SlotViewSet(CatalogViewSet):
         responses=SlotSerializer,
         extensions=errors("slot_conflict", "invalid_transition"),
     )
+    @conditional
     def partial_update(self, request: Request, pk: Any) -> Response:
         """Change the capacity of a slot, or cancel the slot together with its bookings."""
         return self.shown(
@@ -109,6 +117,7 @@ class SlotViewSet(CatalogViewSet):
         )
 
     @extend_schema(tags=["Catalog"], summary="Delete a slot", extensions=errors("slot_conflict"))
+    @conditional
     def destroy(self, request: Request, pk: Any) -> Response:
         """Delete a slot that was never booked. Cancel it otherwise."""
         slots.delete_slot(slot_id=pk, actor=signed_in(request))

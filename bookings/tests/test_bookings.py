@@ -93,7 +93,13 @@ class TestCreate:
         before = timezone.now()
         response = as_user.post(
             "/bookings",
-            body(service, attendee_name="Ana", attendee_email="ana@example.com", notes="Short."),
+            body(
+                service,
+                attendee_name="Ana",
+                attendee_email="ana@example.com",
+                attendee_phone="+351 912 345 678",
+                notes="Short.",
+            ),
         )
         assert response.status_code == 201
         content = response.json()
@@ -111,10 +117,13 @@ class TestCreate:
             "status": "pending",
             "attendee_name": "Ana",
             "attendee_email": "ana@example.com",
+            "attendee_phone": "+351 912 345 678",
             "notes": "Short.",
+            "cancellation_reason": "",
             "price": "25.00",
             "currency": "USD",
             "hold_expires_at": None,
+            "metadata": {},
             "created_at": content["created_at"],
             "updated_at": content["created_at"],
         }
@@ -128,14 +137,22 @@ class TestCreate:
         service = ServiceFactory(requires_confirmation=False)
         assert as_user.post("/bookings", body(service)).json()["status"] == "confirmed"
 
-    def test_attendee_and_notes_may_be_left_out_or_empty(self, as_user, service):
+    def test_attendee_and_notes_may_be_left_out_or_empty(self, as_user, user, service):
         left_out = as_user.post("/bookings", body(service)).json()
         empty = as_user.post(
             "/bookings",
-            body(service, TUESDAY + HOUR, attendee_name="", attendee_email="", notes=""),
+            body(
+                service,
+                TUESDAY + HOUR,
+                attendee_name="",
+                attendee_email="",
+                attendee_phone="",
+                notes="",
+            ),
         ).json()
         for content in (left_out, empty):
-            assert content["attendee_name"] == content["attendee_email"] == content["notes"] == ""
+            assert (content["attendee_name"], content["attendee_email"]) == (user.name, user.email)
+            assert content["attendee_phone"] == content["notes"] == ""
 
     def test_a_start_in_another_zone_is_the_same_instant(self, as_user, service):
         response = as_user.post(
@@ -315,12 +332,19 @@ class TestCreate:
             ("attendee_email", "ana@"),
             ("attendee_email", "a" * 250 + "@example.com"),
             ("attendee_email", "ana@example.com\nBcc: all@example.com"),
+            ("attendee_phone", None),
+            ("attendee_phone", "call me"),
+            ("attendee_phone", "+351\u00a0912"),
+            ("attendee_phone", "\uff11\uff12\uff13\uff14"),
+            ("attendee_phone", "+" + "1" * 32),
+            ("attendee_phone", "+351912345678\nX: y"),
             ("notes", None),
             ("notes", {"a": "b"}),
             ("notes", "n" * 2001),
             ("notes", "\0"),
             ("colour", "red"),
             ("service", "misspelt"),
+            ("reason", "because"),
         ],
     )
     def test_an_invalid_field_is_named_and_nothing_is_stored(self, as_admin, service, field, value):

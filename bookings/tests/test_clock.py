@@ -10,6 +10,7 @@ from django.test.utils import CaptureQueriesContext
 
 from accounts.tests.factories import UserFactory
 from bookings import clock, services
+from bookings.events import record
 from bookings.models import Booking, BookingEvent
 from bookings.tests.factories import TUESDAY, BookingFactory, SlotFactory
 from bookit.tests.crowd import at_once
@@ -158,6 +159,26 @@ class TestReminding:
 
     def test_a_booking_changed_less_than_a_day_ahead_gets_no_reminder(self):
         self.book(updated_at=TUESDAY - 3 * HOUR)
+        assert clock.send_reminders(at=TUESDAY - HOUR) == 0
+
+    def test_a_booking_whose_details_were_changed_less_than_a_day_ahead_gets_its_reminder(self):
+        booking = self.book()
+        record(booking, BookingEvent.Type.CONFIRMED, actor=None, at=booking.updated_at)
+        services.change_details(
+            booking_id=booking.pk,
+            actor=booking.user,
+            at=TUESDAY - 3 * HOUR,
+            details={"notes": "By the window"},
+        )
+        assert clock.send_reminders(at=TUESDAY - 2 * HOUR) == 1
+        assert clock.send_reminders(at=TUESDAY - HOUR) == 0
+        assert history(booking) == ["booking.confirmed", "booking.changed", "booking.reminded"]
+
+    def test_a_booking_moved_and_then_changed_less_than_a_day_ahead_gets_no_reminder(self):
+        booking = self.book(start_time=TUESDAY + HOUR)
+        call = {"booking_id": booking.pk, "actor": booking.user}
+        services.reschedule_booking(**call, start_time=TUESDAY, at=TUESDAY - 4 * HOUR)
+        services.change_details(**call, at=TUESDAY - 3 * HOUR, details={"notes": "By the window"})
         assert clock.send_reminders(at=TUESDAY - HOUR) == 0
 
     def test_no_reminder_is_sent_once_the_booking_has_started(self):

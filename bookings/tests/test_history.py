@@ -182,6 +182,9 @@ class World:
         start_time = START + (number % 16) * HOUR / 2
         services.reschedule_booking(**self.change(number, who), start_time=start_time)
 
+    def change_details(self, number, who):
+        services.change_details(**self.change(number, who), details={"notes": f"{number % 5}"})
+
     def enter(self, number, who):
         status = STATES[number % len(STATES)]
         services.change_status(
@@ -248,7 +251,8 @@ def replayed(recorded):
     """Replay a booking's events and check every step; return the state, or None if deleted."""
     known = None
     for number, event in enumerate(recorded):
-        after = {name: value for name, value in event.data.items() if name not in ("was", "reason")}
+        more = ("was", "reason", "changed")
+        after = {name: value for name, value in event.data.items() if name not in more}
         was = event.data.get("was", {})
         if known is None:
             assert event.type in ("booking.held", "booking.created")
@@ -263,7 +267,7 @@ def replayed(recorded):
             stays = {"status": "", "hold_expires_at": ""}
             assert comparable({**after, **stays}) == comparable({**known, **stays})
         else:
-            assert event.type in ("booking.reminded", "booking.deleted")
+            assert event.type in ("booking.changed", "booking.reminded", "booking.deleted")
             assert comparable(after) == comparable(known)
         assert after["status"] in STATES_AFTER.get(event.type, {after["status"]})
         assert (after["status"] == "held") == (after["hold_expires_at"] is not None)
@@ -277,6 +281,7 @@ def replayed(recorded):
 OPERATIONS = [
     *("create", "create", "create", "hold", "book_hold", "cancel", "move", "move", "delete"),
     *("confirm", "confirm", "end", "enter", "cancel_slot", "wait", "tick", "tick"),
+    "change_details",
 ]
 
 

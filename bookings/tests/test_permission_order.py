@@ -69,6 +69,7 @@ OTHER_BODIES = [
     json.dumps({"unknown_field": 1}).encode(),
     json.dumps({"status": "confirmed", "start_time": "2999-02-01T10:00:00Z"}).encode(),
     json.dumps({"status": "pending"}).encode(),
+    json.dumps({"notes": "x", "attendee_phone": "x", "reason": "x"}).encode(),
     json.dumps({"status": 1, "start_time": "x", "name": None, "events": {}, "url": []}).encode(),
 ]
 OTHER_HEADERS = [

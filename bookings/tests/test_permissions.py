@@ -9,6 +9,8 @@ from django.urls import URLPattern, get_resolver, resolve
 from django.utils import timezone
 
 from accounts.keys import services as keys
+from accounts.links.kinds import PASSWORD_RESET, VERIFICATION
+from accounts.links.tests.tokens import emailed_token
 from accounts.roles.models import Role
 from accounts.tests.factories import PASSWORD, AdminFactory, ProviderFactory, UserFactory, staff
 from bookings.feeds import services as feeds
@@ -32,13 +34,25 @@ POST   /auth/login                                     200  200   200      200  
 POST   /auth/refresh                                   200  200   200      200   200   200   200
 POST   /auth/logout                                    204  204   204      204   204   204   204
 
+POST   /auth/password-reset                            202  202   202      202   202   202   202
+POST   /auth/password-reset/confirm                    204  204   204      204   204   204   204
+POST   /auth/verify-email                              204  204   204      204   204   204   204
+POST   /auth/verify-email/resend                       401  202   202      202   202   202   202
+
 GET    /me                                             401  200   200      200   200   200   200
 PATCH  /me                                             401  200   200      200   200   200   200
+DELETE /me    with-the-password                        401  204   204      204   204   204   204
 POST   /me/password                                    401  204   204      204   204   204   204
+GET    /me/sessions                                    401  200   200      200   200   200   200
+DELETE /me/sessions/{session}                          401  404   204      404   404   404   404
+GET    /me/export                                      401  200   200      200   200   200   200
+PATCH  /me/provider                                    401  403   403      200   200   403   200
 
 GET    /users                                          401  403   403      403   403   403   200
+POST   /users                                          401  403   403      403   403   403   201
 GET    /users/{owner}                                  401  403   403      403   403   403   200
 PATCH  /users/{owner}                                  401  403   403      403   403   403   200
+DELETE /users/{owner}                                  401  403   403      403   403   403   204
 
 GET    /me/api-keys                                    401  200   200      200   200   200   200
 POST   /me/api-keys                                    401  201   201      201   201   201   201
@@ -76,6 +90,10 @@ PATCH  /services/{service}                             401  403   403      200  
 PATCH  /services/{unbooked_service}    to-the-other    401  403   403      403   403   403   200
 DELETE /services/{unbooked_service}                    401  403   403      204   403   403   204
 
+GET    /categories                                     200  200   200      200   200   200   200
+GET    /providers                                      200  200   200      200   200   200   200
+GET    /providers/{provider}                           200  200   200      200   200   200   200
+
 GET    /slots                                          200  200   200      200   200   200   200
 GET    /slots/{slot}                                   200  200   200      200   200   200   200
 POST   /slots                                          401  403   403      201   403   403   201
@@ -98,6 +116,10 @@ GET    /bookings/{booking}                             401  403   200      200  
 PATCH  /bookings/{booking}    move                     401  403   200      200   403   200   200
 PATCH  /bookings/{booking}    cancel                   401  403   200      200   403   200   200
 PATCH  /bookings/{booking}    confirm                  401  403   403      200   403   200   200
+PATCH  /bookings/{booking}    details                  401  403   200      200   403   200   200
+PATCH  /bookings/{past_booking}    details             401  403   403      200   403   200   200
+PATCH  /bookings/{booking}    metadata                 401  403   200      200   403   200   200
+PATCH  /bookings/{past_booking}    metadata            401  403   403      200   403   200   200
 PATCH  /bookings/{booking}    nothing                  401  403   200      200   403   200   200
 PATCH  /bookings/{booking}/status    cancel            401  403   403      200   403   200   200
 PATCH  /bookings/{booking}/status    confirm           401  403   403      200   403   200   200
@@ -142,6 +164,7 @@ GET    /errors                                         200  200   200      200  
 GET    /errors/booking_conflict                        200  200   200      200   200   200   200
 GET    /health                                         200  200   200      200   200   200   200
 GET    /health/ready                                   200  200   200      200   200   200   200
+GET    /metrics                                        200  200   200      200   200   200   200
 """
 
 BODIES = {
@@ -149,8 +172,15 @@ BODIES = {
     "/auth/login": {"email": "{owner_email}", "password": PASSWORD},
     "/auth/refresh": {"refresh_token": "{refresh_token}"},
     "/auth/logout": {"refresh_token": "{refresh_token}"},
+    "/auth/password-reset": {"email": "{owner_email}"},
+    "/auth/password-reset/confirm": {"token": "{reset_token}", "password": "7431-8820-5596x"},
+    "/auth/verify-email": {"token": "{verify_token}"},
+    "/auth/verify-email/resend": {},
     "/me": {"name": "Somebody"},
+    "/me with-the-password": {"password": PASSWORD},
     "/me/password": {"current_password": PASSWORD, "new_password": "7431-8820-5596x"},
+    "/users": {"name": "New", "email": "new@example.com"},
+    "/me/provider": {"biography": "Since 1998."},
     "/users/{owner}": {"name": "Renamed"},
     "/me/api-keys": {"name": "Till", "permissions": ["bookings.view_booking"]},
     "/roles": {"name": "Cleaner", "permissions": ["catalog.view_calendar"]},
@@ -191,6 +221,10 @@ BODIES = {
     "/bookings/{booking} move": {"start_time": "2999-01-04T10:00:00Z"},
     "/bookings/{booking} cancel": {"status": "cancelled"},
     "/bookings/{booking} confirm": {"status": "confirmed"},
+    "/bookings/{booking} details": {"attendee_name": "Rui", "notes": "By the window"},
+    "/bookings/{past_booking} details": {"attendee_name": "Rui", "notes": "By the window"},
+    "/bookings/{booking} metadata": {"metadata": {"invoice": "118"}},
+    "/bookings/{past_booking} metadata": {"metadata": {"invoice": "118"}},
     "/bookings/{booking} nothing": {},
     "/bookings/{booking}/status cancel": {"status": "cancelled"},
     "/bookings/{booking}/status confirm": {"status": "confirmed"},
@@ -282,6 +316,9 @@ def world(api, people):
         "next_week": (timezone.now() + timedelta(days=7)).isoformat(),
         "owner_email": people["owner"].email,
         "refresh_token": session.json()["refresh_token"],
+        "session": str(people["owner"].sessions.get().pk),
+        "reset_token": emailed_token(PASSWORD_RESET, people["owner"]),
+        "verify_token": emailed_token(VERIFICATION, people["owner"]),
     }
 
 
@@ -289,7 +326,7 @@ def send(client, row, world):
     """Send the request of a row of the table, and roll back its changes."""
     method, path, variant, _ = row
     body = None
-    if method in ("POST", "PATCH"):
+    if method in ("POST", "PATCH") or variant == "with-the-password":
         body = {
             name: value.format(**world) if isinstance(value, str) else value
             for name, value in BODIES[f"{path} {variant}".strip()].items()
@@ -336,19 +373,9 @@ def test_the_token_of_a_deactivated_account_is_refused(api, people, world, row):
 def reads_tokens(path, world):
     """Return whether the endpoints under this path authenticate the client."""
     kind = path.split("/")[1].split("?")[0]
-    return kind in (
-        *(
-            "me",
-            "users",
-            "roles",
-            "calendars",
-            "services",
-            "availability",
-            "slots",
-            "bookings",
-            "reviews",
-        ),
-        *("webhooks", "events"),
+    return path == "/auth/verify-email/resend" or kind in (
+        *("me", "users", "roles", "calendars", "services", "availability", "slots", "bookings"),
+        *("reviews", "webhooks", "events", "categories", "providers"),
     )
 
 
@@ -378,9 +405,17 @@ def api_routes():
 def test_the_table_lists_every_endpoint_and_method():
     world = dict.fromkeys(
         [
-            *("owner", "calendar", "empty_calendar", "time_off", "service", "inactive_service"),
+            *(
+                "owner",
+                "provider",
+                "calendar",
+                "empty_calendar",
+                "time_off",
+                "service",
+                "inactive_service",
+            ),
             *("unbooked_service", "slot", "full_slot", "entry", "booking", "past_booking"),
-            *("review", "own_token", "busy_token", "names_token", "webhook", "delivery"),
+            *("session", "review", "own_token", "busy_token", "names_token", "webhook", "delivery"),
             *("role", "api_key"),
         ],
         UUID(int=0),

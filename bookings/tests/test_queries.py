@@ -60,6 +60,8 @@ LISTS = [
     ("anonymous", "/services?ordering=-rating&price_min=1&category=", 1),
     ("user", "/services", 2),
     ("anonymous", "/calendars", 1),
+    ("provider", "/services", 2),
+    ("admin", "/services", 2),
     ("anonymous", "/calendars?ordering=-created_at", 1),
     ("user", "/bookings", 2),
     ("user", "/bookings?status=pending&from=2999-01-01&to=2999-12-31", 2),
@@ -71,6 +73,7 @@ LISTS = [
     ("admin", "/users", 2),
     ("admin", "/users?q=person&role=user", 2),
     ("admin", "/users?cursor=", 2),
+    ("user", "/me/sessions", 2),
     ("staff", "/bookings", 3),
 ]
 

@@ -204,16 +204,26 @@ def test_jobs_are_done_after_postgresql_restarts(serve, tmp_path):
 
 def crash(url):
     """Kill a PostgreSQL process, so that the server recovers as after a power failure."""
+    witness = psycopg.connect(url, autocommit=True)
     with psycopg.connect(url, autocommit=True) as doomed:
         os.kill(doomed.info.backend_pid, signal.SIGKILL)
+
+    def accepts_queries(session):
+        try:
+            return session.execute("SELECT 1").fetchone()
+        except psycopg.OperationalError:
+            return None
 
     def has_recovered():
         try:
             with psycopg.connect(url) as session:
-                return session.execute("SELECT 1").fetchone()
+                return accepts_queries(session)
         except psycopg.OperationalError:
             return None
 
+    # The server first ends all sessions. Before that, it would still accept new ones.
+    until(lambda: accepts_queries(witness) is None)
+    witness.close()
     until(has_recovered)
 
 

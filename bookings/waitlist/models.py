@@ -6,6 +6,7 @@ from django.db.models import Q
 from django.db.models.functions import Now
 from uuid_utils.compat import uuid7
 
+from bookings import triggers
 from bookings.models import Booking, Slot
 
 
@@ -68,6 +69,7 @@ class WaitlistEntry(models.Model):
                 condition=Q(status__in=["waiting", "offered", "booked", "passed", "left"]),
                 name="waitlist_status_known",
             ),
+            triggers.WAITLIST_UPDATED_AT,
         ]
 
     def __str__(self) -> str:

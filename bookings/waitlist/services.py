@@ -74,7 +74,9 @@ def join(*, slot_id: UUID, actor: User, at: datetime) -> WaitlistEntry:
         TooSoon: the slot starts sooner than the minimum notice of the service allows.
         TooFarAhead: the slot starts later than the service can be booked in advance.
         OutsideOpeningHours: the calendar has time off during the slot.
+        EmailNotVerified: users must verify their email address first, and `actor` has not.
     """
+    services.check_verified(actor)
     slot = _locked_slot(slot_id)
     close_expired_holds(
         calendar_id=slot.calendar_id,

@@ -18,6 +18,7 @@ from bookings.waitlist import services as waitlist
 from bookings.waitlist.models import WaitlistEntry
 from bookings.waitlist.permissions import AccessesWaitlistEntry
 from bookings.waitlist.serializers import WaitlistEntrySerializer, WaitlistJoinSerializer
+from bookit.api.etags import conditional
 from bookit.api.schema import errors
 from bookit.api.views import RowViewSet
 from bookit.idempotency.views import idempotent
@@ -62,7 +63,10 @@ class WaitlistViewSet(RowViewSet):
         tags=["Bookings"],
         summary="Join the queue for a full slot",
         responses={201: WaitlistEntrySerializer},
-        extensions=errors("service_inactive", "too_soon", "too_far_ahead", "outside_opening_hours"),
+        extensions=errors(
+            *("service_inactive", "too_soon", "too_far_ahead", "outside_opening_hours"),
+            "email_not_verified",
+        ),
     )
     @idempotent
     def create(self, request: Request, slot_id: Any) -> Response:
@@ -85,6 +89,7 @@ class WaitlistViewSet(RowViewSet):
         return self.shown(self.object)
 
     @extend_schema(tags=["Bookings"], summary="Leave the queue for a slot")
+    @conditional
     def destroy(self, request: Request, slot_id: Any, pk: Any) -> Response:
         """Leave the queue.
 

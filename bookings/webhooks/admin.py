@@ -32,7 +32,10 @@ class WebhookAdmin(ServedAdmin):
 
     @admin.display(description="Why nothing is sent")
     def why_off(self, webhook: Webhook) -> str:
-        """Return why nothing is sent, unless an admin has switched the webhook off."""
+        """Return the recorded reason or, without one, that the owner is no longer an admin.
+
+        The text is empty if the webhook works, or if an admin has merely switched it off.
+        """
         return webhook.disabled_reason or ("" if webhook.has_admin else Webhook.NO_ADMIN)
 
     @admin.action(description="Send a test", permissions=["change"])
@@ -46,7 +49,7 @@ class WebhookAdmin(ServedAdmin):
 
     @admin.action(description="Switch on", permissions=["change"])
     def switch_on(self, request: HttpRequest, queryset: QuerySet[Webhook]) -> None:
-        """Switch the selected webhooks on, and become their owner."""
+        """Switch the selected webhooks on. The admin becomes the owner of those that were off."""
         self._switch(request, queryset, is_active=True)
 
     @admin.action(description="Switch off", permissions=["change"])

@@ -8,6 +8,7 @@ from django.db.models.functions import Now
 from uuid_utils.compat import uuid7
 
 from accounts.models import User
+from bookings import triggers
 from bookings.models import BookingEvent
 
 
@@ -70,6 +71,7 @@ class Webhook(models.Model):
     class Meta:
         ordering = ["created_at", "id"]
         indexes = [models.Index(fields=["created_at", "id"], name="webhook_by_age")]
+        constraints = [triggers.WEBHOOK_UPDATED_AT]
 
     def __str__(self) -> str:
         return self.url

@@ -1,6 +1,7 @@
 """Serializers of events, webhooks and deliveries."""
 
 from datetime import datetime
+from functools import cache
 from typing import Any
 
 from django.contrib.postgres.expressions import ArraySubquery
@@ -10,6 +11,9 @@ from rest_framework import serializers
 
 from accounts.models import User
 from bookings.events import REPORTED_TYPES
+from bookings.extensions import EVENT_DATA_SERIALIZERS
+from bookings.models import BookingEvent
+from bookings.payloads import BookingAtEventSerializer
 from bookings.serializers import CONFIRMED
 from bookings.webhooks.models import Attempt, Delivery, Webhook
 from bookit.api.schema import example
@@ -17,17 +21,14 @@ from bookit.api.serializers import InputSerializer, ListField, RowSerializer
 from bookit.times import InstantField
 
 EVENT_CHOICES = [(kind.value, kind.label) for kind in REPORTED_TYPES]
+EVENT_EXAMPLE = {
+    "id": "1042",
+    "type": BookingEvent.Type.CONFIRMED.value,
+    "timestamp": CONFIRMED["updated_at"],
+    "data": CONFIRMED,
+}
 
 
-@example(
-    "A booking was confirmed",
-    {
-        "id": "1042",
-        "type": "booking.confirmed",
-        "timestamp": CONFIRMED["updated_at"],
-        "data": CONFIRMED,
-    },
-)
 class EventSerializer(InputSerializer):
     """An event: something that happened to a booking, or a new review."""
 
@@ -37,6 +38,36 @@ class EventSerializer(InputSerializer):
     data = serializers.DictField(  # type: ignore[assignment]
         help_text="The booking or the review at that moment, with the fields that the API returns."
     )
+
+
+@cache
+def event_serializers() -> dict[str, Any]:
+    """Return the serializer of the events of each type. Types with the same data share one.
+
+    They describe events in the OpenAPI document, with the type of their `data`.
+    """
+    found: dict[Any, list[BookingEvent.Type]] = {}
+    for kind in REPORTED_TYPES:
+        data = EVENT_DATA_SERIALIZERS.get(kind, BookingAtEventSerializer)
+        found.setdefault(data, []).append(kind)
+    return {
+        kind.value: serializer
+        for data, kinds in found.items()
+        for serializer in [_event_serializer(data, kinds)]
+        for kind in kinds
+    }
+
+
+def _event_serializer(
+    data: type[serializers.Serializer[Any]], kinds: list[BookingEvent.Type]
+) -> type[EventSerializer]:
+    name = data.__name__.removesuffix("AtEventSerializer")
+    members = {
+        "__doc__": f"{EventSerializer.__doc__}",
+        "type": serializers.ChoiceField([(kind.value, kind.label) for kind in kinds]),
+        "data": data(help_text=EventSerializer().fields["data"].help_text),
+    }
+    return type(f"{name}EventSerializer", (EventSerializer,), members)
 
 
 HOOK = {

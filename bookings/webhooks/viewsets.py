@@ -5,6 +5,8 @@ from typing import Any
 from django.db.models import QuerySet
 from django.utils import timezone
 from drf_spectacular.utils import (
+    OpenApiExample,
+    PolymorphicProxySerializer,
     extend_schema,
     extend_schema_view,
 )
@@ -20,12 +22,15 @@ from bookings.webhooks import services as webhooks
 from bookings.webhooks.filters import DeliveryFilter, EventFilter
 from bookings.webhooks.models import Delivery, Webhook
 from bookings.webhooks.serializers import (
+    EVENT_EXAMPLE,
     DeliverySerializer,
     EventSerializer,
     NothingSerializer,
     WebhookSecretSerializer,
     WebhookSerializer,
+    event_serializers,
 )
+from bookit.api.etags import conditional
 from bookit.api.pagination import EventPagination
 from bookit.api.schema import errors
 from bookit.api.views import RowViewSet
@@ -65,6 +70,7 @@ class WebhookViewSet(RowViewSet):
         return response
 
     @extend_schema(tags=["Webhooks"], summary="Change a webhook", responses=WebhookSerializer)
+    @conditional
     def partial_update(self, request: Request, pk: Any) -> Response:
         """Change a webhook, or switch it off or on. Switching it on makes you its owner."""
         return self.shown(
@@ -77,6 +83,7 @@ class WebhookViewSet(RowViewSet):
         )
 
     @extend_schema(tags=["Webhooks"], summary="Delete a webhook")
+    @conditional
     def destroy(self, request: Request, pk: Any) -> Response:
         """Delete a webhook and the log of its deliveries."""
         webhooks.delete_webhook(webhook_id=pk)
@@ -163,7 +170,14 @@ class EventViewSet(RowViewSet):
     pagination_class = EventPagination
     queryset = BookingEvent.objects.filter(ANNOUNCED, type__in=REPORTED_TYPES)
 
-    @extend_schema(tags=["Webhooks"], summary="List events")
+    @extend_schema(
+        tags=["Webhooks"],
+        summary="List events",
+        responses=PolymorphicProxySerializer(
+            "Event", lambda: {**event_serializers()}, resource_type_field_name="type"
+        ),
+        examples=[OpenApiExample("A booking was confirmed", EVENT_EXAMPLE, response_only=True)],
+    )
     def list(self, request: Request, *args: Any, **kwargs: Any) -> Response:
         """Return the events that webhooks receive, oldest first. None is missed or repeated.
 

@@ -16,7 +16,14 @@ UNKNOWN = "0.0.0.0"  # noqa: S104 - nothing listens on this address
 
 
 def client_address(request: HttpRequest) -> str | None:
-    """Return the client's canonical IP address, or None if it connected to a socket file.
+    """Return the client's canonical IP address, or None if it connected to a socket file."""
+    return address_of(
+        request.META.get("REMOTE_ADDR", ""), request.META.get("HTTP_X_FORWARDED_FOR", "")
+    )
+
+
+def address_of(peer: str, forwarded_for: str) -> str | None:
+    """Return the canonical IP address of the client behind `peer` and our proxies.
 
     Our own proxies wrote the last NUM_PROXIES entries of X-Forwarded-For, and the first of these is
     the client's IP address. The client may have forged earlier entries, so they are ignored. If the
@@ -24,11 +31,11 @@ def client_address(request: HttpRequest) -> str | None:
     """
     hops = settings.NUM_PROXIES
     if hops:
-        forwarded = request.META.get("HTTP_X_FORWARDED_FOR", "").split(",")
+        forwarded = forwarded_for.split(",")
         found = canonical(forwarded[-min(hops, len(forwarded))].strip()[:MAX_LENGTH])
         if found:
             return found
-    return canonical(request.META.get("REMOTE_ADDR", "")[:MAX_LENGTH])
+    return canonical(peer[:MAX_LENGTH])
 
 
 @lru_cache(maxsize=4096)
@@ -57,3 +64,36 @@ def network(address: str | None) -> str:
     if address is None or ":" not in address:
         return address or UNKNOWN
     return str(ip_network((address, 64), strict=False))
+
+
+# A proxy adds at least one of these headers.
+ADDED_BY_PROXIES = (
+    "HTTP_X_FORWARDED_FOR",
+    "HTTP_FORWARDED",
+    "HTTP_VIA",
+    "HTTP_X_FORWARDED_HOST",
+    "HTTP_X_FORWARDED_PROTO",
+    "HTTP_X_REAL_IP",
+)
+
+
+def is_from_this_machine(request: HttpRequest) -> bool:
+    """Return whether the request was sent on this machine, and not just passed on by a proxy on it.
+
+    A proxy on this machine connects from loopback, so the peer's IP address alone proves nothing.
+    Every IP address in X-Forwarded-For must be a loopback address, too. If NUM_PROXIES is 0, nobody
+    knows who wrote the header, so a request that has it is never from this machine. The same is
+    true for a request with only another header of proxies.
+    """
+    hops = [request.META.get("REMOTE_ADDR", "")]
+    if any(name in request.META for name in ADDED_BY_PROXIES):
+        if not settings.NUM_PROXIES:
+            return False
+        hops += request.META.get("HTTP_X_FORWARDED_FOR", "").split(",")
+    return all(map(is_loopback, hops))
+
+
+def is_loopback(text: str) -> bool:
+    """Return whether a text is an IP address of the loopback interface."""
+    address = canonical(text.strip()[:MAX_LENGTH])
+    return address is not None and ip_address(address).is_loopback

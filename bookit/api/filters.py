@@ -1,11 +1,14 @@
 """Filters and ordering of lists by query parameters, which are validated strictly."""
 
+from collections.abc import Sequence
 from datetime import UTC, date, datetime
+from functools import reduce
+from operator import or_
 from typing import TYPE_CHECKING, Any
 
 from django import forms
 from django.core.exceptions import ValidationError
-from django.db.models import F, QuerySet
+from django.db.models import F, Q, QuerySet
 from django_filters import rest_framework as filters
 from django_filters.fields import BaseCSVField
 from drf_spectacular.drainage import set_override
@@ -57,6 +60,12 @@ class FilterSet(filters.FilterSet):
                     f"{cls.__name__}.{name} would apply only where a request names a filter. Narrow"
                     " the list in the view's `listed` instead."
                 )
+
+
+def with_default(value: Any, each: filters.Filter) -> filters.Filter:
+    """Return the filter, documented with the value that the view assumes without a parameter."""
+    each.default = value  # type: ignore[attr-defined]
+    return each
 
 
 class DayOrInstantField(forms.CharField):
@@ -146,6 +155,51 @@ class CommaSeparatedChoices(filters.BaseInFilter, filters.ChoiceFilter):
     """A filter by one or more choices, separated by commas."""
 
     base_field_class = CommaSeparatedField
+
+
+class RepeatedTextField(forms.Field):
+    """A field for the texts that a parameter has if it is repeated."""
+
+    widget = forms.MultipleHiddenInput
+
+    def __init__(self, *, max_length: int, most: int, **options: Any) -> None:
+        super().__init__(**options)
+        self.max_length, self.most = max_length, most
+
+    def clean(self, value: Any) -> list[str]:
+        """Return the texts, without blanks around them and without empty texts."""
+        texts = [text.strip() for text in value or ()]
+        if len(texts) > self.most:
+            raise ValidationError(
+                "Send at most %(most)d values.", "max_length", {"most": self.most}
+            )
+        if any(len(text) > self.max_length for text in texts):
+            limit = {"limit": self.max_length}
+            raise ValidationError("Send at most %(limit)d characters.", "max_length", limit)
+        return [text for text in texts if text]
+
+
+def any_of(column: str, texts: Sequence[str]) -> Q:
+    """Return the condition that a column has one of the texts, ignoring case."""
+    return reduce(or_, (Q(**{f"{column}__iexact": text}) for text in texts))
+
+
+class AnyOfFilter(filters.Filter):
+    """A filter by any of the texts that a repeated parameter has, ignoring case."""
+
+    field_class = RepeatedTextField
+
+    def __init__(self, *args: Any, max_length: int, most: int = 20, **kwargs: Any) -> None:
+        super().__init__(*args, max_length=max_length, most=most, **kwargs)
+        items = {"type": "string", "maxLength": max_length}
+        shape = {"type": "array", "items": items, "maxItems": most}
+        set_override(self, "field", {**shape, "description": kwargs["help_text"]})
+
+    def filter(self, queryset: QuerySet[Any], value: list[str]) -> QuerySet[Any]:
+        """Return the rows whose column has one of the texts."""
+        if not value:
+            return queryset
+        return queryset.filter(any_of(str(self.field_name), value))
 
 
 class DecimalField(forms.DecimalField):

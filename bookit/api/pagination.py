@@ -81,12 +81,15 @@ class Pagination(BasePagination):
                     else _how_to_narrow(view)
                 ),
             )
-        rows = list(_part(queryset, self.offset, self.offset + self.limit))
+        bare = getattr(view, "unshaped", None)
+        if not isinstance(queryset, QuerySet) or bare is None:
+            bare = queryset
+        rows = list(_part(queryset, bare, self.offset, self.offset + self.limit))
         self.count_is_exact = True
         if 0 < len(rows) < self.limit or (not rows and self.offset == 0):
             self.count = self.offset + len(rows)  # This is the last page, so the count is known.
         else:
-            self.count, self.count_is_exact = _count(queryset)
+            self.count, self.count_is_exact = _count(bare)
             if rows and not self.count_is_exact:
                 # A low estimate must not make a full page look like the last one.
                 self.count = max(self.count, self.offset + len(rows) + 1)
@@ -320,12 +323,16 @@ class EventPagination(Pagination):
         return {"limit", "cursor"}
 
 
-def _part(rows: "QuerySet[Any] | Rows", start: int, stop: int) -> Any:
-    """Return the rows from `start` up to, but not including, `stop`."""
+def _part(rows: "QuerySet[Any] | Rows", bare: Any, start: int, stop: int) -> Any:
+    """Return the rows from `start` up to, but not including, `stop`.
+
+    Args:
+        bare: the same rows, without what is joined to show them.
+    """
     if start and isinstance(rows, QuerySet):
         # PostgreSQL computes every column of the rows that it skips, even the free seats of slots.
         # Skip the rows in a subquery that selects only ids.
-        return rows.filter(pk__in=rows.values("pk")[start:stop])
+        return rows.filter(pk__in=bare.values("pk")[start:stop])
     return rows[start:stop]
 
 

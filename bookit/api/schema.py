@@ -1,16 +1,48 @@
 """The parts of the OpenAPI document that drf-spectacular cannot derive by itself."""
 
+from collections.abc import Callable, Collection, Mapping
+from copy import deepcopy
+from enum import Enum
+from inspect import getdoc
 from typing import Any
 
-from drf_spectacular.extensions import OpenApiAuthenticationExtension
+from django.core.exceptions import FieldDoesNotExist
+from django.http import HttpRequest, HttpResponse
+from drf_spectacular.contrib.django_filters import DjangoFilterExtension
+from drf_spectacular.extensions import (
+    OpenApiAuthenticationExtension,
+    OpenApiSerializerExtension,
+)
 from drf_spectacular.openapi import AutoSchema
 from drf_spectacular.utils import OpenApiExample, OpenApiParameter, extend_schema_serializer
+from rest_framework.fields import Field
+from rest_framework.serializers import ModelSerializer, Serializer
 
+from bookit.api.components import in_order
+from bookit.api.etags import IF_MATCH
+from bookit.api.expand import EXPAND, Expansion
 from bookit.errors import problems
+
+# The header that lets a client send a POST again; see `bookit.idempotency`.
+IDEMPOTENCY_KEY = "Idempotency-Key"
+# The errors that a header of a request can cause, by header.
+ERRORS_OF_HEADERS = {
+    IDEMPOTENCY_KEY: ["idempotency_in_progress", "idempotency_key_reused"],
+    IF_MATCH: ["precondition_failed"],
+}
 
 ERRORS = "x-errors"
 # The extension that lists the properties of a serializer that are not in every response.
 SOMETIMES = "x-sometimes"
+# The extension that lists the properties that `expand` adds to a schema.
+EXPANDS = "x-expands"
+# The extension that lists the properties that a body may contain and that are ignored.
+IGNORED = "x-ignored"
+# The extension of operations outside the API, which are not limited and not authenticated.
+UNLIMITED = "x-unlimited"
+
+# Operations that drf-spectacular does not find, because no view of DRF serves them; by path.
+PAGES: dict[str, dict[str, Any]] = {}
 
 # Headers of every response.
 HEADERS = {
@@ -26,8 +58,8 @@ HEADERS = {
     },
     "RateLimit": {
         "description": (
-            'What is left of the limit: `"user";r=599;t=42` means 599 requests in the '
-            "next 42 seconds."
+            'What is left of the limit: `"user";r=599;t=42` means that 599 requests remain, and '
+            "that another one becomes available in 42 seconds."
         ),
         "schema": {"type": "string"},
     },
@@ -56,6 +88,42 @@ def example(
     return extend_schema_serializer(examples=examples)
 
 
+def page(
+    path: str, *, summary: str, body: dict[str, Any], codes: Collection[str], limited: bool = True
+) -> Callable[[Callable[[HttpRequest], HttpResponse]], Callable[[HttpRequest], HttpResponse]]:
+    """Return a decorator that documents a page for programs, at which anyone may GET `body`.
+
+    The docstring of the view becomes the description. `codes` are all errors of the page.
+    """
+
+    def document(
+        view: Callable[[HttpRequest], HttpResponse],
+    ) -> Callable[[HttpRequest], HttpResponse]:
+        names = {name: {"type": "string", "enum": [value]} for name, value in body.items()}
+        schema = {"type": "object", "properties": names, "required": [*names]}
+        example = {"value": body}
+        PAGES[path] = {
+            "operationId": f"{path.strip('/').replace('/', '_')}_show",
+            "description": getdoc(view),
+            "summary": summary,
+            "tags": ["Operations"],
+            "security": [{}],
+            "responses": {
+                "200": {
+                    "description": "",
+                    "content": {
+                        "application/json": {"schema": schema, "examples": {"Yes": example}}
+                    },
+                }
+            },
+            ERRORS: [*codes],
+            UNLIMITED: not limited,
+        }
+        return view
+
+    return document
+
+
 class BearerScheme(OpenApiAuthenticationExtension):
     """Describes the access token in the OpenAPI document."""
 
@@ -75,6 +143,82 @@ class BearerScheme(OpenApiAuthenticationExtension):
         }
 
 
+class StrictExtension(OpenApiSerializerExtension):
+    """Describes which fields a body may have, and their defaults."""
+
+    target_class = "bookit.api.serializers.StrictMixin"
+    match_subclasses = True
+
+    def map_serializer(self, auto_schema: AutoSchema, direction: Any) -> dict[str, Any]:
+        """Return the schema of a body, with its defaults, and with the fields that are ignored."""
+        schema: dict[str, Any] = auto_schema._map_serializer(
+            self.target, direction, bypass_extensions=True
+        )
+        if direction != "request":
+            return schema
+        properties = schema.get("properties", {})
+        schema[IGNORED] = sorted({*self.target.fields, *self.target.ignored} - properties.keys())
+        for name, described in properties.items():
+            if self.target.partial:
+                # A client would send the default, and so change a field that its user did not name.
+                described.pop("default", None)
+            elif (default := _default(self.target, self.target.fields[name])) is not None:
+                described["default"] = default
+        return schema
+
+
+def _default(serializer: Serializer[Any], field: Field[Any, Any, Any, Any]) -> Any:
+    """Return the value that a column gets if a body does not name it; None if there is none."""
+    if field.required or not isinstance(serializer, ModelSerializer):
+        return None
+    model: Any = serializer.Meta
+    try:
+        column: Any = model.model._meta.get_field(str(field.source))
+    except FieldDoesNotExist:
+        return None
+    value = column.get_default() if column.concrete and column.has_default() else None
+    return value.value if isinstance(value, Enum) else value
+
+
+class FilterExtension(DjangoFilterExtension):
+    """Describes the parameters of filters."""
+
+    target_class = "bookit.api.filters.FilterBackend"
+    priority = 1
+
+    def resolve_filter_field(self, *args: Any) -> list[dict[str, Any]]:
+        """Return the parameters of a filter. Their choices have the type of the parameter.
+
+        drf-spectacular writes all choices as strings, so a generated client could not send the
+        number 5.
+        """
+        parameters: list[dict[str, Any]] = super().resolve_filter_field(*args)
+        [*_, each] = args
+        for parameter in parameters:
+            schema = parameter["schema"]
+            if schema.get("type") == "boolean":
+                schema.pop("enum", None)
+            elif schema.get("type") == "integer" and "enum" in schema:
+                schema["enum"] = [int(choice) for choice in schema["enum"]]
+            if schema.get("type") == "string" and each.extra.get("max_length"):
+                schema["maxLength"] = each.extra["max_length"]
+            if hasattr(each, "default"):
+                schema["default"] = each.default
+            text = parameter.pop("description", None)
+            if text := _without_plain_choices(text or ""):
+                parameter["description"] = text
+        return parameters
+
+
+def _without_plain_choices(text: str) -> str:
+    """Return `text` without a list of choices whose labels repeat their names."""
+    start, list_of_choices, rest = text.partition("* `")
+    choices = (list_of_choices + rest).split("\n")
+    pairs = [each.partition(" - ") for each in choices]
+    plain = all(name == f"* `{label.lower().replace(' ', '_')}`" for name, _, label in pairs)
+    return start.rstrip() if plain else text
+
+
 class Schema(AutoSchema):
     """Adds the parameters that all operations have, and `ordering` to lists."""
 
@@ -85,6 +229,17 @@ class Schema(AutoSchema):
         action = getattr(self.view, "action", "")
         last = verb.get(action) or {"get": "show", "patch": "change"}.get(self.method.lower(), "")
         return "_".join(word for word in [*words, last] if word).replace("-", "_")
+
+    def _get_request_body(self, *args: Any, **kwargs: Any) -> Any:
+        """Return the body of the operation; a DELETE can have one too, for example a password."""
+        takes_body = getattr(self.view, "action", "") in getattr(self.view, "input_classes", {})
+        if self.method != "DELETE" or not takes_body:
+            return super()._get_request_body(*args, **kwargs)
+        self.method = "POST"  # drf-spectacular describes no body of a DELETE.
+        try:
+            return super()._get_request_body(*args, **kwargs)
+        finally:
+            self.method = "DELETE"
 
     def get_override_parameters(self) -> list[Any]:
         """Return the parameters that every operation has; a list also has `ordering`."""
@@ -108,16 +263,45 @@ class Schema(AutoSchema):
                 ),
             ),
         ]
-        if self._takes_idempotency_key():
+        if self._takes(IDEMPOTENCY_KEY):
             parameters.append(
                 OpenApiParameter(
-                    "Idempotency-Key",
+                    IDEMPOTENCY_KEY,
                     str,
                     OpenApiParameter.HEADER,
                     description=(
                         "1 to 255 characters that are different for each request. If you send the "
                         "same request again within 24 hours, you get the first response, and "
                         "nothing is created twice."
+                    ),
+                )
+            )
+        expandable = self._expandable()
+        if expandable:
+            parameters.append(
+                OpenApiParameter(
+                    EXPAND,
+                    str,
+                    enum=sorted(expandable),
+                    many=True,
+                    explode=False,
+                    description=(
+                        "Comma-separated resources that are added next to their ids. `user` is "
+                        "added only for the provider and admins."
+                        if "user" in expandable
+                        else "Comma-separated resources that are added next to their ids."
+                    ),
+                )
+            )
+        if self._takes(IF_MATCH):
+            parameters.append(
+                OpenApiParameter(
+                    IF_MATCH,
+                    str,
+                    OpenApiParameter.HEADER,
+                    description=(
+                        "The `ETag` of the resource as you read it. If the resource has changed "
+                        "since then, the response is a 412."
                     ),
                 )
             )
@@ -138,16 +322,44 @@ class Schema(AutoSchema):
         return parameters
 
     def get_operation(self, *args: Any, **kwargs: Any) -> dict[str, Any] | None:
-        """Return the operation, with the errors that an idempotency key can cause."""
+        """Return the operation, with the errors that its headers can cause."""
         operation: dict[str, Any] | None = super().get_operation(*args, **kwargs)
-        if operation is not None and self._takes_idempotency_key():
-            codes = ["idempotency_in_progress", "idempotency_key_reused"]
-            operation[ERRORS] = [*operation.get(ERRORS, []), *codes]
+        if operation is not None and "requestBody" in operation:
+            # drf-spectacular says so only if a property is required. A client must send at least
+            # an empty object.
+            operation["requestBody"]["required"] = True
+        for header, codes in ERRORS_OF_HEADERS.items():
+            if operation is not None and self._takes(header):
+                operation[ERRORS] = [*operation.get(ERRORS, []), *codes]
+        expandable = self._expandable()
+        if operation is not None and expandable:
+            operation[EXPANDS] = self._expanded_properties(expandable)
         return operation
 
-    def _takes_idempotency_key(self) -> bool:
-        takes: Any = getattr(self.view, "takes_idempotency_key", None)
-        return takes is not None and bool(takes(self.method.lower()))
+    def _expandable(self) -> Mapping[str, Expansion]:
+        """Return what `expand` can add to the response of this operation, by name."""
+        reads = getattr(self.view, "action", None) in ("list", "retrieve")
+        return getattr(self.view, "expandable", {}) if reads else {}
+
+    def _expanded_properties(
+        self, expandable: Mapping[str, Expansion]
+    ) -> dict[str, dict[str, Any]]:
+        """Return the properties that `expand` adds, by the name of the schema that gets them."""
+        serializer: Any = self.get_response_serializers()
+        fields = serializer.fields
+        properties = {}
+        for name, expansion in expandable.items():
+            resource = self.resolve_serializer(expansion.serializer, "response").ref
+            properties[name] = {"description": f"Only with `expand={name}`."} | (
+                {"oneOf": [resource, {"type": "null"}]}
+                if fields[expansion.key].allow_null
+                else resource
+            )
+        return {self.resolve_serializer(serializer, "response").name: properties}
+
+    def _takes(self, header: str) -> bool:
+        takes: Any = getattr(self.view, "takes", None)
+        return takes is not None and bool(takes(header, self.method.lower()))
 
 
 def add_common_parts(
@@ -157,9 +369,21 @@ def add_common_parts(
     catalogue = problems.catalogue()
     components = result["components"]
     for name, schema in components["schemas"].items():
+        if "enum" in schema and not _without_plain_choices(schema.get("description", "")):
+            schema.pop("description", None)
         # Responses are always complete; only request bodies may leave properties out.
         if "properties" in schema and not name.endswith("Request") and name[:9] != "Paginated":
             schema["required"] = sorted(schema["properties"].keys() - schema.pop(SOMETIMES, []))
+            # No request has this schema, so no property has to be marked as read-only.
+            schema["properties"] = {
+                name: _without_read_only(each) for name, each in schema["properties"].items()
+            }
+        if (ignored := schema.pop(IGNORED, None)) is not None:
+            # Only bodies of requests are closed. Responses may get more properties at any time.
+            schema.setdefault("properties", {}).update(
+                {name: {"readOnly": True} for name in ignored}
+            )
+            schema["additionalProperties"] = False
     components["schemas"]["Problem"] = {
         "type": "object",
         "description": (
@@ -201,14 +425,35 @@ def add_common_parts(
             },
             "request_id": {"type": ["string", "null"]},
         },
+        "examples": [
+            {
+                "type": "/errors/validation_error",
+                "title": "Bad Request",
+                "status": 400,
+                "detail": catalogue["validation_error"].meaning,
+                "code": "validation_error",
+                "errors": [
+                    {"field": "name", "code": "required", "message": "This field is required."}
+                ],
+                "request_id": "0199d3a1-7c1e-7f61-b2ab-0a1c5d3f9e10",
+            }
+        ],
     }
+    result["paths"] |= {path: {"get": deepcopy(operation)} for path, operation in PAGES.items()}
+    result["paths"] = in_order(result["paths"])
     for path, operations in result["paths"].items():
         for method, operation in operations.items():
-            codes = _common_codes(path, method, operation) | set(operation.pop(ERRORS, []))
+            codes = set(operation.pop(ERRORS, []))
+            for name, properties in operation.pop(EXPANDS, {}).items():
+                components["schemas"][name]["properties"].update(properties)
+            if path not in PAGES:
+                codes |= _common_codes(path, method, operation)
             for code in sorted(codes):
                 _add_problem(operation, catalogue[code])
+            unlimited = operation.pop(UNLIMITED, False)
+            headers = {"X-Request-ID": HEADERS["X-Request-ID"]} if unlimited else HEADERS
             for response in operation["responses"].values():
-                response.setdefault("headers", {}).update(HEADERS)
+                response.setdefault("headers", {}).update(headers)
             operation["responses"] = dict(sorted(operation["responses"].items()))
             if "201" in operation["responses"]:
                 operation["responses"]["201"]["headers"]["Location"] = {
@@ -221,6 +466,12 @@ def add_common_parts(
                     "schema": {"type": "string", "enum": ["true"]},
                 }
     return result
+
+
+def _without_read_only(schema: dict[str, Any]) -> dict[str, Any]:
+    """Return a property of a response. A reference needs no `allOf` if nothing else is said."""
+    rest = {name: each for name, each in schema.items() if name != "readOnly"}
+    return rest["allOf"][0] if rest.keys() == {"allOf"} and len(rest["allOf"]) == 1 else rest
 
 
 def _created(operation: dict[str, Any]) -> dict[str, Any]:
@@ -239,8 +490,10 @@ def _common_codes(path: str, method: str, operation: dict[str, Any]) -> set[str]
             codes |= {"not_authenticated", "permission_denied"}
     if "{" in path:
         codes.add("not_found")
-    if "requestBody" in operation:
+    if "requestBody" in operation or method == "post":
+        # A POST without a documented body accepts an empty object.
         codes |= {"parse_error", "payload_too_large", "unsupported_media_type"}
+        codes.add("request_timeout")
     return codes
 
 
@@ -250,29 +503,13 @@ def _add_problem(operation: dict[str, Any], problem: problems.Problem) -> None:
         {
             "description": "",
             "content": {
-                problems.CONTENT_TYPE: {
-                    "schema": {"$ref": "#/components/schemas/Problem"},
-                    "examples": {},
-                }
+                problems.CONTENT_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}
             },
         },
     )
-    example: dict[str, Any] = {
-        "type": f"/errors/{problem.code}",
-        "title": problem.title,
-        "status": problem.status,
-        "detail": problem.meaning,
-        "code": problem.code,
-        "request_id": "0199d3a1-7c1e-7f61-b2ab-0a1c5d3f9e10",
-    }
-    if problem.code == "validation_error":
-        example["errors"] = [
-            {"field": "name", "code": "required", "message": "This field is required."}
-        ]
     response["description"] = ", ".join(
         filter(None, [response["description"], f"`{problem.code}`"])
     )
-    response["content"][problems.CONTENT_TYPE]["examples"][problem.code] = {"value": example}
     if problem.status in (429, 503):
         response.setdefault("headers", {})["Retry-After"] = {
             "description": "The number of seconds to wait.",

@@ -39,6 +39,10 @@ class StrictMixin(serializers.Serializer[Any]):
 
     # Names of fields that only the representation has. A body may contain them; they are ignored.
     ignored: ClassVar[frozenset[str]] = frozenset()
+    # Names of the resources that `expand` adds to the representation; see `bookit.api.expand`. A
+    # body may contain the objects. Any other value is refused, because `service` may be a misspelt
+    # `service_id`.
+    expanded: ClassVar[frozenset[str]] = frozenset()
 
     def to_internal_value(self, data: Any) -> Any:
         """Return the validated values.
@@ -62,7 +66,10 @@ class StrictMixin(serializers.Serializer[Any]):
         if isinstance(data, Mapping):
             fields = self.fields
             yield from (
-                str(name) for name in data if name not in fields and name not in self.ignored
+                str(name)
+                for name in data
+                if name not in fields and name not in self.ignored
+                if name not in self.expanded or not isinstance(data[name], Mapping | None)
             )
 
 

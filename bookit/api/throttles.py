@@ -1,77 +1,21 @@
-"""Rate limits. The package `limits` counts requests atomically.
+"""Rate limits of the API: which limit a request counts for, and for which client.
 
-DRF's throttles read and write a count in two steps.
+DRF's throttles read and write a count in two steps. `bookit.ratelimits` counts in one step.
 """
 
-from functools import lru_cache
-from math import ceil
-from threading import Lock
-from time import time
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
-from django.conf import settings
 from django.http import HttpRequest
-from limits import RateLimitItem, parse
-from limits.storage import MemoryStorage
-from limits.strategies import SlidingWindowCounterRateLimiter
 from rest_framework.request import Request
 from rest_framework.throttling import BaseThrottle
 
 from bookit.api.addresses import client_address, network
 from bookit.api.keys import UsedKey
 from bookit.errors import LimitExceeded
+from bookit.ratelimits.counting import count
 
 if TYPE_CHECKING:
     from rest_framework.views import APIView
-
-storage = MemoryStorage()
-limiter = SlidingWindowCounterRateLimiter(storage)
-# Without this lock, the in-memory storage loses counts if several threads count at once.
-counting = Lock()
-
-
-@lru_cache(maxsize=16)
-def parse_rate(rate: str) -> RateLimitItem | None:
-    """Return the limit for a setting such as `10/minute`, or None if the setting is empty."""
-    return parse(rate) if rate else None
-
-
-class Count(NamedTuple):
-    """The result of counting one request against a limit."""
-
-    allowed: bool
-    headers: dict[str, str]
-    seconds: int
-
-
-def count(policy: str, who: str) -> Count:
-    """Count a request of the client `who`, and return whether it is within the limit `policy`.
-
-    `seconds` is the time until another request can be within the limit. The headers are those of
-    draft-ietf-httpapi-ratelimit-headers.
-    """
-    item = parse_rate(settings.RATE_LIMITS[policy])
-    if item is None:
-        return Count(True, {}, 0)
-    with counting:
-        allowed = limiter.hit(item, policy, who)
-        reset_at, remaining = limiter.get_window_stats(item, policy, who)
-        # If no requests remain, `limits` returns the last moment at which a request is refused.
-        # Waiting a millisecond longer is enough.
-        seconds = max(1, ceil(reset_at - time() + (0 if remaining else 0.001)))
-    headers = {
-        "RateLimit-Policy": f'"{policy}";q={item.amount};w={item.get_expiry()}',
-        "RateLimit": f'"{policy}";r={max(0, remaining)};t={seconds}',
-    }
-    return Count(allowed, headers, seconds)
-
-
-def forget(policy: str, who: str) -> None:
-    """Forget the requests of the client `who` that were counted against the limit `policy`."""
-    item = parse_rate(settings.RATE_LIMITS[policy])
-    if item is not None:
-        with counting:
-            limiter.clear(item, policy, who)
 
 
 def count_request(request: HttpRequest, policy: str, who: str) -> None:
@@ -120,9 +64,9 @@ class SignInThrottle(ClientThrottle):
 
     def scope(self, request: Request) -> tuple[str, str]:
         """Return the name of the limit, and the client for which the request is counted."""
-        return "auth", origin(request._request)
+        return self.client(request._request)
 
-
-def reset() -> None:
-    """Forget all counts."""
-    storage.reset()
+    @staticmethod
+    def client(request: HttpRequest) -> tuple[str, str]:
+        """Return what `scope` returns, for a request of Django."""
+        return "auth", origin(request)

@@ -7,7 +7,7 @@ from uuid import UUID
 
 from django.core.exceptions import TooManyFieldsSent
 from django.db.models import Model, QuerySet
-from django.http import Http404, HttpRequest
+from django.http import Http404, HttpRequest, HttpResponse
 from django.urls.converters import UUIDConverter, register_converter
 from rest_framework import serializers, viewsets
 from rest_framework.permissions import SAFE_METHODS, AllowAny, BasePermission
@@ -16,7 +16,10 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from bookit import deadlines
+from bookit.api.etags import IF_MATCH, tagged
+from bookit.api.expand import EXPAND, Expansion, Rows, expand
 from bookit.api.keys import UsedKey
+from bookit.api.schema import IDEMPOTENCY_KEY
 from bookit.api.serializers import RowSerializer
 from bookit.database.prepared import Bound, Prepared
 from bookit.errors.refusals import refuse
@@ -29,14 +32,12 @@ class AnyCaseUUIDConverter(UUIDConverter):
     regex = "[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}"
 
 
-# The header of a request that may be sent again; see `bookit.idempotency`.
-IDEMPOTENCY_KEY = "Idempotency-Key"
-
 # The verbs in the names of Django's permissions: `bookings.change_booking`.
 VERBS = {"GET": "view", "HEAD": "view", "POST": "add", "PATCH": "change", "DELETE": "delete"}
 
-# Parameters that choose a page or the time zone of its times. They do not change the query.
-PAGING = frozenset({"limit", "offset", "page", "tz"})
+# Parameters that choose a page, the time zone of its times or what is added to its rows. They do
+# not change the query.
+PAGING = frozenset({"limit", "offset", "page", "tz", EXPAND})
 
 register_converter(AnyCaseUUIDConverter, "id")
 
@@ -51,6 +52,14 @@ def _break_reference_cycle(response: Response) -> None:
     context = response.renderer_context  # type: ignore[attr-defined]
     del context["view"].response
     context.clear()
+
+
+def _finish(response: Response) -> HttpResponse:
+    """Return the response to send once `response` is rendered."""
+    request = response.renderer_context["request"]  # type: ignore[attr-defined]
+    finished = tagged(response, request) if response.status_code in (200, 201) else response
+    _break_reference_cycle(response)
+    return finished
 
 
 # Methods that DRF's views call but `RowViewSet` does not, and how to do without an override.
@@ -94,8 +103,10 @@ class APIMixin(APIView):
             self._count_parameters(request)
         super().initial(request, *args, **kwargs)
         self.check_object()
-        if "HTTP_IDEMPOTENCY_KEY" in request.META and not self.takes_idempotency_key(method):
+        if "HTTP_IDEMPOTENCY_KEY" in request.META and not self.takes(IDEMPOTENCY_KEY, method):
             raise refuse(IDEMPOTENCY_KEY, "This endpoint does not support this header.")
+        if "HTTP_IF_MATCH" in request.META and not self.takes(IF_MATCH, method):
+            raise refuse(IF_MATCH, "This endpoint does not support this header.")
         if query:
             self._check_parameters(request)
         name = (query and request.query_params.get("tz")) or request.META.get("HTTP_TIME_ZONE")
@@ -123,10 +134,10 @@ class APIMixin(APIView):
                 self.permission_denied(request, message="The API key does not permit this.")
         super().check_permissions(request)
 
-    def takes_idempotency_key(self, method: str) -> bool:
-        """Return whether the action of this request is decorated with `idempotent`."""
+    def takes(self, header: str, method: str) -> bool:
+        """Return whether the action takes a header that would be dangerous to ignore."""
         action = getattr(self, getattr(self, "action", None) or method)
-        return getattr(action, "takes_idempotency_key", False)
+        return getattr(action, "takes", None) == header
 
     def perform_authentication(self, request: Request) -> None:
         """Authenticate the request, and store the user's id for the log line.
@@ -173,9 +184,9 @@ class APIMixin(APIView):
     def finalize_response(
         self, request: Request, response: Response, *args: Any, **kwargs: Any
     ) -> Response:
-        """Make sure that the response is freed as soon as it is written."""
+        """Add what can be done only when the response is rendered; see `_finish`."""
         response = super().finalize_response(request, response, *args, **kwargs)
-        response.add_post_render_callback(_break_reference_cycle)
+        response.add_post_render_callback(_finish)
         return response
 
     def options(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Response:
@@ -204,6 +215,10 @@ class RowViewSet(APIMixin, viewsets.GenericViewSet[Any]):
     # to the name of the path parameter that contains the value of the field.
     object_rows: QuerySet[Any] | None = None
     object_lookup: Mapping[str, str] = {"pk": "pk"}
+    # The rows of a list, without what is joined to show them. The paginator counts these rows.
+    unshaped: Any = None
+    # The resources that the parameter `expand` can add to the rows of a read, by name.
+    expandable: Mapping[str, Expansion] = {}
     # Per action: the field of the body that names another object, and a function that finds it.
     named_in_body: Mapping[str, tuple[str, Callable[[Any], Any]]] = {}
 
@@ -283,6 +298,10 @@ class RowViewSet(APIMixin, viewsets.GenericViewSet[Any]):
         if named is not None:
             self.check_object_permissions(self.request, named)
 
+    def current(self) -> Any:
+        """Return the row that the path names, whose version `If-Match` is compared with."""
+        return self.object
+
     def get_serializer_class(self) -> type[serializers.BaseSerializer[Any]]:
         """Return the serializer of this action's body, by default that of the resource."""
         return self.input_classes.get(self.action, self.serializer_class)
@@ -290,6 +309,8 @@ class RowViewSet(APIMixin, viewsets.GenericViewSet[Any]):
     def known_parameters(self) -> frozenset[str]:
         """Return the accepted parameters; a list also accepts filters, ordering and pagination."""
         names = super().known_parameters()
+        if self.expandable and self.action in ("list", "retrieve"):
+            names |= {EXPAND}
         if self.action != "list":
             return names
         names |= {"ordering"} if getattr(self, "ordering_fields", None) else set()
@@ -302,8 +323,14 @@ class RowViewSet(APIMixin, viewsets.GenericViewSet[Any]):
     def list(self, request: Request, *args: Any, **kwargs: Any) -> Response:
         """Return one page of the rows that match the filters, in order."""
         rows = self.paginate_queryset(self._rows_of_list(request))
-        represent = self.serializer_class.represent
-        return self.get_paginated_response([represent(row) for row in rows or []])
+        represent = self.represent
+        return self.get_paginated_response(self.expanded([represent(row) for row in rows or []]))
+
+    def expanded(self, rows: Rows) -> Rows:
+        """Return represented rows, with the resources that the parameter `expand` names."""
+        if self.expandable and EXPAND in self.request.query_params:
+            expand(self.request, rows, self.expandable)
+        return rows
 
     def listed(self) -> QuerySet[Any] | Bound:
         """Return the rows that the caller may list, before any filter; by default all rows.
@@ -318,15 +345,29 @@ class RowViewSet(APIMixin, viewsets.GenericViewSet[Any]):
             if PAGING.issuperset(request.query_params):
                 return rows
             rows = rows.queryset()
-        return self.shaped(self.filter_queryset(rows))
+        self.unshaped = self.filter_queryset(rows)
+        return self.shaped(self.unshaped)
 
     def shaped(self, rows: Any) -> Any:
         """Return the rows of a list, with only the columns that are shown."""
-        return self.serializer_class.rows(rows)
+        return self.columns(rows)
+
+    @property
+    def columns(self) -> Callable[[QuerySet[Any]], QuerySet[Any, dict[str, Any]]]:
+        """The function that selects the columns that the caller sees."""
+        return self.serializer_class.rows
+
+    def represent(self, row: dict[str, Any]) -> dict[str, Any]:
+        """Return a row as the caller sees it."""
+        return self.serializer_class.represent(row)
+
+    def represent_instance(self, instance: Any) -> dict[str, Any]:
+        """Return an instance as a caller who may change it sees it."""
+        return self.serializer_class.represent_instance(instance)
 
     def retrieve(self, request: Request, *args: Any, **kwargs: Any) -> Response:
         """Return the resource with this id."""
-        return Response(self.row(kwargs["pk"]))
+        return Response(self.expanded([self.row(kwargs["pk"])])[0])
 
     def row(self, pk: UUID) -> dict[str, Any]:
         """Return the representation of one row of the queryset.
@@ -334,10 +375,10 @@ class RowViewSet(APIMixin, viewsets.GenericViewSet[Any]):
         Raises:
             Http404: no row has this id.
         """
-        row = _row_query(type(self))(pk=pk).first()
+        row = _row_query(type(self), self.columns)(pk=pk).first()
         if row is None:
             raise Http404
-        return self.serializer_class.represent(row)
+        return self.represent(row)
 
     def checked(self, **options: Any) -> Any:
         """Return the request's body, validated by the action's serializer.
@@ -357,14 +398,14 @@ class RowViewSet(APIMixin, viewsets.GenericViewSet[Any]):
         """Return a 201 response with `instance`, and with its URL in `Location`."""
         path = f"{self.request.path}/{instance.pk}"
         return Response(
-            self.serializer_class.represent_instance(instance),
+            self.represent_instance(instance),
             status=201,
             headers={"Location": self.request.build_absolute_uri(path)},
         )
 
     def shown(self, instance: Any) -> Response:
         """Return a response with the representation of `instance`."""
-        return Response(self.serializer_class.represent_instance(instance))
+        return Response(self.represent_instance(instance))
 
 
 @cache
@@ -378,11 +419,11 @@ def _checker(serializer: Any, **options: Any) -> serializers.BaseSerializer[Any]
 
 
 @cache
-def _row_query(view: type[RowViewSet]) -> Prepared[Any]:
+def _row_query(view: type[RowViewSet], columns: Callable[..., Any]) -> Prepared[Any]:
     """Return the prepared query that finds one row of a view's resource."""
     queryset: QuerySet[Any] = view.queryset  # type: ignore[assignment]
     return Prepared(
         lambda pk: queryset.order_by().filter(pk=pk),
-        view.serializer_class.rows,
+        columns,
         pk=queryset.model._meta.pk,
     )

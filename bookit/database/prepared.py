@@ -5,7 +5,7 @@ time. A `Prepared` query does this work once per process. Afterwards, a read onl
 and receives plain rows. Because the ORM writes the SQL, the SQL always matches the models.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import Any, Generic, TypeVar
 
@@ -59,7 +59,7 @@ class Prepared(Generic[Instance]):
 
         As in Django, annotations become attributes of the instance.
         """
-        rows = self.run(self.text, values)
+        rows = self.convert(self.run(self.text, values))
         if not rows:
             return None
         # Annotations are selected after the columns of the model.
@@ -123,10 +123,19 @@ class Prepared(Generic[Instance]):
         return self._queryset.query.order_by
 
     @cached_property
+    def _bare(self) -> tuple[str, tuple[Any, ...]]:
+        bare = self._unshaped.order_by().values("pk").query.get_compiler(DEFAULT_DB_ALIAS)
+        return bare.as_sql()
+
+    @property
     def bare_text(self) -> str:
         """The SQL that selects the ids of the rows, in any order."""
-        rows = self._unshaped.order_by().values("pk").query.get_compiler(DEFAULT_DB_ALIAS).as_sql()
-        return rows[0]
+        return self._bare[0]
+
+    @property
+    def bare_parameters(self) -> tuple[Any, ...]:
+        """The value of each `%s` of `bare_text`; the selected columns may have more of them."""
+        return self._bare[1]
 
     @cached_property
     def count_text(self) -> str:
@@ -136,10 +145,11 @@ class Prepared(Generic[Instance]):
 
     def run(self, text: str, values: Mapping[str, Any], *more: Any) -> list[tuple[Any, ...]]:
         """Run `text` with the query's parameters followed by `more`, and return the rows."""
-        parameters = [
-            values[each.name] if isinstance(each, Parameter) else each for each in self.parameters
-        ]
-        return fetch(text, [*parameters, *more])
+        return fetch(text, [*_filled(self.parameters, values), *more])
+
+    def run_bare(self, text: str, values: Mapping[str, Any]) -> list[tuple[Any, ...]]:
+        """Run a text that contains `bare_text`, and return the rows."""
+        return fetch(text, _filled(self.bare_parameters, values))
 
     def convert(self, rows: list[tuple[Any, ...]]) -> list[Any]:
         """Return the rows with their values converted by the fields of the model."""
@@ -184,9 +194,14 @@ class Bound:
     def count(self) -> int:
         """Return the number of rows, and set `count_is_exact`."""
         total, self.count_is_exact = bounded_count(
-            lambda: int(self.query.run(self.query.count_text, self.values)[0][0]),
-            lambda: self.query.run(f"EXPLAIN (FORMAT JSON) {self.query.bare_text}", self.values)[0][
-                0
-            ],
+            lambda: int(self.query.run_bare(self.query.count_text, self.values)[0][0]),
+            lambda: self.query.run_bare(
+                f"EXPLAIN (FORMAT JSON) {self.query.bare_text}", self.values
+            )[0][0],
         )
         return total
+
+
+def _filled(parameters: Iterable[Any], values: Mapping[str, Any]) -> list[Any]:
+    """Return parameters with the value of each `Parameter`."""
+    return [values[each.name] if isinstance(each, Parameter) else each for each in parameters]

@@ -70,6 +70,12 @@ class Conflict(ServiceError):
     """The request is valid, but it conflicts with the current state."""
 
 
+class PreconditionFailed(ServiceError):
+    """The resource has changed since you read it. Read it again, then repeat your change."""
+
+    code = "precondition_failed"
+
+
 class Unprocessable(ServiceError):
     """The request contradicts an earlier one."""
 
@@ -85,13 +91,15 @@ class LimitExceeded(ServiceError):
 
     Args:
         wait: the seconds until the next request can succeed.
+        headers: the headers that describe the limit, unless they are already stored on the request.
     """
 
     code = "throttled"
 
-    def __init__(self, wait: int) -> None:
+    def __init__(self, wait: int, headers: dict[str, str] | None = None) -> None:
         super().__init__()
         self.wait = wait
+        self.headers = headers or {}
 
 
 # The error to raise when a constraint is violated, by the name of the constraint.

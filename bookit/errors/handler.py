@@ -86,6 +86,8 @@ def exception_handler(error: Exception, context: dict[str, Any]) -> Response | N
             response["WWW-Authenticate"] = "Bearer"
         elif problem.status_code == 429:
             response["Retry-After"] = str(int(getattr(error, "wait", None) or 1))
+            for name, value in getattr(error, "headers", {}).items():
+                response[name] = value
     return response
 
 

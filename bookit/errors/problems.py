@@ -92,6 +92,7 @@ STATUS_OF = {
     "Invalid": 400,
     "Forbidden": 403,
     "Conflict": 409,
+    "PreconditionFailed": 412,
     "Unprocessable": 422,
     "LimitExceeded": 429,
     "Unavailable": 503,

@@ -13,7 +13,8 @@ from rest_framework.response import Response
 
 from bookit.api.keys import UsedKey
 from bookit.api.renderers import JSONRenderer
-from bookit.api.views import IDEMPOTENCY_KEY, RowViewSet
+from bookit.api.schema import IDEMPOTENCY_KEY
+from bookit.api.views import RowViewSet
 from bookit.database.retries import TRIES, retried
 from bookit.errors import problems
 from bookit.errors.refusals import refuse
@@ -46,7 +47,7 @@ def idempotent(action: Action[View, Arguments]) -> Action[View, Arguments]:
             raise refuse(IDEMPOTENCY_KEY, f"Use 1 to {LONGEST_KEY} characters.")
         return _answer_once(self, request, key, partial(action, self, request, *args, **kwargs))
 
-    run.takes_idempotency_key = True  # type: ignore[attr-defined]
+    run.takes = IDEMPOTENCY_KEY  # type: ignore[attr-defined]
     return run
 
 

@@ -26,6 +26,7 @@ from psycopg.rows import scalar_row
 from bookit.database.batches import BATCH
 from bookit.database.postgresql.connections import AsyncConnection
 from bookit.database.rows import fetch
+from bookit.jobs.tally import Tally
 
 # A worker that has sent no heartbeat for this many seconds counts as dead. Live workers send a
 # heartbeat every 10 seconds.
@@ -69,6 +70,9 @@ WEBHOOK_OPTIONS: dict[str, Any] = {
     "concurrency": WEBHOOKS_AT_A_TIME,
     "fetch_job_polling_interval": 0.5,
 }
+
+# When a worker stops, it has this many seconds to write how many jobs it has run.
+LAST_WRITE = 3.0
 
 # With this option, a worker does not wait for the disk when it begins a job. If PostgreSQL crashes,
 # the job runs again, as it does when a worker dies.
@@ -172,7 +176,13 @@ def _touch_heartbeat_file() -> None:
         Path(settings.WORKER_HEARTBEAT_FILE).touch()
 
 
-async def run_workers(app: App, *, queues: Sequence[str] | None = None, **options: Any) -> None:
+async def run_workers(
+    app: App,
+    *,
+    queues: Sequence[str] | None = None,
+    middleware: Sequence[Any] = (),
+    **options: Any,
+) -> None:
     """Run the jobs of all queues, or of the given `queues`, until a signal arrives.
 
     Email jobs, webhook jobs and all remaining jobs form three groups, each with its own limit on
@@ -180,6 +190,7 @@ async def run_workers(app: App, *, queues: Sequence[str] | None = None, **option
     the jobs of another group waiting.
 
     Args:
+        middleware: more middleware of procrastinate, around each job.
         options: options for `App.run_worker_async`. They do not change the limit for webhooks.
 
     Raises:
@@ -204,12 +215,15 @@ async def run_workers(app: App, *, queues: Sequence[str] | None = None, **option
             len(chosen) * options.get("concurrency", settings.WORKER_CONCURRENCY) + 1
         )
     )
+    tally, stopping = Tally(), asyncio.Event()
+    writing = asyncio.create_task(tally.write_regularly(app, stopping))
     workers = [
         asyncio.create_task(
             app.run_worker_async(
                 queues=group,
                 name=name,
                 install_signal_handlers=False,
+                worker_middleware=[tally.middleware, *middleware],
                 **{**options, **(WEBHOOK_OPTIONS if name == WEBHOOKS else {})},
             )
         )
@@ -229,6 +243,8 @@ async def run_workers(app: App, *, queues: Sequence[str] | None = None, **option
         await asyncio.wait(workers, return_when=until)
         stop()
         await asyncio.wait(workers)
+        stopping.set()
+        await asyncio.wait([writing], timeout=LAST_WRITE)
     for worker in workers:
         if not worker.cancelled():
             worker.result()

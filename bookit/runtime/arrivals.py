@@ -24,10 +24,11 @@ CHUNK_SIZE = re.compile(rb"[0-9A-Fa-f]{1,16}")
 FIRST_CHECK = 8200
 # The maximum length of the line that announces a chunk.
 MAX_CHUNK_LINE = 8190
-# The maximum size of a trailer, and the maximum number of bytes that the framing may add to a body.
+# The maximum size of a trailer. An unfinished chunked body may be this many bytes longer, with its
+# framing, than two bodies of the maximum size.
 MAX_FRAMING = 64 * 1024
-# gunicorn reads at least this many bytes at a time. To notice that a body is too large, it needs
-# this many bytes beyond the limit.
+# gunicorn reads a body in steps of at least this many bytes. `bookit.wsgi` reads one byte beyond
+# the limit to notice that a body is too large. For that byte, gunicorn needs this many bytes.
 READ_AHEAD = 1024
 # gunicorn gets a chunked body in pieces of this many bytes. For each chunk, it copies the rest of
 # the piece, so large pieces would be slow.
@@ -66,7 +67,8 @@ class Arrivals:
         cfg: gunicorn's settings.
         client: the IP address and the port of the client.
         max_body: the size in bytes of the largest body to collect. A request with a larger body is
-            returned without its body.
+            returned at once. Its body is a `TooLarge` or, if it is chunked, the bytes that have
+            arrived.
     """
 
     def __init__(self, cfg: Any, client: Any, max_body: int) -> None:
@@ -149,8 +151,9 @@ class Arrivals:
             request = self._parse(bytes(self.held))
         except (NoMoreData, StopIteration):
             return
-        # The parser accepted a head that has no end, so the head must be invalid.
-        raise LimitRequestHeaders(f"{request.method} has an unexpected end")
+        # The parser found the end of a head in bytes that contain no empty line. It is uncertain
+        # where such a head ends, so refuse it.
+        raise LimitRequestHeaders(f"the head of the {request.method} request has no empty line")
 
     def _parse(self, head: bytes) -> Any:
         # Split the head in two, because the parser does not check its size limits before the second

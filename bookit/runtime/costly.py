@@ -46,7 +46,7 @@ class Turns(Generic[Item]):
 def may_cost_much(method: str, path: str, query: str) -> bool:
     """Return whether this request is a read that its view marks as costly.
 
-    Views mark costly reads with `APIMixin.costly_with`.
+    Views mark costly reads with `APIMixin.costly_with`, or with an attribute of that name.
     """
     if method not in ("GET", "HEAD"):
         return False
@@ -70,7 +70,7 @@ def _routes() -> list[tuple[re.Pattern[str], re.Pattern[str] | None]]:
             if str(pattern.pattern) == "":
                 waiting += pattern.url_patterns
             continue
-        names = getattr(getattr(pattern.callback, "cls", None), "costly_with", None)
+        names = getattr(getattr(pattern.callback, "cls", pattern.callback), "costly_with", None)
         if names is not None:
             alternatives = "|".join(map(re.escape, names))
             parameters = re.compile(rf"(?:^|&)(?:{alternatives})=") if names else None

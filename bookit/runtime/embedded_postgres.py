@@ -18,9 +18,9 @@ contains:
                      last one
     startup.lock     held while a user starts, joins or leaves the server, which prevents races
 
-The kernel releases the flocks of a process that ends for any reason, so correctness never depends
-on a pid. If the last user is killed, the server keeps running. The next user joins the server, and
-stops it at the end.
+The kernel releases the flocks of a process that ends for any reason, so a process that was killed
+no longer counts as a user. If the last user is killed, the server keeps running. The next user
+joins the server, and stops it at the end.
 
 The server listens on 127.0.0.1, and requires a random password. Applications connect as the role
 `bookit`. This role owns its database and may create more databases, but is not a superuser.
@@ -72,8 +72,8 @@ DEFAULT_SETTINGS: Mapping[str, str] = {
 
 _LOOPBACK = "127.0.0.1"
 _SUPERUSER = "postgres"
-# Seconds that a server has to start, which may include recovery after a crash. A server that cannot
-# start exits at once.
+# The time limit for a start, in seconds. It is long because a start may include recovery after a
+# crash. A server that cannot start exits at once, so nobody waits this long for it.
 _START_TIMEOUT = 120.0
 # Seconds to retry while the port is taken, or while backends of a killed server are still alive.
 _RETRY_TIMEOUT = 15.0
@@ -219,8 +219,8 @@ class _Cluster:
         self.users_lock = self.home / "users.lock"
 
     def create_home(self) -> None:
-        # The server of root runs under another account. That account must be able to enter this
-        # directory, but not to list it.
+        # If root runs BookIt, the server runs under another account; see `_Account`. That account
+        # must be able to enter this directory, but not to list it.
         self.home.mkdir(mode=0o711 if os.geteuid() == 0 else 0o700, parents=True, exist_ok=True)
 
     def password(self) -> str:
@@ -324,7 +324,8 @@ class _Cluster:
         """Return the pid and the port in postmaster.pid.
 
         A pid of 0 means that the file contains no pid. A port of 0 means that the server is not
-        ready. Each attempt to connect to a server that is not ready would add an error to its log.
+        ready. Callers do not try to connect to such a server, because each attempt would add an
+        error to its log.
         """
         pid = port = 0
         with suppress(FileNotFoundError, ValueError, IndexError):
@@ -344,8 +345,10 @@ class _Cluster:
         with suppress(FileNotFoundError):
             if os.path.samefile(directory, self.data):
                 return True
-        # The directory may have been renamed while its server was running. If the directory is a
-        # copy, the server of the original has the same password, but another working directory.
+        # The server names another directory in two cases. Either this directory was renamed while
+        # its server was running, or it is a copy: the copied postmaster.pid then leads to the
+        # server of the original, which accepts the copied password. The working directory of the
+        # server tells the two cases apart.
         return self._works_here(self._pid_and_port()[0], unknown=False)
 
     def _connect(self, port: int) -> psycopg.Connection[tuple[Any, ...]]:
@@ -353,6 +356,7 @@ class _Cluster:
         # require_auth, another program that listens on the port cannot learn the password.
         return psycopg.connect(
             host=_LOOPBACK,
+            hostaddr=_LOOPBACK,
             port=port,
             user=_SUPERUSER,
             password=self.password(),
@@ -509,7 +513,7 @@ class _Cluster:
                 reason = "no space is left on the device"
         if os.geteuid() == 0:
             reason += (
-                "(PostgreSQL refuses to run as root, so BookIt runs it under another account; "
+                " (PostgreSQL refuses to run as root, so BookIt runs it under another account; "
                 "run BookIt as an ordinary user, or set DATABASE_URL)"
             )
         return EmbeddedPostgresError(f"the embedded PostgreSQL in {self.home} {what}: {reason}")

@@ -27,7 +27,7 @@ known: set[str] = set()
 _READ_ELSEWHERE = {"DOMAIN", "POSTGRES_PASSWORD"}
 # Names in `.env` that belong to other programs.
 _FOREIGN_NAME = re.compile(
-    r"COMPOSE_|DOCKER_|DJANGO_|PYTHON|PG|BOOKIT_TEST_|(LANG|LC_\w+|TZ|PATH)$"
+    r"COMPOSE_|DOCKER_|DJANGO_|OTEL_|PYTHON|PG|PROMETHEUS_|BOOKIT_TEST_|(LANG|LC_\w+|TZ|PATH)$"
 )
 # Most names in the environment belong to other programs. A name with one of these prefixes belongs
 # to BookIt.
@@ -122,7 +122,14 @@ def unknown() -> Iterator[str]:
 
 # Docker and Kubernetes provide secrets as files. If one of these variables is unset, its value is
 # read from a file. The path of the file is in another variable, for example SECRET_KEY_FILE.
-_READABLE_FROM_FILE = {"SECRET_KEY", "DATABASE_URL", "DATABASE_DIRECT_URL", "EMAIL_URL"}
+_READABLE_FROM_FILE = {
+    "SECRET_KEY",
+    "DATABASE_URL",
+    "DATABASE_DIRECT_URL",
+    "EMAIL_URL",
+    "METRICS_TOKEN",
+    "REDIS_URL",
+}
 
 
 def text(name: str, default: str = "") -> str:
@@ -207,6 +214,14 @@ def hosts(name: str) -> list[str]:
     return names(name)
 
 
+def http_url(name: str) -> str:
+    """Return the variable as the URL of a web server."""
+    value = text(name)
+    if value and not re.fullmatch(r"https?://[^\s/]+(/\S*)?", value):
+        raise ImproperlyConfigured(f"{name} must be a URL such as http://localhost:4318.")
+    return value
+
+
 def origins(name: str) -> list[str]:
     """Return a comma-separated variable as a list of browser origins."""
     for origin in names(name):
@@ -215,6 +230,17 @@ def origins(name: str) -> list[str]:
                 f"{name} must be origins such as https://app.example.com, not {_shown(origin)}."
             )
     return names(name)
+
+
+def link(name: str) -> str:
+    """Return the variable as a URL that contains `{token}`, or an empty text if it is unset."""
+    value = text(name)
+    if value and not (re.match(r"https?://[^/\s]+\S*\Z", value) and value.count("{token}") == 1):
+        raise ImproperlyConfigured(
+            f"{name} must be a URL such as https://app.example.com/verify?token={{token}}, "
+            f"not {_shown(value)}."
+        )
+    return value
 
 
 def rate(name: str, default: str) -> str:
@@ -227,6 +253,17 @@ def rate(name: str, default: str) -> str:
         raise ImproperlyConfigured(
             f"{name} must be a rate such as {default}, or empty, not {_shown(value)}."
         ) from None
+    return value
+
+
+def secret(name: str, *, at_least: int) -> str:
+    """Return the variable, a secret of at least `at_least` characters, or an empty text."""
+    value = text(name)
+    if value and (len(value) < at_least or not re.fullmatch(r"[\x21-\x7e]+", value)):
+        raise ImproperlyConfigured(
+            f"{name} must have at least {at_least} characters, without spaces. "
+            'python -c "import secrets; print(secrets.token_urlsafe(32))" makes one.'
+        )
     return value
 
 
@@ -331,6 +368,40 @@ def postgres_url(name: str, url: str) -> str:
     return canonical
 
 
+def redis_url(name: str) -> str:
+    """Return the variable as the URL of a Redis database, or an empty text if it is unset."""
+    url = text(name)
+    if not url:
+        return ""
+    from redis import ConnectionPool
+
+    parts = _split(url)
+    if (
+        parts is None
+        or parts.scheme not in ("redis", "rediss")
+        or len(parts.hosts) != 1
+        or not re.fullmatch(r"(/\d{0,4})?", parts.path)
+    ):
+        raise ImproperlyConfigured(
+            f"{name} must look like redis://:password@host:6379/0, or like"
+            f" rediss://user:password@host:6379/0 for TLS. {_ENCODE}"
+        )
+    [(host, port)] = parts.hosts
+    user = f"{quote(parts.user, safe='')}:{quote(parts.password, safe='')}@"
+    place = (f"[{host}]" if ":" in host else host) + f":{port or 6379}"
+    query = f"?{parts.query}" if parts.query else ""
+    canonical = f"{parts.scheme}://{user if user != ':@' else ''}{place}{parts.path}{query}"
+    try:
+        # This connects to nothing, but refuses parameters that a connection would refuse later.
+        ConnectionPool.from_url(canonical).make_connection()
+    except (TypeError, ValueError):
+        raise ImproperlyConfigured(
+            f"{name} has a parameter after its ? that the client of Redis does not know;"
+            " ssl_cert_reqs=none is one that it knows."
+        ) from None
+    return canonical
+
+
 # The default port of each scheme, and the option of Django's backend that turns on encryption.
 _SMTP = {"smtp": (25, ""), "smtp+tls": (587, "use_tls"), "smtp+ssl": (465, "use_ssl")}
 # Django before 6.1 has one mailer, and a setting for each of its options.
@@ -369,7 +440,7 @@ def mailer(name: str, url: str, *, folder: Path) -> dict[str, Any]:
         return {"BACKEND": "django.core.mail.backends.dummy.EmailBackend", "OPTIONS": {}}
     if parts and parts.scheme == "filemail" and not (parts.user or parts.hosts or parts.query):
         path = str(Path(unquote(parts.path)) if parts.path[1:] else folder)
-        return {"BACKEND": "bookit.mail.FileBackend", "OPTIONS": {"file_path": path}}
+        return {"BACKEND": "bookit.mails.files.FileBackend", "OPTIONS": {"file_path": path}}
     if (
         parts is None
         or parts.scheme not in _SMTP

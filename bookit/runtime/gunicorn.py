@@ -12,15 +12,18 @@ from typing import Any
 
 from gunicorn.glogging import Logger
 
+from bookit.metrics import directory
 from bookit.runtime.startup import load_settings, why_not_ready
 
 load_settings()
+directory.prepare()
 
 # These imports need the settings. `load_settings` comes first, because it reports a wrong setting
 # in one line instead of a traceback.
 from django.conf import settings  # noqa: E402
 
-from bookit.runtime.worker import Worker, child_exit  # noqa: E402, F401
+from bookit.runtime.worker import Worker, spread  # noqa: E402
+from bookit.tracing.start import export  # noqa: E402
 
 wsgi_app = "bookit.wsgi"
 bind = f"0.0.0.0:{settings.PORT}"
@@ -88,6 +91,19 @@ def pre_fork(server: Any, worker: Any) -> None:
 
 
 def post_fork(server: Any, worker: Any) -> None:
+    """Prepare a worker process."""
+    directory.join(worker.place)
+    export("bookit")
+    _return_memory()
+
+
+def child_exit(server: Any, worker: Any) -> None:
+    """Free the place of a worker that has ended."""
+    directory.leave(worker.place, worker.pid)
+    spread.free(worker.place)
+
+
+def _return_memory() -> None:
     """Make glibc return memory to the system. By default, glibc keeps the peak of each thread.
 
     Hashing a password takes 19 MiB. With M_MMAP_THRESHOLD, a block of 1 MiB or more is returned to

@@ -14,9 +14,9 @@ logging.logThreads = logging.logMultiprocessing = logging.logProcesses = False
 logging._srcfile = None
 
 # A log must never contain email addresses (a database error quotes the value that it refuses),
-# tokens (three base64 parts, the first of which encodes `{"`) or password hashes. Email addresses
-# and tokens match only from the start of a word, because a search from each letter of a long word
-# would take quadratic time.
+# tokens (JWTs: three base64 parts, the first of which contains `eyJ`, the encoding of `{"`) or
+# password hashes. Email addresses and tokens match only from the start of a word, because a search
+# from each letter of a long word would take quadratic time.
 LOCAL_PART = r"[^\s\x00-\x1f\"\\(),:;<>@\[\]]"
 BARE = (
     rf"(?<!{LOCAL_PART}){LOCAL_PART}+(?:@|%40)(?:[\w.-]+|\[[^\]\s]*\])"
@@ -25,7 +25,8 @@ BARE = (
 )
 SECRETS = re.compile(BARE)
 # Also finds email addresses with a quoted part before the @, as in `"Ada L."@example.com`. Complete
-# JSON is searched without this pattern, because a quote before an @ can end a string there.
+# JSON is searched without this pattern, which would match from the quote that ends one string to
+# the quote that begins the next, if that string begins with an @.
 SECRETS_OF_TEXT = re.compile(rf'"(?:[^"\\\n]|\\.)*"@[\w.-]+|{BARE}')
 
 # How procrastinate writes a job: `task[7](argument='value')`.
@@ -118,7 +119,7 @@ class JSONFormatter(OrjsonFormatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the line."""
-        # The base class would let a dict as the message set any member of the line.
+        # If the message is a dict, the base class would let its items replace members of the line.
         if not isinstance(record.msg, str):
             record.msg = str(record.msg)
         return redact(super().format(record), SECRETS)

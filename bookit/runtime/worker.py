@@ -42,6 +42,7 @@ from bookit.errors import problems
 from bookit.request_id import request_id
 from bookit.runtime.arrivals import Arrivals
 from bookit.runtime.costly import Turns, may_cost_much
+from bookit.runtime.floods import is_flood
 from bookit.runtime.outgoing import Outgoing
 from bookit.runtime.spread import Spread
 
@@ -106,7 +107,7 @@ class Client:
         self.moved = 0  # bytes received or sent during the current wait
         self.counted = 0  # the client's share of the worker's `held`
         self.request: Any = None
-        self.is_costly = False
+        self.turns: Turns[Client] | None = None  # if requests of this kind have to take turns
         self.arrived = 0.0
 
     @property
@@ -149,7 +150,9 @@ class Worker(ThreadWorker):
         self.patient = True
         self.swept = 0.0
         self.stop_at: float | None = None
-        self.turns = Turns[Client](max(1, self.cfg.threads // 2))
+        self.costly_turns = Turns[Client](max(1, self.cfg.threads // 2))
+        # A flood of sign-ins gets one thread, however many connections it uses.
+        self.flood_turns = Turns[Client](1)
 
     @classmethod
     def check_config(cls, cfg: Any, log: Any) -> None:
@@ -337,19 +340,24 @@ class Worker(ThreadWorker):
     # --- Responding -------------------------------------------------------------------------------
 
     def enqueue_req(self, conn: Client) -> None:
-        """Queue a request for the threads; a costly request may have to wait for its turn."""
+        """Queue a request for the threads; some requests may have to wait for their turn."""
         request = conn.request
-        conn.is_costly = may_cost_much(request.method, request.path, request.query)
-        if not conn.is_costly or self.turns.take(conn):
+        if may_cost_much(request.method, request.path, request.query):
+            conn.turns = self.costly_turns
+        elif is_flood(request, conn.client):
+            conn.turns = self.flood_turns
+        else:
+            conn.turns = None
+        if conn.turns is None or conn.turns.take(conn):
             self.tpool.submit(self.handle, conn)
 
     def handle(self, conn: Client) -> None:
         """Handle a request in a thread of the pool."""
-        is_costly = conn.is_costly
+        turns = conn.turns
         try:
             self.respond(conn)
         finally:
-            following = self.turns.give_back() if is_costly else None
+            following = turns.give_back() if turns else None
             if following is not None:
                 self.tpool.submit(self.handle, following)
 
@@ -512,8 +520,3 @@ def message(response: Any) -> bytes:
     lines = [f"{name}: {value}" for name, value in headers.items()]
     status = f"HTTP/1.1 {response.status_code} {response.reason_phrase}"
     return "\r\n".join([status, *lines, "", ""]).encode() + bytes(response.content)
-
-
-def child_exit(server: Any, worker: Any) -> None:
-    """Free the place of a worker that has ended. gunicorn calls this hook."""
-    spread.free(worker.place)

@@ -21,6 +21,7 @@ ENVIRONMENT = {
     "RATE_LIMIT_ANON": "",
     "RATE_LIMIT_USER": "",
     "RATE_LIMIT_KEY": "",
+    "REDIS_URL": "",
     "ANON_TIMEOUT_MS": "0",
     "LOG_FORMAT": "json",
     "SECRET_KEY": "",
@@ -82,9 +83,9 @@ def quick_password_hashes(request: pytest.FixtureRequest, settings: object) -> N
 @pytest.fixture(autouse=True)
 def reset_rate_limits() -> None:
     """Start every test with fresh rate limits."""
-    from bookit.api import throttles
+    from bookit.ratelimits import counting
 
-    throttles.reset()
+    counting.reset()
 
 
 @lru_cache(maxsize=1)
@@ -99,15 +100,29 @@ def shared_handler(middleware):
 
 
 @pytest.fixture
-def api(settings):
-    """Return an API client; `api.as_(user)` returns a new client that is signed in as that user."""
+def api(settings, request):
+    """Return an API client; `api.as_(user)` returns a new client that is signed in as that user.
+
+    The OpenAPI document must list the status and the error code of every response that it gets.
+    """
     from rest_framework.test import APIClient
     from rest_framework_simplejwt.tokens import AccessToken
+
+    from bookit.tests import contract
+
+    made_up = "made_up_errors" in request.keywords
+    contract.documented()  # Generate the document now, and not while a test counts or measures.
 
     class Client(APIClient):
         def __init__(self, *args, **kwargs):
             super().__init__(*args, **kwargs)
             self.handler = shared_handler(tuple(settings.MIDDLEWARE))
+
+        def request(self, **kwargs):
+            response = super().request(**kwargs)
+            if not made_up:
+                contract.check(kwargs["REQUEST_METHOD"], response)
+            return response
 
         def as_(self, user):
             token = AccessToken()

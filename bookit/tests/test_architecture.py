@@ -178,10 +178,19 @@ def test_services_do_not_read_the_clock_or_import_http(name):
 TIMELESS = {
     "accounts/keys/services.py": {"delete_key"},
     "accounts/roles/services.py": {"delete_role", "give_roles", "update_role"},
-    "accounts/services.py": {"change_password", "update_profile"},
+    "accounts/links/services.py": {"enqueue", "use"},
+    "accounts/privacy/services.py": {"export"},
+    "accounts/services.py": {
+        "change_password",
+        "lock_user",
+        "request_password_reset",
+        "request_verification",
+        "update_profile",
+    },
     "bookings/feeds/services.py": {"booking_file", "calendar_tokens", "own_token", "renew"},
     "bookings/mails/services.py": {"enqueue", "enqueue_composed"},
     "bookings/slots/services.py": {"delete_slot"},
+    "bookings/tally/services.py": {"count_events", "totals"},
     "bookings/webhooks/services.py": {"delete_webhook", "is_delivering", "wake_forgotten"},
     "catalog/services.py": {
         "delete_calendar",
@@ -258,6 +267,9 @@ NOT_ABOUT_ACCESS = {
     ("accounts/services.py", "user.role == User.Role.PROVIDER != role"),
     # Whether an API key of a provider can have a permission. `User.may` is asked when it is used.
     ("accounts/keys/services.py", "own == 'provider'"),
+    # What is stored about a user.
+    ("catalog/privacy.py", "calendar__provider=user"),
+    ("catalog/privacy.py", "provider=user"),
     # The provider of a new calendar.
     ("catalog/services.py", "changes['provider_id'] != calendar.provider_id"),
     ("catalog/services.py", "'provider_id' in changes"),

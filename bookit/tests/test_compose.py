@@ -34,7 +34,7 @@ def test_every_setting_of_the_env_file_reaches_bookit(compose, service):
     # The variables that compose.yaml itself sets or overrides.
     assert service["environment"].keys() - {"WORKER_HEARTBEAT_FILE"} == {
         *("APP_ENV", "PORT", "SECRET_KEY_FILE", "DATABASE_URL", "DATABASE_URL_FILE"),
-        *("EMAIL_URL", "ALLOWED_HOSTS", "COMPOSE_PROXIES"),
+        *("EMAIL_URL", "ALLOWED_HOSTS", "COMPOSE_PROXIES", "REDIS_URL"),
     }
 
 
@@ -53,6 +53,7 @@ def test_bookit_starts_with_the_settings_of_compose(compose, service, monkeypatc
     assert found["PRODUCTION"] is True
     assert (found["PORT"], found["NUM_PROXIES"]) == (8000, 1)
     assert found["ALLOWED_HOSTS"] == ["localhost"]
+    assert found["REDIS_URL"] == "redis://redis:6379/0"
     assert found["SECRET_KEY"] == (tmp_path / "secret_key").read_text()
     database = found["DATABASES"]["default"]
     password = (tmp_path / "postgres_password").read_text()

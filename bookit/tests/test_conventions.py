@@ -1062,7 +1062,12 @@ READ_ONLY = {
         "affected_bookings": {"count": 5, "ids": []},
     },
     "PATCH /services/{service}": {"rating_count": 99, "rating_average": 1, "provider_id": ANY_ID},
-    "PATCH /bookings/{booking}": {"price": "0.01", "user_id": ANY_ID, "seat": 7, "notes": "!"},
+    "PATCH /bookings/{booking}": {
+        "price": "0.01",
+        "user_id": ANY_ID,
+        "seat": 7,
+        "cancellation_reason": "!",
+    },
     "PATCH /reviews/{review}": {"user_id": ANY_ID, "booking_id": ANY_ID, "author_name": "!"},
     "POST /webhooks": {"id": ANY_ID, "failing_since": "2000-01-01T00:00:00Z"},
     "PATCH /webhooks/{webhook}": {"id": ANY_ID, "disabled_reason": "!", "created_at": None},

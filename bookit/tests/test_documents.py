@@ -329,11 +329,11 @@ def test_every_change_of_state_is_listed():
     }
 
 
-def test_the_number_of_webhook_places_matches_the_code():
-    places = f"{WEBHOOKS_AT_A_TIME} places"
-    assert places in OPERATIONS
-    assert places in ARCHITECTURE
-    assert places in (BASE_DIR / ".env.example").read_text()
+def test_the_number_of_webhooks_at_a_time_matches_the_code():
+    limit = f"serves up to {WEBHOOKS_AT_A_TIME} "
+    assert limit in OPERATIONS
+    assert limit in ARCHITECTURE
+    assert limit in (BASE_DIR / ".env.example").read_text()
 
 
 @pytest.mark.django_db

@@ -41,10 +41,12 @@ def _is_public(request: HttpRequest) -> bool:
 
     Responses to GET and HEAD requests without an `Authorization` header are public, except in the
     admin site. Calendar files are not public either: their path or their token identifies a user.
+    Metrics change with every request, and not everybody may see them.
     """
     return (
         request.method in ("GET", "HEAD")
         and "HTTP_AUTHORIZATION" not in request.META
         and not request.path_info.startswith("/admin/")
         and not request.path_info.endswith(".ics")
+        and request.path_info != "/metrics"
     )

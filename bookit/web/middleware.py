@@ -3,6 +3,7 @@
 import logging
 import re
 from collections.abc import Callable
+from functools import cache
 from time import monotonic, perf_counter
 from typing import Any
 
@@ -17,6 +18,7 @@ from django.contrib.sessions.middleware import SessionMiddleware
 from django.core.exceptions import DisallowedHost, RequestDataTooBig
 from django.db import DataError, InterfaceError, OperationalError
 from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed
+from django.urls import URLPattern, get_resolver, reverse
 from django.utils.deprecation import MiddlewareMixin
 from uuid_utils import uuid7
 
@@ -25,17 +27,23 @@ from bookit.adminsite import errors
 from bookit.adminsite.csrf import csrf_page
 from bookit.adminsite.refusals import REFUSALS, message_of
 from bookit.api.addresses import client_address
-from bookit.api.throttles import count_request, origin
+from bookit.api.throttles import SignInThrottle, count_request, origin
 from bookit.errors import LimitExceeded, pending, problems
+from bookit.metrics import process, views
+from bookit.ratelimits.counting import refused
 from bookit.request_id import request_id
+from bookit.tracing import start as tracing
 from bookit.web import pages
 from bookit.web.headers import protect
 
 logger = logging.getLogger("bookit.request")
 
-HEALTH = frozenset({"/health", "/health/ready"})
+# Programs that watch the server request these paths every few seconds.
+HEALTH = frozenset({"/health", "/health/ready", "/metrics"})
 # At least this many seconds pass between two log lines about refused hosts.
 REFUSALS_PAUSE = 60.0
+
+TRACED = tracing.is_on()
 
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}", re.ASCII)
 
@@ -52,6 +60,7 @@ class RequestMiddleware:
         given = request.META.get("HTTP_X_REQUEST_ID", "")
         name = given if REQUEST_ID.fullmatch(given) else str(uuid7())
         token = request_id.set(name)
+        queued = deadlines.queued()
         try:
             if deadlines.begin():
                 response = self.get_response(request)
@@ -69,10 +78,18 @@ class RequestMiddleware:
             response["X-Request-ID"] = name
             protect(request, response)
             for header, value in getattr(request, "rate_limit", {}).items():
-                response[header] = value
+                # A request can be within this limit, but over another one.
+                other = response.get(header)
+                response[header] = f"{value}, {other}" if other else value
             if not (response.streaming or response.status_code in (204, 304)):
                 response["Content-Length"] = str(len(response.content))
-            self.log(request, response, perf_counter() - started)
+            seconds = perf_counter() - started
+            process.record(request, response, seconds=seconds, queued=queued)
+            if TRACED:
+                match = request.resolver_match
+                view = process.view_name(match.route if match else None)
+                tracing.name_request(str(request.method), view, name)
+            self.log(request, response, seconds)
             return response
         finally:
             deadlines.end()
@@ -83,7 +100,7 @@ class RequestMiddleware:
         if isinstance(exception, OperationalError | InterfaceError):
             return database_failure(request, exception)
         if isinstance(exception, LimitExceeded):
-            return too_many(request, exception)
+            return too_many(request, exception.wait, exception.headers)
         if pending.is_cause(exception):
             return refuse(request, "service_unavailable", problems.UPDATING)
         if isinstance(exception, DataError):
@@ -98,8 +115,11 @@ class RequestMiddleware:
 
     def log(self, request: HttpRequest, response: HttpResponse, seconds: float) -> None:
         """Write the log line of a finished request."""
-        # Health checks come every few seconds, so only failed checks are logged at the info level.
-        level = logging.DEBUG if _is_good_health(request, response) else logging.INFO
+        # Health checks and scrapes come every few seconds, so only failed ones are logged at the
+        # info level. A flood of sign-ins must not fill the disk, so only requests that reach a view
+        # are logged.
+        is_quiet = _is_good_health(request, response) or hasattr(request, "is_flood")
+        level = logging.DEBUG if is_quiet else logging.INFO
         if not logger.isEnabledFor(level):
             return
         match = request.resolver_match
@@ -130,9 +150,9 @@ def _is_good_health(request: HttpRequest, response: HttpResponse) -> bool:
 
 
 class HostMiddleware:
-    """Refuses requests to hosts that are not in ALLOWED_HOSTS, except health checks.
+    """Refuses requests to hosts that are not in ALLOWED_HOSTS, except health checks and scrapes.
 
-    Health checks come from the internal network and may use any host name.
+    These come from the internal network and may use any host name.
     """
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
@@ -171,16 +191,16 @@ class HostMiddleware:
 # This view is never limited. It is cheap, and an orchestrator restarts a server whose health check
 # fails.
 UNLIMITED = {pages.health}
-# This view has a separate count. Otherwise, other requests from the orchestrator's IP address could
-# make the server seem unready.
-COUNTED_SEPARATELY = {pages.ready}
+# These views have separate counts. Otherwise, other requests from the orchestrator's IP address
+# could make the server seem unready, or hide its metrics.
+COUNTED_SEPARATELY = {pages.ready, views.metrics}
 PASSWORD_FORMS = {"admin:login", "admin:password_change"}
 
 
 class ThrottleMiddleware:
-    """Counts requests that no API endpoint counts.
+    """Counts requests that no API endpoint counts, and refuses floods of sign-ins early.
 
-    These are requests to pages and to the admin site, and requests that are refused before they
+    It counts requests to pages and to the admin site, and requests that are refused before they
     reach an endpoint.
     """
 
@@ -189,6 +209,13 @@ class ThrottleMiddleware:
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
         """Handle a request."""
+        if request.method == "POST" and request.path_info in sign_in_paths():
+            # A flood of sign-ins must not slow down other clients, so it gets no further than this.
+            refusal = refused(*SignInThrottle.client(request))
+            if refusal is not None:
+                request.rate_limit = refusal.headers  # type: ignore[attr-defined]
+                request.is_flood = True  # type: ignore[attr-defined]
+                return too_many(request, refusal.seconds)
         response = self.get_response(request)
         if not hasattr(request, "rate_limit"):
             # No view has counted the request if its path is unknown, its token is invalid or it is
@@ -196,7 +223,7 @@ class ThrottleMiddleware:
             try:
                 count_request(request, "anon", origin(request))
             except LimitExceeded as error:
-                response = too_many(request, error)
+                response = too_many(request, error.wait)
         return response
 
     def process_view(
@@ -211,7 +238,7 @@ class ThrottleMiddleware:
         try:
             count_request(request, *self.scope(request, view))
         except LimitExceeded as error:
-            return too_many(request, error)
+            return too_many(request, error.wait)
         except (OperationalError, InterfaceError) as error:
             return database_failure(request, error)
         return None
@@ -227,6 +254,23 @@ class ThrottleMiddleware:
         if user is not None and user.is_authenticated:
             return "user", str(user.pk)
         return "anon", origin(request)
+
+
+@cache
+def sign_in_paths() -> frozenset[str]:
+    """Return the paths to which all POST requests count as signing in."""
+    found = {reverse(name) for name in PASSWORD_FORMS}
+    waiting: list[Any] = [*get_resolver().url_patterns]
+    while waiting:
+        pattern = waiting.pop()
+        if not isinstance(pattern, URLPattern):
+            if str(pattern.pattern) == "":
+                waiting += pattern.url_patterns
+        elif SignInThrottle in getattr(
+            getattr(pattern.callback, "cls", None), "throttle_classes", ()
+        ):
+            found.add(f"/{pattern.pattern}")
+    return frozenset(found)
 
 
 class InAdminSite(MiddlewareMixin):
@@ -257,10 +301,14 @@ def database_failure(request: HttpRequest, exception: Exception) -> HttpResponse
     return refuse(request, "service_unavailable")
 
 
-def too_many(request: HttpRequest, error: LimitExceeded) -> HttpResponse:
-    """Return the response to a request that exceeds a rate limit."""
+def too_many(
+    request: HttpRequest, seconds: int, headers: dict[str, str] | None = None
+) -> HttpResponse:
+    """Return the response to a request that exceeds a rate limit, until `seconds` have passed."""
     response = refuse(request, "throttled")
-    response["Retry-After"] = str(error.wait)
+    response["Retry-After"] = str(seconds)
+    for name, value in (headers or {}).items():
+        response[name] = value
     return response
 
 

@@ -13,11 +13,12 @@ from django.utils.html import escape
 from django.utils.safestring import mark_safe
 from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_safe
-from drf_spectacular.generators import SchemaGenerator
 from drf_spectacular.views import SpectacularRedocView, SpectacularSwaggerSplitView
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
+from bookit.api.components import Generator
+from bookit.api.schema import page
 from bookit.errors import pending, problems
 from bookit.json import dumps
 from bookit.web.headers import content_security_policy
@@ -65,8 +66,8 @@ _generating = Lock()
 
 @lru_cache(maxsize=1)
 def schema() -> bytes:
-    """Return the OpenAPI document, which is generated once because it depends only on the code."""
-    return dumps(SchemaGenerator().get_schema(request=None, public=True))
+    """Return the OpenAPI document, which is generated once because it never changes."""
+    return dumps(Generator().get_schema(request=None, public=True))
 
 
 @read_only
@@ -102,12 +103,25 @@ def _in_html(problem: problems.Problem) -> problems.Problem:
     return problem._replace(meaning=mark_safe(meaning))  # noqa: S308 - the line above escapes the text
 
 
+@page(
+    "/health",
+    summary="Check whether the process is alive",
+    body={"status": "ok"},
+    codes=["request_timeout", "internal_error", "service_unavailable"],
+    limited=False,
+)
 @read_only
 def health(request: HttpRequest) -> HttpResponse:
     """Return 200 as long as the process is alive."""
     return HttpResponse(dumps({"status": "ok"}), content_type="application/json")
 
 
+@page(
+    "/health/ready",
+    summary="Check whether the service can work",
+    body={"status": "ready"},
+    codes=["request_timeout", "throttled", "internal_error", "service_unavailable"],
+)
 @read_only
 def ready(request: HttpRequest) -> HttpResponse:
     """Return 200 if PostgreSQL responds and no migrations are pending, and 503 otherwise."""

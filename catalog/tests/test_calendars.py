@@ -57,10 +57,11 @@ class TestCreate:
             "provider_id": str(provider.pk),
             "opening_hours": [],
             "always_open": True,
+            "metadata": {},
             "created_at": shown["created_at"],
         }
         assert response["Location"] == f"http://testserver/calendars/{shown['id']}"
-        assert api.get(response["Location"]).json() == shown
+        assert as_provider.get(response["Location"]).json() == shown
 
     @pytest.mark.parametrize(
         ("spans", "always_open"),
@@ -136,8 +137,8 @@ class TestCreate:
 
 
 MONDAY = hours(0, "09:00", "17:00")
-# Each row has a field, an invalid value for the field, and the only name that the errors must
-# contain. If the last item is None, the test does not check the names.
+# Each row has a field, an invalid value for the field, and the field that the errors name; they
+# name no other. If the last item is None, the test does not check the names.
 INVALID_FIELDS = [
     ("name", None, "name"),
     ("name", "", "name"),
@@ -199,9 +200,9 @@ def test_the_error_names_an_invalid_field_and_nothing_is_stored(
 
 
 class TestChange:
-    def test_changing_a_field_leaves_other_fields_unchanged(self, api, as_provider, calendar):
+    def test_changing_a_field_leaves_other_fields_unchanged(self, as_provider, calendar):
         as_provider.patch(f"/calendars/{calendar.pk}", {"opening_hours": [MONDAY]})
-        before = api.get(f"/calendars/{calendar.pk}").json()
+        before = as_provider.get(f"/calendars/{calendar.pk}").json()
         assert before["opening_hours"] == [MONDAY]
         assert before["always_open"] is False
         for change in (
@@ -215,7 +216,7 @@ class TestChange:
             response = as_provider.patch(f"/calendars/{calendar.pk}", change)
             shown = {**before, "affected_bookings": NO_BOOKINGS}
             assert (response.status_code, response.json()) == (200, shown)
-            assert api.get(f"/calendars/{calendar.pk}").json() == before
+            assert as_provider.get(f"/calendars/{calendar.pk}").json() == before
 
     def test_a_span_may_begin_when_another_span_ends(self, as_provider, calendar):
         spans = [hours(0, "00:00", "12:00"), hours(0, "12:00", "24:00"), hours(1, "00:00", "24:00")]
@@ -227,20 +228,20 @@ class TestChange:
         response = as_provider.patch(f"/calendars/{calendar.pk}", {"opening_hours": spans})
         assert response.json()["opening_hours"] == spans
 
-    def test_a_client_may_send_back_what_it_has_read(self, api, as_provider, calendar):
+    def test_a_client_may_send_back_what_it_has_read(self, as_provider, calendar):
         as_provider.patch(f"/calendars/{calendar.pk}", {"opening_hours": [MONDAY]})
-        shown = api.get(f"/calendars/{calendar.pk}").json()
+        shown = as_provider.get(f"/calendars/{calendar.pk}").json()
         for _ in range(2):
             response = as_provider.patch(f"/calendars/{calendar.pk}", shown)
             shown = {**shown, "affected_bookings": NO_BOOKINGS}
             assert (response.status_code, response.json()) == (200, shown)
 
     def test_a_client_may_send_back_a_provider_who_is_no_longer_active(
-        self, api, as_admin, calendar, provider
+        self, as_admin, calendar, provider
     ):
         provider.is_active = False
         provider.save()
-        shown = api.get(f"/calendars/{calendar.pk}").json()
+        shown = as_admin.get(f"/calendars/{calendar.pk}").json()
         response = as_admin.patch(f"/calendars/{calendar.pk}", {**shown, "name": "Vacant"})
         changed = {**shown, "name": "Vacant", "affected_bookings": NO_BOOKINGS}
         assert (response.status_code, response.json()) == (200, changed)

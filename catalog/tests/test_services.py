@@ -71,6 +71,7 @@ class TestCreate:
             "provider_id": str(provider.pk),
             "rating_average": None,
             "rating_count": 0,
+            "metadata": {},
             "created_at": shown["created_at"],
             "calendar": {
                 "id": shown["calendar_id"],
@@ -79,17 +80,18 @@ class TestCreate:
                 "provider_id": str(provider.pk),
                 "opening_hours": [],
                 "always_open": True,
+                "metadata": {},
                 "created_at": shown["calendar"]["created_at"],
             },
         }
 
-    def test_the_location_shows_the_created_service(self, api, as_provider):
+    def test_the_location_shows_the_created_service(self, as_provider):
         response = as_provider.post("/services", MINIMAL)
         assert response["Location"] == f"http://testserver/services/{response.json()['id']}"
         shown = response.json()
         calendar = shown.pop("calendar")
-        assert api.get(response["Location"]).json() == shown
-        assert api.get(f"/calendars/{shown['calendar_id']}").json() == calendar
+        assert as_provider.get(response["Location"]).json() == shown
+        assert as_provider.get(f"/calendars/{shown['calendar_id']}").json() == calendar
 
     def test_the_response_shows_that_a_calendar_with_hours_is_not_always_open(
         self, as_provider, service
@@ -228,7 +230,7 @@ class TestCreate:
         assert Service.objects.count() == 1
 
     def test_a_client_may_send_back_what_it_has_read(self, as_provider, service, api):
-        shown = api.get(f"/services/{service.pk}").json()
+        shown = as_provider.get(f"/services/{service.pk}").json()
         response = as_provider.post(
             "/services", {**shown, "rating_average": 5, "rating_count": 100}
         )
@@ -385,16 +387,16 @@ class TestChange:
         ],
     )
     def test_changing_a_field_leaves_other_fields_unchanged(
-        self, api, as_provider, service, field, value
+        self, as_provider, service, field, value
     ):
-        before = api.get(f"/services/{service.pk}").json()
+        before = as_provider.get(f"/services/{service.pk}").json()
         response = as_provider.patch(f"/services/{service.pk}", {field: value})
         assert response.status_code == 200
         expected = {**before, field: value}
         if field == "duration_minutes":
             expected["step_minutes"] = value
         assert response.json() == expected
-        assert api.get(f"/services/{service.pk}").json() == expected
+        assert as_provider.get(f"/services/{service.pk}").json() == expected
 
     @pytest.mark.parametrize(
         ("changes", "field"),
@@ -442,19 +444,19 @@ class TestChange:
         shown = as_provider.patch(f"/services/{service.pk}", {field: None}).json()
         assert shown[field] == (None if field == "max_advance_days" else 60)
 
-    def test_a_client_may_send_back_what_it_has_read(self, api, as_provider, service):
-        shown = api.get(f"/services/{service.pk}").json()
+    def test_a_client_may_send_back_what_it_has_read(self, as_provider, service):
+        shown = as_provider.get(f"/services/{service.pk}").json()
         response = as_provider.patch(f"/services/{service.pk}", shown)
         assert (response.status_code, response.json()) == (200, shown)
 
-    def test_a_client_may_send_back_a_step_of_several_days(self, api, as_provider, service):
+    def test_a_client_may_send_back_a_step_of_several_days(self, as_provider, service):
         as_provider.patch(f"/services/{service.pk}", {"duration_minutes": 3 * 24 * 60})
-        shown = api.get(f"/services/{service.pk}").json()
+        shown = as_provider.get(f"/services/{service.pk}").json()
         response = as_provider.patch(f"/services/{service.pk}", shown)
         assert (response.status_code, response.json()) == (200, shown)
 
-    def test_read_only_fields_are_ignored(self, api, as_admin, service):
-        shown = api.get(f"/services/{service.pk}").json()
+    def test_read_only_fields_are_ignored(self, as_admin, service):
+        shown = as_admin.get(f"/services/{service.pk}").json()
         response = as_admin.patch(
             f"/services/{service.pk}",
             {

@@ -392,6 +392,7 @@ class TestSeveralServices:
         problem(api.get("/availability"), 400, "validation_error", "service_id")
 
     def test_a_search_that_is_split_into_parts_returns_all_services_in_order(self, api):
+        # 20 services for 60 days are more than `SERVICE_DAYS`, so the view searches them in parts.
         services = ServiceFactory.create_batch(20, calendar=opened((9, 12)))
         BookingFactory(service=services[15], start_time=TUESDAY)
         ids = "&".join(f"service_id={service.pk}" for service in services)
@@ -676,14 +677,14 @@ class TestCost:
     def test_a_filter_over_three_hundred_closed_services_uses_little_memory(self, api):
         self.closed(300)
         path = "/services?available_from=2999-01-01&available_to=2999-03-02"
-        assert self.peak(api, path) < 30  # A list of starts for each service takes 1.4 GB.
+        assert self.peak(api, path) < 30  # A list of starts for each service would take 1.4 GB.
         began = time.process_time()
         assert api.get(path).json()["count"] == 0
         assert time.process_time() - began < 1
 
     def test_a_search_of_fifty_closed_services_uses_little_memory(self, api):
         ids = "&".join(f"service_id={service.pk}" for service in self.closed(50))
-        assert self.peak(api, f"/availability?{ids}&{self.WINDOW}") < 30  # Lists take 209 MB.
+        assert self.peak(api, f"/availability?{ids}&{self.WINDOW}") < 30  # Lists: 209 MB.
 
     @pytest.mark.parametrize("tz", ["UTC", "Asia/Kathmandu"])
     def test_the_longest_response_uses_little_memory(self, api, tz):
@@ -706,7 +707,7 @@ class TestCost:
         admin = api.as_(AdminFactory())
         began = time.process_time()
         response = admin.get(f"/services/{service.pk}/availability?{self.WINDOW}&explain=true")
-        # A loop over all time off for each start takes 1 s on an idle machine.
+        # A loop over all time off for each start would take 1 s on an idle machine.
         assert time.process_time() - began < 0.5
         assert len(response.json()["refused"]) == 1200
 

@@ -19,10 +19,10 @@ from procrastinate.contrib.django.models import ProcrastinateJob
 from accounts.tests.factories import AdminFactory, ProviderFactory, UserFactory
 from bookings import clock, followup, services
 from bookings.mails import composition, tasks
-from bookings.mails import limits as mail_limits
-from bookings.mails.models import MailCount
 from bookings.models import BookingEvent
 from bookings.tests.jobs import work
+from bookit.mails import limits as mail_limits
+from bookit.mails.models import MailCount
 from catalog.tests.factories import CalendarFactory, ServiceFactory
 
 NOW = datetime(2026, 11, 21, 9, tzinfo=UTC)
@@ -252,9 +252,9 @@ class TestLimits:
         settings.MAILS_PER_ADDRESS = 1
         book()
         booking = book(start_time=START + DAY)
-        with caplog.at_level(logging.WARNING, logger="bookings.mails.services"):
+        with caplog.at_level(logging.WARNING, logger="bookit.mails.sending"):
             sent()
-        [record] = [each for each in caplog.records if each.name == "bookings.mails.services"]
+        [record] = [each for each in caplog.records if each.name == "bookit.mails.sending"]
         assert record.getMessage() == "mail withheld: the limit of its address has been reached"
         assert (record.booking_id, record.audience) == (str(booking.pk), "attendee")
         assert STRANGER not in str(vars(record))
@@ -343,6 +343,7 @@ def test_concurrent_workers_stay_within_a_limit(take):
 EVIL = "evil"
 TEXTS = {
     "attendee_name": "You won http://evil.example/claim evil",
+    "attendee_phone": "+66 666 666",
     "notes": "Pay at https://evil.example now, evil www.evil.example evil@evil.example",
 }
 
@@ -392,7 +393,7 @@ class TestStrangers:
             # The text that the provider chose is there, but it is not a link.
             assert "Cut by evil. example" in text
             assert not re.search(r"evil\.\S", text)
-            for word in ("Pay", "won", "Evil", "See"):
+            for word in ("Pay", "won", "Evil", "See", "666 666"):
                 assert word not in text
             assert message.body.startswith("Hello,\n")
             assert "somebody gave this address" in message.body
@@ -422,11 +423,12 @@ class TestStrangers:
         assert "Notes: Pay at https://evil.example now" in message.body
         assert "You won http:// evil. example/claim evil, rui@example.com" in message.body
 
-    @pytest.mark.parametrize(("role", "is_verified"), [("user", False), ("provider", True)])
-    def test_only_users_with_a_role_from_an_admin_get_text_that_users_wrote(
+    @pytest.mark.parametrize("role", ["user", "provider"])
+    @pytest.mark.parametrize("is_verified", [False, True])
+    def test_only_users_with_a_verified_address_get_text_that_users_wrote(
         self, book, mallory, role, is_verified
     ):
-        mallory.role = role
+        mallory.role, mallory.verified_email = role, TO_MALLORY if is_verified else "old@a.example"
         mallory.save()
         book(attendee_email="", notes="By the window")
         work()
@@ -436,7 +438,7 @@ class TestStrangers:
         assert ("somebody gave this address" in message.body) != is_verified
 
     def test_a_verified_user_does_not_make_another_address_verified(self, book, mallory):
-        mallory.role = "provider"
+        mallory.verified_email = TO_MALLORY
         mallory.save()
         book(notes="By the window")
         work()
@@ -479,7 +481,7 @@ def test_admins_see_how_many_emails_were_withheld(client, db):
         subject="booking/1/attendee", day=NOW.date(), sent=8, most=8, withheld=92
     )
     client.force_login(AdminFactory())
-    page = client.get("/admin/bookings/mailcount/")
+    page = client.get("/admin/mails/mailcount/")
     assert page.status_code == 200
     assert b"booking/1/attendee" in page.content
     assert b"92" in page.content

@@ -243,9 +243,22 @@ class TestRecipients:
         message = sent_one("rui@example.com")
         assert message.body.startswith("Hello,")
 
-    def test_the_provider_does_not_see_the_email_address_of_the_users_account(self, book):
+    def test_the_provider_sees_the_name_address_and_phone_number_of_the_user(self, book, ana):
+        ana.phone = "+351 912 345 678"
+        ana.save()
         book()
-        assert TO_ANA not in sent_one(TO_HELENA).message().as_string()
+        assert f"\nWho: {ana.name}, {TO_ANA}, +351 912 345 678\n" in sent_one(TO_HELENA).body
+
+    def test_the_provider_sees_the_attendee_that_the_booking_names(self, book, ana):
+        ana.phone = "+351 912 345 678"
+        ana.save()
+        book(
+            attendee_name="Rui", attendee_email="rui@example.com", attendee_phone="+351 933 333 333"
+        )
+        text = sent_one(TO_HELENA).message().as_string()
+        assert "\nWho: Rui, rui@example.com, +351 933 333 333\n" in text
+        assert TO_ANA not in text
+        assert ana.phone not in text
 
     def test_deactivated_accounts_get_no_email(self, book, ana, helena):
         booking = book()
@@ -388,7 +401,7 @@ class TestContent:
         haircut.calendar.name = 'Chair\r\nATTENDEE:mailto:evil@example.com "quoted"'
         haircut.calendar.save()
         ana.name = "Ana\r\nBcc: evil@example.com <script>alert(1)</script>"
-        ana.role = "provider"
+        ana.verified_email = ana.email
         ana.save()
         book(notes="<img src=x onerror=alert(1)>\x1b[31m")
         message = sent_one(TO_ANA)
@@ -537,7 +550,7 @@ def smtp(settings):
 
 @database
 def test_a_mail_server_receives_all_parts_of_an_email(smtp, book, haircut, ana):
-    ana.name, ana.role = "Zoë 渡辺", "provider"
+    ana.name, ana.verified_email = "Zoë 渡辺", ana.email
     ana.save()
     haircut.title = "Häärcut"
     haircut.save()

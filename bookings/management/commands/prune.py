@@ -6,9 +6,9 @@ from django.core.management.base import BaseCommand
 from django.utils import timezone
 
 from accounts.services import prune_tokens
-from bookings.mails.limits import prune_mail_counts
 from bookings.webhooks.services import prune_deliveries
 from bookit.jobs.queues import prune_jobs
+from bookit.mails.limits import prune_mail_counts
 
 
 class Command(BaseCommand):

@@ -7,7 +7,6 @@ from accounts import services as accounts_services
 from accounts.keys.services import create_key
 from accounts.tests.factories import PASSWORD, AdminFactory, ProviderFactory, staff
 from bookings import services
-from bookings.mails.models import MailCount
 from bookings.tests.factories import (
     TUESDAY,
     BookingFactory,
@@ -16,6 +15,7 @@ from bookings.tests.factories import (
     WebhookFactory,
 )
 from bookings.waitlist.models import WaitlistEntry
+from bookit.mails.models import MailCount
 from catalog.models import OpeningHours
 from catalog.tests.factories import CalendarFactory, ServiceFactory, TimeOffFactory
 from reviews.tests.factories import ReviewFactory

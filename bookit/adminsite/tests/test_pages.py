@@ -21,7 +21,7 @@ from reviews.tests.factories import ReviewFactory
 
 pytestmark = pytest.mark.django_db
 
-OUR_APPS = {"accounts", "bookings", "catalog", "reviews", "token_blacklist"}
+OUR_APPS = {"accounts", "bookings", "catalog", "mails", "reviews", "token_blacklist"}
 MODELS = sorted(
     (model for model in admin.site._registry if model._meta.app_label in OUR_APPS),
     key=lambda model: model._meta.label,
@@ -43,12 +43,12 @@ def test_every_model_of_bookit_is_registered():
         "bookings.Booking",
         "bookings.BookingEvent",
         "bookings.Delivery",
-        "bookings.MailCount",
         "bookings.Slot",
         "bookings.WaitlistEntry",
         "bookings.Webhook",
         "catalog.Calendar",
         "catalog.Service",
+        "mails.MailCount",
         "reviews.Review",
         "token_blacklist.BlacklistedToken",
         "token_blacklist.OutstandingToken",

@@ -10,6 +10,7 @@ from bookings.models import Booking
 from bookings.tests.factories import BookingFactory
 from bookit.api.pagination import MAX_OFFSET
 from bookit.database.counts import MAX_COUNTED
+from bookit.tests import contract
 from bookit.tests.expect import problem
 from catalog.models import Calendar
 
@@ -164,9 +165,9 @@ class TestCount:
 
 
 def test_the_schema_documents_the_deepest_page(api):
-    paths = api.get("/openapi.json").json()["paths"]
+    operations = contract.operations(api.get("/openapi.json").json())
     for path, narrower in (("/bookings", "cursor"), ("/calendars", "provider_id")):
-        found = {each["name"]: each for each in paths[path]["get"]["parameters"]}
+        found = {each["name"]: each for each in operations[f"GET {path}"]["parameters"]}
         assert found["offset"]["schema"]["maximum"] == MAX_OFFSET
         assert "10,000" in found["offset"]["description"]
         assert narrower in found["offset"]["description"]

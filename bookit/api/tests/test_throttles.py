@@ -1,5 +1,7 @@
 """Rate limits: which requests count, for which client, and which headers report the limits."""
 
+import logging
+import re
 import runpy
 import sys
 import threading
@@ -21,10 +23,12 @@ from rest_framework.throttling import SimpleRateThrottle
 
 from accounts import services
 from accounts.tests.factories import PASSWORD, AdminFactory, UserFactory
-from bookit.api import addresses, throttles
+from bookit.api import addresses
+from bookit.ratelimits import counting
 from bookit.tests import crowd
 from bookit.tests.expect import problem
 from bookit.tests.routes import every_path
+from bookit.web.middleware import sign_in_paths
 
 pytestmark = pytest.mark.django_db
 
@@ -35,7 +39,7 @@ NOON = now().replace(year=2030, hour=12, minute=0, second=1, microsecond=0)
 @pytest.fixture(autouse=True)
 def noon():
     with time_machine.travel(NOON, tick=False) as clock:
-        throttles.reset()
+        counting.reset()
         yield clock
 
 
@@ -77,8 +81,8 @@ def at_once(call, clients):
 def test_ten_of_forty_concurrent_counts_pass_a_limit_of_ten(limit, impatient_threads):
     limit(anon="10/minute")
     for _ in range(10):
-        throttles.reset()
-        passed = at_once(lambda number: throttles.count("anon", "192.0.2.7").allowed, 40)
+        counting.reset()
+        passed = at_once(lambda number: counting.count("anon", "192.0.2.7").allowed, 40)
         assert Counter(passed) == {True: 10, False: 30}
 
 
@@ -570,6 +574,50 @@ def test_error_responses_also_have_the_headers(api, limit):
         assert response["RateLimit-Policy"].startswith(f'"{policy}"')
 
 
+def test_the_headers_name_every_limit_that_a_refused_request_has_exceeded(api, limit):
+    limit(auth="9/minute", password="2/hour")
+    user = AdminFactory()
+    wrong = {"email": user.email, "password": "wrong"}
+    for remaining in (8, 7):
+        response = api.post("/auth/login", wrong)
+        assert response["RateLimit"].startswith(f'"auth";r={remaining};t=')
+        assert response["RateLimit-Policy"] == '"auth";q=9;w=60'
+    form = {"username": user.email, "password": "wrong"}
+    for remaining, refused in (
+        (6, api.post("/auth/login", wrong)),
+        (5, Client().post("/admin/login/", form)),
+    ):
+        assert refused.status_code == 429
+        assert refused["RateLimit-Policy"] == '"auth";q=9;w=60, "password";q=2;w=3600'
+        within, over = refused["RateLimit"].split(", ")
+        assert within.startswith(f'"auth";r={remaining};t=')
+        assert over == f'"password";r=0;t={refused["Retry-After"]}'
+
+
+def test_the_headers_are_lists_of_items_with_parameters(api, limit):
+    """As RFC 9651 and draft-ietf-httpapi-ratelimit-headers-10 require."""
+    limit(anon="3/minute")
+    for _ in range(5):
+        response = api.get("/services")
+        assert re.fullmatch(r'"[a-z]+";q=[1-9]\d*;w=[1-9]\d*', response["RateLimit-Policy"])
+        assert re.fullmatch(r'"[a-z]+";r=\d+;t=\d+', response["RateLimit"])
+
+
+def test_remaining_requests_and_the_wait_count_down(api, limit, noon):
+    limit(anon="5/minute")
+    seen = []
+    for _ in range(4):
+        seen.append(api.get("/services")["RateLimit"])
+        noon.shift(10)
+    # The window of all clients ends with the minute, which is 59 seconds away.
+    assert seen == [
+        '"anon";r=4;t=59',
+        '"anon";r=3;t=49',
+        '"anon";r=2;t=39',
+        '"anon";r=1;t=29',
+    ]
+
+
 @given(
     limit=st.integers(1, 12),
     pauses=st.lists(st.floats(0, 90, allow_nan=False), max_size=40),
@@ -589,21 +637,21 @@ def test_the_next_request_passes_after_the_reported_wait_but_not_before(limit, p
         # hits this instant. The extra microsecond keeps the pauses from hitting it.
         time_machine.travel(NOON + timedelta(microseconds=1), tick=False) as clock,
     ):
-        throttles.reset()
+        counting.reset()
         for pause in [*pauses, *[0] * limit]:
             clock.shift(pause)
-            throttles.count("anon", "somebody")
-        refused = throttles.count("anon", "somebody")
+            counting.count("anon", "somebody")
+        refused = counting.count("anon", "somebody")
         assert not refused.allowed
         assert refused.headers["RateLimit"] == f'"anon";r=0;t={refused.seconds}'
         assert 1 <= refused.seconds <= 61
         if refused.seconds > 1:
             clock.shift(refused.seconds - 1.01)
-            assert not throttles.count("anon", "somebody").allowed
+            assert not counting.count("anon", "somebody").allowed
             clock.shift(1.01)
         else:
             clock.shift(refused.seconds)
-        assert throttles.count("anon", "somebody").allowed
+        assert counting.count("anon", "somebody").allowed
 
 
 def test_a_refused_client_passes_after_retry_after(api, limit, noon):
@@ -654,8 +702,45 @@ def test_a_throttled_request_hashes_no_password_and_runs_no_query(api, limit, mo
         problem(client.post(path, body), 429, "throttled")
         problem(client.generic("POST", path, b"[" * 900_000), 429, "throttled")
     statements = [query["sql"] for query in queries]
-    # The only queries look up the user of the token, once for each request.
-    assert len(statements) == (2 if path == "/me/password" else 0), statements
+    # The only query looks up the user of the token. After the first refusal, not even this is done.
+    assert len(statements) == (1 if path == "/me/password" else 0), statements
+
+
+@pytest.mark.parametrize("path", ["/auth/login", "/auth/register", "/admin/login/"])
+def test_a_flood_of_sign_ins_gets_no_further_than_the_middleware(api, limit, noon, caplog, path):
+    """It runs no view, and only the first refusal of the flood is logged."""
+    limit(auth="1/minute")
+    caplog.set_level(logging.INFO, logger="bookit.request")
+    assert api.post(path, {}).status_code != 429
+    first = api.post(path, {})
+    assert first.status_code == 429
+    assert first.wsgi_request.resolver_match is not None
+    caplog.clear()
+    for _ in range(3):
+        later = api.generic("POST", path, b"[" * 900_000)
+        assert later.status_code == 429
+        assert later.wsgi_request.resolver_match is None
+        # The response is the same as that of the view.
+        for name in ("Retry-After", "RateLimit", "RateLimit-Policy", "Cache-Control"):
+            assert later[name] == first[name]
+        assert later["Content-Type"] == first["Content-Type"]
+    assert not caplog.records
+    assert api.post(path, {}, REMOTE_ADDR="192.0.2.8").status_code != 429
+    assert api.get("/services").status_code == 200
+    noon.shift(int(first["Retry-After"]))
+    assert api.post(path, {}).status_code != 429
+
+
+def test_every_path_that_counts_as_signing_in_is_known_to_the_middleware(api, limit):
+    limit(auth="1/hour")
+    api.post("/auth/login", {})
+    signing_in = {
+        path
+        for path, _ in every_path()
+        if "{" not in path and '"auth"' in api.post(path, {}).headers.get("RateLimit-Policy", "")
+    }
+    assert {"/auth/login", "/auth/register", "/me/password", "/admin/login/"} <= sign_in_paths()
+    assert signing_in <= sign_in_paths()
 
 
 @pytest.mark.parametrize("limited", ["auth", "password"])

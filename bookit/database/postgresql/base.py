@@ -49,9 +49,10 @@ def _with_own_loader(template: AdaptersMap) -> AdaptersMap:
 class DatabaseWrapper(base.DatabaseWrapper):
     """Replaces lost connections, and reads `timestamptz` values quickly."""
 
-    #: The module psycopg, except that `connect` returns connections of our own class.
+    #: The module psycopg, except that `connect` returns connections of our own class. The method is
+    #: looked up at each call, because tracing replaces it.
     Database = SimpleNamespace(  # type: ignore[assignment]
-        **{**vars(psycopg), "connect": Connection.connect}
+        **{**vars(psycopg), "connect": lambda *args, **params: Connection.connect(*args, **params)}
     )
 
     # The time until which no thread tries to connect, by host and port; shared by all wrappers.

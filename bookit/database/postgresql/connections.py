@@ -1,5 +1,6 @@
 """Connections that do not wait forever for a PostgreSQL server that has stopped responding."""
 
+from time import perf_counter
 from typing import Any
 
 import psycopg
@@ -7,6 +8,7 @@ from psycopg import capabilities
 from psycopg.errors import OperationalError, QueryCanceled, _WaitTimeout
 
 from bookit import deadlines
+from bookit.database.usage import usage
 
 # A wait checks for Ctrl-C each time this many seconds have passed. This is psycopg's own default.
 INTERVAL = 0.1
@@ -28,6 +30,7 @@ class Connection(psycopg.Connection[Any]):
         """Wait as psycopg does, but not forever. All executes, commits and fetches call this."""
         if timeout is None:
             timeout = deadlines.remaining(self.patience)
+        started = perf_counter()
         try:
             return super().wait(gen, interval, timeout)
         except _WaitTimeout:
@@ -36,6 +39,9 @@ class Connection(psycopg.Connection[Any]):
             self.pgconn.finish()
             error = QueryCanceled if is_cancelled else OperationalError
             raise error("PostgreSQL did not answer in time.") from None
+        finally:
+            usage.waits += 1
+            usage.seconds += perf_counter() - started
 
     def _cancel(self) -> bool:
         """Tell PostgreSQL to cancel the statement, and return whether PostgreSQL responded.

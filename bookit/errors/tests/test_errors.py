@@ -447,6 +447,7 @@ def test_a_value_that_the_database_refuses_is_a_400(admin, monkeypatch):
     problem(admin.post("/calendars", {"name": "Chair"}), 400, "validation_error")
 
 
+@pytest.mark.made_up_errors
 @pytest.mark.parametrize("constraint", ["booking_seat_free", "booking_calendar_free"])
 def test_a_known_constraint_has_its_own_error(admin, monkeypatch, constraint):
     """The error is right even if a service does not catch the `IntegrityError`."""

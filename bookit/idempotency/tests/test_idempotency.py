@@ -17,6 +17,7 @@ from bookings.models import Booking, BookingEvent, Slot
 from bookings.tests.factories import TUESDAY, BookingFactory, SlotFactory
 from bookit.idempotency import services
 from bookit.idempotency.models import KeptResponse
+from bookit.tests import contract
 from bookit.tests.crowd import ask, at_once
 from bookit.tests.expect import problem
 from catalog.tests.factories import CalendarFactory, ServiceFactory
@@ -216,16 +217,11 @@ def test_every_post_that_creates_takes_a_key(api):
 
 
 def test_the_document_names_the_key_wherever_something_is_created(api):
-    paths = api.get("/openapi.json").json()["paths"]
-    operations = {
-        f"{method} {path}": operation
-        for path, methods in paths.items()
-        for method, operation in methods.items()
-    }
+    operations = contract.operations(api.get("/openapi.json").json())
     creates = {
         name
         for name, operation in operations.items()
-        if name.startswith("post ") and "201" in operation["responses"]
+        if name.startswith("POST ") and "201" in operation["responses"]
     }
     takes = {
         name
@@ -235,10 +231,10 @@ def test_the_document_names_the_key_wherever_something_is_created(api):
 
     # Nobody is signed in yet whose key it could be; the address can register only once. The
     # response with an API key is not stored, because the API key is not stored either.
-    assert creates - takes == {"post /auth/register", "post /me/api-keys"}
+    assert creates - takes == {"POST /auth/register", "POST /me/api-keys"}
     assert takes - creates == {
-        "post /webhooks/{id}/test",
-        "post /webhooks/{webhook_id}/deliveries/{id}/redeliver",
+        "POST /webhooks/{id}/test",
+        "POST /webhooks/{webhook_id}/deliveries/{id}/redeliver",
     }
     for name in takes:
         responses = operations[name]["responses"]

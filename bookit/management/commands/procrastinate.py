@@ -1,10 +1,12 @@
 """`manage.py procrastinate`, whose worker limits mails and webhooks separately."""
 
+from functools import partial
 from typing import Any
 
 from procrastinate.contrib.django.management.commands import procrastinate
 
 from bookit.jobs import queues as jobs
+from bookit.tracing.start import export, trace_jobs
 
 
 class Command(procrastinate.Command):
@@ -13,5 +15,6 @@ class Command(procrastinate.Command):
     def handle(self, *args: Any, **options: Any) -> None:
         """Run one of procrastinate's commands."""
         if options["command"] == "worker":
-            options["func"] = jobs.run_workers
+            export("bookit-worker")
+            options["func"] = partial(jobs.run_workers, middleware=trace_jobs())
         super().handle(*args, **options)

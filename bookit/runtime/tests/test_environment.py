@@ -37,6 +37,7 @@ VARIABLES = [
     "RATE_LIMIT_ANON",
     "RATE_LIMIT_USER",
     "RATE_LIMIT_KEY",
+    "REDIS_URL",
     "NUM_PROXIES",
     "ADMIN_OVER_HTTP",
     "HSTS_SECONDS",
@@ -350,6 +351,51 @@ def test_a_bad_rate_is_refused(load, refuse, name):
         assert load(**{name: value})["RATE_LIMITS"][policy] == value.strip()
 
 
+@pytest.mark.parametrize(
+    ("value", "url"),
+    [
+        ("", ""),
+        ("redis://cache", "redis://cache:6379"),
+        ("redis://cache:6380/2", "redis://cache:6380/2"),
+        ("rediss://[2001:db8::1]:6379/0", "rediss://[2001:db8::1]:6379/0"),
+        ("redis://:hunter2@cache:6379/0", "redis://:hunter2@cache:6379/0"),
+        # Special characters may be encoded, and # and @ need not be.
+        ("redis://ada:hunt#er%2F2@cache/0", "redis://ada:hunt%23er%2F2@cache:6379/0"),
+        ("rediss://cache/0?ssl_cert_reqs=none", "rediss://cache:6379/0?ssl_cert_reqs=none"),
+    ],
+)
+def test_the_url_of_redis(load, value, url):
+    assert load(REDIS_URL=value)["REDIS_URL"] == url
+
+
+def test_the_url_of_redis_can_be_in_a_file(load, tmp_path):
+    (tmp_path / "redis").write_text("redis://:hunter2@cache/0\n")
+    found = load(REDIS_URL_FILE=str(tmp_path / "redis"))
+    assert found["REDIS_URL"] == "redis://:hunter2@cache:6379/0"
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "cache:6379",
+        "http://:hunter2@cache",
+        "redis://",
+        "redis://:hunter2@cache:port/0",
+        "redis://:hunter2@cache/queue",
+        "redis://:hunter2@one,two/0",
+    ],
+)
+def test_a_bad_url_of_redis_is_refused_without_showing_its_password(refuse, value):
+    line = refuse(REDIS_URL=value)
+    assert line.startswith("REDIS_URL must look like redis://:password@host:6379/0, ")
+    assert PASSWORD not in line
+
+
+def test_an_unknown_parameter_of_the_url_of_redis_is_refused(refuse):
+    line = refuse(REDIS_URL="redis://cache/0?colour=red")
+    assert line.startswith("REDIS_URL has a parameter after its ? that the client of Redis does ")
+
+
 @pytest.mark.parametrize("name", ["CORS_ALLOWED_ORIGINS", "CSRF_TRUSTED_ORIGINS"])
 def test_a_bad_origin_is_refused(load, refuse, name):
     for value in (
@@ -421,12 +467,27 @@ def test_cors_is_installed_if_it_has_origins(load):
     assert "corsheaders" in settings["INSTALLED_APPS"]
 
 
+# --- accounts ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["PASSWORD_RESET_URL", "VERIFY_EMAIL_URL"])
+def test_a_link_in_emails_has_a_place_for_the_token(load, refuse, name):
+    assert load()[name] == ""
+    for link in ("https://a.example/x?t={token}", "http://localhost:3000/#/verify/{token}"):
+        assert load(**{name: link})[name] == link
+    for wrong in (
+        *("https://a.example/", "a.example/{token}", "javascript:{token}", "https:///{token}"),
+        *("https://a.example/{token}/{token}", "https://a.example/ {token}", "{token}"),
+    ):
+        assert refuse(**{name: wrong}).startswith(f"{name} must be a URL such as https://")
+
+
 # --- email ------------------------------------------------------------------------------------
 
 
 def test_development_writes_emails_to_files(load):
     assert load(EMAIL_URL="")["MAILER"] == {
-        "BACKEND": "bookit.mail.FileBackend",
+        "BACKEND": "bookit.mails.files.FileBackend",
         "OPTIONS": {"file_path": str(BASE_DIR / "mails")},
     }
 
@@ -674,7 +735,7 @@ def test_mistyped_variables_are_reported(project):
 def test_a_valid_file_and_an_ordinary_environment_cause_no_warnings(project):
     (project / ".env").write_text("RATE_LIMIT_USER=5/minute\n")
     names = "SHELL USER TERM HOSTNAME EDITOR SSH_CONNECTION KUBERNETES_PORT DATABASE_PUBLIC_URL"
-    names += " PGHOST REDIS_URL EMAIL WEBHOOK_SECRET DYNO"
+    names += " PGHOST REDIS_TLS EMAIL WEBHOOK_SECRET DYNO"
     ordinary = dict.fromkeys(names.split(), "x")
     program = manage(project, "check", **ordinary)
     assert (program.returncode, program.stderr) == (0, "")

@@ -18,6 +18,7 @@ from uuid import UUID
 
 import jwt
 import psycopg
+from psycopg.types.json import Jsonb
 from uuid_utils.compat import uuid7
 
 Row = dict[str, Any]
@@ -72,10 +73,7 @@ def list_services(environ: Row) -> Row:
 
 def list_bookings(environ: Row, user: Row) -> Row:
     """Return the first page of a user's own bookings."""
-    bookings = [
-        {**row, "price": row["price"].quantize(CENT)}
-        for row in rows("bookings", user_id=user["id"])
-    ]
+    bookings = [represent_booking(row) for row in rows("bookings", user_id=user["id"])]
     return page(environ, count("bookings_count", user_id=user["id"]), bookings)
 
 
@@ -97,10 +95,12 @@ def create_booking(environ: Row, user: Row) -> tuple[str, Row]:
         "status": "pending" if service["requires_confirmation"] else "confirmed",
         "attendee_name": body.get("attendee_name", ""),
         "attendee_email": body.get("attendee_email", ""),
+        "attendee_phone": body.get("attendee_phone", ""),
         "notes": body.get("notes", ""),
         "price": service["price"].quantize(CENT),
         "currency": service["currency"],
         "hold_expires_at": None,
+        "metadata": Jsonb({}),
         "created_at": now,
         "updated_at": now,
     }
@@ -117,7 +117,15 @@ def create_booking(environ: Row, user: Row) -> tuple[str, Row]:
     }
     while found := rows("create", **booking, **more):
         if found[0]["taken"]:
-            return "201 Created", {**booking, "seat": found[0]["seat"]}
+            own = {f"user__{name}": user[name] for name in ("name", "email", "phone")}
+            made = {
+                **booking,
+                **own,
+                "seat": found[0]["seat"],
+                "cancellation_reason": "",
+                "metadata": {},
+            }
+            return "201 Created", represent_booking(made)
     return "409 Conflict", {
         "status": 409,
         "code": "booking_conflict",
@@ -187,6 +195,15 @@ def represent_service(row: Row) -> Row:
     row["step_minutes"] = row["step_minutes"] or row["duration_minutes"]
     if row["rating_average"] is not None:
         row["rating_average"] = float(row["rating_average"])
+    return row
+
+
+def represent_booking(row: Row) -> Row:
+    """Return a booking as the API shows it."""
+    for name in ("name", "email", "phone"):
+        own = row.pop(f"user__{name}")
+        row[f"attendee_{name}"] = row[f"attendee_{name}"] or own
+    row["price"] = row["price"].quantize(CENT)
     return row
 
 

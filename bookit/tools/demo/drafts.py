@@ -136,6 +136,8 @@ class Drafter:
         else:
             steps = self._steps(booking, certain=certain)
         booking.status = steps[-1].status
+        if booking.status == Status.CANCELLED:
+            booking.cancellation_reason = steps[-1].reason
         draft = Draft(booking, customer, service, steps)
         customer.visits[service.calendar].append(start.date())
         if not draft.frees_its_seat:

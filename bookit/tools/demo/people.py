@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
+from itertools import count
 
 from django.contrib.auth.hashers import make_password
 
@@ -74,6 +75,8 @@ def store_people(town: Town, chance: Chance, *, at: datetime) -> People:
     """Store all users, and choose the regulars of each calendar."""
     # Each password is hashed once, not for each user, because hashing is slow on purpose.
     hashes = {role: make_password(password) for role, password in town.passwords.items()}
+    # No phone number in Portugal begins with 900.
+    phones = (f"+351 900 000 {number:03}" for number in count(1))
 
     def new_user(name: str, email: str, role: User.Role, *, days_ago: int) -> User:
         joined = chance.same_day(at - timedelta(days=days_ago))
@@ -81,6 +84,7 @@ def store_people(town: Town, chance: Chance, *, at: datetime) -> People:
             id=chance.uuid(joined),
             name=name,
             email=email,
+            phone=next(phones),
             role=role,
             password=hashes[role],
             timezone=chance.tz.key,

@@ -1,0 +1,16 @@
+"""Fixtures for the tests of accounts."""
+
+import psycopg
+import pytest
+
+from bookings.tests.workers import database_url
+
+
+@pytest.fixture
+def no_jobs():
+    """Delete the jobs of other tests and of this one; Django does not empty the table of jobs."""
+    for step in ("before", "after"):
+        with psycopg.connect(database_url(), autocommit=True) as session:
+            session.execute("DELETE FROM procrastinate_jobs")
+        if step == "before":
+            yield

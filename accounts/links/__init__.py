@@ -1,0 +1,1 @@
+"""Emails about accounts, and the single-use tokens in them."""

@@ -1,0 +1,80 @@
+"""The kinds of emails about accounts: what they say, and how long their links are valid.
+
+The texts contain nothing that a user wrote, because anybody can register with any email address.
+"""
+
+from dataclasses import dataclass
+from datetime import timedelta
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of email about an account.
+
+    Args:
+        name: identifies the kind in jobs, counts and links.
+        setting: the setting with the URL of its link; empty if the email has no link.
+        lifetime: how long the link is valid.
+    """
+
+    name: str
+    subject: str
+    lead: str
+    note: str
+    setting: str = ""
+    lifetime: timedelta = timedelta()
+
+
+PASSWORD_RESET = Kind(
+    name="password_reset",
+    subject="Reset your password",
+    lead=(
+        "Somebody asked to reset the password of your account. If it was you, choose a new "
+        "password within an hour."
+    ),
+    note="If it was not you, you can ignore this mail. Your password has not changed.",
+    setting="PASSWORD_RESET_URL",
+    lifetime=timedelta(hours=1),
+)
+INVITATION = Kind(
+    name="invitation",
+    subject="Set your password",
+    lead="An account has been created for you. Choose a password within 7 days to sign in.",
+    note="If you did not expect an account, you can ignore this mail.",
+    setting="PASSWORD_RESET_URL",
+    lifetime=timedelta(days=7),
+)
+VERIFICATION = Kind(
+    name="verification",
+    subject="Verify your email address",
+    lead="Verify within 3 days that this is the email address of your account.",
+    note=(
+        "You receive this mail because somebody gave this address for an account. If it was not "
+        "you, you can ignore this mail."
+    ),
+    setting="VERIFY_EMAIL_URL",
+    lifetime=timedelta(days=3),
+)
+CHANGE_REQUESTED = Kind(
+    name="change_requested",
+    subject="Your email address is about to change",
+    lead=(
+        "Somebody who knows your password asked to change the email address of your account. It "
+        "changes once the new address is verified."
+    ),
+    note="If it was not you, change your password now. This also cancels the change.",
+)
+EMAIL_CHANGED = Kind(
+    name="email_changed",
+    subject="Your email address has changed",
+    lead=(
+        "The email address of your account has changed. You now sign in with the new address, and "
+        "this address receives no more mails about the account."
+    ),
+    note="If it was not you, contact the operator of this service.",
+)
+
+KINDS = {
+    kind.name: kind
+    for kind in (PASSWORD_RESET, INVITATION, VERIFICATION, CHANGE_REQUESTED, EMAIL_CHANGED)
+}

@@ -1,0 +1,1 @@
+"""What is stored about a user: exporting it, and erasing it."""

@@ -1,0 +1,158 @@
+"""Exports what is stored about a user, and erases it.
+
+Each app knows what it stores. The apps above add functions to `EXPORTERS` and `ERASERS` in
+`accounts/extensions.py`.
+"""
+
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from django.contrib.admin.models import LogEntry
+from django.db import connection, transaction
+from django.db.models import Q
+from procrastinate.contrib.django import app
+from rest_framework_simplejwt.token_blacklist.models import OutstandingToken
+
+from accounts import services
+from accounts.extensions import ERASERS, EXPORTERS
+from accounts.keys.models import ApiKey
+from accounts.links import services as links
+from accounts.models import Session, User
+from bookit.database.retries import retried
+from bookit.errors import Forbidden
+from bookit.idempotency.models import KeptResponse
+
+# The job that erases an account again, and when: once no request is in progress that began before
+# the account ended, and once no email is waiting that was written before.
+AGAIN = "accounts.erase_again"
+PAUSES = (timedelta(minutes=1), timedelta(days=2))
+
+# Deletes the jobs that would send emails about an account, and those that failed to.
+#
+# Parameters: task text, user_id text, emails text[].
+# Columns: none.
+DELETE_JOBS = """
+DELETE FROM procrastinate_jobs
+WHERE task_name = %(task)s::text AND status <> 'doing'
+  AND (args->>'user_id' = %(user_id)s::text OR args->>'email' = ANY(%(emails)s::text[]))
+"""
+
+
+def export(*, user: User) -> dict[str, Any]:
+    """Return everything that is stored about a user, by subject."""
+    return {name: find(user) for name, find in EXPORTERS.items()}
+
+
+@EXPORTERS.add("user")
+def _export_user(user: User) -> dict[str, Any]:
+    hidden = {"password"}
+    names = [field.attname for field in User._meta.concrete_fields if field.name not in hidden]
+    return {**{name: getattr(user, name) for name in names}, "roles": user.roles}
+
+
+@EXPORTERS.add("sessions")
+def _export_sessions(user: User) -> list[Any]:
+    columns = ("id", "created_at", "last_used_at", "expires_at", "revoked_at", "address", "client")
+    return [*user.sessions.order_by("id").values(*columns)]
+
+
+@EXPORTERS.add("emailed_links")
+def _export_links(user: User) -> list[Any]:
+    columns = ("purpose", "email", "created_at", "expires_at")
+    return [*user.emailed_links.order_by("id").values(*columns)]
+
+
+@EXPORTERS.add("api_keys")
+def _export_api_keys(user: User) -> list[Any]:
+    columns = ("id", "name", "prefix", "permissions", "expires_at", "last_used_at", "created_at")
+    return [*ApiKey.objects.filter(user=user).order_by("id").values(*columns)]
+
+
+@EXPORTERS.add("idempotency_keys")
+def _export_keys(user: User) -> list[Any]:
+    rows = KeptResponse.objects.filter(user=user)
+    return [*rows.order_by("id").values("key", "status", "location", "created_at")]
+
+
+def erase_own(*, user: User, password: str, client: services.Client, at: datetime) -> None:
+    """Erase the account of the signed-in user; see `_erase`.
+
+    Raises:
+        Invalid: the password is wrong.
+        LastAdmin: the user is the last active admin.
+        LimitExceeded: too many wrong passwords were tried.
+    """
+    services.check_own_password(user=user, field="password", password=password, client=client)
+    _erase(user.pk, actor=user, at=at)
+
+
+def erase_user(*, user_id: UUID, actor: User, at: datetime) -> None:
+    """Erase an account on behalf of an admin; see `_erase`.
+
+    Raises:
+        User.DoesNotExist: no account has this id.
+        Forbidden: the actor is not an admin.
+        LastAdmin: the user is the last active admin.
+    """
+    if not actor.is_admin:
+        raise Forbidden
+    _erase(user_id, actor=actor, at=at)
+
+
+@retried
+@transaction.atomic
+def _erase(user_id: UUID, *, actor: User, at: datetime) -> None:
+    """Erase everything personal that is stored about a user, and close the account for good.
+
+    Bookings and reviews refer to the row of the user, so it stays, without a name. Its email
+    address is free for a new account.
+    """
+    user, is_last_admin = services.lock_user(user_id=user_id)
+    if is_last_admin:
+        raise services.LastAdmin
+    for erase in ERASERS.values():
+        erase(user=user, actor=actor, at=at)
+    _erase_traces(user)
+    user.name, user.phone, user.new_email, user.verified_email = "", "", "", ""
+    # RFC 2606 reserves the domain, so it never receives email.
+    user.email = f"{user.pk}@deleted.invalid"
+    user.role, user.is_active, user.deleted_at = User.Role.USER, False, at
+    user.timezone, user.language, user.last_login = "UTC", "en", None
+    user.metadata = {}
+    user.set_unusable_password()
+    user.save()
+    # A request that began before this transaction can still write, for example a booking.
+    for pause in PAUSES:
+        app.configure_task(AGAIN, schedule_at=at + pause).defer(user_id=str(user.pk))
+
+
+@retried
+@transaction.atomic
+def erase_again(*, user_id: UUID, at: datetime) -> None:
+    """Erase what has been stored about a user since their account ended."""
+    deleted = User.objects.exclude(deleted_at=None).filter(pk=user_id)
+    user = deleted.select_for_update(no_key=True).first()
+    if user is None:
+        return
+    for erase in ERASERS.values():
+        erase(user=user, actor=user, at=at)
+    _erase_traces(user)
+
+
+def _erase_traces(user: User) -> None:
+    """Erase what accounts stores about a user outside the user's row."""
+    Session.objects.filter(user=user).delete()
+    OutstandingToken.objects.filter(user=user).update(user=None)
+    ApiKey.objects.filter(user=user).delete()
+    KeptResponse.objects.filter(user=user).delete()
+    user.emailed_links.all().delete()
+    user.groups.clear()
+    # The log of the admin site has the names of the objects that admins changed.
+    LogEntry.objects.filter(
+        Q(content_type__app_label="accounts", content_type__model="user", object_id=str(user.pk))
+        | Q(object_repr__in=[*filter(None, [user.email, user.name])])
+    ).update(object_repr="")
+    emails = [*filter(None, [user.email, user.new_email])]
+    with connection.cursor() as cursor:
+        cursor.execute(DELETE_JOBS, {"task": links.TASK, "user_id": str(user.pk), "emails": emails})

@@ -1,0 +1,417 @@
+"""Users export and delete what is stored about them, and admins delete accounts."""
+
+import json
+from collections import Counter
+from datetime import timedelta
+
+import pytest
+from django.core import mail
+from django.db import IntegrityError, connection, transaction
+from django.test import Client
+from django.utils.timezone import now
+from procrastinate.contrib.django.models import ProcrastinateJob
+
+from accounts.extensions import ERASERS
+from accounts.models import Session, User
+from accounts.tests.factories import PASSWORD, AdminFactory, ProviderFactory, UserFactory
+from bookings import services
+from bookings.models import Booking
+from bookings.tests.factories import BookingFactory, SlotFactory
+from bookings.tests.jobs import work
+from bookings.waitlist.models import WaitlistEntry
+from bookings.webhooks.models import Attempt, Delivery
+from bookings.webhooks.tests.test_webhooks import WebhookFactory
+from bookit.tests.crowd import at_once, behind_a_rival, run
+from bookit.tests.expect import problem
+from catalog.tests.factories import CalendarFactory, ServiceFactory, TimeOffFactory
+from reviews.tests.factories import ReviewFactory
+
+pytestmark = pytest.mark.django_db
+
+# Everything that is personal about Ana. None of it may be stored once she has deleted her account.
+NAME, EMAIL, PHONE = "Ana Xavier", "ana.xavier@example.com", "+351 900 111 222"
+NOTES, REASON, BROWSER, ADDRESS = "Allergic to latex", "Ana was rude", "AnaBrowser", "192.0.2.77"
+ATTENDEE, ATTENDEE_EMAIL, NEW_EMAIL = "Tiago Xavier", "tiago@example.com", "ana.new@example.com"
+WORDS = [NAME, EMAIL, PHONE, NOTES, REASON, BROWSER, ADDRESS, ATTENDEE, ATTENDEE_EMAIL, NEW_EMAIL]
+
+
+def stored():
+    """Return the content of all tables, as text, by the name of the table."""
+    tables = {}
+    with connection.cursor() as cursor:
+        for table in connection.introspection.table_names(cursor):
+            cursor.execute(f'SELECT to_jsonb(t)::text FROM "{table}" AS t')
+            tables[table] = "\n".join(row for (row,) in cursor.fetchall())
+    return tables
+
+
+def places(words):
+    """Return where the words are stored, as pairs of table and word."""
+    return {(table, word) for table, text in stored().items() for word in words if word in text}
+
+
+@pytest.fixture
+def ana():
+    return UserFactory(name=NAME, email=EMAIL, phone=PHONE, language="pt", verified_email=EMAIL)
+
+
+@pytest.fixture
+def helena():
+    return ProviderFactory(name="Helena", email="helena@example.com")
+
+
+@pytest.fixture
+def service(helena):
+    return ServiceFactory(calendar=CalendarFactory(provider=helena, name="Chair"))
+
+
+@pytest.fixture
+def life(api, ana, helena, service):
+    """Let Ana do everything that stores something personal; return her bookings by name."""
+    api.post(
+        "/auth/login",
+        {"email": EMAIL, "password": PASSWORD},
+        headers={"user-agent": BROWSER},
+        REMOTE_ADDR=ADDRESS,
+    )
+    hook = WebhookFactory(events=["booking.created", "booking.cancelled"])
+    me = api.as_(ana)
+    made = [
+        me.post(
+            "/bookings",
+            {
+                "service_id": str(service.pk),
+                "start_time": (now() + timedelta(days=days)).isoformat(),
+                "notes": NOTES,
+                "attendee_name": ATTENDEE,
+                "attendee_email": ATTENDEE_EMAIL,
+            },
+            headers={"idempotency-key": f"{EMAIL} {days}"},
+        )
+        for days in (2, 3, 4, 5)
+    ]
+    assert {response.status_code for response in made} == {201}
+    future, cancelled, done, deleted = (
+        Booking.objects.get(pk=response.json()["id"]) for response in made
+    )
+    at = now()
+    services.change_status(
+        booking_id=cancelled.pk, status="cancelled", actor=helena, at=at, reason=REASON
+    )
+    services.change_status(booking_id=done.pk, status="completed", actor=helena, at=at)
+    review = ReviewFactory(booking=done, user=ana, comment="Lovely.")
+    services.delete_booking(booking_id=deleted.pk, actor=ana, at=at)
+    run("UPDATE procrastinate_jobs SET status = 'failed' WHERE task_name ~ 'composed'")
+    delivery = Delivery.objects.create(
+        webhook=hook, event=done.events.earliest("id"), type="booking.created"
+    )
+    Attempt.objects.create(delivery=delivery, at=at, duration_ms=5, response=f"Hi {NAME}!")
+    WaitlistEntry.objects.create(slot=SlotFactory(), user=ana)
+    me.patch("/me", {"email": NEW_EMAIL, "current_password": PASSWORD})
+    me.post("/auth/verify-email/resend")
+    api.post("/auth/password-reset", {"email": EMAIL})
+    boss = AdminFactory(email="boss@example.com")
+    site = Client()
+    site.force_login(boss)
+    form = {"email": EMAIL, "name": NAME, "role": "user", "timezone": "Asia/Tokyo"}
+    page = f"/admin/accounts/user/{ana.pk}/change/"
+    assert site.post(page, {**form, "is_active": "on", "phone": PHONE}).status_code == 302
+    return {"future": future, "cancelled": cancelled, "done": done, "review": review}
+
+
+def delete(client, password=PASSWORD):
+    return client.delete("/me", {"password": password})
+
+
+# --- export -----------------------------------------------------------------------------------
+
+
+def test_the_export_contains_everything_personal(api, ana, life):
+    response = api.as_(ana).get("/me/export")
+    assert response.status_code == 200
+    assert response["Content-Type"] == "application/json"
+    assert response["Content-Disposition"] == 'attachment; filename="bookit-export.json"'
+    exported = response.json()
+    text = json.dumps(exported, ensure_ascii=False)
+    for word in [*WORDS, "Lovely.", "Asia/Tokyo"]:
+        assert word in text, word
+    assert exported["user"]["id"] == str(ana.pk)
+    assert len(exported["bookings"]) == 3
+    assert [entry["status"] for entry in exported["waitlist"]] == ["waiting"]
+    assert [review["rating"] for review in exported["reviews"]] == [life["review"].rating]
+    assert [session["client"] for session in exported["sessions"]] == [BROWSER]
+    assert len(exported["idempotency_keys"]) == 4
+
+
+def test_the_export_contains_no_secrets(api, ana, life):
+    ana.refresh_from_db()
+    text = api.as_(ana).get("/me/export").content.decode()
+    assert ana.password not in text
+    assert "token_hash" not in text
+
+
+def test_the_export_contains_nothing_about_other_users(api, ana, life):
+    empty = UserFactory(name="Zed", email="zed@example.com")
+    exported = api.as_(empty).get("/me/export").json()
+    assert exported.pop("user")["name"] == "Zed"
+    assert set(map(len, exported.values())) == {0}
+    assert exported.keys() >= {
+        "sessions",
+        "bookings",
+        "history",
+        "waitlist",
+        "reviews",
+        "calendars",
+    }
+
+
+def test_a_provider_exports_their_calendars_and_services(api, helena, service):
+    TimeOffFactory(calendar=service.calendar, reason="Dentist")
+    exported = api.as_(helena).get("/me/export").json()
+    assert [calendar["name"] for calendar in exported["calendars"]] == ["Chair"]
+    assert [each["id"] for each in exported["services"]] == [str(service.pk)]
+    assert [each["reason"] for each in exported["time_off"]] == ["Dentist"]
+
+
+def test_the_number_of_queries_of_an_export_does_not_depend_on_its_size(
+    api, ana, life, django_assert_num_queries
+):
+    me = api.as_(ana)
+    with django_assert_num_queries(13):
+        me.get("/me/export")
+    BookingFactory.create_batch(5, user=ana)
+    with django_assert_num_queries(13):
+        me.get("/me/export")
+
+
+# --- delete -----------------------------------------------------------------------------------
+
+
+def test_nothing_personal_is_stored_after_a_user_has_deleted_their_account(api, ana, life):
+    found = places(WORDS)
+    assert {word for _, word in found} == {*WORDS}, "this test would miss a word"
+    assert {
+        "accounts_user",
+        "accounts_session",
+        "bookings_booking",
+        "bookings_bookingevent",
+        "bookings_attempt",
+        "procrastinate_jobs",
+        "bookit_keptresponse",
+        "django_admin_log",
+    } <= {table for table, _ in found}
+    response = delete(api.as_(ana))
+    assert (response.status_code, response.content) == (204, b"")
+    assert places(WORDS) == set()
+    work()
+    assert places(WORDS) == set()
+
+
+def test_without_an_eraser_personal_data_would_stay(api, ana, life, monkeypatch):
+    """Control for the test above."""
+    monkeypatch.delitem(ERASERS, "bookings")
+    delete(api.as_(ana))
+    assert {"bookings_booking", "bookings_bookingevent", "bookings_attempt"} <= {
+        table for table, _ in places(WORDS)
+    }
+
+
+def test_a_deleted_account_cannot_be_used_again(api, ana, life):
+    session = api.post("/auth/login", {"email": EMAIL, "password": PASSWORD}).json()
+    me = api.as_(ana)
+    assert delete(me).status_code == 204
+    problem(me.get("/me"), 401, "token_invalid")
+    response = api.post("/auth/refresh", {"refresh_token": session["refresh_token"]})
+    problem(response, 401, "token_invalid")
+    ana.refresh_from_db()
+    for email in (EMAIL, ana.email):
+        response = api.post("/auth/login", {"email": email, "password": PASSWORD})
+        problem(response, 401, "invalid_credentials")
+        work()
+        mail.outbox.clear()
+        assert api.post("/auth/password-reset", {"email": email}).status_code == 202
+        work()
+        assert mail.outbox == []
+    assert not Session.objects.filter(user=ana).exists()
+
+
+def test_the_database_keeps_a_deleted_account_closed(api, ana):
+    delete(api.as_(ana))
+    for change in ("is_active = true", "password = 'argon2$x'"):
+        refused = pytest.raises(IntegrityError, match="user_deleted_cannot_sign_in")
+        with refused, transaction.atomic():
+            run(f"UPDATE accounts_user SET {change} WHERE deleted_at IS NOT NULL")
+
+
+def test_the_address_of_a_deleted_account_is_free(api, ana):
+    delete(api.as_(ana))
+    again = {"name": "Ana", "email": EMAIL, "password": PASSWORD}
+    response = api.post("/auth/register", again)
+    assert response.status_code == 201
+    assert response.json()["id"] != str(ana.pk)
+
+
+def test_future_bookings_are_cancelled_and_the_provider_is_told(api, ana, helena, life):
+    work()
+    mail.outbox.clear()
+    life["future"].service.cancellation_notice_minutes = 10_000
+    life["future"].service.save()
+    delete(api.as_(ana))
+    booking = Booking.objects.get(pk=life["future"].pk)
+    assert booking.status == "cancelled"
+    event = booking.events.latest("id")
+    assert (event.type, event.actor_id) == ("booking.cancelled", ana.pk)
+    assert Booking.objects.get(pk=life["done"].pk).status == "completed"
+    work()
+    [message] = mail.outbox
+    assert message.to == ["helena@example.com"]
+    assert "The booking for A former user has been cancelled." in message.body
+    assert Delivery.objects.filter(event=event).exists()
+
+
+def test_an_email_to_the_provider_that_waits_is_sent_before_it_is_deleted(api, ana, life):
+    composed = ProcrastinateJob.objects.filter(task_name="bookings.send_composed_mail")
+    run("UPDATE procrastinate_jobs SET status = 'todo' WHERE task_name ~ 'composed'")
+    assert {job.args["mail"]["audience"] for job in composed} == {"attendee", "provider"}
+    delete(api.as_(ana))
+    assert {job.args["mail"]["audience"] for job in composed.all()} == {"provider"}
+    run("UPDATE procrastinate_jobs SET status = 'failed' WHERE task_name ~ 'composed'")
+    work()
+    assert not composed.all().exists()
+
+
+def test_the_waitlist_is_left(api, ana, life):
+    delete(api.as_(ana))
+    assert WaitlistEntry.objects.get().status == "left"
+
+
+def test_reviews_are_kept_without_a_name(api, ana, life):
+    url = f"/reviews/{life['review'].pk}"
+    assert api.get(url).json()["author_name"] == NAME
+    delete(api.as_(ana))
+    review = api.get(url).json()
+    assert (review["author_name"], review["comment"]) == ("", "Lovely.")
+    assert review["rating"] == life["review"].rating
+
+
+def test_history_stays_but_for_its_reasons(api, ana, helena, life):
+    url = f"/bookings/{life['cancelled'].pk}/history"
+    before = api.as_(helena).get(url).json()
+    delete(api.as_(ana))
+    after = api.as_(helena).get(url).json()
+    for event in before["results"] if isinstance(before, dict) else before:
+        event["data"].pop("reason", None)
+    assert after == before
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "data = data - 'status'",
+        'data = data || \'{"reason": "other"}\'',
+        "data = data - 'reason', type = 'booking.held'",
+        "data = data - 'reason', actor_id = NULL",
+    ],
+)
+def test_the_database_allows_no_other_change_of_history(life, change):
+    with pytest.raises(IntegrityError, match="append-only"), transaction.atomic():
+        run(f"UPDATE bookings_bookingevent SET {change} WHERE data ? 'reason'")
+
+
+def test_a_deleted_provider_is_taken_off_the_catalog(api, helena, ana):
+    named = CalendarFactory(provider=helena, name="Helena's chair")
+    service = ServiceFactory(calendar=named)
+    TimeOffFactory(calendar=named, reason="Helena at the dentist")
+    booking = BookingFactory(service=service, user=ana)
+    delete(api.as_(helena))
+    shown = api.get(f"/services/{service.pk}").json()
+    assert (shown["is_active"], shown["provider_id"]) == (False, None)
+    assert api.get(f"/calendars/{named.pk}").json()["name"] == "Calendar"
+    assert Booking.objects.get(pk=booking.pk).status == booking.status
+    assert places(["Helena"]) == set()
+
+
+def test_a_wrong_password_deletes_nothing(api, ana, settings):
+    me = api.as_(ana)
+    for password in ("wrong", PASSWORD.upper()):
+        problem(delete(me, password), 400, "validation_error", "password")
+    problem(me.delete("/me"), 400, "validation_error", "password")
+    assert me.get("/me").json()["name"] == NAME
+    settings.RATE_LIMITS = {**settings.RATE_LIMITS, "password": "1/hour"}
+    delete(me, "wrong")
+    problem(delete(me), 429, "throttled")
+
+
+# --- admins -----------------------------------------------------------------------------------
+
+
+def test_an_admin_deletes_an_account(api, ana, life):
+    admin = api.as_(AdminFactory())
+    response = admin.delete(f"/users/{ana.pk}")
+    assert (response.status_code, response.content) == (204, b"")
+    assert places(WORDS) == set()
+    for method in (admin.get, admin.delete):
+        problem(method(f"/users/{ana.pk}"), 404, "not_found")
+    problem(admin.patch(f"/users/{ana.pk}", {"is_active": True}), 404, "not_found")
+    assert str(ana.pk) not in admin.get("/users?limit=100").content.decode()
+
+
+def test_an_admin_does_not_see_deleted_accounts_in_the_admin_site(api, ana, client):
+    delete(api.as_(ana))
+    client.force_login(AdminFactory())
+    assert "deleted.invalid" not in client.get("/admin/accounts/user/").content.decode()
+    assert client.get(f"/admin/accounts/user/{ana.pk}/change/").status_code in (302, 404)
+
+
+def test_the_last_admin_cannot_be_deleted(api):
+    admin = AdminFactory()
+    AdminFactory(is_active=False)
+    me = api.as_(admin)
+    problem(delete(me), 409, "last_admin")
+    problem(me.delete(f"/users/{admin.pk}"), 409, "last_admin")
+    assert me.get("/me").status_code == 200
+
+
+def test_one_of_two_admins_can_be_deleted(api):
+    one, other = AdminFactory(), AdminFactory()
+    assert api.as_(one).delete(f"/users/{other.pk}").status_code == 204
+    problem(delete(api.as_(one)), 409, "last_admin")
+
+
+def test_if_two_admins_delete_each_other_at_once_one_stays(transactional_db, no_jobs, api):
+    one, other = AdminFactory(), AdminFactory()
+    clients = {one: api.as_(one), other: api.as_(other)}
+    outcomes = behind_a_rival(
+        [
+            lambda: clients[one].delete(f"/users/{other.pk}"),
+            lambda: clients[other].delete(f"/users/{one.pk}"),
+        ],
+        rival=lambda: list(User.objects.select_for_update()),
+    )
+    statuses = Counter(outcome.value.status_code for outcome in outcomes)
+    assert statuses == {204: 1, 409: 1}
+    assert User.objects.all().active_admins().count() == 1
+
+
+def test_no_booking_survives_a_concurrent_deletion(transactional_db, no_jobs, api, service):
+    """A booking that the deletion does not see is cancelled by a job soon after it."""
+    user = UserFactory()
+    me = api.as_(user)
+    calls = [
+        lambda days=days: me.post(
+            "/bookings",
+            {
+                "service_id": str(service.pk),
+                "start_time": (now() + timedelta(days=days)).isoformat(),
+            },
+        )
+        for days in range(2, 8)
+    ]
+    outcomes = at_once([*calls, lambda: delete(me)])
+    assert [outcome.error for outcome in outcomes] == [None] * 7
+    assert outcomes[-1].value.status_code == 204
+    jobs = ProcrastinateJob.objects.filter(task_name="accounts.erase_again").order_by("id")
+    pauses = [round((job.scheduled_at - now()) / timedelta(minutes=1)) for job in jobs]
+    assert pauses == [1, 2 * 24 * 60]
+    work()
+    assert not Booking.objects.filter(user=user, unfinished=True).exists()

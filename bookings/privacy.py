@@ -1,0 +1,88 @@
+"""What bookings store about a user: exporting it, and erasing it."""
+
+from datetime import datetime
+from typing import Any
+
+from django.db import connection
+
+from accounts.extensions import ERASERS, EXPORTERS
+from accounts.models import User
+from bookings import services
+from bookings.models import Booking, BookingEvent
+from bookings.serializers import BookingSerializer
+from bookings.waitlist.models import WaitlistEntry
+from bookings.webhooks.models import Attempt, Webhook
+
+# Removes the reasons from the history of a user's bookings: providers wrote them about the user.
+# The trigger `booking_event_is_final` allows no other change.
+#
+# Parameters: user_id uuid.
+# Columns: none.
+FORGET_REASONS = """
+UPDATE bookings_bookingevent AS event SET data = event.data - 'reason'
+FROM bookings_booking AS booking
+WHERE booking.user_id = %(user_id)s::uuid AND event.booking_id = booking.id
+  AND event.data ? 'reason'
+"""
+
+# Deletes the emails about deleted bookings of a user. Emails to the provider that are still waiting
+# are sent first, because the provider has to know that nobody comes.
+#
+# Parameters: user_id text.
+# Columns: none.
+DELETE_MAILS = """
+DELETE FROM procrastinate_jobs WHERE task_name = 'bookings.send_composed_mail'
+  AND args->>'user_id' = %(user_id)s::text AND status <> 'doing'
+  AND NOT (status = 'todo' AND args->'mail'->>'audience' = 'provider')
+"""
+
+
+@EXPORTERS.add("bookings")
+def _export_bookings(user: User) -> list[Any]:
+    rows = BookingSerializer.rows(Booking.objects.filter(user=user).order_by("start_time", "id"))
+    return [BookingSerializer.represent(row) for row in rows]
+
+
+@EXPORTERS.add("history")
+def _export_history(user: User) -> list[Any]:
+    events = BookingEvent.objects.filter(booking__user=user).order_by("id")
+    return [*events.values("booking_id", "type", "actor_id", "at", "data")]
+
+
+@EXPORTERS.add("waitlist")
+def _export_waitlist(user: User) -> list[Any]:
+    entries = WaitlistEntry.objects.filter(user=user).order_by("id")
+    return [*entries.values("id", "slot_id", "booking_id", "status", "created_at", "updated_at")]
+
+
+@EXPORTERS.add("webhooks")
+def _export_webhooks(user: User) -> list[Any]:
+    webhooks = Webhook.objects.filter(owner=user).order_by("id")
+    return [*webhooks.values("id", "url", "events", "is_active", "created_at", "updated_at")]
+
+
+@ERASERS.add("bookings")
+def erase(*, user: User, actor: User, at: datetime) -> None:
+    """Cancel the future bookings of a user, and erase what is personal about all of them.
+
+    Deliveries are composed from bookings when they are sent, so only the responses of receivers
+    can repeat personal data.
+    """
+    services.cancel_all(user=user, actor=actor, at=at)
+    WaitlistEntry.objects.filter(user=user, status=WaitlistEntry.Status.WAITING).update(
+        status=WaitlistEntry.Status.LEFT, updated_at=at
+    )
+    Booking.objects.filter(user=user).update(
+        attendee_name="",
+        attendee_email="",
+        attendee_phone="",
+        notes="",
+        cancellation_reason="",
+        metadata={},
+    )
+    Attempt.objects.filter(delivery__event__booking__user=user).exclude(response="").update(
+        response=""
+    )
+    with connection.cursor() as cursor:
+        cursor.execute(FORGET_REASONS, {"user_id": user.pk})
+        cursor.execute(DELETE_MAILS, {"user_id": str(user.pk)})

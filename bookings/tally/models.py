@@ -1,0 +1,20 @@
+"""The number of bookings that have reached each status."""
+
+from django.db import models
+from django.db.models import Q
+
+
+class BookingTally(models.Model):
+    """The only row of this table: what the events of past transactions add up to."""
+
+    id = models.SmallIntegerField(primary_key=True, default=1)
+    # The events of all transactions before this one are counted; see `BookingEvent.transaction`.
+    transaction = models.BigIntegerField()
+    # For each status, how many times a booking has reached it.
+    counts = models.JSONField(default=dict)
+
+    class Meta:
+        constraints = [models.CheckConstraint(condition=Q(id=1), name="booking_tally_one_row")]
+
+    def __str__(self) -> str:
+        return f"events before transaction {self.transaction}"

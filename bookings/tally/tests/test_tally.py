@@ -1,0 +1,168 @@
+"""The numbers of bookings are exact at any moment, and do not take longer as history grows."""
+
+from datetime import timedelta
+
+import psycopg
+import pytest
+from django.db import connection
+from django.utils import timezone
+
+from accounts.tests.factories import UserFactory
+from bookings import clock, services
+from bookings.models import Booking, BookingEvent
+from bookings.tally import services as tally
+from bookings.tally.models import BookingTally
+from bookings.tests.factories import TUESDAY, BookingFactory
+from bookings.tests.workers import database_url
+from catalog.tests.factories import ServiceFactory
+
+HOUR = timedelta(hours=1)
+
+
+def totals():
+    """Return the numbers that are not 0."""
+    return {status: number for status, number in tally.totals().items() if number}
+
+
+def write_events(count, *, status="completed", transaction=None):
+    """Write events of one booking, all in this transaction or with another transaction's id."""
+    booking = BookingFactory()
+    with connection.cursor() as cursor:
+        cursor.execute("SET LOCAL bookit.follow_up = off")
+        cursor.execute(
+            "INSERT INTO bookings_bookingevent (booking_id, type, at, data, transaction)"
+            " SELECT %s, %s, now(), jsonb_build_object('status', %s::text),"
+            " coalesce(%s, pg_current_xact_id()::text::bigint) FROM generate_series(1, %s)",
+            [booking.pk, f"booking.{status}", status, transaction, count],
+        )
+
+
+@pytest.mark.django_db
+def test_each_status_that_bookings_reach_is_counted(api):
+    assert {*tally.totals()} == {*Booking.Status.values}
+    user, service = UserFactory(), ServiceFactory(requires_confirmation=False)
+    for number in range(2):
+        services.create_booking(
+            actor=user,
+            service_id=service.pk,
+            start_time=TUESDAY + number * HOUR,
+            at=timezone.now(),
+        )
+    services.create_booking(
+        actor=user, service_id=ServiceFactory().pk, start_time=TUESDAY, at=timezone.now()
+    )
+    assert totals() == {"confirmed": 2, "pending": 1}
+    # A worker completes and expires them.
+    clock.complete_bookings(at=TUESDAY + 9 * HOUR)
+    clock.expire_bookings(at=TUESDAY + 9 * HOUR)
+    assert totals() == {"confirmed": 2, "pending": 1, "completed": 2, "expired": 1}
+
+
+@pytest.mark.django_db
+def test_events_without_a_new_status_are_not_counted():
+    write_events(3, status="reminded")
+    write_events(2, status="rescheduled")
+    assert totals() == {}
+
+
+@pytest.mark.django_db(transaction=True)
+def test_adding_events_to_the_total_changes_no_number():
+    with connection.cursor() as cursor:
+        cursor.execute("BEGIN")
+        write_events(5)
+        cursor.execute("COMMIT")
+    assert totals() == {"completed": 5}
+    tally.count_events()
+    assert BookingTally.objects.get().counts == {"completed": 5}
+    assert totals() == {"completed": 5}
+    assert tally.count_events() == 0
+    write_events(1, status="cancelled")
+    assert totals() == {"completed": 5, "cancelled": 1}
+    tally.count_events()
+    assert totals() == {"completed": 5, "cancelled": 1}
+
+
+@pytest.mark.django_db(transaction=True)
+def test_an_event_of_a_transaction_that_is_still_open_is_counted_once():
+    booking = BookingFactory()
+    insert = (
+        "INSERT INTO bookings_bookingevent (booking_id, type, at, data)"
+        """ VALUES (%s, 'booking.completed', now(), '{"status": "completed"}')"""
+    )
+    with psycopg.connect(database_url()) as slow:
+        slow.execute(insert, [booking.pk])
+        write_events(2)  # It gets a higher transaction id, and commits earlier.
+        tally.count_events()
+        assert totals() == {"completed": 2}
+    assert totals() == {"completed": 3}
+    tally.count_events()
+    assert totals() == {"completed": 3}
+    assert BookingTally.objects.get().counts == {"completed": 3}
+
+
+@pytest.mark.django_db(transaction=True)
+def test_the_numbers_survive_a_restore_into_another_server():
+    """The events of a restored database have the transaction 0."""
+    write_events(4)
+    tally.count_events()
+    BookingTally.objects.update(transaction=2**60)  # The ids of the old server were higher.
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "ALTER TABLE bookings_bookingevent DISABLE TRIGGER booking_event_append_only"
+        )
+        cursor.execute("UPDATE bookings_bookingevent SET transaction = 0")
+        cursor.execute("ALTER TABLE bookings_bookingevent ENABLE TRIGGER booking_event_append_only")
+    assert totals() == {"completed": 4}
+    write_events(1)
+    assert totals() == {"completed": 5}
+    tally.count_events()
+    tally.count_events()
+    assert totals() == {"completed": 5}
+
+
+@pytest.mark.django_db
+def test_a_reader_reads_only_the_events_after_the_total(monkeypatch):
+    """However many events there are, and even if no worker runs."""
+    write_events(20_000, transaction=3)
+    BookingTally.objects.create(transaction=4, counts={"completed": 20_000})
+    write_events(30)
+    monkeypatch.setattr(tally, "MOST", 10)
+    with connection.cursor() as cursor:
+        cursor.execute("ANALYZE bookings_bookingevent")
+        cursor.execute(
+            f"EXPLAIN (ANALYZE, FORMAT JSON) {tally._TOTALS}",
+            {"most": tally.MOST, "types": tally.TYPES},
+        )
+        [[[explained]]] = cursor.fetchall()
+    assert "Seq Scan" not in {
+        plan["Node Type"]
+        for plan in _plans(explained["Plan"])
+        if plan.get("Relation Name") == "bookings_bookingevent"
+    }
+    assert [
+        plan["Actual Rows"] + plan.get("Rows Removed by Filter", 0)
+        for plan in _plans(explained["Plan"])
+        if plan.get("Relation Name") == "bookings_bookingevent"
+    ] == [tally.MOST]
+    assert totals() == {"completed": 20_010}
+
+
+def _plans(plan):
+    yield plan
+    for each in plan.get("Plans", []):
+        yield from _plans(each)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_many_events_are_added_in_batches(monkeypatch):
+    monkeypatch.setattr(tally, "BATCH", 3)
+    for _ in range(8):
+        write_events(2)
+    steps = []
+    usual = tally._count_step
+    monkeypatch.setattr(tally, "_count_step", lambda: steps.append(usual()) or steps[-1])
+    assert tally.count_events() == 16
+    assert len(steps) > 4
+    assert max(count for count, _ in steps) <= 4
+    assert totals() == {"completed": 16}
+    assert BookingEvent.objects.count() == 16

@@ -1,0 +1,265 @@
+"""The order of the OpenAPI document, and the parts that its operations share.
+
+`share` writes each part that the document would repeat only once, and refers to it. Otherwise, each
+operation would contain all of its errors, headers and common parameters, and the document would be
+five times as large.
+"""
+
+import re
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator
+from itertools import chain, count
+from typing import Any
+
+from drf_spectacular.generators import SchemaGenerator
+
+from bookit.json import dumps
+
+METHODS = ["get", "post", "patch", "delete"]
+# A reference takes about this many bytes. Parts that are not longer stay where they are.
+REFERENCE = 60
+# A schema becomes the base of others only if it has at least this many properties. Two schemas with
+# fewer properties can be alike by chance.
+MIN_BASE = 3
+
+# A place in the document: an object or a list, and the key or the index of the part in it.
+Place = tuple[Any, Any]
+
+
+def sorting_key(endpoint: tuple[str, str, str, Any]) -> tuple[list[str], int]:
+    """Return the sorting key of an endpoint of drf-spectacular.
+
+    The segments of the path come first, so a collection comes before its items. The order of
+    methods must be named here, because DRF keeps the methods of a view in a set, whose order
+    differs from process to process.
+    """
+    path, _, method, _ = endpoint
+    return _segments(path), METHODS.index(method.lower())
+
+
+def in_order(paths: dict[str, Any]) -> dict[str, Any]:
+    """Return the paths of a document in the same order as `sorting_key`."""
+    return {path: paths[path] for path in sorted(paths, key=_segments)}
+
+
+def _segments(path: str) -> list[str]:
+    """Return the segments of a path, in which all path parameters are alike."""
+    return re.sub("{.*?}", "{}", path).strip("/").split("/")
+
+
+class Generator(SchemaGenerator):
+    """Generates the document."""
+
+    def get_schema(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """Return the document. The parameters that all methods of a path have belong to the path.
+
+        This cannot be a hook, because drf-spectacular checks the operations of paths after it.
+        """
+        document: dict[str, Any] = super().get_schema(*args, **kwargs)
+        for path, methods in document["paths"].items():
+            document["paths"][path] = _with_common_parameters(methods)
+        return document
+
+
+def _with_common_parameters(methods: dict[str, Any]) -> dict[str, Any]:
+    """Return a path whose methods have only the parameters that other methods do not have."""
+    [first, *others] = [operation.get("parameters", []) for operation in methods.values()]
+    common = [each for each in first if others and all(each in other for other in others)]
+    if not common:
+        return methods
+    for operation in methods.values():
+        rest = [each for each in operation.pop("parameters") if each not in common]
+        if rest:
+            operation["parameters"] = rest
+    return {"parameters": common, **methods}
+
+
+def share(result: dict[str, Any], generator: Any, request: Any, public: bool) -> dict[str, Any]:
+    """Move repeated parts of the document to its components, and refer to them."""
+    schemas = result["components"]["schemas"]
+    _share_pages(schemas)
+    _share_bases(schemas)
+    operations = [
+        operation
+        for methods in (*result["paths"].values(), *result["webhooks"].values())
+        for operation in methods.values()
+    ]
+    _move_examples(schemas, operations)
+    _share(result, "headers", [*_headers(operations)], lambda place: [str(place[1])])
+    _share(result, "parameters", [*_parameters(operations)], lambda place: [_part(place)["name"]])
+    _share(result, "responses", [*_responses(operations)], _names_of_response)
+    return result
+
+
+def _share(
+    result: dict[str, Any], kind: str, places: list[Place], names_of: Callable[[Place], list[str]]
+) -> None:
+    """Replace the parts that are in several places with references to components.
+
+    `names_of` returns the names that a part may get, the best first. If parts want the same name,
+    the most frequent of them gets it.
+    """
+    written = [dumps(_part(place)) for place in places]
+    components: dict[str, Any] = {}
+    names: dict[bytes, str] = {}
+    first = dict(zip(reversed(written), reversed(places), strict=True))
+    for text, times in Counter(written).most_common():
+        if times > 1 and len(text) > REFERENCE:
+            names[text] = _unused(names_of(first[text]), components)
+            components[names[text]] = _part(first[text])
+    for (holder, key), text in zip(places, written, strict=True):
+        if text in names:
+            holder[key] = {"$ref": f"#/components/{kind}/{names[text]}"}
+    if components:
+        result["components"][kind] = dict(sorted(components.items()))
+
+
+def _part(place: Place) -> Any:
+    holder, key = place
+    return holder[key]
+
+
+def _unused(names: list[str], components: dict[str, Any]) -> str:
+    """Return the first of these names that no component has; if all have one, add a number."""
+    numbered = (f"{names[-1]}_{number}" for number in count(2))
+    allowed = (re.sub(r"[^\w.-]", "_", name, flags=re.ASCII) for name in chain(names, numbered))
+    return next(name for name in allowed if name not in components)
+
+
+def _parameters(operations: list[dict[str, Any]]) -> Iterator[Place]:
+    for operation in operations:
+        for index in range(len(operation.get("parameters", []))):
+            yield operation["parameters"], index
+
+
+def _headers(operations: list[dict[str, Any]]) -> Iterator[Place]:
+    for operation in operations:
+        for response in operation["responses"].values():
+            for name in response.get("headers", {}):
+                yield response["headers"], name
+
+
+def _move_examples(schemas: dict[str, Any], operations: list[dict[str, Any]]) -> None:
+    """Move the examples of bodies to their schemas, which many operations share.
+
+    The page of a list needs no example, because its rows have one.
+    """
+    for operation in operations:
+        for body in (operation.get("requestBody", {}), *operation["responses"].values()):
+            for content in body.get("content", {}).values():
+                name = content["schema"].get("$ref", "").rpartition("/")[2]
+                if not name:
+                    continue
+                examples = content.pop("examples", {})
+                if name.startswith("Paginated"):
+                    name = _schema_of_rows(schemas[name])
+                    examples = {
+                        key: {"value": row}
+                        for key, page in examples.items()
+                        for row in page["value"]["results"]
+                    }
+                values = [each["value"] for each in examples.values()]
+                known = schemas[name].get("examples", [])
+                if new := [value for value in values if value not in known]:
+                    schemas[name]["examples"] = [*known, *new]
+
+
+def _schema_of_rows(page: dict[str, Any]) -> str:
+    """Return the name of the schema of the rows of a page."""
+    [*_, own] = page.get("allOf", [page])
+    reference: str = own["properties"]["results"]["items"]["$ref"]
+    return reference.rpartition("/")[2]
+
+
+def _responses(operations: list[dict[str, Any]]) -> Iterator[Place]:
+    for operation in operations:
+        for status in operation["responses"]:
+            yield operation["responses"], status
+
+
+def _names_of_response(place: Place) -> list[str]:
+    """Return the names for a response: its status, with its schema or its first error code.
+
+    The names are short, because each operation refers to ten responses or more.
+    """
+    _, status = place
+    if status >= "400":
+        codes = re.findall("`(.+?)`", _part(place)["description"])
+        return [status, *(f"{status}_{code}" for code in codes[:1])]
+    for content in _part(place).get("content", {}).values():
+        schema = content["schema"].get("$ref", "").rpartition("/")[2]
+        return [f"{status}_{schema}" if schema else status]
+    return [status]
+
+
+def _share_pages(schemas: dict[str, Any]) -> None:
+    """Write what all pages of lists have in common once, as `Page`."""
+    alike = defaultdict(list)
+    for name, schema in schemas.items():
+        if name.startswith("Paginated"):
+            common = {**schema["properties"]}
+            del common["results"]
+            alike[dumps(common)].append(name)
+    for names in alike.values():
+        if len(names) == 1:
+            continue
+        page = schemas[names[0]]
+        schemas[_unused(["Page"], schemas)] = {
+            **page,
+            "properties": {
+                name: each for name, each in page["properties"].items() if name != "results"
+            },
+            "required": [name for name in page["required"] if name != "results"],
+        }
+    _sort(schemas)
+
+
+def _share_bases(schemas: dict[str, Any]) -> None:
+    """Describe a schema that has all properties of another one as an extension of it.
+
+    Schemas of requests are left alone: their `additionalProperties` allows no extension.
+    """
+    open_schemas = {
+        name: schema
+        for name, schema in schemas.items()
+        if "properties" in schema and "additionalProperties" not in schema
+    }
+    bases = {
+        name: max(
+            (base for base in open_schemas if _extends(schema, open_schemas[base])),
+            key=lambda base: len(open_schemas[base]["properties"]),
+            default=None,
+        )
+        for name, schema in open_schemas.items()
+    }
+    for name, base in bases.items():
+        if base is None:
+            continue
+        schema, inherited = open_schemas[name], open_schemas[base]
+        own: dict[str, Any] = {
+            "type": "object",
+            "properties": {
+                key: each
+                for key, each in schema["properties"].items()
+                if key not in inherited["properties"]
+            },
+        }
+        if required := [key for key in schema.get("required", []) if key in own["properties"]]:
+            own["required"] = required
+        rest = {key: each for key, each in schema.items() if key not in ("properties", "required")}
+        schemas[name] = {**rest, "allOf": [{"$ref": f"#/components/schemas/{base}"}, own]}
+
+
+def _extends(schema: dict[str, Any], base: dict[str, Any]) -> bool:
+    """Return whether `schema` has all properties of `base`, and more."""
+    return (
+        MIN_BASE <= len(base["properties"]) < len(schema["properties"])
+        and all(schema["properties"].get(name) == each for name, each in base["properties"].items())
+        and {*base.get("required", [])} <= {*schema.get("required", [])}
+    )
+
+
+def _sort(schemas: dict[str, Any]) -> None:
+    """Sort the schemas by name, in place."""
+    for name in sorted(schemas):
+        schemas[name] = schemas.pop(name)

@@ -1,0 +1,98 @@
+"""Conditional requests (RFC 9110, section 13): `ETag`, `If-None-Match` and `If-Match`.
+
+The entity tag of a resource has two parts, `"version-digest"`. The version is that of the row; see
+`bookit.database.versions`. The digest is that of the body. `If-None-Match` compares both, because a
+representation also depends on the request (its time zone) and on other rows (the bookings of a
+slot). `If-Match` compares only the version, because it asks whether the row has changed.
+"""
+
+from collections.abc import Callable
+from datetime import datetime
+from functools import wraps
+from hashlib import sha256
+from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
+
+from django.db import transaction
+from django.http import HttpResponse
+from django.utils.cache import get_conditional_response
+from django.utils.http import parse_etags
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from bookit.database.retries import retried
+from bookit.database.versions import CONSTRAINT, expect, version_of
+from bookit.errors import CONSTRAINT_ERRORS, PreconditionFailed
+
+IF_MATCH = "If-Match"
+# The number of hexadecimal digits of a digest: 64 bits.
+DIGITS = 16
+
+
+class _View(Protocol):
+    def current(self) -> Any:
+        """Return the row that the path names."""
+
+
+View = TypeVar("View", bound=_View)
+Arguments = ParamSpec("Arguments")
+Action = Callable[Concatenate[View, Request, Arguments], Response]
+
+CONSTRAINT_ERRORS.add(CONSTRAINT)(PreconditionFailed)
+
+
+def conditional(action: Action[View, Arguments]) -> Action[View, Arguments]:
+    """Let an action that changes the row of the path take the header `If-Match`.
+
+    The version is compared twice. The first comparison refuses an outdated request before anything
+    else is checked. The second is part of the write, so only one of two concurrent requests
+    succeeds.
+    """
+
+    @wraps(action)
+    def run(
+        self: View, request: Request, *args: Arguments.args, **kwargs: Arguments.kwargs
+    ) -> Response:
+        if "HTTP_IF_MATCH" not in request.META:
+            return action(self, request, *args, **kwargs)
+        row = self.current()
+        if not _names(request.META["HTTP_IF_MATCH"], row.updated_at):
+            raise PreconditionFailed
+
+        @retried
+        @transaction.atomic
+        def attempt() -> Response:
+            expect(row.pk, row.updated_at)
+            return action(self, request, *args, **kwargs)
+
+        return attempt()
+
+    run.takes = IF_MATCH  # type: ignore[attr-defined]
+    return run
+
+
+def _names(header: str, updated_at: datetime) -> bool:
+    """Return whether one of the entity tags of `If-Match` has this version.
+
+    RFC 9110 requires strong tags here. A proxy that compresses responses makes their tags weak, but
+    does not change the version, so weak tags are accepted.
+    """
+    tags = parse_etags(header)
+    versions = {tag.removeprefix("W/").strip('"').partition("-")[0] for tag in tags}
+    return tags == ["*"] or f"{version_of(updated_at):x}" in versions
+
+
+def tagged(response: Response, request: Request) -> HttpResponse:
+    """Add the entity tag to a rendered response, or return a 304 if the client has this version."""
+    data: Any = response.data
+    is_read = request.method in ("GET", "HEAD")
+    updated_at = data.get("updated_at") if isinstance(data, dict) else None
+    # A session also contains tokens, so it is not the representation of its user.
+    if (updated_at is None and not is_read) or (isinstance(data, dict) and "access_token" in data):
+        return response
+    digest = sha256(response.content).hexdigest()[:DIGITS]
+    version = f"{version_of(updated_at):x}-" if updated_at else ""
+    response.headers["ETag"] = f'"{version}{digest}"'
+    if not is_read or "HTTP_IF_NONE_MATCH" not in request.META:
+        return response
+    etag = response.headers["ETag"]
+    return get_conditional_response(request._request, etag=etag, response=response) or response

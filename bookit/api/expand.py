@@ -1,0 +1,63 @@
+"""The parameter `expand`, which adds the resources that a row names next to their ids."""
+
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from rest_framework.request import Request
+
+from bookit.api.serializers import RowSerializer
+from bookit.errors.refusals import refuse
+
+EXPAND = "expand"
+
+Row = dict[str, Any]
+Rows = list[Row]
+
+
+@dataclass(frozen=True)
+class Expansion:
+    """A resource that `expand` can add to a row.
+
+    Args:
+        key: the field of the row by which the resource is found, for example `service_id`.
+        serializer: the serializer of the resource, for the OpenAPI document.
+        find: a function that returns the resources for the values of `key`, in one query. It may
+            leave out resources that the client may not see. Their rows stay as they are.
+    """
+
+    key: str
+    serializer: type[RowSerializer]
+    find: Callable[[Request, Collection[Any]], Mapping[Any, Row]]
+
+
+def by_id(key: str, serializer: type[RowSerializer]) -> Expansion:
+    """Return the expansion of a resource that everybody may see and whose id is in `key`."""
+
+    def find(request: Request, ids: Collection[Any]) -> Mapping[Any, Row]:
+        rows = serializer.rows(serializer.Meta.model.objects.filter(pk__in=ids).order_by())
+        return {row["id"]: serializer.represent(row) for row in rows}
+
+    return Expansion(key, serializer, find)
+
+
+def expand(request: Request, rows: Rows, expandable: Mapping[str, Expansion]) -> None:
+    """Add the resources that the request names to rows, with one query for each name.
+
+    A resource is null if the row has no id of it.
+
+    Raises:
+        ValidationError: a name is not expandable.
+    """
+    names = ",".join(request.query_params.getlist(EXPAND)).split(",")
+    if not expandable.keys() >= {*names}:
+        known = ", ".join(sorted(expandable))
+        raise refuse(EXPAND, f"Must be one or more of {known}, separated by commas.")
+    for name in dict.fromkeys(names):
+        expansion = expandable[name]
+        ids = {row[expansion.key] for row in rows} - {None}
+        found = expansion.find(request, ids) if ids else {}
+        for row in rows:
+            key = row[expansion.key]
+            if key is None or key in found:
+                row[name] = found.get(key)

@@ -1,0 +1,88 @@
+"""The field of requests and responses that contains metadata; see `bookit.database.metadata`."""
+
+from typing import Any
+
+from drf_spectacular.extensions import OpenApiSerializerFieldExtension
+from drf_spectacular.plumbing import append_meta
+from rest_framework import serializers
+
+from bookit.database.metadata import MAX_KEY_LENGTH, MAX_KEYS, MAX_VALUE_LENGTH, TOO_MANY_KEYS
+
+# A request can replace all keys at once: remove every old key and add as many new ones.
+MAX_CHANGES = 2 * MAX_KEYS
+
+
+class MetadataField(serializers.Field[Any, Any, Any, Any]):
+    """Texts by their keys, for integrators.
+
+    The value of a key that is to be removed is null. Other keys stay as they are.
+    """
+
+    default_error_messages = {
+        "not_an_object": "This must be an object of texts.",
+        "too_many_keys": TOO_MANY_KEYS,
+        "too_many_changes": f"At most {MAX_CHANGES} keys can be changed at once.",
+        "key_length": f"Each key must have 1 to {MAX_KEY_LENGTH} characters.",
+        "null_characters": "Null characters are not allowed.",
+        "not_a_text": "The value must be a text, or null to remove the key.",
+        "too_long": f"The value can have at most {MAX_VALUE_LENGTH} characters.",
+    }
+
+    def __init__(self, **options: Any) -> None:
+        text = (
+            f"Up to {MAX_KEYS} keys of up to {MAX_KEY_LENGTH} characters, with texts of up to "
+            f"{MAX_VALUE_LENGTH} characters. For your own use: BookIt only stores them."
+        )
+        options.setdefault("required", None if options.get("read_only") else False)
+        super().__init__(**{"help_text": text, **options})
+
+    def to_internal_value(self, data: Any) -> dict[str, str | None]:
+        """Return the texts by their keys; None stands for a text to be removed."""
+        if not isinstance(data, dict):
+            self.fail("not_an_object")
+        if len(data) > MAX_CHANGES:
+            self.fail("too_many_changes")
+        if not all(1 <= len(key) <= MAX_KEY_LENGTH for key in data):
+            self.fail("key_length")
+        if any("\0" in key for key in data):
+            self.fail("null_characters")
+        if sum(value is not None for value in data.values()) > MAX_KEYS:
+            self.fail("too_many_keys")
+        wrong = {key: problem for key, value in data.items() if (problem := _problem(value))}
+        if wrong:
+            raise serializers.ValidationError(
+                {key: [self.error_messages[problem]] for key, problem in wrong.items()}
+            )
+        return data
+
+    def to_representation(self, value: Any) -> Any:
+        """Return the texts by their keys."""
+        return value
+
+
+def _problem(value: Any) -> str | None:
+    """Return the name of the error of a value, or None."""
+    if value is None:
+        return None
+    if not isinstance(value, str):
+        return "not_a_text"
+    if "\0" in value:
+        return "null_characters"
+    return "too_long" if len(value) > MAX_VALUE_LENGTH else None
+
+
+class MetadataExtension(OpenApiSerializerFieldExtension):
+    """Describes metadata in the OpenAPI document. Only requests contain nulls."""
+
+    target_class = MetadataField
+
+    def map_serializer_field(self, auto_schema: Any, direction: str) -> dict[str, Any]:
+        """Return the schema of the field."""
+        kind: Any = ["string", "null"] if direction == "request" else "string"
+        schema = {
+            "type": "object",
+            "additionalProperties": {"type": kind, "maxLength": MAX_VALUE_LENGTH},
+            "propertyNames": {"minLength": 1, "maxLength": MAX_KEY_LENGTH},
+            "maxProperties": MAX_CHANGES if direction == "request" else MAX_KEYS,
+        }
+        return append_meta(schema, {"description": str(self.target.help_text)})

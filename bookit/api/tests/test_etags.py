@@ -1,0 +1,248 @@
+"""Conditional requests: `ETag`, `If-None-Match` and `If-Match`."""
+
+from datetime import datetime
+from functools import partial
+from typing import Any
+
+import pytest
+
+from accounts.models import User
+from accounts.tests.factories import AdminFactory, UserFactory
+from bookings.models import Booking
+from bookings.tests.factories import TUESDAY, BookingFactory, SlotFactory, WebhookFactory
+from bookit.tests.crowd import at_once, run
+from bookit.tests.expect import problem
+from catalog.models import Calendar, Service
+from catalog.tests.factories import CalendarFactory, ServiceFactory
+from reviews.tests.factories import ReviewFactory
+
+pytestmark = pytest.mark.django_db
+
+OLD = '"1-0123456789abcdef"'
+
+
+@pytest.fixture
+def admin(api):
+    return api.as_(AdminFactory())
+
+
+HOURS = [{"weekday": 0, "opens": "09:00", "closes": "10:00"}]
+# The path of a kind of resources, a factory, and a change.
+RESOURCES: dict[str, tuple[str, Any, dict[str, Any]]] = {
+    "user": ("/users", UserFactory, {"name": "New"}),
+    "calendar": ("/calendars", CalendarFactory, {"name": "New"}),
+    "hours": ("/calendars", CalendarFactory, {"opening_hours": HOURS}),
+    "service": ("/services", ServiceFactory, {"title": "New"}),
+    "slot": ("/slots", SlotFactory, {"capacity": 7}),
+    "booking": ("/bookings", BookingFactory, {"status": "confirmed"}),
+    "webhook": ("/webhooks", WebhookFactory, {"is_active": False}),
+}
+DELETED = ["calendar", "service", "slot", "booking", "webhook"]
+
+
+def made(name):
+    """Return the path of a new resource, and a change of it."""
+    path, factory, change = RESOURCES[name]
+    return f"{path}/{factory().pk}", change
+
+
+def etag(client, path, **headers):
+    response = client.get(path, headers=headers)
+    assert response.status_code == 200, response.content
+    return response["ETag"]
+
+
+@pytest.mark.parametrize("name", RESOURCES)
+class TestResources:
+    def test_an_unchanged_resource_is_not_sent_again(self, admin, name):
+        path, change = made(name)
+        tag = etag(admin, path)
+        known = admin.get(path, headers={"if-none-match": tag})
+        assert (known.status_code, known.content, known["ETag"]) == (304, b"", tag)
+        weak = admin.get(path, headers={"if-none-match": f'"other", W/{tag}'})
+        assert weak.status_code == 304
+        assert admin.patch(path, change).status_code == 200
+        changed = admin.get(path, headers={"if-none-match": tag})
+        assert (changed.status_code, changed["ETag"] != tag) == (200, True)
+
+    def test_a_change_of_the_version_that_was_read_succeeds(self, admin, name):
+        path, change = made(name)
+        response = admin.patch(path, change, headers={"if-match": etag(admin, path)})
+        assert response.status_code == 200, response.content
+        # The response has the entity tag for the next change.
+        assert response["ETag"].split("-")[0] == etag(admin, path).split("-")[0]
+
+    def test_a_change_of_an_older_version_is_refused(self, admin, name):
+        path, change = made(name)
+        tag = etag(admin, path)
+        assert admin.patch(path, change).status_code == 200
+        before = admin.get(path).json()
+        problem(admin.patch(path, change, headers={"if-match": tag}), 412, "precondition_failed")
+        # Before the body is checked, too.
+        problem(
+            admin.patch(path, {"nonsense": 1}, headers={"if-match": tag}),
+            412,
+            "precondition_failed",
+        )
+        assert admin.get(path).json() == before
+
+    def test_every_change_increases_updated_at(self, admin, name):
+        path, change = made(name)
+        before = datetime.fromisoformat(admin.get(path).json()["updated_at"])
+        assert (
+            admin.patch(path, change).json()["updated_at"] == admin.get(path).json()["updated_at"]
+        )
+        assert datetime.fromisoformat(admin.get(path).json()["updated_at"]) > before
+
+
+@pytest.mark.parametrize("name", DELETED)
+def test_an_older_version_cannot_be_deleted(admin, name):
+    path, change = made(name)
+    tag = etag(admin, path)
+    admin.patch(path, change)
+    problem(admin.delete(path, headers={"if-match": tag}), 412, "precondition_failed")
+    assert admin.get(path).status_code == 200
+    current = etag(admin, path)
+    response = admin.delete(path, headers={"if-match": f"{OLD}, W/{current}"})
+    assert response.status_code in (204, 409), response.content
+
+
+def test_a_star_matches_any_version(admin):
+    path, change = made("service")
+    assert admin.patch(path, change, headers={"if-match": "*"}).status_code == 200
+    unknown = path[:-1] + ("0" if path[-1] != "0" else "1")
+    problem(admin.patch(unknown, change, headers={"if-match": "*"}), 404, "not_found")
+
+
+@pytest.mark.parametrize("header", ["", "nonsense", '"', OLD, '"zz"', '"' + "f" * 5000 + '"'])
+def test_an_entity_tag_that_was_never_sent_matches_nothing(admin, header):
+    path, change = made("service")
+    problem(admin.patch(path, change, headers={"if-match": header}), 412, "precondition_failed")
+
+
+def test_the_own_profile_has_an_entity_tag(api):
+    user = api.as_(UserFactory())
+    tag = etag(user, "/me")
+    assert user.patch("/me", {"name": "A"}, headers={"if-match": tag}).status_code == 200
+    stale = user.patch("/me", {"name": "B"}, headers={"if-match": tag})
+    problem(stale, 412, "precondition_failed")
+    assert user.get("/me").json()["name"] == "A"
+
+
+def test_signing_in_does_not_change_the_version_of_a_user(api):
+    user = UserFactory()
+    before = User.objects.get().updated_at
+    user.last_login = TUESDAY
+    user.save(update_fields=["last_login"])
+    user.save()  # with the `updated_at` of its creation
+    assert User.objects.get().updated_at == before
+
+
+def test_a_representation_in_another_time_zone_has_another_entity_tag(admin):
+    path, change = made("booking")
+    utc, lisbon = etag(admin, path), etag(admin, path, **{"time-zone": "Asia/Tokyo"})
+    assert utc != lisbon
+    # The version is the same, so a change may name either.
+    assert admin.patch(path, change, headers={"if-match": lisbon}).status_code == 200
+
+
+def test_a_slot_has_another_entity_tag_when_a_seat_is_taken(admin):
+    slot = SlotFactory(capacity=3)
+    tag = etag(admin, f"/slots/{slot.pk}")
+    BookingFactory(service=slot.service, slot=slot)
+    assert etag(admin, f"/slots/{slot.pk}") != tag
+    assert etag(admin, f"/slots/{slot.pk}").split("-")[0] == tag.split("-")[0]
+
+
+@pytest.mark.parametrize("path", ["/services", "/calendars", "/slots", "/reviews"])
+def test_public_lists_have_entity_tags(api, path):
+    review = ReviewFactory()
+    slot = SlotFactory()
+    tag = etag(api, path)
+    assert api.get(path, headers={"if-none-match": tag}).status_code == 304
+    Service.objects.update(title="New")
+    Calendar.objects.update(name="New")
+    slot.delete()
+    review.delete()
+    assert api.get(path, headers={"if-none-match": tag}).status_code == 200
+
+
+def test_a_session_has_no_entity_tag(api):
+    new = {"name": "Ada", "email": "ada@example.com", "password": "correct horse 1"}
+    assert "ETag" not in api.post("/auth/register", new)
+
+
+def test_where_if_match_is_not_supported_the_request_is_refused(admin):
+    service = ServiceFactory()
+    body = {"service_id": str(service.pk), "start_time": TUESDAY.isoformat()}
+    response = admin.post("/bookings", body, headers={"if-match": "*"})
+    problem(response, 400, "validation_error", "If-Match")
+    assert not Booking.objects.exists()
+
+
+class TestDatabase:
+    def test_raw_sql_increases_updated_at(self):
+        service = ServiceFactory()
+        run("UPDATE catalog_service SET title = 'x'")
+        assert Service.objects.get().updated_at > service.updated_at
+
+    def test_updated_at_never_decreases(self):
+        ServiceFactory()
+        run("UPDATE catalog_service SET updated_at = '3000-01-01'")
+        run("UPDATE catalog_service SET updated_at = '2000-01-01'")
+        expected = datetime.fromisoformat("3000-01-01T00:00:00.000001+00:00")
+        assert Service.objects.get().updated_at == expected
+
+    def test_changing_the_terms_of_a_service_does_not_change_its_calendar(self):
+        service = ServiceFactory()
+        before = Calendar.objects.get()
+        run("UPDATE catalog_service SET price = price + 1")
+        after = Calendar.objects.get()
+        assert (after.updated_at, after.version) == (before.updated_at, before.version + 1)
+        assert after.pk == service.calendar_id
+
+
+@pytest.mark.django_db(transaction=True)
+def test_of_changes_of_the_same_version_one_succeeds(api):
+    admin = AdminFactory()
+    for number in range(30):
+        service = ServiceFactory()
+        path = f"/services/{service.pk}"
+        tag = etag(api, path)
+        changes = [
+            partial(
+                api.as_(admin).patch,
+                path,
+                {"title": f"{number} {name}"},
+                headers={"if-match": tag},
+            )
+            for name in range(4)
+        ]
+        statuses = sorted(outcome.value.status_code for outcome in at_once(changes))
+        assert statuses == [200, 412, 412, 412]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_without_the_trigger_several_changes_of_the_same_version_succeed(api):
+    """Control for the test above."""
+    admin = AdminFactory()
+    run("ALTER TABLE catalog_service DISABLE TRIGGER service_updated_at")
+    try:
+        for number in range(60):
+            path = f"/services/{ServiceFactory().pk}"
+            tag = etag(api, path)
+            changes = [
+                partial(
+                    api.as_(admin).patch,
+                    path,
+                    {"title": f"{number} {name}"},
+                    headers={"if-match": tag},
+                )
+                for name in range(4)
+            ]
+            statuses = [outcome.value.status_code for outcome in at_once(changes)]
+            if statuses.count(200) > 1:
+                return
+        pytest.fail("no round had two changes of the same version")
+    finally:
+        run("ALTER TABLE catalog_service ENABLE TRIGGER service_updated_at")

@@ -1,0 +1,85 @@
+"""The version of a row: the time of its last change, which the database maintains.
+
+A client that has read a row can ask that a change is made only if nobody has changed the row since
+(`If-Match`, RFC 9110, section 13.1.1). The comparison is part of the write itself: `expect` stores
+the expected version for the transaction, and the trigger of the table compares it.
+"""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from uuid import UUID
+
+from django.db import connection
+
+from bookit.database.constraints import Trigger
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+# The setting of a transaction that contains the id and the version of the row that it may change.
+SETTING = "bookit.expected_version"
+# The constraint that an error of the trigger names.
+CONSTRAINT = "expected_version"
+
+
+def version_of(updated_at: datetime) -> int:
+    """Return the version of a row: the microseconds from 1970 to its last change."""
+    return (updated_at - EPOCH) // timedelta(microseconds=1)
+
+
+def expect(pk: UUID, updated_at: datetime) -> None:
+    """Let the caller's transaction change a row only if it has not changed since `updated_at`.
+
+    The first change of the row compares the version, and raises an `IntegrityError` that names
+    `CONSTRAINT` if it differs. Later changes of the same transaction do not compare it again.
+    """
+    with connection.cursor() as cursor:
+        expected = f"{pk} {version_of(updated_at)}"
+        cursor.execute("SELECT set_config(%s, %s, true)", [SETTING, expected])
+
+
+def updated_at_trigger(prefix: str, columns: Sequence[str] = ()) -> Trigger:
+    """Return a trigger for a table with the columns `id` and `updated_at`.
+
+    The trigger increases `updated_at` with each change, unless the change itself does. It never
+    decreases. The trigger also compares the version that `expect` has stored.
+
+    Args:
+        prefix: the prefix of the trigger's name.
+        columns: if given, only changes to these columns count.
+    """
+    olds, news = (", ".join(f"{row}.{name}" for name in columns) for row in ("OLD", "NEW"))
+    changed = f"({olds}) IS DISTINCT FROM ({news})" if columns else "true"
+    expected = f"current_setting('{SETTING}', true) <> ''"
+    return Trigger(
+        name=f"{prefix}_updated_at",
+        body=f"""
+DECLARE
+    expected text := current_setting('{SETTING}', true);
+BEGIN
+    IF starts_with(expected, OLD.id || ' ') THEN
+        PERFORM set_config('{SETTING}', '', true);
+        IF expected <> OLD.id || ' ' || (extract(epoch FROM OLD.updated_at) * 1000000)::bigint THEN
+            RAISE EXCEPTION 'the row has changed'
+            USING ERRCODE = 'check_violation', CONSTRAINT = '{CONSTRAINT}';
+        END IF;
+    END IF;
+    IF TG_OP = 'DELETE' THEN
+        RETURN OLD;
+    END IF;
+    IF NEW.updated_at <= OLD.updated_at THEN
+        NEW.updated_at := CASE WHEN {changed}
+            THEN greatest(now(), OLD.updated_at + interval '1 microsecond') ELSE OLD.updated_at END;
+    END IF;
+    RETURN NEW;
+END
+""",
+        triggers={
+            f"{prefix}_updated_at": f"""
+                BEFORE UPDATE ON {{table}} FOR EACH ROW WHEN (
+                    NEW.updated_at <= OLD.updated_at OR {expected}
+                )
+            """,
+            f"{prefix}_deleted_version": f"""
+                BEFORE DELETE ON {{table}} FOR EACH ROW WHEN ({expected})
+            """,
+        },
+    )

@@ -1,0 +1,30 @@
+"""What workers have done."""
+
+from django.db import models
+
+
+class JobTally(models.Model):
+    """How many jobs of a task ended in one way, in about the same time.
+
+    Jobs that succeed are deleted, so workers write their numbers here, a few times a minute.
+    """
+
+    id = models.BigAutoField(primary_key=True)
+    task = models.CharField(max_length=128)
+    outcome = models.CharField(max_length=10)
+    # The jobs took at most this many seconds; see `bookit.jobs.tally.BUCKETS`.
+    bucket = models.FloatField()
+    jobs = models.BigIntegerField()
+    seconds = models.FloatField()
+
+    class Meta:
+        db_table = "bookit_jobtally"
+        constraints = [
+            models.UniqueConstraint(
+                fields=["task", "outcome", "bucket"], name="job_tally_one_per_bucket"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        """Return the task and the outcome."""
+        return f"{self.task}: {self.outcome}"

@@ -1,0 +1,75 @@
+"""Workers record how many jobs they have run, and with which outcome."""
+
+import asyncio
+import math
+from collections import Counter
+
+import pytest
+from procrastinate.contrib.django import app
+from procrastinate.exceptions import ConnectorException
+
+from bookit.jobs import queues
+from bookit.jobs.models import JobTally
+from bookit.jobs.tally import BUCKETS, FAILED, RETRIED, SUCCEEDED, Tally, totals
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+def outcomes():
+    found = Counter()
+    for row in totals():
+        found[row["task"], row["outcome"]] += row["jobs"]
+    return found
+
+
+def run_workers():
+    """Run the jobs that wait, as `manage.py procrastinate worker` does, but in this process."""
+
+    async def run(worker_app):
+        async with worker_app.open_async():
+            await queues.run_workers(worker_app, wait=False)
+
+    with app.replace_connector(app.connector.get_worker_connector()) as worker_app:
+        asyncio.run(run(worker_app))
+
+
+def test_a_worker_records_the_outcome_of_each_job():
+    app.configure_task("bookit.prune_jobs").defer(timestamp=0)
+    app.configure_task("bookings.follow_up").defer(event_ids=7)  # It fails, and is retried later.
+    app.configure_task("bookings.complete").defer(nonsense=1)  # It fails, and is not retried.
+    run_workers()
+    found = outcomes()
+    assert found["bookit.prune_jobs", SUCCEEDED] == 1
+    assert found["bookings.follow_up", RETRIED] == found["bookings.complete", FAILED] == 1
+    app.configure_task("bookit.prune_jobs").defer(timestamp=0)
+    run_workers()
+    assert outcomes()["bookit.prune_jobs", SUCCEEDED] == 2
+
+
+class Unavailable:
+    """An app whose PostgreSQL does not respond."""
+
+    async def execute_query_async(self, *arguments, **values):
+        raise ConnectorException
+
+    @property
+    def connector(self):
+        return self
+
+
+def test_numbers_that_could_not_be_written_are_kept():
+    tally = Tally()
+    tally.count("a", SUCCEEDED, 0.001)
+    asyncio.run(tally.write(Unavailable()))
+    tally.count("a", SUCCEEDED, 0.002)
+    tally.count("a", SUCCEEDED, 1e9)
+
+    async def write(worker_app):
+        async with worker_app.open_async():
+            await tally.write(worker_app)
+            await tally.write(worker_app)  # There is nothing left.
+
+    with app.replace_connector(app.connector.get_worker_connector()) as worker_app:
+        asyncio.run(write(worker_app))
+    rows = JobTally.objects.order_by("bucket").values_list("bucket", "jobs", "seconds")
+    assert [*rows] == [(BUCKETS[0], 2, pytest.approx(0.003)), (math.inf, 1, 1e9)]

@@ -1,0 +1,1 @@
+"""Emails: how they are sent, their daily limits, and emails as files."""

@@ -1,0 +1,15 @@
+"""The counts of emails in the admin site."""
+
+from django.contrib import admin
+
+from bookit.adminsite.pages import ReadOnlyAdmin
+from bookit.mails.models import MailCount
+
+
+@admin.register(MailCount)
+class MailCountAdmin(ReadOnlyAdmin):
+    """How many emails were sent, and how many were withheld because of a limit."""
+
+    list_display = ["day", "subject", "sent", "most", "withheld"]
+    list_filter = ["day"]
+    search_fields = ["subject"]

@@ -1,0 +1,84 @@
+"""Sends emails: one job for each email, within daily limits."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+import orjson
+from django.core.mail import EmailMultiAlternatives
+from django.db import connection
+
+from bookit.mails import limits as mail_limits
+
+logger = logging.getLogger(__name__)
+
+# The arguments of a job, and the time at which it runs. None means immediately.
+Job = tuple[dict[str, Any], datetime | None]
+
+# Defers jobs that send emails, except jobs that are already waiting.
+#
+# Parameters: task text (the name of the task), locks text[] (their queueing locks), args text[]
+#   (their arguments as JSON), times timestamptz[] (when they run; null means immediately).
+# Columns: id bigint, of each new job.
+# Invariant: a unique index of procrastinate allows one waiting job per queueing lock. If two
+#   transactions enqueue the same email at the same time, the second transaction fails and is
+#   retried.
+DEFER = """
+SELECT enqueue_job('mails', %(task)s, job.args::jsonb, job.queueing_lock, job.scheduled_at) AS id
+FROM unnest(%(locks)s::text[], %(args)s::text[], %(times)s::timestamptz[])
+    AS job (queueing_lock, args, scheduled_at)
+WHERE NOT EXISTS (
+    SELECT FROM procrastinate_jobs AS waiting
+    WHERE waiting.queueing_lock = job.queueing_lock AND waiting.status = 'todo'
+)
+"""
+
+
+def defer(task: str, jobs: Mapping[str, Job]) -> None:
+    """Defer jobs that send emails, in the caller's transaction.
+
+    Args:
+        jobs: the arguments and the time of each job, by its queueing lock.
+    """
+    if not jobs:
+        return
+    with connection.cursor() as cursor:
+        cursor.execute(
+            DEFER,
+            {
+                "task": task,
+                "locks": [*jobs],
+                "args": [orjson.dumps(args).decode() for args, _ in jobs.values()],
+                "times": [scheduled_at for _, scheduled_at in jobs.values()],
+            },
+        )
+
+
+def send_within_limits(
+    message: EmailMultiAlternatives,
+    *,
+    limits: Sequence[mail_limits.Limit],
+    at: datetime,
+    **subject: str,
+) -> None:
+    """Send an email, unless one of its limits has been reached.
+
+    Args:
+        subject: what the email is about, for the log: ids, but not an email address.
+
+    Raises:
+        OSError: the mail server did not accept the email. `smtplib.SMTPException` is an `OSError`.
+    """
+    reached = mail_limits.take(limits, at=at)
+    if reached:
+        logger.warning(
+            "mail withheld: the limit of its %s has been reached", reached[0].name, extra=subject
+        )
+        return
+    try:
+        message.send()
+    except BaseException:
+        # The job is retried, and the retry counts the email again.
+        mail_limits.give_back(limits, at=at)
+        raise

@@ -1,0 +1,138 @@
+"""The folder in which gunicorn's workers keep their counters, so that any worker can add them up.
+
+Only gunicorn prepares the folder. All other processes keep their counters to themselves.
+
+prometheus_client maps its files into memory. On a full disk, the kernel ends a process that writes
+to a part of such a file that has no space on the disk yet. Therefore all files get their space
+before they are used, and a process without space counts nothing.
+"""
+
+import atexit
+import fcntl
+import glob
+import logging
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+logger = logging.getLogger(__name__)
+
+VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
+PREFIX = "bookit-metrics-"
+# The space for each kind of file, in bytes. About 100 combinations of view and method occur, and
+# each needs a dozen entries of a few hundred bytes. prometheus_client enlarges a file that is full.
+SIZES = {"counter": 128 * 1024, "histogram": 512 * 1024}
+
+# A file name contains the name of its process. gunicorn's workers have numbered places. A new
+# worker takes the place of a dead one and continues its counters, so the number of files does not
+# grow when workers die.
+_name = "main"
+#: The folder that the processes of this server share, if there is one.
+shared: str | None = None
+#: Whether this process has space for its counters.
+recording = True
+_lock: int | None = None
+
+
+def prepare() -> None:
+    """Make an empty folder for this server and all its workers.
+
+    If PROMETHEUS_MULTIPROC_DIR is unset, the folder is a new one in memory that is removed when the
+    server ends. Otherwise, counters of an earlier server are removed from the folder.
+
+    Call this function before `bookit.metrics.process` is imported, because it decides where the
+    counters are kept.
+    """
+    global recording, shared
+    given = os.environ.get(VARIABLE)
+    if given and Path(given).name.startswith(PREFIX):
+        given = None  # It belongs to the server that gunicorn is replacing (signal USR2).
+    memory = [Path("/dev/shm")] if os.path.isdir("/dev/shm") else []  # noqa: S108
+    problems = []
+    for parent in [None] if given else [*memory, Path(tempfile.gettempdir())]:
+        try:
+            folder = _created(parent) if parent else _emptied(Path(str(given)))
+            os.environ[VARIABLE] = shared = str(folder)
+            _reserve()
+            return
+        except OSError as error:
+            problems.append(str(error))
+    shared, recording = None, False
+    logger.error("There is no space for metrics, so there are none: %s", "; ".join(problems))
+
+
+def name() -> str:
+    """Return the name of this process in the names of its files."""
+    return _name
+
+
+def join(place: int | None) -> None:
+    """Give this worker its own counters. Call this function after the fork.
+
+    Args:
+        place: a number that no other living worker of this server has.
+    """
+    global _name, recording
+    _name = str(os.getpid()) if place is None else f"worker{place}"
+    if shared:
+        try:
+            _reserve()
+        except OSError as error:
+            recording = False
+            logger.error("There is no space for this worker's metrics: %s", error)
+
+
+def leave(place: int | None, pid: int) -> None:
+    """Remove the gauges of a worker that has ended, but not its counters, which are totals."""
+    if shared:
+        # Imported here, because prometheus_client reads the variable when it is first imported.
+        from prometheus_client.multiprocess import mark_process_dead
+
+        mark_process_dead(pid if place is None else f"worker{place}", shared)
+
+
+def _created(parent: Path) -> Path:
+    """Make a folder, and remove the folders of servers that were killed."""
+    global _lock
+    for old in glob.glob(f"{parent}/{PREFIX}*"):
+        if os.stat(old).st_uid == os.getuid():
+            handle = os.open(old, os.O_RDONLY)
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(old, ignore_errors=True)
+            except BlockingIOError:
+                pass  # Its server is still running.
+            finally:
+                os.close(handle)
+    folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=parent))
+    # Workers inherit the lock, so it lasts as long as the last of them.
+    _lock = os.open(folder, os.O_RDONLY)
+    fcntl.flock(_lock, fcntl.LOCK_EX)
+    atexit.register(_remove, folder, os.getpid())
+    return folder
+
+
+def _remove(folder: Path, pid: int) -> None:
+    if os.getpid() == pid:  # A worker runs the exit handlers of its parent, too.
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _emptied(folder: Path) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    for old in folder.glob("*.db"):
+        old.unlink()
+    return folder
+
+
+def _reserve() -> None:
+    """Give the files of this process their space.
+
+    Raises:
+        OSError: there is no space.
+    """
+    for kind, size in SIZES.items():
+        path = os.path.join(str(shared), f"{kind}_{_name}.db")
+        with open(path, "ab") as file:
+            if hasattr(os, "posix_fallocate"):
+                os.posix_fallocate(file.fileno(), 0, size)

@@ -1,0 +1,140 @@
+"""The metrics of the job queue and of the workers, from PostgreSQL."""
+
+from collections.abc import Iterator
+from itertools import groupby
+
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    Metric,
+)
+from prometheus_client.utils import floatToGoString
+from psycopg.rows import dict_row
+
+from bookit.database.rows import fetch
+from bookit.jobs import tally
+from bookit.jobs.queues import MAILS, SILENCE, WEBHOOKS
+
+# A longer queue is counted up to this number of jobs. It is far too long anyway.
+MOST = 10_000
+
+# Counts the jobs that have not ended, by queue: those that wait for a worker, those that are
+# planned for later, and those that run.
+#
+# Parameters: most bigint.
+# Columns: queue text, waiting bigint, scheduled bigint, running bigint, oldest float8 (for how many
+# seconds the oldest waiting job has waited, or NULL).
+# Invariant: the indexes of procrastinate find the jobs, so at most `most` of each kind are read.
+# The jobs with the lowest ids are the oldest of their priority, and BookIt uses only one priority.
+_OPEN = """
+WITH todo AS MATERIALIZED (
+    SELECT id, queue_name, scheduled_at, coalesce(scheduled_at <= now(), true) AS is_due
+    FROM procrastinate_jobs WHERE status = 'todo' ORDER BY priority DESC, id LIMIT %(most)s
+), doing AS MATERIALIZED (
+    SELECT queue_name FROM procrastinate_jobs WHERE status = 'doing' LIMIT %(most)s
+), queue AS (
+    SELECT queue_name, count(*) FILTER (WHERE is_due) AS waiting,
+        count(*) FILTER (WHERE NOT is_due) AS scheduled,
+        min(scheduled_at) FILTER (WHERE is_due) AS due,
+        min(id) FILTER (WHERE scheduled_at IS NULL) AS first
+    FROM todo GROUP BY queue_name
+), running AS (
+    SELECT queue_name, count(*) AS jobs FROM doing GROUP BY queue_name
+)
+SELECT coalesce(queue.queue_name, running.queue_name) AS queue,
+    coalesce(waiting, 0) AS waiting, coalesce(scheduled, 0) AS scheduled,
+    coalesce(running.jobs, 0) AS running,
+    extract(epoch FROM now() - least(due, (
+        SELECT min(at) FROM procrastinate_events WHERE job_id = queue.first AND type = 'deferred'
+    )))::float8 AS oldest
+FROM queue FULL JOIN running USING (queue_name)
+"""
+
+# Counts the failed jobs, by task.
+#
+# Parameters: most bigint.
+# Columns: task text, jobs bigint.
+_FAILED = """
+SELECT task_name AS task, count(*) AS jobs FROM (
+    SELECT task_name FROM procrastinate_jobs WHERE status = 'failed' LIMIT %(most)s
+) AS failed GROUP BY task_name
+"""
+
+# Counts the groups of workers that have recently sent a heartbeat.
+#
+# Parameters: silence float8 (seconds).
+# Columns: workers bigint.
+_WORKERS = """
+SELECT count(*) AS workers FROM procrastinate_workers
+WHERE last_heartbeat > now() - make_interval(secs => %(silence)s)
+"""
+
+
+def collect() -> Iterator[Metric]:
+    """Yield the metrics of jobs."""
+    yield from _open()
+    failed = GaugeMetricFamily(
+        "bookit_jobs_failed",
+        "Jobs that have failed and are kept for an operator, by task; at most 10000.",
+        labels=["task"],
+    )
+    for row in fetch(_FAILED, {"most": MOST}, dict_row):
+        failed.add_metric([row["task"]], row["jobs"])
+    yield failed
+    [[workers]] = fetch(_WORKERS, {"silence": float(SILENCE)})
+    yield GaugeMetricFamily(
+        "bookit_workers", "Live pools of workers; a worker process has three.", value=workers
+    )
+    yield from _ended()
+
+
+def _open() -> Iterator[Metric]:
+    waiting = GaugeMetricFamily(
+        "bookit_jobs_waiting", "Jobs that could run now, at most 10000.", labels=["queue"]
+    )
+    scheduled = GaugeMetricFamily(
+        "bookit_jobs_scheduled", "Jobs that run later, at most 10000.", labels=["queue"]
+    )
+    running = GaugeMetricFamily("bookit_jobs_running", "Jobs that run.", labels=["queue"])
+    oldest = GaugeMetricFamily(
+        "bookit_jobs_oldest_waiting_seconds",
+        "For how long the oldest waiting job has waited.",
+        labels=["queue"],
+    )
+    rows = {row["queue"]: row for row in fetch(_OPEN, {"most": MOST}, dict_row)}
+    # An alert can compare only numbers that exist, so an empty queue has numbers, too.
+    for queue in {"default", MAILS, WEBHOOKS} - rows.keys():
+        for each in (waiting, scheduled, running, oldest):
+            each.add_metric([queue], 0)
+    for row in rows.values():
+        waiting.add_metric([row["queue"]], row["waiting"])
+        scheduled.add_metric([row["queue"]], row["scheduled"])
+        running.add_metric([row["queue"]], row["running"])
+        oldest.add_metric([row["queue"]], max(0.0, row["oldest"] or 0.0))
+    yield from (waiting, scheduled, running, oldest)
+
+
+def _ended() -> Iterator[Metric]:
+    ended = CounterMetricFamily(
+        "bookit_jobs_total", "Runs of jobs, by task and outcome.", labels=["task", "outcome"]
+    )
+    duration = HistogramMetricFamily(
+        "bookit_job_duration_seconds", "Duration of a run of a job, by task.", labels=["task"]
+    )
+    for task, rows_of_task in groupby(tally.totals(), lambda row: row["task"]):
+        buckets = dict.fromkeys(tally.BUCKETS, 0)
+        outcomes: dict[str, int] = {}
+        seconds = 0.0
+        for row in rows_of_task:
+            outcomes[row["outcome"]] = outcomes.get(row["outcome"], 0) + row["jobs"]
+            seconds += row["seconds"]
+            buckets[row["bucket"]] = buckets.get(row["bucket"], 0) + row["jobs"]
+        for outcome, jobs in outcomes.items():
+            ended.add_metric([task, outcome], jobs)
+        total, limits = 0, []
+        for bucket, jobs in sorted(buckets.items()):
+            total += jobs
+            limits.append((floatToGoString(bucket), total))
+        duration.add_metric([task], limits, seconds)
+    yield from (ended, duration)

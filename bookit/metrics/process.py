@@ -1,0 +1,137 @@
+"""What each web process counts: requests, their duration, and how long they wait for PostgreSQL.
+
+Every label has few values, so that no client can create new time series: a view is named by the
+template of its route, and unknown methods and paths share one name.
+"""
+
+import re
+from functools import cache
+from typing import NamedTuple
+
+from django.conf import settings
+from django.http import HttpRequest, HttpResponse
+from prometheus_client import CollectorRegistry, Counter, Histogram, disable_created_metrics, values
+
+from bookit.database.usage import usage
+from bookit.metrics import directory
+
+# prometheus_client would keep the counters of every process in files if the environment has
+# PROMETHEUS_MULTIPROC_DIR. A worker of the job queue, or a command, has no use for these files.
+values.ValueClass = (
+    values.MultiProcessValue(directory.name) if directory.shared else values.MutexValue
+)
+
+# The time at which each series began would double the size of the page.
+disable_created_metrics()
+
+METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+OTHER = "other"
+# The names of the views of requests that reach no view.
+STATIC, UNKNOWN = "static", "unknown"
+# In seconds, from a cached page to the time limit of a request.
+BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+
+#: The metrics of this process. With gunicorn, only the files of all processes are read.
+REGISTRY = CollectorRegistry()
+
+# Each entry of a file contains the help text of its metric, so these texts are short.
+REQUESTS = Counter(
+    "bookit_http_requests_total",
+    "Requests, by view (route template), method and status.",
+    ["view", "method", "status"],
+    registry=REGISTRY,
+)
+DURATION = Histogram(
+    "bookit_http_request_duration_seconds",
+    "Time from the start of a request's handling to its response.",
+    ["view", "method"],
+    buckets=BUCKETS,
+    registry=REGISTRY,
+)
+QUEUED = Counter(
+    "bookit_http_queued_seconds_total",
+    "Time that complete requests waited for a thread.",
+    registry=REGISTRY,
+)
+DATABASE_WAITS = Counter(
+    "bookit_database_waits_total",
+    "Responses of PostgreSQL that requests waited for.",
+    registry=REGISTRY,
+)
+DATABASE_SECONDS = Counter(
+    "bookit_database_wait_seconds_total",
+    "Time that requests waited for PostgreSQL.",
+    registry=REGISTRY,
+)
+
+# A shorter wait for a thread only shows that the thread had to wake up.
+SHORTEST_WAIT = 0.001
+
+# Parameters of routes, as `path` and `re_path` write them.
+PARAMETER = re.compile(r"<(?:\w+:)?(\w+)>")
+
+
+class _Series(NamedTuple):
+    """The time series to which a kind of request belongs."""
+
+    requests: Counter
+    duration: Histogram
+
+
+@cache
+def _series(route: str | None, method: str, status: int) -> _Series:
+    """Return the series of a kind of request. There are as many kinds as `view_name` has names."""
+    view = view_name(route)
+    return _Series(
+        REQUESTS.labels(view, method, str(status)),
+        DURATION.labels(view, method),
+    )
+
+
+def view_name(route: str | None) -> str:
+    """Return the name of a view: its route as a template, for example `/services/{pk}`.
+
+    All pages of the admin site share one name, because the site has a hundred routes.
+    """
+    if route in (None, STATIC, UNKNOWN):
+        return route or UNKNOWN
+    if route.startswith("admin"):
+        return "/admin/"
+    return "/" + PARAMETER.sub(r"{\1}", route)
+
+
+def record(
+    request: HttpRequest, response: HttpResponse, *, seconds: float, queued: float = 0.0
+) -> None:
+    """Count a request that has been handled in `seconds`, after it waited `queued` for a thread."""
+    if not directory.recording:
+        return
+    match = request.resolver_match
+    if match:
+        route = match.route
+    elif request.path_info.startswith(settings.STATIC_URL) and response.status_code < 400:
+        route = STATIC
+    else:
+        route = UNKNOWN
+    method = request.method if request.method in METHODS else OTHER
+    series = _series(route, method, response.status_code)
+    series.requests.inc()
+    series.duration.observe(seconds)
+    if queued > SHORTEST_WAIT:
+        QUEUED.inc(queued)
+    if usage.waits:
+        DATABASE_WAITS.inc(usage.waits)
+        DATABASE_SECONDS.inc(usage.seconds)
+        usage.waits, usage.seconds = 0, 0.0
+
+
+class EventCounter:
+    """A counter of an app, without labels."""
+
+    def __init__(self, name: str, text: str) -> None:
+        self._counter = Counter(name, text, registry=REGISTRY)
+
+    def increment(self) -> None:
+        """Count an event, if this process has space for its counters."""
+        if directory.recording:
+            self._counter.inc()

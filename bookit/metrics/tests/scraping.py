@@ -1,0 +1,26 @@
+"""Reads metrics as Prometheus does."""
+
+from prometheus_client.parser import text_string_to_metric_families
+
+
+def families(content):
+    """Return the metrics in the text format."""
+    return [*text_string_to_metric_families(content)]
+
+
+def samples(content):
+    """Return the value of each sample, by its name and the values of its labels in order."""
+    return {
+        (sample.name, *(value for _, value in sorted(sample.labels.items()))): sample.value
+        for family in families(content)
+        for sample in family.samples
+    }
+
+
+def scrape(client):
+    """Return the samples that a program on the server itself gets."""
+    response = client.get("/metrics", HTTP_HOST="localhost")
+    assert response.status_code == 200, response.content
+    assert response["Content-Type"] == "text/plain; version=0.0.4; charset=utf-8"
+    assert response["Cache-Control"] == "no-store"
+    return samples(response.content.decode())

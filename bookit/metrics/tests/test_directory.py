@@ -1,0 +1,86 @@
+"""The folder of the counters."""
+
+import os
+import subprocess
+import sys
+
+from bookit.metrics import directory
+from bookit.runtime.startup import BASE_DIR
+
+
+def run(code, **variables):
+    """Run code in a process of its own, and return what it prints."""
+    environment = {**os.environ, "PYTHONPATH": str(BASE_DIR), **variables}
+    environment = {name: value for name, value in environment.items() if value is not None}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
+    )
+    return done.stdout.strip()
+
+
+PREPARE = "from bookit.metrics import directory; directory.prepare(); print(directory.shared)"
+
+
+def test_a_given_folder_is_made_and_emptied(tmp_path):
+    folder = tmp_path / "not" / "there"
+    assert run(PREPARE, PROMETHEUS_MULTIPROC_DIR=str(folder)) == str(folder)
+    assert {path.name for path in folder.iterdir()} == {"counter_main.db", "histogram_main.db"}
+    (folder / "counter_7.db").touch()
+    (folder / "another program's").touch()
+    run(PREPARE, PROMETHEUS_MULTIPROC_DIR=str(folder))
+    assert "counter_7.db" not in {path.name for path in folder.iterdir()}
+    assert (folder / "another program's").exists()
+
+
+def test_a_new_folder_is_removed_when_the_server_ends_or_at_the_next_start(tmp_path, monkeypatch):
+    monkeypatch.setattr(directory.atexit, "register", lambda *arguments: None)
+    folder = directory._created(tmp_path)
+    running = directory._lock
+    # Another server leaves the folder of a running server alone.
+    second = directory._created(tmp_path)
+    assert folder.exists()
+    os.close(running)  # as if the server and its workers had been killed
+    third = directory._created(tmp_path)
+    assert sorted(tmp_path.iterdir()) == sorted([second, third])
+    # At its end, a server removes its own folder.
+    used = run(PREPARE, PROMETHEUS_MULTIPROC_DIR="")
+    assert directory.PREFIX in used
+    assert not os.path.exists(used)
+
+
+def test_a_server_that_replaces_another_leaves_its_folder_alone(tmp_path):
+    """gunicorn starts the new server with the environment of the old one."""
+    old = tmp_path / f"{directory.PREFIX}old"
+    old.mkdir()
+    (old / "counter_worker0.db").touch()
+    new = run(PREPARE, PROMETHEUS_MULTIPROC_DIR=str(old))
+    assert directory.PREFIX in new != str(old)
+    assert (old / "counter_worker0.db").exists()
+
+
+def test_files_have_their_space_before_they_are_used(tmp_path):
+    run(PREPARE, PROMETHEUS_MULTIPROC_DIR=str(tmp_path))
+    for kind, size in directory.SIZES.items():
+        found = (tmp_path / f"{kind}_main.db").stat()
+        assert found.st_size == size
+        assert found.st_blocks * 512 >= size
+
+
+def test_a_server_without_space_starts_without_metrics(tmp_path):
+    code = (
+        "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000));"
+        "import signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN);"
+        f"{PREPARE}; print(directory.recording)"
+    )
+    assert run(code, PROMETHEUS_MULTIPROC_DIR=str(tmp_path)).split() == ["None", "False"]
+
+
+def test_only_gunicorn_keeps_counters_in_files():
+    """A worker of the queue, whose environment is the same, does not."""
+    code = (
+        "import os; os.environ['DJANGO_SETTINGS_MODULE'] = 'bookit.settings';"
+        "import django; django.setup();"
+        "from bookit.metrics import process; process.QUEUED.inc(2);"
+        "print(process.REGISTRY.get_sample_value('bookit_http_queued_seconds_total'))"
+    )
+    assert run(code, PROMETHEUS_MULTIPROC_DIR="/nowhere/at/all") == "2.0"

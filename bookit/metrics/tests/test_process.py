@@ -1,0 +1,151 @@
+"""What the web processes count, and that no client can create time series."""
+
+from uuid import uuid4
+
+import pytest
+from django.urls import URLPattern, get_resolver
+from django.utils import timezone
+
+from accounts.tests.factories import UserFactory
+from bookings.tests.factories import TUESDAY
+from bookit.metrics import directory
+from bookit.metrics.process import view_name
+from bookit.metrics.tests.scraping import scrape
+from bookit.runtime.costly import may_cost_much
+from catalog.tests.factories import ServiceFactory
+
+pytestmark = pytest.mark.django_db
+
+REQUESTS = "bookit_http_requests_total"
+DURATION = "bookit_http_request_duration_seconds_count"
+
+
+@pytest.fixture
+def counted(api):
+    """Return a function that returns the samples that have grown since its last call."""
+    last = scrape(api)
+
+    def counted():
+        nonlocal last
+        before, last = last, scrape(api)
+        return {
+            key: value - before.get(key, 0)
+            for key, value in last.items()
+            if value != before.get(key, 0) and "/metrics" not in key
+        }
+
+    counted()  # The first scrape itself is counted by now.
+    return counted
+
+
+def named(found, name):
+    """Return the labels and the growth of the samples with a name."""
+    return {key[1:]: value for key, value in found.items() if key[0] == name}
+
+
+def test_requests_are_counted_by_route_method_and_status(api, counted):
+    service = ServiceFactory()
+    for _ in range(3):
+        assert api.get(f"/services/{service.pk}").status_code == 200
+    assert api.get(f"/services/{uuid4()}").status_code == 404
+    assert api.post("/services").status_code == 401
+    api.get("/")
+    found = counted()
+    assert named(found, REQUESTS) == {
+        ("GET", "200", "/services/{pk}"): 3,
+        ("GET", "404", "/services/{pk}"): 1,
+        ("POST", "401", "/services"): 1,
+        ("GET", "302", "/"): 1,
+    }
+    assert named(found, DURATION) == {
+        ("GET", "/services/{pk}"): 4,
+        ("POST", "/services"): 1,
+        ("GET", "/"): 1,
+    }
+
+
+def test_requests_without_a_view_share_a_name(api, counted):
+    for n in range(20):
+        api.get(f"/nothing-{n}")
+        api.get(f"/admin/nothing-{n}/")
+        api.get(f"/services/{n}")
+    api.get("/services", HTTP_HOST="evil.example.com")
+    api.get("/static/nothing.css")
+    api.get("/static/bookit/errors.css")
+    requests = named(counted(), REQUESTS)
+    assert {view for _, _, view in requests} == {"unknown", "/admin/", "static"}
+    assert requests[("GET", "404", "unknown")] == 41
+    assert requests[("GET", "400", "unknown")] == 1
+    assert requests[("GET", "200", "static")] == 1
+
+
+def test_unknown_methods_share_a_name(api, counted):
+    for n in range(20):
+        api.generic(f"METHOD{n}", "/services")
+    assert named(counted(), REQUESTS) == {("other", "405", "/services"): 20}
+
+
+def test_every_route_has_a_name_without_values():
+    def names(patterns, prefix=""):
+        for pattern in patterns:
+            route = prefix + str(pattern.pattern)
+            if isinstance(pattern, URLPattern):
+                yield view_name(route)
+            else:
+                yield from names(pattern.url_patterns, route)
+
+    found = {*names(get_resolver().url_patterns)}
+    assert {"/services/{pk}", "/bookings/{pk}.ics", "/admin/", "/errors/{code}"} <= found
+    assert not [name for name in found if set(name) & set("<>()?:^$\\")]
+    # The space that `directory.SIZES` reserves is enough for about this number.
+    assert len(found) < 100
+
+
+def test_scrapes_cannot_occupy_all_threads():
+    assert may_cost_much("GET", "/metrics", "")
+    assert not may_cost_much("GET", "/health", "")
+
+
+def test_lost_seats_are_counted(api, counted):
+    service = ServiceFactory()
+    client = api.as_(UserFactory())
+    body = {"service_id": str(service.pk), "start_time": TUESDAY.isoformat()}
+    assert [client.post("/bookings", body).status_code for _ in range(3)] == [201, 409, 409]
+    found = counted()
+    assert named(found, "bookit_booking_conflicts_total") == {(): 2}
+    assert named(found, "bookit_bookings_total") == {("pending",): 1}
+    # Another 409 is not a lost seat.
+    body = {**body, "start_time": timezone.now().replace(year=2080).isoformat()}
+    service.max_advance_days = 30
+    service.save()
+    assert client.post("/bookings", body).status_code == 409
+    assert named(counted(), "bookit_booking_conflicts_total") == {}
+
+
+def test_the_time_that_requests_wait_for_the_database_is_counted(api, counted):
+    counted()
+    api.get("/health")
+    idle = counted()
+    api.get("/services")
+    found = counted()
+    # The scrapes themselves wait for PostgreSQL, too.
+    name = ("bookit_database_waits_total",)
+    assert found[name] > idle[name]
+    assert 0 < found[("bookit_database_wait_seconds_total",)] < 10
+
+
+@pytest.mark.parametrize("no_database", ["not pooled"], indirect=True)
+def test_the_counters_are_shown_while_postgresql_is_down(no_database, api, log_lines):
+    first = scrape(api)
+    assert first[("bookit_database_up",)] == 0
+    assert scrape(api)[(REQUESTS, "GET", "200", "/metrics")] >= 1
+    assert "no metrics from PostgreSQL" in log_lines()[0]["message"]
+
+
+def test_a_process_without_space_counts_nothing_and_says_so(api, monkeypatch, counted):
+    monkeypatch.setattr(directory, "recording", False)
+    assert api.get("/services").status_code == 200
+    response = api.get("/metrics", HTTP_HOST="localhost")
+    assert (response.status_code, response.json()["code"]) == (503, "service_unavailable")
+    monkeypatch.undo()
+    assert named(counted(), REQUESTS) == {}

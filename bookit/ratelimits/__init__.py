@@ -1,0 +1,1 @@
+"""Counts requests against limits: in Redis for all hosts, or in memory for this host."""

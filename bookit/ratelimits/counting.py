@@ -1,0 +1,142 @@
+"""Counts requests, and describes the limits in response headers."""
+
+from functools import lru_cache
+from math import ceil
+from time import time
+from typing import NamedTuple, Protocol
+
+from django.conf import settings
+from limits import RateLimitItem, parse
+
+from bookit.ratelimits.host import HostCounts
+from bookit.ratelimits.windows import Window
+
+
+class Counts(Protocol):
+    """Where requests are counted."""
+
+    def hit(self, key: str, limit: int, length: int) -> tuple[bool, Window]:
+        """Count a request, unless it is over the limit; return whether it is, and the counts."""
+
+    def clear(self, key: str) -> None:
+        """Forget the requests of a client."""
+
+    def reset(self) -> None:
+        """Forget all requests."""
+
+
+def shared_counts(redis_url: str) -> Counts:
+    """Return counts that all processes share: of all hosts if there is a Redis, else of this host.
+
+    All web processes of a host are forked from the process that calls this function.
+    """
+    host = HostCounts()
+    if not redis_url:
+        return host
+    # Without Redis, its client is not needed, and takes a tenth of a second to import.
+    from bookit.ratelimits.redis import RedisCounts
+
+    return RedisCounts(redis_url, host)
+
+
+counts = shared_counts(settings.REDIS_URL)
+
+# When each refused client can make its next request. Until then, a refusal needs neither a lock nor
+# Redis. Each process has its own refusals: it asks once, and then knows.
+refusals: dict[str, float] = {}
+# A flood from more clients than this costs a lock or a request to Redis, but no memory.
+MAX_REFUSALS = 10_000
+# At the exact end of a wait, a request may still be refused. A millisecond later, it is not.
+MARGIN = 0.001
+
+
+@lru_cache(maxsize=16)
+def parse_rate(rate: str) -> RateLimitItem | None:
+    """Return the limit for a setting such as `10/minute`, or None if the setting is empty."""
+    return parse(rate) if rate else None
+
+
+class Count(NamedTuple):
+    """The result of counting one request against a limit."""
+
+    allowed: bool
+    headers: dict[str, str]
+    seconds: int
+
+
+def count(policy: str, who: str) -> Count:
+    """Count a request of the client `who`, and return whether it is within the limit `policy`.
+
+    `seconds` is the time until one more request can be made than now. The headers are those of
+    draft-ietf-httpapi-ratelimit-headers-10.
+    """
+    item = parse_rate(settings.RATE_LIMITS[policy])
+    if item is None:
+        return Count(True, {}, 0)
+    key = _key(policy, who, item)
+    seconds = _seconds_refused(key, item)
+    if seconds:
+        return Count(False, _headers(policy, item, 0, seconds), seconds)
+    limit, length = item.amount, item.get_expiry()
+    allowed, window = counts.hit(key, limit, length)
+    wait = window.wait(limit)
+    if not allowed:
+        wait += MARGIN
+        if len(refusals) >= MAX_REFUSALS:
+            refusals.clear()
+        refusals[key] = time() + wait
+    seconds = max(1, ceil(wait))
+    remaining = window.remaining(limit) if allowed else 0
+    return Count(allowed, _headers(policy, item, remaining, seconds), seconds)
+
+
+def refused(policy: str, who: str) -> Count | None:
+    """Return the refusal of the client `who` if this process already knows that `count` refuses it.
+
+    This takes next to no time. None says nothing: `count` may refuse the client.
+    """
+    item = parse_rate(settings.RATE_LIMITS[policy])
+    if item is None:
+        return None
+    seconds = _seconds_refused(_key(policy, who, item), item)
+    return Count(False, _headers(policy, item, 0, seconds), seconds) if seconds else None
+
+
+def forget(policy: str, who: str) -> None:
+    """Forget the requests of the client `who` that were counted against the limit `policy`."""
+    item = parse_rate(settings.RATE_LIMITS[policy])
+    if item is not None:
+        key = _key(policy, who, item)
+        counts.clear(key)
+        refusals.pop(key, None)
+
+
+def reset() -> None:
+    """Forget all counts."""
+    counts.reset()
+    refusals.clear()
+
+
+def _key(policy: str, who: str, item: RateLimitItem) -> str:
+    # Another limit has another key, so a changed setting does not mix the counts of two limits.
+    return f"{policy}/{item.amount}/{item.get_expiry()}/{who}"
+
+
+def _seconds_refused(key: str, item: RateLimitItem) -> int:
+    """Return the seconds for which a client is refused, or 0 if it may not be."""
+    until = refusals.get(key)
+    if until is None:
+        return 0
+    wait = until - time()
+    # A wait that is longer than any refusal can be means that the clock was set back.
+    if 0 < wait <= 2 * item.get_expiry() + 1:
+        return ceil(wait)
+    refusals.pop(key, None)
+    return 0
+
+
+def _headers(policy: str, item: RateLimitItem, remaining: int, seconds: int) -> dict[str, str]:
+    return {
+        "RateLimit-Policy": f'"{policy}";q={item.amount};w={item.get_expiry()}',
+        "RateLimit": f'"{policy}";r={remaining};t={seconds}',
+    }

@@ -1,0 +1,195 @@
+"""Counts in memory that all web processes of a host share.
+
+gunicorn loads the application before it forks its workers, so all of them have the same
+`HostCounts` and the same memory. A count needs no server, and takes some microseconds.
+
+The memory is a table of fixed size. A client has an entry in one of its buckets. If a bucket is
+full, a new client takes the place of the client with the fewest requests, so a flood of new clients
+does not remove the clients that limits are for. Nobody has to delete old entries.
+
+The kernel locks a bucket for a process, and unlocks it if the process ends, however it ends. An
+entry is written in one piece, so a killed process leaves the old entry or the new one.
+"""
+
+import fcntl
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from hashlib import blake2b
+from mmap import mmap
+from secrets import token_bytes
+from struct import Struct
+from threading import Lock
+from time import monotonic, sleep, time
+
+from bookit.ratelimits.windows import Window
+
+BUCKETS = 4096
+ENTRIES = 16  # in a bucket
+# The beginning of the current window in seconds, its length, and the previous and current counts.
+COUNTS = Struct("=qIII")
+NAME = 16  # the bytes that stand for a client and its limit
+NAMES = ENTRIES * NAME
+BUCKET = NAMES + ENTRIES * COUNTS.size
+NOBODY = bytes(NAME)
+MAX_COUNT = 2**32 - 1
+
+# Seconds for which a process waits for another process that has locked a bucket. A lock is held for
+# microseconds, unless its process is stopped, and a stopped process must not stop the others.
+PATIENCE = 0.02
+PAUSE = 0.0005
+# The locks of the threads of a process. The kernel's locks are between processes only.
+THREAD_LOCKS = 64
+
+
+class HostCounts:
+    """Counts requests, together with all processes that are forked from this one."""
+
+    def __init__(self, buckets: int = BUCKETS) -> None:
+        self._buckets = buckets
+        self._file = _memory_file()
+        size = buckets * BUCKET + 8
+        os.ftruncate(self._file, size)
+        self._memory = mmap(self._file, size)
+        # A single number after the buckets, which `is_time` uses.
+        self._last = memoryview(self._memory)[buckets * BUCKET :].cast("d")
+        # Clients must not be able to choose names that are in the same bucket.
+        self._salt = token_bytes(16)
+        self._thread_locks = [Lock() for _ in range(THREAD_LOCKS)]
+
+    def hit(self, key: str, limit: int, length: int) -> tuple[bool, Window]:
+        """Count a request, unless it is over the limit.
+
+        Args:
+            key: the client and the limit.
+            limit: the number of requests that are allowed in `length` seconds.
+
+        Returns:
+            whether the request is within the limit, and the counts after it.
+        """
+        name, bucket = self._place(key)
+        with self._locked(bucket):
+            now = time()
+            index = self._find(bucket, name)
+            window = self._read(bucket, index, length, now)
+            allowed = window.used < limit
+            if allowed:
+                window = window._replace(current=min(window.current + 1, MAX_COUNT))
+                self._write(bucket, index, name, window, now)
+        return allowed, window
+
+    def clear(self, key: str) -> None:
+        """Forget the requests of a client."""
+        name, bucket = self._place(key)
+        with self._locked(bucket):
+            index = self._find(bucket, name)
+            if index is not None:
+                self._write_name(bucket, index, NOBODY)
+
+    def reset(self) -> None:
+        """Forget all requests."""
+        self._memory[:] = bytes(len(self._memory))
+
+    def is_time(self, pause: float) -> bool:
+        """Return True at most once every `pause` seconds, in one of the processes."""
+        with self._locked(self._buckets):
+            now = monotonic()
+            is_time = not self._last[0] or now - self._last[0] >= pause
+            if is_time:
+                self._last[0] = now
+        return is_time
+
+    def _place(self, key: str) -> tuple[bytes, int]:
+        name = blake2b(key.encode(), digest_size=NAME, salt=self._salt).digest()
+        return name, int.from_bytes(name[:4], "little") % self._buckets
+
+    def _find(self, bucket: int, name: bytes) -> int | None:
+        begin = bucket * BUCKET
+        names = self._memory[begin : begin + NAMES]
+        at = names.find(name)
+        while at % NAME and at >= 0:  # The end of one name and the beginning of the next one.
+            at = names.find(name, at + 1)
+        return None if at < 0 else at // NAME
+
+    def _read(self, bucket: int, index: int | None, length: int, now: float) -> Window:
+        begin = int(now // length) * length
+        previous = current = 0
+        if index is not None:
+            began, _, before, since = self._counts(bucket, index)
+            if began == begin:
+                previous, current = before, since
+            elif began == begin - length:
+                previous = since
+        return Window(length, begin + length - now, previous, current)
+
+    def _write(
+        self, bucket: int, index: int | None, name: bytes, window: Window, now: float
+    ) -> None:
+        is_new = index is None
+        if index is None:
+            index = self._find(bucket, NOBODY)
+            if index is None:
+                index = self._least_used(bucket, now)
+                self._write_name(bucket, index, NOBODY)
+        at = bucket * BUCKET + NAMES + index * COUNTS.size
+        self._memory[at : at + COUNTS.size] = COUNTS.pack(
+            int(now // window.length) * window.length,
+            window.length,
+            window.previous,
+            window.current,
+        )
+        if is_new:
+            self._write_name(bucket, index, name)
+
+    def _write_name(self, bucket: int, index: int, name: bytes) -> None:
+        at = bucket * BUCKET + index * NAME
+        self._memory[at : at + NAME] = name
+
+    def _counts(self, bucket: int, index: int) -> tuple[int, int, int, int]:
+        return COUNTS.unpack_from(self._memory, bucket * BUCKET + NAMES + index * COUNTS.size)
+
+    def _least_used(self, bucket: int, now: float) -> int:
+        def used(index: int) -> int:
+            began, length, previous, current = self._counts(bucket, index)
+            if now >= began + 2 * length:
+                return 0
+            return current if now >= began + length else previous + current
+
+        return min(range(ENTRIES), key=used)
+
+    @contextmanager
+    def _locked(self, bucket: int) -> Iterator[None]:
+        with self._thread_locks[bucket % THREAD_LOCKS]:
+            is_locked = self._lock(bucket)
+            try:
+                yield
+            finally:
+                if is_locked:
+                    fcntl.lockf(self._file, fcntl.LOCK_UN, 1, bucket)
+
+    def _lock(self, bucket: int) -> bool:
+        """Lock a bucket; return False if a process does not unlock it, which must be stopped.
+
+        The caller then goes on without the lock. At worst, a request is not counted.
+        """
+        deadline = None
+        while True:
+            try:
+                fcntl.lockf(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, bucket)
+            except OSError:
+                if deadline is None:
+                    deadline = monotonic() + PATIENCE
+                elif monotonic() > deadline:
+                    return False
+                sleep(PAUSE)
+            else:
+                return True
+
+
+def _memory_file() -> int:
+    """Return the descriptor of a file without a name, which disappears with the last process."""
+    if hasattr(os, "memfd_create"):
+        return os.memfd_create("bookit-rate-limits")
+    with tempfile.TemporaryFile() as file:
+        return os.dup(file.fileno())

@@ -1,0 +1,49 @@
+"""The arithmetic of a sliding window: what a client may still do, and when it may do more.
+
+The algorithm is the "sliding window counter" of `limits`. Two counts approximate a window that ends
+now: the count of the current window, and the part of the count of the previous window that the
+sliding window still covers.
+"""
+
+from math import floor
+from typing import NamedTuple
+
+
+class Window(NamedTuple):
+    """The counts of one client.
+
+    `length` and `left`, the time until the current window ends, are in seconds.
+    """
+
+    length: int
+    left: float
+    previous: int
+    current: int
+
+    @property
+    def used(self) -> int:
+        """The number of requests that count now."""
+        return floor(self.previous * self.left / self.length) + self.current
+
+    def remaining(self, limit: int) -> int:
+        """Return how many requests can be made now."""
+        return max(0, limit - self.used)
+
+    def wait(self, limit: int) -> float:
+        """Return the seconds until one more request can be made than now, if none is made before.
+
+        If no request has been counted, nothing more can become available: the result is 0.
+        """
+        used = self.used
+        # `used` must fall below this number.
+        bound = min(used, limit)
+        if bound <= 0:
+            return 0.0
+        if self.previous and bound > self.current:
+            seconds = self.left - (bound - self.current) * self.length / self.previous
+        elif self.current >= bound:
+            # The current window becomes the previous window before its count can fall.
+            seconds = self.left + self.length - bound * self.length / self.current
+        else:
+            seconds = self.left
+        return max(0.0, seconds)

@@ -1,0 +1,25 @@
+"""Recognizes sign-ins that are certain to be refused, before a thread handles them."""
+
+from typing import Any
+
+
+def is_flood(request: Any, peer: Any) -> bool:
+    """Return whether this process knows that it will refuse a request for signing in too often.
+
+    Args:
+        request: gunicorn's request, which has arrived completely.
+        peer: the address of the other end of the connection, as the socket reports it.
+    """
+    if request.method != "POST":
+        return False
+    # gunicorn imports this module before Django is ready. Later, these imports take no time.
+    from bookit.api.addresses import address_of, network
+    from bookit.ratelimits.counting import refused
+    from bookit.web.middleware import sign_in_paths
+
+    if request.path not in sign_in_paths():
+        return False
+    # gunicorn joins repeated headers in the same way.
+    forwarded = ",".join(value for name, value in request.headers if name == "X-FORWARDED-FOR")
+    address = address_of(peer[0] if isinstance(peer, tuple) else "", forwarded)
+    return refused("auth", network(address)) is not None

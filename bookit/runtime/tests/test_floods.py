@@ -1,0 +1,85 @@
+"""A flood of sign-ins occupies one thread of a web process, and leaves the others alone."""
+
+from types import SimpleNamespace
+
+import pytest
+
+from bookit.ratelimits import counting
+from bookit.runtime.costly import Turns
+from bookit.runtime.floods import is_flood
+from bookit.runtime.worker import Worker
+
+FLOODER = ("192.0.2.7", 50000)
+
+
+@pytest.fixture(autouse=True)
+def known_flooder(settings):
+    """The client at 192.0.2.7 was refused."""
+    settings.RATE_LIMITS = {**settings.RATE_LIMITS, "auth": "1/day"}
+    counting.reset()
+    assert [counting.count("auth", "192.0.2.7").allowed for _ in range(2)] == [True, False]
+
+
+def request(method="POST", path="/auth/login", **headers):
+    pairs = [(name.upper().replace("_", "-"), value) for name, value in headers.items()]
+    return SimpleNamespace(method=method, path=path, query="", headers=pairs)
+
+
+def test_a_sign_in_of_a_refused_client_is_recognized():
+    assert is_flood(request(), FLOODER)
+    assert is_flood(request(path="/admin/login/"), FLOODER)
+
+
+@pytest.mark.parametrize(
+    ("sent", "peer"),
+    [
+        (request(), ("192.0.2.8", 50000)),
+        (request(method="GET"), FLOODER),
+        (request(path="/services"), FLOODER),
+        (request(path="/bookings"), FLOODER),
+        (request(), "/run/socket"),
+    ],
+)
+def test_other_requests_are_no_flood(sent, peer):
+    assert not is_flood(sent, peer)
+
+
+def test_a_client_that_was_not_refused_yet_is_no_flood():
+    counting.reset()
+    assert not is_flood(request(), FLOODER)
+
+
+def test_behind_a_proxy_the_clients_are_told_apart(settings):
+    settings.NUM_PROXIES = 1
+    proxy = ("10.0.0.1", 50000)
+    assert is_flood(request(x_forwarded_for="192.0.2.7"), proxy)
+    assert is_flood(request(x_forwarded_for="192.0.2.9, 192.0.2.7"), proxy)
+    assert not is_flood(request(x_forwarded_for="192.0.2.7, 192.0.2.9"), proxy)
+    assert not is_flood(request(), proxy)
+
+
+def test_an_ipv6_subnet_is_one_flooder():
+    for _ in range(2):
+        counting.count("auth", "2001:db8:0:7::/64")
+    assert is_flood(request(), ("2001:db8:0:7::9", 50000, 0, 0))
+    assert not is_flood(request(), ("2001:db8:0:8::9", 50000, 0, 0))
+
+
+def test_a_flood_gets_one_thread_and_other_requests_pass_it():
+    submitted = []
+    worker = object.__new__(Worker)
+    worker.costly_turns, worker.flood_turns = Turns(2), Turns(1)
+    worker.tpool = SimpleNamespace(submit=lambda handle, client: submitted.append(client))
+    worker.respond = lambda client: None
+
+    def arrive(name, sent):
+        client = SimpleNamespace(name=name, request=sent, client=FLOODER, turns=None)
+        worker.enqueue_req(client)
+
+    for number in range(3):
+        arrive(f"flood {number}", request())
+    arrive("services", request(method="GET", path="/services"))
+    assert [client.name for client in submitted] == ["flood 0", "services"]
+    for client in submitted:  # grows during the loop
+        worker.handle(client)
+    assert [client.name for client in submitted] == ["flood 0", "services", "flood 1", "flood 2"]

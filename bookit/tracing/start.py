@@ -1,0 +1,135 @@
+"""Starts tracing with OpenTelemetry's own instrumentations of WSGI, psycopg and httpx.
+
+The instrumentation of Django is not used, because it asks each request for its host before
+`HostMiddleware` runs, and so fails for health checks, which may use any host name.
+
+All imports of OpenTelemetry are inside functions, so a process without tracing does not load it.
+"""
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+from urllib.parse import urlsplit, urlunsplit
+
+from django.conf import settings
+
+# The attributes of spans that contain a URL, in both versions of OpenTelemetry's conventions.
+URLS = ("http.url", "http.target", "url.full", "url.query")
+# Programs that watch the server request these paths every few seconds.
+UNTRACED = frozenset({"/health", "/health/ready", "/metrics"})
+
+Application = Callable[[dict[str, Any], Any], Any]
+
+
+def is_on() -> bool:
+    """Return whether the environment asks for traces."""
+    return bool(settings.OTEL_EXPORTER_OTLP_ENDPOINT)
+
+
+def export(service: str) -> None:
+    """Let this process send its spans. Call this function after the fork, because it has a thread.
+
+    Spans are sent in batches. If the receiver is down, spans are dropped, and no request waits.
+
+    Args:
+        service: the name of the service, unless OTEL_SERVICE_NAME or OTEL_RESOURCE_ATTRIBUTES
+            sets another one.
+    """
+    if not is_on():
+        return
+    from opentelemetry import trace
+    from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+    from opentelemetry.sdk.resources import SERVICE_NAME, OTELResourceDetector, Resource
+    from opentelemetry.sdk.trace import TracerProvider
+    from opentelemetry.sdk.trace.export import BatchSpanProcessor
+
+    named = {SERVICE_NAME: service, **OTELResourceDetector().detect().attributes}
+    provider = TracerProvider(resource=Resource.create(named))
+    provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
+    trace.set_tracer_provider(provider)
+
+
+def trace_web(application: Application) -> Application:
+    """Return the WSGI application, with a span for each request if tracing is on."""
+    if not is_on():
+        return application
+    from opentelemetry.instrumentation.wsgi import OpenTelemetryMiddleware
+
+    _trace_database()
+    traced = OpenTelemetryMiddleware(application, request_hook=_without_query)
+
+    def choose(environ: dict[str, Any], start_response: Any) -> Any:
+        chosen = application if environ.get("PATH_INFO") in UNTRACED else traced
+        return chosen(environ, start_response)
+
+    return choose
+
+
+def trace_jobs() -> list[Any]:
+    """Return the middleware of workers that makes a span for each job, if tracing is on."""
+    if not is_on():
+        return []
+    from opentelemetry import trace
+    from opentelemetry.instrumentation.httpx import HTTPXClientInstrumentor
+
+    _trace_database()
+    HTTPXClientInstrumentor().instrument(
+        request_hook=_without_path, async_request_hook=_without_path_async
+    )
+    tracer = trace.get_tracer("bookit.jobs")
+
+    async def trace_job(call_next: Callable[[], Awaitable[Any]], context: Any, worker: Any) -> Any:
+        with tracer.start_as_current_span(
+            f"job {context.job.task_name}",
+            kind=trace.SpanKind.CONSUMER,
+            attributes={
+                "bookit.job.id": context.job.id,
+                "bookit.job.attempts": context.job.attempts,
+            },
+        ):
+            return await call_next()
+
+    return [trace_job]
+
+
+def name_request(method: str, view: str, request_id: str) -> None:
+    """Name the span of the current request after its view, and give it the id of the request."""
+    from opentelemetry import trace
+
+    span = trace.get_current_span()
+    span.update_name(f"{method} {view}")
+    span.set_attribute("http.route", view)
+    span.set_attribute("bookit.request_id", request_id)
+
+
+def _trace_database() -> None:
+    import psycopg
+    from opentelemetry.instrumentation.psycopg import PsycopgInstrumentor
+    from opentelemetry.instrumentation.utils import unwrap
+
+    PsycopgInstrumentor().instrument()
+    # Only workers have asynchronous connections, with which they poll for jobs every second.
+    unwrap(psycopg.AsyncConnection, "connect")
+
+
+def _without_query(span: Any, environ: dict[str, Any]) -> None:
+    """Remove the query from the span of a request: the token of a calendar feed is in it."""
+    for name in URLS:
+        value = (span.attributes or {}).get(name) if span.is_recording() else None
+        if value:
+            short = (
+                "" if name == "url.query" else urlunsplit(urlsplit(str(value))._replace(query=""))
+            )
+            span.set_attribute(name, short)
+
+
+def _without_path(span: Any, request: Any) -> None:
+    """Keep only the server in the span of a message: a webhook's URL can contain a secret."""
+    for name in URLS:
+        value = (span.attributes or {}).get(name) if span.is_recording() else None
+        if value:
+            parts = urlsplit(str(value))
+            span.set_attribute(name, f"{parts.scheme}://{parts.hostname}")
+
+
+async def _without_path_async(span: Any, request: Any) -> None:
+    _without_path(span, request)

@@ -1,0 +1,153 @@
+"""Traces reach an OTLP receiver, contain no secrets, and cost nothing unless they are asked for."""
+
+import gzip
+import os
+import subprocess
+import sys
+from http.client import HTTPConnection
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
+
+import pytest
+from django.core.exceptions import ImproperlyConfigured
+from django.utils import timezone
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+
+from bookings.tests.factories import WebhookFactory
+from bookings.tests.workers import Worker, database_url, until
+from bookings.webhooks import services as webhooks
+from bookit.runtime import environment
+from bookit.runtime.servers import BOOKIT, production, serving
+from bookit.runtime.startup import BASE_DIR
+
+
+class Receiver(ThreadingHTTPServer):
+    """Keeps the spans that it receives."""
+
+    def __init__(self):
+        self.spans = []
+        super().__init__(("127.0.0.1", 0), Handler)
+        Thread(target=self.serve_forever, daemon=True).start()
+
+    def named(self, name):
+        """Return the spans with a name, oldest first."""
+        return [span for _, span in self.spans if span.name == name]
+
+    def children(self, parent):
+        """Return the spans that belong directly to another span."""
+        return [span for _, span in self.spans if span.parent_span_id == parent.span_id]
+
+
+class Handler(BaseHTTPRequestHandler):
+    def do_POST(self):
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        if self.headers.get("Content-Encoding") == "gzip":
+            body = gzip.decompress(body)
+        if self.path == "/v1/traces":
+            for group in ExportTraceServiceRequest.FromString(body).resource_spans:
+                service = attributes(group.resource)["service.name"]
+                for scope in group.scope_spans:
+                    self.server.spans += [(service, span) for span in scope.spans]
+        self.send_response(200)
+        self.end_headers()
+
+    def log_message(self, *arguments):
+        pass
+
+
+def attributes(thing):
+    return {each.key: each.value.string_value for each in thing.attributes}
+
+
+@pytest.fixture
+def receiver():
+    receiver = Receiver()
+    yield receiver
+    receiver.shutdown()
+    receiver.server_close()
+
+
+def variables(receiver):
+    return {
+        "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{receiver.server_port}",
+        "OTEL_BSP_SCHEDULE_DELAY": "200",
+    }
+
+
+def get(port, path, **headers):
+    client = HTTPConnection("127.0.0.1", port, timeout=30)
+    client.request("GET", path, headers={"Host": "localhost", **headers})
+    response = client.getresponse()
+    response.read()
+    client.close()
+    return response.status
+
+
+@pytest.mark.django_db(transaction=True)
+def test_requests_are_traced(receiver):
+    environment = {**production(database_url(), workers=1), **variables(receiver)}
+    trace_id = "0af7651916cd43dd8448eb211c80319c"
+    with serving(BOOKIT, environment) as server:
+        server.wait("/health")
+        # A health check may use any host name, with tracing too.
+        assert get(server.port, "/health", Host="10.0.0.5") == 200
+        assert get(server.port, "/me/calendar.ics?token=secret-of-the-feed") == 404
+        sent = {"traceparent": f"00-{trace_id}-b7ad6b7169203331-01", "X-Request-ID": "mine"}
+        assert get(server.port, "/services?q=yoga", **sent) == 200
+        assert get(server.port, "/nothing/at/all") == 404
+    # When the server stops, it sends the spans that it still has.
+    [request] = receiver.named("GET /services")
+    found = attributes(request)
+    assert found["http.route"] == "/services"
+    assert found["bookit.request_id"] == "mine"
+    assert request.trace_id.hex() == trace_id
+    statements = [attributes(span)["db.statement"] for span in receiver.children(request)]
+    assert any("catalog_service" in statement for statement in statements)
+    assert {service for service, _ in receiver.spans} == {"bookit"}
+    assert len(receiver.named("GET unknown")) == 1
+    assert len(receiver.named("GET /me/calendar.ics")) == 1
+    everything = "".join(str(span) for _, span in receiver.spans)
+    for secret in ("secret-of-the-feed", "yoga", "/health"):
+        assert secret not in everything
+
+
+@pytest.mark.django_db(transaction=True)
+def test_jobs_and_their_messages_are_traced(receiver, tmp_path):
+    hook = WebhookFactory(url=f"http://127.0.0.1:{receiver.server_port}/secret-of-the-hook")
+    webhooks.send_test(webhook_id=hook.pk, at=timezone.now())
+    worker = Worker(tmp_path / "output", WEBHOOK_ALLOW_PRIVATE="true", **variables(receiver))
+    try:
+        until(lambda: receiver.named("POST"))
+        until(lambda: receiver.named("job bookings.deliver"))
+    finally:
+        worker.end()
+    [message] = receiver.named("POST")
+    [job] = [each for each in receiver.named("job bookings.deliver") if receiver.children(each)]
+    assert message.trace_id == job.trace_id
+    assert attributes(message)["http.url"] == "http://127.0.0.1"
+    # The polls for jobs, one a second, are not traced.
+    roots = {span.name for _, span in receiver.spans if not span.parent_span_id}
+    assert {name.split()[0] for name in roots} == {"job"}
+    assert {service for service, _ in receiver.spans} == {"bookit-worker"}
+    assert "secret-of-the-hook" not in "".join(str(span) for _, span in receiver.spans)
+
+
+def test_nothing_is_loaded_unless_traces_are_asked_for():
+    code = (
+        "import sys; from bookit.wsgi import application;"
+        "from bookit.tracing import start; start.export('bookit'); assert start.trace_jobs() == [];"
+        "from bookit.wsgi import Handler; assert type(application) is Handler;"
+        "sys.exit(sorted(name for name in sys.modules if name.startswith('opentelemetry')) or 0)"
+    )
+    variables = {**os.environ, "OTEL_EXPORTER_OTLP_ENDPOINT": ""}
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=BASE_DIR, env=variables, capture_output=True, text=True
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("value", ["localhost:4318", "grpc://localhost:4317", "http://"])
+def test_an_endpoint_that_is_not_a_url_is_refused_at_start_up(monkeypatch, value):
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", value)
+    with pytest.raises(ImproperlyConfigured, match="OTEL_EXPORTER_OTLP_ENDPOINT must be a URL"):
+        environment.http_url("OTEL_EXPORTER_OTLP_ENDPOINT")

@@ -1,0 +1,1 @@
+"""The categories of services, and how many services each has."""

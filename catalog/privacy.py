@@ -1,0 +1,58 @@
+"""What the catalog stores about a provider: exporting it, and erasing it."""
+
+from datetime import datetime
+from typing import Any
+
+from accounts.extensions import ERASERS, EXPORTERS
+from accounts.models import User
+from catalog.models import Calendar, OpeningHours, Service, TimeOff
+from catalog.providers.models import Profile
+
+# The name of a calendar that had the name of its provider.
+NAMELESS = "Calendar"
+
+
+@EXPORTERS.add("calendars")
+def _export_calendars(user: User) -> list[Any]:
+    calendars = Calendar.objects.filter(provider=user).order_by("id")
+    return [*calendars.values("id", "name", "timezone", "metadata", "created_at")]
+
+
+@EXPORTERS.add("opening_hours")
+def _export_hours(user: User) -> list[Any]:
+    hours = OpeningHours.objects.filter(calendar__provider=user).order_by("id")
+    return [*hours.values("calendar_id", "weekday", "opens", "closes")]
+
+
+@EXPORTERS.add("time_off")
+def _export_time_off(user: User) -> list[Any]:
+    time_off = TimeOff.objects.filter(calendar__provider=user).order_by("id")
+    return [*time_off.values("calendar_id", "start_time", "end_time", "reason")]
+
+
+@EXPORTERS.add("services")
+def _export_services(user: User) -> list[Any]:
+    services = Service.objects.filter(calendar__provider=user).order_by("id")
+    return [*services.values("id", "calendar_id", "title", "description", "metadata", "created_at")]
+
+
+@EXPORTERS.add("profile")
+def _export_profile(user: User) -> list[Any]:
+    return [*Profile.objects.filter(user=user).values("biography", "picture_url")]
+
+
+@ERASERS.add("catalog")
+def erase(*, user: User, actor: User, at: datetime) -> None:
+    """Take the services of a provider off the catalog, and the provider off their calendars.
+
+    Customers keep their bookings. An admin can cancel them, or give the calendar another provider.
+    """
+    services = Service.objects.filter(calendar__provider=user, is_active=True).order_by("id")
+    for service in services.select_for_update(of=("self",), no_key=True):
+        service.is_active = False
+        service.save(update_fields=["is_active"])
+    Profile.objects.filter(user=user).delete()
+    own = Calendar.objects.filter(provider=user)
+    TimeOff.objects.filter(calendar__in=own).exclude(reason="").update(reason="")
+    own.filter(name__icontains=user.name).update(name=NAMELESS)
+    own.update(provider=None)

@@ -1,0 +1,24 @@
+"""The profiles of providers in the admin site."""
+
+from typing import Any
+
+from django.contrib import admin
+from django.http import HttpRequest
+
+from bookit.adminsite.pages import StrictAdmin
+from catalog.providers.models import Profile
+
+
+@admin.register(Profile)
+class ProfileAdmin(StrictAdmin):
+    """The page of a profile, on which admins can correct or empty it."""
+
+    list_display = ["user", "picture_url"]
+    list_select_related = ["user"]
+    search_fields = ["user__name", "user__email", "biography"]
+    autocomplete_fields = ["user"]
+    fields = ["user", "biography", "picture_url"]
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> list[str]:
+        """Make the user of an existing profile read-only: a profile stays with its user."""
+        return ["user"] if obj else []

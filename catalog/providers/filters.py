@@ -1,0 +1,56 @@
+"""Filters for the list of providers."""
+
+from typing import Any
+
+from django.db.models import Exists, OuterRef, Q, QuerySet
+from django_filters import rest_framework as filters
+
+from accounts.models import User
+from bookit.api.filters import AnyOfFilter, FilterSet, any_of
+from catalog.models import Service
+from catalog.providers.models import Profile
+
+# A shorter text has no group of three letters that an index could find.
+SHORTEST_INDEXED = 3
+
+
+class ProviderFilter(FilterSet):
+    """Filters providers by words and by the categories of their services."""
+
+    q = filters.CharFilter(
+        method="search",
+        max_length=200,
+        help_text=(
+            "A text that the name contains, in any case. With three or more characters, providers "
+            "whose biography contains it are found too."
+        ),
+    )
+    category = AnyOfFilter(
+        method="in_categories",
+        max_length=100,
+        help_text=(
+            "Only providers with an active service in one of these categories (repeat the "
+            "parameter), in any case."
+        ),
+    )
+
+    class Meta:
+        model = User
+        fields: list[str] = []
+
+    def search(self, queryset: Any, name: str, value: str) -> QuerySet[User]:
+        """Return the providers whose name or biography contains `value`."""
+        found = Q(name__icontains=value)
+        if len(value) >= SHORTEST_INDEXED:
+            told = Profile.objects.filter(biography__icontains=value)
+            found |= Q(pk__in=told.values("user"))
+        return queryset.filter(found)
+
+    def in_categories(self, queryset: Any, name: str, value: list[str]) -> QuerySet[User]:
+        """Return the providers who have an active service in one of the categories."""
+        if not value:
+            return queryset
+        offered = Service.objects.filter(
+            any_of("category", value), calendar__provider=OuterRef("pk"), is_active=True
+        )
+        return queryset.filter(Exists(offered))

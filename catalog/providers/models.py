@@ -1,0 +1,69 @@
+"""The public profiles of providers."""
+
+from urllib.parse import urlsplit
+
+from django.conf import settings
+from django.contrib.postgres.indexes import GinIndex, OpClass
+from django.core.exceptions import ValidationError
+from django.core.validators import URLValidator
+from django.db import models
+from django.db.models import Q
+from django.db.models.functions import Upper
+
+MAX_BIOGRAPHY = 2000
+MAX_URL = 500
+# Characters that a URL must not contain (RFC 3986), and quotation marks.
+UNSAFE = frozenset("\"'<>\\^`{|}")
+
+NOT_A_PICTURE = "Enter the URL of a picture that begins with https:// and contains no password."
+
+
+def validate_picture_url(url: str) -> None:
+    """Check that browsers can safely load a picture from a URL.
+
+    Raises:
+        ValidationError: it is not a URL, it is not encrypted, it contains a name and a password, or
+            it contains a character that would have to be escaped in HTML or in CSS.
+    """
+    URLValidator(schemes=["https"], message=NOT_A_PICTURE)(url)
+    if "@" in urlsplit(url).netloc or not UNSAFE.isdisjoint(url):
+        raise ValidationError(NOT_A_PICTURE, "invalid")
+
+
+class Profile(models.Model):
+    """What providers tell the public about themselves. Those who tell nothing have no row."""
+
+    user = models.OneToOneField(
+        settings.AUTH_USER_MODEL,
+        on_delete=models.CASCADE,
+        primary_key=True,
+        related_name="profile",
+    )
+    biography = models.TextField(max_length=MAX_BIOGRAPHY, blank=True, default="")
+    # Browsers load the picture from this URL. BookIt itself never does.
+    picture_url = models.CharField(
+        "URL of the picture",
+        max_length=MAX_URL,
+        null=True,
+        blank=True,
+        default=None,
+        validators=[validate_picture_url],
+    )
+
+    class Meta:
+        verbose_name = "provider's profile"
+        indexes = [
+            GinIndex(
+                OpClass(Upper("biography"), name="gin_trgm_ops"),
+                name="profile_by_biography",
+                fastupdate=False,
+            )
+        ]
+        constraints = [
+            models.CheckConstraint(
+                condition=Q(picture_url__startswith="https://"), name="profile_picture_https"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return str(self.user)

@@ -1,0 +1,39 @@
+"""The rules for the public list of providers, and for their profiles."""
+
+from typing import Any
+
+from django.db import transaction
+from django.db.models import Exists, OuterRef, Q, QuerySet
+
+from accounts import services as accounts
+from accounts.models import User
+from bookit.errors import Forbidden
+from catalog.models import Service
+from catalog.providers.models import Profile
+
+
+def listed() -> QuerySet[User]:
+    """Return the users whom anyone may see as providers.
+
+    They are the active users with the role `provider`, even if they have nothing to book yet, and
+    the admins who provide an active service.
+    """
+    bookable = Service.objects.filter(calendar__provider=OuterRef("pk"), is_active=True)
+    return User.objects.all().keepers().filter(Q(role=User.Role.PROVIDER) | Exists(bookable))
+
+
+@transaction.atomic
+def update_profile(*, actor: User, changes: dict[str, Any]) -> User:
+    """Change the profile of a provider or an admin. The name is that of their account.
+
+    Raises:
+        Forbidden: the user is neither a provider nor an admin.
+    """
+    if not actor.is_keeper:
+        raise Forbidden
+    changes = dict(changes)
+    if "name" in changes:
+        accounts.rename(user=actor, name=changes.pop("name"))
+    if changes:
+        Profile.objects.update_or_create(user=actor, defaults=changes)
+    return actor

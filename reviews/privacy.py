@@ -1,0 +1,13 @@
+"""What reviews store about a user. They stay without a name when the account is deleted."""
+
+from typing import Any
+
+from accounts.extensions import EXPORTERS
+from accounts.models import User
+from reviews.models import Review
+
+
+@EXPORTERS.add("reviews")
+def _export_reviews(user: User) -> list[Any]:
+    columns = ("id", "booking_id", "service_id", "rating", "comment", "created_at", "updated_at")
+    return [*Review.objects.filter(user=user).order_by("id").values(*columns)]
