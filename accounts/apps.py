@@ -16,5 +16,5 @@ class AccountsConfig(AppConfig):
         from accounts.roles import models as _roles  # noqa: F401
 
     def ready(self) -> None:
-        """Register the permissions, and what is stored about a user."""
-        from accounts import permissions  # noqa: F401 - the import registers them
+        """Register the permissions, and the description of authentication."""
+        from accounts import permissions, schema  # noqa: F401 - the imports register them

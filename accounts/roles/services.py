@@ -24,7 +24,7 @@ from bookit.errors import Forbidden, Invalid, database_error_facts
 # The fields of an account that staff with the permission to change accounts can change. With the
 # others, they could gain rights: by making themselves providers, or by taking over an account
 # through its email address.
-STAFF_CHANGES = frozenset({"name", "is_active", "metadata"})
+STAFF_CHANGES = frozenset({"name", "phone", "timezone", "language", "is_active", "metadata"})
 
 
 def create_role(

@@ -31,6 +31,7 @@ SESSION = [
     "timezone",
     "language",
     "is_active",
+    "metadata",
     "created_at",
     "updated_at",
     "access_token",

@@ -37,7 +37,7 @@ PLACEHOLDERS = {
     *("owner", "calendar", "empty_calendar", "time_off", "service", "inactive_service"),
     *("unbooked_service", "slot", "full_slot", "entry", "booking", "past_booking", "review"),
     *("own_token", "busy_token", "names_token", "webhook", "delivery"),
-    *("role", "api_key"),
+    *("role", "api_key", "session", "provider"),
 }
 
 # The rows of the permission table, by endpoint.

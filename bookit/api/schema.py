@@ -124,25 +124,6 @@ def page(
     return document
 
 
-class BearerScheme(OpenApiAuthenticationExtension):
-    """Describes the access token in the OpenAPI document."""
-
-    target_class = "accounts.authentication.BearerAuthentication"
-    name = "bearer"
-
-    def get_security_definition(self, auto_schema: AutoSchema) -> dict[str, Any]:
-        """Return the security scheme."""
-        return {
-            "type": "http",
-            "scheme": "bearer",
-            "bearerFormat": "JWT",
-            "description": (
-                "The `access_token` from `POST /auth/login`, or an API key (`bk_...`) from "
-                "`POST /me/api-keys`."
-            ),
-        }
-
-
 class StrictExtension(OpenApiSerializerExtension):
     """Describes which fields a body may have, and their defaults."""
 

@@ -43,18 +43,53 @@ def test_a_role_is_created_shown_changed_and_deleted(admin):
     role = response.json()
     assert response.status_code == 201
     assert response["Location"].endswith(f"/roles/{role['id']}")
-    assert list(role) == ["id", "name", "description", "permissions", "created_at"]
+    assert list(role) == ["id", "name", "description", "permissions", "created_at", "updated_at"]
     assert role["permissions"] == RECEPTION
     assert admin.get(f"/roles/{role['id']}").json() == role
     assert admin.get("/roles").json()["results"] == [role]
 
     changes = {"name": "Front desk", "permissions": ["bookings.view_booking"]}
     changed = admin.patch(f"/roles/{role['id']}", changes)
-    assert changed.json() == {**role, **changes}
-    assert admin.get(f"/roles/{role['id']}").json() == {**role, **changes}
+    assert changed.json() == {**role, **changes, "updated_at": changed.json()["updated_at"]}
+    assert admin.get(f"/roles/{role['id']}").json() == changed.json()
 
     assert admin.delete(f"/roles/{role['id']}").status_code == 204
     problem(admin.get(f"/roles/{role['id']}"), 404, "not_found")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"name": "Front desk"}, {"description": "Inside"}, {"permissions": RECEPTION[:1]}],
+)
+def test_a_role_that_has_changed_since_it_was_read_stays_as_it_is(admin, change):
+    path = f"/roles/{create(admin)['id']}"
+    etag = admin.get(path)["ETag"]
+    changed = admin.patch(path, change, headers={"If-Match": etag})
+    assert changed.status_code == 200
+    for response in (
+        admin.patch(path, {"name": "Doormen"}, headers={"If-Match": etag}),
+        admin.delete(path, headers={"If-Match": etag}),
+    ):
+        problem(response, 412, "precondition_failed")
+    assert admin.get(path).json() == changed.json()
+    assert admin.delete(path, headers={"If-Match": changed["ETag"]}).status_code == 204
+
+
+def test_other_roles_change_the_version_of_a_user(admin):
+    """Otherwise, two admins who read the same user could undo each other's changes."""
+    create(admin)
+    user = UserFactory()
+    path = f"/users/{user.pk}"
+    read = admin.get(path)
+    roles = {"roles": ["Reception"]}
+    changed = admin.patch(path, roles, headers={"If-Match": read["ETag"]})
+    assert changed.status_code == 200
+    assert changed.json()["updated_at"] > read.json()["updated_at"]
+    assert changed.json() == admin.get(path).json()
+    response = admin.patch(path, {"roles": []}, headers={"If-Match": read["ETag"]})
+    problem(response, 412, "precondition_failed")
+    # Nothing changes here, so the version stays.
+    assert admin.patch(path, roles).json() == changed.json()
 
 
 def test_the_name_of_a_role_is_unique(admin):
