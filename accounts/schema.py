@@ -13,7 +13,7 @@ class BearerScheme(OpenApiAuthenticationExtension):
     """Describes access tokens, and API keys for the operations that they can be used for."""
 
     target_class = "accounts.authentication.BearerAuthentication"
-    name = ["bearer", "apiKey"]
+    name = ["bearer", "key"]
 
     def get_security_requirement(self, auto_schema: AutoSchema) -> list[dict[str, list[Any]]]:
         """Return the schemes of the operation, each of which is enough."""
@@ -21,7 +21,7 @@ class BearerScheme(OpenApiAuthenticationExtension):
         permission = PERMISSIONS.get(view.needed_permission)
         is_public = all(isinstance(each, AllowAny) for each in view.get_permissions())
         takes_keys = is_public or (permission is not None and permission.in_keys)
-        return [{"bearer": []}, *([{"apiKey": []}] if takes_keys else [])]
+        return [{"bearer": []}, *([{"key": []}] if takes_keys else [])]
 
     def get_security_definition(  # type: ignore[override]
         self, auto_schema: AutoSchema

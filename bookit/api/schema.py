@@ -10,7 +10,6 @@ from django.core.exceptions import FieldDoesNotExist
 from django.http import HttpRequest, HttpResponse
 from drf_spectacular.contrib.django_filters import DjangoFilterExtension
 from drf_spectacular.extensions import (
-    OpenApiAuthenticationExtension,
     OpenApiSerializerExtension,
 )
 from drf_spectacular.openapi import AutoSchema
@@ -359,6 +358,9 @@ def add_common_parts(
             schema["properties"] = {
                 name: _without_read_only(each) for name, each in schema["properties"].items()
             }
+        resource = name.removeprefix("Patched").removesuffix("Request")
+        if name != resource and _describes(components["schemas"].get(resource), schema):
+            del schema["description"]
         if (ignored := schema.pop(IGNORED, None)) is not None:
             # Only bodies of requests are closed. Responses may get more properties at any time.
             schema.setdefault("properties", {}).update(
@@ -447,6 +449,11 @@ def add_common_parts(
                     "schema": {"type": "string", "enum": ["true"]},
                 }
     return result
+
+
+def _describes(resource: dict[str, Any] | None, body: dict[str, Any]) -> bool:
+    """Return whether the description of a resource already says what that of a body says."""
+    return resource is not None and resource.get("description") == body.get("description", "")
 
 
 def _without_read_only(schema: dict[str, Any]) -> dict[str, Any]:

@@ -321,7 +321,7 @@ class RowViewSet(APIMixin, viewsets.GenericViewSet[Any]):
         return names | (paginator.parameters(self) if paginator is not None else set())
 
     def list(self, request: Request, *args: Any, **kwargs: Any) -> Response:
-        """Return one page of the rows that match the filters, in order."""
+        """Return one page of the list."""
         rows = self.paginate_queryset(self._rows_of_list(request))
         represent = self.represent
         return self.get_paginated_response(self.expanded([represent(row) for row in rows or []]))
