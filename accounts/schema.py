@@ -17,15 +17,13 @@ class BearerScheme(OpenApiAuthenticationExtension):
 
     def get_security_requirement(self, auto_schema: AutoSchema) -> list[dict[str, list[Any]]]:
         """Return the schemes of the operation, each of which is enough."""
-        view = auto_schema.view
+        view: Any = auto_schema.view
         permission = PERMISSIONS.get(view.needed_permission)
         is_public = all(isinstance(each, AllowAny) for each in view.get_permissions())
         takes_keys = is_public or (permission is not None and permission.in_keys)
         return [{"bearer": []}, *([{"key": []}] if takes_keys else [])]
 
-    def get_security_definition(  # type: ignore[override]
-        self, auto_schema: AutoSchema
-    ) -> list[dict[str, Any]]:
+    def get_security_definition(self, auto_schema: AutoSchema) -> list[dict[str, Any]]:
         """Return the security schemes."""
         return [
             {

@@ -408,7 +408,8 @@ SPECTACULAR_SETTINGS: dict[str, Any] = {
         "bookings.\n\n"
         "Sign in with `POST /auth/login` and send `Authorization: Bearer <access_token>`. "
         "Errors are problem documents (RFC 9457); [`/errors`](/errors) lists them. "
-        "Times are RFC 3339 with an offset; periods are half-open."
+        "Times are RFC 3339 with an offset; periods are half-open. A GET whose `If-None-Match` has "
+        "the current `ETag` gets a 304."
     ),
     "OAS_VERSION": "3.1.0",
     "LICENSE": {"name": "MIT", "identifier": "MIT"},

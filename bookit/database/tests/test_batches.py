@@ -181,6 +181,7 @@ FEW = {
     "accounts/links/services.py: EmailedLink.objects.filter(pk=link.pk).delete": "one row",
     "accounts/links/services.py: purpose__in=[kind.name for kind in kinds]": "two kinds",
     "accounts/services.py: row.delete": "one row",
+    "accounts/privacy/services.py: ApiKey.objects.filter(user=user).delete": "twenty rows",
     "accounts/privacy/services.py: KeptResponse.objects.filter(user=user).delete": "not loaded",
     "accounts/privacy/services.py: Session.objects.filter(user=user).delete": "not loaded",
     "accounts/privacy/services.py: user.emailed_links.all().delete": "not loaded",
