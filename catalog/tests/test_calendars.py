@@ -59,6 +59,7 @@ class TestCreate:
             "always_open": True,
             "metadata": {},
             "created_at": shown["created_at"],
+            "updated_at": shown["updated_at"],
         }
         assert response["Location"] == f"http://testserver/calendars/{shown['id']}"
         assert as_provider.get(response["Location"]).json() == shown
@@ -214,6 +215,7 @@ class TestChange:
             before = {**before, **change}
             before["always_open"] = not before["opening_hours"]
             response = as_provider.patch(f"/calendars/{calendar.pk}", change)
+            before["updated_at"] = response.json()["updated_at"]
             shown = {**before, "affected_bookings": NO_BOOKINGS}
             assert (response.status_code, response.json()) == (200, shown)
             assert as_provider.get(f"/calendars/{calendar.pk}").json() == before
@@ -234,6 +236,7 @@ class TestChange:
         for _ in range(2):
             response = as_provider.patch(f"/calendars/{calendar.pk}", shown)
             shown = {**shown, "affected_bookings": NO_BOOKINGS}
+            shown["updated_at"] = response.json()["updated_at"]
             assert (response.status_code, response.json()) == (200, shown)
 
     def test_a_client_may_send_back_a_provider_who_is_no_longer_active(
@@ -244,6 +247,7 @@ class TestChange:
         shown = as_admin.get(f"/calendars/{calendar.pk}").json()
         response = as_admin.patch(f"/calendars/{calendar.pk}", {**shown, "name": "Vacant"})
         changed = {**shown, "name": "Vacant", "affected_bookings": NO_BOOKINGS}
+        changed["updated_at"] = response.json()["updated_at"]
         assert (response.status_code, response.json()) == (200, changed)
 
     def test_an_admin_can_change_or_remove_the_provider_of_a_calendar(self, as_admin, calendar):

@@ -73,6 +73,7 @@ class TestCreate:
             "rating_count": 0,
             "metadata": {},
             "created_at": shown["created_at"],
+            "updated_at": shown["updated_at"],
             "calendar": {
                 "id": shown["calendar_id"],
                 "name": "Haircut",
@@ -82,6 +83,7 @@ class TestCreate:
                 "always_open": True,
                 "metadata": {},
                 "created_at": shown["calendar"]["created_at"],
+                "updated_at": shown["calendar"]["updated_at"],
             },
         }
 
@@ -395,6 +397,7 @@ class TestChange:
         expected = {**before, field: value}
         if field == "duration_minutes":
             expected["step_minutes"] = value
+        expected["updated_at"] = response.json()["updated_at"]
         assert response.json() == expected
         assert as_provider.get(f"/services/{service.pk}").json() == expected
 
@@ -447,12 +450,14 @@ class TestChange:
     def test_a_client_may_send_back_what_it_has_read(self, as_provider, service):
         shown = as_provider.get(f"/services/{service.pk}").json()
         response = as_provider.patch(f"/services/{service.pk}", shown)
+        shown["updated_at"] = response.json()["updated_at"]
         assert (response.status_code, response.json()) == (200, shown)
 
     def test_a_client_may_send_back_a_step_of_several_days(self, as_provider, service):
         as_provider.patch(f"/services/{service.pk}", {"duration_minutes": 3 * 24 * 60})
         shown = as_provider.get(f"/services/{service.pk}").json()
         response = as_provider.patch(f"/services/{service.pk}", shown)
+        shown["updated_at"] = response.json()["updated_at"]
         assert (response.status_code, response.json()) == (200, shown)
 
     def test_read_only_fields_are_ignored(self, as_admin, service):

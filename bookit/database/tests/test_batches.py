@@ -211,6 +211,8 @@ FEW = {
     ),
     "bookit/management/commands/serve.py: email__in=emails": "the demo accounts",
     "catalog/providers/filters.py: pk__in=told.values('user')": "a subquery",
+    "bookit/ratelimits/redis.py: self._storage.get_connection().delete": "one count, in Redis",
+    "catalog/privacy.py: Profile.objects.filter(user=user).delete": "one row",
     "catalog/services.py: calendar.delete": "one row, and its hours and time off",
     "catalog/services.py: calendar.hours.all().delete": "the opening hours of a week",
     "catalog/services.py: calendar.time_off.get(pk=time_off_id).delete": "one row",

@@ -33,7 +33,7 @@ def drift(change):
     declared = ProjectState.from_apps(apps)
     options = declared.models["accounts", "user"].options
     options["constraints"] = [
-        change(each) if isinstance(each, Trigger) else each for each in options["constraints"]
+        change(each) if each == triggers.SESSIONS_END else each for each in options["constraints"]
     ]
     loader = MigrationLoader(connection)
     changes = MigrationAutodetector(loader.project_state(), declared).changes(loader.graph)

@@ -128,7 +128,7 @@ def test_concurrent_changes_are_all_counted_without_a_deadlock():
 def test_the_migration_counts_the_services_that_exist():
     from importlib import import_module
 
-    migration = import_module("catalog.migrations.0005_providers_and_categories")
+    migration = import_module("catalog.migrations.0006_providers_and_categories")
     ServiceFactory.create_batch(2, category="Yoga")
     ServiceFactory(category="Yoga", is_active=False)
     Category.objects.all().delete()
