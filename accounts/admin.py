@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from django import forms
 from django.contrib import admin
 from django.contrib.auth.admin import UserAdmin as DjangoUserAdmin
 from django.contrib.auth.forms import (
@@ -12,13 +13,16 @@ from django.contrib.auth.forms import (
 from django.contrib.auth.forms import UserChangeForm as DjangoUserChangeForm
 from django.contrib.auth.hashers import is_password_usable
 from django.contrib.auth.models import Group
+from django.core.exceptions import PermissionDenied
 from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.utils import timezone
 from rest_framework_simplejwt.token_blacklist.models import BlacklistedToken, OutstandingToken
 
 from accounts import services
+from accounts.keys import admin as keys  # noqa: F401 - the import registers its pages
 from accounts.models import Session, User
+from accounts.roles import admin as roles  # noqa: F401 - the import registers its pages
 from bookit.adminsite.pages import ReadOnlyAdmin, StrictAdmin
 
 
@@ -49,9 +53,25 @@ class UserChangeForm(DjangoUserChangeForm):
     """The form for an existing account, without the password hash."""
 
     password = ReadOnlyPasswordHashField(widget=PasswordWidget)
+    roles = forms.ModelMultipleChoiceField(
+        Group.objects.order_by("name"),
+        to_field_name="name",
+        widget=forms.CheckboxSelectMultiple,
+        required=False,
+        label="Staff roles",
+        help_text="You can give and take away only permissions that you have yourself.",
+    )
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.initial["roles"] = self.instance.roles
+
+    def clean_roles(self) -> list[str]:
+        """Return the names of the roles."""
+        return [group.name for group in self.cleaned_data["roles"]]
 
 
-# A user's rights follow from the role, so a group would grant nothing.
+# A group belongs to a role (`accounts.roles`), whose pages show its permissions.
 admin.site.unregister(Group)
 
 
@@ -72,7 +92,7 @@ class UserAdmin(StrictAdmin, DjangoUserAdmin):
     filter_horizontal = []
     fieldsets = [
         (None, {"fields": ["id", "email", "email_verified", "new_email", "name", "password"]}),
-        ("Rights", {"fields": ["role", "is_active"]}),
+        ("Rights", {"fields": ["role", "roles", "is_active"]}),
         ("About", {"fields": ["phone", "timezone", "language", "created_at", "last_login"]}),
     ]
     add_fieldsets = [(None, {"fields": ["email", "name", "role", "password1", "password2"]})]
@@ -91,9 +111,27 @@ class UserAdmin(StrictAdmin, DjangoUserAdmin):
             services.update_user(
                 user_id=obj.pk,
                 actor=actor,
-                changes={name: getattr(obj, name) for name in form.changed_data},
+                changes={
+                    name: form.cleaned_data[name] if name == "roles" else getattr(obj, name)
+                    for name in form.changed_data
+                },
                 at=timezone.now(),
             )
+
+    def user_change_password(
+        self,
+        request: HttpRequest,
+        id: str,  # noqa: A002 - Django passes it by name
+        form_url: str = "",
+    ) -> Any:
+        """Show the form for a new password, to admins: with it, they could sign in as the user.
+
+        Raises:
+            PermissionDenied: the signed-in user is not an admin.
+        """
+        if not request.user.is_superuser:
+            raise PermissionDenied
+        return super().user_change_password(request, id, form_url)
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         """Return False: admins deactivate accounts here, and delete them with the API."""

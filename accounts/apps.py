@@ -11,4 +11,10 @@ class AccountsConfig(AppConfig):
     def import_models(self) -> None:
         """Import the models of the rooms too; Django looks only in `accounts/models.py`."""
         super().import_models()
-        from accounts.links import models  # noqa: F401
+        from accounts.keys import models as _keys  # noqa: F401
+        from accounts.links import models as _links  # noqa: F401
+        from accounts.roles import models as _roles  # noqa: F401
+
+    def ready(self) -> None:
+        """Register the permissions, and the description of authentication."""
+        from accounts import permissions, schema  # noqa: F401 - the imports register them

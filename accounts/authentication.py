@@ -1,8 +1,9 @@
-"""Authentication with bearer tokens."""
+"""Authentication with access tokens and API keys."""
 
 from typing import TYPE_CHECKING
 from uuid import UUID
 
+from django.utils import timezone
 from rest_framework.authentication import BaseAuthentication
 from rest_framework.exceptions import AuthenticationFailed
 from rest_framework.request import Request
@@ -12,32 +13,43 @@ from bookit.database.prepared import Prepared
 
 if TYPE_CHECKING:
     from accounts.tokens import AccessToken
+    from bookit.api.keys import UsedKey
 
 
 ACTIVE_USER = Prepared(
-    lambda pk: User.objects.order_by().filter(pk=pk, is_active=True), pk=User._meta.pk
+    lambda pk: User.objects.all().with_roles().order_by().filter(pk=pk, is_active=True),
+    pk=User._meta.pk,
 )
 
 
 class BearerAuthentication(BaseAuthentication):
     """Authenticates requests with an `Authorization: Bearer <access_token>` header.
 
+    An API key can take the place of the access token.
+
     The account must be active at the time of the request.
     """
 
-    def authenticate(self, request: Request) -> "tuple[User, AccessToken] | None":
-        """Return the user and the token, or None if the request has no token.
+    def authenticate(self, request: Request) -> "tuple[User, AccessToken | UsedKey] | None":
+        """Return the user and the token or key, or None if the request has none.
 
         Raises:
-            AuthenticationFailed: the token is malformed or expired, or its account is not active.
+            AuthenticationFailed: the token or key is malformed, unknown or expired, or its account
+                is not active.
         """
-        # This import is local because DRF's settings import this module before models are loaded,
-        # and `accounts.tokens` needs the models of simplejwt.
+        # These imports are local because DRF's settings import this module before models are
+        # loaded, and `accounts.tokens` needs the models of simplejwt.
+        from accounts.keys import secrets, services
         from accounts.tokens import TOKEN_ERRORS, AccessToken
 
         scheme, _, credentials = request.META.get("HTTP_AUTHORIZATION", "").partition(" ")
         if scheme.lower() != "bearer":
             return None
+        if credentials.startswith(secrets.PREFIX):
+            found = services.authenticate(key=credentials.strip(), at=timezone.now())
+            if found is None:
+                raise AuthenticationFailed
+            return found
         try:
             token = AccessToken(credentials.strip().encode("ascii"))
             user_id = UUID(token["user_id"])

@@ -1,10 +1,11 @@
 """Users, their rights and their sessions."""
 
+from functools import cached_property
 from typing import Any, ClassVar
 from uuid import UUID
 
 from django.contrib.auth.base_user import AbstractBaseUser, BaseUserManager
-from django.contrib.auth.models import PermissionsMixin
+from django.contrib.auth.models import Permission, PermissionsMixin
 from django.contrib.postgres.indexes import GinIndex, OpClass
 from django.core.validators import RegexValidator
 from django.db import models
@@ -63,6 +64,11 @@ class UserQuerySet(models.QuerySet["User"]):
     def present(self) -> "UserQuerySet":
         """Return the users who have not deleted their account."""
         return self.filter(deleted_at=None)
+
+    def with_roles(self) -> "UserQuerySet":
+        """Return the users, with `has_roles` already read, in the same query."""
+        held = User.groups.through.objects.filter(user_id=models.OuterRef("pk"))
+        return self.annotate(has_roles=models.Exists(held))
 
     def search(self, words: str) -> "UserQuerySet":
         """Return the users whose name or email address contains `words`, ignoring case."""
@@ -141,6 +147,15 @@ class User(AbstractBaseUser, PermissionsMixin):
         help_text="The row stays, without personal data, because bookings refer to it.",
     )
 
+    # Roles are the only source of permissions: `groups` are the groups of the user's staff roles
+    # (`accounts.roles`), and permissions cannot be given to a single user.
+    user_permissions = None  # type: ignore[assignment]
+    # Whether the user may have staff roles. Queries replace this value (`UserQuerySet.with_roles`).
+    # If it is false, the roles are not looked up, so they cost other users no query.
+    has_roles = True
+    # The API key that authenticated the request of this user, if any. It is not stored.
+    api_key_id: UUID | None = None
+
     objects = UserManager.from_queryset(UserQuerySet)()
 
     USERNAME_FIELD = "email"
@@ -196,12 +211,12 @@ class User(AbstractBaseUser, PermissionsMixin):
     def __str__(self) -> str:
         return self.email
 
-    # A user's rights follow from the role. Django's flags `is_staff` and `is_superuser` are not
-    # stored, because a stored flag could contradict the role.
+    # A user's rights follow from the role and the staff roles. Django's flags `is_staff` and
+    # `is_superuser` are not stored, because a stored flag could contradict the roles.
     @property
     def is_staff(self) -> bool:
-        """Whether the user may enter the admin site."""
-        return self.is_admin
+        """Whether the user may enter the admin site: admins, and users with staff roles."""
+        return self.is_admin or (self.is_active and bool(self.granted))
 
     @property
     def is_superuser(self) -> bool:  # type: ignore[override]
@@ -232,6 +247,50 @@ class User(AbstractBaseUser, PermissionsMixin):
         was demoted or deactivated no longer keeps the calendars that they provide.
         """
         return self.is_admin or (self.is_keeper and provider_id == self.pk)
+
+    @cached_property
+    def granted(self) -> frozenset[str]:
+        """The permissions of the user's staff roles, for example `bookings.view_booking`."""
+        if not self.has_roles:
+            return frozenset()
+        found = Permission.objects.filter(group__user=self).order_by()
+        pairs = found.values_list("content_type__app_label", "codename")
+        return frozenset(f"{app}.{name}" for app, name in pairs)
+
+    @cached_property
+    def roles(self) -> list[str]:
+        """The names of the user's staff roles, in order."""
+        if not self.has_roles:
+            return []
+        return [*self.groups.order_by("name").values_list("name", flat=True)]
+
+    def may(self, permission: str, provider_id: UUID | None = None) -> bool:
+        """Return whether the user may do what a Django permission names.
+
+        This is the only rule, for the API and for the admin site. Who keeps a calendar may do
+        everything there. A staff role permits what it names, on all calendars. What users may do
+        with their own bookings and reviews does not depend on permissions.
+
+        Args:
+            permission: for example `bookings.change_booking`.
+            provider_id: the provider of the calendar; None if providers have no say in the matter.
+        """
+        return self.keeps(provider_id) or (self.is_active and permission in self.granted)
+
+    @property
+    def is_below_admins(self) -> bool:
+        """Whether the user is not an admin, and would not be one if the account were active."""
+        return self.role != self.Role.ADMIN
+
+    def has_perm(self, perm: str, obj: Any = None) -> bool:
+        """Return whether the user has a permission, as the admin site asks."""
+        return self.may(perm)
+
+    def has_module_perms(self, app_label: str) -> bool:
+        """Return whether the user has a permission of an app, as the admin site asks."""
+        return self.is_admin or (
+            self.is_active and any(each.startswith(f"{app_label}.") for each in self.granted)
+        )
 
     def on_own_calendars(self, provider: str) -> models.Q:
         """Return a condition for the rows of calendars that the user both provides and keeps.

@@ -1,4 +1,4 @@
-"""Permissions that follow from the user's role."""
+"""Permissions that follow from the user's role and staff roles."""
 
 from typing import Any
 
@@ -6,7 +6,19 @@ from rest_framework.exceptions import NotAuthenticated
 from rest_framework.permissions import BasePermission
 from rest_framework.request import Request
 
+from accounts.extensions import PERMISSIONS, Permission
 from accounts.models import User
+
+for name, permission in {
+    "accounts.view_user": Permission("list all accounts"),
+    # A key that hands out rights could give itself more rights than it has.
+    "accounts.change_user": Permission("change accounts and their roles", in_keys=False),
+    "accounts.view_role": Permission("list staff roles"),
+    "accounts.add_role": Permission("create staff roles", in_keys=False),
+    "accounts.change_role": Permission("change staff roles", in_keys=False),
+    "accounts.delete_role": Permission("delete staff roles", in_keys=False),
+}.items():
+    PERMISSIONS.add(name)(permission)
 
 
 def signed_in(request: Request) -> User:
@@ -32,5 +44,23 @@ class IsProviderOrAdmin(BasePermission):
     """Allows providers and admins."""
 
     def has_permission(self, request: Request, view: Any) -> bool:
-        """Return whether the user is a provider or an admin."""
+        """Return whether the user may keep calendars."""
         return request.user.is_authenticated and request.user.is_keeper
+
+
+class IsPermitted(BasePermission):
+    """Allows admins, and users with a staff role that permits what the request does."""
+
+    def has_permission(self, request: Request, view: Any) -> bool:
+        """Return whether the user may do what the view needs a permission for."""
+        return request.user.is_authenticated and request.user.may(view.needed_permission)
+
+
+class KeepsOrIsPermitted(BasePermission):
+    """Allows providers, admins, and users with a staff role that permits what the request does."""
+
+    def has_permission(self, request: Request, view: Any) -> bool:
+        """Return whether the user keeps calendars or may do what the view needs."""
+        return request.user.is_authenticated and (
+            request.user.is_keeper or request.user.may(view.needed_permission)
+        )

@@ -6,10 +6,11 @@ from rest_framework import serializers
 
 from accounts.emails import canonical
 from accounts.models import Session, User, validate_language, validate_phone
+from accounts.roles.models import role_names
 from accounts.services import SignedIn
 from bookit.api.metadata import MetadataField
 from bookit.api.schema import example
-from bookit.api.serializers import InputSerializer, RowSerializer
+from bookit.api.serializers import InputSerializer, ListField, RowSerializer
 from bookit.times import validate_zone
 
 ANA = {
@@ -19,6 +20,7 @@ ANA = {
     "email_verified": True,
     "phone": "+351 912 345 678",
     "role": "user",
+    "roles": [],
     "timezone": "Europe/Lisbon",
     "language": "pt",
     "is_active": True,
@@ -33,11 +35,18 @@ class UserSerializer(RowSerializer):
     """An account, as its owner and admins see it."""
 
     metadata = MetadataField(read_only=True)
+    roles = serializers.ListField(
+        child=serializers.CharField(),
+        read_only=True,
+        help_text="The names of the user's staff roles.",
+    )
+
+    annotations = {"roles": role_names("pk")}
 
     class Meta:
         model = User
         fields = [
-            *("id", "name", "email", "email_verified", "phone", "role"),
+            *("id", "name", "email", "email_verified", "phone", "role", "roles"),
             *("timezone", "language", "is_active", "metadata", "created_at", "updated_at"),
         ]
         read_only_fields = fields
@@ -297,6 +306,12 @@ class UserChangeSerializer(InputSerializer):
     ignored = frozenset(UserSerializer.Meta.fields)
 
     name = NameField(required=False)
+    roles = ListField(
+        child=serializers.CharField(max_length=150),
+        required=False,
+        max_length=100,
+        help_text="The names of all staff roles that the user gets or keeps.",
+    )
     role = serializers.ChoiceField(User.Role.choices, required=False)
     is_active = serializers.BooleanField(required=False)
     metadata = MetadataField()

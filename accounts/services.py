@@ -28,6 +28,7 @@ from accounts.links.kinds import (
     VERIFICATION,
 )
 from accounts.models import Session, User
+from accounts.roles import services as staff_roles
 from accounts.tokens import TOKEN_ERRORS, SessionToken, TokenInvalid
 from bookit.database import metadata
 from bookit.database.batches import delete_in_batches
@@ -387,21 +388,28 @@ def add_user(*, user: User, actor: User, at: datetime) -> User:
 
 
 def update_user(*, user_id: UUID, actor: User, changes: dict[str, Any], at: datetime) -> User:
-    """Change an account, including its role and whether it is active, on behalf of an admin.
+    """Change an account, including its role, its staff roles and whether it is active.
 
     Raises:
         User.DoesNotExist: no account has this id.
-        Forbidden: the actor is not an admin.
+        Forbidden: the actor may not change accounts, or would give or take away more than they
+            have; see `accounts.roles.services`.
+        Invalid: a staff role does not exist.
         LastAdmin: no active admin would be left.
     """
-    if not actor.is_admin:
+    if not actor.may("accounts.change_user"):
         raise Forbidden
+    changes = dict(changes)
+    names = changes.pop("roles", None)
     with transaction.atomic():
         user, is_last_admin = lock_user(user_id=user_id)
         role = user.role
+        staff_roles.check_changes_user(user=user, actor=actor, changes=changes)
         metadata.save_changes(user, changes)
         if is_last_admin and not user.is_admin:
             raise LastAdmin
+        if names is not None:
+            staff_roles.give_roles(user=user, names=names, actor=actor)
         if user.role == User.Role.PROVIDER != role:
             _welcome_provider(user, at=at)
     return user

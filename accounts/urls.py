@@ -2,6 +2,8 @@
 
 from django.urls import path
 
+from accounts.keys.urls import urlpatterns as keys
+from accounts.roles.urls import urlpatterns as roles
 from accounts.viewsets import (
     AuthViewSet,
     ExportViewSet,
@@ -13,6 +15,8 @@ from accounts.viewsets import (
 )
 
 urlpatterns = [
+    *keys,
+    *roles,
     path("auth/register", AuthViewSet.as_view({"post": "register"})),
     path("auth/login", AuthViewSet.as_view({"post": "login"})),
     path("auth/refresh", AuthViewSet.as_view({"post": "refresh"})),

@@ -18,7 +18,7 @@ from rest_framework.response import Response
 from accounts import services
 from accounts.filters import UserFilter
 from accounts.models import Session, User
-from accounts.permissions import IsAdmin, signed_in
+from accounts.permissions import IsPermitted, signed_in
 from accounts.privacy import services as privacy
 from accounts.serializers import (
     ANA,
@@ -319,9 +319,9 @@ class SessionViewSet(RowViewSet):
     retrieve=extend_schema(tags=["Users"], summary="Show an account"),
 )
 class UserViewSet(RowViewSet):
-    """All accounts, for admins."""
+    """All accounts, for admins and for staff who may see or change them."""
 
-    permission_classes = [IsAdmin]
+    permission_classes = [IsPermitted]
     serializer_class = UserSerializer
     filterset_class = UserFilter
     ordering_fields = {"created_at": "created_at", "name": "name", "email": "email"}
@@ -353,7 +353,7 @@ class UserViewSet(RowViewSet):
     )
     @conditional
     def partial_update(self, request: Request, pk: Any) -> Response:
-        """Change an account's name, role or metadata, or whether it is active.
+        """Change an account's name, role, staff roles or metadata, or whether it is active.
 
         The tokens of a deactivated user stop working at once.
         """

@@ -41,8 +41,8 @@ class EventInline(HistoryInline):
     """The history of a booking, shown on its page."""
 
     model = BookingEvent
-    fields = ["at", "type", "actor", "data"]
-    readonly_fields = ["at", "type", "actor", "data"]
+    fields = ["at", "type", "actor", "api_key_id", "data"]
+    readonly_fields = ["at", "type", "actor", "api_key_id", "data"]
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[BookingEvent]:
         """Return the events together with their actors."""
@@ -93,8 +93,8 @@ class BookingEventAdmin(ReadOnlyAdmin):
     list_display = ["at", "type", "booking_id", "actor"]
     list_filter = ["type", "at"]
     list_select_related = ["actor"]
-    search_fields = ["booking__id", "actor__email"]
-    fields = ["at", "type", "booking_id", "actor", "data"]
+    search_fields = ["booking__id", "actor__email", "api_key_id"]
+    fields = ["at", "type", "booking_id", "actor", "api_key_id", "data"]
     ordering = ["-id"]
 
 

@@ -21,7 +21,7 @@ class BookingsConfig(AppConfig):
 
     def ready(self) -> None:
         """Register what extends other apps, and what the rooms add to bookings."""
-        from bookings import affected, privacy  # noqa: F401
+        from bookings import affected, permissions, privacy  # noqa: F401
         from bookings.availability import filters  # noqa: F401
         from bookings.slots import serializers  # noqa: F401
         from bookings.tally import metrics, positions  # noqa: F401

@@ -67,6 +67,7 @@ def record(
         booking_id=booking.pk,
         type=kind,
         actor=actor,
+        api_key_id=actor.api_key_id if actor else None,
         at=at,
         data={**state(booking), **{name: value for name, value in more.items() if value}},
     )

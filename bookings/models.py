@@ -129,9 +129,9 @@ class BookingQuerySet(models.QuerySet["Booking"]):
         """Return the bookings on the calendars that `user` provides and may manage."""
         return self.filter(user.on_own_calendars("calendar__provider"))
 
-    def managed_by(self, user: User) -> "BookingQuerySet":
-        """Return the bookings that `user` manages, as their provider or as an admin."""
-        return self.all() if user.is_admin else self.on_calendars_of(user)
+    def served_by(self, user: User) -> "BookingQuerySet":
+        """Return the bookings that `user` may see as their provider, an admin or staff."""
+        return self.all() if user.may("bookings.view_booking") else self.on_calendars_of(user)
 
     def live_holds(self, at: datetime) -> "BookingQuerySet":
         """Return the holds that have not expired."""
@@ -443,6 +443,13 @@ class BookingEvent(models.Model):
         related_name="+",
         help_text="The user who caused the event; empty if it happened automatically.",
     )
+    # Not a foreign key, because events outlive keys.
+    api_key_id = models.UUIDField(
+        "API key",
+        null=True,
+        blank=True,
+        help_text="The API key with which the actor caused the event, if any.",
+    )
     at = models.DateTimeField()
     data = models.JSONField(default=dict)
     # Ids are assigned before the commit, so an event may become visible after an event with a
@@ -457,7 +464,15 @@ class BookingEvent(models.Model):
 
     class Meta:
         ordering = ["id"]
-        indexes = [models.Index(fields=["transaction", "id"], name="event_by_transaction")]
+        indexes = [
+            models.Index(fields=["transaction", "id"], name="event_by_transaction"),
+            # After a leak, people ask what a key has done. Most events have no key.
+            models.Index(
+                fields=["api_key_id", "id"],
+                name="event_by_api_key",
+                condition=Q(api_key_id__isnull=False),
+            ),
+        ]
         constraints = [
             # There is one reminder for each start time, even if several workers write reminders at
             # the same time.

@@ -9,36 +9,61 @@ from typing import Any
 from rest_framework.permissions import IsAuthenticated
 from rest_framework.request import Request
 
+from accounts.extensions import PERMISSIONS, Permission
 from accounts.permissions import signed_in
 from bookings import services
 from bookings.models import Booking
 
+for name, permission in {
+    "bookings.view_booking": Permission("see all bookings and their history", "user"),
+    "bookings.add_booking": Permission("book for other users", "user"),
+    "bookings.change_booking": Permission("change all bookings as their providers can", "user"),
+    "bookings.delete_booking": Permission("delete all bookings", "user"),
+    "bookings.view_waitlistentry": Permission("see all waitlists", "user"),
+    "bookings.add_waitlistentry": Permission("join a waitlist", "user", in_roles=False),
+    "bookings.delete_waitlistentry": Permission("take users off waitlists", "user"),
+    "bookings.view_slot": Permission("see slots in the admin site", "provider"),
+    "bookings.add_slot": Permission("publish slots", "provider"),
+    "bookings.change_slot": Permission("change and cancel slots, with their bookings", "provider"),
+    "bookings.delete_slot": Permission("delete slots", "provider"),
+    # The address of a feed works without the key, so revoking the key would not end the access.
+    "bookings.view_feed": Permission("subscribe to all calendars", "provider", in_keys=False),
+    "bookings.change_feed": Permission("renew the addresses of feeds", "provider", in_keys=False),
+    # A webhook receives every event. It belongs to an admin, and ends with the admin's rights.
+    "bookings.view_bookingevent": Permission("poll for events", in_roles=False),
+    "bookings.view_webhook": Permission("see webhooks and their deliveries", in_roles=False),
+    "bookings.add_webhook": Permission("create webhooks", in_roles=False),
+    "bookings.change_webhook": Permission("change and test webhooks", in_roles=False),
+    "bookings.delete_webhook": Permission("delete webhooks", in_roles=False),
+}.items():
+    PERMISSIONS.add(name)(permission)
+
 
 class ListsBookings(IsAuthenticated):
-    """Every user may list bookings; only admins may filter them by user."""
+    """Every user may list bookings; only who may see all of them may filter them by user."""
 
     def has_permission(self, request: Request, view: Any) -> bool:
         """Return whether the user may list bookings with the filters of the request."""
         return super().has_permission(request, view) and (
-            "user_id" not in request.query_params or signed_in(request).is_admin
+            "user_id" not in request.query_params or signed_in(request).may("bookings.view_booking")
         )
 
 
 class BooksForUser(IsAuthenticated):
-    """Users may book for themselves; admins may book for any user."""
+    """Users may book for themselves; admins and staff may book for any user."""
 
     def has_object_permission(self, request: Request, view: Any, obj: Booking) -> bool:
         """Return True.
 
         Raises:
-            Forbidden: the user is not an admin and books for another user.
+            Forbidden: the user books for another user without the permission to do so.
         """
         services.check_books_for(obj.user_id, signed_in(request))
         return True
 
 
 class ReadsBooking(IsAuthenticated):
-    """The user of a booking, its provider and admins may see it."""
+    """The user of a booking, its provider, admins and staff may see it."""
 
     def has_object_permission(self, request: Request, view: Any, obj: Booking) -> bool:
         """Return True.
@@ -50,21 +75,34 @@ class ReadsBooking(IsAuthenticated):
         return True
 
 
-class ManagesBooking(IsAuthenticated):
-    """The provider of a booking and admins may manage it."""
+class ChangesBooking(IsAuthenticated):
+    """The user of a booking, its provider, admins and staff may change it."""
 
     def has_object_permission(self, request: Request, view: Any, obj: Booking) -> bool:
         """Return True.
 
         Raises:
-            Forbidden: the user is neither the provider nor an admin.
+            Forbidden: the booking belongs to somebody else.
+        """
+        services.check_may_change(obj, signed_in(request))
+        return True
+
+
+class ManagesBooking(IsAuthenticated):
+    """The provider of a booking, admins and staff may manage it."""
+
+    def has_object_permission(self, request: Request, view: Any, obj: Booking) -> bool:
+        """Return True.
+
+        Raises:
+            Forbidden: the user is neither the provider, nor an admin, nor permitted staff.
         """
         services.check_manages(obj, signed_in(request))
         return True
 
 
 class DeletesBooking(IsAuthenticated):
-    """The user of a booking may delete it until it starts; admins may delete it at any time."""
+    """The user of a booking may delete it until it starts; admins and staff at any time."""
 
     def has_object_permission(self, request: Request, view: Any, obj: Booking) -> bool:
         """Return True.

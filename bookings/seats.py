@@ -148,14 +148,16 @@ class Attempt(NamedTuple):
 #   read), start_time, end_time, blocked_from, blocked_until timestamptz, status text,
 #   attendee_name, attendee_email, attendee_phone, notes text, price numeric, currency text,
 #   hold_expires_at timestamptz, metadata jsonb, event text (its type), actor_id uuid,
+#   api_key_id uuid (null),
 #   at timestamptz (now).
 # Columns: those of `Attempt`; no row if no seat is free.
 # Invariant: booking_seat_free, booking_calendar_free and the trigger booking_occupies refuse a
 #   booking that overlaps another booking, so this statement only has to find a seat.
 CREATE_IN_SERVICE = f"""
 WITH {PLACE_IN_SERVICE}, {FREE_SEAT}, {TAKE_SEAT}, event AS (
-    INSERT INTO bookings_bookingevent (booking_id, type, actor_id, at, data)
-    SELECT %(id)s, %(event)s, %(actor_id)s, %(at)s, jsonb_build_object({state_of("booking")})
+    INSERT INTO bookings_bookingevent (booking_id, type, actor_id, api_key_id, at, data)
+    SELECT %(id)s, %(event)s, %(actor_id)s, %(api_key_id)s, %(at)s,
+        jsonb_build_object({state_of("booking")})
     FROM booking
 )
 SELECT {ATTEMPT} FROM seated LEFT JOIN booking ON true
@@ -170,8 +172,8 @@ SELECT {ATTEMPT} FROM seated LEFT JOIN booking ON true
 #   not the time of the slot.
 CREATE_IN_SLOT = f"""
 WITH {PLACE_IN_SLOT}, {FREE_SEAT}, {TAKE_SEAT}, event AS (
-    INSERT INTO bookings_bookingevent (booking_id, type, actor_id, at, data)
-    SELECT %(id)s, %(event)s, %(actor_id)s, %(at)s,
+    INSERT INTO bookings_bookingevent (booking_id, type, actor_id, api_key_id, at, data)
+    SELECT %(id)s, %(event)s, %(actor_id)s, %(api_key_id)s, %(at)s,
         jsonb_build_object({state_of("booking")}) || %(more)s
     FROM booking
 )
@@ -287,6 +289,7 @@ def take_seat(
         "metadata": Jsonb(booking.metadata),
         "event": BookingEvent.Type.HELD if held else BookingEvent.Type.CREATED,
         "actor_id": actor and actor.pk,
+        "api_key_id": actor and actor.api_key_id,
         "more": Jsonb(more),
     }
     # If a seat was free but could not be taken, another transaction has taken it and committed. The

@@ -242,6 +242,7 @@ class StatusChangeSerializer(InputSerializer):
     {
         "type": "booking.confirmed",
         "actor_id": "0199d3a1-7c1e-7f61-b2ab-0a1c5d3f9e10",
+        "api_key_id": None,
         "at": "2026-11-21T09:05:00Z",
         "data": {
             "status": "confirmed",
@@ -264,6 +265,11 @@ class HistoryEventSerializer(RowSerializer):
         allow_null=True,
         help_text="The user who caused the event; null if it happened automatically.",
     )
+    api_key_id = serializers.UUIDField(
+        read_only=True,
+        allow_null=True,
+        help_text="The API key with which the user caused the event; null if it was none.",
+    )
     data = serializers.DictField(  # type: ignore[assignment]
         read_only=True,
         help_text=(
@@ -275,7 +281,7 @@ class HistoryEventSerializer(RowSerializer):
 
     class Meta:
         model = BookingEvent
-        fields = ["type", "actor_id", "at", "data"]
+        fields = ["type", "actor_id", "api_key_id", "at", "data"]
         read_only_fields = fields
 
     @classmethod

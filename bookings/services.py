@@ -163,15 +163,15 @@ def create_booking(
             service's duration.
         hold: only hold the seat. The hold expires after `settings.HOLD_TIME` unless `book_hold`
             turns it into a booking first.
-        user_id: the user who gets the booking; by default, `actor`. Only admins may book for
-            another user.
+        user_id: the user who gets the booking; by default, `actor`. Only admins and staff may book
+            for another user.
         attendee_name, attendee_email, attendee_phone: who comes; by default, the user.
         at: the current time.
 
     Raises:
         Invalid: the service, slot or user does not exist; the slot belongs to another service; the
             start is missing or in the past; or `start_time` or `end_time` does not match.
-        Forbidden: `actor` is not an admin and books for another user.
+        Forbidden: `actor` books for another user without the permission to do so.
         EmailNotVerified: users must verify their email address first, and `actor` has not.
         ServiceInactive: the service or the slot cannot be booked.
         TooSoon: less than the service's minimum notice is left before the start.
@@ -295,7 +295,7 @@ def cancel_booking(*, booking_id: UUID, actor: User, at: datetime, reason: str =
             is left before the start.
     """
     booking = _locked_booking(booking_id)
-    check_may_read(booking, actor)
+    check_may_change(booking, actor)
     _check_notice(booking, actor, at)
     return _change_status(Status.CANCELLED, booking, actor=actor, at=at, reason=reason)
 
@@ -322,7 +322,7 @@ def change_details(
         TooManyKeys: the metadata would have too many keys.
     """
     booking = _locked_booking(booking_id)
-    check_may_read(booking, actor)
+    check_may_change(booking, actor)
     shown = {**booking.attendee(), "notes": booking.notes}
     changed = [name for name in shown if details.get(name, shown[name]) != shown[name]]
     columns = [*changed, "metadata"] if details.get("metadata") else changed
@@ -350,6 +350,12 @@ def cancel_all(*, user: User, actor: User, at: datetime) -> None:
         _change_status(Status.CANCELLED, booking, actor=actor, at=at)
 
 
+@transaction.atomic
+def release_hold(*, booking: Booking, actor: User, at: datetime) -> Booking:
+    """Cancel a hold on behalf of `actor`, whom the caller has permitted to do so."""
+    return _change_status(Status.CANCELLED, _locked_booking(booking.pk), actor=actor, at=at)
+
+
 @retried
 @transaction.atomic
 def book_hold(*, booking_id: UUID, actor: User, at: datetime) -> Booking:
@@ -366,7 +372,7 @@ def book_hold(*, booking_id: UUID, actor: User, at: datetime) -> Booking:
     """
     booking = _locked_booking(booking_id)
     if booking.status in (Status.HELD, Status.EXPIRED):
-        check_may_read(booking, actor)
+        check_may_change(booking, actor)
         if not _manages(actor, booking):
             check_verified(actor)
     else:
@@ -406,7 +412,7 @@ def delete_booking(*, booking_id: UUID, actor: User, at: datetime) -> None:
     """
     booking = _locked_booking(booking_id)
     check_may_delete(booking, actor)
-    if not actor.is_admin:
+    if not actor.may("bookings.delete_booking"):
         if booking.start_time <= at:
             raise BookingStarted
         _check_notice(booking, actor, at)
@@ -421,19 +427,19 @@ def delete_booking(*, booking_id: UUID, actor: User, at: datetime) -> None:
 
 
 def _manages(user: User, booking: Booking) -> bool:
-    """Return whether `user` may manage `booking`, as its provider or as an admin."""
-    return user.keeps(booking.calendar.provider_id)
+    """Return whether `user` may manage `booking`, as its provider, an admin or staff."""
+    return user.may("bookings.change_booking", booking.calendar.provider_id)
 
 
 def check_books_for(user_id: UUID, actor: User) -> None:
     """Check that `actor` may book for a user.
 
-    All users may book for themselves. Admins may book for any user.
+    All users may book for themselves. Admins and permitted staff may book for any user.
 
     Raises:
-        Forbidden: `actor` is not an admin and books for another user.
+        Forbidden: `actor` books for another user without the permission to do so.
     """
-    if user_id != actor.pk and not actor.is_admin:
+    if user_id != actor.pk and not actor.may("bookings.add_booking"):
         raise Forbidden("Only admins can book for other users.")
 
 
@@ -448,33 +454,45 @@ def check_verified(actor: User) -> None:
 
 
 def check_may_read(booking: Booking, actor: User) -> None:
-    """Check that `actor` may see a booking, as its owner, its provider or an admin.
+    """Check that `actor` may see a booking, as its owner, its provider, an admin or staff.
 
     Raises:
-        Forbidden: `actor` is neither the owner, nor the provider, nor an admin.
+        Forbidden: `actor` is none of these.
+    """
+    if booking.user_id != actor.pk and not actor.may(
+        "bookings.view_booking", booking.calendar.provider_id
+    ):
+        raise Forbidden("This booking belongs to another user.")
+
+
+def check_may_change(booking: Booking, actor: User) -> None:
+    """Check that `actor` may change a booking, as its owner, its provider, an admin or staff.
+
+    Raises:
+        Forbidden: `actor` is none of these.
     """
     if booking.user_id != actor.pk and not _manages(actor, booking):
         raise Forbidden("This booking belongs to another user.")
 
 
 def check_may_delete(booking: Booking, actor: User) -> None:
-    """Check that `actor` may delete a booking, as its owner or an admin.
+    """Check that `actor` may delete a booking, as its owner, an admin or staff.
 
     For the owner, `delete_booking` also checks the start and the cancellation notice, once it has
     locked the booking.
 
     Raises:
-        Forbidden: `actor` is neither the owner nor an admin.
+        Forbidden: `actor` is none of these.
     """
-    if booking.user_id != actor.pk and not actor.is_admin:
+    if booking.user_id != actor.pk and not actor.may("bookings.delete_booking"):
         raise Forbidden("This booking belongs to another user.")
 
 
 def check_manages(booking: Booking, actor: User) -> None:
-    """Check that `actor` may manage a booking, as its provider or an admin.
+    """Check that `actor` may manage a booking, as its provider, an admin or staff.
 
     Raises:
-        Forbidden: `actor` is neither the provider nor an admin.
+        Forbidden: `actor` is none of these.
     """
     if not _manages(actor, booking):
         raise Forbidden(
@@ -711,7 +729,7 @@ def _move(
         turns.shared(calendar)
     ).get(bookings=booking_id)
     booking = _locked_booking(booking_id)
-    check_may_read(booking, actor)
+    check_may_change(booking, actor)
     if booking.status not in (Status.PENDING, Status.CONFIRMED):
         raise InvalidTransition(f"A booking that is {booking.status} cannot be rescheduled.")
     if start_time == booking.start_time or (slot_id and slot_id == booking.slot_id):

@@ -20,6 +20,7 @@ from bookings.filters import BookingFilter
 from bookings.models import Booking, BookingEvent
 from bookings.permissions import (
     BooksForUser,
+    ChangesBooking,
     DeletesBooking,
     ListsBookings,
     ManagesBooking,
@@ -67,10 +68,10 @@ EXPANSIONS.add("calendar")(by_id("calendar_id", CalendarSerializer))
 
 
 def _find_bookers(request: Request, booking_ids: Collection[Any]) -> Mapping[Any, dict[str, Any]]:
-    """Return the users of the bookings that the client manages, by the ids of the bookings."""
+    """Return the users whom the client serves, by the ids of their bookings."""
     names = BookerSerializer.Meta.fields
-    managed = Booking.objects.managed_by(signed_in(request)).filter(pk__in=booking_ids)
-    rows = managed.order_by().values_list("pk", *(f"user__{name}" for name in names))
+    served = Booking.objects.served_by(signed_in(request)).filter(pk__in=booking_ids)
+    rows = served.order_by().values_list("pk", *(f"user__{name}" for name in names))
     return {pk: dict(zip(names, values, strict=True)) for pk, *values in rows}
 
 
@@ -87,7 +88,7 @@ class BookingViewSet(RowViewSet):
         "list": ListsBookings,
         "create": BooksForUser,
         "retrieve": ReadsBooking,
-        "partial_update": ReadsBooking,
+        "partial_update": ChangesBooking,
         "status": ManagesBooking,
         "destroy": DeletesBooking,
     }
@@ -110,13 +111,15 @@ class BookingViewSet(RowViewSet):
     def listed(self) -> QuerySet[Booking] | Bound:
         """Return the bookings that the list shows.
 
-        Users see their own bookings, and admins see all bookings. With `scope=provider`, everybody
-        sees the bookings on their own calendars.
+        Users see their own bookings, and admins and staff see all bookings. With `scope=provider`,
+        everybody sees the bookings on their own calendars.
         """
         user = signed_in(self.request)
         if self.request.query_params.get("scope") == "provider":
             return Booking.objects.on_calendars_of(user)
-        return self.queryset.all() if user.is_admin else OWN_BOOKINGS(user_id=user.pk)
+        if user.may("bookings.view_booking"):
+            return self.queryset.all()
+        return OWN_BOOKINGS(user_id=user.pk)
 
     @extend_schema(tags=["Bookings"], summary="Show a booking")
     def retrieve(self, request: Request, *args: Any, **kwargs: Any) -> Response:
@@ -222,6 +225,7 @@ class HistoryViewSet(RowViewSet):
     """What happened to a booking, oldest first, for those who may see the booking."""
 
     permission_classes = [ReadsBooking]
+    governed_by = Booking
     object_rows = Booking.objects.select_related("calendar")
     object_lookup = {"pk": "booking_id"}
     serializer_class = HistoryEventSerializer

@@ -291,6 +291,7 @@ RATE_LIMITS = {
     "password": rate("RATE_LIMIT_PASSWORD", "20/hour"),
     "anon": rate("RATE_LIMIT_ANON", "300/minute"),
     "user": rate("RATE_LIMIT_USER", "600/minute"),
+    "key": rate("RATE_LIMIT_KEY", "600/minute"),
 }
 # With Redis, all hosts count together; otherwise, the web processes of each host do.
 REDIS_URL = environment.redis_url("REDIS_URL")
@@ -409,7 +410,8 @@ SPECTACULAR_SETTINGS: dict[str, Any] = {
         "bookings.\n\n"
         "Sign in with `POST /auth/login` and send `Authorization: Bearer <access_token>`. "
         "Errors are problem documents (RFC 9457); [`/errors`](/errors) lists them. "
-        "Times are RFC 3339 with an offset; periods are half-open."
+        "Times are RFC 3339 with an offset; periods are half-open. A GET whose `If-None-Match` has "
+        "the current `ETag` gets a 304."
     ),
     "OAS_VERSION": "3.1.0",
     "LICENSE": {"name": "MIT", "identifier": "MIT"},

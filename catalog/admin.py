@@ -97,7 +97,28 @@ class OpeningHoursFormSet(forms.BaseInlineFormSet):
         ]
 
 
-class OpeningHoursInline(admin.TabularInline):
+class CalendarPartInline(admin.TabularInline):
+    """Rows that are part of a calendar: whoever may change the calendar may change them."""
+
+    def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """Return whether the user may see calendars."""
+        return request.user.has_perm("catalog.view_calendar") or self.has_add_permission(request)
+
+    def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """Return whether the user may change calendars, or create this one."""
+        name = "catalog.change_calendar" if obj else "catalog.add_calendar"
+        return request.user.has_perm(name)
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """Return whether the user may change calendars."""
+        return self.has_add_permission(request, obj)
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """Return whether the user may change calendars."""
+        return self.has_add_permission(request, obj)
+
+
+class OpeningHoursInline(CalendarPartInline):
     """The opening hours of a calendar."""
 
     model = OpeningHours
@@ -125,7 +146,7 @@ class TimeOffForm(forms.ModelForm):
                     self.add_error(field, problems)
 
 
-class TimeOffInline(admin.TabularInline):
+class TimeOffInline(CalendarPartInline):
     """The current and future time off of a calendar. Past time off would only fill the page."""
 
     model = TimeOff

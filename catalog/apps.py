@@ -15,5 +15,5 @@ class CatalogConfig(AppConfig):
         from catalog.providers import models as _  # noqa: F401
 
     def ready(self) -> None:
-        """Register the functions with which the catalog extends accounts."""
-        from catalog import privacy, services  # noqa: F401 - the imports register them
+        """Register the functions and permissions with which the catalog extends accounts."""
+        from catalog import permissions, privacy, services  # noqa: F401 - the imports register them

@@ -4,13 +4,26 @@ from typing import Any
 
 from rest_framework.request import Request
 
-from accounts.permissions import IsProviderOrAdmin, signed_in
+from accounts.extensions import PERMISSIONS, Permission
+from accounts.permissions import KeepsOrIsPermitted, signed_in
 from catalog.models import Calendar
 from catalog.services import check_owner
 
+for name, words in {
+    "catalog.view_calendar": "see time off; see calendars in the admin site",
+    "catalog.add_calendar": "create calendars for any provider",
+    "catalog.change_calendar": "change calendars, opening hours and time off",
+    "catalog.delete_calendar": "delete calendars",
+    "catalog.view_service": "see why times are refused; see services in the admin site",
+    "catalog.add_service": "create services",
+    "catalog.change_service": "change services",
+    "catalog.delete_service": "delete services",
+}.items():
+    PERMISSIONS.add(name)(Permission(words, own="provider"))
 
-class KeepsCalendar(IsProviderOrAdmin):
-    """Allows admins, and the provider of the calendar that the object is or belongs to."""
+
+class KeepsCalendar(KeepsOrIsPermitted):
+    """Allows the provider of the calendar that the object is or belongs to, admins and staff."""
 
     def has_object_permission(self, request: Request, view: Any, obj: Any) -> bool:
         """Return True.
@@ -18,5 +31,6 @@ class KeepsCalendar(IsProviderOrAdmin):
         Raises:
             Forbidden: the calendar is another user's.
         """
-        check_owner(obj if isinstance(obj, Calendar) else obj.calendar, signed_in(request))
+        calendar = obj if isinstance(obj, Calendar) else obj.calendar
+        check_owner(calendar, signed_in(request), view.needed_permission)
         return True

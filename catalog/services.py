@@ -45,9 +45,9 @@ def create_calendar(
         Invalid: the provider does not exist.
         Forbidden: a provider creates a calendar for another user.
     """
-    if not actor.is_admin:
+    if not actor.may("catalog.add_calendar"):
         fields.setdefault("provider_id", actor.pk)
-    _check_provider(actor, fields)
+    _check_provider(actor, "catalog.add_calendar", fields)
     with transaction.atomic():
         calendar = Calendar.objects.create(
             created_at=at, updated_at=at, metadata=stored(metadata), **fields
@@ -73,9 +73,9 @@ def update_calendar(
     hours = changes.pop("opening_hours", None)
     with transaction.atomic():
         calendar = lock_calendar(calendar_id=calendar_id)
-        check_owner(calendar, actor)
+        check_owner(calendar, actor, "catalog.change_calendar")
         if "provider_id" in changes and changes["provider_id"] != calendar.provider_id:
-            _check_provider(actor, changes)
+            _check_provider(actor, "catalog.change_calendar", changes)
         save_changes(calendar, changes)
         if hours is not None:
             set_opening_hours(calendar=calendar, spans=hours)
@@ -114,7 +114,7 @@ def delete_calendar(*, calendar_id: UUID, actor: User) -> None:
     """
     with transaction.atomic():
         calendar = lock_calendar(calendar_id=calendar_id)
-        check_owner(calendar, actor)
+        check_owner(calendar, actor, "catalog.delete_calendar")
         try:
             calendar.delete()
         except RestrictedError:
@@ -139,7 +139,7 @@ def create_time_off(
     """
     with transaction.atomic():
         calendar = lock_calendar(calendar_id=calendar_id)
-        check_owner(calendar, actor)
+        check_owner(calendar, actor, "catalog.change_calendar")
         check_time_off(start_time, end_time)
         time_off = TimeOff.objects.create(
             calendar=calendar,
@@ -174,7 +174,7 @@ def delete_time_off(*, calendar_id: UUID, time_off_id: UUID, actor: User) -> Non
     """
     with transaction.atomic():
         calendar = lock_calendar(calendar_id=calendar_id)
-        check_owner(calendar, actor)
+        check_owner(calendar, actor, "catalog.change_calendar")
         calendar.time_off.get(pk=time_off_id).delete()
 
 
@@ -212,7 +212,7 @@ def create_service(
                 actor=actor, at=at, name=service.title, timezone=actor.timezone
             )
         else:
-            service.calendar = _calendar_for(actor, calendar_id)
+            service.calendar = _calendar_for(actor, "catalog.add_service", calendar_id)
         service.save(force_insert=True)
     return service
 
@@ -248,9 +248,11 @@ def update_service(*, service_id: UUID, actor: User, changes: dict[str, Any]) ->
             .select_related("calendar")
             .get(pk=service_id)
         )
-        check_owner(service.calendar, actor)
+        check_owner(service.calendar, actor, "catalog.change_service")
         if "calendar_id" in changes:
-            changes["calendar"] = _calendar_for(actor, changes.pop("calendar_id"))
+            changes["calendar"] = _calendar_for(
+                actor, "catalog.change_service", changes.pop("calendar_id")
+            )
         if "price" in changes or "currency" in changes:
             field = "price" if "price" in changes else "currency"
             check_price(
@@ -286,7 +288,7 @@ def delete_service(*, service_id: UUID, actor: User) -> None:
             .select_related("calendar")
             .get(pk=service_id)
         )
-        check_owner(service.calendar, actor)
+        check_owner(service.calendar, actor, "catalog.delete_service")
         try:
             service.delete()
         except RestrictedError:
@@ -308,17 +310,17 @@ def lock_calendar(*, calendar_id: UUID) -> Calendar:
     return Calendar.objects.select_for_update().filter(turns.alone(calendar_id)).get(pk=calendar_id)
 
 
-def check_owner(calendar: Calendar, actor: User) -> None:
-    """Check that a user is an admin or the calendar's provider.
+def check_owner(calendar: Calendar, actor: User, permission: str) -> None:
+    """Check that a user is the calendar's provider, an admin, or has the permission.
 
     Raises:
-        Forbidden: the user is neither.
+        Forbidden: the user is none of these.
     """
-    if not actor.keeps(calendar.provider_id):
+    if not actor.may(permission, calendar.provider_id):
         raise Forbidden("You do not manage this calendar.")
 
 
-def _calendar_for(actor: User, calendar_id: UUID) -> Calendar:
+def _calendar_for(actor: User, permission: str, calendar_id: UUID) -> Calendar:
     # The lock prevents the calendar from being deleted before the service is stored.
     found = Calendar.objects.select_for_update(no_key=True).filter(turns.alone(calendar_id))
     calendar = found.filter(pk=calendar_id).first()
@@ -326,15 +328,15 @@ def _calendar_for(actor: User, calendar_id: UUID) -> Calendar:
         raise Invalid(
             errors={"calendar_id": ["There is no calendar with this id."]},
         )
-    check_owner(calendar, actor)
+    check_owner(calendar, actor, permission)
     return calendar
 
 
-def _check_provider(actor: User, fields: dict[str, Any]) -> None:
+def _check_provider(actor: User, permission: str, fields: dict[str, Any]) -> None:
     provider_id = fields.get("provider_id")
-    if not actor.is_admin and "provider_id" in fields and provider_id != actor.pk:
+    if "provider_id" in fields and not actor.may(permission, provider_id):
         raise Forbidden("Providers can set provider_id only to their own id.")
-    if provider_id is None or provider_id == actor.pk:
+    if provider_id is None or (provider_id == actor.pk and actor.is_keeper):
         return
     if not User.objects.all().keepers().filter(pk=provider_id).exists():
         raise Invalid(

@@ -11,8 +11,10 @@ from rest_framework.permissions import SAFE_METHODS, AllowAny, BasePermission
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from accounts.models import User
 from accounts.permissions import signed_in
 from bookit.api.etags import conditional
+from bookit.api.keys import UsedKey
 from bookit.api.schema import errors
 from bookit.api.views import RowViewSet
 from bookit.database.prepared import Bound, Prepared
@@ -56,22 +58,31 @@ class PrivateFieldsViewSet(CatalogViewSet):
     """Only callers who may change a row see its private fields."""
 
     serializer_class: type[PrivateFieldsSerializer]
+    # The permission to change a row.
+    private_to: str
 
     @property
-    def is_keeper(self) -> bool:
-        """Whether the caller may keep calendars."""
-        return self.request.user.is_authenticated and signed_in(self.request).is_keeper
+    def may_see_private(self) -> bool:
+        """Whether the caller may see the private fields of some rows."""
+        user, key = self.request.user, self.request.auth
+        if not isinstance(user, User) or (
+            isinstance(key, UsedKey) and not key.permits(self.private_to)
+        ):
+            return False
+        return user.is_keeper or user.may(self.private_to)
 
     @property
     def columns(self) -> Callable[[QuerySet[Any]], QuerySet[Any, dict[str, Any]]]:
         """The function that selects the columns that the caller sees in at least one row."""
         resource = self.serializer_class
-        return resource.private_rows if self.is_keeper else resource.rows
+        return resource.private_rows if self.may_see_private else resource.rows
 
     def represent(self, row: dict[str, Any]) -> dict[str, Any]:
         """Return a row as the caller sees it."""
         shown = super().represent(row)
-        if "metadata" in shown and not signed_in(self.request).keeps(shown["provider_id"]):
+        if "metadata" in shown and not signed_in(self.request).may(
+            self.private_to, shown["provider_id"]
+        ):
             for name in self.serializer_class.private_fields:
                 del shown[name]
         return shown
@@ -89,6 +100,7 @@ class CalendarViewSet(PrivateFieldsViewSet):
     """The endpoints of calendars."""
 
     serializer_class = CalendarSerializer
+    private_to = "catalog.change_calendar"
     filterset_class = CalendarFilter
     ordering_fields = {"name": "name", "created_at": "created_at"}
     default_ordering = ["name"]
@@ -141,6 +153,8 @@ class TimeOffViewSet(RowViewSet):
     """The endpoints of time off. It is private to the calendar's provider and admins."""
 
     permission_classes = [KeepsCalendar]
+    governed_by = Calendar
+    needed_permissions = dict.fromkeys(["create", "destroy"], "catalog.change_calendar")
     object_rows = Calendar.objects.all()
     object_lookup = {"pk": "calendar_id"}
     serializer_class = TimeOffSerializer
@@ -188,6 +202,7 @@ class ServiceViewSet(PrivateFieldsViewSet):
 
     costly_with = ("q", "available_from", "available_to")
     serializer_class = ServiceSerializer
+    private_to = "catalog.change_service"
     filterset_class = property(lambda view: FILTERS.get("services", ServiceFilter))
     ordering_fields = {
         "title": "title",
@@ -214,7 +229,7 @@ class ServiceViewSet(PrivateFieldsViewSet):
         """Return the active services, or all services if the request filters by `active`."""
         if self.request.query_params.get("active"):
             return self.queryset.all()
-        return PRIVATE_ACTIVE_SERVICES() if self.is_keeper else ACTIVE_SERVICES()
+        return PRIVATE_ACTIVE_SERVICES() if self.may_see_private else ACTIVE_SERVICES()
 
     def shaped(self, rows: Any) -> Any:
         """Return the rows of a list with the columns that are shown."""

@@ -5,10 +5,19 @@ from typing import Any
 from rest_framework.permissions import IsAuthenticated
 from rest_framework.request import Request
 
+from accounts.extensions import PERMISSIONS, Permission
 from accounts.permissions import signed_in
 from bookings.models import Booking
 from reviews import services
 from reviews.models import Review
+
+for name, permission in {
+    "reviews.view_review": Permission("see reviews in the admin site"),
+    "reviews.add_review": Permission("write reviews", "user", in_roles=False),
+    "reviews.change_review": Permission("change reviews", "user", in_roles=False),
+    "reviews.delete_review": Permission("delete all reviews", "user"),
+}.items():
+    PERMISSIONS.add(name)(permission)
 
 
 class ReviewsBooking(IsAuthenticated):
@@ -38,7 +47,7 @@ class WroteReview(IsAuthenticated):
 
 
 class DeletesReview(IsAuthenticated):
-    """Allows the author of a review, and admins."""
+    """Allows the author of a review, admins and permitted staff."""
 
     def has_object_permission(self, request: Request, view: Any, obj: Review) -> bool:
         """Return True.

@@ -131,12 +131,12 @@ def check_wrote(review: Review, actor: User) -> None:
 
 
 def check_may_delete(review: Review, actor: User) -> None:
-    """Check that `actor` may delete a review, as its author or an admin.
+    """Check that `actor` may delete a review, as its author, an admin or permitted staff.
 
     Raises:
-        Forbidden: `actor` is neither the author nor an admin.
+        Forbidden: `actor` is none of these.
     """
-    if not actor.is_admin:
+    if not actor.may("reviews.delete_review"):
         check_wrote(review, actor)
 
 

@@ -16,6 +16,7 @@ from rest_framework_simplejwt.token_blacklist.models import OutstandingToken
 
 from accounts import services
 from accounts.extensions import ERASERS, EXPORTERS
+from accounts.keys.models import ApiKey
 from accounts.links import services as links
 from accounts.models import Session, User
 from bookit.database.retries import retried
@@ -45,9 +46,9 @@ def export(*, user: User) -> dict[str, Any]:
 
 @EXPORTERS.add("user")
 def _export_user(user: User) -> dict[str, Any]:
-    hidden = {"password", "groups", "user_permissions"}
+    hidden = {"password"}
     names = [field.attname for field in User._meta.concrete_fields if field.name not in hidden]
-    return {name: getattr(user, name) for name in names}
+    return {**{name: getattr(user, name) for name in names}, "roles": user.roles}
 
 
 @EXPORTERS.add("sessions")
@@ -60,6 +61,12 @@ def _export_sessions(user: User) -> list[Any]:
 def _export_links(user: User) -> list[Any]:
     columns = ("purpose", "email", "created_at", "expires_at")
     return [*user.emailed_links.order_by("id").values(*columns)]
+
+
+@EXPORTERS.add("api_keys")
+def _export_api_keys(user: User) -> list[Any]:
+    columns = ("id", "name", "prefix", "permissions", "expires_at", "last_used_at", "created_at")
+    return [*ApiKey.objects.filter(user=user).order_by("id").values(*columns)]
 
 
 @EXPORTERS.add("idempotency_keys")
@@ -137,10 +144,10 @@ def _erase_traces(user: User) -> None:
     """Erase what accounts stores about a user outside the user's row."""
     Session.objects.filter(user=user).delete()
     OutstandingToken.objects.filter(user=user).update(user=None)
+    ApiKey.objects.filter(user=user).delete()
     KeptResponse.objects.filter(user=user).delete()
     user.emailed_links.all().delete()
     user.groups.clear()
-    user.user_permissions.clear()
     # The log of the admin site has the names of the objects that admins changed.
     LogEntry.objects.filter(
         Q(content_type__app_label="accounts", content_type__model="user", object_id=str(user.pk))

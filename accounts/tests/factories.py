@@ -1,9 +1,12 @@
 """Factories for accounts."""
 
 import factory
+from django.utils.timezone import now
 from factory.django import DjangoModelFactory
 
 from accounts.models import User
+from accounts.roles.models import Role
+from accounts.roles.services import create_role, give_roles
 
 PASSWORD = "correct horse battery"
 
@@ -22,6 +25,17 @@ class UserFactory(DjangoModelFactory):
     def _create(cls, model_class, *args, **kwargs):
         password = kwargs.pop("password", PASSWORD)
         return model_class.objects.create_user(password=password, **kwargs)
+
+
+def staff(permissions, **fields):
+    """Return a user who holds a role with these permissions, and no other role."""
+    name = f"Role {Role.objects.count() + 1}"
+    admin = User(role=User.Role.ADMIN)
+    create_role(name=name, permissions=permissions, actor=admin, at=now())
+    user = UserFactory(**fields)
+    user.has_roles = True
+    give_roles(user=user, names=[name], actor=admin)
+    return user
 
 
 class ProviderFactory(UserFactory):

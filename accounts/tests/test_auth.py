@@ -27,6 +27,7 @@ SESSION = [
     "email_verified",
     "phone",
     "role",
+    "roles",
     "timezone",
     "language",
     "is_active",
@@ -62,7 +63,7 @@ def test_registering_returns_a_session(api):
     assert session["is_active"] is True
     assert (session["token_type"], session["expires_in"]) == ("Bearer", 15 * 60)
     profile = me(api, session["access_token"]).json()
-    assert profile == {name: session[name] for name in SESSION[:12]}
+    assert profile == {name: session[name] for name in SESSION[:13]}
     assert api.post("/auth/refresh", {"refresh_token": session["refresh_token"]}).status_code == 200
 
 

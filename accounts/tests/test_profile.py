@@ -17,7 +17,7 @@ from bookit.tests.expect import problem
 pytestmark = pytest.mark.django_db
 
 FIELDS = [
-    *("id", "name", "email", "email_verified", "phone", "role"),
+    *("id", "name", "email", "email_verified", "phone", "role", "roles"),
     *("timezone", "language", "is_active", "metadata", "created_at", "updated_at"),
 ]
 BETTER = "another good password"
@@ -55,6 +55,7 @@ def test_the_profile_shows_the_signed_in_user(me, user):
         "email_verified": False,
         "phone": "",
         "role": "user",
+        "roles": [],
         "timezone": "UTC",
         "language": "en",
         "is_active": True,

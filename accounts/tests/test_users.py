@@ -17,7 +17,7 @@ from bookit.tests.expect import problem
 pytestmark = pytest.mark.django_db
 
 FIELDS = [
-    *("id", "name", "email", "email_verified", "phone", "role"),
+    *("id", "name", "email", "email_verified", "phone", "role", "roles"),
     *("timezone", "language", "is_active", "metadata", "created_at", "updated_at"),
 ]
 

@@ -2,7 +2,7 @@
 
 The URL of a feed contains a signed token. The token names the owner of the feed, which is a user or
 a calendar, and the kind of URL. If the URL shows the names of attendees, the token also names the
-user who requested the URL. Such a URL works only while that user keeps the calendar (`User.keeps`).
+user who requested the URL. Such a URL works only while that user keeps the calendar (`User.may`).
 Nothing is stored about a URL until it is renewed. Renewing a URL makes earlier URLs invalid.
 """
 
@@ -151,7 +151,7 @@ def calendar_feed(*, calendar_id: UUID, token: str, at: datetime) -> ical.Calend
     content = _content(token)
     calendar = Calendar.objects.get(pk=calendar_id)
     reader = User.objects.get(pk=content[-1]) if content[0] == NAMES else None
-    may_read = reader is None or reader.keeps(calendar.provider_id)
+    may_read = reader is None or reader.may("bookings.view_feed", calendar.provider_id)
     if not may_read or content != _calendar_content(calendar, reader):
         raise Calendar.DoesNotExist
     values = {

@@ -18,6 +18,7 @@ from rest_framework.response import Response
 from accounts.permissions import signed_in
 from bookings import ical
 from bookings.feeds import services as feeds
+from bookings.feeds.models import Feed
 from bookings.feeds.serializers import CalendarFeedSerializer, FeedSerializer
 from bookings.models import Booking
 from bookings.permissions import ReadsBooking
@@ -66,6 +67,7 @@ class CalendarFileViewSet(RowViewSet):
     # Anyone may request a feed; the token grants access.
     permission_classes = [AllowAny]
     action_permissions = {"booking": ReadsBooking}
+    governed_by = Booking
     object_rows = Booking.objects.select_related("service", "calendar")
     pagination_class = None
 
@@ -164,6 +166,8 @@ class CalendarFeedViewSet(RowViewSet):
 
     with_secrets = {"retrieve", "renew"}
     permission_classes = [KeepsCalendar]
+    governed_by = Feed
+    needed_permissions = {"renew": "bookings.change_feed"}
     object_rows = Calendar.objects.all()
     serializer_class = CalendarFeedSerializer  # type: ignore[assignment]
     pagination_class = None

@@ -105,7 +105,7 @@ FROM {SERIES} ORDER BY start_time
 
 # Cancels the held, pending and confirmed bookings in a slot, and records an event for each booking.
 #
-# Parameters: slot_id uuid, actor_id uuid, at timestamptz (now).
+# Parameters: slot_id uuid, actor_id uuid, api_key_id uuid (null), at timestamptz (now).
 # Columns: none.
 # Invariant: the slot is locked, so that nobody can book it. Bookings are locked in the order of
 #     their ids, so that two of these statements cannot deadlock.
@@ -121,8 +121,8 @@ WITH was AS (
     FROM was WHERE booking.id = was.id
     RETURNING booking.*, was.status AS was
 )
-INSERT INTO bookings_bookingevent (booking_id, type, actor_id, at, data)
-SELECT id, 'booking.cancelled', %(actor_id)s, %(at)s, jsonb_build_object(
+INSERT INTO bookings_bookingevent (booking_id, type, actor_id, api_key_id, at, data)
+SELECT id, 'booking.cancelled', %(actor_id)s, %(api_key_id)s, %(at)s, jsonb_build_object(
     {state_of("cancelled")},
     'was', jsonb_build_object('status', was), 'reason', '{SLOT_CANCELLED}'
 ) FROM cancelled ORDER BY id
@@ -168,7 +168,7 @@ def publish_slots(
     service = Service.objects.select_related("calendar").filter(pk=service_id).first()
     if service is None:
         raise Invalid.of("service_id", "There is no service with this id.")
-    check_owner(service.calendar, actor)
+    check_owner(service.calendar, actor, "bookings.add_slot")
     if not service.is_active:
         raise ServiceInactive
     if start_time < at:
@@ -220,7 +220,7 @@ def change_slot(
         InvalidTransition: the slot has ended, one of its bookings is completed or a no-show, or
             `status` would schedule a cancelled slot again.
     """
-    slot = _locked_slot(slot_id, actor)
+    slot = _locked_slot(slot_id, actor, "bookings.change_slot")
     if capacity is not None and capacity != slot.capacity:
         _check_seats(slot, capacity, at)
         if capacity > slot.capacity:
@@ -243,7 +243,7 @@ def delete_slot(*, slot_id: UUID, actor: User) -> None:
         Forbidden: the slot is on another user's calendar.
         SlotConflict: the slot has bookings, whatever their status.
     """
-    slot = _locked_slot(slot_id, actor)
+    slot = _locked_slot(slot_id, actor, "bookings.delete_slot")
     try:
         slot.delete()
     except RestrictedError:
@@ -312,7 +312,7 @@ def _check_clashes(slots: list[Slot], series: dict[str, Any], calendar: Calendar
         )
 
 
-def _locked_slot(slot_id: UUID, actor: User) -> Slot:
+def _locked_slot(slot_id: UUID, actor: User, permission: str) -> Slot:
     """Return a slot that `actor` may change, after locking its calendar and then the slot.
 
     All code takes these locks in this order. A booking locks the slot as well, so this function
@@ -320,7 +320,7 @@ def _locked_slot(slot_id: UUID, actor: User) -> Slot:
     """
     lock_calendar_of(slot_id)
     slot = Slot.objects.select_for_update(of=("self",)).select_related("calendar").get(pk=slot_id)
-    check_owner(slot.calendar, actor)
+    check_owner(slot.calendar, actor, permission)
     return slot
 
 
@@ -347,7 +347,15 @@ def _cancel(slot: Slot, status: str, *, actor: User, at: datetime) -> None:
         at=at,
     )
     with connection.cursor() as cursor:
-        cursor.execute(CANCEL_BOOKINGS, {"slot_id": slot.pk, "actor_id": actor.pk, "at": at})
+        cursor.execute(
+            CANCEL_BOOKINGS,
+            {
+                "slot_id": slot.pk,
+                "actor_id": actor.pk,
+                "api_key_id": actor.api_key_id,
+                "at": at,
+            },
+        )
     # Bookings that are still active are completed or no-shows. Their status may have changed while
     # the statement waited for its locks.
     if slot.bookings.filter(active=True).exists():

@@ -8,12 +8,13 @@ from django.db import connection, transaction
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from accounts.tests.factories import AdminFactory, ProviderFactory, UserFactory
+from accounts.tests.factories import AdminFactory, ProviderFactory, UserFactory, staff
 from bookings import services
 from bookings.models import Booking, BookingEvent
 from bookings.payloads import payloads
 from bookings.slots import services as slots
 from bookings.tests.factories import TUESDAY, BookingFactory, SlotFactory
+from bookit.errors import Forbidden
 from bookit.tests.crowd import at_once, until_waiting
 from bookit.tests.expect import problem
 from catalog.tests.factories import CalendarFactory, ServiceFactory
@@ -203,6 +204,21 @@ class TestDetails:
             response = api.as_(people["owner"]).patch(f"/bookings/{booking.pk}", {"notes": "!"})
             assert response.status_code == 200
 
+    def test_staff_need_the_permission_to_change_bookings(self, api, booking):
+        path, change = f"/bookings/{booking.pk}", {"notes": "By the window"}
+        reader = api.as_(staff(["bookings.view_booking"]))
+        problem(reader.patch(path, change), 403, "permission_denied")
+        with pytest.raises(Forbidden):
+            services.change_details(
+                booking_id=booking.pk,
+                actor=staff(["bookings.view_booking"]),
+                at=timezone.now(),
+                details=change,
+            )
+        with time_machine.travel(TUESDAY + HOUR):
+            receptionist = api.as_(staff(["bookings.change_booking"]))
+            assert receptionist.patch(path, change).json()["notes"] == "By the window"
+
     def test_strangers_get_the_same_refusal_before_and_after_the_start(self, api, booking):
         stranger = UserFactory()
         for moment in (TUESDAY - HOUR, TUESDAY + HOUR):
@@ -246,11 +262,12 @@ class TestDetails:
         problem(response, 400, "validation_error", "")
         assert len(events(booking)) == 1
 
-    def test_a_change_takes_seven_queries(self, api, people, booking):
+    def test_a_change_takes_eight_queries(self, api, people, booking):
         with CaptureQueriesContext(connection) as queries:
             api.as_(people["owner"]).patch(f"/bookings/{booking.pk}", {"notes": "!"})
-        # The account and the booking; the lock, the change and the event; a savepoint.
-        assert len(queries) == 7, queries.captured_queries
+        # The account and the booking; the lock, the change, the new version and the event; a
+        # savepoint.
+        assert len(queries) == 8, queries.captured_queries
 
 
 @pytest.mark.django_db(transaction=True)

@@ -7,7 +7,7 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from accounts.tests.factories import AdminFactory, ProviderFactory, UserFactory
+from accounts.tests.factories import AdminFactory, ProviderFactory, UserFactory, staff
 from bookings.tests.factories import TUESDAY, BookingFactory, SlotFactory
 from bookit.tests.expect import problem
 from catalog.tests.factories import CalendarFactory, ServiceFactory
@@ -57,7 +57,6 @@ def lists(people):
 
 def test_a_list_shows_the_expanded_resources_as_their_own_endpoints_do(api, people):
     grow(people, 2)
-    admin = api.as_(people["admin"])
     for who, path, names in lists(people):
         separator = "&" if "?" in path else "?"
         client = api.as_(people[who])
@@ -68,7 +67,7 @@ def test_a_list_shows_the_expanded_resources_as_their_own_endpoints_do(api, peop
             assert bare.items() <= row.items()
             added = {name: row[name] for name in row.keys() - bare.keys()}
             expected = {
-                f"{name}": admin.get(f"/{name}s/{row[f'{name}_id']}").json()
+                name: api.get(f"/{name}s/{row[f'{name}_id']}").json()
                 for name in ("service", "calendar", "slot")
                 if name in names and row[f"{name}_id"]
             }
@@ -127,6 +126,18 @@ def test_only_the_provider_and_admins_see_the_user(api, people):
     [row] = client.get("/bookings?expand=user,service").json()["results"]
     assert "user" not in row
     assert row["service"]["id"] == str(others.service_id)
+
+
+def test_staff_who_may_see_all_bookings_see_the_users(api, people):
+    booking = BookingFactory(user=people["owner"])
+    receptionist = api.as_(staff(["bookings.view_booking"]))
+    shown = receptionist.get(f"/bookings/{booking.pk}?expand=user").json()
+    assert shown["user"]["email"] == people["owner"].email
+    [row] = receptionist.get("/bookings?expand=user").json()["results"]
+    assert row["user"] == shown["user"]
+    # Who may only change bookings does not read them.
+    own = BookingFactory(user=staff(["bookings.change_booking"]), start_time=TUESDAY + 9 * HOUR)
+    assert "user" not in api.as_(own.user).get(f"/bookings/{own.pk}?expand=user").json()
 
 
 def test_the_user_is_hidden_from_a_provider_who_was_demoted(api, people):

@@ -63,6 +63,7 @@ def test_the_history_lists_events_oldest_first(api, booking, owner, provider):
     assert made == {
         "type": "booking.created",
         "actor_id": str(owner.pk),
+        "api_key_id": None,
         "at": "2026-11-21T09:00:00Z",
         "data": {
             "status": "pending",

@@ -8,9 +8,11 @@ from django.db import transaction
 from django.urls import URLPattern, get_resolver, resolve
 from django.utils import timezone
 
+from accounts.keys import services as keys
 from accounts.links.kinds import PASSWORD_RESET, VERIFICATION
 from accounts.links.tests.tokens import emailed_token
-from accounts.tests.factories import PASSWORD, AdminFactory, ProviderFactory, UserFactory
+from accounts.roles.models import Role
+from accounts.tests.factories import PASSWORD, AdminFactory, ProviderFactory, UserFactory, staff
 from bookings.feeds import services as feeds
 from bookings.models import Booking
 from bookings.tests.factories import TUESDAY, BookingFactory, DeliveryFactory, SlotFactory
@@ -19,139 +21,150 @@ from catalog.tests.factories import CalendarFactory, ServiceFactory, TimeOffFact
 
 pytestmark = pytest.mark.django_db
 
-PEOPLE = ["anonymous", "user", "owner", "provider", "other", "admin"]
+PEOPLE = ["anonymous", "user", "owner", "provider", "other", "staff", "admin"]
 
 # `owner` owns the bookings and the review. `provider` owns the calendar of the bookings, and
-# `other` owns another calendar. `user` owns nothing.
+# `other` owns another calendar. `user` owns nothing. `staff` is a receptionist, who owns nothing
+# and holds a role with the permissions to see and to change bookings.
 #
-#                                                anonymous user owner provider other admin
+#                                                anonymous user owner provider other staff admin
 TABLE = """
-POST   /auth/register                                  201  201   201      201   201   201
-POST   /auth/login                                     200  200   200      200   200   200
-POST   /auth/refresh                                   200  200   200      200   200   200
-POST   /auth/logout                                    204  204   204      204   204   204
+POST   /auth/register                                  201  201   201      201   201   201   201
+POST   /auth/login                                     200  200   200      200   200   200   200
+POST   /auth/refresh                                   200  200   200      200   200   200   200
+POST   /auth/logout                                    204  204   204      204   204   204   204
 
-POST   /auth/password-reset                            202  202   202      202   202   202
-POST   /auth/password-reset/confirm                    204  204   204      204   204   204
-POST   /auth/verify-email                              204  204   204      204   204   204
-POST   /auth/verify-email/resend                       401  202   202      202   202   202
+POST   /auth/password-reset                            202  202   202      202   202   202   202
+POST   /auth/password-reset/confirm                    204  204   204      204   204   204   204
+POST   /auth/verify-email                              204  204   204      204   204   204   204
+POST   /auth/verify-email/resend                       401  202   202      202   202   202   202
 
-GET    /me                                             401  200   200      200   200   200
-PATCH  /me                                             401  200   200      200   200   200
-DELETE /me    with-the-password                        401  204   204      204   204   204
-POST   /me/password                                    401  204   204      204   204   204
-GET    /me/sessions                                    401  200   200      200   200   200
-DELETE /me/sessions/{session}                          401  404   204      404   404   404
-GET    /me/export                                      401  200   200      200   200   200
-PATCH  /me/provider                                    401  403   403      200   200   200
+GET    /me                                             401  200   200      200   200   200   200
+PATCH  /me                                             401  200   200      200   200   200   200
+DELETE /me    with-the-password                        401  204   204      204   204   204   204
+POST   /me/password                                    401  204   204      204   204   204   204
+GET    /me/sessions                                    401  200   200      200   200   200   200
+DELETE /me/sessions/{session}                          401  404   204      404   404   404   404
+GET    /me/export                                      401  200   200      200   200   200   200
+PATCH  /me/provider                                    401  403   403      200   200   403   200
 
-GET    /users                                          401  403   403      403   403   200
-POST   /users                                          401  403   403      403   403   201
-GET    /users/{owner}                                  401  403   403      403   403   200
-PATCH  /users/{owner}                                  401  403   403      403   403   200
-DELETE /users/{owner}                                  401  403   403      403   403   204
+GET    /users                                          401  403   403      403   403   403   200
+POST   /users                                          401  403   403      403   403   403   201
+GET    /users/{owner}                                  401  403   403      403   403   403   200
+PATCH  /users/{owner}                                  401  403   403      403   403   403   200
+DELETE /users/{owner}                                  401  403   403      403   403   403   204
 
-GET    /calendars                                      200  200   200      200   200   200
-GET    /calendars/{calendar}                           200  200   200      200   200   200
-POST   /calendars                                      401  403   403      201   201   201
-POST   /calendars    for-the-provider                  401  403   403      201   403   201
-PATCH  /calendars/{calendar}                           401  403   403      200   403   200
-PATCH  /calendars/{calendar}    to-the-other           401  403   403      403   403   200
-PATCH  /calendars/{calendar}    to-nobody              401  403   403      403   403   200
-DELETE /calendars/{empty_calendar}                     401  403   403      204   403   204
+GET    /me/api-keys                                    401  200   200      200   200   200   200
+POST   /me/api-keys                                    401  201   201      201   201   201   201
+DELETE /me/api-keys/{api_key}                          401  404   204      404   404   404   404
 
-GET    /calendars/{calendar}/time-off                  401  403   403      200   403   200
-POST   /calendars/{calendar}/time-off                  401  403   403      201   403   201
-DELETE /calendars/{calendar}/time-off/{time_off}       401  403   403      204   403   204
+GET    /roles                                          401  403   403      403   403   403   200
+POST   /roles                                          401  403   403      403   403   403   201
+GET    /roles/{role}                                   401  403   403      403   403   403   200
+PATCH  /roles/{role}                                   401  403   403      403   403   403   200
+DELETE /roles/{role}                                   401  403   403      403   403   403   204
 
-GET    /services                                       200  200   200      200   200   200
-GET    /services/{service}                             200  200   200      200   200   200
-GET    /services/{inactive_service}                    200  200   200      200   200   200
-GET    /services/{service}/availability                200  200   200      200   200   200
-GET    /services/{service}/availability?explain=true   401  403   403      200   403   200
-GET    /availability?service_id={service}              200  200   200      200   200   200
-GET    /services/{service}/reviews                     200  200   200      200   200   200
-POST   /services                                       401  403   403      201   201   201
-POST   /services    on-the-calendar                    401  403   403      201   403   201
-PATCH  /services/{service}                             401  403   403      200   403   200
-PATCH  /services/{unbooked_service}    to-the-other    401  403   403      403   403   200
-DELETE /services/{unbooked_service}                    401  403   403      204   403   204
+GET    /calendars                                      200  200   200      200   200   200   200
+GET    /calendars/{calendar}                           200  200   200      200   200   200   200
+POST   /calendars                                      401  403   403      201   201   403   201
+POST   /calendars    for-the-provider                  401  403   403      201   403   403   201
+PATCH  /calendars/{calendar}                           401  403   403      200   403   403   200
+PATCH  /calendars/{calendar}    to-the-other           401  403   403      403   403   403   200
+PATCH  /calendars/{calendar}    to-nobody              401  403   403      403   403   403   200
+DELETE /calendars/{empty_calendar}                     401  403   403      204   403   403   204
 
-GET    /categories                                     200  200   200      200   200   200
-GET    /providers                                      200  200   200      200   200   200
-GET    /providers/{provider}                           200  200   200      200   200   200
+GET    /calendars/{calendar}/time-off                  401  403   403      200   403   403   200
+POST   /calendars/{calendar}/time-off                  401  403   403      201   403   403   201
+DELETE /calendars/{calendar}/time-off/{time_off}       401  403   403      204   403   403   204
 
-GET    /slots                                          200  200   200      200   200   200
-GET    /slots/{slot}                                   200  200   200      200   200   200
-POST   /slots                                          401  403   403      201   403   201
-POST   /slots    a-series                              401  403   403      201   403   201
-PATCH  /slots/{slot}                                   401  403   403      200   403   200
-PATCH  /slots/{slot}    cancel                         401  403   403      200   403   200
-DELETE /slots/{slot}                                   401  403   403      204   403   204
+GET    /services                                       200  200   200      200   200   200   200
+GET    /services/{service}                             200  200   200      200   200   200   200
+GET    /services/{inactive_service}                    200  200   200      200   200   200   200
+GET    /services/{service}/availability                200  200   200      200   200   200   200
+GET    /services/{service}/availability?explain=true   401  403   403      200   403   403   200
+GET    /availability?service_id={service}              200  200   200      200   200   200   200
+GET    /services/{service}/reviews                     200  200   200      200   200   200   200
+POST   /services                                       401  403   403      201   201   403   201
+POST   /services    on-the-calendar                    401  403   403      201   403   403   201
+PATCH  /services/{service}                             401  403   403      200   403   403   200
+PATCH  /services/{unbooked_service}    to-the-other    401  403   403      403   403   403   200
+DELETE /services/{unbooked_service}                    401  403   403      204   403   403   204
 
-GET    /slots/{full_slot}/waitlist                     401  200   200      200   200   200
-POST   /slots/{full_slot}/waitlist                     401  201   201      201   201   201
-GET    /slots/{full_slot}/waitlist/{entry}             401  403   200      200   403   200
-DELETE /slots/{full_slot}/waitlist/{entry}             401  403   204      204   403   204
+GET    /categories                                     200  200   200      200   200   200   200
+GET    /providers                                      200  200   200      200   200   200   200
+GET    /providers/{provider}                           200  200   200      200   200   200   200
 
-GET    /bookings                                       401  200   200      200   200   200
-GET    /bookings?scope=provider                        401  200   200      200   200   200
-GET    /bookings?user_id={owner}                       401  403   403      403   403   200
-POST   /bookings                                       401  201   201      201   201   201
-POST   /bookings    for-the-owner                      401  403   201      403   403   201
-GET    /bookings/{booking}                             401  403   200      200   403   200
-PATCH  /bookings/{booking}    move                     401  403   200      200   403   200
-PATCH  /bookings/{booking}    cancel                   401  403   200      200   403   200
-PATCH  /bookings/{booking}    confirm                  401  403   403      200   403   200
-PATCH  /bookings/{booking}    details                  401  403   200      200   403   200
-PATCH  /bookings/{past_booking}    details             401  403   403      200   403   200
-PATCH  /bookings/{booking}    metadata                 401  403   200      200   403   200
-PATCH  /bookings/{past_booking}    metadata            401  403   403      200   403   200
-PATCH  /bookings/{booking}    nothing                  401  403   200      200   403   200
-PATCH  /bookings/{booking}/status    cancel            401  403   403      200   403   200
-PATCH  /bookings/{booking}/status    confirm           401  403   403      200   403   200
-DELETE /bookings/{booking}                             401  403   204      403   403   204
-DELETE /bookings/{past_booking}                        401  403   403      403   403   204
-GET    /bookings/{booking}/history                     401  403   200      200   403   200
+GET    /slots                                          200  200   200      200   200   200   200
+GET    /slots/{slot}                                   200  200   200      200   200   200   200
+POST   /slots                                          401  403   403      201   403   403   201
+POST   /slots    a-series                              401  403   403      201   403   403   201
+PATCH  /slots/{slot}                                   401  403   403      200   403   403   200
+PATCH  /slots/{slot}    cancel                         401  403   403      200   403   403   200
+DELETE /slots/{slot}                                   401  403   403      204   403   403   204
 
-GET    /bookings/{booking}.ics                         401  403   200      200   403   200
-GET    /me/calendar                                    401  200   200      200   200   200
-POST   /me/calendar                                    401  200   200      200   200   200
-GET    /me/calendar.ics?token={own_token}              200  200   200      200   200   200
-GET    /me/calendar.ics?token=other                    404  404   404      404   404   404
-GET    /calendars/{calendar}/feed                      401  403   403      200   403   200
-POST   /calendars/{calendar}/feed                      401  403   403      200   403   200
-GET    /calendars/{calendar}.ics?token={busy_token}    200  200   200      200   200   200
-GET    /calendars/{calendar}.ics?token={names_token}   200  200   200      200   200   200
-GET    /calendars/{calendar}.ics?token={own_token}     404  404   404      404   404   404
+GET    /slots/{full_slot}/waitlist                     401  200   200      200   200   200   200
+POST   /slots/{full_slot}/waitlist                     401  201   201      201   201   201   201
+GET    /slots/{full_slot}/waitlist/{entry}             401  403   200      200   403   403   200
+DELETE /slots/{full_slot}/waitlist/{entry}             401  403   204      204   403   403   204
 
-GET    /reviews                                        200  200   200      200   200   200
-GET    /reviews/{review}                               200  200   200      200   200   200
-POST   /reviews                                        401  403   201      403   403   403
-PATCH  /reviews/{review}                               401  403   200      403   403   403
-DELETE /reviews/{review}                               401  403   204      403   403   204
+GET    /bookings                                       401  200   200      200   200   200   200
+GET    /bookings?scope=provider                        401  200   200      200   200   200   200
+GET    /bookings?user_id={owner}                       401  403   403      403   403   200   200
+POST   /bookings                                       401  201   201      201   201   201   201
+POST   /bookings    for-the-owner                      401  403   201      403   403   403   201
+GET    /bookings/{booking}                             401  403   200      200   403   200   200
+PATCH  /bookings/{booking}    move                     401  403   200      200   403   200   200
+PATCH  /bookings/{booking}    cancel                   401  403   200      200   403   200   200
+PATCH  /bookings/{booking}    confirm                  401  403   403      200   403   200   200
+PATCH  /bookings/{booking}    details                  401  403   200      200   403   200   200
+PATCH  /bookings/{past_booking}    details             401  403   403      200   403   200   200
+PATCH  /bookings/{booking}    metadata                 401  403   200      200   403   200   200
+PATCH  /bookings/{past_booking}    metadata            401  403   403      200   403   200   200
+PATCH  /bookings/{booking}    nothing                  401  403   200      200   403   200   200
+PATCH  /bookings/{booking}/status    cancel            401  403   403      200   403   200   200
+PATCH  /bookings/{booking}/status    confirm           401  403   403      200   403   200   200
+DELETE /bookings/{booking}                             401  403   204      403   403   403   204
+DELETE /bookings/{past_booking}                        401  403   403      403   403   403   204
+GET    /bookings/{booking}/history                     401  403   200      200   403   200   200
 
-GET    /webhooks                                       401  403   403      403   403   200
-POST   /webhooks                                       401  403   403      403   403   201
-GET    /webhooks/{webhook}                             401  403   403      403   403   200
-PATCH  /webhooks/{webhook}                             401  403   403      403   403   200
-DELETE /webhooks/{webhook}                             401  403   403      403   403   204
-POST   /webhooks/{webhook}/rotate-secret               401  403   403      403   403   200
-POST   /webhooks/{webhook}/test                        401  403   403      403   403   202
-GET    /webhooks/{webhook}/deliveries                  401  403   403      403   403   200
-POST   /webhooks/{webhook}/deliveries/{delivery}/redeliver 401  403   403      403   403   202
-GET    /events                                         401  403   403      403   403   200
+GET    /bookings/{booking}.ics                         401  403   200      200   403   200   200
+GET    /me/calendar                                    401  200   200      200   200   200   200
+POST   /me/calendar                                    401  200   200      200   200   200   200
+GET    /me/calendar.ics?token={own_token}              200  200   200      200   200   200   200
+GET    /me/calendar.ics?token=other                    404  404   404      404   404   404   404
+GET    /calendars/{calendar}/feed                      401  403   403      200   403   403   200
+POST   /calendars/{calendar}/feed                      401  403   403      200   403   403   200
+GET    /calendars/{calendar}.ics?token={busy_token}    200  200   200      200   200   200   200
+GET    /calendars/{calendar}.ics?token={names_token}   200  200   200      200   200   200   200
+GET    /calendars/{calendar}.ics?token={own_token}     404  404   404      404   404   404   404
 
-GET    /                                               302  302   302      302   302   302
-GET    /admin                                          302  302   302      302   302   302
-GET    /docs                                           200  200   200      200   200   200
-GET    /redoc                                          200  200   200      200   200   200
-GET    /openapi.json                                   200  200   200      200   200   200
-GET    /errors                                         200  200   200      200   200   200
-GET    /errors/booking_conflict                        200  200   200      200   200   200
-GET    /health                                         200  200   200      200   200   200
-GET    /health/ready                                   200  200   200      200   200   200
-GET    /metrics                                        200  200   200      200   200   200
+GET    /reviews                                        200  200   200      200   200   200   200
+GET    /reviews/{review}                               200  200   200      200   200   200   200
+POST   /reviews                                        401  403   201      403   403   403   403
+PATCH  /reviews/{review}                               401  403   200      403   403   403   403
+DELETE /reviews/{review}                               401  403   204      403   403   403   204
+
+GET    /webhooks                                       401  403   403      403   403   403   200
+POST   /webhooks                                       401  403   403      403   403   403   201
+GET    /webhooks/{webhook}                             401  403   403      403   403   403   200
+PATCH  /webhooks/{webhook}                             401  403   403      403   403   403   200
+DELETE /webhooks/{webhook}                             401  403   403      403   403   403   204
+POST   /webhooks/{webhook}/rotate-secret               401  403   403      403   403   403   200
+POST   /webhooks/{webhook}/test                        401  403   403      403   403   403   202
+GET    /webhooks/{webhook}/deliveries                  401  403   403      403   403   403   200
+POST   /webhooks/{webhook}/deliveries/{delivery}/redeliver 401  403   403      403   403   403   202
+GET    /events                                         401  403   403      403   403   403   200
+
+GET    /                                               302  302   302      302   302   302   302
+GET    /admin                                          302  302   302      302   302   302   302
+GET    /docs                                           200  200   200      200   200   200   200
+GET    /redoc                                          200  200   200      200   200   200   200
+GET    /openapi.json                                   200  200   200      200   200   200   200
+GET    /errors                                         200  200   200      200   200   200   200
+GET    /errors/booking_conflict                        200  200   200      200   200   200   200
+GET    /health                                         200  200   200      200   200   200   200
+GET    /health/ready                                   200  200   200      200   200   200   200
+GET    /metrics                                        200  200   200      200   200   200   200
 """
 
 BODIES = {
@@ -169,6 +182,9 @@ BODIES = {
     "/users": {"name": "New", "email": "new@example.com"},
     "/me/provider": {"biography": "Since 1998."},
     "/users/{owner}": {"name": "Renamed"},
+    "/me/api-keys": {"name": "Till", "permissions": ["bookings.view_booking"]},
+    "/roles": {"name": "Cleaner", "permissions": ["catalog.view_calendar"]},
+    "/roles/{role}": {"description": "At the door"},
     "/calendars": {"name": "Room 1"},
     "/calendars for-the-provider": {"name": "Room 1", "provider_id": "{provider}"},
     "/calendars/{calendar}": {"name": "Room 2"},
@@ -224,7 +240,7 @@ BODIES = {
 }
 
 ROWS = [
-    (method, path, " ".join(rest[:-6]), dict(zip(PEOPLE, map(int, rest[-6:]), strict=True)))
+    (method, path, " ".join(rest[:-7]), dict(zip(PEOPLE, map(int, rest[-7:]), strict=True)))
     for method, path, *rest in (line.split() for line in TABLE.splitlines() if line)
 ]
 NAMES = [" ".join(filter(None, row[:3])) for row in ROWS]
@@ -238,6 +254,7 @@ def people():
         "owner": UserFactory(),
         "provider": ProviderFactory(),
         "other": ProviderFactory(),
+        "staff": staff(["bookings.view_booking", "bookings.change_booking"]),
         "admin": AdminFactory(),
     }
 
@@ -268,6 +285,8 @@ def world(api, people):
     things = {
         "webhook": delivery.webhook,
         "delivery": delivery,
+        "role": Role.objects.get(),
+        "api_key": keys.create_key(owner=people["owner"], name="Till", at=timezone.now())[0],
         "calendar": calendar,
         "others_calendar": CalendarFactory(provider=people["other"]),
         "empty_calendar": CalendarFactory(provider=people["provider"]),
@@ -355,8 +374,8 @@ def reads_tokens(path, world):
     """Return whether the endpoints under this path authenticate the client."""
     kind = path.split("/")[1].split("?")[0]
     return path == "/auth/verify-email/resend" or kind in (
-        *("me", "users", "calendars", "services", "availability", "slots", "bookings", "reviews"),
-        *("webhooks", "events", "categories", "providers"),
+        *("me", "users", "roles", "calendars", "services", "availability", "slots", "bookings"),
+        *("reviews", "webhooks", "events", "categories", "providers"),
     )
 
 
@@ -397,6 +416,7 @@ def test_the_table_lists_every_endpoint_and_method():
             ),
             *("unbooked_service", "slot", "full_slot", "entry", "booking", "past_booking"),
             *("session", "review", "own_token", "busy_token", "names_token", "webhook", "delivery"),
+            *("role", "api_key"),
         ],
         UUID(int=0),
     )

@@ -6,7 +6,7 @@ import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
-from accounts.tests.factories import AdminFactory, ProviderFactory, UserFactory
+from accounts.tests.factories import AdminFactory, ProviderFactory, UserFactory, staff
 from bookings.models import Booking
 from bookings.tests.factories import TUESDAY, BookingFactory, SlotFactory
 from bookit.tests.expect import problem
@@ -20,7 +20,12 @@ FEW, MANY = 2, 50
 
 @pytest.fixture
 def people():
-    return {"user": UserFactory(), "provider": ProviderFactory(), "admin": AdminFactory()}
+    return {
+        "user": UserFactory(),
+        "provider": ProviderFactory(),
+        "admin": AdminFactory(),
+        "staff": staff(["bookings.view_booking"]),
+    }
 
 
 def grow(people, rows):
@@ -46,7 +51,8 @@ def queries(client, path, method="get", *body, status=200):
     return [query["sql"] for query in captured.captured_queries]
 
 
-# The user, the list and the expected number of queries. With a token, one query reads the account.
+# The user, the list and the expected number of queries. With a token, one query reads the account,
+# and for a user with staff roles, another one reads the permissions.
 LISTS = [
     ("anonymous", "/services", 1),
     ("anonymous", "/services?active=any", 1),
@@ -68,6 +74,7 @@ LISTS = [
     ("admin", "/users?q=person&role=user", 2),
     ("admin", "/users?cursor=", 2),
     ("user", "/me/sessions", 2),
+    ("staff", "/bookings", 3),
 ]
 
 

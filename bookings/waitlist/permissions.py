@@ -10,8 +10,8 @@ from bookings.waitlist import services as waitlist
 from bookings.waitlist.models import WaitlistEntry
 
 
-class ReadsWaitlistEntry(IsAuthenticated):
-    """Allows access to the user of an entry, the slot's provider and admins."""
+class AccessesWaitlistEntry(IsAuthenticated):
+    """Allows access to the user of an entry, the slot's provider, admins and permitted staff."""
 
     def has_object_permission(self, request: Request, view: Any, obj: WaitlistEntry) -> bool:
         """Return True if the user may access the entry.
@@ -19,5 +19,5 @@ class ReadsWaitlistEntry(IsAuthenticated):
         Raises:
             Forbidden: the user may not access the entry.
         """
-        waitlist.check_may_read(obj, signed_in(request))
+        waitlist.check_access(obj, signed_in(request), view.needed_permission)
         return True

@@ -118,7 +118,7 @@ def leave(*, slot_id: UUID, entry_id: UUID, actor: User, at: datetime) -> None:
         Forbidden: `actor` is neither the user of the entry, nor the slot's provider, nor an admin.
     """
     entry = WaitlistEntry.objects.select_related("slot__calendar").get(pk=entry_id, slot=slot_id)
-    check_may_read(entry, actor)
+    check_access(entry, actor, "bookings.delete_waitlistentry")
     # While the slot is locked, no worker can hold a seat for the user.
     _locked_slot(slot_id)
     left = {"status": Status.LEFT, "updated_at": at}
@@ -132,17 +132,17 @@ def leave(*, slot_id: UUID, entry_id: UUID, actor: User, at: datetime) -> None:
         .first()
     )
     if hold is not None:
-        services.cancel_booking(booking_id=hold.pk, actor=actor, at=at)
+        services.release_hold(booking=hold, actor=actor, at=at)
         found.update(**left)
 
 
-def check_may_read(entry: WaitlistEntry, actor: User) -> None:
-    """Check that `actor` is the user of an entry, the slot's provider or an admin.
+def check_access(entry: WaitlistEntry, actor: User, permission: str) -> None:
+    """Check that `actor` is the user of an entry, the slot's provider, an admin or permitted staff.
 
     Raises:
         Forbidden: `actor` is none of these.
     """
-    if entry.user_id != actor.pk and not actor.keeps(entry.slot.calendar.provider_id):
+    if entry.user_id != actor.pk and not actor.may(permission, entry.slot.calendar.provider_id):
         raise Forbidden("This place in the queue belongs to another user.")
 
 

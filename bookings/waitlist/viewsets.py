@@ -16,7 +16,7 @@ from accounts.permissions import signed_in
 from bookings.models import Slot
 from bookings.waitlist import services as waitlist
 from bookings.waitlist.models import WaitlistEntry
-from bookings.waitlist.permissions import ReadsWaitlistEntry
+from bookings.waitlist.permissions import AccessesWaitlistEntry
 from bookings.waitlist.serializers import WaitlistEntrySerializer, WaitlistJoinSerializer
 from bookit.api.etags import conditional
 from bookit.api.schema import errors
@@ -42,7 +42,7 @@ class WaitlistViewSet(RowViewSet):
     default_ordering = ["created_at"]
     input_classes = {"create": WaitlistJoinSerializer}
     queryset = WaitlistEntry.objects.all()
-    action_permissions = {"retrieve": ReadsWaitlistEntry, "destroy": ReadsWaitlistEntry}
+    action_permissions = {"retrieve": AccessesWaitlistEntry, "destroy": AccessesWaitlistEntry}
     object_rows = WaitlistEntry.objects.select_related("slot__calendar")
     object_lookup = {"pk": "pk", "slot": "slot_id"}
 
@@ -55,7 +55,9 @@ class WaitlistViewSet(RowViewSet):
         user = signed_in(self.request)
         slot = Slot.objects.select_related("calendar").get(pk=self.kwargs["slot_id"])
         entries = self.queryset.filter(slot=slot)
-        return entries if user.keeps(slot.calendar.provider_id) else entries.filter(user=user)
+        if user.may("bookings.view_waitlistentry", slot.calendar.provider_id):
+            return entries
+        return entries.filter(user=user)
 
     @extend_schema(
         tags=["Bookings"],

@@ -50,6 +50,7 @@ class WebhookViewSet(RowViewSet):
     ordering_fields = {"created_at": "created_at"}
     default_ordering = ["created_at"]
     input_classes = {"rotate_secret": NothingSerializer, "test": NothingSerializer}
+    needed_permissions = dict.fromkeys(["rotate_secret", "test"], "bookings.change_webhook")
     queryset = Webhook.objects.all()
 
     @extend_schema(
@@ -126,6 +127,8 @@ class DeliveryViewSet(RowViewSet):
     """Messages to a webhook, and the results of the attempts to send them."""
 
     permission_classes = [IsAdmin]
+    governed_by = Webhook
+    needed_permissions = {"redeliver": "bookings.change_webhook"}
     serializer_class = DeliverySerializer
     filterset_class = DeliveryFilter
     ordering_fields = {"created_at": "created_at"}

@@ -339,6 +339,10 @@ class HistoryInline(admin.TabularInline):
     extra = 0
     can_delete = False
 
+    def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """Return True: whoever may see the row may see its history."""
+        return True
+
     def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         """Return False: only services write the history."""
         return False

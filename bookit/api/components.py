@@ -79,13 +79,14 @@ def share(result: dict[str, Any], generator: Any, request: Any, public: bool) ->
     schemas = result["components"]["schemas"]
     _share_pages(schemas)
     _share_bases(schemas)
+    _share(result, "schemas", [*_objects(schemas)], lambda place: [_name_of_object(place, schemas)])
     operations = [
         operation
         for methods in (*result["paths"].values(), *result["webhooks"].values())
         for operation in methods.values()
     ]
     _move_examples(schemas, operations)
-    _share(result, "headers", [*_headers(operations)], lambda place: [str(place[1])])
+    _share(result, "headers", [*_headers(operations)], _names_of_header)
     _share(result, "parameters", [*_parameters(operations)], lambda place: [_part(place)["name"]])
     _share(result, "responses", [*_responses(operations)], _names_of_response)
     return result
@@ -100,7 +101,7 @@ def _share(
     the most frequent of them gets it.
     """
     written = [dumps(_part(place)) for place in places]
-    components: dict[str, Any] = {}
+    components: dict[str, Any] = result["components"].get(kind, {})
     names: dict[bytes, str] = {}
     first = dict(zip(reversed(written), reversed(places), strict=True))
     for text, times in Counter(written).most_common():
@@ -126,6 +127,24 @@ def _unused(names: list[str], components: dict[str, Any]) -> str:
     return next(name for name in allowed if name not in components)
 
 
+def _objects(schemas: dict[str, Any]) -> Iterator[Place]:
+    """Return the properties that are objects with any keys, for example metadata."""
+    for schema in schemas.values():
+        for name, each in schema.get("properties", {}).items():
+            if isinstance(each.get("additionalProperties"), dict) and "default" not in each:
+                yield schema["properties"], name
+
+
+def _name_of_object(place: Place, schemas: dict[str, Any]) -> str:
+    """Return the name for such a property: `Metadata`, or `MetadataRequest` in bodies."""
+    properties, name = place
+    is_closed = any(
+        schema.get("properties") is properties and "additionalProperties" in schema
+        for schema in schemas.values()
+    )
+    return f"{name.title()}Request" if is_closed else name.title()
+
+
 def _parameters(operations: list[dict[str, Any]]) -> Iterator[Place]:
     for operation in operations:
         for index in range(len(operation.get("parameters", []))):
@@ -137,6 +156,12 @@ def _headers(operations: list[dict[str, Any]]) -> Iterator[Place]:
         for response in operation["responses"].values():
             for name in response.get("headers", {}):
                 yield response["headers"], name
+
+
+def _names_of_header(place: Place) -> list[str]:
+    """Return the names for a header, the short one first: `Policy`, `RateLimit-Policy`."""
+    _, name = place
+    return [name.rpartition("-")[2], name]
 
 
 def _move_examples(schemas: dict[str, Any], operations: list[dict[str, Any]]) -> None:

@@ -120,7 +120,7 @@ class Pagination(BasePagination):
         instead = (
             "Cannot be combined with `cursor`, which can read further."
             if "cursor" in self.parameters(view)
-            else _how_to_narrow(view)
+            else "To reach other rows, filter or reorder the list."
         )
         described = {
             "limit": (

@@ -10,7 +10,6 @@ from django.core.exceptions import FieldDoesNotExist
 from django.http import HttpRequest, HttpResponse
 from drf_spectacular.contrib.django_filters import DjangoFilterExtension
 from drf_spectacular.extensions import (
-    OpenApiAuthenticationExtension,
     OpenApiSerializerExtension,
 )
 from drf_spectacular.openapi import AutoSchema
@@ -122,22 +121,6 @@ def page(
         return view
 
     return document
-
-
-class BearerScheme(OpenApiAuthenticationExtension):
-    """Describes the access token in the OpenAPI document."""
-
-    target_class = "accounts.authentication.BearerAuthentication"
-    name = "bearer"
-
-    def get_security_definition(self, auto_schema: AutoSchema) -> dict[str, Any]:
-        """Return the security scheme."""
-        return {
-            "type": "http",
-            "scheme": "bearer",
-            "bearerFormat": "JWT",
-            "description": "The `access_token` from `POST /auth/login`.",
-        }
 
 
 class StrictExtension(OpenApiSerializerExtension):
@@ -375,6 +358,9 @@ def add_common_parts(
             schema["properties"] = {
                 name: _without_read_only(each) for name, each in schema["properties"].items()
             }
+        resource = name.removeprefix("Patched").removesuffix("Request")
+        if name != resource and _describes(components["schemas"].get(resource), schema):
+            del schema["description"]
         if (ignored := schema.pop(IGNORED, None)) is not None:
             # Only bodies of requests are closed. Responses may get more properties at any time.
             schema.setdefault("properties", {}).update(
@@ -463,6 +449,11 @@ def add_common_parts(
                     "schema": {"type": "string", "enum": ["true"]},
                 }
     return result
+
+
+def _describes(resource: dict[str, Any] | None, body: dict[str, Any]) -> bool:
+    """Return whether the description of a resource already says what that of a body says."""
+    return resource is not None and resource.get("description") == body.get("description", "")
 
 
 def _without_read_only(schema: dict[str, Any]) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from rest_framework.request import Request
 from rest_framework.throttling import BaseThrottle
 
 from bookit.api.addresses import client_address, network
+from bookit.api.keys import UsedKey
 from bookit.errors import LimitExceeded
 from bookit.ratelimits.counting import count
 
@@ -35,10 +36,12 @@ def origin(request: HttpRequest) -> str:
 
 
 class ClientThrottle(BaseThrottle):
-    """A limit per user, or per origin for requests without a token."""
+    """A limit per user, per API key, or per origin for requests without a token."""
 
     def scope(self, request: Request) -> tuple[str, str]:
         """Return the name of the limit, and the client for which the request is counted."""
+        if isinstance(request.auth, UsedKey):
+            return "key", str(request.auth.id)
         if request.user.is_authenticated:
             return "user", str(request.user.pk)
         return "anon", origin(request._request)

@@ -6,11 +6,11 @@ from typing import Any
 from uuid import UUID
 
 from django.core.exceptions import TooManyFieldsSent
-from django.db.models import QuerySet
+from django.db.models import Model, QuerySet
 from django.http import Http404, HttpRequest, HttpResponse
 from django.urls.converters import UUIDConverter, register_converter
 from rest_framework import serializers, viewsets
-from rest_framework.permissions import SAFE_METHODS, BasePermission
+from rest_framework.permissions import SAFE_METHODS, AllowAny, BasePermission
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
@@ -18,6 +18,7 @@ from rest_framework.views import APIView
 from bookit import deadlines
 from bookit.api.etags import IF_MATCH, tagged
 from bookit.api.expand import EXPAND, Expansion, Rows, expand
+from bookit.api.keys import UsedKey
 from bookit.api.schema import IDEMPOTENCY_KEY
 from bookit.api.serializers import RowSerializer
 from bookit.database.prepared import Bound, Prepared
@@ -30,6 +31,9 @@ class AnyCaseUUIDConverter(UUIDConverter):
 
     regex = "[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}"
 
+
+# The verbs in the names of Django's permissions: `bookings.change_booking`.
+VERBS = {"GET": "view", "HEAD": "view", "POST": "add", "PATCH": "change", "DELETE": "delete"}
 
 # Parameters that choose a page, the time zone of its times or what is added to its rows. They do
 # not change the query.
@@ -121,6 +125,23 @@ class APIMixin(APIView):
                 field = "tz" if query and "tz" in request.query_params else "Time-Zone"
                 raise refuse(field, str(error)) from None
 
+    @property
+    def needed_permission(self) -> str | None:
+        """The Django permission for what the request does; None if there is none for it."""
+        return None
+
+    def check_permissions(self, request: Request) -> None:
+        """Check the permissions. If the request has an API key, the key must permit it as well.
+
+        What anyone may read can be read with every key.
+        """
+        key = request.auth
+        if isinstance(key, UsedKey) and not key.permits(self.needed_permission):
+            is_public = all(isinstance(each, AllowAny) for each in self.get_permissions())
+            if not is_public:
+                self.permission_denied(request, message="The API key does not permit this.")
+        super().check_permissions(request)
+
     def takes(self, header: str, method: str) -> bool:
         """Return whether the action takes a header that would be dangerous to ignore."""
         action = getattr(self, getattr(self, "action", None) or method)
@@ -198,6 +219,10 @@ class RowViewSet(APIMixin, viewsets.GenericViewSet[Any]):
     input_classes: Mapping[str, type[serializers.Serializer[Any]]] = {}
     # Per action: the permission that replaces `permission_classes`.
     action_permissions: Mapping[str, type[BasePermission]] = {}
+    # The model whose Django permissions apply, by default that of `queryset`. Per action: the
+    # permission that it needs, if that does not follow from the method.
+    governed_by: type[Model] | None = None
+    needed_permissions: Mapping[str, str] = {}
     # How to find the object that the path names, which `has_object_permission` receives.
     # `object_rows` are the rows to search, by default `queryset`. `object_lookup` maps each field
     # to the name of the path parameter that contains the value of the field.
@@ -220,6 +245,22 @@ class RowViewSet(APIMixin, viewsets.GenericViewSet[Any]):
         for name, remedy in UNUSED.items():
             if name in vars(cls):
                 raise TypeError(f"{cls.__name__}.{name} would not be called. {remedy}")
+
+    @property
+    def needed_permission(self) -> str | None:
+        """The Django permission for what the request does, for example `bookings.view_booking`."""
+        named = self.needed_permissions.get(self.action)
+        if named is not None:
+            return named
+        if self.governed_by is not None:
+            model = self.governed_by
+        else:
+            rows: Any = self.queryset  # type: ignore[arg-type]
+            if rows is None:
+                return None
+            model = rows.model
+        verb = VERBS.get(self.request.method or "")
+        return f"{model._meta.app_label}.{verb}_{model._meta.model_name}"
 
     def get_permissions(self) -> list[Any]:
         """Return the permissions of this action."""
@@ -293,7 +334,7 @@ class RowViewSet(APIMixin, viewsets.GenericViewSet[Any]):
         return names | (paginator.parameters(self) if paginator is not None else set())
 
     def list(self, request: Request, *args: Any, **kwargs: Any) -> Response:
-        """Return one page of the rows that match the filters, in order."""
+        """Return one page of the list."""
         rows = self.paginate_queryset(self._rows_of_list(request))
         represent = self.represent
         return self.get_paginated_response(self.expanded([represent(row) for row in rows or []]))

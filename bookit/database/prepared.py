@@ -55,10 +55,24 @@ class Prepared(Generic[Instance]):
         return Bound(self, values)
 
     def get(self, **values: Any) -> Instance | None:
-        """Return the instance that the query finds, with only the selected columns, or None."""
+        """Return the instance that the query finds, with only the selected columns, or None.
+
+        As in Django, annotations become attributes of the instance.
+        """
         rows = self.convert(self.run(self.text, values))
+        if not rows:
+            return None
+        # Annotations are selected after the columns of the model.
+        row, width = rows[0], len(self.names) - len(self._annotations)
         model = self._queryset.model
-        return model.from_db(DEFAULT_DB_ALIAS, self.names, rows[0]) if rows else None
+        instance = model.from_db(DEFAULT_DB_ALIAS, self.names[:width], row[:width])
+        for name, position in self._annotations.items():
+            setattr(instance, name, row[position])
+        return instance
+
+    @cached_property
+    def _annotations(self) -> dict[str, int]:
+        return self._compiler.annotation_col_map or {}
 
     @cached_property
     def _unshaped(self) -> QuerySet[Instance, Any]:

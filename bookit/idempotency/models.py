@@ -5,12 +5,14 @@ from django.db import models
 
 
 class KeptResponse(models.Model):
-    """The response to the first request with an idempotency key of a user."""
+    """The response to the first request with an idempotency key of a user or an API key."""
 
     id = models.BigAutoField(primary_key=True)
     user = models.ForeignKey(
         settings.AUTH_USER_MODEL, models.CASCADE, related_name="+", db_index=False
     )
+    # The API key that authenticated the request; otherwise the user. Each has its own keys.
+    owner = models.UUIDField()
     key = models.CharField(max_length=255)
     # SHA-256 of what was requested.
     fingerprint = models.BinaryField(max_length=32)
@@ -23,9 +25,9 @@ class KeptResponse(models.Model):
     class Meta:
         db_table = "bookit_keptresponse"
         constraints = [
-            models.UniqueConstraint(fields=["user", "key"], name="idempotency_key_used_once"),
+            models.UniqueConstraint(fields=["owner", "key"], name="idempotency_key_used_once"),
         ]
 
     def __str__(self) -> str:
-        """Return the user and the key."""
-        return f"{self.user_id}: {self.key}"
+        """Return the owner and the key."""
+        return f"{self.owner}: {self.key}"

@@ -50,34 +50,34 @@ class Kept(NamedTuple):
 
 # Locks an idempotency key for this transaction and returns the response that is kept for it.
 #
-# Parameters: user_id uuid, key text, since timestamptz (older responses do not count).
+# Parameters: owner uuid, key text, since timestamptz (older responses do not count).
 # Columns: those of `Kept`; always one row.
 # Invariant: the snapshot may be older than the lock, so a response that is kept in between is not
 #   seen; then KEEP returns no row.
 CLAIM = """
 WITH lock AS MATERIALIZED (
     SELECT pg_try_advisory_xact_lock(uuid_hash_extended(
-        %(user_id)s::uuid, hashtextextended(%(key)s::text, 0)
+        %(owner)s::uuid, hashtextextended(%(key)s::text, 0)
     )) AS is_free
 )
 SELECT is_free, fingerprint, status, location, body
 FROM lock LEFT JOIN bookit_keptresponse
-    ON is_free AND user_id = %(user_id)s::uuid AND key = %(key)s::text
+    ON is_free AND owner = %(owner)s::uuid AND key = %(key)s::text
     AND created_at > %(since)s::timestamptz
 """
 
 # Keeps a response, unless one is kept for the same key already.
 #
-# Parameters: user_id uuid, key text, fingerprint bytea, status int, location text, body bytea,
-#   at timestamptz (now), since timestamptz (older responses are replaced).
+# Parameters: user_id uuid, owner uuid, key text, fingerprint bytea, status int, location text,
+#   body bytea, at timestamptz (now), since timestamptz (older responses are replaced).
 # Columns: id bigint; no row if a response is kept already.
 # Invariant: idempotency_key_used_once.
 KEEP = """
 INSERT INTO bookit_keptresponse AS kept
-    (user_id, key, fingerprint, status, location, body, created_at)
-VALUES (%(user_id)s::uuid, %(key)s::text, %(fingerprint)s::bytea, %(status)s::int,
-    %(location)s::text, %(body)s::bytea, %(at)s::timestamptz)
-ON CONFLICT (user_id, key) DO UPDATE SET
+    (user_id, owner, key, fingerprint, status, location, body, created_at)
+VALUES (%(user_id)s::uuid, %(owner)s::uuid, %(key)s::text, %(fingerprint)s::bytea,
+    %(status)s::int, %(location)s::text, %(body)s::bytea, %(at)s::timestamptz)
+ON CONFLICT (owner, key) DO UPDATE SET
     fingerprint = excluded.fingerprint, status = excluded.status, location = excluded.location,
     body = excluded.body, created_at = excluded.created_at
 WHERE kept.created_at <= %(since)s::timestamptz
@@ -85,8 +85,11 @@ RETURNING id
 """
 
 
-def claim(*, user_id: UUID, key: str, fingerprint: bytes, at: datetime) -> Kept | None:
+def claim(*, owner: UUID, key: str, fingerprint: bytes, at: datetime) -> Kept | None:
     """Reserve a key for the caller's transaction.
+
+    Args:
+        owner: the API key that authenticated the request; otherwise the user.
 
     Returns:
         the response to the first request with this key; None if this is the first.
@@ -95,7 +98,7 @@ def claim(*, user_id: UUID, key: str, fingerprint: bytes, at: datetime) -> Kept 
         IdempotencyInProgress: another request with this key is in progress.
         IdempotencyKeyReused: the first request with this key was a different one.
     """
-    values = {"user_id": user_id, "key": key, "since": at - KEPT}
+    values = {"owner": owner, "key": key, "since": at - KEPT}
     [kept] = fetch(CLAIM, values, class_row(Kept))
     if not kept.is_free:
         raise IdempotencyInProgress
@@ -109,6 +112,7 @@ def claim(*, user_id: UUID, key: str, fingerprint: bytes, at: datetime) -> Kept 
 def keep(
     *,
     user_id: UUID,
+    owner: UUID,
     key: str,
     fingerprint: bytes,
     status: int,
@@ -123,6 +127,7 @@ def keep(
     """
     values: dict[str, Any] = {
         "user_id": user_id,
+        "owner": owner,
         "key": key,
         "fingerprint": fingerprint,
         "status": status,

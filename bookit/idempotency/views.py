@@ -11,6 +11,7 @@ from django.utils import timezone
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from bookit.api.keys import UsedKey
 from bookit.api.renderers import JSONRenderer
 from bookit.api.schema import IDEMPOTENCY_KEY
 from bookit.api.views import RowViewSet
@@ -61,7 +62,7 @@ def _answer_once(
     """Return the response of `action`, or the one that was kept for the same request."""
     at = timezone.now()
     owned: dict[str, Any] = {
-        "user_id": request.user.pk,
+        "owner": request.auth.id if isinstance(request.auth, UsedKey) else request.user.pk,
         "key": key,
         "fingerprint": _fingerprint(request),
         "at": at,
@@ -103,7 +104,14 @@ def _fingerprint(request: Request) -> bytes:
 def _keep(request: Request, response: Response, owned: dict[str, Any]) -> bool:
     body = JSONRenderer().render(response.data, renderer_context={"request": request})
     location = response.headers.get("Location", "")
-    return services.keep(**owned, status=response.status_code, location=location, body=body)
+    user: Any = request.user
+    return services.keep(
+        **owned,
+        user_id=user.pk,
+        status=response.status_code,
+        location=location,
+        body=body,
+    )
 
 
 def _replayed(kept: services.Kept) -> Response:

@@ -52,6 +52,7 @@ def production(url: str, *, workers: int = 2) -> dict[str, str]:
         "RATE_LIMIT_PASSWORD": "",
         "RATE_LIMIT_ANON": "",
         "RATE_LIMIT_USER": "",
+        "RATE_LIMIT_KEY": "",
         "REDIS_URL": "",
         "ACCESS_TOKEN_EXPIRE_MINUTES": "1440",
         "LOG_LEVEL": "INFO",

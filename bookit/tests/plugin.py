@@ -20,6 +20,7 @@ ENVIRONMENT = {
     "RATE_LIMIT_PASSWORD": "",
     "RATE_LIMIT_ANON": "",
     "RATE_LIMIT_USER": "",
+    "RATE_LIMIT_KEY": "",
     "REDIS_URL": "",
     "ANON_TIMEOUT_MS": "0",
     "LOG_FORMAT": "json",

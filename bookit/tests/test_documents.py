@@ -24,6 +24,7 @@ from procrastinate.contrib.django import app as jobs
 from standardwebhooks.webhooks import Webhook
 
 import bookit
+from accounts.extensions import PERMISSIONS
 from accounts.models import User
 from bookings.events import REPORTED_TYPES
 from bookings.transitions import TRANSITIONS
@@ -123,6 +124,7 @@ def missing_names(text):
     pattern = rf"(?<![\w./'-])(?:{'|'.join(PACKAGES)})(?:\.\w+)+(?![\w/])"
     files = r"\.(py|toml|yaml|md|example|git)$"
     named = {found for found in re.findall(pattern, text) if not re.search(files, found)}
+    named -= PERMISSIONS.keys()
     return {found for found in named if not exists(found) and "example.com" not in found}
 
 
@@ -286,6 +288,17 @@ def test_every_command_is_listed():
     # BookIt's own commands, and three commands of other packages that operators need.
     own = {name for name, package in get_commands().items() if package.startswith(PACKAGES)}
     assert listed == own | {"migrate", "createsuperuser", "procrastinate"}
+
+
+def test_every_permission_is_listed():
+    listed = {
+        quoted(name)[0]: (words, {*given.split(" and ")} - {""})
+        for name, words, _, given in rows(section(DOCUMENTS["docs/clients.md"], "Staff roles"))
+    }
+    assert listed == {
+        name: (each.words, {kind for kind in ("roles", "keys") if getattr(each, f"in_{kind}")})
+        for name, each in PERMISSIONS.items()
+    }
 
 
 def test_every_error_is_listed():

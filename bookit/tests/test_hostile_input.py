@@ -13,7 +13,7 @@ from django.utils import timezone
 
 from accounts.links.kinds import PASSWORD_RESET, VERIFICATION
 from accounts.links.tests.tokens import emailed_token
-from accounts.tests.factories import PASSWORD, AdminFactory, ProviderFactory, UserFactory
+from accounts.tests.factories import PASSWORD, AdminFactory, ProviderFactory, UserFactory, staff
 from bookings.models import Booking
 from bookings.tests.factories import TUESDAY, BookingFactory, DeliveryFactory, SlotFactory
 from bookings.waitlist.models import WaitlistEntry
@@ -59,6 +59,21 @@ WRITES = {
         "current_password": ("text", PASSWORD),
         "new_password": ("text", "another good password"),
     },
+    "POST /me/api-keys": {
+        "name": ("text", "Till"),
+        "permissions": ("permissions", ["bookings.view_booking"]),
+        "expires_at": ("expiry", "2999-01-31T00:00:00Z"),
+    },
+    "POST /roles": {
+        "name": ("text", "Reception"),
+        "description": ("text", "At the door"),
+        "permissions": ("permissions", ["bookings.view_booking"]),
+    },
+    "PATCH /roles/{role}": {
+        "name": ("text", "Reception"),
+        "description": ("text", "At the door"),
+        "permissions": ("permissions", ["bookings.view_booking"]),
+    },
     "POST /users": {
         "name": ("text", "Ada"),
         "email": ("mail", "new@example.com"),
@@ -74,6 +89,7 @@ WRITES = {
     },
     "PATCH /users/{user}": {
         "name": ("text", "Ada"),
+        "roles": ("permissions", []),
         "role": ("choice", "provider"),
         "is_active": ("flag", True),
         "metadata": ("metadata", {"a": "1"}),
@@ -203,6 +219,9 @@ READS = [
     "/me",
     "/me/sessions",
     "/me/export",
+    "/me/api-keys",
+    "/roles",
+    "/roles/{role}",
     "/webhooks",
     "/webhooks/{webhook}",
     "/webhooks/{webhook}/deliveries",
@@ -345,6 +364,15 @@ REFUSED = {
         ["booking.created", 0],
         *(["booking.held"], ["booking.created", "test"], ["booking.created"] * 101, ["\0"]),
     ],
+    "expiry": [
+        *("nonsense", "", True, 5, 10**18, 1e300, "2999-02-01", "2999-02-01T10:00:00"),
+        *("0001-01-01T00:00:00Z", "9999-12-31T23:59:59Z", "0000-00-00T00:00:00Z"),
+        *("1900-01-01T00:00:00Z", "9999-12-31T23:59:59-23:59", "12999-02-01T10:00:00Z"),
+    ],
+    "permissions": [
+        *(True, 5, "", "bookings.view_booking", [None], [5], ["x"], [[]], [{}], {}, ["\0"], ["."]),
+        *([".view_booking"], ["bookings."], ["a.b.c"], ["x" * 151], ["x"] * 101),
+    ],
     "list": [
         *(None, True, 5, "always", [None], [5], ["x"], [{}], [[]], [HOURS], HOURS * 101),
         [{**HOURS[0], "weekday": 7}],
@@ -400,6 +428,7 @@ def world(api):
         "review": review.pk,
         "webhook": delivery.webhook_id,
         "delivery": delivery.pk,
+        "role": staff([]).groups.get().role.pk,
     }
 
 

@@ -21,6 +21,7 @@ from accounts.models import Session, User
 from accounts.tests.factories import PASSWORD, AdminFactory, UserFactory
 from bookings.tests.jobs import work
 from bookit.mails.models import MailCount
+from bookit.ratelimits import counting
 from bookit.tests.crowd import at_once, run
 from bookit.tests.expect import problem
 
@@ -285,8 +286,6 @@ def test_requests_are_limited_per_client(api, settings):
         ("/auth/password-reset/confirm", {"token": "x", "password": BETTER}),
         ("/auth/verify-email", {"token": "x"}),
     ):
-        from bookit.ratelimits import counting
-
         counting.reset()
         for _ in range(2):
             assert api.post(path, body).status_code != 429

@@ -12,7 +12,10 @@ from django.utils.timezone import now
 from procrastinate.contrib.django.models import ProcrastinateJob
 
 from accounts.extensions import ERASERS
+from accounts.keys.models import ApiKey
+from accounts.keys.services import create_key
 from accounts.models import Session, User
+from accounts.roles.services import create_role
 from accounts.tests.factories import PASSWORD, AdminFactory, ProviderFactory, UserFactory
 from bookings import services
 from bookings.models import Booking
@@ -143,9 +146,24 @@ def test_the_export_contains_everything_personal(api, ana, life):
     assert len(exported["idempotency_keys"]) == 4
 
 
+def me_with_key(api, user):
+    """Return a client with an API key of a user."""
+    row, key = create_key(owner=user, name="Till", at=now())
+    client = type(api)()
+    client.credentials(HTTP_AUTHORIZATION=f"Bearer {key}")
+    client.row, client.key = row, key
+    return client
+
+
 def test_the_export_contains_no_secrets(api, ana, life):
     ana.refresh_from_db()
-    text = api.as_(ana).get("/me/export").content.decode()
+    client = me_with_key(api, ana)
+    response = api.as_(ana).get("/me/export")
+    [exported] = response.json()["api_keys"]
+    assert (exported["name"], exported["prefix"]) == ("Till", client.row.prefix)
+    text = response.content.decode()
+    assert client.key not in text
+    assert client.row.digest.hex() not in text
     assert ana.password not in text
     assert "token_hash" not in text
 
@@ -177,10 +195,10 @@ def test_the_number_of_queries_of_an_export_does_not_depend_on_its_size(
     api, ana, life, django_assert_num_queries
 ):
     me = api.as_(ana)
-    with django_assert_num_queries(14):
+    with django_assert_num_queries(15):
         me.get("/me/export")
     BookingFactory.create_batch(5, user=ana)
-    with django_assert_num_queries(14):
+    with django_assert_num_queries(15):
         me.get("/me/export")
 
 
@@ -218,9 +236,11 @@ def test_without_an_eraser_personal_data_would_stay(api, ana, life, monkeypatch)
 
 def test_a_deleted_account_cannot_be_used_again(api, ana, life):
     session = api.post("/auth/login", {"email": EMAIL, "password": PASSWORD}).json()
+    key = me_with_key(api, ana)
     me = api.as_(ana)
     assert delete(me).status_code == 204
     problem(me.get("/me"), 401, "token_invalid")
+    problem(key.get("/bookings"), 401, "token_invalid")
     response = api.post("/auth/refresh", {"refresh_token": session["refresh_token"]})
     problem(response, 401, "token_invalid")
     ana.refresh_from_db()
@@ -233,6 +253,16 @@ def test_a_deleted_account_cannot_be_used_again(api, ana, life):
         work()
         assert mail.outbox == []
     assert not Session.objects.filter(user=ana).exists()
+    assert not ApiKey.objects.filter(user=ana).exists()
+
+
+def test_a_deleted_account_holds_no_role(api, ana):
+    role = create_role(name="Reception", permissions=[], actor=AdminFactory(), at=now())
+    role.group.user_set.add(ana)
+    ana.has_roles = True
+    assert api.as_(ana).get("/me/export").json()["user"]["roles"] == ["Reception"]
+    assert delete(api.as_(ana)).status_code == 204
+    assert not role.group.user_set.exists()
 
 
 def test_the_database_keeps_a_deleted_account_closed(api, ana):

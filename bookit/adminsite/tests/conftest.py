@@ -4,7 +4,8 @@ import pytest
 from django.utils import timezone
 
 from accounts import services as accounts_services
-from accounts.tests.factories import PASSWORD, AdminFactory, ProviderFactory
+from accounts.keys.services import create_key
+from accounts.tests.factories import PASSWORD, AdminFactory, ProviderFactory, staff
 from bookings import services
 from bookings.tests.factories import (
     TUESDAY,
@@ -56,4 +57,6 @@ def world(boss):
     WaitlistEntry.objects.create(slot=SlotFactory(), user=boss)
     WebhookFactory()
     DeliveryFactory()
+    staff(["bookings.view_booking"])
+    create_key(owner=boss, name="Till", at=timezone.now())
     MailCount.objects.create(subject="a booking", day=timezone.now().date(), sent=1, most=8)

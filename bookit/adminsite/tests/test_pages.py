@@ -36,6 +36,8 @@ def test_every_model_of_bookit_is_registered():
     labels = {model._meta.label for model in MODELS}
 
     assert labels == {
+        "accounts.ApiKey",
+        "accounts.Role",
         "accounts.Session",
         "accounts.User",
         "bookings.Booking",

@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from collections import Counter
+from datetime import timedelta
 
 import pytest
 import schemathesis
@@ -14,6 +15,7 @@ from django.core.management import call_command
 from django.core.signals import request_finished, request_started
 from django.db import close_old_connections
 from django.urls import URLPattern, get_resolver
+from django.utils import timezone
 from drf_spectacular.validation import validate_schema
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
@@ -23,7 +25,9 @@ from schemathesis.checks import not_a_server_error
 from schemathesis.core.failures import FailureGroup
 from schemathesis.specs.openapi import checks
 
-from accounts.tests.factories import AdminFactory, ProviderFactory, UserFactory
+from accounts.keys.services import create_key
+from accounts.services import Client, begin_session
+from accounts.tests.factories import AdminFactory, ProviderFactory, UserFactory, staff
 from bookings.events import REPORTED_TYPES, record
 from bookings.models import Booking
 from bookings.payloads import payloads
@@ -219,15 +223,40 @@ def test_every_operation_has_a_description_and_a_unique_name(document, operation
 
 @pytest.mark.django_db
 def test_the_document_says_which_operations_need_a_token(document, operations, api):
-    assert document["components"]["securitySchemes"]["bearer"]["scheme"] == "bearer"
+    schemes = document["components"]["securitySchemes"]
+    assert {name: each["scheme"] for name, each in schemes.items()} == {
+        "bearer": "bearer",
+        "key": "bearer",
+    }
     for label, operation in operations.items():
         method, path = label.split()
         path = re.sub(r"{\w+}", "01980000-0000-7000-8000-000000000000", path)
         response = api.generic(method, path, b"{}", content_type="application/json")
         needs_token = response.status_code == 401 and response.json()["code"] == "not_authenticated"
-        assert needs_token == (operation["security"] == [{"bearer": []}]), label
-        if not needs_token:
-            assert {} in operation["security"], label
+        assert needs_token == ({} not in operation["security"]), label
+        if needs_token:
+            assert {"bearer": []} in operation["security"], label
+
+
+@pytest.mark.django_db
+def test_the_document_says_which_operations_take_api_keys(operations, api):
+    """The owner of the key may do everything, so a 403 is about the key."""
+    _, key = create_key(owner=AdminFactory(), name="Till", at=timezone.now())
+    api.credentials(HTTP_AUTHORIZATION=f"Bearer {key}")
+    taken = set()
+    for label, operation in operations.items():
+        if operation["security"] == [{}]:
+            continue
+        method, path = label.split()
+        path = re.sub(r"{\w+}", "01980000-0000-7000-8000-000000000000", path)
+        response = api.generic(method, path, b"{}", content_type="application/json")
+        takes_keys = response.status_code != 403
+        assert takes_keys == ({"key": []} in operation["security"]), label
+        if takes_keys:
+            taken.add(label)
+    assert {"GET /bookings", "POST /bookings", "GET /services", "GET /users"} <= taken
+    account = {"GET /me", "DELETE /me", "GET /me/export", "POST /users", "DELETE /users/{id}"}
+    assert not taken & (account | {"GET /me/sessions", "PATCH /me/provider", "PATCH /roles/{id}"})
 
 
 # Operations that write but have no body, because their paths contain everything.
@@ -407,7 +436,7 @@ def test_every_common_error_of_an_operation_is_documented(document, operations):
             expected |= {"404"}
         if {"bearer": []} in operation["security"]:
             expected |= {"401"}
-        if operation["security"] == [{"bearer": []}]:
+        if {} not in operation["security"]:
             expected |= {"403"}
         assert expected <= responses.keys(), label
         for status, response in responses.items():
@@ -559,6 +588,11 @@ def in_process():
         signal.connect(close_old_connections)
 
 
+def session_of(user):
+    client = Client("192.0.2.7", "A browser")
+    return begin_session(user=user, client=client, lifetime=timedelta(hours=1), at=timezone.now())
+
+
 @pytest.fixture
 def ids(api):
     """Return ids of existing rows, so that not every generated request is a 404."""
@@ -592,6 +626,9 @@ def ids(api):
             ("webhooks", delivery.webhook),
             ("deliveries", delivery),
             ("time-off", TimeOffFactory(calendar=booking.calendar)),
+            ("api-keys", create_key(owner=user, name="Till", at=timezone.now())[0]),
+            ("roles", staff([]).groups.get().role),
+            ("sessions", session_of(user)),
         ):
             found.setdefault(kind, []).append(row.pk)
     return found

@@ -174,9 +174,14 @@ def test_webhooks_get_the_events_of_one_statement_in_order(monkeypatch):
 
 # Each place where the ORM deletes rows or filters by a list of values, and why the list is short.
 FEW = {
+    "accounts/keys/services.py: ApiKey.objects.get(pk=key_id, user=owner).delete": "one row",
+    "accounts/roles/services.py: group__in=changed": "at most 100 names in a body, and roles held",
+    "accounts/roles/services.py: name__in=held | wanted": "the same",
+    "accounts/roles/services.py: role.group.delete": "one row, and its permissions and holders",
     "accounts/links/services.py: EmailedLink.objects.filter(pk=link.pk).delete": "one row",
     "accounts/links/services.py: purpose__in=[kind.name for kind in kinds]": "two kinds",
     "accounts/services.py: row.delete": "one row",
+    "accounts/privacy/services.py: ApiKey.objects.filter(user=user).delete": "twenty rows",
     "accounts/privacy/services.py: KeptResponse.objects.filter(user=user).delete": "not loaded",
     "accounts/privacy/services.py: Session.objects.filter(user=user).delete": "not loaded",
     "accounts/privacy/services.py: user.emailed_links.all().delete": "not loaded",

@@ -36,6 +36,7 @@ VARIABLES = [
     "RATE_LIMIT_PASSWORD",
     "RATE_LIMIT_ANON",
     "RATE_LIMIT_USER",
+    "RATE_LIMIT_KEY",
     "REDIS_URL",
     "NUM_PROXIES",
     "ADMIN_OVER_HTTP",
@@ -333,7 +334,14 @@ def test_each_thread_keeps_a_connection_unless_a_pool_size_is_set(load):
 
 
 @pytest.mark.parametrize(
-    "name", ["RATE_LIMIT_AUTH", "RATE_LIMIT_PASSWORD", "RATE_LIMIT_ANON", "RATE_LIMIT_USER"]
+    "name",
+    [
+        "RATE_LIMIT_AUTH",
+        "RATE_LIMIT_PASSWORD",
+        "RATE_LIMIT_ANON",
+        "RATE_LIMIT_USER",
+        "RATE_LIMIT_KEY",
+    ],
 )
 def test_a_bad_rate_is_refused(load, refuse, name):
     for value in ("ten", "10", "10/fortnight", "/minute", "-1/minute", "ten/minute"):
@@ -798,10 +806,11 @@ def test_the_example_is_valid(load, monkeypatch, tmp_path):
         "password": "20/hour",
         "anon": "300/minute",
         "user": "600/minute",
+        "key": "600/minute",
     }
     assert settings["NUM_PROXIES"] == 0
     # If a setting has a default, the example shows the default.
     for name in ("RATE_LIMITS", "NUM_PROXIES", "SIMPLE_JWT", "STATEMENT_TIMEOUT_MS", "WEB_THREADS"):
-        for limit in ("AUTH", "PASSWORD", "ANON", "USER"):
+        for limit in ("AUTH", "PASSWORD", "ANON", "USER", "KEY"):
             monkeypatch.delenv(f"RATE_LIMIT_{limit}", raising=False)
         assert load()[name] == settings[name]

@@ -176,6 +176,7 @@ def _environment(url: str, smtp_port: int) -> dict[str, str]:
         "RATE_LIMIT_AUTH": "",
         "RATE_LIMIT_ANON": "",
         "RATE_LIMIT_USER": "",
+        "RATE_LIMIT_KEY": "",
         "LOG_FORMAT": "json",
         "LOG_LEVEL": "INFO",
         "DJANGO_SUPERUSER_EMAIL": CHIEF,

@@ -81,6 +81,7 @@ def _booking(first_day: datetime) -> dict[str, str]:
         "metadata": "'{}'",
         "event": f"'{BookingEvent.Type.CREATED}'",
         "actor_id": USER,
+        "api_key_id": "NULL",
         "at": "now()",
     }
 

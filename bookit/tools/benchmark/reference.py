@@ -112,6 +112,7 @@ def create_booking(environ: Row, user: Row) -> tuple[str, Row]:
         "blocked_until": end + timedelta(minutes=service["buffer_after_minutes"]),
         "event": "booking.created",
         "actor_id": user["id"],
+        "api_key_id": None,
         "at": now,
     }
     while found := rows("create", **booking, **more):

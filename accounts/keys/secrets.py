@@ -1,0 +1,43 @@
+"""How an API key is written: `bk_`, then 32 random bytes and a seal, in base64."""
+
+import binascii
+import re
+import secrets
+from base64 import b64decode, urlsafe_b64encode
+from hashlib import sha256
+
+from django.utils.crypto import constant_time_compare, salted_hmac
+
+# Programs that look for leaked secrets recognise keys by these letters.
+PREFIX = "bk_"
+# The number of random bytes.
+LENGTH = 32
+# The number of bytes of the seal, an HMAC of the random bytes with SECRET_KEY. It is checked before
+# the database is asked, so a made-up key costs no more than a made-up access token. Whoever can
+# write to the database, but does not know SECRET_KEY, cannot add a key that works.
+SEAL = 8
+SPELLING = re.compile(rf"{PREFIX}[A-Za-z0-9_-]{{54}}", re.ASCII)
+# The number of characters that are shown again later. They leave 208 unknown random bits.
+SHOWN = len(PREFIX) + 8
+
+
+def new() -> str:
+    """Return a new key."""
+    secret = secrets.token_bytes(LENGTH)
+    return PREFIX + urlsafe_b64encode(secret + _seal(secret)).rstrip(b"=").decode()
+
+
+def digest(key: str) -> bytes | None:
+    """Return the hash under which a key is stored; None if BookIt has not made the key."""
+    if not SPELLING.fullmatch(key):
+        return None
+    try:
+        decoded = b64decode(key[len(PREFIX) :] + "==", altchars=b"-_", validate=True)
+    except binascii.Error:
+        return None
+    secret, seal = decoded[:LENGTH], decoded[LENGTH:]
+    return sha256(secret).digest() if constant_time_compare(seal, _seal(secret)) else None
+
+
+def _seal(secret: bytes) -> bytes:
+    return salted_hmac("accounts.keys", secret, algorithm="sha256").digest()[:SEAL]

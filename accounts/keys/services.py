@@ -1,0 +1,140 @@
+"""The rules for API keys: who gets one, what it can be used for, and when it stops working."""
+
+from collections.abc import Collection
+from datetime import UTC, datetime, timedelta
+from functools import cache
+from typing import Any
+from uuid import UUID
+
+from django.db import transaction
+from django.db.models import BinaryField, F, Q
+
+from accounts.extensions import PERMISSIONS
+from accounts.keys import secrets
+from accounts.keys.models import ApiKey
+from accounts.models import User
+from bookit.api.keys import UsedKey
+from bookit.database.prepared import Prepared
+from bookit.errors import Forbidden, Invalid
+
+# Each key has a rate limit of its own, so an account must not have any number of keys.
+MAX_KEYS = 20
+# The last use is written at most this often. Otherwise, each request would write.
+USE_NOTED = timedelta(minutes=1)
+
+# Later times could not be shown in every time zone.
+FURTHEST = datetime(9999, 1, 1, tzinfo=UTC)
+
+# The active owner of a key, together with the key, in one query.
+OWNER = Prepared(
+    lambda digest: (
+        User.objects.all()
+        .with_roles()
+        .order_by()
+        .filter(api_keys__digest=digest, is_active=True)
+        .annotate(
+            key_id=F("api_keys__id"),
+            key_permissions=F("api_keys__permissions"),
+            key_expires_at=F("api_keys__expires_at"),
+            key_used_at=F("api_keys__last_used_at"),
+        )
+    ),
+    digest=BinaryField(),
+)
+
+
+def create_key(
+    *,
+    owner: User,
+    name: str,
+    at: datetime,
+    permissions: Collection[str] | None = None,
+    expires_at: datetime | None = None,
+) -> tuple[ApiKey, str]:
+    """Create an API key. Return its row, and the key, which is not stored.
+
+    Args:
+        permissions: what the key can be used for; by default, whatever its owner may do at the time
+            of use, except to manage the account.
+
+    Raises:
+        Invalid: a permission is unknown, the expiry is not in the future, or the account has too
+            many keys.
+        Forbidden: the owner does not have one of the permissions.
+    """
+    if expires_at is not None and expires_at <= at:
+        raise Invalid.of("expires_at", "The expiry must be in the future.")
+    if expires_at is not None and expires_at >= FURTHEST:
+        raise Invalid.of("expires_at", f"The expiry must be before the year {FURTHEST.year}.")
+    for permission in permissions or ():
+        _check_permission(owner, permission)
+    key = secrets.new()
+    with transaction.atomic():
+        # The lock makes concurrent requests of the same user wait, so that all keys are counted.
+        User.objects.select_for_update(no_key=True).get(pk=owner.pk)
+        if ApiKey.objects.filter(user=owner).count() >= MAX_KEYS:
+            raise Invalid.of("", f"You have {MAX_KEYS} API keys. Delete one of them first.")
+        row = ApiKey.objects.create(
+            user=owner,
+            name=name,
+            prefix=key[: secrets.SHOWN],
+            digest=secrets.digest(key),
+            permissions=None if permissions is None else sorted({*permissions}),
+            expires_at=expires_at,
+            created_at=at,
+        )
+    return row, key
+
+
+def delete_key(*, key_id: UUID, owner: User) -> None:
+    """Delete an API key. It stops working at once.
+
+    Raises:
+        ApiKey.DoesNotExist: the user has no key with this id.
+    """
+    ApiKey.objects.get(pk=key_id, user=owner).delete()
+
+
+def authenticate(*, key: str, at: datetime) -> tuple[User, UsedKey] | None:
+    """Return the active owner of an API key, and what the key permits; None if it does not work.
+
+    A key that BookIt did not make is refused without a query. Looking up the hash leaks nothing
+    through its timing, because nobody can choose how the hash of a guess begins.
+    """
+    digest = secrets.digest(key)
+    owner = None if digest is None else OWNER.get(digest=digest)
+    if owner is None:
+        return None
+    found: Any = owner
+    if found.key_expires_at is not None and found.key_expires_at <= at:
+        return None
+    if found.key_used_at is None or at - found.key_used_at >= USE_NOTED:
+        _note_use(found.key_id, at)
+    # The events that the owner causes from now on name the key.
+    owner.api_key_id = found.key_id
+    named = found.key_permissions
+    allowed = _usable() if named is None else _usable().intersection(named)
+    return owner, UsedKey(found.key_id, allowed)
+
+
+def _note_use(key_id: UUID, at: datetime) -> None:
+    outdated = Q(last_used_at__isnull=True) | Q(last_used_at__lte=at - USE_NOTED)
+    ApiKey.objects.filter(outdated, pk=key_id).update(last_used_at=at)
+
+
+@cache
+def _usable() -> frozenset[str]:
+    """Return the permissions that an API key can be used for."""
+    return frozenset(name for name, each in PERMISSIONS.items() if each.in_keys)
+
+
+def _check_permission(owner: User, permission: str) -> None:
+    if permission not in _usable():
+        known = ", ".join(sorted(_usable()))
+        raise Invalid.of(
+            "permissions", f"A key cannot permit {permission[:100]}. It can permit: {known}."
+        )
+    own = PERMISSIONS[permission].own
+    is_own = own == "user" or (own == "provider" and owner.is_keeper)
+    if not is_own and not owner.may(permission):
+        raise Forbidden(f"You do not have the permission {permission} yourself.")

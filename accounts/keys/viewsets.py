@@ -1,0 +1,58 @@
+"""Endpoints of API keys."""
+
+from typing import Any
+
+from django.db.models import QuerySet
+from django.utils import timezone
+from drf_spectacular.utils import extend_schema, extend_schema_view
+from rest_framework.permissions import IsAuthenticated
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from accounts.keys import services as keys
+from accounts.keys.models import ApiKey
+from accounts.keys.serializers import (
+    ApiKeyCreateSerializer,
+    ApiKeySecretSerializer,
+    ApiKeySerializer,
+)
+from accounts.permissions import signed_in
+from bookit.api.views import RowViewSet
+
+
+@extend_schema_view(
+    list=extend_schema(tags=["Accounts"], summary="List your API keys"),
+)
+class ApiKeyViewSet(RowViewSet):
+    """The signed-in user's own API keys. They cannot be managed with an API key."""
+
+    permission_classes = [IsAuthenticated]
+    serializer_class = ApiKeySerializer
+    ordering_fields = {"created_at": "created_at"}
+    default_ordering = ["created_at"]
+    input_classes = {"create": ApiKeyCreateSerializer}
+    queryset = ApiKey.objects.all()
+
+    def listed(self) -> QuerySet[ApiKey]:
+        """Return the user's own keys."""
+        return self.queryset.filter(user=signed_in(self.request))
+
+    # An idempotency key is refused: the response would have to be stored together with the key.
+    @extend_schema(
+        tags=["Accounts"], summary="Create an API key", responses={201: ApiKeySecretSerializer}
+    )
+    def create(self, request: Request) -> Response:
+        """Create a key with which a program can act for you. Only this response contains the key.
+
+        The key can do at most what you may do at the time of use. It cannot manage your account.
+        """
+        stored, key = keys.create_key(owner=signed_in(request), at=timezone.now(), **self.checked())
+        response = self.created(stored)
+        response.data = ApiKeySecretSerializer.of(stored, key)
+        return response
+
+    @extend_schema(tags=["Accounts"], summary="Delete an API key")
+    def destroy(self, request: Request, pk: Any) -> Response:
+        """Delete one of your API keys. It stops working at once."""
+        keys.delete_key(key_id=pk, owner=signed_in(request))
+        return Response(status=204)

@@ -1,0 +1,1 @@
+"""Staff roles: named sets of permissions that admins give to users."""

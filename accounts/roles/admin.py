@@ -1,0 +1,85 @@
+"""Staff roles in the admin site."""
+
+from typing import Any
+
+from django import forms
+from django.contrib import admin
+from django.http import HttpRequest
+from django.utils import timezone
+
+from accounts.extensions import PERMISSIONS
+from accounts.roles import services as roles
+from accounts.roles.models import Role
+from bookit.adminsite.pages import ServedAdmin
+
+
+class RoleForm(forms.ModelForm):
+    """The form for a role, with the permissions that a role can contain."""
+
+    name = forms.CharField(max_length=150)
+    permissions = forms.MultipleChoiceField(
+        choices=lambda: [
+            (name, f"{name}: {each.words}")
+            for name, each in sorted(PERMISSIONS.items())
+            if each.in_roles
+        ],
+        widget=forms.CheckboxSelectMultiple,
+        required=False,
+        help_text="You can give and take away only permissions that you have yourself.",
+    )
+
+    class Meta:
+        model = Role
+        fields = ["description"]
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if self.instance.group_id:
+            self.initial["name"] = self.instance.name
+            self.initial["permissions"] = self.instance.permissions
+
+
+@admin.register(Role)
+class RoleAdmin(ServedAdmin):
+    """The admin pages of roles. The services check which permissions may be given."""
+
+    form = RoleForm
+    list_display = ["name", "description", "created_at"]
+    list_filter = ["created_at"]
+    list_select_related = ["group"]
+    search_fields = ["group__name", "description"]
+    ordering = ["id"]
+    fields = ["name", "description", "permissions"]
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> list[str]:
+        """Return no fields. The services check and save all of them."""
+        return []
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        """Return whether the user may create roles."""
+        return request.user.has_perm("accounts.add_role")
+
+    def changeform_view(
+        self,
+        request: HttpRequest,
+        object_id: str | None = None,
+        form_url: str = "",
+        extra_context: dict[str, Any] | None = None,
+    ) -> Any:
+        """Show a role with the save buttons."""
+        return super(ServedAdmin, self).changeform_view(request, object_id, form_url, extra_context)
+
+    def save_model(self, request: HttpRequest, obj: Role, form: Any, change: bool) -> None:
+        """Save the role through the services, which enforce the rules."""
+        actor: Any = request.user
+        if change:
+            changes = {name: form.cleaned_data[name] for name in form.changed_data}
+            roles.update_role(role_id=obj.pk, actor=actor, changes=changes)
+            return
+        stored = roles.create_role(actor=actor, at=timezone.now(), **form.cleaned_data)
+        # The page that follows refers to the stored row.
+        obj.pk, obj.group = stored.pk, stored.group
+
+    def delete_row(self, request: HttpRequest, row: Role) -> None:
+        """Delete the role through the services, which enforce the rules."""
+        roles.delete_role(role_id=row.pk, actor=request.user)  # type: ignore[arg-type]

@@ -1,0 +1,192 @@
+"""The rules for staff roles: what a role may contain, and who may give it to whom.
+
+Nobody can give more than they have. Whoever changes a role, or the roles of a user, needs every
+permission that is given or taken away.
+"""
+
+from collections.abc import Collection
+from datetime import datetime, timedelta
+from functools import reduce
+from operator import or_
+from typing import Any
+from uuid import UUID
+
+from django.contrib.auth.models import Group, Permission
+from django.db import IntegrityError, transaction
+from django.db.models import F, Q
+from django.db.models.functions import Greatest, Now
+
+from accounts.extensions import PERMISSIONS
+from accounts.models import User
+from accounts.roles.models import Role
+from bookit.errors import Forbidden, Invalid, database_error_facts
+
+# The fields of an account that staff with the permission to change accounts can change. With the
+# others, they could gain rights: by making themselves providers, or by taking over an account
+# through its email address.
+STAFF_CHANGES = frozenset({"name", "phone", "timezone", "language", "is_active", "metadata"})
+
+
+def create_role(
+    *,
+    name: str,
+    permissions: Collection[str],
+    actor: User,
+    at: datetime,
+    description: str = "",
+) -> Role:
+    """Create a role that nobody holds yet.
+
+    Raises:
+        Forbidden: the actor may not create roles, or lacks one of the permissions.
+        Invalid: the name is taken, or a permission is unknown.
+    """
+    if not actor.may("accounts.add_role"):
+        raise Forbidden
+    _check_known(permissions)
+    _check_has(actor, permissions)
+    with transaction.atomic():
+        group = Group(name=name)
+        _save_unique(group)
+        role = Role.objects.create(
+            group=group, description=description, created_at=at, updated_at=at
+        )
+        group.permissions.set(_stored(permissions))
+    return role
+
+
+def update_role(*, role_id: UUID, actor: User, changes: dict[str, Any]) -> Role:
+    """Change a role. Its holders get or lose its permissions at once.
+
+    Raises:
+        Role.DoesNotExist: the role does not exist.
+        Forbidden: the actor may not change roles, or lacks a permission that the role has or would
+            get.
+        Invalid: the name is taken, or a permission is unknown.
+    """
+    if not actor.may("accounts.change_role"):
+        raise Forbidden
+    with transaction.atomic():
+        role = _locked_role(role_id)
+        permissions = changes.get("permissions", [])
+        _check_known(permissions)
+        _check_has(actor, {*role.permissions, *permissions})
+        if "name" in changes:
+            role.group.name = changes["name"]
+            _save_unique(role.group)
+        if "permissions" in changes:
+            role.group.permissions.set(_stored(permissions))
+        if changes:
+            # Also if only the group has changed: the trigger of this row maintains `updated_at`.
+            role.description = changes.get("description", role.description)
+            role.save(update_fields=["description"])
+            role.refresh_from_db(fields=["updated_at"])
+    return role
+
+
+def delete_role(*, role_id: UUID, actor: User) -> None:
+    """Delete a role. Its holders lose its permissions at once.
+
+    Raises:
+        Role.DoesNotExist: the role does not exist.
+        Forbidden: the actor may not delete roles, or lacks a permission of the role.
+    """
+    if not actor.may("accounts.delete_role"):
+        raise Forbidden
+    with transaction.atomic():
+        role = _locked_role(role_id)
+        _check_has(actor, role.permissions)
+        role.group.delete()
+
+
+def give_roles(*, user: User, names: Collection[str], actor: User) -> None:
+    """Make these the roles of a user, whom the caller has locked.
+
+    Raises:
+        Forbidden: the actor lacks a permission of a role that is given or taken away.
+        Invalid: a role does not exist.
+    """
+    held, wanted = set(user.roles), set(names)
+    found = {group.name: group for group in Group.objects.filter(name__in=held | wanted)}
+    unknown = sorted(wanted - found.keys())
+    if unknown:
+        raise Invalid.of("roles", f"There is no role with the name {unknown[0]}.")
+    changed = [found[name].pk for name in held ^ wanted if name in found]
+    pairs = Permission.objects.filter(group__in=changed).order_by()
+    _check_has(
+        actor,
+        {
+            f"{app}.{codename}"
+            for app, codename in pairs.values_list("content_type__app_label", "codename")
+        },
+    )
+    if held != wanted:
+        user.groups.set([found[name] for name in wanted])
+        # The trigger of the user's row sees only changes of its columns.
+        later = Greatest(Now(), F("updated_at") + timedelta(microseconds=1))
+        User.objects.filter(pk=user.pk).update(updated_at=later)
+        user.refresh_from_db(fields=["updated_at"])
+    user.has_roles, user.roles = bool(wanted), sorted(wanted)
+    vars(user).pop("granted", None)
+
+
+def check_changes_user(*, user: User, actor: User, changes: dict[str, Any]) -> None:
+    """Check that `actor`, who may change accounts, may make these changes to an account.
+
+    Raises:
+        Forbidden: the actor is not an admin and would change more than `STAFF_CHANGES`, an admin's
+            account, or the account of a user who has more permissions.
+    """
+    if actor.is_admin:
+        return
+    for name, value in changes.items():
+        if name not in STAFF_CHANGES and getattr(user, name) != value:
+            raise Forbidden(f"Only admins can change this field of an account: {name}.")
+    if not user.is_below_admins:
+        raise Forbidden("Only admins can change the account of an admin.")
+    _check_has(actor, user.granted)
+
+
+def _check_known(permissions: Collection[str]) -> None:
+    known = sorted(name for name, each in PERMISSIONS.items() if each.in_roles)
+    unknown = sorted({*permissions} - {*known})
+    if unknown:
+        raise Invalid.of(
+            "permissions",
+            f"A role cannot contain {unknown[0][:100]}. It can contain: {', '.join(known)}.",
+        )
+
+
+def _check_has(actor: User, permissions: Collection[str]) -> None:
+    missing = sorted(each for each in permissions if not actor.may(each))
+    if missing:
+        raise Forbidden(
+            "You can give and take away only permissions that you have yourself. You do not have "
+            f"{', '.join(missing)}."
+        )
+
+
+def _stored(permissions: Collection[str]) -> list[Permission]:
+    """Return the rows of these permissions."""
+    pairs = [name.split(".") for name in permissions]
+    conditions = [Q(content_type__app_label=app, codename=name) for app, name in pairs]
+    found = Permission.objects.filter(reduce(or_, conditions)) if conditions else []
+    return [*found]
+
+
+def _locked_role(role_id: UUID) -> Role:
+    return (
+        Role.objects.select_for_update(of=("self",), no_key=True)
+        .select_related("group")
+        .get(pk=role_id)
+    )
+
+
+def _save_unique(group: Group) -> None:
+    try:
+        with transaction.atomic():
+            group.save()
+    except IntegrityError as error:
+        if database_error_facts(error)[0] == "23505":
+            raise Invalid.of("name", "There is already a role with this name.") from None
+        raise
