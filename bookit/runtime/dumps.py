@@ -44,7 +44,10 @@ GRANT USAGE ON SCHEMA public TO PUBLIC;
 
 # The workers ran when the backup was made. Their jobs have no worker now, so other workers retry
 # them within a minute.
+#
+# pg_restore empties `search_path`, and the triggers of the jobs need it.
 _COMMIT = b"""
+SET LOCAL search_path = public;
 DELETE FROM public.procrastinate_workers;
 COMMIT;
 """
