@@ -183,6 +183,7 @@ TIMELESS = {
     "accounts/services.py": {
         "change_password",
         "lock_user",
+        "rename",
         "request_password_reset",
         "request_verification",
         "update_profile",
@@ -192,6 +193,7 @@ TIMELESS = {
     "bookings/slots/services.py": {"delete_slot"},
     "bookings/tally/services.py": {"count_events", "totals"},
     "bookings/webhooks/services.py": {"delete_webhook", "is_delivering", "wake_forgotten"},
+    "catalog/providers/services.py": {"listed", "update_profile"},
     "catalog/services.py": {
         "delete_calendar",
         "delete_service",
@@ -280,7 +282,13 @@ NOT_ABOUT_ACCESS = {
     # Whether a provider gets an email, and whether the provider caused the event.
     ("bookings/mails/occasions.py", "self.provider_id is not None"),
     ("bookings/mails/occasions.py", "self.provider_id != self.actor_id"),
-    # Everybody may see the provider of a calendar.
+    # Everybody may see the providers, and the provider of a calendar.
+    ("catalog/providers/filters.py", "calendar__provider=OuterRef('pk')"),
+    ("catalog/providers/serializers.py", "calendar__provider"),
+    ("catalog/providers/serializers.py", "calendar__provider=OuterRef('pk')"),
+    ("catalog/providers/serializers.py", "provider=OuterRef('pk')"),
+    ("catalog/providers/services.py", "calendar__provider=OuterRef('pk')"),
+    ("catalog/providers/services.py", "role=User.Role.PROVIDER"),
     ("catalog/filters.py", "calendar__provider"),
     ("bookings/slots/filters.py", "calendar__provider"),
     # The requested scope of a list; the rule decides what the list contains.
