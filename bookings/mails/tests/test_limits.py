@@ -200,7 +200,7 @@ class TestMoves:
 
 @database
 class TestLimits:
-    def test_a_booking_causes_at_most_eight_emails_a_day_and_one_about_its_cancellation(
+    def test_a_reader_gets_at_most_eight_emails_a_day_about_a_booking_and_one_about_its_end(
         self, book, move, mallory, settings
     ):
         settings.MAILS_PER_ADDRESS = 1000
@@ -423,7 +423,7 @@ class TestStrangers:
         assert "You won http:// evil. example/claim evil, rui@example.com" in message.body
 
     @pytest.mark.parametrize(("role", "is_verified"), [("user", False), ("provider", True)])
-    def test_only_users_with_a_role_from_an_admin_get_text_that_users_wrote(
+    def test_only_users_whose_address_counts_as_verified_get_text_that_users_wrote(
         self, book, mallory, role, is_verified
     ):
         mallory.role = role
