@@ -144,7 +144,8 @@ class Search:
 
     def __init__(self, services: QuerySet[Service], words: Words) -> None:
         self.services, self.words = services, words
-        # All but those of the page.
+        # All parameters except `limit`, `offset` and `stop`. Those of the filters are added when a
+        # statement is built.
         self.parameters: dict[str, Any] = dict(words.parameters)
 
     # Finds a page of services, and counts the services of all pages.
@@ -168,8 +169,8 @@ ORDER BY {_in_order(order)} LIMIT %(limit)s OFFSET %(offset)s
     # Does the same if the relevance is part of the order.
     #
     # Only services that have a wanted word in the title are ranked. All others have the relevance
-    # 0, and only the first of them can be on the page. If one of these two groups fills the page,
-    # the other is neither sorted nor ranked.
+    # 0, so only the first `stop` of them, by the other terms of the order, can be on the page. If
+    # one of these two groups fills the page, the other is neither sorted nor ranked.
     #
     # There is no join. The planner expects few matches from any search, and would choose a nested
     # loop. NOT IN uses a hash table.
@@ -222,8 +223,8 @@ SELECT count(*) AS total, {self._has_more} AS has_more FROM (
 ) AS matches
 """  # noqa: S608 - the ORM's own text
 
-    # The planner must not see the words. If it saw that every service has a word, it would read all
-    # services and their words instead of the index.
+    # The planner must not see the words. If it saw a wanted word that every service contains, it
+    # would read all services and their words instead of the index.
     @property
     def _query(self) -> str:
         """The clause that holds the words."""
@@ -257,7 +258,8 @@ SELECT count(*) AS total, {self._has_more} AS has_more FROM (
         # `%%` is a percent sign.
         return re.sub("%%|%s", lambda at: at[0] if at[0] == "%%" else f"%({next(names)})s", text)
 
-    # Finding out takes as long as counting, so it is skipped if there are not that many services.
+    # To find out whether there are more takes as long as counting, so it is skipped if PostgreSQL
+    # estimates that there are at most `MAX_FOUND` services in all.
     @property
     def _has_more(self) -> str:
         """The expression that says whether there are more matches than a search finds."""

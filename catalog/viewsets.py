@@ -105,7 +105,7 @@ class CalendarViewSet(PrivateFieldsViewSet):
     ordering_fields = {"name": "name", "created_at": "created_at"}
     default_ordering = ["name"]
     queryset = Calendar.objects.all()
-    # Permissions are also checked for a calendar of the provider that the body names.
+    # If the body names a provider, permissions are also checked for a calendar of that provider.
     named_in_body = dict.fromkeys(
         ["create", "partial_update"], ("provider_id", lambda pk: Calendar(provider_id=pk))
     )
@@ -279,6 +279,6 @@ class ServiceViewSet(PrivateFieldsViewSet):
     )
     @conditional
     def destroy(self, request: Request, pk: Any) -> Response:
-        """Delete a service that has no bookings or slots. Deactivate it otherwise."""
+        """Delete a service without bookings and slots. Other services can only be deactivated."""
         services.delete_service(service_id=pk, actor=signed_in(request))
         return Response(status=204)

@@ -101,7 +101,7 @@ def test_an_email_address_whose_domain_has_non_ascii_letters_can_register(api):
         problem(api.post("/auth/register", {**NEW, "email": email}), 409, "email_taken")
 
 
-def test_a_capital_letter_that_python_does_not_know_is_accepted_or_a_400(api):
+def test_a_capital_letter_that_python_does_not_know_is_either_accepted_or_refused(api):
     """PostgreSQL 18 knows the lower case of these letters, and Python 3.11 does not."""
     for capital in "\u1c89\ua7cb":
         response = api.post("/auth/register", {**NEW, "email": f"x@{capital}.example"})
@@ -364,7 +364,7 @@ def test_every_refused_login_does_the_same_work(api, monkeypatch):
 
 @pytest.mark.real_passwords
 def test_every_refused_login_takes_the_same_time(api):
-    """CPU time is measured, because it does not depend on the load of the machine."""
+    """CPU time is measured, because it depends less on the load of the machine."""
 
     def seconds(body):
         began = time.process_time()
@@ -373,7 +373,7 @@ def test_every_refused_login_takes_the_same_time(api):
 
     bodies = refusals(api)
     rounds = [{reason: seconds(body) for reason, body in bodies.items()} for _ in range(7)]
-    # The quickest run shows the work alone. Slower runs were disturbed by other processes.
+    # The quickest run is the one that other processes have disturbed least.
     quickest = {reason: min(durations[reason] for durations in rounds) for reason in bodies}
     assert max(quickest.values()) < 1.5 * min(quickest.values()), quickest
     # Control: hashing takes most of the time.

@@ -337,7 +337,7 @@ def test_both_passwords_are_needed(me):
 
 
 def test_the_current_password_is_checked_first(me):
-    """Otherwise, a request with a weak new password would not count as an attempt."""
+    """So a request with a weak new password also counts as a guess at the current password."""
     problem(change(me, current="wrong", new="short"), 400, "validation_error", "current_password")
 
 

@@ -27,8 +27,8 @@ class BookableServiceFilter(ServiceFilter):
         help_text=(
             "Only services with a free time that starts between this time and `available_to`; "
             "send both. A date means the start of that day in the request's zone. Up to "
-            f"{MAX_LOOKED_AT:,} services are searched to fill a page. If there are more than "
-            f"{ENOUGH_FOR_COUNT}, `count` is an estimate."
+            f"{MAX_LOOKED_AT:,} services are searched to fill a page. If more than "
+            f"{ENOUGH_FOR_COUNT} services match the other filters, `count` can be an estimate."
         )
     )
     available_to = DayOrInstantFilter(

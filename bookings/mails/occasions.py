@@ -54,7 +54,7 @@ CANCELLED = News(
 )
 EXPIRED = News(
     "Not confirmed",
-    "Sorry, your request was not confirmed before its start, so there is no booking.",
+    "Sorry, your request was not confirmed before the start time, so there is no booking.",
 )
 REMINDED = News("Reminder", "This is a reminder of your booking.")
 OFFERED = News(
@@ -79,13 +79,14 @@ class Occasion:
 
     Args:
         sequence: the number of earlier events of the booking.
-        is_announced: False if the event is the end of a hold; see `bookings.holds.ANNOUNCED`.
+        is_announced: False if a hold was cancelled or has expired; see `bookings.holds.ANNOUNCED`.
         is_offer: whether the booking began as a seat that was offered to a user on the waitlist.
         is_current: whether the booking still has the status and start time of the event.
         is_over: whether the booking is now neither held, nor pending, nor confirmed.
         user_is_verified: whether the email address of the user's account is verified.
         reason: the reason in the event or, if the user cancelled the booking, in the booking.
-        provider_id: None if the calendar has no provider, or if its provider does not keep it.
+        provider_id: None if the calendar has no provider, or if its provider is inactive or no
+            longer a provider or admin; see `accounts.models.User.keeps`.
     """
 
     event_id: int

@@ -200,7 +200,7 @@ class TestMoves:
 
 @database
 class TestLimits:
-    def test_a_booking_causes_at_most_eight_emails_a_day_and_one_about_its_cancellation(
+    def test_a_reader_gets_at_most_eight_emails_a_day_about_a_booking_and_one_about_its_end(
         self, book, move, mallory, settings
     ):
         settings.MAILS_PER_ADDRESS = 1000
