@@ -26,6 +26,7 @@ from bookit.api.views import RowViewSet
 class ApiKeyViewSet(RowViewSet):
     """The signed-in user's own API keys. They cannot be managed with an API key."""
 
+    with_secrets = {"create"}
     permission_classes = [IsAuthenticated]
     serializer_class = ApiKeySerializer
     ordering_fields = {"created_at": "created_at"}
