@@ -24,6 +24,7 @@ from bookings.availability.serializers import (
     ServicesSearchSerializer,
 )
 from bookings.availability.terms import Terms
+from bookit.api.schema import errors
 from bookit.api.views import RowViewSet
 from bookit.errors.refusals import refuse
 from bookit.json import dumps
@@ -65,6 +66,7 @@ class AvailabilityViewSet(RowViewSet):
         summary="Find free times of a service",
         parameters=[ServiceSearchSerializer],
         responses=AvailabilitySerializer,
+        extensions=errors("not_authenticated", "permission_denied"),
     )
     def retrieve(self, request: Request, pk: Any) -> Response:
         """Find the times at which a service can be booked. Every time offered here is accepted.
