@@ -161,7 +161,7 @@ EVENT_IS_FINAL = Trigger(
     name="booking_event_is_final",
     body="""
 BEGIN
-    IF TG_OP = 'UPDATE' THEN
+    IF TG_OP = 'UPDATE' AND OLD.data ? 'reason' THEN
         OLD.data := OLD.data - 'reason';
         IF NEW IS NOT DISTINCT FROM OLD THEN
             RETURN NEW;

@@ -79,7 +79,6 @@ def update_calendar(
         save_changes(calendar, changes)
         if hours is not None:
             set_opening_hours(calendar=calendar, spans=hours)
-            calendar.refresh_from_db(fields=["updated_at"])
         if hours is None and "timezone" not in changes:
             return calendar, Affected()
         return calendar, affected_bookings(calendar=calendar, at=at)

@@ -229,7 +229,6 @@ def change_slot(
         slot.save(update_fields=["capacity"])
     if status is not None and status != slot.status:
         _cancel(slot, status, actor=actor, at=at)
-    slot.refresh_from_db(fields=["updated_at"])
     return slot
 
 

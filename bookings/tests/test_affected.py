@@ -273,14 +273,15 @@ class TestQueries:
     @pytest.mark.parametrize(
         ("changes", "expected"),
         [
-            # The account and the calendar's provider; in a savepoint, the calendar and its change;
-            # the response.
-            ({"name": "Chair"}, 7),
+            # The account and the calendar's provider; in a savepoint, the calendar, its change, and
+            # the time of the change, which a trigger sets; the response.
+            ({"name": "Chair"}, 8),
             # Also the opening hours and the bookings of the calendar.
-            ({"timezone": "Europe/Paris"}, 9),
-            # Also the deletion of the old opening hours and the insertion of the new hours.
+            ({"timezone": "Europe/Paris"}, 10),
+            # The bookings too, and in place of the change of the calendar and its time the deletion
+            # of the old opening hours and the insertion of the new hours.
             ({"opening_hours": MORNINGS}, 10),
-            ({"timezone": "Europe/Paris", "opening_hours": MORNINGS}, 11),
+            ({"timezone": "Europe/Paris", "opening_hours": MORNINGS}, 12),
         ],
     )
     def test_a_change_takes_a_fixed_number_of_queries(

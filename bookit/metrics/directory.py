@@ -13,6 +13,7 @@ import glob
 import logging
 import os
 import shutil
+import sys
 import tempfile
 from pathlib import Path
 
@@ -42,9 +43,11 @@ def prepare() -> None:
     server ends. Otherwise, counters of an earlier server are removed from the folder.
 
     Call this function before `bookit.metrics.process` is imported, because it decides where the
-    counters are kept.
+    counters are kept. Later, this function does nothing.
     """
     global recording, shared
+    if "bookit.metrics.process" in sys.modules:
+        return
     given = os.environ.get(VARIABLE)
     if given and Path(given).name.startswith(PREFIX):
         given = None  # It belongs to the server that gunicorn is replacing (signal USR2).

@@ -91,16 +91,17 @@ def pre_fork(server: Any, worker: Any) -> None:
 
 
 def post_fork(server: Any, worker: Any) -> None:
-    """Prepare a worker process."""
-    directory.join(worker.place)
+    """Prepare a worker process. A worker of another class than ours has no place."""
+    directory.join(getattr(worker, "place", None))
     export("bookit")
     _return_memory()
 
 
 def child_exit(server: Any, worker: Any) -> None:
     """Free the place of a worker that has ended."""
-    directory.leave(worker.place, worker.pid)
-    spread.free(worker.place)
+    place = getattr(worker, "place", None)
+    directory.leave(place, worker.pid)
+    spread.free(place)
 
 
 def _return_memory() -> None:

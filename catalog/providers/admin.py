@@ -15,6 +15,8 @@ class ProfileAdmin(StrictAdmin):
 
     list_display = ["user", "picture_url"]
     list_select_related = ["user"]
+    list_filter = ["user__role"]
+    ordering = ["-user_id"]
     search_fields = ["user__name", "user__email", "biography"]
     autocomplete_fields = ["user"]
     fields = ["user", "biography", "picture_url"]

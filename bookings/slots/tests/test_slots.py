@@ -100,6 +100,7 @@ class TestPublishing:
         assert response["Location"] == f"http://testserver/slots/{slot['id']}"
         assert client.get(response["Location"]).json() == slot
         assert datetime.fromisoformat(slot.pop("created_at")) <= timezone.now()
+        assert datetime.fromisoformat(slot.pop("updated_at")) <= timezone.now()
         assert slot == {
             "id": str(Slot.objects.get().pk),
             "service_id": str(service.pk),
@@ -559,10 +560,13 @@ class TestCapacity:
         assert client.patch(f"/slots/{slot.pk}", row).json() == row
         assert client.patch(f"/slots/{slot.pk}", {}).json() == row
         moved = {**row, "start_time": f"{SOON + DAY:%Y-%m-%dT%H:%M:%SZ}", "capacity": 7}
-        assert client.patch(f"/slots/{slot.pk}", moved).json() == {
+        changed = client.patch(f"/slots/{slot.pk}", moved).json()
+        assert changed["updated_at"] > row["updated_at"]
+        assert changed == {
             **row,
             "capacity": 7,
             "seats_left": 6,
+            "updated_at": changed["updated_at"],
         }
 
 

@@ -179,7 +179,9 @@ def test_the_last_page_has_a_cursor_from_which_polling_continues(admin, booking)
     assert [int(each["id"]) for each in first["results"]] == happened[:2]
     last = read(admin, first["next"])
     assert [int(each["id"]) for each in last["results"]] == happened[2:]
-    assert last["next"] is None
+    while last["next"]:  # Another test has written to another database of the server.
+        last = read(admin, last["next"])
+        assert last["results"] == []
     for _ in range(2):
         seen, cursor = poll(admin, last["cursor"])
         assert seen == []

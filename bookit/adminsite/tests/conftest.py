@@ -17,6 +17,7 @@ from bookings.tests.factories import (
 from bookings.waitlist.models import WaitlistEntry
 from bookit.mails.models import MailCount
 from catalog.models import OpeningHours
+from catalog.providers.models import Profile
 from catalog.tests.factories import CalendarFactory, ServiceFactory, TimeOffFactory
 from reviews.tests.factories import ReviewFactory
 
@@ -45,6 +46,7 @@ def world(boss):
     calendar = CalendarFactory(provider=ProviderFactory())
     OpeningHours.objects.create(calendar=calendar, weekday=1, opens=540, closes=1440)
     TimeOffFactory(calendar=calendar)
+    Profile.objects.create(user=calendar.provider, biography="Cuts hair since 1998.")
     booking = services.create_booking(
         actor=boss,
         service_id=ServiceFactory(calendar=calendar, category="Barber").pk,

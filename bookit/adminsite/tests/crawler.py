@@ -278,7 +278,7 @@ class Crawler:
         """Send a request, and check the response and the page to which it redirects."""
         response = self.look(method, url, body)
         if response.status_code in (301, 302):
-            self.arrive(response["Location"])
+            self.arrive(urljoin(url, response["Location"]))
         return response
 
     def look(self, method: str, url: str, body: str = "", when: str = "") -> Any:

@@ -47,6 +47,7 @@ def test_every_model_of_bookit_is_registered():
         "bookings.WaitlistEntry",
         "bookings.Webhook",
         "catalog.Calendar",
+        "catalog.Profile",
         "catalog.Service",
         "mails.MailCount",
         "reviews.Review",

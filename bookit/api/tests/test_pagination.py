@@ -91,7 +91,8 @@ class TestDepth:
         message = response.json()["errors"][0]["message"]
         named = message.partition("filter the list by ")[2].rstrip(".")
         for name in filter(None, named.split(", ")):
-            assert admin.get(f"{paths(path)}?{name}=").status_code == 200
+            content = problem(admin.get(f"{paths(path)}?{name}="), 400, "validation_error", name)
+            assert "is empty" in content["errors"][0]["message"]
 
 
 class TestNextLink:
@@ -130,6 +131,8 @@ class TestNextLink:
         Calendar.objects.bulk_create(
             Calendar(name=f"{number:05}") for number in range(MAX_OFFSET + 150)
         )
+        with connection.cursor() as cursor:
+            cursor.execute("ANALYZE catalog_calendar")
         page = api.get(f"/calendars?limit=100&offset={MAX_OFFSET - 50}").json()
         problem(api.get(page["next"]), 400, "validation_error", "offset")
 
@@ -166,7 +169,7 @@ class TestCount:
 
 def test_the_schema_documents_the_deepest_page(api):
     operations = contract.operations(api.get("/openapi.json").json())
-    for path, narrower in (("/bookings", "cursor"), ("/calendars", "provider_id")):
+    for path, narrower in (("/bookings", "cursor"), ("/calendars", "filter or reorder")):
         found = {each["name"]: each for each in operations[f"GET {path}"]["parameters"]}
         assert found["offset"]["schema"]["maximum"] == MAX_OFFSET
         assert "10,000" in found["offset"]["description"]

@@ -262,9 +262,10 @@ def test_changing_the_email_address_counts_as_signing_in(api, limit):
     user = UserFactory(email="ada@example.com")
     taken = UserFactory().email
     client = api.as_(user)
-    for body in ({"email": taken}, {"email": taken.upper(), "name": "B"}):
+    known = {"current_password": PASSWORD}
+    for body in ({"email": taken, **known}, {"email": taken.upper(), "name": "B", **known}):
         problem(client.patch("/me", body), 409, "email_taken")
-    problem(client.patch("/me", {"email": "free@example.com"}), 429, "throttled")
+    problem(client.patch("/me", {"email": "free@example.com", **known}), 429, "throttled")
     user.refresh_from_db()
     assert user.email == "ada@example.com"
     # Changes that reveal no account are not counted: changes of other fields, and requests that
@@ -759,7 +760,7 @@ def test_a_throttled_login_to_the_admin_site_hashes_no_password(limit, monkeypat
 
 
 def test_the_default_limits_match_the_design(monkeypatch):
-    for name in ("AUTH", "PASSWORD", "ANON", "USER"):
+    for name in ("AUTH", "PASSWORD", "ANON", "USER", "KEY"):
         monkeypatch.delenv(f"RATE_LIMIT_{name}")
     fresh = runpy.run_path(str(configured.BASE_DIR / "bookit" / "settings.py"))
     assert fresh["RATE_LIMITS"] == {
@@ -767,5 +768,6 @@ def test_the_default_limits_match_the_design(monkeypatch):
         "password": "20/hour",
         "anon": "300/minute",
         "user": "600/minute",
+        "key": "600/minute",
     }
     assert fresh["NUM_PROXIES"] == 0

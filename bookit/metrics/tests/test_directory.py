@@ -84,3 +84,11 @@ def test_only_gunicorn_keeps_counters_in_files():
         "print(process.REGISTRY.get_sample_value('bookit_http_queued_seconds_total'))"
     )
     assert run(code, PROMETHEUS_MULTIPROC_DIR="/nowhere/at/all") == "2.0"
+
+
+def test_a_process_that_has_counters_already_keeps_them():
+    code = (
+        "from django import setup; setup(); import bookit.metrics.process;"
+        f"{PREPARE}; print(directory.recording)"
+    )
+    assert run(code, PROMETHEUS_MULTIPROC_DIR="").split() == ["None", "True"]

@@ -21,6 +21,7 @@ from django.db import connection, transaction
 from django.db.backends.postgresql.psycopg_any import DateTimeTZRange
 from django.db.models import Model
 from django.db.models.expressions import DatabaseDefault
+from psycopg.types.json import JsonbDumper
 
 from accounts.models import User
 from bookings.events import state_of, suppress_follow_up
@@ -352,9 +353,11 @@ def store(rows: Iterable[Model]) -> None:
     quote = connection.ops.quote_name
     names = ", ".join(quote(str(field.column)) for field in columns)
     text = f"COPY {quote(first._meta.db_table)} ({names}) FROM STDIN"
-    with connection.cursor() as cursor, cursor.copy(text) as copy:
-        for row in chain([first], rows):
-            copy.write_row(values(row))
+    with connection.cursor() as cursor:
+        cursor.adapters.register_dumper(dict, JsonbDumper)
+        with cursor.copy(text) as copy:
+            for row in chain([first], rows):
+                copy.write_row(values(row))
 
 
 def vacuum() -> None:

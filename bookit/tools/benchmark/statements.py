@@ -3,12 +3,14 @@
 The reference and pgbench run the same statements. Parameters are written as `%(name)s`.
 """
 
+from psycopg.sql import Literal
+
 from accounts.authentication import ACTIVE_USER
 from bookings import seats
 from bookings.availability import search, terms
 from bookings.viewsets import OWN_BOOKINGS
 from bookit.api.pagination import DEFAULT_LIMIT
-from bookit.database.prepared import Prepared
+from bookit.database.prepared import Parameter, Prepared
 from catalog.models import Service
 from catalog.serializers import ServiceSerializer
 from catalog.viewsets import ACTIVE_SERVICES
@@ -41,5 +43,8 @@ def statements() -> dict[str, str]:
 
 
 def _named(query: Prepared, text: str) -> str:
-    """Return the text of a prepared query with named parameters."""
-    return text % tuple(f"%({parameter.name})s" for parameter in query.parameters)
+    """Return the text of a prepared query with named parameters, and with its constants."""
+    return text % tuple(
+        f"%({each.name})s" if isinstance(each, Parameter) else Literal(each).as_string()
+        for each in query.parameters
+    )

@@ -38,7 +38,7 @@ found = services_availability_show.sync(
 )
 booking = bookings_create.sync(
     client=ana,
-    body=BookingCreateRequest(UUID(service), start_time=found.times[0].start_time),
+    body=BookingCreateRequest(service_id=UUID(service), start_time=found.times[0].start_time),
 )
 assert booking.status == BookingStatus.CONFIRMED
 
