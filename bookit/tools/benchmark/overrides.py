@@ -29,7 +29,7 @@ from rest_framework.negotiation import DefaultContentNegotiation
 from rest_framework.parsers import JSONParser
 from rest_framework.renderers import JSONRenderer
 from rest_framework.response import Response
-from rest_framework.serializers import ModelSerializer
+from rest_framework.serializers import DateTimeField, ModelSerializer
 from rest_framework_simplejwt.backends import TokenBackend
 from rest_framework_simplejwt.tokens import AccessToken
 
@@ -89,7 +89,9 @@ def _plain_serializer(view: Any) -> type[ModelSerializer[Any]]:
     shown = view.serializer_class.Meta
     columns = {field.attname for field in shown.model._meta.fields}
     meta = type("Meta", (), {"model": shown.model, "fields": [*columns.intersection(shown.fields)]})
-    return type("Plain", (ModelSerializer,), {"Meta": meta})
+    # Entity tags need the time itself, not its text.
+    updated_at = DateTimeField(format=None)
+    return type("Plain", (ModelSerializer,), {"Meta": meta, "updated_at": updated_at})
 
 
 @contextmanager
