@@ -2,7 +2,7 @@
 
     python .ci/sbom.py
 
-`bookit.cdx.json` is a CycloneDX document of the packages in `requirements.txt`, and of what some of
+`sbom.cdx.json` is a CycloneDX document of the packages in `requirements.txt`, and of what some of
 these packages contain: JavaScript, Rust crates, C libraries, PostgreSQL. It is validated against
 CycloneDX's schema. `licenses.md` lists the licences of the packages, and `license-texts.json` has
 their texts. The script fails if a licence is not in the list `allow-only` in `pyproject.toml`.
@@ -189,7 +189,7 @@ def main() -> None:
     texts = ("--format=json", "--with-license-file", "--with-notice-file", "--no-license-path")
     _run(*licenses, *texts, "--output-file", OUTPUT / "license-texts.json")
 
-    bill = OUTPUT / "bookit.cdx.json"
+    bill = OUTPUT / "sbom.cdx.json"
     options = ("--pyproject", "pyproject.toml", "--output-reproducible", "--no-validate")
     _run(BIN / "cyclonedx-py", "environment", *options, "--output-file", bill, python)
     document = json.loads(bill.read_text())
