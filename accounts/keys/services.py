@@ -12,6 +12,8 @@ from django.db.models import BinaryField, F, Q
 from accounts.extensions import PERMISSIONS
 from accounts.keys import secrets
 from accounts.keys.models import ApiKey
+from accounts.links import services as links
+from accounts.links.kinds import KEY_CREATED
 from accounts.models import Session, User
 from accounts.tokens import TokenInvalid
 from bookit.api.keys import UsedKey
@@ -55,6 +57,8 @@ def create_key(
 ) -> tuple[ApiKey, str]:
     """Create an API key. Return its row, and the key, which is not stored.
 
+    The owner gets an email, in case somebody else uses an open session.
+
     Args:
         permissions: what the key can be used for; by default, whatever its owner may do at the time
             of use, except to manage the account.
@@ -91,6 +95,7 @@ def create_key(
             expires_at=expires_at,
             created_at=at,
         )
+        links.enqueue(kind=KEY_CREATED, email=owner.email, user=owner)
     return row, key
 
 

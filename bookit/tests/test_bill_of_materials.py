@@ -12,6 +12,8 @@ from cyclonedx.validation.json import JsonStrictValidator
 from bookit.runtime.startup import BASE_DIR
 
 spec = importlib.util.spec_from_file_location("sbom", BASE_DIR / ".ci" / "sbom.py")
+assert spec
+assert spec.loader
 sbom = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(sbom)
 

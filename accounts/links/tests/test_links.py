@@ -503,6 +503,7 @@ def test_whoever_registered_with_an_address_loses_the_account_to_its_owner(api):
     key = bearer(api, mallory.post("/me/api-keys", {"name": "Later"}).json()["key"])
     feed = mallory.get("/me/calendar").json()["address"]
     assert (key.get("/bookings").status_code, api.get(feed).status_code) == (200, 200)
+    assert [message.subject for message in sent()] == ["An API key was created"]
     [message] = ask(api)
     assert reset(api, token_of(message)).status_code == 204
     problem(
@@ -521,6 +522,8 @@ def test_the_keys_of_an_owner_who_has_verified_the_address_survive_a_reset(api, 
     reset(api, token_of(message))
     key = bearer(api, api.as_(ana).post("/me/api-keys", {"name": "Till"}).json()["key"])
     feed = api.as_(ana).get("/me/calendar").json()["address"]
+    [notice] = sent()
+    assert (notice.subject, notice.to) == ("An API key was created", [ana.email])
     [message] = ask(api)
     assert reset(api, token_of(message), "a third password 7").status_code == 204
     assert (key.get("/bookings").status_code, api.get(feed).status_code) == (200, 200)
