@@ -10,6 +10,11 @@ from bookit.extensions import Extensions
 # transaction.
 ON_NEW_PROVIDER: Extensions[Callable[..., Any]] = Extensions()
 
+# These functions end what still gives access to the data of an account, other than sessions and API
+# keys, once the account of `owner` turns out to belong to the owner of its email address. They are
+# called in the transaction of the password reset.
+ON_NEW_OWNER: Extensions[Callable[..., None]] = Extensions()
+
 # These functions return what is stored about a `user`, as JSON. Their names are the members of
 # `GET /me/export`.
 EXPORTERS: Extensions[Callable[[User], Any]] = Extensions()

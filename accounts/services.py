@@ -17,8 +17,9 @@ from rest_framework_simplejwt.utils import datetime_from_epoch
 from uuid_utils.compat import uuid7
 
 from accounts.emails import lookup_form
-from accounts.extensions import ON_NEW_PROVIDER
+from accounts.extensions import ON_NEW_OWNER, ON_NEW_PROVIDER
 from accounts.guesses import Guess
+from accounts.keys import services as keys
 from accounts.links import services as links
 from accounts.links.kinds import (
     CHANGE_REQUESTED,
@@ -281,7 +282,9 @@ def request_password_reset(*, email: str) -> None:
 def reset_password(*, token: str, password: str, at: datetime) -> None:
     """Set a new password with a token from an email, which also verifies the email address.
 
-    Triggers end all sessions and emailed links of the account.
+    Triggers end all sessions and emailed links of the account. If the email address was not
+    verified before, API keys and the addresses of feeds end too: somebody else may have registered
+    with it, and waited for its owner.
 
     Raises:
         TokenInvalid: the token is wrong, used, expired or revoked.
@@ -294,6 +297,10 @@ def reset_password(*, token: str, password: str, at: datetime) -> None:
         user = links.use(link=link)
         if user.email != link.email:
             raise TokenInvalid
+        if not user.email_verified:
+            keys.delete_keys(owner=user)
+            for end_access in ON_NEW_OWNER.values():
+                end_access(owner=user)
         user.password, user.verified_email = hashed, link.email
         user.save(update_fields=["password", "verified_email"])
 

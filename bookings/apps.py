@@ -23,6 +23,7 @@ class BookingsConfig(AppConfig):
         """Register what extends other apps, and what the rooms add to bookings."""
         from bookings import affected, permissions, privacy  # noqa: F401
         from bookings.availability import filters  # noqa: F401
+        from bookings.feeds import services  # noqa: F401
         from bookings.slots import serializers  # noqa: F401
         from bookings.tally import metrics, positions  # noqa: F401
 

@@ -231,6 +231,8 @@ AUTH_USER_MODEL = "accounts.User"
 # Only the admin site uses this backend. The API accepts only bearer tokens.
 AUTHENTICATION_BACKENDS = ["accounts.backends.AdminSiteBackend"]
 PASSWORD_HASHERS = ["accounts.hashers.Argon2idPasswordHasher"]
+# Where the admin site leads after signing in, if the page that was asked for is on another site.
+LOGIN_REDIRECT_URL = "admin:index"
 AUTH_PASSWORD_VALIDATORS = [
     {
         "NAME": "django.contrib.auth.password_validation.UserAttributeSimilarityValidator",

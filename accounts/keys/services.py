@@ -12,7 +12,10 @@ from django.db.models import BinaryField, F, Q
 from accounts.extensions import PERMISSIONS
 from accounts.keys import secrets
 from accounts.keys.models import ApiKey
-from accounts.models import User
+from accounts.links import services as links
+from accounts.links.kinds import KEY_CREATED
+from accounts.models import Session, User
+from accounts.tokens import TokenInvalid
 from bookit.api.keys import UsedKey
 from bookit.database.prepared import Prepared
 from bookit.errors import Forbidden, Invalid
@@ -50,14 +53,20 @@ def create_key(
     at: datetime,
     permissions: Collection[str] | None = None,
     expires_at: datetime | None = None,
+    session_id: UUID | None = None,
 ) -> tuple[ApiKey, str]:
     """Create an API key. Return its row, and the key, which is not stored.
+
+    The owner gets an email, in case somebody else uses an open session.
 
     Args:
         permissions: what the key can be used for; by default, whatever its owner may do at the time
             of use, except to manage the account.
+        session_id: the session to which the access token of the request belongs, if any. The token
+            works until it expires, but a key would outlive it, so the session must not have ended.
 
     Raises:
+        TokenInvalid: the session has ended.
         Invalid: a permission is unknown, the expiry is not in the future, or the account has too
             many keys.
         Forbidden: the owner does not have one of the permissions.
@@ -71,7 +80,10 @@ def create_key(
     key = secrets.new()
     with transaction.atomic():
         # The lock makes concurrent requests of the same user wait, so that all keys are counted.
+        # They also wait for a change of the password, which ends the session.
         User.objects.select_for_update(no_key=True).get(pk=owner.pk)
+        if session_id and Session.objects.filter(pk=session_id).exclude(revoked_at=None).exists():
+            raise TokenInvalid
         if ApiKey.objects.filter(user=owner).count() >= MAX_KEYS:
             raise Invalid.of("", f"You have {MAX_KEYS} API keys. Delete one of them first.")
         row = ApiKey.objects.create(
@@ -83,6 +95,7 @@ def create_key(
             expires_at=expires_at,
             created_at=at,
         )
+        links.enqueue(kind=KEY_CREATED, email=owner.email, user=owner)
     return row, key
 
 
@@ -93,6 +106,11 @@ def delete_key(*, key_id: UUID, owner: User) -> None:
         ApiKey.DoesNotExist: the user has no key with this id.
     """
     ApiKey.objects.get(pk=key_id, user=owner).delete()
+
+
+def delete_keys(*, owner: User) -> None:
+    """Delete all API keys of a user. They stop working at once."""
+    ApiKey.objects.filter(user=owner).delete()
 
 
 def authenticate(*, key: str, at: datetime) -> tuple[User, UsedKey] | None:

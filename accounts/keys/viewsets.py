@@ -17,6 +17,7 @@ from accounts.keys.serializers import (
     ApiKeySerializer,
 )
 from accounts.permissions import signed_in
+from accounts.tokens import AccessToken
 from bookit.api.views import RowViewSet
 
 
@@ -47,7 +48,13 @@ class ApiKeyViewSet(RowViewSet):
 
         The key can do at most what you may do at the time of use. It cannot manage your account.
         """
-        stored, key = keys.create_key(owner=signed_in(request), at=timezone.now(), **self.checked())
+        token = request.auth
+        stored, key = keys.create_key(
+            owner=signed_in(request),
+            session_id=token.get("session") if isinstance(token, AccessToken) else None,
+            at=timezone.now(),
+            **self.checked(),
+        )
         response = self.created(stored)
         response.data = ApiKeySecretSerializer.of(stored, key)
         return response

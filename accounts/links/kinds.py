@@ -73,8 +73,24 @@ EMAIL_CHANGED = Kind(
     ),
     note="If it was not you, contact the operator of this service.",
 )
+KEY_CREATED = Kind(
+    name="key_created",
+    subject="An API key was created",
+    lead=(
+        "An API key was created for your account. A program that has the key can act for you until "
+        "the key expires or is deleted."
+    ),
+    note="If it was not you, change your password now, and then delete the key.",
+)
 
 KINDS = {
     kind.name: kind
-    for kind in (PASSWORD_RESET, INVITATION, VERIFICATION, CHANGE_REQUESTED, EMAIL_CHANGED)
+    for kind in (
+        PASSWORD_RESET,
+        INVITATION,
+        VERIFICATION,
+        CHANGE_REQUESTED,
+        EMAIL_CHANGED,
+        KEY_CREATED,
+    )
 }

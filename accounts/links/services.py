@@ -22,6 +22,7 @@ from accounts.links.kinds import (
     CHANGE_REQUESTED,
     EMAIL_CHANGED,
     INVITATION,
+    KEY_CREATED,
     PASSWORD_RESET,
     VERIFICATION,
     Kind,
@@ -119,6 +120,7 @@ def _recipient(kind: Kind, email: str, user_id: UUID | None) -> User | None:
         VERIFICATION: email in _unverified(user),
         CHANGE_REQUESTED: user.email == email and bool(user.new_email),
         EMAIL_CHANGED: user.email != email,
+        KEY_CREATED: user.email == email,
     }
     return user if applies[kind] else None
 

@@ -15,6 +15,7 @@ from django.db import transaction
 from django.db.models import DateTimeField, F, UUIDField
 from psycopg.rows import namedtuple_row
 
+from accounts.extensions import ON_NEW_OWNER
 from accounts.models import User
 from bookings import ical
 from bookings.feeds.models import Feed
@@ -111,6 +112,11 @@ def renew(*, owner_id: UUID) -> None:
     """Give the feed of a user or a calendar a new URL. Earlier URLs become invalid."""
     Feed.objects.get_or_create(pk=owner_id)
     Feed.objects.filter(pk=owner_id).update(version=F("version") + 1)
+
+
+@ON_NEW_OWNER.add("feed")
+def _end_feed(*, owner: User) -> None:
+    renew(owner_id=owner.pk)
 
 
 def own_feed(*, token: str, at: datetime) -> ical.CalendarFile:

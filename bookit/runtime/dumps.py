@@ -26,6 +26,10 @@ from bookit.restores import positions
 # another name, and may be unable to set them. It gets what a migration would create for it.
 _PORTABLE = ("--no-owner", "--no-privileges", "--no-comments")
 
+# The keys of Django's sessions are what the cookies of the admin site contain. Nobody who reads a
+# backup must become an admin with it, so admins sign in again after a restore.
+_WITHOUT_SESSIONS = "--exclude-table-data=django_session"
+
 _CHUNK = 2**20
 
 _BEGIN = b"""
@@ -98,7 +102,7 @@ def dump(file: IO[bytes]) -> None:
 def _dump(*arguments: str, stdout: IO[bytes] | int = subprocess.DEVNULL) -> None:
     program = _programs("pg_dump", newer=True)["pg_dump"]
     result = subprocess.run(
-        [program, "--format=custom", *_PORTABLE, *arguments],
+        [program, "--format=custom", *_PORTABLE, _WITHOUT_SESSIONS, *arguments],
         env=_environment(),
         stdin=subprocess.DEVNULL,
         stdout=stdout,

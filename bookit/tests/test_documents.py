@@ -44,7 +44,7 @@ README = DOCUMENTS["README.md"]
 GUIDE, CLIENTS = DOCUMENTS["docs/guide.md"], DOCUMENTS["docs/clients.md"]
 OPERATIONS, ARCHITECTURE = DOCUMENTS["docs/operations.md"], DOCUMENTS["docs/architecture.md"]
 MIGRATING, CONTRIBUTING = DOCUMENTS["docs/migrating.md"], DOCUMENTS[".github/CONTRIBUTING.md"]
-
+SECURITY = DOCUMENTS["docs/security.md"]
 DJANGO_AND_DRF = DOCUMENTS["docs/django-and-drf.md"]
 
 PACKAGES = ("bookit", "accounts", "catalog", "bookings", "reviews")
@@ -463,6 +463,38 @@ def test_the_tests_of_the_overrides_exist():
     tests = "\n".join(path.read_text() for path in BASE_DIR.glob("bookit/**/tests/test_*.py"))
     assert {name for name in named if f"def {name}(" not in tests} == set()
     assert len(named) > 1
+
+
+TEST = re.compile(r"([\w./-]+\.py)::(\w+)")
+
+
+def missing_tests(text):
+    """Return the tests that a text names as `file::test` and that do not exist."""
+    return {
+        f"{file}::{name}"
+        for file, name in TEST.findall(text)
+        if not (BASE_DIR / file).is_file()
+        or not re.search(rf"^ *def {name}\(", (BASE_DIR / file).read_text(), re.MULTILINE)
+    }
+
+
+@each_document
+def test_the_tests_in_a_document_exist(name):
+    assert missing_tests(DOCUMENTS[name]) == set()
+
+
+def test_each_point_of_the_owasp_list_names_its_tests():
+    points = section(SECURITY, "OWASP API Security Top 10")
+    for number in range(1, 11):
+        [title] = re.findall(rf"^### (API{number}: .*)$", points, re.MULTILINE)
+        assert len(TEST.findall(section(points, title))) >= 4, title
+
+
+def test_missing_tests_are_found():
+    """Control for the tests above."""
+    here = "bookit/tests/test_documents.py"
+    wrong = {f"{here}::test_nothing", "bookit/tests/test_none.py::test_it"}
+    assert missing_tests(f"`{here}::test_missing_tests_are_found`, {', '.join(wrong)}") == wrong
 
 
 # --- the examples run -------------------------------------------------------------------------

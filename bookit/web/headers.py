@@ -28,15 +28,25 @@ PAGE_POLICY = content_security_policy()
 ADMIN_POLICY = content_security_policy(style_src_attr="'unsafe-inline'")
 
 
+# The headers of requests on which public JSON depends: times are in the zone of `Time-Zone`, and
+# those who may write metadata also see it. A cache must not give one client what it has stored for
+# another one.
+DEPENDS = "Authorization, Time-Zone"
+
+
 def protect(request: HttpRequest, response: HttpResponse) -> None:
     """Add a content security policy to pages, and forbid caches to store non-public responses."""
-    if response.headers.get("Content-Type", "").startswith("text/html"):
+    kind = response.headers.get("Content-Type", "")
+    if kind.startswith("text/html"):
         is_admin = request.path_info.startswith("/admin/")
         policy = ADMIN_POLICY if is_admin else PAGE_POLICY
         response.headers.setdefault("Content-Security-Policy", policy)
     if not _is_public(request):
         is_secret = response.headers.get("Cache-Control") == NO_TRANSFORM
         response.headers["Cache-Control"] = "no-store, no-transform" if is_secret else "no-store"
+    elif not kind.startswith("text/"):  # a 304 has no type
+        vary = response.headers.get("Vary")
+        response.headers["Vary"] = f"{vary}, {DEPENDS}" if vary else DEPENDS
 
 
 def _is_public(request: HttpRequest) -> bool:

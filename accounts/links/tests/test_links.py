@@ -484,3 +484,55 @@ def test_an_account_is_created_once_for_an_idempotency_key(admin):
     assert [response.status_code for response in responses] == [201, 201]
     assert responses[1]["Idempotent-Replayed"] == "true"
     assert User.objects.count() == 2
+
+
+# --- an account that somebody registered with another person's address --------------------------
+
+
+def bearer(api, token):
+    client = type(api)()
+    client.credentials(HTTP_AUTHORIZATION=f"Bearer {token}")
+    return client
+
+
+def test_whoever_registered_with_an_address_loses_the_account_to_its_owner(api):
+    body = {"name": "Mallory", "email": "ana@example.com", "password": PASSWORD}
+    registered = api.post("/auth/register", body).json()
+    sent()
+    mallory = bearer(api, registered["access_token"])
+    key = bearer(api, mallory.post("/me/api-keys", {"name": "Later"}).json()["key"])
+    feed = mallory.get("/me/calendar").json()["address"]
+    assert (key.get("/bookings").status_code, api.get(feed).status_code) == (200, 200)
+    assert [message.subject for message in sent()] == ["An API key was created"]
+    [message] = ask(api)
+    assert reset(api, token_of(message)).status_code == 204
+    problem(
+        api.post("/auth/refresh", {"refresh_token": registered["refresh_token"]}),
+        401,
+        "token_invalid",
+    )
+    problem(key.get("/bookings"), 401, "token_invalid")
+    problem(api.get(feed), 404, "not_found")
+    # The access token works for some more minutes. It must not lead to a key that works forever.
+    problem(mallory.post("/me/api-keys", {"name": "Forever"}), 401, "token_invalid")
+
+
+def test_the_keys_of_an_owner_who_has_verified_the_address_survive_a_reset(api, ana):
+    [message] = ask(api)
+    reset(api, token_of(message))
+    key = bearer(api, api.as_(ana).post("/me/api-keys", {"name": "Till"}).json()["key"])
+    feed = api.as_(ana).get("/me/calendar").json()["address"]
+    [notice] = sent()
+    assert (notice.subject, notice.to) == ("An API key was created", [ana.email])
+    [message] = ask(api)
+    assert reset(api, token_of(message), "a third password 7").status_code == 204
+    assert (key.get("/bookings").status_code, api.get(feed).status_code) == (200, 200)
+
+
+def test_a_session_that_has_ended_creates_no_key(api, ana):
+    session = log_in(api, ana).json()
+    client = bearer(api, session["access_token"])
+    assert client.post("/me/api-keys", {"name": "Till"}).status_code == 201
+    api.post("/auth/logout", {"refresh_token": session["refresh_token"]})
+    assert client.get("/me").status_code == 200
+    problem(client.post("/me/api-keys", {"name": "Till"}), 401, "token_invalid")

@@ -174,6 +174,7 @@ def test_webhooks_get_the_events_of_one_statement_in_order(monkeypatch):
 
 # Each place where the ORM deletes rows or filters by a list of values, and why the list is short.
 FEW = {
+    "accounts/keys/services.py: ApiKey.objects.filter(user=owner).delete": "at most 20 rows",
     "accounts/keys/services.py: ApiKey.objects.get(pk=key_id, user=owner).delete": "one row",
     "accounts/roles/services.py: group__in=changed": "at most 100 names in a body, and roles held",
     "accounts/roles/services.py: name__in=held | wanted": "the same",

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from django.contrib.sessions.models import Session as AdminSession
 from django.core.management import CommandError, call_command
 from django.db import connection
 from django.utils import timezone
@@ -156,6 +157,18 @@ def test_a_restore_does_not_wait_for_a_session_that_uses_the_tables(tmp_path, ot
             with pytest.raises(CommandError, match=r"not restored: .*lock timeout"):
                 call_command("restore", file, clean=True)
         assert Booking.objects.count() == 1
+
+
+def test_nobody_becomes_an_admin_with_a_backup(tmp_path, other, client):
+    client.force_login(AdminFactory())
+    assert client.get("/admin/").status_code == 200
+    file = tmp_path / "backup"
+    call_command("backup", file)
+    with connected_to(other):
+        call_command("restore", file)
+        assert "accounts_user" in connection.introspection.table_names()
+        assert AdminSession.objects.count() == 0
+    assert AdminSession.objects.count() == 1
 
 
 # --- the file ---------------------------------------------------------------------------------

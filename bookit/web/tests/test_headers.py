@@ -69,6 +69,18 @@ def test_public_responses_may_be_cached(client, path):
     assert "Cache-Control" not in response
 
 
+@pytest.mark.parametrize("path", ["/services", "/calendars", "/slots", "/reviews"])
+def test_caches_keep_responses_apart_that_depend_on_headers(client, path):
+    """Otherwise, one client could choose the time zone in which a cache shows times to others."""
+    for response in (
+        client.get(path, headers={"time-zone": "Asia/Tokyo"}),
+        client.head(path),
+        client.get(path, headers={"if-none-match": client.get(path)["ETag"]}),
+    ):
+        assert response.status_code in (200, 304)
+        assert {"Authorization", "Time-Zone"} <= {*response["Vary"].split(", ")}
+
+
 def test_responses_to_requests_that_reach_no_view_are_never_cached(client):
     for response in (client.post("/health"), client.post(f"/services/{ANY_ID}"), client.put("/me")):
         assert response["Cache-Control"] == "no-store"

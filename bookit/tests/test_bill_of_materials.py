@@ -1,0 +1,87 @@
+"""What `.ci/sbom.py` adds to the bill of materials, and which licences it refuses."""
+
+import importlib.util
+import json
+import sysconfig
+from pathlib import Path
+
+import pytest
+from cyclonedx.schema import SchemaVersion
+from cyclonedx.validation.json import JsonStrictValidator
+
+from bookit.runtime.startup import BASE_DIR
+
+spec = importlib.util.spec_from_file_location("sbom", BASE_DIR / ".ci" / "sbom.py")
+assert spec
+assert spec.loader
+sbom = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(sbom)
+
+HERE = Path(sysconfig.get_path("purelib"))
+
+
+def bill(*names, **nested):
+    """Return a bill of packages, with a nested component of a licence in some of them."""
+    packages = [{"type": "library", "name": name, "version": "1"} for name in names]
+    document = {"bomFormat": "CycloneDX", "specVersion": "1.6", "components": packages}
+    sbom.add_bundled(
+        document,
+        [
+            (name, {"type": "library", "name": "part", "version": "2", "licenses": stated})
+            for name, stated in nested.items()
+        ],
+    )
+    return document
+
+
+def test_the_bill_names_what_packages_contain():
+    """The versions come from the installed files, so this fails if a file changes its format."""
+    # The tools of this environment, which production does not have, contain other components.
+    lines = (BASE_DIR / "requirements.txt").read_text().splitlines()
+    production = {sbom._plain(line.partition("==")[0]) for line in lines}
+    found = [each for each in sbom.bundled(HERE) if sbom._plain(each[0]) in production]
+    names = {component["name"] for _, component in found}
+    assert {"swagger-ui-dist", "redoc", "jquery", "select2", "xregexp", "postgresql"} <= names
+    # Rust crates, from the bills of the wheels themselves.
+    assert "pyo3" in names
+    assert "pyo3-build-config" not in names
+    document = bill(*{package for package, _ in found})
+    sbom.add_bundled(document, found)
+    assert sum(len(each["components"]) for each in document["components"]) == len(found)
+    # CI validates the whole bill; the schema takes a second for each dozen of components.
+    [package] = [each for each in document["components"] if "sidecar" in each["name"]]
+    small = {**document, "components": [package]}
+    assert JsonStrictValidator(SchemaVersion.V1_6).validate_str(json.dumps(small)) is None
+    assert sbom.refused(document, sbom.allowed_licenses()) == []
+
+
+def test_a_bundled_file_without_a_version_is_reported(tmp_path, monkeypatch):
+    (tmp_path / "jquery.js").write_text("no version")
+    wrong = sbom.Bundled("Django", "pkg:npm/jquery", "MIT", "jquery.js", r"v([\d.]+)")
+    monkeypatch.setattr(sbom, "BUNDLED", [wrong])
+    with pytest.raises(SystemExit, match=r"No version found in jquery\.js"):
+        [*sbom.bundled(tmp_path)]
+
+
+@pytest.mark.parametrize(
+    ("expression", "is_allowed"),
+    [
+        ("MIT", True),
+        ("GPL-3.0-only OR MIT", True),
+        ("MIT AND BSD-3-Clause", True),
+        ("(MIT OR Apache-2.0) AND Unicode-3.0", True),
+        ("GPL-3.0-only", False),
+        ("MIT AND AGPL-3.0-only", False),
+        ("MIT-unheard-of", False),
+    ],
+)
+def test_a_license_that_is_not_allowed_is_refused(expression, is_allowed):
+    document = bill("orjson", "django", orjson=[{"expression": expression}])
+    refused = sbom.refused(document, sbom.allowed_licenses())
+    assert refused == ([] if is_allowed else [f"part 2 in orjson: ({expression})"])
+
+
+def test_a_license_without_an_expression_is_checked_too():
+    stated = [{"license": {"id": "MIT"}}, {"license": {"id": "GPL-2.0-only"}}]
+    assert sbom.refused(bill("orjson", orjson=stated), {"MIT"}) != []
+    assert sbom.refused(bill("orjson", orjson=stated[:1]), {"MIT"}) == []

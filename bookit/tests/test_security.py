@@ -1,0 +1,223 @@
+"""What an attacker tries at many endpoints; `docs/security.md` names these tests and others."""
+
+from decimal import Decimal
+from itertools import product
+from urllib.parse import urlsplit
+from uuid import UUID
+
+import pytest
+from django.core import mail
+from django.test import Client
+from django.utils import timezone
+
+from accounts.models import User
+from accounts.tests.factories import PASSWORD, AdminFactory, ProviderFactory, UserFactory
+from bookings.models import Booking
+from bookings.tests.factories import BookingFactory, SlotFactory
+from bookings.tests.jobs import work
+from bookit.tests.expect import problem
+from catalog.models import Service
+from catalog.tests.factories import CalendarFactory, ServiceFactory
+from reviews.models import Review
+
+pytestmark = pytest.mark.django_db
+
+# --- fields that a client must not write ---------------------------------------------------------
+
+# Names of fields and columns that the server decides, and what an attacker would like them to be.
+# None of the values is what the server stores.
+WANTED = {
+    "id": "0199d3a1-7c1e-7f61-b2ab-0a1c5d3f9e10",
+    "pk": "0199d3a1-7c1e-7f61-b2ab-0a1c5d3f9e10",
+    "role": "admin",
+    "roles": ["Reception"],
+    "groups": [1],
+    "is_staff": True,
+    "is_superuser": True,
+    "is_active": False,
+    "email_verified": True,
+    "verified_email": "owner@example.com",
+    "new_email": "attacker@example.com",
+    "deleted_at": "2020-01-01T00:00:00Z",
+    "created_at": "2020-01-01T00:00:00Z",
+    "updated_at": "2020-01-01T00:00:00Z",
+    "user": "0199d3a1-7c1e-7f61-b2ab-0a1c5d3f9e10",
+    "author_name": "The Mayor",
+    "price": "0.01",
+    "currency": "JPY",
+    "seat": 7,
+    "active": False,
+    "buffer_before_minutes": 500,
+    "hold_expires_at": "2999-01-01T00:00:00Z",
+    "cancellation_reason": "none",
+    "rating_sum": 500,
+    "rating_count": 100,
+    "version": 77,
+    "provider_id": "0199d3a1-7c1e-7f61-b2ab-0a1c5d3f9e10",
+}
+
+
+@pytest.fixture
+def owner():
+    return UserFactory(email="owner@example.com")
+
+
+@pytest.fixture
+def world(owner):
+    """Return what `owner` may write to, by the names of the placeholders below."""
+    service = ServiceFactory(calendar=CalendarFactory(provider=ProviderFactory()), capacity=3)
+
+    def booking(seat, **fields):
+        return BookingFactory(user=owner, service=service, seat=seat, **fields)
+
+    reviewed = booking(1, status=Booking.Status.COMPLETED)
+    review = Review.objects.create(
+        booking=reviewed, service=service, user=owner, rating=3, created_at=timezone.now()
+    )
+    return {
+        "service": service.pk,
+        "booking": booking(2).pk,
+        "done": booking(3, status=Booking.Status.COMPLETED).pk,
+        "review": review.pk,
+    }
+
+
+# The writes of a customer, each with a valid body.
+WRITES = {
+    "POST /auth/register": {"name": "New", "email": "new@example.com", "password": PASSWORD},
+    "PATCH /me": {"name": "Renamed"},
+    "POST /bookings": {"service_id": "{service}", "start_time": "2999-01-03T10:00:00Z"},
+    "PATCH /bookings/{booking}": {"notes": "By the window"},
+    "POST /reviews": {"booking_id": "{done}", "rating": 4},
+    "PATCH /reviews/{review}": {"comment": "Good"},
+}
+
+
+@pytest.mark.parametrize("write", WRITES)
+def test_no_body_sets_a_field_that_the_server_decides(api, owner, world, write):
+    """Mass assignment: each write of a customer with each such field, and with all at once."""
+    method, path = write.format(**world).split()
+    body = {
+        name: value.format(**world) if isinstance(value, str) else value
+        for name, value in WRITES[write].items()
+    }
+    client = api if path == "/auth/register" else api.as_(owner)
+    for name, value in WANTED.items():
+        response = client.generic(method, path, *encoded({**body, name: value}))
+        # A read-only field is ignored, and any other name is refused.
+        assert response.status_code in (200, 201, 400, 409), (name, response.content)
+        assert value not in stored(name), name
+    assert not User.groups.through.objects.exists()
+
+
+def stored(name):
+    """Return the values of a column, in every table that has it."""
+    return [
+        str(value) if isinstance(value, UUID | Decimal) else value
+        for model in (User, Booking, Review, Service)
+        for field in model._meta.concrete_fields
+        if name in (field.name, field.attname)
+        for value in model.objects.values_list(field.attname, flat=True)
+    ]
+
+
+def encoded(body):
+    return Client()._encode_json(body, "application/json"), "application/json"
+
+
+# --- conditional requests ----------------------------------------------------------------------
+
+
+def test_an_entity_tag_reveals_nothing_to_strangers(api, owner, world):
+    path = f"/bookings/{world['booking']}"
+    tag = api.as_(owner).get(path)["ETag"]
+    stranger = api.as_(UserFactory())
+    for given in (tag, "*", '"made-up"'):
+        problem(stranger.get(path, headers={"if-none-match": given}), 403, "permission_denied")
+        for method in ("patch", "delete"):
+            response = getattr(stranger, method)(path, {}, headers={"if-match": given})
+            problem(response, 403, "permission_denied")
+        problem(api.get(path, headers={"if-none-match": given}), 401, "not_authenticated")
+    # The profile of another user has another tag, even if all that users wrote is the same.
+    profile = api.as_(owner).get("/me")["ETag"]
+    assert stranger.get("/me", headers={"if-none-match": profile}).status_code == 200
+
+
+# --- the admin site, and links in emails ---------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        "//evil.example",
+        "https://evil.example/admin/",
+        "///evil.example",
+        "/\\evil.example",
+        "https:evil.example",
+        "javascript:alert(1)",
+        "\thttps://evil.example",
+    ],
+)
+def test_signing_in_to_the_admin_site_leads_to_no_other_site(target):
+    admin = AdminFactory()
+    browser = Client(enforce_csrf_checks=False)
+    response = browser.post(
+        "/admin/login/", {"username": admin.email, "password": PASSWORD, "next": target}
+    )
+    assert response.status_code == 302
+    to = urlsplit(response["Location"])
+    assert (to.scheme, to.netloc) == ("", "")
+    assert to.path.startswith("/admin/")
+
+
+@pytest.mark.parametrize("path", ["/admin/accounts/user/add/", "/admin/logout/"])
+def test_another_site_cannot_make_an_admin_act(path):
+    """CSRF: the browser sends the admin's cookie along, but the form has no token."""
+    admin = AdminFactory()
+    browser = Client(enforce_csrf_checks=True)
+    browser.force_login(admin)
+    body = {"email": "evil@example.com", "name": "Evil", "role": "admin"}
+    response = browser.post(path, body, headers={"origin": "https://evil.example"})
+    assert response.status_code == 403
+    assert browser.get("/admin/").status_code == 200
+    assert not User.objects.filter(email="evil@example.com").exists()
+
+
+def test_the_host_of_a_request_is_never_in_an_email(api, owner):
+    for host in ("evil.example", "testserver:80@evil.example", "testserver"):
+        response = api.post(
+            "/auth/password-reset",
+            {"email": owner.email},
+            headers={"host": host, "x-forwarded-host": "evil.example"},
+        )
+        assert response.status_code == (202 if host == "testserver" else 400)
+    work()
+    [message] = mail.outbox
+    parts = [message.body, *(part.content for part in message.alternatives), *message.extra_headers]
+    assert not any("evil" in str(part) or "testserver" in str(part) for part in parts)
+
+
+# --- browsers --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("method", "path"), [*product(("GET", "OPTIONS"), ("/me", "/services"))])
+def test_no_other_site_reads_responses_with_a_cookie(api, method, path):
+    """The API ignores cookies, and sends no CORS headers unless the operator lists origins."""
+    browser = Client()
+    browser.force_login(AdminFactory())
+    response = browser.generic(method, path, headers={"origin": "https://evil.example"})
+    expected = {"OPTIONS": 204, "GET": 401 if path == "/me" else 200}
+    assert response.status_code == expected[method]
+    assert not [name for name in response.headers if name.startswith("Access-Control-")]
+
+
+def test_slots_of_other_providers_are_not_changed_with_ones_own_ids(api):
+    """Object-level access: the id in the path and the id in the body belong to two providers."""
+    mine, other = ProviderFactory(), ProviderFactory()
+    ours = ServiceFactory(calendar=CalendarFactory(provider=mine))
+    theirs = SlotFactory(service=ServiceFactory(calendar=CalendarFactory(provider=other)))
+    client = api.as_(mine)
+    body = {"service_id": str(ours.pk), "capacity": 9}
+    problem(client.patch(f"/slots/{theirs.pk}", body), 403, "permission_denied")
+    theirs.refresh_from_db()
+    assert theirs.capacity != 9
