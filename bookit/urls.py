@@ -1,5 +1,6 @@
 """All URLs of BookIt."""
 
+from django.conf import settings
 from django.contrib import admin
 from django.urls import include, path
 from django.views.generic import RedirectView
@@ -25,6 +26,10 @@ urlpatterns = [
     path("admin", RedirectView.as_view(url="/admin/")),
     path("admin/", admin.site.urls),
 ]
+
+# The example is for developers. In production, its path gets a 404.
+if not settings.PRODUCTION:
+    urlpatterns.append(path("example", pages.example))
 
 handler400 = "bookit.web.middleware.bad_request"
 handler403 = "bookit.web.middleware.forbidden"

@@ -159,6 +159,7 @@ GET    /                                               302  302   302      302  
 GET    /admin                                          302  302   302      302   302   302   302
 GET    /docs                                           200  200   200      200   200   200   200
 GET    /redoc                                          200  200   200      200   200   200   200
+GET    /example                                        200  200   200      200   200   200   200
 GET    /openapi.json                                   200  200   200      200   200   200   200
 GET    /errors                                         200  200   200      200   200   200   200
 GET    /errors/booking_conflict                        200  200   200      200   200   200   200

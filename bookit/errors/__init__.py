@@ -97,7 +97,8 @@ class LimitExceeded(ServiceError):
     code = "throttled"
 
     def __init__(self, wait: int, headers: dict[str, str] | None = None) -> None:
-        super().__init__()
+        seconds = "1 second" if wait == 1 else f"{wait} seconds"
+        super().__init__(f"Too many requests. Try again in {seconds}.")
         self.wait = wait
         self.headers = headers or {}
 

@@ -1,7 +1,5 @@
 """The HTML pages work in a real browser that can reach no other host."""
 
-import os
-import shutil
 from urllib.parse import urlsplit
 
 import pytest
@@ -10,39 +8,14 @@ from django.contrib import admin
 from accounts.tests.factories import PASSWORD, AdminFactory, UserFactory
 from bookings.models import Booking
 from bookings.tests.factories import BookingFactory
+from bookit.tests.browser import needs_chromium
 from catalog.models import OpeningHours
 from reviews.tests.factories import ReviewFactory
 
-CHROMIUM = next(
-    (
-        found
-        for name in ("chromium", "chromium-browser", "google-chrome")
-        if (found := shutil.which(name))
-    ),
-    None,
-)
 pytestmark = [
-    pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed"),
+    needs_chromium,
     pytest.mark.django_db(transaction=True),
 ]
-
-
-@pytest.fixture(scope="module")
-def chromium():
-    from playwright.sync_api import sync_playwright
-
-    # Playwright's event loop makes Django believe that this thread is asynchronous.
-    before = os.environ.get("DJANGO_ALLOW_ASYNC_UNSAFE")
-    os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "true"
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=CHROMIUM,
-            args=["--no-sandbox"] if os.geteuid() == 0 else [],
-        )
-        yield browser
-        browser.close()
-    if before is None:
-        del os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"]
 
 
 class Watched:

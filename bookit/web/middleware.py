@@ -305,7 +305,7 @@ def too_many(
     request: HttpRequest, seconds: int, headers: dict[str, str] | None = None
 ) -> HttpResponse:
     """Return the response to a request that exceeds a rate limit, until `seconds` have passed."""
-    response = refuse(request, "throttled")
+    response = refuse(request, "throttled", LimitExceeded(seconds).detail)
     response["Retry-After"] = str(seconds)
     for name, value in (headers or {}).items():
         response[name] = value

@@ -1,8 +1,10 @@
-"""The documentation of the API, the pages about errors, and the health checks."""
+"""The documentation of the API, an example of a client, pages about errors, and health checks."""
 
 import re
+from base64 import b64encode
 from collections.abc import Callable
 from functools import lru_cache
+from hashlib import sha256
 from threading import Lock
 from typing import Any
 
@@ -76,6 +78,27 @@ def openapi(request: HttpRequest) -> HttpResponse:
     with _generating:
         document = schema()
     return HttpResponse(document, content_type="application/json")
+
+
+@read_only
+def example(request: HttpRequest) -> HttpResponse:
+    """Return the example of a client: a small page on which visitors book.
+
+    Its content security policy allows the script and the styles that are part of the page, by their
+    hashes, and requests to this server.
+    """
+    response = render(request, "bookit/example.html")
+    page = response.content.decode()
+    response.headers["Content-Security-Policy"] = content_security_policy(
+        script_src=_hash_of("script", page), style_src=_hash_of("style", page)
+    )
+    return response
+
+
+def _hash_of(element: str, page: str) -> str:
+    """Return the source of a policy that allows only the content of this element of the page."""
+    [content] = re.findall(f"<{element}[^>]*>(.*?)</{element}>", page, re.DOTALL)
+    return f"'sha256-{b64encode(sha256(content.encode()).digest()).decode()}'"
 
 
 @read_only

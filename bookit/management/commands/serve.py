@@ -213,6 +213,8 @@ class Command(BaseCommand):
             f"  Docs    {base}/docs",
             f"  Admin   {base}/admin/",
         ]
+        if not settings.PRODUCTION:
+            lines.append(f"  Example {base}/example")
         if startup.embedded_directory is not None:
             lines.append(f"  Data    {startup.embedded_directory}")
         if accounts:

@@ -124,6 +124,8 @@ def test_serve_stops_everything_and_keeps_its_data(
 ) -> None:
     first = serve("--demo")
     assert first.get("/health") == 200
+    assert f"Example {first.url()}/example\n" in first.log()
+    assert first.get("/example") == 200
     assert "admin@example.com" in first.log().partition("Demo accounts")[2]
     assert len(first.children("gunicorn")) == len(first.children("procrastinate")) == 1
     processes = first.processes()
