@@ -8,7 +8,6 @@ from typing import Any
 
 from django.http import HttpResponse
 from django.urls import Resolver404
-from jsonschema import Draft202012Validator  # type: ignore[import-untyped]
 
 from bookit.errors import problems
 from bookit.web import pages
@@ -158,6 +157,9 @@ def _forms(label: str, status: str) -> dict[str, Any]:
 
 def validator(document: dict[str, Any], schema: dict[str, Any]) -> Any:
     """Return a validator for a schema of the document."""
+    # This import takes seconds, and most tests do not need it.
+    from jsonschema import Draft202012Validator  # type: ignore[import-untyped]
+
     return Draft202012Validator(
         {**schema, "components": document["components"]},
         format_checker=Draft202012Validator.FORMAT_CHECKER,

@@ -5,13 +5,18 @@ if the example of its body is enough, and if the ids in its path and body are of
 """
 
 import json
+import logging
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from itertools import count
 from typing import Any
 from urllib.parse import quote, urlencode
 
+from django.core.signals import request_finished, request_started
+from django.db import close_old_connections
 from django.utils import timezone
 
 from accounts.keys.services import create_key
@@ -309,7 +314,25 @@ def _moved(body: Any) -> Any:
     return {**body, **{name: value.isoformat() for name, value in moved.items()}}
 
 
-def callers(api: Any) -> dict[str, Caller]:
+@contextmanager
+def in_process() -> Iterator[None]:
+    """Let the WSGI application use the connection of the test's transaction, and log nothing.
+
+    Sign in before: Django's test client connects the signals again.
+    """
+    signals = (request_started, request_finished)
+    for signal in signals:
+        signal.disconnect(close_old_connections)
+    logging.disable(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logging.disable(logging.NOTSET)
+        for signal in signals:
+            signal.connect(close_old_connections)
+
+
+def callers(api):
     """Create rows, and return every kind of caller by name.
 
     Args:
@@ -324,7 +347,7 @@ def callers(api: Any) -> dict[str, Caller]:
         "admin": AdminFactory(),
     }
     service = ServiceFactory(calendar=CalendarFactory(provider=provider))
-    slot = SlotFactory(service__calendar__provider=provider)
+    slot = SlotFactory(service__calendar__provider=provider, service__capacity=9)
     shared = _shared_rows(provider, service, slot)
     found = {}
     for number, (name, user) in enumerate(users.items()):
@@ -340,7 +363,7 @@ def callers(api: Any) -> dict[str, Caller]:
     return {"nobody": replace(found["customer"], headers={}), **found}
 
 
-def _shared_rows(provider: Any, service: Any, slot: Any) -> dict[str, Any]:
+def _shared_rows(provider, service, slot):
     """Return ids of rows that belong to the provider or to the platform."""
     full_slot = SlotFactory(service__calendar__provider=provider)
     WaitlistEntry.objects.create(slot=full_slot, user=UserFactory())
@@ -366,7 +389,7 @@ def _shared_rows(provider: Any, service: Any, slot: Any) -> dict[str, Any]:
     }
 
 
-def _own_rows(user: Any, service: Any, slot: Any, at: datetime) -> dict[str, Any]:
+def _own_rows(user, service, slot, at):
     """Return ids of rows that belong to the user, and tokens for the user."""
     booking = BookingFactory(user=user, service=service, start_time=at)
     completed = BookingFactory(
@@ -398,6 +421,6 @@ def _own_rows(user: Any, service: Any, slot: Any, at: datetime) -> dict[str, Any
     }
 
 
-def _session_of(user: Any) -> Any:
+def _session_of(user):
     client = Client("192.0.2.7", "A browser")
     return begin_session(user=user, client=client, lifetime=timedelta(hours=1), at=timezone.now())

@@ -4,14 +4,12 @@ To search thoroughly, set FUZZ_EXAMPLES to a hundred or more. Each run then trie
 """
 
 import json
-import logging
 import os
 from collections import Counter, defaultdict
 
 import pytest
 import schemathesis
-from django.core.signals import request_finished, request_started
-from django.db import close_old_connections, transaction
+from django.db import transaction
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from schemathesis import GenerationMode
@@ -20,7 +18,13 @@ from schemathesis.core.failures import FailureGroup
 from schemathesis.specs.openapi import checks
 
 from bookit.tests import contract
-from bookit.tests.valid_requests import REFERENCES, callers, kind_of, valid_requests
+from bookit.tests.valid_requests import (
+    REFERENCES,
+    callers,
+    in_process,
+    kind_of,
+    valid_requests,
+)
 from bookit.wsgi import application
 
 pytestmark = pytest.mark.django_db
@@ -91,16 +95,10 @@ def everybody(api):
 
 
 @pytest.fixture
-def in_process(everybody):
+def application_schema(everybody):
     """Return a client of the whole application, on the connection of the test's transaction."""
-    signals = (request_started, request_finished)
-    for signal in signals:
-        signal.disconnect(close_old_connections)
-    logging.disable(logging.INFO)
-    yield schemathesis.openapi.from_wsgi("/openapi.json", application)
-    logging.disable(logging.NOTSET)
-    for signal in signals:
-        signal.connect(close_old_connections)
+    with in_process():
+        yield schemathesis.openapi.from_wsgi("/openapi.json", application)
 
 
 def insert_existing_ids(case, ids, draw):
@@ -167,14 +165,14 @@ def valid(operation, label, caller):
 
 
 @pytest.mark.parametrize("tag", TAGS)
-def test_the_api_behaves_as_documented(tag, in_process, everybody):
+def test_the_api_behaves_as_documented(tag, application_schema, everybody):
     """Requests, valid or not, cause only documented responses and no server error."""
     ids = {
         kind: sorted({caller.rows[kind] for caller in everybody.values()})
         for kind in everybody["admin"].rows
     }
     operations = contract.documented_operations()
-    for found in in_process.get_all_operations():
+    for found in application_schema.get_all_operations():
         operation = found.ok()
         if tag not in operation.tags:
             continue
@@ -220,7 +218,7 @@ def test_no_operation_is_left_out():
         ),
     ],
 )
-def test_an_undocumented_response_is_noticed(in_process, part, change):
+def test_an_undocumented_response_is_noticed(application_schema, part, change):
     """Control for the test above: the document lacks the status, type or form of the response."""
     other = json.loads(json.dumps(contract.document()))
     change(other["paths"]["/services"]["get"])
