@@ -10,6 +10,7 @@ from bookit.api.filters import (
     PERIOD_FILTERS,
     CommaSeparatedChoices,
     FilterSet,
+    UUIDFilter,
 )
 
 
@@ -19,9 +20,9 @@ class BookingFilter(FilterSet):
     status = CommaSeparatedChoices(
         choices=Booking.Status.choices, help_text="One or more values, comma-separated."
     )
-    service_id = filters.UUIDFilter(field_name="service")
-    calendar_id = filters.UUIDFilter(field_name="calendar")
-    user_id = filters.UUIDFilter(field_name="user", help_text="Admins only.")
+    service_id = UUIDFilter(field_name="service")
+    calendar_id = UUIDFilter(field_name="calendar")
+    user_id = UUIDFilter(field_name="user", help_text="Admins only.")
     scope = filters.ChoiceFilter(
         choices=[("provider", "bookings on your calendars")], method="by_scope"
     )

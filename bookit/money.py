@@ -41,6 +41,14 @@ def decimals(currency: str) -> int:
     return CURRENCIES.get(currency, _CENTS)
 
 
+def is_plain(number: str) -> bool:
+    """Return whether a number is written without what only Python's `Decimal` accepts.
+
+    `Decimal` accepts digits of any script, and underscores between digits.
+    """
+    return number.isascii() and "_" not in number
+
+
 def in_currency(amount: Decimal, currency: str) -> Decimal:
     """Return the amount, rounded to the decimals of its currency."""
     return amount.quantize(_LAST_PLACES.get(currency, _CENT))

@@ -11,6 +11,7 @@ from bookit.api.filters import (
     AnyOfFilter,
     DecimalFilter,
     FilterSet,
+    UUIDFilter,
     with_default,
 )
 from catalog.listing import MAX_RANKED, Listing
@@ -27,7 +28,7 @@ PRICE: dict[str, Any] = {
 class CalendarFilter(FilterSet):
     """Filters calendars by provider."""
 
-    provider_id = filters.UUIDFilter(field_name="provider")
+    provider_id = UUIDFilter(field_name="provider")
 
     class Meta:
         model = Calendar
@@ -69,8 +70,8 @@ class ServiceFilter(FilterSet):
             help_text="Whether the services are active; `true` by default.",
         ),
     )
-    provider_id = filters.UUIDFilter(field_name="calendar__provider")
-    calendar_id = filters.UUIDFilter(field_name="calendar")
+    provider_id = UUIDFilter(field_name="calendar__provider")
+    calendar_id = UUIDFilter(field_name="calendar")
     mode = filters.ChoiceFilter(choices=Service.Mode.choices)
     category = AnyOfFilter(
         max_length=100, help_text="One or more categories (repeat the parameter), in any case."

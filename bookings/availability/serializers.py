@@ -5,7 +5,7 @@ from rest_framework import serializers
 
 from bookings.availability.search import LONGEST
 from bookit.api.schema import SOMETIMES, example
-from bookit.api.serializers import InputSerializer, ListField
+from bookit.api.serializers import FlagField, InputSerializer, ListField
 from bookit.times import DayOrInstantField, InstantField
 
 
@@ -28,7 +28,7 @@ class SearchSerializer(InputSerializer):
 class ServiceSearchSerializer(SearchSerializer):
     """When to look for free times of a service, and whether to explain the refused times."""
 
-    explain = serializers.BooleanField(
+    explain = FlagField(
         default=False,
         help_text=(
             "Also list the times that cannot be booked, and why. Only for the service's "

@@ -17,6 +17,7 @@ from bookit.api.filters import (
     YES_NO,
     DayOrInstantField,
     FilterSet,
+    UUIDFilter,
 )
 from bookit.times import day_end, day_start
 
@@ -58,9 +59,9 @@ class DayFilter(filters.Filter):
 class SlotFilter(FilterSet):
     """Finds slots by service, calendar, provider, status, time and availability."""
 
-    service_id = filters.UUIDFilter(field_name="service")
-    calendar_id = filters.UUIDFilter(field_name="calendar")
-    provider_id = filters.UUIDFilter(field_name="calendar__provider")
+    service_id = UUIDFilter(field_name="service")
+    calendar_id = UUIDFilter(field_name="calendar")
+    provider_id = UUIDFilter(field_name="calendar__provider")
     status = filters.ChoiceFilter(choices=Slot.Status.choices)
     date = DayFilter()
     available = filters.TypedChoiceFilter(

@@ -15,6 +15,7 @@ from drf_spectacular.drainage import set_override
 from rest_framework.filters import BaseFilterBackend
 from rest_framework.request import Request
 
+from bookit.money import is_plain
 from bookit.times import begin, end, parse_day_or_instant
 
 if TYPE_CHECKING:
@@ -203,11 +204,11 @@ class AnyOfFilter(filters.Filter):
 
 
 class DecimalField(forms.DecimalField):
-    """A field for a decimal in ASCII digits; Python's `Decimal` accepts digits of any script."""
+    """A field for a decimal in ASCII digits; see `is_plain`."""
 
     def to_python(self, value: Any) -> Any:
         """Return the decimal; None if the value is empty."""
-        if not str(value).isascii():
+        if not is_plain(str(value)):
             raise ValidationError(self.error_messages["invalid"], "invalid")
         return super().to_python(value)
 
@@ -216,6 +217,22 @@ class DecimalFilter(filters.NumberFilter):
     """A filter by a decimal in ASCII digits."""
 
     field_class = DecimalField
+
+
+class UUIDField(forms.UUIDField):
+    """A field for a UUID in ASCII digits; Python's `UUID` accepts digits of any script."""
+
+    def to_python(self, value: Any) -> Any:
+        """Return the UUID; None if the value is empty."""
+        if not str(value).isascii():
+            raise ValidationError(self.error_messages["invalid"], "invalid")
+        return super().to_python(value)
+
+
+class UUIDFilter(filters.UUIDFilter):
+    """A filter by a UUID in ASCII digits."""
+
+    field_class = UUIDField
 
 
 class OrderingBackend(BaseFilterBackend):

@@ -9,6 +9,9 @@ from django.db.models import DecimalField as DecimalColumn
 from django.db.models import Model, QuerySet
 from django.http import QueryDict
 from rest_framework import serializers
+from rest_framework.fields import empty
+
+from bookit.money import is_plain
 
 # An error names at most this many unknown fields. A body of 1 MiB can contain 100,000.
 MAX_UNKNOWN_FIELDS = 20
@@ -29,8 +32,13 @@ JSON_TYPES: dict[type[AnyField], tuple[Callable[[Any], bool], str]] = {
     serializers.BooleanField: (lambda value: type(value) is bool, "Must be true or false."),
     serializers.IntegerField: (_is_integer, "Must be a JSON integer."),
     **dict.fromkeys(
-        (serializers.CharField, serializers.ChoiceField, serializers.UUIDField),
+        (serializers.CharField, serializers.ChoiceField),
         (lambda value: isinstance(value, str), "Must be a JSON string."),
+    ),
+    # Python's `UUID` accepts digits of any script.
+    serializers.UUIDField: (
+        lambda value: isinstance(value, str) and value.isascii(),
+        "Must be a JSON string with a UUID.",
     ),
 }
 
@@ -144,12 +152,29 @@ class InputSerializer(StrictMixin):
     """The body of a request that is not itself a resource."""
 
 
+class FlagField(serializers.BooleanField):
+    """A boolean parameter of a query, which is `true` or `false`.
+
+    DRF also accepts `1`, `on`, `tRUE` and others. A permission that depends on the parameter would
+    have to know them all.
+    """
+
+    # Without the parameter, the field has its default. In an HTML form, DRF's field would be false.
+    default_empty_html = empty
+
+    def to_internal_value(self, data: Any) -> bool:
+        """Return the boolean."""
+        if data not in ("true", "false"):
+            self.fail("invalid", input=data)
+        return bool(data == "true")
+
+
 class DecimalField(serializers.DecimalField):
-    """A field for a decimal in ASCII digits; Python's `Decimal` accepts digits of any script."""
+    """A field for a decimal in ASCII digits; see `is_plain`."""
 
     def to_internal_value(self, data: Any) -> Any:
         """Return the decimal."""
-        if not str(data).isascii():
+        if not is_plain(str(data)):
             self.fail("invalid")
         return super().to_internal_value(data)
 

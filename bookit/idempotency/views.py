@@ -44,7 +44,7 @@ def idempotent(action: Action[View, Arguments]) -> Action[View, Arguments]:
         key = request.headers.get(IDEMPOTENCY_KEY)
         if key is None:
             return action(self, request, *args, **kwargs)
-        if not 1 <= len(key) <= LONGEST_KEY:
+        if not 1 <= len(key) <= LONGEST_KEY or "\0" in key:
             raise refuse(IDEMPOTENCY_KEY, f"Use 1 to {LONGEST_KEY} characters.")
         return _answer_once(self, request, key, partial(action, self, request, *args, **kwargs))
 

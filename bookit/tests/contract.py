@@ -3,7 +3,7 @@
 import gzip
 import json
 import re
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Any
 
 from django.http import HttpResponse
@@ -61,10 +61,9 @@ def codes(response: dict[str, Any]) -> list[str]:
 @lru_cache(maxsize=1)
 def documented() -> dict[str, dict[str, set[str]]]:
     """Return the statuses of every operation, and the error codes of each status."""
-    document = json.loads(pages.schema())
     return {
         label: {status: {*codes(response)} for status, response in operation["responses"].items()}
-        for label, operation in operations(document).items()
+        for label, operation in documented_operations().items()
     }
 
 
@@ -79,9 +78,17 @@ def check(method: str, response: HttpResponse) -> None:
     except (AttributeError, Resolver404):
         return  # The path is unknown.
     label = f"{'GET' if method == 'HEAD' else method} {path_of(route)}"
-    statuses = documented().get(label)
-    if statuses is None:
-        return
+    if label in documented():
+        check_listed(label, response, has_body=method != "HEAD")
+
+
+def check_listed(label: str, response: HttpResponse, *, has_body: bool = True) -> None:
+    """Check that the document lists the status and the error code of a response of an operation.
+
+    Raises:
+        AssertionError: it does not.
+    """
+    statuses = documented()[label]
     if response.status_code == 304:
         return  # Each GET can be conditional. The description of the document says so once.
     status = str(response.status_code)
@@ -89,11 +96,71 @@ def check(method: str, response: HttpResponse) -> None:
         f"The OpenAPI document does not list the status {status} for {label}. Add the code of the "
         f"error to `errors(...)` of the action. The response: {response.content[:500]!r}"
     )
-    if response.headers.get("Content-Type") == problems.CONTENT_TYPE and method != "HEAD":
-        is_packed = response.headers.get("Content-Encoding") == "gzip"
-        content = gzip.decompress(response.content) if is_packed else response.content
-        code = json.loads(content)["code"]
+    if response.headers.get("Content-Type") == problems.CONTENT_TYPE and has_body:
+        code = json.loads(content_of(response))["code"]
         assert code in statuses[status], (
             f"The OpenAPI document does not list the error {code} for {label}. Add it to "
             "`errors(...)` of the action."
         )
+
+
+def content_of(response: HttpResponse) -> bytes:
+    """Return the content of a response, unpacked."""
+    is_packed = response.headers.get("Content-Encoding") == "gzip"
+    return gzip.decompress(response.content) if is_packed else response.content
+
+
+def check_form(label: str, response: HttpResponse) -> None:
+    """Check a response of an operation completely: its status, media type, code and schema.
+
+    Raises:
+        AssertionError: the document does not describe such a response.
+    """
+    check_listed(label, response)
+    if response.status_code == 304:
+        return
+    forms = _forms(label, str(response.status_code))
+    content = content_of(response)
+    if not forms:
+        assert content == b"", f"The document describes no content of {label}: {content[:500]!r}"
+        return
+    media_type = response.headers["Content-Type"].partition(";")[0]
+    assert media_type in forms, f"The document does not list the type {media_type} for {label}."
+    if media_type == "text/calendar":
+        return
+    errors = [error.message for error in forms[media_type].iter_errors(json.loads(content))]
+    assert not errors, f"{label} {response.status_code}: {errors[0]}: {content[:500]!r}"
+
+
+@lru_cache(maxsize=1)
+def document() -> dict[str, Any]:
+    """Return the OpenAPI document."""
+    found: dict[str, Any] = json.loads(pages.schema())
+    return found
+
+
+@lru_cache(maxsize=1)
+def documented_operations() -> dict[str, dict[str, Any]]:
+    """Return every operation of the document by method and path."""
+    return operations(document())
+
+
+@cache
+def _forms(label: str, status: str) -> dict[str, Any]:
+    """Return a validator for each media type of a response."""
+    response = documented_operations()[label]["responses"][status]
+    return {
+        media_type: validator(document(), each.get("schema", {}))
+        for media_type, each in response.get("content", {}).items()
+    }
+
+
+def validator(document: dict[str, Any], schema: dict[str, Any]) -> Any:
+    """Return a validator for a schema of the document."""
+    # This import takes seconds, and most tests do not need it.
+    from jsonschema import Draft202012Validator  # type: ignore[import-untyped]
+
+    return Draft202012Validator(
+        {**schema, "components": document["components"]},
+        format_checker=Draft202012Validator.FORMAT_CHECKER,
+    )

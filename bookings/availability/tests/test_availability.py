@@ -364,6 +364,11 @@ class TestReasons:
         problem(api.as_(ProviderFactory()).get(path), 403, "permission_denied")
         assert "refused" not in client.get(path.replace("true", "false")).json()
 
+    @pytest.mark.parametrize("spelling", ["tRUE", "True", "1", "on", "t", "false&explain=tRUE"])
+    def test_another_spelling_of_true_does_not_avoid_the_permission(self, api, spelling):
+        path = f"/services/{ServiceFactory().pk}/availability?{DAY}&explain={spelling}"
+        problem(api.get(path), 400, "validation_error", "explain")
+
 
 class TestSeveralServices:
     def test_results_are_in_the_requested_order_and_equal_those_of_single_searches(self, api):
