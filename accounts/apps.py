@@ -4,7 +4,7 @@ from django.apps import AppConfig
 
 
 class AccountsConfig(AppConfig):
-    """Configuration of the accounts app."""
+    """Configuration of the accounts app. Its rooms are packages, each with one subject."""
 
     name = "accounts"
 
@@ -16,5 +16,5 @@ class AccountsConfig(AppConfig):
         from accounts.roles import models as _roles  # noqa: F401
 
     def ready(self) -> None:
-        """Register the permissions, and the description of authentication."""
+        """Register the permissions and the OpenAPI description of authentication."""
         from accounts import permissions, schema  # noqa: F401 - the imports register them

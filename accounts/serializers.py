@@ -123,7 +123,7 @@ class NameField(serializers.CharField):
 
 
 class PhoneField(serializers.CharField):
-    """A phone number, which people dial; empty if there is none."""
+    """A phone number for people to dial. It is empty if the user has none."""
 
     def __init__(self, **kwargs: Any) -> None:
         usual = {"max_length": 32, "allow_blank": True, "validators": [validate_phone]}
@@ -131,7 +131,7 @@ class PhoneField(serializers.CharField):
 
 
 class LanguageField(serializers.CharField):
-    """A language as a BCP 47 tag, for clients; BookIt itself only stores it."""
+    """A language as a BCP 47 tag. BookIt only stores it; clients use it."""
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**{"max_length": 35, "validators": [validate_language], **kwargs})
