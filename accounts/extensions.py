@@ -10,10 +10,10 @@ from bookit.extensions import Extensions
 # transaction of that change.
 ON_NEW_PROVIDER: Extensions[Callable[..., Any]] = Extensions()
 
-# Somebody may register with the email address of another person. If that person resets the password
-# of the account, these functions are called with the account as `owner`, in the transaction of the
-# reset. They revoke all access to the data of the account, except sessions and API keys, which the
-# reset itself revokes.
+# An account with an unverified email address may have been registered by somebody else. When the
+# owner of the email address resets the password, these functions are called with the account as
+# `owner`, in the transaction of the reset. The reset itself revokes sessions and API keys. These
+# functions revoke all other access to the data of the account.
 ON_NEW_OWNER: Extensions[Callable[..., None]] = Extensions()
 
 # Each function returns a part of what is stored about a `user`, for the response of
