@@ -148,8 +148,7 @@ class Attempt(NamedTuple):
 #   read), start_time, end_time, blocked_from, blocked_until timestamptz, status text,
 #   attendee_name, attendee_email, attendee_phone, notes text, price numeric, currency text,
 #   hold_expires_at timestamptz, metadata jsonb, event text (its type), actor_id uuid,
-#   api_key_id uuid (null),
-#   at timestamptz (now).
+#   api_key_id uuid (null), at timestamptz (now).
 # Columns: those of `Attempt`; no row if no seat is free.
 # Invariant: booking_seat_free, booking_calendar_free and the trigger booking_occupies refuse a
 #   booking that overlaps another booking, so this statement only has to find a seat.
@@ -292,8 +291,8 @@ def take_seat(
         "api_key_id": actor and actor.api_key_id,
         "more": Jsonb(more),
     }
-    # If a seat was free but could not be taken, another transaction has taken it and committed. The
-    # next attempt no longer finds that seat free, so the loop ends.
+    # If a seat was free but could not be taken, another transaction has taken the seat and is
+    # committed. The next attempt no longer finds that seat free, so the loop ends.
     for _ in range(capacity + 1):
         attempt = _create(booking, parameters)
         if attempt and attempt.behind_hold:
@@ -314,7 +313,7 @@ def lock_to_book(calendar_id: UUID) -> None:
     """Lock a calendar.
 
     Until the end of the transaction, no other transaction can move bookings, publish slots or close
-    holds on it.
+    holds on this calendar.
     """
     rows = Calendar.objects.select_for_update(no_key=True).filter(turns.shared(calendar_id))
     rows.get(pk=calendar_id)
@@ -330,7 +329,7 @@ def lock_calendar_of(slot_id: UUID) -> None:
 def _create(booking: Booking, parameters: dict[str, Any]) -> Attempt | None:
     try:
         text = CREATE_IN_SLOT if booking.slot_id else CREATE_IN_SERVICE
-        # Inside a transaction, its caller can go on after a refusal.
+        # Inside a transaction, a savepoint lets the caller go on after a refusal.
         with transaction.atomic() if connection.in_atomic_block else nullcontext():
             attempts = fetch(text, parameters, class_row(Attempt))
         return attempts[0] if attempts else None
@@ -375,7 +374,7 @@ def move_to_free_seat(booking: Booking, *, capacity: int) -> None:
                 )
             return
         except IntegrityError as error:
-            # Another booking has taken the seat and committed since, or an expired hold is still in
+            # Another transaction has taken the seat in the meantime, or an expired hold is still in
             # the way.
             if not isinstance(error.__cause__, postgres.ExclusionViolation):
                 raise
