@@ -21,9 +21,9 @@ Status = Booking.Status
 
 @dataclass(frozen=True)
 class News:
-    """What a kind of email says: the first word of its subject, and a sentence for each reader.
+    """What a kind of email says: the beginning of its subject, and a text for each reader.
 
-    A reader whose sentence is empty gets no email.
+    A reader whose text is empty gets no email.
     """
 
     label: str
@@ -220,5 +220,5 @@ ORDER BY event.id
 
 
 def occasions(event_ids: Sequence[int]) -> list[Occasion]:
-    """Return the occasions of events, in one query. An event of a deleted booking has none."""
+    """Return the occasions of events, in one query. Events of deleted bookings have no occasion."""
     return fetch(OCCASIONS, {"event_ids": event_ids}, class_row(Occasion))
