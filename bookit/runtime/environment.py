@@ -396,7 +396,7 @@ def redis_url(name: str) -> str:
     query = f"?{parts.query}" if parts.query else ""
     canonical = f"{parts.scheme}://{user if user != ':@' else ''}{place}{parts.path}{query}"
     try:
-        # This opens no connection, but fails if it finds a parameter that a connection would refuse.
+        # This opens no connection, but fails if a connection would later refuse a parameter.
         ConnectionPool.from_url(canonical).make_connection()
     except (TypeError, ValueError):
         raise ImproperlyConfigured(
