@@ -43,7 +43,7 @@ def statements() -> dict[str, str]:
 
 
 def _named(query: Prepared, text: str) -> str:
-    """Return the text of a prepared query, with named parameters, and with constants as literals."""
+    """Return the text of a prepared query with named parameters and with constants as literals."""
     return text % tuple(
         f"%({each.name})s" if isinstance(each, Parameter) else Literal(each).as_string()
         for each in query.parameters
