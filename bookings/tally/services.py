@@ -1,4 +1,4 @@
-"""Counts how often bookings have reached each status. The time for this does not grow with history.
+"""Counts how often bookings reach each status, without reading the whole history each time.
 
 Counters in the web processes would miss the changes that workers, commands and raw SQL make, and
 would restart at zero. The history of bookings misses nothing, but it grows. So a job adds new

@@ -25,7 +25,7 @@ def totals():
 
 
 def write_events(count, *, status="completed", transaction=None):
-    """Write `count` events of one booking, with the id of this transaction or with the given id."""
+    """Write `count` events of one booking, with the id of this or of the given transaction."""
     booking = BookingFactory()
     with connection.cursor() as cursor:
         cursor.execute("SET LOCAL bookit.follow_up = off")
