@@ -63,7 +63,7 @@ class Generator(SchemaGenerator):
 
 
 def _with_common_parameters(methods: dict[str, Any]) -> dict[str, Any]:
-    """Return the path, with the parameters that all of its methods take moved to the path itself."""
+    """Return the path. The parameters that all of its methods take are moved to the path itself."""
     [first, *others] = [operation.get("parameters", []) for operation in methods.values()]
     common = [each for each in first if others and all(each in other for other in others)]
     if not common:
