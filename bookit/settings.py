@@ -191,7 +191,7 @@ def database(url: str) -> dict[str, Any]:
         "options": f"-c statement_timeout={STATEMENT_TIMEOUT_MS} {KEEPALIVES}",
     }
     # Each thread keeps its own connection, so no request has to open or borrow a connection. The
-    # threads share a pool only if there are to be fewer connections than threads.
+    # threads share a pool only if the operator allows fewer connections than threads.
     pooled = 0 < DATABASE_POOL_SIZE < WEB_THREADS
     if pooled:
         options["pool"] = {"min_size": 1, "max_size": DATABASE_POOL_SIZE, "timeout": 2}
@@ -466,7 +466,7 @@ SPECTACULAR_SETTINGS: dict[str, Any] = {
     ],
 }
 
-# If this is set, tracing is on. OpenTelemetry also reads this variable and its other variables.
+# If this variable is set, tracing is on. OpenTelemetry reads all its OTEL_ variables itself.
 OTEL_EXPORTER_OTLP_ENDPOINT = http_url("OTEL_EXPORTER_OTLP_ENDPOINT")
 
 LOG_LEVEL = choice("LOG_LEVEL", "INFO", "DEBUG", "WARNING", "ERROR")

@@ -43,8 +43,8 @@ class Limit:
     """A limit that an email counts towards.
 
     Args:
-        name: the kind of subject, in one word for the log, for example `address`.
-        subject: what is limited, for example emails to one address, of which only a hash is stored.
+        name: the kind of limit, in one word for the log, for example `address`.
+        subject: what the limit applies to. It contains an email address only as a hash.
         most: the maximum number of emails per day.
     """
 

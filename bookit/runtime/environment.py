@@ -280,7 +280,7 @@ def required(name: str, how: str, *, development: str, production: bool) -> str:
 
 
 def _shown(value: str) -> str:
-    """Return a short form of a value for an error message, without a possible password."""
+    """Return a short form of a value for an error message, which never contains a password."""
     return "a value with an @" if "@" in value else repr(value[:40])
 
 

@@ -4,7 +4,7 @@ from typing import Any
 
 
 def is_flood(request: Any, peer: Any) -> bool:
-    """Return whether a request is a sign-in that this process is certain to refuse as too frequent.
+    """Return whether a request is a sign-in that the rate limit is certain to refuse.
 
     Args:
         request: gunicorn's request, which has arrived completely.

@@ -42,7 +42,7 @@ class Stop(BaseException):
 
 
 class Child:
-    """A process that ends with this one, in a process group of its own.
+    """A process that ends when this process ends, in its own process group.
 
     Ctrl-C reaches every process in the terminal's group. A child is outside of that group, so only
     this command stops it, once and in order.
@@ -82,7 +82,7 @@ class Child:
 def _ending_with_parent() -> Callable[[], None] | None:
     """Return a function with which a child asks for SIGTERM when this process dies.
 
-    Only Linux has this; elsewhere, return None.
+    Only Linux supports this. On other systems, return None.
     """
     if sys.platform != "linux":
         return None

@@ -129,7 +129,8 @@ def assert_unavailable(response: Response) -> None:
 def test_acknowledged_bookings_survive_a_full_disk(disk: Path, tmp_path: Path) -> None:
     home = disk / "postgres"
     backup = tmp_path / "backup"
-    call_command("backup", backup, verbosity=0)  # Migrated and empty.
+    # This backup of an empty database contains all tables, so no migrations are needed below.
+    call_command("backup", backup, verbosity=0)
     with running(home, settings=SETTINGS) as url:
         with connected_to(url):
             call_command("restore", backup)

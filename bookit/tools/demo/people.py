@@ -67,7 +67,7 @@ class People:
 
     @property
     def main_customer(self) -> Customer:
-        """The customer whose account is shown."""
+        """The customer whose account the command prints."""
         return self.customers[0]
 
 
