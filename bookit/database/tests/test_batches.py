@@ -219,7 +219,7 @@ SAFE_PLACES = {
         "one row, whose deliveries are already deleted"
     ),
     "bookit/management/commands/serve.py: email__in=emails": "the demo accounts",
-    "catalog/providers/filters.py: pk__in=told.values('user')": "a subquery",
+    "catalog/providers/filters.py: pk__in=profiles.values('user')": "a subquery",
     "bookit/ratelimits/redis.py: self._storage.get_connection().delete": "one count, in Redis",
     "catalog/privacy.py: Profile.objects.filter(user=user).delete": "one row",
     "catalog/services.py: calendar.delete": "one row, and its hours and time off",
