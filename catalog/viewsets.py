@@ -47,7 +47,7 @@ PRIVATE_ACTIVE_SERVICES = Prepared(_active_services, ServiceSerializer.private_r
 
 
 class CatalogViewSet(RowViewSet):
-    """Anyone can read. Only admins and the provider of the calendar can write."""
+    """Anyone can read. Only the provider of the calendar, admins and permitted staff can write."""
 
     def get_permissions(self) -> list[BasePermission]:
         """Return the permissions of this request."""
