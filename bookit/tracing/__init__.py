@@ -1,1 +1,1 @@
-"""OpenTelemetry traces, if OTEL_EXPORTER_OTLP_ENDPOINT is set. Otherwise, nothing is imported."""
+"""OpenTelemetry traces, if OTEL_EXPORTER_OTLP_ENDPOINT is set. Otherwise, OpenTelemetry is not imported."""
