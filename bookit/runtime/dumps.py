@@ -27,9 +27,9 @@ from bookit.restores import positions
 # had run the migrations.
 _PORTABLE = ("--no-owner", "--no-privileges", "--no-comments")
 
-# A backup contains no sessions of the admin site. A session cookie contains only the key of a
-# session, so a reader of a backup with sessions could become an admin. Admins therefore have to
-# sign in again after a restore.
+# A backup contains no sessions of the admin site. The key of a session is all that a session cookie
+# contains, so anybody who reads a backup with sessions could become an admin. Admins therefore have
+# to sign in again after a restore.
 _WITHOUT_SESSIONS = "--exclude-table-data=django_session"
 
 _CHUNK = 2**20
