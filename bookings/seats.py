@@ -149,7 +149,7 @@ class Attempt(NamedTuple):
 #   attendee_name, attendee_email, attendee_phone, notes text, price numeric, currency text,
 #   hold_expires_at timestamptz, metadata jsonb, event text (its type), actor_id uuid,
 #   api_key_id uuid (null), at timestamptz (now).
-# Columns: those of `Attempt`; no row if no seat is free.
+# Columns: the fields of `Attempt`; no row if no seat is free.
 # Invariant: booking_seat_free, booking_calendar_free and the trigger booking_occupies refuse a
 #   booking that overlaps another booking, so this statement only has to find a seat.
 CREATE_IN_SERVICE = f"""
@@ -166,7 +166,7 @@ SELECT {ATTEMPT} FROM seated LEFT JOIN booking ON true
 #
 # Parameters: as in CREATE_IN_SERVICE, but with slot_id uuid, occupant uuid (the slot), more jsonb
 #   (additional data of the event), and no capacity.
-# Columns: those of `Attempt`; no row if no seat is free or the slot was cancelled.
+# Columns: the fields of `Attempt`; no row if no seat is free or the slot was cancelled.
 # Invariant: as in CREATE_IN_SERVICE. In addition, booking_in_slot refuses a booking whose time is
 #   not the time of the slot.
 CREATE_IN_SLOT = f"""

@@ -687,7 +687,7 @@ def _add_alternatives(
     at: datetime,
     moved: Booking | None = None,
 ) -> None:
-    """Add the free times nearest to `start_time` to an error. Count the error if it is a conflict."""
+    """Add the free times nearest to `start_time` to an error, and count conflicts."""
     if isinstance(refusal, BookingConflict | SlotFull):
         CONFLICTS.increment()
     refusal.members["alternatives"] = nearest(service_ids, start_time, at=at, moved=moved)

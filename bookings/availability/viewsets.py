@@ -57,7 +57,7 @@ class AvailabilityViewSet(RowViewSet):
         return [KeepsCalendar() if self.action == "retrieve" and explained else AllowAny()]
 
     def known_parameters(self) -> frozenset[str]:
-        """Return the query parameters that a request may carry, including those of the search."""
+        """Return the query parameters that a request may carry, including the search parameters."""
         return super().known_parameters() | self.input_classes[self.action]().fields.keys()
 
     @extend_schema(

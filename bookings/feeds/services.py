@@ -223,7 +223,7 @@ def _own_content(user: User) -> list[Any]:
 def _calendar_content(calendar: Calendar, reader: User | None) -> list[Any]:
     """Return the content of a token of a calendar's feed.
 
-    With a reader, the feed shows names. Without one, it shows only busy times.
+    With a reader, the feed shows names. Without a reader, it shows only busy times.
     """
     pk, version = str(calendar.pk), _version(calendar.pk)
     return [NAMES, pk, version, str(reader.pk)] if reader else [BUSY, pk, version]

@@ -75,7 +75,7 @@ ALWAYS: dict[str, News] = {
 class Occasion:
     """An event, and everything that an email about it says.
 
-    The status and the times of the booking are those at the moment of the event.
+    `status`, `start_time` and `end_time` are the values directly after the event.
 
     Args:
         sequence: the number of earlier events of the booking.
