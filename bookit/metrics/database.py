@@ -1,4 +1,4 @@
-"""The metrics from PostgreSQL: its activity, the job queue, and the metrics that other apps add.
+"""The metrics from PostgreSQL: connections, transactions, jobs, and the metrics of other apps.
 
 No query counts all rows of a table that grows.
 """
@@ -20,8 +20,8 @@ logger = logging.getLogger(__name__)
 # Reads the activity of this database: one row for each state of its connections.
 #
 # Parameters: none.
-# Columns: state text, connections bigint, most int (the maximum number of connections
-# to all databases of the server), committed bigint, rolled_back bigint, deadlocks bigint.
+# Columns: state text, connections bigint, most int (the maximum number of connections to
+# all databases of the server), committed bigint, rolled_back bigint, deadlocks bigint.
 ACTIVITY = """
 SELECT coalesce(activity.state, 'other') AS state, count(*) AS connections,
     current_setting('max_connections')::int AS most,

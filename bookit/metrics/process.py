@@ -76,7 +76,7 @@ PARAMETER = re.compile(r"<(?:\w+:)?(\w+)>")
 
 
 class _Series(NamedTuple):
-    """The time series that count the requests with the same view, method and status."""
+    """The time series to which a request is added."""
 
     requests: Counter
     duration: Histogram
@@ -84,7 +84,10 @@ class _Series(NamedTuple):
 
 @cache
 def _series(route: str | None, method: str, status: int) -> _Series:
-    """Return the series of such a request. Each argument has few values, so the cache is small."""
+    """Return the time series of requests with this route, method and status.
+
+    Each argument has few values, so the cache is small.
+    """
     view = view_name(route)
     return _Series(
         REQUESTS.labels(view, method, str(status)),

@@ -1,4 +1,4 @@
-"""The metrics of jobs, and their cost, which does not grow with the number of jobs."""
+"""The metrics of jobs. Their cost does not grow with the number of jobs."""
 
 from datetime import timedelta
 

@@ -53,7 +53,7 @@ def grouped_by(expression):
 
 @pytest.fixture
 def existing(api):
-    """Return the names of all samples, and for each name, all labels that can occur."""
+    """Return the labels that each metric can have, by the name of the metric."""
     with connection.cursor() as cursor:
         cursor.execute(
             "INSERT INTO procrastinate_jobs (queue_name, task_name, status)"
