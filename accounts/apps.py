@@ -11,9 +11,9 @@ class AccountsConfig(AppConfig):
     def import_models(self) -> None:
         """Import the models of the rooms too; Django looks only in `accounts/models.py`."""
         super().import_models()
-        from accounts.keys import models as _keys  # noqa: F401
-        from accounts.links import models as _links  # noqa: F401
-        from accounts.roles import models as _roles  # noqa: F401
+        from accounts.keys import models as _keys  # noqa: F401 - the import registers them
+        from accounts.links import models as _links  # noqa: F401 - the import registers them
+        from accounts.roles import models as _roles  # noqa: F401 - the import registers them
 
     def ready(self) -> None:
         """Register the permissions and the OpenAPI description of authentication."""

@@ -37,7 +37,7 @@ class Within(PostgresOperatorLookup):
 
 
 def in_roles(*roles: str) -> models.Func:
-    """Return the condition that a user has one of some roles.
+    """Return the condition that a user has one of the given roles.
 
     The roles are a part of the SQL. If they were parameters, PostgreSQL could not use a partial
     index with the same condition.
@@ -201,7 +201,7 @@ class User(AbstractBaseUser, PermissionsMixin):
             ),
             models.CheckConstraint(
                 condition=models.Q(deleted_at=None)
-                | models.Q(is_active=False, password__startswith="!"),  # noqa: S106 - unusable
+                | models.Q(is_active=False, password__startswith="!"),  # noqa: S106 - not a password
                 name="user_deleted_cannot_sign_in",
             ),
             metadata_fits("user_metadata_fits"),

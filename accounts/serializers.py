@@ -177,7 +177,7 @@ class RegisterSerializer(InputSerializer):
 class LoginSerializer(InputSerializer):
     """An email address and a password."""
 
-    # The format is not checked: a malformed address is treated like an address without an account.
+    # The format is not checked: a malformed email address is treated like an unknown one.
     email = serializers.CharField(max_length=254)
     password = PasswordField()
 
@@ -225,7 +225,7 @@ class PasswordChangeSerializer(InputSerializer):
 class PasswordResetSerializer(InputSerializer):
     """The email address of an account."""
 
-    # The format is not checked: a malformed address is treated like an address without an account.
+    # The format is not checked: a malformed email address is treated like an unknown one.
     email = serializers.CharField(max_length=254)
 
 

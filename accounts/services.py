@@ -272,7 +272,7 @@ def change_password(
 
 
 def request_password_reset(*, email: str) -> None:
-    """Email a link that resets the password, if there is an active account with this address.
+    """Email a link that resets the password, if an active account has this email address.
 
     The worker, not the request, looks for the account. The response therefore takes the same time
     whether or not the account exists.

@@ -58,7 +58,7 @@ class PrivateFieldsViewSet(CatalogViewSet):
     """Only callers who may change a row see its private fields."""
 
     serializer_class: type[PrivateFieldsSerializer]
-    # The permission to change a row.
+    # The permission to change a row, which also shows its private fields.
     private_to: str
 
     @property

@@ -28,7 +28,7 @@ def names(api, query=""):
     return [row["name"] for row in response.json()["results"]]
 
 
-# --- what is shown ----------------------------------------------------------------------------
+# --- the representation -----------------------------------------------------------------------
 
 
 def test_a_provider_is_shown_with_calendars_services_and_ratings(api, rui):
