@@ -23,7 +23,7 @@ Application = Callable[[dict[str, Any], Any], Any]
 
 
 def is_on() -> bool:
-    """Return whether the environment asks for traces."""
+    """Return whether the setting that turns on tracing has a value."""
     return bool(settings.OTEL_EXPORTER_OTLP_ENDPOINT)
 
 

@@ -49,7 +49,7 @@ def test_a_new_folder_is_removed_when_the_server_ends_or_at_the_next_start(tmp_p
 
 
 def test_a_server_that_replaces_another_server_makes_its_own_folder(tmp_path):
-    """gunicorn starts the new server with the environment of the old one."""
+    """gunicorn starts the new server with the environment of the old server."""
     old = tmp_path / f"{directory.PREFIX}old"
     old.mkdir()
     (old / "counter_worker0.db").touch()
