@@ -268,7 +268,8 @@ def take_seat(
     Raises:
         TermsChanged: the terms have changed; no seat is taken.
         SlotFull: every seat of the slot is taken, or promised to the waitlist.
-        BookingConflict: every seat of the service is taken, or its calendar hosts something else.
+        BookingConflict: every seat of the service is taken, or its calendar hosts another service
+            or a slot at that time.
     """
     held = booking.status == Booking.Status.HELD
     parameters = {
@@ -355,7 +356,8 @@ def move_to_free_seat(booking: Booking, *, capacity: int) -> None:
 
     Raises:
         SlotFull: every seat of the slot is taken, or promised to the waitlist.
-        BookingConflict: every seat of the service is taken, or its calendar hosts something else.
+        BookingConflict: every seat of the service is taken, or its calendar hosts another service
+            or a slot at that time.
     """
     at = booking.updated_at
     parameters = {**_placement(booking, at), "capacity": capacity}

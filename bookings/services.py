@@ -178,7 +178,8 @@ def create_booking(
         TooFarAhead: the start is beyond the service's booking horizon.
         OutsideOpeningHours: the calendar is closed at that time, or the service can be booked only
             in slots and no slot starts at that time.
-        BookingConflict: at that time, every seat is taken or the calendar hosts something else.
+        BookingConflict: at that time, every seat is taken, or the calendar hosts another service or
+            a slot.
         SlotFull: every seat of the slot is taken or promised to the waitlist.
         TooManyHolds: the user already has the maximum number of live holds.
         TermsChanged: the calendar or the service changed during each attempt.
@@ -267,7 +268,8 @@ def reschedule_booking(
         TooFarAhead: the new start is beyond the service's booking horizon.
         OutsideOpeningHours: the calendar is closed at the new time, or the service can be booked
             only in slots and no slot starts at that time.
-        BookingConflict: at the new time, every seat is taken or the calendar hosts something else.
+        BookingConflict: at the new time, every seat is taken, or the calendar hosts another service
+            or a slot.
         SlotFull: every seat of the slot is taken or promised to the waitlist.
     """
     try:

@@ -659,7 +659,7 @@ class TestCost:
 
     def peak(self, api, path, status=200):
         """Return the peak memory of a response, in MiB."""
-        api.get("/services")  # Fill the caches, which do not count.
+        api.get("/services")  # Fill the caches, whose memory does not count.
         gc.collect()
         tracemalloc.start()
         try:
