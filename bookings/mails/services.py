@@ -1,4 +1,4 @@
-"""The emails about bookings: their jobs, and sending them.
+"""Enqueues and sends the emails about bookings.
 
 Each event defers one job per email. The worker composes the email and sends it, unless a limit has
 been reached (`bookit.mails.limits`). An email may arrive twice, because a worker may die after
