@@ -30,8 +30,8 @@ from bookit.wsgi import application
 
 pytestmark = pytest.mark.django_db
 
-# The number of requests that are generated for each operation and mode. The default of six keeps the
-# usual run short. Without FUZZ_EXAMPLES, every run generates the same requests.
+# The number of requests that are generated for each operation and mode. The default of six keeps
+# the usual run short. Without FUZZ_EXAMPLES, every run generates the same requests.
 EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "6"))
 TAGS = ["Accounts", "Users", "Catalog", "Bookings", "Reviews", "Webhooks", "Operations"]
 CHECKS = [
@@ -220,7 +220,7 @@ def test_no_operation_is_left_out():
     ],
 )
 def test_an_undocumented_response_is_found(application_schema, part, change):
-    """Control: the checks fail if the document lacks the status, type or form of a response."""
+    """Control for `test_the_api_behaves_as_documented`: the document lacks a part."""
     other = json.loads(json.dumps(contract.document()))
     change(other["paths"]["/services"]["get"])
     schema = schemathesis.openapi.from_dict(other)
