@@ -1,4 +1,4 @@
-"""Pagination by page number, by offset, or by a cursor, which costs the same at any depth."""
+"""Pagination by page number, by offset, or by a cursor, which is equally fast at any depth."""
 
 from collections.abc import Sequence
 from json import loads

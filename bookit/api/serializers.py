@@ -89,7 +89,7 @@ class ListField(serializers.ListField):
 
 
 class StrictMixin(serializers.Serializer[Any]):
-    """Refuses unknown fields and values of another JSON type than the field's.
+    """Refuses unknown fields, and values with the wrong JSON type.
 
     Otherwise, a misspelt field would be ignored silently. Read-only fields are ignored, so that a
     client can send back a representation that it has read. The values of query parameters are
@@ -123,7 +123,7 @@ class StrictMixin(serializers.Serializer[Any]):
         return values
 
     def _mistyped(self, data: Mapping[str, Any]) -> dict[str, list[serializers.ErrorDetail]]:
-        """Return the errors of the fields whose values have another JSON type."""
+        """Return the errors of the fields whose values have the wrong JSON type."""
         return {
             name: error
             for name, field in self.fields.items()

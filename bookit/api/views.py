@@ -195,7 +195,7 @@ class APIMixin(APIView):
     def finalize_response(
         self, request: Request, response: Response, *args: Any, **kwargs: Any
     ) -> Response:
-        """Add what can be done only when the response is rendered; see `_finish`."""
+        """Add the headers, and let `_finish` run after the response has been rendered."""
         response = super().finalize_response(request, response, *args, **kwargs)
         if response.status_code < 400 and getattr(self, "action", None) in self.with_secrets:
             response.headers["Cache-Control"] = NO_TRANSFORM
@@ -372,11 +372,11 @@ class RowViewSet(APIMixin, viewsets.GenericViewSet[Any]):
         return self.serializer_class.rows
 
     def represent(self, row: dict[str, Any]) -> dict[str, Any]:
-        """Return a row as the caller sees it."""
+        """Return the representation of a row for the caller."""
         return self.serializer_class.represent(row)
 
     def represent_instance(self, instance: Any) -> dict[str, Any]:
-        """Return an instance as a caller who may change it sees it."""
+        """Return the representation of an instance for a caller who may change it."""
         return self.serializer_class.represent_instance(instance)
 
     def retrieve(self, request: Request, *args: Any, **kwargs: Any) -> Response:

@@ -43,8 +43,8 @@ UNAVAILABLE = {
 }
 
 
-# The exceptions that `_translate` can turn into responses with a status below 500, except exceptions
-# about tokens.
+# The exceptions that `_translate` can turn into responses with a status below 500. Exceptions about
+# tokens are left out.
 REFUSALS = (
     ServiceError,
     exceptions.APIException,
