@@ -2,10 +2,11 @@
 
     python .ci/sbom.py
 
-The files are in `.sbom/`. `sbom.cdx.json` is a CycloneDX document. It lists the packages in
-`requirements.txt`, and the software that some of these packages contain: JavaScript, Rust crates, C
-libraries, PostgreSQL. It is validated against CycloneDX's schema. `licenses.md` lists the licences
-of the packages, and `license-texts.json` has the texts of the licences. The script fails if a licence is not in the list `allow-only` in `pyproject.toml`.
+The files are in `.sbom/`. `sbom.cdx.json` is a CycloneDX document, which is validated against
+CycloneDX's schema. It lists the packages in `requirements.txt`, and the software that some of these
+packages contain: JavaScript, Rust crates, C libraries, PostgreSQL. `licenses.md` lists the licences
+of the packages, and `license-texts.json` has the texts of the licences. The script fails if a
+licence is not in the list `allow-only` in `pyproject.toml`.
 """
 
 import json
@@ -178,8 +179,8 @@ def _run(*command: str | Path) -> None:
 def main() -> None:
     """Write the files, and check them."""
     python = OUTPUT / "venv" / "bin" / "python"
-    # The environment has no pip, so that the bill names only the packages that BookIt needs. It also
-    # shows that requirements.txt alone is enough.
+    # The environment has no pip, so that the bill names only the packages that BookIt needs. The
+    # environment also shows that requirements.txt alone is enough.
     _run(sys.executable, "-m", "venv", "--clear", "--without-pip", OUTPUT / "venv")
     _run(BIN / "pip", "--python", python, "install", "-q", "--no-compile", "-r", "requirements.txt")
     _run(python, "manage.py", "check")
