@@ -65,7 +65,7 @@ REFUSED = {
         {str(number): None for number in range(20_000)},
     ],
     "text": [None, True, False, 0, 5, 1.5],
-    "mail": [None, True, "nonsense", "@", "a@b", "a b@example.com", "a@example.com\nCc: b@c.d", 5],
+    "email": [None, True, "nonsense", "@", "a@b", "a b@example.com", "a@example.com\nCc: b@c.d", 5],
     "phone": [
         *(None, True, "nonsense", "-1", "+", "12", "1" * 33, "+351\n912", "\uff11\uff12\uff13")
     ],
@@ -126,7 +126,7 @@ REFUSED = {
         *(True, 5, "", "bookings.view_booking", [None], [5], ["x"], [[]], [{}], {}, ["\0"], ["."]),
         *([".view_booking"], ["bookings."], ["a.b.c"], ["x" * 151], ["x"] * 101),
     ],
-    "list": [
+    "hours": [
         *(None, True, 5, "always", [None], [5], ["x"], [{}], [[]], [HOURS], HOURS * 101),
         [{**HOURS[0], "weekday": 7}],
         [{**HOURS[0], "weekday": "0"}],
@@ -148,12 +148,12 @@ REFUSED = {
 KINDS = {
     **dict.fromkeys(("timezone", "language", "currency", "mode", "role", "status"), "choice"),
     **dict.fromkeys(("start_time", "end_time"), "time"),
-    "attendee_email": "mail",
+    "attendee_email": "email",
     "attendee_phone": "phone",
     "events": "types",
     "expires_at": "expiry",
     "metadata": "metadata",
-    "opening_hours": "list",
+    "opening_hours": "hours",
     "permissions": "permissions",
     "picture_url": "picture",
     "price": "money",
@@ -165,13 +165,13 @@ KINDS = {
 
 
 # Fields of these kinds refuse a value before the request does anything else.
-CHECKED_AT_ONCE = {"choice", "mail", "phone", "picture"}
+CHECKED_AT_ONCE = {"choice", "email", "phone", "picture"}
 
 
 def kind_of_field(name, schema):
     """Return the key of `REFUSED` for a field of a body."""
     by_type = {"integer": "number", "boolean": "flag", "string": "text"}
-    by_format = {"email": "mail", "uuid": "id"}
+    by_format = {"email": "email", "uuid": "id"}
     types = schema.get("type", "string")
     [type_] = [each for each in ([types] if isinstance(types, str) else types) if each != "null"]
     return KINDS.get(name) or by_format.get(schema.get("format")) or by_type[type_]
