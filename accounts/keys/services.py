@@ -64,7 +64,7 @@ def create_key(
             of use, except managing the account.
         session_id: the session to which the access token of the request belongs, if any. The token
             works until it expires, even if its session has ended. A key would outlive the token, so
-            it is created only if the session has not ended.
+            the key is created only if the session has not ended.
 
     Raises:
         TokenInvalid: the session has ended.
@@ -81,7 +81,7 @@ def create_key(
     key = secrets.new()
     with transaction.atomic():
         # The lock makes concurrent requests of the same user wait for each other, so that all keys
-        # are counted. They also wait for a change of the password, which ends the session.
+        # are counted. The requests also wait for a change of the password, which ends the session.
         User.objects.select_for_update(no_key=True).get(pk=owner.pk)
         if session_id and Session.objects.filter(pk=session_id).exclude(revoked_at=None).exists():
             raise TokenInvalid
@@ -129,7 +129,7 @@ def authenticate(*, key: str, at: datetime) -> tuple[User, UsedKey] | None:
         return None
     if found.key_used_at is None or at - found.key_used_at >= LAST_USE_INTERVAL:
         _note_use(found.key_id, at)
-    # The history then records this key in the events that the owner causes.
+    # The events that the owner causes during this request record the key.
     owner.api_key_id = found.key_id
     named = found.key_permissions
     allowed = _usable() if named is None else _usable().intersection(named)

@@ -192,7 +192,7 @@ def test_a_key_loses_the_permissions_that_its_owner_loses(with_key):
 
 
 def test_a_key_never_manages_accounts(api, with_key):
-    """A key that could do so could give itself more rights, or create a key that outlives it."""
+    """Otherwise, a key could give itself more rights, or create a key that replaces it."""
     owner = AdminFactory()
     client, other = with_key(owner), UserFactory()
     calendar = CalendarFactory()
