@@ -28,7 +28,7 @@ def move(boundary: int, shift: int) -> None:
         return
     with connection.cursor() as cursor:
         # The trigger refuses every change of an event. Only the owner of the table can disable it.
-        # ALTER TABLE locks the table until the commit, so no other session can use the table while
+        # ALTER TABLE locks the table until the commit, so no other session can change events while
         # the trigger is disabled.
         cursor.execute(
             "ALTER TABLE bookings_bookingevent DISABLE TRIGGER booking_event_append_only"
