@@ -1,11 +1,12 @@
-"""Writes what production installs, as a bill of materials and as a list of licences, to `.sbom/`.
+"""Writes a bill of materials and the licences of the packages that production installs.
 
     python .ci/sbom.py
 
-`sbom.cdx.json` is a CycloneDX document of the packages in `requirements.txt`, and of what some of
-these packages contain: JavaScript, Rust crates, C libraries, PostgreSQL. It is validated against
-CycloneDX's schema. `licenses.md` lists the licences of the packages, and `license-texts.json` has
-their texts. The script fails if a licence is not in the list `allow-only` in `pyproject.toml`.
+The files are in `.sbom/`. `sbom.cdx.json` is a CycloneDX document, which is validated against
+CycloneDX's schema. It lists the packages in `requirements.txt`, and the software that some of these
+packages contain: JavaScript, Rust crates, C libraries, PostgreSQL. `licenses.md` lists the licences
+of the packages, and `license-texts.json` has the texts of the licences. The script fails if a
+licence is not in the list `allow-only` in `pyproject.toml`.
 """
 
 import json
@@ -34,8 +35,8 @@ class Bundled:
     """Third-party files that a Python package contains, and that its own metadata does not name.
 
     Args:
-        file: the file that says the version, under the folder of the installed packages.
-        version: a pattern, whose group is the version.
+        file: the file that contains the version, relative to the folder of the installed packages.
+        version: a regular expression; its group is the version.
     """
 
     package: str
@@ -84,10 +85,10 @@ BUNDLED = [
 
 
 def bundled(site_packages: Path) -> Iterator[tuple[str, Component]]:
-    """Yield what the installed packages contain: the name of the package, and the component.
+    """Yield each component inside an installed package, with the name of the package.
 
     Raises:
-        SystemExit: a file of `BUNDLED` does not say its version as expected.
+        SystemExit: a file of `BUNDLED` does not contain the expected version pattern.
     """
     for each in BUNDLED:
         text = (site_packages / each.file).read_text(errors="replace")
@@ -152,7 +153,7 @@ def is_allowed(expression: str, allowed: set[str]) -> bool:
 
 
 def _expression(component: Component) -> str:
-    """Return a component's licence, or an empty text if it has none."""
+    """Return a component's licence, or an empty string if it has none."""
     stated = [
         each.get("expression") or each["license"].get("id") or each["license"]["name"]
         for each in component.get("licenses", [])
@@ -178,8 +179,8 @@ def _run(*command: str | Path) -> None:
 def main() -> None:
     """Write the files, and check them."""
     python = OUTPUT / "venv" / "bin" / "python"
-    # Without pip, so that the bill names only what BookIt needs. This environment also shows that
-    # requirements.txt alone is enough.
+    # The environment has no pip, so that the bill names only the packages that BookIt needs. The
+    # environment also shows that requirements.txt alone is enough.
     _run(sys.executable, "-m", "venv", "--clear", "--without-pip", OUTPUT / "venv")
     _run(BIN / "pip", "--python", python, "install", "-q", "--no-compile", "-r", "requirements.txt")
     _run(python, "manage.py", "check")

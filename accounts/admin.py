@@ -67,11 +67,12 @@ class UserChangeForm(DjangoUserChangeForm):
         self.initial["roles"] = self.instance.roles
 
     def clean_roles(self) -> list[str]:
-        """Return the names of the roles."""
+        """Return the names of the chosen roles."""
         return [group.name for group in self.cleaned_data["roles"]]
 
 
-# A group belongs to a role (`accounts.roles`), whose pages show its permissions.
+# Every group belongs to a staff role. The admin pages of roles (`accounts.roles.admin`) replace
+# Django's pages of groups.
 admin.site.unregister(Group)
 
 
@@ -121,10 +122,12 @@ class UserAdmin(StrictAdmin, DjangoUserAdmin):
     def user_change_password(
         self,
         request: HttpRequest,
-        id: str,  # noqa: A002 - Django passes it by name
+        id: str,  # noqa: A002 - Django passes `id` by name
         form_url: str = "",
     ) -> Any:
-        """Show the form for a new password, to admins: with it, they could sign in as the user.
+        """Show the form for a new password, but only to admins.
+
+        A person who sets the password of a user can sign in as that user.
 
         Raises:
             PermissionDenied: the signed-in user is not an admin.

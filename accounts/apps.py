@@ -4,17 +4,17 @@ from django.apps import AppConfig
 
 
 class AccountsConfig(AppConfig):
-    """Configuration of the accounts app."""
+    """Configuration of the accounts app. Its rooms are packages, each with one subject."""
 
     name = "accounts"
 
     def import_models(self) -> None:
         """Import the models of the rooms too; Django looks only in `accounts/models.py`."""
         super().import_models()
-        from accounts.keys import models as _keys  # noqa: F401
-        from accounts.links import models as _links  # noqa: F401
-        from accounts.roles import models as _roles  # noqa: F401
+        from accounts.keys import models as _keys  # noqa: F401 - the import registers them
+        from accounts.links import models as _links  # noqa: F401 - the import registers them
+        from accounts.roles import models as _roles  # noqa: F401 - the import registers them
 
     def ready(self) -> None:
-        """Register the permissions, and the description of authentication."""
+        """Register the permissions and the OpenAPI description of authentication."""
         from accounts import permissions, schema  # noqa: F401 - the imports register them

@@ -31,7 +31,7 @@ class BearerAuthentication(BaseAuthentication):
     """
 
     def authenticate(self, request: Request) -> "tuple[User, AccessToken | UsedKey] | None":
-        """Return the user and the token or key, or None if the request has none.
+        """Return the user and the token or key, or None if the request has neither.
 
         Raises:
             AuthenticationFailed: the token or key is malformed, unknown or expired, or its account

@@ -50,7 +50,7 @@ class AdminSiteBackend(ModelBackend):
 
 @receiver(user_logged_in)
 def remember_session(sender: Any, *, request: HttpRequest, user: User, **signal: Any) -> None:
-    """Record a login to the admin site, with its client address and browser."""
+    """Record a login to the admin site, with the IP address and the browser of the user."""
     session = services.begin_session(
         user=user,
         client=services.Client(client_address(request), request.headers.get("User-Agent", "")),

@@ -1,4 +1,4 @@
-"""The extension points of accounts, to which the apps above it add functions."""
+"""The extension points of accounts, to which the apps that depend on accounts add functions."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -6,21 +6,23 @@ from typing import Any, NamedTuple
 from accounts.models import User
 from bookit.extensions import Extensions
 
-# These functions are called with `provider` and `at` when a user becomes a provider, in the same
-# transaction.
+# When a user becomes a provider, these functions are called with `provider` and `at`, in the
+# transaction of that change.
 ON_NEW_PROVIDER: Extensions[Callable[..., Any]] = Extensions()
 
-# These functions end what still gives access to the data of an account, other than sessions and API
-# keys, once the account of `owner` turns out to belong to the owner of its email address. They are
-# called in the transaction of the password reset.
+# An account with an unverified email address may have been registered by somebody else. When the
+# owner of the email address resets the password, these functions are called with the account as
+# `owner`, in the transaction of the reset. The reset itself revokes sessions and API keys. These
+# functions revoke all other access to the data of the account.
 ON_NEW_OWNER: Extensions[Callable[..., None]] = Extensions()
 
-# These functions return what is stored about a `user`, as JSON. Their names are the members of
-# `GET /me/export`.
+# Each function returns a part of what is stored about a `user`, for the response of
+# `GET /me/export`. The name of the function here is the name of that part in the response.
 EXPORTERS: Extensions[Callable[[User], Any]] = Extensions()
 
-# These functions erase the personal data of a `user` on behalf of `actor` at the time `at`, in one
-# transaction, which has locked the user's row. Afterwards, the row itself is made anonymous.
+# These functions erase the personal data of a `user` on behalf of `actor`, at the time `at`. All of
+# them are called in one transaction, which has locked the user's row. Afterwards, that transaction
+# makes the row itself anonymous.
 ERASERS: Extensions[Callable[..., None]] = Extensions()
 
 
@@ -30,9 +32,9 @@ class Permission(NamedTuple):
     Admins have every permission.
 
     Args:
-        words: what the person may do.
-        own: who needs no role for it: "user" (all users, with what belongs to them), "provider"
-            (on their own calendars) or "" (only admins).
+        words: what the permission allows.
+        own: who has the permission without a staff role: "user" (all users, for what belongs to
+            them), "provider" (providers, for their own calendars) or "" (only admins).
         in_roles: whether a staff role can contain it.
         in_keys: whether an API key can contain it.
     """
@@ -43,6 +45,6 @@ class Permission(NamedTuple):
     in_keys: bool = True
 
 
-# The permissions that the API and the admin site respect, by name. Others have no effect, so they
-# can be given neither to roles nor to API keys.
+# The permissions that the API and the admin site check, by name. Other Django permissions have no
+# effect, so neither roles nor API keys can contain them.
 PERMISSIONS: Extensions[Permission] = Extensions()

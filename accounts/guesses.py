@@ -1,4 +1,4 @@
-"""A limit on wrong passwords per account, even if they come from many client addresses.
+"""A limit on wrong passwords per account, even if they come from many IP addresses.
 
 An attempt is counted before its password is checked, so the limit also holds for concurrent
 guesses. If the password is right, the attempt is forgotten. Attempts on accounts that do not exist
@@ -24,7 +24,7 @@ class Guess:
     Args:
         user: the owner of the account, or None if no account has the email address.
         email: the email address that was given.
-        address: the client address that the attempt comes from.
+        address: the IP address of the client, or None if it is unknown.
     """
 
     def __init__(self, *, user: User | None, email: str, address: str | None) -> None:

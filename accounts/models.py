@@ -37,10 +37,10 @@ class Within(PostgresOperatorLookup):
 
 
 def in_roles(*roles: str) -> models.Func:
-    """Return the condition that a user has one of some roles.
+    """Return the condition that a user has one of the given roles.
 
-    The roles are a part of the SQL. If they were parameters, PostgreSQL could not know that an
-    index contains only users in these roles.
+    The roles are a part of the SQL. If they were parameters, PostgreSQL could not use a partial
+    index with the same condition.
     """
     names = ", ".join(f"'{role}'" for role in roles)
     return models.Func(
@@ -66,7 +66,7 @@ class UserQuerySet(models.QuerySet["User"]):
         return self.filter(deleted_at=None)
 
     def with_roles(self) -> "UserQuerySet":
-        """Return the users, with `has_roles` already read, in the same query."""
+        """Annotate each user with `has_roles`: whether the user has a staff role."""
         held = User.groups.through.objects.filter(user_id=models.OuterRef("pk"))
         return self.annotate(has_roles=models.Exists(held))
 
@@ -115,7 +115,8 @@ class User(AbstractBaseUser, PermissionsMixin):
         editable=False,
         help_text="Replaces the email address once it is verified.",
     )
-    # The address and not a flag, so that an address that changes is never verified by mistake.
+    # The verified email address is stored, and not a flag, so that a new email address never counts
+    # as verified by mistake.
     verified_email = models.EmailField(blank=True, default="", db_default="", editable=False)
     email_verified = models.GeneratedField(
         expression=models.ExpressionWrapper(
@@ -150,10 +151,11 @@ class User(AbstractBaseUser, PermissionsMixin):
     # Roles are the only source of permissions: `groups` are the groups of the user's staff roles
     # (`accounts.roles`), and permissions cannot be given to a single user.
     user_permissions = None  # type: ignore[assignment]
-    # Whether the user may have staff roles. Queries replace this value (`UserQuerySet.with_roles`).
-    # If it is false, the roles are not looked up, so they cost other users no query.
+    # Whether the user can have staff roles. `UserQuerySet.with_roles` replaces this value with the
+    # exact one. If it is false, the roles are not looked up, which saves a query for users without
+    # roles.
     has_roles = True
-    # The API key that authenticated the request of this user, if any. It is not stored.
+    # The id of the API key that authenticated the request of this user, if any. It is not stored.
     api_key_id: UUID | None = None
 
     objects = UserManager.from_queryset(UserQuerySet)()
@@ -165,7 +167,7 @@ class User(AbstractBaseUser, PermissionsMixin):
         ordering = ["created_at", "id"]
         indexes = [
             models.Index(fields=["created_at", "id"], name="user_by_age"),
-            # For the public list of providers. All other users are left out.
+            # For the public list of providers. The index leaves out all other users.
             models.Index(
                 fields=["name", "id"],
                 include=["role"],
@@ -199,7 +201,7 @@ class User(AbstractBaseUser, PermissionsMixin):
             ),
             models.CheckConstraint(
                 condition=models.Q(deleted_at=None)
-                | models.Q(is_active=False, password__startswith="!"),  # noqa: S106 - unusable
+                | models.Q(is_active=False, password__startswith="!"),  # noqa: S106 - not a password
                 name="user_deleted_cannot_sign_in",
             ),
             metadata_fits("user_metadata_fits"),
@@ -229,10 +231,11 @@ class User(AbstractBaseUser, PermissionsMixin):
         return self.is_active and self.role == self.Role.ADMIN
 
     # One rule decides who may see and change the bookings of a calendar: admins, and the provider
-    # of the calendar while they are a keeper. `keeps` is the whole rule, for one row. Two more
-    # forms state its part about the provider: `on_own_calendars` for a queryset, and `keeps_own`
-    # for an SQL statement that joins the provider. All code that shows bookings uses one of these
-    # forms, for example lists, emails and feeds.
+    # of the calendar as long as they are an active provider or admin (a "keeper"). `keeps` is the
+    # whole rule, for one calendar. Two more forms state only the part about the provider:
+    # `on_own_calendars` for a queryset, and `keeps_own` for an SQL statement that joins the
+    # provider. All code that shows bookings uses one of these forms, for example lists, emails and
+    # feeds.
     KEEPERS: ClassVar = (Role.PROVIDER, Role.ADMIN)
 
     @property
@@ -265,15 +268,15 @@ class User(AbstractBaseUser, PermissionsMixin):
         return [*self.groups.order_by("name").values_list("name", flat=True)]
 
     def may(self, permission: str, provider_id: UUID | None = None) -> bool:
-        """Return whether the user may do what a Django permission names.
+        """Return whether the user may do what a Django permission allows.
 
-        This is the only rule, for the API and for the admin site. Who keeps a calendar may do
-        everything there. A staff role permits what it names, on all calendars. What users may do
-        with their own bookings and reviews does not depend on permissions.
+        The API and the admin site both use this rule. A user who keeps a calendar may do everything
+        there. The permissions of a staff role apply to all calendars. What users may do with their
+        own bookings and reviews does not depend on permissions.
 
         Args:
             permission: for example `bookings.change_booking`.
-            provider_id: the provider of the calendar; None if providers have no say in the matter.
+            provider_id: the provider of the calendar; None if only admins and staff roles count.
         """
         return self.keeps(provider_id) or (self.is_active and permission in self.granted)
 
@@ -283,11 +286,11 @@ class User(AbstractBaseUser, PermissionsMixin):
         return self.role != self.Role.ADMIN
 
     def has_perm(self, perm: str, obj: Any = None) -> bool:
-        """Return whether the user has a permission, as the admin site asks."""
+        """Return whether the user has a permission. The admin site calls this."""
         return self.may(perm)
 
     def has_module_perms(self, app_label: str) -> bool:
-        """Return whether the user has a permission of an app, as the admin site asks."""
+        """Return whether the user has any permission of an app. The admin site calls this."""
         return self.is_admin or (
             self.is_active and any(each.startswith(f"{app_label}.") for each in self.granted)
         )
@@ -318,7 +321,7 @@ def keeps_own(alias: str) -> str:
 def has_verified_address(alias: str) -> str:
     """Return the SQL condition that a user's email address is verified.
 
-    Neither registering nor a role verifies an email address, only a token that was sent to it.
+    Only a token that was sent to an email address verifies it. Neither registering nor a role does.
 
     Args:
         alias: the name under which the statement joins `accounts_user`.

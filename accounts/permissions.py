@@ -11,7 +11,7 @@ from accounts.models import User
 
 for name, permission in {
     "accounts.view_user": Permission("list all accounts"),
-    # A key that hands out rights could give itself more rights than it has.
+    # An API key that can change accounts or roles could give itself more rights than it has.
     "accounts.change_user": Permission("change accounts and their roles", in_keys=False),
     "accounts.view_role": Permission("list staff roles"),
     "accounts.add_role": Permission("create staff roles", in_keys=False),
@@ -52,7 +52,7 @@ class IsPermitted(BasePermission):
     """Allows admins, and users with a staff role that permits what the request does."""
 
     def has_permission(self, request: Request, view: Any) -> bool:
-        """Return whether the user may do what the view needs a permission for."""
+        """Return whether the user has the permission that the view needs."""
         return request.user.is_authenticated and request.user.may(view.needed_permission)
 
 
@@ -60,7 +60,7 @@ class KeepsOrIsPermitted(BasePermission):
     """Allows providers, admins, and users with a staff role that permits what the request does."""
 
     def has_permission(self, request: Request, view: Any) -> bool:
-        """Return whether the user keeps calendars or may do what the view needs."""
+        """Return whether the user keeps calendars or has the permission that the view needs."""
         return request.user.is_authenticated and (
             request.user.is_keeper or request.user.may(view.needed_permission)
         )

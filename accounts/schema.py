@@ -10,13 +10,13 @@ from accounts.extensions import PERMISSIONS
 
 
 class BearerScheme(OpenApiAuthenticationExtension):
-    """Describes access tokens, and API keys for the operations that they can be used for."""
+    """Describes access tokens, and API keys for the operations that accept them."""
 
     target_class = "accounts.authentication.BearerAuthentication"
     name = ["bearer", "key"]
 
     def get_security_requirement(self, auto_schema: AutoSchema) -> list[dict[str, list[Any]]]:
-        """Return the schemes of the operation, each of which is enough."""
+        """Return the security schemes of the operation. A client needs only one of them."""
         view: Any = auto_schema.view
         permission = PERMISSIONS.get(view.needed_permission)
         is_public = all(isinstance(each, AllowAny) for each in view.get_permissions())

@@ -123,7 +123,7 @@ class NameField(serializers.CharField):
 
 
 class PhoneField(serializers.CharField):
-    """A phone number, which people dial; empty if there is none."""
+    """A phone number for people to dial. It is empty if the user has none."""
 
     def __init__(self, **kwargs: Any) -> None:
         usual = {"max_length": 32, "allow_blank": True, "validators": [validate_phone]}
@@ -131,7 +131,7 @@ class PhoneField(serializers.CharField):
 
 
 class LanguageField(serializers.CharField):
-    """A language as a BCP 47 tag, for clients; BookIt itself only stores it."""
+    """A language as a BCP 47 tag. BookIt only stores it; clients use it."""
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**{"max_length": 35, "validators": [validate_language], **kwargs})
@@ -177,7 +177,7 @@ class RegisterSerializer(InputSerializer):
 class LoginSerializer(InputSerializer):
     """An email address and a password."""
 
-    # The format is not checked: a malformed address is treated like an address without an account.
+    # The format is not checked: a malformed email address is treated like an unknown one.
     email = serializers.CharField(max_length=254)
     password = PasswordField()
 
@@ -225,7 +225,7 @@ class PasswordChangeSerializer(InputSerializer):
 class PasswordResetSerializer(InputSerializer):
     """The email address of an account."""
 
-    # The format is not checked: a malformed address is treated like an address without an account.
+    # The format is not checked: a malformed email address is treated like an unknown one.
     email = serializers.CharField(max_length=254)
 
 

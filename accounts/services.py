@@ -85,7 +85,7 @@ class SignedIn:
 
 @dataclass(frozen=True)
 class Client:
-    """The client that a login comes from. It helps owners of accounts to recognise logins."""
+    """The client that a login comes from. It helps the owner of an account recognise logins."""
 
     address: str | None = None
     name: str = ""
@@ -94,7 +94,7 @@ class Client:
 def register(
     *, name: str, email: str, password: str, client: Client, at: datetime, **fields: str
 ) -> SignedIn:
-    """Create an account with the role `user`, sign it in, and email a link that verifies it.
+    """Create an account with the role `user`, sign it in, and email it a verification link.
 
     Args:
         fields: the phone number, time zone and language, if given.
@@ -105,7 +105,7 @@ def register(
     """
     user = User(name=name, email=email, created_at=at, updated_at=at, **fields)
     _check_strength(password, user, field="password")
-    # Checked before the slow hashing. The constraint catches a concurrent registration.
+    # This check comes before the slow hashing. The constraint catches a concurrent registration.
     if User.objects.filter(email=user.email).exists():
         raise EmailTaken
     user.password = make_password(password)
@@ -120,7 +120,7 @@ def log_in(*, email: str, password: str, client: Client, at: datetime) -> Signed
 
     Raises:
         InvalidCredentials: the account does not exist or is not active, or the password is wrong.
-            All three cases take the same work, so the response does not reveal who has an
+            The work is the same in all three cases, so the response does not reveal who has an
             account.
         LimitExceeded: too many wrong passwords were tried.
     """
@@ -146,7 +146,7 @@ def log_in(*, email: str, password: str, client: Client, at: datetime) -> Signed
 
 
 def refresh(*, refresh_token: str, at: datetime) -> SignedIn:
-    """Exchange a refresh token for the next pair.
+    """Exchange a refresh token for the next pair of tokens.
 
     If a token is used twice, somebody copied it, and it is unknown whether the owner or the thief
     uses it now. The session is therefore revoked, with all its tokens (RFC 9700, section 4.14.2).
@@ -214,7 +214,7 @@ def end_own_session(*, session_id: UUID, user: User, at: datetime) -> None:
 
 
 def _end_admin_session(session_id: UUID, *, at: datetime) -> None:
-    """Sign a browser out of the admin site. There are few of these sessions."""
+    """Sign a browser out of the admin site. All its sessions are read, because there are few."""
     for row in AdminSession.objects.filter(expire_date__gt=at).iterator():
         if row.get_decoded().get(SESSION_KEY) == str(session_id):
             row.delete()
@@ -237,7 +237,7 @@ def check_own_password(*, user: User, field: str, password: str, client: Client)
     """Check that the signed-in user knows the password of their account.
 
     Args:
-        field: the field of the request that has the password.
+        field: the field of the request that contains the password.
 
     Raises:
         Invalid: the password is wrong.
@@ -272,9 +272,10 @@ def change_password(
 
 
 def request_password_reset(*, email: str) -> None:
-    """Email a link that resets the password, if there is an active account with this address.
+    """Email a link that resets the password, if an active account has this email address.
 
-    The worker looks for the account. So the response takes the same time if there is none.
+    The worker, not the request, looks for the account. The response therefore takes the same time
+    whether or not the account exists.
     """
     links.enqueue(kind=PASSWORD_RESET, email=lookup_form(email))
 
@@ -283,8 +284,8 @@ def reset_password(*, token: str, password: str, at: datetime) -> None:
     """Set a new password with a token from an email, which also verifies the email address.
 
     Triggers end all sessions and emailed links of the account. If the email address was not
-    verified before, API keys and the addresses of feeds end too: somebody else may have registered
-    with it, and waited for its owner.
+    verified before, API keys and the URLs of feeds stop working too: somebody else may have
+    registered with this email address, and waited until its owner uses the account.
 
     Raises:
         TokenInvalid: the token is wrong, used, expired or revoked.
@@ -306,7 +307,10 @@ def reset_password(*, token: str, password: str, at: datetime) -> None:
 
 
 def request_verification(*, user: User) -> None:
-    """Email a link that verifies the user's new email address, or the present one."""
+    """Email a link that verifies the user's new email address.
+
+    Without a new email address, the link verifies the present one, unless it is verified already.
+    """
     if user.new_email or not user.email_verified:
         links.enqueue(kind=VERIFICATION, email=user.new_email or user.email, user=user)
 
@@ -314,7 +318,8 @@ def request_verification(*, user: User) -> None:
 def verify_email(*, token: str, at: datetime) -> None:
     """Verify the email address to which a token was sent.
 
-    If it is the new address of the account, it replaces the old one, which is notified.
+    If it is the new email address of the account, it replaces the old one, and an email notifies
+    the old one.
 
     Raises:
         TokenInvalid: the token is wrong, used, expired or revoked.
@@ -339,8 +344,8 @@ def rename(*, user: User, name: str) -> None:
 def update_profile(*, user: User, changes: dict[str, Any], client: Client) -> User:
     """Change the user's own account.
 
-    A new email address takes effect once it is verified. Until then, the old one is kept. The
-    present email address cancels a change that has not taken effect.
+    A new email address takes effect once it is verified. Until then, the old one is kept. Sending
+    the present email address cancels a change that has not taken effect.
 
     Args:
         changes: the new values of fields, and the `current_password` that a new `email` requires.
@@ -372,9 +377,9 @@ def update_profile(*, user: User, changes: dict[str, Any], client: Client) -> Us
 
 
 def add_user(*, user: User, actor: User, at: datetime) -> User:
-    """Store a new account, which may have any role, on behalf of an admin.
+    """Store a new account with any role, on behalf of an admin.
 
-    An account without a password gets an email with a link that sets it.
+    An account without a password gets an email with a link that sets one.
 
     Raises:
         Forbidden: the actor is not an admin.
@@ -399,8 +404,8 @@ def update_user(*, user_id: UUID, actor: User, changes: dict[str, Any], at: date
 
     Raises:
         User.DoesNotExist: no account has this id.
-        Forbidden: the actor may not change accounts, or would give or take away more than they
-            have; see `accounts.roles.services`.
+        Forbidden: the actor may not change accounts, or would give or take away permissions that
+            they lack; see `accounts.roles.services`.
         Invalid: a staff role does not exist.
         LastAdmin: no active admin would be left.
     """
@@ -423,7 +428,7 @@ def update_user(*, user_id: UUID, actor: User, changes: dict[str, Any], at: date
 
 
 def lock_user(*, user_id: UUID) -> tuple[User, bool]:
-    """Lock the row of a user, and return it with whether the user is the last active admin.
+    """Lock the row of a user. Return the user, and whether they are the last active admin.
 
     Raises:
         User.DoesNotExist: no account has this id.
@@ -441,7 +446,7 @@ def _welcome_provider(user: User, *, at: datetime) -> None:
 
 
 def prune_tokens(*, at: datetime) -> int:
-    """Delete expired sessions and tokens, also those in emails and Django's own sessions.
+    """Delete expired sessions and tokens, including emailed tokens and Django's own sessions.
 
     Return the number of deleted `Session` rows.
     """

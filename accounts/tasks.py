@@ -5,9 +5,9 @@ from procrastinate.contrib.django import app
 
 from accounts import services
 
-# procrastinate looks for tasks only in this module.
-from accounts.links import tasks as links  # noqa: F401
-from accounts.privacy import tasks as privacy  # noqa: F401
+# procrastinate looks for the tasks of an app only in this module.
+from accounts.links import tasks as links  # noqa: F401 - the import registers its tasks
+from accounts.privacy import tasks as privacy  # noqa: F401 - the import registers its tasks
 
 
 @app.periodic(cron="17 3 * * *")

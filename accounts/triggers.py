@@ -21,7 +21,8 @@ END
     },
 )
 
-# If somebody knows the old password, their links and the address that they want end with it.
+# Deletes the emailed links of an account, and cancels a change of its email address. Somebody who
+# knew the old password may have requested them, and must not get the account back with them.
 LINKS_END = Trigger(
     name="user_links_end",
     body="""
@@ -40,7 +41,7 @@ END
     },
 )
 
-# Signing in changes only other columns.
+# Signing in changes none of these columns, so it leaves `updated_at` as it is.
 UPDATED_AT = updated_at_trigger(
     "user",
     columns=[

@@ -198,8 +198,8 @@ class MeViewSet(RowViewSet):
         """
         user, changes = signed_in(request), self.checked()
         if changes.get("email", user.email) != user.email:
-            # Like the response of `register`, this response reveals whether the email address has
-            # an account.
+            # Like the response of `register`, this response reveals whether an account has the
+            # email address, so the rate limit for signing in applies.
             SignInThrottle().allow_request(request, self)
         return self.shown(
             services.update_profile(user=user, changes=changes, client=_client(request))
@@ -218,7 +218,7 @@ class MeViewSet(RowViewSet):
 
         Personal data is erased. Your reviews are kept without a name.
         """
-        # Like the endpoints that sign in, this one checks a password.
+        # This endpoint checks a password, so the rate limit for signing in applies.
         SignInThrottle().allow_request(request, self)
         privacy.erase_own(
             user=signed_in(request), client=_client(request), at=timezone.now(), **self.checked()
@@ -292,7 +292,7 @@ class SessionViewSet(RowViewSet):
     queryset = Session.objects.all()
 
     def listed(self) -> QuerySet[Session]:
-        """Return the user's sessions, with the one to which the access token belongs."""
+        """Return the user's sessions, annotated with whether the access token belongs to them."""
         token = self.request.auth
         own = token.get("session") if isinstance(token, AccessToken) else None
         return services.sessions_of(user=signed_in(self.request), at=timezone.now()).annotate(

@@ -20,7 +20,7 @@ class BookingsConfig(AppConfig):
         import_from_rooms("models")
 
     def ready(self) -> None:
-        """Register what extends other apps, and what the rooms add to bookings."""
+        """Import the modules of this app and of its rooms that register extensions."""
         from bookings import affected, permissions, privacy  # noqa: F401
         from bookings.availability import filters  # noqa: F401
         from bookings.feeds import services  # noqa: F401

@@ -13,8 +13,8 @@ from bookings.events import state_of
 # and a worker that has to stop needs to finish only one batch.
 BATCH = 500
 
-# The second part of each statement below that ends bookings. The first part, `due`, selects the
-# bookings. This part ends them and writes their events.
+# The second part of the statements below that end bookings. The first part of such a statement,
+# `due`, selects the bookings. This part ends them and writes their events.
 END = f"""ended AS (
     UPDATE bookings_booking AS booking
     SET status = due.becomes, hold_expires_at = NULL, updated_at = %(at)s
@@ -27,7 +27,8 @@ SELECT id, 'booking.' || status, %(at)s, jsonb_build_object(
 ) FROM ended ORDER BY id"""  # noqa: S608 - only names of columns are interpolated, no values
 
 # Completes a batch of the confirmed bookings that have ended. The index covers `unfinished` and the
-# start time, but not the end time. That is enough, because few bookings have started but not ended.
+# start time, but not the end time. The index is fast enough, because at any time only few
+# bookings have started but not ended.
 #
 # Parameters: at timestamptz (now), batch bigint.
 # Columns: none; the row count is the number of bookings.
@@ -73,8 +74,9 @@ WITH due AS (
 # Writes the events that cause reminders, for a batch of the confirmed bookings that start soon.
 # There is one reminder for each start time, so a booking that is moved gets another reminder. A
 # booking that was made or changed after the time of its reminder gets no reminder, because its
-# attendee has just received an email. A change of details causes no email. After such a change, the
-# history tells when the last other change was made.
+# attendee has just received an email. A change of details causes no email, but also sets
+# `updated_at`. Therefore, if `updated_at` is later than the time of the reminder, the statement
+# looks for the last event that is not a change of details.
 #
 # Parameters: at timestamptz (now), ahead interval (how long before the start), batch bigint.
 # Columns: none; the row count is the number of reminders.

@@ -1,4 +1,4 @@
-"""The points at which higher apps extend bookings."""
+"""The points at which other apps extend bookings. This app does not import those apps."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -17,6 +17,6 @@ EVENT_DATA: Extensions[Callable[[Sequence[BookingEvent]], list[dict[str, Any]]]]
 # The resources that `expand` can add to bookings, by name.
 EXPANSIONS: Extensions[Expansion] = Extensions()
 
-# For each of these event types: the serializer that describes the `data` of its events in the
-# OpenAPI document. It has an `example`.
+# For each event type in `EVENT_DATA`: the serializer that describes the `data` of its events in the
+# OpenAPI document. The serializer must have an `example`.
 EVENT_DATA_SERIALIZERS: Extensions[type[Serializer[Any]]] = Extensions()

@@ -123,10 +123,10 @@ class Slot(models.Model):
 
 
 class BookingQuerySet(models.QuerySet["Booking"]):
-    """Questions about bookings."""
+    """Queries for bookings."""
 
     def on_calendars_of(self, user: User) -> "BookingQuerySet":
-        """Return the bookings on the calendars that `user` provides and may manage."""
+        """Return the bookings on the calendars of `user`; none for a former provider."""
         return self.filter(user.on_own_calendars("calendar__provider"))
 
     def served_by(self, user: User) -> "BookingQuerySet":
@@ -338,11 +338,12 @@ class Booking(models.Model):
     def __str__(self) -> str:
         return f"{self.start_time:%Y-%m-%d %H:%M} UTC, {self.status}"
 
-    # Empty columns mean the user who booked, so that what is shown follows changes of the account.
+    # The values of the account are not copied into the booking, so that a later change of the
+    # account also changes the attendee.
     def attendee(self) -> dict[str, str]:
         """Return the attendee's name, email address and phone number, by the names of the columns.
 
-        Those that were not given are the user's own.
+        A value that was not given is taken from the user who booked.
         """
         return {
             "attendee_name": self.attendee_name or self.user.name,
@@ -466,7 +467,7 @@ class BookingEvent(models.Model):
         ordering = ["id"]
         indexes = [
             models.Index(fields=["transaction", "id"], name="event_by_transaction"),
-            # After a leak, people ask what a key has done. Most events have no key.
+            # Finds everything that a leaked key has done. Most events have no key.
             models.Index(
                 fields=["api_key_id", "id"],
                 name="event_by_api_key",

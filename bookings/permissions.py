@@ -26,10 +26,11 @@ for name, permission in {
     "bookings.add_slot": Permission("publish slots", "provider"),
     "bookings.change_slot": Permission("change and cancel slots, with their bookings", "provider"),
     "bookings.delete_slot": Permission("delete slots", "provider"),
-    # The address of a feed works without the key, so revoking the key would not end the access.
+    # The URL of a feed works without the key, so revoking the key would not end the access.
     "bookings.view_feed": Permission("subscribe to all calendars", "provider", in_keys=False),
     "bookings.change_feed": Permission("renew the addresses of feeds", "provider", in_keys=False),
-    # A webhook receives every event. It belongs to an admin, and ends with the admin's rights.
+    # A webhook receives every event, so its owner must be an admin. It stops receiving events when
+    # its owner is no longer an admin.
     "bookings.view_bookingevent": Permission("poll for events", in_roles=False),
     "bookings.view_webhook": Permission("see webhooks and their deliveries", in_roles=False),
     "bookings.add_webhook": Permission("create webhooks", in_roles=False),
@@ -40,7 +41,7 @@ for name, permission in {
 
 
 class ListsBookings(IsAuthenticated):
-    """Every user may list bookings; only who may see all of them may filter them by user."""
+    """Every user may list bookings; only users who may see all bookings may filter by user."""
 
     def has_permission(self, request: Request, view: Any) -> bool:
         """Return whether the user may list bookings with the filters of the request."""

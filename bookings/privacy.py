@@ -1,4 +1,4 @@
-"""What bookings store about a user: exporting it, and erasing it."""
+"""Exports and erases the personal data that bookings contain about a user."""
 
 from datetime import datetime
 from typing import Any
@@ -13,8 +13,8 @@ from bookings.serializers import BookingSerializer, HistoryEventSerializer
 from bookings.waitlist.models import WaitlistEntry
 from bookings.webhooks.models import Attempt, Webhook
 
-# Removes the reasons from the history of a user's bookings: providers wrote them about the user.
-# The trigger `booking_event_is_final` allows no other change.
+# Removes the reasons from the history of a user's bookings, because providers wrote these reasons
+# about the user. The trigger `booking_event_is_final` allows no other change.
 #
 # Parameters: user_id uuid.
 # Columns: none.
@@ -25,8 +25,8 @@ WHERE booking.user_id = %(user_id)s::uuid AND event.booking_id = booking.id
   AND event.data ? 'reason'
 """
 
-# Deletes the emails about deleted bookings of a user. Emails to the provider that are still waiting
-# are sent first, because the provider has to know that nobody comes.
+# Deletes the jobs that contain emails about the deleted bookings of a user. Waiting emails to the
+# provider are kept and sent, because the provider has to know that nobody comes.
 #
 # Parameters: user_id text.
 # Columns: none.
@@ -64,10 +64,10 @@ def _export_webhooks(user: User) -> list[Any]:
 
 @ERASERS.add("bookings")
 def erase(*, user: User, actor: User, at: datetime) -> None:
-    """Cancel the future bookings of a user, and erase what is personal about all of them.
+    """Cancel the future bookings of a user, and erase the personal data in all of their bookings.
 
-    Deliveries are composed from bookings when they are sent, so only the responses of receivers
-    can repeat personal data.
+    A webhook message is composed from the booking when it is sent, and is not stored. The response
+    of its receiver is stored and can repeat personal data, so it is erased too.
     """
     services.cancel_all(user=user, actor=actor, at=at)
     WaitlistEntry.objects.filter(user=user, status=WaitlistEntry.Status.WAITING).update(

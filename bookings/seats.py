@@ -148,9 +148,8 @@ class Attempt(NamedTuple):
 #   read), start_time, end_time, blocked_from, blocked_until timestamptz, status text,
 #   attendee_name, attendee_email, attendee_phone, notes text, price numeric, currency text,
 #   hold_expires_at timestamptz, metadata jsonb, event text (its type), actor_id uuid,
-#   api_key_id uuid (null),
-#   at timestamptz (now).
-# Columns: those of `Attempt`; no row if no seat is free.
+#   api_key_id uuid (null), at timestamptz (now).
+# Columns: the fields of `Attempt`; no row if no seat is free.
 # Invariant: booking_seat_free, booking_calendar_free and the trigger booking_occupies refuse a
 #   booking that overlaps another booking, so this statement only has to find a seat.
 CREATE_IN_SERVICE = f"""
@@ -167,7 +166,7 @@ SELECT {ATTEMPT} FROM seated LEFT JOIN booking ON true
 #
 # Parameters: as in CREATE_IN_SERVICE, but with slot_id uuid, occupant uuid (the slot), more jsonb
 #   (additional data of the event), and no capacity.
-# Columns: those of `Attempt`; no row if no seat is free or the slot was cancelled.
+# Columns: the fields of `Attempt`; no row if no seat is free or the slot was cancelled.
 # Invariant: as in CREATE_IN_SERVICE. In addition, booking_in_slot refuses a booking whose time is
 #   not the time of the slot.
 CREATE_IN_SLOT = f"""
@@ -269,7 +268,8 @@ def take_seat(
     Raises:
         TermsChanged: the terms have changed; no seat is taken.
         SlotFull: every seat of the slot is taken, or promised to the waitlist.
-        BookingConflict: every seat of the service is taken, or its calendar hosts something else.
+        BookingConflict: every seat of the service is taken, or its calendar hosts another service
+            or a slot at that time.
     """
     held = booking.status == Booking.Status.HELD
     parameters = {
@@ -292,8 +292,8 @@ def take_seat(
         "api_key_id": actor and actor.api_key_id,
         "more": Jsonb(more),
     }
-    # If a seat was free but could not be taken, another transaction has taken it and committed. The
-    # next attempt no longer finds that seat free, so the loop ends.
+    # If a seat was free but could not be taken, another transaction has taken the seat and is
+    # committed. The next attempt no longer finds that seat free, so the loop ends.
     for _ in range(capacity + 1):
         attempt = _create(booking, parameters)
         if attempt and attempt.behind_hold:
@@ -314,7 +314,7 @@ def lock_to_book(calendar_id: UUID) -> None:
     """Lock a calendar.
 
     Until the end of the transaction, no other transaction can move bookings, publish slots or close
-    holds on it.
+    holds on this calendar.
     """
     rows = Calendar.objects.select_for_update(no_key=True).filter(turns.shared(calendar_id))
     rows.get(pk=calendar_id)
@@ -330,7 +330,7 @@ def lock_calendar_of(slot_id: UUID) -> None:
 def _create(booking: Booking, parameters: dict[str, Any]) -> Attempt | None:
     try:
         text = CREATE_IN_SLOT if booking.slot_id else CREATE_IN_SERVICE
-        # Inside a transaction, its caller can go on after a refusal.
+        # Inside a transaction, a savepoint lets the caller go on after a refusal.
         with transaction.atomic() if connection.in_atomic_block else nullcontext():
             attempts = fetch(text, parameters, class_row(Attempt))
         return attempts[0] if attempts else None
@@ -356,7 +356,8 @@ def move_to_free_seat(booking: Booking, *, capacity: int) -> None:
 
     Raises:
         SlotFull: every seat of the slot is taken, or promised to the waitlist.
-        BookingConflict: every seat of the service is taken, or its calendar hosts something else.
+        BookingConflict: every seat of the service is taken, or its calendar hosts another service
+            or a slot at that time.
     """
     at = booking.updated_at
     parameters = {**_placement(booking, at), "capacity": capacity}
@@ -375,7 +376,7 @@ def move_to_free_seat(booking: Booking, *, capacity: int) -> None:
                 )
             return
         except IntegrityError as error:
-            # Another booking has taken the seat and committed since, or an expired hold is still in
+            # Another transaction has taken the seat in the meantime, or an expired hold is still in
             # the way.
             if not isinstance(error.__cause__, postgres.ExclusionViolation):
                 raise

@@ -56,7 +56,7 @@ class BookingSerializer(RowSerializer):
     attendee_name = serializers.CharField(
         read_only=True, help_text="By default, the name of the user who booked."
     )
-    # A CharField, because what is left of an erased account may not be an email address.
+    # A CharField, because the `email` of an erased account may not be a valid email address.
     attendee_email = serializers.CharField(
         read_only=True, help_text="By default, the email address of the user who booked."
     )
@@ -102,7 +102,7 @@ class BookingSerializer(RowSerializer):
 
     @classmethod
     def rows(cls, queryset: QuerySet[Any]) -> QuerySet[Any, dict[str, Any]]:
-        """Return the rows together with the name, address and phone number of their users."""
+        """Return the rows together with the names, email addresses and phone numbers of users."""
         return queryset.values(*cls.Meta.fields, "user__name", "user__email", "user__phone")
 
     @classmethod
@@ -286,10 +286,10 @@ class HistoryEventSerializer(RowSerializer):
 
     @classmethod
     def rows(cls, queryset: QuerySet[Any]) -> QuerySet[Any, dict[str, Any]]:
-        """Return the rows together with the reason for which their booking was cancelled.
+        """Return the rows, each with the reason for the cancellation of its booking.
 
-        The reason that the user of the booking gave is only in the booking, because it could not be
-        erased from an event.
+        A reason that the user of the booking gave is stored only in the booking, because an event
+        outlives its booking.
         """
         return queryset.values(*cls.Meta.fields, "booking__cancellation_reason")
 

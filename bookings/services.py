@@ -156,7 +156,7 @@ def create_booking(
     Args:
         service_id, slot_id: the service or the slot to book.
         service_ids: alternatives to choose from. Services whose calendars have the fewest bookings
-            that day are tried first, and the first free one is booked.
+            that day are tried first, and the first free service is booked.
         start_time: required unless `slot_id` is given. If both are given, it must be the start of
             the slot.
         end_time: optional. If given, it must match the end that follows from the slot or from the
@@ -165,7 +165,7 @@ def create_booking(
             turns it into a booking first.
         user_id: the user who gets the booking; by default, `actor`. Only admins and staff may book
             for another user.
-        attendee_name, attendee_email, attendee_phone: who comes; by default, the user.
+        attendee_name, attendee_email, attendee_phone: the attendee; by default, the user.
         at: the current time.
 
     Raises:
@@ -178,7 +178,8 @@ def create_booking(
         TooFarAhead: the start is beyond the service's booking horizon.
         OutsideOpeningHours: the calendar is closed at that time, or the service can be booked only
             in slots and no slot starts at that time.
-        BookingConflict: at that time, every seat is taken or the calendar hosts something else.
+        BookingConflict: at that time, every seat is taken, or the calendar hosts another service or
+            a slot.
         SlotFull: every seat of the slot is taken or promised to the waitlist.
         TooManyHolds: the user already has the maximum number of live holds.
         TermsChanged: the calendar or the service changed during each attempt.
@@ -235,8 +236,7 @@ def _create(
             return _book(wish, *offers[0], start_time)
         return _book_any(wish, offers, start_time)
     except ERRORS_WITH_ALTERNATIVES as refusal:
-        # This search runs after the transaction has ended, so that no lock is held during the
-        # search.
+        # The transaction has ended, so no lock is held while this call searches for free times.
         _add_alternatives(
             refusal, [terms.service_id for terms, _ in offers], start_time, at=wish.at
         )
@@ -268,7 +268,8 @@ def reschedule_booking(
         TooFarAhead: the new start is beyond the service's booking horizon.
         OutsideOpeningHours: the calendar is closed at the new time, or the service can be booked
             only in slots and no slot starts at that time.
-        BookingConflict: at the new time, every seat is taken or the calendar hosts something else.
+        BookingConflict: at the new time, every seat is taken, or the calendar hosts another service
+            or a slot.
         SlotFull: every seat of the slot is taken or promised to the waitlist.
     """
     try:
@@ -285,7 +286,7 @@ def reschedule_booking(
 def cancel_booking(*, booking_id: UUID, actor: User, at: datetime, reason: str = "") -> Booking:
     """Cancel a booking and free its seat, as its owner, its provider or an admin.
 
-    The booking keeps the reason, for all who may see it.
+    The booking stores the reason, and shows it to everybody who may see the booking.
 
     Raises:
         Booking.DoesNotExist: there is no booking with this id.
@@ -307,13 +308,13 @@ def change_details(
 ) -> Booking:
     """Change the attendee, the notes or the metadata of a booking, whatever its status.
 
-    The event says which details have changed, but not to what, because that could not be erased.
-    Metadata is merged, and is not a part of the history.
+    The event names the details that have changed, but does not store their values, because events
+    outlive their bookings. Metadata is merged, and its changes are not recorded in the history.
 
     Args:
-        details: the new values by the names of the columns. A value that is shown already is not a
-            change, even if it is the user's own. An empty name, address or phone number means that
-            the user comes.
+        details: the new values by the names of the columns. A value that the booking already shows
+            is not a change, even if it comes from the user's account. If the name, email address or
+            phone number is empty, the booking shows the value from the user's account.
 
     Raises:
         Booking.DoesNotExist: there is no booking with this id.
@@ -339,7 +340,7 @@ def change_details(
 def cancel_all(*, user: User, actor: User, at: datetime) -> None:
     """Cancel all future bookings of a user, however short the notice, in the caller's transaction.
 
-    This is for the end of an account.
+    This is for users whose accounts are deleted.
     """
     bookings = (
         Booking.objects.select_for_update(of=("self",), no_key=True)
@@ -447,7 +448,7 @@ def check_verified(actor: User) -> None:
     """Check that the email address of a user who books is verified, if the operator requires it.
 
     Raises:
-        EmailNotVerified: it is not.
+        EmailNotVerified: the email address must be verified, but is not.
     """
     if settings.BOOKING_REQUIRES_VERIFIED_EMAIL and not actor.email_verified:
         raise EmailNotVerified
@@ -533,7 +534,8 @@ def _change_status(
         columns.append("cancellation_reason")
         booking.cancellation_reason = reason
         if actor.pk == booking.user_id:
-            # The event would keep what the user wrote forever. History reads it from the booking.
+            # An event outlives its booking, so what the user wrote is stored only in the booking.
+            # The history reads the reason from the booking.
             reason = ""
     booking.save(update_fields=columns)
     record(booking, kind, actor=actor, at=at, was=was, reason=reason)
@@ -687,7 +689,7 @@ def _add_alternatives(
     at: datetime,
     moved: Booking | None = None,
 ) -> None:
-    """Add the free times nearest to `start_time` to an error, and count lost seats."""
+    """Add the free times nearest to `start_time` to an error, and count conflicts."""
     if isinstance(refusal, BookingConflict | SlotFull):
         CONFLICTS.increment()
     refusal.members["alternatives"] = nearest(service_ids, start_time, at=at, moved=moved)

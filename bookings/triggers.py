@@ -10,7 +10,7 @@ _ALLOWED = ",\n        ".join(
     for after in sorted(follow)
 )
 
-# A booking changes its status only as `TRANSITIONS` allows, whoever writes it.
+# A booking changes its status only as `TRANSITIONS` allows, whichever code writes it.
 BOOKING_TRANSITION = Trigger(
     name="booking_transition",
     body="""
@@ -202,7 +202,7 @@ END
 SLOT_UPDATED_AT = updated_at_trigger("slot")
 BOOKING_UPDATED_AT = updated_at_trigger("booking")
 WAITLIST_UPDATED_AT = updated_at_trigger("waitlist")
-# Deliveries change other columns, too.
+# Only changes of these columns count, because deliveries change the other columns of a webhook.
 WEBHOOK_UPDATED_AT = updated_at_trigger(
     "webhook",
     columns=[

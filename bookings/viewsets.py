@@ -68,7 +68,10 @@ EXPANSIONS.add("calendar")(by_id("calendar_id", CalendarSerializer))
 
 
 def _find_bookers(request: Request, booking_ids: Collection[Any]) -> Mapping[Any, dict[str, Any]]:
-    """Return the users whom the client serves, by the ids of their bookings."""
+    """Return the users of bookings, by the ids of the bookings.
+
+    Bookings that the client may see only as their user are left out; see `served_by`.
+    """
     names = BookerSerializer.Meta.fields
     served = Booking.objects.served_by(signed_in(request)).filter(pk__in=booking_ids)
     rows = served.order_by().values_list("pk", *(f"user__{name}" for name in names))

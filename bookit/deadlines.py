@@ -42,7 +42,7 @@ def arrived(at: float | None) -> None:
 
 
 def queued() -> float:
-    """Return how many seconds ago this thread's request arrived; 0 if the server did not say."""
+    """Return how many seconds ago this thread's request arrived; 0 if that is not recorded."""
     arrived = _current.arrived
     return 0.0 if arrived is None else monotonic() - arrived
 

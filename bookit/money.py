@@ -42,9 +42,9 @@ def decimals(currency: str) -> int:
 
 
 def is_plain(number: str) -> bool:
-    """Return whether a number is written without what only Python's `Decimal` accepts.
+    """Return whether a number is written only in ASCII and without underscores.
 
-    `Decimal` accepts digits of any script, and underscores between digits.
+    Python's `Decimal` also accepts digits of any script, and underscores between digits.
     """
     return number.isascii() and "_" not in number
 

@@ -173,8 +173,8 @@ WEB_CONCURRENCY = integer("WEB_CONCURRENCY", os.cpu_count() or 1, at_least=1)
 WEB_THREADS = integer("WEB_THREADS", 4, at_least=1)
 DATABASE_POOL_SIZE = integer("DATABASE_POOL_SIZE", WEB_THREADS)
 STATEMENT_TIMEOUT_MS = integer("STATEMENT_TIMEOUT_MS", 5000)
-# If a host disappears, PostgreSQL ends its connections, and so its locks, within a minute. By
-# default, it takes two hours to notice.
+# If a web or worker host disappears, PostgreSQL closes its connections within a minute, and so
+# releases its locks. By default, PostgreSQL would do so after two hours.
 KEEPALIVES = "-c tcp_keepalives_idle=30 -c tcp_keepalives_interval=10 -c tcp_keepalives_count=3"
 ANON_TIMEOUT_MS = integer("ANON_TIMEOUT_MS", 2000)
 
@@ -191,7 +191,7 @@ def database(url: str) -> dict[str, Any]:
         "options": f"-c statement_timeout={STATEMENT_TIMEOUT_MS} {KEEPALIVES}",
     }
     # Each thread keeps its own connection, so no request has to open or borrow a connection. The
-    # threads share a pool only if there are to be fewer connections than threads.
+    # threads share a pool only if the operator allows fewer connections than threads.
     pooled = 0 < DATABASE_POOL_SIZE < WEB_THREADS
     if pooled:
         options["pool"] = {"min_size": 1, "max_size": DATABASE_POOL_SIZE, "timeout": 2}
@@ -231,7 +231,7 @@ AUTH_USER_MODEL = "accounts.User"
 # Only the admin site uses this backend. The API accepts only bearer tokens.
 AUTHENTICATION_BACKENDS = ["accounts.backends.AdminSiteBackend"]
 PASSWORD_HASHERS = ["accounts.hashers.Argon2idPasswordHasher"]
-# Where the admin site leads after signing in, if the page that was asked for is on another site.
+# Where the admin site redirects after a sign-in, if `?next=` leads to another site.
 LOGIN_REDIRECT_URL = "admin:index"
 AUTH_PASSWORD_VALIDATORS = [
     {
@@ -253,10 +253,10 @@ SIMPLE_JWT = {
 }
 
 # The links in emails about accounts, with `{token}` in the place of the token. They lead to pages
-# of your front end, which call the API. Without them, the emails show the token itself.
+# of the operator's front end, which call the API. If a link is unset, emails show the token itself.
 PASSWORD_RESET_URL = environment.link("PASSWORD_RESET_URL")
 VERIFY_EMAIL_URL = environment.link("VERIFY_EMAIL_URL")
-# How many emails of each kind about an account an email address gets a day.
+# The limit per day: emails of each kind about an account, to one email address.
 MAILS_PER_ACCOUNT = integer("MAILS_PER_ACCOUNT", 10, at_least=1, at_most=10_000_000)
 # Whether only users with a verified email address can book.
 BOOKING_REQUIRES_VERIFIED_EMAIL = boolean("BOOKING_REQUIRES_VERIFIED_EMAIL")
@@ -295,7 +295,7 @@ RATE_LIMITS = {
     "user": rate("RATE_LIMIT_USER", "600/minute"),
     "key": rate("RATE_LIMIT_KEY", "600/minute"),
 }
-# With Redis, all hosts count together; otherwise, the web processes of each host do.
+# With Redis, all hosts share their counts; otherwise, only the web processes of one host do.
 REDIS_URL = environment.redis_url("REDIS_URL")
 # The operator's own proxies, plus the proxy that compose.yaml adds.
 NUM_PROXIES = integer("NUM_PROXIES", 0, at_most=20) + integer("COMPOSE_PROXIES", 0, at_most=1)
@@ -326,7 +326,7 @@ REST_FRAMEWORK = {
     "URL_FORMAT_OVERRIDE": None,
 }
 
-# Opens /metrics to clients on other machines.
+# The bearer token with which clients on other machines can read /metrics.
 METRICS_TOKEN = secret("METRICS_TOKEN", at_least=20)
 
 # The largest accepted body, in bytes; a larger body gets a 413.
@@ -466,7 +466,7 @@ SPECTACULAR_SETTINGS: dict[str, Any] = {
     ],
 }
 
-# OpenTelemetry itself reads this variable and its other variables.
+# If this variable is set, tracing is on. OpenTelemetry reads all its OTEL_ variables itself.
 OTEL_EXPORTER_OTLP_ENDPOINT = http_url("OTEL_EXPORTER_OTLP_ENDPOINT")
 
 LOG_LEVEL = choice("LOG_LEVEL", "INFO", "DEBUG", "WARNING", "ERROR")

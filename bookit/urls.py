@@ -9,7 +9,7 @@ from bookit.metrics.views import metrics
 from bookit.web import pages
 
 urlpatterns = [
-    # Django tries these patterns in order, so the most frequently requested come first.
+    # Django tries these patterns in order, so the most frequently requested URLs come first.
     path("", include("catalog.urls")),
     path("", include("bookings.urls")),
     path("", include("reviews.urls")),
@@ -27,7 +27,7 @@ urlpatterns = [
     path("admin/", admin.site.urls),
 ]
 
-# The example is for developers. In production, its path gets a 404.
+# The example page is for developers. In production, a request for it gets a 404.
 if not settings.PRODUCTION:
     urlpatterns.append(path("example", pages.example))
 

@@ -19,7 +19,7 @@ from bookit.times import format_wall_clock, parse_wall_clock, zone
 from catalog import services
 from catalog.categories.choices import categories
 from catalog.models import Calendar, OpeningHours, Service, TimeOff
-from catalog.providers import admin as _  # noqa: F401 - Django imports only this module
+from catalog.providers import admin as _  # noqa: F401 - the import registers its pages
 
 WEEKDAYS = list(enumerate(day_name))
 # A warning names at most this many affected bookings.
@@ -98,7 +98,7 @@ class OpeningHoursFormSet(forms.BaseInlineFormSet):
 
 
 class CalendarPartInline(admin.TabularInline):
-    """Rows that are part of a calendar: whoever may change the calendar may change them."""
+    """Rows that are part of a calendar. Users who may change the calendar may change them too."""
 
     def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         """Return whether the user may see calendars."""

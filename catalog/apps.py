@@ -11,8 +11,8 @@ class CatalogConfig(AppConfig):
     def import_models(self) -> None:
         """Import the models of the rooms too; Django looks only in `catalog/models.py`."""
         super().import_models()
-        from catalog.categories import models  # noqa: F401
-        from catalog.providers import models as _  # noqa: F401
+        from catalog.categories import models  # noqa: F401 - the import registers them
+        from catalog.providers import models as _  # noqa: F401 - the import registers them
 
     def ready(self) -> None:
         """Register the functions and permissions with which the catalog extends accounts."""

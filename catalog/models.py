@@ -195,7 +195,7 @@ class Service(models.Model):
         validators=[MinValueValidator(1), MaxValueValidator(MAX_MINUTES)],
     )
     is_active = models.BooleanField("active", default=True)
-    # Stored as sum and count, so that a new review can be added without reading the others.
+    # Stored as sum and count, so that a new review can be added without reading the older ones.
     rating_sum = models.PositiveBigIntegerField(default=0, editable=False)
     rating_count = models.PositiveIntegerField(default=0, editable=False)
     rating_average = models.GeneratedField(
@@ -234,7 +234,7 @@ class Service(models.Model):
             models.Index(fields=["rating_average", "id"], name="service_by_rating"),
             # A filter by category ignores case.
             models.Index(Upper("category"), name="service_by_category"),
-            # `fastupdate=False`, because each search would read the whole list of pending entries.
+            # With `fastupdate`, each search would also read the whole list of pending entries.
             GinIndex(fields=["search", "title_words"], name="service_words", fastupdate=False),
         ]
         constraints = [

@@ -23,7 +23,10 @@ for name, words in {
 
 
 class KeepsCalendar(KeepsOrIsPermitted):
-    """Allows the provider of the calendar that the object is or belongs to, admins and staff."""
+    """Allows the provider of a calendar, admins and permitted staff.
+
+    The object of the request is the calendar itself, or an object that belongs to it.
+    """
 
     def has_object_permission(self, request: Request, view: Any, obj: Any) -> bool:
         """Return True.

@@ -1,4 +1,4 @@
-"""What the catalog stores about a provider: exporting it, and erasing it."""
+"""The export and the erasure of what the catalog stores about a provider."""
 
 from datetime import datetime
 from typing import Any
@@ -8,7 +8,7 @@ from accounts.models import User
 from catalog.models import Calendar, OpeningHours, Service, TimeOff
 from catalog.providers.models import Profile
 
-# The name of a calendar that had the name of its provider.
+# The new name of a calendar whose name contained the name of its erased provider.
 NAMELESS = "Calendar"
 
 
@@ -43,7 +43,7 @@ def _export_profile(user: User) -> list[Any]:
 
 @ERASERS.add("catalog")
 def erase(*, user: User, actor: User, at: datetime) -> None:
-    """Take the services of a provider off the catalog, and the provider off their calendars.
+    """Deactivate the services of a provider, and remove the provider from their calendars.
 
     Customers keep their bookings. An admin can cancel them, or give the calendar another provider.
     """

@@ -26,7 +26,7 @@ AFFECTED = {"count": 1, "ids": ["0199d3a4-02aa-7d0c-9b1f-6f0e5b8f2a11"]}
 
 
 class PrivateFieldsSerializer(RowSerializer):
-    """A resource that anyone can read. Only those who may change it see its private fields."""
+    """A resource that anyone can read. Only users who may change it see its private fields."""
 
     private_fields: ClassVar[tuple[str, ...]] = ("metadata",)
 

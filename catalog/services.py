@@ -86,7 +86,7 @@ def update_calendar(
 
 @ON_NEW_PROVIDER.add("calendar")
 def ensure_calendar(*, provider: User, at: datetime) -> None:
-    """Create a calendar with the provider's name and time zone, unless they already have one."""
+    """Create a calendar for a provider who has none, with the provider's name and time zone."""
     if not Calendar.objects.filter(provider=provider).exists():
         Calendar.objects.create(
             provider=provider,
@@ -98,7 +98,7 @@ def ensure_calendar(*, provider: User, at: datetime) -> None:
 
 
 def set_opening_hours(*, calendar: Calendar, spans: list[dict[str, int]]) -> None:
-    """Replace all opening hours of a calendar at once. Changed one by one, spans could overlap."""
+    """Replace all opening hours of a calendar. Changes one by one could make spans overlap."""
     calendar.hours.all().delete()
     OpeningHours.objects.bulk_create(OpeningHours(calendar=calendar, **span) for span in spans)
 
@@ -197,7 +197,7 @@ def create_service(
     metadata: Changes | None = None,
     **fields: Any,
 ) -> Service:
-    """Create a service. Without `calendar_id`, it gets a calendar of its own.
+    """Create a service. Without `calendar_id`, the service gets a calendar of its own.
 
     Raises:
         Invalid: the calendar does not exist, or the price has more decimals than its currency.
@@ -263,7 +263,8 @@ def update_service(*, service_id: UUID, actor: User, changes: dict[str, Any]) ->
             with transaction.atomic():
                 save_changes(service, changes)
         except IntegrityError as error:
-            # A foreign key to a service covers its calendar too, so it prevents the move.
+            # The foreign keys of bookings and slots cover the service and its calendar together, so
+            # they prevent the move.
             if "calendar" in changes and isinstance(error.__cause__, ForeignKeyViolation):
                 raise ServiceInUse(
                     "This service has bookings or slots, which cannot move to another calendar."
@@ -310,7 +311,7 @@ def lock_calendar(*, calendar_id: UUID) -> Calendar:
 
 
 def check_owner(calendar: Calendar, actor: User, permission: str) -> None:
-    """Check that a user is the calendar's provider, an admin, or has the permission.
+    """Check that a user is the calendar's provider or an admin, or has the permission.
 
     Raises:
         Forbidden: the user is none of these.

@@ -31,8 +31,11 @@ END
 def _opening_changes(prefix: str, *, changed: str = "") -> Trigger:
     """Return a trigger for the table of opening hours or the table of time off.
 
-    The trigger raises the version of each calendar whose rows are added, changed or removed. The
-    other columns of the calendar that it changes are in `changed`.
+    The trigger raises the version of each calendar whose rows are added, changed or removed.
+
+    Args:
+        prefix: the prefix of the names of the function and of its triggers.
+        changed: SQL that assigns values to further columns of the calendar.
     """
     return Trigger(
         name=f"{prefix}_change_version",
@@ -69,7 +72,8 @@ END
     )
 
 
-# The representation of a calendar includes its opening hours.
+# The API shows opening hours as a part of their calendar, so a change of them is a change of the
+# calendar.
 HOURS_CHANGE_VERSION = _opening_changes(
     "opening_hours",
     changed=", updated_at = greatest(now(), updated_at + interval '1 microsecond')",
@@ -130,8 +134,8 @@ SERVICE_UPDATED_AT = updated_at_trigger("service")
 # Counts the active services of each category (`catalog.categories.models.Category`).
 #
 # The rows are written in order, so that two transactions with the same categories cannot deadlock.
-# Triggers for a statement run after those for its rows, so a transaction takes the turn of its
-# calendar first.
+# Triggers for a statement run after the triggers for its rows, so a transaction takes the turn of
+# its calendar before it locks a category.
 CATEGORIES_ARE_COUNTED = Trigger(
     name="service_categories_are_counted",
     body="""

@@ -47,7 +47,7 @@ PRIVATE_ACTIVE_SERVICES = Prepared(_active_services, ServiceSerializer.private_r
 
 
 class CatalogViewSet(RowViewSet):
-    """Anyone can read. Only admins and the provider of the calendar can write."""
+    """Anyone can read. Only the provider of the calendar, admins and permitted staff can write."""
 
     def get_permissions(self) -> list[BasePermission]:
         """Return the permissions of this request."""
@@ -58,7 +58,7 @@ class PrivateFieldsViewSet(CatalogViewSet):
     """Only callers who may change a row see its private fields."""
 
     serializer_class: type[PrivateFieldsSerializer]
-    # The permission to change a row.
+    # The permission to change a row, which also shows its private fields.
     private_to: str
 
     @property

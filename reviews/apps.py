@@ -9,5 +9,5 @@ class ReviewsConfig(AppConfig):
     name = "reviews"
 
     def ready(self) -> None:
-        """Register the functions and permissions with which reviews extend the apps below."""
-        from reviews import payloads, permissions, privacy  # noqa: F401
+        """Register the functions and permissions with which reviews extend other apps."""
+        from reviews import payloads, permissions, privacy  # noqa: F401 - the imports register them

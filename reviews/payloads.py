@@ -12,12 +12,12 @@ from bookit.api.schema import SOMETIMES, example
 from reviews.models import Review
 from reviews.serializers import FIVE_STARS, ReviewSerializer
 
-# What is left of a review that was deleted.
-LEFT = {"id", "booking_id", "rating"}
+# The fields of a deleted review that its event keeps.
+KEPT = {"id", "booking_id", "rating"}
 
 
 @EVENT_DATA_SERIALIZERS.add(BookingEvent.Type.REVIEWED)
-@extend_schema_serializer(extensions={SOMETIMES: sorted({*ReviewSerializer.Meta.fields} - LEFT)})
+@extend_schema_serializer(extensions={SOMETIMES: sorted({*ReviewSerializer.Meta.fields} - KEPT)})
 @example("Five stars", FIVE_STARS)
 class ReviewAtEventSerializer(ReviewSerializer):
     """A review with its first rating. If it was deleted, only its ids and rating are left."""

@@ -1,4 +1,4 @@
-"""What reviews store about a user. They stay without a name when the account is deleted."""
+"""The export of a user's reviews. If the account is deleted, they stay, without a name."""
 
 from typing import Any
 

@@ -101,7 +101,7 @@ def delete_review(*, review_id: UUID, actor: User) -> None:
 
     Raises:
         Review.DoesNotExist: the review does not exist.
-        Forbidden: `actor` is neither the author nor an admin.
+        Forbidden: `actor` is not the author, an admin or permitted staff.
     """
     with transaction.atomic():
         review = _locked_review(review_id)

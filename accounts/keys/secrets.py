@@ -1,4 +1,4 @@
-"""How an API key is written: `bk_`, then 32 random bytes and a seal, in base64."""
+"""The format of an API key: `bk_`, followed by 32 random bytes and a seal in base64."""
 
 import binascii
 import re
@@ -12,12 +12,14 @@ from django.utils.crypto import constant_time_compare, salted_hmac
 PREFIX = "bk_"
 # The number of random bytes.
 LENGTH = 32
-# The number of bytes of the seal, an HMAC of the random bytes with SECRET_KEY. It is checked before
-# the database is asked, so a made-up key costs no more than a made-up access token. Whoever can
-# write to the database, but does not know SECRET_KEY, cannot add a key that works.
+# The number of bytes of the seal, an HMAC of the random bytes with SECRET_KEY. The seal is checked
+# before the database is queried, so refusing a made-up key costs no more than refusing a made-up
+# access token. An attacker who can write to the database, but does not know SECRET_KEY, cannot add
+# a key that works.
 SEAL = 8
 SPELLING = re.compile(rf"{PREFIX}[A-Za-z0-9_-]{{54}}", re.ASCII)
-# The number of characters that are shown again later. They leave 208 unknown random bits.
+# The number of characters at the start of a key that are stored and shown again later. The other
+# characters contain 208 random bits, which stay secret.
 SHOWN = len(PREFIX) + 8
 
 
@@ -28,7 +30,7 @@ def new() -> str:
 
 
 def digest(key: str) -> bytes | None:
-    """Return the hash under which a key is stored; None if BookIt has not made the key."""
+    """Return the hash under which a key is stored; None if BookIt did not make the key."""
     if not SPELLING.fullmatch(key):
         return None
     try:

@@ -20,15 +20,15 @@ from bookit.api.keys import UsedKey
 from bookit.database.prepared import Prepared
 from bookit.errors import Forbidden, Invalid
 
-# Each key has a rate limit of its own, so an account must not have any number of keys.
+# Each key has its own rate limit, so an account with unlimited keys could send unlimited requests.
 MAX_KEYS = 20
-# The last use is written at most this often. Otherwise, each request would write.
-USE_NOTED = timedelta(minutes=1)
+# `last_used_at` is updated at most this often. Otherwise, each request would write to the database.
+LAST_USE_INTERVAL = timedelta(minutes=1)
 
-# Later times could not be shown in every time zone.
-FURTHEST = datetime(9999, 1, 1, tzinfo=UTC)
+# Keys expire before this time, because later times could not be shown in every time zone.
+EXPIRY_BOUND = datetime(9999, 1, 1, tzinfo=UTC)
 
-# The active owner of a key, together with the key, in one query.
+# Finds the active owner of a key and the fields of the key in one query.
 OWNER = Prepared(
     lambda digest: (
         User.objects.all()
@@ -55,15 +55,16 @@ def create_key(
     expires_at: datetime | None = None,
     session_id: UUID | None = None,
 ) -> tuple[ApiKey, str]:
-    """Create an API key. Return its row, and the key, which is not stored.
+    """Create an API key. Return its row and the key itself, which is not stored.
 
-    The owner gets an email, in case somebody else uses an open session.
+    The owner is notified by email, in case somebody else created the key from an open session.
 
     Args:
         permissions: what the key can be used for; by default, whatever its owner may do at the time
-            of use, except to manage the account.
+            of use, except managing the account.
         session_id: the session to which the access token of the request belongs, if any. The token
-            works until it expires, but a key would outlive it, so the session must not have ended.
+            works until it expires, even if its session has ended. A key would outlive the token, so
+            the key is created only if the session has not ended.
 
     Raises:
         TokenInvalid: the session has ended.
@@ -73,14 +74,14 @@ def create_key(
     """
     if expires_at is not None and expires_at <= at:
         raise Invalid.of("expires_at", "The expiry must be in the future.")
-    if expires_at is not None and expires_at >= FURTHEST:
-        raise Invalid.of("expires_at", f"The expiry must be before the year {FURTHEST.year}.")
+    if expires_at is not None and expires_at >= EXPIRY_BOUND:
+        raise Invalid.of("expires_at", f"The expiry must be before the year {EXPIRY_BOUND.year}.")
     for permission in permissions or ():
         _check_permission(owner, permission)
     key = secrets.new()
     with transaction.atomic():
-        # The lock makes concurrent requests of the same user wait, so that all keys are counted.
-        # They also wait for a change of the password, which ends the session.
+        # The lock makes concurrent requests of the same user wait for each other, so that all keys
+        # are counted. The requests also wait for a change of the password, which ends the session.
         User.objects.select_for_update(no_key=True).get(pk=owner.pk)
         if session_id and Session.objects.filter(pk=session_id).exclude(revoked_at=None).exists():
             raise TokenInvalid
@@ -114,7 +115,7 @@ def delete_keys(*, owner: User) -> None:
 
 
 def authenticate(*, key: str, at: datetime) -> tuple[User, UsedKey] | None:
-    """Return the active owner of an API key, and what the key permits; None if it does not work.
+    """Return the active owner of an API key and what the key permits; None if the key is invalid.
 
     A key that BookIt did not make is refused without a query. Looking up the hash leaks nothing
     through its timing, because nobody can choose how the hash of a guess begins.
@@ -126,9 +127,9 @@ def authenticate(*, key: str, at: datetime) -> tuple[User, UsedKey] | None:
     found: Any = owner
     if found.key_expires_at is not None and found.key_expires_at <= at:
         return None
-    if found.key_used_at is None or at - found.key_used_at >= USE_NOTED:
+    if found.key_used_at is None or at - found.key_used_at >= LAST_USE_INTERVAL:
         _note_use(found.key_id, at)
-    # The events that the owner causes from now on name the key.
+    # The events that the owner causes during this request record the key.
     owner.api_key_id = found.key_id
     named = found.key_permissions
     allowed = _usable() if named is None else _usable().intersection(named)
@@ -136,13 +137,13 @@ def authenticate(*, key: str, at: datetime) -> tuple[User, UsedKey] | None:
 
 
 def _note_use(key_id: UUID, at: datetime) -> None:
-    outdated = Q(last_used_at__isnull=True) | Q(last_used_at__lte=at - USE_NOTED)
+    outdated = Q(last_used_at__isnull=True) | Q(last_used_at__lte=at - LAST_USE_INTERVAL)
     ApiKey.objects.filter(outdated, pk=key_id).update(last_used_at=at)
 
 
 @cache
 def _usable() -> frozenset[str]:
-    """Return the permissions that an API key can be used for."""
+    """Return the permissions that an API key can have."""
     return frozenset(name for name, each in PERMISSIONS.items() if each.in_keys)
 
 

@@ -39,7 +39,7 @@ class ApiKeyViewSet(RowViewSet):
         """Return the user's own keys."""
         return self.queryset.filter(user=signed_in(self.request))
 
-    # An idempotency key is refused: the response would have to be stored together with the key.
+    # An idempotency key is refused, because the response would be stored with the API key in it.
     @extend_schema(
         tags=["Accounts"], summary="Create an API key", responses={201: ApiKeySecretSerializer}
     )

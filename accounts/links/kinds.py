@@ -1,6 +1,7 @@
 """The kinds of emails about accounts: what they say, and how long their links are valid.
 
-The texts contain nothing that a user wrote, because anybody can register with any email address.
+The texts contain nothing that a user wrote, because anybody can register with another person's
+email address.
 """
 
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ class Kind:
 
     Args:
         name: identifies the kind in jobs, counts and links.
-        setting: the setting with the URL of its link; empty if the email has no link.
+        setting: the name of the setting with the URL of the link; empty if the email has no link.
         lifetime: how long the link is valid.
     """
 
@@ -32,7 +33,7 @@ PASSWORD_RESET = Kind(
         "Somebody asked to reset the password of your account. If it was you, choose a new "
         "password within an hour."
     ),
-    note="If it was not you, you can ignore this mail. Your password has not changed.",
+    note="If it was not you, you can ignore this email. Your password has not changed.",
     setting="PASSWORD_RESET_URL",
     lifetime=timedelta(hours=1),
 )
@@ -40,7 +41,7 @@ INVITATION = Kind(
     name="invitation",
     subject="Set your password",
     lead="An account has been created for you. Choose a password within 7 days to sign in.",
-    note="If you did not expect an account, you can ignore this mail.",
+    note="If you did not expect an account, you can ignore this email.",
     setting="PASSWORD_RESET_URL",
     lifetime=timedelta(days=7),
 )
@@ -49,8 +50,8 @@ VERIFICATION = Kind(
     subject="Verify your email address",
     lead="Verify within 3 days that this is the email address of your account.",
     note=(
-        "You receive this mail because somebody gave this address for an account. If it was not "
-        "you, you can ignore this mail."
+        "You receive this email because somebody gave this address for an account. If it was not "
+        "you, you can ignore this email."
     ),
     setting="VERIFY_EMAIL_URL",
     lifetime=timedelta(days=3),
@@ -69,7 +70,7 @@ EMAIL_CHANGED = Kind(
     subject="Your email address has changed",
     lead=(
         "The email address of your account has changed. You now sign in with the new address, and "
-        "this address receives no more mails about the account."
+        "this address receives no more emails about the account."
     ),
     note="If it was not you, contact the operator of this service.",
 )

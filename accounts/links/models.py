@@ -5,10 +5,10 @@ from django.db import models
 
 
 class EmailedLink(models.Model):
-    """A token that was sent to an email address. Whoever has it reads the emails of that address.
+    """A token that was sent to an email address. Using the token proves access to that address.
 
     Using a token deletes its row. A trigger (`user_links_end`) deletes all rows of an account when
-    its password or its email address changes, and when it is deactivated.
+    the account's password or email address changes, and when the account is deactivated.
     """
 
     user = models.ForeignKey(

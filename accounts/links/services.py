@@ -1,11 +1,11 @@
-"""Sends emails about accounts, and finds the account of a token that came back.
+"""Sends emails about accounts, and finds the account to which a token belongs.
 
-A token is a row and not a signed text, so that it can be used only once, can be revoked when the
-account changes, and stays valid if SECRET_KEY changes. The table has only hashes of tokens. The
-worker makes the token when it sends the email, so the token is in no job either.
+A token is stored as a row instead of being signed, so that it can be used only once, can be revoked
+when the account changes, and stays valid if SECRET_KEY changes. The table contains only hashes of
+tokens. The worker creates the token when it sends the email, so no job contains a token either.
 
-A request for an email takes the same work whether or not the address has an account: it only
-enqueues a job with the address. The worker looks for the account.
+A request for an email does the same work whether or not the email address has an account: it only
+enqueues a job with the email address. The worker looks up the account.
 """
 
 import secrets
@@ -41,7 +41,7 @@ def enqueue(*, kind: Kind, email: str, user: User | None = None) -> None:
     """Defer the job that sends an email, unless the same job is already waiting.
 
     Args:
-        user: the owner of the account. None if it is unknown whether there is one.
+        user: the owner of the account; None if the email address may have no account.
     """
     user_id = str(user.pk) if user else None
     args = {"kind": kind.name, "email": email, "user_id": user_id}
@@ -49,7 +49,7 @@ def enqueue(*, kind: Kind, email: str, user: User | None = None) -> None:
 
 
 def send(*, kind: Kind, email: str, user_id: UUID | None, at: datetime) -> None:
-    """Send an email about an account, unless it no longer applies.
+    """Send an email about an account. Do nothing if the email no longer applies.
 
     Raises:
         OSError: the mail server did not accept the email. `smtplib.SMTPException` is an `OSError`.
@@ -65,7 +65,7 @@ def send(*, kind: Kind, email: str, user_id: UUID | None, at: datetime) -> None:
 
 
 def find(*, token: str, kinds: Collection[Kind], at: datetime) -> EmailedLink:
-    """Return the link of a token.
+    """Return the row of a token.
 
     Args:
         kinds: the kinds of emails from which the token may come.
@@ -89,10 +89,10 @@ def find(*, token: str, kinds: Collection[Kind], at: datetime) -> EmailedLink:
 
 
 def use(*, link: EmailedLink) -> User:
-    """Use up a link in the caller's transaction, and return its user, whose row is now locked.
+    """Use up a link in the caller's transaction. Lock its user's row, and return the user.
 
     Raises:
-        TokenInvalid: the token was used or revoked meanwhile.
+        TokenInvalid: the token has been used or revoked since `find` returned the link.
     """
     user = User.objects.select_for_update(no_key=True).filter(pk=link.user_id, is_active=True)
     found = user.first()
@@ -108,7 +108,7 @@ def prune_links(*, at: datetime) -> int:
 
 
 def _recipient(kind: Kind, email: str, user_id: UUID | None) -> User | None:
-    """Return the user who gets an email, or None if the account has changed so that nobody does."""
+    """Return the user who gets an email; None if the email does not apply to any account."""
     users = User.objects.filter(is_active=True)
     if kind is PASSWORD_RESET:
         return users.filter(email=email).first()

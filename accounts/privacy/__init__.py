@@ -1,1 +1,1 @@
-"""What is stored about a user: exporting it, and erasing it."""
+"""Exports and erases what is stored about a user."""

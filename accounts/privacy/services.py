@@ -1,7 +1,7 @@
-"""Exports what is stored about a user, and erases it.
+"""Exports and erases what is stored about a user.
 
-Each app knows what it stores. The apps above add functions to `EXPORTERS` and `ERASERS` in
-`accounts/extensions.py`.
+Each app knows what it stores. The apps above `accounts` add functions to `EXPORTERS` and `ERASERS`
+in `accounts/extensions.py`.
 """
 
 from datetime import datetime, timedelta
@@ -23,12 +23,14 @@ from bookit.database.retries import retried
 from bookit.errors import Forbidden
 from bookit.idempotency.models import KeptResponse
 
-# The job that erases an account again, and when: once no request is in progress that began before
-# the account ended, and once no email is waiting that was written before.
-AGAIN = "accounts.erase_again"
-PAUSES = (timedelta(minutes=1), timedelta(days=2))
+# The job that erases an account again, and its delays. After a minute, no request that began before
+# the first erasure is still in progress. After two days, no email that was written before the first
+# erasure is still waiting.
+ERASE_AGAIN = "accounts.erase_again"
+ERASE_DELAYS = (timedelta(minutes=1), timedelta(days=2))
 
-# Deletes the jobs that would send emails about an account, and those that failed to.
+# Deletes the jobs that send emails about an account, whether they are waiting or have failed. A job
+# that is running is not deleted.
 #
 # Parameters: task text, user_id text, emails text[].
 # Columns: none.
@@ -105,8 +107,8 @@ def erase_user(*, user_id: UUID, actor: User, at: datetime) -> None:
 def _erase(user_id: UUID, *, actor: User, at: datetime) -> None:
     """Erase everything personal that is stored about a user, and close the account for good.
 
-    Bookings and reviews refer to the row of the user, so it stays, without a name. Its email
-    address is free for a new account.
+    Bookings and reviews refer to the row of the user, so the row stays, without personal data. A
+    new account can use the email address.
     """
     user, is_last_admin = services.lock_user(user_id=user_id)
     if is_last_admin:
@@ -115,22 +117,22 @@ def _erase(user_id: UUID, *, actor: User, at: datetime) -> None:
         erase(user=user, actor=actor, at=at)
     _erase_traces(user)
     user.name, user.phone, user.new_email, user.verified_email = "", "", "", ""
-    # RFC 2606 reserves the domain, so it never receives email.
+    # RFC 2606 reserves the domain `.invalid`, so this address never receives email.
     user.email = f"{user.pk}@deleted.invalid"
     user.role, user.is_active, user.deleted_at = User.Role.USER, False, at
     user.timezone, user.language, user.last_login = "UTC", "en", None
     user.metadata = {}
     user.set_unusable_password()
     user.save()
-    # A request that began before this transaction can still write, for example a booking.
-    for pause in PAUSES:
-        app.configure_task(AGAIN, schedule_at=at + pause).defer(user_id=str(user.pk))
+    # A request that began before this transaction can still store something, such as a booking.
+    for delay in ERASE_DELAYS:
+        app.configure_task(ERASE_AGAIN, schedule_at=at + delay).defer(user_id=str(user.pk))
 
 
 @retried
 @transaction.atomic
 def erase_again(*, user_id: UUID, at: datetime) -> None:
-    """Erase what has been stored about a user since their account ended."""
+    """Erase what has been stored about a user since their account was erased."""
     deleted = User.objects.exclude(deleted_at=None).filter(pk=user_id)
     user = deleted.select_for_update(no_key=True).first()
     if user is None:
@@ -141,14 +143,14 @@ def erase_again(*, user_id: UUID, at: datetime) -> None:
 
 
 def _erase_traces(user: User) -> None:
-    """Erase what accounts stores about a user outside the user's row."""
+    """Erase what the app `accounts` stores about a user outside the user's row."""
     Session.objects.filter(user=user).delete()
     OutstandingToken.objects.filter(user=user).update(user=None)
     ApiKey.objects.filter(user=user).delete()
     KeptResponse.objects.filter(user=user).delete()
     user.emailed_links.all().delete()
     user.groups.clear()
-    # The log of the admin site has the names of the objects that admins changed.
+    # The log of the admin site contains the names of the objects that admins changed.
     LogEntry.objects.filter(
         Q(content_type__app_label="accounts", content_type__model="user", object_id=str(user.pk))
         | Q(object_repr__in=[*filter(None, [user.email, user.name])])

@@ -9,7 +9,7 @@ from accounts.privacy import services as privacy
 from bookit.jobs.queues import PATIENT
 
 
-@app.task(name=privacy.AGAIN, retry=PATIENT)
+@app.task(name=privacy.ERASE_AGAIN, retry=PATIENT)
 def erase_again(user_id: str) -> None:
-    """Erase what was stored about a user while their account was deleted."""
+    """Erase what was stored about a user while their account was being erased."""
     privacy.erase_again(user_id=UUID(user_id), at=timezone.now())

@@ -52,7 +52,7 @@ class RoleAdmin(ServedAdmin):
     fields = ["name", "description", "permissions"]
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> list[str]:
-        """Return no fields. The services check and save all of them."""
+        """Return no fields: all fields can be edited, and the services check and save them."""
         return []
 
     def has_add_permission(self, request: HttpRequest) -> bool:
@@ -66,7 +66,7 @@ class RoleAdmin(ServedAdmin):
         form_url: str = "",
         extra_context: dict[str, Any] | None = None,
     ) -> Any:
-        """Show a role with the save buttons."""
+        """Show a role with the save buttons, which `ServedAdmin` hides."""
         return super(ServedAdmin, self).changeform_view(request, object_id, form_url, extra_context)
 
     def save_model(self, request: HttpRequest, obj: Role, form: Any, change: bool) -> None:
@@ -77,7 +77,7 @@ class RoleAdmin(ServedAdmin):
             roles.update_role(role_id=obj.pk, actor=actor, changes=changes)
             return
         stored = roles.create_role(actor=actor, at=timezone.now(), **form.cleaned_data)
-        # The page that follows refers to the stored row.
+        # Django's response and its log entry refer to the stored row.
         obj.pk, obj.group = stored.pk, stored.group
 
     def delete_row(self, request: HttpRequest, row: Role) -> None:

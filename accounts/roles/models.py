@@ -34,10 +34,10 @@ def permission_names(group: str) -> ArraySubquery:
 
 
 class Role(models.Model):
-    """A named set of permissions. The name and the permissions are those of a group of Django's.
+    """A named set of permissions. A Django `Group` stores the name and the permissions.
 
-    A user holds a role by being in its group. A group has a number as its id and no description, so
-    this row adds both.
+    A user holds a role by being in its group. The id of a group is a number, and a group has no
+    description, so this row adds a UUID and a description.
     """
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)

@@ -1,7 +1,7 @@
 """The rules for staff roles: what a role may contain, and who may give it to whom.
 
-Nobody can give more than they have. Whoever changes a role, or the roles of a user, needs every
-permission that is given or taken away.
+Nobody can give permissions that they do not have. To change a role, or the roles of a user, an
+actor needs every permission that is given or taken away.
 """
 
 from collections.abc import Collection
@@ -22,8 +22,8 @@ from accounts.roles.models import Role
 from bookit.errors import Forbidden, Invalid, database_error_facts
 
 # The fields of an account that staff with the permission to change accounts can change. With the
-# others, they could gain rights: by making themselves providers, or by taking over an account
-# through its email address.
+# other fields, staff could gain rights: by making themselves providers, or by taking over an
+# account through its email address.
 STAFF_CHANGES = frozenset({"name", "phone", "timezone", "language", "is_active", "metadata"})
 
 
@@ -77,7 +77,8 @@ def update_role(*, role_id: UUID, actor: User, changes: dict[str, Any]) -> Role:
         if "permissions" in changes:
             role.group.permissions.set(_stored(permissions))
         if changes:
-            # Also if only the group has changed: the trigger of this row maintains `updated_at`.
+            # The row is saved even if only its group has changed, because the trigger of the row
+            # sets `updated_at`.
             role.description = changes.get("description", role.description)
             role.save(update_fields=["description"])
             role.refresh_from_db(fields=["updated_at"])
@@ -100,7 +101,7 @@ def delete_role(*, role_id: UUID, actor: User) -> None:
 
 
 def give_roles(*, user: User, names: Collection[str], actor: User) -> None:
-    """Make these the roles of a user, whom the caller has locked.
+    """Replace the roles of a user, whose row the caller has locked.
 
     Raises:
         Forbidden: the actor lacks a permission of a role that is given or taken away.
@@ -122,7 +123,7 @@ def give_roles(*, user: User, names: Collection[str], actor: User) -> None:
     )
     if held != wanted:
         user.groups.set([found[name] for name in wanted])
-        # The trigger of the user's row sees only changes of its columns.
+        # The trigger that sets `updated_at` does not run when only the groups of a user change.
         later = Greatest(Now(), F("updated_at") + timedelta(microseconds=1))
         User.objects.filter(pk=user.pk).update(updated_at=later)
         user.refresh_from_db(fields=["updated_at"])
@@ -131,7 +132,7 @@ def give_roles(*, user: User, names: Collection[str], actor: User) -> None:
 
 
 def check_changes_user(*, user: User, actor: User, changes: dict[str, Any]) -> None:
-    """Check that `actor`, who may change accounts, may make these changes to an account.
+    """Check that an actor with the permission to change accounts may make these changes.
 
     Raises:
         Forbidden: the actor is not an admin and would change more than `STAFF_CHANGES`, an admin's

@@ -102,8 +102,8 @@ def test_an_email_address_whose_domain_has_non_ascii_letters_can_register(api):
         problem(api.post("/auth/register", {**NEW, "email": email}), 409, "email_taken")
 
 
-def test_a_capital_letter_that_python_does_not_know_is_either_accepted_or_refused(api):
-    """PostgreSQL 18 knows the lower case of these letters, and Python 3.11 does not."""
+def test_a_capital_letter_that_python_does_not_know_causes_no_server_error(api):
+    """PostgreSQL 18 knows the lower case of these letters, but Python 3.11 does not."""
     for capital in "\u1c89\ua7cb":
         response = api.post("/auth/register", {**NEW, "email": f"x@{capital}.example"})
         if response.status_code != 201:
@@ -131,7 +131,7 @@ def test_one_of_ten_concurrent_registrations_of_an_email_address_succeeds(transa
 
 
 def test_without_the_constraint_concurrent_registrations_race(transactional_db):
-    """Control for the test above: all ten find the email address free before one stores it."""
+    """Control for the test above: all ten find the email address free before any is stored."""
 
     def register():
         services.register(**NEW, client=services.Client(), at=now())
@@ -371,7 +371,7 @@ def test_every_refused_login_does_the_same_work(api, monkeypatch):
 
 @pytest.mark.real_passwords
 def test_every_refused_login_takes_the_same_time(api):
-    """CPU time is measured, because it depends less on the load of the machine."""
+    """CPU time is measured: it depends less on the load of the machine than elapsed time."""
 
     def seconds(body):
         began = time.process_time()

@@ -57,7 +57,7 @@ def test_a_lookalike_cannot_sign_in(api, email):
     UserFactory(email="kelvin@example.com")
     body = {"email": email or " x", "password": PASSWORD}
     problem(api.post("/auth/login", body), 401, "invalid_credentials")
-    # Django's login form applies NFKC to the input, which can turn a lookalike into the plain
+    # Django's login form applies NFKC to the input, which can turn a lookalike into the plain email
     # address.
     if unicodedata.is_normalized("NFKC", email):
         form = {"username": email, "password": PASSWORD}

@@ -129,7 +129,7 @@ def test_without_the_trigger_sessions_survive(api, monkeypatch, change):
     assert refresh(api, session).status_code == 200
 
 
-def test_other_changes_and_changes_of_other_users_end_no_session(api):
+def test_changes_of_other_fields_or_other_users_end_no_session(api):
     user, stranger = AdminFactory(), UserFactory()
     session, theirs = log_in(api, user).json(), log_in(api, stranger).json()
     through_the_api(stranger, api, None)
@@ -139,7 +139,7 @@ def test_other_changes_and_changes_of_other_users_end_no_session(api):
     assert api.as_(user).patch("/me", changes).status_code == 200
     session = refresh(api, session).json()
     user.refresh_from_db()
-    sign_in_to_admin_site(user)  # writes the time of the last login
+    sign_in_to_admin_site(user)  # stores the time of the last login
     User.objects.filter(pk=user.pk).update(email="new@example.com")
     run("UPDATE accounts_user SET password = password, is_active = is_active, role = role")
     assert refresh(api, session).status_code == 200
@@ -213,8 +213,8 @@ def test_no_session_survives_a_concurrent_change_of_the_password(transactional_d
             break
         user = UserFactory()
         calls = clients_of(api, user)
-        # In each round, the change has another place among the requests, which varies the order in
-        # which they run.
+        # In each round, the change has a different place among the requests, which varies the order
+        # in which they run.
         at = number % len(calls)
         calls.insert(at, lambda user=user: through_the_api(user, api.as_(user), None))
         outcomes = at_once(calls)
@@ -238,7 +238,7 @@ def test_no_session_survives_if_a_change_and_a_refresh_wait_for_the_same_row(tra
 
 
 def test_without_the_trigger_a_login_survives_a_change_in_two_steps(api):
-    """Control: if the sessions end before the hash changes, a login in between survives."""
+    """Control: if the sessions end before the hash changes, a login between the two survives."""
     run("ALTER TABLE accounts_user DISABLE TRIGGER user_sessions_end")
     user = UserFactory()
     log_in(api, user)

@@ -98,7 +98,7 @@ NEW = {"email": "New@Example.com", "current_password": PASSWORD}
 
 
 def tokens():
-    """Send the waiting emails; return the token in the last email to each address."""
+    """Send the waiting emails. Return the token in the last email to each email address."""
     work()
     found = {
         message.to[0]: re.search(r"Code: (\S+)", message.body).group(1)
@@ -184,13 +184,13 @@ def test_only_the_last_new_address_can_be_verified(api, me):
     for email in ("first@example.com", "second@example.com"):
         me.patch("/me", {**NEW, "email": email})
     found = tokens()
-    assert found.keys() == {"second@example.com"}  # the first email no longer applies
+    assert found.keys() == {"second@example.com"}  # a newer change has replaced the first
     me.patch("/me", {**NEW, "email": "third@example.com"})
     problem(verify(api, found["second@example.com"]), 401, "token_invalid")
 
 
 def test_a_changed_password_cancels_the_change_of_the_address(api, me, user):
-    """A thief who knew the password must not get the account back with the new address."""
+    """A thief who knew the password must not get the account back by verifying the new address."""
     me.patch("/me", NEW)
     found = tokens()
     assert change(me).status_code == 204
@@ -201,7 +201,7 @@ def test_a_changed_password_cancels_the_change_of_the_address(api, me, user):
     assert tokens().keys() == {"ada@example.com"}
 
 
-def test_an_address_that_was_taken_meanwhile_is_a_409(api, me):
+def test_verifying_an_address_that_another_account_has_taken_is_a_409(api, me):
     me.patch("/me", NEW)
     found = tokens()
     UserFactory(email="new@example.com")
@@ -277,8 +277,8 @@ def test_showing_the_profile_needs_only_the_query_for_the_user(me, django_assert
         me.get("/me")
     with django_assert_num_queries(1):
         me.patch("/me", {})
-    # The queries are the user, a savepoint, the change, the release of the savepoint, and the time
-    # of the change.
+    # The queries read the user, set a savepoint, make the change, read the time of the change, and
+    # release the savepoint.
     with django_assert_num_queries(5):
         me.patch("/me", {"name": "B"})
 

@@ -57,7 +57,7 @@ class AvailabilityViewSet(RowViewSet):
         return [KeepsCalendar() if self.action == "retrieve" and explained else AllowAny()]
 
     def known_parameters(self) -> frozenset[str]:
-        """Return the known query parameters, with those of the search."""
+        """Return the query parameters that a request may carry, including the search parameters."""
         return super().known_parameters() | self.input_classes[self.action]().fields.keys()
 
     @extend_schema(
@@ -73,14 +73,14 @@ class AvailabilityViewSet(RowViewSet):
         If the service can be booked at any time, the response lists the times on a grid that starts
         at the opening time. Other times that fit are accepted as well.
         """
-        asked = self.checked_query()
-        from_, until, at = self._window(asked)
+        query = self.checked_query()
+        from_, until, at = self._window(query)
         found = search([pk], from_, until, at=at)
         if not found.services:
             raise Http404
         [terms] = found.services
         shown, _ = self._shown(found, terms, MAX_TIMES)
-        if asked.get("explain", False):
+        if query.get("explain", False):
             refused = write(found.refusals(terms), self._zone)
             shown["refused"], _ = self._collected(refused, MAX_REFUSED)
         return Response(shown)
@@ -93,9 +93,9 @@ class AvailabilityViewSet(RowViewSet):
     )
     def many(self, request: Request) -> Response:
         """Find the times at which up to 50 services can be booked, in the order of the request."""
-        asked = self.checked_query()
-        wanted = [*dict.fromkeys(asked["service_id"])]
-        from_, until, at = self._window(asked)
+        query = self.checked_query()
+        wanted = [*dict.fromkeys(query["service_id"])]
+        from_, until, at = self._window(query)
         results: list[orjson.Fragment] = []
         left = MAX_TIMES
         size = max(1, SERVICE_DAYS // ((until - from_) // DAY + 1))
@@ -110,10 +110,10 @@ class AvailabilityViewSet(RowViewSet):
                 results.append(orjson.Fragment(dumps(shown, self._zone)))
         return Response({"results": results})
 
-    def _window(self, asked: dict[str, Any]) -> tuple[datetime, datetime, datetime]:
+    def _window(self, query: dict[str, Any]) -> tuple[datetime, datetime, datetime]:
         """Return the start and the end of the search, and the current time."""
         at = timezone.now()
-        return *window(asked.get("from"), asked.get("to"), self._zone, at), at
+        return *window(query.get("from"), query.get("to"), self._zone, at), at
 
     @property
     def _zone(self) -> tzinfo:

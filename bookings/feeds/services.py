@@ -2,7 +2,7 @@
 
 The URL of a feed contains a signed token. The token names the owner of the feed, which is a user or
 a calendar, and the kind of URL. If the URL shows the names of attendees, the token also names the
-user who requested the URL. Such a URL works only while that user keeps the calendar (`User.may`).
+user who requested the URL. Such a URL works only while that user may see the names (`User.may`).
 Nothing is stored about a URL until it is renewed. Renewing a URL makes earlier URLs invalid.
 """
 
@@ -28,9 +28,9 @@ signer = signing.Signer(salt="bookings.feed", sep=".")
 
 OWN, BUSY, NAMES = "own", "busy", "names-for"
 
-# How far back a feed goes. It leaves out entries that started earlier.
+# How far back a feed goes. Entries that started earlier are left out.
 PAST = timedelta(days=90)
-# The maximum number of entries in a feed, the earliest first.
+# The maximum number of entries in a feed. If there are more, the latest entries are left out.
 MAX_ENTRIES = 5000
 
 # The statuses of the bookings in a feed. Cancelled and expired bookings are left out, because
@@ -151,8 +151,8 @@ def calendar_feed(*, calendar_id: UUID, token: str, at: datetime) -> ical.Calend
     """Return the busy times of a calendar, with the attendees' names if the token names a reader.
 
     Raises:
-        ObjectDoesNotExist: the calendar does not exist, the token is not valid for it, or the
-            reader no longer keeps it.
+        ObjectDoesNotExist: the calendar does not exist, the token is not valid for the
+            calendar, or the reader may no longer see the names.
     """
     content = _content(token)
     calendar = Calendar.objects.get(pk=calendar_id)
@@ -223,7 +223,7 @@ def _own_content(user: User) -> list[Any]:
 def _calendar_content(calendar: Calendar, reader: User | None) -> list[Any]:
     """Return the content of a token of a calendar's feed.
 
-    With a reader, the feed shows names. Without one, it shows only busy times.
+    With a reader, the feed shows names. Without a reader, it shows only busy times.
     """
     pk, version = str(calendar.pk), _version(calendar.pk)
     return [NAMES, pk, version, str(reader.pk)] if reader else [BUSY, pk, version]

@@ -1,9 +1,9 @@
 """Composes emails, with times in the reader's time zone.
 
-Anybody can enter any email address for an attendee, or register with it. So an email to an
-unverified address contains nothing that a user wrote: no names, phone numbers, notes or reasons. It
-does contain texts by providers and admins, but nothing in them that an email client would turn into
-a link.
+Anybody can enter any email address for an attendee, or register with it. Therefore, an email
+to an unverified address contains nothing that a user wrote: no names, phone numbers, notes or
+reasons. It does contain texts that providers and admins wrote, but these texts contain nothing that
+an email client would turn into a link.
 """
 
 import re
@@ -78,7 +78,7 @@ class Mail:
 def compose(occasion: Occasion, audience: str) -> Mail:
     """Return the email that tells the attendee or the provider about an event."""
     news = occasion.news
-    assert news is not None  # noqa: S101 - events without news have no readers
+    assert news is not None  # noqa: S101 - the callers skip events without news
     is_verified = occasion.is_verified(audience)
     # The name of a user who has deleted their account is empty.
     attendee_name = unlinked(_line(occasion.attendee_name or occasion.user_name or "A former user"))
@@ -145,7 +145,8 @@ def compose(occasion: Occasion, audience: str) -> Mail:
         subject=subject,
         text=render_to_string("bookit/mail.txt", words),
         html=render_to_string("bookit/mail.html", words),
-        # An offer has no file: if it expired, nothing would remove it from the reader's calendar.
+        # The email about an offer has no calendar file. If the offer expired, nothing would remove
+        # its entry from the reader's calendar.
         calendar="" if news is OFFERED else ical.CalendarFile([entry], method=method).text(),
         method=method,
         message_id=(

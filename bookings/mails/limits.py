@@ -1,4 +1,4 @@
-"""The limits of an email about a booking: of its reader, and of its email address."""
+"""The limits for emails about bookings: per booking and reader, and per email address."""
 
 from uuid import UUID
 
@@ -13,8 +13,8 @@ def limits_of(
     """Return the limits that an email counts towards.
 
     Args:
-        is_last: whether the email says that the booking is over. This email may exceed the limit of
-            the booking by one, so that readers learn of a cancellation even after many moves.
+        is_last: whether the email says that the booking is over. Such an email may exceed the limit
+            of the booking by one, so that readers learn of a cancellation even after many moves.
     """
     return [
         Limit("booking", f"booking/{booking_id}/{audience}", settings.MAILS_PER_BOOKING + is_last),

@@ -21,9 +21,9 @@ Status = Booking.Status
 
 @dataclass(frozen=True)
 class News:
-    """What a kind of email says: the first word of its subject, and a sentence for each reader.
+    """What a kind of email says: the beginning of its subject, and a text for each reader.
 
-    A reader whose sentence is empty gets no email.
+    A reader whose text is empty gets no email.
     """
 
     label: str
@@ -75,7 +75,7 @@ ALWAYS: dict[str, News] = {
 class Occasion:
     """An event, and everything that an email about it says.
 
-    The status and the times of the booking are those at the moment of the event.
+    `status`, `start_time` and `end_time` are the values directly after the event.
 
     Args:
         sequence: the number of earlier events of the booking.
@@ -220,5 +220,5 @@ ORDER BY event.id
 
 
 def occasions(event_ids: Sequence[int]) -> list[Occasion]:
-    """Return the occasions of events, in one query. An event of a deleted booking has none."""
+    """Return the occasions of events, in one query. Events of deleted bookings have no occasion."""
     return fetch(OCCASIONS, {"event_ids": event_ids}, class_row(Occasion))

@@ -1,13 +1,13 @@
-"""Sends emails about bookings.
+"""Enqueues and sends the emails about bookings.
 
 Each event defers one job per email. The worker composes the email and sends it, unless a limit has
 been reached (`bookit.mails.limits`). An email may arrive twice, because a worker may die after
 sending it and before finishing the job. Both copies have the same Message-ID, which depends only on
 the event and the reader, so that email clients can recognise the second copy.
 
-A booking can be moved many times. So the email about a move is sent a little later, and covers all
-moves until then: it shows the time before the first move and the current time. Every other event
-happens to a booking only once and is announced immediately.
+A booking can be moved many times. Therefore, the email about a move is sent a little later, and
+covers all moves until then: it shows the time before the first move and the current time. Every
+other event happens to a booking only once and is announced immediately.
 """
 
 from collections.abc import Iterable

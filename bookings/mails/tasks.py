@@ -21,6 +21,6 @@ def send_mail(event_id: int, audience: str) -> None:
 def send_composed_mail(mail: dict[str, Any], user_id: str) -> None:
     """Send an email about a booking that has been deleted.
 
-    `user_id` is the user of the booking; see `bookings.privacy`.
+    `user_id` is the user of the booking. `bookings.privacy` finds the jobs of a user by this id.
     """
     mails.deliver(mail=Mail(**mail), at=timezone.now())

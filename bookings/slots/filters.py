@@ -78,7 +78,7 @@ class SlotFilter(FilterSet):
         fields: list[str] = []
 
     def by_availability(self, queryset: Any, name: str, value: bool) -> QuerySet[Slot]:
-        """Return the slots that can be booked, or the other slots if `value` is false."""
+        """Return the slots that can be booked or, if `value` is false, the slots that cannot."""
         available = Q(
             Q(service__max_advance_days=None)
             | Q(start_time__lte=Now() + _times("service__max_advance_days", timedelta(days=1))),

@@ -136,7 +136,7 @@ class SlotConflict(Conflict):
     code = "slot_conflict"
 
 
-# This constraint refuses slots whose service is deleted or moved to another calendar in between.
+# Refuses slots whose service is deleted or moved to another calendar during the publication.
 CONSTRAINT_ERRORS.add("slot_service_on_calendar")(ServiceInactive)
 
 
@@ -293,7 +293,7 @@ def _publish(slots: list[Slot], calendar: Calendar) -> None:
 
 
 def _check_clashes(slots: list[Slot], series: dict[str, Any], calendar: Calendar) -> None:
-    """Refuse a series if a slot overlaps another slot, in the series or not, or a booking."""
+    """Refuse a series if two of its slots overlap, or one overlaps an existing slot or booking."""
     clashes = [
         (later.start_time, "the previous slot of the series")
         for earlier, later in pairwise(slots)

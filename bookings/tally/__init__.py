@@ -1,1 +1,1 @@
-"""How many bookings have reached each status, and how many requests lost a seat to another."""
+"""Counts how often bookings reach each status, and how often a seat is already taken."""

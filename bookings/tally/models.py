@@ -5,10 +5,11 @@ from django.db.models import Q
 
 
 class BookingTally(models.Model):
-    """The only row of this table: what the events of past transactions add up to."""
+    """The total of the events before a given transaction. This table has only one row."""
 
     id = models.SmallIntegerField(primary_key=True, default=1)
-    # The events of all transactions before this one are counted; see `BookingEvent.transaction`.
+    # The total contains the events of all transactions with lower ids than this id; see
+    # `BookingEvent.transaction`.
     transaction = models.BigIntegerField()
     # For each status, how many times a booking has reached it.
     counts = models.JSONField(default=dict)

@@ -1,4 +1,4 @@
-"""Moves the positions of events, and of their total, after a restore into another server."""
+"""Moves the positions of booking events and of their total; see `bookit.restores`."""
 
 from django.db import connection
 from django.db.models import F, Max
@@ -8,7 +8,7 @@ from bookings.models import BookingEvent
 from bookings.tally.models import BookingTally
 from bookit.restores.extensions import POSITIONS, Positions
 
-# Subtracts a number from the transactions of all events.
+# Subtracts a number from the transaction ids of all events.
 #
 # Parameters: shift bigint.
 # Columns: none.
@@ -16,19 +16,20 @@ _SHIFT = "UPDATE bookings_bookingevent SET transaction = transaction - %(shift)s
 
 
 def last() -> int | None:
-    """Return the transaction of the last event."""
+    """Return the highest transaction id of an event, or None if there are no events."""
     found: int | None = BookingEvent.objects.aggregate(last=Max("transaction"))["last"]
     return found
 
 
 def move(boundary: int, shift: int) -> None:
-    """Subtract `shift` from the transactions of all events, and move their total with them."""
+    """Subtract `shift` from the transaction ids of all events, and move their total with them."""
     BookingTally.objects.update(transaction=Least(F("transaction"), boundary) - shift)
     if not shift:
         return
     with connection.cursor() as cursor:
-        # The trigger refuses every change of an event. Only the owner of the table can switch the
-        # trigger off, and no other session sees that it is off: the lock lasts until the commit.
+        # The trigger refuses every change of an event. Only the owner of the table can disable it.
+        # ALTER TABLE locks the table until the commit, so no other session can change events while
+        # the trigger is disabled.
         cursor.execute(
             "ALTER TABLE bookings_bookingevent DISABLE TRIGGER booking_event_append_only"
         )

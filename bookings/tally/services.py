@@ -1,8 +1,8 @@
-"""Adds up the events of bookings, so that the totals never take longer to read.
+"""Counts how often bookings reach each status, without reading the whole history each time.
 
-Counters of the web processes would miss what workers, commands and raw SQL do, and would begin at
-zero after a restart. The history of bookings misses nothing, but it grows. So a job adds new events
-to a total every minute, and a reader counts only the events that are newer than the total.
+Counters in the web processes would miss the changes that workers, commands and raw SQL make, and
+would restart at zero. The history of bookings misses nothing, but it grows. So a job adds new
+events to a total every minute, and a reader counts only the events that are newer than the total.
 """
 
 from django.db import transaction
@@ -15,11 +15,11 @@ from bookit.restores.positions import LOWEST
 
 # One transaction counts about this many events.
 BATCH = 50_000
-# A reader counts at most this many events after the total. There can be more only if no worker has
-# run for a long time; the numbers then stop until a worker runs.
-MOST = 50_000
+# A reader counts at most this many events that are newer than the total. There are more only if no
+# worker has run for a long time. In this case, the results do not change until a worker runs.
+MAX_NEW_EVENTS = 50_000
 
-# The events with which a booking reaches a status; `data` has the status.
+# The types of the events with which a booking reaches a status. Their `data` contains the status.
 TYPES = [
     str(kind)
     for kind in (
@@ -33,16 +33,17 @@ TYPES = [
     )
 ]
 
-# Counts the events from a transaction on, up to the oldest transaction that is still open, but not
-# many more than a batch.
+# Counts the events from the transaction `low` up to the oldest open transaction, but stops after
+# about `batch` events.
 #
-# Parameters: low bigint (the transaction), batch bigint, types text[].
-# Columns: high bigint (the events before this transaction are counted), more boolean (whether there
-# may be more events), counts json (the number of events by status).
-# Invariant: transactions before the oldest open transaction have ended, so all their events are
-# visible, and no more will appear. A restore into another server moves `low` with the events
-# (`bookings/tally/positions.py`). If an operator has reset the transactions of all events to 0
-# instead, `low` is in the future; these events were counted before.
+# Parameters: low bigint (a transaction id), batch bigint, types text[].
+# Columns: high bigint (all events before this transaction are now counted), more boolean (whether
+# there may be more events to count), counts json (the number of events by status).
+# Invariant: all transactions before the oldest open transaction have ended, so all their events are
+# visible, and no more of their events will appear. A restore into another server moves `low` with
+# the events (`bookings/tally/positions.py`). If an operator has set the transaction ids of all
+# events to 0 instead, `low` is in the future. The statement then starts at transaction 1, because
+# the events with the transaction id 0 were counted before.
 _STEP = """
 WITH horizon AS (
     SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint AS open
@@ -66,9 +67,10 @@ SELECT high.transaction AS high, high.transaction < open AS more, (
 FROM high, horizon
 """
 
-# Adds the events that are not in the total to the total.
+# Returns the total plus the events that it does not contain yet.
 #
-# Parameters: most bigint, types text[], lowest bigint (lower than every transaction).
+# Parameters: most bigint (the maximum number of new events), types text[], lowest bigint (lower
+# than every transaction id).
 # Columns: status text, bookings bigint.
 # Invariant: as in _STEP. The total and the events come from one snapshot, so no event is counted
 # twice.
@@ -91,7 +93,7 @@ SELECT status, sum(bookings)::bigint AS bookings FROM (
 
 
 def count_events() -> int:
-    """Add the events of ended transactions to the total, and return their number."""
+    """Add the new events of ended transactions to the total, and return how many were added."""
     counted = 0
     while True:
         step, more = _count_step()
@@ -103,7 +105,7 @@ def count_events() -> int:
 @transaction.atomic
 def _count_step() -> tuple[int, bool]:
     BookingTally.objects.get_or_create(pk=1, defaults={"transaction": LOWEST})
-    # The lock comes before the events are read, so two workers never count the same events.
+    # Lock the total before reading the events, so that two workers never count the same events.
     tally = BookingTally.objects.select_for_update().get(pk=1)
     values = {"low": tally.transaction, "batch": BATCH, "types": TYPES}
     [step] = fetch(_STEP, values, dict_row)
@@ -116,6 +118,6 @@ def _count_step() -> tuple[int, bool]:
 
 def totals() -> dict[str, int]:
     """Return how many times a booking has reached each status."""
-    rows = fetch(_TOTALS, {"most": MOST, "types": TYPES, "lowest": LOWEST}, dict_row)
+    rows = fetch(_TOTALS, {"most": MAX_NEW_EVENTS, "types": TYPES, "lowest": LOWEST}, dict_row)
     found = {row["status"]: row["bookings"] for row in rows}
     return {**dict.fromkeys(map(str, Booking.Status), 0), **found}

@@ -273,13 +273,13 @@ class TestQueries:
     @pytest.mark.parametrize(
         ("changes", "expected"),
         [
-            # The account and the calendar's provider; in a savepoint, the calendar, its change, and
-            # the time of the change, which a trigger sets; the response.
+            # Read the account and the calendar's provider. In a savepoint, lock the calendar,
+            # change it, and read the time of the change, which a trigger sets. Read the response.
             ({"name": "Chair"}, 8),
-            # Also the opening hours and the bookings of the calendar.
+            # Also read the opening hours and the bookings of the calendar.
             ({"timezone": "Europe/Paris"}, 10),
-            # The bookings too, and in place of the change of the calendar and its time the deletion
-            # of the old opening hours and the insertion of the new hours.
+            # Also read the opening hours and the bookings. Instead of changing the calendar and
+            # reading the time of the change, delete the old opening hours and insert the new ones.
             ({"opening_hours": MORNINGS}, 10),
             ({"timezone": "Europe/Paris", "opening_hours": MORNINGS}, 12),
         ],

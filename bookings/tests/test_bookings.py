@@ -838,7 +838,7 @@ class TestListScope:
         BookingFactory(user=user)
         assert found(as_user, "?scope=provider") == []
 
-    def test_an_admin_sees_all_bookings_or_those_of_one_user(self, as_admin, user):
+    def test_an_admin_sees_all_bookings_or_the_bookings_of_one_user(self, as_admin, user):
         first = BookingFactory(user=user)
         second = BookingFactory(start_time=TUESDAY + HOUR)
         assert found(as_admin) == ids(first, second)
@@ -849,7 +849,7 @@ class TestListScope:
         for client in (as_user, as_provider):
             problem(client.get(f"/bookings?user_id={user.pk}"), 403, "permission_denied")
 
-    def test_no_filter_shows_bookings_of_other_users(self, as_user, service):
+    def test_filters_do_not_show_bookings_of_other_users(self, as_user, service):
         other = BookingFactory(service=service)
         for query in (
             f"?service_id={service.pk}",

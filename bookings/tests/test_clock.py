@@ -157,11 +157,11 @@ class TestReminding:
             "booking.reminded",
         ]
 
-    def test_a_booking_changed_less_than_a_day_ahead_gets_no_reminder(self):
+    def test_a_booking_changed_within_a_day_of_its_start_gets_no_reminder(self):
         self.book(updated_at=TUESDAY - 3 * HOUR)
         assert clock.send_reminders(at=TUESDAY - HOUR) == 0
 
-    def test_a_booking_whose_details_were_changed_less_than_a_day_ahead_gets_its_reminder(self):
+    def test_a_change_of_details_within_a_day_of_the_start_keeps_the_reminder(self):
         booking = self.book()
         record(booking, BookingEvent.Type.CONFIRMED, actor=None, at=booking.updated_at)
         services.change_details(
@@ -174,7 +174,9 @@ class TestReminding:
         assert clock.send_reminders(at=TUESDAY - HOUR) == 0
         assert history(booking) == ["booking.confirmed", "booking.changed", "booking.reminded"]
 
-    def test_a_booking_moved_and_then_changed_less_than_a_day_ahead_gets_no_reminder(self):
+    def test_a_booking_moved_and_then_changed_within_a_day_of_its_start_gets_no_reminder(
+        self,
+    ):
         booking = self.book(start_time=TUESDAY + HOUR)
         call = {"booking_id": booking.pk, "actor": booking.user}
         services.reschedule_booking(**call, start_time=TUESDAY, at=TUESDAY - 4 * HOUR)
@@ -246,7 +248,7 @@ class TestConcurrency:
             )
 
     def test_a_run_fails_at_a_lock_without_skip_locked(self, overdue, monkeypatch):
-        """Control for `test_a_locked_booking_is_completed_on_the_next_run`: nothing is skipped."""
+        """Control for `test_a_locked_booking_is_completed_on_the_next_run`: no row is skipped."""
         unskipped = clock.COMPLETE.replace("SKIP LOCKED", "NOWAIT")
         monkeypatch.setattr(clock, "COMPLETE", unskipped)
         with transaction.atomic():

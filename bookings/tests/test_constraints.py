@@ -28,7 +28,7 @@ FREE = ["cancelled", "expired"]
 
 
 def insert(service, start=TUESDAY, end=None, **columns):
-    """Store a booking in plain SQL."""
+    """Store a booking with plain SQL."""
     end = end or start + HOUR
     row = {
         "id": uuid4(),
@@ -55,7 +55,7 @@ def insert(service, start=TUESDAY, end=None, **columns):
 
 
 def update(booking_id, **columns):
-    """Change a booking in plain SQL."""
+    """Change a booking with plain SQL."""
     changes = ", ".join(f"{name} = %({name})s" for name in columns)
     count = run(
         f"UPDATE bookings_booking SET {changes} WHERE id = %(id)s", {**columns, "id": booking_id}
@@ -65,7 +65,7 @@ def update(booking_id, **columns):
 
 @contextmanager
 def refused_by(constraint):
-    """Check that the constraint with this name, and no other, refuses what the block does."""
+    """Check that the block violates the constraint with this name, and no other constraint."""
     with pytest.raises(DatabaseError) as refused, transaction.atomic():
         yield
     assert database_error_facts(refused.value)[1] == constraint

@@ -1,4 +1,4 @@
-"""Who comes to a booking, what they write, and the reason for which it is cancelled."""
+"""The details of a booking: its attendee, its notes, and the reason for its cancellation."""
 
 from datetime import timedelta
 
@@ -83,7 +83,7 @@ class TestAttendee:
         assert attendee(api.as_(people["admin"]).post("/bookings", body).json()) == ANA
 
     @pytest.mark.parametrize("field", RUI)
-    def test_each_field_that_was_given_replaces_the_users_own(self, api, people, service, field):
+    def test_each_given_field_replaces_the_field_of_the_user(self, api, people, service, field):
         body = {"service_id": str(service.pk), "start_time": "2999-01-02T10:00:00Z"}
         client = api.as_(people["owner"])
         made = client.post("/bookings", {**body, field: RUI[field]}).json()
@@ -179,7 +179,7 @@ class TestDetails:
         assert events(booking)[1].data["changed"] == ["notes"]
 
     @pytest.mark.parametrize("status", Booking.Status)
-    def test_the_status_does_not_matter(self, people, status):
+    def test_details_can_change_in_every_status(self, people, status):
         booking = BookingFactory(user=people["owner"], status=status)
         services.change_details(
             booking_id=booking.pk, actor=people["owner"], at=timezone.now(), details={"notes": "!"}
@@ -188,12 +188,12 @@ class TestDetails:
         assert (booking.notes, booking.status) == ("!", status)
 
     @pytest.mark.parametrize("seconds", [0, 3600])
-    def test_the_owner_can_change_them_only_until_the_start(self, api, people, booking, seconds):
+    def test_the_owner_can_change_details_only_until_the_start(self, api, people, booking, seconds):
         with time_machine.travel(TUESDAY + timedelta(seconds=seconds), tick=False):
             client = api.as_(people["owner"])
             response = client.patch(f"/bookings/{booking.pk}", {"notes": "Late."})
             problem(response, 403, "booking_started")
-            # It is not a change to send what is shown already.
+            # Sending the values that are shown already is not a change.
             shown = client.get(f"/bookings/{booking.pk}").json()
             assert client.patch(f"/bookings/{booking.pk}", shown).status_code == 200
             assert events(booking) == events(booking)[:1]
@@ -240,7 +240,9 @@ class TestDetails:
             ("notes", "\0"),
         ],
     )
-    def test_they_are_validated_as_at_creation(self, api, people, service, booking, field, value):
+    def test_details_are_validated_as_in_a_new_booking(
+        self, api, people, service, booking, field, value
+    ):
         client = api.as_(people["owner"])
         new = {"service_id": str(service.pk), "start_time": "2999-01-02T10:00:00Z"}
         for response in (
@@ -253,7 +255,7 @@ class TestDetails:
     @pytest.mark.parametrize(
         "other", [{"start_time": "2999-01-01T12:00:00Z"}, {"status": "cancelled"}]
     )
-    def test_they_cannot_change_together_with_the_time_or_the_status(
+    def test_details_cannot_change_together_with_the_time_or_the_status(
         self, api, people, booking, other
     ):
         response = api.as_(people["owner"]).patch(
@@ -265,8 +267,8 @@ class TestDetails:
     def test_a_change_takes_eight_queries(self, api, people, booking):
         with CaptureQueriesContext(connection) as queries:
             api.as_(people["owner"]).patch(f"/bookings/{booking.pk}", {"notes": "!"})
-        # The account and the booking; the lock, the change, the new version and the event; a
-        # savepoint.
+        # Read the account and the booking. Lock the booking, change it, read its new version, and
+        # write the event. Begin and release a savepoint.
         assert len(queries) == 8, queries.captured_queries
 
 
@@ -276,7 +278,7 @@ def test_a_change_of_details_waits_for_a_change_of_the_status(people, service, m
     """Without the lock, the event has the status from before the confirmation."""
     booking = BookingFactory(user=people["owner"], service=service)
     call = {"booking_id": booking.pk, "at": timezone.now()}
-    if not locks:  # Control.
+    if not locks:  # Control: the booking is read without a lock.
         rows = Booking.objects.select_related("service", "calendar", "user")
         monkeypatch.setattr(services, "_locked_booking", lambda pk: rows.get(pk=pk))
 

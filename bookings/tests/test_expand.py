@@ -1,4 +1,4 @@
-"""`expand` adds the resources that bookings and slots name, in a constant number of queries."""
+"""`expand` adds the resources that bookings and slots refer to, in a fixed number of queries."""
 
 from datetime import timedelta
 
@@ -28,7 +28,7 @@ def people():
 
 
 def grow(people, rows):
-    """Add a booking in a slot, and a booking outside slots, each of a service of its own."""
+    """Add `rows` bookings in slots and `rows` bookings without slots, each of its own service."""
     for number in range(rows):
         calendar = CalendarFactory(provider=people["provider"])
         slot = SlotFactory(
@@ -46,7 +46,7 @@ def grow(people, rows):
 
 
 def lists(people):
-    """Return a client's name and the path of each list, with the most that it can expand."""
+    """Return the client, the path and all names that can be expanded, for each list."""
     return [
         ("owner", "/bookings", EVERYTHING),
         ("provider", "/bookings?scope=provider", EVERYTHING),
@@ -109,7 +109,7 @@ def test_expanding_takes_one_query_for_each_name_whatever_the_number_of_rows(api
         grow(people, 10)
     few, many = counts[: len(counts) // 2], counts[len(counts) // 2 :]
     assert few == many
-    # For a user who provides nothing, no query looks for users.
+    # The owner has no calendars, so no query reads the users.
     assert [added for _, added, _ in few] == [3, 4, 4, 2]
 
 
@@ -135,7 +135,7 @@ def test_staff_who_may_see_all_bookings_see_the_users(api, people):
     assert shown["user"]["email"] == people["owner"].email
     [row] = receptionist.get("/bookings?expand=user").json()["results"]
     assert row["user"] == shown["user"]
-    # Who may only change bookings does not read them.
+    # Staff who may only change bookings do not see the users.
     own = BookingFactory(user=staff(["bookings.change_booking"]), start_time=TUESDAY + 9 * HOUR)
     assert "user" not in api.as_(own.user).get(f"/bookings/{own.pk}?expand=user").json()
 
@@ -172,7 +172,7 @@ def test_a_slot_has_no_slot_or_user_to_expand(api, name):
     problem(api.get(f"/slots?expand={name}"), 400, "validation_error", "expand")
 
 
-def test_names_can_be_repeated(api, people):
+def test_the_names_to_expand_can_be_repeated(api, people):
     grow(people, 1)
     client = api.as_(people["owner"])
     twice = client.get("/bookings?expand=service&expand=calendar,service").json()
@@ -189,7 +189,7 @@ def test_the_pages_of_an_expanded_list_are_expanded(api, people):
             assert "service" in page["results"][0]
 
 
-def test_permission_is_checked_before_the_names(api, people):
+def test_permission_is_checked_before_the_names_to_expand(api, people):
     booking = BookingFactory(user=people["owner"])
     path = f"/bookings/{booking.pk}?expand=review"
     problem(api.get(path), 401, "not_authenticated")
@@ -215,7 +215,7 @@ def test_a_client_can_send_back_what_it_has_read_with_expand(api, people):
     assert client.post("/slots", new).status_code == 201
 
 
-def test_a_misspelt_id_is_still_an_unknown_field(api, people):
+def test_an_expanded_field_that_is_not_an_object_is_refused(api, people):
     booking = BookingFactory(user=people["owner"])
     for value in ("x", 5, [], True):
         response = api.as_(people["owner"]).patch(f"/bookings/{booking.pk}", {"service": value})

@@ -46,7 +46,7 @@ for row in ROWS:
     ENDPOINTS.setdefault((row[0], route_of(row[1])), []).append(row)
 
 # Endpoints whose permission depends on the object that a field of the body names. The values are
-# that field and the variant of the row in the permission table.
+# the name of the field and the variant of the row in the permission table.
 NAMED = {
     "POST calendars": ("provider_id", "for-the-provider"),
     "PATCH calendars/<id:pk>": ("provider_id", "to-the-other"),
@@ -57,7 +57,7 @@ NAMED = {
     "POST reviews": ("booking_id", ""),
 }
 
-# The users whom these two endpoints refuse, whatever object the body names.
+# The kinds of users whom these two endpoints refuse, whatever object the body names.
 ALWAYS_REFUSED = {
     ("POST", "slots"): ["anonymous", "user", "owner", "staff"],
     ("POST", "reviews"): ["anonymous"],
@@ -109,7 +109,7 @@ def body_of(row, world):
 
 
 def strangers(key):
-    """Return the users whom an endpoint refuses, whatever they send."""
+    """Return the kinds of users whom an endpoint refuses, whatever they send."""
     refused = [who for who in PEOPLE if all(row[3][who] in (401, 403) for row in ENDPOINTS[key])]
     return ALWAYS_REFUSED.get(key, refused)
 

@@ -1,4 +1,4 @@
-"""BookIt behind PgBouncer in transaction mode: a day of bookings, jobs and statements in time."""
+"""BookIt behind PgBouncer in transaction mode: requests, jobs and the time limit of statements."""
 
 import os
 import shutil
@@ -98,8 +98,8 @@ def sign_in(port, user):
     return request
 
 
-def a_morning(port, user, provider, service, slot, hour):
-    """Book, move, confirm, cancel and search, and return what was unexpected."""
+def act_as_customer(port, user, provider, service, slot, hour):
+    """Book, move, confirm, cancel and search, and return the unexpected responses."""
     send = sign_in(port, user)
     start = TUESDAY + timedelta(days=7, hours=2 * hour)
     body = {"service_id": str(service.pk), "start_time": start.isoformat()}
@@ -128,7 +128,7 @@ def a_morning(port, user, provider, service, slot, hour):
 
 @pytest.mark.real_passwords
 @pytest.mark.django_db(transaction=True)
-def test_a_day_behind_pgbouncer(worker, pgbouncer):
+def test_requests_behind_pgbouncer_succeed_and_statements_have_a_time_limit(worker, pgbouncer):
     customers = [UserFactory() for _ in range(4)]
     provider = ProviderFactory()
     service = ServiceFactory(calendar=CalendarFactory(provider=provider))
@@ -145,18 +145,19 @@ def test_a_day_behind_pgbouncer(worker, pgbouncer):
     with serving(BOOKIT, environment) as server, ThreadPoolExecutor(len(customers)) as threads:
         server.wait("/health/ready")
         manage = sign_in(server.port, provider)
-        days = [
-            threads.submit(a_morning, server.port, customer, manage, service, slot, hour)
+        results = [
+            threads.submit(act_as_customer, server.port, customer, manage, service, slot, hour)
             for hour, customer in enumerate(customers)
         ]
-        assert [unexpected for day in days for unexpected in day.result()] == []
+        assert [unexpected for each in results for unexpected in each.result()] == []
         assert Booking.objects.filter(status="cancelled").count() == 2 * len(customers)
         until(lambda: running_worker.jobs("bookings.follow_up") == [])
-        # Its jobs would wait for the lock below, too.
+        # Stop the worker, because its jobs would also wait for the lock below.
         assert running_worker.end() == 0
         assert "Error" not in running_worker.output.read_text()
 
-        # PgBouncer drops the option with PostgreSQL's own time limit, so BookIt cancels statements.
+        # PgBouncer drops the option that sets PostgreSQL's own time limit, so BookIt cancels the
+        # statements that exceed the limit.
         send = sign_in(server.port, customers[0])
         body = {"slot_id": str(slot.pk)}
         with psycopg.connect(database_url()) as rival:

@@ -55,8 +55,8 @@ def queries(client, path, method="get", *body, status=200):
     return [query["sql"] for query in captured.captured_queries]
 
 
-# The user, the list and the expected number of queries. With a token, one query reads the account,
-# and for a user with staff roles, another one reads the permissions.
+# The user, the list and the expected number of queries. With a token, one query reads the account.
+# If the user has staff roles, another query reads their permissions.
 LISTS = [
     ("anonymous", "/services", 1),
     ("anonymous", "/services?active=any", 1),
@@ -133,7 +133,7 @@ def body(service, hours):
     return {"service_id": str(service.pk), "start_time": start_time.isoformat()}
 
 
-# Without a transaction around it, in which there would be a savepoint.
+# Inside the transaction of an ordinary test, a booking would also need queries for a savepoint.
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("rows", [FEW, MANY])
 def test_a_booking_takes_three_queries(api, people, rows):
@@ -141,13 +141,13 @@ def test_a_booking_takes_three_queries(api, people, rows):
     for seat in range(1, rows):
         BookingFactory(service=service, seat=seat, user=people["user"])
     client = api.as_(people["user"])
-    # The account, the service, and one statement that finds a seat, books it and records an event.
+    # Read the account and the service. One statement finds a seat, books it and records an event.
     made = queries(client, "/bookings", "post", body(service, 0), status=201)
     assert len(made) == 3, made
     assert made[-1].count("INSERT INTO") == 2
 
 
-# Without a transaction around it, in which there would be a savepoint.
+# Inside the transaction of an ordinary test, a booking would also need queries for a savepoint.
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("rows", [FEW, MANY])
 def test_a_refused_booking_takes_three_more_queries_for_alternatives(api, people, rows):
@@ -176,10 +176,11 @@ def test_an_invalid_token_takes_no_query(api):
 @pytest.mark.parametrize(
     ("change", "expected"),
     [
-        # The account and the booking; the locks on the calendar and the booking, the terms, the
-        # free seat, the move and the event; two savepoints.
+        # Read the account and the booking. Lock the calendar and the booking, read the terms, find
+        # a seat, move the booking, and write the event. Begin and release two savepoints.
         ({"start_time": "2999-06-01T10:00:00Z"}, 12),
-        # The account and the booking; the lock, the change and the event; a savepoint.
+        # Read the account and the booking. Lock the booking, change it, and write the event. Begin
+        # and release a savepoint.
         ({"status": "cancelled"}, 7),
     ],
 )

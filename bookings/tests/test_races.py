@@ -1,4 +1,4 @@
-"""One of many concurrent bookings of a seat wins, and the others are refused without delay.
+"""One of many concurrent bookings of a seat wins, and the other bookings are refused without delay.
 
 Each protection has a control: a test that runs the same crowd of users without the protection.
 """
@@ -206,14 +206,14 @@ def test_only_one_of_two_services_on_a_calendar_is_booked(crowd, call_together):
     assert ask(DOUBLE_BOOKINGS) == 0
 
 
-@pytest.mark.parametrize(("kinds", "capacity"), [(1, 1), (1, 3), (2, 20)])
-def test_all_forty_bookings_are_made_without_the_constraints(crowd, kinds, capacity):
+@pytest.mark.parametrize(("service_count", "capacity"), [(1, 1), (1, 3), (2, 20)])
+def test_all_forty_bookings_are_made_without_the_constraints(crowd, service_count, capacity):
     """Control for the tests above: the table has no constraints."""
     calendar = CalendarFactory()
-    kind = ServiceFactory.create_batch(kinds, calendar=calendar, capacity=capacity)
+    booked = ServiceFactory.create_batch(service_count, calendar=calendar, capacity=capacity)
     with without_constraints(), starting_line("bare.bookings_booking") as set_off:
         calls = [
-            on_bare_table(book(user, kind[index % kinds], TUESDAY))
+            on_bare_table(book(user, booked[index % service_count], TUESDAY))
             for index, user in enumerate(crowd)
         ]
         assert tally(set_off(calls, first=use_bare_table)) == {None: 40}
@@ -256,7 +256,7 @@ def test_new_and_moved_bookings_do_not_share_a_seat(crowd, call_together):
 
 
 class TestWaiting:
-    """Clients wait for a rival, which takes their time and is rolled back while they wait."""
+    """Clients wait for a rival, which books the same time and is rolled back while they wait."""
 
     @pytest.fixture
     def service(self):

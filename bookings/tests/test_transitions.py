@@ -149,7 +149,9 @@ def test_other_people_cannot_change_the_status(api, owner, booking_in, before):
 
 
 @pytest.mark.parametrize("after", STATES)
-def test_a_provider_who_books_their_own_service_keeps_both_roles(api, provider, booking_in, after):
+def test_a_provider_who_books_their_own_service_can_do_what_the_table_allows(
+    api, provider, booking_in, after
+):
     booking = booking_in("pending", after)
     Booking.objects.update(user=provider)
     response = api.as_(provider).patch(f"/bookings/{booking.pk}", {"status": after})

@@ -1,4 +1,4 @@
-"""If the operator requires it, only users with a verified email address book."""
+"""If the operator requires it, only users with a verified email address can book."""
 
 from datetime import timedelta
 
@@ -42,7 +42,7 @@ def test_an_unverified_user_can_book_by_default(api):
 
 
 @pytest.mark.parametrize("more", [{}, {"hold": True}])
-def test_a_user_books_once_the_address_is_verified(api, required, more):
+def test_a_user_can_book_after_verifying_the_address(api, required, more):
     user = UserFactory()
     problem(book(api.as_(user), **more), 403, "email_not_verified")
     assert not Booking.objects.exists()
@@ -50,7 +50,7 @@ def test_a_user_books_once_the_address_is_verified(api, required, more):
     assert book(api.as_(user), **more).status_code == 201
 
 
-def test_a_seat_that_is_offered_to_an_unverified_user_cannot_be_booked(api, required):
+def test_an_unverified_user_cannot_book_a_hold(api, required):
     user = UserFactory()
     url = f"/bookings/{hold_of(user).pk}"
     problem(api.as_(user).patch(url, {"status": "pending"}), 403, "email_not_verified")
@@ -75,7 +75,7 @@ def test_an_admin_can_book_for_an_unverified_user(api, required):
     assert book(api.as_(AdminFactory()), user_id=str(user.pk)).status_code == 201
 
 
-def test_an_unverified_user_can_cancel(api, required):
+def test_an_unverified_user_can_cancel_a_booking(api, required):
     user = UserFactory()
     url = f"/bookings/{BookingFactory(user=user).pk}"
     assert api.as_(user).patch(url, {"status": "cancelled"}).status_code == 200

@@ -185,7 +185,7 @@ def serve(tmp_path):
 
 
 def test_jobs_are_done_after_postgresql_restarts(serve, tmp_path):
-    """The same worker does the jobs or, if the restart interrupted it, the next worker."""
+    """The jobs are done by the same worker or, if the restart ended it, by the next worker."""
     directory = tmp_path / "postgres"
     with running(directory) as url:
         migrate(url)
@@ -218,7 +218,7 @@ def crash(url):
         except psycopg.OperationalError:
             return None
 
-    # The server first ends all sessions. Before that, it would still accept new ones.
+    # The server first ends all sessions. Until it has ended them, it still accepts new sessions.
     until(lambda: accepts_queries(witness) is None)
     witness.close()
     until(has_recovered)
@@ -236,7 +236,7 @@ async def retry_later(url, job):
 
 
 def test_a_finished_job_stays_finished_when_postgresql_crashes(serve, tmp_path):
-    """If the job became unfinished, nobody would retry it, because its worker is still alive."""
+    """If the job became unfinished, no worker would retry it, because its own worker is alive."""
     # Commits that do not wait for the disk reach the disk only after ten seconds.
     with running(tmp_path / "postgres", settings={"wal_writer_delay": "10s"}) as url:
         migrate(url)

@@ -13,8 +13,8 @@ from bookings.models import Booking, Slot
 class WaitlistEntry(models.Model):
     """A user who waits for a seat of a full slot.
 
-    A free seat is held for the first user who is waiting, and nobody else can take it before. A
-    database trigger updates the status when the user's booking in the slot changes.
+    A free seat is held for the first user who is waiting. Nobody else can take the seat before that
+    user. A database trigger updates the status when the user's booking in the slot changes.
     """
 
     class Status(models.TextChoices):
@@ -51,8 +51,8 @@ class WaitlistEntry(models.Model):
         verbose_name_plural = "waitlist entries"
         indexes = [
             models.Index(fields=["slot", "created_at", "id"], name="waitlist_by_slot"),
-            # Every search for free times counts the waiting entries. There are few of them, even
-            # if many users have waited in the past.
+            # Every search for free times counts the waiting entries. There are few waiting
+            # entries, even if many users have waited in the past.
             models.Index(
                 fields=["slot", "created_at", "id"],
                 name="waitlist_waiting",

@@ -1,4 +1,4 @@
-"""The messages to webhooks in the OpenAPI document: one entry of `webhooks` for each type."""
+"""Describes the messages to webhooks in the OpenAPI document, in one entry for each event type."""
 
 from typing import Any
 
@@ -66,7 +66,7 @@ def add_webhooks(
 
 
 def _without_id(event: dict[str, Any]) -> dict[str, Any]:
-    """Return the schema of a message: the header `webhook-id` has the id of the message."""
+    """Return the schema of an event without its id. The id of a message is in its header."""
     return {
         **event,
         "properties": {name: each for name, each in event["properties"].items() if name != "id"},

@@ -42,9 +42,9 @@ class EventSerializer(InputSerializer):
 
 @cache
 def event_serializers() -> dict[str, Any]:
-    """Return the serializer of the events of each type. Types with the same data share one.
+    """Return the serializer that describes the events of each type in the OpenAPI document.
 
-    They describe events in the OpenAPI document, with the type of their `data`.
+    Event types whose `data` has the same serializer share their event serializer.
     """
     found: dict[Any, list[BookingEvent.Type]] = {}
     for kind in REPORTED_TYPES:
@@ -214,7 +214,8 @@ class DeliverySerializer(RowSerializer):
     attempts = AttemptSerializer(many=True, read_only=True)
 
     annotations = {
-        # It cannot have the name of the field, `attempts`, which is a relation of the model.
+        # The annotation cannot have the name of the field, `attempts`, because the model has a
+        # relation with this name.
         "tried": ArraySubquery(
             Attempt.objects.filter(delivery=OuterRef("pk"))
             .order_by("id")

@@ -340,7 +340,7 @@ class HistoryInline(admin.TabularInline):
     can_delete = False
 
     def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """Return True: whoever may see the row may see its history."""
+        """Return True: users who may see the row may also see its history."""
         return True
 
     def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:

@@ -9,10 +9,10 @@ from django.http import HttpRequest
 
 # IP addresses as proxies write them: 192.0.2.7:443, [2001:db8::1] and [2001:db8::1]:443.
 WITH_PORT = re.compile(r"(?:\[([^]]+)\]|([\d.]+))(?::\d{1,5})?")
-# No IP address is longer. Longer texts are cut, so that the caches below stay small.
+# No IP address is longer than this. Longer texts are cut, so that the caches below stay small.
 MAX_LENGTH = 60
-# Stands for every client without an IP address, for example a client of a socket file.
-UNKNOWN = "0.0.0.0"  # noqa: S104 - nothing listens on this address
+# Stands for every client without an IP address, for example one that connects to a socket file.
+UNKNOWN = "0.0.0.0"  # noqa: S104 - nothing listens on this IP address
 
 
 def client_address(request: HttpRequest) -> str | None:
@@ -27,7 +27,7 @@ def address_of(peer: str, forwarded_for: str) -> str | None:
 
     Our own proxies wrote the last NUM_PROXIES entries of X-Forwarded-For, and the first of these is
     the client's IP address. The client may have forged earlier entries, so they are ignored. If the
-    first of our entries is not an IP address, the IP address of the peer is used.
+    first of our proxies' entries is not an IP address, the IP address of the peer is used.
     """
     hops = settings.NUM_PROXIES
     if hops:
@@ -56,10 +56,10 @@ def canonical(text: str) -> str | None:
 
 @lru_cache(maxsize=4096)
 def network(address: str | None) -> str:
-    """Return the network that limits count as one client: an IPv4 address, or an IPv6 /64.
+    """Return the network that is one client to the rate limits: an IPv4 address, or an IPv6 /64.
 
-    Every IPv6 subscriber has at least a /64. If limits counted single addresses, a subscriber would
-    count as 2^64 clients.
+    Every IPv6 subscriber has at least a /64. If each IPv6 address were a separate client, a
+    subscriber would count as 2^64 clients.
     """
     if address is None or ":" not in address:
         return address or UNKNOWN
@@ -78,12 +78,13 @@ ADDED_BY_PROXIES = (
 
 
 def is_from_this_machine(request: HttpRequest) -> bool:
-    """Return whether the request was sent on this machine, and not just passed on by a proxy on it.
+    """Return whether the client that sent the request runs on this machine.
 
     A proxy on this machine connects from loopback, so the peer's IP address alone proves nothing.
-    Every IP address in X-Forwarded-For must be a loopback address, too. If NUM_PROXIES is 0, nobody
-    knows who wrote the header, so a request that has it is never from this machine. The same is
-    true for a request with only another header of proxies.
+    Every IP address in X-Forwarded-For must also be a loopback address. If NUM_PROXIES is 0, the
+    client may have written X-Forwarded-For itself, so the result is False for a request with this
+    header. The result is also False for a request that has other headers of proxies, but no
+    X-Forwarded-For.
     """
     hops = [request.META.get("REMOTE_ADDR", "")]
     if any(name in request.META for name in ADDED_BY_PROXIES):

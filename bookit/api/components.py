@@ -1,8 +1,8 @@
 """The order of the OpenAPI document, and the parts that its operations share.
 
-`share` writes each part that the document would repeat only once, and refers to it. Otherwise, each
-operation would contain all of its errors, headers and common parameters, and the document would be
-five times as large.
+`share` moves each repeated part to the components of the document, and replaces the part with a
+reference. Otherwise, each operation would contain all of its errors, headers and common parameters,
+and the document would be five times as large.
 """
 
 import re
@@ -17,10 +17,10 @@ from bookit.json import dumps
 
 METHODS = ["get", "post", "patch", "delete"]
 # A reference takes about this many bytes. Parts that are not longer stay where they are.
-REFERENCE = 60
-# A schema becomes the base of others only if it has at least this many properties. Two schemas with
-# fewer properties can be alike by chance.
-MIN_BASE = 3
+REFERENCE_LENGTH = 60
+# A schema becomes the base of other schemas only if it has at least this many properties. Two
+# schemas with fewer properties can be alike by chance.
+MIN_BASE_PROPERTIES = 3
 
 # A place in the document: an object or a list, and the key or the index of the part in it.
 Place = tuple[Any, Any]
@@ -29,8 +29,8 @@ Place = tuple[Any, Any]
 def sorting_key(endpoint: tuple[str, str, str, Any]) -> tuple[list[str], int]:
     """Return the sorting key of an endpoint of drf-spectacular.
 
-    The segments of the path come first, so a collection comes before its items. The order of
-    methods must be named here, because DRF keeps the methods of a view in a set, whose order
+    The segments of the path come first, so a collection comes before its items. The order of the
+    methods must be fixed here, because DRF keeps the methods of a view in a set, whose order
     differs from process to process.
     """
     path, _, method, _ = endpoint
@@ -38,22 +38,23 @@ def sorting_key(endpoint: tuple[str, str, str, Any]) -> tuple[list[str], int]:
 
 
 def in_order(paths: dict[str, Any]) -> dict[str, Any]:
-    """Return the paths of a document in the same order as `sorting_key`."""
+    """Return the paths of a document in the order of `sorting_key`."""
     return {path: paths[path] for path in sorted(paths, key=_segments)}
 
 
 def _segments(path: str) -> list[str]:
-    """Return the segments of a path, in which all path parameters are alike."""
+    """Return the segments of a path, without the names of its parameters."""
     return re.sub("{.*?}", "{}", path).strip("/").split("/")
 
 
 class Generator(SchemaGenerator):
-    """Generates the document."""
+    """Generates the OpenAPI document."""
 
     def get_schema(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
-        """Return the document. The parameters that all methods of a path have belong to the path.
+        """Return the document, in which each path has the parameters that all of its methods take.
 
-        This cannot be a hook, because drf-spectacular checks the operations of paths after it.
+        A hook cannot move the parameters to the path, because drf-spectacular checks the operations
+        of paths after it has called the hooks.
         """
         document: dict[str, Any] = super().get_schema(*args, **kwargs)
         for path, methods in document["paths"].items():
@@ -62,7 +63,7 @@ class Generator(SchemaGenerator):
 
 
 def _with_common_parameters(methods: dict[str, Any]) -> dict[str, Any]:
-    """Return a path whose methods have only the parameters that other methods do not have."""
+    """Return the path. The parameters that all of its methods take are moved to the path itself."""
     [first, *others] = [operation.get("parameters", []) for operation in methods.values()]
     common = [each for each in first if others and all(each in other for other in others)]
     if not common:
@@ -95,17 +96,17 @@ def share(result: dict[str, Any], generator: Any, request: Any, public: bool) ->
 def _share(
     result: dict[str, Any], kind: str, places: list[Place], names_of: Callable[[Place], list[str]]
 ) -> None:
-    """Replace the parts that are in several places with references to components.
+    """Replace each part that occurs in several places with a reference to a component.
 
-    `names_of` returns the names that a part may get, the best first. If parts want the same name,
-    the most frequent of them gets it.
+    `names_of` returns the names that a part may get, the best name first. If several parts may get
+    the same name, the most frequent part gets it.
     """
     written = [dumps(_part(place)) for place in places]
     components: dict[str, Any] = result["components"].get(kind, {})
     names: dict[bytes, str] = {}
     first = dict(zip(reversed(written), reversed(places), strict=True))
     for text, times in Counter(written).most_common():
-        if times > 1 and len(text) > REFERENCE:
+        if times > 1 and len(text) > REFERENCE_LENGTH:
             names[text] = _unused(names_of(first[text]), components)
             components[names[text]] = _part(first[text])
     for (holder, key), text in zip(places, written, strict=True):
@@ -121,14 +122,14 @@ def _part(place: Place) -> Any:
 
 
 def _unused(names: list[str], components: dict[str, Any]) -> str:
-    """Return the first of these names that no component has; if all have one, add a number."""
+    """Return the first name that no component has yet, or else the last name with a number."""
     numbered = (f"{names[-1]}_{number}" for number in count(2))
     allowed = (re.sub(r"[^\w.-]", "_", name, flags=re.ASCII) for name in chain(names, numbered))
     return next(name for name in allowed if name not in components)
 
 
 def _objects(schemas: dict[str, Any]) -> Iterator[Place]:
-    """Return the properties that are objects with any keys, for example metadata."""
+    """Yield the properties whose values are objects with arbitrary keys, for example metadata."""
     for schema in schemas.values():
         for name, each in schema.get("properties", {}).items():
             if isinstance(each.get("additionalProperties"), dict) and "default" not in each:
@@ -136,7 +137,7 @@ def _objects(schemas: dict[str, Any]) -> Iterator[Place]:
 
 
 def _name_of_object(place: Place, schemas: dict[str, Any]) -> str:
-    """Return the name for such a property: `Metadata`, or `MetadataRequest` in bodies."""
+    """Return the name for a property of `_objects`: `Metadata`, or `MetadataRequest` in a body."""
     properties, name = place
     is_closed = any(
         schema.get("properties") is properties and "additionalProperties" in schema
@@ -159,15 +160,15 @@ def _headers(operations: list[dict[str, Any]]) -> Iterator[Place]:
 
 
 def _names_of_header(place: Place) -> list[str]:
-    """Return the names for a header, the short one first: `Policy`, `RateLimit-Policy`."""
+    """Return the names that a header may get, the short one first: `Policy`, `RateLimit-Policy`."""
     _, name = place
     return [name.rpartition("-")[2], name]
 
 
 def _move_examples(schemas: dict[str, Any], operations: list[dict[str, Any]]) -> None:
-    """Move the examples of bodies to their schemas, which many operations share.
+    """Move the examples of requests and responses to their schemas, which many operations share.
 
-    The page of a list needs no example, because its rows have one.
+    A page of a list needs no example of its own. Its rows become examples of the schema of a row.
     """
     for operation in operations:
         for body in (operation.get("requestBody", {}), *operation["responses"].values()):
@@ -203,7 +204,7 @@ def _responses(operations: list[dict[str, Any]]) -> Iterator[Place]:
 
 
 def _names_of_response(place: Place) -> list[str]:
-    """Return the names for a response: its status, with its schema or its first error code.
+    """Return the names that a response may get: its status, with its schema or first error code.
 
     The names are short, because each operation refers to ten responses or more.
     """
@@ -218,7 +219,7 @@ def _names_of_response(place: Place) -> list[str]:
 
 
 def _share_pages(schemas: dict[str, Any]) -> None:
-    """Write what all pages of lists have in common once, as `Page`."""
+    """Add `Page`, a schema with the properties that the pages of different lists share."""
     alike = defaultdict(list)
     for name, schema in schemas.items():
         if name.startswith("Paginated"):
@@ -240,9 +241,9 @@ def _share_pages(schemas: dict[str, Any]) -> None:
 
 
 def _share_bases(schemas: dict[str, Any]) -> None:
-    """Describe a schema that has all properties of another one as an extension of it.
+    """Turn each schema that has all properties of another schema into an extension of it.
 
-    Schemas of requests are left alone: their `additionalProperties` allows no extension.
+    Schemas of requests stay as they are, because their `additionalProperties` allows no extension.
     """
     open_schemas = {
         name: schema
@@ -276,9 +277,9 @@ def _share_bases(schemas: dict[str, Any]) -> None:
 
 
 def _extends(schema: dict[str, Any], base: dict[str, Any]) -> bool:
-    """Return whether `schema` has all properties of `base`, and more."""
+    """Return whether `schema` has all properties of `base`, and further properties."""
     return (
-        MIN_BASE <= len(base["properties"]) < len(schema["properties"])
+        MIN_BASE_PROPERTIES <= len(base["properties"]) < len(schema["properties"])
         and all(schema["properties"].get(name) == each for name, each in base["properties"].items())
         and {*base.get("required", [])} <= {*schema.get("required", [])}
     )

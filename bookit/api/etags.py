@@ -1,9 +1,9 @@
 """Conditional requests (RFC 9110, section 13): `ETag`, `If-None-Match` and `If-Match`.
 
-The entity tag of a resource has two parts, `"version-digest"`. The version is that of the row; see
-`bookit.database.versions`. The digest is that of the body. `If-None-Match` compares both, because a
-representation also depends on the request (its time zone) and on other rows (the bookings of a
-slot). `If-Match` compares only the version, because it asks whether the row has changed.
+The entity tag of a resource has two parts, `"version-digest"`: the version of the row (see
+`bookit.database.versions`) and a digest of the response body. `If-None-Match` compares both parts,
+because a representation also depends on the request (its time zone) and on other rows (the bookings
+of a slot). `If-Match` compares only the version, because it asks whether the row has changed.
 """
 
 from collections.abc import Callable
@@ -41,7 +41,7 @@ CONSTRAINT_ERRORS.add(CONSTRAINT)(PreconditionFailed)
 
 
 def conditional(action: Action[View, Arguments]) -> Action[View, Arguments]:
-    """Let an action that changes the row of the path take the header `If-Match`.
+    """Let an action that changes the row of the path support the header `If-Match`.
 
     The version is compared twice. The first comparison refuses an outdated request before anything
     else is checked. The second is part of the write, so only one of two concurrent requests
@@ -55,7 +55,7 @@ def conditional(action: Action[View, Arguments]) -> Action[View, Arguments]:
         if "HTTP_IF_MATCH" not in request.META:
             return action(self, request, *args, **kwargs)
         row = self.current()
-        if not _names(request.META["HTTP_IF_MATCH"], row.updated_at):
+        if not _contains_version(request.META["HTTP_IF_MATCH"], row.updated_at):
             raise PreconditionFailed
 
         @retried
@@ -70,11 +70,11 @@ def conditional(action: Action[View, Arguments]) -> Action[View, Arguments]:
     return run
 
 
-def _names(header: str, updated_at: datetime) -> bool:
-    """Return whether one of the entity tags of `If-Match` has this version.
+def _contains_version(header: str, updated_at: datetime) -> bool:
+    """Return whether one of the entity tags in `If-Match` has this version.
 
-    RFC 9110 requires strong tags here. Compression, here or in a proxy, makes the tags of responses
-    weak, but does not change the version, so weak tags are accepted.
+    RFC 9110 requires strong tags in `If-Match`. Compression by BookIt or a proxy makes the tags of
+    responses weak, but does not change the version, so BookIt accepts weak tags as well.
     """
     tags = parse_etags(header)
     versions = {tag.removeprefix("W/").strip('"').partition("-")[0] for tag in tags}
@@ -82,15 +82,15 @@ def _names(header: str, updated_at: datetime) -> bool:
 
 
 def tagged(response: Response, request: Request) -> HttpResponse:
-    """Add the entity tag to a rendered response, or return a 304 if the client has this version."""
+    """Add the entity tag to a rendered response, or return a 304 if the client has the same tag."""
     data: Any = response.data
     is_read = request.method in ("GET", "HEAD")
     updated_at = data.get("updated_at") if isinstance(data, dict) else None
-    # A session also contains tokens, so it is not the representation of its user.
+    # The response to a login also contains tokens, so it is not the representation of the user.
     if (updated_at is None and not is_read) or (isinstance(data, dict) and "access_token" in data):
         return response
     if "ETag" in response.headers:
-        return response  # The view has compared it already.
+        return response  # The view has already compared the tag.
     digest = sha256(response.content).hexdigest()[:DIGITS]
     version = f"{version_of(updated_at):x}-" if updated_at else ""
     response.headers["ETag"] = f'"{version}{digest}"'

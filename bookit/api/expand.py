@@ -1,4 +1,4 @@
-"""The parameter `expand`, which adds the resources that a row names next to their ids."""
+"""The parameter `expand`, which adds to a row the resources whose ids the row contains."""
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
@@ -22,8 +22,9 @@ class Expansion:
     Args:
         key: the field of the row by which the resource is found, for example `service_id`.
         serializer: the serializer of the resource, for the OpenAPI document.
-        find: a function that returns the resources for the values of `key`, in one query. It may
-            leave out resources that the client may not see. Their rows stay as they are.
+        find: a function that returns the resources by the values of `key`, with one query. It may
+            leave out resources that the client may not see. The rows with the ids of these
+            resources stay as they are.
     """
 
     key: str
@@ -42,9 +43,9 @@ def by_id(key: str, serializer: type[RowSerializer]) -> Expansion:
 
 
 def expand(request: Request, rows: Rows, expandable: Mapping[str, Expansion]) -> None:
-    """Add the resources that the request names to rows, with one query for each name.
+    """Add the resources that the request names to the rows, with one query for each name.
 
-    A resource is null if the row has no id of it.
+    If the id in a row is null, the resource is also null.
 
     Raises:
         ValidationError: a name is not expandable.

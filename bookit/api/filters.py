@@ -64,7 +64,10 @@ class FilterSet(filters.FilterSet):
 
 
 def with_default(value: Any, each: filters.Filter) -> filters.Filter:
-    """Return the filter, documented with the value that the view assumes without a parameter."""
+    """Return the filter, after setting the default that the OpenAPI document shows for it.
+
+    The view itself applies this default if the request does not name the filter.
+    """
     each.default = value  # type: ignore[attr-defined]
     return each
 
@@ -159,7 +162,7 @@ class CommaSeparatedChoices(filters.BaseInFilter, filters.ChoiceFilter):
 
 
 class RepeatedTextField(forms.Field):
-    """A field for the texts that a parameter has if it is repeated."""
+    """A field for the values of a parameter that may be repeated."""
 
     widget = forms.MultipleHiddenInput
 
@@ -168,7 +171,7 @@ class RepeatedTextField(forms.Field):
         self.max_length, self.most = max_length, most
 
     def clean(self, value: Any) -> list[str]:
-        """Return the texts, without blanks around them and without empty texts."""
+        """Return the texts without surrounding whitespace. Empty texts are left out."""
         texts = [text.strip() for text in value or ()]
         if len(texts) > self.most:
             raise ValidationError(
@@ -186,7 +189,7 @@ def any_of(column: str, texts: Sequence[str]) -> Q:
 
 
 class AnyOfFilter(filters.Filter):
-    """A filter by any of the texts that a repeated parameter has, ignoring case."""
+    """A filter by any of the values of a parameter that may be repeated, ignoring case."""
 
     field_class = RepeatedTextField
 
@@ -197,7 +200,7 @@ class AnyOfFilter(filters.Filter):
         set_override(self, "field", {**shape, "description": kwargs["help_text"]})
 
     def filter(self, queryset: QuerySet[Any], value: list[str]) -> QuerySet[Any]:
-        """Return the rows whose column has one of the texts."""
+        """Return the rows whose column has one of the values."""
         if not value:
             return queryset
         return queryset.filter(any_of(str(self.field_name), value))

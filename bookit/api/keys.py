@@ -1,4 +1,4 @@
-"""What the views need to know about the API key that authenticated a request."""
+"""The facts that the views need about the API key that authenticated a request."""
 
 from dataclasses import dataclass
 from uuid import UUID
@@ -8,8 +8,8 @@ from uuid import UUID
 class UsedKey:
     """The API key that authenticated a request, as `request.auth`.
 
-    A key narrows what its owner may do: it must permit what the request needs, and then the owner
-    is checked as in any other request.
+    A key restricts its owner: the key must permit the request, and the owner must also have the
+    permission, as for a request without a key.
 
     Args:
         permissions: the permissions of the key, for example `bookings.view_booking`.
@@ -19,5 +19,8 @@ class UsedKey:
     permissions: frozenset[str]
 
     def permits(self, permission: str | None) -> bool:
-        """Return whether the key can be used for something; None stands for no permission."""
+        """Return whether the key has this permission.
+
+        None means that no permission covers the request. No key permits such a request.
+        """
         return permission in self.permissions

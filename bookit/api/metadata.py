@@ -8,14 +8,14 @@ from rest_framework import serializers
 
 from bookit.database.metadata import MAX_KEY_LENGTH, MAX_KEYS, MAX_VALUE_LENGTH, TOO_MANY_KEYS
 
-# A request can replace all keys at once: remove every old key and add as many new ones.
+# A request can replace all keys at once: it removes MAX_KEYS old keys and adds MAX_KEYS new keys.
 MAX_CHANGES = 2 * MAX_KEYS
 
 
 class MetadataField(serializers.Field[Any, Any, Any, Any]):
-    """Texts by their keys, for integrators.
+    """An object of texts by key, for integrators.
 
-    The value of a key that is to be removed is null. Other keys stay as they are.
+    In a request, null removes a key. Keys that the request does not contain stay as they are.
     """
 
     default_error_messages = {
@@ -37,7 +37,7 @@ class MetadataField(serializers.Field[Any, Any, Any, Any]):
         super().__init__(**{"help_text": text, **options})
 
     def to_internal_value(self, data: Any) -> dict[str, str | None]:
-        """Return the texts by their keys; None stands for a text to be removed."""
+        """Return the texts by key; None means that the key is removed."""
         if not isinstance(data, dict):
             self.fail("not_an_object")
         if len(data) > MAX_CHANGES:
@@ -56,7 +56,7 @@ class MetadataField(serializers.Field[Any, Any, Any, Any]):
         return data
 
     def to_representation(self, value: Any) -> Any:
-        """Return the texts by their keys."""
+        """Return the texts by key."""
         return value
 
 
@@ -72,7 +72,7 @@ def _problem(value: Any) -> str | None:
 
 
 class MetadataExtension(OpenApiSerializerFieldExtension):
-    """Describes metadata in the OpenAPI document. Only requests contain nulls."""
+    """Describes metadata in the OpenAPI document. Only requests can contain nulls."""
 
     target_class = MetadataField
 

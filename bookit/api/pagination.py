@@ -1,4 +1,4 @@
-"""Pagination by page number, by offset, or by a cursor, which costs the same at any depth."""
+"""Pagination by page number, by offset, or by a cursor, which is equally fast at any depth."""
 
 from collections.abc import Sequence
 from json import loads
@@ -245,7 +245,7 @@ class EventPagination(Pagination):
 
     # A cursor contains a step and the id of the last row that was read. The step begins with the
     # transaction `low` and ends before the transaction `high`. A `high` of 0 means the horizon. The
-    # transactions are those of a server; see `bookit.restores`.
+    # ids of transactions are counted by the server with the id `server`; see `bookit.restores`.
     STEP = ["low", "high", "id", "server"]
 
     def paginate_queryset(
@@ -270,7 +270,7 @@ class EventPagination(Pagination):
             step = positions.Step(*map(int, _decode(query["cursor"], self.STEP)[1]))
         low, high, last, _ = horizon.translate(step)
         if max(low, high) > horizon.position:
-            # A copy of the server's files was restored, so the server counts from there again.
+            # A copy of the server's files was restored, so transaction ids continue from the copy.
             raise refuse(
                 "cursor",
                 (
@@ -328,7 +328,7 @@ def _part(rows: "QuerySet[Any] | Rows", bare: Any, start: int, stop: int) -> Any
     """Return the rows from `start` up to, but not including, `stop`.
 
     Args:
-        bare: the same rows, without what is joined to show them.
+        bare: the same rows, without the joins that only add columns to show.
     """
     if start and isinstance(rows, QuerySet):
         # PostgreSQL computes every column of the rows that it skips, even the free seats of slots.
@@ -373,7 +373,7 @@ def _reverse(name: str) -> str:
 
 
 def _after(order: list[str], values: list[str], backwards: bool) -> Q:
-    """Return the condition (a, b) > (x, y) for rows after `values`, which can use an index."""
+    """Return the condition (a, b) > (x, y) for rows after `values`. The query can use an index."""
     condition = Q()
     for name, value in reversed(list(zip(order, values, strict=True))):
         column = name.lstrip("-")

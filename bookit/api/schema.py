@@ -24,7 +24,7 @@ from bookit.errors import problems
 
 # The header that lets a client send a POST again; see `bookit.idempotency`.
 IDEMPOTENCY_KEY = "Idempotency-Key"
-# The errors that a header of a request can cause, by header.
+# The codes of the errors that a request header can cause, by header.
 ERRORS_OF_HEADERS = {
     IDEMPOTENCY_KEY: ["idempotency_in_progress", "idempotency_key_reused"],
     IF_MATCH: ["precondition_failed"],
@@ -35,12 +35,12 @@ ERRORS = "x-errors"
 SOMETIMES = "x-sometimes"
 # The extension that lists the properties that `expand` adds to a schema.
 EXPANDS = "x-expands"
-# The extension that lists the properties that a body may contain and that are ignored.
+# The extension that lists the properties that a body may contain although they are ignored.
 IGNORED = "x-ignored"
-# The extension of operations outside the API, which are not limited and not authenticated.
+# The extension of operations without a rate limit. Their responses have no rate limit headers.
 UNLIMITED = "x-unlimited"
 
-# Operations that drf-spectacular does not find, because no view of DRF serves them; by path.
+# Operations that drf-spectacular does not find, because they are not views of DRF, by path.
 PAGES: dict[str, dict[str, Any]] = {}
 
 # Headers of every response.
@@ -75,7 +75,8 @@ def example(
 ) -> Any:
     """Return a decorator that documents `value` as an example of a serializer.
 
-    With `response`, `value` is an example of a request. The example of the response contains both.
+    If `response` is given, `value` is the example of a request, and the example of a response
+    contains `value` and `response`.
     """
     if response is None:
         examples = [OpenApiExample(name, value=value, **options)]
@@ -90,9 +91,10 @@ def example(
 def page(
     path: str, *, summary: str, body: dict[str, Any], codes: Collection[str], limited: bool = True
 ) -> Callable[[Callable[[HttpRequest], HttpResponse]], Callable[[HttpRequest], HttpResponse]]:
-    """Return a decorator that documents a page for programs, at which anyone may GET `body`.
+    """Return a decorator that documents a Django view, which returns `body` to every client.
 
-    The docstring of the view becomes the description. `codes` are all errors of the page.
+    The docstring of the view becomes the description. `codes` are the codes of all errors of the
+    view.
     """
 
     def document(
@@ -130,7 +132,7 @@ class StrictExtension(OpenApiSerializerExtension):
     match_subclasses = True
 
     def map_serializer(self, auto_schema: AutoSchema, direction: Any) -> dict[str, Any]:
-        """Return the schema of a body, with its defaults, and with the fields that are ignored."""
+        """Return the schema. The schema of a request body also has defaults and ignored fields."""
         schema: dict[str, Any] = auto_schema._map_serializer(
             self.target, direction, bypass_extensions=True
         )
@@ -140,7 +142,7 @@ class StrictExtension(OpenApiSerializerExtension):
         schema[IGNORED] = sorted({*self.target.fields, *self.target.ignored} - properties.keys())
         for name, described in properties.items():
             if self.target.partial:
-                # A client would send the default, and so change a field that its user did not name.
+                # A generated client would send the defaults, and so change fields by mistake.
                 described.pop("default", None)
             elif (default := _default(self.target, self.target.fields[name])) is not None:
                 described["default"] = default
@@ -148,7 +150,7 @@ class StrictExtension(OpenApiSerializerExtension):
 
 
 def _default(serializer: Serializer[Any], field: Field[Any, Any, Any, Any]) -> Any:
-    """Return the value that a column gets if a body does not name it; None if there is none."""
+    """Return the value that a column gets if a body leaves it out; None if it has no default."""
     if field.required or not isinstance(serializer, ModelSerializer):
         return None
     model: Any = serializer.Meta
@@ -191,7 +193,7 @@ class FilterExtension(DjangoFilterExtension):
 
 
 def _without_plain_choices(text: str) -> str:
-    """Return `text` without a list of choices whose labels repeat their names."""
+    """Return `text` without its list of choices if each label only repeats the choice's name."""
     start, list_of_choices, rest = text.partition("* `")
     choices = (list_of_choices + rest).split("\n")
     pairs = [each.partition(" - ") for each in choices]
@@ -200,7 +202,7 @@ def _without_plain_choices(text: str) -> str:
 
 
 class Schema(AutoSchema):
-    """Adds the parameters that all operations have, and `ordering` to lists."""
+    """Adds the parameters, bodies and errors that drf-spectacular does not find in a view."""
 
     def get_operation_id(self) -> str:
         """Return the operation id, which names a method of generated clients: `bookings_create`."""
@@ -211,18 +213,18 @@ class Schema(AutoSchema):
         return "_".join(word for word in [*words, last] if word).replace("-", "_")
 
     def _get_request_body(self, *args: Any, **kwargs: Any) -> Any:
-        """Return the body of the operation; a DELETE can have one too, for example a password."""
+        """Return the body of the operation. Even a DELETE can have one, for example a password."""
         takes_body = getattr(self.view, "action", "") in getattr(self.view, "input_classes", {})
         if self.method != "DELETE" or not takes_body:
             return super()._get_request_body(*args, **kwargs)
-        self.method = "POST"  # drf-spectacular describes no body of a DELETE.
+        self.method = "POST"  # drf-spectacular describes no body for a DELETE.
         try:
             return super()._get_request_body(*args, **kwargs)
         finally:
             self.method = "DELETE"
 
     def get_override_parameters(self) -> list[Any]:
-        """Return the parameters that every operation has; a list also has `ordering`."""
+        """Return the common parameters, and headers, `expand` and `ordering` where they apply."""
         parameters = [
             OpenApiParameter(
                 "tz", str, description="The IANA time zone of the times in the response."
@@ -305,8 +307,8 @@ class Schema(AutoSchema):
         """Return the operation, with the errors that its headers can cause."""
         operation: dict[str, Any] | None = super().get_operation(*args, **kwargs)
         if operation is not None and "requestBody" in operation:
-            # drf-spectacular says so only if a property is required. A client must send at least
-            # an empty object.
+            # A client must send at least an empty object. drf-spectacular marks a body as required
+            # only if one of its properties is required.
             operation["requestBody"]["required"] = True
         for header, codes in ERRORS_OF_HEADERS.items():
             if operation is not None and self._takes(header):
@@ -317,7 +319,7 @@ class Schema(AutoSchema):
         return operation
 
     def _expandable(self) -> Mapping[str, Expansion]:
-        """Return what `expand` can add to the response of this operation, by name."""
+        """Return the resources that `expand` can add to the response of this operation, by name."""
         reads = getattr(self.view, "action", None) in ("list", "retrieve")
         return getattr(self.view, "expandable", {}) if reads else {}
 
@@ -362,7 +364,7 @@ def add_common_parts(
         if name != resource and _describes(components["schemas"].get(resource), schema):
             del schema["description"]
         if (ignored := schema.pop(IGNORED, None)) is not None:
-            # Only bodies of requests are closed. Responses may get more properties at any time.
+            # Only request bodies are closed. A later version may add properties to responses.
             schema.setdefault("properties", {}).update(
                 {name: {"readOnly": True} for name in ignored}
             )
@@ -452,18 +454,18 @@ def add_common_parts(
 
 
 def _describes(resource: dict[str, Any] | None, body: dict[str, Any]) -> bool:
-    """Return whether the description of a resource already says what that of a body says."""
+    """Return whether the schema of a resource has the same description as the schema of a body."""
     return resource is not None and resource.get("description") == body.get("description", "")
 
 
 def _without_read_only(schema: dict[str, Any]) -> dict[str, Any]:
-    """Return a property of a response. A reference needs no `allOf` if nothing else is said."""
+    """Return the property without `readOnly`, and without `allOf` if only a reference remains."""
     rest = {name: each for name, each in schema.items() if name != "readOnly"}
     return rest["allOf"][0] if rest.keys() == {"allOf"} and len(rest["allOf"]) == 1 else rest
 
 
 def _created(operation: dict[str, Any]) -> dict[str, Any]:
-    """Return the response to a request that succeeded."""
+    """Return the response to a request that succeeded, which has the status 201 or 202."""
     responses: dict[str, Any] = operation["responses"]
     return next(responses[status] for status in ("201", "202") if status in responses)
 
@@ -472,7 +474,7 @@ def _common_codes(path: str, method: str, operation: dict[str, Any]) -> set[str]
     codes = {"validation_error", "not_acceptable", "throttled", "internal_error"}
     codes.add("service_unavailable")
     if path.endswith(".ics"):
-        codes.remove("not_acceptable")  # The path names the format.
+        codes.remove("not_acceptable")  # The path names the format, not `Accept`.
     security = operation.get("security", [])
     if any(security):
         codes.add("token_invalid")

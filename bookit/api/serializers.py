@@ -13,7 +13,7 @@ from rest_framework.fields import empty
 
 from bookit.money import is_plain
 
-# An error names at most this many unknown fields. A body of 1 MiB can contain 100,000.
+# An error names at most this many unknown fields. A body of 1 MiB can contain 100,000 of them.
 MAX_UNKNOWN_FIELDS = 20
 
 AnyField = serializers.Field[Any, Any, Any, Any]
@@ -24,10 +24,11 @@ def _is_integer(value: Any) -> bool:
     return type(value) is int or (type(value) is float and value.is_integer())
 
 
-# For each kind of field: whether a value has the JSON type that the OpenAPI document describes, and
-# the message if it has not. DRF itself also accepts "30" for a number, 0 for a boolean and 0 for a
-# text, which hides mistakes. A decimal is documented as a string, but a number is accepted too,
-# because its meaning is clear. All other kinds of fields check the type themselves.
+# For each class of fields: a function that returns whether a value has the JSON type in the OpenAPI
+# document, and the message for a value of another type. DRF itself also accepts "30" for a number,
+# 0 for a boolean and 0 for a text, which hides mistakes. Decimals are not in the table: they
+# are documented as strings, but a number is accepted too, because its meaning is clear. All other
+# classes of fields check the type themselves.
 JSON_TYPES: dict[type[AnyField], tuple[Callable[[Any], bool], str]] = {
     serializers.BooleanField: (lambda value: type(value) is bool, "Must be true or false."),
     serializers.IntegerField: (_is_integer, "Must be a JSON integer."),
@@ -49,11 +50,11 @@ def _json_type(kind: Any) -> tuple[Callable[[Any], bool], str] | None:
 
 
 def type_error(field: AnyField, value: Any) -> list[serializers.ErrorDetail]:
-    """Return the error of a field whose value has another JSON type; an empty list if none has.
+    """Return the error of a field if its value has the wrong JSON type; otherwise an empty list.
 
     The field itself decides whether it accepts null.
     """
-    kind: Any = type(field)  # mypy takes no class for hashable
+    kind: Any = type(field)  # mypy does not accept a class as hashable
     expected = _json_type(kind)
     if expected is None or value is None or expected[0](value):
         return []
@@ -61,7 +62,7 @@ def type_error(field: AnyField, value: Any) -> list[serializers.ErrorDetail]:
 
 
 class ListField(serializers.ListField):
-    """A list field that checks its length, and the JSON types, before it validates any item.
+    """A list field that checks the number and JSON types of its items before it validates them.
 
     DRF validates the items first. A body of 1 MiB can contain 200,000 items, and each invalid item
     becomes a separate error. `Serializer(many=True)` needs no class like this, because DRF's
@@ -88,7 +89,7 @@ class ListField(serializers.ListField):
 
 
 class StrictMixin(serializers.Serializer[Any]):
-    """Refuses unknown fields and values of another JSON type than the field's.
+    """Refuses unknown fields, and values with the wrong JSON type.
 
     Otherwise, a misspelt field would be ignored silently. Read-only fields are ignored, so that a
     client can send back a representation that it has read. The values of query parameters are
@@ -98,8 +99,8 @@ class StrictMixin(serializers.Serializer[Any]):
     # Names of fields that only the representation has. A body may contain them; they are ignored.
     ignored: ClassVar[frozenset[str]] = frozenset()
     # Names of the resources that `expand` adds to the representation; see `bookit.api.expand`. A
-    # body may contain the objects. Any other value is refused, because `service` may be a misspelt
-    # `service_id`.
+    # body may contain the added objects; they are ignored. Any other value is refused, because
+    # `service` may be a misspelt `service_id`.
     expanded: ClassVar[frozenset[str]] = frozenset()
 
     def to_internal_value(self, data: Any) -> Any:
@@ -122,7 +123,7 @@ class StrictMixin(serializers.Serializer[Any]):
         return values
 
     def _mistyped(self, data: Mapping[str, Any]) -> dict[str, list[serializers.ErrorDetail]]:
-        """Return the errors of the fields whose values have another JSON type."""
+        """Return the errors of the fields whose values have the wrong JSON type."""
         return {
             name: error
             for name, field in self.fields.items()
@@ -153,13 +154,14 @@ class InputSerializer(StrictMixin):
 
 
 class FlagField(serializers.BooleanField):
-    """A boolean parameter of a query, which is `true` or `false`.
+    """A boolean query parameter, whose value must be `true` or `false`.
 
-    DRF also accepts `1`, `on`, `tRUE` and others. A permission that depends on the parameter would
-    have to know them all.
+    DRF also accepts other spellings, for example `1`, `on` and `tRUE`. A permission that depends on
+    the parameter would have to know all spellings.
     """
 
-    # Without the parameter, the field has its default. In an HTML form, DRF's field would be false.
+    # If the request lacks the parameter, the field has its default. DRF would treat the query as an
+    # HTML form, in which a missing boolean is false.
     default_empty_html = empty
 
     def to_internal_value(self, data: Any) -> bool:
@@ -194,7 +196,7 @@ class RowSerializer(StrictMixin, serializers.ModelSerializer[Any]):
     annotations: ClassVar[dict[str, Any]] = {}
 
     def __init_subclass__(cls, **options: Any) -> None:
-        """Refuse fields whose values the representation cannot show.
+        """Refuse fields whose values the representation would not contain.
 
         Raises:
             TypeError: a field has a `source`, which `rows` would ignore.

@@ -1,6 +1,7 @@
-"""Rate limits of the API: which limit a request counts for, and for which client.
+"""Rate limits of the API: which limit a request counts towards, and for which client.
 
-DRF's throttles read and write a count in two steps. `bookit.ratelimits` counts in one step.
+DRF's throttles read and write a count in two steps, between which other requests can pass.
+`bookit.ratelimits` counts in one step.
 """
 
 from typing import TYPE_CHECKING
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def count_request(request: HttpRequest, policy: str, who: str) -> None:
-    """Count a request, and store the headers of its response on the request.
+    """Count a request, and store the rate limit headers of its response on the request.
 
     Raises:
         LimitExceeded: the request is over the limit.
@@ -68,5 +69,5 @@ class SignInThrottle(ClientThrottle):
 
     @staticmethod
     def client(request: HttpRequest) -> tuple[str, str]:
-        """Return what `scope` returns, for a request of Django."""
+        """Return the same as `scope`, but for a Django request."""
         return "auth", origin(request)

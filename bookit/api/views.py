@@ -35,14 +35,14 @@ class AnyCaseUUIDConverter(UUIDConverter):
 # The verbs in the names of Django's permissions: `bookings.change_booking`.
 VERBS = {"GET": "view", "HEAD": "view", "POST": "add", "PATCH": "change", "DELETE": "delete"}
 
-# Parameters that choose a page, the time zone of its times or what is added to its rows. They do
-# not change the query.
+# Parameters that choose a page, the time zone of its times, or the resources that are added to its
+# rows. They do not change the query for the rows.
 PAGING = frozenset({"limit", "offset", "page", "tz", EXPAND})
 
-# Parameters that may be empty: an empty cursor means the first page, and an empty token is wrong.
+# Parameters that may be empty. An empty cursor means the first page; an empty token is invalid.
 MAY_BE_EMPTY = frozenset({"cursor", "token"})
 
-# The header `Cache-Control` of a response that nobody may compress; see `bookit.web.compression`.
+# The value of `Cache-Control` in a response that nobody may compress; see `bookit.web.compression`.
 NO_TRANSFORM = "no-transform"
 
 register_converter(AnyCaseUUIDConverter, "id")
@@ -61,14 +61,14 @@ def _break_reference_cycle(response: Response) -> None:
 
 
 def _finish(response: Response) -> HttpResponse:
-    """Return the response to send once `response` is rendered."""
+    """Return the response to send to the client, after `response` has been rendered."""
     request = response.renderer_context["request"]  # type: ignore[attr-defined]
     finished = tagged(response, request) if response.status_code in (200, 201) else response
     _break_reference_cycle(response)
     return finished
 
 
-# Methods that DRF's views call but `RowViewSet` does not, and how to do without an override.
+# Methods that DRF's views call but `RowViewSet` does not, and what to do instead of an override.
 UNUSED = {
     "get_queryset": (
         "Narrow a list in `listed`. `queryset` has all rows, and `has_object_permission` decides"
@@ -127,13 +127,13 @@ class APIMixin(APIView):
 
     @property
     def needed_permission(self) -> str | None:
-        """The Django permission for what the request does; None if there is none for it."""
+        """The Django permission that the request needs; None if no permission covers it."""
         return None
 
     def check_permissions(self, request: Request) -> None:
         """Check the permissions. If the request has an API key, the key must permit it as well.
 
-        What anyone may read can be read with every key.
+        Endpoints that are open to anyone accept every key.
         """
         key = request.auth
         if isinstance(key, UsedKey) and not key.permits(self.needed_permission):
@@ -143,7 +143,7 @@ class APIMixin(APIView):
         super().check_permissions(request)
 
     def takes(self, header: str, method: str) -> bool:
-        """Return whether the action takes a header that would be dangerous to ignore."""
+        """Return whether the action supports `header`, which would be dangerous to ignore."""
         action = getattr(self, getattr(self, "action", None) or method)
         return getattr(action, "takes", None) == header
 
@@ -185,7 +185,7 @@ class APIMixin(APIView):
             if any("\0" in value for value in values):
                 raise refuse(name, "Null characters are not allowed.")
             if name not in MAY_BE_EMPTY and not all(value.strip() for value in values):
-                # Without its value, a filter would not filter, which its client might not notice.
+                # A filter without a value would not filter, and the client might not notice.
                 raise refuse(name, "This parameter is empty. Leave it out, or give it a value.")
 
     def known_parameters(self) -> frozenset[str]:
@@ -195,7 +195,7 @@ class APIMixin(APIView):
     def finalize_response(
         self, request: Request, response: Response, *args: Any, **kwargs: Any
     ) -> Response:
-        """Add what can be done only when the response is rendered; see `_finish`."""
+        """Add the headers, and let `_finish` run after the response has been rendered."""
         response = super().finalize_response(request, response, *args, **kwargs)
         if response.status_code < 400 and getattr(self, "action", None) in self.with_secrets:
             response.headers["Cache-Control"] = NO_TRANSFORM
@@ -219,16 +219,17 @@ class RowViewSet(APIMixin, viewsets.GenericViewSet[Any]):
     input_classes: Mapping[str, type[serializers.Serializer[Any]]] = {}
     # Per action: the permission that replaces `permission_classes`.
     action_permissions: Mapping[str, type[BasePermission]] = {}
-    # The model whose Django permissions apply, by default that of `queryset`. Per action: the
-    # permission that it needs, if that does not follow from the method.
+    # The model whose Django permissions apply; by default the model of `queryset`.
     governed_by: type[Model] | None = None
+    # Per action: the permission that the action needs, if it does not follow from the HTTP method.
     needed_permissions: Mapping[str, str] = {}
     # How to find the object that the path names, which `has_object_permission` receives.
     # `object_rows` are the rows to search, by default `queryset`. `object_lookup` maps each field
     # to the name of the path parameter that contains the value of the field.
     object_rows: QuerySet[Any] | None = None
     object_lookup: Mapping[str, str] = {"pk": "pk"}
-    # The rows of a list, without what is joined to show them. The paginator counts these rows.
+    # The rows of a list without the joins that only add columns to show. The paginator counts these
+    # rows.
     unshaped: Any = None
     # The resources that the parameter `expand` can add to the rows of a read, by name.
     expandable: Mapping[str, Expansion] = {}
@@ -248,7 +249,7 @@ class RowViewSet(APIMixin, viewsets.GenericViewSet[Any]):
 
     @property
     def needed_permission(self) -> str | None:
-        """The Django permission for what the request does, for example `bookings.view_booking`."""
+        """The Django permission that the request needs, for example `bookings.view_booking`."""
         named = self.needed_permissions.get(self.action)
         if named is not None:
             return named
@@ -312,7 +313,7 @@ class RowViewSet(APIMixin, viewsets.GenericViewSet[Any]):
             self.check_object_permissions(self.request, named)
 
     def current(self) -> Any:
-        """Return the row that the path names, whose version `If-Match` is compared with."""
+        """Return the row that the path names. `If-Match` is compared with its version."""
         return self.object
 
     def get_serializer_class(self) -> type[serializers.BaseSerializer[Any]]:
@@ -371,11 +372,11 @@ class RowViewSet(APIMixin, viewsets.GenericViewSet[Any]):
         return self.serializer_class.rows
 
     def represent(self, row: dict[str, Any]) -> dict[str, Any]:
-        """Return a row as the caller sees it."""
+        """Return the representation of a row for the caller."""
         return self.serializer_class.represent(row)
 
     def represent_instance(self, instance: Any) -> dict[str, Any]:
-        """Return an instance as a caller who may change it sees it."""
+        """Return the representation of an instance for a caller who may change it."""
         return self.serializer_class.represent_instance(instance)
 
     def retrieve(self, request: Request, *args: Any, **kwargs: Any) -> Response:

@@ -1,4 +1,4 @@
-"""Metadata: texts that integrators attach to a row. BookIt never interprets them."""
+"""Metadata: keys and values that integrators attach to a row. BookIt never interprets them."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
@@ -22,17 +22,18 @@ Instance = TypeVar("Instance", bound=Model)
 MAX_KEYS = 50
 MAX_KEY_LENGTH = 40
 MAX_VALUE_LENGTH = 500
-# The longest JSON that these limits allow. A character takes up to six, as in `\u0001`.
+# The length of the longest JSON that these limits allow. JSON can need six characters for one
+# character of a key or a value, for example `\u0001`.
 MAX_LENGTH = 2 + MAX_KEYS * (6 * (MAX_KEY_LENGTH + MAX_VALUE_LENGTH) + len('"": "", '))
 
 TOO_MANY_KEYS = f"There can be at most {MAX_KEYS} keys."
 
-# Metadata as a client sends it. A null removes the key.
+# The metadata that a client sends. A null removes its key.
 Changes = Mapping[str, str | None]
 
 
 class MetadataField(JSONField):
-    """A column that holds an object of texts, which is empty by default."""
+    """A column that holds a JSON object of strings. By default, the object is empty."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**{"default": dict, "db_default": {}, "editable": False, **options})
@@ -46,13 +47,14 @@ class TooManyKeys(Invalid):
 
 
 class Fits(Func):
-    """Whether a column holds an object of texts that is not too large.
+    """The condition that a column holds a JSON object of strings that is not too large.
 
     The limits are arguments, so `makemigrations` notices when they change.
     """
 
     output_field = BooleanField()
-    # `%s` is the column. PostgreSQL checks the conditions in their order, and most rows are empty.
+    # `%s` is the column. PostgreSQL checks the parts of the condition from left to right. Most rows
+    # have no metadata, so PostgreSQL checks only the first part.
     template = """(%s = '{}'::jsonb OR (
         jsonb_typeof(%s) = 'object'
         AND jsonb_array_length(jsonb_path_query_array(%s, '$.keyvalue()')) <= {keys}
@@ -67,7 +69,7 @@ class Fits(Func):
     def as_sql(  # type: ignore[override]
         self, compiler: Any, connection: Any, **options: Any
     ) -> tuple[str, list[Any]]:
-        """Return the condition."""
+        """Return the condition and its parameters."""
         text, parameters = compiler.compile(self.source_expressions[0])
         condition = self.template
         for name, limit in self.limits.items():
@@ -86,14 +88,14 @@ def metadata_fits(name: str) -> CheckConstraint:
 
 
 def stored(changes: Changes | None) -> dict[str, str]:
-    """Return the metadata of a new row."""
+    """Return the metadata of a new row: `changes` without the nulls."""
     return {key: value for key, value in (changes or {}).items() if value is not None}
 
 
 def merged(changes: Changes) -> Func:
     """Return the expression that merges `changes` into the column `metadata`.
 
-    The merge is a part of the write, so concurrent changes of different keys are all kept.
+    PostgreSQL merges as part of the UPDATE, so concurrent changes of different keys are all kept.
     """
     removed = [key for key, value in changes.items() if value is None]
     added = Func(
@@ -117,10 +119,10 @@ def save_changes(
     *,
     save: Callable[..., None] = Model.save,
 ) -> None:
-    """Store new values of some fields of a row. New metadata is merged into the old.
+    """Save new values of some fields of a row. New metadata is merged into the existing metadata.
 
     Args:
-        save: saves the row, with the names of the fields as `update_fields`.
+        save: the function that saves the row. It gets the names of the fields as `update_fields`.
     """
     if not changes:
         return

@@ -62,7 +62,7 @@ class Prepared(Generic[Instance]):
         rows = self.convert(self.run(self.text, values))
         if not rows:
             return None
-        # Annotations are selected after the columns of the model.
+        # The SQL selects the annotations after the columns of the model.
         row, width = rows[0], len(self.names) - len(self._annotations)
         model = self._queryset.model
         instance = model.from_db(DEFAULT_DB_ALIAS, self.names[:width], row[:width])
@@ -134,7 +134,10 @@ class Prepared(Generic[Instance]):
 
     @property
     def bare_parameters(self) -> tuple[Any, ...]:
-        """The value of each `%s` of `bare_text`; the selected columns may have more of them."""
+        """The value of each `%s` in `bare_text`, in order.
+
+        `parameters` also has the values for the selected columns, which `bare_text` lacks.
+        """
         return self._bare[1]
 
     @cached_property
@@ -148,7 +151,7 @@ class Prepared(Generic[Instance]):
         return fetch(text, [*_filled(self.parameters, values), *more])
 
     def run_bare(self, text: str, values: Mapping[str, Any]) -> list[tuple[Any, ...]]:
-        """Run a text that contains `bare_text`, and return the rows."""
+        """Run SQL that contains `bare_text`, with the parameters of `bare_text`; return rows."""
         return fetch(text, _filled(self.bare_parameters, values))
 
     def convert(self, rows: list[tuple[Any, ...]]) -> list[Any]:
@@ -203,5 +206,5 @@ class Bound:
 
 
 def _filled(parameters: Iterable[Any], values: Mapping[str, Any]) -> list[Any]:
-    """Return parameters with the value of each `Parameter`."""
+    """Return `parameters`, with each `Parameter` replaced by its value."""
     return [values[each.name] if isinstance(each, Parameter) else each for each in parameters]

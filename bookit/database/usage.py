@@ -1,10 +1,13 @@
-"""How long this thread has waited for PostgreSQL. The metrics read and reset these numbers."""
+"""How often and how long this thread has waited for PostgreSQL.
+
+The metrics read and reset these numbers.
+"""
 
 import threading
 
 
 class _Usage(threading.local):
-    """The waits of this thread since they were last reset."""
+    """The number of waits, and their total duration, since the last reset."""
 
     waits = 0
     seconds = 0.0

@@ -1,8 +1,9 @@
 """The version of a row: the time of its last change, which the database maintains.
 
-A client that has read a row can ask that a change is made only if nobody has changed the row since
-(`If-Match`, RFC 9110, section 13.1.1). The comparison is part of the write itself: `expect` stores
-the expected version for the transaction, and the trigger of the table compares it.
+A client that has read a row can ask BookIt to change the row only if nobody has changed it in the
+meantime (`If-Match`, RFC 9110, section 13.1.1). The comparison is part of the write itself:
+`expect` stores the expected version for the transaction, and the table's trigger compares it with
+the version of the row.
 """
 
 from collections.abc import Sequence
@@ -14,22 +15,24 @@ from django.db import connection
 from bookit.database.constraints import Trigger
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-# The setting of a transaction that contains the id and the version of the row that it may change.
+# The PostgreSQL setting that contains the id and the expected version of a row. It lasts until the
+# transaction ends.
 SETTING = "bookit.expected_version"
-# The constraint that an error of the trigger names.
+# The constraint name in the errors that the trigger raises.
 CONSTRAINT = "expected_version"
 
 
 def version_of(updated_at: datetime) -> int:
-    """Return the version of a row: the microseconds from 1970 to its last change."""
+    """Return the version of a row: the microseconds from 1970 to the last change of the row."""
     return (updated_at - EPOCH) // timedelta(microseconds=1)
 
 
 def expect(pk: UUID, updated_at: datetime) -> None:
-    """Let the caller's transaction change a row only if it has not changed since `updated_at`.
+    """Let the caller's transaction change a row only if the row has not changed since `updated_at`.
 
-    The first change of the row compares the version, and raises an `IntegrityError` that names
-    `CONSTRAINT` if it differs. Later changes of the same transaction do not compare it again.
+    The first change of the row compares the versions. If they differ, it raises an
+    `IntegrityError` that names `CONSTRAINT`. Later changes in the same transaction do not compare
+    the versions again.
     """
     with connection.cursor() as cursor:
         expected = f"{pk} {version_of(updated_at)}"
@@ -39,12 +42,12 @@ def expect(pk: UUID, updated_at: datetime) -> None:
 def updated_at_trigger(prefix: str, columns: Sequence[str] = ()) -> Trigger:
     """Return a trigger for a table with the columns `id` and `updated_at`.
 
-    The trigger increases `updated_at` with each change, unless the change itself does. It never
-    decreases. The trigger also compares the version that `expect` has stored.
+    The trigger increases `updated_at` at each change, unless the change itself increases it.
+    `updated_at` never decreases. The trigger also compares the version that `expect` has stored.
 
     Args:
         prefix: the prefix of the trigger's name.
-        columns: if given, only changes to these columns count.
+        columns: if given, only changes to these columns increase `updated_at`.
     """
     olds, news = (", ".join(f"{row}.{name}" for name in columns) for row in ("OLD", "NEW"))
     changed = f"({olds}) IS DISTINCT FROM ({news})" if columns else "true"

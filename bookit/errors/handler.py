@@ -43,7 +43,8 @@ UNAVAILABLE = {
 }
 
 
-# The exceptions that can become responses below 500, except those about tokens; see `_translate`.
+# The exceptions that `_translate` can turn into responses with a status below 500. Exceptions about
+# tokens are left out.
 REFUSALS = (
     ServiceError,
     exceptions.APIException,

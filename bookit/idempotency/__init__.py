@@ -1,1 +1,1 @@
-"""Idempotency keys: a POST that is sent again is answered again, and changes nothing."""
+"""Idempotency keys: a repeated POST gets the first response again, and changes nothing."""

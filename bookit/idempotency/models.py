@@ -1,24 +1,25 @@
-"""Responses that are kept for requests which are sent again."""
+"""Responses that are kept for requests that clients send again."""
 
 from django.conf import settings
 from django.db import models
 
 
 class KeptResponse(models.Model):
-    """The response to the first request with an idempotency key of a user or an API key."""
+    """The response to the first request in which an owner used an idempotency key."""
 
     id = models.BigAutoField(primary_key=True)
     user = models.ForeignKey(
         settings.AUTH_USER_MODEL, models.CASCADE, related_name="+", db_index=False
     )
-    # The API key that authenticated the request; otherwise the user. Each has its own keys.
+    # The id of the API key that authenticated the request, or of the user if there was no API key.
+    # Each owner has its own idempotency keys.
     owner = models.UUIDField()
     key = models.CharField(max_length=255)
-    # SHA-256 of what was requested.
+    # SHA-256 of the method, path, parameters and JSON of the request.
     fingerprint = models.BinaryField(max_length=32)
     status = models.PositiveSmallIntegerField()
     location = models.TextField(blank=True)
-    # As it was sent: JSON in UTF-8.
+    # The body as it was sent: JSON in UTF-8.
     body = models.BinaryField()
     created_at = models.DateTimeField(db_index=True)
 

@@ -1,9 +1,9 @@
-"""The rules of idempotency keys.
+"""The rules for idempotency keys.
 
-While a request is processed, it holds an advisory lock on its key, so that the same request in the
-same moment is refused at once. The lock ends with the transaction, also when the process or the
-host that began it crashes. The response is kept in the transaction of the effect. The constraint
-`idempotency_key_used_once` ensures that only one request with a key can have an effect.
+While a request is processed, it holds an advisory lock on its key, so another request with this key
+is refused at once. The lock ends with the transaction, even if the process or its host crashes. The
+transaction that makes the requested changes also stores the response. The constraint
+`idempotency_key_used_once` ensures that only one request with a key can change anything.
 """
 
 from datetime import datetime, timedelta
@@ -34,11 +34,12 @@ class IdempotencyKeyReused(Unprocessable):
 
 
 class Kept(NamedTuple):
-    """What is known of an idempotency key.
+    """What is known about an idempotency key.
 
     Args:
-        is_free: whether no other request with the key is in progress. Only then the rest is known.
-        fingerprint: of the first request with the key; None if there was none.
+        is_free: whether no other request with the key is in progress. If False, all fields below
+            are None.
+        fingerprint: the hash of the first request with the key, or None if there was no request.
     """
 
     is_free: bool
@@ -50,10 +51,10 @@ class Kept(NamedTuple):
 
 # Locks an idempotency key for this transaction and returns the response that is kept for it.
 #
-# Parameters: owner uuid, key text, since timestamptz (older responses do not count).
+# Parameters: owner uuid, key text, since timestamptz (older responses are ignored).
 # Columns: those of `Kept`; always one row.
-# Invariant: the snapshot may be older than the lock, so a response that is kept in between is not
-#   seen; then KEEP returns no row.
+# Invariant: the snapshot may be older than the lock, so the statement does not see a response that
+#   another transaction keeps after the snapshot. In this case, KEEP returns no row.
 CLAIM = """
 WITH lock AS MATERIALIZED (
     SELECT pg_try_advisory_xact_lock(uuid_hash_extended(
@@ -66,11 +67,11 @@ FROM lock LEFT JOIN bookit_keptresponse
     AND created_at > %(since)s::timestamptz
 """
 
-# Keeps a response, unless one is kept for the same key already.
+# Keeps a response, unless a response is already kept for the same key.
 #
 # Parameters: user_id uuid, owner uuid, key text, fingerprint bytea, status int, location text,
 #   body bytea, at timestamptz (now), since timestamptz (older responses are replaced).
-# Columns: id bigint; no row if a response is kept already.
+# Columns: id bigint; no row if a response is already kept.
 # Invariant: idempotency_key_used_once.
 KEEP = """
 INSERT INTO bookit_keptresponse AS kept
@@ -89,14 +90,15 @@ def claim(*, owner: UUID, key: str, fingerprint: bytes, at: datetime) -> Kept | 
     """Reserve a key for the caller's transaction.
 
     Args:
-        owner: the API key that authenticated the request; otherwise the user.
+        owner: the id of the API key that authenticated the request, or of the user if there was no
+            API key.
 
     Returns:
-        the response to the first request with this key; None if this is the first.
+        the response to the first request with this key, or None if this is the first request.
 
     Raises:
         IdempotencyInProgress: another request with this key is in progress.
-        IdempotencyKeyReused: the first request with this key was a different one.
+        IdempotencyKeyReused: the first request with this key was different.
     """
     values = {"owner": owner, "key": key, "since": at - KEPT}
     [kept] = fetch(CLAIM, values, class_row(Kept))
@@ -123,7 +125,7 @@ def keep(
     """Keep the response to a request in the caller's transaction.
 
     Returns:
-        whether it is kept. It is not if a response to another request with this key is.
+        whether the response was kept. False if a response is already kept for this key.
     """
     values: dict[str, Any] = {
         "user_id": user_id,

@@ -1,4 +1,4 @@
-"""Deleting old responses."""
+"""The job that deletes old responses."""
 
 from django.utils import timezone
 from procrastinate.contrib.django import app
@@ -9,5 +9,5 @@ from bookit.idempotency import services
 @app.periodic(cron="23 * * * *")
 @app.task(name="bookit.prune_kept_responses", queueing_lock="bookit.prune_kept_responses")
 def prune_kept_responses(timestamp: int) -> None:
-    """Delete the responses that are no longer replayed, every hour."""
+    """Every hour, delete the responses that are no longer replayed."""
     services.prune(at=timezone.now())

@@ -1,4 +1,4 @@
-"""How an endpoint takes idempotency keys (draft-ietf-httpapi-idempotency-key-header)."""
+"""Lets endpoints accept idempotency keys (draft-ietf-httpapi-idempotency-key-header)."""
 
 from collections.abc import Callable
 from functools import partial, wraps
@@ -25,16 +25,16 @@ View = TypeVar("View", bound=RowViewSet)
 Arguments = ParamSpec("Arguments")
 Action = Callable[Concatenate[View, Request, Arguments], Response]
 
-LONGEST_KEY = 255
-# After these, the same request can succeed, so it is processed again: signed out, timed out, in
-# conflict, or too many.
+MAX_KEY_LENGTH = 255
+# Responses with these statuses are not kept, because the same request can succeed later: not signed
+# in, timed out, in conflict, and too many requests.
 NOT_KEPT = frozenset({401, 408, 409, 429})
 
 
 def idempotent(action: Action[View, Arguments]) -> Action[View, Arguments]:
-    """Let an action of a view take the header `Idempotency-Key`.
+    """Let an action of a view accept the header `Idempotency-Key`.
 
-    With it, the whole action is one transaction, which also keeps the response.
+    With this header, the whole action is one transaction, which also keeps the response.
     """
 
     @wraps(action)
@@ -44,22 +44,22 @@ def idempotent(action: Action[View, Arguments]) -> Action[View, Arguments]:
         key = request.headers.get(IDEMPOTENCY_KEY)
         if key is None:
             return action(self, request, *args, **kwargs)
-        if not 1 <= len(key) <= LONGEST_KEY or "\0" in key:
-            raise refuse(IDEMPOTENCY_KEY, f"Use 1 to {LONGEST_KEY} characters.")
-        return _answer_once(self, request, key, partial(action, self, request, *args, **kwargs))
+        if not 1 <= len(key) <= MAX_KEY_LENGTH or "\0" in key:
+            raise refuse(IDEMPOTENCY_KEY, f"Use 1 to {MAX_KEY_LENGTH} characters.")
+        return _respond_once(self, request, key, partial(action, self, request, *args, **kwargs))
 
     run.takes = IDEMPOTENCY_KEY  # type: ignore[attr-defined]
     return run
 
 
-class _KeptMeanwhile(Exception):
-    """Another request with the same key was answered since the key was claimed."""
+class _AlreadyKept(Exception):
+    """A response was kept for the key after `claim` had looked for it."""
 
 
-def _answer_once(
+def _respond_once(
     view: RowViewSet, request: Request, key: str, action: Callable[[], Response]
 ) -> Response:
-    """Return the response of `action`, or the one that was kept for the same request."""
+    """Return the response of `action`, or the kept response if the request was sent before."""
     at = timezone.now()
     owned: dict[str, Any] = {
         "owner": request.auth.id if isinstance(request.auth, UsedKey) else request.user.pk,
@@ -73,16 +73,16 @@ def _answer_once(
     def attempt() -> Response:
         kept = services.claim(**owned)
         if kept is not None:
-            return _replayed(kept)
+            return _replay(kept)
         response = action()
         if not _keep(request, response, owned):
-            raise _KeptMeanwhile
+            raise _AlreadyKept
         return response
 
     for _ in range(TRIES):
         try:
             return attempt()
-        except _KeptMeanwhile:
+        except _AlreadyKept:
             continue
         except (services.IdempotencyInProgress, services.IdempotencyKeyReused):
             raise
@@ -96,7 +96,7 @@ def _answer_once(
 
 
 def _fingerprint(request: Request) -> bytes:
-    """Return a hash of what is requested: method, path, parameters and the body's JSON."""
+    """Return a hash of the request: its method, path, parameters and JSON."""
     body = orjson.dumps(request.data, option=orjson.OPT_SORT_KEYS)
     return sha256(f"{request.method} {request.get_full_path()}\n".encode() + body).digest()
 
@@ -114,8 +114,8 @@ def _keep(request: Request, response: Response, owned: dict[str, Any]) -> bool:
     )
 
 
-def _replayed(kept: services.Kept) -> Response:
-    """Return the response that was kept, with the header that says so."""
+def _replay(kept: services.Kept) -> Response:
+    """Return the kept response, with the header `Idempotent-Replayed`."""
     headers = {"Idempotent-Replayed": "true"}
     if kept.location:
         headers["Location"] = kept.location

@@ -1,12 +1,12 @@
-"""What workers have done."""
+"""How many jobs the workers have run."""
 
 from django.db import models
 
 
 class JobTally(models.Model):
-    """How many jobs of a task ended in one way, in about the same time.
+    """The number of jobs of a task that had the same outcome and a similar duration.
 
-    Jobs that succeed are deleted, so workers write their numbers here, a few times a minute.
+    Jobs that succeed are deleted, so workers add the jobs they run to this table every few seconds.
     """
 
     id = models.BigAutoField(primary_key=True)

@@ -190,7 +190,7 @@ async def run_workers(
     the jobs of another group waiting.
 
     Args:
-        middleware: more middleware of procrastinate, around each job.
+        middleware: additional procrastinate middleware, which runs around each job.
         options: options for `App.run_worker_async`. They do not change the limit for webhooks.
 
     Raises:

@@ -1,9 +1,9 @@
 """Counts the jobs that a worker runs, and adds the numbers to a table.
 
-The table has the numbers of all workers, on all hosts, so any web process can show them, and no
-worker needs a port. A row of the table is written by many workers, so a write for each job would
-make the workers wait for each other. Instead, each worker adds its numbers every few seconds. A
-worker that is killed loses the numbers of the last few seconds.
+The table contains the numbers of all workers on all hosts. Any web process can show these numbers,
+so workers need no port. Many workers write to the same row, so a write for each job would make the
+workers wait for each other. Instead, each worker adds its numbers every few seconds. A worker that
+is killed loses the numbers of the last few seconds.
 """
 
 import asyncio
@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 
 # Seconds between two writes.
 PAUSE = 5.0
-# The upper limits of the durations that are counted together, in seconds.
+# The upper limits of job durations, in seconds. Jobs between two limits are counted together.
 BUCKETS = (0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0, 60.0, inf)
 
 SUCCEEDED, RETRIED, FAILED = "succeeded", "retried", "failed"
@@ -35,7 +35,7 @@ SUCCEEDED, RETRIED, FAILED = "succeeded", "retried", "failed"
 #
 # Parameters: tasks text[], outcomes text[], buckets float8[], jobs bigint[], seconds float8[].
 # Columns: none.
-# Invariant: the rows are in the order of the unique key, so two workers never deadlock.
+# Invariant: rows are written in the order of the unique key, so two workers never deadlock.
 _ADD = """
 INSERT INTO bookit_jobtally AS tally (task, outcome, bucket, jobs, seconds)
 SELECT * FROM unnest(
@@ -46,8 +46,8 @@ ON CONFLICT (task, outcome, bucket) DO UPDATE
 SET jobs = tally.jobs + excluded.jobs, seconds = tally.seconds + excluded.seconds
 """
 
-# Reads the numbers of all workers. There are at most as many rows as combinations of a task, an
-# outcome and a bucket.
+# Reads the numbers of all workers: one row for each combination of a task, an outcome and a bucket
+# that has occurred.
 #
 # Parameters: none.
 # Columns: task text, outcome text, bucket float8, jobs bigint, seconds float8.
@@ -59,7 +59,7 @@ SELECT task, outcome, bucket, jobs, seconds FROM bookit_jobtally ORDER BY task, 
 class Tally:
     """The numbers of this worker that are not in the table yet.
 
-    Only the event loop uses it, so it needs no lock.
+    Only the event loop uses this object, so it needs no lock.
     """
 
     def __init__(self) -> None:
@@ -71,7 +71,8 @@ class Tally:
         """Run a job and count it. procrastinate calls this for every job."""
         started = monotonic()
         task = context.app.tasks.get(context.job.task_name)
-        outcome = None  # A job that is cut off when its worker stops runs again.
+        # A job has no outcome if it is cancelled because its worker stops. It will run again.
+        outcome = None
         try:
             result = await call_next()
             outcome = SUCCEEDED
@@ -81,7 +82,7 @@ class Tally:
             outcome = RETRIED if will_run_again else FAILED
             raise
         finally:
-            # The name of an unknown task could be anything, so it does not get a row.
+            # The name of an unknown task could be anything, so unknown tasks get no rows.
             if task and outcome:
                 self.count(task.name, outcome, monotonic() - started)
 

@@ -1,1 +1,1 @@
-"""Emails: how they are sent, their daily limits, and emails as files."""
+"""Sends emails within daily limits, or writes them to files in development."""

@@ -26,8 +26,8 @@ KEPT = timedelta(days=30)
 # Parameters: subjects text[], limits integer[] (in the order of subjects), day date.
 # Columns: subject text, of each limit that had not been reached.
 # Invariant: the constraint mail_counted_once allows one row per subject and day, which this
-#   statement compares and increments. Rows are locked in the order of subjects, which is the same
-#   for all emails that share a limit, so workers never deadlock.
+#   statement compares and increments. Rows are locked in the order of `subjects`. All emails list
+#   the limits that they share in the same order, so workers never deadlock.
 TAKE = """
 INSERT INTO bookit_mailcount AS counted (subject, day, sent, most, withheld)
 SELECT subject, %(day)s::date, 1, most, 0
@@ -43,9 +43,9 @@ class Limit:
     """A limit that an email counts towards.
 
     Args:
-        name: what the limit applies to, in one word for the log, for example `address`.
-        subject: what the limit applies to; an email address is stored only as a hash.
-        most: the maximum number of emails a day.
+        name: the kind of limit, in one word for the log, for example `address`.
+        subject: what the limit applies to. It contains an email address only as a hash.
+        most: the maximum number of emails per day.
     """
 
     name: str
@@ -73,7 +73,7 @@ def take(limits: Sequence[Limit], *, at: datetime) -> list[Limit]:
 
 
 def give_back(limits: Sequence[Limit], *, at: datetime) -> None:
-    """Subtract an email that was counted but could not be sent."""
+    """Subtract an email that was counted towards the limits but could not be sent."""
     _counts(limits, at).filter(sent__gt=0).update(sent=F("sent") - 1)
 
 

@@ -65,7 +65,7 @@ def send_within_limits(
     """Send an email, unless one of its limits has been reached.
 
     Args:
-        subject: what the email is about, for the log: ids, but not an email address.
+        subject: ids for the log that say what the email is about, without any email address.
 
     Raises:
         OSError: the mail server did not accept the email. `smtplib.SMTPException` is an `OSError`.

@@ -1,6 +1,6 @@
-"""What PostgreSQL knows: its connections and the job queue, and what apps add.
+"""The metrics from PostgreSQL: connections, transactions, jobs, and the metrics of other apps.
 
-No query here counts the rows of a table that grows.
+No query counts all rows of a table that grows.
 """
 
 import logging
@@ -20,8 +20,8 @@ logger = logging.getLogger(__name__)
 # Reads the activity of this database: one row for each state of its connections.
 #
 # Parameters: none.
-# Columns: state text, connections bigint, most int (the limit for all databases of the server),
-# committed bigint, rolled_back bigint, deadlocks bigint.
+# Columns: state text, connections bigint, most int (the maximum number of connections to
+# all databases of the server), committed bigint, rolled_back bigint, deadlocks bigint.
 ACTIVITY = """
 SELECT coalesce(activity.state, 'other') AS state, count(*) AS connections,
     current_setting('max_connections')::int AS most,
@@ -34,8 +34,8 @@ GROUP BY 1
 
 
 def collect() -> Iterator[Metric]:
-    """Yield the metrics from PostgreSQL. If PostgreSQL fails, yield only that it does."""
-    up = GaugeMetricFamily("bookit_database_up", "Whether PostgreSQL answers this process.")
+    """Yield the metrics from PostgreSQL. If PostgreSQL fails, yield only `bookit_database_up`."""
+    up = GaugeMetricFamily("bookit_database_up", "Whether PostgreSQL responds to this process.")
     collectors = [_activity, jobs.collect, *COLLECTORS.values()]
     try:
         found = [*chain.from_iterable(each() for each in collectors)]
@@ -53,15 +53,17 @@ def _activity() -> Iterator[Metric]:
     rows = fetch(ACTIVITY, {}, dict_row)
     connections = GaugeMetricFamily(
         "bookit_database_connections",
-        "Connections to the database, of all processes, by state.",
+        "Connections of all processes to the database, by state.",
         labels=["state"],
     )
     for row in rows:
         connections.add_metric([row["state"]], row["connections"])
     yield connections
-    first = rows[0]  # This connection itself has a row.
+    first = rows[0]  # There is at least one row, because this connection is counted, too.
     yield GaugeMetricFamily(
-        "bookit_database_connections_max", "The limit of the server.", value=first["most"]
+        "bookit_database_connections_max",
+        "The maximum number of connections of the PostgreSQL server.",
+        value=first["most"],
     )
     transactions = CounterMetricFamily(
         "bookit_database_transactions_total", "Transactions, by outcome.", labels=["outcome"]

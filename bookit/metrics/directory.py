@@ -1,10 +1,10 @@
 """The folder in which gunicorn's workers keep their counters, so that any worker can add them up.
 
-Only gunicorn prepares the folder. All other processes keep their counters to themselves.
+Only gunicorn prepares the folder. All other processes keep their counters in their own memory.
 
-prometheus_client maps its files into memory. On a full disk, the kernel ends a process that writes
-to a part of such a file that has no space on the disk yet. Therefore all files get their space
-before they are used, and a process without space counts nothing.
+prometheus_client maps its files into memory. If the disk is full, the kernel kills a process that
+writes to a part of such a file for which no disk space is reserved. Therefore BookIt reserves the
+space for each file before it uses the file, and a process that gets no space counts nothing.
 """
 
 import atexit
@@ -21,15 +21,17 @@ logger = logging.getLogger(__name__)
 
 VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
 PREFIX = "bookit-metrics-"
+SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - mkdtemp makes a private folder in it
 # The space for each kind of file, in bytes. About 100 combinations of view and method occur, and
-# each needs a dozen entries of a few hundred bytes. prometheus_client enlarges a file that is full.
+# each combination needs a dozen entries of a few hundred bytes. prometheus_client enlarges a file
+# that is full.
 SIZES = {"counter": 128 * 1024, "histogram": 512 * 1024}
 
-# A file name contains the name of its process. gunicorn's workers have numbered places. A new
-# worker takes the place of a dead one and continues its counters, so the number of files does not
-# grow when workers die.
+# The name of this process, which its file names contain. gunicorn's workers have numbered places.
+# A new worker takes the place of a dead worker and continues its counters, so the number of files
+# does not grow when workers die.
 _name = "main"
-#: The folder that the processes of this server share, if there is one.
+#: The path of the folder that the processes of this server share; None if there is no folder.
 shared: str | None = None
 #: Whether this process has space for its counters.
 recording = True
@@ -39,19 +41,20 @@ _lock: int | None = None
 def prepare() -> None:
     """Make an empty folder for this server and all its workers.
 
-    If PROMETHEUS_MULTIPROC_DIR is unset, the folder is a new one in memory that is removed when the
-    server ends. Otherwise, counters of an earlier server are removed from the folder.
+    If PROMETHEUS_MULTIPROC_DIR is set, use that folder, and remove the counters of an earlier
+    server from it. Otherwise, make a new folder, in memory if possible, and remove it when the
+    server ends.
 
-    Call this function before `bookit.metrics.process` is imported, because it decides where the
-    counters are kept. Later, this function does nothing.
+    Call this function before `bookit.metrics.process` is imported, because that module decides
+    during its import where the counters are kept. After the import, this function does nothing.
     """
     global recording, shared
     if "bookit.metrics.process" in sys.modules:
         return
     given = os.environ.get(VARIABLE)
     if given and Path(given).name.startswith(PREFIX):
-        given = None  # It belongs to the server that gunicorn is replacing (signal USR2).
-    memory = [Path("/dev/shm")] if os.path.isdir("/dev/shm") else []  # noqa: S108
+        given = None  # The folder belongs to the server that this server replaces (signal USR2).
+    memory = [SHARED_MEMORY] if SHARED_MEMORY.is_dir() else []
     problems = []
     for parent in [None] if given else [*memory, Path(tempfile.gettempdir())]:
         try:
@@ -66,7 +69,7 @@ def prepare() -> None:
 
 
 def name() -> str:
-    """Return the name of this process in the names of its files."""
+    """Return the name of this process, as its file names contain it."""
     return _name
 
 
@@ -74,7 +77,8 @@ def join(place: int | None) -> None:
     """Give this worker its own counters. Call this function after the fork.
 
     Args:
-        place: a number that no other living worker of this server has.
+        place: a number that no other living worker of this server has. If `place` is None, the
+            file names contain the process id instead.
     """
     global _name, recording
     _name = str(os.getpid()) if place is None else f"worker{place}"
@@ -89,7 +93,8 @@ def join(place: int | None) -> None:
 def leave(place: int | None, pid: int) -> None:
     """Remove the gauges of a worker that has ended, but not its counters, which are totals."""
     if shared:
-        # Imported here, because prometheus_client reads the variable when it is first imported.
+        # Imported here, because prometheus_client reads PROMETHEUS_MULTIPROC_DIR when it is first
+        # imported.
         from prometheus_client.multiprocess import mark_process_dead
 
         mark_process_dead(pid if place is None else f"worker{place}", shared)
@@ -105,11 +110,11 @@ def _created(parent: Path) -> Path:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 shutil.rmtree(old, ignore_errors=True)
             except BlockingIOError:
-                pass  # Its server is still running.
+                pass  # The server of this folder is still running.
             finally:
                 os.close(handle)
     folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=parent))
-    # Workers inherit the lock, so it lasts as long as the last of them.
+    # Workers inherit the lock, so the folder is locked until the last worker has ended.
     _lock = os.open(folder, os.O_RDONLY)
     fcntl.flock(_lock, fcntl.LOCK_EX)
     atexit.register(_remove, folder, os.getpid())
@@ -117,7 +122,7 @@ def _created(parent: Path) -> Path:
 
 
 def _remove(folder: Path, pid: int) -> None:
-    if os.getpid() == pid:  # A worker runs the exit handlers of its parent, too.
+    if os.getpid() == pid:  # Workers inherit this exit handler, but must not remove the folder.
         shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -129,10 +134,10 @@ def _emptied(folder: Path) -> Path:
 
 
 def _reserve() -> None:
-    """Give the files of this process their space.
+    """Reserve disk space for the files of this process.
 
     Raises:
-        OSError: there is no space.
+        OSError: there is not enough space.
     """
     for kind, size in SIZES.items():
         path = os.path.join(str(shared), f"{kind}_{_name}.db")

@@ -1,4 +1,4 @@
-"""The extension point of this room."""
+"""The extension point of the metrics, to which other apps add functions."""
 
 from collections.abc import Callable, Iterable
 
@@ -6,6 +6,5 @@ from prometheus_client.core import Metric
 
 from bookit.extensions import Extensions
 
-#: Functions that return metrics from PostgreSQL. They must cost the same however many rows there
-#: are.
+#: Functions that return metrics from PostgreSQL. Their cost must not grow with the number of rows.
 COLLECTORS: Extensions[Callable[[], Iterable[Metric]]] = Extensions()

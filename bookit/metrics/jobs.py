@@ -16,17 +16,18 @@ from bookit.database.rows import fetch
 from bookit.jobs import tally
 from bookit.jobs.queues import MAILS, SILENCE, WEBHOOKS
 
-# A longer queue is counted up to this number of jobs. It is far too long anyway.
-MOST = 10_000
+# Jobs are counted up to this number. A longer queue is far too long, whatever its exact length is.
+MAX_COUNTED = 10_000
 
-# Counts the jobs that have not ended, by queue: those that wait for a worker, those that are
-# planned for later, and those that run.
+# Counts, for each queue, the jobs that wait for a worker, the jobs that are scheduled for later,
+# and the jobs that run.
 #
 # Parameters: most bigint.
-# Columns: queue text, waiting bigint, scheduled bigint, running bigint, oldest float8 (for how many
+# Columns: queue text, waiting bigint, scheduled bigint, running bigint, oldest float8 (how many
 # seconds the oldest waiting job has waited, or NULL).
-# Invariant: the indexes of procrastinate find the jobs, so at most `most` of each kind are read.
-# The jobs with the lowest ids are the oldest of their priority, and BookIt uses only one priority.
+# Invariant: the query finds jobs through procrastinate's indexes, so it reads at most `most` jobs
+# of each status. Among jobs with the same priority, the oldest jobs have the lowest ids. BookIt
+# uses only one priority.
 _OPEN = """
 WITH todo AS MATERIALIZED (
     SELECT id, queue_name, scheduled_at, coalesce(scheduled_at <= now(), true) AS is_due
@@ -51,7 +52,7 @@ SELECT coalesce(queue.queue_name, running.queue_name) AS queue,
 FROM queue FULL JOIN running USING (queue_name)
 """
 
-# Counts the failed jobs, by task.
+# Counts the failed jobs of each task.
 #
 # Parameters: most bigint.
 # Columns: task text, jobs bigint.
@@ -61,7 +62,7 @@ SELECT task_name AS task, count(*) AS jobs FROM (
 ) AS failed GROUP BY task_name
 """
 
-# Counts the groups of workers that have recently sent a heartbeat.
+# Counts the pools of workers that have recently sent a heartbeat.
 #
 # Parameters: silence float8 (seconds).
 # Columns: workers bigint.
@@ -72,14 +73,14 @@ WHERE last_heartbeat > now() - make_interval(secs => %(silence)s)
 
 
 def collect() -> Iterator[Metric]:
-    """Yield the metrics of jobs."""
+    """Yield the metrics of the job queue and of the workers."""
     yield from _open()
     failed = GaugeMetricFamily(
         "bookit_jobs_failed",
-        "Jobs that have failed and are kept for an operator, by task; at most 10000.",
+        "Jobs that have failed and are kept for an operator, by task, counted up to 10000.",
         labels=["task"],
     )
-    for row in fetch(_FAILED, {"most": MOST}, dict_row):
+    for row in fetch(_FAILED, {"most": MAX_COUNTED}, dict_row):
         failed.add_metric([row["task"]], row["jobs"])
     yield failed
     [[workers]] = fetch(_WORKERS, {"silence": float(SILENCE)})
@@ -91,19 +92,19 @@ def collect() -> Iterator[Metric]:
 
 def _open() -> Iterator[Metric]:
     waiting = GaugeMetricFamily(
-        "bookit_jobs_waiting", "Jobs that could run now, at most 10000.", labels=["queue"]
+        "bookit_jobs_waiting", "Jobs that could run now, counted up to 10000.", labels=["queue"]
     )
     scheduled = GaugeMetricFamily(
-        "bookit_jobs_scheduled", "Jobs that run later, at most 10000.", labels=["queue"]
+        "bookit_jobs_scheduled", "Jobs that run later, counted up to 10000.", labels=["queue"]
     )
     running = GaugeMetricFamily("bookit_jobs_running", "Jobs that run.", labels=["queue"])
     oldest = GaugeMetricFamily(
         "bookit_jobs_oldest_waiting_seconds",
-        "For how long the oldest waiting job has waited.",
+        "How long the oldest waiting job has waited.",
         labels=["queue"],
     )
-    rows = {row["queue"]: row for row in fetch(_OPEN, {"most": MOST}, dict_row)}
-    # An alert can compare only numbers that exist, so an empty queue has numbers, too.
+    rows = {row["queue"]: row for row in fetch(_OPEN, {"most": MAX_COUNTED}, dict_row)}
+    # An alert can compare only samples that exist, so an empty queue has samples, too.
     for queue in {"default", MAILS, WEBHOOKS} - rows.keys():
         for each in (waiting, scheduled, running, oldest):
             each.add_metric([queue], 0)

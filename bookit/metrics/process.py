@@ -1,7 +1,8 @@
-"""What each web process counts: requests, their duration, and how long they wait for PostgreSQL.
+"""The counters of a web process: requests, their duration, and their waits for PostgreSQL.
 
-Every label has few values, so that no client can create new time series: a view is named by the
-template of its route, and unknown methods and paths share one name.
+Every label has a small, fixed set of values, so that no client can create new time series. A view
+is named by the template of its route. All unknown methods share a name, and so do all unknown
+paths.
 """
 
 import re
@@ -15,23 +16,25 @@ from prometheus_client import CollectorRegistry, Counter, Histogram, disable_cre
 from bookit.database.usage import usage
 from bookit.metrics import directory
 
-# prometheus_client would keep the counters of every process in files if the environment has
-# PROMETHEUS_MULTIPROC_DIR. A worker of the job queue, or a command, has no use for these files.
+# If PROMETHEUS_MULTIPROC_DIR is set, prometheus_client by default keeps the counters of every
+# process in files. Workers of the job queue and commands do not need these files.
 values.ValueClass = (
     values.MultiProcessValue(directory.name) if directory.shared else values.MutexValue
 )
 
-# The time at which each series began would double the size of the page.
+# Otherwise, the response would also contain the time at which each series began, and would be twice
+# as large.
 disable_created_metrics()
 
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 OTHER = "other"
-# The names of the views of requests that reach no view.
+# The names that replace the view if a request reaches no view.
 STATIC, UNKNOWN = "static", "unknown"
-# In seconds, from a cached page to the time limit of a request.
+# The upper limits of durations that are counted together, in seconds. They range from the duration
+# of a cached page to the time limit of a request.
 BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
-#: The metrics of this process. With gunicorn, only the files of all processes are read.
+#: The metrics of this process. Under gunicorn, `/metrics` reads the files of all processes instead.
 REGISTRY = CollectorRegistry()
 
 # Each entry of a file contains the help text of its metric, so these texts are short.
@@ -64,15 +67,16 @@ DATABASE_SECONDS = Counter(
     registry=REGISTRY,
 )
 
-# A shorter wait for a thread only shows that the thread had to wake up.
+# A wait for a thread of less than this many seconds is not counted. It only shows that the thread
+# had to wake up.
 SHORTEST_WAIT = 0.001
 
-# Parameters of routes, as `path` and `re_path` write them.
+# A parameter in a route: `<name>` or `<converter:name>`.
 PARAMETER = re.compile(r"<(?:\w+:)?(\w+)>")
 
 
 class _Series(NamedTuple):
-    """The time series to which a kind of request belongs."""
+    """The time series to which a request is added."""
 
     requests: Counter
     duration: Histogram
@@ -80,7 +84,10 @@ class _Series(NamedTuple):
 
 @cache
 def _series(route: str | None, method: str, status: int) -> _Series:
-    """Return the series of a kind of request. There are as many kinds as `view_name` has names."""
+    """Return the time series of requests with this route, method and status.
+
+    Each argument has few values, so the cache is small.
+    """
     view = view_name(route)
     return _Series(
         REQUESTS.labels(view, method, str(status)),
@@ -103,7 +110,7 @@ def view_name(route: str | None) -> str:
 def record(
     request: HttpRequest, response: HttpResponse, *, seconds: float, queued: float = 0.0
 ) -> None:
-    """Count a request that has been handled in `seconds`, after it waited `queued` for a thread."""
+    """Count a request that took `seconds` after it had waited `queued` seconds for a thread."""
     if not directory.recording:
         return
     match = request.resolver_match
@@ -126,7 +133,7 @@ def record(
 
 
 class EventCounter:
-    """A counter of an app, without labels."""
+    """A counter without labels, with which an app counts events."""
 
     def __init__(self, name: str, text: str) -> None:
         self._counter = Counter(name, text, registry=REGISTRY)

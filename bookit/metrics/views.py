@@ -1,4 +1,4 @@
-"""The page `/metrics`, and who may see it."""
+"""The page `/metrics`, and the check whether a client may see it."""
 
 from collections.abc import Iterator
 
@@ -20,23 +20,24 @@ from bookit.errors import problems
 from bookit.metrics import database, directory
 from bookit.metrics.process import REGISTRY
 
-# Seconds that all statements of a response may take together. A response without the metrics
-# from PostgreSQL is better than none.
-TIME = 1.0
+# Seconds that all SQL statements of a response may take together. If they take longer, the response
+# lacks the metrics from PostgreSQL, which is better than no response.
+DATABASE_LIMIT = 1.0
 
 
 class _Database(Collector):
     """The metrics from PostgreSQL."""
 
     def collect(self) -> Iterator[Metric]:
-        deadlines.shorten(TIME)  # Only now, because adding up the files also takes time.
+        # The limit starts here, because adding up the files also takes time.
+        deadlines.shorten(DATABASE_LIMIT)
         return database.collect()
 
 
 @csrf_exempt
 @require_safe
 def metrics(request: HttpRequest) -> HttpResponse:
-    """Return all metrics to programs on this machine, and to those that have METRICS_TOKEN."""
+    """Return all metrics to programs on this machine, and to programs that send METRICS_TOKEN."""
     refusal = _refusal(request)
     if refusal is not None:
         return refusal
@@ -51,12 +52,13 @@ def metrics(request: HttpRequest) -> HttpResponse:
     return HttpResponse(generate_latest(registry), content_type=CONTENT_TYPE_PLAIN_0_0_4)
 
 
-# Adding up the files of many processes takes some CPU time, so only some threads may do it at once.
+# Mark every request to the view as costly: adding up the files of many processes takes some CPU
+# time, so only some threads may do it at the same time.
 metrics.costly_with = ()  # type: ignore[attr-defined]
 
 
 def _refusal(request: HttpRequest) -> HttpResponse | None:
-    """Return the response to a client that may not see the metrics, or None if it may."""
+    """Return the response that refuses a client, or None if the client may see the metrics."""
     if is_from_this_machine(request) and _names_this_machine(request):
         return None
     if not settings.METRICS_TOKEN:
@@ -75,8 +77,8 @@ def _refusal(request: HttpRequest) -> HttpResponse | None:
 def _names_this_machine(request: HttpRequest) -> bool:
     """Return whether the `Host` header names loopback.
 
-    A page of another site can let its own name resolve to 127.0.0.1, and a browser on this machine
-    would then send its requests here. Such a request has the name of that site.
+    The owner of another site can let the name of that site resolve to 127.0.0.1. A browser on this
+    machine then sends the requests of that site's pages here. Their `Host` header names that site.
     """
     domain, _ = split_domain_port(request.META.get("HTTP_HOST", ""))
     return domain in ("", "localhost") or is_loopback(domain)

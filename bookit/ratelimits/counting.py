@@ -16,7 +16,7 @@ class Counts(Protocol):
     """Where requests are counted."""
 
     def hit(self, key: str, limit: int, length: int) -> tuple[bool, Window]:
-        """Count a request, unless it is over the limit; return whether it is, and the counts."""
+        """Count a request if it is within the limit; return whether it is, and the counts."""
 
     def clear(self, key: str) -> None:
         """Forget the requests of a client."""
@@ -26,14 +26,14 @@ class Counts(Protocol):
 
 
 def shared_counts(redis_url: str) -> Counts:
-    """Return counts that all processes share: of all hosts if there is a Redis, else of this host.
+    """Return counts that all hosts share through Redis, or that this host keeps without Redis.
 
     All web processes of a host are forked from the process that calls this function.
     """
     host = HostCounts()
     if not redis_url:
         return host
-    # Without Redis, its client is not needed, and takes a tenth of a second to import.
+    # Import the Redis client only if it is needed. The import takes a tenth of a second.
     from bookit.ratelimits.redis import RedisCounts
 
     return RedisCounts(redis_url, host)
@@ -41,10 +41,11 @@ def shared_counts(redis_url: str) -> Counts:
 
 counts = shared_counts(settings.REDIS_URL)
 
-# When each refused client can make its next request. Until then, a refusal needs neither a lock nor
-# Redis. Each process has its own refusals: it asks once, and then knows.
+# The time at which each refused client can make its next request. Until this time, a refusal needs
+# neither a lock nor Redis. Each process remembers only its own refusals.
 refusals: dict[str, float] = {}
-# A flood from more clients than this costs a lock or a request to Redis, but no memory.
+# A process that would remember more refusals than this forgets them all. A flood from many clients
+# therefore costs locks or requests to Redis, but not more memory.
 MAX_REFUSALS = 10_000
 # At the exact end of a wait, a request may still be refused. A millisecond later, it is not.
 MARGIN = 0.001
@@ -67,7 +68,7 @@ class Count(NamedTuple):
 def count(policy: str, who: str) -> Count:
     """Count a request of the client `who`, and return whether it is within the limit `policy`.
 
-    `seconds` is the time until one more request can be made than now. The headers are those of
+    `seconds` is the time until the client can make one more request than now. The headers follow
     draft-ietf-httpapi-ratelimit-headers-10.
     """
     item = parse_rate(settings.RATE_LIMITS[policy])
@@ -93,7 +94,7 @@ def count(policy: str, who: str) -> Count:
 def refused(policy: str, who: str) -> Count | None:
     """Return the refusal of the client `who` if this process already knows that `count` refuses it.
 
-    This takes next to no time. None says nothing: `count` may refuse the client.
+    This takes almost no time. If the result is None, `count` may still refuse the client.
     """
     item = parse_rate(settings.RATE_LIMITS[policy])
     if item is None:
@@ -118,17 +119,17 @@ def reset() -> None:
 
 
 def _key(policy: str, who: str, item: RateLimitItem) -> str:
-    # Another limit has another key, so a changed setting does not mix the counts of two limits.
+    # The key contains the limit, so the counts of an old and a new setting do not mix.
     return f"{policy}/{item.amount}/{item.get_expiry()}/{who}"
 
 
 def _seconds_refused(key: str, item: RateLimitItem) -> int:
-    """Return the seconds for which a client is refused, or 0 if it may not be."""
+    """Return the seconds for which the client is still refused, or 0 if no refusal is known."""
     until = refusals.get(key)
     if until is None:
         return 0
     wait = until - time()
-    # A wait that is longer than any refusal can be means that the clock was set back.
+    # If the wait is longer than any refusal can be, the clock was set back.
     if 0 < wait <= 2 * item.get_expiry() + 1:
         return ceil(wait)
     refusals.pop(key, None)

@@ -1,14 +1,15 @@
-"""Counts in memory that all web processes of a host share.
+"""Counts requests in memory that all web processes of a host share.
 
-gunicorn loads the application before it forks its workers, so all of them have the same
-`HostCounts` and the same memory. A count needs no server, and takes some microseconds.
+gunicorn loads the application before it forks its workers, so all workers have the same
+`HostCounts` and the same memory. Counting a request needs no server, and takes a few microseconds.
 
-The memory is a table of fixed size. A client has an entry in one of its buckets. If a bucket is
-full, a new client takes the place of the client with the fewest requests, so a flood of new clients
-does not remove the clients that limits are for. Nobody has to delete old entries.
+The memory contains a table of fixed size, which consists of buckets. Each client has an entry in
+one bucket. If the bucket is full, a new client replaces the client with the fewest requests.
+Therefore a flood of new clients does not remove the clients with many requests. Old entries do not
+have to be deleted.
 
-The kernel locks a bucket for a process, and unlocks it if the process ends, however it ends. An
-entry is written in one piece, so a killed process leaves the old entry or the new one.
+A process locks a bucket with a lock of the kernel, which ends with the process, even if the process
+is killed. An entry is written in one piece, so a killed process leaves the old or the new entry.
 """
 
 import fcntl
@@ -26,40 +27,41 @@ from time import monotonic, sleep, time
 from bookit.ratelimits.windows import Window
 
 BUCKETS = 4096
-ENTRIES = 16  # in a bucket
-# The beginning of the current window in seconds, its length, and the previous and current counts.
+ENTRIES = 16  # in each bucket
+# The counts of an entry: the start of the current window in seconds, the length of the window, and
+# the requests in the previous and in the current window.
 COUNTS = Struct("=qIII")
-NAME = 16  # the bytes that stand for a client and its limit
-NAMES = ENTRIES * NAME
-BUCKET = NAMES + ENTRIES * COUNTS.size
-NOBODY = bytes(NAME)
+NAME_SIZE = 16  # the size of the hash that identifies a client and its limit
+NAMES_SIZE = ENTRIES * NAME_SIZE
+BUCKET_SIZE = NAMES_SIZE + ENTRIES * COUNTS.size
+FREE = bytes(NAME_SIZE)  # the name in a free entry
 MAX_COUNT = 2**32 - 1
 
 # Seconds for which a process waits for another process that has locked a bucket. A lock is held for
-# microseconds, unless its process is stopped, and a stopped process must not stop the others.
+# microseconds, unless its process is stopped. A stopped process must not block the other processes.
 PATIENCE = 0.02
 PAUSE = 0.0005
-# The locks of the threads of a process. The kernel's locks are between processes only.
+# The number of locks between the threads of a process. The kernel's locks only separate processes.
 THREAD_LOCKS = 64
 
 
 class HostCounts:
-    """Counts requests, together with all processes that are forked from this one."""
+    """Counts requests, together with all processes that are forked from this process."""
 
     def __init__(self, buckets: int = BUCKETS) -> None:
         self._buckets = buckets
         self._file = _memory_file()
-        size = buckets * BUCKET + 8
+        size = buckets * BUCKET_SIZE + 8
         os.ftruncate(self._file, size)
         self._memory = mmap(self._file, size)
-        # A single number after the buckets, which `is_time` uses.
-        self._last = memoryview(self._memory)[buckets * BUCKET :].cast("d")
-        # Clients must not be able to choose names that are in the same bucket.
+        # A number after the buckets: the time at which `is_time` last returned True.
+        self._last = memoryview(self._memory)[buckets * BUCKET_SIZE :].cast("d")
+        # The salt is secret, so clients cannot choose keys that are all in the same bucket.
         self._salt = token_bytes(16)
         self._thread_locks = [Lock() for _ in range(THREAD_LOCKS)]
 
     def hit(self, key: str, limit: int, length: int) -> tuple[bool, Window]:
-        """Count a request, unless it is over the limit.
+        """Count a request if it is within the limit.
 
         Args:
             key: the client and the limit.
@@ -85,14 +87,14 @@ class HostCounts:
         with self._locked(bucket):
             index = self._find(bucket, name)
             if index is not None:
-                self._write_name(bucket, index, NOBODY)
+                self._write_name(bucket, index, FREE)
 
     def reset(self) -> None:
         """Forget all requests."""
         self._memory[:] = bytes(len(self._memory))
 
     def is_time(self, pause: float) -> bool:
-        """Return True at most once every `pause` seconds, in one of the processes."""
+        """Return True at most once every `pause` seconds, and in only one of the processes."""
         with self._locked(self._buckets):
             now = monotonic()
             is_time = not self._last[0] or now - self._last[0] >= pause
@@ -101,16 +103,16 @@ class HostCounts:
         return is_time
 
     def _place(self, key: str) -> tuple[bytes, int]:
-        name = blake2b(key.encode(), digest_size=NAME, salt=self._salt).digest()
+        name = blake2b(key.encode(), digest_size=NAME_SIZE, salt=self._salt).digest()
         return name, int.from_bytes(name[:4], "little") % self._buckets
 
     def _find(self, bucket: int, name: bytes) -> int | None:
-        begin = bucket * BUCKET
-        names = self._memory[begin : begin + NAMES]
+        begin = bucket * BUCKET_SIZE
+        names = self._memory[begin : begin + NAMES_SIZE]
         at = names.find(name)
-        while at % NAME and at >= 0:  # The end of one name and the beginning of the next one.
+        while at % NAME_SIZE and at >= 0:  # a match across two names
             at = names.find(name, at + 1)
-        return None if at < 0 else at // NAME
+        return None if at < 0 else at // NAME_SIZE
 
     def _read(self, bucket: int, index: int | None, length: int, now: float) -> Window:
         begin = int(now // length) * length
@@ -128,11 +130,11 @@ class HostCounts:
     ) -> None:
         is_new = index is None
         if index is None:
-            index = self._find(bucket, NOBODY)
+            index = self._find(bucket, FREE)
             if index is None:
                 index = self._least_used(bucket, now)
-                self._write_name(bucket, index, NOBODY)
-        at = bucket * BUCKET + NAMES + index * COUNTS.size
+                self._write_name(bucket, index, FREE)
+        at = bucket * BUCKET_SIZE + NAMES_SIZE + index * COUNTS.size
         self._memory[at : at + COUNTS.size] = COUNTS.pack(
             int(now // window.length) * window.length,
             window.length,
@@ -143,11 +145,13 @@ class HostCounts:
             self._write_name(bucket, index, name)
 
     def _write_name(self, bucket: int, index: int, name: bytes) -> None:
-        at = bucket * BUCKET + index * NAME
-        self._memory[at : at + NAME] = name
+        at = bucket * BUCKET_SIZE + index * NAME_SIZE
+        self._memory[at : at + NAME_SIZE] = name
 
     def _counts(self, bucket: int, index: int) -> tuple[int, int, int, int]:
-        return COUNTS.unpack_from(self._memory, bucket * BUCKET + NAMES + index * COUNTS.size)
+        return COUNTS.unpack_from(
+            self._memory, bucket * BUCKET_SIZE + NAMES_SIZE + index * COUNTS.size
+        )
 
     def _least_used(self, bucket: int, now: float) -> int:
         def used(index: int) -> int:
@@ -169,9 +173,9 @@ class HostCounts:
                     fcntl.lockf(self._file, fcntl.LOCK_UN, 1, bucket)
 
     def _lock(self, bucket: int) -> bool:
-        """Lock a bucket; return False if a process does not unlock it, which must be stopped.
+        """Lock a bucket, or return False if another process, probably a stopped one, holds it.
 
-        The caller then goes on without the lock. At worst, a request is not counted.
+        The caller then continues without the lock. At worst, a request is not counted.
         """
         deadline = None
         while True:
@@ -188,7 +192,7 @@ class HostCounts:
 
 
 def _memory_file() -> int:
-    """Return the descriptor of a file without a name, which disappears with the last process."""
+    """Return the descriptor of an unnamed file, which disappears when the last process ends."""
     if hasattr(os, "memfd_create"):
         return os.memfd_create("bookit-rate-limits")
     with tempfile.TemporaryFile() as file:

@@ -1,6 +1,7 @@
-"""Counts in Redis, which all hosts share. While Redis is down, each host counts for itself.
+"""Counts requests in Redis, which all hosts share. While Redis is down, each host counts alone.
 
-`limits` has the scripts that count: Redis runs a script without interruption, so no count is lost.
+The scripts that count are part of the library `limits`. Redis runs a script without interruption,
+so no count is lost.
 """
 
 import logging
@@ -16,14 +17,14 @@ from bookit.ratelimits.windows import Window
 
 logger = logging.getLogger(__name__)
 
-# Seconds that a request waits for Redis: to connect, and for a response.
+# Seconds that a request waits to connect to Redis, and then for a response.
 PATIENCE = 0.25
 # Seconds between two attempts to reach Redis again.
 PAUSE = 1.0
-# At least this many seconds pass between two warnings of a host.
+# The minimum number of seconds between two warnings of a host.
 WARNING_PAUSE = 60.0
 
-# Both scripts of `limits` in one: it counts a request, and returns the counts after it.
+# Combines two scripts of `limits`: the first counts a request, and the second returns the counts.
 HIT = b"""
 local function acquire(ARGV)
 %b
@@ -36,14 +37,15 @@ return {acquire(ARGV), window({ARGV[2]})}
 
 
 class RedisCounts:
-    """Counts the requests of clients in Redis, together with all hosts.
+    """Counts the requests of clients in Redis, together with all other hosts.
 
-    If Redis fails once, a thread asks it every second, and no request asks it until it responds.
-    Therefore only requests that are already under way wait for a Redis that does not respond.
+    After a failure of Redis, requests do not use it until it responds again. A thread tries Redis
+    every second. Therefore, if Redis does not respond, only requests that are already under way
+    wait for it.
 
     Args:
         url: the URL of Redis.
-        host: counts while Redis is down.
+        host: counts requests while Redis is down.
     """
 
     def __init__(self, url: str, host: HostCounts) -> None:
@@ -61,12 +63,12 @@ class RedisCounts:
         self._hit = self._storage.get_connection().register_script(HIT)
 
     def hit(self, key: str, limit: int, length: int) -> tuple[bool, Window]:
-        """Count a request, unless it is over the limit; see `HostCounts.hit`."""
+        """Count a request if it is within the limit; see `HostCounts.hit`."""
         if not self.is_down:
             try:
                 return self._hit_redis(key, limit, length)
             except RedisError as error:
-                self._lose(error)
+                self._fall_back(error)
         return self.host.hit(key, limit, length)
 
     def clear(self, key: str) -> None:
@@ -76,7 +78,7 @@ class RedisCounts:
             try:
                 self._storage.get_connection().delete(*self._keys(key))
             except RedisError as error:
-                self._lose(error)
+                self._fall_back(error)
 
     def reset(self) -> None:
         """Forget all requests."""
@@ -92,14 +94,15 @@ class RedisCounts:
 
     def _hit_redis(self, key: str, limit: int, length: int) -> tuple[bool, Window]:
         allowed, (previous, _, current, rest) = self._hit(self._keys(key), [limit, length, 1])
-        if current is None:  # a limit of 0
+        if current is None:  # The limit is 0.
             return bool(allowed), Window(length, length, 0, 0)
-        # Redis keeps a count until its window is the previous one and has ended, too.
+        # After `rest` milliseconds, Redis deletes the current count. This is one `length` after the
+        # window ends.
         left = max(0.0, rest / 1000 - length)
         return bool(allowed), Window(length, left, int(previous or 0), int(current))
 
-    def _lose(self, error: RedisError) -> None:
-        """Count on this host, until Redis responds again."""
+    def _fall_back(self, error: RedisError) -> None:
+        """Let this host count until Redis responds again."""
         with self._lock:
             if not self.is_down:
                 self.is_down = True
@@ -111,7 +114,7 @@ class RedisCounts:
             self._warn(error)
             pause.wait(PAUSE)
             try:
-                # A write, because a Redis that can be read may still refuse to write.
+                # Try a write, because Redis may accept reads but refuse writes.
                 self._hit_redis("is Redis there", 1, 1)
             except RedisError as again:
                 error = again

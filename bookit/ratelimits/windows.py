@@ -1,4 +1,4 @@
-"""The arithmetic of a sliding window: what a client may still do, and when it may do more.
+"""The arithmetic of a sliding window: the requests that remain, and the wait for one more.
 
 The algorithm is the "sliding window counter" of `limits`. Two counts approximate a window that ends
 now: the count of the current window, and the part of the count of the previous window that the
@@ -30,9 +30,9 @@ class Window(NamedTuple):
         return max(0, limit - self.used)
 
     def wait(self, limit: int) -> float:
-        """Return the seconds until one more request can be made than now, if none is made before.
+        """Return the seconds after which a client that waits can make one more request than now.
 
-        If no request has been counted, nothing more can become available: the result is 0.
+        If no requests count now, the whole limit is already available, and the result is 0.
         """
         used = self.used
         # `used` must fall below this number.

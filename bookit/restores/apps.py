@@ -8,12 +8,12 @@ from django.db.models.signals import post_migrate
 
 
 class RestoresConfig(AppConfig):
-    """Notices after each `migrate` whether the database has moved to another server."""
+    """Checks after each `migrate` whether the database has moved to another server."""
 
     name = "bookit.restores"
 
     def ready(self) -> None:
-        """Look at the server after the migrations."""
+        """Check the server after each `migrate`."""
         post_migrate.connect(_notice_new_server, sender=self)
 
 

@@ -1,4 +1,4 @@
-"""What other apps add: the tables that contain positions."""
+"""The extension point for apps whose tables contain positions."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -11,8 +11,9 @@ class Positions(NamedTuple):
 
     Args:
         last: returns the highest position of a row, or None if there is no row.
-        move: subtracts `shift` from each position. Positions of what has been read, which can be
-            above all rows, become at most `boundary` first.
+        move: takes `boundary` and `shift`, and subtracts `shift` from each position. A position up
+            to which rows have been read may be above all rows, so `move` first lowers such a
+            position to `boundary`.
     """
 
     last: Callable[[], int | None]

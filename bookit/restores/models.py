@@ -11,7 +11,8 @@ class Server(models.Model):
     # PostgreSQL's system identifier, which `initdb` creates.
     identifier = models.BigIntegerField()
     # When the database came to this server, all its positions were below `boundary`, and `shift`
-    # was subtracted from each. The first server has no boundary, because nothing was moved.
+    # was subtracted from each position. The first server has no boundary, because no position was
+    # moved.
     boundary = models.BigIntegerField(null=True)
     shift = models.BigIntegerField(default=0)
     since = models.DateTimeField(db_default=Now(), editable=False)

@@ -1,4 +1,4 @@
-"""Finds out which server holds the database, and moves positions if it is another server."""
+"""Detects that another server holds the database, and moves the positions."""
 
 from json import loads
 from typing import NamedTuple
@@ -13,23 +13,23 @@ from bookit.restores.models import Server
 #: Lower than every position.
 LOWEST = -(2**62)
 
-# Reads which server this is. Every role may call this function of PostgreSQL.
+# Reads the identifier of this server. Every role may call this function of PostgreSQL.
 #
 # Parameters: none.
 # Columns: identifier bigint.
 _IDENTIFIER = "SELECT system_identifier AS identifier FROM pg_control_system()"
 
-# Gives this transaction an id. All later transactions have higher ids.
+# Assigns an id to this transaction, and returns it. All later transactions have higher ids.
 #
 # Parameters: none.
 # Columns: position bigint.
 _POSITION = "SELECT pg_current_xact_id()::text::bigint AS position"
 
-# Reads which transactions have ended, and the servers that have held the database.
+# Reads the oldest open transaction, and the servers that have held the database.
 #
 # Parameters: none.
-# Columns: position bigint (the oldest open transaction), moves text (JSON:
-# id, boundary and shift of each server, oldest first).
+# Columns: position bigint (the id of the oldest open transaction), moves text (JSON: id, boundary
+# and shift of each server, oldest first).
 _HORIZON = """
 SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint AS position, (
     SELECT coalesce(jsonb_agg(jsonb_build_array(id, boundary, shift) ORDER BY id), '[]')::text
@@ -39,13 +39,13 @@ SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint AS position, (
 
 
 class Step(NamedTuple):
-    """What a reader still has to read: the rows from `low` to `high` with ids above `last`.
+    """The rows that a reader still has to read: from `low` to `high`, with ids above `last`.
 
     Args:
         low: the first position.
-        high: the position that ends the step; 0 if it has not been decided.
-        last: the id of the last row that was read, or 0.
-        server: the id of the `Server` that numbered the positions.
+        high: the position before which the step ends, or 0 if it has not been decided.
+        last: the id of the last row that was read, or 0 if no row was read.
+        server: the id of the `Server` whose transaction ids are the positions.
     """
 
     low: int
@@ -55,7 +55,7 @@ class Step(NamedTuple):
 
 
 class Horizon(NamedTuple):
-    """The oldest open transaction. No more rows can appear before its position."""
+    """The oldest open transaction. No more rows can appear below its `position`."""
 
     position: int
     moves: list[tuple[int, int | None, int]]
@@ -66,10 +66,10 @@ class Horizon(NamedTuple):
         return self.moves[-1][0] if self.moves else 0
 
     def translate(self, step: Step) -> Step:
-        """Return what is left of a step that was begun on an earlier server.
+        """Return the rest of a step that began on an earlier server, with positions of this server.
 
-        The reader may have read rows that were written after the backup, and that the restore has
-        lost. These were at the boundary or above it, so the reader goes on at the boundary.
+        The reader may have read rows that were written after the backup, so the restore has lost
+        them. These rows were at the boundary or above it, so the reader continues at the boundary.
         """
         for server, boundary, shift in self.moves:
             if server <= step.server or boundary is None:
@@ -96,11 +96,11 @@ def is_migrated() -> bool:
 def notice_new_server() -> bool:
     """If another server holds the database, move all positions, and return True.
 
-    Nothing else may write positions at the same time. So the commands that restore a database, and
-    `migrate` before the web server starts, call this function.
+    Nothing else may write positions during the move. Therefore only `restore` and `migrate` call
+    this function, and after a restore, `migrate` must run before the web server starts.
     """
     with connection.cursor() as cursor:
-        # Two processes may migrate at the same time.
+        # Two processes may run `migrate` at the same time.
         cursor.execute("LOCK TABLE bookit_server IN SHARE ROW EXCLUSIVE MODE")
         # STATEMENT_TIMEOUT_MS is meant for requests. Moving many positions takes longer.
         cursor.execute("SET LOCAL statement_timeout = 0")

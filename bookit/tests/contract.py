@@ -14,7 +14,7 @@ from bookit.web import pages
 
 
 def path_of(route: str) -> str:
-    """Return the path of a route of Django as the document writes it: `/services/{id}`."""
+    """Return the path of a Django route as the document writes it, for example `/services/{id}`."""
     return "/" + re.sub(r"<\w+:pk>", "{id}", re.sub(r"<\w+:(\w+_id)>", r"{\1}", route))
 
 
@@ -29,7 +29,7 @@ def resolve(document: dict[str, Any], part: Any) -> Any:
 
 
 def operations(document: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """Return every operation by method and path, without references outside of schemas."""
+    """Return every operation by method and path. Only references to schemas remain references."""
     found = {}
     for path, methods in document["paths"].items():
         common = methods.get("parameters", [])
@@ -68,10 +68,10 @@ def documented() -> dict[str, dict[str, set[str]]]:
 
 
 def check(method: str, response: HttpResponse) -> None:
-    """Check that the document lists the status of this response for its operation, and its code.
+    """Check that the document lists the status and the error code of a response.
 
     Raises:
-        AssertionError: it does not.
+        AssertionError: the document does not list them.
     """
     try:
         route = response.resolver_match.route  # type: ignore[attr-defined]
@@ -83,14 +83,14 @@ def check(method: str, response: HttpResponse) -> None:
 
 
 def check_listed(label: str, response: HttpResponse, *, has_body: bool = True) -> None:
-    """Check that the document lists the status and the error code of a response of an operation.
+    """Check that an operation of the document lists the status and the error code of a response.
 
     Raises:
-        AssertionError: it does not.
+        AssertionError: the operation does not list them.
     """
     statuses = documented()[label]
     if response.status_code == 304:
-        return  # Each GET can be conditional. The description of the document says so once.
+        return  # Each GET can be conditional. Only the description of the whole document says so.
     status = str(response.status_code)
     assert status in statuses, (
         f"The OpenAPI document does not list the status {status} for {label}. Add the code of the "
@@ -105,30 +105,32 @@ def check_listed(label: str, response: HttpResponse, *, has_body: bool = True) -
 
 
 def content_of(response: HttpResponse) -> bytes:
-    """Return the content of a response, unpacked."""
-    is_packed = response.headers.get("Content-Encoding") == "gzip"
-    return gzip.decompress(response.content) if is_packed else response.content
+    """Return the content of a response, decompressed."""
+    is_compressed = response.headers.get("Content-Encoding") == "gzip"
+    return gzip.decompress(response.content) if is_compressed else response.content
 
 
 def check_form(label: str, response: HttpResponse) -> None:
-    """Check a response of an operation completely: its status, media type, code and schema.
+    """Check the status, the error code, the media type and the content of a response.
 
     Raises:
-        AssertionError: the document does not describe such a response.
+        AssertionError: the operation of the document does not describe this response.
     """
     check_listed(label, response)
     if response.status_code == 304:
         return
-    forms = _forms(label, str(response.status_code))
+    validators = _validators(label, str(response.status_code))
     content = content_of(response)
-    if not forms:
+    if not validators:
         assert content == b"", f"The document describes no content of {label}: {content[:500]!r}"
         return
     media_type = response.headers["Content-Type"].partition(";")[0]
-    assert media_type in forms, f"The document does not list the type {media_type} for {label}."
+    assert media_type in validators, (
+        f"The document does not list the type {media_type} for {label}."
+    )
     if media_type == "text/calendar":
         return
-    errors = [error.message for error in forms[media_type].iter_errors(json.loads(content))]
+    errors = [error.message for error in validators[media_type].iter_errors(json.loads(content))]
     assert not errors, f"{label} {response.status_code}: {errors[0]}: {content[:500]!r}"
 
 
@@ -146,7 +148,7 @@ def documented_operations() -> dict[str, dict[str, Any]]:
 
 
 @cache
-def _forms(label: str, status: str) -> dict[str, Any]:
+def _validators(label: str, status: str) -> dict[str, Any]:
     """Return a validator for each media type of a response."""
     response = documented_operations()[label]["responses"][status]
     return {

@@ -2,7 +2,7 @@
 
 Each value has a name, which a failed test shows. Values of parameters are percent-encoded. Values
 of fields are JSON texts, because Python has no value for some of them. Values of headers are as in
-a WSGI environment: each character is a byte.
+a WSGI environment: each character stands for one byte.
 """
 
 import gzip
@@ -13,18 +13,18 @@ MEBIBYTE = 1024 * 1024
 NESTED = 100_000
 ANY_ID = "01980000-0000-7000-8000-000000000000"
 
-# Texts that are dangerous to whatever reads them next: terminals, browsers, spreadsheets, SQL,
-# patterns, templates, file systems, other programs.
+# Texts that are dangerous to programs that process them later: terminals, browsers, spreadsheets,
+# SQL, patterns, templates, file systems and other programs.
 TEXTS = {
     "null character": "a\0b",
     "control characters": "a\x1b[31m\x07\x7f",
     "line breaks": "a\r\nSet-Cookie: a=b",
-    "another line break": "a\u2028b\u0085c",
+    "line breaks of Unicode": "a\u2028b\u0085c",
     "right to left": "a\u202egpj.exe",
     "zero width": "a\u200b\u200d\ufeffb",
     "combining characters": "a" + "\u0300" * 300,
     "emoji": "\U0001f469\u200d\U0001f52c\U0001f1f5\U0001f1f9",
-    "a character that no character is": "\uffff\ufdd0",
+    "noncharacters of Unicode": "\uffff\ufdd0",
     "a letter that grows": "\ufdfa\u0130\xdf" * 20,
     "digits of another script": "\uff11\u0661",
     "quotes of SQL": "' OR '1'='1' --",
@@ -45,7 +45,7 @@ TEXTS = {
     "the word null": "null",
     "the word NaN": "NaN",
     "the word Infinity": "-Infinity",
-    "a number beyond floats": "1e400",
+    "a number that no float can hold": "1e400",
     "5,000 digits": "9" * 5000,
     "a number with underscores": "1_0",
     "a hexadecimal number": "0x10",
@@ -54,28 +54,28 @@ TEXTS = {
     "an id in braces": f"{{{ANY_ID}}}",
     "an id as a URN": f"urn:uuid:{ANY_ID}",
     "an id without dashes": ANY_ID.replace("-", ""),
-    "an id of no row": ANY_ID,
+    "an unknown id": ANY_ID,
     "an id of zeros": "00000000-0000-0000-0000-000000000000",
     "an id in letters of another script": ANY_ID.replace("0", "\uff10"),
 }
 
-# Times that do not exist, that Python or PostgreSQL cannot store, or that lack something.
+# Times that do not exist, that Python or PostgreSQL cannot store, or that are incomplete.
 TIMES = {
     "year 0": "0000-01-01T00:00:00Z",
     "year 1": "0001-01-01T00:00:00Z",
-    "the beginning of time, further west": "0001-01-01T00:00:00+14:00",
+    "before year 1 in UTC": "0001-01-01T00:00:00+14:00",
     "year 9999": "9999-12-31T23:59:59Z",
-    "the end of time, further east": "9999-12-31T23:59:59-14:00",
+    "after year 9999 in UTC": "9999-12-31T23:59:59-14:00",
     "a leap second": "9999-12-31T23:59:60Z",
     "year 10000": "10000-01-01T00:00:00Z",
     "a negative year": "-2999-01-01T00:00:00Z",
     "an offset of 25 hours": "2999-01-01T00:00:00+25:00",
     "an offset of 99 minutes": "2999-01-01T00:00:00+01:99",
-    "an offset of seconds": "2999-01-01T00:00:00+01:00:01",
+    "an offset with seconds": "2999-01-01T00:00:00+01:00:01",
     "February 30": "2999-02-30T00:00:00Z",
     "24:00": "2999-01-01T24:00:00Z",
     "no offset": "2999-01-01T00:00:00",
-    "a blank for a plus": "2999-01-01T00:00:00 01:00",
+    "a blank in place of a plus": "2999-01-01T00:00:00 01:00",
     "no time": "2999-01-01",
     "a week": "2999-W01-1",
     "nanoseconds": "2999-01-01T00:00:00.123456789Z",
@@ -117,7 +117,7 @@ JSON = {
 }
 
 # JSON texts that no field accepts, because they make the whole body invalid.
-NO_JSON = {
+INVALID_JSON = {
     "NaN": "NaN",
     "Infinity": "-Infinity",
     "1e400": "1e400",
@@ -128,7 +128,7 @@ NO_JSON = {
     "a raw line break": '"a\nb"',
     "a leading zero": "01",
     "a single quote": "'a'",
-    "nothing": "",
+    "an empty string": "",
 }
 
 
@@ -138,11 +138,11 @@ def encoded_values(*, with_times: bool) -> dict[str, str]:
     return {
         **{name: quote(value, safe="") for name, value in TEXTS.items() if len(value) <= 5000},
         "only a null character": "%00",
-        "no UTF-8": "%FF%FE",
+        "invalid UTF-8": "%FF%FE",
         "overlong UTF-8": "%C0%AF..%C0%AF",
         "a surrogate in UTF-8": "%ED%A0%80",
         "a code point beyond Unicode": "%F4%90%80%80",
-        "UTF-8 cut short": "%E2%82",
+        "truncated UTF-8": "%E2%82",
         "a percent sign": "%",
         "a percent sign and letters": "%zz%u0041",
         "encoded twice": "%2500%252e%252e%252f",
@@ -180,7 +180,7 @@ HEADERS = {
     "a tab": "a\tb",
     "Latin-1": "\xe9\xff",
     "UTF-8": "\U0001f488".encode().decode("latin-1"),
-    "no UTF-8": "\xff\xfe\xc0\xaf",
+    "invalid UTF-8": "\xff\xfe\xc0\xaf",
     "a control character": "a\x01\x7fb",
     "line breaks": "a\r\nSet-Cookie: a=b",
     "a null character": "a\0b",
@@ -210,17 +210,17 @@ HEADERS = {
 # Raw bodies that no endpoint accepts, and the status of each response.
 BODIES: dict[str, tuple[bytes, int]] = {
     "only blanks": (b"  ", 400),
-    "cut short": (b'{"name": "A', 400),
+    "a truncated body": (b'{"name": "A', 400),
     "two bodies": (b"{}{}", 400),
-    "no JSON": (b"name=Ada&price=5", 400),
+    "a form instead of JSON": (b"name=Ada&price=5", 400),
     "single quotes": (b"{'name': 'Ada'}", 400),
     "a comment": (b"{} // a comment", 400),
     "a trailing comma": (b'{"name": "Ada",}', 400),
-    "lists nested deep": (b"[" * NESTED, 400),
-    "closed lists nested deep": (b"[" * NESTED + b"]" * NESTED, 400),
-    "objects nested deep": (b'{"name":' * NESTED, 400),
-    "closed objects nested deep": (b'{"name":' * NESTED + b"1" + b"}" * NESTED, 400),
-    "a field nested deep": (b'{"name":' + b"[" * NESTED + b"]" * NESTED + b"}", 400),
+    "deeply nested lists": (b"[" * NESTED, 400),
+    "deeply nested lists that are closed": (b"[" * NESTED + b"]" * NESTED, 400),
+    "deeply nested objects": (b'{"name":' * NESTED, 400),
+    "deeply nested objects that are closed": (b'{"name":' * NESTED + b"1" + b"}" * NESTED, 400),
+    "deeply nested lists in a field": (b'{"name":' + b"[" * NESTED + b"]" * NESTED + b"}", 400),
     "a list": (b"[]", 400),
     "a list of bodies": (b"[{}, {}]", 400),
     "a text": (b'"name"', 400),
@@ -238,9 +238,9 @@ BODIES: dict[str, tuple[bytes, int]] = {
     "a reversed pair of surrogates": (b'{"name": "\\udc00\\ud800"}', 400),
     "a surrogate in UTF-8": (b'{"name": "\xed\xa0\x80"}', 400),
     "a lone surrogate as a name": (b'{"\\ud800": 1}', 400),
-    "no UTF-8": (b'{"name": "\xff\xfe"}', 400),
+    "invalid UTF-8": (b'{"name": "\xff\xfe"}', 400),
     "overlong UTF-8": (b'{"name": "\xc0\xaf"}', 400),
-    "UTF-8 cut short": (b'{"name": "\xe2\x82', 400),
+    "truncated UTF-8": (b'{"name": "\xe2\x82', 400),
     "Latin-1": ('{"name": "é"}'.encode("latin-1"), 400),
     "UTF-16": ('{"name": "Ada"}'.encode("utf-16"), 400),
     "UTF-32": ('{"name": "Ada"}'.encode("utf-32"), 400),
@@ -249,9 +249,9 @@ BODIES: dict[str, tuple[bytes, int]] = {
     "a raw null character in a text": (b'{"name": "A\x00da"}', 400),
     "a raw line break in a text": (b'{"name": "A\nda"}', 400),
     "a null character in a name": (b'{"na\\u0000me": "Ada"}', 400),
-    "an endless name": (b'{"' + b"x" * 900_000 + b'": 1}', 400),
+    "a name of 900,000 letters": (b'{"' + b"x" * 900_000 + b'": 1}', 400),
     "many unknown fields": (json.dumps({f"f{n}": 0 for n in range(60_000)}).encode(), 400),
-    "compressed": (gzip.compress(b"{}"), 400),
+    "a compressed body": (gzip.compress(b"{}"), 400),
     "random bytes": (bytes(range(256)) * 4, 400),
     "more than a mebibyte": (b'{"name": "' + b"x" * MEBIBYTE + b'"}', 413),
     "more than a mebibyte of blanks": (b"{}" + b" " * MEBIBYTE, 413),

@@ -51,7 +51,7 @@ def at_once(
             except Exception as error:
                 return Outcome(None, error, perf_counter() - started)
         finally:
-            _leave()
+            _disconnect()
 
     with ThreadPoolExecutor(len(calls)) as threads:
         running = [threads.submit(run, call) for call in calls]
@@ -66,7 +66,7 @@ def behind_a_rival(
     """Make all calls wait for the changes of `rival`, and roll these changes back.
 
     At the moment of the rollback, clients that an exclusion constraint blocks can start to wait for
-    each other. Without this function, that happens in about one of a hundred races.
+    each other. Without this function, they wait for each other in about one of a hundred races.
     """
     transaction.set_autocommit(False)
     try:
@@ -158,7 +158,7 @@ def run(sql: str, parameters: Sequence[Any] = ()) -> int:
 
 @contextmanager
 def disabled_trigger(table: str, trigger: str) -> Iterator[None]:
-    """Let everybody write what a trigger would refuse."""
+    """Disable a trigger, so that tests can write what the trigger would refuse."""
     # A table cannot be altered while checks of its foreign keys are deferred.
     run("SET CONSTRAINTS ALL IMMEDIATE")
     run(f"ALTER TABLE {table} DISABLE TRIGGER {trigger}")
@@ -179,7 +179,7 @@ def _connect() -> None:
                 raise
 
 
-def _leave() -> None:
+def _disconnect() -> None:
     try:
         # PostgreSQL publishes deadlock counts about once a second, or on request.
         ask("SELECT pg_stat_force_next_flush()")

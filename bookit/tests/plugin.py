@@ -92,7 +92,7 @@ def reset_rate_limits() -> None:
 def shared_handler(middleware):
     """Return the handler that all clients with the same middleware share.
 
-    The clients share a handler because each new handler lists all static files first.
+    The clients share a handler because each new handler first lists all static files.
     """
     from rest_framework.test import ForceAuthClientHandler
 
@@ -103,7 +103,8 @@ def shared_handler(middleware):
 def api(settings, request):
     """Return an API client; `api.as_(user)` returns a new client that is signed in as that user.
 
-    The OpenAPI document must list the status and the error code of every response that it gets.
+    The OpenAPI document must list the status and the error code of every response that the client
+    gets.
     """
     from rest_framework.test import APIClient
     from rest_framework_simplejwt.tokens import AccessToken
@@ -111,7 +112,8 @@ def api(settings, request):
     from bookit.tests import contract
 
     made_up = "made_up_errors" in request.keywords
-    contract.documented()  # Generate the document now, and not while a test counts or measures.
+    # Generate the document now, and not while a test counts queries or measures time.
+    contract.documented()
 
     class Client(APIClient):
         def __init__(self, *args, **kwargs):

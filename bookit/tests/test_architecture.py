@@ -267,7 +267,7 @@ NOT_ABOUT_ACCESS = {
     # A user who becomes a provider gets a calendar.
     ("accounts/services.py", "user.role == User.Role.PROVIDER"),
     ("accounts/services.py", "user.role == User.Role.PROVIDER != role"),
-    # Whether an API key of a provider can have a permission. `User.may` is asked when it is used.
+    # Whether an API key of a provider can have a permission. `User.may` decides when it is used.
     ("accounts/keys/services.py", "own == 'provider'"),
     # What is stored about a user.
     ("catalog/privacy.py", "calendar__provider=user"),

@@ -21,7 +21,11 @@ HERE = Path(sysconfig.get_path("purelib"))
 
 
 def bill(*names, **nested):
-    """Return a bill of packages, with a nested component of a licence in some of them."""
+    """Return a bill of the packages `names`.
+
+    Args:
+        nested: by package, the licences of a component inside the package.
+    """
     packages = [{"type": "library", "name": name, "version": "1"} for name in names]
     document = {"bomFormat": "CycloneDX", "specVersion": "1.6", "components": packages}
     sbom.add_bundled(
@@ -35,20 +39,21 @@ def bill(*names, **nested):
 
 
 def test_the_bill_names_what_packages_contain():
-    """The versions come from the installed files, so this fails if a file changes its format."""
-    # The tools of this environment, which production does not have, contain other components.
+    """The versions come from installed files, so this test fails if a file changes its format."""
+    # Packages that production does not install contain other components.
     lines = (BASE_DIR / "requirements.txt").read_text().splitlines()
     production = {sbom._plain(line.partition("==")[0]) for line in lines}
     found = [each for each in sbom.bundled(HERE) if sbom._plain(each[0]) in production]
     names = {component["name"] for _, component in found}
     assert {"swagger-ui-dist", "redoc", "jquery", "select2", "xregexp", "postgresql"} <= names
-    # Rust crates, from the bills of the wheels themselves.
+    # These Rust crates come from the bills inside the wheels.
     assert "pyo3" in names
     assert "pyo3-build-config" not in names
     document = bill(*{package for package, _ in found})
     sbom.add_bundled(document, found)
     assert sum(len(each["components"]) for each in document["components"]) == len(found)
-    # CI validates the whole bill; the schema takes a second for each dozen of components.
+    # CI validates the whole bill. Validating a dozen components takes a second, so this test
+    # validates only one package.
     [package] = [each for each in document["components"] if "sidecar" in each["name"]]
     small = {**document, "components": [package]}
     assert JsonStrictValidator(SchemaVersion.V1_6).validate_str(json.dumps(small)) is None

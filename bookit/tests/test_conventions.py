@@ -616,7 +616,7 @@ def test_page_links_keep_the_filters(api):
 
 
 def make_similar_rows():
-    """Create rows of every kind. Most of them have equal values in the fields of orderings."""
+    """Create rows of every kind. Most rows have equal values in the fields that order lists."""
     at = now()
     users = [UserFactory(name="Ada", created_at=at) for _ in range(6)] + [UserFactory()]
     services = [

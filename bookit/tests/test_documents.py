@@ -491,7 +491,7 @@ def test_each_point_of_the_owasp_list_names_its_tests():
 
 
 def test_missing_tests_are_found():
-    """Control for the tests above."""
+    """Control for the tests above, which a search that finds nothing would pass."""
     here = "bookit/tests/test_documents.py"
     wrong = {f"{here}::test_nothing", "bookit/tests/test_none.py::test_it"}
     assert missing_tests(f"`{here}::test_missing_tests_are_found`, {', '.join(wrong)}") == wrong

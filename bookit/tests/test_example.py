@@ -1,4 +1,4 @@
-"""Visitors can book with the example of a client, in a real browser, from another origin."""
+"""Visitors can book with the example client, in a real browser, from another origin."""
 
 import re
 from datetime import timedelta
@@ -35,7 +35,7 @@ class QuietHandler(SimpleHTTPRequestHandler):
 
 @pytest.fixture(scope="module")
 def site():
-    """Return the origin of a web server that has only the page, and is not BookIt."""
+    """Return the origin of a web server that serves only the page, and is not BookIt."""
     handler = partial(QuietHandler, directory=PAGE.parent)
     with ThreadingHTTPServer(("localhost", 0), handler) as server:
         Thread(target=server.serve_forever, daemon=True).start()
@@ -129,7 +129,7 @@ def test_a_visitor_books_and_resolves_a_conflict_from_another_origin(site, serve
     button = dialog.get_by_role("button", name=clock).first
     assert button.inner_text().split() == [clock, "2", "left"]
 
-    # A visitor who is not signed in signs in first. A mistake is explained.
+    # The page asks a visitor who is not signed in to sign in, and explains a mistake.
     button.click()
     page.get_by_label("Email").fill("ana@example.com")
     page.get_by_label("Password").fill("12345678")
@@ -142,7 +142,7 @@ def test_a_visitor_books_and_resolves_a_conflict_from_another_origin(site, serve
     button.click()
     page.get_by_role("status").get_by_text(f"{shown(first)[1]}: confirmed.").wait_for()
 
-    # Others take the seats that the page still shows. The visitor books an alternative instead.
+    # Other customers take the seats that the page still shows. The visitor books an alternative.
     dialog = open_service(page)
     day = dialog.locator("details").nth(1)
     day.locator("summary").click()
@@ -189,7 +189,8 @@ def test_a_lost_response_an_expired_token_and_a_changed_booking_do_no_harm(site,
     card.wait_for()
     booking = Booking.objects.get()
 
-    # The token of the next request is refused. The page renews its session, and repeats it.
+    # The token of the next request is refused. The page renews its session, and
+    # repeats the request.
     # The booking changes while the page asks the visitor whether to cancel it.
     renewals = []
     page.on("request", lambda request: "refresh" in request.url and renewals.append(request))
@@ -238,7 +239,7 @@ def test_the_page_of_the_server_fits_and_breaks_no_policy(live_server, browse, w
 
 @needs_chromium
 def test_the_policy_of_the_page_blocks_other_scripts_and_servers(live_server, server, browse):
-    """Control for the test above."""
+    """Control for the test above: the browser reports violations of the policy."""
     page, errors = browse(f"{live_server.url}/example?api={server}")
     page.evaluate(
         "const script = document.createElement('script');"

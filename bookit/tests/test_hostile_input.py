@@ -1,7 +1,7 @@
-"""Hostile requests to every operation get a documented response, and those refused write nothing.
+"""Hostile requests to every operation get a documented response; refused requests write nothing.
 
-The tests take the operations, their parameters and the fields of their bodies from the document, so
-a new endpoint is tested without a line here. `bookit.tests.corpus` has the values.
+The tests take the operations, their parameters and the fields of their bodies from the OpenAPI
+document, so a new endpoint needs no code here. `bookit.tests.corpus` has the values.
 """
 
 import json
@@ -23,10 +23,10 @@ from bookit.tests.corpus import (
     BODIES,
     FORMS,
     HEADERS,
+    INVALID_JSON,
     JSON,
     MEBIBYTE,
     NESTED,
-    NO_JSON,
     TEXTS,
     TIMES,
     TYPES,
@@ -65,7 +65,7 @@ REFUSED = {
         {str(number): None for number in range(20_000)},
     ],
     "text": [None, True, False, 0, 5, 1.5],
-    "mail": [None, True, "nonsense", "@", "a@b", "a b@example.com", "a@example.com\nCc: b@c.d", 5],
+    "email": [None, True, "nonsense", "@", "a@b", "a b@example.com", "a@example.com\nCc: b@c.d", 5],
     "phone": [
         *(None, True, "nonsense", "-1", "+", "12", "1" * 33, "+351\n912", "\uff11\uff12\uff13")
     ],
@@ -126,7 +126,7 @@ REFUSED = {
         *(True, 5, "", "bookings.view_booking", [None], [5], ["x"], [[]], [{}], {}, ["\0"], ["."]),
         *([".view_booking"], ["bookings."], ["a.b.c"], ["x" * 151], ["x"] * 101),
     ],
-    "list": [
+    "hours": [
         *(None, True, 5, "always", [None], [5], ["x"], [{}], [[]], [HOURS], HOURS * 101),
         [{**HOURS[0], "weekday": 7}],
         [{**HOURS[0], "weekday": "0"}],
@@ -148,12 +148,12 @@ REFUSED = {
 KINDS = {
     **dict.fromkeys(("timezone", "language", "currency", "mode", "role", "status"), "choice"),
     **dict.fromkeys(("start_time", "end_time"), "time"),
-    "attendee_email": "mail",
+    "attendee_email": "email",
     "attendee_phone": "phone",
     "events": "types",
     "expires_at": "expiry",
     "metadata": "metadata",
-    "opening_hours": "list",
+    "opening_hours": "hours",
     "permissions": "permissions",
     "picture_url": "picture",
     "price": "money",
@@ -164,14 +164,14 @@ KINDS = {
 }
 
 
-# Fields of these kinds refuse a value before anything else is done with the request.
-CHECKED_AT_ONCE = {"choice", "mail", "phone", "picture"}
+# Fields of these kinds refuse a value before the request does anything else.
+CHECKED_AT_ONCE = {"choice", "email", "phone", "picture"}
 
 
 def kind_of_field(name, schema):
     """Return the key of `REFUSED` for a field of a body."""
     by_type = {"integer": "number", "boolean": "flag", "string": "text"}
-    by_format = {"email": "mail", "uuid": "id"}
+    by_format = {"email": "email", "uuid": "id"}
     types = schema.get("type", "string")
     [type_] = [each for each in ([types] if isinstance(types, str) else types) if each != "null"]
     return KINDS.get(name) or by_format.get(schema.get("format")) or by_type[type_]
@@ -200,7 +200,7 @@ def nothing_written(world):
 
 
 class World:
-    """Sends requests, and collects what is wrong with their responses."""
+    """Sends requests, and collects the failures of their responses."""
 
     def __init__(self, everybody, wsgi):
         self.everybody = everybody
@@ -212,7 +212,7 @@ class World:
         return valid_requests(label, self.everybody[who])
 
     def send(self, request, who="admin", *, content=None, target=None, **environ):
-        """Send a request. Undo its changes, unless it is refused: then it must change nothing."""
+        """Send a request, and undo its changes unless it is refused: then it must write nothing."""
         path, _, query = (target or request.target).partition("?")
         content = request.content if content is None else content
         environ = {
@@ -229,11 +229,11 @@ class World:
         return response
 
     def expect(self, where, shown, response, *, label=None, statuses=None, fields=None, codes=None):
-        """Note a failure if the response is not documented or not as expected.
+        """Record a failure if the response is not documented or not as expected.
 
         Args:
-            where: the operation, and what else a failure should name.
-            label: the operation, if `where` is more than that.
+            where: the operation, and other details that a failure should show.
+            label: the operation, if `where` contains other details.
             fields: the names of the fields that the errors must list.
         """
         try:
@@ -254,7 +254,7 @@ class World:
 
 
 def check(label, response):
-    """Check that a response is documented, and that nothing in it can harm who reads it."""
+    """Check that a response is documented, and that it cannot harm the clients that read it."""
     assert response.status_code < 500
     if response.status_code < 400:
         contract.check_form(label, response)
@@ -270,7 +270,7 @@ def check(label, response):
 
 
 def names_in(response):
-    """Return the fields that the errors of a response name, without what is nested in them."""
+    """Return the top-level fields that the errors of a response name."""
     if response.headers.get("Content-Type") != "application/problem+json":
         return set()
     errors = json.loads(response.content).get("errors", [])
@@ -285,7 +285,7 @@ def everybody(api):
 
 @pytest.fixture
 def world(everybody, wsgi):
-    """Send requests with `world.send`. At the end of the test, none may have failed or written."""
+    """Yield a `World`. After the test, fail if a response was wrong or a table has changed."""
     before = table_hashes()
     assert before["accounts_user"]
     world = World(everybody, wsgi)
@@ -328,12 +328,12 @@ def parameters_of(label, place):
 
 
 def base_of(requests, name):
-    """Return the valid request whose body has a field; the first one if none has it."""
+    """Return the first valid request whose body has a field, or else the first valid request."""
     return next((each for each in requests if name in (each.body or {})), requests[0])
 
 
 def test_each_valid_request_is_accepted(world):
-    """Control for the tests below: the requests that they change are valid, and write."""
+    """Control for the tests below: the requests that they start from are valid, and write."""
     for label in OPERATIONS():
         for request in world.valid(label):
             response = world.send(request)
@@ -396,7 +396,8 @@ def test_an_invalid_field_is_named(world):
         for name, schema in fields_of(label).items():
             checker = contract.validator(contract.document(), schema)
             values = refused_values(label, name, schema)
-            # These errors do not depend on other fields. That of a price depends on the currency.
+            # The errors of these values do not depend on other fields. But the error of a price
+            # depends on the currency.
             at_once = kind_of_field(name, schema) in CHECKED_AT_ONCE
             together = [value for value in values if at_once or not checker.is_valid(value)]
             together = [] if name == "price" else together
@@ -405,7 +406,7 @@ def test_an_invalid_field_is_named(world):
                 fields[name] = value
             for value in [value for value in values if value not in together]:
                 response = world.send(base_of(requests, name).with_body(**{name: value}))
-                # If the start is invalid, the error may be about the end.
+                # If the start time is invalid, the error may be about the end time.
                 other = name == "start_time" and names_in(response) == {"end_time"}
                 world.expect(
                     label,
@@ -447,23 +448,24 @@ def is_tolerated(name, value):
 
 
 def takes_texts(schema):
-    """Return whether a schema accepts some texts."""
+    """Return whether a schema accepts at least some texts."""
     kinds = [each.get("type", "string") for each in schema.get("oneOf", [schema])]
     return any("string" in kind for kind in kinds)
 
 
 def small_parts(fields):
-    """Return the fields in dictionaries that fit into one body each."""
+    """Split the fields into dictionaries, each of which fits into one body."""
     if sum(map(len, fields.values())) < MEBIBYTE // 2:
         return [fields] if fields else []
     return [{name: text} for name, text in fields.items()]
 
 
 def groups(requests, schemas, names):
-    """Yield requests and fields in which to send a value that their schemas accept.
+    """Yield a request, and the fields of its body in which to send one value.
 
-    Fields for any text are tested together, because all of them accept most texts. So are the
-    fields that refuse most texts as soon as they are checked, which is before anything is done.
+    Text fields get the value together, because all of them accept most texts. Fields of the kinds
+    in `CHECKED_AT_ONCE` also get it together, because they refuse a value before the request does
+    anything else. Every other field gets the value alone.
     """
     kinds = {name: kind_of_field(name, schemas[name]) for name in names}
     for request in requests:
@@ -479,8 +481,8 @@ def groups(requests, schemas, names):
 def send_hostile_fields(world, labels):
     """Send each hostile value in each field.
 
-    A value that the schemas of some fields refuse is sent in all these fields at once, which the
-    error must name. In other fields, it may be accepted.
+    If the schemas of some fields refuse a value, it is sent in all these fields at once, and the
+    error must name all of them. The remaining fields may accept the value.
     """
     for label in labels:
         requests = world.valid(label)
@@ -495,7 +497,7 @@ def send_hostile_fields(world, labels):
                 name: text
                 for name, checker in checkers.items()
                 if not checker.is_valid(value) and not is_tolerated(name, value)
-                # Fields that take no texts at all need not see each of them.
+                # Fields that accept no texts get only every eighth text.
                 if not isinstance(value, str) or index % 8 == 0 or takes_texts(schemas[name])
             }
             for part in small_parts(refused):
@@ -516,19 +518,19 @@ def send_hostile_fields(world, labels):
 
 
 ID_FORMS = [TEXTS[f"an id {form}"] for form in ("in braces", "as a URN", "without dashes")]
-# An error about one of these fields can be caused by another one.
+# Another field can cause an error about one of these fields.
 RELATED = {"end_time", "slot_id", "service_id", "start_time", ""}
 
 
-def test_hostile_values_of_fields(world):
+def test_hostile_values_of_fields_get_documented_responses(world):
     send_hostile_fields(world, [label for label in with_bodies() if fields_of(label)])
 
 
-def test_fields_that_are_no_json(world):
+def test_a_field_that_is_not_valid_json_is_refused(world):
     for label in with_bodies():
         [request, *_] = world.valid(label)
         for name in [*fields_of(label)][:1]:
-            for shown, text in NO_JSON.items():
+            for shown, text in INVALID_JSON.items():
                 response = world.send(request, content=with_raw(request, {name: text}))
                 world.expect(label, shown, response, statuses={400}, codes={"parse_error"})
             doubled = with_raw(request, {name: "[[]]"})[:-1] + b"," + request.content[1:]
@@ -536,10 +538,10 @@ def test_fields_that_are_no_json(world):
 
 
 def a_part(values, number, name):
-    """Return all values; a fifth of them for a parameter that many operations have.
+    """Return all values, or a fifth of them for a parameter of more than ten operations.
 
-    Such parameters are read in the same place for all operations. Each value reaches a fifth of
-    the operations.
+    The same code reads such a parameter for all operations, so it is enough to send each value to
+    a fifth of the operations.
     """
     is_shared = sum(name in names_of(label) for label in OPERATIONS()) > 10
     return {
@@ -558,11 +560,13 @@ TIME_PARAMETERS = {"from", "to", "date", "available_from", "available_to"}
 
 
 def must_refuse(parameter, encoded):
-    """Return whether the schema of a parameter refuses a value, whatever else it may mean."""
+    """Return whether the schema of a parameter alone is enough to refuse an encoded value."""
     schema = parameter.get("schema", {})
     if parameter["name"] in ("cursor", "token"):
         return False
-    text = unquote(encoded)  # As in Django, bytes that are not UTF-8 become another character.
+    text = unquote(
+        encoded
+    )  # As in Django, bytes that are not UTF-8 become a replacement character.
     if "\0" in text or text.replace("+", " ").strip() == "":
         return True
     if schema.get("type") == "integer":
@@ -576,7 +580,7 @@ def must_refuse(parameter, encoded):
     return "enum" in schema and text not in map(str, schema["enum"])
 
 
-def test_hostile_parameters(world):
+def test_hostile_parameters_get_documented_responses(world):
     for number, label in enumerate(OPERATIONS()):
         who = "nobody" if is_public(label) else "admin"
         [request, *_] = world.valid(label, who)
@@ -597,7 +601,7 @@ def test_hostile_parameters(world):
 
 
 def expect_name(world, label, name, shown, response):
-    """Note a failure if a 400 does not name the parameter."""
+    """Record a failure if a 400 does not name the parameter."""
     pair = {"available_from", "available_to"}
     named = names_in(response)
     if response.status_code == 400 and named != {name} and not named < pair:
@@ -639,7 +643,7 @@ QUERIES = [
 ]
 
 
-def test_hostile_ids_in_paths(world):
+def test_hostile_ids_in_paths_are_not_found(world):
     values = encoded_values(with_times=False)
     for label in OPERATIONS():
         [request, *_] = world.valid(label)
@@ -654,7 +658,7 @@ def test_hostile_ids_in_paths(world):
                 )
 
 
-def test_hostile_headers(world):
+def test_hostile_headers_get_documented_responses(world):
     for number, label in enumerate(OPERATIONS()):
         [request, *_] = world.valid(label)
         for name in [each["name"] for each in parameters_of(label, "header")]:
@@ -688,7 +692,7 @@ PLUMBING = [
 ]
 
 
-def test_hostile_headers_that_no_endpoint_reads(world):
+def test_hostile_headers_that_no_endpoint_reads_get_documented_responses(world):
     """Each header gets every value, at many operations."""
     pairs = [(name, *value) for value in HEADERS.items() for name in PLUMBING]
     for label, (name, shown, value) in zip(cycle(OPERATIONS()), pairs, strict=False):

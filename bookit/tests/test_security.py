@@ -1,4 +1,4 @@
-"""What an attacker tries at many endpoints; `docs/security.md` names these tests and others."""
+"""Attacks on many endpoints. `docs/security.md` names these tests, and tests of other modules."""
 
 from decimal import Decimal
 from itertools import product
@@ -24,8 +24,8 @@ pytestmark = pytest.mark.django_db
 
 # --- fields that a client must not write ---------------------------------------------------------
 
-# Names of fields and columns that the server decides, and what an attacker would like them to be.
-# None of the values is what the server stores.
+# Fields and columns that the server decides, and the values that an attacker wants to store. The
+# server itself stores none of these values.
 WANTED = {
     "id": "0199d3a1-7c1e-7f61-b2ab-0a1c5d3f9e10",
     "pk": "0199d3a1-7c1e-7f61-b2ab-0a1c5d3f9e10",
@@ -64,7 +64,7 @@ def owner():
 
 @pytest.fixture
 def world(owner):
-    """Return what `owner` may write to, by the names of the placeholders below."""
+    """Return ids of rows to which `owner` may write, by the names of the placeholders below."""
     service = ServiceFactory(calendar=CalendarFactory(provider=ProviderFactory()), capacity=3)
 
     def booking(seat, **fields):
@@ -95,7 +95,7 @@ WRITES = {
 
 @pytest.mark.parametrize("write", WRITES)
 def test_no_body_sets_a_field_that_the_server_decides(api, owner, world, write):
-    """Mass assignment: each write of a customer with each such field, and with all at once."""
+    """Mass assignment: send each write of a customer with each of these fields."""
     method, path = write.format(**world).split()
     body = {
         name: value.format(**world) if isinstance(value, str) else value
@@ -138,7 +138,7 @@ def test_an_entity_tag_reveals_nothing_to_strangers(api, owner, world):
             response = getattr(stranger, method)(path, {}, headers={"if-match": given})
             problem(response, 403, "permission_denied")
         problem(api.get(path, headers={"if-none-match": given}), 401, "not_authenticated")
-    # The profile of another user has another tag, even if all that users wrote is the same.
+    # Profiles of different users have different tags, even if their contents are the same.
     profile = api.as_(owner).get("/me")["ETag"]
     assert stranger.get("/me", headers={"if-none-match": profile}).status_code == 200
 

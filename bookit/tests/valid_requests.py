@@ -35,7 +35,8 @@ from reviews.tests.factories import ReviewFactory
 HOURS = [{"weekday": 0, "opens": "09:00", "closes": "12:00"}]
 
 # Valid bodies that have more fields than the example in the document, or that need values of the
-# caller. `{name}` stands for a value of the caller. A body without a line here is the example.
+# caller. `{name}` stands for a value of the caller. An operation that is not listed here uses the
+# example in the document.
 BODIES: dict[str, list[dict[str, Any]]] = {
     "POST /auth/register": [
         {
@@ -176,7 +177,7 @@ BODIES: dict[str, list[dict[str, Any]]] = {
     "PATCH /bookings/{id}/status": [{"status": "confirmed", "reason": "Why not"}],
     "POST /reviews": [{"booking_id": "{completed}", "rating": 5, "comment": "Fine"}],
     "PATCH /reviews/{id}": [{"rating": 4, "comment": "Fine"}],
-    # The name in the example has no address, and names are resolved when a webhook is written.
+    # The host name in the example has no IP address, and saving a webhook resolves its host name.
     "POST /webhooks": [
         {"url": "https://8.8.8.8/hook", "events": ["booking.created"], "is_active": False}
     ],
@@ -185,15 +186,15 @@ BODIES: dict[str, list[dict[str, Any]]] = {
     ],
 }
 
-# Parameters of a query without which the request is not valid.
+# Query parameters without which a request is not valid.
 QUERIES = {
     "GET /availability": {"service_id": "{services}"},
     "GET /calendars/{id}.ics": {"token": "{calendar_token}"},
     "GET /me/calendar.ics": {"token": "{own_token}"},
 }
 
-# The kind of row that a parameter of a path names, if it is not that of the path: a calendar with
-# services cannot be deleted, for example.
+# The kind of row that a parameter of a path names, if the path itself names another kind. For
+# example, a calendar with services cannot be deleted, so the test deletes an unused calendar.
 IN_PATH = {
     ("DELETE /calendars/{id}", "id"): "unused_calendar",
     ("DELETE /services/{id}", "id"): "unused_service",
@@ -203,7 +204,7 @@ IN_PATH = {
     ("DELETE /users/{id}", "id"): "other",
 }
 
-# The kind of row that a field of a body or a parameter of a query names.
+# The kind of row that a field of a body or a query parameter names.
 REFERENCES = {
     "service_id": "services",
     "calendar_id": "calendars",
@@ -222,8 +223,9 @@ class Caller:
     """Somebody who sends requests.
 
     Args:
-        headers: of each of the caller's requests, as in a WSGI environment.
-        rows: ids of rows and other values by their kind: the caller's own if there are such.
+        headers: the headers of each request of the caller, as in a WSGI environment.
+        rows: ids of rows and other values, by kind. If the caller has rows of a kind, the id
+            is of the caller's own row.
     """
 
     headers: dict[str, str]
@@ -242,7 +244,7 @@ class Request:
 
     @property
     def method(self) -> str:
-        """The method."""
+        """The HTTP method."""
         return self.label.split()[0]
 
     @property
@@ -264,7 +266,7 @@ class Request:
 
 
 def valid_requests(label: str, caller: Caller) -> list[Request]:
-    """Return valid requests of an operation, which differ in their bodies."""
+    """Return valid requests of an operation, which differ only in their bodies."""
     operation = contract.documented_operations()[label]
     _, path = label.split()
     names = re.findall(r"{(\w+)}", path)
@@ -298,7 +300,7 @@ def _fill(part: Any, caller: Caller) -> Any:
 
 
 def _moved(body: Any) -> Any:
-    """Return the body with all times later by a number of weeks, so that they are in the future."""
+    """Return the body with all times moved by whole weeks, so that they are in the future."""
     if not isinstance(body, dict):
         return body
     times = {
@@ -318,7 +320,7 @@ def _moved(body: Any) -> Any:
 def in_process() -> Iterator[None]:
     """Let the WSGI application use the connection of the test's transaction, and log nothing.
 
-    Sign in before: Django's test client connects the signals again.
+    Sign in before you enter this context, because Django's test client connects the signals again.
     """
     signals = (request_started, request_finished)
     for signal in signals:
@@ -336,7 +338,7 @@ def callers(api):
     """Create rows, and return every kind of caller by name.
 
     Args:
-        api: the fixture, with which the users sign in.
+        api: the fixture `api`, with which the users sign in.
     """
     provider = ProviderFactory()
     AdminFactory()  # The last admin can neither be deleted nor lose the role.

@@ -1,1 +1,4 @@
-"""OpenTelemetry traces, if OTEL_EXPORTER_OTLP_ENDPOINT is set. Otherwise, nothing is imported."""
+"""OpenTelemetry traces, if OTEL_EXPORTER_OTLP_ENDPOINT is set.
+
+Without this setting, OpenTelemetry is not imported.
+"""

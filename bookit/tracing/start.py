@@ -1,9 +1,10 @@
 """Starts tracing with OpenTelemetry's own instrumentations of WSGI, psycopg and httpx.
 
-The instrumentation of Django is not used, because it asks each request for its host before
-`HostMiddleware` runs, and so fails for health checks, which may use any host name.
+OpenTelemetry's instrumentation of Django is not used. It reads the host name of each request before
+`HostMiddleware` runs, so it would fail for health checks, which may use any host name.
 
-All imports of OpenTelemetry are inside functions, so a process without tracing does not load it.
+All imports of OpenTelemetry are inside functions, so a process without tracing does not load
+OpenTelemetry.
 """
 
 from collections.abc import Awaitable, Callable
@@ -12,27 +13,28 @@ from urllib.parse import urlsplit, urlunsplit
 
 from django.conf import settings
 
-# The attributes of spans that contain a URL, in both versions of OpenTelemetry's conventions.
+# The span attributes that contain a URL, in the old and the new version of OpenTelemetry's
+# conventions.
 URLS = ("http.url", "http.target", "url.full", "url.query")
-# Programs that watch the server request these paths every few seconds.
+# Monitoring programs request these paths every few seconds.
 UNTRACED = frozenset({"/health", "/health/ready", "/metrics"})
 
 Application = Callable[[dict[str, Any], Any], Any]
 
 
 def is_on() -> bool:
-    """Return whether the environment asks for traces."""
+    """Return whether the setting that turns on tracing has a value."""
     return bool(settings.OTEL_EXPORTER_OTLP_ENDPOINT)
 
 
 def export(service: str) -> None:
-    """Let this process send its spans. Call this function after the fork, because it has a thread.
+    """Let this process send its spans. Call this function after the fork: it starts a thread.
 
     Spans are sent in batches. If the receiver is down, spans are dropped, and no request waits.
 
     Args:
         service: the name of the service, unless OTEL_SERVICE_NAME or OTEL_RESOURCE_ATTRIBUTES
-            sets another one.
+            sets another name.
     """
     if not is_on():
         return
@@ -49,7 +51,7 @@ def export(service: str) -> None:
 
 
 def trace_web(application: Application) -> Application:
-    """Return the WSGI application, with a span for each request if tracing is on."""
+    """Return the WSGI application. If tracing is on, it creates a span for each request."""
     if not is_on():
         return application
     from opentelemetry.instrumentation.wsgi import OpenTelemetryMiddleware
@@ -65,7 +67,7 @@ def trace_web(application: Application) -> Application:
 
 
 def trace_jobs() -> list[Any]:
-    """Return the middleware of workers that makes a span for each job, if tracing is on."""
+    """Return the worker middleware that creates a span for each job; none if tracing is off."""
     if not is_on():
         return []
     from opentelemetry import trace
@@ -92,7 +94,7 @@ def trace_jobs() -> list[Any]:
 
 
 def name_request(method: str, view: str, request_id: str) -> None:
-    """Name the span of the current request after its view, and give it the id of the request."""
+    """Name the span of the current request after its view, and add the request id to the span."""
     from opentelemetry import trace
 
     span = trace.get_current_span()
@@ -107,12 +109,12 @@ def _trace_database() -> None:
     from opentelemetry.instrumentation.utils import unwrap
 
     PsycopgInstrumentor().instrument()
-    # Only workers have asynchronous connections, with which they poll for jobs every second.
+    # Do not trace asynchronous connections. Only workers use them, to poll for jobs every second.
     unwrap(psycopg.AsyncConnection, "connect")
 
 
 def _without_query(span: Any, environ: dict[str, Any]) -> None:
-    """Remove the query from the span of a request: the token of a calendar feed is in it."""
+    """Remove the queries of URLs from a request's span: they can contain the token of a feed."""
     for name in URLS:
         value = (span.attributes or {}).get(name) if span.is_recording() else None
         if value:
@@ -123,7 +125,7 @@ def _without_query(span: Any, environ: dict[str, Any]) -> None:
 
 
 def _without_path(span: Any, request: Any) -> None:
-    """Keep only the server in the span of a message: a webhook's URL can contain a secret."""
+    """Remove the paths of URLs from a webhook message's span: they can contain a secret."""
     for name in URLS:
         value = (span.attributes or {}).get(name) if span.is_recording() else None
         if value:

@@ -28,10 +28,10 @@ PAGE_POLICY = content_security_policy()
 ADMIN_POLICY = content_security_policy(style_src_attr="'unsafe-inline'")
 
 
-# The headers of requests on which public JSON depends: times are in the zone of `Time-Zone`, and
-# those who may write metadata also see it. A cache must not give one client what it has stored for
-# another one.
-DEPENDS = "Authorization, Time-Zone"
+# The request headers on which public JSON depends. Times are in the zone of `Time-Zone`, and users
+# who may write metadata also see the metadata. A cache must not send one client a response that it
+# has stored for another client.
+VARY = "Authorization, Time-Zone"
 
 
 def protect(request: HttpRequest, response: HttpResponse) -> None:
@@ -44,9 +44,9 @@ def protect(request: HttpRequest, response: HttpResponse) -> None:
     if not _is_public(request):
         is_secret = response.headers.get("Cache-Control") == NO_TRANSFORM
         response.headers["Cache-Control"] = "no-store, no-transform" if is_secret else "no-store"
-    elif not kind.startswith("text/"):  # a 304 has no type
+    elif not kind.startswith("text/"):  # JSON, or a 304, which has no content type
         vary = response.headers.get("Vary")
-        response.headers["Vary"] = f"{vary}, {DEPENDS}" if vary else DEPENDS
+        response.headers["Vary"] = f"{vary}, {VARY}" if vary else VARY
 
 
 def _is_public(request: HttpRequest) -> bool:

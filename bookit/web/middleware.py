@@ -38,7 +38,7 @@ from bookit.web.headers import protect
 
 logger = logging.getLogger("bookit.request")
 
-# Programs that watch the server request these paths every few seconds.
+# Monitoring programs request these paths every few seconds.
 HEALTH = frozenset({"/health", "/health/ready", "/metrics"})
 # At least this many seconds pass between two log lines about refused hosts.
 REFUSALS_PAUSE = 60.0
@@ -78,7 +78,7 @@ class RequestMiddleware:
             response["X-Request-ID"] = name
             protect(request, response)
             for header, value in getattr(request, "rate_limit", {}).items():
-                # A request can be within this limit, but over another one.
+                # The response has this header already if the request exceeds another limit.
                 other = response.get(header)
                 response[header] = f"{value}, {other}" if other else value
             if not (response.streaming or response.status_code in (204, 304)):
@@ -115,9 +115,9 @@ class RequestMiddleware:
 
     def log(self, request: HttpRequest, response: HttpResponse, seconds: float) -> None:
         """Write the log line of a finished request."""
-        # Health checks and scrapes come every few seconds, so only failed ones are logged at the
-        # info level. A flood of sign-ins must not fill the disk, so only requests that reach a view
-        # are logged.
+        # Health checks and scrapes come every few seconds, so they are logged at the info level
+        # only if they fail. A flood of sign-ins must not fill the disk, so its requests are logged
+        # at the info level only until the client is refused.
         is_quiet = _is_good_health(request, response) or hasattr(request, "is_flood")
         level = logging.DEBUG if is_quiet else logging.INFO
         if not logger.isEnabledFor(level):
@@ -152,7 +152,7 @@ def _is_good_health(request: HttpRequest, response: HttpResponse) -> bool:
 class HostMiddleware:
     """Refuses requests to hosts that are not in ALLOWED_HOSTS, except health checks and scrapes.
 
-    These come from the internal network and may use any host name.
+    Health checks and scrapes come from the internal network and may use any host name.
     """
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
@@ -210,7 +210,8 @@ class ThrottleMiddleware:
     def __call__(self, request: HttpRequest) -> HttpResponse:
         """Handle a request."""
         if request.method == "POST" and request.path_info in sign_in_paths():
-            # A flood of sign-ins must not slow down other clients, so it gets no further than this.
+            # A flood of sign-ins must not slow down other clients, so it is refused before any view
+            # runs.
             refusal = refused(*SignInThrottle.client(request))
             if refusal is not None:
                 request.rate_limit = refusal.headers  # type: ignore[attr-defined]
@@ -304,7 +305,7 @@ def database_failure(request: HttpRequest, exception: Exception) -> HttpResponse
 def too_many(
     request: HttpRequest, seconds: int, headers: dict[str, str] | None = None
 ) -> HttpResponse:
-    """Return the response to a request that exceeds a rate limit, until `seconds` have passed."""
+    """Return the response to a request that exceeds a rate limit for another `seconds` seconds."""
     response = refuse(request, "throttled", LimitExceeded(seconds).detail)
     response["Retry-After"] = str(seconds)
     for name, value in (headers or {}).items():

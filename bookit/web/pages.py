@@ -84,8 +84,8 @@ def openapi(request: HttpRequest) -> HttpResponse:
 def example(request: HttpRequest) -> HttpResponse:
     """Return the example of a client: a small page on which visitors book.
 
-    Its content security policy allows the script and the styles that are part of the page, by their
-    hashes, and requests to this server.
+    The content security policy of the page allows requests to this server. It also allows the
+    page's own script and styles, by their hashes.
     """
     response = render(request, "bookit/example.html")
     page = response.content.decode()
@@ -96,7 +96,7 @@ def example(request: HttpRequest) -> HttpResponse:
 
 
 def _hash_of(element: str, page: str) -> str:
-    """Return the source of a policy that allows only the content of this element of the page."""
+    """Return a CSP source expression that allows only the content of this element of the page."""
     [content] = re.findall(f"<{element}[^>]*>(.*?)</{element}>", page, re.DOTALL)
     return f"'sha256-{b64encode(sha256(content.encode()).digest()).decode()}'"
 

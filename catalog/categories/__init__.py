@@ -1,1 +1,1 @@
-"""The categories of services, and how many services each has."""
+"""The categories of services, and the number of active services in each category."""

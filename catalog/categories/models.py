@@ -9,9 +9,9 @@ class CategoryQuerySet(models.QuerySet["Category"]):
     """Queries for categories."""
 
     def in_use(self) -> "CategoryQuerySet":
-        """Return the categories that have active services, and annotate their number, `total`.
+        """Return the categories that have active services. Annotate the number of these as `total`.
 
-        Names that differ only in case are one category. It is shown with the most frequent name.
+        Names that differ only in case are one category, which has the most frequent of these names.
         """
         alike = Category.objects.filter(key=OuterRef("key"), active_services__gt=0).order_by()
         more_frequent = alike.filter(
@@ -27,16 +27,16 @@ class CategoryQuerySet(models.QuerySet["Category"]):
 class Category(models.Model):
     """A name that services have as their category, and the number of active services with it.
 
-    A trigger (`catalog.triggers.CATEGORIES_ARE_COUNTED`) maintains the rows, so that counting does
-    not read the services.
+    A trigger (`catalog.triggers.CATEGORIES_ARE_COUNTED`) maintains the rows, so the numbers can be
+    listed without reading the services.
     """
 
     name = models.CharField(max_length=100, unique=True)
     key = models.GeneratedField(
         expression=Upper("name"), output_field=models.TextField(), db_persist=True
     )
-    # This column may be negative for a moment: PostgreSQL checks a row that is to be inserted
-    # before it finds that it has to update another row instead.
+    # The column must accept negative numbers. To lower a number, the trigger tries to insert a row
+    # with a negative number. PostgreSQL checks that row before it updates the existing row instead.
     active_services = models.IntegerField()
 
     objects = CategoryQuerySet.as_manager()

@@ -10,7 +10,7 @@ from bookit.api.filters import AnyOfFilter, FilterSet, any_of
 from catalog.models import Service
 from catalog.providers.models import Profile
 
-# A shorter text has no group of three letters that an index could find.
+# The index finds texts by groups of three letters, so it cannot find a shorter text.
 SHORTEST_INDEXED = 3
 
 
@@ -42,8 +42,8 @@ class ProviderFilter(FilterSet):
         """Return the providers whose name or biography contains `value`."""
         found = Q(name__icontains=value)
         if len(value) >= SHORTEST_INDEXED:
-            told = Profile.objects.filter(biography__icontains=value)
-            found |= Q(pk__in=told.values("user"))
+            profiles = Profile.objects.filter(biography__icontains=value)
+            found |= Q(pk__in=profiles.values("user"))
         return queryset.filter(found)
 
     def in_categories(self, queryset: Any, name: str, value: list[str]) -> QuerySet[User]:

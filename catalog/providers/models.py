@@ -22,8 +22,8 @@ def validate_picture_url(url: str) -> None:
     """Check that browsers can safely load a picture from a URL.
 
     Raises:
-        ValidationError: it is not a URL, it is not encrypted, it contains a name and a password, or
-            it contains a character that would have to be escaped in HTML or in CSS.
+        ValidationError: the text is not an HTTPS URL, or it contains a user name, a password or a
+            character that would have to be escaped in HTML or in CSS.
     """
     URLValidator(schemes=["https"], message=NOT_A_PICTURE)(url)
     if "@" in urlsplit(url).netloc or not UNSAFE.isdisjoint(url):
@@ -31,7 +31,7 @@ def validate_picture_url(url: str) -> None:
 
 
 class Profile(models.Model):
-    """What providers tell the public about themselves. Those who tell nothing have no row."""
+    """What a provider tells the public. Providers who tell nothing about themselves have no row."""
 
     user = models.OneToOneField(
         settings.AUTH_USER_MODEL,

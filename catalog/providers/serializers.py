@@ -14,7 +14,7 @@ from bookit.api.serializers import InputSerializer, RowSerializer
 from catalog.models import Calendar, Service
 from catalog.providers.models import MAX_BIOGRAPHY, MAX_URL, validate_picture_url
 
-# A provider is shown with at most this many calendars and services; other lists have all of them.
+# A provider is shown with at most this many calendars, and at most this many services.
 MAX_SHOWN = 20
 
 RUI = {
@@ -78,21 +78,22 @@ class ProviderSerializer(RowSerializer):
     )
     rating_count = serializers.IntegerField(read_only=True, min_value=0)
 
-    # The names of the fields are those of relations, so the annotations have other names.
+    # An annotation must not have the name of a relation, such as `calendars`, so the annotations
+    # have other names than the fields.
     annotations = {
-        "told": F("profile__biography"),
-        "picture": F("profile__picture_url"),
-        "kept": ArraySubquery(
+        "profile_biography": F("profile__biography"),
+        "profile_picture": F("profile__picture_url"),
+        "calendar_list": ArraySubquery(
             Calendar.objects.filter(provider=OuterRef("pk"))
             .order_by("name", "id")
             .values(calendar=JSONObject(id="id", name="name"))[:MAX_SHOWN]
         ),
-        "offered": ArraySubquery(
+        "service_list": ArraySubquery(
             Service.objects.filter(calendar__provider=OuterRef("pk"), is_active=True)
             .order_by("title", "id")
             .values(service=JSONObject(id="id", title="title"))[:MAX_SHOWN]
         ),
-        "rated": Subquery(
+        "ratings": Subquery(
             Service.objects.filter(calendar__provider=OuterRef("pk"))
             .order_by()
             .values("calendar__provider")
@@ -126,21 +127,21 @@ class ProviderSerializer(RowSerializer):
     @classmethod
     def represent(cls, row: dict[str, Any]) -> dict[str, Any]:
         """Return the representation of a row that `rows` selected."""
-        rated = row["rated"] or {"average": None, "count": 0}
+        ratings = row["ratings"] or {"average": None, "count": 0}
         return {
             "id": row["id"],
             "name": row["name"],
-            "biography": row["told"] or "",
-            "picture_url": row["picture"],
-            "calendars": row["kept"],
-            "services": row["offered"],
-            "rating_average": rated["average"] and float(rated["average"]),
-            "rating_count": rated["count"],
+            "biography": row["profile_biography"] or "",
+            "picture_url": row["profile_picture"],
+            "calendars": row["calendar_list"],
+            "services": row["service_list"],
+            "rating_average": ratings["average"] and float(ratings["average"]),
+            "rating_count": ratings["count"],
         }
 
     @classmethod
     def represent_instance(cls, instance: User) -> dict[str, Any]:  # type: ignore[override]
-        """Return the representation of a user, who need not be listed."""
+        """Return the representation of a user, even one that the public list does not contain."""
         return cls.represent(cls.rows(User.objects.filter(pk=instance.pk)).get())
 
 

@@ -15,8 +15,8 @@ from catalog.providers.models import Profile
 def listed() -> QuerySet[User]:
     """Return the users whom anyone may see as providers.
 
-    They are the active users with the role `provider`, even if they have nothing to book yet, and
-    the admins who provide an active service.
+    They are the active users with the role `provider`, even if they have no services yet, and the
+    active admins who provide an active service.
     """
     bookable = Service.objects.filter(calendar__provider=OuterRef("pk"), is_active=True)
     return User.objects.all().keepers().filter(Q(role=User.Role.PROVIDER) | Exists(bookable))
@@ -24,7 +24,7 @@ def listed() -> QuerySet[User]:
 
 @transaction.atomic
 def update_profile(*, actor: User, changes: dict[str, Any]) -> User:
-    """Change the profile of a provider or an admin. The name is that of their account.
+    """Change the profile of a provider or an admin. A new name also renames their account.
 
     Raises:
         Forbidden: the user is neither a provider nor an admin.

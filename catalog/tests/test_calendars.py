@@ -138,8 +138,8 @@ class TestCreate:
 
 
 MONDAY = hours(0, "09:00", "17:00")
-# Each row has a field, an invalid value for the field, and the field that the errors name; they
-# name no other. If the last item is None, the test does not check the names.
+# Each row contains a field, an invalid value for it, and the only field that the errors name. If
+# the last item is None, the test does not check which fields the errors name.
 INVALID_FIELDS = [
     ("name", None, "name"),
     ("name", "", "name"),

@@ -152,13 +152,13 @@ class TestCountLimit:
         assert shown["count_exact"] is False
 
 
-def test_the_four_longest_words_count(api, town):
+def test_a_service_must_contain_only_the_four_longest_words(api, town):
     assert search(api, "a deep tissue massage for you or me") == ["Deep tissue massage"]
     assert search(api, "massage tissue runners minutes piano") == ["Deep tissue massage"]
     assert search(api, "massage tissue runners minutes keyboards") == []
 
 
-def test_the_four_longest_unwanted_words_count(api, town):
+def test_only_the_four_longest_unwanted_words_exclude_services(api, town):
     assert search(api, "massage -piano -drums") == ["Deep tissue massage"]
     assert search(api, "massage tissue runners minutes -sixty") == []
     assert search(api, "massage -runners -keyboard -trumpets -saxophone -deep") == []

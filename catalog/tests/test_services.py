@@ -190,8 +190,8 @@ class TestCreate:
 
     @pytest.mark.parametrize(
         "currency",
-        # Unknown codes, codes that are not money (for example for tests, gold, funds or units of
-        # account), and currencies of the past.
+        # Unknown codes, codes for things that are not money (for example tests, gold, funds or
+        # units of account), and currencies that are no longer used.
         ["XXZ", "XXX", "XTS", "XAU", "CHE", "CLF", "UYW", "XAD", "XDR", "DEM", "HRK", "ZZZ"],
     )
     def test_a_currency_must_be_in_use(self, as_admin, currency):

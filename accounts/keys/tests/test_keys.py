@@ -101,12 +101,12 @@ def test_users_see_and_delete_only_their_own_keys(api, with_key):
         ({"name": ""}, "name"),
     ],
 )
-def test_a_senseless_key_is_refused(api, body, field):
+def test_a_key_with_an_invalid_field_is_refused(api, body, field):
     response = api.as_(AdminFactory()).post("/me/api-keys", {"name": "Till", **body})
     problem(response, 400, "validation_error", field)
 
 
-def test_nobody_creates_a_key_with_more_than_they_have(api):
+def test_nobody_creates_a_key_with_permissions_that_they_do_not_have(api):
     body = {"name": "Till", "permissions": ["catalog.change_service"]}
     for owner, status in (
         (UserFactory(), 403),
@@ -118,19 +118,19 @@ def test_nobody_creates_a_key_with_more_than_they_have(api):
         assert api.as_(owner).post("/me/api-keys", body).status_code == status, owner.role
 
 
-def test_an_account_has_at_most_twenty_keys(api, monkeypatch):
+def test_a_key_beyond_the_maximum_number_is_refused(api, monkeypatch):
     monkeypatch.setattr(services, "MAX_KEYS", 2)
     client = api.as_(UserFactory())
-    answers = [client.post("/me/api-keys", {"name": "Till"}) for _ in range(3)]
-    assert [answer.status_code for answer in answers] == [201, 201, 400]
+    responses = [client.post("/me/api-keys", {"name": "Till"}) for _ in range(3)]
+    assert [response.status_code for response in responses] == [201, 201, 400]
 
 
 @pytest.mark.django_db(transaction=True)
-def test_concurrent_requests_do_not_exceed_the_number_of_keys(api, monkeypatch):
+def test_concurrent_requests_do_not_exceed_the_maximum_number_of_keys(api, monkeypatch):
     monkeypatch.setattr(services, "MAX_KEYS", 2)
     client = api.as_(UserFactory())
-    answers = at_once([lambda: client.post("/me/api-keys", {"name": "Till"}).status_code] * 6)
-    assert sorted(each.value for each in answers) == [201, 201, 400, 400, 400, 400]
+    outcomes = at_once([lambda: client.post("/me/api-keys", {"name": "Till"}).status_code] * 6)
+    assert sorted(outcome.value for outcome in outcomes) == [201, 201, 400, 400, 400, 400]
 
 
 def test_an_idempotency_key_is_refused_because_the_response_is_not_stored(api):
@@ -151,7 +151,7 @@ def test_the_list_of_keys_takes_two_queries_however_many_there_are(api, with_key
 # --- what a key can be used for ---------------------------------------------------------------
 
 
-def test_a_key_without_permissions_does_what_its_owner_may(api, with_key):
+def test_a_key_without_listed_permissions_can_do_what_its_owner_may_do(api, with_key):
     provider = ProviderFactory()
     booking = BookingFactory(service=ServiceFactory(calendar=CalendarFactory(provider=provider)))
     client, path = with_key(provider), f"/bookings/{booking.pk}"
@@ -160,7 +160,7 @@ def test_a_key_without_permissions_does_what_its_owner_may(api, with_key):
     problem(with_key(ProviderFactory()).get(path), 403, "permission_denied")
 
 
-def test_a_key_does_only_what_its_permissions_name(with_key):
+def test_a_key_can_do_only_what_its_permissions_allow(with_key):
     admin = AdminFactory()
     service, booking = ServiceFactory(), BookingFactory()
     client = with_key(admin, permissions=["bookings.view_booking"])
@@ -181,7 +181,7 @@ def test_a_key_does_only_what_its_permissions_name(with_key):
         problem(response, 403, "permission_denied")
 
 
-def test_a_key_loses_what_its_owner_loses(with_key):
+def test_a_key_loses_the_permissions_that_its_owner_loses(with_key):
     owner = ProviderFactory()
     service = ServiceFactory(calendar=CalendarFactory(provider=owner))
     client = with_key(owner, permissions=["catalog.change_service"])
@@ -192,7 +192,7 @@ def test_a_key_loses_what_its_owner_loses(with_key):
 
 
 def test_a_key_never_manages_accounts(api, with_key):
-    """A key that could do this could give itself more rights, or outlive its own deletion."""
+    """Otherwise, a key could give itself more rights, or create a key that replaces it."""
     owner = AdminFactory()
     client, other = with_key(owner), UserFactory()
     calendar = CalendarFactory()
@@ -214,7 +214,7 @@ def test_a_key_never_manages_accounts(api, with_key):
     assert ApiKey.objects.count() == 1
 
 
-def test_every_permission_of_a_key_is_needed_somewhere():
+def test_every_permission_of_a_key_is_known_to_django():
     """A misspelt permission could be given to a key, but would permit nothing."""
     from django.contrib.auth.models import Permission
 
@@ -261,7 +261,7 @@ def test_a_made_up_key_is_refused_without_a_query(api, key):
     assert queries(client, status=401) == []
 
 
-def test_a_deleted_key_costs_no_more_than_the_token_of_a_deleted_user(api):
+def test_a_deleted_key_takes_one_query_like_the_token_of_a_deleted_user(api):
     user = UserFactory()
     token = api.as_(user)
     User.objects.all().delete()
@@ -281,7 +281,7 @@ def test_a_key_of_another_installation_is_refused(api, settings):
 def test_a_request_with_a_key_runs_as_many_queries_as_with_a_token(api, with_key):
     owner = UserFactory()
     client, other = with_key(owner), with_key(owner, permissions=["bookings.view_booking"])
-    queries(client), queries(other)  # They note the first use.
+    queries(client), queries(other)  # The first requests also update `last_used_at`.
     assert len(queries(client)) == len(queries(other)) == len(queries(api.as_(owner)))
 
 
@@ -308,7 +308,7 @@ def test_each_key_has_its_own_rate_limit(api, settings, with_key):
     assert response.status_code == 200
     assert response["RateLimit-Policy"] == '"key";q=2;w=60'
     assert [person.get("/bookings").status_code for _ in range(2)] == [200, 429]
-    # A refusal counts too.
+    # A refused request counts too.
     other.get("/me")
     problem(other.get("/me"), 429, "throttled")
 
@@ -318,8 +318,8 @@ def test_history_says_which_key_acted(api, with_key):
     client, boss = with_key(owner), with_key(admin)
     slot = SlotFactory(service=ServiceFactory(mode="slots", capacity=2))
     body = {"service_id": str(ServiceFactory().pk), "start_time": TUESDAY.isoformat()}
-    for wish in (body, {"slot_id": str(slot.pk)}):
-        booking = client.post("/bookings", wish).json()
+    for choice in (body, {"slot_id": str(slot.pk)}):
+        booking = client.post("/bookings", choice).json()
         boss.patch(f"/bookings/{booking['id']}/status", {"status": "confirmed"})
         api.as_(owner).patch(f"/bookings/{booking['id']}", {"status": "cancelled"})
         events = client.get(f"/bookings/{booking['id']}/history").json()["results"]

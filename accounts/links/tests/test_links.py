@@ -28,7 +28,7 @@ from bookit.tests.expect import problem
 pytestmark = pytest.mark.django_db
 
 NOW = datetime(2026, 11, 21, 9, tzinfo=UTC)
-BETTER = "another good password"
+NEW_PASSWORD = "another good password"
 
 
 @pytest.fixture(autouse=True)
@@ -54,14 +54,14 @@ def token_of(message):
     return re.search(r"Code: (\S+)", message.body).group(1)
 
 
-def ask(api, email="ana@example.com"):
-    """Ask for a new password; return the emails that follow."""
+def request_reset(api, email="ana@example.com"):
+    """Request a password reset; return the emails that are sent."""
     response = api.post("/auth/password-reset", {"email": email})
     assert (response.status_code, response.content) == (202, b"")
     return sent()
 
 
-def reset(api, token, password=BETTER):
+def reset(api, token, password=NEW_PASSWORD):
     return api.post("/auth/password-reset/confirm", {"token": token, "password": password})
 
 
@@ -76,18 +76,18 @@ def log_in(api, user, password=PASSWORD):
 # --- a new password ---------------------------------------------------------------------------
 
 
-def test_a_forgotten_password_is_replaced_with_the_token_of_an_email(api, ana):
-    [message] = ask(api, " ANA@Example.com ")
+def test_a_forgotten_password_is_replaced_with_a_token_from_an_email(api, ana):
+    [message] = request_reset(api, " ANA@Example.com ")
     assert (message.to, message.subject) == (["ana@example.com"], "Reset your password")
     response = reset(api, token_of(message))
     assert (response.status_code, response.content) == (204, b"")
     problem(log_in(api, ana), 401, "invalid_credentials")
-    assert log_in(api, ana, BETTER).json()["email_verified"] is True
+    assert log_in(api, ana, NEW_PASSWORD).json()["email_verified"] is True
 
 
 def test_a_reset_ends_all_sessions(api, ana):
     sessions = [log_in(api, ana).json() for _ in range(2)]
-    reset(api, token_of(ask(api)[0]))
+    reset(api, token_of(request_reset(api)[0]))
     for session in sessions:
         response = api.post("/auth/refresh", {"refresh_token": session["refresh_token"]})
         problem(response, 401, "token_invalid")
@@ -95,7 +95,7 @@ def test_a_reset_ends_all_sessions(api, ana):
 
 
 def test_a_token_works_once_and_a_reset_revokes_all_others(api, ana):
-    first, second = token_of(ask(api)[0]), token_of(ask(api)[0])
+    first, second = token_of(request_reset(api)[0]), token_of(request_reset(api)[0])
     assert first != second
     assert reset(api, first).status_code == 204
     for token in (first, second):
@@ -103,7 +103,7 @@ def test_a_token_works_once_and_a_reset_revokes_all_others(api, ana):
 
 
 def test_a_token_is_valid_for_an_hour(api, ana, frozen):
-    early, late = token_of(ask(api)[0]), token_of(ask(api)[0])
+    early, late = token_of(request_reset(api)[0]), token_of(request_reset(api)[0])
     frozen.move_to(NOW + timedelta(hours=1))
     problem(reset(api, late), 401, "token_invalid")
     frozen.move_to(NOW + timedelta(minutes=59, seconds=59))
@@ -111,31 +111,31 @@ def test_a_token_is_valid_for_an_hour(api, ana, frozen):
 
 
 def test_a_weak_password_does_not_use_up_the_token(api, ana):
-    token = token_of(ask(api)[0])
+    token = token_of(request_reset(api)[0])
     for weak in ("short", "ana@example.com", "1234567890"):
         problem(reset(api, token, weak), 400, "validation_error", "password")
     assert reset(api, token).status_code == 204
 
 
 @pytest.mark.parametrize("token", ["x", "x" * 43, "x" * 200, "ünï", "' OR 1=1 --"])
-def test_a_made_up_token_is_a_401(api, ana, token):
-    ask(api)
+def test_a_made_up_token_returns_401(api, ana, token):
+    request_reset(api)
     problem(reset(api, token), 401, "token_invalid")
     problem(verify(api, token), 401, "token_invalid")
 
 
 @pytest.mark.parametrize(
     ("path", "body"),
-    [("/auth/password-reset/confirm", {"password": BETTER}), ("/auth/verify-email", {})],
+    [("/auth/password-reset/confirm", {"password": NEW_PASSWORD}), ("/auth/verify-email", {})],
 )
-def test_a_token_that_is_no_text_is_a_400(api, path, body):
+def test_a_malformed_token_returns_400(api, path, body):
     for token in (None, [], {}, "x" * 201, "a\0b", ""):
         response = api.post(path, {**body, "token": token})
         problem(response, 400, "validation_error", "token")
 
 
 def test_a_token_cannot_be_used_for_another_purpose(api, ana):
-    for_password = token_of(ask(api)[0])
+    for_password = token_of(request_reset(api)[0])
     api.as_(ana).post("/auth/verify-email/resend")
     for_address = token_of(sent()[0])
     problem(verify(api, for_password), 401, "token_invalid")
@@ -153,7 +153,7 @@ def test_a_token_cannot_be_used_for_another_purpose(api, ana):
     ],
 )
 def test_a_change_of_the_account_revokes_its_tokens(api, ana, change):
-    token = token_of(ask(api)[0])
+    token = token_of(request_reset(api)[0])
     api.as_(ana).post("/auth/verify-email/resend")
     other = token_of(sent()[0])
     User.objects.filter(pk=ana.pk).update(**change)
@@ -166,14 +166,14 @@ def test_a_change_of_the_account_revokes_its_tokens(api, ana, change):
 def test_without_the_trigger_a_token_survives_a_change_of_the_password(api, ana):
     """Control for the test above."""
     run("ALTER TABLE accounts_user DISABLE TRIGGER user_links_end")
-    token = token_of(ask(api)[0])
+    token = token_of(request_reset(api)[0])
     User.objects.filter(pk=ana.pk).update(password="x")
     assert reset(api, token).status_code == 204
 
 
 def test_a_token_that_was_sent_to_an_earlier_address_is_refused(api, ana):
-    """A worker can send it in the moment in which the address changes."""
-    token = token_of(ask(api)[0])
+    """A worker can send such a token at the moment when the email address changes."""
+    token = token_of(request_reset(api)[0])
     EmailedLink.objects.update(email="earlier@example.com")
     problem(reset(api, token), 401, "token_invalid")
     assert EmailedLink.objects.count() == 1
@@ -181,7 +181,7 @@ def test_a_token_that_was_sent_to_an_earlier_address_is_refused(api, ana):
 
 def test_one_of_five_concurrent_resets_with_one_token_succeeds(transactional_db, no_jobs, api):
     user = UserFactory(email="ana@example.com")
-    token = token_of(ask(api)[0])
+    token = token_of(request_reset(api)[0])
 
     def reset_to(number):
         body = {"token": token, "password": f"good password number {number}"}
@@ -203,7 +203,7 @@ def test_without_the_count_of_deleted_rows_all_resets_succeed(
     from accounts.links import services as links
 
     UserFactory(email="ana@example.com")
-    token = token_of(ask(api)[0])
+    token = token_of(request_reset(api)[0])
     found = links.find(token=token, kinds=[links.PASSWORD_RESET], at=NOW)
     monkeypatch.setattr(links, "find", lambda **options: found)
     monkeypatch.setattr(links, "use", lambda *, link: User.objects.get(pk=link.user_id))
@@ -231,7 +231,7 @@ def test_only_hashes_of_tokens_are_stored(api, ana):
 
 
 def strangers():
-    """Return addresses to which no email may go, by the reason."""
+    """Return email addresses to which no email may be sent, by reason."""
     return {
         "unknown": "nobody@example.com",
         "inactive": UserFactory(is_active=False).email,
@@ -242,7 +242,7 @@ def strangers():
 
 def test_nobody_without_an_active_account_gets_an_email(api, ana):
     for email in strangers().values():
-        assert ask(api, email) == []
+        assert request_reset(api, email) == []
 
 
 def test_a_request_does_the_same_work_whether_or_not_there_is_an_account(api, ana):
@@ -283,7 +283,7 @@ def test_requests_are_limited_per_client(api, settings):
     settings.RATE_LIMITS = {**settings.RATE_LIMITS, "auth": "2/minute"}
     for path, body in (
         ("/auth/password-reset", {"email": "a@example.com"}),
-        ("/auth/password-reset/confirm", {"token": "x", "password": BETTER}),
+        ("/auth/password-reset/confirm", {"token": "x", "password": NEW_PASSWORD}),
         ("/auth/verify-email", {"token": "x"}),
     ):
         counting.reset()
@@ -295,15 +295,15 @@ def test_requests_are_limited_per_client(api, settings):
 # --- how many emails --------------------------------------------------------------------------
 
 
-def test_equal_requests_cause_one_email_until_it_is_sent(api, ana):
+def test_repeated_requests_cause_one_email_until_it_is_sent(api, ana):
     for _ in range(5):
         api.post("/auth/password-reset", {"email": ana.email})
     assert len(sent()) == 1
 
 
-def test_an_address_gets_ten_emails_of_a_kind_a_day(api, ana, frozen, caplog):
+def test_an_address_gets_at_most_ten_emails_of_each_kind_a_day(api, ana, frozen, caplog):
     with caplog.at_level(logging.WARNING, logger="bookit.mails.sending"):
-        assert [len(ask(api)) for _ in range(12)] == [1] * 10 + [0] * 2
+        assert [len(request_reset(api)) for _ in range(12)] == [1] * 10 + [0] * 2
     assert {record.getMessage() for record in caplog.records} == {
         "mail withheld: the limit of its address has been reached"
     }
@@ -313,7 +313,7 @@ def test_an_address_gets_ten_emails_of_a_kind_a_day(api, ana, frozen, caplog):
     api.as_(ana).post("/auth/verify-email/resend")
     assert len(sent()) == 1
     frozen.move_to(NOW + timedelta(days=1))
-    assert len(ask(api)) == 1
+    assert len(request_reset(api)) == 1
 
 
 def test_an_email_that_the_server_refuses_is_sent_again(api, ana, monkeypatch):
@@ -336,7 +336,7 @@ def test_an_email_that_the_server_refuses_is_sent_again(api, ana, monkeypatch):
 
 def test_an_email_links_to_the_page_of_the_front_end(api, ana, settings):
     settings.PASSWORD_RESET_URL = "https://app.example.com/reset?a=1&token={token}"
-    [message] = ask(api)
+    [message] = request_reset(api)
     [link] = re.findall(r"https://app\.example\.com/reset\?a=1&token=(\S+)", message.body)
     html = message.alternatives[0].content
     assert f'href="https://app.example.com/reset?a=1&amp;token={link}"' in html
@@ -348,7 +348,7 @@ def test_an_email_to_an_unverified_address_contains_nothing_that_a_user_wrote(ap
     body = {"name": "http://evil.example", "email": "ana@example.com", "password": PASSWORD}
     api.post("/auth/register", body)
     [verification] = sent()
-    [message] = ask(api)
+    [message] = request_reset(api)
     for each in (verification, message):
         assert "evil" not in each.body + each.alternatives[0].content
     assert message.body.startswith("Hello,\n\nSomebody asked to reset the password")
@@ -358,7 +358,7 @@ def test_an_email_to_an_unverified_address_contains_nothing_that_a_user_wrote(ap
 def test_an_email_to_a_verified_address_has_the_name_on_one_line(api, ana):
     ana.name, ana.verified_email = "Ana\r\nBcc: evil@example.com <b>", ana.email
     ana.save()
-    [message] = ask(api)
+    [message] = request_reset(api)
     assert message.body.startswith("Hello Ana Bcc: evil@example.com <b>,\n")
     assert "<b>" not in message.alternatives[0].content
 
@@ -378,12 +378,12 @@ def test_a_new_account_gets_an_email_that_verifies_its_address(api):
     problem(verify(api, token_of(message)), 401, "token_invalid")
 
 
-def test_a_registration_that_is_refused_sends_nothing(api, ana):
+def test_a_registration_that_is_refused_sends_no_email(api, ana):
     api.post("/auth/register", {"name": "Eve", "email": ana.email, "password": PASSWORD})
     assert sent() == []
 
 
-def test_the_email_can_be_sent_again_until_the_address_is_verified(api, ana):
+def test_the_verification_email_can_be_sent_again_until_the_address_is_verified(api, ana):
     me = api.as_(ana)
     for _ in range(2):
         response = me.post("/auth/verify-email/resend")
@@ -403,7 +403,7 @@ def test_a_verification_token_is_valid_for_three_days(api, ana, frozen):
     assert verify(api, token).status_code == 204
 
 
-def test_an_address_that_changes_is_not_verified(ana):
+def test_a_changed_email_address_is_not_verified(ana):
     User.objects.filter(pk=ana.pk).update(verified_email=ana.email)
     assert User.objects.get(pk=ana.pk).email_verified
     run("UPDATE accounts_user SET email = 'other@example.com'")
@@ -411,9 +411,9 @@ def test_an_address_that_changes_is_not_verified(ana):
 
 
 def test_expired_tokens_are_deleted(api, ana, frozen):
-    ask(api)
+    request_reset(api)
     frozen.move_to(NOW + timedelta(hours=2))
-    ask(api)
+    request_reset(api)
     call_command("prune")
     assert EmailedLink.objects.get().created_at == NOW + timedelta(hours=2)
 
@@ -441,7 +441,7 @@ def test_an_account_that_an_admin_creates_gets_an_invitation(api, admin, frozen)
     problem(log_in(api, user, ""), 400, "validation_error", "password")
     frozen.move_to(NOW + timedelta(days=6))
     assert reset(api, token_of(message)).status_code == 204
-    assert log_in(api, user, BETTER).json()["email_verified"] is True
+    assert log_in(api, user, NEW_PASSWORD).json()["email_verified"] is True
 
 
 def test_an_invitation_is_valid_for_seven_days(api, admin, frozen):
@@ -449,8 +449,8 @@ def test_an_invitation_is_valid_for_seven_days(api, admin, frozen):
     token = token_of(sent()[0])
     frozen.move_to(NOW + timedelta(days=7))
     problem(reset(api, token), 401, "token_invalid")
-    # The account is not lost: its owner can ask for a new password.
-    [message] = ask(api, "rui@example.com")
+    # The account is not lost: its owner can request a password reset.
+    [message] = request_reset(api, "rui@example.com")
     assert reset(api, token_of(message)).status_code == 204
 
 
@@ -465,7 +465,7 @@ def test_an_invitation_is_valid_for_seven_days(api, admin, frozen):
         ("phone", "x"),
         ("language", "x"),
         ("timezone", "Mars/Olympus"),
-        ("password", BETTER),
+        ("password", NEW_PASSWORD),
     ],
 )
 def test_an_invalid_value_is_refused_and_its_field_is_named(admin, field, value):
@@ -473,20 +473,20 @@ def test_an_invalid_value_is_refused_and_its_field_is_named(admin, field, value)
     assert User.objects.count() == 1
 
 
-def test_a_taken_address_is_a_409(admin):
+def test_a_taken_email_address_returns_409(admin):
     UserFactory(email="rui@example.com")
     problem(admin.post("/users", RUI), 409, "email_taken")
     assert sent() == []
 
 
-def test_an_account_is_created_once_for_an_idempotency_key(admin):
+def test_requests_with_one_idempotency_key_create_one_account(admin):
     responses = [admin.post("/users", RUI, headers={"idempotency-key": "1"}) for _ in range(2)]
     assert [response.status_code for response in responses] == [201, 201]
     assert responses[1]["Idempotent-Replayed"] == "true"
     assert User.objects.count() == 2
 
 
-# --- an account that somebody registered with another person's address --------------------------
+# --- an account that somebody registered with another person's email address --------------------
 
 
 def bearer(api, token):
@@ -504,7 +504,7 @@ def test_whoever_registered_with_an_address_loses_the_account_to_its_owner(api):
     feed = mallory.get("/me/calendar").json()["address"]
     assert (key.get("/bookings").status_code, api.get(feed).status_code) == (200, 200)
     assert [message.subject for message in sent()] == ["An API key was created"]
-    [message] = ask(api)
+    [message] = request_reset(api)
     assert reset(api, token_of(message)).status_code == 204
     problem(
         api.post("/auth/refresh", {"refresh_token": registered["refresh_token"]}),
@@ -518,13 +518,13 @@ def test_whoever_registered_with_an_address_loses_the_account_to_its_owner(api):
 
 
 def test_the_keys_of_an_owner_who_has_verified_the_address_survive_a_reset(api, ana):
-    [message] = ask(api)
+    [message] = request_reset(api)
     reset(api, token_of(message))
     key = bearer(api, api.as_(ana).post("/me/api-keys", {"name": "Till"}).json()["key"])
     feed = api.as_(ana).get("/me/calendar").json()["address"]
     [notice] = sent()
     assert (notice.subject, notice.to) == ("An API key was created", [ana.email])
-    [message] = ask(api)
+    [message] = request_reset(api)
     assert reset(api, token_of(message), "a third password 7").status_code == 204
     assert (key.get("/bookings").status_code, api.get(feed).status_code) == (200, 200)
 

@@ -31,7 +31,7 @@ from reviews.tests.factories import ReviewFactory
 
 pytestmark = pytest.mark.django_db
 
-# Everything that is personal about Ana. None of it may be stored once she has deleted her account.
+# Ana's personal data. None of these words may be stored after she has deleted her account.
 NAME, EMAIL, PHONE = "Ana Xavier", "ana.xavier@example.com", "+351 900 111 222"
 NOTES, REASON, BROWSER, ADDRESS = "Allergic to latex", "Ana was rude", "AnaBrowser", "192.0.2.77"
 ATTENDEE, ATTENDEE_EMAIL, NEW_EMAIL = "Tiago Xavier", "tiago@example.com", "ana.new@example.com"
@@ -39,7 +39,7 @@ WORDS = [NAME, EMAIL, PHONE, NOTES, REASON, BROWSER, ADDRESS, ATTENDEE, ATTENDEE
 
 
 def stored():
-    """Return the content of all tables, as text, by the name of the table."""
+    """Return the content of all tables, as text, by table name."""
     tables = {}
     with connection.cursor() as cursor:
         for table in connection.introspection.table_names(cursor):
@@ -49,7 +49,7 @@ def stored():
 
 
 def places(words):
-    """Return where the words are stored, as pairs of table and word."""
+    """Return which tables contain which of the words, as pairs of table and word."""
     return {(table, word) for table, text in stored().items() for word in words if word in text}
 
 
@@ -69,8 +69,8 @@ def service(helena):
 
 
 @pytest.fixture
-def life(api, ana, helena, service):
-    """Let Ana do everything that stores something personal; return her bookings by name."""
+def activity(api, ana, helena, service):
+    """Store personal data about Ana in every way; return her bookings and her review by name."""
     api.post(
         "/auth/login",
         {"email": EMAIL, "password": PASSWORD},
@@ -129,7 +129,7 @@ def delete(client, password=PASSWORD):
 # --- export -----------------------------------------------------------------------------------
 
 
-def test_the_export_contains_everything_personal(api, ana, life):
+def test_the_export_contains_everything_personal(api, ana, activity):
     response = api.as_(ana).get("/me/export")
     assert response.status_code == 200
     assert response["Content-Type"] == "application/json"
@@ -141,12 +141,12 @@ def test_the_export_contains_everything_personal(api, ana, life):
     assert exported["user"]["id"] == str(ana.pk)
     assert len(exported["bookings"]) == 3
     assert [entry["status"] for entry in exported["waitlist"]] == ["waiting"]
-    assert [review["rating"] for review in exported["reviews"]] == [life["review"].rating]
+    assert [review["rating"] for review in exported["reviews"]] == [activity["review"].rating]
     assert [session["client"] for session in exported["sessions"]] == [BROWSER]
     assert len(exported["idempotency_keys"]) == 4
 
 
-def me_with_key(api, user):
+def client_with_key(api, user):
     """Return a client with an API key of a user."""
     row, key = create_key(owner=user, name="Till", at=now())
     client = type(api)()
@@ -155,9 +155,9 @@ def me_with_key(api, user):
     return client
 
 
-def test_the_export_contains_no_secrets(api, ana, life):
+def test_the_export_contains_no_secrets(api, ana, activity):
     ana.refresh_from_db()
-    client = me_with_key(api, ana)
+    client = client_with_key(api, ana)
     response = api.as_(ana).get("/me/export")
     [exported] = response.json()["api_keys"]
     assert (exported["name"], exported["prefix"]) == ("Till", client.row.prefix)
@@ -168,7 +168,7 @@ def test_the_export_contains_no_secrets(api, ana, life):
     assert "token_hash" not in text
 
 
-def test_the_export_contains_nothing_about_other_users(api, ana, life):
+def test_the_export_contains_nothing_about_other_users(api, ana, activity):
     empty = UserFactory(name="Zed", email="zed@example.com")
     exported = api.as_(empty).get("/me/export").json()
     assert exported.pop("user")["name"] == "Zed"
@@ -192,7 +192,7 @@ def test_a_provider_exports_their_calendars_and_services(api, helena, service):
 
 
 def test_the_number_of_queries_of_an_export_does_not_depend_on_its_size(
-    api, ana, life, django_assert_num_queries
+    api, ana, activity, django_assert_num_queries
 ):
     me = api.as_(ana)
     with django_assert_num_queries(15):
@@ -205,9 +205,9 @@ def test_the_number_of_queries_of_an_export_does_not_depend_on_its_size(
 # --- delete -----------------------------------------------------------------------------------
 
 
-def test_nothing_personal_is_stored_after_a_user_has_deleted_their_account(api, ana, life):
+def test_nothing_personal_is_stored_after_a_user_has_deleted_their_account(api, ana, activity):
     found = places(WORDS)
-    assert {word for _, word in found} == {*WORDS}, "this test would miss a word"
+    assert {word for _, word in found} == {*WORDS}, "each word must be stored before the deletion"
     assert {
         "accounts_user",
         "accounts_session",
@@ -225,7 +225,7 @@ def test_nothing_personal_is_stored_after_a_user_has_deleted_their_account(api, 
     assert places(WORDS) == set()
 
 
-def test_without_an_eraser_personal_data_would_stay(api, ana, life, monkeypatch):
+def test_without_the_eraser_of_bookings_personal_data_stays(api, ana, activity, monkeypatch):
     """Control for the test above."""
     monkeypatch.delitem(ERASERS, "bookings")
     delete(api.as_(ana))
@@ -234,9 +234,9 @@ def test_without_an_eraser_personal_data_would_stay(api, ana, life, monkeypatch)
     }
 
 
-def test_a_deleted_account_cannot_be_used_again(api, ana, life):
+def test_a_deleted_account_cannot_be_used_again(api, ana, activity):
     session = api.post("/auth/login", {"email": EMAIL, "password": PASSWORD}).json()
-    key = me_with_key(api, ana)
+    key = client_with_key(api, ana)
     me = api.as_(ana)
     assert delete(me).status_code == 204
     problem(me.get("/me"), 401, "token_invalid")
@@ -273,7 +273,7 @@ def test_the_database_keeps_a_deleted_account_closed(api, ana):
             run(f"UPDATE accounts_user SET {change} WHERE deleted_at IS NOT NULL")
 
 
-def test_the_address_of_a_deleted_account_is_free(api, ana):
+def test_the_email_address_of_a_deleted_account_can_be_registered_again(api, ana):
     delete(api.as_(ana))
     again = {"name": "Ana", "email": EMAIL, "password": PASSWORD}
     response = api.post("/auth/register", again)
@@ -281,17 +281,17 @@ def test_the_address_of_a_deleted_account_is_free(api, ana):
     assert response.json()["id"] != str(ana.pk)
 
 
-def test_future_bookings_are_cancelled_and_the_provider_is_told(api, ana, helena, life):
+def test_future_bookings_are_cancelled_and_the_provider_is_notified(api, ana, helena, activity):
     work()
     mail.outbox.clear()
-    life["future"].service.cancellation_notice_minutes = 10_000
-    life["future"].service.save()
+    activity["future"].service.cancellation_notice_minutes = 10_000
+    activity["future"].service.save()
     delete(api.as_(ana))
-    booking = Booking.objects.get(pk=life["future"].pk)
+    booking = Booking.objects.get(pk=activity["future"].pk)
     assert booking.status == "cancelled"
     event = booking.events.latest("id")
     assert (event.type, event.actor_id) == ("booking.cancelled", ana.pk)
-    assert Booking.objects.get(pk=life["done"].pk).status == "completed"
+    assert Booking.objects.get(pk=activity["done"].pk).status == "completed"
     work()
     [message] = mail.outbox
     assert message.to == ["helena@example.com"]
@@ -299,7 +299,7 @@ def test_future_bookings_are_cancelled_and_the_provider_is_told(api, ana, helena
     assert Delivery.objects.filter(event=event).exists()
 
 
-def test_an_email_to_the_provider_that_waits_is_sent_before_it_is_deleted(api, ana, life):
+def test_a_waiting_email_to_the_provider_is_kept_but_a_failed_email_is_deleted(api, ana, activity):
     composed = ProcrastinateJob.objects.filter(task_name="bookings.send_composed_mail")
     run("UPDATE procrastinate_jobs SET status = 'todo' WHERE task_name ~ 'composed'")
     assert {job.args["mail"]["audience"] for job in composed} == {"attendee", "provider"}
@@ -310,22 +310,22 @@ def test_an_email_to_the_provider_that_waits_is_sent_before_it_is_deleted(api, a
     assert not composed.all().exists()
 
 
-def test_the_waitlist_is_left(api, ana, life):
+def test_a_deleted_user_leaves_the_waitlist(api, ana, activity):
     delete(api.as_(ana))
     assert WaitlistEntry.objects.get().status == "left"
 
 
-def test_reviews_are_kept_without_a_name(api, ana, life):
-    url = f"/reviews/{life['review'].pk}"
+def test_reviews_are_kept_without_a_name(api, ana, activity):
+    url = f"/reviews/{activity['review'].pk}"
     assert api.get(url).json()["author_name"] == NAME
     delete(api.as_(ana))
     review = api.get(url).json()
     assert (review["author_name"], review["comment"]) == ("", "Lovely.")
-    assert review["rating"] == life["review"].rating
+    assert review["rating"] == activity["review"].rating
 
 
-def test_history_stays_but_for_its_reasons(api, ana, helena, life):
-    url = f"/bookings/{life['cancelled'].pk}/history"
+def test_history_keeps_everything_except_its_reasons(api, ana, helena, activity):
+    url = f"/bookings/{activity['cancelled'].pk}/history"
     before = api.as_(helena).get(url).json()
     delete(api.as_(ana))
     after = api.as_(helena).get(url).json()
@@ -343,12 +343,12 @@ def test_history_stays_but_for_its_reasons(api, ana, helena, life):
         "data = data - 'reason', actor_id = NULL",
     ],
 )
-def test_the_database_allows_no_other_change_of_history(life, change):
+def test_the_database_allows_only_the_removal_of_reasons_from_history(activity, change):
     with pytest.raises(IntegrityError, match="append-only"), transaction.atomic():
         run(f"UPDATE bookings_bookingevent SET {change} WHERE data ? 'reason'")
 
 
-def test_a_deleted_provider_is_taken_off_the_catalog(api, helena, ana):
+def test_a_deleted_provider_is_removed_from_the_catalog(api, helena, ana):
     named = CalendarFactory(provider=helena, name="Helena's chair")
     service = ServiceFactory(calendar=named)
     TimeOffFactory(calendar=named, reason="Helena at the dentist")
@@ -375,7 +375,7 @@ def test_a_wrong_password_deletes_nothing(api, ana, settings):
 # --- admins -----------------------------------------------------------------------------------
 
 
-def test_an_admin_deletes_an_account(api, ana, life):
+def test_an_admin_deletes_an_account(api, ana, activity):
     admin = api.as_(AdminFactory())
     response = admin.delete(f"/users/{ana.pk}")
     assert (response.status_code, response.content) == (204, b"")
@@ -424,7 +424,7 @@ def test_if_two_admins_delete_each_other_at_once_one_stays(transactional_db, no_
 
 
 def test_no_booking_survives_a_concurrent_deletion(transactional_db, no_jobs, api, service):
-    """A booking that the deletion does not see is cancelled by a job soon after it."""
+    """A job that runs a minute later cancels bookings that the deletion does not see."""
     user = UserFactory()
     me = api.as_(user)
     calls = [
@@ -441,7 +441,7 @@ def test_no_booking_survives_a_concurrent_deletion(transactional_db, no_jobs, ap
     assert [outcome.error for outcome in outcomes] == [None] * 7
     assert outcomes[-1].value.status_code == 204
     jobs = ProcrastinateJob.objects.filter(task_name="accounts.erase_again").order_by("id")
-    pauses = [round((job.scheduled_at - now()) / timedelta(minutes=1)) for job in jobs]
-    assert pauses == [1, 2 * 24 * 60]
+    delays = [round((job.scheduled_at - now()) / timedelta(minutes=1)) for job in jobs]
+    assert delays == [1, 2 * 24 * 60]
     work()
     assert not Booking.objects.filter(user=user, unfinished=True).exists()

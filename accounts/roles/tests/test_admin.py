@@ -148,7 +148,7 @@ def test_admins_manage_roles_and_give_them_to_users():
     assert User.objects.get(pk=user.pk).roles == []
 
 
-def test_the_admin_site_refuses_to_give_more_than_one_has():
+def test_staff_cannot_give_permissions_that_they_do_not_have():
     granted = ["accounts.add_role", "accounts.change_user", "accounts.view_user"]
     browser, user = site(staff(granted)), UserFactory()
     form = {"name": "Reception", "description": "", "permissions": RECEPTION}

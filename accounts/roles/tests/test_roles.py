@@ -61,7 +61,7 @@ def test_a_role_is_created_shown_changed_and_deleted(admin):
     "change",
     [{"name": "Front desk"}, {"description": "Inside"}, {"permissions": RECEPTION[:1]}],
 )
-def test_a_role_that_has_changed_since_it_was_read_stays_as_it_is(admin, change):
+def test_a_role_that_has_changed_since_it_was_read_is_not_overwritten(admin, change):
     path = f"/roles/{create(admin)['id']}"
     etag = admin.get(path)["ETag"]
     changed = admin.patch(path, change, headers={"If-Match": etag})
@@ -75,7 +75,7 @@ def test_a_role_that_has_changed_since_it_was_read_stays_as_it_is(admin, change)
     assert admin.delete(path, headers={"If-Match": changed["ETag"]}).status_code == 204
 
 
-def test_other_roles_change_the_version_of_a_user(admin):
+def test_a_change_of_a_users_roles_changes_the_version_of_the_user(admin):
     """Otherwise, two admins who read the same user could undo each other's changes."""
     create(admin)
     user = UserFactory()
@@ -88,7 +88,7 @@ def test_other_roles_change_the_version_of_a_user(admin):
     assert changed.json() == admin.get(path).json()
     response = admin.patch(path, {"roles": []}, headers={"If-Match": read["ETag"]})
     problem(response, 412, "precondition_failed")
-    # Nothing changes here, so the version stays.
+    # This request changes nothing, so the version stays the same.
     assert admin.patch(path, roles).json() == changed.json()
 
 
@@ -186,7 +186,7 @@ def test_a_role_of_a_deactivated_user_permits_nothing(api):
     problem(api.as_(user).get("/bookings"), 401, "token_invalid")
 
 
-def test_roles_cost_users_without_roles_no_query(api):
+def test_users_without_roles_need_no_query_for_roles(api):
     user, receptionist = UserFactory(), staff(RECEPTION)
 
     def queries(client, path):
@@ -194,14 +194,14 @@ def test_roles_cost_users_without_roles_no_query(api):
             assert client.get(path).status_code == 200
         return len(captured)
 
-    for path, most in (("/me", 1), ("/bookings", 3), ("/services", 3)):
+    for path, maximum in (("/me", 1), ("/bookings", 3), ("/services", 3)):
         alone = queries(api.as_(user), path)
-        assert alone <= most, path
-        # At most one more: the permissions, or the names of the roles.
+        assert alone <= maximum, path
+        # Roles take at most one more query: for their permissions, or for their names.
         assert queries(api.as_(receptionist), path) <= alone + 1, path
 
 
-def test_staff_may_book_for_others_only_with_the_permission(api):
+def test_staff_may_book_for_other_users_only_with_the_permission(api):
     service = ServiceFactory()
     body = {"service_id": str(service.pk), "start_time": "2999-01-03T10:00:00Z"}
     body["user_id"] = str(UserFactory().pk)
@@ -230,11 +230,11 @@ def test_staff_work_on_all_calendars_but_do_not_become_providers(api):
 
 @pytest.fixture
 def manager(api):
-    """Return the client of a user who may manage roles and accounts, and nothing else."""
+    """Return the client of a user who may only manage roles and accounts, and view bookings."""
     return api.as_(staff([*MANAGER, "bookings.view_booking"]))
 
 
-def test_nobody_gives_a_role_more_than_they_have(admin, manager):
+def test_nobody_gives_a_role_permissions_that_they_do_not_have(admin, manager):
     body = {"name": "Reception", "permissions": RECEPTION}
     assert (
         "bookings.change_booking"
@@ -243,7 +243,7 @@ def test_nobody_gives_a_role_more_than_they_have(admin, manager):
     role = create(manager, "Readers", ["bookings.view_booking"])
     response = manager.patch(f"/roles/{role['id']}", {"permissions": RECEPTION})
     problem(response, 403, "permission_denied")
-    # Nor may they weaken a role that has more than they have.
+    # A manager cannot weaken a role that has permissions that the manager does not have.
     stronger = create(admin)
     for response in (
         manager.patch(f"/roles/{stronger['id']}", {"permissions": []}),
@@ -254,7 +254,7 @@ def test_nobody_gives_a_role_more_than_they_have(admin, manager):
     assert manager.delete(f"/roles/{role['id']}").status_code == 204
 
 
-def test_nobody_gives_a_user_more_than_they_have(api, admin, manager):
+def test_nobody_gives_a_user_permissions_that_they_do_not_have(api, admin, manager):
     create(admin)
     create(manager, "Readers", ["bookings.view_booking"])
     user = UserFactory()
@@ -262,7 +262,7 @@ def test_nobody_gives_a_user_more_than_they_have(api, admin, manager):
     me = User.objects.get(pk=manager.get("/me").json()["id"])
     problem(give(manager, me, *me.roles, "Reception"), 403, "permission_denied")
     assert give(manager, user, "Readers").json()["roles"] == ["Readers"]
-    # Nor may they take away what they do not have.
+    # A manager cannot take away permissions that the manager does not have.
     give(admin, user, "Readers", "Reception")
     problem(give(manager, user, "Readers"), 403, "permission_denied")
     assert api.as_(user).get("/me").json()["roles"] == ["Readers", "Reception"]

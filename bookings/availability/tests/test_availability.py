@@ -47,12 +47,12 @@ def client(api):
 def times(api):
     """Return a function that returns the free starts of a service as `HH:MM`."""
 
-    def ask(service, query=DAY, width=slice(11, 16)):
+    def find(service, query=DAY, width=slice(11, 16)):
         response = api.get(f"/services/{service.pk}/availability?{query}")
         assert response.status_code == 200, response.content
         return [time["start_time"][width] for time in response.json()["times"]]
 
-    return ask
+    return find
 
 
 class TestGrid:
@@ -371,7 +371,7 @@ class TestReasons:
 
 
 class TestSeveralServices:
-    def test_results_are_in_the_requested_order_and_equal_those_of_single_searches(self, api):
+    def test_results_are_in_the_requested_order_and_equal_single_searches(self, api):
         services = [ServiceFactory(calendar=opened((9 + n, 12 + n))) for n in range(5)]
         BookingFactory(service=services[2], start_time=TUESDAY + 2 * HOUR)
         requested = [services[n] for n in (3, 0, 2, 4, 1)]
@@ -659,7 +659,7 @@ class TestCost:
 
     def peak(self, api, path, status=200):
         """Return the peak memory of a response, in MiB."""
-        api.get("/services")  # Fill the caches, which do not count.
+        api.get("/services")  # Fill the caches, whose memory does not count.
         gc.collect()
         tracemalloc.start()
         try:
@@ -689,7 +689,8 @@ class TestCost:
 
     def test_a_search_of_fifty_closed_services_uses_little_memory(self, api):
         ids = "&".join(f"service_id={service.pk}" for service in self.closed(50))
-        assert self.peak(api, f"/availability?{ids}&{self.WINDOW}") < 30  # Lists: 209 MB.
+        # Lists of starts would take 209 MB.
+        assert self.peak(api, f"/availability?{ids}&{self.WINDOW}") < 30
 
     @pytest.mark.parametrize("tz", ["UTC", "Asia/Kathmandu"])
     def test_the_longest_response_uses_little_memory(self, api, tz):

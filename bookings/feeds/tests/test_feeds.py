@@ -489,7 +489,7 @@ def test_an_entry_of_a_feed_is_written_as_the_library_writes_it(summary, descrip
 
 
 def test_entries_of_a_feed_are_not_built_as_components(monkeypatch):
-    """Building one component takes the library as long as BookIt takes to write twenty entries."""
+    """The library builds one component in the time in which BookIt writes twenty entries."""
     monkeypatch.setattr(ical, "_event", None)
     entry = ical.Entry(uuid4(), START, START + HOUR, NOW, summary="Busy")
     assert ical.CalendarFile([entry] * 3).text().count("BEGIN:VEVENT") == 3

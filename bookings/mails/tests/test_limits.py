@@ -331,7 +331,7 @@ def test_concurrent_workers_stay_within_a_limit(take):
     with ThreadPoolExecutor(crowd) as pool:
         allowed = sum(sum(each) for each in pool.map(work_once, range(crowd)))
     if take is count_in_two_statements:
-        assert allowed > most, "without the statement of `take`, the workers must exceed the limit"
+        assert allowed > most, "the workers must exceed the limit if they read and write separately"
     else:
         assert allowed == most
         [address] = MailCount.objects.filter(subject="address/x")

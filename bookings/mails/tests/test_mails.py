@@ -85,10 +85,7 @@ def sent_one(to):
 
 
 def file_of(message):
-    """Return the method and the event of an email's calendar file.
-
-    Check that two libraries read the same.
-    """
+    """Return the method and the event of an email's calendar file, which two libraries read."""
     [(name, content, form)] = message.attachments
     assert name == "booking.ics"
     read = icalendar.Calendar.from_ical(content)

@@ -107,7 +107,7 @@ class TestBooking:
         assert client.post("/bookings", {**body, "slot_id": None}).status_code == 201
         problem(client.post("/bookings", {"slot_id": None}), 400, "validation_error")
 
-    def test_the_capacity_of_the_slot_counts_and_not_that_of_the_service(self, client, slot):
+    def test_the_capacity_of_the_slot_replaces_the_capacity_of_the_service(self, client, slot):
         Slot.objects.update(capacity=3)
         Service.objects.update(capacity=1)
         seats = [client.post("/bookings", {"slot_id": str(slot.pk)}).json()["seat"] for _ in "123"]
@@ -155,7 +155,7 @@ class TestBooking:
         with pytest.raises(services.ServiceInactive):
             call(at=TUESDAY - HOUR)
 
-    # Without a transaction around it, in which there would be a savepoint.
+    # Inside the transaction of an ordinary test, a booking would also need queries for a savepoint.
     @pytest.mark.django_db(transaction=True)
     def test_a_booking_in_a_slot_takes_three_queries(self, client, slot):
         for body in ({"slot_id": str(slot.pk)}, at(slot)):
@@ -271,7 +271,7 @@ class TestRaces:
         crowd = UserFactory.create_batch(CROWD)
         service = ServiceFactory(mode="slots", capacity=7)
         before = deadlocks()
-        with starting_line("bookings_booking") as from_the_line:
+        with starting_line("bookings_booking") as call_together:
             for day in range(6):
                 slot = SlotFactory(service=service, start_time=TUESDAY + timedelta(days=day))
                 calls = [
@@ -283,7 +283,7 @@ class TestRaces:
                     )
                     for user in crowd
                 ]
-                outcomes = from_the_line(calls)
+                outcomes = call_together(calls)
                 assert tally(outcomes) == {None: 7, services.SlotFull: 33}
         assert deadlocks() == before
         assert ask(DOUBLE_BOOKINGS) == 0

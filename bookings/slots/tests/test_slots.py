@@ -534,7 +534,7 @@ class TestCapacity:
         book(slot, 3)
         content = problem(client.patch(f"/slots/{slot.pk}", {"capacity": 1}), 409, "slot_conflict")
         assert content["detail"] == "2 seats are taken. The capacity cannot be lower than that."
-        # The numbers of the taken seats do not matter.
+        # Seat 3 stays taken, because only the number of taken seats matters.
         assert client.patch(f"/slots/{slot.pk}", {"capacity": 2}).json()["seats_left"] == 0
 
     def test_cancelled_bookings_and_expired_holds_do_not_count_as_taken_seats(self, client, slot):
@@ -704,8 +704,8 @@ class TestCancelling:
                 assert self.cancel(client, slot).status_code == 200
             counts.append(len(captured))
         # Read the account and the owner of the slot. Lock the calendar and the slot. Close holds,
-        # cancel the bookings, check that none is left, cancel the slot, and end its waitlist. Read
-        # the slot. Begin and commit.
+        # cancel the bookings, check that none is active, cancel the slot, and end its waitlist.
+        # Read the slot. Begin and commit.
         assert counts == [12, 12]
 
 

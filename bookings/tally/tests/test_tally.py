@@ -1,4 +1,4 @@
-"""The numbers of bookings are exact at any moment, and do not take longer as history grows."""
+"""The totals are exact at any moment, and reading them takes no longer as history grows."""
 
 from datetime import timedelta
 
@@ -20,12 +20,12 @@ HOUR = timedelta(hours=1)
 
 
 def totals():
-    """Return the numbers that are not 0."""
+    """Return the totals that are not 0."""
     return {status: number for status, number in tally.totals().items() if number}
 
 
 def write_events(count, *, status="completed", transaction=None):
-    """Write events of one booking, all in this transaction or with another transaction's id."""
+    """Write `count` events of one booking, with the id of this or of the given transaction."""
     booking = BookingFactory()
     with connection.cursor() as cursor:
         cursor.execute("SET LOCAL bookit.follow_up = off")
@@ -52,7 +52,7 @@ def test_each_status_that_bookings_reach_is_counted(api):
         actor=user, service_id=ServiceFactory().pk, start_time=TUESDAY, at=timezone.now()
     )
     assert totals() == {"confirmed": 2, "pending": 1}
-    # A worker completes and expires them.
+    # A worker completes or expires the bookings.
     clock.complete_bookings(at=TUESDAY + 9 * HOUR)
     clock.expire_bookings(at=TUESDAY + 9 * HOUR)
     assert totals() == {"confirmed": 2, "pending": 1, "completed": 2, "expired": 1}
@@ -66,7 +66,7 @@ def test_events_without_a_new_status_are_not_counted():
 
 
 @pytest.mark.django_db(transaction=True)
-def test_adding_events_to_the_total_changes_no_number():
+def test_adding_events_to_the_total_does_not_change_the_totals():
     with connection.cursor() as cursor:
         cursor.execute("BEGIN")
         write_events(5)
@@ -83,7 +83,7 @@ def test_adding_events_to_the_total_changes_no_number():
 
 
 @pytest.mark.django_db(transaction=True)
-def test_an_event_of_a_transaction_that_is_still_open_is_counted_once():
+def test_an_event_that_commits_late_is_counted_once():
     booking = BookingFactory()
     insert = (
         "INSERT INTO bookings_bookingevent (booking_id, type, at, data)"
@@ -91,7 +91,7 @@ def test_an_event_of_a_transaction_that_is_still_open_is_counted_once():
     )
     with psycopg.connect(database_url()) as slow:
         slow.execute(insert, [booking.pk])
-        write_events(2)  # It gets a higher transaction id, and commits earlier.
+        write_events(2)  # This transaction has a higher id, and commits earlier.
         tally.count_events()
         assert totals() == {"completed": 2}
     assert totals() == {"completed": 3}
@@ -101,11 +101,11 @@ def test_an_event_of_a_transaction_that_is_still_open_is_counted_once():
 
 
 @pytest.mark.django_db(transaction=True)
-def test_the_numbers_survive_a_restore_into_another_server():
-    """The events of a restored database have the transaction 0."""
+def test_the_totals_stay_exact_after_an_operator_resets_transaction_ids():
+    """After a restore, an operator can set the transaction ids of all events to 0."""
     write_events(4)
     tally.count_events()
-    BookingTally.objects.update(transaction=2**60)  # The ids of the old server were higher.
+    BookingTally.objects.update(transaction=2**60)  # The old server had higher ids.
     with connection.cursor() as cursor:
         cursor.execute(
             "ALTER TABLE bookings_bookingevent DISABLE TRIGGER booking_event_append_only"
@@ -121,17 +121,17 @@ def test_the_numbers_survive_a_restore_into_another_server():
 
 
 @pytest.mark.django_db
-def test_a_reader_reads_only_the_events_after_the_total(monkeypatch):
-    """However many events there are, and even if no worker runs."""
+def test_a_reader_reads_a_limited_number_of_events_after_the_total(monkeypatch):
+    """The number does not depend on the length of the history, or on whether a worker runs."""
     write_events(20_000, transaction=3)
     BookingTally.objects.create(transaction=4, counts={"completed": 20_000})
     write_events(30)
-    monkeypatch.setattr(tally, "MOST", 10)
+    monkeypatch.setattr(tally, "MAX_NEW_EVENTS", 10)
     with connection.cursor() as cursor:
         cursor.execute("ANALYZE bookings_bookingevent")
         cursor.execute(
             f"EXPLAIN (ANALYZE, FORMAT JSON) {tally._TOTALS}",
-            {"most": tally.MOST, "types": tally.TYPES, "lowest": tally.LOWEST},
+            {"most": tally.MAX_NEW_EVENTS, "types": tally.TYPES, "lowest": tally.LOWEST},
         )
         [[[explained]]] = cursor.fetchall()
     assert "Seq Scan" not in {
@@ -143,7 +143,7 @@ def test_a_reader_reads_only_the_events_after_the_total(monkeypatch):
         plan["Actual Rows"] + plan.get("Rows Removed by Filter", 0)
         for plan in _plans(explained["Plan"])
         if plan.get("Relation Name") == "bookings_bookingevent"
-    ] == [tally.MOST]
+    ] == [tally.MAX_NEW_EVENTS]
     assert totals() == {"completed": 20_010}
 
 

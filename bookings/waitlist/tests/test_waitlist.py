@@ -608,7 +608,7 @@ class TestTheSlot:
         assert waitlist.offer_seats(slot_ids=ids, at=timezone.now()) == 0
 
 
-# Without a transaction around it, in which there would be a savepoint.
+# Inside the transaction of an ordinary test, a booking would also need queries for a savepoint.
 @pytest.mark.django_db(transaction=True)
 def test_booking_a_slot_takes_three_queries_while_users_wait(api, slot, queue):
     user = UserFactory()

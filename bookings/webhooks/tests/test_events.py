@@ -134,7 +134,7 @@ def test_events_that_are_written_during_paging_come_last(admin, booking):
 
 
 def test_a_cursor_of_a_later_transaction_is_refused(admin, booking):
-    """The files of the server were restored, which BookIt cannot notice."""
+    """Clients have such a cursor after PostgreSQL's files are restored from an older copy."""
     step = {"low": 10**15, "high": 0, "id": 0, "server": 10**15}
     cursor = _encode(EventPagination.STEP, step, backwards=False)
     problem(admin.get("/events", {"cursor": cursor}), 400, "validation_error", "cursor")

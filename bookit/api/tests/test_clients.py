@@ -1,4 +1,4 @@
-"""Clients that other programs generate from the OpenAPI document can register, book and review."""
+"""Clients that are generated from the OpenAPI document can register, book and review."""
 
 import json
 import os
@@ -17,7 +17,7 @@ from catalog.tests.factories import ServiceFactory
 
 SCRIPTS = Path(__file__).parent / "clients"
 NPM = shutil.which("npm")
-# The packages that generate a TypeScript client, and their pinned versions.
+# The folder with the list of the packages that generate a TypeScript client, in pinned versions.
 PACKAGES = settings.BASE_DIR / ".ci" / "clients"
 
 
@@ -48,7 +48,7 @@ def arguments(transactional_db, live_server):
     return live_server.url, service.pk, AccessToken.for_user(AdminFactory())
 
 
-def test_a_python_client_registers_books_and_reviews(document, arguments, tmp_path):
+def test_a_python_client_can_register_book_and_review(document, arguments, tmp_path):
     options = tmp_path / "options.json"  # JSON is YAML, too.
     options.write_text(json.dumps({"post_hooks": []}))  # Do not format the generated code.
     run(
@@ -63,7 +63,7 @@ def test_a_python_client_registers_books_and_reviews(document, arguments, tmp_pa
 
 @pytest.fixture(scope="session")
 def packages(tmp_path_factory):
-    """Return the folder with the installed packages, which later runs use again."""
+    """Install the packages unless an earlier run has installed them, and return their folder."""
     installed = PACKAGES / "node_modules" / ".package-lock.json"
     lock = PACKAGES / "package-lock.json"
     if not installed.exists() or installed.stat().st_mtime < lock.stat().st_mtime:
@@ -76,13 +76,13 @@ def packages(tmp_path_factory):
 
 
 @pytest.mark.skipif(NPM is None, reason="npm is not installed")
-def test_a_typescript_client_registers_books_and_reviews(document, arguments, packages, tmp_path):
+def test_a_typescript_client_can_register_book_and_review(document, arguments, packages, tmp_path):
     (tmp_path / "node_modules").symlink_to(packages)
     (tmp_path / "package.json").write_text('{"type": "commonjs"}')
     for name in ("book.ts", "tsconfig.json"):
         shutil.copy(SCRIPTS / name, tmp_path)
     programs = packages / ".bin"
-    # Without the option, a property with a default would be required in the body of a request.
+    # Without the last option, a property with a default would be required in a request body.
     run(
         *(programs / "openapi-typescript", document, "--output", "schema.ts"),
         "--default-non-nullable=false",

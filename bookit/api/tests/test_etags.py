@@ -27,7 +27,7 @@ def admin(api):
 
 
 HOURS = [{"weekday": 0, "opens": "09:00", "closes": "10:00"}]
-# The path of a kind of resources, a factory, and a change.
+# For each kind of resource: the path of its list, its factory, and a change.
 RESOURCES: dict[str, tuple[str, Any, dict[str, Any]]] = {
     "user": ("/users", UserFactory, {"name": "New"}),
     "calendar": ("/calendars", CalendarFactory, {"name": "New"}),
@@ -37,7 +37,7 @@ RESOURCES: dict[str, tuple[str, Any, dict[str, Any]]] = {
     "booking": ("/bookings", BookingFactory, {"status": "confirmed"}),
     "webhook": ("/webhooks", WebhookFactory, {"is_active": False}),
 }
-DELETED = ["calendar", "service", "slot", "booking", "webhook"]
+DELETABLE = ["calendar", "service", "slot", "booking", "webhook"]
 
 
 def made(name):
@@ -78,7 +78,7 @@ class TestResources:
         assert admin.patch(path, change).status_code == 200
         before = admin.get(path).json()
         problem(admin.patch(path, change, headers={"if-match": tag}), 412, "precondition_failed")
-        # Before the body is checked, too.
+        # The version is compared before the body is validated.
         problem(
             admin.patch(path, {"nonsense": 1}, headers={"if-match": tag}),
             412,
@@ -95,7 +95,7 @@ class TestResources:
         assert datetime.fromisoformat(admin.get(path).json()["updated_at"]) > before
 
 
-@pytest.mark.parametrize("name", DELETED)
+@pytest.mark.parametrize("name", DELETABLE)
 def test_an_older_version_cannot_be_deleted(admin, name):
     path, change = made(name)
     tag = etag(admin, path)
@@ -115,12 +115,12 @@ def test_a_star_matches_any_version(admin):
 
 
 @pytest.mark.parametrize("header", ["", "nonsense", '"', OLD, '"zz"', '"' + "f" * 5000 + '"'])
-def test_an_entity_tag_that_was_never_sent_matches_nothing(admin, header):
+def test_an_entity_tag_that_was_never_sent_is_refused(admin, header):
     path, change = made("service")
     problem(admin.patch(path, change, headers={"if-match": header}), 412, "precondition_failed")
 
 
-def test_the_own_profile_has_an_entity_tag(api):
+def test_the_profile_of_the_signed_in_user_has_an_entity_tag(api):
     user = api.as_(UserFactory())
     tag = etag(user, "/me")
     assert user.patch("/me", {"name": "A"}, headers={"if-match": tag}).status_code == 200
@@ -134,19 +134,19 @@ def test_signing_in_does_not_change_the_version_of_a_user(api):
     before = User.objects.get().updated_at
     user.last_login = TUESDAY
     user.save(update_fields=["last_login"])
-    user.save()  # with the `updated_at` of its creation
+    user.save()  # This writes the `updated_at` with which the user was created.
     assert User.objects.get().updated_at == before
 
 
-def test_a_representation_in_another_time_zone_has_another_entity_tag(admin):
+def test_the_entity_tag_depends_on_the_time_zone_of_the_representation(admin):
     path, change = made("booking")
-    utc, lisbon = etag(admin, path), etag(admin, path, **{"time-zone": "Asia/Tokyo"})
-    assert utc != lisbon
-    # The version is the same, so a change may name either.
-    assert admin.patch(path, change, headers={"if-match": lisbon}).status_code == 200
+    utc, tokyo = etag(admin, path), etag(admin, path, **{"time-zone": "Asia/Tokyo"})
+    assert utc != tokyo
+    # Both entity tags have the same version, so a change may name either tag.
+    assert admin.patch(path, change, headers={"if-match": tokyo}).status_code == 200
 
 
-def test_a_slot_has_another_entity_tag_when_a_seat_is_taken(admin):
+def test_a_slot_has_a_new_entity_tag_after_a_seat_is_taken(admin):
     slot = SlotFactory(capacity=3)
     tag = etag(admin, f"/slots/{slot.pk}")
     BookingFactory(service=slot.service, slot=slot)
@@ -172,7 +172,7 @@ def test_a_session_has_no_entity_tag(api):
     assert "ETag" not in api.post("/auth/register", new)
 
 
-def test_where_if_match_is_not_supported_the_request_is_refused(admin):
+def test_an_action_that_does_not_support_if_match_refuses_the_header(admin):
     service = ServiceFactory()
     body = {"service_id": str(service.pk), "start_time": TUESDAY.isoformat()}
     response = admin.post("/bookings", body, headers={"if-match": "*"})
@@ -193,7 +193,7 @@ class TestDatabase:
         expected = datetime.fromisoformat("3000-01-01T00:00:00.000001+00:00")
         assert Service.objects.get().updated_at == expected
 
-    def test_changing_the_terms_of_a_service_does_not_change_its_calendar(self):
+    def test_changing_the_terms_of_a_service_does_not_change_updated_at_of_its_calendar(self):
         service = ServiceFactory()
         before = Calendar.objects.get()
         run("UPDATE catalog_service SET price = price + 1")
@@ -203,7 +203,7 @@ class TestDatabase:
 
 
 @pytest.mark.django_db(transaction=True)
-def test_of_changes_of_the_same_version_one_succeeds(api):
+def test_one_of_four_concurrent_changes_of_the_same_version_succeeds(api):
     admin = AdminFactory()
     for number in range(30):
         service = ServiceFactory()
@@ -224,7 +224,7 @@ def test_of_changes_of_the_same_version_one_succeeds(api):
 
 @pytest.mark.django_db(transaction=True)
 def test_without_the_trigger_several_changes_of_the_same_version_succeed(api):
-    """Control for the test above."""
+    """Control for the test above: without the trigger, a write does not compare versions."""
     admin = AdminFactory()
     run("ALTER TABLE catalog_service DISABLE TRIGGER service_updated_at")
     try:
@@ -243,6 +243,6 @@ def test_without_the_trigger_several_changes_of_the_same_version_succeed(api):
             statuses = [outcome.value.status_code for outcome in at_once(changes)]
             if statuses.count(200) > 1:
                 return
-        pytest.fail("no round had two changes of the same version")
+        pytest.fail("in no round did two changes of the same version succeed")
     finally:
         run("ALTER TABLE catalog_service ENABLE TRIGGER service_updated_at")

@@ -1,6 +1,7 @@
 """Generated requests of every kind of caller get only the responses that the document describes.
 
-To search thoroughly, set FUZZ_EXAMPLES to a hundred or more. Each run then tries other requests.
+To search thoroughly, set FUZZ_EXAMPLES to a hundred or more. With this variable, each run tries
+different requests.
 """
 
 import json
@@ -29,8 +30,8 @@ from bookit.wsgi import application
 
 pytestmark = pytest.mark.django_db
 
-# The number of requests that are generated for each operation and mode. Six are few enough for
-# every run, in which they are always the same.
+# The number of requests that are generated for each operation and mode. The default of six keeps
+# the usual run short. Without FUZZ_EXAMPLES, every run generates the same requests.
 EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "6"))
 TAGS = ["Accounts", "Users", "Catalog", "Bookings", "Reviews", "Webhooks", "Operations"]
 CHECKS = [
@@ -41,7 +42,7 @@ CHECKS = [
     checks.response_headers_conformance,
 ]
 
-# What only some callers may do. Everybody who is signed in may do the rest.
+# The operations that only some callers may use. All signed-in callers may use the other operations.
 PROVIDERS_MAY = {
     *("POST /calendars", "PATCH /calendars/{id}", "DELETE /calendars/{id}"),
     *("GET /calendars/{id}/feed", "POST /calendars/{id}/feed"),
@@ -81,7 +82,7 @@ MAY_NOT = {
 
 
 def may(who, label, operation):
-    """Return whether a kind of caller may do something."""
+    """Return whether a kind of caller may use an operation."""
     if {} in operation["security"]:
         return True
     scheme = {"key": []} if who.startswith("key") else {"bearer": []}
@@ -96,7 +97,7 @@ def everybody(api):
 
 @pytest.fixture
 def application_schema(everybody):
-    """Return a client of the whole application, on the connection of the test's transaction."""
+    """Return the schema of the application, which uses the connection of the test's transaction."""
     with in_process():
         yield schemathesis.openapi.from_wsgi("/openapi.json", application)
 
@@ -114,7 +115,7 @@ def insert_existing_ids(case, ids, draw):
 
 def call(case, caller):
     """Send a case as a caller, compare its response with the document, and undo its changes."""
-    # schemathesis accepts compressed responses, but does not read them from a WSGI application.
+    # schemathesis asks for compressed responses, but cannot read those of a WSGI application.
     headers = {"Accept-Encoding": "identity"}
     if "HTTP_AUTHORIZATION" in caller.headers:
         headers["Authorization"] = caller.headers["HTTP_AUTHORIZATION"]
@@ -126,7 +127,7 @@ def call(case, caller):
 
 
 def generated(operation, mode, ids, everybody):
-    """Generate requests of an operation, send each as everybody, and return the statuses."""
+    """Generate requests of an operation, send each as every caller, and return the statuses."""
     seen = defaultdict(Counter)
 
     @settings(
@@ -140,7 +141,7 @@ def generated(operation, mode, ids, everybody):
     @given(case=operation.as_strategy(generation_mode=mode), data=st.data())
     def run(case, data):
         insert_existing_ids(case, ids, data.draw)
-        # Generating a request takes longer than sending it, so send it as everybody.
+        # Generating a request takes longer than sending it, so send it as every caller.
         for who, caller in everybody.items():
             seen[who][call(case, caller)] += 1
 
@@ -218,8 +219,8 @@ def test_no_operation_is_left_out():
         ),
     ],
 )
-def test_an_undocumented_response_is_noticed(application_schema, part, change):
-    """Control for the test above: the document lacks the status, type or form of the response."""
+def test_an_undocumented_response_is_found(application_schema, part, change):
+    """Control for `test_the_api_behaves_as_documented`: the document lacks a part."""
     other = json.loads(json.dumps(contract.document()))
     change(other["paths"]["/services"]["get"])
     schema = schemathesis.openapi.from_dict(other)

@@ -1,4 +1,4 @@
-"""Metadata: who sees it, how changes are merged, and what is refused."""
+"""Metadata: how changes are merged, which callers see it, and which values are refused."""
 
 from functools import partial
 from json import dumps
@@ -42,7 +42,7 @@ def people():
 
 @pytest.fixture
 def rows(people):
-    """Return a row of each kind by the name of its list, and its metadata is empty."""
+    """Return a row of each kind with empty metadata, by the name of its list."""
     service = ServiceFactory(calendar=CalendarFactory(provider=people["provider"]))
     booking = BookingFactory(service=service, user=people["owner"])
     return {
@@ -134,7 +134,7 @@ def test_the_owner_changes_the_metadata_of_a_booking_until_it_starts(api, people
     path = f"/bookings/{booking.pk}"
     problem(clients["owner"].patch(path, change), 403, "booking_started")
     assert clients["provider"].patch(path, change).json()["metadata"] == {"a": "1"}
-    # What the owner has read can be sent back.
+    # The owner may send back the whole representation that they have read.
     shown = clients["owner"].get(path).json()
     assert clients["owner"].patch(path, shown).json() == shown
 
@@ -147,11 +147,11 @@ def test_metadata_is_changed_separately_from_the_time_and_the_status(api, people
     assert client.get(paths["bookings"]).json()["metadata"] == {}
 
 
-# --- who sees it ------------------------------------------------------------------------------
+# --- visibility -------------------------------------------------------------------------------
 
 
 def seen(client, path, list_path, pk):
-    """Return the metadata of a row in the single resource and in its list; None if it is absent."""
+    """Return the metadata that the resource and its list show, or None if they show no metadata."""
     single = client.get(path).json()
     [listed] = [row for row in client.get(list_path).json()["results"] if row["id"] == str(pk)]
     assert single == listed
@@ -205,7 +205,7 @@ def test_a_former_provider_does_not_see_metadata(api, people, rows, paths):
     assert "metadata" not in api.as_(people["provider"]).get(paths["services"]).json()
 
 
-def test_a_calendar_that_is_created_with_its_service_shows_its_metadata(api, people):
+def test_a_calendar_does_not_get_the_metadata_of_the_service_it_is_created_with(api, people):
     body = {"title": "Cut", "price": "20.00", "duration_minutes": 30, "metadata": {"a": "1"}}
     made = api.as_(people["provider"]).post("/services", body).json()
     assert (made["metadata"], made["calendar"]["metadata"]) == ({"a": "1"}, {})
@@ -222,7 +222,7 @@ def test_everybody_who_sees_a_booking_sees_its_metadata(api, people, rows, paths
         assert seen(client, paths["bookings"], list_path, rows["bookings"].pk) == {"a": "1"}
 
 
-def test_webhooks_and_events_show_the_metadata_of_the_booking_only(as_admin, people, rows):
+def test_webhooks_and_events_show_only_the_metadata_of_the_booking(as_admin, people, rows):
     for model in MODELS:
         model.objects.update(metadata={model.__name__: "1"})
     at = timezone.now()
@@ -250,7 +250,7 @@ def test_public_responses_match_the_document_with_and_without_metadata(
         contract.validator(document, schema).validate(client.get(paths["services"]).json())
 
 
-# --- refused ----------------------------------------------------------------------------------
+# --- refused values ---------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -283,7 +283,7 @@ def test_invalid_metadata_is_refused(as_admin, rows, paths, metadata, field):
 
 @pytest.mark.parametrize("kind", ["users", "calendars", "services", "bookings"])
 def test_the_largest_metadata_is_accepted_and_one_more_key_is_refused(as_admin, rows, paths, kind):
-    # A control character takes the most room in JSON.
+    # In JSON, no character is longer than a control character.
     largest = {f"{number:02}" + "\x01" * 38: "\x01" * 500 for number in range(MAX_KEYS)}
     assert as_admin.patch(paths[kind], {"metadata": largest}).status_code == 200
     refused = as_admin.patch(paths[kind], {"metadata": {"more": "1"}})
@@ -310,7 +310,7 @@ def test_the_largest_metadata_is_accepted_and_one_more_key_is_refused(as_admin, 
         dumps({"a": "x" * MAX_LENGTH}),
     ],
 )
-def test_the_database_refuses_what_is_no_metadata(rows, value):
+def test_the_database_refuses_invalid_metadata(rows, value):
     with connection.cursor() as cursor:
         for model in MODELS:
             statement = f"UPDATE {model._meta.db_table} SET metadata = %s::jsonb"
@@ -338,7 +338,7 @@ def test_concurrent_changes_of_different_keys_are_all_kept(as_admin, rows, paths
 
 @pytest.mark.django_db(transaction=True)
 def test_changes_are_lost_if_they_are_merged_before_the_write(rows):
-    """Control for the test above: read, merge, write."""
+    """Control for the test above: each change reads the metadata, merges it and writes it."""
 
     def change(number):
         user = User.objects.get(pk=rows["users"].pk)
@@ -361,7 +361,7 @@ def test_concurrent_changes_cannot_add_too_many_keys(api, people, rows):
     assert len(stored(people["owner"])) == MAX_KEYS
 
 
-def test_a_merge_reads_nothing(rows, django_assert_num_queries):
+def test_a_merge_takes_a_single_query(rows, django_assert_num_queries):
     with django_assert_num_queries(1):
         Service.objects.update(metadata=merged({"a": "1", "b": None}))
     assert stored(rows["services"]) == {"a": "1"}

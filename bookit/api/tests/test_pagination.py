@@ -44,7 +44,7 @@ def paths():
 
 
 def users(number):
-    """Add `number` users with SQL; in the order of creation, they come after all other users."""
+    """Add `number` users with SQL. Their `created_at` is later than that of all other users."""
     with connection.cursor() as cursor:
         cursor.execute(
             "INSERT INTO accounts_user (id, password, name, email, role, timezone, is_active,"

@@ -1,4 +1,4 @@
-"""The OpenAPI document is valid and complete; `test_fuzzing` tests that it is true."""
+"""The OpenAPI document is valid and complete. `test_fuzzing` compares responses with it."""
 
 import json
 import os
@@ -91,7 +91,7 @@ sys.stdout.buffer.write(pages.schema())
 
 
 def test_every_process_generates_the_same_bytes():
-    """DRF keeps the methods of a view in a set. The order of a set depends on the process."""
+    """DRF keeps the methods of a view in a set, whose order differs from process to process."""
     environment = {
         **os.environ,
         "DJANGO_SETTINGS_MODULE": "bookit.settings",
@@ -101,7 +101,7 @@ def test_every_process_generates_the_same_bytes():
     assert done.stdout == pages.schema(), done.stderr.decode()
 
 
-def test_collections_come_before_items_and_methods_have_one_order(document):
+def test_collections_come_before_items_and_methods_have_a_fixed_order(document):
     paths = [*document["paths"]]
     for path, methods in document["paths"].items():
         order = [name for name in ["parameters", *METHODS_IN_ORDER] if name in methods]
@@ -113,7 +113,7 @@ def test_collections_come_before_items_and_methods_have_one_order(document):
 
 
 def parts(part, path=""):
-    """Yield every object in the document, with its path."""
+    """Yield the path of every object in the document, and the object."""
     if isinstance(part, dict):
         yield path, part
     each = part.items() if isinstance(part, dict) else enumerate(part)
@@ -218,7 +218,7 @@ def test_the_document_says_which_operations_need_a_token(document, operations, a
 
 @pytest.mark.django_db
 def test_the_document_says_which_operations_take_api_keys(operations, api):
-    """The owner of the key may do everything, so a 403 is about the key."""
+    """The owner of the key may do everything, so the key is the reason for a 403."""
     _, key = create_key(owner=AdminFactory(), name="Till", at=timezone.now())
     api.credentials(HTTP_AUTHORIZATION=f"Bearer {key}")
     taken = set()
@@ -237,7 +237,7 @@ def test_the_document_says_which_operations_take_api_keys(operations, api):
     assert not taken & (account | {"GET /me/sessions", "PATCH /me/provider", "PATCH /roles/{id}"})
 
 
-# Operations that write but have no body, because their paths contain everything.
+# Operations that write but take no body, because their paths contain all they need.
 WITHOUT_BODY = {
     "POST /auth/verify-email/resend",
     "POST /me/calendar",
@@ -266,9 +266,10 @@ def test_every_body_is_json_and_has_a_valid_example(document, operations):
 
 @pytest.mark.django_db
 def test_every_body_is_required_and_closed(document, operations, api):
-    """A body may contain the documented fields and the ignored ones, and no others."""
+    """A body may contain only documented fields and ignored fields."""
     admin = api.as_(AdminFactory())
-    for method, route, callback, action in [*routes()]:  # A request changes the routes' actions.
+    # Collect all routes first, because a request changes the `actions` of its route.
+    for method, route, callback, action in [*routes()]:
         label = f"{method} {route}"
         body = operations[label].get("requestBody")
         if body is None:
@@ -323,7 +324,7 @@ def test_a_field_that_a_body_leaves_out_gets_the_documented_default(
 
 
 def test_a_change_has_no_defaults(document):
-    """A client would send them, and so change fields that its user did not name."""
+    """A generated client would send the defaults, and so change fields by mistake."""
     changes = [
         schema
         for name, schema in document["components"]["schemas"].items()
@@ -376,7 +377,7 @@ def test_health_checks_are_documented(document, client, path):
     assert ("RateLimit" in headers) == (path == "/health/ready")
 
 
-# Operations whose effect follows later, by email.
+# Operations whose only effect is an email, which is sent later.
 WITHOUT_CONTENT = {"POST /auth/password-reset", "POST /auth/verify-email/resend"}
 
 
@@ -436,8 +437,8 @@ def test_every_common_error_of_an_operation_is_documented(document, operations):
 
 
 @pytest.mark.django_db
-def test_a_response_that_is_not_documented_fails_the_test_that_gets_it(api, monkeypatch):
-    """Control: the fixture `api` compares the status and the code of each response."""
+def test_an_undocumented_response_fails_the_test_that_receives_it(api, monkeypatch):
+    """Control for tests with the fixture `api`, which checks the status and code of responses."""
     path = f"/services/{ServiceFactory().pk}/availability?explain=true"
     label = "GET /services/{id}/availability"
     assert api.as_(UserFactory()).get(path).status_code == 403

@@ -126,14 +126,14 @@ def test_all_of_forty_concurrent_counts_pass_drfs_own_throttle():
 # --- whose requests are counted ---------------------------------------------------------------
 
 
-def test_anonymous_requests_are_counted_by_address(api, limit):
+def test_anonymous_requests_are_counted_by_ip_address(api, limit):
     limit(anon="2/minute")
     assert statuses(api, "/services", 3, REMOTE_ADDR="192.0.2.7") == [200, 200, 429]
     assert statuses(api, "/services", 3, REMOTE_ADDR="192.0.2.8") == [200, 200, 429]
     assert statuses(api, "/calendars", 1, REMOTE_ADDR="192.0.2.7") == [429]
 
 
-def test_users_are_counted_by_account_at_every_address(api, limit):
+def test_users_are_counted_by_account_at_every_ip_address(api, limit):
     limit(anon="1/minute", user="2/minute")
     one, other = api.as_(UserFactory()), api.as_(UserFactory())
     assert statuses(one, "/me", 1, REMOTE_ADDR="192.0.2.7") == [200]
@@ -143,7 +143,7 @@ def test_users_are_counted_by_account_at_every_address(api, limit):
 
 
 @pytest.mark.parametrize("path", ["/auth/login", "/auth/register", "/auth/refresh", "/auth/logout"])
-def test_signing_in_is_counted_by_address_even_with_a_token(api, limit, path):
+def test_signing_in_is_counted_by_ip_address_even_with_a_token(api, limit, path):
     limit(auth="2/minute")
     token = api.as_(AdminFactory())._credentials
     for expected in (400, 400, 429, 429):
@@ -228,7 +228,7 @@ def test_static_files_do_not_count(client, limit):
     assert statuses(client, "/static/admin/css/base.css", 3) == [200] * 3
 
 
-def test_a_probe_every_second_passes_even_if_its_address_is_throttled(client, limit, noon):
+def test_a_probe_every_second_passes_even_if_its_ip_address_is_throttled(client, limit, noon):
     limit(anon=configured.RATE_LIMITS["anon"] or "300/minute")
     assert statuses(client, "/nothing", 301)[-1] == 429
     for _ in range(120):
@@ -340,7 +340,7 @@ def test_strangers_do_not_lock_the_owner_out(api, limit):
     assert [guess(api, user.email, 1).status_code for _ in range(7)] == [401] * 5 + [429] * 2
 
 
-def test_an_address_known_for_one_account_is_unknown_for_another(api, limit):
+def test_an_ip_address_known_for_one_account_is_unknown_for_another(api, limit):
     limit(password="2/hour")
     one, other = UserFactory(), UserFactory()
     assert guess(api, one.email, 1, PASSWORD).status_code == 200
@@ -380,7 +380,7 @@ def test_wrong_current_passwords_and_wrong_logins_share_one_count(api, limit):
     assert guess(api, user.email, 7).status_code == 429
 
 
-def test_an_address_becomes_known_by_signing_in_to_the_admin_site(api, limit):
+def test_an_ip_address_becomes_known_by_signing_in_to_the_admin_site(api, limit):
     limit(password="2/hour")
     user = AdminFactory()
     form = {"username": user.email, "password": PASSWORD}
@@ -484,7 +484,7 @@ def test_behind_one_proxy_only_its_own_entry_is_used(api, limit, settings):
         (1, "x" * 8000, "127.0.0.1"),
     ],
 )
-def test_the_client_address_comes_from_x_forwarded_for(rf, settings, hops, header, address):
+def test_the_client_ip_address_comes_from_x_forwarded_for(rf, settings, hops, header, address):
     settings.NUM_PROXIES = hops
     request = rf.get("/", headers={} if header is None else {"x-forwarded-for": header})
     assert addresses.client_address(request) == address
@@ -501,7 +501,7 @@ def test_the_client_address_comes_from_x_forwarded_for(rf, settings, hops, heade
         ("unix:", None),
     ],
 )
-def test_the_client_address_without_a_proxy_is_that_of_the_peer(rf, peer, address):
+def test_the_client_ip_address_without_a_proxy_is_that_of_the_peer(rf, peer, address):
     assert addresses.client_address(rf.get("/", REMOTE_ADDR=peer)) == address
 
 
@@ -521,7 +521,9 @@ def test_an_ipv6_subnet_is_one_client(api, limit, path, limited):
 
 
 @pytest.mark.parametrize("write", ["{}:{}", "[::ffff:{}]:{}", "  {}:{}"])
-def test_one_address_with_different_ports_and_spellings_is_one_client(api, limit, settings, write):
+def test_one_ip_address_with_different_ports_and_spellings_is_one_client(
+    api, limit, settings, write
+):
     limit(anon="3/minute")
     settings.NUM_PROXIES = 1
     seen = [
@@ -596,7 +598,7 @@ def test_the_headers_name_every_limit_that_a_refused_request_has_exceeded(api, l
 
 
 def test_the_headers_are_lists_of_items_with_parameters(api, limit):
-    """As RFC 9651 and draft-ietf-httpapi-ratelimit-headers-10 require."""
+    """RFC 9651 and draft-ietf-httpapi-ratelimit-headers-10 require this form."""
     limit(anon="3/minute")
     for _ in range(5):
         response = api.get("/services")
@@ -610,7 +612,7 @@ def test_remaining_requests_and_the_wait_count_down(api, limit, noon):
     for _ in range(4):
         seen.append(api.get("/services")["RateLimit"])
         noon.shift(10)
-    # The window of all clients ends with the minute, which is 59 seconds away.
+    # All clients have the same window, which ends with the minute: 59 seconds after the start.
     assert seen == [
         '"anon";r=4;t=59',
         '"anon";r=3;t=49',
@@ -634,8 +636,8 @@ def test_the_next_request_passes_after_the_reported_wait_but_not_before(limit, p
     rates = {**configured.RATE_LIMITS, "anon": f"{limit}/minute"}
     with (
         override_settings(RATE_LIMITS=rates),
-        # At the exact start of a window, `limits` treats the window as ended. A real clock never
-        # hits this instant. The extra microsecond keeps the pauses from hitting it.
+        # At the exact start of a window, the library `limits` treats the window as ended. A real
+        # clock never hits this instant. The extra microsecond keeps the pauses from hitting it.
         time_machine.travel(NOON + timedelta(microseconds=1), tick=False) as clock,
     ):
         counting.reset()
@@ -703,13 +705,13 @@ def test_a_throttled_request_hashes_no_password_and_runs_no_query(api, limit, mo
         problem(client.post(path, body), 429, "throttled")
         problem(client.generic("POST", path, b"[" * 900_000), 429, "throttled")
     statements = [query["sql"] for query in queries]
-    # The only query looks up the user of the token. After the first refusal, not even this is done.
+    # The first refusal looks up the user of the token. Later refusals run no query.
     assert len(statements) == (1 if path == "/me/password" else 0), statements
 
 
 @pytest.mark.parametrize("path", ["/auth/login", "/auth/register", "/admin/login/"])
 def test_a_flood_of_sign_ins_gets_no_further_than_the_middleware(api, limit, noon, caplog, path):
-    """It runs no view, and only the first refusal of the flood is logged."""
+    """The later requests run no view and are not logged; only the first refusal is logged."""
     limit(auth="1/minute")
     caplog.set_level(logging.INFO, logger="bookit.request")
     assert api.post(path, {}).status_code != 429
@@ -721,7 +723,7 @@ def test_a_flood_of_sign_ins_gets_no_further_than_the_middleware(api, limit, noo
         later = api.generic("POST", path, b"[" * 900_000)
         assert later.status_code == 429
         assert later.wsgi_request.resolver_match is None
-        # The response is the same as that of the view.
+        # The middleware sends the same headers as the view.
         for name in ("Retry-After", "RateLimit", "RateLimit-Policy", "Cache-Control"):
             assert later[name] == first[name]
         assert later["Content-Type"] == first["Content-Type"]

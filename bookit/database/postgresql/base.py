@@ -21,7 +21,7 @@ PAUSE = 1.0
 
 
 def server_has_gone(connection: Any) -> bool:
-    """Return whether the server closed `connection`, without a query.
+    """Return whether the server has closed `connection`, without sending a query.
 
     Between queries, the server sends nothing. If an idle socket is readable, it has reached the end
     of the stream, because the server stopped or was restarted. Django sends a query instead, which
@@ -49,8 +49,9 @@ def _with_own_loader(template: AdaptersMap) -> AdaptersMap:
 class DatabaseFeatures(features.DatabaseFeatures):
     """Lets system checks run without a connection."""
 
-    # From Django 6.1 on, the checks of a generated column read this. Django would connect to the
-    # database to find it out, so no command could run without one. BookIt has no virtual columns.
+    # From Django 6.1 on, the system checks of generated columns read this attribute. Django would
+    # query the database for its value, so no command could run without a database. BookIt has no
+    # virtual columns.
     supports_virtual_generated_columns = False
 
 
@@ -59,8 +60,8 @@ class DatabaseWrapper(base.DatabaseWrapper):
 
     features_class = DatabaseFeatures
 
-    #: The module psycopg, except that `connect` returns connections of our own class. The method is
-    #: looked up at each call, because tracing replaces it.
+    #: The module psycopg, except that `connect` returns connections of our own class. `connect`
+    #: looks up the method of our class at each call, because tracing replaces this method.
     Database = SimpleNamespace(  # type: ignore[assignment]
         **{**vars(psycopg), "connect": lambda *args, **params: Connection.connect(*args, **params)}
     )

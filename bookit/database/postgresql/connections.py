@@ -27,7 +27,7 @@ class Connection(psycopg.Connection[Any]):
     patience = deadlines.STATEMENT_LIMIT
 
     def wait(self, gen: Any, interval: float = INTERVAL, timeout: float | None = None) -> Any:
-        """Wait as psycopg does, but not forever. All executes, commits and fetches call this."""
+        """Wait as psycopg does, but not forever. Each execute, commit and fetch calls this."""
         if timeout is None:
             timeout = deadlines.remaining(self.patience)
         started = perf_counter()

@@ -29,7 +29,7 @@ def names_of_triggers(table):
 
 
 def drift(change):
-    """Return what `makemigrations` writes if `change` is applied to the user model's triggers."""
+    """Return what `makemigrations` writes if `change` is applied to the trigger `SESSIONS_END`."""
     declared = ProjectState.from_apps(apps)
     options = declared.models["accounts", "user"].options
     options["constraints"] = [
@@ -120,7 +120,7 @@ def test_a_model_is_created_with_its_triggers_and_foreign_keys():
 
 
 def test_only_the_enqueue_migration_names_functions_of_procrastinate():
-    """procrastinate replaces its functions in minor releases."""
+    """Minor releases of procrastinate replace these functions with new versions."""
     naming = {
         str(path.relative_to(BASE_DIR))
         for package in ("bookit", "accounts", "catalog", "bookings", "reviews")

@@ -254,14 +254,14 @@ def test_a_client_that_does_not_accept_json_gets_a_406(api, accept):
 
 @pytest.mark.parametrize("path", ["/services", f"/services/{ANY_ID}", "/health", "/openapi.json"])
 @pytest.mark.parametrize("method", ["get", "post", "patch", "delete"])
-def test_a_trailing_slash_is_a_404_that_names_the_address_without_it(api, method, path):
+def test_a_trailing_slash_is_a_404_that_names_the_url_without_the_slash(api, method, path):
     for slashes, query in (("/", ""), ("//", "?limit=1"), ("/", "?colour=red")):
         content = problem(getattr(api, method)(path + slashes + query), 404, "not_found")
         assert content["detail"].endswith(f" Send the request to {path}.")
 
 
 @pytest.mark.parametrize("path", ["/nothing", "/nothing/", "/services/5/", "/services/%00/"])
-def test_a_404_names_no_address_that_does_not_exist(api, path):
+def test_a_404_suggests_no_url_that_does_not_exist(api, path):
     content = problem(api.get(path), 404, "not_found")
     assert "Send" not in content["detail"]
 
@@ -500,9 +500,9 @@ def test_without_postgresql_a_request_quickly_gets_a_503(no_database, api, path)
 
 @pytest.mark.django_db(databases=[])
 def test_without_postgresql_signing_in_is_a_503(no_database, api):
-    who = {"email": "ada@example.com", "password": "correct horse battery"}
-    problem(api.post("/auth/login", who), 503, "service_unavailable")
-    problem(api.post("/auth/register", {**who, "name": "Ada"}), 503, "service_unavailable")
+    account = {"email": "ada@example.com", "password": "correct horse battery"}
+    problem(api.post("/auth/login", account), 503, "service_unavailable")
+    problem(api.post("/auth/register", {**account, "name": "Ada"}), 503, "service_unavailable")
 
 
 @pytest.mark.django_db(databases=[])

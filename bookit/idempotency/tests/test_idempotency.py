@@ -1,4 +1,4 @@
-"""A POST that is sent again with its idempotency key is answered again and changes nothing."""
+"""A repeated POST with the same idempotency key gets the first response and changes nothing."""
 
 import os
 import threading
@@ -65,7 +65,7 @@ def test_without_a_key_each_request_books(api, user, slot):
     ("path", "more"),
     [("/bookings", {"notes": "Window seat"}), ("/bookings?tz=Asia/Tokyo", {})],
 )
-def test_a_different_request_under_the_same_key_is_refused(api, user, slot, path, more):
+def test_a_different_request_with_the_same_key_is_refused(api, user, slot, path, more):
     book(api.as_(user), slot)
 
     problem(book(api.as_(user), slot, path=path, **more), 422, "idempotency_key_reused")
@@ -78,13 +78,13 @@ def test_the_order_and_spacing_of_the_json_do_not_matter(api, user, slot):
         f'{{"slot_id":"{slot.pk}","notes":"a"}}',
         f'{{ "notes": "a", "slot_id": "{slot.pk}" }}',
     )
-    answers = [
+    responses = [
         send("POST", "/bookings", body, content_type="application/json", headers=KEY)
         for body in bodies
     ]
 
-    assert [answer.status_code for answer in answers] == [201, 201]
-    assert answers[1]["Idempotent-Replayed"] == "true"
+    assert [response.status_code for response in responses] == [201, 201]
+    assert responses[1]["Idempotent-Replayed"] == "true"
 
 
 def test_the_same_key_of_another_user_is_another_key(api, user, slot):
@@ -122,10 +122,10 @@ def test_a_conflict_is_not_kept(api, user, slot):
     taken = BookingFactory(
         slot=slot, service=slot.service, calendar=slot.calendar, start_time=slot.start_time
     )
-    answer = problem(book(api.as_(user), slot), 409, "slot_full")
+    refusal = problem(book(api.as_(user), slot), 409, "slot_full")
     taken.delete()
 
-    assert answer["alternatives"] == []
+    assert refusal["alternatives"] == []
     assert book(api.as_(user), slot).status_code == 201
 
 
@@ -134,12 +134,12 @@ def test_a_conflict_still_names_alternatives(api, user):
     BookingFactory(service=service, start_time=TUESDAY)
     body = {"service_id": str(service.pk), "start_time": TUESDAY.isoformat()}
 
-    answer = problem(api.as_(user).post("/bookings", body, headers=KEY), 409, "booking_conflict")
+    refusal = problem(api.as_(user).post("/bookings", body, headers=KEY), 409, "booking_conflict")
 
-    assert len(answer["alternatives"]) == 3
+    assert len(refusal["alternatives"]) == 3
 
 
-def test_an_invalid_request_is_kept(api, user, slot):
+def test_the_response_to_an_invalid_request_is_kept(api, user, slot):
     first = book(api.as_(user), slot, start_time="tomorrow")
     again = book(api.as_(user), slot, start_time="tomorrow")
 
@@ -149,20 +149,20 @@ def test_an_invalid_request_is_kept(api, user, slot):
     assert again["Idempotent-Replayed"] == "true"
 
 
-def test_a_refused_request_is_kept(api, user):
+def test_a_response_that_denies_permission_is_not_kept(api, user):
     body = {"name": "A"}
-    answers = [api.as_(user).post("/calendars", body, headers=KEY) for _ in range(2)]
+    responses = [api.as_(user).post("/calendars", body, headers=KEY) for _ in range(2)]
 
-    # Permissions are checked before the key is looked at.
-    assert [answer.status_code for answer in answers] == [403, 403]
+    # Permissions are checked before the key.
+    assert [response.status_code for response in responses] == [403, 403]
     assert not KeptResponse.objects.exists()
 
 
 @pytest.mark.parametrize("key", ["", "x" * 256])
-def test_a_key_of_another_length_is_refused(api, user, slot, key):
-    answer = book(api.as_(user), slot, headers={"Idempotency-Key": key})
+def test_an_empty_or_too_long_key_is_refused(api, user, slot, key):
+    response = book(api.as_(user), slot, headers={"Idempotency-Key": key})
 
-    problem(answer, 400, "validation_error", "Idempotency-Key")
+    problem(response, 400, "validation_error", "Idempotency-Key")
     assert not Booking.objects.exists()
 
 
@@ -177,13 +177,13 @@ def test_a_key_of_another_length_is_refused(api, user, slot, key):
         ("get", "/services"),
     ],
 )
-def test_where_no_key_is_taken_the_request_is_refused(api, user, method, path):
-    answer = getattr(api.as_(user), method)(path, headers=KEY)
+def test_endpoints_that_do_not_support_keys_refuse_them(api, user, method, path):
+    response = getattr(api.as_(user), method)(path, headers=KEY)
 
-    problem(answer, 400, "validation_error", "Idempotency-Key")
+    problem(response, 400, "validation_error", "Idempotency-Key")
 
 
-def test_a_bug_is_not_kept(api, user, slot, monkeypatch):
+def test_the_response_to_an_internal_error_is_not_kept(api, user, slot, monkeypatch):
     api = api.as_(user)
     api.raise_request_exception = False
     with monkeypatch.context() as patch:
@@ -194,7 +194,7 @@ def test_a_bug_is_not_kept(api, user, slot, monkeypatch):
     assert book(api, slot).status_code == 201
 
 
-def test_every_post_that_creates_takes_a_key(api):
+def test_post_requests_that_create_something_accept_a_key(api):
     admin = api.as_(AdminFactory())
     calendar = CalendarFactory(provider=ProviderFactory())
     calendars = f"/calendars/{calendar.pk}"
@@ -216,7 +216,7 @@ def test_every_post_that_creates_takes_a_key(api):
         assert again["Idempotent-Replayed"] == "true"
 
 
-def test_the_document_names_the_key_wherever_something_is_created(api):
+def test_the_openapi_document_lists_the_key_for_requests_that_create_something(api):
     operations = contract.operations(api.get("/openapi.json").json())
     creates = {
         name
@@ -229,8 +229,9 @@ def test_the_document_names_the_key_wherever_something_is_created(api):
         if any(each["name"] == "Idempotency-Key" for each in operation.get("parameters", []))
     }
 
-    # Nobody is signed in yet whose key it could be; the address can register only once. The
-    # response with an API key is not stored, because the API key is not stored either.
+    # A client that registers is not signed in, so its key would have no owner. An email address can
+    # register only once anyway. The response with an API key is not kept, because BookIt does not
+    # store the API key itself.
     assert creates - takes == {"POST /auth/register", "POST /me/api-keys"}
     assert takes - creates == {
         "POST /webhooks/{id}/test",
@@ -244,31 +245,32 @@ def test_the_document_names_the_key_wherever_something_is_created(api):
 
 @pytest.mark.django_db(transaction=True)
 class TestConcurrently:
-    """The same request, sent again before the first one is answered."""
+    """A client sends a request again before it receives the first response."""
 
-    def test_the_same_request_in_the_same_moment_books_once(self, api, user, slot):
+    def test_ten_identical_concurrent_requests_book_once(self, api, user, slot):
         client = api.as_(user)
 
         outcomes = at_once([lambda: book(client, slot)] * 10)
 
-        answers = [outcome.value for outcome in outcomes]
-        assert {answer.status_code for answer in answers} <= {201, 409}
-        created = {answer.json()["id"] for answer in answers if answer.status_code == 201}
+        responses = [outcome.value for outcome in outcomes]
+        assert {response.status_code for response in responses} <= {201, 409}
+        created = {response.json()["id"] for response in responses if response.status_code == 201}
         assert len(created) == 1
-        for answer in answers:
-            if answer.status_code == 409:
-                problem(answer, 409, "idempotency_in_progress")
+        for response in responses:
+            if response.status_code == 409:
+                problem(response, 409, "idempotency_in_progress")
         assert Booking.objects.count() == 1
         assert book(client, slot).json()["id"] in created
 
-    def test_without_a_key_the_same_crowd_books_more_than_once(self, api, user, slot):
+    def test_identical_concurrent_requests_without_a_key_all_book(self, api, user, slot):
+        """Control for the test above: the key prevents the other bookings."""
         client = api.as_(user)
 
         outcomes = at_once([lambda: book(client, slot, headers={})] * 3)
 
         assert [outcome.value.status_code for outcome in outcomes] == [201] * 3
 
-    def test_a_request_in_progress_is_not_waited_for(self, api, user, slot):
+    def test_a_request_is_refused_while_its_key_is_in_progress(self, api, user, slot):
         claimed, done = threading.Event(), threading.Event()
 
         def hold():
@@ -279,20 +281,20 @@ class TestConcurrently:
                 claimed.set()
                 assert done.wait(30)
 
-        def ask():
+        def book_while_claimed():
             assert claimed.wait(30)
             try:
                 return book(api.as_(user), slot)
             finally:
                 done.set()
 
-        _, asked = at_once([hold, ask])
+        _, outcome = at_once([hold, book_while_claimed])
 
-        problem(asked.value, 409, "idempotency_in_progress")
+        problem(outcome.value, 409, "idempotency_in_progress")
         assert book(api.as_(user), slot).status_code == 201
 
-    def test_the_key_of_a_crashed_attempt_is_free(self, api, user, slot):
-        """The server ends the lock with the connection of the process that held it."""
+    def test_the_key_of_a_killed_process_can_be_used_again(self, api, user, slot):
+        """PostgreSQL releases the lock of the process when its connection is closed."""
 
         values = {
             "owner": user.pk,
@@ -303,15 +305,15 @@ class TestConcurrently:
         session.execute(services.CLAIM, values)
         problem(book(api.as_(user), slot), 409, "idempotency_in_progress")
 
-        # Without a word to the server, as when a process is killed.
+        # Close the connection without a message to PostgreSQL, as when a process is killed.
         os.close(session.fileno())
 
         deadline = monotonic() + 30
-        while (answer := book(api.as_(user), slot)).status_code == 409:
+        while (response := book(api.as_(user), slot)).status_code == 409:
             assert monotonic() < deadline
-        assert answer.status_code == 201
+        assert response.status_code == 201
 
-    def test_locks_of_a_host_that_disappears_end_within_a_minute(self):
+    def test_locks_of_an_unreachable_host_end_within_a_minute(self):
         idle, interval, count = (
             int(ask(f"SELECT current_setting('tcp_keepalives_{name}')"))
             for name in ("idle", "interval", "count")
@@ -319,47 +321,45 @@ class TestConcurrently:
 
         assert 0 < idle + interval * count <= 60
 
-    def test_a_refusal_inside_the_statement_leaves_the_transaction_usable(
-        self, api, user, monkeypatch
-    ):
-        """A slot can be published after the terms are read and before the seat is taken."""
+    def test_the_transaction_is_still_usable_after_a_refused_insert(self, api, user, monkeypatch):
+        """The insert is refused if a slot is published after the terms were read."""
         service = ServiceFactory(capacity=2)
         take = seats.fetch
 
-        def late(text, *arguments, **options):
+        def publish_slot_first(text, *arguments, **options):
             if text == seats.CREATE_IN_SERVICE and not Slot.objects.exists():
                 at_once([lambda: SlotFactory(service=other, start_time=TUESDAY)])
             return take(text, *arguments, **options)
 
         other = ServiceFactory(calendar=service.calendar, mode="slots")
-        monkeypatch.setattr(seats, "fetch", late)
+        monkeypatch.setattr(seats, "fetch", publish_slot_first)
         body = {"service_id": str(service.pk), "start_time": TUESDAY.isoformat()}
 
-        answer = api.as_(user).post("/bookings", body, headers=KEY)
+        response = api.as_(user).post("/bookings", body, headers=KEY)
 
-        assert problem(answer, 409, "booking_conflict")["alternatives"]
+        assert problem(response, 409, "booking_conflict")["alternatives"]
         assert not Booking.objects.exists()
 
-    def test_a_response_that_was_kept_after_the_claim_is_found(self, api, user, slot, monkeypatch):
-        """The snapshot of the claim can be older than its lock."""
-        claim, answers = services.claim, []
+    def test_a_response_that_is_kept_after_the_claim_is_found(self, api, user, slot, monkeypatch):
+        """`claim` takes its snapshot before its lock, so it can miss a response."""
+        claim, outcomes = services.claim, []
 
-        def late(**values):
+        def claim_too_early(**values):
             kept = claim(**values)
-            if not answers:
-                answers.append(None)
-                [answers[0]] = at_once([lambda: keep_another(values)])
+            if not outcomes:
+                outcomes.append(None)
+                [outcomes[0]] = at_once([lambda: keep_another(values)])
             return kept
 
         def keep_another(values):
             rest = {"status": 201, "location": "/there", "body": b'{"id":"first"}'}
             services.keep(**values, **rest, user_id=user.pk)
 
-        monkeypatch.setattr(services, "claim", late)
+        monkeypatch.setattr(services, "claim", claim_too_early)
 
-        answer = book(api.as_(user), slot)
+        response = book(api.as_(user), slot)
 
-        assert answers[0].error is None
-        assert answer.json() == {"id": "first"}
-        assert answer["Idempotent-Replayed"] == "true"
+        assert outcomes[0].error is None
+        assert response.json() == {"id": "first"}
+        assert response["Idempotent-Replayed"] == "true"
         assert not Booking.objects.exists()

@@ -1,4 +1,4 @@
-"""Workers record how many jobs they have run, and with which outcome."""
+"""Workers record how many jobs they have run, and the outcomes of these jobs."""
 
 import asyncio
 import math
@@ -23,7 +23,7 @@ def outcomes():
 
 
 def run_workers():
-    """Run the jobs that wait, as `manage.py procrastinate worker` does, but in this process."""
+    """Run the waiting jobs in this process, as `manage.py procrastinate worker` does."""
 
     async def run(worker_app):
         async with worker_app.open_async():
@@ -35,8 +35,8 @@ def run_workers():
 
 def test_a_worker_records_the_outcome_of_each_job():
     app.configure_task("bookit.prune_jobs").defer(timestamp=0)
-    app.configure_task("bookings.follow_up").defer(event_ids=7)  # It fails, and is retried later.
-    app.configure_task("bookings.complete").defer(nonsense=1)  # It fails, and is not retried.
+    app.configure_task("bookings.follow_up").defer(event_ids=7)  # fails, and will be retried
+    app.configure_task("bookings.complete").defer(nonsense=1)  # fails, and will not be retried
     run_workers()
     found = outcomes()
     assert found["bookit.prune_jobs", SUCCEEDED] == 1
@@ -57,7 +57,7 @@ class Unavailable:
         return self
 
 
-def test_numbers_that_could_not_be_written_are_kept():
+def test_numbers_that_cannot_be_written_are_kept():
     tally = Tally()
     tally.count("a", SUCCEEDED, 0.001)
     asyncio.run(tally.write(Unavailable()))
@@ -67,7 +67,7 @@ def test_numbers_that_could_not_be_written_are_kept():
     async def write(worker_app):
         async with worker_app.open_async():
             await tally.write(worker_app)
-            await tally.write(worker_app)  # There is nothing left.
+            await tally.write(worker_app)  # Nothing is left to write.
 
     with app.replace_connector(app.connector.get_worker_connector()) as worker_app:
         asyncio.run(write(worker_app))

@@ -1,4 +1,4 @@
-"""`manage.py procrastinate`, whose worker limits mails and webhooks separately."""
+"""`manage.py procrastinate`, whose worker has separate limits for emails and webhooks."""
 
 from functools import partial
 from typing import Any

@@ -28,7 +28,7 @@ class Command(BaseCommand):
         )
 
     def handle(self, *args: Any, file: str, clean: bool, **options: Any) -> None:
-        """Restore the backup, and say what is left to do."""
+        """Restore the backup, and say how many migrations it needs."""
         try:
             if file == "-":
                 dumps.restore(sys.stdin.buffer, clean=clean)

@@ -22,7 +22,7 @@ from django.db import connection
 from bookit.errors import pending
 from bookit.runtime import startup
 
-# Seconds within which the web server must answer its first request.
+# Seconds within which the web server must respond to its first request.
 START_TIMEOUT = 30.0
 # Seconds that the processes have to stop.
 STOP_TIMEOUT = 25.0
@@ -42,7 +42,7 @@ class Stop(BaseException):
 
 
 class Child:
-    """A process that ends with this one, in a process group of its own.
+    """A process that ends when this process ends, in its own process group.
 
     Ctrl-C reaches every process in the terminal's group. A child is outside of that group, so only
     this command stops it, once and in order.
@@ -82,7 +82,7 @@ class Child:
 def _ending_with_parent() -> Callable[[], None] | None:
     """Return a function with which a child asks for SIGTERM when this process dies.
 
-    Only Linux has this; elsewhere, return None.
+    Only Linux supports this. On other systems, return None.
     """
     if sys.platform != "linux":
         return None
@@ -106,7 +106,7 @@ class Command(BaseCommand):
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        """Add the options for the address and for demo data."""
+        """Add the options for the host, the port and demo data."""
         parser.add_argument(
             "--port",
             type=_port,
@@ -184,7 +184,7 @@ class Command(BaseCommand):
         return Child(["manage.py", "procrastinate", "worker"])
 
     def wait_for(self, web: Child, host: str, port: int) -> None:
-        """Wait until the web server answers."""
+        """Wait until the web server responds."""
         deadline = time.monotonic() + START_TIMEOUT
         while time.monotonic() < deadline:
             ended = web.ended()
@@ -203,7 +203,7 @@ class Command(BaseCommand):
         startup.fail(f"the web server did not answer within {START_TIMEOUT:.0f} seconds")
 
     def announce(self, host: str, port: int, accounts: list[Account]) -> None:
-        """Print the addresses of everything, and the demo accounts."""
+        """Print the URLs of the API, the docs and the admin site, and the demo accounts."""
         base = f"http://{host}:{port}"
         lines = [
             "",

@@ -9,7 +9,10 @@ def families(content):
 
 
 def samples(content):
-    """Return the value of each sample, by its name and the values of its labels in order."""
+    """Return the value of each sample by its name and its label values.
+
+    The label values are in the order of the label names.
+    """
     return {
         (sample.name, *(value for _, value in sorted(sample.labels.items()))): sample.value
         for family in families(content)

@@ -1,4 +1,4 @@
-"""The folder of the counters."""
+"""The folder in which gunicorn's workers keep their counters."""
 
 import os
 import subprocess
@@ -9,7 +9,7 @@ from bookit.runtime.startup import BASE_DIR
 
 
 def run(code, **variables):
-    """Run code in a process of its own, and return what it prints."""
+    """Run code in a separate process, and return its output."""
     environment = {**os.environ, "PYTHONPATH": str(BASE_DIR), **variables}
     environment = {name: value for name, value in environment.items() if value is not None}
     done = subprocess.run(
@@ -36,20 +36,20 @@ def test_a_new_folder_is_removed_when_the_server_ends_or_at_the_next_start(tmp_p
     monkeypatch.setattr(directory.atexit, "register", lambda *arguments: None)
     folder = directory._created(tmp_path)
     running = directory._lock
-    # Another server leaves the folder of a running server alone.
+    # Another server does not remove the folder of a running server.
     second = directory._created(tmp_path)
     assert folder.exists()
     os.close(running)  # as if the server and its workers had been killed
     third = directory._created(tmp_path)
     assert sorted(tmp_path.iterdir()) == sorted([second, third])
-    # At its end, a server removes its own folder.
+    # A server removes its own folder when it ends.
     used = run(PREPARE, PROMETHEUS_MULTIPROC_DIR="")
     assert directory.PREFIX in used
     assert not os.path.exists(used)
 
 
-def test_a_server_that_replaces_another_leaves_its_folder_alone(tmp_path):
-    """gunicorn starts the new server with the environment of the old one."""
+def test_a_server_that_replaces_another_server_makes_its_own_folder(tmp_path):
+    """gunicorn starts the new server with the environment of the old server."""
     old = tmp_path / f"{directory.PREFIX}old"
     old.mkdir()
     (old / "counter_worker0.db").touch()
@@ -58,7 +58,7 @@ def test_a_server_that_replaces_another_leaves_its_folder_alone(tmp_path):
     assert (old / "counter_worker0.db").exists()
 
 
-def test_files_have_their_space_before_they_are_used(tmp_path):
+def test_disk_space_is_reserved_before_a_file_is_used(tmp_path):
     run(PREPARE, PROMETHEUS_MULTIPROC_DIR=str(tmp_path))
     for kind, size in directory.SIZES.items():
         found = (tmp_path / f"{kind}_main.db").stat()
@@ -76,7 +76,7 @@ def test_a_server_without_space_starts_without_metrics(tmp_path):
 
 
 def test_only_gunicorn_keeps_counters_in_files():
-    """A worker of the queue, whose environment is the same, does not."""
+    """A worker of the job queue, which may have the same environment, does not use files."""
     code = (
         "import os; os.environ['DJANGO_SETTINGS_MODULE'] = 'bookit.settings';"
         "import django; django.setup();"
@@ -86,7 +86,7 @@ def test_only_gunicorn_keeps_counters_in_files():
     assert run(code, PROMETHEUS_MULTIPROC_DIR="/nowhere/at/all") == "2.0"
 
 
-def test_a_process_that_has_counters_already_keeps_them():
+def test_prepare_changes_nothing_if_the_counters_already_exist():
     code = (
         "from django import setup; setup(); import bookit.metrics.process;"
         f"{PREPARE}; print(directory.recording)"

@@ -1,4 +1,4 @@
-"""The numbers of jobs, which cost the same however many jobs there are."""
+"""The metrics of jobs. Their cost does not grow with the number of jobs."""
 
 from datetime import timedelta
 
@@ -46,14 +46,14 @@ def test_jobs_are_counted_by_queue_and_state(api):
     assert found["bookit_jobs_oldest_waiting_seconds", "mails"] == 0
 
 
-def test_the_age_of_a_job_that_was_not_scheduled_is_known(api):
+def test_the_wait_of_a_job_without_a_scheduled_time_is_measured(api):
     app.configure_task(TASK).defer(timestamp=0)
     with connection.cursor() as cursor:
         cursor.execute("UPDATE procrastinate_events SET at = at - interval '10 minutes'")
     assert 600 <= scrape(api)["bookit_jobs_oldest_waiting_seconds", "default"] < 630
 
 
-def test_an_empty_queue_has_numbers(api):
+def test_an_empty_queue_has_samples(api):
     found = scrape(api)
     for name in ("waiting", "scheduled", "running", "oldest_waiting_seconds"):
         assert found[f"bookit_jobs_{name}", "mails"] == 0
@@ -61,31 +61,35 @@ def test_an_empty_queue_has_numbers(api):
 
 
 @pytest.mark.parametrize("status", ["todo", "failed"])
-def test_a_long_queue_is_not_counted_to_its_end(api, status):
+def test_jobs_of_a_long_queue_are_counted_only_up_to_a_limit(api, status):
     for _ in range(6):
-        add(jobs.MOST // 2, "todo")
-    for count in (jobs.MOST // 2, jobs.MOST // 2 + 1):
+        add(jobs.MAX_COUNTED // 2, "todo")
+    for count in (jobs.MAX_COUNTED // 2, jobs.MAX_COUNTED // 2 + 1):
         add(count, status)
     with connection.cursor() as cursor:
         cursor.execute("ANALYZE procrastinate_jobs")
         for statement in (jobs._OPEN, jobs._FAILED):
-            cursor.execute(f"EXPLAIN (ANALYZE, FORMAT JSON) {statement}", {"most": jobs.MOST})
+            cursor.execute(
+                f"EXPLAIN (ANALYZE, FORMAT JSON) {statement}", {"most": jobs.MAX_COUNTED}
+            )
             [[[explained]]] = cursor.fetchall()
-            assert _rows_read(explained["Plan"]) <= jobs.MOST
+            assert _rows_read(explained["Plan"]) <= jobs.MAX_COUNTED
     found = scrape(api)
-    assert found["bookit_jobs_waiting", "default"] == jobs.MOST
-    assert found.get(("bookit_jobs_failed", TASK), 0) == (jobs.MOST if status == "failed" else 0)
+    assert found["bookit_jobs_waiting", "default"] == jobs.MAX_COUNTED
+    assert found.get(("bookit_jobs_failed", TASK), 0) == (
+        jobs.MAX_COUNTED if status == "failed" else 0
+    )
 
 
 def _rows_read(plan):
-    """Return the largest number of rows that a scan has read."""
+    """Return the largest number of jobs that a scan has read."""
     own = 0
     if "Scan" in plan["Node Type"] and plan.get("Relation Name") == "procrastinate_jobs":
         own = plan["Actual Rows"] + plan.get("Rows Removed by Filter", 0)
     return max([own, *map(_rows_read, plan.get("Plans", []))])
 
 
-def test_what_workers_have_done_is_shown(api):
+def test_runs_of_jobs_are_shown_by_outcome_and_duration(api):
     with connection.cursor() as cursor:
         cursor.execute(
             "INSERT INTO bookit_jobtally (task, outcome, bucket, jobs, seconds) VALUES"

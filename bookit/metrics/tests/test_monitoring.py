@@ -30,8 +30,8 @@ EXPRESSIONS = {
         for target in panel["targets"]
     },
 }
-# Prometheus itself adds these.
-OTHERS = {"up": {"job", "instance"}}
+# The metrics that Prometheus itself adds.
+ADDED_BY_PROMETHEUS = {"up": {"job", "instance"}}
 
 
 def selectors(expression):
@@ -39,7 +39,7 @@ def selectors(expression):
     # The parser checks the syntax and the types; its output has one line for each selector.
     text = promql_parser.parse(expression).prettify()
     for name, matchers in re.findall(r"\b([a-z_:]\w*)(?:\{([^}]*)\})?(?=[\[\s)]|$)", text):
-        if name.startswith("bookit_") or name in OTHERS:
+        if name.startswith("bookit_") or name in ADDED_BY_PROMETHEUS:
             yield name, set(re.findall(r"(\w+)\s*(?:=~|!~|!=|=)", matchers))
 
 
@@ -53,7 +53,7 @@ def grouped_by(expression):
 
 @pytest.fixture
 def existing(api):
-    """Return the labels of every metric, with each label that can occur."""
+    """Return the labels that each metric can have, by the name of the metric."""
     with connection.cursor() as cursor:
         cursor.execute(
             "INSERT INTO procrastinate_jobs (queue_name, task_name, status)"
@@ -66,7 +66,7 @@ def existing(api):
     body = {"service_id": str(ServiceFactory().pk), "start_time": TUESDAY.isoformat()}
     assert api.as_(UserFactory()).post("/bookings", body).status_code == 201
     content = api.get("/metrics", HTTP_HOST="localhost").content.decode()
-    found = dict(OTHERS)
+    found = dict(ADDED_BY_PROMETHEUS)
     for family in families(content):
         for sample in family.samples:
             found.setdefault(sample.name, {"job", "instance"}).update(sample.labels)
@@ -89,8 +89,8 @@ def test_every_expression_names_only_metrics_and_labels_that_exist(existing):
     assert ours - used == set()
 
 
-def test_wrong_expressions_are_found():
-    """Control for the test above, which a search that finds nothing would pass."""
+def test_selectors_finds_names_and_labels_and_refuses_invalid_expressions():
+    """Control for the test above: it would pass if `selectors` found nothing."""
     with pytest.raises(ValueError):
         [*selectors("sum(rate(bookit_http_requests_total[5m])")]
     with pytest.raises(ValueError):

@@ -1,4 +1,4 @@
-"""What the web processes count, and that no client can create time series."""
+"""The counters of web processes. No client can create new time series."""
 
 from uuid import uuid4
 
@@ -22,7 +22,7 @@ DURATION = "bookit_http_request_duration_seconds_count"
 
 @pytest.fixture
 def counted(api):
-    """Return a function that returns the samples that have grown since its last call."""
+    """Return a function that returns how much each sample has grown since its last call."""
     last = scrape(api)
 
     def counted():
@@ -34,12 +34,12 @@ def counted(api):
             if value != before.get(key, 0) and "/metrics" not in key
         }
 
-    counted()  # The first scrape itself is counted by now.
+    counted()  # Ignore the requests and waits of the first scrape.
     return counted
 
 
 def named(found, name):
-    """Return the labels and the growth of the samples with a name."""
+    """Return the growth of each sample with this name, by its label values."""
     return {key[1:]: value for key, value in found.items() if key[0] == name}
 
 
@@ -85,7 +85,7 @@ def test_unknown_methods_share_a_name(api, counted):
     assert named(counted(), REQUESTS) == {("other", "405", "/services"): 20}
 
 
-def test_every_route_has_a_name_without_values():
+def test_the_name_of_every_route_is_a_plain_template():
     def names(patterns, prefix=""):
         for pattern in patterns:
             route = prefix + str(pattern.pattern)
@@ -97,7 +97,7 @@ def test_every_route_has_a_name_without_values():
     found = {*names(get_resolver().url_patterns)}
     assert {"/services/{pk}", "/bookings/{pk}.ics", "/admin/", "/errors/{code}"} <= found
     assert not [name for name in found if set(name) & set("<>()?:^$\\")]
-    # The space that `directory.SIZES` reserves is enough for about this number.
+    # The space that `directory.SIZES` reserves is enough for about this number of views.
     assert len(found) < 100
 
 
@@ -114,7 +114,7 @@ def test_lost_seats_are_counted(api, counted):
     found = counted()
     assert named(found, "bookit_booking_conflicts_total") == {(): 2}
     assert named(found, "bookit_bookings_total") == {("pending",): 1}
-    # Another 409 is not a lost seat.
+    # A 409 for another reason is not counted as a lost seat.
     body = {**body, "start_time": timezone.now().replace(year=2080).isoformat()}
     service.max_advance_days = 30
     service.save()
@@ -142,7 +142,7 @@ def test_the_counters_are_shown_while_postgresql_is_down(no_database, api, log_l
     assert "no metrics from PostgreSQL" in log_lines()[0]["message"]
 
 
-def test_a_process_without_space_counts_nothing_and_says_so(api, monkeypatch, counted):
+def test_a_process_without_space_counts_nothing_and_returns_503(api, monkeypatch, counted):
     monkeypatch.setattr(directory, "recording", False)
     assert api.get("/services").status_code == 200
     response = api.get("/metrics", HTTP_HOST="localhost")

@@ -1,4 +1,4 @@
-"""The counters are exact with several web processes, and survive the death of one."""
+"""The counters are exact with several web processes, even after one of these processes dies."""
 
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -45,12 +45,12 @@ def test_every_worker_shows_the_requests_of_all_workers(tmp_path):
         before = scrape(server.port).get(HEALTH, 0)
         with ThreadPoolExecutor(8) as pool:
             list(pool.map(lambda _: get(server.port, "/health"), range(150)))
-        # Three scrapes by any worker agree.
+        # All scrapes agree, whichever worker responds.
         for _ in range(3):
             found = scrape(server.port)
             assert found[HEALTH] == found[DURATIONS] == before + 150
-        answered = [path for path in folder.glob("counter_*") if b"/health" in path.read_bytes()]
-        assert len(answered) > 1, "the test needs requests that several workers handle"
+        used = [path for path in folder.glob("counter_*") if b"/health" in path.read_bytes()]
+        assert len(used) > 1, "for this test, several workers must handle requests"
 
         victim = server.workers()[0]
         victim.kill()

@@ -1,4 +1,4 @@
-"""A Redis server that runs as long as a test, and that the test can stop in several ways."""
+"""A Redis server for tests, which a test can kill, freeze and start again."""
 
 import shutil
 import signal
@@ -47,7 +47,7 @@ class Server:
                 return
 
     def is_running(self) -> bool:
-        """Return whether the process exists, frozen or not."""
+        """Return whether the process exists, even if it is frozen."""
         return self.process is not None and self.process.poll() is None
 
     def kill(self) -> None:
@@ -62,7 +62,7 @@ class Server:
         self.process.send_signal(signal.SIGSTOP)
 
     def thaw(self) -> None:
-        """Let a frozen server go on."""
+        """Let a frozen server continue."""
         assert self.process is not None
         self.process.send_signal(signal.SIGCONT)
 

@@ -1,4 +1,4 @@
-"""All processes of a host count together, whatever happens to one of them."""
+"""All processes of a host count together, even if a process is killed or stopped."""
 
 import fcntl
 import os
@@ -39,7 +39,7 @@ def forked(run):
 
 
 def passed_in_processes(hit, processes=4, requests=40):
-    """Return how many requests pass that several processes count at the same time."""
+    """Let several processes count requests at the same time, and return how many requests pass."""
     start, gate = os.pipe()
     results = []
     for _ in range(processes):
@@ -64,14 +64,14 @@ def passed_in_processes(hit, processes=4, requests=40):
     return passed
 
 
-def test_four_processes_let_a_hundred_of_a_hundred_and_sixty_requests_pass():
+def test_four_processes_let_100_of_160_requests_pass_a_limit_of_100():
     for _ in range(5):
         counts = HostCounts()
         assert passed_in_processes(lambda counts=counts: counts.hit("ada", 100, LONG)[0]) == 100
 
 
-def test_four_processes_with_a_memory_of_their_own_let_all_requests_pass():
-    """Control for the test above: the memory storage of `limits`."""
+def test_four_processes_with_separate_memory_let_all_requests_pass():
+    """Control for the test above: the memory storage of `limits` is not shared."""
     limiter = SlidingWindowCounterRateLimiter(MemoryStorage())
     item = RateLimitItemPerMinute(100)
     assert passed_in_processes(lambda: limiter.hit(item, "ada")) == 160
@@ -111,7 +111,7 @@ def test_concurrent_threads_lose_no_count():
 
 @given(st.integers(1, 12), st.lists(st.floats(0, 90), max_size=40))
 @settings(max_examples=60)
-def test_the_counts_are_those_of_limits(limit, pauses):
+def test_the_counts_equal_those_of_the_limits_library(limit, pauses):
     counts = HostCounts(buckets=1)
     item = RateLimitItemPerMinute(limit)
     # At the exact start of a window, `limits` treats the window as ended.
@@ -155,7 +155,7 @@ def test_a_process_stopped_while_it_counts_delays_the_others_only_briefly():
         os.kill(pid, signal.SIGSTOP)
         began = time.monotonic()
         assert [counts.hit("ada", 2, LONG)[0] for _ in range(3)] == [True, True, False]
-        # The machine may be busy.
+        # The additional second allows for a busy machine.
         assert time.monotonic() - began < 3 * host.PATIENCE + 1
 
 
@@ -167,7 +167,7 @@ def wait_until(condition):
 
 
 def test_processes_killed_at_random_leave_a_table_that_works():
-    """Each entry is the old one or the new one, and no bucket stays locked."""
+    """A killed process leaves either the old or the new entry, and no bucket stays locked."""
     counts = HostCounts(buckets=1)
 
     def count_forever():
@@ -194,7 +194,7 @@ def test_clients_with_many_requests_stay_when_the_table_is_full():
     assert not any(counts.hit(name, 3, LONG)[0] for name in heavy)
 
 
-def test_the_entries_of_ended_windows_are_used_again():
+def test_the_entries_of_ended_windows_are_reused():
     counts = HostCounts(buckets=1)
     with time_machine.travel(1_900_000_000, tick=False) as clock:
         for number in range(ENTRIES):
@@ -215,7 +215,7 @@ def test_a_clock_that_is_set_back_locks_nobody_out():
         assert [counts.hit("ada", 1, 60)[0] for _ in range(2)] == [True, False]
 
 
-def test_cleared_clients_start_again_and_others_do_not():
+def test_clear_forgets_the_requests_of_only_one_client():
     counts = HostCounts(buckets=1)
     for name in ("ada", "eve"):
         assert [counts.hit(name, 1, LONG)[0] for _ in range(2)] == [True, False]
@@ -225,7 +225,7 @@ def test_cleared_clients_start_again_and_others_do_not():
     assert not counts.hit("eve", 1, LONG)[0]
 
 
-def test_one_process_at_a_time_gets_its_turn_to_warn():
+def test_is_time_returns_true_once_for_all_processes():
     counts = HostCounts()
     assert passed_in_processes(lambda: counts.is_time(3600), processes=3, requests=5) == 1
     assert not counts.is_time(3600)

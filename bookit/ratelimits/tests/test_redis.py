@@ -28,7 +28,7 @@ def program(tmp_path_factory):
 
 @pytest.fixture
 def server(program):
-    """Return a Redis that runs and is empty."""
+    """Return a running and empty Redis server."""
     if not program.is_running():
         program.start()
     program.thaw()
@@ -38,8 +38,8 @@ def server(program):
 
 
 @pytest.fixture
-def impatient(monkeypatch):
-    """Ask a lost Redis often, so that the tests take no seconds."""
+def short_pause(monkeypatch):
+    """Shorten the pause between two attempts to reach Redis, so that the tests are fast."""
     monkeypatch.setattr(redis, "PAUSE", 0.05)
 
 
@@ -51,7 +51,7 @@ def wait_until(condition):
 
 
 def passed(hosts, limit, requests=40):
-    """Return how many requests pass that several hosts count at the same time."""
+    """Let several hosts count requests at the same time, and return how many requests pass."""
     with ThreadPoolExecutor(8) as threads:
         results = threads.map(
             lambda number: hosts[number % len(hosts)].hit("ada", limit, LONG)[0], range(requests)
@@ -67,11 +67,11 @@ def test_ten_of_forty_requests_to_two_hosts_pass_a_limit_of_ten(server):
 
 
 def test_two_hosts_without_redis_let_twice_as_many_requests_pass():
-    """Control for the test above."""
+    """Control for the test above: each host counts for itself."""
     assert passed([HostCounts(), HostCounts()], 10) == 20
 
 
-def test_the_counts_are_those_of_limits(server):
+def test_the_counts_equal_those_of_the_limits_library(server):
     counts = RedisCounts(server.url, HostCounts())
     limiter = SlidingWindowCounterRateLimiter(RedisStorage(server.url))
     item = RateLimitItemPerDay(3)
@@ -82,7 +82,7 @@ def test_the_counts_are_those_of_limits(server):
         assert window.left == pytest.approx(LONG, abs=10)
 
 
-def test_the_counts_of_an_ended_window_fade(server):
+def test_requests_of_the_previous_window_count_less_and_less(server):
     counts = RedisCounts(server.url, HostCounts())
     assert [counts.hit("ada", 5, 1)[0] for _ in range(6)] == [True] * 5 + [False]
     wait_until(lambda: counts.hit("ada", 5, 1)[0])
@@ -91,14 +91,14 @@ def test_the_counts_of_an_ended_window_fade(server):
     assert 0 < window.left < 1
 
 
-def test_cleared_clients_start_again(server):
+def test_clear_forgets_the_requests_of_a_client(server):
     counts = RedisCounts(server.url, HostCounts())
     assert [counts.hit("ada", 1, LONG)[0] for _ in range(2)] == [True, False]
     counts.clear("ada")
     assert counts.hit("ada", 1, LONG)[0]
 
 
-def test_redis_forgets_ended_windows(server):
+def test_redis_deletes_the_counts_of_ended_windows(server):
     counts = RedisCounts(server.url, HostCounts())
     counts.hit("ada", 5, LONG)
     keys = server.client.keys()
@@ -106,14 +106,12 @@ def test_redis_forgets_ended_windows(server):
     assert all(0 < server.client.ttl(key) <= 2 * LONG for key in keys)
 
 
-def test_a_killed_redis_is_replaced_at_once_and_used_again_when_it_returns(
-    server, impatient, caplog
-):
+def test_the_host_counts_while_redis_is_down(server, short_pause, caplog):
     caplog.set_level(logging.INFO, logger=redis.__name__)
     counts = RedisCounts(server.url, HostCounts())
     assert counts.hit("ada", 3, LONG)[1].current == 1
     server.kill()
-    # The host counts from the start, and as strictly as Redis.
+    # The host starts at 0, and its limit is as strict as that of Redis.
     began = time.monotonic()
     assert [counts.hit("ada", 2, LONG)[0] for _ in range(3)] == [True, True, False]
     counts.clear("ada")
@@ -127,7 +125,7 @@ def test_a_killed_redis_is_replaced_at_once_and_used_again_when_it_returns(
     assert levels == ["WARNING", "INFO"]
 
 
-def test_only_one_request_waits_for_a_frozen_redis(server, impatient):
+def test_only_one_request_waits_for_a_frozen_redis(server, short_pause):
     counts = RedisCounts(server.url, HostCounts())
     assert counts.hit("ada", 9, LONG)[1].current == 1
     server.freeze()
@@ -143,12 +141,13 @@ def test_only_one_request_waits_for_a_frozen_redis(server, impatient):
     assert others < 1
     server.thaw()
     wait_until(lambda: not counts.is_down)
-    assert counts.hit("ada", 9, LONG)[1].current in (2, 3)  # Redis may have counted the lost one.
+    # Redis may have counted the request that timed out.
+    assert counts.hit("ada", 9, LONG)[1].current in (2, 3)
 
 
-def test_every_request_waits_for_a_frozen_redis_without_the_thread_that_asks(server, monkeypatch):
-    """Control for the test above."""
-    monkeypatch.setattr(RedisCounts, "_lose", lambda self, error: None)
+def test_every_request_waits_for_a_frozen_redis_without_the_fallback(server, monkeypatch):
+    """Control for the test above: requests continue to use Redis."""
+    monkeypatch.setattr(RedisCounts, "_fall_back", lambda self, error: None)
     counts = RedisCounts(server.url, HostCounts())
     counts.hit("ada", 9, LONG)
     server.freeze()
@@ -158,7 +157,7 @@ def test_every_request_waits_for_a_frozen_redis_without_the_thread_that_asks(ser
     assert time.monotonic() - began >= 3 * redis.PATIENCE
 
 
-def test_a_redis_that_refuses_writes_counts_as_down(server, impatient):
+def test_a_redis_that_refuses_writes_counts_as_down(server, short_pause):
     counts = RedisCounts(server.url, HostCounts())
     server.client.config_set("min-replicas-to-write", 1)
     assert [counts.hit("ada", 1, LONG)[0] for _ in range(2)] == [True, False]
@@ -169,7 +168,7 @@ def test_a_redis_that_refuses_writes_counts_as_down(server, impatient):
     wait_until(lambda: not counts.is_down)
 
 
-def test_a_host_warns_once_a_minute(server, impatient, caplog, monkeypatch):
+def test_a_host_warns_once_a_minute(server, short_pause, caplog, monkeypatch):
     host = HostCounts()
     processes = [RedisCounts(server.url, host) for _ in range(3)]
     server.kill()
@@ -178,14 +177,14 @@ def test_a_host_warns_once_a_minute(server, impatient, caplog, monkeypatch):
     time.sleep(5 * redis.PAUSE)
     assert [record.levelname for record in caplog.records] == ["WARNING"]
     assert "Redis cannot be used (ConnectionError)" in caplog.text
-    # A minute later, there is another warning, although nobody sends a request.
+    # A minute later, there is another warning, even if no request arrives.
     monkeypatch.setattr(redis, "WARNING_PAUSE", 0.0)
     wait_until(lambda: len(caplog.records) > 1)
     server.start()
     wait_until(lambda: not any(counts.is_down for counts in processes))
 
 
-def test_connections_that_a_restart_has_closed_cost_no_count(server):
+def test_the_first_request_after_a_restart_of_redis_is_counted_in_redis(server):
     counts = RedisCounts(server.url, HostCounts())
     counts.hit("ada", 9, LONG)
     server.kill()

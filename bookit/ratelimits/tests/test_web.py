@@ -1,4 +1,4 @@
-"""Limits hold for real web servers, whichever of their processes gets a request."""
+"""All processes of a real web server enforce a limit together."""
 
 import http.client
 import os
@@ -47,7 +47,7 @@ def pids(server):
 
 def test_ten_of_fourteen_requests_to_two_workers_pass_a_limit_of_ten():
     with web(RATE_LIMIT_AUTH="10/day") as server:
-        # The workers take turns, because each connection is idle when the next one is made.
+        # Four clients send requests at the same time, so that both workers get requests.
         with ThreadPoolExecutor(4) as clients:
             first = [*clients.map(lambda _: send(server.port), range(8))]
         last = [send(server.port) for _ in range(6)]
@@ -63,7 +63,7 @@ def test_ten_of_fourteen_requests_to_two_workers_pass_a_limit_of_ten():
             if status == 429:
                 assert headers["RateLimit"] == f'"auth";r=0;t={headers["Retry-After"]}'
 
-        # The counts survive when all workers are killed, and so does counting.
+        # The counts survive when all workers are killed, and the new workers continue to count.
         before = pids(server)
         for pid in before:
             os.kill(pid, signal.SIGKILL)
@@ -75,8 +75,8 @@ def test_ten_of_fourteen_requests_to_two_workers_pass_a_limit_of_ten():
 
 
 @redis_server.needs_redis
-def test_redis_stopped_and_started_under_load(tmp_path):
-    """No request fails, few wait, and afterwards all hosts count together again."""
+def test_requests_succeed_while_redis_is_stopped_and_started(tmp_path):
+    """No request fails, few requests wait, and all hosts count together again in the end."""
     with (
         redis_server.running(tmp_path) as server,
         web(RATE_LIMIT_ANON="1000000/day", RATE_LIMIT_AUTH="10/day", REDIS_URL=server.url) as site,
@@ -87,20 +87,20 @@ def test_redis_stopped_and_started_under_load(tmp_path):
                 stop()
                 seen.clear()
                 wait_until(lambda: len(seen) > 50)
-                # If each request waited, half of them would take longer.
+                # If each request waited for Redis, the median would be higher.
                 assert median(seconds for _, seconds in seen) < redis.PATIENCE, seen
                 start()
                 wait_until(lambda: counted(server) > 0)
             assert {status for status, _ in seen} == {404}
 
-        def together():
+        def redis_counts_all():
             """Return whether Redis counts all requests of both workers."""
             before = counted(server)
             for _ in range(6):
                 send(site.port, "GET", "/nothing", None)
             return counted(server) == before + 6
 
-        wait_until(together)
+        wait_until(redis_counts_all)
         other_host = RedisCounts(server.url, HostCounts())
         key = "auth/10/86400/127.0.0.1"
         assert [other_host.hit(key, 10, 86400)[0] for _ in range(4)] == [True] * 4

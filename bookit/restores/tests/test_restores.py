@@ -1,4 +1,4 @@
-"""`manage.py backup` and `manage.py restore`; clients of `/events` miss nothing."""
+"""A restored backup contains all data, and clients of `/events` miss nothing after a restore."""
 
 import os
 import re
@@ -37,20 +37,18 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 
 @pytest.fixture(scope="module")
-def elsewhere(tmp_path_factory):
-    """Return the URL of a database of another PostgreSQL server, which counts its own transactions.
-
-    Each test begins with an empty database.
-    """
-    with running(tmp_path_factory.mktemp("elsewhere") / "postgres", settings=THROWAWAY) as url:
+def other_server(tmp_path_factory):
+    """Return the URL of a database on another PostgreSQL server, with its own transaction ids."""
+    with running(tmp_path_factory.mktemp("other_server") / "postgres", settings=THROWAWAY) as url:
         yield url
 
 
 @pytest.fixture
-def other(elsewhere):
-    with psycopg.connect(elsewhere, autocommit=True) as session:
+def other_database(other_server):
+    """Empty the database on the other server, and return its URL."""
+    with psycopg.connect(other_server, autocommit=True) as session:
         session.execute("DROP SCHEMA public CASCADE; CREATE SCHEMA public")
-    return elsewhere
+    return other_server
 
 
 @pytest.fixture(autouse=True)
@@ -60,7 +58,7 @@ def no_jobs_left():
         cursor.execute("DELETE FROM procrastinate_jobs; DELETE FROM procrastinate_workers")
 
 
-def happen(count=1):
+def record_events(count=1):
     booking = Booking.objects.get()
     return [
         events.record(booking, BookingEvent.Type.CREATED, actor=None, at=timezone.now()).pk
@@ -74,15 +72,15 @@ def poll(client, cursor="", limit=100):
 
 
 def boundary():
-    """Return the first position that the other server never used."""
+    """Return the boundary below which all positions were before the last restore moved them."""
     return Server.objects.latest("id").boundary
 
 
 def contents():
-    """Return the number of rows and a digest of each table, as the user sees the data."""
+    """Return the number of rows of each table, and a digest of the data that users can see."""
     found = {}
     for table in connection.introspection.table_names():
-        # A restore changes the positions of events and the servers, and forgets the workers.
+        # A restore moves positions, adds a server, and deletes the workers.
         if table in {"bookit_server", "bookings_bookingtally", "procrastinate_workers"}:
             continue
         row = "to_jsonb(each) - 'transaction' - 'worker_id'"
@@ -97,25 +95,25 @@ def contents():
 # --- the data ---------------------------------------------------------------------------------
 
 
-def test_the_demo_town_is_the_same_after_a_restore(tmp_path, other):
+def test_the_demo_data_is_the_same_after_a_restore(tmp_path, other_database):
     call_command("seed_demo", verbosity=0)
     before, file = contents(), tmp_path / "town.dump"
     assert before["bookings_booking"][0] > 500
     call_command("backup", file)
-    with connected_to(other):
+    with connected_to(other_database):
         call_command("restore", file)
         assert contents() == before
-        # The constraints and the triggers are there again.
+        # The triggers work, and no migration is missing.
         with pytest.raises(Exception, match="append-only"):
             BookingEvent.objects.update(type="booking.held")
         call_command("migrate", "--check")
 
 
-def test_a_restore_with_clean_replaces_all_data(tmp_path, other):
+def test_a_restore_with_clean_replaces_all_data(tmp_path, other_database):
     BookingFactory()
     file = tmp_path / "backup"
     call_command("backup", file)
-    with connected_to(other):
+    with connected_to(other_database):
         call_command("restore", file)
         before = contents()
         Booking.objects.update(notes="after the backup")
@@ -128,12 +126,12 @@ def test_a_restore_with_clean_replaces_all_data(tmp_path, other):
         assert contents() == before
 
 
-def test_a_restore_that_fails_changes_nothing(tmp_path, other):
+def test_a_restore_that_fails_changes_nothing(tmp_path, other_database):
     BookingFactory()
     file, half = tmp_path / "backup", tmp_path / "half"
     call_command("backup", file)
     half.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
-    with connected_to(other):
+    with connected_to(other_database):
         with pytest.raises(CommandError, match="The backup cannot be read"):
             call_command("restore", half)
         assert connection.introspection.table_names() == []
@@ -145,26 +143,28 @@ def test_a_restore_that_fails_changes_nothing(tmp_path, other):
         assert contents() == before
 
 
-def test_a_restore_does_not_wait_for_a_session_that_uses_the_tables(tmp_path, other, monkeypatch):
+def test_a_restore_fails_if_another_session_keeps_the_tables_locked(
+    tmp_path, other_database, monkeypatch
+):
     BookingFactory()
     file = tmp_path / "backup"
     call_command("backup", file)
     monkeypatch.setattr(dumps, "_BEGIN", dumps._BEGIN.replace(b"10s", b"100ms"))
-    with connected_to(other):
+    with connected_to(other_database):
         call_command("restore", file)
-        with psycopg.connect(other) as session:
+        with psycopg.connect(other_database) as session:
             session.execute("SELECT FROM bookings_booking")
             with pytest.raises(CommandError, match=r"not restored: .*lock timeout"):
                 call_command("restore", file, clean=True)
         assert Booking.objects.count() == 1
 
 
-def test_nobody_becomes_an_admin_with_a_backup(tmp_path, other, client):
+def test_nobody_becomes_an_admin_with_a_backup(tmp_path, other_database, client):
     client.force_login(AdminFactory())
     assert client.get("/admin/").status_code == 200
     file = tmp_path / "backup"
     call_command("backup", file)
-    with connected_to(other):
+    with connected_to(other_database):
         call_command("restore", file)
         assert "accounts_user" in connection.introspection.table_names()
         assert AdminSession.objects.count() == 0
@@ -208,7 +208,7 @@ def test_a_backup_that_fails_leaves_no_file(tmp_path, monkeypatch):
         call_command("backup", tmp_path / "missing" / "backup")
 
 
-def test_a_backup_passes_through_a_pipe(tmp_path, other):
+def test_a_backup_can_be_restored_through_a_pipe(tmp_path, other_database):
     BookingFactory()
     before = contents()
 
@@ -221,11 +221,11 @@ def test_a_backup_passes_through_a_pipe(tmp_path, other):
         )
 
     with manage(database_url(), "backup", "-", stdout=subprocess.PIPE) as writer:
-        reader = manage(other, "restore", "-", stdin=writer.stdout, stdout=subprocess.PIPE)
-        said, _ = reader.communicate()
+        reader = manage(other_database, "restore", "-", stdin=writer.stdout, stdout=subprocess.PIPE)
+        output, _ = reader.communicate()
     assert (writer.returncode, reader.returncode) == (0, 0)
-    assert said == b"The backup is restored.\n"
-    with connected_to(other):
+    assert output == b"The backup is restored.\n"
+    with connected_to(other_database):
         assert contents() == before
 
 
@@ -240,9 +240,10 @@ def test_programs_of_another_version_are_not_used(monkeypatch, tmp_path):
         dumps._programs("pg_dump")
 
 
-# --- the documents ----------------------------------------------------------------------------
+# --- the documentation ------------------------------------------------------------------------
 
-# Runs PostgreSQL's programs here instead of in the container `db`, and writes down all commands.
+# A replacement for `docker`. It runs PostgreSQL's programs on this machine instead of in the
+# container `db`, and records all its arguments.
 DOCKER = """#!/bin/sh
 echo "$*" >>"$COMMANDS"
 case "$*" in
@@ -251,8 +252,8 @@ esac
 """
 
 
-def test_the_documented_commands_for_docker_compose_restore_a_backup(tmp_path, other):
-    """Without Docker. `up` would run `migrate`, which the test below does."""
+def test_the_documented_commands_for_docker_compose_restore_a_backup(tmp_path, other_database):
+    """A script replaces Docker. It does not run `migrate` for `up`; another test runs `migrate`."""
     text = (
         (BASE_DIR / "docs" / "operations.md").read_text().partition("\n## Backup and restore\n")[2]
     )
@@ -260,7 +261,7 @@ def test_the_documented_commands_for_docker_compose_restore_a_backup(tmp_path, o
     docker = tmp_path / "docker"
     docker.write_text(DOCKER)
     docker.chmod(0o755)
-    server = conninfo_to_dict(other)
+    server = conninfo_to_dict(other_database)
     environment = {
         "PATH": f"{tmp_path}:{os.environ['PATH']}",
         "PROGRAMS": str(Path(binary("psql")).parent),
@@ -275,7 +276,7 @@ def test_the_documented_commands_for_docker_compose_restore_a_backup(tmp_path, o
 
     BookingFactory()
     call_command("backup", tmp_path / "first")
-    with connected_to(other):
+    with connected_to(other_database):
         call_command("restore", tmp_path / "first")
         before = contents()
         run(save)
@@ -291,7 +292,7 @@ def test_the_documented_commands_for_docker_compose_restore_a_backup(tmp_path, o
 # --- jobs -------------------------------------------------------------------------------------
 
 
-def test_jobs_that_ran_during_the_backup_run_again(tmp_path, other):
+def test_jobs_that_ran_during_the_backup_run_again(tmp_path, other_database):
     with connection.cursor() as cursor:
         cursor.execute(
             "WITH worker AS (INSERT INTO procrastinate_workers DEFAULT VALUES RETURNING id)"
@@ -299,7 +300,7 @@ def test_jobs_that_ran_during_the_backup_run_again(tmp_path, other):
             " SELECT 'default', 'bookings.complete', 'doing', id FROM worker"
         )
     call_command("backup", tmp_path / "backup")
-    with connected_to(other):
+    with connected_to(other_database):
         call_command("restore", tmp_path / "backup")
         call_command("retry_stalled_jobs")
         assert fetch("SELECT status FROM procrastinate_jobs", {}) == [("todo",)]
@@ -308,23 +309,23 @@ def test_jobs_that_ran_during_the_backup_run_again(tmp_path, other):
 # --- /events ----------------------------------------------------------------------------------
 
 
-def test_clients_of_events_miss_nothing_after_a_restore(api, tmp_path, other):
+def test_clients_of_events_miss_nothing_after_a_restore(api, tmp_path, other_database):
     admin = api.as_(AdminFactory())
     BookingFactory()
-    saved = happen(5)
+    saved = record_events(5)
     settle()
     first, within = poll(admin, limit=2)
     seen, at_the_end = poll(admin)
     assert (first, seen) == (saved[:2], saved)
     call_command("backup", tmp_path / "backup")
-    lost = happen(3)
+    lost = record_events(3)
     settle()
     assert poll(admin, at_the_end)[0] == lost
     after_the_loss = poll(admin, at_the_end)[1]
-    with connected_to(other):
+    with connected_to(other_database):
         call_command("restore", tmp_path / "backup")
-        new = happen(2)
-        # Control: this server counts its own transactions, and has not reached those of the cursor.
+        new = record_events(2)
+        # Control: this server has its own transaction ids, which have not reached the boundary.
         assert positions.horizon(using="default").position < boundary()
         for cursor, expected in (
             ("", saved + new),
@@ -336,46 +337,46 @@ def test_clients_of_events_miss_nothing_after_a_restore(api, tmp_path, other):
             while (more := poll(admin, following, limit=1))[0]:
                 polled, following = polled + more[0], more[1]
             assert polled == expected
-        latest = happen()
+        latest = record_events()
         assert poll(admin, following)[0] == latest
 
 
 @pytest.mark.parametrize(
     ("step", "expected"),
     [
-        # Before the boundary, and with a decided end above it.
+        # The step begins below the boundary. Its end is undecided, above the boundary, or below it.
         (Step(300, 0, 0, 1), Step(200, 0, 0, 2)),
         (Step(300, 900, 7, 1), Step(200, 400, 7, 2)),
         (Step(300, 400, 7, 1), Step(200, 300, 7, 2)),
-        # Rows that were lost have been read.
+        # The reader has read rows that the restore has lost.
         (Step(700, 0, 0, 1), Step(400, 0, 0, 2)),
         (Step(700, 900, 7, 1), Step(400, 0, 0, 2)),
-        # Positions of this server.
+        # The positions are those of this server.
         (Step(700, 900, 7, 2), Step(700, 900, 7, 2)),
     ],
 )
-def test_a_step_goes_on_at_the_same_rows(step, expected):
+def test_a_step_continues_at_the_same_rows_after_a_restore(step, expected):
     assert Horizon(1000, [(1, None, 0), (2, 500, 100)]).translate(step) == expected
 
 
-def test_a_step_goes_on_after_two_restores():
+def test_a_step_continues_after_two_restores():
     moves = [(1, None, 0), (2, 500, 100), (3, 450, 50)]
     assert Horizon(1000, moves).translate(Step(700, 0, 0, 1)) == Step(350, 0, 0, 3)
     assert Horizon(1000, moves).translate(Step(430, 0, 0, 2)) == Step(380, 0, 0, 3)
 
 
-def test_migrate_corrects_events_after_a_restore_with_other_programs(
-    api, tmp_path, other, monkeypatch
+def test_migrate_moves_positions_after_a_restore_with_another_program(
+    api, tmp_path, other_database, monkeypatch
 ):
     admin = api.as_(AdminFactory())
     BookingFactory()
-    saved = happen(5)
+    saved = record_events(5)
     call_command("backup", tmp_path / "backup")
-    with connected_to(other):
-        with monkeypatch.context() as only_the_data:
-            only_the_data.setattr(positions, "notice_new_server", lambda: False)
+    with connected_to(other_database):
+        with monkeypatch.context() as patch:
+            patch.setattr(positions, "notice_new_server", lambda: False)
             call_command("restore", tmp_path / "backup")
-        # Control: the events are in the future of this server.
+        # Control: the positions of the events are still in the future, so clients miss the events.
         assert poll(admin)[0] == []
         call_command("migrate", verbosity=0)
         assert poll(admin)[0] == saved
@@ -384,17 +385,17 @@ def test_migrate_corrects_events_after_a_restore_with_other_programs(
         assert Server.objects.count() == 2
 
 
-def test_totals_stay_exact_after_a_restore(tmp_path, other):
+def test_totals_stay_exact_after_a_restore(tmp_path, other_database):
     BookingFactory()
-    happen(4)
+    record_events(4)
     settle()
     tally.count_events()
-    happen(2)
+    record_events(2)
     before = tally.totals()
     call_command("backup", tmp_path / "backup")
-    with connected_to(other):
+    with connected_to(other_database):
         call_command("restore", tmp_path / "backup")
         assert tally.totals() == before
-        happen()
+        record_events()
         tally.count_events()
         assert sum(tally.totals().values()) == sum(before.values()) + 1

@@ -359,12 +359,12 @@ def test_a_bad_rate_is_refused(load, refuse, name):
         ("redis://cache:6380/2", "redis://cache:6380/2"),
         ("rediss://[2001:db8::1]:6379/0", "rediss://[2001:db8::1]:6379/0"),
         ("redis://:hunter2@cache:6379/0", "redis://:hunter2@cache:6379/0"),
-        # Special characters may be encoded, and # and @ need not be.
+        # Special characters may be percent-encoded, but # and @ need not be.
         ("redis://ada:hunt#er%2F2@cache/0", "redis://ada:hunt%23er%2F2@cache:6379/0"),
         ("rediss://cache/0?ssl_cert_reqs=none", "rediss://cache:6379/0?ssl_cert_reqs=none"),
     ],
 )
-def test_the_url_of_redis(load, value, url):
+def test_valid_redis_urls_are_understood(load, value, url):
     assert load(REDIS_URL=value)["REDIS_URL"] == url
 
 
@@ -471,7 +471,7 @@ def test_cors_is_installed_if_it_has_origins(load):
 
 
 @pytest.mark.parametrize("name", ["PASSWORD_RESET_URL", "VERIFY_EMAIL_URL"])
-def test_a_link_in_emails_has_a_place_for_the_token(load, refuse, name):
+def test_a_link_in_emails_must_contain_the_token_exactly_once(load, refuse, name):
     assert load()[name] == ""
     for link in ("https://a.example/x?t={token}", "http://localhost:3000/#/verify/{token}"):
         assert load(**{name: link})[name] == link

@@ -1,4 +1,4 @@
-"""A flood of sign-ins occupies one thread of a web process, and leaves the others alone."""
+"""A flood of sign-ins occupies only one thread of a web process."""
 
 from types import SimpleNamespace
 
@@ -14,7 +14,7 @@ FLOODER = ("192.0.2.7", 50000)
 
 @pytest.fixture(autouse=True)
 def known_flooder(settings):
-    """The client at 192.0.2.7 was refused."""
+    """Let the client at 192.0.2.7 exceed the limit on sign-ins."""
     settings.RATE_LIMITS = {**settings.RATE_LIMITS, "auth": "1/day"}
     counting.reset()
     assert [counting.count("auth", "192.0.2.7").allowed for _ in range(2)] == [True, False]
@@ -40,16 +40,16 @@ def test_a_sign_in_of_a_refused_client_is_recognized():
         (request(), "/run/socket"),
     ],
 )
-def test_other_requests_are_no_flood(sent, peer):
+def test_requests_that_are_not_sign_ins_of_the_refused_client_are_no_flood(sent, peer):
     assert not is_flood(sent, peer)
 
 
-def test_a_client_that_was_not_refused_yet_is_no_flood():
+def test_a_sign_in_of_a_client_that_was_never_refused_is_no_flood():
     counting.reset()
     assert not is_flood(request(), FLOODER)
 
 
-def test_behind_a_proxy_the_clients_are_told_apart(settings):
+def test_clients_behind_a_proxy_are_distinguished(settings):
     settings.NUM_PROXIES = 1
     proxy = ("10.0.0.1", 50000)
     assert is_flood(request(x_forwarded_for="192.0.2.7"), proxy)
@@ -58,14 +58,14 @@ def test_behind_a_proxy_the_clients_are_told_apart(settings):
     assert not is_flood(request(), proxy)
 
 
-def test_an_ipv6_subnet_is_one_flooder():
+def test_all_addresses_of_an_ipv6_subnet_are_one_client():
     for _ in range(2):
         counting.count("auth", "2001:db8:0:7::/64")
     assert is_flood(request(), ("2001:db8:0:7::9", 50000, 0, 0))
     assert not is_flood(request(), ("2001:db8:0:8::9", 50000, 0, 0))
 
 
-def test_a_flood_gets_one_thread_and_other_requests_pass_it():
+def test_a_flood_gets_one_thread_and_does_not_delay_other_requests():
     submitted = []
     worker = object.__new__(Worker)
     worker.costly_turns, worker.flood_turns = Turns(2), Turns(1)
@@ -80,6 +80,6 @@ def test_a_flood_gets_one_thread_and_other_requests_pass_it():
         arrive(f"flood {number}", request())
     arrive("services", request(method="GET", path="/services"))
     assert [client.name for client in submitted] == ["flood 0", "services"]
-    for client in submitted:  # grows during the loop
+    for client in submitted:  # `handle` appends clients during the loop.
         worker.handle(client)
     assert [client.name for client in submitted] == ["flood 0", "services", "flood 1", "flood 2"]

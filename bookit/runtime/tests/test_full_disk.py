@@ -1,4 +1,4 @@
-"""The disk of PostgreSQL is full: what clients see, what is stored, and how it recovers.
+"""A full disk of PostgreSQL: what clients see, what is stored, and how BookIt recovers.
 
 The data of PostgreSQL is on a small file system in memory, which the tests fill and empty.
 """
@@ -38,7 +38,7 @@ PATIENCE = 30
 
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[Path]:
-    """Mount a small file system, which needs root. CI gets it with sudo; developers need not."""
+    """Mount a small file system, for which CI uses sudo. Developers need root, or skip the test."""
     folder = tmp_path / "disk"
     folder.mkdir()
     as_root = [] if os.geteuid() == 0 else ["sudo", "-n"]
@@ -109,7 +109,7 @@ class Customer:
 
 
 def stored(url: str) -> set[str]:
-    """Return the ids of all bookings, of which each must have its event."""
+    """Return the ids of all bookings that are stored together with an event."""
     with psycopg.connect(url) as session:
         found = session.execute(
             "SELECT booking.id::text FROM bookings_booking AS booking JOIN bookings_bookingevent"
@@ -118,18 +118,19 @@ def stored(url: str) -> set[str]:
         return {each for (each,) in found}
 
 
-def is_unavailable(response: Response) -> None:
+def assert_unavailable(response: Response) -> None:
     assert response.status == 503, response
     assert response.content["code"] == "service_unavailable"
     assert int(response.headers["Retry-After"]) > 0
 
 
-@pytest.mark.real_passwords  # The web server checks them.
+@pytest.mark.real_passwords  # The web server checks passwords.
 @pytest.mark.django_db(transaction=True)
-def test_nothing_acknowledged_is_lost_when_the_disk_is_full(disk: Path, tmp_path: Path) -> None:
+def test_acknowledged_bookings_survive_a_full_disk(disk: Path, tmp_path: Path) -> None:
     home = disk / "postgres"
     backup = tmp_path / "backup"
-    call_command("backup", backup, verbosity=0)  # An empty database, without migrating again.
+    # This backup of an empty database contains all tables, so no migrations are needed below.
+    call_command("backup", backup, verbosity=0)
     with running(home, settings=SETTINGS) as url:
         with connected_to(url):
             call_command("restore", backup)
@@ -141,10 +142,10 @@ def test_nothing_acknowledged_is_lost_when_the_disk_is_full(disk: Path, tmp_path
             customer = Customer(server.port, SERVICE)
             assert customer.book().status == 201
 
-            # Tables cannot grow. PostgreSQL refuses what needs space, and goes on.
+            # Tables cannot grow. PostgreSQL refuses writes that need space, but continues to run.
             with full(disk):
-                is_unavailable(customer.book_until(503))
-                # Control: space is what PostgreSQL lacks.
+                assert_unavailable(customer.book_until(503))
+                # Control: PostgreSQL itself reports that the disk is full.
                 with psycopg.connect(url) as session, pytest.raises(psycopg.errors.DiskFull):
                     session.execute("CREATE TABLE large AS SELECT generate_series(1, 1000000)")
                 assert customer.get("/bookings").status == 200
@@ -153,12 +154,12 @@ def test_nothing_acknowledged_is_lost_when_the_disk_is_full(disk: Path, tmp_path
             assert customer.book_until(201).status == 201
             assert customer.acknowledged <= stored(url)
 
-            # The write-ahead log cannot grow. PostgreSQL stops, because it could promise nothing.
+            # The write-ahead log cannot grow. PostgreSQL stops, because no commit would be durable.
             with full(disk):
-                end_the_log(home, url)
-                is_unavailable(customer.book_until(503))
+                exhaust_write_ahead_log(home, url)
+                assert_unavailable(customer.book_until(503))
                 assert customer.get("/health").status == 200
-                is_unavailable(wait_for(customer, "/health/ready", 503))
+                assert_unavailable(wait_for(customer, "/health/ready", 503))
             before = set(customer.acknowledged)
             # A supervisor starts PostgreSQL again.
             with running(home, settings=SETTINGS):
@@ -175,14 +176,14 @@ def wait_for(customer: Customer, path: str, status: int) -> Response:
     return response
 
 
-def end_the_log(home: Path, url: str) -> None:
-    """Let PostgreSQL need a new file for its write-ahead log."""
+def exhaust_write_ahead_log(home: Path, url: str) -> None:
+    """Make PostgreSQL need a new file for its write-ahead log."""
     parts: dict[str, Any] = psycopg.conninfo.conninfo_to_dict(url)
     password = (home / "password").read_text().strip()
     superuser = {**parts, "user": "postgres", "password": password, "dbname": "postgres"}
     with psycopg.connect(**superuser, autocommit=True) as session:
         try:
-            for _ in range(10):  # It may have prepared some files.
+            for _ in range(10):  # PostgreSQL may have prepared some files in advance.
                 session.execute("SELECT pg_logical_emit_message(false, '', 'written')")
                 session.execute("SELECT pg_switch_wal()")
         except psycopg.OperationalError:

@@ -89,7 +89,7 @@ def _plain_serializer(view: Any) -> type[ModelSerializer[Any]]:
     shown = view.serializer_class.Meta
     columns = {field.attname for field in shown.model._meta.fields}
     meta = type("Meta", (), {"model": shown.model, "fields": [*columns.intersection(shown.fields)]})
-    # Entity tags need the time itself, not its text.
+    # Entity tags are computed from the time itself, not from its text.
     updated_at = DateTimeField(format=None)
     return type("Plain", (ModelSerializer,), {"Meta": meta, "updated_at": updated_at})
 

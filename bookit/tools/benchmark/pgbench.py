@@ -65,7 +65,7 @@ def _booking(first_day: datetime) -> dict[str, str]:
         "capacity": "1",
         # No calendar changes during a run, so the version can be read again. BookIt takes it from
         # the result of `terms_at_start`.
-        "version": f"(SELECT version FROM catalog_calendar WHERE id = {calendar})",  # noqa: S608 - our own SQL
+        "version": f"(SELECT version FROM catalog_calendar WHERE id = {calendar})",  # noqa: S608 - only our own SQL
         "start_time": start,
         "end_time": end,
         "blocked_from": start,

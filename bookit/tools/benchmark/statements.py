@@ -25,7 +25,7 @@ SERVICE = Prepared(
 def statements() -> dict[str, str]:
     """Return the statements by name.
 
-    Django may query the version of the database to write them.
+    Django may query the version of the database before it writes a statement.
     """
     return {
         "signed_in": _named(ACTIVE_USER, ACTIVE_USER.text),
@@ -43,7 +43,7 @@ def statements() -> dict[str, str]:
 
 
 def _named(query: Prepared, text: str) -> str:
-    """Return the text of a prepared query with named parameters, and with its constants."""
+    """Return the text of a prepared query with named parameters and with constants as literals."""
     return text % tuple(
         f"%({each.name})s" if isinstance(each, Parameter) else Literal(each).as_string()
         for each in query.parameters

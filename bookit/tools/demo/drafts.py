@@ -21,8 +21,8 @@ Status = Booking.Status
 # A booking that was made less than this time ago is still pending, unless it has started.
 UNANSWERED = timedelta(hours=8)
 
-# Nobody books or cancels later than this number of minutes before the start, even if the service
-# allows it.
+# In the demo, nobody books or cancels less than this number of minutes before the start, even if
+# the service allows it.
 MIN_NOTICE_MINUTES = 30
 
 

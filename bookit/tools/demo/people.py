@@ -67,7 +67,7 @@ class People:
 
     @property
     def main_customer(self) -> Customer:
-        """The customer whose account is shown."""
+        """The customer whose account the command prints."""
         return self.customers[0]
 
 
@@ -75,7 +75,7 @@ def store_people(town: Town, chance: Chance, *, at: datetime) -> People:
     """Store all users, and choose the regulars of each calendar."""
     # Each password is hashed once, not for each user, because hashing is slow on purpose.
     hashes = {role: make_password(password) for role, password in town.passwords.items()}
-    # No phone number in Portugal begins with 900.
+    # No phone number in Portugal begins with 900, so these numbers belong to nobody.
     phones = (f"+351 900 000 {number:03}" for number in count(1))
 
     def new_user(name: str, email: str, role: User.Role, *, days_ago: int) -> User:

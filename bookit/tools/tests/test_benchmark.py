@@ -216,7 +216,7 @@ def reference(database_url, settings, monkeypatch):
 def anonymous(statement):
     """Return a statement with `?` for its parameters, which BookIt writes differently.
 
-    The constant of Django's `EXISTS` is a parameter only in BookIt.
+    The constant 1 in Django's `EXISTS (SELECT 1 ...)` is a parameter only in BookIt.
     """
     return re.sub(r"%\(\w+\)s|%s|\$\d+|(?<=EXISTS\(SELECT )1\b", "?", statement)
 

@@ -1,4 +1,4 @@
-"""Traces reach an OTLP receiver, contain no secrets, and cost nothing unless they are asked for."""
+"""Traces reach an OTLP receiver and contain no secrets. OpenTelemetry is loaded only if needed."""
 
 import gzip
 import os
@@ -34,7 +34,7 @@ class Receiver(ThreadingHTTPServer):
         return [span for _, span in self.spans if span.name == name]
 
     def children(self, parent):
-        """Return the spans that belong directly to another span."""
+        """Return the spans whose direct parent is this span."""
         return [span for _, span in self.spans if span.parent_span_id == parent.span_id]
 
 
@@ -89,13 +89,13 @@ def test_requests_are_traced(receiver):
     trace_id = "0af7651916cd43dd8448eb211c80319c"
     with serving(BOOKIT, environment) as server:
         server.wait("/health")
-        # A health check may use any host name, with tracing too.
+        # Even with tracing, a health check may use any host name.
         assert get(server.port, "/health", Host="10.0.0.5") == 200
         assert get(server.port, "/me/calendar.ics?token=secret-of-the-feed") == 404
         sent = {"traceparent": f"00-{trace_id}-b7ad6b7169203331-01", "X-Request-ID": "mine"}
         assert get(server.port, "/services?q=yoga", **sent) == 200
         assert get(server.port, "/nothing/at/all") == 404
-    # When the server stops, it sends the spans that it still has.
+    # The server has stopped, so it has sent all spans.
     [request] = receiver.named("GET /services")
     found = attributes(request)
     assert found["http.route"] == "/services"
@@ -112,7 +112,7 @@ def test_requests_are_traced(receiver):
 
 
 @pytest.mark.django_db(transaction=True)
-def test_jobs_and_their_messages_are_traced(receiver, tmp_path):
+def test_jobs_and_their_webhook_messages_are_traced(receiver, tmp_path):
     hook = WebhookFactory(url=f"http://127.0.0.1:{receiver.server_port}/secret-of-the-hook")
     webhooks.send_test(webhook_id=hook.pk, at=timezone.now())
     worker = Worker(tmp_path / "output", WEBHOOK_ALLOW_PRIVATE="true", **variables(receiver))
@@ -125,14 +125,14 @@ def test_jobs_and_their_messages_are_traced(receiver, tmp_path):
     [job] = [each for each in receiver.named("job bookings.deliver") if receiver.children(each)]
     assert message.trace_id == job.trace_id
     assert attributes(message)["http.url"] == "http://127.0.0.1"
-    # The polls for jobs, one a second, are not traced.
+    # The statements with which the worker polls for jobs every second are not traced.
     roots = {span.name for _, span in receiver.spans if not span.parent_span_id}
     assert {name.split()[0] for name in roots} == {"job"}
     assert {service for service, _ in receiver.spans} == {"bookit-worker"}
     assert "secret-of-the-hook" not in "".join(str(span) for _, span in receiver.spans)
 
 
-def test_nothing_is_loaded_unless_traces_are_asked_for():
+def test_opentelemetry_is_not_loaded_if_tracing_is_off():
     code = (
         "import sys; from bookit.wsgi import application;"
         "from bookit.tracing import start; start.export('bookit'); assert start.trace_jobs() == [];"

@@ -11,7 +11,7 @@ from accounts.tests.factories import PASSWORD, AdminFactory, UserFactory
 from bookings.tests.factories import WebhookFactory
 from bookit.tests import contract
 from bookit.web.compression import MIN_SIZE, accepts_gzip
-from bookit.web.headers import DEPENDS
+from bookit.web.headers import VARY
 from bookit.web.pages import schema
 from catalog.tests.factories import CalendarFactory, ServiceFactory
 
@@ -30,7 +30,7 @@ def test_json_of_more_than_a_kilobyte_is_compressed(client, service):
         plain, packed = client.get(path), client.get(path, headers=GZIP)
         assert packed["Content-Encoding"] == "gzip"
         assert "Content-Encoding" not in plain
-        assert plain["Vary"] == packed["Vary"] == f"Accept-Encoding, {DEPENDS}"
+        assert plain["Vary"] == packed["Vary"] == f"Accept-Encoding, {VARY}"
         assert gzip.decompress(packed.content) == plain.content
         assert int(packed["Content-Length"]) == len(packed.content) < len(plain.content) / 2
         assert packed["Content-Type"] == plain["Content-Type"] == "application/json"
@@ -41,7 +41,7 @@ def test_a_small_response_is_not_compressed(client):
     response = client.get("/services", headers=GZIP)
     assert 100 < len(response.content) <= MIN_SIZE
     assert "Content-Encoding" not in response
-    assert response["Vary"] == DEPENDS
+    assert response["Vary"] == VARY
 
 
 def test_a_long_problem_is_compressed(api):
@@ -56,7 +56,7 @@ def test_a_page_is_not_compressed(client):
     assert "Content-Encoding" not in client.get("/errors", headers=GZIP)
 
 
-def test_the_headers_of_head_are_those_of_get(client, service):
+def test_a_head_request_gets_the_headers_of_a_get_request(client, service):
     got, head = (getattr(client, name)("/services", headers=GZIP) for name in ("get", "head"))
     for name in ("Content-Encoding", "Content-Length", "ETag", "Vary"):
         assert head[name] == got[name]
@@ -70,7 +70,7 @@ def test_the_headers_of_head_are_those_of_get(client, service):
         *(("*, gzip;q=0", False), ("*;q=0", False), ("xgzip", False), (",;q=,", False)),
     ],
 )
-def test_the_client_chooses(client, service, header, expected):
+def test_json_is_compressed_only_if_the_client_accepts_gzip(client, service, header, expected):
     assert accepts_gzip(header) == expected
     response = client.get("/services", headers={"accept-encoding": header})
     assert ("Content-Encoding" in response) == expected
@@ -84,11 +84,11 @@ class TestEntityTags:
         for known in (strong, weak):
             response = client.get(path, headers={**GZIP, "if-none-match": known})
             assert (response.status_code, response.content) == (304, b"")
-            # A cache finds the response to keep by the tag.
-            assert (response["ETag"], response["Vary"]) == (known, f"Accept-Encoding, {DEPENDS}")
+            # A cache uses the tag of a 304 to find the response that is still valid.
+            assert (response["ETag"], response["Vary"]) == (known, f"Accept-Encoding, {VARY}")
             assert "Content-Encoding" not in response
 
-    def test_a_weak_tag_is_accepted_for_a_change(self, api):
+    def test_if_match_accepts_a_weak_tag(self, api):
         service = ServiceFactory(description="Long enough to be compressed. " * 40)
         client, path = api.as_(AdminFactory()), f"/services/{service.pk}"
         weak = client.get(path, headers=GZIP)["ETag"]
@@ -99,7 +99,7 @@ class TestEntityTags:
 
 
 class TestSecrets:
-    """Every response that shows a secret could be guessed by its compressed size (BREACH)."""
+    """The compressed size of a response would help to guess the secrets in it (BREACH)."""
 
     @pytest.fixture(autouse=True)
     def _compress_everything(self, monkeypatch):
@@ -129,7 +129,7 @@ class TestSecrets:
             assert secret in response.json()
             assert "Content-Encoding" not in response
             assert response["Cache-Control"] == "no-store, no-transform"
-        # Control: without a secret, even these small responses are compressed.
+        # Control: in this test, even a small response is compressed if it contains no secret.
         assert client.get("/me", headers=GZIP)["Content-Encoding"] == "gzip"
 
     def test_every_action_whose_response_has_a_secret_is_marked(self):
@@ -153,13 +153,13 @@ class TestSecrets:
 
 
 ANY_ID = "01980000-0000-7000-8000-000000000000"
-# Names of properties that contain a secret. `address` is that of a feed; a session's is the
-# client's IP address.
+# The names of properties that contain a secret. `feed_address` stands for the `address` of a feed.
+# The `address` of a session is the client's IP address, which is not a secret.
 SECRET = re.compile(r".*token|.*secret|key|address_with_names|feed_address")
 
 
 def _properties(document, part, depth=0):
-    """Yield the names of all properties in a part of the document."""
+    """Yield the names of all properties in a part of the document, with `feed_address` as above."""
     part = contract.resolve(document, part)
     for name, inner in part.get("properties", {}).items():
         yield "feed_address" if name == "address" and "secret" in str(inner) else name

@@ -33,7 +33,8 @@ def test_pages_have_a_policy_and_personal_responses_are_never_cached(api, path, 
             policy = response["Content-Security-Policy"]
             assert policy.startswith("default-src 'self'; ")
             if path == "/example":
-                # This page contains its script and its styles. Their hashes allow nothing else.
+                # The script and the styles are part of this page. The policy allows their hashes,
+                # and no other scripts and styles.
                 assert OWN_SCRIPT_AND_STYLES.fullmatch(policy.removeprefix(STRICT))
             else:
                 assert "script-src" not in policy
@@ -47,7 +48,7 @@ def test_pages_have_a_policy_and_personal_responses_are_never_cached(api, path, 
             or path.endswith(".ics")
             or path == "/metrics"
         )
-        # The address of a feed is a secret, which is never compressed.
+        # The URL of a feed is a secret, so proxies must not compress the response.
         is_secret = path == "/me/calendar" and response.status_code == 200
         expected = "no-store, no-transform" if is_secret else "no-store"
         assert response.get("Cache-Control") == (expected if is_personal else None)
@@ -79,8 +80,8 @@ def test_public_responses_may_be_cached(client, path):
 
 
 @pytest.mark.parametrize("path", ["/services", "/calendars", "/slots", "/reviews"])
-def test_caches_keep_responses_apart_that_depend_on_headers(client, path):
-    """Otherwise, one client could choose the time zone in which a cache shows times to others."""
+def test_caches_never_confuse_responses_to_different_request_headers(client, path):
+    """Otherwise, a cache could show times to a client in the time zone of another client."""
     for response in (
         client.get(path, headers={"time-zone": "Asia/Tokyo"}),
         client.head(path),

@@ -48,7 +48,7 @@ def test_active_services_are_counted_by_category(api):
 def test_names_that_differ_in_case_are_one_category_with_the_most_frequent_name(api):
     for category in ("yoga", "Yoga", "YOGA", "Yoga", "Écharpe", "éCHARPE"):
         ServiceFactory(category=category)
-    # Of two names that are equally frequent, the first one in alphabetical order is shown.
+    # If two names are equally frequent, the first one in alphabetical order is shown.
     [(scarf, scarves), yoga] = sorted(shown(api), reverse=True)
     assert (scarf.lower(), scarves) == ("écharpe", 2)
     assert yoga == ("Yoga", 4)
@@ -139,7 +139,7 @@ def test_the_migration_counts_the_services_that_exist():
 
 
 def test_the_list_does_not_read_services(api):
-    """However many services there are, the list reads one row for each name."""
+    """The list reads one row for each name, however many services there are."""
     ServiceFactory(category="Yoga")
     seen = []
     with connection.execute_wrapper(lambda run, sql, *rest: seen.append(sql) or run(sql, *rest)):

@@ -28,7 +28,7 @@ def names(api, query=""):
     return [row["name"] for row in response.json()["results"]]
 
 
-# --- what is shown ----------------------------------------------------------------------------
+# --- the representation -----------------------------------------------------------------------
 
 
 def test_a_provider_is_shown_with_calendars_services_and_ratings(api, rui):
@@ -52,7 +52,7 @@ def test_a_provider_is_shown_with_calendars_services_and_ratings(api, rui):
             {"id": str(beard.pk), "title": "Beard"},
             {"id": str(cut.pk), "title": "Cut"},
         ],
-        # Of the inactive service too: its reviews are still about this provider.
+        # The reviews of the inactive service count too, because they are about this provider.
         "rating_average": 4.33,
         "rating_count": 3,
     }
@@ -153,7 +153,7 @@ def test_providers_are_found_by_words_and_categories(api, rui, query, found):
 
 
 @pytest.mark.parametrize("query", ["", "&q=provider", "&category=barber", "&ordering=-created_at"])
-def test_the_number_of_queries_does_not_depend_on_the_providers(
+def test_the_number_of_queries_does_not_depend_on_the_number_of_providers(
     api, query, django_assert_num_queries
 ):
     for number in range(6):
@@ -189,7 +189,7 @@ def plan(rows):
 
 
 def test_the_list_reads_only_keepers_in_the_order_of_their_names():
-    """The index has the same condition as the list, whatever the parameters of the statement."""
+    """The list can use the index, because both have the same condition, without parameters."""
     rows = services.listed().order_by("name", "id")[:20]
     assert "Index Scan using keeper_by_name" in plan(rows)
     assert "Sort" not in plan(rows)
@@ -218,7 +218,7 @@ def test_a_provider_changes_their_profile(api, rui):
         response = client.patch("/me/provider", change)
         assert (response.status_code, response.json()) == (200, shown)
         assert api.get(f"/providers/{rui.pk}").json() == shown
-    # What was read can be sent back, and changes nothing.
+    # A client can send back what it has read, which changes nothing.
     assert client.patch("/me/provider", shown).json() == shown
     assert client.get("/me").json()["name"] == "Rui"
 
@@ -232,7 +232,7 @@ def test_an_admin_writes_a_profile_that_is_listed_once_they_provide_a_service(ap
     assert api.get(f"/providers/{boss.pk}").json()["biography"] == "I run this place."
 
 
-def test_a_user_has_no_profile(api):
+def test_only_a_provider_or_an_admin_can_write_a_profile(api):
     problem(api.as_(UserFactory()).patch("/me/provider", {}), 403, "permission_denied")
     problem(api.patch("/me/provider", {}), 401, "not_authenticated")
     with pytest.raises(services.Forbidden):

@@ -1,4 +1,4 @@
-"""Registers, books and reviews with the client that openapi-python-client has generated.
+"""Registers a user who books and reviews a service, with a client from openapi-python-client.
 
 Arguments: the URL of the server, the id of a service, and an admin's access token.
 """

@@ -1,5 +1,7 @@
-// Registers, books and reviews with openapi-fetch and the types that openapi-typescript has
-// generated. Arguments: the URL of the server, the id of a service, and an admin's access token.
+// Registers a user who books and reviews a service, with openapi-fetch and types from
+// openapi-typescript.
+//
+// Arguments: the URL of the server, the id of a service, and an admin's access token.
 
 import createClient from "openapi-fetch";
 import type { components, paths, webhooks } from "./schema";
@@ -12,7 +14,7 @@ function check(condition: unknown, what: unknown): asserts condition {
   if (!condition) throw new Error(JSON.stringify(what));
 }
 
-// The messages to webhooks are typed: `data` is the booking or the review.
+// Messages to webhooks have types: `data` is a booking or a review, depending on the event.
 type Message<Type extends keyof webhooks> =
   webhooks[Type]["post"]["requestBody"]["content"]["application/json"];
 export const startOf = (message: Message<"booking.created">): string => message.data.start_time;
