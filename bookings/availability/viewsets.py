@@ -82,7 +82,7 @@ class AvailabilityViewSet(RowViewSet):
         shown, _ = self._shown(found, terms, MAX_TIMES)
         if query.get("explain", False):
             refused = write(found.refusals(terms), self._zone)
-            shown["refused"], _ = self._collected(refused, MAX_REFUSED)
+            shown["refused"], _ = self._collected(refused, MAX_REFUSED, most=MAX_REFUSED)
         return Response(shown)
 
     @extend_schema(
@@ -129,21 +129,24 @@ class AvailabilityViewSet(RowViewSet):
         }, left
 
     def _collected(
-        self, times: Iterator[tuple[int, bytes]], limit: int
+        self, times: Iterator[tuple[int, bytes]], left: int, *, most: int = MAX_TIMES
     ) -> tuple[orjson.Fragment, int]:
-        """Return times as a JSON list, and `limit` less the number of times.
+        """Return times as a JSON list, and `left` less the number of times.
+
+        Args:
+            left: the number of times for which the response still has room.
+            most: the maximum number of times in a response.
 
         Raises:
-            ValidationError: there are more than `limit` times.
+            ValidationError: there are more than `left` times.
         """
         written = []
         for count, some in times:
-            limit -= count
-            if limit < 0:
+            left -= count
+            if left < 0:
                 raise refuse(
                     "to",
-                    f"The response would contain more than {MAX_TIMES:,} times. "
-                    "Request fewer days.",
+                    f"The response would contain more than {most:,} times. Request fewer days.",
                 )
             written.append(some)
-        return orjson.Fragment(b"[" + b",".join(written) + b"]"), limit
+        return orjson.Fragment(b"[" + b",".join(written) + b"]"), left

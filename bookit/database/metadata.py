@@ -1,7 +1,7 @@
 """Metadata: keys and values that integrators attach to a row. BookIt never interprets them."""
 
-from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+from collections.abc import Mapping
+from typing import Any
 
 from django.contrib.postgres.fields import ArrayField
 from django.db.models import (
@@ -16,8 +16,6 @@ from django.db.models import (
 )
 
 from bookit.errors import CONSTRAINT_ERRORS, Invalid
-
-Instance = TypeVar("Instance", bound=Model)
 
 MAX_KEYS = 50
 MAX_KEY_LENGTH = 40
@@ -113,20 +111,11 @@ def merged(changes: Changes) -> Func:
     )
 
 
-def save_changes(
-    instance: Instance,
-    changes: Mapping[str, Any],
-    *,
-    save: Callable[..., None] = Model.save,
-) -> None:
-    """Save new values of some fields of a row. New metadata is merged into the existing metadata.
-
-    Args:
-        save: the function that saves the row. It gets the names of the fields as `update_fields`.
-    """
+def save_changes(instance: Model, changes: Mapping[str, Any]) -> None:
+    """Save new values of some fields of a row. New metadata is merged into the existing metadata."""
     if not changes:
         return
     for name, value in changes.items():
         setattr(instance, name, merged(value) if name == "metadata" else value)
-    save(instance, update_fields=list(changes))
+    instance.save(update_fields=list(changes))
     instance.refresh_from_db(fields=[*({"metadata"} & changes.keys()), "updated_at"])

@@ -340,7 +340,6 @@ def test_concurrent_workers_stay_within_a_limit(take):
 
 # --- the content of emails to strangers -------------------------------------------------------
 
-EVIL = "evil"
 TEXTS = {
     "attendee_name": "You won http://evil.example/claim evil",
     "attendee_phone": "+66 666 666",
@@ -366,7 +365,6 @@ class TestStrangers:
         haircut.save()
         haircut.calendar.save()
         booking = book(attendee_email=address, **TEXTS)
-        sent_now = []
         for step in (
             lambda: move(booking, 1),
             lambda: services.change_status(
