@@ -79,7 +79,7 @@ class PrivateFieldsViewSet(CatalogViewSet):
 
     def represent(self, row: dict[str, Any]) -> dict[str, Any]:
         """Return a row as the caller sees it."""
-        shown = super().represent(row)
+        shown = self.serializer_class.represent(row)
         if "metadata" in shown and not signed_in(self.request).may(
             self.private_to, shown["provider_id"]
         ):
