@@ -136,7 +136,7 @@ def log_in(*, email: str, password: str, client: Client, at: datetime) -> Signed
     guess.forgive()
     with transaction.atomic():
         # The password may have been changed, or the account deactivated, during the slow hashing.
-        # A change after this query waits for the lock, and then ends the new session.
+        # A change after this query waits for the lock. Its trigger then ends the new session too.
         unchanged = User.objects.select_for_update(no_key=True).filter(
             pk=user.pk, password=user.password, is_active=True
         )
@@ -202,7 +202,7 @@ def sessions_of(*, user: User, at: datetime) -> QuerySet[Session]:
 
 
 def end_own_session(*, session_id: UUID, user: User, at: datetime) -> None:
-    """End one of the user's own sessions, in the API or in the admin site.
+    """End one of the user's own sessions: a login to the API or to the admin site.
 
     Raises:
         Session.DoesNotExist: the user has no such session, or it has ended already.
@@ -214,7 +214,10 @@ def end_own_session(*, session_id: UUID, user: User, at: datetime) -> None:
 
 
 def _end_admin_session(session_id: UUID, *, at: datetime) -> None:
-    """Sign a browser out of the admin site. All its sessions are read, because there are few."""
+    """Sign the browser of a session out of the admin site.
+
+    Django encodes what its sessions contain, so each of them is read. There are few.
+    """
     for row in AdminSession.objects.filter(expire_date__gt=at).iterator():
         if row.get_decoded().get(SESSION_KEY) == str(session_id):
             row.delete()
@@ -285,7 +288,7 @@ def reset_password(*, token: str, password: str, at: datetime) -> None:
 
     Triggers end all sessions and emailed links of the account. If the email address was not
     verified before, API keys and the URLs of feeds stop working too: somebody else may have
-    registered with this email address, and waited until its owner uses the account.
+    registered with this email address and created them, to read its owner's data later.
 
     Raises:
         TokenInvalid: the token is wrong, used, expired or revoked.
@@ -323,7 +326,7 @@ def verify_email(*, token: str, at: datetime) -> None:
 
     Raises:
         TokenInvalid: the token is wrong, used, expired or revoked.
-        EmailTaken: another account has had the new address since the change was requested.
+        EmailTaken: another account took the new address after the change was requested.
     """
     link = links.find(token=token, kinds=[VERIFICATION], at=at)
     with transaction.atomic():

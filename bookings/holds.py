@@ -1,4 +1,4 @@
-"""Conditions for holds: whether a hold has not expired, and whether its end is announced.
+"""Conditions: that a booking is not an expired hold, and that an event is not the end of a hold.
 
 Each condition is written twice: for the ORM and for SQL statements.
 """
@@ -23,8 +23,10 @@ def unexpired_sql(column: str) -> str:
     return f"({column} IS NULL OR {column} > %(at)s)"
 
 
-# The condition that an event is not the cancellation or the expiry of a hold. Only the user is told
-# when a hold starts (`REPORTED_TYPES` lacks `booking.held`), so only the user is told of its end.
+# True for every event except the cancellation or the expiry of a hold. Webhooks and `/events` do
+# not report the start of a hold (`bookings.events.REPORTED_TYPES` lacks `booking.held`), so they do
+# not report its end either. Emails follow the same rule, except for a seat that was offered; see
+# `bookings.mails.occasions.Occasion.withdraws_offer`.
 ANNOUNCED = (
     ~Q(type__in=["booking.cancelled", "booking.expired"])
     | Q(data__was__status__isnull=True)

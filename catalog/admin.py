@@ -67,9 +67,10 @@ class OpeningHoursForm(forms.ModelForm):
             self.add_error("closes", "The closing time must be after the opening time.")
 
     def validate_constraints(self) -> None:
-        """Do nothing. Django 6.1 would compare the span with stored spans, which are all replaced.
+        """Do nothing. Only Django 6.1 and later call this method.
 
-        The formset compares the new spans with each other.
+        They would compare the span with the stored spans, all of which `save_formset` replaces. The
+        formset compares the new spans with each other.
         """
 
 
@@ -213,7 +214,8 @@ class CalendarAdmin(StampedAdmin):
 class ServiceForm(forms.ModelForm):
     """The form of a service, with a price in a currency that is in use."""
 
-    # The input accepts any number of decimals. `clean` checks them against the currency.
+    # The browser accepts any number of decimals (`step`). `clean` checks that the price has at most
+    # the decimals of its currency.
     price = forms.DecimalField(
         min_value=0,
         max_digits=money.DIGITS,

@@ -213,8 +213,8 @@ class Service(models.Model):
         output_field=SearchVectorField(),
         db_persist=True,
     )
-    # The title's words have a column of their own, because PostgreSQL stores a small value in the
-    # row itself and can rank it quickly.
+    # Services are ranked by their titles alone. `search` can be so large that PostgreSQL stores it
+    # outside the row, where reading it is slow, so the title's words also have their own column.
     title_words = models.GeneratedField(
         expression=SearchVector("title", config="english"),
         output_field=SearchVectorField(),

@@ -315,9 +315,7 @@ class ServiceSerializer(PrivateFieldsSerializer):
     # calendars first, if its statistics were collected before the calendars were created.
     annotations = {
         "provider_id": Subquery(
-            Calendar.objects.order_by()
-            .filter(pk=OuterRef("calendar_id"))
-            .values("provider_id")
+            Calendar.objects.order_by().filter(pk=OuterRef("calendar_id")).values("provider_id")
         )
     }
 

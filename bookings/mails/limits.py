@@ -1,4 +1,4 @@
-"""The limits for emails about bookings: per booking and reader, and per email address."""
+"""The limits for emails about bookings: per booking and recipient, and per email address."""
 
 from uuid import UUID
 
@@ -13,8 +13,10 @@ def limits_of(
     """Return the limits that an email counts towards.
 
     Args:
-        is_last: whether the email says that the booking is over. Such an email may exceed the limit
-            of the booking by one, so that readers learn of a cancellation even after many moves.
+        audience: who the recipient is: the attendee or the provider.
+        is_last: whether the email says that the booking was cancelled or has expired. Such an email
+            may exceed the limit of the booking by one, so that recipients learn of a cancellation
+            even after many moves.
     """
     return [
         Limit("booking", f"booking/{booking_id}/{audience}", settings.MAILS_PER_BOOKING + is_last),

@@ -153,12 +153,16 @@ class Occasion:
 
     @property
     def audiences(self) -> list[str]:
-        """The recipients: the attendee, and the provider unless the provider caused the event."""
+        """The recipients: the attendee, and the provider unless the provider caused the event.
+
+        A provider is not told that an offer begins, and so not that it ends.
+        """
         if self.news is None:
             return []
         gets_email = {
             ATTENDEE: bool(self.attendee_email) or self.user_is_active,
             PROVIDER: self.news.provider
+            and self.is_announced
             and self.provider_id is not None
             and self.provider_id != self.actor_id,
         }

@@ -1,4 +1,4 @@
-"""The job that adds up the events of bookings."""
+"""The job that counts how often bookings have reached each status."""
 
 from procrastinate.contrib.django import app
 

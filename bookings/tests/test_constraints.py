@@ -442,7 +442,7 @@ class TestNames:
         assert b"2999" not in response.content
 
     @pytest.mark.django_db(transaction=True)
-    def test_a_service_deleted_while_it_is_booked_is_a_conflict(self, api, service):
+    def test_booking_a_service_that_is_being_deleted_is_a_conflict(self, api, service):
         # A trigger deletes the service just before the booking is inserted.
         run(
             "CREATE FUNCTION delete_service() RETURNS trigger LANGUAGE plpgsql AS"

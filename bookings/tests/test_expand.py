@@ -109,7 +109,7 @@ def test_expanding_takes_one_query_for_each_name_whatever_the_number_of_rows(api
         grow(people, 10)
     few, many = counts[: len(counts) // 2], counts[len(counts) // 2 :]
     assert few == many
-    # The owner has no calendars, so no query reads the users.
+    # The first list is a customer's, who may not see users, so Django sends no query for them.
     assert [added for _, added, _ in few] == [3, 4, 4, 2]
 
 

@@ -31,7 +31,10 @@ def people():
 
 
 def grow(people, rows):
-    """Add calendars up to `rows`, each with opening hours, a service and a booking by `user`."""
+    """Add calendars up to `rows`, each with opening hours, a service and a booking by `user`.
+
+    Also add a user and a session of `user` for each calendar, so that all lists grow.
+    """
     for number in range(Booking.objects.count(), rows):
         calendar = CalendarFactory(provider=people["provider"])
         for weekday in range(7):
@@ -141,7 +144,8 @@ def test_a_booking_takes_three_queries(api, people, rows):
     for seat in range(1, rows):
         BookingFactory(service=service, seat=seat, user=people["user"])
     client = api.as_(people["user"])
-    # Read the account and the service. One statement finds a seat, books it and records an event.
+    # Two queries read the account and the service. One statement then finds a seat, books it and
+    # records an event.
     made = queries(client, "/bookings", "post", body(service, 0), status=201)
     assert len(made) == 3, made
     assert made[-1].count("INSERT INTO") == 2
@@ -198,7 +202,7 @@ FREQUENT = {
     "services": ("get", "/services"),
     "own bookings": ("get", "/bookings"),
     "a booking": ("post", "/bookings"),
-    "a seat": ("post", "/bookings"),
+    "a seat in a slot": ("post", "/bookings"),
 }
 # Inserts hourly bookings of one service, but not the rows that triggers would add for them.
 CROWD = """
@@ -232,13 +236,13 @@ def test_frequent_statements_are_not_planned_again_on_each_execution(api, people
     method, path = FREQUENT[name]
     slots = [
         {"slot_id": str(SlotFactory(service=service, start_time=TUESDAY + timedelta(days=day)).pk)}
-        for day in range(20, 40 if name == "a seat" else 20)
+        for day in range(20, 40 if name == "a seat in a slot" else 20)
     ]
     connection.connection.execute("DEALLOCATE ALL")
     connection.connection._prepared.clear()
     for number in range(20):
         content = [body(service, 112 + number)] if method == "post" else []
-        if name == "a seat":
+        if name == "a seat in a slot":
             content = [slots[number]]
         response = getattr(api.as_(people["user"]), method)(
             path.format(service=service.pk), *content

@@ -13,7 +13,10 @@ class JSONNegotiation(DefaultContentNegotiation):
     """DRF's content negotiation, with a shortcut for clients that accept JSON or any type."""
 
     def select_parser(self, request: Request, parsers: Iterable[BaseParser]) -> BaseParser | None:
-        """Return the parser for the body's media type. Unlike in DRF, `*/*` matches no parser."""
+        """Return the parser for the body's media type.
+
+        Unlike in DRF, a `Content-Type` with a wildcard, such as `*/*`, matches no parser.
+        """
         given = (request.content_type or "").partition(";")[0].strip().lower()
         return next((parser for parser in parsers if parser.media_type == given), None)
 

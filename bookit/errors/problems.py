@@ -28,7 +28,8 @@ class Problem(NamedTuple):
         return HTTPStatus(self.status).phrase
 
 
-# Problems that also have causes outside the services, for example HTTP or the database.
+# Problems that can arise outside `services.py` modules, for example in HTTP or in the database.
+# Errors of services can have some of these codes too. Then the texts here describe the code.
 PLUMBING = [
     Problem(
         "validation_error",

@@ -1,4 +1,7 @@
-"""Detects that another server holds the database, and moves the positions."""
+"""Detects that the database has moved to another PostgreSQL server, and adapts the positions to it.
+
+Positions are ids of transactions, which each server counts for itself.
+"""
 
 from json import loads
 from typing import NamedTuple
@@ -68,8 +71,9 @@ class Horizon(NamedTuple):
     def translate(self, step: Step) -> Step:
         """Return the rest of a step that began on an earlier server, with positions of this server.
 
-        The reader may have read rows that were written after the backup, so the restore has lost
-        them. These rows were at the boundary or above it, so the reader continues at the boundary.
+        The reader may have read rows that were written after the backup, and are therefore lost.
+        Such rows were at the boundary or above it, and the new server writes its rows there. So the
+        reader goes back to the boundary.
         """
         for server, boundary, shift in self.moves:
             if server <= step.server or boundary is None:
@@ -94,10 +98,11 @@ def is_migrated() -> bool:
 
 @transaction.atomic
 def notice_new_server() -> bool:
-    """If another server holds the database, move all positions, and return True.
+    """If the database has moved to this server, move all positions, and return True.
 
     Nothing else may write positions during the move. Therefore only `restore` and `migrate` call
-    this function, and after a restore, `migrate` must run before the web server starts.
+    this function. After a restore with another program, `migrate` must run before web and worker
+    processes start.
     """
     with connection.cursor() as cursor:
         # Two processes may run `migrate` at the same time.

@@ -36,7 +36,7 @@ _CHUNK = 2**20
 
 _BEGIN = b"""
 BEGIN;
--- Sessions that use the tables would make the restore wait forever.
+-- Without a limit, the restore would wait as long as another connection uses the tables.
 SET LOCAL lock_timeout = '10s';
 """
 
@@ -80,8 +80,7 @@ def backup(target: Path) -> int:
     except OSError as error:
         raise DumpError(f"{target} cannot be written: {error.strerror}.") from None
     try:
-        # pg_dump opens the file itself, because at the end it goes back in the file to write where
-        # the data of each table begins. When pg_dump ends, the file is on disk.
+        # pg_dump opens the file itself, because it forces only a file that it has opened to disk.
         _dump("--file", name)
         # `os.link` fails if another process has created the target in the meantime.
         os.link(name, target)
@@ -195,7 +194,7 @@ def _running(
         try:
             yield process, read_errors
         finally:
-            # A psql that is killed here has not read COMMIT, so it commits nothing.
+            # If the backup could not be read, COMMIT was never written, so psql commits nothing.
             if process.poll() is None:
                 process.kill()
             for pipe in (process.stdin, process.stdout):
@@ -245,8 +244,9 @@ def _programs(*names: str, newer: bool = False) -> dict[str, str]:
         if version == wanted or (newer and version > wanted):
             return paths
     raise DumpError(
-        f"{' and '.join(names)} of PostgreSQL {wanted} were not found. Install them (Debian:"
-        f" postgresql-client-{wanted}), or run them where PostgreSQL runs."
+        f"Not found: {' and '.join(names)} of PostgreSQL {wanted}. Install PostgreSQL's client"
+        f" programs (Debian: postgresql-client-{wanted}), or run PostgreSQL's own programs by hand"
+        " on the machine of the server."
     )
 
 

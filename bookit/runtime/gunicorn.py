@@ -34,9 +34,10 @@ threads = settings.WEB_THREADS
 # The code is loaded once, before the fork, so that workers start immediately and share its memory.
 preload_app = True
 
-# By default, a client on loopback may set the path with the headers SCRIPT_NAME and PATH_INFO.
+# By default, a client on loopback may send the header SCRIPT_NAME, which shortens the path.
 forwarder_headers = ""
-# A search text may have 200 characters, and a URL may need 12 characters to encode each of them.
+# The maximum that gunicorn allows. A URL may need 12 characters for each character of a search text
+# (up to 200 characters) and of a category (up to 100), and `category` can be repeated.
 limit_request_line = 8190
 # Proxies usually keep idle connections for 60 seconds. BookIt keeps them longer, so that the proxy
 # closes them first, and never sends a request on a connection that BookIt is closing.
@@ -105,7 +106,7 @@ def child_exit(server: Any, worker: Any) -> None:
 
 
 def _return_memory() -> None:
-    """Make glibc return memory to the system. By default, glibc keeps the peak of each thread.
+    """Make glibc return memory to the system. By default, glibc keeps it for its threads.
 
     Hashing a password takes 19 MiB. With M_MMAP_THRESHOLD, a block of 1 MiB or more is returned to
     the system as soon as it is freed. With M_ARENA_MAX, all threads share two arenas, which are

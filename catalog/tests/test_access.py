@@ -1,4 +1,4 @@
-"""All forms of the rule that says who manages a calendar agree, in Python and in SQL."""
+"""The rule about who keeps a calendar has several forms, in Python and in SQL, which agree."""
 
 from itertools import product
 from uuid import uuid4
@@ -52,7 +52,7 @@ def test_only_active_admins_manage_the_calendars_of_others(person, whose):
     assert User.objects.all().active_admins().filter(pk=person.pk).exists() == expected
 
 
-def test_the_calendars_of_others_are_not_a_persons_own(person):
+def test_on_own_calendars_finds_only_a_persons_own_calendars(person):
     CalendarFactory(provider=UserFactory(role="provider"))
     CalendarFactory(provider=None)
     assert not Calendar.objects.filter(person.on_own_calendars("provider")).exists()

@@ -192,7 +192,7 @@ def test_a_key_loses_the_permissions_that_its_owner_loses(with_key):
 
 
 def test_a_key_never_manages_accounts(api, with_key):
-    """Otherwise, a key could give itself more rights, or create a key that replaces it."""
+    """A stolen key must give no more rights, and no other key that outlives the stolen key."""
     owner = AdminFactory()
     client, other = with_key(owner), UserFactory()
     calendar = CalendarFactory()
@@ -308,7 +308,7 @@ def test_each_key_has_its_own_rate_limit(api, settings, with_key):
     assert response.status_code == 200
     assert response["RateLimit-Policy"] == '"key";q=2;w=60'
     assert [person.get("/bookings").status_code for _ in range(2)] == [200, 429]
-    # A refused request counts too.
+    # A request that gets a 403 counts too, so the next one is the third request of `other`.
     other.get("/me")
     problem(other.get("/me"), 429, "throttled")
 

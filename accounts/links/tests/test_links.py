@@ -198,7 +198,7 @@ def test_one_of_five_concurrent_resets_with_one_token_succeeds(transactional_db,
 def test_without_the_count_of_deleted_rows_all_resets_succeed(
     transactional_db, no_jobs, api, monkeypatch
 ):
-    """Control for the test above."""
+    """Control for the test above: here, `use` does not notice that the link was used before."""
     from accounts import services
     from accounts.links import services as links
 
@@ -295,7 +295,7 @@ def test_requests_are_limited_per_client(api, settings):
 # --- how many emails --------------------------------------------------------------------------
 
 
-def test_repeated_requests_cause_one_email_until_it_is_sent(api, ana):
+def test_while_an_email_waits_further_requests_add_no_email(api, ana):
     for _ in range(5):
         api.post("/auth/password-reset", {"email": ana.email})
     assert len(sent()) == 1
@@ -316,7 +316,7 @@ def test_an_address_gets_at_most_ten_emails_of_each_kind_a_day(api, ana, frozen,
     assert len(request_reset(api)) == 1
 
 
-def test_an_email_that_the_server_refuses_is_sent_again(api, ana, monkeypatch):
+def test_emails_that_the_server_refuses_do_not_count_towards_the_limit(api, ana, monkeypatch):
     from accounts.links import tasks
 
     def fail(*args, **kwargs):

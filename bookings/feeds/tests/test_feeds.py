@@ -364,7 +364,7 @@ class TestCalendar:
         assert api.get(busy).status_code == 200
 
     @pytest.mark.parametrize("change", [{"is_active": False}, {"role": "user"}])
-    def test_a_former_provider_sees_no_names(self, api, helena, calendar, change):
+    def test_a_deactivated_or_demoted_provider_sees_no_names(self, api, helena, calendar, change):
         busy, names = urls(api, helena, calendar)
         User.objects.filter(pk=helena.pk).update(**change)
         problem(api.get(names), 404, "not_found")
@@ -374,7 +374,9 @@ class TestCalendar:
     @pytest.mark.parametrize(
         "change", [{"is_active": False}, {"role": "user"}, {"role": "provider"}]
     )
-    def test_a_former_admin_sees_no_names(self, api, calendar, booked, change, has_provider):
+    def test_a_deactivated_or_demoted_admin_sees_no_names(
+        self, api, calendar, booked, change, has_provider
+    ):
         if not has_provider:
             calendar.provider = None
             calendar.save()
@@ -489,7 +491,7 @@ def test_an_entry_of_a_feed_is_written_as_the_library_writes_it(summary, descrip
 
 
 def test_entries_of_a_feed_are_not_built_as_components(monkeypatch):
-    """The library builds one component in the time in which BookIt writes twenty entries."""
+    """Building a component with icalendar takes twenty times as long as writing an entry."""
     monkeypatch.setattr(ical, "_event", None)
     entry = ical.Entry(uuid4(), START, START + HOUR, NOW, summary="Busy")
     assert ical.CalendarFile([entry] * 3).text().count("BEGIN:VEVENT") == 3

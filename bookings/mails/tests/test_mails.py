@@ -220,7 +220,7 @@ class TestRecipients:
         events.record(offer, BookingEvent.Type.HELD, actor=None, at=NOW, waitlist=True)
         sent()
         services.change_status(booking_id=offer.pk, status="cancelled", actor=admin, at=NOW)
-        assert (TO_ANA, f"Cancelled: {ON}10:00") in sent()
+        assert sent() == [(TO_ANA, f"Cancelled: {ON}10:00")]
 
     def test_a_user_who_declines_an_offer_gets_no_email(self, ana, haircut):
         offer = BookingFactory(user=ana, service=haircut, start_time=START, status="held")

@@ -13,8 +13,8 @@ class Command(BaseCommand):
     """Restores a backup that `manage.py backup` has written."""
 
     help = (
-        "Restore a backup of `manage.py backup` into an empty database, in one transaction. Stop "
-        "web and worker processes first."
+        "Restore a file that `manage.py backup` has written, in one transaction. The database must "
+        "be empty, or use --clean. Stop web and worker processes first."
     )
     requires_system_checks = []
 
@@ -24,7 +24,7 @@ class Command(BaseCommand):
         parser.add_argument(
             "--clean",
             action="store_true",
-            help="first delete everything in the database (the schema public)",
+            help="first delete everything in the schema public of the database",
         )
 
     def handle(self, *args: Any, file: str, clean: bool, **options: Any) -> None:

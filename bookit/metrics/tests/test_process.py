@@ -64,7 +64,7 @@ def test_requests_are_counted_by_route_method_and_status(api, counted):
     }
 
 
-def test_requests_without_a_view_share_a_name(api, counted):
+def test_paths_that_are_not_routes_share_a_few_names(api, counted):
     for n in range(20):
         api.get(f"/nothing-{n}")
         api.get(f"/admin/nothing-{n}/")
@@ -123,12 +123,11 @@ def test_lost_seats_are_counted(api, counted):
 
 
 def test_the_time_that_requests_wait_for_the_database_is_counted(api, counted):
-    counted()
     api.get("/health")
     idle = counted()
     api.get("/services")
     found = counted()
-    # The scrapes themselves wait for PostgreSQL, too.
+    # Each scrape itself waits for PostgreSQL, so the number also grows without other queries.
     name = ("bookit_database_waits_total",)
     assert found[name] > idle[name]
     assert 0 < found[("bookit_database_wait_seconds_total",)] < 10
@@ -142,7 +141,9 @@ def test_the_counters_are_shown_while_postgresql_is_down(no_database, api, log_l
     assert "no metrics from PostgreSQL" in log_lines()[0]["message"]
 
 
-def test_a_process_without_space_counts_nothing_and_returns_503(api, monkeypatch, counted):
+def test_a_process_without_space_counts_nothing_and_its_metrics_return_503(
+    api, monkeypatch, counted
+):
     monkeypatch.setattr(directory, "recording", False)
     assert api.get("/services").status_code == 200
     response = api.get("/metrics", HTTP_HOST="localhost")

@@ -63,8 +63,8 @@ def _booking(first_day: datetime) -> dict[str, str]:
         "slot_id": "NULL",
         "occupant": SERVICE,
         "capacity": "1",
-        # No calendar changes during a run, so the version can be read again. BookIt takes it from
-        # the result of `terms_at_start`.
+        # BookIt takes the calendar's version from the result of `terms_at_start`. Here, it is read
+        # from the calendar, with the same result, because no calendar changes during a run.
         "version": f"(SELECT version FROM catalog_calendar WHERE id = {calendar})",  # noqa: S608 - only our own SQL
         "start_time": start,
         "end_time": end,

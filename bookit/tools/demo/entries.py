@@ -85,7 +85,7 @@ class PersonEntry(Entry):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class MainCustomerEntry(PersonEntry):
-    """The customer whose account is shown."""
+    """The customer who books more than any other customer."""
 
     regular_at: tuple[str, ...]
 
@@ -101,12 +101,14 @@ class PeopleEntry(Entry):
     children: tuple[str, ...]
 
     def __post_init__(self) -> None:
-        """Refuse names that give no email address, and an empty list of children."""
+        """Refuse names that cannot become an email address, and an empty list of children."""
         for name in self.women + self.men:
             try:
                 _check(User, name=name, email=email_of(name))
             except ValidationError:
-                raise ValueError(f'The name "{name}" gives no mail address.') from None
+                raise ValueError(
+                    f'No email address can be derived from the name "{name}".'
+                ) from None
         if not self.children:
             raise ValueError("children needs at least one name.")
 
