@@ -1,20 +1,12 @@
 """Fixtures for the tests of bookings."""
 
-import psycopg
 import pytest
 
-from bookings.tests.workers import Worker, database_url
+from bookings.tests.workers import Worker
 
 
 @pytest.fixture
-def no_jobs():
-    """Delete the jobs of other tests, because Django does not empty the table of jobs."""
-    with psycopg.connect(database_url(), autocommit=True) as session:
-        session.execute("DELETE FROM procrastinate_jobs")
-
-
-@pytest.fixture
-def worker(tmp_path, no_jobs):
+def worker(tmp_path):
     started = []
 
     def start(**variables):

@@ -209,9 +209,7 @@ def test_verifying_an_address_that_another_account_has_taken_is_a_409(api, me):
     assert me.get("/me").json()["email"] == "ada@example.com"
 
 
-def test_one_of_five_accounts_that_verify_the_same_address_at_once_gets_it(
-    transactional_db, no_jobs, api
-):
+def test_one_of_five_accounts_that_verify_the_same_address_at_once_gets_it(transactional_db, api):
     found = []
     for _ in range(5):
         api.as_(UserFactory()).patch("/me", NEW)

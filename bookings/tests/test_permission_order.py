@@ -143,21 +143,35 @@ def test_the_response_to_strangers_does_not_depend_on_the_request(api, people, w
 @pytest.mark.parametrize("key", GUARDED, ids=" ".join)
 def test_the_response_to_strangers_does_not_depend_on_the_object(api, people, world, key):
     method, rows = key[0], ENDPOINTS[key]
-    for who in strangers(key):
-        client = api if who == "anonymous" else api.as_(people[who])
-        for path in {row[1].format(**world) for row in rows}:
-            bodies = [body_of(row, world) for row in rows]
-            bodies += OTHER_BODIES[-3:]
-            before = ask(client, method, path, bodies[0])
-            for model, changes in STATES:
-                with transaction.atomic():
-                    if model is Booking:
-                        changes = {"hold_expires_at": None, **changes}
-                    with disabled_trigger("bookings_booking", "booking_transition"):
-                        model.objects.filter(pk__in=list(ids_in(path))).update(**changes)
+    clients = {who: api if who == "anonymous" else api.as_(people[who]) for who in strangers(key)}
+    paths = {row[1].format(**world) for row in rows}
+    bodies = [body_of(row, world) for row in rows] + OTHER_BODIES[-3:]
+    before = {
+        (who, path): ask(client, method, path, bodies[0])
+        for who, client in clients.items()
+        for path in paths
+    }
+    for model, changes in STATES:
+        with transaction.atomic():
+            if model is Booking:
+                changes = {"hold_expires_at": None, **changes}
+            objects = model.objects.filter(pk__in=[each for path in paths for each in ids_in(path)])
+            # An endpoint without objects of this model has no other states.
+            if objects.exists():
+                with disabled_trigger("bookings_booking", "booking_transition"):
+                    objects.update(**changes)
+                for (who, path), expected in before.items():
                     for body in bodies:
-                        assert ask(client, method, path, body) == before, (who, path, changes)
-                    transaction.set_rollback(True)
+                        response = ask(clients[who], method, path, body)
+                        assert response == expected, (who, path, changes)
+            transaction.set_rollback(True)
+
+
+def test_some_endpoints_have_objects_in_each_of_these_states(world):
+    paths = [row[1].format(**world) for key in GUARDED for row in ENDPOINTS[key]]
+    named = [each for path in paths for each in ids_in(path)]
+    for model, _ in STATES:
+        assert model.objects.filter(pk__in=named).exists(), model
 
 
 def ids_in(path):

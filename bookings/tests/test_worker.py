@@ -108,7 +108,7 @@ class TestOneWorker:
         assert status_of(booking) == "completed"
         assert BookingEvent.objects.count() == 1
 
-    def test_a_job_that_kills_every_worker_fails_after_ten_attempts(self, no_jobs):
+    def test_a_job_that_kills_every_worker_fails_after_ten_attempts(self):
         app.configure_task(COMPLETE).defer(timestamp=0)
         with psycopg.connect(database_url(), autocommit=True) as session:
             session.execute("UPDATE procrastinate_jobs SET status = 'doing', attempts = 10")
@@ -118,7 +118,7 @@ class TestOneWorker:
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_stalled_job_is_dropped_if_a_job_with_its_lock_is_queued(no_jobs, capsys):
+def test_a_stalled_job_is_dropped_if_a_job_with_its_lock_is_queued(capsys):
     with psycopg.connect(database_url(), autocommit=True) as session:
         app.configure_task(COMPLETE, queueing_lock="twin").defer(timestamp=0)
         app.configure_task(COMPLETE, queueing_lock="other").defer(timestamp=0)

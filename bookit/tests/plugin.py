@@ -4,8 +4,10 @@ import gc
 import os
 import shutil
 import tempfile
+from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import hypothesis
 import pytest
@@ -86,6 +88,21 @@ def reset_rate_limits() -> None:
     from bookit.ratelimits import counting
 
     counting.reset()
+
+
+@pytest.fixture(autouse=True)
+def no_jobs_left(request: pytest.FixtureRequest, django_db_blocker: Any) -> Iterator[None]:
+    """Delete the jobs of a test that commits, because Django empties only tables of its own models.
+
+    pytest-xdist may run any other test after it in the same database.
+    """
+    yield
+    marker = request.node.get_closest_marker("django_db")
+    if (marker and marker.kwargs.get("transaction")) or "transactional_db" in request.fixturenames:
+        from django.db import connection
+
+        with django_db_blocker.unblock(), connection.cursor() as cursor:
+            cursor.execute("DELETE FROM procrastinate_jobs; DELETE FROM procrastinate_workers")
 
 
 @lru_cache(maxsize=1)

@@ -179,7 +179,7 @@ def test_a_token_that_was_sent_to_an_earlier_address_is_refused(api, ana):
     assert EmailedLink.objects.count() == 1
 
 
-def test_one_of_five_concurrent_resets_with_one_token_succeeds(transactional_db, no_jobs, api):
+def test_one_of_five_concurrent_resets_with_one_token_succeeds(transactional_db, api):
     user = UserFactory(email="ana@example.com")
     token = token_of(request_reset(api)[0])
 
@@ -195,9 +195,7 @@ def test_one_of_five_concurrent_resets_with_one_token_succeeds(transactional_db,
     assert log_in(api, user, f"good password number {statuses.index(204)}").status_code == 200
 
 
-def test_without_the_count_of_deleted_rows_all_resets_succeed(
-    transactional_db, no_jobs, api, monkeypatch
-):
+def test_without_the_count_of_deleted_rows_all_resets_succeed(transactional_db, api, monkeypatch):
     """Control for the test above: here, `use` does not notice that the link was used before."""
     from accounts import services
     from accounts.links import services as links

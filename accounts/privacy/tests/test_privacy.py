@@ -408,7 +408,7 @@ def test_one_of_two_admins_can_be_deleted(api):
     problem(delete(api.as_(one)), 409, "last_admin")
 
 
-def test_if_two_admins_delete_each_other_at_once_one_stays(transactional_db, no_jobs, api):
+def test_if_two_admins_delete_each_other_at_once_one_stays(transactional_db, api):
     one, other = AdminFactory(), AdminFactory()
     clients = {one: api.as_(one), other: api.as_(other)}
     outcomes = behind_a_rival(
@@ -423,7 +423,7 @@ def test_if_two_admins_delete_each_other_at_once_one_stays(transactional_db, no_
     assert User.objects.all().active_admins().count() == 1
 
 
-def test_no_booking_survives_a_concurrent_deletion(transactional_db, no_jobs, api, service):
+def test_no_booking_survives_a_concurrent_deletion(transactional_db, api, service):
     """A job that runs a minute later cancels bookings that the deletion does not see."""
     user = UserFactory()
     me = api.as_(user)

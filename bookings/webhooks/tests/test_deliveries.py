@@ -240,7 +240,7 @@ def test_deliveries_whose_job_was_lost_are_sent_within_a_minute(send):
     assert [len(failed.messages), len(deleted.messages)] == [2, 2]
 
 
-def test_a_webhook_that_waits_for_a_retry_is_not_woken(no_jobs):
+def test_a_webhook_that_waits_for_a_retry_is_not_woken():
     later = timezone.now() + timedelta(hours=1)
     waiting = DeliveryFactory(next_attempt_at=later).webhook
     webhooks.wake(webhook_ids=[waiting.pk], at=later)

@@ -14,7 +14,7 @@ from bookings.models import Booking, BookingEvent
 from bookings.tests.factories import BookingFactory, WebhookFactory
 from bookings.webhooks.models import Webhook
 from bookit.api.pagination import EventPagination, _encode
-from bookit.tests.crowd import PATIENCE, ask, run
+from bookit.tests.crowd import PATIENCE, ask
 from bookit.tests.expect import problem
 
 # The feed hides the events of open transactions, so a test must not run in one.
@@ -25,12 +25,6 @@ INSERT INTO bookings_bookingevent (id, booking_id, type, at, data)
 VALUES (%s, %s, 'booking.created', now(), '{}')
 """
 NEXT_ID = "SELECT nextval(pg_get_serial_sequence('bookings_bookingevent', 'id'))"
-
-
-@pytest.fixture(autouse=True)
-def no_jobs_left():
-    yield
-    run("DELETE FROM procrastinate_jobs")
 
 
 @pytest.fixture

@@ -50,14 +50,6 @@ def anywhere(settings):
     settings.WEBHOOK_ALLOW_PRIVATE = True
 
 
-@pytest.fixture(autouse=True)
-def no_jobs_left(db):
-    """Delete jobs, because their tables are not emptied after tests that commit."""
-    run("DELETE FROM procrastinate_jobs")
-    yield
-    run("DELETE FROM procrastinate_jobs")
-
-
 @pytest.fixture
 def admin(api):
     return api.as_(AdminFactory())

@@ -30,9 +30,9 @@ from bookit.wsgi import application
 
 pytestmark = pytest.mark.django_db
 
-# The number of requests that are generated for each operation and mode. The default of six keeps
+# The number of requests that are generated for each operation and mode. The default of four keeps
 # the usual run short. Without FUZZ_EXAMPLES, every run generates the same requests.
-EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "6"))
+EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "4"))
 TAGS = ["Accounts", "Users", "Catalog", "Bookings", "Reviews", "Webhooks", "Operations"]
 CHECKS = [
     not_a_server_error,

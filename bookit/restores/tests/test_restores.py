@@ -51,13 +51,6 @@ def other_database(other_server):
     return other_server
 
 
-@pytest.fixture(autouse=True)
-def no_jobs_left():
-    yield
-    with connection.cursor() as cursor:
-        cursor.execute("DELETE FROM procrastinate_jobs; DELETE FROM procrastinate_workers")
-
-
 def record_events(count=1):
     booking = Booking.objects.get()
     return [
