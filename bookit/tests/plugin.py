@@ -7,9 +7,9 @@ import tempfile
 from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 import hypothesis
+import psycopg
 import pytest
 
 # There are enough threads and connections for forty clients at once, no rate limits, and no special
@@ -91,7 +91,7 @@ def reset_rate_limits() -> None:
 
 
 @pytest.fixture(autouse=True)
-def no_jobs_left(request: pytest.FixtureRequest, django_db_blocker: Any) -> Iterator[None]:
+def no_jobs_left(request: pytest.FixtureRequest) -> Iterator[None]:
     """Delete the jobs of a test that commits, because Django empties only tables of its own models.
 
     pytest-xdist may run any other test after it in the same database.
@@ -101,8 +101,12 @@ def no_jobs_left(request: pytest.FixtureRequest, django_db_blocker: Any) -> Iter
     if (marker and marker.kwargs.get("transaction")) or "transactional_db" in request.fixturenames:
         from django.db import connection
 
-        with django_db_blocker.unblock(), connection.cursor() as cursor:
-            cursor.execute("DELETE FROM procrastinate_jobs; DELETE FROM procrastinate_workers")
+        # The test may have broken its own connection.
+        database = connection.settings_dict
+        names = {"host": "HOST", "port": "PORT", "user": "USER", "password": "PASSWORD"}
+        given = {name: database[key] for name, key in {**names, "dbname": "NAME"}.items()}
+        with psycopg.connect(**given, autocommit=True) as session:
+            session.execute("DELETE FROM procrastinate_jobs; DELETE FROM procrastinate_workers")
 
 
 @lru_cache(maxsize=1)

@@ -62,11 +62,13 @@ def test_an_empty_queue_has_samples(api):
 
 @pytest.mark.parametrize("status", ["todo", "failed"])
 def test_jobs_of_a_long_queue_are_counted_only_up_to_a_limit(api, status):
-    for _ in range(6):
-        add(jobs.MAX_COUNTED // 2, "todo")
-    for count in (jobs.MAX_COUNTED // 2, jobs.MAX_COUNTED // 2 + 1):
-        add(count, status)
     with connection.cursor() as cursor:
+        # Each job causes a check of a foreign key. PostgreSQL plans it for the table as it was when
+        # it was last analyzed. A plan for an empty table reads the whole table in each check.
+        add(1000, "todo")
+        cursor.execute("ANALYZE procrastinate_jobs")
+        add(jobs.MAX_COUNTED + 19_000, "todo")
+        add(jobs.MAX_COUNTED + 1, status)
         cursor.execute("ANALYZE procrastinate_jobs")
         for statement in (jobs._OPEN, jobs._FAILED):
             cursor.execute(

@@ -123,7 +123,7 @@ def test_read_town_returns_the_values_of_the_files():
             '"Bairro, ',
             "people.toml, main_customer: regular_at: No calendar has the name \"Bairro, Graça's",
         ),
-        ("people.toml", "Bruno Teixeira", "王伟", 'people.toml: The name "王伟" gives no mail'),
+        ("people.toml", "Bruno Teixeira", "王伟", "people.toml: No email address can be derived"),
         (
             "people.toml",
             "ana@example.com",
