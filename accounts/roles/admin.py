@@ -50,24 +50,11 @@ class RoleAdmin(ServedAdmin):
     search_fields = ["group__name", "description"]
     ordering = ["id"]
     fields = ["name", "description", "permissions"]
-
-    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> list[str]:
-        """Return no fields: all fields can be edited, and the services check and save them."""
-        return []
+    has_form = True
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         """Return whether the user may create roles."""
         return request.user.has_perm("accounts.add_role")
-
-    def changeform_view(
-        self,
-        request: HttpRequest,
-        object_id: str | None = None,
-        form_url: str = "",
-        extra_context: dict[str, Any] | None = None,
-    ) -> Any:
-        """Show a role with the save buttons, which `ServedAdmin` hides."""
-        return super(ServedAdmin, self).changeform_view(request, object_id, form_url, extra_context)
 
     def save_model(self, request: HttpRequest, obj: Role, form: Any, change: bool) -> None:
         """Save the role through the services, which enforce the rules."""

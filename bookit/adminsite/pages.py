@@ -272,8 +272,13 @@ class ServedAdmin(StrictAdmin):
     People can view and delete the rows, and change their state.
     """
 
-    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> list[str]:
+    # Whether the form can be edited. If so, `save_model` calls a service.
+    has_form = False
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> Any:
         """Return all fields that are shown, because only services write them."""
+        if self.has_form:
+            return super().get_readonly_fields(request, obj)
         hidden = self.get_exclude(request, obj) or ()
         return [field.name for field in self.model._meta.fields if field.name not in hidden]
 
@@ -288,8 +293,8 @@ class ServedAdmin(StrictAdmin):
         form_url: str = "",
         extra_context: dict[str, Any] | None = None,
     ) -> Any:
-        """Show a row without the save buttons, which would save nothing."""
-        shown = {"show_save": False, "show_save_and_continue": False}
+        """Show a row. Without a form, hide the save buttons, which would save nothing."""
+        shown = {"show_save": self.has_form, "show_save_and_continue": self.has_form}
         return super().changeform_view(
             request, object_id, form_url, {**(extra_context or {}), **shown}
         )

@@ -63,7 +63,7 @@ RETURNING id
 MAILS, WEBHOOKS = "mails", "webhooks"
 # The waits between attempts are 4, 16 and 64 seconds, and so on. Together they last a day.
 PATIENT = RetryStrategy(max_attempts=8, exponential_wait=4)
-# A webhook job spends most of its time waiting for an external server, so many can run at once.
+# Webhook jobs mostly wait for external servers. Therefore, a worker can run many of them at once.
 # Receivers notice a late message, so the queue is polled twice a second.
 WEBHOOKS_AT_A_TIME = 200
 WEBHOOK_OPTIONS: dict[str, Any] = {

@@ -99,13 +99,10 @@ def no_jobs_left(request: pytest.FixtureRequest) -> Iterator[None]:
     yield
     marker = request.node.get_closest_marker("django_db")
     if (marker and marker.kwargs.get("transaction")) or "transactional_db" in request.fixturenames:
-        from django.db import connection
+        from bookings.tests.workers import database_url
 
         # The test may have broken its own connection.
-        database = connection.settings_dict
-        names = {"host": "HOST", "port": "PORT", "user": "USER", "password": "PASSWORD"}
-        given = {name: database[key] for name, key in {**names, "dbname": "NAME"}.items()}
-        with psycopg.connect(**given, autocommit=True) as session:
+        with psycopg.connect(database_url(), autocommit=True) as session:
             session.execute("DELETE FROM procrastinate_jobs; DELETE FROM procrastinate_workers")
 
 
