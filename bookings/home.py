@@ -127,9 +127,13 @@ def read_next(glance: Glance) -> dict[str, Any]:
     rows.sort(key=lambda row: (row.start_time, str(row.slot_id or row.pk), row.pk))
     groups = groupby(rows, key=lambda row: row.slot_id or row.pk)
     lines = [_line([*group], glance) for _key, group in groups]
+    is_cut = len(rows) == MAX_NEXT
+    if is_cut:
+        # There may be more people in the last class than were read.
+        lines = lines[:-1] or [{**lines[0], "who": _("%s people or more") % MAX_NEXT}]
     return {
         "lines": lines[:MAX_LINES],
-        "more": len(lines) > MAX_LINES or len(rows) == MAX_NEXT,
+        "more": len(lines) > MAX_LINES or is_cut,
         "url": _between(glance.at, until),
     }
 
@@ -183,17 +187,17 @@ def read_waiting(glance: Glance) -> dict[str, Any]:
     return {
         "count": f"{MAX_COUNTED}+" if len(rows) > MAX_COUNTED else len(rows),
         "lines": [
-            {**_line([row], glance), "day": words.day(_local(row)), "id": row.pk}
+            {
+                **_line([row], glance),
+                "day": words.day(row.start_time.astimezone(zone(row.calendar.timezone))),
+                "id": row.pk,
+            }
             for row in rows[:MAX_WAITING]
         ],
         "more": len(rows) > MAX_WAITING,
         "url": list_of(Booking, start_time__gte=glance.at, status__exact=Status.PENDING),
         "may_confirm": glance.user.may("bookings.change_booking"),
     }
-
-
-def _local(booking: Booking) -> datetime:
-    return booking.start_time.astimezone(zone(booking.calendar.timezone))
 
 
 def confirm(request: HttpRequest, at: datetime) -> None:
@@ -211,10 +215,9 @@ def confirm(request: HttpRequest, at: datetime) -> None:
     said = {
         "title": booking.service.title,
         "name": booking.attendee()["attendee_name"],
-        "day": words.day(_local(booking)),
-        "time": f"{_local(booking):%H:%M}",
+        "moment": words.moment(booking.start_time, zone(booking.calendar.timezone)),
     }
-    messages.success(request, _("Confirmed: %(title)s for %(name)s, %(day)s, %(time)s.") % said)
+    messages.success(request, _("Confirmed: %(title)s for %(name)s, %(moment)s.") % said)
 
 
 # --- the last 30 days -------------------------------------------------------------------------

@@ -5,6 +5,7 @@ from typing import Any
 from django.db.models import F, Q
 
 from bookings.webhooks.models import Delivery, Webhook
+from bookit.adminsite import words
 from bookit.adminsite.extensions import CARDS, Card, Glance
 from bookit.adminsite.links import list_of, page_of
 
@@ -24,7 +25,7 @@ def read_webhooks(glance: Glance) -> dict[str, Any]:
             {
                 "title": row.url,
                 "url": page_of(row),
-                "since": row.failing_since and row.failing_since.astimezone(glance.zone),
+                "since": row.failing_since and words.moment(row.failing_since, glance.zone),
                 "reason": row.disabled_reason,
             }
             for row in rows[:MAX_WEBHOOKS]

@@ -69,7 +69,9 @@ class Site(AdminSite):
             for name, card in sorted(CARDS.items(), key=lambda item: (item[1].place, item[0]))
             if card.is_for(user) and (found := card.read(glance)) is not None
         ]
-        home = {"cards": shown, "glance": glance, "now": glance.at.astimezone(glance.zone)}
+        # Templates would convert the time to UTC, so it is already a text.
+        clock = f"{glance.at.astimezone(glance.zone):%H:%M}"
+        home = {"cards": shown, "glance": glance, "clock": clock}
         return super().index(request, {**home, **(extra_context or {})})
 
     def _act(self, request: HttpRequest) -> None:

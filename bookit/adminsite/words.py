@@ -20,6 +20,11 @@ def day(of: date) -> str:
     return date_format(of, "D j M")
 
 
+def moment(at: datetime, zone: ZoneInfo) -> str:
+    """Return a date and a time of day, for example `Tue 1 Dec, 10:00`."""
+    return date_format(at.astimezone(zone), "D j M, H:i")
+
+
 def price(amount: Decimal, currency: str) -> str:
     """Return an amount and its currency, for example `12,450.00 EUR`."""
     return f"{money.in_currency(amount, currency):,} {currency}"
