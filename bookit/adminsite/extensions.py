@@ -1,4 +1,4 @@
-"""The extension point of the admin site's home page, to which the apps add cards."""
+"""The extension points of the admin site: the cards of its home page, and pages in its menu."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,6 +9,7 @@ from zoneinfo import ZoneInfo
 
 from django.http import HttpRequest
 
+from bookit.adminsite.menu import Menu
 from bookit.extensions import Extensions
 from bookit.times import day_end, day_start
 
@@ -64,8 +65,37 @@ class Card:
 
     def is_for(self, user: Any) -> bool:
         """Return whether the user may see the card."""
-        return bool(user.has_perm(self.permission) if self.permission else user.is_superuser)
+        return _may(user, self.permission)
+
+
+@dataclass(frozen=True)
+class Page:
+    """A page in the menu that is not the list of a model.
+
+    Args:
+        menu: the part of the menu. There, pages come before models.
+        title: the words of the link; they are translated when they are shown.
+        to: the name of a URL pattern, or a path.
+        permission: the Django permission that a user needs to see the link. Without one, only
+            admins see it. The page itself must check the permission too.
+    """
+
+    menu: Menu
+    title: Any
+    to: str
+    permission: str = ""
+
+    def is_for(self, user: Any) -> bool:
+        """Return whether the user may see the page."""
+        return _may(user, self.permission)
+
+
+def _may(user: Any, permission: str) -> bool:
+    return bool(user.has_perm(permission) if permission else user.is_superuser)
 
 
 #: The cards of the home page, by name.
 CARDS: Extensions[Card] = Extensions()
+
+#: The pages in the menu, by name.
+PAGES: Extensions[Page] = Extensions()

@@ -11,11 +11,12 @@ from django.http import (
     HttpResponsePermanentRedirect,
     HttpResponseRedirect,
 )
+from django.shortcuts import resolve_url
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
 from bookit.adminsite.csrf import https_page, needs_https
-from bookit.adminsite.extensions import CARDS, Card, Glance
+from bookit.adminsite.extensions import CARDS, PAGES, Card, Glance
 from bookit.adminsite.menu import Menu
 from bookit.times import zone
 
@@ -34,25 +35,29 @@ class Site(AdminSite):
         return [each for each in super().get_urls() if getattr(each, "name", "") != "view_on_site"]
 
     def get_app_list(self, request: HttpRequest, app_label: str | None = None) -> list[Any]:
-        """Return the models by what people do with them, or the models of one app."""
+        """Return the pages and models by what people do with them, or the models of one app."""
         apps = super().get_app_list(request, app_label)
         if app_label is not None:
             return apps
-        groups: dict[str, list[Any]] = {group: [] for group in Menu}
-        for app in apps:
-            for model in app["models"]:
-                page = self.get_model_admin(model["model"])
-                groups[getattr(page, "menu", Menu.SYSTEM)].append(model)
+        parts: dict[str, list[Any]] = {part: [] for part in Menu}
+        for name, page in PAGES.items():
+            if page.is_for(request.user):
+                link = {"name": page.title, "object_name": name, "admin_url": resolve_url(page.to)}
+                parts[page.menu].append({**link, "add_url": None, "view_only": True})
+        models = [model for app in apps for model in app["models"]]
+        for model in sorted(models, key=lambda model: str(model["name"]).lower()):
+            options = self.get_model_admin(model["model"])
+            parts[getattr(options, "menu", Menu.SYSTEM)].append(model)
         return [
             {
-                "name": Menu(group).label,
-                "app_label": group,
+                "name": Menu(part).label,
+                "app_label": part,
                 "app_url": "",
                 "has_module_perms": True,
-                "models": sorted(models, key=lambda model: str(model["name"]).lower()),
+                "models": links,
             }
-            for group, models in groups.items()
-            if models
+            for part, links in parts.items()
+            if links
         ]
 
     def index(
