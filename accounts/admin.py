@@ -23,6 +23,7 @@ from accounts import services
 from accounts.keys import admin as keys  # noqa: F401 - the import registers its pages
 from accounts.models import Session, User
 from accounts.roles import admin as roles  # noqa: F401 - the import registers its pages
+from bookit.adminsite.menu import Menu
 from bookit.adminsite.pages import ReadOnlyAdmin, StrictAdmin
 
 
@@ -80,6 +81,7 @@ admin.site.unregister(Group)
 class UserAdmin(StrictAdmin, DjangoUserAdmin):
     """The admin pages of accounts."""
 
+    menu = Menu.PEOPLE
     form = UserChangeForm
     add_form = UserCreationForm
     list_display = ["email", "name", "role", "is_active", "created_at", "last_login"]

@@ -8,10 +8,11 @@ from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.utils import timezone
 
-from bookings import services
+from bookings import home, services  # noqa: F401 - importing `home` adds its cards
 from bookings.apps import import_from_rooms
 from bookings.models import Booking, BookingEvent
 from bookit import money
+from bookit.adminsite.menu import Menu
 from bookit.adminsite.pages import HistoryInline, ReadOnlyAdmin, ServedAdmin
 
 Action = Callable[["BookingAdmin", HttpRequest, QuerySet[Booking]], None]
@@ -53,10 +54,12 @@ class EventInline(HistoryInline):
 class BookingAdmin(ServedAdmin):
     """Bookings. All fields are read-only; actions change the status."""
 
+    menu = Menu.DIARY
     list_display = ["start_time", "status", "service", "user", "seat", "amount"]
     list_filter = ["status", "start_time", "created_at"]
     list_select_related = ["service", "user"]
     search_fields = ["id", "user__email", "user__name", "service__title", "attendee_name"]
+    link_filters = ["status__in", "service__id__exact", "slot__id__exact"]
     date_hierarchy = "start_time"
     ordering = ["-start_time"]
     inlines = [EventInline]
@@ -98,5 +101,7 @@ class BookingEventAdmin(ReadOnlyAdmin):
     ordering = ["-id"]
 
 
-# Django imports only `bookings/admin.py`, so this line imports the admin pages of the rooms.
+# Django imports only `bookings/admin.py`, so these lines import the admin pages of the rooms, and
+# their cards on the home page.
 import_from_rooms("admin")
+import_from_rooms("home")

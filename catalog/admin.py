@@ -13,6 +13,7 @@ from django.utils import timezone
 
 from bookit import money
 from bookit.adminsite.filters import one_of
+from bookit.adminsite.menu import Menu
 from bookit.adminsite.pages import StampedAdmin
 from bookit.errors import Invalid
 from bookit.times import format_wall_clock, parse_wall_clock, zone
@@ -163,6 +164,7 @@ class TimeOffInline(CalendarPartInline):
 class CalendarAdmin(StampedAdmin):
     """The page of a calendar, with its opening hours and time off."""
 
+    menu = Menu.CATALOG
     list_display = ["name", "provider", "timezone", "created_at"]
     list_filter = ["created_at"]
     list_select_related = ["provider"]
@@ -253,6 +255,7 @@ class ServiceForm(forms.ModelForm):
 class ServiceAdmin(StampedAdmin):
     """The page of a service."""
 
+    menu = Menu.CATALOG
     form = ServiceForm
     list_display = [
         "title",

@@ -3,6 +3,7 @@
 from django.contrib import admin
 from django.http import HttpRequest
 
+from bookit.adminsite.menu import Menu
 from bookit.adminsite.pages import ServedAdmin
 from reviews import services
 from reviews.models import Review
@@ -12,6 +13,7 @@ from reviews.models import Review
 class ReviewAdmin(ServedAdmin):
     """The admin pages of reviews. Admins can read and delete reviews."""
 
+    menu = Menu.REVIEWS
     list_display = ["created_at", "rating", "comment", "service", "user"]
     list_filter = ["rating", "created_at"]
     list_select_related = ["service", "user"]

@@ -10,6 +10,7 @@ from django.utils import timezone
 from accounts.extensions import PERMISSIONS
 from accounts.roles import services as roles
 from accounts.roles.models import Role
+from bookit.adminsite.menu import Menu
 from bookit.adminsite.pages import ServedAdmin
 
 
@@ -43,6 +44,7 @@ class RoleForm(forms.ModelForm):
 class RoleAdmin(ServedAdmin):
     """The admin pages of roles. The services check which permissions may be given."""
 
+    menu = Menu.PEOPLE
     form = RoleForm
     list_display = ["name", "description", "created_at"]
     list_filter = ["created_at"]

@@ -9,6 +9,7 @@ from django.utils import timezone
 
 from bookings.models import Booking, Slot
 from bookings.slots import services as slots
+from bookit.adminsite.menu import Menu
 from bookit.adminsite.pages import ServedAdmin
 
 
@@ -16,6 +17,7 @@ from bookit.adminsite.pages import ServedAdmin
 class SlotAdmin(ServedAdmin):
     """The pages for slots, which can be viewed, cancelled and deleted."""
 
+    menu = Menu.DIARY
     list_display = ["start_time", "service", "capacity", "seats_taken", "status"]
     list_filter = ["status", "start_time", "created_at"]
     list_select_related = ["service"]

@@ -17,6 +17,7 @@ from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import reverse
 
 from bookit.adminsite.changelist import SenselessList, StrictChangeList
+from bookit.adminsite.menu import Menu
 from bookit.adminsite.refusals import GONE, REFUSALS, Refused, message_of, messages_of
 
 # The lookups that Django's filters append to the name of a field in their links.
@@ -54,15 +55,19 @@ class StrictAdmin(admin.ModelAdmin):
     letter by letter from the number of rows that `?secret__startswith=a` finds.
     """
 
+    # The part of the menu that contains the list.
+    menu = Menu.SYSTEM
+    # Parameters by which links of other pages filter the list, in addition to its own filters.
+    link_filters: Sequence[str] = ()
     # Otherwise, Django would count the rows twice, with and without filters.
     show_full_result_count = False
 
     def lookup_allowed(self, lookup: str, value: str, request: HttpRequest | None = None) -> bool:
-        """Return whether a URL parameter belongs to one of the list's own filters."""
+        """Return whether a URL parameter is one of the list's filters or of its `link_filters`."""
         return lookup in self._filter_parameters(request)
 
     def _filter_parameters(self, request: Any) -> set[str]:
-        names = set()
+        names = {*self.link_filters}
         for item in self.get_list_filter(request):
             path = str(item[0] if isinstance(item, tuple) else item)
             field: Any = get_fields_from_path(self.model, path)[-1]

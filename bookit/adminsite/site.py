@@ -3,21 +3,89 @@
 from typing import Any
 
 from django.contrib.admin import AdminSite
-from django.http import HttpRequest, HttpResponse, HttpResponsePermanentRedirect
+from django.core.exceptions import PermissionDenied
+from django.http import (
+    Http404,
+    HttpRequest,
+    HttpResponse,
+    HttpResponsePermanentRedirect,
+    HttpResponseRedirect,
+)
+from django.shortcuts import resolve_url
+from django.utils import timezone
+from django.utils.translation import gettext_lazy as _
 
 from bookit.adminsite.csrf import https_page, needs_https
+from bookit.adminsite.extensions import CARDS, PAGES, Card, Glance
+from bookit.adminsite.menu import Menu
+from bookit.times import zone
 
 
 class Site(AdminSite):
-    """Django's admin site, under our name."""
+    """Django's admin site, with a home page that shows the state of the business."""
 
     site_header = "BookIt"
     site_title = "BookIt"
-    index_title = "Administration"
+    index_title = _("Home")  # type: ignore[assignment]
+    # The root of the server is the documentation of the API, which is not a site to view.
+    site_url = None
 
     def get_urls(self) -> list[Any]:
         """Return the URLs without "view on site", because our rows have no pages on the site."""
         return [each for each in super().get_urls() if getattr(each, "name", "") != "view_on_site"]
+
+    def get_app_list(self, request: HttpRequest, app_label: str | None = None) -> list[Any]:
+        """Return the pages and models by what people do with them, or the models of one app."""
+        apps = super().get_app_list(request, app_label)
+        if app_label is not None:
+            return apps
+        parts: dict[str, list[Any]] = {part: [] for part in Menu}
+        for name, page in PAGES.items():
+            if page.is_for(request.user):
+                link = {"name": page.title, "object_name": name, "admin_url": resolve_url(page.to)}
+                parts[page.menu].append({**link, "add_url": None, "view_only": True})
+        models = [model for app in apps for model in app["models"]]
+        for model in sorted(models, key=lambda model: str(model["name"]).lower()):
+            options = self.get_model_admin(model["model"])
+            parts[getattr(options, "menu", Menu.SYSTEM)].append(model)
+        return [
+            {
+                "name": Menu(part).label,
+                "app_label": part,
+                "app_url": "",
+                "has_module_perms": True,
+                "models": links,
+            }
+            for part, links in parts.items()
+            if links
+        ]
+
+    def index(
+        self, request: HttpRequest, extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        """Show the cards that the user may see, or make the change that a card's form asks for."""
+        if request.method == "POST":
+            self._act(request)
+            return HttpResponseRedirect(request.path)
+        user: Any = request.user
+        glance = Glance(user, timezone.now(), zone(user.timezone))
+        shown = [
+            {"card": card, "name": name, "shown": found}
+            for name, card in sorted(CARDS.items(), key=lambda item: (item[1].place, item[0]))
+            if card.is_for(user) and (found := card.read(glance)) is not None
+        ]
+        # Templates would convert the time to UTC, so it is already a text.
+        clock = f"{glance.at.astimezone(glance.zone):%H:%M}"
+        home = {"cards": shown, "glance": glance, "clock": clock}
+        return super().index(request, {**home, **(extra_context or {})})
+
+    def _act(self, request: HttpRequest) -> None:
+        card: Card | None = CARDS.get(request.POST.get("card", ""))
+        if card is None or card.act is None:
+            raise Http404
+        if not request.user.has_perm(card.act_permission):
+            raise PermissionDenied
+        card.act(request, timezone.now())
 
     def login(
         self, request: HttpRequest, extra_context: dict[str, Any] | None = None

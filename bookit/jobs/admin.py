@@ -14,6 +14,7 @@ from procrastinate.exceptions import UniqueViolation
 
 from bookit.adminsite.filters import one_of
 from bookit.adminsite.pages import StrictAdmin
+from bookit.jobs import home  # noqa: F401 - the import adds its card to the home page
 
 admin.site.unregister(ProcrastinateJob)
 # The admin site shows this text as the title of a job. procrastinate's own text contains all

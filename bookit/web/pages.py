@@ -13,12 +13,15 @@ from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.utils.html import escape
 from django.utils.safestring import mark_safe
+from django.utils.translation import gettext_lazy as _
 from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_safe
 from drf_spectacular.views import SpectacularRedocView, SpectacularSwaggerSplitView
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
+from bookit.adminsite.extensions import PAGES, Page
+from bookit.adminsite.menu import Menu
 from bookit.api.components import Generator
 from bookit.api.schema import page
 from bookit.errors import pending, problems
@@ -28,6 +31,8 @@ from bookit.web.headers import content_security_policy
 DOCUMENTATION_POLICY = content_security_policy(
     style_src="'self' 'unsafe-inline'", worker_src="'self' blob:"
 )
+
+PAGES.add("docs")(Page(Menu.SYSTEM, _("API documentation"), "/docs"))
 
 
 def read_only(view: Callable[..., HttpResponse]) -> Callable[..., HttpResponse]:

@@ -5,6 +5,7 @@ from typing import Any
 from django.contrib import admin
 from django.http import HttpRequest
 
+from bookit.adminsite.menu import Menu
 from bookit.adminsite.pages import StrictAdmin
 from catalog.providers.models import Profile
 
@@ -13,6 +14,7 @@ from catalog.providers.models import Profile
 class ProfileAdmin(StrictAdmin):
     """The page of a profile, on which admins can correct or empty it."""
 
+    menu = Menu.PEOPLE
     list_display = ["user", "picture_url"]
     list_select_related = ["user"]
     list_filter = ["user__role"]

@@ -68,7 +68,8 @@ def test_a_list_allows_only_the_lookups_of_its_own_filters(rf, model):
     """This tries each of the `LOOKUPS` on each path of up to three fields."""
     page = PAGES[model]
     names = [each[0] if isinstance(each, tuple) else each for each in page.list_filter]
-    filtered = {*names, page.date_hierarchy}
+    linked = {each.rpartition("__")[0] for each in page.link_filters}
+    filtered = {*names, *linked, page.date_hierarchy}
     found = 0
     for path, _ in reachable(model):
         for lookup in LOOKUPS:

@@ -198,7 +198,7 @@ def test_the_list_of_slots_shows_how_many_seats_are_taken(site):
 
     response = site.get(page(Slot, "changelist"))
 
-    assert '<td class="field-seats_taken">1</td>' in response.content.decode()
+    assert 'class="field-seats_taken">1</td>' in response.content.decode()
 
 
 def test_a_slot_is_deleted_unless_it_has_bookings(site):

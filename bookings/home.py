@@ -1,0 +1,345 @@
+"""The cards about bookings on the home page of the admin site."""
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable
+from datetime import date, datetime, timedelta
+from decimal import Decimal
+from itertools import groupby
+from typing import Any
+
+from django import forms
+from django.contrib import messages
+from django.db.models import Count
+from django.http import HttpRequest
+from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
+from psycopg.rows import namedtuple_row
+
+from bookings import services
+from bookings.holds import unexpired
+from bookings.models import Booking
+from bookit.adminsite import words
+from bookit.adminsite.extensions import CARDS, Card, Glance
+from bookit.adminsite.links import list_of, page_of
+from bookit.adminsite.refusals import REFUSALS, message_of
+from bookit.database.rows import fetch
+from bookit.times import zone
+from catalog.models import Service
+
+Status = Booking.Status
+# The statuses in the order of the card: first what still needs somebody's attention.
+ORDER = [
+    *(Status.PENDING, Status.CONFIRMED, Status.HELD, Status.COMPLETED),
+    *(Status.NO_SHOW, Status.CANCELLED, Status.EXPIRED),
+]
+# These are shown even if there are none.
+ALWAYS = {Status.PENDING, Status.CONFIRMED}
+# The next hours: how far ahead, and at most how many lines. A class is one line, so more bookings
+# than lines are read.
+AHEAD = timedelta(hours=24)
+MAX_LINES, MAX_NEXT = 8, 80
+# How many bookings that wait are shown, and up to which number they are counted.
+MAX_WAITING, MAX_COUNTED = 6, 100
+# The number of days that are compared with as many days before them.
+DAYS = 30
+MAX_SERVICES, MAX_CURRENCIES = 5, 3
+# Which statuses each number of the comparison counts. Held and expired bookings were never made.
+BOOKED = [Status.PENDING, Status.CONFIRMED, Status.COMPLETED, Status.NO_SHOW]
+EARNING = [Status.CONFIRMED, Status.COMPLETED]
+
+# Counts the bookings of a period by day, status and currency, and the bookings of its later part by
+# service. One scan of the period's bookings finds both.
+#
+# Parameters: begin, middle and end timestamptz (the period, and where its later part begins), zone
+# text (decides when a day begins), booked text[] (the statuses that count for a service), most
+# bigint (the number of services).
+# Columns: day date, status text, currency text (null in the rows of services), service_id uuid,
+# title text (null in the rows of days), bookings bigint, price numeric (the sum; null in the rows
+# of services).
+_RECENT = """
+WITH grouped AS (
+    SELECT day, status, currency, service_id, count(*) AS bookings, sum(price) AS price,
+        count(*) FILTER (
+            WHERE start_time >= %(middle)s::timestamptz AND status = ANY(%(booked)s::text[])
+        ) AS recent
+    FROM (
+        SELECT (start_time AT TIME ZONE %(zone)s::text)::date AS day,
+            start_time, status, currency, service_id, price
+        FROM bookings_booking
+        WHERE start_time >= %(begin)s::timestamptz AND start_time < %(end)s::timestamptz
+    ) AS booking
+    GROUP BY GROUPING SETS ((day, status, currency), (service_id))
+), busiest AS (
+    SELECT service_id, recent FROM grouped WHERE service_id IS NOT NULL AND recent > 0
+    ORDER BY recent DESC, service_id LIMIT %(most)s::bigint
+)
+SELECT day, status, currency, NULL::uuid AS service_id, NULL AS title, bookings, price
+FROM grouped WHERE day IS NOT NULL
+UNION ALL
+SELECT NULL, NULL, NULL, service.id, service.title, recent, NULL
+FROM busiest JOIN catalog_service AS service ON service.id = service_id
+"""
+
+
+def _between(begin: datetime, end: datetime, **filters: object) -> str:
+    """Return the address of the list of the bookings that start in a period."""
+    return list_of(Booking, start_time__gte=begin, start_time__lt=end, **filters)
+
+
+# --- today ------------------------------------------------------------------------------------
+
+
+def read_today(glance: Glance) -> dict[str, Any]:
+    """Return how many bookings of today are in each status."""
+    begin, end = glance.days(glance.today, glance.today)
+    today = Booking.objects.filter(start_time__gte=begin, start_time__lt=end)
+    counts = dict(today.order_by().values_list("status").annotate(bookings=Count("pk")))
+    return {
+        "total": sum(counts.values()),
+        "url": _between(begin, end),
+        "states": [
+            {
+                "status": status,
+                "label": status.label,
+                "count": counts.get(status, 0),
+                "url": _between(begin, end, status__exact=status),
+            }
+            for status in ORDER
+            if counts.get(status) or status in ALWAYS
+        ],
+    }
+
+
+def read_next(glance: Glance) -> dict[str, Any]:
+    """Return the bookings that take place now or in the next hours. A class is one line."""
+    until = glance.at + AHEAD
+    rows = [
+        *Booking.objects.filter(
+            unexpired(glance.at),
+            unfinished=True,
+            start_time__gte=glance.at - AHEAD,
+            start_time__lt=until,
+            end_time__gt=glance.at,
+        )
+        .select_related("service", "calendar", "user")
+        .order_by("start_time", "id")[:MAX_NEXT]
+    ]
+    rows.sort(key=lambda row: (row.start_time, str(row.slot_id or row.pk), row.pk))
+    groups = groupby(rows, key=lambda row: row.slot_id or row.pk)
+    lines = [_line([*group], glance) for _key, group in groups]
+    is_cut = len(rows) == MAX_NEXT
+    if is_cut:
+        # There may be more people in the last class than were read.
+        lines = lines[:-1] or [{**lines[0], "who": _("%s people or more") % MAX_NEXT}]
+    return {
+        "lines": lines[:MAX_LINES],
+        "more": len(lines) > MAX_LINES or is_cut,
+        "url": _between(glance.at, until),
+    }
+
+
+def _line(bookings: list[Booking], glance: Glance) -> dict[str, Any]:
+    """Return the line of a booking, or of several bookings in the same slot."""
+    first = bookings[0]
+    people = len(bookings)
+    line = {**_when(first, glance), "title": first.service.title, "calendar": first.calendar.name}
+    if people == 1:
+        return {
+            **line,
+            "who": first.attendee()["attendee_name"],
+            "status": first.status,
+            "label": Status(first.status).label,
+            "url": page_of(first),
+        }
+    who = ngettext("%(people)s person", "%(people)s people", people) % {"people": people}
+    return {**line, "who": who, "url": list_of(Booking, slot__id__exact=first.slot_id)}
+
+
+def _when(booking: Booking, glance: Glance) -> dict[str, Any]:
+    """Return when a booking takes place, in the zone of its calendar."""
+    local = zone(booking.calendar.timezone)
+    starts = booking.start_time.astimezone(local)
+    return {
+        "hours": words.hours(booking.start_time, booking.end_time, local),
+        "day": "" if starts.date() == glance.today else words.day(starts),
+        "zone": _foreign_zone(booking, glance),
+        "is_now": booking.start_time <= glance.at < booking.end_time,
+    }
+
+
+def _foreign_zone(booking: Booking, glance: Glance) -> str:
+    """Return the zone of a booking if its clocks differ from the clocks of the user then."""
+    local = zone(booking.calendar.timezone)
+    ours, theirs = (booking.start_time.astimezone(each) for each in (glance.zone, local))
+    return "" if ours.utcoffset() == theirs.utcoffset() else booking.calendar.timezone
+
+
+# --- bookings that wait for somebody to confirm them ------------------------------------------
+
+
+def read_waiting(glance: Glance) -> dict[str, Any]:
+    """Return the upcoming bookings that wait to be confirmed, the next first."""
+    rows = [
+        *Booking.objects.filter(unfinished=True, status=Status.PENDING, start_time__gte=glance.at)
+        .select_related("service", "calendar", "user")
+        .order_by("start_time", "id")[: MAX_COUNTED + 1]
+    ]
+    return {
+        "count": f"{MAX_COUNTED}+" if len(rows) > MAX_COUNTED else len(rows),
+        "lines": [
+            {
+                **_line([row], glance),
+                "day": words.day(row.start_time.astimezone(zone(row.calendar.timezone))),
+                "id": row.pk,
+            }
+            for row in rows[:MAX_WAITING]
+        ],
+        "more": len(rows) > MAX_WAITING,
+        "url": list_of(Booking, start_time__gte=glance.at, status__exact=Status.PENDING),
+        "may_confirm": glance.user.may("bookings.change_booking"),
+    }
+
+
+def confirm(request: HttpRequest, at: datetime) -> None:
+    """Confirm the booking that the form names; a message says what was done, or why not."""
+    try:
+        booking = services.change_status(
+            booking_id=forms.UUIDField().clean(request.POST.get("booking", "")),
+            status=Status.CONFIRMED,
+            actor=request.user,  # type: ignore[arg-type]
+            at=at,
+        )
+    except REFUSALS as error:
+        messages.error(request, message_of(error))
+        return
+    said = {
+        "title": booking.service.title,
+        "name": booking.attendee()["attendee_name"],
+        "moment": words.moment(booking.start_time, zone(booking.calendar.timezone)),
+    }
+    messages.success(request, _("Confirmed: %(title)s for %(name)s, %(moment)s.") % said)
+
+
+# --- the last 30 days -------------------------------------------------------------------------
+
+
+def read_recent(glance: Glance) -> dict[str, Any]:
+    """Return the numbers of the last days, today included, and of as many days before them."""
+    last = glance.today
+    first, earliest = (last - timedelta(days=days * DAYS - 1) for days in (1, 2))
+    now, before = glance.days(first, last), glance.days(earliest, first - timedelta(days=1))
+    rows = fetch(
+        _RECENT,
+        {
+            "begin": before[0],
+            "middle": now[0],
+            "end": now[1],
+            "zone": glance.zone.key,
+            "booked": [*map(str, BOOKED)],
+            "most": MAX_SERVICES,
+        },
+        namedtuple_row,
+    )
+    days = [row for row in rows if row.service_id is None]
+    recent = [row for row in days if row.day >= first]
+    older = [row for row in days if row.day < first]
+
+    def compared(label: str, statuses: list[Booking.Status]) -> dict[str, Any]:
+        counts = [_count(part, statuses) for part in (recent, older)]
+        return {
+            "label": label,
+            "now": f"{counts[0]:,}",
+            "before": f"{counts[1]:,}",
+            "change": words.change(*counts),
+            "url": _between(*now, status__in=",".join(statuses)),
+            "before_url": _between(*before, status__in=",".join(statuses)),
+        }
+
+    return {
+        "days": DAYS,
+        "numbers": [
+            *_earned(recent, older, now, before),
+            compared(_("Bookings"), BOOKED),
+            compared(_("Cancelled"), [Status.CANCELLED]),
+            compared(_("No-shows"), [Status.NO_SHOW]),
+        ],
+        "chart": _chart(recent, first, glance),
+        "services": _busiest([row for row in rows if row.service_id], now),
+    }
+
+
+def _count(rows: Iterable[Any], statuses: list[Booking.Status]) -> int:
+    return sum(row.bookings for row in rows if row.status in statuses)
+
+
+def _earned(
+    recent: list[Any], older: list[Any], now: tuple[Any, Any], before: tuple[Any, Any]
+) -> list[dict[str, Any]]:
+    """Return the revenue in each currency: the prices of confirmed and completed bookings."""
+    sums: dict[str, list[Decimal]] = defaultdict(lambda: [Decimal(0), Decimal(0)])
+    for part, rows in enumerate((recent, older)):
+        for row in rows:
+            if row.status in EARNING and row.price:
+                sums[row.currency][part] += row.price
+    largest = sorted(sums.items(), key=lambda item: (-item[1][0], item[0]))[:MAX_CURRENCIES]
+    return [
+        {
+            "label": _("Revenue"),
+            "now": words.price(pair[0], currency),
+            "before": words.price(pair[1], currency),
+            "change": words.change(*pair),
+            "url": _between(*now, status__in=",".join(EARNING)),
+            "before_url": _between(*before, status__in=",".join(EARNING)),
+        }
+        for currency, pair in largest
+    ]
+
+
+def _chart(rows: list[Any], first: date, glance: Glance) -> dict[str, Any]:
+    """Return the bars of a chart of the bookings of each day. Its height is 100."""
+    counts: Counter[date] = Counter()
+    for row in rows:
+        if row.status in BOOKED:
+            counts[row.day] += row.bookings
+    most = max(counts.values(), default=0)
+    bars = []
+    for place in range(DAYS):
+        day = first + timedelta(days=place)
+        height = round(counts[day] * 100 / most, 1) if most else 0
+        bars.append(
+            {
+                "day": words.day(day),
+                "count": counts[day],
+                "x": place * 20 + 3,
+                "y": round(100 - height, 1),
+                "height": height,
+                "url": _between(*glance.days(day, day), status__in=",".join(BOOKED)),
+            }
+        )
+    return {"bars": bars, "most": most, "width": DAYS * 20}
+
+
+def _busiest(rows: list[Any], now: tuple[datetime, datetime]) -> list[dict[str, Any]]:
+    most = max((row.bookings for row in rows), default=0)
+    return [
+        {
+            "title": row.title,
+            "url": page_of(Service(pk=row.service_id)),
+            "count": row.bookings,
+            "width": round(row.bookings * 100 / most, 1),
+            "list": _between(*now, service__id__exact=row.service_id, status__in=",".join(BOOKED)),
+        }
+        for row in sorted(rows, key=lambda row: (-row.bookings, row.service_id))
+    ]
+
+
+VIEW, CHANGE = "bookings.view_booking", "bookings.change_booking"
+HERE = "admin/home/"
+
+CARDS.add("today")(Card(10, f"{HERE}today.html", read_today, VIEW, wide=True))
+CARDS.add("next")(Card(20, f"{HERE}next.html", read_next, VIEW))
+CARDS.add("waiting")(
+    Card(30, f"{HERE}waiting.html", read_waiting, VIEW, act=confirm, act_permission=CHANGE)
+)
+# What a business earns concerns its admins, and not everybody who answers the phone.
+CARDS.add("recent")(Card(60, f"{HERE}recent.html", read_recent, wide=True))

@@ -1,0 +1,62 @@
+"""The card about today's slots on the home page of the admin site."""
+
+from typing import Any
+
+from bookings.models import Booking, Slot
+from bookings.seats import seats_taken
+from bookings.slots.services import WAITING
+from bookit.adminsite import words
+from bookit.adminsite.extensions import CARDS, Card, Glance
+from bookit.adminsite.links import list_of, page_of
+from bookit.times import zone
+
+MAX_SLOTS = 8
+
+
+def read_slots(glance: Glance) -> dict[str, Any] | None:
+    """Return the slots of today that are not over, with their free seats; None without slots."""
+    begin, end = glance.days(glance.today, glance.today)
+    slots: list[Any] = [
+        *Slot.objects.filter(
+            status=Slot.Status.SCHEDULED,
+            start_time__gte=begin,
+            start_time__lt=end,
+            end_time__gt=glance.at,
+        )
+        .annotate(taken=seats_taken(glance.at), waiting=WAITING)
+        .select_related("service", "calendar")
+        .order_by("start_time", "id")[: MAX_SLOTS + 1]
+    ]
+    if not slots:
+        return None
+    return {
+        "lines": [_line(slot, glance) for slot in slots[:MAX_SLOTS]],
+        "more": len(slots) > MAX_SLOTS,
+        "url": list_of(
+            Slot, start_time__gte=begin, start_time__lt=end, status__exact=Slot.Status.SCHEDULED
+        ),
+        "sees_bookings": glance.user.has_perm("bookings.view_booking"),
+    }
+
+
+def _line(slot: Any, glance: Glance) -> dict[str, Any]:
+    local = zone(slot.calendar.timezone)
+    ours, theirs = (slot.start_time.astimezone(each) for each in (glance.zone, local))
+    return {
+        "hours": words.hours(slot.start_time, slot.end_time, local),
+        "zone": "" if ours.utcoffset() == theirs.utcoffset() else slot.calendar.timezone,
+        "is_now": slot.start_time <= glance.at,
+        "title": slot.service.title,
+        "calendar": slot.calendar.name,
+        "capacity": slot.capacity,
+        "taken": slot.taken,
+        "waiting": slot.waiting,
+        # A free seat is promised to each person who waits.
+        "free": max(slot.capacity - slot.taken - slot.waiting, 0),
+        "width": round(min(slot.taken / slot.capacity, 1) * 100, 1),
+        "url": page_of(slot),
+        "bookings": list_of(Booking, slot__id__exact=slot.pk),
+    }
+
+
+CARDS.add("slots")(Card(40, "admin/home/slots.html", read_slots, "bookings.view_slot"))

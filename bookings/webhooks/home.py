@@ -1,0 +1,39 @@
+"""The card about webhooks on the home page of the admin site."""
+
+from typing import Any
+
+from django.db.models import F, Q
+
+from bookings.webhooks.models import Delivery, Webhook
+from bookit.adminsite import words
+from bookit.adminsite.extensions import CARDS, Card, Glance
+from bookit.adminsite.links import list_of, page_of
+
+MAX_WEBHOOKS = 5
+
+
+def read_webhooks(glance: Glance) -> dict[str, Any]:
+    """Return the webhooks that do not get their messages, the longest failing first."""
+    failing = Q(is_active=True, failing_since__isnull=False)
+    rows = [
+        *Webhook.objects.filter(failing | Q(is_active=False) & ~Q(disabled_reason=""))
+        .order_by(F("failing_since").asc(nulls_last=True), "id")
+        .only("url", "is_active", "failing_since", "disabled_reason")[: MAX_WEBHOOKS + 1]
+    ]
+    return {
+        "lines": [
+            {
+                "title": row.url,
+                "url": page_of(row),
+                "since": row.failing_since and words.moment(row.failing_since, glance.zone),
+                "reason": row.disabled_reason,
+            }
+            for row in rows[:MAX_WEBHOOKS]
+        ],
+        "more": len(rows) > MAX_WEBHOOKS,
+        "url": list_of(Webhook),
+        "failed": list_of(Delivery, status__exact=Delivery.Status.FAILED),
+    }
+
+
+CARDS.add("webhooks")(Card(80, "admin/home/webhooks.html", read_webhooks, "bookings.view_webhook"))

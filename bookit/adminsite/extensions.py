@@ -1,0 +1,101 @@
+"""The extension points of the admin site: the cards of its home page, and pages in its menu."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import date, datetime
+from functools import cached_property
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from django.http import HttpRequest
+
+from bookit.adminsite.menu import Menu
+from bookit.extensions import Extensions
+from bookit.times import day_end, day_start
+
+
+@dataclass(frozen=True)
+class Glance:
+    """Who looks at the home page, and when.
+
+    Args:
+        user: the signed-in user.
+        at: the present moment.
+        zone: the time zone of the user, which decides when a day begins.
+    """
+
+    user: Any
+    at: datetime
+    zone: ZoneInfo
+
+    @cached_property
+    def today(self) -> date:
+        """The present date of the user."""
+        return self.at.astimezone(self.zone).date()
+
+    def days(self, first: date, last: date) -> tuple[datetime, datetime]:
+        """Return the half-open period from the beginning of `first` to the end of `last`."""
+        return day_start(first, self.zone), day_end(last, self.zone)
+
+
+@dataclass(frozen=True)
+class Card:
+    """A part of the home page.
+
+    Args:
+        place: where the card is shown; the lowest number comes first.
+        template: shows the card. Its context is `card`, and what `read` returns as `shown`.
+        read: returns what the template shows, with at most two queries whose cost does not grow
+            with the history; None if there is nothing worth showing.
+        permission: the Django permission that a user needs to see the card. Without one, only
+            admins see it.
+        wide: whether the card takes the whole width of the page.
+        act: makes the change that a form of the card asks for, and reports it as a message. The
+            form is sent to `admin:index`, with the name of the card in its field `card`.
+        act_permission: the Django permission that `act` needs.
+    """
+
+    place: int
+    template: str
+    read: Callable[[Glance], dict[str, Any] | None]
+    permission: str = ""
+    wide: bool = False
+    act: Callable[[HttpRequest, datetime], None] | None = None
+    act_permission: str = ""
+
+    def is_for(self, user: Any) -> bool:
+        """Return whether the user may see the card."""
+        return _may(user, self.permission)
+
+
+@dataclass(frozen=True)
+class Page:
+    """A page in the menu that is not the list of a model.
+
+    Args:
+        menu: the part of the menu. There, pages come before models.
+        title: the words of the link; they are translated when they are shown.
+        to: the name of a URL pattern, or a path.
+        permission: the Django permission that a user needs to see the link. Without one, only
+            admins see it. The page itself must check the permission too.
+    """
+
+    menu: Menu
+    title: Any
+    to: str
+    permission: str = ""
+
+    def is_for(self, user: Any) -> bool:
+        """Return whether the user may see the page."""
+        return _may(user, self.permission)
+
+
+def _may(user: Any, permission: str) -> bool:
+    return bool(user.has_perm(permission) if permission else user.is_superuser)
+
+
+#: The cards of the home page, by name.
+CARDS: Extensions[Card] = Extensions()
+
+#: The pages in the menu, by name.
+PAGES: Extensions[Page] = Extensions()

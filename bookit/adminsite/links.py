@@ -1,0 +1,19 @@
+"""Addresses of the admin site's lists and pages."""
+
+from typing import Any
+from urllib.parse import urlencode
+
+from django.db.models import Model
+from django.urls import reverse
+
+
+def list_of(model: type[Model], **filters: object) -> str:
+    """Return the address of the list of a model, filtered by these parameters of its URL."""
+    path = reverse(f"admin:{model._meta.app_label}_{model._meta.model_name}_changelist")
+    return f"{path}?{urlencode(filters)}" if filters else path
+
+
+def page_of(row: Any) -> str:
+    """Return the address of the page of a row."""
+    meta = row._meta
+    return reverse(f"admin:{meta.app_label}_{meta.model_name}_change", args=[row.pk])

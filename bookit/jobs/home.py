@@ -1,0 +1,38 @@
+"""The card about failed jobs on the home page of the admin site."""
+
+from collections import Counter
+from typing import Any
+
+from procrastinate.contrib.django.models import ProcrastinateJob
+
+from bookit.adminsite.extensions import CARDS, Card, Glance
+from bookit.adminsite.links import list_of
+
+# Failed jobs are counted up to this number.
+MAX_JOBS = 100
+MAX_TASKS = 5
+
+
+def read_jobs(glance: Glance) -> dict[str, Any]:
+    """Return how many jobs have failed, by task. If there are many, only the latest count."""
+    failed = ProcrastinateJob.objects.filter(status="failed").order_by("-id")
+    names = [*failed.values_list("task_name", flat=True)[: MAX_JOBS + 1]]
+    tasks = Counter(names[:MAX_JOBS]).most_common()
+    return {
+        "count": f"{MAX_JOBS}+" if len(names) > MAX_JOBS else len(names),
+        "url": list_of(ProcrastinateJob, status__exact="failed"),
+        "lines": [
+            {
+                "title": name,
+                "count": count,
+                "url": list_of(ProcrastinateJob, status__exact="failed", task_name=name),
+            }
+            for name, count in tasks[:MAX_TASKS]
+        ],
+        "more": len(tasks) > MAX_TASKS,
+    }
+
+
+CARDS.add("jobs")(
+    Card(70, "admin/home/jobs.html", read_jobs, "procrastinate.view_procrastinatejob")
+)
