@@ -34,6 +34,8 @@ Status = Booking.Status
 
 # The confirmation page before a cancellation names at most this many bookings.
 MAX_NAMED = 20
+# Each of its bookings is a field of its form, and Django accepts at most 1,000 fields.
+MAX_CANCELLED = 500
 
 DONE = {
     Status.CONFIRMED: gettext_lazy("Confirmed."),
@@ -176,7 +178,11 @@ class BookingAdmin(ServedAdmin):
                 name=name_of,
             )
             return None
-        bookings = [*queryset]
+        bookings = [*queryset[: MAX_CANCELLED + 1]]
+        if len(bookings) > MAX_CANCELLED:
+            text = _("Cancel at most %d bookings at a time.") % MAX_CANCELLED
+            self.message_user(request, text, messages.ERROR)
+            return None
         context = {
             **self.admin_site.each_context(request),
             "title": _("Cancel bookings"),
@@ -198,7 +204,7 @@ class BookingAdmin(ServedAdmin):
             request,
             queryset,
             lambda booking: self._resend(request, booking),
-            done=_("%d mails will be sent again."),
+            done=_("Mails that will be sent again: %d."),
             name=name_of,
         )
 
@@ -285,6 +291,11 @@ class BookingAdmin(ServedAdmin):
             try:
                 text = call(request, booking, form.cleaned_data)
             except REFUSALS as error:
+                same = self.get_queryset(request).filter(pk=booking.pk, status=booking.status)
+                if not same.exists():
+                    # Somebody changed the booking meanwhile, so the page may lack this form now.
+                    self.message_user(request, message_of(error), messages.ERROR)
+                    return HttpResponseRedirect(request.path)
                 # Each of the forms has one field, so every refusal belongs to it.
                 form.add_error(next(iter(form.fields)), message_of(error))
                 shown["alternatives"] = getattr(error, "members", {}).get("alternatives", [])
@@ -320,7 +331,7 @@ class BookingAdmin(ServedAdmin):
             at=timezone.now(),
             reason=values["reason"],
         )
-        return _("Cancelled. The customer is told by mail.")
+        return _("Cancelled.")
 
     def _move(self, request: HttpRequest, booking: Booking, values: dict[str, Any]) -> str:
         moved = services.reschedule_booking(
@@ -330,7 +341,7 @@ class BookingAdmin(ServedAdmin):
             **values["to"],
         )
         when = words.moment(moved.start_time, zone(booking.calendar.timezone))
-        return _("Moved to %(when)s. The customer is told by mail.") % {"when": when}
+        return _("Moved to %(when)s.") % {"when": when}
 
     def _note(self, request: HttpRequest, booking: Booking, values: dict[str, Any]) -> str:
         desk.add_note(

@@ -38,17 +38,20 @@ class StartFilter(DateFieldListFilter):
             return day_start(today.astimezone(tz).date() + timedelta(days=number), tz)
 
         since, until = self.lookup_kwarg_since, self.lookup_kwarg_until
+        is_search = bool(request.GET.get("q"))
+        upcoming: Any = {since: today}
+        everything: Any = {f"{self.field_generic}isnull": False}
         self.title = _("day")
         self.links: Any = (
-            (_("Today and later"), {}),
+            (_("Today and later"), upcoming if is_search else {}),
             (_("Today"), {since: today, until: days(1)}),
             (_("Tomorrow"), {since: days(1), until: days(2)}),
             (_("Next 7 days"), {since: today, until: days(7)}),
             (_("Last 30 days"), {since: days(-30), until: days(1)}),
             (_("Before today"), {until: today}),
-            (_("All"), {f"{self.field_generic}isnull": False}),
+            (_("All"), {} if is_search else everything),
         )
-        self._default_since = None if self.date_params or request.GET.get("q") else today
+        self._default_since = None if self.date_params or is_search else today
 
     def expected_parameters(self) -> list[str | None]:
         """Return the names of the parameters, with the one that stands for all bookings."""
@@ -64,6 +67,9 @@ class StartFilter(DateFieldListFilter):
 
 class FewRelatedFilter(RelatedFieldListFilter):
     """Offers the first rows by name, because a list of all of them could be very long."""
+
+    # The link of the empty choice would be none of the parameters that `StrictAdmin` allows.
+    include_empty_choice = False
 
     def field_choices(self, field: Any, request: Any, model_admin: Any) -> list[tuple[Any, str]]:
         """Return the ids and the names of the rows that the filter offers."""

@@ -4,12 +4,12 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
+from functools import cached_property
 from itertools import groupby, islice
 from typing import Any
 from urllib.parse import quote
 
 from django.db.models import QuerySet
-from django.utils.functional import cached_property
 from django.utils.timesince import timesince, timeuntil
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
@@ -310,7 +310,7 @@ class BookingPage:
         return [(words.moment(each.at, self.tz), each) for each in found]
 
     @cached_property
-    def mails(self) -> list[tuple[str, mails.Announcement]]:
+    def mail_log(self) -> list[tuple[str, mails.Announcement]]:
         """The mails about the booking, latest first."""
         ids = [each.pk for each in self._events[:MAX_EVENTS]]
         found = mails.announcements(booking_id=self.booking.pk, event_ids=ids)

@@ -331,8 +331,8 @@ class ServedAdmin(StrictAdmin):
     ) -> None:
         """Call a service for each row; messages say which rows were refused, and why.
 
-        There is one message for each reason, and it names a few of its rows. Messages travel in a
-        cookie, so there cannot be one for each of a thousand rows.
+        There is one message for each reason, which names a few of its rows, because nobody reads a
+        thousand messages.
 
         Args:
             done: the message for the rows that were not refused, with a place for their number.
