@@ -75,7 +75,7 @@ def name_of(booking: Booking) -> str:
 class BookingAdmin(ServedAdmin):
     """Bookings, which only services change: by buttons on their pages, and by actions."""
 
-    list_display = ["when", "state", "customer", "contact", "service", "calendar", "amount"]
+    list_display = ["when", "state", "customer", "what", "amount"]
     list_display_links = ["when"]
     list_filter = [
         ("start_time", StartFilter),
@@ -129,7 +129,7 @@ class BookingAdmin(ServedAdmin):
         """Return the period in the zone of the calendar, and the zone."""
         name = booking.calendar.timezone
         when = words.period(booking.start_time, booking.end_time, zone(name))
-        return format_html('{} <span class="zone">{}</span>', when, name)
+        return format_html('{} <span class="below">{}</span>', when, name)
 
     @admin.display(description=gettext_lazy("state"), ordering="status")
     def state(self, booking: Booking) -> SafeString:
@@ -138,16 +138,22 @@ class BookingAdmin(ServedAdmin):
         return format_html('<span class="state state-{}">{}</span>', booking.status, label)
 
     @admin.display(description=gettext_lazy("customer"), ordering="user__name")
-    def customer(self, booking: Booking) -> str:
-        """Return the name of the person who comes."""
-        return booking.attendee()["attendee_name"] or words.person(booking.user)
-
-    @admin.display(description=gettext_lazy("contact"))
-    def contact(self, booking: Booking) -> SafeString:
-        """Return the phone number and the email address of the person who comes."""
+    def customer(self, booking: Booking) -> SafeString:
+        """Return the name, the phone number and the email address of the person who comes."""
         found = booking.attendee()
         email = "" if booking.user.deleted_at else found["attendee_email"]
-        return format_html('{} <span class="address">{}</span>', found["attendee_phone"], email)
+        return format_html(
+            '{} <span class="below">{}</span><span class="below">{}</span>',
+            found["attendee_name"] or words.person(booking.user),
+            found["attendee_phone"],
+            email,
+        )
+
+    @admin.display(description=gettext_lazy("what"), ordering="service__title")
+    def what(self, booking: Booking) -> SafeString:
+        """Return the service and the calendar."""
+        title, name = booking.service.title, booking.calendar.name
+        return format_html('{} <span class="below">{}</span>', title, name)
 
     @admin.display(description=gettext_lazy("price"), ordering="price")
     def amount(self, booking: Booking) -> str:

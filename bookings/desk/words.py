@@ -132,6 +132,7 @@ def _text(event: BookingEvent, tz: tzinfo) -> str:
         "start": _stored(state.get("start_time"), tz),
         "before": _stored(was.get("start_time"), tz),
         "until": _stored(state.get("hold_expires_at"), tz),
+        "rating": state.get("rating"),
         "what": ", ".join(str(DETAILS.get(each, each)) for each in state.get("changed", [])),
     }
     return _sentence(event.type, state, was) % words
@@ -169,7 +170,7 @@ def _sentence(kind: str, state: Mapping[str, Any], was: Mapping[str, Any]) -> st
         Type.NO_SHOW: _("Marked as no-show"),
         Type.DELETED: _("Deleted"),
         Type.REMINDED: _("Reminder for %(start)s"),
-        Type.REVIEWED: _("Reviewed"),
+        Type.REVIEWED: _("Reviewed with %(rating)s of 5 stars"),
     }
     return sentences.get(kind, kind.replace("%", "%%"))
 
