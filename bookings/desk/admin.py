@@ -25,6 +25,7 @@ from bookings.desk.page import BUTTONS, LABELS, BookingPage
 from bookings.mails import services as mails
 from bookings.models import Booking
 from bookit import money
+from bookit.adminsite.changelist import BoundedPaginator
 from bookit.adminsite.pages import ServedAdmin
 from bookit.adminsite.refusals import REFUSALS, message_of
 from bookit.times import zone
@@ -100,6 +101,7 @@ class BookingAdmin(ServedAdmin):
     date_hierarchy = "start_time"
     ordering = ["start_time", "id"]
     list_per_page = 50
+    paginator = BoundedPaginator
     actions: Any = [
         _change_status(Status.CONFIRMED),
         _change_status(Status.COMPLETED),

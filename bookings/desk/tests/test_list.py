@@ -4,6 +4,8 @@ from datetime import timedelta
 
 import pytest
 from django.core import mail
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 
 from accounts.tests.factories import ProviderFactory, UserFactory
 from bookings.desk.tests.conftest import LIST, NOW, START
@@ -112,6 +114,18 @@ def test_the_number_of_queries_does_not_depend_on_the_rows(desk, django_assert_n
 
 
 QUERIES = 11
+
+
+def test_many_rows_are_not_counted_one_by_one(desk, monkeypatch):
+    for module in ("bookit.adminsite.changelist", "bookit.database.counts"):
+        monkeypatch.setattr(f"{module}.MAX_COUNTED", 2)
+    for _ in range(5):
+        at(START)
+    with CaptureQueriesContext(connection) as captured:
+        assert len(found(desk)) <= 5
+    texts = [each["sql"] for each in captured if "COUNT(" in each["sql"]]
+    assert len(texts) == 1
+    assert "LIMIT 3" in texts[0]
 
 
 # --- actions ------------------------------------------------------------------------------------
