@@ -65,7 +65,7 @@ class StrictChangeList(ChangeList):
         return super().get_filters(request)
 
 
-class BoundedPaginator(Paginator[Any]):
+class BoundedPaginator(Paginator):
     """A paginator that counts up to 10,000 rows, and estimates the number of more rows."""
 
     @cached_property
