@@ -29,8 +29,8 @@ class StartFilter(DateFieldListFilter):
     A search, and every URL that names a period itself, finds the bookings of all times.
     """
 
-    def __init__(self, field: Any, request: Any, params: Any, *args: Any) -> None:
-        super().__init__(field, request, params, *args)
+    def __init__(self, field: Any, request: Any, *args: Any, **options: Any) -> None:
+        super().__init__(field, request, *args, **options)
         tz = zone(request.user.timezone)
         today = today_of(request)
 
