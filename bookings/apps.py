@@ -6,7 +6,7 @@ from importlib.util import find_spec
 from django.apps import AppConfig
 
 # The order matters: a room may import only the rooms that come before it in this list.
-ROOMS = ["tally", "feeds", "mails", "availability", "waitlist", "slots", "webhooks"]
+ROOMS = ["tally", "feeds", "mails", "availability", "waitlist", "slots", "webhooks", "desk"]
 
 
 class BookingsConfig(AppConfig):

@@ -8,6 +8,7 @@ from django.db import connection
 from accounts.extensions import ERASERS, EXPORTERS
 from accounts.models import User
 from bookings import services
+from bookings.desk.models import StaffNote
 from bookings.models import Booking, BookingEvent
 from bookings.serializers import BookingSerializer, HistoryEventSerializer
 from bookings.waitlist.models import WaitlistEntry
@@ -36,6 +37,15 @@ DELETE FROM procrastinate_jobs WHERE task_name = 'bookings.send_composed_mail'
   AND NOT (status = 'todo' AND args->'mail'->>'audience' = 'provider')
 """
 
+# Deletes what staff wrote about the bookings of a user.
+#
+# Parameters: user_id uuid.
+# Columns: none.
+DELETE_STAFF_NOTES = """
+DELETE FROM bookings_staffnote AS note USING bookings_booking AS booking
+WHERE booking.user_id = %(user_id)s::uuid AND note.booking_id = booking.id
+"""
+
 
 @EXPORTERS.add("bookings")
 def _export_bookings(user: User) -> list[Any]:
@@ -54,6 +64,13 @@ def _export_history(user: User) -> list[Any]:
 def _export_waitlist(user: User) -> list[Any]:
     entries = WaitlistEntry.objects.filter(user=user).order_by("id")
     return [*entries.values("id", "slot_id", "booking_id", "status", "created_at", "updated_at")]
+
+
+@EXPORTERS.add("staff_notes")
+def _export_staff_notes(user: User) -> list[Any]:
+    # The author is left out, because the export is about the user, and not about staff.
+    notes = StaffNote.objects.filter(booking__user=user).order_by("id")
+    return [*notes.values("booking_id", "text", "at")]
 
 
 @EXPORTERS.add("webhooks")
@@ -86,4 +103,5 @@ def erase(*, user: User, actor: User, at: datetime) -> None:
     )
     with connection.cursor() as cursor:
         cursor.execute(FORGET_REASONS, {"user_id": user.pk})
+        cursor.execute(DELETE_STAFF_NOTES, {"user_id": user.pk})
         cursor.execute(DELETE_MAILS, {"user_id": str(user.pk)})

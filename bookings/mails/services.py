@@ -10,18 +10,23 @@ covers all moves until then: it shows the time before the first move and the cur
 other event happens to a booking only once and is announced immediately.
 """
 
-from collections.abc import Iterable
-from dataclasses import asdict, replace
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
+from uuid import UUID
 
 from django.conf import settings
 from psycopg.rows import dict_row
 
 from bookings.mails.composition import Mail, compose
-from bookings.mails.occasions import Occasion, Type, occasions
+from bookings.mails.occasions import ATTENDEE, Occasion, Type, occasions
 from bookings.models import Booking, BookingEvent
 from bookit.database.rows import fetch
+from bookit.errors import Conflict
 from bookit.mails.sending import Job, defer, send_within_limits
+
+# A booking's latest events that are searched for its last email.
+MAX_EVENTS = 100
 
 # Finds the last event that moved a booking, and all events of the booking after it.
 #
@@ -89,8 +94,70 @@ def enqueue_composed(*, booking: Booking) -> None:
     defer(task, jobs)
 
 
-def send(*, event_id: int, audience: str, at: datetime) -> None:
+class NothingToResend(Conflict):
+    """No email to the customer says what is true now, so there is none to send again."""
+
+
+@dataclass(frozen=True)
+class Announcement:
+    """An email about an event of a booking.
+
+    Args:
+        audience: the reader: the attendee or the provider.
+        label: the beginning of its subject.
+        is_waiting: whether its job has not been done yet.
+    """
+
+    at: datetime
+    audience: str
+    label: str
+    is_waiting: bool
+
+
+def announcements(*, booking_id: UUID, event_ids: Sequence[int]) -> list[Announcement]:
+    """Return the emails that events of a booking have caused, in two queries.
+
+    Emails that a limit withheld are included, because only their number is stored.
+    """
+    rows = fetch(PENDING, {"booking_id": booking_id}, dict_row)
+    pending = {(row["event_id"], row["audience"]) for row in rows}
+    return [
+        Announcement(
+            at=occasion.at,
+            audience=audience,
+            label=occasion.news.label,
+            is_waiting=bool(pending & {(occasion.event_id, None), (occasion.event_id, audience)}),
+        )
+        for occasion in occasions(event_ids)
+        if occasion.news
+        for audience in occasion.audiences
+    ]
+
+
+def resend(*, booking_id: UUID, at: datetime) -> None:
+    """Enqueue the attendee's last email about a booking once more.
+
+    The copy counts towards the same limits as every other email about the booking.
+
+    Raises:
+        NothingToResend: the booking has no email that is still true and that the attendee can get.
+    """
+    events = BookingEvent.objects.filter(booking_id=booking_id).order_by("-id")
+    found = occasions([*events.values_list("pk", flat=True)[:MAX_EVENTS]])
+    last = next((each for each in reversed(found) if ATTENDEE in each.audiences), None)
+    if last is None or not last.is_current:
+        raise NothingToResend
+    task = "bookings.send_mail"
+    args = {"event_id": last.event_id, "audience": ATTENDEE, "copy": at.isoformat()}
+    defer(task, {f"{task}/{last.event_id}/{ATTENDEE}/copy": (args, None)})
+
+
+def send(*, event_id: int, audience: str, at: datetime, copy: str = "") -> None:
     """Send the email about an event, unless the booking was deleted or the email no longer applies.
+
+    Args:
+        copy: when somebody asked for the email again, if so. It becomes a part of the Message-ID,
+            because email clients hide a second email with the same Message-ID.
 
     Raises:
         OSError: the mail server did not accept the email. `smtplib.SMTPException` is an `OSError`.
@@ -99,7 +166,11 @@ def send(*, event_id: int, audience: str, at: datetime) -> None:
         is_move = occasion.type == Type.RESCHEDULED
         announced = _with_later_moves(occasion, audience) if is_move else occasion
         if announced is not None and audience in announced.audiences:
-            deliver(mail=compose(announced, audience), at=at)
+            mail = compose(announced, audience)
+            if copy:
+                mark = "".join(each for each in copy if each.isalnum())
+                mail = replace(mail, message_id=mail.message_id.replace("<", f"<{mark}.", 1))
+            deliver(mail=mail, at=at)
 
 
 def deliver(*, mail: Mail, at: datetime) -> None:

@@ -12,9 +12,9 @@ from bookit.jobs.queues import PATIENT
 
 
 @app.task(name="bookings.send_mail", queue=jobs.MAILS, retry=PATIENT)
-def send_mail(event_id: int, audience: str) -> None:
-    """Send the email about an event to the attendee or the provider."""
-    mails.send(event_id=event_id, audience=audience, at=timezone.now())
+def send_mail(event_id: int, audience: str, copy: str = "") -> None:
+    """Send the email about an event to the attendee or the provider, or send a copy of it."""
+    mails.send(event_id=event_id, audience=audience, at=timezone.now(), copy=copy)
 
 
 @app.task(name="bookings.send_composed_mail", queue=jobs.MAILS, retry=PATIENT)

@@ -1,7 +1,8 @@
 """Lists of rows, filtered and ordered by the parameters of their URLs."""
 
+import json
 from datetime import MAXYEAR, datetime
-from functools import partial
+from functools import cached_property, partial
 from itertools import pairwise
 from typing import Any
 
@@ -9,10 +10,13 @@ from dateutil.relativedelta import relativedelta
 from django.contrib.admin.options import IncorrectLookupParameters
 from django.contrib.admin.views.main import ChangeList
 from django.core.exceptions import ValidationError
+from django.core.paginator import Paginator
 from django.db import DataError
 from django.db.models import DateTimeField, Max, Min, QuerySet, Value
 from django.http import HttpRequest
 from django.utils import timezone
+
+from bookit.database.counts import MAX_COUNTED, bounded_count
 
 # At most this many years, months or days are looked up one at a time. For more, all rows are read.
 MAX_PERIODS = 100
@@ -59,6 +63,21 @@ class StrictChangeList(ChangeList):
             if (month and not year) or (day and not month):
                 raise SenselessList
         return super().get_filters(request)
+
+
+class BoundedPaginator(Paginator):
+    """A paginator that counts up to 10,000 rows, and estimates the number of more rows."""
+
+    @cached_property
+    def count(self) -> int:  # type: ignore[override]
+        """The number of rows, as `bookit.database.counts` determines it."""
+        rows: Any = self.object_list
+        rows = rows.order_by()
+        number, _ = bounded_count(
+            rows[: MAX_COUNTED + 1].count,
+            lambda: json.loads(rows.explain(format="json")),
+        )
+        return number
 
 
 def periods(rows: QuerySet[Any], field: str, kind: str) -> list[datetime]:

@@ -27,6 +27,8 @@ DATE_LOOKUPS = ["year", "month", "day"]
 # An action accepts at most this many rows, because it holds all of them in memory and calls a
 # service for each row.
 MAX_ROWS = 1000
+# A message about refused rows names at most this many of them.
+NAMED = 5
 
 
 def _is_value_of(field: "Field[Any, Any]", value: str) -> bool:
@@ -329,18 +331,38 @@ class ServedAdmin(StrictAdmin):
         return [str(row) for row in objs], {self.opts.verbose_name_plural: len(objs)}, set(), []
 
     def apply(
-        self, request: HttpRequest, rows: Iterable[Any], call: Callable[[Any], object]
+        self,
+        request: HttpRequest,
+        rows: Iterable[Any],
+        call: Callable[[Any], object],
+        *,
+        done: str = "%d changed.",
+        name: Callable[[Any], str] = str,
     ) -> None:
-        """Call a service for each row; messages say which rows were refused, and why."""
-        done = 0
+        """Call a service for each row; messages say which rows were refused, and why.
+
+        There is one message for each reason, which names a few of its rows, because nobody reads a
+        thousand messages.
+
+        Args:
+            done: the message for the rows that were not refused, with a place for their number.
+            name: returns the name of a row in messages.
+        """
+        number = 0
+        refused: dict[str, list[str]] = {}
         for row in rows:
             try:
                 call(row)
-                done += 1
+                number += 1
             except REFUSALS as error:
-                self.message_user(request, f"{row}: {message_of(error)}", messages.ERROR)
-        if done:
-            self.message_user(request, f"{done} changed.", messages.SUCCESS)
+                refused.setdefault(message_of(error), []).append(name(row))
+        for reason, names in refused.items():
+            shown = "; ".join(names[:NAMED])
+            more = f"; and {len(names) - NAMED:,} more" if len(names) > NAMED else ""
+            text = f"{len(names):,} not changed. {reason} ({shown}{more})"
+            self.message_user(request, text, messages.ERROR)
+        if number:
+            self.message_user(request, done % number, messages.SUCCESS)
 
 
 class HistoryInline(admin.TabularInline):

@@ -1,11 +1,13 @@
 """The HTML pages work in a real browser that can reach no other host."""
 
+from datetime import timedelta
 from urllib.parse import urlsplit
 
 import pytest
 from django.contrib import admin
+from django.utils import timezone
 
-from accounts.tests.factories import PASSWORD, AdminFactory, UserFactory
+from accounts.tests.factories import PASSWORD, AdminFactory, UserFactory, staff
 from bookings.models import Booking
 from bookings.tests.factories import BookingFactory
 from bookit.tests.browser import needs_chromium
@@ -151,6 +153,30 @@ def test_an_admin_signs_in_opens_every_list_and_signs_out(watched):
     ).first.wait_for()
     page.goto("/admin/bookings/booking/")
     assert page.url.endswith("/admin/login/?next=/admin/bookings/booking/")
+    watched.assert_no_errors()
+
+
+def test_a_receptionist_moves_notes_and_cancels_on_the_page_of_a_booking(watched):
+    rui = staff(["bookings.view_booking", "bookings.change_booking"], name="Rui")
+    today = timezone.now().replace(minute=0, second=0, microsecond=0)
+    booking = BookingFactory(start_time=today + timedelta(days=2))
+    page = watched.page
+    sign_in(page, rui)
+    page.goto(f"/admin/bookings/booking/{booking.pk}/change/")
+    page.get_by_role("link", name="Move…").click()
+    page.get_by_role("radio").nth(3).check()
+    page.get_by_role("button", name="Move to the chosen time").click()
+    page.get_by_text("Moved to").wait_for()
+    page.get_by_label("New note").fill("Prefers mornings")
+    page.get_by_role("button", name="Save the note").click()
+    page.get_by_text("Prefers mornings").wait_for()
+    page.get_by_text("Cancel…").click()
+    page.get_by_label("Reason").fill("The room is wet")
+    page.get_by_role("button", name="Cancel this booking").click()
+    page.locator("h2 .state", has_text="Cancelled").wait_for()
+    booking.refresh_from_db()
+    assert (booking.status, booking.cancellation_reason) == ("cancelled", "The room is wet")
+    assert booking.staff_notes.get().author == rui
     watched.assert_no_errors()
 
 

@@ -18,6 +18,7 @@ from accounts.models import Session, User
 from accounts.roles.services import create_role
 from accounts.tests.factories import PASSWORD, AdminFactory, ProviderFactory, UserFactory
 from bookings import services
+from bookings.desk import services as desk
 from bookings.models import Booking
 from bookings.tests.factories import BookingFactory, SlotFactory
 from bookings.tests.jobs import work
@@ -35,7 +36,9 @@ pytestmark = pytest.mark.django_db
 NAME, EMAIL, PHONE = "Ana Xavier", "ana.xavier@example.com", "+351 900 111 222"
 NOTES, REASON, BROWSER, ADDRESS = "Allergic to latex", "Ana was rude", "AnaBrowser", "192.0.2.77"
 ATTENDEE, ATTENDEE_EMAIL, NEW_EMAIL = "Tiago Xavier", "tiago@example.com", "ana.new@example.com"
+STAFF_NOTE = "Ana pays late"
 WORDS = [NAME, EMAIL, PHONE, NOTES, REASON, BROWSER, ADDRESS, ATTENDEE, ATTENDEE_EMAIL, NEW_EMAIL]
+WORDS += [STAFF_NOTE]
 
 
 def stored():
@@ -102,6 +105,7 @@ def activity(api, ana, helena, service):
         booking_id=cancelled.pk, status="cancelled", actor=helena, at=at, reason=REASON
     )
     services.change_status(booking_id=done.pk, status="completed", actor=helena, at=at)
+    desk.add_note(booking_id=done.pk, actor=helena, text=STAFF_NOTE, at=at)
     review = ReviewFactory(booking=done, user=ana, comment="Lovely.")
     services.delete_booking(booking_id=deleted.pk, actor=ana, at=at)
     run("UPDATE procrastinate_jobs SET status = 'failed' WHERE task_name ~ 'composed'")
@@ -195,10 +199,10 @@ def test_the_number_of_queries_of_an_export_does_not_depend_on_its_size(
     api, ana, activity, django_assert_num_queries
 ):
     me = api.as_(ana)
-    with django_assert_num_queries(15):
+    with django_assert_num_queries(16):
         me.get("/me/export")
     BookingFactory.create_batch(5, user=ana)
-    with django_assert_num_queries(15):
+    with django_assert_num_queries(16):
         me.get("/me/export")
 
 
@@ -213,6 +217,7 @@ def test_nothing_personal_is_stored_after_a_user_has_deleted_their_account(api, 
         "accounts_session",
         "bookings_booking",
         "bookings_bookingevent",
+        "bookings_staffnote",
         "bookings_attempt",
         "procrastinate_jobs",
         "bookit_keptresponse",

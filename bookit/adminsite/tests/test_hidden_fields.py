@@ -76,7 +76,8 @@ def test_a_list_allows_only_the_lookups_of_its_own_filters(rf, model):
             name = f"{path}__{lookup}" if lookup else path
             found += 1
             if page.lookup_allowed(name, "x", rf.get("/")):
-                assert path in filtered, name
+                # Django filters by a relation through the id of the related row.
+                assert {path, path.removesuffix("__id")} & filtered, name
     assert found > 100
 
 

@@ -219,6 +219,8 @@ SAFE_PLACES = {
         "one row, whose deliveries are already deleted"
     ),
     "bookit/management/commands/serve.py: email__in=emails": "the demo accounts",
+    "bookings/desk/page.py: pk__in=ids": "the API keys of a page of events",
+    "bookings/desk/page.py: subject__in=subjects": "the attendee and the provider",
     "catalog/providers/filters.py: pk__in=profiles.values('user')": "a subquery",
     "bookit/ratelimits/redis.py: self._storage.get_connection().delete": "one count, in Redis",
     "catalog/privacy.py: Profile.objects.filter(user=user).delete": "one row",

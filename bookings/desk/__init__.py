@@ -1,0 +1,1 @@
+"""The pages of the admin site on which staff work with bookings, and the notes of staff."""

@@ -1,0 +1,372 @@
+"""The list of bookings, and the page of a booking."""
+
+from collections.abc import Callable
+from typing import Any
+
+from django import forms
+from django.contrib import admin, messages
+from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
+from django.core.exceptions import BadRequest, PermissionDenied
+from django.db.models import QuerySet
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.template.response import TemplateResponse
+from django.utils import timezone
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
+
+from bookings import services
+from bookings.desk import services as desk
+from bookings.desk import words
+from bookings.desk.filters import FewRelatedFilter, StartFilter
+from bookings.desk.forms import CancelForm, MoveForm, NoteForm
+from bookings.desk.page import BUTTONS, LABELS, BookingPage
+from bookings.mails import services as mails
+from bookings.models import Booking
+from bookit import money
+from bookit.adminsite.changelist import BoundedPaginator
+from bookit.adminsite.menu import Menu
+from bookit.adminsite.pages import ServedAdmin
+from bookit.adminsite.refusals import REFUSALS, message_of
+from bookit.times import zone
+
+Action = Callable[["BookingAdmin", HttpRequest, QuerySet[Booking]], Any]
+Status = Booking.Status
+
+# The confirmation page before a cancellation names at most this many bookings.
+MAX_NAMED = 20
+# Each of its bookings is a field of its form, and Django accepts at most 1,000 fields.
+MAX_CANCELLED = 500
+
+DONE = {
+    Status.CONFIRMED: gettext_lazy("Confirmed."),
+    Status.COMPLETED: gettext_lazy("Marked as completed."),
+    Status.NO_SHOW: gettext_lazy("Marked as no-show."),
+}
+
+
+def _change_status(status: Status) -> Action:
+    """Return the action that changes the status of the selected bookings to `status`."""
+
+    @admin.action(description=BUTTONS[status], permissions=["change"])
+    def run(page: "BookingAdmin", request: HttpRequest, queryset: QuerySet[Booking]) -> None:
+        page.apply(
+            request,
+            queryset,
+            lambda booking: services.change_status(
+                booking_id=booking.pk,
+                status=status,
+                actor=request.user,  # type: ignore[arg-type]
+                at=timezone.now(),
+            ),
+            name=name_of,
+        )
+
+    run.__name__ = f"mark_{status}"
+    return run
+
+
+def name_of(booking: Booking) -> str:
+    """Return the time and the customer of a booking, by which staff recognise it."""
+    when = words.moment(booking.start_time, zone(booking.calendar.timezone))
+    return f"{when}, {booking.attendee()['attendee_name'] or words.person(booking.user)}"
+
+
+@admin.register(Booking)
+class BookingAdmin(ServedAdmin):
+    """Bookings, which only services change: by buttons on their pages, and by actions."""
+
+    menu = Menu.DIARY
+    list_display = ["when", "state", "customer", "what", "amount"]
+    list_display_links = ["when"]
+    list_filter = [
+        ("start_time", StartFilter),
+        "status",
+        ("calendar", FewRelatedFilter),
+        ("service", FewRelatedFilter),
+        ("calendar__provider", FewRelatedFilter),
+        "created_at",
+    ]
+    search_fields = [
+        "id",
+        "attendee_name",
+        "attendee_email",
+        "attendee_phone",
+        "user__name",
+        "user__email",
+        "user__phone",
+        "service__title",
+        "calendar__name",
+    ]
+    link_filters = ["status__in", "service__id__exact", "slot__id__exact"]
+    search_help_text = gettext_lazy("A name, an email address, a phone number or an id")
+    date_hierarchy = "start_time"
+    ordering = ["start_time", "id"]
+    list_per_page = 50
+    paginator = BoundedPaginator
+    actions: Any = [
+        _change_status(Status.CONFIRMED),
+        _change_status(Status.COMPLETED),
+        _change_status(Status.NO_SHOW),
+        "mark_cancelled",
+        "resend_mail",
+    ]
+
+    class Media:
+        css = {"all": ["bookit/booking.css"]}
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Booking]:
+        """Return the bookings together with everything that names them."""
+        return super().get_queryset(request).select_related("user", "service", "calendar__provider")
+
+    def get_ordering(self, request: HttpRequest) -> list[str]:
+        """Return the order: upcoming bookings begin with the next, others with the latest."""
+        chosen = getattr(request, "GET", {})
+        is_past = "start_time__lt" in chosen and "start_time__gte" not in chosen
+        is_any = chosen.get("q") or "start_time__isnull" in chosen
+        return ["-start_time", "-id"] if is_past or is_any else ["start_time", "id"]
+
+    # --- Columns --------------------------------------------------------------------------------
+
+    @admin.display(description=gettext_lazy("when"), ordering="start_time")
+    def when(self, booking: Booking) -> SafeString:
+        """Return the period in the zone of the calendar, and the zone."""
+        name = booking.calendar.timezone
+        when = words.period(booking.start_time, booking.end_time, zone(name))
+        return format_html('{} <span class="below">{}</span>', when, name)
+
+    @admin.display(description=gettext_lazy("state"), ordering="status")
+    def state(self, booking: Booking) -> SafeString:
+        """Return the badge of the status."""
+        label = LABELS[Status(booking.status)]
+        return format_html('<span class="state state-{}">{}</span>', booking.status, label)
+
+    @admin.display(description=gettext_lazy("customer"), ordering="user__name")
+    def customer(self, booking: Booking) -> SafeString:
+        """Return the name, the phone number and the email address of the person who comes."""
+        found = booking.attendee()
+        email = "" if booking.user.deleted_at else found["attendee_email"]
+        return format_html(
+            '{} <span class="below">{}</span><span class="below">{}</span>',
+            found["attendee_name"] or words.person(booking.user),
+            found["attendee_phone"],
+            email,
+        )
+
+    @admin.display(description=gettext_lazy("what"), ordering="service__title")
+    def what(self, booking: Booking) -> SafeString:
+        """Return the service and the calendar."""
+        title, name = booking.service.title, booking.calendar.name
+        return format_html('{} <span class="below">{}</span>', title, name)
+
+    @admin.display(description=gettext_lazy("price"), ordering="price")
+    def amount(self, booking: Booking) -> str:
+        """Return the price with its currency."""
+        return money.written(booking.price, booking.currency)
+
+    # --- Actions --------------------------------------------------------------------------------
+
+    @admin.action(description=gettext_lazy("Cancel\u2026"), permissions=["change"])
+    def mark_cancelled(
+        self, request: HttpRequest, queryset: QuerySet[Booking]
+    ) -> TemplateResponse | None:
+        """Ask for the reason; then cancel the selected bookings."""
+        is_sent = "reason" in request.POST
+        form = CancelForm(request.POST if is_sent else None)
+        if is_sent and form.is_valid():
+            self.apply(
+                request,
+                queryset,
+                lambda booking: services.change_status(
+                    booking_id=booking.pk,
+                    status=Status.CANCELLED,
+                    actor=request.user,  # type: ignore[arg-type]
+                    at=timezone.now(),
+                    reason=form.cleaned_data["reason"],
+                ),
+                done=_("%d cancelled."),
+                name=name_of,
+            )
+            return None
+        bookings = [*queryset[: MAX_CANCELLED + 1]]
+        if len(bookings) > MAX_CANCELLED:
+            text = _("Cancel at most %d bookings at a time.") % MAX_CANCELLED
+            self.message_user(request, text, messages.ERROR)
+            return None
+        context = {
+            **self.admin_site.each_context(request),
+            "title": _("Cancel bookings"),
+            "opts": self.opts,
+            "media": self.media,
+            "form": form,
+            "ids": [booking.pk for booking in bookings],
+            "names": [name_of(booking) for booking in bookings[:MAX_NAMED]],
+            "more": max(0, len(bookings) - MAX_NAMED),
+            "number": len(bookings),
+            "checkbox": ACTION_CHECKBOX_NAME,
+        }
+        return TemplateResponse(request, "admin/bookings/booking/cancel_selected.html", context)
+
+    @admin.action(description=gettext_lazy("Send the last mail again"), permissions=["change"])
+    def resend_mail(self, request: HttpRequest, queryset: QuerySet[Booking]) -> None:
+        """Send the last mail about each selected booking to its customer again."""
+        self.apply(
+            request,
+            queryset,
+            lambda booking: self._resend(request, booking),
+            done=_("Mails that will be sent again: %d."),
+            name=name_of,
+        )
+
+    def _resend(self, request: HttpRequest, booking: Booking) -> None:
+        mails.resend(booking_id=booking.pk, at=timezone.now())
+        # History has no event for a copy of a mail, so the log of the admin site says who sent it.
+        self.log_change(request, booking, "Sent the last mail to the customer again.")
+
+    # --- The page of a booking ------------------------------------------------------------------
+
+    def changeform_view(
+        self,
+        request: HttpRequest,
+        object_id: str | None = None,
+        form_url: str = "",
+        extra_context: dict[str, Any] | None = None,
+    ) -> Any:
+        """Show the page of a booking, or do what a button on the page says."""
+        booking = self.get_object(request, object_id) if object_id else None
+        if booking is None:
+            return super().changeform_view(request, object_id, form_url, extra_context)
+        if not self.has_view_or_change_permission(request, booking):
+            raise PermissionDenied
+        shown: dict[str, Any] = {}
+        if request.method == "POST":
+            if not self.has_change_permission(request, booking):
+                raise PermissionDenied
+            done = self._do(request, booking, shown)
+            if done is not None:
+                return done
+        return self._page(request, booking, shown)
+
+    def _page(
+        self, request: HttpRequest, booking: Booking, shown: dict[str, Any]
+    ) -> TemplateResponse:
+        """Return the page. `shown` has the forms that were refused."""
+        page = BookingPage(
+            booking,
+            viewer=request.user,  # type: ignore[arg-type]
+            at=timezone.now(),
+        )
+        may_change = self.has_change_permission(request, booking)
+        move = shown.get("move")
+        offers = None
+        if may_change and page.can_move and (move or "move" in request.GET):
+            offers = page.offers(page.day(request.GET.get("move", "")))
+        context = {
+            **self.admin_site.each_context(request),
+            "title": f"{booking.service.title}, {page.attendee['name']}",
+            "subtitle": None,
+            "opts": self.opts,
+            "original": booking,
+            "media": self.media,
+            "page": page,
+            "booking": booking,
+            "may_change": may_change,
+            "may_delete": self.has_delete_permission(request, booking),
+            "may_see_users": request.user.has_perm("accounts.view_user"),  # type: ignore[union-attr]
+            "cancel": shown.get("cancel") or CancelForm(),
+            "note": shown.get("note") or NoteForm(),
+            "move": move,
+            "alternatives": [
+                page.time(each, with_day=True) for each in shown.get("alternatives", [])
+            ],
+            "offers": offers,
+        }
+        return TemplateResponse(request, "admin/bookings/booking/page.html", context)
+
+    def _do(
+        self, request: HttpRequest, booking: Booking, shown: dict[str, Any]
+    ) -> HttpResponse | None:
+        """Do what a button says and return a redirect, or put a refused form into `shown`."""
+        button = request.POST.get("do", "")
+        by_button: dict[str, tuple[type[forms.Form], Callable[..., str]]] = {
+            "cancel": (CancelForm, self._cancel),
+            "move": (MoveForm, self._move),
+            "note": (NoteForm, self._note),
+        }
+        if button in by_button:
+            form_class, call = by_button[button]
+            form = shown[button] = form_class(request.POST)
+            if not form.is_valid():
+                return None
+            try:
+                text = call(request, booking, form.cleaned_data)
+            except REFUSALS as error:
+                same = self.get_queryset(request).filter(pk=booking.pk, status=booking.status)
+                if not same.exists():
+                    # Somebody changed the booking meanwhile, so the page may lack this form now.
+                    self.message_user(request, message_of(error), messages.ERROR)
+                    return HttpResponseRedirect(request.path)
+                # Each of the forms has one field, so every refusal belongs to it.
+                form.add_error(next(iter(form.fields)), message_of(error))
+                shown["alternatives"] = getattr(error, "members", {}).get("alternatives", [])
+                return None
+        else:
+            try:
+                text = self._press(request, booking, button)
+            except REFUSALS as error:
+                self.message_user(request, message_of(error), messages.ERROR)
+                return HttpResponseRedirect(request.path)
+        self.message_user(request, text, messages.SUCCESS)
+        return HttpResponseRedirect(request.path)
+
+    def _press(self, request: HttpRequest, booking: Booking, button: str) -> str:
+        if button == "resend":
+            self._resend(request, booking)
+            return _("The mail will be sent again.")
+        if button not in BUTTONS:
+            raise BadRequest("The page of a booking has no such button.")
+        services.change_status(
+            booking_id=booking.pk,
+            status=button,
+            actor=request.user,  # type: ignore[arg-type]
+            at=timezone.now(),
+        )
+        return str(DONE[Status(button)])
+
+    def _cancel(self, request: HttpRequest, booking: Booking, values: dict[str, Any]) -> str:
+        services.change_status(
+            booking_id=booking.pk,
+            status=Status.CANCELLED,
+            actor=request.user,  # type: ignore[arg-type]
+            at=timezone.now(),
+            reason=values["reason"],
+        )
+        return _("Cancelled.")
+
+    def _move(self, request: HttpRequest, booking: Booking, values: dict[str, Any]) -> str:
+        moved = services.reschedule_booking(
+            booking_id=booking.pk,
+            actor=request.user,  # type: ignore[arg-type]
+            at=timezone.now(),
+            **values["to"],
+        )
+        when = words.moment(moved.start_time, zone(booking.calendar.timezone))
+        return _("Moved to %(when)s.") % {"when": when}
+
+    def _note(self, request: HttpRequest, booking: Booking, values: dict[str, Any]) -> str:
+        desk.add_note(
+            booking_id=booking.pk,
+            actor=request.user,  # type: ignore[arg-type]
+            text=values["text"],
+            at=timezone.now(),
+        )
+        return _("The note was saved.")
+
+    def delete_row(self, request: HttpRequest, row: Booking) -> None:
+        """Delete a booking, but not its history."""
+        services.delete_booking(
+            booking_id=row.pk,
+            actor=request.user,  # type: ignore[arg-type]
+            at=timezone.now(),
+        )

@@ -1,0 +1,34 @@
+"""Notes about bookings that only staff see."""
+
+from django.conf import settings
+from django.db import models
+from uuid_utils.compat import uuid7
+
+from bookings.models import Booking
+
+
+class StaffNote(models.Model):
+    """What a member of staff wrote about a booking. Notes are added, and never changed.
+
+    No endpoint shows notes. A note can contain personal data about the user of the booking, so it
+    is a part of that user's export, and is erased with that user's account.
+    """
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    booking = models.ForeignKey(
+        Booking, on_delete=models.CASCADE, related_name="staff_notes", db_index=False
+    )
+    author = models.ForeignKey(
+        settings.AUTH_USER_MODEL, on_delete=models.RESTRICT, related_name="+", db_index=False
+    )
+    text = models.TextField(max_length=2000)
+    at = models.DateTimeField()
+
+    class Meta:
+        ordering = ["id"]
+        # The permissions for bookings decide who may read and write notes.
+        default_permissions = ()
+        indexes = [models.Index(fields=["booking", "id"], name="staff_note_by_booking")]
+
+    def __str__(self) -> str:
+        return f"{self.at:%Y-%m-%d %H:%M} UTC"

@@ -1,0 +1,347 @@
+"""What the page of a booking shows."""
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import date, datetime, timedelta
+from functools import cached_property
+from itertools import groupby, islice
+from typing import Any
+from urllib.parse import quote
+
+from django.db.models import QuerySet
+from django.utils.timesince import timesince, timeuntil
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
+
+from accounts.keys.models import ApiKey
+from accounts.models import User
+from bookings.availability.search import Search
+from bookings.availability.terms import terms_of
+from bookings.desk import words
+from bookings.desk.models import StaffNote
+from bookings.mails import services as mails
+from bookings.models import Booking
+from bookings.transitions import TRANSITIONS
+from bookit import money
+from bookit.mails.models import MailCount
+from bookit.times import day_end, day_start, zone
+
+Status = Booking.Status
+
+# The page shows at most this many events, notes and other bookings of the customer. It counts the
+# no-shows and cancellations among the customer's last `MAX_COUNTED` bookings.
+MAX_EVENTS = 100
+MAX_NOTES = 50
+MAX_OTHERS = 8
+MAX_COUNTED = 200
+# Free times are offered for a week at a time, and at most this many.
+DAYS = 7
+MAX_TIMES = 300
+# A booking can be moved to a day that is at most this far away.
+FARTHEST = timedelta(days=3660)
+
+LABELS = {
+    Status.HELD: gettext_lazy("Held"),
+    Status.PENDING: gettext_lazy("Pending"),
+    Status.CONFIRMED: gettext_lazy("Confirmed"),
+    Status.CANCELLED: gettext_lazy("Cancelled"),
+    Status.COMPLETED: gettext_lazy("Completed"),
+    Status.EXPIRED: gettext_lazy("Expired"),
+    Status.NO_SHOW: gettext_lazy("No-show"),
+}
+
+# The statuses that a button sets, with the words on the button.
+BUTTONS = {
+    Status.CONFIRMED: gettext_lazy("Confirm"),
+    Status.COMPLETED: gettext_lazy("Mark as completed"),
+    Status.NO_SHOW: gettext_lazy("Mark as no-show"),
+}
+
+
+@dataclass(frozen=True)
+class Button:
+    """A button that changes the status of a booking."""
+
+    status: str
+    label: str
+    is_primary: bool
+
+
+@dataclass(frozen=True)
+class Time:
+    """A free time: the value of its radio button, and its words."""
+
+    value: str
+    label: str
+    seats_left: int
+
+
+@dataclass(frozen=True)
+class Day:
+    """The free times of a day."""
+
+    label: str
+    times: list[Time]
+
+
+@dataclass(frozen=True)
+class Offers:
+    """The free times of a week, and the first days of the weeks around it."""
+
+    first: date
+    label: str
+    days: list[Day] = field(default_factory=list)
+    before: date | None = None
+    after: date | None = None
+
+
+@dataclass(frozen=True)
+class Other:
+    """Another booking of the same customer."""
+
+    id: Any
+    title: str
+    when: str
+    status: str
+    label: str
+
+
+class BookingPage:
+    """Everything that the page of a booking shows, for one viewer at one moment."""
+
+    def __init__(self, booking: Booking, *, viewer: User, at: datetime) -> None:
+        self.booking, self.viewer, self.at = booking, viewer, at
+        self.tz = zone(booking.calendar.timezone)
+
+    # --- What and when --------------------------------------------------------------------------
+
+    @property
+    def label(self) -> str:
+        """The status in words."""
+        return str(LABELS[Status(self.booking.status)])
+
+    @property
+    def when(self) -> str:
+        """The period in the calendar's zone."""
+        return words.period(self.booking.start_time, self.booking.end_time, self.tz)
+
+    @property
+    def own_when(self) -> str:
+        """The period in the viewer's zone; empty if clocks there show the same."""
+        own = zone(self.viewer.timezone)
+        if not words.differs(own, self.tz, self.booking.start_time):
+            return ""
+        return words.period(self.booking.start_time, self.booking.end_time, own)
+
+    @property
+    def distance(self) -> str:
+        """How far away the booking is: "in 3 days", "now" or "2 hours ago"."""
+        start, end = self.booking.start_time, self.booking.end_time
+        if start > self.at:
+            return _("in %(time)s") % {"time": timeuntil(start, self.at, depth=1)}
+        if end > self.at:
+            return _("now")
+        return _("%(time)s ago") % {"time": timesince(end, self.at, depth=1)}
+
+    @property
+    def minutes(self) -> int:
+        """The length in minutes."""
+        return (self.booking.end_time - self.booking.start_time) // timedelta(minutes=1)
+
+    @property
+    def price(self) -> str:
+        """The price with its currency."""
+        return money.written(self.booking.price, self.booking.currency)
+
+    @property
+    def held_until(self) -> str:
+        """When a hold expires, in the calendar's zone."""
+        until = self.booking.hold_expires_at
+        return words.moment(until, self.tz) if until else ""
+
+    # --- What can be done -----------------------------------------------------------------------
+
+    @property
+    def buttons(self) -> list[Button]:
+        """The buttons for the changes that the status allows.
+
+        Whether a customer came is known only after the start, so these buttons appear then.
+        """
+        allowed = TRANSITIONS[self.booking.status]
+        started = self.booking.start_time <= self.at
+        shown = [
+            status
+            for status in BUTTONS
+            if status in allowed and (started or status == Status.CONFIRMED)
+        ]
+        return [Button(each, str(BUTTONS[each]), each == shown[0]) for each in shown]
+
+    @property
+    def can_cancel(self) -> bool:
+        """Whether the status allows to cancel the booking."""
+        return Status.CANCELLED in TRANSITIONS[self.booking.status]
+
+    @property
+    def can_move(self) -> bool:
+        """Whether the status allows to move the booking."""
+        return self.booking.status in (Status.PENDING, Status.CONFIRMED)
+
+    def day(self, text: str) -> date:
+        """Return the day that a URL names, or today; days that are too far away become today."""
+        today = self.at.astimezone(self.tz).date()
+        try:
+            wanted = date.fromisoformat(text)
+        except ValueError:
+            wanted = max(today, self.booking.start_time.astimezone(self.tz).date())
+        return wanted if today <= wanted <= today + FARTHEST else today
+
+    def offers(self, first: date) -> Offers:
+        """Return the times to which the booking can move in the week that begins at `first`."""
+        today = self.at.astimezone(self.tz).date()
+        last = first + timedelta(days=DAYS - 1)
+        from_, until = max(self.at, day_start(first, self.tz)), day_end(last, self.tz)
+        found: list[Any] = []
+        for terms in terms_of([self.booking.service_id], from_).values():
+            moved = terms.for_booking(self.booking)
+            search = Search([moved], from_, until, at=self.at, but=self.booking.pk)
+            found = [*islice(search.free_times(moved), MAX_TIMES + 1)]
+        after = first + timedelta(days=DAYS)
+        if len(found) > MAX_TIMES:
+            found.pop()
+            # The last day is not complete, so the next page begins with it.
+            after = max(found[-1]["start_time"].astimezone(self.tz).date(), first + words.ONE_DAY)
+        return Offers(
+            first=first,
+            label=_("%(first)s to %(last)s") % {"first": words.day(first), "last": words.day(last)},
+            days=self._days(found),
+            before=max(today, first - timedelta(days=DAYS)) if first > today else None,
+            after=after if after <= today + FARTHEST else None,
+        )
+
+    def _days(self, times: Iterable[Any]) -> list[Day]:
+        moved = [each for each in times if each["start_time"] != self.booking.start_time]
+        by_day = groupby(moved, lambda each: each["start_time"].astimezone(self.tz).date())
+        return [Day(words.day(each), [self.time(time) for time in day]) for each, day in by_day]
+
+    def time(self, free: Any, *, with_day: bool = False) -> Time:
+        """Return a free time of a search, or of the alternatives of a refusal, for a form."""
+        local = free["start_time"].astimezone(self.tz)
+        return Time(
+            value=str(free["slot_id"] or free["start_time"].isoformat()),
+            label=words.moment(local, self.tz) if with_day else words.clock(local),
+            seats_left=free.get("seats_left", 1),
+        )
+
+    # --- Who ------------------------------------------------------------------------------------
+
+    @cached_property
+    def attendee(self) -> dict[str, str]:
+        """The name, email address and phone number of the person who comes."""
+        found = self.booking.attendee()
+        return {
+            "name": found["attendee_name"] or words.person(self.booking.user),
+            "email": "" if self.booking.user.deleted_at else found["attendee_email"],
+            "phone": found["attendee_phone"],
+            "mailto": quote(found["attendee_email"], safe="@"),
+            "tel": "".join(each for each in found["attendee_phone"] if each in "+0123456789"),
+        }
+
+    @property
+    def booked_by(self) -> str:
+        """The user who booked, if it is not the person who comes."""
+        name = words.person(self.booking.user)
+        return "" if name == self.attendee["name"] else name
+
+    @cached_property
+    def _others(self) -> list[dict[str, Any]]:
+        # One query for the list and the counts: the statuses of the last bookings.
+        bookings = Booking.objects.filter(user_id=self.booking.user_id).order_by(
+            "-start_time", "-id"
+        )
+        columns = ("id", "start_time", "end_time", "status", "service__title", "calendar__timezone")
+        rows = bookings.exclude(pk=self.booking.pk).values(*columns)
+        return [*rows[:MAX_COUNTED]]
+
+    @property
+    def others(self) -> list[Other]:
+        """The other bookings of the customer, latest first."""
+        return [
+            Other(
+                id=row["id"],
+                title=row["service__title"],
+                when=words.moment(row["start_time"], zone(row["calendar__timezone"])),
+                status=row["status"],
+                label=str(LABELS[Status(row["status"])]),
+            )
+            for row in self._others[:MAX_OTHERS]
+        ]
+
+    @property
+    def more_others(self) -> int:
+        """The number of other bookings that are not listed."""
+        return max(0, len(self._others) - MAX_OTHERS)
+
+    @property
+    def counts(self) -> list[tuple[str, str, int]]:
+        """The numbers of the customer's other bookings by status: the status, its word, number."""
+        found = Counter(row["status"] for row in self._others)
+        return [(each, str(LABELS[each]), found[each]) for each in LABELS if found[each]]
+
+    # --- What happened --------------------------------------------------------------------------
+
+    @cached_property
+    def _events(self) -> list[Any]:
+        events = self.booking.events.select_related("actor").order_by("-id")
+        return [*events[: MAX_EVENTS + 1]]
+
+    @property
+    def has_earlier_events(self) -> bool:
+        """Whether the booking has more events than the page shows."""
+        return len(self._events) > MAX_EVENTS
+
+    @cached_property
+    def history(self) -> list[tuple[str, words.Entry]]:
+        """The history, latest first: the time in the calendar's zone, and what happened."""
+        events = self._events[:MAX_EVENTS]
+        ids = [each.api_key_id for each in events if each.api_key_id]
+        keys = dict(_names_of_keys(ids)) if ids else {}
+        found = words.entries(events, booking=self.booking, keys=keys, tz=self.tz)
+        return [(words.moment(each.at, self.tz), each) for each in found]
+
+    @cached_property
+    def mail_log(self) -> list[tuple[str, mails.Announcement]]:
+        """The mails about the booking, latest first."""
+        ids = [each.pk for each in self._events[:MAX_EVENTS]]
+        found = mails.announcements(booking_id=self.booking.pk, event_ids=ids)
+        return [(words.moment(each.at, self.tz), each) for each in reversed(found)]
+
+    @cached_property
+    def withheld(self) -> int:
+        """How many mails about the booking a daily limit withheld in the last 30 days."""
+        subjects = [f"booking/{self.booking.pk}/{each}" for each in ("attendee", "provider")]
+        counts = MailCount.objects.filter(subject__in=subjects)
+        return sum(counts.values_list("withheld", flat=True))
+
+    @cached_property
+    def notes(self) -> list[tuple[str, str, StaffNote]]:
+        """The notes of staff, latest first: the time, the author, and the note."""
+        found: QuerySet[StaffNote] = StaffNote.objects.filter(booking=self.booking)
+        rows = found.select_related("author").order_by("-id")[:MAX_NOTES]
+        return [(words.moment(each.at, self.tz), words.person(each.author), each) for each in rows]
+
+    @property
+    def columns(self) -> list[tuple[str, str]]:
+        """The columns of the booking as they are stored, for support."""
+        hidden = {"active", "unfinished", "blocked"}
+        shown = [each for each in Booking._meta.concrete_fields if each.name not in hidden]
+        values = [(each.name, getattr(self.booking, each.attname)) for each in shown]
+        return [
+            (name, value.isoformat() if isinstance(value, datetime) else str(value or "\u2013"))
+            for name, value in values
+        ]
+
+
+def _names_of_keys(ids: list[Any]) -> Any:
+    """Return the ids and the names of API keys."""
+    return ApiKey.objects.filter(pk__in=ids).values_list("pk", "name")

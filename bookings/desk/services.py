@@ -1,0 +1,25 @@
+"""The rules for the notes of staff."""
+
+from datetime import datetime
+from uuid import UUID
+
+from accounts.models import User
+from bookings import services
+from bookings.desk.models import StaffNote
+from bookings.models import Booking
+from bookit.errors import Invalid
+
+
+def add_note(*, booking_id: UUID, actor: User, text: str, at: datetime) -> StaffNote:
+    """Add a note to a booking, as its provider, an admin or staff.
+
+    Raises:
+        Booking.DoesNotExist: there is no booking with this id.
+        Forbidden: `actor` may not change the booking as its provider can.
+        Invalid: the text is empty.
+    """
+    booking = Booking.objects.select_related("calendar").get(pk=booking_id)
+    services.check_manages(booking, actor)
+    if not text.strip():
+        raise Invalid.of("text", "Write something first.")
+    return StaffNote.objects.create(booking=booking, author=actor, text=text.strip(), at=at)

@@ -1,0 +1,190 @@
+"""The list of bookings: its order, filters, search and actions."""
+
+from datetime import timedelta
+
+import pytest
+from django.core import mail
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+
+from accounts.tests.factories import ProviderFactory, UserFactory
+from bookings.desk.tests.conftest import LIST, NOW, START
+from bookings.models import Booking
+from bookings.tests.factories import BookingFactory
+from bookings.tests.jobs import work
+from catalog.tests.factories import CalendarFactory, ServiceFactory
+
+pytestmark = pytest.mark.django_db
+
+DAY = timedelta(days=1)
+
+
+def found(desk, **query):
+    response = desk.get(LIST, query)
+    assert response.status_code == 200
+    return [*response.context["cl"].result_list]
+
+
+def at(start_time, **more):
+    return BookingFactory(start_time=start_time, **more)
+
+
+def act(desk, action, bookings, **more):
+    rows = [str(each.pk) for each in bookings]
+    response = desk.post(LIST, {"action": action, "_selected_action": rows, **more}, follow=True)
+    assert response.status_code == 200
+    for booking in bookings:
+        booking.refresh_from_db()
+    return response.content.decode()
+
+
+# --- order and filters --------------------------------------------------------------------------
+
+
+def test_the_list_begins_with_the_next_bookings_and_hides_past_days(desk):
+    later, soon, earlier_today = at(NOW + 2 * DAY), at(NOW + DAY), at(NOW - timedelta(hours=2))
+    past, long_past = at(NOW - DAY), at(NOW - 2 * DAY)
+    assert found(desk) == [earlier_today, soon, later]
+    assert found(desk, start_time__lt=NOW.isoformat()) == [earlier_today, past, long_past]
+    everything = found(desk, start_time__isnull="False")
+    assert everything == [later, soon, earlier_today, past, long_past]
+
+
+def test_today_begins_at_midnight_of_the_signed_in_user(desk):
+    """It is Monday in Paris, where the receptionist is, an hour before it is in Lisbon."""
+    monday = at(NOW.replace(hour=0) - timedelta(minutes=59))
+    at(NOW.replace(hour=0) - timedelta(minutes=61))
+    assert found(desk) == [monday]
+
+
+def test_a_search_finds_past_bookings_by_everything_that_people_say(desk, haircut):
+    user = UserFactory(name="Ana Silva", email="ana@example.com", phone="+351 912 345 678")
+    booking = at(NOW - 9 * DAY, user=user, service=haircut, attendee_name="Tiago")
+    at(NOW - 9 * DAY, user=UserFactory(name="Zed"))
+    for words in ("ana silva", "ana@", "912 345", "Tiago", "Haircut", "Chair", str(booking.pk)):
+        assert found(desk, q=words) == [booking], words
+
+
+@pytest.mark.parametrize("name", ["calendar__id", "service__id", "calendar__provider__id"])
+def test_the_list_is_filtered_by_calendar_service_and_provider(desk, name):
+    mine, _ = (
+        at(START, service=ServiceFactory(calendar=CalendarFactory(provider=ProviderFactory())))
+        for _ in range(2)
+    )
+    values = {
+        "calendar__id": mine.calendar_id,
+        "service__id": mine.service_id,
+        "calendar__provider__id": mine.calendar.provider_id,
+    }
+    assert found(desk, **{f"{name}__exact": values[name]}) == [mine]
+    text = desk.get(LIST).content.decode()
+    assert f"{name}__exact={values[name]}" in text
+
+
+def test_filters_offer_a_limited_number_of_calendars(desk, monkeypatch):
+    monkeypatch.setattr("bookings.desk.filters.MAX_CHOICES", 2)
+    for _ in range(4):
+        at(START, service=ServiceFactory())
+    assert desk.get(LIST).content.decode().count("?calendar__id__exact=") == 2
+
+
+def test_a_row_says_when_who_and_what(desk, book):
+    book()
+    text = desk.get(LIST).content.decode()
+    for words in (
+        "Tue 1 Dec 2026, 10:00\N{EN DASH}11:00",
+        "Europe/Lisbon",
+        "Ana Silva",
+        "+351 912 345 678",
+        "Haircut",
+        "Chair",
+        '<span class="state state-pending">Pending</span>',
+    ):
+        assert words in text, words
+
+
+def test_the_number_of_queries_does_not_depend_on_the_rows(desk, django_assert_num_queries):
+    at(START)
+    with django_assert_num_queries(QUERIES):
+        found(desk)
+    for _ in range(4):
+        at(START, service=ServiceFactory(calendar=CalendarFactory(provider=ProviderFactory())))
+    with django_assert_num_queries(QUERIES):
+        found(desk)
+
+
+QUERIES = 11
+
+
+def test_many_rows_are_not_counted_one_by_one(desk, monkeypatch):
+    for module in ("bookit.adminsite.changelist", "bookit.database.counts"):
+        monkeypatch.setattr(f"{module}.MAX_COUNTED", 2)
+    for _ in range(5):
+        at(START)
+    with CaptureQueriesContext(connection) as captured:
+        assert len(found(desk)) <= 5
+    texts = [each["sql"] for each in captured if "COUNT(" in each["sql"]]
+    assert len(texts) == 1
+    assert "LIMIT 3" in texts[0]
+
+
+# --- actions ------------------------------------------------------------------------------------
+
+
+def test_an_action_says_how_many_succeeded_and_why_others_did_not(desk, rui):
+    pending = [at(START), at(START)]
+    cancelled = [at(START, status="cancelled") for _ in range(7)]
+    text = act(desk, "mark_confirmed", [*pending, *cancelled])
+    assert "2 changed." in text
+    reason = "7 not changed. A booking that is cancelled cannot become confirmed."
+    assert text.count(reason) == 1
+    assert "and 2 more" in text
+    assert {each.status for each in pending} == {"confirmed"}
+    assert {each.events.get().actor for each in pending} == {rui}
+
+
+def test_cancelling_asks_for_a_reason_first(desk, rui):
+    bookings = [at(START, user=UserFactory(name="Eva Luz")), at(START)]
+    text = act(desk, "mark_cancelled", bookings)
+    assert "Eva Luz" in text
+    assert 'name="reason"' in text
+    assert {each.status for each in bookings} == {"pending"}
+
+    text = act(desk, "mark_cancelled", bookings, reason="Water damage")
+    assert "2 cancelled." in text
+    assert {(each.status, each.cancellation_reason) for each in bookings} == {
+        ("cancelled", "Water damage")
+    }
+    assert {each.events.get().actor for each in bookings} == {rui}
+
+
+def test_a_reason_that_is_too_long_cancels_nothing(desk):
+    booking = at(START)
+    assert "at most 500 characters" in act(desk, "mark_cancelled", [booking], reason="x" * 501)
+    assert booking.status == "pending"
+
+
+def test_too_many_bookings_are_not_cancelled_at_once(desk, monkeypatch):
+    monkeypatch.setattr("bookings.desk.admin.MAX_CANCELLED", 1)
+    text = act(desk, "mark_cancelled", [at(START), at(START)])
+    assert "Cancel at most 1 bookings at a time." in text
+
+
+def test_mails_are_sent_again(desk, book):
+    booking, without_mail = book(), at(START + DAY)
+    work()
+    mail.outbox.clear()
+    text = act(desk, "resend_mail", [booking, without_mail])
+    assert "Mails that will be sent again: 1." in text
+    assert "1 not changed." in text
+    work()
+    assert [message.to for message in mail.outbox] == [["ana@example.com"]]
+
+
+def test_every_action_is_offered(desk):
+    at(START)
+    text = desk.get(LIST).content.decode()
+    for action in ("confirmed", "completed", "no_show", "cancelled"):
+        assert f'value="mark_{action}"' in text
+    assert 'value="resend_mail"' in text
+    assert Booking.objects.count() == 1

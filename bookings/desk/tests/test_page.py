@@ -1,0 +1,391 @@
+"""The page of a booking: what it shows, and what its buttons do."""
+
+from datetime import timedelta
+
+import pytest
+from django.core import mail
+from django.test import Client
+from django.utils.html import escape
+
+from accounts.keys.services import create_key
+from accounts.privacy.services import erase_user
+from accounts.tests.factories import AdminFactory, UserFactory, staff
+from bookings import clock, services
+from bookings.desk.models import StaffNote
+from bookings.desk.page import MAX_OTHERS
+from bookings.desk.tests.conftest import NOW, START, page
+from bookings.models import Booking
+from bookings.tests.factories import BookingFactory, SlotFactory
+from bookings.tests.jobs import work
+
+pytestmark = pytest.mark.django_db
+
+HOUR = timedelta(hours=1)
+
+
+def text_of(browser, booking, query=""):
+    response = browser.get(page(booking) + query)
+    assert response.status_code == 200
+    return response.content.decode()
+
+
+def press(browser, booking, do, **values):
+    """Press a button; return the page that follows."""
+    response = browser.post(page(booking), {"do": do, **values}, follow=True)
+    assert response.status_code == 200
+    booking.refresh_from_db()
+    return response.content.decode()
+
+
+# --- what it shows ------------------------------------------------------------------------------
+
+
+def test_the_page_says_who_what_and_when_in_both_zones(desk, book):
+    text = text_of(desk, book(notes="Short at the sides"))
+    for words in (
+        "Haircut",
+        "Chair",
+        "Ana Silva",
+        'href="tel:+351912345678"',
+        'href="mailto:ana@example.com"',
+        "Short at the sides",
+        "Tue 1 Dec 2026, 10:00\N{EN DASH}11:00",
+        "Europe/Lisbon",
+        "For you: Tue 1 Dec 2026, 11:00\N{EN DASH}12:00 (Europe/Paris)",
+        "25.00 USD",
+    ):
+        assert words in text, words
+
+
+def test_a_zone_with_the_same_time_is_not_repeated(desk, rui, book):
+    rui.timezone = "Europe/London"
+    rui.save()
+    assert "For you" not in text_of(desk, book())
+
+
+def test_an_attendee_is_shown_with_the_user_who_booked(desk, book):
+    text = text_of(desk, book(attendee_name="Tiago", attendee_email="tiago@example.com"))
+    assert "tiago@example.com" in text
+    assert "Booked by Ana Silva (ana@example.com)." in text
+
+
+def test_the_page_shows_the_other_bookings_of_the_customer(desk, book, ana):
+    booking = book()
+    assert "This is their only booking." in text_of(desk, booking)
+    BookingFactory.create_batch(MAX_OTHERS + 1, user=ana, status="no_show")
+    text = text_of(desk, booking)
+    assert f"{MAX_OTHERS + 1} no-show" in text
+    assert "And 1 more" in text
+
+
+def test_history_is_told_in_words(desk, rui, book, ana):
+    booking = book()
+    rui.api_key_id = create_key(owner=rui, name="website", at=NOW)[0].pk
+    for change in (
+        lambda: services.change_status(
+            booking_id=booking.pk, status="confirmed", actor=rui, at=NOW
+        ),
+        lambda: services.reschedule_booking(
+            booking_id=booking.pk, actor=rui, at=NOW, start_time=START + HOUR
+        ),
+        lambda: services.change_details(
+            booking_id=booking.pk,
+            actor=ana,
+            at=NOW,
+            details={"notes": "Late", "attendee_name": "T"},
+        ),
+        lambda: services.cancel_booking(booking_id=booking.pk, actor=ana, at=NOW, reason="Ill"),
+    ):
+        change()
+    entries = [
+        (entry.text, entry.by, entry.reason)
+        for _, entry in desk.get(page(booking)).context["page"].history
+    ]
+    key = (
+        "Rui, with the API key \N{LEFT DOUBLE QUOTATION MARK}website\N{RIGHT DOUBLE QUOTATION MARK}"
+    )
+    customer = "Ana Silva (customer)"
+    assert entries == [
+        ("Cancelled", customer, "Ill"),
+        ("Changed the name, the customer's notes", customer, ""),
+        ("Moved from Tue 1 Dec 2026, 10:00 to Tue 1 Dec 2026, 11:00", key, ""),
+        ("Confirmed", key, ""),
+        ("Requested for Tue 1 Dec 2026, 10:00", customer, ""),
+    ]
+
+
+def test_what_happens_by_itself_names_nobody(desk, book):
+    booking = book()
+    clock.expire_bookings(at=START + 2 * HOUR)
+    text = text_of(desk, booking)
+    assert "Expired, because nobody confirmed it before the start" in text
+    assert "automatic" in text
+
+
+def test_words_of_customers_are_escaped(desk, book):
+    words = "<script>alert(1)</script>"
+    text = text_of(desk, book(notes=words, attendee_name=words))
+    assert words not in text
+    assert escape(words) in text
+
+
+def test_the_page_of_a_user_who_deleted_their_account_opens(desk, book, ana):
+    booking = book()
+    erase_user(user_id=ana.pk, actor=AdminFactory(), at=NOW)
+    text = text_of(desk, booking)
+    assert "a former user" in text
+    assert "deleted.invalid</a>" not in text
+
+
+def test_the_number_of_queries_does_not_depend_on_the_history(
+    desk, rui, book, ana, django_assert_num_queries
+):
+    booking = book()
+    press(desk, booking, "note", text="One")
+    press(desk, booking, "confirmed")
+    with django_assert_num_queries(QUERIES):
+        text_of(desk, booking)
+    for number in range(1, 5):
+        press(desk, booking, "note", text=f"Note {number}")
+        press(desk, booking, "move", to=(START + number * HOUR).isoformat())
+        BookingFactory(user=ana)
+    with django_assert_num_queries(QUERIES):
+        text_of(desk, booking)
+
+
+QUERIES = 10
+
+
+# --- buttons ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("status", "started", "shown"),
+    [
+        ("held", False, ["confirmed", "cancel"]),
+        ("pending", False, ["confirmed", "cancel", "move"]),
+        ("pending", True, ["confirmed", "completed", "no_show", "cancel", "move"]),
+        ("confirmed", False, ["cancel", "move"]),
+        ("confirmed", True, ["completed", "no_show", "cancel", "move"]),
+        ("completed", True, ["no_show"]),
+        ("no_show", True, ["completed"]),
+        ("cancelled", False, []),
+        ("expired", True, []),
+    ],
+)
+def test_the_buttons_are_what_the_state_allows(desk, haircut, status, started, shown):
+    booking = BookingFactory(service=haircut, status=status)
+    if started:
+        Booking.objects.filter(pk=booking.pk).update(
+            start_time=NOW - HOUR, end_time=NOW, blocked=(NOW - HOUR, NOW)
+        )
+    text = text_of(desk, booking)
+    buttons = ["confirmed", "completed", "no_show", "cancel"]
+    found = [each for each in buttons if f'name="do" value="{each}"' in text]
+    found += ["move"] if "?move=#move" in text else []
+    assert found == shown
+
+
+def test_a_press_changes_the_state_on_behalf_of_its_user(desk, rui, book):
+    booking = book()
+    assert "Confirmed." in press(desk, booking, "confirmed")
+    assert booking.status == "confirmed"
+    assert booking.events.latest("id").actor == rui
+
+
+def test_a_press_that_comes_too_late_says_why(desk, book):
+    booking = book()
+    Booking.objects.filter(pk=booking.pk).update(status="cancelled")
+    text = press(desk, booking, "confirmed")
+    assert "A booking that is cancelled cannot become confirmed." in text
+
+
+def test_a_cancellation_has_a_reason(desk, book):
+    booking = book()
+    press(desk, booking, "cancel", reason="Helena is ill")
+    assert (booking.status, booking.cancellation_reason) == ("cancelled", "Helena is ill")
+    assert "Helena is ill" in text_of(desk, booking)
+
+
+def test_a_reason_that_is_too_long_is_refused_at_its_field(desk, book):
+    booking = book()
+    text = press(desk, booking, "cancel", reason="x" * 501)
+    assert "at most 500 characters" in text
+    assert '<details class="booking-cancel" open>' in text
+    assert booking.status == "pending"
+
+
+def test_an_unknown_button_is_a_bad_request(desk, book):
+    booking = book()
+    for do in ("", "expired", "held", "explode"):
+        assert desk.post(page(booking), {"do": do}).status_code == 400
+
+
+# --- moving -------------------------------------------------------------------------------------
+
+
+def test_free_times_are_offered_in_the_zone_of_the_calendar(desk, book):
+    booking = book()
+    other = book(START + HOUR, actor=UserFactory())
+    offers = desk.get(f"{page(booking)}?move=2026-12-01").context["offers"]
+    first = offers.days[0]
+    assert first.label == "Tue 1 Dec 2026"
+    assert [time.label for time in first.times] == [
+        "09:00", "12:00", "13:00", "14:00", "15:00", "16:00",
+    ]  # fmt: skip
+    assert [day.label[:3] for day in offers.days] == ["Tue", "Wed", "Thu", "Fri", "Mon"]
+    value = f'value="{other.start_time.isoformat()}"'
+    assert value not in text_of(desk, booking, "?move=2026-12-01")
+
+
+def test_every_offered_time_can_be_taken(desk, rui, book):
+    booking = book()
+    text = text_of(desk, booking, "?move=2026-12-01")
+    value = (START + 3 * HOUR).isoformat()
+    assert f'value="{value}"' in text
+    assert "Moved to Tue 1 Dec 2026, 13:00." in press(desk, booking, "move", to=value)
+    assert booking.start_time == START + 3 * HOUR
+    assert booking.events.latest("id").actor == rui
+
+
+def test_a_conflict_is_reported_at_the_times_with_alternatives(desk, book):
+    booking, other = book(), book(START + HOUR, actor=UserFactory())
+    text = press(desk, booking, "move", to=other.start_time.isoformat())
+    assert "This time is already booked." in text
+    assert "Nearest free times" in text
+    assert booking.start_time == START
+
+
+def test_a_class_is_moved_to_another_slot(desk, haircut, ana):
+    haircut.mode = "slots"
+    haircut.save()
+    one, other = (
+        SlotFactory(service=haircut, start_time=START + number * HOUR) for number in (0, 2)
+    )
+    booking = services.create_booking(actor=ana, slot_id=one.pk, at=NOW)
+    assert f'value="{other.pk}"' in text_of(desk, booking, "?move=")
+    press(desk, booking, "move", to=str(other.pk))
+    assert booking.slot_id == other.pk
+
+
+@pytest.mark.parametrize("to", ["", "tomorrow", "\0", "2026-12-01T10:00:00", "9999-99-99T00:00Z"])
+def test_a_move_without_a_valid_time_is_refused_at_its_field(desk, book, to):
+    booking = book()
+    text = press(desk, booking, "move", to=to)
+    assert "errorlist" in text
+    assert booking.start_time == START
+
+
+@pytest.mark.parametrize("day", ["x", "0001-01-01", "9999-12-31", "2020-01-01", "%00"])
+def test_a_day_that_cannot_be_shown_becomes_another(desk, book, day):
+    assert text_of(desk, book(), f"?move={day}")
+
+
+# --- notes --------------------------------------------------------------------------------------
+
+
+def test_a_note_has_an_author_and_a_time(desk, rui, book):
+    booking = book()
+    text = press(desk, booking, "note", text=" Prefers <b>mornings</b> ")
+    note = StaffNote.objects.get()
+    assert (note.booking, note.author, note.at) == (booking, rui, NOW)
+    assert note.text == "Prefers <b>mornings</b>"
+    assert escape(note.text) in text
+    assert "Rui, Mon 30 Nov 2026, 09:00" in text
+
+
+@pytest.mark.parametrize("text", ["", "   ", "x" * 2001, "\0"])
+def test_a_note_that_cannot_be_stored_is_refused_at_its_field(desk, book, text):
+    assert "errorlist" in press(desk, book(), "note", text=text)
+    assert not StaffNote.objects.exists()
+
+
+def test_no_endpoint_shows_notes_to_anybody(api, desk, book, ana):
+    booking = book()
+    press(desk, booking, "note", text="Pays late")
+    for user in (ana, AdminFactory()):
+        for path in ("", "/history"):
+            response = api.as_(user).get(f"/bookings/{booking.pk}{path}")
+            assert response.status_code == 200
+            assert b"Pays late" not in response.content
+    exported = api.as_(ana).get("/me/export").json()["staff_notes"]
+    assert [(each["booking_id"], each["text"]) for each in exported] == [
+        (str(booking.pk), "Pays late")
+    ]
+    assert "author" not in exported[0]
+
+
+def test_notes_are_deleted_with_their_booking(desk, book, rui):
+    booking = book()
+    press(desk, booking, "note", text="Pays late")
+    services.delete_booking(booking_id=booking.pk, actor=AdminFactory(), at=NOW)
+    assert not StaffNote.objects.exists()
+
+
+# --- mails --------------------------------------------------------------------------------------
+
+
+def test_the_last_mail_is_sent_again(desk, book):
+    booking = book()
+    work()
+    assert "waiting to be sent" not in text_of(desk, booking)
+    mail.outbox.clear()
+    text = press(desk, booking, "resend")
+    assert "The mail will be sent again." in text
+    assert "waiting to be sent" in text
+    press(desk, booking, "resend")
+    work()
+    [message] = mail.outbox
+    assert message.to == ["ana@example.com"]
+    assert message.subject.startswith("Requested")
+
+
+def test_a_copy_has_a_message_id_of_its_own(desk, book):
+    """Email clients hide a second email with the same Message-ID."""
+    booking = book()
+    work()
+    press(desk, booking, "resend")
+    work()
+    ids = [each.extra_headers["Message-ID"] for each in mail.outbox if "ana" in each.to[0]]
+    assert len(ids) == len(set(ids)) == 2
+
+
+def test_the_log_of_the_admin_site_says_who_sent_a_mail_again(desk, rui, book):
+    booking = book()
+    press(desk, booking, "resend")
+    history = desk.get(f"/admin/bookings/booking/{booking.pk}/history/").content.decode()
+    assert "Sent the last mail to the customer again." in history
+    assert rui.email in history
+
+
+def test_a_mail_that_is_no_longer_true_is_not_sent_again(desk, book):
+    booking = book()
+    press(desk, booking, "completed")
+    text = press(desk, booking, "resend")
+    assert "there is none to send again" in text
+
+
+# --- who may ------------------------------------------------------------------------------------
+
+
+def test_staff_who_may_only_see_bookings_get_no_buttons(book):
+    booking, browser = book(), Client()
+    browser.force_login(staff(["bookings.view_booking"]))
+    assert 'name="do"' not in text_of(browser, booking, "?move=")
+    for do in ("confirmed", "cancel", "move", "note", "resend"):
+        assert browser.post(page(booking), {"do": do, "text": "x"}).status_code == 403
+    booking.refresh_from_db()
+    assert booking.status == "pending"
+    assert not StaffNote.objects.exists()
+
+
+def test_other_staff_do_not_see_the_page(book):
+    browser = Client()
+    browser.force_login(staff(["reviews.view_review"]))
+    assert browser.get(page(book())).status_code == 403
+
+
+def test_a_form_without_a_token_is_refused(rui, book):
+    browser = Client(enforce_csrf_checks=True)
+    browser.force_login(rui)
+    assert browser.post(page(book()), {"do": "confirmed"}).status_code == 403
