@@ -1,18 +1,24 @@
 """Bookings and their history in the admin site."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from datetime import tzinfo
 from typing import Any
+from uuid import UUID
 
 from django.contrib import admin
 from django.db.models import QuerySet
 from django.http import HttpRequest
+from django.urls import reverse
 from django.utils import timezone
+from django.utils.formats import date_format
 
+from accounts.models import User
 from bookings import services
 from bookings.apps import import_from_rooms
 from bookings.models import Booking, BookingEvent
 from bookit import money
 from bookit.adminsite.pages import HistoryInline, ReadOnlyAdmin, ServedAdmin
+from catalog.extensions import DESCRIBED, Described
 
 Action = Callable[["BookingAdmin", HttpRequest, QuerySet[Booking]], None]
 
@@ -84,6 +90,30 @@ class BookingAdmin(ServedAdmin):
             actor=request.user,  # type: ignore[arg-type]
             at=timezone.now(),
         )
+
+
+@DESCRIBED.add("bookings")
+def describe(*, pks: Sequence[UUID], viewer: User, tz: tzinfo) -> list[Described]:
+    """Describe bookings for a page of the admin site, earliest first.
+
+    The attendee and the link are only for people who may see bookings.
+    """
+    may_see = viewer.may("bookings.view_booking")
+    described = []
+    rows = Booking.objects.filter(pk__in=pks).select_related("service", "user")
+    for booking in rows.order_by("start_time", "id"):
+        parts = [
+            date_format(booking.start_time.astimezone(tz), "D j M Y, H:i"),
+            booking.service.title,
+        ]
+        if not may_see:
+            described.append(Described(" · ".join(parts)))
+            continue
+        text = " · ".join([*parts, booking.attendee()["attendee_name"]])
+        described.append(
+            Described(text, reverse("admin:bookings_booking_change", args=[booking.pk]))
+        )
+    return described
 
 
 @admin.register(BookingEvent)

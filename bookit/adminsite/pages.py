@@ -17,7 +17,9 @@ from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import reverse
 
 from bookit.adminsite.changelist import SenselessList, StrictChangeList
+from bookit.adminsite.fields import zone_field
 from bookit.adminsite.refusals import GONE, REFUSALS, Refused, message_of, messages_of
+from bookit.times import validate_zone
 
 # The lookups that Django's filters append to the name of a field in their links.
 FILTER_LOOKUPS = ["", "exact", "isnull", "gte", "lt"]
@@ -199,6 +201,14 @@ class StrictAdmin(admin.ModelAdmin):
                 f"admin:{self.opts.app_label}_{self.opts.model_name}_change", args=[object_id]
             )
             return HttpResponseRedirect(here)
+
+    def formfield_for_dbfield(
+        self, db_field: Any, request: HttpRequest | None, **kwargs: Any
+    ) -> forms.Field | None:
+        """Return the form field of a column; time zones are chosen from a list."""
+        if validate_zone in db_field.validators:
+            return zone_field(db_field)
+        return super().formfield_for_dbfield(db_field, request, **kwargs)
 
     def formfield_for_foreignkey(
         self, db_field: Any, request: HttpRequest, **kwargs: Any
