@@ -71,14 +71,18 @@ class LocalDateTimeField(forms.SplitDateTimeField):
 
     def __init__(self, *, closing: bool = False, label: Any = None) -> None:
         self.closing = closing
-        which = _("end") if closing else _("start")
+        labels = (
+            (_("Date of the end"), _("Time of the end"))
+            if closing
+            else (_("Date of the start"), _("Time of the start"))
+        )
         super().__init__(
             label=label,
             require_all_fields=False,
             # The browser's own inputs need no script, and people know them from their phones.
             widget=forms.SplitDateTimeWidget(
-                date_attrs={"type": "date", "aria-label": _("Date of the %s") % which},
-                time_attrs={"type": "time", "aria-label": _("Time of the %s") % which},
+                date_attrs={"type": "date", "aria-label": labels[0]},
+                time_attrs={"type": "time", "aria-label": labels[1]},
                 date_format="%Y-%m-%d",
             ),
         )

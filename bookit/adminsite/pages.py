@@ -299,7 +299,8 @@ class ServedAdmin(StrictAdmin):
         extra_context: dict[str, Any] | None = None,
     ) -> Any:
         """Show a row without the save buttons, which would save nothing."""
-        shown = {"show_save": False, "show_save_and_continue": False}
+        buttons = ("show_save", "show_save_and_continue", "show_save_and_add_another")
+        shown = dict.fromkeys(buttons, False)
         return super().changeform_view(
             request, object_id, form_url, {**(extra_context or {}), **shown}
         )
