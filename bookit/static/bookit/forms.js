@@ -82,8 +82,14 @@
     }
     const days = [...group.querySelectorAll(".week-day")];
     const shown = (day) => [...day.querySelectorAll("[data-row]")].filter(isShown);
-    const update = (day) => {
-      day.querySelector(".week-closed").hidden = shown(day).length > 0;
+    const update = () => {
+      // A calendar without any hours is always open.
+      const always = days.every((day) => !shown(day).length);
+      for (const day of days) {
+        const label = day.querySelector(".week-closed");
+        label.hidden = shown(day).length > 0;
+        label.textContent = always ? label.dataset.always : label.dataset.closed;
+      }
     };
     const add = (day) => {
       const list = day.querySelector(".week-spans");
@@ -91,7 +97,7 @@
         __day__: day.dataset.name,
       });
       row.querySelector("[name$=-weekday]").value = day.dataset.weekday;
-      update(day);
+      update();
       return row;
     };
     const copy = (from, to) => {
@@ -102,11 +108,10 @@
           input.value = values[index];
         });
       }
-      update(to);
+      update();
     };
     for (const day of days) {
       day.querySelector(".week-tools").hidden = false;
-      update(day);
       const menu = day.querySelector(".week-copy");
       day.addEventListener("click", (event) => {
         const { target } = event;
@@ -114,7 +119,7 @@
           inputs(add(day))[0].focus();
         } else if (target.closest("[data-remove]")) {
           rows.remove(target.closest("[data-row]"));
-          update(day);
+          update();
           day.querySelector("[data-add]").focus();
         } else if (target.closest("[data-copy]")) {
           const chosen = [...menu.querySelectorAll("input:checked")].map((input) => input.value);
@@ -134,6 +139,7 @@
         }
       });
     }
+    update();
     document.addEventListener("click", (event) => {
       for (const menu of group.querySelectorAll(".week-copy[open]")) {
         menu.open = menu.contains(event.target);
