@@ -1,14 +1,15 @@
 """Calendars and services in the admin site."""
 
-from calendar import day_name
-from itertools import pairwise
 from typing import Any
+from uuid import UUID
 
 from django import forms
 from django.contrib import admin, messages
-from django.core.exceptions import ValidationError
+from django.core.exceptions import PermissionDenied
 from django.db.models import QuerySet
-from django.http import HttpRequest
+from django.http import Http404, HttpRequest, HttpResponse
+from django.shortcuts import render
+from django.urls import path
 from django.utils import timezone
 
 from bookit import money
@@ -16,87 +17,19 @@ from bookit.adminsite.filters import one_of
 from bookit.adminsite.menu import Menu
 from bookit.adminsite.pages import StampedAdmin
 from bookit.errors import Invalid
-from bookit.times import format_wall_clock, parse_wall_clock, zone
+from bookit.times import zone, zone_names
 from catalog import services
 from catalog.categories.choices import categories
+from catalog.forms import (
+    MAX_NAMED,
+    OpeningHoursForm,
+    OpeningHoursFormSet,
+    TimeOffForm,
+    TimeOffFormSet,
+)
 from catalog.models import Calendar, OpeningHours, Service, TimeOff
+from catalog.offers import Day, offered_days
 from catalog.providers import admin as _  # noqa: F401 - the import registers its pages
-
-WEEKDAYS = list(enumerate(day_name))
-# A warning names at most this many affected bookings.
-MAX_NAMED = 5
-
-
-class WallClockFormField(forms.CharField):
-    """A time of day, stored as minutes after midnight."""
-
-    def prepare_value(self, value: Any) -> Any:
-        """Return the time as text, for the input."""
-        return format_wall_clock(value) if isinstance(value, int) else value
-
-    def to_python(self, value: Any) -> Any:
-        """Return the minutes after midnight."""
-        try:
-            return parse_wall_clock(str(value))
-        except ValueError as error:
-            raise ValidationError(str(error), code="invalid") from None
-
-    def has_changed(self, initial: Any, data: Any) -> bool:
-        """Return whether the time was changed."""
-        return self.prepare_value(initial) != data
-
-
-class OpeningHoursForm(forms.ModelForm):
-    """The form for a span of opening hours on a weekday."""
-
-    weekday = forms.TypedChoiceField(
-        coerce=int,
-        choices=WEEKDAYS,
-    )
-    opens = WallClockFormField(help_text="09:00")
-    closes = WallClockFormField(help_text="17:00, at most 24:00")
-
-    class Meta:
-        model = OpeningHours
-        fields = ["weekday", "opens", "closes"]
-
-    def clean(self) -> None:
-        """Refuse a span that does not end after it begins. The constraint's message is unclear."""
-        super().clean()
-        opens, closes = self.cleaned_data.get("opens"), self.cleaned_data.get("closes")
-        if opens is not None and closes is not None and closes <= opens:
-            self.add_error("closes", "The closing time must be after the opening time.")
-
-    def validate_constraints(self) -> None:
-        """Do nothing. Only Django 6.1 and later call this method.
-
-        They would compare the span with the stored spans, all of which `save_formset` replaces. The
-        formset compares the new spans with each other.
-        """
-
-
-class OpeningHoursFormSet(forms.BaseInlineFormSet):
-    """The forms for all opening hours of a calendar."""
-
-    def clean(self) -> None:
-        """Refuse overlapping spans of the same day.
-
-        Raises:
-            ValidationError: spans overlap; the message names the day.
-        """
-        super().clean()
-        spans = sorted(self.spans(), key=lambda span: (span["weekday"], span["opens"]))
-        for first, second in pairwise(spans):
-            if first["weekday"] == second["weekday"] and second["opens"] < first["closes"]:
-                raise ValidationError(f"The opening hours of {day_name[first['weekday']]} overlap.")
-
-    def spans(self) -> list[dict[str, int]]:
-        """Return the valid spans that are not marked for deletion."""
-        return [
-            {name: form.cleaned_data[name] for name in ("weekday", "opens", "closes")}
-            for form in self.forms
-            if form.is_valid() and form.cleaned_data and not form.cleaned_data.get("DELETE")
-        ]
 
 
 class CalendarPartInline(admin.TabularInline):
@@ -121,31 +54,13 @@ class CalendarPartInline(admin.TabularInline):
 
 
 class OpeningHoursInline(CalendarPartInline):
-    """The opening hours of a calendar."""
+    """The opening hours of a calendar, as a weekly grid."""
 
     model = OpeningHours
     form = OpeningHoursForm
     formset = OpeningHoursFormSet
-    extra = 0
-
-
-class TimeOffForm(forms.ModelForm):
-    """The form for a period in which a calendar is closed."""
-
-    class Meta:
-        model = TimeOff
-        fields = ["start_time", "end_time", "reason"]
-
-    def clean(self) -> None:
-        """Refuse the periods that the API refuses, with the messages of the API."""
-        super().clean()
-        start, end = self.cleaned_data.get("start_time"), self.cleaned_data.get("end_time")
-        if start and end:
-            try:
-                services.check_time_off(start, end)
-            except Invalid as error:
-                for field, problems in (error.errors or {}).items():
-                    self.add_error(field, problems)
+    template = "admin/catalog/calendar/opening_hours.html"
+    extra = 7  # An empty span for each day.
 
 
 class TimeOffInline(CalendarPartInline):
@@ -153,7 +68,15 @@ class TimeOffInline(CalendarPartInline):
 
     model = TimeOff
     form = TimeOffForm
-    extra = 0
+    formset = TimeOffFormSet
+    template = "admin/catalog/calendar/time_off.html"
+    extra = 1
+
+    def get_formset(self, request: HttpRequest, obj: Any = None, **kwargs: Any) -> Any:
+        """Return the class of the formset, which knows who sees the affected bookings."""
+        formset = super().get_formset(request, obj, **kwargs)
+        formset.viewer = request.user  # type: ignore[attr-defined]
+        return formset
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[TimeOff]:
         """Return the current and future time off."""
@@ -173,6 +96,37 @@ class CalendarAdmin(StampedAdmin):
     readonly_fields = ["id", "created_at"]
     fields = ["id", "name", "timezone", "provider", "created_at"]
     inlines = [OpeningHoursInline, TimeOffInline]
+
+    class Media:
+        css = {"all": ["bookit/forms.css"]}
+        js = ["bookit/forms.js"]
+
+    def get_urls(self) -> list[Any]:
+        """Add the list of bookings that time off would affect."""
+        affected = path(
+            "<uuid:calendar_id>/affected/",
+            self.admin_site.admin_view(self.affected_view),
+            name="catalog_calendar_affected",
+        )
+        return [affected, *super().get_urls()]
+
+    def affected_view(self, request: HttpRequest, calendar_id: UUID) -> HttpResponse:
+        """Show the bookings in a period that somebody is entering as time off.
+
+        Raises:
+            Http404: the calendar does not exist.
+            PermissionDenied: the user may not close the calendar.
+        """
+        calendar = self.get_object(request, str(calendar_id))
+        if calendar is None:
+            raise Http404
+        if not self.has_change_permission(request, calendar):
+            raise PermissionDenied
+        shown = request.GET.get("zone")
+        form = TimeOffForm(request.GET, instance=TimeOff(calendar=calendar))
+        form.place(calendar, shown if shown in zone_names() else calendar.timezone, request.user)
+        form.is_valid()
+        return render(request, "admin/catalog/calendar/affected.html", {"form": form})
 
     def save_model(self, request: Any, obj: Calendar, form: Any, change: bool) -> None:
         """Lock the calendar before saving it, as the API does."""
@@ -251,6 +205,16 @@ class ServiceForm(forms.ModelForm):
                     self.add_error(field, problems)
 
 
+def _days(form: Any, service: Service) -> list[Day] | None:
+    """Return what customers would be offered, or None if the form has errors.
+
+    An invalid form has left some of its values in the service. No search can use a duration of 0.
+    """
+    if form.is_bound and not form.is_valid():
+        return None
+    return offered_days(service, at=timezone.now())
+
+
 @admin.register(Service)
 class ServiceAdmin(StampedAdmin):
     """The page of a service."""
@@ -295,6 +259,45 @@ class ServiceAdmin(StampedAdmin):
         ),
         ("Ratings", {"fields": ["rating_average", "rating_count", "created_at"]}),
     ]
+
+    class Media:
+        css = {"all": ["bookit/forms.css"]}
+        js = ["bookit/forms.js"]
+
+    def get_urls(self) -> list[Any]:
+        """Add the preview of what customers would be offered."""
+        offers = path(
+            "<uuid:service_id>/offers/",
+            self.admin_site.admin_view(self.offers_view),
+            name="catalog_service_offers",
+        )
+        return [offers, *super().get_urls()]
+
+    def offers_view(self, request: HttpRequest, service_id: UUID) -> HttpResponse:
+        """Show what customers would be offered if the form that is sent were saved.
+
+        Raises:
+            Http404: the service does not exist.
+            PermissionDenied: the user may not change the service.
+        """
+        service = self.get_object(request, str(service_id))
+        if service is None:
+            raise Http404
+        if not self.has_change_permission(request, service):
+            raise PermissionDenied
+        form = self.get_form(request, service, change=True)(request.GET, instance=service)
+        context = {"service": service, "days": _days(form, service)}
+        return render(request, "admin/catalog/service/offers.html", context)
+
+    def render_change_form(
+        self, request: Any, context: dict[str, Any], *args: Any, **kwargs: Any
+    ) -> HttpResponse:
+        """Show the page; below the fields of a stored service, show what customers are offered."""
+        service: Service | None = context.get("original")
+        if service and not context["is_popup"]:
+            form = context["adminform"].form
+            context |= {"offers_shown": True, "service": service, "days": _days(form, service)}
+        return super().render_change_form(request, context, *args, **kwargs)
 
     @admin.display(description="price", ordering="price")
     def amount(self, service: Service) -> str:

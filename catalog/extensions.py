@@ -1,6 +1,6 @@
 """The points at which higher apps extend the catalog."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
@@ -26,6 +26,36 @@ class Affected:
 # with `calendar`, `period` and `at`. `period` is the period of new time off, or None if the opening
 # hours or the time zone have changed.
 AFFECTED: Extensions[Callable[..., Affected]] = Extensions()
+
+
+@dataclass(frozen=True)
+class Described:
+    """A booking as a line of an admin page.
+
+    Args:
+        text: the time, the service and, if the viewer may see bookings, the attendee.
+        url: the page of the booking, or nothing if the viewer may not see bookings.
+    """
+
+    text: str
+    url: str = ""
+
+
+@dataclass(frozen=True)
+class Offer:
+    """A time that customers are offered, with the number of free seats."""
+
+    start_time: datetime
+    seats_left: int
+
+
+# Functions that describe bookings on pages of the admin site. They are called with `pks`, `viewer`
+# (the user who sees the page) and `tz`, and return a `Described` for each booking, earliest first.
+DESCRIBED: Extensions[Callable[..., list[Described]]] = Extensions()
+
+# Functions that return what customers would be offered on the terms of a service that may have
+# unsaved changes. They are called with `service`, `from_`, `until` and `at`, and return `Offer`s.
+OFFERED: Extensions[Callable[..., Iterable[Offer]]] = Extensions()
 
 # Filter classes, by the name of the list that they filter. Each is a subclass of the list's own
 # filter class, and replaces that class.

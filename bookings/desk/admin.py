@@ -1,7 +1,9 @@
 """The list of bookings, and the page of a booking."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from datetime import tzinfo
 from typing import Any
+from uuid import UUID
 
 from django import forms
 from django.contrib import admin, messages
@@ -10,12 +12,14 @@ from django.core.exceptions import BadRequest, PermissionDenied
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
+from django.urls import reverse
 from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
+from accounts.models import User
 from bookings import services
 from bookings.desk import services as desk
 from bookings.desk import words
@@ -30,6 +34,7 @@ from bookit.adminsite.menu import Menu
 from bookit.adminsite.pages import ServedAdmin
 from bookit.adminsite.refusals import REFUSALS, message_of
 from bookit.times import zone
+from catalog.extensions import DESCRIBED, Described
 
 Action = Callable[["BookingAdmin", HttpRequest, QuerySet[Booking]], Any]
 Status = Booking.Status
@@ -370,3 +375,24 @@ class BookingAdmin(ServedAdmin):
             actor=request.user,  # type: ignore[arg-type]
             at=timezone.now(),
         )
+
+
+@DESCRIBED.add("bookings")
+def describe(*, pks: Sequence[UUID], viewer: User, tz: tzinfo) -> list[Described]:
+    """Describe bookings for a page of the admin site, earliest first.
+
+    The attendee and the link are only for people who may see bookings.
+    """
+    may_see = viewer.may("bookings.view_booking")
+    described = []
+    rows = Booking.objects.filter(pk__in=pks).select_related("service", "user")
+    for booking in rows.order_by("start_time", "id"):
+        parts = [words.moment(booking.start_time, tz), booking.service.title]
+        if not may_see:
+            described.append(Described(" · ".join(parts)))
+            continue
+        text = " · ".join([*parts, booking.attendee()["attendee_name"]])
+        described.append(
+            Described(text, reverse("admin:bookings_booking_change", args=[booking.pk]))
+        )
+    return described

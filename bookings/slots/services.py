@@ -1,5 +1,6 @@
 """The rules for slots: how slots are published, changed, cancelled and deleted."""
 
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import pairwise
 from typing import Any
@@ -22,7 +23,7 @@ from psycopg import errors as postgres
 from accounts.models import User
 from bookings.availability.terms import ServiceInactive, TermsChanged, on_current_terms
 from bookings.events import SLOT_CANCELLED, state_of
-from bookings.holds import unexpired
+from bookings.holds import unexpired, unexpired_sql
 from bookings.models import Slot, blocked_period
 from bookings.seats import close_expired_holds, lock_calendar_of, seats_taken
 from bookings.services import InvalidTransition
@@ -68,20 +69,21 @@ SERIES = """unnest(
     %(blocked_from)s::timestamptz[], %(blocked_until)s::timestamptz[]
 ) AS slot (id, start_time, end_time, blocked_from, blocked_until)"""
 
-# Finds the first slot of a series that overlaps an existing slot or booking of the calendar.
+# Finds the slots of a series that overlap an existing slot or booking of the calendar.
 #
 # Parameters: calendar_id uuid; for each slot ids uuid[], starts timestamptz[], ends timestamptz[],
-#     blocked_from timestamptz[], blocked_until timestamptz[].
-# Columns: start_time timestamptz; no row if all slots are free.
+#     blocked_from timestamptz[], blocked_until timestamptz[]; at timestamptz (now).
+# Columns: start_time timestamptz, in order; no row if all slots are free.
 # Invariant: triggers keep a row in `bookings_occupancy` for each scheduled slot and for each active
 #     booking without a slot.
-FIRST_CLASH = f"""
+CLASHES = f"""
 SELECT start_time FROM {SERIES} WHERE EXISTS (
     SELECT FROM bookings_occupancy AS taken
     WHERE taken.calendar_id = %(calendar_id)s
       AND taken.blocked && tstzrange(slot.blocked_from, slot.blocked_until)
+      AND {unexpired_sql("taken.expires_at")}
 )
-ORDER BY start_time LIMIT 1
+ORDER BY start_time
 """  # noqa: S608 - only our own SQL constant is interpolated, no values
 
 # Stores the slots of a series.
@@ -140,6 +142,19 @@ class SlotConflict(Conflict):
 CONSTRAINT_ERRORS.add("slot_service_on_calendar")(ServiceInactive)
 
 
+@dataclass(frozen=True)
+class Plan:
+    """What a publication would publish.
+
+    Args:
+        starts: the start of each slot, in order.
+        clashes: the starts of the slots that overlap another slot or booking.
+    """
+
+    starts: list[datetime]
+    clashes: frozenset[datetime]
+
+
 @on_current_terms
 def publish_slots(
     *,
@@ -165,6 +180,54 @@ def publish_slots(
         SlotConflict: one of the slots overlaps another slot or booking of the calendar.
         TermsChanged: the calendar or the service changed during every try.
     """
+    slots, calendar = _planned(
+        actor=actor,
+        service_id=service_id,
+        start_time=start_time,
+        at=at,
+        capacity=capacity,
+        rrule=rrule,
+    )
+    _publish(slots, calendar)
+    return slots
+
+
+def plan_slots(
+    *,
+    actor: User,
+    service_id: UUID,
+    start_time: datetime,
+    at: datetime,
+    capacity: int | None = None,
+    rrule: Rule | None = None,
+) -> Plan:
+    """Return what `publish_slots` would publish now, and what prevents it. Nothing is stored.
+
+    Raises:
+        Invalid, Forbidden, ServiceInactive: as in `publish_slots`.
+    """
+    slots, _calendar = _planned(
+        actor=actor,
+        service_id=service_id,
+        start_time=start_time,
+        at=at,
+        capacity=capacity,
+        rrule=rrule,
+    )
+    clashes = {start for start, _other in _clashes(slots, _columns(slots))}
+    return Plan([slot.start_time for slot in slots], frozenset(clashes))
+
+
+def _planned(
+    *,
+    actor: User,
+    service_id: UUID,
+    start_time: datetime,
+    at: datetime,
+    capacity: int | None,
+    rrule: Rule | None,
+) -> tuple[list[Slot], Calendar]:
+    """Return the slots of a series, not stored, and their calendar."""
     service = Service.objects.select_related("calendar").filter(pk=service_id).first()
     if service is None:
         raise Invalid.of("service_id", "There is no service with this id.")
@@ -197,8 +260,7 @@ def publish_slots(
         )
         for start in starts
     ]
-    _publish(slots, service.calendar)
-    return slots
+    return slots, service.calendar
 
 
 @retried
@@ -268,17 +330,7 @@ def _publish(slots: list[Slot], calendar: Calendar) -> None:
         blocked_until=last.blocked.upper,
         at=first.created_at,
     )
-    series: dict[str, Any] = {
-        "ids": [slot.pk for slot in slots],
-        "starts": [slot.start_time for slot in slots],
-        "ends": [slot.end_time for slot in slots],
-        "blocked_from": [slot.blocked.lower for slot in slots],
-        "blocked_until": [slot.blocked.upper for slot in slots],
-        "service_id": first.service_id,
-        "calendar_id": calendar.pk,
-        "capacity": first.capacity,
-        "at": first.created_at,
-    }
+    series = _columns(slots)
     for _ in range(TRIES):
         _check_clashes(slots, series, calendar)
         try:
@@ -292,19 +344,38 @@ def _publish(slots: list[Slot], calendar: Calendar) -> None:
     raise SlotConflict
 
 
-def _check_clashes(slots: list[Slot], series: dict[str, Any], calendar: Calendar) -> None:
-    """Refuse a series if two of its slots overlap, or one overlaps an existing slot or booking."""
-    clashes = [
+def _columns(slots: list[Slot]) -> dict[str, Any]:
+    """Return the parameters of `CLASHES` and `PUBLISH`. The slots must be in order."""
+    first = slots[0]
+    return {
+        "ids": [slot.pk for slot in slots],
+        "starts": [slot.start_time for slot in slots],
+        "ends": [slot.end_time for slot in slots],
+        "blocked_from": [slot.blocked.lower for slot in slots],
+        "blocked_until": [slot.blocked.upper for slot in slots],
+        "service_id": first.service_id,
+        "calendar_id": first.calendar_id,
+        "capacity": first.capacity,
+        "at": first.created_at,
+    }
+
+
+def _clashes(slots: list[Slot], series: dict[str, Any]) -> list[tuple[datetime, str]]:
+    """Return the start of each slot that overlaps something, and what it overlaps, in order."""
+    among_themselves = [
         (later.start_time, "the previous slot of the series")
         for earlier, later in pairwise(slots)
         if earlier.blocked.upper > later.blocked.lower
-    ][:1]
-    clashes += [
-        (start, "another slot or booking of the calendar")
-        for (start,) in fetch(FIRST_CLASH, series)
     ]
-    if clashes:
-        start_time, other = min(clashes)
+    with_others = [
+        (start, "another slot or booking of the calendar") for (start,) in fetch(CLASHES, series)
+    ]
+    return sorted([*among_themselves, *with_others])
+
+
+def _check_clashes(slots: list[Slot], series: dict[str, Any], calendar: Calendar) -> None:
+    """Refuse a series if two of its slots overlap, or one overlaps an existing slot or booking."""
+    for start_time, other in _clashes(slots, series)[:1]:
         local = start_time.astimezone(zone(calendar.timezone))
         raise SlotConflict(
             f"The slot at {local.isoformat()} overlaps {other}. No slot was created."

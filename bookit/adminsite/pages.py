@@ -17,8 +17,10 @@ from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import reverse
 
 from bookit.adminsite.changelist import SenselessList, StrictChangeList
+from bookit.adminsite.fields import zone_field
 from bookit.adminsite.menu import Menu
 from bookit.adminsite.refusals import GONE, REFUSALS, Refused, message_of, messages_of
+from bookit.times import validate_zone
 
 # The lookups that Django's filters append to the name of a field in their links.
 FILTER_LOOKUPS = ["", "exact", "isnull", "gte", "lt"]
@@ -207,6 +209,14 @@ class StrictAdmin(admin.ModelAdmin):
             )
             return HttpResponseRedirect(here)
 
+    def formfield_for_dbfield(
+        self, db_field: Any, request: HttpRequest | None, **kwargs: Any
+    ) -> forms.Field | None:
+        """Return the form field of a column; time zones are chosen from a list."""
+        if validate_zone in db_field.validators:
+            return zone_field(db_field)
+        return super().formfield_for_dbfield(db_field, request, **kwargs)
+
     def formfield_for_foreignkey(
         self, db_field: Any, request: HttpRequest, **kwargs: Any
     ) -> forms.ModelChoiceField | None:
@@ -301,7 +311,8 @@ class ServedAdmin(StrictAdmin):
         extra_context: dict[str, Any] | None = None,
     ) -> Any:
         """Show a row. Without a form, hide the save buttons, which would save nothing."""
-        shown = {"show_save": self.has_form, "show_save_and_continue": self.has_form}
+        buttons = ("show_save", "show_save_and_continue", "show_save_and_add_another")
+        shown = dict.fromkeys(buttons, self.has_form)
         return super().changeform_view(
             request, object_id, form_url, {**(extra_context or {}), **shown}
         )

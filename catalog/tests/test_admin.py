@@ -155,7 +155,8 @@ class TestAffectedBookings:
 
     def test_new_time_off_names_the_bookings_in_it(self, save, service):
         booking = BookingFactory(service=service)
-        assert warning(save(period("2999-01-01 00:00", "2999-01-02 00:00"))) == (
+        off = period("2999-01-01 00:00", "2999-01-02 00:00", keep="on")
+        assert warning(save(off)) == (
             f"1 upcoming booking is now outside the open times: 2999-01-01 10:00 ({booking.pk})."
         )
 

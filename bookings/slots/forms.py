@@ -1,0 +1,184 @@
+"""The form with which the admin site publishes slots."""
+
+from datetime import UTC, date, datetime, time, timedelta
+from typing import Any
+
+from django import forms
+from django.contrib.admin.sites import AdminSite
+from django.utils.dates import WEEKDAYS_ABBR
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
+
+from bookings.models import Slot
+from bookings.slots import recurrence, wording
+from bookings.slots.recurrence import MAX_STARTS, Rule, parse_rule
+from bookit.adminsite.pages import StrictAutocomplete
+from bookit.times import wall_clock, zone
+from catalog.models import Service
+
+DAY = timedelta(days=1)
+ONCE, DAILY, WEEKLY, MONTHLY, MONTHLY_BY_WEEKDAY = "once", "daily", "weekly", "monthly", "nth"
+# The longest interval that the form offers. Longer ones must be typing errors.
+MAX_INTERVAL = 52
+
+
+class PublishForm(forms.Form):
+    """The service, the first start in its calendar's zone, and how the slot repeats.
+
+    A valid form has `start_time`, `capacity` and `rrule` for the service, and `pattern`, the
+    recurrence in words.
+    """
+
+    service = forms.ModelChoiceField(
+        Service.objects.filter(is_active=True).select_related("calendar"),
+        label=gettext_lazy("Service"),
+    )
+    day = forms.DateField(
+        label=gettext_lazy("First day"),
+        widget=forms.DateInput(attrs={"type": "date"}, format="%Y-%m-%d"),
+    )
+    clock = forms.TimeField(
+        label=gettext_lazy("Starts at"),
+        widget=forms.TimeInput(attrs={"type": "time"}, format="%H:%M"),
+    )
+    capacity = forms.IntegerField(
+        label=gettext_lazy("Seats"),
+        required=False,
+        min_value=1,
+        max_value=1000,
+        help_text=gettext_lazy("If empty, as many as the service has."),
+    )
+    repeat = forms.ChoiceField(
+        label=gettext_lazy("Repeats"),
+        initial=ONCE,
+        choices=[
+            (ONCE, gettext_lazy("never")),
+            (DAILY, gettext_lazy("by day")),
+            (WEEKLY, gettext_lazy("by week")),
+            (MONTHLY, gettext_lazy("by month, on the day of the month")),
+            (MONTHLY_BY_WEEKDAY, gettext_lazy("by month, on the day of the week")),
+        ],
+    )
+    interval = forms.IntegerField(
+        label=gettext_lazy("Every"),
+        required=False,
+        min_value=1,
+        max_value=MAX_INTERVAL,
+        initial=1,
+        help_text=gettext_lazy("days, weeks or months"),
+    )
+    weekdays = forms.TypedMultipleChoiceField(
+        label=gettext_lazy("On"),
+        required=False,
+        coerce=int,
+        choices=[*WEEKDAYS_ABBR.items()],
+        widget=forms.CheckboxSelectMultiple,
+        help_text=gettext_lazy("If none is ticked, on the weekday of the first day."),
+    )
+    count = forms.IntegerField(
+        label=gettext_lazy("Number of slots"),
+        required=False,
+        min_value=1,
+        max_value=MAX_STARTS,
+        initial=10,
+    )
+    until = forms.DateField(
+        label=gettext_lazy("or until"),
+        required=False,
+        widget=forms.DateInput(attrs={"type": "date"}, format="%Y-%m-%d"),
+        help_text=gettext_lazy("If a last day is given, the number does not count."),
+    )
+
+    def __init__(self, site: AdminSite, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        relation = Slot._meta.get_field("service")
+        widget = StrictAutocomplete(relation, site)
+        widget.choices = self.fields["service"].choices  # type: ignore[attr-defined]
+        self.fields["service"].widget = widget
+
+    def clean(self) -> dict[str, Any]:
+        """Turn the fields into the start and the rule that the service needs."""
+        cleaned: dict[str, Any] = self.cleaned_data
+        if not {"service", "day", "clock", "repeat", "weekdays"} <= cleaned.keys():
+            return cleaned
+        if not 1900 <= cleaned["day"].year < 3000:
+            self.add_error("day", _("Must be in the years 1900 to 2999."))
+            return cleaned
+        first = _first_day(cleaned)
+        cleaned["start_time"] = self._start(first, cleaned["clock"])
+        cleaned["pattern"] = _pattern(cleaned, first)
+        cleaned["rrule"] = None
+        if cleaned["repeat"] != ONCE and not self.errors:
+            cleaned["rrule"] = self._rule(first)
+        return cleaned
+
+    def _start(self, day: date, clock: time) -> datetime:
+        """Return the start of the first slot; refuse a time that the clocks skip."""
+        tz = zone(self.cleaned_data["service"].calendar.timezone)
+        start = wall_clock(day, clock.hour * 60 + clock.minute, tz)
+        if start.astimezone(tz).time() != clock.replace(second=0, microsecond=0):
+            self.add_error("clock", _("The clocks skip this time on the first day."))
+        return start.astimezone(UTC)
+
+    def _rule(self, first: date) -> Rule | None:
+        count, until = self.cleaned_data.get("count"), self.cleaned_data.get("until")
+        if not (count or until):
+            self.add_error("count", _("Give the number of slots, or the last day."))
+            return None
+        if until and until < first:
+            self.add_error("until", _("The last day must not be before the first day."))
+            return None
+        end = f"UNTIL={until:%Y%m%d}" if until else f"COUNT={count}"
+        return parse_rule(f"{_parts(self.cleaned_data, first)};{end}")
+
+
+def _first_day(cleaned: dict[str, Any]) -> date:
+    """Return the first day of the series: the given day, or the first ticked weekday after it."""
+    day: date = cleaned["day"]
+    if cleaned["repeat"] == WEEKLY and cleaned["weekdays"]:
+        while day.weekday() not in cleaned["weekdays"]:
+            day += DAY
+    return day
+
+
+def _position(day: date) -> int:
+    """Return which of its weekdays in the month a day is; the fifth counts as the last, -1."""
+    number = (day.day - 1) // 7 + 1
+    return number if number <= 4 else -1
+
+
+def _parts(cleaned: dict[str, Any], first: date) -> str:
+    """Return the recurrence rule without its end."""
+    interval = f"INTERVAL={cleaned.get('interval') or 1}"
+    match cleaned["repeat"]:
+        case "daily":
+            return f"FREQ=DAILY;{interval}"
+        case "weekly":
+            days = sorted(cleaned["weekdays"]) or [first.weekday()]
+            names = ",".join(recurrence.WEEKDAYS[day] for day in days)
+            return f"FREQ=WEEKLY;{interval};BYDAY={names}"
+        case "monthly":
+            return f"FREQ=MONTHLY;{interval}"
+        case _:
+            weekday = recurrence.WEEKDAYS[first.weekday()]
+            return f"FREQ=MONTHLY;{interval};BYDAY={_position(first)}{weekday}"
+
+
+def _pattern(cleaned: dict[str, Any], first: date) -> str:
+    """Return the recurrence in words, without its end."""
+    interval = cleaned.get("interval") or 1
+    match cleaned["repeat"]:
+        case "daily":
+            return wording.days_in_words(interval)
+        case "weekly":
+            return wording.weeks_in_words(
+                interval, sorted(cleaned["weekdays"]) or [first.weekday()]
+            )
+        case _:
+            by_weekday = cleaned["repeat"] == MONTHLY_BY_WEEKDAY
+            return wording.months_in_words(
+                interval,
+                day=first.day,
+                weekday=first.weekday(),
+                position=_position(first) if by_weekday else None,
+            )

@@ -1,0 +1,284 @@
+"""The form of the admin site that publishes slots, and its preview."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+import time_machine
+from django.contrib.admin.models import LogEntry
+from django.urls import reverse
+
+from accounts.tests.factories import AdminFactory, UserFactory, staff
+from bookings.models import Slot
+from bookings.slots import services as slots
+from bookings.slots.recurrence import parse_rule
+from bookings.slots.wording import series_in_words, weeks_in_words
+from bookings.tests.factories import BookingFactory, SlotFactory
+from catalog.tests.factories import CalendarFactory, ServiceFactory
+
+pytestmark = pytest.mark.django_db
+
+ADD, PREVIEW = reverse("admin:bookings_slot_add"), reverse("admin:bookings_slot_preview")
+# A Friday.
+NOW = datetime(2026, 11, 27, 12, tzinfo=UTC)
+
+
+@pytest.fixture(autouse=True)
+def friday():
+    with time_machine.travel(NOW, tick=False):
+        yield
+
+
+@pytest.fixture
+def site(client):
+    client.force_login(AdminFactory())
+    return client
+
+
+@pytest.fixture
+def service():
+    calendar = CalendarFactory(timezone="Europe/Lisbon")
+    return ServiceFactory(title="Yoga", calendar=calendar, mode="slots", capacity=12)
+
+
+def form(service, **changes):
+    """Return the form for 18:00 on the first Tuesday and Friday, ten times in all."""
+    return {
+        "service": service.pk,
+        "day": "2026-11-30",
+        "clock": "18:00",
+        "capacity": "",
+        "repeat": "weekly",
+        "interval": "1",
+        "weekdays": ["1", "4"],
+        "count": "10",
+        "until": "",
+        **changes,
+    }
+
+
+def dates():
+    return [f"{start:%a %d %b %H:%M}" for start in starts()]
+
+
+def starts():
+    return [*Slot.objects.order_by("start_time").values_list("start_time", flat=True)]
+
+
+class TestPreview:
+    @pytest.mark.parametrize(
+        ("changes", "words"),
+        [
+            (
+                {},
+                (
+                    "Every Tuesday and Friday at 18:00, ten times,"
+                    " from 1 December 2026 until 1 January 2027."
+                ),
+            ),
+            (
+                {"until": "2026-12-24"},
+                (
+                    "Every Tuesday and Friday at 18:00, seven times,"
+                    " from 1 December until 22 December 2026."
+                ),
+            ),
+            (
+                {"weekdays": [], "interval": "2", "count": "3"},
+                (
+                    "Every two weeks on Monday at 18:00, three times,"
+                    " from 30 November until 28 December 2026."
+                ),
+            ),
+            (
+                {"repeat": "daily", "count": "14"},
+                "Every day at 18:00, 14 times, from 30 November until 13 December 2026.",
+            ),
+            (
+                {"repeat": "daily", "interval": "3", "count": "2"},
+                "Every three days at 18:00, two times, from 30 November until 3 December 2026.",
+            ),
+            (
+                {"repeat": "monthly", "count": "2"},
+                (
+                    "Every month on day 30 at 18:00, two times,"
+                    " from 30 November until 30 December 2026."
+                ),
+            ),
+            (
+                {"repeat": "nth", "interval": "2", "count": "2"},
+                (
+                    "Every two months on the last Monday at 18:00, two times,"
+                    " from 30 November 2026 until 25 January 2027."
+                ),
+            ),
+            (
+                {"repeat": "nth", "day": "2026-12-08", "count": "2"},
+                (
+                    "Every month on the second Tuesday at 18:00, two times,"
+                    " from 8 December 2026 until 12 January 2027."
+                ),
+            ),
+            ({"repeat": "once"}, "Once, on Monday 30 November 2026 at 18:00."),
+            ({"count": "1"}, "Once, on Tuesday 1 December 2026 at 18:00."),
+        ],
+    )
+    def test_the_dates_are_in_words(self, site, service, changes, words):
+        text = site.get(PREVIEW, form(service, **changes)).content.decode()
+        assert f"<strong>{words}</strong>" in text
+        assert not Slot.objects.exists()
+
+    def test_each_date_is_listed_in_the_zone_of_the_calendar(self, site, service):
+        text = site.get(PREVIEW, form(service, count="3")).content.decode()
+        for date in ("Tue 1 Dec 2026, 18:00", "Fri 4 Dec 2026, 18:00", "Tue 8 Dec 2026, 18:00"):
+            assert date in text
+        assert "Europe/Lisbon" in text
+
+    def test_a_long_series_is_cut_but_its_clashes_are_shown(
+        self, site, service, django_assert_max_num_queries
+    ):
+        taken = datetime(2027, 3, 2, 18, 30, tzinfo=UTC)
+        SlotFactory(service=service, start_time=taken)
+        with django_assert_max_num_queries(6):
+            text = site.get(PREVIEW, form(service, count="60")).content.decode()
+        assert text.count("<li") == 24
+        assert "and 36 more" in text
+        assert "1 date overlaps another slot or booking, so nothing would be published." in text
+        assert 'class="publish-clash"><time datetime="2027-03-02T18:00:00">' in text
+
+    def test_an_expired_hold_does_not_clash(self, service):
+        start = NOW + timedelta(days=1)
+        BookingFactory(
+            service=ServiceFactory(calendar=service.calendar),
+            start_time=start,
+            status="held",
+            hold_expires_at=NOW - timedelta(seconds=5),
+        )
+        plan = slots.plan_slots(
+            actor=AdminFactory(), service_id=service.pk, start_time=start, at=NOW
+        )
+        assert plan == slots.Plan([start], frozenset())
+
+    @pytest.mark.parametrize(
+        ("changes", "words"),
+        [
+            ({"service": ""}, "Choose a service, a day and a time"),
+            ({"clock": ""}, "Choose a service, a day and a time"),
+            ({"service": "\0"}, "valid"),
+            ({"day": "0001-01-01"}, "Must be in the years 1900 to 2999."),
+            ({"day": "2026-11-01"}, "The start is in the past."),
+            ({"count": "400"}, "less than or equal to 366"),
+            ({"count": "", "until": ""}, "Give the number of slots, or the last day."),
+            ({"until": "2026-11-30"}, "The last day must not be before the first day."),
+            ({"until": "2999-01-01"}, "more than 366 slots"),
+            ({"interval": "0"}, "greater than or equal to 1"),
+            ({"weekdays": ["9"]}, "9 is not one of the available choices"),
+            ({"day": "2027-03-28", "clock": "01:30", "repeat": "once"}, "The clocks skip this"),
+        ],
+    )
+    def test_what_is_wrong_is_said_in_its_place(self, site, service, changes, words):
+        response = site.get(PREVIEW, form(service, **changes))
+        assert response.status_code == 200
+        assert words in response.content.decode()
+
+
+class TestPublish:
+    def test_a_series_is_published_as_the_preview_shows_it(self, site, service):
+        response = site.post(ADD, form(service, count="3"), follow=True)
+        assert "3 slots were published." in response.content.decode()
+        assert dates() == ["Tue 01 Dec 18:00", "Fri 04 Dec 18:00", "Tue 08 Dec 18:00"]
+        assert {*Slot.objects.values_list("capacity", flat=True)} == {12}
+        log = LogEntry.objects.get()
+        assert log.get_change_message() == "3 slots were published."
+
+    def test_one_slot_with_other_seats(self, site, service):
+        site.post(ADD, form(service, repeat="once", capacity="5", day="2027-07-05"))
+        slot = Slot.objects.get()
+        assert slot.capacity == 5
+        assert slot.start_time == datetime(2027, 7, 5, 17, tzinfo=UTC)
+
+    def test_a_series_keeps_its_time_when_the_clocks_change(self, site, service):
+        site.post(ADD, form(service, day="2027-03-26", weekdays=["4"], count="2"))
+        assert dates() == ["Fri 26 Mar 18:00", "Fri 02 Apr 17:00"]
+
+    def test_the_preview_button_publishes_nothing(self, site, service):
+        response = site.post(ADD, form(service, _preview="Preview"))
+        assert "Every Tuesday and Friday at 18:00, ten times," in response.content.decode()
+        assert not Slot.objects.exists()
+
+    @pytest.mark.parametrize(
+        ("changes", "field", "words"),
+        [
+            ({"day": "2026-11-02", "repeat": "once"}, "day", "The start is in the past."),
+            ({"count": "366", "interval": "52"}, "repeat", "too far ahead"),
+            ({"service": ""}, "service", "This field is required."),
+        ],
+    )
+    def test_a_refusal_is_shown_at_its_field(self, site, service, changes, field, words):
+        response = site.post(ADD, form(service, **changes))
+        assert response.status_code == 200
+        assert words in str(response.context["form"].errors[field])
+        assert "Nothing was published." in response.content.decode()
+        assert not Slot.objects.exists()
+
+    def test_a_clash_publishes_nothing_and_shows_which_dates_are_taken(self, site, service):
+        SlotFactory(service=service, start_time=datetime(2026, 12, 4, 17, 30, tzinfo=UTC))
+        response = site.post(ADD, form(service))
+        assert response.status_code == 200
+        text = response.content.decode()
+        assert "overlaps another slot or booking of the calendar. No slot was created." in text
+        assert Slot.objects.count() == 1
+
+    def test_an_inactive_service_cannot_be_chosen(self, site, service):
+        service.is_active = False
+        service.save()
+        response = site.post(ADD, form(service))
+        assert "service" in response.context["form"].errors
+
+
+class TestPermissions:
+    def test_staff_publish_with_the_permission_to_add_slots(self, client, service):
+        names = ["bookings.add_slot", "bookings.view_slot"]
+        client.force_login(staff(names))
+        assert client.get(ADD).status_code == 200
+        assert client.post(ADD, form(service)).status_code == 302
+        assert Slot.objects.count() == 10
+
+    def test_others_may_neither_publish_nor_preview(self, client, service):
+        client.force_login(staff(["bookings.view_slot"]))
+        assert client.get(ADD).status_code == 403
+        assert client.post(ADD, form(service)).status_code == 403
+        assert client.get(PREVIEW, form(service)).status_code == 403
+        client.force_login(UserFactory())
+        assert client.get(PREVIEW, form(service)).status_code == 302
+
+
+def test_what_is_planned_is_what_is_published(service):
+    """With a clash, nothing is published, and the plan names the slot that clashes."""
+    start = NOW + timedelta(days=1)
+    wish = {
+        "actor": AdminFactory(),
+        "service_id": service.pk,
+        "start_time": start,
+        "at": NOW,
+        "rrule": parse_rule("FREQ=DAILY;COUNT=5"),
+    }
+    other = BookingFactory(
+        service=ServiceFactory(calendar=service.calendar), start_time=start + timedelta(days=2)
+    )
+    plan = slots.plan_slots(**wish)
+    assert plan.clashes == {other.start_time}
+    with pytest.raises(slots.SlotConflict):
+        slots.publish_slots(**wish)
+    other.delete()
+    assert slots.plan_slots(**wish).clashes == frozenset()
+    assert [slot.start_time for slot in slots.publish_slots(**wish)] == plan.starts
+
+
+def test_words_for_a_series_of_many_days():
+    pattern = weeks_in_words(1, [0, 2, 4])
+    first = datetime(2026, 11, 30, 9)  # noqa: DTZ001 - wall-clock time
+    assert pattern == "Every Monday, Wednesday and Friday"
+    assert series_in_words(pattern, [first, first + timedelta(days=2)]) == (
+        "Every Monday, Wednesday and Friday at 09:00, two times,"
+        " from 30 November until 2 December 2026."
+    )

@@ -1,0 +1,125 @@
+"""Form fields for time zones, and for times that are entered in the zone of a calendar."""
+
+from collections.abc import Sequence
+from datetime import UTC, date, datetime, time, timedelta, tzinfo
+from functools import lru_cache
+from typing import Any
+
+from django import forms
+from django.core.exceptions import ValidationError
+from django.utils.text import capfirst
+from django.utils.translation import gettext_lazy as _
+
+from bookit.times import day_end, day_start, wall_clock, zone_names
+
+# The first parts of the names of zones that people know. All other zones come after these.
+AREAS = {
+    "Africa",
+    "America",
+    "Antarctica",
+    "Arctic",
+    "Asia",
+    "Atlantic",
+    "Australia",
+    "Europe",
+    "Indian",
+    "Pacific",
+}
+MIDNIGHT = time.min
+DAY = timedelta(days=1)
+
+
+@lru_cache(maxsize=1)
+def zone_choices() -> list[tuple[str, Any]]:
+    """Return all time zones as choices, grouped by their area.
+
+    The label of a zone begins with its city, because a browser finds an option by the first letters
+    of its label.
+    """
+    groups: dict[str, list[tuple[str, str]]] = {}
+    others = []
+    for name in sorted(zone_names() - {"UTC"}):
+        area, _slash, place = name.partition("/")
+        if place and area in AREAS:
+            groups.setdefault(area, []).append((name, place.replace("_", " ")))
+        else:
+            others.append((name, name))
+    return [("UTC", "UTC"), *groups.items(), (_("Other"), others)]  # type: ignore[list-item]
+
+
+def zone_field(db_field: Any) -> forms.ChoiceField:
+    """Return the form field of a column that contains the name of a time zone."""
+    return forms.ChoiceField(
+        choices=zone_choices,
+        label=capfirst(db_field.verbose_name),
+        help_text=db_field.help_text,
+        initial=db_field.get_default(),
+    )
+
+
+class LocalDateTimeField(forms.SplitDateTimeField):
+    """A date and a time in the zone `tz`. Without a time, it stands for the whole day.
+
+    A time that the clocks skip or show twice is read as opening hours are (`bookit.times`).
+
+    Args:
+        closing: whether the field is the end of a period. The end of a whole day is the midnight
+            at which the day ends.
+    """
+
+    tz: tzinfo = UTC
+
+    def __init__(self, *, closing: bool = False, label: Any = None) -> None:
+        self.closing = closing
+        labels = (
+            (_("Date of the end"), _("Time of the end"))
+            if closing
+            else (_("Date of the start"), _("Time of the start"))
+        )
+        super().__init__(
+            label=label,
+            require_all_fields=False,
+            # The browser's own inputs need no script, and people know them from their phones.
+            widget=forms.SplitDateTimeWidget(
+                date_attrs={"type": "date", "aria-label": labels[0]},
+                time_attrs={"type": "time", "aria-label": labels[1]},
+                date_format="%Y-%m-%d",
+            ),
+        )
+        self.fields[1].required = False
+
+    def compress(self, data_list: Sequence[Any]) -> datetime | None:
+        """Return the instant at which the clocks of the zone show this date and time.
+
+        Raises:
+            ValidationError: the year is not from 1900 to 2999.
+        """
+        if not data_list:
+            return None
+        day, clock = data_list
+        if not 1900 <= day.year < 3000:
+            raise ValidationError(_("Must be in the years 1900 to 2999."), code="invalid")
+        if clock is None:
+            return day_end(day, self.tz) if self.closing else day_start(day, self.tz)
+        rest = timedelta(seconds=clock.second, microseconds=clock.microsecond)
+        return wall_clock(day, clock.hour * 60 + clock.minute, self.tz) + rest
+
+    def prepare_value(self, value: Any) -> Any:
+        """Return an instant as the date and the time to show; the time is None for a whole day."""
+        return self._shown(value) if isinstance(value, datetime) else value
+
+    def has_changed(self, initial: Any, data: Any) -> bool:
+        """Return whether a date or a time was changed that the page showed."""
+        if initial is None:
+            return any(data or [])
+        try:
+            entered = self.clean(data)
+        except ValidationError:
+            return True
+        return entered is None or self._shown(entered) != self._shown(initial)
+
+    def _shown(self, moment: datetime) -> list[date | time | None]:
+        local = moment.astimezone(self.tz).replace(tzinfo=None, microsecond=0)
+        if local.time() != MIDNIGHT:
+            return [local.date(), local.time()]
+        return [local.date() - DAY if self.closing else local.date(), None]

@@ -1,0 +1,88 @@
+"""The forms of the admin site in a real browser: the weekly grid, time off and publishing."""
+
+from datetime import UTC, datetime
+
+import pytest
+
+from accounts.tests.factories import AdminFactory
+from bookings.models import Slot
+from bookings.tests.factories import BookingFactory
+from bookit.tests.browser import needs_chromium
+from bookit.tests.test_browser import sign_in, watched  # noqa: F401 - a fixture
+from catalog.models import OpeningHours
+from catalog.tests.factories import CalendarFactory, ServiceFactory
+
+pytestmark = [needs_chromium, pytest.mark.django_db(transaction=True)]
+
+
+@pytest.fixture
+def page(watched):  # noqa: F811 - the fixture that is imported above
+    sign_in(watched.page, AdminFactory())
+    watched.page.get_by_role("link", name="Calendars").first.wait_for()
+    yield watched.page
+    watched.assert_no_errors()
+
+
+def test_an_owner_edits_the_week_and_takes_time_off(page):
+    calendar = CalendarFactory(timezone="Europe/Lisbon")
+    OpeningHours.objects.create(calendar=calendar, weekday=0, opens=540, closes=720)
+    OpeningHours.objects.create(calendar=calendar, weekday=6, opens=600, closes=660)
+    BookingFactory(
+        service=ServiceFactory(calendar=calendar), start_time=datetime(2999, 1, 1, 10, tzinfo=UTC)
+    )
+    page.goto(f"/admin/catalog/calendar/{calendar.pk}/change/")
+
+    def day(name):
+        return page.get_by_role("group", name=name, exact=True)
+
+    assert day("Tuesday").get_by_text("Closed").is_visible()
+    day("Monday").get_by_role("button", name="Add hours").click()
+    page.keyboard.type("14")
+    page.keyboard.press("Tab")
+    page.keyboard.type("6pm")
+    day("Monday").get_by_text("Copy to").click()
+    day("Monday").get_by_role("checkbox", name="Friday").uncheck()
+    day("Monday").get_by_role("button", name="Copy", exact=True).click()
+    page.get_by_text("Copied to: Tuesday, Wednesday, Thursday.").wait_for()
+    day("Sunday").get_by_role("button", name="Remove").click()
+    assert day("Sunday").get_by_text("Closed").is_visible()
+
+    page.get_by_role("button", name="Add time off").click()
+    page.get_by_label("Date of the start").fill("2999-01-01")
+    page.get_by_label("Date of the end").fill("2999-01-02")
+    page.get_by_text("1 booking is in this time:").wait_for()
+    page.get_by_label("Close the calendar anyway").check()
+    page.get_by_role("button", name="Save and continue editing").click()
+    page.get_by_text("was changed successfully").wait_for()
+
+    spans = [*calendar.hours.values_list("weekday", "opens", "closes")]
+    assert spans == [(day, *span) for day in range(4) for span in ((540, 720), (840, 1080))]
+    assert calendar.time_off.get().end_time == datetime(2999, 1, 3, tzinfo=UTC)
+
+
+def test_a_class_is_previewed_and_published(page):
+    service = ServiceFactory(mode="slots")
+    page.goto("/admin/bookings/slot/add/")
+    page.locator(".select2-selection").click()
+    page.locator(".select2-results__option", has_text=service.title).click()
+    page.get_by_label("First day").fill("2027-01-04")
+    page.get_by_label("Starts at").fill("18:00")
+    assert not page.get_by_label("Number of slots").is_visible()
+    page.get_by_label("Repeats").select_option("weekly")
+    page.get_by_label("Number of slots").fill("3")
+    page.get_by_text("Every Monday at 18:00, three times").wait_for()
+    page.get_by_role("button", name="Publish").click()
+    page.get_by_text("3 slots were published.").wait_for()
+    assert Slot.objects.count() == 3
+
+
+def test_a_service_shows_its_new_offer_before_it_is_saved(page):
+    service = ServiceFactory(calendar=CalendarFactory(), duration_minutes=60)
+    page.goto(f"/admin/catalog/service/{service.pk}/change/")
+    offers = page.get_by_role("region", name="What customers are offered")
+    offers.get_by_text("more").first.wait_for()
+    page.get_by_label("Active").uncheck()
+    offers.get_by_text("Nothing, because the service is not active.").wait_for()
+    page.get_by_label("Active").check()
+    page.get_by_label("Duration minutes").fill("0")
+    offers.get_by_text("Correct the form").wait_for()

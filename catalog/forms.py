@@ -1,0 +1,294 @@
+"""The forms for opening hours and time off, on the page of a calendar in the admin site."""
+
+import re
+from datetime import datetime
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+from django import forms
+from django.core.exceptions import ValidationError
+from django.utils import timezone
+from django.utils.dates import WEEKDAYS
+from django.utils.formats import date_format
+from django.utils.functional import cached_property
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy, ngettext
+
+from bookit.adminsite.fields import LocalDateTimeField
+from bookit.errors import Invalid
+from bookit.times import format_wall_clock, parse_wall_clock, zone, zone_names
+from catalog import services
+from catalog.extensions import DESCRIBED, Affected, Described
+from catalog.models import Calendar, OpeningHours, TimeOff
+from catalog.opening import MINUTES_A_DAY
+
+# A page names at most this many affected bookings.
+MAX_NAMED = 5
+# How people write times of day: 9, 9:30, 9.30, 930, 0930, 5pm, 5:30 pm.
+SPOKEN = re.compile(r"(\d{1,2}?)[:.h]?([0-5]\d)?\s*([ap]m)?", re.ASCII | re.IGNORECASE)
+
+
+class WallClockFormField(forms.CharField):
+    """A time of day, stored as minutes after midnight. It can be written as people write it."""
+
+    def prepare_value(self, value: Any) -> Any:
+        """Return the time as text, for the input."""
+        return format_wall_clock(value) if isinstance(value, int) else value
+
+    def to_python(self, value: Any) -> Any:
+        """Return the minutes after midnight, or None if the input is empty."""
+        text = str(value or "").strip()
+        if not text:
+            return None
+        try:
+            return parse_wall_clock(_in_full(text))
+        except ValueError as error:
+            raise ValidationError(str(error), code="invalid") from None
+
+    def has_changed(self, initial: Any, data: Any) -> bool:
+        """Return whether the time was changed."""
+        try:
+            return bool(self.to_python(data) != initial)
+        except ValidationError:
+            return True
+
+
+def _in_full(text: str) -> str:
+    """Return a time of day as `09:30`, or the text itself if it cannot be read."""
+    match = SPOKEN.fullmatch(text)
+    if match is None:
+        return text
+    hour, minute, half = int(match[1]), match[2] or "00", (match[3] or "").lower()
+    if half:
+        if not 1 <= hour <= 12:
+            return text
+        hour = hour % 12 + (12 if half == "pm" else 0)
+    return f"{hour:02}:{minute}"
+
+
+def _clock_field(label: Any) -> WallClockFormField:
+    attrs = {"size": 6, "maxlength": 8, "list": "times-of-day", "autocomplete": "off"}
+    return WallClockFormField(required=False, label=label, widget=forms.TextInput(attrs=attrs))
+
+
+class OpeningHoursForm(forms.ModelForm):
+    """The form for a span of opening hours on a weekday. Empty times mean that there is no span."""
+
+    weekday = forms.TypedChoiceField(
+        coerce=int, choices=[*WEEKDAYS.items()], widget=forms.HiddenInput
+    )
+    opens = _clock_field(gettext_lazy("from"))
+    closes = _clock_field(gettext_lazy("to"))
+
+    class Meta:
+        model = OpeningHours
+        fields = ["weekday", "opens", "closes"]
+
+    def has_changed(self) -> bool:
+        """Return whether the span was changed. A new span without times is no span."""
+        if self.instance._state.adding and not any(self[name].data for name in ("opens", "closes")):
+            return False
+        return super().has_changed()
+
+    def clean(self) -> None:
+        """Refuse a span that does not end after it begins. The constraint's message is unclear."""
+        super().clean()
+        if self.errors:
+            return
+        opens, closes = self.cleaned_data["opens"], self.cleaned_data["closes"]
+        if opens is None and closes is None:
+            # The times of a stored span were cleared. The instance keeps them, for the log.
+            del self.cleaned_data["opens"], self.cleaned_data["closes"]
+            self.cleaned_data["DELETE"] = True
+        elif opens is None or closes is None:
+            self.add_error(
+                "opens" if opens is None else "closes",
+                _("Give both times, or neither if the calendar is closed."),
+            )
+        elif closes <= opens:
+            self.add_error("closes", _("The closing time must be after the opening time."))
+
+    def validate_constraints(self) -> None:
+        """Do nothing. Only Django 6.1 and later call this method.
+
+        They would compare the span with the stored spans, all of which `save_formset` replaces. The
+        formset compares the new spans with each other.
+        """
+
+
+class Weekday(NamedTuple):
+    """A row of the weekly grid."""
+
+    number: int
+    name: str
+    spans: list[Any]
+
+
+class InZone:
+    """What formsets of a calendar tell the page about the calendar's zone."""
+
+    instance: Calendar
+
+    @property
+    def is_new(self) -> bool:
+        """Whether the calendar is not yet stored, so that its zone is chosen on the same page."""
+        return self.instance._state.adding
+
+    @cached_property
+    def zone_name(self) -> str:
+        """Return the zone in which the page shows times."""
+        return self.instance.timezone
+
+    @property
+    def now(self) -> datetime:
+        """The present time in that zone."""
+        return timezone.now().astimezone(zone(self.zone_name)).replace(tzinfo=None)
+
+
+class OpeningHoursFormSet(InZone, forms.BaseInlineFormSet):
+    """The forms for all opening hours of a calendar, as a weekly grid."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        # Each day has an empty span. The page's script replaces these with a button.
+        kwargs.setdefault("initial", [{"weekday": number} for number in WEEKDAYS])
+        super().__init__(*args, **kwargs)
+
+    def clean(self) -> None:
+        """Refuse overlapping spans of the same day, at the later of the two."""
+        super().clean()
+        valid = sorted(self._valid(), key=lambda form: _span(form)["opens"])
+        for number, name in WEEKDAYS.items():
+            of_day = [form for form in valid if form.cleaned_data["weekday"] == number]
+            for first, second in pairwise(of_day):
+                if _span(second)["opens"] < _span(first)["closes"]:
+                    text = _("The opening hours of %(day)s overlap.") % {"day": name}
+                    second.add_error(None, text)
+                    break
+
+    def spans(self) -> list[dict[str, int]]:
+        """Return the valid spans that are neither empty nor marked for deletion."""
+        return [_span(form) for form in self._valid()]
+
+    def days(self) -> list[Weekday]:
+        """Return the rows of the weekly grid, each with the forms of its spans."""
+        placed = [(str(form["weekday"].value()), form) for form in self.forms]
+        return [
+            Weekday(number, str(name), [form for day, form in placed if day == str(number)])
+            for number, name in WEEKDAYS.items()
+        ]
+
+    def hours_of_day(self) -> list[str]:
+        """Return the times of day that the inputs suggest."""
+        return [format_wall_clock(minutes) for minutes in range(0, MINUTES_A_DAY + 1, 30)]
+
+    def _valid(self) -> list[Any]:
+        return [
+            form
+            for form in self.forms
+            if form.is_valid()
+            and form.cleaned_data.get("opens") is not None
+            and not form.cleaned_data.get("DELETE")
+        ]
+
+
+def _span(form: Any) -> dict[str, int]:
+    return {name: form.cleaned_data[name] for name in ("weekday", "opens", "closes")}
+
+
+class TimeOffForm(forms.ModelForm):
+    """The form for a period in which a calendar is closed.
+
+    If bookings are in a new or changed period, the form is valid only once `keep` is ticked below
+    the list of these bookings.
+    """
+
+    start_time = LocalDateTimeField(label=gettext_lazy("from"))
+    end_time = LocalDateTimeField(label=gettext_lazy("until"), closing=True)
+    keep = forms.BooleanField(
+        required=False,
+        label=gettext_lazy("Close the calendar anyway. These bookings stay as they are."),
+    )
+    # The bookings in the period, and the user who sees them. `place` sets the user.
+    affected = Affected()
+    viewer: Any = None
+    calendar: Calendar
+
+    class Meta:
+        model = TimeOff
+        fields = ["start_time", "end_time", "reason"]
+
+    def place(self, calendar: Calendar, zone_name: str, viewer: Any) -> None:
+        """Say to which calendar the form belongs, in which zone it is, and who sees it."""
+        self.calendar, self.viewer = calendar, viewer
+        for name in ("start_time", "end_time"):
+            field: Any = self.fields[name]
+            field.tz = zone(zone_name)
+
+    def clean(self) -> None:
+        """Refuse the periods that the API refuses, and ask about the bookings in the period."""
+        super().clean()
+        start, end = self.cleaned_data.get("start_time"), self.cleaned_data.get("end_time")
+        if not (start and end):
+            return
+        try:
+            services.check_time_off(start, end)
+        except Invalid as error:
+            for field, problems in (error.errors or {}).items():
+                self.add_error(field, problems)
+            return
+        if {"start_time", "end_time"} & {*self.changed_data}:
+            self.affected = services.affected_bookings(
+                calendar=self.calendar, period=(start, end), at=timezone.now()
+            )
+        if self.affected.count and not self.cleaned_data.get("keep"):
+            self.add_error("keep", _("Nothing is saved yet. Look at these bookings first."))
+
+    def period(self) -> list[str]:
+        """Return the start and the end of stored time off, for people who may only read them."""
+        tz = self.fields["start_time"].tz  # type: ignore[attr-defined]
+        ends = (self.instance.start_time, self.instance.end_time)
+        return [date_format(each.astimezone(tz), "D j M Y, H:i") for each in ends]
+
+    def headline(self) -> str:
+        """Return how many bookings are in the period."""
+        count = self.affected.count
+        text = ngettext(
+            "%(count)d booking is in this time:", "%(count)d bookings are in this time:", count
+        )
+        return text % {"count": count}
+
+    def described(self) -> list[Described]:
+        """Return the first affected bookings, as the viewer may see them."""
+        first = [pk for pk, _start in self.affected.first[:MAX_NAMED]]
+        tz = self.fields["start_time"].tz  # type: ignore[attr-defined]
+        return [
+            each
+            for describe in DESCRIBED.values()
+            for each in describe(pks=first, viewer=self.viewer, tz=tz)
+        ]
+
+    def more(self) -> int:
+        """Return how many affected bookings are not named."""
+        return max(0, self.affected.count - MAX_NAMED)
+
+
+class TimeOffFormSet(InZone, forms.BaseInlineFormSet):
+    """The forms for the time off of a calendar, in the zone that the page names."""
+
+    # The user who sees the page. The inline sets it.
+    viewer: Any = None
+
+    @cached_property
+    def zone_name(self) -> str:
+        """Return the zone in which the page shows times, and in which people entered them.
+
+        It is not the new zone if the same page also changes the zone: people saw the old zone while
+        they entered the times, and time off stays at its instant.
+        """
+        shown = self.data.get(f"{self.prefix}-zone") if self.is_bound and not self.is_new else None
+        return shown if shown in zone_names() else self.instance.timezone
+
+    def add_fields(self, form: Any, index: int | None) -> None:
+        """Add the fields of the formset, and tell the form its calendar."""
+        super().add_fields(form, index)
+        form.place(self.instance, self.zone_name, self.viewer)

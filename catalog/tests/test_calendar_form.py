@@ -1,0 +1,303 @@
+"""The form of a calendar in the admin site: the weekly grid, time off, and the calendar's zone."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from django.urls import reverse
+
+from accounts.tests.factories import AdminFactory, UserFactory, staff
+from bookings.tests.factories import TUESDAY, BookingFactory
+from catalog.forms import WallClockFormField
+from catalog.models import Calendar, OpeningHours, TimeOff
+from catalog.tests.factories import CalendarFactory, ServiceFactory, TimeOffFactory
+
+pytestmark = pytest.mark.django_db
+
+DAYS = ["Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"]
+
+
+@pytest.fixture
+def site(client):
+    client.force_login(AdminFactory())
+    return client
+
+
+@pytest.fixture
+def calendar():
+    return CalendarFactory(name="Chair", timezone="Europe/Lisbon")
+
+
+def page_of(calendar):
+    return reverse("admin:catalog_calendar_change", args=[calendar.pk])
+
+
+def body(calendar, *, hours=(), off=(), stored=0, **fields):
+    """Return the form as a browser sends it."""
+    sent = {
+        "name": calendar.name,
+        "timezone": calendar.timezone,
+        "provider": "",
+        "hours-TOTAL_FORMS": len(hours),
+        "hours-INITIAL_FORMS": stored,
+        "time_off-TOTAL_FORMS": len(off),
+        "time_off-INITIAL_FORMS": sum("id" in row for row in off),
+        "time_off-zone": calendar.timezone,
+        **fields,
+    }
+    for prefix, rows in (("hours", hours), ("time_off", off)):
+        for number, row in enumerate(rows):
+            sent |= {f"{prefix}-{number}-{name}": value for name, value in row.items()}
+    return sent
+
+
+def span(weekday, opens, closes, **more):
+    return {"weekday": weekday, "opens": opens, "closes": closes, **more}
+
+
+def period(start_date, start_time, end_date, end_time, **more):
+    return {
+        "start_time_0": start_date,
+        "start_time_1": start_time,
+        "end_time_0": end_date,
+        "end_time_1": end_time,
+        **more,
+    }
+
+
+class TestWeek:
+    def stored(self, calendar):
+        return [*calendar.hours.values_list("weekday", "opens", "closes")]
+
+    def test_the_page_shows_the_days_of_a_week_with_their_spans(self, site, calendar):
+        for opens in (540, 840):
+            OpeningHours.objects.create(
+                calendar=calendar, weekday=1, opens=opens, closes=opens + 180
+            )
+        response = site.get(page_of(calendar))
+        [hours, _] = response.context["inline_admin_formsets"]
+        days = hours.formset.days()
+        assert [day.name for day in days] == DAYS
+        # Each day has a spare span for browsers without scripts.
+        assert [len(day.spans) for day in days] == [1, 3, 1, 1, 1, 1, 1]
+        text = response.content.decode()
+        assert all(f'id="weekday-{number}">{name}' in text for number, name in enumerate(DAYS))
+        assert 'value="09:00"' in text
+        assert 'value="17:00"' in text
+
+    def test_spare_spans_without_times_are_ignored(self, site, calendar):
+        rows = [span(day, "", "") for day in (6, 5, 4, 3, 2, 1, 0)]
+        rows[3] = span(3, "9", "17.30")
+        response = site.post(page_of(calendar), body(calendar, hours=rows))
+        assert response.status_code == 302
+        assert self.stored(calendar) == [(3, 540, 1050)]
+
+    def test_a_script_may_leave_gaps_between_the_spans(self, site, calendar):
+        sent = body(calendar, hours=[{}, {}, span(2, "9:00", "12:00")])
+        assert site.post(page_of(calendar), sent).status_code == 302
+        assert self.stored(calendar) == [(2, 540, 720)]
+
+    @pytest.mark.parametrize("change", [{"opens": "", "closes": ""}, {"DELETE": "on"}])
+    def test_a_day_is_closed_by_clearing_or_deleting_its_span(self, site, calendar, change):
+        stored = OpeningHours.objects.create(calendar=calendar, weekday=1, opens=540, closes=600)
+        row = {**span(1, "09:00", "10:00"), "id": stored.pk, **change}
+        sent = body(calendar, hours=[row], stored=1)
+        assert site.post(page_of(calendar), sent).status_code == 302
+        assert self.stored(calendar) == []
+        assert (
+            "09:00-10:00"
+            in site.get(
+                reverse("admin:catalog_calendar_history", args=[calendar.pk])
+            ).content.decode()
+        )
+
+    def test_half_a_span_and_overlapping_spans_are_refused_where_they_are(self, site, calendar):
+        rows = [span(0, "9", ""), span(1, "9", "12"), span(1, "11", "13")]
+        response = site.post(page_of(calendar), body(calendar, hours=rows))
+        [hours, _] = response.context["inline_admin_formsets"]
+        assert [form.errors.as_data().keys() for form in hours.formset] == [
+            {"closes"},
+            set(),
+            {"__all__"},
+        ]
+        text = response.content.decode()
+        assert "Give both times" in text
+        assert "The opening hours of Tuesday overlap." in text
+        assert self.stored(calendar) == []
+
+    @pytest.mark.parametrize(
+        ("text", "minutes"),
+        [
+            *[("9", 540), ("09", 540), ("9:30", 570), ("9.30", 570), ("930", 570), ("0930", 570)],
+            *[("5pm", 1020), ("5:30 PM", 1050), ("12am", 0), ("12 pm", 720), ("24:00", 1440)],
+            *[("24", 1440), ("17h15", 1035), (" 8 ", 480), ("0", 0)],
+        ],
+    )
+    def test_times_are_understood_as_people_write_them(self, text, minutes):
+        field = WallClockFormField()
+        assert field.to_python(text) == minutes
+        assert not field.has_changed(minutes, text)
+
+    @pytest.mark.parametrize("text", ["25", "24:30", "9:60", "13pm", "0am", "half past nine", "\0"])
+    def test_other_times_are_refused(self, site, calendar, text):
+        sent = body(calendar, hours=[span(0, text, "23:00")])
+        response = site.post(page_of(calendar), sent)
+        assert "Must be a time of day" in response.content.decode()
+
+    def test_people_who_may_only_see_calendars_read_the_week(self, client, calendar):
+        OpeningHours.objects.create(calendar=calendar, weekday=1, opens=540, closes=600)
+        TimeOffFactory(calendar=calendar, reason="Fair")
+        client.force_login(staff(["catalog.view_calendar"]))
+        text = client.get(page_of(calendar)).content.decode()
+        assert "<p>09:00-10:00</p>" in text
+        assert text.count("<p>Closed</p>") == 6
+        assert "Thu 1 Aug 2999, 01:00 to Fri 2 Aug 2999, 01:00: Fair" in " ".join(text.split())
+        assert 'name="hours-0-opens"' not in text
+
+
+class TestZone:
+    def test_zones_are_chosen_from_a_list(self, site, calendar):
+        text = site.get(page_of(calendar)).content.decode()
+        assert '<optgroup label="Europe">' in text
+        assert '<option value="Europe/Lisbon" selected>Lisbon</option>' in text
+        assert '<option value="America/Argentina/Buenos_Aires">Argentina/Buenos Aires' in text
+        user = reverse("admin:accounts_user_change", args=[UserFactory().pk])
+        assert '<option value="UTC" selected>UTC</option>' in site.get(user).content.decode()
+
+    def test_a_zone_that_is_not_in_the_list_is_refused(self, site, calendar):
+        response = site.post(page_of(calendar), body(calendar, timezone="Mars/Olympus"))
+        assert "Select a valid choice." in response.content.decode()
+
+    def test_the_page_names_the_zone_of_its_times(self, site, calendar):
+        text = site.get(page_of(calendar)).content.decode()
+        assert text.count("<strong>Europe/Lisbon</strong>, where it is now") == 2
+
+
+class TestTimeOff:
+    def test_times_are_in_the_zone_of_the_calendar(self, site, calendar):
+        row = period("2999-08-01", "10:00", "2999-08-02", "12:30", reason="Fair")
+        assert site.post(page_of(calendar), body(calendar, off=[row])).status_code == 302
+        stored = calendar.time_off.get()
+        assert stored.start_time == datetime(2999, 8, 1, 9, tzinfo=UTC)
+        assert stored.end_time == datetime(2999, 8, 2, 11, 30, tzinfo=UTC)
+        text = site.get(page_of(calendar)).content.decode()
+        assert 'value="10:00:00"' in text
+        assert 'value="12:30:00"' in text
+
+    def test_whole_days_need_no_times(self, site, calendar):
+        row = period("2999-08-01", "", "2999-08-14", "")
+        assert site.post(page_of(calendar), body(calendar, off=[row])).status_code == 302
+        stored = calendar.time_off.get()
+        assert stored.start_time == datetime(2999, 7, 31, 23, tzinfo=UTC)
+        assert stored.end_time == datetime(2999, 8, 14, 23, tzinfo=UTC)
+        [_, off] = site.get(page_of(calendar)).context["inline_admin_formsets"]
+        shown = [off.formset[0][name].value() for name in ("start_time", "end_time")]
+        assert [(str(day), clock) for day, clock in shown] == [
+            ("2999-08-01", None),
+            ("2999-08-14", None),
+        ]
+
+    def test_a_change_of_zone_leaves_time_off_at_its_instant(self, site, calendar):
+        """People saw the times in the old zone, so the times that are sent are in the old zone."""
+        stored = TimeOffFactory(calendar=calendar)
+        before = (stored.start_time, stored.end_time)
+        row = period("2999-08-01", "01:00", "2999-08-02", "01:00", id=stored.pk, reason="Fair")
+        sent = body(calendar, off=[row]) | {"timezone": "Asia/Tokyo"}
+        assert site.post(page_of(calendar), sent).status_code == 302
+        stored.refresh_from_db()
+        assert (stored.start_time, stored.end_time, stored.reason) == (*before, "Fair")
+        assert Calendar.objects.get().timezone == "Asia/Tokyo"
+
+    @pytest.mark.parametrize("year", ["0001", "1899", "3000", "9999"])
+    def test_a_date_that_no_calendar_needs_is_refused(self, site, calendar, year):
+        row = period(f"{year}-01-01", "00:00", f"{year}-12-31", "23:00")
+        response = site.post(page_of(calendar), body(calendar, off=[row]))
+        assert "Must be in the years 1900 to 2999." in response.content.decode()
+        assert not TimeOff.objects.exists()
+
+
+class TestAffectedBookings:
+    @pytest.fixture
+    def bookings(self, calendar):
+        service = ServiceFactory(calendar=calendar, title="Cut", capacity=9)
+        return [
+            BookingFactory(
+                service=service,
+                seat=seat,
+                start_time=TUESDAY + timedelta(minutes=seat),
+                user=UserFactory(name=f"Ada {seat}"),
+            )
+            for seat in range(1, 8)
+        ]
+
+    off = period("2999-01-01", "", "2999-01-01", "")
+
+    def query(self, **more):
+        return {**self.off, "zone": "Europe/Lisbon", **more}
+
+    def preview(self, calendar):
+        return reverse("admin:catalog_calendar_affected", args=[calendar.pk])
+
+    def test_nothing_is_saved_before_the_bookings_were_shown(self, site, calendar, bookings):
+        response = site.post(page_of(calendar), body(calendar, off=[self.off], name="New"))
+        text = response.content.decode()
+        assert response.status_code == 200
+        assert "7 bookings are in this time:" in text
+        assert "Tue 1 Jan 2999, 10:01 · Cut · Ada 1" in text
+        assert text.count("· Cut · Ada") == 5
+        assert "and 2 more" in text
+        assert "Nothing is saved yet." in text
+        assert reverse("admin:bookings_booking_change", args=[bookings[0].pk]) in text
+        calendar.refresh_from_db()
+        assert (calendar.name, calendar.time_off.count()) == ("Chair", 0)
+
+    def test_it_is_saved_once_people_agree(self, site, calendar, bookings):
+        sent = body(calendar, off=[{**self.off, "keep": "on"}])
+        assert site.post(page_of(calendar), sent).status_code == 302
+        assert calendar.time_off.count() == 1
+
+    def test_unchanged_time_off_asks_nothing(self, site, calendar, bookings):
+        stored = TimeOffFactory(
+            calendar=calendar, start_time=datetime(2999, 1, 1, tzinfo=UTC), reason=""
+        )
+        row = {**self.off, "id": stored.pk, "reason": "Fair"}
+        assert site.post(page_of(calendar), body(calendar, off=[row])).status_code == 302
+        assert calendar.time_off.get().reason == "Fair"
+
+    def test_the_bookings_are_shown_while_the_period_is_entered(
+        self, site, calendar, bookings, django_assert_max_num_queries
+    ):
+        with django_assert_max_num_queries(6):
+            text = site.get(self.preview(calendar), self.query()).content.decode()
+        assert "7 bookings are in this time:" in text
+        assert "Ada 1" in text
+        free = self.query(start_time_1="12:00", end_time_1="13:00")
+        assert "bookings are" not in site.get(self.preview(calendar), free).content.decode()
+
+    @pytest.mark.parametrize(
+        "change",
+        [
+            *({"start_time_0": ""}, {"start_time_0": "0001-01-01"}, {"end_time_0": "x\0"}),
+            *({"zone": "Mars"}, {"zone": "\0"}, {"end_time_0": "2998-01-01"}),
+        ],
+    )
+    def test_an_unfinished_period_is_no_error(self, site, calendar, bookings, change):
+        response = site.get(self.preview(calendar), self.query(**change))
+        assert response.status_code == 200
+
+    def test_names_are_only_for_people_who_may_see_bookings(self, client, calendar, bookings):
+        client.force_login(staff(["catalog.change_calendar"]))
+        text = client.get(self.preview(calendar), self.query()).content.decode()
+        assert "Tue 1 Jan 2999, 10:01 · Cut" in text
+        assert "Ada" not in text
+        assert "/admin/bookings/" not in text
+
+    def test_only_people_who_may_close_the_calendar_see_them(self, client, calendar):
+        client.force_login(staff(["catalog.view_calendar", "bookings.view_booking"]))
+        assert client.get(self.preview(calendar), self.query()).status_code == 403
+        client.force_login(UserFactory())
+        assert client.get(self.preview(calendar), self.query()).status_code == 302
+
+    def test_a_calendar_that_does_not_exist_is_not_found(self, site, calendar):
+        path = self.preview(calendar)
+        Calendar.objects.all().delete()
+        assert site.get(path, self.query()).status_code == 404
