@@ -90,7 +90,8 @@ class UserAdmin(StrictAdmin, DjangoUserAdmin):
 
     form = UserChangeForm
     add_form = UserCreationForm
-    list_display = ["email", "name", "role", "is_active", "created_at", "last_login"]
+    list_display = ["who", "kind", "state", "created", "seen"]
+    list_display_links = ["who"]
     list_filter = ["role", "is_active", "created_at"]
     search_fields = ["email", "name", "id"]
     ordering = ["-created_at"]
@@ -105,6 +106,37 @@ class UserAdmin(StrictAdmin, DjangoUserAdmin):
         ("About", {"fields": ["phone", "timezone", "language", "created_at", "last_login"]}),
     ]
     add_fieldsets = [(None, {"fields": ["email", "name", "role", "password1", "password2"]})]
+
+    class Media:
+        css = {"all": ["bookit/operator.css"]}
+
+    @admin.display(description=_("Account"))
+    def who(self, user: User) -> Any:
+        """Return the name and the email address."""
+        unverified = "" if user.email_verified else _("not verified")
+        return format_html(
+            '{}<span class="quiet">{} {}</span>', user.name or "—", user.email, unverified
+        )
+
+    @admin.display(description=_("Role"))
+    def kind(self, user: User) -> str:
+        """Return the role."""
+        return user.get_role_display()
+
+    @admin.display(description=_("State"))
+    def state(self, user: User) -> Any:
+        """Return whether the user can sign in."""
+        return badge("active", _("active")) if user.is_active else badge("off", _("inactive"))
+
+    @admin.display(description=_("Registered"), ordering="created_at")
+    def created(self, user: User) -> Any:
+        """Return when the account was created."""
+        return moment(user.created_at)
+
+    @admin.display(description=_("Last sign-in"))
+    def seen(self, user: User) -> Any:
+        """Return when the user last signed in."""
+        return moment(user.last_login) or _("never")
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[User]:
         """Return the accounts that have not been deleted."""

@@ -8,13 +8,12 @@ from django.utils.translation import gettext_lazy as _
 from accounts.models import User
 from bookit.jobs.extensions import JOB_SUBJECTS, TASK_WORDS, Arguments, Subject, uuid_in
 
-TASK_WORDS.update(
-    {
-        "accounts.send_mail": _("Email about an account"),
-        "accounts.erase_again": _("Erase what is left of a deleted account"),
-        "accounts.tasks.prune_tokens": _("Delete expired sessions and tokens"),
-    }
-)
+for _task, _words in {
+    "accounts.send_mail": _("Email about an account"),
+    "accounts.erase_again": _("Erase what is left of a deleted account"),
+    "accounts.tasks.prune_tokens": _("Delete expired sessions and tokens"),
+}.items():
+    TASK_WORDS.add(_task)(_words)
 
 
 @JOB_SUBJECTS.add("accounts.send_mail", "accounts.erase_again")

@@ -12,19 +12,18 @@ from django.utils.translation import gettext_lazy as _
 from bookings.models import Booking, BookingEvent, Slot
 from bookit.jobs.extensions import JOB_SUBJECTS, TASK_WORDS, Arguments, Subject, uuid_in
 
-TASK_WORDS.update(
-    {
-        "bookings.follow_up": _("Announce what happened to a booking"),
-        "bookings.send_mail": _("Email about a booking"),
-        "bookings.send_composed_mail": _("Email about a deleted booking"),
-        "bookings.offer_seats": _("Offer a free seat to the waitlist"),
-        "bookings.offer": _("Offer all free seats to waitlists"),
-        "bookings.complete": _("Complete bookings that have ended"),
-        "bookings.expire": _("Expire unconfirmed bookings and holds"),
-        "bookings.remind": _("Remind of bookings that start soon"),
-        "bookings.count_events": _("Count bookings for the metrics"),
-    }
-)
+for _task, _words in {
+    "bookings.follow_up": _("Announce what happened to a booking"),
+    "bookings.send_mail": _("Email about a booking"),
+    "bookings.send_composed_mail": _("Email about a deleted booking"),
+    "bookings.offer_seats": _("Offer a free seat to the waitlist"),
+    "bookings.offer": _("Offer all free seats to waitlists"),
+    "bookings.complete": _("Complete bookings that have ended"),
+    "bookings.expire": _("Expire unconfirmed bookings and holds"),
+    "bookings.remind": _("Remind of bookings that start soon"),
+    "bookings.count_events": _("Count bookings for the metrics"),
+}.items():
+    TASK_WORDS.add(_task)(_words)
 
 DELETED = Subject(_("a booking that was deleted"))
 

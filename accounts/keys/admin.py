@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from typing import Any
 
 from django.contrib import admin
-from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.urls import reverse
 from django.utils import timezone
@@ -29,8 +28,7 @@ class ApiKeyAdmin(CardsAdmin, ServedAdmin):
     search_fields = ["id", "prefix", "name", "user__email"]
     exclude = ["digest"]
     ordering = ["-id"]
-    actions = ["revoke"]
-    buttons = ["revoke"]
+    delete_words = _("Revoke")
 
     @admin.display(description=_("Key"))
     def named(self, key: ApiKey) -> Any:
@@ -83,16 +81,6 @@ class ApiKeyAdmin(CardsAdmin, ServedAdmin):
             (_("Id"), code(row.pk)),
         ]
         return [Card(_("API key"), facts=facts)]
-
-    @admin.action(description=_("Revoke"), permissions=["delete"])
-    def revoke(self, request: HttpRequest, queryset: QuerySet[ApiKey]) -> None:
-        """Delete the selected keys, which stop working at once."""
-
-        def delete(key: ApiKey) -> None:
-            self.log_deletions(request, ApiKey.objects.filter(pk=key.pk))
-            self.delete_row(request, key)
-
-        self.apply(request, queryset, delete)
 
     def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         """Return False: a key never changes."""

@@ -35,13 +35,12 @@ STATES = {
     Delivery.Status.FAILED: _("failed"),
 }
 
-TASK_WORDS.update(
-    {
-        "bookings.deliver": _("Send the messages of a webhook"),
-        "bookings.wake_webhooks": _("Wake webhooks whose job was lost"),
-        "bookings.prune_deliveries": _("Delete old deliveries"),
-    }
-)
+for _task, _words in {
+    "bookings.deliver": _("Send the messages of a webhook"),
+    "bookings.wake_webhooks": _("Wake webhooks whose job was lost"),
+    "bookings.prune_deliveries": _("Delete old deliveries"),
+}.items():
+    TASK_WORDS.add(_task)(_words)
 
 
 @JOB_SUBJECTS.add("bookings.deliver")

@@ -10,6 +10,7 @@ from django.core.exceptions import PermissionDenied
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseNotAllowed
 from django.shortcuts import redirect
 from django.urls import path, reverse
+from django.utils.translation import gettext_lazy as _
 
 from bookit.adminsite.pages import StrictAdmin
 from bookit.adminsite.refusals import REFUSALS, message_of
@@ -47,6 +48,8 @@ class CardsAdmin(StrictAdmin):
     change_form_template = "bookit/cards.html"
     # The names of the actions that are also buttons on the page of a row, in order.
     buttons: Sequence[str] = ()
+    # The words of the link to Django's page that asks whether to delete the row.
+    delete_words: Any = _("Delete")
 
     class Media:
         css = {"all": ["bookit/operator.css"]}
@@ -109,6 +112,7 @@ class CardsAdmin(StrictAdmin):
                 "subtitle": None,
                 "cards": self.cards(request, obj),
                 "row_buttons": self._row_buttons(request, obj),
+                "delete_words": self.delete_words,
             }
         return super().render_change_form(request, context, add, change, form_url, obj)
 

@@ -54,14 +54,13 @@ EVENTS = {
 }
 GIVEN_UP = _("BookIt has given up on this job. Once the cause is gone, retry it.")
 
-TASK_WORDS.update(
-    {
-        "bookit.retry_stalled_jobs": _("Put the jobs of dead workers back"),
-        "bookit.prune_jobs": _("Delete old jobs"),
-        "bookit.prune_mail_counts": _("Delete old counts of emails"),
-        "bookit.prune_kept_responses": _("Delete old responses to idempotent requests"),
-    }
-)
+for _task, _words in {
+    "bookit.retry_stalled_jobs": _("Put the jobs of dead workers back"),
+    "bookit.prune_jobs": _("Delete old jobs"),
+    "bookit.prune_mail_counts": _("Delete old counts of emails"),
+    "bookit.prune_kept_responses": _("Delete old responses to idempotent requests"),
+}.items():
+    TASK_WORDS.add(_task)(_words)
 
 
 def find_subjects(jobs: Iterable[ProcrastinateJob]) -> None:
