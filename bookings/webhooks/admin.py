@@ -193,7 +193,7 @@ class DeliveryAdmin(CardsAdmin, ServedAdmin):
         "created_at",
     ]
     list_select_related = ["webhook"]
-    search_fields = ["id", "webhook__url"]
+    search_fields = ["id", "event__booking__id", "webhook__url"]
     date_hierarchy = "created_at"
     actions = ["redeliver"]
     buttons = ["redeliver"]

@@ -125,6 +125,8 @@ class JobAdmin(CardsAdmin, ProcrastinateJobAdmin):
     @admin.display(description=_("State"))
     def state(self, job: ProcrastinateJob) -> Any:
         """Return the state of the job."""
+        if job.status == "todo" and hasattr(job, "failure"):
+            return badge("failing", _("will be retried"))
         return badge(job.status, STATES.get(job.status, job.status))
 
     @admin.display(description=_("Attempts"))

@@ -9,6 +9,7 @@ from django.urls import reverse
 from django.utils import timezone
 
 from accounts.tests.factories import AdminFactory
+from bookings import events
 from bookings.models import BookingEvent
 from bookings.tests.factories import (
     AttemptFactory,
@@ -39,9 +40,7 @@ def text(response):
 
 
 def delivery_of(booking, **fields):
-    event = BookingEvent.objects.create(
-        booking=booking, type="booking.created", data={"status": "pending"}
-    )
+    event = events.record(booking, BookingEvent.Type.CREATED, actor=None, at=timezone.now())
     return DeliveryFactory(event=event, type=event.type, **fields)
 
 

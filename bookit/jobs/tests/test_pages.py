@@ -9,6 +9,7 @@ from procrastinate.contrib.django import app
 from procrastinate.contrib.django.models import ProcrastinateJob
 
 from accounts.tests.factories import AdminFactory, UserFactory, staff
+from bookings import events
 from bookings.models import BookingEvent
 from bookings.tests.factories import BookingFactory, SlotFactory, WebhookFactory
 from bookit.jobs.extensions import JOB_SUBJECTS, TASK_WORDS
@@ -28,7 +29,7 @@ def site():
 
 
 def event_of(booking):
-    return BookingEvent.objects.create(booking=booking, type="booking.created", data={})
+    return events.record(booking, BookingEvent.Type.CREATED, actor=None, at=timezone.now())
 
 
 def job(task, *, status="todo", **args):
