@@ -15,7 +15,7 @@ from django.contrib.auth.forms import UserChangeForm as DjangoUserChangeForm
 from django.contrib.auth.hashers import is_password_usable
 from django.contrib.auth.models import Group
 from django.core.exceptions import PermissionDenied
-from django.db.models import QuerySet
+from django.db.models import QuerySet, prefetch_related_objects
 from django.http import HttpRequest
 from django.urls import reverse
 from django.utils import timezone
@@ -118,10 +118,18 @@ class UserAdmin(StrictAdmin, DjangoUserAdmin):
             '{}<span class="quiet">{} {}</span>', user.name or "—", user.email, unverified
         )
 
+    def get_changelist_instance(self, request: HttpRequest) -> Any:
+        """Return the list. The staff roles of its accounts are read together."""
+        changes = super().get_changelist_instance(request)
+        changes.result_list = [*changes.result_list]  # type: ignore[assignment]
+        prefetch_related_objects(changes.result_list, "groups")
+        return changes
+
     @admin.display(description=_("Role"))
-    def kind(self, user: User) -> str:
-        """Return the role."""
-        return user.get_role_display()
+    def kind(self, user: User) -> Any:
+        """Return the role and the staff roles."""
+        names = ", ".join(sorted(group.name for group in user.groups.all()))
+        return format_html('{}<span class="quiet">{}</span>', user.get_role_display(), names)
 
     @admin.display(description=_("State"))
     def state(self, user: User) -> Any:
