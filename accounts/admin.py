@@ -1,9 +1,10 @@
 """Accounts in the admin site."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from django import forms
-from django.contrib import admin
+from django.contrib import admin, messages
 from django.contrib.auth.admin import UserAdmin as DjangoUserAdmin
 from django.contrib.auth.forms import (
     BaseUserCreationForm,
@@ -14,17 +15,24 @@ from django.contrib.auth.forms import UserChangeForm as DjangoUserChangeForm
 from django.contrib.auth.hashers import is_password_usable
 from django.contrib.auth.models import Group
 from django.core.exceptions import PermissionDenied
-from django.db.models import QuerySet
+from django.db.models import QuerySet, prefetch_related_objects
 from django.http import HttpRequest
+from django.urls import reverse
 from django.utils import timezone
+from django.utils.html import format_html
+from django.utils.translation import gettext_lazy as _
+from django.utils.translation import ngettext
 from rest_framework_simplejwt.token_blacklist.models import BlacklistedToken, OutstandingToken
 
 from accounts import services
 from accounts.keys import admin as keys  # noqa: F401 - the import registers its pages
 from accounts.models import Session, User
 from accounts.roles import admin as roles  # noqa: F401 - the import registers its pages
+from bookit.adminsite.cards import Card, CardsAdmin
+from bookit.adminsite.cells import badge, exactly, link, moment
 from bookit.adminsite.menu import Menu
 from bookit.adminsite.pages import ReadOnlyAdmin, StrictAdmin
+from bookit.adminsite.refusals import REFUSALS, message_of
 
 
 class UserCreationForm(BaseUserCreationForm):
@@ -84,7 +92,8 @@ class UserAdmin(StrictAdmin, DjangoUserAdmin):
     menu = Menu.PEOPLE
     form = UserChangeForm
     add_form = UserCreationForm
-    list_display = ["email", "name", "role", "is_active", "created_at", "last_login"]
+    list_display = ["who", "kind", "state", "created", "seen"]
+    list_display_links = ["who"]
     list_filter = ["role", "is_active", "created_at"]
     search_fields = ["email", "name", "id"]
     ordering = ["-created_at"]
@@ -99,6 +108,45 @@ class UserAdmin(StrictAdmin, DjangoUserAdmin):
         ("About", {"fields": ["phone", "timezone", "language", "created_at", "last_login"]}),
     ]
     add_fieldsets = [(None, {"fields": ["email", "name", "role", "password1", "password2"]})]
+
+    class Media:
+        css = {"all": ["bookit/operator.css"]}
+
+    @admin.display(description=_("Account"))
+    def who(self, user: User) -> Any:
+        """Return the name and the email address."""
+        unverified = "" if user.email_verified else _("not verified")
+        return format_html(
+            '{}<span class="quiet">{} {}</span>', user.name or "—", user.email, unverified
+        )
+
+    def get_changelist_instance(self, request: HttpRequest) -> Any:
+        """Return the list. The staff roles of its accounts are read together."""
+        changes = super().get_changelist_instance(request)
+        changes.result_list = [*changes.result_list]  # type: ignore[assignment]
+        prefetch_related_objects(changes.result_list, "groups")
+        return changes
+
+    @admin.display(description=_("Role"))
+    def kind(self, user: User) -> Any:
+        """Return the role and the staff roles."""
+        names = ", ".join(sorted(group.name for group in user.groups.all()))
+        return format_html('{}<span class="quiet">{}</span>', user.get_role_display(), names)
+
+    @admin.display(description=_("State"))
+    def state(self, user: User) -> Any:
+        """Return whether the user can sign in."""
+        return badge("active", _("active")) if user.is_active else badge("off", _("inactive"))
+
+    @admin.display(description=_("Registered"), ordering="created_at")
+    def created(self, user: User) -> Any:
+        """Return when the account was created."""
+        return moment(user.created_at)
+
+    @admin.display(description=_("Last sign-in"))
+    def seen(self, user: User) -> Any:
+        """Return when the user last signed in."""
+        return moment(user.last_login) or _("never")
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[User]:
         """Return the accounts that have not been deleted."""
@@ -144,14 +192,94 @@ class UserAdmin(StrictAdmin, DjangoUserAdmin):
 
 
 @admin.register(Session)
-class SessionAdmin(ReadOnlyAdmin):
-    """The read-only pages of sessions, which show where users have signed in."""
+class SessionAdmin(CardsAdmin, ReadOnlyAdmin):
+    """Where users have signed in. Admins can end sessions."""
 
-    list_display = ["user", "created_at", "last_used_at", "expires_at", "revoked_at", "address"]
+    list_display = ["who", "state", "started", "used", "device"]
+    list_display_links = ["who"]
     list_filter = ["revoked_at", "created_at"]
     list_select_related = ["user"]
     search_fields = ["user__email", "address"]
     ordering = ["-id"]
+    actions = ["end"]
+    buttons = ["end"]
+
+    @admin.display(description=_("User"))
+    def who(self, session: Session) -> str:
+        """Return the email address of the user."""
+        return session.user.email
+
+    @admin.display(description=_("State"))
+    def state(self, session: Session) -> Any:
+        """Return whether the session still works."""
+        if session.revoked_at:
+            return badge("ended", _("ended"))
+        if session.expires_at <= timezone.now():
+            return badge("expired", _("expired"))
+        return badge("active", _("active"))
+
+    @admin.display(description=_("Signed in"))
+    def started(self, session: Session) -> Any:
+        """Return when the user signed in."""
+        return moment(session.created_at)
+
+    @admin.display(description=_("Last used"))
+    def used(self, session: Session) -> Any:
+        """Return when the session was last used."""
+        return moment(session.last_used_at)
+
+    @admin.display(description=_("Where"), empty_value="")
+    def device(self, session: Session) -> Any:
+        """Return the IP address and the browser."""
+        return format_html('{}<span class="quiet">{}</span>', session.address or "", session.client)
+
+    def heading(self, row: Session) -> Any:
+        """Return whose session it is."""
+        return _("Session of %(user)s") % {"user": row.user.email}
+
+    def offers(self, row: Session, action: str) -> bool:
+        """Return whether the session still works."""
+        return not row.revoked_at and row.expires_at > timezone.now()
+
+    def cards(self, request: HttpRequest, row: Session) -> Sequence[Card]:
+        """Return where and when the user signed in."""
+        zone = request.user.timezone  # type: ignore[union-attr]
+        page = reverse("admin:accounts_user_change", args=[row.user_id])
+        facts = [
+            (_("State"), self.state(row)),
+            (_("User"), link(page, row.user.email)),
+            (_("Signed in"), exactly(row.created_at, zone)),
+            (_("Last used"), exactly(row.last_used_at, zone)),
+            (_("Ended"), exactly(row.revoked_at, zone)),
+            (_("Expires"), "" if row.revoked_at else exactly(row.expires_at, zone)),
+            (_("Address"), row.address),
+            (_("Browser or program"), row.client),
+        ]
+        return [Card(_("Session"), facts=facts)]
+
+    def has_end_permission(self, request: HttpRequest) -> bool:
+        """Return whether the user may end sessions of others: only admins."""
+        return request.user.is_superuser
+
+    @admin.action(description=_("End"), permissions=["end"])
+    def end(self, request: HttpRequest, queryset: QuerySet[Session]) -> None:
+        """End the selected sessions."""
+        ended = 0
+        for session in queryset:
+            try:
+                services.end_any_session(
+                    session_id=session.pk,
+                    actor=request.user,  # type: ignore[arg-type]
+                    at=timezone.now(),
+                )
+            except REFUSALS as error:
+                self.message_user(request, f"{session}: {message_of(error)}", messages.ERROR)
+            else:
+                ended += 1
+                self.log_change(request, session, "Ended.")
+        if ended:
+            words = ngettext("%(number)s session ended.", "%(number)s sessions ended.", ended)
+            self.message_user(request, words % {"number": ended}, messages.SUCCESS)
 
 
 # simplejwt registers editable pages for both models, but only the services may change tokens.

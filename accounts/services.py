@@ -213,6 +213,25 @@ def end_own_session(*, session_id: UUID, user: User, at: datetime) -> None:
         _end_admin_session(session_id, at=at)
 
 
+def end_any_session(*, session_id: UUID, actor: User, at: datetime) -> None:
+    """End a session of any user on behalf of an admin; see `end_own_session`.
+
+    Access tokens of the session work until they expire, a few minutes later.
+
+    Raises:
+        Forbidden: the actor is not an admin.
+        Session.DoesNotExist: there is no such session.
+        Invalid: the session has ended already.
+    """
+    if not actor.is_admin:
+        raise Forbidden
+    session = Session.objects.select_related("user").get(pk=session_id)
+    try:
+        end_own_session(session_id=session_id, user=session.user, at=at)
+    except Session.DoesNotExist:
+        raise Invalid.of("", "This session has ended already.") from None
+
+
 def _end_admin_session(session_id: UUID, *, at: datetime) -> None:
     """Sign the browser of a session out of the admin site.
 

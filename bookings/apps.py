@@ -21,7 +21,7 @@ class BookingsConfig(AppConfig):
 
     def ready(self) -> None:
         """Import the modules of this app and of its rooms that register extensions."""
-        from bookings import affected, permissions, privacy  # noqa: F401
+        from bookings import affected, permissions, privacy, subjects  # noqa: F401
         from bookings.availability import filters, offers  # noqa: F401
         from bookings.feeds import services  # noqa: F401
         from bookings.slots import serializers  # noqa: F401

@@ -19,7 +19,7 @@ from bookings import services
 from bookings.holds import unexpired
 from bookings.models import Booking
 from bookit.adminsite import words
-from bookit.adminsite.extensions import CARDS, Card, Glance
+from bookit.adminsite.extensions import HOME_CARDS, Glance, HomeCard
 from bookit.adminsite.links import list_of, page_of
 from bookit.adminsite.refusals import REFUSALS, message_of
 from bookit.database.rows import fetch
@@ -336,10 +336,10 @@ def _busiest(rows: list[Any], now: tuple[datetime, datetime]) -> list[dict[str, 
 VIEW, CHANGE = "bookings.view_booking", "bookings.change_booking"
 HERE = "admin/home/"
 
-CARDS.add("today")(Card(10, f"{HERE}today.html", read_today, VIEW, wide=True))
-CARDS.add("next")(Card(20, f"{HERE}next.html", read_next, VIEW))
-CARDS.add("waiting")(
-    Card(30, f"{HERE}waiting.html", read_waiting, VIEW, act=confirm, act_permission=CHANGE)
+HOME_CARDS.add("today")(HomeCard(10, f"{HERE}today.html", read_today, VIEW, wide=True))
+HOME_CARDS.add("next")(HomeCard(20, f"{HERE}next.html", read_next, VIEW))
+HOME_CARDS.add("waiting")(
+    HomeCard(30, f"{HERE}waiting.html", read_waiting, VIEW, act=confirm, act_permission=CHANGE)
 )
 # What a business earns concerns its admins, and not everybody who answers the phone.
-CARDS.add("recent")(Card(60, f"{HERE}recent.html", read_recent, wide=True))
+HOME_CARDS.add("recent")(HomeCard(60, f"{HERE}recent.html", read_recent, wide=True))

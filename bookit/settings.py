@@ -139,7 +139,7 @@ TEMPLATES = [
                 "django.contrib.auth.context_processors.auth",
                 "django.contrib.messages.context_processors.messages",
             ],
-            "libraries": {"lists": "bookit.adminsite.cells"},
+            "libraries": {"lists": "bookit.adminsite.lists"},
         },
     }
 ]

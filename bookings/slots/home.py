@@ -6,7 +6,7 @@ from bookings.models import Booking, Slot
 from bookings.seats import seats_taken
 from bookings.slots.services import WAITING
 from bookit.adminsite import words
-from bookit.adminsite.extensions import CARDS, Card, Glance
+from bookit.adminsite.extensions import HOME_CARDS, Glance, HomeCard
 from bookit.adminsite.links import list_of, page_of
 from bookit.times import zone
 
@@ -59,4 +59,4 @@ def _line(slot: Any, glance: Glance) -> dict[str, Any]:
     }
 
 
-CARDS.add("slots")(Card(40, "admin/home/slots.html", read_slots, "bookings.view_slot"))
+HOME_CARDS.add("slots")(HomeCard(40, "admin/home/slots.html", read_slots, "bookings.view_slot"))

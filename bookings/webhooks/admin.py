@@ -1,36 +1,83 @@
 """Webhooks and deliveries in the admin site."""
 
+import json
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from django.contrib import admin
-from django.db.models import QuerySet
+from django.db.models import Prefetch, QuerySet, prefetch_related_objects
 from django.http import HttpRequest
+from django.urls import reverse
 from django.utils import timezone
 from django.utils.html import format_html
+from django.utils.translation import gettext_lazy as _
+from django.utils.translation import ngettext
 
 from bookings.events import REPORTED_TYPES
+from bookings.subjects import DELETED, booking_subjects
 from bookings.webhooks import services as webhooks
+from bookings.webhooks.deliveries import contents
 from bookings.webhooks.models import Attempt, Delivery, Webhook
+from bookit.adminsite.cards import Card, CardsAdmin
+from bookit.adminsite.cells import badge, code, exactly, link, moment
 from bookit.adminsite.filters import one_of
-from bookit.adminsite.pages import HistoryInline, ServedAdmin
+from bookit.adminsite.pages import ServedAdmin
+from bookit.jobs.extensions import JOB_SUBJECTS, TASK_WORDS, Arguments, Subject, uuid_in
+from bookit.json import dumps
+
+# The page of a webhook shows this many deliveries, and the page of a delivery this many attempts. A
+# message is retried eight times, and more often only if somebody sends it again.
+SHOWN = 20
+
+STATES = {
+    Delivery.Status.PENDING: _("waiting"),
+    Delivery.Status.DELIVERED: _("delivered"),
+    Delivery.Status.FAILED: _("failed"),
+}
+
+for _task, _words in {
+    "bookings.deliver": _("Send the messages of a webhook"),
+    "bookings.wake_webhooks": _("Wake webhooks whose job was lost"),
+    "bookings.prune_deliveries": _("Delete old deliveries"),
+}.items():
+    TASK_WORDS.add(_task)(_words)
+
+
+@JOB_SUBJECTS.add("bookings.deliver")
+def _of_webhooks(jobs: Sequence[Arguments]) -> Iterable[Subject | None]:
+    """Return the webhook of each job."""
+    ids = [uuid_in(args.get("webhook_id")) for args in jobs]
+    found = Webhook.objects.in_bulk([each for each in ids if each])
+    for webhook_id in ids:
+        webhook = found.get(webhook_id) if webhook_id else None
+        yield Subject(webhook.url, _page(webhook)) if webhook else None
 
 
 @admin.register(Webhook)
-class WebhookAdmin(ServedAdmin):
+class WebhookAdmin(CardsAdmin, ServedAdmin):
     """Webhooks, and whether their deliveries arrive. The secrets are hidden."""
 
-    list_display = ["url", "is_active", "why_off", "failing_since", "owner", "created_at"]
+    list_display = ["url", "state", "why_off", "owner", "created"]
     list_filter = ["is_active", "created_at"]
     list_select_related = ["owner"]
     search_fields = ["id", "url"]
     exclude = ["secret", "previous_secret"]
     actions = ["send_test", "switch_on", "switch_off"]
+    buttons = ["send_test", "switch_on", "switch_off"]
 
-    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> list[str]:
-        """Return every field, and the reason why nothing is sent."""
-        return [*super().get_readonly_fields(request, obj), "why_off"]
+    @admin.display(description=_("State"))
+    def state(self, webhook: Webhook) -> Any:
+        """Return whether messages are sent, and whether they arrive."""
+        if not webhook.is_active or not webhook.has_admin:
+            return badge("off", _("off"))
+        if webhook.failing_since:
+            failing = badge("failing", _("failing"))
+            return format_html(
+                '{}<span class="quiet">{}</span>', failing, moment(webhook.failing_since)
+            )
+        return badge("on", _("on"))
 
-    @admin.display(description="Why nothing is sent")
+    @admin.display(description=_("Why nothing is sent"), empty_value="")
     def why_off(self, webhook: Webhook) -> str:
         """Return the recorded reason or, without one, that the owner is no longer an admin.
 
@@ -38,21 +85,78 @@ class WebhookAdmin(ServedAdmin):
         """
         return webhook.disabled_reason or ("" if webhook.has_admin else Webhook.NO_ADMIN)
 
-    @admin.action(description="Send a test", permissions=["change"])
+    @admin.display(description=_("Created"))
+    def created(self, webhook: Webhook) -> Any:
+        """Return when the webhook was created."""
+        return moment(webhook.created_at)
+
+    def offers(self, row: Webhook, action: str) -> bool:
+        """Return whether an action changes anything: for example, only an active webhook tests."""
+        is_on = row.is_active and row.has_admin
+        return not is_on if action == "switch_on" else row.is_active and (is_on or "off" in action)
+
+    def cards(self, request: HttpRequest, row: Webhook) -> Sequence[Card]:
+        """Return the state of a webhook and its last deliveries."""
+        zone = request.user.timezone  # type: ignore[union-attr]
+        owner: Any = row.owner
+        page = owner and reverse("admin:accounts_user_change", args=[owner.pk])
+        facts = [
+            (_("State"), self.state(row)),
+            (_("Why nothing is sent"), self.why_off(row)),
+            (_("Every attempt has failed since"), exactly(row.failing_since, zone)),
+            (_("Other messages wait until"), exactly(row.paused_until, zone)),
+            (_("Owner"), link(page, owner.email) if owner else ""),
+            (_("Events"), ", ".join(row.events)),
+            (_("Created"), exactly(row.created_at, zone)),
+            (
+                _("The previous secret is valid until"),
+                exactly(row.previous_secret_expires_at, zone),
+            ),
+            (_("Id"), code(row.pk)),
+        ]
+        last = [*Delivery.objects.filter(webhook=row).order_by("-created_at", "-id")[:SHOWN]]
+        _read_attempts(last)
+        return [
+            Card(_("Webhook"), facts=facts),
+            Card(
+                _("Last deliveries"),
+                columns=[_("Message"), _("State"), _("Last attempt"), _("Next attempt")],
+                lines=[
+                    (
+                        format_html(
+                            '{}<div class="quiet">{}</div>',
+                            link(_page(each), each.type),
+                            moment(each.created_at),
+                        ),
+                        _state(each),
+                        _last_attempt(each),
+                        moment(each.next_attempt_at),
+                    )
+                    for each in last
+                ],
+                more=(
+                    f"{reverse('admin:bookings_delivery_changelist')}?webhook__id__exact={row.pk}",
+                    _("All deliveries of this webhook"),
+                ),
+            ),
+        ]
+
+    @admin.action(description=_("Send a test"), permissions=["change"])
     def send_test(self, request: HttpRequest, queryset: QuerySet[Webhook]) -> None:
         """Send a test to the selected webhooks."""
-        self.apply(
-            request,
-            queryset,
-            lambda webhook: webhooks.send_test(webhook_id=webhook.pk, at=timezone.now()),
-        )
 
-    @admin.action(description="Switch on", permissions=["change"])
+        def send(webhook: Webhook) -> None:
+            webhooks.send_test(webhook_id=webhook.pk, at=timezone.now())
+            self.log_change(request, webhook, "Sent a test.")
+
+        self.apply(request, queryset, send)
+
+    @admin.action(description=_("Switch on"), permissions=["change"])
     def switch_on(self, request: HttpRequest, queryset: QuerySet[Webhook]) -> None:
         """Switch the selected webhooks on. The admin becomes the owner of those that were off."""
         self._switch(request, queryset, is_active=True)
 
-    @admin.action(description="Switch off", permissions=["change"])
+    @admin.action(description=_("Switch off"), permissions=["change"])
     def switch_off(self, request: HttpRequest, queryset: QuerySet[Webhook]) -> None:
         """Switch the selected webhooks off."""
         self._switch(request, queryset, is_active=False)
@@ -60,63 +164,170 @@ class WebhookAdmin(ServedAdmin):
     def _switch(
         self, request: HttpRequest, queryset: QuerySet[Webhook], *, is_active: bool
     ) -> None:
-        self.apply(
-            request,
-            queryset,
-            lambda webhook: webhooks.update_webhook(
+        def switch(webhook: Webhook) -> None:
+            webhooks.update_webhook(
                 webhook_id=webhook.pk,
                 actor=request.user,  # type: ignore[arg-type]
                 changes={"is_active": is_active},
                 at=timezone.now(),
-            ),
-        )
+            )
+            self.log_change(request, webhook, f"Switched {'on' if is_active else 'off'}.")
+
+        self.apply(request, queryset, switch)
 
     def delete_row(self, request: HttpRequest, row: Webhook) -> None:
         """Delete a webhook and the log of its deliveries."""
         webhooks.delete_webhook(webhook_id=row.pk)
 
 
-class AttemptInline(HistoryInline):
-    """The attempts to deliver a message, and their results."""
-
-    model = Attempt
-    fields = ["at", "duration_ms", "status_code", "error", "answer"]
-    readonly_fields = ["at", "duration_ms", "status_code", "error", "answer"]
-
-    @admin.display(description="Response")
-    def answer(self, attempt: Attempt) -> str:
-        """Return the response as HTML that wraps even if the response contains no spaces."""
-        style = "max-width: 40rem; overflow-wrap: anywhere"
-        return format_html('<div style="{}">{}</div>', style, attempt.response)
-
-
 @admin.register(Delivery)
-class DeliveryAdmin(ServedAdmin):
+class DeliveryAdmin(CardsAdmin, ServedAdmin):
     """Messages to webhooks. They can be sent again."""
 
-    list_display = ["created_at", "type", "webhook", "status", "next_attempt_at"]
+    list_display = ["message", "to", "state", "last_attempt", "next_attempt", "created"]
+    list_display_links = ["message"]
     list_filter = [
         "status",
         ("type", one_of(lambda: [*REPORTED_TYPES, webhooks.TEST])),
+        "webhook",
         "created_at",
     ]
     list_select_related = ["webhook"]
-    search_fields = ["id", "webhook__url"]
+    search_fields = ["id", "event__booking__id", "webhook__url"]
     date_hierarchy = "created_at"
-    inlines = [AttemptInline]
     actions = ["redeliver"]
+    buttons = ["redeliver"]
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         """Return False, because a job deletes old deliveries."""
         return False
 
-    @admin.action(description="Redeliver", permissions=["change"])
+    def get_changelist_instance(self, request: HttpRequest) -> Any:
+        """Return the list. The attempts of its deliveries are read together."""
+        changes = super().get_changelist_instance(request)
+        changes.result_list = [*changes.result_list]  # type: ignore[assignment]
+        _read_attempts(changes.result_list)
+        return changes
+
+    @admin.display(description=_("Message"))
+    def message(self, delivery: Delivery) -> str:
+        """Return the type of the message."""
+        return delivery.type
+
+    @admin.display(description=_("To"))
+    def to(self, delivery: Delivery) -> Any:
+        """Return the URL of the webhook."""
+        return link(_page(delivery.webhook), delivery.webhook.url)
+
+    @admin.display(description=_("State"))
+    def state(self, delivery: Delivery) -> Any:
+        """Return whether the message has arrived."""
+        return _state(delivery)
+
+    @admin.display(description=_("Last attempt"), empty_value="")
+    def last_attempt(self, delivery: Delivery) -> Any:
+        """Return the result of the last attempt, and how many there were."""
+        return _last_attempt(delivery)
+
+    @admin.display(description=_("Next attempt"), empty_value="")
+    def next_attempt(self, delivery: Delivery) -> Any:
+        """Return when the message will be sent."""
+        return moment(delivery.next_attempt_at)
+
+    @admin.display(description=_("Created"), ordering="created_at")
+    def created(self, delivery: Delivery) -> Any:
+        """Return when the message was written."""
+        return moment(delivery.created_at)
+
+    def heading(self, row: Delivery) -> Any:
+        """Return the type of the message, and where it goes."""
+        return _("%(type)s to %(url)s") % {"type": row.type, "url": row.webhook.url}
+
+    def cards(self, request: HttpRequest, row: Delivery) -> Sequence[Card]:
+        """Return the message, the request that sends it, and the responses to it."""
+        zone = request.user.timezone  # type: ignore[union-attr]
+        subject = None
+        if row.event:
+            booking_id = row.event.booking_id
+            subject = booking_subjects([booking_id]).get(booking_id, DELETED)
+        facts = [
+            (_("State"), _state(row)),
+            (_("Webhook"), link(_page(row.webhook), row.webhook.url)),
+            (_("About"), link(subject.path, subject.words) if subject else _("a test")),
+            (_("It happened"), exactly(row.event.at, zone) if row.event else ""),
+            (_("Next attempt"), exactly(row.next_attempt_at, zone)),
+        ]
+        [content] = contents([row])
+        attempts = [*row.attempts.order_by("-id")[:SHOWN]]
+        return [
+            Card(_("Message"), facts=facts),
+            Card(
+                _("Responses"),
+                columns=[_("When"), _("Result"), _("Response")],
+                lines=[
+                    (exactly(each.at, zone), _result(each), code(each.response))
+                    for each in attempts
+                ],
+            ),
+            Card(
+                _("Request"),
+                note=_(
+                    "This is the message if it is sent now. Each attempt is written and signed "
+                    "anew, with the same webhook-id."
+                ),
+                text="\n".join(
+                    [
+                        f"POST {row.webhook.url}",
+                        "Content-Type: application/json",
+                        f"webhook-id: {row.pk}",
+                        "",
+                        json.dumps(json.loads(dumps(content)), indent=2, ensure_ascii=False),
+                    ]
+                ),
+            ),
+        ]
+
+    @admin.action(description=_("Send again"), permissions=["change"])
     def redeliver(self, request: HttpRequest, queryset: QuerySet[Delivery]) -> None:
         """Send the selected messages again."""
-        self.apply(
-            request,
-            queryset,
-            lambda delivery: webhooks.redeliver(
+
+        def send(delivery: Delivery) -> None:
+            webhooks.redeliver(
                 webhook_id=delivery.webhook_id, delivery_id=delivery.pk, at=timezone.now()
-            ),
-        )
+            )
+            self.log_change(request, delivery, "Sent again.")
+
+        self.apply(request, queryset, send)
+
+
+def _page(row: Webhook | Delivery) -> str:
+    return reverse(f"admin:bookings_{row._meta.model_name}_change", args=[row.pk])
+
+
+def _read_attempts(deliveries: Sequence[Delivery]) -> None:
+    """Read the attempts of all deliveries in one query, without the responses."""
+    attempts = Attempt.objects.defer("response").order_by("id")
+    prefetch_related_objects([*deliveries], Prefetch("attempts", attempts))
+
+
+def _state(delivery: Delivery) -> Any:
+    words = STATES.get(delivery.status, delivery.status)  # type: ignore[call-overload]
+    return badge(delivery.status, words)
+
+
+def _last_attempt(delivery: Delivery) -> Any:
+    attempts = [*delivery.attempts.all()]
+    if not attempts:
+        return ""
+    words = ngettext("%(number)s attempt", "%(number)s attempts", len(attempts))
+    return format_html(
+        '{}<span class="quiet">{}</span>',
+        _result(attempts[-1]),
+        words % {"number": len(attempts)},
+    )
+
+
+def _result(attempt: Attempt) -> Any:
+    """Return the status or the error of an attempt, and how long the attempt took."""
+    result = attempt.error or attempt.status_code
+    return format_html("{} {}", result, _("after %(ms)s ms") % {"ms": attempt.duration_ms})

@@ -17,7 +17,7 @@ from datetime import datetime, timedelta
 from email.utils import parsedate_to_datetime
 from threading import BoundedSemaphore
 from time import monotonic
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 import standardwebhooks
@@ -184,7 +184,6 @@ def _due(webhook_id: UUID, *, at: datetime) -> Due:
         return nothing
     found = waiting.filter(next_attempt_at__lte=at).select_related("event")
     rows = [*found.order_by(F("event").asc(nulls_first=True), "id")[:BATCH]]
-    shown = iter(payloads([row.event for row in rows if row.event]))
     secrets = [webhook.secret]
     if webhook.previous_secret_expires_at and webhook.previous_secret_expires_at > at:
         secrets.append(webhook.previous_secret)
@@ -193,18 +192,22 @@ def _due(webhook_id: UUID, *, at: datetime) -> Due:
         secrets=secrets,
         is_failing=webhook.failing_since is not None,
         messages=[
-            Message(
-                row.pk,
-                row.next_attempt_at or at,
-                dumps(
-                    next(shown)
-                    if row.event
-                    else {"type": TEST, "timestamp": row.created_at, "data": {}}
-                ),
-            )
-            for row in rows
+            Message(row.pk, row.next_attempt_at or at, dumps(content))
+            for row, content in zip(rows, contents(rows), strict=True)
         ],
     )
+
+
+def contents(deliveries: Sequence[Delivery]) -> list[dict[str, Any]]:
+    """Return what each message says if it is sent now. It is not stored.
+
+    The number of queries does not depend on the number of deliveries.
+    """
+    shown = iter(payloads([row.event for row in deliveries if row.event]))
+    return [
+        next(shown) if row.event else {"type": TEST, "timestamp": row.created_at, "data": {}}
+        for row in deliveries
+    ]
 
 
 def _give_up(waiting: QuerySet[Delivery]) -> None:

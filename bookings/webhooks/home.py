@@ -6,7 +6,7 @@ from django.db.models import F, Q
 
 from bookings.webhooks.models import Delivery, Webhook
 from bookit.adminsite import words
-from bookit.adminsite.extensions import CARDS, Card, Glance
+from bookit.adminsite.extensions import HOME_CARDS, Glance, HomeCard
 from bookit.adminsite.links import list_of, page_of
 
 MAX_WEBHOOKS = 5
@@ -36,4 +36,6 @@ def read_webhooks(glance: Glance) -> dict[str, Any]:
     }
 
 
-CARDS.add("webhooks")(Card(80, "admin/home/webhooks.html", read_webhooks, "bookings.view_webhook"))
+HOME_CARDS.add("webhooks")(
+    HomeCard(80, "admin/home/webhooks.html", read_webhooks, "bookings.view_webhook")
+)

@@ -39,7 +39,7 @@ class Glance:
 
 
 @dataclass(frozen=True)
-class Card:
+class HomeCard:
     """A part of the home page.
 
     Args:
@@ -95,7 +95,7 @@ def _may(user: Any, permission: str) -> bool:
 
 
 #: The cards of the home page, by name.
-CARDS: Extensions[Card] = Extensions()
+HOME_CARDS: Extensions[HomeCard] = Extensions()
 
 #: The pages in the menu, by name.
 PAGES: Extensions[Page] = Extensions()

@@ -16,7 +16,7 @@ from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
 from bookit.adminsite.csrf import https_page, needs_https
-from bookit.adminsite.extensions import CARDS, PAGES, Card, Glance
+from bookit.adminsite.extensions import HOME_CARDS, PAGES, Glance, HomeCard
 from bookit.adminsite.menu import Menu
 from bookit.times import zone
 
@@ -71,7 +71,7 @@ class Site(AdminSite):
         glance = Glance(user, timezone.now(), zone(user.timezone))
         shown = [
             {"card": card, "name": name, "shown": found}
-            for name, card in sorted(CARDS.items(), key=lambda item: (item[1].place, item[0]))
+            for name, card in sorted(HOME_CARDS.items(), key=lambda item: (item[1].place, item[0]))
             if card.is_for(user) and (found := card.read(glance)) is not None
         ]
         # Templates would convert the time to UTC, so it is already a text.
@@ -80,7 +80,7 @@ class Site(AdminSite):
         return super().index(request, {**home, **(extra_context or {})})
 
     def _act(self, request: HttpRequest) -> None:
-        card: Card | None = CARDS.get(request.POST.get("card", ""))
+        card: HomeCard | None = HOME_CARDS.get(request.POST.get("card", ""))
         if card is None or card.act is None:
             raise Http404
         if not request.user.has_perm(card.act_permission):

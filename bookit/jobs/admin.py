@@ -1,20 +1,27 @@
 """Jobs in the admin site."""
 
 import json
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 from django.contrib import admin, messages
 from django.db import transaction
 from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.utils import timezone
+from django.utils.html import format_html
+from django.utils.translation import gettext_lazy as _
+from django.utils.translation import ngettext
 from procrastinate.contrib.django import app
 from procrastinate.contrib.django.admin import ProcrastinateJobAdmin
-from procrastinate.contrib.django.models import ProcrastinateJob
+from procrastinate.contrib.django.models import ProcrastinateEvent, ProcrastinateJob
 from procrastinate.exceptions import UniqueViolation
 
+from bookit.adminsite.cards import Card, CardsAdmin
+from bookit.adminsite.cells import badge, code, exactly, link, moment
 from bookit.adminsite.filters import one_of
-from bookit.adminsite.pages import StrictAdmin
 from bookit.jobs import home  # noqa: F401 - the import adds its card to the home page
+from bookit.jobs.extensions import JOB_SUBJECTS, TASK_WORDS, Subject
 
 admin.site.unregister(ProcrastinateJob)
 # The admin site shows this text as the title of a job. procrastinate's own text contains all
@@ -24,33 +31,175 @@ ProcrastinateJob.__str__ = lambda job: f"Job {job.pk}, {job.task_name}"  # type:
 
 # The page shows at most this many characters of a job's arguments.
 MAX_ARGUMENTS_LENGTH = 500
+# The page shows at most this many entries of a job's history. A job is retried eight times.
+MAX_EVENTS = 50
+
+STATES = {
+    "todo": _("waiting"),
+    "doing": _("running"),
+    "failed": _("failed"),
+    "succeeded": _("succeeded"),
+    "cancelled": _("cancelled"),
+    "aborted": _("aborted"),
+}
+EVENTS = {
+    "deferred": _("Enqueued"),
+    "scheduled": _("Scheduled for"),
+    "started": _("Started"),
+    "deferred_for_retry": _("Will run again"),
+    "failed": _("Failed"),
+    "succeeded": _("Succeeded"),
+    "cancelled": _("Cancelled"),
+    "abort_requested": _("Told to stop"),
+    "aborted": _("Stopped"),
+}
+GIVEN_UP = _("BookIt has given up on this job. Once the cause is gone, retry it.")
+
+for _task, _words in {
+    "bookit.retry_stalled_jobs": _("Put the jobs of dead workers back"),
+    "bookit.prune_jobs": _("Delete old jobs"),
+    "bookit.prune_mail_counts": _("Delete old counts of emails"),
+    "bookit.prune_kept_responses": _("Delete old responses to idempotent requests"),
+}.items():
+    TASK_WORDS.add(_task)(_words)
+
+
+def find_subjects(jobs: Iterable[ProcrastinateJob]) -> None:
+    """Set the attribute `subject` of each job: what the job is about, or None.
+
+    The number of queries depends on the number of different tasks, and not on the number of jobs.
+    """
+    by_find: dict[Any, list[Any]] = {}
+    for job in jobs:
+        job.subject = None  # type: ignore[attr-defined]
+        find = JOB_SUBJECTS.get(job.task_name)
+        if find is not None:
+            by_find.setdefault(find, []).append(job)
+    for find, alike in by_find.items():
+        # A job that was enqueued by hand can have any JSON as its arguments.
+        given = [job.args if isinstance(job.args, dict) else {} for job in alike]
+        for job, subject in zip(alike, find(given), strict=True):
+            job.subject = subject
 
 
 @admin.register(ProcrastinateJob)
-class JobAdmin(StrictAdmin, ProcrastinateJobAdmin):
+class JobAdmin(CardsAdmin, ProcrastinateJobAdmin):
     """The admin pages of jobs that wait, run or have failed. Jobs that succeed are deleted."""
 
+    list_display = ["what", "about", "state", "attempted", "last_error", "due"]
+    list_display_links = ["what"]
     list_filter = ["status", ("task_name", one_of(lambda: app.tasks)), "scheduled_at"]
     search_fields = ["id", "task_name"]
+    fields = ["task_name"]
+    inlines = []
     ordering = ["-id"]
     # procrastinate's own actions are not offered: one of them restarts jobs that are still running,
     # and two of them abandon jobs.
     actions = ["retry_failed"]
+    buttons = ["retry_failed"]
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[ProcrastinateJob]:
+        """Return the jobs with their errors, but without procrastinate's events."""
+        jobs = super(ProcrastinateJobAdmin, self).get_queryset(request)
+        return jobs.select_related("failure")
+
+    def get_changelist_instance(self, request: HttpRequest) -> Any:
+        """Return the list. The subjects of its jobs are looked up together."""
+        changes = super().get_changelist_instance(request)
+        changes.result_list = [*changes.result_list]  # type: ignore[assignment]
+        find_subjects(changes.result_list)
+        return changes
+
+    @admin.display(description=_("What"))
+    def what(self, job: ProcrastinateJob) -> Any:
+        """Return what the job does, with its id and the name of its task."""
+        return format_html(
+            '{}<span class="quiet">{} &middot; {}</span>', self.heading(job), job.pk, job.task_name
+        )
+
+    @admin.display(description=_("About"), empty_value="")
+    def about(self, job: ProcrastinateJob) -> Any:
+        """Return what the job is about: a booking, a webhook or an account."""
+        subject: Subject | None = job.subject  # type: ignore[attr-defined]
+        return link(subject.path, subject.words) if subject else ""
+
+    @admin.display(description=_("State"))
+    def state(self, job: ProcrastinateJob) -> Any:
+        """Return the state of the job."""
+        if job.status == "todo" and hasattr(job, "failure"):
+            return badge("failing", _("will be retried"))
+        return badge(job.status, STATES.get(job.status, job.status))
+
+    @admin.display(description=_("Attempts"))
+    def attempted(self, job: ProcrastinateJob) -> str:
+        """Return how often the job has run."""
+        if not job.attempts:
+            return ""
+        words = ngettext("%(number)s attempt", "%(number)s attempts", job.attempts)
+        return words % {"number": job.attempts}
+
+    @admin.display(description=_("Last error"), empty_value="")
+    def last_error(self, job: ProcrastinateJob) -> Any:
+        """Return the last error of the job, and when it occurred."""
+        failure = getattr(job, "failure", None)
+        if failure is None:
+            return ""
+        return format_html(
+            '{}<span class="quiet">{}</span>', code(failure.error), moment(failure.at)
+        )
+
+    @admin.display(description=_("Next attempt"), empty_value="")
+    def due(self, job: ProcrastinateJob) -> Any:
+        """Return when the job will run."""
+        if job.status != "todo":
+            return ""
+        return moment(job.scheduled_at) or _("as soon as possible")
+
+    def heading(self, row: ProcrastinateJob) -> Any:
+        """Return what the job does."""
+        return TASK_WORDS.get(row.task_name, row.task_name)
+
+    def offers(self, row: ProcrastinateJob, action: str) -> bool:
+        """Return whether the job has failed. Only such jobs can be retried."""
+        return row.status == "failed"
+
+    def cards(self, request: HttpRequest, row: ProcrastinateJob) -> Sequence[Card]:
+        """Return the job, its arguments and its history."""
+        find_subjects([row])
+        zone = request.user.timezone  # type: ignore[union-attr]
+        failure = getattr(row, "failure", None)
+        waits = row.status == "todo"
+        facts = [
+            (_("State"), self.state(row)),
+            (_("About"), self.about(row)),
+            (_("Last error"), code(failure.error) if failure else ""),
+            (_("It occurred"), exactly(failure.at, zone) if failure else ""),
+            (_("Attempts"), row.attempts),
+            (_("Next attempt"), waits and (exactly(row.scheduled_at, zone) or self.due(row))),
+            (_("Task"), code(row.task_name)),
+            (_("Queue"), row.queue_name),
+            (_("Lock"), row.lock or row.queueing_lock),
+        ]
+        events = ProcrastinateEvent.objects.filter(job=row).order_by("-id")[:MAX_EVENTS]
+        lines = [(EVENTS.get(each.type, each.type), exactly(each.at, zone)) for each in events]
+        return [
+            Card(_("Job"), facts=facts, note=GIVEN_UP if row.status == "failed" else ""),
+            Card(_("History"), columns=[_("What happened"), _("When")], lines=lines),
+            Card(_("Arguments"), text=self.pretty_args(row)),
+        ]
 
     @admin.display(description="Args")
     def pretty_args(self, instance: ProcrastinateJob) -> str:
         """Return the arguments of a job: ids and times, but not the body of an email."""
-        shown = {
-            name: "..." if isinstance(value, dict) else value
-            for name, value in instance.args.items()
-        }
-        return json.dumps(shown)[:MAX_ARGUMENTS_LENGTH]
+        args = instance.args if isinstance(instance.args, dict) else {}
+        shown = {name: "..." if isinstance(value, dict) else value for name, value in args.items()}
+        return json.dumps(shown, indent=2)[:MAX_ARGUMENTS_LENGTH]
 
     def has_retry_permission(self, request: HttpRequest) -> bool:
         """Return whether the user may retry jobs. Nobody may edit jobs."""
         return request.user.has_perm("procrastinate.change_procrastinatejob")
 
-    @admin.action(description="Retry failed jobs", permissions=["retry"])
+    @admin.action(description=_("Retry"), permissions=["retry"])
     def retry_failed(self, request: HttpRequest, queryset: QuerySet[ProcrastinateJob]) -> None:
         """Retry the selected jobs that have failed."""
         retried = 0
@@ -58,6 +207,7 @@ class JobAdmin(StrictAdmin, ProcrastinateJobAdmin):
             try:
                 with transaction.atomic():
                     app.job_manager.retry_job_by_id(job.pk, retry_at=timezone.now())
+                    self.log_change(request, job, "Retried.")
                 retried += 1
             except UniqueViolation:
                 message = f"{job}: the same job is already waiting."

@@ -5,7 +5,7 @@ from typing import Any
 
 from procrastinate.contrib.django.models import ProcrastinateJob
 
-from bookit.adminsite.extensions import CARDS, Card, Glance
+from bookit.adminsite.extensions import HOME_CARDS, Glance, HomeCard
 from bookit.adminsite.links import list_of
 
 # Failed jobs are counted up to this number.
@@ -33,6 +33,6 @@ def read_jobs(glance: Glance) -> dict[str, Any]:
     }
 
 
-CARDS.add("jobs")(
-    Card(70, "admin/home/jobs.html", read_jobs, "procrastinate.view_procrastinatejob")
+HOME_CARDS.add("jobs")(
+    HomeCard(70, "admin/home/jobs.html", read_jobs, "procrastinate.view_procrastinatejob")
 )

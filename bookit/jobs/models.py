@@ -1,4 +1,4 @@
-"""How many jobs the workers have run."""
+"""How many jobs the workers have run, and why jobs failed."""
 
 from django.db import models
 
@@ -28,3 +28,27 @@ class JobTally(models.Model):
     def __str__(self) -> str:
         """Return the task and the outcome."""
         return f"{self.task}: {self.outcome}"
+
+
+class JobFailure(models.Model):
+    """The last error of a job that has failed, or that will run again.
+
+    A foreign key in the database deletes the row with its job. procrastinate deletes jobs with SQL,
+    so Django cannot do it.
+    """
+
+    job = models.OneToOneField(
+        "procrastinate.ProcrastinateJob",
+        on_delete=models.DO_NOTHING,
+        primary_key=True,
+        db_constraint=False,
+        related_name="failure",
+    )
+    at = models.DateTimeField()
+    error = models.TextField(help_text="The class and the message of the error, in one line.")
+
+    class Meta:
+        db_table = "bookit_jobfailure"
+
+    def __str__(self) -> str:
+        return self.error

@@ -26,6 +26,7 @@ from psycopg.rows import scalar_row
 from bookit.database.batches import BATCH
 from bookit.database.postgresql.connections import AsyncConnection
 from bookit.database.rows import fetch
+from bookit.jobs import failures
 from bookit.jobs.tally import Tally
 
 # A worker that has sent no heartbeat for this many seconds counts as dead. Live workers send a
@@ -223,7 +224,7 @@ async def run_workers(
                 queues=group,
                 name=name,
                 install_signal_handlers=False,
-                worker_middleware=[tally.middleware, *middleware],
+                worker_middleware=[tally.middleware, failures.middleware, *middleware],
                 **{**options, **(WEBHOOK_OPTIONS if name == WEBHOOKS else {})},
             )
         )
@@ -265,6 +266,8 @@ async def retry_stalled_jobs(*, at: datetime) -> int:
     retried = 0
     for job in await app.job_manager.get_stalled_jobs(seconds_since_heartbeat=SILENCE):
         with suppress(ConnectorException):  # Another process has retried or ended the job.
+            if job.id is not None:
+                await failures.record(app, job_id=job.id, error=failures.WORKER_DIED, at=at)
             if job.attempts >= MAX_ATTEMPTS:
                 await app.job_manager.finish_job(job, status=Status.FAILED, delete_job=False)
                 continue

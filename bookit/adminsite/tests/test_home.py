@@ -17,8 +17,8 @@ from accounts.models import User
 from accounts.tests.factories import AdminFactory, UserFactory, staff
 from bookings.models import Booking
 from bookings.tests.factories import BookingFactory, SlotFactory, WebhookFactory
-from bookit.adminsite.cells import named_by
-from bookit.adminsite.extensions import CARDS, PAGES, Card
+from bookit.adminsite.extensions import HOME_CARDS, PAGES, HomeCard
+from bookit.adminsite.lists import named_by
 from bookit.adminsite.menu import Menu
 from catalog.tests.factories import CalendarFactory, ServiceFactory
 
@@ -81,7 +81,7 @@ def test_admins_see_every_card_in_order():
     assert [*shown(AdminFactory())] == [
         *("today", "next", "waiting", "slots", "recent", "jobs", "webhooks")
     ]
-    assert {*CARDS} == {*shown(AdminFactory())}
+    assert {*HOME_CARDS} == {*shown(AdminFactory())}
 
 
 def test_a_page_without_cards_says_why():
@@ -90,7 +90,7 @@ def test_a_page_without_cards_says_why():
 
 
 def test_only_admins_see_a_card_without_a_permission():
-    card = Card(0, "admin/home/today.html", dict)
+    card = HomeCard(0, "admin/home/today.html", dict)
     assert card.is_for(User(role="admin"))
     assert not card.is_for(staff(["bookings.view_booking"]))
 

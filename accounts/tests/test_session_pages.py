@@ -1,0 +1,78 @@
+"""The admin pages of sessions, where an admin ends somebody's session."""
+
+from datetime import timedelta
+
+import pytest
+from django.test import Client
+from django.urls import reverse
+from django.utils import timezone
+
+from accounts import services
+from accounts.models import Session
+from accounts.tests.factories import PASSWORD, AdminFactory, UserFactory, staff
+from accounts.tokens import TokenInvalid
+from bookit.errors import Forbidden
+
+pytestmark = pytest.mark.django_db
+
+
+def page(kind, *args):
+    return reverse(f"admin:accounts_session_{kind}", args=args)
+
+
+def sign_in(user):
+    return services.log_in(
+        email=user.email,
+        password=PASSWORD,
+        client=services.Client("192.0.2.1", "a browser"),
+        at=timezone.now(),
+    )
+
+
+@pytest.fixture
+def site(client):
+    client.force_login(AdminFactory())
+    return client
+
+
+def test_an_admin_ends_the_session_of_a_user(site):
+    user = UserFactory()
+    signed_in = sign_in(user)
+    session = Session.objects.get(user=user)
+    assert "192.0.2.1" in site.get(page("change", session.pk)).content.decode()
+    response = site.post(page("act", session.pk, "end"), follow=True)
+    assert "1 session ended." in response.content.decode()
+    with pytest.raises(TokenInvalid):
+        services.refresh(refresh_token=signed_in.refresh_token, at=timezone.now())
+    assert page("act", session.pk, "end") not in response.content.decode()
+
+
+def test_ending_a_session_of_the_admin_site_signs_its_browser_out(site):
+    other, browser = AdminFactory(), Client()
+    browser.post("/admin/login/", {"username": other.email, "password": PASSWORD})
+    assert browser.get("/admin/").status_code == 200
+    site.post(page("act", Session.objects.get(user=other).pk, "end"))
+    assert browser.get("/admin/").status_code == 302
+
+
+@pytest.mark.parametrize("ended", [{"revoked_at": timezone.now()}, {"expires_at": timezone.now()}])
+def test_a_session_that_has_ended_cannot_be_ended_again(site, ended):
+    user = UserFactory()
+    sign_in(user)
+    Session.objects.filter(user=user).update(**ended)
+    session = Session.objects.get(user=user)
+    response = site.post(page("act", session.pk, "end"), follow=True)
+    assert "This session has ended already." in response.content.decode()
+
+
+def test_only_admins_end_the_sessions_of_others():
+    user = UserFactory()
+    sign_in(user)
+    session = Session.objects.get(user=user)
+    helper = staff(["accounts.view_user", "accounts.change_user"])
+    with pytest.raises(Forbidden):
+        services.end_any_session(session_id=session.pk, actor=helper, at=timezone.now())
+    client = Client()
+    client.force_login(helper)
+    assert client.post(page("act", session.pk, "end")).status_code == 403
+    assert services.sessions_of(user=user, at=timezone.now() + timedelta(minutes=1)).exists()

@@ -1,0 +1,87 @@
+"""What the jobs of bookings do and which bookings they are about, for the admin site."""
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Any
+from uuid import UUID
+from zoneinfo import ZoneInfo
+
+from django.urls import reverse
+from django.utils.formats import date_format
+from django.utils.translation import gettext_lazy as _
+
+from bookings.models import Booking, BookingEvent, Slot
+from bookit.jobs.extensions import JOB_SUBJECTS, TASK_WORDS, Arguments, Subject, uuid_in
+
+for _task, _words in {
+    "bookings.follow_up": _("Announce what happened to a booking"),
+    "bookings.send_mail": _("Email about a booking"),
+    "bookings.send_composed_mail": _("Email about a deleted booking"),
+    "bookings.offer_seats": _("Offer a free seat to the waitlist"),
+    "bookings.offer": _("Offer all free seats to waitlists"),
+    "bookings.complete": _("Complete bookings that have ended"),
+    "bookings.expire": _("Expire unconfirmed bookings and holds"),
+    "bookings.remind": _("Remind of bookings that start soon"),
+    "bookings.count_events": _("Count bookings for the metrics"),
+}.items():
+    TASK_WORDS.add(_task)(_words)
+
+DELETED = Subject(_("a booking that was deleted"))
+
+
+def booking_subjects(ids: Collection[UUID]) -> Mapping[UUID, Subject]:
+    """Return what each booking is, in words, with its page. Deleted bookings are missing."""
+    found = Booking.objects.filter(pk__in=ids).select_related("service", "calendar", "user")
+    return {
+        booking.pk: Subject(
+            f"{booking.service.title}, {booking.attendee_name or booking.user.name}, "
+            f"{_when(booking.start_time, booking.calendar.timezone)}",
+            reverse("admin:bookings_booking_change", args=[booking.pk]),
+        )
+        for booking in found.order_by()
+    }
+
+
+@JOB_SUBJECTS.add("bookings.send_mail", "bookings.follow_up")
+def _of_events(jobs: Sequence[Arguments]) -> Iterable[Subject | None]:
+    """Return the booking of the first event of each job."""
+    firsts = [_first_event(args) for args in jobs]
+    found = BookingEvent.objects.filter(pk__in={*firsts} - {None}).order_by()
+    bookings = dict(found.values_list("pk", "booking_id"))
+    subjects = booking_subjects({*bookings.values()})
+    for first in firsts:
+        booking_id = bookings.get(first) if first else None
+        yield subjects.get(booking_id, DELETED) if booking_id else None
+
+
+@JOB_SUBJECTS.add("bookings.send_composed_mail")
+def _of_deleted(jobs: Sequence[Arguments]) -> Iterable[Subject | None]:
+    return [DELETED for _job in jobs]
+
+
+@JOB_SUBJECTS.add("bookings.offer_seats")
+def _of_slots(jobs: Sequence[Arguments]) -> Iterable[Subject | None]:
+    """Return the first slot of each job."""
+    firsts = [uuid_in(_first(args.get("slot_ids"))) for args in jobs]
+    found = Slot.objects.filter(pk__in={*firsts} - {None}).select_related("service", "calendar")
+    subjects = {
+        slot.pk: Subject(
+            f"{slot.service.title}, {_when(slot.start_time, slot.calendar.timezone)}",
+            reverse("admin:bookings_slot_change", args=[slot.pk]),
+        )
+        for slot in found.order_by()
+    }
+    return [subjects.get(first) if first else None for first in firsts]
+
+
+def _first_event(args: Arguments) -> int | None:
+    value = args.get("event_id") or _first(args.get("event_ids"))
+    # Larger numbers are no ids, and PostgreSQL would refuse them.
+    return value if isinstance(value, int) and 0 < value < 2**63 else None
+
+
+def _first(value: Any) -> Any:
+    return value[0] if isinstance(value, list) and value else None
+
+
+def _when(time: Any, zone: str) -> str:
+    return f"{date_format(time.astimezone(ZoneInfo(zone)), 'D j M Y, H:i')} ({zone})"

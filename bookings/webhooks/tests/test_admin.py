@@ -1,0 +1,133 @@
+"""The admin pages of webhooks and deliveries, for an operator who looks for a fault."""
+
+import json
+
+import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+from django.urls import reverse
+from django.utils import timezone
+
+from accounts.tests.factories import AdminFactory
+from bookings import events
+from bookings.models import BookingEvent
+from bookings.tests.factories import (
+    AttemptFactory,
+    BookingFactory,
+    DeliveryFactory,
+    WebhookFactory,
+)
+from bookings.webhooks.deliveries import contents
+from bookings.webhooks.models import Delivery, Webhook
+from bookit.json import dumps
+
+pytestmark = pytest.mark.django_db
+
+
+def page(model, kind, *args):
+    return reverse(f"admin:bookings_{model._meta.model_name}_{kind}", args=args)
+
+
+@pytest.fixture
+def site(client):
+    client.force_login(AdminFactory(timezone="Asia/Tokyo"))
+    return client
+
+
+def text(response):
+    assert response.status_code == 200
+    return response.content.decode()
+
+
+def delivery_of(booking, **fields):
+    event = events.record(booking, BookingEvent.Type.CREATED, actor=None, at=timezone.now())
+    return DeliveryFactory(event=event, type=event.type, **fields)
+
+
+def card(response, title):
+    """Return a card of a page as the template got it."""
+    return next(each for each in response.context["cards"] if str(each.title) == title)
+
+
+def test_a_delivery_shows_its_request_each_response_and_the_next_attempt(site):
+    booking = BookingFactory(notes="By the window", service__title="Haircut")
+    delivery = delivery_of(booking)
+    AttemptFactory(delivery=delivery, status_code=None, error="The connection was refused.")
+    response = site.get(page(Delivery, "change", delivery.pk))
+    shown = text(response)
+    assert "Haircut" in shown
+    assert f"/admin/bookings/booking/{booking.pk}/change/" in shown
+    assert f"/admin/bookings/webhook/{delivery.webhook_id}/change/" in shown
+    assert "500 after 84 ms" in shown
+    assert "No." in shown
+    assert "The connection was refused. after 84 ms" in shown
+    assert "Next attempt" in shown
+    head, body = card(response, "Request").text.split("\n\n", 1)
+    assert head.splitlines()[0] == f"POST {delivery.webhook.url}"
+    assert f"webhook-id: {delivery.pk}" in head
+    [content] = contents([delivery])
+    assert json.loads(body) == json.loads(dumps(content))
+    assert "By the window" in body
+
+
+def test_a_delivery_about_a_deleted_booking_says_so(site):
+    booking = BookingFactory()
+    delivery = delivery_of(booking)
+    booking.delete()
+    assert "a booking that was deleted" in text(site.get(page(Delivery, "change", delivery.pk)))
+
+
+def test_a_message_is_sent_again_from_its_page(site):
+    delivery = DeliveryFactory(status="failed", next_attempt_at=None)
+    shown = text(site.get(page(Delivery, "change", delivery.pk)))
+    assert "Send again" in shown
+    site.post(page(Delivery, "act", delivery.pk, "redeliver"))
+    delivery.refresh_from_db()
+    assert (delivery.status, delivery.next_attempt_at is None) == ("pending", False)
+    assert "Sent again." in text(site.get(page(Delivery, "history", delivery.pk)))
+
+
+def test_the_page_of_a_webhook_shows_its_last_deliveries_and_leads_to_all(site):
+    webhook = WebhookFactory(failing_since=timezone.now())
+    mine = DeliveryFactory.create_batch(3, webhook=webhook)
+    other = DeliveryFactory()
+    shown = text(site.get(page(Webhook, "change", webhook.pk)))
+    assert "failing" in shown
+    for each in mine:
+        assert page(Delivery, "change", each.pk) in shown
+    assert page(Delivery, "change", other.pk) not in shown
+    everything = f"{page(Delivery, 'changelist')}?webhook__id__exact={webhook.pk}"
+    assert everything in shown
+    listed = text(site.get(everything))
+    assert page(Delivery, "change", mine[0].pk) in listed
+    assert page(Delivery, "change", other.pk) not in listed
+
+
+def test_a_webhook_offers_only_what_its_state_allows(site):
+    def buttons(webhook):
+        response = site.get(page(Webhook, "change", webhook.pk))
+        return [each["words"] for each in response.context["row_buttons"]]
+
+    assert buttons(WebhookFactory()) == ["Send a test", "Switch off"]
+    assert buttons(WebhookFactory(is_active=False)) == ["Switch on"]
+    without_admin = WebhookFactory(owner=None)
+    assert buttons(without_admin) == ["Switch on", "Switch off"]
+    shown = text(site.get(page(Webhook, "change", without_admin.pk)))
+    assert "Its owner is no longer an admin." in shown
+
+
+def test_pages_take_the_same_number_of_queries_for_many_rows(site):
+    webhook = WebhookFactory()
+
+    def queries(path):
+        with CaptureQueriesContext(connection) as captured:
+            text(site.get(path))
+        return len(captured)
+
+    paths = [page(Webhook, "change", webhook.pk), page(Delivery, "changelist")]
+    DeliveryFactory(webhook=webhook)
+    few = [queries(path) for path in paths]
+    for delivery in DeliveryFactory.create_batch(5, webhook=webhook):
+        AttemptFactory(delivery=delivery)
+    assert [queries(path) for path in paths] == few
+    assert max(few) <= 12

@@ -1,0 +1,131 @@
+"""Pages that show a row as cards, with buttons that act on the row."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from django.contrib import messages
+from django.contrib.admin.utils import model_format_dict, quote
+from django.core.exceptions import PermissionDenied
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseNotAllowed
+from django.shortcuts import redirect
+from django.urls import path, reverse
+from django.utils.translation import gettext_lazy as _
+
+from bookit.adminsite.pages import StrictAdmin
+from bookit.adminsite.refusals import REFUSALS, message_of
+
+
+@dataclass(frozen=True)
+class Card:
+    """A subject of a row's page.
+
+    Args:
+        facts: pairs of a label and a value. Pairs without a value are not shown.
+        columns: the titles of a table.
+        lines: the rows of the table, each with a cell for every column.
+        text: a text that is shown as it is, such as JSON.
+        note: a sentence that explains the card.
+        more: the path and the words of a link to what the card leaves out.
+    """
+
+    title: Any
+    facts: Sequence[tuple[Any, Any]] = ()
+    columns: Sequence[Any] = ()
+    lines: Sequence[Sequence[Any]] = ()
+    text: str = ""
+    note: Any = ""
+    more: tuple[str, Any] | None = None
+
+
+class CardsAdmin(StrictAdmin):
+    """An admin whose rows are shown as cards instead of a form.
+
+    The buttons of a row's page run actions of the list on this row only. So an action has one
+    implementation, one permission and one wording, wherever people start it.
+    """
+
+    change_form_template = "bookit/cards.html"
+    # The names of the actions that are also buttons on the page of a row, in order.
+    buttons: Sequence[str] = ()
+    # The words of the link to Django's page that asks whether to delete the row.
+    delete_words: Any = _("Delete")
+
+    class Media:
+        css = {"all": ["bookit/operator.css"]}
+
+    def heading(self, row: Any) -> Any:
+        """Return the title of a row's page."""
+        return str(row)
+
+    def cards(self, request: HttpRequest, row: Any) -> Sequence[Card]:
+        """Return the cards of a row's page."""
+        raise NotImplementedError
+
+    def offers(self, row: Any, action: str) -> bool:
+        """Return whether the state of a row allows an action. Its service checks this again."""
+        return True
+
+    def get_urls(self) -> list[Any]:
+        """Return the URLs, with one for the buttons of a row's page."""
+        view = self.admin_site.admin_view(self.act_view)
+        act = path("<path:object_id>/act/<slug:action>/", view, name=self._name("act"))
+        return [act, *super().get_urls()]
+
+    def act_view(self, request: HttpRequest, object_id: str, action: str) -> HttpResponse:
+        """Run an action on one row, and show its page again, or the list if the row is gone.
+
+        Raises:
+            PermissionDenied: the page has no such button for this user.
+            Http404: the row does not exist.
+        """
+        if request.method != "POST":
+            return HttpResponseNotAllowed(["POST"])
+        allowed = self.get_actions(request)
+        if action not in self.buttons or action not in allowed:
+            raise PermissionDenied
+        row = self.get_object(request, object_id)
+        if row is None:
+            raise Http404
+        rows = self.get_queryset(request).filter(pk=row.pk)
+        try:
+            allowed[action][0](self, request, rows)  # type: ignore[operator]
+        except REFUSALS as error:
+            self.message_user(request, message_of(error), messages.ERROR)
+        if rows.exists():
+            return redirect(reverse(f"admin:{self._name('change')}", args=[quote(row.pk)]))
+        return redirect(reverse(f"admin:{self._name('changelist')}"))
+
+    def render_change_form(
+        self,
+        request: HttpRequest,
+        context: dict[str, Any],
+        add: bool = False,
+        change: bool = False,
+        form_url: str = "",
+        obj: Any = None,
+    ) -> Any:
+        """Show the cards and buttons of a row. Pages for new rows keep their form."""
+        if obj is not None:
+            context |= {
+                "title": self.heading(obj),
+                "subtitle": None,
+                "cards": self.cards(request, obj),
+                "row_buttons": self._row_buttons(request, obj),
+                "delete_words": self.delete_words,
+            }
+        return super().render_change_form(request, context, add, change, form_url, obj)
+
+    def _row_buttons(self, request: HttpRequest, row: Any) -> list[dict[str, Any]]:
+        allowed = self.get_actions(request)
+        return [
+            {
+                "path": reverse(f"admin:{self._name('act')}", args=[quote(row.pk), name]),
+                "words": str(allowed[name][2]) % model_format_dict(self.opts),
+            }
+            for name in self.buttons
+            if name in allowed and self.offers(row, name)
+        ]
+
+    def _name(self, page: str) -> str:
+        return f"{self.opts.app_label}_{self.opts.model_name}_{page}"

@@ -1,0 +1,63 @@
+"""The pages that show a row as cards, and their buttons."""
+
+import pytest
+from django.urls import reverse
+
+from accounts.models import Session
+from accounts.tests.factories import staff
+from bookings.tests.factories import DeliveryFactory, WebhookFactory
+from bookings.webhooks.models import Delivery, Webhook
+
+pytestmark = pytest.mark.django_db
+
+
+def page(model, kind, *args):
+    return reverse(f"admin:{model._meta.app_label}_{model._meta.model_name}_{kind}", args=args)
+
+
+@pytest.mark.parametrize("model", [Webhook, Delivery, Session])
+def test_the_page_of_a_row_has_cards_and_no_form_that_saves_nothing(site, world, model):
+    row = model.objects.first()
+    shown = site.get(page(model, "change", row.pk)).content.decode()
+    assert 'class="card"' in shown
+    assert 'name="_save"' not in shown
+    assert "style=" not in shown.split('id="content"')[1]
+
+
+def test_a_button_acts_only_on_its_row_and_leads_back_to_it(site):
+    webhook, other = WebhookFactory.create_batch(2)
+    response = site.post(page(Webhook, "act", webhook.pk, "send_test"))
+    assert response["Location"] == page(Webhook, "change", webhook.pk)
+    assert [each.webhook for each in Delivery.objects.all()] == [webhook]
+    assert other.deliveries.count() == 0
+
+
+def test_a_get_changes_nothing(site):
+    webhook = WebhookFactory()
+    assert site.get(page(Webhook, "act", webhook.pk, "send_test")).status_code == 405
+    assert not Delivery.objects.exists()
+
+
+@pytest.mark.parametrize("action", ["delete_selected", "nonsense", "delete_row"])
+def test_only_the_buttons_of_a_page_can_be_pressed(site, action):
+    webhook = WebhookFactory()
+    assert site.post(page(Webhook, "act", webhook.pk, action)).status_code == 403
+    assert Webhook.objects.exists()
+
+
+@pytest.mark.parametrize("row", ["abc", "01a00000-0000-7000-8000-000000000000", "9" * 400])
+def test_a_button_of_a_row_that_is_gone_leads_to_a_404(site, row):
+    assert site.post(page(Webhook, "act", row, "send_test")).status_code == 404
+
+
+def test_a_button_that_the_service_refuses_says_why(site):
+    delivery = DeliveryFactory(webhook=WebhookFactory(is_active=False))
+    response = site.post(page(Delivery, "act", delivery.pk, "redeliver"), follow=True)
+    assert "This webhook is switched off." in response.content.decode()
+
+
+def test_staff_without_the_permission_can_press_no_button(client):
+    client.force_login(staff(["bookings.view_booking"]))
+    webhook = WebhookFactory()
+    assert client.post(page(Webhook, "act", webhook.pk, "send_test")).status_code == 403
+    assert not Delivery.objects.exists()

@@ -1,0 +1,38 @@
+"""The points at which other apps say what their jobs do and what each job is about."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+from uuid import UUID
+
+from bookit.extensions import Extensions
+
+
+class Subject(NamedTuple):
+    """What a job is about.
+
+    Args:
+        words: for example, the service, the attendee and the time of a booking.
+        path: the path of its page in the admin site; empty if it has none.
+    """
+
+    words: Any
+    path: str = ""
+
+
+Arguments = Mapping[str, Any]
+
+# What the jobs of a task do, in the words of an operator, by the name of the task.
+TASK_WORDS: Extensions[Any] = Extensions()
+
+# For each task whose jobs have a subject: the function that returns the subjects of many jobs, so
+# that the number of queries does not depend on the number of jobs. It gets their arguments and
+# returns a subject for each, or None. Arguments can be anything.
+JOB_SUBJECTS: Extensions[Callable[[Sequence[Arguments]], Iterable[Subject | None]]] = Extensions()
+
+
+def uuid_in(value: Any) -> UUID | None:
+    """Return the id in an argument of a job; None if it is not an id."""
+    try:
+        return UUID(value)
+    except (AttributeError, TypeError, ValueError):
+        return None

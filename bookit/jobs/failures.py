@@ -1,0 +1,72 @@
+"""Remembers the last error of each job, so that operators see why a job failed.
+
+procrastinate itself only logs the error. The row of an error refers to its job, and PostgreSQL
+deletes it with the job: when a retry succeeds, when an account is erased, or after 30 days.
+"""
+
+import logging
+import re
+from collections.abc import Awaitable, Callable
+from datetime import datetime
+from typing import Any
+
+from django.utils import timezone
+from procrastinate import App
+from procrastinate.exceptions import ConnectorException
+from procrastinate.job_context import JobContext
+
+logger = logging.getLogger(__name__)
+
+# An error is kept up to this many characters.
+MAX_LENGTH = 500
+WORKER_DIED = "The worker died or lost its connection while it ran the job."
+# The log has the whole error. Here, a mail server's reply must not tell who gets an email.
+_ADDRESS = re.compile(r"[^\s<>()\[\]{}'\",;:=]+@[^\s<>()\[\]{}'\",;:=]+")
+
+# Stores the last error of a job that still exists.
+#
+# Parameters: job_id bigint, at timestamptz, error text.
+# Columns: none.
+# Invariant: FOR KEY SHARE keeps the job from being deleted before the row that refers to it is
+#   committed.
+_RECORD = """
+INSERT INTO bookit_jobfailure AS failure (job_id, at, error)
+SELECT job.id, %(at)s::timestamptz, %(error)s::text FROM procrastinate_jobs AS job
+WHERE job.id = %(job_id)s::bigint
+FOR KEY SHARE
+ON CONFLICT (job_id) DO UPDATE SET at = excluded.at, error = excluded.error
+"""
+
+
+async def middleware(
+    call_next: Callable[[], Awaitable[Any]], context: JobContext, worker: Any
+) -> Any:
+    """Run a job, and remember its error. procrastinate calls this for every job."""
+    try:
+        return await call_next()
+    except Exception as error:
+        if context.job.id is not None:
+            at = timezone.now()
+            await record(context.app, job_id=context.job.id, error=in_one_line(error), at=at)
+        raise
+
+
+async def record(app: App, *, job_id: int, error: str, at: datetime) -> None:
+    """Store the last error of a job, unless PostgreSQL is unavailable."""
+    try:
+        await app.connector.execute_query_async(_RECORD, job_id=job_id, at=at, error=error)
+    except ConnectorException:
+        # The job itself matters more: its own outcome must still be written.
+        logger.warning("The error of job %s could not be stored.", job_id)
+
+
+def in_one_line(error: Exception) -> str:
+    """Return the class and the first line of an error, without email addresses.
+
+    The further lines of a database error can contain a whole row.
+    """
+    name = type(error).__name__
+    first = next(iter(str(error).strip().splitlines()), "")
+    line = _ADDRESS.sub("…@…", f"{name}: {first}" if first else name)
+    # PostgreSQL cannot store a null character.
+    return line.replace("\0", "")[:MAX_LENGTH]

@@ -1,0 +1,79 @@
+"""The last error of a job is kept until the job succeeds or is deleted."""
+
+import asyncio
+
+import pytest
+from django.db import connection
+from django.utils import timezone
+from procrastinate.contrib.django import app
+from procrastinate.contrib.django.models import ProcrastinateJob
+from procrastinate.exceptions import ConnectorException
+
+from bookit.jobs import failures
+from bookit.jobs.models import JobFailure
+from bookit.jobs.tests.test_tally import Unavailable, run_workers
+
+
+def record(job_id, error):
+    asyncio.run(failures.record(app, job_id=job_id, error=error, at=timezone.now()))
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_worker_keeps_the_last_error_of_each_job():
+    retried = app.configure_task("bookings.follow_up").defer(event_ids=7)
+    failed = app.configure_task("bookings.complete").defer(nonsense=1)
+    app.configure_task("bookit.prune_jobs").defer(timestamp=0)  # succeeds
+    run_workers()
+    kept = {failure.job_id: failure.error for failure in JobFailure.objects.all()}
+    assert kept.keys() == {retried, failed}
+    assert kept[failed].startswith("TypeError: ")
+    assert "nonsense" in kept[failed]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_the_error_is_deleted_with_its_job():
+    job_id = app.configure_task("bookings.complete").defer(nonsense=1)
+    run_workers()
+    assert JobFailure.objects.filter(job_id=job_id).exists()
+    with connection.cursor() as cursor:
+        cursor.execute("DELETE FROM procrastinate_jobs")
+    assert not JobFailure.objects.exists()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_job_keeps_only_its_last_error():
+    job_id = app.configure_task("bookit.prune_jobs").defer(timestamp=0)
+    record(job_id, "the first")
+    record(job_id, "the second")
+    assert [failure.error for failure in JobFailure.objects.all()] == ["the second"]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_the_error_of_a_deleted_job_is_not_kept():
+    record(2**40, "too late")
+    assert not JobFailure.objects.exists()
+    assert not ProcrastinateJob.objects.exists()
+
+
+def test_an_error_that_cannot_be_stored_does_not_stop_the_worker():
+    asyncio.run(failures.record(Unavailable(), job_id=1, error="x", at=timezone.now()))
+    with pytest.raises(ConnectorException):
+        asyncio.run(Unavailable().execute_query_async("SELECT 1"))
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (ValueError("No such seat."), "ValueError: No such seat."),
+        (ValueError(), "ValueError"),
+        (ValueError("duplicate key\nDETAIL: Key (name)=(Ada)"), "ValueError: duplicate key"),
+        (ValueError("{'ada@example.com': (550, b'No <ada@b.pt>')}"), None),
+        (ValueError("a\0b" * 1000), None),
+    ],
+)
+def test_an_error_is_one_line_without_email_addresses(error, line):
+    found = failures.in_one_line(error)
+    assert found == line or line is None
+    assert len(found) <= failures.MAX_LENGTH
+    for hidden in ("ada@", "@example.com", "@b.pt", "Ada", "\0", "\n"):
+        assert hidden not in found

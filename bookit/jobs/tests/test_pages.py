@@ -1,0 +1,162 @@
+"""The admin pages of jobs: what a job does, what it is about, and why it failed."""
+
+import pytest
+from django.db import connection
+from django.test import Client
+from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
+from procrastinate.contrib.django import app
+from procrastinate.contrib.django.models import ProcrastinateJob
+
+from accounts.tests.factories import AdminFactory, UserFactory, staff
+from bookings import events
+from bookings.models import BookingEvent
+from bookings.tests.factories import BookingFactory, SlotFactory, WebhookFactory
+from bookit.jobs.extensions import JOB_SUBJECTS, TASK_WORDS
+from bookit.jobs.models import JobFailure
+
+pytestmark = pytest.mark.django_db
+
+PAGE = "/admin/procrastinate/procrastinatejob/"
+ERROR = "SMTPServerDisconnected: Connection unexpectedly closed"
+
+
+@pytest.fixture
+def site():
+    client = Client()
+    client.force_login(AdminFactory(timezone="Asia/Tokyo"))
+    return client
+
+
+def event_of(booking):
+    return events.record(booking, BookingEvent.Type.CREATED, actor=None, at=timezone.now())
+
+
+def job(task, *, status="todo", **args):
+    """Store a job. A failed one has an error."""
+    job_id = app.configure_task(task).defer(**args)
+    if status == "failed":
+        with connection.cursor() as cursor:
+            cursor.execute(
+                "UPDATE procrastinate_jobs SET status = 'failed', attempts = 9 WHERE id = %s",
+                [job_id],
+            )
+        JobFailure.objects.create(job_id=job_id, at=timezone.now(), error=ERROR)
+    return job_id
+
+
+def text(response):
+    assert response.status_code == 200
+    return response.content.decode()
+
+
+def test_every_task_has_words():
+    ours = {name for name in app.tasks if "builtin" not in name}
+    assert TASK_WORDS.keys() == ours
+    assert JOB_SUBJECTS.keys() <= ours
+
+
+def test_the_list_says_what_a_job_does_which_booking_it_is_about_and_why_it_failed(site):
+    booking = BookingFactory(
+        user=UserFactory(name="Ana Silva"),
+        service__title="Haircut",
+        service__calendar__timezone="Europe/Lisbon",
+    )
+    job("bookings.send_mail", status="failed", event_id=event_of(booking).pk, audience="attendee")
+    page = text(site.get(PAGE))
+    assert "Email about a booking" in page
+    assert f"/admin/bookings/booking/{booking.pk}/change/" in page
+    assert "Haircut, Ana Silva, Tue 1 Jan 2999, 10:00 (Europe/Lisbon)" in page
+    assert ERROR in page
+    assert "9 attempts" in page
+
+
+def test_each_kind_of_job_names_its_subject(site):
+    user, webhook, slot = UserFactory(), WebhookFactory(), SlotFactory()
+    job("accounts.send_mail", kind="verification", email=user.email, user_id=str(user.pk))
+    job("accounts.send_mail", kind="password_reset", email="nobody@example.com", user_id=None)
+    job("bookings.deliver", webhook_id=str(webhook.pk))
+    job("bookings.offer_seats", slot_ids=[str(slot.pk)])
+    page = text(site.get(PAGE))
+    assert f"/admin/accounts/user/{user.pk}/change/" in page
+    assert "nobody@example.com" in page
+    assert f"/admin/bookings/webhook/{webhook.pk}/change/" in page
+    assert f"/admin/bookings/slot/{slot.pk}/change/" in page
+
+
+def test_a_job_about_a_deleted_booking_says_so(site):
+    booking = BookingFactory()
+    event = event_of(booking)
+    booking.delete()
+    job("bookings.send_mail", event_id=event.pk, audience="attendee")
+    assert "a booking that was deleted" in text(site.get(PAGE))
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        {"event_id": "x"},
+        {"event_id": 2**70},
+        {"event_ids": []},
+        {"event_ids": [None]},
+        {"user_id": 7},
+        {"webhook_id": "no id"},
+        {"slot_ids": "abc"},
+        {},
+    ],
+)
+def test_jobs_with_senseless_arguments_are_listed_too(site, args):
+    for task in JOB_SUBJECTS:
+        text(site.get(f"{PAGE}{job(task, **args)}/change/"))
+    text(site.get(PAGE))
+
+
+def test_the_number_of_queries_does_not_depend_on_the_number_of_jobs(site):
+    def fill():
+        event = event_of(BookingFactory())
+        job("bookings.send_mail", status="failed", event_id=event.pk, audience="attendee")
+        job("bookings.follow_up", event_ids=[event.pk])
+        job("bookings.deliver", webhook_id=str(WebhookFactory().pk))
+        job("accounts.erase_again", user_id=str(UserFactory().pk))
+
+    def queries():
+        with CaptureQueriesContext(connection) as captured:
+            text(site.get(PAGE))
+        return len(captured)
+
+    fill()
+    site.get(PAGE)
+    few = queries()
+    for _ in range(5):
+        fill()
+    assert queries() == few <= 12
+
+
+def test_the_page_of_a_failed_job_shows_its_error_and_a_button(site):
+    job_id = job("bookings.complete", status="failed", timestamp=0)
+    page = text(site.get(f"{PAGE}{job_id}/change/"))
+    assert ERROR in page
+    assert "(Asia/Tokyo)" in page
+    assert f"{PAGE}{job_id}/act/retry_failed/" in page
+    response = site.post(f"{PAGE}{job_id}/act/retry_failed/", follow=True)
+    assert response.redirect_chain[-1][0] == f"{PAGE}{job_id}/change/"
+    assert "1 will be retried." in text(response)
+    assert ProcrastinateJob.objects.get(pk=job_id).status == "todo"
+    assert "Retried." in text(site.get(f"{PAGE}{job_id}/history/"))
+
+
+def test_a_job_that_waits_has_no_button(site):
+    job_id = job("bookings.complete", timestamp=0)
+    page = text(site.get(f"{PAGE}{job_id}/change/"))
+    assert "as soon as possible" in page
+    assert "retry_failed" not in page
+
+
+def test_staff_who_may_only_see_bookings_see_no_jobs():
+    client = Client()
+    client.force_login(staff(["bookings.view_booking"]))
+    job_id = job("bookings.complete", status="failed", timestamp=0)
+    assert client.get(PAGE).status_code == 403
+    assert client.get(f"{PAGE}{job_id}/change/").status_code == 403
+    assert client.post(f"{PAGE}{job_id}/act/retry_failed/").status_code == 403
+    assert ProcrastinateJob.objects.get(pk=job_id).status == "failed"
