@@ -10,6 +10,7 @@ from django.utils import timezone
 
 from bookings import services
 from bookings.apps import import_from_rooms
+from bookings.diary.views import urls as diary_urls
 from bookings.models import Booking, BookingEvent
 from bookit import money
 from bookit.adminsite.pages import HistoryInline, ReadOnlyAdmin, ServedAdmin
@@ -67,6 +68,10 @@ class BookingAdmin(ServedAdmin):
         _change_status(Booking.Status.NO_SHOW, "Mark as no-show"),
         _change_status(Booking.Status.CANCELLED, "Cancel"),
     ]
+
+    def get_urls(self) -> list[Any]:
+        """Return the URLs of these pages and of the diary."""
+        return [*diary_urls(), *super().get_urls()]
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> list[str]:
         """Return the names of all fields, and `amount`."""
