@@ -122,3 +122,10 @@ class CloseForm(ZoneForm):
     start = WallClockField(label=_("From"))
     end = WallClockField(label=_("Until"))
     reason = forms.CharField(max_length=200, required=False)
+
+
+class ReopenForm(ZoneForm):
+    """Time off of a calendar that ends."""
+
+    calendar = forms.UUIDField()
+    time_off = forms.UUIDField()

@@ -21,7 +21,7 @@ from django.views.decorators.http import require_POST, require_safe
 
 from accounts.models import User
 from bookings import services
-from bookings.diary.forms import CloseForm, MoveForm, SheetForm, ZoneForm, read_day
+from bookings.diary.forms import CloseForm, MoveForm, ReopenForm, SheetForm, ZoneForm, read_day
 from bookings.diary.reading import MAX_CALENDARS, Sheet, read, wall
 from bookit.adminsite.refusals import REFUSALS, message_of
 from bookit.errors import Conflict, Forbidden, Unavailable
@@ -48,6 +48,7 @@ def urls() -> list[URLPattern]:
         path("diary/sheet/", view(sheet), name="bookings_diary_sheet"),
         path("diary/move/", view(move), name="bookings_diary_move"),
         path("diary/close/", view(close), name="bookings_diary_close"),
+        path("diary/reopen/", view(reopen), name="bookings_diary_reopen"),
     ]
 
 
@@ -99,6 +100,7 @@ def page(request: HttpRequest) -> HttpResponse:
                 "sheet": reverse("admin:bookings_diary_sheet"),
                 "move": reverse("admin:bookings_diary_move"),
                 "close": reverse("admin:bookings_diary_close"),
+                "reopen": reverse("admin:bookings_diary_reopen"),
                 "booking": reverse("admin:bookings_booking_change", args=["ID"]),
                 "slot": reverse("admin:bookings_slot_change", args=["ID"]),
             },
@@ -172,6 +174,24 @@ def close(request: HttpRequest) -> HttpResponse:
     except REFUSALS as error:
         return _refused(error, form)
     return _json({"message": _closed_message(affected), "bookings": _links(affected, form)})
+
+
+@require_POST
+def reopen(request: HttpRequest) -> HttpResponse:
+    """Delete time off of a calendar."""
+    user = _reader(request)
+    form = ReopenForm(request.POST)
+    if not form.is_valid():
+        return _invalid(form)
+    try:
+        catalog.delete_time_off(
+            calendar_id=form.cleaned_data["calendar"],
+            time_off_id=form.cleaned_data["time_off"],
+            actor=user,
+        )
+    except REFUSALS as error:
+        return _refused(error, form)
+    return _json({"message": _("This time is open again.")})
 
 
 def _reader(request: HttpRequest) -> User:
@@ -284,8 +304,8 @@ def _links(affected: Affected, form: ZoneForm) -> list[dict[str, str]]:
 def _words() -> dict[str, str]:
     """Return the words that the script writes."""
     return {
-        "closed": _("Closed"),
         "off": _("Time off"),
+        "reopen": _("Open again"),
         "taken": _("%(taken)s of %(capacity)s taken"),
         "pending": _("%(count)s to confirm"),
         "week": _("Week of %(day)s"),

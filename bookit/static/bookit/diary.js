@@ -22,8 +22,8 @@
 
   // Dates are always read and written as if they were in UTC, so that a change of clocks in the
   // browser's own zone cannot move them.
-  const instant = (wall) => new Date(`${wall.slice(0, 16)}:00Z`);
-  const wallOf = (date) => date.toISOString().slice(0, 16);
+  const instant = (wall) => new Date(`${wall}Z`);
+  const wallOf = (date) => date.toISOString().slice(0, 19);
   const plus = (wall, seconds) => wallOf(new Date(instant(wall).getTime() + seconds * 1000));
   const asked = (options) => new Intl.DateTimeFormat(locale, { timeZone: "UTC", ...options });
   const clock = asked({ hour: "2-digit", minute: "2-digit", hourCycle: "h23" });
@@ -32,7 +32,8 @@
 
   function period(entry) {
     const [start, end] = [instant(entry.start), instant(entry.end)];
-    return `${longDay.format(start)}, ${clock.format(start)}–${clock.format(end)}`;
+    const last = plus(entry.end, -1).slice(0, 10) === entry.start.slice(0, 10) ? "" : `${longDay.format(end)}, `;
+    return `${longDay.format(start)}, ${clock.format(start)}–${last}${clock.format(end)}`;
   }
 
   function fill(text, values) {
@@ -57,6 +58,12 @@
       classNames: [`diary-${kind}`],
       extendedProps: { kind, lines: words },
     };
+  }
+
+  function offEvent(entry) {
+    const event = background(entry, "off", [words.off, entry.reason]);
+    event.extendedProps.entry = entry;
+    return event;
   }
 
   function bookingEvent(entry) {
@@ -93,7 +100,7 @@
     return [
       ...found.closed.map((each) => background(each, "closed", [])),
       ...found.buffers.map((each) => background(each, "buffer", [])),
-      ...found.off.map((each) => background(each, "off", [words.off, each.reason])),
+      ...found.off.map(offEvent),
       ...found.slots.map(slotEvent),
       ...found.bookings.map(bookingEvent),
     ];
@@ -107,6 +114,14 @@
       nodes.push(element("span", `diary-line diary-line-${number}`, line));
     });
     const calendar = calendars.get(event.resourceIds[0]);
+    if (kind === "off" && calendar?.closable) {
+      const button = element("button", "diary-reopen", words.reopen);
+      button.type = "button";
+      // Otherwise, pressing the button would begin to select time.
+      button.addEventListener("pointerdown", (pressed) => pressed.stopPropagation());
+      button.addEventListener("click", () => askToReopen(event.extendedProps.entry));
+      nodes.push(button);
+    }
     if (several && nodes.length && ["month", "list"].includes(view)) {
       nodes.push(element("span", "diary-line diary-where", calendar?.title ?? ""));
     }
@@ -266,31 +281,30 @@
     if (mark) requestAnimationFrame(() => document.querySelector(`#diary .${mark}`)?.focus());
   }
 
-  // A message about a change stays until the next one; messages about reading come and go.
-  let kept = false;
+  // What the last reading found. Screen readers hear only what is new.
+  function say(text) {
+    const note = byId("diary-note");
+    if (note.textContent !== text) note.textContent = text;
+  }
 
-  function say(text, links = []) {
-    if (kept && !links.length && !text) return;
-    kept = false;
-    const parts = [text, ...links.flatMap(({ url, label }) => {
+  // What the last change did.
+  function report(text, links = []) {
+    const parts = links.flatMap(({ url, label }) => {
       const link = element("a", "", label);
       link.href = url;
       return [" ", link];
-    })];
-    if (status.textContent !== parts.map((part) => part.textContent ?? part).join("")) {
-      status.replaceChildren(...parts);
-    }
+    });
+    status.replaceChildren(text, ...parts);
   }
 
-  function keep(text, links) {
-    say(text, links);
-    kept = true;
-  }
-
-  setInterval(() => {
+  function refreshIfIdle() {
     const busy = document.hidden || document.querySelector("dialog[open], .ec-preview");
     if (!busy && shown) refresh();
-  }, REFRESH_MS);
+  }
+
+  setInterval(refreshIfIdle, REFRESH_MS);
+  // Whoever comes back to the page does not wait for the next interval.
+  document.addEventListener("visibilitychange", refreshIfIdle);
 
   // --- dialogs ------------------------------------------------------------------------------
 
@@ -371,7 +385,7 @@
       const found = await read(response);
       if (!response.ok) return showRefusal(dialog, found);
       dialog.close();
-      keep(found.message, found.bookings);
+      report(found.message, found.bookings);
       etag = "";
       await refresh();
     } catch (error) {
@@ -413,6 +427,25 @@
       askToClose(undefined, `${day}T12:00`, `${day}T13:00`, false);
     });
   }
+
+  const reopening = byId("diary-reopen");
+
+  function askToReopen(entry) {
+    const form = part(reopening, "form");
+    showRefusal(reopening, {});
+    form.elements.calendar.value = entry.calendar;
+    form.elements.time_off.value = entry.id;
+    part(reopening, ".diary-what").textContent = [calendars.get(entry.calendar)?.title, entry.reason]
+      .filter(Boolean)
+      .join(" · ");
+    part(reopening, ".diary-when").textContent = period(entry);
+    reopening.showModal();
+  }
+
+  reopening?.addEventListener("submit", (event) => {
+    event.preventDefault();
+    send(reopening, event.target, config.urls.reopen);
+  });
 
   // --- the bar ------------------------------------------------------------------------------
 
