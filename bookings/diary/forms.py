@@ -8,6 +8,7 @@ from django import forms
 from django.core.exceptions import ValidationError
 from django.utils.translation import gettext_lazy as _
 
+from accounts.models import validate_phone
 from bookings.diary.reading import MAX_CALENDARS, MAX_DAYS
 from bookit.times import parse_day_or_instant, validate_zone, wall_clock, zone
 
@@ -113,6 +114,16 @@ class MoveForm(ZoneForm):
 
     booking = forms.UUIDField()
     start = WallClockField(label=_("New time"))
+
+
+class BookForm(ZoneForm):
+    """A service, the start, and the customer, of a new booking."""
+
+    service = forms.UUIDField()
+    start = WallClockField(label=_("Start"))
+    attendee_name = forms.CharField(max_length=200, label=_("Name"))
+    attendee_phone = forms.CharField(max_length=32, required=False, validators=[validate_phone])
+    attendee_email = forms.EmailField(required=False, label=_("Email address"))
 
 
 class CloseForm(ZoneForm):

@@ -60,11 +60,11 @@ LIMIT %(most)s
 # Finds the scheduled slots of calendars in a period, with the number of their bookings.
 #
 # Parameters: as in BOOKINGS.
-# Columns: id, calendar_id uuid; start_time, end_time, blocked_from, blocked_until timestamptz;
-#     capacity int; service text; taken, pending bigint (bookings that occupy a seat, and those of
-#     them that wait to be confirmed). Ordered by start_time and id.
+# Columns: id, calendar_id, service_id uuid; start_time, end_time, blocked_from, blocked_until
+#     timestamptz; capacity int; service text; taken, pending bigint (bookings that occupy a seat,
+#     and those of them that wait to be confirmed). Ordered by start_time and id.
 SLOTS = f"""
-SELECT slot.id, slot.calendar_id, slot.start_time, slot.end_time,
+SELECT slot.id, slot.calendar_id, slot.service_id, slot.start_time, slot.end_time,
     lower(slot.blocked) AS blocked_from, upper(slot.blocked) AS blocked_until,
     slot.capacity, service.title AS service, seats.taken, seats.pending
 FROM unnest(%(calendar_ids)s::uuid[]) AS calendar (id)
@@ -184,7 +184,8 @@ def _booking(row: Entry, tz: ZoneInfo) -> Entry:
 
 def _slot(row: Entry, tz: ZoneInfo) -> Entry:
     names = ("service", "capacity", "taken", "pending")
-    return {**_entry(row, tz), **{name: row[name] for name in names}}
+    shown = {name: row[name] for name in names}
+    return {**_entry(row, tz), "service_id": str(row["service_id"]), **shown}
 
 
 def _entry(row: Entry, tz: ZoneInfo) -> Entry:

@@ -19,9 +19,18 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 from django.views.decorators.http import require_POST, require_safe
 
+from accounts.emails import lookup_form
 from accounts.models import User
 from bookings import services
-from bookings.diary.forms import CloseForm, MoveForm, ReopenForm, SheetForm, ZoneForm, read_day
+from bookings.diary.forms import (
+    BookForm,
+    CloseForm,
+    MoveForm,
+    ReopenForm,
+    SheetForm,
+    ZoneForm,
+    read_day,
+)
 from bookings.diary.reading import MAX_CALENDARS, Sheet, read, wall
 from bookit.adminsite.refusals import REFUSALS, message_of
 from bookit.errors import Conflict, Forbidden, Unavailable
@@ -29,12 +38,14 @@ from bookit.json import dumps
 from bookit.times import zone, zone_names
 from catalog import services as catalog
 from catalog.extensions import Affected
-from catalog.models import Calendar
+from catalog.models import Calendar, Service
 
 # The page offers this many calendars. A link can show any other calendar.
 MAX_OFFERED = 200
 # Unless the link says which, a diary shows the user's own calendars, or this many others.
 SHOWN_FIRST = 4
+# A booking can be made of this many services of the shown calendars.
+MAX_SERVICES = 500
 # The message about closed time names at most this many of the bookings in it.
 MAX_NAMED = 5
 VIEWS = ("day", "week", "month", "list")
@@ -47,6 +58,7 @@ def urls() -> list[URLPattern]:
         path("diary/", view(page), name="bookings_diary"),
         path("diary/sheet/", view(sheet), name="bookings_diary_sheet"),
         path("diary/move/", view(move), name="bookings_diary_move"),
+        path("diary/book/", view(book), name="bookings_diary_book"),
         path("diary/close/", view(close), name="bookings_diary_close"),
         path("diary/reopen/", view(reopen), name="bookings_diary_reopen"),
     ]
@@ -79,7 +91,7 @@ def page(request: HttpRequest) -> HttpResponse:
         "zones": sorted(zones),
         "zone": tz.key,
         "own_zone": user.timezone,
-        "may_move": any(_may_move(user, each) for each in shown),
+        "may_book": user.may("bookings.add_booking"),
         "may_close": any(_may_close(user, each) for each in shown),
         "diary": {
             "view": view if view in VIEWS else "",
@@ -96,9 +108,21 @@ def page(request: HttpRequest) -> HttpResponse:
                 }
                 for each in shown
             ],
+            "services": [
+                {
+                    "id": str(each["id"]),
+                    "title": each["title"],
+                    "calendar": str(each["calendar_id"]),
+                    "in_slots": each["mode"] == Service.Mode.SLOTS,
+                }
+                for each in Service.objects.filter(calendar__in=shown, is_active=True)
+                .order_by("title", "id")
+                .values("id", "title", "calendar_id", "mode")[:MAX_SERVICES]
+            ],
             "urls": {
                 "sheet": reverse("admin:bookings_diary_sheet"),
                 "move": reverse("admin:bookings_diary_move"),
+                "book": reverse("admin:bookings_diary_book"),
                 "close": reverse("admin:bookings_diary_close"),
                 "reopen": reverse("admin:bookings_diary_reopen"),
                 "booking": reverse("admin:bookings_booking_change", args=["ID"]),
@@ -153,6 +177,45 @@ def move(request: HttpRequest) -> HttpResponse:
         return _refused(error, form)
     time = _written(booking.start_time, form)
     return _json({"message": _("Moved to %(time)s.") % {"time": time}})
+
+
+@require_POST
+def book(request: HttpRequest) -> HttpResponse:
+    """Book for a customer.
+
+    If an account has the customer's email address, it gets the booking. If not, the booking belongs
+    to the user who makes it, and names the customer as the attendee.
+    """
+    user = _reader(request)
+    if not user.may("bookings.add_booking"):
+        raise PermissionDenied
+    form = BookForm(request.POST)
+    if not form.is_valid():
+        return _invalid(form)
+    asked = form.cleaned_data
+    email = asked["attendee_email"]
+    account = User.objects.filter(email=lookup_form(email), is_active=True).first()
+    try:
+        booking = services.create_booking(
+            actor=user,
+            user_id=account.pk if email and account else None,
+            service_id=asked["service"],
+            start_time=form.instant("start"),
+            attendee_name=asked["attendee_name"],
+            attendee_phone=asked["attendee_phone"],
+            attendee_email=email,
+            at=timezone.now(),
+        )
+    except REFUSALS as error:
+        return _refused(error, form)
+    time = _written(booking.start_time, form)
+    link = reverse("admin:bookings_booking_change", args=[booking.pk])
+    return _json(
+        {
+            "message": _("Booked for %(time)s.") % {"time": time},
+            "bookings": [{"url": link, "label": asked["attendee_name"]}],
+        }
+    )
 
 
 @require_POST
@@ -225,8 +288,8 @@ def _chosen(ids: list[str]) -> list[Calendar]:
 
 
 def _first(offered: list[Calendar], user: User) -> list[Calendar]:
-    own = [calendar for calendar in offered if calendar.provider_id == user.pk]
-    return own[:MAX_CALENDARS] or offered[:SHOWN_FIRST]
+    own = Calendar.objects.filter(provider=user).order_by("name", "id")
+    return [*own[:MAX_CALENDARS]] or offered[:SHOWN_FIRST]
 
 
 def _zone(name: str, shown: list[Calendar], user: User) -> ZoneInfo:
@@ -305,6 +368,7 @@ def _words() -> dict[str, str]:
     """Return the words that the script writes."""
     return {
         "off": _("Time off"),
+        "free": _("Free time"),
         "reopen": _("Open again"),
         "taken": _("%(taken)s of %(capacity)s taken"),
         "pending": _("%(count)s to confirm"),

@@ -19,9 +19,10 @@ pytestmark = pytest.mark.django_db
 PAGE = reverse("admin:bookings_diary")
 SHEET = reverse("admin:bookings_diary_sheet")
 MOVE = reverse("admin:bookings_diary_move")
+BOOK = reverse("admin:bookings_diary_book")
 CLOSE = reverse("admin:bookings_diary_close")
 REOPEN = reverse("admin:bookings_diary_reopen")
-PATHS = [PAGE, SHEET, MOVE, CLOSE, REOPEN]
+PATHS = [PAGE, SHEET, MOVE, BOOK, CLOSE, REOPEN]
 WEEK = {"first": "2998-12-31", "until": "2999-01-07", "zone": "UTC"}
 DAY = {"first": "2999-01-01", "until": "2999-01-02", "zone": "UTC"}
 
@@ -66,6 +67,7 @@ def test_a_receptionist_sees_the_diary_but_cannot_change_it(receptionist):
     assert not calendar["movable"]
     assert not calendar["closable"]
     assert move(receptionist, booking, "2999-01-01T12:00").status_code == 403
+    assert book(receptionist, booking.service).status_code == 403
     assert close(receptionist, booking.calendar).status_code == 403
     off = TimeOffFactory(calendar=booking.calendar)
     assert reopen(receptionist, off).status_code == 403
@@ -92,6 +94,7 @@ def test_customers_are_sent_to_the_sign_in_form(client, path):
 
 def test_changes_need_a_post(site):
     assert site.get(MOVE).status_code == 405
+    assert site.get(BOOK).status_code == 405
     assert site.get(CLOSE).status_code == 405
     assert site.get(REOPEN).status_code == 405
 
@@ -433,6 +436,87 @@ def test_moving_a_deleted_booking_says_that_it_is_gone(site):
 
     assert response.status_code == 404
     assert "no longer exists" in response.json()["message"]
+
+
+# --- booking ----------------------------------------------------------------------------------
+
+
+def book(site, service, **changes):
+    usual = {"start": "2999-01-01T10:00", "zone": "UTC", "attendee_name": "Ada Lovelace"}
+    return site.post(BOOK, {**usual, "service": service.pk, **changes})
+
+
+def test_a_time_is_booked_for_a_customer_without_an_account(site, boss):
+    response = book(site, ServiceFactory(), attendee_phone="+351 21 000 00 00")
+
+    assert response.status_code == 200
+    booking = Booking.objects.get()
+    assert response.json()["message"] == "Booked for Tue 1 Jan 2999, 10:00."
+    assert response.json()["bookings"] == [
+        {"url": f"/admin/bookings/booking/{booking.pk}/change/", "label": "Ada Lovelace"}
+    ]
+    assert (booking.user, booking.start_time) == (boss, TUESDAY)
+    assert (booking.attendee_name, booking.attendee_phone) == ("Ada Lovelace", "+351 21 000 00 00")
+    assert BookingEvent.objects.get().actor == boss
+
+
+def test_an_account_with_the_email_address_of_the_customer_gets_the_booking(client):
+    customer = UserFactory(email="ada@example.com")
+    helper = staff(["bookings.view_booking", "bookings.add_booking"])
+    client.force_login(helper)
+
+    assert book(client, ServiceFactory(), attendee_email="Ada@Example.com").status_code == 200
+    booking = Booking.objects.get()
+    assert booking.user == customer
+    assert BookingEvent.objects.get().actor == helper
+
+
+def test_a_seat_in_a_class_is_booked_at_its_start(site):
+    slot = SlotFactory()
+
+    assert book(site, slot.service).status_code == 200
+    assert Booking.objects.get().slot == slot
+    assert sheet_of(site, slot.calendar)["slots"][0]["service_id"] == str(slot.service_id)
+
+
+def test_a_taken_time_is_not_booked_and_other_times_are_offered(site):
+    taken = BookingFactory()
+
+    response = book(site, taken.service)
+
+    assert response.status_code == 409
+    assert len(response.json()["alternatives"]) == 3
+    assert Booking.objects.get() == taken
+
+
+@pytest.mark.parametrize(
+    ("changes", "field"),
+    [
+        ({"attendee_name": " "}, "attendee_name"),
+        ({"attendee_phone": "call me"}, "attendee_phone"),
+        ({"attendee_email": "abc"}, "attendee_email"),
+        ({"service": "abc"}, "service"),
+    ],
+)
+def test_a_mistake_in_a_booking_is_named(site, changes, field):
+    response = book(site, ServiceFactory(), **changes)
+
+    assert response.status_code == 400
+    assert [*response.json()["fields"]] == [field]
+
+
+def test_the_page_offers_the_active_services_of_its_calendars(site):
+    service = ServiceFactory(title="Haircut", mode="slots")
+    ServiceFactory(calendar=service.calendar, is_active=False)
+
+    [offered] = site.get(PAGE).context["diary"]["services"]
+
+    assert offered == {
+        "id": str(service.pk),
+        "title": "Haircut",
+        "calendar": str(service.calendar_id),
+        "in_slots": True,
+    }
 
 
 # --- closing ----------------------------------------------------------------------------------

@@ -178,7 +178,7 @@
     editable: false,
     eventStartEditable: false,
     eventDurationEditable: false,
-    selectable: config.calendars.some((each) => each.closable),
+    selectable: Boolean(byId("diary-book") || byId("diary-close")),
     eventContent: content,
     eventClick: ({ event }) => open(event.extendedProps),
     dragConstraint: ({ newResource }) => newResource === undefined,
@@ -187,8 +187,9 @@
       revert();
       askToMove(entry, plus(entry.start, delta.seconds + delta.days * 86400));
     },
-    select: ({ startStr, endStr, resource, allDay }) => {
-      askToClose(resource?.id, startStr, endStr, allDay);
+    select: ({ startStr, endStr, resource }) => {
+      const only = several ? undefined : config.calendars[0]?.id;
+      chooseFor({ calendar: resource?.id ?? only, start: startStr, end: endStr });
     },
     datesSet: ({ start, end }) => {
       // Called for the same days, too, for example after the hours have changed.
@@ -339,6 +340,14 @@
       dialog.close();
       askToMove(entry, entry.start);
     };
+    const seat = part(dialog, "[data-seat]");
+    if (seat) {
+      seat.hidden = isBooking || entry.taken >= entry.capacity;
+      seat.onclick = () => {
+        dialog.close();
+        askToBook({ start: entry.start, service: entry.service_id });
+      };
+    }
     dialog.showModal();
   }
 
@@ -366,8 +375,9 @@
         const button = element("button", "diary-button", label);
         button.type = "button";
         button.onclick = () => {
-          moveForm.elements.start.value = start.slice(0, 16);
-          send(moving, moveForm, config.urls.move);
+          const form = part(dialog, "form");
+          form.elements.start.value = start.slice(0, 16);
+          form.requestSubmit();
         };
         return button;
       }),
@@ -404,12 +414,14 @@
   const closeForm = closing && part(closing, "form");
   const closable = config.calendars.filter((each) => each.closable);
 
-  function askToClose(calendar, start, end, allDay) {
-    if (!closing || (calendar && !calendars.get(calendar)?.closable)) return ec.unselect();
+  const mayClose = (calendar) =>
+    Boolean(closing && closable.length && (!calendar || calendars.get(calendar).closable));
+
+  function askToClose({ calendar, start, end }) {
     showRefusal(closing, {});
-    closeForm.elements.calendar.value = calendar ?? closable[0]?.id;
-    closeForm.elements.start.value = `${start.slice(0, 11)}${allDay ? "00:00" : start.slice(11, 16)}`;
-    closeForm.elements.end.value = `${end.slice(0, 11)}${allDay ? "00:00" : end.slice(11, 16)}`;
+    closeForm.elements.calendar.value = calendar ?? closable[0].id;
+    closeForm.elements.start.value = start.slice(0, 16);
+    closeForm.elements.end.value = end.slice(0, 16);
     closeForm.elements.reason.value = "";
     closing.showModal();
   }
@@ -424,7 +436,55 @@
     });
     document.querySelector("[data-close]").addEventListener("click", () => {
       const day = byId("diary-date").value;
-      askToClose(undefined, `${day}T12:00`, `${day}T13:00`, false);
+      askToClose({ start: `${day}T12:00`, end: `${day}T13:00` });
+    });
+  }
+
+  // --- booking --------------------------------------------------------------------------------
+
+  const booking = byId("diary-book");
+  const bookForm = booking && part(booking, "form");
+
+  // Of a time that was chosen with the mouse: whether to book or to close it.
+  function chooseFor(free) {
+    if (!booking) return mayClose(free.calendar) ? askToClose(free) : ec.unselect();
+    if (!mayClose(free.calendar)) return askToBook(free);
+    const dialog = byId("diary-free");
+    part(dialog, "h2").textContent = calendars.get(free.calendar)?.title ?? words.free;
+    part(dialog, ".diary-when").textContent = period(free);
+    for (const button of dialog.querySelectorAll("[data-choose]")) {
+      button.onclick = () => {
+        dialog.close();
+        (button.dataset.choose === "book" ? askToBook : askToClose)(free);
+      };
+    }
+    dialog.showModal();
+  }
+
+  function askToBook({ calendar, start, service }) {
+    const offered = config.services.filter((each) =>
+      service ? each.id === service : !each.in_slots && (!calendar || each.calendar === calendar),
+    );
+    bookForm.reset();
+    bookForm.elements.service.replaceChildren(
+      ...offered.map(({ id, title, calendar: on }) => {
+        const where = several ? ` (${calendars.get(on).title})` : "";
+        return new Option(`${title}${where}`, id);
+      }),
+    );
+    bookForm.elements.start.value = start.slice(0, 16);
+    showRefusal(booking, {});
+    booking.showModal();
+    bookForm.elements[offered.length > 1 ? "service" : "attendee_name"].focus();
+  }
+
+  if (booking) {
+    bookForm.addEventListener("submit", (event) => {
+      event.preventDefault();
+      send(booking, bookForm, config.urls.book);
+    });
+    document.querySelector("[data-book]").addEventListener("click", () => {
+      askToBook({ start: `${byId("diary-date").value}T12:00` });
     });
   }
 
