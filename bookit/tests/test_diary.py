@@ -6,6 +6,7 @@ import pytest
 from django.urls import reverse
 
 from accounts.tests.factories import AdminFactory
+from bookings.models import Booking
 from bookings.tests.factories import TUESDAY, BookingFactory
 from bookit.tests.browser import needs_chromium
 from bookit.tests.test_browser import sign_in, watched  # noqa: F401 - a fixture
@@ -104,6 +105,24 @@ def test_the_keyboard_opens_and_moves_a_booking_and_closes_a_time(diary, watched
     page.get_by_role("dialog").get_by_role("button", name="Open again").press("Enter")
     page.get_by_text("This time is open again.").wait_for()
     assert not TimeOff.objects.exists()
+    watched.assert_no_errors()
+
+
+def test_free_time_is_booked_by_dragging_over_it(diary, watched, service):  # noqa: F811
+    page = diary()
+    tuesday = page.locator(".ec-body .ec-day").nth(1).bounding_box()
+    x, ten = tuesday["x"] + 20, tuesday["y"] + 10 * 56
+
+    page.mouse.move(x, ten + 4)
+    page.mouse.down()
+    page.mouse.move(x, ten + 50, steps=3)
+    page.mouse.up()
+    page.get_by_role("dialog", name="Chair 1").get_by_role("button", name="Book").click()
+    page.get_by_label("Name").fill("Ada Lovelace")
+    page.get_by_label("Name").press("Enter")
+    page.get_by_text("Booked for Tue 1 Jan 2999, 10:00.").wait_for()
+    page.get_by_role("button", name="Ada Lovelace").wait_for()
+    assert Booking.objects.get().start_time == TUESDAY
     watched.assert_no_errors()
 
 

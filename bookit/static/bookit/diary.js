@@ -169,7 +169,7 @@
     eventTimeFormat: (start, end) => `${clock.format(asUtc(start))}–${clock.format(asUtc(end))}`,
     slotLabelFormat: (time) => clock.format(asUtc(time)),
     dayHeaderFormat: { weekday: "short", day: "numeric", month: "short" },
-    columnWidth: several ? "minmax(7.5rem, 1fr)" : undefined,
+    columnWidth: `minmax(${several ? 7.5 : 4.5}rem, 1fr)`,
     views: {
       resourceTimelineWeek: { slotDuration: "01:00", slotWidth: 56, slotHeight: 28 },
       timeGridDay: { dayHeaderFormat: { weekday: "long", day: "numeric", month: "long" } },
