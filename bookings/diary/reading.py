@@ -221,7 +221,9 @@ def _open_periods(sheet: Sheet) -> dict[UUID, list[Period]]:
 def _gaps(periods: list[Period], start: datetime, end: datetime) -> Iterator[Period]:
     """Yield the periods between `start` and `end` that are outside the given periods."""
     for opens, closes in periods:
-        if start < opens < end:
+        if opens >= end:
+            break
+        if start < opens:
             yield start, opens
         start = max(start, closes)
     if start < end:

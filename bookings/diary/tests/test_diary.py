@@ -62,7 +62,8 @@ def test_a_receptionist_sees_the_diary_but_cannot_change_it(receptionist):
 
     assert page.status_code == 200
     assert shown["attendee"] == "Ada Lovelace"
-    assert "diary-close" not in page.content.decode()
+    assert 'id="diary-close"' not in page.content.decode()
+    assert 'id="diary-book"' not in page.content.decode()
     [calendar] = page.context["diary"]["calendars"]
     assert not calendar["movable"]
     assert not calendar["closable"]
@@ -261,8 +262,12 @@ def test_buffers_are_shown_around_a_booking(site):
 
 def test_times_outside_the_opening_hours_are_closed(site):
     calendar = CalendarFactory(timezone="Europe/Lisbon")
-    for opens, closes in [(9 * 60, 13 * 60), (14 * 60, 17 * 60 + 30)]:
-        OpeningHours.objects.create(calendar=calendar, weekday=1, opens=opens, closes=closes)
+    # The days before and after are open too, but are not shown.
+    for weekday in range(3):
+        for opens, closes in [(9 * 60, 13 * 60), (14 * 60, 17 * 60 + 30)]:
+            OpeningHours.objects.create(
+                calendar=calendar, weekday=weekday, opens=opens, closes=closes
+            )
 
     found = sheet_of(site, calendar, **DAY)
 
