@@ -196,8 +196,8 @@
       const days = { first: dayOf(start), until: dayOf(end) };
       const isNew = days.first !== shown?.first || days.until !== shown?.until;
       shown = days;
-      if (isNew) load();
-      else showTitle();
+      // The first call may come before this script has run to its end.
+      queueMicrotask(isNew ? load : showTitle);
     },
   });
 
