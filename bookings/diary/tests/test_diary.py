@@ -446,9 +446,9 @@ def test_moving_a_deleted_booking_says_that_it_is_gone(site):
 # --- booking ----------------------------------------------------------------------------------
 
 
-def book(site, service, **changes):
+def book(site, offered, **changes):
     usual = {"start": "2999-01-01T10:00", "zone": "UTC", "attendee_name": "Ada Lovelace"}
-    return site.post(BOOK, {**usual, "service": service.pk, **changes})
+    return site.post(BOOK, {**usual, "service": offered.pk, **changes})
 
 
 def test_a_time_is_booked_for_a_customer_without_an_account(site, boss):
